@@ -1,0 +1,166 @@
+"""One shape for everything that is wrong or worth knowing: severity[code] slug: message; where; notes; help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import wraps
+from inspect import cleandoc
+from typing import ParamSpec
+
+__all__ = [
+    "Diagnostic",
+    "GraphtoolError",
+    "PairError",
+    "ReadError",
+    "Report",
+    "Severity",
+    "UsageError",
+    "Where",
+    "docs_of",
+    "known_codes",
+    "rule",
+]
+
+_P = ParamSpec("_P")
+
+
+class Severity(Enum):
+    """How much a Diagnostic matters: an error stops the work, a warning and a note do not."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """The place a Diagnostic speaks of; absent parts are None."""
+
+    role: str | None = None
+    program: str | None = None
+    value: str | None = None
+    shape: tuple[int, ...] | None = None
+    source: str | None = None
+
+    def __str__(self) -> str:
+        shape = None if self.shape is None else f"[{', '.join(map(str, self.shape))}]"
+        return "  ".join(
+            part for part in (self.role, self.program, self.value, shape, self.source) if part
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnostic:
+    """One finding. `help` is one thing that the reader can type; `count` says how many like it were folded in."""
+
+    message: str
+    severity: Severity = Severity.ERROR
+    where: tuple[Where, ...] = ()
+    notes: tuple[str, ...] = ()
+    help: str | None = None
+    code: str = ""
+    slug: str = ""
+    count: int = 1
+
+    def __str__(self) -> str:
+        times = f" (× {self.count})" if self.count > 1 else ""
+        lines = [f"{self.severity.value}[{self.code}] {self.slug}: {self.message}{times}"]
+        lines += [f"  --> {place}" for place in self.where]
+        lines += [f"  = note: {_indented(note)}" for note in self.notes]
+        if self.help is not None:
+            lines.append(f"  = help: {_indented(self.help)}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All Diagnostics of one piece of work, repeats folded into one with a count."""
+
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+    @classmethod
+    def of(cls, diagnostics: Iterable[Diagnostic]) -> Report:
+        """Collect Diagnostics in order, folding those that differ only in their place."""
+        folded: dict[tuple[object, ...], Diagnostic] = {}
+        for found in diagnostics:
+            key = (found.code, found.severity, found.message, found.notes, found.help)
+            first = folded.get(key)
+            folded[key] = (
+                found if first is None else replace(first, count=first.count + found.count)
+            )
+        return cls(tuple(folded.values()))
+
+    @property
+    def errors(self) -> tuple[Diagnostic, ...]:
+        return tuple(found for found in self.diagnostics if found.severity is Severity.ERROR)
+
+    def __iter__(self) -> Iterator[Diagnostic]:
+        return iter(self.diagnostics)
+
+    def __len__(self) -> int:
+        return len(self.diagnostics)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.diagnostics))
+
+
+class GraphtoolError(Exception):
+    """The work could not be done; `report` says why."""
+
+    def __init__(self, *diagnostics: Diagnostic) -> None:
+        super().__init__(*diagnostics)
+        self.report = Report.of(diagnostics)
+
+    def __str__(self) -> str:
+        return str(self.report)
+
+
+class ReadError(GraphtoolError):
+    """A model could not be read, or a name in it was not found."""
+
+
+class PairError(GraphtoolError):
+    """Pairs could not be made, read or written."""
+
+
+class UsageError(GraphtoolError):
+    """A command line or a call that asks for something impossible (exit status 2)."""
+
+
+_DOCS: dict[str, str] = {}
+
+
+def rule(code: str) -> Callable[[Callable[_P, Diagnostic]], Callable[_P, Diagnostic]]:
+    """Register a function as the one maker of a code's Diagnostics.
+
+    The slug is the function's name, and its docstring is what `graphtool explain CODE` prints.
+    """
+
+    def register(make: Callable[_P, Diagnostic]) -> Callable[_P, Diagnostic]:
+        assert code not in _DOCS, f"{code} is taken"
+        slug = make.__name__.replace("_", "-")
+        _DOCS[code] = f"{code} {slug}\n\n{cleandoc(make.__doc__ or '')}"
+
+        @wraps(make)
+        def stamped(*args: _P.args, **kwargs: _P.kwargs) -> Diagnostic:
+            return replace(make(*args, **kwargs), code=code, slug=slug)
+
+        return stamped
+
+    return register
+
+
+def docs_of(code: str) -> str | None:
+    """Return the documentation of a code, None where no rule has it."""
+    return _DOCS.get(code.upper())
+
+
+def known_codes() -> tuple[str, ...]:
+    """List the codes of all rules loaded so far, sorted."""
+    return tuple(sorted(_DOCS))
+
+
+def _indented(text: str) -> str:
+    return text.replace("\n", "\n    ")

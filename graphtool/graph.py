@@ -1,0 +1,212 @@
+"""The neutral graph: what a Program computes, as plain data that outlives the Program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    import networkx
+
+__all__ = [
+    "UNKNOWN",
+    "Attribute",
+    "Block",
+    "Graph",
+    "Operator",
+    "Origin",
+    "ProgramKind",
+    "Shape",
+    "Value",
+    "dims_agree",
+    "module_path",
+    "shapes_agree",
+]
+
+UNKNOWN = -1
+Shape: TypeAlias = tuple[int, ...]
+Attribute: TypeAlias = "None | bool | int | float | str | bytes | tuple[Attribute, ...]"
+
+
+class ProgramKind(Enum):
+    """Which of Paddle's two program representations a Graph was read from."""
+
+    PIR = "PIR"
+    LEGACY = "legacy"
+
+
+class Origin(Enum):
+    """Where a Value comes from."""
+
+    OPERATOR = "operator"
+    PARAMETER = "parameter"
+    FEED = "feed"
+    ARGUMENT = "block argument"
+    VARIABLE = "variable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """One SSA result, parameter, feed or block argument."""
+
+    name: str
+    shape: Shape | None
+    dtype: str | None
+    producer: str | None
+    output: int = 0
+    origin: Origin = Origin.OPERATOR
+    persistable: bool = False
+    trainable: bool = False
+    stop_gradient: bool = False
+    aliases: tuple[str, ...] = ()
+    layer: str | None = None
+    layer_outputs: tuple[str, ...] = ()
+    elements: tuple[tuple[str | None, Shape | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """A node that computes: its operands and results are Value names, in order."""
+
+    name: str
+    type: str
+    index: int | None
+    block: str
+    operands: tuple[str | None, ...]
+    results: tuple[str, ...]
+    slots: tuple[str, ...] = ()
+    attributes: Mapping[str, Attribute] = field(default_factory=dict[str, Attribute])
+    blocks: tuple[str, ...] = ()
+    module: str | None = None
+    role: int = 0
+    source: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """The type without its dialect and without the mark of an in-place operator: `batch_norm`."""
+        return self.type.rpartition(".")[2].rstrip("_")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A list of Operators that run in order; `path` is empty for the top-level one.
+
+    `arguments` are Values that the owner hands in, `results` those that it hands back to its owner.
+    """
+
+    path: str
+    owner: str | None
+    arguments: tuple[str, ...]
+    operators: tuple[str, ...]
+    results: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """A Program as plain data: Operators in pre-order, Values by name, Blocks by path.
+
+    `source` says what was read, `version` is the file format's own, `unknown` lists fields of the file that the reader
+    does not know.
+    """
+
+    source: str
+    kind: ProgramKind
+    operators: Mapping[str, Operator]
+    values: Mapping[str, Value]
+    blocks: Mapping[str, Block]
+    feeds: tuple[str, ...]
+    fetches: tuple[str, ...]
+    version: str = ""
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def parameters(self) -> Iterator[Value]:
+        """Parameters in program order."""
+        return (value for value in self.values.values() if value.origin is Origin.PARAMETER)
+
+    @cached_property
+    def consumers(self) -> Mapping[str, tuple[Operator, ...]]:
+        """Operators that read a Value, in pre-order, each once; Values that nobody reads are absent."""
+        readers: dict[str, dict[str, Operator]] = {}
+        for operator in self.operators.values():
+            for name in operator.operands:
+                if name is not None:
+                    readers.setdefault(name, {})[operator.name] = operator
+        return {name: tuple(found.values()) for name, found in readers.items()}
+
+    def producer(self, value: str) -> Operator | None:
+        """The Operator that computes a Value, None for parameters of files without parameter operators and arguments."""
+        name = self.values[value].producer
+        return None if name is None else self.operators[name]
+
+    @cached_property
+    def nx(self) -> networkx.DiGraph[str]:
+        """One `networkx.DiGraph`: Value nodes are keyed by name, Operator nodes by `name()`; `data` holds either.
+
+        Edges run operand -> Operator -> result. Blocks join in without a cycle: what the owner reads -> the Block's
+        arguments, and the Block's results -> the owner.
+        """
+        import networkx
+
+        digraph: networkx.DiGraph[str] = networkx.DiGraph()
+        keys = self.operator_keys
+        digraph.add_nodes_from((name, {"data": value}) for name, value in self.values.items())
+        digraph.add_nodes_from(
+            (keys[name], {"data": operator}) for name, operator in self.operators.items()
+        )
+        digraph.add_edges_from(self._edges())
+        return digraph
+
+    @cached_property
+    def operator_keys(self) -> Mapping[str, str]:
+        """Operator name -> its node key in `nx`: `conv2d_3()`, with `%` before it where a Value has that name."""
+        keys: dict[str, str] = {}
+        for name in self.operators:
+            key = f"{name}()"
+            while key in self.values:
+                key = f"%{key}"
+            keys[name] = key
+        return keys
+
+    def _edges(self) -> Iterator[tuple[str, str]]:
+        keys = self.operator_keys
+        for operator in self.operators.values():
+            key = keys[operator.name]
+            for operand in operator.operands:
+                if operand is not None:
+                    yield operand, key
+            for result in operator.results:
+                yield key, result
+            for path in operator.blocks:
+                yield from self._block_edges(operator, self.blocks[path])
+
+    def _block_edges(self, owner: Operator, block: Block) -> Iterator[tuple[str, str]]:
+        for argument in block.arguments:
+            for operand in owner.operands:
+                if operand is not None:
+                    yield operand, argument
+        for result in block.results:
+            yield result, self.operator_keys[owner.name]
+
+
+def dims_agree(a: int, b: int) -> bool:
+    """Tell whether two dims may be equal: they are, or one is unknown."""
+    return a == b or UNKNOWN in (a, b)
+
+
+def shapes_agree(a: Shape | None, b: Shape | None) -> bool:
+    """Tell whether two shapes may be equal: same rank, and every dim agrees."""
+    return a is not None and b is not None and len(a) == len(b) and all(map(dims_agree, a, b))
+
+
+def module_path(struct_name: str) -> str:
+    """Return a module path without the root's counter, which grows with every network built in a process.
+
+    `/ResNet_1/Sequential_2/ReLU_1/` becomes `/ResNet/Sequential_2/ReLU_1`.
+    """
+    root, *rest = struct_name.strip("/").split("/")
+    stem, _, counter = root.rpartition("_")
+    return "/" + "/".join([stem if stem and counter.isdecimal() else root, *rest])

@@ -1,0 +1,211 @@
+"""Put a PIR Program together as a Graph: names, Blocks and order, the same for files and for live Programs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from graphtool.graph import (
+    Attribute,
+    Block,
+    Graph,
+    Operator,
+    Origin,
+    ProgramKind,
+    Shape,
+    Value,
+    module_path,
+)
+
+__all__ = ["Assembly", "ResultType"]
+
+_FETCHES = frozenset({"pd_op.fetch", "builtin.shadow_output"})
+_PARAMETERS = frozenset({"builtin.parameter"})
+_NAMED_BY_ATTRIBUTE = {
+    "builtin.parameter": "parameter_name",
+    "pd_op.data": "name",
+    "pd_op.feed": "name",
+    "pd_op.fetch": "name",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ResultType:
+    """Shape and dtype of a result; a vector's are those of its elements."""
+
+    shape: Shape | None = None
+    dtype: str | None = None
+    elements: tuple[tuple[str | None, Shape | None], ...] = ()
+
+
+@dataclass
+class Assembly:
+    """Collects Operators and Values while a reader walks a Program in pre-order.
+
+    `keys` maps whatever identifies a Value in the source (an id in a file, `Value.id` in a live Program) to its name.
+    Names that the user gave are `reserved` before the walk: a derived name gets `%` before it where one is in the way.
+    """
+
+    reserved: frozenset[str]
+    operators: dict[str, Operator] = field(default_factory=dict[str, Operator])
+    values: dict[str, Value] = field(default_factory=dict[str, Value])
+    blocks: dict[str, Block] = field(default_factory=dict[str, Block])
+    keys: dict[Hashable, str] = field(default_factory=dict[Hashable, str])
+    feeds: list[str] = field(default_factory=list[str])
+    fetches: list[str] = field(default_factory=list[str])
+    _ordinals: defaultdict[str, int] = field(default_factory=lambda: defaultdict[str, int](int))
+
+    def add_operator(
+        self,
+        *,
+        type: str,
+        block: str,
+        index: int | None,
+        operands: tuple[str | None, ...],
+        results: Iterable[tuple[Hashable, ResultType]],
+        attributes: Mapping[str, Attribute],
+        stop_gradient: tuple[bool, ...] = (),
+        persistable: bool = False,
+        trainable: bool = False,
+        regions: int = 0,
+        module: str | None = None,
+        role: int = 0,
+        source: str | None = None,
+    ) -> Operator:
+        """Name an Operator and its results, and keep them. Call it before walking the Operator's own Blocks."""
+        own_name = attributes.get(_NAMED_BY_ATTRIBUTE.get(type, ""))
+        name = self._operator_name(type, block)
+        result_names = [
+            self._add_result(
+                key, kind, name, own_name, output, type, stop_gradient, persistable, trainable
+            )
+            for output, (key, kind) in enumerate(results)
+        ]
+        operator = Operator(
+            name=name,
+            type=type,
+            index=index,
+            block=block,
+            operands=operands,
+            results=tuple(result_names),
+            attributes=attributes,
+            blocks=tuple(f"{name}/{number}" for number in range(regions)),
+            module=module_path(module) if module and module.strip("/") else None,
+            role=role,
+            source=source,
+        )
+        self.operators[name] = operator
+        if type in _FETCHES:
+            self.fetches.extend(operand for operand in operands if operand is not None)
+        return operator
+
+    def _operator_name(self, type: str, block: str) -> str:
+        stem = (
+            f"{block}/{type.rpartition('.')[2].rstrip('_')}"
+            if block
+            else type.rpartition(".")[2].rstrip("_")
+        )
+        name = f"{stem}_{self._ordinals[stem]}"
+        self._ordinals[stem] += 1
+        return name
+
+    def _add_result(
+        self,
+        key: Hashable,
+        kind: ResultType,
+        operator: str,
+        own_name: Attribute,
+        output: int,
+        type: str,
+        stop_gradient: tuple[bool, ...],
+        persistable: bool,
+        trainable: bool,
+    ) -> str:
+        if isinstance(own_name, str) and output == 0:
+            name, origin = own_name, _origin(type, persistable)
+        else:
+            name, origin = f"{operator}:{output}" if output else operator, Origin.OPERATOR
+            while name in self.reserved:
+                name = f"%{name}"
+        while name in self.values:
+            name = f"%{name}"
+        self.keys[key] = name
+        self.values[name] = Value(
+            name=name,
+            shape=kind.shape,
+            dtype=kind.dtype,
+            elements=kind.elements,
+            producer=operator,
+            output=output,
+            origin=origin,
+            persistable=persistable,
+            trainable=trainable,
+            stop_gradient=output < len(stop_gradient) and stop_gradient[output],
+        )
+        if origin is Origin.FEED:
+            self.feeds.append(name)
+        return name
+
+    def add_argument(self, key: Hashable, kind: ResultType, block: str, index: int) -> str:
+        """Name and keep a Block's argument: `while_0/0/arg_1`."""
+        name = f"{block}/arg_{index}"
+        while name in self.reserved or name in self.values:
+            name = f"%{name}"
+        self.keys[key] = name
+        self.values[name] = Value(
+            name=name,
+            shape=kind.shape,
+            dtype=kind.dtype,
+            elements=kind.elements,
+            producer=None,
+            origin=Origin.ARGUMENT,
+        )
+        return name
+
+    def add_block(
+        self,
+        path: str,
+        *,
+        owner: str | None,
+        arguments: Iterable[str],
+        operators: Iterable[Operator],
+    ) -> None:
+        """Keep a finished Block; what its `cf.yield` reads is what it hands back."""
+        listed = tuple(operators)
+        yielded = tuple(
+            name
+            for operator in listed
+            if operator.type == "cf.yield"
+            for name in operator.operands
+            if name is not None
+        )
+        self.blocks[path] = Block(
+            path=path,
+            owner=owner,
+            arguments=tuple(arguments),
+            operators=tuple(operator.name for operator in listed),
+            results=yielded,
+        )
+
+    def graph(self, *, source: str, version: str = "", unknown: tuple[str, ...] = ()) -> Graph:
+        """Return the finished Graph."""
+        return Graph(
+            source=source,
+            kind=ProgramKind.PIR,
+            operators=self.operators,
+            values=self.values,
+            blocks=self.blocks,
+            feeds=tuple(self.feeds),
+            fetches=tuple(self.fetches),
+            version=version,
+            unknown=unknown,
+        )
+
+
+def _origin(type: str, persistable: bool) -> Origin:
+    if type in _PARAMETERS:
+        return Origin.PARAMETER
+    if type in ("pd_op.data", "pd_op.feed"):
+        return Origin.VARIABLE if persistable else Origin.FEED
+    return Origin.OPERATOR

@@ -1,0 +1,95 @@
+"""One way to say which Value is meant, everywhere: its name, module path, attribute path or legacy name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+
+from graphtool.diagnostics import Diagnostic, ReadError, Where, rule
+from graphtool.graph import Graph, Operator, Value, module_path
+
+__all__ = ["find"]
+
+_NEAREST = 3
+
+
+def find(graph: Graph, selector: str) -> Value:
+    """Return the one Value that a selector means.
+
+    Tried in this order: the name (`relu_48`, a parameter's or Variable's own name), the exact legacy name where a legacy
+    program was translated, the attribute path of a sublayer (`layer4.2`) and the module path
+    (`/ResNet/Sequential_3/BasicBlock_1/ReLU_1`) with the root's counter ignored. A path stands for the Value that the
+    module hands on.
+
+    Raises ReadError: GT101 with the nearest three names, GT102 with the candidates.
+    """
+    exact = graph.values.get(selector)
+    if exact is not None:
+        return exact
+    for candidates in _meanings(graph, selector):
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
+            raise ReadError(ambiguous_name(graph, selector, tuple(candidates)))
+    raise ReadError(unknown_name(graph, selector))
+
+
+@rule("GT101")
+def unknown_name(graph: Graph, selector: str) -> Diagnostic:
+    """No Value of the program has this name, legacy name, attribute path or module path.
+
+    `graphtool inspect MODEL --name 'relu_*'` lists names. Pruning a program renumbers derived names such as `relu_48`.
+    """
+    nearest = _nearest(graph, selector)
+    return Diagnostic(
+        message=f"no Value is called `{selector}`",
+        where=(Where(program=graph.source),),
+        notes=(f"nearest: {', '.join(f'`{name}`' for name in nearest)}",) if nearest else (),
+        help=f"graphtool inspect {graph.source} --name '*{selector.strip('*')}*'",
+    )
+
+
+@rule("GT102")
+def ambiguous_name(graph: Graph, selector: str, candidates: tuple[Value, ...]) -> Diagnostic:
+    """The selector fits several Values; name one of them.
+
+    A module that runs more than once, or hands on several Values, is such a case.
+    """
+    return Diagnostic(
+        message=f"`{selector}` means {len(candidates)} Values",
+        where=tuple(
+            Where(program=graph.source, value=value.name, shape=value.shape) for value in candidates
+        ),
+        help=f"use one of their names: `{candidates[0].name}`",
+    )
+
+
+def _meanings(graph: Graph, selector: str) -> Iterator[list[Value]]:
+    yield [value for value in graph.values.values() if selector in value.aliases]
+    yield [value for value in graph.values.values() if selector in value.layer_outputs]
+    if selector.startswith("/"):
+        yield list(_handed_on(graph, module_path(selector)))
+
+
+def _handed_on(graph: Graph, path: str) -> Iterator[Value]:
+    """Yield first results made inside a module that an Operator outside of it, or none, reads."""
+    for operator in graph.operators.values():
+        if not _inside(operator, path) or not operator.results:
+            continue
+        result = operator.results[0]
+        readers = graph.consumers.get(result, ())
+        if not readers or any(not _inside(reader, path) for reader in readers):
+            yield graph.values[result]
+
+
+def _inside(operator: Operator, path: str) -> bool:
+    module = operator.module
+    return module is not None and (module == path or module.startswith(f"{path}/"))
+
+
+def _nearest(graph: Graph, selector: str) -> list[str]:
+    names = list(graph.values)
+    for value in graph.values.values():
+        names.extend(value.aliases)
+        names.extend(value.layer_outputs)
+    return difflib.get_close_matches(selector, names, n=_NEAREST, cutoff=0.3)
