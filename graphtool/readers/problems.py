@@ -6,7 +6,26 @@ from collections.abc import Sequence
 
 from graphtool.diagnostics import Diagnostic, Where, rule
 
-__all__ = ["bad_program_json", "empty_file", "no_such_path", "not_json", "unknown_version"]
+__all__ = [
+    "bad_program_json",
+    "block_inside_itself",
+    "empty_file",
+    "folder_without_model",
+    "nested_too_deeply",
+    "no_such_block",
+    "no_such_path",
+    "not_a_program",
+    "not_json",
+    "onnx_file",
+    "parameters_file",
+    "repeated_value",
+    "several_models",
+    "undefined_value",
+    "unknown_version",
+    "unreadable",
+]
+
+_LISTED = 8
 
 
 @rule("GT001")
@@ -58,4 +77,220 @@ def unknown_version(path: str, version: object, newest: int) -> Diagnostic:
         message=f"the file is of PIR format version {version}; this graphtool knows versions up to {newest}",
         where=(Where(program=path),),
         help="pip install --upgrade paddle-graphtool",
+    )
+
+
+@rule("GT006")
+def not_a_program(path: str, reason: str) -> Diagnostic:
+    """The file is taken for a ProgramDesc (`.pdmodel`, `__model__`), and its content is none.
+
+    Such a file is the protobuf that Paddle saves a legacy program as. A copy that was cut off looks like this too.
+    """
+    return Diagnostic(
+        message=f"the file is no Paddle program: {reason}",
+        where=(Where(program=path),),
+        help="save or copy the model again",
+    )
+
+
+@rule("GT007")
+def no_such_block(path: str, user: int, index: int, count: int) -> Diagnostic:
+    """A Block of the program names another by a number that the program does not have.
+
+    Control flow (`while`, `conditional_block`) refers to the Blocks that it runs by number. The file is damaged, or a
+    tool that took Blocks out left such numbers behind.
+    """
+    return Diagnostic(
+        message=f"block {user} refers to block {index}, and the program has {count} (0 to {count - 1})",
+        where=(Where(program=path),),
+        help="save the model again",
+    )
+
+
+@rule("GT008")
+def block_inside_itself(path: str, user: int, index: int) -> Diagnostic:
+    """A Block of the program runs itself, directly or through a Block that it runs.
+
+    Paddle writes no such program: the file is damaged.
+    """
+    return Diagnostic(
+        message=f"block {user} runs block {index}, which it is a part of",
+        where=(Where(program=path),),
+        help="save the model again",
+    )
+
+
+@rule("GT009")
+def nested_too_deeply(path: str) -> Diagnostic:
+    """The file nests objects or Blocks deeper than Python can follow, as no saved network does.
+
+    The file is damaged or made to do harm. Networks nest as deep as their control flow: a few levels.
+    """
+    return Diagnostic(
+        message="the file is nested too deeply to be read",
+        where=(Where(program=path),),
+        help="save the model again",
+    )
+
+
+@rule("GT010")
+def unreadable(path: str, reason: str) -> Diagnostic:
+    """The file or folder is there, and the operating system does not let graphtool read it."""
+    return Diagnostic(message=f"`{path}` cannot be read: {reason}", help=f"ls -ld {path}")
+
+
+@rule("GT011")
+def folder_without_model(folder: str, names: Sequence[str]) -> Diagnostic:
+    """The folder holds no saved program.
+
+    Looked for are `inference.json`, any `.json` that Paddle wrote, `.pdmodel` and `__model__`, in the folder itself and not below
+    it. A `config.json`, a tokenizer's files and parameter files (`.pdiparams`, `.pdparams`) hold no program.
+    """
+    listed = ", ".join(f"`{name}`" for name in names[:_LISTED])
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return Diagnostic(
+        message=f"`{folder}` holds no saved program",
+        notes=(f"it holds {listed}{more}" if names else "it is empty",),
+        help="paddle.jit.save(layer, path, input_spec=[...]) or paddle.static.save_inference_model(path, ...) writes one",
+    )
+
+
+@rule("GT012")
+def several_models(folder: str, models: Sequence[str]) -> Diagnostic:
+    """The folder holds several saved programs, and none of them is called `inference.json`.
+
+    Name the one that is meant instead of the folder.
+    """
+    return Diagnostic(
+        message=f"`{folder}` holds {len(models)} saved programs",
+        where=tuple(Where(program=model) for model in models),
+        help=f"graphtool inspect {models[0]}",
+    )
+
+
+@rule("GT013")
+def onnx_file(path: str) -> Diagnostic:
+    """The file is an ONNX model; graphtool reads Paddle programs.
+
+    X2Paddle (`pip install x2paddle`) converts one into the other.
+    """
+    stem = path.removesuffix(".onnx")
+    return Diagnostic(
+        message="the file is an ONNX model, not a Paddle program",
+        where=(Where(program=path),),
+        help=f"x2paddle --framework=onnx --model={path} --save_dir={stem}-paddle",
+    )
+
+
+@rule("GT014")
+def parameters_file(path: str, models: Sequence[str]) -> Diagnostic:
+    """The file holds the parameters of a network (`.pdiparams`, `.pdparams`, `.pdopt`), not its program.
+
+    The program lies beside it in a `.json`, `.pdmodel` or `__model__`. A `.pdparams` of a dynamic-graph network has none: name the
+    network as `module:callable`. Parameter files are never loaded: some are pickles, and loading a pickle runs code.
+    """
+    notes = tuple(f"the program beside it is `{model}`" for model in models)
+    return Diagnostic(
+        message="the file holds parameters, not a program",
+        where=(Where(program=path),),
+        notes=notes,
+        help=f"graphtool inspect {models[0]}" if models else "graphtool inspect MODULE:CALLABLE",
+    )
+
+
+@rule("GT015")
+def undefined_value(path: str, operator: str, key: object) -> Diagnostic:
+    """An operator of the file reads a Value that no operator before it makes.
+
+    Paddle writes operators in the order in which they run, so the file is damaged or was edited.
+    """
+    return Diagnostic(
+        message=f"operator `{operator}` reads value {key}, which nothing before it makes",
+        where=(Where(program=path),),
+        help="save the model again",
+    )
+
+
+@rule("GT016")
+def repeated_value(path: str, name: str) -> Diagnostic:
+    """Two operators of the file make a Value of the same number, so it is not known which of them is read.
+
+    Paddle numbers every Value once: the file is damaged or was edited.
+    """
+    return Diagnostic(
+        message=f"the number of value `{name}` is given a second time",
+        where=(Where(program=path),),
+        help="save the model again",
+    )
+
+
+@rule("GT030")
+def no_paddle(reason: str) -> Diagnostic:
+    """What was asked for runs Paddle, and Paddle does not import.
+
+    Saved models (`.json`, `.pdmodel`) are read without Paddle; a `module:callable` and a live Program
+    need it. Any build will do: paddlepaddle or paddlepaddle-gpu, 2.6.2 or newer.
+    """
+    return Diagnostic(
+        message=f"`import paddle` fails: {reason}",
+        notes=("paddlepaddle-gpu will do as well",),
+        help="pip install 'paddle-graphtool[paddle]'",
+    )
+
+
+@rule("GT031")
+def value_gone(program: str, name: str) -> Diagnostic:
+    """The Program was changed after it was read, and the operator of this Value is no longer in it.
+
+    Read the Program again: names are those of the Program as it is now.
+    """
+    return Diagnostic(
+        message=f"`{name}` was in the Program when it was read and is not any more",
+        where=(Where(program=program, value=name),),
+        help="gt.read(program)",
+    )
+
+
+@rule("GT032")
+def not_translated(program: str, reason: str) -> Diagnostic:
+    """Paddle does not translate this legacy Program to PIR.
+
+    It refuses the gradient of a while loop and operators that PIR lacks; Paddle 2.6 translates
+    nothing. The Program can still be read and merged as the legacy Program that it is.
+    """
+    return Diagnostic(
+        message="Paddle does not translate this Program to PIR",
+        where=(Where(program=program),),
+        notes=(reason,),
+    )
+
+
+@rule("GT033")
+def static_layer(layer: str) -> Diagnostic:
+    """The Layer was made in static mode, so its parameters live in the Program it was made in.
+
+    Give the class, or a function that makes the Layer, and it is made inside its own new Program; or
+    make it in dynamic mode, `paddle.disable_static()`, before you hand it over.
+    """
+    return Diagnostic(
+        message=f"the parameters of this `{layer}` belong to another static Program",
+        help=f"gt.from_layer(lambda: {layer}(...), input_spec)",
+    )
+
+
+@rule("GT034")
+def forward_failed(
+    layer: str, inputs: Sequence[str], reason: str, frames: Sequence[str] = ()
+) -> Diagnostic:
+    """Building the network's Program failed while its `forward` ran.
+
+    Most often an input has the wrong rank, size or dtype: the message is Paddle's, the notes are the
+    lines of the network that were running. The Program was tried twice: in plain static mode, then
+    through `paddle.jit.to_static(full_graph=True)`.
+    """
+    shown = ", ".join(f"`{text}`" for text in inputs)
+    return Diagnostic(
+        message=f"`{layer}` cannot be built with the inputs {shown}: {reason}",
+        notes=tuple(frames),
+        help="--input 3,224,224, or --input NAME=3,224,224:float32 for each input",
     )

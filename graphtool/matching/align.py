@@ -1,0 +1,51 @@
+"""Which stages go together: an exact alignment in order, so that pairs never cross."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+__all__ = ["align"]
+
+_T = TypeVar("_T")
+# Summed item by item and compared from the left, so that each reason decides only where all before it leave a tie.
+_Gain = tuple[float, ...]
+
+
+def align(
+    teacher: Sequence[_T], student: Sequence[_T], gain: Callable[[_T, _T], _Gain]
+) -> list[tuple[_T, _T]]:
+    """Match two sequences in order, the last with the last, so that the summed gain is largest.
+
+    The first part of a gain should be 1, so that most items are matched. O(len(teacher) · len(student)) gains.
+    """
+    if not teacher or not student:
+        return []
+    best = _best(teacher[:-1], student[:-1], gain)
+    pairs = [(teacher[-1], student[-1])]
+    row, column = len(teacher) - 1, len(student) - 1
+    while row and column:
+        if best[row][column] == best[row - 1][column]:
+            row -= 1
+        elif best[row][column] == best[row][column - 1]:
+            column -= 1
+        else:
+            row, column = row - 1, column - 1
+            pairs.append((teacher[row], student[column]))
+    return pairs[::-1]
+
+
+def _best(
+    teacher: Sequence[_T], student: Sequence[_T], gain: Callable[[_T, _T], _Gain]
+) -> list[list[_Gain]]:
+    """Fill the table of largest gains of the first `row` and `column` items."""
+    table: list[list[_Gain]] = [[()] * (len(student) + 1) for _ in range(len(teacher) + 1)]
+    for row, left in enumerate(teacher, 1):
+        for column, right in enumerate(student, 1):
+            both = _plus(table[row - 1][column - 1], gain(left, right))
+            table[row][column] = max(table[row - 1][column], table[row][column - 1], both)
+    return table
+
+
+def _plus(a: _Gain, b: _Gain) -> _Gain:
+    return tuple(x + y for x, y in zip(a, b, strict=True)) if a else b

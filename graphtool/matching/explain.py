@@ -1,0 +1,157 @@
+"""Say how two Values' shapes differ, what adapter and loss follow, why they go together, and what can go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from graphtool.graph import UNKNOWN, Shape, dims_agree
+from graphtool.matching.pairs import Kind, Relation
+from graphtool.structure import Structure
+
+__all__ = ["Sides", "adapter_of", "loss_of", "reasons", "relation_of", "warnings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sides:
+    """Two Values that may be paired, each with the analysis of its network."""
+
+    kind: Kind
+    teacher: Structure
+    teacher_name: str
+    student: Structure
+    student_name: str
+
+    @property
+    def shapes(self) -> tuple[Shape, Shape]:
+        """Both shapes; a Value without one counts as rank 0."""
+        teacher = self.teacher.graph.values[self.teacher_name].shape
+        student = self.student.graph.values[self.student_name].shape
+        return teacher or (), student or ()
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Channels of both maps, or the width of both sequences and vectors."""
+        return self.teacher.channels(self.teacher_name), self.student.channels(self.student_name)
+
+
+def relation_of(sides: Sides) -> Relation:
+    """Compare two shapes, the batch left out."""
+    a, b = sides.shapes
+    if not a or not b:
+        return Relation.UNKNOWN
+    if sides.kind is Kind.LOGITS:
+        return _by_dims(sides.channels, Relation.CLASSES)
+    if sides.kind is Kind.ATTENTION:
+        return _of_attention(a, b)
+    if len(a) == len(b) == 4 and sides.kind is not Kind.EMBEDDING:
+        return _of_maps(sides)
+    if {len(a), len(b)} == {3, 4}:
+        return Relation.TOKENS
+    if len(a) == len(b) == 3 and not dims_agree(a[1], b[1]):
+        return Relation.SEQUENCE
+    return _by_dims(sides.channels, Relation.CHANNELS)
+
+
+def _by_dims(dims: tuple[int, int], otherwise: Relation) -> Relation:
+    if UNKNOWN in dims:
+        return Relation.UNKNOWN
+    return Relation.EQUAL if dims[0] == dims[1] else otherwise
+
+
+def _of_attention(a: Shape, b: Shape) -> Relation:
+    if len(a) != 4 or len(b) != 4:
+        return Relation.UNKNOWN
+    if not dims_agree(a[1], b[1]):
+        return Relation.HEADS
+    return Relation.EQUAL if all(map(dims_agree, a[2:], b[2:])) else Relation.SEQUENCE
+
+
+def _of_maps(sides: Sides) -> Relation:
+    if UNKNOWN in sides.channels:
+        return Relation.UNKNOWN
+    same_channels = sides.channels[0] == sides.channels[1]
+    same_places = _same_places(sides)
+    if same_places is None:
+        return Relation.UNKNOWN
+    if same_places:
+        return Relation.EQUAL if same_channels else Relation.CHANNELS
+    return Relation.SPATIAL if same_channels else Relation.CHANNELS_SPATIAL
+
+
+def _same_places(sides: Sides) -> bool | None:
+    """Compare H × W; where they are unknown, the resolution relative to the input decides."""
+    a = sides.teacher.sides(sides.teacher_name)
+    b = sides.student.sides(sides.student_name)
+    if a is not None and b is not None:
+        return a == b
+    scales = (
+        sides.teacher.scales.get(sides.teacher_name),
+        sides.student.scales.get(sides.student_name),
+    )
+    return None if None in scales else scales[0] == scales[1]
+
+
+def adapter_of(sides: Sides, relation: Relation) -> str | None:
+    """Name what the student's side needs before a loss can compare the two element by element."""
+    teacher, student = sides.channels
+    convolve = f"conv1x1({student}->{teacher})"
+    if relation is Relation.CHANNELS:
+        is_map = len(sides.shapes[1]) == 4 and sides.kind is not Kind.EMBEDDING
+        return convolve if is_map else f"linear({student}->{teacher})"
+    if relation is Relation.SPATIAL:
+        return "resize"
+    if relation is Relation.CHANNELS_SPATIAL:
+        return f"{convolve}+resize"
+    return None
+
+
+def loss_of(sides: Sides) -> str:
+    """Name the loss that fits the kind of the pair."""
+    return _LOSS[sides.kind]
+
+
+_LOSS = {
+    Kind.LOGITS: "soft_label",
+    Kind.HEAD: "l2",
+    Kind.EMBEDDING: "l2",
+    Kind.STAGE: "l2",
+    Kind.FEATURE: "l2",
+    Kind.HIDDEN_STATE: "hidden_state",
+    Kind.ATTENTION: "attention_scores",
+}
+
+
+def reasons(sides: Sides) -> Iterator[str]:
+    """Give the reasons that hold for any kind of pair: resolution, channels and depth."""
+    scales = (
+        sides.teacher.scales.get(sides.teacher_name),
+        sides.student.scales.get(sides.student_name),
+    )
+    if sides.kind in (Kind.STAGE, Kind.FEATURE) and scales[0] is not None and scales[0] == scales[1]:
+        places = sides.teacher.sides(sides.teacher_name)
+        known = places is not None and places == sides.student.sides(sides.student_name)
+        yield f"both {places[0]}×{places[1]}" if known and places else f"both at {scales[0]} of the input"
+    if sides.channels[0] == sides.channels[1] != UNKNOWN:
+        yield f"both {sides.channels[0]} {'classes' if sides.kind is Kind.LOGITS else 'channels'}"
+    if sides.kind is not Kind.LOGITS:
+        depths = sides.teacher.depth(sides.teacher_name), sides.student.depth(sides.student_name)
+        yield f"{depths[0]:.0%} of the teacher's depth, {depths[1]:.0%} of the student's"
+
+
+def warnings(sides: Sides, relation: Relation) -> Iterator[str]:
+    """Say what can go wrong with a pair."""
+    if relation is Relation.CLASSES:
+        teacher, student = sides.channels
+        yield f"{teacher} classes against {student}: the logits cannot be compared one to one"
+    if relation in (Relation.SPATIAL, Relation.CHANNELS_SPATIAL):
+        yield "the resolutions differ: such pairs can hurt, compare with training on logits alone"
+    if relation is Relation.HEADS:
+        yield "the numbers of heads differ: average over heads, or use relations instead of scores"
+    for role, structure, name in (
+        ("teacher", sides.teacher, sides.teacher_name),
+        ("student", sides.student, sides.student_name),
+    ):
+        head = next((head for head in structure.heads if head.logits == name), None)
+        if head is not None and head.normalised is not None:
+            yield f"the {role}'s output `{head.output}` is normalised; pair the logits before it"

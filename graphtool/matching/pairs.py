@@ -1,0 +1,107 @@
+"""Pairs of feature maps: what `suggest_pairs` returns and a recipe keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from graphtool.diagnostics import Report
+from graphtool.graph import Graph, Shape, Value
+
+__all__ = ["End", "Kind", "Pair", "PairSet", "Relation", "end_of"]
+
+
+class Kind(str, Enum):
+    """What sort of Values a Pair joins."""
+
+    LOGITS = "logits"
+    EMBEDDING = "embedding"
+    STAGE = "stage"
+    FEATURE = "feature"
+    HIDDEN_STATE = "hidden_state"
+    ATTENTION = "attention"
+    HEAD = "head"
+
+
+class Relation(str, Enum):
+    """How the two shapes of a Pair differ, the batch left out."""
+
+    EQUAL = "equal"
+    CHANNELS = "channels"
+    SPATIAL = "spatial"
+    CHANNELS_SPATIAL = "channels+spatial"
+    SEQUENCE = "sequence"
+    TOKENS = "tokens"
+    HEADS = "heads"
+    CLASSES = "classes"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """One side of a Pair: a Value and where it stands in its program.
+
+    `op_index` counts every Operator of the top-level Block from 0 and is None inside a region;
+    `output` says which result it is.
+    """
+
+    name: str
+    op: str | None
+    op_index: int | None
+    output: int
+    module: str | None
+    layer: str | None
+    shape: Shape | None
+    dtype: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A teacher Value and a student Value that go together, with the reasons.
+
+    `score` falls from 1 with the rank. `adapter` is what the student side needs before a loss can compare the two, `loss` the name
+    of a loss that fits.
+    """
+
+    rank: int
+    score: float
+    kind: Kind
+    teacher: End
+    student: End
+    relation: Relation
+    adapter: str | None
+    loss: str
+    why: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairSet:
+    """Pairs in order of rank, with the Graphs they join and what is to be said about the whole."""
+
+    teacher: Graph
+    student: Graph
+    pairs: tuple[Pair, ...]
+    report: Report = Report()
+
+    def __iter__(self) -> Iterator[Pair]:
+        return iter(self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+
+def end_of(graph: Graph, value: Value) -> End:
+    """Describe a Value as one side of a Pair."""
+    operator = graph.producer(value.name)
+    return End(
+        name=value.name,
+        op=None if operator is None else operator.type,
+        op_index=None if operator is None else operator.index,
+        output=value.output,
+        module=None if operator is None else operator.module,
+        layer=value.layer,
+        shape=value.shape,
+        dtype=value.dtype,
+    )

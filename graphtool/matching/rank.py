@@ -1,0 +1,194 @@
+"""Which Values go together, and in what order an expert would list them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from graphtool.diagnostics import Diagnostic, Report
+from graphtool.graph import Graph
+from graphtool.matching import problems
+from graphtool.matching.align import align
+from graphtool.matching.explain import (
+    Sides,
+    adapter_of,
+    loss_of,
+    reasons,
+    relation_of,
+    warnings,
+)
+from graphtool.matching.pairs import Kind, Pair, PairSet, end_of
+from graphtool.structure import Stage, Structure, analyse
+
+__all__ = ["suggest"]
+
+# Experts publish one to four pairs of maps, logits and the embedding beside them; more is rarely used.
+_MOST_PAIRS_OF_MAPS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    kind: Kind
+    teacher: str
+    student: str
+    why: tuple[str, ...]
+
+
+def suggest(teacher: Graph, student: Graph, *, limit: int | None = None) -> PairSet:
+    """Suggest pairs of two Graphs in the order in which experts prefer them.
+
+    `limit` bounds their number; without it at most 8 where the networks have maps, and all layers of transformers.
+    """
+    left, right = analyse(teacher), analyse(student)
+    found = _unique(_candidates(left, right))
+    most = limit if limit is not None else None if left.encoder and right.encoder else _MOST_PAIRS_OF_MAPS
+    pairs = tuple(
+        _pair(rank, candidate, left, right) for rank, candidate in enumerate(islice(found, most), 1)
+    )
+    return PairSet(
+        teacher=teacher, student=student, pairs=pairs, report=Report.of(_remarks(left, right, pairs))
+    )
+
+
+def _candidates(teacher: Structure, student: Structure) -> Iterator[_Candidate]:
+    """Yield all pairs, best first: logits, embedding, then stages or layers."""
+    yield from _logits(teacher, student)
+    if teacher.encoder is not None and student.encoder is not None:
+        yield from _layers(teacher, student)
+        yield from _embedding(teacher, student)
+    else:
+        yield from _embedding(teacher, student)
+        yield from _stages(teacher, student)
+    yield from _other_heads(teacher, student)
+
+
+def _unique(candidates: Iterator[_Candidate]) -> Iterator[_Candidate]:
+    seen: set[tuple[str, str]] = set()
+    for candidate in candidates:
+        ends = (candidate.teacher, candidate.student)
+        if ends not in seen:
+            seen.add(ends)
+            yield candidate
+
+
+def _logits(teacher: Structure, student: Structure) -> Iterator[_Candidate]:
+    """With one recipe logits gain twice what feature losses do (PaddleClas, resnet34 -> resnet18), so they come first."""
+    if teacher.heads and student.heads:
+        why = ("the output of the last weighted operator in both",)
+        yield _Candidate(Kind.LOGITS, teacher.heads[0].logits, student.heads[0].logits, why)
+
+
+def _embedding(teacher: Structure, student: Structure) -> Iterator[_Candidate]:
+    """The vector that the classifier reads is the next most common choice after the logits."""
+    ends = [side.heads[0].embedding if side.heads else None for side in (teacher, student)]
+    if ends[0] is not None and ends[1] is not None:
+        yield _Candidate(Kind.EMBEDDING, ends[0], ends[1], ("the input of the classifier in both",))
+
+
+def _other_heads(teacher: Structure, student: Structure) -> Iterator[_Candidate]:
+    if len(teacher.heads) != len(student.heads):
+        return
+    for index, (left, right) in enumerate(zip(teacher.heads[1:], student.heads[1:], strict=True), 2):
+        why = (f"output {index} of {len(teacher.heads)} in both",)
+        yield _Candidate(Kind.HEAD, left.logits, right.logits, why)
+
+
+def _stages(teacher: Structure, student: Structure) -> Iterator[_Candidate]:
+    """Yield the ends of matched stages from the last to the first.
+
+    Where exactly three match, the middle one comes first: it's where hint losses look (FitNets).
+    """
+    matched = align(_without_stem(teacher), _without_stem(student), _Gain(teacher, student))
+    ordered = matched[::-1]
+    if len(ordered) == 3:
+        ordered = [ordered[1], ordered[0], ordered[2]]
+    for left, right in ordered:
+        why = (
+            f"end of stage {teacher.stages.index(left) + 1} of {len(teacher.stages)} in the teacher, "
+            f"{student.stages.index(right) + 1} of {len(student.stages)} in the student",
+            f"last of {_count(left)} in the teacher, of {_count(right)} in the student",
+        )
+        yield _Candidate(Kind.STAGE, left.end, right.end, why)
+
+
+def _count(stage: Stage) -> str:
+    return f"{len(stage.blocks)} block{'s' * (len(stage.blocks) != 1)}"
+
+
+def _without_stem(structure: Structure) -> Sequence[Stage]:
+    """Leave out a first stage of one block: the stem is never paired, and its resolution is the highest."""
+    stages = structure.stages
+    return stages[1:] if len(stages) > 3 and len(stages[0].blocks) == 1 else stages
+
+
+@dataclass(frozen=True, slots=True)
+class _Gain:
+    """What matching two stages is worth: one more pair, then equal resolution, then similar depth."""
+
+    teacher: Structure
+    student: Structure
+
+    def __call__(self, left: Stage, right: Stage) -> tuple[float, ...]:
+        depth = abs(self.teacher.depth(left.end) - self.student.depth(right.end))
+        return 1.0, float(left.scale == right.scale), -depth
+
+
+def _layers(teacher: Structure, student: Structure) -> Iterator[_Candidate]:
+    """Yield hidden states and attention scores, layer i of the student with layer i·k of the teacher.
+
+    k is the ratio of their numbers of layers; state 0 is the embeddings (TinyBERT).
+    """
+    assert teacher.encoder is not None and student.encoder is not None
+    states = [(s.encoder.embeddings, *s.encoder.hidden_states) for s in (teacher, student) if s.encoder]
+    scores = teacher.encoder.scores, student.encoder.scores
+    depth, count = len(scores[0]), len(scores[1])
+    for layer in range(count, -1, -1):
+        partner = round(layer * depth / count)
+        left, right = states[0][partner], states[1][layer]
+        if left is not None and right is not None:
+            yield _Candidate(Kind.HIDDEN_STATE, left, right, (_of_layers("hidden state", partner, depth, layer, count),))
+    for layer in range(count, 0, -1):
+        partner = max(1, round(layer * depth / count))
+        left, right = scores[0][partner - 1], scores[1][layer - 1]
+        if left is not None and right is not None:
+            why = _of_layers("attention scores", partner, depth, layer, count)
+            yield _Candidate(Kind.ATTENTION, left, right, (why, "before the softmax"))
+
+
+def _of_layers(what: str, partner: int, depth: int, layer: int, count: int) -> str:
+    if layer == 0:
+        return "the embeddings, before the first layer in both"
+    return f"{what} of layer {partner} of {depth} in the teacher, {layer} of {count} in the student"
+
+
+def _pair(rank: int, candidate: _Candidate, teacher: Structure, student: Structure) -> Pair:
+    sides = Sides(
+        kind=candidate.kind,
+        teacher=teacher,
+        teacher_name=candidate.teacher,
+        student=student,
+        student_name=candidate.student,
+    )
+    relation = relation_of(sides)
+    return Pair(
+        rank=rank,
+        score=_score(rank),
+        kind=candidate.kind,
+        teacher=end_of(teacher.graph, teacher.graph.values[candidate.teacher]),
+        student=end_of(student.graph, student.graph.values[candidate.student]),
+        relation=relation,
+        adapter=adapter_of(sides, relation),
+        loss=loss_of(sides),
+        why=candidate.why + tuple(reasons(sides)),
+        warnings=tuple(warnings(sides, relation)),
+    )
+
+
+def _score(rank: int) -> float:
+    return round(1 / (1 + 0.05 * (rank - 1)), 3)
+
+
+def _remarks(teacher: Structure, student: Structure, pairs: Sequence[Pair]) -> Iterator[Diagnostic]:
+    if not any(pair.kind is not Kind.LOGITS for pair in pairs):
+        yield problems.nothing_in_common(teacher.graph, student.graph, len(pairs))

@@ -1,0 +1,119 @@
+"""Find the model that a path means, tell what kind of file it is, and read it; no file is ever executed."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from pathlib import Path
+
+from graphtool.diagnostics import Diagnostic, ReadError
+from graphtool.graph import Graph
+from graphtool.readers import problems
+from graphtool.readers._json import read_json
+from graphtool.readers._protobuf import read_protobuf
+
+__all__ = ["read_file"]
+
+_PREFERRED = "inference.json"
+_SNIFFED = 512
+_PIR = re.compile(rb'\s*\{\s*"base_code"\s*:\s*\{[^{}]*"magic"\s*:\s*"pir"')
+# A ModelProto starts with its `ir_version` (field 1, a varint), then producer, domain, version, text or graph.
+_ONNX = re.compile(rb"\x08[\x01-\x1f][\x12\x1a\x22\x28\x32\x3a\x42]")
+_PICKLE = re.compile(rb"\x80[\x02-\x05]")
+# A saved tensor starts with a version (uint32) and a level of detail (uint64), both 0.
+_TENSORS = bytes(12)
+_PARAMETER_ENDINGS = frozenset({".pdiparams", ".pdparams", ".pdopt", ".safetensors"})
+
+
+class _Kind(Enum):
+    JSON = "json"
+    PROTOBUF = "protobuf"
+    PARAMETERS = "parameters"
+    ONNX = "onnx"
+
+
+def read_file(path: Path) -> Graph:
+    """Read a saved program: a `.json`, `.pdmodel` or `__model__` file, or a folder that holds one.
+
+    Raises ReadError with a GT0xx Diagnostic where there is no such program or its file is damaged.
+    """
+    try:
+        model = _find(path) if path.is_dir() else path
+        return _read(model)
+    except OSError as error:
+        raise ReadError(_unreadable(path, error)) from None
+    except RecursionError:
+        raise ReadError(problems.nested_too_deeply(str(path))) from None
+
+
+def _unreadable(path: Path, error: OSError) -> Diagnostic:
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return problems.no_such_path(str(path), _near(path))
+    return problems.unreadable(str(path), error.strerror or str(error))
+
+
+def _near(path: Path) -> list[str]:
+    """List names in the path's folder that resemble it, most like it first."""
+    try:
+        names = sorted(entry.name for entry in path.parent.iterdir())
+    except OSError:
+        return []
+    near = difflib.get_close_matches(path.name, names, n=3)
+    return [str(path.with_name(name)) for name in near]
+
+
+def _find(folder: Path) -> Path:
+    if (folder / _PREFERRED).is_file():
+        return folder / _PREFERRED
+    entries = sorted(folder.iterdir())
+    candidates = list(_candidates(entries))
+    if not candidates:
+        names = [entry.name for entry in entries]
+        raise ReadError(problems.folder_without_model(str(folder), names))
+    if len(candidates) > 1:
+        raise ReadError(problems.several_models(str(folder), [str(path) for path in candidates]))
+    return candidates[0]
+
+
+def _candidates(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        by_name = path.suffix == ".pdmodel" or path.name == "__model__"
+        if (by_name or path.suffix == ".json") and path.is_file():
+            if by_name or _PIR.match(_head(path)):
+                yield path
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_SNIFFED)
+
+
+def _read(path: Path) -> Graph:
+    head = _head(path)
+    if not head:
+        raise ReadError(problems.empty_file(str(path)))
+    kind = _kind(path, head)
+    if kind is _Kind.ONNX:
+        raise ReadError(problems.onnx_file(str(path)))
+    if kind is _Kind.PARAMETERS:
+        raise ReadError(problems.parameters_file(str(path), _beside(path)))
+    read = read_json if kind is _Kind.JSON else read_protobuf
+    return read(str(path), path.read_bytes())
+
+
+def _kind(path: Path, head: bytes) -> _Kind:
+    if path.suffix == ".onnx" or _ONNX.match(head):
+        return _Kind.ONNX
+    if path.suffix in _PARAMETER_ENDINGS or head.startswith(_TENSORS) or _PICKLE.match(head):
+        return _Kind.PARAMETERS
+    if path.suffix == ".json" or head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        return _Kind.JSON
+    return _Kind.PROTOBUF
+
+
+def _beside(parameters: Path) -> list[str]:
+    """List the models in a parameter file's folder, those of the same name first."""
+    found = _candidates(sorted(parameters.parent.iterdir()))
+    return [str(path) for path in sorted(found, key=lambda model: model.stem != parameters.stem)]

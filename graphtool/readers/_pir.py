@@ -1,0 +1,191 @@
+"""Read a live PIR Program, with the names that its saved JSON would give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, TypeAlias, cast
+
+from graphtool.graph import Attribute, Graph, Operator
+from graphtool.readers._assembly import Assembly, ResultType
+from graphtool.readers._callstack import user_line
+
+__all__ = ["PirWalk", "ValueKey", "read_pir", "walk_pir"]
+
+# Paddle ships no types for its compiled part, which Programs, Blocks and operations are of.
+_Paddle: TypeAlias = Any
+
+# What tells a Value within its process: the operation's id (a counter that is never used twice,
+# unlike the address in `Value.id`), the Block's number in it (-1 for results) and the position.
+ValueKey: TypeAlias = tuple[int, int, int]
+
+_RESULTS = -1
+_UNDEFINED = "Undefined(ALL_DTYPE)"
+_PLACES = {"undefined": 0, "cpu": 1, "gpu": 2}
+_REFUSALS = (RuntimeError, NotImplementedError, TypeError, ValueError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PirWalk:
+    """A Graph and the way back from it.
+
+    `names`: `Value.id` -> name; `keys`: name -> ValueKey; `ids`: Operator name -> `op.id()`.
+    """
+
+    graph: Graph
+    names: Mapping[int, str]
+    keys: Mapping[str, ValueKey]
+    ids: Mapping[str, int]
+
+
+def read_pir(program: _Paddle) -> Graph:
+    """Read a live PIR Program; the Graph holds plain data and outlives it."""
+    return walk_pir(program).graph
+
+
+def walk_pir(program: _Paddle) -> PirWalk:
+    """Read a live PIR Program and keep what leads from names back to its Values."""
+    top = program.global_block()
+    walk = _Walk(Assembly(frozenset(_user_names(top))))
+    walk.block(top, path="", owner=None)
+    return PirWalk(
+        graph=walk.assembly.graph(source="<Program>", unknown=tuple(sorted(walk.unknown))),
+        names=walk.names,
+        keys=walk.keys,
+        ids=walk.ids,
+    )
+
+
+@dataclass
+class _Walk:
+    assembly: Assembly
+    names: dict[int, str] = field(default_factory=dict[int, str])
+    keys: dict[str, ValueKey] = field(default_factory=dict[str, ValueKey])
+    ids: dict[str, int] = field(default_factory=dict[str, int])
+    unknown: set[str] = field(default_factory=set[str])
+
+    def block(self, block: _Paddle, *, path: str, owner: str | None, number: int = 0) -> None:
+        arguments: list[str] = []
+        for index, value in enumerate(block.args()):
+            name = self.assembly.add_argument(value.id, _result_type(value), path, index)
+            self.names[value.id] = name
+            if owner is not None:
+                self.keys[name] = (self.ids[owner], number, index)
+            arguments.append(name)
+        operators = [
+            self._operator(op, path, index if owner is None else None)
+            for index, op in enumerate(block.ops)
+        ]
+        self.assembly.add_block(path, owner=owner, arguments=arguments, operators=operators)
+
+    def _operator(self, op: _Paddle, path: str, index: int | None) -> Operator:
+        attributes = self._attributes(op)
+        values = op.results()
+        blocks = list(op.blocks()) if op.num_regions() else []
+        stack = attributes.pop("op_callstack", None)
+        operator = self.assembly.add_operator(
+            type=op.name(),
+            block=path,
+            index=index,
+            operands=tuple([self._operand(value) for value in op.operands_source()]),
+            results=[(value.id, _result_type(value)) for value in values],
+            stop_gradient=_flags(attributes.pop("stop_gradient", None)),
+            persistable=any(_flags(attributes.pop("persistable", None))),
+            trainable=any(_flags(attributes.pop("trainable", None))),
+            regions=len(blocks),
+            module=_text(attributes.pop("struct_name", None)),
+            role=_whole(attributes.pop("op_role", 0)),
+            source=user_line(stack) if stack else None,
+            attributes={name: _plain(value) for name, value in attributes.items()},
+        )
+        self._keep(operator, op.id(), values)
+        for number, (inner, inner_path) in enumerate(zip(blocks, operator.blocks, strict=True)):
+            self.block(inner, path=inner_path, owner=operator.name, number=number)
+        return operator
+
+    def _attributes(self, op: _Paddle) -> dict[str, _Paddle]:
+        # One call for everything costs 6 us; the callstack is half of it, and needed for `source`.
+        try:
+            attributes: dict[str, _Paddle] = op.attrs()
+        except _REFUSALS:
+            self.unknown.add(f"attributes of {op.name()}")
+            return {}
+        if "is_parameter" in attributes:
+            attributes.update({name: any(attributes.get(name, ())) for name in _PARAMETER_FLAGS})
+        return attributes
+
+    def _operand(self, value: _Paddle) -> str | None:
+        return self.names[value.id] if value.initialized() else None
+
+    def _keep(self, operator: Operator, id: int, values: Sequence[_Paddle]) -> None:
+        self.ids[operator.name] = id
+        for output, (name, value) in enumerate(zip(operator.results, values, strict=True)):
+            self.names[value.id] = name
+            self.keys[name] = (id, _RESULTS, output)
+
+
+_PARAMETER_FLAGS = ("is_distributed", "is_parameter", "need_clip")
+_NAME_ATTRIBUTES = {"builtin.parameter": "parameter_name", "pd_op.data": "name"}
+
+
+def _user_names(block: _Paddle) -> Iterator[str]:
+    for op in block.ops:
+        attribute = _NAME_ATTRIBUTES.get(op.name())
+        if attribute is not None:
+            yield op.attrs()[attribute]
+        elif op.num_regions():
+            for inner in op.blocks():
+                yield from _user_names(inner)
+
+
+def _result_type(value: _Paddle) -> ResultType:
+    if not value.initialized():
+        return ResultType()
+    if value.is_dense_tensor_type() or value.is_selected_row_type():
+        return ResultType(shape=tuple(value.shape), dtype=_dtype(value.dtype))
+    if value.is_combine():
+        members = value.type().as_vec_type().as_list()
+        return ResultType(
+            elements=tuple([(_dtype(member.dtype), tuple(member.shape)) for member in members])
+        )
+    if value.is_dense_tensor_array_type():
+        return ResultType(shape=tuple(value.shape), dtype=_dtype(value.dtype))
+    return ResultType()
+
+
+@cache
+def _dtype(dtype: _Paddle) -> str:
+    return str(dtype).rpartition(".")[2].lower()
+
+
+def _plain(value: _Paddle) -> Attribute:
+    if value is None or isinstance(value, bool | int | float | str | bytes):
+        return value
+    if isinstance(value, list | tuple):
+        items = cast("Sequence[_Paddle]", value)
+        return tuple([_plain(item) for item in items])
+    return _spelt(str(value))
+
+
+def _spelt(text: str) -> Attribute:
+    """Spell a dtype or place as the saved JSON does: `float32`, `(1, 0, '')` for `Place(cpu)`."""
+    kind, _, device = text.removeprefix("Place(").removesuffix(")").partition(":")
+    if text.startswith("Place(") and kind in _PLACES:
+        return (_PLACES[kind], int(device or 0), "")
+    if text.startswith(("paddle.", "DataType.")):
+        dtype = text.rpartition(".")[2].lower()
+        return _UNDEFINED if dtype == "undefined" else dtype
+    return text
+
+
+def _flags(value: _Paddle) -> tuple[bool, ...]:
+    return tuple(map(bool, value or ()))
+
+
+def _text(value: _Paddle) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _whole(value: _Paddle) -> int:
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,451 @@
+"""Read a ProgramDesc, the protobuf of `.pdmodel` and `__model__` files and of live legacy Programs, without Paddle.
+
+A Variable may be written many times, and `batch_norm` writes the statistics that it reads. So every write becomes a
+Value of its own: `x`, then `x@2`, `x@3`. What a Block writes into Variables of the Blocks around it is handed back to
+its owner, whose results are writes again.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from graphtool.diagnostics import ReadError
+from graphtool.graph import (
+    Attribute,
+    Block,
+    Graph,
+    Operator,
+    Origin,
+    ProgramKind,
+    Shape,
+    Value,
+)
+from graphtool.readers import problems
+from graphtool.readers._callstack import user_line
+from graphtool.readers._schema import program_message, unknown_fields
+
+__all__ = ["read_protobuf"]
+
+# Protobuf builds the message classes from the schema at run time: their fields have no static types.
+_Message: TypeAlias = Any
+
+_DTYPES = {
+    0: "bool",
+    1: "int16",
+    2: "int32",
+    3: "int64",
+    4: "float16",
+    5: "float32",
+    6: "float64",
+    20: "uint8",
+    21: "int8",
+    22: "bfloat16",
+    23: "complex64",
+    24: "complex128",
+    32: "float8_e4m3fn",
+    33: "float8_e5m2",
+    36: "uint16",
+    37: "uint32",
+    38: "uint64",
+}
+_DENSE_TENSOR, _TENSOR_ARRAY = 7, 13
+_PLAIN_TENSORS = {8: "selected_rows", 30: "sparse_coo", 31: "sparse_csr"}
+
+_BLOCK, _BLOCKS = 8, 10
+_BLOCK_TYPES = frozenset({_BLOCK, _BLOCKS})
+_OPTIMIZE = 2  # the bit of `op_role` that optimizer operators have
+_ABSENT = frozenset({"", "@EMPTY@"})
+_STATISTICS = frozenset({"Mean", "Variance"})
+_OPERAND_RANK = {"X": 0, "Input": 0, "Ids": 0, "Logits": 0, "Filter": 1, "W": 1, "Y": 1}
+_RESULT_RANK = {"Out": 0, "Output": 0, "Y": 0}
+_LAST = 9
+
+
+def read_protobuf(path: str, data: bytes) -> Graph:
+    """Read a serialised ProgramDesc.
+
+    Raises ReadError where the bytes are no ProgramDesc, or one whose Blocks do not fit together.
+    """
+    program = _parse(path, data)
+    try:
+        scopes = [_Scope(index, block) for index, block in enumerate(program.blocks)]
+        return _Walk(path, scopes).graph(program)
+    except UnicodeDecodeError as error:
+        raise ReadError(problems.not_a_program(path, f"a name in it is no text: {error}")) from None
+
+
+def _parse(path: str, data: bytes) -> _Message:
+    from google.protobuf.message import DecodeError
+
+    program: _Message = program_message()()
+    try:
+        program.ParseFromString(data)
+    except DecodeError:
+        raise ReadError(problems.not_a_program(path, "its bytes are no ProgramDesc")) from None
+    if not program.blocks:
+        raise ReadError(problems.not_a_program(path, "it holds no Block"))
+    return program
+
+
+@dataclass(eq=False)
+class _Scope:
+    """A BlockDesc while it is walked: what it declares, and the Value that each of its Variables holds now."""
+
+    index: int
+    desc: _Message
+    path: str = ""
+    around: tuple[_Scope, ...] = ()
+    current: dict[str, str] = field(default_factory=dict[str, str])
+    handed: dict[str, str] = field(default_factory=dict[str, str])
+    is_open: bool = False
+    is_done: bool = False
+
+    def __post_init__(self) -> None:
+        self.variables: dict[str, _Message] = {var.name: var for var in self.desc.vars}
+
+    def home(self, name: str) -> _Scope:
+        """Return the Block that declares a Variable, this one where none does."""
+        if name not in self.variables:
+            for outer in self.around:
+                if name in outer.variables:
+                    return outer
+        return self
+
+
+@dataclass
+class _Walk:
+    path: str
+    scopes: list[_Scope]
+    operators: dict[str, Operator] = field(default_factory=dict[str, Operator])
+    values: dict[str, Value] = field(default_factory=dict[str, Value])
+    blocks: dict[str, Block] = field(default_factory=dict[str, Block])
+    unknown: set[str] = field(default_factory=set[str])
+    ports: dict[str, dict[str, int]] = field(default_factory=lambda: {"feed": {}, "fetch": {}})
+
+    def __post_init__(self) -> None:
+        self._ordinals: defaultdict[str, int] = defaultdict(int)
+        self._writes: defaultdict[str, int] = defaultdict(lambda: 1)
+        self._declared: dict[str, _Scope] = {}
+        for scope in self.scopes:
+            scope.around = tuple(self._around(scope))
+            for name in scope.variables:
+                self._declared.setdefault(name, scope)
+        self._flagged = any(var.is_parameter for var in self.scopes[0].desc.vars)
+
+    def graph(self, program: _Message) -> Graph:
+        self._block(self.scopes[0], "", None)
+        for scope in self.scopes:
+            if not scope.is_done:
+                self._block(scope, f"block_{scope.index}", None)
+        for scope in self.scopes:
+            for name in scope.variables.keys() - scope.current.keys():
+                self._read(scope, name)
+        feeds = self.ports["feed"]
+        for value in self.values.values():
+            if value.origin is Origin.FEED:
+                feeds.setdefault(value.name, len(feeds))
+        return Graph(
+            source=self.path,
+            kind=ProgramKind.LEGACY,
+            operators=self.operators,
+            values=self.values,
+            blocks=self.blocks,
+            feeds=_in_order(feeds),
+            fetches=_in_order(self.ports["fetch"]),
+            version=_version(program),
+            unknown=(*sorted(self.unknown), *unknown_fields(program)),
+        )
+
+    def _around(self, scope: _Scope) -> Iterator[_Scope]:
+        """Yield the Blocks whose Variables a Block sees, nearest first, as Paddle looks them up."""
+        waiting, seen = [scope], {scope.index}
+        for inner in waiting:
+            desc = inner.desc
+            forward = desc.forward_block_idx if desc.HasField("forward_block_idx") else -1
+            for index in (forward, desc.parent_idx if inner.index else -1):
+                if index >= 0 and index not in seen:
+                    seen.add(index)
+                    waiting.append(self._scope(index, inner))
+                    yield waiting[-1]
+
+    def _scope(self, index: int, user: _Scope) -> _Scope:
+        if not 0 <= index < len(self.scopes):
+            raise ReadError(problems.no_such_block(self.path, user.index, index, len(self.scopes)))
+        return self.scopes[index]
+
+    def _block(self, scope: _Scope, path: str, owner: str | None) -> None:
+        scope.path, scope.is_open = path, True
+        names = [
+            self._operator(scope, op, None if path else index)
+            for index, op in enumerate(scope.desc.ops)
+        ]
+        scope.is_open, scope.is_done = False, True
+        self.blocks[path] = Block(
+            path=path,
+            owner=owner,
+            arguments=(),
+            operators=tuple(names),
+            results=tuple(scope.handed.values()),
+        )
+
+    def _operator(self, scope: _Scope, op: _Message, index: int | None) -> str:
+        name = self._operator_name(op.type, scope.path)
+        attributes, source, inner = self._attributes(scope, op)
+        role = attributes.pop("op_role", 0)
+        role = role if isinstance(role, int) else 0
+        slots, operands = self._operands(scope, op, role)
+        written = list(self._results(scope, op, name))
+        operator = self.operators[name] = Operator(
+            name=name,
+            type=op.type,
+            index=index,
+            block=scope.path,
+            operands=operands,
+            results=tuple([value for _, _, value in written]),
+            slots=slots,
+            attributes=attributes,
+            blocks=tuple([self._place(block, scope, name, i) for i, block in enumerate(inner)]),
+            role=role,
+            source=source,
+        )
+        for block in inner:
+            if not block.is_done:
+                self._block(block, block.path, name)
+        for home, variable, value in written:
+            _assign(scope, home, variable, value)
+        self._port(operator)
+        return name
+
+    def _operator_name(self, type: str, path: str) -> str:
+        stem = f"{path}/{type}" if path else type
+        ordinal = self._ordinals[stem]
+        self._ordinals[stem] = ordinal + 1
+        return f"{stem}_{ordinal}"
+
+    def _place(self, block: _Scope, user: _Scope, owner: str, number: int) -> str:
+        """Return the path of an owner's Block; one that an earlier Operator owns too keeps its path."""
+        if block.is_open:
+            raise ReadError(problems.block_inside_itself(self.path, user.index, block.index))
+        if not block.is_done:
+            block.path = f"{owner}/{number}"
+        return block.path
+
+    def _attributes(
+        self, scope: _Scope, op: _Message
+    ) -> tuple[dict[str, Attribute], str | None, list[_Scope]]:
+        attributes: dict[str, Attribute] = {}
+        source: str | None = None
+        inner: list[_Scope] = []
+        for attr in op.attrs:
+            name, type = attr.name, attr.type
+            read = _CONTENT.get(type)
+            if name == "op_callstack":
+                source = user_line([_text(line) for line in attr.strings])
+            elif read is not None:
+                attributes[name] = read(attr)
+            elif type in _BLOCK_TYPES:
+                indices = attr.blocks_idx if type == _BLOCKS else (attr.block_idx,)
+                inner.extend(self._scope(index, scope) for index in indices)
+            else:
+                self.unknown.add(f"attribute `{name}` of type {type}")
+        return attributes, source, inner
+
+    def _operands(
+        self, scope: _Scope, op: _Message, role: int
+    ) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
+        slots: list[str] = []
+        operands: list[str | None] = []
+        for slot, names in _in_slot_order(op.inputs, _OPERAND_RANK):
+            for name in names:
+                slots.append(slot)
+                operands.append(None if name in _ABSENT else self._read(scope, name, slot, role))
+        return tuple(slots), tuple(operands)
+
+    def _read(self, scope: _Scope, name: str, slot: str = "", role: int = _OPTIMIZE) -> str:
+        """Return what a Variable holds now: a Value without a producer where nothing wrote it yet."""
+        home = scope.home(name)
+        value = home.current.get(name)
+        if value is not None:
+            return value
+        var = home.variables.get(name)
+        origin = Origin.VARIABLE if var is None else self._origin(var, role)
+        is_parameter = origin is Origin.PARAMETER
+        value = self._name(name, home, home)
+        home.current[name] = value
+        self.values[value] = _value(
+            value,
+            var,
+            origin=origin,
+            trainable=is_parameter and not var.stop_gradient and slot not in _STATISTICS,
+        )
+        return value
+
+    def _origin(self, var: _Message, role: int) -> Origin:
+        """Tell what a Variable is that the program reads before it writes it.
+
+        Inference models come without the flag `is_parameter`: there, what is persistable and not read by an optimizer is one.
+        """
+        if var.is_parameter:
+            return Origin.PARAMETER
+        if var.need_check_feed:
+            return Origin.FEED
+        plain = var.persistable and var.type.type == _DENSE_TENSOR
+        if plain and not self._flagged and not role & _OPTIMIZE:
+            return Origin.PARAMETER
+        return Origin.VARIABLE
+
+    def _results(
+        self, scope: _Scope, op: _Message, operator: str
+    ) -> Iterator[tuple[_Scope, str, str]]:
+        origin = Origin.FEED if op.type == "feed" else Origin.OPERATOR
+        output = 0
+        for _, names in _in_slot_order(op.outputs, _RESULT_RANK):
+            for name in names:
+                if name in _ABSENT:
+                    continue
+                home = scope.home(name)
+                value = self._name(name, home, scope)
+                self.values[value] = _value(
+                    value,
+                    home.variables.get(name),
+                    origin=origin,
+                    producer=operator,
+                    output=output,
+                )
+                output += 1
+                yield home, name, value
+
+    def _name(self, variable: str, home: _Scope, scope: _Scope) -> str:
+        """Return a name for a new Value of a Variable that a Block writes: see the module's docstring."""
+        base = variable
+        if base in self.values or self._declared.get(base, home) is not home:
+            base = f"{scope.path}/{variable}" if scope.path else variable
+        if base not in self.values and self._declared.get(base, home) is home:
+            return base
+        while True:
+            self._writes[base] += 1
+            name = f"{base}@{self._writes[base]}"
+            if name not in self.values and name not in self._declared:
+                return name
+
+    def _port(self, operator: Operator) -> None:
+        columns = self.ports.get(operator.type)
+        if columns is None:
+            return
+        column = operator.attributes.get("col")
+        for name in operator.results if operator.type == "feed" else operator.operands:
+            if name is not None:
+                columns[name] = column if isinstance(column, int) else len(columns)
+
+
+def _assign(scope: _Scope, home: _Scope, variable: str, value: str) -> None:
+    home.current[variable] = value
+    if home is not scope:
+        scope.handed[variable] = value
+
+
+def _in_order(columns: dict[str, int]) -> tuple[str, ...]:
+    return tuple(sorted(columns, key=columns.__getitem__))
+
+
+def _in_slot_order(
+    slots: Iterable[_Message], rank: dict[str, int]
+) -> list[tuple[str, Sequence[str]]]:
+    """Return slots with their arguments, the main one first; the file has them by alphabet."""
+    named = [(slot.parameter, slot.arguments) for slot in slots]
+    if len(named) > 1:
+        named.sort(key=lambda slot: rank.get(slot[0], _LAST))
+    return named
+
+
+def _value(
+    name: str,
+    var: _Message,
+    *,
+    origin: Origin,
+    producer: str | None = None,
+    output: int = 0,
+    trainable: bool = False,
+) -> Value:
+    if var is None:
+        return Value(
+            name=name, shape=None, dtype=None, producer=producer, output=output, origin=origin
+        )
+    dtype, shape, elements = _type(var.type)
+    return Value(
+        name=name,
+        shape=shape,
+        dtype=dtype,
+        elements=elements,
+        producer=producer,
+        output=output,
+        origin=origin,
+        persistable=var.persistable,
+        trainable=trainable,
+        stop_gradient=var.stop_gradient,
+    )
+
+
+_Element: TypeAlias = "tuple[str | None, Shape | None]"
+
+
+def _type(var_type: _Message) -> tuple[str | None, Shape | None, tuple[_Element, ...]]:
+    kind = var_type.type
+    if kind == _DENSE_TENSOR:
+        return *_tensor(var_type.dense_tensor.tensor), ()
+    if kind == _TENSOR_ARRAY:
+        return None, None, (_tensor(var_type.tensor_array.tensor),)
+    plain = _PLAIN_TENSORS.get(kind)
+    return (None, None, ()) if plain is None else (*_tensor(getattr(var_type, plain)), ())
+
+
+def _tensor(desc: _Message) -> _Element:
+    code = desc.data_type
+    return _DTYPES.get(code) or f"dtype{code}", tuple(desc.dims)
+
+
+def _text(content: bytes) -> str:
+    return content.decode(errors="replace")
+
+
+def _text_or_bytes(content: bytes) -> str | bytes:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content
+
+
+def _scalar(scalar: _Message) -> Attribute:
+    if scalar.HasField("c"):
+        return (scalar.c.r, scalar.c.i)
+    return next((getattr(scalar, name) for name in ("b", "i", "r") if scalar.HasField(name)), None)
+
+
+# By AttrType: how the content is taken out.
+_CONTENT: dict[int, Callable[[_Message], Attribute]] = {
+    0: lambda attr: attr.i,
+    1: lambda attr: attr.f,
+    2: lambda attr: _text_or_bytes(attr.s),
+    3: lambda attr: tuple(attr.ints),
+    4: lambda attr: tuple(attr.floats),
+    5: lambda attr: tuple(map(_text_or_bytes, attr.strings)),
+    6: lambda attr: attr.b,
+    7: lambda attr: tuple(attr.bools),
+    9: lambda attr: attr.l,
+    11: lambda attr: tuple(attr.longs),
+    12: lambda attr: tuple(attr.float64s),
+    13: lambda attr: attr.var_name,
+    14: lambda attr: tuple(attr.vars_name),
+    15: lambda attr: attr.float64,
+    16: lambda attr: _scalar(attr.scalar),
+    17: lambda attr: tuple(map(_scalar, attr.scalars)),
+}
+
+
+def _version(program: _Message) -> str:
+    """Spell the version as Paddle numbers its releases: 2006002 is `2.6.2`; development builds write 0."""
+    number = program.version.version
+    return f"{number // 1_000_000}.{number // 1_000 % 1_000}.{number % 1_000}" if number else ""

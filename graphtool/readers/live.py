@@ -1,0 +1,156 @@
+"""Live Programs: a Program together with its Graph, and the way from a name to the Paddle Value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from graphtool.diagnostics import ReadError
+from graphtool.graph import Graph, ProgramKind, Value
+from graphtool.readers import problems
+from graphtool.readers._legacy import read_legacy
+from graphtool.readers._messages import brief
+from graphtool.readers._paddle import is_legacy, load_paddle
+from graphtool.readers._pir import PirWalk, ValueKey, walk_pir
+from graphtool.readers._protobuf import read_protobuf
+from graphtool.selectors import find
+
+__all__ = ["LiveProgram", "read_program", "translate"]
+
+# Paddle's Programs and Values have no static types that hold for 2.6 and 3.3 alike.
+_Paddle: TypeAlias = Any
+
+_WRITE = re.compile(r"@\d+$")
+
+
+def read_program(program: _Paddle) -> Graph:
+    """Read a live Program of either kind; the Graph is plain data and outlives it."""
+    return read_legacy(program) if is_legacy(program) else walk_pir(program).graph
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LiveProgram:
+    """A Program, kept alive, and its Graph as it was when it was read.
+
+    A Paddle Value dies with its Program, and using it then crashes the process: keep the
+    LiveProgram for as long as you use Values taken from it.
+    """
+
+    program: _Paddle
+    graph: Graph
+    keys: Mapping[str, ValueKey]
+
+    @classmethod
+    def of(
+        cls, program: _Paddle, *, aliases: Mapping[str, Iterable[str]] | None = None
+    ) -> LiveProgram:
+        """Read a live Program; `aliases` gives Values, by name, further names to be found by."""
+        if is_legacy(program):
+            live = cls(program=program, graph=read_legacy(program), keys={})
+        else:
+            walk = walk_pir(program)
+            live = cls(program=program, graph=walk.graph, keys=walk.keys)
+        return live if aliases is None else replace(live, graph=_with_aliases(live.graph, aliases))
+
+    @property
+    def kind(self) -> ProgramKind:
+        """Which of Paddle's two representations the Program has."""
+        return self.graph.kind
+
+    def value(self, selector: str) -> _Paddle:
+        """Return the Paddle Value, or Variable of a legacy Program, that a selector means.
+
+        Raises ReadError: GT101, GT102 as `find` does; GT032 where it has left the Program since.
+        """
+        name = find(self.graph, selector).name
+        found = self._variable(name) if self.kind is ProgramKind.LEGACY else self._pir_value(name)
+        if found is None:
+            raise ReadError(problems.value_gone(self.graph.source, name))
+        return found
+
+    def _variable(self, name: str) -> _Paddle | None:
+        for spelling in (name, _WRITE.sub("", name)):
+            for block in self.program.blocks:
+                if spelling in block.vars:
+                    return block.vars[spelling]
+        return None
+
+    def _pir_value(self, name: str) -> _Paddle | None:
+        # Looked up anew each time: a Value whose operation was removed crashes when touched.
+        op_id, block, position = self.keys[name]
+        op = _operation(self.program.global_block(), op_id)
+        if op is None:
+            return None
+        return op.result(position) if block < 0 else list(op.blocks())[block].args()[position]
+
+
+def translate(source: _Paddle | bytes | str | Path) -> LiveProgram:
+    """Translate a legacy Program to PIR; Values keep their Variables' names as aliases.
+
+    `source` is a legacy Program, the bytes of a ProgramDesc or the path of a `.pdmodel`.
+
+    Raises ReadError: GT033 where Paddle refuses (the gradient of a while loop, Paddle 2.6).
+    """
+    paddle = load_paddle()
+    name, data = _description(source)
+    if not hasattr(paddle.pir, "translate_to_pir_with_param_map"):
+        raise ReadError(problems.not_translated(name, f"Paddle {paddle.__version__} cannot do it"))
+    read_protobuf(name, data)
+    try:
+        description = paddle.base.core.ProgramDesc(data)
+        program, values = paddle.pir.translate_to_pir_with_param_map(description)
+    except (RuntimeError, ValueError) as error:
+        raise ReadError(problems.not_translated(name, brief(str(error)))) from None
+    walk = walk_pir(program)
+    graph = replace(_with_aliases(walk.graph, _legacy_names(walk, values)), source=name)
+    return LiveProgram(program=program, graph=graph, keys=walk.keys)
+
+
+def _description(source: _Paddle | bytes | str | Path) -> tuple[str, bytes]:
+    if isinstance(source, bytes):
+        return "<ProgramDesc>", source
+    if isinstance(source, str | Path):
+        return str(source), _bytes(str(source))
+    return "<Program>", source.desc.serialize_to_string()
+
+
+def _bytes(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        raise ReadError(problems.no_such_path(path)) from None
+
+
+def _legacy_names(walk: PirWalk, values: Mapping[str, list[_Paddle]]) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {}
+    for legacy, listed in values.items():
+        for value in listed:
+            if value.initialized() and value.id in walk.names:
+                names.setdefault(walk.names[value.id], []).append(legacy)
+    return names
+
+
+def _with_aliases(graph: Graph, aliases: Mapping[str, Iterable[str]]) -> Graph:
+    values = dict(graph.values)
+    for name, further in aliases.items():
+        values[name] = _with_alias(values[name], further)
+    return replace(graph, values=values)
+
+
+def _with_alias(value: Value, further: Iterable[str]) -> Value:
+    new = sorted({*value.aliases, *further} - {value.name})
+    return replace(value, aliases=tuple(new))
+
+
+def _operation(block: _Paddle, id: int) -> _Paddle | None:
+    for op in block.ops:
+        if op.id() == id:
+            return op
+        for inner in op.blocks() if op.num_regions() else ():
+            found = _operation(inner, id)
+            if found is not None:
+                return found
+    return None

@@ -1,0 +1,101 @@
+"""What a network answers: its logits, other heads, and the embedding that a classifier reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from graphtool.structure._flow import Flow, Step
+from graphtool.structure._resolution import GLOBAL, Scale
+from graphtool.structure._vocabulary import IDENTITIES, REDUCTIONS, RESIZES
+
+__all__ = ["Head", "heads_of"]
+
+# What stands between logits and an output; dropout is no part of a head.
+_AFTER_LOGITS = (
+    RESIZES
+    | (IDENTITIES - {"dropout"})
+    | {"softmax", "log_softmax", "sigmoid", "argmax", "arg_max", "topk", "top_k", "squeeze"}
+)
+_LOSSES = REDUCTIONS | {
+    "cross_entropy_with_softmax",
+    "softmax_with_cross_entropy",
+    "cross_entropy",
+    "bce_loss",
+    "sigmoid_cross_entropy_with_logits",
+    "nll_loss",
+    "kldiv_loss",
+    "huber_loss",
+    "square",
+}
+_PROBABILITIES = frozenset({"softmax", "log_softmax", "sigmoid"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """One output: the Value fetched, its logits, and what the last weighted Operator reads.
+
+    `embedding` is None where that is a map or a sequence; `normalised` names the Operator that turned the logits into probabilities.
+    """
+
+    output: str
+    logits: str
+    embedding: str | None
+    normalised: str | None
+
+
+def heads_of(flow: Flow, scales: Mapping[str, Scale]) -> tuple[Head, ...]:
+    """Return the heads, the deepest first, then in program order."""
+    heads = [_head(flow, scales, name) for name in _outputs(flow)]
+    unique = {head.logits: head for head in heads}
+    ordered = list(unique.values())
+    if not ordered:
+        return ()
+    main = max(ordered, key=lambda head: (_rank(flow, head.logits) >= 2, flow.depth[head.logits]))
+    return (main, *(head for head in ordered if head is not main))
+
+
+def _outputs(flow: Flow) -> tuple[str, ...]:
+    """Return what is fetched, else what no forward Operator reads."""
+    fetched = [name for name in flow.graph.fetches if name in flow.maker]
+    return tuple(dict.fromkeys(fetched)) or tuple(
+        name
+        for name, step in flow.steps.items()
+        if not flow.consumers.get(name) and (step.features or name in flow.features)
+    )
+
+
+def _head(flow: Flow, scales: Mapping[str, Scale], output: str) -> Head:
+    name, normalised = output, None
+    step = flow.maker.get(name)
+    while step is not None and step.features and _is_after_logits(flow, step, name):
+        if step.kind in _PROBABILITIES:
+            normalised = step.operator.name
+        name = step.features[0]
+        step = flow.maker.get(name)
+    return Head(
+        output=output,
+        logits=name,
+        embedding=_embedding(flow, scales, name),
+        normalised=normalised,
+    )
+
+
+def _is_after_logits(flow: Flow, step: Step, name: str) -> bool:
+    return step.kind in _AFTER_LOGITS or (step.kind in _LOSSES and _rank(flow, name) < 2)
+
+
+def _embedding(flow: Flow, scales: Mapping[str, Scale], logits: str) -> str | None:
+    """Return what the last weighted Operator before the logits reads, if that is one vector per sample."""
+    step = flow.maker.get(logits)
+    while step is not None and not step.weighted:
+        step = flow.maker.get(step.features[0]) if step.features else None
+    if step is None or not step.features:
+        return None
+    name = step.features[0]
+    is_vector = _rank(flow, name) == 2 or scales.get(name) == GLOBAL
+    return name if is_vector else None
+
+
+def _rank(flow: Flow, name: str) -> int:
+    return len(flow.graph.values[name].shape or ())

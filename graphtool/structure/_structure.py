@@ -1,0 +1,203 @@
+"""One analysis of a Graph, which inspect, matching and the picture read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+
+from graphtool.graph import UNKNOWN, Graph, Operator, Origin, Value
+from graphtool.structure._cost import Cost, costs_of
+from graphtool.structure._flow import Flow, flow_of
+from graphtool.structure._outputs import Head, heads_of
+from graphtool.structure._resolution import Scale, channels_last, resolutions
+from graphtool.structure._stages import Stage, stages_of
+from graphtool.structure._transformer import Encoder, encoder_of
+from graphtool.structure._vocabulary import ACTIVATIONS, kind_of
+
+__all__ = ["Role", "Structure", "analyse"]
+
+
+class Role(Enum):
+    """What a Value is to the network."""
+
+    PARAMETER = "parameter"
+    FEED = "feed"
+    VARIABLE = "variable"
+    ARGUMENT = "block argument"
+    CONSTANT = "constant"
+    LOGITS = "logits"
+    EMBEDDING = "embedding"
+    HIDDEN_STATE = "hidden state"
+    ATTENTION = "attention scores"
+    STAGE_END = "stage end"
+    ACTIVATION = "activation"
+    FEATURE = "feature"
+    TRAINING = "gradient or optimizer"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Structure:
+    """What was found out about a Graph.
+
+    `scales` has the resolution relative to the input by Value name, `stages` are in order, `heads` the main one first,
+    `encoder` is None where there are no transformer layers. `costs` has multiply-adds by Operator name.
+    """
+
+    graph: Graph
+    flow: Flow
+    scales: Mapping[str, Scale]
+    stages: tuple[Stage, ...]
+    heads: tuple[Head, ...]
+    encoder: Encoder | None
+    costs: Mapping[str, Cost]
+
+    @cached_property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of the whole for one sample."""
+        return sum(cost.multiply_adds for cost in self.costs.values())
+
+    @property
+    def exact(self) -> bool:
+        """Tell whether `multiply_adds` rests on known dims alone."""
+        return all(cost.exact for cost in self.costs.values())
+
+    @cached_property
+    def parameters(self) -> int:
+        """Elements of all parameters, without running statistics."""
+        whole = sum(_elements(value) for value in self.graph.parameters)
+        return whole - self.running_statistics
+
+    @cached_property
+    def running_statistics(self) -> int:
+        """Elements of the means and variances that normalisations keep."""
+        names = {
+            name
+            for operator in self.graph.operators.values()
+            if kind_of(operator) == "batch_norm"
+            for name in _statistics(operator)
+        }
+        return sum(_elements(self.graph.values[name]) for name in names)
+
+    def depth(self, name: str) -> float:
+        """Return how deep a Value lies as a fraction of the whole, counted in Operators on the longest path."""
+        depths = self.flow.depth
+        whole = depths.get(self.heads[0].logits, 0) if self.heads else max(depths.values(), default=0)
+        return min(1.0, depths.get(name, 0) / whole) if whole else 0.0
+
+    def cost_before(self, name: str) -> float:
+        """Return the multiply-adds spent up to a Value as a fraction of the whole."""
+        return self._spent.get(name, 0.0)
+
+    @cached_property
+    def _spent(self) -> Mapping[str, float]:
+        """Sum in order of depth: what runs before a Value on the longest path is what it costs."""
+        ordered = sorted(self.flow.steps.values(), key=lambda step: self.flow.depth[step.result])
+        spent, total, whole = {}, 0, self.multiply_adds or 1
+        for step in ordered:
+            cost = self.costs.get(step.operator.name)
+            total += cost.multiply_adds if cost else 0
+            spent.update(dict.fromkeys(step.operator.results, total / whole))
+        return spent
+
+    @cached_property
+    def channels_last(self) -> bool:
+        """Tell whether the network's convolutions say that maps end in channels."""
+        return any(channels_last(step.operator) for step in self.flow.steps.values())
+
+    def channels(self, name: str) -> int:
+        """Return the channels of a map (rank 4), else the last dim; UNKNOWN where that is."""
+        shape = self.graph.values[name].shape
+        if not shape:
+            return UNKNOWN
+        return shape[1] if len(shape) == 4 and not self.channels_last else shape[-1]
+
+    def sides(self, name: str) -> tuple[int, int] | None:
+        """Return H and W of a map, None where it is none or they are unknown."""
+        shape = self.graph.values[name].shape
+        if shape is None or len(shape) != 4:
+            return None
+        height, width = shape[1:3] if self.channels_last else shape[2:]
+        return None if UNKNOWN in (height, width) else (height, width)
+
+    def stage_of(self, name: str) -> int | None:
+        """Return the index of the stage that a main-line Value belongs to."""
+        return self._stage_index.get(name)
+
+    @cached_property
+    def _stage_index(self) -> Mapping[str, int]:
+        return {
+            name: index for index, stage in enumerate(self.stages) for name in stage.values
+        }
+
+    def role(self, name: str) -> Role:
+        """Return what a Value is to the network."""
+        special = self._special_roles.get(name)
+        return special if special is not None else _plain_role(self, self.graph.values[name])
+
+    @cached_property
+    def _special_roles(self) -> Mapping[str, Role]:
+        roles: dict[str, Role] = {stage.end: Role.STAGE_END for stage in self.stages}
+        if self.encoder is not None:
+            roles.update(dict.fromkeys(self.encoder.hidden_states, Role.HIDDEN_STATE))
+            roles.update((name, Role.ATTENTION) for name in self.encoder.scores if name)
+        for head in self.heads:
+            roles[head.logits] = Role.LOGITS
+            if head.embedding is not None:
+                roles[head.embedding] = Role.EMBEDDING
+        return roles
+
+
+_ROLE_BY_ORIGIN = {
+    Origin.PARAMETER: Role.PARAMETER,
+    Origin.FEED: Role.FEED,
+    Origin.VARIABLE: Role.VARIABLE,
+    Origin.ARGUMENT: Role.ARGUMENT,
+}
+
+
+def _plain_role(structure: Structure, value: Value) -> Role:
+    by_origin = _ROLE_BY_ORIGIN.get(value.origin)
+    if by_origin is not None:
+        return by_origin
+    operator = structure.graph.producer(value.name)
+    step = structure.flow.maker.get(value.name)
+    if operator is not None and not operator.operands:
+        return Role.CONSTANT
+    if step is None:
+        return Role.TRAINING if operator is not None and operator.role & 0b11 else Role.OTHER
+    if value.name not in structure.flow.features:
+        return Role.OTHER
+    return Role.ACTIVATION if kind_of(step.operator) in ACTIVATIONS else Role.FEATURE
+
+
+def analyse(graph: Graph) -> Structure:
+    """Find out what a network is made of."""
+    flow = flow_of(graph)
+    scales = resolutions(flow)
+    heads = heads_of(flow, scales)
+    return Structure(
+        graph=graph,
+        flow=flow,
+        scales=scales,
+        stages=stages_of(flow, scales),
+        heads=heads,
+        encoder=encoder_of(flow, heads[0].logits) if heads else None,
+        costs=costs_of(flow, scales),
+    )
+
+
+def _statistics(operator: Operator) -> Iterator[str]:
+    """Yield the running mean and variance: by slot in legacy programs, second and third in PIR."""
+    named = dict(zip(operator.slots, operator.operands, strict=False))
+    places = (named["Mean"], named["Variance"]) if named else operator.operands[1:3]
+    return (name for name in places if name is not None)
+
+
+def _elements(value: Value) -> int:
+    count = 1
+    for dim in value.shape or (0,):
+        count *= max(dim, 0)
+    return count

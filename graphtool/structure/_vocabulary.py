@@ -1,0 +1,98 @@
+"""What operator types mean, the same for PIR and legacy spellings."""
+
+from __future__ import annotations
+
+from graphtool.graph import Operator
+
+__all__ = [
+    "ACTIVATIONS",
+    "CONVOLUTIONS",
+    "IDENTITIES",
+    "JOINS",
+    "NORMS",
+    "POOLS",
+    "PRODUCTS",
+    "REDUCTIONS",
+    "RESHAPES",
+    "RESIZES",
+    "kind_of",
+]
+
+# Legacy names whose PIR name differs by more than `elementwise_` or `_v2`.
+_RENAMED = {
+    "hard_swish": "hardswish",
+    "hard_sigmoid": "hardsigmoid",
+    "lookup_table": "embedding",
+    "fill_constant": "full",
+    "flatten_contiguous_range": "flatten",
+    "mul": "matmul",
+    "fc": "matmul",
+    "sum": "add",
+    "grad_add": "add",
+    "depthwise_conv2d": "conv2d",
+    "depthwise_conv2d_transpose": "conv2d_transpose",
+    "conv2d_fusion": "conv2d",
+    "fused_conv2d_add_act": "conv2d",
+    "sync_batch_norm": "batch_norm",
+    "reduce_mean": "mean",
+    "reduce_max": "max",
+    "reduce_min": "min",
+    "reduce_sum": "sum",
+    "reduce_prod": "prod",
+    "pool3d": "pool2d",
+    "reshape2": "reshape",
+    "transpose2": "transpose",
+    "squeeze2": "squeeze",
+    "unsqueeze2": "unsqueeze",
+    "flatten2": "flatten",
+    "add_n": "add",
+}
+
+CONVOLUTIONS = frozenset(
+    {"conv1d", "conv2d", "conv3d", "conv2d_transpose", "conv3d_transpose", "deformable_conv"}
+)
+PRODUCTS = frozenset({"matmul", "bmm", "einsum", "addmm", "linear"})
+NORMS = frozenset({"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "norm"})
+ACTIVATIONS = frozenset(
+    {
+        "relu",
+        "relu6",
+        "leaky_relu",
+        "prelu",
+        "elu",
+        "selu",
+        "celu",
+        "gelu",
+        "silu",
+        "swish",
+        "mish",
+        "hardswish",
+        "hardsigmoid",
+        "hardtanh",
+        "brelu",
+        "sigmoid",
+        "tanh",
+        "softplus",
+        "softsign",
+        "clip",
+    }
+)
+IDENTITIES = frozenset(
+    {"dropout", "assign", "cast", "scale", "share_data", "memcpy", "identity_loss"}
+)
+RESHAPES = frozenset(
+    {"reshape", "flatten", "squeeze", "unsqueeze", "transpose", "shuffle_channel", "view_shape"}
+)
+JOINS = frozenset({"add", "concat", "subtract", "sub", "maximum", "combine", "stack"})
+POOLS = frozenset({"pool2d", "max_pool2d_with_index", "max_pool2d"})
+RESIZES = frozenset({"nearest_interp", "bilinear_interp", "bicubic_interp", "linear_interp"})
+REDUCTIONS = frozenset({"mean", "max", "min", "sum", "amax", "amin", "p_norm"})
+
+
+def kind_of(operator: Operator) -> str:
+    """Return the one name of what an operator does: `elementwise_add` and `add_` are `add`."""
+    kind = operator.kind.removeprefix("elementwise_")
+    if operator.type == "sum":
+        return "add"
+    kind = kind.removesuffix("_v2")
+    return _RENAMED.get(kind, kind)
