@@ -1,4 +1,4 @@
-"""One shape for everything that is wrong or worth knowing: severity[code] slug: message; where; notes; help."""
+"""One shape for all that is wrong or worth knowing: code, message, places, notes, one help."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Where:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnostic:
-    """One finding. `help` is one thing that the reader can type; `count` says how many like it were folded in."""
+    """One finding; `help` is one thing to type, `count` says how many like it were folded in."""
 
     message: str
     severity: Severity = Severity.ERROR
@@ -94,6 +94,7 @@ class Report:
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:
+        """Those that stop the work."""
         return tuple(found for found in self.diagnostics if found.severity is Severity.ERROR)
 
     def __iter__(self) -> Iterator[Diagnostic]:

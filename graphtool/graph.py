@@ -28,7 +28,7 @@ __all__ = [
 
 UNKNOWN = -1
 Shape: TypeAlias = tuple[int, ...]
-Attribute: TypeAlias = "None | bool | int | float | str | bytes | tuple[Attribute, ...]"
+Attribute: TypeAlias = "bool | int | float | str | bytes | tuple[Attribute, ...] | None"
 
 
 class ProgramKind(Enum):
@@ -86,7 +86,7 @@ class Operator:
 
     @property
     def kind(self) -> str:
-        """The type without its dialect and without the mark of an in-place operator: `batch_norm`."""
+        """The type without its dialect and the mark of an in-place operator: `batch_norm`."""
         return self.type.rpartition(".")[2].rstrip("_")
 
 
@@ -108,8 +108,8 @@ class Block:
 class Graph:
     """A Program as plain data: Operators in pre-order, Values by name, Blocks by path.
 
-    `source` says what was read, `version` is the file format's own, `unknown` lists fields of the file that the reader
-    does not know.
+    `source` says what was read, `version` is the file format's own, `unknown` lists fields of the
+    file that the reader does not know.
     """
 
     source: str
@@ -129,7 +129,7 @@ class Graph:
 
     @cached_property
     def consumers(self) -> Mapping[str, tuple[Operator, ...]]:
-        """Operators that read a Value, in pre-order, each once; Values that nobody reads are absent."""
+        """Operators that read a Value, in pre-order, each once; unread Values are absent."""
         readers: dict[str, dict[str, Operator]] = {}
         for operator in self.operators.values():
             for name in operator.operands:
@@ -138,16 +138,17 @@ class Graph:
         return {name: tuple(found.values()) for name, found in readers.items()}
 
     def producer(self, value: str) -> Operator | None:
-        """The Operator that computes a Value, None for parameters of files without parameter operators and arguments."""
+        """The Operator that a Value comes from, None for arguments and unwritten Variables."""
         name = self.values[value].producer
         return None if name is None else self.operators[name]
 
     @cached_property
     def nx(self) -> networkx.DiGraph[str]:
-        """One `networkx.DiGraph`: Value nodes are keyed by name, Operator nodes by `name()`; `data` holds either.
+        """One `networkx.DiGraph`: Value nodes are keyed by name, Operator nodes by `name()`.
 
-        Edges run operand -> Operator -> result. Blocks join in without a cycle: what the owner reads -> the Block's
-        arguments, and the Block's results -> the owner.
+        The node attribute `data` holds the Value or Operator. Edges run operand -> Operator ->
+        result. Blocks join in without a cycle: what the owner reads -> the Block's arguments, and
+        the Block's results -> the owner.
         """
         import networkx
 
@@ -162,7 +163,7 @@ class Graph:
 
     @cached_property
     def operator_keys(self) -> Mapping[str, str]:
-        """Operator name -> its node key in `nx`: `conv2d_3()`, with `%` before it where a Value has that name."""
+        """Operator name -> key in `nx`: `conv2d_3()`, with `%` before it where a Value has that."""
         keys: dict[str, str] = {}
         for name in self.operators:
             key = f"{name}()"

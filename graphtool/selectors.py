@@ -1,4 +1,4 @@
-"""One way to say which Value is meant, everywhere: its name, module path, attribute path or legacy name."""
+"""One way to say which Value is meant: its name, module path, attribute path or legacy name."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _NEAREST = 3
 def find(graph: Graph, selector: str) -> Value:
     """Return the one Value that a selector means.
 
-    Tried in this order: the name (`relu_48`, a parameter's or Variable's own name), the exact legacy name where a legacy
-    program was translated, the attribute path of a sublayer (`layer4.2`) and the module path
-    (`/ResNet/Sequential_3/BasicBlock_1/ReLU_1`) with the root's counter ignored. A path stands for the Value that the
-    module hands on.
+    Tried in this order: the name (`relu_48`, a parameter's or Variable's own name), the exact
+    legacy name where a legacy program was translated, the attribute path of a sublayer
+    (`layer4.2`) and the module path (`/ResNet/Sequential_3/BasicBlock_1/ReLU_1`) with the root's
+    counter ignored. A path stands for the Value that the module hands on.
 
     Raises ReadError: GT101 with the nearest three names, GT102 with the candidates.
     """
@@ -38,7 +38,8 @@ def find(graph: Graph, selector: str) -> Value:
 def unknown_name(graph: Graph, selector: str) -> Diagnostic:
     """No Value of the program has this name, legacy name, attribute path or module path.
 
-    `graphtool inspect MODEL --name 'relu_*'` lists names. Pruning a program renumbers derived names such as `relu_48`.
+    `graphtool inspect MODEL --name 'relu_*'` lists names. Pruning a program renumbers derived
+    names such as `relu_48`.
     """
     nearest = _nearest(graph, selector)
     return Diagnostic(

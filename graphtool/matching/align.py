@@ -8,7 +8,7 @@ from typing import TypeVar
 __all__ = ["align"]
 
 _T = TypeVar("_T")
-# Summed item by item and compared from the left, so that each reason decides only where all before it leave a tie.
+# Summed part by part, compared from the left: a reason decides where all before it leave a tie.
 _Gain = tuple[float, ...]
 
 
@@ -17,7 +17,8 @@ def align(
 ) -> list[tuple[_T, _T]]:
     """Match two sequences in order, the last with the last, so that the summed gain is largest.
 
-    The first part of a gain should be 1, so that most items are matched. O(len(teacher) · len(student)) gains.
+    The first part of a gain should be 1, so that as many as possible are matched. Takes
+    len(teacher) · len(student) gains.
     """
     if not teacher or not student:
         return []

@@ -1,4 +1,4 @@
-"""Say how two Values' shapes differ, what adapter and loss follow, why they go together, and what can go wrong."""
+"""Say how two shapes differ, what follows for adapter and loss, and what can go wrong."""
 
 from __future__ import annotations
 
@@ -128,10 +128,18 @@ def reasons(sides: Sides) -> Iterator[str]:
         sides.teacher.scales.get(sides.teacher_name),
         sides.student.scales.get(sides.student_name),
     )
-    if sides.kind in (Kind.STAGE, Kind.FEATURE) and scales[0] is not None and scales[0] == scales[1]:
+    if (
+        sides.kind in (Kind.STAGE, Kind.FEATURE)
+        and scales[0] is not None
+        and scales[0] == scales[1]
+    ):
         places = sides.teacher.sides(sides.teacher_name)
         known = places is not None and places == sides.student.sides(sides.student_name)
-        yield f"both {places[0]}×{places[1]}" if known and places else f"both at {scales[0]} of the input"
+        yield (
+            f"both {places[0]}×{places[1]}"
+            if known and places
+            else f"both at {scales[0]} of the input"
+        )
     if sides.channels[0] == sides.channels[1] != UNKNOWN:
         yield f"both {sides.channels[0]} {'classes' if sides.kind is Kind.LOGITS else 'channels'}"
     if sides.kind is not Kind.LOGITS:

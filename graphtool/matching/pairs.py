@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from graphtool.diagnostics import Report
@@ -60,8 +60,8 @@ class End:
 class Pair:
     """A teacher Value and a student Value that go together, with the reasons.
 
-    `score` falls from 1 with the rank. `adapter` is what the student side needs before a loss can compare the two, `loss` the name
-    of a loss that fits.
+    `score` falls from 1 with the rank. `adapter` is what the student side needs before a loss can
+    compare the two, `loss` the name of a loss that fits.
     """
 
     rank: int
@@ -83,7 +83,7 @@ class PairSet:
     teacher: Graph
     student: Graph
     pairs: tuple[Pair, ...]
-    report: Report = Report()
+    report: Report = field(default_factory=Report)
 
     def __iter__(self) -> Iterator[Pair]:
         return iter(self.pairs)

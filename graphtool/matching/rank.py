@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import islice
 
 from graphtool.diagnostics import Diagnostic, Report
-from graphtool.graph import Graph
 from graphtool.matching import problems
 from graphtool.matching.align import align
 from graphtool.matching.explain import (
@@ -19,39 +18,57 @@ from graphtool.matching.explain import (
     warnings,
 )
 from graphtool.matching.pairs import Kind, Pair, PairSet, end_of
+from graphtool.readers import Source, read
 from graphtool.structure import Stage, Structure, analyse
 
-__all__ = ["suggest"]
+__all__ = ["Candidate", "pair_of", "suggest_pairs"]
 
 # Experts publish one to four pairs of maps, logits and the embedding beside them; more is rarely used.
 _MOST_PAIRS_OF_MAPS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class _Candidate:
+class Candidate:
+    """Two Values that go together, with the reasons of the rule that found them."""
+
     kind: Kind
     teacher: str
     student: str
     why: tuple[str, ...]
 
 
-def suggest(teacher: Graph, student: Graph, *, limit: int | None = None) -> PairSet:
-    """Suggest pairs of two Graphs in the order in which experts prefer them.
+def suggest_pairs(teacher: Source, student: Source, *, limit: int | None = None) -> PairSet:
+    """Suggest which feature maps to pair, in the order in which experts prefer them.
 
-    `limit` bounds their number; without it at most 8 where the networks have maps, and all layers of transformers.
+    `teacher` and `student` are anything that `read` takes. `limit` bounds the number of pairs;
+    without it there are at most 8 where the networks have maps, and all layers of transformers.
+
+    Raises ReadError where a source cannot be read. The reasons behind the order are those of
+    published configurations (Romero et al. 2015, arXiv 1412.6550, for the middle stage; Jiao et
+    al. 2020, arXiv 1909.10351, for the layers of transformers).
     """
-    left, right = analyse(teacher), analyse(student)
+    left, right = analyse(read(teacher)), analyse(read(student))
     found = _unique(_candidates(left, right))
-    most = limit if limit is not None else None if left.encoder and right.encoder else _MOST_PAIRS_OF_MAPS
+    most = (
+        limit
+        if limit is not None
+        else None
+        if left.encoder and right.encoder
+        else _MOST_PAIRS_OF_MAPS
+    )
     pairs = tuple(
-        _pair(rank, candidate, left, right) for rank, candidate in enumerate(islice(found, most), 1)
+        pair_of(rank, candidate, left, right)
+        for rank, candidate in enumerate(islice(found, most), 1)
     )
     return PairSet(
-        teacher=teacher, student=student, pairs=pairs, report=Report.of(_remarks(left, right, pairs))
+        teacher=left.graph,
+        student=right.graph,
+        pairs=pairs,
+        report=Report.of(_remarks(left, right, pairs)),
     )
 
 
-def _candidates(teacher: Structure, student: Structure) -> Iterator[_Candidate]:
+def _candidates(teacher: Structure, student: Structure) -> Iterator[Candidate]:
     """Yield all pairs, best first: logits, embedding, then stages or layers."""
     yield from _logits(teacher, student)
     if teacher.encoder is not None and student.encoder is not None:
@@ -63,7 +80,7 @@ def _candidates(teacher: Structure, student: Structure) -> Iterator[_Candidate]:
     yield from _other_heads(teacher, student)
 
 
-def _unique(candidates: Iterator[_Candidate]) -> Iterator[_Candidate]:
+def _unique(candidates: Iterator[Candidate]) -> Iterator[Candidate]:
     seen: set[tuple[str, str]] = set()
     for candidate in candidates:
         ends = (candidate.teacher, candidate.student)
@@ -72,29 +89,31 @@ def _unique(candidates: Iterator[_Candidate]) -> Iterator[_Candidate]:
             yield candidate
 
 
-def _logits(teacher: Structure, student: Structure) -> Iterator[_Candidate]:
+def _logits(teacher: Structure, student: Structure) -> Iterator[Candidate]:
     """With one recipe logits gain twice what feature losses do (PaddleClas, resnet34 -> resnet18), so they come first."""
     if teacher.heads and student.heads:
         why = ("the output of the last weighted operator in both",)
-        yield _Candidate(Kind.LOGITS, teacher.heads[0].logits, student.heads[0].logits, why)
+        yield Candidate(Kind.LOGITS, teacher.heads[0].logits, student.heads[0].logits, why)
 
 
-def _embedding(teacher: Structure, student: Structure) -> Iterator[_Candidate]:
+def _embedding(teacher: Structure, student: Structure) -> Iterator[Candidate]:
     """The vector that the classifier reads is the next most common choice after the logits."""
     ends = [side.heads[0].embedding if side.heads else None for side in (teacher, student)]
     if ends[0] is not None and ends[1] is not None:
-        yield _Candidate(Kind.EMBEDDING, ends[0], ends[1], ("the input of the classifier in both",))
+        yield Candidate(Kind.EMBEDDING, ends[0], ends[1], ("the input of the classifier in both",))
 
 
-def _other_heads(teacher: Structure, student: Structure) -> Iterator[_Candidate]:
+def _other_heads(teacher: Structure, student: Structure) -> Iterator[Candidate]:
     if len(teacher.heads) != len(student.heads):
         return
-    for index, (left, right) in enumerate(zip(teacher.heads[1:], student.heads[1:], strict=True), 2):
+    for index, (left, right) in enumerate(
+        zip(teacher.heads[1:], student.heads[1:], strict=True), 2
+    ):
         why = (f"output {index} of {len(teacher.heads)} in both",)
-        yield _Candidate(Kind.HEAD, left.logits, right.logits, why)
+        yield Candidate(Kind.HEAD, left.logits, right.logits, why)
 
 
-def _stages(teacher: Structure, student: Structure) -> Iterator[_Candidate]:
+def _stages(teacher: Structure, student: Structure) -> Iterator[Candidate]:
     """Yield the ends of matched stages from the last to the first.
 
     Where exactly three match, the middle one comes first: it's where hint losses look (FitNets).
@@ -109,7 +128,7 @@ def _stages(teacher: Structure, student: Structure) -> Iterator[_Candidate]:
             f"{student.stages.index(right) + 1} of {len(student.stages)} in the student",
             f"last of {_count(left)} in the teacher, of {_count(right)} in the student",
         )
-        yield _Candidate(Kind.STAGE, left.end, right.end, why)
+        yield Candidate(Kind.STAGE, left.end, right.end, why)
 
 
 def _count(stage: Stage) -> str:
@@ -134,26 +153,33 @@ class _Gain:
         return 1.0, float(left.scale == right.scale), -depth
 
 
-def _layers(teacher: Structure, student: Structure) -> Iterator[_Candidate]:
+def _layers(teacher: Structure, student: Structure) -> Iterator[Candidate]:
     """Yield hidden states and attention scores, layer i of the student with layer i·k of the teacher.
 
     k is the ratio of their numbers of layers; state 0 is the embeddings (TinyBERT).
     """
     assert teacher.encoder is not None and student.encoder is not None
-    states = [(s.encoder.embeddings, *s.encoder.hidden_states) for s in (teacher, student) if s.encoder]
+    states = [
+        (s.encoder.embeddings, *s.encoder.hidden_states) for s in (teacher, student) if s.encoder
+    ]
     scores = teacher.encoder.scores, student.encoder.scores
     depth, count = len(scores[0]), len(scores[1])
     for layer in range(count, -1, -1):
         partner = round(layer * depth / count)
         left, right = states[0][partner], states[1][layer]
         if left is not None and right is not None:
-            yield _Candidate(Kind.HIDDEN_STATE, left, right, (_of_layers("hidden state", partner, depth, layer, count),))
+            yield Candidate(
+                Kind.HIDDEN_STATE,
+                left,
+                right,
+                (_of_layers("hidden state", partner, depth, layer, count),),
+            )
     for layer in range(count, 0, -1):
         partner = max(1, round(layer * depth / count))
         left, right = scores[0][partner - 1], scores[1][layer - 1]
         if left is not None and right is not None:
             why = _of_layers("attention scores", partner, depth, layer, count)
-            yield _Candidate(Kind.ATTENTION, left, right, (why, "before the softmax"))
+            yield Candidate(Kind.ATTENTION, left, right, (why, "before the softmax"))
 
 
 def _of_layers(what: str, partner: int, depth: int, layer: int, count: int) -> str:
@@ -162,7 +188,8 @@ def _of_layers(what: str, partner: int, depth: int, layer: int, count: int) -> s
     return f"{what} of layer {partner} of {depth} in the teacher, {layer} of {count} in the student"
 
 
-def _pair(rank: int, candidate: _Candidate, teacher: Structure, student: Structure) -> Pair:
+def pair_of(rank: int, candidate: Candidate, teacher: Structure, student: Structure) -> Pair:
+    """Make a Pair of a Candidate: relation, adapter, loss, all reasons and warnings."""
     sides = Sides(
         kind=candidate.kind,
         teacher=teacher,

@@ -1,0 +1,51 @@
+"""Read a Program, wherever it is, into a Graph."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from graphtool.graph import Graph
+
+__all__ = ["Source", "read"]
+
+# A live Program or Network is Paddle's or built from it: it has no static type without Paddle.
+Source: TypeAlias = "Graph | str | PathLike[str] | Any"
+
+# `package.module:callable`; a Windows drive or a URL has a separator behind the colon.
+_CALLABLE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
+
+
+def read(source: Source, *, inputs: Sequence[str] = ()) -> Graph:
+    """Read a model into a neutral Graph.
+
+    `source` is the path of a `.json`, `.pdmodel` or `__model__` file or of a folder that holds one,
+    `module:callable` (an `nn.Layer` class or factory, or a function that returns a Program), a
+    live Program of either kind, or a Graph, which is returned as it is. `inputs` describes what a
+    Layer from `module:callable` reads, as on the command line: `3,224,224` or
+    `name=3,224,224:float32`, the batch left out.
+
+    Files are read without Paddle and never executed; `module:callable` runs the user's code.
+
+    Raises ReadError with a GT0xx Diagnostic where the source cannot be read.
+    """
+    if isinstance(source, Graph):
+        return source
+    if isinstance(source, (str, PathLike)):
+        return _read_named(fspath(source), inputs)
+    from graphtool.readers.live import read_program
+
+    return read_program(source)
+
+
+def _read_named(source: str, inputs: Sequence[str]) -> Graph:
+    if _CALLABLE.fullmatch(source) and not Path(source).exists():
+        from graphtool.readers._builder import build
+
+        return build(source, inputs).graph
+    from graphtool.readers._files import read_file
+
+    return read_file(Path(source))

@@ -1,4 +1,4 @@
-"""Put a PIR Program together as a Graph: names, Blocks and order, the same for files and for live Programs."""
+"""Put a PIR Program together as a Graph: one naming for files and live Programs."""
 
 from __future__ import annotations
 
@@ -43,8 +43,9 @@ class ResultType:
 class Assembly:
     """Collects Operators and Values while a reader walks a Program in pre-order.
 
-    `keys` maps whatever identifies a Value in the source (an id in a file, `Value.id` in a live Program) to its name.
-    Names that the user gave are `reserved` before the walk: a derived name gets `%` before it where one is in the way.
+    `keys` maps whatever identifies a Value in the source (an id in a file, `Value.id` in a live
+    Program) to its name. Names that the user gave are `reserved` before the walk: a derived name
+    gets `%` before it where one is in the way.
     """
 
     reserved: frozenset[str]
@@ -73,15 +74,26 @@ class Assembly:
         role: int = 0,
         source: str | None = None,
     ) -> Operator:
-        """Name an Operator and its results, and keep them. Call it before walking the Operator's own Blocks."""
-        own_name = attributes.get(_NAMED_BY_ATTRIBUTE.get(type, ""))
+        """Name an Operator and its results, and keep them; to be called before its own Blocks."""
+        given = attributes.get(_NAMED_BY_ATTRIBUTE.get(type, ""))
         name = self._operator_name(type, block)
-        result_names = [
-            self._add_result(
-                key, kind, name, own_name, output, type, stop_gradient, persistable, trainable
+        result_names: list[str] = []
+        for output, (key, kind) in enumerate(results):
+            named = given if isinstance(given, str) and output == 0 else None
+            value = Value(
+                name=self._value_name(named, name, output),
+                shape=kind.shape,
+                dtype=kind.dtype,
+                elements=kind.elements,
+                producer=name,
+                output=output,
+                origin=_origin(type, persistable=persistable),
+                persistable=persistable,
+                trainable=trainable,
+                stop_gradient=output < len(stop_gradient) and stop_gradient[output],
             )
-            for output, (key, kind) in enumerate(results)
-        ]
+            self._keep(key, value)
+            result_names.append(value.name)
         operator = Operator(
             name=name,
             type=type,
@@ -101,67 +113,40 @@ class Assembly:
         return operator
 
     def _operator_name(self, type: str, block: str) -> str:
-        stem = (
-            f"{block}/{type.rpartition('.')[2].rstrip('_')}"
-            if block
-            else type.rpartition(".")[2].rstrip("_")
-        )
+        short = type.rpartition(".")[2].rstrip("_")
+        stem = f"{block}/{short}" if block else short
         name = f"{stem}_{self._ordinals[stem]}"
         self._ordinals[stem] += 1
         return name
 
-    def _add_result(
-        self,
-        key: Hashable,
-        kind: ResultType,
-        operator: str,
-        own_name: Attribute,
-        output: int,
-        type: str,
-        stop_gradient: tuple[bool, ...],
-        persistable: bool,
-        trainable: bool,
-    ) -> str:
-        if isinstance(own_name, str) and output == 0:
-            name, origin = own_name, _origin(type, persistable)
-        else:
-            name, origin = f"{operator}:{output}" if output else operator, Origin.OPERATOR
-            while name in self.reserved:
-                name = f"%{name}"
-        while name in self.values:
+    def _value_name(self, given: str | None, operator: str, output: int) -> str:
+        derived = f"{operator}:{output}" if output else operator
+        return self._free(derived) if given is None else self._free(given, ours=False)
+
+    def _free(self, name: str, *, ours: bool = True) -> str:
+        """Return the name with `%` before it for as long as something else has it."""
+        while name in self.values or (ours and name in self.reserved):
             name = f"%{name}"
-        self.keys[key] = name
-        self.values[name] = Value(
-            name=name,
-            shape=kind.shape,
-            dtype=kind.dtype,
-            elements=kind.elements,
-            producer=operator,
-            output=output,
-            origin=origin,
-            persistable=persistable,
-            trainable=trainable,
-            stop_gradient=output < len(stop_gradient) and stop_gradient[output],
-        )
-        if origin is Origin.FEED:
-            self.feeds.append(name)
         return name
+
+    def _keep(self, key: Hashable, value: Value) -> None:
+        self.keys[key] = value.name
+        self.values[value.name] = value
+        if value.origin is Origin.FEED:
+            self.feeds.append(value.name)
 
     def add_argument(self, key: Hashable, kind: ResultType, block: str, index: int) -> str:
         """Name and keep a Block's argument: `while_0/0/arg_1`."""
-        name = f"{block}/arg_{index}"
-        while name in self.reserved or name in self.values:
-            name = f"%{name}"
-        self.keys[key] = name
-        self.values[name] = Value(
-            name=name,
+        value = Value(
+            name=self._free(f"{block}/arg_{index}"),
             shape=kind.shape,
             dtype=kind.dtype,
             elements=kind.elements,
             producer=None,
             origin=Origin.ARGUMENT,
         )
-        return name
+        self._keep(key, value)
+        return value.name
 
     def add_block(
         self,
@@ -203,7 +188,7 @@ class Assembly:
         )
 
 
-def _origin(type: str, persistable: bool) -> Origin:
+def _origin(type: str, *, persistable: bool) -> Origin:
     if type in _PARAMETERS:
         return Origin.PARAMETER
     if type in ("pd_op.data", "pd_op.feed"):

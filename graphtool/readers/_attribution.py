@@ -1,18 +1,18 @@
-"""Find out which sublayer made which Value while a Layer is built into a Program: forward hooks and op ids."""
+"""Find out which sublayer makes which Value while a Layer is built into a Program."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 from graphtool.graph import Graph, Value
 from graphtool.readers._paddle import is_legacy, load_paddle
 
-__all__ = ["Attribution", "flatten"]
+__all__ = ["Attribution", "flatten", "identity"]
 
 # Layers, Values and Blocks are Paddle's, which has no types that hold for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
@@ -32,20 +32,18 @@ class _Call:
 class Attribution:
     """Records, in the order of time, which sublayers are running and what they return.
 
-    Operators are told apart by their id, which grows as they are built; `_marks[i]` is the newest id
-    when the stack of running sublayers became `_stacks[i]`.
+    Operators are told apart by their id, which grows as they are built; `_marks[i]` is the newest
+    id when the stack of running sublayers became `_stacks[i]`.
     """
 
     _running: list[_Call] = field(default_factory=list[_Call])
     _marks: list[int] = field(default_factory=lambda: [-1])
     _stacks: list[tuple[_Call, ...]] = field(default_factory=lambda: [()])
-    _returned: list[tuple[str | int, int, _Call]] = field(
-        default_factory=list[tuple[str | int, int, _Call]]
-    )
+    _returned: list[tuple[str, int, _Call]] = field(default_factory=list[tuple[str, int, _Call]])
     _open: list[int] = field(default_factory=list[int])
 
     @contextmanager
-    def watching(self, layer: _Paddle) -> Iterator[None]:
+    def watching(self, layer: _Paddle) -> Generator[None]:
         """Hook every sublayer, and unhook it afterwards."""
         paths = _attribute_paths(layer)
         hooks: list[_Paddle] = []
@@ -71,10 +69,10 @@ class Attribution:
         call = self._running.pop()
         mark = self._tick()
         for value in flatten(outputs):
-            self._returned.append((_identity(value), mark, call))
+            self._returned.append((identity(value), mark, call))
 
     def _tick(self) -> int:
-        block = _Building.now()
+        block = _building()
         newest = max(self._marks[-1], block.newest())
         self._settle(block)
         if block.empty:
@@ -84,7 +82,7 @@ class Attribution:
         return newest
 
     def _settle(self, block: _Building) -> None:
-        """Give the times that fell into a Block still empty their exact mark, once it has operators."""
+        """Give the times when the Block was empty their exact mark, now that it has operators."""
         if block.empty or not self._open:
             return
         first = block.first_after(self._marks[self._open[0]])
@@ -93,7 +91,7 @@ class Attribution:
         self._open.clear()
 
     def annotate(
-        self, graph: Graph, ids: Mapping[str, int], names: Mapping[str | int, list[str]]
+        self, graph: Graph, ids: Mapping[str, int], names: Mapping[str, list[str]]
     ) -> Graph:
         """Set `layer` and `layer_outputs` of the Graph's Values.
 
@@ -112,7 +110,7 @@ class Attribution:
         return self._stacks[bisect_left(self._marks, op_id) - 1]
 
     def _returned_values(
-        self, graph: Graph, ids: Mapping[str, int], names: Mapping[str | int, list[str]]
+        self, graph: Graph, ids: Mapping[str, int], names: Mapping[str, list[str]]
     ) -> Mapping[str, list[_Call]]:
         calls: dict[str, list[_Call]] = defaultdict(list)
         for key, mark, call in self._returned:
@@ -138,18 +136,17 @@ def _annotated(value: Value, stack: tuple[_Call, ...], returned: list[_Call]) ->
 
 def flatten(outputs: _Paddle) -> Iterator[_Paddle]:
     """Yield the Values in nested lists, tuples and dicts, in their order."""
-    if isinstance(outputs, dict):
-        outputs = outputs.values()
-    elif not isinstance(outputs, list | tuple):
-        if hasattr(outputs, "stop_gradient"):
-            yield outputs
-        return
-    for item in outputs:
-        yield from flatten(item)
+    if hasattr(outputs, "stop_gradient"):
+        yield outputs
+    elif isinstance(outputs, dict):
+        yield from flatten(list(cast("dict[_Paddle, _Paddle]", outputs).values()))
+    elif isinstance(outputs, list | tuple):
+        for item in cast("Sequence[_Paddle]", outputs):
+            yield from flatten(item)
 
 
-def _attribute_paths(layer: _Paddle, prefix: str = "") -> dict[int, list[str]]:
-    """Map `id(sublayer)` to its attribute paths: several where one sublayer is used in many places."""
+def _attribute_paths(layer: _Paddle) -> dict[int, list[str]]:
+    """Map `id(sublayer)` to its attribute paths, several where it is used in several places."""
     paths: dict[int, list[str]] = {}
     waiting = [(layer, "")]
     for owner, prefix in waiting:
@@ -160,13 +157,67 @@ def _attribute_paths(layer: _Paddle, prefix: str = "") -> dict[int, list[str]]:
     return paths
 
 
-def _identity(value: _Paddle) -> str | int:
-    return value.id if hasattr(value, "get_defining_op") else value.name
+def identity(value: _Paddle) -> str:
+    """Return what tells a Value in the Program being built: its address, or its Variable's name."""
+    return str(value.id) if hasattr(value, "get_defining_op") else value.name
+
+
+class _Building(Protocol):
+    """The Block that operators go into at this moment, as far as the ids of its operators go."""
+
+    @property
+    def empty(self) -> bool: ...
+
+    def newest(self) -> int:
+        """Return the id of its last operator, or of the last one around it where it is empty."""
+        ...
+
+    def first_after(self, mark: int) -> int:
+        """Return the id of its first operator that is newer than a mark."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class _Building:
-    """The Block that operators go into at this moment, and those around it, innermost first."""
+class _PirBuilding:
+    block: _Paddle
 
-    blocks: tuple[_Paddle, ...]
-    legacy: bool
+    @property
+    def empty(self) -> bool:
+        return self.block.empty()
+
+    def newest(self) -> int:
+        block = self.block
+        while block is not None and block.empty():
+            block = block.parent_block
+        return -1 if block is None else block.back().id()
+
+    def first_after(self, mark: int) -> int:
+        ids = (op.id() for op in self.block.ops)
+        return next((op_id for op_id in ids if op_id > mark), mark + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _LegacyBuilding:
+    program: _Paddle
+
+    @property
+    def empty(self) -> bool:
+        return not self.program.current_block().ops
+
+    def newest(self) -> int:
+        index = self.program.current_block_idx
+        while index >= 0 and not self.program.block(index).ops:
+            index = self.program.block(index).parent_idx
+        return -1 if index < 0 else self.program.block(index).ops[-1].desc.id()
+
+    def first_after(self, mark: int) -> int:
+        ids = (op.desc.id() for op in self.program.current_block().ops)
+        return next((op_id for op_id in ids if op_id > mark), mark + 1)
+
+
+def _building() -> _Building:
+    paddle = load_paddle()
+    program = paddle.static.default_main_program()
+    if is_legacy(program):
+        return _LegacyBuilding(program)
+    return _PirBuilding(paddle.base.libpaddle.pir.get_current_insertion_point().block())

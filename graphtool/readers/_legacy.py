@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeAlias
 
 from graphtool.graph import Graph
 from graphtool.readers._protobuf import read_protobuf
 
-__all__ = ["operator_ids", "read_legacy"]
+__all__ = ["operator_ids", "read_legacy", "variable_of"]
 
 # Paddle's Programs, Blocks and OpDescs have no static types.
 _Paddle: TypeAlias = Any
+
+_WRITE = re.compile(r"@\d+$")
 
 
 def read_legacy(program: _Paddle) -> Graph:
     """Read a live legacy Program, inside OldIrGuard or outside of it; the Graph outlives it."""
     return read_protobuf("<Program>", program.desc.serialize_to_string())
+
+
+def variable_of(name: str, graph: Graph) -> str:
+    """Return the Variable of a Value: that of `x@2`, the second write to `x`, is `x`."""
+    first = _WRITE.sub("", name)
+    return first if first in graph.values else name
 
 
 def operator_ids(program: _Paddle, graph: Graph) -> dict[str, int]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, TypeAlias
 
 from graphtool.diagnostics import ReadError
@@ -21,8 +22,7 @@ def load_paddle() -> _Paddle:
 
     Raises ReadError GT031 where it is not installed or does not import.
     """
-    import zlib  # noqa: F401 - Paddle 2.6 segfaults where it loads its own zlib first
-
+    import_module("zlib")  # Paddle 2.6 segfaults where it loads its own zlib first
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="No ccache found")
@@ -38,7 +38,7 @@ def is_legacy(program: _Paddle) -> bool:
 
 
 @contextmanager
-def in_mode(*, static: bool) -> Iterator[None]:
+def in_mode(*, static: bool) -> Generator[None]:
     """Switch Paddle to static or dynamic mode, and back afterwards."""
     paddle = load_paddle()
     was_static = not paddle.in_dynamic_mode()

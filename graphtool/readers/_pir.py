@@ -34,7 +34,7 @@ class PirWalk:
     """
 
     graph: Graph
-    names: Mapping[int, str]
+    names: Mapping[str, str]
     keys: Mapping[str, ValueKey]
     ids: Mapping[str, int]
 
@@ -60,7 +60,7 @@ def walk_pir(program: _Paddle) -> PirWalk:
 @dataclass
 class _Walk:
     assembly: Assembly
-    names: dict[int, str] = field(default_factory=dict[int, str])
+    names: dict[str, str] = field(default_factory=dict[str, str])
     keys: dict[str, ValueKey] = field(default_factory=dict[str, ValueKey])
     ids: dict[str, int] = field(default_factory=dict[str, int])
     unknown: set[str] = field(default_factory=set[str])

@@ -8,7 +8,7 @@ its owner, whose results are writes again.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -25,7 +25,7 @@ from graphtool.graph import (
 )
 from graphtool.readers import problems
 from graphtool.readers._callstack import user_line
-from graphtool.readers._schema import program_message, unknown_fields
+from graphtool.readers._schema import parse_program
 
 __all__ = ["read_protobuf"]
 
@@ -54,7 +54,9 @@ _DTYPES = {
 _DENSE_TENSOR, _TENSOR_ARRAY = 7, 13
 _PLAIN_TENSORS = {8: "selected_rows", 30: "sparse_coo", 31: "sparse_csr"}
 
-_BLOCK, _BLOCKS = 8, 10
+# By AttrType: the field that holds plain data.
+_FIELDS = {0: "i", 1: "f", 6: "b", 9: "l", 13: "var_name", 15: "float64"}
+_STRINGS, _BLOCK, _BLOCKS = 5, 8, 10
 _BLOCK_TYPES = frozenset({_BLOCK, _BLOCKS})
 _OPTIMIZE = 2  # the bit of `op_role` that optimizer operators have
 _ABSENT = frozenset({"", "@EMPTY@"})
@@ -69,25 +71,24 @@ def read_protobuf(path: str, data: bytes) -> Graph:
 
     Raises ReadError where the bytes are no ProgramDesc, or one whose Blocks do not fit together.
     """
-    program = _parse(path, data)
+    program, unknown = _parse(path, data)
     try:
         scopes = [_Scope(index, block) for index, block in enumerate(program.blocks)]
-        return _Walk(path, scopes).graph(program)
+        return _Walk(path, scopes, unknown).graph(_version(program))
     except UnicodeDecodeError as error:
         raise ReadError(problems.not_a_program(path, f"a name in it is no text: {error}")) from None
 
 
-def _parse(path: str, data: bytes) -> _Message:
+def _parse(path: str, data: bytes) -> tuple[_Message, set[str]]:
     from google.protobuf.message import DecodeError
 
-    program: _Message = program_message()()
     try:
-        program.ParseFromString(data)
+        program, unknown = parse_program(data)
     except DecodeError:
         raise ReadError(problems.not_a_program(path, "its bytes are no ProgramDesc")) from None
     if not program.blocks:
         raise ReadError(problems.not_a_program(path, "it holds no Block"))
-    return program
+    return program, unknown
 
 
 @dataclass(eq=False)
@@ -119,10 +120,10 @@ class _Scope:
 class _Walk:
     path: str
     scopes: list[_Scope]
+    unknown: set[str]
     operators: dict[str, Operator] = field(default_factory=dict[str, Operator])
     values: dict[str, Value] = field(default_factory=dict[str, Value])
     blocks: dict[str, Block] = field(default_factory=dict[str, Block])
-    unknown: set[str] = field(default_factory=set[str])
     ports: dict[str, dict[str, int]] = field(default_factory=lambda: {"feed": {}, "fetch": {}})
 
     def __post_init__(self) -> None:
@@ -135,7 +136,7 @@ class _Walk:
                 self._declared.setdefault(name, scope)
         self._flagged = any(var.is_parameter for var in self.scopes[0].desc.vars)
 
-    def graph(self, program: _Message) -> Graph:
+    def graph(self, version: str) -> Graph:
         self._block(self.scopes[0], "", None)
         for scope in self.scopes:
             if not scope.is_done:
@@ -155,8 +156,8 @@ class _Walk:
             blocks=self.blocks,
             feeds=_in_order(feeds),
             fetches=_in_order(self.ports["fetch"]),
-            version=_version(program),
-            unknown=(*sorted(self.unknown), *unknown_fields(program)),
+            version=version,
+            unknown=tuple(sorted(self.unknown)),
         )
 
     def _around(self, scope: _Scope) -> Iterator[_Scope]:
@@ -197,7 +198,7 @@ class _Walk:
         role = attributes.pop("op_role", 0)
         role = role if isinstance(role, int) else 0
         slots, operands = self._operands(scope, op, role)
-        written = list(self._results(scope, op, name))
+        written = self._results(scope, op, name)
         operator = self.operators[name] = Operator(
             name=name,
             type=op.type,
@@ -240,17 +241,19 @@ class _Walk:
         source: str | None = None
         inner: list[_Scope] = []
         for attr in op.attrs:
-            name, type = attr.name, attr.type
-            read = _CONTENT.get(type)
-            if name == "op_callstack":
-                source = user_line([_text(line) for line in attr.strings])
-            elif read is not None:
-                attributes[name] = read(attr)
-            elif type in _BLOCK_TYPES:
-                indices = attr.blocks_idx if type == _BLOCKS else (attr.block_idx,)
+            kind = attr.type
+            field = _FIELDS.get(kind)
+            if field is not None:
+                attributes[attr.name] = getattr(attr, field)
+            elif kind == _STRINGS and attr.name == "op_callstack":
+                source = user_line([line.decode(errors="replace") for line in attr.strings])
+            elif kind in _CONTENT:
+                attributes[attr.name] = _CONTENT[kind](attr)
+            elif kind in _BLOCK_TYPES:
+                indices = attr.blocks_idx if kind == _BLOCKS else (attr.block_idx,)
                 inner.extend(self._scope(index, scope) for index in indices)
             else:
-                self.unknown.add(f"attribute `{name}` of type {type}")
+                self.unknown.add(f"attribute `{attr.name}` of type {kind}")
         return attributes, source, inner
 
     def _operands(
@@ -258,10 +261,13 @@ class _Walk:
     ) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
         slots: list[str] = []
         operands: list[str | None] = []
-        for slot, names in _in_slot_order(op.inputs, _OPERAND_RANK):
-            for name in names:
-                slots.append(slot)
-                operands.append(None if name in _ABSENT else self._read(scope, name, slot, role))
+        for slot in _main_first(op.inputs, _OPERAND_RANK):
+            parameter = slot.parameter
+            for name in slot.arguments:
+                slots.append(parameter)
+                operands.append(
+                    None if name in _ABSENT else self._read(scope, name, parameter, role)
+                )
         return tuple(slots), tuple(operands)
 
     def _read(self, scope: _Scope, name: str, slot: str = "", role: int = _OPTIMIZE) -> str:
@@ -297,26 +303,22 @@ class _Walk:
             return Origin.PARAMETER
         return Origin.VARIABLE
 
-    def _results(
-        self, scope: _Scope, op: _Message, operator: str
-    ) -> Iterator[tuple[_Scope, str, str]]:
+    def _results(self, scope: _Scope, op: _Message, operator: str) -> list[tuple[_Scope, str, str]]:
+        """Name and keep what an Operator writes: of each, the Variable's home, the Variable and the Value."""
         origin = Origin.FEED if op.type == "feed" else Origin.OPERATOR
-        output = 0
-        for _, names in _in_slot_order(op.outputs, _RESULT_RANK):
-            for name in names:
+        written: list[tuple[_Scope, str, str]] = []
+        for slot in _main_first(op.outputs, _RESULT_RANK):
+            for name in slot.arguments:
                 if name in _ABSENT:
                     continue
                 home = scope.home(name)
                 value = self._name(name, home, scope)
+                var = home.variables.get(name)
                 self.values[value] = _value(
-                    value,
-                    home.variables.get(name),
-                    origin=origin,
-                    producer=operator,
-                    output=output,
+                    value, var, origin=origin, producer=operator, output=len(written)
                 )
-                output += 1
-                yield home, name, value
+                written.append((home, name, value))
+        return written
 
     def _name(self, variable: str, home: _Scope, scope: _Scope) -> str:
         """Return a name for a new Value of a Variable that a Block writes: see the module's docstring."""
@@ -351,14 +353,11 @@ def _in_order(columns: dict[str, int]) -> tuple[str, ...]:
     return tuple(sorted(columns, key=columns.__getitem__))
 
 
-def _in_slot_order(
-    slots: Iterable[_Message], rank: dict[str, int]
-) -> list[tuple[str, Sequence[str]]]:
-    """Return slots with their arguments, the main one first; the file has them by alphabet."""
-    named = [(slot.parameter, slot.arguments) for slot in slots]
-    if len(named) > 1:
-        named.sort(key=lambda slot: rank.get(slot[0], _LAST))
-    return named
+def _main_first(slots: Sequence[_Message], rank: dict[str, int]) -> Sequence[_Message]:
+    """Return slots with the main one first; the file has them by alphabet."""
+    if len(slots) < 2:
+        return slots
+    return sorted(slots, key=lambda slot: rank.get(slot.parameter, _LAST))
 
 
 def _value(
@@ -407,10 +406,6 @@ def _tensor(desc: _Message) -> _Element:
     return _DTYPES.get(code) or f"dtype{code}", tuple(desc.dims)
 
 
-def _text(content: bytes) -> str:
-    return content.decode(errors="replace")
-
-
 def _text_or_bytes(content: bytes) -> str | bytes:
     try:
         return content.decode()
@@ -424,22 +419,16 @@ def _scalar(scalar: _Message) -> Attribute:
     return next((getattr(scalar, name) for name in ("b", "i", "r") if scalar.HasField(name)), None)
 
 
-# By AttrType: how the content is taken out.
+# By AttrType: how content is taken out that is not plain data as it stands.
 _CONTENT: dict[int, Callable[[_Message], Attribute]] = {
-    0: lambda attr: attr.i,
-    1: lambda attr: attr.f,
     2: lambda attr: _text_or_bytes(attr.s),
     3: lambda attr: tuple(attr.ints),
     4: lambda attr: tuple(attr.floats),
-    5: lambda attr: tuple(map(_text_or_bytes, attr.strings)),
-    6: lambda attr: attr.b,
+    _STRINGS: lambda attr: tuple(map(_text_or_bytes, attr.strings)),
     7: lambda attr: tuple(attr.bools),
-    9: lambda attr: attr.l,
     11: lambda attr: tuple(attr.longs),
     12: lambda attr: tuple(attr.float64s),
-    13: lambda attr: attr.var_name,
     14: lambda attr: tuple(attr.vars_name),
-    15: lambda attr: attr.float64,
     16: lambda attr: _scalar(attr.scalar),
     17: lambda attr: tuple(map(_scalar, attr.scalars)),
 }

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor_pb2 import FileDescriptorProto
     from google.protobuf.message import Message
 
-__all__ = ["program_message", "unknown_fields"]
+__all__ = ["parse_program", "program_message"]
 
 _PACKAGE = "graphtool.framework"
 
@@ -111,16 +111,20 @@ def program_message() -> type[Message]:
     return message_factory.GetMessageClass(descriptor)
 
 
-def unknown_fields(message: Message) -> tuple[str, ...]:
-    """List the fields below a message that the schema does not know, as `OpDesc field 9`."""
-    known = type(message)()
-    known.CopyFrom(message)
-    known.DiscardUnknownFields()
-    if known.ByteSize() == message.ByteSize():
-        return ()
-    found: set[str] = set()
-    _collect_unknown(message, found)
-    return tuple(sorted(found))
+def parse_program(data: bytes) -> tuple[Any, set[str]]:
+    """Return a ProgramDesc without the fields that the schema does not know, and those: `OpDesc field 9`.
+
+    Raises DecodeError where the bytes are none.
+    """
+    program = program_message()()
+    program.ParseFromString(data)
+    program.DiscardUnknownFields()
+    unknown: set[str] = set()
+    if program.ByteSize() != len(data):
+        whole = program_message()()
+        whole.ParseFromString(data)
+        _collect_unknown(whole, unknown)
+    return program, unknown
 
 
 def _collect_unknown(message: Message, found: set[str]) -> None:

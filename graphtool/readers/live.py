@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, TypeAlias
 from graphtool.diagnostics import ReadError
 from graphtool.graph import Graph, ProgramKind, Value
 from graphtool.readers import problems
-from graphtool.readers._legacy import read_legacy
+from graphtool.readers._legacy import read_legacy, variable_of
 from graphtool.readers._messages import brief
 from graphtool.readers._paddle import is_legacy, load_paddle
 from graphtool.readers._pir import PirWalk, ValueKey, walk_pir
@@ -22,8 +21,6 @@ __all__ = ["LiveProgram", "read_program", "translate"]
 
 # Paddle's Programs and Values have no static types that hold for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
-
-_WRITE = re.compile(r"@\d+$")
 
 
 def read_program(program: _Paddle) -> Graph:
@@ -63,7 +60,7 @@ class LiveProgram:
     def value(self, selector: str) -> _Paddle:
         """Return the Paddle Value, or Variable of a legacy Program, that a selector means.
 
-        Raises ReadError: GT101, GT102 as `find` does; GT032 where it has left the Program since.
+        Raises ReadError: GT101, GT102 as `find` does; GT031 where it has left the Program since.
         """
         name = find(self.graph, selector).name
         found = self._variable(name) if self.kind is ProgramKind.LEGACY else self._pir_value(name)
@@ -72,11 +69,9 @@ class LiveProgram:
         return found
 
     def _variable(self, name: str) -> _Paddle | None:
-        for spelling in (name, _WRITE.sub("", name)):
-            for block in self.program.blocks:
-                if spelling in block.vars:
-                    return block.vars[spelling]
-        return None
+        variable = variable_of(name, self.graph)
+        homes = (block for block in self.program.blocks if variable in block.vars)
+        return next((block.vars[variable] for block in homes), None)
 
     def _pir_value(self, name: str) -> _Paddle | None:
         # Looked up anew each time: a Value whose operation was removed crashes when touched.
@@ -92,7 +87,7 @@ def translate(source: _Paddle | bytes | str | Path) -> LiveProgram:
 
     `source` is a legacy Program, the bytes of a ProgramDesc or the path of a `.pdmodel`.
 
-    Raises ReadError: GT033 where Paddle refuses (the gradient of a while loop, Paddle 2.6).
+    Raises ReadError: GT032 where Paddle refuses (the gradient of a while loop, Paddle 2.6).
     """
     paddle = load_paddle()
     name, data = _description(source)

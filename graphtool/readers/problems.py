@@ -294,3 +294,90 @@ def forward_failed(
         notes=tuple(frames),
         help="--input 3,224,224, or --input NAME=3,224,224:float32 for each input",
     )
+
+
+@rule("GT035")
+def callable_raised(name: str, reason: str, frames: Sequence[str] = ()) -> Diagnostic:
+    """The class or function that makes the network raised before it returned anything.
+
+    The notes are the lines of your code that were running, outermost first.
+    """
+    return Diagnostic(message=f"`{name}` raised {reason}", notes=tuple(frames))
+
+
+@rule("GT036")
+def bad_callable_spec(spec: str) -> Diagnostic:
+    """A builder is named as `module:callable`, as Python imports it.
+
+    The module is found from the working directory too: `nets/teacher.py` is `nets.teacher`. The
+    callable is a Layer class, a function that returns a Layer, or one that returns a Program.
+    """
+    return Diagnostic(
+        message=f"`{spec}` is no `module:callable`",
+        help="graphtool inspect paddle.vision.models:resnet50 --input 3,224,224",
+    )
+
+
+@rule("GT037")
+def bad_input(text: str, dtypes: Sequence[str]) -> Diagnostic:
+    """An input is spelt `3,224,224`, or `NAME=3,224,224:float32` where a network has several.
+
+    It is the shape of one sample: the batch, of unknown size, is put before it. `?` is a dim of
+    unknown size, `scalar` a sample without dims. The name is that of the parameter of `forward`.
+    """
+    return Diagnostic(
+        message=f"`{text}` is no input",
+        notes=(f"dtypes: {', '.join(dtypes)}",),
+        help="--input 3,224,224, or --input NAME=3,224,224:float32 for each input",
+    )
+
+
+@rule("GT038")
+def module_not_imported(name: str, reason: str, frames: Sequence[str] = ()) -> Diagnostic:
+    """The module of a `module:callable` does not import.
+
+    It is looked for in the working directory, then where Python looks. The notes are the lines of
+    your code that were running, outermost first.
+    """
+    return Diagnostic(
+        message=f"module `{name}` does not import: {reason}",
+        notes=tuple(frames),
+        help=f"python -c 'import {name}'",
+    )
+
+
+@rule("GT039")
+def no_such_attribute(module: str, name: str, near: Sequence[str] = ()) -> Diagnostic:
+    """The module of a `module:callable` has nothing of that name."""
+    return Diagnostic(
+        message=f"module `{module}` has no `{name}`",
+        notes=(f"nearest: {', '.join(f'`{other}`' for other in near)}",) if near else (),
+        help=f"graphtool inspect {module}:{near[0]}" if near else None,
+    )
+
+
+@rule("GT040")
+def wrong_type(name: str, found: str) -> Diagnostic:
+    """A builder is a Layer class, or a function that returns a Layer or a Program; this is not.
+
+    A function that returns several things, or nothing, needs a small one around it that returns the
+    Layer alone.
+    """
+    return Diagnostic(
+        message=f"`{name}` gives a `{found}`; wanted a `paddle.nn.Layer` or a Program",
+    )
+
+
+@rule("GT041")
+def missing_input(name: str, parameters: Sequence[str]) -> Diagnostic:
+    """A Layer is built with an input for each parameter of its `forward`, so their shapes are needed.
+
+    Give the shape of one sample: the batch is put before it.
+    """
+    named = len(parameters) > 1
+    flags = " ".join(f"--input {p}=3,224,224" if named else "--input 3,224,224" for p in parameters)
+    return Diagnostic(
+        message=f"`{name}` is a Layer: the shapes of its inputs are needed",
+        notes=(f"its forward takes {', '.join(f'`{p}`' for p in parameters)}",),
+        help=f"graphtool inspect {name} {flags}",
+    )

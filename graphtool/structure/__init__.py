@@ -3,10 +3,10 @@
 Everything here comes from operators and their attributes; names are never read.
 """
 
-from graphtool.structure._structure import Role, Structure, analyse
 from graphtool.structure._outputs import Head
 from graphtool.structure._resolution import GLOBAL, Scale
 from graphtool.structure._stages import Stage
+from graphtool.structure._structure import Role, Structure, analyse
 from graphtool.structure._transformer import Encoder
 from graphtool.structure._vocabulary import kind_of
 

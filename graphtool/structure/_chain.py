@@ -11,13 +11,20 @@ from graphtool.structure._vocabulary import CONVOLUTIONS, JOINS
 __all__ = ["between", "cuts", "deepest_map", "resolution_changes"]
 
 
-def deepest_map(flow: Flow, scales: Mapping[str, Scale]) -> str | None:
-    """Return the last Value of the first run at the lowest resolution that a convolution or a join reaches.
+def deepest_map(
+    flow: Flow, scales: Mapping[str, Scale], towards: str | None
+) -> str | None:
+    """Return the last Value of the first run at the lowest resolution that maps reach.
 
-    A neck that comes back to that resolution after up-sampling changes resolution more often, so it isn't chosen.
+    Only convolutions and joins count as reaching it. A neck that comes back to that resolution
+    after up-sampling changes resolution more often, so it isn't chosen. Only maps on the way to
+    `towards` are looked at, all where that is None.
     """
     changes = resolution_changes(flow, scales)
-    maps = [step for step in flow.steps.values() if _is_map(flow, step, scales)]
+    within = flow.steps.keys() if towards is None else _ancestors(flow, towards)
+    maps = [
+        step for name, step in flow.steps.items() if name in within and _is_map(flow, step, scales)
+    ]
     if not maps:
         return None
     lowest = min(scales[step.result].area for step in maps)
@@ -25,7 +32,10 @@ def deepest_map(flow: Flow, scales: Mapping[str, Scale]) -> str | None:
     run = [
         name
         for name, count in changes.items()
-        if count == least and name in flow.steps and scales[name].area == lowest and name in flow.features
+        if count == least
+        and name in within
+        and scales[name].area == lowest
+        and name in flow.features
     ]
     return max(run, key=lambda name: (flow.depth[name], name))
 
@@ -34,7 +44,9 @@ def _is_map(flow: Flow, step: Step, scales: Mapping[str, Scale]) -> bool:
     scale = scales.get(step.result)
     if scale is None or scale == GLOBAL or step.result not in flow.features:
         return False
-    return (step.kind in CONVOLUTIONS and step.weighted) or (step.kind in JOINS and len(step.features) > 1)
+    return (step.kind in CONVOLUTIONS and step.weighted) or (
+        step.kind in JOINS and len(step.features) > 1
+    )
 
 
 def resolution_changes(flow: Flow, scales: Mapping[str, Scale]) -> Mapping[str, int]:
@@ -80,8 +92,9 @@ def _ancestors(flow: Flow, target: str) -> set[str]:
 def cuts(flow: Flow, steps: Sequence[Step]) -> tuple[str, ...]:
     """Return the Values that every path through these steps passes: no edge jumps over them.
 
-    In any topological order of steps that all lie on a path from source to target, a Value is on every path exactly
-    when no edge starts before and ends after it; so the order in which independent steps stand doesn't matter.
+    In any topological order of steps that all lie on a path from source to target, a Value is on
+    every path exactly when no edge starts before and ends after it; so the order in which
+    independent steps stand doesn't matter.
     """
     position = {name: i for i, step in enumerate(steps) for name in step.operator.results}
     reach, found = -1, list[str]()

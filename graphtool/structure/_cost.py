@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
-from graphtool.graph import UNKNOWN, Operator, Origin, Shape
+from graphtool.graph import UNKNOWN, Operator, Shape
 from graphtool.structure._flow import Flow, Step
 from graphtool.structure._resolution import GLOBAL, Scale, channels_last
 from graphtool.structure._vocabulary import CONVOLUTIONS, PRODUCTS
@@ -20,17 +20,16 @@ _NOMINAL_LENGTH = 128
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Multiply-adds for one sample; `exact` is False where an unknown dim was given a nominal size."""
+    """Multiply-adds for one sample; not `exact` where an unknown dim was given a nominal size."""
 
     multiply_adds: int
     exact: bool = True
 
 
 def costs_of(flow: Flow, scales: Mapping[str, Scale]) -> Mapping[str, Cost]:
-    """Return the multiply-adds of convolutions and products by Operator name; all others count as none.
+    """Return the multiply-adds of convolutions and products by Operator name; others have none.
 
-    One multiply-add is one multiplication and one addition, so that resnet50 at 224 × 224 has 4.1 G, as `paddle.flops` counts its
-    convolutions and linear layers.
+    One multiply-add is one multiplication and one addition: resnet50 at 224 × 224 has 4.1 G.
     """
     found: dict[str, Cost] = {}
     for step in flow.steps.values():
@@ -75,10 +74,14 @@ def _product(flow: Flow, step: Step) -> Cost:
 def _summed_axis(flow: Flow, step: Step) -> int:
     if step.weights:
         shape = _shape(flow, step.weights[0])
-        transposed = bool(step.operator.attributes.get("transpose_y") or step.operator.attributes.get("trans_y"))
+        transposed = bool(
+            step.operator.attributes.get("transpose_y") or step.operator.attributes.get("trans_y")
+        )
         return shape[-1 if transposed else -2] if len(shape) > 1 else shape[0] if shape else 1
     shape = _shape(flow, step.data[0])
-    transposed = bool(step.operator.attributes.get("transpose_x") or step.operator.attributes.get("trans_x"))
+    transposed = bool(
+        step.operator.attributes.get("transpose_x") or step.operator.attributes.get("trans_x")
+    )
     dim = shape[-2 if transposed else -1] if len(shape) > 1 else 1
     return dim if dim != UNKNOWN else _NOMINAL_LENGTH
 

@@ -18,7 +18,7 @@ _FORWARD_ROLES = frozenset({0, 256})
 class Step:
     """A forward Operator of the top-level Block, with its operands told apart.
 
-    `features` depend on the input (`data` too, where no weight is involved yet), `weights` on parameters alone.
+    `data` depend on the input, `features` among them on a weight too; `weights` on weights alone.
     """
 
     operator: Operator
@@ -123,8 +123,12 @@ def _captured(graph: Graph, path: str) -> Iterable[str]:
 
 
 def _feature_results(graph: Graph, operator: Operator) -> Iterable[str]:
-    """Yield the results that can be feature maps: floating ones; of a normalisation only the first."""
-    results = operator.results if operator.kind in _MANY_RESULTS or operator.blocks else operator.results[:1]
+    """Yield the results that can be feature maps: floating ones, the first unless all are alike."""
+    results = (
+        operator.results
+        if operator.kind in _MANY_RESULTS or operator.blocks
+        else operator.results[:1]
+    )
     for result in results:
         value = graph.values[result]
         if value.elements or value.dtype in _FLOATS:

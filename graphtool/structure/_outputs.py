@@ -15,7 +15,7 @@ __all__ = ["Head", "heads_of"]
 _AFTER_LOGITS = (
     RESIZES
     | (IDENTITIES - {"dropout"})
-    | {"softmax", "log_softmax", "sigmoid", "argmax", "arg_max", "topk", "top_k", "squeeze"}
+    | {"softmax", "log_softmax", "sigmoid", "argmax", "arg_max", "topk", "top_k"}
 )
 _LOSSES = REDUCTIONS | {
     "cross_entropy_with_softmax",
@@ -35,7 +35,8 @@ _PROBABILITIES = frozenset({"softmax", "log_softmax", "sigmoid"})
 class Head:
     """One output: the Value fetched, its logits, and what the last weighted Operator reads.
 
-    `embedding` is None where that is a map or a sequence; `normalised` names the Operator that turned the logits into probabilities.
+    `embedding` is None where that is a map or a sequence; `normalised` names the Operator that
+    turned the logits into probabilities.
     """
 
     output: str

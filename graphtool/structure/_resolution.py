@@ -1,4 +1,4 @@
-"""Resolution relative to the input, from operator attributes: it works where H and W are unknown."""
+"""Resolution relative to the input, from operator attributes: H and W may be unknown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
 
-from graphtool.graph import UNKNOWN, Attribute, Graph, Operator, Origin, Shape
+from graphtool.graph import UNKNOWN, Attribute, Graph, Operator, Shape
 from graphtool.structure._flow import Flow, Step
 from graphtool.structure._vocabulary import CONVOLUTIONS, POOLS, REDUCTIONS, RESIZES
 
@@ -16,7 +16,7 @@ __all__ = ["GLOBAL", "Scale", "channels_last", "resolutions"]
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Height and width as fractions of the input's; both zero where the whole map was pooled to one place."""
+    """Height and width as fractions of the input's; both zero where the map was pooled to one place."""
 
     height: Fraction
     width: Fraction
@@ -87,7 +87,7 @@ def _after(graph: Graph, step: Step, source: Scale, feed: Shape | None) -> Scale
     if kind in REDUCTIONS:
         return _after_reduction(graph, step, source)
     if kind in ("strided_slice", "set_value"):
-        return _after_slice(graph, operator, source)
+        return _after_slice(operator, source)
     factor = _REARRANGED.get(kind)
     if factor is not None:
         return _after_rearrangement(operator, source, *factor)
@@ -106,7 +106,7 @@ _REARRANGED = {
 
 def _stride_factors(operator: Operator, *, transposed: bool) -> tuple[Fraction, Fraction]:
     strides = _whole_numbers(operator.attributes.get("strides"))
-    height, width = (strides[-2:] if len(strides) >= 2 else (1, strides[0] if strides else 1))
+    height, width = strides[-2:] if len(strides) >= 2 else (1, strides[0] if strides else 1)
     if height < 1 or width < 1:
         return _ONE, _ONE
     if transposed:
@@ -144,7 +144,9 @@ def _kernel(graph: Graph, operator: Operator) -> tuple[int, ...]:
     return () if source is None else _whole_numbers(source.attributes.get("value"))
 
 
-def _after_resize(graph: Graph, operator: Operator, source: Scale, feed: Shape | None) -> Scale | None:
+def _after_resize(
+    graph: Graph, operator: Operator, source: Scale, feed: Shape | None
+) -> Scale | None:
     factors = _numbers(operator.attributes.get("scale"))
     if factors and all(factor > 0 for factor in factors):
         height, width = (factors * 2)[:2]
@@ -179,12 +181,7 @@ def _axes(graph: Graph, operator: Operator) -> tuple[int, ...]:
     return () if source is None else _whole_numbers(source.attributes.get("value"))
 
 
-def _after_slice(graph: Graph, operator: Operator, source: Scale) -> Scale:
-    before, after = (graph.values[name].shape for name in (operator.operands[0] or "", operator.results[0]))
-    return source if before is None or after is None or len(before) != len(after) else _sliced(graph, operator, source)
-
-
-def _sliced(graph: Graph, operator: Operator, source: Scale) -> Scale:
+def _after_slice(operator: Operator, source: Scale) -> Scale:
     strides = _whole_numbers(operator.attributes.get("strides"))
     axes = _whole_numbers(operator.attributes.get("axes"))
     steps = dict(zip(axes, strides, strict=False))

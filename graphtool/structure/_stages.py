@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from graphtool.structure._chain import between, cuts, deepest_map, resolution_changes
 from graphtool.structure._flow import Flow, Step
-from graphtool.structure._resolution import GLOBAL, Scale, channels_last
+from graphtool.structure._resolution import GLOBAL, Scale
 from graphtool.structure._vocabulary import (
     ACTIVATIONS,
     CONVOLUTIONS,
@@ -25,20 +25,27 @@ __all__ = ["Stage", "stages_of"]
 class Stage:
     """A maximal run of the main line at one resolution.
 
-    `end` is the output of its last block, `start` that of its first, `values` all main-line Values (cuts) in order,
-    `blocks` the number of joins or k>1 convolutions that end a block.
+    `values` are the Values that every path passes, `blocks` those of them in which a block ends,
+    both in order.
     """
 
     scale: Scale
-    start: str
-    end: str
     values: tuple[str, ...]
     blocks: tuple[str, ...]
 
+    @property
+    def end(self) -> str:
+        """The output of the last block."""
+        return self.blocks[-1]
 
-def stages_of(flow: Flow, scales: Mapping[str, Scale]) -> tuple[Stage, ...]:
-    """Find the stages from the input to the deepest map; empty for networks without maps."""
-    target = deepest_map(flow, scales)
+
+def stages_of(flow: Flow, scales: Mapping[str, Scale], classifier: str | None) -> tuple[Stage, ...]:
+    """Find the stages from the input to the deepest map; empty for networks without maps.
+
+    `classifier` names the logits where they are one vector: only maps on the way to them count then,
+    since an auxiliary head may pool further.
+    """
+    target = deepest_map(flow, scales, classifier)
     if target is None:
         return ()
     steps = between(flow, flow.graph.feeds, target)
@@ -53,28 +60,14 @@ def stages_of(flow: Flow, scales: Mapping[str, Scale]) -> tuple[Stage, ...]:
 
 
 def _stage(flow: Flow, scale: Scale, run: tuple[str, ...]) -> Stage | None:
-    line = [name for name in cuts(flow, steps) if scales.get(name, GLOBAL) != GLOBAL]
-    changes = resolution_changes(flow, scales)
-    found: list[Stage] = []
-    for (scale, _), run in groupby(line, key=lambda name: (scales[name], changes[name])):
-        stage = _stage(flow, scale, tuple(run))
-        if stage is not None:
-            found.append(stage)
-    return tuple(found)
-
-
-def _stage(flow: Flow, scale: Scale, run: tuple[str, ...]) -> Stage | None:
-    levels = flow.depth[run[0]], flow.depth[run[-1]]
     line = [flow.steps[name] for name in run]
-    anchors = [step for step in line if _ends_block(flow, step)]
-    ends = list(dict.fromkeys(_block_end(flow, anchor, line) for anchor in anchors))
-    if not ends:
-        return None
-    return Stage(scale=scale, start=ends[0], end=ends[-1], values=run, blocks=tuple(ends))
+    anchors = [index for index, step in enumerate(line) if _ends_block(flow, step)]
+    ends = tuple(dict.fromkeys(_block_end(flow, line, anchor) for anchor in anchors))
+    return Stage(scale=scale, values=run, blocks=ends) if ends else None
 
 
 def _ends_block(flow: Flow, step: Step) -> bool:
-    """Tell whether a step can end a block: a join of features, or a weighted convolution that sees neighbours."""
+    """Tell whether a block can end here: at a join, or at a convolution that sees neighbours."""
     if step.kind in JOINS:
         return len(step.features) > 1 or step.kind == "concat"
     return step.kind in CONVOLUTIONS and step.weighted and _kernel_size(flow, step) > 1
@@ -86,21 +79,22 @@ def _kernel_size(flow: Flow, step: Step) -> int:
     return max(shape[2:])
 
 
-def _block_end(flow: Flow, anchor: Step, line: Sequence[Step]) -> str:
+def _block_end(flow: Flow, line: Sequence[Step], anchor: int) -> str:
     """Walk on from an anchor over what still belongs to its block.
 
-    After a join only an activation or a shuffle of channels follows; after a convolution its normalisation and activation, a gate, and
-    one 1×1 convolution with the same.
+    After a join only an activation or a shuffle of channels follows; after a convolution its
+    normalisation and activation, a gate, and one 1×1 convolution with the same.
     """
-    joined = anchor.kind in JOINS
-    allowed = _AFTER_JOIN if joined else _AFTER_CONVOLUTION
-    end, pointwise = anchor, not joined
-    for step in line[line.index(anchor) + 1 :]:
+    end = line[anchor]
+    allowed = _AFTER_JOIN if end.kind in JOINS else _AFTER_CONVOLUTION
+    pointwise = end.kind not in JOINS
+    for step in line[anchor + 1 :]:
         if pointwise and step.kind in CONVOLUTIONS and _kernel_size(flow, step) == 1:
             pointwise = False
         elif step.kind not in allowed and not (step.kind == "add" and len(step.features) == 1):
             break
-        end = step
+        if step.kind not in IDENTITIES:
+            end = step
     return end.result
 
 

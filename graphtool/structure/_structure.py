@@ -11,7 +11,7 @@ from graphtool.graph import UNKNOWN, Graph, Operator, Origin, Value
 from graphtool.structure._cost import Cost, costs_of
 from graphtool.structure._flow import Flow, flow_of
 from graphtool.structure._outputs import Head, heads_of
-from graphtool.structure._resolution import Scale, channels_last, resolutions
+from graphtool.structure._resolution import GLOBAL, Scale, channels_last, resolutions
 from graphtool.structure._stages import Stage, stages_of
 from graphtool.structure._transformer import Encoder, encoder_of
 from graphtool.structure._vocabulary import ACTIVATIONS, kind_of
@@ -42,8 +42,9 @@ class Role(Enum):
 class Structure:
     """What was found out about a Graph.
 
-    `scales` has the resolution relative to the input by Value name, `stages` are in order, `heads` the main one first,
-    `encoder` is None where there are no transformer layers. `costs` has multiply-adds by Operator name.
+    `scales` has the resolution relative to the input by Value name, `stages` are in order, `heads`
+    have the main one first, `encoder` is None where there are no transformer layers. `costs` has
+    multiply-adds by Operator name.
     """
 
     graph: Graph
@@ -82,9 +83,11 @@ class Structure:
         return sum(_elements(self.graph.values[name]) for name in names)
 
     def depth(self, name: str) -> float:
-        """Return how deep a Value lies as a fraction of the whole, counted in Operators on the longest path."""
+        """Return how deep a Value lies: Operators on the longest path to it, of those to the logits."""
         depths = self.flow.depth
-        whole = depths.get(self.heads[0].logits, 0) if self.heads else max(depths.values(), default=0)
+        whole = (
+            depths.get(self.heads[0].logits, 0) if self.heads else max(depths.values(), default=0)
+        )
         return min(1.0, depths.get(name, 0) / whole) if whole else 0.0
 
     def cost_before(self, name: str) -> float:
@@ -128,9 +131,7 @@ class Structure:
 
     @cached_property
     def _stage_index(self) -> Mapping[str, int]:
-        return {
-            name: index for index, stage in enumerate(self.stages) for name in stage.values
-        }
+        return {name: index for index, stage in enumerate(self.stages) for name in stage.values}
 
     def role(self, name: str) -> Role:
         """Return what a Value is to the network."""
@@ -182,11 +183,20 @@ def analyse(graph: Graph) -> Structure:
         graph=graph,
         flow=flow,
         scales=scales,
-        stages=stages_of(flow, scales),
+        stages=stages_of(flow, scales, _classifier(flow, scales, heads)),
         heads=heads,
         encoder=encoder_of(flow, heads[0].logits) if heads else None,
         costs=costs_of(flow, scales),
     )
+
+
+def _classifier(flow: Flow, scales: Mapping[str, Scale], heads: tuple[Head, ...]) -> str | None:
+    """Return the main head's logits where they are one vector per sample."""
+    if not heads:
+        return None
+    logits = heads[0].logits
+    rank = len(flow.graph.values[logits].shape or ())
+    return logits if rank == 2 or scales.get(logits) == GLOBAL else None
 
 
 def _statistics(operator: Operator) -> Iterator[str]:

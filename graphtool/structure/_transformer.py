@@ -1,4 +1,4 @@
-"""Encoder layers of a transformer: attention scores, hidden states and embeddings, found without names."""
+"""Encoder layers of a transformer: attention scores, hidden states, embeddings."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _BETWEEN_PRODUCT_AND_SOFTMAX = IDENTITIES | RESHAPES | {"add", "multiply", "wher
 class Encoder:
     """The layers of a transformer, in order.
 
-    `embeddings` goes into the first layer, `hidden_states[i]` comes out of layer i, `scores[i]` are its attention scores
-    before the softmax (None where a fused operator keeps them to itself).
+    `embeddings` goes into the first layer, `hidden_states[i]` comes out of layer i, `scores[i]` are
+    its attention scores before the softmax (None where a fused operator keeps them to itself).
     """
 
     embeddings: str | None
@@ -57,7 +57,7 @@ def _is_attention(flow: Flow, step: Step) -> bool:
 
 
 def _product_before(flow: Flow, softmax: Step) -> Step | None:
-    """Return the product of two features that a softmax normalises, with scaling and a mask in between."""
+    """Return the product of two features that a softmax normalises, past scaling and a mask."""
     step: Step | None = softmax
     while step is not None and step.features:
         step = flow.maker.get(step.features[0])
@@ -84,7 +84,7 @@ def _segments(flow: Flow, line: Sequence[str], anchors: Sequence[Step]) -> list[
 
 
 def _hidden_states(segments: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """Take from each layer the Value at the place where most layers end, counted from its attention."""
+    """Take from each layer the Value at which most layers end, counted from its attention."""
     places = Counter(len(segment) for segment in segments[:-1] if segment)
     if not places:
         return ()

@@ -1,0 +1,136 @@
+"""Build the Program that `module:callable` names: a Layer class, a factory, or a function."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeAlias
+
+from graphtool.diagnostics import ReadError, UsageError
+from graphtool.graph import UNKNOWN
+from graphtool.readers import problems
+from graphtool.readers._messages import Attempt, brief, user_frames
+from graphtool.readers._paddle import load_paddle
+from graphtool.readers.layers import Input, Network, build_made, build_network, is_program
+from graphtool.readers.live import LiveProgram
+
+__all__ = ["build", "is_callable_spec", "parse_input"]
+
+# What the user's module holds is not known before it runs; what it returns is Paddle's.
+_Made: TypeAlias = Any
+
+_SPEC = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_][\w.]*)")
+_INPUT = re.compile(
+    r"(?:(?P<name>[A-Za-z_][\w.]*)=)?"
+    r"(?P<dims>(?:\?|-1|[1-9]\d*)(?:,(?:\?|-1|[1-9]\d*))*|scalar)"
+    r"(?::(?P<dtype>\w+))?"
+)
+_DTYPES = frozenset(
+    [
+        "bool",
+        "uint8",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "float16",
+        "bfloat16",
+        "float32",
+        "float64",
+        "complex64",
+        "complex128",
+    ]
+)
+
+
+def is_callable_spec(source: str) -> bool:
+    """Tell `module:callable` from a path."""
+    return _SPEC.fullmatch(source) is not None
+
+
+def build(spec: str, inputs: Sequence[str] = ()) -> Network | LiveProgram:
+    """Import the module, call the callable, and build the Layer that it returns in eval mode.
+
+    `inputs` are spelt as `--input` is: `3,224,224` or `NAME=3,224,224:float32`; a batch of unknown
+    size is put before them. What the module prints goes to stderr.
+
+    Raises UsageError: GT036 malformed spec, GT037 malformed input, GT041 missing input. Raises
+    ReadError: GT030 no Paddle, GT034 forward fails, GT035 callable raises, GT038 module does not
+    import, GT039 no such attribute, GT040 wrong return type.
+    """
+    found = _SPEC.fullmatch(spec)
+    if found is None:
+        raise UsageError(problems.bad_callable_spec(spec))
+    feeds = [parse_input(text) for text in inputs]
+    with _working_directory_first(), redirect_stdout(sys.stderr):
+        load_paddle()
+        return _built(spec, _attribute(_module(found["module"]), found["name"]), feeds)
+
+
+def parse_input(text: str) -> Input:
+    """Read `NAME=3,224,224:float32`; name and dtype may be left out, `?` and -1 are unknown dims.
+
+    `scalar` stands for a sample of no dims: its feed is `[batch]`.
+
+    Raises UsageError GT037.
+    """
+    found = _INPUT.fullmatch(text.replace(" ", ""))
+    dtype = found["dtype"] or "float32" if found else ""
+    if found is None or dtype not in _DTYPES:
+        raise UsageError(problems.bad_input(text, sorted(_DTYPES)))
+    dims = () if found["dims"] == "scalar" else tuple(map(_dim, found["dims"].split(",")))
+    return Input((UNKNOWN, *dims), dtype, found["name"])
+
+
+def _dim(text: str) -> int:
+    return UNKNOWN if text == "?" else int(text)
+
+
+@contextmanager
+def _working_directory_first() -> Generator[None]:
+    before = list(sys.path)
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def _module(name: str) -> ModuleType:
+    attempt = Attempt()
+    with attempt:
+        return import_module(name)
+    error = attempt.error
+    assert error is not None
+    frames = user_frames(error)
+    if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(error.name):
+        frames = ()
+    reason = f"{type(error).__name__}: {brief(str(error))}"
+    raise ReadError(problems.module_not_imported(name, reason, frames))
+
+
+def _attribute(module: ModuleType, name: str) -> _Made:
+    found: _Made = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            public = [other for other in dir(found) if not other.startswith("_")]
+            nearest = difflib.get_close_matches(part, public, n=3, cutoff=0.3)
+            raise ReadError(problems.no_such_attribute(module.__name__, name, nearest))
+        found = getattr(found, part)
+    return found
+
+
+def _built(spec: str, found: _Made, feeds: Sequence[Input]) -> Network | LiveProgram:
+    if is_program(found):
+        return LiveProgram.of(found)
+    if isinstance(found, load_paddle().nn.Layer):
+        return build_made(found, feeds, name=spec, train=False)
+    if not callable(found):
+        raise ReadError(problems.wrong_type(spec, type(found).__name__))
+    return build_network(found, feeds, name=spec, train=False)

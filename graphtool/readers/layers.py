@@ -1,0 +1,334 @@
+"""Build a Layer of the dynamic graph into a static Program of its own, and read that."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from graphtool.diagnostics import Diagnostic, ReadError, UsageError
+from graphtool.graph import UNKNOWN, Graph
+from graphtool.readers import problems
+from graphtool.readers._attribution import Attribution, flatten, identity
+from graphtool.readers._legacy import operator_ids, read_legacy, variable_of
+from graphtool.readers._messages import Attempt, brief, user_frames
+from graphtool.readers._paddle import in_mode, is_legacy, load_paddle
+from graphtool.readers._pir import ValueKey, walk_pir
+from graphtool.readers.live import LiveProgram
+
+__all__ = [
+    "Input",
+    "Network",
+    "as_input",
+    "build_made",
+    "build_network",
+    "from_layer",
+    "is_program",
+]
+
+# Layers, Programs, Values and InputSpecs are Paddle's, which has no types for 2.6 and 3.3 alike.
+_Paddle: TypeAlias = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A feed to be: a shape with the batch, -1 where not known, and a name, None for any."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    name: str | None = None
+
+    def __str__(self) -> str:
+        dims = ", ".join("?" if dim == UNKNOWN else str(dim) for dim in self.shape)
+        return f"{self.name or 'input'}: [{dims}] {self.dtype}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Network:
+    """A Layer built into a Program: what an Executor needs, and the Graph with attribute paths.
+
+    `parameters` maps each structured name, as in `layer.state_dict()`, to the Variable's name.
+    `startup` initialises a network that was made by a class or factory. A Layer that was handed
+    over, and one that Paddle built through `to_static`, has its weights in the Layer: there
+    `startup` sets zeros, and the weights are loaded after it.
+    """
+
+    live: LiveProgram
+    startup: _Paddle
+    feeds: tuple[str, ...]
+    fetches: tuple[str, ...]
+    parameters: Mapping[str, str]
+
+    @property
+    def program(self) -> _Paddle:
+        """The main Program."""
+        return self.live.program
+
+    @property
+    def graph(self) -> Graph:
+        """The Graph of the main Program."""
+        return self.live.graph
+
+
+def from_layer(
+    layer: _Paddle | Callable[[], _Paddle],
+    input_spec: Sequence[_Paddle],
+    *,
+    train: bool = True,
+) -> Network:
+    """Build a Layer, or what a class or factory makes, into a static Program of its own.
+
+    Each item of `input_spec` is a `paddle.static.InputSpec`, which holds the batch, or the shape of
+    one sample, or `(name, shape, dtype)`: a batch of unknown size is put before those. The Layer,
+    its training flags and Paddle's mode are left as they were.
+
+    Raises ReadError: GT033 for a Layer made in static mode, GT034 where its forward fails, GT035
+    where the factory does, GT040 where it makes no Layer. Raises UsageError: GT041 without inputs.
+    """
+    paddle = load_paddle()
+    inputs = [as_input(spec) for spec in input_spec]
+    name = _name(layer)
+    if isinstance(layer, paddle.nn.Layer):
+        return build_made(layer, inputs, name=name, train=train)
+    network = build_network(layer, inputs, name=name, train=train)
+    if isinstance(network, LiveProgram):
+        raise ReadError(problems.wrong_type(name, "Program"))
+    return network
+
+
+def build_made(layer: _Paddle, inputs: Sequence[Input], *, name: str, train: bool) -> Network:
+    """Build a Layer that was made in dynamic mode, through `to_static`."""
+    _require_inputs(name, layer, inputs)
+    attempt = Attempt()
+    with attempt, in_mode(static=False):
+        return _traced(layer, inputs, train=train)
+    assert attempt.error is not None
+    raise ReadError(_refusal(name, inputs, attempt.error, attempt.error))
+
+
+def build_network(
+    factory: Callable[[], _Paddle], inputs: Sequence[Input], *, name: str, train: bool
+) -> Network | LiveProgram:
+    """Build the Layer that a factory makes: in static mode, where that fails through `to_static`.
+
+    A factory may return a Program instead, which is read as it is.
+    """
+    plain = _Try(name=name, inputs=inputs, train=train, static=True)
+    network = plain.run(factory)
+    if network is not None:
+        return network
+    dynamic = _Try(name=name, inputs=inputs, train=train, static=False)
+    network = dynamic.run(factory)
+    if network is not None:
+        return network
+    assert plain.error is not None
+    assert dynamic.error is not None
+    if not (plain.made or dynamic.made):
+        reason, frames = _reason(dynamic.error), user_frames(dynamic.error)
+        raise ReadError(problems.callable_raised(name, reason, frames))
+    raise ReadError(_refusal(name, inputs, dynamic.error, plain.error))
+
+
+def is_program(made: _Paddle) -> bool:
+    """Tell a Program of either kind."""
+    return hasattr(made, "global_block")
+
+
+@dataclass(kw_only=True)
+class _Try:
+    name: str
+    inputs: Sequence[Input]
+    train: bool
+    static: bool
+    made: bool = False
+    error: Exception | SystemExit | None = None
+
+    def run(self, factory: Callable[[], _Paddle]) -> Network | LiveProgram | None:
+        attempt = Attempt()
+        with attempt, _room(static=self.static) as (main, startup):
+            layer = factory()
+            self.made = True
+            if is_program(layer):
+                return LiveProgram.of(layer)
+            _require_inputs(self.name, layer, self.inputs)
+            if self.static:
+                return _called(layer, self.inputs, main, startup, train=self.train)
+            return _traced(layer, self.inputs, train=self.train)
+        self.error = attempt.error
+        return None
+
+
+def _require_inputs(name: str, layer: _Paddle, inputs: Sequence[Input]) -> None:
+    if not isinstance(layer, load_paddle().nn.Layer):
+        raise ReadError(problems.wrong_type(name, type(layer).__name__))
+    if not inputs:
+        raise UsageError(problems.missing_input(name, _forward_parameters(layer)))
+
+
+def _refusal(
+    name: str, inputs: Sequence[Input], error: BaseException, plain: BaseException
+) -> Diagnostic:
+    # The frames of code that `to_static` rewrote are worth less than those of the plain build.
+    frames = user_frames(plain) or user_frames(error)
+    return problems.forward_failed(name, list(map(str, inputs)), _reason(error), frames)
+
+
+@contextmanager
+def _room(*, static: bool) -> Generator[tuple[_Paddle, _Paddle]]:
+    """Give a main and a startup Program of their own, where names count from 0."""
+    paddle = load_paddle()
+    main, startup = paddle.static.Program(), paddle.static.Program()
+    with in_mode(static=static), paddle.utils.unique_name.guard():
+        if not static:
+            yield main, startup
+            return
+        with paddle.static.program_guard(main, startup):
+            yield main, startup
+
+
+def _called(
+    layer: _Paddle,
+    inputs: Sequence[Input],
+    main: _Paddle,
+    startup: _Paddle,
+    *,
+    train: bool,
+) -> Network:
+    paddle = load_paddle()
+    attribution = Attribution()
+    with _training(layer, train=train), attribution.watching(layer):
+        named = _named(layer, inputs)
+        feeds = {
+            name: paddle.static.data(name, list(feed.shape), feed.dtype)
+            for name, feed in named.items()
+        }
+        outputs = layer(**feeds) if _by_keyword(layer, named) else layer(*feeds.values())
+    return _network(layer, main, startup, list(feeds.values()), outputs, attribution)
+
+
+def _traced(layer: _Paddle, inputs: Sequence[Input], *, train: bool) -> Network:
+    paddle = load_paddle()
+    if any(not _is_dynamic(parameter) for parameter in layer.parameters()):
+        raise ReadError(problems.static_layer(type(layer).__name__))
+    specs = [
+        paddle.static.InputSpec(list(feed.shape), feed.dtype, name)
+        for name, feed in _named(layer, inputs).items()
+    ]
+    forward = getattr(layer.forward, "dygraph_function", layer.forward)
+    attribution = Attribution()
+    with _training(layer, train=train), attribution.watching(layer):
+        function = paddle.jit.to_static(forward, input_spec=specs, full_graph=True)
+        built = function.concrete_program
+    feeds = [value for value in built.inputs if not isinstance(value, paddle.nn.Layer)]
+    return _network(
+        layer, built.main_program, built.startup_program, feeds, built.outputs, attribution
+    )
+
+
+def _is_dynamic(parameter: _Paddle) -> bool:
+    return type(parameter).__name__ == "EagerParamBase"
+
+
+def _network(
+    layer: _Paddle,
+    main: _Paddle,
+    startup: _Paddle,
+    feeds: Sequence[_Paddle],
+    outputs: _Paddle,
+    attribution: Attribution,
+) -> Network:
+    live, names = _annotated(main, attribution)
+    fetches = [names[identity(value)][-1] for value in flatten(outputs)]
+    graph = replace(live.graph, source=type(layer).__name__, fetches=tuple(fetches))
+    return Network(
+        live=replace(live, graph=graph),
+        startup=startup,
+        feeds=tuple(names[identity(value)][0] for value in feeds),
+        fetches=graph.fetches,
+        parameters={name: value.name for name, value in layer.state_dict().items()},
+    )
+
+
+def _annotated(
+    program: _Paddle, attribution: Attribution
+) -> tuple[LiveProgram, Mapping[str, list[str]]]:
+    if is_legacy(program):
+        graph = read_legacy(program)
+        ids, names = operator_ids(program, graph), _writes(graph)
+        keys: Mapping[str, ValueKey] = {}
+    else:
+        walk = walk_pir(program)
+        graph, ids, keys = walk.graph, walk.ids, walk.keys
+        names = {address: [name] for address, name in walk.names.items()}
+    graph = attribution.annotate(graph, ids, names)
+    return LiveProgram(program=program, graph=graph, keys=keys), names
+
+
+@contextmanager
+def _training(layer: _Paddle, *, train: bool) -> Generator[None]:
+    """Put a Layer into train or eval mode, and each of its sublayers back afterwards."""
+    layers = layer.sublayers(include_self=True)
+    before = [sublayer.training for sublayer in layers]
+    (layer.train if train else layer.eval)()
+    try:
+        yield
+    finally:
+        (layer.train if before[0] else layer.eval)()
+        for sublayer, training in zip(layers, before, strict=True):
+            sublayer.training = training
+
+
+def as_input(spec: _Paddle) -> Input:
+    """Take an InputSpec as it is; put a batch before a shape and before `(name, shape, dtype)`."""
+    if hasattr(spec, "shape"):
+        dtype: str = load_paddle().base.data_feeder.convert_dtype(spec.dtype)
+        return Input(_dims(spec.shape), dtype, spec.name)
+    if spec and isinstance(spec[0], str):
+        name, shape, *dtypes = spec
+        return Input((UNKNOWN, *_dims(shape)), *dtypes, name=name)
+    return Input((UNKNOWN, *_dims(spec)))
+
+
+def _dims(shape: Sequence[int | None]) -> tuple[int, ...]:
+    return tuple(UNKNOWN if dim is None else int(dim) for dim in shape)
+
+
+def _named(layer: _Paddle, inputs: Sequence[Input]) -> dict[str, Input]:
+    """Name each input: as it says, else as `forward` calls its parameter; in the order of those."""
+    parameters = _forward_parameters(layer)
+    spare = iter([name for name in parameters if name not in {feed.name for feed in inputs}])
+    named = {
+        feed.name or next(spare, f"input_{position}"): feed for position, feed in enumerate(inputs)
+    }
+    if not named.keys() <= set(parameters):
+        return named
+    return {name: named[name] for name in parameters if name in named}
+
+
+def _by_keyword(layer: _Paddle, named: Mapping[str, Input]) -> bool:
+    return named.keys() <= set(_forward_parameters(layer))
+
+
+def _forward_parameters(layer: _Paddle) -> list[str]:
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(layer.forward).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind in kinds]
+
+
+def _writes(graph: Graph) -> dict[str, list[str]]:
+    """Map each Variable of a legacy Graph to the Values that it held, in program order."""
+    writes: dict[str, list[str]] = {}
+    for name in graph.values:
+        writes.setdefault(variable_of(name, graph), []).append(name)
+    return writes
+
+
+def _reason(error: BaseException) -> str:
+    text = brief(str(error))
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _name(layer: _Paddle) -> str:
+    return getattr(layer, "__name__", type(layer).__name__)
