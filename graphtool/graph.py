@@ -204,7 +204,7 @@ def shapes_agree(a: Shape | None, b: Shape | None) -> bool:
 
 
 def module_path(struct_name: str) -> str:
-    """Return a module path without the root's counter, which grows with every network built in a process.
+    """Return a module path without the root's counter, which grows with every network built.
 
     `/ResNet_1/Sequential_2/ReLU_1/` becomes `/ResNet/Sequential_2/ReLU_1`.
     """

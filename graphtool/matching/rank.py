@@ -19,11 +19,11 @@ from graphtool.matching.explain import (
 )
 from graphtool.matching.pairs import Kind, Pair, PairSet, end_of
 from graphtool.readers import Source, read
-from graphtool.structure import Stage, Structure, analyse
+from graphtool.structure import Encoder, Stage, Structure, analyse
 
 __all__ = ["Candidate", "pair_of", "suggest_pairs"]
 
-# Experts publish one to four pairs of maps, logits and the embedding beside them; more is rarely used.
+# Experts publish one to four pairs of maps, beside them the logits and the embedding.
 _MOST_PAIRS_OF_MAPS = 8
 
 
@@ -69,14 +69,12 @@ def suggest_pairs(teacher: Source, student: Source, *, limit: int | None = None)
 
 
 def _candidates(teacher: Structure, student: Structure) -> Iterator[Candidate]:
-    """Yield all pairs, best first: logits, embedding, then stages or layers."""
+    """Yield all pairs, best first: logits, layers of transformers, embedding, stages."""
     yield from _logits(teacher, student)
     if teacher.encoder is not None and student.encoder is not None:
-        yield from _layers(teacher, student)
-        yield from _embedding(teacher, student)
-    else:
-        yield from _embedding(teacher, student)
-        yield from _stages(teacher, student)
+        yield from _layers(teacher.encoder, student.encoder)
+    yield from _embedding(teacher, student)
+    yield from _stages(teacher, student)
     yield from _other_heads(teacher, student)
 
 
@@ -90,17 +88,17 @@ def _unique(candidates: Iterator[Candidate]) -> Iterator[Candidate]:
 
 
 def _logits(teacher: Structure, student: Structure) -> Iterator[Candidate]:
-    """With one recipe logits gain twice what feature losses do (PaddleClas, resnet34 -> resnet18), so they come first."""
+    """Pair the logits first: +1.8 to +2.0 where features give +0.9 to +1.4 (PaddleClas)."""
     if teacher.heads and student.heads:
         why = ("the output of the last weighted operator in both",)
         yield Candidate(Kind.LOGITS, teacher.heads[0].logits, student.heads[0].logits, why)
 
 
 def _embedding(teacher: Structure, student: Structure) -> Iterator[Candidate]:
-    """The vector that the classifier reads is the next most common choice after the logits."""
-    ends = [side.heads[0].embedding if side.heads else None for side in (teacher, student)]
-    if ends[0] is not None and ends[1] is not None:
-        yield Candidate(Kind.EMBEDDING, ends[0], ends[1], ("the input of the classifier in both",))
+    """Pair the vectors that the classifiers read, the next most common choice after the logits."""
+    if teacher.heads and student.heads:
+        ends = teacher.heads[0].embedding, student.heads[0].embedding
+        yield from _whole(Kind.EMBEDDING, ends, ("the input of the classifier in both",))
 
 
 def _other_heads(teacher: Structure, student: Structure) -> Iterator[Candidate]:
@@ -123,12 +121,15 @@ def _stages(teacher: Structure, student: Structure) -> Iterator[Candidate]:
     if len(ordered) == 3:
         ordered = [ordered[1], ordered[0], ordered[2]]
     for left, right in ordered:
-        why = (
-            f"end of stage {teacher.stages.index(left) + 1} of {len(teacher.stages)} in the teacher, "
-            f"{student.stages.index(right) + 1} of {len(student.stages)} in the student",
-            f"last of {_count(left)} in the teacher, of {_count(right)} in the student",
-        )
+        ends = _place(teacher, left), _place(student, right)
+        place = f"end of {ends[0]} in the teacher, {ends[1]} in the student"
+        size = f"last of {_count(left)} in the teacher, of {_count(right)} in the student"
+        why = (place, size)
         yield Candidate(Kind.STAGE, left.end, right.end, why)
+
+
+def _place(structure: Structure, stage: Stage) -> str:
+    return f"stage {structure.stages.index(stage) + 1} of {len(structure.stages)}"
 
 
 def _count(stage: Stage) -> str:
@@ -136,14 +137,14 @@ def _count(stage: Stage) -> str:
 
 
 def _without_stem(structure: Structure) -> Sequence[Stage]:
-    """Leave out a first stage of one block: the stem is never paired, and its resolution is the highest."""
+    """Leave out a first stage of one block: that is the stem, which nobody pairs."""
     stages = structure.stages
     return stages[1:] if len(stages) > 3 and len(stages[0].blocks) == 1 else stages
 
 
 @dataclass(frozen=True, slots=True)
 class _Gain:
-    """What matching two stages is worth: one more pair, then equal resolution, then similar depth."""
+    """What a match of two stages is worth: one more pair, equal resolution, similar depth."""
 
     teacher: Structure
     student: Structure
@@ -153,33 +154,30 @@ class _Gain:
         return 1.0, float(left.scale == right.scale), -depth
 
 
-def _layers(teacher: Structure, student: Structure) -> Iterator[Candidate]:
-    """Yield hidden states and attention scores, layer i of the student with layer i·k of the teacher.
+def _layers(teacher: Encoder, student: Encoder) -> Iterator[Candidate]:
+    """Yield hidden states, then attention scores: layer i of the student with i·k of the teacher.
 
     k is the ratio of their numbers of layers; state 0 is the embeddings (TinyBERT).
     """
-    assert teacher.encoder is not None and student.encoder is not None
-    states = [
-        (s.encoder.embeddings, *s.encoder.hidden_states) for s in (teacher, student) if s.encoder
-    ]
-    scores = teacher.encoder.scores, student.encoder.scores
-    depth, count = len(scores[0]), len(scores[1])
+    depth, count = len(teacher.scores), len(student.scores)
     for layer in range(count, -1, -1):
         partner = round(layer * depth / count)
-        left, right = states[0][partner], states[1][layer]
-        if left is not None and right is not None:
-            yield Candidate(
-                Kind.HIDDEN_STATE,
-                left,
-                right,
-                (_of_layers("hidden state", partner, depth, layer, count),),
-            )
+        ends = teacher.states[partner], student.states[layer]
+        why = (_of_layers("hidden state", partner, depth, layer, count),)
+        yield from _whole(Kind.HIDDEN_STATE, ends, why)
     for layer in range(count, 0, -1):
         partner = max(1, round(layer * depth / count))
-        left, right = scores[0][partner - 1], scores[1][layer - 1]
-        if left is not None and right is not None:
-            why = _of_layers("attention scores", partner, depth, layer, count)
-            yield Candidate(Kind.ATTENTION, left, right, (why, "before the softmax"))
+        ends = teacher.scores[partner - 1], student.scores[layer - 1]
+        why = (_of_layers("attention scores", partner, depth, layer, count), "before the softmax")
+        yield from _whole(Kind.ATTENTION, ends, why)
+
+
+def _whole(
+    kind: Kind, ends: tuple[str | None, str | None], why: tuple[str, ...]
+) -> Iterator[Candidate]:
+    """Yield a Candidate where both ends are there."""
+    if ends[0] is not None and ends[1] is not None:
+        yield Candidate(kind, ends[0], ends[1], why)
 
 
 def _of_layers(what: str, partner: int, depth: int, layer: int, count: int) -> str:

@@ -11,7 +11,7 @@ __all__ = ["user_line"]
 _FRAME = re.compile(r'\s*File "(?P<path>(?:[^"]*[/\\])?(?P<file>[^"]*))", line (?P<line>\d+)')
 # Paddle wraps its functions with the package `decorator`, and generated code has no file.
 _NOT_THE_USERS = re.compile(
-    r"[/\\](site-packages|dist-packages|python)[/\\](paddle[/\\]|decorator\.py)"
+    r"[/\\](site-packages|dist-packages|python)[/\\](paddle[/\\]|decorator(\.py|[/\\]))"
     r"|[/\\]graphtool[/\\](readers|cli)[/\\]"
     r"|[/\\]lib[/\\]python3\.\d+[/\\](contextlib|functools|runpy|importlib[/\\]\w+)\.py"
     r"|^<"

@@ -15,6 +15,9 @@ __all__ = ["Attempt", "brief", "user_frames"]
 _LINES = 4
 _FRAMES = 5
 _SUMMARY = re.compile(r".*Error Message Summary:\s*-+\s*", re.DOTALL)
+# What `to_static` raises: the frames of the code that it rewrote, then the error itself.
+_TRANSFORMED = re.compile(r".*In transformed code:.*\n\s+\w+(Error|Exception): ", re.DOTALL)
+_TRANSFORMED_FRAME = re.compile(r'^\s+(File "[^"]*", line \d+), in (\w+)$', re.MULTILINE)
 _IN_PADDLE = re.compile(r"\s*\(at [^()\s]+:\d+\)")
 _RULER = re.compile(r"^[-\s]*$")
 
@@ -45,7 +48,7 @@ class Attempt:
 
 def brief(message: str) -> str:
     """Return the first lines that say something, without Paddle's C++ stack and source places."""
-    text = _IN_PADDLE.sub("", _SUMMARY.sub("", message))
+    text = _IN_PADDLE.sub("", _SUMMARY.sub("", _TRANSFORMED.sub("", message)))
     lines = [line.strip() for line in text.splitlines() if not _RULER.match(line)]
     return "\n".join(lines[:_LINES])
 
@@ -55,6 +58,11 @@ def user_frames(error: BaseException) -> tuple[str, ...]:
     frames = [
         f"{place} in {frame.name}: {frame.line}"
         for frame in traceback.extract_tb(error.__traceback__)
-        if (place := user_line([f'  File "{frame.filename}", line {frame.lineno}']))
+        if (place := user_line([f'File "{frame.filename}", line {frame.lineno}']))
+    ]
+    frames += [
+        f"{place} in {function}"
+        for frame, function in _TRANSFORMED_FRAME.findall(str(error))
+        if (place := user_line([frame]))
     ]
     return tuple(frames[-_FRAMES:])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from graphtool.diagnostics import Diagnostic, ReadError, UsageError
-from graphtool.graph import UNKNOWN, Graph
+from graphtool.graph import UNKNOWN, Graph, Origin
 from graphtool.readers import problems
 from graphtool.readers._attribution import Attribution, flatten, identity
 from graphtool.readers._legacy import operator_ids, read_legacy, variable_of
@@ -103,7 +103,7 @@ def build_made(layer: _Paddle, inputs: Sequence[Input], *, name: str, train: boo
     _require_inputs(name, layer, inputs)
     attempt = Attempt()
     with attempt, in_mode(static=False):
-        return _traced(layer, inputs, train=train)
+        return _named_after(name, _traced(layer, inputs, train=train))
     assert attempt.error is not None
     raise ReadError(_refusal(name, inputs, attempt.error, attempt.error))
 
@@ -153,9 +153,12 @@ class _Try:
             if is_program(layer):
                 return LiveProgram.of(layer)
             _require_inputs(self.name, layer, self.inputs)
-            if self.static:
-                return _called(layer, self.inputs, main, startup, train=self.train)
-            return _traced(layer, self.inputs, train=self.train)
+            network = (
+                _called(layer, self.inputs, main, startup, train=self.train)
+                if self.static
+                else _traced(layer, self.inputs, train=self.train)
+            )
+            return _named_after(self.name, network)
         self.error = attempt.error
         return None
 
@@ -204,8 +207,30 @@ def _called(
             name: paddle.static.data(name, list(feed.shape), feed.dtype)
             for name, feed in named.items()
         }
-        outputs = layer(**feeds) if _by_keyword(layer, named) else layer(*feeds.values())
+        with _no_silent_branches(main):
+            outputs = layer(**feeds) if _by_keyword(layer, named) else layer(*feeds.values())
     return _network(layer, main, startup, list(feeds.values()), outputs, attribution)
+
+
+@contextmanager
+def _no_silent_branches(program: _Paddle) -> Generator[None]:
+    """Make `if variable:` fail in legacy static mode, as it does in PIR.
+
+    A Variable is true like any object: one branch would be built, the other dropped in silence.
+    """
+    if not is_legacy(program):
+        yield
+        return
+    variable = load_paddle().base.framework.Variable
+    variable.__bool__ = _refuse_truth
+    try:
+        yield
+    finally:
+        del variable.__bool__
+
+
+def _refuse_truth(variable: _Paddle) -> bool:
+    raise TypeError(f"`if {variable.name}` depends on data, which static mode does not have")
 
 
 def _traced(layer: _Paddle, inputs: Sequence[Input], *, train: bool) -> Network:
@@ -240,15 +265,27 @@ def _network(
     attribution: Attribution,
 ) -> Network:
     live, names = _annotated(main, attribution)
-    fetches = [names[identity(value)][-1] for value in flatten(outputs)]
-    graph = replace(live.graph, source=type(layer).__name__, fetches=tuple(fetches))
+    entering = tuple(names[identity(value)][0] for value in feeds)
+    leaving = tuple(names[identity(value)][-1] for value in flatten(outputs))
     return Network(
-        live=replace(live, graph=graph),
+        live=replace(live, graph=_with_ends(live.graph, entering, leaving)),
         startup=startup,
-        feeds=tuple(names[identity(value)][0] for value in feeds),
-        fetches=graph.fetches,
+        feeds=entering,
+        fetches=leaving,
         parameters={name: value.name for name, value in layer.state_dict().items()},
     )
+
+
+def _with_ends(graph: Graph, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Graph:
+    values = dict(graph.values)
+    for name in feeds:
+        values[name] = replace(values[name], origin=Origin.FEED)
+    return replace(graph, values=values, feeds=feeds, fetches=fetches)
+
+
+def _named_after(name: str, network: Network) -> Network:
+    graph = replace(network.graph, source=name)
+    return replace(network, live=replace(network.live, graph=graph))
 
 
 def _annotated(

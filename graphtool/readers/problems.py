@@ -290,8 +290,8 @@ def forward_failed(
     """
     shown = ", ".join(f"`{text}`" for text in inputs)
     return Diagnostic(
-        message=f"`{layer}` cannot be built with the inputs {shown}: {reason}",
-        notes=tuple(frames),
+        message=f"`{layer}` cannot be built with the inputs {shown}",
+        notes=(reason, *frames),
         help="--input 3,224,224, or --input NAME=3,224,224:float32 for each input",
     )
 
@@ -300,9 +300,11 @@ def forward_failed(
 def callable_raised(name: str, reason: str, frames: Sequence[str] = ()) -> Diagnostic:
     """The class or function that makes the network raised before it returned anything.
 
-    The notes are the lines of your code that were running, outermost first.
+    The notes are the error and the lines of your code that were running, outermost first.
     """
-    return Diagnostic(message=f"`{name}` raised {reason}", notes=tuple(frames))
+    return Diagnostic(
+        message=f"`{name}` raised before it returned a network", notes=(reason, *frames)
+    )
 
 
 @rule("GT036")
@@ -340,8 +342,8 @@ def module_not_imported(name: str, reason: str, frames: Sequence[str] = ()) -> D
     your code that were running, outermost first.
     """
     return Diagnostic(
-        message=f"module `{name}` does not import: {reason}",
-        notes=tuple(frames),
+        message=f"module `{name}` does not import",
+        notes=(reason, *frames),
         help=f"python -c 'import {name}'",
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import accumulate
 
 from graphtool.structure._flow import Flow, Step
 from graphtool.structure._resolution import GLOBAL, Scale
@@ -11,9 +12,7 @@ from graphtool.structure._vocabulary import CONVOLUTIONS, JOINS
 __all__ = ["between", "cuts", "deepest_map", "resolution_changes"]
 
 
-def deepest_map(
-    flow: Flow, scales: Mapping[str, Scale], towards: str | None
-) -> str | None:
+def deepest_map(flow: Flow, scales: Mapping[str, Scale], towards: str | None) -> str | None:
     """Return the last Value of the first run at the lowest resolution that maps reach.
 
     Only convolutions and joins count as reaching it. A neck that comes back to that resolution
@@ -89,19 +88,21 @@ def _ancestors(flow: Flow, target: str) -> set[str]:
     return {flow.maker[name].result for name in seen if name in flow.maker}
 
 
-def cuts(flow: Flow, steps: Sequence[Step]) -> tuple[str, ...]:
+def cuts(flow: Flow, steps: Sequence[Step], anchors: Collection[str] = ()) -> tuple[str, ...]:
     """Return the Values that every path through these steps passes: no edge jumps over them.
 
     In any topological order of steps that all lie on a path from source to target, a Value is on
     every path exactly when no edge starts before and ends after it; so the order in which
-    independent steps stand doesn't matter.
+    independent steps stand doesn't matter. An edge that jumps over more than one of the `anchors`
+    is left out: it's no residual of one layer but a connection from far away.
     """
+    passed = list(accumulate((step.result in anchors for step in steps), initial=0))
     position = {name: i for i, step in enumerate(steps) for name in step.operator.results}
     reach, found = -1, list[str]()
     last_use: dict[int, int] = {}
     for index, step in enumerate(steps):
         for name in step.features:
-            if name in position:
+            if name in position and passed[index] - passed[position[name] + 1] <= 1:
                 last_use[position[name]] = index
     for index, step in enumerate(steps):
         if reach <= index and step.result in flow.features:

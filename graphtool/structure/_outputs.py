@@ -87,7 +87,7 @@ def _is_after_logits(flow: Flow, step: Step, name: str) -> bool:
 
 
 def _embedding(flow: Flow, scales: Mapping[str, Scale], logits: str) -> str | None:
-    """Return what the last weighted Operator before the logits reads, if that is one vector per sample."""
+    """Return what the last weighted Operator reads, if that is one vector per sample."""
     step = flow.maker.get(logits)
     while step is not None and not step.weighted:
         step = flow.maker.get(step.features[0]) if step.features else None

@@ -16,7 +16,7 @@ __all__ = ["GLOBAL", "Scale", "channels_last", "resolutions"]
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Height and width as fractions of the input's; both zero where the map was pooled to one place."""
+    """Height and width as fractions of the input's; zero where the map was pooled to one place."""
 
     height: Fraction
     width: Fraction
@@ -70,7 +70,7 @@ def _map_feed(graph: Graph) -> Shape | None:
 
 
 def _source_scale(step: Step, scales: Mapping[str, Scale]) -> Scale | None:
-    """Return the resolution of what a step reads; where a gate or a vector meets a map, the map's."""
+    """Return the resolution of what a step reads; where a gate meets a map, the map's."""
     found = [scales[name] for name in step.data if name in scales]
     maps = [scale for scale in found if scale != GLOBAL]
     return maps[0] if maps else found[0] if found else None
@@ -96,7 +96,7 @@ def _after(graph: Graph, step: Step, source: Scale, feed: Shape | None) -> Scale
     return source
 
 
-# Operators that trade places for channels: the attribute that holds the factor, and whether places grow.
+# Operators that trade places for channels: the attribute with the factor, whether places grow.
 _REARRANGED = {
     "pixel_shuffle": ("upscale_factor", True),
     "pixel_unshuffle": ("downscale_factor", False),
@@ -127,7 +127,7 @@ def _after_pool(graph: Graph, operator: Operator, source: Scale) -> Scale:
 
 
 def _adapted(graph: Graph, operator: Operator, source: Scale) -> Scale:
-    """Return the resolution after adaptive pooling to a fixed size; unchanged where sizes are unknown."""
+    """Return the resolution after adaptive pooling to a fixed size; the same if unknown."""
     before, after = _sides(graph, operator.operands[0]), _sides(graph, operator.results[0])
     if before is None or after is None:
         return source
@@ -160,7 +160,7 @@ def _after_resize(
 
 
 def _after_reduction(graph: Graph, step: Step, source: Scale) -> Scale:
-    """Return the resolution after a mean or the like: over places it leaves one, over channels the map."""
+    """Return the resolution after a mean or the like: over places it leaves one."""
     shape = graph.values[step.operator.operands[0] or ""].shape or ()
     places = _PLACES.get(len(shape), frozenset())
     reduced = {axis % len(shape) for axis in _axes(graph, step.operator)} if shape else set[int]()

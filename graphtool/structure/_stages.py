@@ -42,8 +42,8 @@ class Stage:
 def stages_of(flow: Flow, scales: Mapping[str, Scale], classifier: str | None) -> tuple[Stage, ...]:
     """Find the stages from the input to the deepest map; empty for networks without maps.
 
-    `classifier` names the logits where they are one vector: only maps on the way to them count then,
-    since an auxiliary head may pool further.
+    `classifier` names the logits where they are one vector: only maps on the way to them count
+    then, since an auxiliary head may pool further.
     """
     target = deepest_map(flow, scales, classifier)
     if target is None:

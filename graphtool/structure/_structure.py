@@ -83,7 +83,7 @@ class Structure:
         return sum(_elements(self.graph.values[name]) for name in names)
 
     def depth(self, name: str) -> float:
-        """Return how deep a Value lies: Operators on the longest path to it, of those to the logits."""
+        """Return how deep a Value lies: Operators on the longest path, of those to the logits."""
         depths = self.flow.depth
         whole = (
             depths.get(self.heads[0].logits, 0) if self.heads else max(depths.values(), default=0)
@@ -98,7 +98,8 @@ class Structure:
     def _spent(self) -> Mapping[str, float]:
         """Sum in order of depth: what runs before a Value on the longest path is what it costs."""
         ordered = sorted(self.flow.steps.values(), key=lambda step: self.flow.depth[step.result])
-        spent, total, whole = {}, 0, self.multiply_adds or 1
+        spent: dict[str, float] = {}
+        total, whole = 0, self.multiply_adds or 1
         for step in ordered:
             cost = self.costs.get(step.operator.name)
             total += cost.multiply_adds if cost else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +31,11 @@ class Encoder:
     hidden_states: tuple[str, ...]
     scores: tuple[str | None, ...]
 
+    @property
+    def states(self) -> tuple[str | None, ...]:
+        """All hidden states, 0 the embeddings."""
+        return (self.embeddings, *self.hidden_states)
+
 
 def encoder_of(flow: Flow, target: str) -> Encoder | None:
     """Find the encoder layers on the way to `target`; None where there are fewer than two."""
@@ -37,8 +43,8 @@ def encoder_of(flow: Flow, target: str) -> Encoder | None:
     anchors = [step for step in steps if _is_attention(flow, step)]
     if len(anchors) < 2:
         return None
-    line = cuts(flow, steps)
     anchors.sort(key=lambda step: flow.depth[step.result])
+    line = cuts(flow, steps, {step.result for step in anchors})
     segments = _segments(flow, line, anchors)
     states = _hidden_states(segments[1:])
     if len(states) != len(anchors):
@@ -58,16 +64,15 @@ def _is_attention(flow: Flow, step: Step) -> bool:
 
 def _product_before(flow: Flow, softmax: Step) -> Step | None:
     """Return the product of two features that a softmax normalises, past scaling and a mask."""
-    step: Step | None = softmax
-    while step is not None and step.features:
-        step = flow.maker.get(step.features[0])
-        if step is None:
-            return None
-        if step.kind in PRODUCTS:
-            return step if len(step.features) > 1 else None
-        if step.kind not in _BETWEEN_PRODUCT_AND_SOFTMAX:
-            return None
-    return None
+    step = _before(flow, softmax)
+    while step is not None and step.kind in _BETWEEN_PRODUCT_AND_SOFTMAX:
+        step = _before(flow, step)
+    is_product = step is not None and step.kind in PRODUCTS and len(step.features) > 1
+    return step if is_product else None
+
+
+def _before(flow: Flow, step: Step) -> Step | None:
+    return flow.maker.get(step.features[0]) if step.features else None
 
 
 def _scores(step: Step) -> str | None:
@@ -79,7 +84,7 @@ def _segments(flow: Flow, line: Sequence[str], anchors: Sequence[Step]) -> list[
     segments: list[list[str]] = [[] for _ in range(len(anchors) + 1)]
     depths = [flow.depth[step.result] for step in anchors]
     for name in line:
-        segments[sum(depth < flow.depth[name] for depth in depths)].append(name)
+        segments[bisect_left(depths, flow.depth[name])].append(name)
     return segments
 
 

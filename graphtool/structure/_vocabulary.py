@@ -26,6 +26,9 @@ _RENAMED = {
     "fill_constant": "full",
     "flatten_contiguous_range": "flatten",
     "mul": "matmul",
+    "elementwise_mul": "multiply",
+    "elementwise_div": "divide",
+    "elementwise_sub": "subtract",
     "fc": "matmul",
     "sum": "add",
     "grad_add": "add",
@@ -83,7 +86,7 @@ IDENTITIES = frozenset(
 RESHAPES = frozenset(
     {"reshape", "flatten", "squeeze", "unsqueeze", "transpose", "shuffle_channel", "view_shape"}
 )
-JOINS = frozenset({"add", "concat", "subtract", "sub", "maximum", "combine", "stack"})
+JOINS = frozenset({"add", "concat", "subtract", "maximum", "combine", "stack"})
 POOLS = frozenset({"pool2d", "max_pool2d_with_index", "max_pool2d"})
 RESIZES = frozenset({"nearest_interp", "bilinear_interp", "bicubic_interp", "linear_interp"})
 REDUCTIONS = frozenset({"mean", "max", "min", "sum", "amax", "amin", "p_norm"})
@@ -91,8 +94,7 @@ REDUCTIONS = frozenset({"mean", "max", "min", "sum", "amax", "amin", "p_norm"})
 
 def kind_of(operator: Operator) -> str:
     """Return the one name of what an operator does: `elementwise_add` and `add_` are `add`."""
-    kind = operator.kind.removeprefix("elementwise_")
     if operator.type == "sum":
         return "add"
-    kind = kind.removesuffix("_v2")
-    return _RENAMED.get(kind, kind)
+    kind = operator.kind.removesuffix("_v2")
+    return _RENAMED.get(kind, kind.removeprefix("elementwise_"))

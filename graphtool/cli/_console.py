@@ -1,0 +1,157 @@
+"""Where output goes: results to stdout, diagnostics and progress to stderr, both through rich."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+
+from graphtool.cli._text import bounded, visible
+from graphtool.diagnostics import Diagnostic, Report, Severity
+
+if TYPE_CHECKING:
+    from rich.console import Console, JustifyMethod
+    from rich.table import Table
+
+__all__ = ["Column", "errors", "progress", "results", "show_report", "table", "tolerate", "write_json"]
+
+_COLORS = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.NOTE: "bold cyan"}
+# Piped text is cut nowhere: a name has to be whole to be searched for.
+_PIPED_WIDTH = 100_000
+_GAP = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of a table, as plain text.
+
+    `style` is that of its cells. `least` is the width it can be folded to, None where it cannot.
+    Columns with a higher `order` are left out first where the terminal is too narrow.
+    """
+
+    title: str
+    cells: Sequence[str]
+    style: str = ""
+    justify: JustifyMethod = "left"
+    least: int | None = None
+    order: int = 0
+
+    @property
+    def width(self) -> int:
+        """The width that shows every cell on one line."""
+        from rich.cells import cell_len
+
+        return max(map(cell_len, (self.title, *self.cells)))
+
+
+def results() -> Console:
+    """Return the console for what was asked for."""
+    return _console(sys.stdout)
+
+
+def errors() -> Console:
+    """Return the console for diagnostics and progress."""
+    return _console(sys.stderr)
+
+
+def _console(stream: TextIO) -> Console:
+    from rich.console import Console
+
+    width = None if stream.isatty() else _PIPED_WIDTH
+    return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
+
+
+def tolerate(*streams: TextIO) -> None:
+    """Let streams of a narrow encoding write `?` for what it lacks, instead of failing."""
+    for stream in streams:
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+
+
+def write_json(data: Any) -> None:
+    """Write data to stdout as JSON, in ASCII: no name in it can act on a terminal."""
+    import json
+
+    json.dump(data, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+@contextmanager
+def progress(text: str) -> Iterator[None]:
+    """Say on a terminal what is being done, for as long as it takes."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.text import Text
+
+    with errors().status(Text(f"{visible(text)} …")):
+        yield
+
+
+def show_report(report: Report) -> None:
+    """Print Diagnostics on stderr."""
+    if not report:
+        return
+    console = errors()
+    for diagnostic in report:
+        _show_diagnostic(console, diagnostic)
+
+
+def _show_diagnostic(console: Console, found: Diagnostic) -> None:
+    from rich.text import Text
+
+    times = f" (× {found.count})" if found.count > 1 else ""
+    title = Text(f"{found.severity.value}[{found.code}]", style=_COLORS[found.severity])
+    title.append(f" {found.slug}: {_indented(found.message)}{times}", style="bold")
+    console.print(title, soft_wrap=True)
+    for place in found.where:
+        console.print(Text(f"  --> {bounded(str(place))}"), soft_wrap=True)
+    for note in found.notes:
+        console.print(Text(f"  = note: {_indented(note)}"), soft_wrap=True)
+    if found.help is not None:
+        line = Text("  = help: ").append(_indented(found.help), style="green")
+        console.print(line, soft_wrap=True)
+
+
+def _indented(text: str) -> str:
+    """Indent all lines but the first, so that no text from a file can pass for a diagnostic."""
+    return "\n    ".join(map(bounded, text.split("\n")))
+
+
+def table(console: Console, columns: Sequence[Column]) -> tuple[Table, tuple[str, ...]]:
+    """Build a table as wide as the console allows; return it with the titles left out for width."""
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = _fitting(columns, console.width)
+    drawn = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
+    for column in shown:
+        drawn.add_column(
+            Text(column.title),
+            style=column.style,
+            justify=column.justify,
+            overflow="fold",
+            no_wrap=column.least is None,
+            min_width=column.least,
+        )
+    for row in zip(*(column.cells for column in shown), strict=True):
+        drawn.add_row(*map(Text, row))
+    return drawn, tuple(column.title for column in columns if column not in shown)
+
+
+def _fitting(columns: Sequence[Column], width: int) -> list[Column]:
+    shown = list(columns)
+    while len(shown) > 1 and _least_width(shown) > width:
+        last = max(shown, key=lambda column: column.order)
+        if last.order == 0:
+            break
+        shown.remove(last)
+    return shown
+
+
+def _least_width(columns: Sequence[Column]) -> int:
+    widths = (column.width if column.least is None else column.least for column in columns)
+    return sum(widths) + _GAP * (len(columns) - 1)

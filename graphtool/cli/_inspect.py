@@ -1,0 +1,305 @@
+"""`graphtool inspect`: what a program is, what its network is made of, and its Values."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from graphtool.cli._console import Column, progress, results, table, write_json
+from graphtool.cli._listing import Query, Row, select
+from graphtool.cli._source import read_source
+from graphtool.cli._text import (
+    bounded,
+    counted,
+    magnitude,
+    percent,
+    shape_text,
+    value_type,
+    visible,
+)
+from graphtool.graph import UNKNOWN, Graph
+from graphtool.structure import Head, Structure, analyse
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["run"]
+
+_TYPES_SHOWN = 8
+
+
+def run(args: Namespace) -> int:
+    """Read a model and print what it is."""
+    graph = read_source(args.model, args.input)
+    with progress("finding stages and heads"):
+        structure = analyse(graph)
+    query = _query(args)
+    if args.format == "json":
+        write_json(_data(structure, select(structure, query), args.limit))
+        return 0
+    rows = select(structure, query)
+    console = results()
+    if not query.narrows:
+        _print_summary(console, structure)
+        _print_stages(console, structure)
+    _print_values(console, structure, query, rows, None if args.all else args.limit)
+    return 0
+
+
+def _query(args: Namespace) -> Query:
+    return Query(
+        name=args.name,
+        op=args.op,
+        shape=args.shape,
+        stage=args.stage,
+        parameters=args.params,
+        everything=args.all or args.format == "json",
+    )
+
+
+def _print_summary(console: Console, structure: Structure) -> None:
+    from rich.text import Text
+
+    console.print(Text(bounded(structure.graph.source), style="bold"), soft_wrap=True)
+    lines = list(_summary(structure))
+    width = max(len(title) for title, _ in lines)
+    previous = ""
+    for title, text in lines:
+        shown = "" if title == previous else title
+        line = Text(f"  {shown:{width}}  ", style="cyan").append(bounded(text), style="default")
+        console.print(line, soft_wrap=True)
+        previous = title
+
+
+def _summary(structure: Structure) -> Iterator[tuple[str, str]]:
+    graph = structure.graph
+    version = f", format version {graph.version}" if graph.version else ""
+    yield "program", f"{graph.kind.value}{version}"
+    yield from (("feeds", _typed(graph, name)) for name in graph.feeds)
+    yield from (("fetches", _typed(graph, name)) for name in graph.fetches)
+    yield "operators", _operators(graph)
+    yield "parameters", _parameters(structure)
+    yield "multiply-adds", _multiply_adds(structure)
+    yield from (("head", _head(graph, head)) for head in structure.heads)
+    if structure.encoder is not None:
+        layers = counted(len(structure.encoder.hidden_states), "layer")
+        state = graph.values[structure.encoder.hidden_states[-1]]
+        yield "encoder", f"{layers}, hidden states {shape_text(state.shape)}"
+
+
+def _typed(graph: Graph, name: str) -> str:
+    return f"{name}  {value_type(graph.values[name])}"
+
+
+def _operators(graph: Graph) -> str:
+    types = _types(graph)
+    shown = ", ".join(f"{count:,} {type}" for type, count in types[:_TYPES_SHOWN])
+    more = len(types) - _TYPES_SHOWN
+    others = f", and {counted(more, 'other type')}" if more > 0 else ""
+    blocks = f" in {counted(len(graph.blocks), 'block')}" if len(graph.blocks) > 1 else ""
+    return f"{len(graph.operators):,}{blocks}: {shown}{others}"
+
+
+def _types(graph: Graph) -> list[tuple[str, int]]:
+    return Counter(operator.kind for operator in graph.operators.values()).most_common()
+
+
+def _parameters(structure: Structure) -> str:
+    statistics = structure.running_statistics
+    added = f", and {statistics:,} running statistics" if statistics else ""
+    return f"{structure.parameters:,}{added}"
+
+
+def _multiply_adds(structure: Structure) -> str:
+    if structure.exact:
+        return f"{magnitude(structure.multiply_adds)} for one sample"
+    nominal = "sizes not known taken as 224 × 224, lengths as 128"
+    return f"≈ {magnitude(structure.multiply_adds)} for one sample ({nominal})"
+
+
+def _head(graph: Graph, head: Head) -> str:
+    parts = [f"logits {head.logits} {shape_text(graph.values[head.logits].shape)}"]
+    if head.normalised is not None:
+        parts.append(f"normalised by {head.normalised}")
+    if head.embedding is not None:
+        shape = shape_text(graph.values[head.embedding].shape)
+        parts.append(f"embedding {head.embedding} {shape}")
+    return ", ".join(parts)
+
+
+def _print_stages(console: Console, structure: Structure) -> None:
+    if not structure.stages:
+        return
+    console.print()
+    stages = structure.stages
+    ends = [stage.end for stage in stages]
+    columns = (
+        Column(title="stage", cells=[str(i) for i in range(1, len(stages) + 1)], justify="right"),
+        Column(title="resolution", cells=[str(stage.scale) for stage in stages]),
+        Column(title="H × W", cells=[_size(structure, end) for end in ends]),
+        Column(
+            title="blocks", cells=[str(len(stage.blocks)) for stage in stages], justify="right"
+        ),
+        Column(title="channels", cells=[_channels(structure, x) for x in ends], justify="right"),
+        Column(title="multiply-adds", cells=_shares(structure), justify="right"),
+        Column(title="last output", cells=list(map(bounded, ends))),
+    )
+    console.print(table(console, columns)[0])
+
+
+def _size(structure: Structure, name: str) -> str:
+    sides = structure.sides(name)
+    return "?" if sides is None else f"{sides[0]} × {sides[1]}"
+
+
+def _channels(structure: Structure, name: str) -> str:
+    channels = structure.channels(name)
+    return "?" if channels == UNKNOWN else str(channels)
+
+
+def _shares(structure: Structure) -> list[str]:
+    """Return the share of all multiply-adds that each stage adds up to its last output."""
+    spent = [structure.cost_before(stage.end) for stage in structure.stages]
+    before = [0.0, *spent]
+    return [percent(end - start) for start, end in zip(before, spent, strict=False)]
+
+
+def _print_values(
+    console: Console, structure: Structure, query: Query, rows: Sequence[Row], limit: int | None
+) -> None:
+    from rich.text import Text
+
+    if not query.narrows:
+        console.print()
+    shown = rows[:limit]
+    drawn, left_out = table(console, _columns(shown))
+    console.print(drawn)
+    for line in _remarks(structure, query, len(shown), len(rows), left_out):
+        console.print(Text(line, style="dim"), soft_wrap=True)
+
+
+def _columns(rows: Sequence[Row]) -> tuple[Column, ...]:
+    ops = ["" if row.operator is None else visible(row.operator.type) for row in rows]
+    stages = ["" if row.stage is None else str(row.stage) for row in rows]
+    return (
+        Column(title="name", cells=[bounded(row.value.name) for row in rows], least=12),
+        Column(title="operator", cells=ops, order=4),
+        Column(title="shape", cells=[shape_text(row.value.shape) for row in rows]),
+        Column(title="dtype", cells=[visible(row.value.dtype or "?") for row in rows], order=5),
+        Column(title="role", cells=[row.role for row in rows]),
+        Column(title="stage", cells=stages, justify="right", order=1),
+        Column(title="resolution", cells=[row.resolution or "" for row in rows], order=3),
+        Column(title="depth", cells=[_share(row.depth) for row in rows], justify="right"),
+        Column(
+            title="multiply-adds",
+            cells=[_share(row.spent) for row in rows],
+            justify="right",
+            order=6,
+        ),
+        Column(title="layer or module", cells=[_path(row) for row in rows], least=16, order=2),
+    )
+
+
+def _share(fraction: float | None) -> str:
+    return "" if fraction is None else percent(fraction)
+
+
+def _path(row: Row) -> str:
+    module = None if row.operator is None else row.operator.module
+    return bounded(row.value.layer or module or "")
+
+
+def _remarks(
+    structure: Structure, query: Query, shown: int, found: int, left_out: Sequence[str]
+) -> Iterator[str]:
+    if shown < found:
+        yield f"{counted(found - shown, 'more row')} hidden: --limit {found} shows them"
+    whole = len(structure.graph.values)
+    if not (query.narrows or query.everything or query.parameters):
+        yield f"feature maps worth pairing: {found} of {counted(whole, 'Value')}; --all shows all"
+    if left_out:
+        yield f"too narrow for: {', '.join(left_out)}; a wider terminal or --format json has them"
+
+
+def _data(structure: Structure, rows: Sequence[Row], limit: int | None) -> dict[str, Any]:
+    graph = structure.graph
+    return {
+        "schema": 1,
+        "source": graph.source,
+        "kind": graph.kind.value,
+        "version": graph.version,
+        "unknown": graph.unknown,
+        "feeds": [_tensor(graph, name) for name in graph.feeds],
+        "fetches": [_tensor(graph, name) for name in graph.fetches],
+        "operators": dict(_types(graph)),
+        "blocks": len(graph.blocks),
+        "parameters": structure.parameters,
+        "running_statistics": structure.running_statistics,
+        "multiply_adds": {"count": structure.multiply_adds, "exact": structure.exact},
+        "stages": _stage_data(structure),
+        "heads": [_head_data(head) for head in structure.heads],
+        "encoder": _encoder_data(structure),
+        "values": [_row_data(row) for row in rows[:limit]],
+    }
+
+
+def _tensor(graph: Graph, name: str) -> dict[str, Any]:
+    value = graph.values[name]
+    return {"name": name, "shape": value.shape, "dtype": value.dtype}
+
+
+def _stage_data(structure: Structure) -> list[dict[str, Any]]:
+    return [
+        {
+            "stage": number,
+            "resolution": str(stage.scale),
+            "size": structure.sides(stage.end),
+            "channels": structure.channels(stage.end),
+            "multiply_adds_before_end": structure.cost_before(stage.end),
+            "blocks": stage.blocks,
+        }
+        for number, stage in enumerate(structure.stages, 1)
+    ]
+
+
+def _head_data(head: Head) -> dict[str, Any]:
+    return {
+        "output": head.output,
+        "logits": head.logits,
+        "embedding": head.embedding,
+        "normalised_by": head.normalised,
+    }
+
+
+def _encoder_data(structure: Structure) -> dict[str, Any] | None:
+    encoder = structure.encoder
+    if encoder is None:
+        return None
+    return {
+        "embeddings": encoder.embeddings,
+        "hidden_states": encoder.hidden_states,
+        "attention_scores": encoder.scores,
+    }
+
+
+def _row_data(row: Row) -> dict[str, Any]:
+    value, operator = row.value, row.operator
+    return {
+        "name": value.name,
+        "op": None if operator is None else operator.type,
+        "op_index": None if operator is None else operator.index,
+        "output": value.output,
+        "module": None if operator is None else operator.module,
+        "layer": value.layer,
+        "shape": value.shape,
+        "dtype": value.dtype,
+        "aliases": value.aliases,
+        "role": row.role,
+        "stage": row.stage,
+        "resolution": row.resolution,
+        "depth": row.depth,
+        "multiply_adds_before": row.spent,
+        "main_line": row.main_line,
+    }

@@ -1,0 +1,163 @@
+"""Which Values `inspect` lists, and what it says of each."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from graphtool.cli import problems
+from graphtool.cli._text import shape_text
+from graphtool.diagnostics import ReadError
+from graphtool.graph import Operator, Origin, Shape, Value, shapes_agree
+from graphtool.structure import Structure, kind_of
+
+__all__ = ["Query", "Row", "select"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """What the Values listed must have; None asks for nothing. `stage` counts from 1."""
+
+    name: str | None = None
+    op: str | None = None
+    shape: Shape | None = None
+    stage: int | None = None
+    parameters: bool = False
+    everything: bool = False
+
+    @property
+    def narrows(self) -> bool:
+        """Tell whether anything is asked for."""
+        return bool(self.name or self.op or self.shape is not None or self.stage is not None)
+
+    def __str__(self) -> str:
+        wanted = {
+            "the name": self.name,
+            "an operator of type": self.op,
+            "the shape": None if self.shape is None else shape_text(self.shape),
+            "the stage": None if self.stage is None else str(self.stage),
+        }
+        return " and ".join(f"{what} `{text}`" for what, text in wanted.items() if text is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One Value with what was found out about it; `stage` counts from 1."""
+
+    value: Value
+    operator: Operator | None
+    role: str
+    stage: int | None
+    resolution: str | None
+    depth: float | None
+    spent: float | None
+    main_line: bool
+
+
+def select(structure: Structure, query: Query) -> tuple[Row, ...]:
+    """List the Values that a Query asks for, in program order.
+
+    Without any wish, those are the feature maps worth pairing. Raises ReadError: GT110, GT111 and
+    GT112 where a wish cannot be fulfilled.
+    """
+    _check(structure, query)
+    main_line = _main_line(structure)
+    found = [
+        value
+        for value in structure.graph.values.values()
+        if _in_scope(value, query, main_line) and _fits(structure, value, query)
+    ]
+    if not found and query.narrows:
+        graph = structure.graph
+        near = _near(query.name, list(_all_spellings(structure))) if query.name else ()
+        raise ReadError(problems.no_such_value(graph.source, str(query), near))
+    return tuple(_row(structure, value, main_line) for value in found)
+
+
+def _check(structure: Structure, query: Query) -> None:
+    graph = structure.graph
+    if query.stage is not None and not 1 <= query.stage <= len(structure.stages):
+        count = len(structure.stages)
+        raise ReadError(problems.no_such_stage(graph.source, query.stage, count))
+    if query.op is not None:
+        operators = graph.operators.values()
+        if not any(_is_of_type(operator, query.op) for operator in operators):
+            types = sorted({operator.kind for operator in operators})
+            near = _near(query.op.rpartition(".")[2], types)
+            raise ReadError(problems.no_such_operator(graph.source, query.op, near))
+
+
+def _near(wanted: str, known: Sequence[str]) -> tuple[str, ...]:
+    return tuple(difflib.get_close_matches(wanted.strip("*"), known, n=3, cutoff=0.3))
+
+
+def _in_scope(value: Value, query: Query, main_line: frozenset[str]) -> bool:
+    if query.parameters:
+        return value.origin is Origin.PARAMETER
+    return query.everything or query.narrows or value.name in main_line
+
+
+def _fits(structure: Structure, value: Value, query: Query) -> bool:
+    operator = structure.graph.producer(value.name)
+    if query.op is not None and (operator is None or not _is_of_type(operator, query.op)):
+        return False
+    if query.shape is not None and not shapes_agree(query.shape, value.shape):
+        return False
+    if query.stage is not None and structure.stage_of(value.name) != query.stage - 1:
+        return False
+    return query.name is None or any(
+        fnmatchcase(spelling, query.name) for spelling in _spellings(value, operator)
+    )
+
+
+def _is_of_type(operator: Operator, pattern: str) -> bool:
+    return any(
+        fnmatchcase(spelling, pattern)
+        for spelling in (operator.type, operator.kind, kind_of(operator))
+    )
+
+
+def _spellings(value: Value, operator: Operator | None) -> Iterator[str]:
+    yield value.name
+    yield from value.aliases
+    yield from value.layer_outputs
+    if value.layer is not None:
+        yield value.layer
+    if operator is not None and operator.module is not None:
+        yield operator.module
+
+
+def _all_spellings(structure: Structure) -> Iterator[str]:
+    for value in structure.graph.values.values():
+        yield from _spellings(value, structure.graph.producer(value.name))
+
+
+def _main_line(structure: Structure) -> frozenset[str]:
+    """Return what pairs are made of: block outputs, layers of an encoder, embeddings and logits."""
+    names = {name for stage in structure.stages for name in stage.blocks}
+    if structure.encoder is not None:
+        encoder = structure.encoder
+        names.update(encoder.hidden_states)
+        names.update(name for name in (encoder.embeddings, *encoder.scores) if name is not None)
+    for head in structure.heads:
+        names.update(name for name in (head.embedding, head.logits) if name is not None)
+    return frozenset(names)
+
+
+def _row(structure: Structure, value: Value, main_line: frozenset[str]) -> Row:
+    name = value.name
+    stage = structure.stage_of(name)
+    scale = structure.scales.get(name)
+    computed = name in structure.flow.maker
+    return Row(
+        value=value,
+        operator=structure.graph.producer(name),
+        role=structure.role(name).value,
+        stage=None if stage is None else stage + 1,
+        resolution=None if scale is None else str(scale),
+        depth=structure.depth(name) if computed else None,
+        spent=structure.cost_before(name) if computed else None,
+        main_line=name in main_line,
+    )

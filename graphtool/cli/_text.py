@@ -1,0 +1,62 @@
+"""How shapes, numbers and foreign text are written, the same in every command."""
+
+from __future__ import annotations
+
+from graphtool.graph import UNKNOWN, Shape, Value
+
+__all__ = ["bounded", "counted", "magnitude", "percent", "shape_text", "value_type", "visible"]
+
+_SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_ROOM = 500
+
+
+def visible(text: str) -> str:
+    r"""Return text as one line with control characters written out: `\x1b`, never sent as such."""
+    if text.isprintable():
+        return text
+    return "".join(_written(character) for character in text)
+
+
+def _written(character: str) -> str:
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def bounded(text: str) -> str:
+    """Return visible text with the middle left out where it is longer than any real name."""
+    shown = visible(text)
+    if len(shown) <= _ROOM:
+        return shown
+    return f"{shown[: _ROOM // 2]} … {len(shown) - _ROOM} more … {shown[-_ROOM // 2 :]}"
+
+
+def shape_text(shape: Shape | None) -> str:
+    """Write a shape as `[?, 512, 7, 7]`; what is not known is `?`."""
+    if shape is None:
+        return "?"
+    return f"[{', '.join('?' if dim == UNKNOWN else str(dim) for dim in shape)}]"
+
+
+def value_type(value: Value) -> str:
+    """Write shape and dtype: `[?, 512, 7, 7] float32`."""
+    return f"{shape_text(value.shape)} {visible(value.dtype or '?')}"
+
+
+def magnitude(number: int) -> str:
+    """Write a number to three digits: `4.09 G`, `25.6 M`, `812`."""
+    for scale, letter in _SCALES:
+        # What rounds up to a thousand belongs to the next letter: 999,999 is 1 M.
+        if number >= scale * 0.9995:
+            return f"{float(f'{number / scale:.3g}'):g} {letter}"
+    return str(number)
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a count with its noun: `1 block`, `2,048 blocks`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def percent(fraction: float) -> str:
+    """Write a fraction as a whole percentage; what is not zero is not written as zero."""
+    return "<1%" if 0 < fraction < 0.005 else f"{fraction:.0%}"

@@ -1,0 +1,109 @@
+"""What can be wrong with a command line: GT600 and GT11x."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphtool.diagnostics import Diagnostic, Severity, Where, rule
+
+__all__ = [
+    "no_such_operator",
+    "no_such_stage",
+    "no_such_value",
+    "unknown_code",
+    "unknown_fields",
+    "wrong_usage",
+]
+
+_LISTED = 8
+
+
+@rule("GT600")
+def wrong_usage(message: str, help: str) -> Diagnostic:
+    """The command line asks for something that the command does not take; the exit status is 2.
+
+    `graphtool COMMAND --help` lists what a command takes and shows examples.
+    """
+    return Diagnostic(message=message, help=help)
+
+
+@rule("GT602")
+def unknown_code(code: str, near: Sequence[str]) -> Diagnostic:
+    """No diagnostic has this code or slug.
+
+    A code is GT and three digits, as in `error[GT001] no-such-path`; `graphtool explain` without a
+    code lists all of them.
+    """
+    return Diagnostic(
+        message=f"no diagnostic is called `{code}`",
+        notes=_nearest(near),
+        help=f"graphtool explain {near[0].split()[0]}" if near else "graphtool explain",
+    )
+
+
+@rule("GT103")
+def unknown_fields(program: str, fields: Sequence[str]) -> Diagnostic:
+    """The file has fields that this graphtool does not know; it is read without them.
+
+    A newer Paddle may have written it. All that is shown is in the file, but a field passed over
+    may matter to what the network computes.
+    """
+    listed = ", ".join(f"`{field}`" for field in fields[:_LISTED])
+    more = f" and {len(fields) - _LISTED} more" if len(fields) > _LISTED else ""
+    return Diagnostic(
+        message=f"the file has fields that are not known: {listed}{more}",
+        severity=Severity.WARNING,
+        where=(Where(program=program),),
+        help="pip install --upgrade paddle-graphtool",
+    )
+
+
+@rule("GT110")
+def no_such_operator(program: str, type: str, near: Sequence[str]) -> Diagnostic:
+    """The program has no operator of the type that `--op` asks for.
+
+    A type is written as in the program (`pd_op.relu`), without its dialect (`relu`), or as a
+    pattern (`'conv*'`). PIR and legacy programs spell some types differently (`add` and
+    `elementwise_add`): either spelling finds both.
+    """
+    return Diagnostic(
+        message=f"the program has no operator of type `{type}`",
+        where=(Where(program=program),),
+        notes=_nearest(near),
+        help=f"--op {near[0]}" if near else f"graphtool inspect {program}",
+    )
+
+
+@rule("GT111")
+def no_such_stage(program: str, stage: int, count: int) -> Diagnostic:
+    """The network has no stage of the number that `--stage` asks for.
+
+    Stages are counted from 1, the one nearest to the input. A network without feature maps, such as
+    a transformer, has none.
+    """
+    known = f"its stages are 1 to {count}" if count else "it has no stages"
+    return Diagnostic(
+        message=f"the network has no stage {stage}: {known}",
+        where=(Where(program=program),),
+        help=f"graphtool inspect {program}",
+    )
+
+
+@rule("GT112")
+def no_such_value(program: str, wanted: str, near: Sequence[str]) -> Diagnostic:
+    """No Value of the program fits everything that was asked for.
+
+    `--name` compares with names, legacy names, attribute paths and module paths, and `*` stands for
+    any text; in `--shape`, `?` and -1 stand for any size, and the number of dims has to agree.
+    Several of `--name`, `--shape`, `--op` and `--stage` have to hold together.
+    """
+    return Diagnostic(
+        message=f"no Value has {wanted}",
+        where=(Where(program=program),),
+        notes=_nearest(near),
+        help=f"graphtool inspect {program} --all",
+    )
+
+
+def _nearest(near: Sequence[str]) -> tuple[str, ...]:
+    return (f"nearest: {', '.join(f'`{name}`' for name in near)}",) if near else ()
