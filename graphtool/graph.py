@@ -8,6 +8,8 @@ from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
+from graphtool.garbage import collection_paused
+
 if TYPE_CHECKING:
     import networkx
 
@@ -154,11 +156,12 @@ class Graph:
 
         digraph: networkx.DiGraph[str] = networkx.DiGraph()
         keys = self.operator_keys
-        digraph.add_nodes_from((name, {"data": value}) for name, value in self.values.items())
-        digraph.add_nodes_from(
-            (keys[name], {"data": operator}) for name, operator in self.operators.items()
-        )
-        digraph.add_edges_from(self._edges())
+        with collection_paused():
+            digraph.add_nodes_from((name, {"data": value}) for name, value in self.values.items())
+            digraph.add_nodes_from(
+                (keys[name], {"data": operator}) for name, operator in self.operators.items()
+            )
+            digraph.add_edges_from(self._edges())
         return digraph
 
     @cached_property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from rich.console import Console, JustifyMethod
     from rich.table import Table
 
-__all__ = ["Column", "errors", "progress", "results", "show_report", "table", "tolerate", "write_json"]
+__all__ = [
+    "Column",
+    "errors",
+    "print_table",
+    "progress",
+    "results",
+    "show_report",
+    "tolerate_narrow_encoding",
+    "write_json",
+]
 
 _COLORS = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.NOTE: "bold cyan"}
 # Piped text is cut nowhere: a name has to be whole to be searched for.
@@ -25,7 +34,7 @@ _GAP = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of a table, as plain text.
+    """A column of a table, as plain text; a table without any title has no header.
 
     `style` is that of its cells. `least` is the width it can be folded to, None where it cannot.
     Columns with a higher `order` are left out first where the terminal is too narrow.
@@ -43,7 +52,8 @@ class Column:
         """The width that shows every cell on one line."""
         from rich.cells import cell_len
 
-        return max(map(cell_len, (self.title, *self.cells)))
+        lines = (line for cell in self.cells for line in cell.split("\n"))
+        return max(map(cell_len, (self.title, *lines)))
 
 
 def results() -> Console:
@@ -59,16 +69,21 @@ def errors() -> Console:
 def _console(stream: TextIO) -> Console:
     from rich.console import Console
 
+    class Plain(Console):
+        """Leaves a closed pipe to `main`, as it is without rich."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
     width = None if stream.isatty() else _PIPED_WIDTH
-    return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
+    return Plain(file=stream, width=width, markup=False, emoji=False, highlight=False)
 
 
-def tolerate(*streams: TextIO) -> None:
-    """Let streams of a narrow encoding write `?` for what it lacks, instead of failing."""
-    for stream in streams:
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="replace")
+def tolerate_narrow_encoding() -> None:
+    """Let stdout write `?` for what its encoding lacks, instead of failing."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="replace")
 
 
 def write_json(data: Any) -> None:
@@ -80,7 +95,7 @@ def write_json(data: Any) -> None:
 
 
 @contextmanager
-def progress(text: str) -> Iterator[None]:
+def progress(text: str) -> Generator[None]:
     """Say on a terminal what is being done, for as long as it takes."""
     if not sys.stderr.isatty():
         yield
@@ -121,15 +136,33 @@ def _indented(text: str) -> str:
     return "\n    ".join(map(bounded, text.split("\n")))
 
 
-def table(console: Console, columns: Sequence[Column]) -> tuple[Table, tuple[str, ...]]:
-    """Build a table as wide as the console allows; return it with the titles left out for width."""
+def print_table(
+    console: Console, columns: Sequence[Column], *, spaced: bool = False
+) -> tuple[str, ...]:
+    """Print a table as wide as the console allows; return the titles left out for width.
+
+    `spaced` sets a blank line between rows.
+    """
+    shown = _fitting(columns, console.width)
+    drawn = _table(shown, spaced=spaced)
+    if console.is_terminal:
+        console.print(drawn)
+    else:
+        with console.capture() as captured:
+            console.print(drawn)
+        # Rich fills up the last column: a file is better off without.
+        for line in captured.get().splitlines():
+            console.out(line.rstrip())
+    return tuple(c.title for c in columns if any(c.cells) and c not in shown)
+
+
+def _table(columns: Sequence[Column], *, spaced: bool) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    shown = _fitting(columns, console.width)
-    drawn = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
-    for column in shown:
-        drawn.add_column(
+    table = Table(box=None, padding=(0, _GAP, int(spaced), 0), pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(
             Text(column.title),
             style=column.style,
             justify=column.justify,
@@ -137,14 +170,14 @@ def table(console: Console, columns: Sequence[Column]) -> tuple[Table, tuple[str
             no_wrap=column.least is None,
             min_width=column.least,
         )
-    for row in zip(*(column.cells for column in shown), strict=True):
-        drawn.add_row(*map(Text, row))
-    return drawn, tuple(column.title for column in columns if column not in shown)
+    for row in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*map(Text, row))
+    return table
 
 
 def _fitting(columns: Sequence[Column], width: int) -> list[Column]:
-    shown = list(columns)
-    while len(shown) > 1 and _least_width(shown) > width:
+    shown = [column for column in columns if column.title == "" or any(column.cells)]
+    while _least_width(shown) > width:
         last = max(shown, key=lambda column: column.order)
         if last.order == 0:
             break

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from graphtool.cli._console import Column, progress, results, table, write_json
+from graphtool.cli._arguments import ROWS
+from graphtool.cli._console import Column, print_table, progress, results, write_json
 from graphtool.cli._listing import Query, Row, select
 from graphtool.cli._source import read_source
 from graphtool.cli._text import (
@@ -44,8 +45,13 @@ def run(args: Namespace) -> int:
     if not query.narrows:
         _print_summary(console, structure)
         _print_stages(console, structure)
-    _print_values(console, structure, query, rows, None if args.all else args.limit)
+        console.print()
+    _print_values(console, structure, query, rows, _limit(args))
     return 0
+
+
+def _limit(args: Namespace) -> int | None:
+    return args.limit or (None if args.all else ROWS)
 
 
 def _query(args: Namespace) -> Query:
@@ -64,19 +70,23 @@ def _print_summary(console: Console, structure: Structure) -> None:
 
     console.print(Text(bounded(structure.graph.source), style="bold"), soft_wrap=True)
     lines = list(_summary(structure))
-    width = max(len(title) for title, _ in lines)
-    previous = ""
-    for title, text in lines:
-        shown = "" if title == previous else title
-        line = Text(f"  {shown:{width}}  ", style="cyan").append(bounded(text), style="default")
-        console.print(line, soft_wrap=True)
-        previous = title
+    titles = [title for title, _ in lines]
+    repeated = [title in titles[:place] for place, title in enumerate(titles)]
+    columns = (
+        Column(
+            title="",
+            cells=["" if again else title for title, again in zip(titles, repeated, strict=True)],
+            style="cyan",
+        ),
+        Column(title="", cells=[bounded(text) for _, text in lines], least=40),
+    )
+    print_table(console, columns)
 
 
 def _summary(structure: Structure) -> Iterator[tuple[str, str]]:
     graph = structure.graph
     version = f", format version {graph.version}" if graph.version else ""
-    yield "program", f"{graph.kind.value}{version}"
+    yield "program", f"{graph.kind.value}{version}{_training(graph)}"
     yield from (("feeds", _typed(graph, name)) for name in graph.feeds)
     yield from (("fetches", _typed(graph, name)) for name in graph.fetches)
     yield "operators", _operators(graph)
@@ -89,13 +99,22 @@ def _summary(structure: Structure) -> Iterator[tuple[str, str]]:
         yield "encoder", f"{layers}, hidden states {shape_text(state.shape)}"
 
 
+def _training(graph: Graph) -> str:
+    """Say that a program trains: gradients are bit 0 of an operator's role, the optimizer bit 1."""
+    roles = [operator.role & 0b11 for operator in graph.operators.values()]
+    backward, optimizer = sum(role & 1 for role in roles), sum(role >> 1 for role in roles)
+    if not (backward or optimizer):
+        return ""
+    return f", for training: {backward:,} operators for gradients, {optimizer:,} of the optimizer"
+
+
 def _typed(graph: Graph, name: str) -> str:
     return f"{name}  {value_type(graph.values[name])}"
 
 
 def _operators(graph: Graph) -> str:
     types = _types(graph)
-    shown = ", ".join(f"{count:,} {type}" for type, count in types[:_TYPES_SHOWN])
+    shown = ", ".join(f"{count:,} {name}" for name, count in types[:_TYPES_SHOWN])
     more = len(types) - _TYPES_SHOWN
     others = f", and {counted(more, 'other type')}" if more > 0 else ""
     blocks = f" in {counted(len(graph.blocks), 'block')}" if len(graph.blocks) > 1 else ""
@@ -139,14 +158,12 @@ def _print_stages(console: Console, structure: Structure) -> None:
         Column(title="stage", cells=[str(i) for i in range(1, len(stages) + 1)], justify="right"),
         Column(title="resolution", cells=[str(stage.scale) for stage in stages]),
         Column(title="H × W", cells=[_size(structure, end) for end in ends]),
-        Column(
-            title="blocks", cells=[str(len(stage.blocks)) for stage in stages], justify="right"
-        ),
+        Column(title="blocks", cells=[str(len(stage.blocks)) for stage in stages], justify="right"),
         Column(title="channels", cells=[_channels(structure, x) for x in ends], justify="right"),
         Column(title="multiply-adds", cells=_shares(structure), justify="right"),
         Column(title="last output", cells=list(map(bounded, ends))),
     )
-    console.print(table(console, columns)[0])
+    print_table(console, columns)
 
 
 def _size(structure: Structure, name: str) -> str:
@@ -171,11 +188,8 @@ def _print_values(
 ) -> None:
     from rich.text import Text
 
-    if not query.narrows:
-        console.print()
     shown = rows[:limit]
-    drawn, left_out = table(console, _columns(shown))
-    console.print(drawn)
+    left_out = print_table(console, _columns(shown))
     for line in _remarks(structure, query, len(shown), len(rows), left_out):
         console.print(Text(line, style="dim"), soft_wrap=True)
 
@@ -193,7 +207,7 @@ def _columns(rows: Sequence[Row]) -> tuple[Column, ...]:
         Column(title="resolution", cells=[row.resolution or "" for row in rows], order=3),
         Column(title="depth", cells=[_share(row.depth) for row in rows], justify="right"),
         Column(
-            title="multiply-adds",
+            title="cost so far",
             cells=[_share(row.spent) for row in rows],
             justify="right",
             order=6,
@@ -215,9 +229,9 @@ def _remarks(
     structure: Structure, query: Query, shown: int, found: int, left_out: Sequence[str]
 ) -> Iterator[str]:
     if shown < found:
-        yield f"{counted(found - shown, 'more row')} hidden: --limit {found} shows them"
+        yield f"{counted(found - shown, 'more row')} hidden: --limit {found}, or --all, shows them"
     whole = len(structure.graph.values)
-    if not (query.narrows or query.everything or query.parameters):
+    if not (query.narrows or query.everything):
         yield f"feature maps worth pairing: {found} of {counted(whole, 'Value')}; --all shows all"
     if left_out:
         yield f"too narrow for: {', '.join(left_out)}; a wider terminal or --format json has them"

@@ -30,7 +30,8 @@ class Query:
     @property
     def narrows(self) -> bool:
         """Tell whether anything is asked for."""
-        return bool(self.name or self.op or self.shape is not None or self.stage is not None)
+        wishes = (self.name, self.op, self.shape, self.stage)
+        return self.parameters or any(wish is not None for wish in wishes)
 
     def __str__(self) -> str:
         wanted = {
@@ -39,7 +40,8 @@ class Query:
             "the shape": None if self.shape is None else shape_text(self.shape),
             "the stage": None if self.stage is None else str(self.stage),
         }
-        return " and ".join(f"{what} `{text}`" for what, text in wanted.items() if text is not None)
+        said = [f"{what} `{text}`" for what, text in wanted.items() if text is not None]
+        return " and ".join(said) or "the origin `parameter`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from graphtool.graph import UNKNOWN, Shape, Value
 __all__ = ["bounded", "counted", "magnitude", "percent", "shape_text", "value_type", "visible"]
 
 _SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-_ROOM = 500
+_ROOM = 1000
 
 
 def visible(text: str) -> str:

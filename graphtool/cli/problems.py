@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from graphtool.diagnostics import Diagnostic, Severity, Where, rule
@@ -70,7 +71,7 @@ def no_such_operator(program: str, type: str, near: Sequence[str]) -> Diagnostic
         message=f"the program has no operator of type `{type}`",
         where=(Where(program=program),),
         notes=_nearest(near),
-        help=f"--op {near[0]}" if near else f"graphtool inspect {program}",
+        help=_inspect(program, "--op", near[0]) if near else _inspect(program),
     )
 
 
@@ -85,7 +86,7 @@ def no_such_stage(program: str, stage: int, count: int) -> Diagnostic:
     return Diagnostic(
         message=f"the network has no stage {stage}: {known}",
         where=(Where(program=program),),
-        help=f"graphtool inspect {program}",
+        help=_inspect(program),
     )
 
 
@@ -101,8 +102,12 @@ def no_such_value(program: str, wanted: str, near: Sequence[str]) -> Diagnostic:
         message=f"no Value has {wanted}",
         where=(Where(program=program),),
         notes=_nearest(near),
-        help=f"graphtool inspect {program} --all",
+        help=_inspect(program, "--all"),
     )
+
+
+def _inspect(*arguments: str) -> str:
+    return shlex.join(("graphtool", "inspect", *arguments))
 
 
 def _nearest(near: Sequence[str]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from graphtool.matching.explain import (
 )
 from graphtool.matching.pairs import Kind, Pair, PairSet, end_of
 from graphtool.readers import Source, read
-from graphtool.structure import Encoder, Stage, Structure, analyse
+from graphtool.structure import Encoder, Head, Stage, Structure, analyse
 
 __all__ = ["Candidate", "pair_of", "suggest_pairs"]
 
@@ -70,12 +70,19 @@ def suggest_pairs(teacher: Source, student: Source, *, limit: int | None = None)
 
 def _candidates(teacher: Structure, student: Structure) -> Iterator[Candidate]:
     """Yield all pairs, best first: logits, layers of transformers, embedding, stages."""
-    yield from _logits(teacher, student)
+    detectors = _detects(teacher) and _detects(student)
+    yield from _heads(teacher, student) if detectors else _logits(teacher, student)
     if teacher.encoder is not None and student.encoder is not None:
         yield from _layers(teacher.encoder, student.encoder)
     yield from _embedding(teacher, student)
     yield from _stages(teacher, student)
-    yield from _other_heads(teacher, student)
+    yield from _heads(teacher, student)
+
+
+def _detects(structure: Structure) -> bool:
+    """Tell whether a network answers with several maps, as detectors do."""
+    shapes = [structure.graph.values[head.logits].shape or () for head in structure.heads]
+    return len(shapes) > 1 and all(len(shape) > 2 for shape in shapes)
 
 
 def _unique(candidates: Iterator[Candidate]) -> Iterator[Candidate]:
@@ -101,14 +108,18 @@ def _embedding(teacher: Structure, student: Structure) -> Iterator[Candidate]:
         yield from _whole(Kind.EMBEDDING, ends, ("the input of the classifier in both",))
 
 
-def _other_heads(teacher: Structure, student: Structure) -> Iterator[Candidate]:
+def _heads(teacher: Structure, student: Structure) -> Iterator[Candidate]:
+    """Pair the outputs in order where both networks have as many."""
     if len(teacher.heads) != len(student.heads):
         return
-    for index, (left, right) in enumerate(
-        zip(teacher.heads[1:], student.heads[1:], strict=True), 2
-    ):
-        why = (f"output {index} of {len(teacher.heads)} in both",)
-        yield Candidate(Kind.HEAD, left.logits, right.logits, why)
+    left, right = _in_order(teacher), _in_order(student)
+    for index, (ours, theirs) in enumerate(zip(left, right, strict=True), 1):
+        why = (f"output {index} of {len(left)} in both",)
+        yield Candidate(Kind.HEAD, ours.logits, theirs.logits, why)
+
+
+def _in_order(structure: Structure) -> Sequence[Head]:
+    return sorted(structure.heads, key=lambda head: head.index)
 
 
 def _stages(teacher: Structure, student: Structure) -> Iterator[Candidate]:

@@ -1,4 +1,4 @@
-"""Find the model that a path means, tell what kind of file it is, and read it; no file is ever executed."""
+"""Find the model that a path means, tell what its file is, and read it; nothing is executed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from enum import Enum
 from pathlib import Path
 
-from graphtool.diagnostics import Diagnostic, ReadError
+from graphtool.diagnostics import ReadError
 from graphtool.graph import Graph
 from graphtool.readers import problems
 from graphtool.readers._json import read_json
@@ -18,8 +18,9 @@ __all__ = ["read_file"]
 
 _PREFERRED = "inference.json"
 _SNIFFED = 512
+_OBJECT = re.compile(rb'\s*\{\s*["}]')
 _PIR = re.compile(rb'\s*\{\s*"base_code"\s*:\s*\{[^{}]*"magic"\s*:\s*"pir"')
-# A ModelProto starts with its `ir_version` (field 1, a varint), then producer, domain, version, text or graph.
+# A ModelProto starts with its `ir_version` (field 1, a varint); then come fields 2 to 8.
 _ONNX = re.compile(rb"\x08[\x01-\x1f][\x12\x1a\x22\x28\x32\x3a\x42]")
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 # A saved tensor starts with a version (uint32) and a level of detail (uint64), both 0.
@@ -40,18 +41,20 @@ def read_file(path: Path) -> Graph:
     Raises ReadError with a GT0xx Diagnostic where there is no such program or its file is damaged.
     """
     try:
-        model = _find(path) if path.is_dir() else path
-        return _read(model)
+        _check_existence(path)
+        return _read(_find(path) if path.is_dir() else path)
     except OSError as error:
-        raise ReadError(_unreadable(path, error)) from None
+        reason = error.strerror or str(error)
+        raise ReadError(problems.unreadable(error.filename or str(path), reason)) from None
     except RecursionError:
         raise ReadError(problems.nested_too_deeply(str(path))) from None
 
 
-def _unreadable(path: Path, error: OSError) -> Diagnostic:
-    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        return problems.no_such_path(str(path), _near(path))
-    return problems.unreadable(str(path), error.strerror or str(error))
+def _check_existence(path: Path) -> None:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: NUL in the name
+        raise ReadError(problems.no_such_path(str(path), _near(path))) from None
 
 
 def _near(path: Path) -> list[str]:
@@ -79,10 +82,14 @@ def _find(folder: Path) -> Path:
 
 def _candidates(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
-        by_name = path.suffix == ".pdmodel" or path.name == "__model__"
-        if (by_name or path.suffix == ".json") and path.is_file():
-            if by_name or _PIR.match(_head(path)):
-                yield path
+        if path.is_file() and _is_model(path):
+            yield path
+
+
+def _is_model(path: Path) -> bool:
+    if path.suffix == ".json":
+        return _PIR.match(_head(path)) is not None
+    return path.suffix == ".pdmodel" or path.name == "__model__"
 
 
 def _head(path: Path) -> bytes:
@@ -108,7 +115,7 @@ def _kind(path: Path, head: bytes) -> _Kind:
         return _Kind.ONNX
     if path.suffix in _PARAMETER_ENDINGS or head.startswith(_TENSORS) or _PICKLE.match(head):
         return _Kind.PARAMETERS
-    if path.suffix == ".json" or head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+    if path.suffix == ".json" or _OBJECT.match(head):
         return _Kind.JSON
     return _Kind.PROTOBUF
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from graphtool.diagnostics import ReadError
+from graphtool.garbage import collection_paused
 from graphtool.graph import Attribute, Graph, Operator
 from graphtool.readers import problems
 from graphtool.readers._assembly import Assembly, ResultType
+from graphtool.readers._callstack import user_line
 
 __all__ = ["read_json"]
 
@@ -38,11 +40,21 @@ _DTYPES = {
     "0.t_f8e4m3fn": "float8_e4m3fn",
     "0.t_f8e5m2": "float8_e5m2",
 }
-_OPERATOR_KEYS = frozenset({"#", "A", "I", "O", "OA", "DA", "QA", "regions"})
+# The fields that are read. What else a file holds is listed in `Graph.unknown`, unless it is empty.
+_FIELDS = {
+    "file": frozenset({"base_code", "program"}),
+    "base_code": frozenset({"magic", "trainable", "version"}),
+    "program": frozenset({"regions"}),
+    "region": frozenset({"#", "blocks"}),
+    "block": frozenset({"#", "args", "ops"}),
+    "operator": frozenset({"#", "A", "I", "O", "OA", "regions"}),
+    "result attribute": frozenset({"persistable", "stop_gradient"}),
+}
 _NO_OPERAND = 0
 _LAYOUT_ERRORS = (KeyError, TypeError, ValueError, IndexError, AttributeError)
 
 
+@collection_paused()
 def read_json(path: str, data: bytes) -> Graph:
     """Read a PIR program file.
 
@@ -52,25 +64,18 @@ def read_json(path: str, data: bytes) -> Graph:
         document: _Json = json.loads(data)
     except ValueError as error:
         raise ReadError(problems.not_json(path, str(error))) from None
-    version = _version(path, document)
-    try:
-        top = document["program"]["regions"][0]["blocks"][0]
-    except _LAYOUT_ERRORS:
-        raise ReadError(
-            problems.bad_program_json(path, "`program` holds no block of operators")
-        ) from None
-    return _Walk(path).graph(top, version)
+    return _Walk(path).graph(document, _version(path, document))
 
 
 def _version(path: str, document: _Json) -> str:
-    base = document.get("base_code") if isinstance(document, dict) else None
-    if not isinstance(base, dict) or base.get("magic") != "pir":
+    base = document.get("base_code") if _is_object(document) else None
+    if not _is_object(base) or base.get("magic") != "pir":
         raise ReadError(
             problems.bad_program_json(
                 path, "this JSON is no Paddle program: it has no `base_code` with the magic `pir`"
             )
         )
-    version = base.get("version")
+    version: _Json = base.get("version")
     if not isinstance(version, int) or not 0 <= version <= _NEWEST_VERSION:
         raise ReadError(problems.unknown_version(path, version, _NEWEST_VERSION))
     return str(version)
@@ -83,19 +88,40 @@ class _Walk:
     unknown: set[str] = field(default_factory=set[str])
     _types: dict[str, str] = field(default_factory=dict[str, str])
 
-    def graph(self, top: _Json, version: str) -> Graph:
+    def graph(self, document: _Json, version: str) -> Graph:
         try:
+            top = self._top(document)
             self.assembly = Assembly(frozenset(_user_names(top)))
             self._block(top, path="", owner=None)
         except _LAYOUT_ERRORS as error:
-            place = f"after operator {len(self.assembly.operators)}"
-            reason = f"{place} the file is not laid out as Paddle lays it out ({type(error).__name__}: {error})"
+            place = f"after operator {len(self.assembly.operators)} the file is not laid out"
+            reason = f"{place} as Paddle lays it out ({type(error).__name__}: {error})"
             raise ReadError(problems.bad_program_json(self.path, reason)) from None
+        self._check_numbers()
         return self.assembly.graph(
             source=self.path, version=version, unknown=tuple(sorted(self.unknown))
         )
 
+    def _top(self, document: _Json) -> _Json:
+        program = document["program"]
+        self._note("file", document)
+        self._note("base_code", document["base_code"])
+        self._note("program", program)
+        (region,) = program["regions"]
+        (block,) = self._blocks(region)
+        return block
+
+    def _blocks(self, region: _Json) -> list[_Json]:
+        self._note("region", region)
+        return region["blocks"]
+
+    def _note(self, kind: str, fields: _Json) -> None:
+        """Keep in mind which fields nobody reads, those that are there and empty left out."""
+        extra = fields.keys() - _FIELDS[kind]
+        self.unknown.update(f"{kind} field `{name}`" for name in extra if fields[name])
+
     def _block(self, block: _Json, *, path: str, owner: str | None) -> None:
+        self._note("block", block)
         arguments = [
             self.assembly.add_argument(argument["#"], _result_type(argument["TT"]), path, index)
             for index, argument in enumerate(block.get("args", ()))
@@ -106,32 +132,51 @@ class _Walk:
         self.assembly.add_block(path, owner=owner, arguments=arguments, operators=operators)
 
     def _operator(self, op: _Json, block: str, index: int | None) -> Operator:
-        if not op.keys() <= _OPERATOR_KEYS:
-            self.unknown.update(f"operator field {key!r}" for key in op.keys() - _OPERATOR_KEYS)
+        if not op.keys() <= _FIELDS["operator"]:
+            self._note("operator", op)
         if op["#"] == "p":
             return self._parameter(op, block, index)
         attributes = _attributes(op["A"])
         output_attributes = _attributes(op.get("OA", ()))
-        regions = [region["blocks"] for region in op.get("regions", ())]
-        keys = self.assembly.keys
+        if not output_attributes.keys() <= _FIELDS["result attribute"]:
+            self._note("result attribute", output_attributes)
+        inner = [block for region in op.get("regions", ()) for block in self._blocks(region)]
         operator = self.assembly.add_operator(
             type=self._type(op["#"]),
             block=block,
             index=index,
-            operands=tuple([None if x["%"] == _NO_OPERAND else keys[x["%"]] for x in op["I"]]),
+            operands=self._operands(op),
             results=[(result["%"], _result_type(result.get("TT"))) for result in op["O"]],
             stop_gradient=_flags(output_attributes.get("stop_gradient")),
             persistable=any(_flags(output_attributes.get("persistable"))),
-            regions=sum(map(len, regions)),
+            regions=len(inner),
             module=_text(attributes.pop("struct_name", None)),
             role=_whole(attributes.pop("op_role", 0)),
+            source=_source(attributes.pop("op_callstack", ())),
             attributes=attributes,
         )
-        for path, inner in zip(
-            operator.blocks, (block for blocks in regions for block in blocks), strict=True
-        ):
-            self._block(inner, path=path, owner=operator.name)
+        for path, content in zip(operator.blocks, inner, strict=True):
+            self._block(content, path=path, owner=operator.name)
         return operator
+
+    def _operands(self, op: _Json) -> tuple[str | None, ...]:
+        keys = self.assembly.keys
+        numbers = [operand["%"] for operand in op["I"]]
+        try:
+            return tuple([None if n == _NO_OPERAND else keys[n] for n in numbers])
+        except KeyError as error:
+            missing = error.args[0]
+            raise ReadError(
+                problems.undefined_value(self.path, self._type(op["#"]), missing)
+            ) from None
+
+    def _check_numbers(self) -> None:
+        """A number that is given twice leaves a Value that no number leads to."""
+        values = self.assembly.values
+        if len(self.assembly.keys) != len(values):
+            lost = values.keys() - self.assembly.keys.values()
+            first = next(name for name in values if name in lost)
+            raise ReadError(problems.repeated_value(self.path, first))
 
     def _parameter(self, op: _Json, block: str, index: int | None) -> Operator:
         is_distributed, is_parameter, need_clip, name = op["A"]
@@ -183,27 +228,40 @@ def _attribute(typed: _Json) -> Attribute:
 
 
 def _plain(data: _Json) -> Attribute:
-    if isinstance(data, list):
+    if _is_list(data):
         return tuple([_plain(item) for item in data])
-    if isinstance(data, dict):
+    if _is_object(data):
         return _attribute(data) if "#" in data else json.dumps(data, sort_keys=True)
     return data
 
 
 def _result_type(typed: _Json) -> ResultType:
-    if not isinstance(typed, dict):
+    if not _is_object(typed):
         return ResultType()
     if typed["#"] == "0.t_vec":
         members = [_result_type(member) for member in typed["D"]]
         return ResultType(elements=tuple((member.dtype, member.shape) for member in members))
     data = typed.get("D")
-    if not isinstance(data, list) or len(data) < 2 or not isinstance(data[1], list):
+    if not _is_list(data) or len(data) < 2 or not _is_list(data[1]):
         return ResultType()
     return ResultType(shape=tuple(map(int, data[1])), dtype=_dtype(data[0]["#"]))
 
 
+def _is_list(data: _Json) -> TypeGuard[list[_Json]]:
+    return isinstance(data, list)
+
+
+def _is_object(data: _Json) -> TypeGuard[dict[str, _Json]]:
+    return isinstance(data, dict)
+
+
 def _dtype(code: str) -> str:
     return _DTYPES.get(code) or code
+
+
+def _source(callstack: Attribute) -> str | None:
+    lines = callstack if isinstance(callstack, tuple) else ()
+    return user_line([line for line in lines if isinstance(line, str)])
 
 
 def _flags(value: Attribute) -> tuple[bool, ...]:

@@ -1,8 +1,8 @@
-"""Read a ProgramDesc, the protobuf of `.pdmodel` and `__model__` files and of live legacy Programs, without Paddle.
+"""Read a ProgramDesc, the protobuf of `.pdmodel`, `__model__` and legacy Programs, without Paddle.
 
-A Variable may be written many times, and `batch_norm` writes the statistics that it reads. So every write becomes a
-Value of its own: `x`, then `x@2`, `x@3`. What a Block writes into Variables of the Blocks around it is handed back to
-its owner, whose results are writes again.
+A Variable may be written many times, and `batch_norm` writes the statistics that it reads. So every
+write becomes a Value of its own: `x`, then `x@2`, `x@3`. What a Block writes into Variables of the
+Blocks around it is handed back to its owner, whose results are writes again.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from graphtool.diagnostics import ReadError
+from graphtool.garbage import collection_paused
 from graphtool.graph import (
     Attribute,
     Block,
@@ -29,7 +30,7 @@ from graphtool.readers._schema import parse_program
 
 __all__ = ["read_protobuf"]
 
-# Protobuf builds the message classes from the schema at run time: their fields have no static types.
+# Protobuf builds the message classes at run time: their fields have no static types.
 _Message: TypeAlias = Any
 
 _DTYPES = {
@@ -66,6 +67,7 @@ _RESULT_RANK = {"Out": 0, "Output": 0, "Y": 0}
 _LAST = 9
 
 
+@collection_paused()
 def read_protobuf(path: str, data: bytes) -> Graph:
     """Read a serialised ProgramDesc.
 
@@ -93,7 +95,7 @@ def _parse(path: str, data: bytes) -> tuple[_Message, set[str]]:
 
 @dataclass(eq=False)
 class _Scope:
-    """A BlockDesc while it is walked: what it declares, and the Value that each of its Variables holds now."""
+    """A BlockDesc while it is walked: its Variables, and the Value that each holds now."""
 
     index: int
     desc: _Message
@@ -227,7 +229,7 @@ class _Walk:
         return f"{stem}_{ordinal}"
 
     def _place(self, block: _Scope, user: _Scope, owner: str, number: int) -> str:
-        """Return the path of an owner's Block; one that an earlier Operator owns too keeps its path."""
+        """Return the path of an owner's Block, which an earlier Operator may own too."""
         if block.is_open:
             raise ReadError(problems.block_inside_itself(self.path, user.index, block.index))
         if not block.is_done:
@@ -271,28 +273,28 @@ class _Walk:
         return tuple(slots), tuple(operands)
 
     def _read(self, scope: _Scope, name: str, slot: str = "", role: int = _OPTIMIZE) -> str:
-        """Return what a Variable holds now: a Value without a producer where nothing wrote it yet."""
+        """Return the Value that a Variable holds now, without a producer where nothing wrote it."""
         home = scope.home(name)
         value = home.current.get(name)
         if value is not None:
             return value
         var = home.variables.get(name)
         origin = Origin.VARIABLE if var is None else self._origin(var, role)
-        is_parameter = origin is Origin.PARAMETER
         value = self._name(name, home, home)
         home.current[name] = value
         self.values[value] = _value(
             value,
             var,
             origin=origin,
-            trainable=is_parameter and not var.stop_gradient and slot not in _STATISTICS,
+            trainable=origin is Origin.PARAMETER and slot not in _STATISTICS,
         )
         return value
 
     def _origin(self, var: _Message, role: int) -> Origin:
         """Tell what a Variable is that the program reads before it writes it.
 
-        Inference models come without the flag `is_parameter`: there, what is persistable and not read by an optimizer is one.
+        Inference models come without the flag `is_parameter`: there, what is persistable and not
+        read by an optimizer is one.
         """
         if var.is_parameter:
             return Origin.PARAMETER
@@ -304,7 +306,7 @@ class _Walk:
         return Origin.VARIABLE
 
     def _results(self, scope: _Scope, op: _Message, operator: str) -> list[tuple[_Scope, str, str]]:
-        """Name and keep what an Operator writes: of each, the Variable's home, the Variable and the Value."""
+        """Keep what an Operator writes: the Variables, each with its home and the new Value."""
         origin = Origin.FEED if op.type == "feed" else Origin.OPERATOR
         written: list[tuple[_Scope, str, str]] = []
         for slot in _main_first(op.outputs, _RESULT_RANK):
@@ -321,7 +323,7 @@ class _Walk:
         return written
 
     def _name(self, variable: str, home: _Scope, scope: _Scope) -> str:
-        """Return a name for a new Value of a Variable that a Block writes: see the module's docstring."""
+        """Name a new Value of a Variable: `x`, in an inner Block `while_0/0/x` if that is taken."""
         base = variable
         if base in self.values or self._declared.get(base, home) is not home:
             base = f"{scope.path}/{variable}" if scope.path else variable
@@ -383,7 +385,7 @@ def _value(
         output=output,
         origin=origin,
         persistable=var.persistable,
-        trainable=trainable,
+        trainable=trainable and not var.stop_gradient,
         stop_gradient=var.stop_gradient,
     )
 
@@ -435,6 +437,6 @@ _CONTENT: dict[int, Callable[[_Message], Attribute]] = {
 
 
 def _version(program: _Message) -> str:
-    """Spell the version as Paddle numbers its releases: 2006002 is `2.6.2`; development builds write 0."""
+    """Spell a version as Paddle numbers its releases: 2006002 is `2.6.2`, 0 a development build."""
     number = program.version.version
     return f"{number // 1_000_000}.{number // 1_000 % 1_000}.{number % 1_000}" if number else ""

@@ -1,8 +1,9 @@
 """The fields of a ProgramDesc that graphtool knows, as a protobuf schema of its own.
 
-The schema lives in a descriptor pool and a package of its own: a second file that calls itself Paddle's in one process
-would abort it. Every field is optional and enums are plain integers, so that no file is refused for what it leaves out
-or for a number that is newer than this schema. Field numbers are those of Paddle 2.6 to 3.3.
+The schema lives in a descriptor pool and a package of its own: a second file that calls itself
+Paddle's in one process would abort it. Every field is optional and enums are plain integers, so
+that no file is refused for what it leaves out or for a number that is newer than this schema. Field
+numbers are those of Paddle 2.6 to 3.3.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def program_message() -> type[Message]:
 
 
 def parse_program(data: bytes) -> tuple[Any, set[str]]:
-    """Return a ProgramDesc without the fields that the schema does not know, and those: `OpDesc field 9`.
+    """Return a ProgramDesc of known fields, and the names of the others: `OpDesc field 9`.
 
     Raises DecodeError where the bytes are none.
     """

@@ -32,7 +32,8 @@ _LISTED = 8
 def no_such_path(path: str, near: Sequence[str] = ()) -> Diagnostic:
     """MODEL names a file or folder that does not exist.
 
-    A MODEL is a path (`.json`, `.pdmodel`, a folder that holds one, or `__model__`) or `module:callable`.
+    A MODEL is a path (`.json`, `.pdmodel`, a folder that holds one, or `__model__`) or
+    `module:callable`.
     """
     notes = tuple(f"there is `{name}`" for name in near)
     return Diagnostic(message=f"`{path}` does not exist", notes=notes)
@@ -74,7 +75,7 @@ def unknown_version(path: str, version: object, newest: int) -> Diagnostic:
     It is not read: a field that changed its meaning would give wrong answers in silence.
     """
     return Diagnostic(
-        message=f"the file is of PIR format version {version}; this graphtool knows versions up to {newest}",
+        message=f"the file is of PIR format version {version}; this graphtool knows 0 to {newest}",
         where=(Where(program=path),),
         help="pip install --upgrade paddle-graphtool",
     )
@@ -84,7 +85,8 @@ def unknown_version(path: str, version: object, newest: int) -> Diagnostic:
 def not_a_program(path: str, reason: str) -> Diagnostic:
     """The file is taken for a ProgramDesc (`.pdmodel`, `__model__`), and its content is none.
 
-    Such a file is the protobuf that Paddle saves a legacy program as. A copy that was cut off looks like this too.
+    Such a file is the protobuf that Paddle saves a legacy program as. A copy that was cut off looks
+    like this too.
     """
     return Diagnostic(
         message=f"the file is no Paddle program: {reason}",
@@ -97,11 +99,11 @@ def not_a_program(path: str, reason: str) -> Diagnostic:
 def no_such_block(path: str, user: int, index: int, count: int) -> Diagnostic:
     """A Block of the program names another by a number that the program does not have.
 
-    Control flow (`while`, `conditional_block`) refers to the Blocks that it runs by number. The file is damaged, or a
-    tool that took Blocks out left such numbers behind.
+    Control flow (`while`, `conditional_block`) refers to the Blocks that it runs by number. The
+    file is damaged, or a tool that took Blocks out left such numbers behind.
     """
     return Diagnostic(
-        message=f"block {user} refers to block {index}, and the program has {count} (0 to {count - 1})",
+        message=f"block {user} refers to block {index}; the program has blocks 0 to {count - 1}",
         where=(Where(program=path),),
         help="save the model again",
     )
@@ -124,7 +126,8 @@ def block_inside_itself(path: str, user: int, index: int) -> Diagnostic:
 def nested_too_deeply(path: str) -> Diagnostic:
     """The file nests objects or Blocks deeper than Python can follow, as no saved network does.
 
-    The file is damaged or made to do harm. Networks nest as deep as their control flow: a few levels.
+    The file is damaged or made to do harm. Networks nest as deep as their control flow: a few
+    levels.
     """
     return Diagnostic(
         message="the file is nested too deeply to be read",
@@ -143,15 +146,16 @@ def unreadable(path: str, reason: str) -> Diagnostic:
 def folder_without_model(folder: str, names: Sequence[str]) -> Diagnostic:
     """The folder holds no saved program.
 
-    Looked for are `inference.json`, any `.json` that Paddle wrote, `.pdmodel` and `__model__`, in the folder itself and not below
-    it. A `config.json`, a tokenizer's files and parameter files (`.pdiparams`, `.pdparams`) hold no program.
+    Looked for are `inference.json`, any `.json` that Paddle wrote, `.pdmodel` and `__model__`, in
+    the folder itself and not below it. A `config.json`, a tokenizer's files and parameter files
+    (`.pdiparams`, `.pdparams`) hold no program.
     """
     listed = ", ".join(f"`{name}`" for name in names[:_LISTED])
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return Diagnostic(
         message=f"`{folder}` holds no saved program",
         notes=(f"it holds {listed}{more}" if names else "it is empty",),
-        help="paddle.jit.save(layer, path, input_spec=[...]) or paddle.static.save_inference_model(path, ...) writes one",
+        help="graphtool inspect FILE",
     )
 
 
@@ -184,10 +188,11 @@ def onnx_file(path: str) -> Diagnostic:
 
 @rule("GT014")
 def parameters_file(path: str, models: Sequence[str]) -> Diagnostic:
-    """The file holds the parameters of a network (`.pdiparams`, `.pdparams`, `.pdopt`), not its program.
+    """The file holds a network's parameters (`.pdiparams`, `.pdparams`, `.pdopt`), not its program.
 
-    The program lies beside it in a `.json`, `.pdmodel` or `__model__`. A `.pdparams` of a dynamic-graph network has none: name the
-    network as `module:callable`. Parameter files are never loaded: some are pickles, and loading a pickle runs code.
+    The program lies beside it in a `.json`, `.pdmodel` or `__model__`. A `.pdparams` of a
+    dynamic-graph network has none: name the network as `module:callable`. Parameter files are never
+    loaded: some are pickles, and loading a pickle runs code.
     """
     notes = tuple(f"the program beside it is `{model}`" for model in models)
     return Diagnostic(
@@ -213,7 +218,7 @@ def undefined_value(path: str, operator: str, key: object) -> Diagnostic:
 
 @rule("GT016")
 def repeated_value(path: str, name: str) -> Diagnostic:
-    """Two operators of the file make a Value of the same number, so it is not known which of them is read.
+    """Two operators of the file give the same number to a Value, so it is not known which is read.
 
     Paddle numbers every Value once: the file is damaged or was edited.
     """
@@ -228,8 +233,8 @@ def repeated_value(path: str, name: str) -> Diagnostic:
 def no_paddle(reason: str) -> Diagnostic:
     """What was asked for runs Paddle, and Paddle does not import.
 
-    Saved models (`.json`, `.pdmodel`) are read without Paddle; a `module:callable` and a live Program
-    need it. Any build will do: paddlepaddle or paddlepaddle-gpu, 2.6.2 or newer.
+    Saved models (`.json`, `.pdmodel`) are read without Paddle; a `module:callable` and a live
+    Program need it. Any build will do: paddlepaddle or paddlepaddle-gpu, 2.6.2 or newer.
     """
     return Diagnostic(
         message=f"`import paddle` fails: {reason}",
@@ -269,8 +274,8 @@ def not_translated(program: str, reason: str) -> Diagnostic:
 def static_layer(layer: str) -> Diagnostic:
     """The Layer was made in static mode, so its parameters live in the Program it was made in.
 
-    Give the class, or a function that makes the Layer, and it is made inside its own new Program; or
-    make it in dynamic mode, `paddle.disable_static()`, before you hand it over.
+    Give the class, or a function that makes the Layer, and it is made inside its own new Program;
+    or make it in dynamic mode, `paddle.disable_static()`, before you hand it over.
     """
     return Diagnostic(
         message=f"the parameters of this `{layer}` belong to another static Program",
@@ -284,9 +289,9 @@ def forward_failed(
 ) -> Diagnostic:
     """Building the network's Program failed while its `forward` ran.
 
-    Most often an input has the wrong rank, size or dtype: the message is Paddle's, the notes are the
-    lines of the network that were running. The Program was tried twice: in plain static mode, then
-    through `paddle.jit.to_static(full_graph=True)`.
+    Most often an input has the wrong rank, size or dtype: the message is Paddle's, the notes are
+    the lines of the network that were running. The Program was tried twice: in plain static mode,
+    then through `paddle.jit.to_static(full_graph=True)`.
     """
     shown = ", ".join(f"`{text}`" for text in inputs)
     return Diagnostic(

@@ -16,7 +16,8 @@ def deepest_map(flow: Flow, scales: Mapping[str, Scale], towards: str | None) ->
     """Return the last Value of the first run at the lowest resolution that maps reach.
 
     Only convolutions and joins count as reaching it. A neck that comes back to that resolution
-    after up-sampling changes resolution more often, so it isn't chosen. Only maps on the way to
+    after up-sampling changes resolution more often, so it isn't chosen; where the run is itself
+    up-sampled, it ends there, and what follows beside that is a head. Only maps on the way to
     `towards` are looked at, all where that is None.
     """
     changes = resolution_changes(flow, scales)
@@ -36,7 +37,15 @@ def deepest_map(flow: Flow, scales: Mapping[str, Scale], towards: str | None) ->
         and scales[name].area == lowest
         and name in flow.features
     ]
-    return max(run, key=lambda name: (flow.depth[name], name))
+    turning = [name for name in run if _is_enlarged(flow, scales, name)]
+    return max(turning or run, key=lambda name: (flow.depth[name], name))
+
+
+def _is_enlarged(flow: Flow, scales: Mapping[str, Scale], name: str) -> bool:
+    """Tell whether a step makes this map larger."""
+    area = scales[name].area
+    after = (scales.get(step.result, GLOBAL) for step in flow.consumers.get(name, ()))
+    return any(scale.area > area for scale in after)
 
 
 def _is_map(flow: Flow, step: Step, scales: Mapping[str, Scale]) -> bool:

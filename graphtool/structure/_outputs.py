@@ -36,9 +36,10 @@ class Head:
     """One output: the Value fetched, its logits, and what the last weighted Operator reads.
 
     `embedding` is None where that is a map or a sequence; `normalised` names the Operator that
-    turned the logits into probabilities.
+    turned the logits into probabilities. `index` is the output's place among all.
     """
 
+    index: int
     output: str
     logits: str
     embedding: str | None
@@ -47,7 +48,7 @@ class Head:
 
 def heads_of(flow: Flow, scales: Mapping[str, Scale]) -> tuple[Head, ...]:
     """Return the heads, the deepest first, then in program order."""
-    heads = [_head(flow, scales, name) for name in _outputs(flow)]
+    heads = [_head(flow, scales, index, name) for index, name in enumerate(_outputs(flow))]
     unique = {head.logits: head for head in heads}
     ordered = list(unique.values())
     if not ordered:
@@ -66,7 +67,7 @@ def _outputs(flow: Flow) -> tuple[str, ...]:
     )
 
 
-def _head(flow: Flow, scales: Mapping[str, Scale], output: str) -> Head:
+def _head(flow: Flow, scales: Mapping[str, Scale], index: int, output: str) -> Head:
     name, normalised = output, None
     step = flow.maker.get(name)
     while step is not None and step.features and _is_after_logits(flow, step, name):
@@ -75,6 +76,7 @@ def _head(flow: Flow, scales: Mapping[str, Scale], output: str) -> Head:
         name = step.features[0]
         step = flow.maker.get(name)
     return Head(
+        index=index,
         output=output,
         logits=name,
         embedding=_embedding(flow, scales, name),

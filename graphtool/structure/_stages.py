@@ -79,15 +79,21 @@ def _kernel_size(flow: Flow, step: Step) -> int:
     return max(shape[2:])
 
 
+def _is_grouped(step: Step) -> bool:
+    groups = step.operator.attributes.get("groups")
+    return isinstance(groups, int) and groups > 1
+
+
 def _block_end(flow: Flow, line: Sequence[Step], anchor: int) -> str:
     """Walk on from an anchor over what still belongs to its block.
 
     After a join only an activation or a shuffle of channels follows; after a convolution its
-    normalisation and activation, a gate, and one 1×1 convolution with the same.
+    normalisation and activation and a gate; a grouped one is half of a separable convolution, so
+    that one 1×1 convolution with the same belongs to it.
     """
     end = line[anchor]
     allowed = _AFTER_JOIN if end.kind in JOINS else _AFTER_CONVOLUTION
-    pointwise = end.kind not in JOINS
+    pointwise = end.kind not in JOINS and _is_grouped(end)
     for step in line[anchor + 1 :]:
         if pointwise and step.kind in CONVOLUTIONS and _kernel_size(flow, step) == 1:
             pointwise = False

@@ -30,7 +30,6 @@ _RENAMED = {
     "elementwise_div": "divide",
     "elementwise_sub": "subtract",
     "fc": "matmul",
-    "sum": "add",
     "grad_add": "add",
     "depthwise_conv2d": "conv2d",
     "depthwise_conv2d_transpose": "conv2d_transpose",

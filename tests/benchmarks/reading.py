@@ -1,8 +1,8 @@
 """How long reading takes against its floor: `python -m tests.benchmarks.reading [LARGEST]`.
 
-The program is a chain of convolutions, activations and additions that skip back. The floor is what no reader can
-do without: the plain parse, a walk that takes out every field a Graph keeps, and a bare networkx graph of the same
-nodes and edges.
+The program is a chain of convolutions, activations and additions that skip back. The floor is what
+no reader can do without: the plain parse, a walk that takes out every field a Graph keeps, and a
+bare networkx graph of the same nodes and edges.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def _json_op(type: str, operands: list[int], result: int, **attributes: Any) -> 
         "A": [{"AT": _json_attribute(value), "N": name} for name, value in attributes.items()],
         "I": [{"%": operand} for operand in operands],
         "O": [{"%": result, "TT": _json_type(SHAPE)}],
-        "OA": [{"AT": {"#": "0.a_array", "D": [_json_attribute(False)]}, "N": "stop_gradient"}],
+        "OA": [
+            {"AT": {"#": "0.a_array", "D": [{"#": "0.a_bool", "D": False}]}, "N": "stop_gradient"}
+        ],
     }
 
 
@@ -151,7 +153,9 @@ def json_floor(data: bytes) -> Any:
     """Parse, take out every kept field, and build a bare graph."""
     ops = json.loads(data)["program"]["regions"][0]["blocks"][0]["ops"]
     walked = list(_walk_json(ops))
-    return walked, _bare((f"{kind}_{i}", ins, outs) for i, (kind, ins, outs, *_) in enumerate(walked))
+    return walked, _bare(
+        (f"{kind}_{i}", ins, outs) for i, (kind, ins, outs, *_) in enumerate(walked)
+    )
 
 
 def _walk_json(ops: list[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
@@ -280,14 +284,14 @@ def exponent(rows: Iterable[Row]) -> float:
 def main() -> None:
     largest = int(sys.argv[1]) if len(sys.argv) > 1 else SIZES[-1]
     print("format     operators   floor s  reading s  ratio  bytes/operator")
-    for format in FORMATS:
-        rows = [measure(format, count) for count in SIZES if count <= largest]
+    for kind in FORMATS:
+        rows = [measure(kind, count) for count in SIZES if count <= largest]
         for row in rows:
             print(
                 f"{row.format:<10} {row.operators:>9,}  {row.floor:>8.4f}  {row.reading:>9.4f}"
                 f"  {row.ratio:>5.2f}  {row.bytes_per_operator:>14,.0f}"
             )
-        print(f"{format.name:<10} exponent  {exponent(rows):.3f}")
+        print(f"{kind.name:<10} exponent  {exponent(rows):.3f}")
 
 
 if __name__ == "__main__":

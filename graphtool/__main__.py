@@ -1,0 +1,7 @@
+"""`python -m graphtool`."""
+
+import sys
+
+from graphtool.cli import main
+
+sys.exit(main())

@@ -1,0 +1,236 @@
+"""What the command line takes: argparse, with help drawn by rich only when it is asked for."""
+
+from __future__ import annotations
+
+from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NoReturn
+
+from graphtool.cli.problems import wrong_usage
+from graphtool.diagnostics import UsageError
+from graphtool.graph import UNKNOWN, Shape
+
+__all__ = ["ROWS", "parse"]
+
+_MODEL = """\
+MODEL is a path (.json, .pdmodel, __model__, or a folder with one of them), read
+without Paddle and never executed; or module:callable, which runs that code: it
+returns an nn.Layer (a class does) or a Program, and the working directory is on
+its path.
+"""
+
+_ABOUT = """\
+Find the feature maps worth pairing when one Paddle network teaches another.
+"""
+
+_EXAMPLES = """\
+examples:
+  graphtool suggest-pairs teacher.json student.json
+  graphtool suggest-pairs paddle.vision.models:resnet50 \\
+      paddle.vision.models:mobilenet_v1 --input 3,224,224
+  graphtool inspect model.pdmodel
+  graphtool explain GT001
+
+exit status: 0 done, 1 an error was found, 2 wrong usage
+"""
+
+_INSPECT = """\
+Show what a program is, the stages and heads of its network, and its Values:
+those worth pairing, or those that fit all of --name, --op, --shape and --stage.
+"""
+
+_INSPECT_EXAMPLES = """\
+examples:
+  graphtool inspect inference.json
+  graphtool inspect inference.json --shape '?,512,7,7'
+  graphtool inspect inference.json --op 'conv*' --stage 3
+  graphtool inspect inference.json --name 'layer4.*'
+  graphtool inspect paddle.vision.models:resnet18 --input 3,224,224
+"""
+
+_SUGGEST = """\
+Suggest which feature maps of a teacher and a student to pair, best first, and
+say why. TEACHER and STUDENT are each a MODEL.
+"""
+
+_SUGGEST_EXAMPLES = """\
+examples:
+  graphtool suggest-pairs teacher.json student.json -o pairs.toml
+  graphtool suggest-pairs teacher.json student.json --for relu_48
+  graphtool suggest-pairs paddle.vision.models:resnet50 \\
+      paddle.vision.models:mobilenet_v1 --input 3,224,224 --as paddleclas
+"""
+
+_EXPLAIN = """\
+Say what a diagnostic means and what to do about it; without CODE, list all.
+"""
+
+_EXPLAIN_EXAMPLES = """\
+examples:
+  graphtool explain GT001
+  graphtool explain no-such-path
+"""
+
+ROWS = 40
+_HELP_COLUMN = 26
+_INPUT_HELP = "shape of one sample for module:callable, as 3,224,224 or name=3,224,224:float32"
+
+
+class _Parser(ArgumentParser):
+    """Raises UsageError, and imports what draws help only to draw it."""
+
+    def format_help(self) -> str:
+        from rich_argparse import RawDescriptionRichHelpFormatter
+
+        self.formatter_class = partial(
+            RawDescriptionRichHelpFormatter, max_help_position=_HELP_COLUMN
+        )
+        return super().format_help()
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(wrong_usage(message, help=f"{self.prog} --help"))
+
+
+class _Version(Action):
+    """Prints the version; looking it up takes longer than most runs, so only when asked."""
+
+    def __call__(self, parser: ArgumentParser, *_: object) -> NoReturn:
+        import graphtool
+
+        parser.exit(message=f"graphtool {graphtool.__version__}\n")
+
+
+def parse(argv: Sequence[str]) -> Namespace:
+    """Return the arguments.
+
+    Raises UsageError for a command line that asks for something impossible, SystemExit after
+    `--help` and `--version`.
+    """
+    args = _parser().parse_args(_with_joined_shapes(argv))
+    if args.command == "suggest-pairs":
+        _check_suggest(args)
+    return args
+
+
+def _with_joined_shapes(argv: Sequence[str]) -> list[str]:
+    """Join `--shape -1,512,7,7` into one argument: argparse would take the shape for an option."""
+    joined: list[str] = []
+    for argument in argv:
+        if joined and joined[-1] == "--shape":
+            joined[-1] = f"--shape={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="graphtool", description=_ABOUT, epilog=_EXAMPLES, allow_abbrev=False)
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, prog="graphtool"
+    )
+    for name, (summary, about, examples, add_arguments) in _COMMANDS.items():
+        add_arguments(_command(commands.add_parser, name, summary, about, examples))
+    return parser
+
+
+def _command(
+    add: Callable[..., _Parser], name: str, summary: str, about: str, examples: str
+) -> _Parser:
+    parser = add(name, help=summary, description=about, epilog=examples, allow_abbrev=False)
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text", help="text (default) or json"
+    )
+    return parser
+
+
+def _add_inspect(parser: _Parser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="the model to look at")
+    add = parser.add_argument
+    add("--input", action="append", metavar="SHAPE", help=_INPUT_HELP)
+    add("--shape", type=_shape, metavar="DIMS", help="Values of this shape; ? fits any size")
+    add("--op", metavar="TYPE", help="results of operators of this type, or pattern")
+    add("--stage", type=_count, metavar="N", help="Values on the main line of a stage")
+    add("--name", metavar="GLOB", help="Values of this name, legacy name, layer or module path")
+    add("--params", action="store_true", help="parameters only")
+    add("--all", action="store_true", help="every Value, and as many rows as there are")
+    add("--limit", type=_count, metavar="N", help=f"show at most N rows ({ROWS})")
+
+
+def _add_suggest(parser: _Parser) -> None:
+    add = parser.add_argument
+    add("teacher", metavar="TEACHER", help="the network that teaches")
+    add("student", metavar="STUDENT", help="the network that is taught")
+    add("--json", dest="format", action="store_const", const="json", help="short for --format json")
+    add("--input", action="append", metavar="SHAPE", help=_INPUT_HELP)
+    add("--teacher-input", action="append", metavar="SHAPE", help="the teacher's, where it differs")
+    add("--student-input", action="append", metavar="SHAPE", help="the student's, where it differs")
+    add("--limit", type=_count, metavar="N", help="show at most N pairs, or shapes")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--for", dest="partners_of", metavar="NAME", help="student partners of one teacher Value"
+    )
+    which.add_argument(
+        "--match", choices=("shape",), help="list all feature maps of equal shape instead"
+    )
+    add(
+        "--as",
+        dest="config",
+        metavar="NAME",
+        help="print a configuration: paddleclas, paddleocr or yaml",
+    )
+    add("-o", "--output", metavar="FILE", help="also write the pairs to a recipe (.toml)")
+
+
+def _add_explain(parser: _Parser) -> None:
+    parser.add_argument("code", metavar="CODE", nargs="?", help="a code or a slug")
+
+
+def _check_suggest(args: Namespace) -> None:
+    """Refuse options that answer different questions."""
+    if args.match and (args.config or args.output):
+        other = "--as" if args.config else "--output"
+        message = f"argument --match: not allowed with argument {other}"
+    elif args.config and args.format == "json":
+        message = "argument --as: not allowed with --format json"
+    else:
+        return
+    raise UsageError(wrong_usage(message, help="graphtool suggest-pairs --help"))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"`{text}` is no whole number from 1")
+    return int(text)
+
+
+def _shape(text: str) -> Shape:
+    """Parse `?,512,7,7`, or a shape as it is printed: `[?, 512, 7, 7]`."""
+    dims = text.strip().removeprefix("[").removesuffix("]").split(",")
+    return tuple(_dim(dim.strip(), text) for dim in dims if dim.strip())
+
+
+def _dim(dim: str, text: str) -> int:
+    if dim in ("?", "-1"):
+        return UNKNOWN
+    if not dim.isdecimal():
+        raise ArgumentTypeError(f"`{text}` is no shape: write dims as in `?,512,7,7`")
+    return int(dim)
+
+
+_COMMANDS = {
+    "inspect": (
+        "show a program, its network and its Values",
+        f"{_INSPECT}\n{_MODEL}",
+        _INSPECT_EXAMPLES,
+        _add_inspect,
+    ),
+    "suggest-pairs": (
+        "suggest which feature maps to pair",
+        f"{_SUGGEST}\n{_MODEL}",
+        _SUGGEST_EXAMPLES,
+        _add_suggest,
+    ),
+    "explain": ("say what a diagnostic means", _EXPLAIN, _EXPLAIN_EXAMPLES, _add_explain),
+}

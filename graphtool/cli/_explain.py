@@ -1,0 +1,83 @@
+"""`graphtool explain`: the documentation of a diagnostic."""
+
+from __future__ import annotations
+
+import difflib
+from argparse import Namespace
+from importlib import import_module
+
+from graphtool.cli._console import results, write_json
+from graphtool.cli.problems import unknown_code
+from graphtool.diagnostics import UsageError, docs_of, known_codes
+
+__all__ = ["run"]
+
+# Importing a module registers its rules.
+_MODULES_WITH_RULES = (
+    "graphtool.selectors",
+    "graphtool.readers.problems",
+    "graphtool.matching.problems",
+    "graphtool.cli.problems",
+)
+
+
+def run(args: Namespace) -> int:
+    """Print the documentation of one code, or the list of all."""
+    for module in _MODULES_WITH_RULES:
+        import_module(module)
+    docs = {code: docs_of(code) or "" for code in known_codes()}
+    if args.code is None:
+        _show_list(docs, args.format)
+    else:
+        _show(docs[_code(args.code, docs)], args.format)
+    return 0
+
+
+def _code(wanted: str, docs: dict[str, str]) -> str:
+    """Return the code that a code or slug means, in any case."""
+    titles = {code: _title(text) for code, text in docs.items()}
+    for code, title in titles.items():
+        if wanted.upper() == code or wanted.lower() == title.partition(" ")[2]:
+            return code
+    spellings = {spelling: title for title in titles.values() for spelling in title.split()}
+    near = difflib.get_close_matches(wanted, spellings, n=3, cutoff=0.5)
+    titles_near = tuple(dict.fromkeys(spellings[name] for name in near))
+    raise UsageError(unknown_code(wanted, titles_near))
+
+
+def _title(text: str) -> str:
+    return text.partition("\n")[0]
+
+
+def _show_list(docs: dict[str, str], format: str) -> None:
+    if format == "json":
+        write_json([_data(text) for text in docs.values()])
+        return
+    console = results()
+    for text in docs.values():
+        console.print(_title(text), soft_wrap=True)
+    console.print("\ngraphtool explain CODE says what one of them means", style="dim")
+
+
+def _show(text: str, format: str) -> None:
+    if format == "json":
+        write_json(_data(text))
+        return
+    console = results()
+    title, _, body = text.partition("\n\n")
+    console.print(title, style="bold")
+    for paragraph in body.split("\n\n"):
+        console.print()
+        console.print(_flowing(paragraph))
+
+
+def _data(text: str) -> dict[str, str]:
+    title, _, body = text.partition("\n\n")
+    code, _, slug = title.partition(" ")
+    return {"code": code, "slug": slug, "docs": body}
+
+
+def _flowing(paragraph: str) -> str:
+    """Join the lines of a paragraph for the terminal to break; indented ones stay as they are."""
+    lines = paragraph.split("\n")
+    return paragraph if any(line.startswith(" ") for line in lines) else " ".join(lines)

@@ -1,0 +1,263 @@
+"""`graphtool suggest-pairs`: which feature maps of a teacher and a student go together, and why."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+from graphtool.cli._console import (
+    Column,
+    errors,
+    print_table,
+    progress,
+    results,
+    show_report,
+    write_json,
+)
+from graphtool.cli._source import read_source
+from graphtool.cli._text import bounded, counted, magnitude, shape_text, visible
+from graphtool.graph import UNKNOWN, Graph
+from graphtool.matching import (
+    End,
+    Pair,
+    PairSet,
+    ShapeGroup,
+    match_shapes,
+    partners,
+    suggest_pairs,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["run"]
+
+# Below this width the reasons stand under the table, so that names stay whole.
+_WIDE = 130
+
+
+def run(args: Namespace) -> int:
+    """Read two models and print the pairs that were asked for."""
+    teacher = read_source(args.teacher, args.teacher_input or args.input)
+    student = read_source(args.student, args.student_input or args.input)
+    with progress("comparing both networks"):
+        if args.match == "shape":
+            return _show_groups(match_shapes(teacher, student), args)
+        pairs = _pairs(teacher, student, args)
+    show_report(pairs.report)
+    if args.output is not None:
+        _write(pairs, args.output)
+    _show(pairs, args)
+    return 1 if pairs.report.errors else 0
+
+
+def _pairs(teacher: Graph, student: Graph, args: Namespace) -> PairSet:
+    if args.partners_of is None:
+        return suggest_pairs(teacher, student, limit=args.limit)
+    if args.limit is None:
+        return partners(teacher, student, args.partners_of)
+    return partners(teacher, student, args.partners_of, limit=args.limit)
+
+
+def _write(pairs: PairSet, path: str) -> None:
+    from graphtool.matching.recipe import write_recipe
+
+    write_recipe(pairs, path)
+    errors().print(f"wrote {visible(path)}: {counted(len(pairs), 'pair')}", soft_wrap=True)
+
+
+def _show(pairs: PairSet, args: Namespace) -> None:
+    if args.config is not None:
+        from graphtool.matching.configs import export
+
+        sys.stdout.write(export(pairs, args.config))
+    elif args.format == "json":
+        write_json({"schema": 1, "pairs": [_pair_data(pair) for pair in pairs]})
+    else:
+        _print_pairs(results(), pairs)
+
+
+def _pair_data(pair: Pair) -> dict[str, Any]:
+    return {
+        "rank": pair.rank,
+        "score": pair.score,
+        "kind": pair.kind.value,
+        "teacher": _end_data(pair.teacher),
+        "student": _end_data(pair.student),
+        "relation": pair.relation.value,
+        "adapter": pair.adapter,
+        "loss": pair.loss,
+        "why": pair.why,
+        "warnings": pair.warnings,
+    }
+
+
+def _end_data(end: End) -> dict[str, Any]:
+    return {
+        "name": end.name,
+        "op": end.op,
+        "op_index": end.op_index,
+        "output": end.output,
+        "module": end.module,
+        "layer": end.layer,
+        "shape": end.shape,
+        "dtype": end.dtype,
+    }
+
+
+def _print_pairs(console: Console, pairs: PairSet) -> None:
+    _print_header(console, pairs)
+    if not pairs.pairs:
+        return
+    console.print()
+    if not console.is_terminal:
+        print_table(console, _flat(pairs))
+    else:
+        wide = console.width >= _WIDE
+        columns = [*_stacked(pairs), _reasons(pairs)] if wide else _stacked(pairs)
+        print_table(console, columns, spaced=True)
+        if not wide:
+            console.print()
+            _print_reasons(console, pairs)
+    _print_warnings(console, pairs)
+
+
+def _print_header(console: Console, pairs: PairSet) -> None:
+    graphs = pairs.teacher, pairs.student
+    sizes = [_size(graph) for graph in graphs]
+    columns = (
+        Column(title="", cells=("teacher", "student"), style="cyan"),
+        Column(title="network", cells=[bounded(graph.source) for graph in graphs], least=20),
+        Column(title="parameters", cells=[size[0] for size in sizes], justify="right"),
+        Column(title="multiply-adds", cells=[size[1] for size in sizes], justify="right"),
+    )
+    print_table(console, columns)
+
+
+def _size(graph: Graph) -> tuple[str, str]:
+    from graphtool.structure import analyse
+
+    structure = analyse(graph)
+    about = "" if structure.exact else "≈ "
+    return magnitude(structure.parameters), f"{about}{magnitude(structure.multiply_adds)}"
+
+
+def _flat(pairs: PairSet) -> list[Column]:
+    """One line per pair, for programs that read lines."""
+    teachers, students = [pair.teacher for pair in pairs], [pair.student for pair in pairs]
+    return [
+        Column(title="rank", cells=[str(pair.rank) for pair in pairs], justify="right"),
+        Column(title="kind", cells=[pair.kind.value for pair in pairs]),
+        *_flat_ends("teacher", teachers),
+        *_flat_ends("student", students),
+        Column(title="relation", cells=[pair.relation.value for pair in pairs]),
+        Column(title="adapter", cells=[pair.adapter or "-" for pair in pairs]),
+        Column(title="loss", cells=[pair.loss for pair in pairs]),
+        Column(title="why", cells=[visible("; ".join(pair.why)) for pair in pairs]),
+    ]
+
+
+def _flat_ends(role: str, ends: Sequence[End]) -> Iterator[Column]:
+    yield Column(title=role, cells=[bounded(end.name) for end in ends])
+    yield Column(title="shape", cells=[shape_text(end.shape) for end in ends])
+    if any(_path(end) for end in ends):
+        yield Column(title="layer or module", cells=[_path(end) or "-" for end in ends])
+
+
+def _stacked(pairs: PairSet) -> list[Column]:
+    """Several lines per pair, for people."""
+    return [
+        Column(title="#", cells=[str(pair.rank) for pair in pairs], justify="right"),
+        Column(title="kind", cells=[pair.kind.value for pair in pairs]),
+        Column(title="teacher", cells=[_stacked_end(x.teacher) for x in pairs], least=18),
+        Column(title="student", cells=[_stacked_end(x.student) for x in pairs], least=18),
+        Column(title="relation", cells=[_relation(pair) for pair in pairs]),
+    ]
+
+
+def _stacked_end(end: End) -> str:
+    lines = bounded(end.name), shape_text(end.shape), _path(end)
+    return "\n".join(line for line in lines if line)
+
+
+def _path(end: End) -> str:
+    return bounded(end.layer or end.module or "")
+
+
+def _relation(pair: Pair) -> str:
+    lines = pair.relation.value, pair.adapter, f"loss {pair.loss}"
+    return "\n".join(line for line in lines if line)
+
+
+def _reasons(pairs: PairSet) -> Column:
+    cells = ["\n".join(map(visible, pair.why)) for pair in pairs]
+    return Column(title="why", cells=cells, least=40)
+
+
+def _print_reasons(console: Console, pairs: PairSet) -> None:
+    columns = (
+        Column(title="#", cells=[str(pair.rank) for pair in pairs], justify="right"),
+        _reasons(pairs),
+    )
+    print_table(console, columns)
+
+
+def _print_warnings(console: Console, pairs: PairSet) -> None:
+    from rich.text import Text
+
+    ranks: dict[str, list[str]] = {}
+    for pair in pairs:
+        for warning in pair.warnings:
+            ranks.setdefault(warning, []).append(str(pair.rank))
+    if ranks:
+        console.print()
+    for warning, listed in ranks.items():
+        whose = f"pair{'' if len(listed) == 1 else 's'} {', '.join(listed)}"
+        line = Text("warning", style="yellow").append(f" {whose}: ", style="bold")
+        console.print(line.append(bounded(warning), style="default"))
+
+
+def _show_groups(groups: Sequence[ShapeGroup], args: Namespace) -> int:
+    shown = groups[: args.limit]
+    if args.format == "json":
+        write_json({"schema": 1, "groups": [_group_data(group) for group in shown]})
+        return 0
+    console = results()
+    rows = [row for group in shown for row in _group_rows(group)]
+    titles = "shape", "teacher", "student"
+    columns = [
+        Column(title=title, cells=[row[place] for row in rows], least=18)
+        for place, title in enumerate(titles)
+    ]
+    print_table(console, columns)
+    console.print(_group_summary(groups, len(shown)), style="dim", soft_wrap=True)
+    return 0
+
+
+def _group_data(group: ShapeGroup) -> dict[str, Any]:
+    return {
+        "shape": [UNKNOWN, *group.shape],
+        "teacher": [_end_data(end) for end in group.teacher],
+        "student": [_end_data(end) for end in group.student],
+    }
+
+
+def _group_rows(group: ShapeGroup) -> Iterator[tuple[str, str, str]]:
+    shape = shape_text((UNKNOWN, *group.shape))
+    names = zip_longest(map(_named, group.teacher), map(_named, group.student), fillvalue="")
+    for index, (teacher, student) in enumerate(names):
+        yield shape if index == 0 else "", teacher, student
+
+
+def _named(end: End) -> str:
+    return f"{bounded(end.name)}  {_path(end)}".rstrip()
+
+
+def _group_summary(groups: Sequence[ShapeGroup], shown: int) -> str:
+    pairs = sum(group.pairs for group in groups)
+    text = f"{counted(len(groups), 'shape')} in both networks, {counted(pairs, 'pair')} in all"
+    hidden = len(groups) - shown
+    return f"{text}; {hidden} hidden: --limit {len(groups)} shows them" if hidden else text

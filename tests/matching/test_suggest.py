@@ -1,0 +1,173 @@
+"""Suggested pairs: which, in what order, and why."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from graphtool.graph import Graph
+from graphtool.matching import Kind, PairSet, Relation, suggest_pairs
+from tests.networks import Encoder, Pyramid, built, vision
+
+
+def ends(pairs: PairSet) -> list[tuple[Kind, str, str]]:
+    return [(pair.kind, pair.teacher.name, pair.student.name) for pair in pairs]
+
+
+def test_resnet50_teaches_mobilenet_v1_at_logits_embedding_and_four_stages() -> None:
+    pairs = suggest_pairs(vision("resnet50"), vision("mobilenet_v1"))
+
+    assert ends(pairs) == [
+        (Kind.LOGITS, "add_16", "add_0"),
+        (Kind.EMBEDDING, "flatten_0", "flatten_0"),
+        (Kind.STAGE, "relu_48", "relu_26"),
+        (Kind.STAGE, "relu_39", "relu_22"),
+        (Kind.STAGE, "relu_21", "relu_10"),
+        (Kind.STAGE, "relu_9", "relu_6"),
+    ]
+    assert [pair.relation for pair in pairs] == [Relation.EQUAL] + [Relation.CHANNELS] * 5
+    assert [pair.teacher.layer for pair in pairs][2:] == [
+        "layer4.2",
+        "layer3.5",
+        "layer2.3",
+        "layer1.2",
+    ]
+    assert pairs.pairs[2].adapter == "conv1x1(1024->2048)"
+    assert pairs.pairs[2].why == (
+        "end of stage 5 of 5 in the teacher, stage 5 of 5 in the student",
+        "last of 3 blocks in the teacher, of 2 blocks in the student",
+        "both 7×7",
+        "98% of the teacher's depth, 95% of the student's",
+    )
+    assert not pairs.report
+
+
+def test_no_shape_is_equal_between_resnet50_and_shufflenet_and_three_stages_pair() -> None:
+    pairs = suggest_pairs(vision("resnet50"), vision("shufflenet_v2_x1_0"))
+    stages = [pair for pair in pairs if pair.kind is Kind.STAGE]
+
+    assert [(pair.teacher.shape, pair.student.shape) for pair in stages] == [
+        ((-1, 1024, 14, 14), (-1, 232, 14, 14)),
+        ((-1, 2048, 7, 7), (-1, 464, 7, 7)),
+        ((-1, 512, 28, 28), (-1, 116, 28, 28)),
+    ]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "densenet121", "vgg11"])
+def test_a_network_pairs_with_itself_value_by_value(name: str) -> None:
+    pairs = suggest_pairs(vision(name), vision(name))
+
+    assert len(pairs) >= 5
+    assert all(pair.teacher == pair.student for pair in pairs)
+    assert {pair.relation for pair in pairs} == {Relation.EQUAL}
+
+
+def test_exchanging_teacher_and_student_mirrors_the_pairs() -> None:
+    there = suggest_pairs(vision("densenet121"), vision("mobilenet_v2"))
+    back = suggest_pairs(vision("mobilenet_v2"), vision("densenet121"))
+
+    assert ends(there) == [(kind, student, teacher) for kind, teacher, student in ends(back)]
+
+
+def test_unknown_height_and_width_leave_the_pairs_as_they_are() -> None:
+    known = suggest_pairs(vision("resnet50"), vision("mobilenet_v3_large"))
+    unknown = suggest_pairs(vision("resnet50", -1), vision("mobilenet_v3_large", -1))
+
+    assert ends(known) == ends(unknown)
+    assert "both at 1/32 of the input" in unknown.pairs[2].why
+
+
+def shuffled(graph: Graph, seed: int) -> Graph:
+    """Put the Operators of the top-level Block into another order that respects what they read."""
+    waiting = [graph.operators[name] for name in graph.blocks[""].operators]
+    generator, made, order = random.Random(seed), set(), []
+    while waiting:
+        ready = [x for x in waiting if all(name is None or name in made for name in x.operands)]
+        chosen = generator.choice(ready)
+        waiting.remove(chosen)
+        made.update(chosen.results)
+        order.append(chosen.name)
+    block = replace(graph.blocks[""], operators=tuple(order))
+    return replace(graph, blocks={**graph.blocks, "": block})
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_order_of_independent_operators_does_not_matter(seed: int) -> None:
+    teacher, student = vision("resnet18"), vision("shufflenet_v2_x1_0")
+
+    assert ends(suggest_pairs(shuffled(teacher, seed), shuffled(student, seed))) == ends(
+        suggest_pairs(teacher, student)
+    )
+
+
+def nameless(graph: Graph) -> Graph:
+    operators = {name: replace(operator, module=None) for name, operator in graph.operators.items()}
+    return replace(graph, operators=operators)
+
+
+def test_module_paths_do_not_matter() -> None:
+    teacher, student = vision("resnet50"), vision("mobilenet_v2")
+
+    assert ends(suggest_pairs(nameless(teacher), nameless(student))) == ends(
+        suggest_pairs(teacher, student)
+    )
+
+
+def test_six_layers_teach_three_at_every_second() -> None:
+    teacher = built(lambda: Encoder(6), [7, 16])
+    student = built(lambda: Encoder(3, width=16), [7, 16])
+    pairs = suggest_pairs(teacher, student)
+
+    states = [pair for pair in pairs if pair.kind is Kind.HIDDEN_STATE]
+    assert [(pair.teacher.layer, pair.student.layer) for pair in states] == [
+        ("encoder", "encoder"),
+        ("encoder.layers.3", "encoder.layers.1"),
+        ("encoder.layers.1", "encoder.layers.0"),
+        ("project", "project"),
+    ]
+    assert {(pair.relation, pair.adapter) for pair in states} == {
+        (Relation.CHANNELS, "linear(16->32)")
+    }
+    assert sum(pair.kind is Kind.ATTENTION for pair in pairs) == 3
+
+
+def test_a_reason_names_layers_by_number() -> None:
+    pairs = suggest_pairs(
+        built(lambda: Encoder(6), [7, 16]), built(lambda: Encoder(3, width=16), [7, 16])
+    )
+
+    assert (
+        pairs.pairs[2].why[0]
+        == "hidden state of layer 4 of 6 in the teacher, 2 of 3 in the student"
+    )
+
+
+def test_heads_of_two_detectors_pair_in_order() -> None:
+    teacher = built(lambda: Pyramid(16), [3, 64, 64])
+    student = built(lambda: Pyramid(8), [3, 64, 64])
+    pairs = suggest_pairs(teacher, student)
+
+    heads = [pair for pair in pairs if pair.kind is Kind.HEAD]
+    assert [pair.rank for pair in heads] == [1, 2, 3]
+    assert [pair.student.layer for pair in heads] == ["heads.0", "heads.1", "heads.2"]
+    assert [pair.teacher.layer for pair in heads] == ["heads.0", "heads.1", "heads.2"]
+
+
+def test_other_numbers_of_classes_are_warned_of() -> None:
+    teacher = built(lambda: Encoder(2), [7, 16])
+    logits = suggest_pairs(vision("resnet18"), teacher).pairs[0]
+
+    assert logits.relation is Relation.CLASSES
+    assert logits.warnings == ("1000 classes against 5: the logits cannot be compared one to one",)
+
+
+def test_networks_with_nothing_in_common_but_logits_are_told_so() -> None:
+    pairs = suggest_pairs(vision("resnet18"), built(lambda: Encoder(2), [7, 16]))
+
+    assert [pair.kind for pair in pairs] == [Kind.LOGITS, Kind.EMBEDDING]
+
+
+def test_the_limit_bounds_the_list() -> None:
+    assert len(suggest_pairs(vision("resnet50"), vision("mobilenet_v1"), limit=3)) == 3

@@ -1,0 +1,259 @@
+"""`module:callable` is imported, called and built; whatever is wrong with it is a Diagnostic."""
+
+import subprocess
+import sys
+import textwrap
+
+import paddle
+import pytest
+
+from graphtool.diagnostics import GraphtoolError, ReadError, UsageError
+from graphtool.graph import UNKNOWN
+from graphtool.readers._builder import build, is_callable_spec, parse_input
+from graphtool.readers.layers import Input, Network
+from graphtool.readers.live import LiveProgram
+
+_NETS = """
+import paddle
+from paddle import nn
+
+print("chatter")
+
+
+class Net(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 8)
+
+    def forward(self, image):
+        return self.fc(image)
+
+
+class Two(Net):
+    def forward(self, image, mask):
+        return self.fc(image) * mask
+
+
+def make():
+    return Net()
+
+
+def program():
+    main = paddle.static.Program()
+    with paddle.static.program_guard(main):
+        nn.functional.relu(paddle.static.data("x", [-1, 4]))
+    return main
+
+
+def raises():
+    return helper()
+
+
+def helper():
+    raise FileNotFoundError("weights.pdparams")
+
+
+def leaves():
+    raise SystemExit(3)
+
+
+def pair():
+    return Net(), 1
+
+
+instance = Net()
+number = 3
+"""
+
+
+@pytest.fixture
+def nets(tmp_path, monkeypatch):
+    """Write a module of networks into the working directory; each test gets a name of its own."""
+    name = f"nets_{abs(hash(tmp_path))}"
+    (tmp_path / f"{name}.py").write_text(_NETS)
+    monkeypatch.chdir(tmp_path)
+    yield name
+    sys.modules.pop(name, None)
+
+
+def _diagnostic(spec, inputs=()):
+    with pytest.raises(GraphtoolError) as caught:
+        build(spec, inputs)
+    (found,) = caught.value.report
+    return found
+
+
+@pytest.mark.parametrize("name", ["Net", "make", "instance"])
+def test_a_class_a_factory_and_a_layer_are_built(nets, name):
+    net = build(f"{nets}:{name}", ["4"])
+    assert isinstance(net, Network)
+    assert net.graph.source == f"{nets}:{name}"
+    assert net.graph.values[net.fetches[0]].shape == (-1, 8)
+    assert net.graph.values[net.fetches[0]].layer == "fc"
+
+
+def test_a_function_that_returns_a_program_needs_no_input(nets):
+    live = build(f"{nets}:program")
+    assert isinstance(live, LiveProgram)
+    assert list(live.graph.operators) == ["data_0", "relu_0"]
+
+
+def test_paddles_own_models_are_built_in_eval_mode():
+    net = build("paddle.vision.models:mobilenet_v1", ["3,224,224"])
+    norms = [op for op in net.graph.operators.values() if op.kind == "batch_norm"]
+    assert len(norms) == 27
+    assert all(op.attributes["is_test"] for op in norms)
+
+
+def test_several_inputs_go_to_the_parameters_they_name(nets):
+    net = build(f"{nets}:Two", ["mask=8:float32", "image=4"])
+    assert net.graph.feeds == ("image", "mask")
+    assert net.graph.values["mask"].shape == (-1, 8)
+
+
+def test_the_search_path_and_the_mode_are_left_as_they_were(nets):
+    before = list(sys.path)
+    build(f"{nets}:Net", ["4"])
+    assert sys.path == before
+    assert paddle.in_dynamic_mode()
+
+
+def test_what_the_module_prints_does_not_reach_stdout(nets, capfd):
+    build(f"{nets}:Net", ["4"])
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert "chatter" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("3,224,224", Input((UNKNOWN, 3, 224, 224))),
+        ("x=3,?,-1", Input((UNKNOWN, 3, UNKNOWN, UNKNOWN), name="x")),
+        ("ids=128:int64", Input((UNKNOWN, 128), "int64", "ids")),
+        ("scalar:int32", Input((UNKNOWN,), "int32")),
+    ],
+)
+def test_an_input_is_read(text, wanted):
+    assert parse_input(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "3x224", "x=", "3,224:float99", "0,3", "x=y=3", "3,,4"])
+def test_a_malformed_input_is_wrong_usage(text):
+    with pytest.raises(UsageError, match="GT037"):
+        parse_input(text)
+
+
+def test_a_path_is_told_from_a_callable():
+    assert is_callable_spec("paddle.vision.models:resnet50")
+    assert is_callable_spec("nets:Models.small")
+    assert not is_callable_spec("model.json")
+    assert not is_callable_spec("/a/b:c")
+
+
+def test_a_malformed_spec_is_wrong_usage():
+    assert _diagnostic("not a spec").code == "GT036"
+
+
+def test_a_module_that_does_not_exist_is_named():
+    found = _diagnostic("no_such_module_here:Net", ["4"])
+    assert (found.code, found.slug) == ("GT038", "module-not-imported")
+    assert found.notes == ("ModuleNotFoundError: No module named 'no_such_module_here'",)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (
+            "import missing_dependency\n",
+            "ModuleNotFoundError: No module named 'missing_dependency'",
+        ),
+        ("x = 1\nraise KeyError('a')\n", "KeyError: 'a'"),
+        ("raise SystemExit(2)\n", "SystemExit: 2"),
+    ],
+)
+def test_a_module_that_raises_shows_the_users_lines_only(tmp_path, monkeypatch, text, error):
+    name = f"broken_{abs(hash(text))}"
+    (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    found = _diagnostic(f"{name}:Net", ["4"])
+    last = text.splitlines()[-1]
+    number = len(text.splitlines())
+    assert found.code == "GT038"
+    assert found.notes == (error, f"{name}.py:{number} in <module>: {last}")
+
+
+def test_a_module_with_a_syntax_error_is_a_diagnostic(tmp_path, monkeypatch):
+    (tmp_path / "unfinished_net.py").write_text("def f(:\n")
+    monkeypatch.chdir(tmp_path)
+    found = _diagnostic("unfinished_net:f")
+    assert found.notes == ("SyntaxError: invalid syntax (unfinished_net.py, line 1)",)
+
+
+def test_a_missing_attribute_lists_the_nearest(nets):
+    found = _diagnostic(f"{nets}:makes", ["4"])
+    assert found.code == "GT039"
+    assert found.notes[0].startswith("nearest: `make`, ")
+    assert found.help == f"graphtool inspect {nets}:make"
+
+
+def test_a_callable_that_raises_shows_the_users_frames_only(nets):
+    found = _diagnostic(f"{nets}:raises", ["4"])
+    assert found.code == "GT035"
+    assert found.notes == (
+        "FileNotFoundError: weights.pdparams",
+        f"{nets}.py:34 in raises: return helper()",
+        f'{nets}.py:38 in helper: raise FileNotFoundError("weights.pdparams")',
+    )
+
+
+def test_a_callable_that_exits_does_not_end_the_process(nets):
+    assert _diagnostic(f"{nets}:leaves").notes[0] == "SystemExit: 3"
+
+
+@pytest.mark.parametrize(("name", "kind"), [("pair", "tuple"), ("number", "int")])
+def test_a_wrong_type_is_named(nets, name, kind):
+    found = _diagnostic(f"{nets}:{name}", ["4"])
+    assert found.code == "GT040"
+    assert f"`{kind}`" in found.message
+
+
+def test_a_layer_without_input_says_what_to_type(nets):
+    found = _diagnostic(f"{nets}:Two")
+    assert found.code == "GT041"
+    assert found.help == (
+        f"graphtool inspect {nets}:Two --input image=3,224,224 --input mask=3,224,224"
+    )
+
+
+@pytest.mark.parametrize("name", ["Net", "instance"])
+def test_shapes_that_paddle_refuses_show_its_message_and_the_users_line(nets, name):
+    found = _diagnostic(f"{nets}:{name}", ["5"])
+    assert found.code == "GT034"
+    assert "[5]" in found.notes[0]
+    assert "paddle/phi" not in found.notes[0]
+    assert ".py:14 in forward" in found.notes[1]
+
+
+def test_without_paddle_the_extra_to_install_is_named(tmp_path):
+    script = textwrap.dedent("""
+        import sys
+        sys.modules["paddle"] = None
+        from graphtool.diagnostics import ReadError
+        from graphtool.readers._builder import build
+        try:
+            build("json:loads", ["3"])
+        except ReadError as error:
+            print(error)
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert "GT030" in done.stdout
+    assert "pip install 'paddle-graphtool[paddle]'" in done.stdout
+    assert "paddlepaddle-gpu will do" in done.stdout
+
+
+def test_a_module_that_needs_paddle_is_read_error_not_usage(nets):
+    with pytest.raises(ReadError):
+        build(f"{nets}:raises", ["4"])

@@ -1,0 +1,253 @@
+"""A Layer becomes a Program of its own, and each Value knows the sublayer that made it."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import paddle
+import pytest
+from paddle import nn
+from paddle.static import InputSpec
+
+from graphtool.diagnostics import ReadError, UsageError
+from graphtool.graph import Origin, ProgramKind
+from graphtool.readers.layers import from_layer
+from graphtool.selectors import find
+
+_ROOT = Path(__file__).parents[2]
+
+
+class _Branchy(nn.Layer):
+    """Its forward branches on data, runs one ReLU twice, and returns a nested dict."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(4, 8)
+        self.second = nn.Linear(4, 8)
+        self.act = nn.ReLU()
+        self.head = nn.Sequential(nn.Linear(8, 3), nn.Identity())
+
+    def forward(self, x):
+        y = self.second(x)
+        if x.mean() > 0:
+            y = self.act(self.first(x))
+        hidden = self.act(y)
+        return {"logits": self.head(hidden), "features": [hidden, (y, None)]}
+
+
+class _Dict(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(4, 8)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, image, mask):
+        y = self.body(image) * mask
+        return {"logits": self.head(y), "hint": y}
+
+
+def _layers_of(graph):
+    return {name: (value.layer, value.layer_outputs) for name, value in graph.values.items()}
+
+
+def test_the_last_activation_of_a_block_belongs_to_the_block():
+    net = from_layer(paddle.vision.models.resnet50, [(3, 224, 224)], train=False)
+    last = net.graph.values["relu_48"]
+    assert last.layer == "layer4.2"
+    assert last.layer_outputs == ("layer4.2.relu", "layer4.2", "layer4")
+    assert last.shape == (-1, 2048, 7, 7)
+    assert net.graph.values["conv2d_1"].layer == "layer1.0.conv1"
+    assert net.graph.values["add_0"].layer == "layer1.0"
+    assert find(net.graph, "layer3").name == "relu_39"
+
+
+def test_every_sublayer_of_resnet18_is_found_once_it_has_run():
+    layer = paddle.vision.models.resnet18()
+    net = from_layer(layer, [(3, 224, 224)])
+    found = {path for value in net.graph.values.values() for path in value.layer_outputs}
+    assert found == {path for path, _ in layer.named_sublayers()}
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_a_class_and_an_instance_give_the_same_paths(train):
+    made = from_layer(paddle.vision.models.resnet18, [(3, 64, 64)], train=train)
+    given = from_layer(paddle.vision.models.resnet18(), [(3, 64, 64)], train=train)
+    computed = [v.name for v in made.graph.values.values() if v.origin is Origin.OPERATOR]
+    left, right = _layers_of(made.graph), _layers_of(given.graph)
+    assert [left[name] for name in computed] == [right[name] for name in computed]
+
+
+def test_a_network_holds_what_an_executor_needs():
+    net = from_layer(paddle.vision.models.mobilenet_v1, [(3, 32, 32)], train=False)
+    assert (net.feeds, net.graph.feeds) == (("x",), ("x",))
+    assert net.fetches == net.graph.fetches == ("add_0",)
+    assert net.parameters["fc.weight"] == "linear_0.w_0"
+    image = paddle.ones([2, 3, 32, 32]).numpy()
+    paddle.enable_static()
+    try:
+        executor, scope = paddle.static.Executor(), paddle.static.Scope()
+        with paddle.static.scope_guard(scope):
+            executor.run(net.startup)
+            fetched = [net.live.value(name) for name in net.fetches]
+            (logits,) = executor.run(net.program, feed={"x": image}, fetch_list=fetched)
+    finally:
+        paddle.disable_static()
+    assert logits.shape == (2, 1000)
+
+
+def test_data_dependent_control_flow_is_built_with_its_regions_and_paths():
+    net = from_layer(_Branchy, [(4,)])
+    values = net.graph.values
+    assert net.graph.blocks.keys() == {"", "if_0/0", "if_0/1"}
+    assert values["if_0/0/add_0"].layer == "first"
+    assert values["if_0/0/relu_0"].layer == "act"
+    assert values["add_0"].layer == "second"
+    assert values["if_0"].layer is None
+    assert values["relu_0"].layer_outputs == ("act",)
+    assert values["add_1"].layer_outputs == ("head.0", "head.1", "head")
+    assert values["add_1"].layer == "head.0"
+
+
+def test_a_sublayer_that_runs_twice_has_two_values():
+    net = from_layer(_Branchy(), [(4,)])
+    with pytest.raises(ReadError, match=r"GT102.*means 2 Values"):
+        find(net.graph, "act")
+
+
+def test_nested_outputs_are_flattened_in_their_order():
+    assert from_layer(_Branchy, [(4,)]).fetches == ("add_1", "relu_0", "if_0")
+    net = from_layer(_Dict, [("mask", (8,), "float32"), ("image", (4,), "float32")])
+    assert net.feeds == ("image", "mask")
+    assert net.fetches == ("add_1", "multiply_0")
+
+
+def test_an_input_spec_is_taken_as_it_is():
+    net = from_layer(
+        _Dict, [InputSpec([2, 4], "float32", "a"), InputSpec([None, 8], "float32", "b")]
+    )
+    assert net.graph.values["a"].shape == (2, 4)
+    assert net.graph.values["b"].shape == (-1, 8)
+
+
+@pytest.mark.parametrize("static", [True, False])
+def test_the_mode_the_layer_and_its_hooks_are_left_as_they_were(static):
+    layer = nn.Sequential(nn.Linear(4, 4), nn.Dropout(), nn.ReLU())
+    layer[1].eval()
+    attributes = dict(layer.__dict__)
+    if static:
+        paddle.enable_static()
+    try:
+        net = from_layer(layer, [(4,)])
+        assert paddle.in_dynamic_mode() is not static
+    finally:
+        paddle.disable_static()
+    assert [sublayer.training for sublayer in layer.sublayers()] == [True, False, True]
+    assert not any(s._forward_pre_hooks or s._forward_post_hooks for s in layer.sublayers())
+    assert layer.__dict__ == attributes
+    assert net.graph.operators["dropout_0"].attributes["is_test"] is False
+    assert layer(paddle.ones([2, 4])).shape == [2, 4]
+
+
+def test_eval_mode_reaches_the_program():
+    net = from_layer(paddle.vision.models.resnet18(), [(3, 64, 64)], train=False)
+    norms = [op for op in net.graph.operators.values() if op.kind == "batch_norm"]
+    assert len(norms) == 20
+    assert all(op.attributes["is_test"] is True for op in norms)
+
+
+def test_several_networks_count_their_names_from_zero():
+    first, second = (from_layer(paddle.vision.models.resnet18, [(3, 64, 64)]) for _ in range(2))
+    assert list(first.graph.values) == list(second.graph.values)
+    assert "conv2d_0.w_0" in second.graph.values
+
+
+def test_a_layer_made_in_static_mode_is_refused():
+    paddle.enable_static()
+    try:
+        layer = nn.Linear(4, 4)
+        with pytest.raises(ReadError, match="GT033"):
+            from_layer(layer, [(4,)])
+    finally:
+        paddle.disable_static()
+
+
+def test_inputs_that_do_not_fit_show_paddles_message_and_the_users_line():
+    for layer in (_Dict, _Dict()):
+        with pytest.raises(ReadError) as caught:
+            from_layer(layer, [("image", (5,), "float32"), ("mask", (8,), "float32")])
+        (found,) = caught.value.report
+        assert found.code == "GT034"
+        assert "`image: [?, 5] float32`" in found.message
+        assert "X's width" in found.notes[0] or "dimension of Input(X)" in found.notes[0]
+        assert "test_layers.py" in found.notes[-1]
+        assert "in forward" in found.notes[-1]
+
+
+def test_a_layer_without_inputs_is_wrong_usage():
+    with pytest.raises(UsageError, match=r"GT041[\s\S]*--input image=3,224,224 --input mask"):
+        from_layer(_Dict, [])
+
+
+_LEGACY = """
+import zlib
+import paddle
+from graphtool.readers.layers import from_layer
+from graphtool.readers.live import LiveProgram
+
+class Branchy(paddle.nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.act = paddle.nn.Linear(4, 4), paddle.nn.Linear(4, 4), paddle.nn.ReLU()
+
+    def forward(self, x):
+        if x.mean() > 0:
+            y = self.a(x)
+        else:
+            y = self.b(x)
+        return {"y": self.act(y)}
+
+for layer in (paddle.vision.models.resnet18, paddle.vision.models.resnet18()):
+    net = from_layer(layer, [(3, 64, 64)], train=False)
+    value = net.graph.values["relu_16.tmp_0"]
+    print(net.graph.kind.value, value.layer, value.layer_outputs, net.feeds, net.graph.feeds)
+    print(net.live.value("layer4").name, len(net.graph.operators))
+for layer in (Branchy, Branchy()):
+    net = from_layer(layer, [(4,)])
+    kinds = sorted(op.kind for op in net.graph.operators.values())
+    layers = {value.layer for value in net.graph.values.values()} - {None}
+    print(kinds.count("conditional_block"), sorted(layers))
+"""
+_LEGACY_OUTPUT = """\
+legacy layer4.1 ('layer4.1.relu', 'layer4.1', 'layer4') ('x',) ('x',)
+relu_16.tmp_0 70
+legacy layer4.1 ('layer4.1.relu', 'layer4.1', 'layer4') ('x',) ('x',)
+relu_16.tmp_0 70
+2 ['a', 'act', 'b']
+2 ['a', 'act', 'b']
+"""
+
+
+@pytest.mark.slow
+def test_layers_are_built_into_legacy_programs_by_paddle_2_6(tmp_path):
+    interpreter = os.environ.get("GRAPHTOOL_PADDLE26_PYTHON")
+    if interpreter is None:
+        pytest.skip("GRAPHTOOL_PADDLE26_PYTHON names no Python that has Paddle 2.6.2")
+    script = tmp_path / "legacy_layers.py"
+    script.write_text(_LEGACY)
+    environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
+    done = subprocess.run(
+        [interpreter, str(script)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == _LEGACY_OUTPUT, done.stderr
+
+
+def test_a_vision_model_is_built_into_a_legacy_program_under_the_guard():
+    with paddle.pir_utils.OldIrGuard():
+        net = from_layer(paddle.vision.models.resnet18, [(3, 64, 64)], train=False)
+        assert net.graph.kind is ProgramKind.LEGACY
+        assert net.graph.values["relu_16.tmp_0"].layer == "layer4.1"
+        assert net.live.value("layer4").name == "relu_16.tmp_0"

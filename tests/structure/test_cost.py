@@ -1,0 +1,77 @@
+"""Multiply-adds and parameters against counts that don't come from graphtool."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import paddle
+import pytest
+from paddle import nn
+
+from graphtool.structure import analyse
+from tests.networks import built, vision
+
+
+def counted_by_hooks(name: str) -> int:
+    """Count multiply-adds in dynamic graph: elements that come out times weights per element."""
+    paddle.disable_static()
+    net: Any = getattr(paddle.vision.models, name)()
+    net.eval()
+    total = 0
+
+    def count(layer: Any, _: Any, result: Any) -> None:
+        nonlocal total
+        outputs = layer.weight.shape[0 if isinstance(layer, nn.Conv2D) else 1]
+        per_element = int(layer.weight.size) // outputs
+        total += int(result.size) * per_element
+
+    for layer in net.sublayers():
+        if isinstance(layer, (nn.Conv2D, nn.Linear)):
+            layer.register_forward_post_hook(count)
+    net(paddle.zeros([1, 3, 224, 224]))
+    return total
+
+
+@pytest.mark.parametrize("name", ["resnet50", "mobilenet_v1", "mobilenet_v3_small"])
+def test_multiply_adds_equal_a_count_by_forward_hooks(name: str) -> None:
+    structure = analyse(vision(name))
+
+    assert structure.multiply_adds == counted_by_hooks(name)
+    assert structure.exact
+
+
+def test_vgg16_has_the_multiply_adds_of_a_count_by_hand() -> None:
+    sides = [224] * 2 + [112] * 2 + [56] * 3 + [28] * 3 + [14] * 3
+    widths = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
+    convolutions = sum(
+        side * side * before * after * 9
+        for side, before, after in zip(sides, widths[:-1], widths[1:], strict=True)
+    )
+    linear = 25088 * 4096 + 4096 * 4096 + 4096 * 1000
+
+    assert analyse(vision("vgg16")).multiply_adds == convolutions + linear == 15_470_264_320
+
+
+def test_unknown_sides_give_the_same_fractions_and_say_that_they_are_nominal() -> None:
+    known, unknown = analyse(vision("mobilenet_v1")), analyse(vision("mobilenet_v1", -1))
+
+    assert not unknown.exact
+    for one, other in zip(known.stages, unknown.stages, strict=True):
+        assert known.cost_before(one.end) == pytest.approx(unknown.cost_before(other.end), abs=1e-9)
+
+
+def test_parameters_are_those_of_the_layer_without_running_statistics() -> None:
+    structure = analyse(vision("resnet50"))
+
+    assert structure.parameters == 25_557_032
+    assert structure.running_statistics == 53_120
+
+
+def test_attention_costs_two_products_and_four_projections() -> None:
+    length, width, inner = 10, 32, 64
+    layer = lambda: nn.TransformerEncoderLayer(width, 4, inner)  # noqa: E731
+    structure = analyse(built(layer, [length, width]))
+
+    projections = 4 * length * width * width
+    products = 2 * length * length * width
+    assert structure.multiply_adds == projections + products + 2 * length * width * inner

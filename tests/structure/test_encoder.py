@@ -1,0 +1,36 @@
+"""Encoder layers of transformers, found without names."""
+
+from __future__ import annotations
+
+import pytest
+
+from graphtool.structure import analyse
+from tests.networks import Encoder, Wrapped, built, vision
+
+
+@pytest.mark.parametrize("pre", [False, True])
+@pytest.mark.parametrize("train", [False, True])
+def test_every_layer_has_a_hidden_state_and_scores(pre: bool, train: bool) -> None:  # noqa: FBT001
+    graph = built(lambda: Encoder(4, pre=pre), [7, 16], train=train)
+    encoder = analyse(graph).encoder
+
+    assert encoder is not None
+    for index, name in enumerate(encoder.hidden_states):
+        assert f"encoder.layers.{index}" in graph.values[name].layer_outputs
+    assert len(encoder.hidden_states) == 4
+    assert [graph.values[name or ""].shape for name in encoder.scores] == [(-1, 4, 7, 7)] * 4
+    assert graph.values[encoder.embeddings or ""].layer == "project"
+
+
+def test_a_connection_around_all_layers_does_not_hide_them() -> None:
+    graph = built(Wrapped, [7, 16])
+    encoder = analyse(graph).encoder
+
+    assert encoder is not None
+    for index, name in enumerate(encoder.hidden_states):
+        assert f"encoder.encoder.layers.{index}" in graph.values[name].layer_outputs
+    assert len(encoder.hidden_states) == 2
+
+
+def test_a_convolutional_network_has_none() -> None:
+    assert analyse(vision("resnet18")).encoder is None

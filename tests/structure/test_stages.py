@@ -1,0 +1,102 @@
+"""Resolution, stages and block outputs, with H and W known and unknown."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from paddle import nn
+
+from graphtool.structure import GLOBAL, Role, Scale, Structure, analyse
+from tests.networks import Pyramid, Segmenter, built, vision
+
+# Stages as their authors cut them: denominator of the resolution, channels at the end, blocks.
+EXPECTED = {
+    "alexnet": [(4, 64, 1), (8, 192, 1), (16, 256, 3)],
+    "vgg11": [(1, 64, 1), (2, 128, 1), (4, 256, 2), (8, 512, 2), (16, 512, 2)],
+    "resnet50": [(2, 64, 1), (4, 256, 3), (8, 512, 4), (16, 1024, 6), (32, 2048, 3)],
+    "mobilenet_v1": [(2, 64, 2), (4, 128, 2), (8, 256, 2), (16, 512, 6), (32, 1024, 2)],
+    "mobilenet_v2": [(2, 16, 2), (4, 24, 2), (8, 32, 3), (16, 96, 7), (32, 320, 4)],
+    "mobilenet_v3_large": [(2, 16, 2), (4, 24, 2), (8, 40, 3), (16, 112, 6), (32, 160, 3)],
+    "densenet121": [(2, 64, 1), (4, 256, 6), (8, 512, 12), (16, 1024, 24), (32, 1024, 16)],
+    "googlenet": [(2, 64, 1), (4, 192, 1), (8, 480, 2), (16, 832, 5), (32, 1024, 2)],
+    "inception_v3": [(2, 64, 3), (4, 192, 1), (8, 288, 3), (16, 768, 5), (32, 2048, 3)],
+    "squeezenet1_1": [(2, 64, 1), (4, 128, 2), (8, 256, 2), (16, 512, 4)],
+    "shufflenet_v2_x1_0": [(2, 24, 1), (8, 116, 4), (16, 232, 8), (32, 464, 4)],
+}
+
+
+def shape_of(structure: Structure) -> list[tuple[int, int, int]]:
+    return [
+        (1 / stage.scale.height, structure.channels(stage.end), len(stage.blocks))
+        for stage in structure.stages
+    ]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_stages_are_those_that_the_authors_built(name: str) -> None:
+    assert shape_of(analyse(vision(name))) == EXPECTED[name]
+
+
+@pytest.mark.parametrize("name", ["resnet50", "mobilenet_v3_large", "densenet121", "vgg11"])
+def test_stages_are_the_same_where_height_and_width_are_unknown(name: str) -> None:
+    known, unknown = analyse(vision(name)), analyse(vision(name, -1))
+
+    assert [stage.blocks for stage in known.stages] == [stage.blocks for stage in unknown.stages]
+    assert [stage.scale for stage in known.stages] == [stage.scale for stage in unknown.stages]
+
+
+def test_resolution_from_attributes_agrees_with_the_shapes() -> None:
+    structure = analyse(vision("resnet50"))
+    maps = [
+        (structure.scales[name], structure.sides(name))
+        for stage in structure.stages
+        for name in stage.values
+    ]
+
+    assert len(maps) == 36
+    assert all(sides == (224 * scale.height, 224 * scale.width) for scale, sides in maps)
+
+
+def test_a_neck_that_comes_back_up_is_no_stage() -> None:
+    structure = analyse(built(Pyramid, [3, 64, 64]))
+
+    assert shape_of(structure) == [(2, 8, 2), (4, 16, 2), (8, 32, 2)]
+    assert [structure.channels(head.logits) for head in structure.heads] == [6, 6, 6]
+
+
+def test_up_sampling_is_seen_without_shapes() -> None:
+    structure = analyse(built(Segmenter, [3, -1, -1]))
+    head = structure.heads[0]
+
+    assert structure.scales[head.output] == Scale(Fraction(1), Fraction(1))
+    assert structure.scales[head.logits] == Scale(Fraction(1, 2), Fraction(1, 2))
+    assert structure.graph.values[head.logits].shape == (-1, 4, -1, -1)
+
+
+def test_strides_that_differ_give_two_fractions() -> None:
+    layer = lambda: nn.Conv2D(3, 4, 3, stride=(2, 1), padding=1)  # noqa: E731
+    structure = analyse(built(layer, [3, 32, 100]))
+
+    assert structure.scales[structure.heads[0].logits] == Scale(Fraction(1, 2), Fraction(1))
+    assert str(structure.scales[structure.heads[0].logits]) == "1/2 × 1"
+
+
+def test_pooling_to_one_place_is_global() -> None:
+    structure = analyse(vision("resnet50", -1))
+    embedding = structure.heads[0].embedding
+
+    assert embedding is not None
+    assert structure.scales[embedding] == GLOBAL
+
+
+def test_roles_of_the_values_that_matter() -> None:
+    structure = analyse(vision("resnet50"))
+    roles = {name: structure.role(name) for name in structure.graph.values}
+    counted = {role: list(roles.values()).count(role) for role in set(roles.values())}
+
+    assert roles["add_16"] is Role.LOGITS
+    assert roles["flatten_0"] is Role.EMBEDDING
+    assert counted[Role.FEED] == 1
+    assert counted[Role.STAGE_END] == 5
+    assert counted[Role.PARAMETER] == sum(1 for _ in structure.graph.parameters) == 267
