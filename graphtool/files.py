@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
@@ -17,8 +17,8 @@ __all__ = ["unwritable_output", "write_text"]
 def unwritable_output(path: str, reason: str) -> Diagnostic:
     """The operating system does not let graphtool write the output file.
 
-    The folder must exist and be writable, and the path must not be a folder itself. Nothing was written: a file that
-    was there before is as it was.
+    The folder must exist and be writable, and the path must not be a folder itself. Nothing was
+    written: a file that was there before is as it was.
     """
     return Diagnostic(
         message=f"`{path}` cannot be written: {reason}",
@@ -27,10 +27,10 @@ def unwritable_output(path: str, reason: str) -> Diagnostic:
 
 
 def write_text(path: str | PathLike[str], text: str) -> None:
-    """Write a text file as UTF-8, with `\\n` as it stands in the text.
+    """Write a text file as UTF-8, its line ends as they stand in the text.
 
-    It is written beside its place and then moved there, so that no reader sees half of it; pipes and devices are
-    written to directly.
+    It is written beside its place and then moved there, so that no reader sees half of it; pipes
+    and devices are written to directly.
 
     Raises GraphtoolError: GT601 where it can't be written, with nothing changed.
     """
@@ -52,7 +52,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[Path]:
+def _beside(path: Path) -> Generator[Path]:
     """Hand out a new file in the folder of `path`, which takes its place unless the body raises."""
     if path.exists():
         path.open("ab").close()

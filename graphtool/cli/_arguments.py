@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -98,7 +99,8 @@ class _Version(Action):
     def __call__(self, parser: ArgumentParser, *_: object) -> NoReturn:
         import graphtool
 
-        parser.exit(message=f"graphtool {graphtool.__version__}\n")
+        sys.stdout.write(f"graphtool {graphtool.__version__}\n")
+        parser.exit()
 
 
 def parse(argv: Sequence[str]) -> Namespace:
@@ -207,8 +209,8 @@ def _count(text: str) -> int:
 
 def _shape(text: str) -> Shape:
     """Parse `?,512,7,7`, or a shape as it is printed: `[?, 512, 7, 7]`."""
-    dims = text.strip().removeprefix("[").removesuffix("]").split(",")
-    return tuple(_dim(dim.strip(), text) for dim in dims if dim.strip())
+    dims = text.strip().removeprefix("[").removesuffix("]").strip()
+    return tuple(_dim(dim.strip(), text) for dim in dims.split(",")) if dims else ()
 
 
 def _dim(dim: str, text: str) -> int:

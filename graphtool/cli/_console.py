@@ -36,7 +36,7 @@ _GAP = 2
 class Column:
     """A column of a table, as plain text; a table without any title has no header.
 
-    `style` is that of its cells. `least` is the width it can be folded to, None where it cannot.
+    `style` is that of its cells. `least` is the width it can be folded to, None where it must not.
     Columns with a higher `order` are left out first where the terminal is too narrow.
     """
 
@@ -54,6 +54,11 @@ class Column:
 
         lines = (line for cell in self.cells for line in cell.split("\n"))
         return max(map(cell_len, (self.title, *lines)))
+
+    @property
+    def least_width(self) -> int:
+        """The width that the column needs at least."""
+        return self.width if self.least is None else min(self.least, self.width)
 
 
 def results() -> Console:
@@ -168,7 +173,7 @@ def _table(columns: Sequence[Column], *, spaced: bool) -> Table:
             justify=column.justify,
             overflow="fold",
             no_wrap=column.least is None,
-            min_width=column.least,
+            min_width=column.least_width,
         )
     for row in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*map(Text, row))
@@ -186,5 +191,5 @@ def _fitting(columns: Sequence[Column], width: int) -> list[Column]:
 
 
 def _least_width(columns: Sequence[Column]) -> int:
-    widths = (column.width if column.least is None else column.least for column in columns)
+    widths = (column.least_width for column in columns)
     return sum(widths) + _GAP * (len(columns) - 1)

@@ -14,6 +14,7 @@ __all__ = ["run"]
 
 # Importing a module registers its rules.
 _MODULES_WITH_RULES = (
+    "graphtool.files",
     "graphtool.selectors",
     "graphtool.readers.problems",
     "graphtool.matching.problems",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphtool.cli._arguments import ROWS
 from graphtool.cli._console import Column, print_table, progress, results, write_json
-from graphtool.cli._listing import Query, Row, select
+from graphtool.cli._listing import Query, Row, Selection, select
 from graphtool.cli._source import read_source
 from graphtool.cli._text import (
     bounded,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 _TYPES_SHOWN = 8
+_BACKWARD = 1
 
 
 def run(args: Namespace) -> int:
@@ -37,16 +38,19 @@ def run(args: Namespace) -> int:
     with progress("finding stages and heads"):
         structure = analyse(graph)
     query = _query(args)
+    selection = select(structure, query)
     if args.format == "json":
-        write_json(_data(structure, select(structure, query), args.limit))
+        write_json(_data(structure, selection.rows, args.limit))
         return 0
-    rows = select(structure, query)
     console = results()
     if not query.narrows:
         _print_summary(console, structure)
         _print_stages(console, structure)
         console.print()
-    _print_values(console, structure, query, rows, _limit(args))
+    shown = selection.rows[: _limit(args)]
+    left_out = print_table(console, _columns(shown))
+    for line in _remarks(structure, query, selection, len(shown), left_out):
+        console.print(line, style="dim", soft_wrap=True)
     return 0
 
 
@@ -100,12 +104,10 @@ def _summary(structure: Structure) -> Iterator[tuple[str, str]]:
 
 
 def _training(graph: Graph) -> str:
-    """Say that a program trains: gradients are bit 0 of an operator's role, the optimizer bit 1."""
-    roles = [operator.role & 0b11 for operator in graph.operators.values()]
-    backward, optimizer = sum(role & 1 for role in roles), sum(role >> 1 for role in roles)
-    if not (backward or optimizer):
-        return ""
-    return f", for training: {backward:,} operators for gradients, {optimizer:,} of the optimizer"
+    """Say that a program trains, by its gradients: PIR files have no roles, but type names."""
+    operators = graph.operators.values()
+    gradients = sum(bool(op.role & _BACKWARD) or op.kind.endswith("_grad") for op in operators)
+    return f", for training: {gradients:,} operators compute gradients" if gradients else ""
 
 
 def _typed(graph: Graph, name: str) -> str:
@@ -134,7 +136,7 @@ def _parameters(structure: Structure) -> str:
 def _multiply_adds(structure: Structure) -> str:
     if structure.exact:
         return f"{magnitude(structure.multiply_adds)} for one sample"
-    nominal = "sizes not known taken as 224 × 224, lengths as 128"
+    nominal = "unknown sizes taken as 224 × 224, lengths as 128"
     return f"≈ {magnitude(structure.multiply_adds)} for one sample ({nominal})"
 
 
@@ -183,22 +185,11 @@ def _shares(structure: Structure) -> list[str]:
     return [percent(end - start) for start, end in zip(before, spent, strict=False)]
 
 
-def _print_values(
-    console: Console, structure: Structure, query: Query, rows: Sequence[Row], limit: int | None
-) -> None:
-    from rich.text import Text
-
-    shown = rows[:limit]
-    left_out = print_table(console, _columns(shown))
-    for line in _remarks(structure, query, len(shown), len(rows), left_out):
-        console.print(Text(line, style="dim"), soft_wrap=True)
-
-
 def _columns(rows: Sequence[Row]) -> tuple[Column, ...]:
     ops = ["" if row.operator is None else visible(row.operator.type) for row in rows]
     stages = ["" if row.stage is None else str(row.stage) for row in rows]
     return (
-        Column(title="name", cells=[bounded(row.value.name) for row in rows], least=12),
+        Column(title="name", cells=[bounded(row.value.name) for row in rows], least=32),
         Column(title="operator", cells=ops, order=4),
         Column(title="shape", cells=[shape_text(row.value.shape) for row in rows]),
         Column(title="dtype", cells=[visible(row.value.dtype or "?") for row in rows], order=5),
@@ -226,13 +217,16 @@ def _path(row: Row) -> str:
 
 
 def _remarks(
-    structure: Structure, query: Query, shown: int, found: int, left_out: Sequence[str]
+    structure: Structure, query: Query, selection: Selection, shown: int, left_out: Sequence[str]
 ) -> Iterator[str]:
+    found = len(selection.rows)
     if shown < found:
         yield f"{counted(found - shown, 'more row')} hidden: --limit {found}, or --all, shows them"
-    whole = len(structure.graph.values)
+    if selection.side_results:
+        yield f"{counted(selection.side_results, 'side result')} left out: --all shows them"
     if not (query.narrows or query.everything):
-        yield f"feature maps worth pairing: {found} of {counted(whole, 'Value')}; --all shows all"
+        whole = counted(len(structure.graph.values), "Value")
+        yield f"feature maps worth pairing: {found} of {whole}; --all shows all"
     if left_out:
         yield f"too narrow for: {', '.join(left_out)}; a wider terminal or --format json has them"
 

@@ -11,9 +11,9 @@ from graphtool.cli import problems
 from graphtool.cli._text import shape_text
 from graphtool.diagnostics import ReadError
 from graphtool.graph import Operator, Origin, Shape, Value, shapes_agree
-from graphtool.structure import Structure, kind_of
+from graphtool.structure import Role, Structure, kind_of
 
-__all__ = ["Query", "Row", "select"]
+__all__ = ["Query", "Row", "Selection", "select"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +58,21 @@ class Row:
     main_line: bool
 
 
-def select(structure: Structure, query: Query) -> tuple[Row, ...]:
-    """List the Values that a Query asks for, in program order.
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Rows in program order, and how many side results that fit as well were left out."""
 
-    Without any wish, those are the feature maps worth pairing. Raises ReadError: GT110, GT111 and
-    GT112 where a wish cannot be fulfilled.
+    rows: tuple[Row, ...]
+    side_results: int = 0
+
+
+def select(structure: Structure, query: Query) -> Selection:
+    """List the Values that a Query asks for.
+
+    Without any wish, those are the feature maps worth pairing. Side results, as the statistics that
+    a normalisation hands on, are left out where others fit, unless everything is asked for.
+
+    Raises ReadError: GT110, GT111 and GT112 where a wish cannot be fulfilled.
     """
     _check(structure, query)
     main_line = _main_line(structure)
@@ -75,7 +85,14 @@ def select(structure: Structure, query: Query) -> tuple[Row, ...]:
         graph = structure.graph
         near = _near(query.name, list(_all_spellings(structure))) if query.name else ()
         raise ReadError(problems.no_such_value(graph.source, str(query), near))
-    return tuple(_row(structure, value, main_line) for value in found)
+    main = [value for value in found if not _is_side_result(structure, value)]
+    shown = found if query.everything or not main else main
+    rows = tuple(_row(structure, value, main_line) for value in shown)
+    return Selection(rows, len(found) - len(shown))
+
+
+def _is_side_result(structure: Structure, value: Value) -> bool:
+    return value.output > 0 and structure.role(value.name) is Role.OTHER
 
 
 def _check(structure: Structure, query: Query) -> None:

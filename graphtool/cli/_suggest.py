@@ -43,14 +43,23 @@ def run(args: Namespace) -> int:
     """Read two models and print the pairs that were asked for."""
     teacher = read_source(args.teacher, args.teacher_input or args.input)
     student = read_source(args.student, args.student_input or args.input)
+    if args.match == "shape":
+        with progress("comparing shapes"):
+            groups = match_shapes(teacher, student)
+        return _show_groups(groups, args)
     with progress("comparing both networks"):
-        if args.match == "shape":
-            return _show_groups(match_shapes(teacher, student), args)
         pairs = _pairs(teacher, student, args)
     show_report(pairs.report)
+    # Before the recipe is written: a configuration of no known name leaves nothing behind.
+    config = None if args.config is None else _config(pairs, args.config)
     if args.output is not None:
         _write(pairs, args.output)
-    _show(pairs, args)
+    if config is not None:
+        sys.stdout.write(config)
+    elif args.format == "json":
+        write_json({"schema": 1, "pairs": [_pair_data(pair) for pair in pairs]})
+    else:
+        _print_pairs(results(), pairs)
     return 1 if pairs.report.errors else 0
 
 
@@ -69,15 +78,12 @@ def _write(pairs: PairSet, path: str) -> None:
     errors().print(f"wrote {visible(path)}: {counted(len(pairs), 'pair')}", soft_wrap=True)
 
 
-def _show(pairs: PairSet, args: Namespace) -> None:
-    if args.config is not None:
-        from graphtool.matching.configs import export
+def _config(pairs: PairSet, name: str) -> str:
+    from graphtool.matching.configs import check_export, export
 
-        sys.stdout.write(export(pairs, args.config))
-    elif args.format == "json":
-        write_json({"schema": 1, "pairs": [_pair_data(pair) for pair in pairs]})
-    else:
-        _print_pairs(results(), pairs)
+    text = export(pairs, name)
+    show_report(check_export(pairs, name))
+    return text
 
 
 def _pair_data(pair: Pair) -> dict[str, Any]:
@@ -172,9 +178,9 @@ def _stacked(pairs: PairSet) -> list[Column]:
     return [
         Column(title="#", cells=[str(pair.rank) for pair in pairs], justify="right"),
         Column(title="kind", cells=[pair.kind.value for pair in pairs]),
-        Column(title="teacher", cells=[_stacked_end(x.teacher) for x in pairs], least=18),
-        Column(title="student", cells=[_stacked_end(x.student) for x in pairs], least=18),
-        Column(title="relation", cells=[_relation(pair) for pair in pairs]),
+        Column(title="teacher", cells=[_stacked_end(x.teacher) for x in pairs], least=12),
+        Column(title="student", cells=[_stacked_end(x.student) for x in pairs], least=12),
+        Column(title="relation", cells=[_relation(pair) for pair in pairs], least=12),
     ]
 
 
@@ -229,7 +235,7 @@ def _show_groups(groups: Sequence[ShapeGroup], args: Namespace) -> int:
     rows = [row for group in shown for row in _group_rows(group)]
     titles = "shape", "teacher", "student"
     columns = [
-        Column(title=title, cells=[row[place] for row in rows], least=18)
+        Column(title=title, cells=[row[place] for row in rows], least=12)
         for place, title in enumerate(titles)
     ]
     print_table(console, columns)

@@ -49,7 +49,7 @@ def unknown_fields(program: str, fields: Sequence[str]) -> Diagnostic:
     A newer Paddle may have written it. All that is shown is in the file, but a field passed over
     may matter to what the network computes.
     """
-    listed = ", ".join(f"`{field}`" for field in fields[:_LISTED])
+    listed = ", ".join(fields[:_LISTED])
     more = f" and {len(fields) - _LISTED} more" if len(fields) > _LISTED else ""
     return Diagnostic(
         message=f"the file has fields that are not known: {listed}{more}",

@@ -1,4 +1,4 @@
-"""Fingerprints: what a Value computes, whatever it is called, in whatever order and mode its program was built."""
+"""Fingerprints: what a Value computes, whatever its name, and whether in train or eval mode."""
 
 from __future__ import annotations
 
@@ -116,7 +116,8 @@ _SPELLINGS = {
     "transpose_X": "transpose_x",
     "transpose_Y": "transpose_y",
 }
-# Attributes that only one kind of program has for these, where it says nothing or says it by another name.
+# Attributes that only one kind of program has for these, where it says nothing or says it by
+# another name.
 _LEFT_OUT = {
     "add": frozenset({"axis"}),
     "divide": frozenset({"axis"}),
@@ -132,7 +133,7 @@ _FORWARD_ROLES = frozenset({0, 256})
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What makes a Value: the kind of its Operator, its shape without the batch, a hash over its ancestors.
+    """What makes a Value: its Operator's kind, its shape without the batch, a hash over ancestors.
 
     Its text is `relu:512x7x7:8c2f19d0e4a7b356`, with `?` for a dim that is unknown.
     """
@@ -157,10 +158,6 @@ class Fingerprint:
         shape = tuple(UNKNOWN if dim == "?" else int(dim) for dim in dims)
         return cls(match["kind"], shape, match["ancestors"])
 
-    def computes_as(self, other: Fingerprint) -> bool:
-        """Tell whether both come from equal Operators and weights, for an input of whatever size."""
-        return (self.kind, self.ancestors) == (other.kind, other.ancestors)
-
     def has_shape_of(self, other: Fingerprint) -> bool:
         """Tell whether the shapes may be equal, batch and unknown dims left out."""
         return len(self.shape) == len(other.shape) and all(map(dims_agree, self.shape, other.shape))
@@ -169,9 +166,9 @@ class Fingerprint:
 def fingerprints(graph: Graph) -> Mapping[str, Fingerprint]:
     """Return the fingerprint of every Value by name, in one pass over the Graph.
 
-    They don't depend on names, on the order in which independent Operators stand, on train or eval mode, on batch or
-    input size, nor, for Operators that both spell, on whether the program is PIR or legacy. Values that are computed
-    alike from the same Values have the same one.
+    They don't depend on names, on the order in which independent Operators stand, on train or eval
+    mode, on batch or input size, nor, for Operators that both spell, on whether the program is PIR
+    or legacy. Values that are computed alike from the same Values have the same one.
     """
     walk = _Walk(graph)
     walk.run()
@@ -183,7 +180,7 @@ def fingerprints(graph: Graph) -> Mapping[str, Fingerprint]:
 
 
 def program_fingerprint(graph: Graph, marks: Mapping[str, Fingerprint]) -> str:
-    """Return one hash over the fingerprints of all forward results, in whatever order they stand."""
+    """Return one hash over the fingerprints of all forward results, in whatever order."""
     found = {
         marks[name].ancestors
         for operator in graph.operators.values()

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from graphtool.diagnostics import Diagnostic, Severity, Where, rule
-from graphtool.graph import Graph
+from collections.abc import Sequence
 
-__all__ = ["nothing_in_common"]
+from graphtool.diagnostics import Diagnostic, Severity, Where, rule
+from graphtool.graph import UNKNOWN, Graph, Shape
+
+__all__ = [
+    "bad_recipe_key",
+    "duplicate_pair",
+    "left_out",
+    "moved_value",
+    "no_layer_paths",
+    "not_a_recipe",
+    "nothing_in_common",
+    "other_program",
+    "stale_recipe",
+    "unknown_config",
+    "unknown_loss",
+    "unknown_schema",
+    "unreadable_recipe",
+]
+
+_LISTED = 8
 
 
 @rule("GT301")
@@ -25,3 +43,187 @@ def nothing_in_common(teacher: Graph, student: Graph, count: int) -> Diagnostic:
         ),
         help=f"graphtool inspect {student.source}",
     )
+
+
+@rule("GT310")
+def not_a_recipe(reason: str) -> Diagnostic:
+    """The text is no TOML, so no recipe can be read from it.
+
+    `graphtool suggest-pairs TEACHER STUDENT -o pairs.toml` writes a recipe; after an edit, quotes
+    and brackets are what most often went missing. The message gives line and column.
+    """
+    return Diagnostic(
+        message=f"the recipe is no TOML: {reason}",
+        help="graphtool suggest-pairs TEACHER STUDENT -o pairs.toml",
+    )
+
+
+@rule("GT311")
+def unknown_schema(found: str, known: int) -> Diagnostic:
+    """The recipe's key `schema` is missing, or is a version that this graphtool doesn't know.
+
+    It says how the file is laid out. A newer graphtool may have written the file, or the file is no
+    recipe at all.
+    """
+    return Diagnostic(
+        message=f"the recipe's `schema` is {found}; this graphtool reads {known}",
+        help="pip install --upgrade paddle-graphtool",
+    )
+
+
+@rule("GT312")
+def unreadable_recipe(path: str, reason: str) -> Diagnostic:
+    """The recipe file is not there, or the operating system does not let graphtool read it."""
+    return Diagnostic(
+        message=f"the recipe `{path}` cannot be read: {reason}", help=f"ls -ld {path}"
+    )
+
+
+@rule("GT313")
+def bad_recipe_key(place: str, reason: str) -> Diagnostic:
+    """A key of the recipe is missing, unknown, of the wrong type, or has an impossible value.
+
+    `pairs[0]` is the first `[[pairs]]` of the file. A pair needs `kind`, `loss`, and a `teacher`
+    and a `student` that each have a `name`; its `weight` is 1 unless given.
+    """
+    return Diagnostic(message=f"`{place}`: {reason}", help="graphtool explain GT313")
+
+
+@rule("GT314")
+def unknown_loss(place: str, loss: str, known: Sequence[str]) -> Diagnostic:
+    """A pair's `loss` is no loss that graphtool has; the note lists those that it has."""
+    return Diagnostic(
+        message=f"`{place}`: there is no loss `{loss}`",
+        notes=(f"known: {', '.join(f'`{name}`' for name in known)}",),
+        help='loss = "l2"',
+    )
+
+
+@rule("GT315")
+def duplicate_pair(first: str, again: str, teacher: str, student: str) -> Diagnostic:
+    """Two pairs of the recipe join the same two Values with the same loss, which counts it twice.
+
+    Take one out, and raise the weight of the other if that is what was meant. One pair may stand
+    twice with two losses.
+    """
+    return Diagnostic(
+        message=f"`{again}` joins the same Values with the same loss as `{first}`",
+        where=(Where(role="teacher", value=teacher), Where(role="student", value=student)),
+        help=f"delete {again}, or give it another loss",
+    )
+
+
+@rule("GT316")
+def stale_recipe(
+    place: str,
+    *,
+    was: Where,
+    was_type: str | None,
+    now: Where,
+    now_type: str | None,
+    alike: Sequence[str],
+) -> Diagnostic:
+    """A Value of the recipe is not in the program any more: nothing in it computes the same.
+
+    Values are found by a fingerprint: their Operator, their shape without the batch, and everything
+    that is computed before them. Names, train or eval mode, losses, batch and input size may
+    change; layers, channels, strides and activations before the Value may not. Make the recipe
+    again, or, where the Value is meant all the same, delete its `fingerprint` so that its name
+    alone decides. Where several Values compute the same and none has the name, put the right one's
+    name in.
+    """
+    before = f"was {_described(was_type, was.shape)}"
+    after = (
+        f"is {_described(now_type, now.shape)} now" if now.value else "is not in the program now"
+    )
+    if alike:
+        listed = ", ".join(f"`{name}`" for name in alike[:_LISTED])
+        notes = (f"{len(alike)} Values compute what it did: {listed}",)
+    else:
+        notes = ("no Value of the program computes what it did",)
+    return Diagnostic(
+        message=f"`{place}`: stale: `{was.value}` {before} and {after}",
+        where=(was, now),
+        notes=notes,
+        help="graphtool suggest-pairs TEACHER STUDENT -o pairs.toml",
+    )
+
+
+@rule("GT317")
+def moved_value(place: str, role: str, graph: Graph, was: str, now: str) -> Diagnostic:
+    """A Value of the recipe has another name in this program and was found by its fingerprint.
+
+    Pruning renumbers derived names such as `relu_48`, and legacy programs count on from what was
+    built before. Where a name was edited on purpose, delete the `fingerprint` beside it: it says
+    what the Value was before the edit.
+    """
+    return Diagnostic(
+        message=f"`{place}`: `{was}` is `{now}` in this program",
+        severity=Severity.NOTE,
+        where=(Where(role=role, program=graph.source, value=now, shape=graph.values[now].shape),),
+    )
+
+
+@rule("GT318")
+def other_program(role: str, was: str, graph: Graph) -> Diagnostic:
+    """The recipe was made from another program; its Values were looked for by their fingerprints.
+
+    That is as it should be where the recipe comes from an inference model and is used for training.
+    """
+    return Diagnostic(
+        message=f"the {role} is not the program that the recipe was made from",
+        severity=Severity.NOTE,
+        where=(Where(role="recipe", program=was or None), Where(role=role, program=graph.source)),
+    )
+
+
+@rule("GT320")
+def unknown_config(name: str, known: Sequence[str]) -> Diagnostic:
+    """`--as` names a configuration that graphtool cannot write.
+
+    `paddleclas` and `paddleocr` are fragments for the training configurations of those two; `yaml`
+    is a plain list of pairs.
+    """
+    listed = ", ".join(f"`{known_name}`" for known_name in known)
+    return Diagnostic(
+        message=f"there is no configuration `{name}`; there are {listed}", help=f"--as {known[-1]}"
+    )
+
+
+@rule("GT321")
+def no_layer_paths(teacher: Graph, student: Graph) -> Diagnostic:
+    """No pair can be written as a configuration, which names the sublayers of a network.
+
+    A saved program doesn't keep the attribute paths of sublayers (`layer4.1`). Name both networks
+    as `module:callable`, so that they are built from their code.
+    """
+    return Diagnostic(
+        message="no pair has an attribute path on both sides that the configuration could name",
+        where=(
+            Where(role="teacher", program=teacher.source),
+            Where(role="student", program=student.source),
+        ),
+        help="graphtool suggest-pairs MODULE:CALLABLE MODULE:CALLABLE --input 3,224,224 --as yaml",
+    )
+
+
+@rule("GT322")
+def left_out(rank: int, teacher: str, student: str, reason: str) -> Diagnostic:
+    """A pair is left out of the configuration, which can't say it; the message gives the reason.
+
+    Both ends must be what a sublayer returns, so that a hook can take them, and the configuration's
+    losses compare equal shapes: none of them has an adapter. PaddleOCR hands out the results of
+    `backbone`, `neck` and `head` alone.
+    """
+    return Diagnostic(
+        message=f"pair {rank} is left out: {reason}",
+        severity=Severity.WARNING,
+        where=(Where(role="teacher", value=teacher), Where(role="student", value=student)),
+    )
+
+
+def _described(type: str | None, shape: Shape | None) -> str:
+    kind = "no operator's result" if type is None else f"`{type.rpartition('.')[2].rstrip('_')}`"
+    if shape is None:
+        return kind
+    return f"{kind} [{', '.join('?' if dim == UNKNOWN else str(dim) for dim in shape)}]"

@@ -1,113 +1,54 @@
-"""Recipes: pairs, losses and weights in a TOML file that people edit and that finds its Values again."""
+"""Recipes: pairs, losses and weights in a TOML file that can be edited and read back."""
 
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import isfinite
-from os import PathLike
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
-
-import msgspec
+from typing import Any, TypeAlias
 
 import graphtool
-from graphtool.diagnostics import Diagnostic, PairError, ReadError, Report, Severity
+from graphtool.diagnostics import Diagnostic, PairError, Report
 from graphtool.files import write_text
-from graphtool.graph import Graph, ProgramKind, Shape, Value, shapes_agree
+from graphtool.graph import Graph
 from graphtool.matching import problems
+from graphtool.matching._ends import Side
+from graphtool.matching._schema import LOSSES, SCHEMA, PairRecord, parse
 from graphtool.matching.fingerprint import Fingerprint, fingerprints, program_fingerprint
-from graphtool.matching.pairs import End, Kind, Pair, PairSet, Relation, end_of
-from graphtool.selectors import find
+from graphtool.matching.pairs import End, Pair, PairSet
 
 __all__ = ["LOSSES", "Recipe", "read_recipe", "recipe_text", "write_recipe"]
 
-LOSSES = (
-    "attention",
-    "attention_scores",
-    "dkd",
-    "fsp",
-    "hidden_state",
-    "l2",
-    "skd",
-    "soft_label",
-)
-
-_SCHEMA = 1
 _HEADER = """\
-# A recipe of graphtool: which Values of a teacher and a student are paired, with which loss and weight.
-# You may edit it: change weights and losses, take pairs out, add your own. Of an end only `name` is needed;
-# the other keys say what the Value was, and find it again where a program's names have moved.
-# To pair another Value, change its `name` and delete its `fingerprint`.
+# A recipe of graphtool: Values of a teacher and a student that are paired, with losses and weights.
+# You may edit it: change losses and weights, take pairs out, add your own. An end needs its `name`
+# alone; the other keys say what the Value was, and find it again where names have moved.
+# To pair another Value, change the `name` of an end and delete its `fingerprint`.
 
 """
-_PLACE = re.compile(r" - at `\$(?P<path>.*)`$", re.DOTALL)
 
-# What TOML text holds is checked where it is taken out.
+# An array of whole numbers, one to a line. No string matches: those have their line breaks escaped.
+_NUMBERS = re.compile(r"\[\n(?P<items>(?:    -?\d+,\n)+)\]")
+
+# TOML is made of plain dicts, lists and scalars, nested at will.
 _Toml: TypeAlias = Any
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Pairs of two Graphs and the weight of each pair's loss; `version` is that of the graphtool that wrote it."""
+    """Pairs and the weight of each in order; `version` is the graphtool that wrote the file."""
 
     pairs: PairSet
     weights: tuple[float, ...]
     version: str
 
 
-class _Feed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    name: str
-    shape: Shape
-
-
-class _Program(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    source: str = ""
-    kind: ProgramKind | None = None
-    fingerprint: str = ""
-    feeds: tuple[_Feed, ...] = ()
-
-
-class _Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    schema: int
-    graphtool: str = ""
-    teacher: _Program = _Program()
-    student: _Program = _Program()
-
-
-class _End(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    name: str
-    op: str | None = None
-    op_index: int | None = None
-    output: int = 0
-    module: str | None = None
-    layer: str | None = None
-    shape: Shape | None = None
-    dtype: str | None = None
-    fingerprint: str | None = None
-
-
-class _Pair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    rank: int | None = None
-    score: float = 1.0
-    kind: Kind
-    loss: str
-    weight: float = 1.0
-    adapter: str | None = None
-    relation: Relation = Relation.UNKNOWN
-    why: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    teacher: _End
-    student: _End
-
-
 def write_recipe(
     pairs: PairSet, path: str | PathLike[str], *, weights: Sequence[float] | None = None
 ) -> None:
-    """Write a recipe file, whole or not at all.
+    """Write pairs to a recipe file, whole or not at all.
 
     Raises GraphtoolError: GT601 where the file can't be written.
     """
@@ -115,31 +56,37 @@ def write_recipe(
 
 
 def recipe_text(pairs: PairSet, *, weights: Sequence[float] | None = None) -> str:
-    """Return pairs as TOML, the same text for the same pairs; `weights` of the losses are 1 unless given."""
+    """Return pairs as TOML, the same text for the same pairs; a pair weighs 1 unless given."""
     import tomli_w
 
-    teacher, student = fingerprints(pairs.teacher), fingerprints(pairs.student)
+    marks = fingerprints(pairs.teacher), fingerprints(pairs.student)
+    given = [1.0] * len(pairs) if weights is None else weights
     document = {
-        "schema": _SCHEMA,
+        "schema": SCHEMA,
         "graphtool": str(graphtool.__version__),
-        "teacher": _program_table(pairs.teacher, teacher),
-        "student": _program_table(pairs.student, student),
+        "teacher": _program_table(pairs.teacher, marks[0]),
+        "student": _program_table(pairs.student, marks[1]),
         "pairs": [
-            _pair_table(pair, weight, teacher, student)
-            for pair, weight in zip(pairs, weights or [1.0] * len(pairs), strict=True)
+            _pair_table(pair, weight, *marks) for pair, weight in zip(pairs, given, strict=True)
         ],
     }
-    return _HEADER + tomli_w.dumps(document)
+    return _HEADER + _NUMBERS.sub(_on_one_line, tomli_w.dumps(document))
+
+
+def _on_one_line(array: re.Match[str]) -> str:
+    return f"[{', '.join(array['items'].replace(',', ' ').split())}]"
 
 
 def _program_table(graph: Graph, marks: Mapping[str, Fingerprint]) -> dict[str, _Toml]:
     feeds = [graph.values[name] for name in graph.feeds]
     return {
-        # A path says where a file lay on one machine, which is nobody else's business.
+        # Where the file lay on the writer's machine is of no use to a reader on another.
         "source": re.split(r"[/\\]", graph.source)[-1],
         "kind": graph.kind.value,
         "fingerprint": program_fingerprint(graph, marks),
-        "feeds": [{"name": feed.name, "shape": feed.shape} for feed in feeds if feed.shape],
+        "feeds": [
+            {"name": feed.name, "shape": feed.shape} for feed in feeds if feed.shape is not None
+        ],
     }
 
 
@@ -157,7 +104,7 @@ def _pair_table(
             "weight": float(weight),
             "adapter": pair.adapter,
             "relation": pair.relation.value,
-            "score": pair.score,
+            "score": float(pair.score),
             "why": pair.why,
             "warnings": pair.warnings,
             "teacher": _end_table(pair.teacher, teacher),
@@ -183,36 +130,83 @@ def _end_table(end: End, marks: Mapping[str, Fingerprint]) -> dict[str, _Toml]:
 
 
 def _present(table: Mapping[str, _Toml]) -> dict[str, _Toml]:
-    """Leave out what is None: TOML has no null."""
+    """Leave out what is None, for which TOML has no word."""
     return {key: value for key, value in table.items() if value is not None}
 
 
 def read_recipe(path_or_text: str | PathLike[str], *, teacher: Graph, student: Graph) -> Recipe:
-    """Read a recipe and find its Values in two Graphs; a string of several lines is the recipe's own text.
+    """Read a recipe and find its Values in two Graphs; a string of several lines is its text.
 
-    A Value is found by its fingerprint, and among equal ones by module path and name, so that a recipe made
-    from an inference model holds for the training program. What moved is told in `pairs.report`.
+    A Value is found by its fingerprint, and among equal ones by module path and name, so a recipe
+    made from an inference model holds for the training program. An end without a fingerprint is
+    found by its name, which may be any selector. `pairs.report` notes what has moved.
 
-    Raises PairError with all problems at once: GT310 to GT316.
+    Raises PairError with all problems: GT310 to GT316, GT101 and GT102.
     """
-    document = _parsed(_text_of(path_or_text))
-    header = _header(document)
-    listed = _pair_records(document)
+    document = parse(_text_of(path_or_text))
     sides = (
-        _Side.of("teacher", teacher, header.teacher),
-        _Side.of("student", student, header.student),
+        Side.of("teacher", teacher, document.teacher),
+        Side.of("student", student, document.student),
     )
-    notes = [side.other_program() for side in sides if side.is_other]
-    found = [_resolved(pair, f"pairs[{index}]", sides) for index, pair in enumerate(listed)]
-    diagnostics = [*notes, *(said for _, more in found for said in more)]
-    diagnostics += _duplicates([pair for pair, _ in found])
-    if any(said.severity is Severity.ERROR for said in diagnostics):
-        raise PairError(*(said for said in diagnostics if said.severity is Severity.ERROR))
-    pairs = tuple(pair for pair, _ in found if pair is not None)
-    return Recipe(
-        pairs=PairSet(
-            teacher=teacher, student=student, pairs=_ranked(pairs), report=Report.of(diagnostics)
-        ),
-        weights=tuple(pair.weight for pair in listed),
-        version=header.graphtool,
+    said = [remark for side in sides for remark in side.remarks()]
+    pairs = [_found(record, index, sides, said) for index, record in enumerate(document.pairs)]
+    said.extend(_duplicates(pairs))
+    report = Report.of(said)
+    if report.errors:
+        raise PairError(*report.errors)
+    found = PairSet(
+        teacher=teacher,
+        student=student,
+        pairs=tuple(pair for pair in pairs if pair is not None),
+        report=report,
     )
+    weights = tuple(record.weight for record in document.pairs)
+    return Recipe(pairs=found, weights=weights, version=document.version)
+
+
+def _text_of(path_or_text: str | PathLike[str]) -> str:
+    given = fspath(path_or_text)
+    if isinstance(path_or_text, str) and "\n" in given:
+        return given
+    try:
+        # As `write_text` writes it: names may hold lone surrogates.
+        return Path(given).read_bytes().decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise PairError(problems.not_a_recipe(f"it is no UTF-8 text: {error.reason}")) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PairError(problems.unreadable_recipe(given, reason)) from None
+
+
+def _found(
+    record: PairRecord, index: int, sides: tuple[Side, Side], said: list[Diagnostic]
+) -> Pair | None:
+    place = f"pairs[{index}]"
+    teacher = sides[0].find(record.teacher, place)
+    student = sides[1].find(record.student, place)
+    said.extend((*teacher.said, *student.said))
+    if teacher.end is None or student.end is None:
+        return None
+    return Pair(
+        rank=index + 1 if record.rank is None else record.rank,
+        score=record.score,
+        kind=record.kind,
+        teacher=teacher.end,
+        student=student.end,
+        relation=record.relation,
+        adapter=record.adapter,
+        loss=record.loss,
+        why=record.why,
+        warnings=record.warnings,
+    )
+
+
+def _duplicates(pairs: Sequence[Pair | None]) -> Iterator[Diagnostic]:
+    """Find pairs of the same two Values and the same loss; several losses on one pair are fine."""
+    first: dict[tuple[str, str, str], int] = {}
+    for index, pair in enumerate(pairs):
+        if pair is not None:
+            key = (pair.teacher.name, pair.student.name, pair.loss)
+            if first.setdefault(key, index) != index:
+                places = f"pairs[{first[key]}]", f"pairs[{index}]"
+                yield problems.duplicate_pair(*places, pair.teacher.name, pair.student.name)

@@ -101,6 +101,8 @@ class Attribution:
         returned = self._returned_values(graph, ids, names)
         values = dict(graph.values)
         for operator in graph.operators.values():
+            if operator.type == "builtin.parameter":
+                continue
             stack = self._stack_at(ids[operator.name])
             for name in operator.results:
                 values[name] = _annotated(values[name], stack, returned.get(name, []))

@@ -15,9 +15,10 @@ from typing import Any, TypeAlias
 from graphtool.diagnostics import ReadError, UsageError
 from graphtool.graph import UNKNOWN
 from graphtool.readers import problems
+from graphtool.readers._inputs import Input
 from graphtool.readers._messages import Attempt, brief, user_frames
 from graphtool.readers._paddle import load_paddle
-from graphtool.readers.layers import Input, Network, build_made, build_network, is_program
+from graphtool.readers.layers import Network, build_made, build_network, is_program
 from graphtool.readers.live import LiveProgram
 
 __all__ = ["build", "is_callable_spec", "parse_input"]

@@ -9,11 +9,12 @@ from functools import lru_cache
 __all__ = ["user_line"]
 
 _FRAME = re.compile(r'\s*File "(?P<path>(?:[^"]*[/\\])?(?P<file>[^"]*))", line (?P<line>\d+)')
-# Paddle wraps its functions with the package `decorator`, and generated code has no file.
+# Paddle wraps its functions with the package `decorator` and with the standard library's tools;
+# generated code has no file.
 _NOT_THE_USERS = re.compile(
     r"[/\\](site-packages|dist-packages|python)[/\\](paddle[/\\]|decorator(\.py|[/\\]))"
     r"|[/\\]graphtool[/\\](readers|cli)[/\\]"
-    r"|[/\\]lib[/\\]python3\.\d+[/\\](contextlib|functools|runpy|importlib[/\\]\w+)\.py"
+    r"|[/\\]lib[/\\]python3\.\d+[/\\](?!(site|dist)-packages)"
     r"|^<"
 )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, TypeAlias
 
 from graphtool.diagnostics import ReadError
@@ -74,11 +75,11 @@ def read_protobuf(path: str, data: bytes) -> Graph:
     Raises ReadError where the bytes are no ProgramDesc, or one whose Blocks do not fit together.
     """
     program, unknown = _parse(path, data)
-    try:
-        scopes = [_Scope(index, block) for index, block in enumerate(program.blocks)]
-        return _Walk(path, scopes, unknown).graph(_version(program))
-    except UnicodeDecodeError as error:
-        raise ReadError(problems.not_a_program(path, f"a name in it is no text: {error}")) from None
+    scopes = [_Scope(index, block) for index, block in enumerate(program.blocks)]
+    graph = _Walk(path, scopes, unknown).graph(_version(program))
+    if not _is_text(graph):
+        raise ReadError(problems.not_a_program(path, "a name in it is no text"))
+    return graph
 
 
 def _parse(path: str, data: bytes) -> tuple[_Message, set[str]]:
@@ -86,7 +87,7 @@ def _parse(path: str, data: bytes) -> tuple[_Message, set[str]]:
 
     try:
         program, unknown = parse_program(data)
-    except DecodeError:
+    except (DecodeError, UnicodeDecodeError):
         raise ReadError(problems.not_a_program(path, "its bytes are no ProgramDesc")) from None
     if not program.blocks:
         raise ReadError(problems.not_a_program(path, "it holds no Block"))
@@ -143,9 +144,7 @@ class _Walk:
         for scope in self.scopes:
             if not scope.is_done:
                 self._block(scope, f"block_{scope.index}", None)
-        for scope in self.scopes:
-            for name in scope.variables.keys() - scope.current.keys():
-                self._read(scope, name)
+        self._keep_untouched()
         feeds = self.ports["feed"]
         for value in self.values.values():
             if value.origin is Origin.FEED:
@@ -161,6 +160,12 @@ class _Walk:
             version=version,
             unknown=tuple(sorted(self.unknown)),
         )
+
+    def _keep_untouched(self) -> None:
+        for scope in self.scopes:
+            for name in scope.variables:
+                if name not in scope.current:
+                    self._read(scope, name)
 
     def _around(self, scope: _Scope) -> Iterator[_Scope]:
         """Yield the Blocks whose Variables a Block sees, nearest first, as Paddle looks them up."""
@@ -343,6 +348,18 @@ class _Walk:
         for name in operator.results if operator.type == "feed" else operator.operands:
             if name is not None:
                 columns[name] = column if isinstance(column, int) else len(columns)
+
+
+def _is_text(graph: Graph) -> bool:
+    """Tell whether all names are text: protobuf hands out those that are not as bytes."""
+    operators = graph.operators.values()
+    names = chain(
+        graph.values,
+        (operator.type for operator in operators),
+        chain.from_iterable(operator.slots for operator in operators),
+        chain.from_iterable(operator.attributes for operator in operators),
+    )
+    return set(map(type, names)) <= {str}
 
 
 def _assign(scope: _Scope, home: _Scope, variable: str, value: str) -> None:

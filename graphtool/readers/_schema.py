@@ -129,6 +129,7 @@ def parse_program(data: bytes) -> tuple[Any, set[str]]:
 
 
 def _collect_unknown(message: Message, found: set[str]) -> None:
+    from google.protobuf.message import Message
     from google.protobuf.unknown_fields import UnknownFieldSet
 
     name = message.DESCRIPTOR.name
@@ -136,7 +137,7 @@ def _collect_unknown(message: Message, found: set[str]) -> None:
     for field, content in message.ListFields():
         if field.message_type is None:
             continue
-        for inner in content if field.is_repeated else (content,):
+        for inner in (content,) if isinstance(content, Message) else content:
             _collect_unknown(inner, found)
 
 

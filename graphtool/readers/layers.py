@@ -9,54 +9,41 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from graphtool.diagnostics import Diagnostic, ReadError, UsageError
-from graphtool.graph import UNKNOWN, Graph, Origin
+from graphtool.graph import Graph, Origin
 from graphtool.readers import problems
 from graphtool.readers._attribution import Attribution, flatten, identity
+from graphtool.readers._inputs import (
+    Input,
+    as_input,
+    forward_parameters,
+    named_inputs,
+    takes_by_keyword,
+)
 from graphtool.readers._legacy import operator_ids, read_legacy, variable_of
 from graphtool.readers._messages import Attempt, brief, user_frames
 from graphtool.readers._paddle import in_mode, is_legacy, load_paddle
 from graphtool.readers._pir import ValueKey, walk_pir
 from graphtool.readers.live import LiveProgram
 
-__all__ = [
-    "Input",
-    "Network",
-    "as_input",
-    "build_made",
-    "build_network",
-    "from_layer",
-    "is_program",
-]
+__all__ = ["Network", "build_made", "build_network", "from_layer", "is_program"]
 
 # Layers, Programs, Values and InputSpecs are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """A feed to be: a shape with the batch, -1 where not known, and a name, None for any."""
-
-    shape: tuple[int, ...]
-    dtype: str = "float32"
-    name: str | None = None
-
-    def __str__(self) -> str:
-        dims = ", ".join("?" if dim == UNKNOWN else str(dim) for dim in self.shape)
-        return f"{self.name or 'input'}: [{dims}] {self.dtype}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Network:
     """A Layer built into a Program: what an Executor needs, and the Graph with attribute paths.
 
-    `parameters` maps each structured name, as in `layer.state_dict()`, to the Variable's name.
-    `startup` initialises a network that was made by a class or factory. A Layer that was handed
-    over, and one that Paddle built through `to_static`, has its weights in the Layer: there
-    `startup` sets zeros, and the weights are loaded after it.
+    `layer` is the Layer that was built; `parameters` maps the names of its `state_dict()` to
+    those of the Variables. `startup` initialises a network that a class or factory made in static
+    mode. One that was made in dynamic mode (handed over as a Layer, or built through `to_static`)
+    has its weights in `layer`: there `startup` sets zeros or nothing; load the weights after it.
     """
 
     live: LiveProgram
     startup: _Paddle
+    layer: _Paddle
     feeds: tuple[str, ...]
     fetches: tuple[str, ...]
     parameters: Mapping[str, str]
@@ -167,7 +154,7 @@ def _require_inputs(name: str, layer: _Paddle, inputs: Sequence[Input]) -> None:
     if not isinstance(layer, load_paddle().nn.Layer):
         raise ReadError(problems.wrong_type(name, type(layer).__name__))
     if not inputs:
-        raise UsageError(problems.missing_input(name, _forward_parameters(layer)))
+        raise UsageError(problems.missing_input(name, forward_parameters(layer)))
 
 
 def _refusal(
@@ -202,13 +189,13 @@ def _called(
     paddle = load_paddle()
     attribution = Attribution()
     with _training(layer, train=train), attribution.watching(layer):
-        named = _named(layer, inputs)
+        named = named_inputs(layer, inputs)
         feeds = {
             name: paddle.static.data(name, list(feed.shape), feed.dtype)
             for name, feed in named.items()
         }
         with _no_silent_branches(main):
-            outputs = layer(**feeds) if _by_keyword(layer, named) else layer(*feeds.values())
+            outputs = layer(**feeds) if takes_by_keyword(layer, named) else layer(*feeds.values())
     return _network(layer, main, startup, list(feeds.values()), outputs, attribution)
 
 
@@ -230,6 +217,11 @@ def _no_silent_branches(program: _Paddle) -> Generator[None]:
 
 
 def _refuse_truth(variable: _Paddle) -> bool:
+    frame = inspect.currentframe()
+    caller = frame.f_back if frame else None
+    # Paddle itself writes `if bias:` for `if bias is not None:`.
+    if caller is None or caller.f_globals.get("__name__", "").startswith("paddle."):
+        return True
     raise TypeError(f"`if {variable.name}` depends on data, which static mode does not have")
 
 
@@ -237,19 +229,43 @@ def _traced(layer: _Paddle, inputs: Sequence[Input], *, train: bool) -> Network:
     paddle = load_paddle()
     if any(not _is_dynamic(parameter) for parameter in layer.parameters()):
         raise ReadError(problems.static_layer(type(layer).__name__))
-    specs = [
-        paddle.static.InputSpec(list(feed.shape), feed.dtype, name)
-        for name, feed in _named(layer, inputs).items()
-    ]
-    forward = getattr(layer.forward, "dygraph_function", layer.forward)
+    named = named_inputs(layer, inputs)
+    specs = {
+        name: paddle.static.InputSpec(list(feed.shape), feed.dtype, name)
+        for name, feed in named.items()
+    }
+    by_keyword = takes_by_keyword(layer, named)
+    root = _root(layer, by_keyword=by_keyword)
     attribution = Attribution()
     with _training(layer, train=train), attribution.watching(layer):
-        function = paddle.jit.to_static(forward, input_spec=specs, full_graph=True)
-        built = function.concrete_program
-    feeds = [value for value in built.inputs if not isinstance(value, paddle.nn.Layer)]
+        built = paddle.jit.to_static(
+            root.forward,
+            input_spec=[specs if by_keyword else list(specs.values())],
+            full_graph=True,
+        ).concrete_program
+    feeds = list(flatten(built.inputs[1:]))
     return _network(
         layer, built.main_program, built.startup_program, feeds, built.outputs, attribution
     )
+
+
+def _root(layer: _Paddle, *, by_keyword: bool) -> _Paddle:
+    """Put a Layer around it, for only a Layer that is called is named in module paths."""
+    base: _Paddle = load_paddle().nn.Layer
+
+    class ByPosition(base):
+        def __init__(self) -> None:
+            base.__init__(self)
+            self.layer = layer
+
+        def forward(self, inputs: _Paddle) -> _Paddle:
+            return self.layer(*inputs)
+
+    class ByKeyword(ByPosition):
+        def forward(self, inputs: _Paddle) -> _Paddle:
+            return self.layer(**inputs)
+
+    return ByKeyword() if by_keyword else ByPosition()
 
 
 def _is_dynamic(parameter: _Paddle) -> bool:
@@ -270,6 +286,7 @@ def _network(
     return Network(
         live=replace(live, graph=_with_ends(live.graph, entering, leaving)),
         startup=startup,
+        layer=layer,
         feeds=entering,
         fetches=leaving,
         parameters={name: value.name for name, value in layer.state_dict().items()},
@@ -315,43 +332,6 @@ def _training(layer: _Paddle, *, train: bool) -> Generator[None]:
         (layer.train if before[0] else layer.eval)()
         for sublayer, training in zip(layers, before, strict=True):
             sublayer.training = training
-
-
-def as_input(spec: _Paddle) -> Input:
-    """Take an InputSpec as it is; put a batch before a shape and before `(name, shape, dtype)`."""
-    if hasattr(spec, "shape"):
-        dtype: str = load_paddle().base.data_feeder.convert_dtype(spec.dtype)
-        return Input(_dims(spec.shape), dtype, spec.name)
-    if spec and isinstance(spec[0], str):
-        name, shape, *dtypes = spec
-        return Input((UNKNOWN, *_dims(shape)), *dtypes, name=name)
-    return Input((UNKNOWN, *_dims(spec)))
-
-
-def _dims(shape: Sequence[int | None]) -> tuple[int, ...]:
-    return tuple(UNKNOWN if dim is None else int(dim) for dim in shape)
-
-
-def _named(layer: _Paddle, inputs: Sequence[Input]) -> dict[str, Input]:
-    """Name each input: as it says, else as `forward` calls its parameter; in the order of those."""
-    parameters = _forward_parameters(layer)
-    spare = iter([name for name in parameters if name not in {feed.name for feed in inputs}])
-    named = {
-        feed.name or next(spare, f"input_{position}"): feed for position, feed in enumerate(inputs)
-    }
-    if not named.keys() <= set(parameters):
-        return named
-    return {name: named[name] for name in parameters if name in named}
-
-
-def _by_keyword(layer: _Paddle, named: Mapping[str, Input]) -> bool:
-    return named.keys() <= set(_forward_parameters(layer))
-
-
-def _forward_parameters(layer: _Paddle) -> list[str]:
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    parameters = inspect.signature(layer.forward).parameters.values()
-    return [parameter.name for parameter in parameters if parameter.kind in kinds]
 
 
 def _writes(graph: Graph) -> dict[str, list[str]]:

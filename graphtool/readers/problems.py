@@ -377,7 +377,7 @@ def wrong_type(name: str, found: str) -> Diagnostic:
 
 @rule("GT041")
 def missing_input(name: str, parameters: Sequence[str]) -> Diagnostic:
-    """A Layer is built with an input for each parameter of its `forward`, so their shapes are needed.
+    """A Layer is built with an input for each parameter of its `forward`: give their shapes.
 
     Give the shape of one sample: the batch is put before it.
     """

@@ -10,7 +10,8 @@ import pytest
 from graphtool.diagnostics import GraphtoolError, ReadError, UsageError
 from graphtool.graph import UNKNOWN
 from graphtool.readers._builder import build, is_callable_spec, parse_input
-from graphtool.readers.layers import Input, Network
+from graphtool.readers._inputs import Input
+from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram
 
 _NETS = """

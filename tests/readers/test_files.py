@@ -207,7 +207,7 @@ def test_a_folder_without_permission_is_unreadable(tmp_path: Path) -> None:
         "try: _files.read_file(Path(sys.argv[1]))\n"
         "except ReadError as error: print(error.report.errors[0].code)\n"
     )
-    os.chmod(tmp_path, 0o755)
+    tmp_path.chmod(0o755)
     done = subprocess.run(
         [sys.executable, "-c", script, str(closed)], capture_output=True, text=True, check=True
     )

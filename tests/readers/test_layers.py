@@ -95,6 +95,53 @@ def test_a_network_holds_what_an_executor_needs():
     assert logits.shape == (2, 1000)
 
 
+def test_module_paths_start_at_the_root_whichever_way_a_layer_is_built():
+    for layer in (paddle.vision.models.resnet18, paddle.vision.models.resnet18()):
+        net = from_layer(layer, [(3, 64, 64)])
+        assert net.graph.operators["conv2d_0"].module == "/ResNet/Conv2D"
+        assert net.graph.operators["relu_16"].module == "/ResNet/Sequential_3/BasicBlock_1/ReLU_1"
+
+
+class _Optional(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x, scale=None, shift=None):
+        y = self.fc(x)
+        if scale is not None:
+            y = y * scale
+        return y if shift is None else y + shift
+
+
+def test_an_optional_input_that_is_not_given_is_left_out():
+    for layer in (_Optional, _Optional()):
+        net = from_layer(layer, [("x", (4,), "float32"), ("shift", (4,), "float32")])
+        kinds = [op.kind for op in net.graph.operators.values()]
+        assert net.feeds == ("x", "shift")
+        assert "multiply" not in kinds
+        assert net.graph.operators["add_1"].operands == ("add_0", "shift")
+
+
+class _Decorated(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    @paddle.jit.to_static(full_graph=True)
+    def forward(self, x):
+        if x.mean() > 0:
+            x = x * 2
+        return self.fc(x)
+
+
+def test_a_forward_that_is_decorated_already_is_built():
+    for layer in (_Decorated, _Decorated()):
+        net = from_layer(layer, [(4,)])
+        assert net.graph.values["add_0"].layer == "fc"
+        assert "if_0/0" in net.graph.blocks
+
+
 def test_data_dependent_control_flow_is_built_with_its_regions_and_paths():
     net = from_layer(_Branchy, [(4,)])
     values = net.graph.values
@@ -112,6 +159,88 @@ def test_a_sublayer_that_runs_twice_has_two_values():
     net = from_layer(_Branchy(), [(4,)])
     with pytest.raises(ReadError, match=r"GT102.*means 2 Values"):
         find(net.graph, "act")
+
+
+class _Shared(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.act = nn.ReLU()
+        self.a = nn.Sequential(nn.Linear(4, 4), self.act)
+        self.b = nn.Sequential(nn.Linear(4, 4), self.act)
+
+    def forward(self, x):
+        return self.act(self.b(self.a(x)))
+
+
+def test_a_sublayer_with_several_paths_goes_by_the_one_it_is_called_through():
+    values = from_layer(_Shared, [(4,)]).graph.values
+    assert [values[f"relu_{i}"].layer for i in range(3)] == ["a.1", "b.1", "act"]
+
+
+class _Branches(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        if x.mean() > 0:
+            y = self.a(x)
+            y = y * 2
+        else:
+            y = x - 1
+            y = self.b(y)
+            y = y * 3
+        return y
+
+
+def test_operators_between_sublayers_in_both_branches_belong_to_none():
+    graph = from_layer(_Branches, [(4,)]).graph
+    layers = {
+        operator.name: graph.values[operator.results[0]].layer
+        for operator in graph.operators.values()
+        if operator.kind in ("scale", "add")
+    }
+    assert layers == {
+        "if_0/0/add_0": "a",
+        "if_0/0/scale_0": None,
+        "if_0/1/scale_0": None,
+        "if_0/1/add_0": "b",
+        "if_0/1/scale_1": None,
+    }
+
+
+def test_a_network_with_several_outputs_keeps_them_all():
+    net = from_layer(paddle.vision.models.googlenet, [(3, 224, 224)], train=False)
+    assert net.fetches == ("add_0", "add_2", "add_4")
+    assert [net.graph.values[name].shape for name in net.fetches] == [(-1, 1000)] * 3
+
+
+def test_a_transformer_encoder_and_an_lstm_are_built():
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32), 2)
+    net = from_layer(encoder, [(5, 16)], train=False)
+    assert net.graph.values[net.fetches[0]].layer == "layers.1"
+    assert net.graph.values[net.fetches[0]].shape == (-1, 5, 16)
+    lstm = from_layer(lambda: nn.LSTM(8, 16, 2), [(5, 8)])
+    assert [lstm.graph.values[name].shape for name in lstm.fetches] == [
+        (-1, 5, 16),
+        (2, -1, 16),
+        (2, -1, 16),
+    ]
+
+
+def test_a_class_that_needs_dynamic_mode_is_made_in_it():
+    class Scaled(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+            self.scale = float(paddle.to_tensor([2.0]).numpy()[0])
+
+        def forward(self, x):
+            return self.fc(x) * self.scale
+
+    net = from_layer(Scaled, [(4,)])
+    assert net.graph.values["add_0"].layer == "fc"
+    assert net.layer.scale == 2.0
 
 
 def test_nested_outputs_are_flattened_in_their_order():
@@ -143,7 +272,7 @@ def test_the_mode_the_layer_and_its_hooks_are_left_as_they_were(static):
         paddle.disable_static()
     assert [sublayer.training for sublayer in layer.sublayers()] == [True, False, True]
     assert not any(s._forward_pre_hooks or s._forward_post_hooks for s in layer.sublayers())
-    assert layer.__dict__ == attributes
+    assert {**layer.__dict__, "_built": False} == attributes
     assert net.graph.operators["dropout_0"].attributes["is_test"] is False
     assert layer(paddle.ones([2, 4])).shape == [2, 4]
 
@@ -211,6 +340,7 @@ for layer in (paddle.vision.models.resnet18, paddle.vision.models.resnet18()):
     value = net.graph.values["relu_16.tmp_0"]
     print(net.graph.kind.value, value.layer, value.layer_outputs, net.feeds, net.graph.feeds)
     print(net.live.value("layer4").name, len(net.graph.operators))
+print(len(from_layer(paddle.vision.models.mobilenet_v3_small, [(3, 64, 64)]).startup.block(0).ops))
 for layer in (Branchy, Branchy()):
     net = from_layer(layer, [(4,)])
     kinds = sorted(op.kind for op in net.graph.operators.values())
@@ -222,6 +352,7 @@ legacy layer4.1 ('layer4.1.relu', 'layer4.1', 'layer4') ('x',) ('x',)
 relu_16.tmp_0 70
 legacy layer4.1 ('layer4.1.relu', 'layer4.1', 'layer4') ('x',) ('x',)
 relu_16.tmp_0 70
+210
 2 ['a', 'act', 'b']
 2 ['a', 'act', 'b']
 """

@@ -1,0 +1,299 @@
+"""Write pairs as a configuration for dynamic-graph networks: of PaddleClas, PaddleOCR, or plain."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from graphtool.diagnostics import Diagnostic, PairError, Report, UsageError
+from graphtool.graph import Graph
+from graphtool.matching import problems
+from graphtool.matching.pairs import End, Kind, Pair, PairSet
+
+__all__ = ["CONFIGS", "check_export", "export"]
+
+# YAML is made of plain dicts, lists and scalars, nested at will.
+_Yaml: TypeAlias = Any
+
+_TEMPERATURE = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A pair and the names by which a configuration takes its ends."""
+
+    pair: Pair
+    teacher: str
+    student: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """How a configuration names an end (None: not at all), refuses a pair, and is laid out."""
+
+    path: Callable[[Graph, End, Kind], str | None]
+    unsaid: str
+    refusal: Callable[[_Item], str | None]
+    document: Callable[[PairSet, Sequence[_Item]], dict[str, _Yaml]]
+    header: str
+
+
+def export(pairs: PairSet, name: str) -> str:
+    """Return pairs as a YAML fragment to paste; what could not be said stands in its comments.
+
+    `name` is `paddleclas` (`Arch` and `Loss` of a DistillationModel), `paddleocr` (`Architecture`
+    and `Loss`) or `yaml`. `check_export` gives the pairs left out as Diagnostics.
+
+    Raises UsageError: GT320 for another name. PairError: GT321 where no pair can be written.
+    """
+    import yaml
+
+    form = _format(name)
+    items, left_out = _sorted_out(pairs, form)
+    if not items:
+        raise PairError(problems.no_layer_paths(pairs.teacher, pairs.student), *left_out)
+    comments = "".join(f"# {_line(found.message)}\n" for found in left_out)
+    body = yaml.safe_dump(
+        form.document(pairs, items), sort_keys=False, default_flow_style=None, allow_unicode=True
+    )
+    return f"{form.header}{comments}{body}"
+
+
+def check_export(pairs: PairSet, name: str) -> Report:
+    """Say which pairs a configuration leaves out, and why.
+
+    Raises UsageError: GT320 for a name that is no configuration's.
+    """
+    return Report.of(_sorted_out(pairs, _format(name))[1])
+
+
+def _format(name: str) -> _Format:
+    form = _FORMATS.get(name)
+    if form is None:
+        raise UsageError(problems.unknown_config(name, CONFIGS))
+    return form
+
+
+def _sorted_out(pairs: PairSet, form: _Format) -> tuple[list[_Item], list[Diagnostic]]:
+    """Part the pairs into those that the configuration can say, and what stops the others."""
+    unsaid = {role: _unsaid(role, graph, form) for role, graph in _graphs(pairs)}
+    items: list[_Item] = []
+    left_out: list[Diagnostic] = []
+    for pair in pairs:
+        teacher = form.path(pairs.teacher, pair.teacher, pair.kind)
+        student = form.path(pairs.student, pair.student, pair.kind)
+        if teacher is None or student is None:
+            reason = unsaid["teacher" if teacher is None else "student"]
+        else:
+            item = _Item(pair, teacher, student)
+            reason = form.refusal(item)
+            if reason is None:
+                items.append(item)
+                continue
+        left_out.append(problems.left_out(pair.rank, pair.teacher.name, pair.student.name, reason))
+    return items, left_out
+
+
+def _graphs(pairs: PairSet) -> tuple[tuple[str, Graph], tuple[str, Graph]]:
+    return ("teacher", pairs.teacher), ("student", pairs.student)
+
+
+def _unsaid(role: str, graph: Graph, form: _Format) -> str:
+    """Say why an end has no name in the configuration."""
+    if all(value.layer is None for value in graph.values.values()):
+        return f"the {role} has no attribute paths: name it as `module:callable`, not as a file"
+    return f"in the {role}, {form.unsaid}"
+
+
+def _hook(graph: Graph, end: End, _kind: Kind) -> str | None:
+    """Return the attribute path of a sublayer that returns the Value: a hook there can take it."""
+    value = graph.values.get(end.name)
+    if value is None or value.layer is None:
+        # The Graph is of a saved program; a recipe may know the path all the same.
+        return end.layer
+    if value.layer in value.layer_outputs:
+        return value.layer
+    return value.layer_outputs[0] if value.layer_outputs else None
+
+
+def _nothing_refused(_item: _Item) -> str | None:
+    return None
+
+
+def _unequal(item: _Item) -> str | None:
+    """Refuse what needs an adapter: the losses of both toolkits compare equal shapes."""
+    if item.pair.adapter is not None:
+        return f"it needs the adapter `{item.pair.adapter}`, for which the configuration has no key"
+    if item.pair.relation.value in ("classes", "heads", "tokens", "sequence"):
+        return f"its shapes differ ({item.pair.relation.value}) and the losses compare equal ones"
+    return None
+
+
+def _plain_document(_pairs: PairSet, items: Sequence[_Item]) -> dict[str, _Yaml]:
+    return {
+        "pairs": [
+            {
+                "teacher": item.teacher,
+                "student": item.student,
+                "kind": item.pair.kind.value,
+                "loss": item.pair.loss,
+                "weight": 1.0,
+                **({} if item.pair.adapter is None else {"adapter": item.pair.adapter}),
+            }
+            for item in items
+        ]
+    }
+
+
+def _clas_path(graph: Graph, end: End, kind: Kind) -> str | None:
+    """PaddleClas hands out `logits` by that name, sublayers by path, as in `blocks[2].conv`."""
+    path = _hook(graph, end, kind)
+    if path is None or kind is Kind.LOGITS:
+        return None if path is None else "logits"
+    return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", path)
+
+
+def _clas_document(pairs: PairSet, items: Sequence[_Item]) -> dict[str, _Yaml]:
+    taps = [item for item in items if item.pair.kind is not Kind.LOGITS]
+    models = [
+        {"Teacher": _clas_model(pairs.teacher, [item.teacher for item in taps], pretrained=True)},
+        {"Student": _clas_model(pairs.student, [item.student for item in taps], pretrained=False)},
+    ]
+    # With `return_patterns` a model returns a dict, without it the logits themselves.
+    key = {"key": "logits"} if taps else {}
+    ground_truth = {"DistillationGTCELoss": {"weight": 1.0, "model_names": ["Student"], **key}}
+    return {
+        "Arch": {
+            "name": "DistillationModel",
+            "freeze_params_list": [True, False],
+            "infer_model_name": "Student",
+            "models": models,
+        },
+        "Loss": {"Train": [ground_truth, *(_clas_loss(item, key) for item in items)]},
+    }
+
+
+def _clas_model(graph: Graph, paths: Sequence[str], *, pretrained: bool) -> dict[str, _Yaml]:
+    patterns = list(dict.fromkeys(paths))
+    return {
+        "name": _class_name(graph),
+        "pretrained": pretrained,
+        **({"return_patterns": patterns} if patterns else {}),
+    }
+
+
+def _clas_loss(item: _Item, key: Mapping[str, str]) -> dict[str, _Yaml]:
+    if item.pair.kind is Kind.LOGITS:
+        return {
+            "DistillationKLDivLoss": {
+                "weight": 1.0,
+                "model_name_pairs": [["Student", "Teacher"]],
+                "temperature": _TEMPERATURE,
+                **key,
+            }
+        }
+    return {
+        "DistillationPairLoss": {
+            "weight": 1.0,
+            "base_loss_name": "DistanceLoss",
+            "mode": "l2",
+            "model_name_pairs": [["Student", "Teacher"]],
+            "s_key": item.student,
+            "t_key": item.teacher,
+            # The key under which the loss is logged and summed: two alike would hide one another.
+            "name": f"loss_{item.pair.kind.value}_{item.pair.rank}",
+        }
+    }
+
+
+# What PaddleOCR's BaseModel hands out with `return_all_feats`, by the sublayer that returns it.
+_OCR_KEYS = {"backbone": "backbone_out", "neck": "neck_out", "head": "head_out"}
+
+
+def _ocr_path(graph: Graph, end: End, kind: Kind) -> str | None:
+    path = _hook(graph, end, kind)
+    if path is None:
+        return None
+    outputs = graph.values[end.name].layer_outputs if end.name in graph.values else ()
+    handed_out = [part for part in _OCR_KEYS if part in (*outputs, path)]
+    if handed_out:
+        return _OCR_KEYS[handed_out[0]]
+    return "head_out" if kind is Kind.LOGITS else None
+
+
+def _ocr_refusal(item: _Item) -> str | None:
+    if item.teacher != item.student:
+        return f"a loss reads one key of both, not `{item.teacher}` and `{item.student}`"
+    return _unequal(item)
+
+
+def _ocr_document(pairs: PairSet, items: Sequence[_Item]) -> dict[str, _Yaml]:
+    teacher = {"pretrained": None, "freeze_params": True, "return_all_feats": True}
+    student = {"pretrained": None, "freeze_params": False, "return_all_feats": True}
+    return {
+        "Architecture": {
+            "name": "DistillationModel",
+            "algorithm": "Distillation",
+            "Models": {
+                "Teacher": {**teacher, "Backbone": {"name": _class_name(pairs.teacher)}},
+                "Student": {**student, "Backbone": {"name": _class_name(pairs.student)}},
+            },
+        },
+        "Loss": {
+            "name": "CombinedLoss",
+            "loss_config_list": [_ocr_loss(item) for item in items],
+        },
+    }
+
+
+def _ocr_loss(item: _Item) -> dict[str, _Yaml]:
+    shared = {"weight": 1.0, "model_name_pairs": [["Student", "Teacher"]], "key": item.teacher}
+    if item.pair.kind is Kind.LOGITS:
+        return {"DistillationDMLLoss": {**shared, "act": "softmax", "use_log": True}}
+    name = f"loss_{item.pair.kind.value}_{item.pair.rank}"
+    return {"DistillationDistanceLoss": {**shared, "mode": "l2", "name": name}}
+
+
+def _class_name(graph: Graph) -> str:
+    """Return what the source calls the network: `resnet50` of `paddle.vision.models:resnet50`."""
+    return re.split(r"[/\\:]", graph.source)[-1]
+
+
+def _line(text: str) -> str:
+    """Return text as it can stand in a comment: one line of printable characters."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+_HOOKED = "no sublayer returns the Value"
+_FORMATS = {
+    "paddleclas": _Format(
+        path=_clas_path,
+        unsaid=_HOOKED,
+        refusal=_unequal,
+        document=_clas_document,
+        header=(
+            "# For a training configuration of PaddleClas. Give each network the `name` that\n"
+            "# it has in ppcls.arch; the paths are those of the networks that were read.\n"
+        ),
+    ),
+    "paddleocr": _Format(
+        path=_ocr_path,
+        unsaid="the Value isn't what `backbone`, `neck` or `head` returns",
+        refusal=_ocr_refusal,
+        document=_ocr_document,
+        header=(
+            "# For a training configuration of PaddleOCR. Complete both Models with the\n"
+            "# model_type, algorithm, Neck and Head of the networks, and add the loss on labels.\n"
+        ),
+    ),
+    "yaml": _Format(
+        path=_hook,
+        unsaid=_HOOKED,
+        refusal=_nothing_refused,
+        document=_plain_document,
+        header="# Pairs by the attribute path of the sublayer that returns each Value.\n",
+    ),
+}
+CONFIGS = tuple(_FORMATS)

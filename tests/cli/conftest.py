@@ -1,0 +1,65 @@
+"""One way to run the command line in this process."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graphtool.cli import main
+
+
+@dataclass(frozen=True)
+class Outcome:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def cells(self) -> list[list[str]]:
+        """Return the cells of each line: what two blanks or more keep apart."""
+        return [re.split(r"  +", line.strip()) for line in self.lines]
+
+    def row(self, first: str) -> str:
+        """Return the line of a table that starts with a cell."""
+        return next(line for line in self.lines if line.split()[:1] == [first])
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    def call(*argv: str | Path) -> Outcome:
+        status = main(list(map(str, argv)))
+        captured = capsys.readouterr()
+        return Outcome(status, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def fixtures() -> Path:
+    return Path(__file__).parent.parent / "fixtures"
+
+
+@pytest.fixture(scope="session")
+def cnn(fixtures: Path) -> Path:
+    """A residual network: 449 parameters, two stages, five classes."""
+    return fixtures / "3.3.1" / "cnn.json"
+
+
+@pytest.fixture(scope="session")
+def old_cnn(fixtures: Path) -> Path:
+    """The same network as Paddle 2.6.2 saves it."""
+    return fixtures / "2.6.2" / "cnn.pdmodel"

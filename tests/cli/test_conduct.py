@@ -1,0 +1,304 @@
+"""What holds for every command: exit statuses, streams, help, and text that comes from files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inline_snapshot import snapshot
+
+from graphtool.cli import main
+
+Run = Callable[..., Any]
+
+COMMANDS = ["inspect", "suggest-pairs", "explain"]
+HOSTILE = "[red]\x1b[31mevil\x07[/red]\nerror[GT999] forged:\u202e\x9b2J"
+SHOWN = r"[red]\x1b[31mevil\x07[/red]\nerror[GT999] forged:\u202e\x9b2J"
+
+
+def shell(*argv: str | Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "graphtool", *map(str, argv)],
+        capture_output=True,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+def doctored(cnn: Path, folder: Path, name: str = HOSTILE) -> Path:
+    """Write the network with its feed and one parameter under a hostile name."""
+    document = json.loads(cnn.read_text())
+    for op in document["program"]["regions"][0]["blocks"][0]["ops"]:
+        if op["#"] == "p" and op["A"][3] == "conv2d_0.w_0":
+            op["A"][3] = name
+        for attribute in op["A"] if op["#"] == "1.data" else ():
+            if attribute["N"] == "name":
+                attribute["AT"]["D"] = f"feed{name}"
+    path = folder / "hostile.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+@pytest.mark.parametrize("command", [[], *([command] for command in COMMANDS)])
+def test_help_fits_80_columns_by_40_rows_and_shows_examples(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as left:
+        main([*command, "--help"])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert left.value.code == 0
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+    assert "examples:" in lines
+    assert any(line.startswith("  graphtool ") for line in lines)
+
+
+@pytest.mark.parametrize("command", ["inspect", "suggest-pairs"])
+def test_help_says_what_a_model_is(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+
+    text = " ".join(capsys.readouterr().out.split())
+    for part in (".json", ".pdmodel", "__model__", "folder", "module:callable", "never executed"):
+        assert part in text
+
+
+def test_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["--version"])
+
+    assert left.value.code == 0
+    assert capsys.readouterr().out == "graphtool 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["inspekt"],
+        ["inspect"],
+        ["inspect", "a.json", "--limit", "0"],
+        ["inspect", "a.json", "--shape", "a,b"],
+        ["inspect", "a.json", "--no-such-option"],
+        ["suggest-pairs", "a.json"],
+        ["explain", "GT9"],
+    ],
+)
+def test_wrong_usage_is_a_diagnostic_with_exit_status_2(run: Run, argv: list[str]) -> None:
+    result = run(*argv)
+
+    assert (result.status, result.out) == (2, "")
+    assert result.err.startswith("error[GT60")
+    assert "\n  = help: graphtool " in result.err
+
+
+def test_a_misspelt_option_is_named(run: Run) -> None:
+    assert run("inspect", "a.json", "--limt", "3").err == snapshot("""\
+error[GT600] wrong-usage: unrecognized arguments: --limt 3
+  = help: graphtool --help
+""")
+
+
+def test_hostile_names_are_written_out_and_never_sent_to_the_terminal(
+    run: Run, cnn: Path, tmp_path: Path
+) -> None:
+    result = run("inspect", doctored(cnn, tmp_path), "--all")
+
+    assert result.status == 0
+    assert result.row("feeds") == f"feeds          feed{SHOWN}  [?, 3, 16, 16] float32"
+    assert result.out.count(SHOWN) == 3
+    assert not any(sign in result.out for sign in "\x1b\x07\u202e\x9b")
+
+
+def test_hostile_names_cannot_forge_a_diagnostic(run: Run, cnn: Path, tmp_path: Path) -> None:
+    model = doctored(cnn, tmp_path)
+    result = run("suggest-pairs", model, model, "--for", f"feed{HOSTILE}x")
+
+    assert result.status == 1
+    assert not any(sign in result.err for sign in "\x1b\x07\u202e\x9b")
+    assert [line[:5] for line in result.err.splitlines() if line[:1] != " "] == ["error"]
+
+
+def test_hostile_names_are_escaped_in_json_and_come_back_whole(
+    run: Run, cnn: Path, tmp_path: Path
+) -> None:
+    result = run("inspect", doctored(cnn, tmp_path), "--format", "json")
+
+    assert result.out.isascii()
+    assert "\x1b" not in result.out
+    assert result.json["feeds"][0]["name"] == f"feed{HOSTILE}"
+
+
+def test_a_name_of_100_kilobytes_is_cut_in_the_middle(run: Run, cnn: Path, tmp_path: Path) -> None:
+    result = run("inspect", doctored(cnn, tmp_path, "n" * 100_000))
+
+    assert result.status == 0
+    assert "more … nnnn" in result.row("feeds")
+    assert max(map(len, result.lines)) < 2000
+
+
+def test_piped_output_has_no_escapes_no_cuts_and_no_trailing_blanks(cnn: Path) -> None:
+    done = shell("suggest-pairs", cnn, cnn, COLUMNS="40")
+    text = done.stdout.decode()
+
+    assert done.returncode == 0
+    assert b"\x1b" not in done.stdout + done.stderr
+    assert "…" not in text
+    assert str(cnn) in text
+    assert not any(line.endswith(" ") for line in text.splitlines())
+
+
+def test_json_is_alone_on_stdout_and_diagnostics_are_on_stderr(cnn: Path, fixtures: Path) -> None:
+    done = shell("suggest-pairs", cnn, fixtures / "3.3.1" / "encoder.json", "--json")
+
+    assert json.loads(done.stdout)["schema"] == 1
+    assert done.stderr.startswith(b"warning[GT301]")
+
+
+@pytest.mark.slow
+def test_what_a_users_module_prints_does_not_reach_stdout(tmp_path: Path) -> None:
+    (tmp_path / "noisy.py").write_text(
+        "import paddle\n"
+        "print('while it is imported')\n"
+        "def net():\n"
+        "    print('while it is built')\n"
+        "    return paddle.nn.Sequential(paddle.nn.Linear(4, 3))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "graphtool", "inspect", "noisy:net", "--input=4", "--format=json"],
+        capture_output=True,
+        cwd=tmp_path,
+        check=False,
+    )
+
+    assert json.loads(done.stdout)["parameters"] == 15
+    assert b"while it is imported" in done.stderr
+    assert b"while it is built" in done.stderr
+
+
+def test_a_reader_that_leaves_early_ends_the_command_quietly(fixtures: Path) -> None:
+    model = fixtures / "3.3.1" / "training.json"
+    for options in (["--all"], ["--format", "json"]):
+        command = [sys.executable, "-m", "graphtool", "inspect", str(model), *options]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+
+        assert process.stderr.read() == b""
+        assert process.wait() == 0
+
+
+def test_a_narrow_encoding_loses_signs_but_not_the_output(cnn: Path) -> None:
+    done = shell("inspect", cnn, PYTHONIOENCODING="ascii")
+
+    assert done.returncode == 0
+    assert b"8 ? 8" in done.stdout
+    assert done.stderr == b""
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_the_command_with_130(tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "graphtool", "inspect", "interrupted:net", "--input=4"],
+        capture_output=True,
+        cwd=tmp_path,
+        check=False,
+    )
+
+    assert done.returncode == 130
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["inspect", "--help"], ["explain"]])
+def test_help_imports_neither_paddle_nor_numpy_nor_networkx(argv: list[str]) -> None:
+    assert imported_by(argv) & {"paddle", "numpy", "networkx"} == set()
+
+
+def test_saved_models_are_compared_without_paddle_numpy_networkx_or_rich(cnn: Path) -> None:
+    argv = ["suggest-pairs", str(cnn), str(cnn), "--json"]
+
+    assert imported_by(argv) & {"paddle", "numpy", "networkx", "rich"} == set()
+
+
+def imported_by(argv: list[str]) -> set[str]:
+    """Return the modules that a command line has imported by its end."""
+    script = (
+        "import sys, atexit\n"
+        "atexit.register(lambda: print('\\n' + ' '.join(sys.modules), file=sys.stderr))\n"
+        "from graphtool.cli import main\n"
+        f"main({argv!r})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    return set(done.stderr.decode().splitlines()[-1].split())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+class TestOnATerminal:
+    """What a person sees."""
+
+    def test_colours_and_tables_fit_80_columns(self, cnn: Path) -> None:
+        text = terminal(80, "suggest-pairs", cnn, cnn)
+
+        assert "\x1b[1m" in text
+        assert max(map(len, plain(text))) <= 80
+        assert any(
+            line.split() == ["1", "logits", "add_2", "add_2", "equal"] for line in plain(text)
+        )
+
+    def test_columns_that_do_not_fit_are_named(self, cnn: Path) -> None:
+        text = plain(terminal(80, "inspect", cnn, "--name", "*"))
+
+        assert max(map(len, text)) <= 100
+        assert any(line.startswith("too narrow for: operator, dtype") for line in text)
+
+    def test_no_color_is_honoured(self, cnn: Path) -> None:
+        text = terminal(100, "inspect", cnn, NO_COLOR="1")
+
+        assert "\x1b[36m" not in text
+        assert "\x1b[36m" in terminal(100, "inspect", cnn)
+
+
+def terminal(columns: int, *argv: str | Path, **environment: str) -> str:
+    """Run the command on a pseudo-terminal of its own and return all that it wrote there."""
+    import pty
+
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "graphtool", *map(str, argv)],
+        stdout=slave,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "COLUMNS": str(columns), "TERM": "xterm", **environment},
+    )
+    os.close(slave)
+    chunks: list[bytes] = []
+    while chunk := _read(master):
+        chunks.append(chunk)
+    os.close(master)
+    assert process.wait() == 0
+    return b"".join(chunks).decode()
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:  # Linux says EIO where the other side is closed.
+        return b""
+
+
+def plain(text: str) -> list[str]:
+    """Take the colours out."""
+    import re
+
+    return [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in text.splitlines()]

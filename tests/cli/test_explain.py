@@ -1,0 +1,75 @@
+"""`graphtool explain`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from inline_snapshot import snapshot
+
+import graphtool
+
+Run = Callable[..., Any]
+
+SOURCE = Path(graphtool.__file__).parent
+
+
+def codes_in_the_source() -> list[str]:
+    found = [
+        code
+        for path in SOURCE.rglob("*.py")
+        for code in re.findall(r'^@rule\("(GT\d{3})"\)$', path.read_text("utf-8"), re.MULTILINE)
+    ]
+    return sorted(found)
+
+
+def test_without_a_code_every_code_in_the_source_is_listed_with_its_slug(run: Run) -> None:
+    result = run("explain")
+
+    listed = [line.split() for line in result.lines if line.startswith("GT")]
+    assert result.status == 0
+    assert [code for code, _ in listed] == codes_in_the_source()
+    assert ["GT001", "no-such-path"] in listed
+
+
+def test_every_code_says_what_it_means_in_whole_sentences(run: Run) -> None:
+    for entry in run("explain", "--format", "json").json:
+        assert list(entry) == ["code", "slug", "docs"]
+        assert len(entry["docs"]) > 40, entry
+        assert entry["docs"].rstrip().endswith("."), entry
+
+
+def test_a_code_is_explained_by_code_or_slug_in_any_case(run: Run) -> None:
+    spellings = ["GT001", "gt001", "no-such-path", "No-Such-Path"]
+    results = [run("explain", spelling) for spelling in spellings]
+
+    assert {result.out for result in results} == {results[0].out}
+    assert results[0].lines[:3] == snapshot(
+        ["GT001 no-such-path", "", "MODEL names a file or folder that does not exist."]
+    )
+
+
+def test_paragraphs_flow_on_one_line_where_output_is_piped(run: Run) -> None:
+    paragraphs = run("explain", "GT301").out.split("\n\n")
+
+    assert all(paragraph.count("\n") <= 1 for paragraph in paragraphs)
+
+
+def test_an_unknown_code_names_the_nearest_and_is_wrong_usage(run: Run) -> None:
+    result = run("explain", "no-such-pat")
+
+    assert (result.status, result.out) == (2, "")
+    assert result.err == snapshot("""\
+error[GT602] unknown-code: no diagnostic is called `no-such-pat`
+  = note: nearest: `GT001 no-such-path`, `GT110 no-such-operator`, `GT112 no-such-value`
+  = help: graphtool explain GT001
+""")
+
+
+def test_a_code_like_no_other_points_to_the_list(run: Run) -> None:
+    result = run("explain", "zzzzzzzz")
+
+    assert result.status == 2
+    assert result.err.splitlines()[-1] == "  = help: graphtool explain"

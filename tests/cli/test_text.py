@@ -1,0 +1,50 @@
+"""How numbers, shapes and foreign text are written."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphtool.cli._text import counted, magnitude, percent, shape_text, visible
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0"),
+        (812, "812"),
+        (1_000, "1 k"),
+        (999_400, "999 k"),
+        (999_999, "1 M"),
+        (25_557_032, "25.6 M"),
+        (4_089_184_256, "4.09 G"),
+        (3 * 10**12, "3 T"),
+    ],
+)
+def test_numbers_have_three_digits_and_a_letter(number: int, text: str) -> None:
+    assert magnitude(number) == text
+
+
+def test_unknown_dims_are_question_marks() -> None:
+    assert shape_text((-1, 512, 7, 7)) == "[?, 512, 7, 7]"
+    assert shape_text(()) == "[]"
+    assert shape_text(None) == "?"
+
+
+def test_small_shares_are_not_written_as_none() -> None:
+    assert [percent(share) for share in (0.0, 0.001, 0.005, 1.0)] == ["0%", "<1%", "0%", "100%"]
+
+
+def test_one_is_singular() -> None:
+    assert [counted(number, "pair") for number in (0, 1, 2048)] == [
+        "0 pairs",
+        "1 pair",
+        "2,048 pairs",
+    ]
+
+
+@given(st.text(alphabet=st.characters()))
+def test_visible_text_is_one_printable_line(text: str) -> None:
+    assert visible(text).isprintable()
+    assert visible(text) == visible(visible(text))

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from paddle import nn
+from paddle.nn import functional as F  # noqa: N812
+
+from graphtool.diagnostics import PairError, UsageError
+from graphtool.matching import PairSet, suggest_pairs
+from graphtool.matching.configs import CONFIGS, check_export, export
+from graphtool.matching.recipe import read_recipe, recipe_text
+from graphtool.readers import read
+from tests.networks import built, vision
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+class Recogniser(nn.Layer):
+    """Backbone, neck and head, as PaddleOCR's networks have them."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(
+            nn.Conv2D(3, width, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2D(width, 32, 3, stride=2, padding=1),
+            nn.BatchNorm2D(32),
+            nn.ReLU(),
+        )
+        self.neck = nn.Conv2D(32, 16, 1)
+        self.head = nn.Linear(16, 7)
+
+    def forward(self, x: Any) -> Any:
+        x = self.neck(self.backbone(x))
+        return self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+def recogniser(width: int) -> Callable[[], nn.Layer]:
+    return lambda: Recogniser(width)
+
+
+@pytest.fixture(scope="module")
+def resnets() -> PairSet:
+    return suggest_pairs(vision("resnet34"), vision("resnet18"))
+
+
+def parsed(pairs: PairSet, name: str) -> Any:
+    return yaml.safe_load(export(pairs, name))
+
+
+def test_paddleclas_gets_the_layers_by_their_paths(resnets: PairSet) -> None:
+    arch = parsed(resnets, "paddleclas")["Arch"]
+    teacher, student = (next(iter(model.values())) for model in arch["models"])
+    assert [next(iter(model)) for model in arch["models"]] == ["Teacher", "Student"]
+    assert arch["name"] == "DistillationModel"
+    assert arch["freeze_params_list"] == [True, False]
+    assert (teacher["name"], student["name"]) == ("resnet34", "resnet18")
+    assert teacher["return_patterns"] == ["layer4[2]", "layer3[5]", "layer2[3]", "layer1[2]"]
+    assert student["return_patterns"] == ["layer4[1]", "layer3[1]", "layer2[1]", "layer1[1]"]
+
+
+def test_paddleclas_gets_one_loss_for_each_pair(resnets: PairSet) -> None:
+    losses = parsed(resnets, "paddleclas")["Loss"]["Train"]
+    assert [next(iter(loss)) for loss in losses] == [
+        "DistillationGTCELoss",
+        "DistillationKLDivLoss",
+        *["DistillationPairLoss"] * 4,
+    ]
+    assert losses[1]["DistillationKLDivLoss"] == {
+        "weight": 1.0,
+        "model_name_pairs": [["Student", "Teacher"]],
+        "temperature": 4.0,
+        "key": "logits",
+    }
+    assert losses[2]["DistillationPairLoss"] == {
+        "weight": 1.0,
+        "base_loss_name": "DistanceLoss",
+        "mode": "l2",
+        "model_name_pairs": [["Student", "Teacher"]],
+        "s_key": "layer4[1]",
+        "t_key": "layer4[2]",
+        "name": "loss_stage_3",
+    }
+
+
+def test_yaml_has_no_anchors(resnets: PairSet) -> None:
+    assert all("&id" not in export(resnets, name) for name in CONFIGS)
+
+
+def test_what_no_sublayer_returns_is_left_out_and_told(resnets: PairSet) -> None:
+    (found,) = check_export(resnets, "paddleclas")
+    assert found.code == "GT322"
+    assert found.message == "pair 2 is left out: in the teacher, no sublayer returns the Value"
+    assert f"\n# {found.message}\n" in export(resnets, "paddleclas")
+
+
+def test_a_pair_that_needs_an_adapter_is_left_out_for_paddleclas_and_kept_in_yaml() -> None:
+    pairs = suggest_pairs(vision("resnet34"), vision("mobilenet_v2"))
+    losses = parsed(pairs, "paddleclas")["Loss"]["Train"]
+    assert [next(iter(loss)) for loss in losses] == [
+        "DistillationGTCELoss",
+        "DistillationKLDivLoss",
+    ]
+    assert "key" not in losses[1]["DistillationKLDivLoss"]
+    assert "pair 3 is left out: it needs the adapter `conv1x1(320->512)`" in str(
+        check_export(pairs, "paddleclas")
+    )
+    plain = parsed(pairs, "yaml")["pairs"]
+    assert plain[1] == {
+        "teacher": "layer4.2",
+        "student": "features.17",
+        "kind": "stage",
+        "loss": "l2",
+        "weight": 1.0,
+        "adapter": "conv1x1(320->512)",
+    }
+
+
+def test_paddleocr_gets_backbone_and_head_by_its_own_keys() -> None:
+    pairs = suggest_pairs(built(recogniser(24), (3, 32, 32)), built(recogniser(8), (3, 32, 32)))
+    document = parsed(pairs, "paddleocr")
+    models = document["Architecture"]["Models"]
+    assert document["Architecture"]["name"] == "DistillationModel"
+    assert [models[role]["freeze_params"] for role in ("Teacher", "Student")] == [True, False]
+    assert all(model["return_all_feats"] for model in models.values())
+    losses = document["Loss"]["loss_config_list"]
+    assert document["Loss"]["name"] == "CombinedLoss"
+    assert losses[0]["DistillationDMLLoss"]["key"] == "head_out"
+    keys = {next(iter(loss.values()))["key"] for loss in losses}
+    assert keys >= {"head_out", "backbone_out"}
+
+
+def test_the_plain_list_has_each_pair_by_its_paths(resnets: PairSet) -> None:
+    plain = parsed(resnets, "yaml")["pairs"]
+    assert [(pair["teacher"], pair["student"]) for pair in plain] == [
+        ("fc", "fc"),
+        ("layer4.2", "layer4.1"),
+        ("layer3.5", "layer3.1"),
+        ("layer2.3", "layer2.1"),
+        ("layer1.2", "layer1.1"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["paddleclas", "paddleocr", "yaml"])
+def test_pairs_of_files_cannot_be_named(name: str) -> None:
+    graph = read(FIXTURES / "3.3.1" / "cnn.json")
+    pairs = suggest_pairs(graph, graph)
+    with pytest.raises(PairError) as error:
+        export(pairs, name)
+    assert [found.code for found in error.value.report] == ["GT321"] + ["GT322"] * len(pairs)
+    assert "module:callable" in error.value.report.diagnostics[1].message
+
+
+def test_paths_in_a_recipe_are_kept_where_the_program_has_none() -> None:
+    graph = vision("resnet18")
+    pairs = suggest_pairs(graph, graph)
+    bare = {
+        name: replace(value, layer=None, layer_outputs=()) for name, value in graph.values.items()
+    }
+    saved = replace(graph, values=bare)
+    recipe = read_recipe(recipe_text(pairs), teacher=saved, student=saved)
+    assert parsed(recipe.pairs, "yaml")["pairs"][1]["teacher"] == "layer4.1"
+
+
+def test_an_unknown_configuration_is_wrong_usage(resnets: PairSet) -> None:
+    with pytest.raises(UsageError) as error:
+        export(resnets, "mmrazor")
+    (found,) = error.value.report
+    assert found.code == "GT320"
+    assert found.message == (
+        "there is no configuration `mmrazor`; there are `paddleclas`, `paddleocr`, `yaml`"
+    )
+
+
+def test_hostile_paths_stay_strings(resnets: PairSet) -> None:
+    hostile = "layer: [1]\n# - &a *b !!python/object:x\x1b \"'"
+    pair = resnets.pairs[2]
+    values = dict(resnets.teacher.values)
+    value = values[pair.teacher.name]
+    values[value.name] = replace(value, layer=hostile, layer_outputs=(hostile,))
+    teacher = replace(resnets.teacher, values=values)
+    pairs = replace(resnets, teacher=teacher, pairs=(pair,))
+    assert parsed(pairs, "yaml")["pairs"][0]["teacher"] == hostile

@@ -1,0 +1,507 @@
+from __future__ import annotations
+
+import os
+import random
+import stat
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import paddle
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from paddle.nn import functional as F  # noqa: N812
+
+from graphtool.diagnostics import GraphtoolError, PairError, Severity
+from graphtool.graph import Graph, Operator, Value
+from graphtool.matching import PairSet, suggest_pairs
+from graphtool.matching.fingerprint import Fingerprint, fingerprints, program_fingerprint
+from graphtool.matching.recipe import LOSSES, read_recipe, recipe_text, write_recipe
+from graphtool.readers import read
+from tests.networks import built
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+class Block(paddle.nn.Layer):
+    def __init__(self, channels: int, *, bias: bool = False) -> None:
+        super().__init__()
+        self.conv = paddle.nn.Conv2D(channels, channels, 3, padding=1, bias_attr=bias)
+        self.norm = paddle.nn.BatchNorm2D(channels)
+
+    def forward(self, x: Any) -> Any:
+        return F.relu(self.norm(self.conv(x)) + x)
+
+
+class Net(paddle.nn.Layer):
+    def __init__(self, width: int = 8, *, extra: bool = False) -> None:
+        super().__init__()
+        self.stem = paddle.nn.Conv2D(3, width, 3, stride=2, padding=1)
+        self.extra = paddle.nn.Linear(3, 3) if extra else None
+        self.one = paddle.nn.Sequential(Block(width), Block(width))
+        self.down = paddle.nn.Conv2D(width, 2 * width, 3, stride=2, padding=1)
+        self.two = paddle.nn.Sequential(Block(2 * width), Block(2 * width))
+        self.drop = paddle.nn.Dropout(0.3)
+        self.head = paddle.nn.Linear(2 * width, 5)
+
+    def forward(self, x: Any) -> Any:
+        x = self.one(F.relu(self.stem(x)))
+        x = self.two(F.relu(self.down(x)))
+        return self.head(self.drop(paddle.flatten(F.adaptive_avg_pool2d(x, 1), 1)))
+
+
+class Encoder(paddle.nn.Layer):
+    def __init__(self, layers: int, heads: int = 4) -> None:
+        super().__init__()
+        self.project = paddle.nn.Linear(16, 32)
+        layer = paddle.nn.TransformerEncoderLayer(32, heads, 64)
+        self.encoder = paddle.nn.TransformerEncoder(layer, layers)
+        self.head = paddle.nn.Linear(32, 5)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.encoder(self.project(x)).mean(1))
+
+
+def save(
+    path: Path,
+    net: Any,
+    *,
+    train: bool = False,
+    batch: int = -1,
+    side: int = 32,
+    loss: bool = False,
+) -> Graph:
+    """Build a network into a PIR Program, save it as JSON, and read the file."""
+    paddle.enable_static()
+    main = paddle.static.Program()
+    with (
+        paddle.static.program_guard(main, paddle.static.Program()),
+        paddle.utils.unique_name.guard(),
+    ):
+        image = paddle.static.data("image", [batch, 3, side, side], "float32")
+        layer = net()
+        layer.train() if train else layer.eval()
+        logits = layer(image)
+        if loss:
+            label = paddle.static.data("label", [batch, 1], "int64")
+            paddle.optimizer.Adam(0.01).minimize(F.cross_entropy(logits, label).mean())
+    paddle.base.core.serialize_pir_program(main, str(path), overwrite=True)
+    paddle.disable_static()
+    return read(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("recipes")
+
+
+@pytest.fixture(scope="module")
+def teacher(folder: Path) -> Graph:
+    return save(folder / "teacher.json", lambda: Net(16))
+
+
+@pytest.fixture(scope="module")
+def student(folder: Path) -> Graph:
+    return save(folder / "student.json", lambda: Net(8))
+
+
+@pytest.fixture(scope="module")
+def pairs(teacher: Graph, student: Graph) -> PairSet:
+    return suggest_pairs(teacher, student)
+
+
+def renamed(graph: Graph, names: dict[str, str]) -> Graph:
+    """Give Values other names, as a file may do."""
+
+    def new(name: str) -> str:
+        return names.get(name, name)
+
+    def of(value: Value) -> Value:
+        return replace(value, name=new(value.name))
+
+    def operator(op: Operator) -> Operator:
+        operands = tuple(None if name is None else new(name) for name in op.operands)
+        return replace(op, operands=operands, results=tuple(map(new, op.results)))
+
+    return replace(
+        graph,
+        values={new(name): of(value) for name, value in graph.values.items()},
+        operators={name: operator(op) for name, op in graph.operators.items()},
+        feeds=tuple(map(new, graph.feeds)),
+        fetches=tuple(map(new, graph.fetches)),
+    )
+
+
+def codes(error: pytest.ExceptionInfo[Any]) -> list[str]:
+    return [found.code for found in error.value.report]
+
+
+def messages(error: pytest.ExceptionInfo[Any]) -> list[str]:
+    return [found.message for found in error.value.report]
+
+
+def test_a_recipe_read_back_gives_the_same_pairs(pairs: PairSet) -> None:
+    weights = [1.0, 0.5, 0.25, 2.0]
+    recipe = read_recipe(
+        recipe_text(pairs, weights=weights), teacher=pairs.teacher, student=pairs.student
+    )
+    assert recipe.pairs.pairs == pairs.pairs
+    assert recipe.weights == (1.0, 0.5, 0.25, 2.0)
+    assert len(recipe.pairs.report) == 0
+
+
+def test_a_recipe_is_the_same_text_every_time(pairs: PairSet) -> None:
+    text = recipe_text(pairs)
+    again = read_recipe(text, teacher=pairs.teacher, student=pairs.student)
+    assert recipe_text(again.pairs) == text
+
+
+def test_a_recipe_holds_file_names_and_no_paths(folder: Path, pairs: PairSet) -> None:
+    text = recipe_text(pairs)
+    assert 'source = "teacher.json"' in text
+    assert str(folder) not in text
+
+
+def test_shapes_stand_on_one_line(pairs: PairSet) -> None:
+    assert "\nshape = [-1, 3, 32, 32]\n" in recipe_text(pairs)
+
+
+def test_an_inference_recipe_holds_for_training_with_a_loss_at_another_size(
+    folder: Path, pairs: PairSet
+) -> None:
+    options: dict[str, Any] = {"train": True, "batch": 4, "side": 48, "loss": True}
+    teacher = save(folder / "teacher_train.json", lambda: Net(16), **options)
+    student = save(folder / "student_train.json", lambda: Net(8), **options)
+    assert any(op.kind == "adam" for op in student.operators.values())
+    recipe = read_recipe(recipe_text(pairs), teacher=teacher, student=student)
+    assert [pair.student.name for pair in recipe.pairs] == [pair.student.name for pair in pairs]
+    assert [found.code for found in recipe.pairs.report] == ["GT318", "GT318"]
+    stage = next(pair for pair in recipe.pairs if pair.kind.value == "stage")
+    assert stage.teacher.shape == (4, 32, 12, 12)
+
+
+def test_a_legacy_training_program_has_what_a_pir_recipe_names() -> None:
+    pir = read(FIXTURES / "3.3.1" / "cnn.json")
+    legacy = read(FIXTURES / "3.3.1-legacy" / "training.pdmodel")
+    text = recipe_text(suggest_pairs(pir, pir))
+    recipe = read_recipe(text, teacher=pir, student=legacy)
+    assert recipe.pairs.pairs[0].student.name == "linear_0.tmp_1"
+
+
+@pytest.mark.parametrize("release", ["3.0.0", "3.1.1", "3.2.2", "3.3.1"])
+def test_a_recipe_holds_for_files_of_every_release(release: str) -> None:
+    first = read(FIXTURES / "3.0.0" / "cnn.json")
+    later = read(FIXTURES / release / "cnn.json")
+    text = recipe_text(suggest_pairs(first, first))
+    recipe = read_recipe(text, teacher=later, student=later)
+    assert [pair.teacher.name for pair in recipe.pairs] == [
+        pair.teacher.name for pair in suggest_pairs(later, later)
+    ]
+
+
+def test_fingerprints_of_2_6_files_are_those_of_3_3_files() -> None:
+    old = fingerprints(read(FIXTURES / "2.6.2" / "cnn.pdmodel"))
+    new = fingerprints(read(FIXTURES / "3.3.1" / "cnn.json"))
+    marks = {(mark.kind, mark.ancestors) for mark in new.values()}
+    features = [mark for mark in old.values() if mark.kind in ("relu", "add", "conv2d", "matmul")]
+    assert len(features) == 10
+    assert all((mark.kind, mark.ancestors) in marks for mark in features)
+
+
+def test_a_renamed_value_is_found_and_noted(pairs: PairSet) -> None:
+    name = pairs.pairs[0].teacher.name
+    moved = renamed(pairs.teacher, {name: "elsewhere"})
+    recipe = read_recipe(recipe_text(pairs), teacher=moved, student=pairs.student)
+    assert recipe.pairs.pairs[0].teacher.name == "elsewhere"
+    (note,) = recipe.pairs.report
+    assert (note.code, note.severity) == ("GT317", Severity.NOTE)
+    assert note.message == f"`pairs[0].teacher`: `{name}` is `elsewhere` in this program"
+
+
+def test_names_that_changed_places_are_told_apart(pairs: PairSet) -> None:
+    swapped = renamed(pairs.student, {"relu_1": "relu_2", "relu_2": "relu_1"})
+    marks, old = fingerprints(swapped), fingerprints(pairs.student)
+    assert marks["relu_1"] == old["relu_2"]
+    assert marks["relu_1"] != old["relu_1"]
+
+
+def test_a_changed_network_is_stale_with_all_its_ends_named(folder: Path, pairs: PairSet) -> None:
+    wider = save(folder / "wider.json", lambda: Net(12))
+    with pytest.raises(PairError) as error:
+        read_recipe(recipe_text(pairs), teacher=pairs.teacher, student=wider)
+    assert codes(error) == ["GT316"] * len(pairs)
+    stage = next(i for i, pair in enumerate(pairs) if pair.kind.value == "stage")
+    name = pairs.pairs[stage].student.name
+    found = error.value.report.diagnostics[stage]
+    assert found.message == (
+        f"`pairs[{stage}].student`: stale: `{name}` was `relu` [?, 16, 8, 8] "
+        "and is `relu` [?, 24, 8, 8] now"
+    )
+    assert [place.shape for place in found.where] == [(-1, 16, 8, 8), (-1, 24, 8, 8)]
+    assert found.where[0].program == "student.json"
+
+
+def test_both_sides_of_a_stale_recipe_are_told_at_once(folder: Path, pairs: PairSet) -> None:
+    other = save(folder / "other.json", lambda: Net(12))
+    with pytest.raises(PairError) as error:
+        read_recipe(recipe_text(pairs), teacher=other, student=other)
+    assert codes(error) == ["GT316"] * (2 * len(pairs))
+
+
+def test_an_end_with_a_name_alone_is_any_selector(pairs: PairSet) -> None:
+    text = """
+schema = 1
+[[pairs]]
+kind = "feature"
+loss = "attention"
+weight = 3
+teacher = { name = "relu_1" }
+student = { name = "/Net/Sequential/Block_1" }
+"""
+    recipe = read_recipe(text, teacher=pairs.teacher, student=pairs.student)
+    (pair,) = recipe.pairs
+    assert (pair.rank, pair.teacher.shape) == (1, (-1, 16, 16, 16))
+    assert recipe.weights == (3.0,)
+
+
+def test_a_name_alone_that_is_missing_lists_the_nearest(pairs: PairSet) -> None:
+    text = 'schema = 1\n[[pairs]]\nkind = "stage"\nloss = "l2"\nteacher = {name="rely_1"}\n'
+    text += 'student = {name="relu_1"}\n'
+    with pytest.raises(PairError) as error:
+        read_recipe(text, teacher=pairs.teacher, student=pairs.student)
+    assert codes(error) == ["GT101"]
+    assert "`relu_1`" in error.value.report.diagnostics[0].notes[0]
+
+
+GOOD = """schema = 1
+[[pairs]]
+kind = "stage"
+loss = "l2"
+teacher = { name = "relu_1" }
+student = { name = "relu_1" }
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "message"),
+    [
+        ("schema = 1\nx = [\n", "GT310", "the recipe is no TOML"),
+        ("x = " + "[" * 100_000 + "\n", "GT310", "the recipe is no TOML"),
+        ("schema = 2\n", "GT311", "`schema` is 2; this graphtool reads 1"),
+        ("schema = true\n", "GT311", "`schema` is True"),
+        ("pairs = []\n\n", "GT311", "`schema` is None"),
+        ("schema = 1\npairs = 3\n", "GT313", "`pairs`: it must be a list"),
+        ("schema = 1\npairs = [3]\n", "GT313", "`pairs[0]`: Expected `object`, got `int`"),
+        ("schema = 1\nteachers = 1\n", "GT313", "`the recipe`: Object contains unknown field"),
+        (GOOD.replace('"l2"', '"l3"'), "GT314", "`pairs[0].loss`: there is no loss `l3`"),
+        (GOOD.replace('"stage"', '"stag"'), "GT313", "`pairs[0].kind`: Invalid enum value 'stag'"),
+        (
+            GOOD.replace('{ name = "relu_1" }', "{}", 1),
+            "GT313",
+            "`pairs[0].teacher`: Object missing",
+        ),
+        (GOOD.replace('"relu_1"', "7", 1), "GT313", "`pairs[0].teacher.name`: Expected `str`"),
+        (GOOD + "wait = 1\n", "GT313", "`pairs[0]`: Object contains unknown field `wait`"),
+        (GOOD + "weight = nan\n", "GT313", "`pairs[0].weight`: nan is no weight"),
+        (GOOD + "weight = -1\n", "GT313", "`pairs[0].weight`: -1.0 is no weight"),
+        (GOOD + "weight = true\n", "GT313", "`pairs[0].weight`: Expected `float`, got `bool`"),
+        (GOOD.replace("}", ', fingerprint = "x" }'), "GT313", "`pairs[0].teacher.fingerprint`"),
+        (GOOD + GOOD.partition("\n")[2], "GT315", "`pairs[1]` joins the same Values"),
+    ],
+)
+def test_a_bad_recipe_is_refused_with_its_place(
+    pairs: PairSet, text: str, code: str, message: str
+) -> None:
+    with pytest.raises(PairError) as error:
+        read_recipe(text, teacher=pairs.teacher, student=pairs.student)
+    assert codes(error)[0] == code
+    assert message in messages(error)[0]
+
+
+def test_all_bad_keys_are_told_at_once(pairs: PairSet) -> None:
+    text = GOOD.replace('"l2"', '"l3"') + GOOD.partition("\n")[2].replace('"stage"', "1")
+    with pytest.raises(PairError) as error:
+        read_recipe(text, teacher=pairs.teacher, student=pairs.student)
+    assert codes(error) == ["GT314", "GT313"]
+    assert messages(error)[1].startswith("`pairs[1].kind`")
+
+
+def test_one_pair_may_have_two_losses(pairs: PairSet) -> None:
+    twice = GOOD + GOOD.partition("\n")[2].replace('"l2"', '"attention"')
+    recipe = read_recipe(twice, teacher=pairs.teacher, student=pairs.student)
+    assert [pair.loss for pair in recipe.pairs] == ["l2", "attention"]
+
+
+def test_every_loss_that_is_suggested_can_be_read(pairs: PairSet) -> None:
+    assert {pair.loss for pair in pairs} <= set(LOSSES)
+
+
+def test_a_missing_recipe_file_is_told(pairs: PairSet, tmp_path: Path) -> None:
+    with pytest.raises(PairError) as error:
+        read_recipe(tmp_path / "none.toml", teacher=pairs.teacher, student=pairs.student)
+    assert codes(error) == ["GT312"]
+
+
+def test_a_recipe_file_of_random_bytes_is_told(pairs: PairSet, tmp_path: Path) -> None:
+    (tmp_path / "bytes.toml").write_bytes(bytes(range(256)))
+    with pytest.raises(PairError) as error:
+        read_recipe(tmp_path / "bytes.toml", teacher=pairs.teacher, student=pairs.student)
+    assert codes(error) == ["GT310"]
+
+
+HOSTILE = st.text(
+    st.characters(exclude_categories=()) | st.sampled_from("\"'\\\n\r\t\0\x1b\x7f[]={}#\ud800"),
+    min_size=1,
+)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(name=HOSTILE, path=HOSTILE, why=HOSTILE)
+def test_hostile_names_are_read_back_exactly(
+    pairs: PairSet, tmp_path: Path, name: str, path: str, why: str
+) -> None:
+    pair = pairs.pairs[0]
+    teacher = renamed(pairs.teacher, {pair.teacher.name: name})
+    end = replace(pair.teacher, name=name, layer=path)
+    hostile = replace(
+        pairs, teacher=teacher, pairs=(replace(pair, teacher=end, why=(why,)), *pairs.pairs[1:])
+    )
+    write_recipe(hostile, tmp_path / "pairs.toml")
+    recipe = read_recipe(tmp_path / "pairs.toml", teacher=teacher, student=pairs.student)
+    assert recipe.pairs.pairs == hostile.pairs
+
+
+def test_a_name_of_100_kilobytes_is_read_back(pairs: PairSet) -> None:
+    pair = pairs.pairs[0]
+    long = '"]\n[pairs]\n' * 10_000
+    teacher = renamed(pairs.teacher, {pair.teacher.name: long})
+    end = replace(pair.teacher, name=long)
+    hostile = replace(pairs, teacher=teacher, pairs=(replace(pair, teacher=end),))
+    recipe = read_recipe(recipe_text(hostile), teacher=teacher, student=pairs.student)
+    assert recipe.pairs.pairs == hostile.pairs
+
+
+def test_a_recipe_replaces_a_file_whole_and_leaves_nothing_beside_it(
+    pairs: PairSet, tmp_path: Path
+) -> None:
+    path = tmp_path / "pairs.toml"
+    path.write_text("old")
+    write_recipe(pairs, path)
+    assert path.read_text() == recipe_text(pairs)
+    assert [found.name for found in tmp_path.iterdir()] == ["pairs.toml"]
+    assert stat.S_IMODE(path.stat().st_mode) & 0o600 == 0o600
+
+
+def test_an_unwritable_path_is_told_and_nothing_is_written(pairs: PairSet, tmp_path: Path) -> None:
+    for path in (tmp_path / "none" / "pairs.toml", tmp_path, tmp_path / ("x" * 300)):
+        with pytest.raises(GraphtoolError) as error:
+            write_recipe(pairs, path)
+        assert codes(error) == ["GT601"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a device file")
+def test_a_device_is_written_to_and_not_replaced(pairs: PairSet) -> None:
+    write_recipe(pairs, os.devnull)
+    assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
+
+
+def test_fingerprints_are_the_same_in_every_process(teacher: Graph) -> None:
+    script = (
+        "import sys; from graphtool.readers import read;"
+        "from graphtool.matching.fingerprint import fingerprints, program_fingerprint;"
+        "g = read(sys.argv[1]); print(program_fingerprint(g, fingerprints(g)))"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", script, teacher.source],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+    )
+    assert printed.stdout.strip() == program_fingerprint(teacher, fingerprints(teacher))
+
+
+def shuffled(graph: Graph, seed: int) -> Graph:
+    """Put the Operators into another order in which each still comes after what it reads."""
+    chance, made, order = random.Random(seed), set[str](), list[str]()
+    waiting = list(graph.blocks[""].operators)
+    while waiting:
+        ready = [x for x in waiting if made.issuperset(filter(None, graph.operators[x].operands))]
+        chosen = chance.choice(ready)
+        waiting.remove(chosen)
+        order.append(chosen)
+        made.update(graph.operators[chosen].results)
+    top = replace(graph.blocks[""], operators=tuple(order))
+    return replace(graph, blocks={"": top}, operators={x: graph.operators[x] for x in order})
+
+
+def test_fingerprints_do_not_depend_on_the_order_of_independent_operators(teacher: Graph) -> None:
+    other = shuffled(teacher, 3)
+    assert other.blocks[""].operators != teacher.blocks[""].operators
+    assert fingerprints(other) == fingerprints(teacher)
+
+
+def test_no_two_layers_of_a_network_have_the_same_fingerprint(teacher: Graph) -> None:
+    marks = fingerprints(teacher)
+    kinds = ("conv2d", "batch_norm", "relu", "add", "matmul", "pool2d")
+    results = [op.results[0] for op in teacher.operators.values() if op.kind in kinds]
+    assert len(results) == 6 + 4 + 6 + 4 + 1 + 1 + 3
+    assert len({(marks[name].kind, marks[name].ancestors) for name in results}) == len(results)
+
+
+def test_a_transformers_recipe_holds_for_training_on_longer_sequences() -> None:
+    short = built(lambda: Encoder(2), (6, 16))
+    long = built(lambda: Encoder(2), (9, 16), train=True)
+    pairs = suggest_pairs(short, short)
+    assert {"hidden_state", "attention"} <= {pair.kind.value for pair in pairs}
+    recipe = read_recipe(recipe_text(pairs), teacher=short, student=long)
+    assert [pair.student.name for pair in recipe.pairs] == [pair.student.name for pair in pairs]
+    attention = next(pair for pair in recipe.pairs if pair.kind.value == "attention")
+    assert attention.student.shape == (-1, 4, 9, 9)
+
+
+def test_other_heads_on_the_same_weights_are_stale() -> None:
+    pairs = suggest_pairs(*[built(lambda: Encoder(2, heads=4), (6, 16))] * 2)
+    with pytest.raises(PairError) as error:
+        read_recipe(
+            recipe_text(pairs),
+            teacher=pairs.teacher,
+            student=built(lambda: Encoder(2, heads=2), (6, 16)),
+        )
+    attention = next(i for i, pair in enumerate(pairs) if pair.kind.value == "attention")
+    name = pairs.pairs[attention].student.name
+    assert (
+        f"`pairs[{attention}].student`: stale: `{name}` was `matmul` [?, 4, 6, 6] "
+        "and is `matmul` [?, 2, 6, 6] now"
+    ) in messages(error)
+
+
+@pytest.mark.parametrize("text", ["", "relu", "relu:7x7:12", "relu:7xx7:0123456789abcdef"])
+def test_a_text_that_is_no_fingerprint_parses_to_none(text: str) -> None:
+    assert Fingerprint.parse(text) is None
+
+
+@given(
+    st.builds(
+        Fingerprint,
+        st.text(),
+        st.lists(st.integers(-1, 2**31)).map(tuple),
+        st.from_regex(r"\A[0-9a-f]{16}\Z"),
+    )
+)
+def test_a_fingerprint_is_read_from_its_own_text(mark: Fingerprint) -> None:
+    assert Fingerprint.parse(str(mark)) == mark
+
+
+def test_control_flow_has_fingerprints_through_its_blocks() -> None:
+    graph = read(FIXTURES / "3.3.1" / "control.json")
+    marks = fingerprints(graph)
+    assert set(marks) == set(graph.values)
+    loop = next(op for op in graph.operators.values() if op.kind == "while")
+    assert marks[loop.results[0]].kind == "while"
