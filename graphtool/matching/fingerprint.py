@@ -56,6 +56,8 @@ _OPERAND_ATTRIBUTES = {
     "prod": ("dim",),
     "scale": ("scale",),
     "slice": ("starts",),
+    "split": ("sections", "axis"),
+    "split_with_num": ("axis",),
     "squeeze": ("axes",),
     "sum": ("dim",),
     "topk": ("k",),
@@ -96,6 +98,7 @@ _ATTRIBUTES = frozenset(
         "perm",
         "pooling_type",
         "scale",
+        "sections",
         "slope",
         "start_axis",
         "starts",
@@ -125,7 +128,7 @@ _LEFT_OUT = {
     "multiply": frozenset({"axis"}),
     "subtract": frozenset({"axis"}),
 }
-_UNSAID = frozenset({"False", "None", "", "()", "NCHW", "AnyLayout"})
+_UNSAID = frozenset({"False", "None", "", "()", "NCHW", "AnyLayout", "num=0"})
 _FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 _CONSTANTS = frozenset({"full", "full_int_array"})
 _FORWARD_ROLES = frozenset({0, 256})
@@ -259,7 +262,7 @@ class _Walk:
 
     def _operands(self, kind: str, operator: Operator) -> Iterator[str]:
         operands = operator.operands[:1] if kind in _FIRST_OPERAND_ONLY else operator.operands
-        known = len(_OPERAND_ATTRIBUTES.get(kind, ()))
+        known = len(_attribute_operands(operator))
         marks = [
             self._mark_of(name).ancestors
             for position, name in enumerate(operands)
@@ -277,7 +280,7 @@ class _Walk:
             if name in _ATTRIBUTES and name not in left_out:
                 yield from _said(name, value)
         for name, operand in zip(
-            _OPERAND_ATTRIBUTES.get(kind, ()), operator.operands[1:], strict=False
+            _attribute_operands(operator), operator.operands[1:], strict=False
         ):
             constant = self._constant(operand)
             if constant is not None:
@@ -310,6 +313,10 @@ def _kind(operator: Operator) -> str:
     return _KINDS.get(kind, kind)
 
 
+def _attribute_operands(operator: Operator) -> tuple[str, ...]:
+    return _OPERAND_ATTRIBUTES.get(kind_of(operator), ())
+
+
 def _result(first: _Mark, output: int) -> _Mark:
     return first if output == 0 else _Mark(first.kind, _hash((first.ancestors, str(output))))
 
@@ -326,8 +333,9 @@ def _source(value: Value) -> _Mark:
 def _said(name: str, value: Attribute) -> Iterator[str]:
     """Yield an attribute as text, unless it says what goes without saying."""
     text = _text(value)
-    if text not in _UNSAID:
-        yield f"{name}={text}"
+    said = f"{name}={text}"
+    if text not in _UNSAID and said not in _UNSAID:
+        yield said
 
 
 def _text(value: Attribute) -> str:

@@ -8,6 +8,17 @@ from graphtool.structure._resolution import GLOBAL, Scale
 from graphtool.structure._stages import Stage
 from graphtool.structure._structure import Role, Structure, analyse
 from graphtool.structure._transformer import Encoder
-from graphtool.structure._vocabulary import kind_of
+from graphtool.structure._vocabulary import is_training, kind_of
 
-__all__ = ["GLOBAL", "Encoder", "Head", "Role", "Scale", "Stage", "Structure", "analyse", "kind_of"]
+__all__ = [
+    "GLOBAL",
+    "Encoder",
+    "Head",
+    "Role",
+    "Scale",
+    "Stage",
+    "Structure",
+    "analyse",
+    "is_training",
+    "kind_of",
+]

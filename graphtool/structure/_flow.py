@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from graphtool.graph import Graph, Operator, Origin
-from graphtool.structure._vocabulary import CONVOLUTIONS, PRODUCTS, kind_of
+from graphtool.structure._vocabulary import CONVOLUTIONS, PRODUCTS, is_training, kind_of
 
 __all__ = ["Flow", "Step", "flow_of"]
 
 _FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
-_FORWARD_ROLES = frozenset({0, 256})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +63,7 @@ def flow_of(graph: Graph) -> Flow:
     depth: dict[str, int] = {}
     features: set[str] = set()
     consumers: dict[str, list[Step]] = {}
-    for name in graph.blocks[""].operators:
-        operator = graph.operators[name]
-        if operator.role not in _FORWARD_ROLES or not operator.results:
-            continue
-        read = _read_names(graph, operator)
+    for operator, read in _forward(graph):
         reached = any(operand in from_input for operand in read)
         weighted = any(operand in from_weight for operand in read)
         if weighted:
@@ -98,6 +93,31 @@ def flow_of(graph: Graph) -> Flow:
         features=frozenset(features),
         consumers={name: tuple(readers) for name, readers in consumers.items()},
     )
+
+
+def _forward(graph: Graph) -> Iterator[tuple[Operator, tuple[str, ...]]]:
+    """Yield forward Operators with what they read; training adds all that follows a gradient."""
+    training: set[str] = set()
+    for name in graph.blocks[""].operators:
+        operator = graph.operators[name]
+        read = _read_names(graph, operator)
+        if (
+            is_training(operator)
+            or _seeds_gradients(graph, operator)
+            or training.intersection(read)
+        ):
+            training.update(operator.results)
+        elif operator.results:
+            yield operator, read
+
+
+def _seeds_gradients(graph: Graph, operator: Operator) -> bool:
+    """Tell whether this is the gradient of the loss by itself: ones that only gradients read."""
+    readers = graph.consumers.get(operator.results[0], ()) if operator.results else ()
+    return operator.kind in _ONES and bool(readers) and all(map(is_training, readers))
+
+
+_ONES = frozenset({"full_like", "fill_any_like", "full", "fill_constant", "ones_like"})
 
 
 def _sources(graph: Graph) -> tuple[set[str], set[str]]:
@@ -135,4 +155,14 @@ def _feature_results(graph: Graph, operator: Operator) -> Iterable[str]:
             yield result
 
 
-_MANY_RESULTS = frozenset({"split", "split_with_num", "unbind", "unstack"})
+# All results of these are alike, or (a loss) the second is what matters.
+_MANY_RESULTS = frozenset(
+    {
+        "split",
+        "split_with_num",
+        "unbind",
+        "unstack",
+        "cross_entropy_with_softmax",
+        "softmax_with_cross_entropy",
+    }
+)

@@ -17,17 +17,18 @@ _AFTER_LOGITS = (
     | (IDENTITIES - {"dropout"})
     | {"softmax", "log_softmax", "sigmoid", "argmax", "arg_max", "topk", "top_k"}
 )
-_LOSSES = REDUCTIONS | {
-    "cross_entropy_with_softmax",
-    "softmax_with_cross_entropy",
-    "cross_entropy",
-    "bce_loss",
-    "sigmoid_cross_entropy_with_logits",
-    "nll_loss",
-    "kldiv_loss",
-    "huber_loss",
-    "square",
-}
+_LOSSES = frozenset(
+    {
+        "cross_entropy_with_softmax",
+        "softmax_with_cross_entropy",
+        "cross_entropy",
+        "bce_loss",
+        "sigmoid_cross_entropy_with_logits",
+        "nll_loss",
+        "kldiv_loss",
+        "huber_loss",
+    }
+)
 _PROBABILITIES = frozenset({"softmax", "log_softmax", "sigmoid"})
 
 
@@ -85,7 +86,10 @@ def _head(flow: Flow, scales: Mapping[str, Scale], index: int, output: str) -> H
 
 
 def _is_after_logits(flow: Flow, step: Step, name: str) -> bool:
-    return step.kind in _AFTER_LOGITS or (step.kind in _LOSSES and _rank(flow, name) < 2)
+    """Tell whether a step only turns logits into an answer or a loss, a number or one per sample."""
+    if step.kind in _AFTER_LOGITS or step.kind in _LOSSES:
+        return True
+    return _rank(flow, name) < 2 and step.kind in REDUCTIONS | {"square", "squeeze"}
 
 
 def _embedding(flow: Flow, scales: Mapping[str, Scale], logits: str) -> str | None:

@@ -14,7 +14,7 @@ from graphtool.structure._outputs import Head, heads_of
 from graphtool.structure._resolution import GLOBAL, Scale, channels_last, resolutions
 from graphtool.structure._stages import Stage, stages_of
 from graphtool.structure._transformer import Encoder, encoder_of
-from graphtool.structure._vocabulary import ACTIVATIONS, kind_of
+from graphtool.structure._vocabulary import ACTIVATIONS, is_training, kind_of
 
 __all__ = ["Role", "Structure", "analyse"]
 
@@ -169,7 +169,8 @@ def _plain_role(structure: Structure, value: Value) -> Role:
     if operator is not None and not operator.operands:
         return Role.CONSTANT
     if step is None:
-        return Role.TRAINING if operator is not None and operator.role & 0b11 else Role.OTHER
+        is_gradient = operator is not None and is_training(operator)
+        return Role.TRAINING if is_gradient else Role.OTHER
     if value.name not in structure.flow.features:
         return Role.OTHER
     return Role.ACTIVATION if kind_of(step.operator) in ACTIVATIONS else Role.FEATURE

@@ -15,6 +15,7 @@ __all__ = [
     "REDUCTIONS",
     "RESHAPES",
     "RESIZES",
+    "is_training",
     "kind_of",
 ]
 
@@ -89,6 +90,40 @@ JOINS = frozenset({"add", "concat", "subtract", "maximum", "combine", "stack"})
 POOLS = frozenset({"pool2d", "max_pool2d_with_index", "max_pool2d"})
 RESIZES = frozenset({"nearest_interp", "bilinear_interp", "bicubic_interp", "linear_interp"})
 REDUCTIONS = frozenset({"mean", "max", "min", "sum", "amax", "amin", "p_norm"})
+
+
+# Of `op_role`: backward, optimize, learning-rate schedule. PIR programs carry no role.
+_TRAINING_ROLES = 0x1 | 0x2 | 0x10
+_OPTIMIZERS = frozenset(
+    {
+        "adadelta",
+        "adagrad",
+        "adam",
+        "adamax",
+        "adamw",
+        "asgd",
+        "decayed_adagrad",
+        "ftrl",
+        "fused_adam",
+        "lamb",
+        "lars_momentum",
+        "merged_adam",
+        "merged_momentum",
+        "momentum",
+        "nadam",
+        "radam",
+        "rmsprop",
+        "rprop",
+        "sgd",
+    }
+)
+
+
+def is_training(operator: Operator) -> bool:
+    """Tell a gradient or optimizer operator by its role or, as PIR has none, by its type."""
+    if operator.role & _TRAINING_ROLES:
+        return True
+    return operator.kind.endswith("_grad") or operator.kind in _OPTIMIZERS
 
 
 def kind_of(operator: Operator) -> str:

@@ -27,9 +27,9 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 class Block(paddle.nn.Layer):
-    def __init__(self, channels: int, *, bias: bool = False) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = paddle.nn.Conv2D(channels, channels, 3, padding=1, bias_attr=bias)
+        self.conv = paddle.nn.Conv2D(channels, channels, 3, padding=1, bias_attr=False)
         self.norm = paddle.nn.BatchNorm2D(channels)
 
     def forward(self, x: Any) -> Any:
@@ -37,10 +37,9 @@ class Block(paddle.nn.Layer):
 
 
 class Net(paddle.nn.Layer):
-    def __init__(self, width: int = 8, *, extra: bool = False) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.stem = paddle.nn.Conv2D(3, width, 3, stride=2, padding=1)
-        self.extra = paddle.nn.Linear(3, 3) if extra else None
         self.one = paddle.nn.Sequential(Block(width), Block(width))
         self.down = paddle.nn.Conv2D(width, 2 * width, 3, stride=2, padding=1)
         self.two = paddle.nn.Sequential(Block(2 * width), Block(2 * width))
@@ -51,6 +50,14 @@ class Net(paddle.nn.Layer):
         x = self.one(F.relu(self.stem(x)))
         x = self.two(F.relu(self.down(x)))
         return self.head(self.drop(paddle.flatten(F.adaptive_avg_pool2d(x, 1), 1)))
+
+
+class Auxiliary(Net):
+    """A network with a branch that is cut off when it is saved for inference."""
+
+    def forward(self, x: Any) -> Any:
+        F.relu(F.adaptive_avg_pool2d(F.relu(x), 1))
+        return super().forward(x)
 
 
 class Encoder(paddle.nn.Layer):
@@ -219,6 +226,18 @@ def test_a_renamed_value_is_found_and_noted(pairs: PairSet) -> None:
     (note,) = recipe.pairs.report
     assert (note.code, note.severity) == ("GT317", Severity.NOTE)
     assert note.message == f"`pairs[0].teacher`: `{name}` is `elsewhere` in this program"
+
+
+def test_pruning_renumbers_names_and_the_values_are_found(folder: Path, student: Graph) -> None:
+    whole = save(folder / "whole.json", lambda: Auxiliary(8))
+    pairs = suggest_pairs(whole, whole)
+    recipe = read_recipe(recipe_text(pairs), teacher=student, student=whole)
+    stages = [pair for pair in recipe.pairs if pair.kind.value == "stage"]
+    assert [(pair.student.name, pair.teacher.name) for pair in stages] == [
+        ("relu_7", "relu_5"),
+        ("relu_4", "relu_2"),
+    ]
+    assert [found.code for found in recipe.pairs.report] == ["GT318", *["GT317"] * 2]
 
 
 def test_names_that_changed_places_are_told_apart(pairs: PairSet) -> None:

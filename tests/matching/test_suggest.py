@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+import paddle
 import pytest
 
 from graphtool.graph import Graph
 from graphtool.matching import Kind, PairSet, Relation, suggest_pairs
+from graphtool.readers import read
 from tests.networks import Encoder, Pyramid, built, vision
 
 
@@ -98,6 +100,28 @@ def test_the_order_of_independent_operators_does_not_matter(seed: int) -> None:
     teacher, student = vision("resnet18"), vision("shufflenet_v2_x1_0")
 
     assert ends(suggest_pairs(shuffled(teacher, seed), shuffled(student, seed))) == ends(
+        suggest_pairs(teacher, student)
+    )
+
+
+def trained(name: str) -> Graph:
+    """Read a training Program: cross entropy, Adam and clipping by global norm on top."""
+    paddle.enable_static()
+    main, startup = paddle.static.Program(), paddle.static.Program()
+    with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard():
+        image = paddle.static.data("x", [-1, 3, 224, 224], "float32")
+        label = paddle.static.data("label", [-1], "int64")
+        logits = getattr(paddle.vision.models, name)()(image)
+        loss = paddle.nn.functional.cross_entropy(logits, label)
+        clip = paddle.nn.ClipGradByGlobalNorm(1.0)
+        paddle.optimizer.Adam(1e-3, grad_clip=clip).minimize(loss)
+    return read(main)
+
+
+def test_loss_gradients_and_optimizer_leave_the_pairs_as_they_are() -> None:
+    teacher, student = vision("resnet50"), vision("resnet18")
+
+    assert ends(suggest_pairs(trained("resnet50"), trained("resnet18"))) == ends(
         suggest_pairs(teacher, student)
     )
 
