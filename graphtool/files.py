@@ -7,6 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
+from secrets import token_hex
 
 from graphtool.diagnostics import Diagnostic, GraphtoolError, rule
 
@@ -56,9 +57,9 @@ def _beside(path: Path) -> Generator[Path]:
     """Hand out a new file in the folder of `path`, which takes its place unless the body raises."""
     if path.exists():
         path.open("ab").close()
-    temporary = path.with_name(f".graphtool-{os.getpid()}.tmp")
+    temporary = path.with_name(f".graphtool-{token_hex(8)}.tmp")
+    temporary.touch(exist_ok=False)
     try:
-        temporary.touch(exist_ok=False)
         yield temporary
         temporary.replace(path)
     except BaseException:

@@ -75,7 +75,7 @@ def select(structure: Structure, query: Query) -> Selection:
     Raises ReadError: GT110, GT111 and GT112 where a wish cannot be fulfilled.
     """
     _check(structure, query)
-    main_line = _main_line(structure)
+    main_line = frozenset(structure.main_line)
     found = [
         value
         for value in structure.graph.values.values()
@@ -151,18 +151,6 @@ def _spellings(value: Value, operator: Operator | None) -> Iterator[str]:
 def _all_spellings(structure: Structure) -> Iterator[str]:
     for value in structure.graph.values.values():
         yield from _spellings(value, structure.graph.producer(value.name))
-
-
-def _main_line(structure: Structure) -> frozenset[str]:
-    """Return what pairs are made of: block outputs, layers of an encoder, embeddings and logits."""
-    names = {name for stage in structure.stages for name in stage.blocks}
-    if structure.encoder is not None:
-        encoder = structure.encoder
-        names.update(encoder.hidden_states)
-        names.update(name for name in (encoder.embeddings, *encoder.scores) if name is not None)
-    for head in structure.heads:
-        names.update(name for name in (head.embedding, head.logits) if name is not None)
-    return frozenset(names)
 
 
 def _row(structure: Structure, value: Value, main_line: frozenset[str]) -> Row:

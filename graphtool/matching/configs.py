@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -51,10 +51,10 @@ def export(pairs: PairSet, name: str) -> str:
     import yaml
 
     form = _format(name)
-    items, left_out = _sorted_out(pairs, form)
+    items, refused = _sorted_out(pairs, form)
     if not items:
-        raise PairError(problems.no_layer_paths(pairs.teacher, pairs.student), *left_out)
-    comments = "".join(f"# {_line(found.message)}\n" for found in left_out)
+        raise PairError(problems.no_layer_paths(pairs.teacher, pairs.student, tuple(refused)))
+    comments = "".join(f"# {_line(found.message)}\n" for found in _left_out(refused))
     body = yaml.safe_dump(
         form.document(pairs, items), sort_keys=False, default_flow_style=None, allow_unicode=True
     )
@@ -66,7 +66,12 @@ def check_export(pairs: PairSet, name: str) -> Report:
 
     Raises UsageError: GT320 for a name that is no configuration's.
     """
-    return Report.of(_sorted_out(pairs, _format(name))[1])
+    _, refused = _sorted_out(pairs, _format(name))
+    return Report.of(_left_out(refused))
+
+
+def _left_out(refused: Mapping[str, Sequence[int]]) -> Iterator[Diagnostic]:
+    return (problems.left_out(ranks, reason) for reason, ranks in refused.items())
 
 
 def _format(name: str) -> _Format:
@@ -76,11 +81,11 @@ def _format(name: str) -> _Format:
     return form
 
 
-def _sorted_out(pairs: PairSet, form: _Format) -> tuple[list[_Item], list[Diagnostic]]:
-    """Part the pairs into those that the configuration can say, and what stops the others."""
+def _sorted_out(pairs: PairSet, form: _Format) -> tuple[list[_Item], Mapping[str, list[int]]]:
+    """Part the pairs into those that the configuration can say, and ranks by what stops them."""
     unsaid = {role: _unsaid(role, graph, form) for role, graph in _graphs(pairs)}
     items: list[_Item] = []
-    left_out: list[Diagnostic] = []
+    refused: dict[str, list[int]] = {}
     for pair in pairs:
         teacher = form.path(pairs.teacher, pair.teacher, pair.kind)
         student = form.path(pairs.student, pair.student, pair.kind)
@@ -92,8 +97,8 @@ def _sorted_out(pairs: PairSet, form: _Format) -> tuple[list[_Item], list[Diagno
             if reason is None:
                 items.append(item)
                 continue
-        left_out.append(problems.left_out(pair.rank, pair.teacher.name, pair.student.name, reason))
-    return items, left_out
+        refused.setdefault(reason, []).append(pair.rank)
+    return items, refused
 
 
 def _graphs(pairs: PairSet) -> tuple[tuple[str, Graph], tuple[str, Graph]]:

@@ -142,24 +142,29 @@ def reasons(sides: Sides) -> Iterator[str]:
         )
     if sides.channels[0] == sides.channels[1] != UNKNOWN:
         yield f"both {sides.channels[0]} {'classes' if sides.kind is Kind.LOGITS else 'channels'}"
+    yield from _before_probabilities(sides)
     if sides.kind is not Kind.LOGITS:
         depths = sides.teacher.depth(sides.teacher_name), sides.student.depth(sides.student_name)
         yield f"{depths[0]:.0%} of the teacher's depth, {depths[1]:.0%} of the student's"
+
+
+def _before_probabilities(sides: Sides) -> Iterator[str]:
+    """Say where an output ends in probabilities: losses take the logits, which are before them."""
+    for role, structure, name in (
+        ("teacher", sides.teacher, sides.teacher_name),
+        ("student", sides.student, sides.student_name),
+    ):
+        for head in structure.heads:
+            if head.logits == name and head.normalised is not None:
+                yield f"before `{head.normalised}`, in which the {role}'s output ends"
 
 
 def warnings(sides: Sides, relation: Relation) -> Iterator[str]:
     """Say what can go wrong with a pair."""
     if relation is Relation.CLASSES:
         teacher, student = sides.channels
-        yield f"{teacher} classes against {student}: the logits cannot be compared one to one"
+        yield f"{teacher} against {student} classes: the logits cannot be compared one to one"
     if relation in (Relation.SPATIAL, Relation.CHANNELS_SPATIAL):
         yield "the resolutions differ: such pairs can hurt, compare with training on logits alone"
     if relation is Relation.HEADS:
         yield "the numbers of heads differ: average over heads, or use relations instead of scores"
-    for role, structure, name in (
-        ("teacher", sides.teacher, sides.teacher_name),
-        ("student", sides.student, sides.student_name),
-    ):
-        head = next((head for head in structure.heads if head.logits == name), None)
-        if head is not None and head.normalised is not None:
-            yield f"the {role}'s output `{head.output}` is normalised; pair the logits before it"

@@ -26,21 +26,21 @@ _TEXT = re.compile(r"(?P<kind>.*):(?P<shape>[0-9?x]*):(?P<ancestors>[0-9a-f]{16}
 
 # What training adds, drops or switches, or what only moves data: the Value is as it was before.
 _PASSED_OVER = frozenset({"dropout", "assign", "share_data", "memcpy", "identity_loss"})
-# The further operands of these are sizes, which change with the input's, or belong to training.
-_FIRST_OPERAND_ONLY = frozenset(
-    {
-        "batch_norm",
-        "bicubic_interp",
-        "bilinear_interp",
-        "expand",
-        "linear_interp",
-        "nearest_interp",
-        "reshape",
-        "slice",
-        "strided_slice",
-        "tile",
-    }
-)
+# How many operands count; the further ones are sizes, which change with the input's, or statistics.
+_COUNTED_OPERANDS = {
+    "batch_norm": 1,
+    "bicubic_interp": 1,
+    "bilinear_interp": 1,
+    "conv2d_transpose": 2,
+    "conv3d_transpose": 2,
+    "expand": 1,
+    "linear_interp": 1,
+    "nearest_interp": 1,
+    "reshape": 1,
+    "slice": 1,
+    "strided_slice": 1,
+    "tile": 1,
+}
 # PIR puts a list into one operand, legacy programs have several.
 _OF_LISTS = frozenset({"concat", "stack"})
 _KINDS = {"split_with_num": "split", "arg_max": "argmax", "top_k": "topk"}
@@ -214,9 +214,9 @@ class _Walk:
             if value.origin not in (Origin.OPERATOR, Origin.ARGUMENT):
                 self.marks[value.name] = _source(value)
         for operator in self._owners_last():
-            marks = self._results(operator)
+            first = self._first_result(operator)
             for output, name in enumerate(operator.results):
-                self.marks.setdefault(name, _result(marks, output))
+                self.marks.setdefault(name, _result(first, output))
             if operator.results and self._is_passed_over(operator):
                 self.marks[operator.results[0]] = self._mark_of(operator.operands[0])
 
@@ -245,7 +245,7 @@ class _Walk:
         for index, name in enumerate(self.graph.blocks[path].arguments):
             self.marks[name] = _Mark("argument", _hash(("argument", str(index), handed)))
 
-    def _results(self, operator: Operator) -> _Mark:
+    def _first_result(self, operator: Operator) -> _Mark:
         """Return the mark of an Operator's first result."""
         kind = _kind(operator)
         if operator.type == "builtin.split":
@@ -261,7 +261,7 @@ class _Walk:
         )
 
     def _operands(self, kind: str, operator: Operator) -> Iterator[str]:
-        operands = operator.operands[:1] if kind in _FIRST_OPERAND_ONLY else operator.operands
+        operands = operator.operands[: _COUNTED_OPERANDS.get(kind)]
         known = len(_attribute_operands(operator))
         marks = [
             self._mark_of(name).ancestors

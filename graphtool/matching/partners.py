@@ -41,25 +41,13 @@ def partners(teacher: Source, student: Source, selector: str, *, limit: int = 8)
     ranked = sorted(
         (
             other
-            for other in _main_line(right)
+            for other in right.main_line
             if other not in first and _same_kind(left, name, right, other)
         ),
         key=lambda other: _gap(left, name, right, other),
     )
     pairs = [*_again(suggested), *_nearest(left, name, right, ranked, start=len(suggested) + 1)]
     return PairSet(teacher=left.graph, student=right.graph, pairs=tuple(pairs[:limit]))
-
-
-def _main_line(structure: Structure) -> Iterator[str]:
-    """Yield what a pair could use, each once, in order of depth."""
-    names = {name: None for stage in structure.stages for name in stage.blocks}
-    if structure.encoder is not None:
-        encoder = structure.encoder
-        names.update(dict.fromkeys(name for name in (encoder.embeddings, *encoder.scores) if name))
-        names.update(dict.fromkeys(encoder.hidden_states))
-    for head in structure.heads:
-        names.update(dict.fromkeys(name for name in (head.embedding, head.logits) if name))
-    return iter(sorted(names, key=lambda name: structure.flow.depth[name]))
 
 
 def _kind(structure: Structure, name: str) -> Kind:

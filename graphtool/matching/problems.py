@@ -191,34 +191,37 @@ def unknown_config(name: str, known: Sequence[str]) -> Diagnostic:
 
 
 @rule("GT321")
-def no_layer_paths(teacher: Graph, student: Graph) -> Diagnostic:
+def no_layer_paths(teacher: Graph, student: Graph, reasons: Sequence[str]) -> Diagnostic:
     """No pair can be written as a configuration, which names the sublayers of a network.
 
     A saved program doesn't keep the attribute paths of sublayers (`layer4.1`). Name both networks
-    as `module:callable`, so that they are built from their code.
+    as `module:callable`, so that they are built from their code. Where they are, the notes say what
+    else stops each pair; `--as yaml` refuses least.
     """
     return Diagnostic(
-        message="no pair has an attribute path on both sides that the configuration could name",
+        message="no pair can be said in this configuration",
         where=(
             Where(role="teacher", program=teacher.source),
             Where(role="student", program=student.source),
         ),
-        help="graphtool suggest-pairs MODULE:CALLABLE MODULE:CALLABLE --input 3,224,224 --as yaml",
+        notes=tuple(reasons),
+        help="graphtool suggest-pairs MODULE:CALLABLE MODULE:CALLABLE --as yaml",
     )
 
 
 @rule("GT322")
-def left_out(rank: int, teacher: str, student: str, reason: str) -> Diagnostic:
-    """A pair is left out of the configuration, which can't say it; the message gives the reason.
+def left_out(ranks: Sequence[int], reason: str) -> Diagnostic:
+    """Pairs are left out of the configuration, which can't say them; the message gives the reason.
 
-    Both ends must be what a sublayer returns, so that a hook can take them, and the configuration's
-    losses compare equal shapes: none of them has an adapter. PaddleOCR hands out the results of
-    `backbone`, `neck` and `head` alone.
+    Both ends must be what a sublayer returns, so that a hook can take them, and the losses of
+    PaddleClas and PaddleOCR compare equal shapes: none of them has an adapter. PaddleOCR hands out
+    the results of `backbone`, `neck` and `head` alone.
     """
+    several = len(ranks) > 1
+    listed = ", ".join(map(str, ranks))
     return Diagnostic(
-        message=f"pair {rank} is left out: {reason}",
+        message=f"pair{'s' * several} {listed} {'are' if several else 'is'} left out: {reason}",
         severity=Severity.WARNING,
-        where=(Where(role="teacher", value=teacher), Where(role="student", value=student)),
     )
 
 

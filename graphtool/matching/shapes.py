@@ -56,4 +56,5 @@ def _by_shape(graph: Graph) -> dict[Shape, list[End]]:
 def _features(graph: Graph) -> Iterator[str]:
     flow = analyse(graph).flow
     for step in flow.steps.values():
-        yield from (name for name in step.operator.results if name in flow.features)
+        if step.kind not in ("fetch", "shadow_output"):
+            yield from (name for name in step.operator.results if name in flow.features)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from os import PathLike, fspath
 from pathlib import Path
@@ -14,9 +13,6 @@ __all__ = ["Source", "read"]
 
 # A live Program or Network is Paddle's or built from it: it has no static type without Paddle.
 Source: TypeAlias = "Graph | str | PathLike[str] | Any"
-
-# `package.module:callable`; a Windows drive or a URL has a separator behind the colon.
-_CALLABLE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 
 
 def read(source: Source, *, inputs: Sequence[str] = ()) -> Graph:
@@ -42,10 +38,11 @@ def read(source: Source, *, inputs: Sequence[str] = ()) -> Graph:
 
 
 def _read_named(source: str, inputs: Sequence[str]) -> Graph:
-    if _CALLABLE.fullmatch(source) and not Path(source).exists():
-        from graphtool.readers._builder import build
+    if ":" in source and not Path(source).exists():
+        from graphtool.readers._builder import build, is_callable_spec
 
-        return build(source, inputs).graph
+        if is_callable_spec(source):
+            return build(source, inputs).graph
     from graphtool.readers._files import read_file
 
     return read_file(Path(source))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ def load_paddle() -> _Paddle:
 
     Raises ReadError GT031 where it is not installed or does not import.
     """
+    # Paddle tells users of PIR what only its developers can mend; read at import, errors stay.
+    os.environ.setdefault("GLOG_minloglevel", "2")
     import_module("zlib")  # Paddle 2.6 segfaults where it loads its own zlib first
     try:
         with warnings.catch_warnings():

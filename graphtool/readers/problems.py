@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from graphtool.diagnostics import Diagnostic, Where, rule
 
@@ -36,7 +38,10 @@ def no_such_path(path: str, near: Sequence[str] = ()) -> Diagnostic:
     `module:callable`.
     """
     notes = tuple(f"there is `{name}`" for name in near)
-    return Diagnostic(message=f"`{path}` does not exist", notes=notes)
+    folder = PurePath(path).parent
+    return Diagnostic(
+        message=f"`{path}` does not exist", notes=notes, help=f"ls {shlex.quote(str(folder))}"
+    )
 
 
 @rule("GT002")

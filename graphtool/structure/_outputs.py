@@ -64,7 +64,7 @@ def _outputs(flow: Flow) -> tuple[str, ...]:
     return tuple(dict.fromkeys(fetched)) or tuple(
         name
         for name, step in flow.steps.items()
-        if not flow.consumers.get(name) and (step.features or name in flow.features)
+        if not flow.consumers.get(name) and (name in flow.features or step.kind in _AFTER_LOGITS)
     )
 
 
@@ -86,7 +86,7 @@ def _head(flow: Flow, scales: Mapping[str, Scale], index: int, output: str) -> H
 
 
 def _is_after_logits(flow: Flow, step: Step, name: str) -> bool:
-    """Tell whether a step only turns logits into an answer or a loss, a number or one per sample."""
+    """Tell whether a step only turns logits into an answer, or into a loss."""
     if step.kind in _AFTER_LOGITS or step.kind in _LOSSES:
         return True
     return _rank(flow, name) < 2 and step.kind in REDUCTIONS | {"square", "squeeze"}

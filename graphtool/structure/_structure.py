@@ -126,6 +126,17 @@ class Structure:
         height, width = shape[1:3] if self.channels_last else shape[2:]
         return None if UNKNOWN in (height, width) else (height, width)
 
+    @cached_property
+    def main_line(self) -> tuple[str, ...]:
+        """What pairs are made of, by depth: block outputs, encoder layers, embedding, logits."""
+        names: list[str | None] = [name for stage in self.stages for name in stage.blocks]
+        if self.encoder is not None:
+            names += [*self.encoder.states, *self.encoder.scores]
+        for head in self.heads:
+            names += [head.embedding, head.logits]
+        known = dict.fromkeys(name for name in names if name is not None)
+        return tuple(sorted(known, key=lambda name: self.flow.depth[name]))
+
     def stage_of(self, name: str) -> int | None:
         """Return the index of the stage that a main-line Value belongs to."""
         return self._stage_index.get(name)

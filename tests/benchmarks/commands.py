@@ -1,4 +1,4 @@
-"""Time whole commands beside `import paddle`, interleaved in one run: `python -m tests.benchmarks.commands`."""
+"""Time whole commands beside `import paddle`: `python -m tests.benchmarks.commands`."""
 
 from __future__ import annotations
 

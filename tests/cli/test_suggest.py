@@ -223,7 +223,7 @@ def test_warnings_stand_below_the_table_with_the_pairs_they_are_about(
     result = run("suggest-pairs", cnn, fixtures / "3.3.1" / "encoder.json")
 
     assert result.lines[-1] == snapshot(
-        "warning pair 1: 5 classes against 8: the logits cannot be compared one to one"
+        "warning pair 1: 5 against 8 classes: the logits cannot be compared one to one"
     )
 
 

@@ -184,7 +184,7 @@ def test_other_numbers_of_classes_are_warned_of() -> None:
     logits = suggest_pairs(vision("resnet18"), teacher).pairs[0]
 
     assert logits.relation is Relation.CLASSES
-    assert logits.warnings == ("1000 classes against 5: the logits cannot be compared one to one",)
+    assert logits.warnings == ("1000 against 5 classes: the logits cannot be compared one to one",)
 
 
 def test_networks_with_nothing_in_common_but_logits_are_told_so() -> None:
