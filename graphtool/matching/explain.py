@@ -9,7 +9,7 @@ from graphtool.graph import UNKNOWN, Shape, dims_agree
 from graphtool.matching.pairs import Kind, Relation
 from graphtool.structure import Structure
 
-__all__ = ["Sides", "adapter_of", "loss_of", "reasons", "relation_of", "warnings"]
+__all__ = ["Sides", "adapter_of", "in_both", "loss_of", "reasons", "relation_of", "warnings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,13 @@ class Sides:
     def channels(self) -> tuple[int, int]:
         """Channels of both maps, or the width of both sequences and vectors."""
         return self.teacher.channels(self.teacher_name), self.student.channels(self.student_name)
+
+
+def in_both(teacher: str, student: str) -> str:
+    """Say something of each network, once where it is the same."""
+    if teacher == student:
+        return f"{teacher} in both"
+    return f"{teacher} in the teacher, {student} in the student"
 
 
 def relation_of(sides: Sides) -> Relation:
@@ -145,7 +152,7 @@ def reasons(sides: Sides) -> Iterator[str]:
     yield from _before_probabilities(sides)
     if sides.kind is not Kind.LOGITS:
         depths = sides.teacher.depth(sides.teacher_name), sides.student.depth(sides.student_name)
-        yield f"{depths[0]:.0%} of the teacher's depth, {depths[1]:.0%} of the student's"
+        yield in_both(*(f"{depth:.0%} of the depth" for depth in depths))
 
 
 def _before_probabilities(sides: Sides) -> Iterator[str]:

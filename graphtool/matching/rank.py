@@ -12,6 +12,7 @@ from graphtool.matching.align import align
 from graphtool.matching.explain import (
     Sides,
     adapter_of,
+    in_both,
     loss_of,
     reasons,
     relation_of,
@@ -132,10 +133,10 @@ def _stages(teacher: Structure, student: Structure) -> Iterator[Candidate]:
     if len(ordered) == 3:
         ordered = [ordered[1], ordered[0], ordered[2]]
     for left, right in ordered:
-        ends = _place(teacher, left), _place(student, right)
-        place = f"end of {ends[0]} in the teacher, {ends[1]} in the student"
-        size = f"last of {_count(left)} in the teacher, of {_count(right)} in the student"
-        why = (place, size)
+        why = (
+            f"end of {in_both(_place(teacher, left), _place(student, right))}",
+            f"last of {in_both(_count(left), _count(right))}",
+        )
         yield Candidate(Kind.STAGE, left.end, right.end, why)
 
 
@@ -194,7 +195,7 @@ def _whole(
 def _of_layers(what: str, partner: int, depth: int, layer: int, count: int) -> str:
     if layer == 0:
         return "the embeddings, before the first layer in both"
-    return f"{what} of layer {partner} of {depth} in the teacher, {layer} of {count} in the student"
+    return f"{what} of {in_both(f'layer {partner} of {depth}', f'layer {layer} of {count}')}"
 
 
 def pair_of(rank: int, candidate: Candidate, teacher: Structure, student: Structure) -> Pair:

@@ -38,10 +38,10 @@ def test_resnet50_teaches_mobilenet_v1_at_logits_embedding_and_four_stages() -> 
     ]
     assert pairs.pairs[2].adapter == "conv1x1(1024->2048)"
     assert pairs.pairs[2].why == (
-        "end of stage 5 of 5 in the teacher, stage 5 of 5 in the student",
-        "last of 3 blocks in the teacher, of 2 blocks in the student",
+        "end of stage 5 of 5 in both",
+        "last of 3 blocks in the teacher, 2 blocks in the student",
         "both 7×7",
-        "98% of the teacher's depth, 95% of the student's",
+        "98% of the depth in the teacher, 95% of the depth in the student",
     )
     assert not pairs.report
 
@@ -164,7 +164,7 @@ def test_a_reason_names_layers_by_number() -> None:
 
     assert (
         pairs.pairs[2].why[0]
-        == "hidden state of layer 4 of 6 in the teacher, 2 of 3 in the student"
+        == "hidden state of layer 4 of 6 in the teacher, layer 2 of 3 in the student"
     )
 
 
