@@ -19,7 +19,8 @@ _SAVE = """
 import sys, paddle
 import graphtool as gt
 for name in ("resnet50", "mobilenet_v1"):
-    network = gt.from_layer(getattr(paddle.vision.models, name), [("image", (3, 224, 224))], train=False)
+    layer = getattr(paddle.vision.models, name)
+    network = gt.from_layer(layer, [("image", (3, 224, 224))], train=False)
     paddle.base.core.serialize_pir_program(network.program, f"{name}.json", True, False, True)
 """
 
