@@ -152,7 +152,7 @@ def reasons(sides: Sides) -> Iterator[str]:
     yield from _before_probabilities(sides)
     if sides.kind is not Kind.LOGITS:
         depths = sides.teacher.depth(sides.teacher_name), sides.student.depth(sides.student_name)
-        yield in_both(*(f"{depth:.0%} of the depth" for depth in depths))
+        yield in_both(*(f"{depth:.0%} deep" for depth in depths))
 
 
 def _before_probabilities(sides: Sides) -> Iterator[str]:

@@ -41,7 +41,7 @@ def test_resnet50_teaches_mobilenet_v1_at_logits_embedding_and_four_stages() -> 
         "end of stage 5 of 5 in both",
         "last of 3 blocks in the teacher, 2 blocks in the student",
         "both 7×7",
-        "98% of the depth in the teacher, 95% of the depth in the student",
+        "98% deep in the teacher, 95% deep in the student",
     )
     assert not pairs.report
 
