@@ -118,7 +118,7 @@ def _after_pool(graph: Graph, operator: Operator, source: Scale) -> Scale:
     attributes = operator.attributes
     if attributes.get("global_pooling"):
         return GLOBAL
-    kernel = _kernel(graph, operator)
+    kernel = _numbers_of(graph, operator, "kernel_size", "ksize")
     if attributes.get("adaptive"):
         if kernel and prod(kernel) == 1:
             return GLOBAL
@@ -134,11 +134,12 @@ def _adapted(graph: Graph, operator: Operator, source: Scale) -> Scale:
     return source.times(Fraction(after[0], before[0]), Fraction(after[1], before[1]))
 
 
-def _kernel(graph: Graph, operator: Operator) -> tuple[int, ...]:
-    for attribute in ("kernel_size", "ksize"):
-        size = _whole_numbers(operator.attributes.get(attribute))
-        if size:
-            return size
+def _numbers_of(graph: Graph, operator: Operator, *attributes: str) -> tuple[int, ...]:
+    """Return the first of these attributes that has whole numbers, else a constant second operand."""
+    for attribute in attributes:
+        numbers = _whole_numbers(operator.attributes.get(attribute))
+        if numbers:
+            return numbers
     operand = operator.operands[1] if len(operator.operands) > 1 else None
     source = None if operand is None else graph.producer(operand)
     return () if source is None else _whole_numbers(source.attributes.get("value"))
@@ -163,22 +164,16 @@ def _after_reduction(graph: Graph, step: Step, source: Scale) -> Scale:
     """Return the resolution after a mean or the like: over places it leaves one."""
     shape = graph.values[step.operator.operands[0] or ""].shape or ()
     places = _PLACES.get(len(shape), frozenset())
-    reduced = {axis % len(shape) for axis in _axes(graph, step.operator)} if shape else set[int]()
+    reduced = (
+        {axis % len(shape) for axis in _numbers_of(graph, step.operator, "axis", "dim", "axes")}
+        if shape
+        else set[int]()
+    )
     return GLOBAL if reduced & places and reduced <= places else source
 
 
 # Which axes are places, by rank: N C H W, N L C.
 _PLACES = {3: frozenset({1}), 4: frozenset({2, 3})}
-
-
-def _axes(graph: Graph, operator: Operator) -> tuple[int, ...]:
-    for attribute in ("axis", "dim", "axes"):
-        axes = _whole_numbers(operator.attributes.get(attribute))
-        if axes:
-            return axes
-    operand = operator.operands[1] if len(operator.operands) > 1 else None
-    source = None if operand is None else graph.producer(operand)
-    return () if source is None else _whole_numbers(source.attributes.get("value"))
 
 
 def _after_slice(operator: Operator, source: Scale) -> Scale:
