@@ -135,7 +135,7 @@ def _adapted(graph: Graph, operator: Operator, source: Scale) -> Scale:
 
 
 def _numbers_of(graph: Graph, operator: Operator, *attributes: str) -> tuple[int, ...]:
-    """Return the first of these attributes that has whole numbers, else a constant second operand."""
+    """Return the first of these attributes that has numbers, else a constant second operand."""
     for attribute in attributes:
         numbers = _whole_numbers(operator.attributes.get(attribute))
         if numbers:
