@@ -12,6 +12,7 @@ from typing import ParamSpec
 __all__ = [
     "Diagnostic",
     "GraphtoolError",
+    "MergeError",
     "PairError",
     "ReadError",
     "Report",
@@ -19,6 +20,7 @@ __all__ = [
     "UsageError",
     "Where",
     "docs_of",
+    "document",
     "known_codes",
     "rule",
 ]
@@ -122,6 +124,10 @@ class ReadError(GraphtoolError):
     """A model could not be read, or a name in it was not found."""
 
 
+class MergeError(GraphtoolError):
+    """Two Programs could not be merged; neither they nor their Scopes have changed."""
+
+
 class PairError(GraphtoolError):
     """Pairs could not be made, read or written."""
 
@@ -140,9 +146,7 @@ def rule(code: str) -> Callable[[Callable[_P, Diagnostic]], Callable[_P, Diagnos
     """
 
     def register(make: Callable[_P, Diagnostic]) -> Callable[_P, Diagnostic]:
-        assert code not in _DOCS, f"{code} is taken"
-        slug = make.__name__.replace("_", "-")
-        _DOCS[code] = f"{code} {slug}\n\n{cleandoc(make.__doc__ or '')}"
+        slug = document(code, make)
 
         @wraps(make)
         def stamped(*args: _P.args, **kwargs: _P.kwargs) -> Diagnostic:
@@ -151,6 +155,14 @@ def rule(code: str) -> Callable[[Callable[_P, Diagnostic]], Callable[_P, Diagnos
         return stamped
 
     return register
+
+
+def document(code: str, finder: Callable[..., object]) -> str:
+    """Keep a function's docstring as what `graphtool explain CODE` prints; return its slug."""
+    assert code not in _DOCS, f"{code} is taken"
+    slug = finder.__name__.replace("_", "-")
+    _DOCS[code] = f"{code} {slug}\n\n{cleandoc(finder.__doc__ or '')}"
+    return slug
 
 
 def docs_of(code: str) -> str | None:

@@ -8,6 +8,7 @@ from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
+from graphtool.diagnostics import Report
 from graphtool.garbage import collection_paused
 
 if TYPE_CHECKING:
@@ -67,6 +68,13 @@ class Value:
     layer: str | None = None
     layer_outputs: tuple[str, ...] = ()
     elements: tuple[tuple[str | None, Shape | None], ...] = ()
+    lod_level: int = 0
+
+    @property
+    def rank(self) -> int | None:
+        """The number of dims, of a vector's first element's; None where it is not known."""
+        shape = self.elements[0][1] if self.elements else self.shape
+        return None if shape is None else len(shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +119,7 @@ class Graph:
     """A Program as plain data: Operators in pre-order, Values by name, Blocks by path.
 
     `source` says what was read, `version` is the file format's own, `unknown` lists fields of the
-    file that the reader does not know.
+    file that the reader does not know; `report` says what else is worth knowing about the reading.
     """
 
     source: str
@@ -123,6 +131,7 @@ class Graph:
     fetches: tuple[str, ...]
     version: str = ""
     unknown: tuple[str, ...] = ()
+    report: Report = field(default_factory=Report)
 
     @property
     def parameters(self) -> Iterator[Value]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 
 from graphtool.diagnostics import Diagnostic, ReadError, Where, rule
 from graphtool.graph import Graph, Operator, Value, module_path
 
-__all__ = ["find"]
+__all__ = ["find", "nearest"]
 
 _NEAREST = 3
+_ALIKE = 0.3
 
 
 def find(graph: Graph, selector: str) -> Value:
@@ -41,13 +43,22 @@ def unknown_name(graph: Graph, selector: str) -> Diagnostic:
     `graphtool inspect MODEL --name 'relu_*'` lists names. Pruning a program renumbers derived
     names such as `relu_48`.
     """
-    nearest = _nearest(graph, selector)
+    near = nearest(selector, list(_spellings(graph)))
+    known = any(selector in value.name for value in graph.values.values())
+    wanted = ("--name", f"*{selector}*") if known and selector else ("--all",)
     return Diagnostic(
         message=f"no Value is called `{selector}`",
         where=(Where(program=graph.source),),
-        notes=(f"nearest: {', '.join(f'`{name}`' for name in nearest)}",) if nearest else (),
-        help=f"graphtool inspect {graph.source} --name '*{selector.strip('*')}*'",
+        notes=tuple(_notes(graph, near)),
+        help=shlex.join(("graphtool", "inspect", graph.source, *wanted)),
     )
+
+
+def _notes(graph: Graph, near: Sequence[str]) -> Iterator[str]:
+    if near:
+        yield f"nearest: {', '.join(f'`{name}`' for name in near)}"
+    if all(value.layer is None for value in graph.values.values()):
+        yield "the program keeps no attribute paths (`layer4.2`): only a `module:callable` has them"
 
 
 @rule("GT102")
@@ -88,9 +99,17 @@ def _inside(operator: Operator, path: str) -> bool:
     return module is not None and (module == path or module.startswith(f"{path}/"))
 
 
-def _nearest(graph: Graph, selector: str) -> list[str]:
-    names = list(graph.values)
+def _spellings(graph: Graph) -> Iterator[str]:
     for value in graph.values.values():
-        names.extend(value.aliases)
-        names.extend(value.layer_outputs)
-    return difflib.get_close_matches(selector, names, n=_NEAREST, cutoff=0.3)
+        yield value.name
+        yield from value.aliases
+        yield from value.layer_outputs
+
+
+def nearest(wanted: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Return the three names that are most like one that does not exist, the nearest first."""
+    alike = difflib.get_close_matches(wanted, known, n=_NEAREST, cutoff=_ALIKE)
+    if len(alike) < _NEAREST:
+        # Short names and long ones are never alike by this measure: `fc` and `linear_0.w_0`.
+        alike = difflib.get_close_matches(wanted, known, n=_NEAREST, cutoff=0.0)
+    return tuple(dict.fromkeys(alike))

@@ -122,3 +122,119 @@ class PlainConvolutions(nn.Layer):
         for stage in self.stages:
             x = stage(x)
         return self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+class Folded(nn.Layer):
+    """A linear layer over windows that were folded into the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(32, 16)
+
+    def forward(self, x: Any) -> Any:
+        return self.linear(x.reshape([-1, 32]))
+
+
+class WeightFirst(nn.Layer):
+    """A product whose weight is the first operand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = self.create_parameter([7, 12])
+
+    def forward(self, x: Any) -> Any:
+        return paddle.matmul(self.weight, x)
+
+
+class Einsum(nn.Layer):
+    """A product written as an einsum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = self.create_parameter([32, 16])
+
+    def forward(self, x: Any) -> Any:
+        return paddle.einsum("blc,cd->bld", x, self.weight)
+
+
+class Recurrent(nn.Layer):
+    """A GRU over a sequence and a linear layer behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(8, 16)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.gru(x)[0])
+
+
+class Branching(nn.Layer):
+    """A linear layer in each branch of a condition."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Any) -> Any:
+        positive = paddle.mean(x) > 0
+        return paddle.static.nn.cond(positive, lambda: self.one(x), lambda: self.other(x))
+
+
+class ChannelsLast(nn.Layer):
+    """Two strided convolutions of NHWC maps, a mean over places, a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            nn.Conv2D(3, 8, 3, stride=2, padding=1, data_format="NHWC"),
+            nn.ReLU(),
+            nn.Conv2D(8, 16, 3, stride=2, padding=1, data_format="NHWC"),
+            nn.ReLU(),
+        )
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.convolutions(x).mean([1, 2]))
+
+
+class Focus(nn.Layer):
+    """Every second place in each direction, then a convolution (the stem of YOLOv5)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2D(3, 8, 3, padding=1)
+
+    def forward(self, x: Any) -> Any:
+        return self.convolution(x[:, :, ::2, ::2])
+
+
+class ConvNext(nn.Layer):
+    """Blocks with a depthwise convolution, and a normalisation and linear layers on NHWC."""
+
+    def __init__(self, widths: Sequence[int] = (8, 16, 24)) -> None:
+        super().__init__()
+        before = [3, *widths[:-1]]
+        self.down = nn.LayerList(
+            [nn.Conv2D(a, b, 2, stride=2) for a, b in zip(before, widths, strict=True)]
+        )
+        self.blocks = nn.LayerList([_ConvNextBlock(width) for width in widths])
+        self.head = nn.Linear(widths[-1], 5)
+
+    def forward(self, x: Any) -> Any:
+        for down, block in zip(self.down, self.blocks, strict=True):
+            x = block(down(x))
+        return self.head(x.mean([2, 3]))
+
+
+class _ConvNextBlock(nn.Layer):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2D(width, width, 7, padding=3, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Any) -> Any:
+        y = self.norm(self.depthwise(x).transpose([0, 2, 3, 1]))
+        y = self.narrow(nn.functional.gelu(self.wide(y)))
+        return x + y.transpose([0, 3, 1, 2])

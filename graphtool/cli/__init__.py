@@ -5,15 +5,23 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 
 from graphtool.cli._arguments import parse
 from graphtool.cli._console import show_report, tolerate_narrow_encoding
-from graphtool.diagnostics import GraphtoolError, UsageError
+from graphtool.diagnostics import GraphtoolError, Report, UsageError
+from graphtool.files import unwritable_output
 
 __all__ = ["main"]
 
-_MODULES = {"inspect": "_inspect", "suggest-pairs": "_suggest", "explain": "_explain"}
+_MODULES = {
+    "inspect": "_inspect",
+    "suggest-pairs": "_suggest",
+    "check": "_check",
+    "merge": "_merge",
+    "explain": "_explain",
+}
 _INTERRUPTED = 130
 
 
@@ -21,16 +29,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status: 0 done, 1 errors found, 2 wrong usage."""
     tolerate_narrow_encoding()
     try:
-        status = _run(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()
-    except GraphtoolError as error:
-        show_report(error.report)
-        return 2 if isinstance(error, UsageError) else 1
+        return _status(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        return _stop_writing()
-    return status
+        _stop_writing()
+        return 0
+    except OSError as error:
+        _stop_writing()
+        found = unwritable_output(error.filename or "stdout", error.strerror or str(error))
+        show_report(Report((found if error.filename else replace(found, help=None),)))
+        return 1
+
+
+def _status(argv: Sequence[str]) -> int:
+    try:
+        return _run(argv)
+    except GraphtoolError as error:
+        show_report(error.report)
+        return 2 if isinstance(error, UsageError) else 1
+    finally:
+        # Here, where it can be reported: what is left in the buffer fails at exit otherwise.
+        sys.stdout.flush()
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -40,7 +60,6 @@ def _run(argv: Sequence[str]) -> int:
     return module.run(args)
 
 
-def _stop_writing() -> int:
-    """Point stdout nowhere: its reader (`head`) is gone, and the flush at exit would fail."""
+def _stop_writing() -> None:
+    """Point stdout nowhere: its reader (`head`) is gone, or its disk full; a flush would fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0

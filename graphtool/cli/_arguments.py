@@ -6,6 +6,7 @@ import sys
 from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import PurePath
 from typing import NoReturn
 
 from graphtool.cli.problems import wrong_usage
@@ -19,6 +20,11 @@ MODEL is a path (.json, .pdmodel, __model__, or a folder with one of them), read
 without Paddle and never executed; or module:callable, which runs that code: it
 returns an nn.Layer (a class does) or a Program, and the working directory is on
 its path.
+"""
+
+_MODEL_IN_SHORT = """\
+MODEL is a path (.json, .pdmodel, __model__, or a folder with one of them), never
+executed; or module:callable, which is (see graphtool inspect --help).
 """
 
 _ABOUT = """\
@@ -63,6 +69,34 @@ examples:
       paddle.vision.models:mobilenet_v1 --input 3,224,224 --as paddleclas
 """
 
+_CHECK = """\
+Find everything that stands against merging a teacher into a student, before
+anything is touched. TEACHER and STUDENT are each a MODEL. Files are checked
+without Paddle.
+"""
+
+_CHECK_EXAMPLES = """\
+examples:
+  graphtool check teacher.json student.json
+  graphtool check teacher/ student/ --feed x=image --format json
+  graphtool check paddle.vision.models:resnet50 student.json \\
+      --input 3,224,224 --prefix big_
+"""
+
+_MERGE = """\
+Merge a frozen teacher into a student and save the program: gt.load_merged(DIR)
+gives it back, to add a loss to and train. TEACHER and STUDENT are each a MODEL;
+a saved student is made trainable again.
+
+"""
+
+_MERGE_EXAMPLES = """\
+examples:
+  graphtool merge teacher.json student.json --pairs pairs.toml -o merged
+  graphtool merge paddle.vision.models:resnet50 student.json \\
+      --input 3,224,224 --teacher-weights resnet50.pdparams -o merged
+"""
+
 _EXPLAIN = """\
 Say what a diagnostic means and what to do about it; without CODE, list all.
 """
@@ -75,7 +109,11 @@ examples:
 
 ROWS = 40
 _HELP_COLUMN = 26
-_INPUT_HELP = "shape of one sample for module:callable, as 3,224,224 or name=3,224,224:float32"
+_FEED_HELP = "feed map, teacher=student; guessed if clear"
+_INPUT_HELP = (
+    "shape of one sample for module:callable, as 3,224,224 or NAME=3,224,224:float32; NAME is a "
+    "parameter of forward, or any where that has one"
+)
 
 
 class _Parser(ArgumentParser):
@@ -160,7 +198,7 @@ def _add_inspect(parser: _Parser) -> None:
     add("--limit", type=_count, metavar="N", help=f"show at most N rows ({ROWS})")
 
 
-def _add_suggest(parser: _Parser) -> None:
+def _add_networks(parser: _Parser) -> None:
     add = parser.add_argument
     add("teacher", metavar="TEACHER", help="the network that teaches")
     add("student", metavar="STUDENT", help="the network that is taught")
@@ -168,6 +206,29 @@ def _add_suggest(parser: _Parser) -> None:
     add("--input", action="append", metavar="SHAPE", help=_INPUT_HELP)
     add("--teacher-input", action="append", metavar="SHAPE", help="the teacher's, where it differs")
     add("--student-input", action="append", metavar="SHAPE", help="the student's, where it differs")
+
+
+def _add_check(parser: _Parser) -> None:
+    _add_networks(parser)
+    add = parser.add_argument
+    add("--feed", action="append", type=_feed, metavar="T=S", help=_FEED_HELP)
+    add("--prefix", default="teacher_", metavar="TEXT", help="put before teacher names (teacher_)")
+
+
+def _add_merge(parser: _Parser) -> None:
+    _add_check(parser)
+    add = parser.add_argument
+    add("--pairs", metavar="FILE", help="a recipe of pairs to keep with the program")
+    add("--teacher-weights", metavar="FILE", help="the teacher's parameters")
+    add("--student-weights", metavar="FILE", help="the student's parameters")
+    add("--dry-run", action="store_true", help="say what would happen and write nothing")
+    add("--force", action="store_true", help="replace an earlier merged program in DIR")
+    add("-o", "--output", metavar="DIR", required=True, help="the folder to write")
+
+
+def _add_suggest(parser: _Parser) -> None:
+    _add_networks(parser)
+    add = parser.add_argument
     add("--limit", type=_count, metavar="N", help="show at most N pairs, or shapes")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
@@ -190,21 +251,32 @@ def _add_explain(parser: _Parser) -> None:
 
 
 def _check_suggest(args: Namespace) -> None:
-    """Refuse options that answer different questions."""
+    """Refuse options that answer different questions, and a recipe under another ending."""
+    advice = "graphtool suggest-pairs --help"
     if args.match and (args.config or args.output):
         other = "--as" if args.config else "--output"
         message = f"argument --match: not allowed with argument {other}"
     elif args.config and args.format == "json":
         message = "argument --as: not allowed with --format json"
+    elif args.output and PurePath(args.output).suffix not in ("", ".toml"):
+        message = f"argument --output: `{args.output}` is no `.toml`, as a recipe is"
+        advice = "-o pairs.toml, or --as yaml > pairs.yaml for a configuration"
     else:
         return
-    raise UsageError(wrong_usage(message, help="graphtool suggest-pairs --help"))
+    raise UsageError(wrong_usage(message, help=advice))
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"`{text}` is no whole number from 1")
     return int(text)
+
+
+def _feed(text: str) -> tuple[str, str]:
+    teacher, sign, student = text.partition("=")
+    if not (teacher and sign and student):
+        raise ArgumentTypeError(f"`{text}` is no TEACHER_FEED=STUDENT_FEED")
+    return teacher, student
 
 
 def _shape(text: str) -> Shape:
@@ -233,6 +305,18 @@ _COMMANDS = {
         f"{_SUGGEST}\n{_MODEL}",
         _SUGGEST_EXAMPLES,
         _add_suggest,
+    ),
+    "check": (
+        "find what stands against a merge",
+        f"{_CHECK}\n{_MODEL}",
+        _CHECK_EXAMPLES,
+        _add_check,
+    ),
+    "merge": (
+        "merge a teacher into a student",
+        f"{_MERGE}{_MODEL_IN_SHORT}",
+        _MERGE_EXAMPLES,
+        _add_merge,
     ),
     "explain": ("say what a diagnostic means", _EXPLAIN, _EXPLAIN_EXAMPLES, _add_explain),
 }

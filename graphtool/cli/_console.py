@@ -37,7 +37,8 @@ class Column:
     """A column of a table, as plain text; a table without any title has no header.
 
     `style` is that of its cells. `least` is the width it can be folded to, None where it must not.
-    Columns with a higher `order` are left out first where the terminal is too narrow.
+    Columns with a higher `order` are left out first where the terminal is too narrow, then those
+    further to the right.
     """
 
     title: str
@@ -141,10 +142,8 @@ def _indented(text: str) -> str:
     return "\n    ".join(map(bounded, text.split("\n")))
 
 
-def print_table(
-    console: Console, columns: Sequence[Column], *, spaced: bool = False
-) -> tuple[str, ...]:
-    """Print a table as wide as the console allows; return the titles left out for width.
+def print_table(console: Console, columns: Sequence[Column], *, spaced: bool = False) -> None:
+    """Print a table as wide as the console allows, and the titles left out for width.
 
     `spaced` sets a blank line between rows.
     """
@@ -158,7 +157,11 @@ def print_table(
         # Rich fills up the last column: a file is better off without.
         for line in captured.get().splitlines():
             console.out(line.rstrip())
-    return tuple(c.title for c in columns if any(c.cells) and c not in shown)
+    left_out = [c.title for c in columns if any(c.cells) and c not in shown]
+    if left_out:
+        listed = ", ".join(left_out)
+        remark = f"too narrow for: {listed}; a wider terminal or --format json has them"
+        console.print(remark, style="dim", soft_wrap=True)
 
 
 def _table(columns: Sequence[Column], *, spaced: bool) -> Table:
@@ -182,14 +185,14 @@ def _table(columns: Sequence[Column], *, spaced: bool) -> Table:
 
 def _fitting(columns: Sequence[Column], width: int) -> list[Column]:
     shown = [column for column in columns if column.title == "" or any(column.cells)]
-    while _least_width(shown) > width:
-        last = max(shown, key=lambda column: column.order)
-        if last.order == 0:
-            break
-        shown.remove(last)
+    # The first column says what a row is about; one without a title could not be named.
+    spare = sorted((c for c in shown[1:] if c.title), key=lambda column: column.order)
+    while spare and _least_width(shown) > width:
+        shown.remove(spare.pop())
     return shown
 
 
 def _least_width(columns: Sequence[Column]) -> int:
     widths = (column.least_width for column in columns)
-    return sum(widths) + _GAP * (len(columns) - 1)
+    # Rich reckons with a gap behind the last column too, and cuts what has no room beside it.
+    return sum(widths) + _GAP * len(columns)

@@ -18,6 +18,12 @@ _MODULES_WITH_RULES = (
     "graphtool.selectors",
     "graphtool.readers.problems",
     "graphtool.matching.problems",
+    "graphtool.checks",
+    "graphtool.merging.problems",
+    "graphtool.training.problems",
+    "graphtool.merging.problems",
+    "graphtool.merging.folder",
+    "graphtool.training.problems",
     "graphtool.cli.problems",
 )
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from graphtool.cli._arguments import ROWS
 from graphtool.cli._console import Column, print_table, progress, results, write_json
 from graphtool.cli._listing import Query, Row, Selection, select
-from graphtool.cli._source import read_source
+from graphtool.cli._source import check_inputs, read_source
 from graphtool.cli._text import (
     bounded,
     counted,
@@ -34,6 +35,7 @@ _BACKWARD = 1
 
 def run(args: Namespace) -> int:
     """Read a model and print what it is."""
+    check_inputs("--input", args.input, args.model)
     graph = read_source(args.model, args.input)
     with progress("finding stages and heads"):
         structure = analyse(graph)
@@ -48,8 +50,8 @@ def run(args: Namespace) -> int:
         _print_stages(console, structure)
         console.print()
     shown = selection.rows[: _limit(args)]
-    left_out = print_table(console, _columns(shown))
-    for line in _remarks(structure, query, selection, len(shown), left_out):
+    print_table(console, _columns(shown))
+    for line in _remarks(structure, query, selection, len(shown)):
         console.print(line, style="dim", soft_wrap=True)
     return 0
 
@@ -82,7 +84,7 @@ def _print_summary(console: Console, structure: Structure) -> None:
             cells=["" if again else title for title, again in zip(titles, repeated, strict=True)],
             style="cyan",
         ),
-        Column(title="", cells=[bounded(text) for _, text in lines], least=40),
+        Column(title="", cells=[bounded(text) for _, text in lines], least=20),
     )
     print_table(console, columns)
 
@@ -143,11 +145,16 @@ def _multiply_adds(structure: Structure) -> str:
 def _head(graph: Graph, head: Head) -> str:
     parts = [f"logits {head.logits} {shape_text(graph.values[head.logits].shape)}"]
     if head.normalised is not None:
-        parts.append(f"normalised by {head.normalised}")
+        parts.append(f"normalised by {_normalised(graph, head.normalised)}")
     if head.embedding is not None:
         shape = shape_text(graph.values[head.embedding].shape)
         parts.append(f"embedding {head.embedding} {shape}")
     return ", ".join(parts)
+
+
+def _normalised(graph: Graph, operator: str) -> str:
+    """Return the Value that holds the probabilities: people know it, not the operator's name."""
+    return graph.operators[operator].results[0]
 
 
 def _print_stages(console: Console, structure: Structure) -> None:
@@ -216,9 +223,7 @@ def _path(row: Row) -> str:
     return bounded(row.value.layer or module or "")
 
 
-def _remarks(
-    structure: Structure, query: Query, selection: Selection, shown: int, left_out: Sequence[str]
-) -> Iterator[str]:
+def _remarks(structure: Structure, query: Query, selection: Selection, shown: int) -> Iterator[str]:
     found = len(selection.rows)
     if shown < found:
         yield f"{counted(found - shown, 'more row')} hidden: --limit {found}, or --all, shows them"
@@ -227,8 +232,6 @@ def _remarks(
     if not (query.narrows or query.everything):
         whole = counted(len(structure.graph.values), "Value")
         yield f"feature maps worth pairing: {found} of {whole}; --all shows all"
-    if left_out:
-        yield f"too narrow for: {', '.join(left_out)}; a wider terminal or --format json has them"
 
 
 def _data(structure: Structure, rows: Sequence[Row], limit: int | None) -> dict[str, Any]:
@@ -247,9 +250,9 @@ def _data(structure: Structure, rows: Sequence[Row], limit: int | None) -> dict[
         "running_statistics": structure.running_statistics,
         "multiply_adds": {"count": structure.multiply_adds, "exact": structure.exact},
         "stages": _stage_data(structure),
-        "heads": [_head_data(head) for head in structure.heads],
+        "heads": [_head_data(graph, head) for head in structure.heads],
         "encoder": _encoder_data(structure),
-        "values": [_row_data(row) for row in rows[:limit]],
+        "values": [_row_data(graph, row) for row in rows[:limit]],
     }
 
 
@@ -272,12 +275,13 @@ def _stage_data(structure: Structure) -> list[dict[str, Any]]:
     ]
 
 
-def _head_data(head: Head) -> dict[str, Any]:
+def _head_data(graph: Graph, head: Head) -> dict[str, Any]:
+    normalised = head.normalised
     return {
         "output": head.output,
         "logits": head.logits,
         "embedding": head.embedding,
-        "normalised_by": head.normalised,
+        "normalised_by": None if normalised is None else _normalised(graph, normalised),
     }
 
 
@@ -292,18 +296,12 @@ def _encoder_data(structure: Structure) -> dict[str, Any] | None:
     }
 
 
-def _row_data(row: Row) -> dict[str, Any]:
-    value, operator = row.value, row.operator
+def _row_data(graph: Graph, row: Row) -> dict[str, Any]:
+    from graphtool.matching.pairs import end_of
+
     return {
-        "name": value.name,
-        "op": None if operator is None else operator.type,
-        "op_index": None if operator is None else operator.index,
-        "output": value.output,
-        "module": None if operator is None else operator.module,
-        "layer": value.layer,
-        "shape": value.shape,
-        "dtype": value.dtype,
-        "aliases": value.aliases,
+        **asdict(end_of(graph, row.value)),
+        "aliases": row.value.aliases,
         "role": row.role,
         "stage": row.stage,
         "resolution": row.resolution,

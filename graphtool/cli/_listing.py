@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -11,6 +10,7 @@ from graphtool.cli import problems
 from graphtool.cli._text import shape_text
 from graphtool.diagnostics import ReadError
 from graphtool.graph import Operator, Origin, Shape, Value, shapes_agree
+from graphtool.selectors import nearest
 from graphtool.structure import Role, Structure, kind_of
 
 __all__ = ["Query", "Row", "Selection", "select"]
@@ -83,7 +83,7 @@ def select(structure: Structure, query: Query) -> Selection:
     ]
     if not found and query.narrows:
         graph = structure.graph
-        near = _near(query.name, list(_all_spellings(structure))) if query.name else ()
+        near = nearest(query.name.strip("*"), list(_all_spellings(structure))) if query.name else ()
         raise ReadError(problems.no_such_value(graph.source, str(query), near))
     main = [value for value in found if not _is_side_result(structure, value)]
     shown = found if query.everything or not main else main
@@ -104,12 +104,8 @@ def _check(structure: Structure, query: Query) -> None:
         operators = graph.operators.values()
         if not any(_is_of_type(operator, query.op) for operator in operators):
             types = sorted({operator.kind for operator in operators})
-            near = _near(query.op.rpartition(".")[2], types)
+            near = nearest(query.op.rpartition(".")[2].strip("*"), types)
             raise ReadError(problems.no_such_operator(graph.source, query.op, near))
-
-
-def _near(wanted: str, known: Sequence[str]) -> tuple[str, ...]:
-    return tuple(difflib.get_close_matches(wanted.strip("*"), known, n=3, cutoff=0.3))
 
 
 def _in_scope(value: Value, query: Query, main_line: frozenset[str]) -> bool:

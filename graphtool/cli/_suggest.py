@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,10 @@ from graphtool.cli._console import (
     show_report,
     write_json,
 )
-from graphtool.cli._source import read_source
+from graphtool.cli._source import check_inputs, read_source
 from graphtool.cli._text import bounded, counted, magnitude, shape_text, visible
+from graphtool.cli.problems import wrong_usage
+from graphtool.diagnostics import UsageError
 from graphtool.graph import UNKNOWN, Graph
 from graphtool.matching import (
     End,
@@ -41,6 +44,9 @@ _WIDE = 130
 
 def run(args: Namespace) -> int:
     """Read two models and print the pairs that were asked for."""
+    check_inputs("--input", args.input, args.teacher, args.student)
+    check_inputs("--teacher-input", args.teacher_input, args.teacher)
+    check_inputs("--student-input", args.student_input, args.student)
     teacher = read_source(args.teacher, args.teacher_input or args.input)
     student = read_source(args.student, args.student_input or args.input)
     if args.match == "shape":
@@ -50,6 +56,7 @@ def run(args: Namespace) -> int:
     with progress("comparing both networks"):
         pairs = _pairs(teacher, student, args)
     show_report(pairs.report)
+    _check_partners(pairs, args)
     # Before the recipe is written: a configuration of no known name leaves nothing behind.
     config = None if args.config is None else _config(pairs, args.config)
     if args.output is not None:
@@ -57,7 +64,7 @@ def run(args: Namespace) -> int:
     if config is not None:
         sys.stdout.write(config)
     elif args.format == "json":
-        write_json({"schema": 1, "pairs": [_pair_data(pair) for pair in pairs]})
+        write_json({"schema": 1, "pairs": list(map(asdict, pairs))})
     else:
         _print_pairs(results(), pairs)
     return 1 if pairs.report.errors else 0
@@ -69,6 +76,17 @@ def _pairs(teacher: Graph, student: Graph, args: Namespace) -> PairSet:
     if args.limit is None:
         return partners(teacher, student, args.partners_of)
     return partners(teacher, student, args.partners_of, limit=args.limit)
+
+
+def _check_partners(pairs: PairSet, args: Namespace) -> None:
+    """Refuse to write down partners to choose from: trained together, they pull one map apart."""
+    if args.partners_of is None or len(pairs) < 2:
+        return
+    option = "--as" if args.config is not None else "--output"
+    if args.config is None and args.output is None:
+        return
+    message = f"argument --for: {len(pairs)} partners to choose from are not written with {option}"
+    raise UsageError(wrong_usage(message, help="add --limit 1, which keeps the first"))
 
 
 def _write(pairs: PairSet, path: str) -> None:
@@ -84,34 +102,6 @@ def _config(pairs: PairSet, name: str) -> str:
     text = export(pairs, name)
     show_report(check_export(pairs, name))
     return text
-
-
-def _pair_data(pair: Pair) -> dict[str, Any]:
-    return {
-        "rank": pair.rank,
-        "score": pair.score,
-        "kind": pair.kind.value,
-        "teacher": _end_data(pair.teacher),
-        "student": _end_data(pair.student),
-        "relation": pair.relation.value,
-        "adapter": pair.adapter,
-        "loss": pair.loss,
-        "why": pair.why,
-        "warnings": pair.warnings,
-    }
-
-
-def _end_data(end: End) -> dict[str, Any]:
-    return {
-        "name": end.name,
-        "op": end.op,
-        "op_index": end.op_index,
-        "output": end.output,
-        "module": end.module,
-        "layer": end.layer,
-        "shape": end.shape,
-        "dtype": end.dtype,
-    }
 
 
 def _print_pairs(console: Console, pairs: PairSet) -> None:
@@ -177,10 +167,10 @@ def _stacked(pairs: PairSet) -> list[Column]:
     """Several lines per pair, for people."""
     return [
         Column(title="#", cells=[str(pair.rank) for pair in pairs], justify="right"),
-        Column(title="kind", cells=[pair.kind.value for pair in pairs]),
+        Column(title="kind", cells=[pair.kind.value for pair in pairs], order=1),
         Column(title="teacher", cells=[_stacked_end(x.teacher) for x in pairs], least=12),
         Column(title="student", cells=[_stacked_end(x.student) for x in pairs], least=12),
-        Column(title="relation", cells=[_relation(pair) for pair in pairs], least=12),
+        Column(title="relation", cells=[_relation(pair) for pair in pairs], least=12, order=2),
     ]
 
 
@@ -200,7 +190,7 @@ def _relation(pair: Pair) -> str:
 
 def _reasons(pairs: PairSet) -> Column:
     cells = ["\n".join(map(visible, pair.why)) for pair in pairs]
-    return Column(title="why", cells=cells, least=40)
+    return Column(title="why", cells=cells, least=30)
 
 
 def _print_reasons(console: Console, pairs: PairSet) -> None:
@@ -246,8 +236,8 @@ def _show_groups(groups: Sequence[ShapeGroup], args: Namespace) -> int:
 def _group_data(group: ShapeGroup) -> dict[str, Any]:
     return {
         "shape": [UNKNOWN, *group.shape],
-        "teacher": [_end_data(end) for end in group.teacher],
-        "student": [_end_data(end) for end in group.student],
+        "teacher": list(map(asdict, group.teacher)),
+        "student": list(map(asdict, group.student)),
     }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from graphtool.diagnostics import Diagnostic, Severity, Where, rule
 
 __all__ = [
+    "feeds_needed",
     "no_such_operator",
     "no_such_stage",
     "no_such_value",
@@ -39,6 +40,24 @@ def unknown_code(code: str, near: Sequence[str]) -> Diagnostic:
         message=f"no diagnostic is called `{code}`",
         notes=_nearest(near),
         help=f"graphtool explain {near[0].split()[0]}" if near else "graphtool explain",
+    )
+
+
+@rule("GT603")
+def feeds_needed(
+    guesses: Sequence[str], teacher: Sequence[str], student: Sequence[str]
+) -> Diagnostic:
+    """Which student feed a teacher feed shares can't be guessed: say it with `--feed`.
+
+    It is guessed where one student feed has the same name, or is the only one of that shape and
+    dtype. `--feed TEACHER_FEED=STUDENT_FEED` is given once for each; a teacher feed that is mapped
+    onto its own name with the prefix before it stays a feed of its own.
+    """
+    first = f"{teacher[0] if teacher else 'TEACHER'}={student[0] if student else 'STUDENT'}"
+    return Diagnostic(
+        message="the feed map can't be guessed",
+        notes=tuple(guesses) or ("one of the programs has no feeds",),
+        help=f"--feed {shlex.quote(first)}",
     )
 
 

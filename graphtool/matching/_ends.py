@@ -12,6 +12,7 @@ from graphtool.matching._schema import EndRecord, FeedRecord, ProgramRecord
 from graphtool.matching.fingerprint import Fingerprint, fingerprints, program_fingerprint
 from graphtool.matching.pairs import End, end_of
 from graphtool.selectors import find
+from graphtool.structure import kind_of, kind_of_type
 
 __all__ = ["Found", "Side"]
 
@@ -93,13 +94,14 @@ class Side:
         """Tell Values apart that compute the same: by module, name, attribute path, Operator."""
         makers = {name: self.graph.producer(name) for name in names}
         modules = {name: maker.module if maker else None for name, maker in makers.items()}
-        types = {name: _plain(maker.type) if maker else None for name, maker in makers.items()}
+        kinds = {name: kind_of(maker) if maker else None for name, maker in makers.items()}
         if end.module is not None:
             names = _kept(names, (name for name in names if modules[name] == end.module))
         names = _kept(names, (name for name in names if name == end.name))
         if end.layer is not None:
             names = _kept(names, (x for x in names if self.graph.values[x].layer == end.layer))
-        return _kept(names, (name for name in names if types[name] == _plain(end.op)))
+        kind = None if end.op is None else kind_of_type(end.op)
+        return _kept(names, (name for name in names if kinds[name] == kind))
 
     def _stale(self, end: EndRecord, place: str, candidates: list[str]) -> Diagnostic:
         now = self.graph.values.get(end.name)
@@ -122,11 +124,6 @@ class Side:
             now_type=None if maker is None else maker.type,
             alike=candidates,
         )
-
-
-def _plain(type: str | None) -> str | None:
-    """Return an operator type as both kinds of program write it, without PIR's dialect."""
-    return None if type is None else type.rpartition(".")[2].rstrip("_")
 
 
 def _kept(names: list[str], narrower: Iterable[str]) -> list[str]:

@@ -31,10 +31,17 @@ SCHEMA = 1
 LOSSES = (
     "attention",
     "attention_scores",
+    "channel_wise",
+    "dist",
     "dkd",
     "fsp",
     "hidden_state",
+    "hint",
+    "kl",
     "l2",
+    "pkd",
+    "relational",
+    "similarity",
     "skd",
     "soft_label",
 )

@@ -15,16 +15,13 @@ _Gain = tuple[float, ...]
 def align(
     teacher: Sequence[_T], student: Sequence[_T], gain: Callable[[_T, _T], _Gain]
 ) -> list[tuple[_T, _T]]:
-    """Match two sequences in order, the last with the last, so that the summed gain is largest.
+    """Match two sequences in order so that the summed gain is largest.
 
-    The first part of a gain should be 1, so that as many as possible are matched. Takes
-    len(teacher) · len(student) gains.
+    Takes len(teacher) · len(student) gains.
     """
-    if not teacher or not student:
-        return []
-    best = _best(teacher[:-1], student[:-1], gain)
-    pairs = [(teacher[-1], student[-1])]
-    row, column = len(teacher) - 1, len(student) - 1
+    best = _best(teacher, student, gain)
+    pairs: list[tuple[_T, _T]] = []
+    row, column = len(teacher), len(student)
     while row and column:
         if best[row][column] == best[row - 1][column]:
             row -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -30,11 +31,32 @@ class _Item:
 
 
 @dataclass(frozen=True, slots=True)
-class _Format:
-    """How a configuration names an end (None: not at all), refuses a pair, and is laid out."""
+class _Side:
+    """A network, and the attribute paths in it that mean several Values."""
 
-    path: Callable[[Graph, End, Kind], str | None]
-    unsaid: str
+    role: str
+    graph: Graph
+    shared: frozenset[str]
+
+    @classmethod
+    def of(cls, role: str, graph: Graph) -> _Side:
+        """Count what each sublayer returns, over all of its runs."""
+        times = Counter(path for value in graph.values.values() for path in value.layer_outputs)
+        return cls(role, graph, frozenset(path for path, count in times.items() if count > 1))
+
+
+@dataclass(frozen=True, slots=True)
+class _Unsaid:
+    """Why a configuration has no name for an end."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """How a configuration names an end, refuses a pair, and is laid out."""
+
+    name: Callable[[_Side, End, Kind], str | _Unsaid]
     refusal: Callable[[_Item], str | None]
     document: Callable[[PairSet, Sequence[_Item]], dict[str, _Yaml]]
     header: str
@@ -83,44 +105,74 @@ def _format(name: str) -> _Format:
 
 def _sorted_out(pairs: PairSet, form: _Format) -> tuple[list[_Item], Mapping[str, list[int]]]:
     """Part the pairs into those that the configuration can say, and ranks by what stops them."""
-    unsaid = {role: _unsaid(role, graph, form) for role, graph in _graphs(pairs)}
-    items: list[_Item] = []
+    sides = _Side.of("teacher", pairs.teacher), _Side.of("student", pairs.student)
+    named: list[_Item] = []
     refused: dict[str, list[int]] = {}
     for pair in pairs:
-        teacher = form.path(pairs.teacher, pair.teacher, pair.kind)
-        student = form.path(pairs.student, pair.student, pair.kind)
-        if teacher is None or student is None:
-            reason = unsaid["teacher" if teacher is None else "student"]
+        item = _named(pair, sides, form)
+        if isinstance(item, _Item):
+            named.append(item)
         else:
-            item = _Item(pair, teacher, student)
-            reason = form.refusal(item)
-            if reason is None:
-                items.append(item)
-                continue
-        refused.setdefault(reason, []).append(pair.rank)
+            refused.setdefault(item.reason, []).append(pair.rank)
+    items: list[_Item] = []
+    for item in named:
+        reason = form.refusal(item) or _confusion(item, named)
+        if reason is None:
+            items.append(item)
+        else:
+            refused.setdefault(reason, []).append(item.pair.rank)
     return items, refused
 
 
-def _graphs(pairs: PairSet) -> tuple[tuple[str, Graph], tuple[str, Graph]]:
-    return ("teacher", pairs.teacher), ("student", pairs.student)
+def _named(pair: Pair, sides: tuple[_Side, _Side], form: _Format) -> _Item | _Unsaid:
+    names: list[str] = []
+    for side, end in zip(sides, (pair.teacher, pair.student), strict=True):
+        name = form.name(side, end, pair.kind)
+        if isinstance(name, _Unsaid):
+            return _unsaid(side, name)
+        names.append(name)
+    return _Item(pair, *names)
 
 
-def _unsaid(role: str, graph: Graph, form: _Format) -> str:
-    """Say why an end has no name in the configuration."""
-    if all(value.layer is None for value in graph.values.values()):
-        return f"the {role} has no attribute paths: name it as `module:callable`, not as a file"
-    return f"in the {role}, {form.unsaid}"
+def _unsaid(side: _Side, unsaid: _Unsaid) -> _Unsaid:
+    """Say in which network an end has no name; a saved program has none at all."""
+    role = side.role
+    if all(value.layer is None for value in side.graph.values.values()):
+        return _Unsaid(
+            f"the {role} has no attribute paths: name it as `module:callable`, not as a file"
+        )
+    return _Unsaid(f"in the {role}, {unsaid.reason}")
 
 
-def _hook(graph: Graph, end: End, _kind: Kind) -> str | None:
-    """Return the attribute path of a sublayer that returns the Value: a hook there can take it."""
+def _confusion(item: _Item, items: Sequence[_Item]) -> str | None:
+    """Say so where another pair's Value would go by the same name: one of them would be lost."""
+    for other in items:
+        if other.teacher == item.teacher and other.pair.teacher.name != item.pair.teacher.name:
+            return f"in the teacher, `{item.teacher}` would mean several Values"
+        if other.student == item.student and other.pair.student.name != item.pair.student.name:
+            return f"in the student, `{item.student}` would mean several Values"
+    return None
+
+
+def _hook(side: _Side, end: End, _kind: Kind) -> str | _Unsaid:
+    """Return the attribute path of a sublayer that returns the Value: a hook there can take it.
+
+    A hook keeps one tensor for each path, so the path must mean this Value alone.
+    """
+    paths = _paths(side.graph, end)
+    if not paths:
+        return _Unsaid("no sublayer returns the Value")
+    alone = [path for path in paths if path not in side.shared]
+    return alone[0] if alone else _Unsaid(f"`{paths[0]}` returns several Values")
+
+
+def _paths(graph: Graph, end: End) -> list[str]:
+    """List the sublayers that return a Value: the one that makes it first, then the innermost."""
     value = graph.values.get(end.name)
     if value is None or value.layer is None:
         # The Graph is of a saved program; a recipe may know the path all the same.
-        return end.layer
-    if value.layer in value.layer_outputs:
-        return value.layer
-    return value.layer_outputs[0] if value.layer_outputs else None
+        return [] if end.layer is None else [end.layer]
+    return sorted(value.layer_outputs, key=lambda path: path != value.layer)
 
 
 def _nothing_refused(_item: _Item) -> str | None:
@@ -152,12 +204,12 @@ def _plain_document(_pairs: PairSet, items: Sequence[_Item]) -> dict[str, _Yaml]
     }
 
 
-def _clas_path(graph: Graph, end: End, kind: Kind) -> str | None:
+def _clas_name(side: _Side, end: End, kind: Kind) -> str | _Unsaid:
     """PaddleClas hands out `logits` by that name, sublayers by path, as in `blocks[2].conv`."""
-    path = _hook(graph, end, kind)
-    if path is None or kind is Kind.LOGITS:
-        return None if path is None else "logits"
-    return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", path)
+    if kind is Kind.LOGITS and _paths(side.graph, end):
+        return "logits"
+    path = _hook(side, end, kind)
+    return path if isinstance(path, _Unsaid) else re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", path)
 
 
 def _clas_document(pairs: PairSet, items: Sequence[_Item]) -> dict[str, _Yaml]:
@@ -217,15 +269,17 @@ def _clas_loss(item: _Item, key: Mapping[str, str]) -> dict[str, _Yaml]:
 _OCR_KEYS = {"backbone": "backbone_out", "neck": "neck_out", "head": "head_out"}
 
 
-def _ocr_path(graph: Graph, end: End, kind: Kind) -> str | None:
-    path = _hook(graph, end, kind)
-    if path is None:
-        return None
-    outputs = graph.values[end.name].layer_outputs if end.name in graph.values else ()
-    handed_out = [part for part in _OCR_KEYS if part in (*outputs, path)]
+def _ocr_name(side: _Side, end: End, kind: Kind) -> str | _Unsaid:
+    paths = _paths(side.graph, end)
+    handed_out = [part for part in _OCR_KEYS if part in paths]
     if handed_out:
-        return _OCR_KEYS[handed_out[0]]
-    return "head_out" if kind is Kind.LOGITS else None
+        part = handed_out[0]
+        return (
+            _Unsaid(f"`{part}` returns several Values") if part in side.shared else _OCR_KEYS[part]
+        )
+    if paths and kind is Kind.LOGITS:
+        return "head_out"
+    return _Unsaid("the Value isn't what `backbone`, `neck` or `head` returns")
 
 
 def _ocr_refusal(item: _Item) -> str | None:
@@ -271,11 +325,9 @@ def _line(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-_HOOKED = "no sublayer returns the Value"
 _FORMATS = {
     "paddleclas": _Format(
-        path=_clas_path,
-        unsaid=_HOOKED,
+        name=_clas_name,
         refusal=_unequal,
         document=_clas_document,
         header=(
@@ -284,8 +336,7 @@ _FORMATS = {
         ),
     ),
     "paddleocr": _Format(
-        path=_ocr_path,
-        unsaid="the Value isn't what `backbone`, `neck` or `head` returns",
+        name=_ocr_name,
         refusal=_ocr_refusal,
         document=_ocr_document,
         header=(
@@ -294,8 +345,7 @@ _FORMATS = {
         ),
     ),
     "yaml": _Format(
-        path=_hook,
-        unsaid=_HOOKED,
+        name=_hook,
         refusal=_nothing_refused,
         document=_plain_document,
         header="# Pairs by the attribute path of the sublayer that returns each Value.\n",

@@ -48,13 +48,15 @@ def relation_of(sides: Sides) -> Relation:
     if not a or not b:
         return Relation.UNKNOWN
     if sides.kind is Kind.LOGITS:
-        return _by_dims(sides.channels, Relation.CLASSES)
+        classes = _by_dims(sides.channels, Relation.CLASSES)
+        if classes is not Relation.EQUAL:
+            return classes
     if sides.kind is Kind.ATTENTION:
         return _of_attention(a, b)
     if len(a) == len(b) == 4 and sides.kind is not Kind.EMBEDDING:
         return _of_maps(sides)
-    if {len(a), len(b)} == {3, 4}:
-        return Relation.TOKENS
+    if sides.kind is not Kind.EMBEDDING and len(a) != len(b):
+        return Relation.TOKENS if {len(a), len(b)} == {3, 4} else Relation.SEQUENCE
     if len(a) == len(b) == 3 and not dims_agree(a[1], b[1]):
         return Relation.SEQUENCE
     return _by_dims(sides.channels, Relation.CHANNELS)
@@ -113,11 +115,14 @@ def adapter_of(sides: Sides, relation: Relation) -> str | None:
     return None
 
 
-def loss_of(sides: Sides) -> str:
-    """Name the loss that fits the kind of the pair."""
-    return _LOSS[sides.kind]
+def loss_of(sides: Sides, relation: Relation) -> str:
+    """Name the loss that fits the kind of the pair, or that can compare such shapes at all."""
+    return _LOSS_OF_ANY_SHAPES if relation in _NOT_ONE_TO_ONE else _LOSS[sides.kind]
 
 
+# Compares how alike the samples of a batch are in each network (Tung and Mori 2019).
+_LOSS_OF_ANY_SHAPES = "similarity"
+_NOT_ONE_TO_ONE = frozenset({Relation.CLASSES, Relation.HEADS, Relation.SEQUENCE, Relation.TOKENS})
 _LOSS = {
     Kind.LOGITS: "soft_label",
     Kind.HEAD: "l2",
@@ -163,15 +168,19 @@ def _before_probabilities(sides: Sides) -> Iterator[str]:
     ):
         for head in structure.heads:
             if head.logits == name and head.normalised is not None:
-                yield f"before `{head.normalised}`, in which the {role}'s output ends"
+                yield f"before the {role}'s output `{head.output}` becomes probabilities"
 
 
 def warnings(sides: Sides, relation: Relation) -> Iterator[str]:
     """Say what can go wrong with a pair."""
+    teacher, student = sides.channels
     if relation is Relation.CLASSES:
-        teacher, student = sides.channels
         yield f"{teacher} against {student} classes: the logits cannot be compared one to one"
     if relation in (Relation.SPATIAL, Relation.CHANNELS_SPATIAL):
         yield "the resolutions differ: such pairs can hurt, compare with training on logits alone"
     if relation is Relation.HEADS:
-        yield "the numbers of heads differ: average over heads, or use relations instead of scores"
+        yield "the numbers of heads differ: scores cannot be compared one to one"
+    if relation in (Relation.SEQUENCE, Relation.TOKENS):
+        yield "the lengths differ: Values cannot be compared one to one"
+    if relation is Relation.UNKNOWN:
+        yield "dims that decide are not known: read the models with the size of their input"

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import log2
 
+from graphtool.diagnostics import PairError, Report
+from graphtool.matching import problems
 from graphtool.matching.pairs import Kind, Pair, PairSet
-from graphtool.matching.rank import Candidate, pair_of, suggest_pairs
+from graphtool.matching.rank import Candidate, pair_of, pairs_of
 from graphtool.readers import Source, read
 from graphtool.selectors import find
 from graphtool.structure import GLOBAL, Role, Structure, analyse
@@ -30,24 +32,28 @@ def partners(teacher: Source, student: Source, selector: str, *, limit: int = 8)
     `selector` names the teacher Value in any spelling that `find` takes. What `suggest_pairs` pairs
     with it comes first; then block outputs of the student, by resolution and depth.
 
-    Raises ReadError where a source cannot be read or the selector means no Value, or several.
+    Raises ReadError where a source cannot be read or the selector means no Value, or several, and
+    PairError (GT303) where the Value is no feature map.
     """
     left, right = analyse(read(teacher)), analyse(read(student))
     name = find(left.graph, selector).name
-    suggested = [
-        pair for pair in suggest_pairs(left.graph, right.graph) if pair.teacher.name == name
-    ]
+    if name not in left.flow.features:
+        raise PairError(problems.no_feature_map(left.graph, name, left.role(name).value))
+    suggested = [pair for pair in pairs_of(left, right) if pair.teacher.name == name]
     first = {pair.student.name for pair in suggested}
+    others = [other for other in right.main_line if other not in first]
     ranked = sorted(
-        (
-            other
-            for other in right.main_line
-            if other not in first and _same_kind(left, name, right, other)
-        ),
+        (other for other in others if _same_kind(left, name, right, other)),
         key=lambda other: _gap(left, name, right, other),
     )
     pairs = [*_again(suggested), *_nearest(left, name, right, ranked, start=len(suggested) + 1)]
-    return PairSet(teacher=left.graph, student=right.graph, pairs=tuple(pairs[:limit]))
+    nothing = () if pairs else (problems.nothing_in_common(left.graph, right.graph, 0),)
+    return PairSet(
+        teacher=left.graph,
+        student=right.graph,
+        pairs=tuple(pairs[:limit]),
+        report=Report.of(nothing),
+    )
 
 
 def _kind(structure: Structure, name: str) -> Kind:

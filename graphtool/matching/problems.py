@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from graphtool.diagnostics import Diagnostic, Severity, Where, rule
@@ -33,7 +34,7 @@ def nothing_in_common(teacher: Graph, student: Graph, count: int) -> Diagnostic:
     Maps pair with maps, layers of a transformer with layers of a transformer.
     `graphtool inspect MODEL` shows what a network has.
     """
-    suggested = "nothing can be suggested" if not count else "only the logits are suggested"
+    suggested = "nothing can be suggested" if not count else "only vectors at the end can be paired"
     return Diagnostic(
         message=f"no kind of feature map is found in both networks: {suggested}",
         severity=Severity.WARNING,
@@ -42,6 +43,38 @@ def nothing_in_common(teacher: Graph, student: Graph, count: int) -> Diagnostic:
             Where(role="student", program=student.source),
         ),
         help=f"graphtool inspect {student.source}",
+    )
+
+
+@rule("GT302")
+def unequal_heads(teacher: Graph, student: Graph, heads: tuple[int, int]) -> Diagnostic:
+    """The networks have different numbers of outputs, so some outputs have no partner.
+
+    Outputs are paired where resolution and channels are equal, in order. Look at the list, and
+    choose by hand what was left out.
+    """
+    return Diagnostic(
+        message=f"the teacher has {heads[0]} outputs and the student {heads[1]}: not all can pair",
+        severity=Severity.WARNING,
+        where=(
+            Where(role="teacher", program=teacher.source),
+            Where(role="student", program=student.source),
+        ),
+        help=f"graphtool inspect {shlex.quote(teacher.source)}",
+    )
+
+
+@rule("GT303")
+def no_feature_map(graph: Graph, name: str, what: str) -> Diagnostic:
+    """The Value is no feature map, so nothing can be paired with it.
+
+    A feature map is a floating-point Value of the top-level block that depends on the input and on
+    a weight. Parameters, constants, inputs, gradients and Values inside cond and while are none.
+    """
+    return Diagnostic(
+        message=f"`{name}` is no feature map but a {what}",
+        where=(Where(program=graph.source, value=name, shape=graph.values[name].shape),),
+        help=f"graphtool inspect {shlex.quote(graph.source)}",
     )
 
 
@@ -213,9 +246,10 @@ def no_layer_paths(teacher: Graph, student: Graph, reasons: Sequence[str]) -> Di
 def left_out(ranks: Sequence[int], reason: str) -> Diagnostic:
     """Pairs are left out of the configuration, which can't say them; the message gives the reason.
 
-    Both ends must be what a sublayer returns, so that a hook can take them, and the losses of
-    PaddleClas and PaddleOCR compare equal shapes: none of them has an adapter. PaddleOCR hands out
-    the results of `backbone`, `neck` and `head` alone.
+    Both ends must be what a sublayer returns, so that a hook can take them. A hook keeps one tensor
+    for each sublayer: one that runs more than once, or returns several tensors, has no name that
+    tells them apart. The losses of PaddleClas and PaddleOCR compare equal shapes: none of them has
+    an adapter. PaddleOCR hands out the results of `backbone`, `neck` and `head` alone.
     """
     several = len(ranks) > 1
     listed = ", ".join(map(str, ranks))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -114,19 +114,7 @@ def _pair_table(
 
 
 def _end_table(end: End, marks: Mapping[str, Fingerprint]) -> dict[str, _Toml]:
-    return _present(
-        {
-            "name": end.name,
-            "op": end.op,
-            "op_index": end.op_index,
-            "output": end.output,
-            "module": end.module,
-            "layer": end.layer,
-            "shape": end.shape,
-            "dtype": end.dtype,
-            "fingerprint": str(marks[end.name]),
-        }
-    )
+    return _present({**asdict(end), "fingerprint": str(marks[end.name])})
 
 
 def _present(table: Mapping[str, _Toml]) -> dict[str, _Toml]:

@@ -7,7 +7,9 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from graphtool.diagnostics import UsageError
 from graphtool.graph import Graph
+from graphtool.readers import problems
 
 __all__ = ["Source", "read"]
 
@@ -15,34 +17,37 @@ __all__ = ["Source", "read"]
 Source: TypeAlias = "Graph | str | PathLike[str] | Any"
 
 
-def read(source: Source, *, inputs: Sequence[str] = ()) -> Graph:
+def read(source: Source, *, inputs: Sequence[str] = (), train: bool = False) -> Graph:
     """Read a model into a neutral Graph.
 
     `source` is the path of a `.json`, `.pdmodel` or `__model__` file or of a folder that holds one,
     `module:callable` (an `nn.Layer` class or factory, or a function that returns a Program), a
     live Program of either kind, or a Graph, which is returned as it is. `inputs` describes what a
     Layer from `module:callable` reads, as on the command line: `3,224,224` or
-    `name=3,224,224:float32`, the batch left out.
+    `name=3,224,224:float32`, the batch left out; `train` builds it in training mode.
 
     Files are read without Paddle and never executed; `module:callable` runs the user's code.
 
-    Raises ReadError with a GT0xx Diagnostic where the source cannot be read.
+    Raises ReadError with a GT0xx Diagnostic where the source cannot be read, UsageError where it is
+    empty or the inputs do not fit.
     """
     if isinstance(source, Graph):
         return source
     if isinstance(source, (str, PathLike)):
-        return _read_named(fspath(source), inputs)
+        return _read_named(fspath(source), inputs, train=train)
     from graphtool.readers.live import read_program
 
     return read_program(source)
 
 
-def _read_named(source: str, inputs: Sequence[str]) -> Graph:
+def _read_named(source: str, inputs: Sequence[str], *, train: bool) -> Graph:
+    if not source:
+        raise UsageError(problems.nameless_model())
     if ":" in source and not Path(source).exists():
         from graphtool.readers._builder import build, is_callable_spec
 
         if is_callable_spec(source):
-            return build(source, inputs).graph
+            return build(source, inputs, train=train).graph
     from graphtool.readers._files import read_file
 
     return read_file(Path(source))

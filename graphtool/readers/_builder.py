@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
-from collections.abc import Generator, Sequence
+import warnings
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
 from importlib import import_module
+from inspect import getattr_static
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
-from graphtool.diagnostics import ReadError, UsageError
+from graphtool.diagnostics import ReadError, Report, UsageError
 from graphtool.graph import UNKNOWN
 from graphtool.readers import problems
 from graphtool.readers._inputs import Input
@@ -20,6 +22,7 @@ from graphtool.readers._messages import Attempt, brief, user_frames
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers.layers import Network, build_made, build_network, is_program
 from graphtool.readers.live import LiveProgram
+from graphtool.selectors import nearest
 
 __all__ = ["build", "is_callable_spec", "parse_input"]
 
@@ -55,23 +58,26 @@ def is_callable_spec(source: str) -> bool:
     return _SPEC.fullmatch(source) is not None
 
 
-def build(spec: str, inputs: Sequence[str] = ()) -> Network | LiveProgram:
-    """Import the module, call the callable, and build the Layer that it returns in eval mode.
+def build(spec: str, inputs: Sequence[str] = (), *, train: bool = False) -> Network | LiveProgram:
+    """Import the module, call the callable, and build the Layer that it returns, in eval mode.
 
     `inputs` are spelt as `--input` is: `3,224,224` or `NAME=3,224,224:float32`; a batch of unknown
     size is put before them. What the module prints goes to stderr.
 
-    Raises UsageError: GT036 malformed spec, GT037 malformed input, GT041 missing input. Raises
-    ReadError: GT030 no Paddle, GT034 forward fails, GT035 callable raises, GT038 module does not
-    import, GT039 no such attribute, GT040 wrong return type.
+    Raises UsageError: GT036 malformed spec, GT037 malformed input, GT041 missing input, GT042 input
+    for which there is no parameter. Raises ReadError: GT030 no Paddle, GT034 forward fails, GT035
+    callable raises, GT038 module does not import, GT039 no such attribute, GT040 wrong return type.
     """
     found = _SPEC.fullmatch(spec)
     if found is None:
         raise UsageError(problems.bad_callable_spec(spec))
     feeds = [parse_input(text) for text in inputs]
-    with _working_directory_first(), redirect_stdout(sys.stderr):
+    with _working_directory_first(), redirect_stdout(sys.stderr), warnings.catch_warnings():
         load_paddle()
-        return _built(spec, _attribute(_module(found["module"]), found["name"]), feeds)
+        # Said once for each batch norm that is built in training mode.
+        warnings.filterwarnings("ignore", message="When training, we now always track")
+        made = _attribute(_module(found["module"]), found["name"])
+        return _built(spec, made, feeds, train=train)
 
 
 def parse_input(text: str) -> Input:
@@ -120,18 +126,35 @@ def _attribute(module: ModuleType, name: str) -> _Made:
     found: _Made = module
     for part in name.split("."):
         if not hasattr(found, part):
-            public = [other for other in dir(found) if not other.startswith("_")]
-            nearest = difflib.get_close_matches(part, public, n=3, cutoff=0.3)
-            raise ReadError(problems.no_such_attribute(module.__name__, name, nearest))
+            near = nearest(part, list(_callables(found)))
+            raise ReadError(problems.no_such_attribute(module.__name__, name, near))
         found = getattr(found, part)
     return found
 
 
-def _built(spec: str, found: _Made, feeds: Sequence[Input]) -> Network | LiveProgram:
+def _callables(owner: _Made) -> Iterator[str]:
+    """Yield the public names of classes and functions; modules that it imports are none."""
+    for name in dir(owner):
+        if not name.startswith("_") and callable(getattr_static(owner, name, None)):
+            yield name
+
+
+def _built(
+    spec: str, found: _Made, feeds: Sequence[Input], *, train: bool
+) -> Network | LiveProgram:
     if is_program(found):
-        return LiveProgram.of(found)
-    if isinstance(found, load_paddle().nn.Layer):
-        return build_made(found, feeds, name=spec, train=False)
-    if not callable(found):
-        raise ReadError(problems.wrong_type(spec, type(found).__name__))
-    return build_network(found, feeds, name=spec, train=False)
+        built = LiveProgram.of(found)
+    elif isinstance(found, load_paddle().nn.Layer):
+        built = build_made(found, feeds, name=spec, train=train)
+    elif callable(found):
+        built = build_network(found, feeds, name=spec, train=train)
+    else:
+        kind: str = type(found).__name__
+        raise ReadError(problems.wrong_type(spec, kind))
+    return built if isinstance(built, Network) else _named(spec, built, feeds)
+
+
+def _named(spec: str, live: LiveProgram, feeds: Sequence[Input]) -> LiveProgram:
+    """Name a Program that was built by the user's code, and say so where inputs are left aside."""
+    report = Report((problems.inputs_not_used(spec),) if feeds else ())
+    return replace(live, graph=replace(live.graph, source=spec, report=report))

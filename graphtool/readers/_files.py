@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from pathlib import Path
 
@@ -28,6 +29,16 @@ _TENSORS = bytes(12)
 _PARAMETER_ENDINGS = frozenset({".pdiparams", ".pdparams", ".pdopt", ".safetensors"})
 
 
+# Reading these may wait for ever, unless it is what the shell's `<(command)` or `|` hands over.
+_SPECIAL = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+_PIPED = re.compile(r"/dev/stdin|(/dev|/proc/(self|\d+))/fd/\d+")
+
+
 class _Kind(Enum):
     JSON = "json"
     PROTOBUF = "protobuf"
@@ -41,7 +52,7 @@ def read_file(path: Path) -> Graph:
     Raises ReadError with a GT0xx Diagnostic where there is no such program or its file is damaged.
     """
     try:
-        _check_existence(path)
+        _check_path(path)
         return _read(_find(path) if path.is_dir() else path)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -50,11 +61,14 @@ def read_file(path: Path) -> Graph:
         raise ReadError(problems.nested_too_deeply(str(path))) from None
 
 
-def _check_existence(path: Path) -> None:
+def _check_path(path: Path) -> None:
     try:
-        path.stat()
+        mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: NUL in the name
         raise ReadError(problems.no_such_path(str(path), _near(path))) from None
+    kind = _SPECIAL.get(stat.S_IFMT(mode))
+    if kind is not None and not (stat.S_ISFIFO(mode) and _PIPED.match(str(path))):
+        raise ReadError(problems.not_a_file(str(path), kind))
 
 
 def _near(path: Path) -> list[str]:
@@ -98,7 +112,15 @@ def _head(path: Path) -> bytes:
 
 
 def _read(path: Path) -> Graph:
-    head = _head(path)
+    with path.open("rb") as file:
+        head = file.read(_SNIFFED)
+        read = _reader(path, head)
+        # A pipe can be read once only, so this goes on where the head ends.
+        data = head + file.read()
+    return read(str(path), data)
+
+
+def _reader(path: Path, head: bytes) -> Callable[[str, bytes], Graph]:
     if not head:
         raise ReadError(problems.empty_file(str(path)))
     kind = _kind(path, head)
@@ -106,8 +128,7 @@ def _read(path: Path) -> Graph:
         raise ReadError(problems.onnx_file(str(path)))
     if kind is _Kind.PARAMETERS:
         raise ReadError(problems.parameters_file(str(path), _beside(path)))
-    read = read_json if kind is _Kind.JSON else read_protobuf
-    return read(str(path), path.read_bytes())
+    return read_json if kind is _Kind.JSON else read_protobuf
 
 
 def _kind(path: Path, head: bytes) -> _Kind:
@@ -120,7 +141,10 @@ def _kind(path: Path, head: bytes) -> _Kind:
     return _Kind.PROTOBUF
 
 
-def _beside(parameters: Path) -> list[str]:
-    """List the models in a parameter file's folder, those of the same name first."""
-    found = _candidates(sorted(parameters.parent.iterdir()))
-    return [str(path) for path in sorted(found, key=lambda model: model.stem != parameters.stem)]
+def _beside(parameters: Path) -> str | None:
+    """Return the model that a parameter file belongs to: of the same name, or the only other."""
+    others = (path for path in sorted(parameters.parent.iterdir()) if path != parameters)
+    models = list(_candidates(others))
+    named = [model for model in models if model.stem == parameters.stem]
+    found = named or models
+    return str(found[0]) if len(found) == 1 or named else None

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from graphtool.diagnostics import UsageError
 from graphtool.graph import UNKNOWN
+from graphtool.readers import problems
 from graphtool.readers._paddle import load_paddle
 
-__all__ = ["Input", "as_input", "forward_parameters", "named_inputs", "takes_by_keyword"]
+__all__ = ["Input", "as_input", "check_inputs", "named_inputs", "takes_by_keyword"]
 
 # Layers and InputSpecs are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
@@ -18,22 +21,43 @@ _Paddle: TypeAlias = Any
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A feed to be: a shape with the batch, -1 where not known, and a name, None for any."""
+    """A feed to be: a shape with the batch, -1 where not known, and a name, None for any.
+
+    The name is that of a parameter of `forward`; where it is `renaming`, as an InputSpec's, it may
+    be any, and the feed goes to the parameter at its place.
+    """
 
     shape: tuple[int, ...]
     dtype: str = "float32"
     name: str | None = None
+    renaming: bool = False
 
     def __str__(self) -> str:
         dims = ", ".join("?" if dim == UNKNOWN else str(dim) for dim in self.shape)
         return f"{self.name or 'input'}: [{dims}] {self.dtype}"
+
+    @property
+    def spelling(self) -> str:
+        """The shape and dtype as `--input` takes them, the batch left out: `128:int64`."""
+        dims = ",".join("?" if dim == UNKNOWN else str(dim) for dim in self.shape[1:])
+        return f"{dims or 'scalar'}{'' if self.dtype == 'float32' else f':{self.dtype}'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Forward:
+    """What a Layer's `forward` takes; `star` and `stars` tell whether `*args` and `**kwargs`."""
+
+    parameters: tuple[str, ...]
+    required: tuple[str, ...]
+    star: bool
+    stars: bool
 
 
 def as_input(spec: _Paddle) -> Input:
     """Take an InputSpec as it is; put a batch before a shape and before `(name, shape, dtype)`."""
     if hasattr(spec, "shape"):
         dtype: str = load_paddle().base.data_feeder.convert_dtype(spec.dtype)
-        return Input(_dims(spec.shape), dtype, spec.name)
+        return Input(_dims(spec.shape), dtype, spec.name, renaming=True)
     if spec and isinstance(spec[0], str):
         name, shape, *dtypes = spec
         return Input((UNKNOWN, *_dims(shape)), *dtypes, name=name)
@@ -44,9 +68,69 @@ def _dims(shape: Sequence[int | None]) -> tuple[int, ...]:
     return tuple(UNKNOWN if dim is None else int(dim) for dim in shape)
 
 
+def check_inputs(name: str, layer: _Paddle, inputs: Sequence[Input]) -> None:
+    """Check that each input has a parameter of `forward`, and each that must be given an input.
+
+    Raises UsageError: GT041 where one is missing, GT042 where an input goes nowhere.
+    """
+    forward = _forward(layer)
+    if not inputs:
+        raise UsageError(problems.missing_input(name, forward.required or forward.parameters))
+    stray = _stray(forward, inputs)
+    if stray:
+        wanted = _wanted(forward, inputs)
+        raise UsageError(problems.unknown_input(name, stray, forward.parameters, wanted))
+    named = named_inputs(layer, inputs)
+    given = dict(zip(_taken(forward, named), named.values(), strict=False))
+    missing = [parameter for parameter in forward.required if parameter not in given]
+    if missing:
+        known = {parameter: feed.spelling for parameter, feed in given.items()}
+        raise UsageError(problems.missing_input(name, missing, known))
+
+
+def _wanted(forward: _Forward, inputs: Sequence[Input]) -> dict[str, str]:
+    """Give inputs with wrong names the parameters that are left, so that the help can be typed."""
+    known = {feed.name: feed.spelling for feed in inputs if feed.name in forward.parameters}
+    others = iter([feed.spelling for feed in inputs if feed.name not in forward.parameters])
+    wanted: dict[str, str] = {}
+    for parameter in forward.parameters:
+        shape = known.get(parameter) or next(others, None)
+        if shape is not None or parameter in forward.required:
+            wanted[parameter] = shape or "3,224,224"
+    return wanted
+
+
+def _taken(forward: _Forward, named: Mapping[str, Input]) -> Sequence[str]:
+    """List the parameters that named inputs go to, in the order of the inputs."""
+    return list(named) if named.keys() <= set(forward.parameters) else forward.parameters
+
+
+def _stray(forward: _Forward, inputs: Sequence[Input]) -> list[str]:
+    """List the inputs for which `forward` has no parameter, and those named a second time."""
+    times = Counter(feed.name for feed in inputs if feed.name is not None)
+    again = [name for name, count in times.items() if count > 1]
+    if again or forward.star or forward.stars:
+        return again
+    unknown = [name for name in times if name not in forward.parameters]
+    if unknown and not _by_position(forward, inputs):
+        return unknown
+    return [feed.name or feed.spelling for feed in inputs[len(forward.parameters) :]]
+
+
+def _by_position(forward: _Forward, inputs: Sequence[Input]) -> bool:
+    """Tell whether inputs may have names of their own: InputSpecs in order, or the only input."""
+    if len(inputs) == len(forward.parameters) == 1:
+        return True
+    places = dict(enumerate(forward.parameters))
+    return all(
+        feed.renaming and (feed.name not in forward.parameters or places.get(place) == feed.name)
+        for place, feed in enumerate(inputs)
+    )
+
+
 def named_inputs(layer: _Paddle, inputs: Sequence[Input]) -> dict[str, Input]:
     """Name each input: as it says, else as `forward` calls its parameter; in the order of those."""
-    parameters = forward_parameters(layer)
+    parameters = _forward(layer).parameters
     spare = iter([name for name in parameters if name not in {feed.name for feed in inputs}])
     named = {
         feed.name or next(spare, f"input_{position}"): feed for position, feed in enumerate(inputs)
@@ -58,12 +142,19 @@ def named_inputs(layer: _Paddle, inputs: Sequence[Input]) -> dict[str, Input]:
 
 def takes_by_keyword(layer: _Paddle, named: Mapping[str, Input]) -> bool:
     """Tell whether every input goes to the parameter of `forward` that has its name."""
-    return named.keys() <= set(forward_parameters(layer))
+    forward = _forward(layer)
+    return named.keys() <= set(forward.parameters) or (forward.stars and not forward.star)
 
 
-def forward_parameters(layer: _Paddle) -> list[str]:
-    """List the named parameters of a Layer's `forward`, decorated by `to_static` or not."""
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+def _forward(layer: _Paddle) -> _Forward:
+    """Look at a Layer's `forward`, decorated by `to_static` or not."""
     forward = getattr(layer.forward, "dygraph_function", layer.forward)
     parameters = inspect.signature(forward).parameters.values()
-    return [parameter.name for parameter in parameters if parameter.kind in kinds]
+    kinds = {parameter.kind for parameter in parameters}
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return _Forward(
+        parameters=tuple(p.name for p in named),
+        required=tuple(p.name for p in named if p.default is p.empty),
+        star=inspect.Parameter.VAR_POSITIONAL in kinds,
+        stars=inspect.Parameter.VAR_KEYWORD in kinds,
+    )

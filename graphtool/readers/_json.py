@@ -76,7 +76,10 @@ def _version(path: str, document: _Json) -> str:
             )
         )
     version: _Json = base.get("version")
-    if not isinstance(version, int) or not 0 <= version <= _NEWEST_VERSION:
+    if type(version) is not int or version < 0:
+        reason = f"the version of the format is `{json.dumps(version)}`; wanted a number from 0"
+        raise ReadError(problems.bad_program_json(path, reason))
+    if version > _NEWEST_VERSION:
         raise ReadError(problems.unknown_version(path, version, _NEWEST_VERSION))
     return str(version)
 
@@ -87,15 +90,16 @@ class _Walk:
     assembly: Assembly = field(default_factory=lambda: Assembly(frozenset()))
     unknown: set[str] = field(default_factory=set[str])
     _types: dict[str, str] = field(default_factory=dict[str, str])
+    _reading: _Json = None
 
     def graph(self, document: _Json, version: str) -> Graph:
         try:
             top = self._top(document)
-            self.assembly = Assembly(frozenset(_user_names(top)))
+            self.assembly = Assembly(frozenset(self._user_names(top)))
+            self._reading = None
             self._block(top, path="", owner=None)
         except _LAYOUT_ERRORS as error:
-            place = f"after operator {len(self.assembly.operators)} the file is not laid out"
-            reason = f"{place} as Paddle lays it out ({type(error).__name__}: {error})"
+            reason = _layout_problem(document, self._reading, error)
             raise ReadError(problems.bad_program_json(self.path, reason)) from None
         self._check_numbers()
         return self.assembly.graph(
@@ -132,6 +136,7 @@ class _Walk:
         self.assembly.add_block(path, owner=owner, arguments=arguments, operators=operators)
 
     def _operator(self, op: _Json, block: str, index: int | None) -> Operator:
+        self._reading = op
         if not op.keys() <= _FIELDS["operator"]:
             self._note("operator", op)
         if op["#"] == "p":
@@ -198,23 +203,60 @@ class _Walk:
             trainable=bool(trainable),
         )
 
+    def _user_names(self, block: _Json) -> Iterator[str]:
+        for op in block["ops"]:
+            self._reading = op
+            if op["#"] == "p":
+                yield op["A"][3]
+            elif op["#"] == "1.data":
+                yield from (a["AT"]["D"] for a in op["A"] if a["N"] == "name")
+            for region in op.get("regions", ()):
+                for inner in region["blocks"]:
+                    yield from self._user_names(inner)
+
     def _type(self, code: str) -> str:
         known = self._types.get(code)
         if known is None:
-            dialect, _, name = code.partition(".")
-            known = self._types[code] = f"{_DIALECTS.get(dialect, f'dialect{dialect}')}.{name}"
+            known = self._types[code] = _type_name(code)
         return known
 
 
-def _user_names(block: _Json) -> Iterator[str]:
-    for op in block["ops"]:
-        if op["#"] == "p":
-            yield op["A"][3]
-        elif op["#"] == "1.data":
-            yield from (a["AT"]["D"] for a in op["A"] if a["N"] == "name")
-        for region in op.get("regions", ()):
-            for inner in region["blocks"]:
-                yield from _user_names(inner)
+def _layout_problem(document: _Json, reading: _Json, error: Exception) -> str:
+    place = _place(document, reading)
+    if isinstance(error, KeyError):
+        return f"{place} lacks `{error.args[0]}`"
+    return f"{place} is not laid out as Paddle lays it out"
+
+
+def _place(document: _Json, reading: _Json) -> str:
+    """Say which operator is meant, counted from 0 in the order of the file."""
+    for index, op in enumerate(_operators(document.get("program"))):
+        if op is reading:
+            code = op.get("#") if _is_object(op) else None
+            known = isinstance(code, str)
+            return f"operator {index}, `{_type_name(code)}`," if known else f"operator {index}"
+    return "the file"
+
+
+def _operators(owner: _Json) -> Iterator[_Json]:
+    """Yield the operators inside a program or operator, in pre-order, whatever is amiss there."""
+    for region in _listed(owner, "regions"):
+        for block in _listed(region, "blocks"):
+            for op in _listed(block, "ops"):
+                yield op
+                yield from _operators(op)
+
+
+def _listed(holder: _Json, key: str) -> list[_Json]:
+    found = holder.get(key) if _is_object(holder) else None
+    return found if _is_list(found) else []
+
+
+def _type_name(code: str) -> str:
+    if code == "p":
+        return "builtin.parameter"
+    dialect, _, name = code.partition(".")
+    return f"{_DIALECTS.get(dialect, f'dialect{dialect}')}.{name}"
 
 
 def _attributes(listed: _Json) -> dict[str, Attribute]:

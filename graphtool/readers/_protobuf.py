@@ -404,6 +404,7 @@ def _value(
         persistable=var.persistable,
         trainable=trainable and not var.stop_gradient,
         stop_gradient=var.stop_gradient,
+        lod_level=var.type.dense_tensor.lod_level,
     )
 
 

@@ -8,19 +8,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from graphtool.diagnostics import Diagnostic, ReadError, UsageError
+from graphtool.diagnostics import Diagnostic, ReadError, Report
 from graphtool.graph import Graph, Origin
 from graphtool.readers import problems
 from graphtool.readers._attribution import Attribution, flatten, identity
+from graphtool.readers._channels import misfit
 from graphtool.readers._inputs import (
     Input,
     as_input,
-    forward_parameters,
+    check_inputs,
     named_inputs,
     takes_by_keyword,
 )
 from graphtool.readers._legacy import operator_ids, read_legacy, variable_of
 from graphtool.readers._messages import Attempt, brief, user_frames
+from graphtool.readers._outputs import left_out
 from graphtool.readers._paddle import in_mode, is_legacy, load_paddle
 from graphtool.readers._pir import ValueKey, walk_pir
 from graphtool.readers.live import LiveProgram
@@ -72,7 +74,8 @@ def from_layer(
     its training flags and Paddle's mode are left as they were.
 
     Raises ReadError: GT033 for a Layer made in static mode, GT034 where its forward fails, GT035
-    where the factory does, GT040 where it makes no Layer. Raises UsageError: GT041 without inputs.
+    where the factory does, GT040 where it makes no Layer. Raises UsageError: GT041 where an input
+    is missing, GT042 where `forward` has no place for one.
     """
     paddle = load_paddle()
     inputs = [as_input(spec) for spec in input_spec]
@@ -90,7 +93,7 @@ def build_made(layer: _Paddle, inputs: Sequence[Input], *, name: str, train: boo
     _require_inputs(name, layer, inputs)
     attempt = Attempt()
     with attempt, in_mode(static=False):
-        return _named_after(name, _traced(layer, inputs, train=train))
+        return _finished(name, inputs, _traced(layer, inputs, train=train))
     assert attempt.error is not None
     raise ReadError(_refusal(name, inputs, attempt.error, attempt.error))
 
@@ -114,8 +117,25 @@ def build_network(
     assert dynamic.error is not None
     if not (plain.made or dynamic.made):
         reason, frames = _reason(dynamic.error), user_frames(dynamic.error)
-        raise ReadError(problems.callable_raised(name, reason, frames))
+        raise ReadError(problems.callable_raised(name, reason, frames, _wrapping(name, factory)))
     raise ReadError(_refusal(name, inputs, dynamic.error, plain.error))
+
+
+def _wrapping(name: str, factory: Callable[[], _Paddle]) -> str | None:
+    """Return the function to write around what needs arguments, None where it needs none."""
+    if not _needs_arguments(factory):
+        return None
+    return f"write a function without arguments: def net(): return {name.replace(':', '.')}(...)"
+
+
+def _needs_arguments(factory: Callable[..., _Paddle]) -> bool:
+    try:
+        inspect.signature(factory).bind()
+    except TypeError:
+        return True
+    except ValueError:  # Not all that is written in C has a signature.
+        return False
+    return False
 
 
 def is_program(made: _Paddle) -> bool:
@@ -145,7 +165,7 @@ class _Try:
                 if self.static
                 else _traced(layer, self.inputs, train=self.train)
             )
-            return _named_after(self.name, network)
+            return _finished(self.name, self.inputs, network)
         self.error = attempt.error
         return None
 
@@ -153,8 +173,7 @@ class _Try:
 def _require_inputs(name: str, layer: _Paddle, inputs: Sequence[Input]) -> None:
     if not isinstance(layer, load_paddle().nn.Layer):
         raise ReadError(problems.wrong_type(name, type(layer).__name__))
-    if not inputs:
-        raise UsageError(problems.missing_input(name, forward_parameters(layer)))
+    check_inputs(name, layer, inputs)
 
 
 def _refusal(
@@ -244,9 +263,10 @@ def _traced(layer: _Paddle, inputs: Sequence[Input], *, train: bool) -> Network:
             full_graph=True,
         ).concrete_program
     feeds = list(flatten(built.inputs[1:]))
-    return _network(
-        layer, built.main_program, built.startup_program, feeds, built.outputs, attribution
-    )
+    outputs = built.outputs
+    if isinstance(outputs, list) and len(built.outputs) == 1:
+        outputs = built.outputs[0]
+    return _network(layer, built.main_program, built.startup_program, feeds, outputs, attribution)
 
 
 def _root(layer: _Paddle, *, by_keyword: bool) -> _Paddle:
@@ -283,8 +303,10 @@ def _network(
     live, names = _annotated(main, attribution)
     entering = tuple(names[identity(value)][0] for value in feeds)
     leaving = tuple(names[identity(value)][-1] for value in flatten(outputs))
+    graph = _with_ends(live.graph, entering, leaving)
+    report = _outputs_report(type(layer).__name__, outputs)
     return Network(
-        live=replace(live, graph=_with_ends(live.graph, entering, leaving)),
+        live=replace(live, graph=replace(graph, report=report)),
         startup=startup,
         layer=layer,
         feeds=entering,
@@ -300,7 +322,16 @@ def _with_ends(graph: Graph, feeds: tuple[str, ...], fetches: tuple[str, ...]) -
     return replace(graph, values=values, feeds=feeds, fetches=fetches)
 
 
-def _named_after(name: str, network: Network) -> Network:
+def _outputs_report(layer: str, outputs: _Paddle) -> Report:
+    others = tuple(left_out(outputs))
+    return Report((problems.outputs_left_out(layer, others),) if others else ())
+
+
+def _finished(name: str, inputs: Sequence[Input], network: Network) -> Network:
+    """Name a Network after what was asked for, once it is seen that its convolutions can run."""
+    wrong = misfit(network.graph)
+    if wrong is not None:
+        raise ReadError(problems.forward_failed(name, list(map(str, inputs)), wrong))
     graph = replace(network.graph, source=name)
     return replace(network, live=replace(network.live, graph=graph))
 

@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
-from graphtool.diagnostics import Diagnostic, Where, rule
+from graphtool.diagnostics import Diagnostic, Severity, Where, rule
 
 __all__ = [
+    "bad_callable_spec",
+    "bad_input",
     "bad_program_json",
     "block_inside_itself",
+    "callable_raised",
     "empty_file",
     "folder_without_model",
+    "forward_failed",
+    "inputs_not_used",
+    "missing_input",
+    "module_not_imported",
+    "nameless_model",
     "nested_too_deeply",
+    "no_paddle",
+    "no_such_attribute",
     "no_such_block",
     "no_such_path",
+    "not_a_file",
     "not_a_program",
     "not_json",
+    "not_translated",
     "onnx_file",
+    "outputs_left_out",
     "parameters_file",
     "repeated_value",
     "several_models",
+    "static_layer",
     "undefined_value",
+    "unknown_input",
     "unknown_version",
     "unreadable",
+    "value_gone",
+    "wrong_type",
 ]
 
 _LISTED = 8
@@ -144,7 +161,9 @@ def nested_too_deeply(path: str) -> Diagnostic:
 @rule("GT010")
 def unreadable(path: str, reason: str) -> Diagnostic:
     """The file or folder is there, and the operating system does not let graphtool read it."""
-    return Diagnostic(message=f"`{path}` cannot be read: {reason}", help=f"ls -ld {path}")
+    return Diagnostic(
+        message=f"`{path}` cannot be read: {reason}", help=f"ls -ld {shlex.quote(path)}"
+    )
 
 
 @rule("GT011")
@@ -173,7 +192,7 @@ def several_models(folder: str, models: Sequence[str]) -> Diagnostic:
     return Diagnostic(
         message=f"`{folder}` holds {len(models)} saved programs",
         where=tuple(Where(program=model) for model in models),
-        help=f"graphtool inspect {models[0]}",
+        help=_inspect(models[0]),
     )
 
 
@@ -192,19 +211,18 @@ def onnx_file(path: str) -> Diagnostic:
 
 
 @rule("GT014")
-def parameters_file(path: str, models: Sequence[str]) -> Diagnostic:
+def parameters_file(path: str, model: str | None) -> Diagnostic:
     """The file holds a network's parameters (`.pdiparams`, `.pdparams`, `.pdopt`), not its program.
 
-    The program lies beside it in a `.json`, `.pdmodel` or `__model__`. A `.pdparams` of a
-    dynamic-graph network has none: name the network as `module:callable`. Parameter files are never
-    loaded: some are pickles, and loading a pickle runs code.
+    The program lies beside it in a `.json`, `.pdmodel` or `__model__`, under the same name. A
+    `.pdparams` of a dynamic-graph network has none: name the network as `module:callable`.
+    Parameter files are never loaded: some are pickles, and loading a pickle runs code.
     """
-    notes = tuple(f"the program beside it is `{model}`" for model in models)
     return Diagnostic(
         message="the file holds parameters, not a program",
         where=(Where(program=path),),
-        notes=notes,
-        help=f"graphtool inspect {models[0]}" if models else "graphtool inspect MODULE:CALLABLE",
+        notes=() if model is None else (f"the program beside it is `{model}`",),
+        help=_inspect("MODULE:CALLABLE" if model is None else model),
     )
 
 
@@ -232,6 +250,28 @@ def repeated_value(path: str, name: str) -> Diagnostic:
         where=(Where(program=path),),
         help="save the model again",
     )
+
+
+@rule("GT017")
+def not_a_file(path: str, kind: str) -> Diagnostic:
+    """The path names a pipe, a device or a socket; a model is read from a file or a folder.
+
+    Reading such a thing may wait for ever. The shell's `<(command)` is a pipe that graphtool does
+    read: whatever writes it is running.
+    """
+    return Diagnostic(
+        message=f"`{path}` is {kind}, not a file",
+        help=f"graphtool inspect <(cat {shlex.quote(path)})" if "pipe" in kind else None,
+    )
+
+
+@rule("GT018")
+def nameless_model() -> Diagnostic:
+    """MODEL is an empty text, as a shell variable that was never set gives.
+
+    The working directory is spelt `.`.
+    """
+    return Diagnostic(message="MODEL is empty", help="graphtool inspect .")
 
 
 @rule("GT030")
@@ -307,13 +347,16 @@ def forward_failed(
 
 
 @rule("GT035")
-def callable_raised(name: str, reason: str, frames: Sequence[str] = ()) -> Diagnostic:
+def callable_raised(
+    name: str, reason: str, frames: Sequence[str] = (), help: str | None = None
+) -> Diagnostic:
     """The class or function that makes the network raised before it returned anything.
 
-    The notes are the error and the lines of your code that were running, outermost first.
+    The notes are the error and the lines of your code that were running, outermost first. It is
+    called without arguments: where it needs some, write a function that gives them, and name that.
     """
     return Diagnostic(
-        message=f"`{name}` raised before it returned a network", notes=(reason, *frames)
+        message=f"`{name}` raised before it returned a network", notes=(reason, *frames), help=help
     )
 
 
@@ -335,7 +378,8 @@ def bad_input(text: str, dtypes: Sequence[str]) -> Diagnostic:
     """An input is spelt `3,224,224`, or `NAME=3,224,224:float32` where a network has several.
 
     It is the shape of one sample: the batch, of unknown size, is put before it. `?` is a dim of
-    unknown size, `scalar` a sample without dims. The name is that of the parameter of `forward`.
+    unknown size, `scalar` a sample without dims. The name is that of the parameter of `forward`;
+    where that has a single one, it may be any, and is what the feed is called.
     """
     return Diagnostic(
         message=f"`{text}` is no input",
@@ -360,7 +404,10 @@ def module_not_imported(name: str, reason: str, frames: Sequence[str] = ()) -> D
 
 @rule("GT039")
 def no_such_attribute(module: str, name: str, near: Sequence[str] = ()) -> Diagnostic:
-    """The module of a `module:callable` has nothing of that name."""
+    """The module of a `module:callable` has nothing of that name.
+
+    The note gives the classes and functions in it whose names are nearest.
+    """
     return Diagnostic(
         message=f"module `{module}` has no `{name}`",
         notes=(f"nearest: {', '.join(f'`{other}`' for other in near)}",) if near else (),
@@ -381,15 +428,78 @@ def wrong_type(name: str, found: str) -> Diagnostic:
 
 
 @rule("GT041")
-def missing_input(name: str, parameters: Sequence[str]) -> Diagnostic:
+def missing_input(
+    name: str, missing: Sequence[str], given: Mapping[str, str] | None = None
+) -> Diagnostic:
     """A Layer is built with an input for each parameter of its `forward`: give their shapes.
 
-    Give the shape of one sample: the batch is put before it.
+    Give the shape of one sample: the batch is put before it. Parameters that have a default may be
+    left out.
     """
-    named = len(parameters) > 1
-    flags = " ".join(f"--input {p}=3,224,224" if named else "--input 3,224,224" for p in parameters)
+    known = given or {}
+    named = len(missing) + len(known) > 1
+    shapes = {**known, **dict.fromkeys(missing, "3,224,224")} or {"": "3,224,224"}
+    flags = " ".join(
+        f"--input {parameter}={shape}" if named else f"--input {shape}"
+        for parameter, shape in shapes.items()
+    )
+    listed = ", ".join(f"`{parameter}`" for parameter in missing)
+    if known:
+        message = f"`{name}` needs the shape of {listed} too"
+    else:
+        message = f"`{name}` is a Layer: the shapes of its inputs are needed"
     return Diagnostic(
-        message=f"`{name}` is a Layer: the shapes of its inputs are needed",
-        notes=(f"its forward takes {', '.join(f'`{p}`' for p in parameters)}",),
+        message=message,
+        notes=(f"its forward takes {listed}",) if missing and not known else (),
         help=f"graphtool inspect {name} {flags}",
     )
+
+
+@rule("GT042")
+def unknown_input(
+    name: str, stray: Sequence[str], parameters: Sequence[str], wanted: Mapping[str, str]
+) -> Diagnostic:
+    """An input is named as no parameter of the network's `forward`, or there are too many inputs.
+
+    The name in `--input NAME=3,224,224` is that of a parameter of `forward`, and each parameter
+    takes one input. Where `forward` has a single parameter, the name may be any: it is then what
+    the feed is called. From Python, InputSpecs may have names of their own where they are given in
+    the order of the parameters.
+    """
+    listed = ", ".join(f"`{parameter}`" for parameter in parameters)
+    flags = " ".join(f"--input {parameter}={shape}" for parameter, shape in wanted.items())
+    return Diagnostic(
+        message=f"`{name}` has no place for the input {', '.join(f'`{text}`' for text in stray)}",
+        notes=(
+            f"its forward takes {listed}, each once" if parameters else "its forward takes none",
+        ),
+        help=f"graphtool inspect {name} {flags}".rstrip(),
+    )
+
+
+@rule("GT043")
+def outputs_left_out(name: str, outputs: Sequence[str]) -> Diagnostic:
+    """The network returns things besides tensors; a Program has no place for them.
+
+    What is listed is a number, a text or an object that `forward` returned as it was: it is no
+    fetch of the Program that was built. None is not listed.
+    """
+    listed = ", ".join(outputs[:_LISTED])
+    more = f" and {len(outputs) - _LISTED} more" if len(outputs) > _LISTED else ""
+    return Diagnostic(
+        message=f"what `{name}` returns besides tensors is left out: {listed}{more}",
+        severity=Severity.NOTE,
+    )
+
+
+@rule("GT044")
+def inputs_not_used(name: str) -> Diagnostic:
+    """A `module:callable` that gives a Program has the feeds of that: `--input` is left aside."""
+    return Diagnostic(
+        message=f"`{name}` gives a Program, which has its own feeds: the inputs given are not used",
+        severity=Severity.NOTE,
+    )
+
+
+def _inspect(model: str) -> str:
+    return shlex.join(("graphtool", "inspect", model))

@@ -8,7 +8,7 @@ from graphtool.structure._resolution import GLOBAL, Scale
 from graphtool.structure._stages import Stage
 from graphtool.structure._structure import Role, Structure, analyse
 from graphtool.structure._transformer import Encoder
-from graphtool.structure._vocabulary import is_training, kind_of
+from graphtool.structure._vocabulary import is_training, kind_of, kind_of_type
 
 __all__ = [
     "GLOBAL",
@@ -21,4 +21,5 @@ __all__ = [
     "analyse",
     "is_training",
     "kind_of",
+    "kind_of_type",
 ]

@@ -7,9 +7,15 @@ from itertools import accumulate
 
 from graphtool.structure._flow import Flow, Step
 from graphtool.structure._resolution import GLOBAL, Scale
-from graphtool.structure._vocabulary import CONVOLUTIONS, JOINS
+from graphtool.structure._vocabulary import (
+    ACTIVATIONS,
+    CONVOLUTIONS,
+    IDENTITIES,
+    JOINS,
+    NORMS,
+)
 
-__all__ = ["between", "cuts", "deepest_map", "resolution_changes"]
+__all__ = ["between", "cuts", "deepest_map", "is_grouped", "kernel_size", "resolution_changes"]
 
 
 def deepest_map(flow: Flow, scales: Mapping[str, Scale], towards: str | None) -> str | None:
@@ -17,7 +23,7 @@ def deepest_map(flow: Flow, scales: Mapping[str, Scale], towards: str | None) ->
 
     Only convolutions and joins count as reaching it. A neck that comes back to that resolution
     after up-sampling changes resolution more often, so it isn't chosen; where the run is itself
-    up-sampled, it ends there, and what follows beside that is a head. Only maps on the way to
+    up-sampled, it ends there, before a lateral convolution. Only maps on the way to
     `towards` are looked at, all where that is None.
     """
     changes = resolution_changes(flow, scales)
@@ -38,7 +44,45 @@ def deepest_map(flow: Flow, scales: Mapping[str, Scale], towards: str | None) ->
         and name in flow.features
     ]
     turning = [name for name in run if _is_enlarged(flow, scales, name)]
-    return max(turning or run, key=lambda name: (flow.depth[name], name))
+    if turning:
+        return _before_lateral(flow, min(turning, key=lambda name: (flow.depth[name], name)))
+    return max(run, key=lambda name: (flow.depth[name], name))
+
+
+def _before_lateral(flow: Flow, turn: str) -> str:
+    """Return what a neck's lateral convolution reads, if one leads to where the neck turns up.
+
+    That is a dense 1×1 convolution behind which nothing sees neighbours; the 1×1 half of a
+    separable convolution, which a grouped one comes before, belongs to the backbone.
+    """
+    line = cuts(flow, between(flow, flow.graph.feeds, turn))
+    steps = [flow.steps[name] for name in reversed(line)]
+    last = next((step for step in steps if step.kind in CONVOLUTIONS and step.weighted), None)
+    if last is None or not last.features or kernel_size(flow, last) > 1:
+        return turn
+    before = last.features[0]
+    return turn if _follows_grouped(flow, flow.maker.get(before)) else before
+
+
+def _follows_grouped(flow: Flow, step: Step | None) -> bool:
+    while step is not None and step.kind in _BETWEEN_HALVES and step.features:
+        step = flow.maker.get(step.features[0])
+    return step is not None and is_grouped(step)
+
+
+_BETWEEN_HALVES = NORMS | ACTIVATIONS | IDENTITIES | {"add", "multiply"}
+
+
+def is_grouped(step: Step) -> bool:
+    """Tell a convolution of several groups, as the depthwise half of a separable one is."""
+    groups = step.operator.attributes.get("groups")
+    return isinstance(groups, int) and groups > 1
+
+
+def kernel_size(flow: Flow, step: Step) -> int:
+    """Return the longest side of a convolution's kernel."""
+    shapes = (flow.graph.values[name].shape for name in step.weights)
+    return max(next((shape for shape in shapes if shape and len(shape) > 2), (1, 1, 1))[2:])
 
 
 def _is_enlarged(flow: Flow, scales: Mapping[str, Scale], name: str) -> bool:

@@ -1,19 +1,21 @@
-"""Multiply-adds and parameters of each Operator."""
+"""Multiply-adds of each Operator, for one sample."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from math import prod
 
-from graphtool.graph import UNKNOWN, Operator, Shape
+from graphtool.graph import UNKNOWN, Attribute, Graph, Operator, Shape
 from graphtool.structure._flow import Flow, Step
-from graphtool.structure._resolution import GLOBAL, Scale, channels_last
-from graphtool.structure._vocabulary import CONVOLUTIONS, PRODUCTS
+from graphtool.structure._resolution import GLOBAL, Scale
+from graphtool.structure._vocabulary import CONVOLUTIONS, PRODUCTS, RECURRENT, RESHAPES
 
-__all__ = ["Cost", "costs_of"]
+__all__ = ["Cost", "Costs", "costs_of"]
 
-# Stands in for an unknown side of the input, so that fractions of the whole are known all the same.
+# Stand in for unknown dims of the input, so that fractions of the whole are known all the same.
 _NOMINAL_SIDE = 224
 _NOMINAL_LENGTH = 128
 
@@ -26,69 +28,188 @@ class Cost:
     exact: bool = True
 
 
-def costs_of(flow: Flow, scales: Mapping[str, Scale]) -> Mapping[str, Cost]:
-    """Return the multiply-adds of convolutions and products by Operator name; others have none.
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Costs by Operator name; `uncounted` says how many Operators of a type have no known cost."""
+
+    by_operator: Mapping[str, Cost]
+    uncounted: Mapping[str, int]
+
+
+def costs_of(flow: Flow, scales: Mapping[str, Scale]) -> Costs:
+    """Count convolutions, products and recurrent layers of the top-level Block.
 
     One multiply-add is one multiplication and one addition: resnet50 at 224 × 224 has 4.1 G.
+    Operators with Blocks of their own and custom ones are not counted, and listed.
     """
+    sizes = _Sizes(flow.graph, scales, {})
     found: dict[str, Cost] = {}
+    uncounted: Counter[str] = Counter()
+    for name in flow.graph.feeds:
+        sizes.of_feed(name)
     for step in flow.steps.values():
-        if step.kind in CONVOLUTIONS and step.weighted:
-            found[step.operator.name] = _convolution(flow, step, scales)
-        elif step.kind in PRODUCTS and step.data:
-            found[step.operator.name] = _product(flow, step)
-    return found
+        sizes.of_results(step)
+        cost = _cost(sizes, step)
+        if cost is not None:
+            found[step.operator.name] = cost
+        elif _may_cost(step):
+            uncounted[step.operator.kind] += 1
+    return Costs(found, dict(uncounted))
 
 
-def _convolution(flow: Flow, step: Step, scales: Mapping[str, Scale]) -> Cost:
-    filter_shape = _shape(flow, step.weights[0])
-    # A transposed convolution does its work once per place of what it reads.
-    transposed = step.kind.endswith("transpose")
-    counted = step.data[0] if transposed else step.result
-    places, exact = _places(flow, counted, step.operator, scales)
-    outputs = filter_shape[0]
-    return Cost(places * outputs * prod(filter_shape[1:]), exact=exact)
+def _may_cost(step: Step) -> bool:
+    multiplies = step.kind in CONVOLUTIONS | PRODUCTS | RECURRENT
+    custom = step.operator.type.startswith(("custom_op.", "dialect"))
+    return multiplies or custom or bool(step.operator.blocks)
 
 
-def _places(
-    flow: Flow, name: str, operator: Operator, scales: Mapping[str, Scale]
-) -> tuple[int, bool]:
-    shape = _shape(flow, name)
-    sides = shape[1:-1] if channels_last(operator) else shape[2:]
-    if UNKNOWN not in sides:
-        return prod(sides), True
-    scale = scales.get(name)
-    if scale is None or scale == GLOBAL:
-        return 1, scale == GLOBAL
-    return max(1, round(scale.area * _NOMINAL_SIDE**2)), False
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """Elements that belong to one sample."""
+
+    elements: Fraction
+    exact: bool
 
 
-def _product(flow: Flow, step: Step) -> Cost:
-    """Count result elements times the length of the summed axis."""
-    result = _per_sample(_shape(flow, step.result))
-    summed = _summed_axis(flow, step)
-    known = [dim if dim != UNKNOWN else _NOMINAL_LENGTH for dim in result]
-    return Cost(prod(known) * summed, exact=UNKNOWN not in result)
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """Follows how many elements of each Value belong to one sample, through reshapes."""
+
+    graph: Graph
+    scales: Mapping[str, Scale]
+    found: dict[str, _Size]
+
+    def of_feed(self, name: str) -> None:
+        self.found[name] = self._by_itself(name, (self.graph.values[name].shape or ())[1:])
+
+    def of_results(self, step: Step) -> None:
+        known = [name for name in step.data if name in self.found]
+        tensors = [name for name in known if not self.graph.values[name].elements] or known
+        source = max(tensors, key=lambda name: self.found[name].elements, default=None)
+        for result in step.operator.results:
+            self.found[result] = self._after(step, source, result)
+
+    def _after(self, step: Step, source: str | None, result: str) -> _Size:
+        before = self.graph.values[source].shape if source else None
+        after = self.graph.values[result].shape or ()
+        if source is not None and (step.kind in RESHAPES or self.graph.values[result].elements):
+            return self.found[source]
+        if source is None or before is None:
+            return self._by_itself(result, after[1:])
+        pooled = self._is_global(result) and not self._is_global(source)
+        alike = before.count(UNKNOWN) == after.count(UNKNOWN) and prod(_known(before)) > 0
+        if pooled or not alike:
+            return self._by_itself(result, after[1:])
+        ratio = Fraction(prod(_known(after)), prod(_known(before)))
+        size = self.found[source]
+        return _Size(size.elements * ratio * self._area(before, source, result), size.exact)
+
+    def _area(self, before: Shape, source: str, result: str) -> Fraction:
+        """Return by how much unknown sides grow from a map to the next."""
+        if source not in self.scales or result not in self.scales or self._is_global(source):
+            return Fraction(1)
+        has_sides = len(before) != 4 or before.count(UNKNOWN) < 3
+        return Fraction(1) if has_sides else self.scales[result].area / self.scales[source].area
+
+    def _is_global(self, name: str) -> bool:
+        return self.scales.get(name) == GLOBAL
+
+    def _by_itself(self, name: str, sample: Shape) -> _Size:
+        """Take the dims as they are, unknown ones at their nominal size."""
+        unknown = sample.count(UNKNOWN)
+        scale = self.scales.get(name)
+        nominal = Fraction(_NOMINAL_LENGTH**unknown)
+        if scale is not None and len(sample) == 3 and unknown == 2:
+            nominal = Fraction(1) if scale == GLOBAL else scale.area * _NOMINAL_SIDE**2
+        return _Size(prod(_known(sample)) * nominal, unknown == 0 or scale == GLOBAL)
 
 
-def _summed_axis(flow: Flow, step: Step) -> int:
-    if step.weights:
-        shape = _shape(flow, step.weights[0])
-        transposed = bool(
-            step.operator.attributes.get("transpose_y") or step.operator.attributes.get("trans_y")
-        )
-        return shape[-1 if transposed else -2] if len(shape) > 1 else shape[0] if shape else 1
-    shape = _shape(flow, step.data[0])
-    transposed = bool(
-        step.operator.attributes.get("transpose_x") or step.operator.attributes.get("trans_x")
-    )
-    dim = shape[-2 if transposed else -1] if len(shape) > 1 else 1
+def _known(shape: Shape) -> list[int]:
+    return [dim for dim in shape if dim != UNKNOWN]
+
+
+def _cost(sizes: _Sizes, step: Step) -> Cost | None:
+    per_element = _per_element(sizes.graph, step)
+    if per_element is None:
+        return None
+    # A transposed convolution does its work once per element that it reads.
+    reads = step.kind.endswith("_transpose") or step.kind in RECURRENT
+    size = sizes.found.get(step.data[0] if reads else step.result)
+    if size is None:
+        return None
+    return Cost(round(size.elements * per_element), exact=size.exact)
+
+
+def _per_element(graph: Graph, step: Step) -> Fraction | None:
+    """Return the multiply-adds per element that a step writes (or reads: see above)."""
+    if step.kind in CONVOLUTIONS and step.weighted:
+        return Fraction(prod(_shape(graph, step.weights[0])[1:]))
+    if step.kind in RECURRENT:
+        return _per_input_of_recurrent(graph, step)
+    if step.kind == "einsum":
+        return _summed_by_einsum(graph, step)
+    if step.kind in PRODUCTS:
+        summed = _summed_axis(graph, step)
+        return None if summed is None else Fraction(summed)
+    return None
+
+
+def _per_input_of_recurrent(graph: Graph, step: Step) -> Fraction | None:
+    """Every weight matrix is multiplied once per time step."""
+    shapes = [_shape(graph, name) for name in step.weights]
+    shapes += [shape or () for name in step.weights for _, shape in graph.values[name].elements]
+    width = (_shape(graph, step.data[0]) or (0,))[-1]
+    matrices = sum(prod(shape) for shape in shapes if len(shape) == 2)
+    return Fraction(matrices, width) if width > 0 and matrices else None
+
+
+def _summed_axis(graph: Graph, step: Step) -> int | None:
+    """Return the length of the axis that a product sums over, from a weight where there is one."""
+    left, right = step.operator.operands[:2]
+    if left is None or right is None:
+        return None
+    attributes = step.operator.attributes
+    if right in step.weights or left not in step.weights:
+        shape, flipped = _shape(graph, right), _flag(attributes, "transpose_y", "trans_y")
+        dim = _dim(shape, -1 if flipped else -2)
+        if dim != UNKNOWN:
+            return dim
+    shape, flipped = _shape(graph, left), _flag(attributes, "transpose_x", "trans_x")
+    dim = _dim(shape, -2 if flipped else -1)
     return dim if dim != UNKNOWN else _NOMINAL_LENGTH
 
 
-def _per_sample(shape: Shape) -> Shape:
-    return shape[1:] if len(shape) > 1 else shape
+def _flag(attributes: Mapping[str, Attribute], *names: str) -> bool:
+    return any(bool(attributes.get(name)) for name in names)
 
 
-def _shape(flow: Flow, name: str) -> Shape:
-    return flow.graph.values[name].shape or ()
+def _dim(shape: Shape, axis: int) -> int:
+    return shape[axis] if len(shape) >= -axis else shape[0] if shape else 1
+
+
+def _summed_by_einsum(graph: Graph, step: Step) -> Fraction | None:
+    """Return the product of the dims whose letters stand in the operands and not in the result."""
+    equation = step.operator.attributes.get("equation")
+    shapes = _listed_shapes(graph, step.operator)
+    if not isinstance(equation, str) or "..." in equation or "->" not in equation:
+        return None
+    operands, result = equation.replace(" ", "").split("->")
+    letters = dict[str, int]()
+    for spelled, shape in zip(operands.split(","), shapes, strict=False):
+        letters.update(zip(spelled, shape, strict=False))
+    summed = [dim for letter, dim in letters.items() if letter not in result]
+    return None if UNKNOWN in summed else Fraction(prod(summed))
+
+
+def _listed_shapes(graph: Graph, operator: Operator) -> list[Shape]:
+    """Return the shapes of the operands; PIR puts them into one vector."""
+    values = [graph.values[name] for name in operator.operands if name is not None]
+    return [
+        shape or ()
+        for value in values
+        for shape in ([inner for _, inner in value.elements] or [value.shape])
+    ]
+
+
+def _shape(graph: Graph, name: str) -> Shape:
+    return graph.values[name].shape or ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from graphtool.graph import Graph, Operator, Origin
 from graphtool.structure._vocabulary import CONVOLUTIONS, PRODUCTS, is_training, kind_of
@@ -58,41 +58,57 @@ class Flow:
 
 def flow_of(graph: Graph) -> Flow:
     """Follow the input and the weights through the forward Operators of the top-level Block."""
-    from_input, from_weight = _sources(graph)
-    steps: dict[str, Step] = {}
-    depth: dict[str, int] = {}
-    features: set[str] = set()
-    consumers: dict[str, list[Step]] = {}
+    walk = _Walk(graph, *_sources(graph))
     for operator, read in _forward(graph):
-        reached = any(operand in from_input for operand in read)
-        weighted = any(operand in from_weight for operand in read)
-        if weighted:
-            from_weight.update(operator.results)
-        if not reached:
-            continue
-        from_input.update(operator.results)
-        step = Step(
-            operator=operator,
-            kind=kind_of(operator),
-            features=tuple(operand for operand in read if operand in features),
-            weights=tuple(x for x in read if x in from_weight and x not in from_input),
-            data=tuple(operand for operand in read if operand in from_input),
-        )
-        level = 1 + max((depth.get(operand, 0) for operand in read), default=0)
-        depth.update(dict.fromkeys(operator.results, level))
-        steps[step.result] = step
-        if weighted:
-            features.update(_feature_results(graph, operator))
-        for operand in step.data:
-            consumers.setdefault(operand, []).append(step)
+        walk.take(operator, read)
+    steps = walk.steps
     return Flow(
         graph=graph,
         steps=steps,
         maker={name: step for step in steps.values() for name in step.operator.results},
-        depth=depth,
-        features=frozenset(features),
-        consumers={name: tuple(readers) for name, readers in consumers.items()},
+        depth=walk.depth,
+        features=frozenset(walk.features),
+        consumers={name: tuple(readers) for name, readers in walk.consumers.items()},
     )
+
+
+@dataclass(slots=True)
+class _Walk:
+    graph: Graph
+    from_input: set[str]
+    from_weight: set[str]
+    features: set[str] = field(default_factory=set[str])
+    steps: dict[str, Step] = field(default_factory=dict[str, Step])
+    depth: dict[str, int] = field(default_factory=dict[str, int])
+    consumers: dict[str, list[Step]] = field(default_factory=dict[str, "list[Step]"])
+
+    def take(self, operator: Operator, read: tuple[str, ...]) -> None:
+        """Mark what an Operator writes; keep it as a Step where the input reaches it."""
+        weighted = any(name in self.from_weight for name in read)
+        if weighted:
+            self.from_weight.update(operator.results)
+        if not any(name in self.from_input for name in read):
+            return
+        self.from_input.update(operator.results)
+        step = self._step(operator, read)
+        level = 1 + max((self.depth.get(name, 0) for name in read), default=0)
+        self.depth.update(dict.fromkeys(operator.results, level))
+        self.steps[step.result] = step
+        if weighted:
+            self.features.update(_feature_results(self.graph, operator))
+        for name in step.data:
+            self.consumers.setdefault(name, []).append(step)
+
+    def _step(self, operator: Operator, read: tuple[str, ...]) -> Step:
+        return Step(
+            operator=operator,
+            kind=kind_of(operator),
+            features=tuple(name for name in read if name in self.features),
+            weights=tuple(
+                name for name in read if name in self.from_weight and name not in self.from_input
+            ),
+            data=tuple(name for name in read if name in self.from_input),
+        )
 
 
 def _forward(graph: Graph) -> Iterator[tuple[Operator, tuple[str, ...]]]:

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 from graphtool.structure._flow import Flow, Step
 from graphtool.structure._resolution import GLOBAL, Scale
-from graphtool.structure._vocabulary import IDENTITIES, REDUCTIONS, RESIZES
+from graphtool.structure._vocabulary import (
+    ACTIVATIONS,
+    IDENTITIES,
+    NORMS,
+    POOLS,
+    REDUCTIONS,
+    RESIZES,
+)
 
 __all__ = ["Head", "heads_of"]
 
@@ -37,7 +44,8 @@ class Head:
     """One output: the Value fetched, its logits, and what the last weighted Operator reads.
 
     `embedding` is None where that is a map or a sequence; `normalised` names the Operator that
-    turned the logits into probabilities. `index` is the output's place among all.
+    turned the logits into probabilities. `index` is the output's place among all. `classifies` is
+    False where the network ends in a feature map or a hidden state, as a backbone does.
     """
 
     index: int
@@ -45,6 +53,7 @@ class Head:
     logits: str
     embedding: str | None
     normalised: str | None
+    classifies: bool
 
 
 def heads_of(flow: Flow, scales: Mapping[str, Scale]) -> tuple[Head, ...]:
@@ -80,6 +89,7 @@ def _head(flow: Flow, scales: Mapping[str, Scale], index: int, output: str) -> H
         index=index,
         output=output,
         logits=name,
+        classifies=_classifies(flow, scales, name),
         embedding=_embedding(flow, scales, name),
         normalised=normalised,
     )
@@ -92,14 +102,35 @@ def _is_after_logits(flow: Flow, step: Step, name: str) -> bool:
     return _rank(flow, name) < 2 and step.kind in REDUCTIONS | {"square", "squeeze"}
 
 
+def _classifies(flow: Flow, scales: Mapping[str, Scale], logits: str) -> bool:
+    """Tell logits from a feature: a weighted Operator makes them, with a bias at most behind it.
+
+    Where a map of class scores is pooled to one place, an activation may come first (SqueezeNet).
+    """
+    step, pooled = flow.maker.get(logits), False
+    while step is not None and not step.weighted and len(step.features) == 1:
+        pooled = pooled or (step.kind in POOLS | REDUCTIONS and scales.get(step.result) == GLOBAL)
+        if step.kind in NORMS or (step.kind in ACTIVATIONS and not pooled):
+            return False
+        step = flow.maker.get(step.features[0])
+    return step is not None and step.weighted and step.kind != "embedding"
+
+
 def _embedding(flow: Flow, scales: Mapping[str, Scale], logits: str) -> str | None:
-    """Return what the last weighted Operator reads, if that is one vector per sample."""
+    """Return what the last weighted Operator reads, if that is one vector per sample.
+
+    Dropout before it is passed over: in training it is noise.
+    """
     step = flow.maker.get(logits)
     while step is not None and not step.weighted:
         step = flow.maker.get(step.features[0]) if step.features else None
     if step is None or not step.features:
         return None
     name = step.features[0]
+    before = flow.maker.get(name)
+    while before is not None and before.kind in IDENTITIES and before.features:
+        name = before.features[0]
+        before = flow.maker.get(name)
     is_vector = _rank(flow, name) == 2 or scales.get(name) == GLOBAL
     return name if is_vector else None
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
 
-from graphtool.graph import UNKNOWN, Attribute, Graph, Operator, Shape
+from graphtool.graph import UNKNOWN, Graph, Operator
 from graphtool.structure._flow import Flow, Step
+from graphtool.structure._numbers import numbers, numbers_of, whole_numbers
 from graphtool.structure._vocabulary import CONVOLUTIONS, POOLS, REDUCTIONS, RESIZES
 
-__all__ = ["GLOBAL", "Scale", "channels_last", "resolutions"]
+__all__ = ["GLOBAL", "Scale", "resolutions", "sides_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,58 +43,109 @@ _INPUT = Scale(_ONE, _ONE)
 GLOBAL = Scale(Fraction(0), Fraction(0))
 
 
-def resolutions(flow: Flow) -> Mapping[str, Scale]:
-    """Return the resolution of every Value that the input reaches and whose resolution is known."""
-    graph = flow.graph
+def resolutions(flow: Flow, channel_axes: Mapping[str, int]) -> Mapping[str, Scale]:
+    """Return the resolution of every Value that the input reaches and whose resolution is known.
+
+    Attributes decide. Shapes are looked at only where an Operator has a size and no factor
+    (adaptive pooling, resizing to a size), or is unknown.
+    """
+    walk = _Walk(flow.graph, channel_axes)
     scales: dict[str, Scale] = {
-        name: _INPUT for name in graph.feeds if len(graph.values[name].shape or ()) >= 4
+        name: _INPUT for name in flow.graph.feeds if walk.rank(name) in (4, 5)
     }
-    feed = _map_feed(graph)
     for step in flow.steps.values():
-        source = _source_scale(step, scales)
+        source = _source(step, scales)
         if source is None:
             continue
-        scale = _after(graph, step, source, feed)
+        scale = walk.after(step, source, scales[source])
         if scale is not None:
             scales.update(dict.fromkeys(step.operator.results, scale))
     return scales
 
 
-def channels_last(operator: Operator) -> bool:
-    """Tell whether an operator says that its maps end in channels."""
-    return operator.attributes.get("data_format") in ("NHWC", "NLC", "NDHWC")
+def sides_of(graph: Graph, name: str, channel_axis: int) -> tuple[int, int] | None:
+    """Return H and W of a map, None where it is none or they are unknown."""
+    shape = graph.values[name].shape
+    if shape is None or len(shape) != 4:
+        return None
+    height, width = (dim for axis, dim in enumerate(shape) if axis not in (0, channel_axis))
+    return None if UNKNOWN in (height, width) or 0 in (height, width) else (height, width)
 
 
-def _map_feed(graph: Graph) -> Shape | None:
-    shapes = (graph.values[name].shape or () for name in graph.feeds)
-    return next((shape for shape in shapes if len(shape) == 4), None)
-
-
-def _source_scale(step: Step, scales: Mapping[str, Scale]) -> Scale | None:
-    """Return the resolution of what a step reads; where a gate meets a map, the map's."""
-    found = [scales[name] for name in step.data if name in scales]
-    maps = [scale for scale in found if scale != GLOBAL]
+def _source(step: Step, scales: Mapping[str, Scale]) -> str | None:
+    """Return what gives a step its resolution; where a gate meets a map, the map."""
+    found = [name for name in step.data if name in scales]
+    maps = [name for name in found if scales[name] != GLOBAL]
     return maps[0] if maps else found[0] if found else None
 
 
-def _after(graph: Graph, step: Step, source: Scale, feed: Shape | None) -> Scale | None:
-    operator, kind = step.operator, step.kind
-    if kind in CONVOLUTIONS:
-        return source.times(*_stride_factors(operator, transposed=kind.endswith("transpose")))
-    if kind in POOLS:
-        return _after_pool(graph, operator, source)
-    if kind in RESIZES:
-        return _after_resize(graph, operator, source, feed)
-    if kind in REDUCTIONS:
-        return _after_reduction(graph, step, source)
-    if kind in ("strided_slice", "set_value"):
-        return _after_slice(operator, source)
-    factor = _REARRANGED.get(kind)
-    if factor is not None:
-        return _after_rearrangement(operator, source, *factor)
-    if kind == "unfold":
-        return source.times(*_stride_factors(operator, transposed=False))
-    return source
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    graph: Graph
+    axes: Mapping[str, int]
+
+    def rank(self, name: str) -> int:
+        return self.graph.values[name].rank or 0
+
+    def after(self, step: Step, source: str, scale: Scale) -> Scale | None:
+        """Return the resolution after a step, None where it cannot be known."""
+        operator, kind = step.operator, step.kind
+        if self.graph.values[step.result].rank in (0, 1, 2):
+            return GLOBAL
+        if kind in CONVOLUTIONS or kind == "unfold":
+            return scale.times(*_strides(operator, transposed=kind.endswith("transpose")))
+        if kind in POOLS:
+            return self._after_pool(operator, source, scale)
+        if kind in RESIZES:
+            return self._after_resize(operator, source, scale)
+        if kind in REDUCTIONS:
+            return self._after_reduction(operator, source, scale)
+        if kind == "strided_slice":
+            return self._after_slice(operator, source, scale)
+        if kind in _REARRANGED:
+            return _after_rearrangement(operator, scale, kind)
+        return scale if _is_known(operator) else self._by_shape(operator, source, scale)
+
+    def _after_pool(self, operator: Operator, source: str, scale: Scale) -> Scale:
+        if operator.attributes.get("global_pooling"):
+            return GLOBAL
+        if not operator.attributes.get("adaptive"):
+            return scale.times(*_strides(operator, transposed=False))
+        if prod(numbers_of(self.graph, operator, "kernel_size", "ksize") or (0,)) == 1:
+            return GLOBAL
+        return self._by_shape(operator, source, scale) or scale
+
+    def _after_resize(self, operator: Operator, source: str, scale: Scale) -> Scale | None:
+        factors = numbers(operator.attributes.get("scale"))
+        if not factors or min(factors) <= 0:
+            return self._by_shape(operator, source, scale)
+        height, width = (Fraction(x).limit_denominator(64) for x in (factors * 2)[:2])
+        return scale.times(height, width)
+
+    def _after_reduction(self, operator: Operator, source: str, scale: Scale) -> Scale:
+        """A mean over places leaves one; over channels it leaves the map."""
+        rank = self.rank(source)
+        places = set(range(1, rank)) - {self.axes[source]}
+        axes = numbers_of(self.graph, operator, "axis", "dim", "axes")
+        reduced = {axis % rank for axis in axes}
+        return GLOBAL if reduced & places and reduced <= places else scale
+
+    def _after_slice(self, operator: Operator, source: str, scale: Scale) -> Scale:
+        strides = numbers_of(self.graph, operator, "strides", operand=3)
+        axes = whole_numbers(operator.attributes.get("axes"))
+        steps = dict(zip(axes, strides, strict=False))
+        places = sorted(set(range(1, self.rank(source))) - {self.axes[source]})
+        factors = [Fraction(1, max(1, abs(steps.get(axis, 1)))) for axis in places]
+        return scale.times(*factors) if len(factors) == 2 else scale
+
+    def _by_shape(self, operator: Operator, source: str, scale: Scale) -> Scale | None:
+        """Compare the sides before and after; None where they are unknown."""
+        result = operator.results[0]
+        before = sides_of(self.graph, source, self.axes[source])
+        after = sides_of(self.graph, result, self.axes[result])
+        if before is None or after is None:
+            return None
+        return scale.times(Fraction(after[0], before[0]), Fraction(after[1], before[1]))
 
 
 # Operators that trade places for channels: the attribute with the factor, whether places grow.
@@ -104,111 +156,26 @@ _REARRANGED = {
 }
 
 
-def _stride_factors(operator: Operator, *, transposed: bool) -> tuple[Fraction, Fraction]:
-    strides = _whole_numbers(operator.attributes.get("strides"))
+def _after_rearrangement(operator: Operator, scale: Scale, kind: str) -> Scale:
+    attribute, grows = _REARRANGED[kind]
+    factor = Fraction(max(1, *whole_numbers(operator.attributes.get(attribute)), 1))
+    factor = factor if grows else 1 / factor
+    return scale.times(factor, factor)
+
+
+def _is_known(operator: Operator) -> bool:
+    """Tell Paddle's own operators from custom ones, which may do anything to a map."""
+    return not operator.type.startswith(("custom_op.", "dialect"))
+
+
+def _strides(operator: Operator, *, transposed: bool) -> tuple[Fraction, Fraction]:
+    strides = whole_numbers(operator.attributes.get("strides"))
     height, width = strides[-2:] if len(strides) >= 2 else (1, strides[0] if strides else 1)
     if height < 1 or width < 1:
         return _ONE, _ONE
     if transposed:
         return Fraction(height), Fraction(width)
     return Fraction(1, height), Fraction(1, width)
-
-
-def _after_pool(graph: Graph, operator: Operator, source: Scale) -> Scale:
-    attributes = operator.attributes
-    if attributes.get("global_pooling"):
-        return GLOBAL
-    kernel = _numbers_of(graph, operator, "kernel_size", "ksize")
-    if attributes.get("adaptive"):
-        if kernel and prod(kernel) == 1:
-            return GLOBAL
-        return _adapted(graph, operator, source)
-    return source.times(*_stride_factors(operator, transposed=False))
-
-
-def _adapted(graph: Graph, operator: Operator, source: Scale) -> Scale:
-    """Return the resolution after adaptive pooling to a fixed size; the same if unknown."""
-    before, after = _sides(graph, operator.operands[0]), _sides(graph, operator.results[0])
-    if before is None or after is None:
-        return source
-    return source.times(Fraction(after[0], before[0]), Fraction(after[1], before[1]))
-
-
-def _numbers_of(graph: Graph, operator: Operator, *attributes: str) -> tuple[int, ...]:
-    """Return the first of these attributes that has numbers, else a constant second operand."""
-    for attribute in attributes:
-        numbers = _whole_numbers(operator.attributes.get(attribute))
-        if numbers:
-            return numbers
-    operand = operator.operands[1] if len(operator.operands) > 1 else None
-    source = None if operand is None else graph.producer(operand)
-    return () if source is None else _whole_numbers(source.attributes.get("value"))
-
-
-def _after_resize(
-    graph: Graph, operator: Operator, source: Scale, feed: Shape | None
-) -> Scale | None:
-    factors = _numbers(operator.attributes.get("scale"))
-    if factors and all(factor > 0 for factor in factors):
-        height, width = (factors * 2)[:2]
-        return source.times(
-            Fraction(height).limit_denominator(64), Fraction(width).limit_denominator(64)
-        )
-    after, whole = _sides(graph, operator.results[0]), _sides_of(feed, last=False)
-    if after is None or whole is None:
-        return None
-    return Scale(Fraction(after[0], whole[0]), Fraction(after[1], whole[1]))
-
-
-def _after_reduction(graph: Graph, step: Step, source: Scale) -> Scale:
-    """Return the resolution after a mean or the like: over places it leaves one."""
-    shape = graph.values[step.operator.operands[0] or ""].shape or ()
-    places = _PLACES.get(len(shape), frozenset())
-    reduced = (
-        {axis % len(shape) for axis in _numbers_of(graph, step.operator, "axis", "dim", "axes")}
-        if shape
-        else set[int]()
-    )
-    return GLOBAL if reduced & places and reduced <= places else source
-
-
-# Which axes are places, by rank: N C H W, N L C.
-_PLACES = {3: frozenset({1}), 4: frozenset({2, 3})}
-
-
-def _after_slice(operator: Operator, source: Scale) -> Scale:
-    strides = _whole_numbers(operator.attributes.get("strides"))
-    axes = _whole_numbers(operator.attributes.get("axes"))
-    steps = dict(zip(axes, strides, strict=False))
-    height, width = (max(1, abs(steps.get(axis, 1))) for axis in (2, 3))
-    return source.times(Fraction(1, height), Fraction(1, width))
-
-
-def _after_rearrangement(operator: Operator, source: Scale, attribute: str, grows: bool) -> Scale:  # noqa: FBT001
-    factor = _whole_numbers((operator.attributes.get(attribute),))
-    step = Fraction(max(1, factor[0])) if factor else _ONE
-    return source.times(step, step) if grows else source.times(1 / step, 1 / step)
-
-
-def _sides(graph: Graph, name: str | None) -> tuple[int, int] | None:
-    return None if name is None else _sides_of(graph.values[name].shape, last=False)
-
-
-def _sides_of(shape: Shape | None, *, last: bool) -> tuple[int, int] | None:
-    if shape is None or len(shape) != 4:
-        return None
-    height, width = shape[1:3] if last else shape[2:4]
-    return None if UNKNOWN in (height, width) or 0 in (height, width) else (height, width)
-
-
-def _whole_numbers(value: Attribute) -> tuple[int, ...]:
-    listed = value if isinstance(value, tuple) else (value,)
-    return tuple(item for item in listed if isinstance(item, int) and not isinstance(item, bool))
-
-
-def _numbers(value: Attribute) -> tuple[float, ...]:
-    listed = value if isinstance(value, tuple) else (value,)
-    return tuple(float(item) for item in listed if isinstance(item, (int, float)))
 
 
 def _fraction(part: Fraction) -> str:

@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from graphtool.structure._chain import between, cuts, deepest_map, resolution_changes
+from graphtool.structure._chain import (
+    between,
+    cuts,
+    deepest_map,
+    is_grouped,
+    kernel_size,
+    resolution_changes,
+)
 from graphtool.structure._flow import Flow, Step
 from graphtool.structure._resolution import GLOBAL, Scale
 from graphtool.structure._vocabulary import (
@@ -39,7 +46,12 @@ class Stage:
         return self.blocks[-1]
 
 
-def stages_of(flow: Flow, scales: Mapping[str, Scale], classifier: str | None) -> tuple[Stage, ...]:
+def stages_of(
+    flow: Flow,
+    scales: Mapping[str, Scale],
+    axes: Mapping[str, int],
+    classifier: str | None,
+) -> tuple[Stage, ...]:
     """Find the stages from the input to the deepest map; empty for networks without maps.
 
     `classifier` names the logits where they are one vector: only maps on the way to them count
@@ -53,16 +65,16 @@ def stages_of(flow: Flow, scales: Mapping[str, Scale], classifier: str | None) -
     changes = resolution_changes(flow, scales)
     found: list[Stage] = []
     for (scale, _), run in groupby(line, key=lambda name: (scales[name], changes[name])):
-        stage = _stage(flow, scale, tuple(run))
+        stage = _stage(flow, axes, scale, tuple(run))
         if stage is not None:
             found.append(stage)
     return tuple(found)
 
 
-def _stage(flow: Flow, scale: Scale, run: tuple[str, ...]) -> Stage | None:
+def _stage(flow: Flow, axes: Mapping[str, int], scale: Scale, run: tuple[str, ...]) -> Stage | None:
     line = [flow.steps[name] for name in run]
     anchors = [index for index, step in enumerate(line) if _ends_block(flow, step)]
-    ends = tuple(dict.fromkeys(_block_end(flow, line, anchor) for anchor in anchors))
+    ends = tuple(dict.fromkeys(_block_end(flow, axes, line, anchor) for anchor in anchors))
     return Stage(scale=scale, values=run, blocks=ends) if ends else None
 
 
@@ -70,21 +82,10 @@ def _ends_block(flow: Flow, step: Step) -> bool:
     """Tell whether a block can end here: at a join, or at a convolution that sees neighbours."""
     if step.kind in JOINS:
         return len(step.features) > 1 or step.kind == "concat"
-    return step.kind in CONVOLUTIONS and step.weighted and _kernel_size(flow, step) > 1
+    return step.kind in CONVOLUTIONS and step.weighted and kernel_size(flow, step) > 1
 
 
-def _kernel_size(flow: Flow, step: Step) -> int:
-    shapes = (flow.graph.values[name].shape for name in step.weights)
-    shape = next((shape for shape in shapes if shape and len(shape) > 2), (1, 1, 1))
-    return max(shape[2:])
-
-
-def _is_grouped(step: Step) -> bool:
-    groups = step.operator.attributes.get("groups")
-    return isinstance(groups, int) and groups > 1
-
-
-def _block_end(flow: Flow, line: Sequence[Step], anchor: int) -> str:
+def _block_end(flow: Flow, axes: Mapping[str, int], line: Sequence[Step], anchor: int) -> str:
     """Walk on from an anchor over what still belongs to its block.
 
     After a join only an activation or a shuffle of channels follows; after a convolution its
@@ -93,13 +94,13 @@ def _block_end(flow: Flow, line: Sequence[Step], anchor: int) -> str:
     """
     end = line[anchor]
     allowed = _AFTER_JOIN if end.kind in JOINS else _AFTER_CONVOLUTION
-    pointwise = end.kind not in JOINS and _is_grouped(end)
+    pointwise = end.kind not in JOINS and is_grouped(end)
     for step in line[anchor + 1 :]:
-        if pointwise and step.kind in CONVOLUTIONS and _kernel_size(flow, step) == 1:
+        if pointwise and step.kind in CONVOLUTIONS and kernel_size(flow, step) == 1:
             pointwise = False
         elif step.kind not in allowed and not (step.kind == "add" and len(step.features) == 1):
             break
-        if step.kind not in IDENTITIES:
+        if step.kind not in IDENTITIES and axes[step.result] == axes[line[anchor].result]:
             end = step
     return end.result
 

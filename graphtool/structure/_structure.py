@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
+from itertools import accumulate
 
 from graphtool.graph import UNKNOWN, Graph, Operator, Origin, Value
-from graphtool.structure._cost import Cost, costs_of
+from graphtool.structure._cost import Costs, costs_of
 from graphtool.structure._flow import Flow, flow_of
+from graphtool.structure._layout import channel_axes
 from graphtool.structure._outputs import Head, heads_of
-from graphtool.structure._resolution import GLOBAL, Scale, channels_last, resolutions
+from graphtool.structure._resolution import GLOBAL, Scale, resolutions, sides_of
 from graphtool.structure._stages import Stage, stages_of
 from graphtool.structure._transformer import Encoder, encoder_of
 from graphtool.structure._vocabulary import ACTIVATIONS, is_training, kind_of
@@ -43,8 +46,8 @@ class Structure:
     """What was found out about a Graph.
 
     `scales` has the resolution relative to the input by Value name, `stages` are in order, `heads`
-    have the main one first, `encoder` is None where there are no transformer layers. `costs` has
-    multiply-adds by Operator name.
+    have the main one first, `encoder` is None where there are no transformer layers.
+    `channel_axes` says by Value name which axis holds the channels.
     """
 
     graph: Graph
@@ -53,17 +56,19 @@ class Structure:
     stages: tuple[Stage, ...]
     heads: tuple[Head, ...]
     encoder: Encoder | None
-    costs: Mapping[str, Cost]
+    channel_axes: Mapping[str, int]
+    costs: Costs
 
     @cached_property
     def multiply_adds(self) -> int:
         """Multiply-adds of the whole for one sample."""
-        return sum(cost.multiply_adds for cost in self.costs.values())
+        return sum(cost.multiply_adds for cost in self.costs.by_operator.values())
 
     @property
     def exact(self) -> bool:
-        """Tell whether `multiply_adds` rests on known dims alone."""
-        return all(cost.exact for cost in self.costs.values())
+        """Tell whether `multiply_adds` counts every Operator, and rests on known dims alone."""
+        known = all(cost.exact for cost in self.costs.by_operator.values())
+        return known and not self.costs.uncounted
 
     @cached_property
     def parameters(self) -> int:
@@ -91,40 +96,29 @@ class Structure:
         return min(1.0, depths.get(name, 0) / whole) if whole else 0.0
 
     def cost_before(self, name: str) -> float:
-        """Return the multiply-adds spent up to a Value as a fraction of the whole."""
-        return self._spent.get(name, 0.0)
+        """Return the multiply-adds of all that lies no deeper than a Value, of the whole."""
+        return self._cost_by_depth.get(self.flow.depth.get(name, 0), 0.0)
 
     @cached_property
-    def _spent(self) -> Mapping[str, float]:
-        """Sum in order of depth: what runs before a Value on the longest path is what it costs."""
-        ordered = sorted(self.flow.steps.values(), key=lambda step: self.flow.depth[step.result])
-        spent: dict[str, float] = {}
-        total, whole = 0, self.multiply_adds or 1
-        for step in ordered:
-            cost = self.costs.get(step.operator.name)
-            total += cost.multiply_adds if cost else 0
-            spent.update(dict.fromkeys(step.operator.results, total / whole))
-        return spent
-
-    @cached_property
-    def channels_last(self) -> bool:
-        """Tell whether the network's convolutions say that maps end in channels."""
-        return any(channels_last(step.operator) for step in self.flow.steps.values())
+    def _cost_by_depth(self) -> Mapping[int, float]:
+        costs: Counter[int] = Counter()
+        for step in self.flow.steps.values():
+            cost = self.costs.by_operator.get(step.operator.name)
+            costs[self.flow.depth[step.result]] += cost.multiply_adds if cost else 0
+        depths, whole = sorted(costs), self.multiply_adds or 1
+        spent = accumulate(costs[depth] for depth in depths)
+        return {depth: total / whole for depth, total in zip(depths, spent, strict=True)}
 
     def channels(self, name: str) -> int:
-        """Return the channels of a map (rank 4), else the last dim; UNKNOWN where that is."""
+        """Return the channels of a map, or the width of a sequence or vector, UNKNOWN if so."""
         shape = self.graph.values[name].shape
         if not shape:
             return UNKNOWN
-        return shape[1] if len(shape) == 4 and not self.channels_last else shape[-1]
+        return shape[self.channel_axes.get(name, len(shape) - 1)]
 
     def sides(self, name: str) -> tuple[int, int] | None:
         """Return H and W of a map, None where it is none or they are unknown."""
-        shape = self.graph.values[name].shape
-        if shape is None or len(shape) != 4:
-            return None
-        height, width = shape[1:3] if self.channels_last else shape[2:]
-        return None if UNKNOWN in (height, width) else (height, width)
+        return sides_of(self.graph, name, self.channel_axes.get(name, 1))
 
     @cached_property
     def main_line(self) -> tuple[str, ...]:
@@ -190,15 +184,17 @@ def _plain_role(structure: Structure, value: Value) -> Role:
 def analyse(graph: Graph) -> Structure:
     """Find out what a network is made of."""
     flow = flow_of(graph)
-    scales = resolutions(flow)
+    axes = channel_axes(flow)
+    scales = resolutions(flow, axes)
     heads = heads_of(flow, scales)
     return Structure(
         graph=graph,
         flow=flow,
         scales=scales,
-        stages=stages_of(flow, scales, _classifier(flow, scales, heads)),
+        stages=stages_of(flow, scales, axes, _classifier(flow, scales, heads)),
         heads=heads,
         encoder=encoder_of(flow, heads[0].logits) if heads else None,
+        channel_axes=axes,
         costs=costs_of(flow, scales),
     )
 

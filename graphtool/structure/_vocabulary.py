@@ -12,11 +12,13 @@ __all__ = [
     "NORMS",
     "POOLS",
     "PRODUCTS",
+    "RECURRENT",
     "REDUCTIONS",
     "RESHAPES",
     "RESIZES",
     "is_training",
     "kind_of",
+    "kind_of_type",
 ]
 
 # Legacy names whose PIR name differs by more than `elementwise_` or `_v2`.
@@ -54,7 +56,8 @@ _RENAMED = {
 CONVOLUTIONS = frozenset(
     {"conv1d", "conv2d", "conv3d", "conv2d_transpose", "conv3d_transpose", "deformable_conv"}
 )
-PRODUCTS = frozenset({"matmul", "bmm", "einsum", "addmm", "linear"})
+PRODUCTS = frozenset({"matmul", "bmm", "einsum", "addmm", "linear", "mv"})
+RECURRENT = frozenset({"rnn", "lstm", "gru", "cudnn_lstm", "fusion_gru", "fusion_lstm"})
 NORMS = frozenset({"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "norm"})
 ACTIVATIONS = frozenset(
     {
@@ -128,7 +131,12 @@ def is_training(operator: Operator) -> bool:
 
 def kind_of(operator: Operator) -> str:
     """Return the one name of what an operator does: `elementwise_add` and `add_` are `add`."""
-    if operator.type == "sum":
+    return kind_of_type(operator.type)
+
+
+def kind_of_type(type: str) -> str:
+    """Return the one name of what operators of a type do."""
+    if type == "sum":
         return "add"
-    kind = operator.kind.removesuffix("_v2")
+    kind = type.rpartition(".")[2].rstrip("_").removesuffix("_v2")
     return _RENAMED.get(kind, kind.removeprefix("elementwise_"))

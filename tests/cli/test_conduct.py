@@ -197,6 +197,54 @@ def test_a_reader_that_leaves_early_ends_the_command_quietly(fixtures: Path) -> 
         assert process.wait() == 0
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+@pytest.mark.parametrize(
+    "argv", [["inspect", "--all"], ["inspect", "--format", "json"], ["--help"], ["explain"]]
+)
+def test_a_full_disk_is_a_diagnostic(cnn: Path, argv: list[str]) -> None:
+    model = [str(cnn)] if argv[0] == "inspect" else []
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "graphtool", *argv, *model],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        b"error[GT601] unwritable-output: `stdout` cannot be written: No space left on device\n"
+    )
+
+
+@pytest.mark.parametrize("command", [["inspect"], ["suggest-pairs", "a.json"]])
+def test_an_empty_model_is_wrong_usage_and_not_the_working_directory(
+    run: Run, cnn: Path, command: list[str]
+) -> None:
+    result = run(*(str(cnn) if part == "a.json" else part for part in command), "")
+
+    assert (result.status, result.out) == (2, "")
+    assert result.err.startswith("error[GT018] nameless-model: ")
+
+
+def test_inputs_for_files_alone_are_wrong_usage(run: Run, cnn: Path) -> None:
+    for argv in (
+        ("inspect", cnn, "--input", "3,16,16"),
+        ("suggest-pairs", cnn, cnn, "--input", "3,16,16"),
+        ("suggest-pairs", cnn, cnn, "--teacher-input", "3,16,16"),
+        ("suggest-pairs", cnn, cnn, "--student-input", "3,16,16"),
+    ):
+        result = run(*argv)
+        assert (result.status, result.out) == (2, "")
+        assert f"argument {argv[-2]}: not allowed with files" in result.err
+
+
+def test_a_missing_file_is_missing_with_inputs_too(run: Run, tmp_path: Path) -> None:
+    result = run("inspect", tmp_path / "no.json", "--input", "3,16,16")
+
+    assert (result.status, result.err[:12]) == (1, "error[GT001]")
+
+
 def test_a_narrow_encoding_loses_signs_but_not_the_output(cnn: Path) -> None:
     done = shell("inspect", cnn, PYTHONIOENCODING="ascii")
 
@@ -262,6 +310,19 @@ class TestOnATerminal:
 
         assert max(map(len, text)) <= 100
         assert any(line.startswith("too narrow for: operator, dtype") for line in text)
+
+    @pytest.mark.parametrize("width", [30, 40, 42])
+    def test_a_narrow_terminal_cuts_no_column_without_a_word(self, cnn: Path, width: int) -> None:
+        text = plain(terminal(width, "suggest-pairs", cnn, cnn))
+        titles = next(line.split() for line in text if line.startswith("#"))
+        named = next(line for line in text if "relation" in line)
+
+        assert named.startswith("too narrow for: ")
+        for title in {"kind", "teacher", "student"} - set(titles):
+            assert title in named
+        assert any("/Cnn/Residual" in line or line.split()[-1:] == ["l"] for line in text)
+        stages = plain(terminal(width, "inspect", cnn))
+        assert any("last output" in line for line in stages if line.startswith("too narrow for"))
 
     def test_no_color_is_honoured(self, cnn: Path) -> None:
         text = terminal(100, "inspect", cnn, NO_COLOR="1")

@@ -20,7 +20,9 @@ def codes_in_the_source() -> list[str]:
     found = [
         code
         for path in SOURCE.rglob("*.py")
-        for code in re.findall(r'^@rule\("(GT\d{3})"\)$', path.read_text("utf-8"), re.MULTILINE)
+        for code in re.findall(
+            r'^@(?:rule|check)\("(GT\d{3})"\)$', path.read_text("utf-8"), re.MULTILINE
+        )
     ]
     return sorted(found)
 

@@ -82,15 +82,15 @@ def test_the_values_shown_first_are_those_worth_pairing(run: Run, cnn: Path) -> 
                 "/Cnn/Residual",
             ],
             [
-                "dropout_0",
-                "pd_op.dropout",
+                "flatten_0",
+                "pd_op.flatten",
                 "[?, 4]",
                 "float32",
                 "embedding",
                 "global",
-                "88%",
+                "82%",
                 "100%",
-                "/Cnn/Dropout",
+                "/Cnn",
             ],
             [
                 "add_2",
@@ -282,7 +282,7 @@ def test_an_operator_type_that_is_not_there_names_the_nearest(run: Run, cnn: Pat
     assert result.err.replace(str(cnn), "cnn.json") == snapshot("""\
 error[GT110] no-such-operator: the program has no operator of type `conf2d`
   --> cnn.json
-  = note: nearest: `conv2d`, `pool2d`
+  = note: nearest: `conv2d`, `pool2d`, `batch_norm`
   = help: graphtool inspect cnn.json --op conv2d
 """)
 
@@ -295,6 +295,29 @@ def test_a_name_that_fits_nothing_names_the_nearest(run: Run, cnn: Path) -> None
         "error[GT112] no-such-value: no Value has the name `rello_2`"
     )
     assert "  = note: nearest: `relu_2`" in result.err
+
+
+def test_probabilities_go_by_the_name_of_their_value(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "legacy_softmax.py").write_text(
+        "import paddle\n"
+        "def program():\n"
+        "    with paddle.pir_utils.OldIrGuard():\n"
+        "        main = paddle.static.Program()\n"
+        "        with paddle.static.program_guard(main, paddle.static.Program()):\n"
+        "            x = paddle.static.data('x', [-1, 8])\n"
+        "            x = paddle.static.nn.fc(paddle.nn.functional.relu(x), 4)\n"
+        "            paddle.nn.functional.softmax(x, name='odds')\n"
+        "        return main\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    result = run("inspect", "legacy_softmax:program", "--format", "json")
+
+    (head,) = result.json["heads"]
+    assert (head["output"], head["normalised_by"]) == ("odds.tmp_0", "odds.tmp_0")
+    shown = run("inspect", "legacy_softmax:program").row("head")
+    assert "normalised by odds.tmp_0" in shown
 
 
 def test_a_stage_beyond_the_last_is_an_error(run: Run, cnn: Path) -> None:

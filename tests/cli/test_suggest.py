@@ -122,10 +122,10 @@ def test_text_that_is_piped_has_one_whole_line_for_each_pair(
             [
                 "2",
                 "embedding",
-                "dropout_0",
+                "flatten_0",
                 "[?, 4]",
-                "/Cnn/Dropout",
-                "dropout_1.tmp_0",
+                "/Cnn",
+                "flatten_0.tmp_0",
                 "[?, 4]",
                 "equal",
                 "-",
@@ -213,17 +213,20 @@ def test_networks_with_nothing_in_common_are_warned_of_on_stderr(
     result = run("suggest-pairs", cnn, fixtures / "3.3.1" / "encoder.json", "--json")
 
     assert result.status == 0
-    assert [pair["kind"] for pair in result.json["pairs"]] == ["logits"]
+    assert result.json["pairs"] == []
     assert result.err.startswith("warning[GT301] nothing-in-common: ")
 
 
 def test_warnings_stand_below_the_table_with_the_pairs_they_are_about(
-    run: Run, cnn: Path, fixtures: Path
+    run: Run, cnn: Path, tmp_path: Path
 ) -> None:
-    result = run("suggest-pairs", cnn, fixtures / "3.3.1" / "encoder.json")
+    student = tmp_path / "eight.json"
+    eight = cnn.read_text().replace("[4,5]", "[4,8]").replace("[-1,5]", "[-1,8]")
+    student.write_text(eight.replace("[5]", "[8]"))
+    result = run("suggest-pairs", cnn, student)
 
     assert result.lines[-1] == snapshot(
-        "warning pair 1: 5 against 8 classes: the logits cannot be compared one to one"
+        "warning pair 4: 5 against 8 classes: the logits cannot be compared one to one"
     )
 
 
@@ -248,6 +251,36 @@ def test_a_recipe_that_cannot_be_written_is_an_error_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("written", [("-o", "pairs.toml"), ("--as", "yaml")])
+def test_partners_to_choose_from_are_not_written_as_pairs_to_train(
+    run: Run, cnn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: tuple[str, str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("suggest-pairs", cnn, cnn, "--for", "relu_2", *written)
+
+    assert (result.status, result.out) == (2, "")
+    assert "\n  = help: add --limit 1, which keeps the first\n" in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_partner_alone_is_written(run: Run, cnn: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "pairs.toml"
+    result = run("suggest-pairs", cnn, cnn, "--for", "relu_2", "--limit", "1", "-o", recipe)
+
+    assert result.status == 0
+    assert recipe.read_text().count("[[pairs]]") == 1
+
+
+def test_a_name_that_is_like_none_still_has_its_nearest_three(run: Run, cnn: Path) -> None:
+    result = run("suggest-pairs", cnn, cnn, "--for", "fc")
+    note = next(line for line in result.err.splitlines() if "nearest: " in line)
+
+    assert result.status == 1
+    assert note.count("`") == 6
+    assert "the program keeps no attribute paths (`layer4.2`)" in result.err
+    assert result.err.endswith(f"= help: graphtool inspect {cnn} --all\n")
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -255,6 +288,7 @@ def test_a_recipe_that_cannot_be_written_is_an_error_and_leaves_nothing(
         ("--match", "shape", "-o", "pairs.toml"),
         ("--match", "shape", "--for", "relu_0"),
         ("--as", "yaml", "--json"),
+        ("-o", "pairs.yaml"),
         ("--limit", "0"),
         ("--limit", "many"),
         ("--as", "no-such-format"),
@@ -266,7 +300,7 @@ def test_options_that_contradict_each_other_are_wrong_usage(
     result = run("suggest-pairs", cnn, cnn, *options)
 
     assert (result.status, result.out) == (2, "")
-    assert not Path("pairs.toml").exists()
+    assert not list(Path().glob("pairs.*"))
 
 
 @pytest.mark.slow

@@ -11,10 +11,12 @@ from paddle import nn
 from paddle.nn import functional as F  # noqa: N812
 
 from graphtool.diagnostics import PairError, UsageError
-from graphtool.matching import PairSet, suggest_pairs
+from graphtool.matching import Kind, PairSet, Relation, suggest_pairs
 from graphtool.matching.configs import CONFIGS, check_export, export
+from graphtool.matching.pairs import end_of
 from graphtool.matching.recipe import read_recipe, recipe_text
 from graphtool.readers import read
+from graphtool.selectors import find
 from tests.networks import built, vision
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -122,6 +124,67 @@ def test_a_pair_that_needs_an_adapter_is_left_out_for_paddleclas_and_kept_in_yam
         "weight": 1.0,
         "adapter": "conv1x1(320->512)",
     }
+
+
+class Detector(nn.Layer):
+    """One head that is run over two maps, so that its path means two Values."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2D(3, width, 3, stride=2, padding=1), nn.ReLU())
+        self.second = nn.Sequential(nn.Conv2D(width, width, 3, stride=2, padding=1), nn.ReLU())
+        self.head = nn.Conv2D(width, 6, 1)
+
+    def forward(self, x: Any) -> list[Any]:
+        x = self.first(x)
+        return [self.head(x), self.head(self.second(x))]
+
+
+def detections() -> PairSet:
+    teacher, student = (built(lambda: Detector(8), (3, 32, 32)) for _ in range(2))
+    (left, right), pair = teacher.fetches, suggest_pairs(teacher, student).pairs[0]
+    heads = [
+        replace(
+            pair,
+            rank=rank,
+            kind=Kind.HEAD,
+            adapter=None,
+            relation=Relation.EQUAL,
+            teacher=end_of(teacher, teacher.values[name]),
+            student=end_of(student, student.values[name]),
+        )
+        for rank, name in enumerate((left, right), 1)
+    ]
+    return PairSet(teacher=teacher, student=student, pairs=tuple(heads))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_path_that_means_several_values_is_refused(name: str) -> None:
+    pairs = detections()
+    with pytest.raises(PairError) as error:
+        export(pairs, name)
+    (found,) = error.value.report
+    assert found.notes == ("in the teacher, `head` returns several Values",)
+
+
+def test_a_pair_beside_those_of_a_shared_path_is_kept() -> None:
+    pairs = detections()
+    end = end_of(pairs.teacher, find(pairs.teacher, "first"))
+    kept = replace(pairs.pairs[0], rank=3, teacher=end, student=end)
+    several = replace(pairs, pairs=(*pairs.pairs, kept))
+    assert [pair["teacher"] for pair in parsed(several, "yaml")["pairs"]] == ["first.1"]
+    (found,) = check_export(several, "yaml")
+    assert found.code == "GT322"
+    assert found.message.startswith("pairs 1, 2 are left out: in the teacher, `head` returns")
+
+
+def test_two_logits_would_go_by_one_name_in_paddleclas() -> None:
+    pairs = detections()
+    logits = tuple(replace(pair, kind=Kind.LOGITS) for pair in pairs)
+    with pytest.raises(PairError, match="`logits` would mean several Values"):
+        export(replace(pairs, pairs=logits), "paddleclas")
+    alone = parsed(replace(pairs, pairs=logits[:1]), "paddleclas")["Loss"]["Train"]
+    assert list(alone[1]) == ["DistillationKLDivLoss"]
 
 
 def test_paddleocr_gets_backbone_and_head_by_its_own_keys() -> None:

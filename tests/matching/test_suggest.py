@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import paddle
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from graphtool.graph import Graph
 from graphtool.matching import Kind, PairSet, Relation, suggest_pairs
 from graphtool.readers import read
-from tests.networks import Encoder, Pyramid, built, vision
+from tests.networks import Encoder, Pyramid, Segmenter, built, vision
 
 
 def ends(pairs: PairSet) -> list[tuple[Kind, str, str]]:
@@ -181,17 +182,85 @@ def test_heads_of_two_detectors_pair_in_order() -> None:
 
 def test_other_numbers_of_classes_are_warned_of() -> None:
     teacher = built(lambda: Encoder(2), [7, 16])
-    logits = suggest_pairs(vision("resnet18"), teacher).pairs[0]
+    logits = suggest_pairs(vision("resnet18"), teacher).pairs[-1]
 
     assert logits.relation is Relation.CLASSES
+    assert logits.loss == "similarity"
     assert logits.warnings == ("1000 against 5 classes: the logits cannot be compared one to one",)
 
 
 def test_networks_with_nothing_in_common_but_logits_are_told_so() -> None:
     pairs = suggest_pairs(vision("resnet18"), built(lambda: Encoder(2), [7, 16]))
 
-    assert [pair.kind for pair in pairs] == [Kind.LOGITS, Kind.EMBEDDING]
+    assert [pair.kind for pair in pairs] == [Kind.EMBEDDING, Kind.LOGITS]
+    assert [found.code for found in pairs.report] == ["GT301"]
 
 
 def test_the_limit_bounds_the_list() -> None:
     assert len(suggest_pairs(vision("resnet50"), vision("mobilenet_v1"), limit=3)) == 3
+
+
+def test_unequal_numbers_of_stages_pair_where_the_resolution_is_equal() -> None:
+    pairs = suggest_pairs(vision("vgg16"), vision("resnet18"))
+    stages = [pair for pair in pairs if pair.kind is Kind.STAGE]
+
+    assert [pair.teacher.shape for pair in stages] == [
+        (-1, 512, 28, 28),
+        (-1, 512, 14, 14),
+        (-1, 256, 56, 56),
+    ]
+    assert all(not pair.warnings for pair in stages)
+
+
+def test_logits_per_pixel_of_other_sizes_are_not_equal() -> None:
+    small = built(Segmenter, [3, 32, 32])
+    logits = suggest_pairs(built(Segmenter, [3, 64, 64]), small).pairs[0]
+
+    assert (logits.kind, logits.relation) == (Kind.LOGITS, Relation.SPATIAL)
+    assert logits.adapter == "resize"
+
+
+def test_detectors_keep_their_stages_beside_their_heads() -> None:
+    pairs = suggest_pairs(
+        built(lambda: Pyramid(16), [3, 64, 64]), built(lambda: Pyramid(8), [3, 64, 64])
+    )
+
+    assert sum(pair.kind is Kind.STAGE for pair in pairs) == 3
+
+
+def test_auxiliary_classifiers_pair_as_logits() -> None:
+    pairs = suggest_pairs(vision("googlenet"), vision("googlenet"))
+
+    assert [pair.kind for pair in pairs].count(Kind.LOGITS) == 3
+
+
+def test_other_numbers_of_outputs_are_told_and_paired_by_resolution() -> None:
+    class Two(Pyramid):
+        def forward(self, x: Any) -> list[Any]:
+            return super().forward(x)[1:]
+
+    pairs = suggest_pairs(built(Pyramid, [3, 64, 64]), built(Two, [3, 64, 64]))
+    heads = [pair for pair in pairs if pair.kind is Kind.HEAD]
+
+    assert [(pair.teacher.layer, pair.student.layer) for pair in heads] == [
+        ("heads.1", "heads.1"),
+        ("heads.2", "heads.2"),
+    ]
+    assert [found.code for found in pairs.report] == ["GT302"]
+
+
+def test_sequences_of_other_lengths_are_warned_of() -> None:
+    pairs = suggest_pairs(built(lambda: Encoder(2), [9, 16]), built(lambda: Encoder(2), [7, 16]))
+    states = [pair for pair in pairs if pair.kind is Kind.HIDDEN_STATE]
+
+    assert {(pair.relation, pair.loss) for pair in states} == {(Relation.SEQUENCE, "similarity")}
+    assert all(pair.warnings for pair in states)
+
+
+def test_backbones_pair_at_their_stages_and_not_as_logits() -> None:
+    backbone = lambda: paddle.vision.models.ResNet(  # noqa: E731
+        paddle.vision.models.resnet.BasicBlock, 18, num_classes=0, with_pool=False
+    )
+    graph = built(backbone, [3, 64, 64])
+
+    assert [pair.kind for pair in suggest_pairs(graph, graph)] == [Kind.STAGE] * 4

@@ -39,6 +39,11 @@ def make():
     return Net()
 
 
+class Sized(Net):
+    def __init__(self, size):
+        super().__init__()
+
+
 def program():
     main = paddle.static.Program()
     with paddle.static.program_guard(main):
@@ -110,6 +115,40 @@ def test_several_inputs_go_to_the_parameters_they_name(nets):
     net = build(f"{nets}:Two", ["mask=8:float32", "image=4"])
     assert net.graph.feeds == ("image", "mask")
     assert net.graph.values["mask"].shape == (-1, 8)
+
+
+@pytest.mark.parametrize(
+    "inputs", [["mask=8", "y=4"], ["c=4", "mask=8"], ["4", "y=8"], ["c=4", "d=8"]]
+)
+def test_an_input_of_a_name_that_forward_lacks_goes_nowhere(nets, inputs):
+    found = _diagnostic(f"{nets}:Two", inputs)
+    assert (found.code, found.slug) == ("GT042", "unknown-input")
+    assert found.notes == ("its forward takes `image`, `mask`, each once",)
+    assert found.help == f"graphtool inspect {nets}:Two --input image=4 --input mask=8"
+
+
+@pytest.mark.parametrize("inputs", [["image=4", "image=5"], ["4", "5"]])
+def test_more_inputs_than_parameters_are_wrong_usage(nets, inputs):
+    assert _diagnostic(f"{nets}:Net", inputs).code == "GT042"
+
+
+def test_the_only_input_may_have_a_name_of_its_own(nets):
+    assert build(f"{nets}:Net", ["picture=4"]).feeds == ("picture",)
+
+
+@pytest.mark.parametrize("inputs", [["4"], ["image=4"]])
+def test_a_missing_input_is_asked_for_before_anything_is_built(nets, inputs):
+    found = _diagnostic(f"{nets}:Two", inputs)
+    assert found.code == "GT041"
+    assert found.message == f"`{nets}:Two` needs the shape of `mask` too"
+    assert found.help == f"graphtool inspect {nets}:Two --input image=4 --input mask=3,224,224"
+
+
+def test_a_program_has_its_own_feeds_and_is_called_as_it_was_asked_for(nets):
+    live = build(f"{nets}:program", ["4"])
+    assert live.graph.source == f"{nets}:program"
+    assert [found.code for found in live.graph.report] == ["GT044"]
+    assert len(build(f"{nets}:program").graph.report) == 0
 
 
 def test_the_search_path_and_the_mode_are_left_as_they_were(nets):
@@ -198,13 +237,29 @@ def test_a_missing_attribute_lists_the_nearest(nets):
     assert found.help == f"graphtool inspect {nets}:make"
 
 
+def test_modules_and_numbers_are_not_offered_for_a_missing_attribute(nets):
+    found = _diagnostic(f"{nets}:numbers")
+    offered = found.notes[0].removeprefix("nearest: ").replace("`", "").split(", ")
+    assert len(offered) == 3
+    assert not {"number", "paddle", "nn"} & set(offered)
+
+
+def test_a_class_that_needs_arguments_gets_a_function_to_write(nets):
+    found = _diagnostic(f"{nets}:Sized", ["4"])
+    assert found.code == "GT035"
+    assert found.help == (
+        f"write a function without arguments: def net(): return {nets}.Sized(...)"
+    )
+    assert _diagnostic(f"{nets}:leaves").help is None
+
+
 def test_a_callable_that_raises_shows_the_users_frames_only(nets):
     found = _diagnostic(f"{nets}:raises", ["4"])
     assert found.code == "GT035"
     assert found.notes == (
         "FileNotFoundError: weights.pdparams",
-        f"{nets}.py:34 in raises: return helper()",
-        f'{nets}.py:38 in helper: raise FileNotFoundError("weights.pdparams")',
+        f"{nets}.py:39 in raises: return helper()",
+        f'{nets}.py:43 in helper: raise FileNotFoundError("weights.pdparams")',
     )
 
 

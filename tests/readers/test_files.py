@@ -126,11 +126,21 @@ def test_random_bytes_as_a_pdmodel_are_no_program(tmp_path: Path, seed: int) -> 
     assert problem(written(tmp_path, "m.pdmodel", data)).code in ("GT006", "GT013", "GT014")
 
 
-@pytest.mark.parametrize("version", [5, 99, -1, "4", None])
-def test_a_version_never_seen_is_not_read(tmp_path: Path, version: object) -> None:
+@pytest.mark.parametrize("version", [5, 99])
+def test_a_version_never_seen_is_not_read(tmp_path: Path, version: int) -> None:
     found = problem(written(tmp_path, "m.json", with_version(version)))
     assert found.code == "GT005"
     assert str(version) in found.message
+
+
+@pytest.mark.parametrize("version", [-1, "x", None, True])
+def test_a_version_that_is_no_number_is_not_taken_for_a_newer_one(
+    tmp_path: Path, version: object
+) -> None:
+    found = problem(written(tmp_path, "m.json", with_version(version)))
+    assert found.code == "GT004"
+    assert f"`{json.dumps(version)}`" in found.message
+    assert found.help is None
 
 
 def test_an_onnx_file_is_named_and_converted_by_the_help(tmp_path: Path) -> None:
@@ -142,15 +152,46 @@ def test_an_onnx_file_is_named_and_converted_by_the_help(tmp_path: Path) -> None
     assert problem(written(tmp_path, "net.onnx", b"anything")).code == "GT013"
 
 
-def test_a_parameter_file_names_the_model_beside_it(tmp_path: Path) -> None:
+def test_a_parameter_file_names_the_model_of_its_name(tmp_path: Path) -> None:
     data = (FIXTURES / "3.3.1" / "control.pdiparams").read_bytes()
     written(tmp_path, "a.json", CNN_JSON)
     written(tmp_path, "net.pdmodel", CNN_PDMODEL)
     found = problem(written(tmp_path, "net.pdiparams", data))
     assert found.code == "GT014"
-    assert found.notes == tuple(
-        f"the program beside it is `{tmp_path / name}`" for name in ("net.pdmodel", "a.json")
+    assert found.notes == (f"the program beside it is `{tmp_path / 'net.pdmodel'}`",)
+
+
+def test_a_parameter_file_under_a_models_ending_does_not_name_itself(tmp_path: Path) -> None:
+    data = (FIXTURES / "3.3.1" / "control.pdiparams").read_bytes()
+    parameters = written(tmp_path, "net.pdmodel", data)
+    assert problem(parameters).notes == ()
+    written(tmp_path, "other.json", CNN_JSON)
+    assert problem(parameters).notes == (f"the program beside it is `{tmp_path / 'other.json'}`",)
+    written(tmp_path, "third.json", CNN_JSON)
+    assert problem(parameters).notes == ()
+
+
+def test_a_pipe_that_the_shell_hands_over_is_read_once_and_whole() -> None:
+    control = FIXTURES / "3.3.1" / "control.json"
+    script = (
+        "import sys; from pathlib import Path; from graphtool.readers._files import read_file\n"
+        "print(len(read_file(Path(sys.argv[1])).operators))"
     )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "/dev/fd/0"],
+        input=control.read_bytes(),
+        capture_output=True,
+        check=True,
+    )
+    assert int(done.stdout) == len(read_file(control).operators) == 36
+
+
+def test_a_named_pipe_and_a_device_are_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.json")
+    found = problem(tmp_path / "fifo.json")
+    assert (found.code, found.slug) == ("GT017", "not-a-file")
+    assert found.message == f"`{tmp_path / 'fifo.json'}` is a pipe, not a file"
+    assert problem(Path("/dev/zero")).message == "`/dev/zero` is a device, not a file"
 
 
 def test_parameters_without_an_ending_are_known_by_their_content(tmp_path: Path) -> None:

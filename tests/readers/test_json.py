@@ -236,6 +236,20 @@ def test_a_damaged_layout_is_a_diagnostic(damage: Any) -> None:
     assert problem(program).code == "GT004"
 
 
+def test_an_operator_that_lacks_something_is_named_with_what_it_lacks() -> None:
+    program = document()
+    ops = top(program)
+    index = next(place for place, op in enumerate(ops) if op["#"] == "1.data")
+    del ops[index]["O"]
+    assert problem(program).message == f"operator {index}, `pd_op.data`, lacks `O`"
+    ops[0]["A"] = 5
+    assert problem(program).message == (
+        "operator 0, `builtin.parameter`, is not laid out as Paddle lays it out"
+    )
+    del program["program"]
+    assert problem(program).message == "the file lacks `program`"
+
+
 @pytest.mark.parametrize("regions", [[], [{}], {}, None, [{"blocks": []}], 3])
 def test_a_program_without_one_top_level_block_is_a_diagnostic(regions: Any) -> None:
     program = document()

@@ -258,6 +258,73 @@ def test_an_input_spec_is_taken_as_it_is():
     assert net.graph.values["b"].shape == (-1, 8)
 
 
+@pytest.mark.parametrize("names", [("image", "b"), ("a", "mask"), (None, "b")])
+def test_input_specs_in_order_may_have_names_of_their_own(names):
+    net = from_layer(
+        _Dict,
+        [
+            InputSpec([None, size], "float32", name)
+            for name, size in zip(names, (4, 8), strict=True)
+        ],
+    )
+    assert net.feeds == (names[0] or "image", names[1])
+
+
+def test_input_specs_with_forwards_names_out_of_order_may_not():
+    specs = [InputSpec([None, 8], "float32", "mask"), InputSpec([None, 4], "float32", "b")]
+    with pytest.raises(UsageError, match=r"GT042.*has no place for the input `b`"):
+        from_layer(_Dict, specs)
+
+
+class _Extras(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return {"a": (self.fc(x), None, 3), "b": "text"}
+
+
+def test_outputs_that_are_no_tensors_are_told():
+    for layer in (_Extras, _Extras()):
+        (found,) = from_layer(layer, [(4,)]).graph.report
+        assert (found.code, found.severity.value) == ("GT043", "note")
+        assert found.message == (
+            "what `_Extras` returns besides tensors is left out: `['a'][2]`: int, `['b']`: str"
+        )
+    assert len(from_layer(_Branchy, [(4,)]).graph.report) == 0
+
+
+def test_a_convolution_over_other_channels_than_its_filters_is_a_wrong_input():
+    for layer in (paddle.vision.models.resnet18, paddle.vision.models.resnet18()):
+        with pytest.raises(ReadError) as caught:
+            from_layer(layer, [(1, 64, 64)])
+        (found,) = caught.value.report
+        assert found.code == "GT034"
+        assert "[?, 1, 64, 64]" in found.message
+        assert found.notes == ("`conv2d_0` of `conv1` reads 1 channels; its filter is for 3",)
+
+
+class _Convolutions(nn.Layer):
+    """Groups, a transposed convolution, one over channels last, and a depthwise one."""
+
+    def __init__(self):
+        super().__init__()
+        self.up = nn.Conv2DTranspose(4, 8, 3, groups=2)
+        self.last = nn.Conv2D(8, 6, 3, groups=2, data_format="NHWC")
+        self.depthwise = nn.Conv2D(6, 6, 3, groups=6)
+        self.sequence = nn.Conv1D(6, 4, 3, groups=2, data_format="NLC")
+
+    def forward(self, x):
+        y = self.last(self.up(x).transpose([0, 2, 3, 1])).transpose([0, 3, 1, 2])
+        return self.sequence(self.depthwise(y).flatten(2).transpose([0, 2, 1]))
+
+
+def test_convolutions_of_every_layout_fit_what_they_read():
+    graph = from_layer(_Convolutions, [(4, 9, 9)]).graph
+    assert graph.values[graph.fetches[0]].shape == (-1, 47, 4)
+
+
 @pytest.mark.parametrize("static", [True, False])
 def test_the_mode_the_layer_and_its_hooks_are_left_as_they_were(static):
     layer = nn.Sequential(nn.Linear(4, 4), nn.Dropout(), nn.ReLU())

@@ -9,7 +9,15 @@ import pytest
 from paddle import nn
 
 from graphtool.structure import analyse
-from tests.networks import built, vision
+from tests.networks import (
+    Branching,
+    Einsum,
+    Folded,
+    Recurrent,
+    WeightFirst,
+    built,
+    vision,
+)
 
 
 def counted_by_hooks(name: str) -> int:
@@ -75,3 +83,31 @@ def test_attention_costs_two_products_and_four_projections() -> None:
     projections = 4 * length * width * width
     products = 2 * length * length * width
     assert structure.multiply_adds == projections + products + 2 * length * width * inner
+
+
+def test_windows_folded_into_the_batch_are_counted() -> None:
+    structure = analyse(built(Folded, [64, 32]))
+
+    assert structure.multiply_adds == 64 * 32 * 16
+    assert structure.exact
+
+
+def test_the_weight_may_be_the_first_operand() -> None:
+    assert analyse(built(WeightFirst, [12, 9])).multiply_adds == 7 * 12 * 9
+
+
+def test_an_einsum_is_counted_by_its_letters() -> None:
+    assert analyse(built(Einsum, [10, 32])).multiply_adds == 10 * 32 * 16
+
+
+def test_a_recurrent_layer_multiplies_all_its_weights_at_each_step() -> None:
+    structure = analyse(built(Recurrent, [10, 8]))
+
+    assert structure.multiply_adds == 10 * 3 * (16 * 8 + 16 * 16) + 10 * 16 * 4
+
+
+def test_what_is_not_counted_is_listed_and_makes_the_number_inexact() -> None:
+    structure = analyse(built(Branching, [8]))
+
+    assert structure.costs.uncounted == {"if": 1}
+    assert not structure.exact

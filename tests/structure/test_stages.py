@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import paddle
 import pytest
 from paddle import nn
 
 from graphtool.structure import GLOBAL, Role, Scale, Structure, analyse
-from tests.networks import Pyramid, Segmenter, built, vision
+from tests.networks import ChannelsLast, ConvNext, Focus, Pyramid, Segmenter, built, vision
 
 # Stages as their authors cut them: denominator of the resolution, channels at the end, blocks.
 EXPECTED = {
@@ -100,3 +101,54 @@ def test_roles_of_the_values_that_matter() -> None:
     assert counted[Role.FEED] == 1
     assert counted[Role.STAGE_END] == 5
     assert counted[Role.PARAMETER] == sum(1 for _ in structure.graph.parameters) == 267
+
+
+def test_maps_that_end_in_channels_are_read_as_such() -> None:
+    structure = analyse(built(ChannelsLast, [32, 64, 3]))
+
+    assert shape_of(structure) == [(2, 8, 1), (4, 16, 1)]
+    assert [structure.sides(stage.end) for stage in structure.stages] == [(16, 32), (8, 16)]
+    embedding = structure.heads[0].embedding
+    assert embedding is not None
+    assert structure.scales[embedding] == GLOBAL
+
+
+def test_a_strided_slice_halves_the_resolution() -> None:
+    structure = analyse(built(Focus, [3, -1, -1]))
+
+    assert str(structure.scales[structure.heads[0].logits]) == "1/2"
+
+
+def test_a_block_that_normalises_in_another_layout_ends_in_its_join() -> None:
+    structure = analyse(built(ConvNext, [3, 32, 32]))
+
+    assert shape_of(structure) == [(2, 8, 2), (4, 16, 2), (8, 24, 2)]
+    assert [structure.graph.values[stage.end].layer for stage in structure.stages] == [
+        "blocks.0",
+        "blocks.1",
+        "blocks.2",
+    ]
+
+
+def test_pooling_over_the_whole_map_leaves_a_vector_without_resolution() -> None:
+    net = nn.Sequential(nn.Conv2D(3, 8, 3, padding=1), nn.AvgPool2D(8), nn.Flatten())
+    structure = analyse(built(lambda: nn.Sequential(*net, nn.Linear(8, 5)), [3, 8, 8]))
+
+    assert structure.scales[structure.heads[0].logits] == GLOBAL
+
+
+def test_a_network_without_a_classifier_has_no_logits() -> None:
+    backbone = lambda: paddle.vision.models.ResNet(  # noqa: E731
+        paddle.vision.models.resnet.BasicBlock, 18, num_classes=0, with_pool=False
+    )
+    structure = analyse(built(backbone, [3, 64, 64]))
+
+    assert not structure.heads[0].classifies
+    assert analyse(vision("squeezenet1_1")).heads[0].classifies
+    assert analyse(vision("resnet18")).heads[0].classifies
+
+
+def test_dropout_before_the_classifier_is_no_embedding() -> None:
+    structure = analyse(vision("mobilenet_v2"))
+
+    assert structure.heads[0].embedding == "flatten_0"

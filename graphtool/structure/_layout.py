@@ -1,0 +1,71 @@
+"""Which axis of a Value holds the channels: it moves with transposes, and NHWC networks exist."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from graphtool.graph import Graph, Operator
+from graphtool.structure._flow import Flow, Step
+from graphtool.structure._numbers import whole_numbers
+from graphtool.structure._vocabulary import CONVOLUTIONS, POOLS, PRODUCTS, RESIZES
+
+__all__ = ["channel_axes"]
+
+_LAST = frozenset({"NHWC", "NLC", "NDHWC", "NWC"})
+_FIRST = 1
+_WITH_FORMAT = CONVOLUTIONS | POOLS | RESIZES | {"batch_norm", "group_norm"}
+
+
+def channel_axes(flow: Flow) -> Mapping[str, int]:
+    """Return the axis of the channels for every Value of rank 2 and more that the input reaches."""
+    graph = flow.graph
+    axes = {name: _axis_of_feed(flow, name) for name in graph.feeds}
+    for step in flow.steps.values():
+        axis = _after(graph, step, axes)
+        for name in step.operator.results:
+            axes[name] = _within(graph, name, axis)
+    return axes
+
+
+def _axis_of_feed(flow: Flow, name: str) -> int:
+    """A feed has the layout that the first Operator with one says."""
+    rank = flow.graph.values[name].rank or 0
+    if rank < 4:
+        return max(rank - 1, 0)
+    stated = (_stated(step.operator, rank) for step in flow.steps.values())
+    return next((axis for axis in stated if axis is not None), _FIRST)
+
+
+def _stated(operator: Operator, rank: int) -> int | None:
+    spelled = operator.attributes.get("data_format", operator.attributes.get("data_layout"))
+    if operator.kind not in _WITH_FORMAT or not isinstance(spelled, str):
+        return None
+    return rank - 1 if spelled in _LAST else _FIRST
+
+
+def _after(graph: Graph, step: Step, axes: Mapping[str, int]) -> int | None:
+    """Return where the channels are after a step, None for the usual place of its rank."""
+    operator, rank = step.operator, graph.values[step.result].rank or 0
+    if step.kind in _WITH_FORMAT:
+        return _stated(operator, rank)
+    source = step.data[0]
+    if step.kind == "transpose":
+        order = whole_numbers(operator.attributes.get("perm", operator.attributes.get("axis")))
+        return order.index(axes[source]) if axes[source] in order else None
+    if step.kind in PRODUCTS and step.weights:
+        return rank - 1
+    before = graph.values[source].rank or 0
+    return axes[source] if before == rank or _keeps_front(step, axes[source]) else None
+
+
+def _keeps_front(step: Step, axis: int) -> bool:
+    """Tell whether only axes behind the channels are merged: `flatten` of H and W."""
+    start = step.operator.attributes.get("start_axis")
+    return step.kind == "flatten" and isinstance(start, int) and start > axis
+
+
+def _within(graph: Graph, name: str, axis: int | None) -> int:
+    rank = graph.values[name].rank or 0
+    if axis is not None and 0 <= axis < rank:
+        return axis
+    return _FIRST if rank > 3 else max(rank - 1, 0)
