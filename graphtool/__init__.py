@@ -6,9 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from graphtool.checks import check_merge, check_pairs
     from graphtool.diagnostics import (
         Diagnostic,
         GraphtoolError,
+        MergeError,
         PairError,
         ReadError,
         Report,
@@ -27,9 +29,12 @@ if TYPE_CHECKING:
         suggest_pairs,
     )
     from graphtool.matching.recipe import Recipe, read_recipe, write_recipe
+    from graphtool.merging import Merged, Verification, merge
+    from graphtool.merging.folder import load_merged, save_merged
     from graphtool.readers import read
     from graphtool.readers.layers import Network, from_layer
     from graphtool.selectors import find
+    from graphtool.training import for_training, load_parameters
 
 __all__ = [
     "Block",
@@ -37,6 +42,8 @@ __all__ = [
     "End",
     "Graph",
     "GraphtoolError",
+    "MergeError",
+    "Merged",
     "Network",
     "Operator",
     "Pair",
@@ -49,13 +56,21 @@ __all__ = [
     "ShapeGroup",
     "UsageError",
     "Value",
+    "Verification",
     "Where",
+    "check_merge",
+    "check_pairs",
     "find",
+    "for_training",
     "from_layer",
+    "load_merged",
+    "load_parameters",
     "match_shapes",
+    "merge",
     "partners",
     "read",
     "read_recipe",
+    "save_merged",
     "suggest_pairs",
     "write_recipe",
 ]
@@ -64,6 +79,7 @@ _NAMES_BY_MODULE = {
     "diagnostics": (
         "Diagnostic",
         "GraphtoolError",
+        "MergeError",
         "PairError",
         "ReadError",
         "Report",
@@ -71,6 +87,7 @@ _NAMES_BY_MODULE = {
         "UsageError",
         "Where",
     ),
+    "checks": ("check_merge", "check_pairs"),
     "graph": ("Block", "Graph", "Operator", "Value"),
     "matching": (
         "End",
@@ -82,9 +99,12 @@ _NAMES_BY_MODULE = {
         "suggest_pairs",
     ),
     "matching.recipe": ("Recipe", "read_recipe", "write_recipe"),
+    "merging": ("Merged", "Verification", "merge"),
+    "merging.folder": ("load_merged", "save_merged"),
     "readers": ("read",),
     "readers.layers": ("Network", "from_layer"),
     "selectors": ("find",),
+    "training": ("for_training", "load_parameters"),
 }
 _MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
@@ -92,7 +112,9 @@ _MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name 
 def __getattr__(name: str) -> object:
     """Import what a public name stands for when it is first used, so that this module is cheap."""
     if name == "__version__":
-        return _version()
+        from graphtool.version import version
+
+        return version()
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
@@ -102,12 +124,3 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__, "__version__"])
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("paddle-graphtool")
-    except PackageNotFoundError:
-        return "0+not.installed"

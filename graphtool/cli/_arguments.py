@@ -23,8 +23,8 @@ its path.
 """
 
 _MODEL_IN_SHORT = """\
-MODEL is a path (.json, .pdmodel, __model__, or a folder with one of them), never
-executed; or module:callable, which is (see graphtool inspect --help).
+MODEL is a path (.json, .pdmodel, __model__, or a folder with one of them),
+never executed; or module:callable, which is (see graphtool inspect --help).
 """
 
 _ABOUT = """\

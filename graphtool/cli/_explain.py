@@ -20,8 +20,6 @@ _MODULES_WITH_RULES = (
     "graphtool.matching.problems",
     "graphtool.checks",
     "graphtool.merging.problems",
-    "graphtool.training.problems",
-    "graphtool.merging.problems",
     "graphtool.merging.folder",
     "graphtool.training.problems",
     "graphtool.cli.problems",

@@ -9,7 +9,6 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import graphtool
 from graphtool.diagnostics import Diagnostic, PairError, Report
 from graphtool.files import write_text
 from graphtool.graph import Graph
@@ -18,6 +17,7 @@ from graphtool.matching._ends import Side
 from graphtool.matching._schema import LOSSES, SCHEMA, PairRecord, parse
 from graphtool.matching.fingerprint import Fingerprint, fingerprints, program_fingerprint
 from graphtool.matching.pairs import End, Pair, PairSet
+from graphtool.version import version
 
 __all__ = ["LOSSES", "Recipe", "read_recipe", "recipe_text", "write_recipe"]
 
@@ -63,7 +63,7 @@ def recipe_text(pairs: PairSet, *, weights: Sequence[float] | None = None) -> st
     given = [1.0] * len(pairs) if weights is None else weights
     document = {
         "schema": SCHEMA,
-        "graphtool": str(graphtool.__version__),
+        "graphtool": version(),
         "teacher": _program_table(pairs.teacher, marks[0]),
         "student": _program_table(pairs.student, marks[1]),
         "pairs": [

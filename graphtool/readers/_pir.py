@@ -133,7 +133,7 @@ def _user_names(block: _Paddle) -> Iterator[str]:
     for op in block.ops:
         attribute = _NAME_ATTRIBUTES.get(op.name())
         if attribute is not None:
-            yield op.attrs()[attribute]
+            yield op.str_attr(attribute)
         elif op.num_regions():
             for inner in op.blocks():
                 yield from _user_names(inner)
@@ -160,9 +160,9 @@ def _dtype(dtype: _Paddle) -> str:
 
 
 def _plain(value: _Paddle) -> Attribute:
-    if value is None or isinstance(value, bool | int | float | str | bytes):
+    if value is None or isinstance(value, (bool, int, float, str, bytes)):
         return value
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         items = cast("Sequence[_Paddle]", value)
         return tuple([_plain(item) for item in items])
     return _spelt(str(value))

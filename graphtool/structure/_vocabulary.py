@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from graphtool.graph import Operator
 
 __all__ = [
@@ -126,7 +128,13 @@ def is_training(operator: Operator) -> bool:
     """Tell a gradient or optimizer operator by its role or, as PIR has none, by its type."""
     if operator.role & _TRAINING_ROLES:
         return True
-    return operator.kind.endswith("_grad") or operator.kind in _OPTIMIZERS
+    return _is_training_type(operator.type)
+
+
+@lru_cache(maxsize=4096)
+def _is_training_type(type: str) -> bool:
+    kind = type.rpartition(".")[2].rstrip("_")
+    return kind.endswith("_grad") or kind in _OPTIMIZERS
 
 
 def kind_of(operator: Operator) -> str:
@@ -134,6 +142,7 @@ def kind_of(operator: Operator) -> str:
     return kind_of_type(operator.type)
 
 
+@lru_cache(maxsize=4096)
 def kind_of_type(type: str) -> str:
     """Return the one name of what operators of a type do."""
     if type == "sum":

@@ -1,0 +1,372 @@
+"""Rules about the feed map: which student feed each teacher feed becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from graphtool.checks.guess import fits, mended_feed_map, nearest_feed
+from graphtool.checks.places import (
+    also,
+    at_operator,
+    counted,
+    in_student,
+    in_teacher,
+    listed,
+    of_student,
+    of_teacher,
+    spelt,
+)
+from graphtool.checks.plan import MergePlan
+from graphtool.checks.rules import check
+from graphtool.diagnostics import Diagnostic, Severity
+from graphtool.graph import UNKNOWN, Graph, Operator, Shape, Value, dims_agree
+from graphtool.structure import kind_of
+
+__all__ = [
+    "baked_reshape",
+    "feed_dtype",
+    "feed_lod",
+    "feed_rank",
+    "feed_shape",
+    "fixed_batch",
+    "label_left_out",
+    "not_a_feed",
+    "teacher_feed_left_out",
+    "two_feeds_on_one",
+    "unknown_student_feed",
+    "unknown_teacher_feed",
+]
+
+_LABEL_READERS = frozenset(
+    {
+        "accuracy",
+        "auc",
+        "bce_loss",
+        "cross_entropy",
+        "cross_entropy_with_softmax",
+        "hsigmoid_loss",
+        "huber_loss",
+        "kldiv_loss",
+        "margin_cross_entropy",
+        "nll_loss",
+        "sigmoid_cross_entropy_with_logits",
+        "softmax_with_cross_entropy",
+        "warpctc",
+        "warprnnt",
+    }
+)
+# What a label goes through on its way to a loss.
+_LABEL_STEPS = frozenset(
+    {"cast", "flatten", "label_smooth", "one_hot", "reshape", "squeeze", "unsqueeze"}
+)
+
+
+def _mended(plan: MergePlan) -> str:
+    """Spell the feed map that was most likely meant, as an argument that can be typed."""
+    entries = (f'"{teacher}": "{student}"' for teacher, student in mended_feed_map(plan).items())
+    return f"feed_map={{{', '.join(entries)}}}"
+
+
+@check("GT210")
+def unknown_teacher_feed(plan: MergePlan) -> Iterator[Diagnostic]:
+    """The feed map names a teacher feed that the teacher does not have.
+
+    Its keys are teacher feed names, its values student feed names. `graphtool inspect TEACHER`
+    lists the feeds.
+    """
+    for name, student in plan.feed_map:
+        if name in plan.teacher.feeds:
+            continue
+        yield Diagnostic(
+            message=f"the teacher has no feed `{name}`",
+            where=(of_teacher(plan),),
+            notes=(_feeds_of("teacher", plan.teacher), *_swapped(plan, name, student)),
+            help=_mended(plan),
+        )
+
+
+def _feeds_of(role: str, graph: Graph) -> str:
+    if not graph.feeds:
+        return f"the {role} has no feeds"
+    return f"the {role}'s feeds: {', '.join(f'`{name}`' for name in graph.feeds)}"
+
+
+def _swapped(plan: MergePlan, teacher: str, student: str) -> tuple[str, ...]:
+    """Say that the feed map is the wrong way round, where it is."""
+    if teacher in plan.student.feeds and student in plan.teacher.feeds:
+        return ("a feed map goes from teacher to student; this looks the other way round",)
+    return ()
+
+
+@check("GT211")
+def unknown_student_feed(plan: MergePlan) -> Iterator[Diagnostic]:
+    """The feed map names a student feed, and nothing in the student has that name.
+
+    Its keys are teacher feed names, its values student feed names. `graphtool inspect STUDENT`
+    lists the feeds.
+    """
+    for teacher, name in plan.feed_map:
+        if name in plan.student.values:
+            continue
+        yield Diagnostic(
+            message=f"the student has no feed `{name}`, which teacher feed `{teacher}` is to share",
+            where=(of_student(plan),),
+            notes=(_feeds_of("student", plan.student),),
+            help=_mended(plan),
+        )
+
+
+@check("GT212")
+def not_a_feed(plan: MergePlan) -> Iterator[Diagnostic]:
+    """The feed map sends a teacher feed to a student Value that is computed, not fed.
+
+    The teacher would read what the student makes, and change as the student is trained.
+    """
+    for _, name in plan.feed_map:
+        value = plan.student.values.get(name)
+        if value is None or name in plan.student.feeds:
+            continue
+        yield Diagnostic(
+            message=f"`{name}` is no feed of the student, but a Value that it computes or keeps",
+            where=(in_student(plan, value),),
+            notes=(_feeds_of("student", plan.student),),
+            help=_mended(plan),
+        )
+
+
+@check("GT213")
+def teacher_feed_left_out(plan: MergePlan) -> Iterator[Diagnostic]:
+    """The feed map leaves out a feed of the teacher.
+
+    Where a student feed fits it, it was most likely forgotten: an error. Where none does, the
+    merged Program has one feed more, under the teacher's prefix, and each run has to give it. Map
+    the feed onto that name, `{"mask": "teacher_mask"}`, to say that this is meant.
+    """
+    for old, new in plan.own_feeds:
+        if old not in plan.unshared and not _is_label(plan.teacher, old):
+            yield _left_out(plan, old, new, "feed")
+
+
+@check("GT214")
+def label_left_out(plan: MergePlan) -> Iterator[Diagnostic]:
+    """The feed map leaves out a label, which the teacher's own loss reads.
+
+    The teacher still computes its loss: map its label onto the student's, or build the teacher
+    without its loss (save it as an inference model, with its logits as output).
+    """
+    for old, new in plan.own_feeds:
+        if old not in plan.unshared and _is_label(plan.teacher, old):
+            yield _left_out(plan, old, new, "label")
+
+
+def _left_out(plan: MergePlan, old: str, new: str, noun: str) -> Diagnostic:
+    value = plan.teacher.values[old]
+    near = _fitting(plan, value, old)
+    if near is None:
+        note = f"no student feed fits: the merged Program wants `{new}` fed in each run"
+    else:
+        note = f"nearest of the student's: `{near}` {spelt(plan.student.values[near].shape)}"
+    return Diagnostic(
+        message=f"the feed map leaves out the teacher's {noun} `{old}`",
+        severity=Severity.WARNING if near is None else Severity.ERROR,
+        where=(in_teacher(plan, value, old),),
+        notes=(note,),
+        help=_mended(plan),
+    )
+
+
+def _fitting(plan: MergePlan, value: Value, name: str) -> str | None:
+    """Return the student feed that a left-out one belongs on, of those that no other has."""
+    if name in plan.student.feeds and fits(value, plan.student.values[name]):
+        return name
+    near = nearest_feed(value, name, plan.student)
+    if near is None or near in dict(plan.feed_map).values():
+        return None
+    return near if fits(value, plan.student.values[near]) else None
+
+
+def _is_label(graph: Graph, feed: str) -> bool:
+    """Tell whether a feed is read by losses and measures alone, by way of casts and reshapes."""
+    waiting, seen = [feed], {feed}
+    reached = False
+    for name in waiting:
+        for operator in graph.consumers.get(name, ()):
+            kind = kind_of(operator)
+            if kind in _LABEL_READERS:
+                reached = reached or name in operator.operands[1:]
+            elif kind in _LABEL_STEPS:
+                waiting += [result for result in operator.results if result not in seen]
+                seen.update(operator.results)
+            elif not kind.endswith("_grad") and operator.type not in ("fetch", "pd_op.fetch"):
+                return False
+    return reached
+
+
+@check("GT215")
+def two_feeds_on_one(plan: MergePlan) -> Iterator[Diagnostic]:
+    """The feed map sends two teacher feeds to one student feed: both read the same data."""
+    groups: dict[str, list[str]] = {}
+    for teacher, student in plan.feed_map:
+        groups.setdefault(student, []).append(teacher)
+    for student, teachers in groups.items():
+        if len(teachers) > 1:
+            yield Diagnostic(
+                message=f"teacher feeds {listed(teachers)} all read student feed `{student}`",
+                severity=Severity.WARNING,
+                where=(in_student(plan, plan.student.values.get(student), student),),
+                notes=(_feeds_of("student", plan.student),),
+            )
+
+
+def _mapped(plan: MergePlan) -> Iterator[tuple[Value, Value]]:
+    """Yield teacher and student feeds that go together, where both are there."""
+    for teacher, student in plan.feed_map:
+        if teacher in plan.teacher.feeds and student in plan.student.feeds:
+            yield plan.teacher.values[teacher], plan.student.values[student]
+
+
+@check("GT216")
+def feed_rank(plan: MergePlan) -> Iterator[Diagnostic]:
+    """A teacher feed and the student feed that it shares have different ranks."""
+    for teacher, student in _mapped(plan):
+        if teacher.shape is None or student.shape is None:
+            continue
+        if len(teacher.shape) != len(student.shape):
+            yield Diagnostic(
+                message=f"teacher feed `{teacher.name}` has rank {len(teacher.shape)}, student "
+                f"feed `{student.name}` rank {len(student.shape)}",
+                where=(in_teacher(plan, teacher), in_student(plan, student)),
+                help=_mended(plan),
+            )
+
+
+@check("GT217")
+def feed_shape(plan: MergePlan) -> Iterator[Diagnostic]:
+    """A known dim of a teacher feed is not that of the student feed that it shares.
+
+    The batch, which is the first dim, has a rule of its own: see GT220. A dim that is not known
+    agrees with any.
+    """
+    for teacher, student in _mapped(plan):
+        wrong = _disagreeing_dims(teacher, student)
+        if wrong:
+            yield Diagnostic(
+                message=f"teacher feed `{teacher.name}` is {spelt(teacher.shape)}, student feed "
+                f"`{student.name}` {spelt(student.shape)}: "
+                f"{'dim' if len(wrong) == 1 else 'dims'} {', '.join(map(str, wrong))} differ",
+                where=(in_teacher(plan, teacher), in_student(plan, student)),
+                help=_mended(plan),
+            )
+
+
+def _disagreeing_dims(teacher: Value, student: Value) -> list[int]:
+    if not teacher.shape or not student.shape or len(teacher.shape) != len(student.shape):
+        return []
+    pairs = enumerate(zip(teacher.shape, student.shape, strict=True))
+    return [index for index, (a, b) in pairs if index and not dims_agree(a, b)]
+
+
+@check("GT218")
+def feed_dtype(plan: MergePlan) -> Iterator[Diagnostic]:
+    """A teacher feed and the student feed that it shares have different dtypes.
+
+    Paddle does not convert what is fed, nor does it complain: the teacher computes with what its
+    kernels make of the other dtype.
+    """
+    for teacher, student in _mapped(plan):
+        if None not in (teacher.dtype, student.dtype) and teacher.dtype != student.dtype:
+            yield Diagnostic(
+                message=f"teacher feed `{teacher.name}` is {teacher.dtype}, student feed "
+                f"`{student.name}` {student.dtype}",
+                where=(in_teacher(plan, teacher), in_student(plan, student)),
+                help=_mended(plan),
+            )
+
+
+@check("GT219")
+def feed_lod(plan: MergePlan) -> Iterator[Diagnostic]:
+    """A teacher feed has levels of detail (LoD) that the student feed does not have, or other ones.
+
+    Sequence operators of legacy programs read where each sequence ends from the LoD of what is fed.
+    """
+    for teacher, student in _mapped(plan):
+        if teacher.lod_level != student.lod_level:
+            yield Diagnostic(
+                message=f"teacher feed `{teacher.name}` has lod_level {teacher.lod_level}, student "
+                f"feed `{student.name}` {student.lod_level}",
+                where=(in_teacher(plan, teacher), in_student(plan, student)),
+                help=f'paddle.static.data("{student.name}", ..., lod_level={teacher.lod_level})',
+            )
+
+
+@check("GT220")
+def fixed_batch(plan: MergePlan) -> Iterator[Diagnostic]:
+    """The teacher was built for one batch size, and the student is fed any, or another.
+
+    Most operators take what comes: Paddle does not hold them to the shapes of the build. A reshape
+    to that batch does not: see GT221. Shapes that are listed for the teacher stay those of the
+    build.
+    """
+    for teacher, student in _mapped(plan):
+        if not teacher.shape or not student.shape or len(teacher.shape) < 2:
+            continue
+        batch, other = teacher.shape[0], student.shape[0]
+        if batch not in (UNKNOWN, other):
+            yield Diagnostic(
+                message=f"teacher feed `{teacher.name}` has a fixed batch of {batch}, student feed "
+                f"`{student.name}` {'any' if other == UNKNOWN else other}",
+                severity=Severity.WARNING,
+                where=(in_teacher(plan, teacher), in_student(plan, student)),
+                help=f'paddle.static.data("{teacher.name}", [-1, ...])  # where it is built',
+            )
+
+
+@check("GT221")
+def baked_reshape(plan: MergePlan) -> Iterator[Diagnostic]:
+    """The teacher reshapes to the batch size that it was built for.
+
+    With another batch the run fails there, or, worse, mixes samples. Build the teacher with a batch
+    of unknown size, or feed the student batches of that size alone.
+    """
+    batches = {
+        teacher.shape[0]: student.shape[0]
+        for teacher, student in _mapped(plan)
+        if teacher.shape and student.shape and len(teacher.shape) > 1
+    }
+    baked = [
+        operator
+        for operator in plan.teacher.operators.values()
+        if kind_of(operator) == "reshape" and _bakes(plan.teacher, operator, batches)
+    ]
+    if baked:
+        target = _target(plan.teacher, baked[0])
+        yield Diagnostic(
+            message=f"the teacher has {counted(len(baked), 'reshape')} to a fixed batch: "
+            f"`{baked[0].name}` to {spelt(target)}",
+            severity=Severity.WARNING,
+            where=(at_operator("teacher", plan.teacher, baked[0]),),
+            notes=also([operator.name for operator in baked]),
+            help="x.reshape([-1, ...])  # or [0, ...] to keep the batch, where it is built",
+        )
+
+
+def _bakes(graph: Graph, operator: Operator, batches: Mapping[int, int]) -> bool:
+    """Tell a reshape of something with the fixed batch to that batch as a number."""
+    target, source = _target(graph, operator), operator.operands[0]
+    shape = graph.values[source].shape if source else None
+    if not target or not shape:
+        return False
+    batch = target[0]
+    return batch > 0 and batches.get(batch, batch) != batch and shape[0] == batch
+
+
+def _target(graph: Graph, operator: Operator) -> Shape | None:
+    """Return the dims that a reshape asks for: an attribute, in PIR a constant operand's value."""
+    given = operator.attributes.get("shape")
+    if given is None and len(operator.operands) > 1 and operator.operands[1] is not None:
+        constant = graph.producer(operator.operands[1])
+        given = constant.attributes.get("value") if constant else None
+    if not isinstance(given, tuple):
+        return None
+    dims = tuple(dim for dim in given if isinstance(dim, int))
+    return dims if len(dims) == len(given) else None

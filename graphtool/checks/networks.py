@@ -1,0 +1,388 @@
+"""Rules about the two networks as they were built: modes, gradients, state, randomness, answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from graphtool.checks.places import also, at_operator, counted, in_teacher, listed, of_student
+from graphtool.checks.plan import MergePlan
+from graphtool.checks.rules import check
+from graphtool.diagnostics import Diagnostic, Severity
+from graphtool.graph import Graph, Operator, ProgramKind
+from graphtool.structure import is_training, kind_of
+
+__all__ = [
+    "fixed_seeds",
+    "probabilities",
+    "random_state_shared",
+    "same_program",
+    "student_in_test_mode",
+    "student_minimized",
+    "teacher_in_training_mode",
+    "teacher_is_random",
+    "teacher_statistics",
+    "teacher_trains",
+    "teacher_writes_state",
+]
+
+
+@check("GT222")
+def teacher_trains(plan: MergePlan) -> Iterator[Diagnostic]:
+    """The teacher has gradient or optimizer operators: each run would train it.
+
+    Merge the Program as it was before `minimize`, or save the teacher as an inference model and
+    merge that.
+    """
+    training = [found for found in plan.teacher.operators.values() if is_training(found)]
+    if training:
+        yield Diagnostic(
+            message=f"the teacher is a training program: it has "
+            f"{counted(len(training), 'gradient or optimizer operator')}",
+            where=(at_operator("teacher", plan.teacher, _with_source(training)),),
+            notes=also(_types(training)),
+            help="paddle.static.save_inference_model(path, feeds, [logits], exe)  # then merge it",
+        )
+
+
+def _types(operators: Sequence[Operator]) -> list[str]:
+    return list(dict.fromkeys(operator.type for operator in operators))
+
+
+def _with_source(operators: Sequence[Operator]) -> Operator:
+    """Return the first operator whose line of the user's is known, else the first."""
+    return next((operator for operator in operators if operator.source), operators[0])
+
+
+@check("GT223")
+def teacher_in_training_mode(plan: MergePlan) -> Iterator[Diagnostic]:
+    """Teacher operators that act otherwise in training were built for training.
+
+    `merge` puts them into test mode, in nested Blocks too: dropout passes all through. Nothing is
+    to be done; the teacher's own Program stays as it is.
+    """
+    found = [operator for operator in _in_training(plan.teacher) if not _normalises(operator)]
+    if found:
+        yield Diagnostic(
+            message=f"{counted(len(found), 'teacher operator')} in training mode, which merge puts "
+            f"into test mode: {listed(_types(found))}",
+            severity=Severity.NOTE,
+            where=(at_operator("teacher", plan.teacher, found[0]),),
+            notes=also([operator.name for operator in found]),
+        )
+
+
+@check("GT224")
+def teacher_statistics(plan: MergePlan) -> Iterator[Diagnostic]:
+    """Teacher batch norms would take the statistics of each batch, and move the running ones.
+
+    `merge` puts them into test mode, in nested Blocks too: they use the running statistics, which
+    no longer change. Nothing is to be done, but the teacher answers as it does in evaluation.
+    """
+    found = [operator for operator in _in_training(plan.teacher) if _normalises(operator)]
+    if found:
+        yield Diagnostic(
+            message=f"{counted(len(found), 'teacher batch norm')} in training mode: merge freezes "
+            "the running statistics",
+            severity=Severity.NOTE,
+            where=(at_operator("teacher", plan.teacher, found[0]),),
+            notes=also([operator.name for operator in found]),
+        )
+
+
+# Legacy convolutions, pools and activations have `is_test` too, where it means nothing.
+_MODAL = frozenset(
+    {
+        "batch_norm",
+        "cudnn_lstm",
+        "dropout",
+        "dropout_nd",
+        "fused_attention",
+        "fused_bias_dropout_residual_layer_norm",
+        "fused_dropout_add",
+        "fused_feedforward",
+        "rnn",
+        "rrelu",
+    }
+)
+
+
+def _modal(graph: Graph) -> Iterator[Operator]:
+    """Yield what acts otherwise in training; the observers of quantisation do."""
+    for operator in graph.operators.values():
+        kind = kind_of(operator)
+        if "is_test" in operator.attributes and (kind in _MODAL or kind.startswith("fake_")):
+            yield operator
+
+
+def _in_training(graph: Graph) -> Iterator[Operator]:
+    for operator in _modal(graph):
+        if not (operator.attributes["is_test"] or operator.attributes.get("use_global_stats")):
+            yield operator
+
+
+def _normalises(operator: Operator) -> bool:
+    return kind_of(operator) == "batch_norm"
+
+
+@check("GT225")
+def teacher_writes_state(plan: MergePlan) -> Iterator[Diagnostic]:
+    """An operator of the teacher changes what the teacher keeps from run to run.
+
+    A counter or a moving average is such a thing. Test mode does not stop it, so the teacher would
+    not stay as it is. Build the teacher without that operator.
+    """
+    stopped = {operator.name for operator in _modal(plan.teacher)}
+    writers = [
+        (operator, name)
+        for operator in plan.teacher.operators.values()
+        if operator.name not in stopped and not is_training(operator)
+        for name in _state_written(plan, operator)
+    ]
+    if writers:
+        operator, name = writers[0]
+        yield Diagnostic(
+            message=f"`{operator.name}` writes `{name}`, which the teacher keeps from run to run",
+            where=(
+                at_operator("teacher", plan.teacher, operator),
+                in_teacher(plan, plan.teacher_names.get(name), name),
+            ),
+            notes=also([other.name for other, _ in writers]),
+            help="paddle.static.save_inference_model(path, feeds, [logits], exe)  # then merge it",
+        )
+
+
+# Which operand an in-place operator of PIR writes, where it is not the first.
+_WRITTEN_OPERAND = {"pd_op.assign_out_": 1}
+# In-place operators that look at the same elements in another way.
+_VIEWS = frozenset({"flatten", "reshape", "share_data", "squeeze", "unsqueeze"})
+
+
+def _state_written(plan: MergePlan, operator: Operator) -> Iterator[str]:
+    """Yield persistable names that an operator reads and writes, or sets outright in PIR."""
+    graph = plan.teacher
+    if graph.kind is ProgramKind.LEGACY:
+        for name in operator.results:
+            variable, _, write = name.rpartition("@")
+            first = graph.values.get(variable) if write.isdecimal() else None
+            if first and first.producer is None and first.persistable:
+                yield first.name
+    elif operator.type == "builtin.set_parameter":
+        yield str(operator.attributes.get("parameter_name", operator.name))
+    elif operator.type.endswith("_") and operator.kind not in _VIEWS:
+        at = _WRITTEN_OPERAND.get(operator.type, 0)
+        written = operator.operands[at] if at < len(operator.operands) else None
+        if written is not None and graph.values[written].persistable:
+            yield written
+
+
+_RANDOM = frozenset(
+    {
+        "bernoulli",
+        "binomial",
+        "class_center_sample",
+        "dirichlet",
+        "exponential",
+        "gaussian",
+        "gaussian_inplace",
+        "gaussian_random",
+        "gaussian_random_batch_size_like",
+        "gumbel_softmax",
+        "multinomial",
+        "nce",
+        "poisson",
+        "randint",
+        "random_crop",
+        "randperm",
+        "sampling_id",
+        "shuffle_batch",
+        "standard_gamma",
+        "top_p_sampling",
+        "truncated_gaussian_random",
+        "uniform",
+        "uniform_inplace",
+        "uniform_random",
+        "uniform_random_batch_size_like",
+        "uniform_random_inplace",
+    }
+)
+
+
+def _random(graph: Graph) -> list[Operator]:
+    return [found for found in graph.operators.values() if found.kind in _RANDOM]
+
+
+@check("GT226")
+def teacher_is_random(plan: MergePlan) -> Iterator[Diagnostic]:
+    """The teacher draws random numbers, and test mode does not stop that.
+
+    Its answers differ from run to run, so a student has no fixed target. Test mode stops dropout
+    alone.
+    """
+    found = _random(plan.teacher)
+    if found:
+        yield Diagnostic(
+            message=f"the teacher draws random numbers in {counted(len(found), 'operator')}",
+            severity=Severity.WARNING,
+            where=(at_operator("teacher", plan.teacher, found[0]),),
+            notes=also([operator.name for operator in found]),
+        )
+
+
+@check("GT227")
+def random_state_shared(plan: MergePlan) -> Iterator[Diagnostic]:
+    """Teacher and student draw from one random generator: the student's numbers become others.
+
+    An operator without a seed of its own draws from the generator of its device. What the teacher
+    draws is missing for the student, so a run with the same `paddle.seed` has other dropout masks
+    than it had without the teacher.
+    """
+    teacher = [operator for operator in _random(plan.teacher) if _unseeded(operator)]
+    student = [
+        operator
+        for operator in (*_random(plan.student), *_in_training(plan.student))
+        if _unseeded(operator)
+    ]
+    if teacher and student:
+        yield Diagnostic(
+            message="teacher and student draw from one random generator: the student's dropout "
+            "and samples differ from a run without the teacher",
+            severity=Severity.WARNING,
+            where=(
+                at_operator("teacher", plan.teacher, teacher[0]),
+                at_operator("student", plan.student, student[0]),
+            ),
+            help="give each random operator of the teacher a seed of its own: seed=1",
+        )
+
+
+def _unseeded(operator: Operator) -> bool:
+    """Tell an operator that draws from the shared generator: its seed is 0, or not fixed."""
+    return operator.attributes.get("seed") == 0 and not operator.attributes.get("fix_seed")
+
+
+@check("GT229")
+def fixed_seeds(plan: MergePlan) -> Iterator[Diagnostic]:
+    """Random operators have a seed of their own, which stays as it is.
+
+    They give the same numbers in each run: a dropout always drops the same elements. A legacy
+    Program whose `random_seed` is set when layers are built has such operators.
+    """
+    for role, graph in (("teacher", plan.teacher), ("student", plan.student)):
+        found = [
+            operator for operator in (*_random(graph), *_in_training(graph)) if _seeded(operator)
+        ]
+        if found:
+            yield Diagnostic(
+                message=f"{counted(len(found), 'random operator')} of the {role} with a fixed seed",
+                severity=Severity.NOTE,
+                where=(at_operator(role, graph, found[0]),),
+                notes=also([operator.name for operator in found]),
+            )
+
+
+def _seeded(operator: Operator) -> bool:
+    seed = operator.attributes.get("seed")
+    return isinstance(seed, int) and (seed != 0 or bool(operator.attributes.get("fix_seed")))
+
+
+_PROBABILITIES = frozenset({"softmax", "log_softmax", "sigmoid"})
+_AFTER_PROBABILITIES = frozenset(
+    {
+        "accuracy",
+        "argmax",
+        "arg_max",
+        "assign",
+        "auc",
+        "cast",
+        "cross_entropy",
+        "cross_entropy_with_softmax",
+        "fetch",
+        "scale",
+        "shadow_output",
+        "softmax_with_cross_entropy",
+        "top_k",
+        "topk",
+    }
+)
+
+
+@check("GT228")
+def probabilities(plan: MergePlan) -> Iterator[Diagnostic]:
+    """A network's answer went through softmax or sigmoid already.
+
+    The losses `soft_label`, `dkd` and `skd` take logits and normalise them themselves; given
+    probabilities, they compute something else. Pair the Value before.
+    """
+    sides = [("teacher", plan.teacher)]
+    if not plan.prefixes:  # else the student has an earlier teacher's answers as well
+        sides.append(("student", plan.student))
+    for role, graph in sides:
+        for operator in graph.operators.values():
+            if kind_of(operator) in _PROBABILITIES and _is_answer(graph, operator):
+                logits = operator.operands[0]
+                yield Diagnostic(
+                    message=f"the {role} answers with `{operator.results[0]}`, which has gone "
+                    f"through {kind_of(operator)}: losses that take logits want `{logits}`",
+                    severity=Severity.WARNING,
+                    where=(at_operator(role, graph, operator),),
+                    help=f'merged.{role}("{logits}")',
+                )
+
+
+def _is_answer(graph: Graph, operator: Operator) -> bool:
+    """Tell whether nothing reads a result but outputs, measures and losses."""
+    if is_training(operator) or operator.block:
+        return False
+    readers = graph.consumers.get(operator.results[0], ())
+    return all(kind_of(reader) in _AFTER_PROBABILITIES or is_training(reader) for reader in readers)
+
+
+@check("GT230")
+def student_in_test_mode(plan: MergePlan) -> Iterator[Diagnostic]:
+    """All operators of the student that act otherwise in training are in test mode.
+
+    Every saved inference model is like that. It loads and it minimizes, but its batch norms use
+    statistics that never move, and its dropout does nothing.
+    """
+    modal = list(_modal(plan.student))
+    if modal and not any(_in_training(plan.student)):
+        yield Diagnostic(
+            message=f"the student is in test mode: {counted(len(modal), 'operator')} of "
+            f"{listed(_types(modal))} would never learn or drop",
+            severity=Severity.WARNING,
+            where=(at_operator("student", plan.student, modal[0]),),
+            help="graphtool.for_training(student_program)",
+        )
+
+
+@check("GT231")
+def student_minimized(plan: MergePlan) -> Iterator[Diagnostic]:
+    """The student has gradient or optimizer operators already.
+
+    A loss that is added after them is computed and never trained. Merge first, add the losses, then
+    minimize.
+    """
+    training = [found for found in plan.student.operators.values() if is_training(found)]
+    if training:
+        yield Diagnostic(
+            message=f"the student was minimized already: it has "
+            f"{counted(len(training), 'gradient or optimizer operator')}",
+            where=(at_operator("student", plan.student, _with_source(training)),),
+            notes=("a loss added now is computed, but never trained", *also(_types(training))),
+            help="merge(...)  # before optimizer.minimize(loss)",
+        )
+
+
+@check("GT232")
+def same_program(plan: MergePlan) -> Iterator[Diagnostic]:
+    """Teacher and student are one Program object: the network teaches itself.
+
+    A clone of it is merged in, with the weights as they are now, which stay so.
+    """
+    if plan.one_program:
+        yield Diagnostic(
+            message=f"teacher and student are one Program: a clone is merged into it, and "
+            f"{counted(len(plan.teacher_kept), 'tensor')} are kept twice",
+            severity=Severity.NOTE,
+            where=(of_student(plan),),
+        )

@@ -1,0 +1,190 @@
+"""Rules about pairs: whether the names are there, and whether a loss fits what they name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from graphtool.checks.places import spelt
+from graphtool.diagnostics import Diagnostic, ReadError, Report, Severity, Where, rule
+from graphtool.graph import Graph, Shape, Value, dims_agree, shapes_agree
+from graphtool.matching import Pair
+from graphtool.readers import Source, read
+from graphtool.selectors import find
+
+__all__ = [
+    "check_pairs",
+    "pair_broadcast",
+    "pair_dtype",
+    "pair_rank",
+    "pair_shape",
+    "unknown_pair_name",
+]
+
+_Names: TypeAlias = "tuple[str, str] | tuple[str, str, str]"
+
+# Losses that compare element with element. The others (fsp, attention) make what they compare.
+_ELEMENTWISE = frozenset({"l1", "l2", "smooth_l1", "mse", "kl", "soft_label", "dkd", "skd"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    teacher: Value
+    student: Value
+    where: tuple[Where, Where]
+    loss: str
+    adapter: str | None
+
+    @property
+    def names(self) -> str:
+        return f"`{self.teacher.name}` and `{self.student.name}`"
+
+    @property
+    def shapes(self) -> tuple[Shape, Shape] | None:
+        """Both shapes, None where one is not known."""
+        if self.teacher.shape is None or self.student.shape is None:
+            return None
+        return self.teacher.shape, self.student.shape
+
+
+def check_pairs(pairs: Iterable[Pair | _Names], teacher: Source, student: Source) -> Report:
+    """Report everything that stands against distilling through these pairs.
+
+    A pair is a Pair, or `(teacher, student)` or `(teacher, student, loss)` by name, where any
+    selector will do and the loss is `l2` if left out. `teacher` and `student` are what `read`
+    takes; for a Merged, its `source.graph` and `before.graph`.
+
+    Raises ReadError where a network cannot be read.
+    """
+    graphs = read(teacher), read(student)
+    return Report.of(found for pair in pairs for found in _findings(pair, *graphs))
+
+
+def _findings(pair: Pair | _Names, teacher: Graph, student: Graph) -> Iterator[Diagnostic]:
+    (theirs, ours), loss, adapter = _parts(pair)
+    ends = _end("teacher", teacher, theirs), _end("student", student, ours)
+    if isinstance(ends[0], Value) and isinstance(ends[1], Value):
+        where = (_at("teacher", teacher, ends[0]), _at("student", student, ends[1]))
+        yield from _misfits(_Sides(ends[0], ends[1], where, loss, adapter))
+        return
+    yield from (end for end in ends if isinstance(end, Diagnostic))
+
+
+def _end(role: str, graph: Graph, name: str) -> Value | Diagnostic:
+    try:
+        return find(graph, name)
+    except ReadError as error:
+        return unknown_pair_name(role, graph, name, error.report.diagnostics[0])
+
+
+def _parts(pair: Pair | _Names) -> tuple[tuple[str, str], str, str | None]:
+    if isinstance(pair, Pair):
+        return (pair.teacher.name, pair.student.name), pair.loss, pair.adapter
+    loss = pair[2] if len(pair) == 3 else "l2"
+    return (pair[0], pair[1]), loss, None
+
+
+def _at(role: str, graph: Graph, value: Value) -> Where:
+    operator = graph.producer(value.name)
+    return Where(
+        role=role,
+        program=graph.source,
+        value=value.name,
+        shape=value.shape,
+        source=operator.source if operator else None,
+    )
+
+
+def _misfits(sides: _Sides) -> Iterator[Diagnostic]:
+    if sides.teacher.dtype != sides.student.dtype:
+        yield pair_dtype(sides)
+    if sides.shapes is None or sides.adapter or sides.loss not in _ELEMENTWISE:
+        return
+    teacher, student = sides.shapes
+    if len(teacher) != len(student):
+        yield pair_rank(sides)
+    elif not shapes_agree(teacher, student):
+        yield pair_broadcast(sides) if _broadcasts(teacher, student) else pair_shape(sides)
+
+
+def _broadcasts(teacher: Shape, student: Shape) -> bool:
+    """Tell whether Paddle would stretch one to the other without a word."""
+    return all(1 in (a, b) or dims_agree(a, b) for a, b in zip(teacher, student, strict=True))
+
+
+@rule("GT330")
+def unknown_pair_name(role: str, graph: Graph, name: str, found: Diagnostic) -> Diagnostic:
+    """A pair names a Value that a network does not have, or that several fit.
+
+    `graphtool inspect MODEL` lists the names. Those of the teacher are its own, or those that
+    merging gave them.
+    """
+    return Diagnostic(
+        message=f"a pair's {role} side: {found.message}",
+        where=(Where(role=role, program=graph.source, value=name),),
+        notes=found.notes,
+        help=found.help,
+    )
+
+
+@rule("GT331")
+def pair_rank(sides: _Sides) -> Diagnostic:
+    """The two Values of a pair have different ranks, and the loss compares element with element.
+
+    A map against a vector needs pooling first, tokens against a map a reshape.
+    """
+    return Diagnostic(
+        message=f"{sides.names} have ranks {len(sides.teacher.shape or ())} and "
+        f"{len(sides.student.shape or ())}: {sides.loss} fits neither",
+        where=sides.where,
+        help=_partners(sides),
+    )
+
+
+@rule("GT332")
+def pair_broadcast(sides: _Sides) -> Diagnostic:
+    """The two Values of a pair differ in a dim that is 1 on one side.
+
+    Paddle stretches it without a word: the loss has a number, and it means nothing. Pair Values of
+    one size, or pool one side.
+    """
+    return Diagnostic(
+        message=f"{sides.names} are {_both(sides)}: {sides.loss} would broadcast one to the other",
+        where=sides.where,
+        help=_partners(sides),
+    )
+
+
+@rule("GT333")
+def pair_shape(sides: _Sides) -> Diagnostic:
+    """The two Values of a pair have shapes that do not go together, and no adapter is given.
+
+    A 1 × 1 convolution, or a linear layer, on the student's side brings it to the teacher's
+    channels; an interpolation brings a map to its size.
+    """
+    return Diagnostic(
+        message=f"{sides.names} are {_both(sides)}: {sides.loss} wants equal shapes",
+        where=sides.where,
+        help=_partners(sides),
+    )
+
+
+@rule("GT334")
+def pair_dtype(sides: _Sides) -> Diagnostic:
+    """The two Values of a pair have different dtypes: cast one before the loss."""
+    return Diagnostic(
+        message=f"{sides.names} are {sides.teacher.dtype} and {sides.student.dtype}",
+        severity=Severity.WARNING,
+        where=sides.where,
+        help=f'paddle.cast(merged.teacher("{sides.teacher.name}"), "{sides.student.dtype}")',
+    )
+
+
+def _both(sides: _Sides) -> str:
+    return f"{spelt(sides.teacher.shape)} and {spelt(sides.student.shape)}"
+
+
+def _partners(sides: _Sides) -> str:
+    teacher, student = (place.program for place in sides.where)
+    return f"graphtool suggest-pairs {teacher} {student} --for {sides.teacher.name}"

@@ -1,0 +1,168 @@
+"""Rules about the teacher's weights: in its Scope, in its file, and who else uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from graphtool.checks.places import also, counted, in_teacher, listed, of_teacher, spelt
+from graphtool.checks.plan import MergePlan, ParametersWhen
+from graphtool.checks.rules import check, not_checked
+from graphtool.diagnostics import Diagnostic, Severity, Where
+from graphtool.graph import Shape, Value, shapes_agree
+from graphtool.readers.facts import ScopeVariable
+from graphtool.structure import is_training
+
+__all__ = [
+    "misfit_parameter_file",
+    "misshapen_parameters",
+    "missing_parameters",
+    "tied_parameters",
+    "uninitialised_parameters",
+]
+
+_LATER = 'merge(..., parameters="later")  # and load them after the merge'
+_STARTUP = "exe.run(teacher_startup)  # in the teacher's Scope, then load its weights"
+
+
+@check("GT235")
+def missing_parameters(plan: MergePlan) -> Iterator[Diagnostic]:
+    """The teacher's Scope has no Variable of the name of a teacher parameter.
+
+    Run the teacher's startup program in that Scope and load its weights, or hand over the Scope
+    that has them. Who loads the weights after the merge says so with `parameters="later"`.
+    """
+    if plan.teacher_scope is None:
+        if plan.parameters is ParametersWhen.NOW and not plan.brings_weights:
+            yield not_checked(
+                "whether the teacher's weights are loaded",
+                "the teacher's Scope is not known",
+                "check_merge(..., teacher_scope=paddle.static.global_scope())",
+            )
+        return
+    held = plan.teacher_scope.variables
+    missing = [name for name in plan.teacher_kept if name not in held]
+    yield from _absent(plan, missing, "not in its Scope")
+
+
+@check("GT236")
+def uninitialised_parameters(plan: MergePlan) -> Iterator[Diagnostic]:
+    """The teacher's Scope has the Variable of a teacher parameter, but there is nothing in it.
+
+    The startup program has not run in this Scope. Who loads the weights after the merge says so
+    with `parameters="later"`.
+    """
+    empty = [name for name, found in _held(plan) if not found.initialised]
+    yield from _absent(plan, empty, "not initialised in its Scope")
+
+
+def _absent(plan: MergePlan, names: Sequence[str], state: str) -> Iterator[Diagnostic]:
+    if not names:
+        return
+    later = plan.parameters is ParametersWhen.LATER
+    whole = len(names) == len(plan.teacher_kept)
+    yield Diagnostic(
+        message=f"{'all ' if whole else ''}{counted(len(names), 'tensor')} of the teacher "
+        f"{'is' if len(names) == 1 else 'are'} {state}: "
+        f"{listed(names)}",
+        severity=Severity.NOTE if later else Severity.ERROR,
+        where=(in_teacher(plan, plan.teacher_names[names[0]], names[0]),),
+        notes=("they are to be loaded after the merge, under their new names",) if later else (),
+        help=None if later else (_STARTUP if whole else _LATER),
+    )
+
+
+def _held(plan: MergePlan) -> Iterator[tuple[str, ScopeVariable]]:
+    """Yield what the teacher keeps and its Scope has."""
+    if plan.teacher_scope is None:
+        return
+    for name in plan.teacher_kept:
+        found = plan.teacher_scope.variables.get(name)
+        if found is not None:
+            yield name, found
+
+
+@check("GT237")
+def misshapen_parameters(plan: MergePlan) -> Iterator[Diagnostic]:
+    """A tensor in the teacher's Scope has not the shape or dtype that the teacher gives it.
+
+    It is another network's: two programs whose names are equal ran in one Scope, or other weights
+    were loaded.
+    """
+    wrong = [
+        (name, found)
+        for name, found in _held(plan)
+        if found.initialised and not _fits(plan.teacher_names[name], found)
+    ]
+    if wrong:
+        name, found = wrong[0]
+        yield Diagnostic(
+            message=f"{counted(len(wrong), 'tensor')} in the teacher's Scope "
+            f"{'does' if len(wrong) == 1 else 'do'} not fit the teacher: "
+            f"`{name}` is {spelt(found.shape)} {found.dtype} there",
+            where=(in_teacher(plan, plan.teacher_names[name], name),),
+            notes=also([other for other, _ in wrong]),
+            help="teacher_scope = paddle.static.Scope()  # for the teacher alone; load it there",
+        )
+
+
+def _fits(value: Value, found: ScopeVariable) -> bool:
+    if None not in (value.dtype, found.dtype) and value.dtype != found.dtype:
+        return False
+    return value.shape is None or shapes_agree(value.shape, found.shape)
+
+
+@check("GT238")
+def tied_parameters(plan: MergePlan) -> Iterator[Diagnostic]:
+    """A parameter of the teacher is read in several places: its weights are tied.
+
+    They stay tied, as it is one tensor under one new name.
+    """
+    tied = [
+        value.name
+        for value in plan.teacher.parameters
+        if sum(not is_training(o) for o in plan.teacher.consumers.get(value.name, ())) > 1
+    ]
+    if tied:
+        yield Diagnostic(
+            message=f"{counted(len(tied), 'teacher parameter')} read in several places stay tied: "
+            f"{listed(tied)}",
+            severity=Severity.NOTE,
+            where=(in_teacher(plan, plan.teacher.values[tied[0]]),),
+        )
+
+
+@check("GT239")
+def misfit_parameter_file(plan: MergePlan) -> Iterator[Diagnostic]:
+    """The teacher's `.pdiparams` holds other tensors than its model asks for.
+
+    The file has no names: tensors are taken in the order of the names in the model. One tensor more
+    or less shifts all that follow, and where shapes happen to agree nothing would tell.
+    """
+    if plan.parameter_file is None:
+        return
+    file = plan.parameter_file
+    names = sorted(plan.teacher_kept)
+    pairs = zip(names, file.tensors, strict=False)
+    wrong = [(name, tensor) for name, tensor in pairs if not _is(plan.teacher_names, name, tensor)]
+    if len(names) == len(file.tensors) and not wrong:
+        return
+    place = Where(program=file.path)
+    notes = [f"{_tensor(tensor)} stands where `{name}` should" for name, tensor in wrong[:1]]
+    first = [in_teacher(plan, plan.teacher_names[name], name) for name, _ in wrong[:1]]
+    yield Diagnostic(
+        message=f"`{file.path}` holds {counted(len(file.tensors), 'tensor')}, of which "
+        f"{len(file.tensors) - len(wrong)} fit; the teacher has {counted(len(names), 'tensor')}",
+        where=(*first, place) if first else (of_teacher(plan), place),
+        notes=tuple(notes),
+        help=f"ls -l '{file.path}'",
+    )
+
+
+def _is(names: Mapping[str, Value], name: str, tensor: tuple[Shape, str]) -> bool:
+    shape, dtype = tensor
+    return _fits(names[name], ScopeVariable(initialised=True, shape=shape, dtype=dtype))
+
+
+def _tensor(tensor: tuple[Shape, str]) -> str:
+    shape, dtype = tensor
+    return f"a tensor {spelt(shape)} {dtype}"

@@ -1,0 +1,60 @@
+"""`graphtool check`: all that stands against merging a teacher into a student."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+
+from graphtool.checks import check_merge
+from graphtool.cli._console import progress, results, show_report, write_json
+from graphtool.cli._feeds import feed_map_of
+from graphtool.cli._report import report_data, tally
+from graphtool.cli._source import read_source
+from graphtool.cli._text import visible
+from graphtool.diagnostics import Report
+from graphtool.graph import Graph
+
+__all__ = ["run"]
+
+
+def run(args: Namespace) -> int:
+    """Read two models and print what `check_merge` finds."""
+    teacher = read_source(args.teacher, args.teacher_input or args.input)
+    student = read_source(args.student, args.student_input or args.input, train=True)
+    feed_map = feed_map_of(args.feed, teacher, student)
+    with progress("checking the merge"):
+        report = check_merge(
+            # A file brings its parameter file along, which is checked as well.
+            args.teacher if Path(args.teacher).exists() else teacher,
+            student,
+            feed_map,
+            name_prefix=args.prefix,
+        )
+    if args.format == "json":
+        write_json(_data(args, teacher, student, feed_map, report))
+    else:
+        show_report(report)
+        _print(teacher, student, report)
+    return 1 if report.errors else 0
+
+
+def _data(
+    args: Namespace, teacher: Graph, student: Graph, feed_map: Mapping[str, str], report: Report
+) -> dict[str, object]:
+    return {
+        "schema": 1,
+        "teacher": teacher.source,
+        "student": student.source,
+        "feed_map": feed_map,
+        "prefix": args.prefix,
+        "mergeable": not report.errors,
+        "diagnostics": report_data(report),
+    }
+
+
+def _print(teacher: Graph, student: Graph, report: Report) -> None:
+    verdict = "cannot be merged" if report.errors else "can be merged"
+    found = f": {tally(report)}" if report else ""
+    line = f"{teacher.source} {verdict} into {student.source}{found}"
+    results().print(visible(line), soft_wrap=True)

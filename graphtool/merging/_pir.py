@@ -1,0 +1,183 @@
+"""Merge under PIR: copy the teacher's operations into the student's block, then freeze them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from graphtool.checks.plan import MergePlan, ParametersWhen
+from graphtool.merging._backend import Joined, Scopes
+from graphtool.merging._scope import bring_parameters
+from graphtool.readers._paddle import load_paddle
+from graphtool.readers._pir import ValueKey
+from graphtool.readers.live import LiveProgram
+
+__all__ = ["ENDS", "STEPS", "freeze", "join", "operations", "remove_unused"]
+
+# Paddle ships no types for its compiled part, which Programs, Blocks and operations are of.
+_Paddle: TypeAlias = Any
+
+ENDS = frozenset({"pd_op.fetch", "builtin.shadow_output"})
+# What names the Variable that an operation reads from the Scope or is fed with.
+_NAME_ATTRIBUTES = {
+    "builtin.parameter": "parameter_name",
+    "pd_op.data": "name",
+    "pd_op.feed": "name",
+}
+
+
+@dataclass(kw_only=True, eq=False)
+class _Job:
+    plan: MergePlan
+    teacher: LiveProgram
+    student: LiveProgram
+    scopes: Scopes
+    place: _Paddle | None
+    undo: ExitStack
+    new: Sequence[_Paddle] = ()
+    ids: dict[int, int] = field(default_factory=dict[int, int])
+    joined: Joined | None = None
+
+
+def join(
+    plan: MergePlan,
+    teacher: LiveProgram,
+    student: LiveProgram,
+    scopes: Scopes,
+    place: _Paddle | None,
+) -> Joined:
+    """Merge the teacher into `student.program`, in place; all of it, or nothing has changed."""
+    with ExitStack() as undo:
+        job = _Job(
+            plan=plan, teacher=teacher, student=student, scopes=scopes, place=place, undo=undo
+        )
+        for step in STEPS:
+            step(job)
+        undo.pop_all()
+    assert job.joined is not None
+    return job.joined
+
+
+def operations(block: _Paddle) -> Iterator[_Paddle]:
+    """Yield a Block's operations in pre-order, those of Blocks inside it included."""
+    for op in block.ops:
+        yield op
+        if op.num_regions():
+            for inner in op.blocks():
+                yield from operations(inner)
+
+
+def freeze(op: _Paddle) -> None:
+    """Put one operation into test mode and let no gradient pass; nested ones are not looked at."""
+    if op.has_attr("is_test"):
+        op.set_bool_attr("is_test", True)  # noqa: FBT003
+        if op.has_attr("trainable_statistics"):
+            # Batch norm goes on writing its running statistics where this is set.
+            op.set_bool_attr("trainable_statistics", False)  # noqa: FBT003
+    for value in op.results():
+        if value.initialized():
+            value.stop_gradient = True
+    if op.num_regions():
+        for block in op.blocks():
+            for argument in block.args():
+                argument.stop_gradient = True
+
+
+def remove_unused(block: _Paddle, ops: Sequence[_Paddle]) -> None:
+    """Remove operations from a Block, last first; those with a user are left where they are."""
+    for op in reversed(ops):
+        # Paddle ends the process where an operation that has users is removed.
+        if all(value.use_empty() for value in op.results()):
+            block.remove_op(op)
+
+
+def _copy(job: _Job) -> None:
+    block = job.student.program.global_block()
+    mapping = load_paddle().pir.IrMapping()
+    for theirs, ours in job.plan.feed_map:
+        mapping.add(job.teacher.value(theirs), job.student.value(ours))
+    before = len(block.ops)
+    job.undo.callback(_cut, block, before)
+    job.teacher.program.copy_to_block(mapping, block)
+    job.new = block.ops[before:]
+
+
+def _cut(block: _Paddle, length: int) -> None:
+    remove_unused(block, block.ops[length:])
+
+
+def _trace(job: _Job) -> None:
+    """Note which operation became which: copies stand in the order of what they are copies of."""
+    shared = {job.teacher.keys[theirs][0] for theirs, _ in job.plan.feed_map}
+    old = (op for op in job.teacher.program.global_block().ops if op.id() not in shared)
+    _pair(old, job.new, job.ids)
+
+
+def _pair(old: Iterator[_Paddle], new: Sequence[_Paddle], ids: dict[int, int]) -> None:
+    for theirs, ours in zip(old, new, strict=True):
+        ids[theirs.id()] = ours.id()
+        if theirs.num_regions():
+            for block, copied in zip(theirs.blocks(), ours.blocks(), strict=True):
+                _pair(iter(block.ops), copied.ops, ids)
+
+
+def _drop_ends(job: _Job) -> None:
+    ends = [op for op in job.new if op.name() in ENDS]
+    if ends:
+        gone = frozenset([op.id() for op in ends])
+        job.ids = {old: new for old, new in job.ids.items() if new not in gone}
+        job.new = [op for op in job.new if op.id() not in gone]
+        remove_unused(job.student.program.global_block(), ends)
+
+
+def _freeze(job: _Job) -> None:
+    for top in job.new:
+        freeze(top)
+        if top.num_regions():
+            for block in top.blocks():
+                for op in operations(block):
+                    freeze(op)
+
+
+def _rename(job: _Job) -> None:
+    new_names = dict((*job.plan.renames, *job.plan.own_feeds))
+    for op in job.new:
+        attribute = _NAME_ATTRIBUTES.get(op.name())
+        if attribute is not None:
+            old = op.str_attr(attribute)
+            op.set_str_attr(attribute, new_names.get(old, old))
+        if attribute == "parameter_name":
+            op.result(0).trainable = False
+
+
+def _bring_parameters(job: _Job) -> None:
+    if job.plan.parameters is ParametersWhen.NOW:
+        bring_parameters(job.plan.weights, job.scopes, job.place, job.undo)
+
+
+def _find_values(job: _Job) -> None:
+    ops = job.student.program.global_block().ops
+    present = frozenset([op.id() for op in ops])
+    job.joined = Joined(keys=dict(_moved(job)), operations=present)
+
+
+def _moved(job: _Job) -> Iterator[tuple[str, ValueKey]]:
+    shared = dict(job.plan.feed_map)
+    for old, (op_id, block, position) in job.teacher.keys.items():
+        if old in shared:
+            yield old, job.student.keys[shared[old]]
+        elif op_id in job.ids:
+            yield old, (job.ids[op_id], block, position)
+
+
+STEPS: tuple[Callable[[_Job], None], ...] = (
+    _copy,
+    _trace,
+    _drop_ends,
+    _freeze,
+    _rename,
+    _bring_parameters,
+    _find_values,
+)

@@ -1,0 +1,104 @@
+"""Bring parameters from one Scope into another under new names: shared where safe, else copied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from typing import Any, TypeAlias
+
+from graphtool.merging._backend import Scopes
+from graphtool.readers._paddle import load_paddle
+
+__all__ = ["as_place", "bring_parameters", "copy_of", "hand_over"]
+
+# Scopes, Variables, tensors and Places are of Paddle's compiled part, which ships no types.
+_Paddle: TypeAlias = Any
+
+_KEPT = "kept"
+
+
+def bring_parameters(
+    renames: Iterable[tuple[str, str]], scopes: Scopes, place: _Paddle | None, undo: ExitStack
+) -> None:
+    """Give the student's Scope the teacher's tensors under their new names.
+
+    `undo` gets what takes each of them away again. Between two Scopes a tensor is shared: both
+    Variables have one buffer. Within one Scope it is copied, because there a student parameter of
+    the old name, or the startup program that made the tensor, writes that buffer in place.
+    """
+    pairs = tuple(renames)
+    hand_over(
+        {new: scopes.teacher.find_var(old).get_tensor() for old, new in pairs},
+        scopes.student,
+        place=place,
+        copied=frozenset(new for old, new in pairs if _writable(old, scopes)),
+        undo=undo,
+    )
+
+
+def hand_over(
+    tensors: Mapping[str, _Paddle],
+    scope: _Paddle,
+    *,
+    place: _Paddle | None = None,
+    copied: frozenset[str] = frozenset(),
+    undo: ExitStack,
+) -> None:
+    """Set Variables of a Scope to tensors: their buffers are shared, or copied where named so."""
+    for name, tensor in tensors.items():
+        before = scope.find_var(name)
+        undo.callback(_erase_new, scope, name, before)
+        variable = scope.var(name)
+        target = variable.get_tensor()
+        if variable is before:
+            _keep(target, undo)
+        target._share_data_with(_at(tensor, place, copy=name in copied))  # noqa: SLF001
+
+
+def _erase_new(scope: _Paddle, name: str, before: _Paddle | None) -> None:
+    # A Scope inside another finds the outer one's Variables too.
+    if scope.find_var(name) is not before:
+        scope.erase([name])
+
+
+def _writable(name: str, scopes: Scopes) -> bool:
+    """Tell whether what runs in the student's Scope reaches the teacher's Variable."""
+    # A Scope inside another finds the outer one's Variables too.
+    return scopes.student.find_var(name) is scopes.teacher.find_var(name)
+
+
+def _at(tensor: _Paddle, place: _Paddle | None, *, copy: bool) -> _Paddle:
+    here = tensor._place()  # noqa: SLF001
+    target = here if place is None else as_place(place)
+    apart = copy or not target._equals(here)  # noqa: SLF001
+    return copy_of(tensor, target) if apart else tensor
+
+
+def copy_of(tensor: _Paddle, place: _Paddle | None = None) -> _Paddle:
+    """Copy a tensor to a place, its own one where None."""
+    if 0 in tensor.shape():
+        return tensor  # Paddle gives the copy of an empty tensor no memory, and then refuses it.
+    return tensor._copy(tensor._place() if place is None else place)  # noqa: SLF001
+
+
+def as_place(place: _Paddle) -> _Paddle:
+    """Return a place of any device as the one type that compares with a tensor's."""
+    general = load_paddle().base.core.Place()
+    general.set_place(place)
+    return general
+
+
+def _keep(tensor: _Paddle, undo: ExitStack) -> None:
+    """Let `undo` put back what a Variable holds that was there before."""
+    if tensor._is_initialized():  # noqa: SLF001
+        # In a Scope of its own, for releases differ in what a tensor's class is called.
+        keeper = load_paddle().base.core.Scope()
+        keeper.var(_KEPT).get_tensor()._share_data_with(tensor)  # noqa: SLF001
+        undo.callback(_put_back, tensor, keeper)
+        return
+    undo.callback(tensor._set_dims, tensor.shape())  # noqa: SLF001
+    undo.callback(tensor._clear)  # noqa: SLF001
+
+
+def _put_back(tensor: _Paddle, keeper: _Paddle) -> None:
+    tensor._share_data_with(keeper.find_var(_KEPT).get_tensor())  # noqa: SLF001

@@ -1,0 +1,209 @@
+"""What a merge gives: one Program, and the way from the names of both networks to its Values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cached_property
+from os import PathLike
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from graphtool.checks import MergePlan
+from graphtool.diagnostics import ReadError, Report
+from graphtool.graph import Graph
+from graphtool.merging import verify
+from graphtool.merging._backend import Joined, Scopes
+from graphtool.merging._scope import hand_over
+from graphtool.merging._weights import weights_from
+from graphtool.readers.live import LiveProgram
+from graphtool.selectors import find
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["Merged", "merged_of", "register"]
+
+# Programs, Values and Scopes are Paddle's, which has no types for 2.6 and 3.3 alike.
+_Paddle: TypeAlias = Any
+
+_REGISTRY = "_graphtool_teachers"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Merged:
+    """A student's Program with a frozen teacher in it; keeps alive what Values need to live.
+
+    `plan` says what was merged and how it was renamed, `report` what the checks found. `before` is
+    the student as it was, `source` the teacher, `originals` their Programs for `verify`.
+    """
+
+    plan: MergePlan
+    report: Report
+    scopes: Scopes
+    place: _Paddle | None
+    joined: Joined
+    before: LiveProgram
+    source: LiveProgram
+    originals: tuple[_Paddle, _Paddle]
+
+    @property
+    def program(self) -> _Paddle:
+        """The student's Program, which has the teacher in it."""
+        return self.before.program
+
+    @cached_property
+    def live(self) -> LiveProgram:
+        """The merged Program as it was after the merge, at the latest when first asked for."""
+        return self.joined.live or LiveProgram.of(self.program)
+
+    @property
+    def graph(self) -> Graph:
+        """The Graph of `live`."""
+        return self.live.graph
+
+    @property
+    def prefix(self) -> str:
+        """What was put before the teacher's names."""
+        return self.plan.prefix
+
+    @property
+    def feed_map(self) -> Mapping[str, str]:
+        """Teacher feed names -> the names that the merged Program is fed under."""
+        return dict((*self.plan.feed_map, *self.plan.own_feeds))
+
+    @cached_property
+    def names(self) -> Mapping[str, str]:
+        """Old -> new names of the teacher's parameters, feeds and other Variables."""
+        return {**dict(self.plan.renames), **self.feed_map}
+
+    @cached_property
+    def values(self) -> Mapping[str, str]:
+        """Names of the teacher's Values -> names of the same Values in `graph`."""
+        if self.joined.names:
+            return self.joined.names
+        names = {key: name for name, key in self.live.keys.items()}
+        return {old: names[key] for old, key in self.joined.keys.items() if key in names}
+
+    @property
+    def teachers(self) -> tuple[Merged, ...]:
+        """All merges into this Program so far, in order."""
+        return _registered(self.program)
+
+    def teacher(self, selector: str) -> _Paddle:
+        """Return the Paddle Value, or Variable, of the teacher that a selector means.
+
+        Every selector of the teacher's own Graph is one, with or without the prefix before it.
+
+        Raises ReadError: GT101 with the nearest names, GT102 with the candidates, GT031 where the
+        Value has left the Program since.
+        """
+        name = self.teacher_name(selector)
+        if self.joined.names:
+            return self.live.value(self.joined.names[name])
+        return self._teacher.value(name)
+
+    @cached_property
+    def _teacher(self) -> LiveProgram:
+        # Keys hold where names could move: when operations of the merged Program are pruned.
+        return replace(self.source, program=self.program, keys=self.joined.keys)
+
+    def student(self, selector: str) -> _Paddle:
+        """Return the Paddle Value, or Variable, of the student that a selector means.
+
+        Names as they were before the merge come first, then those of what was added since.
+
+        Raises ReadError: GT101, GT102 and GT031, as `teacher` does.
+        """
+        try:
+            return self.before.value(selector)
+        except ReadError as error:
+            if error.report.errors[0].code != _UNKNOWN_NAME:
+                raise
+            return LiveProgram.of(self.program).value(selector)
+
+    def teacher_name(self, selector: str) -> str:
+        """Return the name in the teacher's Graph that a selector means, prefix or not.
+
+        Raises ReadError: GT101, GT102.
+        """
+        graph = self.source.graph
+        bare = selector.removeprefix(self.prefix)
+        known = graph.values.keys()
+        if selector not in known and bare != selector:
+            selector = bare
+        return find(graph, selector).name
+
+    def load_teacher(self, source: _Paddle | Mapping[str, _Paddle] | str | PathLike[str]) -> None:
+        """Load the teacher's weights under their new names; earlier ones are replaced.
+
+        `source` is a Scope, a mapping from names (old or new) to arrays, or the path of a combined
+        parameter file or of a folder with one file for each. All of them are loaded or none.
+
+        Raises MergeError: GT250 where some are missing, GT251 where shape or dtype differ.
+        """
+        tensors, copied = weights_from(source, self.plan, self.source, self.scopes.student)
+        with ExitStack() as undo:
+            hand_over(tensors, self.scopes.student, place=self.place, copied=copied, undo=undo)
+            undo.pop_all()
+
+    def verify(
+        self,
+        feed: Mapping[str, _Paddle] | None = None,
+        fetch: tuple[str, ...] | None = None,
+    ) -> verify.Verification:
+        """Run clones of both originals and of the merged Program, and compare their Values.
+
+        Each runs once in a private Scope, under the same seed, on `feed` (by the names that the
+        merged Program is fed under) or on generated input; what of the weights is not initialised
+        is generated too. `fetch` picks Values by selector, all forward ones where None. Variables
+        and random state of the user's stay byte for byte as they are.
+
+        Raises MergeError GT252 for a feed that the merged Program doesn't have.
+        """
+        return verify.verify(self, feed, fetch)
+
+    def __rich__(self) -> Table:
+        from rich.table import Table
+
+        theirs, ours = self.source.graph, self.before.graph
+        table = Table("", "teacher", "in the merged Program", title=f"merged into {ours.source}")
+        table.add_row("program", theirs.source, f"{self.prefix}*, frozen")
+        table.add_row("operators", str(len(theirs.operators)), f"beside {len(ours.operators)}")
+        table.add_row("parameters", str(len(self.plan.weights)), self.plan.parameters.value)
+        for old, new in self.feed_map.items():
+            table.add_row("feed", old, new)
+        for found in self.report:
+            table.add_row(found.severity.value, found.code, found.message)
+        return table
+
+    def __repr__(self) -> str:
+        theirs, ours = self.source.graph, self.before.graph
+        feeds = ", ".join(f"{old} -> {new}" for old, new in self.feed_map.items())
+        return (
+            f"Merged({theirs.source}: {len(theirs.operators)} operators, "
+            f"{len(self.plan.weights)} parameters as {self.prefix}*, into {ours.source}: "
+            f"{len(ours.operators)} operators; fed {feeds}; {len(self.report)} diagnostics)"
+        )
+
+
+_UNKNOWN_NAME = "GT101"
+
+
+def merged_of(program: _Paddle) -> Merged | None:
+    """Return the last merge into a Program, None where there was none."""
+    merges = _registered(program)
+    return merges[-1] if merges else None
+
+
+def register(merged: Merged) -> Merged:
+    """Let the Program know of a merge, so that the next one is checked against it."""
+    program = merged.program
+    setattr(program, _REGISTRY, (*_registered(program), merged))
+    return merged
+
+
+def _registered(program: _Paddle) -> tuple[Merged, ...]:
+    merges: tuple[Merged, ...] = getattr(program, _REGISTRY, ())
+    # Paddle's clone() copies the attribute; the Values are those of the original.
+    return tuple(merged for merged in merges if merged.program is program)

@@ -1,0 +1,328 @@
+"""Prove a merge: run both originals and the merged Program, and compare what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from graphtool.checks import persistable_names
+from graphtool.diagnostics import MergeError
+from graphtool.graph import UNKNOWN, Graph, Origin, ProgramKind, Shape
+from graphtool.merging import problems
+from graphtool.merging._inputs import feed_names, generated_feed, generated_weight
+from graphtool.merging._pir import ENDS, freeze, operations, remove_unused
+from graphtool.merging._scope import copy_of
+from graphtool.merging._teacher import working_on
+from graphtool.readers._legacy import variable_of
+from graphtool.readers._paddle import in_mode, load_paddle
+from graphtool.readers.live import LiveProgram
+from graphtool.selectors import find
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rich.table import Table
+
+    from graphtool.merging.merged import Merged
+
+__all__ = ["Comparison", "Verification", "verify"]
+
+# Programs, Scopes and tensors are Paddle's, which has no types for 2.6 and 3.3 alike.
+_Paddle: TypeAlias = Any
+_Array: TypeAlias = "np.ndarray[Any, Any]"
+_Arrays: TypeAlias = "Mapping[str, _Array]"
+
+_SEED = 20260
+_NO_TENSORS = frozenset({"feed", "fetch", "shadow_output", "create_array", "array_write"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One Value of an original beside the same Value of the merged Program.
+
+    `difference` is the largest absolute one, 0.0 where all bytes are equal, infinite where the
+    shapes differ or a number stands against none.
+    """
+
+    role: str
+    name: str
+    merged: str
+    shape: Shape
+    equal: bool
+    difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What the comparison of all Values found; it is true where every Value is bit-equal."""
+
+    comparisons: tuple[Comparison, ...]
+    generated: tuple[str, ...] = ()
+
+    @property
+    def equal(self) -> bool:
+        """Tell whether every compared Value is bit-equal."""
+        return all(comparison.equal for comparison in self.comparisons)
+
+    @property
+    def different(self) -> tuple[Comparison, ...]:
+        """Those that are not bit-equal, in program order."""
+        return tuple(comparison for comparison in self.comparisons if not comparison.equal)
+
+    def __bool__(self) -> bool:
+        return self.equal
+
+    def __str__(self) -> str:
+        lines = [self._summary()]
+        lines += [
+            f"  {row.role}  {row.name}  {list(row.shape)}  differs by up to {row.difference:.6g}"
+            for row in self.different
+        ]
+        return "\n".join(lines)
+
+    def __rich__(self) -> Table:
+        from rich.table import Table
+
+        table = Table("role", "Value", "in the merged Program", "shape", "bit-equal")
+        table.title = self._summary()
+        for row in self.comparisons:
+            verdict = "yes" if row.equal else f"no: {row.difference:.6g}"
+            table.add_row(row.role, row.name, row.merged, str(list(row.shape)), verdict)
+        return table
+
+    def _summary(self) -> str:
+        equal = len(self.comparisons) - len(self.different)
+        generated = f"; generated: {', '.join(self.generated)}" if self.generated else ""
+        return f"{equal} of {len(self.comparisons)} Values are bit-equal{generated}"
+
+
+def verify(
+    merged: Merged, feed: Mapping[str, _Paddle] | None, fetch: Sequence[str] | None
+) -> Verification:
+    """Compare as `Merged.verify` says."""
+    with working_on(merged.source.kind), in_mode(static=True), _random_state_kept():
+        given = dict(feed or {})
+        whole = _forward_only(merged)
+        inputs = _inputs(merged, whole.graph, given)
+        own = load_paddle().base.core.Scope()
+        weights = _weights(whole.graph, merged.scopes.student, own)
+        theirs, ours = _picked(merged, fetch)
+        teacher = _run(
+            _in_test_mode(merged),
+            {old: inputs[new] for old, new in merged.feed_map.items()},
+            {old: weights[new] for old, new in merged.plan.weights},
+            theirs,
+        )
+        student = _run(
+            _student(merged),
+            {name: inputs[name] for name in feed_names(merged.before.graph)},
+            weights,
+            ours,
+        )
+        new_names = {name: merged.values[name] for name in theirs}
+        both = _run(whole, inputs, weights, [*new_names.values(), *ours])
+    rows = [
+        *_compared("teacher", teacher, both, new_names),
+        *_compared("student", student, both, {name: name for name in ours}),
+    ]
+    return Verification(tuple(rows), tuple(name for name in inputs if name not in given))
+
+
+def _compared(
+    role: str, alone: _Arrays, both: _Arrays, names: Mapping[str, str]
+) -> Iterator[Comparison]:
+    for name, new in names.items():
+        before, after = alone[name], both[new]
+        equal = before.shape == after.shape and before.tobytes() == after.tobytes()
+        yield Comparison(
+            role=role,
+            name=name,
+            merged=new,
+            shape=tuple(after.shape),
+            equal=equal,
+            difference=0.0 if equal else _difference(before, after),
+        )
+
+
+def _difference(before: _Array, after: _Array) -> float:
+    import numpy as np
+
+    if before.shape != after.shape or before.size == 0:
+        return float("inf")
+    apart = np.abs(_as_float(before) - _as_float(after))
+    return float("inf") if np.isnan(apart).any() else float(apart.max())
+
+
+def _as_float(array: _Array) -> _Array:
+    import numpy as np
+
+    if array.dtype == np.uint16:  # How numpy holds bfloat16: the upper half of a float32.
+        whole = np.left_shift(array, 16, dtype=np.uint32).tobytes()
+        array = np.reshape(np.frombuffer(whole, np.float32), array.shape)
+    return array.astype(np.float64)
+
+
+def _picked(merged: Merged, fetch: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """Return names of the teacher's and of the student's Values to compare."""
+    if fetch is None:
+        theirs = [name for name in _comparable(merged.source.graph) if name in merged.values]
+        return theirs, list(_comparable(merged.before.graph))
+    theirs = [merged.teacher_name(name) for name in fetch if name.startswith(merged.prefix)]
+    graph = merged.before.graph
+    return theirs, [find(graph, name).name for name in fetch if not name.startswith(merged.prefix)]
+
+
+def _comparable(graph: Graph) -> Iterator[str]:
+    """Yield tensors of the forward pass that something reads, or that are an operator's first.
+
+    What else an operator gives (a dropout's mask, a batch norm's reserve) may be left unwritten.
+    """
+    last = {variable_of(name, graph): name for name in graph.values}
+    read = {*graph.consumers, *graph.fetches}
+    overwritten = frozenset(_overwritten(graph))
+    for name, value in graph.values.items():
+        operator = graph.producer(name)
+        if operator is None or operator.block or operator.role or operator.kind in _NO_TENSORS:
+            continue
+        if value.origin is Origin.OPERATOR and value.shape is not None and value.dtype is not None:
+            rewritten = graph.kind is ProgramKind.LEGACY and last[variable_of(name, graph)] != name
+            wanted = value.output == 0 or operator.blocks or name in read
+            if wanted and not rewritten and name not in overwritten:
+                yield name
+
+
+def _overwritten(graph: Graph) -> Iterator[str]:
+    """Yield what a loop may write in place: when it is fetched decides what number is seen."""
+    for operator in graph.operators.values():
+        if operator.kind == "while" or (operator.block and operator.type.endswith("_")):
+            yield from (name for name in operator.operands if name is not None)
+
+
+def _run(
+    live: LiveProgram,
+    feed: Mapping[str, _Array],
+    weights: Mapping[str, _Paddle],
+    names: Sequence[str],
+) -> _Arrays:
+    import numpy as np
+
+    paddle = load_paddle()
+    scope = paddle.base.core.Scope()
+    for name in persistable_names(live.graph):
+        scope.var(name).get_tensor()._share_data_with(copy_of(weights[name]))  # noqa: SLF001
+    for generator in _generators():
+        generator.manual_seed(_SEED)
+    values = _values(live, names)
+    outputs = paddle.static.Executor().run(
+        live.program,
+        feed=dict(feed),
+        fetch_list=list(values.values()),
+        scope=scope,
+        return_numpy=False,
+    )
+    return {name: np.array(found) for name, found in zip(values, outputs, strict=True)}
+
+
+def _values(live: LiveProgram, names: Sequence[str]) -> dict[str, _Paddle]:
+    if live.kind is ProgramKind.LEGACY:
+        return {name: live.value(name) for name in names}
+    ops = {op.id(): op for op in live.program.global_block().ops}
+    found = {name: ops[live.keys[name][0]].result(live.keys[name][2]) for name in names}
+    return {name: value for name, value in found.items() if value.is_dense_tensor_type()}
+
+
+def _in_test_mode(merged: Merged) -> LiveProgram:
+    program = merged.originals[0]
+    if merged.source.kind is ProgramKind.LEGACY:
+        return LiveProgram.of(program.clone(for_test=True))
+    clone = _without_fetches(program)
+    for op in operations(clone.global_block()):
+        freeze(op)
+    return LiveProgram.of(clone)
+
+
+def _student(merged: Merged) -> LiveProgram:
+    program = merged.originals[1]
+    legacy = merged.source.kind is ProgramKind.LEGACY
+    return LiveProgram.of(program.clone() if legacy else _without_fetches(program))
+
+
+def _without_fetches(program: _Paddle) -> _Paddle:
+    """Clone a PIR Program without fetch operations: ours would write into their columns."""
+    clone = program.clone()
+    block = clone.global_block()
+    remove_unused(block, [op for op in block.ops if op.name() in ENDS])
+    return clone
+
+
+def _forward_only(merged: Merged) -> LiveProgram:
+    """Clone the merged Program without what was added since: losses, gradients, optimizers."""
+    program = merged.program
+    clone = program.clone()
+    block = clone.global_block()
+    if merged.source.kind is ProgramKind.LEGACY:
+        for index in reversed(range(len(merged.graph.blocks[""].operators), len(block.ops))):
+            block._remove_op(index)  # noqa: SLF001
+        return LiveProgram.of(clone)
+    pairs = zip(program.global_block().ops, block.ops, strict=True)
+    remove_unused(
+        block,
+        [
+            copied
+            for op, copied in pairs
+            if op.id() not in merged.joined.operations or op.name() in ENDS
+        ],
+    )
+    return LiveProgram.of(clone)
+
+
+def _weights(graph: Graph, scope: _Paddle, own: _Paddle) -> dict[str, _Paddle]:
+    """Find each tensor that the merged Program keeps; put those not there yet into `own`."""
+    found: dict[str, _Paddle] = {}
+    for name in persistable_names(graph):
+        variable = scope.find_var(name)
+        if variable is not None and variable.get_tensor()._is_initialized():  # noqa: SLF001
+            found[name] = variable.get_tensor()
+        else:
+            found[name] = own.var(name).get_tensor()
+            found[name].set(generated_weight(graph.values[name]), load_paddle().CPUPlace())
+    return found
+
+
+def _inputs(merged: Merged, graph: Graph, given: Mapping[str, _Paddle]) -> dict[str, _Array]:
+    import numpy as np
+
+    known = feed_names(graph)
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise MergeError(problems.unknown_feeds(unknown, known))
+    theirs = merged.source.graph.values
+    others = {new: theirs[old] for old, new in merged.feed_map.items()}
+    batch = _batch((graph, merged.source.graph), given)
+    generated = generated_feed(graph, others, batch)
+    return {name: np.asarray(given.get(name, array)) for name, array in generated.items()}
+
+
+def _batch(graphs: Iterable[Graph], given: Mapping[str, _Paddle]) -> int | None:
+    """Return the number of samples that the given input has, or that a feed is fixed to."""
+    shapes = [tuple(array.shape) for array in given.values()]
+    for graph in graphs:
+        shapes += [graph.values[name].shape or () for name in feed_names(graph)]
+    return next((shape[0] for shape in shapes if shape and shape[0] != UNKNOWN), None)
+
+
+def _generators() -> list[_Paddle]:
+    core = load_paddle().base.core
+    devices = core.get_cuda_device_count() if core.is_compiled_with_cuda() else 0
+    return [core.default_cpu_generator(), *map(core.default_cuda_generator, range(devices))]
+
+
+@contextmanager
+def _random_state_kept() -> Generator[None]:
+    kept = [(generator, generator.get_state()) for generator in _generators()]
+    try:
+        yield
+    finally:
+        for generator, state in kept:
+            generator.set_state(state)

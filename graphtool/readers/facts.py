@@ -1,0 +1,227 @@
+"""Facts about scopes, parameter files and the Paddle at hand, as plain data for the checks."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+from graphtool.diagnostics import Diagnostic, ReadError, Where, rule
+from graphtool.graph import ProgramKind, Shape
+
+__all__ = [
+    "ParameterFileFacts",
+    "ScopeFacts",
+    "ScopeVariable",
+    "damaged_parameter_file",
+    "known_operators",
+    "parameter_file_facts",
+    "scope_facts",
+]
+
+# Scopes and their Variables are of Paddle's compiled part, which ships no types.
+_Paddle: TypeAlias = Any
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeVariable:
+    """What a Scope holds under a name; shape and dtype are None where it holds nothing yet."""
+
+    initialised: bool
+    shape: Shape | None = None
+    dtype: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeFacts:
+    """The Variables of a Scope that a merge would touch, by name; others are left out."""
+
+    variables: Mapping[str, ScopeVariable]
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterFileFacts:
+    """The tensors of a combined `.pdiparams`, in file order: it holds no names."""
+
+    path: str
+    tensors: tuple[tuple[Shape, str], ...]
+
+
+def scope_facts(scope: _Paddle, names: Iterable[str]) -> ScopeFacts:
+    """Look names up in a Paddle Scope and the Scopes around it, which stay as they are.
+
+    A name that none of them has is left out of the result.
+    """
+    found = {name: _variable(scope, name) for name in names if scope.find_var(name) is not None}
+    return ScopeFacts(found)
+
+
+def _variable(scope: _Paddle, name: str) -> ScopeVariable:
+    from paddle.base import core  # pyright: ignore[reportMissingTypeStubs]
+
+    core_any: _Paddle = core
+    try:
+        # `Variable.get_tensor` would make an empty Variable a tensor; this refuses instead.
+        tensor = core_any.get_variable_tensor(scope, name)
+    except (ValueError, RuntimeError):
+        return ScopeVariable(initialised=False)
+    if not tensor._is_initialized():  # noqa: SLF001  # there is no public spelling
+        return ScopeVariable(initialised=False)
+    dtype = str(tensor._dtype()).rpartition(".")[2].lower()  # noqa: SLF001
+    dtype = _DTYPES_BY_VARTYPE.get(dtype, dtype)
+    return ScopeVariable(initialised=True, shape=tuple(tensor.shape()), dtype=dtype)
+
+
+# How Paddle 2.6 spells dtypes, in lower case, where other releases differ.
+_DTYPES_BY_VARTYPE = {"fp16": "float16", "fp32": "float32", "fp64": "float64", "bf16": "bfloat16"}
+
+# PIR's operators of control flow and of inference models, which `core.pir.ops` has no builder for.
+_PIR_WITHOUT_BUILDER = frozenset(
+    {"pd_op.while", "pd_op.if", "pd_op.pylayer", "pd_op.feed", "pd_op.has_elements"}
+    | {"pd_op.assert", "pd_op.select_input", "pd_op.increment"}
+)
+
+
+def known_operators(kind: ProgramKind) -> frozenset[str] | None:
+    """List the operator types that the installed Paddle knows, None where it is not there.
+
+    Types of PIR have their dialect before them (`pd_op.relu`). `builtin` and `cf` are part of PIR
+    itself and are left out.
+    """
+    try:
+        from paddle.base import core  # pyright: ignore[reportMissingTypeStubs]
+    except ImportError:
+        return None
+    core_any: _Paddle = core
+    legacy = frozenset[str](core_any.get_all_op_names())
+    if kind is ProgramKind.LEGACY:
+        return legacy
+    built = {name for name in dir(core_any.pir.ops) if not name.startswith("_")}
+    # Operators without a builder and custom ones, once loaded, are in the legacy list alone.
+    custom = {f"custom_op.{name}" for name in legacy}
+    return frozenset({f"pd_op.{name}" for name in built | legacy} | custom) | _PIR_WITHOUT_BUILDER
+
+
+# By the number in a TensorDesc: the dtype and how many bytes one element takes.
+_ELEMENTS = {
+    0: ("bool", 1),
+    1: ("int16", 2),
+    2: ("int32", 4),
+    3: ("int64", 8),
+    4: ("float16", 2),
+    5: ("float32", 4),
+    6: ("float64", 8),
+    20: ("uint8", 1),
+    21: ("int8", 1),
+    22: ("bfloat16", 2),
+    23: ("complex64", 8),
+    24: ("complex128", 16),
+    32: ("float8_e4m3fn", 1),
+    33: ("float8_e5m2", 1),
+}
+_MOST_LEVELS, _LONGEST_DESCRIPTION = 16, 4096
+
+
+@rule("GT240")
+def damaged_parameter_file(path: str, offset: int, reason: str) -> Diagnostic:
+    """A `.pdiparams` does not hold one whole tensor after another.
+
+    The file is cut short, was written by something else (a `.pdparams` is a pickle), or is not
+    there. Save the model again, or fetch the file again.
+    """
+    return Diagnostic(
+        message=f"`{path}` holds no saved tensor at byte {offset}: {reason}",
+        where=(Where(program=path),),
+        help=f"ls -l '{path}'",
+    )
+
+
+def parameter_file_facts(path: str | PathLike[str]) -> ParameterFileFacts:
+    """Read the shapes and dtypes of a combined `.pdiparams`, or `__params__`, without Paddle.
+
+    The tensors' data is skipped. `save_inference_model` writes them in the order of their names.
+
+    Raises ReadError: GT240 where the file cannot be read as that.
+    """
+    name = fspath(path)
+    try:
+        with Path(name).open("rb") as file:
+            return ParameterFileFacts(name, tuple(_tensors(name, file)))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ReadError(damaged_parameter_file(name, 0, reason)) from None
+
+
+def _tensors(path: str, file: IO[bytes]) -> Iterator[tuple[Shape, str]]:
+    size = file.seek(0, 2)
+    file.seek(0)
+    while file.tell() < size:
+        start = file.tell()
+        try:
+            shape, dtype, data = _header(file)
+        except (struct.error, ValueError, IndexError) as error:
+            reason = str(error) if type(error) is ValueError else "it ends inside a tensor"
+            raise ReadError(damaged_parameter_file(path, start, reason)) from None
+        if file.tell() + data > size:
+            missing = file.tell() + data - size
+            reason = f"{missing} bytes of its data are missing"
+            raise ReadError(damaged_parameter_file(path, start, reason))
+        file.seek(data, 1)
+        yield shape, dtype
+
+
+def _header(file: IO[bytes]) -> tuple[Shape, str, int]:
+    """Read up to a tensor's data: version, levels of detail, version, TensorDesc."""
+    version, levels = _unpack(file, "<IQ")
+    if version or levels > _MOST_LEVELS:
+        raise ValueError("it starts with no version that is known")
+    for _ in range(levels):
+        (length,) = _unpack(file, "<Q")
+        file.seek(length, 1)
+    version, length = _unpack(file, "<Ii")
+    if version or not 0 < length <= _LONGEST_DESCRIPTION:
+        raise ValueError("it starts with no version that is known")
+    number, shape = _description(file.read(length))
+    if number not in _ELEMENTS or any(dim < 0 for dim in shape):
+        raise ValueError("its dtype or shape is none")
+    dtype, size = _ELEMENTS[number]
+    for dim in shape:
+        size *= dim
+    return shape, dtype, size
+
+
+def _unpack(file: IO[bytes], format: str) -> tuple[int, ...]:
+    return struct.unpack(format, file.read(struct.calcsize(format)))
+
+
+def _description(data: bytes) -> tuple[int, Shape]:
+    """Read a TensorDesc: field 1 is the dtype, field 2 the dims, packed or one by one."""
+    number, dims, at = -1, list[int](), 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        value, at = _varint(data, at)
+        if key == 0x08:
+            number = value
+        elif key == 0x10:
+            dims.append(value)
+        elif key == 0x12:
+            end = at + value
+            while at < end:
+                dim, at = _varint(data, at)
+                dims.append(dim)
+        else:
+            raise ValueError("its description has a field that is not known")
+    return number, tuple(dims)
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at

@@ -1,0 +1,155 @@
+"""Read and write tensors as Paddle keeps them in `.pdiparams`: plain binary, no code in it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+from graphtool.graph import Shape
+from graphtool.readers._paddle import load_paddle
+from graphtool.readers.facts import parameter_file_facts
+
+__all__ = ["Tensor", "read_tensors", "scope_tensors", "set_tensors", "write_tensors"]
+
+# Scopes, their tensors and Places are of Paddle's compiled part, which ships no types.
+_Paddle: TypeAlias = Any
+# A NumPy array: what its elements are is known when the file is read, not before.
+_Array: TypeAlias = Any
+
+_CODES = {
+    "bool": 0,
+    "int16": 1,
+    "int32": 2,
+    "int64": 3,
+    "float16": 4,
+    "float32": 5,
+    "float64": 6,
+    "uint8": 20,
+    "int8": 21,
+    "bfloat16": 22,
+    "complex64": 23,
+    "complex128": 24,
+    "float8_e4m3fn": 32,
+    "float8_e5m2": 33,
+}
+# NumPy has none of these: their bits are kept in whole numbers, as Paddle itself hands them out.
+_CARRIERS = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tensor:
+    """An array and its dtype: bfloat16 lies in an array of uint16, float8 in one of uint8."""
+
+    array: _Array
+    dtype: str
+
+    @property
+    def shape(self) -> Shape:
+        """The dims."""
+        return tuple(self.array.shape)
+
+    @classmethod
+    def of(cls, array: _Array) -> Tensor:
+        """Take an array that Paddle handed out, where uint16 stands for bfloat16."""
+        name = str(array.dtype)
+        return cls(array, "bfloat16" if name == "uint16" else name)
+
+
+def read_tensors(path: Path) -> tuple[Tensor, ...]:
+    """Read all tensors of a file, in file order: it holds no names.
+
+    Raises ReadError: GT240 where the file is not one whole tensor after another.
+    """
+    facts = parameter_file_facts(path)
+    with path.open("rb") as file:
+        return tuple([_read(file, shape, dtype) for shape, dtype in facts.tensors])
+
+
+def _read(file: IO[bytes], shape: Shape, dtype: str) -> Tensor:
+    import numpy as np
+
+    _skip_header(file)
+    array: _Array = np.fromfile(file, _CARRIERS.get(dtype, dtype), prod(shape))
+    return Tensor(array.reshape(shape), dtype)
+
+
+def _skip_header(file: IO[bytes]) -> None:
+    _, levels = struct.unpack("<IQ", file.read(12))
+    for _ in range(levels):
+        file.seek(struct.unpack("<Q", file.read(8))[0], 1)
+    _, length = struct.unpack("<Ii", file.read(8))
+    file.seek(length, 1)
+
+
+def write_tensors(path: Path, tensors: Iterable[Tensor]) -> None:
+    """Write tensors one after another, as `save_inference_model` writes a combined file."""
+    with path.open("wb") as file:
+        for tensor in tensors:
+            file.write(_header(tensor))
+            file.write(tensor.array.tobytes())
+
+
+def _header(tensor: Tensor) -> bytes:
+    """Write a version, no level of detail, a version, and the TensorDesc: dtype, then the dims."""
+    described = b"".join(_varints(tensor))
+    return struct.pack("<IQIi", 0, 0, 0, len(described)) + described
+
+
+def _varints(tensor: Tensor) -> Iterator[bytes]:
+    yield b"\x08" + _varint(_CODES[tensor.dtype])
+    for dim in tensor.shape:
+        yield b"\x10" + _varint(dim)
+
+
+def _varint(number: int) -> bytes:
+    written = bytearray()
+    while number > 0x7F:
+        written.append(number & 0x7F | 0x80)
+        number >>= 7
+    written.append(number)
+    return bytes(written)
+
+
+def scope_tensors(scope: _Paddle, names: Iterable[str]) -> Iterator[Tensor]:
+    """Copy initialised Variables out of a scope, in order, one at a time."""
+    import numpy as np
+
+    for name in names:
+        yield Tensor.of(np.array(scope.find_var(name).get_tensor()))
+
+
+def set_tensors(tensors: Mapping[str, Tensor], scope: _Paddle | None = None) -> None:
+    """Set Variables of a scope, the global one unless given; each stays on the device it is on."""
+    paddle = load_paddle()
+    home = paddle.static.global_scope() if scope is None else scope
+    usual = _place(paddle)
+    for name, tensor in tensors.items():
+        held = home.var(name).get_tensor()
+        held.set(tensor.array, _place_of(paddle, held) or usual)
+
+
+def _place(paddle: _Paddle) -> _Paddle:
+    """Return the place that Paddle runs on unless told otherwise."""
+    kind, _, number = paddle.device.get_device().partition(":")
+    return _numbered(paddle, kind, int(number or 0))
+
+
+def _place_of(paddle: _Paddle, tensor: _Paddle) -> _Paddle | None:
+    """Return where a tensor lies, None where it holds nothing yet."""
+    if not tensor._is_initialized():  # noqa: SLF001  # there is no public spelling
+        return None
+    place = tensor._place()  # noqa: SLF001
+    if place.is_gpu_place():
+        return paddle.CUDAPlace(place.gpu_device_id())
+    return paddle.CPUPlace() if place.is_cpu_place() else None
+
+
+def _numbered(paddle: _Paddle, kind: str, number: int) -> _Paddle:
+    if kind == "cpu":
+        return paddle.CPUPlace()
+    named = {"gpu": "CUDAPlace", "xpu": "XPUPlace"}.get(kind)
+    return getattr(paddle, named)(number) if named else paddle.CustomPlace(kind, number)

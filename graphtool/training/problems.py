@@ -1,0 +1,333 @@
+"""What can be wrong with parameters and with programs that are to be trained: GT5xx."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from graphtool.diagnostics import Diagnostic, Severity, Where, rule
+from graphtool.graph import Graph, Shape
+
+__all__ = [
+    "cut_off",
+    "dropout_not_found",
+    "misshapen_parameter",
+    "missing_parameters",
+    "names_taken",
+    "norms_not_found",
+    "not_a_state_dict",
+    "not_parameters",
+    "nothing_to_restore",
+    "other_count",
+    "outputs_only",
+    "probabilities",
+    "random_parameters",
+    "several_parameter_files",
+    "statistics_learn_again",
+    "still_frozen",
+    "structured_names",
+    "training_program",
+    "unexpected_parameters",
+    "unsafe_pickle",
+    "without_results",
+]
+
+_LISTED = 6
+
+
+@rule("GT500")
+def not_parameters(path: str, reason: str) -> Diagnostic:
+    """The path holds no parameters that graphtool reads.
+
+    Read are `.pdiparams` and `__params__` (a plain binary beside its model), folders with one file
+    for each Variable, and `.pdparams` (a pickle of arrays). `.pdopt` holds an optimizer's state.
+    """
+    return Diagnostic(
+        message=f"`{path}` holds no parameters: {reason}",
+        help=f"ls -l {shlex.quote(path)}",
+    )
+
+
+@rule("GT501")
+def several_parameter_files(folder: str, paths: Sequence[str]) -> Diagnostic:
+    """The folder holds several files of parameters; name the one that is meant."""
+    return Diagnostic(
+        message=f"`{folder}` holds {len(paths)} files of parameters",
+        where=tuple(Where(program=path) for path in paths),
+        help=f"gt.load_parameters(program, {paths[0]!r})",
+    )
+
+
+@rule("GT502")
+def unsafe_pickle(path: str, name: str) -> Diagnostic:
+    """The `.pdparams` is a pickle that names something besides NumPy's arrays and dtypes.
+
+    Loading a pickle calls what it names, so a file from elsewhere can run any code. This one was
+    not loaded and nothing of it ran. Where you made it and trust it, write it anew: a plain
+    `paddle.save(layer.state_dict(), path)` holds arrays alone.
+    """
+    return Diagnostic(
+        message=f"the pickle asks for `{name}`; it was not loaded",
+        where=(Where(program=path),),
+        help="paddle.save(layer.state_dict(), path)",
+    )
+
+
+@rule("GT503")
+def not_a_state_dict(path: str, reason: str) -> Diagnostic:
+    """The `.pdparams` is damaged, or holds something else than a dict from names to arrays."""
+    return Diagnostic(
+        message=f"the file is no state dict: {reason}",
+        where=(Where(program=path),),
+        help="paddle.save(layer.state_dict(), path)",
+    )
+
+
+@rule("GT504")
+def other_count(path: str, found: int, wanted: int, program: str) -> Diagnostic:
+    """The combined file does not fit its model: it holds more or fewer tensors, or other ones.
+
+    A `.pdiparams` holds no names: its tensors are those of the model that it was saved with, in the
+    order of their names. Give the file that was saved with this program, or keep the model that it
+    was saved with beside it.
+    """
+    return Diagnostic(
+        message=f"the file holds {found} tensors that do not fit the {wanted} of the program",
+        where=(Where(program=path), Where(program=program)),
+        help="put the model that the file was saved with beside it, under the same name",
+    )
+
+
+@rule("GT505")
+def missing_parameters(path: str, names: Sequence[str], *, allowed: bool) -> Diagnostic:
+    """Parameters of the program are not in the file, so they would keep what they have now.
+
+    Most often the file is of another network, or names were counted on: `conv2d_0.w_0` and
+    `conv2d_53.w_0` are the same layer of networks that were built first and second.
+    `allow_missing=True` loads what is there, for instance a backbone without its head.
+    """
+    return Diagnostic(
+        message=f"{len(names)} parameters are not in the file: {_listed(names)}",
+        severity=Severity.WARNING if allowed else Severity.ERROR,
+        where=(Where(program=path),),
+        help=None if allowed else "gt.load_parameters(program, path, allow_missing=True)",
+    )
+
+
+@rule("GT506")
+def unexpected_parameters(path: str, names: Sequence[str]) -> Diagnostic:
+    """The file holds parameters that the program has not; they are left out."""
+    return Diagnostic(
+        message=f"{len(names)} entries of the file are not in the program: {_listed(names)}",
+        severity=Severity.WARNING,
+        where=(Where(program=path),),
+    )
+
+
+@rule("GT507")
+def misshapen_parameter(
+    path: str,
+    name: str,
+    *,
+    wanted: tuple[Shape | None, str | None],
+    found: tuple[Shape, str],
+    key: str,
+) -> Diagnostic:
+    """A parameter of the file has another shape or dtype than that of the program."""
+    return Diagnostic(
+        message=f"`{name}` is {_typed(*wanted)} in the program and {_typed(*found)} in the file",
+        where=(
+            Where(role="program", value=name, shape=wanted[0]),
+            Where(role="file", program=path, value=key, shape=found[0]),
+        ),
+    )
+
+
+@rule("GT508")
+def structured_names(path: str, names: Sequence[str]) -> Diagnostic:
+    """The file names its parameters by attribute paths (`conv1.weight`), the program by Variables.
+
+    The Layer knows which is which. Give the Layer that the program was built from, or the Network
+    that `gt.from_layer` returned.
+    """
+    return Diagnostic(
+        message=f"the file names parameters as a Layer does: {_listed(names)}",
+        where=(Where(program=path),),
+        help="gt.load_parameters(program, path, layer=network)",
+    )
+
+
+@rule("GT510")
+def outputs_only(graph: Graph) -> Diagnostic:
+    """An inference model is what leads from its feeds to its outputs: label and loss were pruned.
+
+    Add a label (`paddle.static.data`) and a loss to the program before you minimize.
+    """
+    outputs = graph.fetches
+    return Diagnostic(
+        message=f"label and loss are not in the file; its outputs are {_listed(outputs)}",
+        severity=Severity.NOTE,
+        where=tuple(
+            Where(program=graph.source, value=name, shape=graph.values[name].shape)
+            for name in outputs[:_LISTED]
+        ),
+    )
+
+
+@rule("GT511")
+def norms_not_found(graph: Graph, convolutions: int) -> Diagnostic:
+    """The program has convolutions and no normalisation.
+
+    Either the network has none (VGG), or they were folded into the convolutions at export, and a
+    fold can't be undone: training then goes on without normalisation, which takes a smaller
+    learning rate. Build the network from its code where that matters.
+    """
+    return Diagnostic(
+        message=f"no batch norm beside {convolutions} convolutions: folded ones can't be restored",
+        severity=Severity.NOTE,
+        where=(Where(program=graph.source),),
+    )
+
+
+@rule("GT512")
+def dropout_not_found(graph: Graph) -> Diagnostic:
+    """The program has no dropout: a network that had it lost it at export.
+
+    Some exports leave out what does nothing in test mode. It can't be told from the file.
+    """
+    return Diagnostic(
+        message="no dropout is in the file: if the network had it, it can't be restored",
+        severity=Severity.NOTE,
+        where=(Where(program=graph.source),),
+    )
+
+
+@rule("GT513")
+def probabilities(graph: Graph, output: str, logits: str) -> Diagnostic:
+    """An output went through softmax or sigmoid already, as exports for inference often do.
+
+    Losses that take logits (`cross_entropy`, `soft_label`) want what goes into it.
+    """
+    return Diagnostic(
+        message=f"output `{output}` holds probabilities; the logits are `{logits}`",
+        severity=Severity.NOTE,
+        where=(Where(program=graph.source, value=logits, shape=graph.values[logits].shape),),
+    )
+
+
+@rule("GT514")
+def without_results(graph: Graph, type: str, count: int) -> Diagnostic:
+    """Operators lack a result that their gradient reads: the export left it out.
+
+    Minimizing a loss behind them fails, or Paddle refuses to run the program.
+    """
+    return Diagnostic(
+        message=f"{count} `{type}` lack a result that their gradient may need",
+        severity=Severity.WARNING,
+        where=(Where(program=graph.source),),
+    )
+
+
+@rule("GT515")
+def still_frozen(graph: Graph, names: Sequence[str]) -> Diagnostic:
+    """The file says of these parameters that they do not learn; that was left as it is.
+
+    Set `trainable` on those that shall learn.
+    """
+    return Diagnostic(
+        message=f"{len(names)} parameters do not learn, as the file says: {_listed(names)}",
+        severity=Severity.NOTE,
+        where=(Where(program=graph.source),),
+    )
+
+
+@rule("GT516")
+def nothing_to_restore(graph: Graph) -> Diagnostic:
+    """The program is no inference model: nothing in it was in test mode, and it fetches nothing."""
+    return Diagnostic(
+        message="nothing was in test mode: the program is as it was",
+        severity=Severity.NOTE,
+        where=(Where(program=graph.source),),
+    )
+
+
+@rule("GT517")
+def training_program(graph: Graph, operator: str) -> Diagnostic:
+    """The program has gradient or optimizer operators: it is trained as it stands.
+
+    `for_training` takes inference models. A loss that is added now would never train.
+    """
+    return Diagnostic(
+        message=f"the program already has gradients: `{operator}`",
+        where=(Where(program=graph.source, value=operator),),
+        help="give the program from before `minimize`, or the inference model",
+    )
+
+
+@rule("GT518")
+def statistics_learn_again(graph: Graph, count: int) -> Diagnostic:
+    """Batch norms take the statistics of the batch again and their running statistics move.
+
+    An inference model can't say whether the network was trained with frozen statistics
+    (`use_global_stats=True`): test mode looks the same.
+    """
+    return Diagnostic(
+        message=f"{count} batch norms learn again, also where they were trained frozen",
+        severity=Severity.NOTE,
+        where=(Where(program=graph.source),),
+    )
+
+
+@rule("GT519")
+def cut_off(graph: Graph, names: Sequence[str]) -> Diagnostic:
+    """No gradient from the outputs reaches these parameters, so they never learn.
+
+    A Value between them and the outputs stops gradients (`stop_gradient`, `detach`), or an operator
+    that has none stands there. It is so where a network wants it so; a loss on a Value before that
+    place reaches them.
+    """
+    return Diagnostic(
+        message=f"no gradient from the outputs reaches {len(names)} parameters: {_listed(names)}",
+        severity=Severity.WARNING,
+        where=(Where(program=graph.source),),
+    )
+
+
+@rule("GT521")
+def names_taken(graph: Graph, names: Sequence[str]) -> Diagnostic:
+    """The legacy program has names that Paddle will give again to what you add to it.
+
+    Paddle counts names (`tmp_0`) from 0 in every process, and an operator that writes a Variable
+    that is there already writes over it without a word: a loss of `tmp_0` and the network's
+    own `tmp_0` become one. Add to the program under names of your own.
+    """
+    return Diagnostic(
+        message=f"names that Paddle counts are taken: {_listed(names)}",
+        severity=Severity.WARNING,
+        where=(Where(program=graph.source),),
+        help='with paddle.utils.unique_name.guard("loss_"): ...',
+    )
+
+
+@rule("GT520")
+def random_parameters(role: str, source: str) -> Diagnostic:
+    """The network was built from code, so its parameters are what its initialisers make of them.
+
+    A teacher that knows nothing teaches nothing: load its weights.
+    """
+    return Diagnostic(
+        message=f"the {role}'s parameters are those of a network that was just built",
+        severity=Severity.WARNING if role == "teacher" else Severity.NOTE,
+        where=(Where(role=role, program=source),),
+        help=f"--{role}-weights FILE",
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(f"`{name}`" for name in names[:_LISTED]) + more
+
+
+def _typed(shape: Shape | None, dtype: str | None) -> str:
+    dims = "?" if shape is None else ", ".join(map(str, shape))
+    return f"[{dims}] {dtype or '?'}"

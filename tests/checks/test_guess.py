@@ -1,0 +1,50 @@
+"""A feed map is guessed where there is one that makes sense, and not otherwise."""
+
+from graphtool import checks, read
+from tests.checks.programs import data, program
+
+
+def _graph(*feeds):
+    def build():
+        for name, *shape in feeds:
+            dtype = "int64" if name in ("label", "y") else "float32"
+            data(name, *shape, dtype=dtype).astype("float32").mean()
+
+    return read(program(build)[0])
+
+
+def test_feeds_of_other_names_go_together_where_only_one_fits():
+    teacher, student = (
+        _graph(("x", -1, 3, 8, 8), ("y", -1, 1)),
+        _graph(("image", 4, 3, -1, -1), ("label", -1, 1)),
+    )
+    assert checks.guess_feed_map(teacher, student) == {"x": "image", "y": "label"}
+    assert [guess.why for guess in checks.guess_feeds(teacher, student)] == [
+        "is the only one whose shape and dtype fit"
+    ] * 2
+
+
+def test_the_same_name_decides_between_feeds_that_fit_alike():
+    both = _graph(("left", -1, 4), ("right", -1, 4))
+    assert checks.guess_feed_map(both, both) == {"left": "left", "right": "right"}
+
+
+def test_nothing_is_guessed_where_two_feeds_fit():
+    teacher, student = _graph(("x", -1, 4)), _graph(("left", -1, 4), ("right", -1, 4))
+    assert checks.guess_feed_map(teacher, student) is None
+    (guess,) = checks.guess_feeds(teacher, student)
+    assert guess.why == "may be one of left, right"
+
+
+def test_nothing_is_guessed_where_two_teacher_feeds_want_one():
+    teacher, student = _graph(("a", -1, 4), ("b", -1, 4)), _graph(("image", -1, 4))
+    assert checks.guess_feed_map(teacher, student) is None
+
+
+def test_a_feed_of_the_teacher_alone_is_left_out():
+    teacher, student = _graph(("x", -1, 4), ("mask", -1, 9, 9)), _graph(("image", -1, 4))
+    assert checks.guess_feed_map(teacher, student) == {"x": "image"}
+
+
+def test_nothing_is_guessed_where_no_feed_fits():
+    assert checks.guess_feed_map(_graph(("x", -1, 4)), _graph(("image", -1, 5))) is None

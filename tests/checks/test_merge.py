@@ -1,0 +1,111 @@
+"""`check_merge` takes whatever can be read, touches nothing, and says all there is to say."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import paddle
+import pytest
+
+from graphtool import checks
+from graphtool.diagnostics import Severity, docs_of, known_codes
+from graphtool.readers.layers import from_layer
+from tests.checks.programs import checked, classifier, codes, only, program, scope_of
+
+_ROOT = Path(__file__).parents[2]
+_FIXTURES = _ROOT / "tests" / "fixtures"
+
+
+@pytest.mark.parametrize("mode", ["pir", "legacy"])
+def test_neither_programs_nor_scopes_are_touched(mode):
+    teacher, student = program(classifier("x"), mode), program(classifier(), mode)
+    scopes = {"scope": scope_of(student[1], mode), "teacher_scope": scope_of(teacher[1], mode)}
+    before = [str(teacher[0]), str(student[0]), *_contents(scopes)]
+    for options in ({}, {"name_prefix": ""}, {"parameters": "later"}):
+        for feed_map in ({}, {"x": "image"}, {"no": "thing"}):
+            checked(teacher, student, feed_map, **scopes, **options)
+    assert [str(teacher[0]), str(student[0]), *_contents(scopes)] == before
+
+
+def _contents(scopes):
+    for scope in scopes.values():
+        names = sorted(scope.local_var_names())
+        yield names
+        yield [_bytes(scope, name) for name in names]
+
+
+def _bytes(scope, name):
+    try:
+        tensor = paddle.base.core.get_variable_tensor(scope, name)
+    except ValueError:
+        return None
+    return tensor.__array__().tobytes() if tensor._is_initialized() else None
+
+
+def test_what_cannot_be_read_is_in_the_report():
+    report = checks.check_merge("nowhere.json", "nowhere.pdmodel", {})
+    assert codes(report) == ["GT001", "GT001"]
+
+
+def test_files_are_checked_without_importing_paddle():
+    model = str(_FIXTURES / "3.3.1" / "cnn.json")
+    code = (
+        "import sys; from graphtool.checks import check_merge;"
+        f"report = check_merge({model!r}, {model!r}, {{'image': 'image'}});"
+        "print(sorted({found.code for found in report}), 'paddle' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=_ROOT
+    )
+    assert done.stdout.strip().endswith("False")
+    assert "GT244" in done.stdout
+
+
+def test_every_pair_of_saved_models_can_be_checked():
+    models = [path for path in _FIXTURES.rglob("*.json") if path.name != "counts.json"]
+    models += _FIXTURES.rglob("*.pdmodel")
+    student = program(classifier())[0]
+    for model in models:
+        report = checks.check_merge(model, student, {"image": "image"})
+        assert all(found.code and found.message for found in report)
+        if "training" in model.name:
+            assert "GT222" in codes(report, Severity.ERROR), model
+
+
+def test_a_network_of_dynamic_mode_brings_its_weights():
+    paddle.disable_static()
+    shape = [(3, 8, 8)]
+    teacher = from_layer(paddle.nn.Conv2D(3, 4, 3), shape, train=False)
+    student = from_layer(paddle.nn.Conv2D(3, 4, 3), shape)
+    feed_map = {teacher.feeds[0]: student.feeds[0]}
+    report = checks.check_merge(teacher, student, feed_map, scope=paddle.static.Scope())
+    assert codes(report) == []
+
+
+def test_rules_are_reported_in_the_order_of_their_codes():
+    teacher, student = program(classifier("x")), program(classifier())
+    report = checked(teacher, student, {"y": "z"}, name_prefix="")
+    found = [code for code in codes(report) if code.startswith("GT2")]
+    assert found == sorted(found)
+    assert len(found) >= 6
+
+
+def test_every_rule_is_documented_in_more_than_one_line():
+    merge_codes = [code for code in known_codes() if "GT201" <= code <= "GT249"]
+    assert len(merge_codes) >= 35
+    for code in merge_codes:
+        title, _, text = (docs_of(code) or "").partition("\n\n")
+        assert title.startswith(code)
+        assert len(text) > 40, code
+
+
+def test_a_diagnostic_reads_as_a_whole():
+    teacher, student = program(classifier("x")), program(classifier())
+    found = only(checked(teacher, student, {}), "GT213")
+    line = found.where[0].source
+    assert str(found) == (
+        "error[GT213] teacher-feed-left-out: the feed map leaves out the teacher's feed `x`\n"
+        f"  --> teacher  <Program>  x  [-1, 3, 8, 8]  {line}\n"
+        "  = note: nearest of the student's: `image` [-1, 3, 8, 8]\n"
+        '  = help: feed_map={"x": "image"}'
+    )

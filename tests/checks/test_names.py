@@ -1,0 +1,136 @@
+"""Names that collide are found before the merge, in Programs and in Scopes."""
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+
+from graphtool.diagnostics import Severity
+from tests.checks.programs import checked, classifier, codes, data, only, program, scope_of
+
+_MAP = {"x": "image"}
+
+
+def _named(*names, feed="image"):
+    def build():
+        x = data(feed, -1, 4)
+        for name in names:
+            x = nn.Linear(4, 4, weight_attr=name, bias_attr=False)(x)
+
+    return build
+
+
+@pytest.mark.parametrize("mode", ["pir", "legacy"])
+def test_an_empty_prefix_makes_equal_names_collide_with_a_count(mode):
+    teacher, student = program(classifier("x"), mode), program(classifier(), mode)
+    report = checked(teacher, student, _MAP, name_prefix="")
+    found = next(d for d in report if d.code == "GT201" and "parameter" in d.message)
+    # Weight and bias of the convolution and the linear layer, four tensors of the batch norm.
+    assert found.message.startswith("8 teacher parameters get names that the student has")
+    assert [place.role for place in found.where] == ["teacher", "student"]
+    assert "counters from 0" in found.notes[-1]
+    assert found.help == 'merge(..., name_prefix="teacher_")'
+
+
+def test_legacy_activations_collide_too():
+    teacher = program(classifier("x"), "legacy")
+    report = checked(teacher, program(classifier(), "legacy"), _MAP, name_prefix="")
+    assert any("teacher activations get names" in d.message for d in report if d.code == "GT201")
+
+
+def test_the_note_says_that_the_student_names_a_parameter_like_a_prefixed_one():
+    teacher, student = program(_named("w", feed="x")), program(_named("teacher_w"))
+    found = only(checked(teacher, student, _MAP), "GT201")
+    assert found.message == (
+        "1 teacher parameter gets the name that the student has: `teacher_w` is a parameter of it"
+    )
+    assert found.notes == ("the student's own naming starts with `teacher_`, as in `teacher_w`",)
+    assert found.help == 'merge(..., name_prefix="teacher_t_")'
+    assert (found.where[0].value, found.where[0].shape) == ("w", (4, 4))
+    assert found.where[0].source == found.where[1].source
+    assert found.where[0].source.startswith("test_names.py:")
+
+
+def test_a_name_that_both_programs_give_is_laid_at_their_door():
+    teacher, student = program(_named("conv1_weights", feed="x")), program(_named("conv1_weights"))
+    found = only(checked(teacher, student, _MAP, name_prefix=""), "GT201")
+    assert found.notes == (
+        "both programs give the name `conv1_weights` themselves, as ParamAttr(name=...) does",
+    )
+
+
+def test_programs_without_a_common_name_merge_under_the_empty_prefix_with_a_warning():
+    teacher, student = program(_named("a", feed="x")), program(_named("b"))
+    report = checked(teacher, student, _MAP, name_prefix="")
+    assert codes(report, Severity.WARNING) == ["GT203"]
+    assert not report.errors
+
+
+def test_two_networks_that_own_one_name_in_one_scope_are_refused():
+    teacher, student = program(_named("conv1_weights", feed="x")), program(_named("conv1_weights"))
+    scope = scope_of(student[1])
+    report = checked(teacher, student, _MAP, scope=scope)
+    assert codes(report, Severity.ERROR) == ["GT202"]
+    assert "in which both keep 1 tensor under one name" in only(report, "GT202").message
+    apart = checked(teacher, student, _MAP, scope=scope, teacher_scope=scope_of(teacher[1]))
+    assert codes(apart) == ["GT207"]
+    assert "GT202" not in codes(checked(teacher, student, _MAP, scope=scope, parameters="later"))
+
+
+def test_without_scopes_the_names_in_common_are_not_checked():
+    teacher, student = program(_named("w", feed="x")), program(_named("w"))
+    found = only(checked(teacher, student, _MAP), "GT202")
+    assert found.severity is Severity.NOTE
+    assert found.message == ("not checked: whether 1 name that both programs have share one Scope")
+
+
+def test_one_program_shares_its_scope_with_itself():
+    both = program(_named("w"))
+    report = checked(both, both, {"image": "image"}, scope=scope_of(both[1]))
+    assert codes(report) == ["GT232"]
+
+
+def test_a_student_name_that_starts_with_the_prefix_is_a_warning():
+    teacher, student = program(_named("w", feed="x")), program(_named("teacher_other"))
+    report = checked(teacher, student, _MAP)
+    found = only(report, "GT204")
+    assert found.severity is Severity.WARNING
+    assert found.message == "1 student name starts with `teacher_` already"
+    assert not report.errors
+
+
+def test_two_teachers_with_one_prefix_are_refused():
+    teacher, student = program(_named("w", feed="x")), program(_named("v"))
+
+    class Earlier:
+        prefix = "teacher_"
+
+    student[0]._graphtool_teachers = (Earlier(),)
+    found = only(checked(teacher, student, _MAP), "GT205")
+    assert found.severity is Severity.ERROR
+    assert found.help == 'merge(..., name_prefix="teacher_t_")'
+    assert "GT205" not in codes(checked(teacher, student, _MAP, name_prefix="second_"))
+
+
+def test_tensors_left_in_the_scope_under_the_new_names_are_found():
+    teacher, student = program(_named("w", feed="x")), program(_named("v"))
+    scopes = {"scope": scope_of(student[1]), "teacher_scope": scope_of(teacher[1])}
+    left = scopes["scope"].var("teacher_w").get_tensor()
+    assert "GT206" not in codes(checked(teacher, student, _MAP, **scopes))
+    left.set(np.zeros([4, 4], "float32"), paddle.CPUPlace())
+    assert only(checked(teacher, student, _MAP, **scopes), "GT206").severity is Severity.WARNING
+    left.set(np.zeros([2, 4], "float32"), paddle.CPUPlace())
+    found = only(checked(teacher, student, _MAP, **scopes), "GT206")
+    assert found.severity is Severity.ERROR
+    assert "1 tensor already under teacher names: `teacher_w` [2, 4] float32" in found.message
+
+
+def test_a_name_that_both_give_an_equal_tensor_is_kept_apart_which_is_a_note():
+    teacher, student = program(_named("embedding", feed="x")), program(_named("embedding"))
+    found = only(checked(teacher, student, _MAP), "GT207")
+    assert found.severity is Severity.NOTE
+    assert found.message == (
+        "both programs name 1 tensor alike, which the merge keeps apart: `embedding`"
+    )
+    counted = program(classifier("x")), program(classifier())
+    assert "GT207" not in codes(checked(*counted, _MAP))

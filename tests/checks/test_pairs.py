@@ -1,0 +1,73 @@
+"""Pairs that no loss fits are found by name, rank, shape and dtype."""
+
+import pytest
+from paddle import nn
+
+from graphtool import checks, read, suggest_pairs
+from graphtool.diagnostics import Severity
+from tests.checks.programs import codes, data, only, program
+
+
+def _graph(feed, channels, *, dtype="float32"):
+    def build():
+        x = nn.Conv2D(3, channels, 3, padding=1)(data(feed, -1, 3, 6, 6))
+        x = nn.functional.relu(x).astype(dtype)
+        x.mean([2, 3], keepdim=True)
+        x.mean([2, 3])
+
+    return read(program(build)[0])
+
+
+_PAIR = ("relu_0", "relu_0")
+
+
+def test_pairs_of_equal_shapes_are_fine():
+    report = checks.check_pairs([_PAIR, ("mean_1", "mean_1")], _graph("x", 4), _graph("y", 4))
+    assert codes(report) == []
+
+
+def test_a_name_that_is_nowhere_says_which_side_and_what_is_near():
+    report = checks.check_pairs([("relu_9", "relu_0")], _graph("x", 4), _graph("y", 4))
+    found = only(report, "GT330")
+    assert found.message == "a pair's teacher side: no Value is called `relu_9`"
+    assert found.where[0].role == "teacher"
+    assert "`relu_0`" in found.notes[0]
+
+
+def test_all_pairs_are_looked_at():
+    pairs = [("a", "b"), ("mean_1", "relu_0"), ("mean_0", "relu_0")]
+    report = checks.check_pairs(pairs, _graph("x", 4), _graph("y", 4))
+    assert codes(report) == ["GT330", "GT330", "GT331", "GT332"]
+
+
+def test_a_map_that_would_be_stretched_is_an_error():
+    report = checks.check_pairs([("mean_0", "relu_0")], _graph("x", 4), _graph("y", 4))
+    found = only(report, "GT332")
+    assert found.severity is Severity.ERROR
+    assert found.message == (
+        "`mean_0` and `relu_0` are [-1, 4, 1, 1] and [-1, 4, 6, 6]: l2 would broadcast one to "
+        "the other"
+    )
+
+
+def test_channels_that_differ_want_an_adapter_as_suggested_pairs_have():
+    teacher, student = _graph("x", 8), _graph("y", 4)
+    assert codes(checks.check_pairs([_PAIR], teacher, student)) == ["GT333"]
+    models = [f"paddle.vision.models:{name}" for name in ("resnet50", "mobilenet_v1")]
+    wide, narrow = (read(model, inputs=["3,64,64"]) for model in models)
+    suggested = suggest_pairs(wide, narrow)
+    assert any(pair.adapter for pair in suggested)
+    assert codes(checks.check_pairs(suggested, wide, narrow)) == []
+
+
+@pytest.mark.parametrize("loss", ["fsp", "attention"])
+def test_losses_that_make_what_they_compare_take_any_shape(loss):
+    report = checks.check_pairs([(*_PAIR, loss)], _graph("x", 8), _graph("y", 4))
+    assert codes(report) == []
+
+
+def test_dtypes_that_differ_are_a_warning():
+    half = _graph("x", 4, dtype="float64")
+    report = checks.check_pairs([("mean_1", "mean_1")], half, _graph("y", 4))
+    assert only(report, "GT334").severity is Severity.WARNING
+    assert only(report, "GT334").message == "`mean_1` and `mean_1` are float64 and float32"

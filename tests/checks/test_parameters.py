@@ -1,0 +1,142 @@
+"""The teacher's weights have to be where they are looked for, and be its own."""
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+
+from graphtool import checks
+from graphtool.diagnostics import Severity, UsageError
+from graphtool.readers.facts import parameter_file_facts
+from tests.checks.programs import checked, classifier, codes, data, only, program, scope_of
+
+_KINDS = pytest.mark.parametrize("mode", ["pir", "legacy"])
+_MAP = {"x": "image"}
+_CPU = paddle.CPUPlace()
+
+
+def _pair(mode="pir"):
+    return program(classifier("x", train=False), mode), program(classifier(width=3), mode)
+
+
+@_KINDS
+def test_a_teacher_whose_startup_ran_has_nothing_to_report(mode):
+    teacher, student = _pair(mode)
+    scopes = {"scope": scope_of(student[1], mode), "teacher_scope": scope_of(teacher[1], mode)}
+    assert codes(checked(teacher, student, _MAP, **scopes)) == []
+
+
+@_KINDS
+def test_a_teacher_whose_startup_never_ran_is_refused(mode):
+    teacher, student = _pair(mode)
+    empty = paddle.static.Scope()
+    report = checked(teacher, student, _MAP, teacher_scope=empty)
+    found = only(report, "GT235")
+    assert found.severity is Severity.ERROR
+    assert found.message.startswith("all 8 tensors of the teacher are not in its Scope: `")
+    later = checked(teacher, student, _MAP, teacher_scope=empty, parameters="later")
+    assert only(later, "GT235").severity is Severity.NOTE
+    assert empty.local_var_names() == []
+
+
+def test_a_scope_that_was_not_given_is_not_checked():
+    teacher, student = _pair()
+    found = only(checked(teacher, student, _MAP), "GT235")
+    assert found.severity is Severity.NOTE
+    assert found.message == "not checked: whether the teacher's weights are loaded"
+
+
+@_KINDS
+def test_an_empty_variable_is_told_from_a_missing_one_and_stays_empty(mode):
+    teacher, student = _pair(mode)
+    scope = scope_of(teacher[1], mode)
+    scope.erase(["linear_0.w_0", "linear_0.b_0"])
+    scope.var("linear_0.w_0")
+    report = checked(teacher, student, _MAP, teacher_scope=scope)
+    assert only(report, "GT235").message == (
+        "1 tensor of the teacher is not in its Scope: `linear_0.b_0`"
+    )
+    assert only(report, "GT236").message.endswith("not initialised in its Scope: `linear_0.w_0`")
+    with pytest.raises(ValueError, match="VariableTensor"):
+        paddle.base.core.get_variable_tensor(scope, "linear_0.w_0")
+
+
+def test_weights_of_another_network_are_refused():
+    teacher, student = _pair()
+    scope = scope_of(teacher[1])
+    scope.find_var("linear_0.b_0").get_tensor().set(np.zeros(7, "float32"), _CPU)
+    scope.find_var("conv2d_0.b_0").get_tensor().set(np.zeros(4, "float64"), _CPU)
+    found = only(checked(teacher, student, _MAP, teacher_scope=scope), "GT237")
+    assert found.severity is Severity.ERROR
+    assert found.message == (
+        "2 tensors in the teacher's Scope do not fit the teacher: `linear_0.b_0` is [7] "
+        "float32 there"
+    )
+
+
+def test_tied_weights_are_worth_a_note():
+    def tied():
+        layer = nn.Linear(4, 4)
+        layer(layer(data("x", -1, 4)))
+
+    report = checked(program(tied), program(lambda: data("image", -1, 4).mean()), _MAP)
+    assert only(report, "GT238").severity is Severity.NOTE
+    assert "2 teacher parameters read in several places" in only(report, "GT238").message
+
+
+def _saved(folder, mode="pir", width=4):
+    main, startup = program(classifier("x", train=False, width=width), mode)
+    from tests.checks.programs import MODES
+
+    with MODES[mode](), paddle.static.scope_guard(scope_of(startup, mode)):
+        exe = paddle.static.Executor(_CPU)
+        block = main.global_block()
+        if mode == "pir":
+            feed = next(op for op in block.ops if op.name() == "pd_op.data").result(0)
+            answer = block.ops[-1].result(0)
+        else:
+            feed, answer = block.var("x"), block.var(block.ops[-1].output("Out")[0])
+        path = folder / f"{mode}{width}"
+        paddle.static.save_inference_model(str(path), [feed], [answer], exe, program=main)
+    return path.with_suffix(".json" if mode == "pir" else ".pdmodel")
+
+
+@_KINDS
+def test_a_saved_teacher_brings_its_weights_and_they_fit(tmp_path, mode):
+    model = _saved(tmp_path, mode)
+    student = program(classifier(), mode)
+    report = checks.check_merge(model, student[0], _MAP)
+    assert codes(report) == []
+    facts = parameter_file_facts(model.with_suffix(".pdiparams"))
+    assert facts.tensors[:3] == (((4,), "float32"),) * 3
+    assert facts.tensors[-1] == ((4, 5), "float32")
+    assert len(facts.tensors) == 8
+
+
+def test_a_parameter_file_of_another_model_is_refused(tmp_path):
+    model, other = _saved(tmp_path), _saved(tmp_path, width=6)
+    other.with_suffix(".pdiparams").replace(model.with_suffix(".pdiparams"))
+    report = checks.check_merge(str(model), program(classifier())[0], _MAP)
+    found = only(report, "GT239")
+    assert found.severity is Severity.ERROR
+    assert "holds 8 tensors, of which 1 fit; the teacher has 8 tensors" in found.message
+    assert found.notes == ("a tensor [6] float32 stands where `batch_norm2d_0.b_0` should",)
+
+
+def test_a_damaged_parameter_file_is_in_the_report(tmp_path):
+    model = _saved(tmp_path)
+    weights = model.with_suffix(".pdiparams")
+    weights.write_bytes(weights.read_bytes()[:-8])
+    report = checks.check_merge(model, program(classifier())[0], _MAP)
+    found = only(report, "GT240")
+    assert found.severity is Severity.ERROR
+    assert found.message.endswith("8 bytes of its data are missing")
+
+
+def test_a_word_other_than_now_and_later_is_a_usage_error():
+    teacher, student = _pair()
+    with pytest.raises(UsageError, match="GT249") as error:
+        checked(teacher, student, _MAP, parameters="never")
+    assert error.value.report.diagnostics[0].message == (
+        "`parameters` is `never`; wanted `now` or `later`"
+    )

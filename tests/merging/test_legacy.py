@@ -1,0 +1,296 @@
+"""A legacy teacher joins a legacy student bit by bit, on Paddle 3 and on 2.6.2, or not at all."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+from paddle.nn import functional as F  # noqa: N812
+
+from graphtool.merging import merge
+from graphtool.readers.live import LiveProgram
+from tests.merging import cases
+
+_ROOT = Path(__file__).parents[2]
+_CONTROL = _ROOT / "tests" / "fixtures" / "2.6.2" / "control.pdmodel"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "densenet121" else [])
+        for name in cases.FAMILIES
+    ],
+)
+def test_a_family_is_bit_equal_and_its_student_trains(name):
+    assert cases.run(cases.family(name)) == cases.AS_IT_SHOULD_BE
+
+
+@pytest.mark.parametrize("name", cases.CASES)
+def test_an_unusual_program_is_bit_equal_and_its_student_trains(name):
+    assert cases.run(cases.CASES[name]()) == cases.expected(name)
+
+
+@pytest.mark.slow
+def test_paddle_2_6_merges_all_of_them_alike():
+    interpreter = os.environ.get("GRAPHTOOL_PADDLE26_PYTHON")
+    if interpreter is None:
+        pytest.skip("GRAPHTOOL_PADDLE26_PYTHON names no Python that has Paddle 2.6.2")
+    names = [*cases.FAMILIES, *cases.CASES, *cases.OLD_CASES]
+    done = subprocess.run(
+        [interpreter, "-m", "tests.merging.cases", *names],
+        env={**os.environ, "PYTHONPATH": str(_ROOT)},
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = dict(json.loads(line) for line in done.stdout.splitlines())
+    assert found == {name: cases.expected(name) for name in names}, done.stderr
+
+
+def _linear(name, *, activation=None):
+    def network():
+        x = paddle.static.data(name, [-1, 8])
+        y = paddle.nn.Linear(8, 8)(x)
+        return activation(y) if activation else y
+
+    return network
+
+
+def _batch_norm():
+    x = paddle.static.data("x", [-1, 3, 8, 8])
+    return F.dropout(paddle.nn.BatchNorm2D(3)(paddle.nn.Conv2D(3, 3, 3)(x)), 0.5)
+
+
+def _convolution():
+    return paddle.nn.Conv2D(3, 3, 3)(paddle.static.data("data", [-1, 3, 8, 8]))
+
+
+def _merged(teacher, student, feed_map=None, **options):
+    return merge(
+        teacher.main,
+        student.main,
+        feed_map or {"x": "data"},
+        scope=student.scope,
+        teacher_scope=teacher.scope,
+        **options,
+    )
+
+
+def _control_weights():
+    random = np.random.RandomState(5)
+    shapes = {"linear_0.w_0": (8, 8), "linear_0.b_0": (8,)}
+    return {name: random.randn(*shape).astype("float32") for name, shape in shapes.items()}
+
+
+def test_a_file_of_2_6_with_branch_and_loop_joins_a_student_of_paddle_3():
+    weights, feed = _control_weights(), np.ones([2, 8], "float32")
+    student = cases.build(_linear("data"))
+    merged = merge(_CONTROL, student.main, {"x": "data"}, scope=student.scope, parameters="later")
+    merged.load_teacher(weights)
+    (got,) = student.run({"data": feed}, [merged.teacher("concat_0.tmp_0")])
+    with cases.legacy():
+        alone = paddle.static.deserialize_program(_CONTROL.read_bytes())
+    scope = paddle.static.Scope()
+    for name, array in weights.items():
+        scope.var(name).get_tensor().set(array, paddle.CPUPlace())
+    run = cases.Built(main=alone, startup=None, output=None, scope=scope)
+    want, _ = run.run({"x": feed}, ["concat_0.tmp_0"])
+    assert np.array_equal(got, want)
+    assert got.any()
+
+
+def test_a_saved_inference_model_loses_its_feed_and_fetch_operators(tmp_path):
+    teacher, feed = cases.build(_linear("x", activation=F.relu)), np.ones([2, 8], "float32")
+    with cases.legacy(), paddle.static.scope_guard(teacher.scope):
+        executor = paddle.static.Executor(paddle.CPUPlace())
+        paddle.static.save_inference_model(
+            str(tmp_path / "net"),
+            [teacher.main.global_block().var("x")],
+            [teacher.output],
+            executor,
+            program=teacher.main,
+        )
+    (want,) = teacher.run({"x": feed}, [teacher.output])
+    student = cases.build(_linear("data"))
+    merged = merge(tmp_path / "net.pdmodel", student.main, {"x": "data"}, scope=student.scope)
+    (got,) = student.run({"data": feed}, [merged.teacher(teacher.output.name)])
+    assert np.array_equal(got, want)
+    with cases.legacy():
+        types = [op.type for op in student.main.global_block().ops]
+    assert types[:2] == ["matmul_v2", "elementwise_add"]
+    assert set(types[2:]) <= {"matmul_v2", "elementwise_add", "relu", "scale"}
+    assert not {"feed", "fetch"} & set(student.main.global_block().vars)
+
+
+def test_the_teacher_is_in_test_mode_and_lets_no_gradient_pass():
+    teacher, student = cases.build(_batch_norm), cases.build(_convolution)
+    merged = _merged(teacher, student)
+    block = student.main.global_block()
+    with cases.legacy():
+        flags = {op.type: op.attr("is_test") for op in block.ops if op.has_attr("is_test")}
+        roles = {op.attr("op_role") for op in block.ops}
+        lines = [line for op in block.ops for line in op.attr("op_callstack")]
+    assert {flags["batch_norm"], flags["dropout"]} == {True}
+    assert roles == {0}
+    assert any("_batch_norm" in line for line in lines)
+    teachers = [block.vars[new] for _, new in merged.plan.renames]
+    assert all(var.stop_gradient for var in teachers)
+    parameters = [var for var in teachers if var.is_parameter]
+    assert [var.trainable for var in parameters] == [False] * 6
+    assert sum(var.persistable for var in teachers) == 6
+
+
+def test_the_students_own_objects_stay_and_stay_trainable():
+    teacher, student = cases.build(_linear("x")), cases.build(_linear("data"))
+    block = student.main.global_block()
+    before = dict(block.vars), list(block.ops)
+    _merged(teacher, student)
+    assert {name: block.vars[name] for name in before[0]} == before[0]
+    assert block.ops[: len(before[1])] == before[1]
+    parameters = [var for var in student.main.all_parameters() if "teacher" not in var.name]
+    assert [(var.name, var.trainable, var.stop_gradient) for var in parameters] == [
+        ("linear_0.w_0", True, False),
+        ("linear_0.b_0", True, False),
+    ]
+
+
+def test_a_program_teaches_itself():
+    student, feed = cases.build(_linear("data")), np.ones([2, 8], "float32")
+    (want,) = student.run({"data": feed}, [student.output])
+    merged = merge(
+        student.main,
+        student.main,
+        {"data": "data"},
+        scope=student.scope,
+        teacher_scope=student.scope,
+    )
+    with cases.legacy(), paddle.static.program_guard(student.main, student.startup):
+        paddle.optimizer.SGD(0.1).minimize(paddle.mean(student.output))
+    student.run({}, [], _learning_rate(student))
+    fetch = [merged.teacher(student.output.name), student.output]
+    first, second = (student.run({"data": feed}, fetch) for _ in range(2))
+    assert np.array_equal(first[0], want)
+    assert np.array_equal(first[1], want)
+    assert np.array_equal(second[0], want)
+    assert not np.array_equal(second[1], want)
+
+
+def _learning_rate(student):
+    """Return the startup program without what would set the student's weights again."""
+    with cases.legacy():
+        program = student.startup.clone()
+        block = program.global_block()
+        for index in reversed(range(len(block.ops))):
+            if "learning_rate" not in block.ops[index].output_arg_names[0]:
+                block._remove_op(index)
+    return program
+
+
+def test_two_teachers_keep_their_own_weights():
+    first, second = cases.build(_linear("x"), seed=1), cases.build(_linear("x"), seed=2)
+    student, feed = cases.build(_linear("data"), seed=3), np.ones([2, 8], "float32")
+    merges = [
+        _merged(teacher, student, name_prefix=prefix)
+        for teacher, prefix in ((first, "one_"), (second, "two_"))
+    ]
+    fetch = [merged.teacher("linear_0.tmp_1") for merged in merges]
+    got = student.run({"data": feed}, [*fetch, student.output])
+    for output, network in zip(got, (first, second, student), strict=True):
+        assert np.array_equal(output, network.run({"data": feed, "x": feed}, [network.output])[0])
+    assert not np.array_equal(got[0], got[1])
+
+
+def test_weights_are_shared_between_scopes_not_copied():
+    teacher, student = cases.build(_linear("x")), cases.build(_linear("data"))
+    _merged(teacher, student)
+    ours = student.scope.find_var("teacher_linear_0.w_0").get_tensor()
+    assert ours._ptr() == teacher.scope.find_var("linear_0.w_0").get_tensor()._ptr()
+
+
+class _Stop(BaseException):
+    """Not an Exception: nothing may catch it on the way."""
+
+
+def _calls(work, *, stop=None):
+    """Do the work and count the calls in it while the Program changes; raise at one of them.
+
+    Returns whether it came to that one, and how many there were.
+    """
+    count, armed = 0, False
+
+    def watch(frame, *_):
+        nonlocal count, armed
+        name = frame.f_code.co_name
+        armed = armed or (name == "_append" and frame.f_code.co_filename.endswith("_legacy.py"))
+        if name == "pop_all":  # From here on the merge is done.
+            sys.setprofile(None)
+        elif armed:
+            count += 1
+            if count == stop:
+                raise _Stop
+
+    sys.setprofile(watch)
+    try:
+        work()
+    except _Stop:
+        return True, count
+    finally:
+        sys.setprofile(None)
+    return False, count
+
+
+def _snapshot(built):
+    program = built.main
+    return (
+        program.desc.serialize_to_string(),
+        [list(map(id, block.ops)) for block in program.blocks],
+        [{name: id(var) for name, var in block.vars.items()} for block in program.blocks],
+        sorted(built.scope.local_var_names()),
+        built.state(),
+        built.startup.desc.serialize_to_string(),
+        program.current_block_idx,
+    )
+
+
+@pytest.mark.parametrize("case", ["loop in both", "both write over their feeds"])
+def test_a_failure_at_any_step_leaves_everything_as_it_was(case):
+    case = cases.CASES[case]()
+    teacher, student = cases.build(case.teacher), cases.build(case.student)
+    held = student.main.global_block().vars["data"]
+    before = _snapshot(teacher), _snapshot(student)
+    stop = 1
+    while _calls(lambda: _merged(teacher, student), stop=stop)[0]:
+        assert (_snapshot(teacher), _snapshot(student)) == before, stop
+        stop += 97
+    assert stop > 20 * 97
+    assert held.name == "data"
+    assert held.shape == (-1, 8)
+
+
+def test_a_failed_merge_leaves_a_student_that_still_merges_and_trains():
+    case = cases.CASES["loop in both"]()
+    teacher, student = cases.build(case.teacher, seed=3), cases.build(case.student)
+    other = cases.build(case.student)
+    _, total = _calls(lambda: _merged(teacher, other))
+    assert _calls(lambda: _merged(teacher, student), stop=total - 1)[0]
+    merged = _merged(teacher, student)
+    found = cases.trained(merged, student, merged.teacher(teacher.output.name), case.feed)
+    assert found == {name: cases.AS_IT_SHOULD_BE[name] for name in found}
+
+
+def test_blocks_are_told_apart_after_the_merge():
+    case = cases.CASES["loop in both"]()
+    teacher, student = cases.build(case.teacher), cases.build(case.student)
+    merged = _merged(teacher, student)
+    graph = LiveProgram.of(student.main).graph
+    assert set(graph.blocks) == {"", "while_0/0", "while_1/0"}
+    inside = {old: new for old, new in merged.values.items() if old.startswith("while_0/0/")}
+    assert inside
+    assert {new.partition("teacher_")[0] for new in inside.values()} == {"while_1/0/"}
+    assert set(inside.values()) <= set(graph.values)

@@ -1,0 +1,133 @@
+"""What a merge gives: Values of both networks by every name they have."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import paddle
+import pytest
+from rich.console import Console
+
+from graphtool.diagnostics import ReadError
+from graphtool.merging import Merged, merge, merged_of
+from graphtool.readers.layers import from_layer
+from tests.merging import networks
+from tests.merging.networks import run, samples, small
+
+
+@pytest.fixture
+def merged() -> Merged:
+    teacher, student = small(networks.looping, "image"), small(networks.perceptron)
+    return merge(
+        teacher.program,
+        student.program,
+        {"image": "data"},
+        scope=student.scope,
+        teacher_scope=teacher.scope,
+    )
+
+
+def test_old_and_prefixed_names_mean_one_value(merged: Merged) -> None:
+    assert merged.teacher("while_0:1").is_same(merged.teacher("teacher_while_0:1"))
+    weight = merged.teacher("linear_0.w_0")
+    assert weight.name == "teacher_linear_0.w_0"
+    assert weight.is_same(merged.teacher("teacher_linear_0.w_0"))
+    assert merged.names["linear_0.w_0"] == "teacher_linear_0.w_0"
+
+
+def test_a_mapped_feed_is_the_students(merged: Merged) -> None:
+    assert merged.teacher("image").is_same(merged.student("data"))
+    assert merged.names["image"] == "data"
+
+
+def test_names_in_the_merged_graph_and_values_go_together(merged: Merged) -> None:
+    for old, new in merged.values.items():
+        theirs, ours = merged.source.graph.values[old], merged.graph.values[new]
+        assert (theirs.shape, theirs.dtype) == (ours.shape, ours.dtype)
+    assert len(set(merged.values.values())) == len(merged.values)
+    assert merged.values["while_0/0/relu_0"] == "while_0/0/relu_0"
+    assert merged.values["full_0"] == "full_1"
+
+
+def test_values_of_a_region_are_found(merged: Merged) -> None:
+    value = merged.teacher("if_0/0/add_0")
+    assert value.get_defining_op().name() == "pd_op.add"
+
+
+def test_the_student_keeps_its_names_and_new_ones_are_found(merged: Merged) -> None:
+    assert merged.student("add_1").shape == [-1, 5]
+    with paddle.static.program_guard(merged.program):
+        loss = paddle.nn.functional.sigmoid(merged.student("add_1"))
+    assert merged.student("sigmoid_0").is_same(loss)
+
+
+def test_a_miss_names_the_nearest(merged: Merged) -> None:
+    with pytest.raises(ReadError, match=r"GT101.*\n.*\n.*`while_0:1`"):
+        merged.teacher("while_0:9")
+    with pytest.raises(ReadError, match="GT101"):
+        merged.student("teacher_nope")
+
+
+def test_attribute_paths_of_both_networks_are_found() -> None:
+    teacher = from_layer(paddle.vision.models.resnet18, [(3, 64, 64)], train=False)
+    student = from_layer(lambda: paddle.vision.models.mobilenet_v1(scale=0.25), [(3, 64, 64)])
+    paddle.enable_static()
+    merged = merge(teacher, student, {"x": "x"}, parameters="later")
+    assert merged.teacher("layer4.1").shape == [-1, 512, 2, 2]
+    assert merged.teacher("/ResNet/Sequential_2/BasicBlock_1").shape == [-1, 256, 4, 4]
+    assert merged.student("conv1").shape == [-1, 8, 32, 32]
+
+
+def test_a_layer_of_dynamic_mode_brings_its_weights_along() -> None:
+    layer = paddle.nn.Sequential(paddle.nn.Linear(8, 6), paddle.nn.BatchNorm1D(6))
+    wanted = (layer.eval(), layer(paddle.to_tensor(samples())))[1].numpy()
+    teacher = from_layer(layer, [(8,)], train=False)
+    student = small(networks.perceptron)
+    merged = merge(teacher, student.program, {teacher.feeds[0]: "data"}, scope=student.scope)
+    value = merged.teacher(teacher.fetches[0])
+    given = run(student.program, student.scope, {"data": samples()}, value)[0]
+    assert abs(given - wanted).max() < 1e-6
+    paddle.disable_static()
+    layer[0].weight.set_value(paddle.zeros([8, 6]))
+    paddle.enable_static()
+    again = run(student.program, student.scope, {"data": samples()}, value)[0]
+    assert again.tobytes() == given.tobytes()
+
+
+def test_values_outlive_all_names_of_the_programs() -> None:
+    def made() -> Any:
+        teacher, student = small(networks.looping, "image"), small(networks.perceptron)
+        return merge(
+            teacher.program,
+            student.program,
+            {"image": "data"},
+            scope=student.scope,
+            teacher_scope=teacher.scope,
+        )
+
+    merged = made()
+    gc.collect()
+    assert merged.teacher("while_0:1").shape == [-1, 5]
+    assert merged.verify().equal
+
+
+def test_the_merged_of_a_program_is_found_and_a_clone_has_none(merged: Merged) -> None:
+    assert merged_of(merged.program) is merged
+    assert merged_of(merged.program.clone()) is None
+    assert merged.teachers == (merged,)
+
+
+def test_its_repr_says_what_was_merged(merged: Merged) -> None:
+    text = repr(merged)
+    assert "2 parameters as teacher_*" in text
+    assert "image -> data" in text
+
+
+def test_its_rich_form_is_a_table_of_what_was_merged(merged: Merged) -> None:
+    console = Console(width=140)
+    with console.capture() as captured:
+        console.print(merged)
+    rows = [[cell.strip() for cell in line.split("│")] for line in captured.get().splitlines()]
+    assert ["", "feed", "image", "data", ""] in rows
+    assert ["", "parameters", "2", "now", ""] in rows

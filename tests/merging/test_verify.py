@@ -1,0 +1,126 @@
+"""Verify: it tells equal from different, and leaves everything of the user's as it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+from rich.console import Console
+
+from graphtool.diagnostics import MergeError
+from graphtool.merging import Merged, merge
+from tests.merging import networks
+from tests.merging.networks import Built, bytes_of, samples, small
+
+
+def test_every_forward_value_of_both_networks_is_compared() -> None:
+    merged, _, _ = _merged()
+    found = merged.verify()
+    rows = [(row.role, row.name, row.merged) for row in found.comparisons]
+    assert ("teacher", "while_0:1", "while_0:1") in rows
+    assert ("student", "dropout_0", "dropout_0") in rows
+    assert bool(found)
+    assert {row.difference for row in found.comparisons} == {0.0}
+    assert found.generated == ("data",)
+
+
+def test_a_difference_is_found_and_measured() -> None:
+    merged, student, _ = _merged()
+    block = student.program.global_block()
+    dropout = next(op for op in block.ops if op.name() == "pd_op.dropout")
+    dropout.set_bool_attr("is_test", True)  # noqa: FBT003
+    found = merged.verify(fetch=("add_1", "teacher_while_0:1"))
+    assert [row.name for row in found.different] == ["add_1"]
+    assert 0 < found.different[0].difference < 10
+    assert "differs by up to" in str(found)
+
+
+def test_variables_and_random_state_stay_byte_for_byte() -> None:
+    merged, student, teacher = _merged()
+    ours, theirs = student.scope.local_var_names(), teacher.scope.local_var_names()
+    before = bytes_of(student.scope, ours), bytes_of(teacher.scope, theirs)
+    paddle.seed(11)
+    wanted = _dropout_of(student)
+    paddle.seed(11)
+    state = bytes_of(student.scope, ours)
+    merged.verify()
+    assert bytes_of(student.scope, ours) == state
+    assert _dropout_of(student).tobytes() == wanted.tobytes()
+    assert bytes_of(teacher.scope, theirs) == before[1]
+    assert sorted(student.scope.local_var_names()) == sorted(ours)
+
+
+def test_programs_stay_as_they_were() -> None:
+    merged, student, teacher = _merged()
+    before = str(student.program), str(teacher.program)
+    merged.verify()
+    assert (str(student.program), str(teacher.program)) == before
+
+
+def test_given_input_is_used_and_an_unknown_name_is_refused() -> None:
+    merged, _, _ = _merged()
+    assert merged.verify({"data": samples(3)}).comparisons[-1].shape == (3, 5)
+    with pytest.raises(MergeError, match=r"GT252.*`image`"):
+        merged.verify({"image": samples(3)})
+
+
+def test_it_works_before_anything_has_weights() -> None:
+    teacher = small(networks.lstm, "image", start=False)
+    student = small(networks.perceptron, start=False)
+    merged = _merge(teacher, student, parameters="later")
+    assert merged.verify().equal
+
+
+def test_it_works_in_dynamic_mode() -> None:
+    merged, _, _ = _merged()
+    paddle.disable_static()
+    assert merged.verify().equal
+    assert paddle.in_dynamic_mode()
+
+
+def test_it_works_after_minimize_without_the_optimizers_feeds() -> None:
+    merged, student, _ = _merged()
+    with paddle.static.program_guard(student.program, student.startup):
+        label = paddle.static.data("label", [-1, 5], "float32")
+        loss = ((student.output - label) ** 2).mean()
+        paddle.optimizer.Adam(0.1).minimize(loss)
+    assert merged.verify().equal
+    assert merged.verify().generated == ("data",)
+
+
+def test_the_rich_form_is_a_table_of_all_values() -> None:
+    merged, _, _ = _merged()
+    found = merged.verify()
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(found)
+    assert found.__rich__().row_count == len(found.comparisons)
+    assert "Values are bit-equal" in captured.get()
+
+
+def _merged() -> tuple[Merged, Built, Built]:
+    teacher, student = small(networks.looping, "image"), small(networks.perceptron)
+    return _merge(teacher, student), student, teacher
+
+
+def _merge(teacher: Built, student: Built, **options: Any) -> Merged:
+    return merge(
+        teacher.program,
+        student.program,
+        {"image": "data"},
+        scope=student.scope,
+        teacher_scope=teacher.scope,
+        **options,
+    )
+
+
+def _dropout_of(student: Built) -> Any:
+    output = student.program.clone()
+    names = [op for op in output.global_block().ops if op.name() == "pd_op.dropout"]
+    scope = paddle.static.Scope()
+    for name in student.scope.local_var_names():
+        held = student.scope.find_var(name).get_tensor()
+        scope.var(name).get_tensor().set(np.array(held), paddle.CPUPlace())
+    return networks.run(output, scope, {"data": samples()}, names[0].result(0))[0]

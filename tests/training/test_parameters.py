@@ -1,0 +1,361 @@
+"""`load_parameters`: every kind of file, all or nothing, and nothing that runs code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+from inline_snapshot import snapshot
+from paddle import nn
+
+import graphtool.training._pickle
+from graphtool.diagnostics import GraphtoolError, ReadError
+from graphtool.readers.layers import from_layer
+from graphtool.training import load_parameters
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Net(nn.Layer):
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2D(3, width, 3)
+        self.norm = nn.BatchNorm2D(width)
+        self.head = nn.Linear(width, 5)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(nn.functional.relu(self.norm(self.conv1(x))).mean([2, 3]))
+
+
+class Half(nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = self.create_parameter([4, 3], dtype="bfloat16")
+
+    def forward(self, x: Any) -> Any:
+        return paddle.matmul(x.cast("bfloat16"), self.weight).cast("float32")
+
+
+def built(width: int = 4) -> Any:
+    return from_layer(lambda: Net(width), [(3, 8, 8)])
+
+
+def saved(folder: Path) -> tuple[Path, dict[str, np.ndarray[Any, Any]]]:
+    """Save the network for inference; return its prefix and the parameters by Variable."""
+    net, scope = built(), paddle.static.Scope()
+    paddle.enable_static()
+    with paddle.static.scope_guard(scope):
+        executor = paddle.static.Executor(paddle.CPUPlace())
+        executor.run(net.startup)
+        feed, fetch = net.live.value(net.feeds[0]), net.live.value(net.fetches[0])
+        prefix = folder / "inference"
+        paddle.static.save_inference_model(
+            str(prefix), [feed], [fetch], executor, program=net.program
+        )
+    return prefix, values(scope, net.parameters.values())
+
+
+def values(scope: Any, names: Any) -> dict[str, np.ndarray[Any, Any]]:
+    return {name: np.array(scope.find_var(name).get_tensor()) for name in names}
+
+
+def same(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    return found.keys() == wanted.keys() and all(
+        found[name].tobytes() == wanted[name].tobytes() for name in found
+    )
+
+
+@pytest.mark.parametrize("spelling", ["inference", "inference.pdiparams", "inference.json", ""])
+def test_a_combined_file_is_loaded_by_each_way_to_spell_it(tmp_path: Path, spelling: str) -> None:
+    _, wanted = saved(tmp_path)
+    net, scope = built(), paddle.static.Scope()
+
+    loaded = load_parameters(net.program, tmp_path / spelling, scope=scope)
+
+    assert len(loaded.loaded) == 8
+    assert (loaded.missing, loaded.unexpected, loaded.misshapen) == ((), (), ())
+    assert same(values(scope, wanted), wanted)
+
+
+def test_a_combined_file_without_its_model_takes_its_names_from_the_program(tmp_path: Path) -> None:
+    prefix, wanted = saved(tmp_path)
+    (tmp_path / "inference.json").unlink()
+    scope = paddle.static.Scope()
+
+    load_parameters(built().program, f"{prefix}.pdiparams", scope=scope)
+
+    assert same(values(scope, wanted), wanted)
+
+
+def test_a_combined_file_of_another_network_is_refused_whatever_its_names(tmp_path: Path) -> None:
+    prefix, _ = saved(tmp_path)
+    (tmp_path / "inference.json").unlink()
+    scope = paddle.static.Scope()
+
+    with pytest.raises(GraphtoolError) as raised:
+        load_parameters(built(6).program, f"{prefix}.pdiparams", scope=scope)
+
+    assert raised.value.report.errors[0].code == "GT504"
+    assert scope.find_var("conv2d_0.w_0") is None
+
+
+def test_a_file_that_is_cut_short_sets_nothing(tmp_path: Path) -> None:
+    prefix, _ = saved(tmp_path)
+    file = prefix.with_suffix(".pdiparams")
+    file.write_bytes(file.read_bytes()[:-8])
+    scope = paddle.static.Scope()
+
+    with pytest.raises(ReadError) as raised:
+        load_parameters(built().program, file, scope=scope)
+
+    assert raised.value.report.errors[0].code == "GT240"
+    assert scope.find_var("conv2d_0.w_0") is None
+
+
+def test_a_folder_with_a_file_for_each_variable_is_loaded(tmp_path: Path) -> None:
+    prefix, wanted = saved(tmp_path / "model")
+    whole = prefix.with_suffix(".pdiparams")
+    from graphtool.readers.tensors import read_tensors, write_tensors
+
+    folder = tmp_path / "separate"
+    folder.mkdir()
+    for name, tensor in zip(sorted(wanted), read_tensors(whole), strict=True):
+        write_tensors(folder / name, [tensor])
+    scope = paddle.static.Scope()
+
+    assert len(load_parameters(built().program, folder, scope=scope).loaded) == 8
+    assert same(values(scope, wanted), wanted)
+
+
+def test_what_is_written_here_is_what_paddle_writes(tmp_path: Path) -> None:
+    prefix, _ = saved(tmp_path)
+    from graphtool.readers.tensors import read_tensors, write_tensors
+
+    theirs = prefix.with_suffix(".pdiparams")
+    write_tensors(tmp_path / "ours", read_tensors(theirs))
+
+    assert (tmp_path / "ours").read_bytes() == theirs.read_bytes()
+
+
+def test_a_variable_name_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    prefix, _ = saved(tmp_path / "model")
+    net = built()
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "conv2d_0.w_0").symlink_to(prefix.with_suffix(".pdiparams"))
+
+    with pytest.raises(GraphtoolError) as raised:
+        load_parameters(net.program, folder, scope=paddle.static.Scope())
+
+    assert raised.value.report.errors[0].code == "GT500"
+
+
+def test_structured_names_go_through_the_network_whatever_was_counted(tmp_path: Path) -> None:
+    nn.Conv2D(1, 1, 1)  # so that Paddle counts on and the names in the file's table are others
+    source = Net()
+    paddle.save(source.state_dict(), str(tmp_path / "net.pdparams"))
+    net, scope = built(), paddle.static.Scope()
+
+    loaded = load_parameters(net.program, tmp_path / "net.pdparams", net, scope=scope)
+
+    assert loaded.unexpected == ()
+    for name, value in source.state_dict().items():
+        found = np.array(scope.find_var(net.parameters[name]).get_tensor())
+        assert found.tobytes() == value.numpy().tobytes()
+
+
+def test_structured_names_go_through_the_table_of_the_file(tmp_path: Path) -> None:
+    with paddle.utils.unique_name.guard():
+        source = Net()
+    paddle.save(source.state_dict(), str(tmp_path / "net.pdparams"))
+    scope = paddle.static.Scope()
+
+    loaded = load_parameters(built().program, tmp_path / "net.pdparams", scope=scope)
+
+    assert len(loaded.loaded) == 8
+    wanted = source.conv1.weight.numpy()
+    found = np.array(scope.find_var("conv2d_0.w_0").get_tensor())
+    assert found.tobytes() == wanted.tobytes()
+
+
+def test_structured_names_without_layer_and_table_ask_for_the_layer(tmp_path: Path) -> None:
+    state = {name: value.numpy() for name, value in Net().state_dict().items()}
+    (tmp_path / "net.pdparams").write_bytes(pickle.dumps(state, protocol=4))
+
+    with pytest.raises(GraphtoolError) as raised:
+        load_parameters(built().program, tmp_path / "net.pdparams", scope=paddle.static.Scope())
+
+    first = raised.value.report.errors[0]
+    assert (first.code, first.help) == (
+        "GT508",
+        "gt.load_parameters(program, path, layer=network)",
+    )
+
+
+def test_missing_parameters_are_an_error_with_nothing_set_unless_allowed(tmp_path: Path) -> None:
+    net, scope = built(), paddle.static.Scope()
+    state = {name: value for name, value in Net().state_dict().items() if "head" not in name}
+    paddle.save({**state, "neck.weight": paddle.ones([2])}, str(tmp_path / "net.pdparams"))
+
+    with pytest.raises(GraphtoolError) as raised:
+        load_parameters(net, tmp_path / "net.pdparams", scope=scope)
+    assert scope.find_var("conv2d_0.w_0") is None
+    assert "GT505" in [found.code for found in raised.value.report.errors]
+
+    loaded = load_parameters(net, tmp_path / "net.pdparams", scope=scope, allow_missing=True)
+
+    assert sorted(loaded.missing) == ["linear_0.b_0", "linear_0.w_0"]
+    assert loaded.unexpected == ("neck.weight",)
+    assert len(loaded.loaded) == 6
+    assert scope.find_var("conv2d_0.w_0") is not None
+
+
+def test_another_shape_or_dtype_is_an_error_with_nothing_set(tmp_path: Path) -> None:
+    net, scope = built(), paddle.static.Scope()
+    state = {name: value.numpy() for name, value in Net().state_dict().items()}
+    state["head.weight"] = state["head.weight"].T
+    state["head.bias"] = state["head.bias"].astype("float64")
+    (tmp_path / "net.pdparams").write_bytes(pickle.dumps(state, protocol=4))
+
+    with pytest.raises(GraphtoolError) as raised:
+        load_parameters(net.program, tmp_path / "net.pdparams", net, scope=scope)
+
+    assert [found.message for found in raised.value.report.errors] == snapshot(
+        [
+            "`linear_0.w_0` is [4, 5] float32 in the program and [5, 4] float32 in the file",
+            "`linear_0.b_0` is [5] float32 in the program and [5] float64 in the file",
+        ]
+    )
+    assert scope.find_var("conv2d_0.w_0") is None
+
+
+def test_bfloat16_comes_through_bit_by_bit(tmp_path: Path) -> None:
+    source = Half()
+    paddle.save(source.state_dict(), str(tmp_path / "half.pdparams"))
+    net, scope = from_layer(Half, [(4,)]), paddle.static.Scope()
+
+    load_parameters(net, tmp_path / "half.pdparams", scope=scope)
+
+    tensor = scope.find_var(net.parameters["weight"]).get_tensor()
+    assert str(tensor._dtype()) == "paddle.bfloat16"
+    assert np.array(tensor).tobytes() == source.weight.numpy().tobytes()
+
+
+class Payload:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (os.environ["PLANTED"],)
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_a_planted_payload_is_refused_and_did_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int
+) -> None:
+    monkeypatch.setenv("PLANTED", str(tmp_path / "planted"))
+    file = tmp_path / "bad.pdparams"
+    file.write_bytes(pickle.dumps({"conv2d_0.w_0": Payload()}, protocol=protocol))
+    scope = paddle.static.Scope()
+
+    with pytest.raises(GraphtoolError) as raised:
+        load_parameters(built().program, file, scope=scope)
+
+    (found,) = raised.value.report
+    assert found.code == "GT502"
+    assert "mkdir" in found.message
+    assert not (tmp_path / "planted").exists()
+    assert scope.find_var("conv2d_0.w_0") is None
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"cnumpy\nndarray\n(I1000000000000\ntR.",  # an array of a terabyte
+        b"cnumpy\ndtype\n(S'f4'\ntR(S'x'\nI1\nsb.",  # a state for a dtype that is none
+        b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7f}.",  # a frame longer than the file
+        b"\x80\x04" + b"(" * 100_000,
+        b"\x80\x04",
+        pickle.dumps([1, 2], protocol=4),
+    ],
+)
+def test_a_damaged_or_hostile_pickle_is_a_diagnostic(tmp_path: Path, stream: bytes) -> None:
+    with pytest.raises(GraphtoolError) as raised:
+        graphtool.training._pickle.unpickled("bad.pdparams", stream)
+
+    assert raised.value.report.errors[0].code in ("GT502", "GT503")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_arrays_of_objects_are_left_aside(tmp_path: Path) -> None:
+    state = {"a": np.array([None, {}], dtype=object), "epoch": 3}
+    (tmp_path / "bad.pdparams").write_bytes(pickle.dumps(state, protocol=4))
+
+    with pytest.raises(GraphtoolError) as raised:
+        load_parameters(built().program, tmp_path / "bad.pdparams", scope=paddle.static.Scope())
+
+    assert raised.value.report.errors[0].code == "GT503"
+
+
+def test_a_path_that_is_not_there_and_a_file_of_something_else_are_told_apart(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    codes = []
+    for name in ("nothing", "notes.txt"):
+        with pytest.raises(GraphtoolError) as raised:
+            load_parameters(built().program, tmp_path / name)
+        codes.append(raised.value.report.errors[0].code)
+
+    assert codes == ["GT001", "GT500"]
+
+
+@pytest.mark.slow
+def test_paddle_2_6_loads_the_same_files(tmp_path: Path) -> None:
+    interpreter = os.environ.get("GRAPHTOOL_PADDLE26_PYTHON")
+    if interpreter is None:
+        pytest.skip("GRAPHTOOL_PADDLE26_PYTHON names no Python that has Paddle 2.6.2")
+    source = Net()
+    paddle.save(source.state_dict(), str(tmp_path / "net.pdparams"))
+
+    done = subprocess.run(
+        [interpreter, "-c", _UNDER_2_6, str(tmp_path / "net.pdparams")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    wanted = [f"{value.numpy().astype('float64').sum():.6f}" for value in _parameters(source)]
+    assert done.stdout.split() == wanted, done.stderr
+
+
+def _parameters(layer: Any) -> list[Any]:
+    return [value for _, value in sorted(layer.state_dict().items())]
+
+
+_UNDER_2_6 = """
+import sys
+import zlib
+import numpy as np
+import paddle
+from paddle import nn
+from graphtool.readers.layers import from_layer
+from graphtool.training import load_parameters
+
+class Net(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.norm = nn.Conv2D(3, 4, 3), nn.BatchNorm2D(4)
+        self.head = nn.Linear(4, 5)
+    def forward(self, x):
+        return self.head(nn.functional.relu(self.norm(self.conv1(x))).mean([2, 3]))
+
+net, scope = from_layer(Net, [(3, 8, 8)]), paddle.base.core.Scope()
+load_parameters(net, sys.argv[1], scope=scope)
+for _, name in sorted(net.parameters.items()):
+    print(f"{np.array(scope.find_var(name).get_tensor()).astype('float64').sum():.6f}")
+"""
