@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 from graphtool.diagnostics import Report
@@ -215,6 +215,7 @@ def shapes_agree(a: Shape | None, b: Shape | None) -> bool:
     return a is not None and b is not None and len(a) == len(b) and all(map(dims_agree, a, b))
 
 
+@lru_cache(maxsize=4096)
 def module_path(struct_name: str) -> str:
     """Return a module path without the root's counter, which grows with every network built.
 

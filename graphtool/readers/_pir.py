@@ -97,7 +97,10 @@ class _Walk:
             module=_text(attributes.pop("struct_name", None)),
             role=_whole(attributes.pop("op_role", 0)),
             source=user_line(stack) if stack else None,
-            attributes={name: _plain(value) for name, value in attributes.items()},
+            attributes={
+                name: value if type(value) in _ALREADY_PLAIN else _plain(value)
+                for name, value in attributes.items()
+            },
         )
         self._keep(operator, op.id(), values)
         for number, (inner, inner_path) in enumerate(zip(blocks, operator.blocks, strict=True)):
@@ -159,8 +162,11 @@ def _dtype(dtype: _Paddle) -> str:
     return str(dtype).rpartition(".")[2].lower()
 
 
+_ALREADY_PLAIN = frozenset({bool, int, float, str, bytes, type(None)})
+
+
 def _plain(value: _Paddle) -> Attribute:
-    if value is None or isinstance(value, (bool, int, float, str, bytes)):
+    if type(value) in _ALREADY_PLAIN:
         return value
     if isinstance(value, (list, tuple)):
         items = cast("Sequence[_Paddle]", value)
