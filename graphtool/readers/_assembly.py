@@ -90,7 +90,8 @@ class Assembly:
                 origin=_origin(type, persistable=persistable),
                 persistable=persistable,
                 trainable=trainable,
-                stop_gradient=output < len(stop_gradient) and stop_gradient[output],
+                # Paddle takes the gradient to stop where nothing is said.
+                stop_gradient=output >= len(stop_gradient) or stop_gradient[output],
             )
             self._keep(key, value)
             result_names.append(value.name)
