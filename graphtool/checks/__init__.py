@@ -5,8 +5,14 @@ else; importing this package registers all of them.
 """
 
 from graphtool.checks import feeds, names, networks, operators, parameters
+from graphtool.checks.arguments import (
+    bad_argument,
+    check_arguments,
+    check_names,
+    check_selector,
+)
 from graphtool.checks.guess import FeedGuess, guess_feed_map, guess_feeds
-from graphtool.checks.merge import check_merge, merged_prefixes, parameters_beside, parameters_when
+from graphtool.checks.merge import check_merge, merged_prefixes, parameters_when
 from graphtool.checks.pairs import check_pairs
 from graphtool.checks.plan import (
     MergePlan,
@@ -21,9 +27,13 @@ __all__ = [
     "FeedGuess",
     "MergePlan",
     "ParametersWhen",
+    "bad_argument",
     "check",
+    "check_arguments",
     "check_merge",
+    "check_names",
     "check_pairs",
+    "check_selector",
     "feeds",
     "guess_feed_map",
     "guess_feeds",
@@ -33,7 +43,6 @@ __all__ = [
     "not_checked",
     "operators",
     "parameters",
-    "parameters_beside",
     "parameters_when",
     "persistable_names",
     "plan_of",

@@ -305,7 +305,8 @@ def fixed_batch(plan: MergePlan) -> Iterator[Diagnostic]:
 
     Most operators take what comes: Paddle does not hold them to the shapes of the build. A reshape
     to that batch does not: see GT221. Shapes that are listed for the teacher stay those of the
-    build.
+    build. Only the teacher's fixed batch is judged: a student with one is fed that, and the teacher
+    takes it.
     """
     for teacher, student in _mapped(plan):
         if not teacher.shape or not student.shape or len(teacher.shape) < 2:

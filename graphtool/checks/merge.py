@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
+from graphtool.checks.arguments import check_arguments
 from graphtool.checks.plan import MergePlan, ParametersWhen, persistable_names, plan_of
 from graphtool.checks.rules import run_rules
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, Report, UsageError, rule
@@ -19,15 +20,16 @@ from graphtool.readers.facts import (
     ScopeFacts,
     known_operators,
     parameter_file_facts,
+    same_variables,
     scope_facts,
 )
 from graphtool.readers.layers import Network
+from graphtool.readers.parameter_files import parameters_beside
 
 __all__ = [
     "bad_parameters_argument",
     "check_merge",
     "merged_prefixes",
-    "parameters_beside",
     "parameters_when",
 ]
 
@@ -53,17 +55,22 @@ def check_merge(
     *,
     name_prefix: str = "teacher_",
     parameters: str = "now",
+    restored: bool = False,
 ) -> Report:
     """Report everything that stands against merging a teacher into a student.
 
     The two are live Programs, Networks, paths of saved models, `module:callable` or Graphs, and
     `feed_map` goes from teacher feed names to student feed names. `scope` holds the student's
-    tensors, `teacher_scope` the teacher's, if that is another. Neither Program nor Scope is
-    touched. What cannot be read is in the Report as well; a fact that could not be had (no Scope
-    was given) is a `not checked` note.
+    tensors, `teacher_scope` the teacher's, if that is another; a saved teacher has its own beside
+    it. `restored` says that the student goes through `for_training` before the merge, as
+    `graphtool merge` does with a saved one. Neither Program nor Scope is touched. What cannot be
+    read is in the Report as well; a fact that could not be had (no Scope was given) is a
+    `not checked` note.
 
-    Raises UsageError: GT249 for another `parameters` than `now` and `later`.
+    Raises UsageError: GT249 for another `parameters` than `now` and `later`, GT248 for arguments of
+    another type.
     """
+    check_arguments(feed_map, name_prefix, scope=scope, teacher_scope=teacher_scope)
     when = parameters_when(parameters)
     found: list[Diagnostic] = []
     teacher, student = _read(teacher_program, found), _read(student_program, found)
@@ -71,21 +78,26 @@ def check_merge(
         return Report.of(found)
     weights = _weights_of(teacher_program, teacher)
     apart = weights is not None or _is_dynamic(teacher_program)
-    held = None if apart else (scope if teacher_scope is None else teacher_scope)
+    held = None if apart or _is_file(teacher_program) else scope
+    held = held if apart or teacher_scope is None else teacher_scope
     plan = plan_of(
         teacher,
         student,
         feed_map,
         prefix=name_prefix,
         parameters=when,
-        one_scope=scope is not None and held is scope,
         one_program=_is_same(teacher_program, student_program),
         prefixes=merged_prefixes(_program(student_program)),
         operators=_operators(teacher_program, teacher),
         parameter_file=_parameter_file(weights, found),
         brings_weights=apart,
+        restored=restored,
     )
-    return Report.of([*found, *run_rules(_with_scopes(plan, scope, held))])
+    plan = _with_scopes(plan, scope, held)
+    if not apart and held is None and _is_file(teacher_program):
+        # Nothing lies beside it, and no Scope is known to have its weights.
+        plan = replace(plan, teacher_scope=ScopeFacts({}))
+    return Report.of([*found, *run_rules(plan)])
 
 
 def parameters_when(given: str) -> ParametersWhen:
@@ -102,31 +114,6 @@ def parameters_when(given: str) -> ParametersWhen:
 def merged_prefixes(program: Source) -> tuple[str, ...]:
     """Return the prefixes of the teachers that were merged into a live Program before."""
     return tuple(earlier.prefix for earlier in getattr(program, "_graphtool_teachers", ()))
-
-
-def parameters_beside(model: str | PathLike[str], names: Sequence[str] = ()) -> Path | None:
-    """Return the parameters of a saved model: the combined file, else the folder with one for each.
-
-    `names` are those of the single files; without them only a combined file is looked for. None
-    where nothing of that is beside the model.
-    """
-    path = Path(model)
-    folder = path if path.is_dir() else path.parent
-    combined = next((found for found in _combined(path, folder) if found.is_file()), None)
-    if combined is None and names and all((folder / name).is_file() for name in names):
-        return folder
-    return combined
-
-
-def _combined(path: Path, folder: Path) -> Iterator[Path]:
-    """Yield where the combined file may be: it shares the model's name, or has the old one."""
-    if path.is_dir():
-        yield path / "inference.pdiparams"
-        models = sorted([*path.glob("*.json"), *path.glob("*.pdmodel")])
-        yield from (found.with_suffix(".pdiparams") for found in models)
-    else:
-        yield path.with_suffix(".pdiparams")
-    yield folder / "__params__"
 
 
 def _read(source: Source, found: list[Diagnostic]) -> Graph | None:
@@ -151,9 +138,14 @@ def _is_same(teacher: Source, student: Source) -> bool:
 
 
 def _weights_of(source: Source, graph: Graph) -> Path | None:
-    if not isinstance(source, str | Path):
+    if not _is_file(source):
         return None
-    return parameters_beside(source, persistable_names(graph))
+    return parameters_beside(fspath(source), persistable_names(graph))
+
+
+def _is_file(source: Source) -> TypeGuard[str | PathLike[str]]:
+    """Tell a saved model from `module:callable`."""
+    return isinstance(source, str | PathLike) and Path(fspath(source)).exists()
 
 
 def _is_dynamic(source: Source) -> bool:
@@ -185,8 +177,10 @@ def _operators(source: Source, graph: Graph) -> frozenset[str] | None:
 
 def _with_scopes(plan: MergePlan, scope: _Scope | None, teacher: _Scope | None) -> MergePlan:
     new = [name for _, name in plan.renames]
+    known = scope is not None and teacher is not None
     return replace(
         plan,
+        same_variables=same_variables(teacher, scope, plan.teacher_kept) if known else frozenset(),
         teacher_scope=_facts(teacher, plan.teacher_kept),
         student_scope=_facts(scope, [*plan.student_kept, *new]),
     )

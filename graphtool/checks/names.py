@@ -13,6 +13,7 @@ from graphtool.graph import Origin, Value
 
 __all__ = [
     "empty_prefix",
+    "free_prefix",
     "name_collision",
     "names_in_common",
     "prefix_in_use",
@@ -55,7 +56,7 @@ def _collision(plan: MergePlan, kind: str, collisions: Sequence[tuple[str, str]]
             in_student(plan, there, new),
         ),
         notes=(*also([name for _, name in collisions]), _reason(plan, old, new)),
-        help=f'merge(..., name_prefix="{_free_prefix(plan)}")',
+        help=f'merge(..., name_prefix="{free_prefix(plan)}")',
     )
 
 
@@ -86,7 +87,7 @@ def _article(noun: str) -> str:
     return f"{'an' if noun.startswith('a') else 'a'} {noun}"
 
 
-def _free_prefix(plan: MergePlan) -> str:
+def free_prefix(plan: MergePlan) -> str:
     """Return a prefix like the one given that no student name starts with."""
     prefix = plan.prefix or "teacher_"
     taken = (*plan.student_names, *plan.prefixes)
@@ -99,25 +100,26 @@ def _free_prefix(plan: MergePlan) -> str:
 def scope_collision(plan: MergePlan) -> Iterator[Diagnostic]:
     """Both programs keep a tensor of one name, and share the Scope that holds it.
 
-    The Programs have no name in common after renaming, but there is one tensor where two were
-    meant: the startup program that ran last set it, and the teacher computes with the student's
-    weights. Give the teacher a Scope of its own, or load its weights after the merge. A tensor
-    that both networks are meant to share cannot be: the teacher's weights stay as they are, the
-    student's are trained.
+    That is one Scope for both, or the Scope around the other's. The Programs have no name in common
+    after renaming, but there is one tensor where two were meant: the startup program that ran last
+    set it, and the teacher computes with the student's weights. Give the teacher a Scope of its
+    own, or load its weights after the merge. A tensor that both networks are meant to share cannot
+    be: the teacher's weights stay as they are, the student's are trained. A warning where the
+    weights are loaded after the merge.
     """
-    apart = plan.one_program or plan.brings_weights
-    if apart or plan.parameters is ParametersWhen.LATER:
+    if plan.one_program or plan.brings_weights:
         return
     kept = set(plan.student_kept)
-    shared = [name for name in plan.teacher_kept if name in kept]
+    common = [name for name in plan.teacher_kept if name in kept]
+    later = plan.parameters is ParametersWhen.LATER
+    if common and not later and plan.teacher_scope is None and plan.student_scope is None:
+        yield _scopes_unknown(len(common))
+    shared = [name for name in common if name in plan.same_variables]
     if not shared:
-        return
-    if not plan.one_scope:
-        if plan.teacher_scope is None and plan.student_scope is None:
-            yield _scopes_unknown(len(shared))
         return
     name = shared[0]
     yield Diagnostic(
+        severity=Severity.WARNING if later else Severity.ERROR,
         message=f"teacher and student share one Scope, in which both keep "
         f"{counted(len(shared), 'tensor')} under one name",
         where=(
@@ -170,7 +172,7 @@ def prefix_in_use(plan: MergePlan) -> Iterator[Diagnostic]:
             severity=Severity.WARNING,
             where=(in_student(plan, plan.student_names[names[0]], names[0]),),
             notes=also(names),
-            help=f'merge(..., name_prefix="{_free_prefix(plan)}")',
+            help=f'merge(..., name_prefix="{free_prefix(plan)}")',
         )
 
 
@@ -185,7 +187,7 @@ def two_teachers_one_prefix(plan: MergePlan) -> Iterator[Diagnostic]:
             message=f"an earlier teacher has the prefix `{plan.prefix}`",
             where=(of_student(plan),),
             notes=(f"prefixes in use: {', '.join(f'`{name}`' for name in plan.prefixes)}",),
-            help=f'merge(..., name_prefix="{_free_prefix(plan)}")',
+            help=f'merge(..., name_prefix="{free_prefix(plan)}")',
         )
 
 
@@ -225,7 +227,7 @@ def _overwritten(
         severity=severity,
         where=(in_teacher(plan, plan.teacher_names[old], old),),
         notes=also([name for _, name in pairs]),
-        help=f'merge(..., name_prefix="{_free_prefix(plan)}{_SUFFIX}")',
+        help=f'merge(..., name_prefix="{free_prefix(plan)}{_SUFFIX}")',
     )
 
 
@@ -237,9 +239,9 @@ def names_in_common(plan: MergePlan) -> Iterator[Diagnostic]:
     stays as it is while the student's is trained. To use one for both, build both networks into
     one Program.
     """
-    if plan.one_program or plan.one_scope or not plan.prefix:
+    if plan.one_program or not plan.prefix:
         return
-    kept = set(plan.student_kept)
+    kept = set(plan.student_kept) - plan.same_variables
     alike = [
         name
         for name in plan.teacher_kept

@@ -215,16 +215,21 @@ def _random(graph: Graph) -> list[Operator]:
 def teacher_is_random(plan: MergePlan) -> Iterator[Diagnostic]:
     """The teacher draws random numbers, and test mode does not stop that.
 
-    Its answers differ from run to run, so a student has no fixed target. Test mode stops dropout
-    alone.
+    Its answers differ from run to run, so a student has no fixed target. Test mode stops plain
+    dropout alone: `Dropout2D`, `AlphaDropout` and dropout along an `axis` are made of such
+    operators where they were built for training. With a seed of its own each, which gives the same
+    numbers in each run, it is a warning.
     """
     found = _random(plan.teacher)
     if found:
+        unseeded = [operator for operator in found if not _seeded(operator)]
+        shown = unseeded or found
         yield Diagnostic(
-            message=f"the teacher draws random numbers in {counted(len(found), 'operator')}",
-            severity=Severity.WARNING,
-            where=(at_operator("teacher", plan.teacher, found[0]),),
-            notes=also([operator.name for operator in found]),
+            message=f"the teacher draws random numbers in {counted(len(shown), 'operator')}",
+            severity=Severity.ERROR if unseeded else Severity.WARNING,
+            where=(at_operator("teacher", plan.teacher, shown[0]),),
+            notes=also([operator.name for operator in shown]),
+            help="build the teacher in eval mode: layer.eval()",
         )
 
 
@@ -345,7 +350,7 @@ def student_in_test_mode(plan: MergePlan) -> Iterator[Diagnostic]:
     statistics that never move, and its dropout does nothing.
     """
     modal = list(_modal(plan.student))
-    if modal and not any(_in_training(plan.student)):
+    if modal and not plan.restored and not any(_in_training(plan.student)):
         yield Diagnostic(
             message=f"the student is in test mode: {counted(len(modal), 'operator')} of "
             f"{listed(_types(modal))} would never learn or drop",

@@ -25,13 +25,22 @@ def mixed_kinds(plan: MergePlan) -> Iterator[Diagnostic]:
     """Teacher and student are of two kinds: one is PIR, the other a legacy Program.
 
     Paddle 3 translates a legacy teacher to PIR, the gradient of a while loop excepted. A PIR
-    teacher cannot be made legacy: build the student as PIR, or the teacher as legacy.
+    teacher cannot be made legacy: build the student as PIR, or the teacher as legacy. A saved
+    student that `for_training` makes trainable is translated there.
     """
     if plan.teacher.kind is plan.student.kind:
         return
     places = (of_teacher(plan), of_student(plan))
     if plan.teacher.kind is ProgramKind.LEGACY:
         yield _translated(plan)
+        return
+    if plan.restored:
+        yield Diagnostic(
+            message="the teacher is PIR and the student legacy: the student is translated",
+            severity=Severity.NOTE,
+            where=places,
+            notes=("its Values are found by their legacy names as well",),
+        )
         return
     yield Diagnostic(
         message="the teacher is PIR and the student a legacy Program: Paddle has no way back",

@@ -8,7 +8,7 @@ from graphtool.checks.places import also, counted, in_teacher, listed, of_teache
 from graphtool.checks.plan import MergePlan, ParametersWhen
 from graphtool.checks.rules import check, not_checked
 from graphtool.diagnostics import Diagnostic, Severity, Where
-from graphtool.graph import Shape, Value, shapes_agree
+from graphtool.graph import Graph, Operator, Shape, Value, shapes_agree
 from graphtool.readers.facts import ScopeVariable
 from graphtool.structure import is_training
 
@@ -120,7 +120,7 @@ def tied_parameters(plan: MergePlan) -> Iterator[Diagnostic]:
     tied = [
         value.name
         for value in plan.teacher.parameters
-        if sum(not is_training(o) for o in plan.teacher.consumers.get(value.name, ())) > 1
+        if sum(not is_training(found) for found in _readers(plan.teacher, value.name)) > 1
     ]
     if tied:
         yield Diagnostic(
@@ -129,6 +129,18 @@ def tied_parameters(plan: MergePlan) -> Iterator[Diagnostic]:
             severity=Severity.NOTE,
             where=(in_teacher(plan, plan.teacher.values[tied[0]]),),
         )
+
+
+def _readers(graph: Graph, name: str) -> Iterator[Operator]:
+    """Yield what computes with a Value, which may be handed over in a list.
+
+    A recurrence of Paddle's also lays its parameters out side by side (`coalesce_tensor`).
+    """
+    for operator in graph.consumers.get(name, ()):
+        if operator.type == "builtin.combine":
+            yield from _readers(graph, operator.results[0])
+        elif operator.kind != "coalesce_tensor":
+            yield operator
 
 
 @check("GT239")

@@ -27,10 +27,12 @@ class MergePlan:
     `feed_map` goes from teacher feed names to student feed names. `renames` are the teacher's
     parameters and other persistables (in legacy programs all Variables that aren't fed by the
     student), old name -> new name. A fact that could not be had is None: a rule that needs it
-    gives a `not checked` note. `prefixes` are those under which earlier teachers were merged into
+    gives a `not checked` note. `same_variables` are names of the teacher's that mean one Variable
+    in both Scopes. `prefixes` are those under which earlier teachers were merged into
     this student; `operators` the types that the Paddle at hand knows, of the teacher's kind.
     `brings_weights` says that the teacher's weights are in a file or Layer, not in a Scope yet.
     `unshared` are teacher feeds that the caller mapped onto their own new name: to be fed apart.
+    `restored` says that the student goes through `for_training` first, as a saved one does there.
     """
 
     teacher: Graph
@@ -41,13 +43,14 @@ class MergePlan:
     parameters: ParametersWhen = ParametersWhen.NOW
     teacher_scope: ScopeFacts | None = None
     student_scope: ScopeFacts | None = None
-    one_scope: bool = False
+    same_variables: frozenset[str] = frozenset()
     one_program: bool = False
     prefixes: tuple[str, ...] = ()
     operators: frozenset[str] | None = None
     parameter_file: ParameterFileFacts | None = None
     unshared: tuple[str, ...] = ()
     brings_weights: bool = False
+    restored: bool = False
 
     @cached_property
     def student_names(self) -> Mapping[str, Value]:
@@ -92,12 +95,13 @@ def plan_of(
     parameters: ParametersWhen = ParametersWhen.NOW,
     teacher_scope: ScopeFacts | None = None,
     student_scope: ScopeFacts | None = None,
-    one_scope: bool = False,
+    same_variables: frozenset[str] = frozenset(),
     one_program: bool = False,
     prefixes: tuple[str, ...] = (),
     operators: frozenset[str] | None = None,
     parameter_file: ParameterFileFacts | None = None,
     brings_weights: bool = False,
+    restored: bool = False,
 ) -> MergePlan:
     """Work out what a merge would rename, and keep the facts that rules look at beside it."""
     unshared = tuple(
@@ -115,13 +119,14 @@ def plan_of(
         parameters=parameters,
         teacher_scope=teacher_scope,
         student_scope=student_scope,
-        one_scope=one_scope,
+        same_variables=same_variables,
         one_program=one_program,
         prefixes=prefixes,
         operators=operators,
         parameter_file=parameter_file,
         unshared=unshared,
         brings_weights=brings_weights,
+        restored=restored,
     )
 
 

@@ -208,15 +208,25 @@ def _add_networks(parser: _Parser) -> None:
     add("--student-input", action="append", metavar="SHAPE", help="the student's, where it differs")
 
 
-def _add_check(parser: _Parser) -> None:
+def _add_join(parser: _Parser) -> None:
     _add_networks(parser)
     add = parser.add_argument
     add("--feed", action="append", type=_feed, metavar="T=S", help=_FEED_HELP)
     add("--prefix", default="teacher_", metavar="TEXT", help="put before teacher names (teacher_)")
 
 
+def _add_check(parser: _Parser) -> None:
+    _add_join(parser)
+    parser.add_argument(
+        "--parameters",
+        choices=("now", "later"),
+        default="now",
+        help="later: the teacher's are loaded after the merge",
+    )
+
+
 def _add_merge(parser: _Parser) -> None:
-    _add_check(parser)
+    _add_join(parser)
     add = parser.add_argument
     add("--pairs", metavar="FILE", help="a recipe of pairs to keep with the program")
     add("--teacher-weights", metavar="FILE", help="the teacher's parameters")

@@ -6,9 +6,10 @@ from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 
-from graphtool.checks import check_merge
+from graphtool.checks import check_merge, plan_of
 from graphtool.cli._console import progress, results, show_report, write_json
 from graphtool.cli._feeds import feed_map_of
+from graphtool.cli._helps import typed
 from graphtool.cli._report import report_data, tally
 from graphtool.cli._source import read_source
 from graphtool.cli._text import visible
@@ -30,7 +31,11 @@ def run(args: Namespace) -> int:
             student,
             feed_map,
             name_prefix=args.prefix,
+            parameters=args.parameters,
+            # `graphtool merge` makes a saved student trainable first.
+            restored=Path(args.student).exists(),
         )
+    report = typed(report, args, plan_of(teacher, student, feed_map, prefix=args.prefix))
     if args.format == "json":
         write_json(_data(args, teacher, student, feed_map, report))
     else:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from graphtool.checks import check_merge, persistable_names
+from graphtool.checks import MergePlan, check_merge, plan_of
 from graphtool.cli._console import errors, progress, results, show_report, write_json
 from graphtool.cli._feeds import feed_map_of
+from graphtool.cli._helps import typed
 from graphtool.cli._report import report_data, tally
 from graphtool.cli._text import counted, visible
 from graphtool.diagnostics import MergeError, Report
+from graphtool.graph import Graph
+from graphtool.matching import PairSet
 from graphtool.matching.recipe import read_recipe
 from graphtool.merging import Merged, merge
 from graphtool.merging.folder import check_target, save_merged
+from graphtool.readers import read
 from graphtool.training.models import Model, open_model
 
 __all__ = ["run"]
+
+_LISTED = 3
+_OTHER_PROGRAM = "GT318"
 
 
 def run(args: Namespace) -> int:
@@ -38,10 +46,12 @@ def run(args: Namespace) -> int:
             weights=args.student_weights,
         )
     feed_map = feed_map_of(args.feed, teacher.graph, student.graph)
-    opened = (*teacher.report, *student.report, *_pairs_report(args, teacher, student))
+    pairs = _pairs(args, teacher, student)
+    opened = (*teacher.report, *student.report, *(pairs.report if pairs else ()))
     outcome = (_checked if args.dry_run else _merged)(args, teacher, student, feed_map)
-    report = Report.of((*opened, *outcome.report))
-    _show(args, outcome, report, feed_map)
+    outcome = replace(outcome, pairs=None if pairs is None else len(pairs))
+    report = Report.of((*opened, *typed(outcome.report, args, outcome.plan)))
+    _show(args, outcome, report)
     return 1 if report.errors else 0
 
 
@@ -49,19 +59,26 @@ def run(args: Namespace) -> int:
 class _Outcome:
     """What a merge or a dry run of it came to."""
 
-    teacher: str
-    student: str
-    parameters: int
-    operators: int
+    plan: MergePlan
     report: Report
     written: str | None = None
+    pairs: int | None = None
 
 
-def _pairs_report(args: Namespace, teacher: Model, student: Model) -> Report:
+def _pairs(args: Namespace, teacher: Model, student: Model) -> PairSet | None:
     if args.pairs is None:
-        return Report()
+        return None
     with progress(f"reading {args.pairs}"):
-        return read_recipe(args.pairs, teacher=teacher.graph, student=student.graph).pairs.report
+        pairs = read_recipe(args.pairs, teacher=teacher.graph, student=student.graph).pairs
+        # Made trainable or translated, a file is another program than the recipe was made from.
+        files = _as_saved(args.teacher, teacher), _as_saved(args.student, student)
+        saved = read_recipe(args.pairs, teacher=files[0], student=files[1]).pairs.report
+    said = [found for found in pairs.report if found.code != _OTHER_PROGRAM or found in saved]
+    return replace(pairs, report=Report.of(said))
+
+
+def _as_saved(source: str, model: Model) -> Graph:
+    return read(source) if Path(source).exists() else model.graph
 
 
 def _checked(
@@ -76,7 +93,7 @@ def _checked(
             teacher.scope,
             name_prefix=args.prefix,
         )
-    return _outcome(teacher, student, report)
+    return _Outcome(plan=_plan(args, teacher, student, feed_map), report=report)
 
 
 def _merged(
@@ -86,10 +103,10 @@ def _merged(
         with progress("merging"):
             merged = _merge(args, teacher, student, feed_map)
     except MergeError as error:
-        return _outcome(teacher, student, error.report)
+        return _Outcome(plan=_plan(args, teacher, student, feed_map), report=error.report)
     with progress(f"writing {args.output}"):
         save_merged(merged, args.output, pairs=args.pairs, force=args.force)
-    return _outcome(teacher, student, merged.report, written=args.output)
+    return _Outcome(plan=merged.plan, report=merged.report, written=args.output)
 
 
 def _merge(args: Namespace, teacher: Model, student: Model, feed_map: Mapping[str, str]) -> Merged:
@@ -100,46 +117,64 @@ def _merge(args: Namespace, teacher: Model, student: Model, feed_map: Mapping[st
         scope=student.scope,
         teacher_scope=teacher.scope,
         name_prefix=args.prefix,
+        # Nothing else holds the Scope that the teacher was opened into.
+        share=True,
     )
 
 
-def _outcome(
-    teacher: Model, student: Model, report: Report, *, written: str | None = None
-) -> _Outcome:
-    return _Outcome(
-        teacher=teacher.graph.source,
-        student=student.graph.source,
-        parameters=len(persistable_names(teacher.graph)),
-        operators=len(teacher.graph.operators),
-        report=report,
-        written=written,
-    )
+def _plan(
+    args: Namespace, teacher: Model, student: Model, feed_map: Mapping[str, str]
+) -> MergePlan:
+    return plan_of(teacher.graph, student.graph, feed_map, prefix=args.prefix)
 
 
-def _show(args: Namespace, outcome: _Outcome, report: Report, feed_map: Mapping[str, str]) -> None:
+def _show(args: Namespace, outcome: _Outcome, report: Report) -> None:
     if args.format == "json":
-        write_json(
-            {
-                "schema": 1,
-                "teacher": outcome.teacher,
-                "student": outcome.student,
-                "feed_map": feed_map,
-                "prefix": args.prefix,
-                "dry_run": args.dry_run,
-                "written": outcome.written,
-                "diagnostics": report_data(report),
-            }
-        )
+        write_json(_data(args, outcome, report))
         return
     show_report(report)
     if report.errors:
         errors().print(f"nothing was written: {tally(report)}", soft_wrap=True)
         return
-    verb = "would merge" if args.dry_run else "merged"
-    line = (
-        f"{verb} {counted(outcome.operators, 'operator')} of {outcome.teacher} into "
-        f"{outcome.student}, {counted(outcome.parameters, 'parameter')} as {args.prefix}*"
+    for line in _lines(args, outcome):
+        results().print(visible(line), soft_wrap=True)
+
+
+def _data(args: Namespace, outcome: _Outcome, report: Report) -> dict[str, object]:
+    plan = outcome.plan
+    return {
+        "schema": 1,
+        "teacher": plan.teacher.source,
+        "student": plan.student.source,
+        "feed_map": dict((*plan.feed_map, *plan.own_feeds)),
+        "prefix": args.prefix,
+        "operators": len(plan.teacher.operators),
+        "parameters": dict(plan.weights),
+        "pairs": outcome.pairs,
+        "dry_run": args.dry_run,
+        "written": outcome.written,
+        "diagnostics": report_data(report),
+    }
+
+
+def _lines(args: Namespace, outcome: _Outcome) -> Iterator[str]:
+    """Yield what was done, or would be, in the order of the merge."""
+    plan = outcome.plan
+    yield (
+        f"{'would merge' if args.dry_run else 'merged'} "
+        f"{counted(len(plan.teacher.operators), 'operator')} of {plan.teacher.source} into "
+        f"{plan.student.source}, {counted(len(plan.weights), 'parameter')} as {args.prefix}*"
     )
-    results().print(visible(line), soft_wrap=True)
-    where = f"{'would write' if args.dry_run else 'wrote'} {args.output}"
-    results().print(visible(where), soft_wrap=True)
+    if args.dry_run:
+        # Each network was opened into a Scope of its own: the student's gets the same tensors.
+        yield f"  parameters, shared and not copied: {_renamed(plan.weights)}"
+        yield f"  feeds: {_renamed((*plan.feed_map, *plan.own_feeds))}"
+        if outcome.pairs is not None:
+            yield f"  pairs: {outcome.pairs} of {args.pairs}"
+    yield f"{'would write' if args.dry_run else 'wrote'} {args.output}"
+
+
+def _renamed(names: Sequence[tuple[str, str]]) -> str:
+    listed = ", ".join(f"{old} -> {new}" for old, new in names[:_LISTED])
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"{listed or 'none'}{more}"

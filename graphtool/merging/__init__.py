@@ -9,12 +9,14 @@ from typing import Any, TypeAlias
 from graphtool.checks import (
     MergePlan,
     ParametersWhen,
+    bad_argument,
+    check_arguments,
     merged_prefixes,
     parameters_when,
     plan_of,
     run_rules,
 )
-from graphtool.diagnostics import MergeError, Report
+from graphtool.diagnostics import MergeError, Report, UsageError
 from graphtool.garbage import collection_paused
 from graphtool.graph import Graph, ProgramKind
 from graphtool.merging import _legacy, _pir
@@ -23,7 +25,7 @@ from graphtool.merging._teacher import Teacher, as_live, kind_of, open_teacher, 
 from graphtool.merging.merged import Merged, merged_of, register
 from graphtool.merging.verify import Comparison, Verification
 from graphtool.readers._paddle import load_paddle
-from graphtool.readers.facts import scope_facts
+from graphtool.readers.facts import same_variables, scope_facts
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram
 
@@ -44,6 +46,7 @@ def merge(
     name_prefix: str = "teacher_",
     *,
     parameters: str = "now",
+    share: bool = False,
 ) -> Merged:
     """Merge a frozen teacher into the student's Program, in place, after checking everything.
 
@@ -51,15 +54,20 @@ def merge(
     along; the student is a live Program or a Network. `feed_map` goes from teacher feed names to
     student feed names; a teacher feed mapped onto its own name with the prefix stays a feed of its
     own. `scope` holds the student's tensors (the global Scope where None), `teacher_scope` the
-    teacher's (that same one where None). Between two Scopes the teacher's tensors are shared, so
-    that running the teacher's own startup program again in `teacher_scope` changes both; within
-    one Scope, and onto another `place`, they are copied. With `parameters="later"` no tensor is
-    touched, and `Merged.load_teacher` brings them.
+    teacher's (that same one where None). The teacher's tensors are copied; those of a saved model,
+    which nothing else holds, are shared. With `share=True` so are those of `teacher_scope`, except
+    where the student's Scope or a parameter of the student's reaches them: it takes no memory, but
+    running the teacher's startup program again, or training it, then changes the merged teacher.
+    Onto another `place` all are copied. With `parameters="later"` no tensor is touched, and
+    `Merged.load_teacher` brings them.
 
     Raises MergeError with all Diagnostics of the checks, UsageError GT249 for another
-    `parameters`, ReadError where the teacher cannot be read: nothing has changed then. On any other
-    failure, too, both Programs and both Scopes are as they were.
+    `parameters`, GT248 for arguments of another type, ReadError where the teacher cannot be read:
+    nothing has changed then. On any other failure, too, both Programs and both Scopes are as they
+    were.
     """
+    check_arguments(feed_map, name_prefix, scope=scope, teacher_scope=teacher_scope)
+    home = _place_of(place)
     when = parameters_when(parameters)
     kind = kind_of(student_program)
     request = _Request(
@@ -69,6 +77,7 @@ def merge(
         when=when,
         scope=_or_global(scope),
         same=_program(teacher_program) is _program(student_program),
+        share=share,
     )
     opened = open_teacher(teacher_program, teacher_scope, request.scope, kind)
     teacher = _apart(opened, request)
@@ -76,7 +85,7 @@ def merge(
     report = run_rules(plan)
     if report.errors:
         raise MergeError(*report)
-    return _merge(plan, report, teacher, request, place)
+    return _merge(plan, report, teacher, request, home)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -87,10 +96,19 @@ class _Request:
     when: ParametersWhen
     scope: _Paddle
     same: bool
+    share: bool
 
 
 def _program(source: _Paddle) -> _Paddle:
     return source.program if isinstance(source, Network | LiveProgram) else source
+
+
+def _place_of(place: _Paddle | None) -> _Paddle | None:
+    """Return a Place for one, or for what Paddle calls it: `cpu`, `gpu:0`."""
+    try:
+        return load_paddle().base.framework._get_paddle_place(place)  # noqa: SLF001
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UsageError(bad_argument("place", place, f"a Place: {error}")) from None
 
 
 def _or_global(scope: _Paddle | None) -> _Paddle:
@@ -116,7 +134,6 @@ def _plan(teacher: Teacher, request: _Request) -> MergePlan:
         request.feed_map,
         prefix=request.prefix,
         parameters=request.when,
-        one_scope=teacher.scope is request.scope,
         one_program=request.same,
         prefixes=merged_prefixes(request.student.program),
         operators=_types(teacher.live.graph),
@@ -126,6 +143,7 @@ def _plan(teacher: Teacher, request: _Request) -> MergePlan:
     names = [*plan.student_kept, *(new for _, new in plan.renames)]
     return replace(
         plan,
+        same_variables=same_variables(teacher.scope, request.scope, plan.teacher_kept),
         student_scope=scope_facts(request.scope, names),
         teacher_scope=None if teacher.loads else scope_facts(teacher.scope, plan.teacher_kept),
     )
@@ -140,7 +158,9 @@ def _merge(
     plan: MergePlan, report: Report, teacher: Teacher, request: _Request, place: _Paddle | None
 ) -> Merged:
     student = request.student
-    scopes = Scopes(teacher=teacher.scope, student=request.scope)
+    scopes = Scopes(
+        teacher=teacher.scope, student=request.scope, share=request.share or teacher.loads
+    )
     if plan.parameters is ParametersWhen.NOW:
         teacher.load()
     with working_on(student.kind):

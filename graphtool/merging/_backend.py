@@ -6,26 +6,49 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from graphtool.graph import Graph
+from graphtool.readers._paddle import is_legacy
 from graphtool.readers._pir import ValueKey
 from graphtool.readers.live import LiveProgram
 
-__all__ = ["Joined", "Scopes"]
+__all__ = ["Extent", "Joined", "Scopes", "handed_out"]
 
 # Scopes and Places are of Paddle's compiled part, which ships no types.
 _Paddle: TypeAlias = Any
 
+_ENDS = frozenset({"fetch", "shadow_output"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scopes:
-    """The Scope that holds the teacher's weights, and the one that the student trains in."""
+    """The Scope that holds the teacher's weights, and the one that the student trains in.
+
+    `share` says that nothing writes the teacher's tensors any more, so that both may have them.
+    """
 
     teacher: _Paddle
     student: _Paddle
+    share: bool = False
 
-    @property
-    def one(self) -> bool:
-        """Tell whether both are the same Scope."""
-        return self.teacher is self.student
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """What the first Block of a merged Program holds right after the merge.
+
+    Operations by their ids under PIR; the number of operators and the names of Variables else.
+    """
+
+    ids: frozenset[int] = frozenset()
+    length: int = 0
+    variables: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, program: _Paddle) -> Extent:
+        """Note what there is now."""
+        block = program.global_block()
+        if is_legacy(program):
+            return cls(length=len(block.ops), variables=frozenset(block.vars))
+        return cls(ids=frozenset([op.id() for op in block.ops]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,11 +56,21 @@ class Joined:
     """Where the teacher's Values are in the merged Program, by their names in its own Graph.
 
     Either `keys` find them, which takes no walk over the merged Program (PIR), or `names` in the
-    Graph of `live`. `operations` are the ids of the merged Program's top-level operations under
-    PIR; they tell what was added since.
+    Graph of `live`. `extent` tells what was added since.
     """
 
     keys: Mapping[str, ValueKey] = field(default_factory=dict[str, ValueKey])
     names: Mapping[str, str] = field(default_factory=dict[str, str])
     live: LiveProgram | None = None
-    operations: frozenset[int] = frozenset()
+    extent: Extent
+
+
+def handed_out(graph: Graph, name: str) -> str:
+    """Return what a fetch operation hands out where a Value is its result, else the same name.
+
+    A merge leaves out the teacher's fetches. Where a legacy Program is translated, the legacy name
+    of an output is that of the fetch's result.
+    """
+    operator = graph.producer(name)
+    given = operator.operands[0] if operator and operator.kind in _ENDS else None
+    return name if given is None else given

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from graphtool.checks import MergePlan, ParametersWhen
 from graphtool.graph import ProgramKind
 from graphtool.merging._adapted import Adapted, Link, Naming, merged_names
-from graphtool.merging._backend import Joined, Scopes
+from graphtool.merging._backend import Extent, Joined, Scopes
 from graphtool.merging._scope import bring_parameters
 from graphtool.merging._teacher import working_on
 from graphtool.readers._paddle import load_paddle
@@ -51,14 +51,14 @@ def join(
         _copy_feeds(naming.copied, program)
         _bring_parameters(plan, scopes, place, undo)
         undo.pop_all()
-    return Joined(names=names)
+        return Joined(names=names, extent=Extent.of(program))
 
 
 def _bring_parameters(
     plan: MergePlan, scopes: Scopes, place: _Paddle | None, undo: ExitStack
 ) -> None:
     if plan.parameters is ParametersWhen.NOW:
-        bring_parameters(plan.weights, scopes, place, undo)
+        bring_parameters(plan, scopes, place, undo)
 
 
 def _append(adapted: Adapted, program: _Paddle) -> None:

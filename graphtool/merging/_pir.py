@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from graphtool.checks.plan import MergePlan, ParametersWhen
-from graphtool.merging._backend import Joined, Scopes
+from graphtool.merging._backend import Extent, Joined, Scopes
 from graphtool.merging._scope import bring_parameters
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers._pir import ValueKey
@@ -154,13 +154,11 @@ def _rename(job: _Job) -> None:
 
 def _bring_parameters(job: _Job) -> None:
     if job.plan.parameters is ParametersWhen.NOW:
-        bring_parameters(job.plan.weights, job.scopes, job.place, job.undo)
+        bring_parameters(job.plan, job.scopes, job.place, job.undo)
 
 
 def _find_values(job: _Job) -> None:
-    ops = job.student.program.global_block().ops
-    present = frozenset([op.id() for op in ops])
-    job.joined = Joined(keys=dict(_moved(job)), operations=present)
+    job.joined = Joined(keys=dict(_moved(job)), extent=Extent.of(job.student.program))
 
 
 def _moved(job: _Job) -> Iterator[tuple[str, ValueKey]]:

@@ -1,13 +1,15 @@
-"""Bring parameters from one Scope into another under new names: shared where safe, else copied."""
+"""Bring parameters from one Scope into another under new names: copied, or shared if asked to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any, TypeAlias
 
+from graphtool.checks import MergePlan
 from graphtool.merging._backend import Scopes
 from graphtool.readers._paddle import load_paddle
+from graphtool.readers.facts import same_variables, scope_facts
 
 __all__ = ["as_place", "bring_parameters", "copy_of", "hand_over"]
 
@@ -18,22 +20,17 @@ _KEPT = "kept"
 
 
 def bring_parameters(
-    renames: Iterable[tuple[str, str]], scopes: Scopes, place: _Paddle | None, undo: ExitStack
+    plan: MergePlan, scopes: Scopes, place: _Paddle | None, undo: ExitStack
 ) -> None:
     """Give the student's Scope the teacher's tensors under their new names.
 
-    `undo` gets what takes each of them away again. Between two Scopes a tensor is shared: both
-    Variables have one buffer. Within one Scope it is copied, because there a student parameter of
-    the old name, or the startup program that made the tensor, writes that buffer in place.
+    `undo` gets what takes each of them away again. A tensor is copied, because the startup program
+    that made it writes its buffer in place when it runs again. Where `scopes.share` says that none
+    does, both Variables have one buffer, unless the student has that buffer as well and trains it.
     """
-    pairs = tuple(renames)
-    hand_over(
-        {new: scopes.teacher.find_var(old).get_tensor() for old, new in pairs},
-        scopes.student,
-        place=place,
-        copied=frozenset(new for old, new in pairs if _writable(old, scopes)),
-        undo=undo,
-    )
+    tensors = {new: scopes.teacher.find_var(old).get_tensor() for old, new in plan.weights}
+    copied = _trained(plan, tensors, scopes) if scopes.share else frozenset(tensors)
+    hand_over(tensors, scopes.student, place=place, copied=copied, undo=undo)
 
 
 def hand_over(
@@ -61,10 +58,22 @@ def _erase_new(scope: _Paddle, name: str, before: _Paddle | None) -> None:
         scope.erase([name])
 
 
-def _writable(name: str, scopes: Scopes) -> bool:
-    """Tell whether what runs in the student's Scope reaches the teacher's Variable."""
-    # A Scope inside another finds the outer one's Variables too.
-    return scopes.student.find_var(name) is scopes.teacher.find_var(name)
+def _trained(plan: MergePlan, tensors: Mapping[str, _Paddle], scopes: Scopes) -> frozenset[str]:
+    """Return the new names of those that what runs in the student's Scope reaches."""
+    reached = same_variables(scopes.teacher, scopes.student, plan.teacher_kept)
+    buffers = frozenset(_buffers(plan.student_kept, scopes.student))
+    return frozenset(
+        new
+        for old, new in plan.weights
+        if old in reached or tensors[new]._ptr() in buffers  # noqa: SLF001
+    )
+
+
+def _buffers(names: Iterable[str], scope: _Paddle) -> Iterator[int]:
+    """Yield the addresses of what is initialised; it may have been shared with the teacher."""
+    for name, found in scope_facts(scope, names).variables.items():
+        if found.initialised:
+            yield scope.find_var(name).get_tensor()._ptr()  # noqa: SLF001
 
 
 def _at(tensor: _Paddle, place: _Paddle | None, *, copy: bool) -> _Paddle:

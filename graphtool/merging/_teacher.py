@@ -9,16 +9,19 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from graphtool.checks import parameters_beside, persistable_names
-from graphtool.graph import Graph, ProgramKind
-from graphtool.merging._scope import as_place, copy_of
-from graphtool.readers import read
+from graphtool.checks import persistable_names, used_names
+from graphtool.diagnostics import ReadError
+from graphtool.graph import Graph, ProgramKind, shapes_agree
+from graphtool.merging._scope import copy_of
+from graphtool.readers import read, weight_problems
 from graphtool.readers._paddle import in_mode, is_legacy, load_paddle
 from graphtool.readers.facts import ParameterFileFacts, parameter_file_facts
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram, translate
+from graphtool.readers.parameter_files import parameters_beside
+from graphtool.readers.tensors import read_tensors, set_tensors
 
-__all__ = ["Teacher", "as_live", "kind_of", "load_file", "open_teacher", "working_on"]
+__all__ = ["Teacher", "as_live", "kind_of", "open_teacher", "working_on"]
 
 # Programs, Scopes and tensors are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
@@ -83,50 +86,33 @@ def working_on(kind: ProgramKind) -> Generator[None]:
         yield
 
 
-def load_file(path: Path, live: LiveProgram, scope: _Paddle) -> None:
+def _load_file(path: Path, live: LiveProgram, scope: _Paddle) -> None:
     """Load a combined file of parameters, or a folder with one file for each, into a Scope."""
-    paddle = load_paddle()
     names = sorted(persistable_names(live.graph))
-    executor = paddle.static.Executor(paddle.CPUPlace())
-    with working_on(live.kind), paddle.static.scope_guard(scope):
-        if live.kind is ProgramKind.LEGACY:
-            paddle.static.io.load_vars(
-                executor,
-                str(path if path.is_dir() else path.parent),
-                main_program=live.program,
-                predicate=paddle.static.io.is_persistable,
-                filename=None if path.is_dir() else path.name,
-            )
-            return
-        tensors = [_with_memory(scope.var(name).get_tensor()) for name in names]
-        core, place = paddle.base.core, as_place(paddle.CPUPlace())
-        if not path.is_dir():
-            core.load_combine_func(str(path), names, tensors, False, place)  # noqa: FBT003
-            return
-        for name, tensor in zip(names, tensors, strict=True):
-            core.load_func(str(path / name), -1, [], False, tensor, place)  # noqa: FBT003
-
-
-def _with_memory(tensor: _Paddle) -> _Paddle:
-    """Give a tensor one element: Paddle's loader asks where its memory is, and replaces it."""
-    import numpy as np
-
-    tensor.set(np.zeros(1, "float32"), load_paddle().CPUPlace())
-    return tensor
+    files = [path / name for name in names] if path.is_dir() else [path]
+    tensors = [tensor for file in files for tensor in read_tensors(file)]
+    known = used_names(live.graph)
+    shapes = [known[name].shape for name in names]
+    if len(tensors) != len(names) or not all(
+        shapes_agree(tensor.shape, shape) for tensor, shape in zip(tensors, shapes, strict=True)
+    ):
+        source = live.graph.source
+        raise ReadError(weight_problems.other_count(str(path), len(tensors), len(names), source))
+    set_tensors(dict(zip(names, tensors, strict=True)), scope)
 
 
 def _saved(path: Path, scope: _Paddle | None, kind: ProgramKind) -> Teacher:
     graph = read(path)
     model = Path(graph.source)
     live = _program(model, graph, kind)
-    weights = _weights_of(model, live)
+    weights = parameters_beside(model, persistable_names(live.graph))
     if weights is None:
         # Without a file of weights they can't be in the student's Scope by chance of a name.
         return Teacher(live=live, scope=_new_scope() if scope is None else scope, load=_nothing)
     own = _new_scope()
     facts = None if weights.is_dir() else parameter_file_facts(weights)
     return Teacher(
-        live=live, scope=own, load=lambda: load_file(weights, live, own), file=facts, loads=True
+        live=live, scope=own, load=lambda: _load_file(weights, live, own), file=facts, loads=True
     )
 
 
@@ -146,16 +132,6 @@ def _program(model: Path, graph: Graph, kind: ProgramKind) -> LiveProgram:
 
 def _named(live: LiveProgram, graph: Graph) -> LiveProgram:
     return replace(live, graph=replace(live.graph, source=graph.source))
-
-
-def _weights_of(model: Path, live: LiveProgram) -> Path | None:
-    """Find the parameters saved with a model: a file beside it, else one file for each."""
-    combined = parameters_beside(model)
-    if combined is not None:
-        return combined
-    names = persistable_names(live.graph)
-    separate = names and all((model.parent / name).is_file() for name in names)
-    return model.parent if separate else None
 
 
 def _is_dynamic(layer: _Paddle) -> bool:

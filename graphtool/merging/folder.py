@@ -20,6 +20,7 @@ from graphtool.diagnostics import (
     ReadError,
     Report,
     Severity,
+    UsageError,
     Where,
     rule,
 )
@@ -27,7 +28,7 @@ from graphtool.files import unwritable_output
 from graphtool.graph import Graph, ProgramKind
 from graphtool.matching import PairSet
 from graphtool.matching.recipe import read_recipe, recipe_text
-from graphtool.merging._backend import Joined, Scopes
+from graphtool.merging._backend import Extent, Joined, Scopes
 from graphtool.merging._manifest import (
     MANIFEST,
     Manifest,
@@ -79,8 +80,9 @@ def save_merged(
     `pairs`, a PairSet or a recipe, is given. With `force`, an earlier merged program in the folder
     is replaced; other files in it are left alone.
 
-    Raises GraphtoolError: GT601, GT610 for a folder that is not empty, GT611 where the Program
-    trains already, GT612 for parameters that are not there. Raises PairError for bad pairs.
+    Raises GraphtoolError: GT601, GT611 where the Program trains already, GT612 for parameters that
+    are not there. Raises UsageError: GT610 for a folder that is not empty. Raises PairError for bad
+    pairs.
     """
     folder = Path(fspath(path))
     check_target(folder, force=force)
@@ -170,7 +172,8 @@ def other_release(path: str, was: str, now: str) -> Diagnostic:
 def check_target(path: str | PathLike[str], *, force: bool) -> None:
     """Refuse a folder that can't be written to before work is put into what goes there.
 
-    Raises GraphtoolError: GT601 for a file, GT610 for a folder that is not empty without `force`.
+    Raises GraphtoolError: GT601 for a file. Raises UsageError: GT610 for a folder that is not empty
+    without `force`.
     """
     folder = Path(path)
     if not folder.exists():
@@ -179,7 +182,7 @@ def check_target(path: str | PathLike[str], *, force: bool) -> None:
         raise GraphtoolError(unwritable_output(str(folder), "it is a file"))
     names = sorted(entry.name for entry in folder.iterdir())
     if names and not force:
-        raise GraphtoolError(folder_not_empty(str(folder), names))
+        raise UsageError(folder_not_empty(str(folder), names))
 
 
 def _check_program(graph: Graph, merged: Merged) -> None:
@@ -332,17 +335,11 @@ def _merged(
         report=Report.of(_said(folder, manifest)),
         scopes=Scopes(teacher=scope, student=scope),
         place=None,
-        joined=Joined(live=live, names=record.values, operations=_operations(live)),
+        joined=Joined(live=live, names=record.values, extent=Extent.of(live.program)),
         originals=(teacher.program, student.program),
         before=replace(live, graph=student.graph),
         source=teacher,
     )
-
-
-def _operations(live: LiveProgram) -> frozenset[int]:
-    if live.kind is ProgramKind.LEGACY:
-        return frozenset()
-    return frozenset([op.id() for op in live.program.global_block().ops])
 
 
 def _opened_original(

@@ -9,13 +9,14 @@ from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from graphtool.checks import MergePlan
+from graphtool.checks import MergePlan, check_selector
 from graphtool.diagnostics import ReadError, Report
 from graphtool.graph import Graph
 from graphtool.merging import verify
-from graphtool.merging._backend import Joined, Scopes
+from graphtool.merging._backend import Joined, Scopes, handed_out
 from graphtool.merging._scope import hand_over
 from graphtool.merging._weights import weights_from
+from graphtool.readers import problems as reading
 from graphtool.readers.live import LiveProgram
 from graphtool.selectors import find
 
@@ -100,7 +101,7 @@ class Merged:
         """
         name = self.teacher_name(selector)
         if self.joined.names:
-            return self.live.value(self.joined.names[name])
+            return self.live.value(self.merged_name(name))
         return self._teacher.value(name)
 
     @cached_property
@@ -115,6 +116,7 @@ class Merged:
 
         Raises ReadError: GT101, GT102 and GT031, as `teacher` does.
         """
+        check_selector(selector)
         try:
             return self.before.value(selector)
         except ReadError as error:
@@ -125,22 +127,39 @@ class Merged:
     def teacher_name(self, selector: str) -> str:
         """Return the name in the teacher's Graph that a selector means, prefix or not.
 
+        The result of a fetch is what was fetched.
+
         Raises ReadError: GT101, GT102.
         """
+        check_selector(selector)
         graph = self.source.graph
         bare = selector.removeprefix(self.prefix)
         known = graph.values.keys()
         if selector not in known and bare != selector:
             selector = bare
-        return find(graph, selector).name
+        return handed_out(graph, find(graph, selector).name)
+
+    def merged_name(self, name: str) -> str:
+        """Return the name in `graph` of a Value that the teacher's Graph calls `name`.
+
+        Raises ReadError: GT031 where the merged Program does not have it.
+        """
+        new = self.values.get(name)
+        if new is None:
+            raise ReadError(reading.value_gone(self.source.graph.source, name))
+        return new
 
     def load_teacher(self, source: _Paddle | Mapping[str, _Paddle] | str | PathLike[str]) -> None:
         """Load the teacher's weights under their new names; earlier ones are replaced.
 
         `source` is a Scope, a mapping from names (old or new) to arrays, or the path of a combined
-        parameter file or of a folder with one file for each. All of them are loaded or none.
+        parameter file, of a folder with one file for each or of a `.pdparams`. All of them are
+        loaded or none.
 
-        Raises MergeError: GT250 where some are missing, GT251 where shape or dtype differ.
+        Raises MergeError: GT250 where some are missing, GT251 where shape or dtype differ, GT255
+        where a Scope holds the student's under their names. Raises UsageError: GT254 for another
+        `source`. Raises GraphtoolError as `load_parameters` does for a bad file: GT001, GT010,
+        GT240, GT500 to GT504.
         """
         tensors, copied = weights_from(source, self.plan, self.source, self.scopes.student)
         with ExitStack() as undo:
@@ -159,7 +178,9 @@ class Merged:
         is generated too. `fetch` picks Values by selector, all forward ones where None. Variables
         and random state of the user's stay byte for byte as they are.
 
-        Raises MergeError GT252 for a feed that the merged Program doesn't have.
+        Raises MergeError: GT252 for a feed that the merged Program doesn't have, GT253 for a Value
+        that cannot be fetched. Raises UsageError: GT248 for what is no array or no name. Raises
+        ReadError: GT101, GT102 and GT031, as `teacher` does.
         """
         return verify.verify(self, feed, fetch)
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphtool.diagnostics import Diagnostic, Where, rule
-from graphtool.graph import Shape
+from graphtool.graph import Shape, Value
 
-__all__ = ["unknown_feeds", "weights_misfit", "weights_missing"]
+__all__ = [
+    "no_weights",
+    "not_fetched",
+    "unknown_feeds",
+    "weights_are_the_students",
+    "weights_misfit",
+    "weights_missing",
+]
 
 _LISTED = 5
 
@@ -46,6 +53,43 @@ def unknown_feeds(names: Sequence[str], known: Sequence[str]) -> Diagnostic:
         message=f"no feed is called {', '.join(f'`{name}`' for name in names)}",
         notes=(f"the merged Program is fed {listed}",),
         help=f"merged.verify({{{', '.join(f'{name!r}: …' for name in known)}}})",
+    )
+
+
+@rule("GT254")
+def no_weights(given: object) -> Diagnostic:
+    """The teacher's weights come from a Scope, a mapping of arrays, or a file or folder of them."""
+    return Diagnostic(
+        message=f"`{given!r}` holds no weights; wanted a Scope, a mapping or a path",
+        help='merged.load_teacher("teacher.pdiparams")',
+    )
+
+
+@rule("GT253")
+def not_fetched(role: str, value: Value) -> Diagnostic:
+    """`verify(fetch=...)` was given a Value that Paddle cannot fetch.
+
+    Fetched are tensors of the whole program: not those inside of a loop or branch, which may run
+    often or never, and no arrays of tensors.
+    """
+    return Diagnostic(
+        message=f"the {role}'s `{value.name}` cannot be fetched",
+        where=(Where(role=role, value=value.name, shape=value.shape),),
+        help="merged.verify()",
+    )
+
+
+@rule("GT255")
+def weights_are_the_students(names: Sequence[str]) -> Diagnostic:
+    """The Scope that the teacher's weights are loaded from holds the student's under their names.
+
+    Both programs keep a tensor of one name, and the student trains the one that is there; under
+    the name that merging gave the teacher's there is none. Nothing was loaded.
+    """
+    return Diagnostic(
+        message=f"`{names[0]}` is the student's own in the Scope to load from",
+        where=tuple(Where(role="teacher", value=name) for name in names[:_LISTED]),
+        help="load the teacher's weights in a Scope of their own, or from a file",
     )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from graphtool.checks import persistable_names
-from graphtool.diagnostics import MergeError
+from graphtool.checks import bad_argument, check_names, persistable_names
+from graphtool.diagnostics import MergeError, UsageError
 from graphtool.graph import UNKNOWN, Graph, Origin, ProgramKind, Shape
 from graphtool.merging import problems
+from graphtool.merging._backend import handed_out
 from graphtool.merging._inputs import feed_names, generated_feed, generated_weight
 from graphtool.merging._pir import ENDS, freeze, operations, remove_unused
 from graphtool.merging._scope import copy_of
@@ -34,6 +35,8 @@ _Array: TypeAlias = "np.ndarray[Any, Any]"
 _Arrays: TypeAlias = "Mapping[str, _Array]"
 
 _SEED = 20260
+# By numpy's kinds of dtypes: bool, whole, floating and complex numbers.
+_NUMBERS = "biufc"
 _NO_TENSORS = frozenset({"feed", "fetch", "shadow_output", "create_array", "array_write"})
 
 
@@ -102,7 +105,7 @@ def verify(
 ) -> Verification:
     """Compare as `Merged.verify` says."""
     with working_on(merged.source.kind), in_mode(static=True), _random_state_kept():
-        given = dict(feed or {})
+        given = _arrays({} if feed is None else feed)
         whole = _forward_only(merged)
         inputs = _inputs(merged, whole.graph, given)
         own = load_paddle().base.core.Scope()
@@ -120,7 +123,7 @@ def verify(
             weights,
             ours,
         )
-        new_names = {name: merged.values[name] for name in theirs}
+        new_names = {name: merged.merged_name(name) for name in theirs}
         both = _run(whole, inputs, weights, [*new_names.values(), *ours])
     rows = [
         *_compared("teacher", teacher, both, new_names),
@@ -168,9 +171,33 @@ def _picked(merged: Merged, fetch: Sequence[str] | None) -> tuple[list[str], lis
     if fetch is None:
         theirs = [name for name in _comparable(merged.source.graph) if name in merged.values]
         return theirs, list(_comparable(merged.before.graph))
-    theirs = [merged.teacher_name(name) for name in fetch if name.startswith(merged.prefix)]
+    check_names("fetch", fetch)
     graph = merged.before.graph
-    return theirs, [find(graph, name).name for name in fetch if not name.startswith(merged.prefix)]
+    theirs = [merged.teacher_name(name) for name in fetch if name.startswith(merged.prefix)]
+    ours = [
+        handed_out(graph, find(graph, name).name)
+        for name in fetch
+        if not name.startswith(merged.prefix)
+    ]
+    _check_picked("teacher", merged.source.graph, theirs)
+    _check_picked("student", graph, ours)
+    return theirs, ours
+
+
+def _check_picked(role: str, graph: Graph, names: Iterable[str]) -> None:
+    """Refuse what Paddle cannot fetch: Values of inner Blocks, and what is no tensor."""
+    found = [
+        problems.not_fetched(role, graph.values[name])
+        for name in names
+        if _is_inner(name, graph) or graph.values[name].shape is None
+    ]
+    if found:
+        raise MergeError(*found)
+
+
+def _is_inner(name: str, graph: Graph) -> bool:
+    path = name.rpartition("/")[0]
+    return bool(path) and path in graph.blocks
 
 
 def _comparable(graph: Graph) -> Iterator[str]:
@@ -262,8 +289,10 @@ def _forward_only(merged: Merged) -> LiveProgram:
     clone = program.clone()
     block = clone.global_block()
     if merged.source.kind is ProgramKind.LEGACY:
-        for index in reversed(range(len(merged.graph.blocks[""].operators), len(block.ops))):
+        for index in reversed(range(merged.joined.extent.length, len(block.ops))):
             block._remove_op(index)  # noqa: SLF001
+        for name in block.vars.keys() - merged.joined.extent.variables:
+            block._remove_var(name)  # noqa: SLF001
         return LiveProgram.of(clone)
     pairs = zip(program.global_block().ops, block.ops, strict=True)
     remove_unused(
@@ -271,7 +300,7 @@ def _forward_only(merged: Merged) -> LiveProgram:
         [
             copied
             for op, copied in pairs
-            if op.id() not in merged.joined.operations or op.name() in ENDS
+            if op.id() not in merged.joined.extent.ids or op.name() in ENDS
         ],
     )
     return LiveProgram.of(clone)
@@ -290,9 +319,20 @@ def _weights(graph: Graph, scope: _Paddle, own: _Paddle) -> dict[str, _Paddle]:
     return found
 
 
-def _inputs(merged: Merged, graph: Graph, given: Mapping[str, _Paddle]) -> dict[str, _Array]:
+def _arrays(feed: object) -> dict[str, _Array]:
     import numpy as np
 
+    if not isinstance(feed, Mapping):
+        raise UsageError(bad_argument("feed", feed, "a mapping from feed names to arrays"))
+    given = cast("Mapping[str, _Paddle]", feed)
+    arrays = {name: np.asarray(array) for name, array in given.items()}
+    for name, array in arrays.items():
+        if array.dtype.kind not in _NUMBERS:
+            raise UsageError(bad_argument(f"feed[{name!r}]", given[name], "an array of numbers"))
+    return arrays
+
+
+def _inputs(merged: Merged, graph: Graph, given: Mapping[str, _Array]) -> dict[str, _Array]:
     known = feed_names(graph)
     unknown = [name for name in given if name not in known]
     if unknown:
@@ -301,10 +341,10 @@ def _inputs(merged: Merged, graph: Graph, given: Mapping[str, _Paddle]) -> dict[
     others = {new: theirs[old] for old, new in merged.feed_map.items()}
     batch = _batch((graph, merged.source.graph), given)
     generated = generated_feed(graph, others, batch)
-    return {name: np.asarray(given.get(name, array)) for name, array in generated.items()}
+    return {name: given.get(name, array) for name, array in generated.items()}
 
 
-def _batch(graphs: Iterable[Graph], given: Mapping[str, _Paddle]) -> int | None:
+def _batch(graphs: Iterable[Graph], given: Mapping[str, _Array]) -> int | None:
     """Return the number of samples that the given input has, or that a feed is fixed to."""
     shapes = [tuple(array.shape) for array in given.values()]
     for graph in graphs:

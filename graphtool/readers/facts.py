@@ -19,6 +19,7 @@ __all__ = [
     "damaged_parameter_file",
     "known_operators",
     "parameter_file_facts",
+    "same_variables",
     "scope_facts",
 ]
 
@@ -57,6 +58,22 @@ def scope_facts(scope: _Paddle, names: Iterable[str]) -> ScopeFacts:
     """
     found = {name: _variable(scope, name) for name in names if scope.find_var(name) is not None}
     return ScopeFacts(found)
+
+
+def same_variables(one: _Paddle, other: _Paddle, names: Iterable[str]) -> frozenset[str]:
+    """Return the names that mean one and the same Variable in two Paddle Scopes.
+
+    A Scope inside another finds the outer one's Variables too. In one Scope that is given twice
+    all names do, also those that come later.
+    """
+    if one is other:
+        return frozenset(names)
+    return frozenset(name for name in names if _is_same_variable(one, other, name))
+
+
+def _is_same_variable(one: _Paddle, other: _Paddle, name: str) -> bool:
+    found = one.find_var(name)
+    return found is not None and found is other.find_var(name)
 
 
 def _variable(scope: _Paddle, name: str) -> ScopeVariable:

@@ -23,6 +23,10 @@ __all__ = ["LiveProgram", "read_program", "translate"]
 _Paddle: TypeAlias = Any
 
 
+# No operation has this id.
+_NOWHERE: ValueKey = (-1, -1, 0)
+
+
 def read_program(program: _Paddle) -> Graph:
     """Read a live Program of either kind; the Graph is plain data and outlives it."""
     return read_legacy(program) if is_legacy(program) else walk_pir(program).graph
@@ -75,7 +79,7 @@ class LiveProgram:
 
     def _pir_value(self, name: str) -> _Paddle | None:
         # Looked up anew each time: a Value whose operation was removed crashes when touched.
-        op_id, block, position = self.keys[name]
+        op_id, block, position = self.keys.get(name, _NOWHERE)
         op = _operation(self.program.global_block(), op_id)
         if op is None:
             return None

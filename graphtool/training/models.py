@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic, Report
 from graphtool.graph import Graph, ProgramKind
 from graphtool.readers._builder import build, is_callable_spec
 from graphtool.readers._paddle import in_mode, load_paddle
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram
+from graphtool.readers.parameter_files import parameters_beside
 from graphtool.readers.tensors import Tensor, set_tensors
+from graphtool.readers.weights import ENDINGS
 from graphtool.training import problems
 from graphtool.training._legacy_mode import legacy_mode
-from graphtool.training._weights import parameter_file_of
 from graphtool.training.parameters import load_parameters
 from graphtool.training.trainable import for_training, opened
 
@@ -77,7 +79,8 @@ def _saved(source: str, scope: _Paddle, weights: str | None, *, is_student: bool
         live, said = trainable.live, tuple(trainable.report)
     else:
         live, said = opened(source), ()
-    found = weights or parameter_file_of(Path(source))
+    names = persistable_names(live.graph)
+    found = weights or parameters_beside(source, names, endings=ENDINGS)
     if found is not None:
         said = (*said, *load_parameters(live.program, found, scope=scope).report)
     return Model(live=live, scope=scope, report=Report.of(said))

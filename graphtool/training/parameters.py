@@ -13,8 +13,8 @@ from graphtool.graph import Graph, Origin, Value, shapes_agree
 from graphtool.merging import merged_of
 from graphtool.readers.live import read_program
 from graphtool.readers.tensors import set_tensors
+from graphtool.readers.weights import Weights, persistables, read_weights
 from graphtool.training import problems
-from graphtool.training._weights import Weights, persistables, read_weights
 
 __all__ = ["Loaded", "load_parameters"]
 

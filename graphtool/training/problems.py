@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 from graphtool.diagnostics import Diagnostic, Severity, Where, rule
@@ -15,87 +14,19 @@ __all__ = [
     "missing_parameters",
     "names_taken",
     "norms_not_found",
-    "not_a_state_dict",
-    "not_parameters",
     "nothing_to_restore",
-    "other_count",
     "outputs_only",
     "probabilities",
     "random_parameters",
-    "several_parameter_files",
     "statistics_learn_again",
     "still_frozen",
     "structured_names",
     "training_program",
     "unexpected_parameters",
-    "unsafe_pickle",
     "without_results",
 ]
 
 _LISTED = 6
-
-
-@rule("GT500")
-def not_parameters(path: str, reason: str) -> Diagnostic:
-    """The path holds no parameters that graphtool reads.
-
-    Read are `.pdiparams` and `__params__` (a plain binary beside its model), folders with one file
-    for each Variable, and `.pdparams` (a pickle of arrays). `.pdopt` holds an optimizer's state.
-    """
-    return Diagnostic(
-        message=f"`{path}` holds no parameters: {reason}",
-        help=f"ls -l {shlex.quote(path)}",
-    )
-
-
-@rule("GT501")
-def several_parameter_files(folder: str, paths: Sequence[str]) -> Diagnostic:
-    """The folder holds several files of parameters; name the one that is meant."""
-    return Diagnostic(
-        message=f"`{folder}` holds {len(paths)} files of parameters",
-        where=tuple(Where(program=path) for path in paths),
-        help=f"gt.load_parameters(program, {paths[0]!r})",
-    )
-
-
-@rule("GT502")
-def unsafe_pickle(path: str, name: str) -> Diagnostic:
-    """The `.pdparams` is a pickle that names something besides NumPy's arrays and dtypes.
-
-    Loading a pickle calls what it names, so a file from elsewhere can run any code. This one was
-    not loaded and nothing of it ran. Where you made it and trust it, write it anew: a plain
-    `paddle.save(layer.state_dict(), path)` holds arrays alone.
-    """
-    return Diagnostic(
-        message=f"the pickle asks for `{name}`; it was not loaded",
-        where=(Where(program=path),),
-        help="paddle.save(layer.state_dict(), path)",
-    )
-
-
-@rule("GT503")
-def not_a_state_dict(path: str, reason: str) -> Diagnostic:
-    """The `.pdparams` is damaged, or holds something else than a dict from names to arrays."""
-    return Diagnostic(
-        message=f"the file is no state dict: {reason}",
-        where=(Where(program=path),),
-        help="paddle.save(layer.state_dict(), path)",
-    )
-
-
-@rule("GT504")
-def other_count(path: str, found: int, wanted: int, program: str) -> Diagnostic:
-    """The combined file does not fit its model: it holds more or fewer tensors, or other ones.
-
-    A `.pdiparams` holds no names: its tensors are those of the model that it was saved with, in the
-    order of their names. Give the file that was saved with this program, or keep the model that it
-    was saved with beside it.
-    """
-    return Diagnostic(
-        message=f"the file holds {found} tensors that do not fit the {wanted} of the program",
-        where=(Where(program=path), Where(program=program)),
-        help="put the model that the file was saved with beside it, under the same name",
-    )
 
 
 @rule("GT505")

@@ -17,9 +17,9 @@ from graphtool.readers import read
 from graphtool.readers._legacy import variable_of
 from graphtool.readers._paddle import in_mode, is_legacy, load_paddle
 from graphtool.readers.live import LiveProgram, translate
+from graphtool.readers.weights import persistables
 from graphtool.structure import analyse, is_training
 from graphtool.training import _legacy_mode, _pir_mode, problems
-from graphtool.training._weights import persistables
 
 __all__ = ["Trainable", "for_training", "opened"]
 

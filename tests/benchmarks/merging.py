@@ -5,7 +5,8 @@ of the block, a loop that freezes and prefixes, one walk of both Programs), the 
 (paddleslim.dist, in a Python that has it and Paddle 2.6.2, named by the option or by
 GRAPHTOOL_PADDLESLIM_PYTHON), and our own merge of legacy Programs in that same Python. Then a chain
 of 1,000 to 100,000 operators, with the exponent of the growth, and the peak of memory while vgg16
-is merged into mobilenet_v2, in a process of its own. Times are medians of interleaved rounds.
+is merged into mobilenet_v2 with `share=True`, in a process of its own. Times are medians of
+interleaved rounds.
 """
 
 from __future__ import annotations
@@ -197,6 +198,7 @@ def memory() -> None:
         FEEDS,
         scope=built.student_scope,
         teacher_scope=built.teacher_scope,
+        share=True,
     )
     print(json.dumps([len(kept.plan.weights), held, _status("VmHWM") - before]))
 

@@ -8,7 +8,8 @@ import paddle
 import pytest
 
 from graphtool import checks
-from graphtool.diagnostics import Severity, docs_of, known_codes
+from graphtool.diagnostics import Severity, UsageError, docs_of, known_codes
+from graphtool.merging import merge
 from graphtool.readers.layers import from_layer
 from tests.checks.programs import checked, classifier, codes, only, program, scope_of
 
@@ -40,6 +41,37 @@ def _bytes(scope, name):
     except ValueError:
         return None
     return tensor.__array__().tobytes() if tensor._is_initialized() else None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"feed_map": None},
+        {"feed_map": ["x"]},
+        {"feed_map": {"x": 3}},
+        {"name_prefix": None},
+        {"name_prefix": 3},
+        {"scope": "x"},
+        {"teacher_scope": 3},
+    ],
+    ids=str,
+)
+def test_an_argument_of_a_wrong_type_is_refused_by_its_name(options):
+    teacher, student = program(classifier("x"))[0], program(classifier())[0]
+    given = {"feed_map": {"x": "image"}, **options}
+    for call in (checks.check_merge, merge):
+        with pytest.raises(UsageError) as raised:
+            call(teacher, student, **given)
+        (found,) = raised.value.report
+        assert found.code == "GT248"
+        assert found.message.startswith(f"`{next(iter(options))}` is ")
+
+
+def test_values_in_a_feed_map_are_refused():
+    teacher, student = program(classifier("x"))[0], program(classifier())[0]
+    value = student.global_block().ops[-1].result(0)
+    with pytest.raises(UsageError, match="GT248"):
+        checks.check_merge(teacher, student, {value: value})
 
 
 def test_what_cannot_be_read_is_in_the_report():

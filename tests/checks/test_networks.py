@@ -98,16 +98,50 @@ def test_a_legacy_feature_map_marked_persistable_is_no_state():
     assert "GT225" not in codes(report)
 
 
-def test_a_teacher_that_draws_numbers_is_a_warning_and_shifts_those_of_the_student():
+@pytest.mark.parametrize(
+    "dropout",
+    [
+        lambda: nn.Dropout2D(0.5),
+        lambda: nn.Dropout(0.5, axis=1),
+        lambda: nn.AlphaDropout(0.5),
+    ],
+    ids=["2D", "axis", "alpha"],
+)
+def test_dropout_that_test_mode_does_not_stop_is_an_error_unless_built_in_eval_mode(dropout):
+    def network(*, train):
+        # Of a known batch, for Paddle does not build alpha dropout of another.
+        x, layer = data("x", 2, 3, 8, 8), dropout()
+        (layer.train if train else layer.eval)()
+        layer(x) * 1.0
+
+    student = program(classifier(shape=(2, 3, 8, 8)))
+    found = only(checked(program(lambda: network(train=True)), student, _MAP), "GT226")
+    assert found.severity is Severity.ERROR
+    assert found.help == "build the teacher in eval mode: layer.eval()"
+    report = checked(program(lambda: network(train=False)), student, _MAP)
+    assert not report.errors
+
+
+def test_plain_dropout_and_a_seed_of_its_own_are_no_error():
+    def seeded():
+        x = nn.Dropout(0.5)(data("x", -1, 3, 8, 8))
+        x + paddle.uniform([3, 8, 8], seed=3)
+
+    report = checked(program(seeded), program(classifier()), _MAP)
+    assert only(report, "GT226").severity is Severity.WARNING
+    assert only(report, "GT223").severity is Severity.NOTE
+    assert not report.errors
+
+
+def test_a_teacher_that_draws_numbers_is_an_error_and_shifts_those_of_the_student():
     def noisy():
         x = data("x", -1, 3, 8, 8)
         x + paddle.rand([3, 8, 8])
 
     report = checked(program(noisy), program(classifier()), _MAP)
-    assert only(report, "GT226").severity is Severity.WARNING
+    assert only(report, "GT226").severity is Severity.ERROR
     assert only(report, "GT226").where[0].value == "uniform_0"
     assert only(report, "GT227").where[1].value == "dropout_0"
-    assert not report.errors
     steady = program(classifier(train=False))
     assert "GT227" not in codes(checked(program(noisy), steady, _MAP))
 

@@ -42,6 +42,14 @@ def test_a_pir_teacher_cannot_join_a_legacy_student():
     )
 
 
+def test_a_legacy_student_that_is_made_trainable_is_translated_for_a_pir_teacher():
+    teacher, student = program(classifier("x")), program(classifier(train=False), "legacy")
+    report = checks.check_merge(teacher[0], student[0], _MAP, restored=True)
+    assert only(report, "GT243").severity is Severity.NOTE
+    assert {"GT230"} & set(codes(report)) == set()
+    assert "GT230" in codes(checks.check_merge(teacher[0], student[0], _MAP))
+
+
 def test_an_operator_that_paddle_does_not_know_is_named():
     teacher = read(program(classifier("x", train=False))[0])
     relu = teacher.operators["relu_0"]

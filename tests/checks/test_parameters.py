@@ -6,7 +6,8 @@ import pytest
 from paddle import nn
 
 from graphtool import checks
-from graphtool.diagnostics import Severity, UsageError
+from graphtool.diagnostics import MergeError, Severity, UsageError
+from graphtool.merging import merge
 from graphtool.readers.facts import parameter_file_facts
 from tests.checks.programs import checked, classifier, codes, data, only, program, scope_of
 
@@ -84,6 +85,13 @@ def test_tied_weights_are_worth_a_note():
     assert "2 teacher parameters read in several places" in only(report, "GT238").message
 
 
+@_KINDS
+def test_the_parameters_of_a_recurrence_are_not_tied(mode):
+    teacher = program(lambda: nn.LSTM(4, 3)(data("x", -1, 2, 4)), mode)
+    report = checked(teacher, program(lambda: data("image", -1, 2, 4).mean(), mode), _MAP)
+    assert "GT238" not in codes(report)
+
+
 def _saved(folder, mode="pir", width=4):
     main, startup = program(classifier("x", train=False, width=width), mode)
     from tests.checks.programs import MODES
@@ -111,6 +119,23 @@ def test_a_saved_teacher_brings_its_weights_and_they_fit(tmp_path, mode):
     assert facts.tensors[:3] == (((4,), "float32"),) * 3
     assert facts.tensors[-1] == ((4, 5), "float32")
     assert len(facts.tensors) == 8
+
+
+def test_a_saved_teacher_with_nothing_beside_it_lacks_its_weights_as_in_merge(tmp_path):
+    model = _saved(tmp_path)
+    model.with_suffix(".pdiparams").unlink()
+    student = program(classifier())
+    scope = scope_of(student[1], "pir")
+    with pytest.raises(MergeError) as raised:
+        merge(str(model), student[0], _MAP, scope=scope)
+    for source in (model, str(model)):
+        found = only(checks.check_merge(source, student[0], _MAP, scope), "GT235")
+        assert found in raised.value.report.errors
+        assert found.message.startswith("all 8 tensors of the teacher are not in its Scope: ")
+    later = checks.check_merge(model, student[0], _MAP, scope, parameters="later")
+    assert only(later, "GT235").severity is Severity.NOTE
+    there = scope_of(program(classifier("x", train=False))[1], "pir")
+    assert codes(checks.check_merge(model, student[0], _MAP, scope, there)) == []
 
 
 def test_a_parameter_file_of_another_model_is_refused(tmp_path):

@@ -15,7 +15,7 @@ Run = Callable[..., Any]
 
 
 def test_two_files_are_checked_and_the_guess_of_the_feed_map_is_said(run: Run, cnn: Path) -> None:
-    result = run("check", cnn, cnn)
+    result = run("check", cnn, cnn, "--parameters", "later")
 
     assert result.status == 0
     assert result.err.startswith("feed map, guessed: ")
@@ -25,7 +25,7 @@ def test_two_files_are_checked_and_the_guess_of_the_feed_map_is_said(run: Run, c
 def test_files_are_checked_without_paddle(cnn: Path) -> None:
     script = (
         "import sys\nfrom graphtool.cli import main\n"
-        f"main(['check', {str(cnn)!r}, {str(cnn)!r}])\n"
+        f"main(['check', {str(cnn)!r}, {str(cnn)!r}, '--parameters=later'])\n"
         "assert 'paddle' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
@@ -85,3 +85,46 @@ def test_a_file_that_is_not_there_is_an_error(run: Run, cnn: Path, tmp_path: Pat
 
     assert (result.status, result.out) == (1, "")
     assert result.err.startswith("error[GT001] no-such-path: ")
+
+
+def test_a_teacher_with_nothing_beside_it_is_an_error_unless_its_weights_come_later(
+    run: Run, cnn: Path
+) -> None:
+    result = run("check", cnn, cnn)
+
+    assert result.status == 1
+    assert "error[GT235]" in result.err
+    assert "= help: --parameters later\n" in result.err
+    assert run("check", cnn, cnn, "--parameters", "later").status == 0
+
+
+def test_helps_can_be_typed(run: Run, cnn: Path) -> None:
+    feeds = run("check", cnn, cnn, "--feed", "image=imag")
+    names = run("check", cnn, cnn, "--prefix", "")
+
+    assert "error[GT211]" in feeds.err
+    assert "= help: --feed image=image\n" in feeds.err
+    assert "error[GT201]" in names.err
+    assert "warning[GT203]" in names.err
+    assert names.err.count("= help: --prefix teacher_\n") == 2
+    for text in (feeds.err, names.err):
+        assert "name_prefix" not in text
+        assert "feed_map" not in text
+
+
+def test_a_saved_student_is_checked_as_merge_takes_it(
+    run: Run, fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "teaching.py").write_text(
+        "from paddle import nn\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.Conv2D(3, 4, 3), nn.AdaptiveAvgPool2D(1), nn.Flatten())\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    student = fixtures / "3.3.1-legacy" / "cnn.pdmodel"
+    code = ("teaching:net", student, "--teacher-input", "3,16,16")
+    result = run("check", *code, "--feed", "input=image")
+
+    assert result.status == 0
+    assert "note[GT243]" in result.err
+    assert "GT230" not in result.err

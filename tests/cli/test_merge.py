@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -107,7 +108,16 @@ def test_a_dry_run_says_what_would_happen_and_leaves_nothing(
 
     assert result.status == 0
     assert result.lines[-1] == f"would write {tmp_path / 'out'}"
-    assert "8 parameters as teacher_*" in result.out
+    assert result.lines == [
+        f"would merge 20 operators of {models[0]} into {models[1]}, 8 parameters as teacher_*",
+        (
+            "  parameters, shared and not copied: linear_0.b_0 -> teacher_linear_0.b_0, "
+            "linear_0.w_0 -> teacher_linear_0.w_0, "
+            "batch_norm2d_0.w_2 -> teacher_batch_norm2d_0.w_2 and 5 more"
+        ),
+        "  feeds: image -> x",
+        f"would write {tmp_path / 'out'}",
+    ]
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -143,7 +153,7 @@ def test_a_folder_that_is_not_empty_needs_force(
     (out / "mine.txt").write_text("mine")
 
     refused = run("merge", *models, "-o", out)
-    assert refused.status == 1
+    assert refused.status == 2
     assert refused.err.startswith("error[GT610] folder-not-empty: ")
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
 
@@ -156,14 +166,33 @@ def test_pairs_go_along(run: Run, models: tuple[Path, Path], tmp_path: Path) -> 
     recipe = tmp_path / "pairs.toml"
     run("suggest-pairs", *models, "-o", recipe)
 
-    assert run("merge", *models, "--pairs", recipe, "-o", tmp_path / "out").status == 0
+    planned = run("merge", *models, "--pairs", recipe, "-o", tmp_path / "out", "--dry-run")
+    result = run("merge", *models, "--pairs", recipe, "-o", tmp_path / "out")
 
+    assert f"  pairs: {recipe.read_text().count('[[pairs]]')} of {recipe}" in planned.lines
+    assert result.status == 0
+    assert "GT318" not in result.err
     merged = load_merged(tmp_path / "out", scope=paddle.static.Scope())
     pairs = read_recipe(
         tmp_path / "out" / "pairs.toml", teacher=merged.plan.teacher, student=merged.plan.student
     ).pairs
     assert next(iter(pairs)).kind.value == "logits"
     assert all(merged.teacher(pair.teacher.name) is not None for pair in pairs)
+
+
+def test_pairs_of_other_models_are_told_from_those_of_the_same(
+    run: Run, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    recipe = tmp_path / "pairs.toml"
+    run("suggest-pairs", *models, "-o", recipe)
+    teacher, _, student = recipe.read_text().partition("[student]")
+    other = re.sub('fingerprint = "[0-9a-f]+"', f'fingerprint = "{"0" * 16}"', student, count=1)
+    recipe.write_text(f"{teacher}[student]{other}")
+
+    result = run("merge", *models, "--pairs", recipe, "-o", tmp_path / "out")
+
+    assert result.err.count("note[GT318]") == 1
+    assert "the student is not the program that the recipe was made from" in result.err
 
 
 def test_pairs_that_are_not_there_stop_it_before_anything_is_written(
@@ -229,7 +258,8 @@ def test_a_teacher_without_weights_is_an_error(
     result = run("merge", *models, "-o", tmp_path / "out")
 
     assert result.status == 1
-    assert "error[GT23" in result.err
+    assert "error[GT235]" in result.err
+    assert "= help: --teacher-weights FILE\n" in result.err
     assert not (tmp_path / "out").exists()
 
 

@@ -51,6 +51,13 @@ class Built:
     def initialise(self) -> None:
         self.run({}, [], self.startup)
 
+    def move(self) -> None:
+        """Take the weights away from where the startup program puts them, as training does."""
+        for name in self.state():
+            tensor = self.scope.find_var(name).get_tensor()
+            array = np.asarray(tensor)
+            tensor.set(array * np.asarray(1.01, array.dtype), paddle.CPUPlace())
+
     def state(self) -> dict[str, bytes]:
         """Return the bytes of everything the Scope keeps for the Program, by name."""
         held = {}
@@ -96,6 +103,7 @@ class Case:
 def run(case: Case) -> dict[str, Any]:
     """Merge and train; every entry of the answer is True where all is as it should be."""
     teacher, student = build(case.teacher, seed=3), build(case.student)
+    teacher.move()
     theirs = teacher.run(case.teacher_feed(), [teacher.output], in_test_mode(teacher.main))
     ours = student.run(case.student_feed(), [student.output])
     student.initialise()
@@ -114,7 +122,7 @@ def run(case: Case) -> dict[str, Any]:
         "student bit-equal": np.array_equal(both[1], ours[0]),
         "names found": names_found(merged, teacher.main),
         "operators added": operators(student.main) - counts[1] - counts[0],
-        **trained(merged, student, output, case.feed),
+        **trained(merged, student, output, case.feed, teacher),
     }
 
 
@@ -131,14 +139,17 @@ def names_found(merged: Merged, teacher: Any) -> bool:
     return all(ours and ours.type == theirs.type for theirs, ours in made if theirs)
 
 
-def trained(merged: Merged, student: Built, output: Any, feed: Feed) -> dict[str, Any]:
-    """Train the student on the distance to the teacher; re-running startup leaves the teacher."""
+def trained(
+    merged: Merged, student: Built, output: Any, feed: Feed, teacher: Built
+) -> dict[str, Any]:
+    """Train the student on the distance to the teacher; re-running startups leaves the teacher."""
     prefixed = {new for _, new in merged.plan.renames}
     with legacy(), paddle.static.program_guard(merged.program, student.startup):
         loss = F.mse_loss(student.output, output)
         paddle.optimizer.Momentum(0.001).minimize(loss)
     before = student.state()
     student.initialise()
+    teacher.initialise()
     steps = [student.run(feed, [loss, output, student.output]) for _ in range(STEPS)]
     after = student.state()
     kept = prefixed & set(after)

@@ -206,9 +206,9 @@ def test_two_teachers_keep_their_own_weights():
     assert not np.array_equal(got[0], got[1])
 
 
-def test_weights_are_shared_between_scopes_not_copied():
+def test_weights_are_shared_between_scopes_where_asked_to():
     teacher, student = cases.build(_linear("x")), cases.build(_linear("data"))
-    _merged(teacher, student)
+    _merged(teacher, student, share=True)
     ours = student.scope.find_var("teacher_linear_0.w_0").get_tensor()
     assert ours._ptr() == teacher.scope.find_var("linear_0.w_0").get_tensor()._ptr()
 
@@ -280,7 +280,7 @@ def test_a_failed_merge_leaves_a_student_that_still_merges_and_trains():
     _, total = _calls(lambda: _merged(teacher, other))
     assert _calls(lambda: _merged(teacher, student), stop=total - 1)[0]
     merged = _merged(teacher, student)
-    found = cases.trained(merged, student, merged.teacher(teacher.output.name), case.feed)
+    found = cases.trained(merged, student, merged.teacher(teacher.output.name), case.feed, teacher)
     assert found == {name: cases.AS_IT_SHOULD_BE[name] for name in found}
 
 

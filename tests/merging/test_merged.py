@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 from typing import Any
 
 import paddle
 import pytest
 from rich.console import Console
 
-from graphtool.diagnostics import ReadError
+from graphtool.diagnostics import MergeError, ReadError
 from graphtool.merging import Merged, merge, merged_of
+from graphtool.merging.folder import load_merged, save_merged
 from graphtool.readers.layers import from_layer
-from tests.merging import networks
+from tests.merging import cases, networks
 from tests.merging.networks import run, samples, small
 
 
@@ -67,6 +69,49 @@ def test_a_miss_names_the_nearest(merged: Merged) -> None:
         merged.teacher("while_0:9")
     with pytest.raises(ReadError, match="GT101"):
         merged.student("teacher_nope")
+
+
+def _saved_legacy(folder: Path) -> tuple[Path, str]:
+    """Save a legacy network that ends in softmax; return its path and its output's Variable."""
+
+    def network() -> Any:
+        x = paddle.static.data("image", [-1, 8])
+        return paddle.nn.functional.softmax(paddle.nn.Linear(8, 5)(x))
+
+    built = cases.build(network)
+    with cases.legacy(), paddle.static.scope_guard(built.scope):
+        paddle.static.save_inference_model(
+            str(folder / "net"),
+            [built.main.global_block().var("image")],
+            [built.output],
+            paddle.static.Executor(paddle.CPUPlace()),
+            program=built.main,
+        )
+    return folder / "net.pdmodel", built.output.name
+
+
+def test_the_output_of_a_translated_model_is_found_by_its_legacy_name(tmp_path: Path) -> None:
+    path, output = _saved_legacy(tmp_path)
+    student = small(networks.plain)
+    merged = merge(path, student.program, {"image": "data"}, scope=student.scope)
+    save_merged(merged, tmp_path / "out")
+    loaded = load_merged(tmp_path / "out", scope=paddle.static.Scope())
+    for one in (merged, loaded):
+        for name in (output, f"teacher_{output}", "softmax_0"):
+            assert one.teacher(name).get_defining_op().name() == "pd_op.softmax"
+        rows = one.verify(fetch=(f"teacher_{output}",)).comparisons
+        assert [(row.name, row.equal, row.shape) for row in rows] == [("softmax_0", True, (2, 5))]
+
+
+def test_what_a_legacy_merge_leaves_out_is_a_diagnostic(tmp_path: Path) -> None:
+    path, output = _saved_legacy(tmp_path)
+    student = cases.build(lambda: paddle.nn.Linear(8, 5)(paddle.static.data("data", [-1, 8])))
+    merged = merge(path, student.main, {"image": "data"}, scope=student.scope)
+    assert merged.teacher("fetch").name == f"teacher_{output}"
+    with pytest.raises(ReadError, match=r"GT031.*`feed`"):
+        merged.teacher("feed")
+    with pytest.raises(MergeError, match=r"GT253.*`feed`"):
+        merged.verify(fetch=("teacher_feed",))
 
 
 def test_attribute_paths_of_both_networks_are_found() -> None:

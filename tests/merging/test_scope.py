@@ -1,7 +1,8 @@
-"""The teacher's weights: shared between Scopes, copied within one, loaded now or later."""
+"""The teacher's weights: copied, or shared where asked to, loaded now or later."""
 
 from __future__ import annotations
 
+import pickle
 from contextlib import ExitStack
 from typing import Any
 
@@ -9,19 +10,115 @@ import numpy as np
 import paddle
 import pytest
 
-from graphtool.diagnostics import MergeError
+from graphtool.checks import check_merge
+from graphtool.diagnostics import GraphtoolError, MergeError, Severity, UsageError
 from graphtool.merging import Merged, merge
 from graphtool.merging._scope import hand_over
 from tests.merging import networks
 from tests.merging.networks import Built, bytes_of, run, samples, small
 
 
-def test_weights_are_shared_between_two_scopes() -> None:
+@pytest.mark.parametrize("share", [False, True])
+def test_weights_are_shared_between_two_scopes_where_asked_to(*, share: bool) -> None:
     teacher, student = small(networks.plain, "image"), small(networks.plain)
-    merged = _merge(teacher, student)
+    merged = _merge(teacher, student, share=share)
     assert len(merged.plan.renames) == 4
     for old, new in merged.plan.renames:
-        assert _address(student.scope, new) == _address(teacher.scope, old)
+        assert (_address(student.scope, new) == _address(teacher.scope, old)) is share
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_a_student_that_began_with_the_teachers_own_buffers_trains_alone(*, share: bool) -> None:
+    teacher, student = small(networks.plain, "image"), small(networks.plain)
+    names = [f"linear_{index}.{kind}_0" for index in (0, 1) for kind in "wb"]
+    for name in names[:2]:
+        held = teacher.scope.find_var(name).get_tensor()
+        student.scope.find_var(name).get_tensor()._share_data_with(held)
+    merged = _merge(teacher, student, share=share)
+    kept = bytes_of(student.scope, dict(merged.plan.renames).values())
+    ours = bytes_of(student.scope, names)
+    _step(student)
+    assert bytes_of(student.scope, kept) == kept
+    assert all(held != ours[name] for name, held in bytes_of(student.scope, names).items())
+    one = [
+        _address(student.scope, new) == _address(teacher.scope, old)
+        for old, new in merged.plan.renames
+    ]
+    assert sum(one) == (2 if share else 0)
+
+
+@pytest.mark.parametrize("when", ["now", "later"])
+def test_startup_of_the_teacher_run_again_leaves_the_merged_teacher(when: str) -> None:
+    teacher, student = small(networks.plain, "image"), small(networks.plain)
+    merged = _merge(teacher, student, parameters=when)
+    if when == "later":
+        merged.load_teacher(teacher.scope)
+    kept = bytes_of(student.scope, dict(merged.plan.renames).values())
+    theirs = bytes_of(teacher.scope, dict(merged.plan.renames))
+    paddle.seed(8)
+    run(teacher.startup, teacher.scope, {})
+    assert bytes_of(teacher.scope, theirs) != theirs
+    assert bytes_of(student.scope, kept) == kept
+
+
+@pytest.mark.parametrize("relative", ["the same", "an inner one"])
+def test_the_students_weights_are_not_loaded_as_the_teachers(relative: str) -> None:
+    teacher, student = small(networks.plain, "image"), small(networks.plain)
+    merged = _merge(teacher, student, parameters="later")
+    source = student.scope if relative == "the same" else student.scope.new_scope()
+    with pytest.raises(MergeError) as caught:
+        merged.load_teacher(source)
+    assert [found.code for found in caught.value.report] == ["GT255"]
+    assert student.scope.find_var("teacher_linear_0.w_0") is None
+    for old, new in merged.plan.renames:
+        array = np.full(_shape(merged, old), 3, "float32")
+        student.scope.var(new).get_tensor().set(array, paddle.CPUPlace())
+    kept = bytes_of(student.scope, dict(merged.plan.renames).values())
+    merged.load_teacher(source)
+    assert bytes_of(student.scope, kept) == kept
+
+
+def test_a_program_may_load_its_own_weights_as_its_teachers() -> None:
+    both = small(networks.plain)
+    merged = merge(
+        both.program, both.program, {"data": "data"}, scope=both.scope, parameters="later"
+    )
+    merged.load_teacher(both.scope)
+    for old, new in merged.plan.renames:
+        assert bytes_of(both.scope, [old])[old] == bytes_of(both.scope, [new])[new]
+        assert _address(both.scope, old) != _address(both.scope, new)
+
+
+@pytest.mark.parametrize("inner", ["teacher", "student"])
+def test_one_name_in_a_scope_and_one_inside_it_is_refused(inner: str) -> None:
+    outer = paddle.static.Scope()
+    kid = outer.new_scope()
+    teacher = small(networks.plain, "image", scope=outer)
+    student = small(networks.plain, scope=outer)
+    teacher.scope, student.scope = (kid, outer) if inner == "teacher" else (outer, kid)
+    report = check_merge(
+        teacher.program, student.program, {"image": "data"}, student.scope, teacher.scope
+    )
+    assert [found.code for found in report.errors] == ["GT202"]
+    assert "4 tensors under one name" in report.errors[0].message
+    with pytest.raises(MergeError) as caught:
+        _merge(teacher, student)
+    assert [found.code for found in caught.value.report.errors] == ["GT202"]
+    later = _merge(teacher, student, parameters="later").report
+    assert [found.code for found in later if found.severity is Severity.WARNING] == ["GT202"]
+
+
+def test_a_name_that_an_inner_scope_has_for_itself_is_no_collision() -> None:
+    teacher, student = small(networks.plain, "image"), small(networks.plain)
+    kid = student.scope.new_scope()
+    for index in (0, 1):
+        for name in (f"linear_{index}.w_0", f"linear_{index}.b_0"):
+            array = np.array(teacher.scope.find_var(name).get_tensor())
+            kid.var(name).get_tensor().set(array + 1, paddle.CPUPlace())
+    teacher.scope = kid
+    merged = _merge(teacher, student)
+    for old, new in merged.plan.renames:
+        assert bytes_of(kid, [old])[old] == bytes_of(student.scope, [new])[new]
 
 
 def test_sharing_takes_no_memory() -> None:
@@ -32,7 +129,7 @@ def test_sharing_takes_no_memory() -> None:
 
     teacher, student = small(wide, "image"), small(networks.plain)
     before = _resident()
-    _merge(teacher, student)
+    _merge(teacher, student, share=True)
     assert _resident() - before < 0.05 * 64 * 2**20
 
 
@@ -47,7 +144,9 @@ def test_a_scope_inside_the_teachers_own_counts_as_one() -> None:
     teacher = small(networks.plain, "image")
     inner = teacher.scope.new_scope()
     student = small(networks.branching, scope=inner, names="student_")
-    merged = merge(teacher.program, student.program, {"image": "data"}, None, inner, teacher.scope)
+    merged = merge(
+        teacher.program, student.program, {"image": "data"}, None, inner, teacher.scope, share=True
+    )
     for old, new in merged.plan.renames:
         assert _address(inner, new) != _address(teacher.scope, old)
     assert merged.verify().equal
@@ -92,7 +191,7 @@ def test_what_undoes_a_hand_over_gives_variables_their_bytes_back() -> None:
     assert scope.find_var("new") is None
 
 
-@pytest.mark.parametrize("source", ["scope", "old names", "new names", "file"])
+@pytest.mark.parametrize("source", ["scope", "old names", "new names", "file", "state dict"])
 def test_weights_can_be_loaded_later(source: str, tmp_path: Any) -> None:
     teacher, student = small(networks.plain, "image"), small(networks.perceptron)
     before = sorted(student.scope.local_var_names())
@@ -106,9 +205,21 @@ def test_weights_can_be_loaded_later(source: str, tmp_path: Any) -> None:
     assert given.tobytes() == wanted.tobytes()
 
 
+def test_a_place_may_be_named_and_a_wrong_one_changes_nothing() -> None:
+    teacher, student = small(networks.plain, "image"), small(networks.perceptron)
+    before = str(student.program), sorted(student.scope.local_var_names())
+    for place in ("nowhere", 3):
+        with pytest.raises(UsageError, match=r"GT248.*`place`"):
+            _merge(teacher, student, place=place)
+    assert (str(student.program), sorted(student.scope.local_var_names())) == before
+    merged = _merge(teacher, student, place="cpu")
+    held = bytes_of(student.scope, dict(merged.plan.weights).values())
+    assert list(held.values()) == list(bytes_of(teacher.scope, dict(merged.plan.weights)).values())
+
+
 def test_loading_replaces_shared_weights_without_touching_the_teachers() -> None:
     teacher, student = small(networks.plain, "image"), small(networks.perceptron)
-    merged = _merge(teacher, student)
+    merged = _merge(teacher, student, share=True)
     kept = bytes_of(teacher.scope, dict(merged.plan.renames))
     merged.load_teacher({old: np.zeros(_shape(merged, old), "float32") for old in kept})
     assert bytes_of(teacher.scope, kept) == kept
@@ -130,6 +241,25 @@ def test_missing_and_misshapen_weights_load_nothing() -> None:
     assert student.scope.find_var("teacher_linear_0.w_0") is None
 
 
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(None, "GT001"), (b"no weights at all", "GT500"), (bytes(12) + b"\x07" * 9, "GT240")],
+)
+def test_a_file_that_holds_no_weights_is_a_diagnostic_and_loads_nothing(
+    content: bytes | None, code: str, tmp_path: Any
+) -> None:
+    teacher, student = small(networks.plain, "image"), small(networks.perceptron)
+    merged = _merge(teacher, student, parameters="later")
+    path = tmp_path / "weights"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(GraphtoolError, match=code):
+        merged.load_teacher(path)
+    with pytest.raises(UsageError, match=r"GT254.*`3`"):
+        merged.load_teacher(3)
+    assert student.scope.find_var("teacher_linear_0.w_0") is None
+
+
 def _merge(teacher: Built, student: Built, **options: Any) -> Merged:
     return merge(
         teacher.program,
@@ -139,6 +269,16 @@ def _merge(teacher: Built, student: Built, **options: Any) -> Merged:
         teacher_scope=teacher.scope,
         **options,
     )
+
+
+def _step(student: Built) -> None:
+    """Train the student a step, on nothing but its own output."""
+    startup = paddle.static.Program()
+    with paddle.static.program_guard(student.program, startup):
+        loss = (student.output * student.output).mean()
+        paddle.optimizer.SGD(0.1).minimize(loss)
+    run(startup, student.scope, {})
+    run(student.program, student.scope, {"data": samples()}, loss)
 
 
 def _weights(source: str, merged: Merged, teacher: Built, folder: Any) -> Any:
@@ -158,6 +298,10 @@ def _weights(source: str, merged: Merged, teacher: Built, folder: Any) -> Any:
                 program=teacher.program,
             )
         return folder / "model.pdiparams"
+    if source == "state dict":
+        path = folder / "teacher.pdparams"
+        path.write_bytes(pickle.dumps(arrays, protocol=4))
+        return path
     return arrays if source == "old names" else {merged.names[k]: v for k, v in arrays.items()}
 
 

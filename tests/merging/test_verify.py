@@ -9,9 +9,9 @@ import paddle
 import pytest
 from rich.console import Console
 
-from graphtool.diagnostics import MergeError
+from graphtool.diagnostics import MergeError, UsageError
 from graphtool.merging import Merged, merge
-from tests.merging import networks
+from tests.merging import cases, networks
 from tests.merging.networks import Built, bytes_of, samples, small
 
 
@@ -66,6 +66,26 @@ def test_given_input_is_used_and_an_unknown_name_is_refused() -> None:
         merged.verify({"image": samples(3)})
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"feed": {"data": "x"}}, {"feed": "x"}, {"fetch": "add_1"}, {"fetch": (3,)}],
+    ids=str,
+)
+def test_input_that_is_no_array_and_names_that_are_no_text_are_refused(options: Any) -> None:
+    merged, _, _ = _merged()
+    with pytest.raises(UsageError, match="GT248"):
+        merged.verify(**options)
+    for call in (merged.teacher, merged.student):
+        with pytest.raises(UsageError, match=r"GT248.*`selector` is `3`"):
+            call(3)
+
+
+def test_a_value_inside_of_a_loop_is_refused() -> None:
+    merged, _, _ = _merged()
+    with pytest.raises(MergeError, match=r"GT253.*`while_0/0/relu_0`"):
+        merged.verify(fetch=("teacher_while_0/0/relu_0",))
+
+
 def test_it_works_before_anything_has_weights() -> None:
     teacher = small(networks.lstm, "image", start=False)
     student = small(networks.perceptron, start=False)
@@ -88,6 +108,32 @@ def test_it_works_after_minimize_without_the_optimizers_feeds() -> None:
         paddle.optimizer.Adam(0.1).minimize(loss)
     assert merged.verify().equal
     assert merged.verify().generated == ("data",)
+
+
+def test_a_legacy_merge_is_verified_without_what_was_added_since() -> None:
+    def network(feed: str) -> Any:
+        return paddle.nn.Linear(8, 5)(paddle.static.data(feed, [-1, 8]))
+
+    teacher, student = cases.build(lambda: network("image")), cases.build(lambda: network("data"))
+    merged = _merge_legacy(teacher, student)
+    with cases.legacy(), paddle.static.program_guard(student.main, student.startup):
+        label = paddle.static.data("label", [-1, 5])
+        loss = paddle.nn.functional.mse_loss(student.output, label)
+        paddle.optimizer.Adam(0.1).minimize(loss)
+    found = merged.verify()
+    assert found.equal
+    assert found.generated == ("data",)
+    assert {row.role for row in found.comparisons} == {"teacher", "student"}
+
+
+def _merge_legacy(teacher: cases.Built, student: cases.Built) -> Merged:
+    return merge(
+        teacher.main,
+        student.main,
+        {"image": "data"},
+        scope=student.scope,
+        teacher_scope=teacher.scope,
+    )
 
 
 def test_the_rich_form_is_a_table_of_all_values() -> None:

@@ -14,7 +14,7 @@ import pytest
 from inline_snapshot import snapshot
 from paddle import nn
 
-import graphtool.training._pickle
+import graphtool.readers._pickle
 from graphtool.diagnostics import GraphtoolError, ReadError
 from graphtool.readers.layers import from_layer
 from graphtool.training import load_parameters
@@ -284,7 +284,7 @@ def test_a_planted_payload_is_refused_and_did_not_run(
 )
 def test_a_damaged_or_hostile_pickle_is_a_diagnostic(tmp_path: Path, stream: bytes) -> None:
     with pytest.raises(GraphtoolError) as raised:
-        graphtool.training._pickle.unpickled("bad.pdparams", stream)
+        graphtool.readers._pickle.unpickled("bad.pdparams", stream)
 
     assert raised.value.report.errors[0].code in ("GT502", "GT503")
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, cast
 
 from graphtool.diagnostics import GraphtoolError
-from graphtool.training import problems
+from graphtool.readers import weight_problems as problems
 
 __all__ = ["unpickled"]
 

@@ -12,18 +12,19 @@ from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError
 from graphtool.graph import Graph, Origin, ProgramKind, Value
 from graphtool.readers import problems as reading
 from graphtool.readers import read
+from graphtool.readers import weight_problems as problems
 from graphtool.readers._legacy import variable_of
+from graphtool.readers._pickle import unpickled
+from graphtool.readers.parameter_files import parameters_beside
 from graphtool.readers.tensors import Tensor, read_tensors
-from graphtool.training import problems
-from graphtool.training._pickle import unpickled
 
-__all__ = ["Weights", "parameter_file_of", "persistables", "read_weights"]
+__all__ = ["ENDINGS", "Weights", "persistables", "read_weights"]
 
 # What a pickle holds is not known before it is read.
 _Object: TypeAlias = Any
 
 _TABLE = "StructuredToParameterName@@"
-_ENDINGS = (".pdiparams", ".pdparams")
+ENDINGS = (".pdiparams", ".pdparams")
 _COMBINED = ("__params__", "params")
 _MODELS = (".json", ".pdmodel")
 # A saved tensor starts with a version (uint32) and a level of detail (uint64), both 0.
@@ -69,29 +70,17 @@ def read_weights(path: Path, graph: Graph) -> Weights:
         raise ReadError(reading.unreadable(error.filename or str(path), reason)) from None
 
 
-def parameter_file_of(model: Path) -> Path | None:
-    """Return the file or folder that holds the parameters of a saved model, None where it has none.
-
-    `model` is a file or the folder that holds it.
-    """
-    if model.is_dir():
-        files = list(_parameter_files(model))
-        return model if files or (model / "__model__").is_file() else None
-    if model.name == "__model__":
-        return model.parent
-    beside = [model.with_suffix(ending) for ending in _ENDINGS]
-    return next((path for path in beside if path.is_file()), None)
-
-
 def _meant(path: Path) -> Path:
     if not path.exists():
-        endings = [path.with_name(path.name + ending) for ending in _ENDINGS]
+        endings = [path.with_name(path.name + ending) for ending in ENDINGS]
         for candidate in endings:
             if candidate.is_file():
                 return candidate
         raise ReadError(reading.no_such_path(str(path)))
     if path.is_file() and (path.suffix in _MODELS or path.name == "__model__"):
-        found = parameter_file_of(path)
+        found = parameters_beside(path, endings=ENDINGS)
+        if found is None and path.name == "__model__":
+            return path.parent
         if found is None:
             raise GraphtoolError(problems.not_parameters(str(path), "none lie beside the model"))
         return found
@@ -116,7 +105,7 @@ def _read(path: Path, graph: Graph) -> Weights:
 
 def _parameter_files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
-        if path.is_file() and (path.suffix in _ENDINGS or path.name in _COMBINED):
+        if path.is_file() and (path.suffix in ENDINGS or path.name in _COMBINED):
             yield path
 
 

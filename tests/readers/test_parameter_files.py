@@ -1,0 +1,44 @@
+"""One answer to where the parameters of a saved model are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from graphtool.readers.parameter_files import parameters_beside
+
+
+def held(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [("net.json", "net.pdiparams"), ("net.pdmodel", "__params__"), ("__model__", "params")],
+)
+def test_a_combined_file_is_found_from_the_model_and_from_its_folder(
+    tmp_path: Path, model: str, parameters: str
+) -> None:
+    held(tmp_path, model, parameters)
+
+    assert parameters_beside(tmp_path / model) == tmp_path / parameters
+    assert parameters_beside(tmp_path) == tmp_path / parameters
+
+
+def test_a_file_for_each_parameter_makes_the_folder_unless_one_is_missing(tmp_path: Path) -> None:
+    model = held(tmp_path, "__model__", "fc_0.w_0", "fc_0.b_0") / "__model__"
+
+    assert parameters_beside(model, ["fc_0.w_0", "fc_0.b_0"]) == tmp_path
+    assert parameters_beside(model, ["fc_0.w_0", "fc_1.w_0"]) is None
+    assert parameters_beside(model) is None
+
+
+def test_a_state_dict_is_taken_where_it_is_asked_for(tmp_path: Path) -> None:
+    model = held(tmp_path, "net.json", "net.pdparams") / "net.json"
+
+    assert parameters_beside(model) is None
+    found = parameters_beside(model, endings=(".pdiparams", ".pdparams"))
+    assert found == tmp_path / "net.pdparams"
