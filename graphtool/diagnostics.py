@@ -19,6 +19,7 @@ __all__ = [
     "Severity",
     "UsageError",
     "Where",
+    "counted",
     "docs_of",
     "document",
     "known_codes",
@@ -137,6 +138,7 @@ class UsageError(GraphtoolError):
 
 
 _DOCS: dict[str, str] = {}
+_HOMES: dict[str, str] = {}
 
 
 def rule(code: str) -> Callable[[Callable[_P, Diagnostic]], Callable[_P, Diagnostic]]:
@@ -159,7 +161,9 @@ def rule(code: str) -> Callable[[Callable[_P, Diagnostic]], Callable[_P, Diagnos
 
 def document(code: str, finder: Callable[..., object]) -> str:
     """Keep a function's docstring as what `graphtool explain CODE` prints; return its slug."""
-    assert code not in _DOCS, f"{code} is taken"
+    home = f"{finder.__module__}.{finder.__qualname__}"
+    # A module whose import was interrupted is imported again.
+    assert _HOMES.setdefault(code, home) == home, f"{code} is taken"
     slug = finder.__name__.replace("_", "-")
     _DOCS[code] = f"{code} {slug}\n\n{cleandoc(finder.__doc__ or '')}"
     return slug
@@ -177,3 +181,8 @@ def known_codes() -> tuple[str, ...]:
 
 def _indented(text: str) -> str:
     return text.replace("\n", "\n    ")
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a count with its noun: `1 block`, `2,048 blocks`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+import shutil
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
@@ -11,7 +12,7 @@ from secrets import token_hex
 
 from graphtool.diagnostics import Diagnostic, GraphtoolError, rule
 
-__all__ = ["unwritable_output", "write_text"]
+__all__ = ["placed", "replacing", "unwritable_output", "write_text"]
 
 
 @rule("GT601")
@@ -37,19 +38,36 @@ def write_text(path: str | PathLike[str], text: str) -> None:
     """
     # Names in a model's JSON may hold lone surrogates, which strict UTF-8 refuses.
     data = text.encode("utf-8", "surrogatepass")
+    with placed(path) as file:
+        file.write_bytes(data)
+
+
+@contextmanager
+def placed(path: str | PathLike[str]) -> Generator[Path]:
+    """Hand out the file to write in the place of `path`: a new one, moved there afterwards.
+
+    The file that was there stays where the body raises. Pipes and devices are handed out as such.
+
+    Raises GraphtoolError: GT601 where it can't be written, with nothing changed.
+    """
+    target, home = Path(path), _resolved(path)
     try:
-        _write(Path(path), data)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        if target.exists() and not target.is_file():
+            yield target
+            return
+        with _beside(home) as temporary:
+            yield temporary
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise GraphtoolError(unwritable_output(os.fspath(path), reason)) from None
 
 
-def _write(path: Path, data: bytes) -> None:
-    if path.exists() and not path.is_file():
-        path.write_bytes(data)
-        return
-    with _beside(path.resolve()) as temporary:
-        temporary.write_bytes(data)
+def _resolved(path: str | PathLike[str]) -> Path:
+    try:
+        return Path(path).resolve()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise GraphtoolError(unwritable_output(os.fspath(path), reason)) from None
 
 
 @contextmanager
@@ -65,4 +83,51 @@ def _beside(path: Path) -> Generator[Path]:
     except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def replacing(targets: Sequence[Path]) -> Generator[Path]:
+    """Hand out a new folder; files in it take the places of `targets` of their names, all or none.
+
+    The targets lie in one folder, which is made where it isn't there. The last of them is the last
+    to get its place and the first to lose it. One that is there and gets no new file is taken away.
+    Nothing has changed where the body raises, or where a file cannot be moved.
+    """
+    home = targets[0].parent.resolve()
+    missing = [folder for folder in (home, *home.parents) if not folder.exists()]
+    token = token_hex(8)
+    new, old = home / f".graphtool-{token}.tmp", home / f".graphtool-{token}.earlier"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        new.mkdir()
+        yield new
+        _exchange(new, old, home, [target.name for target in targets])
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        with suppress(OSError):
+            for folder in missing:
+                folder.rmdir()
+        raise
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(new: Path, old: Path, home: Path, names: Sequence[str]) -> None:
+    """Put new files in the place of those of the same names, which are moved to `old`."""
+    moves = [(home / name, old / name) for name in reversed(names) if (home / name).exists()]
+    moves += [(new / name, home / name) for name in names if (new / name).exists()]
+    started: list[tuple[Path, Path]] = []
+    try:
+        old.mkdir()
+        for source, destination in moves:
+            # Noted before: an interrupt between the two would lose the file.
+            started.append((source, destination))
+            source.rename(destination)
+    except BaseException:
+        for source, destination in reversed(started):
+            if destination.exists() and not source.exists():
+                destination.rename(source)
+        with suppress(OSError):
+            old.rmdir()
         raise

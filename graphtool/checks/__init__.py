@@ -4,15 +4,15 @@ One rule is one generator with one code. Rules see a MergePlan, which is plain d
 else; importing this package registers all of them.
 """
 
-from graphtool.checks import feeds, names, networks, operators, parameters
+from graphtool.checks import batches, feeds, names, networks, operators, parameters, sharing, writes
 from graphtool.checks.arguments import (
     bad_argument,
-    check_arguments,
     check_names,
     check_selector,
+    check_sources,
 )
 from graphtool.checks.guess import FeedGuess, guess_feed_map, guess_feeds
-from graphtool.checks.merge import check_merge, merged_prefixes, parameters_when
+from graphtool.checks.merge import check_merge
 from graphtool.checks.pairs import check_pairs
 from graphtool.checks.plan import (
     MergePlan,
@@ -21,19 +21,23 @@ from graphtool.checks.plan import (
     plan_of,
     used_names,
 )
+from graphtool.checks.planning import Wanted, Weights, merged_prefixes, plan_for
 from graphtool.checks.rules import check, not_checked, run_rules
 
 __all__ = [
     "FeedGuess",
     "MergePlan",
     "ParametersWhen",
+    "Wanted",
+    "Weights",
     "bad_argument",
+    "batches",
     "check",
-    "check_arguments",
     "check_merge",
     "check_names",
     "check_pairs",
     "check_selector",
+    "check_sources",
     "feeds",
     "guess_feed_map",
     "guess_feeds",
@@ -43,9 +47,11 @@ __all__ = [
     "not_checked",
     "operators",
     "parameters",
-    "parameters_when",
     "persistable_names",
+    "plan_for",
     "plan_of",
     "run_rules",
+    "sharing",
     "used_names",
+    "writes",
 ]

@@ -7,12 +7,22 @@ from reprlib import repr as brief
 from typing import cast
 
 from graphtool.diagnostics import Diagnostic, UsageError, rule
+from graphtool.readers.live import is_live
 
-__all__ = ["bad_argument", "check_arguments", "check_names", "check_selector"]
+__all__ = [
+    "bad_argument",
+    "check_arguments",
+    "check_names",
+    "check_selector",
+    "check_sources",
+]
+
+
+_MERGE = 'graphtool.merge(teacher, student, {"image": "image"}, name_prefix="teacher_")'
 
 
 @rule("GT248")
-def bad_argument(name: str, given: object, wanted: str) -> Diagnostic:
+def bad_argument(name: str, given: object, wanted: str, call: str = _MERGE) -> Diagnostic:
     """An argument is of a type that the call does not take; nothing was read or touched.
 
     Feeds, Values and parameters go by their names: a Variable has `.name`, a Value is found with
@@ -20,11 +30,13 @@ def bad_argument(name: str, given: object, wanted: str) -> Diagnostic:
     """
     return Diagnostic(
         message=f"`{name}` is `{brief(given)}`; wanted {wanted}",
-        help='graphtool.merge(teacher, student, {"image": "image"}, name_prefix="teacher_")',
+        help=call,
     )
 
 
-def check_arguments(feed_map: object, name_prefix: object, **scopes: object) -> None:
+def check_arguments(
+    feed_map: object, name_prefix: object, shared: object, **scopes: object
+) -> None:
     """Refuse arguments of `merge` and `check_merge` that are of a wrong type.
 
     Raises UsageError: GT248, for all of them at once.
@@ -33,8 +45,10 @@ def check_arguments(feed_map: object, name_prefix: object, **scopes: object) -> 
     if not _maps_names(feed_map):
         wanted = "a mapping from teacher feed names to student feed names"
         found.append(bad_argument("feed_map", feed_map, wanted))
-    if not isinstance(name_prefix, str):
+    if not _is_text(name_prefix):
         found.append(bad_argument("name_prefix", name_prefix, "text"))
+    if not _are_texts(shared):
+        found.append(bad_argument("shared", shared, "a tuple of names"))
     found += [
         bad_argument(name, scope, "a Scope or None")
         for name, scope in scopes.items()
@@ -42,6 +56,35 @@ def check_arguments(feed_map: object, name_prefix: object, **scopes: object) -> 
     ]
     if found:
         raise UsageError(*found)
+
+
+def _is_text(given: object) -> bool:
+    """Tell text that a file and Paddle can hold: lone surrogates can't be written as UTF-8."""
+    return isinstance(given, str) and not any("\ud800" <= letter <= "\udfff" for letter in given)
+
+
+def check_sources(
+    teacher: object,
+    student: object,
+    *,
+    teachers: tuple[type, ...],
+    students: tuple[type, ...] = (),
+) -> None:
+    """Refuse networks that are neither live nor of the other types that a call takes.
+
+    Raises UsageError: GT248, for both at once.
+    """
+    sides = (("teacher_program", teacher, teachers), ("student_program", student, students))
+    found = [
+        bad_argument(name, given, "a Program, a Network or a path" if types else _LIVE)
+        for name, given, types in sides
+        if not (is_live(given) or isinstance(given, types))
+    ]
+    if found:
+        raise UsageError(*found)
+
+
+_LIVE = "a Program or a Network, as graphtool.for_training(path) gives for a saved model"
 
 
 def _maps_names(given: object) -> bool:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from graphtool.checks.guess import fits, mended_feed_map, nearest_feed
 from graphtool.checks.places import (
-    also,
-    at_operator,
-    counted,
+    feed_map_argument,
     in_student,
     in_teacher,
     listed,
+    mapped_feeds,
     of_student,
     of_teacher,
     spelt,
@@ -19,16 +18,14 @@ from graphtool.checks.places import (
 from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import check
 from graphtool.diagnostics import Diagnostic, Severity
-from graphtool.graph import UNKNOWN, Graph, Operator, Shape, Value, dims_agree
+from graphtool.graph import Graph, Value, dims_agree
 from graphtool.structure import kind_of
 
 __all__ = [
-    "baked_reshape",
     "feed_dtype",
     "feed_lod",
     "feed_rank",
     "feed_shape",
-    "fixed_batch",
     "label_left_out",
     "not_a_feed",
     "teacher_feed_left_out",
@@ -63,8 +60,7 @@ _LABEL_STEPS = frozenset(
 
 def _mended(plan: MergePlan) -> str:
     """Spell the feed map that was most likely meant, as an argument that can be typed."""
-    entries = (f'"{teacher}": "{student}"' for teacher, student in mended_feed_map(plan).items())
-    return f"feed_map={{{', '.join(entries)}}}"
+    return feed_map_argument(mended_feed_map(plan))
 
 
 @check("GT210")
@@ -218,17 +214,10 @@ def two_feeds_on_one(plan: MergePlan) -> Iterator[Diagnostic]:
             )
 
 
-def _mapped(plan: MergePlan) -> Iterator[tuple[Value, Value]]:
-    """Yield teacher and student feeds that go together, where both are there."""
-    for teacher, student in plan.feed_map:
-        if teacher in plan.teacher.feeds and student in plan.student.feeds:
-            yield plan.teacher.values[teacher], plan.student.values[student]
-
-
 @check("GT216")
 def feed_rank(plan: MergePlan) -> Iterator[Diagnostic]:
     """A teacher feed and the student feed that it shares have different ranks."""
-    for teacher, student in _mapped(plan):
+    for teacher, student in mapped_feeds(plan):
         if teacher.shape is None or student.shape is None:
             continue
         if len(teacher.shape) != len(student.shape):
@@ -247,7 +236,7 @@ def feed_shape(plan: MergePlan) -> Iterator[Diagnostic]:
     The batch, which is the first dim, has a rule of its own: see GT220. A dim that is not known
     agrees with any.
     """
-    for teacher, student in _mapped(plan):
+    for teacher, student in mapped_feeds(plan):
         wrong = _disagreeing_dims(teacher, student)
         if wrong:
             yield Diagnostic(
@@ -273,7 +262,7 @@ def feed_dtype(plan: MergePlan) -> Iterator[Diagnostic]:
     Paddle does not convert what is fed, nor does it complain: the teacher computes with what its
     kernels make of the other dtype.
     """
-    for teacher, student in _mapped(plan):
+    for teacher, student in mapped_feeds(plan):
         if None not in (teacher.dtype, student.dtype) and teacher.dtype != student.dtype:
             yield Diagnostic(
                 message=f"teacher feed `{teacher.name}` is {teacher.dtype}, student feed "
@@ -289,7 +278,7 @@ def feed_lod(plan: MergePlan) -> Iterator[Diagnostic]:
 
     Sequence operators of legacy programs read where each sequence ends from the LoD of what is fed.
     """
-    for teacher, student in _mapped(plan):
+    for teacher, student in mapped_feeds(plan):
         if teacher.lod_level != student.lod_level:
             yield Diagnostic(
                 message=f"teacher feed `{teacher.name}` has lod_level {teacher.lod_level}, student "
@@ -297,77 +286,3 @@ def feed_lod(plan: MergePlan) -> Iterator[Diagnostic]:
                 where=(in_teacher(plan, teacher), in_student(plan, student)),
                 help=f'paddle.static.data("{student.name}", ..., lod_level={teacher.lod_level})',
             )
-
-
-@check("GT220")
-def fixed_batch(plan: MergePlan) -> Iterator[Diagnostic]:
-    """The teacher was built for one batch size, and the student is fed any, or another.
-
-    Most operators take what comes: Paddle does not hold them to the shapes of the build. A reshape
-    to that batch does not: see GT221. Shapes that are listed for the teacher stay those of the
-    build. Only the teacher's fixed batch is judged: a student with one is fed that, and the teacher
-    takes it.
-    """
-    for teacher, student in _mapped(plan):
-        if not teacher.shape or not student.shape or len(teacher.shape) < 2:
-            continue
-        batch, other = teacher.shape[0], student.shape[0]
-        if batch not in (UNKNOWN, other):
-            yield Diagnostic(
-                message=f"teacher feed `{teacher.name}` has a fixed batch of {batch}, student feed "
-                f"`{student.name}` {'any' if other == UNKNOWN else other}",
-                severity=Severity.WARNING,
-                where=(in_teacher(plan, teacher), in_student(plan, student)),
-                help=f'paddle.static.data("{teacher.name}", [-1, ...])  # where it is built',
-            )
-
-
-@check("GT221")
-def baked_reshape(plan: MergePlan) -> Iterator[Diagnostic]:
-    """The teacher reshapes to the batch size that it was built for.
-
-    With another batch the run fails there, or, worse, mixes samples. Build the teacher with a batch
-    of unknown size, or feed the student batches of that size alone.
-    """
-    batches = {
-        teacher.shape[0]: student.shape[0]
-        for teacher, student in _mapped(plan)
-        if teacher.shape and student.shape and len(teacher.shape) > 1
-    }
-    baked = [
-        operator
-        for operator in plan.teacher.operators.values()
-        if kind_of(operator) == "reshape" and _bakes(plan.teacher, operator, batches)
-    ]
-    if baked:
-        target = _target(plan.teacher, baked[0])
-        yield Diagnostic(
-            message=f"the teacher has {counted(len(baked), 'reshape')} to a fixed batch: "
-            f"`{baked[0].name}` to {spelt(target)}",
-            severity=Severity.WARNING,
-            where=(at_operator("teacher", plan.teacher, baked[0]),),
-            notes=also([operator.name for operator in baked]),
-            help="x.reshape([-1, ...])  # or [0, ...] to keep the batch, where it is built",
-        )
-
-
-def _bakes(graph: Graph, operator: Operator, batches: Mapping[int, int]) -> bool:
-    """Tell a reshape of something with the fixed batch to that batch as a number."""
-    target, source = _target(graph, operator), operator.operands[0]
-    shape = graph.values[source].shape if source else None
-    if not target or not shape:
-        return False
-    batch = target[0]
-    return batch > 0 and batches.get(batch, batch) != batch and shape[0] == batch
-
-
-def _target(graph: Graph, operator: Operator) -> Shape | None:
-    """Return the dims that a reshape asks for: an attribute, in PIR a constant operand's value."""
-    given = operator.attributes.get("shape")
-    if given is None and len(operator.operands) > 1 and operator.operands[1] is not None:
-        constant = graph.producer(operator.operands[1])
-        given = constant.attributes.get("value") if constant else None
-    if not isinstance(given, tuple):
-        return None
-    dims = tuple(dim for dim in given if isinstance(dim, int))
-    return dims if len(dims) == len(given) else None

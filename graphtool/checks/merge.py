@@ -3,122 +3,159 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
-from graphtool.checks.arguments import check_arguments
-from graphtool.checks.plan import MergePlan, ParametersWhen, persistable_names, plan_of
+from graphtool.checks.arguments import check_sources
+from graphtool.checks.plan import ParametersWhen, persistable_names, used_names
+from graphtool.checks.planning import Wanted, Weights, merged_prefixes, plan_for
 from graphtool.checks.rules import run_rules
-from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, Report, UsageError, rule
+from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, Report
 from graphtool.graph import Graph, ProgramKind
-from graphtool.readers import Source, read
-from graphtool.readers.facts import (
-    ParameterFileFacts,
-    ScopeFacts,
-    known_operators,
-    parameter_file_facts,
-    same_variables,
-    scope_facts,
-)
-from graphtool.readers.layers import Network
+from graphtool.readers import Source, read, weight_problems
+from graphtool.readers.facts import ParameterFileFacts, known_operators, parameter_file_facts
+from graphtool.readers.layer_weights import dynamic_layer
+from graphtool.readers.live import program_of
 from graphtool.readers.parameter_files import parameters_beside
+from graphtool.readers.weights import ENDINGS
 
-__all__ = [
-    "bad_parameters_argument",
-    "check_merge",
-    "merged_prefixes",
-    "parameters_when",
-]
+__all__ = ["check_merge"]
 
-# A Paddle Scope, which has no static type without Paddle.
-_Scope: TypeAlias = Any
-
-
-@rule("GT249")
-def bad_parameters_argument(given: object) -> Diagnostic:
-    """`parameters` says when the teacher's weights have to be in their Scope: `now` or `later`."""
-    return Diagnostic(
-        message=f"`parameters` is `{given}`; wanted `now` or `later`",
-        help='merge(..., parameters="later")',
-    )
+# A Paddle Scope or Place, which has no static type without Paddle.
+_Paddle: TypeAlias = Any
 
 
 def check_merge(
     teacher_program: Source,
     student_program: Source,
     feed_map: Mapping[str, str],
-    scope: _Scope | None = None,
-    teacher_scope: _Scope | None = None,
+    scope: _Paddle | None = None,
+    teacher_scope: _Paddle | None = None,
     *,
+    place: _Paddle | None = None,
     name_prefix: str = "teacher_",
     parameters: str = "now",
+    shared: Iterable[str] = (),
     restored: bool = False,
+    built: bool = False,
 ) -> Report:
     """Report everything that stands against merging a teacher into a student.
 
     The two are live Programs, Networks, paths of saved models, `module:callable` or Graphs, and
     `feed_map` goes from teacher feed names to student feed names. `scope` holds the student's
     tensors, `teacher_scope` the teacher's, if that is another; a saved teacher has its own beside
-    it. `restored` says that the student goes through `for_training` before the merge, as
-    `graphtool merge` does with a saved one. Neither Program nor Scope is touched. What cannot be
-    read is in the Report as well; a fact that could not be had (no Scope was given) is a
-    `not checked` note.
+    it. With a `place`, operators are looked for that it cannot compute. `shared` names parameters
+    that are to be the student's, as for `merge`. `restored` says that the student goes through
+    `for_training` before the merge and brings its parameters, as a saved one does in
+    `graphtool merge`; `built` that the teacher's weights are made with it, as there for code.
+    Neither Program nor Scope is touched. What cannot be read is in the Report as well; a fact that
+    could not be had (no Scope was given) is a `not checked` note.
 
     Raises UsageError: GT249 for another `parameters` than `now` and `later`, GT248 for arguments of
     another type.
     """
-    check_arguments(feed_map, name_prefix, scope=scope, teacher_scope=teacher_scope)
-    when = parameters_when(parameters)
+    takes = (str, PathLike, Graph)
+    check_sources(teacher_program, student_program, teachers=takes, students=takes)
+    wanted = Wanted.of(
+        feed_map,
+        name_prefix,
+        parameters,
+        shared,
+        place=place,
+        scope=scope,
+        teacher_scope=teacher_scope,
+    )
+    wanted = replace(
+        wanted,
+        one_program=_is_same(teacher_program, student_program),
+        restored=restored,
+        layer=dynamic_layer(student_program),
+    )
+    find_weights = _built if built else partial(_weights, scopes=(scope, teacher_scope))
+    return _report(teacher_program, student_program, wanted, find_weights)
+
+
+def _report(
+    teacher_program: Source,
+    student_program: Source,
+    wanted: Wanted,
+    find_weights: Callable[[Source, Graph, list[Diagnostic]], Weights],
+) -> Report:
     found: list[Diagnostic] = []
     teacher, student = _read(teacher_program, found), _read(student_program, found)
     if teacher is None or student is None:
         return Report.of(found)
-    weights = _weights_of(teacher_program, teacher)
-    apart = weights is not None or _is_dynamic(teacher_program)
-    held = None if apart or _is_file(teacher_program) else scope
-    held = held if apart or teacher_scope is None else teacher_scope
-    plan = plan_of(
+    now = wanted.parameters is ParametersWhen.NOW
+    if now and wanted.restored and _is_file(student_program):
+        found += _student_file(fspath(student_program), student)
+    plan = plan_for(
         teacher,
         student,
-        feed_map,
-        prefix=name_prefix,
-        parameters=when,
-        one_program=_is_same(teacher_program, student_program),
-        prefixes=merged_prefixes(_program(student_program)),
-        operators=_operators(teacher_program, teacher),
-        parameter_file=_parameter_file(weights, found),
-        brings_weights=apart,
-        restored=restored,
+        wanted,
+        find_weights(teacher_program, teacher, found),
+        known=(_known(teacher_program, teacher), _known(student_program, student)),
+        prefixes=merged_prefixes(program_of(student_program)),
     )
-    plan = _with_scopes(plan, scope, held)
-    if not apart and held is None and _is_file(teacher_program):
-        # Nothing lies beside it, and no Scope is known to have its weights.
-        plan = replace(plan, teacher_scope=ScopeFacts({}))
     return Report.of([*found, *run_rules(plan)])
 
 
-def parameters_when(given: str) -> ParametersWhen:
-    """Return when the weights have to be there.
+def _built(*_: object) -> Weights:
+    return Weights(brought=True)
 
-    Raises UsageError: GT249 for what is neither `now` nor `later`.
-    """
+
+def _student_file(model: str, student: Graph) -> Iterator[Diagnostic]:
+    """Yield what is wrong with the parameters beside a saved student, which merging loads."""
+    names = sorted(persistable_names(student))
+    path = parameters_beside(model, names, endings=ENDINGS)
+    if path is None:
+        if names:
+            yield weight_problems.parameters_not_beside(model)
+        return
+    if path.is_dir() or path.suffix == ".pdparams":
+        return
     try:
-        return ParametersWhen(given)
-    except ValueError:
-        raise UsageError(bad_parameters_argument(given)) from None
+        tensors = parameter_file_facts(path).tensors
+    except ReadError as error:
+        yield from error.report
+        return
+    known = used_names(student)
+    wanted = [known[name].shape for name in names]
+    if [shape for shape, _ in tensors] != wanted:
+        yield weight_problems.other_count(str(path), len(tensors), len(names), model)
 
 
-def merged_prefixes(program: Source) -> tuple[str, ...]:
-    """Return the prefixes of the teachers that were merged into a live Program before."""
-    return tuple(earlier.prefix for earlier in getattr(program, "_graphtool_teachers", ()))
+class _Nowhere:
+    """The Scope of a saved model with no weights beside it: it holds nothing."""
+
+    def find_var(self, _: str) -> None:
+        return None
+
+
+def _weights(
+    source: Source,
+    graph: Graph,
+    found: list[Diagnostic],
+    *,
+    scopes: tuple[_Paddle | None, _Paddle | None],
+) -> Weights:
+    """Find a teacher's weights; `scopes` are the student's and the teacher's own."""
+    students, own = scopes
+    if dynamic_layer(source) is not None:
+        return Weights(brought=True)
+    if not _is_file(source):
+        return Weights(scope=students if own is None else own)
+    beside = parameters_beside(fspath(source), persistable_names(graph))
+    if beside is None:
+        # They can't be in the student's Scope by chance of a name.
+        return Weights(scope=_Nowhere() if own is None else own)
+    return Weights(file=_parameter_file(beside, found), brought=True)
 
 
 def _read(source: Source, found: list[Diagnostic]) -> Graph | None:
-    if isinstance(source, Network):
-        return source.graph
     try:
         return read(source)
     except GraphtoolError as error:
@@ -126,21 +163,11 @@ def _read(source: Source, found: list[Diagnostic]) -> Graph | None:
         return None
 
 
-def _program(source: Source) -> Source:
-    return source.program if isinstance(source, Network) else source
-
-
 def _is_same(teacher: Source, student: Source) -> bool:
     """Tell one live Program; a path or Graph that is given twice is read into two Programs."""
     if isinstance(teacher, str | PathLike | Graph):
         return False
-    return _program(teacher) is _program(student)
-
-
-def _weights_of(source: Source, graph: Graph) -> Path | None:
-    if not _is_file(source):
-        return None
-    return parameters_beside(fspath(source), persistable_names(graph))
+    return program_of(teacher) is program_of(student)
 
 
 def _is_file(source: Source) -> TypeGuard[str | PathLike[str]]:
@@ -148,15 +175,8 @@ def _is_file(source: Source) -> TypeGuard[str | PathLike[str]]:
     return isinstance(source, str | PathLike) and Path(fspath(source)).exists()
 
 
-def _is_dynamic(source: Source) -> bool:
-    """Tell a Network whose Layer was made in dynamic mode, and so holds the weights itself."""
-    if not isinstance(source, Network):
-        return False
-    return any(type(found).__name__ == "EagerParamBase" for found in source.layer.parameters())
-
-
-def _parameter_file(path: Path | None, found: list[Diagnostic]) -> ParameterFileFacts | None:
-    if path is None or path.is_dir():
+def _parameter_file(path: Path, found: list[Diagnostic]) -> ParameterFileFacts | None:
+    if path.is_dir():
         return None
     try:
         return parameter_file_facts(path)
@@ -165,7 +185,7 @@ def _parameter_file(path: Path | None, found: list[Diagnostic]) -> ParameterFile
         return None
 
 
-def _operators(source: Source, graph: Graph) -> frozenset[str] | None:
+def _known(source: Source, graph: Graph) -> frozenset[str] | None:
     """Ask the Paddle at hand what it knows; what a live PIR Program has, it knows.
 
     Files are checked in less time than importing Paddle takes: without it, None.
@@ -173,18 +193,3 @@ def _operators(source: Source, graph: Graph) -> frozenset[str] | None:
     if not isinstance(source, Graph | str | PathLike) and graph.kind is ProgramKind.PIR:
         return frozenset(operator.type for operator in graph.operators.values())
     return known_operators(graph.kind) if "paddle" in sys.modules else None
-
-
-def _with_scopes(plan: MergePlan, scope: _Scope | None, teacher: _Scope | None) -> MergePlan:
-    new = [name for _, name in plan.renames]
-    known = scope is not None and teacher is not None
-    return replace(
-        plan,
-        same_variables=same_variables(teacher, scope, plan.teacher_kept) if known else frozenset(),
-        teacher_scope=_facts(teacher, plan.teacher_kept),
-        student_scope=_facts(scope, [*plan.student_kept, *new]),
-    )
-
-
-def _facts(scope: _Scope | None, names: Iterable[str]) -> ScopeFacts | None:
-    return None if scope is None else scope_facts(scope, names)

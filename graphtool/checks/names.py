@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from graphtool.checks.places import also, counted, in_student, in_teacher, of_student, spelt
+from graphtool.checks.places import also, in_student, in_teacher, of_student, spelt
 from graphtool.checks.plan import MergePlan, ParametersWhen
 from graphtool.checks.rules import check, not_checked
-from graphtool.diagnostics import Diagnostic, Severity
+from graphtool.diagnostics import Diagnostic, Severity, counted
 from graphtool.graph import Origin, Value
 
 __all__ = [
@@ -103,13 +103,12 @@ def scope_collision(plan: MergePlan) -> Iterator[Diagnostic]:
     That is one Scope for both, or the Scope around the other's. The Programs have no name in common
     after renaming, but there is one tensor where two were meant: the startup program that ran last
     set it, and the teacher computes with the student's weights. Give the teacher a Scope of its
-    own, or load its weights after the merge. A tensor that both networks are meant to share cannot
-    be: the teacher's weights stay as they are, the student's are trained. A warning where the
-    weights are loaded after the merge.
+    own, or load its weights after the merge. Where both networks are meant to have one tensor, say
+    so with `shared`: see GT209. A warning where the weights are loaded after the merge.
     """
     if plan.one_program or plan.brings_weights:
         return
-    kept = set(plan.student_kept)
+    kept = set(plan.student_kept) - set(plan.shared)
     common = [name for name in plan.teacher_kept if name in kept]
     later = plan.parameters is ParametersWhen.LATER
     if common and not later and plan.teacher_scope is None and plan.student_scope is None:
@@ -236,12 +235,11 @@ def names_in_common(plan: MergePlan) -> Iterator[Diagnostic]:
     """Both programs give a tensor the same name, shape and dtype, as networks do that share it.
 
     The merge keeps the two apart: the teacher's is a tensor of its own under the new name, and
-    stays as it is while the student's is trained. To use one for both, build both networks into
-    one Program.
+    stays as it is while the student's is trained. To use one for both, name it in `shared`.
     """
     if plan.one_program or not plan.prefix:
         return
-    kept = set(plan.student_kept) - plan.same_variables
+    kept = set(plan.student_kept) - plan.same_variables - set(plan.shared)
     alike = [
         name
         for name in plan.teacher_kept
@@ -257,6 +255,7 @@ def names_in_common(plan: MergePlan) -> Iterator[Diagnostic]:
                 in_student(plan, plan.student_names[alike[0]], alike[0]),
             ),
             notes=also(alike),
+            help=f'merge(..., shared=("{alike[0]}",))  # if one is meant',
         )
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from graphtool.checks.places import also, at_operator, counted, in_teacher, listed, of_student
+from graphtool.checks.places import also, at_operator, listed, of_student
 from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import check
-from graphtool.diagnostics import Diagnostic, Severity
-from graphtool.graph import Graph, Operator, ProgramKind
+from graphtool.diagnostics import Diagnostic, Severity, counted
+from graphtool.graph import Graph, Operator
 from graphtool.structure import is_training, kind_of
 
 __all__ = [
     "fixed_seeds",
+    "modal_operators",
     "probabilities",
     "random_state_shared",
     "same_program",
@@ -22,7 +23,6 @@ __all__ = [
     "teacher_is_random",
     "teacher_statistics",
     "teacher_trains",
-    "teacher_writes_state",
 ]
 
 
@@ -106,7 +106,7 @@ _MODAL = frozenset(
 )
 
 
-def _modal(graph: Graph) -> Iterator[Operator]:
+def modal_operators(graph: Graph) -> Iterator[Operator]:
     """Yield what acts otherwise in training; the observers of quantisation do."""
     for operator in graph.operators.values():
         kind = kind_of(operator)
@@ -115,64 +115,13 @@ def _modal(graph: Graph) -> Iterator[Operator]:
 
 
 def _in_training(graph: Graph) -> Iterator[Operator]:
-    for operator in _modal(graph):
+    for operator in modal_operators(graph):
         if not (operator.attributes["is_test"] or operator.attributes.get("use_global_stats")):
             yield operator
 
 
 def _normalises(operator: Operator) -> bool:
     return kind_of(operator) == "batch_norm"
-
-
-@check("GT225")
-def teacher_writes_state(plan: MergePlan) -> Iterator[Diagnostic]:
-    """An operator of the teacher changes what the teacher keeps from run to run.
-
-    A counter or a moving average is such a thing. Test mode does not stop it, so the teacher would
-    not stay as it is. Build the teacher without that operator.
-    """
-    stopped = {operator.name for operator in _modal(plan.teacher)}
-    writers = [
-        (operator, name)
-        for operator in plan.teacher.operators.values()
-        if operator.name not in stopped and not is_training(operator)
-        for name in _state_written(plan, operator)
-    ]
-    if writers:
-        operator, name = writers[0]
-        yield Diagnostic(
-            message=f"`{operator.name}` writes `{name}`, which the teacher keeps from run to run",
-            where=(
-                at_operator("teacher", plan.teacher, operator),
-                in_teacher(plan, plan.teacher_names.get(name), name),
-            ),
-            notes=also([other.name for other, _ in writers]),
-            help="paddle.static.save_inference_model(path, feeds, [logits], exe)  # then merge it",
-        )
-
-
-# Which operand an in-place operator of PIR writes, where it is not the first.
-_WRITTEN_OPERAND = {"pd_op.assign_out_": 1}
-# In-place operators that look at the same elements in another way.
-_VIEWS = frozenset({"flatten", "reshape", "share_data", "squeeze", "unsqueeze"})
-
-
-def _state_written(plan: MergePlan, operator: Operator) -> Iterator[str]:
-    """Yield persistable names that an operator reads and writes, or sets outright in PIR."""
-    graph = plan.teacher
-    if graph.kind is ProgramKind.LEGACY:
-        for name in operator.results:
-            variable, _, write = name.rpartition("@")
-            first = graph.values.get(variable) if write.isdecimal() else None
-            if first and first.producer is None and first.persistable:
-                yield first.name
-    elif operator.type == "builtin.set_parameter":
-        yield str(operator.attributes.get("parameter_name", operator.name))
-    elif operator.type.endswith("_") and operator.kind not in _VIEWS:
-        at = _WRITTEN_OPERAND.get(operator.type, 0)
-        written = operator.operands[at] if at < len(operator.operands) else None
-        if written is not None and graph.values[written].persistable:
-            yield written
 
 
 _RANDOM = frozenset(
@@ -349,7 +298,7 @@ def student_in_test_mode(plan: MergePlan) -> Iterator[Diagnostic]:
     Every saved inference model is like that. It loads and it minimizes, but its batch norms use
     statistics that never move, and its dropout does nothing.
     """
-    modal = list(_modal(plan.student))
+    modal = list(modal_operators(plan.student))
     if modal and not plan.restored and not any(_in_training(plan.student)):
         yield Diagnostic(
             message=f"the student is in test mode: {counted(len(modal), 'operator')} of "

@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from graphtool.checks.places import (
     also,
     at_operator,
-    counted,
     listed,
     of_student,
     of_teacher,
 )
 from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import check, not_checked
-from graphtool.diagnostics import Diagnostic, Severity
+from graphtool.diagnostics import Diagnostic, Severity, counted
 from graphtool.graph import Graph, Operator, ProgramKind
+from graphtool.readers.facts import strange_operators
 
-__all__ = ["mixed_kinds", "quantised_operators", "unknown_operators"]
+__all__ = ["device_operators", "mixed_kinds", "quantised_operators", "unknown_operators"]
 
 
 @check("GT243")
@@ -66,38 +66,39 @@ def _translated(plan: MergePlan) -> Diagnostic:
     )
 
 
-# The dialects that are part of PIR itself.
-_BUILT_IN = ("builtin.", "cf.")
-
-
 @check("GT244")
 def unknown_operators(plan: MergePlan) -> Iterator[Diagnostic]:
-    """The teacher has operators that the installed Paddle does not know.
+    """A network has operators that the installed Paddle does not know.
 
     They are custom operators, whose library has to be loaded first, or ones of another release or
     of an inference engine (fused, quantised).
     """
-    if plan.operators is None:
+    sides = (
+        ("teacher", plan.teacher, plan.operators),
+        ("student", plan.student, plan.student_operators),
+    )
+    unasked = [role for role, _, known in sides if known is None]
+    if unasked:
         yield not_checked(
-            "whether Paddle knows the teacher's operators",
+            f"whether Paddle knows the operators of the {' and the '.join(unasked)}",
             "Paddle was not imported, and files are checked without it",
-            "python -c 'import paddle, graphtool; print(graphtool.check_merge(...))'",
+            "import paddle  # before check_merge",
         )
-        return
-    unknown = [
-        operator
-        for operator in plan.teacher.operators.values()
-        if operator.type not in plan.operators and not operator.type.startswith(_BUILT_IN)
-    ]
-    if unknown:
-        types = list(dict.fromkeys(operator.type for operator in unknown))
-        yield Diagnostic(
-            message=f"Paddle does not know {counted(len(types), 'operator type')} of the teacher: "
-            f"{listed(types)}",
-            where=(at_operator("teacher", plan.teacher, unknown[0]),),
-            notes=also([operator.name for operator in unknown]),
-            help='paddle.utils.cpp_extension.load(name="my_ops", sources=[...])  # first',
-        )
+    for role, graph, known in sides:
+        unknown = [] if known is None else strange_operators(graph, known)
+        if unknown:
+            yield _not_known(role, graph, unknown)
+
+
+def _not_known(role: str, graph: Graph, unknown: list[Operator]) -> Diagnostic:
+    types = list(dict.fromkeys(operator.type for operator in unknown))
+    return Diagnostic(
+        message=f"Paddle does not know {counted(len(types), 'operator type')} of the {role}: "
+        f"{listed(types)}",
+        where=(at_operator(role, graph, unknown[0]),),
+        notes=also([operator.name for operator in unknown]),
+        help='paddle.utils.cpp_extension.load(name="my_ops", sources=[...])  # first',
+    )
 
 
 @check("GT245")
@@ -124,3 +125,58 @@ def _quantised(role: str, graph: Graph, found: list[Operator]) -> Diagnostic:
 
 def _quantises(operator: Operator) -> bool:
     return "quantize" in operator.kind or operator.kind.startswith("weight_only")
+
+
+@check("GT246")
+def device_operators(plan: MergePlan) -> Iterator[Diagnostic]:
+    """The place that was asked for has no kernel for operators of the teacher, or not in a dtype.
+
+    A run stops there. Fused and quantised operators are made for one kind of device, and no CPU
+    computes float16 throughout. Merge where the device is, or take a teacher that was exported for
+    this one. Asked only where a `place` is given.
+    """
+    if plan.device is None:
+        return
+    dtypes = plan.device.dtypes
+    operators = plan.teacher.operators.values()
+    lacking = [found for found in operators if dtypes.get(found.type) == frozenset()]
+    if lacking:
+        yield _lacking(plan, lacking, "computes no", Severity.ERROR)
+    unfit = [found for found in operators if dtypes.get(found.type) and _unfit(plan, found)]
+    if unfit:
+        yield _lacking(
+            plan, unfit, f"does not compute in {_dtypes(plan, unfit[0])}:", Severity.WARNING
+        )
+    if plan.device.unsure:
+        yield not_checked(
+            f"whether the {plan.device.device} computes {listed(plan.device.unsure)}",
+            "Paddle does not list their kernels",
+        )
+
+
+def _unfit(plan: MergePlan, operator: Operator) -> bool:
+    """Tell an operator none of whose dtypes the device computes: which one counts differs."""
+    assert plan.device is not None
+    used = _used(plan.teacher, operator)
+    return bool(used) and used.isdisjoint(plan.device.dtypes[operator.type])
+
+
+def _used(graph: Graph, operator: Operator) -> set[str]:
+    names = (name for name in (*operator.operands, *operator.results) if name is not None)
+    return {dtype for name in names if (dtype := graph.values[name].dtype) is not None}
+
+
+def _dtypes(plan: MergePlan, operator: Operator) -> str:
+    return " or ".join(sorted(_used(plan.teacher, operator)))
+
+
+def _lacking(plan: MergePlan, found: list[Operator], what: str, severity: Severity) -> Diagnostic:
+    assert plan.device is not None
+    types = list(dict.fromkeys(operator.type for operator in found))
+    return Diagnostic(
+        message=f"the {plan.device.device} {what} {listed(types)}",
+        severity=severity,
+        where=(at_operator("teacher", plan.teacher, found[0]),),
+        notes=also([operator.name for operator in found]),
+        help="merge(..., place=None)  # to merge here and run elsewhere",
+    )

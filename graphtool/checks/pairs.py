@@ -104,13 +104,14 @@ def _misfits(sides: _Sides) -> Iterator[Diagnostic]:
     teacher, student = sides.shapes
     if len(teacher) != len(student):
         yield pair_rank(sides)
-    elif not shapes_agree(teacher, student):
+    elif not shapes_agree(teacher[1:], student[1:]):
         yield pair_broadcast(sides) if _broadcasts(teacher, student) else pair_shape(sides)
 
 
 def _broadcasts(teacher: Shape, student: Shape) -> bool:
-    """Tell whether Paddle would stretch one to the other without a word."""
-    return all(1 in (a, b) or dims_agree(a, b) for a, b in zip(teacher, student, strict=True))
+    """Tell whether Paddle would stretch one to the other without a word; the batch is left out."""
+    dims = zip(teacher[1:], student[1:], strict=True)
+    return all(1 in (a, b) or dims_agree(a, b) for a, b in dims)
 
 
 @rule("GT330")

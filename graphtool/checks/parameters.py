@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from graphtool.checks.places import also, counted, in_teacher, listed, of_teacher, spelt
+from graphtool.checks.places import also, in_teacher, listed, of_student, of_teacher, spelt
 from graphtool.checks.plan import MergePlan, ParametersWhen
 from graphtool.checks.rules import check, not_checked
-from graphtool.diagnostics import Diagnostic, Severity, Where
+from graphtool.diagnostics import Diagnostic, Severity, Where, counted
 from graphtool.graph import Graph, Operator, Shape, Value, shapes_agree
 from graphtool.readers.facts import ScopeVariable
 from graphtool.structure import is_training
@@ -18,6 +18,7 @@ __all__ = [
     "missing_parameters",
     "tied_parameters",
     "uninitialised_parameters",
+    "unlike_layer",
 ]
 
 _LATER = 'merge(..., parameters="later")  # and load them after the merge'
@@ -40,7 +41,7 @@ def missing_parameters(plan: MergePlan) -> Iterator[Diagnostic]:
             )
         return
     held = plan.teacher_scope.variables
-    missing = [name for name in plan.teacher_kept if name not in held]
+    missing = [name for name, _ in plan.weights if name not in held]
     yield from _absent(plan, missing, "not in its Scope")
 
 
@@ -59,7 +60,7 @@ def _absent(plan: MergePlan, names: Sequence[str], state: str) -> Iterator[Diagn
     if not names:
         return
     later = plan.parameters is ParametersWhen.LATER
-    whole = len(names) == len(plan.teacher_kept)
+    whole = len(names) == len(plan.weights)
     yield Diagnostic(
         message=f"{'all ' if whole else ''}{counted(len(names), 'tensor')} of the teacher "
         f"{'is' if len(names) == 1 else 'are'} {state}: "
@@ -72,10 +73,10 @@ def _absent(plan: MergePlan, names: Sequence[str], state: str) -> Iterator[Diagn
 
 
 def _held(plan: MergePlan) -> Iterator[tuple[str, ScopeVariable]]:
-    """Yield what the teacher keeps and its Scope has."""
+    """Yield what the teacher brings along and its Scope has."""
     if plan.teacher_scope is None:
         return
-    for name in plan.teacher_kept:
+    for name, _ in plan.weights:
         found = plan.teacher_scope.variables.get(name)
         if found is not None:
             yield name, found
@@ -168,6 +169,32 @@ def misfit_parameter_file(plan: MergePlan) -> Iterator[Diagnostic]:
         notes=tuple(notes),
         help=f"ls -l '{file.path}'",
     )
+
+
+@check("GT247")
+def unlike_layer(plan: MergePlan) -> Iterator[Diagnostic]:
+    """The student's Scope holds other numbers than the Layer that the student was built from.
+
+    A Layer that was made in dynamic mode has weights of its own. Merging brings those that the
+    Scope does not have yet; what is there already is used as it is: another network's weights, or
+    ones that were loaded there on purpose.
+    """
+    if plan.unlike_layer is None:
+        yield not_checked(
+            "whether the student has its Layer's weights",
+            "the student's Scope is not known",
+            "check_merge(..., scope=paddle.static.global_scope())",
+        )
+    elif plan.unlike_layer:
+        count = len(plan.unlike_layer)
+        yield Diagnostic(
+            message=f"{counted(count, 'tensor')} in the student's Scope "
+            f"{'is' if count == 1 else 'are'} not {'that' if count == 1 else 'those'} of its Layer",
+            severity=Severity.WARNING,
+            where=(of_student(plan),),
+            notes=(f"the Scope's are used: {listed(plan.unlike_layer)}",),
+            help="merge(..., scope=paddle.static.Scope())  # the Layer's weights go there",
+        )
 
 
 def _is(names: Mapping[str, Value], name: str, tensor: tuple[Shape, str]) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 
 from graphtool.checks.plan import MergePlan
 from graphtool.diagnostics import Where
@@ -11,10 +12,11 @@ from graphtool.graph import Graph, Operator, Shape, Value
 __all__ = [
     "also",
     "at_operator",
-    "counted",
+    "feed_map_argument",
     "in_student",
     "in_teacher",
     "listed",
+    "mapped_feeds",
     "of_student",
     "of_teacher",
     "spelt",
@@ -75,9 +77,11 @@ def _lines(graph: Graph, value: Value) -> Iterator[str]:
     yield from (operator.source for operator in operators if operator and operator.source)
 
 
-def counted(count: int, noun: str) -> str:
-    """Put a number before a noun: `1 parameter`, `3 parameters`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def mapped_feeds(plan: MergePlan) -> Iterator[tuple[Value, Value]]:
+    """Yield teacher and student feeds that go together, where both are there."""
+    for teacher, student in plan.feed_map:
+        if teacher in plan.teacher.feeds and student in plan.student.feeds:
+            yield plan.teacher.values[teacher], plan.student.values[student]
 
 
 def listed(names: Sequence[str]) -> str:
@@ -89,6 +93,16 @@ def listed(names: Sequence[str]) -> str:
 def also(names: Sequence[str]) -> tuple[str, ...]:
     """Return a note that lists the names after the first, which the place shows."""
     return (f"also {listed(names[1:])}",) if len(names) > 1 else ()
+
+
+def feed_map_argument(feed_map: Mapping[str, str]) -> str:
+    """Spell a feed map as the argument that can be typed: `feed_map={"x": "image"}`."""
+    entries = (f"{_quoted(old)}: {_quoted(new)}" for old, new in feed_map.items())
+    return f"feed_map={{{', '.join(entries)}}}"
+
+
+def _quoted(name: str) -> str:
+    return json.dumps(name, ensure_ascii=False)
 
 
 def spelt(shape: Shape | None) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
 from graphtool.graph import Graph, Origin, ProgramKind, Value
+from graphtool.readers._assembly import NAME_ATTRIBUTES
+from graphtool.readers.devices import DeviceFacts
 from graphtool.readers.facts import ParameterFileFacts, ScopeFacts
 
 __all__ = ["MergePlan", "ParametersWhen", "persistable_names", "plan_of", "used_names"]
@@ -26,13 +28,16 @@ class MergePlan:
 
     `feed_map` goes from teacher feed names to student feed names. `renames` are the teacher's
     parameters and other persistables (in legacy programs all Variables that aren't fed by the
-    student), old name -> new name. A fact that could not be had is None: a rule that needs it
-    gives a `not checked` note. `same_variables` are names of the teacher's that mean one Variable
-    in both Scopes. `prefixes` are those under which earlier teachers were merged into
-    this student; `operators` the types that the Paddle at hand knows, of the teacher's kind.
-    `brings_weights` says that the teacher's weights are in a file or Layer, not in a Scope yet.
-    `unshared` are teacher feeds that the caller mapped onto their own new name: to be fed apart.
-    `restored` says that the student goes through `for_training` first, as a saved one does there.
+    student), old name -> new name; `shared` are parameters that are to be the student's of the same
+    name instead. A fact that could not be had is None: a rule that needs it gives a `not checked`
+    note. `same_variables` are names of the teacher's that mean one Variable in both Scopes.
+    `prefixes` are those under which earlier teachers were merged into this student; `operators` and
+    `student_operators` are the types that the Paddle at hand knows, of their kinds; `device` is
+    what the place that was asked for computes. `brings_weights` says that the teacher's weights are
+    in a file or Layer, not in a Scope yet. `unshared` are teacher feeds that the caller mapped onto
+    their own new name: to be fed apart. `restored` says that the student goes through
+    `for_training` first, as a saved one does there; `translated` that it is made PIR by that.
+    `unlike_layer` are names under which the student's Scope holds other numbers than its Layer.
     """
 
     teacher: Graph
@@ -40,6 +45,7 @@ class MergePlan:
     feed_map: tuple[tuple[str, str], ...]
     prefix: str
     renames: tuple[tuple[str, str], ...]
+    shared: tuple[str, ...] = ()
     parameters: ParametersWhen = ParametersWhen.NOW
     teacher_scope: ScopeFacts | None = None
     student_scope: ScopeFacts | None = None
@@ -47,15 +53,27 @@ class MergePlan:
     one_program: bool = False
     prefixes: tuple[str, ...] = ()
     operators: frozenset[str] | None = None
+    student_operators: frozenset[str] | None = None
+    device: DeviceFacts | None = None
     parameter_file: ParameterFileFacts | None = None
     unshared: tuple[str, ...] = ()
     brings_weights: bool = False
     restored: bool = False
+    translated: bool = False
+    unlike_layer: tuple[str, ...] | None = ()
+
+    @property
+    def kind(self) -> ProgramKind:
+        """Which of Paddle's two representations the merged Program has."""
+        return _kind(self.teacher, self.student, translated=self.translated)
 
     @cached_property
     def student_names(self) -> Mapping[str, Value]:
         """What the student's names stand for: see `used_names`."""
-        return used_names(self.student)
+        names = used_names(self.student)
+        if self.kind is self.student.kind:
+            return names
+        return {name: value for name, value in names.items() if _outlives_translation(value)}
 
     @cached_property
     def teacher_names(self) -> Mapping[str, Value]:
@@ -85,6 +103,11 @@ class MergePlan:
         left = (name for name in self.teacher.feeds if name not in mapped)
         return tuple((name, self.prefix + name) for name in left)
 
+    @property
+    def stand_ins(self) -> tuple[tuple[str, str], ...]:
+        """Teacher feeds and shared parameters -> the student's that stand in for them."""
+        return (*self.feed_map, *((name, name) for name in self.shared))
+
 
 def plan_of(
     teacher: Graph,
@@ -92,41 +115,27 @@ def plan_of(
     feed_map: Mapping[str, str],
     *,
     prefix: str = "teacher_",
-    parameters: ParametersWhen = ParametersWhen.NOW,
-    teacher_scope: ScopeFacts | None = None,
-    student_scope: ScopeFacts | None = None,
-    same_variables: frozenset[str] = frozenset(),
-    one_program: bool = False,
-    prefixes: tuple[str, ...] = (),
-    operators: frozenset[str] | None = None,
-    parameter_file: ParameterFileFacts | None = None,
-    brings_weights: bool = False,
-    restored: bool = False,
+    shared: Iterable[str] = (),
+    translated: bool = False,
 ) -> MergePlan:
-    """Work out what a merge would rename, and keep the facts that rules look at beside it."""
+    """Work out what a merge would rename; facts about Scopes and devices are not in it yet."""
     unshared = tuple(
         name
         for name, target in feed_map.items()
         if prefix and target == prefix + name and target not in student.values
     )
     feed_map = {name: target for name, target in feed_map.items() if name not in unshared}
+    stay = frozenset(shared)
+    renamed = _renamed(teacher, _kind(teacher, student, translated=translated), feed_map)
     return MergePlan(
         teacher=teacher,
         student=student,
         feed_map=tuple(feed_map.items()),
         prefix=prefix,
-        renames=tuple((name, prefix + name) for name in _renamed(teacher, student, feed_map)),
-        parameters=parameters,
-        teacher_scope=teacher_scope,
-        student_scope=student_scope,
-        same_variables=same_variables,
-        one_program=one_program,
-        prefixes=prefixes,
-        operators=operators,
-        parameter_file=parameter_file,
+        renames=tuple((name, prefix + name) for name in renamed if name not in stay),
+        shared=tuple(dict.fromkeys(shared)),
         unshared=unshared,
-        brings_weights=brings_weights,
-        restored=restored,
+        translated=translated,
     )
 
 
@@ -153,8 +162,17 @@ def used_names(graph: Graph) -> Mapping[str, Value]:
     return names
 
 
+def _kind(teacher: Graph, student: Graph, *, translated: bool) -> ProgramKind:
+    # A legacy teacher is translated for a PIR student, where other names mean nothing.
+    pir = translated or ProgramKind.PIR in (teacher.kind, student.kind)
+    return ProgramKind.PIR if pir else ProgramKind.LEGACY
+
+
+def _outlives_translation(value: Value) -> bool:
+    return value.persistable or value.origin in (Origin.PARAMETER, Origin.FEED)
+
+
 _NAMED = (Origin.PARAMETER, Origin.FEED, Origin.VARIABLE)
-_NAME_ATTRIBUTES = ("parameter_name", "name")
 
 
 def _variable(graph: Graph, value: Value) -> str | None:
@@ -164,8 +182,8 @@ def _variable(graph: Graph, value: Value) -> str | None:
         return None
     # A name that a Program has twice is `%name` in the Graph the second time.
     operator = graph.producer(value.name)
-    given = (operator.attributes.get(key) for key in _NAME_ATTRIBUTES) if operator else ()
-    return next((name for name in given if isinstance(name, str)), value.name)
+    given = operator.attributes.get(NAME_ATTRIBUTES.get(operator.type, "")) if operator else None
+    return given if isinstance(given, str) else value.name
 
 
 def _legacy_variable(graph: Graph, name: str) -> str:
@@ -175,13 +193,12 @@ def _legacy_variable(graph: Graph, name: str) -> str:
         name = first if write.isdecimal() and first in graph.values else name
     if "/" in name:
         path, _, inner = name.rpartition("/")
-        name = inner if path in graph.blocks else name
+        name = inner if path and path in graph.blocks else name
     return name
 
 
-def _renamed(teacher: Graph, student: Graph, feed_map: Mapping[str, str]) -> Iterator[str]:
-    # A legacy teacher is translated for a PIR student, where other names mean nothing.
-    if ProgramKind.PIR in (teacher.kind, student.kind):
+def _renamed(teacher: Graph, kind: ProgramKind, feed_map: Mapping[str, str]) -> Iterator[str]:
+    if kind is ProgramKind.PIR:
         yield from persistable_names(teacher)
         return
     left_out = _holders(teacher) | feed_map.keys()

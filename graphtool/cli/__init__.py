@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 
 from graphtool.cli._arguments import parse
-from graphtool.cli._console import show_report, tolerate_narrow_encoding
+from graphtool.cli._console import show_report, tolerate_narrow_encoding, write_json
 from graphtool.diagnostics import GraphtoolError, Report, UsageError
 from graphtool.files import unwritable_output
 
@@ -21,6 +22,11 @@ _MODULES = {
     "check": "_check",
     "merge": "_merge",
     "explain": "_explain",
+}
+# What such a command says in JSON, with its Diagnostics, where it could not do its work.
+_REPORTING: dict[str, dict[str, object]] = {
+    "check": {"mergeable": False},
+    "merge": {"written": None},
 }
 _INTERRUPTED = 130
 
@@ -57,7 +63,19 @@ def _run(argv: Sequence[str]) -> int:
     args = parse(argv)
     # A command's module brings in what the command needs; --help needs none of it.
     module = import_module(f"graphtool.cli.{_MODULES[args.command]}")
-    return module.run(args)
+    try:
+        return module.run(args)
+    except GraphtoolError as error:
+        if args.command in _REPORTING and args.format == "json":
+            _write_report(args, error.report)
+        raise
+
+
+def _write_report(args: Namespace, report: Report) -> None:
+    from graphtool.cli._report import report_data
+
+    data: dict[str, object] = {"schema": 1, "teacher": args.teacher, "student": args.student}
+    write_json({**data, **_REPORTING[args.command], "diagnostics": report_data(report)})
 
 
 def _stop_writing() -> None:

@@ -84,9 +84,8 @@ examples:
 """
 
 _MERGE = """\
-Merge a frozen teacher into a student and save the program: gt.load_merged(DIR)
-gives it back, to add a loss to and train. TEACHER and STUDENT are each a MODEL;
-a saved student is made trainable again.
+Merge a frozen teacher into a student, which is made trainable again, and save
+the program: gt.load_merged(DIR) gives it back, to add a loss to and train.
 
 """
 
@@ -109,6 +108,7 @@ examples:
 
 ROWS = 40
 _HELP_COLUMN = 26
+_SHARED_HELP = "a parameter to have in common: the student's"
 _FEED_HELP = "feed map, teacher=student; guessed if clear"
 _INPUT_HELP = (
     "shape of one sample for module:callable, as 3,224,224 or NAME=3,224,224:float32; NAME is a "
@@ -213,6 +213,7 @@ def _add_join(parser: _Parser) -> None:
     add = parser.add_argument
     add("--feed", action="append", type=_feed, metavar="T=S", help=_FEED_HELP)
     add("--prefix", default="teacher_", metavar="TEXT", help="put before teacher names (teacher_)")
+    add("--shared", action="append", default=[], metavar="NAME", help=_SHARED_HELP)
 
 
 def _add_check(parser: _Parser) -> None:

@@ -11,7 +11,7 @@ from graphtool.cli._console import progress, results, show_report, write_json
 from graphtool.cli._feeds import feed_map_of
 from graphtool.cli._helps import typed
 from graphtool.cli._report import report_data, tally
-from graphtool.cli._source import read_source
+from graphtool.cli._source import check_networks, read_source
 from graphtool.cli._text import visible
 from graphtool.diagnostics import Report
 from graphtool.graph import Graph
@@ -21,21 +21,26 @@ __all__ = ["run"]
 
 def run(args: Namespace) -> int:
     """Read two models and print what `check_merge` finds."""
+    check_networks(args)
     teacher = read_source(args.teacher, args.teacher_input or args.input)
     student = read_source(args.student, args.student_input or args.input, train=True)
     feed_map = feed_map_of(args.feed, teacher, student)
+    is_file, is_saved = Path(args.teacher).exists(), Path(args.student).exists()
     with progress("checking the merge"):
         report = check_merge(
-            # A file brings its parameter file along, which is checked as well.
-            args.teacher if Path(args.teacher).exists() else teacher,
-            student,
+            # Files bring their parameter files along, which are checked as well.
+            args.teacher if is_file else teacher,
+            args.student if is_saved else student,
             feed_map,
             name_prefix=args.prefix,
             parameters=args.parameters,
-            # `graphtool merge` makes a saved student trainable first.
-            restored=Path(args.student).exists(),
+            shared=args.shared,
+            # `graphtool merge` makes a saved student trainable first, and builds code's weights.
+            restored=is_saved,
+            built=not is_file,
         )
-    report = typed(report, args, plan_of(teacher, student, feed_map, prefix=args.prefix))
+    plan = plan_of(teacher, student, feed_map, prefix=args.prefix, shared=args.shared)
+    report = typed(report, args, plan)
     if args.format == "json":
         write_json(_data(args, teacher, student, feed_map, report))
     else:

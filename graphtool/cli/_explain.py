@@ -21,7 +21,13 @@ _MODULES_WITH_RULES = (
     "graphtool.checks",
     "graphtool.merging.problems",
     "graphtool.merging.folder",
+    "graphtool.training.evaluation_problems",
+    "graphtool.training.export_problems",
+    "graphtool.losses.pair_problems",
+    "graphtool.losses.problems",
     "graphtool.training.problems",
+    "graphtool.training.minimize_problems",
+    "graphtool.training.checkpoint_problems",
     "graphtool.cli.problems",
 )
 

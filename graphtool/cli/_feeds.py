@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from graphtool.checks import guess_feed_map, guess_feeds
 from graphtool.cli._console import errors
 from graphtool.cli._text import visible
-from graphtool.cli.problems import feeds_needed
+from graphtool.cli.problems import feeds_needed, wrong_usage
 from graphtool.diagnostics import UsageError
 from graphtool.graph import Graph
 
@@ -19,9 +20,14 @@ def feed_map_of(
 ) -> Mapping[str, str]:
     """Return the feed map, and print a guess on stderr.
 
-    Raises UsageError: GT603 where nothing is given and several guesses are as good.
+    Raises UsageError: GT603 where nothing is given and several guesses are as good, GT600 where a
+    teacher feed is given twice.
     """
     if given:
+        twice = [name for name, count in Counter(name for name, _ in given).items() if count > 1]
+        if twice:
+            message = f"argument --feed: `{twice[0]}` is given more than once"
+            raise UsageError(wrong_usage(message, help=f"--feed {'='.join(given[0])}"))
         return dict(given)
     guessed = guess_feed_map(teacher, student)
     guesses = guess_feeds(teacher, student)

@@ -4,45 +4,72 @@ from __future__ import annotations
 
 import shlex
 from argparse import Namespace
+from ast import literal_eval
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from graphtool.checks import MergePlan
-from graphtool.checks.guess import mended_feed_map
 from graphtool.checks.names import free_prefix
-from graphtool.diagnostics import Diagnostic, Report
+from graphtool.diagnostics import Diagnostic, Report, Severity
 
 __all__ = ["typed"]
+
+_FEED_MAP = "feed_map="
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    found: Diagnostic
+    args: Namespace
+    plan: MergePlan
 
 
 def typed(report: Report, args: Namespace, plan: MergePlan) -> Report:
     """Give Diagnostics of a merge the help that this command line takes."""
-    return Report.of(_typed(found, args, plan) for found in report)
+    return Report.of(_typed(_Case(found, args, plan)) for found in report)
 
 
-def _typed(found: Diagnostic, args: Namespace, plan: MergePlan) -> Diagnostic:
-    spell = _HELPS.get(found.code)
-    if spell is None or found.help is None:
+def _typed(case: _Case) -> Diagnostic:
+    found = case.found
+    if found.help is None:
         return found
-    return replace(found, help=spell(args, plan))
+    if found.help.startswith(_FEED_MAP):
+        return replace(found, help=_feeds(found.help))
+    spell = (_OF_NOTES if found.severity is Severity.NOTE else _HELPS).get(found.code)
+    return found if spell is None else replace(found, help=spell(case))
 
 
-def _prefix(_: Namespace, plan: MergePlan) -> str:
-    return f"--prefix {shlex.quote(free_prefix(plan))}"
+def _prefix(case: _Case) -> str:
+    return f"--prefix {shlex.quote(free_prefix(case.plan))}"
 
 
-def _feeds(_: Namespace, plan: MergePlan) -> str:
-    pairs = mended_feed_map(plan).items()
+def _feeds(help: str) -> str:
+    pairs = literal_eval(help.removeprefix(_FEED_MAP)).items()
     return " ".join(f"--feed {shlex.quote(f'{teacher}={student}')}" for teacher, student in pairs)
 
 
-def _weights(args: Namespace, _: MergePlan) -> str:
-    return "--teacher-weights FILE" if args.command == "merge" else "--parameters later"
+def _weights(case: _Case) -> str:
+    return "--teacher-weights FILE" if case.args.command == "merge" else "--parameters later"
 
 
-_FEED_CODES = ("GT210", "GT211", "GT212", "GT213", "GT214", "GT216", "GT217", "GT218")
-_HELPS: dict[str, Callable[[Namespace, MergePlan], str]] = {
+def _shared(case: _Case) -> str:
+    return f"--shared {shlex.quote(case.found.where[0].value or 'NAME')}  # if one is meant"
+
+
+def _unshared(case: _Case) -> str:
+    wrong = {place.value for place in case.found.where}
+    left = [name for name in case.plan.shared if name not in wrong]
+    return " ".join(f"--shared {shlex.quote(name)}" for name in left) or "leave --shared out"
+
+
+def _dry_run(case: _Case) -> str:
+    networks = case.args.teacher, case.args.student
+    return shlex.join(("graphtool", "merge", *networks, "-o", "DIR", "--dry-run"))
+
+
+_HELPS: dict[str, Callable[[_Case], str]] = {
     **dict.fromkeys(("GT201", "GT203", "GT204", "GT205"), _prefix),
-    **dict.fromkeys(_FEED_CODES, _feeds),
     **dict.fromkeys(("GT235", "GT236"), _weights),
+    "GT208": _unshared,
 }
+_OF_NOTES: dict[str, Callable[[_Case], str]] = {"GT207": _shared, "GT244": _dry_run}

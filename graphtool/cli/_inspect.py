@@ -14,13 +14,13 @@ from graphtool.cli._listing import Query, Row, Selection, select
 from graphtool.cli._source import check_inputs, read_source
 from graphtool.cli._text import (
     bounded,
-    counted,
     magnitude,
     percent,
     shape_text,
     value_type,
     visible,
 )
+from graphtool.diagnostics import counted
 from graphtool.graph import UNKNOWN, Graph
 from graphtool.structure import Head, Structure, analyse
 

@@ -12,8 +12,9 @@ from graphtool.cli._console import errors, progress, results, show_report, write
 from graphtool.cli._feeds import feed_map_of
 from graphtool.cli._helps import typed
 from graphtool.cli._report import report_data, tally
-from graphtool.cli._text import counted, visible
-from graphtool.diagnostics import MergeError, Report
+from graphtool.cli._source import check_networks, said_by_reader
+from graphtool.cli._text import visible
+from graphtool.diagnostics import MergeError, Report, counted
 from graphtool.graph import Graph
 from graphtool.matching import PairSet
 from graphtool.matching.recipe import read_recipe
@@ -30,6 +31,7 @@ _OTHER_PROGRAM = "GT318"
 
 def run(args: Namespace) -> int:
     """Open two models, merge them and write the folder; a dry run stops before the merge."""
+    check_networks(args)
     check_target(args.output, force=args.force)
     with progress(f"opening {args.teacher}"):
         teacher = open_model(
@@ -47,8 +49,14 @@ def run(args: Namespace) -> int:
         )
     feed_map = feed_map_of(args.feed, teacher.graph, student.graph)
     pairs = _pairs(args, teacher, student)
-    opened = (*teacher.report, *student.report, *(pairs.report if pairs else ()))
-    outcome = (_checked if args.dry_run else _merged)(args, teacher, student, feed_map)
+    read_of = (said_by_reader(teacher.graph), said_by_reader(student.graph))
+    opened = Report.of(
+        found
+        for said in (*read_of, teacher.report, student.report, pairs.report if pairs else ())
+        for found in said
+    )
+    dry = args.dry_run or opened.errors
+    outcome = (_checked if dry else _merged)(args, teacher, student, feed_map)
     outcome = replace(outcome, pairs=None if pairs is None else len(pairs))
     report = Report.of((*opened, *typed(outcome.report, args, outcome.plan)))
     _show(args, outcome, report)
@@ -92,6 +100,7 @@ def _checked(
             student.scope,
             teacher.scope,
             name_prefix=args.prefix,
+            shared=args.shared,
         )
     return _Outcome(plan=_plan(args, teacher, student, feed_map), report=report)
 
@@ -117,6 +126,7 @@ def _merge(args: Namespace, teacher: Model, student: Model, feed_map: Mapping[st
         scope=student.scope,
         teacher_scope=teacher.scope,
         name_prefix=args.prefix,
+        shared=args.shared,
         # Nothing else holds the Scope that the teacher was opened into.
         share=True,
     )
@@ -125,7 +135,7 @@ def _merge(args: Namespace, teacher: Model, student: Model, feed_map: Mapping[st
 def _plan(
     args: Namespace, teacher: Model, student: Model, feed_map: Mapping[str, str]
 ) -> MergePlan:
-    return plan_of(teacher.graph, student.graph, feed_map, prefix=args.prefix)
+    return plan_of(teacher.graph, student.graph, feed_map, prefix=args.prefix, shared=args.shared)
 
 
 def _show(args: Namespace, outcome: _Outcome, report: Report) -> None:

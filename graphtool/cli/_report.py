@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphtool.cli._text import counted
-from graphtool.diagnostics import Diagnostic, Report, Severity, Where
+from graphtool.diagnostics import Diagnostic, Report, Severity, Where, counted
 
 __all__ = ["report_data", "tally"]
 

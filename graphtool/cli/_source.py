@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -12,7 +13,7 @@ from graphtool.cli.problems import unknown_fields, wrong_usage
 from graphtool.diagnostics import Report, UsageError
 from graphtool.graph import Graph
 
-__all__ = ["check_inputs", "read_source"]
+__all__ = ["check_inputs", "check_networks", "read_source", "said_by_reader"]
 
 
 def check_inputs(option: str, inputs: Sequence[str] | None, *models: str) -> None:
@@ -26,6 +27,16 @@ def check_inputs(option: str, inputs: Sequence[str] | None, *models: str) -> Non
         raise UsageError(wrong_usage(message, help=f"leave {option} out"))
 
 
+def check_networks(args: Namespace) -> None:
+    """Refuse inputs of a command that takes two models, where they are for files.
+
+    Raises UsageError: GT600.
+    """
+    check_inputs("--input", args.input, args.teacher, args.student)
+    check_inputs("--teacher-input", args.teacher_input, args.teacher)
+    check_inputs("--student-input", args.student_input, args.student)
+
+
 def read_source(model: str, inputs: Sequence[str] | None, *, train: bool = False) -> Graph:
     """Read a MODEL, saying what the reader did not know; `train` builds code in training mode.
 
@@ -35,7 +46,11 @@ def read_source(model: str, inputs: Sequence[str] | None, *, train: bool = False
 
     with progress(f"reading {model}"), redirect_stdout(sys.stderr):
         graph = read(model, inputs=inputs or (), train=train)
-    if graph.unknown:
-        show_report(Report((unknown_fields(graph.source, graph.unknown),)))
-    show_report(graph.report)
+    show_report(said_by_reader(graph))
     return graph
+
+
+def said_by_reader(graph: Graph) -> Report:
+    """Return what the reader has to say, fields that it did not know among it."""
+    unknown = (unknown_fields(graph.source, graph.unknown),) if graph.unknown else ()
+    return Report.of((*unknown, *graph.report))

@@ -18,10 +18,10 @@ from graphtool.cli._console import (
     show_report,
     write_json,
 )
-from graphtool.cli._source import check_inputs, read_source
-from graphtool.cli._text import bounded, counted, magnitude, shape_text, visible
+from graphtool.cli._source import check_networks, read_source
+from graphtool.cli._text import bounded, magnitude, shape_text, visible
 from graphtool.cli.problems import wrong_usage
-from graphtool.diagnostics import UsageError
+from graphtool.diagnostics import UsageError, counted
 from graphtool.graph import UNKNOWN, Graph
 from graphtool.matching import (
     End,
@@ -44,9 +44,7 @@ _WIDE = 130
 
 def run(args: Namespace) -> int:
     """Read two models and print the pairs that were asked for."""
-    check_inputs("--input", args.input, args.teacher, args.student)
-    check_inputs("--teacher-input", args.teacher_input, args.teacher)
-    check_inputs("--student-input", args.student_input, args.student)
+    check_networks(args)
     teacher = read_source(args.teacher, args.teacher_input or args.input)
     student = read_source(args.student, args.student_input or args.input)
     if args.match == "shape":

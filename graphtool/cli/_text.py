@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphtool.graph import UNKNOWN, Shape, Value
 
-__all__ = ["bounded", "counted", "magnitude", "percent", "shape_text", "value_type", "visible"]
+__all__ = ["bounded", "magnitude", "percent", "shape_text", "value_type", "visible"]
 
 _SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _ROOM = 1000
@@ -50,11 +50,6 @@ def magnitude(number: int) -> str:
         if number >= scale * 0.9995:
             return f"{float(f'{number / scale:.3g}'):g} {letter}"
     return str(number)
-
-
-def counted(count: int, noun: str) -> str:
-    """Write a count with its noun: `1 block`, `2,048 blocks`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def percent(fraction: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 
 from graphtool.diagnostics import Diagnostic, ReadError, Where
 from graphtool.graph import Graph, Value, shapes_agree
@@ -55,8 +56,15 @@ class Side:
     def remarks(self) -> Iterator[Diagnostic]:
         """Say so where the program is another one than the recipe's."""
         recorded = self.record.fingerprint
-        if recorded is not None and recorded != program_fingerprint(self.graph, self.marks):
+        if recorded is None or self._is_translated():
+            return
+        if recorded != program_fingerprint(self.graph, self.marks):
             yield problems.other_program(self.role, self.record.source, self.graph)
+
+    def _is_translated(self) -> bool:
+        """Tell the recipe's own legacy program, made PIR: its fingerprint as a whole is another."""
+        translated = any(value.aliases for value in self.graph.values.values())
+        return translated and self.record.source == PurePath(self.graph.source).name
 
     def find(self, end: EndRecord, place: str) -> Found:
         """Find an end by its fingerprint, or where it has none by its name, or any selector."""
@@ -67,7 +75,7 @@ class Side:
         if len(candidates) != 1:
             return Found(None, (self._stale(end, place, candidates),))
         name = candidates[0]
-        if name == end.name:
+        if name == end.name or end.name in self.graph.values[name].aliases:
             return Found(self._end(name, end))
         moved = problems.moved_value(f"{place}.{self.role}", self.role, self.graph, end.name, name)
         return Found(self._end(name, end), (moved,))

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from os import PathLike, fspath
 from typing import Any, TypeAlias
 
 from graphtool.checks import (
     MergePlan,
     ParametersWhen,
-    bad_argument,
-    check_arguments,
+    Wanted,
+    Weights,
+    check_sources,
     merged_prefixes,
-    parameters_when,
-    plan_of,
+    plan_for,
     run_rules,
 )
-from graphtool.diagnostics import MergeError, Report, UsageError
+from graphtool.diagnostics import MergeError
 from graphtool.garbage import collection_paused
 from graphtool.graph import Graph, ProgramKind
 from graphtool.merging import _legacy, _pir
-from graphtool.merging._backend import Joined, Scopes
-from graphtool.merging._teacher import Teacher, as_live, kind_of, open_teacher, working_on
-from graphtool.merging.merged import Merged, merged_of, register
+from graphtool.merging._backend import Scopes
+from graphtool.merging._scope import hand_over
+from graphtool.merging._teacher import Teacher, kind_of, open_teacher, working_on
+from graphtool.merging.merged import Merged, inherited_by, merged_of, register
 from graphtool.merging.verify import Comparison, Verification
+from graphtool.readers import read
 from graphtool.readers._paddle import load_paddle
-from graphtool.readers.facts import same_variables, scope_facts
+from graphtool.readers.counters import count_past, user_names
+from graphtool.readers.facts import known_operators, scope_facts
+from graphtool.readers.layer_weights import dynamic_layer, layer_tensors
 from graphtool.readers.layers import Network
-from graphtool.readers.live import LiveProgram
+from graphtool.readers.live import LiveProgram, as_live, program_of
+from graphtool.readers.registry import note, noted
 
 __all__ = ["Comparison", "Merged", "Verification", "merge", "merged_of"]
 
@@ -47,146 +54,170 @@ def merge(
     *,
     parameters: str = "now",
     share: bool = False,
+    shared: Iterable[str] = (),
 ) -> Merged:
     """Merge a frozen teacher into the student's Program, in place, after checking everything.
 
     The teacher is a live Program, a Network or the path of a saved model, which brings its weights
     along; the student is a live Program or a Network. `feed_map` goes from teacher feed names to
     student feed names; a teacher feed mapped onto its own name with the prefix stays a feed of its
-    own. `scope` holds the student's tensors (the global Scope where None), `teacher_scope` the
+    own. `scope` holds the student's tensors (the global Scope where None); those of a Layer of
+    dynamic mode are put there, where it has none of their names. `teacher_scope` holds the
     teacher's (that same one where None). The teacher's tensors are copied; those of a saved model,
     which nothing else holds, are shared. With `share=True` so are those of `teacher_scope`, except
     where the student's Scope or a parameter of the student's reaches them: it takes no memory, but
     running the teacher's startup program again, or training it, then changes the merged teacher.
-    Onto another `place` all are copied. With `parameters="later"` no tensor is touched, and
-    `Merged.load_teacher` brings them.
+    Onto another `place` all are copied. With `parameters="later"` none of them is touched, and
+    `Merged.load_teacher` brings them. `shared` names parameters of both networks that are to be
+    one: the student's, which the teacher reads as it is trained.
 
     Raises MergeError with all Diagnostics of the checks, UsageError GT249 for another
     `parameters`, GT248 for arguments of another type, ReadError where the teacher cannot be read:
     nothing has changed then. On any other failure, too, both Programs and both Scopes are as they
     were.
     """
-    check_arguments(feed_map, name_prefix, scope=scope, teacher_scope=teacher_scope)
-    home = _place_of(place)
-    when = parameters_when(parameters)
-    kind = kind_of(student_program)
-    request = _Request(
-        student=as_live(student_program),
-        feed_map=feed_map,
-        prefix=name_prefix,
-        when=when,
-        scope=_or_global(scope),
-        same=_program(teacher_program) is _program(student_program),
-        share=share,
+    check_sources(teacher_program, student_program, teachers=(str, PathLike))
+    wanted = Wanted.of(
+        feed_map,
+        name_prefix,
+        parameters,
+        shared,
+        place=place,
+        scope=scope,
+        teacher_scope=teacher_scope,
     )
-    opened = open_teacher(teacher_program, teacher_scope, request.scope, kind)
-    teacher = _apart(opened, request)
-    plan = _plan(teacher, request)
-    report = run_rules(plan)
-    if report.errors:
-        raise MergeError(*report)
-    return _merge(plan, report, teacher, request, home)
+    sides = _Sides.of(teacher_program, student_program, teacher_scope, wanted)
+    return _merge(sides, _plan(sides), share=share)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Request:
+class _Sides:
+    """Both networks, opened, and what is wanted of them."""
+
+    teacher: Teacher
     student: LiveProgram
-    feed_map: Mapping[str, str]
-    prefix: str
-    when: ParametersWhen
-    scope: _Paddle
-    same: bool
-    share: bool
+    network: Network | None
+    wanted: Wanted
+
+    @classmethod
+    def of(
+        cls, teacher: _Paddle, student: _Paddle, teacher_scope: _Paddle | None, wanted: Wanted
+    ) -> _Sides:
+        kind = kind_of(student)
+        scope = load_paddle().static.global_scope() if wanted.scope is None else wanted.scope
+        same = program_of(teacher) is program_of(student)
+        live = as_live(student)
+        layer = dynamic_layer(student)
+        wanted = replace(wanted, scope=scope, one_program=same, layer=layer)
+        if isinstance(teacher, str | PathLike) or kind_of(teacher) is not kind:
+            _refuse_unopened(_graph_of(teacher), live, wanted)
+        opened = open_teacher(teacher, teacher_scope, scope, kind)
+        return cls(
+            teacher=_apart(opened) if same else opened,
+            student=live,
+            network=student if isinstance(student, Network) else None,
+            wanted=wanted,
+        )
 
 
-def _program(source: _Paddle) -> _Paddle:
-    return source.program if isinstance(source, Network | LiveProgram) else source
+# What Paddle must not be given to open, and what a translation leaves no trace of.
+_BEFORE_OPENING = frozenset({"GT219", "GT243", "GT244"})
 
 
-def _place_of(place: _Paddle | None) -> _Paddle | None:
-    """Return a Place for one, or for what Paddle calls it: `cpu`, `gpu:0`."""
-    try:
-        return load_paddle().base.framework._get_paddle_place(place)  # noqa: SLF001
-    except (TypeError, ValueError, AttributeError) as error:
-        raise UsageError(bad_argument("place", place, f"a Place: {error}")) from None
+def _graph_of(teacher: _Paddle) -> Graph:
+    if isinstance(teacher, str | PathLike):
+        return read(fspath(teacher))
+    return as_live(teacher).graph
 
 
-def _or_global(scope: _Paddle | None) -> _Paddle:
-    return load_paddle().static.global_scope() if scope is None else scope
+def _refuse_unopened(teacher: Graph, student: LiveProgram, wanted: Wanted) -> None:
+    """Check a teacher before Paddle opens or translates it, which ends the process for some.
+
+    Raises MergeError with all errors where it is none for this student.
+    """
+    known = known_operators(teacher.kind), _types(student.graph)
+    plan = plan_for(teacher, student.graph, wanted, Weights(brought=True), known=known)
+    errors = run_rules(plan).errors
+    if any(found.code in _BEFORE_OPENING for found in errors):
+        raise MergeError(*errors)
 
 
-def _apart(teacher: Teacher, request: _Request) -> Teacher:
+def _apart(teacher: Teacher) -> Teacher:
     """Put a clone in the place of a teacher that is the student's own Program.
 
     Paddle hangs where a Program is copied into its own Block.
     """
-    if not request.same:
-        return teacher
     with working_on(teacher.live.kind):
         now = LiveProgram.of(teacher.live.program.clone())
     return replace(teacher, live=replace(now, graph=teacher.live.graph))
 
 
-def _plan(teacher: Teacher, request: _Request) -> MergePlan:
-    plan = plan_of(
+def _plan(sides: _Sides) -> MergePlan:
+    teacher, student = sides.teacher, sides.student
+    return plan_for(
         teacher.live.graph,
-        request.student.graph,
-        request.feed_map,
-        prefix=request.prefix,
-        parameters=request.when,
-        one_program=request.same,
-        prefixes=merged_prefixes(request.student.program),
-        operators=_types(teacher.live.graph),
-        parameter_file=teacher.file,
-        brings_weights=teacher.loads,
+        student.graph,
+        sides.wanted,
+        Weights(scope=teacher.scope, file=teacher.file, brought=teacher.loads),
+        known=(_types(teacher.live.graph), _types(student.graph)),
+        prefixes=merged_prefixes(student.program),
     )
-    names = [*plan.student_kept, *(new for _, new in plan.renames)]
-    return replace(
-        plan,
-        same_variables=same_variables(teacher.scope, request.scope, plan.teacher_kept),
-        student_scope=scope_facts(request.scope, names),
-        teacher_scope=None if teacher.loads else scope_facts(teacher.scope, plan.teacher_kept),
-    )
+
+
+def _merge(sides: _Sides, plan: MergePlan, *, share: bool) -> Merged:
+    """Check, then join; whatever fails, and whenever, all is as it was before."""
+    report = run_rules(plan)
+    if report.errors:
+        raise MergeError(*report)
+    teacher, student, wanted = sides.teacher, sides.student, sides.wanted
+    scopes = Scopes(teacher=teacher.scope, student=wanted.scope, share=share or teacher.loads)
+    if plan.parameters is ParametersWhen.NOW:
+        teacher.load()
+    with working_on(student.kind), ExitStack() as undo:
+        inherited = inherited_by(student)
+        # What its owner does to the teacher's Program later is none of the merge's.
+        originals = teacher.live.program.clone(), student.program.clone()
+        undo.callback(note, student.program, noted(student.program))
+        join = _pir.join if student.kind is ProgramKind.PIR else _legacy.join
+        merged = Merged(
+            plan=plan,
+            report=report,
+            scopes=scopes,
+            place=wanted.place,
+            joined=join(plan, teacher.live, student, scopes, wanted.place, undo),
+            originals=originals,
+            before=student,
+            source=teacher.live,
+            network=sides.network,
+            taken=_taken(plan, scopes),
+        )
+        _bring_layer(wanted, undo)
+        count_past(student.program, user_names(student.graph))
+        register(merged, inherited)
+        undo.pop_all()
+    return merged
+
+
+def _taken(plan: MergePlan, scopes: Scopes) -> dict[str, tuple[_Paddle, str]]:
+    if plan.parameters is ParametersWhen.LATER:
+        return {}
+    return {new: (scopes.teacher, old) for old, new in plan.weights}
+
+
+def _bring_layer(wanted: Wanted, undo: ExitStack) -> None:
+    """Give the student's Scope what it lacks of a Layer of dynamic mode, which may train on."""
+    if wanted.layer is None:
+        return
+    tensors = layer_tensors(wanted.layer)
+    held = scope_facts(wanted.scope, tensors).variables
+    lacking = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if name not in held or not held[name].initialised
+    }
+    hand_over(lacking, wanted.scope, copied=frozenset(lacking), undo=undo)
 
 
 def _types(graph: Graph) -> frozenset[str]:
     # A live Program has no operator that the Paddle at hand doesn't know.
-    return frozenset(operator.type for operator in graph.operators.values())
-
-
-def _merge(
-    plan: MergePlan, report: Report, teacher: Teacher, request: _Request, place: _Paddle | None
-) -> Merged:
-    student = request.student
-    scopes = Scopes(
-        teacher=teacher.scope, student=request.scope, share=request.share or teacher.loads
-    )
-    if plan.parameters is ParametersWhen.NOW:
-        teacher.load()
-    with working_on(student.kind):
-        before = student.program.clone()
-        joined = _join(plan, teacher.live, student, scopes, place)
-    return register(
-        Merged(
-            plan=plan,
-            report=report,
-            scopes=scopes,
-            place=place,
-            joined=joined,
-            originals=(teacher.live.program, before),
-            before=student,
-            source=teacher.live,
-        )
-    )
-
-
-def _join(
-    plan: MergePlan,
-    teacher: LiveProgram,
-    student: LiveProgram,
-    scopes: Scopes,
-    place: _Paddle | None,
-) -> Joined:
-    if student.kind is ProgramKind.PIR:
-        return _pir.join(plan, teacher, student, scopes, place)
-    return _legacy.join(plan, teacher, student, scopes, place)
+    return frozenset([operator.type for operator in graph.operators.values()])

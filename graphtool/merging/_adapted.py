@@ -33,7 +33,8 @@ _WRITE = re.compile(r"@\d+$")
 class Naming:
     """What the teacher's Variables are called in the merged Program.
 
-    `fed` are those that a student feed stands in for, `names` these and all that get a new name.
+    `fed` are those that a student feed or shared parameter stands in for, `names` these and all
+    that get a new name.
     `copied` goes from student feeds to teacher Variables that cannot be one Variable with them,
     for either program writes over it.
     """
@@ -48,7 +49,9 @@ class Naming:
         over = _overwritten(teacher)
         student_over = _overwritten(student)
         fed = {
-            old: new for old, new in plan.feed_map if old not in over and new not in student_over
+            old: new
+            for old, new in plan.stand_ins
+            if (old, new) not in plan.feed_map or (old not in over and new not in student_over)
         }
         renames = dict(plan.renames)
         copied = tuple(

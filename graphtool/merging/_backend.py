@@ -35,11 +35,11 @@ class Scopes:
 class Extent:
     """What the first Block of a merged Program holds right after the merge.
 
-    Operations by their ids under PIR; the number of operators and the names of Variables else.
+    Operations by their ids under PIR; operators themselves and the names of Variables else.
     """
 
     ids: frozenset[int] = frozenset()
-    length: int = 0
+    operators: frozenset[_Paddle] = frozenset()
     variables: frozenset[str] = frozenset()
 
     @classmethod
@@ -47,8 +47,12 @@ class Extent:
         """Note what there is now."""
         block = program.global_block()
         if is_legacy(program):
-            return cls(length=len(block.ops), variables=frozenset(block.vars))
+            return cls(operators=frozenset(block.ops), variables=frozenset(block.vars))
         return cls(ids=frozenset([op.id() for op in block.ops]))
+
+    def has(self, op: _Paddle) -> bool:
+        """Tell an operation of the first Block that was there."""
+        return op in self.operators if hasattr(op, "desc") else op.id() in self.ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

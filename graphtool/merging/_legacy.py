@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from graphtool.checks import MergePlan, ParametersWhen
-from graphtool.graph import ProgramKind
 from graphtool.merging._adapted import Adapted, Link, Naming, merged_names
 from graphtool.merging._backend import Extent, Joined, Scopes
 from graphtool.merging._scope import bring_parameters
-from graphtool.merging._teacher import working_on
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers._schema import program_message
 from graphtool.readers.live import LiveProgram
 
-__all__ = ["join"]
+__all__ = ["Before", "join"]
 
 # Programs, their descriptions and protobuf messages have no static types.
 _Paddle: TypeAlias = Any
@@ -34,31 +32,22 @@ def join(
     student: LiveProgram,
     scopes: Scopes,
     place: _Paddle | None,
+    undo: ExitStack,
 ) -> Joined:
-    """Merge the teacher into `student.program`, in place; all of it, or nothing has changed."""
+    """Merge the teacher into `student.program`, in place; `undo` gets what takes it out again."""
     program = student.program
-    with working_on(ProgramKind.LEGACY), ExitStack() as undo:
-        naming = Naming.of(plan, teacher.program, program)
-        adapted = Adapted.of(teacher.program, naming)
-        names = dict(
-            merged_names(
-                naming, adapted.variables, teacher.graph, student.graph, len(program.blocks)
-            )
-        )
-        undo.callback(_Before.of(program).restore, program)
-        _append(adapted, program)
-        _freeze_variables(adapted.unfed, teacher.program, program)
-        _copy_feeds(naming.copied, program)
-        _bring_parameters(plan, scopes, place, undo)
-        undo.pop_all()
-        return Joined(names=names, extent=Extent.of(program))
-
-
-def _bring_parameters(
-    plan: MergePlan, scopes: Scopes, place: _Paddle | None, undo: ExitStack
-) -> None:
+    naming = Naming.of(plan, teacher.program, program)
+    adapted = Adapted.of(teacher.program, naming)
+    names = dict(
+        merged_names(naming, adapted.variables, teacher.graph, student.graph, len(program.blocks))
+    )
+    undo.callback(Before.of(program).restore, program)
+    _append(adapted, program)
+    _freeze_variables(adapted.unfed, teacher.program, program)
+    _copy_feeds(naming.copied, program)
     if plan.parameters is ParametersWhen.NOW:
         bring_parameters(plan, scopes, place, undo)
+    return Joined(names=names, extent=Extent.of(program))
 
 
 def _append(adapted: Adapted, program: _Paddle) -> None:
@@ -162,7 +151,7 @@ def _copy_feeds(copied: Sequence[tuple[str, str]], program: _Paddle) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Before:
+class Before:
     """What a Program consisted of: its Blocks, and the Variables and operators of the first."""
 
     blocks: int
@@ -170,7 +159,8 @@ class _Before:
     operators: tuple[_Paddle, ...]
 
     @classmethod
-    def of(cls, program: _Paddle) -> _Before:
+    def of(cls, program: _Paddle) -> Before:
+        """Note what there is now."""
         block = program.global_block()
         return cls(len(program.blocks), frozenset(block.vars), tuple(block.ops))
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import msgspec
 
 from graphtool.diagnostics import Diagnostic, ReadError, Where, rule
-from graphtool.graph import Graph, ProgramKind, Value
+from graphtool.graph import Graph, Origin, ProgramKind, Value
+from graphtool.merging._inputs import feed_names
 from graphtool.merging.merged import Merged
 from graphtool.readers import problems as reading
 from graphtool.readers._paddle import load_paddle
+from graphtool.readers.parameter_attributes import ParameterAttributes, attributes_of
 from graphtool.version import version
 
 __all__ = [
@@ -60,6 +62,7 @@ class SavedTeacher(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     values: dict[str, str]
     teacher: SavedNetwork
     student: SavedNetwork
+    shared: tuple[str, ...] = ()
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,6 +75,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     parameters: tuple[str, ...]
     pairs: bool
     teachers: tuple[SavedTeacher, ...]
+    attributes: dict[str, ParameterAttributes] = {}
 
 
 def manifest_of(merged: Merged, names: list[str], kind: ProgramKind, *, pairs: bool) -> Manifest:
@@ -84,7 +88,18 @@ def manifest_of(merged: Merged, names: list[str], kind: ProgramKind, *, pairs: b
         parameters=tuple(names),
         pairs=pairs,
         teachers=tuple(map(_teacher, merged.teachers)),
+        attributes=_attributes(merged),
     )
+
+
+def _attributes(merged: Merged) -> dict[str, ParameterAttributes]:
+    """Return how the student's parameters train, those left out that train as any does."""
+    teachers = {new for one in merged.teachers for _, new in one.plan.weights}
+    return {
+        name: held
+        for name, held in attributes_of(merged.program).items()
+        if name not in teachers and held != ParameterAttributes()
+    }
 
 
 def _teacher(merged: Merged) -> SavedTeacher:
@@ -95,6 +110,7 @@ def _teacher(merged: Merged) -> SavedTeacher:
         values=dict(merged.values),
         teacher=_network(merged.source.graph),
         student=_network(merged.before.graph),
+        shared=merged.plan.shared,
     )
 
 
@@ -123,8 +139,10 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         data = file.read_bytes()
         schema = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("schema")
-        if schema is None or bytes(schema) != str(_SCHEMA).encode():
-            raise ReadError(unknown_manifest(str(folder), bytes(schema or b"missing").decode()))
+        if schema is None:
+            raise ReadError(not_a_merged_folder(str(folder), f"its {MANIFEST} is another's"))
+        if bytes(schema) != str(_SCHEMA).encode():
+            raise ReadError(unknown_manifest(str(folder), bytes(schema).decode()))
         return msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ReadError(not_a_merged_folder(str(folder), f"{MANIFEST}: {error}")) from None
@@ -149,17 +167,39 @@ def annotated(value: Value, noted: Annotation) -> Value:
 
 def check_names(folder: Path, record: SavedTeacher, graphs: tuple[Graph, Graph, Graph]) -> None:
     """Refuse a manifest that names what its programs don't have."""
-    teacher, student, merged = (graph.values.keys() for graph in graphs)
+    teacher, student, merged = graphs
+    theirs, ours = teacher.values.keys(), student.values.keys()
+    # What the student is fed stands in for what the teacher was.
+    values = {old: new for old, new in record.values.items() if old not in record.feed_map}
     strangers = [
-        *(record.values.keys() - teacher),
-        *(set(record.values.values()) - merged),
-        *(student - merged),
-        *({*record.teacher.feeds, *record.teacher.fetches} - teacher),
-        *({*record.student.feeds, *record.student.fetches} - student),
+        *(record.feed_map.keys() ^ feed_names(teacher)),
+        *(name for name in record.feed_map.values() if not _is_fed(merged, name)),
+        *(new for old, new in values.items() if not _is_same(teacher, merged, old, new)),
+        *({*ours, *record.values.values()} - merged.values.keys()),
+        *({*record.teacher.feeds, *record.teacher.fetches} - theirs),
+        *({*record.student.feeds, *record.student.fetches} - ours),
     ]
     if strangers:
         reason = f"its manifest and programs differ in `{min(strangers)}`"
         raise ReadError(not_a_merged_folder(str(folder), reason))
+    if teacher.operators and not values:
+        raise ReadError(not_a_merged_folder(str(folder), "its manifest names no Value"))
+
+
+def _is_fed(graph: Graph, name: str) -> bool:
+    value = graph.values.get(name)
+    if value is None or value.persistable or value.origin is Origin.PARAMETER:
+        return False
+    operator = graph.producer(name)
+    return operator is None or operator.kind in ("data", "feed")
+
+
+def _is_same(teacher: Graph, merged: Graph, old: str, new: str) -> bool:
+    """Tell whether operators of one type make both."""
+    if old not in teacher.values or new not in merged.values:
+        return False
+    theirs, ours = teacher.producer(old), merged.producer(new)
+    return getattr(theirs, "type", None) == getattr(ours, "type", None)
 
 
 @rule("GT613")

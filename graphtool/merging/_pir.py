@@ -10,22 +10,25 @@ from typing import Any, TypeAlias
 from graphtool.checks.plan import MergePlan, ParametersWhen
 from graphtool.merging._backend import Extent, Joined, Scopes
 from graphtool.merging._scope import bring_parameters
+from graphtool.readers._assembly import NAME_ATTRIBUTES
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers._pir import ValueKey
 from graphtool.readers.live import LiveProgram
 
-__all__ = ["ENDS", "STEPS", "freeze", "join", "operations", "remove_unused"]
+__all__ = [
+    "ENDS",
+    "STEPS",
+    "freeze",
+    "join",
+    "operations",
+    "remove_unused",
+    "to_test_mode",
+]
 
 # Paddle ships no types for its compiled part, which Programs, Blocks and operations are of.
 _Paddle: TypeAlias = Any
 
 ENDS = frozenset({"pd_op.fetch", "builtin.shadow_output"})
-# What names the Variable that an operation reads from the Scope or is fed with.
-_NAME_ATTRIBUTES = {
-    "builtin.parameter": "parameter_name",
-    "pd_op.data": "name",
-    "pd_op.feed": "name",
-}
 
 
 @dataclass(kw_only=True, eq=False)
@@ -47,15 +50,12 @@ def join(
     student: LiveProgram,
     scopes: Scopes,
     place: _Paddle | None,
+    undo: ExitStack,
 ) -> Joined:
-    """Merge the teacher into `student.program`, in place; all of it, or nothing has changed."""
-    with ExitStack() as undo:
-        job = _Job(
-            plan=plan, teacher=teacher, student=student, scopes=scopes, place=place, undo=undo
-        )
-        for step in STEPS:
-            step(job)
-        undo.pop_all()
+    """Merge the teacher into `student.program`, in place; `undo` gets what takes it out again."""
+    job = _Job(plan=plan, teacher=teacher, student=student, scopes=scopes, place=place, undo=undo)
+    for step in STEPS:
+        step(job)
     assert job.joined is not None
     return job.joined
 
@@ -69,13 +69,18 @@ def operations(block: _Paddle) -> Iterator[_Paddle]:
                 yield from operations(inner)
 
 
-def freeze(op: _Paddle) -> None:
-    """Put one operation into test mode and let no gradient pass; nested ones are not looked at."""
+def to_test_mode(op: _Paddle) -> None:
+    """Put one operation into test mode; nested ones are not looked at."""
     if op.has_attr("is_test"):
         op.set_bool_attr("is_test", True)  # noqa: FBT003
         if op.has_attr("trainable_statistics"):
             # Batch norm goes on writing its running statistics where this is set.
             op.set_bool_attr("trainable_statistics", False)  # noqa: FBT003
+
+
+def freeze(op: _Paddle) -> None:
+    """Put one operation into test mode and let no gradient pass; nested ones are not looked at."""
+    to_test_mode(op)
     for value in op.results():
         if value.initialized():
             value.stop_gradient = True
@@ -96,7 +101,7 @@ def remove_unused(block: _Paddle, ops: Sequence[_Paddle]) -> None:
 def _copy(job: _Job) -> None:
     block = job.student.program.global_block()
     mapping = load_paddle().pir.IrMapping()
-    for theirs, ours in job.plan.feed_map:
+    for theirs, ours in job.plan.stand_ins:
         mapping.add(job.teacher.value(theirs), job.student.value(ours))
     before = len(block.ops)
     job.undo.callback(_cut, block, before)
@@ -110,8 +115,8 @@ def _cut(block: _Paddle, length: int) -> None:
 
 def _trace(job: _Job) -> None:
     """Note which operation became which: copies stand in the order of what they are copies of."""
-    shared = {job.teacher.keys[theirs][0] for theirs, _ in job.plan.feed_map}
-    old = (op for op in job.teacher.program.global_block().ops if op.id() not in shared)
+    left_out = {job.teacher.keys[theirs][0] for theirs, _ in job.plan.stand_ins}
+    old = (op for op in job.teacher.program.global_block().ops if op.id() not in left_out)
     _pair(old, job.new, job.ids)
 
 
@@ -144,7 +149,7 @@ def _freeze(job: _Job) -> None:
 def _rename(job: _Job) -> None:
     new_names = dict((*job.plan.renames, *job.plan.own_feeds))
     for op in job.new:
-        attribute = _NAME_ATTRIBUTES.get(op.name())
+        attribute = NAME_ATTRIBUTES.get(op.name())
         if attribute is not None:
             old = op.str_attr(attribute)
             op.set_str_attr(attribute, new_names.get(old, old))
@@ -162,10 +167,10 @@ def _find_values(job: _Job) -> None:
 
 
 def _moved(job: _Job) -> Iterator[tuple[str, ValueKey]]:
-    shared = dict(job.plan.feed_map)
+    stand_ins = dict(job.plan.stand_ins)
     for old, (op_id, block, position) in job.teacher.keys.items():
-        if old in shared:
-            yield old, job.student.keys[shared[old]]
+        if old in stand_ins:
+            yield old, job.student.keys[stand_ins[old]]
         elif op_id in job.ids:
             yield old, (job.ids[op_id], block, position)
 

@@ -10,8 +10,9 @@ from graphtool.checks import MergePlan
 from graphtool.merging._backend import Scopes
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers.facts import same_variables, scope_facts
+from graphtool.readers.tensors import copy_of
 
-__all__ = ["as_place", "bring_parameters", "copy_of", "hand_over"]
+__all__ = ["as_place", "bring_parameters", "hand_over"]
 
 # Scopes, Variables, tensors and Places are of Paddle's compiled part, which ships no types.
 _Paddle: TypeAlias = Any
@@ -81,13 +82,6 @@ def _at(tensor: _Paddle, place: _Paddle | None, *, copy: bool) -> _Paddle:
     target = here if place is None else as_place(place)
     apart = copy or not target._equals(here)  # noqa: SLF001
     return copy_of(tensor, target) if apart else tensor
-
-
-def copy_of(tensor: _Paddle, place: _Paddle | None = None) -> _Paddle:
-    """Copy a tensor to a place, its own one where None."""
-    if 0 in tensor.shape():
-        return tensor  # Paddle gives the copy of an empty tensor no memory, and then refuses it.
-    return tensor._copy(tensor._place() if place is None else place)  # noqa: SLF001
 
 
 def as_place(place: _Paddle) -> _Paddle:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
@@ -12,16 +12,15 @@ from typing import Any, TypeAlias
 from graphtool.checks import persistable_names, used_names
 from graphtool.diagnostics import ReadError
 from graphtool.graph import Graph, ProgramKind, shapes_agree
-from graphtool.merging._scope import copy_of
 from graphtool.readers import read, weight_problems
 from graphtool.readers._paddle import in_mode, is_legacy, load_paddle
 from graphtool.readers.facts import ParameterFileFacts, parameter_file_facts
-from graphtool.readers.layers import Network
-from graphtool.readers.live import LiveProgram, translate
+from graphtool.readers.layer_weights import dynamic_layer, load_layer
+from graphtool.readers.live import LiveProgram, as_live, deserialise, program_of, translate
 from graphtool.readers.parameter_files import parameters_beside
 from graphtool.readers.tensors import read_tensors, set_tensors
 
-__all__ = ["Teacher", "as_live", "kind_of", "open_teacher", "working_on"]
+__all__ = ["Teacher", "kind_of", "open_teacher", "working_on"]
 
 # Programs, Scopes and tensors are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
@@ -52,26 +51,16 @@ def open_teacher(
     live = as_live(source)
     if live.kind is ProgramKind.LEGACY and kind is ProgramKind.PIR:
         live = translate(live.program)
-    if isinstance(source, Network) and _is_dynamic(source.layer):
-        layer, own = source.layer, _new_scope()
-        return Teacher(live=live, scope=own, load=lambda: _load_layer(layer, own), loads=True)
+    layer = dynamic_layer(source)
+    if layer is not None:
+        own = _new_scope()
+        return Teacher(live=live, scope=own, load=lambda: load_layer(layer, own), loads=True)
     return Teacher(live=live, scope=students if scope is None else scope, load=_nothing)
 
 
-def as_live(source: _Paddle) -> LiveProgram:
-    """Read a Program, LiveProgram or Network as it is now, with the names that it is known by."""
-    if not isinstance(source, Network | LiveProgram):
-        return LiveProgram.of(source)
-    now = LiveProgram.of(source.program)
-    if now.graph.operators.keys() == source.graph.operators.keys():
-        return source.live if isinstance(source, Network) else source
-    return replace(now, graph=_with_layers(now.graph, source.graph))
-
-
 def kind_of(source: _Paddle) -> ProgramKind:
-    """Tell the kind of a live Program, LiveProgram or Network."""
-    program = source.program if isinstance(source, Network | LiveProgram) else source
-    return ProgramKind.LEGACY if is_legacy(program) else ProgramKind.PIR
+    """Tell the kind of a live Program, or of what has one."""
+    return ProgramKind.LEGACY if is_legacy(program_of(source)) else ProgramKind.PIR
 
 
 @contextmanager
@@ -125,44 +114,11 @@ def _program(model: Path, graph: Graph, kind: ProgramKind) -> LiveProgram:
             return _named(
                 LiveProgram.of(paddle.static.deserialize_program(model.read_bytes())), graph
             )
-    program = paddle.static.Program()
-    paddle.base.core.deserialize_pir_program(str(model), program)
-    return _named(LiveProgram.of(program), graph)
+    return deserialise(str(model), graph)
 
 
 def _named(live: LiveProgram, graph: Graph) -> LiveProgram:
     return replace(live, graph=replace(live.graph, source=graph.source))
-
-
-def _is_dynamic(layer: _Paddle) -> bool:
-    return any(type(held).__name__ == "EagerParamBase" for held in _held(layer))
-
-
-def _held(layer: _Paddle) -> Iterator[_Paddle]:
-    """Yield a Layer's parameters and buffers."""
-    # `parameters()` refuses those of the mode that Paddle is not in.
-    for inner in layer.sublayers(include_self=True):
-        for held in (*inner._parameters.values(), *inner._buffers.values()):  # noqa: SLF001
-            if held is not None:
-                yield held
-
-
-def _load_layer(layer: _Paddle, scope: _Paddle) -> None:
-    with in_mode(static=False):
-        for held in _held(layer):
-            # Copied: the Layer may go on training in dynamic mode.
-            copied = copy_of(held.value().get_tensor())
-            scope.var(held.name).get_tensor()._share_data_with(copied)  # noqa: SLF001
-
-
-def _with_layers(graph: Graph, annotated: Graph) -> Graph:
-    values = dict(graph.values)
-    for name, value in annotated.values.items():
-        if name in values and (value.layer or value.layer_outputs):
-            values[name] = replace(
-                values[name], layer=value.layer, layer_outputs=value.layer_outputs
-            )
-    return replace(graph, values=values)
 
 
 def _new_scope() -> _Paddle:

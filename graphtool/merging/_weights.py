@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -17,16 +18,29 @@ from graphtool.readers.live import LiveProgram
 from graphtool.readers.tensors import Tensor, set_tensors
 from graphtool.readers.weights import read_weights
 
-__all__ = ["weights_from"]
+__all__ = ["Found", "weights_from"]
+
+# By numpy's kinds of dtypes: bool, whole, floating and complex numbers.
+_NUMBERS = "biufc"
 
 # Scopes and tensors are of Paddle's compiled part; arrays are whatever numpy takes.
 _Paddle: TypeAlias = Any
 
 
-def weights_from(
-    source: _Paddle, plan: MergePlan, teacher: LiveProgram, scope: _Paddle
-) -> tuple[Mapping[str, _Paddle], frozenset[str]]:
-    """Return new name -> tensor for all of the teacher's weights, and which are to be copied.
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """A Scope that holds all of the teacher's weights: new name -> name there."""
+
+    scope: _Paddle
+    names: Mapping[str, str]
+
+    def tensors(self) -> dict[str, _Paddle]:
+        """Return the tensors by their new names."""
+        return {new: self.scope.find_var(name).get_tensor() for new, name in self.names.items()}
+
+
+def weights_from(source: _Paddle, plan: MergePlan, teacher: LiveProgram, scope: _Paddle) -> Found:
+    """Find all of the teacher's weights in a Scope, or put them into one.
 
     Raises MergeError: GT250 where some are missing, GT251 where shape or dtype differ, GT255 where
     they are the student's. Raises UsageError: GT254. Raises GraphtoolError: GT001, GT010, GT240,
@@ -35,7 +49,13 @@ def weights_from(
     held, kind = _scope_of(source, plan, teacher)
     facts = scope_facts(held, (name for pair in plan.weights for name in pair))
     students = _students(held, plan, scope)
-    names = {old: _named(facts, old, new, students) for old, new in plan.weights}
+    apart = held is not scope and not same_variables(held, scope, dict(plan.weights).values())
+    known = frozenset(dict(plan.weights))
+    merged = apart and any(_holds(facts, new) for _, new in plan.weights if new not in known)
+    names = {
+        old: _named(facts, (new,) if merged or old in students else (old, new))
+        for old, new in plan.weights
+    }
     missing = [old for old, name in names.items() if name is None]
     own = [old for old in missing if old in students]
     if own:
@@ -48,9 +68,7 @@ def weights_from(
     ]
     if any(misfits):
         raise MergeError(*filter(None, misfits))
-    tensors = {new: held.find_var(found[old]).get_tensor() for old, new in plan.weights}
-    # A Scope of the caller's: its startup program may run again, and write the buffers.
-    return tensors, frozenset(tensors if held is source else ())
+    return Found(held, {new: found[old] for old, new in plan.weights})
 
 
 def _students(held: _Paddle, plan: MergePlan, scope: _Paddle) -> frozenset[str]:
@@ -70,35 +88,58 @@ def _scope_of(source: _Paddle, plan: MergePlan, teacher: LiveProgram) -> tuple[_
         return own, f"`{path}`"
     if not isinstance(source, Mapping):
         raise UsageError(problems.no_weights(source))
-    arrays = cast("Mapping[str, _Paddle]", source)
-    for old, new in plan.weights:
-        array = arrays.get(old, arrays.get(new))
-        if array is not None:
-            _set(own.var(old).get_tensor(), array)
+    arrays = _arrays(cast("Mapping[str, _Paddle]", source), plan)
+    for old, array in arrays.items():
+        own.var(old).get_tensor().set(array, load_paddle().CPUPlace())
     return own, "the mapping"
 
 
 def _read(path: Path, plan: MergePlan, teacher: LiveProgram) -> dict[str, Tensor]:
     """Read what a file holds of the teacher's weights, by their old names."""
     weights = read_weights(path, teacher.graph)
-    named = {weights.table.get(key, key): tensor for key, tensor in weights.tensors.items()}
-    found = {old: named.get(old, named.get(new)) for old, new in plan.weights}
-    return {name: tensor for name, tensor in found.items() if tensor is not None}
+    by_table = {weights.table.get(key, key): tensor for key, tensor in weights.tensors.items()}
+    named = {**by_table, **weights.tensors}
+    return {old: named[name] for old, name in _names_in(named, plan).items()}
 
 
-def _set(tensor: _Paddle, array: _Paddle) -> None:
+def _arrays(source: Mapping[str, _Paddle], plan: MergePlan) -> dict[str, _Paddle]:
+    """Take the teacher's weights out of a mapping, by their old names.
+
+    Raises MergeError: GT251 for what is no array of numbers.
+    """
     import numpy as np
 
-    tensor.set(np.asarray(array), load_paddle().CPUPlace())
+    arrays = {old: np.asarray(source[name]) for old, name in _names_in(source, plan).items()}
+    misfits = [
+        _misfit(plan.teacher_names[old], ScopeVariable(True, array.shape, str(array.dtype)))  # noqa: FBT003
+        for old, array in arrays.items()
+        if array.dtype.kind not in _NUMBERS
+    ]
+    if misfits:
+        raise MergeError(*filter(None, misfits))
+    return arrays
 
 
-def _named(facts: ScopeFacts, old: str, new: str, students: frozenset[str]) -> str | None:
-    """Return the one of both names that the teacher's is held under, the old one first."""
-    for name in (new,) if old in students else (old, new):
-        variable = facts.variables.get(name)
-        if variable is not None and variable.initialised:
-            return name
-    return None
+def _names_in(held: Container[str], plan: MergePlan) -> dict[str, str]:
+    """Map the teacher's old names to those that a source has its weights under.
+
+    A source that knows any of the new ones is of a merged Program: there the old ones, where it has
+    them, are the student's.
+    """
+    known = frozenset(dict(plan.weights))
+    merged = any(new in held for _, new in plan.weights if new not in known)
+    names = {old: new if merged else old for old, new in plan.weights}
+    return {old: name for old, name in names.items() if name in held}
+
+
+def _named(facts: ScopeFacts, names: Iterable[str]) -> str | None:
+    """Return the first of the names that a Scope holds something under."""
+    return next((name for name in names if _holds(facts, name)), None)
+
+
+def _holds(facts: ScopeFacts, name: str) -> bool:
+    variable = facts.variables.get(name)
+    return variable is not None and variable.initialised
 
 
 def _misfit(value: Value, found: ScopeVariable) -> Diagnostic | None:

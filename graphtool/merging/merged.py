@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,22 +13,22 @@ from graphtool.checks import MergePlan, check_selector
 from graphtool.diagnostics import ReadError, Report
 from graphtool.graph import Graph
 from graphtool.merging import verify
-from graphtool.merging._backend import Joined, Scopes, handed_out
+from graphtool.merging._backend import Extent, Joined, Scopes, handed_out
 from graphtool.merging._scope import hand_over
 from graphtool.merging._weights import weights_from
 from graphtool.readers import problems as reading
+from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram
+from graphtool.readers.registry import note, noted
 from graphtool.selectors import find
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Merged", "merged_of", "register"]
+__all__ = ["Merged", "inherited_by", "merged_of", "register"]
 
 # Programs, Values and Scopes are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
-
-_REGISTRY = "_graphtool_teachers"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -36,7 +36,9 @@ class Merged:
     """A student's Program with a frozen teacher in it; keeps alive what Values need to live.
 
     `plan` says what was merged and how it was renamed, `report` what the checks found. `before` is
-    the student as it was, `source` the teacher, `originals` their Programs for `verify`.
+    the student as it was, `source` the teacher, `originals` their Programs for `verify`; `network`
+    is the student where it was handed over as a Network, whose Layer knows its parameters' names.
+    `taken` says where each of the teacher's weights was copied from: a Scope, and the name there.
     """
 
     plan: MergePlan
@@ -47,6 +49,8 @@ class Merged:
     before: LiveProgram
     source: LiveProgram
     originals: tuple[_Paddle, _Paddle]
+    network: Network | None = None
+    taken: dict[str, tuple[_Paddle, str]] = field(default_factory=dict[str, tuple[_Paddle, str]])
 
     @property
     def program(self) -> _Paddle:
@@ -76,7 +80,7 @@ class Merged:
     @cached_property
     def names(self) -> Mapping[str, str]:
         """Old -> new names of the teacher's parameters, feeds and other Variables."""
-        return {**dict(self.plan.renames), **self.feed_map}
+        return {**dict(self.plan.renames), **dict(self.plan.stand_ins), **self.feed_map}
 
     @cached_property
     def values(self) -> Mapping[str, str]:
@@ -112,7 +116,8 @@ class Merged:
     def student(self, selector: str) -> _Paddle:
         """Return the Paddle Value, or Variable, of the student that a selector means.
 
-        Names as they were before the merge come first, then those of what was added since.
+        Names as they were before the merge come first, then those of what was added since. What
+        teachers brought is never meant, whatever it is called in the merged Program.
 
         Raises ReadError: GT101, GT102 and GT031, as `teacher` does.
         """
@@ -122,7 +127,30 @@ class Merged:
         except ReadError as error:
             if error.report.errors[0].code != _UNKNOWN_NAME:
                 raise
-            return LiveProgram.of(self.program).value(selector)
+            added = self._added(selector)
+            if added is None:
+                raise
+            return added
+
+    def _added(self, selector: str) -> _Paddle | None:
+        """Return what was added since under a name, None where there is nothing of the user's."""
+        now = LiveProgram.of(self.program)
+        try:
+            name = find(now.graph, selector).name
+        except ReadError:
+            return None
+        teachers = (self, *self.teachers)
+        return None if any(merged.brought(now, name) for merged in teachers) else now.value(name)
+
+    def brought(self, now: LiveProgram, name: str) -> bool:
+        """Tell whether a Value of the Program as it is now came with this teacher."""
+        if self.joined.keys:
+            return now.keys[name] in self._brought
+        return name in self._brought
+
+    @cached_property
+    def _brought(self) -> frozenset[object]:
+        return frozenset((self.joined.keys or self.joined.names).values())
 
     def teacher_name(self, selector: str) -> str:
         """Return the name in the teacher's Graph that a selector means, prefix or not.
@@ -161,10 +189,14 @@ class Merged:
         `source`. Raises GraphtoolError as `load_parameters` does for a bad file: GT001, GT010,
         GT240, GT500 to GT504.
         """
-        tensors, copied = weights_from(source, self.plan, self.source, self.scopes.student)
+        found = weights_from(source, self.plan, self.source, self.scopes.student)
+        tensors = found.tensors()
+        # The startup program of the caller's Scope may run again, and write the buffers.
+        copied = frozenset(tensors if found.scope is source else ())
         with ExitStack() as undo:
             hand_over(tensors, self.scopes.student, place=self.place, copied=copied, undo=undo)
             undo.pop_all()
+        self.taken.update({new: (found.scope, name) for new, name in found.names.items()})
 
     def verify(
         self,
@@ -175,14 +207,24 @@ class Merged:
 
         Each runs once in a private Scope, under the same seed, on `feed` (by the names that the
         merged Program is fed under) or on generated input; what of the weights is not initialised
-        is generated too. `fetch` picks Values by selector, all forward ones where None. Variables
-        and random state of the user's stay byte for byte as they are.
+        is generated too. Both sides compute with the tensors of the merged Program's Scope. The
+        teacher's weights are compared apart, with what they were copied from as that is now: a
+        Scope in which the teacher has been trained on differs, and where there was no copy (weights
+        of a file or Layer, or shared ones) nothing is compared. Gradients are not. `fetch` picks
+        Values by selector, all forward ones where None. Variables and random state of the user's
+        stay byte for byte as they are. Generated whole numbers are 0 and 1; where an operator takes
+        them for lengths or offsets that don't fit, Paddle may end the process: give a `feed` then.
 
         Raises MergeError: GT252 for a feed that the merged Program doesn't have, GT253 for a Value
-        that cannot be fetched. Raises UsageError: GT248 for what is no array or no name. Raises
-        ReadError: GT101, GT102 and GT031, as `teacher` does.
+        that cannot be fetched, GT256 for sequences (LoD) that were not given, GT257 where Paddle
+        doesn't run one of the three. Raises UsageError: GT248 for what is no array or no name.
+        Raises ReadError: GT101, GT102 and GT031, as `teacher` does.
         """
         return verify.verify(self, feed, fetch)
+
+    def __deepcopy__(self, _: object) -> Merged:
+        # Paddle 2.6 copies what a Program carries before it runs what AdamW moves.
+        return self
 
     def __rich__(self) -> Table:
         from rich.table import Table
@@ -217,14 +259,43 @@ def merged_of(program: _Paddle) -> Merged | None:
     return merges[-1] if merges else None
 
 
-def register(merged: Merged) -> Merged:
-    """Let the Program know of a merge, so that the next one is checked against it."""
-    program = merged.program
-    setattr(program, _REGISTRY, (*_registered(program), merged))
+def register(merged: Merged, inherited: tuple[Merged, ...] = ()) -> Merged:
+    """Let the Program know of a merge, so that the next one is checked against it.
+
+    `inherited` are merges that it has from the Program of which it is a clone.
+    """
+    merges = (*inherited, *_registered(merged.program), merged)
+    note(merged.program, merges, [new for _, new in merged.plan.weights])
     return merged
 
 
+def inherited_by(student: LiveProgram) -> tuple[Merged, ...]:
+    """Return merges into the Program of which the student's is a clone, as merges into that one."""
+    merges: tuple[Merged, ...] = noted(student.program)
+    return tuple(
+        _moved(merged, student) for merged in merges if merged.program is not student.program
+    )
+
+
+def _moved(merged: Merged, live: LiveProgram) -> Merged:
+    """Return a merge whose Values are those of a clone: names hold there, ids of operations not."""
+    graph, there = merged.before.graph, live.graph.values
+    return replace(
+        merged,
+        before=replace(
+            live,
+            graph=graph,
+            keys={name: key for name, key in live.keys.items() if name in graph.values},
+        ),
+        joined=Joined(
+            names={old: new for old, new in merged.values.items() if new in there},
+            live=live,
+            extent=Extent.of(live.program),
+        ),
+    )
+
+
 def _registered(program: _Paddle) -> tuple[Merged, ...]:
-    merges: tuple[Merged, ...] = getattr(program, _REGISTRY, ())
+    merges: tuple[Merged, ...] = noted(program)
     # Paddle's clone() copies the attribute; the Values are those of the original.
     return tuple(merged for merged in merges if merged.program is program)

@@ -10,6 +10,8 @@ from graphtool.graph import Shape, Value
 __all__ = [
     "no_weights",
     "not_fetched",
+    "run_failed",
+    "sequences_not_given",
     "unknown_feeds",
     "weights_are_the_students",
     "weights_misfit",
@@ -76,6 +78,36 @@ def not_fetched(role: str, value: Value) -> Diagnostic:
         message=f"the {role}'s `{value.name}` cannot be fetched",
         where=(Where(role=role, value=value.name, shape=value.shape),),
         help="merged.verify()",
+    )
+
+
+@rule("GT256")
+def sequences_not_given(names: Sequence[str]) -> Diagnostic:
+    """`verify` can generate numbers, but not sequences of their own lengths (LoD) to feed.
+
+    Give them: `paddle.base.create_lod_tensor` makes one from an array and lengths.
+    """
+    tensors = ", ".join(
+        f"{name!r}: paddle.base.create_lod_tensor(array, [lengths], place)" for name in names
+    )
+    return Diagnostic(
+        message=f"{', '.join(f'`{name}`' for name in names)} takes sequences, which were not given",
+        where=tuple(Where(role="merged", value=name) for name in names[:_LISTED]),
+        help=f"merged.verify({{{tensors}}})",
+    )
+
+
+@rule("GT257")
+def run_failed(what: str, reason: str, feeds: Sequence[str]) -> Diagnostic:
+    """Paddle could not run one of the three programs that `verify` compares.
+
+    Where the teacher or student alone fails, the input is none for that network: generated whole
+    numbers are 0 and 1, maps have 32 x 32 pixels, and sequences 8 steps. Give input that is.
+    """
+    given = ", ".join(f"{name!r}: array" for name in feeds)
+    return Diagnostic(
+        message=f"{what} does not run: {reason}",
+        help=f"merged.verify({{{given}}})",
     )
 
 

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphtool.checks import bad_argument, check_names, persistable_names
 from graphtool.diagnostics import MergeError, UsageError
-from graphtool.graph import UNKNOWN, Graph, Origin, ProgramKind, Shape
+from graphtool.graph import UNKNOWN, Graph, Origin, ProgramKind
 from graphtool.merging import problems
 from graphtool.merging._backend import handed_out
+from graphtool.merging._comparison import Comparison, Verification, compared
 from graphtool.merging._inputs import feed_names, generated_feed, generated_weight
 from graphtool.merging._pir import ENDS, freeze, operations, remove_unused
-from graphtool.merging._scope import copy_of
 from graphtool.merging._teacher import working_on
 from graphtool.readers._legacy import variable_of
+from graphtool.readers._messages import brief
 from graphtool.readers._paddle import in_mode, load_paddle
+from graphtool.readers.facts import same_variables, scope_facts
 from graphtool.readers.live import LiveProgram
+from graphtool.readers.tensors import copy_of
 from graphtool.selectors import find
 
 if TYPE_CHECKING:
     import numpy as np
-    from rich.table import Table
 
     from graphtool.merging.merged import Merged
 
@@ -37,67 +39,9 @@ _Arrays: TypeAlias = "Mapping[str, _Array]"
 _SEED = 20260
 # By numpy's kinds of dtypes: bool, whole, floating and complex numbers.
 _NUMBERS = "biufc"
+# As what Paddle's errors (InvalidArgument, OutOfRange, Unimplemented, ...) come out.
+_REFUSALS = (ValueError, RuntimeError, IndexError, NotImplementedError, MemoryError, TypeError)
 _NO_TENSORS = frozenset({"feed", "fetch", "shadow_output", "create_array", "array_write"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """One Value of an original beside the same Value of the merged Program.
-
-    `difference` is the largest absolute one, 0.0 where all bytes are equal, infinite where the
-    shapes differ or a number stands against none.
-    """
-
-    role: str
-    name: str
-    merged: str
-    shape: Shape
-    equal: bool
-    difference: float
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """What the comparison of all Values found; it is true where every Value is bit-equal."""
-
-    comparisons: tuple[Comparison, ...]
-    generated: tuple[str, ...] = ()
-
-    @property
-    def equal(self) -> bool:
-        """Tell whether every compared Value is bit-equal."""
-        return all(comparison.equal for comparison in self.comparisons)
-
-    @property
-    def different(self) -> tuple[Comparison, ...]:
-        """Those that are not bit-equal, in program order."""
-        return tuple(comparison for comparison in self.comparisons if not comparison.equal)
-
-    def __bool__(self) -> bool:
-        return self.equal
-
-    def __str__(self) -> str:
-        lines = [self._summary()]
-        lines += [
-            f"  {row.role}  {row.name}  {list(row.shape)}  differs by up to {row.difference:.6g}"
-            for row in self.different
-        ]
-        return "\n".join(lines)
-
-    def __rich__(self) -> Table:
-        from rich.table import Table
-
-        table = Table("role", "Value", "in the merged Program", "shape", "bit-equal")
-        table.title = self._summary()
-        for row in self.comparisons:
-            verdict = "yes" if row.equal else f"no: {row.difference:.6g}"
-            table.add_row(row.role, row.name, row.merged, str(list(row.shape)), verdict)
-        return table
-
-    def _summary(self) -> str:
-        equal = len(self.comparisons) - len(self.different)
-        generated = f"; generated: {', '.join(self.generated)}" if self.generated else ""
-        return f"{equal} of {len(self.comparisons)} Values are bit-equal{generated}"
 
 
 def verify(
@@ -105,65 +49,64 @@ def verify(
 ) -> Verification:
     """Compare as `Merged.verify` says."""
     with working_on(merged.source.kind), in_mode(static=True), _random_state_kept():
-        given = _arrays({} if feed is None else feed)
-        whole = _forward_only(merged)
-        inputs = _inputs(merged, whole.graph, given)
+        feed = {} if feed is None else feed
+        given = _arrays(feed)
+        whole = _fed(_forward_only(merged), merged)
+        inputs = _inputs(merged, whole.graph, feed, given)
         own = load_paddle().base.core.Scope()
         weights = _weights(whole.graph, merged.scopes.student, own)
         theirs, ours = _picked(merged, fetch)
         teacher = _run(
+            "the teacher alone",
             _in_test_mode(merged),
             {old: inputs[new] for old, new in merged.feed_map.items()},
-            {old: weights[new] for old, new in merged.plan.weights},
+            {old: weights[new] for old, new in _kept(merged)},
             theirs,
         )
         student = _run(
+            "the student alone",
             _student(merged),
             {name: inputs[name] for name in feed_names(merged.before.graph)},
             weights,
             ours,
         )
         new_names = {name: merged.merged_name(name) for name in theirs}
-        both = _run(whole, inputs, weights, [*new_names.values(), *ours])
+        both = _run("the merged Program", whole, inputs, weights, [*new_names.values(), *ours])
     rows = [
-        *_compared("teacher", teacher, both, new_names),
-        *_compared("student", student, both, {name: name for name in ours}),
+        *compared("teacher", teacher, both, new_names),
+        *compared("student", student, both, {name: name for name in ours}),
     ]
-    return Verification(tuple(rows), tuple(name for name in inputs if name not in given))
+    generated = tuple(name for name in inputs if name not in given)
+    return Verification(tuple(rows), generated, tuple(_compared_weights(merged)))
 
 
-def _compared(
-    role: str, alone: _Arrays, both: _Arrays, names: Mapping[str, str]
-) -> Iterator[Comparison]:
-    for name, new in names.items():
-        before, after = alone[name], both[new]
-        equal = before.shape == after.shape and before.tobytes() == after.tobytes()
-        yield Comparison(
-            role=role,
-            name=name,
-            merged=new,
-            shape=tuple(after.shape),
-            equal=equal,
-            difference=0.0 if equal else _difference(before, after),
-        )
+def _compared_weights(merged: Merged) -> Iterator[Comparison]:
+    """Compare the teacher's weights with what they were copied from, where that is still apart."""
+    students = merged.scopes.student
+    for old, new in merged.plan.weights:
+        scope, name = merged.taken.get(new, (students, new))
+        own = name in merged.plan.student_kept and same_variables(scope, students, [name])
+        before, after = _tensor(scope, name), _tensor(students, new)
+        if own or before is None or after is None or before._ptr() == after._ptr():  # noqa: SLF001
+            continue
+        yield from compared("teacher", {old: _array(before)}, {new: _array(after)}, {old: new})
 
 
-def _difference(before: _Array, after: _Array) -> float:
+def _tensor(scope: _Paddle, name: str) -> _Paddle | None:
+    held = scope_facts(scope, [name]).variables.get(name)
+    return scope.find_var(name).get_tensor() if held and held.initialised else None
+
+
+def _array(tensor: _Paddle) -> _Array:
     import numpy as np
 
-    if before.shape != after.shape or before.size == 0:
-        return float("inf")
-    apart = np.abs(_as_float(before) - _as_float(after))
-    return float("inf") if np.isnan(apart).any() else float(apart.max())
+    return np.array(tensor)
 
 
-def _as_float(array: _Array) -> _Array:
-    import numpy as np
-
-    if array.dtype == np.uint16:  # How numpy holds bfloat16: the upper half of a float32.
-        whole = np.left_shift(array, 16, dtype=np.uint32).tobytes()
-        array = np.reshape(np.frombuffer(whole, np.float32), array.shape)
-    return array.astype(np.float64)
+def _kept(merged: Merged) -> Iterator[tuple[str, str]]:
+    """Yield what the teacher keeps with its names in the merged Program, shared ones included."""
+    yield from merged.plan.weights
+    yield from ((name, name) for name in merged.plan.shared)
 
 
 def _picked(merged: Merged, fetch: Sequence[str] | None) -> tuple[list[str], list[str]]:
@@ -173,12 +116,11 @@ def _picked(merged: Merged, fetch: Sequence[str] | None) -> tuple[list[str], lis
         return theirs, list(_comparable(merged.before.graph))
     check_names("fetch", fetch)
     graph = merged.before.graph
-    theirs = [merged.teacher_name(name) for name in fetch if name.startswith(merged.prefix)]
-    ours = [
-        handed_out(graph, find(graph, name).name)
-        for name in fetch
-        if not name.startswith(merged.prefix)
+    prefixed = [
+        name for name in fetch if name.startswith(merged.prefix) and name not in graph.values
     ]
+    theirs = [merged.teacher_name(name) for name in prefixed]
+    ours = [handed_out(graph, find(graph, name).name) for name in fetch if name not in prefixed]
     _check_picked("teacher", merged.source.graph, theirs)
     _check_picked("student", graph, ours)
     return theirs, ours
@@ -227,13 +169,12 @@ def _overwritten(graph: Graph) -> Iterator[str]:
 
 
 def _run(
+    what: str,
     live: LiveProgram,
     feed: Mapping[str, _Array],
     weights: Mapping[str, _Paddle],
     names: Sequence[str],
 ) -> _Arrays:
-    import numpy as np
-
     paddle = load_paddle()
     scope = paddle.base.core.Scope()
     for name in persistable_names(live.graph):
@@ -241,14 +182,17 @@ def _run(
     for generator in _generators():
         generator.manual_seed(_SEED)
     values = _values(live, names)
-    outputs = paddle.static.Executor().run(
-        live.program,
-        feed=dict(feed),
-        fetch_list=list(values.values()),
-        scope=scope,
-        return_numpy=False,
-    )
-    return {name: np.array(found) for name, found in zip(values, outputs, strict=True)}
+    try:
+        outputs = paddle.static.Executor().run(
+            live.program,
+            feed=dict(feed),
+            fetch_list=list(values.values()),
+            scope=scope,
+            return_numpy=False,
+        )
+    except _REFUSALS as error:
+        raise MergeError(problems.run_failed(what, brief(str(error)), tuple(feed))) from error
+    return {name: _array(found) for name, found in zip(values, outputs, strict=True)}
 
 
 def _values(live: LiveProgram, names: Sequence[str]) -> dict[str, _Paddle]:
@@ -285,23 +229,20 @@ def _without_fetches(program: _Paddle) -> _Paddle:
 
 def _forward_only(merged: Merged) -> LiveProgram:
     """Clone the merged Program without what was added since: losses, gradients, optimizers."""
-    program = merged.program
+    program, extent = merged.program, merged.joined.extent
     clone = program.clone()
     block = clone.global_block()
     if merged.source.kind is ProgramKind.LEGACY:
-        for index in reversed(range(merged.joined.extent.length, len(block.ops))):
-            block._remove_op(index)  # noqa: SLF001
-        for name in block.vars.keys() - merged.joined.extent.variables:
+        for index in reversed(range(len(block.ops))):
+            if not extent.has(program.global_block().ops[index]):
+                block._remove_op(index)  # noqa: SLF001
+        for name in block.vars.keys() - extent.variables:
             block._remove_var(name)  # noqa: SLF001
         return LiveProgram.of(clone)
     pairs = zip(program.global_block().ops, block.ops, strict=True)
     remove_unused(
         block,
-        [
-            copied
-            for op, copied in pairs
-            if op.id() not in merged.joined.extent.ids or op.name() in ENDS
-        ],
+        [copied for op, copied in pairs if not extent.has(op) or op.name() in ENDS],
     )
     return LiveProgram.of(clone)
 
@@ -309,39 +250,56 @@ def _forward_only(merged: Merged) -> LiveProgram:
 def _weights(graph: Graph, scope: _Paddle, own: _Paddle) -> dict[str, _Paddle]:
     """Find each tensor that the merged Program keeps; put those not there yet into `own`."""
     found: dict[str, _Paddle] = {}
-    for name in persistable_names(graph):
-        variable = scope.find_var(name)
-        if variable is not None and variable.get_tensor()._is_initialized():  # noqa: SLF001
-            found[name] = variable.get_tensor()
+    names = persistable_names(graph)
+    held = scope_facts(scope, names).variables
+    for name in names:
+        if name in held and held[name].initialised:
+            found[name] = scope.find_var(name).get_tensor()
         else:
             found[name] = own.var(name).get_tensor()
             found[name].set(generated_weight(graph.values[name]), load_paddle().CPUPlace())
     return found
 
 
-def _arrays(feed: object) -> dict[str, _Array]:
-    import numpy as np
+def _fed(live: LiveProgram, merged: Merged) -> LiveProgram:
+    """Tell what is fed: a legacy Program that `to_static` made does not say so itself."""
+    fed = {new for one in merged.teachers for new in one.feed_map.values()}
+    fed.update(feed_names(merged.before.graph))
+    values = {
+        name: replace(value, origin=Origin.FEED) if name in fed else value
+        for name, value in live.graph.values.items()
+    }
+    return replace(live, graph=replace(live.graph, values=values))
 
+
+def _arrays(feed: object) -> dict[str, _Array]:
     if not isinstance(feed, Mapping):
         raise UsageError(bad_argument("feed", feed, "a mapping from feed names to arrays"))
     given = cast("Mapping[str, _Paddle]", feed)
-    arrays = {name: np.asarray(array) for name, array in given.items()}
+    arrays = {name: _array(array) for name, array in given.items()}
     for name, array in arrays.items():
         if array.dtype.kind not in _NUMBERS:
             raise UsageError(bad_argument(f"feed[{name!r}]", given[name], "an array of numbers"))
     return arrays
 
 
-def _inputs(merged: Merged, graph: Graph, given: Mapping[str, _Array]) -> dict[str, _Array]:
+def _inputs(
+    merged: Merged, graph: Graph, feed: Mapping[str, _Paddle], given: Mapping[str, _Array]
+) -> dict[str, _Paddle]:
+    """Return what each feed gets: what was given, sequences with their lengths, or numbers."""
     known = feed_names(graph)
     unknown = [name for name in given if name not in known]
     if unknown:
         raise MergeError(problems.unknown_feeds(unknown, known))
+    sequences = [name for name in known if graph.values[name].lod_level and name not in given]
+    if sequences:
+        raise MergeError(problems.sequences_not_given(sequences))
     theirs = merged.source.graph.values
     others = {new: theirs[old] for old, new in merged.feed_map.items()}
     batch = _batch((graph, merged.source.graph), given)
     generated = generated_feed(graph, others, batch)
-    return {name: given.get(name, array) for name, array in generated.items()}
+    levelled = {name: held for name, held in feed.items() if hasattr(held, "lod")}
+    return {**generated, **given, **levelled}
 
 
 def _batch(graphs: Iterable[Graph], given: Mapping[str, _Array]) -> int | None:

@@ -22,22 +22,25 @@ def read(source: Source, *, inputs: Sequence[str] = (), train: bool = False) -> 
 
     `source` is the path of a `.json`, `.pdmodel` or `__model__` file or of a folder that holds one,
     `module:callable` (an `nn.Layer` class or factory, or a function that returns a Program), a
-    live Program of either kind, or a Graph, which is returned as it is. `inputs` describes what a
-    Layer from `module:callable` reads, as on the command line: `3,224,224` or
-    `name=3,224,224:float32`, the batch left out; `train` builds it in training mode.
+    live Program of either kind or what has one (a Network, a Trainable, a Merged), or a Graph,
+    which is returned as it is. `inputs` describes what a Layer from `module:callable` reads, as on
+    the command line: `3,224,224` or `name=3,224,224:float32`, the batch left out; `train` builds it
+    in training mode.
 
     Files are read without Paddle and never executed; `module:callable` runs the user's code.
 
     Raises ReadError with a GT0xx Diagnostic where the source cannot be read, UsageError where it is
-    empty or the inputs do not fit.
+    empty, no source at all (GT046) or the inputs do not fit.
     """
     if isinstance(source, Graph):
         return source
     if isinstance(source, (str, PathLike)):
         return _read_named(fspath(source), inputs, train=train)
-    from graphtool.readers.live import read_program
+    from graphtool.readers.live import as_live, is_live
 
-    return read_program(source)
+    if not is_live(source):
+        raise UsageError(problems.not_a_source(type(source).__name__))
+    return as_live(source).graph
 
 
 def _read_named(source: str, inputs: Sequence[str], *, train: bool) -> Graph:

@@ -18,11 +18,12 @@ from graphtool.graph import (
     module_path,
 )
 
-__all__ = ["Assembly", "ResultType"]
+__all__ = ["NAME_ATTRIBUTES", "Assembly", "ResultType"]
 
 _FETCHES = frozenset({"pd_op.fetch", "builtin.shadow_output"})
 _PARAMETERS = frozenset({"builtin.parameter"})
-_NAMED_BY_ATTRIBUTE = {
+# What names the Variable that an operation reads from a Scope, or is fed or fetched under.
+NAME_ATTRIBUTES = {
     "builtin.parameter": "parameter_name",
     "pd_op.data": "name",
     "pd_op.feed": "name",
@@ -75,7 +76,7 @@ class Assembly:
         source: str | None = None,
     ) -> Operator:
         """Name an Operator and its results, and keep them; to be called before its own Blocks."""
-        given = attributes.get(_NAMED_BY_ATTRIBUTE.get(type, ""))
+        given = attributes.get(NAME_ATTRIBUTES.get(type, ""))
         name = self._operator_name(type, block)
         result_names: list[str] = []
         for output, (key, kind) in enumerate(results):

@@ -17,6 +17,8 @@ _Object: TypeAlias = Any
 
 # How NumPy 1 and NumPy 2 spell the module of the function that makes an array.
 _MULTIARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")
+# And that of the one which protocol 5 names.
+_NUMERICS = ("numpy.core.numeric", "numpy._core.numeric")
 # What a stream that is damaged, or made to do harm, makes the unpickler raise.
 _REFUSALS = (
     pickle.UnpicklingError,
@@ -37,8 +39,9 @@ _REFUSALS = (
 def unpickled(path: str, data: bytes) -> Mapping[str, _Object]:
     """Return the dict that a `.pdparams` holds.
 
-    Raises GraphtoolError: GT502 where the pickle names anything but NumPy's arrays and dtypes,
-    GT503 where it is damaged or holds no dict. Nothing that the pickle names is called before that.
+    Raises GraphtoolError: GT502 where the pickle names anything but NumPy's arrays and dtypes and
+    the bytes in them, GT503 where it is damaged or holds no dict. Nothing that the pickle names is
+    called before that.
     """
     try:
         held: _Object = _Unpickler(path, data).load()
@@ -63,11 +66,42 @@ class _Unpickler(pickle.Unpickler):
         admitted: dict[tuple[str, str], _Object] = {
             ("numpy", "ndarray"): None,
             ("numpy", "dtype"): np.dtype,
+            ("_codecs", "encode"): _from_text(),
+            ("__builtin__", "bytes"): _no_bytes(),
             **{(place, "_reconstruct"): _empty_array() for place in _MULTIARRAYS},
+            **{(place, "_frombuffer"): _from_buffer() for place in _NUMERICS},
         }
         if (module, name) not in admitted:
             raise GraphtoolError(problems.unsafe_pickle(self._path, f"{module}.{name}"))
         return admitted[module, name]
+
+
+# Each stream gets functions of its own: it may set attributes of what it is given.
+def _from_text() -> Callable[..., _Object]:
+    """Return what gives bytes back that protocol 2, which has none, wrote as text."""
+
+    def encode(text: str, encoding: str) -> bytes:
+        if encoding != "latin1":
+            raise pickle.UnpicklingError(f"text in `{encoding}` stands where bytes should")
+        return text.encode("latin1")
+
+    return encode
+
+
+def _no_bytes() -> Callable[..., _Object]:
+    """Return what gives back the empty bytes of protocol 2: an array without elements has them."""
+    return lambda: b""
+
+
+def _from_buffer() -> Callable[..., _Object]:
+    """Return what gives back an array of protocol 5: its rows one after another, or its columns."""
+    import numpy as np
+
+    def make(data: bytearray, dtype: _Object, shape: tuple[int, ...], order: str) -> _Object:
+        array: _Object = np.frombuffer(data, dtype)
+        return array.reshape(shape, order="F" if order == "F" else "C")
+
+    return make
 
 
 def _empty_array() -> Callable[..., _Object]:

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any, TypeAlias, cast
 
 from graphtool.graph import Attribute, Graph, Operator
-from graphtool.readers._assembly import Assembly, ResultType
+from graphtool.readers._assembly import NAME_ATTRIBUTES, Assembly, ResultType
 from graphtool.readers._callstack import user_line
 
 __all__ = ["PirWalk", "ValueKey", "read_pir", "walk_pir"]
@@ -129,14 +129,14 @@ class _Walk:
 
 
 _PARAMETER_FLAGS = ("is_distributed", "is_parameter", "need_clip")
-_NAME_ATTRIBUTES = {"builtin.parameter": "parameter_name", "pd_op.data": "name"}
+_RESERVING = frozenset({"builtin.parameter", "pd_op.data"})
 
 
 def _user_names(block: _Paddle) -> Iterator[str]:
     for op in block.ops:
-        attribute = _NAME_ATTRIBUTES.get(op.name())
-        if attribute is not None:
-            yield op.str_attr(attribute)
+        kind = op.name()
+        if kind in _RESERVING:
+            yield op.str_attr(NAME_ATTRIBUTES[kind])
         elif op.num_regions():
             for inner in op.blocks():
                 yield from _user_names(inner)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from os import PathLike, fspath
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from graphtool.diagnostics import Diagnostic, ReadError, Where, rule
-from graphtool.graph import ProgramKind, Shape
+from graphtool.graph import Graph, Operator, ProgramKind, Shape
+from graphtool.readers._paddle import is_legacy
 
 __all__ = [
     "ParameterFileFacts",
@@ -18,9 +22,12 @@ __all__ = [
     "ScopeVariable",
     "damaged_parameter_file",
     "known_operators",
+    "makes_pir",
+    "operators_not_known",
     "parameter_file_facts",
     "same_variables",
     "scope_facts",
+    "strange_operators",
 ]
 
 # Scopes and their Variables are of Paddle's compiled part, which ships no types.
@@ -120,6 +127,56 @@ def known_operators(kind: ProgramKind) -> frozenset[str] | None:
     # Operators without a builder and custom ones, once loaded, are in the legacy list alone.
     custom = {f"custom_op.{name}" for name in legacy}
     return frozenset({f"pd_op.{name}" for name in built | legacy} | custom) | _PIR_WITHOUT_BUILDER
+
+
+# The dialects that are part of PIR itself.
+_BUILT_IN = ("builtin.", "cf.")
+
+
+def strange_operators(graph: Graph, known: frozenset[str]) -> list[Operator]:
+    """Return the Operators of types that are not known, `known` as `known_operators` lists them."""
+    return [
+        operator
+        for operator in graph.operators.values()
+        if operator.type not in known and not operator.type.startswith(_BUILT_IN)
+    ]
+
+
+@rule("GT045")
+def operators_not_known(path: str, types: Sequence[str]) -> Diagnostic:
+    """The saved model has operators that the installed Paddle does not know; it was not opened.
+
+    They are custom operators, whose library has to be loaded first, or ones of another release or
+    of an inference engine (fused, quantised). Paddle ends the process where it opens such a file.
+    """
+    listed = ", ".join(f"`{name}`" for name in dict.fromkeys(types))
+    return Diagnostic(
+        message=f"Paddle does not know operators of the saved model: {listed}",
+        where=(Where(program=path),),
+        help='paddle.utils.cpp_extension.load(name="my_ops", sources=[...])  # first',
+    )
+
+
+def makes_pir() -> bool:
+    """Tell whether the Paddle at hand makes PIR Programs; without importing it where it is not yet.
+
+    Where none is installed, one of release 3 is thought of.
+    """
+    paddle = sys.modules.get("paddle")
+    if paddle is not None:
+        return not is_legacy(paddle.static.Program())
+    releases = (_release(name) for name in ("paddlepaddle", "paddlepaddle-gpu"))
+    release = next((found for found in releases if found is not None), "3")
+    flag = os.environ.get("FLAGS_enable_pir_api", "1")  # noqa: SIM112  # Paddle spells it so
+    switched_off = flag.lower() in ("0", "false")
+    return not (release.startswith(("1.", "2.")) or switched_off)
+
+
+def _release(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 # By the number in a TensorDesc: the dtype and how many bytes one element takes.

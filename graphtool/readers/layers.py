@@ -25,7 +25,10 @@ from graphtool.readers._messages import Attempt, brief, user_frames
 from graphtool.readers._outputs import left_out
 from graphtool.readers._paddle import in_mode, is_legacy, load_paddle
 from graphtool.readers._pir import ValueKey, walk_pir
+from graphtool.readers.counters import count_past, user_names
+from graphtool.readers.layer_weights import is_dynamic, without_initialisers
 from graphtool.readers.live import LiveProgram
+from graphtool.readers.parameter_attributes import take_from_layer
 
 __all__ = ["Network", "build_made", "build_network", "from_layer", "is_program"]
 
@@ -40,7 +43,8 @@ class Network:
     `layer` is the Layer that was built; `parameters` maps the names of its `state_dict()` to
     those of the Variables. `startup` initialises a network that a class or factory made in static
     mode. One that was made in dynamic mode (handed over as a Layer, or built through `to_static`)
-    has its weights in `layer`: there `startup` sets zeros or nothing; load the weights after it.
+    has its weights in `layer`: there `startup` leaves them alone, and `merge` brings those that the
+    Scope does not have yet.
     """
 
     live: LiveProgram
@@ -81,10 +85,12 @@ def from_layer(
     inputs = [as_input(spec) for spec in input_spec]
     name = _name(layer)
     if isinstance(layer, paddle.nn.Layer):
-        return build_made(layer, inputs, name=name, train=train)
-    network = build_network(layer, inputs, name=name, train=train)
+        network = build_made(layer, inputs, name=name, train=train)
+    else:
+        network = build_network(layer, inputs, name=name, train=train)
     if isinstance(network, LiveProgram):
         raise ReadError(problems.wrong_type(name, "Program"))
+    count_past(network.program, user_names(network.graph))
     return network
 
 
@@ -246,7 +252,7 @@ def _refuse_truth(variable: _Paddle) -> bool:
 
 def _traced(layer: _Paddle, inputs: Sequence[Input], *, train: bool) -> Network:
     paddle = load_paddle()
-    if any(not _is_dynamic(parameter) for parameter in layer.parameters()):
+    if not all(map(is_dynamic, layer.parameters())):
         raise ReadError(problems.static_layer(type(layer).__name__))
     named = named_inputs(layer, inputs)
     specs = {
@@ -266,7 +272,10 @@ def _traced(layer: _Paddle, inputs: Sequence[Input], *, train: bool) -> Network:
     outputs = built.outputs
     if isinstance(outputs, list) and len(built.outputs) == 1:
         outputs = built.outputs[0]
-    return _network(layer, built.main_program, built.startup_program, feeds, outputs, attribution)
+    take_from_layer(built.main_program, layer)
+    parameters = {held.name for held in layer.state_dict().values()}
+    startup = without_initialisers(built.startup_program, parameters)
+    return _network(layer, built.main_program, startup, feeds, outputs, attribution)
 
 
 def _root(layer: _Paddle, *, by_keyword: bool) -> _Paddle:
@@ -286,10 +295,6 @@ def _root(layer: _Paddle, *, by_keyword: bool) -> _Paddle:
             return self.layer(**inputs)
 
     return ByKeyword() if by_keyword else ByPosition()
-
-
-def _is_dynamic(parameter: _Paddle) -> bool:
-    return type(parameter).__name__ == "EagerParamBase"
 
 
 def _network(

@@ -15,9 +15,18 @@ from graphtool.readers._messages import brief
 from graphtool.readers._paddle import is_legacy, load_paddle
 from graphtool.readers._pir import PirWalk, ValueKey, walk_pir
 from graphtool.readers._protobuf import read_protobuf
+from graphtool.readers.facts import known_operators, operators_not_known, strange_operators
 from graphtool.selectors import find
 
-__all__ = ["LiveProgram", "read_program", "translate"]
+__all__ = [
+    "LiveProgram",
+    "as_live",
+    "deserialise",
+    "is_live",
+    "program_of",
+    "read_program",
+    "translate",
+]
 
 # Paddle's Programs and Values have no static types that hold for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
@@ -84,6 +93,65 @@ class LiveProgram:
         if op is None:
             return None
         return op.result(position) if block < 0 else list(op.blocks())[block].args()[position]
+
+
+def program_of(source: _Paddle) -> _Paddle:
+    """Return the Program of what has one (a Network, a Trainable, a Merged), else the same."""
+    return getattr(source, "program", source)
+
+
+def is_live(source: object) -> bool:
+    """Tell a Program of either kind, or what has one."""
+    return hasattr(program_of(source), "global_block")
+
+
+def as_live(source: _Paddle) -> LiveProgram:
+    """Read a Program, or that of what has one, as it is now, with the names that it is known by."""
+    known = source if isinstance(source, LiveProgram) else getattr(source, "live", None)
+    now = LiveProgram.of(program_of(source))
+    if not isinstance(known, LiveProgram):
+        return now
+    if now.graph.operators.keys() == known.graph.operators.keys():
+        return known
+    return replace(now, graph=_with_names_of(now.graph, known.graph))
+
+
+def _with_names_of(graph: Graph, known: Graph) -> Graph:
+    values = dict(graph.values)
+    for name, value in known.values.items():
+        if name in values and (value.aliases or value.layer or value.layer_outputs):
+            values[name] = replace(
+                values[name],
+                aliases=value.aliases,
+                layer=value.layer,
+                layer_outputs=value.layer_outputs,
+            )
+    # What a network answers: a loss that came to it since is none of its outputs.
+    fetches = tuple(name for name in known.fetches if name in values) or graph.fetches
+    return replace(graph, source=known.source, values=values, fetches=fetches)
+
+
+def deserialise(path: str, graph: Graph) -> LiveProgram:
+    """Open a saved PIR model, which has been read as a Graph, as a Program.
+
+    Raises ReadError: GT032 where Paddle has no PIR, GT045 for operators that it doesn't know.
+    """
+    paddle = load_paddle()
+    core = paddle.base.core
+    if not hasattr(core, "deserialize_pir_program"):
+        reason = f"Paddle {paddle.__version__} reads no models of Paddle 3"
+        raise ReadError(problems.not_translated(path, reason))
+    strangers = strange_operators(graph, known_operators(graph.kind) or frozenset())
+    if strangers:
+        # Paddle ends the process.
+        raise ReadError(operators_not_known(path, [found.type for found in strangers]))
+    program = paddle.static.Program()
+    core.deserialize_pir_program(path, program)
+    live = LiveProgram.of(program)
+    return replace(
+        live,
+        graph=replace(live.graph, source=graph.source, report=graph.report, unknown=graph.unknown),
+    )
 
 
 def translate(source: _Paddle | bytes | str | Path) -> LiveProgram:

@@ -28,6 +28,7 @@ __all__ = [
     "no_such_path",
     "not_a_file",
     "not_a_program",
+    "not_a_source",
     "not_json",
     "not_translated",
     "onnx_file",
@@ -498,6 +499,18 @@ def inputs_not_used(name: str) -> Diagnostic:
     return Diagnostic(
         message=f"`{name}` gives a Program, which has its own feeds: the inputs given are not used",
         severity=Severity.NOTE,
+    )
+
+
+@rule("GT046")
+def not_a_source(found: str) -> Diagnostic:
+    """What is to be read is no path, Program or Graph.
+
+    A Layer is built into a Program first: `gt.from_layer` takes it with the shapes of its inputs.
+    """
+    return Diagnostic(
+        message=f"a `{found}` cannot be read: wanted a path, a Program, or what has one",
+        help='gt.from_layer(layer, [("image", (3, 224, 224))])',
     )
 
 

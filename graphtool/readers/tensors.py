@@ -13,7 +13,7 @@ from graphtool.graph import Shape
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers.facts import parameter_file_facts
 
-__all__ = ["Tensor", "read_tensors", "scope_tensors", "set_tensors", "write_tensors"]
+__all__ = ["Tensor", "copy_of", "read_tensors", "scope_tensors", "set_tensors", "write_tensors"]
 
 # Scopes, their tensors and Places are of Paddle's compiled part, which ships no types.
 _Paddle: TypeAlias = Any
@@ -123,13 +123,25 @@ def scope_tensors(scope: _Paddle, names: Iterable[str]) -> Iterator[Tensor]:
 
 
 def set_tensors(tensors: Mapping[str, Tensor], scope: _Paddle | None = None) -> None:
-    """Set Variables of a scope, the global one unless given; each stays on the device it is on."""
+    """Set Variables of a scope, the global one unless given; each stays on the device it is on.
+
+    Each gets a buffer of its own: another Scope may share the one that it has.
+    """
     paddle = load_paddle()
     home = paddle.static.global_scope() if scope is None else scope
-    usual = _place(paddle)
+    usual, maker = _place(paddle), paddle.base.core.Scope()
     for name, tensor in tensors.items():
         held = home.var(name).get_tensor()
-        held.set(tensor.array, _place_of(paddle, held) or usual)
+        new = maker.var(name).get_tensor()
+        new.set(tensor.array, _place_of(paddle, held) or usual)
+        held._share_data_with(new)  # noqa: SLF001  # Paddle has no public way to hand a buffer over
+
+
+def copy_of(tensor: _Paddle, place: _Paddle | None = None) -> _Paddle:
+    """Copy a tensor to a place, its own one where None."""
+    if 0 in tensor.shape():
+        return tensor  # Paddle gives the copy of an empty tensor no memory, and then refuses it.
+    return tensor._copy(tensor._place() if place is None else place)  # noqa: SLF001
 
 
 def _place(paddle: _Paddle) -> _Paddle:

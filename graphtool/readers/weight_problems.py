@@ -1,4 +1,4 @@
-"""What can be wrong with files of parameters: GT500 to GT504."""
+"""What can be wrong with files of parameters: GT500 to GT504, GT509."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ __all__ = [
     "not_a_state_dict",
     "not_parameters",
     "other_count",
+    "parameters_not_beside",
     "several_parameter_files",
     "unsafe_pickle",
 ]
@@ -76,4 +77,18 @@ def other_count(path: str, found: int, wanted: int, program: str) -> Diagnostic:
         message=f"the file holds {found} tensors that do not fit the {wanted} of the program",
         where=(Where(program=path), Where(program=program)),
         help="put the model that the file was saved with beside it, under the same name",
+    )
+
+
+@rule("GT509")
+def parameters_not_beside(model: str) -> Diagnostic:
+    """No file of parameters lies beside a saved student, so that it has nothing to start from.
+
+    A `.pdiparams`, `.pdparams` or `__params__` is looked for under the model's name, then one file
+    for each parameter. `graphtool merge` takes one from elsewhere.
+    """
+    return Diagnostic(
+        message=f"no parameters lie beside `{model}`",
+        where=(Where(role="student", program=model),),
+        help="graphtool merge TEACHER STUDENT -o DIR --student-weights FILE",
     )

@@ -8,7 +8,13 @@ from graphtool.structure._resolution import GLOBAL, Scale
 from graphtool.structure._stages import Stage
 from graphtool.structure._structure import Role, Structure, analyse
 from graphtool.structure._transformer import Encoder
-from graphtool.structure._vocabulary import is_training, kind_of, kind_of_type
+from graphtool.structure._vocabulary import (
+    is_training,
+    is_training_type,
+    is_update,
+    kind_of,
+    kind_of_type,
+)
 
 __all__ = [
     "GLOBAL",
@@ -20,6 +26,8 @@ __all__ = [
     "Structure",
     "analyse",
     "is_training",
+    "is_training_type",
+    "is_update",
     "kind_of",
     "kind_of_type",
 ]

@@ -19,6 +19,8 @@ __all__ = [
     "RESHAPES",
     "RESIZES",
     "is_training",
+    "is_training_type",
+    "is_update",
     "kind_of",
     "kind_of_type",
 ]
@@ -128,11 +130,17 @@ def is_training(operator: Operator) -> bool:
     """Tell a gradient or optimizer operator by its role or, as PIR has none, by its type."""
     if operator.role & _TRAINING_ROLES:
         return True
-    return _is_training_type(operator.type)
+    return is_training_type(operator.type)
+
+
+def is_update(operator: Operator) -> bool:
+    """Tell an operator by which an optimizer writes parameters."""
+    return operator.kind in _OPTIMIZERS
 
 
 @lru_cache(maxsize=4096)
-def _is_training_type(type: str) -> bool:
+def is_training_type(type: str) -> bool:
+    """Tell a gradient or optimizer operator by its type alone."""
     kind = type.rpartition(".")[2].rstrip("_")
     return kind.endswith("_grad") or kind in _OPTIMIZERS
 

@@ -1,6 +1,7 @@
 """What a merge costs: `python -m tests.benchmarks.merging [--incumbent-python PATH]`.
 
-resnet50 is merged into mobilenet_v1, checks included, beside three things: the floor (a bare copy
+resnet50 is merged into mobilenet_v1, checks included, once with its 102 MB of weights copied and
+once with them shared, beside three things: the floor (a bare copy
 of the block, a loop that freezes and prefixes, one walk of both Programs), the incumbent
 (paddleslim.dist, in a Python that has it and Paddle 2.6.2, named by the option or by
 GRAPHTOOL_PADDLESLIM_PYTHON), and our own merge of legacy Programs in that same Python. Then a chain
@@ -78,6 +79,13 @@ def ours(pair: Pair) -> Work:
     student, scope = pair.fresh(), paddle.static.Scope()
     return lambda: merge(
         pair.teacher, student, FEEDS, scope=scope, teacher_scope=pair.teacher_scope
+    )
+
+
+def ours_shared(pair: Pair) -> Work:
+    student, scope = pair.fresh(), paddle.static.Scope()
+    return lambda: merge(
+        pair.teacher, student, FEEDS, scope=scope, teacher_scope=pair.teacher_scope, share=True
     )
 
 
@@ -223,7 +231,7 @@ def elsewhere(python: str, *arguments: str) -> Any:
 
 def report(python: str | None, sizes: Sequence[int]) -> None:
     built = pair("resnet50", "mobilenet_v1")
-    found = medians({"floor": floor, "PIR": ours}, built)
+    found = medians({"floor": floor, "PIR": ours, "PIR, weights shared": ours_shared}, built)
     if python is not None:
         found |= elsewhere(python, "--part", "old")
     print("resnet50 -> mobilenet_v1        ms   x floor   incumbent is slower by")

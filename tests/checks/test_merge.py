@@ -8,7 +8,7 @@ import paddle
 import pytest
 
 from graphtool import checks
-from graphtool.diagnostics import Severity, UsageError, docs_of, known_codes
+from graphtool.diagnostics import MergeError, Severity, UsageError, docs_of, known_codes
 from graphtool.merging import merge
 from graphtool.readers.layers import from_layer
 from tests.checks.programs import checked, classifier, codes, only, program, scope_of
@@ -141,3 +141,42 @@ def test_a_diagnostic_reads_as_a_whole():
         "  = note: nearest of the student's: `image` [-1, 3, 8, 8]\n"
         '  = help: feed_map={"x": "image"}'
     )
+
+
+def test_all_that_has_a_program_is_taken_and_judged_as_merge_does():
+    paddle.disable_static()
+    shape = [(3, 8, 8)]
+    teacher = from_layer(paddle.nn.Conv2D(3, 4, 3), shape, train=False)
+    student = from_layer(lambda: paddle.nn.Conv2D(3, 4, 3), shape)
+    paddle.enable_static()
+    for ours in (student, student.live, student.program):
+        report = checks.check_merge(
+            teacher, ours, {teacher.feeds[0]: student.feeds[0]}, paddle.static.Scope()
+        )
+        assert codes(report) == []
+    scope = scope_of(student.startup)
+    merged = merge(teacher, student.live, {teacher.feeds[0]: student.feeds[0]}, scope=scope)
+    again = {"teacher_program": teacher, "feed_map": {teacher.feeds[0]: student.feeds[0]}}
+    wanted = checks.check_merge(student_program=merged, scope=scope, **again)
+    with pytest.raises(MergeError) as caught:
+        merge(student_program=merged, scope=scope, **again)
+    assert codes(caught.value.report) == codes(wanted)
+    assert {"GT201", "GT205"} <= set(codes(wanted, Severity.ERROR))
+
+
+def test_a_legacy_student_that_is_translated_has_no_names_in_the_way():
+    """Names of what is computed mean nothing in PIR: `relu_0.tmp_0` is no collision there."""
+    teacher = program(classifier("x", train=False), "legacy")[0]
+    student = program(classifier(train=False), "legacy")[0]
+    feeds = {"x": "image"}
+    kept = {"parameters": "later", "name_prefix": ""}
+    as_it_is = checks.check_merge(teacher, student, feeds, **kept)
+    assert codes(as_it_is).count("GT201") == 2
+    translated = only(checks.check_merge(teacher, student, feeds, restored=True, **kept), "GT201")
+    assert translated.message.startswith("8 teacher parameters get names that the student has")
+
+
+def test_a_prefix_that_no_file_can_hold_is_refused():
+    teacher, student = program(classifier("x"))[0], program(classifier())[0]
+    with pytest.raises(UsageError, match=r"GT248.*name_prefix"):
+        checks.check_merge(teacher, student, {"x": "image"}, name_prefix="\ud800")

@@ -6,6 +6,7 @@ import pytest
 from paddle import nn
 
 from graphtool.diagnostics import Severity
+from graphtool.readers.registry import note
 from tests.checks.programs import checked, classifier, codes, data, only, program, scope_of
 
 _MAP = {"x": "image"}
@@ -107,7 +108,7 @@ def test_two_teachers_with_one_prefix_are_refused():
     class Earlier:
         prefix = "teacher_"
 
-    student[0]._graphtool_teachers = (Earlier(),)
+    note(student[0], (Earlier(),))
     found = only(checked(teacher, student, _MAP), "GT205")
     assert found.severity is Severity.ERROR
     assert found.help == 'merge(..., name_prefix="teacher_t_")'

@@ -1,17 +1,22 @@
 """Kinds of Program that do not mix, and operators that Paddle may not know."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import paddle
 import pytest
 
 from graphtool import checks, read
 from graphtool.diagnostics import Severity
 from graphtool.graph import ProgramKind
+from graphtool.readers.devices import device_facts
 from graphtool.readers.facts import known_operators
-from tests.checks.programs import checked, classifier, codes, only, program
+from tests.checks.programs import checked, classifier, codes, data, only, program
 
-_FIXTURES = Path(__file__).parents[1] / "fixtures"
+_ROOT = Path(__file__).parents[2]
+_FIXTURES = _ROOT / "tests" / "fixtures"
 _COUNTS = {*_FIXTURES.rglob("counts.json")}
 _MODELS = sorted({*_FIXTURES.rglob("*.json"), *_FIXTURES.rglob("*.pdmodel")} - _COUNTS)
 _MAP = {"x": "image"}
@@ -65,16 +70,19 @@ def test_an_operator_that_paddle_does_not_know_is_named():
 @pytest.mark.parametrize("path", _MODELS, ids=lambda path: str(path.relative_to(_FIXTURES)))
 def test_paddle_knows_every_operator_of_the_files_that_it_wrote(path):
     graph = read(path)
-    report = checks.run_rules(
-        checks.plan_of(graph, graph, {}, operators=known_operators(graph.kind))
-    )
+    known = known_operators(graph.kind)
+    plan = replace(checks.plan_of(graph, graph, {}), operators=known, student_operators=known)
+    report = checks.run_rules(plan)
     assert "GT244" not in codes(report)
 
 
 def test_without_a_list_the_operators_are_not_checked():
     graph = read(program(classifier())[0])
     found = only(checks.run_rules(checks.plan_of(graph, graph, {})), "GT244")
-    assert found.message == "not checked: whether Paddle knows the teacher's operators"
+    assert (
+        found.message
+        == "not checked: whether Paddle knows the operators of the teacher and the student"
+    )
     assert found.severity is Severity.NOTE
 
 
@@ -96,3 +104,79 @@ def test_lists_of_known_operators_tell_the_kinds_apart():
     assert {"relu", "while", "conditional_block", "fetch"} <= legacy
     assert not {"custom_op.my_relu", "pd_op.my_relu"} & pir
     assert "my_relu" not in legacy
+
+
+def test_an_operator_of_the_student_that_paddle_does_not_know_is_named_as_well():
+    student = read(program(classifier())[0])
+    relu = student.operators["relu_0"]
+    operators = {**student.operators, "relu_0": replace(relu, type="pd_op.my_relu")}
+    teacher = program(classifier("x", train=False))
+    found = only(checked(teacher, (replace(student, operators=operators), None), _MAP), "GT244")
+    assert found.severity is Severity.ERROR
+    assert found.where[0].role == "student"
+
+
+@pytest.mark.parametrize("call", ["gt.merge(path, student, {'image': 'x'})", "for_training(path)"])
+def test_a_file_with_an_operator_that_paddle_does_not_know_is_not_opened(tmp_path, call):
+    """Paddle ends the process where it opens such a file, so it happens in one of its own."""
+    text = (_FIXTURES / "3.3.1" / "cnn.json").read_text()
+    path = tmp_path / "strange.json"
+    path.write_text(text.replace('"1.relu"', '"1.my_relu"'))
+    code = (
+        "import paddle; paddle.enable_static()\n"
+        "import graphtool as gt; from graphtool.training import for_training\n"
+        f"path, student = {str(path)!r}, paddle.static.Program()\n"
+        "with paddle.static.program_guard(student):\n"
+        "    paddle.nn.Linear(8, 8)(paddle.static.data('x', [-1, 8]))\n"
+        f"try:\n    {call}\n"
+        "except gt.GraphtoolError as error:\n"
+        "    print(type(error).__name__, *sorted({found.code for found in error.report}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=_ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    error, *found = done.stdout.split()
+    assert {"MergeError": "GT244", "ReadError": "GT045"}[error] in found
+
+
+def _half(x):
+    return paddle.exp(x.astype("float16")).astype("float32")
+
+
+def test_what_the_place_cannot_compute_is_named():
+    teacher = read(program(lambda: _half(data("x", -1, 8)))[0])
+    student = program(lambda: data("image", -1, 8).mean())
+    fits = checks.check_merge(teacher, student[0], _MAP, place="cpu")
+    assert "GT246" not in codes(fits)
+
+    (exp,) = (name for name, found in teacher.operators.items() if found.type == "pd_op.exp")
+    for kind, severity, message in (
+        ("pd_op.softmax", Severity.WARNING, "the cpu does not compute in float16: `pd_op.softmax`"),
+        ("pd_op.flash_attn", Severity.ERROR, "the cpu computes no `pd_op.flash_attn`"),
+        ("custom_op.mine", Severity.NOTE, "not checked: whether the cpu computes `custom_op.mine`"),
+    ):
+        operators = {**teacher.operators, exp: replace(teacher.operators[exp], type=kind)}
+        report = checks.check_merge(
+            replace(teacher, operators=operators), student[0], _MAP, place=paddle.CPUPlace()
+        )
+        found = only(report, "GT246")
+        assert (found.severity, found.message) == (severity, message)
+
+
+@pytest.mark.parametrize("path", _MODELS, ids=lambda path: str(path.relative_to(_FIXTURES)))
+def test_a_cpu_computes_every_operator_of_the_files(path):
+    graph = read(path)
+    facts = device_facts(
+        graph.kind, {found.type for found in graph.operators.values()}, paddle.CPUPlace()
+    )
+    plan = replace(checks.plan_of(graph, graph, {}), device=facts)
+    found = [found for found in checks.run_rules(plan) if found.code == "GT246"]
+    assert all(found.severity is Severity.NOTE for found in found)
+    assert bool(found) is ("_grad" in str(facts.unsure))
+
+
+def test_without_a_place_nothing_is_asked_of_it():
+    teacher = program(lambda: _half(data("x", -1, 8)))
+    report = checked(teacher, program(lambda: data("image", -1, 8).mean()), _MAP)
+    assert "GT246" not in codes(report)

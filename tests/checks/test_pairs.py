@@ -50,6 +50,15 @@ def test_a_map_that_would_be_stretched_is_an_error():
     )
 
 
+def test_a_teacher_of_another_batch_is_fine():
+    def build(batch):
+        x = nn.Conv2D(3, 4, 3, padding=1)(data("x", batch, 3, 6, 6))
+        nn.functional.relu(x)
+
+    one, four = (read(program(lambda batch=batch: build(batch))[0]) for batch in (1, 4))
+    assert codes(checks.check_pairs([_PAIR], one, four)) == []
+
+
 def test_channels_that_differ_want_an_adapter_as_suggested_pairs_have():
     teacher, student = _graph("x", 8), _graph("y", 4)
     assert codes(checks.check_pairs([_PAIR], teacher, student)) == ["GT333"]

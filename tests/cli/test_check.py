@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from inline_snapshot import snapshot
 
+from graphtool.checks import persistable_names
+from graphtool.readers import read
+from graphtool.readers.tensors import Tensor, write_tensors
+
 Run = Callable[..., Any]
+
+
+def with_weights(model: Path, folder: Path) -> Path:
+    """Copy a model, and put a file with zeros for its parameters beside it."""
+    copied = folder / model.name
+    shutil.copy(model, copied)
+    graph = read(model)
+    values = [graph.values[name] for name in sorted(persistable_names(graph))]
+    tensors = [Tensor.of(np.zeros(value.shape or (), value.dtype)) for value in values]
+    write_tensors(copied.with_suffix(".pdiparams"), tensors)
+    return copied
 
 
 def test_two_files_are_checked_and_the_guess_of_the_feed_map_is_said(run: Run, cnn: Path) -> None:
@@ -121,10 +138,87 @@ def test_a_saved_student_is_checked_as_merge_takes_it(
         "    return nn.Sequential(nn.Conv2D(3, 4, 3), nn.AdaptiveAvgPool2D(1), nn.Flatten())\n"
     )
     monkeypatch.chdir(tmp_path)
-    student = fixtures / "3.3.1-legacy" / "cnn.pdmodel"
+    student = with_weights(fixtures / "3.3.1-legacy" / "cnn.pdmodel", tmp_path)
     code = ("teaching:net", student, "--teacher-input", "3,16,16")
     result = run("check", *code, "--feed", "input=image")
 
     assert result.status == 0
     assert "note[GT243]" in result.err
     assert "GT230" not in result.err
+
+
+@pytest.mark.parametrize("command", [("check",), ("merge", "-o", "out", "--dry-run")])
+def test_inputs_for_files_are_refused(run: Run, cnn: Path, command: tuple[str, ...]) -> None:
+    for option in ("--input", "--teacher-input", "--student-input"):
+        result = run(command[0], cnn, cnn, *command[1:], option, "3,16,16")
+
+        assert (result.status, result.out) == (2, "")
+        assert f"argument {option}: not allowed with files" in result.err
+
+
+def test_a_feed_that_is_given_twice_is_wrong_usage(run: Run, cnn: Path) -> None:
+    result = run("check", cnn, cnn, "--feed", "image=image", "--feed", "image=other")
+
+    assert (result.status, result.out) == (2, "")
+    assert "argument --feed: `image` is given more than once" in result.err
+
+
+def test_what_is_not_checked_says_what_to_type(cnn: Path) -> None:
+    code = f"from graphtool.cli import main; main(['check', {str(cnn)!r}, {str(cnn)!r}])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert "note[GT244] unknown-operators: not checked: " in done.stderr
+    assert f"= help: graphtool merge {cnn} {cnn} -o DIR --dry-run\n" in done.stderr
+
+
+def test_a_teacher_from_code_brings_its_weights_and_a_scope_of_its_own(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bringing.py").write_text(
+        "from paddle import nn\ndef net():\n    return nn.Linear(4, 3)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    data = run("check", "bringing:net", "bringing:net", "--input", "4", "--json").json
+
+    assert {"GT202", "GT235"} & {found["code"] for found in data["diagnostics"]} == set()
+
+
+def test_parameters_to_share_are_named_and_helps_can_be_typed(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sharing.py").write_text(
+        "import paddle\n"
+        "def net():\n"
+        "    return paddle.nn.Linear(4, 3, weight_attr=paddle.ParamAttr(name='table'))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    both = ("check", "sharing:net", "sharing:net", "--input", "4")
+    apart, shared = run(*both), run(*both, "--shared", "table")
+    wrong = run(*both, "--shared", "table", "--shared", "nothing")
+
+    assert "note[GT207]" in apart.err
+    assert "= help: --shared table  # if one is meant\n" in apart.err
+    assert (shared.status, wrong.status) == (0, 1)
+    assert "warning[GT209]" in shared.err
+    assert "error[GT208]" in wrong.err
+    assert "= help: --shared table\n" in wrong.err
+
+
+LEGACY = ["2.6.2/cnn", "3.3.1-legacy/cnn", "3.3.1-legacy/control"]
+
+
+@pytest.mark.parametrize("prefix", ["teacher_", ""])
+@pytest.mark.parametrize("teacher", LEGACY)
+def test_the_verdict_on_legacy_files_is_that_of_merge(
+    run: Run, fixtures: Path, tmp_path: Path, teacher: str, prefix: str
+) -> None:
+    files = (with_weights(fixtures / f"{teacher}.pdmodel", tmp_path),) * 2
+    options = ("--prefix", prefix, "--json")
+    checked = run("check", *files, *options).json["diagnostics"]
+    merged = run("merge", *files, *options, "-o", tmp_path / "out", "--dry-run").json["diagnostics"]
+
+    found = [
+        sorted({one["code"] for one in said if one["severity"] == "error"})
+        for said in (checked, merged)
+    ]
+    assert found[0] == found[1]

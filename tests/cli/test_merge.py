@@ -263,6 +263,63 @@ def test_a_teacher_without_weights_is_an_error(
     assert not (tmp_path / "out").exists()
 
 
+_CHECK = ("check",)
+_DRY = ("merge", "-o", "out", "--dry-run")
+_MERGE = ("merge", "-o", "out")
+
+
+@pytest.mark.parametrize("command", [_CHECK, _DRY, _MERGE], ids=" ".join)
+def test_a_student_without_weights_is_an_error_and_the_option_that_takes_them_is_said(
+    run: Run,
+    models: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    teacher, student = models
+    student.with_suffix(".pdiparams").rename(tmp_path / "weights.pdiparams")
+
+    result = run(command[0], teacher, student, *command[1:])
+
+    assert result.status == 1
+    assert "error[GT509] parameters-not-beside: no parameters lie beside" in result.err
+    assert "--student-weights FILE" in result.err
+    assert not (tmp_path / "out").exists()
+    if command is _MERGE:
+        given = ("--student-weights", tmp_path / "weights.pdiparams")
+        assert run("merge", teacher, student, "-o", "out", *given).status == 0
+
+
+@pytest.mark.parametrize("command", [_CHECK, _DRY, _MERGE], ids=" ".join)
+@pytest.mark.parametrize("code", ["GT240", "GT504"])
+def test_wrong_weights_beside_a_student_are_an_error(
+    run: Run, models: tuple[Path, Path], code: str, command: tuple[str, ...]
+) -> None:
+    theirs, ours = (model.with_suffix(".pdiparams") for model in models)
+    ours.write_bytes(ours.read_bytes()[:-4] if code == "GT240" else theirs.read_bytes())
+
+    result = run(command[0], *models, *command[1:])
+
+    assert result.status == 1
+    assert f"error[{code}]" in result.err
+
+
+@pytest.mark.parametrize("command", [_CHECK, _DRY, _MERGE], ids=" ".join)
+def test_what_cannot_be_read_is_said_in_the_json_too(
+    run: Run, models: tuple[Path, Path], command: tuple[str, ...]
+) -> None:
+    models[1].write_text("{")
+
+    result = run(command[0], *models, *command[1:], "--json")
+
+    assert result.status == 1
+    data = result.json
+    assert [found["code"] for found in data["diagnostics"]] == ["GT003"]
+    assert (data["teacher"], data["student"]) == tuple(map(str, models))
+    assert {"mergeable": False, "written": None}.items() & data.items()
+
+
 def test_a_network_of_code_with_nothing_loaded_is_warned_of(
     run: Run, models: tuple[Path, Path], tmp_path: Path
 ) -> None:

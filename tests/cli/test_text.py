@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphtool.cli._text import counted, magnitude, percent, shape_text, visible
+from graphtool.cli._text import magnitude, percent, shape_text, visible
+from graphtool.diagnostics import counted
 
 
 @pytest.mark.parametrize(

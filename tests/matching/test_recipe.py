@@ -21,6 +21,7 @@ from graphtool.matching import PairSet, suggest_pairs
 from graphtool.matching.fingerprint import Fingerprint, fingerprints, program_fingerprint
 from graphtool.matching.recipe import LOSSES, read_recipe, recipe_text, write_recipe
 from graphtool.readers import read
+from graphtool.readers.live import translate
 from tests.networks import built
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -524,3 +525,17 @@ def test_control_flow_has_fingerprints_through_its_blocks() -> None:
     assert set(marks) == set(graph.values)
     loop = next(op for op in graph.operators.values() if op.kind == "while")
     assert marks[loop.results[0]].kind == "while"
+
+
+def test_a_recipe_of_a_legacy_file_is_read_for_its_translation_without_a_note() -> None:
+    path = Path(__file__).parents[1] / "fixtures" / "3.3.1-legacy" / "cnn.pdmodel"
+    recipe = recipe_text(suggest_pairs(str(path), str(path)))
+    translated = translate(path).graph
+
+    pairs = read_recipe(recipe, teacher=translated, student=translated).pairs
+
+    assert [found.code for found in pairs.report] == []
+    assert [pair.teacher.name for pair in pairs][:2] == ["add_2", "flatten_0"]
+    other = replace(translated, source="elsewhere.pdmodel")
+    said = read_recipe(recipe, teacher=other, student=translated).pairs.report
+    assert [found.code for found in said] == ["GT318"]

@@ -272,12 +272,35 @@ def _pair(teacher: Network, student: Network) -> Case:
     return Case(teacher=teacher, student=student, feed={"data": _array(8)}, feed_map={"x": "data"})
 
 
+def _recurrent(name: str) -> Network:
+    def network() -> Any:
+        states, _ = paddle.nn.LSTM(4, 6)(paddle.reshape(_data(name, 8), [-1, 2, 4]))
+        return paddle.nn.Linear(6, 8)(states[:, -1])
+
+    return network
+
+
+def _half(name: str) -> Network:
+    """Scale by a bfloat16 parameter, which its startup program sets."""
+
+    def network() -> Any:
+        x = _data(name, 8)
+        scale = paddle.static.create_parameter(
+            [8], "bfloat16", default_initializer=paddle.nn.initializer.Constant(1.5)
+        )
+        return _linear(paddle.cast(scale, "float32") * x)
+
+    return network
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "loop in the teacher": lambda: _pair(_loop("x"), _plain),
     "loop in both": lambda: _pair(_loop("x"), _loop("data")),
     "teacher writes over its feed": lambda: _pair(_writes_its_feed("x"), _plain),
     "student writes over its feed": lambda: _pair(_loop("x"), _writes_its_feed("data")),
     "both write over their feeds": lambda: _pair(_writes_its_feed("x"), _writes_its_feed("data")),
+    "a recurrent teacher": lambda: _pair(_recurrent("x"), _plain),
+    "a bfloat16 weight": lambda: _pair(_half("x"), _plain),
     "another feed has the student's name": lambda: Case(
         teacher=_two_feeds,
         student=_plain,

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphtool.diagnostics import MergeError
+from graphtool import merging
+from graphtool.checks import check_merge
+from graphtool.diagnostics import MergeError, UsageError
 from graphtool.merging import _pir, merge, merged_of
 from tests.merging import networks
 from tests.merging.networks import Built, run, samples, small
@@ -96,3 +98,61 @@ def _state(built: Built) -> tuple[Any, ...]:
     tensors = [scope.find_var(name).get_tensor() for name in names]
     held = [np.array(tensor).tobytes() for tensor in tensors if tensor._is_initialized()]
     return str(built.program), str(built.startup), names, held
+
+
+@pytest.mark.parametrize("name", ["register", "count_past"])
+def test_a_failure_after_the_last_step_changes_nothing(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher, student = small(networks.looping, "image"), small(networks.branching)
+    before = _state(teacher), _state(student)
+    monkeypatch.setattr(merging, name, _stop)
+    with pytest.raises(Stop):
+        _merge(teacher, student)
+    assert (_state(teacher), _state(student)) == before
+    assert merged_of(student.program) is None
+    monkeypatch.undo()
+    assert _merge(teacher, student).verify().equal
+
+
+def test_a_failure_while_registering_keeps_the_merges_before() -> None:
+    teacher, student = small(networks.plain, "image"), small(networks.plain)
+    first = _merge(teacher, student)
+    with pytest.raises(MergeError):
+        _merge(teacher, student)
+    assert merged_of(student.program) is first
+    assert first.teachers == (first,)
+
+
+@pytest.mark.parametrize("at", range(len(_pir.STEPS)))
+def test_where_undoing_fails_the_rest_is_undone_all_the_same(
+    at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one callback raises is raised in the end; those before it have run."""
+    teacher, student = small(networks.plain, "image"), small(networks.branching)
+    before = _state(student)
+
+    def spoil(job: Any) -> None:
+        job.undo.callback(_stop)
+
+    steps = (*_pir.STEPS[:at], spoil, *_pir.STEPS[at:], _fail)
+    monkeypatch.setattr(_pir, "STEPS", steps)
+    with pytest.raises(Stop):
+        _merge(teacher, student)
+    assert _state(student) == before
+    assert merged_of(student.program) is None
+
+
+@pytest.mark.parametrize("given", [3, None, b"bytes", [1]])
+def test_what_is_no_network_is_refused_by_its_name(given: Any) -> None:
+    built = small(networks.plain)
+    for call in (merge, check_merge):
+        for networks_given in ((given, built.program), (built.program, given)):
+            with pytest.raises(UsageError, match=r"GT248.*_program` is "):
+                call(*networks_given, {"data": "data"})
+    with pytest.raises(UsageError, match=r"GT248.*`student_program`.*for_training"):
+        merge(built.program, "student.json", {"data": "data"})
+
+
+def _stop(*_: Any) -> None:
+    raise Stop

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import paddle
 import pytest
 
 import graphtool.merging.folder
-from graphtool.diagnostics import GraphtoolError, PairError, ReadError
+from graphtool.diagnostics import GraphtoolError, PairError, ReadError, UsageError
 from graphtool.matching import suggest_pairs
 from graphtool.matching.recipe import read_recipe
 from graphtool.merging import Merged, merge, merged_of
@@ -214,27 +216,120 @@ def test_an_interrupted_write_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("done", [False, True])
 @pytest.mark.parametrize("failing_move", range(9))
 def test_an_exchange_that_fails_puts_the_earlier_save_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing_move: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing_move: int, *, done: bool
 ) -> None:
     merged, _, _ = merged_small()
     folder = tmp_path / "out"
     save_merged(merged, folder, pairs=suggest_pairs(merged.plan.teacher, merged.plan.student))
     before = contents(folder)
-    move, moves = graphtool.merging.folder._move, iter(range(99))
+    move, moves = Path.rename, iter(range(99))
 
-    def interrupted(*arguments: Any) -> None:
-        if next(moves) == failing_move:
+    def interrupted(source: Path, target: Path) -> None:
+        number = next(moves)
+        if number != failing_move or done:
+            move(source, target)
+        if number == failing_move:
             raise KeyboardInterrupt
-        move(*arguments)
 
-    monkeypatch.setattr(graphtool.merging.folder, "_move", interrupted)
+    monkeypatch.setattr(Path, "rename", interrupted)
     with pytest.raises(KeyboardInterrupt):
         save_merged(merged, folder, force=True)
+    monkeypatch.undo()
 
     assert contents(folder) == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_of_other_files_of_such_names_is_not_touched_even_with_force(
+    tmp_path: Path,
+) -> None:
+    merged, _, _ = merged_small()
+    folder = tmp_path / "mine"
+    (folder / "originals").mkdir(parents=True)
+    (folder / "originals" / "photo.jpg").write_bytes(b"photo")
+    (folder / "manifest.json").write_text('{"name": "extension"}')
+    before = contents(folder)
+    with pytest.raises(UsageError, match=r"GT616.*`manifest.json`, `originals/photo.jpg`"):
+        save_merged(merged, folder, force=True)
+    assert contents(folder) == before
+
+    save_merged(merged, tmp_path / "out")
+    (tmp_path / "out" / "originals" / "photo.jpg").write_bytes(b"photo")
+    with pytest.raises(UsageError, match=r"GT616.*`originals/photo.jpg`"):
+        save_merged(merged, tmp_path / "out", force=True)
+
+
+def test_pairs_that_were_put_into_a_saved_folder_by_hand_stay(tmp_path: Path) -> None:
+    merged, _, _ = merged_small()
+    folder = tmp_path / "out"
+    save_merged(merged, folder)
+    (folder / "pairs.toml").write_text("mine")
+    with pytest.raises(UsageError, match=r"GT616.*`pairs.toml`"):
+        save_merged(merged, folder, force=True)
+    assert (folder / "pairs.toml").read_text() == "mine"
+
+
+def test_folders_on_the_way_are_gone_again_where_saving_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged, _, _ = merged_small()
+    monkeypatch.setattr(graphtool.merging.folder, "write_tensors", failing(OSError(28, "full")))
+    with pytest.raises(GraphtoolError):
+        save_merged(merged, tmp_path / "one" / "two" / "three")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_that_paddle_wrote_a_part_of_is_an_error_and_the_earlier_save_stays(
+    tmp_path: Path,
+) -> None:
+    """Paddle's own stream does not say that a disk is full: a limit on files stands in for it."""
+    merged, _, _ = merged_small()
+    folder = tmp_path / "out"
+    save_merged(merged, folder)
+    before = contents(folder)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(GraphtoolError) as raised:
+            save_merged(merged, folder, force=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [found.code for found in raised.value.report] == ["GT601"]
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prefix": "zz_"},
+        {"feed_map": {"nope": "data"}},
+        {"feed_map": {"image": "nope"}},
+        {"feed_map": {}},
+        {"feed_map": {"image": "linear_0.w_0"}},
+        {"values": {}},
+        {"values": {"matmul_0": "add_0"}},
+        {"names": {"a": "b"}},
+    ],
+    ids=str,
+)
+def test_a_manifest_that_does_not_fit_its_programs_is_refused(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    merged, _, _ = merged_small()
+    save_merged(merged, tmp_path / "out")
+    file = tmp_path / "out" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["teachers"][0].update(change)
+    file.write_text(json.dumps(manifest))
+    scope = paddle.static.Scope()
+    with pytest.raises(ReadError, match="GT613"):
+        load_merged(tmp_path / "out", scope=scope)
+    assert scope.local_var_names() == []
 
 
 def failing(error: BaseException) -> Any:

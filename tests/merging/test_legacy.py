@@ -11,9 +11,12 @@ import paddle
 import pytest
 from paddle.nn import functional as F  # noqa: N812
 
+from graphtool.checks import check_merge
+from graphtool.diagnostics import MergeError
 from graphtool.merging import merge
+from graphtool.merging.folder import load_merged, save_merged
 from graphtool.readers.live import LiveProgram
-from tests.merging import cases
+from tests.merging import cases, networks
 
 _ROOT = Path(__file__).parents[2]
 _CONTROL = _ROOT / "tests" / "fixtures" / "2.6.2" / "control.pdmodel"
@@ -294,3 +297,48 @@ def test_blocks_are_told_apart_after_the_merge():
     assert inside
     assert {new.partition("teacher_")[0] for new in inside.values()} == {"while_1/0/"}
     assert set(inside.values()) <= set(graph.values)
+
+
+def test_a_pir_file_cannot_join_a_legacy_student_and_nothing_has_changed():
+    student = cases.build(_linear("data"))
+    before = student.main.desc.serialize_to_string()
+    path = _ROOT / "tests" / "fixtures" / "3.3.1" / "cnn.json"
+    with pytest.raises(MergeError, match="GT243"):
+        merge(path, student.main, {"image": "data"}, scope=student.scope)
+    assert student.main.desc.serialize_to_string() == before
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_levels_of_detail_that_translation_leaves_out_are_seen_before(tmp_path, saved):
+    def sequences():
+        x = paddle.static.data("x", [-1, 8], lod_level=1)
+        return paddle.nn.Linear(8, 8)(x)
+
+    teacher, student = cases.build(sequences), networks.small(networks.plain)
+    source = teacher.main
+    if saved:
+        source = tmp_path / "net.pdmodel"
+        source.write_bytes(teacher.main.desc.serialize_to_string())
+    options = {"scope": student.scope, "teacher_scope": teacher.scope}
+    with pytest.raises(MergeError, match="GT219"):
+        merge(source, student.program, {"x": "data"}, **options)
+    report = check_merge(source, student.program, {"x": "data"}, **options)
+    assert "GT219" in {found.code for found in report.errors}
+
+
+def test_loops_and_convolutions_have_no_mode_that_a_note_would_speak_of():
+    teacher, student = cases.build(cases._loop("x")), cases.build(_linear("data"))
+    convolution = cases.build(_convolution)
+    for one, feeds in ((teacher, {"x": "data"}), (convolution, {"data": "teacher_data"})):
+        report = check_merge(one.main, student.main, feeds, student.scope, one.scope)
+        assert not {"GT223", "GT224"} & {found.code for found in report}
+
+
+def test_a_prefix_may_be_a_slash_which_parts_blocks_elsewhere(tmp_path):
+    teacher, student = cases.build(_linear("x")), cases.build(_linear("data"))
+    merged = _merged(teacher, student, name_prefix="/")
+    save_merged(merged, tmp_path / "out")
+    loaded = load_merged(tmp_path / "out", scope=paddle.static.Scope())
+    assert dict(loaded.plan.weights)["linear_0.w_0"] == "/linear_0.w_0"
+    assert merged.verify().equal
+    assert loaded.verify().equal

@@ -176,3 +176,101 @@ def test_its_rich_form_is_a_table_of_what_was_merged(merged: Merged) -> None:
     rows = [[cell.strip() for cell in line.split("│")] for line in captured.get().splitlines()]
     assert ["", "feed", "image", "data", ""] in rows
     assert ["", "parameters", "2", "now", ""] in rows
+
+
+def _twice(x: Any) -> Any:
+    return paddle.nn.Linear(8, 5)(paddle.nn.functional.relu(paddle.nn.functional.relu(x)))
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_slip_in_a_students_name_never_means_the_teachers_value(
+    tmp_path: Path, *, loaded: bool
+) -> None:
+    teacher, student = small(_twice, "image"), small(networks.perceptron)
+    merged = merge(
+        teacher.program,
+        student.program,
+        {"image": "data"},
+        scope=student.scope,
+        teacher_scope=teacher.scope,
+    )
+    if loaded:
+        save_merged(merged, tmp_path / "out")
+        merged = load_merged(tmp_path / "out", scope=paddle.static.Scope())
+    assert merged.values["relu_0"] == "relu_1"
+    for name in ("relu_1", "relu_2", "teacher_linear_0.w_0"):
+        with pytest.raises(ReadError, match=r"GT101.*\n.*\n.*nearest"):
+            merged.student(name)
+    with paddle.static.program_guard(merged.program):
+        own = paddle.nn.functional.relu(merged.student("add_1"))
+    assert merged.student("relu_3").is_same(own)
+
+
+def test_a_slip_in_a_students_name_is_a_miss_in_legacy_programs_too() -> None:
+    teacher, student = cases.build(_named("image")), cases.build(_named("data"))
+    merged = merge(
+        teacher.main,
+        student.main,
+        {"image": "data"},
+        scope=student.scope,
+        teacher_scope=teacher.scope,
+    )
+    with pytest.raises(ReadError, match="GT101"):
+        merged.student("teacher_linear_0.w_0")
+    assert merged.student("linear_0.w_0").name == "linear_0.w_0"
+
+
+def _named(feed: str) -> Any:
+    return lambda: paddle.nn.Linear(8, 5)(paddle.static.data(feed, [-1, 8]))
+
+
+def test_a_teacher_that_its_owner_trains_on_is_still_the_one_that_was_merged(
+    merged: Merged, tmp_path: Path
+) -> None:
+    own = merged.source.program
+    with paddle.static.program_guard(own, paddle.static.Program()):
+        loss = merged.source.value("while_0:1").mean()
+        paddle.optimizer.SGD(0.1).minimize(loss)
+    assert merged.verify().equal
+    save_merged(merged, tmp_path / "out")
+    saved = load_merged(tmp_path / "out", scope=paddle.static.Scope())
+    assert saved.source.graph.operators.keys() == merged.source.graph.operators.keys()
+
+
+@pytest.mark.parametrize("kind", ["pir", "legacy"])
+def test_a_clone_of_a_merged_program_keeps_its_teachers(kind: str, tmp_path: Path) -> None:
+    if kind == "pir":
+        built = [small(networks.plain, f"image{number}") for number in (0, 1)]
+        student = small(networks.perceptron)
+        programs, target = [one.program for one in built], student.program
+    else:
+        built = [cases.build(_named(f"image{number}")) for number in (0, 1)]
+        student = cases.build(_named("data"))
+        programs, target = [one.main for one in built], student.main
+    first = _join(programs[0], target, built[0].scope, student.scope, "image0", "one_")
+    clone = target.clone()
+    second = _join(programs[1], clone, built[1].scope, student.scope, "image1", "two_")
+
+    assert [merged.prefix for merged in second.teachers] == ["one_", "two_"]
+    assert [merged.prefix for merged in first.teachers] == ["one_"]
+    assert all(merged.program is clone for merged in second.teachers)
+    assert all(merged.verify().equal for merged in second.teachers)
+    moved = second.teachers[0]
+    weight, other = moved.teacher("linear_0.w_0"), first.teacher("linear_0.w_0")
+    assert (weight.name, other.name) == ("one_linear_0.w_0", "one_linear_0.w_0")
+    assert weight is not other
+    save_merged(second, tmp_path / "out")
+    loaded = load_merged(tmp_path / "out", scope=paddle.static.Scope())
+    assert [merged.prefix for merged in loaded.teachers] == ["one_", "two_"]
+    assert all(merged.verify().equal for merged in loaded.teachers)
+
+
+def _join(teacher: Any, student: Any, theirs: Any, ours: Any, feed: str, prefix: str) -> Merged:
+    return merge(
+        teacher,
+        student,
+        {feed: "data"},
+        scope=ours,
+        teacher_scope=theirs,
+        name_prefix=prefix,
+    )

@@ -14,6 +14,7 @@ from graphtool.checks import check_merge
 from graphtool.diagnostics import GraphtoolError, MergeError, Severity, UsageError
 from graphtool.merging import Merged, merge
 from graphtool.merging._scope import hand_over
+from graphtool.training import load_parameters
 from tests.merging import networks
 from tests.merging.networks import Built, bytes_of, run, samples, small
 
@@ -316,3 +317,81 @@ def _address(scope: Any, name: str) -> int:
 def _resident() -> int:
     with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
         return int(file.read().split()[1]) * 4096
+
+
+@pytest.mark.parametrize("source", ["mapping", "file", "scope"])
+def test_a_checkpoint_of_a_merged_program_gives_the_teachers_weights_not_the_students(
+    source: str, tmp_path: Any
+) -> None:
+    teacher, student = small(networks.plain, "image"), small(networks.plain)
+    merged = _merge(teacher, student)
+    held = {name: index for index, name in enumerate(_all_names(merged))}
+    arrays = {
+        name: np.full(_shape(merged, name.removeprefix("teacher_")), index, "float32")
+        for name, index in held.items()
+    }
+    merged.load_teacher(_given(source, arrays, tmp_path))
+    for _, new in merged.plan.weights:
+        assert set(np.array(student.scope.find_var(new).get_tensor()).flat) == {held[new]}
+
+
+def _all_names(merged: Merged) -> list[str]:
+    return [name for pair in merged.plan.weights for name in pair]
+
+
+def _given(source: str, arrays: Any, folder: Any) -> Any:
+    if source == "mapping":
+        return arrays
+    if source == "scope":
+        scope = paddle.static.Scope()
+        for name, array in arrays.items():
+            scope.var(name).get_tensor().set(array, paddle.CPUPlace())
+        return scope
+    path = folder / "checkpoint.pdparams"
+    path.write_bytes(pickle.dumps(arrays, protocol=4))
+    return path
+
+
+def test_a_checkpoint_of_a_merged_program_that_lacks_a_weight_is_refused() -> None:
+    teacher, student = small(networks.plain, "image"), small(networks.plain)
+    merged = _merge(teacher, student)
+    arrays = {
+        name: np.zeros(_shape(merged, name.removeprefix("teacher_")), "float32")
+        for name in _all_names(merged)
+        if name != "teacher_linear_0.w_0"
+    }
+    with pytest.raises(MergeError, match=r"GT250.*lacks 1 of"):
+        merged.load_teacher(arrays)
+
+
+def test_what_is_no_array_of_numbers_is_refused() -> None:
+    teacher, student = small(networks.plain, "image"), small(networks.plain)
+    merged = _merge(teacher, student)
+    arrays: dict[str, Any] = {
+        old: np.zeros(_shape(merged, old), "float32") for old, _ in merged.plan.weights
+    }
+    arrays["linear_0.w_0"] = np.array([[None] * 6] * 8)
+    arrays["linear_0.b_0"] = ["six", "words"]
+    kept = bytes_of(student.scope, dict(merged.plan.weights).values())
+    with pytest.raises(MergeError) as caught:
+        merged.load_teacher(arrays)
+    assert sorted(found.message for found in caught.value.report) == [
+        "`linear_0.b_0` is <U5 [2] and the teacher wants float32 [5]",
+        "`linear_0.w_0` is object [8, 6] and the teacher wants float32 [6, 5]",
+    ]
+    assert bytes_of(student.scope, kept) == kept
+
+
+def test_loading_parameters_leaves_a_scope_that_shares_the_teachers_buffers_alone(
+    tmp_path: Any,
+) -> None:
+    teacher, student = small(networks.plain, "image"), small(networks.plain)
+    merged = _merge(teacher, student, share=True)
+    kept = bytes_of(teacher.scope, dict(merged.plan.weights))
+    names = _all_names(merged)
+    arrays = {
+        name: np.zeros(_shape(merged, name.removeprefix("teacher_")), "float32") for name in names
+    }
+    load_parameters(merged, _given("file", arrays, tmp_path), scope=student.scope)
+    assert not any(np.array(student.scope.find_var(name).get_tensor()).any() for name in names)
+    assert bytes_of(teacher.scope, kept) == kept

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -142,8 +145,8 @@ def test_the_rich_form_is_a_table_of_all_values() -> None:
     console = Console(width=120)
     with console.capture() as captured:
         console.print(found)
-    assert found.__rich__().row_count == len(found.comparisons)
-    assert "Values are bit-equal" in captured.get()
+    assert found.__rich__().row_count == len(found.comparisons) + len(found.weights)
+    assert "Values and 2 of 2 weights are bit-equal" in captured.get()
 
 
 def _merged() -> tuple[Merged, Built, Built]:
@@ -170,3 +173,133 @@ def _dropout_of(student: Built) -> Any:
         held = student.scope.find_var(name).get_tensor()
         scope.var(name).get_tensor().set(np.array(held), paddle.CPUPlace())
     return networks.run(output, scope, {"data": samples()}, names[0].result(0))[0]
+
+
+def test_a_name_that_the_student_has_is_the_students_though_the_prefix_is_in_it() -> None:
+    teacher, student = small(networks.plain, "image"), small(networks.plain)
+    merged = merge(
+        teacher.program,
+        student.program,
+        {"image": "data"},
+        scope=student.scope,
+        teacher_scope=teacher.scope,
+        name_prefix="t",
+    )
+    rows = merged.verify(fetch=("tanh_0", "ttanh_0")).comparisons
+    assert [(row.role, row.name, row.merged) for row in rows] == [
+        ("teacher", "tanh_0", "tanh_1"),
+        ("student", "tanh_0", "tanh_0"),
+    ]
+
+
+def test_a_weight_that_is_not_the_teachers_any_more_is_found() -> None:
+    merged, student, _ = _merged()
+    before = merged.verify()
+    assert [row.name for row in before.weights] == [old for old, _ in merged.plan.weights]
+    held = student.scope.find_var("teacher_linear_0.w_0").get_tensor()
+    held.set(np.array(held) + np.float32(0.5), paddle.CPUPlace())
+    found = merged.verify()
+    assert all(row.equal for row in found.comparisons)
+    assert not found
+    (row,) = found.different
+    assert (row.role, row.name, row.merged) == ("teacher", "linear_0.w_0", "teacher_linear_0.w_0")
+    assert row.difference == pytest.approx(0.5, abs=1e-6)
+    assert "1 of 2 weights are bit-equal" in str(found)
+
+
+def test_weights_that_came_later_are_compared_with_what_they_came_from() -> None:
+    teacher, student = small(networks.looping, "image"), small(networks.perceptron)
+    merged = _merge(teacher, student)
+    arrays = {old: np.ones_like(_held(teacher, old)) for old, _ in merged.plan.weights}
+    merged.load_teacher(arrays)
+    assert merged.verify().weights == ()
+    merged.load_teacher(teacher.scope)
+    assert len(merged.verify().weights) == 2
+    assert merged.verify().equal
+
+
+def test_a_student_that_is_its_own_teacher_may_be_trained() -> None:
+    student = small(networks.plain, "image")
+    merged = merge(student.program, student.program, {"image": "image"}, scope=student.scope)
+    for old, _ in merged.plan.weights:
+        student.scope.find_var(old).get_tensor().set(_held(student, old) * 2, paddle.CPUPlace())
+    assert merged.verify().equal
+
+
+def test_an_operator_that_was_put_before_all_others_is_none_of_the_merge() -> None:
+    """As a moving average and some schedules of legacy programs do."""
+    with cases.legacy():
+        merged, student = _merged_legacy()
+        block = student.main.global_block()
+        step = block.create_var(name="step", shape=[1], dtype="float32", persistable=True)
+        block._prepend_op(
+            type="increment", inputs={"X": [step]}, outputs={"Out": [step]}, attrs={"step": 1.0}
+        )
+    found = merged.verify()
+    assert found.equal
+    assert {row.role for row in found.comparisons} == {"teacher", "student"}
+
+
+def test_sequences_have_to_be_given() -> None:
+    def pooled(feed: str) -> Any:
+        x = paddle.static.data(feed, [-1, 8], "float32", lod_level=1)
+        pool = paddle.static.nn.sequence_lod.sequence_pool
+        return pool(paddle.nn.Linear(8, 5)(x), "max")
+
+    with cases.legacy():
+        teacher, student = cases.build(lambda: pooled("image")), cases.build(lambda: pooled("data"))
+        merged = _merge_legacy(teacher, student)
+    with pytest.raises(MergeError, match=r"GT256.*`data` takes sequences"):
+        merged.verify()
+    given = paddle.base.create_lod_tensor(samples(5), [[2, 3]], paddle.CPUPlace())
+    found = merged.verify({"data": given})
+    assert found.equal
+    assert found.comparisons[-1].shape == (2, 5)
+
+
+def test_input_that_a_network_does_not_take_is_a_diagnostic() -> None:
+    merged, _, _ = _merged()
+    with pytest.raises(MergeError) as caught:
+        merged.verify({"data": np.zeros((3, 7), "float32")})
+    (found,) = caught.value.report
+    assert found.code == "GT257"
+    assert found.message.startswith("the teacher alone does not run: ")
+    assert found.help == "merged.verify({'image': array})"
+
+
+@pytest.mark.slow
+def test_paddle_2_6_verifies_what_to_static_made() -> None:
+    """Its programs do not say themselves what they are fed."""
+    interpreter = os.environ.get("GRAPHTOOL_PADDLE26_PYTHON")
+    if interpreter is None:
+        pytest.skip("GRAPHTOOL_PADDLE26_PYTHON names no Python that has Paddle 2.6.2")
+    done = subprocess.run(
+        [interpreter, "-c", _TRACED],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split("\n")[-2:] == ["4 of 4 Values are bit-equal; generated: data", ""]
+
+
+_TRACED = """
+import zlib
+import paddle
+import graphtool as gt
+teacher, student = (gt.from_layer(paddle.nn.Linear(8, 5), [("data", (8,))]) for _ in range(2))
+paddle.enable_static()
+print(gt.merge(teacher, student, {"data": "data"}).verify())
+"""
+
+
+def _held(built: Built, name: str) -> Any:
+    return np.array(built.scope.find_var(name).get_tensor())
+
+
+def _merged_legacy() -> tuple[Merged, cases.Built]:
+    def network(feed: str) -> Any:
+        return paddle.nn.Linear(8, 5)(paddle.static.data(feed, [-1, 8]))
+
+    teacher, student = cases.build(lambda: network("image")), cases.build(lambda: network("data"))
+    return _merge_legacy(teacher, student), student

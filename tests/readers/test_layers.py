@@ -11,6 +11,7 @@ from paddle.static import InputSpec
 
 from graphtool.diagnostics import ReadError, UsageError
 from graphtool.graph import Origin, ProgramKind
+from graphtool.readers import read
 from graphtool.readers.layers import from_layer
 from graphtool.selectors import find
 
@@ -387,6 +388,7 @@ def test_a_layer_without_inputs_is_wrong_usage():
 _LEGACY = """
 import zlib
 import paddle
+from graphtool.readers import read
 from graphtool.readers.layers import from_layer
 from graphtool.readers.live import LiveProgram
 
@@ -449,3 +451,18 @@ def test_a_vision_model_is_built_into_a_legacy_program_under_the_guard():
         assert net.graph.kind is ProgramKind.LEGACY
         assert net.graph.values["relu_16.tmp_0"].layer == "layer4.1"
         assert net.live.value("layer4").name == "relu_16.tmp_0"
+
+
+def test_a_network_is_read_as_it_is_with_its_attribute_paths():
+    net = from_layer(lambda: nn.Sequential(nn.Linear(4, 8), nn.ReLU()), [("x", (4,))])
+
+    assert read(net) is net.graph
+
+
+def test_what_is_no_source_is_refused_with_the_way_to_one():
+    for given in (nn.Linear(4, 2), 3, None):
+        with pytest.raises(UsageError) as caught:
+            read(given)
+        (found,) = caught.value.report
+        assert found.code == "GT046"
+        assert f"a `{type(given).__name__}` cannot be read" in found.message

@@ -1,0 +1,88 @@
+"""Rules about the batch: a teacher that was built for one size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from graphtool.checks.places import also, at_operator, in_student, in_teacher, mapped_feeds, spelt
+from graphtool.checks.plan import MergePlan
+from graphtool.checks.rules import check
+from graphtool.diagnostics import Diagnostic, Severity, counted
+from graphtool.graph import UNKNOWN, Graph, Operator, Shape
+from graphtool.structure import kind_of
+
+__all__ = ["baked_reshape", "fixed_batch"]
+
+
+@check("GT220")
+def fixed_batch(plan: MergePlan) -> Iterator[Diagnostic]:
+    """The teacher was built for one batch size, and the student is fed any, or another.
+
+    Most operators take what comes: Paddle does not hold them to the shapes of the build. A reshape
+    to that batch does not: see GT221. Shapes that are listed for the teacher stay those of the
+    build. Only the teacher's fixed batch is judged: a student with one is fed that, and the teacher
+    takes it.
+    """
+    for teacher, student in mapped_feeds(plan):
+        if not teacher.shape or not student.shape or len(teacher.shape) < 2:
+            continue
+        batch, other = teacher.shape[0], student.shape[0]
+        if batch not in (UNKNOWN, other):
+            yield Diagnostic(
+                message=f"teacher feed `{teacher.name}` has a fixed batch of {batch}, student feed "
+                f"`{student.name}` {'any' if other == UNKNOWN else other}",
+                severity=Severity.WARNING,
+                where=(in_teacher(plan, teacher), in_student(plan, student)),
+                help=f'paddle.static.data("{teacher.name}", [-1, ...])  # where it is built',
+            )
+
+
+@check("GT221")
+def baked_reshape(plan: MergePlan) -> Iterator[Diagnostic]:
+    """The teacher reshapes to the batch size that it was built for.
+
+    With another batch the run fails there, or, worse, mixes samples. Build the teacher with a batch
+    of unknown size, or feed the student batches of that size alone.
+    """
+    batches = {
+        teacher.shape[0]: student.shape[0]
+        for teacher, student in mapped_feeds(plan)
+        if teacher.shape and student.shape and len(teacher.shape) > 1
+    }
+    baked = [
+        operator
+        for operator in plan.teacher.operators.values()
+        if kind_of(operator) == "reshape" and _bakes(plan.teacher, operator, batches)
+    ]
+    if baked:
+        target = _target(plan.teacher, baked[0])
+        yield Diagnostic(
+            message=f"the teacher has {counted(len(baked), 'reshape')} to a fixed batch: "
+            f"`{baked[0].name}` to {spelt(target)}",
+            severity=Severity.WARNING,
+            where=(at_operator("teacher", plan.teacher, baked[0]),),
+            notes=also([operator.name for operator in baked]),
+            help="x.reshape([-1, ...])  # or [0, ...] to keep the batch, where it is built",
+        )
+
+
+def _bakes(graph: Graph, operator: Operator, batches: Mapping[int, int]) -> bool:
+    """Tell a reshape of something with the fixed batch to that batch as a number."""
+    target, source = _target(graph, operator), operator.operands[0]
+    shape = graph.values[source].shape if source else None
+    if not target or not shape:
+        return False
+    batch = target[0]
+    return batch > 0 and batches.get(batch, batch) != batch and shape[0] == batch
+
+
+def _target(graph: Graph, operator: Operator) -> Shape | None:
+    """Return the dims that a reshape asks for: an attribute, in PIR a constant operand's value."""
+    given = operator.attributes.get("shape")
+    if given is None and len(operator.operands) > 1 and operator.operands[1] is not None:
+        constant = graph.producer(operator.operands[1])
+        given = constant.attributes.get("value") if constant else None
+    if not isinstance(given, tuple):
+        return None
+    dims = tuple(dim for dim in given if isinstance(dim, int))
+    return dims if len(dims) == len(given) else None

@@ -1,0 +1,196 @@
+"""Load a merged program from its folder; nothing in it is executed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from graphtool.checks import MergePlan, persistable_names, plan_of
+from graphtool.diagnostics import Diagnostic, ReadError, Report, Severity, Where, rule
+from graphtool.graph import Graph, Origin, ProgramKind, Value
+from graphtool.merging import _layout
+from graphtool.merging._backend import Extent, Joined, Scopes
+from graphtool.merging._manifest import (
+    Manifest,
+    SavedNetwork,
+    SavedTeacher,
+    annotated,
+    check_names,
+    inside,
+    not_a_merged_folder,
+    read_manifest,
+)
+from graphtool.merging._teacher import working_on
+from graphtool.merging.merged import Merged, register
+from graphtool.readers import problems as reading
+from graphtool.readers import read
+from graphtool.readers._paddle import load_paddle
+from graphtool.readers.counters import count_past, user_names
+from graphtool.readers.live import LiveProgram, deserialise
+from graphtool.readers.parameter_attributes import left_behind, set_attributes
+from graphtool.readers.tensors import read_tensors, set_tensors
+
+__all__ = ["load_merged"]
+
+# Programs and Scopes are Paddle's, which has no types for 2.6 and 3.3 alike.
+_Paddle: TypeAlias = Any
+
+
+def load_merged(path: str | PathLike[str], *, scope: _Paddle | None = None) -> Merged:
+    """Load a merged Program and its parameters; add a loss to it and train.
+
+    Parameters are set in `scope`, the global one unless given. The pairs saved with it are read by
+    `gt.read_recipe(folder / "pairs.toml", teacher=merged.plan.teacher,
+    student=merged.plan.student)`. Nothing in the folder is executed, and nothing outside of it is
+    read.
+
+    Raises ReadError: GT001, GT010, GT240, GT613 for a folder that holds no merged program or a
+    damaged one, GT614 for one that a newer graphtool wrote.
+    """
+    folder = Path(fspath(path))
+    try:
+        manifest = read_manifest(folder)
+        with working_on(manifest.kind):
+            return _load(folder, manifest, scope)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ReadError(reading.unreadable(error.filename or str(folder), reason)) from None
+
+
+@rule("GT615")
+def other_release(path: str, was: str, now: str) -> Diagnostic:
+    """The folder was written under another release of Paddle, which may compute otherwise."""
+    return Diagnostic(
+        message=f"written under Paddle {was}, loaded under {now}",
+        severity=Severity.NOTE,
+        where=(Where(program=path),),
+    )
+
+
+@rule("GT617")
+def attribute_left_behind(path: str, what: str) -> Diagnostic:
+    """A parameter had something of the user's that a folder cannot hold.
+
+    Learning rate, `need_clip`, `L1Decay` and `L2Decay` of a `ParamAttr` are kept. A regularizer of
+    a class of your own, or a learning rate that is a Variable, is code: give it to the parameter
+    again before `minimize`, which goes without it otherwise.
+    """
+    return Diagnostic(
+        message=f"the folder could not keep the {what}",
+        severity=Severity.WARNING,
+        where=(Where(program=path),),
+        help="for p in merged.program.global_block().all_parameters(): p.regularizer = ...",
+    )
+
+
+def _load(folder: Path, manifest: Manifest, scope: _Paddle | None) -> Merged:
+    if not manifest.teachers:
+        raise ReadError(not_a_merged_folder(str(folder), "its manifest names no teacher"))
+    live = _open(folder, _layout.program(manifest.kind), manifest.kind)
+    held = load_paddle().static.global_scope() if scope is None else scope
+    merges = [
+        _merged(folder, manifest, number, live, held) for number in range(len(manifest.teachers))
+    ]
+    _load_parameters(folder, manifest, live.graph, held)
+    teachers = [new for merged in merges for _, new in merged.plan.weights]
+    _set_attributes(live.program, manifest, teachers)
+    count_past(live.program, user_names(live.graph))
+    return [register(merged) for merged in merges][-1]
+
+
+def _open(folder: Path, file: Path, kind: ProgramKind) -> LiveProgram:
+    paddle, path = load_paddle(), inside(folder, file)
+    # Reading it as plain data first gives a Diagnostic where Paddle would end the process.
+    graph = read(path)
+    if kind is ProgramKind.LEGACY:
+        return LiveProgram.of(paddle.static.Program.parse_from_string(path.read_bytes()))
+    return deserialise(str(path), graph)
+
+
+def _set_attributes(program: _Paddle, manifest: Manifest, teachers: list[str]) -> None:
+    ours = {name: one for name, one in manifest.attributes.items() if name not in teachers}
+    set_attributes(program, ours)
+    if manifest.kind is ProgramKind.LEGACY:
+        _freeze(program, teachers)
+
+
+def _freeze(program: _Paddle, names: list[str]) -> None:
+    """Take teachers' parameters from the optimizer again: a ProgramDesc does not keep that."""
+    for name in names:
+        variable = program.global_block().vars[name]
+        variable.stop_gradient = True
+        variable.trainable = False
+
+
+def _merged(
+    folder: Path, manifest: Manifest, number: int, live: LiveProgram, scope: _Paddle
+) -> Merged:
+    record = manifest.teachers[number]
+    teacher = _opened_original(folder, manifest, number, "teacher", record.teacher)
+    student = _opened_original(folder, manifest, number, "student", record.student)
+    check_names(folder, record, (teacher.graph, student.graph, live.graph))
+    prefixes = tuple(earlier.prefix for earlier in manifest.teachers[:number])
+    return Merged(
+        plan=replace(_plan(folder, record, teacher.graph, student.graph), prefixes=prefixes),
+        report=Report.of(_said(folder, manifest)),
+        scopes=Scopes(teacher=scope, student=scope),
+        place=None,
+        joined=Joined(live=live, names=record.values, extent=Extent.of(live.program)),
+        originals=(teacher.program, student.program),
+        before=replace(live, graph=student.graph),
+        source=teacher,
+    )
+
+
+def _plan(folder: Path, record: SavedTeacher, teacher: Graph, student: Graph) -> MergePlan:
+    plan = plan_of(teacher, student, record.feed_map, prefix=record.prefix, shared=record.shared)
+    if not dict(plan.weights).items() <= record.names.items():
+        reason = f"its manifest's prefix `{record.prefix}` is not that of its names"
+        raise ReadError(not_a_merged_folder(str(folder), reason))
+    return plan
+
+
+def _opened_original(
+    folder: Path, manifest: Manifest, number: int, role: str, network: SavedNetwork
+) -> LiveProgram:
+    live = _open(folder, _layout.original(role, number, manifest.kind), manifest.kind)
+    graph = replace(
+        live.graph,
+        source=network.source,
+        values=dict(_annotated(live.graph.values, network)),
+        feeds=network.feeds,
+        fetches=network.fetches,
+    )
+    return replace(live, graph=graph)
+
+
+def _annotated(values: Mapping[str, Value], network: SavedNetwork) -> Iterator[tuple[str, Value]]:
+    """Yield Values with all that their file does not keep: what they are called, what is fed."""
+    feeds = frozenset(network.feeds)
+    for name, value in values.items():
+        noted = network.annotations.get(name)
+        known = value if noted is None else annotated(value, noted)
+        yield name, replace(known, origin=Origin.FEED) if name in feeds else known
+
+
+def _load_parameters(folder: Path, manifest: Manifest, graph: Graph, scope: _Paddle) -> None:
+    names = sorted(persistable_names(graph))
+    if list(manifest.parameters) != names or not manifest.attributes.keys() <= set(names):
+        reason = "its manifest lists other parameters than its program has"
+        raise ReadError(not_a_merged_folder(str(folder), reason))
+    tensors = read_tensors(inside(folder, Path(_layout.PARAMETERS)))
+    held = [(tensor.shape, tensor.dtype) for tensor in tensors]
+    if held != [(graph.values[name].shape, graph.values[name].dtype) for name in names]:
+        raise ReadError(not_a_merged_folder(str(folder), f"`{_layout.PARAMETERS}` doesn't fit it"))
+    set_tensors(dict(zip(names, tensors, strict=True)), scope)
+
+
+def _said(folder: Path, manifest: Manifest) -> Iterator[Diagnostic]:
+    now = str(load_paddle().__version__)
+    if manifest.paddle != now:
+        yield other_release(str(folder), manifest.paddle, now)
+    for what in left_behind(manifest.attributes):
+        yield attribute_left_behind(str(folder), what)

@@ -1,0 +1,92 @@
+"""The weights of a Layer that was made in dynamic mode: it holds them itself."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, TypeAlias
+
+from graphtool.readers._paddle import in_mode, is_legacy
+from graphtool.readers.facts import scope_facts
+from graphtool.readers.tensors import copy_of, scope_tensors
+
+__all__ = [
+    "dynamic_layer",
+    "is_dynamic",
+    "layer_tensors",
+    "load_layer",
+    "unlike_layer",
+    "without_initialisers",
+]
+
+# Layers, their parameters and Scopes are Paddle's, which has no types for 2.6 and 3.3 alike.
+_Paddle: TypeAlias = Any
+
+
+def is_dynamic(parameter: _Paddle) -> bool:
+    """Tell a parameter of dynamic mode, which has a tensor, from one of static mode."""
+    return type(parameter).__name__ == "EagerParamBase"
+
+
+def dynamic_layer(network: object) -> _Paddle | None:
+    """Return the Layer of a Network that was made in dynamic mode, None for any other source.
+
+    One without parameters counts as none.
+    """
+    layer = getattr(network, "layer", None)
+    made = hasattr(layer, "sublayers") and any(map(is_dynamic, _held(layer)))
+    return layer if made else None
+
+
+def layer_tensors(layer: _Paddle) -> dict[str, _Paddle]:
+    """Return the tensors of a Layer of dynamic mode by the names of its Variables."""
+    with in_mode(static=False):
+        return {held.name: held.value().get_tensor() for held in _held(layer)}
+
+
+def load_layer(layer: _Paddle, scope: _Paddle) -> None:
+    """Copy the tensors of a Layer of dynamic mode into a Scope: the Layer may go on training."""
+    for name, tensor in layer_tensors(layer).items():
+        scope.var(name).get_tensor()._share_data_with(copy_of(tensor))  # noqa: SLF001
+
+
+def unlike_layer(layer: _Paddle, scope: _Paddle) -> tuple[str, ...]:
+    """Return the names under which a Scope holds other numbers than a Layer of dynamic mode."""
+    return tuple(_unlike(layer_tensors(layer), scope))
+
+
+def _unlike(tensors: Mapping[str, _Paddle], scope: _Paddle) -> Iterator[str]:
+    import numpy as np
+
+    held = scope_facts(scope, tensors).variables
+    for name, tensor in tensors.items():
+        if name in held and held[name].initialised:
+            (found,) = scope_tensors(scope, [name])
+            wanted = np.array(tensor)
+            if found.array.tobytes() != wanted.tobytes() or found.shape != wanted.shape:
+                yield name
+
+
+def without_initialisers(startup: _Paddle, names: Collection[str]) -> _Paddle:
+    """Take out of a startup program what sets these parameters, and return it.
+
+    `to_static` lets it set zeros, over whatever a Layer's weights were by then.
+    """
+    if is_legacy(startup):
+        return startup
+    block = startup.global_block()
+    for op in list(block.ops):
+        if op.name() == "builtin.set_parameter" and op.attrs()["parameter_name"] in names:
+            initialiser = op.operand_source(0).get_defining_op()
+            block.remove_op(op)
+            if all(value.use_empty() for value in initialiser.results()):
+                block.remove_op(initialiser)
+    return startup
+
+
+def _held(layer: _Paddle) -> Iterator[_Paddle]:
+    """Yield a Layer's parameters and buffers."""
+    # `parameters()` refuses those of the mode that Paddle is not in.
+    for inner in layer.sublayers(include_self=True):
+        for held in (*inner._parameters.values(), *inner._buffers.values()):  # noqa: SLF001
+            if held is not None:
+                yield held

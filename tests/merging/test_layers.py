@@ -1,0 +1,113 @@
+"""A student that is handed over as a Layer of dynamic mode keeps the weights that it has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+
+import graphtool.merging
+from graphtool.checks import check_merge
+from graphtool.diagnostics import Severity
+from graphtool.merging import Merged, merge
+from graphtool.readers.layers import Network, from_layer
+from tests.merging.networks import run, samples
+
+_INPUT = [("data", (8,))]
+
+
+def trained() -> Any:
+    """A Layer whose weights and running statistics are not those of an initialiser."""
+    layer = nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1D(6), nn.ReLU(), nn.Linear(6, 5))
+    layer(paddle.to_tensor(samples() * 3 + 1))
+    return layer
+
+
+def networks() -> tuple[Network, Network, Any]:
+    """A teacher and a student in dynamic mode's own way; static mode is on afterwards."""
+    layer = trained()
+    teacher, student = from_layer(trained(), _INPUT, train=False), from_layer(layer, _INPUT)
+    paddle.enable_static()
+    return teacher, student, layer
+
+
+def merged_into(scope: Any, teacher: Network, student: Network) -> Merged:
+    return merge(teacher, student, {"data": "data"}, scope=scope)
+
+
+def in_scope(scope: Any, student: Network) -> dict[str, bytes]:
+    return {
+        name: np.array(scope.find_var(variable).get_tensor()).tobytes()
+        for name, variable in student.parameters.items()
+    }
+
+
+def in_layer(layer: Any) -> dict[str, bytes]:
+    paddle.disable_static()
+    found = {name: value.numpy().tobytes() for name, value in layer.state_dict().items()}
+    paddle.enable_static()
+    return found
+
+
+@pytest.mark.parametrize("startup", ["never", "before", "after", "twice"])
+def test_its_weights_are_there_whenever_its_startup_program_runs(startup: str) -> None:
+    (teacher, student, layer), scope = networks(), paddle.static.Scope()
+    if startup in ("before", "twice"):
+        run(student.startup, scope, {})
+    merged = merged_into(scope, teacher, student)
+    with paddle.static.program_guard(merged.program, student.startup):
+        adapted = nn.Linear(5, 5)(merged.student(student.fetches[0]))
+    if startup in ("after", "twice"):
+        run(student.startup, scope, {})
+    assert in_scope(scope, student) == in_layer(layer)
+    assert len(merged.report) == 0
+    if startup in ("after", "twice"):
+        assert run(merged.program, scope, {"data": samples()}, adapted)[0].shape == (4, 5)
+
+
+def test_the_layer_may_train_on() -> None:
+    (teacher, student, layer), scope = networks(), paddle.static.Scope()
+    merged_into(scope, teacher, student)
+    before = in_scope(scope, student)
+    paddle.disable_static()
+    layer(paddle.to_tensor(samples() * 9)).mean().backward()
+    paddle.optimizer.SGD(0.5, parameters=layer.parameters()).step()
+    assert in_scope(scope, student) == before
+    assert in_layer(layer) != before
+
+
+def test_other_weights_in_the_scope_are_used_and_that_is_said() -> None:
+    (teacher, student, _), scope = networks(), paddle.static.Scope()
+    name = student.parameters["0.weight"]
+    scope.var(name).get_tensor().set(np.full((8, 6), 3, "float32"), paddle.CPUPlace())
+    checked = check_merge(teacher, student, {"data": "data"}, scope)
+    merged = merged_into(scope, teacher, student)
+    (found,) = merged.report
+    assert (found.code, found.severity) == ("GT247", Severity.WARNING)
+    assert found.message == "1 tensor in the student's Scope is not that of its Layer"
+    assert found.notes == (f"the Scope's are used: `{name}`",)
+    assert checked == merged.report
+    assert set(np.array(scope.find_var(name).get_tensor()).flat) == {3}
+
+
+def test_without_a_scope_it_is_not_checked() -> None:
+    teacher, student, _ = networks()
+    report = check_merge(teacher, student, {"data": "data"})
+    found = next(found for found in report if found.code == "GT247")
+    assert found.severity is Severity.NOTE
+    assert found.message == "not checked: whether the student has its Layer's weights"
+
+
+def test_where_the_merge_fails_the_scope_is_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    (teacher, student, _), scope = networks(), paddle.static.Scope()
+
+    def fail(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(graphtool.merging, "register", fail)
+    with pytest.raises(KeyboardInterrupt):
+        merged_into(scope, teacher, student)
+    assert scope.local_var_names() == []
