@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from graphtool import losses
     from graphtool.checks import check_merge, check_pairs
     from graphtool.diagnostics import (
         Diagnostic,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         Where,
     )
     from graphtool.graph import Block, Graph, Operator, Value
+    from graphtool.losses.distill import DistillLoss, distill_loss
     from graphtool.matching import (
         End,
         Pair,
@@ -34,12 +36,27 @@ if TYPE_CHECKING:
     from graphtool.readers import read
     from graphtool.readers.layers import Network, from_layer
     from graphtool.selectors import find
-    from graphtool.training import for_training, load_parameters
+    from graphtool.training import (
+        Checkpoint,
+        Evaluation,
+        Exported,
+        export_student,
+        for_test,
+        for_training,
+        load_checkpoint,
+        load_parameters,
+        minimize,
+        save_checkpoint,
+    )
 
 __all__ = [
     "Block",
+    "Checkpoint",
     "Diagnostic",
+    "DistillLoss",
     "End",
+    "Evaluation",
+    "Exported",
     "Graph",
     "GraphtoolError",
     "MergeError",
@@ -60,16 +77,23 @@ __all__ = [
     "Where",
     "check_merge",
     "check_pairs",
+    "distill_loss",
+    "export_student",
     "find",
+    "for_test",
     "for_training",
     "from_layer",
+    "load_checkpoint",
     "load_merged",
     "load_parameters",
+    "losses",
     "match_shapes",
     "merge",
+    "minimize",
     "partners",
     "read",
     "read_recipe",
+    "save_checkpoint",
     "save_merged",
     "suggest_pairs",
     "write_recipe",
@@ -89,6 +113,7 @@ _NAMES_BY_MODULE = {
     ),
     "checks": ("check_merge", "check_pairs"),
     "graph": ("Block", "Graph", "Operator", "Value"),
+    "losses.distill": ("DistillLoss", "distill_loss"),
     "matching": (
         "End",
         "Pair",
@@ -104,7 +129,18 @@ _NAMES_BY_MODULE = {
     "readers": ("read",),
     "readers.layers": ("Network", "from_layer"),
     "selectors": ("find",),
-    "training": ("for_training", "load_parameters"),
+    "training": (
+        "Checkpoint",
+        "Evaluation",
+        "Exported",
+        "export_student",
+        "for_test",
+        "for_training",
+        "load_checkpoint",
+        "load_parameters",
+        "minimize",
+        "save_checkpoint",
+    ),
 }
 _MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
@@ -115,6 +151,8 @@ def __getattr__(name: str) -> object:
         from graphtool.version import version
 
         return version()
+    if name == "losses":
+        return import_module(f"{__name__}.losses")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,17 +1,25 @@
-"""What holds for all tests: each starts in Paddle's dynamic mode."""
+"""What holds for all tests: none finds what another left in Paddle's global state."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
-def dynamic_mode() -> Iterator[None]:
-    """Leave dynamic mode on after a test that switched it off."""
-    yield
+def untouched_paddle() -> Iterator[None]:
+    """Give each test a global Scope, default Programs and counters of its own, in dynamic mode."""
     paddle = sys.modules.get("paddle")
-    if paddle is not None:
-        paddle.disable_static()
+    with ExitStack() as guards:
+        if paddle is not None:
+            static = paddle.static
+            guards.enter_context(static.scope_guard(static.Scope()))
+            guards.enter_context(static.program_guard(static.Program(), static.Program()))
+            guards.enter_context(paddle.utils.unique_name.guard())
+        yield
+        paddle = sys.modules.get("paddle")
+        if paddle is not None:
+            paddle.disable_static()

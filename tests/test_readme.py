@@ -40,6 +40,11 @@ def run(command: list[str], folder: Path, **environment: str) -> subprocess.Comp
     )
 
 
+def builds_networks(text: str) -> object:
+    """Mark what builds Paddle's own networks: each takes seconds."""
+    return pytest.param(text, marks=[pytest.mark.slow] if "paddle.vision" in text else [])
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the models that README's commands name."""
@@ -69,7 +74,8 @@ def test_the_first_command_runs_in_a_fresh_copy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [line[2:] for block in blocks("console") for line in block.splitlines()]
+    "line",
+    [builds_networks(line[2:]) for block in blocks("console") for line in block.splitlines()],
 )
 def test_every_command_runs(line: str, folder: Path) -> None:
     tool, *arguments = shlex.split(line)
@@ -79,7 +85,7 @@ def test_every_command_runs(line: str, folder: Path) -> None:
     assert done.stdout
 
 
-@pytest.mark.parametrize("snippet", blocks("python"))
+@pytest.mark.parametrize("snippet", map(builds_networks, blocks("python")))
 def test_every_snippet_runs(snippet: str, folder: Path) -> None:
     done = run([sys.executable, "-c", snippet], folder)
 

@@ -1,6 +1,23 @@
 """What a training loop needs: parameters from files, and inference models that train again."""
 
+from graphtool.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from graphtool.training.evaluation import Evaluation, for_test
+from graphtool.training.exporting import Exported, export_student
+from graphtool.training.minimizing import minimize
 from graphtool.training.parameters import Loaded, load_parameters
 from graphtool.training.trainable import Trainable, for_training
 
-__all__ = ["Loaded", "Trainable", "for_training", "load_parameters"]
+__all__ = [
+    "Checkpoint",
+    "Evaluation",
+    "Exported",
+    "Loaded",
+    "Trainable",
+    "export_student",
+    "for_test",
+    "for_training",
+    "load_checkpoint",
+    "load_parameters",
+    "minimize",
+    "save_checkpoint",
+]

@@ -12,12 +12,13 @@ from typing import Any, TypeAlias
 from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic, Report
 from graphtool.graph import Graph, ProgramKind
+from graphtool.readers import weight_problems
 from graphtool.readers._builder import build, is_callable_spec
 from graphtool.readers._paddle import in_mode, load_paddle
+from graphtool.readers.layer_weights import dynamic_layer, load_layer
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram
 from graphtool.readers.parameter_files import parameters_beside
-from graphtool.readers.tensors import Tensor, set_tensors
 from graphtool.readers.weights import ENDINGS
 from graphtool.training import problems
 from graphtool.training._legacy_mode import legacy_mode
@@ -59,6 +60,8 @@ def open_model(
     `for_training`; a network from code is built in training mode for a student, in test mode for a
     teacher, and has what its initialisers make of it unless `weights` names a file.
 
+    A saved student without parameters is an error of the Model's report: GT509.
+
     Raises GraphtoolError as `gt.read`, `for_training` and `load_parameters` do.
     """
     scope = load_paddle().base.core.Scope()
@@ -81,6 +84,8 @@ def _saved(source: str, scope: _Paddle, weights: str | None, *, is_student: bool
         live, said = opened(source), ()
     names = persistable_names(live.graph)
     found = weights or parameters_beside(source, names, endings=ENDINGS)
+    if found is None and is_student and names:
+        said = (*said, weight_problems.parameters_not_beside(source))
     if found is not None:
         said = (*said, *load_parameters(live.program, found, scope=scope).report)
     return Model(live=live, scope=scope, report=Report.of(said))
@@ -92,28 +97,15 @@ def _initialised(built: Network | LiveProgram, scope: _Paddle, *, role: str) -> 
     said: tuple[Diagnostic, ...] = ()
     if isinstance(built, Network):
         said = (problems.random_parameters(role, live.graph.source),)
-        if not _take_from_layer(built.layer, scope):
+        if dynamic_layer(built) is not None:
+            load_layer(built.layer, scope)
+        else:
             _run_startup(built, scope)
     return Model(live=live, scope=scope, report=Report.of(said))
 
 
 def _live(built: Network | LiveProgram) -> LiveProgram:
     return built.live if isinstance(built, Network) else built
-
-
-def _take_from_layer(layer: _Paddle, scope: _Paddle) -> bool:
-    """Copy the tensors of a Layer that was made in dynamic mode; False for one of static mode."""
-    held = dict(layer.state_dict())
-    if not all(hasattr(value, "get_tensor") or _is_eager(value) for value in held.values()):
-        return False
-    with in_mode(static=False):
-        tensors = {value.name: Tensor.of(value.numpy()) for value in held.values()}
-    set_tensors(tensors, scope)
-    return True
-
-
-def _is_eager(value: _Paddle) -> bool:
-    return type(value).__name__ in ("EagerParamBase", "Tensor")
 
 
 def _run_startup(built: Network, scope: _Paddle) -> None:

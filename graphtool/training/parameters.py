@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from graphtool.diagnostics import Diagnostic, GraphtoolError, Report
-from graphtool.graph import Graph, Origin, Value, shapes_agree
-from graphtool.merging import merged_of
-from graphtool.readers.live import read_program
-from graphtool.readers.tensors import set_tensors
+from graphtool.checks import bad_argument
+from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError
+from graphtool.graph import Graph, Value, shapes_agree
+from graphtool.readers._legacy import variable_of
+from graphtool.readers.layers import Network
+from graphtool.readers.live import is_live
+from graphtool.readers.tensors import Tensor, set_tensors
 from graphtool.readers.weights import Weights, persistables, read_weights
 from graphtool.training import problems
+from graphtool.training._forward import training_operators
+from graphtool.training._subject import Subject, check_scope
 
-__all__ = ["Loaded", "load_parameters"]
+__all__ = ["Loaded", "load_parameters", "variables_of"]
 
 # Programs, Scopes and Layers are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
+
+# Paddle's own mark for what is a Variable of static programs and in no state dict: an RNN has one.
+_NOT_KEPT = "__non_persistable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,98 +60,125 @@ def load_parameters(
     program; folders with one file for each Variable; and `.pdparams`, pickles that may hold arrays
     and nothing else. Names of a Layer (`conv1.weight`) go to Variables through `layer`, the Layer
     or Network that the program was built from, else through the table that the file holds, checked
-    by shape. Parameters of merged teachers may be missing. Run the startup program before: it sets
-    what it initialises anew.
+    by shape. Parameters of merged teachers and of adapters may be missing. Run the startup program
+    before: it sets what it initialises anew.
 
-    Raises GraphtoolError with all problems and nothing set: GT500 to GT508; GT505 not with
-    `allow_missing`. Raises ReadError: GT001, GT010, GT240.
+    Raises GraphtoolError with all problems and nothing set: GT500 to GT508, GT551; GT505
+    not with `allow_missing`. Raises ReadError: GT001, GT010, GT240. Raises UsageError: GT248.
     """
-    graph = _graph_of(program)
+    subject = Subject.of(program)
+    check_scope(scope)
+    graph = subject.graph
+    variables = variables_of(program if layer is None else layer)
     weights = read_weights(Path(fspath(folder_or_file)), graph)
-    assignment = _assigned(weights, graph, _variables_of(program if layer is None else layer))
-    loaded = _judged(
-        weights, graph, assignment, others=_teachers_in(program), allow_missing=allow_missing
-    )
+    names = _names(weights, graph, variables)
+    loaded = _judged(weights, graph, names, _wanted(subject), allow_missing=allow_missing)
     if loaded.report.errors:
         raise GraphtoolError(*loaded.report)
-    set_tensors({name: weights.tensors[key] for name, key in assignment.items()}, scope)
+    set_tensors({name: weights.tensors[key] for key, name in names.items()}, scope)
     return loaded
 
 
-def _graph_of(program: _Paddle) -> Graph:
-    return read_program(getattr(program, "program", program))
+def _wanted(subject: Subject) -> Collection[str]:
+    """Return the parameters that must not be missing, in program order.
+
+    Those that the forward pass reads: not the learning rate, nor the buffer that an RNN keeps its
+    weights in. Of a merged Program they are the student's, not the teacher's nor an adapter's.
+    """
+    graph = subject.graph
+    training = training_operators(graph)
+    read = {
+        variable_of(name, graph)
+        for operator in graph.operators.values()
+        if operator.name not in training
+        for name in operator.operands
+        if name is not None
+    }
+    if subject.merges:
+        read &= persistables(subject.own.graph).keys()
+    return [name for name in _kept(value.name for value in graph.parameters) if name in read]
 
 
-def _teachers_in(program: _Paddle) -> frozenset[str]:
-    """Return the parameters of merged teachers, which a file of the student's does not have."""
-    merged = merged_of(getattr(program, "program", program))
-    teachers = merged.teachers if merged else ()
-    return frozenset(new for teacher in teachers for new in teacher.names.values())
+def _kept(names: Iterable[str]) -> Iterator[str]:
+    return (name for name in names if not name.endswith(_NOT_KEPT))
 
 
-def _variables_of(layer: _Paddle) -> Mapping[str, str]:
-    """Map structured names to those of Variables, for a Network or a Layer."""
-    if hasattr(layer, "parameters") and not callable(layer.parameters):
-        return layer.parameters
-    if hasattr(layer, "state_dict") and hasattr(layer, "sublayers"):
-        return {name: value.name for name, value in layer.state_dict().items()}
-    return {}
+def variables_of(source: _Paddle) -> Mapping[str, str]:
+    """Map structured names to those of Variables; a Program knows of none.
+
+    Raises UsageError: GT248 for what is neither a Network, a Layer nor a Program.
+    """
+    if isinstance(source, Network):
+        found = source.parameters
+    elif hasattr(source, "state_dict") and hasattr(source, "sublayers"):
+        found = {key: value.name for key, value in source.state_dict().items()}
+    elif is_live(source):
+        return {}
+    else:
+        wanted = "a Layer or a Network"
+        raise UsageError(bad_argument("layer", source, wanted, "layer=network"))
+    kept = frozenset(_kept(found.values()))
+    return {key: name for key, name in found.items() if name in kept}
 
 
-def _assigned(weights: Weights, graph: Graph, variables: Mapping[str, str]) -> dict[str, str]:
-    """Map Variables of the program to keys of the file: by layer, by name, by the file's table."""
+def _names(weights: Weights, graph: Graph, variables: Mapping[str, str]) -> dict[str, str]:
+    """Map keys of the file to Variables of the program: by layer, by name, by the file's table."""
     targets = persistables(graph)
-    assignment: dict[str, str] = {}
+    names: dict[str, str] = {}
     for key in weights.tensors:
-        for name in (variables.get(key), key, weights.table.get(key)):
-            if name in targets:
-                assignment.setdefault(name, key)
-                break
-    return assignment
+        meant = (variables.get(key), key, weights.table.get(key))
+        name = next((name for name in meant if name in targets), None)
+        if name is not None:
+            names[key] = name
+    return names
 
 
 def _judged(
     weights: Weights,
     graph: Graph,
-    assignment: Mapping[str, str],
+    names: Mapping[str, str],
+    wanted: Collection[str],
     *,
-    others: Collection[str],
     allow_missing: bool,
 ) -> Loaded:
     targets = persistables(graph)
-    used = set(assignment.values())
-    missing = tuple(
-        name
-        for name, value in targets.items()
-        if value.origin is Origin.PARAMETER and name not in assignment and name not in others
-    )
+    given = frozenset(names.values())
+    misfits = {
+        name: key for key, name in names.items() if not _fits(targets[name], weights.tensors[key])
+    }
     found = Loaded(
         path=weights.path,
-        loaded=tuple(name for name in targets if name in assignment),
-        missing=missing,
-        unexpected=tuple(key for key in weights.tensors if key not in used),
-        misshapen=tuple(
-            name for name, key in assignment.items() if not _fits(targets[name], weights, key)
-        ),
+        loaded=tuple(name for name in targets if name in given),
+        missing=tuple(name for name in wanted if name not in given),
+        unexpected=tuple(key for key in weights.tensors if key not in names),
+        misshapen=tuple(misfits),
         report=Report(),
     )
-    said = _said(found, weights, targets, assignment, allow_missing=allow_missing)
-    return replace(found, report=Report.of(said))
+    said = _said(found, weights, targets, misfits, allow_missing=allow_missing)
+    return replace(found, report=Report.of((*said, *_contradictions(weights, names))))
+
+
+def _contradictions(weights: Weights, names: Mapping[str, str]) -> Iterator[Diagnostic]:
+    """Find Variables that two keys mean, as an RNN's and its cell's do, and that differ there."""
+    first: dict[str, str] = {}
+    for key, name in names.items():
+        one, other = (weights.tensors[each] for each in (first.setdefault(name, key), key))
+        if one.dtype != other.dtype or one.array.tobytes() != other.array.tobytes():
+            yield problems.contradicting_keys(weights.path, name, (first[name], key))
 
 
 def _said(
     found: Loaded,
     weights: Weights,
     targets: Mapping[str, Value],
-    assignment: Mapping[str, str],
+    misfits: Mapping[str, str],
     *,
     allow_missing: bool,
 ) -> Iterator[Diagnostic]:
     structured = [key for key in found.unexpected if _is_structured(key)]
-    if structured and not assignment:
+    if structured and not found.loaded:
         yield problems.structured_names(found.path, structured)
-    for name in found.misshapen:
-        key = assignment[name]
+    for name, key in misfits.items():
         tensor = weights.tensors[key]
         yield problems.misshapen_parameter(
             found.path,
@@ -155,14 +189,13 @@ def _said(
         )
     if found.missing:
         # A file that has nothing of the program's is the wrong one, whatever may be missing.
-        allowed = allow_missing and bool(assignment)
+        allowed = allow_missing and bool(found.loaded)
         yield problems.missing_parameters(found.path, found.missing, allowed=allowed)
     if found.unexpected:
         yield problems.unexpected_parameters(found.path, found.unexpected)
 
 
-def _fits(value: Value, weights: Weights, key: str) -> bool:
-    tensor = weights.tensors[key]
+def _fits(value: Value, tensor: Tensor) -> bool:
     # Arrays of Paddle's pickles are uint16 where the tensor was bfloat16.
     same = value.dtype in (None, tensor.dtype, tensor.array.dtype.name)
     return same and shapes_agree(value.shape, tensor.shape)

@@ -8,6 +8,7 @@ from graphtool.diagnostics import Diagnostic, Severity, Where, rule
 from graphtool.graph import Graph, Shape
 
 __all__ = [
+    "contradicting_keys",
     "cut_off",
     "dropout_not_found",
     "misshapen_parameter",
@@ -23,6 +24,7 @@ __all__ = [
     "structured_names",
     "training_program",
     "unexpected_parameters",
+    "weights_come_later",
     "without_results",
 ]
 
@@ -251,6 +253,36 @@ def random_parameters(role: str, source: str) -> Diagnostic:
         severity=Severity.WARNING if role == "teacher" else Severity.NOTE,
         where=(Where(role=role, program=source),),
         help=f"--{role}-weights FILE",
+    )
+
+
+@rule("GT550")
+def weights_come_later(program: str, count: int) -> Diagnostic:
+    """The teacher's Scope holds none of its weights, so the merge could not take them along.
+
+    They are taken to be loaded after the merge, as scripts for PaddleSlim may do. The program does
+    not run before that. Else load the teacher's weights first: its startup program, then
+    `gt.load_parameters`.
+    """
+    return Diagnostic(
+        message=f"{count} parameters of the teacher hold nothing yet: their weights come later",
+        severity=Severity.WARNING,
+        where=(Where(role="teacher", program=program),),
+        help="graphtool.merging.merged_of(student_program).load_teacher(file_or_scope)",
+    )
+
+
+@rule("GT551")
+def contradicting_keys(path: str, name: str, keys: tuple[str, str]) -> Diagnostic:
+    """Two entries of the file mean one parameter and hold different numbers.
+
+    An RNN and its cell have two names for one parameter, which are equal in every file that Paddle
+    writes. Else the file's own table of names is wrong: say what is what with `layer`.
+    """
+    return Diagnostic(
+        message=f"`{keys[0]}` and `{keys[1]}` both mean `{name}` and differ",
+        where=(Where(program=path, value=keys[0]), Where(program=path, value=keys[1])),
+        help="gt.load_parameters(program, path, layer=network)",
     )
 
 

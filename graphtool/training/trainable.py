@@ -10,16 +10,17 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, Report
+from graphtool.diagnostics import Diagnostic, GraphtoolError, Report
 from graphtool.graph import Graph, Operator, ProgramKind
-from graphtool.readers import problems as reading
 from graphtool.readers import read
 from graphtool.readers._legacy import variable_of
 from graphtool.readers._paddle import in_mode, is_legacy, load_paddle
-from graphtool.readers.live import LiveProgram, translate
+from graphtool.readers.counters import count_past, user_names
+from graphtool.readers.live import LiveProgram, deserialise, translate
 from graphtool.readers.weights import persistables
 from graphtool.structure import analyse, is_training
 from graphtool.training import _legacy_mode, _pir_mode, problems
+from graphtool.training._reach import reached
 
 __all__ = ["Trainable", "for_training", "opened"]
 
@@ -82,6 +83,7 @@ def for_training(inference_program: _Paddle | str | PathLike[str]) -> Trainable:
             revived=plan.revived,
         )
     after = LiveProgram.of(program)
+    count_past(program, user_names(after.graph))
     return Trainable(
         live=replace(after, graph=_with_names(after.graph, before)),
         feeds=before.feeds,
@@ -110,23 +112,15 @@ def opened(source: _Paddle | str | PathLike[str]) -> LiveProgram:
         return LiveProgram.of(getattr(source, "program", source))
     graph = read(fspath(source))
     if graph.kind is ProgramKind.PIR:
-        live = _deserialised(graph.source)
+        live = deserialise(graph.source, graph)
     elif is_legacy(load_paddle().static.Program()):
         live = _parsed(graph.source)
     else:
         live = translate(graph.source)
-    return replace(live, graph=replace(live.graph, source=graph.source))
-
-
-def _deserialised(path: str) -> LiveProgram:
-    paddle = load_paddle()
-    deserialise = getattr(paddle.base.core, "deserialize_pir_program", None)
-    if deserialise is None:
-        reason = f"Paddle {paddle.__version__} reads no models of Paddle 3"
-        raise ReadError(reading.not_translated(path, reason))
-    program = paddle.static.Program()
-    deserialise(path, program)
-    return LiveProgram.of(program)
+    return replace(
+        live,
+        graph=replace(live.graph, source=graph.source, report=graph.report, unknown=graph.unknown),
+    )
 
 
 def _parsed(path: str) -> LiveProgram:
@@ -271,19 +265,5 @@ def _cut_off(graph: Graph, fetches: Iterable[str], trainable: frozenset[str]) ->
     """Return parameters that no gradient from the outputs reaches, in program order."""
     if graph.kind is ProgramKind.LEGACY:
         return []
-    waiting = [name for name in fetches if not graph.values[name].stop_gradient]
-    reached = set(waiting)
-    while waiting:
-        operator = graph.producer(waiting.pop())
-        for name in _read_by(graph, operator) if operator else ():
-            if name not in reached and not graph.values[name].stop_gradient:
-                reached.add(name)
-                waiting.append(name)
-    return [name for name in persistables(graph) if name in trainable - reached]
-
-
-def _read_by(graph: Graph, operator: Operator) -> Iterator[str]:
-    """Yield what an Operator reads, and what its Blocks hand back to it."""
-    yield from (name for name in operator.operands if name is not None)
-    for path in operator.blocks:
-        yield from graph.blocks[path].results
+    found = reached(graph, fetches)
+    return [name for name in persistables(graph) if name in trainable - found]

@@ -116,6 +116,7 @@ def test_an_operator_of_the_student_that_paddle_does_not_know_is_named_as_well()
     assert found.where[0].role == "student"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["gt.merge(path, student, {'image': 'x'})", "for_training(path)"])
 def test_a_file_with_an_operator_that_paddle_does_not_know_is_not_opened(tmp_path, call):
     """Paddle ends the process where it opens such a file, so it happens in one of its own."""

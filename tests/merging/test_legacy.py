@@ -22,10 +22,13 @@ _ROOT = Path(__file__).parents[2]
 _CONTROL = _ROOT / "tests" / "fixtures" / "2.6.2" / "control.pdmodel"
 
 
+_SMALL = {"resnet18", "squeezenet1_1"}
+
+
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if name == "densenet121" else [])
+        pytest.param(name, marks=[] if name in _SMALL else [pytest.mark.slow])
         for name in cases.FAMILIES
     ],
 )

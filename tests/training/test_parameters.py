@@ -15,7 +15,8 @@ from inline_snapshot import snapshot
 from paddle import nn
 
 import graphtool.readers._pickle
-from graphtool.diagnostics import GraphtoolError, ReadError
+from graphtool.diagnostics import GraphtoolError, ReadError, UsageError
+from graphtool.merging import merge
 from graphtool.readers.layers import from_layer
 from graphtool.training import load_parameters
 
@@ -247,6 +248,142 @@ def test_bfloat16_comes_through_bit_by_bit(tmp_path: Path) -> None:
     assert np.array(tensor).tobytes() == source.weight.numpy().tobytes()
 
 
+class Rnn(nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(4, 3), nn.Linear(3, 2)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.lstm(x)[0])
+
+
+def test_both_names_of_an_rnns_parameter_are_known_and_its_buffer_is_not_asked_for(
+    tmp_path: Path,
+) -> None:
+    source = Rnn()
+    paddle.save(source.state_dict(), str(tmp_path / "net.pdparams"))
+    net, scope = from_layer(Rnn, [(5, 4)]), paddle.static.Scope()
+
+    loaded = load_parameters(net, tmp_path / "net.pdparams", net, scope=scope)
+
+    assert (loaded.missing, loaded.unexpected) == ((), ())
+    assert sorted(loaded.loaded) == sorted(
+        ["linear_0.b_0", "linear_0.w_0"]
+        + [f"lstm_cell_0.{n}" for n in ("w_0", "w_1", "b_0", "b_1")]
+    )
+    held = np.array(scope.find_var("lstm_cell_0.w_0").get_tensor())
+    assert held.tobytes() == source.state_dict()["lstm.0.cell.weight_ih"].numpy().tobytes()
+
+
+def test_two_entries_for_one_parameter_that_differ_are_an_error_with_nothing_set(
+    tmp_path: Path,
+) -> None:
+    state = {name: value.numpy() for name, value in Rnn().state_dict().items()}
+    state["lstm.0.cell.weight_ih"] = state["lstm.0.cell.weight_ih"] + 1
+    (tmp_path / "net.pdparams").write_bytes(pickle.dumps(state, protocol=4))
+    net, scope = from_layer(Rnn, [(5, 4)]), paddle.static.Scope()
+
+    with pytest.raises(GraphtoolError) as raised:
+        load_parameters(net, tmp_path / "net.pdparams", net, scope=scope)
+
+    assert [found.code for found in raised.value.report.errors] == ["GT551"]
+    assert scope.find_var("lstm_cell_0.w_0") is None
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"conv1.weight": "conv2d_7.w_0", "norm.bias": 5, 3: "x"},
+        ["conv1.weight"],
+        dict.fromkeys(("norm.weight", "norm.bias"), "batch_norm2d_0.b_0"),
+    ],
+)
+def test_a_table_that_leads_astray_sets_nothing(tmp_path: Path, table: Any) -> None:
+    state: dict[str, Any] = {name: value.numpy() for name, value in Net().state_dict().items()}
+    state["StructuredToParameterName@@"] = table
+    (tmp_path / "net.pdparams").write_bytes(pickle.dumps(state, protocol=4))
+    scope = paddle.static.Scope()
+
+    with pytest.raises(GraphtoolError) as raised:
+        load_parameters(built().program, tmp_path / "net.pdparams", scope=scope)
+
+    codes = {found.code for found in raised.value.report.errors}
+    assert codes <= {"GT505", "GT508", "GT551"}
+    assert scope.find_var("batch_norm2d_0.b_0") is None
+
+
+def test_the_table_of_the_file_is_checked_by_shape(tmp_path: Path) -> None:
+    with paddle.utils.unique_name.guard():
+        state = {name: value.numpy() for name, value in Net().state_dict().items()}
+        table = {name: value.name for name, value in Net().state_dict().items()}
+    table["head.weight"], table["head.bias"] = "linear_0.b_0", "linear_0.w_0"
+    (tmp_path / "net.pdparams").write_bytes(
+        pickle.dumps({**state, "StructuredToParameterName@@": table}, protocol=4)
+    )
+
+    with pytest.raises(GraphtoolError) as raised:
+        load_parameters(built().program, tmp_path / "net.pdparams", scope=paddle.static.Scope())
+
+    assert "GT507" in {found.code for found in raised.value.report.errors}
+
+
+def test_after_minimize_neither_learning_rate_nor_adapter_is_asked_for(tmp_path: Path) -> None:
+    paddle.save(Net().state_dict(), str(tmp_path / "net.pdparams"))
+    teacher, student = from_layer(lambda: Net(6), [(3, 8, 8)], train=False), built()
+    paddle.enable_static()
+    scope, theirs = paddle.static.Scope(), paddle.static.Scope()
+    paddle.static.Executor().run(teacher.startup, scope=theirs)
+    feed = {teacher.feeds[0]: student.feeds[0]}
+    merged = merge(teacher, student, feed, scope=scope, teacher_scope=theirs)
+    own_names = paddle.utils.unique_name.guard("adapter_")
+    with paddle.static.program_guard(merged.program, student.startup), own_names:
+        adapted = nn.Linear(5, 5)(merged.student(student.fetches[0]))
+        loss = nn.functional.mse_loss(adapted, merged.teacher(teacher.fetches[0]))
+        paddle.optimizer.AdamW(0.1).minimize(loss)
+    paddle.static.Executor().run(student.startup, scope=scope)
+
+    loaded = load_parameters(merged, tmp_path / "net.pdparams", student, scope=scope)
+
+    assert len(loaded.loaded) == 8
+    assert loaded.report.diagnostics == ()
+
+
+def test_what_is_no_program_or_no_layer_is_said() -> None:
+    for program, layer in ((3, None), (built(), "net")):
+        with pytest.raises(UsageError) as raised:
+            load_parameters(program, "net.pdparams", layer)
+        assert raised.value.report.errors[0].code == "GT248"
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_arrays_are_read_from_every_protocol_that_has_bytes(protocol: int) -> None:
+    rows = np.arange(600, dtype="float32").reshape(20, 30)
+    state = {
+        "rows": rows,
+        "columns": np.asfortranarray(rows),
+        "empty": np.zeros((0, 3), "int64"),
+        "number": np.array(250, "uint8"),
+    }
+    found = graphtool.readers._pickle.unpickled("net.pdparams", pickle.dumps(state, protocol))
+
+    assert {name: value.dtype for name, value in found.items()} == {
+        name: value.dtype for name, value in state.items()
+    }
+    assert all(np.array_equal(found[name], value) for name, value in state.items())
+
+
+def test_what_paddle_saves_with_protocol_2_is_loaded(tmp_path: Path) -> None:
+    layer, scope = Net(4), paddle.static.Scope()
+    paddle.save(layer.state_dict(), str(tmp_path / "net.pdparams"), protocol=2)
+    net = built()
+
+    load_parameters(net.program, tmp_path / "net.pdparams", net, scope=scope)
+
+    for name, variable in net.parameters.items():
+        wanted = layer.state_dict()[name].numpy()
+        assert np.array(scope.find_var(variable).get_tensor()).tobytes() == wanted.tobytes()
+
+
 class Payload:
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, (os.environ["PLANTED"],)
@@ -280,6 +417,11 @@ def test_a_planted_payload_is_refused_and_did_not_run(
         b"\x80\x04" + b"(" * 100_000,
         b"\x80\x04",
         pickle.dumps([1, 2], protocol=4),
+        b"\x80\x02\x82\x01.",  # an extension of the registry
+        b"Pabc\n.",  # a persistent id
+        b"cnumpy\ndtype\n}S'x'\nI1\nsb.",  # an attribute for the class of dtypes
+        b"\x80\x04\x8c\x05numpy\x8c\x09dtype.mro\x93.",  # what hangs on something admitted
+        b"\x80\x02c_codecs\nencode\nX\x03\x00\x00\x00abcX\x05\x00\x00\x00rot13\x86R.",  # no bytes
     ],
 )
 def test_a_damaged_or_hostile_pickle_is_a_diagnostic(tmp_path: Path, stream: bytes) -> None:

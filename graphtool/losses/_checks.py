@@ -1,0 +1,138 @@
+"""What can be said against the parts of a loss before anything of it is built."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, UsageError, Where
+from graphtool.graph import UNKNOWN, Graph, dims_agree
+from graphtool.losses import BY_NAME
+from graphtool.losses import pair_problems as problems
+from graphtool.losses._learning import learns
+from graphtool.losses._networks import Networks
+from graphtool.losses._parts import Part
+from graphtool.losses.adapters import Adapter, parse_adapter
+from graphtool.matching import End, Pair
+from graphtool.matching.problems import unknown_loss
+
+__all__ = ["check_options", "check_parts", "require_options"]
+
+# They compare what each network makes of its own channels.
+_OF_ANY_CHANNELS = frozenset({"attention", "relational", "similarity"})
+
+
+def check_parts(networks: Networks, parts: Sequence[Part]) -> Iterator[Diagnostic]:
+    """Yield all that stands against the losses and adapters of pairs."""
+    for part in parts:
+        if part.loss not in BY_NAME:
+            yield unknown_loss(f"pairs[{part.places[0]}].loss", part.loss, tuple(BY_NAME))
+        for pair in part.pairs:
+            lost = tuple(_lost(networks, pair))
+            yield from lost
+            if pair.adapter is not None and not lost and _is_known(networks, pair):
+                yield from _misfits(_Fitted(networks, part, pair, pair.adapter))
+
+
+def _lost(networks: Networks, pair: Pair) -> Iterator[Diagnostic]:
+    """Find Values that have left the Program; names that never were are for `check_pairs`."""
+    merged = networks.merged
+    yield from _missed(merged.plan.teacher, merged.teacher, pair.teacher.name)
+    yield from _missed(merged.plan.student, merged.student, pair.student.name)
+
+
+def _missed(graph: Graph, find: Callable[[str], object], name: str) -> Iterator[Diagnostic]:
+    if name not in graph.values:
+        return
+    try:
+        find(name)
+    except ReadError as error:
+        yield from error.report
+
+
+def _is_known(networks: Networks, pair: Pair) -> bool:
+    plan = networks.merged.plan
+    return pair.teacher.name in plan.teacher.values and pair.student.name in plan.student.values
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    networks: Networks
+    part: Part
+    pair: Pair
+    adapter: str
+
+    def where(self, role: str, end: End) -> Where:
+        plan = self.networks.merged.plan
+        graph = plan.teacher if role == "teacher" else plan.student
+        return Where(role=role, program=graph.source, value=end.name, shape=end.shape)
+
+
+def _misfits(fitted: _Fitted) -> Iterator[Diagnostic]:
+    try:
+        adapter = parse_adapter(fitted.adapter)
+    except GraphtoolError as error:
+        yield from error.report
+        return
+    pair = fitted.pair
+    if not learns(fitted.networks.merged.student(pair.student.name)):
+        yield problems.fixed_value(fitted.adapter, fitted.where("student", pair.student))
+    if adapter.layer is not None:
+        yield from _wrong_channels(fitted, adapter, adapter.layer)
+        if fitted.part.loss in _OF_ANY_CHANNELS:
+            yield problems.adapter_for_nothing(fitted.part.name, fitted.part.loss, fitted.adapter)
+
+
+def _wrong_channels(fitted: _Fitted, adapter: Adapter, layer: str) -> Iterator[Diagnostic]:
+    teacher, student = fitted.networks.channels(fitted.pair)
+    said = adapter.channels or (student, teacher)
+    ends = (
+        ("student", fitted.pair.student, student, said[0]),
+        ("teacher", fitted.pair.teacher, teacher, said[1]),
+    )
+    for role, end, channels, wanted in ends:
+        where = fitted.where(role, end)
+        if channels == UNKNOWN:
+            yield problems.adapter_misfit(layer, "one whose channels are known", where)
+        elif not dims_agree(channels, wanted):
+            yield problems.adapter_misfit(fitted.adapter, f"{wanted} channels", where)
+
+
+def require_options(given: object) -> None:
+    """Refuse options that are no mapping from names to mappings.
+
+    Raises UsageError GT358.
+    """
+    tables = list(cast("Mapping[object, object]", given).values()) if _is_table(given) else [given]
+    if given is None or all(map(_is_table, tables)):
+        return
+    wanted, example = "a mapping to mappings", 'options={"kl": {"temperature": 4.0}}'
+    raise UsageError(problems.wrong_argument("options", given, wanted, example))
+
+
+def _is_table(given: object) -> bool:
+    return isinstance(given, Mapping)
+
+
+def check_options(
+    parts: Sequence[Part], options: Mapping[str, Mapping[str, object]]
+) -> Iterator[Diagnostic]:
+    """Yield options of losses and parts that are not there, or that a loss doesn't have."""
+    known = dict.fromkeys(name for part in parts for name in (part.loss, part.name))
+    for key, given in options.items():
+        if key not in known:
+            yield problems.unknown_part("options", key, tuple(known))
+            continue
+        loss = next(part.loss for part in parts if key in (part.loss, part.name))
+        has = _options_of(loss)
+        yield from (problems.unknown_option(loss, name, has) for name in given if name not in has)
+
+
+def _options_of(loss: str) -> tuple[str, ...]:
+    """Return the names of the options that a loss takes."""
+    if loss not in BY_NAME:
+        return ()
+    parameters = inspect.signature(BY_NAME[loss]).parameters.values()
+    return tuple(one.name for one in parameters if one.kind is one.KEYWORD_ONLY)

@@ -1,0 +1,257 @@
+"""Both ends of a loss, found and checked before anything is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial, wraps
+from math import isfinite
+from numbers import Real
+from typing import Any, ParamSpec, TypeAlias
+
+from graphtool.diagnostics import Diagnostic, PairError, UsageError
+from graphtool.graph import UNKNOWN, Shape, dims_agree
+from graphtool.losses import _ops as ops
+from graphtool.losses import problems
+from graphtool.losses._learning import learns
+from graphtool.losses._values import (
+    dtype_of,
+    gathered,
+    logits_before,
+    of_student,
+    of_teacher,
+    own,
+    place_of,
+    require_trainable_program,
+    shape_of,
+)
+from graphtool.readers._paddle import is_legacy, load_paddle
+
+__all__ = [
+    "Fit",
+    "check_options",
+    "ends",
+    "in_float32",
+    "in_full_precision",
+    "known_dim",
+    "misfits",
+    "prepared",
+    "refuse",
+    "resolved",
+    "unlike",
+    "unlike_dtypes",
+]
+
+# Values and Variables are Paddle's, which has no types for 2.6 and 3.3 alike.
+_Paddle: TypeAlias = Any
+_P = ParamSpec("_P")
+_Both: TypeAlias = tuple[tuple[_Paddle, str], tuple[_Paddle, str]]
+
+_FLOATS = frozenset({"bfloat16", "float16", "float32", "float64"})
+_HALVES = frozenset({"bfloat16", "float16"})
+_SIDES = ("teacher", "student", "both", None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """What a loss asks of two Values.
+
+    `ranks` are the least and the largest number of dims; those from `start` to before `stop` are
+    compared one to one. `logits` says that softmax must not have been applied.
+    """
+
+    loss: str
+    ranks: tuple[int, int | None] = (1, None)
+    start: int = 1
+    stop: int | None = None
+    equal_ranks: bool = True
+    logits: bool = False
+
+
+def in_full_precision(loss: Callable[_P, _Paddle]) -> Callable[_P, _Paddle]:
+    """Build a loss as it is written, inside of `paddle.amp.auto_cast` too."""
+
+    @wraps(loss)
+    def build(*args: _P.args, **kwargs: _P.kwargs) -> _Paddle:
+        with _without_casts():
+            return loss(*args, **kwargs)
+
+    return build
+
+
+def _without_casts() -> AbstractContextManager[None]:
+    paddle = load_paddle()
+    # What `auto_cast` does to PIR Values, `static.amp.decorate` does to legacy Programs, later.
+    if is_legacy(paddle.static.default_main_program()):
+        return nullcontext()
+    return paddle.amp.auto_cast(enable=False)
+
+
+def ends(
+    fit: Fit, teacher: object, student: object, *, from_probs: str | None = None
+) -> tuple[_Paddle, _Paddle]:
+    """Return the Values of both ends, checked, the teacher's frozen, ready to be compared.
+
+    Raises ReadError, UsageError and PairError, with nothing built: GT340 to GT345, GT348 to GT352.
+    """
+    values = resolved(fit.loss, {"teacher": teacher}, {"student": student})
+    refuse(misfits(fit, values[0], values[1], from_probs=from_probs))
+    left, right = prepared(*values)
+    return left, right
+
+
+def resolved(
+    loss: str, teacher: Mapping[str, object], student: Mapping[str, object]
+) -> list[_Paddle]:
+    """Find the Values of a loss, by the names of its arguments, the teacher's first.
+
+    Raises what `of_teacher`, `of_student` and `require_trainable_program` do, UsageError GT341.
+    """
+    require_trainable_program(loss)
+    return gathered(
+        [partial(_found, of_teacher, given, argument) for argument, given in teacher.items()]
+        + [partial(_found, of_student, given, argument) for argument, given in student.items()]
+    )
+
+
+def _found(find: Callable[[object, str], _Paddle], given: object, argument: str) -> _Paddle:
+    return own(find(given, argument), argument)
+
+
+def misfits(
+    fit: Fit, teacher: _Paddle, student: _Paddle, *, from_probs: str | None = None
+) -> Iterator[Diagnostic]:
+    """Yield all that stands against comparing two Values."""
+    both: _Both = (teacher, "teacher"), (student, "student")
+    yield from unlike(fit, both)
+    yield from unlike_dtypes(fit.loss, both)
+    if not learns(student):
+        yield problems.frozen_student(fit.loss, place_of(student, "student"))
+    for value, role in both if fit.logits else ():
+        logits = logits_before(value) if from_probs not in (role, "both") else None
+        if logits is not None:
+            yield problems.holds_probabilities(fit.loss, place_of(value, role), role, logits)
+
+
+def unlike(fit: Fit, both: _Both) -> Iterator[Diagnostic]:
+    """Yield what is wrong with the shapes of two Values, each with its role."""
+    shapes = shape_of(both[0][0]), shape_of(both[1][0])
+    lowest, highest = fit.ranks
+    wrong = [
+        place_of(*end)
+        for end, shape in zip(both, shapes, strict=True)
+        if len(shape) < lowest or (highest is not None and len(shape) > highest)
+    ]
+    if wrong:
+        yield problems.loss_rank(fit.loss, fit.ranks, wrong)
+    elif fit.equal_ranks and len(shapes[0]) != len(shapes[1]):
+        yield problems.loss_rank(fit.loss, None, [place_of(*end) for end in both])
+    elif axes := _unequal(fit, *shapes):
+        sides = place_of(*both[0]), place_of(*both[1])
+        yield problems.loss_shape(fit.loss, sides, axes, _way_out(fit, shapes, axes))
+
+
+def _unequal(fit: Fit, teacher: Shape, student: Shape) -> list[int]:
+    dims = list(enumerate(zip(teacher, student, strict=False)))
+    return [axis for axis, (a, b) in dims[fit.start : fit.stop] if not dims_agree(a, b)]
+
+
+def _way_out(fit: Fit, shapes: tuple[Shape, Shape], axes: list[int]) -> str:
+    """Say how a pair of such shapes is compared after all."""
+    teacher, rank = shapes[0], len(shapes[0])
+    adapters, call = "gt.losses.adapters", f"gt.losses.{fit.loss}"
+    if fit.loss == "fsp":
+        # It compares channels between the networks, and sizes within each.
+        asked = f"conv1x1(student_1, {teacher[1]})" if axes == [1] else "resize(first, second)"
+        return f"{adapters}.{asked}"
+    if fit.logits:
+        return "gt.losses.similarity(teacher, student)"
+    if rank == 4 and axes == [1]:
+        return f"{call}(teacher, {adapters}.conv1x1(student, {teacher[1]}))"
+    if rank == 4 and 1 not in axes:
+        return f"{call}(*{adapters}.resize_to_smaller(teacher, student))"
+    if rank < 4 and axes == [rank - 1]:
+        return f"{call}(teacher, {adapters}.linear(student, {teacher[-1]}))"
+    return "gt.losses.similarity(teacher, student)"
+
+
+def unlike_dtypes(loss: str, ends: Sequence[tuple[_Paddle, str]]) -> Iterator[Diagnostic]:
+    """Yield a problem where dtypes differ or are no floating-point ones."""
+    dtypes = [dtype_of(value) for value, _ in ends]
+    computed = {"float32" if dtype in _HALVES else dtype for dtype in dtypes}
+    if len(computed) > 1 or not _FLOATS.issuperset(dtypes):
+        yield problems.loss_dtype(loss, [place_of(*end) for end in ends], dtypes)
+
+
+def known_dim(loss: str, value: _Paddle, axis: int, role: str) -> Iterator[Diagnostic]:
+    """Yield a problem where a dim is not known that a loss must know to be built."""
+    if shape_of(value)[axis : axis + 1 or None] == (UNKNOWN,):
+        yield problems.unknown_dim(loss, place_of(value, role), axis)
+
+
+def refuse(found: Iterable[Diagnostic]) -> None:
+    """Raise PairError with all problems, if there are any."""
+    if listed := tuple(found):
+        raise PairError(*listed)
+
+
+def prepared(*values: _Paddle) -> list[_Paddle]:
+    """Make checked Values ready to be compared: the first half of them is the teacher's.
+
+    The teacher's are frozen. Those of low precision become float32, for a sum over a map is more
+    than float16 holds. Where the batches are known and differ, as for a teacher that was
+    exported at another one, they are compared in the run.
+    """
+    half = len(values) // 2
+    ready = [ops.frozen(value) for value in values[:half]] + list(values[half:])
+    ready = [in_float32(value) for value in ready]
+    if len({shape_of(value)[0] for value in ready} - {UNKNOWN}) > 1:
+        ready = [ops.with_free_batch(value) for value in ready]
+    return ready
+
+
+def in_float32(value: _Paddle) -> _Paddle:
+    """Return a Value of low precision in float32, any other as it is."""
+    return ops.cast(value, "float32") if dtype_of(value) in _HALVES else value
+
+
+def check_options(
+    loss: str,
+    *,
+    positive: Mapping[str, object] | None = None,
+    weights: Mapping[str, object] | None = None,
+    from_probs: object = None,
+) -> None:
+    """Refuse options that the formula of a loss has no meaning for, all of them at once.
+
+    `positive` are numbers above 0, `weights` numbers of 0 and more, not all of them 0; all are
+    finite.
+
+    Raises UsageError GT347.
+    """
+    found = [
+        *_no_numbers(loss, positive or {}, "a finite number above 0", lambda given: given > 0),
+        *_no_numbers(loss, weights or {}, "a finite number of 0 or more", lambda given: given >= 0),
+    ]
+    if weights and not found and not any(weights.values()):
+        wanted = f"a weight above 0 here or for `{list(weights)[-1]}`"
+        found.append(problems.bad_option(loss, next(iter(weights)), 0, wanted))
+    if from_probs not in _SIDES:
+        wanted = '"teacher", "student", "both" or None'
+        found.append(problems.bad_option(loss, "from_probs", from_probs, wanted))
+    if found:
+        raise UsageError(*found)
+
+
+def _no_numbers(
+    loss: str, options: Mapping[str, object], wanted: str, holds: Callable[[float], bool]
+) -> Iterator[Diagnostic]:
+    for option, given in options.items():
+        number = _number(given)
+        if number is None or not isfinite(number) or not holds(number):
+            yield problems.bad_option(loss, option, given, wanted)
+
+
+def _number(given: object) -> float | None:
+    return float(given) if not isinstance(given, bool) and isinstance(given, Real) else None

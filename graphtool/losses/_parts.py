@@ -1,0 +1,218 @@
+"""What a loss is to be made of: pairs from wherever they come, grouped into parts with names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from os import PathLike
+from typing import cast
+
+from graphtool.diagnostics import Diagnostic, ReadError, UsageError, Where
+from graphtool.graph import Graph, module_path
+from graphtool.losses import pair_problems as problems
+from graphtool.losses._networks import Networks
+from graphtool.matching import End, Kind, Pair, PairSet
+from graphtool.matching.pairs import Relation, end_of
+from graphtool.matching.recipe import Recipe, read_recipe, recipe_text
+from graphtool.merging import Merged
+from graphtool.selectors import find
+from graphtool.structure import Role
+
+__all__ = ["Part", "Selection", "parts_of", "selected"]
+
+_WANTED = "a PairSet, a Recipe, the path of one, or a list of pairs"
+_EXAMPLE = "gt.distill_loss(merged, gt.suggest_pairs(teacher, student))"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Pairs of the merged networks, the weight of each, and what is to be said about them."""
+
+    pairs: tuple[Pair, ...]
+    weights: tuple[float, ...]
+    said: tuple[Diagnostic, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One loss: its name, and the places of its pairs among all pairs; fsp has two."""
+
+    name: str
+    loss: str
+    pairs: tuple[Pair, ...]
+    places: tuple[int, ...]
+
+
+def selected(networks: Networks, pairs: object) -> Selection:
+    """Find the Values of pairs in the two networks that were merged.
+
+    Raises PairError as `read_recipe` does, UsageError GT358 for what are no pairs.
+    """
+    merged = networks.merged
+    if isinstance(pairs, str | PathLike):
+        path = cast("str | PathLike[str]", pairs)
+        recipe = read_recipe(path, teacher=merged.plan.teacher, student=merged.plan.student)
+        return _of_recipe(recipe)
+    if isinstance(pairs, Recipe):
+        return _moved(merged, pairs.pairs, pairs.weights)
+    if isinstance(pairs, PairSet):
+        return _moved(merged, pairs, (1.0,) * len(pairs))
+    if not isinstance(pairs, Iterable):
+        raise UsageError(problems.wrong_argument("pairs", pairs, _WANTED, _EXAMPLE))
+    given = tuple(cast("Iterable[object]", pairs))
+    listed = tuple(_pair(one, place, networks) for place, one in enumerate(given))
+    moved = tuple(found for one in given if isinstance(one, Pair) for found in _moves(merged, one))
+    return Selection(listed, (1.0,) * len(listed), moved)
+
+
+def _of_recipe(recipe: Recipe) -> Selection:
+    return Selection(recipe.pairs.pairs, recipe.weights, tuple(recipe.pairs.report))
+
+
+def _moved(merged: Merged, pairs: PairSet, weights: tuple[float, ...]) -> Selection:
+    """Find pairs that were suggested for other Programs of the same networks, as recipes do."""
+    graphs = merged.plan.teacher, merged.plan.student
+    if _is_one(pairs.teacher, graphs[0]) and _is_one(pairs.student, graphs[1]):
+        return Selection(pairs.pairs, weights, tuple(pairs.report))
+    text = recipe_text(pairs, weights=weights)
+    return _of_recipe(read_recipe(text, teacher=graphs[0], student=graphs[1]))
+
+
+def _is_one(graph: Graph, other: Graph) -> bool:
+    """Tell whether two Graphs, read at different times, are of one Program: names hold then."""
+    return graph is other or (graph.operators == other.operators and graph.values == other.values)
+
+
+def _moves(merged: Merged, pair: Pair) -> Iterator[Diagnostic]:
+    """Find out whether the names of a Pair mean what they meant where it was made."""
+    for role, graph, end in (
+        ("teacher", merged.plan.teacher, pair.teacher),
+        ("student", merged.plan.student, pair.student),
+    ):
+        value = graph.values.get(end.name)
+        if value is None:
+            continue
+        now = end_of(graph, value)
+        if not _is_alike(end, now):
+            where = Where(role=role, program=graph.source, value=end.name, shape=value.shape)
+            yield problems.moved_value(where, _spelt(end), _spelt(now))
+
+
+def _is_alike(one: End, other: End) -> bool:
+    """Compare what holds whatever the size of the input is, and whatever a network is put into."""
+    if one.shape is not None and other.shape is not None and len(one.shape) != len(other.shape):
+        return False
+    if one.module is None or other.module is None:
+        return True
+    paths = sorted((module_path(end.module).split("/")[2:] for end in (one, other)), key=len)
+    return paths[1][len(paths[1]) - len(paths[0]) :] == paths[0]
+
+
+def _spelt(end: End) -> str:
+    place = "" if end.module is None else f" of `{module_path(end.module)}`"
+    return f"`{end.op}`{place}, {'of unknown rank' if end.shape is None else list(end.shape)}"
+
+
+def _pair(given: object, place: int, networks: Networks) -> Pair:
+    if isinstance(given, Pair):
+        return given
+    names = _texts(given)
+    if len(names) not in (2, 3):
+        wanted = "a Pair, or (teacher name, student name) with or without a loss"
+        raise UsageError(problems.wrong_argument(f"pairs[{place}]", given, wanted, _EXAMPLE))
+    teacher, student, *loss = names
+    return _named_pair(networks, place, (teacher, student), loss[0] if loss else "l2")
+
+
+def _texts(given: object) -> tuple[str, ...]:
+    """Return a tuple of texts, an empty one for anything else."""
+    if not isinstance(given, tuple):
+        return ()
+    listed = cast("tuple[object, ...]", given)
+    texts = tuple(text for text in listed if isinstance(text, str))
+    return texts if len(texts) == len(listed) else ()
+
+
+def _named_pair(networks: Networks, place: int, names: tuple[str, str], loss: str) -> Pair:
+    merged = networks.merged
+    student = _end(merged.plan.student, names[1])
+    return Pair(
+        rank=place + 1,
+        score=1.0,
+        kind=_kind(networks, student.name),
+        teacher=_end(merged.plan.teacher, _own_name(merged, names[0])),
+        student=student,
+        relation=Relation.UNKNOWN,
+        adapter=None,
+        loss=loss,
+        why=(),
+        warnings=(),
+    )
+
+
+def _own_name(merged: Merged, name: str) -> str:
+    """Return the teacher's own name for a selector with or without the prefix."""
+    try:
+        return merged.teacher_name(name)
+    except ReadError:
+        return name
+
+
+def _end(graph: Graph, name: str) -> End:
+    """Describe what a selector means; where it means nothing `check_pairs` will say so."""
+    try:
+        return end_of(graph, find(graph, name))
+    except ReadError:
+        return End(
+            name=name,
+            op=None,
+            op_index=None,
+            output=0,
+            module=None,
+            layer=None,
+            shape=None,
+            dtype=None,
+        )
+
+
+_KINDS = {
+    Role.LOGITS: Kind.LOGITS,
+    Role.EMBEDDING: Kind.EMBEDDING,
+    Role.HIDDEN_STATE: Kind.HIDDEN_STATE,
+    Role.ATTENTION: Kind.ATTENTION,
+    Role.STAGE_END: Kind.STAGE,
+}
+
+
+def _kind(networks: Networks, name: str) -> Kind:
+    if name not in networks.merged.plan.student.values:
+        return Kind.FEATURE
+    return _KINDS.get(networks.student.role(name), Kind.FEATURE)
+
+
+def parts_of(pairs: tuple[Pair, ...]) -> tuple[tuple[Part, ...], tuple[Diagnostic, ...]]:
+    """Group pairs into losses, in order; an fsp without a partner is told."""
+    found: list[Part] = []
+    taken: set[str] = set()
+    waiting: int | None = None
+    for place, pair in enumerate(pairs):
+        if pair.loss == "fsp" and waiting is None:
+            waiting = place
+            continue
+        places = (place,)
+        if pair.loss == "fsp" and waiting is not None:
+            places, waiting = (waiting, place), None
+        name = next(name for name in _spellings(pair) if name not in taken)
+        taken.add(name)
+        members = tuple(pairs[index] for index in places)
+        found.append(Part(name=name, loss=pair.loss, pairs=members, places=places))
+    alone = () if waiting is None else (problems.fsp_needs_two(pairs[waiting].student.name),)
+    return tuple(found), alone
+
+
+def _spellings(pair: Pair) -> Iterator[str]:
+    """Yield names that a part may have, best first: `l2_relu_22`, then `l2_relu_22_2`."""
+    stem = f"{pair.loss}_{pair.student.name}"
+    yield stem
+    yield from (f"{stem}_{number}" for number in count(2))

@@ -1,0 +1,244 @@
+"""Find the Values that a loss is to compare, by name or as they are, in the current Program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias
+
+from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, UsageError, Where
+from graphtool.losses import problems
+from graphtool.merging import Merged, merged_of
+from graphtool.readers._paddle import is_legacy, load_paddle
+from graphtool.readers._pir import walk_pir
+from graphtool.structure import is_training_type, kind_of_type
+
+__all__ = [
+    "belongs",
+    "dtype_of",
+    "gathered",
+    "is_value",
+    "logits_before",
+    "of_either",
+    "of_student",
+    "of_teacher",
+    "own",
+    "place_of",
+    "require_trainable_program",
+    "shape_of",
+]
+
+# Values, Variables and Programs are Paddle's, which has no types for 2.6 and 3.3 alike.
+_Paddle: TypeAlias = Any
+
+# What hands a tensor on with other dims, or in another dtype, and none of its numbers changed.
+_PASSING = frozenset({"assign", "cast", "flatten", "reshape", "squeeze", "transpose", "unsqueeze"})
+_SOFTMAX = frozenset({"softmax", "softmax_with_cross_entropy", "cross_entropy_with_softmax"})
+_UNKNOWN_NAME = "GT101"
+
+
+def gathered(finders: Iterable[Callable[[], _Paddle]]) -> list[_Paddle]:
+    """Find several Values, or raise what stands against all of them at once."""
+    values: list[_Paddle] = []
+    errors: list[GraphtoolError] = []
+    for find in finders:
+        try:
+            values.append(find())
+        except GraphtoolError as error:  # noqa: PERF203  # the others' problems are told as well
+            errors.append(error)
+    if errors:
+        raise type(errors[0])(*(found for error in errors for found in error.report))
+    return values
+
+
+def own(value: _Paddle, argument: str) -> _Paddle:
+    """Return a Value that belongs to the current main Program.
+
+    Raises UsageError GT341.
+    """
+    if not belongs(value):
+        raise UsageError(problems.foreign_value(argument, Where(role=argument)))
+    return value
+
+
+def is_value(given: object) -> bool:
+    """Tell a PIR Value or legacy Variable from anything else, dynamic tensors included."""
+    paddle = load_paddle()
+    kinds: tuple[type, ...] = (paddle.static.Variable, *_pir_values())
+    return isinstance(given, kinds)
+
+
+def _pir_values() -> tuple[type, ...]:
+    value: type | None = getattr(load_paddle().pir, "Value", None)
+    return () if value is None else (value,)
+
+
+def require_trainable_program(loss: str) -> None:
+    """Refuse to build a loss in dynamic mode, or after the Program was minimized.
+
+    Raises UsageError: GT352, GT342.
+    """
+    paddle = load_paddle()
+    if paddle.in_dynamic_mode():
+        raise UsageError(problems.not_static(loss))
+    for operator in _types(paddle.static.default_main_program().global_block()):
+        if is_training_type(operator):
+            raise UsageError(problems.after_minimize(loss, operator.rpartition(".")[2]))
+
+
+def _types(block: _Paddle) -> Iterator[str]:
+    for op in block.ops:
+        yield op.type if is_legacy(op) else op.name()
+
+
+def of_teacher(given: object, argument: str = "teacher") -> _Paddle:
+    """Return the Value that a teacher's end means: a Value, or a name with or without prefix.
+
+    Raises UsageError: GT340, GT350. Raises ReadError: GT101, GT102, GT031 and GT351.
+    """
+    if isinstance(given, str):
+        return _by_prefix(given, _merges(given))
+    return _checked(given, argument)
+
+
+def of_student(given: object, argument: str = "student") -> _Paddle:
+    """Return the Value that a student's end means: a Value, or a name of the student.
+
+    Raises UsageError: GT340, GT350. Raises ReadError: GT101, GT102, GT031.
+    """
+    if isinstance(given, str):
+        return _merges(given)[0].student(given)
+    return _checked(given, argument)
+
+
+def of_either(given: str) -> _Paddle:
+    """Return the Value that a name means: with a teacher's prefix it is that teacher's.
+
+    Raises what `of_teacher` and `of_student` do.
+    """
+    merges = _merges(given)
+    # An empty prefix, which every name has, tells nothing.
+    if any(merged.prefix and given.startswith(merged.prefix) for merged in merges):
+        try:
+            return _by_prefix(given, merges)
+        except ReadError as error:
+            return _student_instead(given, merges[0], error)
+    return merges[0].student(given)
+
+
+def _student_instead(given: str, merged: Merged, error: ReadError) -> _Paddle:
+    """Look among the student's names; where it isn't there either the teacher's error stands."""
+    try:
+        return merged.student(given)
+    except ReadError:
+        raise error from None
+
+
+def _checked(given: object, argument: str) -> _Paddle:
+    if not is_value(given):
+        raise UsageError(problems.no_value(argument, given))
+    return given
+
+
+def _merges(name: str) -> tuple[Merged, ...]:
+    merged = merged_of(load_paddle().static.default_main_program())
+    if merged is None:
+        raise UsageError(problems.no_merged_program(name))
+    return merged.teachers
+
+
+def _by_prefix(name: str, merges: tuple[Merged, ...]) -> _Paddle:
+    """Take a teacher by the longest prefix that fits; without one the only one that knows it."""
+    if len(merges) == 1:
+        return merges[0].teacher(name)
+    fitting = [merged for merged in merges if name.startswith(merged.prefix)]
+    if fitting:
+        return max(fitting, key=lambda merged: len(merged.prefix)).teacher(name)
+    unknown = [_unknown(merged, name) for merged in merges]
+    knowing = [merged for merged, found in zip(merges, unknown, strict=True) if not found]
+    if not knowing:
+        raise ReadError(*(one for found in unknown for one in found))
+    if len(knowing) > 1:
+        raise ReadError(problems.which_teacher(name, [merged.prefix for merged in knowing]))
+    return knowing[0].teacher(name)
+
+
+def _unknown(merged: Merged, name: str) -> tuple[Diagnostic, ...]:
+    """Return what is to be said where a teacher doesn't know a name at all."""
+    try:
+        merged.teacher_name(name)
+    except ReadError as error:
+        return error.report.errors if error.report.errors[0].code == _UNKNOWN_NAME else ()
+    return ()
+
+
+def belongs(value: _Paddle) -> bool:
+    """Tell whether a Value is at the top level of the current main Program.
+
+    A Value of PIR is not asked: it crashes where its Program is gone. Its address is looked for.
+    """
+    program = load_paddle().static.default_main_program()
+    if is_legacy(value):
+        return is_legacy(program) and program.global_block().vars.get(value.name) is value
+    if is_legacy(program):
+        return False
+    wanted = value.id
+    ops = program.global_block().ops
+    return any(result.id == wanted for op in ops for result in op.results())
+
+
+def shape_of(value: _Paddle) -> tuple[int, ...]:
+    """Return the shape of a Value that belongs; -1 for dims that are not known."""
+    return tuple(value.shape)
+
+
+def dtype_of(value: _Paddle) -> str:
+    """Return the name of the dtype: `float32`."""
+    name: str = load_paddle().base.data_feeder.convert_dtype(value.dtype)
+    # Paddle keeps bfloat16 in numpy's uint16 and has no dtype of that name.
+    return "bfloat16" if name == "uint16" else name
+
+
+def place_of(value: _Paddle, role: str) -> Where:
+    """Point at a Value, by the name that it has in the Program as it is now."""
+    return Where(role=role, value=_name(value), shape=shape_of(value))
+
+
+def _name(value: _Paddle) -> str:
+    """Return a name that finds a Value: the teacher's own behind its prefix, or the student's."""
+    if is_legacy(value):
+        return value.name
+    program = load_paddle().static.default_main_program()
+    walk = walk_pir(program)
+    name, merged = walk.names[value.id], merged_of(program)
+    for teacher in merged.teachers if merged else ():
+        for own_name, key in teacher.joined.keys.items():
+            if key == walk.keys[name]:
+                return f"{teacher.prefix}{own_name}"
+    return name
+
+
+def logits_before(value: _Paddle) -> str | None:
+    """Return what went into the softmax that a Value comes from, None where it comes from none."""
+    made = _made_from(value)
+    while made is not None and made[0] in _PASSING:
+        made = _made_from(made[1])
+    return _name(made[1]) if made is not None and made[0] in _SOFTMAX else None
+
+
+def _made_from(value: _Paddle) -> tuple[str, _Paddle] | None:
+    """Return what kind of operator a Value comes from, and the first Value that it reads."""
+    if is_legacy(value):
+        return _made_from_variable(value)
+    op = value.get_defining_op()
+    if op is None or not op.num_operands():
+        return None
+    return kind_of_type(op.name()), op.operand_source(0)
+
+
+def _made_from_variable(value: _Paddle) -> tuple[str, _Paddle] | None:
+    block = value.block
+    makers = (op for op in reversed(block.ops) if value.name in op.output_arg_names)
+    op = next(makers, None)
+    slot = next((slot for slot in ("X", "Logits") if op and op.input(slot)), None)
+    source = block.vars.get(op.input(slot)[0]) if op and slot else None
+    return None if op is None or source is None else (kind_of_type(op.type), source)

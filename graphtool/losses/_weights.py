@@ -1,0 +1,119 @@
+"""The weight of each part of a loss: a number, or a Value that may change from run to run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from numbers import Real
+from typing import Any, TypeAlias, cast
+
+from graphtool.diagnostics import Diagnostic, UsageError
+from graphtool.losses import pair_problems as problems
+from graphtool.losses._parts import Part
+from graphtool.losses._values import belongs, is_value, shape_of
+from graphtool.readers._paddle import load_paddle
+
+__all__ = ["Weight", "weigh", "weighted"]
+
+# Values are Paddle's, which has no types for 2.6 and 3.3 alike.
+_Paddle: TypeAlias = Any
+# A Value or a number.
+Weight: TypeAlias = Any
+
+_SCALARS = ((), (1,))
+_EXAMPLE = 'weights={"l2_relu_22": 0.5}'
+
+
+@dataclass(kw_only=True)
+class _Scale:
+    """The weights of pairs while they are put together."""
+
+    pairs: list[Weight]
+    found: list[Diagnostic] = field(default_factory=list[Diagnostic])
+
+
+def weigh(
+    parts: Sequence[Part], defaults: Sequence[float], given: object
+) -> tuple[dict[str, Weight], tuple[Diagnostic, ...]]:
+    """Return the weight of each part by its name, and what is wrong with those given.
+
+    `given` is None, one weight for each pair, or a mapping from the name of a part, the rank or the
+    kind of a pair: the more special key wins. What it leaves out weighs what the recipe says.
+
+    Raises UsageError GT358 for anything else.
+    """
+    scale = _Scale(pairs=list(defaults))
+    for place, weight in enumerate(defaults, 1):
+        scale.found.extend(_wrong(f"pair {place}", weight))
+    if isinstance(given, Mapping):
+        _by_key(parts, cast("Mapping[object, Weight]", given), scale)
+    elif isinstance(given, Sequence) and not isinstance(given, str):
+        _in_order(cast("Sequence[Weight]", given), scale)
+    elif given is not None:
+        wanted = "one weight for each pair, or a mapping"
+        raise UsageError(problems.wrong_argument("weights", given, wanted, _EXAMPLE))
+    if scale.found:
+        return {}, tuple(scale.found)
+    whole = {part.name: _plain(scale.pairs[part.places[-1]]) for part in parts}
+    return whole, tuple(_unequal(parts, scale.pairs))
+
+
+def _plain(weight: Weight) -> Weight:
+    return weight if is_value(weight) else float(weight)
+
+
+def _in_order(given: Sequence[Weight], scale: _Scale) -> None:
+    if len(given) != len(scale.pairs):
+        scale.found.append(problems.weights_length(len(given), len(scale.pairs)))
+        return
+    for index, weight in enumerate(given):
+        scale.found.extend(_wrong(f"pair {index + 1}", weight))
+        scale.pairs[index] = weight
+
+
+def _by_key(parts: Sequence[Part], given: Mapping[object, Weight], scale: _Scale) -> None:
+    for key, weight in given.items():
+        scale.found.extend(_wrong(f"`{key}`", weight))
+    fitting: set[object] = set()
+    for part in parts:
+        for index, pair in zip(part.places, part.pairs, strict=True):
+            # The last one that is given wins.
+            for key in (pair.kind.value, pair.rank, part.name):
+                if key in given:
+                    fitting.add(key)
+                    scale.pairs[index] = given[key]
+    known = [part.name for part in parts]
+    scale.found.extend(
+        problems.unknown_part("weights", key, known) for key in given if key not in fitting
+    )
+
+
+def _wrong(place: str, weight: Weight) -> Iterator[Diagnostic]:
+    if is_value(weight):
+        if not belongs(weight):
+            yield problems.bad_weight(place, "<Value>", "a Value of the merged Program")
+        elif shape_of(weight) not in _SCALARS:
+            shown = f"<Value {list(shape_of(weight))}>"
+            yield problems.bad_weight(place, shown, "a scalar: a Value of shape [] or [1]")
+    elif isinstance(weight, bool) or not isinstance(weight, Real):
+        yield problems.bad_weight(place, weight, "a number, or a scalar Value")
+    elif not isfinite(weight) or weight < 0:
+        yield problems.bad_weight(place, weight, "a finite number of 0 or more")
+
+
+def _unequal(parts: Sequence[Part], weights: Sequence[Weight]) -> Iterator[Diagnostic]:
+    """Find parts of two pairs that weigh differently; Values are compared by identity."""
+    for part in parts:
+        first, last = weights[part.places[0]], weights[part.places[-1]]
+        same = first is last if is_value(first) or is_value(last) else first == last
+        if not same:
+            yield problems.fsp_weights_differ(part.name, first, last)
+
+
+def weighted(loss: _Paddle, weight: Weight) -> _Paddle:
+    """Return a loss times its weight, in the dtype of the loss."""
+    if is_value(weight):
+        paddle = load_paddle()
+        return loss * paddle.reshape(paddle.cast(weight, loss.dtype), [])
+    return loss if weight == 1 else loss * weight

@@ -1,0 +1,252 @@
+"""What can be wrong with a loss before it is built: GT340 to GT354."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphtool.diagnostics import Diagnostic, Where, rule
+from graphtool.graph import Shape
+
+__all__ = [
+    "after_minimize",
+    "bad_labels",
+    "bad_option",
+    "custom_result",
+    "foreign_value",
+    "frozen_student",
+    "holds_probabilities",
+    "loss_dtype",
+    "loss_rank",
+    "loss_shape",
+    "no_merged_program",
+    "no_value",
+    "not_static",
+    "unknown_dim",
+    "which_teacher",
+]
+
+_GUARD = "with paddle.static.program_guard(merged.program, startup):"
+
+
+@rule("GT340")
+def no_merged_program(name: str) -> Diagnostic:
+    """A loss was given a name, and the current main Program has no teacher merged into it.
+
+    Names are looked up in the Program that `gt.merge` returned: build losses inside its
+    `program_guard`. For a legacy Program on Paddle 3 that is inside `paddle.pir_utils.OldIrGuard()`
+    too. Paddle's own Values need no merge.
+    """
+    return Diagnostic(
+        message=f"`{name}` is a name, and nothing was merged into the current main Program",
+        help=_GUARD,
+    )
+
+
+@rule("GT341")
+def foreign_value(argument: str, where: Where) -> Diagnostic:
+    """A loss was given a Value that is not at the top level of the current main Program.
+
+    Under PIR, a loss over a Value of another Program, of its clone or from inside of a branch or
+    loop is built without a word and crashes, or gives nothing, later. Build losses inside the
+    `program_guard` of the merged Program, on Values that `merged.teacher(name)` and
+    `merged.student(name)` return, for a legacy Program on Paddle 3 inside of
+    `paddle.pir_utils.OldIrGuard()`.
+    """
+    return Diagnostic(
+        message=f"`{argument}` is no Value at the top level of the current main Program",
+        where=(where,),
+        help=_GUARD,
+    )
+
+
+@rule("GT342")
+def after_minimize(loss: str, operator: str) -> Diagnostic:
+    """A loss is built into a Program that has gradients or an optimizer already.
+
+    They were made for what was there before: the loss would be computed and never train anything.
+    Build all losses, then minimize their sum once.
+    """
+    return Diagnostic(
+        message=f"`{loss}` would never train: the Program has `{operator}` already",
+        help="gt.minimize(optimizer, task_loss + distillation_loss)",
+    )
+
+
+@rule("GT343")
+def loss_rank(
+    loss: str, ranks: tuple[int, int | None] | None, wrong: Sequence[Where]
+) -> Diagnostic:
+    """The Values have a number of dims that this loss is not defined for, or not the same number.
+
+    `help(gt.losses.l2)`, and so on, says which shapes a loss takes. A map becomes a vector by
+    pooling (`paddle.nn.functional.adaptive_avg_pool2d`), tokens become a map by a reshape.
+    """
+    wanted = "as many dims on both sides" if ranks is None else _dims(*ranks)
+    return Diagnostic(
+        message=f"`{loss}` wants {wanted}, not {' and '.join(map(_spelt, wrong))}",
+        where=tuple(wrong),
+        help=f"help(gt.losses.{loss})",
+    )
+
+
+def _dims(lowest: int, highest: int | None) -> str:
+    if lowest == highest:
+        return f"{lowest} dims"
+    return f"{lowest} or more dims" if highest is None else f"{lowest} to {highest} dims"
+
+
+@rule("GT344")
+def loss_shape(loss: str, sides: tuple[Where, Where], axes: Sequence[int], help: str) -> Diagnostic:
+    """The Values differ in dims that this loss compares one to one.
+
+    Where one of the two dims is 1 Paddle would stretch it in silence, and the loss would be a
+    number that means nothing. The batch is not looked at, and dims that are not known yet are
+    compared in each run, which stops with both shapes where they differ.
+    """
+    differ = ", ".join(map(str, axes))
+    axis = f"dim {differ}" if len(axes) == 1 else f"dims {differ}"
+    return Diagnostic(
+        message=f"`{loss}` compares {axis} one to one, and has "
+        f"{_spelt(sides[0])} and {_spelt(sides[1])}",
+        where=sides,
+        help=help,
+    )
+
+
+@rule("GT345")
+def loss_dtype(loss: str, sides: Sequence[Where], dtypes: Sequence[str]) -> Diagnostic:
+    """The Values of a loss are no floating-point numbers, or of two dtypes.
+
+    Cast one of them. What is float16 or bfloat16 is computed in float32, beside float32 too.
+    """
+    return Diagnostic(
+        message=f"`{loss}` wants floating-point Values of one dtype, not {' and '.join(dtypes)}",
+        where=tuple(sides),
+        help='paddle.cast(value, "float32")',
+    )
+
+
+@rule("GT346")
+def bad_labels(argument: str, where: Where, found: str, wanted: str) -> Diagnostic:
+    """Labels or a mask don't go with the Values that they belong to.
+
+    Labels are class numbers: int32 or int64, one per sample, [N] or [N, 1]. One-hot labels become
+    that by `paddle.argmax(labels, axis=-1)`. A mask is [N, L]: one number, or bool, per token.
+    """
+    return Diagnostic(
+        message=f"`{argument}` is {found}; wanted {wanted}",
+        where=(where,),
+        help='gt.losses.dkd(teacher, student, labels=paddle.static.data("label", [-1], "int64"))'
+        if argument == "labels"
+        else f'{argument}=paddle.static.data("mask", [-1, {_tokens(where)}])',
+    )
+
+
+def _tokens(where: Where) -> int:
+    return where.shape[1] if where.shape and len(where.shape) > 1 else -1
+
+
+@rule("GT347")
+def bad_option(loss: str, option: str, given: object, wanted: str) -> Diagnostic:
+    """An option of a loss has a value that its formula has no meaning for; nothing was built."""
+    return Diagnostic(
+        message=f"`{option}` of `{loss}` is `{given!r}`; wanted {wanted}",
+        help=f"help(gt.losses.{loss})",
+    )
+
+
+@rule("GT348")
+def frozen_student(loss: str, where: Where) -> Diagnostic:
+    """No gradient passes the student's side of a loss, so the loss would never train anything.
+
+    The teacher comes first, the student second: the two may be swapped. Otherwise the Value depends
+    on no trainable parameter, as in a student that was loaded from an inference model:
+    `gt.for_training` makes one trainable again.
+    """
+    ends = "teacher_1, teacher_2, student_1, student_2" if loss == "fsp" else "teacher, student"
+    return Diagnostic(
+        message=f"the student's side of `{loss}`, `{where.value}`, is fixed: no gradient passes it",
+        where=(where,),
+        help=f"gt.losses.{loss}({ends})",
+    )
+
+
+@rule("GT349")
+def holds_probabilities(loss: str, where: Where, role: str, logits: str | None) -> Diagnostic:
+    """A loss that takes logits was given what went through softmax already.
+
+    A second softmax flattens it: the loss is a number, and teaches next to nothing. Say
+    `from_probs="teacher"` (or `"student"`, or `"both"`), or name the logits.
+    """
+    option = "help(gt.losses.attention_scores)"
+    if loss != "attention_scores":
+        option = f'gt.losses.{loss}(teacher, student, from_probs="{role}")'
+    return Diagnostic(
+        message=f"`{where.value}` holds probabilities, and `{loss}` takes what is before softmax",
+        where=(where,),
+        notes=() if logits is None else (f"what went into softmax is `{logits}`",),
+        help=option,
+    )
+
+
+@rule("GT350")
+def no_value(argument: str, given: object, wanted: str = "a Value or its name") -> Diagnostic:
+    """A loss was given something that is neither a Value of a Program nor a name.
+
+    Tensors of dynamic mode and numpy arrays are no part of a Program: feed them.
+    """
+    return Diagnostic(
+        message=f"`{argument}` is of type `{type(given).__name__}`; wanted {wanted}",
+        help='gt.losses.l2("teacher_relu_4", "relu_2")',
+    )
+
+
+@rule("GT351")
+def which_teacher(name: str, prefixes: Sequence[str]) -> Diagnostic:
+    """Several teachers of the Program have a Value of a name, which doesn't say which is meant.
+
+    Put the prefix that was given to `gt.merge` before the teacher's own name.
+    """
+    return Diagnostic(
+        message=f"`{name}` has no teacher's prefix, and {len(prefixes)} teachers have it",
+        notes=(f"their prefixes are {', '.join(f'`{prefix}`' for prefix in prefixes)}",),
+        help=f'"{prefixes[0]}{name}"',
+    )
+
+
+@rule("GT352")
+def not_static(loss: str) -> Diagnostic:
+    """A loss is built into a Program, which takes Paddle's static mode."""
+    return Diagnostic(message=f"`{loss}` was called in dynamic mode", help="paddle.enable_static()")
+
+
+@rule("GT353")
+def custom_result(function: str, given: object) -> Diagnostic:
+    """The function given to `custom` returned no Value of the current main Program.
+
+    It gets Values by keyword and returns the loss: a Value that Paddle's operators made of them.
+    """
+    return Diagnostic(
+        message=f"`{function}` returned a `{type(given).__name__}`; wanted the Value of a loss",
+        help="gt.losses.custom(lambda t, s: ((t - s) ** 2).mean(), t=teacher, s=student)",
+    )
+
+
+@rule("GT354")
+def unknown_dim(loss: str, where: Where, axis: int) -> Diagnostic:
+    """A loss must know a dim when it is built, and it is not known: classes, channels or width.
+
+    Give `paddle.static.data` the size, or reshape the Value to it.
+    """
+    rank = len(where.shape or ())
+    shape = ", ".join("SIZE" if at == axis % rank else "0" for at in range(rank))
+    return Diagnostic(
+        message=f"`{loss}` must know dim {axis} of `{where.value}`, which is {_spelt(where)}",
+        where=(where,),
+        help=f"paddle.reshape(value, [{shape}])",
+    )
+
+
+def _spelt(where: Where) -> str:
+    shape: Shape = where.shape or ()
+    return f"[{', '.join(map(str, shape))}]"

@@ -1,0 +1,125 @@
+"""What can be wrong with exporting a student: GT630 to GT636."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphtool.diagnostics import Diagnostic, Severity, Where, rule
+from graphtool.graph import Graph
+
+__all__ = [
+    "exists_already",
+    "layer_does_not_fit",
+    "no_answer",
+    "outputs_guessed",
+    "path_is_folder",
+    "reads_what_is_not_the_students",
+    "student_not_initialised",
+]
+
+_LISTED = 6
+
+
+@rule("GT630")
+def exists_already(names: Sequence[str]) -> Diagnostic:
+    """Files of an earlier export are in the way; they are left as they are.
+
+    `force=True` replaces them: all four that an export may write, so that none is left over of
+    another student.
+    """
+    return Diagnostic(
+        message=f"{_listed(names)} exist already",
+        help="gt.export_student(merged, path, force=True)",
+    )
+
+
+@rule("GT631")
+def outputs_guessed(graph: Graph, names: Sequence[str]) -> Diagnostic:
+    """The Program does not say what it answers; outputs were found by its structure.
+
+    They are what the last operators on the way to a loss start from: the logits of each head, the
+    deepest first. Where there are several, some may be no answer at all, as the last state of an
+    RNN that nobody reads: name those that are wanted. A student that is handed to `gt.merge` as a
+    Network knows its outputs.
+    """
+    return Diagnostic(
+        message=f"the outputs were found by structure: {_listed(names)}",
+        severity=Severity.NOTE if len(names) == 1 else Severity.WARNING,
+        where=tuple(
+            Where(program=graph.source, value=name, shape=graph.values[name].shape)
+            for name in names[:_LISTED]
+        ),
+        help=f"gt.export_student(merged, path, fetch={list(names[:1])})",
+    )
+
+
+@rule("GT632")
+def reads_what_is_not_the_students(graph: Graph, names: Sequence[str]) -> Diagnostic:
+    """An output needs parameters or feeds that came with the merge or after it.
+
+    A teacher's, or an adapter's: an export holds the student alone. Fetch what the student itself
+    computes.
+    """
+    return Diagnostic(
+        message=f"the outputs need what is not the student's: {_listed(names)}",
+        where=tuple(Where(role="merged", value=name) for name in names[:_LISTED]),
+        notes=(f"the student is `{graph.source}`, as it was before the merge",),
+        help="gt.export_student(merged, path)",
+    )
+
+
+@rule("GT633")
+def student_not_initialised(names: Sequence[str], total: int) -> Diagnostic:
+    """Parameters of the student hold nothing in the Scope: there is nothing to export.
+
+    Run the startup program, or load the parameters; `scope=` says where they are if that is not the
+    Scope of the merge, or the global one.
+    """
+    return Diagnostic(
+        message=f"{len(names)} of {total} parameters hold nothing: {_listed(names)}",
+        where=tuple(Where(role="student", value=name) for name in names[:_LISTED]),
+        help="executor.run(startup)",
+    )
+
+
+@rule("GT634")
+def layer_does_not_fit(layer: str, names: Sequence[str]) -> Diagnostic:
+    """The Layer's parameters are not those of the student.
+
+    Give the Layer that the student's Program was built from, or the Network of `gt.from_layer`.
+    Another object of the same class counts its names on: `conv2d_53.w_0`.
+    """
+    return Diagnostic(
+        message=f"`{layer}` has parameters that the student has not: {_listed(names)}",
+        help="gt.export_student(merged, path, layer=network)",
+    )
+
+
+@rule("GT635")
+def no_answer(graph: Graph) -> Diagnostic:
+    """The student's outputs are not known and cannot be told from its structure.
+
+    Name them.
+    """
+    return Diagnostic(
+        message="what the student answers is not known",
+        where=(Where(role="student", program=graph.source),),
+        help="gt.export_student(merged, path, fetch=['relu_4'])",
+    )
+
+
+@rule("GT636")
+def path_is_folder(path: str) -> Diagnostic:
+    """The path is a folder; it is to be what the files are called, without their endings.
+
+    That is how Paddle's own functions take it: `out/student` makes `out/student.pdiparams`.
+    """
+    return Diagnostic(
+        message=f"`{path}` is a folder; wanted the name of the files without their endings",
+        help=f"gt.export_student(merged, {path.rstrip('/') + '/student'!r})",
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(f"`{name}`" for name in names[:_LISTED]) + more

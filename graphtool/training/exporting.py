@@ -1,0 +1,228 @@
+"""The student alone, without any trace of the teacher: an inference model and a state dict."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from graphtool.checks import persistable_names
+from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, UsageError
+from graphtool.files import replacing, unwritable_output
+from graphtool.graph import Graph
+from graphtool.merging._teacher import working_on
+from graphtool.readers._paddle import in_mode, load_paddle
+from graphtool.readers.facts import scope_facts
+from graphtool.readers.tensors import scope_tensors
+from graphtool.structure import analyse
+from graphtool.training import export_problems as problems
+from graphtool.training._forward import training_operators
+from graphtool.training._subject import Subject, check_scope
+from graphtool.training.evaluation import Evaluation, evaluation_of
+from graphtool.training.parameters import variables_of
+
+__all__ = ["Exported", "export_student"]
+
+# Programs, Scopes, Layers and Values are Paddle's, which has no types for 2.6 and 3.3 alike.
+_Paddle: TypeAlias = Any
+
+_STATE = ".pdparams"
+_ENDINGS = (".json", ".pdmodel", ".pdiparams", _STATE)
+_FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """The files that were written, the feeds and outputs of the model, and what is to be said."""
+
+    files: tuple[Path, ...]
+    feeds: tuple[str, ...]
+    fetches: tuple[str, ...]
+    report: Report
+
+    def __str__(self) -> str:
+        sizes = [f"{file}: {file.stat().st_size} bytes" for file in self.files]
+        return "\n".join([*sizes, f"{', '.join(self.feeds)} -> {', '.join(self.fetches)}"])
+
+
+def export_student(
+    student: _Paddle,
+    path: str | PathLike[str],
+    *,
+    fetch: Sequence[_Paddle | str] | None = None,
+    layer: _Paddle | None = None,
+    scope: _Paddle | None = None,
+    force: bool = False,
+) -> Exported:
+    """Write the student alone, before or after `minimize`: no teacher, no adapter, no loss.
+
+    `student` is a Merged or its Program; a Network or a Program that was never merged will do. The
+    files are those that a student trained without a teacher gives, byte for byte where the
+    parameters are: `path.json` (`path.pdmodel` of a legacy Program) and `path.pdiparams`, an
+    inference model in test mode for `paddle.static.load_inference_model`; and `path.pdparams`, all
+    its parameters and running statistics, to go on with. Its keys are those of the Layer
+    (`conv1.weight`) where the student was merged as a Network or `layer` is given, for
+    `layer.set_state_dict(paddle.load("path.pdparams"))`; else the names of Variables.
+
+    `fetch` has Values or names; where None, it is what the Network answers, else what is found by
+    structure (GT631 says so, and warns where that is several); it is fed what that takes.
+    Parameters come from the Scope of the merge, the global one if there was none, or `scope`. All
+    files are written or none.
+
+    Raises UsageError: GT630 where files are there already without `force`, GT636 for a folder,
+    GT248. Raises GraphtoolError: GT540 to GT543 for what can't be fetched, GT632 for an output that
+    needs the teacher or an adapter, GT633 for parameters that hold nothing, GT634 for another
+    Layer, GT635 where the outputs cannot be found, GT601. Raises ReadError for a name: GT101,
+    GT102, GT031.
+    """
+    target = _without_ending(Path(fspath(path)))
+    targets = _targets(target, force=force)
+    check_scope(scope)
+    job = _planned(Subject.of(student), fetch, layer)
+    held = _scope_of(job.subject) if scope is None else scope
+    _check_held(job, held)
+    try:
+        with replacing(targets) as folder:
+            _write(job, folder / target.name, held)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise GraphtoolError(unwritable_output(str(target), reason)) from None
+    report = Report.of((*job.said, *job.evaluation.report))
+    for found in report:
+        if found.severity is Severity.WARNING:
+            warnings.warn(str(found), stacklevel=2)
+    return Exported(
+        files=tuple(file for file in targets if file.exists()),
+        feeds=job.feeds,
+        fetches=job.fetches,
+        report=report,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Job:
+    """What is to be written: `state` goes from keys of the state dict to Variables."""
+
+    subject: Subject
+    evaluation: Evaluation
+    feeds: tuple[str, ...]
+    fetches: tuple[str, ...]
+    state: Mapping[str, str]
+    said: tuple[Diagnostic, ...]
+
+
+def _without_ending(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix in _ENDINGS else path
+
+
+def _targets(target: Path, *, force: bool) -> list[Path]:
+    """Return the files that may be written, once none of them is in the way."""
+    if target.is_dir() or not target.name:
+        raise UsageError(problems.path_is_folder(str(target)))
+    targets = [target.with_name(target.name + ending) for ending in _ENDINGS]
+    folders = [str(file) for file in targets if file.is_dir()]
+    if folders:
+        raise GraphtoolError(unwritable_output(folders[0], "it is a folder"))
+    there = [str(file) for file in targets if file.exists()]
+    if there and not force:
+        raise UsageError(problems.exists_already(there))
+    return targets
+
+
+def _planned(
+    subject: Subject,
+    fetch: Sequence[_Paddle | str] | None,
+    layer: _Paddle | None,
+) -> _Job:
+    given, said = _outputs(subject.own.graph) if fetch is None else (fetch, ())
+    evaluation = evaluation_of(subject, given)
+    _check_own(subject, evaluation.live.graph)
+    return _Job(
+        subject=subject,
+        evaluation=evaluation,
+        feeds=evaluation.feeds,
+        fetches=evaluation.names,
+        state=_state(subject, evaluation.live.graph, layer),
+        said=said,
+    )
+
+
+def _outputs(graph: Graph) -> tuple[Sequence[str], tuple[Diagnostic, ...]]:
+    """Return what a network answers, the deepest first, and a note where that was found out."""
+    if graph.fetches:
+        return graph.fetches, ()
+    heads = analyse(graph).heads
+    names = [head.output if _is_answer(graph, head.output) else head.logits for head in heads]
+    names = [name for name in names if graph.values[name].shape]
+    if not names:
+        raise GraphtoolError(problems.no_answer(graph))
+    return names, (problems.outputs_guessed(graph, names),)
+
+
+def _is_answer(graph: Graph, name: str) -> bool:
+    """Tell probabilities and scores from a loss or a share, which are one number."""
+    value = graph.values[name]
+    return value.dtype in _FLOATS and len(value.shape or ()) > 1
+
+
+def _check_own(subject: Subject, graph: Graph) -> None:
+    own = {*persistable_names(subject.own.graph), *subject.own.graph.feeds}
+    others = [name for name in (*persistable_names(graph), *graph.feeds) if name not in own]
+    if others:
+        raise GraphtoolError(problems.reads_what_is_not_the_students(subject.own.graph, others))
+
+
+def _state(subject: Subject, exported: Graph, layer: _Paddle | None) -> Mapping[str, str]:
+    source = subject.network if layer is None else layer
+    whole = not training_operators(subject.own.graph)
+    names = persistable_names(subject.own.graph if whole else exported)
+    if source is None:
+        return {name: name for name in names}
+    variables = variables_of(source)
+    strangers = [name for name in variables.values() if name not in names]
+    if strangers or not variables:
+        raise GraphtoolError(problems.layer_does_not_fit(type(source).__name__, strangers))
+    return variables
+
+
+def _scope_of(subject: Subject) -> _Paddle:
+    if subject.merges:
+        return subject.merges[0].scopes.student
+    return load_paddle().static.global_scope()
+
+
+def _check_held(job: _Job, scope: _Paddle) -> None:
+    names = list(
+        dict.fromkeys((*persistable_names(job.evaluation.live.graph), *job.state.values()))
+    )
+    found = scope_facts(scope, names).variables
+    empty = [name for name in names if name not in found or not found[name].initialised]
+    if empty:
+        raise GraphtoolError(problems.student_not_initialised(empty, len(names)))
+
+
+def _write(job: _Job, prefix: Path, scope: _Paddle) -> None:
+    paddle, live = load_paddle(), job.evaluation.live
+    with working_on(live.kind), in_mode(static=True), paddle.static.scope_guard(scope):
+        paddle.static.save_inference_model(
+            str(prefix),
+            [live.value(name) for name in job.feeds],
+            list(job.evaluation.fetches),
+            paddle.static.Executor(),
+            program=live.program,
+        )
+    _save_state(job.state, prefix.with_name(prefix.name + _STATE), scope)
+
+
+def _save_state(names: Mapping[str, str], file: Path, scope: _Paddle) -> None:
+    """Write what `paddle.save(layer.state_dict(), file)` writes."""
+    paddle, state = load_paddle(), dict[str, _Paddle]()
+    tensors = scope_tensors(scope, names.values())
+    with in_mode(static=False):
+        for (key, name), tensor in zip(names.items(), tensors, strict=True):
+            state[key] = paddle.to_tensor(tensor.array, place=paddle.CPUPlace())
+            state[key].name = name
+        paddle.save(state, str(file))

@@ -1,0 +1,166 @@
+"""What can stand against training a loss, on one process or on several: GT530 to GT539."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphtool.diagnostics import Diagnostic, Severity, Where, counted, rule
+from graphtool.graph import Shape
+
+__all__ = [
+    "lost_rank",
+    "minimized_before",
+    "no_low_precision",
+    "not_a_loss",
+    "not_an_optimizer",
+    "nothing_learns",
+    "optimizer_unfit",
+    "other_program",
+    "ranks_not_joined",
+    "strange_parameter",
+]
+
+_LISTED = 6
+_CALL = "gt.minimize(optimizer, loss)"
+
+
+@rule("GT530")
+def not_an_optimizer(given: str) -> Diagnostic:
+    """The first argument of `gt.minimize` is no optimizer of Paddle's.
+
+    It takes what `paddle.optimizer` and `paddle.incubate.optimizer` make, the optimizer first and
+    the loss second.
+    """
+    return Diagnostic(
+        message=f"`{given}` is no optimizer",
+        help="gt.minimize(paddle.optimizer.AdamW(0.001), loss)",
+    )
+
+
+@rule("GT531")
+def optimizer_unfit(name: str, reason: str, way: str, notes: Sequence[str] = ()) -> Diagnostic:
+    """The optimizer does not work on a Program of this kind, or not on several ranks.
+
+    Under PIR `paddle.static.amp.decorate` inserts no cast at all, and `fleet.minimize`, gradient
+    merging and recomputation fail inside of Paddle. On several ranks an optimizer must let its
+    gradients be averaged before it uses them, which one with a `minimize` of its own does not. On
+    legacy Programs all of them work, and several ranks need `fleet.distributed_optimizer`.
+    """
+    return Diagnostic(message=f"`{name}` {reason}", notes=tuple(notes), help=way)
+
+
+@rule("GT532")
+def not_a_loss(given: str, shape: Shape | None, wanted: str, part: str = "mean()") -> Diagnostic:
+    """A loss is a Value of floating point with one element, built in a static Program.
+
+    Take the mean of what has more: a sum grows with the batch, and the learning rate with it. Of
+    what `gt.distill_loss` returns, `total` is the loss.
+    """
+    return Diagnostic(
+        message=f"the loss, `{given}`, is not {wanted}",
+        where=() if shape is None else (Where(role="loss", value=given, shape=shape),),
+        help=f"gt.minimize(optimizer, loss.{part})",
+    )
+
+
+@rule("GT533")
+def other_program(given: str) -> Diagnostic:
+    """The loss belongs to another Program than the current default one.
+
+    The optimizer's state would be initialised by a startup program that has nothing to do with it.
+    Call `gt.minimize` where the loss was built, or name the startup program.
+    """
+    return Diagnostic(
+        message=f"the loss, `{given}`, is of another Program than the default one",
+        help=f"with paddle.static.program_guard(merged.program, startup): {_CALL}",
+    )
+
+
+@rule("GT534")
+def strange_parameter(name: str, reason: str) -> Diagnostic:
+    """What is to learn is no parameter of the loss's Program.
+
+    An optimizer for the dynamic graph is made with `parameters=layer.parameters()`; a static
+    Program needs no such list, and those of a Layer made in dynamic mode aren't in it.
+    """
+    return Diagnostic(
+        message=f"`{name}` {reason}",
+        where=(Where(role="parameter", value=name),),
+        help="make the optimizer without `parameters=`",
+    )
+
+
+@rule("GT535")
+def nothing_learns(loss: str, names: Sequence[str]) -> Diagnostic:
+    """The loss reaches none of the parameters that are to learn, so nothing would ever change.
+
+    Everything between is frozen (a loss between two Values of the teacher), something stops the
+    gradient (`detach`, `stop_gradient`, an operator without a gradient), or the parameters belong
+    to another part of the network.
+    """
+    note = f"could learn: {_listed(names)}" if names else "every parameter is frozen"
+    return Diagnostic(
+        message=f"the loss, `{loss}`, reaches no parameter that is to learn",
+        notes=(note,),
+        help="add a loss on a Value of the student: merged.student(name)",
+    )
+
+
+@rule("GT536")
+def minimized_before(names: Sequence[str], operator: str) -> Diagnostic:
+    """An optimizer updates these parameters already; a second one would move them twice a step.
+
+    Add the losses up and minimize their sum. For two optimizers, name with `parameters=` what each
+    of them moves.
+    """
+    return Diagnostic(
+        message=f"an optimizer moves {counted(len(names), 'parameter')} already: {_listed(names)}",
+        where=(Where(role="optimizer", value=operator),),
+        help="gt.minimize(optimizer, first_loss + second_loss)",
+    )
+
+
+@rule("GT537")
+def ranks_not_joined(ranks: int) -> Diagnostic:
+    """The script runs on several ranks that have not been joined, so each would train by itself.
+
+    Under PIR they are joined in dynamic mode: `init_parallel_env` first, then `enable_static`.
+    """
+    return Diagnostic(
+        message=f"{ranks} ranks were launched, and no group of them has been made",
+        help="paddle.distributed.init_parallel_env(), before paddle.enable_static()",
+    )
+
+
+@rule("GT538")
+def lost_rank(rank: int, ranks: int) -> Diagnostic:
+    """A step failed while this rank exchanged tensors with the others.
+
+    Most often another rank has died, and this one stops rather than wait for ever: the cause is in
+    the log of the other (`log/workerlog.N`, unless `--log_dir` says otherwise). With gloo (CPU), a
+    rank that is only busy counts as lost after 30 seconds: whatever takes longer on one rank alone,
+    such as an evaluation, has to be done by all.
+    """
+    return Diagnostic(
+        message=f"rank {rank} of {ranks} got no answer from another rank, and stops",
+        help="tail log/workerlog.*",
+    )
+
+
+@rule("GT539")
+def no_low_precision(optimizer: str) -> Diagnostic:
+    """Mixed precision was asked for, and no operator of the Program computes in low precision.
+
+    No operator of the network is on Paddle's list of those that may. On a CPU that list is empty:
+    float32 is what is computed there.
+    """
+    return Diagnostic(
+        message=f"`{optimizer}` has inserted no cast to float16 or bfloat16",
+        severity=Severity.WARNING,
+        help="gt.minimize(optimizer, loss), without `paddle.static.amp.decorate`",
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(f"`{name}`" for name in names[:_LISTED]) + more

@@ -1,0 +1,79 @@
+"""A merged teacher and student in Scopes of their own, to build losses into and to run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import nn
+
+import graphtool as gt
+from tests.networks import PlainConvolutions
+
+Array = Any
+
+
+@dataclass
+class Merged:
+    """A merged Program with a startup program for what is built into it."""
+
+    merged: gt.Merged
+    startup: Any
+    scope: Any
+    pairs: gt.PairSet
+    # Another Executor would compile the Program anew.
+    executor: Any = field(default_factory=paddle.static.Executor)
+
+    @contextmanager
+    def building(self) -> Iterator[None]:
+        paddle.enable_static()
+        with paddle.static.program_guard(self.merged.program, self.startup):
+            yield
+
+    def start(self) -> None:
+        self.executor.run(self.startup, scope=self.scope)
+
+    def run(self, feed: dict[str, Array], *fetch: Any) -> list[Array]:
+        return self.executor.run(
+            self.merged.program, feed=feed, fetch_list=list(fetch), scope=self.scope
+        )
+
+    def tensor(self, name: str) -> Array:
+        return np.array(self.scope.find_var(name).get_tensor()).copy()
+
+    def size(self) -> tuple[int, int]:
+        """Count the operations of both Programs."""
+        return tuple(
+            len(program.global_block().ops) for program in (self.merged.program, self.startup)
+        )
+
+
+def merged(teacher: Callable[[], nn.Layer], student: Callable[[], nn.Layer], *spec: Any) -> Merged:
+    """Merge two networks that read one input of a shape, and of a dtype if it isn't float32."""
+    paddle.enable_static()
+    one = gt.from_layer(teacher, [("image", *spec)], train=False)
+    other = gt.from_layer(student, [("image", *spec)], train=True)
+    scopes = paddle.static.Scope(), paddle.static.Scope()
+    paddle.seed(5)
+    for network, scope in zip((one, other), scopes, strict=True):
+        paddle.static.Executor().run(network.startup, scope=scope)
+    pairs = gt.suggest_pairs(one.graph, other.graph)
+    made = gt.merge(one, other, {"image": "image"}, teacher_scope=scopes[0], scope=scopes[1])
+    return Merged(made, paddle.static.Program(), scopes[1], pairs)
+
+
+def convolutions(teacher: int = 16, student: int = 8, side: int = 32) -> Merged:
+    """Merge two plain networks of three stages: maps `relu_1`, `relu_3` and `relu_5`."""
+    return merged(
+        lambda: PlainConvolutions([teacher, 2 * teacher, 3 * teacher]),
+        lambda: PlainConvolutions([student, 2 * student, 3 * student]),
+        (3, side, side),
+    )
+
+
+def images(side: int = 32, count: int = 4) -> dict[str, Array]:
+    return {"image": np.random.default_rng(0).random((count, 3, side, side), dtype="float32")}

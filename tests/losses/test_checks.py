@@ -1,0 +1,469 @@
+"""Bad input to a loss: one diagnostic each, and not an operator left behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+
+import graphtool as gt
+from graphtool import losses
+from graphtool.merging import Merged
+from tests.losses.merges import built, inside, merged_with, sizes
+from tests.merging.networks import Built
+
+
+@pytest.fixture(scope="module")
+def shared() -> tuple[Merged, Built]:
+    return merged_with(built(8, probabilities=True))
+
+
+@pytest.fixture
+def pair(shared: tuple[Merged, Built]) -> Iterator[tuple[Merged, Built]]:
+    """Go on building in one merged Program: what is refused leaves nothing in it."""
+    paddle.enable_static()
+    with inside(shared[1]):
+        yield shared
+
+
+def refused(student: Built, call: Callable[[], Any]) -> gt.GraphtoolError:
+    """Return what a call raises, when it has built nothing."""
+    before = sizes(student)
+    with pytest.raises(gt.GraphtoolError) as caught:
+        call()
+    assert sizes(student) == before
+    return caught.value
+
+
+def codes(error: gt.GraphtoolError) -> list[str]:
+    return [found.code for found in error.report]
+
+
+def value(*shape: int, dtype: str = "float32", learns: bool = True) -> Any:
+    made = paddle.static.data(
+        f"v{len(paddle.static.default_main_program().global_block().ops)}", list(shape), dtype
+    )
+    made.stop_gradient = not learns
+    return made
+
+
+def test_names_that_both_networks_lack_are_told_at_once_with_the_nearest(pair: Any) -> None:
+    error = refused(pair[1], lambda: losses.l2("relu_7", "rellu_0"))
+
+    assert isinstance(error, gt.ReadError)
+    assert codes(error) == ["GT101", "GT101"]
+    for found in error.report:
+        assert found.notes[0].startswith("nearest: `relu_0`")
+        assert found.notes[0].count("`") == 6
+
+
+def test_a_name_outside_of_the_merged_program_says_which_guard_to_open(pair: Any) -> None:
+    with paddle.static.program_guard(paddle.static.Program()):
+        error = refused(pair[1], lambda: losses.l2("relu_0", "relu_0"))
+
+    assert codes(error) == ["GT340"]
+    assert error.report.errors[0].help == (
+        "with paddle.static.program_guard(merged.program, startup):"
+    )
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student"),
+    [
+        ((-1, 4, 1, 1), (-1, 4, 6, 6)),
+        ((-1, 4, 6, 6), (-1, 4, 6, 1)),
+        ((-1, 1, 6, 6), (-1, 4, 6, 6)),
+        ((-1, 4, 3, 3), (-1, 4, 6, 6)),
+        ((-1, 4, -1, 3), (-1, 4, 6, 6)),
+    ],
+)
+@pytest.mark.parametrize("loss", [losses.l2, losses.channel_wise, losses.pkd])
+def test_shapes_that_differ_are_refused_whether_or_not_they_would_broadcast(
+    pair: Any, loss: Any, teacher: Any, student: Any
+) -> None:
+    ends = value(*teacher), value(*student)
+
+    error = refused(pair[1], lambda: loss(*ends))
+
+    assert isinstance(error, gt.PairError)
+    assert codes(error) == ["GT344"]
+
+
+def test_a_shape_message_names_both_values_as_they_can_be_typed_and_the_adapter(pair: Any) -> None:
+    error = refused(pair[1], lambda: losses.l2("relu_0", "relu_0"))
+
+    assert str(error) == (
+        "error[GT344] loss-shape: `l2` compares dim 1 one to one, and has [-1, 8, 8, 8] and "
+        "[-1, 4, 8, 8]\n"
+        "  --> teacher  teacher_relu_0  [-1, 8, 8, 8]\n"
+        "  --> student  relu_0  [-1, 4, 8, 8]\n"
+        "  = help: gt.losses.l2(teacher, gt.losses.adapters.conv1x1(student, 8))"
+    )
+
+
+_RESIZED = "gt.losses.adapters.resize_to_smaller(teacher, student)"
+_WIDENED = "gt.losses.adapters.linear(student, 16)"
+
+
+@pytest.mark.parametrize(
+    ("loss", "teacher", "student", "help"),
+    [
+        (losses.l2, (-1, 4, 3, 3), (-1, 4, 6, 6), f"gt.losses.l2(*{_RESIZED})"),
+        (losses.l2, (-1, 7, 16), (-1, 7, 8), f"gt.losses.l2(teacher, {_WIDENED})"),
+        (losses.kl, (-1, 10), (-1, 5), "gt.losses.similarity(teacher, student)"),
+        (
+            losses.attention_scores,
+            (-1, 12, 4, 4),
+            (-1, 8, 4, 4),
+            "gt.losses.similarity(teacher, student)",
+        ),
+    ],
+)
+def test_the_way_out_can_be_typed(
+    pair: Any, loss: Any, teacher: Any, student: Any, help: str
+) -> None:
+    ends = value(*teacher), value(*student)
+    error = refused(pair[1], lambda: loss(*ends))
+    assert error.report.errors[0].help == help
+
+    built = eval(help, {"gt": gt, "teacher": ends[0], "student": ends[1]})
+
+    assert tuple(built.shape) == ()
+
+
+@pytest.mark.parametrize(
+    ("loss", "teacher", "student"),
+    [
+        (losses.l2, (-1, 4), (-1, 4, 6, 6)),
+        (losses.attention, (-1, 4), (-1, 4)),
+        (losses.channel_wise, (-1, 4), (-1, 4)),
+        (losses.kl, (-1,), (-1,)),
+        (losses.dkd, (-1, 3, 4), (-1, 3, 4)),
+        (losses.skd, (-1, 3, 4), (-1, 3, 4)),
+        (losses.dist, (-1, 3, 4), (-1, 3, 4)),
+        (losses.similarity, (-1,), (-1, 4)),
+        (losses.relational, (-1, 4), (-1,)),
+        (losses.hidden_state, (-1, 4, 4, 4), (-1, 4, 4, 4)),
+        (losses.attention_scores, (-1, 4, 4), (-1, 4, 4)),
+        (losses.hint, (-1, 4, 4, 4, 4), (-1, 4, 4, 4, 4)),
+        (losses.pkd, (-1, 4), (-1, 3, 4)),
+    ],
+)
+def test_ranks_that_no_formula_fits_are_refused(
+    pair: Any, loss: Any, teacher: Any, student: Any
+) -> None:
+    ends = value(*teacher), value(*student)
+
+    assert codes(refused(pair[1], lambda: loss(*ends))) == ["GT343"]
+
+
+def test_fsp_wants_one_size_on_each_side_and_equal_channels_between_them(pair: Any) -> None:
+    first, second = value(-1, 4, 6, 6), value(-1, 8, 6, 6)
+    other_size, other_channels = value(-1, 8, 3, 3), value(-1, 7, 6, 6)
+    fixed = value(-1, 4, 6, 6, learns=False)
+
+    resized, widened = "resize(first, second)", "conv1x1(student_1, 8)"
+    for ends, typed in (
+        ((first, other_size, first, second), resized),
+        ((first, second, first, other_size), resized),
+        ((first, second, first, other_channels), widened),
+    ):
+        error = refused(pair[1], partial(losses.fsp, *ends))
+        assert codes(error) == ["GT344"]
+        assert error.report.errors[0].help == f"gt.losses.adapters.{typed}"
+    call = partial(losses.fsp, fixed, fixed, fixed, fixed)
+    assert codes(refused(pair[1], call)) == ["GT348"]
+    losses.fsp(first, second, fixed, second)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student"),
+    [("float64", "float32"), ("float32", "float64"), ("int64", "int64"), ("int32", "float32")],
+)
+def test_dtypes_that_do_not_go_together_are_refused(pair: Any, teacher: str, student: str) -> None:
+    ends = value(-1, 4, dtype=teacher), value(-1, 4, dtype=student)
+
+    error = refused(pair[1], lambda: losses.l2(*ends))
+
+    assert codes(error) == ["GT345"]
+    assert f"not {teacher} and {student}" in error.report.errors[0].message
+
+
+def test_a_student_that_cannot_learn_is_refused(pair: Any) -> None:
+    merged, student = pair
+
+    error = refused(student, lambda: losses.similarity("relu_0", merged.teacher("relu_0")))
+
+    assert codes(error) == ["GT348"]
+    assert error.report.errors[0].where[0].value == "teacher_relu_0"
+
+
+@pytest.mark.parametrize(
+    ("loss", "ends"), [(losses.attention, 1), (losses.fsp, 2), (losses.adapters.conv1x1, 0)]
+)
+def test_a_student_of_frozen_parameters_is_refused(loss: Any, ends: int) -> None:
+    """Paddle lets a gradient pass through them: to nothing that learns."""
+    merged, student = merged_with(built(4))
+    for parameter in student.program.global_block().all_parameters():
+        parameter.trainable = False
+    names = ["relu_0"] * 2 * ends or ["relu_0", 8]
+
+    with inside(student):
+        error = refused(student, lambda: loss(*names))
+
+    (found,) = error.report
+    assert not merged.student("relu_0").stop_gradient
+    assert found.code == ("GT348" if ends else "GT356")
+    assert loss is not losses.fsp or found.help == (
+        "gt.losses.fsp(teacher_1, teacher_2, student_1, student_2)"
+    )
+
+
+def test_swapped_ends_are_refused(pair: Any) -> None:
+    merged, student = pair
+
+    ends = merged.student("relu_0"), merged.teacher("relu_0")
+
+    assert "GT348" in codes(refused(student, lambda: losses.attention(*ends)))
+
+
+@pytest.mark.parametrize(
+    "loss", [losses.soft_label, losses.kl, losses.dkd, losses.skd, losses.dist]
+)
+def test_a_teacher_that_ends_in_softmax_is_refused_unless_it_is_said(pair: Any, loss: Any) -> None:
+    _, student = pair
+
+    error = refused(student, lambda: loss("softmax_0", "add_2"))
+
+    assert codes(error) == ["GT349"]
+    found = error.report.errors[0]
+    assert found.notes == ("what went into softmax is `teacher_add_2`",)
+    assert found.help == f'gt.losses.{loss.__name__}(teacher, student, from_probs="teacher")'
+    loss("teacher_add_2", "add_2")
+    loss("softmax_0", "add_2", from_probs="teacher")
+
+
+def test_probabilities_are_seen_behind_a_reshape_and_on_the_students_side(pair: Any) -> None:
+    merged, student = pair
+    student_end = paddle.nn.functional.softmax(merged.student("add_2")).reshape([-1, 5])
+
+    error = refused(student, lambda: losses.kl("softmax_0", student_end, from_probs="teacher"))
+
+    assert codes(error) == ["GT349"]
+    assert error.report.errors[0].help == 'gt.losses.kl(teacher, student, from_probs="student")'
+
+
+def test_attention_behind_softmax_is_refused(pair: Any) -> None:
+    scores = value(-1, 2, 4, 4)
+    weights = paddle.nn.functional.softmax(scores)
+
+    error = refused(pair[1], lambda: losses.attention_scores(weights, weights))
+
+    assert [(found.code, found.count) for found in error.report] == [("GT349", 2)]
+
+
+@pytest.mark.parametrize("given", [0, -1.0, float("nan"), float("inf"), True, "2", None])
+@pytest.mark.parametrize("loss", [losses.kl, losses.dkd, losses.channel_wise, losses.dist])
+def test_a_temperature_is_a_finite_number_above_zero(pair: Any, loss: Any, given: Any) -> None:
+    end = value(-1, 4, 5)
+
+    error = refused(pair[1], lambda: loss(end, end, temperature=given))
+
+    assert isinstance(error, gt.UsageError)
+    assert codes(error) == ["GT347"]
+
+
+def test_all_options_of_a_loss_are_told_at_once(pair: Any) -> None:
+    call = partial(
+        losses.soft_label,
+        "add_2",
+        "add_2",
+        teacher_temperature=0,
+        student_temperature=-1,
+        from_probs="all",
+    )
+
+    assert codes(refused(pair[1], call)) == ["GT347", "GT347", "GT347"]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        partial(losses.skd, multiplier=0),
+        partial(losses.dkd, alpha=-1),
+        partial(losses.dist, gamma=float("nan")),
+        partial(losses.relational, distance=-1),
+        partial(losses.relational, distance=0, angle=0),
+        partial(losses.dkd, alpha=0, beta=0),
+        partial(losses.attention_scores, by="cosine"),
+    ],
+)
+def test_other_options_are_looked_at_too(pair: Any, call: Any) -> None:
+    assert codes(refused(pair[1], lambda: call("add_2", "add_2"))) == ["GT347"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((-1,), "float32"), ((-1, 5), "int64"), ((-1, 1, 1), "int64"), ((-1,), "bool"), ((), "int64")],
+)
+def test_labels_are_class_numbers_one_for_each_sample(pair: Any, shape: Any, dtype: str) -> None:
+    labels = value(*shape, dtype=dtype)
+
+    error = refused(pair[1], lambda: losses.dkd("add_2", "add_2", labels=labels))
+
+    assert codes(error) == ["GT346"]
+    assert "wanted int64 [-1], a class number per sample" in error.report.errors[0].message
+
+
+@pytest.mark.parametrize("shape", [(-1,), (-1, 7), (-1, 6, 1), (-1, 6, 6)])
+def test_a_mask_is_a_number_for_each_token(pair: Any, shape: Any) -> None:
+    states, scores, mask = value(-1, 6, 8), value(-1, 2, 6, 6), value(*shape, learns=False)
+
+    for loss, end in ((losses.hidden_state, states), (losses.attention_scores, scores)):
+        assert "GT346" in codes(refused(pair[1], partial(loss, end, end, mask=mask)))
+
+
+@pytest.mark.parametrize(
+    ("loss", "shape"),
+    [
+        (losses.dkd, (-1, -1)),
+        (losses.skd, (-1, -1)),
+        (losses.hint, (-1, -1, 4, 4)),
+        (losses.hidden_state, (-1, 4, -1)),
+    ],
+)
+def test_a_dim_that_must_be_known_is_asked_for(pair: Any, loss: Any, shape: Any) -> None:
+    end = value(*shape)
+
+    error = refused(pair[1], lambda: loss(end, end))
+
+    assert set(codes(error)) == {"GT354"}
+    assert "SIZE" in str(error.report.errors[0].help)
+
+
+@pytest.mark.parametrize("given", [np.zeros((2, 3)), 3, None, ("relu_0",)])
+def test_what_is_neither_a_value_nor_a_name_is_refused(pair: Any, given: Any) -> None:
+    assert codes(refused(pair[1], lambda: losses.l2(given, "relu_0"))) == ["GT350"]
+
+
+def test_a_tensor_of_dynamic_mode_is_refused(pair: Any) -> None:
+    paddle.disable_static()
+    tensor = paddle.ones([2, 4])
+    paddle.enable_static()
+
+    assert codes(refused(pair[1], lambda: losses.l2(tensor, "relu_0"))) == ["GT350"]
+
+
+def test_dynamic_mode_is_refused(pair: Any) -> None:
+    paddle.disable_static()
+
+    error = refused(pair[1], lambda: losses.l2("relu_0", "relu_0"))
+
+    assert codes(error) == ["GT352"]
+    assert error.report.errors[0].help == "paddle.enable_static()"
+
+
+def test_a_value_of_another_program_is_refused(pair: Any) -> None:
+    other = paddle.static.Program()
+    with paddle.static.program_guard(other):
+        foreign = value(-1, 4, 8, 8)
+
+    error = refused(pair[1], lambda: losses.l2(foreign, "relu_0"))
+
+    assert codes(error) == ["GT341"]
+    assert codes(refused(pair[1], lambda: losses.custom(len, x=foreign))) == ["GT341"]
+
+
+def test_a_value_inside_of_a_branch_is_refused(pair: Any) -> None:
+    seen: list[Any] = []
+
+    def branch(scale: int) -> Any:
+        seen.append(pair[0].student("add_2") * scale)
+        return seen[-1]
+
+    paddle.static.nn.cond(paddle.full([1], 1.0) > 0, lambda: branch(2), lambda: branch(3))
+
+    assert codes(refused(pair[1], lambda: losses.l2("add_2", seen[0]))) == ["GT341"]
+
+
+_DEAD = """
+import gc, paddle
+from graphtool import GraphtoolError, losses
+paddle.enable_static()
+def orphan():
+    program = paddle.static.Program()
+    with paddle.static.program_guard(program):
+        return paddle.static.data("x", [-1, 4]) + 1
+with paddle.static.program_guard(paddle.static.Program()):
+    alive = paddle.static.data("y", [-1, 4])
+    alive.stop_gradient = False
+    dead = orphan()
+    gc.collect()
+    try:
+        losses.l2(dead, alive)
+    except GraphtoolError as error:
+        print(error.report.errors[0].code)
+"""
+
+
+@pytest.mark.slow
+def test_a_value_whose_program_is_gone_is_refused_and_does_not_crash() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _DEAD], capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stdout.strip()) == (0, "GT341"), done.stderr
+
+
+def test_a_loss_built_after_minimize_is_refused() -> None:
+    merged, student = merged_with(built(8))
+    end = merged.student("add_2")
+    with inside(student):
+        paddle.optimizer.SGD(0.1).minimize(paddle.mean(end))
+
+    for call in (
+        lambda: losses.l2("add_2", end),
+        lambda: losses.custom(paddle.mean, x=end),
+    ):
+        with inside(student):
+            error = refused(student, call)
+        assert codes(error) == ["GT342"]
+        assert error.report.errors[0].help == (
+            "gt.minimize(optimizer, task_loss + distillation_loss)"
+        )
+
+
+@pytest.mark.parametrize("result", [None, 3.0, "loss"])
+def test_a_custom_function_returns_a_value(pair: Any, result: Any) -> None:
+    def function(x: Any) -> Any:
+        paddle.mean(x)
+        return result
+
+    assert codes(refused(pair[1], lambda: losses.custom(function, x="relu_0"))) == ["GT353"]
+
+
+def test_what_a_custom_function_raises_comes_through_and_nothing_stays(pair: Any) -> None:
+    before = sizes(pair[1])
+
+    def function(x: Any) -> Any:
+        paddle.nn.Linear(8, 3)(x)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        losses.custom(function, x="relu_0")
+    assert sizes(pair[1]) == before
+
+
+def test_every_code_is_explained() -> None:
+    from graphtool.diagnostics import docs_of
+
+    for number in range(340, 355):
+        text = docs_of(f"GT{number}")
+        assert text is not None
+        assert len(text.splitlines()) > 2

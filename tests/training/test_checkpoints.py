@@ -1,0 +1,344 @@
+"""Checkpoints: a resumed run is the uninterrupted one bit for bit; a bad file changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import paddle
+import pytest
+from inline_snapshot import snapshot
+from paddle import nn, optimizer
+from paddle.optimizer import lr
+
+import graphtool as gt
+from graphtool.readers.tensors import Tensor, read_tensors, write_tensors
+from graphtool.training._checkpoint_file import read_checkpoint, write_checkpoint
+from tests.training.resuming import AFTER, BEFORE, CASES, Training, training
+
+ROOT = Path(__file__).parent.parent.parent
+MODULE = "tests.training.resuming"
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Training, bytes]:
+    path = tmp_path_factory.mktemp("original") / "checkpoint"
+    made = training(CASES["adam, steps"])
+    made.run(range(BEFORE))
+    made.save(path, BEFORE)
+    return made, path.read_bytes()
+
+
+@pytest.fixture
+def saved(original: tuple[Training, bytes], tmp_path: Path) -> tuple[Training, Path]:
+    """Give a training that is somewhere else by now, or is not, and its checkpoint."""
+    paddle.enable_static()
+    made, data = original
+    (tmp_path / "checkpoint").write_bytes(data)
+    return made, tmp_path / "checkpoint"
+
+
+def held(made: Training) -> tuple[Any, ...]:
+    """Return all that loading may change: tensors, the schedule, the random state."""
+    random = [str(state.__getstate__()) for state in paddle.get_rng_state()]
+    rate = made.optimizer._learning_rate
+    return made.bytes(), rate.state_dict() if isinstance(rate, lr.LRScheduler) else rate, random
+
+
+def refusal(made: Training, path: Path) -> str:
+    before = held(made)
+    with pytest.raises(gt.GraphtoolError) as raised:
+        made.load(path)
+    assert held(made) == before
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("case", "kind"),
+    [("momentum", "legacy"), ("adamw, cosine", "pir"), ("sgd, warmup", "pir")],
+)
+def test_a_resumed_run_goes_on_bit_for_bit(case: str, kind: str, tmp_path: Path) -> None:
+    whole = training(CASES[case], kind)
+    whole.run(range(BEFORE))
+    whole.save(tmp_path / "checkpoint", BEFORE)
+    wanted = whole.run(range(BEFORE, BEFORE + AFTER))
+    resumed = training(CASES[case], kind, seed=2)
+    loaded = resumed.load(tmp_path / "checkpoint")
+    assert (loaded.step, tuple(loaded.report)) == (BEFORE, ())
+    assert resumed.run(range(BEFORE, BEFORE + AFTER)) == wanted
+    assert len(set(wanted)) == AFTER
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pir", "legacy"])
+@pytest.mark.parametrize("case", CASES)
+def test_a_fresh_process_goes_on_bit_for_bit(case: str, kind: str, tmp_path: Path) -> None:
+    assert_resumes(sys.executable, case, kind, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_paddle_2_6_goes_on_bit_for_bit(case: str, tmp_path: Path) -> None:
+    interpreter = os.environ.get("GRAPHTOOL_PADDLE26_PYTHON")
+    if interpreter is None:
+        pytest.skip("GRAPHTOOL_PADDLE26_PYTHON names no Python that has Paddle 2.6.2")
+    assert_resumes(interpreter, case, "legacy", tmp_path)
+
+
+def assert_resumes(interpreter: str, case: str, kind: str, folder: Path) -> None:
+    path = folder / "checkpoint"
+    whole = losses(interpreter, case, kind, path, "save")
+    assert losses(interpreter, case, kind, path, "load") == whole[BEFORE:]
+    assert len(set(whole)) == BEFORE + AFTER
+
+
+def losses(interpreter: str, case: str, kind: str, path: Path, what: str) -> list[str]:
+    done = subprocess.run(
+        [interpreter, "-m", MODULE, case, kind, str(path), what],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_saving_does_not_change_the_run(tmp_path: Path) -> None:
+    plain, saving = training(CASES["momentum"]), None
+    wanted = plain.run(range(BEFORE + AFTER))
+    saving = training(CASES["momentum"])
+    found = saving.run(range(BEFORE))
+    saving.save(tmp_path / "checkpoint", BEFORE)
+    assert found + saving.run(range(BEFORE, BEFORE + AFTER)) == wanted
+
+
+def test_the_file_holds_the_student_and_its_optimizer_and_no_teacher(
+    saved: tuple[Training, Path],
+) -> None:
+    _, path = saved
+    manifest, *tensors = read_tensors(path)
+    keys = json.loads(manifest.array.tobytes())["keys"]
+    parameters = ["linear_0.w_0", "linear_0.b_0", "linear_1.w_0", "linear_1.b_0"]
+    parameters += ["batch_norm1d_0.w_0", "batch_norm1d_0.b_0"]
+    kinds = ["moment1", "moment2", "beta1_pow_acc", "beta2_pow_acc"]
+    moments = [f"{name}:{kind}" for name in parameters for kind in kinds]
+    statistics = ["batch_norm1d_0.w_1", "batch_norm1d_0.w_2"]
+    assert sorted(keys) == sorted([":learning_rate", *parameters, *moments, *statistics])
+    by_key = dict(zip(keys, tensors, strict=True))
+    assert by_key["linear_0.w_0"].shape == (8, 6)
+    power = by_key["linear_0.w_0:beta1_pow_acc"].array
+    np.testing.assert_allclose(power, [0.9 ** (BEFORE + 1)], rtol=1e-6)
+
+
+def test_a_later_checkpoint_takes_the_place_of_an_earlier_one(
+    saved: tuple[Training, Path],
+) -> None:
+    made, path = saved
+    made.run(range(BEFORE, BEFORE + 1))
+    made.save(path, BEFORE + 1)
+    assert made.load(path).step == BEFORE + 1
+    assert [entry.name for entry in path.parent.iterdir()] == ["checkpoint"]
+
+
+def test_master_weights_come_back_byte_for_byte(tmp_path: Path) -> None:
+    paddle.enable_static()
+    main, startup = paddle.static.Program(), paddle.static.Program()
+    with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard():
+        x = paddle.static.data("x", [-1, 8], "bfloat16")
+        start = nn.initializer.Constant(0.3)
+        weight = paddle.create_parameter([8], "bfloat16", "weight", default_initializer=start)
+        made = optimizer.SGD(0.01, multi_precision=True)
+        gt.minimize(made, (x * weight).astype("float32").mean())
+    scope, executor = paddle.static.Scope(), paddle.static.Executor(paddle.CPUPlace())
+    executor.run(startup, scope=scope)
+    (name,) = (value.name for value in made._master_weights.values())
+    master = scope.find_var(name).get_tensor()
+    master.set(np.arange(8, dtype="float32") / 7, paddle.CPUPlace())
+    gt.save_checkpoint(tmp_path / "c", main, made, step=1, scope=scope)
+    executor.run(startup, scope=scope)
+    loaded = gt.load_checkpoint(tmp_path / "c", main, made, scope=scope)
+    assert {"weight", name} < set(loaded.loaded)
+    np.testing.assert_array_equal(master, np.arange(8, dtype="float32") / 7)
+    manifest, *tensors = read_tensors(tmp_path / "c")
+    keys = json.loads(manifest.array.tobytes())["keys"]
+    kinds = {key: tensor.dtype for key, tensor in zip(keys, tensors, strict=True)}
+    assert (kinds["weight"], kinds["weight:master_weight"]) == ("bfloat16", "float32")
+
+
+@pytest.mark.parametrize("length", [0, 5, 100, 4000])
+def test_a_truncated_checkpoint_is_refused(saved: tuple[Training, Path], length: int) -> None:
+    made, path = saved
+    path.write_bytes(path.read_bytes()[:length])
+    assert refusal(made, path).startswith(("error[GT240]", "error[GT621]"))
+
+
+def test_a_changed_byte_is_noticed(saved: tuple[Training, Path]) -> None:
+    made, path = saved
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert "it has changed since it was written" in refusal(made, path)
+
+
+def test_other_files_are_refused(saved: tuple[Training, Path], tmp_path: Path) -> None:
+    made, _ = saved
+    assert refusal(made, tmp_path).startswith("error[GT621]")
+    assert refusal(made, tmp_path / "nothing").startswith("error[GT001]")
+    parameters = tmp_path / "model.pdiparams"
+    write_tensors(parameters, [Tensor(np.zeros(3, "float32"), "float32")])
+    assert "does not start with a manifest" in refusal(made, parameters)
+
+
+def shown(said: str) -> list[str]:
+    """Leave out the places: they are of this machine, and some notes are long."""
+    return [line[:80] for line in said.splitlines() if not line.startswith("  -->")]
+
+
+def edited(path: Path, **changes: Any) -> None:
+    manifest, *tensors = read_tensors(path)
+    held = {**json.loads(manifest.array.tobytes()), **changes}
+    spelt = np.frombuffer(json.dumps(held).encode(), "uint8")
+    write_tensors(path, [Tensor(spelt, "uint8"), *tensors])
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"schema": 2}, "GT622"),
+        ({"step": "three"}, "GT621"),
+        ({"keys": ["linear_0.w_0"]}, "GT621"),
+        ({"rates": {"last_epoch": 3}}, "GT621"),
+        ({"digest": "0"}, "GT621"),
+        ({"more": 1}, "GT621"),
+    ],
+)
+def test_a_manifest_that_makes_no_sense_is_refused(
+    saved: tuple[Training, Path], changes: dict[str, Any], code: str
+) -> None:
+    made, path = saved
+    edited(path, **changes)
+    assert refusal(made, path).startswith(f"error[{code}]")
+
+
+def test_another_release_and_other_generators_are_warned_of(saved: tuple[Training, Path]) -> None:
+    made, path = saved
+    contents = read_checkpoint(path)
+    was = msgspec.structs.replace(contents.manifest, paddle="2.6.2", random=())
+    write_checkpoint(path, was, contents.tensors.values)
+    random = held(made)[2]
+    loaded = made.load(path)
+    assert [found.code for found in loaded.report] == ["GT628", "GT628"]
+    assert "random state: `of other generators` then, `cpu` now" in str(loaded.report)
+    assert (loaded.step, held(made)[2]) == (BEFORE, random)
+
+
+def test_another_optimizer_and_another_schedule_are_refused(saved: tuple[Training, Path]) -> None:
+    _, path = saved
+    other = training(lambda: optimizer.Momentum(lr.NoamDecay(64, 9)))
+    assert shown(refusal(other, path)) == snapshot(
+        [
+            "error[GT623] other-optimizer: the optimizer was `Adam` and is `Momentum` now",
+            "  = help: paddle.optimizer.Adam(...)",
+            "error[GT623] other-optimizer: the schedule of its rate was `StepDecay` and is `N",
+            "  = help: paddle.optimizer.lr.StepDecay(...)",
+        ]
+    )
+
+
+def test_another_network_is_refused(saved: tuple[Training, Path]) -> None:
+    _, path = saved
+    other = training(CASES["adam, steps"], width=5)
+    said = refusal(other, path)
+    assert said.startswith("error[GT624] other-state: the checkpoint does not fit the Program: ")
+    assert "of another shape or dtype: `batch_norm1d_0.b_0`" in said
+
+
+def test_a_network_with_a_layer_less_is_refused(saved: tuple[Training, Path]) -> None:
+    _, path = saved
+    other = training(lambda: optimizer.SGD(lr.StepDecay(0.05, 2)), norm=False)
+    assert shown(refusal(other, path)) == snapshot(
+        [
+            "error[GT623] other-optimizer: the optimizer was `Adam` and is `SGD` now",
+            "  = help: paddle.optimizer.Adam(...)",
+        ]
+    )
+
+
+def test_a_network_with_a_layer_more_is_refused(tmp_path: Path) -> None:
+    small = training(CASES["momentum"], norm=False)
+    small.save(tmp_path / "checkpoint", 0)
+    said = refusal(training(CASES["momentum"]), tmp_path / "checkpoint")
+    assert "does not fit the Program: 6 not in the file\n" in said
+
+
+def test_another_teacher_is_noticed(saved: tuple[Training, Path]) -> None:
+    made, path = saved
+    weight = made.scope.find_var("teacher_linear_0.w_0").get_tensor()
+    before = np.array(weight)
+    weight.set(before + 1, paddle.CPUPlace())
+    said = refusal(made, path)
+    weight.set(before, paddle.CPUPlace())
+    assert made.load(path).step == BEFORE
+    assert said.startswith("error[GT626] other-teacher: teacher 1 was `<Program>` with weights ")
+
+
+def test_a_network_without_dropout_is_loaded_with_a_warning(saved: tuple[Training, Path]) -> None:
+    _, path = saved
+    report = training(CASES["adam, steps"], drop=False).load(path).report
+    assert [found.code for found in report] == ["GT627"]
+    assert "`-1 pd_op.dropout`" in str(report)
+
+
+def test_an_optimizer_that_has_not_minimized_is_refused(saved: tuple[Training, Path]) -> None:
+    made, path = saved
+    with pytest.raises(gt.UsageError) as raised:
+        gt.save_checkpoint(path, made.merged, optimizer.Adam(0.1), step=1, scope=made.scope)
+    assert str(raised.value) == snapshot("""\
+error[GT625] never-minimized: `Adam` has minimized no loss of the Program
+  = help: gt.minimize(optimizer, loss), then the checkpoint\
+""")
+    with pytest.raises(gt.GraphtoolError, match="GT625"):
+        gt.load_checkpoint(path, made.merged, optimizer.Adam(0.1), scope=made.scope)
+
+
+@pytest.mark.parametrize("step", [-1, 1.5, True, "3"])
+def test_a_step_is_a_whole_number(saved: tuple[Training, Path], step: Any) -> None:
+    made, path = saved
+    before = path.read_bytes()
+    with pytest.raises(gt.UsageError, match="GT629"):
+        made.save(path, step)
+    assert path.read_bytes() == before
+
+
+def test_what_holds_nothing_is_not_saved(tmp_path: Path) -> None:
+    paddle.enable_static()
+    main, startup = paddle.static.Program(), paddle.static.Program()
+    made = optimizer.SGD(0.1)
+    with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard():
+        gt.minimize(made, nn.Linear(8, 5)(paddle.static.data("x", [-1, 8])).mean())
+    with pytest.raises(gt.GraphtoolError, match="GT620"):
+        gt.save_checkpoint(tmp_path / "c", main, made, step=0, scope=paddle.static.Scope())
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused(saved: tuple[Training, Path]) -> None:
+    made, path = saved
+    with pytest.raises(gt.GraphtoolError, match="GT601"):
+        made.save(path / "below", BEFORE)
+
+
+def test_what_is_no_optimizer_and_no_scope_is_said(saved: tuple[Training, Path]) -> None:
+    made, path = saved
+    with pytest.raises(gt.GraphtoolError, match="`NoneType` has minimized no loss"):
+        gt.load_checkpoint(path, made.merged, None, scope=made.scope)
+    with pytest.raises(gt.UsageError, match=r"GT248.*`scope` is `3`"):
+        gt.load_checkpoint(path, made.merged, made.optimizer, scope=3)

@@ -1,0 +1,422 @@
+"""`for_test`: what the fetches need, in test mode everywhere, and nothing that trains."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+from inline_snapshot import snapshot
+from paddle import nn
+from paddle.nn import functional as F  # noqa: N812
+
+import graphtool as gt
+from tests.training import legacy_evaluation
+
+ROOT = Path(__file__).parents[2]
+FEED = {
+    "x": np.random.RandomState(0).rand(4, 3, 8, 8).astype("float32"),
+    "label": np.array([[0], [1], [2], [3]]),
+}
+
+
+class Net(nn.Layer):
+    """A batch norm and dropout at the top, in a branch and in a loop, and an LSTM with dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2D(3, 6, 3), nn.BatchNorm2D(6)
+        self.inner, self.looped = nn.BatchNorm2D(6), nn.BatchNorm1D(6)
+        self.recurrent = nn.LSTM(6, 8, num_layers=2, dropout=0.5)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Any) -> Any:
+        x = F.dropout(F.relu(self.norm(self.conv(x))), 0.3, training=self.training)
+        x = paddle.static.nn.cond(
+            x.mean() > -100,
+            lambda: F.dropout(self.inner(x), 0.4, training=self.training),
+            lambda: x * 2,
+        )
+        x = x.mean([2, 3])
+        count = paddle.full([1], 0, "int64")
+        _, x = paddle.static.nn.while_loop(
+            lambda count, _: count < 3,
+            lambda count, x: [count + 1, F.dropout(self.looped(x), training=self.training)],
+            [count, x],
+        )
+        return self.head(self.recurrent(x.unsqueeze(1))[0].squeeze(1))
+
+
+def network(*, train: bool) -> Any:
+    return gt.from_layer(Net, [("x", (3, 8, 8), "float32")], train=train)
+
+
+class Training:
+    """A network with a loss, an accuracy and, unless it is left away, everything that minimizes."""
+
+    def __init__(self, net: Any, *, minimized: bool = True) -> None:
+        paddle.enable_static()
+        self.net, self.scope = net, paddle.static.Scope()
+        self.executor = paddle.static.Executor(paddle.CPUPlace())
+        with paddle.static.program_guard(net.program, net.startup):
+            label = paddle.static.data("label", [-1, 1], "int64")
+            self.logits = net.live.value(net.fetches[0])
+            self.loss = F.cross_entropy(self.logits, label).mean()
+            if minimized:
+                self.minimize()
+            self.accuracy = paddle.static.accuracy(F.softmax(self.logits), label)
+        with paddle.static.scope_guard(self.scope):
+            self.executor.run(net.startup)
+
+    def minimize(self) -> None:
+        rate = paddle.optimizer.lr.StepDecay(0.1, 1)
+        paddle.optimizer.Adam(
+            rate, weight_decay=1e-3, grad_clip=nn.ClipGradByGlobalNorm(1.0)
+        ).minimize(self.loss)
+
+    def run(self, program: Any, *fetch: Any) -> list[Any]:
+        feed = {name: FEED[name] for name in _feeds(program)}
+        # Paddle 3.3 looks for the learning rate in the global Scope, whatever `scope` it is given.
+        with paddle.static.scope_guard(self.scope):
+            return self.executor.run(program, feed=feed, fetch_list=list(fetch))
+
+    def state(self) -> dict[str, bytes]:
+        """Return what the Program keeps between runs: parameters, statistics, Adam's moments."""
+        values = gt.read(self.net.program).values.values()
+        return {
+            value.name: np.array(self.scope.find_var(value.name).get_tensor()).tobytes()
+            for value in values
+            if value.persistable
+        }
+
+
+def _feeds(program: Any) -> tuple[str, ...]:
+    return gt.read(program).feeds
+
+
+def types(program: Any) -> list[str]:
+    return [operator.type for operator in gt.read(program).operators.values()]
+
+
+def _bare(program: Any) -> list[str]:
+    return [kind.rstrip("_") for kind in types(program)]
+
+
+@pytest.fixture(scope="module")
+def trained() -> Training:
+    """A network that has made a step of Adam."""
+    training = Training(network(train=True))
+    training.run(training.net.program, training.loss)
+    return training
+
+
+def test_a_trained_network_evaluates_bit_for_bit_as_one_built_for_evaluation(
+    trained: Training,
+) -> None:
+    alone = network(train=False)
+    paddle.enable_static()
+    (want,) = trained.run(alone.program, alone.live.value(alone.fetches[0]))
+
+    test, (logits, accuracy) = gt.for_test(
+        trained.net.program, fetch=[trained.logits, trained.accuracy]
+    )
+    got, share = trained.run(test, logits, accuracy)
+
+    assert want.tobytes() == got.tobytes()
+    assert np.isfinite(want).all()
+    assert want.std() > 0
+    assert float(share) == np.mean(want.argmax(1) == FEED["label"].ravel()).astype("float32")
+
+
+def test_it_has_the_operators_of_a_network_built_for_evaluation_and_no_others(
+    trained: Training,
+) -> None:
+    paddle.enable_static()
+    test, _ = gt.for_test(trained.net.program, fetch=[trained.logits])
+    alone, _ = gt.for_test(network(train=False))
+
+    assert _bare(test) == _bare(alone)
+    graph = gt.read(test)
+    modes = [
+        op.attributes["is_test"] for op in graph.operators.values() if "is_test" in op.attributes
+    ]
+    assert modes == [True] * 7
+
+
+def test_running_it_changes_no_variable(trained: Training) -> None:
+    paddle.enable_static()
+    test, fetches = gt.for_test(
+        trained.net.program, fetch=[trained.loss, trained.logits, trained.accuracy]
+    )
+    before = trained.state()
+
+    first = trained.run(test, *fetches)
+    second = trained.run(test, *fetches)
+
+    assert trained.state() == before
+    assert {"batch_norm2d_1.w_1", "conv2d_0.w_0_moment1_0"} <= before.keys()
+    assert [array.tobytes() for array in first] == [array.tobytes() for array in second]
+
+
+def test_it_evaluates_what_has_been_learnt_since(trained: Training) -> None:
+    paddle.enable_static()
+    test, (logits,) = gt.for_test(trained.net.program, fetch=[trained.logits])
+    (before,) = trained.run(test, logits)
+
+    trained.run(trained.net.program, trained.loss)
+
+    assert not np.array_equal(trained.run(test, logits)[0], before)
+
+
+def test_before_and_after_minimize_it_is_the_same_program() -> None:
+    plain = Training(network(train=True), minimized=False)
+    minimized = Training(network(train=True))
+    programs = [
+        gt.for_test(training.net.program, fetch=[training.loss, training.accuracy]).program
+        for training in (plain, minimized)
+    ]
+
+    first, second = map(types, programs)
+    assert first == second
+    assert _feeds(programs[0]) == ("x", "label")
+
+
+def test_the_program_that_trains_stays_as_it_was(trained: Training) -> None:
+    before = str(trained.net.program)
+    gt.for_test(trained.net.program, fetch=[trained.logits])
+
+    assert str(trained.net.program) == before
+
+
+def test_what_no_fetch_needs_is_neither_run_nor_fed(trained: Training) -> None:
+    paddle.enable_static()
+    made = gt.for_test(trained.net.program, fetch=[trained.logits])
+
+    assert made.feeds == ("x",)
+    assert "pd_op.cross_entropy_with_softmax" not in types(made.program)
+
+
+def test_a_network_is_evaluated_for_what_it_answers_unless_told(trained: Training) -> None:
+    paddle.enable_static()
+    _, (one,) = made = gt.for_test(trained.net)
+    test, (other,) = gt.for_test(trained.net.program, fetch=["linear_0.tmp_1", trained.loss][1:])
+
+    assert one.shape == [-1, 5]
+    assert trained.run(made.program, one)[0].shape == (4, 5)
+    assert trained.run(test, other)[0].shape == ()
+
+
+def test_a_write_in_place_is_kept_with_what_it_writes() -> None:
+    paddle.enable_static()
+    main = paddle.static.Program()
+    with paddle.static.program_guard(main, paddle.static.Program()):
+        x = paddle.static.data("x", [2, 3])
+        y = x * 2
+        paddle.assign(x + 40, output=y)
+        z = y + 1
+    test, fetches = gt.for_test(main, fetch=[z, y])
+
+    got = paddle.static.Executor().run(
+        test, feed={"x": np.ones([2, 3], "float32")}, fetch_list=list(fetches)
+    )
+
+    assert [array.ravel()[0] for array in got] == [42.0, 41.0]
+
+
+class Merged:
+    """A merged program with a distillation loss, minimized."""
+
+    def __init__(self) -> None:
+        image = [("image", (3, 32, 32), "float32")]
+        self.teacher = gt.from_layer(paddle.vision.models.resnet18, image, train=False)
+        self.student = gt.from_layer(
+            lambda: paddle.vision.models.mobilenet_v1(scale=0.25), image, train=True
+        )
+        self.executor = paddle.static.Executor(paddle.CPUPlace())
+        paddle.enable_static()
+        self.scope, theirs = paddle.static.Scope(), paddle.static.Scope()
+        self.executor.run(self.teacher.startup, scope=theirs)
+        self.executor.run(self.student.startup, scope=self.scope)
+        self.merged = gt.merge(
+            self.teacher,
+            self.student,
+            {"image": "image"},
+            scope=self.scope,
+            teacher_scope=theirs,
+        )
+        with paddle.static.program_guard(self.merged.program, self.student.startup):
+            self.loss = F.mse_loss(self.merged.student("fc"), self.merged.teacher("fc"))
+            paddle.optimizer.Momentum(0.01).minimize(self.loss)
+        self.executor.run(self.student.startup, scope=self.scope)
+
+
+@pytest.fixture(scope="module")
+def distilled() -> Merged:
+    return Merged()
+
+
+def test_names_of_a_merged_program_go_to_the_teacher_or_the_student(distilled: Merged) -> None:
+    paddle.enable_static()
+    feed = {"image": np.random.RandomState(1).rand(2, 3, 32, 32).astype("float32")}
+    test, fetches = gt.for_test(
+        distilled.merged.program, fetch=["teacher_fc", "fc", distilled.loss]
+    )
+
+    theirs, ours, loss = distilled.executor.run(
+        test, feed=feed, fetch_list=list(fetches), scope=distilled.scope
+    )
+
+    assert np.isclose(np.square(theirs - ours).mean(), loss, rtol=1e-5)
+    assert theirs.shape == ours.shape == (2, 1000)
+
+
+def test_names_of_a_clone_of_a_merged_program_go_where_they_went(distilled: Merged) -> None:
+    paddle.enable_static()
+    clone = distilled.merged.program.clone()
+    made = [gt.for_test(one, fetch=["teacher_fc", "fc"]) for one in (distilled.merged, clone)]
+    assert made[0].names == made[1].names
+    feed = {"image": np.random.RandomState(1).rand(2, 3, 32, 32).astype("float32")}
+    theirs, ours = (
+        distilled.executor.run(
+            one.program, feed=feed, fetch_list=list(one.fetches), scope=distilled.scope
+        )
+        for one in made
+    )
+    assert all(map(np.array_equal, theirs, ours))
+
+
+def test_under_an_empty_prefix_names_go_to_the_student() -> None:
+    paddle.enable_static()
+    (teacher, _), (student, answer) = (answering(feed) for feed in ("there", "here"))
+    merged = gt.merge(teacher, student, {"there": "here"}, name_prefix="", parameters="later")
+
+    made = gt.for_test(merged, fetch=["tanh_0"])
+
+    assert gt.for_test(merged, fetch=[answer]).names == made.names
+    assert [value.name for value in gt.read(made.program).parameters] == ["here_here_linear_0.w_0"]
+
+
+def answering(feed: str) -> tuple[Any, Any]:
+    program = paddle.static.Program()
+    names = paddle.utils.unique_name.guard(f"{feed}_")
+    with paddle.static.program_guard(program, paddle.static.Program()), names:
+        linear = nn.Linear(4, 3, bias_attr=False)
+        return program, paddle.tanh(linear(paddle.static.data(feed, [-1, 4])))
+
+
+def test_a_program_for_test_knows_nothing_of_merges_whose_names_have_moved(
+    distilled: Merged,
+) -> None:
+    test, _ = gt.for_test(distilled.merged, fetch=["fc", "teacher_fc"])
+    assert code(lambda: gt.for_test(test, fetch=["teacher_relu_3"])) == "GT101"
+
+
+def test_the_student_alone_is_evaluated_without_the_teacher(distilled: Merged) -> None:
+    made = gt.for_test(distilled.merged)
+    alone = gt.for_test(distilled.student)
+
+    names = [value.name for value in gt.read(made.program).parameters]
+    assert len(names) == 137
+    assert not [name for name in names if name.startswith("teacher_")]
+    assert types(made.program) == types(alone.program)
+
+
+def code(call: Any) -> str:
+    with pytest.raises(gt.GraphtoolError) as raised:
+        call()
+    return raised.value.report.errors[0].code
+
+
+def test_what_cannot_be_fetched_is_said(trained: Training) -> None:
+    paddle.enable_static()
+    program, graph = trained.net.program, gt.read(trained.net.program)
+    gradient = next(op.results[0] for op in graph.operators.values() if op.kind == "conv2d_grad")
+    inside = next(op.results[0] for op in graph.operators.values() if op.block.startswith("if_"))
+    other = network(train=False)
+
+    found = {
+        "nothing": code(lambda: gt.for_test(program)),
+        "of another": code(
+            lambda: gt.for_test(program, fetch=[other.live.value(other.fetches[0])])
+        ),
+        "a number": code(lambda: gt.for_test(program, fetch=[3])),
+        "a gradient": code(lambda: gt.for_test(program, fetch=[gradient])),
+        "inside a branch": code(lambda: gt.for_test(program, fetch=[inside])),
+        "no such name": code(lambda: gt.for_test(program, fetch=["relu_100"])),
+        "one text": code(lambda: gt.for_test(program, fetch="relu_0")),  # pyright: ignore
+        "no program": code(lambda: gt.for_test("model.json", fetch=["relu_0"])),
+    }
+
+    assert found == snapshot(
+        {
+            "nothing": "GT540",
+            "of another": "GT541",
+            "a number": "GT541",
+            "a gradient": "GT542",
+            "inside a branch": "GT543",
+            "no such name": "GT101",
+            "one text": "GT248",
+            "no program": "GT248",
+        }
+    )
+
+
+@pytest.mark.slow
+def test_a_value_whose_program_died_is_refused_without_a_crash() -> None:
+    script = """
+import gc, paddle, graphtool as gt
+paddle.enable_static()
+def built():
+    main = paddle.static.Program()
+    with paddle.static.program_guard(main, paddle.static.Program()):
+        return main, paddle.static.data("x", [2, 3]) * 2
+main, y = built()
+_, dead = built()
+gc.collect()
+try:
+    gt.for_test(main, fetch=[y, dead])
+except gt.GraphtoolError as error:
+    print(*[found.code for found in error.report])
+"""
+    done = subprocess.run(
+        [os.sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.stdout.split() == ["GT541"], done.stderr
+
+
+def test_random_operators_without_a_test_mode_are_reported() -> None:
+    net = gt.from_layer(
+        lambda: nn.Sequential(nn.Conv2D(3, 4, 3), nn.Dropout2D(0.5)), [(3, 8, 8)], train=True
+    )
+    with pytest.warns(UserWarning, match="GT544"):
+        (found,) = gt.for_test(net).report
+
+    assert (found.code, found.message) == snapshot(
+        ("GT544", "1 operators are random in test mode too: `uniform_0`")
+    )
+
+
+def test_legacy_programs_are_evaluated_alike() -> None:
+    assert legacy_evaluation.outcome() == legacy_evaluation.WANTED
+
+
+@pytest.mark.slow
+def test_paddle_2_6_evaluates_alike_with_branch_and_loop() -> None:
+    interpreter = os.environ.get("GRAPHTOOL_PADDLE26_PYTHON")
+    if interpreter is None:
+        pytest.skip("GRAPHTOOL_PADDLE26_PYTHON names no Python that has Paddle 2.6.2")
+    done = subprocess.run(
+        [interpreter, "-m", "tests.training.legacy_evaluation"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == legacy_evaluation.WANTED

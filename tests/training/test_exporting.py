@@ -1,0 +1,496 @@
+"""`export_student`: the student alone, as if it had never been merged."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+from paddle.nn import functional as F  # noqa: N812
+
+import graphtool as gt
+from tests.training import legacy_exporting
+from tests.training.test_evaluation import Net
+
+ROOT = Path(__file__).parents[2]
+IMAGE = ("image", (3, 8, 8), "float32")
+FEED = {"image": np.random.RandomState(0).rand(4, 3, 8, 8).astype("float32")}
+
+
+class Teacher(nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2D(3, 16, 3), nn.BatchNorm2D(16), nn.ReLU())
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.body(x).mean([2, 3]))
+
+
+class Distilled:
+    """A student that was taught by a teacher for two steps, an adapter between them."""
+
+    def __init__(self, student: Any, *, scope: Any = None) -> None:
+        teacher = gt.from_layer(Teacher, [IMAGE], train=False)
+        self.student = student
+        paddle.enable_static()
+        self.executor = paddle.static.Executor(paddle.CPUPlace())
+        self.scope, theirs = scope or paddle.static.Scope(), paddle.static.Scope()
+        self.executor.run(teacher.startup, scope=theirs)
+        self.merged = gt.merge(
+            teacher,
+            student,
+            {"image": "image"},
+            scope=self.scope,
+            teacher_scope=theirs,
+            parameters="now",
+        )
+        ours = self.merged.student(self.merged.before.graph.fetches[0])
+        main, startup = self.merged.program, student.startup
+        with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard("new_"):
+            self.adapted = nn.Linear(5, 16)(ours)
+            self.loss = F.mse_loss(self.adapted, self.merged.teacher("mean_0"))
+            paddle.optimizer.Adam(0.01).minimize(self.loss)
+        with paddle.static.scope_guard(self.scope):
+            self.executor.run(student.startup)
+            for _ in range(2):
+                self.executor.run(self.merged.program, feed=FEED, fetch_list=[self.loss])
+
+    def outputs(self) -> Any:
+        """Return what the student answers in test mode, before it was saved."""
+        test, fetches = gt.for_test(self.merged)
+        return self.executor.run(test, feed=FEED, fetch_list=list(fetches), scope=self.scope)[0]
+
+
+def student() -> Any:
+    return gt.from_layer(Net, [IMAGE], train=True)
+
+
+@pytest.fixture(scope="module")
+def distilled() -> Distilled:
+    return Distilled(student())
+
+
+@pytest.fixture(scope="module")
+def exported(distilled: Distilled, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("exported")
+    return folder, gt.export_student(distilled.merged, folder / "student")
+
+
+def test_it_writes_a_model_its_parameters_and_a_state_dict(exported: Any) -> None:
+    folder, found = exported
+
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "student.json",
+        "student.pdiparams",
+        "student.pdparams",
+    ]
+    assert set(found.files) == set(folder.iterdir())
+    assert (found.feeds, len(found.fetches), len(found.report)) == (("image",), 1, 0)
+    assert str(found).splitlines()[-1] == f"image -> {found.fetches[0]}"
+
+
+def test_nothing_of_the_teacher_the_adapter_or_the_loss_is_in_it(exported: Any) -> None:
+    folder, _ = exported
+    graph = gt.read(folder / "student.json")
+
+    kinds = {operator.kind for operator in graph.operators.values()}
+    assert not kinds & {"adam", "square", "mse_loss", "subtract", "squared_l2_norm"}
+    assert not [kind for kind in kinds if kind.endswith("_grad")]
+    assert sum(operator.kind == "conv2d" for operator in graph.operators.values()) == 1
+    assert not [name for name in graph.values if name.startswith("teacher_")]
+    modes = [
+        op.attributes["is_test"] for op in graph.operators.values() if "is_test" in op.attributes
+    ]
+    assert modes == [True] * 7
+
+
+def test_the_files_are_those_of_a_student_that_was_never_merged(
+    exported: Any, tmp_path: Path
+) -> None:
+    folder, found = exported
+    alone, scope = student(), paddle.static.Scope()
+    paddle.enable_static()
+    paddle.static.Executor().run(alone.startup, scope=scope)
+    gt.load_parameters(alone, folder / "student.pdparams", alone, scope=scope)
+    gt.export_student(alone, tmp_path / "student", scope=scope)
+
+    ours, theirs = (
+        [_uncounted(place / file.name) for file in found.files] for place in (folder, tmp_path)
+    )
+    assert [len(data) for data in ours] == [len(data) for data in theirs]
+    assert ours == theirs
+
+
+class Small(nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2D(3, 4, 3), nn.BatchNorm2D(4), nn.ReLU())
+        self.dropout, self.head = nn.Dropout(0.4), nn.Linear(4, 5)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.dropout(self.body(x).mean([2, 3])))
+
+
+def test_the_files_are_those_that_paddle_writes_of_a_student_never_merged(tmp_path: Path) -> None:
+    distilled = Distilled(gt.from_layer(Small, [IMAGE], train=True))
+    found = gt.export_student(distilled.merged, tmp_path / "student")
+
+    alone = gt.from_layer(Small, [IMAGE], train=True)
+    scope = paddle.static.Scope()
+    gt.load_parameters(alone, tmp_path / "student.pdparams", alone, scope=scope)
+    paddle.enable_static()
+    with paddle.static.scope_guard(scope):
+        feeds, fetches = ([alone.live.value(*names)] for names in (alone.feeds, alone.fetches))
+        executor = paddle.static.Executor()
+        paddle.static.save_inference_model(
+            str(tmp_path / "alone"), feeds, fetches, executor, program=alone.program
+        )
+    paddle.disable_static()
+    with paddle.utils.unique_name.guard():
+        layer = Small()
+    layer.set_state_dict(paddle.load(str(tmp_path / "student.pdparams")))
+    paddle.save(layer.state_dict(), str(tmp_path / "alone.pdparams"))
+
+    ours = [_uncounted(file) for file in found.files]
+    assert ours == [_uncounted(tmp_path / f"alone{file.suffix}") for file in found.files]
+
+
+def _uncounted(file: Path) -> bytes:
+    """Read a file without the root's counter, which grows with every network of a process."""
+    return re.sub(rb"/(Net|Small)(_\d+)?/", rb"/\1/", file.read_bytes())
+
+
+@pytest.mark.slow
+def test_a_fresh_process_loads_it_with_paddle_alone_and_gets_the_same_bytes(
+    exported: Any, distilled: Distilled, tmp_path: Path
+) -> None:
+    folder, _ = exported
+    paddle.enable_static()
+    np.save(tmp_path / "image.npy", FEED["image"])
+    script = f"""
+import numpy, paddle
+paddle.enable_static()
+executor = paddle.static.Executor(paddle.CPUPlace())
+program, feeds, fetches = paddle.static.load_inference_model({str(folder / "student")!r}, executor)
+image = numpy.load({str(tmp_path / "image.npy")!r})
+numpy.save({str(tmp_path / "out.npy")!r}, executor.run(program, {{feeds[0]: image}}, fetches)[0])
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+    want = distilled.outputs()
+    assert np.load(tmp_path / "out.npy").tobytes() == want.tobytes()
+    assert want.std() > 0
+
+
+def test_the_layer_goes_on_in_dynamic_mode_with_the_same_bytes(
+    exported: Any, distilled: Distilled
+) -> None:
+    folder, _ = exported
+    paddle.enable_static()
+    want = distilled.outputs()
+    paddle.disable_static()
+    layer = Net()
+    missing, unexpected = layer.set_state_dict(paddle.load(str(folder / "student.pdparams")))
+    layer.eval()
+
+    assert (missing, unexpected) == ([], [])
+    assert layer(paddle.to_tensor(FEED["image"])).numpy().tobytes() == want.tobytes()
+
+
+def test_before_minimize_it_writes_the_same(tmp_path: Path) -> None:
+    teacher, pupil = gt.from_layer(Teacher, [IMAGE], train=False), student()
+    paddle.enable_static()
+    scope, theirs = paddle.static.Scope(), paddle.static.Scope()
+    for net, held in ((teacher, theirs), (pupil, scope)):
+        paddle.static.Executor().run(net.startup, scope=held)
+    merged = gt.merge(teacher, pupil, {"image": "image"}, scope=scope, teacher_scope=theirs)
+    gt.export_student(merged.program, tmp_path / "before")
+    with paddle.static.program_guard(merged.program, pupil.startup):
+        loss = F.mse_loss(merged.student(pupil.fetches[0]), merged.teacher("add_1"))
+        paddle.optimizer.SGD(0.1).minimize(loss)
+    gt.export_student(merged.program, tmp_path / "after")
+
+    for ending in (".json", ".pdiparams", ".pdparams"):
+        before, after = (tmp_path / f"{name}{ending}" for name in ("before", "after"))
+        assert before.read_bytes() == after.read_bytes()
+
+
+class Plain:
+    """A student Program with a label, a loss and an accuracy, as scripts build it."""
+
+    def __init__(self) -> None:
+        paddle.enable_static()
+        self.main, self.startup = paddle.static.Program(), paddle.static.Program()
+        own_names = paddle.utils.unique_name.guard("pupil_")
+        with paddle.static.program_guard(self.main, self.startup), own_names:
+            image = paddle.static.data("image", [-1, 3, 8, 8])
+            label = paddle.static.data("label", [-1, 1], "int64")
+            hidden = F.relu(nn.BatchNorm2D(4)(nn.Conv2D(3, 4, 3)(image)))
+            self.logits = nn.Linear(4, 5)(hidden.mean([2, 3]))
+            self.auxiliary = nn.Linear(4, 5)(F.relu(hidden.mean([2, 3])))
+            self.loss = F.cross_entropy(self.logits, label).mean()
+            self.accuracy = paddle.static.accuracy(F.softmax(self.logits), label)
+        self.scope = paddle.static.Scope()
+
+    def merge(self) -> gt.Merged:
+        teacher = gt.from_layer(Teacher, [IMAGE], train=False)
+        paddle.enable_static()
+        for startup in (self.startup, teacher.startup):
+            paddle.static.Executor().run(startup, scope=self.scope)
+        return gt.merge(teacher, self.main, {"image": "image"}, scope=self.scope)
+
+
+def test_outputs_of_a_plain_program_are_found_by_structure_and_said(tmp_path: Path) -> None:
+    merged = Plain().merge()
+
+    with pytest.warns(UserWarning, match="GT631"):
+        found = gt.export_student(merged, tmp_path / "student")
+
+    values = merged.before.graph.values
+    assert [values[name].shape for name in found.fetches] == [(-1, 5), (-1, 5)]
+    assert found.feeds == ("image",)
+    assert [said.code for said in found.report] == ["GT631"]
+
+
+def test_the_state_dict_of_a_plain_program_has_the_names_of_its_variables(tmp_path: Path) -> None:
+    plain = Plain()
+    merged = plain.merge()
+
+    found = gt.export_student(merged, tmp_path / "student", fetch=[plain.logits])
+
+    paddle.disable_static()
+    state = paddle.load(str(tmp_path / "student.pdparams"))
+    assert len(state) == 10
+    assert len(list(gt.read(tmp_path / "student.json").parameters)) == 8
+    assert found.report.diagnostics == ()
+    assert all(
+        np.array(plain.scope.find_var(name).get_tensor()).tobytes() == value.numpy().tobytes()
+        for name, value in state.items()
+    )
+
+
+def test_paddle_itself_loads_the_state_dict_into_a_program_that_was_never_merged(
+    tmp_path: Path,
+) -> None:
+    plain, other = Plain(), Plain()
+    gt.export_student(plain.merge(), tmp_path / "student")
+
+    with paddle.static.scope_guard(other.scope):
+        paddle.static.Executor().run(other.startup)
+        paddle.static.load(other.main, str(tmp_path / "student"))
+
+    name = next(value.name for value in gt.read(other.main).parameters if "conv2d" in value.name)
+    held = [np.array(one.scope.find_var(name).get_tensor()) for one in (plain, other)]
+    assert held[0].tobytes() == held[1].tobytes()
+
+
+def test_a_loss_may_be_asked_for_with_its_label(tmp_path: Path) -> None:
+    plain = Plain()
+
+    found = gt.export_student(plain.merge(), tmp_path / "student", fetch=[plain.loss])
+
+    assert found.feeds == ("image", "label")
+
+
+def test_of_a_clone_of_the_merged_program_the_student_alone_is_exported(
+    distilled: Distilled, tmp_path: Path
+) -> None:
+    whole = gt.export_student(distilled.merged, tmp_path / "whole")
+    clone = distilled.merged.program.clone()
+
+    found = gt.export_student(clone, tmp_path / "clone", fetch=whole.fetches)
+
+    sizes = [[file.stat().st_size for file in made.files[:2]] for made in (whole, found)]
+    assert sizes[0] == sizes[1]
+    parameters = [(tmp_path / f"{name}.pdiparams").read_bytes() for name in ("whole", "clone")]
+    assert parameters[0] == parameters[1]
+
+
+def test_a_student_that_was_never_merged_is_exported_as_well(tmp_path: Path) -> None:
+    net = gt.from_layer(Teacher, [IMAGE], train=True)
+    paddle.enable_static()
+    scope = paddle.static.Scope()
+    paddle.static.Executor().run(net.startup, scope=scope)
+
+    found = gt.export_student(net, tmp_path / "student", scope=scope)
+
+    assert found.fetches == net.fetches
+    state = paddle.load(str(tmp_path / "student.pdparams"))
+    assert list(state) == list(net.parameters)
+
+
+def test_a_layer_that_the_program_was_built_from_names_the_keys(tmp_path: Path) -> None:
+    with paddle.utils.unique_name.guard():
+        layer = Teacher()
+    net = gt.from_layer(layer, [IMAGE], train=True)
+    scope = paddle.static.Scope()
+    paddle.save(layer.state_dict(), str(tmp_path / "layer.pdparams"))
+    gt.load_parameters(net, tmp_path / "layer.pdparams", net, scope=scope)
+
+    gt.export_student(
+        net.program, tmp_path / "student", fetch=net.fetches, layer=layer, scope=scope
+    )
+
+    theirs, ours = (tmp_path / f"{name}.pdparams" for name in ("layer", "student"))
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+class Half(nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = self.create_parameter([4, 3], dtype="bfloat16")
+
+    def forward(self, x: Any) -> Any:
+        return paddle.matmul(x.cast("bfloat16"), self.weight).cast("float32")
+
+
+def test_bfloat16_comes_through_bit_by_bit(tmp_path: Path) -> None:
+    net, layer = gt.from_layer(Half, [(4,)]), Half()
+    paddle.enable_static()
+    scope = paddle.static.Scope()
+    paddle.static.Executor().run(net.startup, scope=scope)
+
+    gt.export_student(net, tmp_path / "half", scope=scope)
+
+    held = np.array(scope.find_var(net.parameters["weight"]).get_tensor())
+    paddle.disable_static()
+    layer.set_state_dict(paddle.load(str(tmp_path / "half.pdparams")))
+    assert layer.weight.dtype == paddle.bfloat16
+    assert layer.weight.numpy().tobytes() == held.tobytes()
+
+
+def _refused(call: Any) -> gt.Diagnostic:
+    with pytest.raises(gt.GraphtoolError) as raised:
+        call()
+    return raised.value.report.errors[0]
+
+
+def test_earlier_files_are_replaced_only_by_force_and_then_all_of_them(
+    distilled: Distilled, tmp_path: Path
+) -> None:
+    (tmp_path / "student.pdmodel").write_text("of an earlier student")
+    (tmp_path / "notes.txt").write_text("mine")
+
+    found = _refused(lambda: gt.export_student(distilled.merged, tmp_path / "student"))
+    assert found.code == "GT630"
+    assert len(list(tmp_path.iterdir())) == 2
+
+    gt.export_student(distilled.merged, tmp_path / "student", force=True)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "notes.txt",
+        "student.json",
+        "student.pdiparams",
+        "student.pdparams",
+    ]
+
+
+def test_an_ending_of_one_of_the_files_is_dropped(distilled: Distilled, tmp_path: Path) -> None:
+    found = gt.export_student(distilled.merged, tmp_path / "student.pdiparams")
+
+    assert sorted(path.name for path in found.files) == [
+        "student.json",
+        "student.pdiparams",
+        "student.pdparams",
+    ]
+
+
+def test_nothing_is_written_where_something_is_wrong(distilled: Distilled, tmp_path: Path) -> None:
+    merged, target = distilled.merged, tmp_path / "student"
+    (tmp_path / "file").write_text("")
+    (tmp_path / "taken.json").mkdir()
+    empty, other = paddle.static.Scope(), gt.from_layer(Half, [(4,)])
+
+    def export(**options: Any) -> str:
+        return _refused(lambda: gt.export_student(merged, target, **options)).code
+
+    found = {
+        "a teacher's Value": export(fetch=["teacher_relu_0"]),
+        "an adapter's": export(fetch=[distilled.adapted]),
+        "the loss": export(fetch=[distilled.loss]),
+        "no such name": export(fetch=["relu_100"]),
+        "one text": export(fetch="relu_0"),
+        "nothing": export(fetch=[]),
+        "an empty Scope": export(scope=empty),
+        "another layer": export(layer=other),
+        "a folder": _refused(lambda: gt.export_student(merged, tmp_path)).code,
+        "below a file": _refused(lambda: gt.export_student(merged, tmp_path / "file" / "x")).code,
+        "over a folder": _refused(
+            lambda: gt.export_student(merged, tmp_path / "taken", force=True)
+        ).code,
+        "no program": _refused(lambda: gt.export_student("student", target)).code,
+    }
+
+    assert found == {
+        "a teacher's Value": "GT632",
+        "an adapter's": "GT632",
+        "the loss": "GT632",
+        "no such name": "GT101",
+        "one text": "GT248",
+        "nothing": "GT540",
+        "an empty Scope": "GT633",
+        "another layer": "GT634",
+        "a folder": "GT636",
+        "below a file": "GT601",
+        "over a folder": "GT601",
+        "no program": "GT248",
+    }
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken.json"]
+
+
+def test_a_program_without_an_answer_asks_for_it(tmp_path: Path) -> None:
+    paddle.enable_static()
+    main = paddle.static.Program()
+    with paddle.static.program_guard(main):
+        paddle.static.data("x", [2, 3])
+
+    assert _refused(lambda: gt.export_student(main, tmp_path / "student")).code == "GT635"
+
+
+def test_a_legacy_student_is_exported_alike(tmp_path: Path) -> None:
+    assert legacy_exporting.outcome(tmp_path) == legacy_exporting.WANTED
+
+
+@pytest.mark.slow
+def test_paddle_2_6_exports_alike(tmp_path: Path) -> None:
+    interpreter = os.environ.get("GRAPHTOOL_PADDLE26_PYTHON")
+    if interpreter is None:
+        pytest.skip("GRAPHTOOL_PADDLE26_PYTHON names no Python that has Paddle 2.6.2")
+    done = subprocess.run(
+        [interpreter, "-m", "tests.training.legacy_exporting", str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == legacy_exporting.WANTED
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "code"),
+    [("", {}, "GT636"), (".json", {"scope": 3}, "GT248"), ("student", {"layer": 3}, "GT248")],
+)
+def test_arguments_of_a_wrong_kind_are_said(
+    distilled: Distilled,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    options: Any,
+    code: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(gt.UsageError) as raised:
+        gt.export_student(distilled.merged, path, **options)
+    assert [found.code for found in raised.value.report] == [code]
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,367 @@
+"""`minimize` on one process: what trains, and what is refused with the Program as it was."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+from inline_snapshot import snapshot
+from paddle import nn, optimizer
+from paddle.incubate import optimizer as incubated
+
+import graphtool as gt
+
+X = np.random.default_rng(0).normal(size=(4, 8)).astype("float32")
+
+
+@dataclass
+class Net:
+    main: Any
+    startup: Any
+    hidden: Any
+    loss: Any
+
+    def losses(self, steps: int = 4) -> list[bytes]:
+        executor, scope = paddle.static.Executor(paddle.CPUPlace()), paddle.static.Scope()
+        paddle.seed(3)
+        # Under PIR a schedule's rate goes to the global Scope, whatever `run(scope=...)` says.
+        with paddle.static.scope_guard(scope):
+            executor.run(self.startup)
+            runs = [
+                executor.run(self.main, feed={"x": X}, fetch_list=[self.loss]) for _ in range(steps)
+            ]
+        return [loss.tobytes() for (loss,) in runs]
+
+    def types(self) -> list[str]:
+        return [
+            op.name() for program in (self.main, self.startup) for op in program.global_block().ops
+        ]
+
+
+def net() -> Net:
+    paddle.enable_static()
+    main, startup = paddle.static.Program(), paddle.static.Program()
+    with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard():
+        hidden = paddle.tanh(nn.Linear(8, 5)(paddle.static.data("x", [-1, 8])))
+        loss = (nn.Linear(5, 3)(hidden) ** 2).mean()
+    return Net(main, startup, hidden, loss)
+
+
+@pytest.fixture
+def built() -> Iterator[Net]:
+    made = net()
+    with paddle.static.program_guard(made.main, made.startup):
+        yield made
+
+
+def refusal(made: Net, *arguments: Any, **options: Any) -> str:
+    """Return what a call is refused with; it must leave both Programs as they were."""
+    before = made.types()
+    with pytest.raises(gt.UsageError) as raised:
+        gt.minimize(*arguments, **options)
+    assert made.types() == before
+    return str(raised.value)
+
+
+def codes(said: str) -> list[str]:
+    return [line[6:11] for line in said.splitlines() if line.startswith("error[")]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: optimizer.SGD(0.1),
+        lambda: optimizer.Momentum(0.1, grad_clip=nn.ClipGradByGlobalNorm(0.1)),
+        lambda: optimizer.AdamW(optimizer.lr.CosineAnnealingDecay(0.1, 4), weight_decay=0.1),
+        lambda: optimizer.Lamb(0.01),
+        lambda: incubated.LookAhead(optimizer.SGD(0.1)),
+    ],
+)
+def test_one_process_trains_as_the_optimizer_s_own_minimize(make: Any) -> None:
+    ours, theirs = net(), net()
+    with paddle.static.program_guard(ours.main, ours.startup):
+        _, gradients = gt.minimize(make(), ours.loss)
+    with paddle.static.program_guard(theirs.main, theirs.startup):
+        make().minimize(theirs.loss)
+    assert sorted(parameter.name for parameter, _ in gradients) == [
+        "linear_0.b_0",
+        "linear_0.w_0",
+        "linear_1.b_0",
+        "linear_1.w_0",
+    ]
+    losses = ours.losses()
+    assert losses == theirs.losses()
+    assert len(set(losses)) == 4
+
+
+def test_outside_of_the_guard_the_startup_program_that_is_named_gets_the_state() -> None:
+    inside, outside = net(), net()
+    with paddle.static.program_guard(inside.main, inside.startup):
+        gt.minimize(optimizer.Adam(0.1), inside.loss)
+    gt.minimize(optimizer.Adam(0.1), outside.loss, outside.startup)
+    assert outside.losses() == inside.losses()
+
+
+def test_gradients_are_clipped_by_value(built: Net) -> None:
+    clip = nn.ClipGradByValue(0.01, -0.02)
+    _, gradients = gt.minimize(optimizer.SGD(1.0, grad_clip=clip), built.loss)
+    executor, scope = paddle.static.Executor(paddle.CPUPlace()), paddle.static.Scope()
+    executor.run(built.startup, scope=scope)
+    before = parameters(scope, gradients)
+    found = executor.run(
+        built.main, feed={"x": X}, fetch_list=[gradient for _, gradient in gradients], scope=scope
+    )
+    after = parameters(scope, gradients)
+    assert max(np.abs(gradient).max() for gradient in found) > 0.02
+    for old, new, gradient in zip(before, after, found, strict=True):
+        np.testing.assert_allclose(old - new, np.clip(gradient, -0.02, 0.01), atol=1e-6)
+
+
+def parameters(scope: Any, gradients: Any) -> list[np.ndarray[Any, Any]]:
+    return [np.array(scope.find_var(parameter.name).get_tensor()) for parameter, _ in gradients]
+
+
+@pytest.mark.parametrize("by", ["name", "Value"])
+def test_only_the_parameters_that_are_named_learn(built: Net, by: str) -> None:
+    weight = next(one for one in built.main.global_block().all_parameters() if "1.w" in one.name)
+    chosen = weight.name if by == "name" else weight
+    _, gradients = gt.minimize(optimizer.SGD(0.1), built.loss, parameters=[chosen])
+    assert [parameter.name for parameter, _ in gradients] == ["linear_1.w_0"]
+
+
+def test_two_optimizers_may_move_parameters_of_their_own(built: Net) -> None:
+    gt.minimize(optimizer.SGD(0.1), built.loss, parameters=["linear_0.w_0", "linear_0.b_0"])
+    gt.minimize(optimizer.SGD(0.1), built.loss, parameters=["linear_1.w_0"])
+    updates = [name for name in built.types() if name == "pd_op.sgd_"]
+    assert len(updates) == 3
+
+
+def test_a_second_minimize_is_refused(built: Net) -> None:
+    gt.minimize(optimizer.Adam(0.1), built.loss, parameters=["linear_1.w_0"])
+    assert refusal(built, optimizer.SGD(0.1), built.loss) == snapshot("""\
+error[GT536] minimized-before: an optimizer moves 1 parameter already: `linear_1.w_0`
+  --> optimizer  adam_0
+  = help: gt.minimize(optimizer, first_loss + second_loss)\
+""")
+
+
+def test_a_loss_with_several_elements_is_refused(built: Net) -> None:
+    assert refusal(built, optimizer.SGD(0.1), built.hidden) == snapshot("""\
+error[GT532] not-a-loss: the loss, `tanh_0`, is not one number of floating point
+  --> loss  tanh_0  [-1, 5]
+  = help: gt.minimize(optimizer, loss.mean())\
+""")
+
+
+def test_a_loss_of_whole_numbers_is_refused(built: Net) -> None:
+    assert "GT532" in codes(refusal(built, optimizer.SGD(0.1), built.loss.astype("int64")))
+
+
+def test_a_loss_that_reaches_no_parameter_is_refused(built: Net) -> None:
+    detached = built.hidden.detach().mean()
+    assert refusal(built, optimizer.SGD(0.1), detached) == snapshot("""\
+error[GT535] nothing-learns: the loss, `mean_1`, reaches no parameter that is to learn
+  = note: could learn: `linear_0.b_0`, `linear_0.w_0`, `linear_1.b_0`, `linear_1.w_0`
+  = help: add a loss on a Value of the student: merged.student(name)\
+""")
+
+
+def test_a_loss_on_the_teacher_alone_is_refused() -> None:
+    teacher, student = net(), net()
+    merged = gt.merge(teacher.main, student.main, {"x": "x"}, parameters="later")
+    with paddle.static.program_guard(student.main, student.startup):
+        said = refusal(student, optimizer.SGD(0.1), merged.teacher("tanh_0").mean())
+        _, gradients = gt.minimize(optimizer.SGD(0.1), student.loss)
+    assert codes(said) == ["GT535"]
+    assert not [one for one, _ in gradients if one.name.startswith("teacher_")]
+
+
+@pytest.mark.usefixtures("built")
+def test_a_loss_of_another_program_is_refused() -> None:
+    other = net()
+    assert refusal(other, optimizer.SGD(0.1), other.loss) == snapshot("""\
+error[GT533] other-program: the loss, `mean_0`, is of another Program than the default one
+  = help: with paddle.static.program_guard(merged.program, startup): gt.minimize(optimizer, loss)\
+""")
+
+
+def test_a_number_and_a_string_are_refused_together(built: Net) -> None:
+    assert refusal(built, 3, "loss") == snapshot("""\
+error[GT530] not-an-optimizer: `int` is no optimizer
+  = help: gt.minimize(paddle.optimizer.AdamW(0.001), loss)
+error[GT532] not-a-loss: the loss, `str`, is not a Value of a static Program
+  = help: gt.minimize(optimizer, loss.mean())\
+""")
+
+
+def test_the_class_of_an_optimizer_is_no_optimizer(built: Net) -> None:
+    assert codes(refusal(built, optimizer.SGD, built.loss)) == ["GT530"]
+
+
+def test_of_what_distill_loss_returns_the_total_is_asked_for() -> None:
+    teacher, student = net(), net()
+    merged = gt.merge(teacher.main, student.main, {"x": "x"}, parameters="later")
+    with paddle.static.program_guard(student.main, student.startup):
+        pairs = gt.suggest_pairs(merged.plan.teacher, merged.plan.student)
+        made = gt.distill_loss(merged, pairs)
+        said = refusal(student, optimizer.SGD(0.1), made)
+        gt.minimize(optimizer.SGD(0.1), made.total)
+    assert said == snapshot("""\
+error[GT532] not-a-loss: the loss, `DistillLoss`, is not a Value of a static Program
+  = help: gt.minimize(optimizer, loss.total)\
+""")
+
+
+def test_the_program_that_trains_is_no_startup_program(built: Net) -> None:
+    assert refusal(built, optimizer.SGD(0.1), built.loss, built.main) == snapshot("""\
+error[GT248] bad-argument: `startup_program` is `"the loss's Program"`; wanted one that runs once
+  = help: gt.minimize(optimizer, loss, startup)\
+""")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"startup_program": "startup"},
+        {"parameters": "linear_1.w_0"},
+        {"parameters": []},
+        {"parameters": (name for name in ["linear_1.w_0"])},
+        {"no_grad_set": "linear_1.w_0"},
+    ],
+)
+def test_what_no_option_may_be_is_said(built: Net, options: Any) -> None:
+    assert codes(refusal(built, optimizer.SGD(0.1), built.loss, **options)) == ["GT248"]
+
+
+def test_what_gets_no_gradient_may_be_named(built: Net) -> None:
+    names = {"linear_0.w_0", "linear_0.b_0"}
+    _, gradients = gt.minimize(optimizer.SGD(0.1), built.loss, no_grad_set=names)
+    assert sorted(one.name for one, _ in gradients) == ["linear_1.b_0", "linear_1.w_0"]
+
+
+def test_a_name_without_a_value_in_what_gets_no_gradient_is_said(built: Net) -> None:
+    before = built.types()
+    with pytest.raises(gt.ReadError, match=r"linear_7\.w_0"):
+        gt.minimize(optimizer.SGD(0.1), built.loss, no_grad_set={"linear_7.w_0"})
+    assert built.types() == before
+
+
+def test_a_scaler_is_no_optimizer(built: Net) -> None:
+    assert codes(refusal(built, paddle.amp.GradScaler(), built.loss)) == ["GT530"]
+
+
+def test_an_optimizer_of_the_dynamic_graph_is_refused(built: Net) -> None:
+    paddle.disable_static()
+    layer = nn.Linear(8, 5)
+    made = optimizer.SGD(0.1, parameters=layer.parameters())
+    paddle.enable_static()
+    with paddle.static.program_guard(built.main, built.startup):
+        said = refusal(built, made, built.loss)
+    assert codes(said) == ["GT534", "GT534"]
+    assert "is a parameter of the dynamic graph" in said
+
+
+def test_a_parameter_that_the_program_has_not_is_refused(built: Net) -> None:
+    said = refusal(built, optimizer.SGD(0.1), built.loss, parameters=["linear_7.w_0"])
+    assert said == snapshot("""\
+error[GT534] strange-parameter: `linear_7.w_0` is no parameter of the loss's Program
+  --> parameter  linear_7.w_0
+  = help: make the optimizer without `parameters=`\
+""")
+
+
+def test_a_decorated_optimizer_is_refused_under_pir(built: Net) -> None:
+    decorated = paddle.static.amp.decorate(optimizer.SGD(0.1))
+    assert refusal(built, decorated, built.loss) == snapshot("""\
+error[GT531] optimizer-unfit: `OptimizerWithMixedPrecision` does not work on a PIR Program
+  = note: the Program has 0 casts to float16 or bfloat16
+  = help: with paddle.amp.auto_cast(): build the networks, and decorate no optimizer\
+""")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: incubated.GradientMergeOptimizer(optimizer.SGD(0.1), 2),
+        lambda: incubated.RecomputeOptimizer(optimizer.SGD(0.1)),
+        lambda: incubated.PipelineOptimizer(optimizer.SGD(0.1)),
+        lambda: paddle.distributed.fleet.distributed_optimizer(optimizer.SGD(0.1)),
+    ],
+)
+def test_what_paddle_cannot_do_under_pir_is_refused_with_what_works(built: Net, make: Any) -> None:
+    said = refusal(built, make(), built.loss)
+    assert codes(said) == ["GT531"]
+    assert "help: gt.minimize(optimizer, loss)" in said
+
+
+def test_networks_built_under_auto_cast_compute_in_low_precision() -> None:
+    paddle.enable_static()
+    main, startup = paddle.static.Program(), paddle.static.Program()
+    with paddle.static.program_guard(main, startup):
+        with paddle.amp.auto_cast(dtype="bfloat16"):
+            loss = nn.Linear(8, 5)(paddle.static.data("x", [-1, 8])).astype("float32").mean()
+        gt.minimize(optimizer.SGD(0.1), loss)
+    casts = [op for op in main.global_block().ops if op.name() == "pd_op.cast"]
+    low = [op for op in casts if op.result(0).dtype == paddle.bfloat16]
+    assert len(low) >= 2
+
+
+@pytest.fixture
+def legacy() -> Iterator[Net]:
+    paddle.enable_static()
+    with paddle.pir_utils.OldIrGuard():
+        made = legacy_net()
+        with paddle.static.program_guard(made.main, made.startup):
+            yield made
+
+
+def legacy_net() -> Net:
+    main, startup = paddle.static.Program(), paddle.static.Program()
+    with paddle.static.program_guard(main, startup):
+        hidden = paddle.static.nn.fc(paddle.static.data("x", [-1, 8]), 5)
+        loss = paddle.mean(paddle.square(paddle.static.nn.fc(hidden, 3)))
+    return Net(main, startup, hidden, loss)
+
+
+def test_a_legacy_program_trains_as_by_the_optimizer_s_own_minimize(legacy: Net) -> None:
+    theirs = legacy_net()
+    _, gradients = gt.minimize(optimizer.Adam(0.1), legacy.loss)
+    with paddle.static.program_guard(theirs.main, theirs.startup):
+        optimizer.Adam(0.1).minimize(theirs.loss)
+    names = [parameter.name for parameter, _ in gradients]
+    assert names == ["fc_0.w_0", "fc_0.b_0", "fc_1.w_0", "fc_1.b_0"]
+    losses = legacy.losses()
+    assert losses == theirs.losses()
+    assert len(set(losses)) == 4
+
+
+def test_a_legacy_program_is_looked_at_as_well(legacy: Net) -> None:
+    gt.minimize(optimizer.SGD(0.1), legacy.loss)
+    before = [op.type for op in legacy.main.global_block().ops]
+    with pytest.raises(gt.UsageError) as again:
+        gt.minimize(optimizer.SGD(0.1), legacy.loss)
+    with pytest.raises(gt.UsageError) as unreached:
+        gt.minimize(optimizer.SGD(0.1), legacy.main.global_block().var("x"))
+    assert codes(str(again.value)) == ["GT536"]
+    assert codes(str(unreached.value)) == ["GT532", "GT535"]
+    assert [op.type for op in legacy.main.global_block().ops] == before
+
+
+def test_mixed_precision_that_does_not_act_is_warned_of(legacy: Net) -> None:
+    """On CPU no operator computes in float16, so the decorated optimizer casts nothing."""
+    decorated = paddle.static.amp.decorate(optimizer.SGD(0.1))
+    with pytest.warns(UserWarning, match="GT539.*has inserted no cast to float16 or bfloat16"):
+        gt.minimize(decorated, legacy.loss)
+
+
+def test_mixed_precision_that_acts_is_not_warned_of(legacy: Net) -> None:
+    decorated = paddle.static.amp.bf16.decorate_bf16(optimizer.SGD(0.1))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*GT539")
+        gt.minimize(decorated, legacy.loss)
+    assert "cast" in [op.type for op in legacy.main.global_block().ops]
