@@ -64,7 +64,7 @@ def train(
             pairs = gt.suggest_pairs(test.program, network.program)
             merged = gt.merge(test.program, network, {"image": "image"}, teacher_scope=weights)
             distillation = gt.distill_loss(merged, pairs, WEIGHTS, options=OPTIONS).total
-        logits = network.live.value(network.fetches[0])
+        logits = network.value(network.fetches[0])
         label = paddle.static.data("label", [None], "int64")
         loss = nn.functional.cross_entropy(logits, label) + distillation
         gt.minimize(paddle.optimizer.Adam(rate), loss)

@@ -79,7 +79,7 @@ def train(
             merged = gt.merge(test.program, network, {"words": "words"}, teacher_scope=weights)
             distillation = gt.distill_loss(merged, pairs).total
         label = paddle.static.data("label", [None], "int64")
-        loss = nn.functional.cross_entropy(network.live.value(network.fetches[0]), label)
+        loss = nn.functional.cross_entropy(network.value(network.fetches[0]), label)
         gt.minimize(paddle.optimizer.Adam(rate), loss + distillation)
         paddle.seed(seed)
         executor.run(network.startup)

@@ -42,7 +42,7 @@ def train(
     network = gt.from_layer(lambda: classifier(width), [("image", (3, 12, 12))])
     with program_guard(network.program, network.startup):
         label = paddle.static.data("label", [None], "int64")
-        loss = nn.functional.cross_entropy(network.live.value(network.fetches[0]), label)
+        loss = nn.functional.cross_entropy(network.value(network.fetches[0]), label)
         if teacher is not None:
             merged = gt.merge(teacher, network, {"image": "image"})
             pairs = gt.suggest_pairs(merged.plan.teacher, merged.plan.student)

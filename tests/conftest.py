@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -23,3 +24,12 @@ def untouched_paddle() -> Iterator[None]:
         paddle = sys.modules.get("paddle")
         if paddle is not None:
             paddle.disable_static()
+
+
+@pytest.fixture
+def paddle26() -> str:
+    """Return the Python to run what the oldest supported Paddle is to do as well."""
+    interpreter = os.environ.get("GRAPHTOOL_PADDLE26_PYTHON")
+    if interpreter is None:
+        pytest.skip("GRAPHTOOL_PADDLE26_PYTHON names no Python that has Paddle 2.6.2")
+    return interpreter

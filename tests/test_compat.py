@@ -219,12 +219,9 @@ def test_legacy_programs_take_the_same_lines() -> None:
 
 
 @pytest.mark.slow
-def test_paddle_2_6_takes_the_same_lines() -> None:
-    interpreter = os.environ.get("GRAPHTOOL_PADDLE26_PYTHON")
-    if interpreter is None:
-        pytest.skip("GRAPHTOOL_PADDLE26_PYTHON names no Python that has Paddle 2.6.2")
+def test_paddle_2_6_takes_the_same_lines(paddle26: str) -> None:
     done = subprocess.run(
-        [interpreter, "-m", "tests.legacy_compat"],
+        [paddle26, "-m", "tests.legacy_compat"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         cwd=ROOT,
         capture_output=True,

@@ -64,6 +64,10 @@ class Network:
         """The Graph of the main Program."""
         return self.live.graph
 
+    def value(self, selector: str) -> _Paddle:
+        """Return the Paddle Value or Variable that a selector means, as `LiveProgram.value`."""
+        return self.live.value(selector)
+
 
 def from_layer(
     layer: _Paddle | Callable[[], _Paddle],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
@@ -40,13 +39,10 @@ paddle.static.save_inference_model(sys.argv[1], [image], [answer], executor)
 
 @pytest.mark.slow
 def test_a_file_of_paddle_2_6_with_another_shape_and_a_softmax_teaches_as_well(
-    tmp_path: Path,
+    tmp_path: Path, paddle26: str
 ) -> None:
-    interpreter = os.environ.get("GRAPHTOOL_PADDLE26_PYTHON")
-    if interpreter is None:
-        pytest.skip("GRAPHTOOL_PADDLE26_PYTHON names no Python that has Paddle 2.6.2")
     model = tmp_path / "inference"
-    subprocess.run([interpreter, "-c", _SAVED_BY_2_6, str(model)], check=True, capture_output=True)
+    subprocess.run([paddle26, "-c", _SAVED_BY_2_6, str(model)], check=True, capture_output=True)
 
     lines = lines_of(
         "legacy_teacher.py", "--steps", "41", "--teacher", f"{model}.pdmodel", "--softmax"

@@ -680,12 +680,9 @@ def test_a_legacy_program_is_distilled_alike() -> None:
 
 
 @pytest.mark.slow
-def test_a_legacy_program_of_paddle_2_6_is_distilled_alike() -> None:
-    interpreter = os.environ.get("GRAPHTOOL_PADDLE26_PYTHON")
-    if interpreter is None:
-        pytest.skip("GRAPHTOOL_PADDLE26_PYTHON names no Python that has Paddle 2.6.2")
+def test_a_legacy_program_of_paddle_2_6_is_distilled_alike(paddle26: str) -> None:
     done = subprocess.run(
-        [interpreter, "-m", "tests.losses.distill_legacy"],
+        [paddle26, "-m", "tests.losses.distill_legacy"],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

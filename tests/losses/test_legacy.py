@@ -56,12 +56,8 @@ def test_losses_on_legacy_programs_of_paddle_3_are_those_of_numpy() -> None:
 
 
 @pytest.mark.slow
-def test_losses_on_paddle_2_6_are_those_of_numpy() -> None:
-    interpreter = os.environ.get("GRAPHTOOL_PADDLE26_PYTHON")
-    if interpreter is None:
-        pytest.skip("GRAPHTOOL_PADDLE26_PYTHON names no Python that has Paddle 2.6.2")
-
-    version, found = answers(interpreter)
+def test_losses_on_paddle_2_6_are_those_of_numpy(paddle26: str) -> None:
+    version, found = answers(paddle26)
 
     assert version == "2.6.2"
     assert found == AS_IT_SHOULD_BE

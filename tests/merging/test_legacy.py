@@ -42,13 +42,10 @@ def test_an_unusual_program_is_bit_equal_and_its_student_trains(name):
 
 
 @pytest.mark.slow
-def test_paddle_2_6_merges_all_of_them_alike():
-    interpreter = os.environ.get("GRAPHTOOL_PADDLE26_PYTHON")
-    if interpreter is None:
-        pytest.skip("GRAPHTOOL_PADDLE26_PYTHON names no Python that has Paddle 2.6.2")
+def test_paddle_2_6_merges_all_of_them_alike(paddle26):
     names = [*cases.FAMILIES, *cases.CASES, *cases.OLD_CASES]
     done = subprocess.run(
-        [interpreter, "-m", "tests.merging.cases", *names],
+        [paddle26, "-m", "tests.merging.cases", *names],
         env={**os.environ, "PYTHONPATH": str(_ROOT)},
         cwd=_ROOT,
         capture_output=True,

@@ -268,13 +268,10 @@ def test_input_that_a_network_does_not_take_is_a_diagnostic() -> None:
 
 
 @pytest.mark.slow
-def test_paddle_2_6_verifies_what_to_static_made() -> None:
+def test_paddle_2_6_verifies_what_to_static_made(paddle26: str) -> None:
     """Its programs do not say themselves what they are fed."""
-    interpreter = os.environ.get("GRAPHTOOL_PADDLE26_PYTHON")
-    if interpreter is None:
-        pytest.skip("GRAPHTOOL_PADDLE26_PYTHON names no Python that has Paddle 2.6.2")
     done = subprocess.run(
-        [interpreter, "-c", _TRACED],
+        [paddle26, "-c", _TRACED],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,

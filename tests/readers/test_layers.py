@@ -428,15 +428,12 @@ relu_16.tmp_0 70
 
 
 @pytest.mark.slow
-def test_layers_are_built_into_legacy_programs_by_paddle_2_6(tmp_path):
-    interpreter = os.environ.get("GRAPHTOOL_PADDLE26_PYTHON")
-    if interpreter is None:
-        pytest.skip("GRAPHTOOL_PADDLE26_PYTHON names no Python that has Paddle 2.6.2")
+def test_layers_are_built_into_legacy_programs_by_paddle_2_6(tmp_path, paddle26):
     script = tmp_path / "legacy_layers.py"
     script.write_text(_LEGACY)
     environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
     done = subprocess.run(
-        [interpreter, str(script)],
+        [paddle26, str(script)],
         env=environment,
         capture_output=True,
         text=True,

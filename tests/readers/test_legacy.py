@@ -114,15 +114,12 @@ print(live.value("fc_0.w_0").shape)
 
 
 @pytest.mark.slow
-def test_paddle_2_6_programs_are_read_natively(tmp_path):
-    interpreter = os.environ.get("GRAPHTOOL_PADDLE26_PYTHON")
-    if interpreter is None:
-        pytest.skip("GRAPHTOOL_PADDLE26_PYTHON names no Python that has Paddle 2.6.2")
+def test_paddle_2_6_programs_are_read_natively(tmp_path, paddle26):
     script = tmp_path / "native.py"
     script.write_text(_NATIVE)
     environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
     done = subprocess.run(
-        [interpreter, str(script)], env=environment, capture_output=True, text=True, check=False
+        [paddle26, str(script)], env=environment, capture_output=True, text=True, check=False
     )
     assert done.stdout.splitlines() == [
         "legacy True",

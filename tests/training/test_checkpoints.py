@@ -84,11 +84,8 @@ def test_a_fresh_process_goes_on_bit_for_bit(case: str, kind: str, tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_paddle_2_6_goes_on_bit_for_bit(case: str, tmp_path: Path) -> None:
-    interpreter = os.environ.get("GRAPHTOOL_PADDLE26_PYTHON")
-    if interpreter is None:
-        pytest.skip("GRAPHTOOL_PADDLE26_PYTHON names no Python that has Paddle 2.6.2")
-    assert_resumes(interpreter, case, "legacy", tmp_path)
+def test_paddle_2_6_goes_on_bit_for_bit(case: str, tmp_path: Path, paddle26: str) -> None:
+    assert_resumes(paddle26, case, "legacy", tmp_path)
 
 
 def assert_resumes(interpreter: str, case: str, kind: str, folder: Path) -> None:

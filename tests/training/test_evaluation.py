@@ -406,12 +406,9 @@ def test_legacy_programs_are_evaluated_alike() -> None:
 
 
 @pytest.mark.slow
-def test_paddle_2_6_evaluates_alike_with_branch_and_loop() -> None:
-    interpreter = os.environ.get("GRAPHTOOL_PADDLE26_PYTHON")
-    if interpreter is None:
-        pytest.skip("GRAPHTOOL_PADDLE26_PYTHON names no Python that has Paddle 2.6.2")
+def test_paddle_2_6_evaluates_alike_with_branch_and_loop(paddle26: str) -> None:
     done = subprocess.run(
-        [interpreter, "-m", "tests.training.legacy_evaluation"],
+        [paddle26, "-m", "tests.training.legacy_evaluation"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         cwd=ROOT,
         capture_output=True,

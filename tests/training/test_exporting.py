@@ -461,12 +461,9 @@ def test_a_legacy_student_is_exported_alike(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_paddle_2_6_exports_alike(tmp_path: Path) -> None:
-    interpreter = os.environ.get("GRAPHTOOL_PADDLE26_PYTHON")
-    if interpreter is None:
-        pytest.skip("GRAPHTOOL_PADDLE26_PYTHON names no Python that has Paddle 2.6.2")
+def test_paddle_2_6_exports_alike(tmp_path: Path, paddle26: str) -> None:
     done = subprocess.run(
-        [interpreter, "-m", "tests.training.legacy_exporting", str(tmp_path)],
+        [paddle26, "-m", "tests.training.legacy_exporting", str(tmp_path)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         cwd=ROOT,
         capture_output=True,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -365,3 +368,40 @@ def test_mixed_precision_that_acts_is_not_warned_of(legacy: Net) -> None:
         warnings.filterwarnings("error", message=".*GT539")
         gt.minimize(decorated, legacy.loss)
     assert "cast" in [op.type for op in legacy.main.global_block().ops]
+
+
+_FLEET = """
+import numpy as np, paddle
+import graphtool as gt
+from paddle.distributed import fleet
+
+def trained(wrap):
+    main, startup = paddle.static.Program(), paddle.static.Program()
+    with paddle.static.program_guard(main, startup):
+        x = paddle.static.data("x", [-1, 4])
+        half = paddle.ParamAttr(initializer=paddle.nn.initializer.Constant(0.5))
+        loss = paddle.mean(paddle.square(paddle.nn.Linear(4, 1, weight_attr=half)(x)))
+        gt.minimize(wrap(paddle.optimizer.SGD(0.01)), loss)
+    executor = paddle.static.Executor(paddle.CPUPlace())
+    executor.run(startup)
+    feed = {"x": np.ones([8, 4], "float32")}
+    return [float(np.ravel(executor.run(main, feed, [loss])[0])[0]) for _ in range(3)]
+
+paddle.enable_static()
+with paddle.pir_utils.OldIrGuard():
+    fleet.init(is_collective=True)
+    print(trained(lambda plain: fleet.distributed_optimizer(plain, fleet.DistributedStrategy())))
+    print(trained(lambda plain: plain))
+"""
+
+
+@pytest.mark.slow
+def test_fleet_trains_a_legacy_program_as_the_plain_optimizer_does() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _FLEET], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    fleets, plain = map(json.loads, done.stdout.splitlines()[-2:])
+    assert fleets == plain
+    assert plain[0] == 4.0
+    assert plain[1] == pytest.approx((2 - 0.01 * 4 * 4 - 0.01 * 4) ** 2)

@@ -456,15 +456,12 @@ def test_a_path_that_is_not_there_and_a_file_of_something_else_are_told_apart(
 
 
 @pytest.mark.slow
-def test_paddle_2_6_loads_the_same_files(tmp_path: Path) -> None:
-    interpreter = os.environ.get("GRAPHTOOL_PADDLE26_PYTHON")
-    if interpreter is None:
-        pytest.skip("GRAPHTOOL_PADDLE26_PYTHON names no Python that has Paddle 2.6.2")
+def test_paddle_2_6_loads_the_same_files(tmp_path: Path, paddle26: str) -> None:
     source = Net()
     paddle.save(source.state_dict(), str(tmp_path / "net.pdparams"))
 
     done = subprocess.run(
-        [interpreter, "-c", _UNDER_2_6, str(tmp_path / "net.pdparams")],
+        [paddle26, "-c", _UNDER_2_6, str(tmp_path / "net.pdparams")],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

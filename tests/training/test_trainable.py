@@ -268,14 +268,13 @@ def test_a_program_that_is_no_inference_model_is_said_to_be_as_it_was() -> None:
 
 
 @pytest.mark.slow
-def test_an_export_of_paddle_2_trains_under_pir_as_it_does_under_2_6(tmp_path: Path) -> None:
-    interpreter = os.environ.get("GRAPHTOOL_PADDLE26_PYTHON")
-    if interpreter is None:
-        pytest.skip("GRAPHTOOL_PADDLE26_PYTHON names no Python that has Paddle 2.6.2")
+def test_an_export_of_paddle_2_trains_under_pir_as_it_does_under_2_6(
+    tmp_path: Path, paddle26: str
+) -> None:
     script = tmp_path / "export.py"  # Paddle wants to see the source of what it exports
     script.write_text(_UNDER_2_6)
     done = subprocess.run(
-        [interpreter, str(script), str(tmp_path)],
+        [paddle26, str(script), str(tmp_path)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
