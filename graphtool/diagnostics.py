@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import wraps
@@ -23,6 +23,7 @@ __all__ = [
     "docs_of",
     "document",
     "known_codes",
+    "listed",
     "rule",
 ]
 
@@ -186,3 +187,9 @@ def _indented(text: str) -> str:
 def counted(count: int, noun: str) -> str:
     """Write a count with its noun: `1 block`, `2,048 blocks`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def listed(texts: Sequence[str], most: int = 6, *, quote: str = "`") -> str:
+    """Write the first names of many, each in backticks, and how many more there are."""
+    shown = ", ".join(f"{quote}{text}{quote}" for text in texts[:most])
+    return f"{shown} and {len(texts) - most} more" if len(texts) > most else shown

@@ -87,13 +87,25 @@ def _beside(path: Path) -> Generator[Path]:
 
 
 @contextmanager
-def replacing(targets: Sequence[Path]) -> Generator[Path]:
+def replacing(path: Path, targets: Sequence[Path]) -> Generator[Path]:
     """Hand out a new folder; files in it take the places of `targets` of their names, all or none.
 
     The targets lie in one folder, which is made where it isn't there. The last of them is the last
     to get its place and the first to lose it. One that is there and gets no new file is taken away.
     Nothing has changed where the body raises, or where a file cannot be moved.
+
+    Raises GraphtoolError: GT601 for `path`, which is what the caller was asked to write.
     """
+    try:
+        with _exchanged(targets) as folder:
+            yield folder
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise GraphtoolError(unwritable_output(str(path), reason)) from None
+
+
+@contextmanager
+def _exchanged(targets: Sequence[Path]) -> Generator[Path]:
     home = targets[0].parent.resolve()
     missing = [folder for folder in (home, *home.parents) if not folder.exists()]
     token = token_hex(8)

@@ -6,7 +6,7 @@ import difflib
 import shlex
 from collections.abc import Iterator, Sequence
 
-from graphtool.diagnostics import Diagnostic, ReadError, Where, rule
+from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, Where, rule
 from graphtool.graph import Graph, Operator, Value, module_path
 
 __all__ = ["find", "nearest"]
@@ -34,6 +34,11 @@ def find(graph: Graph, selector: str) -> Value:
         if candidates:
             raise ReadError(ambiguous_name(graph, selector, tuple(candidates)))
     raise ReadError(unknown_name(graph, selector))
+
+
+def is_unknown_name(error: GraphtoolError) -> bool:
+    """Tell that `find` knew no such Value from what else stands against a selector."""
+    return error.report.errors[0].code == "GT101"
 
 
 @rule("GT101")

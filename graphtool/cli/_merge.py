@@ -14,7 +14,7 @@ from graphtool.cli._helps import typed
 from graphtool.cli._report import report_data, tally
 from graphtool.cli._source import check_networks, said_by_reader
 from graphtool.cli._text import visible
-from graphtool.diagnostics import MergeError, Report, counted
+from graphtool.diagnostics import MergeError, Report, counted, listed
 from graphtool.graph import Graph
 from graphtool.matching import PairSet
 from graphtool.matching.recipe import read_recipe
@@ -185,6 +185,4 @@ def _lines(args: Namespace, outcome: _Outcome) -> Iterator[str]:
 
 
 def _renamed(names: Sequence[tuple[str, str]]) -> str:
-    listed = ", ".join(f"{old} -> {new}" for old, new in names[:_LISTED])
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return f"{listed or 'none'}{more}"
+    return listed([f"{old} -> {new}" for old, new in names], _LISTED, quote="") or "none"

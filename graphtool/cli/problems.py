@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from graphtool.diagnostics import Diagnostic, Severity, Where, rule
+from graphtool.diagnostics import Diagnostic, Severity, Where, listed, rule
 
 __all__ = [
     "feeds_needed",
@@ -68,10 +68,9 @@ def unknown_fields(program: str, fields: Sequence[str]) -> Diagnostic:
     A newer Paddle may have written it. All that is shown is in the file, but a field passed over
     may matter to what the network computes.
     """
-    listed = ", ".join(fields[:_LISTED])
-    more = f" and {len(fields) - _LISTED} more" if len(fields) > _LISTED else ""
+    shown = listed(fields, _LISTED, quote="")
     return Diagnostic(
-        message=f"the file has fields that are not known: {listed}{more}",
+        message=f"the file has fields that are not known: {shown}",
         severity=Severity.WARNING,
         where=(Where(program=program),),
         help="pip install --upgrade paddle-graphtool",

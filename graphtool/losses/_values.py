@@ -10,6 +10,7 @@ from graphtool.losses import problems
 from graphtool.merging import Merged, merged_of
 from graphtool.readers._paddle import is_legacy, load_paddle
 from graphtool.readers._pir import walk_pir
+from graphtool.selectors import is_unknown_name
 from graphtool.structure import is_training_type, kind_of_type
 
 __all__ = [
@@ -33,7 +34,6 @@ _Paddle: TypeAlias = Any
 # What hands a tensor on with other dims, or in another dtype, and none of its numbers changed.
 _PASSING = frozenset({"assign", "cast", "flatten", "reshape", "squeeze", "transpose", "unsqueeze"})
 _SOFTMAX = frozenset({"softmax", "softmax_with_cross_entropy", "cross_entropy_with_softmax"})
-_UNKNOWN_NAME = "GT101"
 
 
 def gathered(finders: Iterable[Callable[[], _Paddle]]) -> list[_Paddle]:
@@ -167,7 +167,7 @@ def _unknown(merged: Merged, name: str) -> tuple[Diagnostic, ...]:
     try:
         merged.teacher_name(name)
     except ReadError as error:
-        return error.report.errors if error.report.errors[0].code == _UNKNOWN_NAME else ()
+        return error.report.errors if is_unknown_name(error) else ()
     return ()
 
 

@@ -18,6 +18,7 @@ from graphtool.diagnostics import (
     ReadError,
     UsageError,
     Where,
+    listed,
     rule,
 )
 from graphtool.files import replacing, unwritable_output
@@ -66,12 +67,8 @@ def save_merged(
     graph = LiveProgram.of(merged.program).graph
     _check_program(graph, merged)
     recipe = _recipe(merged, pairs)
-    try:
-        with replacing([folder / name for name in _layout.names()]) as temporary:
-            _write(temporary, merged, graph, recipe)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise GraphtoolError(unwritable_output(str(folder), reason)) from None
+    with replacing(folder, [folder / name for name in _layout.names()]) as temporary:
+        _write(temporary, merged, graph, recipe)
 
 
 @rule("GT610")
@@ -80,10 +77,8 @@ def folder_not_empty(path: str, names: list[str]) -> Diagnostic:
 
     `--force` (`force=True`) replaces an earlier merged program in it and leaves other files alone.
     """
-    listed = ", ".join(f"`{name}`" for name in names[:_LISTED])
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return Diagnostic(
-        message=f"`{path}` is not empty: it holds {listed}{more}",
+        message=f"`{path}` is not empty: it holds {listed(names, _LISTED)}",
         help="--force, or another folder",
     )
 
@@ -95,10 +90,9 @@ def not_graphtools(path: str, names: list[str]) -> Diagnostic:
     The folder holds others under names that a merged program's files get. They are left as they
     are, and nothing was written.
     """
-    listed = ", ".join(f"`{name}`" for name in names[:_LISTED])
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    strange = listed(names, _LISTED)
     return Diagnostic(
-        message=f"`{path}` holds files that this graphtool has not written: {listed}{more}",
+        message=f"`{path}` holds files that this graphtool has not written: {strange}",
         help="another folder",
     )
 

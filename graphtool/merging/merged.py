@@ -20,7 +20,7 @@ from graphtool.readers import problems as reading
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram
 from graphtool.readers.registry import note, noted
-from graphtool.selectors import find
+from graphtool.selectors import find, is_unknown_name
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -125,7 +125,7 @@ class Merged:
         try:
             return self.before.value(selector)
         except ReadError as error:
-            if error.report.errors[0].code != _UNKNOWN_NAME:
+            if not is_unknown_name(error):
                 raise
             added = self._added(selector)
             if added is None:
@@ -248,9 +248,6 @@ class Merged:
             f"{len(self.plan.weights)} parameters as {self.prefix}*, into {ours.source}: "
             f"{len(ours.operators)} operators; fed {feeds}; {len(self.report)} diagnostics)"
         )
-
-
-_UNKNOWN_NAME = "GT101"
 
 
 def merged_of(program: _Paddle) -> Merged | None:

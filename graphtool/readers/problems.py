@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
-from graphtool.diagnostics import Diagnostic, Severity, Where, rule
+from graphtool.diagnostics import Diagnostic, Severity, Where, listed, rule
 
 __all__ = [
     "bad_callable_spec",
@@ -175,11 +175,9 @@ def folder_without_model(folder: str, names: Sequence[str]) -> Diagnostic:
     the folder itself and not below it. A `config.json`, a tokenizer's files and parameter files
     (`.pdiparams`, `.pdparams`) hold no program.
     """
-    listed = ", ".join(f"`{name}`" for name in names[:_LISTED])
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return Diagnostic(
         message=f"`{folder}` holds no saved program",
-        notes=(f"it holds {listed}{more}" if names else "it is empty",),
+        notes=(f"it holds {listed(names, _LISTED)}" if names else "it is empty",),
         help="graphtool inspect FILE",
     )
 
@@ -485,10 +483,9 @@ def outputs_left_out(name: str, outputs: Sequence[str]) -> Diagnostic:
     What is listed is a number, a text or an object that `forward` returned as it was: it is no
     fetch of the Program that was built. None is not listed.
     """
-    listed = ", ".join(outputs[:_LISTED])
-    more = f" and {len(outputs) - _LISTED} more" if len(outputs) > _LISTED else ""
+    shown = listed(outputs, _LISTED, quote="")
     return Diagnostic(
-        message=f"what `{name}` returns besides tensors is left out: {listed}{more}",
+        message=f"what `{name}` returns besides tensors is left out: {shown}",
         severity=Severity.NOTE,
     )
 

@@ -15,14 +15,13 @@ from graphtool.readers._paddle import is_legacy
 from graphtool.readers._pir import walk_pir
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram, is_live, program_of
+from graphtool.selectors import is_unknown_name
 from graphtool.training.trainable import Trainable
 
 __all__ = ["Subject", "check_program", "check_scope"]
 
 # Programs and Values are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
-
-_UNKNOWN_NAME = "GT101"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -84,7 +83,7 @@ class Subject:
             try:
                 return find(selector)
             except ReadError as error:  # noqa: PERF203  # the next one is asked
-                if error.report.errors[0].code != _UNKNOWN_NAME:
+                if not is_unknown_name(error):
                     raise
                 unknown.append(error)
         raise unknown[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphtool.diagnostics import Diagnostic, Severity, Where, rule
+from graphtool.diagnostics import Diagnostic, Severity, Where, listed, rule
 from graphtool.graph import Graph
 
 __all__ = [
@@ -14,8 +14,6 @@ __all__ = [
     "nothing_to_fetch",
     "random_in_test",
 ]
-
-_LISTED = 6
 
 
 @rule("GT540")
@@ -80,13 +78,8 @@ def random_in_test(graph: Graph, names: Sequence[str]) -> Diagnostic:
     them while the network is in training mode. Build the network in eval mode to be without.
     """
     return Diagnostic(
-        message=f"{len(names)} operators are random in test mode too: {_listed(names)}",
+        message=f"{len(names)} operators are random in test mode too: {listed(names)}",
         severity=Severity.WARNING,
         where=(Where(program=graph.source),),
         help="gt.from_layer(layer, input_spec, train=False)",
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(f"`{name}`" for name in names[:_LISTED]) + more

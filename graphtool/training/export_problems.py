@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphtool.diagnostics import Diagnostic, Severity, Where, rule
+from graphtool.diagnostics import Diagnostic, Severity, Where, listed, rule
 from graphtool.graph import Graph
 
 __all__ = [
@@ -28,7 +28,7 @@ def exists_already(names: Sequence[str]) -> Diagnostic:
     another student.
     """
     return Diagnostic(
-        message=f"{_listed(names)} exist already",
+        message=f"{listed(names, _LISTED)} exist already",
         help="gt.export_student(merged, path, force=True)",
     )
 
@@ -43,7 +43,7 @@ def outputs_guessed(graph: Graph, names: Sequence[str]) -> Diagnostic:
     Network knows its outputs.
     """
     return Diagnostic(
-        message=f"the outputs were found by structure: {_listed(names)}",
+        message=f"the outputs were found by structure: {listed(names, _LISTED)}",
         severity=Severity.NOTE if len(names) == 1 else Severity.WARNING,
         where=tuple(
             Where(program=graph.source, value=name, shape=graph.values[name].shape)
@@ -61,7 +61,7 @@ def reads_what_is_not_the_students(graph: Graph, names: Sequence[str]) -> Diagno
     computes.
     """
     return Diagnostic(
-        message=f"the outputs need what is not the student's: {_listed(names)}",
+        message=f"the outputs need what is not the student's: {listed(names, _LISTED)}",
         where=tuple(Where(role="merged", value=name) for name in names[:_LISTED]),
         notes=(f"the student is `{graph.source}`, as it was before the merge",),
         help="gt.export_student(merged, path)",
@@ -76,7 +76,7 @@ def student_not_initialised(names: Sequence[str], total: int) -> Diagnostic:
     Scope of the merge, or the global one.
     """
     return Diagnostic(
-        message=f"{len(names)} of {total} parameters hold nothing: {_listed(names)}",
+        message=f"{len(names)} of {total} parameters hold nothing: {listed(names, _LISTED)}",
         where=tuple(Where(role="student", value=name) for name in names[:_LISTED]),
         help="executor.run(startup)",
     )
@@ -90,7 +90,7 @@ def layer_does_not_fit(layer: str, names: Sequence[str]) -> Diagnostic:
     Another object of the same class counts its names on: `conv2d_53.w_0`.
     """
     return Diagnostic(
-        message=f"`{layer}` has parameters that the student has not: {_listed(names)}",
+        message=f"`{layer}` has parameters that the student has not: {listed(names, _LISTED)}",
         help="gt.export_student(merged, path, layer=network)",
     )
 
@@ -118,8 +118,3 @@ def path_is_folder(path: str) -> Diagnostic:
         message=f"`{path}` is a folder; wanted the name of the files without their endings",
         help=f"gt.export_student(merged, {path.rstrip('/') + '/student'!r})",
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(f"`{name}`" for name in names[:_LISTED]) + more

@@ -84,12 +84,8 @@ def export_student(
     job = _planned(Subject.of(student), fetch, layer)
     held = _scope_of(job.subject) if scope is None else scope
     _check_held(job, held)
-    try:
-        with replacing(targets) as folder:
-            _write(job, folder / target.name, held)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise GraphtoolError(unwritable_output(str(target), reason)) from None
+    with replacing(target, targets) as folder:
+        _write(job, folder / target.name, held)
     report = Report.of((*job.said, *job.evaluation.report))
     for found in report:
         if found.severity is Severity.WARNING:

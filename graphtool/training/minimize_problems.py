@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphtool.diagnostics import Diagnostic, Severity, Where, counted, rule
+from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
 from graphtool.graph import Shape
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "strange_parameter",
 ]
 
-_LISTED = 6
 _CALL = "gt.minimize(optimizer, loss)"
 
 
@@ -98,7 +97,7 @@ def nothing_learns(loss: str, names: Sequence[str]) -> Diagnostic:
     gradient (`detach`, `stop_gradient`, an operator without a gradient), or the parameters belong
     to another part of the network.
     """
-    note = f"could learn: {_listed(names)}" if names else "every parameter is frozen"
+    note = f"could learn: {listed(names)}" if names else "every parameter is frozen"
     return Diagnostic(
         message=f"the loss, `{loss}`, reaches no parameter that is to learn",
         notes=(note,),
@@ -114,7 +113,7 @@ def minimized_before(names: Sequence[str], operator: str) -> Diagnostic:
     of them moves.
     """
     return Diagnostic(
-        message=f"an optimizer moves {counted(len(names), 'parameter')} already: {_listed(names)}",
+        message=f"an optimizer moves {counted(len(names), 'parameter')} already: {listed(names)}",
         where=(Where(role="optimizer", value=operator),),
         help="gt.minimize(optimizer, first_loss + second_loss)",
     )
@@ -159,8 +158,3 @@ def no_low_precision(optimizer: str) -> Diagnostic:
         severity=Severity.WARNING,
         help="gt.minimize(optimizer, loss), without `paddle.static.amp.decorate`",
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(f"`{name}`" for name in names[:_LISTED]) + more

@@ -16,6 +16,7 @@ from graphtool.merging import merged_of
 from graphtool.readers._legacy import variable_of
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers._pir import PirWalk, walk_pir
+from graphtool.readers.layer_weights import is_dynamic
 from graphtool.readers.live import LiveProgram, read_program
 from graphtool.structure import is_update
 from graphtool.training import _ranks
@@ -274,7 +275,7 @@ def _strangers(request: _Request) -> Iterator[Diagnostic]:
     """Yield what is to learn by the user's word and is no parameter of the Program."""
     for one in request.asked or ():
         name = one if isinstance(one, str) else _name(one)
-        if type(one).__name__ == "EagerParamBase":
+        if is_dynamic(one):
             yield problems.strange_parameter(name, "is a parameter of the dynamic graph")
         elif isinstance(one, dict):
             reason = "is a group of parameters, which only the dynamic graph has"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphtool.diagnostics import Diagnostic, Severity, Where, rule
+from graphtool.diagnostics import Diagnostic, Severity, Where, listed, rule
 from graphtool.graph import Graph, Shape
 
 __all__ = [
@@ -40,7 +40,7 @@ def missing_parameters(path: str, names: Sequence[str], *, allowed: bool) -> Dia
     `allow_missing=True` loads what is there, for instance a backbone without its head.
     """
     return Diagnostic(
-        message=f"{len(names)} parameters are not in the file: {_listed(names)}",
+        message=f"{len(names)} parameters are not in the file: {listed(names)}",
         severity=Severity.WARNING if allowed else Severity.ERROR,
         where=(Where(program=path),),
         help=None if allowed else "gt.load_parameters(program, path, allow_missing=True)",
@@ -51,7 +51,7 @@ def missing_parameters(path: str, names: Sequence[str], *, allowed: bool) -> Dia
 def unexpected_parameters(path: str, names: Sequence[str]) -> Diagnostic:
     """The file holds parameters that the program has not; they are left out."""
     return Diagnostic(
-        message=f"{len(names)} entries of the file are not in the program: {_listed(names)}",
+        message=f"{len(names)} entries of the file are not in the program: {listed(names)}",
         severity=Severity.WARNING,
         where=(Where(program=path),),
     )
@@ -84,7 +84,7 @@ def structured_names(path: str, names: Sequence[str]) -> Diagnostic:
     that `gt.from_layer` returned.
     """
     return Diagnostic(
-        message=f"the file names parameters as a Layer does: {_listed(names)}",
+        message=f"the file names parameters as a Layer does: {listed(names)}",
         where=(Where(program=path),),
         help="gt.load_parameters(program, path, layer=network)",
     )
@@ -98,7 +98,7 @@ def outputs_only(graph: Graph) -> Diagnostic:
     """
     outputs = graph.fetches
     return Diagnostic(
-        message=f"label and loss are not in the file; its outputs are {_listed(outputs)}",
+        message=f"label and loss are not in the file; its outputs are {listed(outputs)}",
         severity=Severity.NOTE,
         where=tuple(
             Where(program=graph.source, value=name, shape=graph.values[name].shape)
@@ -168,7 +168,7 @@ def still_frozen(graph: Graph, names: Sequence[str]) -> Diagnostic:
     Set `trainable` on those that shall learn.
     """
     return Diagnostic(
-        message=f"{len(names)} parameters do not learn, as the file says: {_listed(names)}",
+        message=f"{len(names)} parameters do not learn, as the file says: {listed(names)}",
         severity=Severity.NOTE,
         where=(Where(program=graph.source),),
     )
@@ -220,7 +220,7 @@ def cut_off(graph: Graph, names: Sequence[str]) -> Diagnostic:
     place reaches them.
     """
     return Diagnostic(
-        message=f"no gradient from the outputs reaches {len(names)} parameters: {_listed(names)}",
+        message=f"no gradient from the outputs reaches {len(names)} parameters: {listed(names)}",
         severity=Severity.WARNING,
         where=(Where(program=graph.source),),
     )
@@ -235,7 +235,7 @@ def names_taken(graph: Graph, names: Sequence[str]) -> Diagnostic:
     own `tmp_0` become one. Add to the program under names of your own.
     """
     return Diagnostic(
-        message=f"names that Paddle counts are taken: {_listed(names)}",
+        message=f"names that Paddle counts are taken: {listed(names)}",
         severity=Severity.WARNING,
         where=(Where(program=graph.source),),
         help='with paddle.utils.unique_name.guard("loss_"): ...',
@@ -284,11 +284,6 @@ def contradicting_keys(path: str, name: str, keys: tuple[str, str]) -> Diagnosti
         where=(Where(program=path, value=keys[0]), Where(program=path, value=keys[1])),
         help="gt.load_parameters(program, path, layer=network)",
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(f"`{name}`" for name in names[:_LISTED]) + more
 
 
 def _typed(shape: Shape | None, dtype: str | None) -> str:
