@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from graphtool.graph import Block, Graph, Operator, Value
     from graphtool.losses.distill import DistillLoss, distill_loss
     from graphtool.matching import (
+        Alternative,
         End,
+        Explanation,
         Pair,
         PairSet,
         ShapeGroup,
+        explain_pair,
         match_shapes,
         partners,
         suggest_pairs,
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from graphtool.merging.folder import load_merged, save_merged
     from graphtool.readers import read
     from graphtool.readers.layers import Network, from_layer
+    from graphtool.rendering import Picture, render
     from graphtool.selectors import find
     from graphtool.training import (
         Checkpoint,
@@ -50,12 +54,14 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Alternative",
     "Block",
     "Checkpoint",
     "Diagnostic",
     "DistillLoss",
     "End",
     "Evaluation",
+    "Explanation",
     "Exported",
     "Graph",
     "GraphtoolError",
@@ -66,6 +72,7 @@ __all__ = [
     "Pair",
     "PairError",
     "PairSet",
+    "Picture",
     "ReadError",
     "Recipe",
     "Report",
@@ -78,6 +85,7 @@ __all__ = [
     "check_merge",
     "check_pairs",
     "distill_loss",
+    "explain_pair",
     "export_student",
     "find",
     "for_test",
@@ -93,6 +101,7 @@ __all__ = [
     "partners",
     "read",
     "read_recipe",
+    "render",
     "save_checkpoint",
     "save_merged",
     "suggest_pairs",
@@ -115,10 +124,13 @@ _NAMES_BY_MODULE = {
     "graph": ("Block", "Graph", "Operator", "Value"),
     "losses.distill": ("DistillLoss", "distill_loss"),
     "matching": (
+        "Alternative",
         "End",
+        "Explanation",
         "Pair",
         "PairSet",
         "ShapeGroup",
+        "explain_pair",
         "match_shapes",
         "partners",
         "suggest_pairs",
@@ -128,6 +140,7 @@ _NAMES_BY_MODULE = {
     "merging.folder": ("load_merged", "save_merged"),
     "readers": ("read",),
     "readers.layers": ("Network", "from_layer"),
+    "rendering": ("Picture", "render"),
     "selectors": ("find",),
     "training": (
         "Checkpoint",

@@ -238,3 +238,31 @@ class _ConvNextBlock(nn.Layer):
         y = self.norm(self.depthwise(x).transpose([0, 2, 3, 1]))
         y = self.narrow(nn.functional.gelu(self.wide(y)))
         return x + y.transpose([0, 3, 1, 2])
+
+
+class Mixer(nn.Layer):
+    """An MLP-Mixer (Tolstikhin et al. 2021): tokens, then channels, each with a shortcut."""
+
+    def __init__(self, layers: int, width: int = 16, places: int = 16) -> None:
+        super().__init__()
+        self.patches = nn.Conv2D(3, width, 16, 16)
+        self.layers = nn.LayerList([_Mix(width, places) for _ in range(layers)])
+        self.head = nn.Linear(width, 5)
+
+    def forward(self, x: Any) -> Any:
+        x = self.patches(x).flatten(2).transpose([0, 2, 1])
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x.mean(1))
+
+
+class _Mix(nn.Layer):
+    def __init__(self, width: int, places: int) -> None:
+        super().__init__()
+        self.norms = nn.LayerList([nn.LayerNorm(width) for _ in range(2)])
+        self.tokens = nn.Sequential(nn.Linear(places, 8), nn.GELU(), nn.Linear(8, places))
+        self.channels = nn.Sequential(nn.Linear(width, 32), nn.GELU(), nn.Linear(32, width))
+
+    def forward(self, x: Any) -> Any:
+        x = x + self.tokens(self.norms[0](x).transpose([0, 2, 1])).transpose([0, 2, 1])
+        return x + self.channels(self.norms[1](x))

@@ -65,8 +65,8 @@ _SUGGEST_EXAMPLES = """\
 examples:
   graphtool suggest-pairs teacher.json student.json -o pairs.toml
   graphtool suggest-pairs teacher.json student.json --for relu_48
-  graphtool suggest-pairs paddle.vision.models:resnet50 \\
-      paddle.vision.models:mobilenet_v1 --input 3,224,224 --as paddleclas
+  graphtool suggest-pairs teacher.json student.json --explain relu_48=relu_26
+  graphtool suggest-pairs teacher.json student.json --recipe fitnet --as yaml
 """
 
 _CHECK = """\
@@ -96,6 +96,19 @@ examples:
       --input 3,224,224 --teacher-weights resnet50.pdparams -o merged
 """
 
+_RENDER = """\
+Draw a network, or a teacher and a student side by side with their pairs.
+
+"""
+
+_RENDER_EXAMPLES = """\
+examples:
+  graphtool render resnet50.json -o resnet50.svg
+  graphtool render teacher.json student.json --pairs pairs.toml -o pairs.png
+  graphtool render teacher.json --focus relu_48 --radius 3
+  graphtool render teacher.json student.json -o - | dot -Tsvg > pairs.svg
+"""
+
 _EXPLAIN = """\
 Say what a diagnostic means and what to do about it; without CODE, list all.
 """
@@ -108,11 +121,13 @@ examples:
 
 ROWS = 40
 _HELP_COLUMN = 26
+_LEVELS = ("stage", "block", "module", "op")
 _SHARED_HELP = "a parameter to have in common: the student's"
 _FEED_HELP = "feed map, teacher=student; guessed if clear"
+_FORM_HELP = "a published form: logits (gains most), features, transformer, overhaul, attention, fitnet, minilm"
+_TAP_HELP = "after-activation, before-activation, before-norm or last-convolution"
 _INPUT_HELP = (
-    "shape of one sample for module:callable, as 3,224,224 or NAME=3,224,224:float32; NAME is a "
-    "parameter of forward, or any where that has one"
+    "shape of a sample for module:callable: 3,224,224 or NAME=3,224,224:float32, NAME as in forward"
 )
 
 
@@ -150,6 +165,8 @@ def parse(argv: Sequence[str]) -> Namespace:
     args = _parser().parse_args(_with_joined_shapes(argv))
     if args.command == "suggest-pairs":
         _check_suggest(args)
+    if args.command == "render":
+        _check_render(args)
     return args
 
 
@@ -203,6 +220,11 @@ def _add_networks(parser: _Parser) -> None:
     add("teacher", metavar="TEACHER", help="the network that teaches")
     add("student", metavar="STUDENT", help="the network that is taught")
     add("--json", dest="format", action="store_const", const="json", help="short for --format json")
+    _add_inputs(parser)
+
+
+def _add_inputs(parser: _Parser) -> None:
+    add = parser.add_argument
     add("--input", action="append", metavar="SHAPE", help=_INPUT_HELP)
     add("--teacher-input", action="append", metavar="SHAPE", help="the teacher's, where it differs")
     add("--student-input", action="append", metavar="SHAPE", help="the student's, where it differs")
@@ -238,6 +260,7 @@ def _add_merge(parser: _Parser) -> None:
 
 
 def _add_suggest(parser: _Parser) -> None:
+    parser.usage = "graphtool suggest-pairs TEACHER STUDENT [options]"
     _add_networks(parser)
     add = parser.add_argument
     add("--limit", type=_count, metavar="N", help="show at most N pairs, or shapes")
@@ -248,6 +271,11 @@ def _add_suggest(parser: _Parser) -> None:
     which.add_argument(
         "--match", choices=("shape",), help="list all feature maps of equal shape instead"
     )
+    which.add_argument(
+        "--explain", metavar="T=S", help="say what speaks for and against any one pair"
+    )
+    which.add_argument("--recipe", metavar="FORM", help=_FORM_HELP)
+    add("--tap", metavar="TAP", help=_TAP_HELP)
     add(
         "--as",
         dest="config",
@@ -257,6 +285,18 @@ def _add_suggest(parser: _Parser) -> None:
     add("-o", "--output", metavar="FILE", help="also write the pairs to a recipe (.toml)")
 
 
+def _add_render(parser: _Parser) -> None:
+    add = parser.add_argument
+    add("teacher", metavar="MODEL", help="the network to draw, or the TEACHER")
+    add("student", metavar="STUDENT", nargs="?", help="the network that is taught")
+    _add_inputs(parser)
+    add("--pairs", metavar="FILE", help="draw a recipe's pairs, not those suggested")
+    add("--level", choices=_LEVELS, help="what a box stands for; chosen by size if left out")
+    add("--focus", metavar="NAME", help="draw all operators around one Value")
+    add("--radius", type=_count, metavar="N", help="up to N edges away from it (2)")
+    add("-o", "--output", metavar="FILE", help="a .svg, .png, .pdf or .dot; - prints DOT")
+
+
 def _add_explain(parser: _Parser) -> None:
     parser.add_argument("code", metavar="CODE", nargs="?", help="a code or a slug")
 
@@ -264,9 +304,14 @@ def _add_explain(parser: _Parser) -> None:
 def _check_suggest(args: Namespace) -> None:
     """Refuse options that answer different questions, and a recipe under another ending."""
     advice = "graphtool suggest-pairs --help"
-    if args.match and (args.config or args.output):
-        other = "--as" if args.config else "--output"
-        message = f"argument --match: not allowed with argument {other}"
+    single = "--match" if args.match else "--explain" if args.explain else None
+    if single and (args.config or args.output or args.tap):
+        other = "--as" if args.config else "--output" if args.output else "--tap"
+        message = f"argument {single}: not allowed with argument {other}"
+    elif args.explain and args.limit:
+        message = "argument --explain: not allowed with argument --limit"
+    elif args.partners_of and args.tap:
+        message = "argument --for: not allowed with argument --tap"
     elif args.config and args.format == "json":
         message = "argument --as: not allowed with --format json"
     elif args.output and PurePath(args.output).suffix not in ("", ".toml"):
@@ -275,6 +320,28 @@ def _check_suggest(args: Namespace) -> None:
     else:
         return
     raise UsageError(wrong_usage(message, help=advice))
+
+
+def _check_render(args: Namespace) -> None:
+    """Refuse what needs a second network where there is one, and a radius around nothing."""
+    alone = [
+        option
+        for option, given in (
+            ("--pairs", args.pairs),
+            ("--teacher-input", args.teacher_input),
+            ("--student-input", args.student_input),
+        )
+        if given and args.student is None
+    ]
+    if alone:
+        message = f"argument {alone[0]}: one network has no pairs: a STUDENT is needed"
+    elif args.radius and args.focus is None:
+        message = "argument --radius: needs argument --focus"
+    elif args.focus is not None and args.level not in (None, "op"):
+        message = f"argument --focus: not allowed with argument --level {args.level}"
+    else:
+        return
+    raise UsageError(wrong_usage(message, help="graphtool render --help"))
 
 
 def _count(text: str) -> int:
@@ -313,7 +380,7 @@ _COMMANDS = {
     ),
     "suggest-pairs": (
         "suggest which feature maps to pair",
-        f"{_SUGGEST}\n{_MODEL}",
+        f"{_SUGGEST}\n{_MODEL_IN_SHORT}",
         _SUGGEST_EXAMPLES,
         _add_suggest,
     ),
@@ -328,6 +395,12 @@ _COMMANDS = {
         f"{_MERGE}{_MODEL_IN_SHORT}",
         _MERGE_EXAMPLES,
         _add_merge,
+    ),
+    "render": (
+        "draw a network, or two with their pairs",
+        f"{_RENDER}{_MODEL_IN_SHORT}",
+        _RENDER_EXAMPLES,
+        _add_render,
     ),
     "explain": ("say what a diagnostic means", _EXPLAIN, _EXPLAIN_EXAMPLES, _add_explain),
 }

@@ -18,8 +18,9 @@ from graphtool.cli._console import (
     show_report,
     write_json,
 )
+from graphtool.cli._explanation import show_explanation
 from graphtool.cli._source import check_networks, read_source
-from graphtool.cli._text import bounded, magnitude, shape_text, visible
+from graphtool.cli._text import bounded, magnitude, shape_text
 from graphtool.cli.problems import wrong_usage
 from graphtool.diagnostics import UsageError, counted
 from graphtool.graph import UNKNOWN, Graph
@@ -28,10 +29,12 @@ from graphtool.matching import (
     Pair,
     PairSet,
     ShapeGroup,
+    explain_pair,
     match_shapes,
     partners,
     suggest_pairs,
 )
+from graphtool.text import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,6 +54,11 @@ def run(args: Namespace) -> int:
         with progress("comparing shapes"):
             groups = match_shapes(teacher, student)
         return _show_groups(groups, args)
+    if args.explain is not None:
+        with progress("comparing both networks"):
+            explanation = explain_pair(teacher, student, args.explain)
+        show_explanation(explanation, args.format)
+        return 0
     with progress("comparing both networks"):
         pairs = _pairs(teacher, student, args)
     show_report(pairs.report)
@@ -70,7 +78,7 @@ def run(args: Namespace) -> int:
 
 def _pairs(teacher: Graph, student: Graph, args: Namespace) -> PairSet:
     if args.partners_of is None:
-        return suggest_pairs(teacher, student, limit=args.limit)
+        return suggest_pairs(teacher, student, limit=args.limit, tap=args.tap, recipe=args.recipe)
     if args.limit is None:
         return partners(teacher, student, args.partners_of)
     return partners(teacher, student, args.partners_of, limit=args.limit)

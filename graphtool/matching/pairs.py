@@ -8,8 +8,9 @@ from enum import Enum
 
 from graphtool.diagnostics import Report
 from graphtool.graph import Graph, Shape, Value
+from graphtool.structure import Tap
 
-__all__ = ["End", "Kind", "Pair", "PairSet", "Relation", "end_of"]
+__all__ = ["Alternative", "End", "Kind", "Pair", "PairSet", "Relation", "end_of"]
 
 
 class Kind(str, Enum):
@@ -57,11 +58,22 @@ class End:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """The same two blocks at another tap."""
+
+    tap: Tap
+    teacher: End
+    student: End
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
     """A teacher Value and a student Value that go together, with the reasons.
 
-    `score` falls from 1 with the rank. `adapter` is what the student side needs before a loss can
-    compare the two, `loss` the name of a loss that fits.
+    `rank` is the place in the order in which an expert would choose, `score` says how well the two
+    fit each other, from 0 to 1. `adapter` is what the student side needs before a loss can compare
+    the two, `loss` the name of a loss that fits, `weight` what it counts beside the others.
+    `alternatives` are the same blocks at other taps.
     """
 
     rank: int
@@ -74,6 +86,8 @@ class Pair:
     loss: str
     why: tuple[str, ...]
     warnings: tuple[str, ...]
+    weight: float = 1.0
+    alternatives: tuple[Alternative, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

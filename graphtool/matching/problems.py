@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from reprlib import repr as brief
 
-from graphtool.diagnostics import Diagnostic, Severity, Where, rule
+from graphtool.diagnostics import Diagnostic, Severity, Where, counted, rule
 from graphtool.graph import UNKNOWN, Graph, Shape
+from graphtool.selectors import listing
 
 __all__ = [
     "bad_recipe_key",
     "duplicate_pair",
+    "edited_name",
+    "form_without_pairs",
     "left_out",
     "moved_value",
     "no_layer_paths",
+    "no_such_tap",
+    "not_a_pair",
     "not_a_recipe",
     "nothing_in_common",
     "other_program",
@@ -42,7 +48,7 @@ def nothing_in_common(teacher: Graph, student: Graph, count: int) -> Diagnostic:
             Where(role="teacher", program=teacher.source),
             Where(role="student", program=student.source),
         ),
-        help=f"graphtool inspect {student.source}",
+        help=listing(student.source),
     )
 
 
@@ -60,7 +66,50 @@ def unequal_heads(teacher: Graph, student: Graph, heads: tuple[int, int]) -> Dia
             Where(role="teacher", program=teacher.source),
             Where(role="student", program=student.source),
         ),
-        help=f"graphtool inspect {shlex.quote(teacher.source)}",
+        help=listing(teacher.source),
+    )
+
+
+@rule("GT304")
+def not_a_pair(given: str) -> Diagnostic:
+    """A pair is written as the teacher's Value, an equals sign, and the student's Value."""
+    return Diagnostic(
+        message=f"`{given}` is no pair: two names with `=` between them were wanted",
+        help="graphtool suggest-pairs TEACHER STUDENT --explain relu_48=relu_26",
+    )
+
+
+@rule("GT305")
+def form_without_pairs(form: str, wanted: str, teacher: Graph, student: Graph) -> Diagnostic:
+    """A published form of distillation needs Values that the two networks don't both have.
+
+    `transformer` needs encoder layers in both, `attention`, `fitnet`, `features` and `overhaul`
+    stages, `logits` classes.
+    """
+    return Diagnostic(
+        message=f"`{form}` pairs {wanted}, which the two networks do not both have",
+        where=(
+            Where(role="teacher", program=teacher.source),
+            Where(role="student", program=student.source),
+        ),
+        help=f"graphtool inspect {shlex.quote(student.source)}",
+    )
+
+
+@rule("GT306")
+def no_such_tap(tap: str, count: int, teacher: Graph, student: Graph) -> Diagnostic:
+    """Some pairs were left where they are: one of the two blocks has no Value at the tap wanted.
+
+    A linear bottleneck has nothing after an activation, a block without normalisation nothing
+    before one. `alternatives` in the JSON lists the taps of each pair.
+    """
+    return Diagnostic(
+        message=f"{counted(count, 'pair')} cannot be taken {tap.replace('-', ' ')}, left as found",
+        severity=Severity.NOTE,
+        where=(
+            Where(role="teacher", program=teacher.source),
+            Where(role="student", program=student.source),
+        ),
     )
 
 
@@ -74,7 +123,7 @@ def no_feature_map(graph: Graph, name: str, what: str) -> Diagnostic:
     return Diagnostic(
         message=f"`{name}` is no feature map but a {what}",
         where=(Where(program=graph.source, value=name, shape=graph.values[name].shape),),
-        help=f"graphtool inspect {shlex.quote(graph.source)}",
+        help=listing(graph.source),
     )
 
 
@@ -92,23 +141,27 @@ def not_a_recipe(reason: str) -> Diagnostic:
 
 
 @rule("GT311")
-def unknown_schema(found: str, known: int) -> Diagnostic:
+def unknown_schema(found: object, known: int, *, empty: bool) -> Diagnostic:
     """The recipe's key `schema` is missing, or is a version that this graphtool doesn't know.
 
     It says how the file is laid out. A newer graphtool may have written the file, or the file is no
     recipe at all.
     """
-    return Diagnostic(
-        message=f"the recipe's `schema` is {found}; this graphtool reads {known}",
-        help="pip install --upgrade paddle-graphtool",
-    )
+    typed = f"schema = {known}"
+    if empty:
+        typed = "graphtool suggest-pairs TEACHER STUDENT -o pairs.toml"
+    elif type(found) is int and found > known:
+        typed = "pip install --upgrade paddle-graphtool"
+    told = "has no `schema`" if found is None else f"has the `schema` {brief(found)}"
+    return Diagnostic(message=f"the recipe {told}; this graphtool reads {known}", help=typed)
 
 
 @rule("GT312")
 def unreadable_recipe(path: str, reason: str) -> Diagnostic:
     """The recipe file is not there, or the operating system does not let graphtool read it."""
     return Diagnostic(
-        message=f"the recipe `{path}` cannot be read: {reason}", help=f"ls -ld {path}"
+        message=f"the recipe `{path}` cannot be read: {reason}",
+        help=f"ls -ld {shlex.quote(path)}",
     )
 
 
@@ -187,8 +240,7 @@ def moved_value(place: str, role: str, graph: Graph, was: str, now: str) -> Diag
     """A Value of the recipe has another name in this program and was found by its fingerprint.
 
     Pruning renumbers derived names such as `relu_48`, and legacy programs count on from what was
-    built before. Where a name was edited on purpose, delete the `fingerprint` beside it: it says
-    what the Value was before the edit.
+    built before.
     """
     return Diagnostic(
         message=f"`{place}`: `{was}` is `{now}` in this program",
@@ -207,6 +259,20 @@ def other_program(role: str, was: str, graph: Graph) -> Diagnostic:
         message=f"the {role} is not the program that the recipe was made from",
         severity=Severity.NOTE,
         where=(Where(role="recipe", program=was or None), Where(role=role, program=graph.source)),
+    )
+
+
+@rule("GT319")
+def edited_name(place: str, role: str, graph: Graph, name: str) -> Diagnostic:
+    """The name of a recipe's Value was edited: it alone says which Value is meant.
+
+    The `fingerprint` beside it, and the other keys, are of the Value that was there before. Look
+    whether `kind`, `adapter` and `loss` go with the new one.
+    """
+    return Diagnostic(
+        message=f"`{place}`: the name was edited to `{name}`, and is taken as it stands",
+        severity=Severity.NOTE,
+        where=(Where(role=role, program=graph.source, value=name),),
     )
 
 

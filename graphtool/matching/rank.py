@@ -1,279 +1,143 @@
-"""Which Values go together, and in what order an expert would list them."""
+"""Which Values go together, in the order in which an expert would list them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import replace
+from enum import Enum
+from typing import TypeVar
 
-from graphtool.diagnostics import Diagnostic, Report
-from graphtool.graph import dims_agree
+from graphtool.arguments import bad_argument
+from graphtool.diagnostics import Diagnostic, PairError, Report, UsageError
 from graphtool.matching import problems
-from graphtool.matching.align import align
-from graphtool.matching.explain import (
-    Sides,
-    adapter_of,
-    in_both,
-    loss_of,
-    reasons,
-    relation_of,
-    warnings,
-)
-from graphtool.matching.pairs import Kind, Pair, PairSet, end_of
+from graphtool.matching.candidates import Candidate, candidates, relations, unique
+from graphtool.matching.forms import FORMS, FormName
+from graphtool.matching.pairs import Alternative, Kind, Pair, PairSet, end_of
+from graphtool.matching.relations import Sides, adapter_of, loss_of, reasons, relation_of, warnings
+from graphtool.matching.score import Comparison
 from graphtool.readers import Source, read
-from graphtool.structure import Encoder, Head, Stage, Structure, analyse
+from graphtool.structure import Structure, Tap, analyse
 
-__all__ = ["Candidate", "pair_of", "pairs_of", "suggest_pairs"]
+__all__ = ["pair_of", "pairs_of", "suggest_pairs"]
 
-# Experts publish one to four pairs of maps; with logits and embedding that makes at most 8.
-_MOST_STAGES = 6
+# Experts publish one to four pairs of maps, with logits and embedding at most 8 in all; each layer
+# of a transformer, and each head and level of a detector.
+_MOST = 8
+_ALL_OF = frozenset({Kind.LOGITS, Kind.EMBEDDING, Kind.HIDDEN_STATE, Kind.ATTENTION, Kind.HEAD})
+_IN_BLOCKS = frozenset({Kind.STAGE, Kind.FEATURE, Kind.HIDDEN_STATE})
+_CALL = 'gt.suggest_pairs(teacher, student, limit=4, tap="before-activation", recipe="fitnet")'
 
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """Two Values that go together, with the reasons of the rule that found them."""
-
-    kind: Kind
-    teacher: str
-    student: str
-    why: tuple[str, ...]
+_Closed = TypeVar("_Closed", bound=Enum)
 
 
-def suggest_pairs(teacher: Source, student: Source, *, limit: int | None = None) -> PairSet:
+def suggest_pairs(
+    teacher: Source,
+    student: Source,
+    *,
+    limit: int | None = None,
+    tap: Tap | str | None = None,
+    recipe: FormName | str | None = None,
+) -> PairSet:
     """Suggest which feature maps to pair, in the order in which experts prefer them.
 
-    `teacher` and `student` are anything that `read` takes. `limit` bounds the number of pairs;
-    without it there are at most six stages, all layers of transformers, and all heads.
+    `teacher` and `student` are anything that `read` takes. The list is a menu: experts train with
+    the logits, or with one to four of the maps. `limit` bounds the number of pairs; without it
+    there are at most eight, or all layers of transformers and all heads of detectors. `tap` says
+    where in its block each map is taken: `after-activation`, `before-activation`, `before-norm` or
+    `last-convolution`. `recipe` gives a whole published form instead, with its losses and weights:
+    `logits`, which gains most, `features`, `transformer`, `overhaul`, `attention` or `fitnet`.
 
-    Raises ReadError where a source cannot be read. The reasons behind the order are those of
-    published configurations (Romero et al. 2015, arXiv 1412.6550, for the middle stage; Jiao et
-    al. 2020, arXiv 1909.10351, for the layers of transformers).
+    Raises ReadError where a source cannot be read, UsageError (GT248) where `limit`, `tap` or
+    `recipe` cannot be meant, PairError (GT305) where the networks lack what a `recipe` pairs. The
+    reasons behind the order are those of published configurations (Romero et al. 2015, arXiv
+    1412.6550, for the middle stage; Jiao et al. 2020, arXiv 1909.10351, for transformers).
     """
-    return pairs_of(analyse(read(teacher)), analyse(read(student)), limit=limit)
+    _check_limit(limit)
+    wanted = None if tap is None else _one_of(Tap, "tap", tap)
+    form = None if recipe is None else _one_of(FormName, "recipe", recipe)
+    left, right = analyse(read(teacher)), analyse(read(student))
+    return pairs_of(left, right, limit=limit, tap=wanted, recipe=form)
 
 
-def pairs_of(teacher: Structure, student: Structure, *, limit: int | None = None) -> PairSet:
+def _check_limit(limit: object) -> None:
+    is_whole = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 0
+    if limit is not None and not is_whole:
+        raise UsageError(bad_argument("limit", limit, "a whole number, or None", _CALL))
+
+
+def _one_of(closed: type[_Closed], name: str, given: object) -> _Closed:
+    """Return one of a closed set, given as itself or as its spelling."""
+    try:
+        return closed(given)
+    except ValueError:
+        wanted = ", ".join(f"`{member.value}`" for member in closed)
+    raise UsageError(bad_argument(name, given, f"one of {wanted}", _CALL))
+
+
+def pairs_of(
+    teacher: Structure,
+    student: Structure,
+    *,
+    limit: int | None = None,
+    tap: Tap | None = None,
+    recipe: FormName | None = None,
+) -> PairSet:
     """Suggest pairs of two networks that were analysed already."""
-    found = _unique(_candidates(teacher, student))
+    form = None if recipe is None else FORMS[recipe]
+    comparison = Comparison(teacher, student)
+    found, remarks = _found(comparison, recipe), list[Diagnostic]()
+    if tap is None and form is not None:
+        tap = form.tap
+    if tap is not None:
+        found = _tapped(found, tap, comparison, remarks)
+    most = max(_MOST, sum(pair.kind in _ALL_OF for pair in found) + len(teacher.necks))
     pairs = tuple(
-        pair_of(rank, candidate, teacher, student)
-        for rank, candidate in enumerate(islice(found, limit), 1)
+        pair_of(rank, candidate, comparison) for rank, candidate in enumerate(found[:most], 1)
     )
+    if recipe is not None and form is not None:
+        pairs = form.of(pairs)
+        if not pairs:
+            lacking = recipe.value, form.wanted
+            raise PairError(problems.form_without_pairs(*lacking, teacher.graph, student.graph))
+    else:
+        remarks += _remarks(teacher, student, pairs)
     return PairSet(
         teacher=teacher.graph,
         student=student.graph,
-        pairs=pairs,
-        report=Report.of(_remarks(teacher, student, pairs)),
+        pairs=pairs[:limit],
+        report=Report.of(remarks),
     )
 
 
-def _candidates(teacher: Structure, student: Structure) -> Iterator[Candidate]:
-    """Yield all pairs, best first: logits, layers of transformers, embedding, stages.
-
-    What cannot be compared one to one, as logits of other classes, comes last.
-    """
-    outputs = list(_outputs(teacher, student))
-    alike = [pair for pair in outputs if _comparable(teacher, student, pair)]
-    yield from alike
-    if teacher.encoder is not None and student.encoder is not None:
-        yield from _layers(teacher.encoder, student.encoder)
-    yield from _embedding(teacher, student)
-    yield from _stages(teacher, student)
-    yield from (pair for pair in outputs if pair not in alike)
-    yield from _ends(teacher, student)
+def _found(comparison: Comparison, recipe: FormName | None) -> tuple[Candidate, ...]:
+    return relations(comparison) if recipe is FormName.MINILM else candidates(comparison)
 
 
-def _comparable(teacher: Structure, student: Structure, pair: Candidate) -> bool:
-    if pair.kind is not Kind.LOGITS:
-        return True
-    classes = teacher.channels(pair.teacher), student.channels(pair.student)
-    return dims_agree(*classes)
+def _tapped(
+    found: Sequence[Candidate], tap: Tap, comparison: Comparison, remarks: list[Diagnostic]
+) -> tuple[Candidate, ...]:
+    """Take each map at one tap, where both blocks have it; say how many were left as they were."""
+    moved = [_at(tap, candidate, comparison) for candidate in found]
+    left = moved.count(None)
+    if left:
+        graphs = comparison.teacher.graph, comparison.student.graph
+        remarks.append(problems.no_such_tap(tap.value, left, *graphs))
+    return unique(new or old for new, old in zip(moved, found, strict=True))
 
 
-def _outputs(teacher: Structure, student: Structure) -> Iterator[Candidate]:
-    """Pair the answers: the main logits, or all heads of detectors, then what else there is.
-
-    Logits gain +1.8 to +2.0 where features give +0.9 to +1.4 (PaddleClas), so they come first.
-    """
-    if not (_detects(teacher) and _detects(student)) and teacher.heads and student.heads:
-        left, right = teacher.heads[0], student.heads[0]
-        if left.classifies and right.classifies:
-            why = ("the output of the last weighted operator in both",)
-            yield Candidate(Kind.LOGITS, left.logits, right.logits, why)
-    yield from _heads(teacher, student)
+def _at(tap: Tap, candidate: Candidate, comparison: Comparison) -> Candidate | None:
+    if candidate.kind not in _IN_BLOCKS:
+        return candidate
+    teacher = comparison.teacher.taps(candidate.teacher).get(tap)
+    student = comparison.student.taps(candidate.student).get(tap)
+    if teacher is None or student is None:
+        return None
+    return replace(candidate, teacher=teacher, student=student)
 
 
-def _ends(teacher: Structure, student: Structure) -> Iterator[Candidate]:
-    """Pair what two networks without a classifier end in, if it has as many axes."""
-    if not teacher.heads or not student.heads:
-        return
-    left, right = teacher.heads[0], student.heads[0]
-    ranks = teacher.graph.values[left.logits].rank, student.graph.values[right.logits].rank
-    if not left.classifies and not right.classifies and ranks[0] == ranks[1]:
-        why = ("what both networks end in",)
-        yield Candidate(Kind.FEATURE, left.logits, right.logits, why)
-
-
-def _detects(structure: Structure) -> bool:
-    """Tell whether a network answers with several maps, as detectors do."""
-    ranks = [structure.graph.values[head.logits].rank or 0 for head in structure.heads]
-    return len(ranks) > 1 and min(ranks) > 2
-
-
-def _unique(candidates: Iterator[Candidate]) -> Iterator[Candidate]:
-    seen: set[tuple[str, str]] = set()
-    for candidate in candidates:
-        ends = (candidate.teacher, candidate.student)
-        if ends not in seen:
-            seen.add(ends)
-            yield candidate
-
-
-def _embedding(teacher: Structure, student: Structure) -> Iterator[Candidate]:
-    """Pair the vectors that the classifiers read, the next most common choice after the logits."""
-    if teacher.heads and student.heads:
-        ends = teacher.heads[0].embedding, student.heads[0].embedding
-        yield from _whole(Kind.EMBEDDING, ends, ("the input of the classifier in both",))
-
-
-def _heads(teacher: Structure, student: Structure) -> Iterator[Candidate]:
-    """Pair several outputs in order, or where their numbers differ by resolution and channels."""
-    left, right = _in_order(teacher), _in_order(student)
-    if len(left) == len(right) == 1:
-        return
-    matched = (
-        list(zip(left, right, strict=True))
-        if len(left) == len(right)
-        else _alike(teacher, left, student, right)
-    )
-    for ours, theirs in matched:
-        places = f"output {ours.index + 1} of {len(left)}", f"{theirs.index + 1} of {len(right)}"
-        why = (f"{places[0]} in the teacher, {places[1]} in the student",)
-        if len(left) == len(right):
-            why = (f"{places[0]} in both",)
-        yield Candidate(
-            _kind_of_head(teacher, ours, student, theirs), ours.logits, theirs.logits, why
-        )
-
-
-def _kind_of_head(teacher: Structure, ours: Head, student: Structure, theirs: Head) -> Kind:
-    """One vector of class scores per sample is logits; a map may be anything."""
-    ranks = teacher.graph.values[ours.logits].rank, student.graph.values[theirs.logits].rank
-    return Kind.LOGITS if ranks == (2, 2) else Kind.HEAD
-
-
-def _alike(
-    teacher: Structure, left: Sequence[Head], student: Structure, right: Sequence[Head]
-) -> Iterator[tuple[Head, Head]]:
-    """Take for each student head the first teacher head left with its resolution and channels."""
-    spare = list(left)
-    for theirs in right:
-        ours = next((one for one in spare if _look(teacher, one) == _look(student, theirs)), None)
-        if ours is not None:
-            spare.remove(ours)
-            yield ours, theirs
-
-
-def _look(structure: Structure, head: Head) -> tuple[object, ...]:
-    name = head.logits
-    return structure.scales.get(name), structure.channels(name), structure.graph.values[name].rank
-
-
-def _in_order(structure: Structure) -> Sequence[Head]:
-    return sorted(structure.heads, key=lambda head: head.index)
-
-
-def _stages(teacher: Structure, student: Structure) -> Iterator[Candidate]:
-    """Yield the ends of matched stages from the last to the first.
-
-    Where exactly three match, the middle one comes first: it's where hint losses look (FitNets).
-    """
-    ordered = _matched(teacher, student)[::-1][:_MOST_STAGES]
-    hint = ordered[1] if len(ordered) == 3 else None
-    if hint is not None:
-        ordered = [hint, ordered[0], ordered[2]]
-    for left, right in ordered:
-        why = [
-            f"end of {in_both(_place(teacher, left), _place(student, right))}",
-            f"last of {in_both(_count(left), _count(right))}",
-        ]
-        if (left, right) == hint:
-            why.append("the middle of three, where hint losses look")
-        yield Candidate(Kind.STAGE, left.end, right.end, tuple(why))
-
-
-def _matched(teacher: Structure, student: Structure) -> list[tuple[Stage, Stage]]:
-    """Match stages in order: one by one where there are as many, else by resolution.
-
-    Networks for small inputs have as many stages at resolutions that differ by a factor; their
-    authors pair by index.
-    """
-    left, right = _without_stem(teacher), _without_stem(student)
-    if len(left) == len(right):
-        return list(zip(left, right, strict=True))
-    return align(left, right, _Gain(teacher, student))
-
-
-def _place(structure: Structure, stage: Stage) -> str:
-    return f"stage {structure.stages.index(stage) + 1} of {len(structure.stages)}"
-
-
-def _count(stage: Stage) -> str:
-    return f"{len(stage.blocks)} block{'s' * (len(stage.blocks) != 1)}"
-
-
-def _without_stem(structure: Structure) -> Sequence[Stage]:
-    """Leave out a first stage of one block: that is the stem, which nobody pairs."""
-    stages = structure.stages
-    return stages[1:] if len(stages) > 3 and len(stages[0].blocks) == 1 else stages
-
-
-@dataclass(frozen=True, slots=True)
-class _Gain:
-    """What a match of two stages is worth: equal resolution, one more pair, similar depth."""
-
-    teacher: Structure
-    student: Structure
-
-    def __call__(self, left: Stage, right: Stage) -> tuple[float, ...]:
-        depth = abs(self.teacher.depth(left.end) - self.student.depth(right.end))
-        return float(left.scale == right.scale), 1.0, -depth
-
-
-def _layers(teacher: Encoder, student: Encoder) -> Iterator[Candidate]:
-    """Yield hidden states, then attention scores: layer i of the student with i·k of the teacher.
-
-    k is the ratio of their numbers of layers; state 0 is the embeddings (TinyBERT).
-    """
-    depth, count = len(teacher.scores), len(student.scores)
-    for layer in range(count, -1, -1):
-        partner = round(layer * depth / count)
-        ends = teacher.states[partner], student.states[layer]
-        why = (_of_layers("hidden state", partner, depth, layer, count),)
-        yield from _whole(Kind.HIDDEN_STATE, ends, why)
-    for layer in range(count, 0, -1):
-        partner = max(1, round(layer * depth / count))
-        ends = teacher.scores[partner - 1], student.scores[layer - 1]
-        why = (_of_layers("attention scores", partner, depth, layer, count), "before the softmax")
-        yield from _whole(Kind.ATTENTION, ends, why)
-
-
-def _whole(
-    kind: Kind, ends: tuple[str | None, str | None], why: tuple[str, ...]
-) -> Iterator[Candidate]:
-    """Yield a Candidate where both ends are there."""
-    if ends[0] is not None and ends[1] is not None:
-        yield Candidate(kind, ends[0], ends[1], why)
-
-
-def _of_layers(what: str, partner: int, depth: int, layer: int, count: int) -> str:
-    if layer == 0:
-        return "the embeddings, before the first layer in both"
-    return f"{what} of {in_both(f'layer {partner} of {depth}', f'layer {layer} of {count}')}"
-
-
-def pair_of(rank: int, candidate: Candidate, teacher: Structure, student: Structure) -> Pair:
-    """Make a Pair of a Candidate: relation, adapter, loss, all reasons and warnings."""
+def pair_of(rank: int, candidate: Candidate, comparison: Comparison) -> Pair:
+    """Make a Pair of a Candidate: score, relation, adapter, loss, reasons, warnings, other taps."""
+    teacher, student = comparison.teacher, comparison.student
     sides = Sides(
         kind=candidate.kind,
         teacher=teacher,
@@ -284,7 +148,7 @@ def pair_of(rank: int, candidate: Candidate, teacher: Structure, student: Struct
     relation = relation_of(sides)
     return Pair(
         rank=rank,
-        score=_score(rank),
+        score=comparison.fit(candidate.teacher, candidate.student),
         kind=candidate.kind,
         teacher=end_of(teacher.graph, teacher.graph.values[candidate.teacher]),
         student=end_of(student.graph, student.graph.values[candidate.student]),
@@ -293,11 +157,21 @@ def pair_of(rank: int, candidate: Candidate, teacher: Structure, student: Struct
         loss=loss_of(sides, relation),
         why=candidate.why + tuple(reasons(sides)),
         warnings=tuple(warnings(sides, relation)),
+        alternatives=tuple(_alternatives(candidate, comparison)),
     )
 
 
-def _score(rank: int) -> float:
-    return round(1 / (1 + 0.05 * (rank - 1)), 3)
+def _alternatives(candidate: Candidate, comparison: Comparison) -> Iterator[Alternative]:
+    """Yield the other taps of the same two blocks, where both blocks have them."""
+    graphs = comparison.teacher.graph, comparison.student.graph
+    for tap in Tap if candidate.kind in _IN_BLOCKS else ():
+        other = _at(tap, candidate, comparison)
+        if other is not None and other != candidate:
+            yield Alternative(
+                tap=tap,
+                teacher=end_of(graphs[0], graphs[0].values[other.teacher]),
+                student=end_of(graphs[1], graphs[1].values[other.student]),
+            )
 
 
 def _remarks(teacher: Structure, student: Structure, pairs: Sequence[Pair]) -> Iterator[Diagnostic]:

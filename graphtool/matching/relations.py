@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from graphtool.graph import UNKNOWN, Shape, dims_agree
 from graphtool.matching.pairs import Kind, Relation
-from graphtool.structure import Structure
+from graphtool.structure import Role, Structure
 
 __all__ = ["Sides", "adapter_of", "in_both", "loss_of", "reasons", "relation_of", "warnings"]
 
@@ -52,7 +52,7 @@ def relation_of(sides: Sides) -> Relation:
         if classes is not Relation.EQUAL:
             return classes
     if sides.kind is Kind.ATTENTION:
-        return _of_attention(a, b)
+        return _of_projections(a, b) if _are_projections(sides) else _of_attention(a, b)
     if len(a) == len(b) == 4 and sides.kind is not Kind.EMBEDDING:
         return _of_maps(sides)
     if sides.kind is not Kind.EMBEDDING and len(a) != len(b):
@@ -74,6 +74,17 @@ def _of_attention(a: Shape, b: Shape) -> Relation:
     if not dims_agree(a[1], b[1]):
         return Relation.HEADS
     return Relation.EQUAL if all(map(dims_agree, a[2:], b[2:])) else Relation.SEQUENCE
+
+
+def _of_projections(a: Shape, b: Shape) -> Relation:
+    """Compare [N, heads, L, D]; relations between tokens have no width."""
+    if len(a) != 4 or len(b) != 4:
+        return Relation.UNKNOWN
+    if not dims_agree(a[2], b[2]):
+        return Relation.SEQUENCE
+    if not dims_agree(a[1], b[1]):
+        return Relation.HEADS
+    return Relation.EQUAL if dims_agree(a[3], b[3]) else Relation.CHANNELS
 
 
 def _of_maps(sides: Sides) -> Relation:
@@ -103,6 +114,8 @@ def _same_places(sides: Sides) -> bool | None:
 
 def adapter_of(sides: Sides, relation: Relation) -> str | None:
     """Name what the student's side needs before a loss can compare the two element by element."""
+    if sides.kind is Kind.ATTENTION:
+        return None
     teacher, student = sides.channels
     convolve = f"conv1x1({student}->{teacher})"
     if relation is Relation.CHANNELS:
@@ -117,7 +130,15 @@ def adapter_of(sides: Sides, relation: Relation) -> str | None:
 
 def loss_of(sides: Sides, relation: Relation) -> str:
     """Name the loss that fits the kind of the pair, or that can compare such shapes at all."""
-    return _LOSS_OF_ANY_SHAPES if relation in _NOT_ONE_TO_ONE else _LOSS[sides.kind]
+    if relation in _NOT_ONE_TO_ONE:
+        return _LOSS_OF_ANY_SHAPES
+    return "attention_relation" if _are_projections(sides) else _LOSS[sides.kind]
+
+
+def _are_projections(sides: Sides) -> bool:
+    """Tell queries, keys and values from attention scores."""
+    role = sides.teacher.role(sides.teacher_name)
+    return sides.kind is Kind.ATTENTION and role is not Role.ATTENTION
 
 
 # Compares how alike the samples of a batch are in each network (Tung and Mori 2019).
@@ -153,11 +174,14 @@ def reasons(sides: Sides) -> Iterator[str]:
             else f"both at {scales[0]} of the input"
         )
     if sides.channels[0] == sides.channels[1] != UNKNOWN:
-        yield f"both {sides.channels[0]} {'classes' if sides.kind is Kind.LOGITS else 'channels'}"
+        yield f"both {sides.channels[0]} {_COUNTED.get(sides.kind, 'channels')}"
     yield from _before_probabilities(sides)
     if sides.kind is not Kind.LOGITS:
         depths = sides.teacher.depth(sides.teacher_name), sides.student.depth(sides.student_name)
         yield in_both(*(f"{depth:.0%} deep" for depth in depths))
+
+
+_COUNTED = {Kind.LOGITS: "classes", Kind.ATTENTION: "heads"}
 
 
 def _before_probabilities(sides: Sides) -> Iterator[str]:
@@ -182,5 +206,35 @@ def warnings(sides: Sides, relation: Relation) -> Iterator[str]:
         yield "the numbers of heads differ: scores cannot be compared one to one"
     if relation in (Relation.SEQUENCE, Relation.TOKENS):
         yield "the lengths differ: Values cannot be compared one to one"
+    yield from _coincidence(sides, relation)
+    yield from _fused(sides)
     if relation is Relation.UNKNOWN:
         yield "dims that decide are not known: read the models with the size of their input"
+
+
+def _coincidence(sides: Sides, relation: Relation) -> Iterator[str]:
+    """Say where shapes are equal and yet stand at other resolutions of other inputs."""
+    scales = (
+        sides.teacher.scales.get(sides.teacher_name),
+        sides.student.scales.get(sides.student_name),
+    )
+    known = sides.teacher.sides(sides.teacher_name) is not None
+    if relation is Relation.EQUAL and known and scales[0] != scales[1]:
+        where = f"{scales[0]} of the input in the teacher, {scales[1]} in the student"
+        yield f"the shapes are equal by coincidence: {where}"
+
+
+def _fused(sides: Sides) -> Iterator[str]:
+    """Say where an activation is part of the operator, so that nothing can be taken before it."""
+    for role, structure, name in (
+        ("teacher", sides.teacher, sides.teacher_name),
+        ("student", sides.student, sides.student_name),
+    ):
+        operator = structure.graph.producer(name)
+        inside = operator is not None and any(map(operator.attributes.get, _ACTIVATION_INSIDE))
+        if operator is not None and (inside or operator.kind.startswith("fused_")):
+            yield f"the {role}'s comes from a fused `{operator.type}`: it has no other taps"
+
+
+# Attributes that name the activation which a fused Operator ends in.
+_ACTIVATION_INSIDE = ("activation", "activation_type", "fuse_activation", "act_type")

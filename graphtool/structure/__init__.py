@@ -1,12 +1,18 @@
 """What a network is made of: resolution, stages, heads, encoder layers and cost.
 
-Everything here comes from operators and their attributes; names are never read.
+Everything here comes from operators and their attributes. Names are read in one place alone: a
+block is called by the class in its module path.
 """
 
+from graphtool.structure._claims import Claims, blocks_of
+from graphtool.structure._names import block_names, layer_name, module_class
+from graphtool.structure._necks import Neck
 from graphtool.structure._outputs import Head
 from graphtool.structure._resolution import GLOBAL, Scale
+from graphtool.structure._sections import Section, divided
 from graphtool.structure._stages import Stage
 from graphtool.structure._structure import Role, Structure, analyse
+from graphtool.structure._taps import Tap
 from graphtool.structure._transformer import Encoder
 from graphtool.structure._vocabulary import (
     is_training,
@@ -18,16 +24,25 @@ from graphtool.structure._vocabulary import (
 
 __all__ = [
     "GLOBAL",
+    "Claims",
     "Encoder",
     "Head",
+    "Neck",
     "Role",
     "Scale",
+    "Section",
     "Stage",
     "Structure",
+    "Tap",
     "analyse",
+    "block_names",
+    "blocks_of",
+    "divided",
     "is_training",
     "is_training_type",
     "is_update",
     "kind_of",
     "kind_of_type",
+    "layer_name",
+    "module_class",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import accumulate
 
+from graphtool.structure._dominators import Dominators
 from graphtool.structure._flow import Flow, Step
 from graphtool.structure._resolution import GLOBAL, Scale
 from graphtool.structure._vocabulary import (
@@ -13,17 +14,21 @@ from graphtool.structure._vocabulary import (
     IDENTITIES,
     JOINS,
     NORMS,
+    RESIZES,
 )
 
 __all__ = ["between", "cuts", "deepest_map", "is_grouped", "kernel_size", "resolution_changes"]
 
 
-def deepest_map(flow: Flow, scales: Mapping[str, Scale], towards: str | None) -> str | None:
+def deepest_map(
+    flow: Flow, scales: Mapping[str, Scale], tree: Dominators, towards: str | None
+) -> str | None:
     """Return the last Value of the first run at the lowest resolution that maps reach.
 
     Only convolutions and joins count as reaching it. A neck that comes back to that resolution
     after up-sampling changes resolution more often, so it isn't chosen; where the run is itself
-    up-sampled, it ends there, before a lateral convolution. Only maps on the way to
+    up-sampled, it ends there, before a lateral convolution; where it is joined with something that
+    was up-sampled (the pooled branch of an ASPP), before the branches. Only maps on the way to
     `towards` are looked at, all where that is None.
     """
     changes = resolution_changes(flow, scales)
@@ -43,10 +48,21 @@ def deepest_map(flow: Flow, scales: Mapping[str, Scale], towards: str | None) ->
         and scales[name].area == lowest
         and name in flow.features
     ]
+    rejoined = [name for name in run if _joins_enlarged(flow, name)]
+    if rejoined:
+        first = min(rejoined, key=lambda name: (flow.depth[name], name))
+        return tree.parent[first] or first
     turning = [name for name in run if _is_enlarged(flow, scales, name)]
     if turning:
         return _before_lateral(flow, min(turning, key=lambda name: (flow.depth[name], name)))
     return max(run, key=lambda name: (flow.depth[name], name))
+
+
+def _joins_enlarged(flow: Flow, name: str) -> bool:
+    """Tell a join one of whose branches was up-sampled right before it."""
+    step = flow.maker[name]
+    makers = (flow.maker.get(branch) for branch in flow.branches(step))
+    return step.kind in JOINS and any(x is not None and x.kind in RESIZES for x in makers)
 
 
 def _before_lateral(flow: Flow, turn: str) -> str:

@@ -55,6 +55,12 @@ class Flow:
     features: frozenset[str]
     consumers: Mapping[str, tuple[Step, ...]]
 
+    def branches(self, step: Step) -> tuple[str, ...]:
+        """Return the features that a step reads; PIR packs those of a concat into one `combine`."""
+        makers = (self.maker.get(name) for name in step.features)
+        packed = [maker.features for maker in makers if maker and maker.kind == "combine"]
+        return sum(packed, ()) or step.features
+
 
 def flow_of(graph: Graph) -> Flow:
     """Follow the input and the weights through the forward Operators of the top-level Block."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from graphtool.graph import Graph, Operator
+from graphtool.graph import UNKNOWN, Graph, Operator
 from graphtool.structure._flow import Flow, Step
 from graphtool.structure._numbers import whole_numbers
 from graphtool.structure._vocabulary import CONVOLUTIONS, POOLS, PRODUCTS, RESIZES
@@ -55,7 +55,17 @@ def _after(graph: Graph, step: Step, axes: Mapping[str, int]) -> int | None:
     if step.kind in PRODUCTS and step.weights:
         return rank - 1
     before = graph.values[source].rank or 0
+    if step.kind == "reshape" and before != rank:
+        return _after_reshape(graph, step, axes[source])
     return axes[source] if before == rank or _keeps_front(step, axes[source]) else None
+
+
+def _after_reshape(graph: Graph, step: Step, axis: int) -> int | None:
+    """Channels that were last and stay as they are remain last: tokens laid out as a map."""
+    old, new = (graph.values[name].shape for name in (step.data[0], step.result))
+    if not old or not new or axis != len(old) - 1:
+        return None
+    return len(new) - 1 if old[-1] == new[-1] != UNKNOWN else None
 
 
 def _keeps_front(step: Step, axis: int) -> bool:

@@ -14,6 +14,7 @@ from graphtool.structure._chain import (
     kernel_size,
     resolution_changes,
 )
+from graphtool.structure._dominators import Dominators
 from graphtool.structure._flow import Flow, Step
 from graphtool.structure._resolution import GLOBAL, Scale
 from graphtool.structure._vocabulary import (
@@ -50,6 +51,7 @@ def stages_of(
     flow: Flow,
     scales: Mapping[str, Scale],
     axes: Mapping[str, int],
+    tree: Dominators,
     classifier: str | None,
 ) -> tuple[Stage, ...]:
     """Find the stages from the input to the deepest map; empty for networks without maps.
@@ -57,7 +59,7 @@ def stages_of(
     `classifier` names the logits where they are one vector: only maps on the way to them count
     then, since an auxiliary head may pool further.
     """
-    target = deepest_map(flow, scales, classifier)
+    target = deepest_map(flow, scales, tree, classifier)
     if target is None:
         return ()
     steps = between(flow, flow.graph.feeds, target)
@@ -74,14 +76,24 @@ def stages_of(
 def _stage(flow: Flow, axes: Mapping[str, int], scale: Scale, run: tuple[str, ...]) -> Stage | None:
     line = [flow.steps[name] for name in run]
     anchors = [index for index, step in enumerate(line) if _ends_block(flow, step)]
-    ends = tuple(dict.fromkeys(_block_end(flow, axes, line, anchor) for anchor in anchors))
+    found = [(line[anchor], _block_end(flow, axes, line, anchor)) for anchor in anchors]
+    joined = any(anchor.kind in JOINS for anchor, _ in found)
+    kept = [end for anchor, end in found if not (joined and _is_transition(flow, anchor, end))]
+    ends = tuple(dict.fromkeys(kept))
     return Stage(scale=scale, values=run, blocks=ends) if ends else None
+
+
+def _is_transition(flow: Flow, anchor: Step, end: str) -> bool:
+    """Tell a dense convolution without activation, by which residual blocks change resolution."""
+    if anchor.kind not in CONVOLUTIONS or is_grouped(anchor):
+        return False
+    return flow.steps[end].kind not in ACTIVATIONS
 
 
 def _ends_block(flow: Flow, step: Step) -> bool:
     """Tell whether a block can end here: at a join, or at a convolution that sees neighbours."""
     if step.kind in JOINS:
-        return len(step.features) > 1 or step.kind == "concat"
+        return len(flow.branches(step)) > 1
     return step.kind in CONVOLUTIONS and step.weighted and kernel_size(flow, step) > 1
 
 

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from fractions import Fraction
 from functools import cached_property
 from itertools import accumulate
 
 from graphtool.graph import UNKNOWN, Graph, Operator, Origin, Value
 from graphtool.structure._cost import Costs, costs_of
+from graphtool.structure._dominators import dominators_of
 from graphtool.structure._flow import Flow, flow_of
 from graphtool.structure._layout import channel_axes
+from graphtool.structure._necks import Neck, necks_of
 from graphtool.structure._outputs import Head, heads_of
 from graphtool.structure._resolution import GLOBAL, Scale, resolutions, sides_of
+from graphtool.structure._sections import Section, sections_of
 from graphtool.structure._stages import Stage, stages_of
-from graphtool.structure._transformer import Encoder, encoder_of
-from graphtool.structure._vocabulary import ACTIVATIONS, is_training, kind_of
+from graphtool.structure._taps import Tap, taps_of
+from graphtool.structure._transformer import Encoder, encoder_of, mixer_of
+from graphtool.structure._vocabulary import ACTIVATIONS, JOINS, is_training, kind_of
 
 __all__ = ["Role", "Structure", "analyse"]
+
+
+# Of each side; the area of the smallest map of a network for small inputs.
+_EIGHTH = Fraction(1, 64)
 
 
 class Role(Enum):
@@ -46,7 +56,8 @@ class Structure:
     """What was found out about a Graph.
 
     `scales` has the resolution relative to the input by Value name, `stages` are in order, `heads`
-    have the main one first, `encoder` is None where there are no transformer layers.
+    have the main one first, `encoder` is None where there are no transformer layers. `necks` are
+    what the heads read behind the backbone, the coarsest first; () for classifiers.
     `channel_axes` says by Value name which axis holds the channels.
     """
 
@@ -56,6 +67,7 @@ class Structure:
     stages: tuple[Stage, ...]
     heads: tuple[Head, ...]
     encoder: Encoder | None
+    necks: tuple[Neck, ...]
     channel_axes: Mapping[str, int]
     costs: Costs
 
@@ -131,6 +143,60 @@ class Structure:
         known = dict.fromkeys(name for name in names if name is not None)
         return tuple(sorted(known, key=lambda name: self.flow.depth[name]))
 
+    @property
+    def is_for_small_inputs(self) -> bool:
+        """Tell a network for inputs of some 32 × 32: it begins at full size and keeps an eighth."""
+        if not self.stages:
+            return False
+        return self.stages[0].scale.area >= 1 and self.stages[-1].scale.area >= _EIGHTH
+
+    @cached_property
+    def sections(self) -> tuple[Section, ...]:
+        """What two networks are aligned by: stages, or runs of layers."""
+        return sections_of(self.stages, self.encoder)
+
+    def taps(self, name: str) -> Mapping[Tap, str]:
+        """Return where else the output of a block can be taken."""
+        return taps_of(self.flow, name)
+
+    def joins(self, name: str) -> bool:
+        """Tell whether a block output comes from a join of branches, not from one convolution."""
+        step = self.flow.maker[self.taps(name)[Tap.BEFORE_ACTIVATION]]
+        return step.kind in JOINS and len(self.flow.branches(step)) > 1
+
+    def place(self, name: str) -> float:
+        """Return where a Value stands among the stages or layers: 1 in the last, 1/4 in one of 4.
+
+        Where there are neither it's the depth.
+        """
+        ends = self._layer_depths if self._in_encoder(name) else self._stage_depths
+        if not ends:
+            return self.depth(name)
+        return min(1.0, (1 + bisect_left(ends, self.flow.depth.get(name, 0))) / len(ends))
+
+    def _in_encoder(self, name: str) -> bool:
+        layers = self._layer_depths
+        return bool(layers) and (
+            not self._stage_depths or self.flow.depth.get(name, 0) > self._stage_depths[-1]
+        )
+
+    @cached_property
+    def _stage_depths(self) -> tuple[int, ...]:
+        return tuple(self.flow.depth[stage.end] for stage in self.stages)
+
+    @cached_property
+    def _layer_depths(self) -> tuple[int, ...]:
+        states = () if self.encoder is None else self.encoder.hidden_states
+        return tuple(self.flow.depth[name] for name in states)
+
+    def is_on_main_line(self, name: str) -> bool:
+        """Tell whether a block, an encoder layer or a head ends in this Value."""
+        return name in self._main_names
+
+    @cached_property
+    def _main_names(self) -> frozenset[str]:
+        return frozenset(self.main_line)
+
     def stage_of(self, name: str) -> int | None:
         """Return the index of the stage that a main-line Value belongs to."""
         return self._stage_index.get(name)
@@ -187,13 +253,17 @@ def analyse(graph: Graph) -> Structure:
     axes = channel_axes(flow)
     scales = resolutions(flow, axes)
     heads = heads_of(flow, scales)
+    tree = dominators_of(flow)
+    stages = stages_of(flow, scales, axes, tree, _classifier(flow, scales, heads))
+    encoder = encoder_of(flow, heads[0].logits) if heads else None
     return Structure(
         graph=graph,
         flow=flow,
         scales=scales,
-        stages=stages_of(flow, scales, axes, _classifier(flow, scales, heads)),
+        stages=stages,
         heads=heads,
-        encoder=encoder_of(flow, heads[0].logits) if heads else None,
+        encoder=encoder or mixer_of(flow, stages),
+        necks=necks_of(flow, scales, tree, heads, stages[-1].end if stages else None),
         channel_axes=axes,
         costs=costs_of(flow, scales),
     )

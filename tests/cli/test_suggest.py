@@ -22,6 +22,8 @@ PAIR_KEYS = [
     "loss",
     "why",
     "warnings",
+    "weight",
+    "alternatives",
 ]
 END_KEYS = ["name", "op", "op_index", "output", "module", "layer", "shape", "dtype"]
 
@@ -33,7 +35,7 @@ def test_the_json_is_the_contract_down_to_the_order_of_its_keys(
 
     assert list(data) == ["schema", "pairs"]
     assert data["schema"] == 1
-    assert len(data["pairs"]) == 4
+    assert len(data["pairs"]) == 5
     for rank, pair in enumerate(data["pairs"], 1):
         assert list(pair) == PAIR_KEYS
         assert list(pair["teacher"]) == list(pair["student"]) == END_KEYS
@@ -82,6 +84,8 @@ def test_the_first_pair_of_a_network_with_itself_is_its_logits(run: Run, cnn: Pa
             "loss": "soft_label",
             "why": ["the output of the last weighted operator in both", "both 5 classes"],
             "warnings": [],
+            "weight": 1.0,
+            "alternatives": [],
         }
     )
 
@@ -151,6 +155,18 @@ def test_text_that_is_piped_has_one_whole_line_for_each_pair(
                 "/Cnn",
                 "relu_0.tmp_0",
                 "[?, 4, 8, 8]",
+                "equal",
+                "-",
+                "l2",
+            ],
+            [
+                "5",
+                "feature",
+                "conv2d_2",
+                "[?, 4, 4, 4]",
+                "/Cnn/Residual/Conv2D_1",
+                "conv2d_5.tmp_0",
+                "[?, 4, 4, 4]",
                 "equal",
                 "-",
                 "l2",
@@ -226,7 +242,7 @@ def test_warnings_stand_below_the_table_with_the_pairs_they_are_about(
     result = run("suggest-pairs", cnn, student)
 
     assert result.lines[-1] == snapshot(
-        "warning pair 4: 5 against 8 classes: the logits cannot be compared one to one"
+        "warning pair 5: 5 against 8 classes: the logits cannot be compared one to one"
     )
 
 
@@ -236,8 +252,8 @@ def test_o_writes_a_recipe_and_still_prints_the_pairs(run: Run, cnn: Path, tmp_p
     result = run("suggest-pairs", cnn, cnn, "-o", recipe, "--json")
 
     assert result.status == 0
-    assert result.err == f"wrote {recipe}: 4 pairs\n"
-    assert len(result.json["pairs"]) == 4
+    assert result.err == f"wrote {recipe}: 5 pairs\n"
+    assert len(result.json["pairs"]) == 5
     assert "\nschema = 1\n" in recipe.read_text()
 
 

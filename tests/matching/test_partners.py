@@ -24,7 +24,7 @@ def test_a_value_that_is_not_suggested_has_the_nearest_block_output_first() -> N
 
     first = found.pairs[0]
     assert (first.student.name, first.student.shape) == ("relu_16", (-1, 512, 14, 14))
-    assert first.why[0] == "the nearest in resolution and depth"
+    assert first.why[0] == "the one that fits best"
 
 
 @pytest.mark.parametrize(

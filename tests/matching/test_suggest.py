@@ -29,17 +29,21 @@ def test_resnet50_teaches_mobilenet_v1_at_logits_embedding_and_four_stages() -> 
         (Kind.STAGE, "relu_39", "relu_22"),
         (Kind.STAGE, "relu_21", "relu_10"),
         (Kind.STAGE, "relu_9", "relu_6"),
+        (Kind.FEATURE, "conv2d_52", "conv2d_13"),
+        (Kind.FEATURE, "relu_42", "relu_24"),
     ]
-    assert [pair.relation for pair in pairs] == [Relation.EQUAL] + [Relation.CHANNELS] * 5
+    assert [pair.relation for pair in pairs] == [Relation.EQUAL] + [Relation.CHANNELS] * 7
     assert [pair.teacher.layer for pair in pairs][2:] == [
         "layer4.2",
         "layer3.5",
         "layer2.3",
         "layer1.2",
+        "layer4.2.conv3",
+        "layer4.0",
     ]
     assert pairs.pairs[2].adapter == "conv1x1(1024->2048)"
     assert pairs.pairs[2].why == (
-        "end of stage 5 of 5 in both",
+        "end of stage 4 of 4 in both",
         "last of 3 blocks in the teacher, 2 blocks in the student",
         "both 7×7",
         "98% deep in the teacher, 95% deep in the student",
@@ -52,8 +56,8 @@ def test_no_shape_is_equal_between_resnet50_and_shufflenet_and_three_stages_pair
     stages = [pair for pair in pairs if pair.kind is Kind.STAGE]
 
     assert [(pair.teacher.shape, pair.student.shape) for pair in stages] == [
-        ((-1, 1024, 14, 14), (-1, 232, 14, 14)),
         ((-1, 2048, 7, 7), (-1, 464, 7, 7)),
+        ((-1, 1024, 14, 14), (-1, 232, 14, 14)),
         ((-1, 512, 28, 28), (-1, 116, 28, 28)),
     ]
 
@@ -205,8 +209,8 @@ def test_unequal_numbers_of_stages_pair_where_the_resolution_is_equal() -> None:
     stages = [pair for pair in pairs if pair.kind is Kind.STAGE]
 
     assert [pair.teacher.shape for pair in stages] == [
-        (-1, 512, 28, 28),
         (-1, 512, 14, 14),
+        (-1, 512, 28, 28),
         (-1, 256, 56, 56),
     ]
     assert all(not pair.warnings for pair in stages)
@@ -220,12 +224,19 @@ def test_logits_per_pixel_of_other_sizes_are_not_equal() -> None:
     assert logits.adapter == "resize"
 
 
-def test_detectors_keep_their_stages_beside_their_heads() -> None:
+def test_detectors_have_their_heads_then_their_levels_then_their_stages() -> None:
     pairs = suggest_pairs(
         built(lambda: Pyramid(16), [3, 64, 64]), built(lambda: Pyramid(8), [3, 64, 64])
     )
 
-    assert sum(pair.kind is Kind.STAGE for pair in pairs) == 3
+    kinds = [Kind.HEAD] * 3 + [Kind.FEATURE] * 3 + [Kind.STAGE] * 2
+    assert [pair.kind for pair in pairs] == kinds
+    assert [pair.student.shape for pair in pairs][3:6] == [
+        (-1, 8, 8, 8),
+        (-1, 8, 16, 16),
+        (-1, 8, 32, 32),
+    ]
+    assert pairs.pairs[3].why[0] == "level 1 of 3 that the heads read in both"
 
 
 def test_auxiliary_classifiers_pair_as_logits() -> None:
@@ -263,4 +274,5 @@ def test_backbones_pair_at_their_stages_and_not_as_logits() -> None:
     )
     graph = built(backbone, [3, 64, 64])
 
-    assert [pair.kind for pair in suggest_pairs(graph, graph)] == [Kind.STAGE] * 4
+    kinds = [pair.kind for pair in suggest_pairs(graph, graph)]
+    assert kinds == [Kind.STAGE] * 4 + [Kind.FEATURE] * 4

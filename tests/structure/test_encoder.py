@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from graphtool.structure import analyse
-from tests.networks import Encoder, Wrapped, built, vision
+from tests.networks import Encoder, Mixer, Wrapped, built, vision
 
 
 @pytest.mark.parametrize("pre", [False, True])
@@ -34,3 +34,14 @@ def test_a_connection_around_all_layers_does_not_hide_them() -> None:
 
 def test_a_convolutional_network_has_none() -> None:
     assert analyse(vision("resnet18")).encoder is None
+
+
+def test_layers_without_attention_are_found_by_the_pattern_that_repeats() -> None:
+    graph = built(lambda: Mixer(4), [3, 64, 64])
+    structure = analyse(graph)
+
+    assert structure.encoder is not None
+    layers = [graph.values[name].layer for name in structure.encoder.hidden_states]
+    assert layers == ["layers.0", "layers.1", "layers.2", "layers.3"]
+    assert structure.encoder.scores == (None,) * 4
+    assert [(x.is_layers, len(x.blocks)) for x in structure.sections] == [(True, 4)]

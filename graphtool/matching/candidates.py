@@ -1,0 +1,355 @@
+"""What may go together: outputs, layers, necks, stages, and the reason for each pair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from graphtool.diagnostics import counted
+from graphtool.graph import dims_agree
+from graphtool.matching.align import align
+from graphtool.matching.pairs import Kind
+from graphtool.matching.relations import in_both
+from graphtool.matching.score import Comparison
+from graphtool.structure import Head, Neck, Role, Section, Structure, Tap, divided
+
+__all__ = ["Candidate", "are_alike", "candidates", "kind_of", "relations", "unique"]
+
+# A pair of sections has to fit better than this to be worth more than none: five pairs at other
+# resolutions are worth less than four at equal ones.
+_LEAST_FIT = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Two Values that go together, with the reasons of the rule that found them."""
+
+    kind: Kind
+    teacher: str
+    student: str
+    why: tuple[str, ...]
+
+
+_KIND_BY_ROLE = {
+    Role.LOGITS: Kind.LOGITS,
+    Role.EMBEDDING: Kind.EMBEDDING,
+    Role.STAGE_END: Kind.STAGE,
+    Role.HIDDEN_STATE: Kind.HIDDEN_STATE,
+    Role.ATTENTION: Kind.ATTENTION,
+}
+
+
+def kind_of(structure: Structure, name: str) -> Kind:
+    """Return the kind of pair that a Value can be in."""
+    kind = _KIND_BY_ROLE.get(structure.role(name))
+    if kind is not None:
+        return kind
+    rank = structure.graph.values[name].rank
+    return Kind.HIDDEN_STATE if rank == 3 and structure.encoder is not None else Kind.FEATURE
+
+
+def are_alike(a: Kind, b: Kind) -> bool:
+    """Tell whether Values of two kinds can be in one pair; the end of a stage is a feature map."""
+    return a is b or {a, b} == {Kind.STAGE, Kind.FEATURE}
+
+
+def candidates(comparison: Comparison) -> tuple[Candidate, ...]:
+    """Return what experts pair, best first, each pair of Values once.
+
+    Logits, layers of transformers, embedding, necks, ends of stages, other places in the stages.
+    What cannot be compared one to one, as logits of other classes, comes last.
+    """
+    teacher, student = comparison.teacher, comparison.student
+    outputs = list(_outputs(teacher, student))
+    found = (
+        *(pair for pair in outputs if _comparable(teacher, student, pair)),
+        *_layers(teacher, student),
+        *_embedding(teacher, student),
+        *_necks(comparison),
+        *_sections(comparison),
+        *outputs,
+        *_ends(teacher, student),
+    )
+    return unique(found)
+
+
+def unique(found: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    """Keep the first of several Candidates with the same two Values."""
+    kept: dict[tuple[str, str], Candidate] = {}
+    for candidate in found:
+        kept.setdefault((candidate.teacher, candidate.student), candidate)
+    return tuple(kept.values())
+
+
+def relations(comparison: Comparison) -> tuple[Candidate, ...]:
+    """Return what the last layers' attentions multiply: MiniLM compares how tokens relate there."""
+    left, right = comparison.teacher.encoder, comparison.student.encoder
+    if not (left and right and left.projections and right.projections):
+        return ()
+    ours, theirs = left.projections, right.projections
+    ends = {
+        "queries": (ours.queries, theirs.queries),
+        "keys": (ours.keys, theirs.keys),
+        "values": (ours.values, theirs.values),
+    }
+    return tuple(
+        Candidate(Kind.ATTENTION, *pair, why=(f"{what} of the last layer in both",))
+        for what, pair in ends.items()
+    )
+
+
+def _comparable(teacher: Structure, student: Structure, pair: Candidate) -> bool:
+    if pair.kind is not Kind.LOGITS:
+        return True
+    return dims_agree(teacher.channels(pair.teacher), student.channels(pair.student))
+
+
+def _outputs(teacher: Structure, student: Structure) -> Iterator[Candidate]:
+    """Pair the answers: the main logits, or all heads of detectors, then what else there is.
+
+    Logits gain +1.8 to +2.0 where features give +0.9 to +1.4 (PaddleClas), so they come first.
+    """
+    if not (_detects(teacher) and _detects(student)) and teacher.heads and student.heads:
+        left, right = teacher.heads[0], student.heads[0]
+        if left.classifies and right.classifies:
+            why = ("the output of the last weighted operator in both",)
+            yield Candidate(Kind.LOGITS, left.logits, right.logits, why)
+    yield from _heads(teacher, student)
+
+
+def _ends(teacher: Structure, student: Structure) -> Iterator[Candidate]:
+    """Pair what two networks without a classifier end in, if it has as many axes."""
+    if not teacher.heads or not student.heads:
+        return
+    left, right = teacher.heads[0], student.heads[0]
+    ranks = teacher.graph.values[left.logits].rank, student.graph.values[right.logits].rank
+    if not left.classifies and not right.classifies and ranks[0] == ranks[1]:
+        why = ("what both networks end in",)
+        yield Candidate(Kind.FEATURE, left.logits, right.logits, why)
+
+
+def _detects(structure: Structure) -> bool:
+    """Tell whether a network answers with several maps or sequences of different things.
+
+    An auxiliary head of a segmenter answers with as many classes at the same resolution.
+    """
+    heads = structure.heads
+    ranks = [structure.graph.values[head.logits].rank or 0 for head in heads]
+    kinds = {(structure.scales.get(x.output), structure.channels(x.logits)) for x in heads}
+    return len(kinds) > 1 and min(ranks) > 2
+
+
+def _embedding(teacher: Structure, student: Structure) -> Iterator[Candidate]:
+    """Pair the vectors that the classifiers read, the next most common choice after the logits."""
+    if teacher.heads and student.heads:
+        ends = teacher.heads[0].embedding, student.heads[0].embedding
+        yield from _whole(Kind.EMBEDDING, ends, ("the input of the classifier in both",))
+
+
+def _heads(teacher: Structure, student: Structure) -> Iterator[Candidate]:
+    """Pair several outputs in order, or where their numbers differ by resolution and channels."""
+    left, right = _in_order(teacher), _in_order(student)
+    if len(left) == len(right) == 1:
+        return
+    matched = (
+        list(zip(left, right, strict=True))
+        if len(left) == len(right)
+        else _alike(teacher, left, student, right)
+    )
+    for ours, theirs in matched:
+        places = f"output {ours.index + 1} of {len(left)}", f"{theirs.index + 1} of {len(right)}"
+        why = (f"{places[0]} in the teacher, {places[1]} in the student",)
+        if len(left) == len(right):
+            why = (f"{places[0]} in both",)
+        yield Candidate(
+            _kind_of_head(teacher, ours, student, theirs), ours.logits, theirs.logits, why
+        )
+
+
+def _kind_of_head(teacher: Structure, ours: Head, student: Structure, theirs: Head) -> Kind:
+    """One vector of class scores per sample is logits; a map may be anything."""
+    ranks = teacher.graph.values[ours.logits].rank, student.graph.values[theirs.logits].rank
+    return Kind.LOGITS if ranks == (2, 2) else Kind.HEAD
+
+
+def _alike(
+    teacher: Structure, left: Sequence[Head], student: Structure, right: Sequence[Head]
+) -> Iterator[tuple[Head, Head]]:
+    """Take for each student head the first teacher head left with its resolution and channels."""
+    spare = list(left)
+    for theirs in right:
+        ours = next((one for one in spare if _look(teacher, one) == _look(student, theirs)), None)
+        if ours is not None:
+            spare.remove(ours)
+            yield ours, theirs
+
+
+def _look(structure: Structure, head: Head) -> tuple[object, ...]:
+    name = head.logits
+    return structure.scales.get(name), structure.channels(name), structure.graph.values[name].rank
+
+
+def _in_order(structure: Structure) -> Sequence[Head]:
+    return sorted(structure.heads, key=lambda head: head.index)
+
+
+def _necks(comparison: Comparison) -> Iterator[Candidate]:
+    """Pair what the heads read: the levels of a pyramid one to one, from the coarsest up."""
+    left, right = comparison.teacher.necks, comparison.student.necks
+
+    def gain(ours: Neck, theirs: Neck) -> float:
+        return comparison.fit(ours.value, theirs.value) - _LEAST_FIT
+
+    for ours, theirs in align(left, right, gain):
+        why = (in_both(ours.what, theirs.what),)
+        yield Candidate(Kind.FEATURE, ours.value, theirs.value, why)
+
+
+@dataclass(frozen=True, slots=True)
+class _Match:
+    """Two sections that go together, each with its place in words."""
+
+    left: Section
+    right: Section
+    place: str
+
+
+def _sections(comparison: Comparison) -> Iterator[Candidate]:
+    """Yield the ends of matched sections, then what else is paired inside the stages.
+
+    Ends go from the last to the first. In networks for small inputs the middle comes first: it's
+    where hint losses look (FitNets).
+    """
+    teacher, student = comparison.teacher, comparison.student
+    matched = _matched(comparison)[::-1]
+    ordered = list(matched)
+    small = teacher.is_for_small_inputs and len(matched) > 2
+    if small:
+        ordered.insert(0, ordered.pop(len(ordered) // 2))
+    for match in ordered:
+        why = [
+            f"end of {match.place}",
+            f"last of {in_both(*map(_count, (match.left, match.right)))}",
+        ]
+        if small and match is ordered[0]:
+            why.append("the middle, where hint losses look")
+        yield Candidate(Kind.STAGE, match.left.end, match.right.end, tuple(why))
+    if matched and not (matched[0].left.is_layers or matched[0].right.is_layers):
+        yield from _last_convolution(teacher, student, matched[0])
+    for match in matched:
+        if match.left != teacher.sections[0] and match.right != student.sections[0]:
+            yield from _inside(teacher, student, match)
+
+
+def _last_convolution(teacher: Structure, student: Structure, match: _Match) -> Iterator[Candidate]:
+    """Pair the last convolutions of the last stage, as factor transfer and others take it."""
+    ends = (
+        teacher.taps(match.left.end).get(Tap.LAST_CONVOLUTION),
+        student.taps(match.right.end).get(Tap.LAST_CONVOLUTION),
+    )
+    why = (f"last convolution of {match.place}, before its normalisation",)
+    yield from _whole(Kind.FEATURE, ends, why)
+
+
+def _inside(teacher: Structure, student: Structure, match: _Match) -> Iterator[Candidate]:
+    """Pair where residual stages begin, which FSP takes; plain convolutions in proportion.
+
+    Not in a first stage: what it begins with is the stem.
+    """
+    left, right = match.left.blocks, match.right.blocks
+    if min(len(left), len(right)) < 2 or match.left.is_layers or match.right.is_layers:
+        return
+    if any(map(teacher.joins, left)) or any(map(student.joins, right)):
+        why = (f"first block of {match.place}, where the flow of FSP begins",)
+        yield Candidate(Kind.FEATURE, left[0], right[0], why)
+        return
+    for index in range(len(right) - 1, 0, -1):
+        partner = round(index * len(left) / len(right))
+        places = f"convolution {partner} of {len(left)}", f"{index} of {len(right)}"
+        why = (f"{places[0]} in the teacher, {places[1]} in the student, of {match.place}",)
+        yield Candidate(Kind.FEATURE, left[max(partner, 1) - 1], right[index - 1], why)
+
+
+def _matched(comparison: Comparison) -> list[_Match]:
+    """Match sections in order; the layers of a ViT are divided among the stages of the other."""
+    left, right = comparison.teacher.sections, comparison.student.sections
+    if _are_layers(left) and _are_layers(right):
+        return []
+    if not (_sees_maps(comparison.teacher) and _sees_maps(comparison.student)):
+        return []
+    if _are_layers(left):
+        left = divided(left[0], len(right))
+    elif _are_layers(right):
+        right = divided(right[0], len(left))
+
+    def gain(ours: Section, theirs: Section) -> float:
+        return comparison.fit(ours.end, theirs.end) - _LEAST_FIT
+
+    return [
+        _Match(ours, theirs, in_both(_place(left, ours), _place(right, theirs)))
+        for ours, theirs in align(left, right, gain)
+    ]
+
+
+def _are_layers(sections: Sequence[Section]) -> bool:
+    """Tell a ViT or BERT, all of whose layers are alike."""
+    return len(sections) == 1 and sections[0].is_layers
+
+
+def _sees_maps(structure: Structure) -> bool:
+    """Tell a network for images, whose tokens are places of a map, from one for text."""
+    return bool(structure.sections) and structure.sections[-1].end in structure.scales
+
+
+def _place(sections: Sequence[Section], section: Section) -> str:
+    return f"stage {sections.index(section) + 1} of {len(sections)}"
+
+
+def _count(section: Section) -> str:
+    return counted(len(section.blocks), "layer" if section.is_layers else "block")
+
+
+def _layers(teacher: Structure, student: Structure) -> Iterator[Candidate]:
+    """Yield hidden states, then attention scores: layer i of the student with i·k of the teacher.
+
+    k is the ratio of their numbers of layers; state 0 is the embeddings (TinyBERT).
+    """
+    left, right = teacher.encoder, student.encoder
+    if left is None or right is None or _is_staged(teacher) or _is_staged(student):
+        return
+    depth, count = len(left.scores), len(right.scores)
+    for layer in _coarse_first(count):
+        partner = round(layer * depth / count)
+        ends = left.states[partner], right.states[layer]
+        why = (_of_layers("hidden state", partner, depth, layer, count),)
+        yield from _whole(Kind.HIDDEN_STATE, ends, why)
+    for layer in range(count, 0, -1):
+        partner = max(1, round(layer * depth / count))
+        ends = left.scores[partner - 1], right.scores[layer - 1]
+        why = (_of_layers("attention scores", partner, depth, layer, count), "before the softmax")
+        yield from _whole(Kind.ATTENTION, ends, why)
+
+
+def _is_staged(structure: Structure) -> bool:
+    """Tell a Swin, whose layers come in stages, and which is paired by those."""
+    return len(structure.sections) > 1 and all(x.is_layers for x in structure.sections)
+
+
+def _coarse_first(count: int) -> Sequence[int]:
+    """Order layers so that the first few of them lie evenly: the last, the middle, the quarters."""
+    even = (round(count * part) for part in (1, 1 / 2, 3 / 4, 1 / 4))
+    return tuple(dict.fromkeys((*even, *range(count, -1, -1))))
+
+
+def _whole(
+    kind: Kind, ends: tuple[str | None, str | None], why: tuple[str, ...]
+) -> Iterator[Candidate]:
+    """Yield a Candidate where both ends are there."""
+    if ends[0] is not None and ends[1] is not None:
+        yield Candidate(kind, ends[0], ends[1], why)
+
+
+def _of_layers(what: str, partner: int, depth: int, layer: int, count: int) -> str:
+    if layer == 0:
+        return "the embeddings, before the first layer in both"
+    return f"{what} of {in_both(f'layer {partner} of {depth}', f'layer {layer} of {count}')}"

@@ -1,0 +1,130 @@
+"""What the heads read behind the backbone: the levels of a pyramid, the output of a decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import count
+
+from graphtool.structure._dominators import Dominators
+from graphtool.structure._flow import Flow, Step
+from graphtool.structure._outputs import Head
+from graphtool.structure._resolution import GLOBAL, Scale
+from graphtool.structure._vocabulary import ACTIVATIONS, IDENTITIES, RECURRENT, RESHAPES
+
+__all__ = ["Neck", "necks_of"]
+
+# What lies between the map that a head computes at one level and what joins all levels.
+_BEHIND_A_LEVEL = RESHAPES | IDENTITIES | ACTIVATIONS | {"softmax", "slice", "split"}
+
+
+@dataclass(frozen=True, slots=True)
+class Neck:
+    """A Value behind the backbone that heads read, directly or not; `what` says so in words."""
+
+    value: str
+    what: str
+
+
+def necks_of(
+    flow: Flow,
+    scales: Mapping[str, Scale],
+    tree: Dominators,
+    heads: Sequence[Head],
+    deepest: str | None,
+) -> tuple[Neck, ...]:
+    """Return what the heads read, the coarsest level first; () where that is the backbone itself.
+
+    `deepest` is the last Value of the backbone. Where several heads read one level (classes and
+    boxes), the level is the nearest Value that all of them come from; where one does, what its
+    last weighted Operator reads. A single level has the last join before the head as well.
+    """
+    if deepest is None:
+        return ()
+    levels = _by_scale(flow, scales, heads)
+    found = [_read_by(flow, tree, levels[scale]) for scale in sorted(levels, key=_area)]
+    read = [name for name in found if name and _is_behind(flow, scales, name, deepest)]
+    if len(levels) > 1:
+        words = (f"level {index} of {len(read)} that the heads read" for index in count(1))
+        return tuple(map(Neck, read, words))
+    joins = [
+        name
+        for name in _last_join(flow, tree, levels)
+        if name not in read and _is_behind(flow, scales, name, deepest)
+    ]
+    return (
+        *(Neck(name, "what the head reads") for name in read),
+        *(Neck(name, "the last join before the head") for name in joins),
+    )
+
+
+def _area(scale: Scale) -> Fraction:
+    return scale.area
+
+
+def _is_behind(flow: Flow, scales: Mapping[str, Scale], name: str, deepest: str) -> bool:
+    return flow.depth[name] > flow.depth[deepest] and scales.get(name, GLOBAL) != GLOBAL
+
+
+def _by_scale(
+    flow: Flow, scales: Mapping[str, Scale], heads: Sequence[Head]
+) -> Mapping[Scale, list[str]]:
+    """Group the maps that heads compute by resolution."""
+    groups: dict[Scale, list[str]] = {}
+    for head in heads:
+        for tip in _tips(flow, head.logits):
+            scale = scales.get(tip, GLOBAL)
+            if scale != GLOBAL:
+                groups.setdefault(scale, []).append(tip)
+    return groups
+
+
+def _tips(flow: Flow, logits: str) -> Iterator[str]:
+    """Yield the maps that an output is joined from, as detectors do with all their levels."""
+    step = _past(flow, logits, _BEHIND_A_LEVEL)
+    if step is None or step.kind != "concat":
+        yield logits
+        return
+    for name in flow.branches(step):
+        behind = _past(flow, name, _BEHIND_A_LEVEL)
+        yield name if behind is None else behind.result
+
+
+def _past(flow: Flow, name: str, kinds: frozenset[str]) -> Step | None:
+    """Go back from a Value over steps of these kinds."""
+    step = flow.maker.get(name)
+    while step is not None and step.kind in kinds and step.features:
+        step = flow.maker.get(step.features[0])
+    return step
+
+
+def _read_by(flow: Flow, tree: Dominators, tips: Sequence[str]) -> str | None:
+    """Return what the heads of one level read."""
+    if len(tips) > 1:
+        return tree.common(tips)
+    weighted = _past_weightless(flow, tips[0])
+    # A head that enlarges its map goes on inside itself.
+    if weighted is None or weighted.kind.endswith("transpose"):
+        return None
+    return weighted.features[0]
+
+
+def _last_join(
+    flow: Flow, tree: Dominators, levels: Mapping[Scale, Sequence[str]]
+) -> Iterator[str]:
+    """Yield the nearest join, or recurrent layer, that the only level comes from."""
+    for tips in levels.values():
+        for above in tree.above(tips[0]):
+            step = flow.maker[above]
+            is_join = step.kind in {"add", "concat"} and len(flow.branches(step)) > 1
+            if is_join or step.kind in RECURRENT:
+                yield above
+                return
+
+
+def _past_weightless(flow: Flow, name: str) -> Step | None:
+    step = flow.maker.get(name)
+    while step is not None and not step.weighted and step.features:
+        step = flow.maker.get(step.features[0])
+    return step if step is not None and step.features else None

@@ -1,0 +1,95 @@
+"""Any pair taken apart: what it is made of, what speaks against it, what fits better."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import paddle
+import pytest
+
+from graphtool.diagnostics import PairError, ReadError
+from graphtool.matching import Kind, explain_pair
+from tests.networks import Encoder, built, vision
+
+
+def test_a_suggested_pair_is_nearest_to_itself_and_its_parts_sum_to_its_score() -> None:
+    found = explain_pair(vision("resnet50"), vision("mobilenet_v1"), "relu_39=relu_22")
+
+    assert found.is_suggested
+    assert (found.pair.rank, found.pair.kind) == (4, Kind.STAGE)
+    assert found.nearest == found.pair
+    assert found.against == ()
+    assert sum(part.weight for part in found.parts) == pytest.approx(1, abs=1e-9)
+    score = sum(part.weight * part.agreement for part in found.parts)
+    assert found.pair.score == pytest.approx(score, abs=5e-4)
+
+
+def test_few_pairs_fit_better_than_the_end_of_a_stage_and_most_fit_worse() -> None:
+    found = explain_pair(vision("resnet50"), vision("mobilenet_v1"), "relu_39=relu_22")
+
+    maps = len([x for x in found.suggested.teacher.values.values() if x.rank == 4])
+    assert found.among <= maps * len(found.suggested.student.values)
+    assert found.better < found.among / 50
+
+
+def test_an_equal_shape_in_another_stage_is_called_a_coincidence() -> None:
+    # 1024 channels at 14 x 14 in one, at 7 x 7 in the other: only the channels are equal there;
+    # with inputs of two sizes the whole shape is.
+    teacher, student = vision("resnet50", 112), vision("mobilenet_v1", 224)
+    found = explain_pair(teacher, student, "relu_39=relu_26")
+
+    assert (found.pair.teacher.shape, found.pair.student.shape) == ((-1, 1024, 7, 7),) * 2
+    assert found.pair.warnings[0] == (
+        "the shapes are equal by coincidence: 1/16 of the input in the teacher, 1/32 in the student"
+    )
+
+
+def test_a_pair_that_crosses_suggested_ones_names_them() -> None:
+    found = explain_pair(vision("resnet50"), vision("mobilenet_v1"), "relu_48=relu_6")
+
+    assert not found.is_suggested
+    assert "it crosses pair 4, `relu_39` with `relu_22`" in found.against
+    assert found.better > found.among / 10
+
+
+def test_what_lies_inside_a_block_is_told_with_the_output_of_the_block() -> None:
+    found = explain_pair(vision("resnet50"), vision("mobilenet_v1"), "relu_37=relu_22")
+
+    assert found.against == (
+        "the teacher's `relu_37` lies inside a block, whose output is `relu_39`",
+    )
+    assert found.nearest is not None
+    assert found.nearest.teacher.name == "relu_39"
+
+
+class Certain(Encoder):
+    """An encoder whose classifier answers with probabilities."""
+
+    def forward(self, x: Any) -> Any:
+        return paddle.nn.functional.softmax(super().forward(x))
+
+
+def test_probabilities_are_told_with_their_logits() -> None:
+    teacher, student = built(lambda: Certain(2), [7, 16]), built(lambda: Encoder(2), [7, 16])
+    found = explain_pair(teacher, student, "softmax_2=add_17")
+
+    assert found.against[-1] == "the teacher's are probabilities: losses take the logits, `add_17`"
+
+
+def test_layers_and_module_paths_name_the_ends_too() -> None:
+    found = explain_pair(vision("resnet50"), vision("mobilenet_v1"), ("layer3.5", "relu_22"))
+
+    assert found.pair.teacher.name == "relu_39"
+
+
+@pytest.mark.parametrize("pair", ["relu_39", "=relu_22", "relu_39=", "="])
+def test_what_is_no_pair_is_refused(pair: str) -> None:
+    with pytest.raises(PairError, match="is no pair"):
+        explain_pair(vision("resnet50"), vision("mobilenet_v1"), pair)
+
+
+def test_unknown_names_and_parameters_are_refused() -> None:
+    with pytest.raises(ReadError, match="no Value is called `relu_99`"):
+        explain_pair(vision("resnet50"), vision("mobilenet_v1"), "relu_99=relu_22")
+    with pytest.raises(PairError, match="is no feature map but a parameter"):
+        explain_pair(vision("resnet50"), vision("mobilenet_v1"), "conv2d_0.w_0=relu_22")

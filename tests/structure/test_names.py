@@ -1,0 +1,41 @@
+"""What blocks are made of and called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from graphtool.readers import read
+from graphtool.structure import analyse, block_names, blocks_of, module_class
+
+FIXTURES = Path(__file__).parent.parent / "fixtures" / "3.3.1"
+
+
+def test_blocks_share_the_operators_out_and_are_called_by_what_they_are_made_of() -> None:
+    structure = analyse(read(FIXTURES / "cnn.json"))
+    blocks = blocks_of(structure)
+    shared = {end: [step.result for step in steps] for end, steps in blocks.items()}
+
+    assert shared == {
+        "relu_0": ["conv2d_0", "add_0", "batch_norm_0", "relu_0"],
+        "relu_2": [
+            "pool2d_0",
+            *("conv2d_1", "batch_norm_1", "relu_1", "conv2d_2", "batch_norm_2", "add_1", "relu_2"),
+        ],
+    }
+    assert block_names(structure.graph, blocks) == {"relu_0": "Conv 3×3", "relu_2": "Basic block"}
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("/ResNet/Sequential_2/BottleneckBlock_1", "Bottleneck block"),
+        ("/MobileNetV3Small/InvertedResidual", "Inverted residual"),
+        ("/Net/Sequential_3", None),
+        ("/Net/BERTLayer_11", "BERT layer"),
+        ("/Net/残差_1", "残差"),
+    ],
+)
+def test_a_class_is_written_in_words(module: str, words: str | None) -> None:
+    assert module_class(module) == words
