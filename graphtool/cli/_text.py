@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 from graphtool.graph import UNKNOWN, Shape, Value
+from graphtool.text import visible
 
-__all__ = ["bounded", "magnitude", "percent", "shape_text", "value_type", "visible"]
+__all__ = ["bounded", "magnitude", "percent", "shape_text", "value_type"]
 
 _SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _ROOM = 1000
-
-
-def visible(text: str) -> str:
-    r"""Return text as one line with control characters written out: `\x1b`, never sent as such."""
-    if text.isprintable():
-        return text
-    return "".join(_written(character) for character in text)
-
-
-def _written(character: str) -> str:
-    if character.isprintable():
-        return character
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def bounded(text: str) -> str:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphtool.cli._text import magnitude, percent, shape_text, visible
+from graphtool.cli._text import magnitude, percent, shape_text
 from graphtool.diagnostics import counted
+from graphtool.text import visible
 
 
 @pytest.mark.parametrize(

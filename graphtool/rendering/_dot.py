@@ -1,0 +1,116 @@
+"""DOT of a Board: a node per card, a gutter between two networks, lines from row to row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from graphtool.rendering._cards import Columns, card_label, header_label
+from graphtool.rendering._document import Document
+from graphtool.rendering._gutter import Gutter, gutter_header, gutter_label
+from graphtool.rendering._palette import FLOW, FONT, PAIR
+from graphtool.rendering.board import Band, Board, Level, Link
+
+__all__ = ["board_dot"]
+
+_GRAPH = {
+    "bgcolor": "transparent",
+    "rankdir": "TB",
+    "newrank": "true",
+    "nodesep": "0.3",
+    "ranksep": "0.25",
+    "splines": "spline",
+    "pad": "0.25",
+    "fontname": FONT,
+}
+_NODE = {"shape": "plain", "fontname": FONT, "fontsize": "10"}
+# Both defaults, and `constraint=false` on pairs: without them dot 2.42 mixes up the attributes of
+# flat edges between ports.
+_EDGE = {"color": FLOW, "penwidth": "1.5", "arrowsize": "0.65", "dir": "none", "arrowhead": "none"}
+_FLOW = {"weight": "50", "dir": "forward", "arrowhead": "normal"}
+_PAIR = {"color": PAIR.full, "penwidth": "2.2", "dir": "none", "constraint": "false"}
+
+
+def board_dot(board: Board) -> str:
+    """Return the DOT of a Board, the same text for the same Board."""
+    dot = Document.new(graph=_GRAPH, node=_NODE, edge=_EDGE)
+    columns = Columns.of(board)
+    gutter = Gutter.of(board) if len(board.panels) > 1 else None
+    _rank(dot, "head", _headers(board, columns, gutter))
+    for index, band in enumerate(board.bands):
+        _rank(dot, str(index), _cells(board, band, columns, gutter))
+    _flows(dot, board)
+    if gutter is not None:
+        _keep_gutter_straight(dot, board)
+        for index, link in enumerate(board.links):
+            _pair(dot, board, index, link)
+    return dot.source
+
+
+def _headers(board: Board, columns: Columns, gutter: Gutter | None) -> Iterator[tuple[str, str]]:
+    for panel, label in zip(board.panels, _SIDES, strict=False):
+        yield label, header_label(panel, columns)
+        if gutter is not None and label == _SIDES[0]:
+            yield _GUTTER, gutter_header(board, gutter)
+
+
+_SIDES, _GUTTER = ("left", "right"), "pairs"
+
+
+def _cells(
+    board: Board, band: Band, columns: Columns, gutter: Gutter | None
+) -> Iterator[tuple[str, str]]:
+    for place, (panel, card) in enumerate(zip(board.panels, band.cards, strict=True)):
+        if card is not None:
+            lines = [line.rows[place] for line in band.lines]
+            yield _SIDES[place], card_label(panel.cards[card], panel.role, columns, lines)
+        if gutter is not None and place == 0:
+            held = [[(index, board.links[index]) for index in line.links] for line in band.lines]
+            overview = board.level is Level.STAGE
+            yield _GUTTER, gutter_label(held, gutter, overview=overview)
+
+
+def _rank(dot: Document, index: str, nodes: Iterator[tuple[str, str]]) -> None:
+    """Put nodes side by side, in order."""
+    with dot.part(rank="same") as rank:
+        names: list[str] = []
+        for side, label in nodes:
+            names.append(f"{side}_{index}")
+            rank.node(names[-1], label)
+        for left, right in pairwise(names):
+            rank.edge(left, right, style="invis")
+
+
+def _flows(dot: Document, board: Board) -> None:
+    """Draw what reads from what: down the cards, and beside them where a branch jumps over some."""
+    for place, panel in enumerate(board.panels):
+        nodes = _nodes(board, place)
+        if not nodes:
+            continue
+        dot.edge(f"{_SIDES[place]}_head:s", f"{nodes[0]}:c:n", **_FLOW)
+        for index in range(len(nodes) - 1):
+            shown = _FLOW if (index, index + 1) in panel.flows else {"style": "invis"}
+            dot.edge(f"{nodes[index]}:c:s", f"{nodes[index + 1]}:c:n", **{**_FLOW, **shown})
+
+
+def _nodes(board: Board, place: int) -> list[str]:
+    """Return the node of each card of a network."""
+    held = {band.cards[place]: str(index) for index, band in enumerate(board.bands)}
+    return [f"{_SIDES[place]}_{held[card]}" for card in range(len(board.panels[place].cards))]
+
+
+def _keep_gutter_straight(dot: Document, board: Board) -> None:
+    names = [f"{_GUTTER}_{index}" for index in ("head", *range(len(board.bands)))]
+    for above, below in pairwise(names):
+        dot.edge(above, below, style="invis", weight="80")
+
+
+def _pair(dot: Document, board: Board, index: int, link: Link) -> None:
+    home = next(
+        b for b, band in enumerate(board.bands) if any(index in line.links for line in band.lines)
+    )
+    pill = f"{_GUTTER}_{home}"
+    teacher = f"{_nodes(board, 0)[link.teacher.card]}:r{link.teacher.row}"
+    student = f"{_nodes(board, 1)[link.student.card]}:r{link.student.row}"
+    dot.edge(f"{teacher}:e", f"{pill}:p{index}:w", **_PAIR)
+    dot.edge(f"{pill}:q{index}:e", f"{student}:w", **_PAIR)

@@ -1,0 +1,29 @@
+"""Colours: told apart with deuteranopia and protanopia, contrast at least 4.2, on opaque fills."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["FLOW", "FONT", "INK", "MUTED", "PAIR", "PAPER", "Scheme", "scheme_of"]
+
+FONT = "Helvetica,Arial,sans-serif"
+PAPER, INK, MUTED, FLOW = "#FFFFFF", "#1B2430", "#5F6B7A", "#8793A3"
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """The colours of a network or of pairs: full, tinted, and text on the full one."""
+
+    full: str
+    tint: str
+    on_full: str
+
+
+_TEACHER = Scheme("#0072B2", "#E2EEF8", "#E6F1F9")
+_STUDENT = Scheme("#00805E", "#DFF3EC", "#E4F5EF")
+PAIR = Scheme("#C85200", "#FDEBDD", "#FFFFFF")
+
+
+def scheme_of(role: str | None) -> Scheme:
+    """Return the colours of a network by its role."""
+    return _STUDENT if role == "student" else _TEACHER

@@ -1,0 +1,140 @@
+"""What is drawn, and how at each level: cards of parts and blocks, or boxes of Operators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from graphtool.diagnostics import ReadError
+from graphtool.graph import Graph
+from graphtool.matching import PairSet
+from graphtool.rendering._dot import board_dot
+from graphtool.rendering._operators import box_key, diagram_of, neighbourhood
+from graphtool.rendering._operators_dot import Side, diagrams_dot
+from graphtool.rendering.board import Board, Level, Part
+from graphtool.rendering.boards import board_of, board_of_pairs
+from graphtool.rendering.names import network_name
+from graphtool.selectors import find
+
+__all__ = ["Drawing", "Focus", "Subject", "draw", "higher"]
+
+Subject: TypeAlias = "Graph | PairSet"
+_ORDER = (Level.OP, Level.MODULE, Level.BLOCK, Level.STAGE)
+# Below this a network without parts of its own is drawn with all its operators.
+_FEW = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Focus:
+    """A Value, by any selector, and how many edges around it are drawn."""
+
+    name: str
+    radius: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """DOT with the level it was drawn at, and what it leaves out."""
+
+    dot: str
+    level: Level
+    notes: tuple[str, ...] = ()
+
+
+def higher(level: Level) -> Level | None:
+    """Return the next level, at which a box stands for more; None behind the highest."""
+    place = _ORDER.index(level) + 1
+    return _ORDER[place] if place < len(_ORDER) else None
+
+
+def draw(subject: Subject, level: Level | None = None, focus: Focus | None = None) -> Drawing:
+    """Draw a network or two; without a level, at one that keeps the picture readable.
+
+    Raises ReadError: GT101 or GT102 where a focus means no Value, or several.
+    """
+    if focus is not None or level is Level.OP:
+        return _operators(subject, focus)
+    if isinstance(subject, PairSet):
+        board = board_of_pairs(subject, level)
+    else:
+        board = board_of(subject, level)
+        if level is None and _is_small(board):
+            return _operators(subject, None)
+    return Drawing(board_dot(board), board.level, board.notes)
+
+
+def _is_small(board: Board) -> bool:
+    """Tell a network of few Operators that has no parts worth a card of their own."""
+    cards = [card for panel in board.panels for card in panel.cards]
+    operators = sum(len(row.operators) for card in cards for row in card.rows)
+    return operators <= _FEW and all(card.part in (Part.BODY, Part.HEAD) for card in cards)
+
+
+def _operators(subject: Subject, focus: Focus | None) -> Drawing:
+    if isinstance(subject, PairSet):
+        return _both(subject, focus)
+    diagram = diagram_of(subject, {})
+    if next(diagram.boxes, None) is None:
+        board = board_of(subject, Level.BLOCK)
+        return Drawing(board_dot(board), board.level, board.notes)
+    if focus is not None:
+        diagram = neighbourhood(diagram, {find(subject, focus.name).name}, focus.radius)
+    side = Side(None, network_name(subject), diagram)
+    return Drawing(diagrams_dot([side], []), Level.OP)
+
+
+def _both(pairs: PairSet, focus: Focus | None) -> Drawing:
+    ends = (
+        {pair.rank: pair.teacher.name for pair in pairs},
+        {pair.rank: pair.student.name for pair in pairs},
+    )
+    graphs = pairs.teacher, pairs.student
+    diagrams = [diagram_of(graph, _by_value(end)) for graph, end in zip(graphs, ends, strict=True)]
+    if focus is not None:
+        centres = _centres(pairs, focus)
+        diagrams = [
+            neighbourhood(diagram, centre, focus.radius)
+            for diagram, centre in zip(diagrams, centres, strict=True)
+        ]
+    sides = [
+        Side(role, network_name(graph), diagram)
+        for role, graph, diagram in zip(("teacher", "student"), graphs, diagrams, strict=True)
+    ]
+    return Drawing(diagrams_dot(sides, tuple(dict.fromkeys(_joined(pairs, sides)))), Level.OP)
+
+
+def _by_value(ends: Mapping[int, str]) -> Mapping[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {}
+    for rank, name in ends.items():
+        found[name] = (*found.get(name, ()), rank)
+    return found
+
+
+def _joined(pairs: PairSet, sides: Sequence[Side]) -> Iterator[tuple[str, str]]:
+    """Yield the pairs whose two boxes are drawn."""
+    for pair in pairs:
+        teacher = box_key(pairs.teacher, pair.teacher.name)
+        student = box_key(pairs.student, pair.student.name)
+        if teacher in sides[0].nodes and student in sides[1].nodes:
+            yield teacher, student
+
+
+def _centres(pairs: PairSet, focus: Focus) -> tuple[set[str], set[str]]:
+    """Return the Values that a focus means in each network, and their partners in pairs."""
+    found = [_meant(graph, focus) for graph in (pairs.teacher, pairs.student)]
+    if not any(found):
+        find(pairs.teacher, focus.name)
+    teacher, student = found
+    partners = (
+        {pair.teacher.name for pair in pairs if pair.student.name in student},
+        {pair.student.name for pair in pairs if pair.teacher.name in teacher},
+    )
+    return teacher | partners[0], student | partners[1]
+
+
+def _meant(graph: Graph, focus: Focus) -> set[str]:
+    try:
+        return {find(graph, focus.name).name}
+    except ReadError:
+        return set()

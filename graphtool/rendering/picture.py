@@ -1,0 +1,157 @@
+"""`render`: a picture of a network, or of two with their pairs, on disk or in a notebook."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from os import PathLike, fspath
+from pathlib import PurePath
+from typing import Any, TypeAlias
+
+from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError
+from graphtool.files import placed, write_text
+from graphtool.graph import Graph
+from graphtool.matching import PairSet
+from graphtool.rendering import problems
+from graphtool.rendering._subject import Drawing, Focus, Subject, draw, higher
+from graphtool.rendering.board import Level
+from graphtool.rendering.engine import Engine, LayoutTimeoutError, find_engine
+
+__all__ = ["Picture", "render"]
+
+_ENDINGS = (".dot", ".svg", ".png", ".pdf")
+_SECONDS = 10.0
+# Notebooks keep every output in their file.
+_MOST_IN_A_NOTEBOOK = 2_000_000
+
+# A live Program is Paddle's: it has no static type without Paddle.
+_Source: TypeAlias = "Graph | PairSet | str | PathLike[str] | Any"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A picture as DOT, which a notebook shows.
+
+    `level` is what it was drawn at, `report` says what it leaves out and where a level was raised.
+    """
+
+    subject: Subject = field(repr=False)
+    dot: str = field(repr=False)
+    level: Level
+    report: Report = field(default_factory=Report)
+
+    def _repr_svg_(self) -> str | None:
+        """Return the picture for a notebook; None where no engine draws it in time and size."""
+        engine = find_engine()
+        if engine is None:
+            return None
+        drawing: Drawing | None = Drawing(self.dot, self.level)
+        while drawing is not None:
+            try:
+                svg = engine.draw(drawing.dot, "svg", _SECONDS).decode()
+            except LayoutTimeoutError:
+                svg = None
+            if svg is not None and len(svg) <= _MOST_IN_A_NOTEBOOK:
+                return svg[svg.index("<svg") :]
+            above = higher(drawing.level)
+            drawing = None if above is None else draw(self.subject, above)
+        return None
+
+    def _repr_html_(self) -> str:
+        """Return the picture in a frame of bounded height, or why there is none."""
+        from html import escape
+
+        svg = self._repr_svg_()
+        if svg is None:
+            why = problems.no_engine(".svg") if find_engine() is None else "too large to show here"
+            return f"<pre>{escape(str(why))}</pre>"
+        return f'<div style="max-height:80vh;overflow:auto">{svg}</div>'
+
+
+def render(
+    x: _Source,
+    path: str | PathLike[str] | None = None,
+    *,
+    level: Level | str | None = None,
+    focus: str | None = None,
+    radius: int = 2,
+    seconds: float = _SECONDS,
+) -> Picture:
+    """Draw a network, or two networks and their pairs.
+
+    `x` is a Graph, a PairSet or what `gt.read` takes. With a `path`, the picture is written there,
+    as its ending says: `.dot`, `.svg`, `.png` or `.pdf`; all but `.dot` need Graphviz. Without, the
+    Picture shows itself in a notebook.
+
+    `level` says what one box stands for: `stage`, `block`, `module` (a layer) or `op`; without it,
+    one at which the picture stays readable. `focus` is a selector of a Value: what lies within
+    `radius` edges of it is drawn with all its operators. A layout that takes more than `seconds` is
+    tried at the next level, and the report of the Picture says so.
+
+    Raises UsageError: GT402 for another ending, GT407 for what cannot be drawn, GT408, GT410;
+    ReadError: GT101 or GT102 for a focus; GraphtoolError: GT401, GT403, GT405 and GT406 where no
+    engine draws it, GT601 where the file can't be written.
+    """
+    ending = None if path is None else _ending(path)
+    wanted = _level(level, focus)
+    subject = _subject(x)
+    if radius < 1:
+        raise UsageError(problems.no_radius(radius))
+    drawing = draw(subject, wanted, None if focus is None else Focus(focus, radius))
+    if path is None or ending is None:
+        return _picture(subject, drawing)
+    if ending == ".dot":
+        write_text(path, drawing.dot)
+        return _picture(subject, drawing)
+    engine = find_engine()
+    if engine is None:
+        raise GraphtoolError(problems.no_engine(ending))
+    data, drawing, said = _laid_out(subject, drawing, engine, ending[1:], seconds)
+    with placed(path) as file:
+        file.write_bytes(data)
+    return _picture(subject, drawing, *said)
+
+
+def _picture(subject: Subject, drawing: Drawing, *said: Diagnostic) -> Picture:
+    report = Report.of((*said, *map(problems.left_out, drawing.notes)))
+    return Picture(subject=subject, dot=drawing.dot, level=drawing.level, report=report)
+
+
+def _laid_out(
+    subject: Subject, drawing: Drawing, engine: Engine, format: str, seconds: float
+) -> tuple[bytes, Drawing, list[Diagnostic]]:
+    """Lay a picture out, at a higher level where it takes too long."""
+    said: list[Diagnostic] = []
+    while True:
+        try:
+            return engine.draw(drawing.dot, format, seconds), drawing, said
+        except LayoutTimeoutError:
+            above = higher(drawing.level)
+            if above is None:
+                raise GraphtoolError(problems.layout_took_too_long(engine.name, seconds)) from None
+        said.append(problems.level_raised(drawing.level.value, above.value, seconds))
+        drawing = draw(subject, above)
+
+
+def _ending(path: str | PathLike[str]) -> str:
+    ending = PurePath(fspath(path)).suffix.lower()
+    if ending not in _ENDINGS:
+        raise UsageError(problems.unknown_ending(fspath(path), _ENDINGS))
+    return ending
+
+
+def _level(level: Level | str | None, focus: str | None) -> Level | None:
+    known = [known.value for known in Level]
+    if level is not None and level not in known:
+        raise UsageError(problems.unknown_level(str(level), known))
+    wanted = None if level is None else Level(level)
+    if focus is not None and wanted not in (None, Level.OP):
+        raise UsageError(problems.level_without_focus(wanted.value))
+    return wanted
+
+
+def _subject(x: _Source) -> Subject:
+    if isinstance(x, (Graph, PairSet)):
+        return x
+    from graphtool.readers import read
+
+    return read(x)

@@ -1,0 +1,180 @@
+"""The model of a picture: cards, rows, sums, and what stands beside what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from graphtool import suggest_pairs
+from graphtool.graph import Graph
+from graphtool.readers import read
+from graphtool.rendering.board import Board, Card, Level, Part
+from graphtool.rendering.boards import board_of, board_of_pairs
+from graphtool.structure import analyse
+
+FIXTURES = Path(__file__).parent.parent / "fixtures" / "3.3.1"
+VISION = (
+    "alexnet",
+    "densenet121",
+    "googlenet",
+    "mobilenet_v1",
+    "mobilenet_v3_small",
+    "resnet50",
+    "shufflenet_v2_x1_0",
+    "squeezenet1_1",
+    "vgg16",
+)
+
+
+def vision(name: str) -> Graph:
+    from tests.networks import vision
+
+    return vision(name)
+
+
+def card(board: Board, title: str, panel: int = 0) -> Card:
+    return next(card for card in board.panels[panel].cards if card.title == title)
+
+
+def lines(board: Board) -> list[tuple[str, ...]]:
+    """Return what stands side by side, as text: card and row of each network."""
+    found: list[tuple[str, ...]] = []
+    for band in board.bands:
+        for line in band.lines:
+            cells: list[str] = []
+            for panel, index, row in zip(board.panels, band.cards, line.rows, strict=True):
+                shown = panel.cards[index] if index is not None else None
+                cells.append(
+                    f"{shown.title}: {shown.rows[row].name}" if shown and row is not None else ""
+                )
+            found.append(tuple(cells))
+    return found
+
+
+def test_every_operator_stands_in_one_row_and_all_sums_are_those_of_the_network() -> None:
+    structure = analyse(read(FIXTURES / "cnn.json"))
+    board = board_of(structure.graph)
+    panel = board.panels[0]
+    drawn = Counter(name for card in panel.cards for row in card.rows for name in row.operators)
+
+    assert set(drawn) == {step.operator.name for step in structure.flow.steps.values()} - {
+        "fetch_0"
+    }
+    assert set(drawn.values()) == {1}
+    assert sum(card.parameters for card in panel.cards) == structure.parameters == 449
+    assert sum(card.multiply_adds for card in panel.cards) == structure.multiply_adds
+    assert sum(card.share for card in panel.cards) == pytest.approx(1)
+
+
+@pytest.mark.slow
+def test_a_transformer_has_embeddings_numbered_layers_and_a_head() -> None:
+    from tests.networks import Encoder, built
+
+    board = board_of(built(lambda: Encoder(4), [10, 16]))
+    parts = [card.part for card in board.panels[0].cards]
+    rows = [row.name for card in board.panels[0].cards for row in card.rows]
+
+    assert parts == [Part.EMBEDDINGS, Part.ENCODER, Part.HEAD]
+    assert rows[1] == "Layers 0 – 3"
+    assert board.panels[0].unit == "dim"
+
+
+def test_a_paired_value_ends_its_row_and_stands_beside_its_partner() -> None:
+    graph = read(FIXTURES / "cnn.json")
+    board = board_of_pairs(suggest_pairs(graph, graph))
+
+    for link in board.links:
+        assert link.teacher == link.student
+        row = board.panels[0].cards[link.teacher.card].rows[link.teacher.row]
+        assert set(link.ranks) <= set(row.ranks)
+    assert {left for left, right in lines(board) if left == right} == set(dict(lines(board)))
+
+
+def test_one_network_with_control_flow_counts_the_parameters_inside_of_blocks() -> None:
+    graph = read(FIXTURES / "control.json")
+    board = board_of(graph, Level.BLOCK)
+    names = [row.name for card in board.panels[0].cards for row in card.rows]
+
+    assert {"Condition", "Loop"} <= set(names)
+    assert board.panels[0].parameters == 72
+
+
+@pytest.mark.slow
+def test_a_resnet_beside_a_mobilenet_reads_as_an_expert_would_draw_it() -> None:
+    board = board_of_pairs(suggest_pairs(vision("resnet50"), vision("mobilenet_v3_small")))
+    middle = card(board, "14 × 14")
+
+    assert [card.title for card in board.panels[0].cards] == [
+        "112 × 112",
+        "56 × 56",
+        "28 × 28",
+        "14 × 14",
+        "7 × 7",
+        "Head",
+    ]
+    assert [(row.name, row.factor, row.times, row.size) for row in middle.rows] == [
+        ("Bottleneck block", "↓2", 1, 1024),
+        ("Bottleneck block", "", 5, 1024),
+    ]
+    assert middle.parameters == 7_098_368
+    assert middle.multiply_adds == 1_464_336_384
+    assert [row.bar for row in middle.rows][1] == 1
+    assert ("Head: Linear", "Head: Linear") in lines(board)
+    texts = {tag.text for link in board.links for tag in link.tags}
+    assert {"1000 = 1000", "2048 ← 96"} <= texts
+
+
+@pytest.mark.slow
+def test_growing_rows_of_a_densenet_merge() -> None:
+    board = board_of(vision("densenet121"))
+
+    rows = [(row.name, row.times, row.size) for row in card(board, "14 × 14").rows]
+    assert rows == [("Dense layer", 24, 1024), ("Conv 1×1", 1, 512), ("Avg pool", 1, 512)]
+
+
+@pytest.mark.slow
+def test_auxiliary_heads_read_from_the_stage_that_they_hang_on() -> None:
+    panel = board_of(vision("googlenet")).panels[0]
+    titles = [card.title for card in panel.cards]
+    flows = {(titles[source], titles[target]) for source, target in panel.flows}
+
+    assert titles[-3:] == ["Head 1", "Head 2", "Head 3"]
+    assert {("6 × 6", "Head 1"), ("13 × 13", "Head 2"), ("13 × 13", "Head 3")} <= flows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", [Level.STAGE, Level.BLOCK, Level.MODULE])
+@pytest.mark.parametrize("name", VISION)
+def test_rows_share_out_whole_networks_of_many_families(name: str, level: Level) -> None:
+    structure = analyse(vision(name))
+    panel = board_of(structure.graph, level).panels[0]
+    drawn = Counter(name for card in panel.cards for row in card.rows for name in row.operators)
+
+    assert set(drawn) == {step.operator.name for step in structure.flow.steps.values()}
+    assert set(drawn.values()) == {1}
+    assert sum(card.parameters for card in panel.cards) == structure.parameters
+    assert sum(card.multiply_adds for card in panel.cards) == structure.multiply_adds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("student", ["mobilenet_v1", "squeezenet1_1", "densenet121"])
+@pytest.mark.parametrize("teacher", ["resnet50", "vgg16", "googlenet"])
+def test_each_row_is_in_one_line_and_rows_keep_their_order(teacher: str, student: str) -> None:
+    board = board_of_pairs(suggest_pairs(vision(teacher), vision(student)))
+
+    for place, panel in enumerate(board.panels):
+        shown = [
+            (band.cards[place], line.rows[place])
+            for band in board.bands
+            for line in band.lines
+            if line.rows[place] is not None
+        ]
+        rows = [(c, r) for c, card in enumerate(panel.cards) for r in range(len(card.rows))]
+        assert shown == rows
+    pills = Counter(index for band in board.bands for line in band.lines for index in line.links)
+    assert pills == dict.fromkeys(range(len(board.links)), 1)
+    assert sorted(rank for link in board.links for rank in link.ranks) == list(
+        range(1, board.pairs + 1)
+    )

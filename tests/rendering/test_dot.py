@@ -1,0 +1,185 @@
+"""DOT: the same for the same input, whatever the names, and laid out by real engines."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from graphtool import render, suggest_pairs
+from graphtool.graph import Block as GraphBlock
+from graphtool.graph import Graph, Operator, Origin, ProgramKind, Value
+from graphtool.readers import read
+from graphtool.rendering.engine import Engine, find_engine
+
+FIXTURES = Path(__file__).parent.parent / "fixtures" / "3.3.1"
+SVG = "{http://www.w3.org/2000/svg}"
+HOSTILE = '"]; evil [label=<<B>&{}|\\N>\n\x1b[31m\u202eابجد</TABLE>' + "x" * 10_000
+PURE = Path(sysconfig.get_path("scripts")) / "graphviz-pure"
+
+
+def texts(svg: bytes) -> list[str]:
+    root = ElementTree.fromstring(svg)
+    found = ("".join(node.itertext()).strip("\u200a \xa0") for node in root.iter(f"{SVG}text"))
+    return [text for text in found if text]
+
+
+def laid_out(graph: Graph, level: str) -> bytes:
+    engine = find_engine()
+    assert engine is not None
+    return engine.draw(render(graph, level=level).dot, "svg", 30)
+
+
+def hostile(folder: Path) -> Graph:
+    """Read the network with its feed, a parameter and its file under a hostile name."""
+    document = json.loads((FIXTURES / "cnn.json").read_text("utf-8"))
+    for op in document["program"]["regions"][0]["blocks"][0]["ops"]:
+        if op["#"] == "p" and op["A"][3] == "conv2d_0.w_0":
+            op["A"][3] = HOSTILE
+        for attribute in op["A"] if op["#"] == "1.data" else ():
+            if attribute["N"] == "name":
+                attribute["AT"]["D"] = f"feed{HOSTILE}"
+    path = folder / '<B>&"{}|.json'
+    path.write_text(json.dumps(document), "utf-8")
+    return read(path)
+
+
+def single(type: str) -> Graph:
+    """Return a Graph of one Operator that reads a feed."""
+    feed = Value(name="x", shape=(-1, 3), dtype="float32", producer=None, origin=Origin.FEED)
+    result = Value(name="y", shape=(-1, 3), dtype="float64", producer="op")
+    operator = Operator(
+        name="op", type=type, index=0, block="", operands=("x",), results=("y",), module=None
+    )
+    return Graph(
+        source="single",
+        kind=ProgramKind.PIR,
+        operators={"op": operator},
+        values={"x": feed, "y": result},
+        blocks={"": GraphBlock(path="", owner=None, arguments=(), operators=("op",))},
+        feeds=("x",),
+        fetches=("y",),
+    )
+
+
+def empty() -> Graph:
+    block = GraphBlock(path="", owner=None, arguments=(), operators=())
+    return Graph(
+        source="empty.json",
+        kind=ProgramKind.PIR,
+        operators={},
+        values={},
+        blocks={"": block},
+        feeds=(),
+        fetches=(),
+    )
+
+
+def test_dot_is_the_same_byte_for_byte_in_another_process() -> None:
+    script = (
+        "import sys, graphtool as gt; from graphtool.readers import read; g = read(sys.argv[1]);"
+        "p = gt.suggest_pairs(g, g);"
+        "[sys.stdout.buffer.write(gt.render(p, level=l).dot.encode()) for l in ('block', 'op')]"
+    )
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", script, FIXTURES / "cnn.json"],
+            capture_output=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2")
+    ]
+
+    assert runs[0] == runs[1]
+    assert runs[0].startswith(b"digraph graphtool {")
+
+
+@pytest.mark.parametrize("level", ["stage", "block", "module", "op"])
+def test_names_from_files_are_never_markup(tmp_path: Path, level: str) -> None:
+    drawn = laid_out(hostile(tmp_path), level)
+    shown = texts(drawn)
+
+    assert any("<B>&" in text for text in shown)
+    assert not any("evil [" in text and '"];' not in text for text in shown)
+    assert b"evil [label" not in drawn.replace(b"&quot;]; evil [label", b"")
+    assert max(map(len, shown)) < 120
+    assert not any(letter in text for text in shown for letter in "\x1b\n\u202e")
+
+
+def test_a_picture_of_one_operator_says_its_dtype() -> None:
+    shown = texts(laid_out(single("pd_op.relu"), "op"))
+
+    assert shown == ["single", "x", "? × 3", "relu", "y", "? × 3"]
+
+
+@pytest.mark.parametrize("level", ["block", "op"])
+def test_a_program_without_operators_is_drawn_as_its_header_alone(level: str) -> None:
+    assert "empty" in texts(laid_out(empty(), level))
+
+
+def test_conditions_and_loops_are_frames_at_level_op() -> None:
+    root = ElementTree.fromstring(laid_out(read(FIXTURES / "control.json"), "op"))
+    clusters = [node for node in root.iter(f"{SVG}g") if node.get("class") == "cluster"]
+    titles = [next(node.itertext() for node in c.iter(f"{SVG}text")) for c in clusters]
+
+    assert ["".join(title) for title in titles] == [
+        "control",
+        "if_0 · true",
+        "if_0 · false",
+        "while_0 · body",
+    ]
+
+
+def test_a_chain_deeper_than_the_recursion_limit_is_drawn() -> None:
+    count = 3000
+    values = {
+        "v0": Value(name="v0", shape=(2,), dtype="float32", producer=None, origin=Origin.FEED)
+    }
+    operators: dict[str, Operator] = {}
+    for index in range(1, count):
+        operators[f"o{index}"] = Operator(
+            name=f"o{index}",
+            type="pd_op.relu" if index % 3 else "pd_op.add",
+            index=index,
+            block="",
+            operands=(f"v{index - 1}", f"v{max(0, index - 7)}")[: 1 if index % 3 else 2],
+            results=(f"v{index}",),
+        )
+        values[f"v{index}"] = Value(
+            name=f"v{index}", shape=(2,), dtype="float32", producer=f"o{index}"
+        )
+    block = GraphBlock(path="", owner=None, arguments=(), operators=tuple(operators))
+    graph = Graph(
+        source="chain",
+        kind=ProgramKind.PIR,
+        operators=operators,
+        values=values,
+        blocks={"": block},
+        feeds=("v0",),
+        fetches=(f"v{count - 1}",),
+    )
+
+    assert render(graph).dot.count("\n") < 30
+    assert render(graph, level="op").dot.count("->") == 3998
+    assert render(graph, focus="v1500", radius=2).dot.count("->") < 12
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PURE.exists(), reason="the extra `dot` is not installed")
+@pytest.mark.parametrize("level", ["stage", "block", "module", "op"])
+def test_the_engine_from_pypi_shows_the_same_text(level: str) -> None:
+    graph = read(FIXTURES / "cnn.json")
+    dot = render(suggest_pairs(graph, graph), level=level).dot
+    system = find_engine()
+    assert system is not None
+
+    svg = Engine(str(PURE)).draw(dot, "svg", 30)
+    assert sorted(texts(svg)) == sorted(texts(system.draw(dot, "svg", 30)))
+    assert b"Helvetica,Arial,sans-serif" in svg
