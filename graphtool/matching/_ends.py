@@ -67,10 +67,15 @@ class Side:
         return translated and self.record.source == PurePath(self.graph.source).name
 
     def find(self, end: EndRecord, place: str) -> Found:
-        """Find an end by its fingerprint, or where it has none by its name, or any selector."""
+        """Find an end by its fingerprint, or by its name, which may be any selector.
+
+        The name alone decides where there is no fingerprint, or where the name was edited since.
+        """
         mark = end.mark
         if mark is None:
             return self._named(end)
+        if end.is_edited:
+            return self._edited(end, place)
         candidates = self._best(end, self._alike(mark))
         if len(candidates) != 1:
             return Found(None, (self._stale(end, place, candidates),))
@@ -85,6 +90,14 @@ class Side:
             return Found(self._end(find(self.graph, end.name).name, end))
         except ReadError as error:
             return Found(None, error.report.diagnostics)
+
+    def _edited(self, end: EndRecord, place: str) -> Found:
+        """Find an end by its name, and by nothing of what is said of the Value it named before."""
+        found = self._named(EndRecord(name=end.name))
+        if found.end is None:
+            return found
+        place = f"{place}.{self.role}"
+        return replace(found, said=(problems.edited_name(place, self.role, self.graph, end.name),))
 
     def _end(self, name: str, recorded: EndRecord) -> End:
         """Describe the Value as it is now; its attribute path is kept where the Graph has none."""

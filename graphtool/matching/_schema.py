@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from math import isfinite
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -24,6 +25,7 @@ __all__ = [
     "FeedRecord",
     "PairRecord",
     "ProgramRecord",
+    "marked",
     "parse",
 ]
 
@@ -47,6 +49,7 @@ LOSSES = (
 )
 
 _PLACE = re.compile(r" - at `\$(?P<path>.*)`$", re.DOTALL)
+_MARKED = re.compile(r"(?P<mark>.*)@(?P<name>[0-9a-f]{8})", re.DOTALL)
 _LONGEST_REASON = 200
 
 # TOML text holds anything: what it is is checked where it is taken out.
@@ -71,7 +74,10 @@ class ProgramRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class EndRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One side of a pair: a name, and what the Value was that had it."""
+    """One side of a pair: a name, and what the Value was that had it.
+
+    `fingerprint` ends in `@` and a digest of the name that it was written with.
+    """
 
     name: str
     op: str | None = None
@@ -86,7 +92,26 @@ class EndRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     @property
     def mark(self) -> Fingerprint | None:
         """The fingerprint, None where there is none."""
-        return None if self.fingerprint is None else Fingerprint.parse(self.fingerprint)
+        return None if self.fingerprint is None else Fingerprint.parse(self._parts[0])
+
+    @property
+    def is_edited(self) -> bool:
+        """Tell whether the name is another than the one that the fingerprint was written with."""
+        return self._parts[1] not in ("", _digest(self.name))
+
+    @property
+    def _parts(self) -> tuple[str, str]:
+        found = _MARKED.fullmatch(self.fingerprint or "")
+        return (found["mark"], found["name"]) if found else (self.fingerprint or "", "")
+
+
+def marked(mark: Fingerprint, name: str) -> str:
+    """Spell the fingerprint of a Value with the name that it goes by."""
+    return f"{mark}@{_digest(name)}"
+
+
+def _digest(name: str) -> str:
+    return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
 
 
 class PairRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -131,7 +156,7 @@ def parse(text: str) -> Document:
     table = _toml(text)
     schema = table.get("schema")
     if type(schema) is not int or schema != SCHEMA:
-        raise PairError(problems.unknown_schema(_shortened(repr(schema)), SCHEMA))
+        raise PairError(problems.unknown_schema(schema, SCHEMA, empty=not table))
     found: list[Diagnostic] = []
     header = _converted(
         {key: value for key, value in table.items() if key != "pairs"}, _Header, "", found

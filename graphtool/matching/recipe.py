@@ -5,18 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
+from numbers import Real
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
-from graphtool.diagnostics import Diagnostic, PairError, Report
+from graphtool.arguments import bad_argument
+from graphtool.diagnostics import Diagnostic, PairError, Report, UsageError, counted
 from graphtool.files import write_text
 from graphtool.graph import Graph
 from graphtool.matching import problems
 from graphtool.matching._ends import Side
-from graphtool.matching._schema import LOSSES, SCHEMA, PairRecord, parse
+from graphtool.matching._schema import LOSSES, SCHEMA, PairRecord, marked, parse
 from graphtool.matching.fingerprint import Fingerprint, fingerprints, program_fingerprint
 from graphtool.matching.pairs import End, Pair, PairSet
+from graphtool.readers import Source, read
 from graphtool.version import version
 
 __all__ = ["LOSSES", "Recipe", "read_recipe", "recipe_text", "write_recipe"]
@@ -25,12 +29,15 @@ _HEADER = """\
 # A recipe of graphtool: Values of a teacher and a student that are paired, with losses and weights.
 # You may edit it: change losses and weights, take pairs out, add your own. An end needs its `name`
 # alone; the other keys say what the Value was, and find it again where names have moved.
-# To pair another Value, change the `name` of an end and delete its `fingerprint`.
+# To pair another Value, change the `name` of an end: it alone counts then.
 
 """
 
 # An array of whole numbers, one to a line. No string matches: those have their line breaks escaped.
 _NUMBERS = re.compile(r"\[\n(?P<items>(?:    -?\d+,\n)+)\]")
+
+_WRITE = 'gt.write_recipe(gt.suggest_pairs(teacher, student), "pairs.toml")'
+_READ = 'gt.read_recipe("pairs.toml", teacher=teacher, student=student)'
 
 # TOML is made of plain dicts, lists and scalars, nested at will.
 _Toml: TypeAlias = Any
@@ -48,19 +55,43 @@ class Recipe:
 def write_recipe(
     pairs: PairSet, path: str | PathLike[str], *, weights: Sequence[float] | None = None
 ) -> None:
-    """Write pairs to a recipe file, whole or not at all.
+    """Write pairs to a recipe file, whole or not at all; they weigh what is given, or they say.
 
-    Raises GraphtoolError: GT601 where the file can't be written.
+    Raises GraphtoolError: GT601 where the file can't be written. Raises UsageError: GT248.
     """
+    found = tuple(_misgiven(pairs, path, weights))
+    if found:
+        raise UsageError(*found)
     write_text(path, recipe_text(pairs, weights=weights))
 
 
+def _misgiven(pairs: object, path: object, weights: object) -> Iterator[Diagnostic]:
+    if not isinstance(pairs, PairSet):
+        yield bad_argument("pairs", pairs, "a PairSet, as `suggest_pairs` gives", _WRITE)
+    elif weights is not None and not _are_weights(weights, len(pairs)):
+        wanted = f"a list of {counted(len(pairs), 'weight')}, each a number of 0 or more"
+        yield bad_argument("weights", weights, wanted, f"weights=[1.0] * {len(pairs)}")
+    if not isinstance(path, str | PathLike):
+        yield bad_argument("path", path, "the path of a file", _WRITE)
+
+
+def _are_weights(given: object, count: int) -> bool:
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        return False
+    weights = cast("Sequence[object]", given)
+    return len(weights) == count and all(map(_is_weight, weights))
+
+
+def _is_weight(given: object) -> bool:
+    return isinstance(given, Real) and isfinite(given) and float(given) >= 0
+
+
 def recipe_text(pairs: PairSet, *, weights: Sequence[float] | None = None) -> str:
-    """Return pairs as TOML, the same text for the same pairs; a pair weighs 1 unless given."""
+    """Return pairs as TOML, the same text for the same pairs; they weigh what is given, or say."""
     import tomli_w
 
     marks = fingerprints(pairs.teacher), fingerprints(pairs.student)
-    given = [1.0] * len(pairs) if weights is None else weights
+    given = [pair.weight for pair in pairs] if weights is None else weights
     document = {
         "schema": SCHEMA,
         "graphtool": version(),
@@ -114,7 +145,7 @@ def _pair_table(
 
 
 def _end_table(end: End, marks: Mapping[str, Fingerprint]) -> dict[str, _Toml]:
-    return _present({**asdict(end), "fingerprint": str(marks[end.name])})
+    return _present({**asdict(end), "fingerprint": marked(marks[end.name], end.name)})
 
 
 def _present(table: Mapping[str, _Toml]) -> dict[str, _Toml]:
@@ -122,19 +153,24 @@ def _present(table: Mapping[str, _Toml]) -> dict[str, _Toml]:
     return {key: value for key, value in table.items() if value is not None}
 
 
-def read_recipe(path_or_text: str | PathLike[str], *, teacher: Graph, student: Graph) -> Recipe:
-    """Read a recipe and find its Values in two Graphs; a string of several lines is its text.
+def read_recipe(path_or_text: str | PathLike[str], *, teacher: Source, student: Source) -> Recipe:
+    """Read a recipe and find its Values in two networks; a string of several lines is its text.
+
+    The networks are Graphs, or whatever `gt.read` takes.
 
     A Value is found by its fingerprint, and among equal ones by module path and name, so a recipe
-    made from an inference model holds for the training program. An end without a fingerprint is
-    found by its name, which may be any selector. `pairs.report` notes what has moved.
+    made from an inference model holds for the training program. An end without a fingerprint, or
+    whose name was edited, is found by its name, which may be any selector. `pairs.report` notes
+    what has moved and what was edited.
 
-    Raises PairError with all problems: GT310 to GT316, GT101 and GT102.
+    Raises PairError with all problems: GT310 to GT316, GT101 and GT102. Raises UsageError: GT248.
+    Raises what `gt.read` does.
     """
     document = parse(_text_of(path_or_text))
+    graphs = read(teacher), read(student)
     sides = (
-        Side.of("teacher", teacher, document.teacher),
-        Side.of("student", student, document.student),
+        Side.of("teacher", graphs[0], document.teacher),
+        Side.of("student", graphs[1], document.student),
     )
     said = [remark for side in sides for remark in side.remarks()]
     pairs = [_found(record, index, sides, said) for index, record in enumerate(document.pairs)]
@@ -143,8 +179,8 @@ def read_recipe(path_or_text: str | PathLike[str], *, teacher: Graph, student: G
     if report.errors:
         raise PairError(*report.errors)
     found = PairSet(
-        teacher=teacher,
-        student=student,
+        teacher=graphs[0],
+        student=graphs[1],
         pairs=tuple(pair for pair in pairs if pair is not None),
         report=report,
     )
@@ -152,8 +188,11 @@ def read_recipe(path_or_text: str | PathLike[str], *, teacher: Graph, student: G
     return Recipe(pairs=found, weights=weights, version=document.version)
 
 
-def _text_of(path_or_text: str | PathLike[str]) -> str:
-    given = fspath(path_or_text)
+def _text_of(path_or_text: object) -> str:
+    if not isinstance(path_or_text, str | PathLike):
+        wanted = "the path of a recipe, or its text"
+        raise UsageError(bad_argument("path_or_text", path_or_text, wanted, _READ))
+    given = fspath(cast("str | PathLike[str]", path_or_text))
     if isinstance(path_or_text, str) and "\n" in given:
         return given
     try:
@@ -184,6 +223,7 @@ def _found(
         relation=record.relation,
         adapter=record.adapter,
         loss=record.loss,
+        weight=record.weight,
         why=record.why,
         warnings=record.warnings,
     )

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from paddle.nn import functional as F  # noqa: N812
 
-from graphtool.diagnostics import GraphtoolError, PairError, Severity
+from graphtool.diagnostics import GraphtoolError, PairError, Severity, UsageError
 from graphtool.graph import Graph, Operator, Value
 from graphtool.matching import PairSet, suggest_pairs
 from graphtool.matching.fingerprint import Fingerprint, fingerprints, program_fingerprint
@@ -118,7 +118,9 @@ def student(folder: Path) -> Graph:
 
 @pytest.fixture(scope="module")
 def pairs(teacher: Graph, student: Graph) -> PairSet:
-    return suggest_pairs(teacher, student)
+    """Suggest pairs; a recipe keeps what was chosen, and no alternatives to it."""
+    suggested = suggest_pairs(teacher, student)
+    return replace(suggested, pairs=tuple(replace(one, alternatives=()) for one in suggested))
 
 
 def renamed(graph: Graph, names: dict[str, str]) -> Graph:
@@ -152,12 +154,16 @@ def messages(error: pytest.ExceptionInfo[Any]) -> list[str]:
 
 
 def test_a_recipe_read_back_gives_the_same_pairs(pairs: PairSet) -> None:
-    weights = [1.0, 0.5, 0.25, 2.0]
+    weights = [1.0, 0.5, 0.25, 2.0, *[1.0] * len(pairs)][: len(pairs)]
     recipe = read_recipe(
         recipe_text(pairs, weights=weights), teacher=pairs.teacher, student=pairs.student
     )
-    assert recipe.pairs.pairs == pairs.pairs
-    assert recipe.weights == (1.0, 0.5, 0.25, 2.0)
+    weighted = zip(pairs, weights, strict=True)
+    assert recipe.pairs.pairs == tuple(replace(one, weight=weight) for one, weight in weighted)
+    assert recipe.weights == tuple(weights)
+    assert read_recipe(
+        recipe_text(recipe.pairs), teacher=pairs.teacher, student=pairs.student
+    ).weights == tuple(weights)
     assert len(recipe.pairs.report) == 0
 
 
@@ -238,7 +244,8 @@ def test_pruning_renumbers_names_and_the_values_are_found(folder: Path, student:
         ("relu_7", "relu_5"),
         ("relu_4", "relu_2"),
     ]
-    assert [found.code for found in recipe.pairs.report] == ["GT318", *["GT317"] * 2]
+    moved = [pair for pair in recipe.pairs if pair.teacher.name != pair.student.name]
+    assert [found.code for found in recipe.pairs.report] == ["GT318", *["GT317"] * len(moved)]
 
 
 def test_names_that_changed_places_are_told_apart(pairs: PairSet) -> None:
@@ -310,9 +317,9 @@ student = { name = "relu_1" }
     [
         ("schema = 1\nx = [\n", "GT310", "the recipe is no TOML"),
         ("x = " + "[" * 100_000 + "\n", "GT310", "the recipe is no TOML"),
-        ("schema = 2\n", "GT311", "`schema` is 2; this graphtool reads 1"),
-        ("schema = true\n", "GT311", "`schema` is True"),
-        ("pairs = []\n\n", "GT311", "`schema` is None"),
+        ("schema = 2\n", "GT311", "the `schema` 2; this graphtool reads 1"),
+        ("schema = true\n", "GT311", "the `schema` True"),
+        ("pairs = []\n\n", "GT311", "has no `schema`"),
         ("schema = 1\npairs = 3\n", "GT313", "`pairs`: it must be a list"),
         ("schema = 1\npairs = [3]\n", "GT313", "`pairs[0]`: Expected `object`, got `int`"),
         ("schema = 1\nteachers = 1\n", "GT313", "`the recipe`: Object contains unknown field"),
@@ -339,6 +346,71 @@ def test_a_bad_recipe_is_refused_with_its_place(
         read_recipe(text, teacher=pairs.teacher, student=pairs.student)
     assert codes(error)[0] == code
     assert message in messages(error)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "help"),
+    [
+        ("", "graphtool suggest-pairs TEACHER STUDENT -o pairs.toml"),
+        ("pairs = []\n", "schema = 1"),
+        ('schema = "1"\n', "schema = 1"),
+        ("schema = 0\n", "schema = 1"),
+        ("schema = 2\n", "pip install --upgrade paddle-graphtool"),
+    ],
+)
+def test_a_recipe_without_its_schema_is_told_what_to_write(
+    pairs: PairSet, tmp_path: Path, text: str, help: str
+) -> None:
+    (tmp_path / "pairs.toml").write_text(text)
+    with pytest.raises(PairError) as error:
+        read_recipe(tmp_path / "pairs.toml", teacher=pairs.teacher, student=pairs.student)
+    assert [found.help for found in error.value.report] == [help]
+
+
+def test_a_name_that_was_edited_by_hand_is_meant(pairs: PairSet) -> None:
+    """The fingerprint beside it is of the Value that was there before."""
+    was = pairs.pairs[0].teacher.name
+    text = recipe_text(pairs).replace(f'name = "{was}"', 'name = "conv2d_0"', 1)
+    recipe = read_recipe(text, teacher=pairs.teacher, student=pairs.student)
+    names = [pair.teacher.name for pair in recipe.pairs]
+    assert names == ["conv2d_0", *(pair.teacher.name for pair in pairs.pairs[1:])]
+    (said,) = recipe.pairs.report
+    assert (said.code, said.severity) == ("GT319", Severity.NOTE)
+    assert said.message == (
+        "`pairs[0].teacher`: the name was edited to `conv2d_0`, and is taken as it stands"
+    )
+
+
+def test_a_name_that_was_edited_to_none_lists_the_nearest(pairs: PairSet) -> None:
+    name = pairs.pairs[0].teacher.name
+    text = recipe_text(pairs).replace(f'name = "{name}"', f'name = "{name}_"', 1)
+    with pytest.raises(PairError) as error:
+        read_recipe(text, teacher=pairs.teacher, student=pairs.student)
+    assert codes(error) == ["GT101"]
+    assert f"`{name}`" in error.value.report.diagnostics[0].notes[0]
+
+
+def test_networks_are_given_as_whatever_can_be_read(folder: Path, pairs: PairSet) -> None:
+    text = recipe_text(pairs)
+    recipe = read_recipe(
+        text, teacher=folder / "teacher.json", student=str(folder / "student.json")
+    )
+    assert recipe.pairs.pairs == pairs.pairs
+
+
+def test_what_is_no_recipe_no_pairs_and_no_weights_is_told(pairs: PairSet, tmp_path: Path) -> None:
+    wrong: Any = 2
+    with pytest.raises(UsageError) as error:
+        read_recipe(wrong, teacher=pairs.teacher, student=pairs.student)
+    assert codes(error) == ["GT248"]
+    with pytest.raises(UsageError) as error:
+        write_recipe(wrong, wrong)
+    assert codes(error) == ["GT248", "GT248"]
+    weights: Any
+    for weights in ([1.0], "1", [None] * len(pairs), [-1.0] * len(pairs), 3):
+        with pytest.raises(UsageError, match=r"GT248.*`weights`"):
+            write_recipe(pairs, tmp_path / "pairs.toml", weights=weights)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_all_bad_keys_are_told_at_once(pairs: PairSet) -> None:

@@ -1,0 +1,235 @@
+"""Get at a network that is to run: its Program, and a Scope of its own with its parameters."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+from graphtool.diagnostics import Diagnostic, PairError, UsageError, Where
+from graphtool.graph import Graph, ProgramKind
+from graphtool.matching import evidence_problems as problems
+from graphtool.readers import Source, read
+from graphtool.readers import problems as reading
+from graphtool.readers._builder import build, is_callable_spec
+from graphtool.readers._paddle import in_mode, load_paddle
+from graphtool.readers.facts import scope_facts
+from graphtool.readers.layer_weights import dynamic_layer, load_layer
+from graphtool.readers.layers import Network
+from graphtool.readers.live import LiveProgram, as_live, deserialise, is_live
+from graphtool.readers.parameter_files import parameters_beside
+from graphtool.readers.tensors import copy_of, set_tensors
+from graphtool.readers.weights import ENDINGS, persistables, read_weights
+
+__all__ = ["Opened", "open_network", "working_on"]
+
+# Programs and Scopes are Paddle's, which has no types for 2.6 and 3.3 alike.
+_Paddle: TypeAlias = Any
+
+# This share of all vectors, each of one number throughout, are as initialisers leave them.
+_UNTOUCHED = 0.9
+_SAVE = 'paddle.static.save_inference_model("DIR/model", ...)  # writes model.pdiparams too'
+_SET_STATE = 'net.set_state_dict(paddle.load("weights.pdparams"))'
+_LOAD = 'gt.load_parameters(program, "weights.pdparams")'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Opened:
+    """A network, and what puts its parameters into a Scope.
+
+    `fill` takes a Scope and the names that are needed, and returns those that were never loaded;
+    `initialise` sets such to random numbers, where anything can. `help` says how to load them.
+    """
+
+    role: str
+    live: LiveProgram
+    fill: Callable[[_Paddle, Sequence[str]], Sequence[str]]
+    help: str
+    initialise: Callable[[_Paddle, Sequence[str]], None] | None = None
+
+    @property
+    def graph(self) -> Graph:
+        """The Graph of the Program, with the names that `read` gives for the same source."""
+        return self.live.graph
+
+    def parameters(self, graph: Graph, *, allow_random: bool) -> tuple[_Paddle, list[Diagnostic]]:
+        """Return a Scope with what a part of the Program keeps, and what is to be said about it.
+
+        Raises PairError: GT376 where it was never loaded, unless random numbers are allowed; GT375
+        where it is not finite. Raises GraphtoolError as `read_weights` does.
+        """
+        scope = load_paddle().base.core.Scope()
+        names = list(persistables(graph))
+        missing = self.fill(scope, names)
+        if missing:
+            allowed = allow_random and self.initialise is not None
+            said = self._never_loaded(missing, names, "nothing sets them", allowed=allowed)
+            if not allowed or self.initialise is None:
+                raise PairError(said)
+            self.initialise(scope, missing)
+            return scope, [said]
+        self._check_finite(scope, names)
+        if not _is_untouched(scope, graph, names):
+            return scope, []
+        reason = "biases, scales and shifts have one number throughout"
+        said = self._never_loaded(names, names, reason, allowed=allow_random)
+        if not allow_random:
+            raise PairError(said)
+        return scope, [said]
+
+    def _check_finite(self, scope: _Paddle, names: Iterable[str]) -> None:
+        """Refuse weights that are no numbers: a ReLU makes zeros of what comes out.
+
+        Raises PairError: GT375.
+        """
+        import numpy as np
+
+        for name in names:
+            array = np.array(scope.find_var(name).get_tensor())
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                shape = tuple(array.shape)
+                place = Where(role=self.role, program=self.graph.source, value=name, shape=shape)
+                raise PairError(problems.not_finite(place, what="parameters"))
+
+    def _never_loaded(
+        self, found: Sequence[str], names: Sequence[str], reason: str, *, allowed: bool
+    ) -> Diagnostic:
+        counts = len(found), len(names)
+        return problems.parameters_not_loaded(
+            self.role, self.graph.source, *counts, reason, help=self.help, allowed=allowed
+        )
+
+
+def open_network(
+    source: Source, role: str, *, inputs: Sequence[str] = (), scope: _Paddle | None = None
+) -> Opened:
+    """Open what `read` takes, except a Graph; a live Program has its parameters in `scope`.
+
+    Raises ReadError as `read` does. Raises UsageError: GT046, GT379 for what does not run.
+    """
+    load_paddle()
+    if isinstance(source, Graph):
+        raise UsageError(problems.nothing_to_run(role, source.source))
+    if isinstance(source, str | PathLike):
+        name = fspath(cast("str | PathLike[str]", source))
+        if is_callable_spec(name) and not Path(name).exists():
+            return _built(name, role, inputs)
+        return _saved(name, role)
+    if not is_live(source):
+        raise UsageError(reading.not_a_source(type(source).__name__))
+    live, layer = as_live(source), dynamic_layer(source)
+    if layer is not None:
+        return _of_layer(role, live, layer)
+    held = load_paddle().static.global_scope() if scope is None else scope
+    return _of_scope(role, live, held)
+
+
+@contextmanager
+def working_on(kind: ProgramKind) -> Generator[None]:
+    """Be in static mode, and let Paddle 3 work on legacy Programs for a while."""
+    utilities = getattr(load_paddle(), "pir_utils", None)
+    guard = getattr(utilities, "OldIrGuard", None)
+    with in_mode(static=True):
+        if kind is ProgramKind.PIR or guard is None:
+            yield
+            return
+        with guard():
+            yield
+
+
+def _saved(path: str, role: str) -> Opened:
+    """Open a saved model; the parameters that lie beside it are read when they are needed."""
+    graph = read(path)
+    if graph.kind is ProgramKind.PIR:
+        live = deserialise(graph.source, graph)
+    else:
+        with working_on(graph.kind):
+            parse = load_paddle().static.Program.parse_from_string
+            live = LiveProgram.of(parse(Path(graph.source).read_bytes()))
+            live = replace(live, graph=replace(live.graph, source=graph.source))
+
+    def fill(scope: _Paddle, names: Sequence[str]) -> Sequence[str]:
+        found = parameters_beside(graph.source, names, endings=ENDINGS)
+        if found is None:
+            return names
+        weights = read_weights(found, graph)
+        held = {weights.table.get(name, name): one for name, one in weights.tensors.items()}
+        set_tensors({name: held[name] for name in names if name in held}, scope)
+        return [name for name in names if name not in held]
+
+    return Opened(role=role, live=live, fill=fill, help=_SAVE)
+
+
+def _built(spec: str, role: str, inputs: Sequence[str]) -> Opened:
+    """Build what a callable makes, and keep what it loads meanwhile.
+
+    In static mode `set_state_dict` writes to the global Scope, before any startup program ran:
+    what is in a Scope that nothing else writes to was loaded.
+    """
+    paddle = load_paddle()
+    own = paddle.static.Scope()
+    with paddle.static.scope_guard(own):
+        built = build(spec, inputs)
+    if not isinstance(built, Network):
+        return _of_scope(role, built, own)
+    layer = dynamic_layer(built)
+    if layer is not None:
+        return _of_layer(role, built.live, layer)
+
+    def initialise(scope: _Paddle, names: Sequence[str]) -> None:
+        started = paddle.static.Scope()
+        with working_on(built.graph.kind), redirect_stdout(sys.stderr):
+            paddle.static.Executor().run(built.startup, scope=started)
+        _copy(started, scope, names)
+
+    opened = _of_scope(role, built.live, own)
+    return replace(opened, initialise=initialise, help=_SET_STATE)
+
+
+def _of_layer(role: str, live: LiveProgram, layer: _Paddle) -> Opened:
+    def fill(scope: _Paddle, names: Sequence[str]) -> Sequence[str]:
+        held = load_paddle().base.core.Scope()
+        load_layer(layer, held)
+        return _copy(held, scope, names)
+
+    return Opened(role=role, live=live, fill=fill, help=_SET_STATE)
+
+
+def _of_scope(role: str, live: LiveProgram, held: _Paddle) -> Opened:
+    def fill(scope: _Paddle, names: Sequence[str]) -> Sequence[str]:
+        return _copy(held, scope, names)
+
+    return Opened(role=role, live=live, fill=fill, help=_LOAD)
+
+
+def _copy(held: _Paddle, scope: _Paddle, names: Sequence[str]) -> list[str]:
+    """Copy Variables from one Scope to another, and return the names of those not there."""
+    facts = scope_facts(held, names).variables
+    missing = [name for name in names if name not in facts or not facts[name].initialised]
+    for name in names:
+        if name not in missing:
+            copied = copy_of(held.find_var(name).get_tensor())
+            scope.var(name).get_tensor()._share_data_with(copied)  # noqa: SLF001
+    return missing
+
+
+def _is_untouched(scope: _Paddle, graph: Graph, names: Iterable[str]) -> bool:
+    """Tell whether nearly all vectors that a network keeps are of one number throughout.
+
+    Initialisers set biases and shifts to 0, scales to 1, running means to 0 and variances to 1;
+    training moves each of them.
+    """
+    import numpy as np
+
+    known = persistables(graph)
+    vectors = [
+        np.array(scope.find_var(name).get_tensor())
+        for name in names
+        if len(known[name].shape or ()) == 1 and known[name].shape != (1,)
+    ]
+    alike = [vector for vector in vectors if vector.size and (vector == vector[0]).all()]
+    return bool(vectors) and len(alike) >= _UNTOUCHED * len(vectors)

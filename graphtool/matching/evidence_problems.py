@@ -1,0 +1,249 @@
+"""What can be wrong with evidence from data: GT37x and GT38x."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+
+from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
+from graphtool.graph import UNKNOWN, Shape, Value
+
+__all__ = [
+    "constant_maps",
+    "evidence_misfit",
+    "evidence_of_noise",
+    "evidence_run_failed",
+    "evidence_source_failed",
+    "feeds_not_given",
+    "no_evidence_source",
+    "not_finite",
+    "not_measured",
+    "nothing_to_run",
+    "outliers_decide",
+    "parameters_not_loaded",
+    "shown",
+    "too_few_samples",
+    "unreadable_evidence",
+]
+
+_LISTED = 6
+
+
+@rule("GT370")
+def no_evidence_source(source: str) -> Diagnostic:
+    """Evidence comes from a `.npy`, a `.npz`, `module:callable` or `random`, and this is none.
+
+    A `.npy` holds samples for networks with one feed. A `.npz` holds an array for each feed, by its
+    name. `module:callable` is called and yields batches: arrays, or dicts by feed name. `random`
+    draws numbers, the same ones every time. In Python it may also be an array, a dict of arrays, a
+    function, or anything that yields batches, as a DataLoader does.
+    """
+    return Diagnostic(
+        message=f"`{source}` is no source of evidence: .npy, .npz, module:callable or random",
+        help="--evidence samples.npz",
+    )
+
+
+@rule("GT371")
+def unreadable_evidence(path: str, reason: str) -> Diagnostic:
+    """A file of samples can't be read: it is not there, damaged, or holds Python objects.
+
+    Nothing in it is unpickled. `numpy.save` and `numpy.savez` write what can be read, as long as
+    the arrays are of numbers.
+    """
+    return Diagnostic(
+        message=f"`{path}` can't be read as samples: {reason}",
+        help='numpy.savez("samples.npz", image=images)',
+    )
+
+
+@rule("GT372")
+def evidence_misfit(
+    role: str,
+    program: str,
+    feed: Value,
+    *,
+    wanted: str,
+    given: str,
+) -> Diagnostic:
+    """Samples don't fit the feed that they are for; the message says what is wanted and given.
+
+    The first axis counts the samples, the others are as the network's feed has them. Whole numbers
+    don't fit a feed of fractions: images as bytes were not normalised. Each feed gets the array of
+    its name, so networks that read other sizes have feeds of other names, or one `.npz` is not
+    enough.
+    """
+    return Diagnostic(
+        message=f"feed `{feed.name}` of the {role}: wanted {wanted}, given {given}",
+        where=(Where(role=role, program=program, value=feed.name, shape=feed.shape),),
+    )
+
+
+@rule("GT373")
+def feeds_not_given(
+    role: str, program: str, missing: Sequence[str], given: Sequence[str]
+) -> Diagnostic:
+    """The samples lack feeds that the feature maps are computed from.
+
+    A `.npz`, or a batch that is a dict, has an array under the name of each feed. What only a loss
+    needs, such as the label, may be left out. One array alone does for networks with one feed,
+    whatever its name is.
+    """
+    has = listed(given, _LISTED) if any(given) else "one array without a name"
+    call = ", ".join(f"{name}=..." for name in (*(name for name in given if name), *missing))
+    return Diagnostic(
+        message=f"no samples for {listed(missing, _LISTED)} of the {role}",
+        where=(Where(role=role, program=program),),
+        notes=(f"given: {has}",),
+        help=f'numpy.savez("samples.npz", {call})',
+    )
+
+
+@rule("GT374")
+def too_few_samples(count: int, least: int, where: str, help: str) -> Diagnostic:
+    """A batch has too few samples: the unbiased estimator of HSIC divides by n - 3.
+
+    With 4 it is defined, and says little; 32 and more are better. A network that was exported with
+    a fixed batch takes no other.
+    """
+    return Diagnostic(
+        message=f"{where} has {counted(count, 'sample')}: unbiased CKA takes at least {least}",
+        help=help,
+    )
+
+
+@rule("GT375")
+def not_finite(
+    place: Where, *, what: str, batch: int | None = None, sample: int | None = None
+) -> Diagnostic:
+    """There is a NaN or an infinity in the samples, the parameters, or a feature map.
+
+    The place is the first one, of feature maps the first of those measured, in program order: there
+    it comes from numbers that are too large on the way to it.
+    """
+    where = "" if batch is None else f": batch {batch}, sample {sample}, both from 1"
+    return Diagnostic(
+        message=f"the {what} have a NaN or an infinity{where}",
+        where=(place,),
+    )
+
+
+@rule("GT376")
+def parameters_not_loaded(
+    role: str, program: str, count: int, of: int, reason: str, *, help: str, allowed: bool
+) -> Diagnostic:
+    """Parameters are as their initialisers left them: CKA of random weights means nothing.
+
+    A network from `module:callable` has the weights that the callable loads into it. Where it loads
+    none, or where all biases, scales and shifts have one number throughout, as initialisers set
+    them and training never leaves them, the network never learnt. `--allow-random` (in Python
+    `allow_random=True`) measures all the same.
+    """
+    return Diagnostic(
+        message=f"{of if count == of else f'{count} of {of}'} parameters of the {role} were never "
+        f"loaded: {reason}",
+        severity=Severity.WARNING if allowed else Severity.ERROR,
+        where=(Where(role=role, program=program),),
+        notes=("CKA of random weights says how alike two random functions are",),
+        help=help,
+    )
+
+
+@rule("GT377")
+def evidence_source_failed(source: str, reason: str, frames: Sequence[str] = ()) -> Diagnostic:
+    """What is to yield batches can't be had, raises, or yields nothing, or no batch.
+
+    It is called without arguments and gives something to iterate over. A batch is an array, whose
+    first axis counts the samples, or a dict of arrays by feed name.
+    """
+    return Diagnostic(
+        message=f"`{source}` {reason}",
+        notes=tuple(frames),
+        help='yield {"image": images}',
+    )
+
+
+@rule("GT378")
+def evidence_run_failed(role: str, program: str, reason: str, feeds: Sequence[str]) -> Diagnostic:
+    """Paddle refuses to run a network on the samples; the message has what it says.
+
+    Ids may be out of range, or a dim that the program leaves open may not be one that it takes.
+    """
+    return Diagnostic(
+        message=f"the {role} does not run on the samples: {reason}",
+        where=(Where(role=role, program=program),),
+        notes=(f"fed: {listed(feeds, _LISTED)}",),
+    )
+
+
+@rule("GT379")
+def nothing_to_run(role: str, program: str) -> Diagnostic:
+    """Evidence needs a network that runs, and a Graph is plain data without parameters.
+
+    Hand over what the Graph was read from: the path, `module:callable`, the Program or Network.
+    """
+    return Diagnostic(
+        message=f"the {role} is a Graph, which does not run",
+        where=(Where(role=role, program=program),),
+        help="gt.suggest_pairs(TEACHER_PATH, STUDENT_PATH, evidence=...)",
+    )
+
+
+@rule("GT380")
+def not_measured(role: str, program: str, names: Sequence[str], reason: str) -> Diagnostic:
+    """Some Values have no CKA; the message says why.
+
+    Left out are Values of inner Blocks, whole numbers, single numbers, Variables that are written
+    again later, and maps whose first axis is not the samples, as in recurrent networks.
+    """
+    return Diagnostic(
+        message=f"no CKA of {listed(names, _LISTED)} of the {role}: {reason}",
+        severity=Severity.NOTE,
+        where=(Where(role=role, program=program),),
+    )
+
+
+@rule("GT381")
+def constant_maps(role: str, program: str, names: Sequence[str]) -> Diagnostic:
+    """A feature map is the same for all samples: its CKA with anything is undefined.
+
+    Either it is dead (all of a ReLU's input is negative), or the samples are all the same.
+    """
+    return Diagnostic(
+        message=f"{listed(names, _LISTED)} of the {role} do not depend on the sample: no CKA",
+        severity=Severity.WARNING,
+        where=(Where(role=role, program=program),),
+    )
+
+
+@rule("GT382")
+def outliers_decide(role: str, program: str, causes: Mapping[str, str]) -> Diagnostic:
+    """A few directions have most of a feature map's variance, and decide its CKA by themselves.
+
+    CKA is known to follow outliers (Nguyen, Raghu and Kornblith 2022, arXiv 2202.07184; Davari et
+    al. 2023, arXiv 2210.16156): one channel, or one sample, may make two maps look alike that are
+    not, or the other way round. Directions count that have half of what is left of the variance, up
+    to three, where a score moves by 0.1 or more without them; each such pair says what is left.
+    """
+    return Diagnostic(
+        message=f"outliers decide scores of {listed(tuple(causes), _LISTED)} of the {role}",
+        severity=Severity.WARNING,
+        where=(Where(role=role, program=program),),
+        notes=tuple(f"`{name}`: {cause}" for name, cause in islice(causes.items(), _LISTED)),
+    )
+
+
+@rule("GT383")
+def evidence_of_noise() -> Diagnostic:
+    """Random samples show how the networks handle noise, not what they make of your data."""
+    return Diagnostic(
+        message="random samples: CKA says how alike the networks handle noise, not your data",
+        severity=Severity.NOTE,
+        help="--evidence samples.npz",
+    )
+
+
+def shown(shape: Shape | None, dtype: str | None) -> str:
+    """Write a shape and dtype as messages have them: `[?, 3, 32, 32] float32`."""
+    dims = ", ".join("?" if dim == UNKNOWN else str(dim) for dim in shape or ())
+    return f"[{dims}] {dtype or '?'}"

@@ -1,0 +1,90 @@
+"""Weigh suggested pairs by evidence from data: it settles ties and warns, and never overrules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import groupby
+
+from graphtool.diagnostics import counted
+from graphtool.matching.evidence import Evidence
+from graphtool.matching.pairs import Pair, PairSet
+from graphtool.structure import Structure, analyse
+
+__all__ = ["names_of", "weigh"]
+
+# A teacher map of another stage speaks against a pair where it is alike at all, and its CKA is
+# larger by this much; on noise, maps that have nothing to do with each other differ by as much.
+_ALIKE = 0.5
+_MUCH = 0.1
+
+
+def names_of(pairs: PairSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what is to be measured of the teacher and the student: main lines and pairs."""
+    teacher, student = analyse(pairs.teacher), analyse(pairs.student)
+    return (
+        tuple(dict.fromkeys((*teacher.main_line, *(pair.teacher.name for pair in pairs)))),
+        tuple(dict.fromkeys((*student.main_line, *(pair.student.name for pair in pairs)))),
+    )
+
+
+def weigh(pairs: PairSet, evidence: Evidence) -> PairSet:
+    """Say with each pair how alike its ends are on data, and settle ties by that.
+
+    Pairs of one kind and one teacher stage (or Value, outside of stages) that follow each other
+    with equal scores change places, so that the one that is more alike comes first. Warnings say
+    where outliers decide a score, and where data speak against a pair: another stage of the teacher
+    is much more like its student map.
+    """
+    teacher = analyse(pairs.teacher)
+    weighed = tuple(
+        _said(replace(pair, rank=rank), evidence, teacher)
+        for rank, pair in enumerate(_settled(pairs, evidence, teacher), 1)
+    )
+    return replace(pairs, pairs=weighed)
+
+
+def _settled(pairs: Iterable[Pair], evidence: Evidence, teacher: Structure) -> Iterator[Pair]:
+    def place(pair: Pair) -> tuple[object, ...]:
+        stage = teacher.stage_of(pair.teacher.name)
+        return pair.kind, pair.score, pair.teacher.name if stage is None else stage
+
+    for _, tied in groupby(pairs, key=place):
+        yield from sorted(tied, key=lambda pair: -_cka(pair, evidence))
+
+
+def _cka(pair: Pair, evidence: Evidence) -> float:
+    """Return the CKA of a pair; one without any is behind all others."""
+    score = evidence.score(pair.teacher.name, pair.student.name)
+    return -2.0 if score is None else score
+
+
+def _said(pair: Pair, evidence: Evidence, teacher: Structure) -> Pair:
+    ends = pair.teacher.name, pair.student.name
+    score = evidence.scores.get(ends)
+    if score is None:
+        return pair
+    why = f"CKA {score} on {counted(evidence.samples, 'sample')}"
+    against = (*evidence.remarks(*ends), *_contradictions(evidence, teacher, *ends))
+    return replace(pair, why=(*pair.why, why), warnings=(*pair.warnings, *against))
+
+
+def _contradictions(
+    evidence: Evidence, teacher: Structure, ours: str, theirs: str
+) -> Iterator[str]:
+    """Yield what is much more like the student map: a Value of another stage with as many axes."""
+    rank, stage = teacher.graph.values[ours].rank, teacher.stage_of(ours)
+    others = [
+        name
+        for name in teacher.main_line
+        if teacher.graph.values[name].rank == rank
+        and (stage is None or teacher.stage_of(name) != stage)
+    ]
+    best, score = evidence.best(theirs, others), evidence.scores[ours, theirs].cka
+    other = score if best is None else evidence.scores[best, theirs].cka
+    if best is None or other < _ALIKE or other - score < _MUCH:
+        return
+    place = teacher.stage_of(best)
+    where = "" if place is None else f" of stage {place + 1}"
+    scores = f"CKA {other:.2f}, {score:.2f} here"
+    yield f"on data the student's Value is more like the teacher's `{best}`{where}: {scores}"
