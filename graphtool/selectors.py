@@ -5,14 +5,17 @@ from __future__ import annotations
 import difflib
 import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, Where, rule
+from graphtool.arguments import bad_argument
+from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, UsageError, Where, rule
 from graphtool.graph import Graph, Operator, Value, module_path
 
-__all__ = ["find", "nearest"]
+__all__ = ["check_selector", "find", "is_unknown_name", "listing", "nearest"]
 
 _NEAREST = 3
 _ALIKE = 0.3
+_FIND = 'gt.find(gt.read(program), "relu_48")'
 
 
 def find(graph: Graph, selector: str) -> Value:
@@ -23,8 +26,11 @@ def find(graph: Graph, selector: str) -> Value:
     (`layer4.2`) and the module path (`/ResNet/Sequential_3/BasicBlock_1/ReLU_1`) with the root's
     counter ignored. A path stands for the Value that the module hands on.
 
-    Raises ReadError: GT101 with the nearest three names, GT102 with the candidates.
+    Raises ReadError: GT101 with the nearest three names, GT102 with the candidates. Raises
+    UsageError: GT248.
     """
+    _check_graph(graph)
+    check_selector(selector)
     exact = graph.values.get(selector)
     if exact is not None:
         return exact
@@ -34,6 +40,21 @@ def find(graph: Graph, selector: str) -> Value:
         if candidates:
             raise ReadError(ambiguous_name(graph, selector, tuple(candidates)))
     raise ReadError(unknown_name(graph, selector))
+
+
+def _check_graph(given: object) -> None:
+    if not isinstance(given, Graph):
+        wanted = "a Graph, which `gt.read` gives, and a Network has as `.graph`"
+        raise UsageError(bad_argument("graph", given, wanted, _FIND))
+
+
+def check_selector(given: object) -> None:
+    """Refuse a selector that is no text.
+
+    Raises UsageError: GT248.
+    """
+    if not isinstance(given, str):
+        raise UsageError(bad_argument("selector", given, "the name of a Value", _FIND))
 
 
 def is_unknown_name(error: GraphtoolError) -> bool:
@@ -55,8 +76,15 @@ def unknown_name(graph: Graph, selector: str) -> Diagnostic:
         message=f"no Value is called `{selector}`",
         where=(Where(program=graph.source),),
         notes=tuple(_notes(graph, near)),
-        help=shlex.join(("graphtool", "inspect", graph.source, *wanted)),
+        help=listing(graph.source, *wanted),
     )
+
+
+def listing(source: str, *options: str) -> str:
+    """Say what lists the Values of a program: a command, where one can name it there."""
+    if ":" in source or Path(source).exists():
+        return shlex.join(("graphtool", "inspect", source, *options))
+    return "print(*gt.read(program).values)"
 
 
 def _notes(graph: Graph, near: Sequence[str]) -> Iterator[str]:

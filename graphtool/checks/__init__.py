@@ -5,12 +5,7 @@ else; importing this package registers all of them.
 """
 
 from graphtool.checks import batches, feeds, names, networks, operators, parameters, sharing, writes
-from graphtool.checks.arguments import (
-    bad_argument,
-    check_names,
-    check_selector,
-    check_sources,
-)
+from graphtool.checks.arguments import check_names, check_sources
 from graphtool.checks.guess import FeedGuess, guess_feed_map, guess_feeds
 from graphtool.checks.merge import check_merge
 from graphtool.checks.pairs import check_pairs
@@ -30,13 +25,11 @@ __all__ = [
     "ParametersWhen",
     "Wanted",
     "Weights",
-    "bad_argument",
     "batches",
     "check",
     "check_merge",
     "check_names",
     "check_pairs",
-    "check_selector",
     "check_sources",
     "feeds",
     "guess_feed_map",

@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from reprlib import repr as brief
 from typing import cast
 
-from graphtool.diagnostics import Diagnostic, UsageError, rule
+from graphtool.arguments import bad_argument
+from graphtool.diagnostics import Diagnostic, UsageError
 from graphtool.readers.live import is_live
 
 __all__ = [
-    "bad_argument",
     "check_arguments",
     "check_names",
-    "check_selector",
     "check_sources",
 ]
-
-
-_MERGE = 'graphtool.merge(teacher, student, {"image": "image"}, name_prefix="teacher_")'
-
-
-@rule("GT248")
-def bad_argument(name: str, given: object, wanted: str, call: str = _MERGE) -> Diagnostic:
-    """An argument is of a type that the call does not take; nothing was read or touched.
-
-    Feeds, Values and parameters go by their names: a Variable has `.name`, a Value is found with
-    `graphtool.read(program)`.
-    """
-    return Diagnostic(
-        message=f"`{name}` is `{brief(given)}`; wanted {wanted}",
-        help=call,
-    )
 
 
 def check_arguments(
@@ -92,15 +74,6 @@ def _maps_names(given: object) -> bool:
         return False
     pairs = cast("Mapping[object, object]", given).items()
     return all(isinstance(name, str) for pair in pairs for name in pair)
-
-
-def check_selector(given: object) -> None:
-    """Refuse a selector that is no text.
-
-    Raises UsageError: GT248.
-    """
-    if not isinstance(given, str):
-        raise UsageError(bad_argument("selector", given, "the name of a Value"))
 
 
 def check_names(name: str, given: object) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from graphtool.checks.guess import fits, mended_feed_map, nearest_feed
 from graphtool.checks.places import (
+    LISTED,
     feed_map_argument,
     in_student,
     in_teacher,
-    listed,
     mapped_feeds,
     of_student,
     of_teacher,
@@ -17,7 +17,7 @@ from graphtool.checks.places import (
 )
 from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import check
-from graphtool.diagnostics import Diagnostic, Severity
+from graphtool.diagnostics import Diagnostic, Severity, listed
 from graphtool.graph import Graph, Value, dims_agree
 from graphtool.structure import kind_of
 
@@ -206,8 +206,9 @@ def two_feeds_on_one(plan: MergePlan) -> Iterator[Diagnostic]:
         groups.setdefault(student, []).append(teacher)
     for student, teachers in groups.items():
         if len(teachers) > 1:
+            several = listed(teachers, LISTED)
             yield Diagnostic(
-                message=f"teacher feeds {listed(teachers)} all read student feed `{student}`",
+                message=f"teacher feeds {several} all read student feed `{student}`",
                 severity=Severity.WARNING,
                 where=(in_student(plan, plan.student.values.get(student), student),),
                 notes=(_feeds_of("student", plan.student),),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from graphtool.checks.places import also, at_operator, listed, of_student
+from graphtool.checks.places import LISTED, also, at_operator, of_student
 from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import check
-from graphtool.diagnostics import Diagnostic, Severity, counted
+from graphtool.diagnostics import Diagnostic, Severity, counted, listed
 from graphtool.graph import Graph, Operator
 from graphtool.structure import is_training, kind_of
 
@@ -64,7 +64,7 @@ def teacher_in_training_mode(plan: MergePlan) -> Iterator[Diagnostic]:
     if found:
         yield Diagnostic(
             message=f"{counted(len(found), 'teacher operator')} in training mode, which merge puts "
-            f"into test mode: {listed(_types(found))}",
+            f"into test mode: {listed(_types(found), LISTED)}",
             severity=Severity.NOTE,
             where=(at_operator("teacher", plan.teacher, found[0]),),
             notes=also([operator.name for operator in found]),
@@ -302,7 +302,7 @@ def student_in_test_mode(plan: MergePlan) -> Iterator[Diagnostic]:
     if modal and not plan.restored and not any(_in_training(plan.student)):
         yield Diagnostic(
             message=f"the student is in test mode: {counted(len(modal), 'operator')} of "
-            f"{listed(_types(modal))} would never learn or drop",
+            f"{listed(_types(modal), LISTED)} would never learn or drop",
             severity=Severity.WARNING,
             where=(at_operator("student", plan.student, modal[0]),),
             help="graphtool.for_training(student_program)",

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from graphtool.checks.places import (
+    LISTED,
     also,
     at_operator,
-    listed,
     of_student,
     of_teacher,
 )
 from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import check, not_checked
-from graphtool.diagnostics import Diagnostic, Severity, counted
+from graphtool.diagnostics import Diagnostic, Severity, counted, listed
 from graphtool.graph import Graph, Operator, ProgramKind
 from graphtool.readers.facts import strange_operators
 
@@ -94,7 +94,7 @@ def _not_known(role: str, graph: Graph, unknown: list[Operator]) -> Diagnostic:
     types = list(dict.fromkeys(operator.type for operator in unknown))
     return Diagnostic(
         message=f"Paddle does not know {counted(len(types), 'operator type')} of the {role}: "
-        f"{listed(types)}",
+        f"{listed(types, LISTED)}",
         where=(at_operator(role, graph, unknown[0]),),
         notes=also([operator.name for operator in unknown]),
         help='paddle.utils.cpp_extension.load(name="my_ops", sources=[...])  # first',
@@ -149,7 +149,7 @@ def device_operators(plan: MergePlan) -> Iterator[Diagnostic]:
         )
     if plan.device.unsure:
         yield not_checked(
-            f"whether the {plan.device.device} computes {listed(plan.device.unsure)}",
+            f"whether the {plan.device.device} computes {listed(plan.device.unsure, LISTED)}",
             "Paddle does not list their kernels",
         )
 
@@ -174,7 +174,7 @@ def _lacking(plan: MergePlan, found: list[Operator], what: str, severity: Severi
     assert plan.device is not None
     types = list(dict.fromkeys(operator.type for operator in found))
     return Diagnostic(
-        message=f"the {plan.device.device} {what} {listed(types)}",
+        message=f"the {plan.device.device} {what} {listed(types, LISTED)}",
         severity=severity,
         where=(at_operator("teacher", plan.teacher, found[0]),),
         notes=also([operator.name for operator in found]),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from graphtool.checks.places import spelt
@@ -48,34 +49,55 @@ class _Sides:
         return self.teacher.shape, self.student.shape
 
 
-def check_pairs(pairs: Iterable[Pair | _Names], teacher: Source, student: Source) -> Report:
+def check_pairs(
+    pairs: Iterable[Pair | _Names],
+    teacher: Source,
+    student: Source,
+    *,
+    name_prefix: str = "teacher_",
+) -> Report:
     """Report everything that stands against distilling through these pairs.
 
     A pair is a Pair, or `(teacher, student)` or `(teacher, student, loss)` by name, where any
     selector will do and the loss is `l2` if left out. `teacher` and `student` are what `read`
-    takes; for a Merged, its `source.graph` and `before.graph`.
+    takes; for a Merged, its `source.graph` and `before.graph`. `name_prefix` is what merging puts
+    before the teacher's names: one of those on the student's side is told.
 
     Raises ReadError where a network cannot be read.
     """
-    graphs = read(teacher), read(student)
-    return Report.of(found for pair in pairs for found in _findings(pair, *graphs))
+    graphs = {"teacher": read(teacher), "student": read(student)}
+    return Report.of(found for pair in pairs for found in _findings(pair, graphs, name_prefix))
 
 
-def _findings(pair: Pair | _Names, teacher: Graph, student: Graph) -> Iterator[Diagnostic]:
-    (theirs, ours), loss, adapter = _parts(pair)
-    ends = _end("teacher", teacher, theirs), _end("student", student, ours)
-    if isinstance(ends[0], Value) and isinstance(ends[1], Value):
-        where = (_at("teacher", teacher, ends[0]), _at("student", student, ends[1]))
-        yield from _misfits(_Sides(ends[0], ends[1], where, loss, adapter))
+def _findings(
+    pair: Pair | _Names, graphs: Mapping[str, Graph], prefix: str
+) -> Iterator[Diagnostic]:
+    names, loss, adapter = _parts(pair)
+    teacher, student = (
+        _end(role, name, graphs, prefix) for role, name in zip(graphs, names, strict=True)
+    )
+    if isinstance(teacher, Value) and isinstance(student, Value):
+        where = (
+            _at("teacher", graphs["teacher"], teacher),
+            _at("student", graphs["student"], student),
+        )
+        yield from _misfits(_Sides(teacher, student, where, loss, adapter))
         return
-    yield from (end for end in ends if isinstance(end, Diagnostic))
+    yield from (end for end in (teacher, student) if isinstance(end, Diagnostic))
 
 
-def _end(role: str, graph: Graph, name: str) -> Value | Diagnostic:
+def _end(role: str, name: str, graphs: Mapping[str, Graph], prefix: str) -> Value | Diagnostic:
     try:
-        return find(graph, name)
+        return find(graphs[role], name)
     except ReadError as error:
-        return unknown_pair_name(role, graph, name, error.report.diagnostics[0])
+        found = unknown_pair_name(role, graphs[role], name, error.report.diagnostics[0])
+    (other,) = graphs.keys() - {role}
+    for spelt_otherwise in (name, name.removeprefix(prefix)):
+        with suppress(ReadError):
+            its = find(graphs[other], spelt_otherwise).name
+            note = f"it is the {other}'s `{its}`, and a pair names the teacher's first"
+            return replace(found, notes=(note, *found.notes))
+    return found
 
 
 def _parts(pair: Pair | _Names) -> tuple[tuple[str, str], str, str | None]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from graphtool.checks.places import also, in_teacher, listed, of_student, of_teacher, spelt
+from graphtool.checks.places import LISTED, also, in_teacher, of_student, of_teacher, spelt
 from graphtool.checks.plan import MergePlan, ParametersWhen
 from graphtool.checks.rules import check, not_checked
-from graphtool.diagnostics import Diagnostic, Severity, Where, counted
+from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed
 from graphtool.graph import Graph, Operator, Shape, Value, shapes_agree
 from graphtool.readers.facts import ScopeVariable
 from graphtool.structure import is_training
@@ -64,7 +64,7 @@ def _absent(plan: MergePlan, names: Sequence[str], state: str) -> Iterator[Diagn
     yield Diagnostic(
         message=f"{'all ' if whole else ''}{counted(len(names), 'tensor')} of the teacher "
         f"{'is' if len(names) == 1 else 'are'} {state}: "
-        f"{listed(names)}",
+        f"{listed(names, LISTED)}",
         severity=Severity.NOTE if later else Severity.ERROR,
         where=(in_teacher(plan, plan.teacher_names[names[0]], names[0]),),
         notes=("they are to be loaded after the merge, under their new names",) if later else (),
@@ -126,7 +126,7 @@ def tied_parameters(plan: MergePlan) -> Iterator[Diagnostic]:
     if tied:
         yield Diagnostic(
             message=f"{counted(len(tied), 'teacher parameter')} read in several places stay tied: "
-            f"{listed(tied)}",
+            f"{listed(tied, LISTED)}",
             severity=Severity.NOTE,
             where=(in_teacher(plan, plan.teacher.values[tied[0]]),),
         )
@@ -192,7 +192,7 @@ def unlike_layer(plan: MergePlan) -> Iterator[Diagnostic]:
             f"{'is' if count == 1 else 'are'} not {'that' if count == 1 else 'those'} of its Layer",
             severity=Severity.WARNING,
             where=(of_student(plan),),
-            notes=(f"the Scope's are used: {listed(plan.unlike_layer)}",),
+            notes=(f"the Scope's are used: {listed(plan.unlike_layer, LISTED)}",),
             help="merge(..., scope=paddle.static.Scope())  # the Layer's weights go there",
         )
 

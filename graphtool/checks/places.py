@@ -6,23 +6,24 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from graphtool.checks.plan import MergePlan
-from graphtool.diagnostics import Where
+from graphtool.diagnostics import Where, listed
 from graphtool.graph import Graph, Operator, Shape, Value
 
 __all__ = [
+    "LISTED",
     "also",
     "at_operator",
     "feed_map_argument",
     "in_student",
     "in_teacher",
-    "listed",
     "mapped_feeds",
     "of_student",
     "of_teacher",
     "spelt",
 ]
 
-_LISTED = 3
+# How many names of many a Diagnostic lists.
+LISTED = 3
 
 
 def in_teacher(plan: MergePlan, value: Value | None, name: str | None = None) -> Where:
@@ -84,15 +85,9 @@ def mapped_feeds(plan: MergePlan) -> Iterator[tuple[Value, Value]]:
             yield plan.teacher.values[teacher], plan.student.values[student]
 
 
-def listed(names: Sequence[str]) -> str:
-    """List the first three names, and how many more there are."""
-    text = ", ".join(f"`{name}`" for name in names[:_LISTED])
-    return f"{text} and {len(names) - _LISTED} more" if len(names) > _LISTED else text
-
-
 def also(names: Sequence[str]) -> tuple[str, ...]:
     """Return a note that lists the names after the first, which the place shows."""
-    return (f"also {listed(names[1:])}",) if len(names) > 1 else ()
+    return (f"also {listed(names[1:], LISTED)}",) if len(names) > 1 else ()
 
 
 def feed_map_argument(feed_map: Mapping[str, str]) -> str:

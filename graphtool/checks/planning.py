@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from graphtool.checks.arguments import bad_argument, check_arguments
+from graphtool.arguments import bad_argument
+from graphtool.checks.arguments import check_arguments
 from graphtool.checks.plan import MergePlan, ParametersWhen, plan_of
 from graphtool.diagnostics import Diagnostic, UsageError, rule
 from graphtool.graph import Graph, ProgramKind

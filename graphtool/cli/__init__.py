@@ -21,6 +21,7 @@ _MODULES = {
     "suggest-pairs": "_suggest",
     "check": "_check",
     "merge": "_merge",
+    "render": "_render",
     "explain": "_explain",
 }
 # What such a command says in JSON, with its Diagnostics, where it could not do its work.
@@ -28,19 +29,22 @@ _REPORTING: dict[str, dict[str, object]] = {
     "check": {"mergeable": False},
     "merge": {"written": None},
 }
-_INTERRUPTED = 130
+# What a shell gives for SIGINT and for SIGPIPE.
+_INTERRUPTED, _CUT_OFF = 130, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status: 0 done, 1 errors found, 2 wrong usage."""
     tolerate_narrow_encoding()
+    given = sys.argv[1:] if argv is None else argv
     try:
-        return _status(sys.argv[1:] if argv is None else argv)
+        return _status(given)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
         _stop_writing()
-        return 0
+        # A table may be cut short. That there is no verdict, or no folder, is not to pass for one.
+        return _CUT_OFF if given and given[0] in _REPORTING else 0
     except OSError as error:
         _stop_writing()
         found = unwritable_output(error.filename or "stdout", error.strerror or str(error))

@@ -12,9 +12,9 @@ from graphtool.cli._feeds import feed_map_of
 from graphtool.cli._helps import typed
 from graphtool.cli._report import report_data, tally
 from graphtool.cli._source import check_networks, read_source
-from graphtool.cli._text import visible
 from graphtool.diagnostics import Report
 from graphtool.graph import Graph
+from graphtool.text import visible
 
 __all__ = ["run"]
 

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
-from graphtool.cli._text import bounded, visible
+from graphtool.cli._text import bounded
 from graphtool.diagnostics import Diagnostic, Report, Severity
+from graphtool.text import visible
 
 if TYPE_CHECKING:
     from rich.console import Console, JustifyMethod

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from graphtool.checks import guess_feed_map, guess_feeds
 from graphtool.cli._console import errors
-from graphtool.cli._text import visible
 from graphtool.cli.problems import feeds_needed, wrong_usage
 from graphtool.diagnostics import UsageError
 from graphtool.graph import Graph
+from graphtool.text import visible
 
 __all__ = ["feed_map_of"]
 

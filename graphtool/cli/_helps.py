@@ -12,7 +12,7 @@ from graphtool.checks import MergePlan
 from graphtool.checks.names import free_prefix
 from graphtool.diagnostics import Diagnostic, Report, Severity
 
-__all__ = ["typed"]
+__all__ = ["typed", "typed_opening"]
 
 _FEED_MAP = "feed_map="
 
@@ -37,6 +37,28 @@ def _typed(case: _Case) -> Diagnostic:
         return replace(found, help=_feeds(found.help))
     spell = (_OF_NOTES if found.severity is Severity.NOTE else _HELPS).get(found.code)
     return found if spell is None else replace(found, help=spell(case))
+
+
+def typed_opening(report: Report, role: str) -> Report:
+    """Give Diagnostics of opening the teacher or the student the help that `merge` takes."""
+    return Report.of(
+        replace(found, help=_OF_OPENING[found.code](found, role))
+        if found.code in _OF_OPENING
+        else found
+        for found in report
+    )
+
+
+def _weights_file(_: Diagnostic, role: str) -> str:
+    return f"--{role}-weights FILE"
+
+
+def _one_of_them(found: Diagnostic, role: str) -> str:
+    return f"--{role}-weights {shlex.quote(found.where[0].program or 'FILE')}"
+
+
+def _built_from_code(_: Diagnostic, role: str) -> str:
+    return f"MODULE:CALLABLE as the {role}, with --{role}-input"
 
 
 def _prefix(case: _Case) -> str:
@@ -71,5 +93,10 @@ _HELPS: dict[str, Callable[[_Case], str]] = {
     **dict.fromkeys(("GT201", "GT203", "GT204", "GT205"), _prefix),
     **dict.fromkeys(("GT235", "GT236"), _weights),
     "GT208": _unshared,
+}
+_OF_OPENING: dict[str, Callable[[Diagnostic, str], str]] = {
+    **dict.fromkeys(("GT505", "GT507", "GT551"), _weights_file),
+    "GT501": _one_of_them,
+    "GT508": _built_from_code,
 }
 _OF_NOTES: dict[str, Callable[[_Case], str]] = {"GT207": _shared, "GT244": _dry_run}

@@ -12,17 +12,11 @@ from graphtool.cli._arguments import ROWS
 from graphtool.cli._console import Column, print_table, progress, results, write_json
 from graphtool.cli._listing import Query, Row, Selection, select
 from graphtool.cli._source import check_inputs, read_source
-from graphtool.cli._text import (
-    bounded,
-    magnitude,
-    percent,
-    shape_text,
-    value_type,
-    visible,
-)
+from graphtool.cli._text import bounded, magnitude, percent, shape_text, value_type
 from graphtool.diagnostics import counted
 from graphtool.graph import UNKNOWN, Graph
 from graphtool.structure import Head, Structure, analyse
+from graphtool.text import visible
 
 if TYPE_CHECKING:
     from rich.console import Console

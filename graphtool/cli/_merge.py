@@ -10,17 +10,17 @@ from pathlib import Path
 from graphtool.checks import MergePlan, check_merge, plan_of
 from graphtool.cli._console import errors, progress, results, show_report, write_json
 from graphtool.cli._feeds import feed_map_of
-from graphtool.cli._helps import typed
+from graphtool.cli._helps import typed, typed_opening
 from graphtool.cli._report import report_data, tally
 from graphtool.cli._source import check_networks, said_by_reader
-from graphtool.cli._text import visible
-from graphtool.diagnostics import MergeError, Report, counted, listed
+from graphtool.diagnostics import GraphtoolError, MergeError, Report, counted, listed
 from graphtool.graph import Graph
 from graphtool.matching import PairSet
 from graphtool.matching.recipe import read_recipe
 from graphtool.merging import Merged, merge
 from graphtool.merging.folder import check_target, save_merged
 from graphtool.readers import read
+from graphtool.text import visible
 from graphtool.training.models import Model, open_model
 
 __all__ = ["run"]
@@ -33,20 +33,8 @@ def run(args: Namespace) -> int:
     """Open two models, merge them and write the folder; a dry run stops before the merge."""
     check_networks(args)
     check_target(args.output, force=args.force)
-    with progress(f"opening {args.teacher}"):
-        teacher = open_model(
-            args.teacher,
-            role="teacher",
-            inputs=args.teacher_input or args.input or (),
-            weights=args.teacher_weights,
-        )
-    with progress(f"opening {args.student}"):
-        student = open_model(
-            args.student,
-            role="student",
-            inputs=args.student_input or args.input or (),
-            weights=args.student_weights,
-        )
+    teacher = _opened(args, "teacher", args.teacher, args.teacher_input, args.teacher_weights)
+    student = _opened(args, "student", args.student, args.student_input, args.student_weights)
     feed_map = feed_map_of(args.feed, teacher.graph, student.graph)
     pairs = _pairs(args, teacher, student)
     read_of = (said_by_reader(teacher.graph), said_by_reader(student.graph))
@@ -61,6 +49,18 @@ def run(args: Namespace) -> int:
     report = Report.of((*opened, *typed(outcome.report, args, outcome.plan)))
     _show(args, outcome, report)
     return 1 if report.errors else 0
+
+
+def _opened(
+    args: Namespace, role: str, source: str, inputs: Sequence[str] | None, weights: str | None
+) -> Model:
+    try:
+        with progress(f"opening {source}"):
+            given = inputs or args.input or ()
+            model = open_model(source, role=role, inputs=given, weights=weights)
+    except GraphtoolError as error:
+        raise type(error)(*typed_opening(error.report, role)) from None
+    return replace(model, report=typed_opening(model.report, role))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

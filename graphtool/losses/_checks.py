@@ -18,7 +18,7 @@ from graphtool.losses.adapters import Adapter, parse_adapter
 from graphtool.matching import End, Pair
 from graphtool.matching.problems import unknown_loss
 
-__all__ = ["check_options", "check_parts", "require_options"]
+__all__ = ["check_label", "check_options", "check_parts", "require_options"]
 
 # They compare what each network makes of its own channels.
 _OF_ANY_CHANNELS = frozenset({"attention", "relational", "similarity"})
@@ -128,6 +128,13 @@ def check_options(
         loss = next(part.loss for part in parts if key in (part.loss, part.name))
         has = _options_of(loss)
         yield from (problems.unknown_option(loss, name, has) for name in given if name not in has)
+
+
+def check_label(parts: Sequence[Part], label: object) -> Iterator[Diagnostic]:
+    """Yield a problem where labels are given and no part takes any."""
+    if label is not None and all(part.loss != "dkd" for part in parts):
+        wanted = "None, for no pair has the loss `dkd`"
+        yield problems.wrong_argument("label", label, wanted, "leave `label` out")
 
 
 def _options_of(loss: str) -> tuple[str, ...]:

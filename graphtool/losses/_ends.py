@@ -14,6 +14,7 @@ from graphtool.diagnostics import Diagnostic, PairError, UsageError
 from graphtool.graph import UNKNOWN, Shape, dims_agree
 from graphtool.losses import _ops as ops
 from graphtool.losses import problems
+from graphtool.losses._building import all_or_nothing
 from graphtool.losses._learning import learns
 from graphtool.losses._values import (
     dtype_of,
@@ -30,12 +31,14 @@ from graphtool.readers._paddle import is_legacy, load_paddle
 
 __all__ = [
     "Fit",
+    "built_whole",
     "check_options",
     "ends",
+    "frozen",
     "in_float32",
-    "in_full_precision",
     "known_dim",
     "misfits",
+    "of_probabilities",
     "prepared",
     "refuse",
     "resolved",
@@ -58,7 +61,8 @@ class Fit:
     """What a loss asks of two Values.
 
     `ranks` are the least and the largest number of dims; those from `start` to before `stop` are
-    compared one to one. `logits` says that softmax must not have been applied.
+    compared one to one. `logits` says that softmax must not have been applied. `student` is what
+    the loss calls the student's Value.
     """
 
     loss: str
@@ -67,14 +71,17 @@ class Fit:
     stop: int | None = None
     equal_ranks: bool = True
     logits: bool = False
+    student: str = "student"
 
 
-def in_full_precision(loss: Callable[_P, _Paddle]) -> Callable[_P, _Paddle]:
-    """Build a loss as it is written, inside of `paddle.amp.auto_cast` too."""
+def built_whole(loss: Callable[_P, _Paddle]) -> Callable[_P, _Paddle]:
+    """Build a loss whole or not at all, and as it is written: `paddle.amp.auto_cast` is undone."""
 
     @wraps(loss)
     def build(*args: _P.args, **kwargs: _P.kwargs) -> _Paddle:
-        with _without_casts():
+        static = load_paddle().static
+        programs = static.default_main_program(), static.default_startup_program()
+        with all_or_nothing(*programs), _without_casts():
             return loss(*args, **kwargs)
 
     return build
@@ -127,11 +134,30 @@ def misfits(
     yield from unlike(fit, both)
     yield from unlike_dtypes(fit.loss, both)
     if not learns(student):
-        yield problems.frozen_student(fit.loss, place_of(student, "student"))
+        yield frozen(fit.loss, [teacher], [student])
     for value, role in both if fit.logits else ():
         logits = logits_before(value) if from_probs not in (role, "both") else None
         if logits is not None:
             yield problems.holds_probabilities(fit.loss, place_of(value, role), role, logits)
+
+
+def of_probabilities(teacher: _Paddle, student: _Paddle) -> Iterator[Diagnostic]:
+    """Yield a doubt where l2 compares class scores of which some went through softmax."""
+    both = (teacher, "teacher"), (student, "student")
+    before = [logits_before(value) for value, _ in both]
+    if any(before):
+        logits = [
+            name or place_of(*end).value or "" for end, name in zip(both, before, strict=True)
+        ]
+        where = [place_of(*end) for end, name in zip(both, before, strict=True) if name]
+        yield problems.l2_of_probabilities(where, (logits[0], logits[1]))
+
+
+def frozen(loss: str, teacher: Sequence[_Paddle], student: Sequence[_Paddle]) -> Diagnostic:
+    """Say that no gradient passes the student's side; if it does the other, they are swapped."""
+    swapped = [*student, *teacher] if any(map(learns, teacher)) else []
+    names = [place_of(value, "student").value or "" for value in swapped]
+    return problems.frozen_student(loss, place_of(student[0], "student"), names)
 
 
 def unlike(fit: Fit, both: _Both) -> Iterator[Diagnostic]:
@@ -163,7 +189,7 @@ def _way_out(fit: Fit, shapes: tuple[Shape, Shape], axes: list[int]) -> str:
     adapters, call = "gt.losses.adapters", f"gt.losses.{fit.loss}"
     if fit.loss == "fsp":
         # It compares channels between the networks, and sizes within each.
-        asked = f"conv1x1(student_1, {teacher[1]})" if axes == [1] else "resize(first, second)"
+        asked = f"conv1x1({fit.student}, {teacher[1]})" if axes == [1] else "resize(first, second)"
         return f"{adapters}.{asked}"
     if fit.logits:
         return "gt.losses.similarity(teacher, student)"

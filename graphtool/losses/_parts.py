@@ -57,13 +57,13 @@ def selected(networks: Networks, pairs: object) -> Selection:
     if isinstance(pairs, Recipe):
         return _moved(merged, pairs.pairs, pairs.weights)
     if isinstance(pairs, PairSet):
-        return _moved(merged, pairs, (1.0,) * len(pairs))
+        return _moved(merged, pairs, tuple(pair.weight for pair in pairs))
     if not isinstance(pairs, Iterable):
         raise UsageError(problems.wrong_argument("pairs", pairs, _WANTED, _EXAMPLE))
     given = tuple(cast("Iterable[object]", pairs))
     listed = tuple(_pair(one, place, networks) for place, one in enumerate(given))
     moved = tuple(found for one in given if isinstance(one, Pair) for found in _moves(merged, one))
-    return Selection(listed, (1.0,) * len(listed), moved)
+    return Selection(listed, tuple(pair.weight for pair in listed), moved)
 
 
 def _of_recipe(recipe: Recipe) -> Selection:

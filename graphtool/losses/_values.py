@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, UsageError, Where
 from graphtool.losses import problems
 from graphtool.merging import Merged, merged_of
+from graphtool.merging.merged import value_of
 from graphtool.readers._paddle import is_legacy, load_paddle
 from graphtool.readers._pir import walk_pir
 from graphtool.selectors import is_unknown_name
@@ -116,21 +117,7 @@ def of_either(given: str) -> _Paddle:
     Raises what `of_teacher` and `of_student` do.
     """
     merges = _merges(given)
-    # An empty prefix, which every name has, tells nothing.
-    if any(merged.prefix and given.startswith(merged.prefix) for merged in merges):
-        try:
-            return _by_prefix(given, merges)
-        except ReadError as error:
-            return _student_instead(given, merges[0], error)
-    return merges[0].student(given)
-
-
-def _student_instead(given: str, merged: Merged, error: ReadError) -> _Paddle:
-    """Look among the student's names; where it isn't there either the teacher's error stands."""
-    try:
-        return merged.student(given)
-    except ReadError:
-        raise error from None
+    return value_of(given, merges, merges[0].student)
 
 
 def _checked(given: object, argument: str) -> _Paddle:
@@ -239,6 +226,8 @@ def _made_from_variable(value: _Paddle) -> tuple[str, _Paddle] | None:
     block = value.block
     makers = (op for op in reversed(block.ops) if value.name in op.output_arg_names)
     op = next(makers, None)
-    slot = next((slot for slot in ("X", "Logits") if op and op.input(slot)), None)
-    source = block.vars.get(op.input(slot)[0]) if op and slot else None
-    return None if op is None or source is None else (kind_of_type(op.type), source)
+    if op is None:
+        return None
+    read = (op.input(slot) for slot in ("X", "Logits") if slot in op.input_names)
+    source = block.vars.get(next((names[0] for names in read if names), None))
+    return None if source is None else (kind_of_type(op.type), source)

@@ -23,6 +23,7 @@ Weight: TypeAlias = Any
 
 _SCALARS = ((), (1,))
 _EXAMPLE = 'weights={"l2_relu_22": 0.5}'
+_VALUE = 'weight = paddle.static.data("weight", [1], "float32")'
 
 
 @dataclass(kw_only=True)
@@ -45,7 +46,7 @@ def weigh(
     """
     scale = _Scale(pairs=list(defaults))
     for place, weight in enumerate(defaults, 1):
-        scale.found.extend(_wrong(f"pair {place}", weight))
+        scale.found.extend(_wrong(f"pair {place}", weight, _ones(len(defaults))))
     if isinstance(given, Mapping):
         _by_key(parts, cast("Mapping[object, Weight]", given), scale)
     elif isinstance(given, Sequence) and not isinstance(given, str):
@@ -68,13 +69,13 @@ def _in_order(given: Sequence[Weight], scale: _Scale) -> None:
         scale.found.append(problems.weights_length(len(given), len(scale.pairs)))
         return
     for index, weight in enumerate(given):
-        scale.found.extend(_wrong(f"pair {index + 1}", weight))
+        scale.found.extend(_wrong(f"pair {index + 1}", weight, _ones(len(given))))
         scale.pairs[index] = weight
 
 
 def _by_key(parts: Sequence[Part], given: Mapping[object, Weight], scale: _Scale) -> None:
     for key, weight in given.items():
-        scale.found.extend(_wrong(f"`{key}`", weight))
+        scale.found.extend(_wrong(f"`{key}`", weight, f"weights={{{key!r}: 1.0}}"))
     fitting: set[object] = set()
     for part in parts:
         for index, pair in zip(part.places, part.pairs, strict=True):
@@ -89,17 +90,22 @@ def _by_key(parts: Sequence[Part], given: Mapping[object, Weight], scale: _Scale
     )
 
 
-def _wrong(place: str, weight: Weight) -> Iterator[Diagnostic]:
+def _ones(count: int) -> str:
+    return f"weights=[1.0] * {count}"
+
+
+def _wrong(place: str, weight: Weight, typed: str) -> Iterator[Diagnostic]:
+    """Find what is no weight; `typed` is an argument that would be one."""
     if is_value(weight):
         if not belongs(weight):
-            yield problems.bad_weight(place, "<Value>", "a Value of the merged Program")
+            yield problems.bad_weight(place, "<Value>", "a Value of the merged Program", _VALUE)
         elif shape_of(weight) not in _SCALARS:
             shown = f"<Value {list(shape_of(weight))}>"
-            yield problems.bad_weight(place, shown, "a scalar: a Value of shape [] or [1]")
+            yield problems.bad_weight(place, shown, "a scalar: a Value of shape [] or [1]", _VALUE)
     elif isinstance(weight, bool) or not isinstance(weight, Real):
-        yield problems.bad_weight(place, weight, "a number, or a scalar Value")
+        yield problems.bad_weight(place, weight, "a number, or a scalar Value", typed)
     elif not isfinite(weight) or weight < 0:
-        yield problems.bad_weight(place, weight, "a finite number of 0 or more")
+        yield problems.bad_weight(place, weight, "a finite number of 0 or more", typed)
 
 
 def _unequal(parts: Sequence[Part], weights: Sequence[Weight]) -> Iterator[Diagnostic]:

@@ -14,7 +14,12 @@ from graphtool.graph import ProgramKind
 from graphtool.losses import BY_NAME
 from graphtool.losses import pair_problems as problems
 from graphtool.losses._building import SCOPE, all_or_nothing, named
-from graphtool.losses._checks import check_options, check_parts, require_options
+from graphtool.losses._checks import (
+    check_label,
+    check_options,
+    check_parts,
+    require_options,
+)
 from graphtool.losses._fitting import fitted
 from graphtool.losses._networks import Networks
 from graphtool.losses._parts import Part, parts_of, selected
@@ -98,7 +103,7 @@ def distill_loss(
     the student's own would initialise them again.
 
     `weights` are one number or scalar Value for each pair, or a mapping to them from names of
-    parts, ranks or kinds of pairs; else a recipe's own, or 1. With 1 for all of them one part may
+    parts, ranks or kinds of pairs; else the recipe's or the pairs' own. With 1 for all of them one part may
     drown the others: l2 is as large as the teacher's features squared, which may be thousands,
     where attention and similarity are thousandths. Log `parts` in a first step, and weigh them to
     the size of the task's loss. A published comparison (Tian et al. 2020, arXiv 1910.10699) takes
@@ -120,10 +125,12 @@ def distill_loss(
     if not chosen.pairs:
         raise PairError(problems.no_pairs())
     parts, alone = parts_of(chosen.pairs)
-    told = check_pairs(chosen.pairs, merged.plan.teacher, merged.plan.student)
+    graphs = merged.plan.teacher, merged.plan.student
+    told = check_pairs(chosen.pairs, *graphs, name_prefix=merged.prefix)
     found = [*chosen.said, *told, *alone, *check_parts(networks, parts)]
     scales, wrong = weigh(parts, chosen.weights, weights)
-    report = Report.of([*found, *wrong, *check_options(parts, options or {})])
+    stray = check_label(parts, label)
+    report = Report.of([*found, *wrong, *stray, *check_options(parts, options or {})])
     if report.errors:
         raise PairError(*report.errors)
     job = _Job(

@@ -11,9 +11,9 @@ from graphtool.losses import _ops as ops
 from graphtool.losses import problems
 from graphtool.losses._ends import (
     Fit,
+    built_whole,
     check_options,
     ends,
-    in_full_precision,
     known_dim,
     misfits,
     prepared,
@@ -34,7 +34,7 @@ _OUT = 1000.0
 _LABELS = frozenset({"int32", "int64"})
 
 
-@in_full_precision
+@built_whole
 def soft_label(
     teacher: _Paddle | str,
     student: _Paddle | str,
@@ -99,7 +99,7 @@ def _cross_entropy(teacher: _Paddle, student: _Paddle) -> _Paddle:
     return ops.mean(ops.divergence(teacher, student) + ops.entropy(teacher))
 
 
-@in_full_precision
+@built_whole
 def kl(
     teacher: _Paddle | str,
     student: _Paddle | str,
@@ -121,7 +121,7 @@ def kl(
     return ops.mean(ops.divergence(left / temperature, right / temperature)) * temperature**2
 
 
-@in_full_precision
+@built_whole
 def dkd(
     teacher: _Paddle | str,
     student: _Paddle | str,
@@ -196,7 +196,7 @@ def _log_two(logits: _Paddle, mask: _Paddle) -> tuple[_Paddle, _Paddle]:
     return ops.total(logs * mask, -1), ops.log(ops.floored(others, _LEAST))
 
 
-@in_full_precision
+@built_whole
 def skd(
     teacher: _Paddle | str,
     student: _Paddle | str,
@@ -240,7 +240,7 @@ def _deviation(logits: _Paddle) -> _Paddle:
     return ops.root(ops.total(apart * apart, 1, keep=True) / max(classes - 1, 1))
 
 
-@in_full_precision
+@built_whole
 def dist(
     teacher: _Paddle | str,
     student: _Paddle | str,

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from graphtool.diagnostics import Diagnostic
 from graphtool.losses import _ops as ops
-from graphtool.losses import adapters, problems
+from graphtool.losses import adapters
 from graphtool.losses._ends import (
     Fit,
+    built_whole,
     check_options,
     ends,
-    in_full_precision,
+    frozen,
     known_dim,
     misfits,
+    of_probabilities,
     prepared,
     refuse,
     resolved,
@@ -22,7 +25,7 @@ from graphtool.losses._ends import (
     unlike_dtypes,
 )
 from graphtool.losses._learning import learns
-from graphtool.losses._values import place_of, shape_of
+from graphtool.losses._values import shape_of
 
 __all__ = ["attention", "channel_wise", "fsp", "hint", "l2"]
 
@@ -30,16 +33,21 @@ __all__ = ["attention", "channel_wise", "fsp", "hint", "l2"]
 _Paddle: TypeAlias = Any
 
 
-@in_full_precision
+@built_whole
 def l2(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     """Return the mean of squared differences over all elements.
 
     mean((S - T)²), for Values of any one shape [N, ...]: what the tutorial's `l2_loss` is.
 
     Raises UsageError, ReadError or PairError, with nothing built: GT340 to GT345, GT348, GT350 to
-    GT352; GT101 with the nearest names.
+    GT352; GT101 with the nearest names. Warns with GT369 where an end comes from a softmax.
     """
-    left, right = ends(Fit(loss="l2"), teacher, student)
+    left, right = resolved("l2", {"teacher": teacher}, {"student": student})
+    refuse(misfits(Fit(loss="l2"), left, right))
+    for doubt in of_probabilities(left, right):
+        # Above are this function, what `built_whole` put around it, and the caller.
+        warnings.warn(str(doubt), stacklevel=3)
+    left, right = prepared(left, right)
     return _mean_square(left, right)
 
 
@@ -48,7 +56,7 @@ def _mean_square(teacher: _Paddle, student: _Paddle) -> _Paddle:
     return ops.mean(apart * apart)
 
 
-@in_full_precision
+@built_whole
 def hint(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     """Return the hint loss of FitNets: l2 to the teacher's map, through a regressor that learns.
 
@@ -90,7 +98,7 @@ def adapted(teacher: _Paddle, student: _Paddle, axis: int) -> _Paddle:
     return build(student, wanted)
 
 
-@in_full_precision
+@built_whole
 def attention(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     """Return the attention transfer loss, AT: where a network looks, not what it sees there.
 
@@ -111,7 +119,7 @@ def _attention_map(value: _Paddle) -> _Paddle:
     return ops.unit(ops.flat(ops.mean(value * value, 1), 1), 1)
 
 
-@in_full_precision
+@built_whole
 def channel_wise(
     teacher: _Paddle | str, student: _Paddle | str, *, temperature: float = 4.0
 ) -> _Paddle:
@@ -130,7 +138,7 @@ def channel_wise(
     return ops.mean(divergence) * temperature**2
 
 
-@in_full_precision
+@built_whole
 def fsp(
     teacher_1: _Paddle | str,
     teacher_2: _Paddle | str,
@@ -157,17 +165,17 @@ def fsp(
 
 
 def _fsp_misfits(teacher: list[_Paddle], student: list[_Paddle]) -> Iterator[Diagnostic]:
-    across = Fit(loss="fsp", ranks=(4, 4), start=1, stop=2)
     within = Fit(loss="fsp", ranks=(4, 4), start=2)
     theirs = [(value, "teacher") for value in teacher]
     ours = [(value, "student") for value in student]
-    for one, other in zip(theirs, ours, strict=True):
-        yield from unlike(across, (one, other))
+    for number, both in enumerate(zip(theirs, ours, strict=True), 1):
+        across = Fit(loss="fsp", ranks=(4, 4), start=1, stop=2, student=f"student_{number}")
+        yield from unlike(across, both)
     for first, second in (theirs, ours):
         yield from unlike(within, (first, second))
     yield from unlike_dtypes("fsp", (*theirs, *ours))
     if not any(map(learns, student)):
-        yield problems.frozen_student("fsp", place_of(*ours[0]))
+        yield frozen("fsp", teacher, student)
 
 
 def _flow(first: _Paddle, second: _Paddle) -> _Paddle:

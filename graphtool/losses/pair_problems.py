@@ -103,7 +103,7 @@ def outside_program(source: str, *, legacy: bool) -> Diagnostic:
 
 
 @rule("GT360")
-def bad_weight(place: str, given: object, wanted: str) -> Diagnostic:
+def bad_weight(place: str, given: object, wanted: str, help: str) -> Diagnostic:
     """The weight of a pair is neither a number from 0 up nor a scalar Value of the Program.
 
     A weight that changes while training is a Value: a `paddle.static.data` that each run feeds, or
@@ -111,7 +111,7 @@ def bad_weight(place: str, given: object, wanted: str) -> Diagnostic:
     """
     return Diagnostic(
         message=f"the weight of {place} is `{brief(given)}`; wanted {wanted}",
-        help='weight = paddle.static.data("weight", [1], "float32")',
+        help=help,
     )
 
 

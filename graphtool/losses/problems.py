@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
-from graphtool.diagnostics import Diagnostic, Where, rule
+from graphtool.diagnostics import Diagnostic, Severity, Where, rule
 from graphtool.graph import Shape
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "foreign_value",
     "frozen_student",
     "holds_probabilities",
+    "l2_of_probabilities",
     "loss_dtype",
     "loss_rank",
     "loss_shape",
@@ -156,18 +158,18 @@ def bad_option(loss: str, option: str, given: object, wanted: str) -> Diagnostic
 
 
 @rule("GT348")
-def frozen_student(loss: str, where: Where) -> Diagnostic:
+def frozen_student(loss: str, where: Where, swapped: Sequence[str]) -> Diagnostic:
     """No gradient passes the student's side of a loss, so the loss would never train anything.
 
     The teacher comes first, the student second: the two may be swapped. Otherwise the Value depends
     on no trainable parameter, as in a student that was loaded from an inference model:
     `gt.for_training` makes one trainable again.
     """
-    ends = "teacher_1, teacher_2, student_1, student_2" if loss == "fsp" else "teacher, student"
+    call = f"gt.losses.{loss}({', '.join(map(_quoted, swapped))})"
     return Diagnostic(
         message=f"the student's side of `{loss}`, `{where.value}`, is fixed: no gradient passes it",
         where=(where,),
-        help=f"gt.losses.{loss}({ends})",
+        help=call if swapped else 'student = gt.for_training("student.json"), before the merge',
     )
 
 
@@ -186,6 +188,23 @@ def holds_probabilities(loss: str, where: Where, role: str, logits: str | None) 
         where=(where,),
         notes=() if logits is None else (f"what went into softmax is `{logits}`",),
         help=option,
+    )
+
+
+@rule("GT369")
+def l2_of_probabilities(where: Sequence[Where], logits: tuple[str, str]) -> Diagnostic:
+    """The l2 loss was given what went through softmax: it is built, and teaches next to nothing.
+
+    Squared differences of probabilities are small, and where a network is sure their gradient all
+    but vanishes. Compare logits, by `kl` or `soft_label` with a temperature.
+    """
+    listed = " and ".join(f"`{place.value}`" for place in where)
+    return Diagnostic(
+        message=f"{listed} {'hold' if len(where) > 1 else 'holds'} probabilities, which `l2` "
+        "hardly tells apart",
+        severity=Severity.WARNING,
+        where=tuple(where),
+        help=f"gt.losses.kl({', '.join(map(_quoted, logits))}, temperature=4.0)",
     )
 
 
@@ -245,6 +264,10 @@ def unknown_dim(loss: str, where: Where, axis: int) -> Diagnostic:
         where=(where,),
         help=f"paddle.reshape(value, [{shape}])",
     )
+
+
+def _quoted(name: str) -> str:
+    return json.dumps(name, ensure_ascii=False)
 
 
 def _spelt(where: Where) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from graphtool.losses import _ops as ops
-from graphtool.losses._ends import Fit, check_options, ends, in_full_precision
+from graphtool.losses._ends import Fit, built_whole, check_options, ends
 
 __all__ = ["relational", "relational_angle", "relational_distance", "similarity"]
 
@@ -16,7 +16,7 @@ _Paddle: TypeAlias = Any
 _NEAREST = 1e-12
 
 
-@in_full_precision
+@built_whole
 def similarity(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     """Return the similarity-preserving loss, SP: which samples of a batch activate alike.
 
@@ -42,7 +42,7 @@ def _similarities(value: _Paddle) -> _Paddle:
     return ops.unit(ops.product(vectors, vectors, transposed=True), 1)
 
 
-@in_full_precision
+@built_whole
 def relational(
     teacher: _Paddle | str,
     student: _Paddle | str,
@@ -66,7 +66,7 @@ def relational(
     return losses[0] if len(losses) == 1 else losses[0] + losses[1]
 
 
-@in_full_precision
+@built_whole
 def relational_distance(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     """Return the distance part of RKD.
 
@@ -81,7 +81,7 @@ def relational_distance(teacher: _Paddle | str, student: _Paddle | str) -> _Padd
     return _distances_apart(ops.flat(left, 1), ops.flat(right, 1))
 
 
-@in_full_precision
+@built_whole
 def relational_angle(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     """Return the angle part of RKD.
 

@@ -11,8 +11,8 @@ from graphtool.losses import _ops as ops
 from graphtool.losses import problems
 from graphtool.losses._ends import (
     Fit,
+    built_whole,
     ends,
-    in_full_precision,
     known_dim,
     misfits,
     prepared,
@@ -33,7 +33,7 @@ _MASKED = -100.0
 _FAR = 1e4
 
 
-@in_full_precision
+@built_whole
 def hidden_state(
     teacher: _Paddle | str, student: _Paddle | str, *, mask: _Paddle | str | None = None
 ) -> _Paddle:
@@ -61,7 +61,7 @@ def hidden_state(
     return _mean(ops.mean(apart * apart, 2), _kept(masks, right))
 
 
-@in_full_precision
+@built_whole
 def attention_scores(
     teacher: _Paddle | str,
     student: _Paddle | str,
@@ -101,7 +101,7 @@ def attention_scores(
     return _mean(ops.mean(ops.divergence(left, right), 1), kept)
 
 
-@in_full_precision
+@built_whole
 def pkd(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     """Return PKD: of two papers of this name the one for the kind of Value that is compared.
 

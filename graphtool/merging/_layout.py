@@ -8,7 +8,7 @@ from pathlib import Path
 from graphtool.graph import ProgramKind
 from graphtool.merging._manifest import MANIFEST, Manifest
 
-__all__ = ["ORIGINALS", "PAIRS", "PARAMETERS", "files", "names", "original", "program"]
+__all__ = ["ORIGINALS", "PAIRS", "PARAMETERS", "files", "names", "original", "program", "programs"]
 
 PAIRS = "pairs.toml"
 PARAMETERS = "merged.pdiparams"
@@ -34,9 +34,15 @@ def names() -> tuple[str, ...]:
 
 def files(manifest: Manifest) -> Iterator[str]:
     """Yield the files that were written with a manifest."""
-    yield from (MANIFEST, PARAMETERS, program(manifest.kind).as_posix())
+    yield from (MANIFEST, PARAMETERS)
     if manifest.pairs:
         yield PAIRS
+    yield from programs(manifest)
+
+
+def programs(manifest: Manifest) -> Iterator[str]:
+    """Yield the files of the merged Program and of the networks as they were before."""
+    yield program(manifest.kind).as_posix()
     for number in range(len(manifest.teachers)):
         yield original("teacher", number, manifest.kind).as_posix()
         yield original("student", number, manifest.kind).as_posix()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
@@ -23,6 +23,7 @@ from graphtool.merging._manifest import (
     not_a_merged_folder,
     read_manifest,
 )
+from graphtool.merging._seal import sealed_tensors
 from graphtool.merging._teacher import working_on
 from graphtool.merging.merged import Merged, register
 from graphtool.readers import problems as reading
@@ -31,7 +32,7 @@ from graphtool.readers._paddle import load_paddle
 from graphtool.readers.counters import count_past, user_names
 from graphtool.readers.live import LiveProgram, deserialise
 from graphtool.readers.parameter_attributes import left_behind, set_attributes
-from graphtool.readers.tensors import read_tensors, set_tensors
+from graphtool.readers.tensors import Tensor, set_tensors
 
 __all__ = ["load_merged"]
 
@@ -89,12 +90,13 @@ def attribute_left_behind(path: str, what: str) -> Diagnostic:
 def _load(folder: Path, manifest: Manifest, scope: _Paddle | None) -> Merged:
     if not manifest.teachers:
         raise ReadError(not_a_merged_folder(str(folder), "its manifest names no teacher"))
+    tensors = sealed_tensors(folder, manifest)
     live = _open(folder, _layout.program(manifest.kind), manifest.kind)
     held = load_paddle().static.global_scope() if scope is None else scope
     merges = [
         _merged(folder, manifest, number, live, held) for number in range(len(manifest.teachers))
     ]
-    _load_parameters(folder, manifest, live.graph, held)
+    set_tensors(_parameters(folder, manifest, live.graph, tensors), held)
     teachers = [new for merged in merges for _, new in merged.plan.weights]
     _set_attributes(live.program, manifest, teachers)
     count_past(live.program, user_names(live.graph))
@@ -176,16 +178,18 @@ def _annotated(values: Mapping[str, Value], network: SavedNetwork) -> Iterator[t
         yield name, replace(known, origin=Origin.FEED) if name in feeds else known
 
 
-def _load_parameters(folder: Path, manifest: Manifest, graph: Graph, scope: _Paddle) -> None:
+def _parameters(
+    folder: Path, manifest: Manifest, graph: Graph, tensors: Sequence[Tensor]
+) -> dict[str, Tensor]:
+    """Name the tensors of a folder as its Program does."""
     names = sorted(persistable_names(graph))
     if list(manifest.parameters) != names or not manifest.attributes.keys() <= set(names):
         reason = "its manifest lists other parameters than its program has"
         raise ReadError(not_a_merged_folder(str(folder), reason))
-    tensors = read_tensors(inside(folder, Path(_layout.PARAMETERS)))
     held = [(tensor.shape, tensor.dtype) for tensor in tensors]
     if held != [(graph.values[name].shape, graph.values[name].dtype) for name in names]:
         raise ReadError(not_a_merged_folder(str(folder), f"`{_layout.PARAMETERS}` doesn't fit it"))
-    set_tensors(dict(zip(names, tensors, strict=True)), scope)
+    return dict(zip(names, tensors, strict=True))
 
 
 def _said(folder: Path, manifest: Manifest) -> Iterator[Diagnostic]:

@@ -66,7 +66,10 @@ class SavedTeacher(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that the folder's programs do not say themselves; it holds no paths."""
+    """All that the folder's programs do not say themselves; `digest` seals them, and it.
+
+    It holds no paths.
+    """
 
     schema: int
     graphtool: str
@@ -76,10 +79,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pairs: bool
     teachers: tuple[SavedTeacher, ...]
     attributes: dict[str, ParameterAttributes] = {}
+    digest: str
 
 
 def manifest_of(merged: Merged, names: list[str], kind: ProgramKind, *, pairs: bool) -> Manifest:
-    """Describe all merges into a Program; `names` are its parameters in the order of their file."""
+    """Describe all merges into a Program; `names` are its parameters in the order of their file.
+
+    It is not sealed yet.
+    """
     return Manifest(
         schema=_SCHEMA,
         graphtool=version(),
@@ -89,6 +96,7 @@ def manifest_of(merged: Merged, names: list[str], kind: ProgramKind, *, pairs: b
         pairs=pairs,
         teachers=tuple(map(_teacher, merged.teachers)),
         attributes=_attributes(merged),
+        digest="",
     )
 
 

@@ -28,6 +28,7 @@ from graphtool.matching.recipe import read_recipe, recipe_text
 from graphtool.merging import _layout
 from graphtool.merging._loading import load_merged
 from graphtool.merging._manifest import MANIFEST, manifest_of, read_manifest
+from graphtool.merging._seal import sealed
 from graphtool.merging.merged import Merged
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers.facts import scope_facts
@@ -198,8 +199,9 @@ def _write(folder: Path, merged: Merged, graph: Graph, recipe: str | None) -> No
     write_tensors(folder / _layout.PARAMETERS, scope_tensors(merged.scopes.student, names))
     if recipe is not None:
         (folder / _layout.PAIRS).write_bytes(recipe.encode("utf-8", "surrogatepass"))
-    manifest = msgspec.json.encode(manifest_of(merged, names, kind, pairs=recipe is not None))
-    (folder / MANIFEST).write_bytes(msgspec.json.format(manifest))
+    manifest = manifest_of(merged, names, kind, pairs=recipe is not None)
+    manifest = sealed(folder, manifest, scope_tensors(merged.scopes.student, names))
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
 
 
 def _save_program(program: _Paddle, path: Path, kind: ProgramKind) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from graphtool.checks import MergePlan, check_selector
+from graphtool.checks import MergePlan
 from graphtool.diagnostics import ReadError, Report
 from graphtool.graph import Graph
 from graphtool.merging import verify
@@ -20,12 +20,12 @@ from graphtool.readers import problems as reading
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram
 from graphtool.readers.registry import note, noted
-from graphtool.selectors import find, is_unknown_name
+from graphtool.selectors import check_selector, find, is_unknown_name
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Merged", "inherited_by", "merged_of", "register"]
+__all__ = ["Merged", "inherited_by", "merged_of", "register", "value_of"]
 
 # Programs, Values and Scopes are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
@@ -121,7 +121,6 @@ class Merged:
 
         Raises ReadError: GT101, GT102 and GT031, as `teacher` does.
         """
-        check_selector(selector)
         try:
             return self.before.value(selector)
         except ReadError as error:
@@ -129,8 +128,18 @@ class Merged:
                 raise
             added = self._added(selector)
             if added is None:
-                raise
+                raise self._misplaced(selector, error) from None
             return added
+
+    def _misplaced(self, selector: str, error: ReadError) -> ReadError:
+        """Say so where a name that the student lacks is a teacher's."""
+        for merged in (self, *self.teachers):
+            with suppress(ReadError):
+                name = merged.teacher_name(selector)
+                said = f"the student has no `{selector}`: it is the teacher's `{name}`"
+                call = f"merged.teacher({selector!r})"
+                return ReadError(*(replace(one, message=said, help=call) for one in error.report))
+        return error
 
     def _added(self, selector: str) -> _Paddle | None:
         """Return what was added since under a name, None where there is nothing of the user's."""
@@ -264,6 +273,27 @@ def register(merged: Merged, inherited: tuple[Merged, ...] = ()) -> Merged:
     merges = (*inherited, *_registered(merged.program), merged)
     note(merged.program, merges, [new for _, new in merged.plan.weights])
     return merged
+
+
+def value_of(selector: str, merges: Iterable[Merged], *others: Callable[[str], _Paddle]) -> _Paddle:
+    """Return the Value that a selector means: with a teacher's prefix that teacher's.
+
+    Else, or where that teacher has none of the name, it is what one of the others finds, asked in
+    order. An empty prefix, which every name has, tells nothing.
+
+    Raises ReadError: GT102, GT031, and GT101 as the first that was asked said it.
+    """
+    fitting = [one for one in merges if one.prefix and selector.startswith(one.prefix)]
+    longest_first = sorted(fitting, key=lambda one: -len(one.prefix))
+    unknown: list[ReadError] = []
+    for look_up in (*(one.teacher for one in longest_first), *others):
+        try:
+            return look_up(selector)
+        except ReadError as error:  # noqa: PERF203  # the next one is asked
+            if not is_unknown_name(error):
+                raise
+            unknown.append(error)
+    raise unknown[0]
 
 
 def inherited_by(student: LiveProgram) -> tuple[Merged, ...]:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from graphtool.checks import bad_argument, check_names, persistable_names
+from graphtool.arguments import bad_argument
+from graphtool.checks import check_names, persistable_names
 from graphtool.diagnostics import MergeError, UsageError
 from graphtool.graph import UNKNOWN, Graph, Origin, ProgramKind
 from graphtool.merging import problems

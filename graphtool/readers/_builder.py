@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from graphtool.diagnostics import ReadError, Report, UsageError
 from graphtool.graph import UNKNOWN
 from graphtool.readers import problems
-from graphtool.readers._inputs import Input
+from graphtool.readers._inputs import DTYPES, Input
 from graphtool.readers._messages import Attempt, brief, user_frames
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers.layers import Network, build_made, build_network, is_program
@@ -34,22 +34,6 @@ _INPUT = re.compile(
     r"(?:(?P<name>[A-Za-z_][\w.]*)=)?"
     r"(?P<dims>(?:\?|-1|[1-9]\d*)(?:,(?:\?|-1|[1-9]\d*))*|scalar)"
     r"(?::(?P<dtype>\w+))?"
-)
-_DTYPES = frozenset(
-    [
-        "bool",
-        "uint8",
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "float16",
-        "bfloat16",
-        "float32",
-        "float64",
-        "complex64",
-        "complex128",
-    ]
 )
 
 
@@ -89,8 +73,8 @@ def parse_input(text: str) -> Input:
     """
     found = _INPUT.fullmatch(text.replace(" ", ""))
     dtype = found["dtype"] or "float32" if found else ""
-    if found is None or dtype not in _DTYPES:
-        raise UsageError(problems.bad_input(text, sorted(_DTYPES)))
+    if found is None or dtype not in DTYPES:
+        raise UsageError(problems.bad_input(text, sorted(DTYPES)))
     dims = () if found["dims"] == "scalar" else tuple(map(_dim, found["dims"].split(",")))
     return Input((UNKNOWN, *dims), dtype, found["name"])
 

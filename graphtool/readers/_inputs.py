@@ -6,17 +6,36 @@ import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from numbers import Integral
+from typing import Any, TypeAlias, cast
 
+from graphtool.arguments import bad_argument
 from graphtool.diagnostics import UsageError
 from graphtool.graph import UNKNOWN
 from graphtool.readers import problems
 from graphtool.readers._paddle import load_paddle
 
-__all__ = ["Input", "as_input", "check_inputs", "named_inputs", "takes_by_keyword"]
+__all__ = ["DTYPES", "Input", "as_inputs", "check_inputs", "named_inputs", "takes_by_keyword"]
 
 # Layers and InputSpecs are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
+
+DTYPES = frozenset(
+    [
+        "bool",
+        "uint8",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "float16",
+        "bfloat16",
+        "float32",
+        "float64",
+        "complex64",
+        "complex128",
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +72,68 @@ class _Forward:
     stars: bool
 
 
-def as_input(spec: _Paddle) -> Input:
-    """Take an InputSpec as it is; put a batch before a shape and before `(name, shape, dtype)`."""
-    if hasattr(spec, "shape"):
-        dtype: str = load_paddle().base.data_feeder.convert_dtype(spec.dtype)
-        return Input(_dims(spec.shape), dtype, spec.name, renaming=True)
-    if spec and isinstance(spec[0], str):
-        name, shape, *dtypes = spec
-        return Input((UNKNOWN, *_dims(shape)), *dtypes, name=name)
-    return Input((UNKNOWN, *_dims(spec)))
+def as_inputs(specs: object) -> list[Input]:
+    """Take InputSpecs as they are; put a batch before shapes and before `(name, shape, dtype)`.
+
+    Raises UsageError: GT248 for what is no list, GT047 for items that are none of these.
+    """
+    given = cast("Sequence[object]", specs) if isinstance(specs, list | tuple) else ()
+    if not isinstance(specs, list | tuple) or (given and all(map(_is_dim, given))):
+        wanted = "a list, with the shape of each input"
+        raise UsageError(
+            bad_argument("input_spec", cast("object", specs), wanted, problems.FROM_LAYER)
+        )
+    inputs = [_as_input(spec) for spec in given]
+    wrong = [spec for spec, found in zip(given, inputs, strict=True) if found is None]
+    if wrong:
+        raise UsageError(*map(problems.bad_input_spec, wrong))
+    return [found for found in inputs if found is not None]
 
 
-def _dims(shape: Sequence[int | None]) -> tuple[int, ...]:
-    return tuple(UNKNOWN if dim is None else int(dim) for dim in shape)
+def _as_input(spec: _Paddle) -> Input | None:
+    if isinstance(spec, load_paddle().static.InputSpec):
+        return _input(spec.name, spec.shape, spec.dtype, renaming=True)
+    if not isinstance(spec, list | tuple):
+        return None
+    given = cast("Sequence[object]", spec)
+    if not given or not isinstance(given[0], str):
+        return _input(None, given)
+    return _input(*given) if len(given) in (2, 3) else None
+
+
+def _input(
+    name: _Paddle, shape: object, dtype: object = "float32", *, renaming: bool = False
+) -> Input | None:
+    """Return an Input, None where a dim or the dtype is none; an InputSpec's shape has a batch."""
+    dims, kind = _dims(shape), _dtype(dtype)
+    if dims is None or kind is None:
+        return None
+    return Input(dims if renaming else (UNKNOWN, *dims), kind, name, renaming=renaming)
+
+
+def _dims(shape: object) -> tuple[int, ...] | None:
+    if not isinstance(shape, list | tuple):
+        return None
+    given = cast("Sequence[_Paddle]", shape)
+    if not all(_is_dim(dim) for dim in given):
+        return None
+    return tuple(UNKNOWN if dim is None else int(dim) for dim in given)
+
+
+def _is_dim(given: object) -> bool:
+    if given is None or isinstance(given, bool):
+        return given is None
+    return isinstance(given, Integral) and int(given) >= UNKNOWN
+
+
+def _dtype(given: object) -> str | None:
+    """Return the name of a dtype of Paddle's or NumPy's, or a name that is one."""
+    if isinstance(given, str):
+        return given if given in DTYPES else None
+    try:
+        return str(load_paddle().base.data_feeder.convert_dtype(given))
+    except (TypeError, ValueError):
+        return None
 
 
 def check_inputs(name: str, layer: _Paddle, inputs: Sequence[Input]) -> None:

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from graphtool.diagnostics import Diagnostic, ReadError, Report
+from graphtool.diagnostics import Diagnostic, ReadError, Report, UsageError
 from graphtool.graph import Graph, Origin
 from graphtool.readers import problems
 from graphtool.readers._attribution import Attribution, flatten, identity
 from graphtool.readers._channels import misfit
 from graphtool.readers._inputs import (
     Input,
-    as_input,
+    as_inputs,
     check_inputs,
     named_inputs,
     takes_by_keyword,
@@ -83,11 +83,13 @@ def from_layer(
 
     Raises ReadError: GT033 for a Layer made in static mode, GT034 where its forward fails, GT035
     where the factory does, GT040 where it makes no Layer. Raises UsageError: GT041 where an input
-    is missing, GT042 where `forward` has no place for one.
+    is missing, GT042 where `forward` has no place for one, GT047 for what describes no input, GT048
+    for what makes no Layer, GT248.
     """
     paddle = load_paddle()
-    inputs = [as_input(spec) for spec in input_spec]
-    name = _name(layer)
+    inputs, name = as_inputs(input_spec), _name(layer)
+    if not callable(layer):
+        raise UsageError(problems.not_a_layer(type(layer).__name__))
     if isinstance(layer, paddle.nn.Layer):
         network = build_made(layer, inputs, name=name, train=train)
     else:
@@ -135,7 +137,9 @@ def _wrapping(name: str, factory: Callable[[], _Paddle]) -> str | None:
     """Return the function to write around what needs arguments, None where it needs none."""
     if not _needs_arguments(factory):
         return None
-    return f"write a function without arguments: def net(): return {name.replace(':', '.')}(...)"
+    spelt = name.replace(":", ".")
+    made = spelt if spelt.replace(".", "").isidentifier() else "Net"
+    return f"write a function without arguments: def net(): return {made}(...)"
 
 
 def _needs_arguments(factory: Callable[..., _Paddle]) -> bool:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
+from reprlib import repr as brief
 
 from graphtool.diagnostics import Diagnostic, Severity, Where, listed, rule
 
 __all__ = [
+    "FROM_LAYER",
     "bad_callable_spec",
     "bad_input",
+    "bad_input_spec",
     "bad_program_json",
     "block_inside_itself",
     "callable_raised",
@@ -27,6 +30,7 @@ __all__ = [
     "no_such_block",
     "no_such_path",
     "not_a_file",
+    "not_a_layer",
     "not_a_program",
     "not_a_source",
     "not_json",
@@ -46,6 +50,8 @@ __all__ = [
 ]
 
 _LISTED = 8
+_INPUTS = "--input 3,224,224, or --input NAME=3,224,224:float32 for each input"
+FROM_LAYER = 'gt.from_layer(layer, [("image", (3, 224, 224))])'
 
 
 @rule("GT001")
@@ -341,7 +347,7 @@ def forward_failed(
     return Diagnostic(
         message=f"`{layer}` cannot be built with the inputs {shown}",
         notes=(reason, *frames),
-        help="--input 3,224,224, or --input NAME=3,224,224:float32 for each input",
+        help=_INPUTS if _is_named(layer) else FROM_LAYER,
     )
 
 
@@ -383,7 +389,7 @@ def bad_input(text: str, dtypes: Sequence[str]) -> Diagnostic:
     return Diagnostic(
         message=f"`{text}` is no input",
         notes=(f"dtypes: {', '.join(dtypes)}",),
-        help="--input 3,224,224, or --input NAME=3,224,224:float32 for each input",
+        help=_INPUTS,
     )
 
 
@@ -436,12 +442,7 @@ def missing_input(
     left out.
     """
     known = given or {}
-    named = len(missing) + len(known) > 1
     shapes = {**known, **dict.fromkeys(missing, "3,224,224")} or {"": "3,224,224"}
-    flags = " ".join(
-        f"--input {parameter}={shape}" if named else f"--input {shape}"
-        for parameter, shape in shapes.items()
-    )
     listed = ", ".join(f"`{parameter}`" for parameter in missing)
     if known:
         message = f"`{name}` needs the shape of {listed} too"
@@ -450,7 +451,7 @@ def missing_input(
     return Diagnostic(
         message=message,
         notes=(f"its forward takes {listed}",) if missing and not known else (),
-        help=f"graphtool inspect {name} {flags}",
+        help=_with_inputs(name, shapes if len(shapes) > 1 else {"": next(iter(shapes.values()))}),
     )
 
 
@@ -466,13 +467,12 @@ def unknown_input(
     the order of the parameters.
     """
     listed = ", ".join(f"`{parameter}`" for parameter in parameters)
-    flags = " ".join(f"--input {parameter}={shape}" for parameter, shape in wanted.items())
     return Diagnostic(
         message=f"`{name}` has no place for the input {', '.join(f'`{text}`' for text in stray)}",
         notes=(
             f"its forward takes {listed}, each once" if parameters else "its forward takes none",
         ),
-        help=f"graphtool inspect {name} {flags}".rstrip(),
+        help=_with_inputs(name, wanted),
     )
 
 
@@ -507,8 +507,57 @@ def not_a_source(found: str) -> Diagnostic:
     """
     return Diagnostic(
         message=f"a `{found}` cannot be read: wanted a path, a Program, or what has one",
-        help='gt.from_layer(layer, [("image", (3, 224, 224))])',
+        help=FROM_LAYER,
     )
+
+
+@rule("GT047")
+def bad_input_spec(given: object) -> Diagnostic:
+    """An item of `input_spec` describes no input.
+
+    An item is the shape of one sample, `(3, 224, 224)`, before which a batch of unknown size is
+    put; `(name, shape)` or `(name, shape, dtype)`, where the name is that of a parameter of
+    `forward`; or a `paddle.static.InputSpec`, whose shape has the batch. Dims are whole numbers,
+    None or -1 where they are not known.
+    """
+    return Diagnostic(
+        message=f"`input_spec` has `{brief(given)}`; wanted a shape, `(name, shape)`, "
+        "`(name, shape, dtype)` or an InputSpec",
+        help=FROM_LAYER,
+    )
+
+
+@rule("GT048")
+def not_a_layer(found: str) -> Diagnostic:
+    """`gt.from_layer` takes a Layer, or a class or function that makes one."""
+    return Diagnostic(
+        message=f"a `{found}` is no Layer, nor a class or function that makes one",
+        help=FROM_LAYER,
+    )
+
+
+def _is_named(network: str) -> bool:
+    """Tell `module:callable`, which a command takes, from what Python calls a class or function."""
+    return ":" in network
+
+
+def _with_inputs(network: str, shapes: Mapping[str, str]) -> str:
+    """Spell a network with its inputs, by names where there are any, as it was asked for."""
+    if not _is_named(network):
+        return f"gt.from_layer(layer, [{', '.join(map(_item, shapes, shapes.values()))}])"
+    texts = (f"{name}={shape}" if name else shape for name, shape in shapes.items())
+    return " ".join((f"graphtool inspect {network}", *(f"--input {text}" for text in texts)))
+
+
+def _item(name: str, shape: str) -> str:
+    """Spell what `--input` takes as an item of `input_spec`: `("mask", (128,), "int64")`."""
+    dims, _, dtype = shape.partition(":")
+    sizes = [] if dims == "scalar" else dims.replace("?", "None").split(",")
+    spelt = f"({', '.join(sizes)}{',' * (len(sizes) == 1)})"
+    if not (name or dtype):
+        return spelt
+    kind = f', "{dtype}"' if dtype else ""
+    return f'("{name}", {spelt}{kind})'
 
 
 def _inspect(model: str) -> str:

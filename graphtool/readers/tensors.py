@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from math import prod
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -13,7 +14,16 @@ from graphtool.graph import Shape
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers.facts import parameter_file_facts
 
-__all__ = ["Tensor", "copy_of", "read_tensors", "scope_tensors", "set_tensors", "write_tensors"]
+__all__ = [
+    "Tensor",
+    "copy_of",
+    "digest",
+    "filled",
+    "read_tensors",
+    "scope_tensors",
+    "set_tensors",
+    "write_tensors",
+]
 
 # Scopes, their tensors and Places are of Paddle's compiled part, which ships no types.
 _Paddle: TypeAlias = Any
@@ -57,6 +67,16 @@ class Tensor:
         """Take an array that Paddle handed out, where uint16 stands for bfloat16."""
         name = str(array.dtype)
         return cls(array, "bfloat16" if name == "uint16" else name)
+
+
+def filled(tensor: Tensor, number: float) -> Tensor:
+    """Return a tensor of the same shape and floating-point dtype that holds one number."""
+    import numpy as np
+
+    if tensor.dtype != "bfloat16":
+        return Tensor(np.full_like(tensor.array, number), tensor.dtype)
+    convert = load_paddle().base.data_feeder.convert_float_to_uint16
+    return Tensor(convert(np.full(tensor.shape, number, "float32")), tensor.dtype)
 
 
 def read_tensors(path: Path) -> tuple[Tensor, ...]:
@@ -112,6 +132,15 @@ def _varint(number: int) -> bytes:
         number >>= 7
     written.append(number)
     return bytes(written)
+
+
+def digest(names: Iterable[str], tensors: Iterable[Tensor], *, head: bytes = b"") -> str:
+    """Return a digest of tensors: their names, dtypes, shapes and bytes, in order, after `head`."""
+    found = blake2b(head, digest_size=16)
+    for name, tensor in zip(names, tensors, strict=True):
+        found.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode("utf-8", "surrogatepass"))
+        found.update(tensor.array.tobytes())
+    return found.hexdigest()
 
 
 def scope_tensors(scope: _Paddle, names: Iterable[str]) -> Iterator[Tensor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
@@ -14,7 +13,7 @@ import msgspec
 from graphtool.diagnostics import ReadError
 from graphtool.files import placed
 from graphtool.readers import problems as reading
-from graphtool.readers.tensors import Tensor, read_tensors, write_tensors
+from graphtool.readers.tensors import Tensor, digest, read_tensors, write_tensors
 from graphtool.training import checkpoint_problems as problems
 
 __all__ = [
@@ -24,7 +23,6 @@ __all__ = [
     "Random",
     "SavedTeacher",
     "Schedule",
-    "digest",
     "read_checkpoint",
     "write_checkpoint",
 ]
@@ -52,7 +50,10 @@ class SavedTeacher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that is no tensor. `keys` says what the tensors are; `digest` seals them and this."""
+    """All that is no tensor. `keys` says what the tensors are; `digest` seals them and this.
+
+    `rate` is the learning rate that the optimizer was given, where it was given a number.
+    """
 
     schema: int
     graphtool: str
@@ -61,6 +62,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     keys: tuple[str, ...]
     optimizer: str
     schedule: str | None
+    rate: float | None
     rates: Schedule
     random: tuple[Random, ...]
     teachers: tuple[SavedTeacher, ...]
@@ -74,19 +76,6 @@ class Contents:
 
     manifest: Manifest
     tensors: Mapping[str, Tensor]
-
-
-def digest(names: Iterable[str], tensors: Iterable[Tensor]) -> str:
-    """Return a digest of tensors: their names, dtypes, shapes and bytes, in order."""
-    return _digest(b"", names, tensors)
-
-
-def _digest(head: bytes, names: Iterable[str], tensors: Iterable[Tensor]) -> str:
-    found = blake2b(head, digest_size=16)
-    for name, tensor in zip(names, tensors, strict=True):
-        found.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode("utf-8", "surrogatepass"))
-        found.update(tensor.array.tobytes())
-    return found.hexdigest()
 
 
 def write_checkpoint(
@@ -108,7 +97,7 @@ def write_checkpoint(
 
 def _seal(manifest: Manifest, tensors: Iterable[Tensor]) -> str:
     bare = msgspec.structs.replace(manifest, digest="")
-    return _digest(msgspec.json.encode(bare), manifest.keys, tensors)
+    return digest(manifest.keys, tensors, head=msgspec.json.encode(bare))
 
 
 def read_checkpoint(path: Path) -> Contents:

@@ -11,18 +11,19 @@ from typing import Any, TypeAlias
 from graphtool.checks import persistable_names
 from graphtool.graph import Graph
 from graphtool.merging import Merged
-from graphtool.readers.tensors import scope_tensors
-from graphtool.training._checkpoint_file import SavedTeacher, Schedule, digest
+from graphtool.readers.tensors import digest, scope_tensors
+from graphtool.training._checkpoint_file import SavedTeacher, Schedule
 from graphtool.training._subject import Subject
 
-__all__ = ["State"]
+__all__ = ["RATE", "State"]
 
 # Optimizers, Programs and Scopes are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
 
 # Where optimizers that wrap another one keep it: mixed precision, LookAhead, fleet.
 _INNER = ("_optimizer", "inner_optimizer", "_inner_opt", "user_defined_optimizer")
-_RATE = "learning_rate"
+# The key of the learning rate among the Variables.
+RATE = ":learning_rate"
 # What `CosineAnnealingWarmRestarts` goes by, and its own state leaves out.
 _LEFT_OUT = ("T_cur", "T_i")
 
@@ -59,6 +60,14 @@ class State:
         return next((rate for rate in rates if hasattr(rate, "state_dict")), None)
 
     @property
+    def rate(self) -> float | None:
+        """The learning rate where it is a number, as `get_lr` gives it; None for a schedule."""
+        if self.schedule is not None:
+            return None
+        rates = (getattr(one, "_learning_rate", None) for one in self.optimizers)
+        return next((float(rate) for rate in rates if isinstance(rate, int | float)), None)
+
+    @property
     def minimized(self) -> bool:
         """Tell whether an optimizer has state in the Program."""
         return any(_rate(one, self.subject.program) is not None for one in self.optimizers)
@@ -81,7 +90,7 @@ class State:
                 yield value.name, f"{name}:master_weight"
             rate = _rate(one, self.subject.program)
             if rate is not None:
-                yield rate.name, f":{_RATE}"
+                yield rate.name, RATE
 
     def teachers(self, scope: _Paddle) -> tuple[SavedTeacher, ...]:
         """Refer to the merged teachers, whose weights are in the Scope."""

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from graphtool.checks import bad_argument
-from graphtool.diagnostics import ReadError, UsageError
+from graphtool.arguments import bad_argument
+from graphtool.diagnostics import UsageError
 from graphtool.graph import Graph, ProgramKind
 from graphtool.merging import Merged, merged_of
-from graphtool.merging.merged import inherited_by
+from graphtool.merging.merged import inherited_by, value_of
 from graphtool.readers._paddle import is_legacy
 from graphtool.readers._pir import walk_pir
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram, is_live, program_of
-from graphtool.selectors import is_unknown_name
 from graphtool.training.trainable import Trainable
 
 __all__ = ["Subject", "check_program", "check_scope"]
@@ -78,23 +77,7 @@ class Subject:
 
         Raises ReadError: GT101, GT102, GT031.
         """
-        unknown: list[ReadError] = []
-        for find in self._finders(selector):
-            try:
-                return find(selector)
-            except ReadError as error:  # noqa: PERF203  # the next one is asked
-                if not is_unknown_name(error):
-                    raise
-                unknown.append(error)
-        raise unknown[0]
-
-    def _finders(self, selector: str) -> Iterator[Callable[[str], _Paddle]]:
-        """Yield who is to be asked. An empty prefix, which every name has, tells nothing."""
-        for merged in sorted(self.merges, key=lambda merged: -len(merged.prefix)):
-            if merged.prefix and selector.startswith(merged.prefix):
-                yield merged.teacher
-        yield self.own.value
-        yield self.live.value
+        return value_of(selector, self.merges, self.own.value, self.live.value)
 
     def name_of(self, value: _Paddle) -> str | None:
         """Return the name of a Value of this very Program in its Graph, None for any other.

@@ -1,10 +1,10 @@
-"""What can be wrong with checkpoints: GT620 to GT629."""
+"""What can be wrong with checkpoints: GT619 to GT629."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphtool.diagnostics import Diagnostic, Severity, Where, counted, rule
+from graphtool.diagnostics import Diagnostic, Severity, Where, listed, rule
 
 __all__ = [
     "bad_step",
@@ -14,12 +14,11 @@ __all__ = [
     "other_operators",
     "other_optimizer",
     "other_place",
+    "other_rate",
     "other_state",
     "other_teacher",
     "state_not_there",
 ]
-
-_LISTED = 6
 
 
 @rule("GT620")
@@ -30,7 +29,7 @@ def state_not_there(names: Sequence[str], total: int) -> Diagnostic:
     Program runs in a Scope of its own, name it.
     """
     return Diagnostic(
-        message=f"{len(names)} of {total} Variables hold nothing yet: {_listed(names)}",
+        message=f"{len(names)} of {total} Variables hold nothing yet: {listed(names)}",
         help="gt.save_checkpoint(path, merged, optimizer, step=step, scope=scope)",
     )
 
@@ -59,18 +58,23 @@ def newer_checkpoint(path: str, schema: str, known: int) -> Diagnostic:
 
 
 @rule("GT623")
-def other_optimizer(path: str, part: str, was: str, now: str) -> Diagnostic:
+def other_optimizer(
+    path: str, part: str, was: str | None, now: str | None, help: str
+) -> Diagnostic:
     """The checkpoint was written with another optimizer, or another schedule of its rate.
 
     Their state means nothing to each other. To go on with another one, take the parameters alone:
     `gt.export_student` writes them, and `gt.load_parameters` reads them.
     """
-    module = "paddle.optimizer" if part == "optimizer" else "paddle.optimizer.lr"
     return Diagnostic(
-        message=f"the {part} was `{was}` and is `{now}` now",
+        message=f"the {part} was {_code(was)} and is {_code(now)} now",
         where=(Where(program=path),),
-        help=f"{module}.{was}(...)",
+        help=help,
     )
+
+
+def _code(name: str | None) -> str:
+    return "none" if name is None else f"`{name}`"
 
 
 @rule("GT624")
@@ -95,7 +99,7 @@ def other_state(
     return Diagnostic(
         message=f"the checkpoint does not fit the Program: {counts}",
         where=(Where(program=path),),
-        notes=tuple(f"{what}: {_listed(names)}" for what, names in found.items() if names),
+        notes=tuple(f"{what}: {listed(names)}" for what, names in found.items() if names),
         help="build the Program by the code that the checkpoint was written by",
     )
 
@@ -133,7 +137,7 @@ def other_operators(path: str, differences: Sequence[str]) -> Diagnostic:
     All Variables fit, so it was loaded; the losses to come are not those that would have come then.
     """
     return Diagnostic(
-        message=f"the Program computes otherwise than then: {_listed(differences)}",
+        message=f"the Program computes otherwise than then: {listed(differences)}",
         severity=Severity.WARNING,
         where=(Where(program=path),),
     )
@@ -153,6 +157,21 @@ def other_place(path: str, part: str, was: str, now: str) -> Diagnostic:
     )
 
 
+@rule("GT619")
+def other_rate(path: str, was: float, now: float, help: str) -> Diagnostic:
+    """The optimizer has another learning rate than the one that the checkpoint was written with.
+
+    The one that it has now is used, as all else that it is made with: betas, weight decay. What the
+    training has come to, moments among it, is the checkpoint's.
+    """
+    return Diagnostic(
+        message=f"the learning rate was `{was:g}` and is `{now:g}` now: `{now:g}` is used",
+        severity=Severity.WARNING,
+        where=(Where(program=path),),
+        help=help,
+    )
+
+
 @rule("GT629")
 def bad_step(step: str) -> Diagnostic:
     """The step of a checkpoint is how many steps were trained: a whole number from 0."""
@@ -160,8 +179,3 @@ def bad_step(step: str) -> Diagnostic:
         message=f"`step` is `{step}`; wanted a whole number from 0",
         help="gt.save_checkpoint(path, merged, optimizer, step=1000)",
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {counted(len(names) - _LISTED, 'other')}" if len(names) > _LISTED else ""
-    return ", ".join(f"`{name}`" for name in names[:_LISTED]) + more

@@ -13,7 +13,7 @@ from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, 
 from graphtool.graph import Value, shapes_agree
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers.facts import scope_facts
-from graphtool.readers.tensors import Tensor, scope_tensors, set_tensors
+from graphtool.readers.tensors import Tensor, filled, scope_tensors, set_tensors
 from graphtool.training import checkpoint_problems as problems
 from graphtool.training._checkpoint_file import (
     SCHEMA,
@@ -25,7 +25,7 @@ from graphtool.training._checkpoint_file import (
     write_checkpoint,
 )
 from graphtool.training._random import is_random_state, random_state, set_random_state
-from graphtool.training._state import State
+from graphtool.training._state import RATE, State
 from graphtool.training._subject import check_scope
 from graphtool.version import version
 
@@ -83,6 +83,7 @@ def save_checkpoint(
         keys=tuple(variables),
         optimizer=state.optimizer,
         schedule=_class_of(state.schedule),
+        rate=state.rate,
         rates=state.rates(),
         random=random_state(),
         teachers=state.teachers(held),
@@ -103,7 +104,8 @@ def load_checkpoint(
     Build, merge and minimize as then, run the startup program, then load: the losses that follow
     are, bit for bit, those that followed then. Variables whose names an optimizer counts are found
     by what they are. `report` warns of what may make a difference: other operators, another release
-    of Paddle, another device.
+    of Paddle, another device, and another learning rate, where the optimizer keeps the one that it
+    has now.
 
     Raises GraphtoolError with all problems and nothing changed: GT620 for a teacher without
     weights, GT623 to GT626. Raises ReadError: GT001, GT240, GT621, GT622 for the file. Raises
@@ -158,14 +160,33 @@ def _findings(
     if not state.minimized:
         yield problems.never_minimized(state.optimizer)
     if manifest.optimizer != state.optimizer:
-        yield problems.other_optimizer(path, "optimizer", manifest.optimizer, state.optimizer)
+        was = f"{_made(manifest)}(...)"
+        names = manifest.optimizer, state.optimizer
+        yield problems.other_optimizer(path, "optimizer", *names, was)
     then, now = manifest.schedule, _class_of(state.schedule)
     if then != now or _parts(manifest.rates) != _parts(state.rates()):
-        yield problems.other_optimizer(path, "schedule of its rate", str(then), str(now))
+        yield problems.other_optimizer(
+            path, "schedule of its rate", then, now, _scheduled(manifest)
+        )
     if state.minimized and manifest.optimizer == state.optimizer:
         yield from _about_variables(path, contents.tensors, state, variables)
     yield from _about_teachers(path, manifest, state, scope)
     yield from _about_surroundings(path, manifest, state)
+    was, now = manifest.rate, state.rate
+    if was is not None and now is not None and was != now:
+        yield problems.other_rate(path, was, now, _scheduled(manifest))
+
+
+def _made(manifest: Manifest) -> str:
+    """Spell the class of the optimizer, the inner one where one wraps another."""
+    return f"paddle.optimizer.{manifest.optimizer.rpartition(' ')[2]}"
+
+
+def _scheduled(manifest: Manifest) -> str:
+    """Spell how the learning rate was given."""
+    if manifest.schedule is not None:
+        return f"paddle.optimizer.lr.{manifest.schedule}(...)"
+    return f"{_made(manifest)}({'...' if manifest.rate is None else f'{manifest.rate:g}'})"
 
 
 def _parts(rates: Schedule) -> dict[str, frozenset[str]]:
@@ -233,7 +254,10 @@ def _about_surroundings(path: str, manifest: Manifest, state: State) -> Iterator
 
 def _apply(contents: Contents, state: State, variables: Mapping[str, str], scope: _Paddle) -> None:
     manifest = contents.manifest
-    set_tensors({name: contents.tensors[key] for key, name in variables.items()}, scope)
+    tensors = {name: contents.tensors[key] for key, name in variables.items()}
+    if state.rate is not None and state.rate != manifest.rate:
+        tensors[variables[RATE]] = filled(contents.tensors[RATE], state.rate)
+    set_tensors(tensors, scope)
     state.set_rates(manifest.rates)
     if is_random_state(manifest.random):
         set_random_state(manifest.random)

@@ -1,4 +1,4 @@
-"""What can stand against training a loss, on one process or on several: GT530 to GT539."""
+"""What can stand against training a loss, on one process or on several: GT529 to GT539."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, 
 from graphtool.graph import Shape
 
 __all__ = [
+    "dynamic_mode",
     "lost_rank",
     "minimized_before",
     "no_low_precision",
@@ -21,6 +22,19 @@ __all__ = [
 ]
 
 _CALL = "gt.minimize(optimizer, loss)"
+
+
+@rule("GT529")
+def dynamic_mode() -> Diagnostic:
+    """`gt.minimize` was called in dynamic mode: it works on a Program, which takes static mode.
+
+    A network of the dynamic graph becomes a Program by `gt.from_layer`. To train it where it is,
+    call the optimizer's own `step`.
+    """
+    return Diagnostic(
+        message="`minimize` was called in dynamic mode",
+        help="paddle.enable_static()",
+    )
 
 
 @rule("GT530")
@@ -90,14 +104,14 @@ def strange_parameter(name: str, reason: str) -> Diagnostic:
 
 
 @rule("GT535")
-def nothing_learns(loss: str, names: Sequence[str]) -> Diagnostic:
+def nothing_learns(loss: str, names: Sequence[str], frozen: Sequence[str]) -> Diagnostic:
     """The loss reaches none of the parameters that are to learn, so nothing would ever change.
 
     Everything between is frozen (a loss between two Values of the teacher), something stops the
     gradient (`detach`, `stop_gradient`, an operator without a gradient), or the parameters belong
     to another part of the network.
     """
-    note = f"could learn: {listed(names)}" if names else "every parameter is frozen"
+    note = f"could learn: {listed(names)}" if names else f"frozen: {listed(frozen)}"
     return Diagnostic(
         message=f"the loss, `{loss}`, reaches no parameter that is to learn",
         notes=(note,),

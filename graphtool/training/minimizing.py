@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias, cast
 
-from graphtool.checks import bad_argument
+from graphtool.arguments import bad_argument
 from graphtool.diagnostics import Diagnostic, UsageError, counted
 from graphtool.graph import Graph
 from graphtool.merging import merged_of
@@ -76,11 +76,13 @@ def minimize(
     Mixed precision under PIR is what was built in `with paddle.amp.auto_cast():`. For a legacy
     Program, optimizers of `paddle.static.amp` and `fleet.distributed_optimizer` do their own work.
 
-    Raises UsageError with all problems and the Program unchanged: GT530 to GT537, GT248. Raises
+    Raises UsageError with all problems and the Program unchanged: GT529 to GT537, GT248. Raises
     ReadError for a name in `no_grad_set`: GT101, GT102. Warns with GT539 where mixed precision was
     asked for and does not act.
     Source: https://www.paddlepaddle.org.cn/documentation/docs/en/api/paddle/optimizer/Optimizer_en.html
     """
+    if load_paddle().in_dynamic_mode():
+        raise UsageError(problems.dynamic_mode())
     _refuse(_about_arguments(optimizer, loss))
     _refuse(_about_options(startup_program, parameters, no_grad_set))
     legacy = not _is_pir(loss)
@@ -208,11 +210,16 @@ class _Request:
     @cached_property
     def learning(self) -> list[str]:
         """Names of what is to learn and is not frozen."""
-        return [one.name for one in self.given if not one.stop_gradient and _trainable(one)]
+        return [one.name for one in self.given if _learns(one)]
+
+    @property
+    def frozen(self) -> list[str]:
+        """Names of what is to learn and is frozen."""
+        return [one.name for one in self.given if not _learns(one)]
 
 
-def _trainable(parameter: _Paddle) -> bool:
-    return bool(getattr(parameter, "trainable", True))
+def _learns(parameter: _Paddle) -> bool:
+    return not parameter.stop_gradient and bool(getattr(parameter, "trainable", True))
 
 
 def _about_program(request: _Request) -> Iterator[Diagnostic]:
@@ -294,7 +301,7 @@ def _name(value: _Paddle) -> str:
 def _about_parameters(request: _Request) -> Iterator[Diagnostic]:
     found = {request.variable(name) for name in reached(request.graph, [request.loss_name])}
     if found.isdisjoint(request.learning):
-        yield problems.nothing_learns(request.loss_name, request.learning)
+        yield problems.nothing_learns(request.loss_name, request.learning, request.frozen)
     updates = dict(_updates(request))
     again = [name for name in request.learning if name in updates and name in found]
     if again:

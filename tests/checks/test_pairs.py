@@ -6,6 +6,7 @@ from paddle import nn
 from graphtool import checks, read, suggest_pairs
 from graphtool.diagnostics import Severity
 from tests.checks.programs import codes, data, only, program
+from tests.networks import PlainConvolutions, built
 
 
 def _graph(feed, channels, *, dtype="float32"):
@@ -32,6 +33,18 @@ def test_a_name_that_is_nowhere_says_which_side_and_what_is_near():
     assert found.message == "a pair's teacher side: no Value is called `relu_9`"
     assert found.where[0].role == "teacher"
     assert "`relu_0`" in found.notes[0]
+
+
+@pytest.mark.parametrize("name", ["relu_1", "teacher_relu_1"])
+def test_a_teachers_name_on_the_students_side_is_said_to_be_one(name):
+    def build():
+        x = nn.functional.relu(nn.Conv2D(3, 4, 3, padding=1)(data("x", -1, 3, 6, 6)))
+        nn.functional.relu(x)
+
+    teacher, student = read(program(build)[0]), _graph("y", 4)
+    found = only(checks.check_pairs([("relu_1", name)], teacher, student), "GT330")
+    assert found.message == f"a pair's student side: no Value is called `{name}`"
+    assert found.notes[0] == "it is the teacher's `relu_1`, and a pair names the teacher's first"
 
 
 def test_all_pairs_are_looked_at():
@@ -62,8 +75,10 @@ def test_a_teacher_of_another_batch_is_fine():
 def test_channels_that_differ_want_an_adapter_as_suggested_pairs_have():
     teacher, student = _graph("x", 8), _graph("y", 4)
     assert codes(checks.check_pairs([_PAIR], teacher, student)) == ["GT333"]
-    models = [f"paddle.vision.models:{name}" for name in ("resnet50", "mobilenet_v1")]
-    wide, narrow = (read(model, inputs=["3,64,64"]) for model in models)
+    wide, narrow = (
+        built(lambda widths=widths: PlainConvolutions(widths), (3, 32, 32))
+        for widths in ([16, 32], [8, 16])
+    )
     suggested = suggest_pairs(wide, narrow)
     assert any(pair.adapter for pair in suggested)
     assert codes(checks.check_pairs(suggested, wide, narrow)) == []

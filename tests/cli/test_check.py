@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -222,3 +223,22 @@ def test_the_verdict_on_legacy_files_is_that_of_merge(
         for said in (checked, merged)
     ]
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("command", "status"), [("check", 141), pytest.param("inspect", 0, marks=pytest.mark.slow)]
+)
+def test_a_verdict_that_nobody_reads_is_none(cnn: Path, command: str, status: int) -> None:
+    """Of a table the first lines may be all that is wanted; `head` leaves then."""
+    models = [cnn] if command == "inspect" else [cnn, cnn]
+    assert status_into_closed_pipe(command, *models) == status
+
+
+def status_into_closed_pipe(*argv: str | Path) -> int:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-m", "graphtool", *argv], stdout=pipe, stderr=pipe, check=False
+        )
+    return done.returncode

@@ -17,7 +17,7 @@ from graphtool.cli import main
 
 Run = Callable[..., Any]
 
-COMMANDS = ["inspect", "suggest-pairs", "check", "merge", "explain"]
+COMMANDS = ["inspect", "suggest-pairs", "check", "merge", "render", "explain"]
 HOSTILE = "[red]\x1b[31mevil\x07[/red]\nerror[GT999] forged:\u202e\x9b2J"
 SHOWN = r"[red]\x1b[31mevil\x07[/red]\nerror[GT999] forged:\u202e\x9b2J"
 
@@ -61,7 +61,7 @@ def test_help_fits_80_columns_by_40_rows_and_shows_examples(
     assert any(line.startswith("  graphtool ") for line in lines)
 
 
-@pytest.mark.parametrize("command", ["inspect", "suggest-pairs", "check", "merge"])
+@pytest.mark.parametrize("command", ["inspect", "suggest-pairs", "check", "merge", "render"])
 def test_help_says_what_a_model_is(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([command, "--help"])

@@ -19,6 +19,7 @@ from paddle import nn
 import graphtool.merging.folder
 from graphtool.matching.recipe import read_recipe
 from graphtool.merging.folder import load_merged
+from tests.cli.test_check import status_into_closed_pipe
 
 Run = Callable[..., Any]
 
@@ -247,7 +248,22 @@ def test_wrong_weights_are_an_error_and_nothing_is_written(
 
     assert result.status == 1
     assert "error[GT507] misshapen-parameter: " in result.err
+    assert result.err.count("= help: --teacher-weights FILE\n") == 7
     assert not (tmp_path / "out").exists()
+
+
+def test_weights_named_as_a_layer_names_them_are_an_error_with_an_option_that_helps(
+    run: Run, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    held = {key: held.numpy() for key, held in Net(8).state_dict().items()}
+    paddle.save(held, str(tmp_path / "net.pdparams"))
+
+    weights = ("--teacher-weights", tmp_path / "net.pdparams")
+    result = run("merge", *models, *weights, "-o", tmp_path / "out")
+
+    assert result.status == 1
+    assert "gt." not in result.err
+    assert "= help: MODULE:CALLABLE as the teacher, with --teacher-input\n" in result.err
 
 
 def test_a_teacher_without_weights_is_an_error(
@@ -391,3 +407,11 @@ def test_it_works_as_a_command_of_its_own(models: tuple[Path, Path], tmp_path: P
     assert done.stdout.splitlines()[-1] == "wrote out"
     assert "Traceback" not in done.stderr
     assert "UserWarning" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_merge_that_its_reader_stops_does_not_pass_for_one(
+    models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    assert status_into_closed_pipe("merge", *models, "-o", tmp_path / "out") == 141
+    assert not (tmp_path / "out").exists()

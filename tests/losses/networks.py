@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ import graphtool as gt
 from tests.networks import PlainConvolutions
 
 Array = Any
+# The ends of the pairs of `convolutions`: logits, embedding, and the ends of three stages.
+PAIRED = ("add_6", "flatten_0", "relu_3", "relu_5", "relu_1")
 
 
 @dataclass
@@ -68,11 +70,19 @@ def merged(teacher: Callable[[], nn.Layer], student: Callable[[], nn.Layer], *sp
 
 def convolutions(teacher: int = 16, student: int = 8, side: int = 32) -> Merged:
     """Merge two plain networks of three stages: maps `relu_1`, `relu_3` and `relu_5`."""
-    return merged(
+    made = merged(
         lambda: PlainConvolutions([teacher, 2 * teacher, 3 * teacher]),
         lambda: PlainConvolutions([student, 2 * student, 3 * student]),
         (3, side, side),
     )
+    return replace(made, pairs=_pinned(made.pairs, PAIRED))
+
+
+def _pinned(pairs: gt.PairSet, names: tuple[str, ...]) -> gt.PairSet:
+    """Take pairs by their names in an order: which are suggested, and how, is not looked at."""
+    by_name = {(pair.teacher.name, pair.student.name): pair for pair in pairs}
+    chosen = [replace(by_name[name, name], rank=rank) for rank, name in enumerate(names, 1)]
+    return replace(pairs, pairs=tuple(chosen))
 
 
 def images(side: int = 32, count: int = 4) -> dict[str, Array]:

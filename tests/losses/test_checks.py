@@ -168,11 +168,12 @@ def test_fsp_wants_one_size_on_each_side_and_equal_channels_between_them(pair: A
     other_size, other_channels = value(-1, 8, 3, 3), value(-1, 7, 6, 6)
     fixed = value(-1, 4, 6, 6, learns=False)
 
-    resized, widened = "resize(first, second)", "conv1x1(student_1, 8)"
+    resized = "resize(first, second)"
     for ends, typed in (
         ((first, other_size, first, second), resized),
         ((first, second, first, other_size), resized),
-        ((first, second, first, other_channels), widened),
+        ((first, second, first, other_channels), "conv1x1(student_2, 8)"),
+        ((first, second, other_channels, second), "conv1x1(student_1, 4)"),
     ):
         error = refused(pair[1], partial(losses.fsp, *ends))
         assert codes(error) == ["GT344"]
@@ -220,17 +221,60 @@ def test_a_student_of_frozen_parameters_is_refused(loss: Any, ends: int) -> None
     (found,) = error.report
     assert not merged.student("relu_0").stop_gradient
     assert found.code == ("GT348" if ends else "GT356")
-    assert loss is not losses.fsp or found.help == (
-        "gt.losses.fsp(teacher_1, teacher_2, student_1, student_2)"
-    )
+    assert not ends or found.help == 'student = gt.for_training("student.json"), before the merge'
+
+
+@pytest.mark.parametrize("name", ["teacher_softmax_0", "softmax_0"])
+def test_a_teachers_name_in_the_students_place_is_said_to_be_one(pair: Any, name: str) -> None:
+    error = refused(pair[1], lambda: losses.l2("softmax_0", name))
+
+    (found,) = error.report
+    assert found.code == "GT101"
+    assert found.message == f"the student has no `{name}`: it is the teacher's `softmax_0`"
+    assert found.help == f"merged.teacher('{name}')"
+
+
+@pytest.mark.usefixtures("pair")
+def test_l2_of_probabilities_is_built_with_a_warning() -> None:
+    with pytest.warns(UserWarning, match=r"warning\[GT369\].*`teacher_softmax_0` holds") as caught:
+        losses.l2("softmax_0", "add_2")
+
+    (warned,) = caught
+    assert warned.filename == __file__
+    typed = 'gt.losses.kl("teacher_add_2", "add_2", temperature=4.0)'
+    assert f"= help: {typed}" in str(warned.message)
+    assert tuple(eval(typed, {"gt": gt}).shape) == ()
+
+
+def test_a_loss_that_paddle_fails_to_build_leaves_nothing(
+    pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What raises stands in for an operator that a release of Paddle lacks."""
+    before = sizes(pair[1])
+    monkeypatch.setattr(losses.maps.ops, "mean", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        losses.l2("add_2", "add_2")
+    assert sizes(pair[1]) == before
 
 
 def test_swapped_ends_are_refused(pair: Any) -> None:
     merged, student = pair
 
     ends = merged.student("relu_0"), merged.teacher("relu_0")
+    error = refused(student, lambda: losses.attention(*ends))
 
-    assert "GT348" in codes(refused(student, lambda: losses.attention(*ends)))
+    assert codes(error) == ["GT348"]
+    typed = 'gt.losses.attention("teacher_relu_0", "relu_0")'
+    assert error.report.errors[0].help == typed
+    assert tuple(eval(typed, {"gt": gt}).shape) == ()
+
+
+def test_swapped_ends_of_fsp_are_told_in_the_right_order(pair: Any) -> None:
+    merged, student = pair
+    two = [merged.student("relu_0")] * 2, [merged.teacher("relu_0")] * 2
+    error = refused(student, lambda: losses.fsp(*two[0], *two[1]))
+    typed = 'gt.losses.fsp("teacher_relu_0", "teacher_relu_0", "relu_0", "relu_0")'
+    assert typed in [found.help for found in error.report]
 
 
 @pytest.mark.parametrize(

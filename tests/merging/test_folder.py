@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import paddle
 import pytest
@@ -17,8 +18,11 @@ from graphtool.diagnostics import GraphtoolError, PairError, ReadError, UsageErr
 from graphtool.matching import suggest_pairs
 from graphtool.matching.recipe import read_recipe
 from graphtool.merging import Merged, merge, merged_of
+from graphtool.merging._manifest import read_manifest
+from graphtool.merging._seal import sealed
 from graphtool.merging.folder import load_merged, save_merged
 from graphtool.readers import read
+from graphtool.readers.tensors import read_tensors
 from tests.merging import networks
 from tests.merging.networks import Built, bytes_of, run, samples, small
 
@@ -326,10 +330,46 @@ def test_a_manifest_that_does_not_fit_its_programs_is_refused(
     manifest = json.loads(file.read_text())
     manifest["teachers"][0].update(change)
     file.write_text(json.dumps(manifest))
+    seal(tmp_path / "out")
     scope = paddle.static.Scope()
-    with pytest.raises(ReadError, match="GT613"):
+    with pytest.raises(ReadError, match="GT613") as raised:
+        load_merged(tmp_path / "out", scope=scope)
+    assert "has changed" not in str(raised.value)
+    assert scope.local_var_names() == []
+
+
+def seal(folder: Path) -> None:
+    """Make a folder that was written to be wrong pass for one that was saved so."""
+    tensors = read_tensors(folder / "merged.pdiparams")
+    manifest = sealed(folder, read_manifest(folder), tensors)
+    (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["merged.pdiparams", "merged.json", "originals/teacher-0.json", "originals/student-0.json"],
+)
+def test_a_flipped_bit_anywhere_is_noticed_before_anything_is_set(
+    tmp_path: Path, name: str
+) -> None:
+    merged, _, _ = merged_small()
+    save_merged(merged, tmp_path / "out")
+    data = bytearray((tmp_path / "out" / name).read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "out" / name).write_bytes(data)
+    scope = paddle.static.Scope()
+    with pytest.raises(ReadError, match=r"GT613.*it has changed since it was written"):
         load_merged(tmp_path / "out", scope=scope)
     assert scope.local_var_names() == []
+
+
+def test_pairs_may_be_edited_in_a_saved_folder(tmp_path: Path) -> None:
+    merged, _, _ = merged_small()
+    folder = tmp_path / "out"
+    save_merged(merged, folder, pairs=suggest_pairs(merged.plan.teacher, merged.plan.student))
+    text = (folder / "pairs.toml").read_text()
+    (folder / "pairs.toml").write_text(text.replace("weight = 1.0", "weight = 2.0"))
+    assert load_merged(folder, scope=paddle.static.Scope()).verify().equal
 
 
 def failing(error: BaseException) -> Any:
@@ -427,6 +467,7 @@ def test_a_manifest_that_names_what_is_not_there_is_refused(tmp_path: Path) -> N
     manifest = json.loads(file.read_text())
     manifest["teachers"][0]["values"]["add_1"] = "relu_9"
     file.write_text(json.dumps(manifest))
+    seal(tmp_path / "out")
 
     with pytest.raises(ReadError) as raised:
         load_merged(tmp_path / "out", scope=paddle.static.Scope())

@@ -85,9 +85,25 @@ def _drawn(steps: list[Step], feed: str) -> networks.Built:
     return networks.build(lambda x: _apply(x, steps), (feed, shape, "float32"))
 
 
-@settings(max_examples=40, deadline=None)
-@given(theirs=_steps(), ours=_steps())
+# Drawn everywhere, and where there is time for it.
+_FEW, _MANY = settings(max_examples=10, deadline=None), settings(max_examples=60, deadline=None)
+_NETWORKS = given(theirs=_steps(), ours=_steps())
+
+
+@_FEW
+@_NETWORKS
 def test_any_two_networks_merge_to_what_both_were(theirs: list[Step], ours: list[Step]) -> None:
+    _merge_two(theirs, ours)
+
+
+@pytest.mark.slow
+@_MANY
+@_NETWORKS
+def test_many_networks_merge_to_what_both_were(theirs: list[Step], ours: list[Step]) -> None:
+    _merge_two(theirs, ours)
+
+
+def _merge_two(theirs: list[Step], ours: list[Step]) -> None:
     teacher, student = _drawn(theirs, "image"), _drawn(ours, "data")
     graphs = [LiveProgram.of(built.program).graph for built in (teacher, student)]
     merged = merge(
@@ -106,15 +122,29 @@ def test_any_two_networks_merge_to_what_both_were(theirs: list[Step], ours: list
     assert len(verification.comparisons) >= len(theirs) + len(ours) - 2
 
 
-@settings(max_examples=15, deadline=None)
-@given(
+_LEGACY_NETWORKS = given(
     theirs=_steps(without=frozenset({"cond"})),
     # Dropout draws anew in each run, which here are two.
     ours=_steps(without=frozenset({"cond", "dropout"})),
 )
+
+
+@settings(_FEW, max_examples=5)
+@_LEGACY_NETWORKS
 def test_any_two_legacy_networks_merge_to_what_both_were(
     theirs: list[Step], ours: list[Step]
 ) -> None:
+    _merge_two_legacy(theirs, ours)
+
+
+@pytest.mark.slow
+@_MANY
+@_LEGACY_NETWORKS
+def test_many_legacy_networks_merge_to_what_both_were(theirs: list[Step], ours: list[Step]) -> None:
+    _merge_two_legacy(theirs, ours)
+
+
+def _merge_two_legacy(theirs: list[Step], ours: list[Step]) -> None:
     teacher, student = (_drawn_legacy(theirs, "image", 3), _drawn_legacy(ours, "data", 5))
     counts = [cases.operators(built.main) for built in (teacher, student)]
     before = LiveProgram.of(student.main).graph
@@ -143,11 +173,27 @@ def _drawn_legacy(steps: list[Step], feed: str, seed: int) -> cases.Built:
     )
 
 
-@settings(max_examples=10, deadline=None)
-@given(first=_steps(), second=_steps(), ours=_steps())
+_THREE_NETWORKS = given(first=_steps(), second=_steps(), ours=_steps())
+
+
+@settings(_FEW, max_examples=3)
+@_THREE_NETWORKS
 def test_two_teachers_add_up_as_one_does(
     first: list[Step], second: list[Step], ours: list[Step]
 ) -> None:
+    _merge_three(first, second, ours)
+
+
+@pytest.mark.slow
+@settings(_MANY, max_examples=30)
+@_THREE_NETWORKS
+def test_many_pairs_of_teachers_add_up_as_one_does(
+    first: list[Step], second: list[Step], ours: list[Step]
+) -> None:
+    _merge_three(first, second, ours)
+
+
+def _merge_three(first: list[Step], second: list[Step], ours: list[Step]) -> None:
     student = _drawn(ours, "data")
     total = len(LiveProgram.of(student.program).graph.operators)
     for prefix, steps in (("one_", first), ("two_", second)):

@@ -6,7 +6,7 @@ import paddle
 import pytest
 from paddle import nn
 
-from graphtool.diagnostics import ReadError
+from graphtool.diagnostics import ReadError, UsageError
 from graphtool.readers._json import read_json
 from graphtool.readers.live import LiveProgram, read_program, translate
 from graphtool.selectors import find
@@ -147,6 +147,18 @@ def test_an_unknown_name_lists_the_nearest():
     live = LiveProgram.of(_build()[0])
     with pytest.raises(ReadError, match="`relu_0`"):
         live.value("relu_7")
+
+
+def test_what_is_no_graph_and_no_name_is_wrong_usage():
+    graph = read_program(_build()[0])
+    for wrong, name, argument in (
+        (None, "relu_0", "graph"),
+        ("net.json", "relu_0", "graph"),
+        (graph, 5, "selector"),
+        (graph, None, "selector"),
+    ):
+        with pytest.raises(UsageError, match=f"GT248.*`{argument}` is"):
+            find(wrong, name)
 
 
 def test_aliases_given_by_the_caller_are_found():

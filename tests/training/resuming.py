@@ -1,7 +1,7 @@
 """What the tests of checkpoints train, alike in one process, in two, and on legacy Programs.
 
-`resuming.py CASE KIND PATH save|load` trains for some steps, saves or loads in the middle, and
-prints the losses as hexadecimal bytes.
+`resuming.py KIND FOLDER save|load` trains each case for some steps, saves or loads in the middle,
+and prints the losses by case, as hexadecimal bytes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import zlib  # noqa: F401  Paddle 2.6 crashes where it is imported first
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -129,17 +130,21 @@ def teacher_answer(merged: Any, kind: str) -> Any:
     return merged.teacher(results[-1])
 
 
-def main() -> None:
-    case, kind, path, what = sys.argv[1:]
+def losses(case: str, kind: str, path: Path, what: str) -> list[str]:
     made = training(CASES[case], kind, seed=1 if what == "save" else 2)
     if what == "save":
-        losses = made.run(range(BEFORE))
+        before = made.run(range(BEFORE))
         made.save(path, BEFORE)
     else:
-        step = made.load(path).step
-        losses = []
-        assert step == BEFORE
-    print(json.dumps(losses + made.run(range(BEFORE, BEFORE + AFTER))))
+        before = list[str]()
+        assert made.load(path).step == BEFORE
+    return before + made.run(range(BEFORE, BEFORE + AFTER))
+
+
+def main() -> None:
+    kind, folder, what = sys.argv[1:]
+    paths = {case: Path(folder, str(number)) for number, case in enumerate(CASES)}
+    print(json.dumps({case: losses(case, kind, path, what) for case, path in paths.items()}))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,34 +77,48 @@ def test_a_resumed_run_goes_on_bit_for_bit(case: str, kind: str, tmp_path: Path)
     assert len(set(wanted)) == AFTER
 
 
+Runs = Callable[[str, str], dict[str, tuple[list[str], list[str]]]]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Train all cases in one process and go on in another, once for each Python and kind."""
+
+    @cache
+    def run(interpreter: str, kind: str) -> dict[str, tuple[list[str], list[str]]]:
+        folder = tmp_path_factory.mktemp("checkpoints")
+        whole, resumed = (losses(interpreter, kind, folder, what) for what in ("save", "load"))
+        return {case: (whole[case], resumed[case]) for case in CASES}
+
+    return run
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pir", "legacy"])
 @pytest.mark.parametrize("case", CASES)
-def test_a_fresh_process_goes_on_bit_for_bit(case: str, kind: str, tmp_path: Path) -> None:
-    assert_resumes(sys.executable, case, kind, tmp_path)
+def test_a_fresh_process_goes_on_bit_for_bit(case: str, kind: str, runs: Runs) -> None:
+    assert_resumed(*runs(sys.executable, kind)[case])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_paddle_2_6_goes_on_bit_for_bit(case: str, tmp_path: Path, paddle26: str) -> None:
-    assert_resumes(paddle26, case, "legacy", tmp_path)
+def test_paddle_2_6_goes_on_bit_for_bit(case: str, runs: Runs, paddle26: str) -> None:
+    assert_resumed(*runs(paddle26, "legacy")[case])
 
 
-def assert_resumes(interpreter: str, case: str, kind: str, folder: Path) -> None:
-    path = folder / "checkpoint"
-    whole = losses(interpreter, case, kind, path, "save")
-    assert losses(interpreter, case, kind, path, "load") == whole[BEFORE:]
+def assert_resumed(whole: list[str], resumed: list[str]) -> None:
+    assert resumed == whole[BEFORE:]
     assert len(set(whole)) == BEFORE + AFTER
 
 
-def losses(interpreter: str, case: str, kind: str, path: Path, what: str) -> list[str]:
+def losses(interpreter: str, kind: str, folder: Path, what: str) -> dict[str, list[str]]:
     done = subprocess.run(
-        [interpreter, "-m", MODULE, case, kind, str(path), what],
+        [interpreter, "-m", MODULE, kind, str(folder), what],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -251,6 +267,18 @@ def test_another_optimizer_and_another_schedule_are_refused(saved: tuple[Trainin
     )
 
 
+def test_a_schedule_where_there_was_none_is_refused(tmp_path: Path) -> None:
+    whole = training(CASES["momentum"])
+    whole.save(tmp_path / "checkpoint", 0)
+    other = training(lambda: optimizer.Momentum(lr.NoamDecay(64, 9), use_nesterov=True))
+    assert shown(refusal(other, tmp_path / "checkpoint")) == snapshot(
+        [
+            "error[GT623] other-optimizer: the schedule of its rate was none and is `NoamDeca",
+            "  = help: paddle.optimizer.Momentum(0.05)",
+        ]
+    )
+
+
 def test_another_network_is_refused(saved: tuple[Training, Path]) -> None:
     _, path = saved
     other = training(CASES["adam, steps"], width=5)
@@ -293,6 +321,40 @@ def test_a_network_without_dropout_is_loaded_with_a_warning(saved: tuple[Trainin
     report = training(CASES["adam, steps"], drop=False).load(path).report
     assert [found.code for found in report] == ["GT627"]
     assert "`-1 pd_op.dropout`" in str(report)
+
+
+@pytest.mark.parametrize("kind", ["pir", "legacy"])
+def test_another_learning_rate_is_used_and_said(kind: str, tmp_path: Path) -> None:
+    whole = training(lambda: optimizer.SGD(0.05), kind)
+    whole.run(range(BEFORE))
+    whole.save(tmp_path / "checkpoint", BEFORE)
+    before = held(whole)[0]
+    resumed = training(lambda: optimizer.SGD(0.1), kind, seed=2)
+    # What Paddle's own `set_lr` does: the Program goes on with 0.1, and is to know.
+    resumed.optimizer._learning_rate = 0.0
+    (said,) = resumed.load(tmp_path / "checkpoint").report
+    assert (said.code, said.help) == ("GT619", "paddle.optimizer.SGD(0.05)")
+    assert said.message == "the learning rate was `0.05` and is `0` now: `0` is used"
+    resumed.run(range(BEFORE, BEFORE + 1))
+    assert resumed.optimizer.get_lr() == np.array(rate_of(resumed)) == 0.0
+    after = resumed.bytes()
+    names = {"linear_0.w_0", "linear_1.w_0"}
+    assert {name for name in names if after[name] == before[name]} == names
+
+
+def test_a_rate_that_was_set_in_the_scope_comes_back_with_the_rest(tmp_path: Path) -> None:
+    """The script is the same: what the run had come to is what goes on."""
+    whole = training(CASES["momentum"])
+    rate_of(whole).set(np.float32(0.01), paddle.CPUPlace())
+    whole.save(tmp_path / "checkpoint", 0)
+    resumed = training(CASES["momentum"], seed=2)
+    assert tuple(resumed.load(tmp_path / "checkpoint").report) == ()
+    assert np.array(rate_of(resumed)) == np.float32(0.01)
+
+
+def rate_of(made: Training) -> Any:
+    (name,) = (name for name in made.names() if name.startswith("learning_rate"))
+    return made.scope.find_var(name).get_tensor()
 
 
 def test_an_optimizer_that_has_not_minimized_is_refused(saved: tuple[Training, Path]) -> None:

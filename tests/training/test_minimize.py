@@ -179,8 +179,11 @@ def test_a_loss_on_the_teacher_alone_is_refused() -> None:
     merged = gt.merge(teacher.main, student.main, {"x": "x"}, parameters="later")
     with paddle.static.program_guard(student.main, student.startup):
         said = refusal(student, optimizer.SGD(0.1), merged.teacher("tanh_0").mean())
+        frozen = ["teacher_linear_0.w_0"]
+        alone = refusal(student, optimizer.SGD(0.1), student.loss, parameters=frozen)
         _, gradients = gt.minimize(optimizer.SGD(0.1), student.loss)
     assert codes(said) == ["GT535"]
+    assert "= note: frozen: `teacher_linear_0.w_0`\n" in alone
     assert not [one for one, _ in gradients if one.name.startswith("teacher_")]
 
 
@@ -252,6 +255,15 @@ def test_a_name_without_a_value_in_what_gets_no_gradient_is_said(built: Net) -> 
     with pytest.raises(gt.ReadError, match=r"linear_7\.w_0"):
         gt.minimize(optimizer.SGD(0.1), built.loss, no_grad_set={"linear_7.w_0"})
     assert built.types() == before
+
+
+def test_in_dynamic_mode_the_static_one_is_asked_for(built: Net) -> None:
+    paddle.disable_static()
+    layer = nn.Linear(8, 5)
+    made = optimizer.SGD(0.1, parameters=layer.parameters())
+    for loss in (layer(paddle.ones([4, 8])).mean(), built.loss):
+        assert codes(refusal(built, made, loss)) == ["GT529"]
+    paddle.enable_static()
 
 
 def test_a_scaler_is_no_optimizer(built: Net) -> None:
