@@ -5,9 +5,11 @@ from tests.matching.families.experts import (
     dense_prediction,
     recognisers,
     transformers,
+    wild_classifiers,
+    wild_others,
 )
 
-__all__ = ["CASES"]
+__all__ = ["CASES", "WILD"]
 
 CASES = (
     *classifiers.CASES,
@@ -15,3 +17,6 @@ CASES = (
     *dense_prediction.CASES,
     *recognisers.CASES,
 )
+
+# Written down without a look at what is suggested, and judged apart.
+WILD = (*wild_classifiers.CASES, *wild_others.CASES)
