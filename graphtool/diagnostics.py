@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import wraps
 from inspect import cleandoc
@@ -80,12 +80,17 @@ class Diagnostic:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All Diagnostics of one piece of work, repeats folded into one with a count."""
+    """All Diagnostics of one piece of work, repeats folded into one with a count.
+
+    `about` are the Graphs that were looked at, the teacher's first; a picture of it draws them.
+    """
 
     diagnostics: tuple[Diagnostic, ...] = ()
+    # Graphs lie in a layer above.
+    about: tuple[object, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
-    def of(cls, diagnostics: Iterable[Diagnostic]) -> Report:
+    def of(cls, diagnostics: Iterable[Diagnostic], *, about: tuple[object, ...] = ()) -> Report:
         """Collect Diagnostics in order, folding those that differ only in their place."""
         folded: dict[tuple[object, ...], Diagnostic] = {}
         for found in diagnostics:
@@ -94,7 +99,7 @@ class Report:
             folded[key] = (
                 found if first is None else replace(first, count=first.count + found.count)
             )
-        return cls(tuple(folded.values()))
+        return cls(tuple(folded.values()), about)
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:

@@ -100,7 +100,7 @@ def _report(
         known=(_known(teacher_program, teacher), _known(student_program, student)),
         prefixes=merged_prefixes(program_of(student_program)),
     )
-    return Report.of([*found, *run_rules(plan)])
+    return Report.of([*found, *run_rules(plan)], about=(teacher, student))
 
 
 def _built(*_: object) -> Weights:

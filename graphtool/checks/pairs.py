@@ -66,7 +66,8 @@ def check_pairs(
     Raises ReadError where a network cannot be read.
     """
     graphs = {"teacher": read(teacher), "student": read(student)}
-    return Report.of(found for pair in pairs for found in _findings(pair, graphs, name_prefix))
+    findings = (found for pair in pairs for found in _findings(pair, graphs, name_prefix))
+    return Report.of(findings, about=tuple(graphs.values()))
 
 
 def _findings(

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import sys
-from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace
+from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import PurePath
 from typing import NoReturn
 
+from graphtool.cli._options import (
+    INPUT_HELP,
+    MODEL,
+    MODEL_IN_SHORT,
+    add_inputs,
+    add_networks,
+    feed_pair,
+    shape,
+    whole_number,
+)
+from graphtool.cli._suggest_options import (
+    SUGGEST,
+    SUGGEST_EXAMPLES,
+    add_suggest,
+    check_suggest,
+)
 from graphtool.cli.problems import wrong_usage
 from graphtool.diagnostics import UsageError
-from graphtool.graph import UNKNOWN, Shape
 
 __all__ = ["ROWS", "parse"]
-
-_MODEL = """\
-MODEL is a path (.json, .pdmodel, __model__, or a folder with one of them), read
-without Paddle and never executed; or module:callable, which runs that code: it
-returns an nn.Layer (a class does) or a Program, and the working directory is on
-its path.
-"""
-
-_MODEL_IN_SHORT = """\
-MODEL is a path (.json, .pdmodel, __model__, or a folder with one of them),
-never executed; or module:callable, which is (see graphtool inspect --help).
-"""
 
 _ABOUT = """\
 Find the feature maps worth pairing when one Paddle network teaches another.
@@ -54,19 +56,6 @@ examples:
   graphtool inspect inference.json --op 'conv*' --stage 3
   graphtool inspect inference.json --name 'layer4.*'
   graphtool inspect paddle.vision.models:resnet18 --input 3,224,224
-"""
-
-_SUGGEST = """\
-Suggest which feature maps of a teacher and a student to pair, best first, and
-say why. TEACHER and STUDENT are each a MODEL.
-"""
-
-_SUGGEST_EXAMPLES = """\
-examples:
-  graphtool suggest-pairs teacher.json student.json -o pairs.toml
-  graphtool suggest-pairs teacher.json student.json --for relu_48
-  graphtool suggest-pairs teacher.json student.json --explain relu_48=relu_26
-  graphtool suggest-pairs teacher.json student.json --recipe fitnet --as yaml
 """
 
 _CHECK = """\
@@ -124,11 +113,6 @@ _HELP_COLUMN = 26
 _LEVELS = ("stage", "block", "module", "op")
 _SHARED_HELP = "a parameter to have in common: the student's"
 _FEED_HELP = "feed map, teacher=student; guessed if clear"
-_FORM_HELP = "a published form: logits (gains most), features, transformer, overhaul, attention, fitnet, minilm"
-_TAP_HELP = "after-activation, before-activation, before-norm or last-convolution"
-_INPUT_HELP = (
-    "shape of a sample for module:callable: 3,224,224 or NAME=3,224,224:float32, NAME as in forward"
-)
 
 
 class _Parser(ArgumentParser):
@@ -164,7 +148,7 @@ def parse(argv: Sequence[str]) -> Namespace:
     """
     args = _parser().parse_args(_with_joined_shapes(argv))
     if args.command == "suggest-pairs":
-        _check_suggest(args)
+        check_suggest(args)
     if args.command == "render":
         _check_render(args)
     return args
@@ -205,35 +189,20 @@ def _command(
 def _add_inspect(parser: _Parser) -> None:
     parser.add_argument("model", metavar="MODEL", help="the model to look at")
     add = parser.add_argument
-    add("--input", action="append", metavar="SHAPE", help=_INPUT_HELP)
-    add("--shape", type=_shape, metavar="DIMS", help="Values of this shape; ? fits any size")
+    add("--input", action="append", metavar="SHAPE", help=INPUT_HELP)
+    add("--shape", type=shape, metavar="DIMS", help="Values of this shape; ? fits any size")
     add("--op", metavar="TYPE", help="results of operators of this type, or pattern")
-    add("--stage", type=_count, metavar="N", help="Values on the main line of a stage")
+    add("--stage", type=whole_number, metavar="N", help="Values on the main line of a stage")
     add("--name", metavar="GLOB", help="Values of this name, legacy name, layer or module path")
     add("--params", action="store_true", help="parameters only")
     add("--all", action="store_true", help="every Value, and as many rows as there are")
-    add("--limit", type=_count, metavar="N", help=f"show at most N rows ({ROWS})")
-
-
-def _add_networks(parser: _Parser) -> None:
-    add = parser.add_argument
-    add("teacher", metavar="TEACHER", help="the network that teaches")
-    add("student", metavar="STUDENT", help="the network that is taught")
-    add("--json", dest="format", action="store_const", const="json", help="short for --format json")
-    _add_inputs(parser)
-
-
-def _add_inputs(parser: _Parser) -> None:
-    add = parser.add_argument
-    add("--input", action="append", metavar="SHAPE", help=_INPUT_HELP)
-    add("--teacher-input", action="append", metavar="SHAPE", help="the teacher's, where it differs")
-    add("--student-input", action="append", metavar="SHAPE", help="the student's, where it differs")
+    add("--limit", type=whole_number, metavar="N", help=f"show at most N rows ({ROWS})")
 
 
 def _add_join(parser: _Parser) -> None:
-    _add_networks(parser)
+    add_networks(parser)
     add = parser.add_argument
-    add("--feed", action="append", type=_feed, metavar="T=S", help=_FEED_HELP)
+    add("--feed", action="append", type=feed_pair, metavar="T=S", help=_FEED_HELP)
     add("--prefix", default="teacher_", metavar="TEXT", help="put before teacher names (teacher_)")
     add("--shared", action="append", default=[], metavar="NAME", help=_SHARED_HELP)
 
@@ -259,67 +228,20 @@ def _add_merge(parser: _Parser) -> None:
     add("-o", "--output", metavar="DIR", required=True, help="the folder to write")
 
 
-def _add_suggest(parser: _Parser) -> None:
-    parser.usage = "graphtool suggest-pairs TEACHER STUDENT [options]"
-    _add_networks(parser)
-    add = parser.add_argument
-    add("--limit", type=_count, metavar="N", help="show at most N pairs, or shapes")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--for", dest="partners_of", metavar="NAME", help="student partners of one teacher Value"
-    )
-    which.add_argument(
-        "--match", choices=("shape",), help="list all feature maps of equal shape instead"
-    )
-    which.add_argument(
-        "--explain", metavar="T=S", help="say what speaks for and against any one pair"
-    )
-    which.add_argument("--recipe", metavar="FORM", help=_FORM_HELP)
-    add("--tap", metavar="TAP", help=_TAP_HELP)
-    add(
-        "--as",
-        dest="config",
-        metavar="NAME",
-        help="print a configuration: paddleclas, paddleocr or yaml",
-    )
-    add("-o", "--output", metavar="FILE", help="also write the pairs to a recipe (.toml)")
-
-
 def _add_render(parser: _Parser) -> None:
     add = parser.add_argument
     add("teacher", metavar="MODEL", help="the network to draw, or the TEACHER")
     add("student", metavar="STUDENT", nargs="?", help="the network that is taught")
-    _add_inputs(parser)
+    add_inputs(parser)
     add("--pairs", metavar="FILE", help="draw a recipe's pairs, not those suggested")
     add("--level", choices=_LEVELS, help="what a box stands for; chosen by size if left out")
     add("--focus", metavar="NAME", help="draw all operators around one Value")
-    add("--radius", type=_count, metavar="N", help="up to N edges away from it (2)")
+    add("--radius", type=whole_number, metavar="N", help="up to N edges away from it (2)")
     add("-o", "--output", metavar="FILE", help="a .svg, .png, .pdf or .dot; - prints DOT")
 
 
 def _add_explain(parser: _Parser) -> None:
     parser.add_argument("code", metavar="CODE", nargs="?", help="a code or a slug")
-
-
-def _check_suggest(args: Namespace) -> None:
-    """Refuse options that answer different questions, and a recipe under another ending."""
-    advice = "graphtool suggest-pairs --help"
-    single = "--match" if args.match else "--explain" if args.explain else None
-    if single and (args.config or args.output or args.tap):
-        other = "--as" if args.config else "--output" if args.output else "--tap"
-        message = f"argument {single}: not allowed with argument {other}"
-    elif args.explain and args.limit:
-        message = "argument --explain: not allowed with argument --limit"
-    elif args.partners_of and args.tap:
-        message = "argument --for: not allowed with argument --tap"
-    elif args.config and args.format == "json":
-        message = "argument --as: not allowed with --format json"
-    elif args.output and PurePath(args.output).suffix not in ("", ".toml"):
-        message = f"argument --output: `{args.output}` is no `.toml`, as a recipe is"
-        advice = "-o pairs.toml, or --as yaml > pairs.yaml for a configuration"
-    else:
-        return
-    raise UsageError(wrong_usage(message, help=advice))
 
 
 def _check_render(args: Namespace) -> None:
@@ -344,61 +266,34 @@ def _check_render(args: Namespace) -> None:
     raise UsageError(wrong_usage(message, help="graphtool render --help"))
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"`{text}` is no whole number from 1")
-    return int(text)
-
-
-def _feed(text: str) -> tuple[str, str]:
-    teacher, sign, student = text.partition("=")
-    if not (teacher and sign and student):
-        raise ArgumentTypeError(f"`{text}` is no TEACHER_FEED=STUDENT_FEED")
-    return teacher, student
-
-
-def _shape(text: str) -> Shape:
-    """Parse `?,512,7,7`, or a shape as it is printed: `[?, 512, 7, 7]`."""
-    dims = text.strip().removeprefix("[").removesuffix("]").strip()
-    return tuple(_dim(dim.strip(), text) for dim in dims.split(",")) if dims else ()
-
-
-def _dim(dim: str, text: str) -> int:
-    if dim in ("?", "-1"):
-        return UNKNOWN
-    if not dim.isdecimal():
-        raise ArgumentTypeError(f"`{text}` is no shape: write dims as in `?,512,7,7`")
-    return int(dim)
-
-
 _COMMANDS = {
     "inspect": (
         "show a program, its network and its Values",
-        f"{_INSPECT}\n{_MODEL}",
+        f"{_INSPECT}\n{MODEL}",
         _INSPECT_EXAMPLES,
         _add_inspect,
     ),
     "suggest-pairs": (
         "suggest which feature maps to pair",
-        f"{_SUGGEST}\n{_MODEL_IN_SHORT}",
-        _SUGGEST_EXAMPLES,
-        _add_suggest,
+        f"{SUGGEST}\n{MODEL_IN_SHORT}",
+        SUGGEST_EXAMPLES,
+        add_suggest,
     ),
     "check": (
         "find what stands against a merge",
-        f"{_CHECK}\n{_MODEL}",
+        f"{_CHECK}\n{MODEL}",
         _CHECK_EXAMPLES,
         _add_check,
     ),
     "merge": (
         "merge a teacher into a student",
-        f"{_MERGE}{_MODEL_IN_SHORT}",
+        f"{_MERGE}{MODEL_IN_SHORT}",
         _MERGE_EXAMPLES,
         _add_merge,
     ),
     "render": (
         "draw a network, or two with their pairs",
-        f"{_RENDER}{_MODEL_IN_SHORT}",
+        f"{_RENDER}{MODEL_IN_SHORT}",
         _RENDER_EXAMPLES,
         _add_render,
     ),

@@ -1,4 +1,4 @@
-"""`suggest-pairs --evidence`: weigh the pairs by data, with a progress bar, until interrupted."""
+"""`suggest-pairs --evidence`: run both networks, with a progress bar, until interrupted."""
 
 from __future__ import annotations
 
@@ -6,61 +6,71 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
-from graphtool.cli._console import Column, errors
-from graphtool.matching import Pair, PairSet
+from graphtool.cli._console import errors
+from graphtool.diagnostics import GraphtoolError, Report
+from graphtool.matching import PairSet
 from graphtool.matching.evidence import BATCHES, Evidence, gather
-from graphtool.matching.weighing import names_of, weigh
+from graphtool.matching.weighing import names_of
 
-__all__ = ["Weighed", "cka_column", "pair_data", "weighed"]
+__all__ = ["Measured", "measured"]
+
+# What to type, where a rule's help is an argument of a call.
+_SAMPLES = "--evidence samples.npz"
+_HELPS = {"GT370": _SAMPLES, "GT383": _SAMPLES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Weighed:
-    """Pairs with what data say about them; `interrupted` says that not all batches were run."""
+class Measured:
+    """What data say: None where nobody asked, or an interrupt came before the first batch's end."""
 
-    pairs: PairSet
-    evidence: Evidence
-    interrupted: bool
+    evidence: Evidence | None = None
+    interrupted: bool = False
 
 
-def weighed(pairs: PairSet, args: Namespace) -> Weighed:
-    """Measure what the arguments name, and weigh the pairs by that.
+def measured(pairs: PairSet, args: Namespace) -> Measured:
+    """Run both networks on what `--evidence` names.
 
-    An interrupt ends the measuring: what the batches before it show is used. Before the end of the
-    first one it is raised.
+    An interrupt ends the measuring: what the batches before it show is kept, and said on stderr.
+
+    Raises GraphtoolError as `gather` does, with helps for the command line.
     """
+    if args.evidence is None:
+        return Measured()
     latest: list[Evidence] = []
+    wanted = args.batches or BATCHES
     try:
-        with _bar(args.batches or BATCHES) as advance:
-            found = _gathered(pairs, args, latest, advance)
+        with _bar(wanted) as advance:
+            found = _gathered(pairs, args, wanted, latest, advance)
     except KeyboardInterrupt:
-        if not latest:
-            raise
-        found = latest[-1]
-        return Weighed(pairs=weigh(pairs, found), evidence=found, interrupted=True)
-    return Weighed(pairs=weigh(pairs, found), evidence=found, interrupted=False)
+        done = latest[-1] if latest else None
+        _say_interrupted(0 if done is None else done.batches, wanted)
+        return Measured(evidence=done, interrupted=True)
+    except GraphtoolError as error:
+        raise type(error)(*_typed(error.report)) from None
+    return Measured(evidence=replace(found, report=_typed(found.report)))
 
 
 def _gathered(
-    pairs: PairSet, args: Namespace, latest: list[Evidence], advance: Callable[[int], None]
+    pairs: PairSet,
+    args: Namespace,
+    wanted: int,
+    latest: list[Evidence],
+    advance: Callable[[int], None],
 ) -> Evidence:
     def watch(found: Evidence) -> None:
         latest[:] = [found]
         advance(found.batches)
 
-    inputs = args.teacher_input or args.input or (), args.student_input or args.input or ()
     return gather(
         args.teacher,
         args.student,
         names_of(pairs),
         args.evidence,
-        batches=args.batches or BATCHES,
-        batch_size=args.batch_size,
+        batches=wanted,
         allow_random=args.allow_random,
-        inputs=inputs,
+        inputs=(args.teacher_input or args.input or (), args.student_input or args.input or ()),
         watch=watch,
     )
 
@@ -78,14 +88,9 @@ def _bar(batches: int) -> Generator[Callable[[int], None]]:
         yield lambda done: bar.update(task, completed=done)
 
 
-def cka_column(pairs: PairSet, evidence: Evidence) -> Column:
-    """Return a column of the pairs' CKA; `-` where there is none."""
-    scores = (evidence.scores.get((pair.teacher.name, pair.student.name)) for pair in pairs)
-    cells = ["-" if score is None else str(score).replace(" (", "\n(") for score in scores]
-    return Column(title="CKA", cells=cells, justify="right", order=1)
+def _say_interrupted(done: int, wanted: int) -> None:
+    errors().print(f"interrupted after {done} of the batches, {wanted} at most", soft_wrap=True)
 
 
-def pair_data(pair: Pair, evidence: Evidence) -> dict[str, Any]:
-    """Return a pair as JSON has it, with its CKA: null where there is none."""
-    score = evidence.score(pair.teacher.name, pair.student.name)
-    return {**asdict(pair), "cka": None if score is None else round(score, 4)}
+def _typed(report: Report) -> Report:
+    return Report.of(replace(found, help=_HELPS.get(found.code, found.help)) for found in report)

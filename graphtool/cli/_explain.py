@@ -18,6 +18,7 @@ _MODULES_WITH_RULES = (
     "graphtool.selectors",
     "graphtool.readers.problems",
     "graphtool.matching.problems",
+    "graphtool.matching.evidence_problems",
     "graphtool.checks",
     "graphtool.merging.problems",
     "graphtool.merging.folder",

@@ -18,6 +18,7 @@ from graphtool.cli._console import (
     show_report,
     write_json,
 )
+from graphtool.cli._evidence import measured
 from graphtool.cli._explanation import show_explanation
 from graphtool.cli._source import check_networks, read_source
 from graphtool.cli._text import bounded, magnitude, shape_text
@@ -34,6 +35,9 @@ from graphtool.matching import (
     partners,
     suggest_pairs,
 )
+from graphtool.matching.evidence import two_digits
+from graphtool.matching.explanation import alone, weigh_explanation
+from graphtool.matching.weighing import weigh
 from graphtool.text import visible
 
 if TYPE_CHECKING:
@@ -55,25 +59,46 @@ def run(args: Namespace) -> int:
             groups = match_shapes(teacher, student)
         return _show_groups(groups, args)
     if args.explain is not None:
-        with progress("comparing both networks"):
-            explanation = explain_pair(teacher, student, args.explain)
-        show_explanation(explanation, args.format)
-        return 0
+        return _explain(teacher, student, args)
     with progress("comparing both networks"):
         pairs = _pairs(teacher, student, args)
-    show_report(pairs.report)
     _check_partners(pairs, args)
+    found = measured(pairs, args)
+    if found.evidence is not None:
+        pairs = weigh(pairs, found.evidence)
+    show_report(pairs.report)
+    if found.interrupted:
+        _show_pairs(pairs, args.format)
+        raise KeyboardInterrupt
+    _hand_out(pairs, args)
+    return 1 if pairs.report.errors else 0
+
+
+def _explain(teacher: Graph, student: Graph, args: Namespace) -> int:
+    with progress("comparing both networks"):
+        explanation = explain_pair(teacher, student, args.explain)
+    found = measured(alone(explanation), args)
+    if found.evidence is not None:
+        show_report(found.evidence.report)
+        explanation = weigh_explanation(explanation, found.evidence)
+    show_explanation(explanation, args.format)
+    if found.interrupted:
+        raise KeyboardInterrupt
+    return 0
+
+
+def _hand_out(pairs: PairSet, args: Namespace) -> None:
+    """Write the files that were asked for, then print."""
     # Before the recipe is written: a configuration of no known name leaves nothing behind.
     config = None if args.config is None else _config(pairs, args.config)
     if args.output is not None:
         _write(pairs, args.output)
-    if config is not None:
-        sys.stdout.write(config)
-    elif args.format == "json":
-        write_json({"schema": 1, "pairs": list(map(asdict, pairs))})
+    if args.render is not None:
+        _draw(pairs, args.render)
+    if config is None:
+        _show_pairs(pairs, args.format)
     else:
-        _print_pairs(results(), pairs)
-    return 1 if pairs.report.errors else 0
+        sys.stdout.write(config)
 
 
 def _pairs(teacher: Graph, student: Graph, args: Namespace) -> PairSet:
@@ -88,9 +113,9 @@ def _check_partners(pairs: PairSet, args: Namespace) -> None:
     """Refuse to write down partners to choose from: trained together, they pull one map apart."""
     if args.partners_of is None or len(pairs) < 2:
         return
-    option = "--as" if args.config is not None else "--output"
     if args.config is None and args.output is None:
         return
+    option = "--as" if args.config is not None else "--output"
     message = f"argument --for: {len(pairs)} partners to choose from are not written with {option}"
     raise UsageError(wrong_usage(message, help="add --limit 1, which keeps the first"))
 
@@ -102,12 +127,28 @@ def _write(pairs: PairSet, path: str) -> None:
     errors().print(f"wrote {visible(path)}: {counted(len(pairs), 'pair')}", soft_wrap=True)
 
 
+def _draw(pairs: PairSet, path: str) -> None:
+    from graphtool.rendering import render
+
+    with progress("laying out the picture"):
+        picture = render(pairs, path)
+    show_report(picture.report)
+    errors().print(f"wrote {visible(path)}: level {picture.level.value}", soft_wrap=True)
+
+
 def _config(pairs: PairSet, name: str) -> str:
     from graphtool.matching.configs import check_export, export
 
     text = export(pairs, name)
     show_report(check_export(pairs, name))
     return text
+
+
+def _show_pairs(pairs: PairSet, format: str) -> None:
+    if format == "json":
+        write_json({"schema": 1, "pairs": list(map(asdict, pairs))})
+    else:
+        _print_pairs(results(), pairs)
 
 
 def _print_pairs(console: Console, pairs: PairSet) -> None:
@@ -158,6 +199,7 @@ def _flat(pairs: PairSet) -> list[Column]:
         Column(title="relation", cells=[pair.relation.value for pair in pairs]),
         Column(title="adapter", cells=[pair.adapter or "-" for pair in pairs]),
         Column(title="loss", cells=[pair.loss for pair in pairs]),
+        *_similarity(pairs),
         Column(title="why", cells=[visible("; ".join(pair.why)) for pair in pairs]),
     ]
 
@@ -177,7 +219,15 @@ def _stacked(pairs: PairSet) -> list[Column]:
         Column(title="teacher", cells=[_stacked_end(x.teacher) for x in pairs], least=12),
         Column(title="student", cells=[_stacked_end(x.student) for x in pairs], least=12),
         Column(title="relation", cells=[_relation(pair) for pair in pairs], least=12, order=2),
+        *_similarity(pairs),
     ]
+
+
+def _similarity(pairs: PairSet) -> Iterator[Column]:
+    """Yield a column of how alike the ends are on data, where any pair has that."""
+    if any(pair.cka is not None for pair in pairs):
+        cells = ["-" if pair.cka is None else two_digits(pair.cka) for pair in pairs]
+        yield Column(title="CKA", cells=cells, justify="right", order=1)
 
 
 def _stacked_end(end: End) -> str:

@@ -22,12 +22,13 @@ from graphtool.losses.relations import (
     relational_distance,
     similarity,
 )
-from graphtool.losses.sequences import attention_scores, hidden_state, pkd
+from graphtool.losses.sequences import attention_relation, attention_scores, hidden_state, pkd
 
 __all__ = [
     "BY_NAME",
     "adapters",
     "attention",
+    "attention_relation",
     "attention_scores",
     "channel_wise",
     "custom",
@@ -48,8 +49,8 @@ __all__ = [
 ]
 
 _RECIPE = (
-    *(attention, attention_scores, channel_wise, dist, dkd, fsp, hidden_state, hint, kl, l2, pkd),
-    *(relational, similarity, skd, soft_label),
+    *(attention, attention_relation, attention_scores, channel_wise, dist, dkd, fsp, hidden_state),
+    *(hint, kl, l2, pkd, relational, similarity, skd, soft_label),
 )
 # The losses that a recipe can name. `fsp` takes two Values of each side, all others one.
 BY_NAME: Mapping[str, Callable[..., Any]] = MappingProxyType(

@@ -11,6 +11,7 @@ from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, UsageEr
 from graphtool.graph import UNKNOWN, Graph, dims_agree
 from graphtool.losses import BY_NAME
 from graphtool.losses import pair_problems as problems
+from graphtool.losses._ends import of_probabilities
 from graphtool.losses._learning import learns
 from graphtool.losses._networks import Networks
 from graphtool.losses._parts import Part
@@ -32,8 +33,14 @@ def check_parts(networks: Networks, parts: Sequence[Part]) -> Iterator[Diagnosti
         for pair in part.pairs:
             lost = tuple(_lost(networks, pair))
             yield from lost
-            if pair.adapter is not None and not lost and _is_known(networks, pair):
+            if lost or not _is_known(networks, pair):
+                continue
+            if pair.adapter is not None:
                 yield from _misfits(_Fitted(networks, part, pair, pair.adapter))
+            if part.loss == "l2":
+                merged = networks.merged
+                ends = merged.teacher(pair.teacher.name), merged.student(pair.student.name)
+                yield from of_probabilities(*ends)
 
 
 def _lost(networks: Networks, pair: Pair) -> Iterator[Diagnostic]:
@@ -134,7 +141,7 @@ def check_label(parts: Sequence[Part], label: object) -> Iterator[Diagnostic]:
     """Yield a problem where labels are given and no part takes any."""
     if label is not None and all(part.loss != "dkd" for part in parts):
         wanted = "None, for no pair has the loss `dkd`"
-        yield problems.wrong_argument("label", label, wanted, "leave `label` out")
+        yield problems.wrong_argument("label", label, wanted, "gt.distill_loss(merged, pairs)")
 
 
 def _options_of(loss: str) -> tuple[str, ...]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial, wraps
-from math import isfinite
+from math import gcd, isfinite
 from numbers import Real
 from typing import Any, ParamSpec, TypeAlias
 
@@ -26,6 +27,7 @@ from graphtool.losses._values import (
     place_of,
     require_trainable_program,
     shape_of,
+    spelt,
 )
 from graphtool.readers._paddle import is_legacy, load_paddle
 
@@ -61,8 +63,7 @@ class Fit:
     """What a loss asks of two Values.
 
     `ranks` are the least and the largest number of dims; those from `start` to before `stop` are
-    compared one to one. `logits` says that softmax must not have been applied. `student` is what
-    the loss calls the student's Value.
+    compared one to one. `logits` says that softmax must not have been applied.
     """
 
     loss: str
@@ -71,7 +72,6 @@ class Fit:
     stop: int | None = None
     equal_ranks: bool = True
     logits: bool = False
-    student: str = "student"
 
 
 def built_whole(loss: Callable[_P, _Paddle]) -> Callable[_P, _Paddle]:
@@ -135,10 +135,19 @@ def misfits(
     yield from unlike_dtypes(fit.loss, both)
     if not learns(student):
         yield frozen(fit.loss, [teacher], [student])
-    for value, role in both if fit.logits else ():
-        logits = logits_before(value) if from_probs not in (role, "both") else None
-        if logits is not None:
-            yield problems.holds_probabilities(fit.loss, place_of(value, role), role, logits)
+    if fit.logits:
+        yield from _probabilities(fit.loss, both, from_probs)
+
+
+def _probabilities(loss: str, both: _Both, from_probs: str | None) -> Iterator[Diagnostic]:
+    """Yield the ends that went through softmax where that was not said."""
+    found = {role: logits for value, role in both if (logits := logits_before(value))}
+    sides = {*found, from_probs} - {None}
+    side = "both" if len(sides) > 1 else "".join(found)
+    call = f'gt.losses.{loss}({", ".join(spelt(*end) for end in both)}, from_probs="{side}")'
+    for value, role in both:
+        if role in found and from_probs not in (role, "both"):
+            yield problems.holds_probabilities(loss, place_of(value, role), found[role], call)
 
 
 def of_probabilities(teacher: _Paddle, student: _Paddle) -> Iterator[Diagnostic]:
@@ -147,17 +156,19 @@ def of_probabilities(teacher: _Paddle, student: _Paddle) -> Iterator[Diagnostic]
     before = [logits_before(value) for value, _ in both]
     if any(before):
         logits = [
-            name or place_of(*end).value or "" for end, name in zip(both, before, strict=True)
+            spelt(*end) if name is None else json.dumps(name, ensure_ascii=False)
+            for end, name in zip(both, before, strict=True)
         ]
         where = [place_of(*end) for end, name in zip(both, before, strict=True) if name]
-        yield problems.l2_of_probabilities(where, (logits[0], logits[1]))
+        yield problems.l2_of_probabilities(where, logits)
 
 
 def frozen(loss: str, teacher: Sequence[_Paddle], student: Sequence[_Paddle]) -> Diagnostic:
     """Say that no gradient passes the student's side; if it does the other, they are swapped."""
-    swapped = [*student, *teacher] if any(map(learns, teacher)) else []
-    names = [place_of(value, "student").value or "" for value in swapped]
-    return problems.frozen_student(loss, place_of(student[0], "student"), names)
+    swapped = any(map(learns, teacher))
+    ends = [(value, "teacher") for value in student] + [(value, "student") for value in teacher]
+    call = f"gt.losses.{loss}({', '.join(spelt(*end) for end in ends)})" if swapped else None
+    return problems.frozen_student(loss, place_of(student[0], "student"), call)
 
 
 def unlike(fit: Fit, both: _Both) -> Iterator[Diagnostic]:
@@ -175,7 +186,7 @@ def unlike(fit: Fit, both: _Both) -> Iterator[Diagnostic]:
         yield problems.loss_rank(fit.loss, None, [place_of(*end) for end in both])
     elif axes := _unequal(fit, *shapes):
         sides = place_of(*both[0]), place_of(*both[1])
-        yield problems.loss_shape(fit.loss, sides, axes, _way_out(fit, shapes, axes))
+        yield problems.loss_shape(fit.loss, sides, axes, _way_out(fit, both, axes))
 
 
 def _unequal(fit: Fit, teacher: Shape, student: Shape) -> list[int]:
@@ -183,23 +194,27 @@ def _unequal(fit: Fit, teacher: Shape, student: Shape) -> list[int]:
     return [axis for axis, (a, b) in dims[fit.start : fit.stop] if not dims_agree(a, b)]
 
 
-def _way_out(fit: Fit, shapes: tuple[Shape, Shape], axes: list[int]) -> str:
+def _way_out(fit: Fit, both: _Both, axes: list[int]) -> str:
     """Say how a pair of such shapes is compared after all."""
-    teacher, rank = shapes[0], len(shapes[0])
+    shape = shape_of(both[0][0])
+    rank, teacher, student = len(shape), spelt(*both[0]), spelt(*both[1])
     adapters, call = "gt.losses.adapters", f"gt.losses.{fit.loss}"
     if fit.loss == "fsp":
         # It compares channels between the networks, and sizes within each.
-        asked = f"conv1x1({fit.student}, {teacher[1]})" if axes == [1] else "resize(first, second)"
-        return f"{adapters}.{asked}"
-    if fit.logits:
-        return "gt.losses.similarity(teacher, student)"
+        if axes == [1]:
+            return f"{adapters}.conv1x1({student}, {shape[1]})"
+        return f"{adapters}.resize({teacher}, {student})"
+    if fit.loss == "attention_relation" and axes == [1]:
+        return f"{call}({teacher}, {student}, heads={gcd(shape[1], shape_of(both[1][0])[1])})"
+    if fit.logits or fit.loss == "attention_relation":
+        return f"gt.losses.similarity({teacher}, {student})"
     if rank == 4 and axes == [1]:
-        return f"{call}(teacher, {adapters}.conv1x1(student, {teacher[1]}))"
+        return f"{call}({teacher}, {adapters}.conv1x1({student}, {shape[1]}))"
     if rank == 4 and 1 not in axes:
-        return f"{call}(*{adapters}.resize_to_smaller(teacher, student))"
+        return f"{call}(*{adapters}.resize_to_smaller({teacher}, {student}))"
     if rank < 4 and axes == [rank - 1]:
-        return f"{call}(teacher, {adapters}.linear(student, {teacher[-1]}))"
-    return "gt.losses.similarity(teacher, student)"
+        return f"{call}({teacher}, {adapters}.linear({student}, {shape[-1]}))"
+    return f"gt.losses.similarity({teacher}, {student})"
 
 
 def unlike_dtypes(loss: str, ends: Sequence[tuple[_Paddle, str]]) -> Iterator[Diagnostic]:

@@ -16,6 +16,8 @@ __all__ = ["CHANNELS_LAST", "MAP", "Networks"]
 # Dims of a map [N, C, H, W], and where its channels may be.
 MAP = 4
 _CHANNELS_FIRST, CHANNELS_LAST = 1, 3
+# They compare what attention is made of: [N, heads, L, L] and [N, heads, L, D].
+_OF_HEADS = frozenset({"attention_relation", "attention_scores"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,8 @@ class Networks:
 
     def axes(self, pair: Pair) -> tuple[int | None, int | None]:
         """Return which axis of either Value has the channels, None for what is no map of rank 4."""
+        if pair.loss in _OF_HEADS:
+            return None, None
         plan = self.merged.plan
         return (
             _axis(plan.teacher, pair.teacher.name, lambda: self.teacher),
@@ -54,7 +58,6 @@ class Networks:
 def _axis(graph: Graph, name: str, analysed: Callable[[], Structure]) -> int | None:
     if graph.values[name].rank != MAP:
         return None
-    # The channels of attention scores, [N, heads, L, L], would be their third dim.
     axis = analysed().channel_axes.get(name, _CHANNELS_FIRST)
     return axis if axis in (_CHANNELS_FIRST, CHANNELS_LAST) else None
 

@@ -35,6 +35,7 @@ __all__ = [
     "off_diagonal",
     "one_hot",
     "product",
+    "resplit",
     "root",
     "same_shape",
     "total",
@@ -161,6 +162,13 @@ def inserted(value: _Paddle, axis: int | list[int]) -> _Paddle:
 def transposed(value: _Paddle) -> _Paddle:
     """Swap the two dims of a matrix."""
     return load_paddle().transpose(value, [1, 0])
+
+
+def resplit(vectors: _Paddle, heads: int, width: int) -> _Paddle:
+    """Split the width of all heads, [N, heads, L, D], anew: into `heads` heads of `width` each."""
+    paddle = load_paddle()
+    joined = paddle.reshape(paddle.transpose(vectors, [0, 2, 1, 3]), [0, 0, heads, width])
+    return paddle.transpose(joined, [0, 2, 1, 3])
 
 
 def between(vectors: _Paddle) -> _Paddle:

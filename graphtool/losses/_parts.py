@@ -27,10 +27,9 @@ _EXAMPLE = "gt.distill_loss(merged, gt.suggest_pairs(teacher, student))"
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Pairs of the merged networks, the weight of each, and what is to be said about them."""
+    """Pairs of the merged networks, and what is to be said about them."""
 
     pairs: tuple[Pair, ...]
-    weights: tuple[float, ...]
     said: tuple[Diagnostic, ...] = ()
 
 
@@ -55,28 +54,27 @@ def selected(networks: Networks, pairs: object) -> Selection:
         recipe = read_recipe(path, teacher=merged.plan.teacher, student=merged.plan.student)
         return _of_recipe(recipe)
     if isinstance(pairs, Recipe):
-        return _moved(merged, pairs.pairs, pairs.weights)
+        return _moved(merged, pairs.pairs)
     if isinstance(pairs, PairSet):
-        return _moved(merged, pairs, tuple(pair.weight for pair in pairs))
+        return _moved(merged, pairs)
     if not isinstance(pairs, Iterable):
         raise UsageError(problems.wrong_argument("pairs", pairs, _WANTED, _EXAMPLE))
     given = tuple(cast("Iterable[object]", pairs))
     listed = tuple(_pair(one, place, networks) for place, one in enumerate(given))
     moved = tuple(found for one in given if isinstance(one, Pair) for found in _moves(merged, one))
-    return Selection(listed, tuple(pair.weight for pair in listed), moved)
+    return Selection(listed, moved)
 
 
 def _of_recipe(recipe: Recipe) -> Selection:
-    return Selection(recipe.pairs.pairs, recipe.weights, tuple(recipe.pairs.report))
+    return Selection(recipe.pairs.pairs, tuple(recipe.pairs.report))
 
 
-def _moved(merged: Merged, pairs: PairSet, weights: tuple[float, ...]) -> Selection:
+def _moved(merged: Merged, pairs: PairSet) -> Selection:
     """Find pairs that were suggested for other Programs of the same networks, as recipes do."""
     graphs = merged.plan.teacher, merged.plan.student
     if _is_one(pairs.teacher, graphs[0]) and _is_one(pairs.student, graphs[1]):
-        return Selection(pairs.pairs, weights, tuple(pairs.report))
-    text = recipe_text(pairs, weights=weights)
-    return _of_recipe(read_recipe(text, teacher=graphs[0], student=graphs[1]))
+        return Selection(pairs.pairs, tuple(pairs.report))
+    return _of_recipe(read_recipe(recipe_text(pairs), teacher=graphs[0], student=graphs[1]))
 
 
 def _is_one(graph: Graph, other: Graph) -> bool:

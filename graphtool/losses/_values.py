@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
@@ -27,6 +28,7 @@ __all__ = [
     "place_of",
     "require_trainable_program",
     "shape_of",
+    "spelt",
 ]
 
 # Values, Variables and Programs are Paddle's, which has no types for 2.6 and 3.3 alike.
@@ -188,6 +190,17 @@ def dtype_of(value: _Paddle) -> str:
 def place_of(value: _Paddle, role: str) -> Where:
     """Point at a Value, by the name that it has in the Program as it is now."""
     return Where(role=role, value=_name(value), shape=shape_of(value))
+
+
+def spelt(value: _Paddle, argument: str) -> str:
+    """Spell a Value as a loss takes it: by the name that finds it, else by that of its argument."""
+    name = _name(value)
+    try:
+        found = of_teacher(name) if argument.startswith("teacher") else of_student(name)
+    except GraphtoolError:
+        return argument
+    same = found is value if is_legacy(value) else found.id == value.id
+    return json.dumps(name, ensure_ascii=False) if same else argument
 
 
 def _name(value: _Paddle) -> str:

@@ -40,7 +40,7 @@ def weigh(
     """Return the weight of each part by its name, and what is wrong with those given.
 
     `given` is None, one weight for each pair, or a mapping from the name of a part, the rank or the
-    kind of a pair: the more special key wins. What it leaves out weighs what the recipe says.
+    kind of a pair: the more special key wins. What it leaves out weighs what the pair says.
 
     Raises UsageError GT358 for anything else.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -103,12 +104,12 @@ def distill_loss(
     the student's own would initialise them again.
 
     `weights` are one number or scalar Value for each pair, or a mapping to them from names of
-    parts, ranks or kinds of pairs; else the recipe's or the pairs' own. With 1 for all of them one part may
-    drown the others: l2 is as large as the teacher's features squared, which may be thousands,
-    where attention and similarity are thousandths. Log `parts` in a first step, and weigh them to
-    the size of the task's loss. A published comparison (Tian et al. 2020, arXiv 1910.10699) takes
-    100 for hint, 1000 for attention, 3000 for similarity, 1 for relational, and 0.9 for kl at a
-    temperature of 4 beside 0.1 for the task.
+    parts, ranks or kinds of pairs; else the recipe's, or `weight` of each Pair. With 1 for all of
+    them one part may drown the others: l2 is as large as the teacher's features squared, which may
+    be thousands, where attention and similarity are thousandths. Log `parts` in a first step, and
+    weigh them to the size of the task's loss. A published comparison (Tian et al. 2020, arXiv
+    1910.10699) takes 100 for hint, 1000 for attention, 3000 for similarity, 1 for relational, and
+    0.9 for kl at a temperature of 4 beside 0.1 for the task.
 
     `label` is the Value, or name, of the class numbers [N] that `dkd` takes. `options` go to the
     losses: `{"kl": {"temperature": 4.0}}`, by the name of a loss or of a part.
@@ -116,7 +117,7 @@ def distill_loss(
     Call it inside `paddle.static.program_guard(merged.program, startup)`, before `minimize`. All is
     built or nothing. Raises PairError with everything that `check_pairs`, the losses and the
     adapters have against it: GT310 to GT318, GT330 to GT350, GT355 to GT357, GT360 to GT368.
-    Raises UsageError: GT342, GT352, GT358, GT359.
+    GT369 is in `report`. Raises UsageError: GT342, GT352, GT358, GT359.
     """
     _require_program(merged)
     require_options(options)
@@ -128,7 +129,7 @@ def distill_loss(
     graphs = merged.plan.teacher, merged.plan.student
     told = check_pairs(chosen.pairs, *graphs, name_prefix=merged.prefix)
     found = [*chosen.said, *told, *alone, *check_parts(networks, parts)]
-    scales, wrong = weigh(parts, chosen.weights, weights)
+    scales, wrong = weigh(parts, [pair.weight for pair in chosen.pairs], weights)
     stray = check_label(parts, label)
     report = Report.of([*found, *wrong, *stray, *check_options(parts, options or {})])
     if report.errors:
@@ -210,7 +211,10 @@ class _Job:
         given = dict(self.options.get(part.loss, {})) | dict(self.options.get(part.name, {}))
         if part.loss == "dkd" and self.label is not None:
             given = {"labels": self.label, **given}
-        return BY_NAME[part.loss](*teachers, *students, **given)
+        with warnings.catch_warnings():
+            # The report has it.
+            warnings.filterwarnings("ignore", r"warning\[GT369\]")
+            return BY_NAME[part.loss](*teachers, *students, **given)
 
     def _sum(self, losses: Mapping[str, _Paddle]) -> _Paddle:
         terms = [weighted(loss, self.weights[name]) for name, loss in losses.items()]

@@ -165,11 +165,11 @@ def fsp(
 
 
 def _fsp_misfits(teacher: list[_Paddle], student: list[_Paddle]) -> Iterator[Diagnostic]:
+    across = Fit(loss="fsp", ranks=(4, 4), start=1, stop=2)
     within = Fit(loss="fsp", ranks=(4, 4), start=2)
-    theirs = [(value, "teacher") for value in teacher]
-    ours = [(value, "student") for value in student]
-    for number, both in enumerate(zip(theirs, ours, strict=True), 1):
-        across = Fit(loss="fsp", ranks=(4, 4), start=1, stop=2, student=f"student_{number}")
+    theirs = [(value, f"teacher_{number}") for number, value in enumerate(teacher, 1)]
+    ours = [(value, f"student_{number}") for number, value in enumerate(student, 1)]
+    for both in zip(theirs, ours, strict=True):
         yield from unlike(across, both)
     for first, second in (theirs, ours):
         yield from unlike(within, (first, second))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from reprlib import repr as brief
 
 from graphtool.checks.places import spelt
-from graphtool.diagnostics import Diagnostic, Severity, Where, rule
+from graphtool.diagnostics import Diagnostic, Severity, Where, counted, rule
 
 __all__ = [
     "adapter_for_nothing",
@@ -123,7 +123,8 @@ def weights_length(given: int, pairs: int) -> Diagnostic:
     a rank or kind, names only those that are to change.
     """
     return Diagnostic(
-        message=f"`weights` has {given}, and there are {pairs} pairs",
+        message=f"`weights` has {given}, and there {'is' if pairs == 1 else 'are'} "
+        f"{counted(pairs, 'pair')}",
         help=f"weights=[1.0] * {pairs}",
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from graphtool.diagnostics import Diagnostic, Severity, Where, rule
@@ -158,41 +157,37 @@ def bad_option(loss: str, option: str, given: object, wanted: str) -> Diagnostic
 
 
 @rule("GT348")
-def frozen_student(loss: str, where: Where, swapped: Sequence[str]) -> Diagnostic:
+def frozen_student(loss: str, where: Where, swapped: str | None) -> Diagnostic:
     """No gradient passes the student's side of a loss, so the loss would never train anything.
 
     The teacher comes first, the student second: the two may be swapped. Otherwise the Value depends
     on no trainable parameter, as in a student that was loaded from an inference model:
     `gt.for_training` makes one trainable again.
     """
-    call = f"gt.losses.{loss}({', '.join(map(_quoted, swapped))})"
     return Diagnostic(
         message=f"the student's side of `{loss}`, `{where.value}`, is fixed: no gradient passes it",
         where=(where,),
-        help=call if swapped else 'student = gt.for_training("student.json"), before the merge',
+        help=swapped or 'student = gt.for_training("student.json")  # before the merge',
     )
 
 
 @rule("GT349")
-def holds_probabilities(loss: str, where: Where, role: str, logits: str | None) -> Diagnostic:
+def holds_probabilities(loss: str, where: Where, logits: str, help: str) -> Diagnostic:
     """A loss that takes logits was given what went through softmax already.
 
     A second softmax flattens it: the loss is a number, and teaches next to nothing. Say
     `from_probs="teacher"` (or `"student"`, or `"both"`), or name the logits.
     """
-    option = "help(gt.losses.attention_scores)"
-    if loss != "attention_scores":
-        option = f'gt.losses.{loss}(teacher, student, from_probs="{role}")'
     return Diagnostic(
         message=f"`{where.value}` holds probabilities, and `{loss}` takes what is before softmax",
         where=(where,),
-        notes=() if logits is None else (f"what went into softmax is `{logits}`",),
-        help=option,
+        notes=(f"what went into softmax is `{logits}`",),
+        help="help(gt.losses.attention_scores)" if loss == "attention_scores" else help,
     )
 
 
 @rule("GT369")
-def l2_of_probabilities(where: Sequence[Where], logits: tuple[str, str]) -> Diagnostic:
+def l2_of_probabilities(where: Sequence[Where], logits: Sequence[str]) -> Diagnostic:
     """The l2 loss was given what went through softmax: it is built, and teaches next to nothing.
 
     Squared differences of probabilities are small, and where a network is sure their gradient all
@@ -204,7 +199,7 @@ def l2_of_probabilities(where: Sequence[Where], logits: tuple[str, str]) -> Diag
         "hardly tells apart",
         severity=Severity.WARNING,
         where=tuple(where),
-        help=f"gt.losses.kl({', '.join(map(_quoted, logits))}, temperature=4.0)",
+        help=f"gt.losses.kl({', '.join(logits)}, temperature=4.0)",
     )
 
 
@@ -264,10 +259,6 @@ def unknown_dim(loss: str, where: Where, axis: int) -> Diagnostic:
         where=(where,),
         help=f"paddle.reshape(value, [{shape}])",
     )
-
-
-def _quoted(name: str) -> str:
-    return json.dumps(name, ensure_ascii=False)
 
 
 def _spelt(where: Where) -> str:

@@ -1,4 +1,4 @@
-"""Losses for transformers: hidden_state, attention_scores, pkd."""
+"""Losses for transformers: hidden_state, attention_scores, attention_relation, pkd."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from graphtool.losses._ends import (
 from graphtool.losses._values import dtype_of, place_of, shape_of
 from graphtool.losses.maps import adapted
 
-__all__ = ["attention_scores", "hidden_state", "pkd"]
+__all__ = ["attention_relation", "attention_scores", "hidden_state", "pkd"]
 
 # Values and Variables are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
@@ -97,8 +97,67 @@ def attention_scores(
     if by == "squares":
         apart = ops.difference(_unmasked(right), _unmasked(left))
         return _mean(ops.mean(apart * apart, 1), _pairs(kept))
-    left, right = (_without_keys(end, kept) for end in (left, right))
+    return _divergence(left, right, kept)
+
+
+def _divergence(teacher: _Paddle, student: _Paddle, kept: _Paddle | None) -> _Paddle:
+    """Return the mean over samples, heads and queries of KL(softmax(T) ‖ softmax(S)) over keys."""
+    left, right = (_without_keys(scores, kept) for scores in (teacher, student))
     return _mean(ops.mean(ops.divergence(left, right), 1), kept)
+
+
+@built_whole
+def attention_relation(
+    teacher: _Paddle | str,
+    student: _Paddle | str,
+    *,
+    heads: int | None = None,
+    mask: _Paddle | str | None = None,
+) -> _Paddle:
+    """Return how far relations between tokens are apart, head by head, as in MiniLMv2.
+
+    The mean over samples, heads and queries of KL(softmax(T·Tᵀ/√D) ‖ softmax(S·Sᵀ/√D)) over keys,
+    for what attention multiplies, queries, keys or values, [N, heads, L, D]: D is each network's
+    own. `heads` splits the width, heads · D, of both into so many relation heads anew, which is how
+    networks of different numbers of heads are compared; more of them teach more. `mask` is that of
+    `attention_scores`. Wang et al. 2021 (arXiv 2012.15828) sum it over queries, keys and values of
+    one layer: the last of the student, an upper one of the teacher.
+
+    Raises what `l2` does, UsageError GT347 where `heads` doesn't divide a width, and PairError
+    GT346 for another mask, GT354 where heads or D are not known.
+    """
+    name = "attention_relation"
+    left, right, *masks = _resolved(name, teacher, student, mask)
+    fit = Fit(loss=name, ranks=(4, 4), start=1 if heads is None else 2, stop=3)
+    refuse((*misfits(fit, left, right), *_mask_misfits(masks, right, 2)))
+    refuse(
+        found
+        for value, role in ((left, "teacher"), (right, "student"))
+        for axis in ((1, 3) if heads is not None else (3,))
+        for found in known_dim(name, value, axis, role)
+    )
+    if heads is not None:
+        _check_heads(heads, (left, right))
+    left, right = (_relations(end, heads) for end in prepared(left, right))
+    return _divergence(left, right, _kept(masks, right))
+
+
+def _check_heads(heads: object, ends: tuple[_Paddle, _Paddle]) -> None:
+    widths = [shape_of(end)[1] * shape_of(end)[3] for end in ends]
+    if type(heads) is not int or heads < 1 or any(width % heads for width in widths):
+        wanted = f"a number that divides the widths, {widths[0]} and {widths[1]}"
+        raise UsageError(problems.bad_option("attention_relation", "heads", heads, wanted))
+
+
+def _relations(vectors: _Paddle, heads: int | None) -> _Paddle:
+    """Return [N, heads, L, L], how alike the tokens' vectors [N, heads, L, D] are."""
+    width = shape_of(vectors)[3]
+    if heads is not None:
+        width = shape_of(vectors)[1] * width // heads
+        vectors = ops.resplit(vectors, heads, width)
+    products = ops.product(vectors, vectors, transposed=True)
+    # Paddle would round a number that is no Value to float32.
+    return products / ops.root(ops.like(products, width))
 
 
 @built_whole

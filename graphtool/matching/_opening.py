@@ -8,6 +8,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
+from shlex import quote
 from typing import Any, TypeAlias, cast
 
 from graphtool.diagnostics import Diagnostic, PairError, UsageError, Where
@@ -32,7 +33,6 @@ _Paddle: TypeAlias = Any
 
 # This share of all vectors, each of one number throughout, are as initialisers leave them.
 _UNTOUCHED = 0.9
-_SAVE = 'paddle.static.save_inference_model("DIR/model", ...)  # writes model.pdiparams too'
 _SET_STATE = 'net.set_state_dict(paddle.load("weights.pdparams"))'
 _LOAD = 'gt.load_parameters(program, "weights.pdparams")'
 
@@ -41,13 +41,15 @@ _LOAD = 'gt.load_parameters(program, "weights.pdparams")'
 class Opened:
     """A network, and what puts its parameters into a Scope.
 
-    `fill` takes a Scope and the names that are needed, and returns those that were never loaded;
-    `initialise` sets such to random numbers, where anything can. `help` says how to load them.
+    `fill` takes a Scope and the names that are needed, and returns those that were never loaded:
+    `lack` says why, `help` how to load them. `initialise` sets such to random numbers, where
+    anything can.
     """
 
     role: str
     live: LiveProgram
     fill: Callable[[_Paddle, Sequence[str]], Sequence[str]]
+    lack: str
     help: str
     initialise: Callable[[_Paddle, Sequence[str]], None] | None = None
 
@@ -67,7 +69,7 @@ class Opened:
         missing = self.fill(scope, names)
         if missing:
             allowed = allow_random and self.initialise is not None
-            said = self._never_loaded(missing, names, "nothing sets them", allowed=allowed)
+            said = self._never_loaded(missing, names, self.lack, allowed=allowed)
             if not allowed or self.initialise is None:
                 raise PairError(said)
             self.initialise(scope, missing)
@@ -161,7 +163,14 @@ def _saved(path: str, role: str) -> Opened:
         set_tensors({name: held[name] for name in names if name in held}, scope)
         return [name for name in names if name not in held]
 
-    return Opened(role=role, live=live, fill=fill, help=_SAVE)
+    lack = "no file of parameters beside the model has them"
+    return Opened(role=role, live=live, fill=fill, lack=lack, help=_put_beside(Path(graph.source)))
+
+
+def _put_beside(model: Path) -> str:
+    old = model.name == "__model__"
+    place = model.with_name("__params__") if old else model.with_suffix(".pdiparams")
+    return f"cp WEIGHTS.pdiparams {quote(str(place))}"
 
 
 def _built(spec: str, role: str, inputs: Sequence[str]) -> Opened:
@@ -187,7 +196,8 @@ def _built(spec: str, role: str, inputs: Sequence[str]) -> Opened:
         _copy(started, scope, names)
 
     opened = _of_scope(role, built.live, own)
-    return replace(opened, initialise=initialise, help=_SET_STATE)
+    lack = "the callable does not load them"
+    return replace(opened, initialise=initialise, lack=lack, help=_SET_STATE)
 
 
 def _of_layer(role: str, live: LiveProgram, layer: _Paddle) -> Opened:
@@ -196,14 +206,16 @@ def _of_layer(role: str, live: LiveProgram, layer: _Paddle) -> Opened:
         load_layer(layer, held)
         return _copy(held, scope, names)
 
-    return Opened(role=role, live=live, fill=fill, help=_SET_STATE)
+    lack = "the Layer does not hold them"
+    return Opened(role=role, live=live, fill=fill, lack=lack, help=_SET_STATE)
 
 
 def _of_scope(role: str, live: LiveProgram, held: _Paddle) -> Opened:
     def fill(scope: _Paddle, names: Sequence[str]) -> Sequence[str]:
         return _copy(held, scope, names)
 
-    return Opened(role=role, live=live, fill=fill, help=_LOAD)
+    lack = "the Scope does not hold them"
+    return Opened(role=role, live=live, fill=fill, lack=lack, help=_LOAD)
 
 
 def _copy(held: _Paddle, scope: _Paddle, names: Sequence[str]) -> list[str]:

@@ -32,6 +32,7 @@ __all__ = [
 SCHEMA = 1
 LOSSES = (
     "attention",
+    "attention_relation",
     "attention_scores",
     "channel_wise",
     "dist",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphtool.diagnostics import counted
@@ -11,7 +12,17 @@ from graphtool.matching.align import align
 from graphtool.matching.pairs import Kind
 from graphtool.matching.relations import in_both
 from graphtool.matching.score import Comparison
-from graphtool.structure import Head, Neck, Role, Section, Structure, Tap, divided
+from graphtool.structure import (
+    Head,
+    Neck,
+    Role,
+    Section,
+    Structure,
+    Tap,
+    block_names,
+    blocks_of,
+    divided,
+)
 
 __all__ = ["Candidate", "are_alike", "candidates", "kind_of", "relations", "unique"]
 
@@ -222,14 +233,15 @@ def _sections(comparison: Comparison) -> Iterator[Candidate]:
     """
     teacher, student = comparison.teacher, comparison.student
     matched = _matched(comparison)[::-1]
+    names = [block_names(side.graph, blocks_of(side)) for side in (teacher, student)]
     ordered = list(matched)
-    small = teacher.is_for_small_inputs and len(matched) > 2
+    small = comparison.is_small and len(matched) > 2
     if small:
         ordered.insert(0, ordered.pop(len(ordered) // 2))
     for match in ordered:
         why = [
             f"end of {match.place}",
-            f"last of {in_both(*map(_count, (match.left, match.right)))}",
+            f"output of {in_both(*map(_made_of, (match.left, match.right), names))}",
         ]
         if small and match is ordered[0]:
             why.append("the middle, where hint losses look")
@@ -305,29 +317,39 @@ def _place(sections: Sequence[Section], section: Section) -> str:
     return f"stage {sections.index(section) + 1} of {len(sections)}"
 
 
-def _count(section: Section) -> str:
-    return counted(len(section.blocks), "layer" if section.is_layers else "block")
+def _made_of(section: Section, names: Mapping[str, str]) -> str:
+    """Say which blocks a section has, `3 × bottleneck`; only how many if of many kinds."""
+    kinds = Counter(names[end] for end in section.blocks)
+    if len(kinds) > 2:
+        return counted(len(section.blocks), "block")
+    return " and ".join(f"{count} × {kind[:1].lower()}{kind[1:]}" for kind, count in kinds.items())
 
 
 def _layers(teacher: Structure, student: Structure) -> Iterator[Candidate]:
     """Yield hidden states, then attention scores: layer i of the student with i·k of the teacher.
 
-    k is the ratio of their numbers of layers; state 0 is the embeddings (TinyBERT).
+    k is the ratio of their numbers of layers; state 0 is the embeddings (TinyBERT). Where the
+    student has more of them it's the other way round.
     """
     left, right = teacher.encoder, student.encoder
     if left is None or right is None or _is_staged(teacher) or _is_staged(student):
         return
     depth, count = len(left.scores), len(right.scores)
-    for layer in _coarse_first(count):
-        partner = round(layer * depth / count)
-        ends = left.states[partner], right.states[layer]
-        why = (_of_layers("hidden state", partner, depth, layer, count),)
-        yield from _whole(Kind.HIDDEN_STATE, ends, why)
-    for layer in range(count, 0, -1):
-        partner = max(1, round(layer * depth / count))
-        ends = left.scores[partner - 1], right.scores[layer - 1]
-        why = (_of_layers("attention scores", partner, depth, layer, count), "before the softmax")
+    for layer in _coarse_first(min(depth, count)):
+        ours, theirs = _spread(layer, depth, count)
+        why = (_of_layers("hidden state", ours, depth, theirs, count),)
+        yield from _whole(Kind.HIDDEN_STATE, (left.states[ours], right.states[theirs]), why)
+    for layer in range(min(depth, count), 0, -1):
+        ours, theirs = _spread(layer, depth, count)
+        ends = left.scores[ours - 1], right.scores[theirs - 1]
+        why = (_of_layers("attention scores", ours, depth, theirs, count), "before the softmax")
         yield from _whole(Kind.ATTENTION, ends, why)
+
+
+def _spread(layer: int, depth: int, count: int) -> tuple[int, int]:
+    """Return which layers of both networks go together, for each of the one that has fewer."""
+    fewer = min(depth, count)
+    return round(layer * depth / fewer), round(layer * count / fewer)
 
 
 def _is_staged(structure: Structure) -> bool:

@@ -182,9 +182,9 @@ def _nothing_refused(_item: _Item) -> str | None:
 def _unequal(item: _Item) -> str | None:
     """Refuse what needs an adapter: the losses of both toolkits compare equal shapes."""
     if item.pair.adapter is not None:
-        return f"it needs the adapter `{item.pair.adapter}`, for which the configuration has no key"
+        return f"the configuration has no key for the adapter `{item.pair.adapter}`"
     if item.pair.relation.value in ("classes", "heads", "tokens", "sequence"):
-        return f"its shapes differ ({item.pair.relation.value}) and the losses compare equal ones"
+        return f"shapes differ ({item.pair.relation.value}) and the losses compare equal ones"
     return None
 
 

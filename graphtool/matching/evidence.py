@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from graphtool.matching._measuring import Measurement
     from graphtool.matching._running import Runner
 
-__all__ = ["BATCHES", "Evidence", "Similarity", "gather"]
+__all__ = ["BATCHES", "Evidence", "Similarity", "gather", "two_digits"]
 
 # Samples are whatever the user has; Scopes are Paddle's, which has no types.
 _Given: TypeAlias = Any
@@ -24,8 +24,6 @@ _Paddle: TypeAlias = Any
 
 BATCHES = 4
 _ROLES = "teacher", "student"
-# The unbiased estimator divides by n - 3.
-_LEAST_SAMPLES = 4
 # A score that moves by this much without the directions that dominate rests on them.
 _MUCH = 0.1
 _CALL = 'gt.suggest_pairs(teacher, student, evidence="samples.npz")'
@@ -48,11 +46,12 @@ class Similarity:
 
     def __str__(self) -> str:
         if self.trimmed is None or not self.dominated:
-            return _written(self.cka)
-        return f"{_written(self.cka)} ({_written(self.trimmed)} without outliers)"
+            return two_digits(self.cka)
+        return f"{two_digits(self.cka)} ({two_digits(self.trimmed)} without outliers)"
 
 
-def _written(cka: float) -> str:
+def two_digits(cka: float) -> str:
+    """Write a CKA as people read it: `0.97`."""
     return f"{round(cka, 2) + 0.0:.2f}"  # not -0.00
 
 
@@ -133,12 +132,14 @@ def gather(
     (arXiv 2010.15327), equations 2 and 3; HSIC₁ from Song et al. 2012, Feature Selection via
     Dependence Maximization, equation 5.
     """
-    _check_count("batches", batches, least=1)
-    if batch_size is not None:
-        _check_count("batch_size", batch_size, least=_LEAST_SAMPLES)
     load_paddle()
+    from graphtool.matching._cka import LEAST_SAMPLES
     from graphtool.matching._opening import open_network
     from graphtool.matching._running import runner_of
+
+    _check_count("batches", batches, least=1)
+    if batch_size is not None:
+        _check_count("batch_size", batch_size, least=LEAST_SAMPLES)
 
     def runner(place: int, source: Source) -> Runner:
         network = open_network(source, _ROLES[place], inputs=inputs[place], scope=scopes[place])

@@ -40,7 +40,7 @@ def no_evidence_source(source: str) -> Diagnostic:
     """
     return Diagnostic(
         message=f"`{source}` is no source of evidence: .npy, .npz, module:callable or random",
-        help="--evidence samples.npz",
+        help='evidence="samples.npz"',
     )
 
 
@@ -185,7 +185,7 @@ def nothing_to_run(role: str, program: str) -> Diagnostic:
     return Diagnostic(
         message=f"the {role} is a Graph, which does not run",
         where=(Where(role=role, program=program),),
-        help="gt.suggest_pairs(TEACHER_PATH, STUDENT_PATH, evidence=...)",
+        help='gt.suggest_pairs("teacher.json", "student.json", evidence="samples.npz")',
     )
 
 
@@ -239,7 +239,7 @@ def evidence_of_noise() -> Diagnostic:
     return Diagnostic(
         message="random samples: CKA says how alike the networks handle noise, not your data",
         severity=Severity.NOTE,
-        help="--evidence samples.npz",
+        help='evidence="samples.npz"',
     )
 
 

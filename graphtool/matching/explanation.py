@@ -6,19 +6,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from graphtool.diagnostics import PairError, ReadError
+from graphtool.diagnostics import PairError, ReadError, Report
 from graphtool.graph import Graph
 from graphtool.matching import problems
 from graphtool.matching.candidates import Candidate, are_alike, kind_of
+from graphtool.matching.evidence import Evidence
 from graphtool.matching.pairs import Kind, Pair, PairSet
 from graphtool.matching.rank import pair_of, pairs_of
 from graphtool.matching.relations import in_both
 from graphtool.matching.score import Comparison, Part
+from graphtool.matching.weighing import weigh
 from graphtool.readers import Source, read
 from graphtool.selectors import find
 from graphtool.structure import Structure, analyse
 
-__all__ = ["Explanation", "explain_pair"]
+__all__ = ["Explanation", "alone", "explain_pair", "weigh_explanation"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,23 @@ def explain_pair(teacher: Source, student: Source, pair: str | tuple[str, str]) 
         against=tuple(_against(comparison, shown, suggested)),
         nearest=found or _nearest(comparison, names, suggested),
         suggested=suggested,
+    )
+
+
+def alone(explanation: Explanation) -> PairSet:
+    """Return the pair in question as the only one of its networks."""
+    return replace(explanation.suggested, pairs=(explanation.pair,), report=Report())
+
+
+def weigh_explanation(explanation: Explanation, evidence: Evidence) -> Explanation:
+    """Say how alike the two Values are on data, and what in that speaks against the pair."""
+    before = explanation.pair
+    (pair,) = weigh(alone(explanation), evidence)
+    return replace(
+        explanation,
+        pair=pair,
+        against=(*explanation.against, *pair.warnings[len(before.warnings) :]),
+        nearest=pair if explanation.nearest is before else explanation.nearest,
     )
 
 

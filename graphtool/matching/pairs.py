@@ -73,7 +73,8 @@ class Pair:
     `rank` is the place in the order in which an expert would choose, `score` says how well the two
     fit each other, from 0 to 1. `adapter` is what the student side needs before a loss can compare
     the two, `loss` the name of a loss that fits, `weight` what it counts beside the others.
-    `alternatives` are the same blocks at other taps.
+    `alternatives` are the same blocks at other taps. `cka` says how alike the two are on data, from
+    -1 to 1; None where no evidence was asked for, or none could be had.
     """
 
     rank: int
@@ -88,6 +89,7 @@ class Pair:
     warnings: tuple[str, ...]
     weight: float = 1.0
     alternatives: tuple[Alternative, ...] = ()
+    cka: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from enum import Enum
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from graphtool.arguments import bad_argument
 from graphtool.diagnostics import Diagnostic, PairError, Report, UsageError
 from graphtool.matching import problems
 from graphtool.matching.candidates import Candidate, candidates, relations, unique
+from graphtool.matching.evidence import BATCHES, gather
 from graphtool.matching.forms import FORMS, FormName
 from graphtool.matching.pairs import Alternative, Kind, Pair, PairSet, end_of
 from graphtool.matching.relations import Sides, adapter_of, loss_of, reasons, relation_of, warnings
 from graphtool.matching.score import Comparison
+from graphtool.matching.weighing import names_of, weigh
 from graphtool.readers import Source, read
 from graphtool.structure import Structure, Tap, analyse
 
@@ -28,6 +30,8 @@ _IN_BLOCKS = frozenset({Kind.STAGE, Kind.FEATURE, Kind.HIDDEN_STATE})
 _CALL = 'gt.suggest_pairs(teacher, student, limit=4, tap="before-activation", recipe="fitnet")'
 
 _Closed = TypeVar("_Closed", bound=Enum)
+# Samples are whatever the user has: a path, arrays, a function, a DataLoader.
+_Samples: TypeAlias = Any
 
 
 def suggest_pairs(
@@ -37,6 +41,9 @@ def suggest_pairs(
     limit: int | None = None,
     tap: Tap | str | None = None,
     recipe: FormName | str | None = None,
+    evidence: _Samples | None = None,
+    batches: int = BATCHES,
+    allow_random: bool = False,
 ) -> PairSet:
     """Suggest which feature maps to pair, in the order in which experts prefer them.
 
@@ -47,16 +54,30 @@ def suggest_pairs(
     `last-convolution`. `recipe` gives a whole published form instead, with its losses and weights:
     `logits`, which gains most, `features`, `transformer`, `overhaul`, `attention` or `fitnet`.
 
+    `evidence` is data to weigh the pairs by: samples that both networks are run on, as `gather` of
+    `graphtool.matching.evidence` takes them, at most so many `batches` of 32. Each pair then has
+    its `cka`; pairs of one stage that fit as well go in the order of it, and warnings say where it
+    speaks against a pair, but it never overrules. The networks need their weights for that, so they
+    are a saved model with its parameters beside it, a live Program whose parameters are in the
+    global Scope, a Network, or `module:callable` that loads what it builds; a Graph does not run.
+    `allow_random` lets untrained ones pass.
+
     Raises ReadError where a source cannot be read, UsageError (GT248) where `limit`, `tap` or
-    `recipe` cannot be meant, PairError (GT305) where the networks lack what a `recipe` pairs. The
-    reasons behind the order are those of published configurations (Romero et al. 2015, arXiv
-    1412.6550, for the middle stage; Jiao et al. 2020, arXiv 1909.10351, for transformers).
+    `recipe` cannot be meant, PairError (GT305) where the networks lack what a `recipe` pairs, and
+    as `gather` does. The reasons behind the order are those of published configurations (Romero et
+    al. 2015, arXiv 1412.6550, for the middle stage; Jiao et al. 2020, arXiv 1909.10351, for
+    transformers).
     """
     _check_limit(limit)
     wanted = None if tap is None else _one_of(Tap, "tap", tap)
     form = None if recipe is None else _one_of(FormName, "recipe", recipe)
     left, right = analyse(read(teacher)), analyse(read(student))
-    return pairs_of(left, right, limit=limit, tap=wanted, recipe=form)
+    pairs = pairs_of(left, right, limit=limit, tap=wanted, recipe=form)
+    if evidence is None:
+        return pairs
+    names = names_of(pairs)
+    found = gather(teacher, student, names, evidence, batches=batches, allow_random=allow_random)
+    return weigh(pairs, found)
 
 
 def _check_limit(limit: object) -> None:
@@ -91,9 +112,8 @@ def pairs_of(
     if tap is not None:
         found = _tapped(found, tap, comparison, remarks)
     most = max(_MOST, sum(pair.kind in _ALL_OF for pair in found) + len(teacher.necks))
-    pairs = tuple(
-        pair_of(rank, candidate, comparison) for rank, candidate in enumerate(found[:most], 1)
-    )
+    taken = found[:most] if limit is None or form is not None else found[:limit]
+    pairs = tuple(pair_of(rank, candidate, comparison) for rank, candidate in enumerate(taken, 1))
     if recipe is not None and form is not None:
         pairs = form.of(pairs)
         if not pairs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from numbers import Real
 from os import PathLike, fspath
@@ -45,11 +45,15 @@ _Toml: TypeAlias = Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Pairs and the weight of each in order; `version` is the graphtool that wrote the file."""
+    """Pairs, each with its loss and weight; `version` is the graphtool that wrote the file."""
 
     pairs: PairSet
-    weights: tuple[float, ...]
     version: str
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The weight of each pair in order."""
+        return tuple(pair.weight for pair in self.pairs)
 
 
 def write_recipe(
@@ -71,6 +75,11 @@ def _misgiven(pairs: object, path: object, weights: object) -> Iterator[Diagnost
     elif weights is not None and not _are_weights(weights, len(pairs)):
         wanted = f"a list of {counted(len(pairs), 'weight')}, each a number of 0 or more"
         yield bad_argument("weights", weights, wanted, f"weights=[1.0] * {len(pairs)}")
+    elif weights is None:
+        for place, pair in enumerate(pairs):
+            if not _is_weight(pair.weight):
+                name, wanted = f"pairs[{place}].weight", "a number of 0 or more"
+                yield bad_argument(name, pair.weight, wanted, "dataclasses.replace(pair, weight=1)")
     if not isinstance(path, str | PathLike):
         yield bad_argument("path", path, "the path of a file", _WRITE)
 
@@ -91,17 +100,22 @@ def recipe_text(pairs: PairSet, *, weights: Sequence[float] | None = None) -> st
     import tomli_w
 
     marks = fingerprints(pairs.teacher), fingerprints(pairs.student)
-    given = [pair.weight for pair in pairs] if weights is None else weights
     document = {
         "schema": SCHEMA,
         "graphtool": version(),
         "teacher": _program_table(pairs.teacher, marks[0]),
         "student": _program_table(pairs.student, marks[1]),
-        "pairs": [
-            _pair_table(pair, weight, *marks) for pair, weight in zip(pairs, given, strict=True)
-        ],
+        "pairs": [_pair_table(pair, *marks) for pair in _weighing(pairs, weights)],
     }
     return _HEADER + _NUMBERS.sub(_on_one_line, tomli_w.dumps(document))
+
+
+def _weighing(pairs: PairSet, weights: Sequence[float] | None) -> Iterator[Pair]:
+    if weights is None:
+        yield from pairs
+        return
+    for pair, weight in zip(pairs, weights, strict=True):
+        yield replace(pair, weight=weight)
 
 
 def _on_one_line(array: re.Match[str]) -> str:
@@ -123,7 +137,6 @@ def _program_table(graph: Graph, marks: Mapping[str, Fingerprint]) -> dict[str, 
 
 def _pair_table(
     pair: Pair,
-    weight: float,
     teacher: Mapping[str, Fingerprint],
     student: Mapping[str, Fingerprint],
 ) -> dict[str, _Toml]:
@@ -132,7 +145,7 @@ def _pair_table(
             "rank": pair.rank,
             "kind": pair.kind.value,
             "loss": pair.loss,
-            "weight": float(weight),
+            "weight": float(pair.weight),
             "adapter": pair.adapter,
             "relation": pair.relation.value,
             "score": float(pair.score),
@@ -184,8 +197,7 @@ def read_recipe(path_or_text: str | PathLike[str], *, teacher: Source, student: 
         pairs=tuple(pair for pair in pairs if pair is not None),
         report=report,
     )
-    weights = tuple(record.weight for record in document.pairs)
-    return Recipe(pairs=found, weights=weights, version=document.version)
+    return Recipe(pairs=found, version=document.version)
 
 
 def _text_of(path_or_text: object) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from graphtool.graph import UNKNOWN, Shape, dims_agree
 from graphtool.matching.pairs import Kind, Relation
-from graphtool.structure import Role, Structure
+from graphtool.structure import Role, Structure, ends_in_activation
 
 __all__ = ["Sides", "adapter_of", "in_both", "loss_of", "reasons", "relation_of", "warnings"]
 
@@ -231,10 +231,5 @@ def _fused(sides: Sides) -> Iterator[str]:
         ("student", sides.student, sides.student_name),
     ):
         operator = structure.graph.producer(name)
-        inside = operator is not None and any(map(operator.attributes.get, _ACTIVATION_INSIDE))
-        if operator is not None and (inside or operator.kind.startswith("fused_")):
+        if operator is not None and ends_in_activation(operator):
             yield f"the {role}'s comes from a fused `{operator.type}`: it has no other taps"
-
-
-# Attributes that name the activation which a fused Operator ends in.
-_ACTIVATION_INSIDE = ("activation", "activation_type", "fuse_activation", "act_type")

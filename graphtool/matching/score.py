@@ -60,12 +60,16 @@ class _View:
 
 
 class Comparison:
-    """Compares the Values of a teacher with those of a student; each is measured once."""
+    """Compares the Values of a teacher with those of a student; each is measured once.
+
+    `is_small` tells that one of the two is for inputs of some 32 × 32.
+    """
 
     def __init__(self, teacher: Structure, student: Structure) -> None:
         self.teacher, self.student = teacher, student
-        small = teacher.is_for_small_inputs or student.is_for_small_inputs
-        self._offsets = tuple(_deepest(side) if small else 0.0 for side in (teacher, student))
+        sides = teacher, student
+        self.is_small = any(side.is_for_small_inputs for side in sides)
+        self._offsets = tuple(_deepest(side) if self.is_small else 0.0 for side in sides)
         self._views: tuple[dict[str, _View], dict[str, _View]] = ({}, {})
 
     def fit(self, teacher: str, student: str) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import groupby
 
-from graphtool.diagnostics import counted
+from graphtool.diagnostics import Report, counted
 from graphtool.matching.evidence import Evidence
 from graphtool.matching.pairs import Pair, PairSet
 from graphtool.structure import Structure, analyse
@@ -17,6 +17,7 @@ __all__ = ["names_of", "weigh"]
 # larger by this much; on noise, maps that have nothing to do with each other differ by as much.
 _ALIKE = 0.5
 _MUCH = 0.1
+_DIGITS = 4
 
 
 def names_of(pairs: PairSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -34,14 +35,15 @@ def weigh(pairs: PairSet, evidence: Evidence) -> PairSet:
     Pairs of one kind and one teacher stage (or Value, outside of stages) that follow each other
     with equal scores change places, so that the one that is more alike comes first. Warnings say
     where outliers decide a score, and where data speak against a pair: another stage of the teacher
-    is much more like its student map.
+    is much more like its student map. The report of the evidence comes after that of the pairs.
     """
     teacher = analyse(pairs.teacher)
     weighed = tuple(
-        _said(replace(pair, rank=rank), evidence, teacher)
-        for rank, pair in enumerate(_settled(pairs, evidence, teacher), 1)
+        _said(replace(pair, rank=place.rank), evidence, teacher)
+        for place, pair in zip(pairs, _settled(pairs, evidence, teacher), strict=True)
     )
-    return replace(pairs, pairs=weighed)
+    report = Report.of((*pairs.report, *evidence.report))
+    return replace(pairs, pairs=weighed, report=report)
 
 
 def _settled(pairs: Iterable[Pair], evidence: Evidence, teacher: Structure) -> Iterator[Pair]:
@@ -66,7 +68,12 @@ def _said(pair: Pair, evidence: Evidence, teacher: Structure) -> Pair:
         return pair
     why = f"CKA {score} on {counted(evidence.samples, 'sample')}"
     against = (*evidence.remarks(*ends), *_contradictions(evidence, teacher, *ends))
-    return replace(pair, why=(*pair.why, why), warnings=(*pair.warnings, *against))
+    return replace(
+        pair,
+        why=(*pair.why, why),
+        warnings=(*pair.warnings, *against),
+        cka=round(score.cka, _DIGITS),
+    )
 
 
 def _contradictions(

@@ -103,7 +103,10 @@ class Merged:
         Raises ReadError: GT101 with the nearest names, GT102 with the candidates, GT031 where the
         Value has left the Program since.
         """
-        name = self.teacher_name(selector)
+        try:
+            name = self.teacher_name(selector)
+        except ReadError as error:
+            raise self._students(selector, error) from None
         if self.joined.names:
             return self.live.value(self.merged_name(name))
         return self._teacher.value(name)
@@ -128,17 +131,22 @@ class Merged:
                 raise
             added = self._added(selector)
             if added is None:
-                raise self._misplaced(selector, error) from None
+                raise self._teachers(selector, error) from None
             return added
 
-    def _misplaced(self, selector: str, error: ReadError) -> ReadError:
+    def _students(self, selector: str, error: ReadError) -> ReadError:
+        """Say so where a name that the teacher lacks is the student's."""
+        with suppress(ReadError):
+            name = find(self.before.graph, selector).name
+            return _misplaced(error, selector, name, lacking="teacher", having="student")
+        return error
+
+    def _teachers(self, selector: str, error: ReadError) -> ReadError:
         """Say so where a name that the student lacks is a teacher's."""
         for merged in (self, *self.teachers):
             with suppress(ReadError):
                 name = merged.teacher_name(selector)
-                said = f"the student has no `{selector}`: it is the teacher's `{name}`"
-                call = f"merged.teacher({selector!r})"
-                return ReadError(*(replace(one, message=said, help=call) for one in error.report))
+                return _misplaced(error, selector, name, lacking="student", having="teacher")
         return error
 
     def _added(self, selector: str) -> _Paddle | None:
@@ -273,6 +281,16 @@ def register(merged: Merged, inherited: tuple[Merged, ...] = ()) -> Merged:
     merges = (*inherited, *_registered(merged.program), merged)
     note(merged.program, merges, [new for _, new in merged.plan.weights])
     return merged
+
+
+def _misplaced(
+    error: ReadError, selector: str, name: str, *, lacking: str, having: str
+) -> ReadError:
+    if not is_unknown_name(error):
+        return error
+    said = f"the {lacking} has no `{selector}`: it is the {having}'s `{name}`"
+    call = f"merged.{having}({selector!r})"
+    return ReadError(*(replace(one, message=said, help=call) for one in error.report))
 
 
 def value_of(selector: str, merges: Iterable[Merged], *others: Callable[[str], _Paddle]) -> _Paddle:

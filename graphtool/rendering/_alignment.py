@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise, zip_longest
+from typing import TypeAlias
 
-from graphtool.rendering.board import Band, Card, Line, Link, Panel, Spot
+from graphtool.rendering.board import Band, Card, Line, Link, Mark, Panel, Spot
 
 __all__ = ["bands_of", "bands_of_one"]
 
@@ -21,14 +22,22 @@ def bands_of_one(panel: Panel) -> tuple[Band, ...]:
     )
 
 
-def bands_of(teacher: Panel, student: Panel, links: Sequence[Link]) -> tuple[Band, ...]:
+def bands_of(
+    teacher: Panel, student: Panel, links: Sequence[Link], marks: Sequence[Mark] = ()
+) -> tuple[Band, ...]:
     """Put two networks beside each other: as many links as can be run straight across."""
     matched = _matched(teacher.cards, student.cards, links)
     bands = [
         _band(teacher, student, cards, links)
         for cards in _in_order(matched, len(teacher.cards), len(student.cards))
     ]
-    return tuple(_with_links(bands, links))
+    return tuple(
+        _with(
+            bands,
+            _placed(bands, [(link.teacher, link.student) for link in links]),
+            _placed(bands, [mark.spots for mark in marks]),
+        )
+    )
 
 
 def _matched(
@@ -134,25 +143,43 @@ def _padded(
     return left + next(blanks), right + next(blanks)
 
 
-def _with_links(bands: Sequence[Band], links: Sequence[Link]) -> Iterator[Band]:
-    """Put each link into a line: its own where it runs straight, else that of an end."""
-    teacher, student = _places(bands, 0), _places(bands, 1)
-    ends = [(teacher[link.teacher], student[link.student]) for link in links]
-    held: dict[tuple[int, int], list[int]] = {}
-    # Straight ones first; of the two lines of a slanted one, the emptier.
-    for index in sorted(range(len(links)), key=lambda i: (ends[i][0] != ends[i][1], i)):
-        place = min(ends[index], key=lambda end: len(held.get(end, ())))
-        held.setdefault(place, []).append(index)
+# A Line, by the index of its Band and its own.
+_Place: TypeAlias = "tuple[int, int]"
+
+
+def _with(
+    bands: Sequence[Band],
+    links: Mapping[_Place, Sequence[int]],
+    marks: Mapping[_Place, Sequence[int]],
+) -> Iterator[Band]:
     for b, band in enumerate(bands):
         lines = (
-            Line(line.rows, tuple(held.get((b, place), ())))
+            Line(line.rows, tuple(links.get((b, place), ())), tuple(marks.get((b, place), ())))
             for place, line in enumerate(band.lines)
         )
         yield Band(band.cards, tuple(lines))
 
 
-def _places(bands: Sequence[Band], side: int) -> Mapping[Spot, tuple[int, int]]:
-    found: dict[Spot, tuple[int, int]] = {}
+def _placed(
+    bands: Sequence[Band], spots: Sequence[tuple[Spot | None, ...]]
+) -> Mapping[_Place, Sequence[int]]:
+    """Put each link or mark into a line: its own where it runs straight, else that of an end."""
+    teacher, student = _places(bands, 0), _places(bands, 1)
+    ends = [
+        [places[spot] for places, spot in zip((teacher, student), held, strict=True) if spot]
+        for held in spots
+    ]
+    found: dict[_Place, list[int]] = {}
+    # Straight ones first; of the two lines of a slanted one, the emptier.
+    for index in sorted(range(len(ends)), key=lambda i: (len(set(ends[i])) > 1, i)):
+        if ends[index]:
+            place = min(ends[index], key=lambda end: len(found.get(end, ())))
+            found.setdefault(place, []).append(index)
+    return found
+
+
+def _places(bands: Sequence[Band], side: int) -> Mapping[Spot, _Place]:
+    found: dict[Spot, _Place] = {}
     for b, band in enumerate(bands):
         card = band.cards[side]
         for place, line in enumerate(band.lines):

@@ -6,7 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from graphtool.rendering._labels import cell, filled, gap, row, table, text
-from graphtool.rendering._palette import INK, MUTED, PAIR, PAPER, Scheme, scheme_of
+from graphtool.rendering._palette import (
+    INK,
+    MUTED,
+    PAIR,
+    PAPER,
+    Scheme,
+    scheme_of,
+    scheme_of_severity,
+)
 from graphtool.rendering._text import amount, percent, width_of
 from graphtool.rendering.board import Board, Card, Level, Panel, Row
 
@@ -84,13 +92,14 @@ def header_label(panel: Panel, columns: Columns) -> str:
     scheme = scheme_of(panel.role)
     width = columns.whole + 2 * BORDER
     role = (panel.role or "network").upper()
-    inputs = f"  ·  input {panel.inputs}" if panel.inputs else ""
+    inputs = f"input {panel.inputs}" if panel.inputs else ""
+    said = "  ·  ".join(filter(None, (role, panel.state, inputs)))
     about = "" if panel.exact else "≈ "
     lines = (
         _header_line(
             width,
             22,
-            text(f"{role}{inputs}", room=width - 141, size=9, color=scheme.on_full, bold=True),
+            text(said, room=width - 141, size=9, color=scheme.on_full, bold=True),
             text(
                 f"{amount(panel.parameters)} parameters",
                 room=120,
@@ -219,16 +228,22 @@ def _sums(
 
 def _card_row(held: Row, index: int, scheme: Scheme, columns: Columns) -> str:
     height = LINE - _DROP
-    paired = bool(held.ranks)
+    ground = _ground(held)
     cells = (
         cell(_INDENT, height),
-        *_named(held, scheme, columns, height, bold=paired),
+        *_named(held, scheme, columns, height, bold=ground != PAPER),
         *_sums(held, columns, height, MUTED, bold=False),
         _bar(held, scheme, height),
     )
-    ground = PAIR.tint if paired else PAPER
     content = _dropped(columns.whole, cells)
     return row(cell(columns.whole, LINE, content, fill=ground, port=f"r{index}"))
+
+
+def _ground(held: Row) -> str:
+    """Return the colour behind a row: that of the worst finding, or of a pair."""
+    if held.severity is not None:
+        return scheme_of_severity(held.severity).tint
+    return PAIR.tint if held.ranks else PAPER
 
 
 def _named(
@@ -276,7 +291,7 @@ def _overview_row(card: Card, scheme: Scheme, columns: Columns) -> str:
             height,
             text(card.title, room=columns.title, size=12, color=scheme.full, bold=True),
         ),
-        *_named(held, scheme, columns, height, bold=bool(held.ranks)),
+        *_named(held, scheme, columns, height, bold=_ground(held) != PAPER),
         *_sums(card, columns, height, INK, bold=False),
         _bar(held, scheme, height),
     )

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from graphtool.rendering._cards import Columns, card_label, header_label
+from graphtool.rendering._cards import BORDER, Columns, card_label, header_label
 from graphtool.rendering._document import Document
-from graphtool.rendering._gutter import Gutter, gutter_header, gutter_label
-from graphtool.rendering._palette import FLOW, FONT, PAIR
-from graphtool.rendering.board import Band, Board, Level, Link
+from graphtool.rendering._findings import findings_label
+from graphtool.rendering._gutter import Gutter, Pill, gutter_header, gutter_label, pills_on
+from graphtool.rendering._palette import FLOW, FONT
+from graphtool.rendering.board import Band, Board, Level, Spot
 
 __all__ = ["board_dot"]
 
+# Between two networks and what is between them, in points.
+_APART = 21.6
 _GRAPH = {
     "bgcolor": "transparent",
     "rankdir": "TB",
     "newrank": "true",
-    "nodesep": "0.3",
+    "nodesep": f"{_APART / 72:g}",
     "ranksep": "0.25",
     "splines": "spline",
     "pad": "0.25",
@@ -28,7 +31,8 @@ _NODE = {"shape": "plain", "fontname": FONT, "fontsize": "10"}
 # flat edges between ports.
 _EDGE = {"color": FLOW, "penwidth": "1.5", "arrowsize": "0.65", "dir": "none", "arrowhead": "none"}
 _FLOW = {"weight": "50", "dir": "forward", "arrowhead": "normal"}
-_PAIR = {"color": PAIR.full, "penwidth": "2.2", "dir": "none", "constraint": "false"}
+_JUMP = {"penwidth": "1.2", "dir": "forward", "arrowhead": "normal", "constraint": "false"}
+_JOIN = {"penwidth": "2.2", "dir": "none", "constraint": "false"}
 
 
 def board_dot(board: Board) -> str:
@@ -42,8 +46,14 @@ def board_dot(board: Board) -> str:
     _flows(dot, board)
     if gutter is not None:
         _keep_gutter_straight(dot, board)
-        for index, link in enumerate(board.links):
-            _pair(dot, board, index, link)
+        for index, band in enumerate(board.bands):
+            for line in band.lines:
+                _join(dot, board, f"{_GUTTER}_{index}", pills_on(board, line))
+        if board.marks:
+            width = 2 * (columns.whole + BORDER) + gutter.whole + int(2 * _APART)
+            dot.node(_FOUND, findings_label(board.marks, width))
+            last = len(board.bands) - 1
+            dot.edge(f"{_GUTTER}_{last if board.bands else 'head'}", _FOUND, style="invis")
     return dot.source
 
 
@@ -54,7 +64,9 @@ def _headers(board: Board, columns: Columns, gutter: Gutter | None) -> Iterator[
             yield _GUTTER, gutter_header(board, gutter)
 
 
-_SIDES, _GUTTER = ("left", "right"), "pairs"
+_SIDES, _GUTTER, _FOUND = ("left", "right"), "pairs", "findings"
+# Where branches pass the cards of a network by.
+_OUTER = ("w", "e")
 
 
 def _cells(
@@ -65,9 +77,8 @@ def _cells(
             lines = [line.rows[place] for line in band.lines]
             yield _SIDES[place], card_label(panel.cards[card], panel.role, columns, lines)
         if gutter is not None and place == 0:
-            held = [[(index, board.links[index]) for index in line.links] for line in band.lines]
             overview = board.level is Level.STAGE
-            yield _GUTTER, gutter_label(held, gutter, overview=overview)
+            yield _GUTTER, gutter_label(board, band.lines, gutter, overview=overview)
 
 
 def _rank(dot: Document, index: str, nodes: Iterator[tuple[str, str]]) -> None:
@@ -91,6 +102,10 @@ def _flows(dot: Document, board: Board) -> None:
         for index in range(len(nodes) - 1):
             shown = _FLOW if (index, index + 1) in panel.flows else {"style": "invis"}
             dot.edge(f"{nodes[index]}:c:s", f"{nodes[index + 1]}:c:n", **{**_FLOW, **shown})
+        outer = _OUTER[place] if len(board.panels) > 1 else _OUTER[-1]
+        for source, target in panel.jumps:
+            tail = f"{nodes[source.card]}:r{source.row}:{outer}"
+            dot.edge(tail, f"{nodes[target.card]}:r{target.row}:{outer}", **_JUMP)
 
 
 def _nodes(board: Board, place: int) -> list[str]:
@@ -105,12 +120,17 @@ def _keep_gutter_straight(dot: Document, board: Board) -> None:
         dot.edge(above, below, style="invis", weight="80")
 
 
-def _pair(dot: Document, board: Board, index: int, link: Link) -> None:
-    home = next(
-        b for b, band in enumerate(board.bands) if any(index in line.links for line in band.lines)
-    )
-    pill = f"{_GUTTER}_{home}"
-    teacher = f"{_nodes(board, 0)[link.teacher.card]}:r{link.teacher.row}"
-    student = f"{_nodes(board, 1)[link.student.card]}:r{link.student.row}"
-    dot.edge(f"{teacher}:e", f"{pill}:p{index}:w", **_PAIR)
-    dot.edge(f"{pill}:q{index}:e", f"{student}:w", **_PAIR)
+def _join(dot: Document, board: Board, node: str, pills: Sequence[Pill]) -> None:
+    """Draw lines from pills to their rows: from one where several are joined to the same row."""
+    for index, pill in enumerate(pills):
+        teacher, student = pill.spots
+        before, behind = pills[:index], pills[index + 1 :]
+        line = {"color": pill.scheme.full, **_JOIN}
+        if teacher is not None and all(other.spots[0] != teacher for other in before):
+            dot.edge(f"{_row(board, 0, teacher)}:e", f"{node}:p{pill.key}:w", **line)
+        if student is not None and all(other.spots[1] != student for other in behind):
+            dot.edge(f"{node}:q{pill.key}:e", f"{_row(board, 1, student)}:w", **line)
+
+
+def _row(board: Board, place: int, spot: Spot) -> str:
+    return f"{_nodes(board, place)[spot.card]}:r{spot.row}"

@@ -1,44 +1,120 @@
-"""Draw what stands between two networks: the number of pairs, and a pill for each."""
+"""Draw what stands between two networks: what joins them in short, and a pill for each pair."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from graphtool.rendering._cards import BORDER, LINE, OVERVIEW, TITLE, widest
 from graphtool.rendering._labels import cell, filled, gap, row, table, text
-from graphtool.rendering._palette import INK, MUTED, PAIR, PAPER
+from graphtool.rendering._palette import INK, MUTED, PAIR, PAPER, Scheme, scheme_of_severity
 from graphtool.rendering._text import width_of
-from graphtool.rendering.board import Board, Link, Tag
+from graphtool.rendering.board import Board, Line, Link, Mark, Spot, Tag
 
-__all__ = ["Gutter", "gutter_header", "gutter_label"]
+__all__ = ["Gutter", "Pill", "gutter_header", "gutter_label", "pills_on"]
 
 _PILL, _HEADER, _EDGE, _SMALL, _PAD = 16, 104, 2, 8, 6
-_RANK_LEAST, _TEXT_LEAST, _MARGIN = 20, 72, 6
+_LEAD_LEAST, _TEXT_LEAST, _MARGIN = 20, 72, 6
+_LEAD_MOST, _TEXT_MOST, _HEADER_MOST = 90, 220, 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A piece of a pill: what it is known by, what it says, and what it adds in small type."""
+
+    lead: str
+    body: str
+    extra: str
+    scheme: Scheme
+
+
+@dataclass(frozen=True, slots=True)
+class Pill:
+    """What stands on a line and is joined to the Rows at `spots`, the teacher's first.
+
+    Lines come in at the port `p<key>`, and leave at `q<key>`.
+    """
+
+    key: str
+    parts: tuple[_Part, ...]
+    spots: tuple[Spot | None, ...]
+
+    @property
+    def scheme(self) -> Scheme:
+        """Its colours."""
+        return self.parts[0].scheme
+
+    def shares(self, other: Pill) -> bool:
+        """Tell whether two pills are joined to the same Row."""
+        return any(
+            one is not None and one == its for one, its in zip(self.spots, other.spots, strict=True)
+        )
+
+
+def pills_on(board: Board, line: Line) -> tuple[Pill, ...]:
+    """Return the pills of a line: the teacher's alone, those of both, the student's alone."""
+    links = [board.links[i] for i in line.links]
+    tagged = [
+        Pill(str(i), _tagged(link), (link.teacher, link.student))
+        for i, link in zip(line.links, links, strict=True)
+    ]
+    alone = len(line.marks) == 1
+    found = [
+        Pill(f"m{i}", (_found(board.marks[i], alone=alone),), board.marks[i].spots)
+        for i in line.marks
+    ]
+    return tuple(sorted((*tagged, *found), key=_side))
+
+
+def _side(pill: Pill) -> int:
+    teacher, student = pill.spots
+    return 0 if student is None else 2 if teacher is None else 1
+
+
+def _tagged(link: Link) -> tuple[_Part, ...]:
+    return tuple(_Part(_ranks(tag), tag.text, tag.adapter, PAIR) for tag in link.tags)
+
+
+def _found(mark: Mark, *, alone: bool) -> _Part:
+    """Write a code, and what it stands for where there is room: all are listed below."""
+    times = f"× {mark.count}" if mark.count > 1 else ""
+    scheme = scheme_of_severity(mark.severity)
+    return _Part(mark.code, mark.slug, times, scheme) if alone else _Part(mark.code, "", "", scheme)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gutter:
     """The widths of what stands between two networks, in points."""
 
-    rank: int
-    text: int
+    lead: int
+    body: int
+    header: int
     whole: int
 
     @classmethod
     def of(cls, board: Board) -> Gutter:
         """Measure what the pills have to hold."""
-        tags = [tag for link in board.links for tag in link.tags]
-        rank = widest([_ranks(tag) for tag in tags], 10, _RANK_LEAST, 90)
-        body = widest([tag.text for tag in tags], 10, _TEXT_LEAST, 220)
-        adapters = [tag for tag in tags if tag.adapter]
-        both = (width_of(x.text, 10) + width_of(x.adapter, _SMALL) + 3 * _PAD for x in adapters)
-        body = max(body, int(max(both, default=0)))
-        lines = (line.links for band in board.bands for line in band.lines)
-        most = max((sum(len(board.links[i].tags) for i in held) for held in lines), default=1)
-        return cls(
-            rank=rank, text=body, whole=max(_HEADER, (rank + body + 2 + _MARGIN) * max(1, most))
+        lines = [pills_on(board, line) for band in board.bands for line in band.lines]
+        parts = [part for line in lines for pill in line for part in pill.parts]
+        lead = widest([part.lead for part in parts], 10, _LEAD_LEAST, _LEAD_MOST)
+        body = widest([part.body for part in parts], 10, _TEXT_LEAST, _TEXT_MOST)
+        both = (
+            width_of(part.body, 10) + width_of(part.extra, _SMALL) + 3 * _PAD
+            for part in parts
+            if part.extra
         )
+        body = min(_TEXT_MOST, max(body, int(max(both, default=0))))
+        header = widest(board.headline, 12, _HEADER, _HEADER_MOST)
+        gutter = cls(lead=lead, body=body, header=header, whole=header)
+        widest_line = max(map(gutter.width_of, lines), default=0)
+        return replace(gutter, whole=max(header, widest_line + _MARGIN))
+
+    def width_of(self, pills: Sequence[Pill]) -> int:
+        """Return how wide the pills of a line are together, in points."""
+        parts = [part for pill in pills for part in pill.parts]
+        widths = (self.lead + (self.body + 2 if part.body else 0) for part in parts)
+        return sum(widths) + _MARGIN * max(0, len(pills) - 1)
 
 
 def _ranks(tag: Tag) -> str:
@@ -54,23 +130,25 @@ def _ranks(tag: Tag) -> str:
 
 
 def gutter_header(board: Board, gutter: Gutter) -> str:
-    """Say how many pairs there are, and which way their pills read."""
-    count = f"{board.pairs} pair{'' if board.pairs == 1 else 's'}"
+    """Say in two lines what joins the networks: how many pairs, which way their pills read."""
+    scheme = PAIR if board.worst is None else scheme_of_severity(board.worst)
 
     def line(content: str, height: int, size: float, *, bold: bool) -> str:
-        shown = text(content, room=_HEADER, size=size, color=PAIR.on_full, bold=bold)
-        return row(cell(_HEADER, height, shown, align="CENTER"))
+        shown = text(content, room=gutter.header, size=size, color=scheme.on_full, bold=bold)
+        return row(cell(gutter.header, height, shown, align="CENTER"))
 
+    first, second = board.headline
     box = table(
         (
-            gap(_HEADER, 3),
-            line(count, 22, 12, bold=True),
-            line("teacher ← student", 16, 9, bold=False),
-            gap(_HEADER, 3),
+            gap(gutter.header, 3),
+            line(first, 22, 12, bold=True),
+            line(second, 16, 9, bold=False),
+            gap(gutter.header, 3),
         ),
-        fill=PAIR.full,
+        fill=scheme.full,
     )
-    return table((gap(gutter.whole, 18), _centred(box, _HEADER, 44, gutter), gap(gutter.whole, 6)))
+    centred = _centred(box, gutter.header, 44, gutter)
+    return table((gap(gutter.whole, 18), centred, gap(gutter.whole, 6)))
 
 
 def _centred(content: str, width: int, height: int, gutter: Gutter) -> str:
@@ -81,66 +159,68 @@ def _centred(content: str, width: int, height: int, gutter: Gutter) -> str:
     return row(filled(table((row(sides[0], filled(content), sides[1]),))))
 
 
-def gutter_label(
-    lines: Sequence[Sequence[tuple[int, Link]]], gutter: Gutter, *, overview: bool
-) -> str:
+def gutter_label(board: Board, lines: Sequence[Line], gutter: Gutter, *, overview: bool) -> str:
     """Draw the pills of a band, each in its line."""
     top = 0 if overview else TITLE
     height = OVERVIEW if overview else LINE
-    drawn = (_pills(held, gutter, height) for held in lines)
+    drawn = (_on_line(pills_on(board, line), gutter, height) for line in lines)
     return table((gap(gutter.whole, top + BORDER), *drawn, gap(gutter.whole, BORDER)))
 
 
-def _pills(held: Sequence[tuple[int, Link]], gutter: Gutter, height: int) -> str:
-    if not held:
+def _on_line(pills: Sequence[Pill], gutter: Gutter, height: int) -> str:
+    if not pills:
         return gap(gutter.whole, height)
     pad = (height - _PILL) // 2
-    cells: list[str] = []
-    for index, link in held:
-        cells += [cell(_MARGIN, _PILL)] if cells else []
-        cells.append(filled(_pill(index, link, gutter)))
-    widths = (_pill_width(link, gutter) + _MARGIN for _, link in held)
-    pills = table((row(*cells),))
+    cells = [filled(_drawn(pills[0], gutter))]
+    for before, pill in pairwise(pills):
+        cells += [_between(before, pill), filled(_drawn(pill, gutter))]
+    whole = table((row(*cells),))
     return "".join(
         (
             gap(gutter.whole, pad),
-            _centred(pills, sum(widths) - _MARGIN, _PILL, gutter),
+            _centred(whole, gutter.width_of(pills), _PILL, gutter),
             gap(gutter.whole, height - _PILL - pad),
         )
     )
 
 
-def _pill_width(link: Link, gutter: Gutter) -> int:
-    return len(link.tags) * (gutter.rank + gutter.text + 2)
+def _between(before: Pill, pill: Pill) -> str:
+    """Go on with the line where two pills are joined to one Row."""
+    if not before.shares(pill):
+        return cell(_MARGIN, _PILL)
+    line = row(cell(_MARGIN, _EDGE, fill=pill.scheme.full))
+    beside = (_PILL - _EDGE) // 2
+    return filled(table((gap(_MARGIN, beside), line, gap(_MARGIN, beside))))
 
 
-def _pill(index: int, link: Link, gutter: Gutter) -> str:
-    """Draw a pill; lines come in at the port `p0`, and leave at `q0`."""
-    parts: list[str] = []
-    for tag in link.tags:
-        port = "" if parts else f"p{index}"
-        parts.append(_number(tag, gutter, port))
-        parts.append(_said(tag, gutter, f"q{index}" if tag is link.tags[-1] else ""))
-    return table((row(*parts),), fill=PAIR.full)
+def _drawn(pill: Pill, gutter: Gutter) -> str:
+    cells: list[str] = []
+    for part in pill.parts:
+        first = "" if cells else f"p{pill.key}"
+        last = f"q{pill.key}" if part is pill.parts[-1] else ""
+        cells.append(_lead(part, gutter, first, "" if part.body else last))
+        cells.append(_body(part, gutter, last) if part.body else "")
+    return table((row(*cells),), fill=pill.scheme.full)
 
 
-def _number(tag: Tag, gutter: Gutter, port: str) -> str:
-    """Draw the ranks. dot 2.42 ends lines a point before a port: this one lies further in."""
-    width = gutter.rank - _EDGE
-    ranks = text(_ranks(tag), room=gutter.rank, color=PAIR.on_full, bold=True, align="CENTER")
-    inner = table((gap(width, 3), row(cell(width, _PILL - 3, ranks, align="CENTER"))))
-    return filled(table((row(cell(_EDGE, _PILL), cell(width, _PILL, inner, port=port)),)))
+def _lead(part: _Part, gutter: Gutter, port: str, last: str) -> str:
+    """Draw ranks, or a code; its port lies further in, for dot 2.42 ends lines a point before it."""
+    width = gutter.lead - _EDGE
+    said = text(part.lead, room=width, color=part.scheme.on_full, bold=True, align="CENTER")
+    inner = table((gap(width, 3), row(cell(width, _PILL - 3, said, align="CENTER"))))
+    cells = cell(_EDGE, _PILL), cell(width, _PILL, inner, port=port)
+    return filled(table((row(*cells),)), port=last)
 
 
-def _said(tag: Tag, gutter: Gutter, port: str) -> str:
+def _body(part: _Part, gutter: Gutter, port: str) -> str:
     """Draw what a pill says, framed."""
     height = _PILL - 2
-    adapter = int(width_of(tag.adapter, _SMALL)) + _PAD if tag.adapter else 0
-    room = gutter.text - adapter
-    body = text(tag.text, room=room, color=INK, align="CENTER")
-    cells = [cell(room, height - 3, body, align="CENTER")]
-    if adapter:
-        said = text(tag.adapter, room=adapter, size=_SMALL, color=MUTED)
-        cells.append(cell(adapter, height - 3, said))
-    inner = table((gap(gutter.text, 3), row(filled(table((row(*cells),))))))
-    return filled(table((row(cell(gutter.text, height, inner, fill=PAPER, port=port)),), spacing=1))
+    extra = min(int(width_of(part.extra, _SMALL)) + _PAD, gutter.body // 2) if part.extra else 0
+    room = gutter.body - extra
+    said = text(part.body, room=room, color=INK, align="CENTER")
+    cells = [cell(room, height - 3, said, align="CENTER")]
+    if extra:
+        small = text(part.extra, room=extra, size=_SMALL, color=MUTED)
+        cells.append(cell(extra, height - 3, small))
+    inner = table((gap(gutter.body, 3), row(filled(table((row(*cells),))))))
+    return filled(table((row(cell(gutter.body, height, inner, fill=PAPER, port=port)),), spacing=1))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from graphtool.graph import UNKNOWN, Graph
+from graphtool.graph import UNKNOWN, Graph, Operator
 from graphtool.matching import End, Kind, Pair, PairSet, Relation
 from graphtool.rendering._panels import Ranks
 from graphtool.rendering._text import dims
 from graphtool.rendering.board import Link, Panel, Spot, Tag
 from graphtool.structure import Structure
 
-__all__ = ["Sides", "links_of", "ranks_of"]
+__all__ = ["Sides", "links_of", "outermost", "ranks_of", "spots_of"]
 
 # More than these on the same two rows would make the gutter wider than a card.
 _TAGS = 2
@@ -30,40 +30,51 @@ def ranks_of(graph: Graph, ends: Iterable[tuple[int, End]]) -> Ranks:
     """Return which pairs end at which Operator of the top-level Block."""
     found: dict[str, tuple[int, ...]] = {}
     for rank, end in ends:
-        operator = _outermost(graph, end.name)
+        operator = _maker(graph, end.name)
         if operator is not None:
             found[operator] = (*found.get(operator, ()), rank)
     return found
 
 
-def _outermost(graph: Graph, value: str) -> str | None:
+def _maker(graph: Graph, value: str) -> str | None:
     """Return the Operator of the top-level Block that makes a Value, or holds what does."""
     producer = graph.producer(value)
-    while producer is not None and producer.block:
-        owner = graph.blocks[producer.block].owner
-        producer = None if owner is None else graph.operators[owner]
-    return None if producer is None else producer.name
+    return None if producer is None else outermost(graph, producer).name
 
 
-def links_of(pairs: PairSet, sides: Sides, panels: tuple[Panel, Panel]) -> tuple[Link, ...]:
-    """Return the Links, in order of rank; pairs that end in no row have none."""
-    spots = _spots(panels[0]), _spots(panels[1])
+def outermost(graph: Graph, operator: Operator) -> Operator:
+    """Return the Operator of the top-level Block that an Operator is, or lies in."""
+    while operator.block:
+        owner = graph.blocks[operator.block].owner
+        assert owner is not None
+        operator = graph.operators[owner]
+    return operator
+
+
+def links_of(
+    pairs: PairSet, sides: Sides, panels: tuple[Panel, Panel], *, losses: bool
+) -> tuple[Link, ...]:
+    """Return the Links, in order of rank; pairs that end in no row have none.
+
+    With `losses`, pills say by which loss two Values are compared.
+    """
+    spots = spots_of(panels[0]), spots_of(panels[1])
     joined: dict[tuple[Spot, Spot], list[Pair]] = {}
     for pair in pairs:
         ends = (
-            spots[0].get(_outermost(pairs.teacher, pair.teacher.name) or ""),
-            spots[1].get(_outermost(pairs.student, pair.student.name) or ""),
+            spots[0].get(_maker(pairs.teacher, pair.teacher.name) or ""),
+            spots[1].get(_maker(pairs.student, pair.student.name) or ""),
         )
         if ends[0] is not None and ends[1] is not None:
             joined.setdefault((ends[0], ends[1]), []).append(pair)
     found = [
-        Link(tags=_tags(held, sides), teacher=ends[0], student=ends[1])
+        Link(tags=_tags(held, sides, losses=losses), teacher=ends[0], student=ends[1])
         for ends, held in joined.items()
     ]
     return tuple(sorted(found, key=lambda link: link.ranks))
 
 
-def _spots(panel: Panel) -> Mapping[str, Spot]:
+def spots_of(panel: Panel) -> Mapping[str, Spot]:
     """Return the row of each Operator."""
     return {
         name: Spot(c, r)
@@ -73,11 +84,12 @@ def _spots(panel: Panel) -> Mapping[str, Spot]:
     }
 
 
-def _tags(pairs: Sequence[Pair], sides: Sides) -> tuple[Tag, ...]:
+def _tags(pairs: Sequence[Pair], sides: Sides, *, losses: bool) -> tuple[Tag, ...]:
     """Say what there is to say once; where that is too much for a line, how many pairs it is."""
     alike: dict[tuple[str, str], list[Pair]] = {}
     for pair in pairs:
-        alike.setdefault((_text(pair, sides), _adapter(pair)), []).append(pair)
+        said = ", ".join(filter(None, (_loss(pair) if losses else "", _adapter(pair))))
+        alike.setdefault((_text(pair, sides), said), []).append(pair)
     tags = [_tag(held, text, adapter) for (text, adapter), held in alike.items()]
     if len(tags) > _TAGS:
         return (_tag(pairs, f"{len(pairs)} pairs", ""),)
@@ -131,3 +143,7 @@ def _adapter(pair: Pair) -> str:
 
 
 _ADAPTERS = {"conv1x1": "conv 1×1"}
+
+
+def _loss(pair: Pair) -> str:
+    return pair.loss if pair.weight == 1 else f"{pair.weight:g} × {pair.loss}"

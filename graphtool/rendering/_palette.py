@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["FLOW", "FONT", "INK", "MUTED", "PAIR", "PAPER", "Scheme", "scheme_of"]
+from graphtool.diagnostics import Severity
+
+__all__ = [
+    "FLOW",
+    "FONT",
+    "INK",
+    "MUTED",
+    "PAIR",
+    "PAPER",
+    "Scheme",
+    "scheme_of",
+    "scheme_of_severity",
+]
 
 FONT = "Helvetica,Arial,sans-serif"
 PAPER, INK, MUTED, FLOW = "#FFFFFF", "#1B2430", "#5F6B7A", "#8793A3"
@@ -12,7 +24,7 @@ PAPER, INK, MUTED, FLOW = "#FFFFFF", "#1B2430", "#5F6B7A", "#8793A3"
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """The colours of a network or of pairs: full, tinted, and text on the full one."""
+    """The colours of a network, of pairs or findings: full, tinted, and text on the full one."""
 
     full: str
     tint: str
@@ -22,6 +34,17 @@ class Scheme:
 _TEACHER = Scheme("#0072B2", "#E2EEF8", "#E6F1F9")
 _STUDENT = Scheme("#00805E", "#DFF3EC", "#E4F5EF")
 PAIR = Scheme("#C85200", "#FDEBDD", "#FFFFFF")
+
+_SEVERITIES = {
+    Severity.ERROR: Scheme("#A5123C", "#FBE5EB", "#FFFFFF"),
+    Severity.WARNING: Scheme("#7A5C00", "#F7EFD6", "#FFFFFF"),
+    Severity.NOTE: Scheme(MUTED, "#EEF0F3", "#FFFFFF"),
+}
+
+
+def scheme_of_severity(severity: Severity) -> Scheme:
+    """Return the colours of a finding; its code and its severity in words stand beside them."""
+    return _SEVERITIES[severity]
 
 
 def scheme_of(role: str | None) -> Scheme:

@@ -11,7 +11,7 @@ from graphtool.rendering._rows import factors_of, folded, merged, numbered, summ
 from graphtool.rendering._sums import Sums
 from graphtool.rendering._text import dims
 from graphtool.rendering._units import Section, Unit, sections_of
-from graphtool.rendering.board import Card, Level, Panel, Part, Row
+from graphtool.rendering.board import Card, Level, Panel, Part, Row, Spot
 from graphtool.rendering.names import network_name
 from graphtool.structure import Structure, block_names, layer_name
 
@@ -46,10 +46,11 @@ def panel_of(structure: Structure, *, role: str | None, level: Level, ranks: Ran
     rows = [_rows(drawing, section) for section in sections]
     titles = _titles(structure, sections)
     most = max((row.multiply_adds for held in rows for row in held), default=0) or 1
-    cards = (
+    cards = tuple(
         _card(structure, section, title, [_with_bar(row, most) for row in held])
         for section, title, held in zip(sections, titles, rows, strict=True)
     )
+    reads = _reads(structure, cards)
     return Panel(
         role=role,
         name=network_name(graph),
@@ -59,29 +60,28 @@ def panel_of(structure: Structure, *, role: str | None, level: Level, ranks: Ran
         parameters=structure.parameters,
         multiply_adds=structure.multiply_adds,
         exact=structure.exact,
-        cards=tuple(cards),
-        flows=_flows(sections),
+        cards=cards,
+        flows=tuple(sorted({(source.card, target.card) for source, target in reads})),
+        jumps=tuple(read for read in reads if read[0].card + 1 != read[1].card),
     )
 
 
-def _flows(sections: Sequence[Section]) -> tuple[tuple[int, int], ...]:
-    """Return which section reads from which."""
+def _reads(structure: Structure, cards: Sequence[Card]) -> tuple[tuple[Spot, Spot], ...]:
+    """Return which Row reads from which of another Card, in program order of the reader."""
     homes = {
-        name: index
-        for index, section in enumerate(sections)
-        for unit in section.units
-        for step in unit.steps
-        for name in step.operator.results
+        result: Spot(c, r)
+        for c, card in enumerate(cards)
+        for r, row in enumerate(card.rows)
+        for name in row.operators
+        for result in structure.graph.operators[name].results
     }
-    found = {
-        (homes[name], index)
-        for index, section in enumerate(sections)
-        for unit in section.units
-        for step in unit.steps
+    found = (
+        (homes[name], homes[step.result])
+        for step in structure.flow.steps.values()
         for name in step.data
-        if homes.get(name, index) != index
-    }
-    return tuple(sorted(found))
+        if name in homes and step.result in homes
+    )
+    return tuple(dict.fromkeys(reads for reads in found if reads[0].card != reads[1].card))
 
 
 def _with_bar(row: Row, most: int) -> Row:

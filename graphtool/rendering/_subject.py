@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from graphtool.diagnostics import ReadError
 from graphtool.graph import Graph
@@ -13,13 +12,13 @@ from graphtool.rendering._dot import board_dot
 from graphtool.rendering._operators import box_key, diagram_of, neighbourhood
 from graphtool.rendering._operators_dot import Side, diagrams_dot
 from graphtool.rendering.board import Board, Level, Part
-from graphtool.rendering.boards import board_of, board_of_pairs
+from graphtool.rendering.boards import board_of, board_of_scene
 from graphtool.rendering.names import network_name
+from graphtool.rendering.scenes import Scene, Subject
 from graphtool.selectors import find
 
-__all__ = ["Drawing", "Focus", "Subject", "draw", "higher"]
+__all__ = ["Drawing", "Focus", "draw", "higher"]
 
-Subject: TypeAlias = "Graph | PairSet"
 _ORDER = (Level.OP, Level.MODULE, Level.BLOCK, Level.STAGE)
 # Below this a network without parts of its own is drawn with all its operators.
 _FEW = 40
@@ -35,11 +34,12 @@ class Focus:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """DOT with the level it was drawn at, and what it leaves out."""
+    """DOT with the level it was drawn at, what it leaves out, and the Board if it shows one."""
 
     dot: str
     level: Level
     notes: tuple[str, ...] = ()
+    board: Board | None = None
 
 
 def higher(level: Level) -> Level | None:
@@ -55,13 +55,13 @@ def draw(subject: Subject, level: Level | None = None, focus: Focus | None = Non
     """
     if focus is not None or level is Level.OP:
         return _operators(subject, focus)
-    if isinstance(subject, PairSet):
-        board = board_of_pairs(subject, level)
+    if isinstance(subject, Scene):
+        board = board_of_scene(subject, level)
     else:
         board = board_of(subject, level)
         if level is None and _is_small(board):
             return _operators(subject, None)
-    return Drawing(board_dot(board), board.level, board.notes)
+    return Drawing(board_dot(board), board.level, board.notes, board)
 
 
 def _is_small(board: Board) -> bool:
@@ -72,24 +72,24 @@ def _is_small(board: Board) -> bool:
 
 
 def _operators(subject: Subject, focus: Focus | None) -> Drawing:
-    if isinstance(subject, PairSet):
+    if isinstance(subject, Scene):
         return _both(subject, focus)
     diagram = diagram_of(subject, {})
     if next(diagram.boxes, None) is None:
         board = board_of(subject, Level.BLOCK)
-        return Drawing(board_dot(board), board.level, board.notes)
+        return Drawing(board_dot(board), board.level, board.notes, board)
     if focus is not None:
         diagram = neighbourhood(diagram, {find(subject, focus.name).name}, focus.radius)
     side = Side(None, network_name(subject), diagram)
     return Drawing(diagrams_dot([side], []), Level.OP)
 
 
-def _both(pairs: PairSet, focus: Focus | None) -> Drawing:
+def _both(scene: Scene, focus: Focus | None) -> Drawing:
+    pairs, graphs = scene.pairs, scene.graphs
     ends = (
         {pair.rank: pair.teacher.name for pair in pairs},
         {pair.rank: pair.student.name for pair in pairs},
     )
-    graphs = pairs.teacher, pairs.student
     diagrams = [diagram_of(graph, _by_value(end)) for graph, end in zip(graphs, ends, strict=True)]
     if focus is not None:
         centres = _centres(pairs, focus)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
-from graphtool.rendering._layers import layers_of
+from graphtool.rendering._layers import layers_of, starts_layer
 from graphtool.rendering.board import Part
 from graphtool.structure import GLOBAL, Claims, Head, Scale, Stage, Structure
 from graphtool.structure._flow import Step
@@ -126,13 +126,24 @@ def _left_over(structure: Structure, claims: Claims, *, is_whole: bool) -> Itera
     wanted = Counter(step.result for head in heads for step in claims.wanted(head.output))
     if not is_whole:
         alone = _heads_alone(structure)
-        neck = [name for name in wanted if _is_neck(structure, name, wanted, alone)]
-        steps = structure.flow.steps
-        yield from _necks(
-            structure, claims, [steps[name] for name in sorted(neck, key=claims.order.__getitem__)]
-        )
+        neck = {name for name in wanted if _is_neck(structure, name, wanted, alone)}
+        yield from _necks(structure, claims, _with_sources(structure, claims, wanted, neck))
     for head in heads:
         yield from _head(claims, head, is_whole=is_whole)
+
+
+def _with_sources(
+    structure: Structure, claims: Claims, wanted: Collection[str], neck: set[str]
+) -> list[Step]:
+    """Return the steps of a neck in program order, with all that only they depend on."""
+    flow = structure.flow
+    found = set(neck)
+    for name in sorted(wanted, key=claims.order.__getitem__, reverse=True):
+        results = flow.steps[name].operator.results
+        readers = (step.result for made in results for step in flow.consumers.get(made, ()))
+        if not found.isdisjoint(readers):
+            found.add(name)
+    return [flow.steps[name] for name in sorted(found, key=claims.order.__getitem__)]
 
 
 def _is_neck(
@@ -176,15 +187,40 @@ def _from_logits(structure: Structure, head: Head) -> Iterator[str]:
 
 def _necks(structure: Structure, claims: Claims, steps: Sequence[Step]) -> Iterator[Section]:
     """Group the steps of a neck by resolution, the lowest first, as information flows up again."""
-    scales = structure.scales
     levels: dict[Scale, list[Step]] = {}
-    for step in steps:
-        levels.setdefault(scales.get(step.result, GLOBAL), []).append(step)
+    for step, scale in zip(steps, _levels(structure, steps), strict=True):
+        levels.setdefault(scale, []).append(step)
     for scale in sorted(levels, key=lambda scale: scale.area):
         level = levels[scale]
         claims.taken.update(step.result for step in level)
         place = None if scale == GLOBAL else level[-1].result
-        yield Section(Part.NECK, place, _units(level))
+        yield Section(Part.NECK, place, tuple(_neck_units(structure, level)))
+
+
+def _levels(structure: Structure, steps: Sequence[Step]) -> list[Scale]:
+    """Return the resolution of each step; what gates a map has that of the map."""
+    found: dict[str, Scale] = {}
+    for step in reversed(steps):
+        scale = structure.scales.get(step.result, GLOBAL)
+        readers = structure.flow.consumers.get(step.result, ())
+        read = (found[reader.result] for reader in readers if reader.result in found)
+        found[step.result] = next(read, GLOBAL) if scale == GLOBAL else scale
+    return [found[step.result] for step in steps]
+
+
+def _neck_units(structure: Structure, steps: Sequence[Step]) -> Iterator[Unit]:
+    """Split a level of a neck into layers, each with what gates it and what it is added to."""
+    held: list[Step] = []
+    made: set[str] = set()
+    for step in steps:
+        is_gate = structure.scales.get(step.result, GLOBAL) == GLOBAL
+        joins_own = len(step.features) > 1 and made.issuperset(step.features)
+        if held and starts_layer(step) and not (is_gate or joins_own):
+            yield Unit(tuple(held), held[-1].result)
+            held, made = [], set()
+        held.append(step)
+        made.update(step.operator.results)
+    yield Unit(tuple(held), held[-1].result)
 
 
 def _units(steps: Iterable[Step]) -> tuple[Unit, ...]:

@@ -14,6 +14,8 @@ last Row below it. The two Rows of a pair stand in one Line wherever the order o
 Pairs are Tags on Links between two Spots; `line.links` are the Links whose pill stands in that
 Line, between the Panels. All pairs that join the same two Rows are on one Link.
 
+Findings of a Report are Marks, at the Rows that they speak of; like Links, they stand in a Line.
+
 Everything is frozen, in program order, and the same for the same input.
 """
 
@@ -22,9 +24,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from graphtool.diagnostics import Severity
 from graphtool.matching import Kind, Relation
 
-__all__ = ["Band", "Board", "Card", "Level", "Line", "Link", "Panel", "Part", "Row", "Spot", "Tag"]
+__all__ = [
+    "Band",
+    "Board",
+    "Card",
+    "Level",
+    "Line",
+    "Link",
+    "Mark",
+    "Panel",
+    "Part",
+    "Row",
+    "Spot",
+    "Tag",
+]
 
 
 class Level(str, Enum):
@@ -60,7 +76,7 @@ class Row:
     or width of the output, None where unknown. `parameters` are elements, `multiply_adds` are for
     one sample; `bar` is the latter's share of the largest Row of the Panel. `operators` are names
     in program order, `values` what each merged block hands on. `ranks` are those of the pairs that
-    end here.
+    end here, `severity` that of the worst finding here.
     """
 
     name: str
@@ -73,6 +89,7 @@ class Row:
     operators: tuple[str, ...]
     values: tuple[str, ...]
     ranks: tuple[int, ...] = ()
+    severity: Severity | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +105,22 @@ class Card:
     rows: tuple[Row, ...]
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Spot:
+    """A Row of a Panel, by indices."""
+
+    card: int
+    row: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
     """One network; `role` is teacher or student, None where it stands alone.
 
-    `inputs` says what it is fed, `unit` what `size` counts (`ch` or `dim`). Not `exact` where an
-    unknown dim was given a nominal size, or an Operator could not be counted. `flows` says which
-    Card reads from which: pairs of indices, source first.
+    `inputs` says what it is fed, `state` what merging makes of it, `unit` what `size` counts (`ch`
+    or `dim`). Not `exact` where an unknown dim was given a nominal size, or an Operator could not
+    be counted. `flows` says which Card reads from which: pairs of indices, source first. `jumps`
+    are the Rows between which a branch passes other Cards by, or comes back up.
     """
 
     role: str | None
@@ -106,15 +132,9 @@ class Panel:
     multiply_adds: int
     exact: bool
     cards: tuple[Card, ...]
+    state: str = ""
     flows: tuple[tuple[int, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Spot:
-    """A Row of a Panel, by indices."""
-
-    card: int
-    row: int
+    jumps: tuple[tuple[Spot, Spot], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +142,7 @@ class Tag:
     """What a pill says of one pair, or of several that say the same.
 
     `text` compares the two sizes (`256 ← 24`, `768 = 768`), `adapter` says in short what the
-    student's side needs, empty where nothing.
+    student's side needs, empty where nothing; of a merge, first by which loss they are compared.
     """
 
     ranks: tuple[int, ...]
@@ -146,12 +166,25 @@ class Link:
         return tuple(sorted(rank for tag in self.tags for rank in tag.ranks))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A finding; `spots` are the Rows that it speaks of, one for each Panel, None for no Row."""
+
+    code: str
+    slug: str
+    severity: Severity
+    message: str
+    count: int
+    spots: tuple[Spot | None, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What stands side by side: a Row of each Panel, or None, and the Links in between."""
+    """What stands side by side: a Row of each Panel, or None; and the Links and Marks between."""
 
     rows: tuple[int | None, ...]
     links: tuple[int, ...] = ()
+    marks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +199,17 @@ class Band:
 class Board:
     """One network, or two with their pairs.
 
-    `pairs` counts those given; `notes` say what the picture leaves out.
+    `headline` says in two lines what joins them, `worst` how bad that is where findings do. `pairs`
+    counts those given; `notes` say what the picture leaves out.
     """
 
     level: Level
     panels: tuple[Panel, ...]
     bands: tuple[Band, ...]
     links: tuple[Link, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    headline: tuple[str, str] = ("", "")
+    worst: Severity | None = None
     pairs: int = 0
     notes: tuple[str, ...] = ()
 

@@ -1,18 +1,22 @@
-"""From Graphs and pairs to a Board, at a level that keeps it readable."""
+"""From networks and what joins them to a Board, at a level that keeps it readable."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
+from graphtool.diagnostics import Report, Severity, counted
 from graphtool.graph import Graph
 from graphtool.matching import PairSet
 from graphtool.rendering._alignment import bands_of, bands_of_one
 from graphtool.rendering._links import Sides, links_of, ranks_of
+from graphtool.rendering._marks import marked, marks_of
 from graphtool.rendering._panels import panel_of
-from graphtool.rendering.board import Board, Level, Link
+from graphtool.rendering.board import Board, Level, Link, Mark, Panel
+from graphtool.rendering.scenes import Merge, Scene
 from graphtool.structure import analyse
 
-__all__ = ["MOST_ROWS", "board_of", "board_of_pairs"]
+__all__ = ["MOST_ROWS", "board_of", "board_of_scene"]
 
 MOST_ROWS = 150
 
@@ -32,8 +36,9 @@ def board_of(graph: Graph, level: Level | None = None) -> Board:
     return _readable(draw, level)
 
 
-def board_of_pairs(pairs: PairSet, level: Level | None = None) -> Board:
-    """Make the Board of two networks and their pairs."""
+def board_of_scene(scene: Scene, level: Level | None = None) -> Board:
+    """Make the Board of two networks: with their pairs, findings, or what merging makes of them."""
+    pairs = scene.pairs
     sides = Sides(analyse(pairs.teacher), analyse(pairs.student))
     ranks = (
         ranks_of(pairs.teacher, ((pair.rank, pair.teacher) for pair in pairs)),
@@ -45,17 +50,58 @@ def board_of_pairs(pairs: PairSet, level: Level | None = None) -> Board:
             panel_of(sides.teacher, role="teacher", level=level, ranks=ranks[0]),
             panel_of(sides.student, role="student", level=level, ranks=ranks[1]),
         )
-        links = links_of(pairs, sides, panels)
+        links = links_of(pairs, sides, panels, losses=scene.merge is not None)
+        marks = marks_of(scene.report or Report(), scene.graphs, panels)
+        shown = _shown(panels, marks, scene.merge)
         return Board(
             level=level,
-            panels=panels,
-            bands=bands_of(*panels, links),
+            panels=shown,
+            bands=bands_of(*shown, links, marks),
             links=links,
+            marks=marks,
+            headline=_headline(scene),
+            worst=_worst(scene.report),
             pairs=len(pairs),
             notes=tuple(_left_out(pairs, links)),
         )
 
     return _readable(draw, level)
+
+
+def _shown(
+    panels: tuple[Panel, Panel], marks: Sequence[Mark], merge: Merge | None
+) -> tuple[Panel, Panel]:
+    teacher, student = marked(panels[0], 0, marks), marked(panels[1], 1, marks)
+    if merge is None:
+        return teacher, student
+    return replace(teacher, state=f"frozen as {merge.prefix}*"), replace(student, state="trained")
+
+
+def _headline(scene: Scene) -> tuple[str, str]:
+    """Say in two lines what the picture shows between two networks."""
+    count = len(scene.pairs)
+    if scene.report is not None:
+        found = scene.report
+        errors = len(found.errors)
+        return counted(errors, "error"), f"of {counted(len(found), 'finding')}"
+    if scene.merge is None:
+        return counted(count, "pair"), "teacher ← student"
+    if scene.merge.losses:
+        return (f"{count} loss{'' if count == 1 else 'es'}", _fed(scene.merge))
+    return (f"merged, {counted(count, 'pair')}" if count else "merged", _fed(scene.merge))
+
+
+def _fed(merge: Merge) -> str:
+    """Say which feeds became one, those of equal names with one word."""
+    texts = (old if old == new else f"{old} → {new}" for old, new in merge.feed_map.items())
+    return f"fed {', '.join(texts)}"
+
+
+def _worst(report: Report | None) -> Severity | None:
+    if report is None:
+        return None
+    found = {one.severity for one in report}
+    return next((severity for severity in Severity if severity in found), Severity.NOTE)
 
 
 def _readable(draw: Callable[[Level], Board], level: Level | None) -> Board:

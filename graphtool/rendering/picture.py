@@ -5,26 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import PurePath
-from typing import Any, TypeAlias
 
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError
 from graphtool.files import placed, write_text
-from graphtool.graph import Graph
-from graphtool.matching import PairSet
 from graphtool.rendering import problems
-from graphtool.rendering._subject import Drawing, Focus, Subject, draw, higher
+from graphtool.rendering._subject import Drawing, Focus, draw, higher
 from graphtool.rendering.board import Level
 from graphtool.rendering.engine import Engine, LayoutTimeoutError, find_engine
+from graphtool.rendering.html import page_of
+from graphtool.rendering.scenes import Source, Subject, subject_of
 
 __all__ = ["Picture", "render"]
 
-_ENDINGS = (".dot", ".svg", ".png", ".pdf")
+_ENDINGS = (".dot", ".svg", ".png", ".pdf", ".html")
 _SECONDS = 10.0
 # Notebooks keep every output in their file.
 _MOST_IN_A_NOTEBOOK = 2_000_000
-
-# A live Program is Paddle's: it has no static type without Paddle.
-_Source: TypeAlias = "Graph | PairSet | str | PathLike[str] | Any"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +64,7 @@ class Picture:
 
 
 def render(
-    x: _Source,
+    x: Source,
     path: str | PathLike[str] | None = None,
     *,
     level: Level | str | None = None,
@@ -76,24 +72,26 @@ def render(
     radius: int = 2,
     seconds: float = _SECONDS,
 ) -> Picture:
-    """Draw a network, or two networks and their pairs.
+    """Draw a network; or two with their pairs, with what was found, or as they are merged.
 
-    `x` is a Graph, a PairSet or what `gt.read` takes. With a `path`, the picture is written there,
-    as its ending says: `.dot`, `.svg`, `.png` or `.pdf`; all but `.dot` need Graphviz. Without, the
-    Picture shows itself in a notebook.
+    `x` is a Graph or what `gt.read` takes; a PairSet; a Report of `check_merge` or `check_pairs`; a
+    Merged, with the losses that are in its Program by now, or the folder of one. With a `path`, the
+    picture is written there, as its ending says: `.dot`, `.svg`, `.png` or `.pdf`; all but `.dot`
+    need Graphviz. Without, the Picture shows itself in a notebook.
 
     `level` says what one box stands for: `stage`, `block`, `module` (a layer) or `op`; without it,
     one at which the picture stays readable. `focus` is a selector of a Value: what lies within
     `radius` edges of it is drawn with all its operators. A layout that takes more than `seconds` is
     tried at the next level, and the report of the Picture says so.
 
-    Raises UsageError: GT402 for another ending, GT407 for what cannot be drawn, GT408, GT410;
-    ReadError: GT101 or GT102 for a focus; GraphtoolError: GT401, GT403, GT405 and GT406 where no
-    engine draws it, GT601 where the file can't be written.
+    Raises UsageError: GT402 for another ending, GT407 for another level, GT408, GT410, GT411 for a
+    Report that is about no two networks. Raises ReadError: GT101 or GT102 for a focus, and as
+    `gt.read` does. Raises GraphtoolError: GT401, GT403, GT405 and GT406 where no engine draws it,
+    GT601 where the file can't be written.
     """
     ending = None if path is None else _ending(path)
     wanted = _level(level, focus)
-    subject = _subject(x)
+    subject = subject_of(x)
     if radius < 1:
         raise UsageError(problems.no_radius(radius))
     drawing = draw(subject, wanted, None if focus is None else Focus(focus, radius))
@@ -103,6 +101,10 @@ def render(
         write_text(path, drawing.dot)
         return _picture(subject, drawing)
     engine = find_engine()
+    if ending == ".html":
+        page = page_of(subject, drawing.board, engine, seconds=seconds, focus=focus)
+        write_text(path, page.text)
+        return _picture(subject, drawing, *page.said)
     if engine is None:
         raise GraphtoolError(problems.no_engine(ending))
     data, drawing, said = _laid_out(subject, drawing, engine, ending[1:], seconds)
@@ -147,11 +149,3 @@ def _level(level: Level | str | None, focus: str | None) -> Level | None:
     if focus is not None and wanted not in (None, Level.OP):
         raise UsageError(problems.level_without_focus(wanted.value))
     return wanted
-
-
-def _subject(x: _Source) -> Subject:
-    if isinstance(x, (Graph, PairSet)):
-        return x
-    from graphtool.readers import read
-
-    return read(x)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from graphtool.diagnostics import Diagnostic, Severity, rule
 
 __all__ = [
+    "blocks_as_lists",
     "engine_failed",
     "layout_took_too_long",
     "left_out",
@@ -15,6 +16,7 @@ __all__ = [
     "no_engine",
     "no_pdf",
     "no_radius",
+    "report_of_nothing",
     "unknown_ending",
     "unknown_level",
 ]
@@ -28,11 +30,11 @@ def no_engine(ending: str) -> Diagnostic:
 
     `dot` comes with the package graphviz of the operating system and is looked for on the path;
     `graphviz-pure` comes with `pip install 'paddle-graphtool[dot]'` and draws `.svg` and `.png`. A
-    `.dot` file is written without either.
+    `.dot` file is written without either, and so is an `.html` page.
     """
     return Diagnostic(
         message=f"no Graphviz was found to draw `{ending}` with: neither `dot` nor `graphviz-pure`",
-        notes=("without it, `.dot` is what can be written",),
+        notes=("without it, `.dot` and `.html` can be written",),
         help="apt-get install graphviz" if ending == ".pdf" else "pip install graphviz-pure",
     )
 
@@ -41,7 +43,8 @@ def no_engine(ending: str) -> Diagnostic:
 def unknown_ending(path: str, known: Sequence[str]) -> Diagnostic:
     """The file's ending says which kind of picture to write, and this one is none.
 
-    `.dot` is Graphviz' source, `.svg` and `.pdf` scale, `.png` has 144 points to the inch.
+    `.dot` is Graphviz' source, `.svg` and `.pdf` scale, `.png` has 144 points to the inch, `.html`
+    is a page in which blocks open and pairs are chosen.
     """
     return Diagnostic(
         message=f"`{path}` has no ending of a picture: {', '.join(known)}",
@@ -126,4 +129,30 @@ def no_radius(radius: int) -> Diagnostic:
     return Diagnostic(
         message=f"a radius of {radius} draws nothing: it is a whole number from 1",
         help="radius=2",
+    )
+
+
+@rule("GT411")
+def report_of_nothing() -> Diagnostic:
+    """A Report is drawn on the two networks that it is about, and this one is about none.
+
+    `check_merge` and `check_pairs` return such Reports. Those of an error, or put together from
+    others, hold findings alone.
+    """
+    return Diagnostic(
+        message="the Report doesn't say which two networks it is about",
+        help="gt.render(gt.check_merge(teacher, student, feed_map), path)",
+    )
+
+
+@rule("GT412")
+def blocks_as_lists(why: str) -> Diagnostic:
+    """The blocks of a page open as lists of their operators, as no engine laid them out.
+
+    What joins them is then in the details of each. All else on the page is as it would be.
+    """
+    return Diagnostic(
+        message=f"blocks open as lists of operators, not as drawings: {why}",
+        severity=Severity.WARNING,
+        help="pip install graphviz-pure",
     )

@@ -15,6 +15,7 @@ from graphtool.structure._structure import Role, Structure, analyse
 from graphtool.structure._taps import Tap
 from graphtool.structure._transformer import Encoder
 from graphtool.structure._vocabulary import (
+    ends_in_activation,
     is_training,
     is_training_type,
     is_update,
@@ -38,6 +39,7 @@ __all__ = [
     "block_names",
     "blocks_of",
     "divided",
+    "ends_in_activation",
     "is_training",
     "is_training_type",
     "is_update",

@@ -6,37 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from graphtool.graph import Graph, Operator, Origin
-from graphtool.structure._vocabulary import CONVOLUTIONS, PRODUCTS, is_training, kind_of
+from graphtool.structure._formulas import as_activation
+from graphtool.structure._step import Step
+from graphtool.structure._vocabulary import is_training, kind_of
 
 __all__ = ["Flow", "Step", "flow_of"]
 
 _FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A forward Operator of the top-level Block, with its operands told apart.
-
-    `data` depend on the input, `features` among them on a weight too; `weights` on weights alone.
-    """
-
-    operator: Operator
-    kind: str
-    features: tuple[str, ...]
-    weights: tuple[str, ...]
-    data: tuple[str, ...]
-
-    @property
-    def result(self) -> str:
-        """The main result."""
-        return self.operator.results[0]
-
-    @property
-    def weighted(self) -> bool:
-        """Tell whether it multiplies what depends on the input with a weight."""
-        return bool(self.weights and self.data) and (
-            self.kind in CONVOLUTIONS or self.kind in PRODUCTS or self.kind == "embedding"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +72,7 @@ class _Walk:
         if not any(name in self.from_input for name in read):
             return
         self.from_input.update(operator.results)
-        step = self._step(operator, read)
+        step = as_activation(self._step(operator, read), self.steps, self.depth)
         level = 1 + max((self.depth.get(name, 0) for name in read), default=0)
         self.depth.update(dict.fromkeys(operator.results, level))
         self.steps[step.result] = step

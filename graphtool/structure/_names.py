@@ -15,13 +15,14 @@ from graphtool.structure._vocabulary import (
     NORMS,
     POOLS,
     PRODUCTS,
+    REDUCTIONS,
     RESIZES,
 )
 
 __all__ = ["block_names", "layer_name", "module_class"]
 
 _COUNTER = re.compile(r"_\d+$")
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_WORDS = re.compile(r"[A-Z]+\d*(?![a-z])|[A-Z]?[a-z]+(?:\dD)?\d*|\d+")
 # Classes that hold others and say nothing of what they are.
 _CONTAINERS = frozenset({"Sequential", "LayerList", "LayerDict", "TransformerEncoder"})
 _SAYINGS = {
@@ -82,6 +83,9 @@ def _in_words(name: str) -> str:
 
 
 def _by_parts(graph: Graph, steps: Sequence[Step]) -> str:
+    bare = _without_gate(steps)
+    if len(bare) < len(steps) and sum(step.weighted for step in bare) == 1:
+        return f"{layer_name(graph, bare)} + SE"
     weighted = [step for step in steps if step.weighted]
     if len(weighted) <= 1:
         return layer_name(graph, steps)
@@ -91,6 +95,20 @@ def _by_parts(graph: Graph, steps: Sequence[Step]) -> str:
     if not convolutions:
         return _without_convolutions(steps)
     return _of_convolutions(graph, steps, convolutions)
+
+
+def _without_gate(steps: Sequence[Step]) -> Sequence[Step]:
+    """Leave out a squeeze and excitation: from the pool to the product with what was pooled."""
+    pools = (i for i, step in enumerate(steps) if step.kind in POOLS | REDUCTIONS)
+    start = next(pools, 0)
+    if not start:
+        return steps
+    pooled = steps[start].features
+    for end in range(start + 1, len(steps)):
+        step = steps[end]
+        if step.kind == "multiply" and len(step.features) > 1 and set(pooled) & set(step.features):
+            return (*steps[:start], *steps[end + 1 :])
+    return steps
 
 
 def _embeddings(graph: Graph, steps: Sequence[Step]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -34,13 +34,16 @@ class Section:
         return self.what == _LAYERS
 
 
-def sections_of(stages: Sequence[Stage], encoder: Encoder | None) -> tuple[Section, ...]:
+def sections_of(
+    stages: Sequence[Stage], encoder: Encoder | None, joins: Callable[[str], bool]
+) -> tuple[Section, ...]:
     """Return the stages without the stem; the blocks of one made of layers are those layers.
 
-    Where layers have no stage, as those of a network for text, all are one section.
+    Where layers have no stage, as those of a network for text, all are one section. `joins` tells
+    the outputs of blocks that join branches.
     """
     layers = () if encoder is None else encoder.hidden_states
-    body = _without_stem(stages)
+    body = _without_stem(stages, joins)
     if not body:
         return (Section(what=_LAYERS, blocks=layers),) if layers else ()
     return tuple(_section(stage, layers) for stage in body)
@@ -56,12 +59,15 @@ def _section(stage: Stage, layers: Sequence[str]) -> Section:
     )
 
 
-def _without_stem(stages: Sequence[Stage]) -> Sequence[Stage]:
+def _without_stem(stages: Sequence[Stage], joins: Callable[[str], bool]) -> Sequence[Stage]:
     """Leave out the stem, which nobody pairs: a first stage of one block, or one of five or more.
 
-    At the highest resolution of five there are a few convolutions, or the stem of a ResNet-vd.
+    At the highest resolution of five there are a few convolutions, or the stem of a ResNet-vd. The
+    one block of a stem is a convolution: it joins nothing.
     """
-    is_stem = len(stages) > _MOST or (len(stages) == _MOST and len(stages[0].blocks) == 1)
+    if len(stages) > _MOST:
+        return stages[1:]
+    is_stem = len(stages) == _MOST and len(stages[0].blocks) == 1 and not joins(stages[0].end)
     return stages[1:] if is_stem else stages
 
 

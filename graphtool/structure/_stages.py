@@ -107,7 +107,8 @@ def _block_end(flow: Flow, axes: Mapping[str, int], line: Sequence[Step], anchor
     end = line[anchor]
     allowed = _AFTER_JOIN if end.kind in JOINS else _AFTER_CONVOLUTION
     pointwise = end.kind not in JOINS and is_grouped(end)
-    for step in line[anchor + 1 :]:
+    for place in range(anchor + 1, len(line)):
+        step = line[place]
         if pointwise and step.kind in CONVOLUTIONS and kernel_size(flow, step) == 1:
             pointwise = False
         elif step.kind not in allowed and not (step.kind == "add" and len(step.features) == 1):

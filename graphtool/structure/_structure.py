@@ -21,7 +21,7 @@ from graphtool.structure._outputs import Head, heads_of
 from graphtool.structure._resolution import GLOBAL, Scale, resolutions, sides_of
 from graphtool.structure._sections import Section, sections_of
 from graphtool.structure._stages import Stage, stages_of
-from graphtool.structure._taps import Tap, taps_of
+from graphtool.structure._taps import Tap, taps_of, unshaped
 from graphtool.structure._transformer import Encoder, encoder_of, mixer_of
 from graphtool.structure._vocabulary import ACTIVATIONS, JOINS, is_training, kind_of
 
@@ -153,7 +153,7 @@ class Structure:
     @cached_property
     def sections(self) -> tuple[Section, ...]:
         """What two networks are aligned by: stages, or runs of layers."""
-        return sections_of(self.stages, self.encoder)
+        return sections_of(self.stages, self.encoder, self.joins)
 
     def taps(self, name: str) -> Mapping[Tap, str]:
         """Return where else the output of a block can be taken."""
@@ -161,8 +161,8 @@ class Structure:
 
     def joins(self, name: str) -> bool:
         """Tell whether a block output comes from a join of branches, not from one convolution."""
-        step = self.flow.maker[self.taps(name)[Tap.BEFORE_ACTIVATION]]
-        return step.kind in JOINS and len(self.flow.branches(step)) > 1
+        step = unshaped(self.flow, self.taps(name).get(Tap.BEFORE_ACTIVATION, name))
+        return step is not None and step.kind in JOINS and len(self.flow.branches(step)) > 1
 
     def place(self, name: str) -> float:
         """Return where a Value stands among the stages or layers: 1 in the last, 1/4 in one of 4.
@@ -175,10 +175,11 @@ class Structure:
         return min(1.0, (1 + bisect_left(ends, self.flow.depth.get(name, 0))) / len(ends))
 
     def _in_encoder(self, name: str) -> bool:
-        layers = self._layer_depths
-        return bool(layers) and (
-            not self._stage_depths or self.flow.depth.get(name, 0) > self._stage_depths[-1]
-        )
+        """Tell what lies among the layers: all of a ViT or BERT, or what is behind the stages."""
+        if not self._layer_depths:
+            return False
+        whole = len(self.sections) == 1 and self.sections[0].is_layers
+        return whole or self.flow.depth.get(name, 0) > self._stage_depths[-1]
 
     @cached_property
     def _stage_depths(self) -> tuple[int, ...]:
@@ -244,7 +245,7 @@ def _plain_role(structure: Structure, value: Value) -> Role:
         return Role.TRAINING if is_gradient else Role.OTHER
     if value.name not in structure.flow.features:
         return Role.OTHER
-    return Role.ACTIVATION if kind_of(step.operator) in ACTIVATIONS else Role.FEATURE
+    return Role.ACTIVATION if step.kind in ACTIVATIONS else Role.FEATURE
 
 
 def analyse(graph: Graph) -> Structure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from enum import Enum
 
 from graphtool.structure._flow import Flow, Step
@@ -14,9 +14,10 @@ from graphtool.structure._vocabulary import (
     NORMS,
     PRODUCTS,
     RESHAPES,
+    ends_in_activation,
 )
 
-__all__ = ["Tap", "taps_of"]
+__all__ = ["Tap", "taps_of", "unshaped"]
 
 
 class Tap(str, Enum):
@@ -47,21 +48,21 @@ def taps_of(flow: Flow, end: str) -> Mapping[Tap, str]:
     if after is not None:
         found[Tap.AFTER_ACTIVATION] = after
     before = _before_activation(flow, end)
+    if before is None:
+        return found
     found[Tap.BEFORE_ACTIVATION] = before
     for step in _main_branch(flow, before):
         if step.kind in NORMS:
             found.setdefault(Tap.BEFORE_NORM, step.features[0])
-        elif step.kind in CONVOLUTIONS and step.weighted:
+        elif step.kind in CONVOLUTIONS and step.weighted and not ends_in_activation(step.operator):
             found[Tap.LAST_CONVOLUTION] = step.result
     return found
 
 
 def _after_activation(flow: Flow, end: str) -> str | None:
     """Return the activation that ends a block or, where there is none, that reads its output."""
-    step = flow.maker.get(end)
-    while step is not None and step.features and step.kind in RESHAPES | IDENTITIES | {"concat"}:
-        step = flow.maker.get(step.features[0])
-    if step is not None and step.kind in ACTIVATIONS:
+    step = unshaped(flow, end, RESHAPES | IDENTITIES | {"concat"})
+    if step is not None and (step.kind in ACTIVATIONS or ends_in_activation(step.operator)):
         return end
     for reader in flow.consumers.get(end, ()):
         step = reader
@@ -72,10 +73,22 @@ def _after_activation(flow: Flow, end: str) -> str | None:
     return None
 
 
-def _before_activation(flow: Flow, end: str) -> str:
+def unshaped(flow: Flow, name: str, passed: Collection[str] = RESHAPES | IDENTITIES) -> Step | None:
+    """Return the step that makes a Value, looking through what only gives it another shape."""
+    step = flow.maker.get(name)
+    while step is not None and step.features and step.kind in passed:
+        step = flow.maker.get(step.features[0])
+    return step
+
+
+def _before_activation(flow: Flow, end: str) -> str | None:
+    """Return what the activation of a block reads; None where it is inside a fused Operator."""
     step = flow.maker.get(end)
-    is_active = step is not None and step.kind in ACTIVATIONS and step.features
-    return step.features[0] if step is not None and is_active else end
+    if step is None or (step.kind not in ACTIVATIONS and not ends_in_activation(step.operator)):
+        return end
+    if ends_in_activation(step.operator):
+        return None
+    return step.features[0] if step.features else end
 
 
 def _main_branch(flow: Flow, name: str) -> Iterator[Step]:

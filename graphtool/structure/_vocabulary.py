@@ -18,6 +18,7 @@ __all__ = [
     "REDUCTIONS",
     "RESHAPES",
     "RESIZES",
+    "ends_in_activation",
     "is_training",
     "is_training_type",
     "is_update",
@@ -97,6 +98,16 @@ JOINS = frozenset({"add", "concat", "subtract", "maximum", "combine", "stack"})
 POOLS = frozenset({"pool2d", "max_pool2d_with_index", "max_pool2d"})
 RESIZES = frozenset({"nearest_interp", "bilinear_interp", "bicubic_interp", "linear_interp"})
 REDUCTIONS = frozenset({"mean", "max", "min", "sum", "amax", "amin", "p_norm"})
+
+
+# Attributes that name the activation which a fused Operator ends in.
+_ACTIVATION_INSIDE = ("activation", "activation_type", "fuse_activation", "act_type")
+
+
+def ends_in_activation(operator: Operator) -> bool:
+    """Tell a fused Operator whose activation is part of it, so that nothing is before that."""
+    named = (operator.attributes.get(name) for name in _ACTIVATION_INSIDE)
+    return any(name not in (None, "", "identity") for name in named)
 
 
 # Of `op_role`: backward, optimize, learning-rate schedule. PIR programs carry no role.

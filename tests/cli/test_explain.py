@@ -65,7 +65,7 @@ def test_an_unknown_code_names_the_nearest_and_is_wrong_usage(run: Run) -> None:
     assert (result.status, result.out) == (2, "")
     assert result.err == snapshot("""\
 error[GT602] unknown-code: no diagnostic is called `no-such-pat`
-  = note: nearest: `GT001 no-such-path`, `GT110 no-such-operator`, `GT112 no-such-value`
+  = note: nearest: `GT001 no-such-path`, `GT306 no-such-tap`, `GT110 no-such-operator`
   = help: graphtool explain GT001
 """)
 

@@ -24,6 +24,7 @@ PAIR_KEYS = [
     "warnings",
     "weight",
     "alternatives",
+    "cka",
 ]
 END_KEYS = ["name", "op", "op_index", "output", "module", "layer", "shape", "dtype"]
 
@@ -86,6 +87,7 @@ def test_the_first_pair_of_a_network_with_itself_is_its_logits(run: Run, cnn: Pa
             "warnings": [],
             "weight": 1.0,
             "alternatives": [],
+            "cka": None,
         }
     )
 

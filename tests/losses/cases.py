@@ -219,6 +219,28 @@ CASES = [
         fixed={"mask": MASK.astype("float32")},
     ),
     one(
+        "attention_relation",
+        losses.attention_relation,
+        reference.attention_relation,
+        [2, 2, 3, 5],
+        [2, 2, 3, 2],
+    ),
+    one(
+        "attention_relation of heads anew",
+        partial(losses.attention_relation, heads=4),
+        partial(reference.attention_relation, heads=4),
+        [2, 2, 3, 6],
+        [2, 3, 3, 4],
+    ),
+    one(
+        "attention_relation of heads anew with a mask",
+        partial(losses.attention_relation, heads=2),
+        partial(reference.attention_relation, heads=2, mask=MASK),
+        [2, 3, 3, 2],
+        [2, 1, 3, 4],
+        fixed={"mask": MASK.astype("bool")},
+    ),
+    one(
         "custom",
         lambda t, s: losses.custom(_cubes, theirs=t, ours=s, scale=0.5),
         lambda t, s: float(0.5 * ((t - s) ** 3).mean()),

@@ -180,6 +180,17 @@ def attention_divergence(t: Array, s: Array, mask: Array | None = None) -> float
     return float(np.mean(found))
 
 
+def attention_relation(
+    t: Array, s: Array, heads: int | None = None, mask: Array | None = None
+) -> float:
+    scores = []
+    for x in (t, s):
+        joined = np.concatenate(list(np.moveaxis(x, 1, 0)), axis=-1)
+        split = np.split(joined, heads or x.shape[1], axis=-1)
+        scores.append(np.stack([a @ a.swapaxes(1, 2) / np.sqrt(a.shape[-1]) for a in split], 1))
+    return attention_divergence(*scores, mask=mask)
+
+
 def gradient(loss: Loss, arrays: Sequence[Array], at: int, step: float = 1e-6) -> Array:
     """Return the derivative of a loss by one of its arrays, by central differences."""
     found = np.zeros_like(arrays[at])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -103,12 +104,13 @@ def test_a_shape_message_names_both_values_as_they_can_be_typed_and_the_adapter(
         "[-1, 4, 8, 8]\n"
         "  --> teacher  teacher_relu_0  [-1, 8, 8, 8]\n"
         "  --> student  relu_0  [-1, 4, 8, 8]\n"
-        "  = help: gt.losses.l2(teacher, gt.losses.adapters.conv1x1(student, 8))"
+        '  = help: gt.losses.l2("teacher_relu_0", gt.losses.adapters.conv1x1("relu_0", 8))'
     )
+    assert tuple(eval(error.report.errors[0].help or "", {"gt": gt}).shape) == ()
 
 
-_RESIZED = "gt.losses.adapters.resize_to_smaller(teacher, student)"
-_WIDENED = "gt.losses.adapters.linear(student, 16)"
+_RESIZED = "gt.losses.adapters.resize_to_smaller(teacher, {student})"
+_WIDENED = "gt.losses.adapters.linear({student}, 16)"
 
 
 @pytest.mark.parametrize(
@@ -116,23 +118,37 @@ _WIDENED = "gt.losses.adapters.linear(student, 16)"
     [
         (losses.l2, (-1, 4, 3, 3), (-1, 4, 6, 6), f"gt.losses.l2(*{_RESIZED})"),
         (losses.l2, (-1, 7, 16), (-1, 7, 8), f"gt.losses.l2(teacher, {_WIDENED})"),
-        (losses.kl, (-1, 10), (-1, 5), "gt.losses.similarity(teacher, student)"),
+        (losses.kl, (-1, 10), (-1, 5), "gt.losses.similarity(teacher, {student})"),
         (
             losses.attention_scores,
             (-1, 12, 4, 4),
             (-1, 8, 4, 4),
-            "gt.losses.similarity(teacher, student)",
+            "gt.losses.similarity(teacher, {student})",
+        ),
+        (
+            losses.attention_relation,
+            (-1, 12, 7, 16),
+            (-1, 8, 7, 6),
+            "gt.losses.attention_relation(teacher, {student}, heads=4)",
+        ),
+        (
+            losses.attention_relation,
+            (-1, 12, 7, 16),
+            (-1, 12, 6, 16),
+            "gt.losses.similarity(teacher, {student})",
         ),
     ],
 )
 def test_the_way_out_can_be_typed(
     pair: Any, loss: Any, teacher: Any, student: Any, help: str
 ) -> None:
+    """No name finds the first Value, which was added since, as the teacher's."""
     ends = value(*teacher), value(*student)
     error = refused(pair[1], lambda: loss(*ends))
-    assert error.report.errors[0].help == help
+    typed = help.format(student=f'"{ends[1].name}"')
+    assert error.report.errors[0].help == typed
 
-    built = eval(help, {"gt": gt, "teacher": ends[0], "student": ends[1]})
+    built = eval(typed, {"gt": gt, "teacher": ends[0]})
 
     assert tuple(built.shape) == ()
 
@@ -151,6 +167,7 @@ def test_the_way_out_can_be_typed(
         (losses.relational, (-1, 4), (-1,)),
         (losses.hidden_state, (-1, 4, 4, 4), (-1, 4, 4, 4)),
         (losses.attention_scores, (-1, 4, 4), (-1, 4, 4)),
+        (losses.attention_relation, (-1, 4, 4), (-1, 4, 4)),
         (losses.hint, (-1, 4, 4, 4, 4), (-1, 4, 4, 4, 4)),
         (losses.pkd, (-1, 4), (-1, 3, 4)),
     ],
@@ -168,12 +185,11 @@ def test_fsp_wants_one_size_on_each_side_and_equal_channels_between_them(pair: A
     other_size, other_channels = value(-1, 8, 3, 3), value(-1, 7, 6, 6)
     fixed = value(-1, 4, 6, 6, learns=False)
 
-    resized = "resize(first, second)"
     for ends, typed in (
-        ((first, other_size, first, second), resized),
-        ((first, second, first, other_size), resized),
-        ((first, second, first, other_channels), "conv1x1(student_2, 8)"),
-        ((first, second, other_channels, second), "conv1x1(student_1, 4)"),
+        ((first, other_size, first, second), "resize(teacher_1, teacher_2)"),
+        ((first, second, first, other_size), f'resize("{first.name}", "{other_size.name}")'),
+        ((first, second, first, other_channels), f'conv1x1("{other_channels.name}", 8)'),
+        ((first, second, other_channels, second), f'conv1x1("{other_channels.name}", 4)'),
     ):
         error = refused(pair[1], partial(losses.fsp, *ends))
         assert codes(error) == ["GT344"]
@@ -221,7 +237,8 @@ def test_a_student_of_frozen_parameters_is_refused(loss: Any, ends: int) -> None
     (found,) = error.report
     assert not merged.student("relu_0").stop_gradient
     assert found.code == ("GT348" if ends else "GT356")
-    assert not ends or found.help == 'student = gt.for_training("student.json"), before the merge'
+    before = 'student = gt.for_training("student.json")  # before the merge'
+    assert not ends or found.help == before
 
 
 @pytest.mark.parametrize("name", ["teacher_softmax_0", "softmax_0"])
@@ -244,6 +261,14 @@ def test_l2_of_probabilities_is_built_with_a_warning() -> None:
     typed = 'gt.losses.kl("teacher_add_2", "add_2", temperature=4.0)'
     assert f"= help: {typed}" in str(warned.message)
     assert tuple(eval(typed, {"gt": gt}).shape) == ()
+
+
+def test_l2_of_probabilities_is_in_the_report_of_the_whole_loss(pair: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss = gt.distill_loss(pair[0], [("softmax_0", "add_2")])
+    (found,) = loss.report
+    assert (found.code, found.where[0].value) == ("GT369", "teacher_softmax_0")
 
 
 def test_a_loss_that_paddle_fails_to_build_leaves_nothing(
@@ -288,7 +313,9 @@ def test_a_teacher_that_ends_in_softmax_is_refused_unless_it_is_said(pair: Any, 
     assert codes(error) == ["GT349"]
     found = error.report.errors[0]
     assert found.notes == ("what went into softmax is `teacher_add_2`",)
-    assert found.help == f'gt.losses.{loss.__name__}(teacher, student, from_probs="teacher")'
+    call = f'gt.losses.{loss.__name__}("teacher_softmax_0", "add_2", from_probs="teacher")'
+    assert found.help == call
+    assert tuple(eval(call, {"gt": gt}).shape) == ()
     loss("teacher_add_2", "add_2")
     loss("softmax_0", "add_2", from_probs="teacher")
 
@@ -300,7 +327,13 @@ def test_probabilities_are_seen_behind_a_reshape_and_on_the_students_side(pair: 
     error = refused(student, lambda: losses.kl("softmax_0", student_end, from_probs="teacher"))
 
     assert codes(error) == ["GT349"]
-    assert error.report.errors[0].help == 'gt.losses.kl(teacher, student, from_probs="student")'
+    typed = f'gt.losses.kl("teacher_softmax_0", "{_name(student_end)}", from_probs="both")'
+    assert error.report.errors[0].help == typed
+    assert tuple(eval(typed, {"gt": gt}).shape) == ()
+
+
+def _name(given: Any) -> str:
+    return gt.losses._values.place_of(given, "student").value
 
 
 def test_attention_behind_softmax_is_refused(pair: Any) -> None:
@@ -365,11 +398,28 @@ def test_labels_are_class_numbers_one_for_each_sample(pair: Any, shape: Any, dty
     assert "wanted int64 [-1], a class number per sample" in error.report.errors[0].message
 
 
+@pytest.mark.parametrize("heads", [0, -2, 5, 2.0, True, "2"])
+def test_relation_heads_divide_both_widths(pair: Any, heads: Any) -> None:
+    ends = value(-1, 4, 7, 6), value(-1, 3, 7, 4)
+
+    error = refused(pair[1], lambda: losses.attention_relation(*ends, heads=heads))
+
+    assert codes(error) == ["GT347"]
+    assert error.report.errors[0].message == (
+        f"`heads` of `attention_relation` is `{heads!r}`; "
+        "wanted a number that divides the widths, 24 and 12"
+    )
+
+
 @pytest.mark.parametrize("shape", [(-1,), (-1, 7), (-1, 6, 1), (-1, 6, 6)])
 def test_a_mask_is_a_number_for_each_token(pair: Any, shape: Any) -> None:
     states, scores, mask = value(-1, 6, 8), value(-1, 2, 6, 6), value(*shape, learns=False)
 
-    for loss, end in ((losses.hidden_state, states), (losses.attention_scores, scores)):
+    for loss, end in (
+        (losses.hidden_state, states),
+        (losses.attention_scores, scores),
+        (losses.attention_relation, scores),
+    ):
         assert "GT346" in codes(refused(pair[1], partial(loss, end, end, mask=mask)))
 
 
@@ -380,6 +430,8 @@ def test_a_mask_is_a_number_for_each_token(pair: Any, shape: Any) -> None:
         (losses.skd, (-1, -1)),
         (losses.hint, (-1, -1, 4, 4)),
         (losses.hidden_state, (-1, 4, -1)),
+        (losses.attention_relation, (-1, 4, 7, -1)),
+        (partial(losses.attention_relation, heads=2), (-1, -1, 7, 8)),
     ],
 )
 def test_a_dim_that_must_be_known_is_asked_for(pair: Any, loss: Any, shape: Any) -> None:

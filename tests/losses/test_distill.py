@@ -17,7 +17,7 @@ from paddle import nn
 
 import graphtool as gt
 from graphtool.diagnostics import Severity
-from tests.losses import distill_legacy
+from tests.losses import distill_legacy, reference
 from tests.losses.networks import Merged, convolutions, images, merged
 from tests.networks import ChannelsLast, ConvNext, Encoder, PlainConvolutions, Segmenter, built
 
@@ -46,16 +46,20 @@ def net() -> Merged:
     return convolutions()
 
 
-def test_the_total_is_the_sum_of_all_parts_to_the_bit() -> None:
+def test_the_total_is_the_sum_of_all_parts_by_the_weights_of_their_pairs_to_the_bit() -> None:
     net = convolutions()
+    weights = [1.0, 0.5, 0.25, 2.0, 3.0]
+    weighing = [replace(pair, weight=w) for pair, w in zip(net.pairs, weights, strict=True)]
+    pairs = replace(net.pairs, pairs=tuple(weighing))
     with net.building():
-        loss = gt.distill_loss(net.merged, net.pairs)
+        loss = gt.distill_loss(net.merged, pairs)
+        listed = gt.distill_loss(net.merged, weighing)
     net.start()
     total, *parts = net.run(images(), loss.total, *loss.parts.values())
 
     assert list(loss.parts) == PARTS
-    assert dict(loss.weights) == dict.fromkeys(PARTS, 1.0)
-    assert total == total_of(parts, [1.0] * 5)
+    assert list(loss.weights.values()) == list(listed.weights.values()) == weights
+    assert total == total_of(parts, weights)
     assert total.shape == ()
     assert not loss.report
 
@@ -461,6 +465,43 @@ def test_whatever_is_suggested_can_be_built_and_run(which: str) -> None:
     assert set(similar) <= {name for name in loss.parts if name.startswith("similarity")}
     assert total == total_of(parts, [1.0] * len(parts))
     assert all(0 < part < 100 for part in parts)
+
+
+def test_the_form_of_minilm_teaches_relations_inside_the_last_attention() -> None:
+    net = merged(lambda: Encoder(4, 64), lambda: Encoder(2, 32), (7, 16))
+    plan = net.merged.plan
+    pairs = gt.suggest_pairs(plan.teacher, plan.student, recipe="minilm")
+    with net.building():
+        loss = gt.distill_loss(net.merged, pairs)
+        gt.minimize(paddle.optimizer.Adam(0.01), loss.total)
+    net.start()
+    ends = [
+        end
+        for pair in pairs
+        for end in (net.merged.teacher(pair.teacher.name), net.merged.student(pair.student.name))
+    ]
+    feed = {"image": np.random.default_rng(0).random((4, 7, 16), dtype="float32")}
+    runs = [net.run(feed, loss.total, *loss.parts.values(), *ends) for _ in range(8)]
+
+    assert [tuple(end.shape) for end in runs[0][4:]] == [(4, 4, 7, 16), (4, 4, 7, 8)] * 3
+    wanted = [reference.attention_relation(*runs[0][at : at + 2]) for at in (4, 6, 8)]
+    np.testing.assert_allclose(runs[0][1:4], wanted, rtol=1e-4)
+    assert runs[-1][0] < 0.7 * runs[0][0]
+
+
+def test_other_heads_are_split_anew_for_relations() -> None:
+    net = merged(lambda: Vit(8), lambda: Vit(4), (3, 32, 32))
+    plan = net.merged.plan
+    pairs = gt.suggest_pairs(plan.teacher, plan.student, recipe="minilm")
+    options = {"attention_relation": {"heads": 4}}
+    with net.building():
+        with pytest.raises(gt.PairError) as error:
+            gt.distill_loss(net.merged, pairs)
+        names = [f'"teacher_{pair.teacher.name}", "{pair.student.name}"' for pair in pairs]
+        assert [found.help for found in error.value.report] == [
+            f"gt.losses.attention_relation({both}, heads=4)" for both in names
+        ]
+        assert len(gt.distill_loss(net.merged, pairs, options=options).parts) == 3
 
 
 def test_a_student_whose_parameters_are_frozen_takes_no_adapter() -> None:

@@ -15,6 +15,7 @@ from tests.losses import reference
 from tests.losses.cases import evaluate
 
 LOGITS, MAP, TOKENS, SCORES = (6, 5), (4, 3, 4, 2), (3, 4, 5), (2, 2, 4, 4)
+HEADS = (2, 2, 4, 6)
 LABELS = np.array([0, 4, 2, 2, 1, 3])
 labelled = partial(losses.dkd, labels=LABELS)
 
@@ -40,6 +41,8 @@ ZERO_IF_EQUAL = [
     (losses.hidden_state, TOKENS),
     (losses.attention_scores, SCORES),
     (partial(losses.attention_scores, by="divergence"), SCORES),
+    (losses.attention_relation, HEADS),
+    (partial(losses.attention_relation, heads=4), HEADS),
 ]
 
 
@@ -100,6 +103,7 @@ def test_a_cross_entropy_of_equal_logits_is_the_entropy_and_has_no_gradient(loss
         (losses.pkd, TOKENS, lambda x: x * np.abs(samples((3, 4, 1)))),
         (losses.pkd, MAP, lambda x: x * 2 + samples((1, 3, 1, 1))),
         (partial(losses.attention_scores, by="divergence"), SCORES, lambda x: x + 5),
+        (losses.attention_relation, HEADS, lambda x: x[..., [3, 0, 5, 1, 2, 4]] * -1),
     ],
     ids=name_of,
 )

@@ -85,18 +85,24 @@ def test_a_batch_of_logits_that_would_broadcast_stops_the_run(loss: Any) -> None
 
 
 @pytest.mark.parametrize(
-    ("loss", "shape"),
+    ("loss", "shape", "shorter", "unknown"),
     [
-        (losses.hidden_state, (2, 4, 6)),
-        (losses.attention_scores, (2, 3, 4, 4)),
-        (partial(losses.attention_scores, by="divergence"), (2, 3, 4, 4)),
+        (losses.hidden_state, (2, 4, 6), (2, 1, 6), [-1, -1, 6]),
+        (losses.attention_scores, (2, 3, 4, 4), (2, 3, 4, 1), UNKNOWN),
+        (
+            partial(losses.attention_scores, by="divergence"),
+            *((2, 3, 4, 4), (2, 3, 4, 1), UNKNOWN),
+        ),
+        (losses.attention_relation, (2, 3, 4, 6), (2, 3, 1, 6), [-1, 3, -1, 6]),
+        (
+            partial(losses.attention_relation, heads=2),
+            *((2, 3, 4, 6), (2, 3, 1, 6), [-1, 3, -1, 6]),
+        ),
     ],
 )
-def test_sequences_of_other_lengths_stop_the_run(loss: Any, shape: tuple[int, ...]) -> None:
-    rank = len(shape)
-    unknown = [-1, -1, 6] if rank == 3 else [-1, 3, -1, -1]
-    shorter = (2, 1, 6) if rank == 3 else (2, 3, 4, 1)
-
+def test_sequences_of_other_lengths_stop_the_run(
+    loss: Any, shape: tuple[int, ...], shorter: tuple[int, ...], unknown: list[int]
+) -> None:
     with pytest.raises(ValueError, match="must have same shape"):
         run(loss, feed_of(shape, shorter), {"teacher": unknown, "student": unknown})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -168,10 +168,14 @@ def batches() -> Iterator[dict[str, Array]]:
 
 def interrupted() -> Iterator[dict[str, Array]]:
     """Yield two batches; then the user has enough."""
-    for number, batch in enumerate(batches()):
-        if number == 2:
-            raise KeyboardInterrupt
-        yield batch
+    yield from islice(batches(), 2)
+    raise KeyboardInterrupt
+
+
+def interrupted_at_once() -> Iterator[dict[str, Array]]:
+    """Yield nothing: the user has had enough before."""
+    yield from ()
+    raise KeyboardInterrupt
 
 
 def failing() -> Iterator[Array]:

@@ -167,6 +167,18 @@ def test_a_recipe_read_back_gives_the_same_pairs(pairs: PairSet) -> None:
     assert len(recipe.pairs.report) == 0
 
 
+def test_the_weights_of_a_form_are_written_and_read(pairs: PairSet, tmp_path: Path) -> None:
+    found = suggest_pairs(pairs.teacher, pairs.student, recipe="attention")
+    assert len(found) > 1
+    write_recipe(found, tmp_path / "pairs.toml")
+    recipe = read_recipe(tmp_path / "pairs.toml", teacher=pairs.teacher, student=pairs.student)
+    assert recipe.weights == (1000.0,) * len(found)
+    assert [(pair.loss, pair.weight) for pair in recipe.pairs] == [("attention", 1000.0)] * len(
+        found
+    )
+    assert recipe_text(recipe.pairs) == recipe_text(found)
+
+
 def test_a_recipe_is_the_same_text_every_time(pairs: PairSet) -> None:
     text = recipe_text(pairs)
     again = read_recipe(text, teacher=pairs.teacher, student=pairs.student)
@@ -410,6 +422,9 @@ def test_what_is_no_recipe_no_pairs_and_no_weights_is_told(pairs: PairSet, tmp_p
     for weights in ([1.0], "1", [None] * len(pairs), [-1.0] * len(pairs), 3):
         with pytest.raises(UsageError, match=r"GT248.*`weights`"):
             write_recipe(pairs, tmp_path / "pairs.toml", weights=weights)
+    weighing = replace(pairs, pairs=(pairs.pairs[0], replace(pairs.pairs[1], weight=-1.0)))
+    with pytest.raises(UsageError, match=r"GT248.*`pairs\[1\].weight` is `-1.0`"):
+        write_recipe(weighing, tmp_path / "pairs.toml")
     assert list(tmp_path.iterdir()) == []
 
 

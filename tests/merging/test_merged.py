@@ -71,6 +71,20 @@ def test_a_miss_names_the_nearest(merged: Merged) -> None:
         merged.student("teacher_nope")
 
 
+@pytest.mark.parametrize(("role", "other"), [("teacher", "student"), ("student", "teacher")])
+def test_a_name_of_the_other_network_is_said_to_be_one(
+    merged: Merged, role: str, other: str
+) -> None:
+    name = {"teacher": "while_0:1", "student": "data"}[other]
+    with pytest.raises(ReadError) as raised:
+        getattr(merged, role)(name)
+    (found,) = raised.value.report
+    assert found.code == "GT101"
+    assert found.message == f"the {role} has no `{name}`: it is the {other}'s `{name}`"
+    assert found.help == f"merged.{other}({name!r})"
+    assert eval(str(found.help)) is not None
+
+
 def _saved_legacy(folder: Path) -> tuple[Path, str]:
     """Save a legacy network that ends in softmax; return its path and its output's Variable."""
 

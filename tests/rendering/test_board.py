@@ -11,7 +11,8 @@ from graphtool import suggest_pairs
 from graphtool.graph import Graph
 from graphtool.readers import read
 from graphtool.rendering.board import Board, Card, Level, Part
-from graphtool.rendering.boards import board_of, board_of_pairs
+from graphtool.rendering.boards import board_of, board_of_scene
+from graphtool.rendering.scenes import Scene
 from graphtool.structure import analyse
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "3.3.1"
@@ -83,7 +84,7 @@ def test_a_transformer_has_embeddings_numbered_layers_and_a_head() -> None:
 
 def test_a_paired_value_ends_its_row_and_stands_beside_its_partner() -> None:
     graph = read(FIXTURES / "cnn.json")
-    board = board_of_pairs(suggest_pairs(graph, graph))
+    board = board_of_scene(Scene(pairs=suggest_pairs(graph, graph)))
 
     for link in board.links:
         assert link.teacher == link.student
@@ -103,7 +104,8 @@ def test_one_network_with_control_flow_counts_the_parameters_inside_of_blocks() 
 
 @pytest.mark.slow
 def test_a_resnet_beside_a_mobilenet_reads_as_an_expert_would_draw_it() -> None:
-    board = board_of_pairs(suggest_pairs(vision("resnet50"), vision("mobilenet_v3_small")))
+    pairs = suggest_pairs(vision("resnet50"), vision("mobilenet_v3_small"))
+    board = board_of_scene(Scene(pairs=pairs))
     middle = card(board, "14 × 14")
 
     assert [card.title for card in board.panels[0].cards] == [
@@ -162,7 +164,7 @@ def test_rows_share_out_whole_networks_of_many_families(name: str, level: Level)
 @pytest.mark.parametrize("student", ["mobilenet_v1", "squeezenet1_1", "densenet121"])
 @pytest.mark.parametrize("teacher", ["resnet50", "vgg16", "googlenet"])
 def test_each_row_is_in_one_line_and_rows_keep_their_order(teacher: str, student: str) -> None:
-    board = board_of_pairs(suggest_pairs(vision(teacher), vision(student)))
+    board = board_of_scene(Scene(pairs=suggest_pairs(vision(teacher), vision(student))))
 
     for place, panel in enumerate(board.panels):
         shown = [
