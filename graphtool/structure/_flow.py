@@ -66,13 +66,14 @@ class _Walk:
 
     def take(self, operator: Operator, read: tuple[str, ...]) -> None:
         """Mark what an Operator writes; keep it as a Step where the input reaches it."""
-        weighted = any(name in self.from_weight for name in read)
+        kind = kind_of(operator)
+        weighted = kind not in _OF_SHAPES and any(name in self.from_weight for name in read)
         if weighted:
             self.from_weight.update(operator.results)
         if not any(name in self.from_input for name in read):
             return
         self.from_input.update(operator.results)
-        step = as_activation(self._step(operator, read), self.steps, self.depth)
+        step = as_activation(self._step(operator, kind, read), self.steps, self.depth)
         level = 1 + max((self.depth.get(name, 0) for name in read), default=0)
         self.depth.update(dict.fromkeys(operator.results, level))
         self.steps[step.result] = step
@@ -81,10 +82,10 @@ class _Walk:
         for name in step.data:
             self.consumers.setdefault(name, []).append(step)
 
-    def _step(self, operator: Operator, read: tuple[str, ...]) -> Step:
+    def _step(self, operator: Operator, kind: str, read: tuple[str, ...]) -> Step:
         return Step(
             operator=operator,
-            kind=kind_of(operator),
+            kind=kind,
             features=tuple(name for name in read if name in self.features),
             weights=tuple(
                 name for name in read if name in self.from_weight and name not in self.from_input
@@ -116,6 +117,8 @@ def _seeds_gradients(graph: Graph, operator: Operator) -> bool:
 
 
 _ONES = frozenset({"full_like", "fill_any_like", "full", "fill_constant", "ones_like"})
+# What these give depends on the shape of what they read, and so on no weight.
+_OF_SHAPES = _ONES | {"zeros_like", "shape", "shape64", "numel", "size"}
 
 
 def _sources(graph: Graph) -> tuple[set[str], set[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, takewhile
 
 from graphtool.structure._chain import (
     between,
@@ -65,18 +65,28 @@ def stages_of(
     steps = between(flow, flow.graph.feeds, target)
     line = [name for name in cuts(flow, steps) if scales.get(name, GLOBAL) != GLOBAL]
     changes = resolution_changes(flow, scales)
+    head = _last_weighted(flow, classifier)
     found: list[Stage] = []
     for (scale, _), run in groupby(line, key=lambda name: (scales[name], changes[name])):
-        stage = _stage(flow, axes, scale, tuple(run))
+        body = tuple(takewhile(lambda name: name != head, run))
+        stage = _stage(flow, axes, scale, body)
         if stage is not None:
             found.append(stage)
     return tuple(found)
 
 
+def _last_weighted(flow: Flow, classifier: str | None) -> str | None:
+    """Return what the last weighted step gives: where that is a map, it holds class scores."""
+    step = None if classifier is None else flow.maker.get(classifier)
+    while step is not None and not step.weighted and step.features:
+        step = flow.maker.get(step.features[0])
+    return None if step is None else step.result
+
+
 def _stage(flow: Flow, axes: Mapping[str, int], scale: Scale, run: tuple[str, ...]) -> Stage | None:
     line = [flow.steps[name] for name in run]
     anchors = [index for index, step in enumerate(line) if _ends_block(flow, step)]
-    found = [(line[anchor], _block_end(flow, axes, line, anchor)) for anchor in anchors]
+    found = [(line[i], _block_end(flow, axes, line, i, i == anchors[-1])) for i in anchors]
     joined = any(anchor.kind in JOINS for anchor, _ in found)
     kept = [end for anchor, end in found if not (joined and _is_transition(flow, anchor, end))]
     ends = tuple(dict.fromkeys(kept))
@@ -97,25 +107,44 @@ def _ends_block(flow: Flow, step: Step) -> bool:
     return step.kind in CONVOLUTIONS and step.weighted and kernel_size(flow, step) > 1
 
 
-def _block_end(flow: Flow, axes: Mapping[str, int], line: Sequence[Step], anchor: int) -> str:
+def _block_end(
+    flow: Flow, axes: Mapping[str, int], line: Sequence[Step], anchor: int, is_last: bool
+) -> str:
     """Walk on from an anchor over what still belongs to its block.
 
     After a join only an activation or a shuffle of channels follows; after a convolution its
     normalisation and activation and a gate; a grouped one is half of a separable convolution, so
-    that one 1×1 convolution with the same belongs to it.
+    that one 1×1 convolution with the same belongs to it. So does the 1×1 convolution that mixes
+    what the last block of a stage has concatenated (CSPNet, VoVNet, DLA), unless it widens it: then
+    it is the convolution before a classifier (ShuffleNetV2).
     """
     end = line[anchor]
+    concatenates = end.kind == "concat" and is_last
     allowed = _AFTER_JOIN if end.kind in JOINS else _AFTER_CONVOLUTION
-    pointwise = end.kind not in JOINS and is_grouped(end)
+    pointwise = concatenates or (end.kind not in JOINS and is_grouped(end))
     for place in range(anchor + 1, len(line)):
         step = line[place]
-        if pointwise and step.kind in CONVOLUTIONS and kernel_size(flow, step) == 1:
-            pointwise = False
+        if pointwise and _is_pointwise(flow, step) and not (concatenates and _widens(flow, step)):
+            pointwise, allowed = False, _AFTER_CONVOLUTION
+        elif concatenates and pointwise and step.kind == "multiply":
+            continue
         elif step.kind not in allowed and not (step.kind == "add" and len(step.features) == 1):
             break
+        if concatenates and step.kind in ACTIVATIONS:
+            pointwise = False
         if step.kind not in IDENTITIES and axes[step.result] == axes[line[anchor].result]:
             end = step
     return end.result
+
+
+def _is_pointwise(flow: Flow, step: Step) -> bool:
+    return step.kind in CONVOLUTIONS and kernel_size(flow, step) == 1
+
+
+def _widens(flow: Flow, step: Step) -> bool:
+    """Tell a convolution that gives more channels than it reads."""
+    given, read = (flow.graph.values[step.weights[0]].shape or (1, 1))[:2]
+    return given > read
 
 
 _AFTER_JOIN = ACTIVATIONS | RESHAPES | IDENTITIES | {"concat"}
