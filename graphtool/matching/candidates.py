@@ -185,14 +185,19 @@ def _kind_of_head(teacher: Structure, ours: Head, student: Structure, theirs: He
 
 def _alike(
     teacher: Structure, left: Sequence[Head], student: Structure, right: Sequence[Head]
-) -> Iterator[tuple[Head, Head]]:
-    """Take for each student head the first teacher head left with its resolution and channels."""
-    spare = list(left)
-    for theirs in right:
+) -> Sequence[tuple[Head, Head]]:
+    """Take for each student head the first teacher head left with its resolution and channels.
+
+    The main heads choose first: an auxiliary one may look the same.
+    """
+    spare = sorted(left, key=lambda head: head != teacher.heads[0])
+    found: list[tuple[Head, Head]] = []
+    for theirs in sorted(right, key=lambda head: head != student.heads[0]):
         ours = next((one for one in spare if _look(teacher, one) == _look(student, theirs)), None)
         if ours is not None:
             spare.remove(ours)
-            yield ours, theirs
+            found.append((ours, theirs))
+    return sorted(found, key=lambda pair: pair[1].index)
 
 
 def _look(structure: Structure, head: Head) -> tuple[object, ...]:

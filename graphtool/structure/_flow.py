@@ -96,27 +96,34 @@ class _Walk:
 
 def _forward(graph: Graph) -> Iterator[tuple[Operator, tuple[str, ...]]]:
     """Yield forward Operators with what they read; training adds all that follows a gradient."""
+    prepared = _prepared(graph)
     training: set[str] = set()
     for name in graph.blocks[""].operators:
         operator = graph.operators[name]
         read = _read_names(graph, operator)
-        if (
-            is_training(operator)
-            or _seeds_gradients(graph, operator)
-            or training.intersection(read)
-        ):
+        if is_training(operator) or name in prepared or training.intersection(read):
             training.update(operator.results)
         elif operator.results:
             yield operator, read
 
 
-def _seeds_gradients(graph: Graph, operator: Operator) -> bool:
-    """Tell whether this is the gradient of the loss by itself: ones that only gradients read."""
-    readers = graph.consumers.get(operator.results[0], ()) if operator.results else ()
-    return operator.kind in _ONES and bool(readers) and all(map(is_training, readers))
+def _prepared(graph: Graph) -> set[str]:
+    """Return what is computed for gradients alone: the ones they start from, lists they read."""
+    found: set[str] = set()
+    for name in reversed(graph.blocks[""].operators):
+        operator = graph.operators[name]
+        if operator.kind not in _BEFORE_GRADIENTS or is_training(operator):
+            continue
+        readers = [
+            reader for result in operator.results for reader in graph.consumers.get(result, ())
+        ]
+        if readers and all(is_training(x) or x.name in found for x in readers):
+            found.add(name)
+    return found
 
 
 _ONES = frozenset({"full_like", "fill_any_like", "full", "fill_constant", "ones_like"})
+_BEFORE_GRADIENTS = _ONES | {"combine", "scale", "assign"}
 # What these give depends on the shape of what they read, and so on no weight.
 _OF_SHAPES = _ONES | {"zeros_like", "shape", "shape64", "numel", "size"}
 
@@ -129,18 +136,16 @@ def _sources(graph: Graph) -> tuple[set[str], set[str]]:
 def _read_names(graph: Graph, operator: Operator) -> tuple[str, ...]:
     """Return what an Operator reads, with what its Blocks read from outside of them."""
     names = dict.fromkeys(operand for operand in operator.operands if operand is not None)
-    for path in operator.blocks:
-        names.update(dict.fromkeys(_captured(graph, path)))
-    return tuple(names)
-
-
-def _captured(graph: Graph, path: str) -> Iterable[str]:
-    block = graph.blocks[path]
-    local = set(block.arguments)
-    for name in block.operators:
-        operator = graph.operators[name]
-        yield from (operand for operand in _read_names(graph, operator) if operand not in local)
-        local.update(operator.results)
+    inside: set[str] = set()
+    pending = list(reversed(operator.blocks))
+    while pending:
+        block = graph.blocks[pending.pop()]
+        inside.update(block.arguments)
+        for inner in map(graph.operators.__getitem__, block.operators):
+            names.update(dict.fromkeys(name for name in inner.operands if name is not None))
+            inside.update(inner.results)
+            pending.extend(reversed(inner.blocks))
+    return tuple(name for name in names if name not in inside)
 
 
 def _feature_results(graph: Graph, operator: Operator) -> Iterable[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 
 from graphtool.graph import Graph
 from graphtool.structure._flow import Step
@@ -25,6 +26,8 @@ _COUNTER = re.compile(r"_\d+$")
 _WORDS = re.compile(r"[A-Z]+\d*(?![a-z])|[A-Z]?[a-z]+(?:\dD)?\d*|\d+")
 # Classes that hold others and say nothing of what they are.
 _CONTAINERS = frozenset({"Sequential", "LayerList", "LayerDict", "TransformerEncoder"})
+# What PIR hands the one result of a combine.
+_OF_PACKED = frozenset({"concat", "stack"})
 _SAYINGS = {
     "mean": "Mean",
     "cross_entropy_with_softmax": "Cross entropy",
@@ -55,17 +58,17 @@ def _is_compound(steps: Sequence[Step]) -> bool:
 
 
 def _module(steps: Sequence[Step]) -> str | None:
-    """Return the innermost module that all of a block's Operators lie in."""
+    """Return the innermost module that all of a block's weighted Operators lie in."""
     paths = [
         step.operator.module.strip("/").split("/")
         for step in steps
-        if step.operator.module is not None
+        if step.weighted and step.operator.module is not None
     ]
     if not paths:
         return None
-    shared = [parts[0] for parts in zip(*paths, strict=False) if len(set(parts)) == 1]
-    whole = all(path[: len(shared)] == shared for path in paths)
-    return "/".join(shared) if whole and len(shared) > 1 else None
+    alike = takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))
+    shared = [parts[0] for parts in alike]
+    return "/".join(shared) if len(shared) > 1 else None
 
 
 def module_class(module: str) -> str | None:
@@ -141,7 +144,7 @@ def _of_convolutions(graph: Graph, steps: Sequence[Step], convolutions: Sequence
     if "concat" in joins:
         return "Inception block" if len(convolutions) > 3 else "Branched block"
     if "add" in joins:
-        return "Bottleneck" if (1, 1) in sides and len(sides) > 2 else "Basic block"
+        return "Bottleneck" if sides.count((1, 1)) > 1 else "Basic block"
     kernels = list(dict.fromkeys(map(_times, sides)))
     return f"Convs {', '.join(kernels)}" if len(kernels) < 3 else "Convolutions"
 
@@ -173,7 +176,8 @@ def _lead(steps: Sequence[Step]) -> Step:
 
 def _order(step: Step) -> int:
     """Return how much a step says, the most first: among equals, the first step of a layer."""
-    joins = step.kind in JOINS and step.kind != "combine" and len(step.features) > 1
+    joined = len(step.features) > 1 or step.kind in _OF_PACKED
+    joins = step.kind in JOINS and step.kind != "combine" and joined
     says = (
         step.weighted,
         bool(step.operator.blocks),

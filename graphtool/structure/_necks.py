@@ -7,11 +7,19 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count
 
+from graphtool.structure._chain import is_grouped, kernel_size
 from graphtool.structure._dominators import Dominators
 from graphtool.structure._flow import Flow, Step
 from graphtool.structure._outputs import Head
 from graphtool.structure._resolution import GLOBAL, Scale
-from graphtool.structure._vocabulary import ACTIVATIONS, IDENTITIES, RECURRENT, RESHAPES
+from graphtool.structure._vocabulary import (
+    ACTIVATIONS,
+    CONVOLUTIONS,
+    IDENTITIES,
+    NORMS,
+    RECURRENT,
+    RESHAPES,
+)
 
 __all__ = ["Neck", "necks_of"]
 
@@ -46,6 +54,7 @@ def necks_of(
     found = [_read_by(flow, tree, levels[scale]) for scale in sorted(levels, key=_area)]
     read = [name for name in found if name and _is_behind(flow, scales, name, deepest)]
     if len(levels) > 1:
+        read = _before_stems(flow, read)
         words = (f"level {index} of {len(read)} that the heads read" for index in count(1))
         return tuple(map(Neck, read, words))
     joins = [
@@ -108,6 +117,31 @@ def _read_by(flow: Flow, tree: Dominators, tips: Sequence[str]) -> str | None:
     if weighted is None or weighted.kind.endswith("transpose"):
         return None
     return weighted.features[0]
+
+
+def _before_stems(flow: Flow, levels: list[str]) -> list[str]:
+    """Go back over a 1×1 convolution with which the head of each level begins (YOLOX).
+
+    It belongs to the head where the neck itself goes on before it, at one level at least.
+    """
+    stems = [_stem(flow, name) for name in levels]
+    before = [stem.features[0] for stem in stems if stem is not None]
+    goes_on = any(len(flow.consumers[name]) > 1 for name in before)
+    return before if goes_on and len(before) == len(levels) else levels
+
+
+def _stem(flow: Flow, name: str) -> Step | None:
+    """Return the dense 1×1 convolution whose output a level is, if it is one."""
+    step = flow.maker.get(name)
+    while step is not None and not step.weighted and len(step.features) == 1:
+        step = flow.maker.get(step.features[0]) if step.kind in _IN_A_STEM else None
+    is_stem = step is not None and step.kind in CONVOLUTIONS and len(step.features) == 1
+    if step is None or not is_stem or is_grouped(step) or kernel_size(flow, step) > 1:
+        return None
+    return step
+
+
+_IN_A_STEM = NORMS | ACTIVATIONS | IDENTITIES | {"add"}
 
 
 def _last_join(

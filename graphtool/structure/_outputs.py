@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from graphtool.structure._flow import Flow, Step
@@ -12,6 +12,7 @@ from graphtool.structure._vocabulary import (
     IDENTITIES,
     NORMS,
     POOLS,
+    RECURRENT,
     REDUCTIONS,
     RESIZES,
 )
@@ -68,13 +69,36 @@ def heads_of(flow: Flow, scales: Mapping[str, Scale]) -> tuple[Head, ...]:
 
 
 def _outputs(flow: Flow) -> tuple[str, ...]:
-    """Return what is fetched, else what no forward Operator reads."""
+    """Return what is fetched, else what no forward Operator reads; the terms where it is a sum."""
     fetched = [name for name in flow.graph.fetches if name in flow.maker]
-    return tuple(dict.fromkeys(fetched)) or tuple(
+    found = fetched or [
         name
         for name, step in flow.steps.items()
-        if not flow.consumers.get(name) and (name in flow.features or step.kind in _AFTER_LOGITS)
+        if not flow.consumers.get(name)
+        and (name in flow.features or step.kind in _AFTER_LOGITS)
+        and not _is_final_state(flow, step)
+    ]
+    return tuple(dict.fromkeys(term for name in found for term in _terms(flow, name)))
+
+
+def _is_final_state(flow: Flow, step: Step) -> bool:
+    """Tell what comes from the states that a recurrent layer ends in, beside its sequence."""
+    makers = [(name, flow.maker.get(name)) for name in step.data]
+    return bool(makers) and all(
+        maker is not None and maker.kind in RECURRENT and name != maker.result
+        for name, maker in makers
     )
+
+
+def _terms(flow: Flow, name: str) -> Iterator[str]:
+    """Yield the losses that are added up in a total, each with its weight, or a Value itself."""
+    step = flow.maker.get(name)
+    is_sum = step is not None and step.kind in {"add", "scale"} and bool(step.features)
+    if step is None or not is_sum or (flow.graph.values[name].shape or ()) not in ((), (1,)):
+        yield name
+        return
+    for term in step.features:
+        yield from _terms(flow, term)
 
 
 def _head(flow: Flow, scales: Mapping[str, Scale], index: int, output: str) -> Head:

@@ -86,7 +86,10 @@ def _last_weighted(flow: Flow, classifier: str | None) -> str | None:
 def _stage(flow: Flow, axes: Mapping[str, int], scale: Scale, run: tuple[str, ...]) -> Stage | None:
     line = [flow.steps[name] for name in run]
     anchors = [index for index, step in enumerate(line) if _ends_block(flow, step)]
-    found = [(line[i], _block_end(flow, axes, line, i, i == anchors[-1])) for i in anchors]
+    found = [
+        (line[anchor], _block_end(flow, axes, line, anchor, is_last=anchor == anchors[-1]))
+        for anchor in anchors
+    ]
     joined = any(anchor.kind in JOINS for anchor, _ in found)
     kept = [end for anchor, end in found if not (joined and _is_transition(flow, anchor, end))]
     ends = tuple(dict.fromkeys(kept))
@@ -103,12 +106,12 @@ def _is_transition(flow: Flow, anchor: Step, end: str) -> bool:
 def _ends_block(flow: Flow, step: Step) -> bool:
     """Tell whether a block can end here: at a join, or at a convolution that sees neighbours."""
     if step.kind in JOINS:
-        return len(flow.branches(step)) > 1
+        return _joins(flow, step)
     return step.kind in CONVOLUTIONS and step.weighted and kernel_size(flow, step) > 1
 
 
 def _block_end(
-    flow: Flow, axes: Mapping[str, int], line: Sequence[Step], anchor: int, is_last: bool
+    flow: Flow, axes: Mapping[str, int], line: Sequence[Step], anchor: int, *, is_last: bool
 ) -> str:
     """Walk on from an anchor over what still belongs to its block.
 
@@ -124,6 +127,8 @@ def _block_end(
     pointwise = concatenates or (end.kind not in JOINS and is_grouped(end))
     for place in range(anchor + 1, len(line)):
         step = line[place]
+        if line[place - 1].kind != "combine" and _joins(flow, step):
+            break
         if pointwise and _is_pointwise(flow, step) and not (concatenates and _widens(flow, step)):
             pointwise, allowed = False, _AFTER_CONVOLUTION
         elif concatenates and pointwise and step.kind == "multiply":
@@ -135,6 +140,10 @@ def _block_end(
         if step.kind not in IDENTITIES and axes[step.result] == axes[line[anchor].result]:
             end = step
     return end.result
+
+
+def _joins(flow: Flow, step: Step) -> bool:
+    return step.kind in JOINS and len(flow.branches(step)) > 1
 
 
 def _is_pointwise(flow: Flow, step: Step) -> bool:

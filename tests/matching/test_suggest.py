@@ -44,7 +44,7 @@ def test_resnet50_teaches_mobilenet_v1_at_logits_embedding_and_four_stages() -> 
     assert pairs.pairs[2].adapter == "conv1x1(1024->2048)"
     assert pairs.pairs[2].why == (
         "end of stage 4 of 4 in both",
-        "last of 3 blocks in the teacher, 2 blocks in the student",
+        "output of 3 × bottleneck block in the teacher, 2 × separable conv in the student",
         "both 7×7",
         "98% deep in the teacher, 95% deep in the student",
     )

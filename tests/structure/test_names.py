@@ -24,7 +24,7 @@ def test_blocks_share_the_operators_out_and_are_called_by_what_they_are_made_of(
             *("conv2d_1", "batch_norm_1", "relu_1", "conv2d_2", "batch_norm_2", "add_1", "relu_2"),
         ],
     }
-    assert block_names(structure.graph, blocks) == {"relu_0": "Conv 3×3", "relu_2": "Basic block"}
+    assert block_names(structure.graph, blocks) == {"relu_0": "Conv 3×3", "relu_2": "Residual"}
 
 
 @pytest.mark.parametrize(
