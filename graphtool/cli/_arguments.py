@@ -81,12 +81,12 @@ the program: gt.load_merged(DIR) gives it back, to add a loss to and train.
 _MERGE_EXAMPLES = """\
 examples:
   graphtool merge teacher.json student.json --pairs pairs.toml -o merged
-  graphtool merge paddle.vision.models:resnet50 student.json \\
-      --input 3,224,224 --teacher-weights resnet50.pdparams -o merged
+  graphtool merge mine:teacher student.json --input 3,224,224 -o merged
 """
 
 _RENDER = """\
-Draw a network, or a teacher and a student side by side with their pairs.
+Draw a network; a teacher and a student side by side with their pairs; or what
+`graphtool merge` wrote.
 
 """
 
@@ -96,6 +96,7 @@ examples:
   graphtool render teacher.json student.json --pairs pairs.toml -o pairs.png
   graphtool render teacher.json --focus relu_48 --radius 3
   graphtool render teacher.json student.json -o - | dot -Tsvg > pairs.svg
+  graphtool render merged/ -o merged.svg
 """
 
 _EXPLAIN = """\
@@ -112,6 +113,7 @@ ROWS = 40
 _HELP_COLUMN = 26
 _LEVELS = ("stage", "block", "module", "op")
 _SHARED_HELP = "a parameter to have in common: the student's"
+_RENDER_HELP = "also draw what is printed, as FILE ends (.svg)"
 _FEED_HELP = "feed map, teacher=student; guessed if clear"
 
 
@@ -215,6 +217,7 @@ def _add_check(parser: _Parser) -> None:
         default="now",
         help="later: the teacher's are loaded after the merge",
     )
+    parser.add_argument("--render", metavar="FILE", help=_RENDER_HELP)
 
 
 def _add_merge(parser: _Parser) -> None:
@@ -225,12 +228,13 @@ def _add_merge(parser: _Parser) -> None:
     add("--student-weights", metavar="FILE", help="the student's parameters")
     add("--dry-run", action="store_true", help="say what would happen and write nothing")
     add("--force", action="store_true", help="replace an earlier merged program in DIR")
+    add("--render", metavar="FILE", help=_RENDER_HELP)
     add("-o", "--output", metavar="DIR", required=True, help="the folder to write")
 
 
 def _add_render(parser: _Parser) -> None:
     add = parser.add_argument
-    add("teacher", metavar="MODEL", help="the network to draw, or the TEACHER")
+    add("teacher", metavar="MODEL", help="the network to draw, the TEACHER, or a merged DIR")
     add("student", metavar="STUDENT", nargs="?", help="the network that is taught")
     add_inputs(parser)
     add("--pairs", metavar="FILE", help="draw a recipe's pairs, not those suggested")

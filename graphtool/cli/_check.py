@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from graphtool.checks import check_merge, plan_of
 from graphtool.cli._console import progress, results, show_report, write_json
 from graphtool.cli._feeds import feed_map_of
 from graphtool.cli._helps import typed
+from graphtool.cli._picture import check_picture, write_picture
 from graphtool.cli._report import report_data, tally
 from graphtool.cli._source import check_networks, read_source
 from graphtool.diagnostics import Report
@@ -22,6 +24,7 @@ __all__ = ["run"]
 def run(args: Namespace) -> int:
     """Read two models and print what `check_merge` finds."""
     check_networks(args)
+    check_picture(args.render)
     teacher = read_source(args.teacher, args.teacher_input or args.input)
     student = read_source(args.student, args.student_input or args.input, train=True)
     feed_map = feed_map_of(args.feed, teacher, student)
@@ -46,7 +49,9 @@ def run(args: Namespace) -> int:
     else:
         show_report(report)
         _print(teacher, student, report)
-    return 1 if report.errors else 0
+    found = replace(report, about=(teacher, student))
+    drawn = args.render is None or write_picture(found, args.render)
+    return 0 if drawn and not report.errors else 1
 
 
 def _data(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -38,31 +38,22 @@ def measured(pairs: PairSet, args: Namespace) -> Measured:
     """
     if args.evidence is None:
         return Measured()
-    latest: list[Evidence] = []
-    wanted = args.batches or BATCHES
+    found, interrupted, wanted = None, False, args.batches or BATCHES
     try:
         with _bar(wanted) as advance:
-            found = _gathered(pairs, args, wanted, latest, advance)
+            for found in _gathered(pairs, args, wanted):
+                advance(found.batches)
     except KeyboardInterrupt:
-        done = latest[-1] if latest else None
-        _say_interrupted(0 if done is None else done.batches, wanted)
-        return Measured(evidence=done, interrupted=True)
+        interrupted, done = True, 0 if found is None else found.batches
+        errors().print(f"interrupted after {done} of {wanted} batches at most", soft_wrap=True)
     except GraphtoolError as error:
         raise type(error)(*_typed(error.report)) from None
-    return Measured(evidence=replace(found, report=_typed(found.report)))
+    if found is not None:
+        found = replace(found, report=_typed(found.report))
+    return Measured(evidence=found, interrupted=interrupted)
 
 
-def _gathered(
-    pairs: PairSet,
-    args: Namespace,
-    wanted: int,
-    latest: list[Evidence],
-    advance: Callable[[int], None],
-) -> Evidence:
-    def watch(found: Evidence) -> None:
-        latest[:] = [found]
-        advance(found.batches)
-
+def _gathered(pairs: PairSet, args: Namespace, wanted: int) -> Iterator[Evidence]:
     return gather(
         args.teacher,
         args.student,
@@ -71,7 +62,6 @@ def _gathered(
         batches=wanted,
         allow_random=args.allow_random,
         inputs=(args.teacher_input or args.input or (), args.student_input or args.input or ()),
-        watch=watch,
     )
 
 
@@ -86,10 +76,6 @@ def _bar(batches: int) -> Generator[Callable[[int], None]]:
     with Progress(console=errors(), transient=True) as bar:
         task = bar.add_task("running both networks", total=batches)
         yield lambda done: bar.update(task, completed=done)
-
-
-def _say_interrupted(done: int, wanted: int) -> None:
-    errors().print(f"interrupted after {done} of the batches, {wanted} at most", soft_wrap=True)
 
 
 def _typed(report: Report) -> Report:

@@ -6,11 +6,13 @@ from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from graphtool.checks import MergePlan, check_merge, plan_of
 from graphtool.cli._console import errors, progress, results, show_report, write_json
 from graphtool.cli._feeds import feed_map_of
 from graphtool.cli._helps import typed, typed_opening
+from graphtool.cli._picture import check_picture, write_picture
 from graphtool.cli._report import report_data, tally
 from graphtool.cli._source import check_networks, said_by_reader
 from graphtool.diagnostics import GraphtoolError, MergeError, Report, counted, listed
@@ -23,6 +25,9 @@ from graphtool.readers import read
 from graphtool.text import visible
 from graphtool.training.models import Model, open_model
 
+if TYPE_CHECKING:
+    from graphtool.rendering.scenes import Scene
+
 __all__ = ["run"]
 
 _LISTED = 3
@@ -32,6 +37,7 @@ _OTHER_PROGRAM = "GT318"
 def run(args: Namespace) -> int:
     """Open two models, merge them and write the folder; a dry run stops before the merge."""
     check_networks(args)
+    check_picture(args.render)
     check_target(args.output, force=args.force)
     teacher = _opened(args, "teacher", args.teacher, args.teacher_input, args.teacher_weights)
     student = _opened(args, "student", args.student, args.student_input, args.student_weights)
@@ -48,7 +54,17 @@ def run(args: Namespace) -> int:
     outcome = replace(outcome, pairs=None if pairs is None else len(pairs))
     report = Report.of((*opened, *typed(outcome.report, args, outcome.plan)))
     _show(args, outcome, report)
-    return 1 if report.errors else 0
+    drawn = args.render is None or write_picture(_scene(outcome.plan, pairs, report), args.render)
+    return 0 if drawn and not report.errors else 1
+
+
+def _scene(plan: MergePlan, pairs: PairSet | None, report: Report) -> Report | Scene:
+    """Return what a picture shows: what stands against the merge, else what it makes."""
+    from graphtool.rendering.scenes import scene_of_plan
+
+    if report.errors:
+        return replace(report, about=(plan.teacher, plan.student))
+    return scene_of_plan(plan, pairs)
 
 
 def _opened(

@@ -1,53 +1,47 @@
-"""`graphtool render`: a picture of a network, or of two with their pairs."""
+"""`graphtool render`: a picture of a network, of two with their pairs, or of a merged program."""
 
 from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from dataclasses import replace
 
-from graphtool.cli._console import errors, progress, show_report, write_json
+from graphtool.cli._console import progress, show_report, write_json
+from graphtool.cli._picture import drawn, say_written
 from graphtool.cli._report import report_data
 from graphtool.cli._source import check_inputs, check_networks, read_source
-from graphtool.diagnostics import GraphtoolError, Report
 from graphtool.graph import Graph
 from graphtool.matching import PairSet, suggest_pairs
-from graphtool.rendering import Picture, render
+from graphtool.rendering import Picture
 from graphtool.rendering.names import network_name
-from graphtool.text import visible
+from graphtool.rendering.scenes import Scene, Subject, is_merged_folder, subject_of
 
 __all__ = ["run"]
 
 _STDOUT, _RADIUS = "-", 2
-# What to type, where a rule's help is an argument of a call.
-_HELPS = {"GT404": "--focus NAME", "GT405": "--focus NAME"}
 
 
 def run(args: Namespace) -> int:
     """Read what is to be drawn, draw it and say where the picture is."""
     subject = _subject(args)
     path = None if args.output == _STDOUT else args.output or _default_path(subject)
-    try:
-        with progress("laying out the picture"):
-            picture = render(
-                subject, path, level=args.level, focus=args.focus, radius=args.radius or _RADIUS
-            )
-    except GraphtoolError as error:
-        raise type(error)(*_typed(error.report)) from None
-    report = _typed(picture.report)
-    show_report(report)
+    radius = args.radius or _RADIUS
+    picture = drawn(subject, path, level=args.level, focus=args.focus, radius=radius)
+    show_report(picture.report)
     if args.format == "json":
-        write_json(_data(picture, path, report))
+        write_json(_data(picture, path))
     elif path is None:
         sys.stdout.write(picture.dot)
     else:
-        errors().print(f"wrote {visible(path)}: level {picture.level.value}", soft_wrap=True)
+        say_written(picture, path)
     return 0
 
 
-def _subject(args: Namespace) -> Graph | PairSet:
+def _subject(args: Namespace) -> Subject:
     if args.student is None:
         check_inputs("--input", args.input, args.teacher)
+        if is_merged_folder(args.teacher):
+            with progress(f"reading {args.teacher}"):
+                return subject_of(args.teacher)
         return read_source(args.teacher, args.input)
     check_networks(args)
     teacher = read_source(args.teacher, args.teacher_input or args.input)
@@ -55,7 +49,7 @@ def _subject(args: Namespace) -> Graph | PairSet:
     with progress("comparing both networks"):
         pairs = _pairs(teacher, student, args.pairs)
     show_report(pairs.report)
-    return pairs
+    return Scene(pairs=pairs)
 
 
 def _pairs(teacher: Graph, student: Graph, recipe: str | None) -> PairSet:
@@ -66,21 +60,17 @@ def _pairs(teacher: Graph, student: Graph, recipe: str | None) -> PairSet:
     return read_recipe(recipe, teacher=teacher, student=student).pairs
 
 
-def _default_path(subject: Graph | PairSet) -> str:
+def _default_path(subject: Subject) -> str:
     """Name the picture after what it shows, in the working directory."""
-    graphs = (subject.teacher, subject.student) if isinstance(subject, PairSet) else (subject,)
+    graphs = subject.graphs if isinstance(subject, Scene) else (subject,)
     return f"{'-'.join(map(network_name, graphs))}.svg"
 
 
-def _typed(report: Report) -> Report:
-    return Report.of(replace(found, help=_HELPS.get(found.code, found.help)) for found in report)
-
-
-def _data(picture: Picture, path: str | None, report: Report) -> dict[str, object]:
+def _data(picture: Picture, path: str | None) -> dict[str, object]:
     return {
         "schema": 1,
         "written": path,
         "level": picture.level.value,
-        "diagnostics": report_data(report),
+        "diagnostics": report_data(picture.report),
         **({"dot": picture.dot} if path is None else {}),
     }

@@ -20,6 +20,7 @@ from graphtool.cli._console import (
 )
 from graphtool.cli._evidence import measured
 from graphtool.cli._explanation import show_explanation
+from graphtool.cli._picture import check_picture, write_picture
 from graphtool.cli._source import check_networks, read_source
 from graphtool.cli._text import bounded, magnitude, shape_text
 from graphtool.cli.problems import wrong_usage
@@ -52,6 +53,7 @@ _WIDE = 130
 def run(args: Namespace) -> int:
     """Read two models and print the pairs that were asked for."""
     check_networks(args)
+    check_picture(args.render)
     teacher = read_source(args.teacher, args.teacher_input or args.input)
     student = read_source(args.student, args.student_input or args.input)
     if args.match == "shape":
@@ -63,6 +65,7 @@ def run(args: Namespace) -> int:
     with progress("comparing both networks"):
         pairs = _pairs(teacher, student, args)
     _check_partners(pairs, args)
+    _check_config(pairs, args.config)
     found = measured(pairs, args)
     if found.evidence is not None:
         pairs = weigh(pairs, found.evidence)
@@ -70,8 +73,8 @@ def run(args: Namespace) -> int:
     if found.interrupted:
         _show_pairs(pairs, args.format)
         raise KeyboardInterrupt
-    _hand_out(pairs, args)
-    return 1 if pairs.report.errors else 0
+    done = _hand_out(pairs, args)
+    return 0 if done and not pairs.report.errors else 1
 
 
 def _explain(teacher: Graph, student: Graph, args: Namespace) -> int:
@@ -87,18 +90,17 @@ def _explain(teacher: Graph, student: Graph, args: Namespace) -> int:
     return 0
 
 
-def _hand_out(pairs: PairSet, args: Namespace) -> None:
-    """Write the files that were asked for, then print."""
-    # Before the recipe is written: a configuration of no known name leaves nothing behind.
+def _hand_out(pairs: PairSet, args: Namespace) -> bool:
+    """Write the recipe, print, and draw; False where there is no picture."""
+    # Before the recipe is written: one without any pair that it can say leaves nothing behind.
     config = None if args.config is None else _config(pairs, args.config)
     if args.output is not None:
         _write(pairs, args.output)
-    if args.render is not None:
-        _draw(pairs, args.render)
     if config is None:
         _show_pairs(pairs, args.format)
     else:
         sys.stdout.write(config)
+    return args.render is None or write_picture(pairs, args.render)
 
 
 def _pairs(teacher: Graph, student: Graph, args: Namespace) -> PairSet:
@@ -127,13 +129,15 @@ def _write(pairs: PairSet, path: str) -> None:
     errors().print(f"wrote {visible(path)}: {counted(len(pairs), 'pair')}", soft_wrap=True)
 
 
-def _draw(pairs: PairSet, path: str) -> None:
-    from graphtool.rendering import render
+def _check_config(pairs: PairSet, name: str | None) -> None:
+    """Refuse a configuration of no known name before work is put into what it says.
 
-    with progress("laying out the picture"):
-        picture = render(pairs, path)
-    show_report(picture.report)
-    errors().print(f"wrote {visible(path)}: level {picture.level.value}", soft_wrap=True)
+    Raises UsageError: GT320.
+    """
+    if name is not None:
+        from graphtool.matching.configs import check_export
+
+        check_export(pairs, name)
 
 
 def _config(pairs: PairSet, name: str) -> str:

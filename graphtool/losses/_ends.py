@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from graphtool.losses._values import (
     of_teacher,
     own,
     place_of,
+    quoted,
     require_trainable_program,
     shape_of,
     spelt,
@@ -141,12 +141,15 @@ def misfits(
 
 def _probabilities(loss: str, both: _Both, from_probs: str | None) -> Iterator[Diagnostic]:
     """Yield the ends that went through softmax where that was not said."""
-    found = {role: logits for value, role in both if (logits := logits_before(value))}
-    sides = {*found, from_probs} - {None}
-    side = "both" if len(sides) > 1 else "".join(found)
+    said = ("teacher", "student") if from_probs == "both" else (from_probs,)
+    asked = [end for end in both if end[1] not in said]
+    found = {role: logits for value, role in asked if (logits := logits_before(value))}
+    if not found:
+        return
+    side = "both" if from_probs or len(found) > 1 else next(iter(found))
     call = f'gt.losses.{loss}({", ".join(spelt(*end) for end in both)}, from_probs="{side}")'
-    for value, role in both:
-        if role in found and from_probs not in (role, "both"):
+    for value, role in asked:
+        if role in found:
             yield problems.holds_probabilities(loss, place_of(value, role), found[role], call)
 
 
@@ -156,7 +159,7 @@ def of_probabilities(teacher: _Paddle, student: _Paddle) -> Iterator[Diagnostic]
     before = [logits_before(value) for value, _ in both]
     if any(before):
         logits = [
-            spelt(*end) if name is None else json.dumps(name, ensure_ascii=False)
+            spelt(*end) if name is None else quoted(name)
             for end, name in zip(both, before, strict=True)
         ]
         where = [place_of(*end) for end, name in zip(both, before, strict=True) if name]

@@ -26,6 +26,7 @@ __all__ = [
     "of_teacher",
     "own",
     "place_of",
+    "quoted",
     "require_trainable_program",
     "shape_of",
     "spelt",
@@ -200,7 +201,12 @@ def spelt(value: _Paddle, argument: str) -> str:
     except GraphtoolError:
         return argument
     same = found is value if is_legacy(value) else found.id == value.id
-    return json.dumps(name, ensure_ascii=False) if same else argument
+    return quoted(name) if same else argument
+
+
+def quoted(name: str) -> str:
+    """Spell a name as Python takes it."""
+    return json.dumps(name, ensure_ascii=False)
 
 
 def _name(value: _Paddle) -> str:

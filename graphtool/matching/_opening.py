@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import prod
 from os import PathLike, fspath
 from pathlib import Path
 from shlex import quote
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphtool.diagnostics import Diagnostic, PairError, UsageError, Where
-from graphtool.graph import Graph, ProgramKind
+from graphtool.graph import Graph, ProgramKind, Value
 from graphtool.matching import evidence_problems as problems
 from graphtool.readers import Source, read
 from graphtool.readers import problems as reading
@@ -23,8 +23,11 @@ from graphtool.readers.layer_weights import dynamic_layer, load_layer
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram, as_live, deserialise, is_live
 from graphtool.readers.parameter_files import parameters_beside
-from graphtool.readers.tensors import copy_of, set_tensors
+from graphtool.readers.tensors import Tensor, copy_of, set_tensors
 from graphtool.readers.weights import ENDINGS, persistables, read_weights
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["Opened", "open_network", "working_on"]
 
@@ -33,6 +36,8 @@ _Paddle: TypeAlias = Any
 
 # This share of all vectors, each of one number throughout, are as initialisers leave them.
 _UNTOUCHED = 0.9
+_ONE_NUMBER = "trained: biases, scales and shifts have one number throughout"
+_SEED = 20260
 _SET_STATE = 'net.set_state_dict(paddle.load("weights.pdparams"))'
 _LOAD = 'gt.load_parameters(program, "weights.pdparams")'
 
@@ -42,8 +47,7 @@ class Opened:
     """A network, and what puts its parameters into a Scope.
 
     `fill` takes a Scope and the names that are needed, and returns those that were never loaded:
-    `lack` says why, `help` how to load them. `initialise` sets such to random numbers, where
-    anything can.
+    `lack` says why, `help` how to load them.
     """
 
     role: str
@@ -51,7 +55,6 @@ class Opened:
     fill: Callable[[_Paddle, Sequence[str]], Sequence[str]]
     lack: str
     help: str
-    initialise: Callable[[_Paddle, Sequence[str]], None] | None = None
 
     @property
     def graph(self) -> Graph:
@@ -65,22 +68,21 @@ class Opened:
         where it is not finite. Raises GraphtoolError as `read_weights` does.
         """
         scope = load_paddle().base.core.Scope()
-        names = list(persistables(graph))
+        known = persistables(graph)
+        names = list(known)
         missing = self.fill(scope, names)
-        if missing:
-            allowed = allow_random and self.initialise is not None
-            said = self._never_loaded(missing, names, self.lack, allowed=allowed)
-            if not allowed or self.initialise is None:
-                raise PairError(said)
-            self.initialise(scope, missing)
-            return scope, [said]
-        self._check_finite(scope, names)
-        if not _is_untouched(scope, graph, names):
-            return scope, []
-        reason = "biases, scales and shifts have one number throughout"
-        said = self._never_loaded(names, names, reason, allowed=allow_random)
+        if not missing:
+            self._check_finite(scope, names)
+            if not _is_untouched(scope, known):
+                return scope, []
+        counts = len(missing or names), len(names)
+        reason = f"loaded: {self.lack}" if missing else _ONE_NUMBER
+        said = problems.parameters_not_loaded(
+            self.role, self.graph.source, counts, reason, help=self.help, allowed=allow_random
+        )
         if not allow_random:
             raise PairError(said)
+        set_tensors(_drawn({name: known[name] for name in missing}), scope)
         return scope, [said]
 
     def _check_finite(self, scope: _Paddle, names: Iterable[str]) -> None:
@@ -96,14 +98,6 @@ class Opened:
                 shape = tuple(array.shape)
                 place = Where(role=self.role, program=self.graph.source, value=name, shape=shape)
                 raise PairError(problems.not_finite(place, what="parameters"))
-
-    def _never_loaded(
-        self, found: Sequence[str], names: Sequence[str], reason: str, *, allowed: bool
-    ) -> Diagnostic:
-        counts = len(found), len(names)
-        return problems.parameters_not_loaded(
-            self.role, self.graph.source, *counts, reason, help=self.help, allowed=allowed
-        )
 
 
 def open_network(
@@ -188,16 +182,9 @@ def _built(spec: str, role: str, inputs: Sequence[str]) -> Opened:
     layer = dynamic_layer(built)
     if layer is not None:
         return _of_layer(role, built.live, layer)
-
-    def initialise(scope: _Paddle, names: Sequence[str]) -> None:
-        started = paddle.static.Scope()
-        with working_on(built.graph.kind), redirect_stdout(sys.stderr):
-            paddle.static.Executor().run(built.startup, scope=started)
-        _copy(started, scope, names)
-
     opened = _of_scope(role, built.live, own)
     lack = "the callable does not load them"
-    return replace(opened, initialise=initialise, lack=lack, help=_SET_STATE)
+    return replace(opened, lack=lack, help=_SET_STATE)
 
 
 def _of_layer(role: str, live: LiveProgram, layer: _Paddle) -> Opened:
@@ -229,7 +216,7 @@ def _copy(held: _Paddle, scope: _Paddle, names: Sequence[str]) -> list[str]:
     return missing
 
 
-def _is_untouched(scope: _Paddle, graph: Graph, names: Iterable[str]) -> bool:
+def _is_untouched(scope: _Paddle, known: Mapping[str, Value]) -> bool:
     """Tell whether nearly all vectors that a network keeps are of one number throughout.
 
     Initialisers set biases and shifts to 0, scales to 1, running means to 0 and variances to 1;
@@ -237,11 +224,37 @@ def _is_untouched(scope: _Paddle, graph: Graph, names: Iterable[str]) -> bool:
     """
     import numpy as np
 
-    known = persistables(graph)
     vectors = [
         np.array(scope.find_var(name).get_tensor())
-        for name in names
-        if len(known[name].shape or ()) == 1 and known[name].shape != (1,)
+        for name, value in known.items()
+        if len(value.shape or ()) == 1 and value.shape != (1,)
     ]
     alike = [vector for vector in vectors if vector.size and (vector == vector[0]).all()]
     return bool(vectors) and len(alike) >= _UNTOUCHED * len(vectors)
+
+
+def _drawn(values: Mapping[str, Value]) -> dict[str, Tensor]:
+    """Draw parameters at random, the same ones every time."""
+    import numpy as np
+
+    random = np.random.default_rng(_SEED)
+    return {name: _random_tensor(value, random) for name, value in values.items()}
+
+
+def _random_tensor(value: Value, random: np.random.Generator) -> Tensor:
+    """Draw a tensor: a vector near 1, as it may be a variance, others as He et al. 2015 do.
+
+    Source: Delving Deep into Rectifiers (arXiv 1502.01852), equation 10.
+    """
+    import numpy as np
+
+    shape, dtype = value.shape or (), value.dtype or "float32"
+    if len(shape) < 2:
+        numbers = random.uniform(0.5, 1.5, shape)
+    else:
+        inputs = shape[0] if len(shape) == 2 else prod(shape[1:])
+        numbers = random.normal(0.0, (2 / max(inputs, 1)) ** 0.5, shape)
+    if dtype == "bfloat16":
+        convert = load_paddle().base.data_feeder.convert_float_to_uint16
+        return Tensor(convert(numbers.astype(np.float32)), dtype)
+    return Tensor(numbers.astype(dtype), dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -104,9 +104,8 @@ def gather(
     allow_random: bool = False,
     inputs: tuple[Sequence[str], Sequence[str]] = ((), ()),
     scopes: tuple[_Paddle, _Paddle] = (None, None),
-    watch: Callable[[Evidence], None] | None = None,
-) -> Evidence:
-    """Run two networks on the same samples and measure how alike their feature maps are.
+) -> Iterator[Evidence]:
+    """Run two networks on the same samples and yield, batch by batch, how alike their maps are.
 
     The score is minibatch CKA with linear kernels, from the unbiased HSIC₁: the mean over batches
     between two maps, divided by the roots of those of each with itself. It is between -1 and 1,
@@ -121,8 +120,8 @@ def gather(
     has its own beside it; nothing of the user's is written to.
 
     Maps are pooled where they are made, to means over a 4 × 4 grid, sequences to means over 16
-    parts, and reduced to their n × n Gram matrices, so memory does not grow with the batches.
-    `watch` gets the evidence so far after each batch.
+    parts, and reduced to their n × n Gram matrices, so memory does not grow with the batches. What
+    is yielded is the evidence so far, at least once; the last is what to go by.
 
     Raises PairError: GT371 to GT378 for samples that do not fit and for parameters that were never
     loaded, unless `allow_random`. Raises UsageError: GT370, GT379, and GT248 for numbers of batches
@@ -148,30 +147,23 @@ def gather(
     runners = runner(0, teacher), runner(1, student)
     if not all(one.axes for one in runners):
         said = (found for one in runners for found in one.report)
-        return Evidence(batches=0, samples=0, scores={}, report=Report.of(said))
-    return _measured(runners, samples, batches, batch_size, watch)
+        yield Evidence(batches=0, samples=0, scores={}, report=Report.of(said))
+        return
+    yield from _measured(runners, samples, batches, batch_size)
 
 
 def _measured(
-    runners: tuple[Runner, Runner],
-    samples: _Given,
-    batches: int,
-    size: int | None,
-    watch: Callable[[Evidence], None] | None,
-) -> Evidence:
+    runners: tuple[Runner, Runner], samples: _Given, batches: int, size: int | None
+) -> Iterator[Evidence]:
     from graphtool.matching._batches import RANDOM, Reader, batches_of
     from graphtool.matching._measuring import Measurement
 
     left, right = (Reader(one.role, one.graph.source, one.feeds) for one in runners)
     noise = isinstance(samples, str) and samples == RANDOM
-    measurement, found = Measurement.of(*runners), None
+    measurement = Measurement.of(*runners)
     for batch in batches_of(samples, (left, right), batches=batches, size=size):
         measurement.add(batch)
-        found = _found(measurement, runners, noise=noise)
-        if watch is not None:
-            watch(found)
-    assert found is not None
-    return found
+        yield _found(measurement, runners, noise=noise)
 
 
 def _found(measurement: Measurement, runners: Iterable[Runner], *, noise: bool) -> Evidence:

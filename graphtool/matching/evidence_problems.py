@@ -130,18 +130,19 @@ def not_finite(
 
 @rule("GT376")
 def parameters_not_loaded(
-    role: str, program: str, count: int, of: int, reason: str, *, help: str, allowed: bool
+    role: str, program: str, found: tuple[int, int], reason: str, *, help: str, allowed: bool
 ) -> Diagnostic:
     """Parameters are as their initialisers left them: CKA of random weights means nothing.
 
-    A network from `module:callable` has the weights that the callable loads into it. Where it loads
-    none, or where all biases, scales and shifts have one number throughout, as initialisers set
-    them and training never leaves them, the network never learnt. `--allow-random` (in Python
-    `allow_random=True`) measures all the same.
+    A saved model has its weights in a file beside it, a network from `module:callable` those that
+    the callable loads into it. Where all biases, scales and shifts have one number throughout, as
+    initialisers set them and training never leaves them, the network never learnt. `--allow-random`
+    (in Python `allow_random=True`) measures all the same; what is missing is drawn at random then.
     """
+    count, of = found
+    counts = f"{of}" if count == of else f"{count} of {of}"
     return Diagnostic(
-        message=f"{of if count == of else f'{count} of {of}'} parameters of the {role} were never "
-        f"loaded: {reason}",
+        message=f"{counts} parameters of the {role} were never {reason}",
         severity=Severity.WARNING if allowed else Severity.ERROR,
         where=(Where(role=role, program=program),),
         notes=("CKA of random weights says how alike two random functions are",),

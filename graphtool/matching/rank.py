@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from enum import Enum
@@ -77,7 +78,8 @@ def suggest_pairs(
         return pairs
     names = names_of(pairs)
     found = gather(teacher, student, names, evidence, batches=batches, allow_random=allow_random)
-    return weigh(pairs, found)
+    (latest,) = deque(found, maxlen=1)
+    return weigh(pairs, latest)
 
 
 def _check_limit(limit: object) -> None:
@@ -120,7 +122,7 @@ def pairs_of(
             lacking = recipe.value, form.wanted
             raise PairError(problems.form_without_pairs(*lacking, teacher.graph, student.graph))
     else:
-        remarks += _remarks(teacher, student, pairs)
+        remarks += _remarks(teacher, student, found)
     return PairSet(
         teacher=teacher.graph,
         student=student.graph,
@@ -194,9 +196,11 @@ def _alternatives(candidate: Candidate, comparison: Comparison) -> Iterator[Alte
             )
 
 
-def _remarks(teacher: Structure, student: Structure, pairs: Sequence[Pair]) -> Iterator[Diagnostic]:
-    if all(pair.kind in (Kind.LOGITS, Kind.EMBEDDING) for pair in pairs):
-        yield problems.nothing_in_common(teacher.graph, student.graph, len(pairs))
+def _remarks(
+    teacher: Structure, student: Structure, found: Sequence[Candidate]
+) -> Iterator[Diagnostic]:
+    if all(pair.kind in (Kind.LOGITS, Kind.EMBEDDING) for pair in found):
+        yield problems.nothing_in_common(teacher.graph, student.graph, len(found))
     heads = len(teacher.heads), len(student.heads)
     if heads[0] != heads[1] and min(heads) > 0 and max(heads) > 1:
         yield problems.unequal_heads(teacher.graph, student.graph, heads)

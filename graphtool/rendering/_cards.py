@@ -26,7 +26,7 @@ OVERVIEW, BORDER = 30, 1
 # Above the text of a row: capitals then stand in the middle of it.
 _DROP = 3
 _INDENT, _TITLE_INDENT, _GAP, _BAR, _BAR_LONGEST, _BAR_HEIGHT = 14, 9, 9, 45, 38, 7
-_NAME_LEAST, _NAME_MOST, _PAD, _SPACE = 104, 230, 6, 4
+_NAME_LEAST, _NAME_MOST, _PAD, _SPACE, _MARGIN = 104, 230, 6, 4, 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,35 +94,29 @@ def header_label(panel: Panel, columns: Columns) -> str:
     role = (panel.role or "network").upper()
     inputs = f"input {panel.inputs}" if panel.inputs else ""
     said = "  ·  ".join(filter(None, (role, panel.state, inputs)))
-    about = "" if panel.exact else "≈ "
+    parameters = f"{amount(panel.parameters)} parameters"
+    spent = f"{'' if panel.exact else '≈ '}{amount(panel.multiply_adds)} MACs"
+    sides = _sides(width, parameters, 10), _sides(width, spent, 11)
     lines = (
         _header_line(
-            width,
-            22,
-            text(said, room=width - 141, size=9, color=scheme.on_full, bold=True),
-            text(
-                f"{amount(panel.parameters)} parameters",
-                room=120,
-                color=scheme.on_full,
-                align="RIGHT",
-            ),
+            (22, *sides[0]),
+            text(said, room=sides[0][0], size=9, color=scheme.on_full, bold=True),
+            text(parameters, room=sides[0][1], color=scheme.on_full, align="RIGHT"),
         ),
         _header_line(
-            width,
-            26,
-            _name(panel.name, width - 141),
-            text(
-                f"{about}{amount(panel.multiply_adds)} MACs",
-                room=120,
-                size=11,
-                color=PAPER,
-                bold=True,
-                align="RIGHT",
-            ),
+            (26, *sides[1]),
+            _name(panel.name, sides[1][0]),
+            text(spent, room=sides[1][1], size=11, color=PAPER, bold=True, align="RIGHT"),
         ),
         _column_titles(panel, columns, scheme),
     )
     return table((row(filled(line)) for line in lines), fill=scheme.full)
+
+
+def _sides(width: int, right: str, size: float) -> tuple[int, int]:
+    """Share the width of a header out to what stands left and right in a line."""
+    room = int(width_of(right, size, bold=True)) + 2 * _PAD
+    return width - _TITLE_INDENT - _MARGIN - room, room
 
 
 def _name(name: str, room: int) -> str:
@@ -135,17 +129,16 @@ def _fits(name: str, room: int, size: int) -> bool:
     return len(name) < room and width_of(name, size, bold=True) <= room
 
 
-def _header_line(width: int, height: int, left: str, right: str) -> str:
-    return table(
-        (
-            row(
-                cell(_TITLE_INDENT, height),
-                cell(width - 141, height, left),
-                cell(122, height, right, align="RIGHT"),
-                cell(10, height),
-            ),
-        )
+def _header_line(sizes: tuple[int, int, int], left: str, right: str) -> str:
+    """Draw two texts at the ends of a line; `sizes` are its height and the widths of both."""
+    height, *widths = sizes
+    cells = (
+        cell(_TITLE_INDENT, height),
+        cell(widths[0], height, left),
+        cell(widths[1], height, right, align="RIGHT"),
+        cell(_MARGIN, height),
     )
+    return table((row(*cells),))
 
 
 def _column_titles(panel: Panel, columns: Columns, scheme: Scheme) -> str:

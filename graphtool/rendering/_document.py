@@ -36,6 +36,20 @@ class Document:
         """Add a node with an HTML-like label."""
         self._dot.node(name, label=f"<{label}>")
 
+    def link(self, name: str, color: str) -> None:
+        """Add a node that is a piece of a vertical line; dot ends lines a little before nodes."""
+        self._dot.node(
+            name,
+            label="",
+            shape="box",
+            fixedsize="true",
+            width="0.0167",
+            height="0.08",
+            style="filled",
+            fillcolor=color,
+            penwidth="0",
+        )
+
     def edge(self, tail: str, head: str, **attributes: str) -> None:
         """Add an edge between nodes, or ports of them: `node:port:side`."""
         self._dot.edge(tail, head, **attributes)

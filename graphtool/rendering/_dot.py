@@ -9,6 +9,7 @@ from graphtool.rendering._cards import BORDER, Columns, card_label, header_label
 from graphtool.rendering._document import Document
 from graphtool.rendering._findings import findings_label
 from graphtool.rendering._gutter import Gutter, Pill, gutter_header, gutter_label, pills_on
+from graphtool.rendering._lanes import draw_lane, lanes_of, lanes_on
 from graphtool.rendering._palette import FLOW, FONT
 from graphtool.rendering.board import Band, Board, Level, Spot
 
@@ -31,7 +32,6 @@ _NODE = {"shape": "plain", "fontname": FONT, "fontsize": "10"}
 # flat edges between ports.
 _EDGE = {"color": FLOW, "penwidth": "1.5", "arrowsize": "0.65", "dir": "none", "arrowhead": "none"}
 _FLOW = {"weight": "50", "dir": "forward", "arrowhead": "normal"}
-_JUMP = {"penwidth": "1.2", "dir": "forward", "arrowhead": "normal", "constraint": "false"}
 _JOIN = {"penwidth": "2.2", "dir": "none", "constraint": "false"}
 
 
@@ -41,9 +41,14 @@ def board_dot(board: Board) -> str:
     columns = Columns.of(board)
     gutter = Gutter.of(board) if len(board.panels) > 1 else None
     _rank(dot, "head", _headers(board, columns, gutter))
+    lanes = lanes_of(board)
     for index, band in enumerate(board.bands):
-        _rank(dot, str(index), _cells(board, band, columns, gutter))
+        beside = (tuple(lanes_on(lanes, index, side)) for side in ("w", "e"))
+        _rank(dot, str(index), _cells(board, band, columns, gutter), *beside)
     _flows(dot, board)
+    for lane in lanes:
+        ends = (_row(board, lane.place, spot) for spot in (lane.upper, lane.lower))
+        draw_lane(dot, lane, *ends)
     if gutter is not None:
         _keep_gutter_straight(dot, board)
         for index, band in enumerate(board.bands):
@@ -65,8 +70,6 @@ def _headers(board: Board, columns: Columns, gutter: Gutter | None) -> Iterator[
 
 
 _SIDES, _GUTTER, _FOUND = ("left", "right"), "pairs", "findings"
-# Where branches pass the cards of a network by.
-_OUTER = ("w", "e")
 
 
 def _cells(
@@ -81,19 +84,28 @@ def _cells(
             yield _GUTTER, gutter_label(board, band.lines, gutter, overview=overview)
 
 
-def _rank(dot: Document, index: str, nodes: Iterator[tuple[str, str]]) -> None:
-    """Put nodes side by side, in order."""
+def _rank(
+    dot: Document,
+    index: str,
+    nodes: Iterator[tuple[str, str]],
+    left: Sequence[str] = (),
+    right: Sequence[str] = (),
+) -> None:
+    """Put nodes side by side, in order, between points of lanes."""
     with dot.part(rank="same") as rank:
-        names: list[str] = []
+        names = [*left]
         for side, label in nodes:
             names.append(f"{side}_{index}")
             rank.node(names[-1], label)
+        names += right
+        for point in (*left, *right):
+            rank.link(point, FLOW)
         for left, right in pairwise(names):
             rank.edge(left, right, style="invis")
 
 
 def _flows(dot: Document, board: Board) -> None:
-    """Draw what reads from what: down the cards, and beside them where a branch jumps over some."""
+    """Draw which card reads from the one above."""
     for place, panel in enumerate(board.panels):
         nodes = _nodes(board, place)
         if not nodes:
@@ -102,10 +114,6 @@ def _flows(dot: Document, board: Board) -> None:
         for index in range(len(nodes) - 1):
             shown = _FLOW if (index, index + 1) in panel.flows else {"style": "invis"}
             dot.edge(f"{nodes[index]}:c:s", f"{nodes[index + 1]}:c:n", **{**_FLOW, **shown})
-        outer = _OUTER[place] if len(board.panels) > 1 else _OUTER[-1]
-        for source, target in panel.jumps:
-            tail = f"{nodes[source.card]}:r{source.row}:{outer}"
-            dot.edge(tail, f"{nodes[target.card]}:r{target.row}:{outer}", **_JUMP)
 
 
 def _nodes(board: Board, place: int) -> list[str]:

@@ -204,7 +204,7 @@ def _drawn(pill: Pill, gutter: Gutter) -> str:
 
 
 def _lead(part: _Part, gutter: Gutter, port: str, last: str) -> str:
-    """Draw ranks, or a code; its port lies further in, for dot 2.42 ends lines a point before it."""
+    """Draw ranks, or a code; the port lies further in: dot 2.42 ends lines a point before one."""
     width = gutter.lead - _EDGE
     said = text(part.lead, room=width, color=part.scheme.on_full, bold=True, align="CENTER")
     inner = table((gap(width, 3), row(cell(width, _PILL - 3, said, align="CENTER"))))

@@ -7,11 +7,16 @@ from html import escape
 
 from graphtool.rendering._text import fitted
 
-__all__ = ["cell", "filled", "gap", "row", "table", "text"]
+__all__ = ["cell", "escaped", "filled", "gap", "row", "table", "text"]
 
 # In one line, bold and regular text stand on different heights: a hair space in bold, beside
 # either, gives all cells the same.
 _STRUT = "&#8202;"
+
+
+def escaped(content: str) -> str:
+    r"""Return text as markup has it; Graphviz would write a node's name for `\N`, not for `\\N`."""
+    return escape(content).replace("\\", "\\\\")
 
 
 def text(
@@ -24,7 +29,7 @@ def text(
     align: str = "LEFT",
 ) -> str:
     """Return escaped text that fits the room, in points; longer text ends in `…`."""
-    shown = escape(fitted(content, room, size, bold=bold))
+    shown = escaped(fitted(content, room, size, bold=bold))
     if not shown:
         return ""
     font = f'<FONT POINT-SIZE="{size:g}" COLOR="{color}">'

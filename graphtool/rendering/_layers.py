@@ -40,4 +40,5 @@ def starts_layer(step: Step) -> bool:
     """Tell a step that does work of its own from one that only dresses what went before."""
     if step.weighted or step.kind in _WORK or step.operator.blocks:
         return True
-    return step.kind in JOINS and step.kind != "combine" and len(step.features) > 1
+    # PIR packs what a concat joins with a combine, at which the layer then starts.
+    return step.kind in JOINS and len(step.features) > 1

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from enum import Enum
 from math import prod
+from types import MappingProxyType
 
+from graphtool.diagnostics import Diagnostic, Severity
 from graphtool.graph import Block, Graph, Operator, Origin, Value
 from graphtool.rendering._sums import statistics_of
 from graphtool.rendering._text import amount, dims
@@ -34,6 +36,8 @@ _SAID: tuple[tuple[tuple[str, ...], str, object], ...] = (
 _UNSEEN = frozenset({"feed", "fetch", "yield", "combine", "data", "parameter", "shadow_output"})
 _GIVEN = frozenset({Origin.FEED, Origin.ARGUMENT})
 _LISTED = 4
+# Frames within frames; each takes room.
+_DEEPEST = 12
 
 
 class BoxKind(Enum):
@@ -48,8 +52,9 @@ class BoxKind(Enum):
 class Box:
     """An Operator, a feed or a Block's argument; `lines` are its key attributes and parameters.
 
-    `values` are its results, the main one first; `hidden` counts neighbours that a focus leaves
-    out, and `centre` says that the focus is on it.
+    `values` are its results, the main one first; `codes` are those of findings here, of which the
+    worst has a `severity`; `hidden` counts neighbours that a focus leaves out, and `centre` says
+    that the focus is on it.
     """
 
     key: str
@@ -58,6 +63,8 @@ class Box:
     lines: tuple[str, ...]
     kind: BoxKind = BoxKind.OPERATOR
     ranks: tuple[int, ...] = ()
+    codes: tuple[str, ...] = ()
+    severity: Severity | None = None
     hidden: int = 0
     centre: bool = False
 
@@ -98,12 +105,17 @@ class Diagram:
             pending.extend(reversed(group.groups))
 
 
-def diagram_of(graph: Graph, ranks: Mapping[str, tuple[int, ...]]) -> Diagram:
+def diagram_of(
+    graph: Graph,
+    ranks: Mapping[str, tuple[int, ...]],
+    findings: Mapping[str, Sequence[Diagnostic]] = MappingProxyType({}),
+) -> Diagram:
     """Draw the forward Operators of a network; `ranks` are those of pairs, by Value name.
 
-    Constants, parameters and what only packs operands are no boxes of their own.
+    `findings` are by name of the Operator, the worst first. Constants, parameters and what only
+    packs operands are no boxes of their own.
     """
-    build = _Build(graph, ranks)
+    build = _Build(graph, ranks, findings)
     return Diagram(top=build.group(""), edges=tuple(dict.fromkeys(build.edges())))
 
 
@@ -111,19 +123,36 @@ def diagram_of(graph: Graph, ranks: Mapping[str, tuple[int, ...]]) -> Diagram:
 class _Build:
     graph: Graph
     ranks: Mapping[str, tuple[int, ...]]
+    findings: Mapping[str, Sequence[Diagnostic]]
 
-    def group(self, path: str) -> Group:
-        """Draw a Block, and those of its Operators."""
-        block = self.graph.blocks[path]
-        inputs = block.arguments if path else tuple(self.graph.feeds)
-        shown = [self.graph.operators[name] for name in block.operators]
-        shown = [operator for operator in shown if _is_drawn(operator)]
+    def group(self, path: str, depth: int = 0) -> Group:
+        """Draw a Block, and those of its Operators; the deepest ones in one frame."""
+        inner = self._blocks_in(path)
+        is_deepest = depth == _DEEPEST
         return Group(
             key=path,
-            title=_block_title(self.graph, block),
-            boxes=(*map(self._input, inputs), *map(self._box, shown)),
-            groups=tuple(self.group(inner) for operator in shown for inner in operator.blocks),
+            title=_block_title(self.graph, self.graph.blocks[path]),
+            boxes=tuple(self._all_boxes(path) if is_deepest else self._boxes(path)),
+            groups=() if is_deepest else tuple(self.group(block, depth + 1) for block in inner),
         )
+
+    def _drawn(self, path: str) -> Iterator[Operator]:
+        operators = (self.graph.operators[name] for name in self.graph.blocks[path].operators)
+        return filter(_is_drawn, operators)
+
+    def _blocks_in(self, path: str) -> list[str]:
+        return [block for operator in self._drawn(path) for block in operator.blocks]
+
+    def _all_boxes(self, path: str) -> Iterator[Box]:
+        pending = [path]
+        while pending:
+            block = pending.pop()
+            yield from self._boxes(block)
+            pending.extend(reversed(self._blocks_in(block)))
+
+    def _boxes(self, path: str) -> Iterator[Box]:
+        yield from map(self._input, self.graph.blocks[path].arguments if path else self.graph.feeds)
+        yield from map(self._box, self._drawn(path))
 
     def _input(self, name: str) -> Box:
         value = self.graph.values[name]
@@ -139,6 +168,7 @@ class _Build:
     def _box(self, operator: Operator) -> Box:
         fetched = any(name in self.graph.fetches for name in operator.results)
         ranks = {rank for name in operator.results for rank in self.ranks.get(name, ())}
+        found = self.findings.get(operator.name, ())
         return Box(
             key=operator.name,
             title=operator.kind,
@@ -146,6 +176,8 @@ class _Build:
             lines=tuple(_lines(self.graph, operator)),
             kind=BoxKind.OUTPUT if fetched else BoxKind.OPERATOR,
             ranks=tuple(sorted(ranks)),
+            codes=tuple(dict.fromkeys(one.code for one in found)),
+            severity=found[0].severity if found else None,
         )
 
     def edges(self) -> Iterator[Edge]:

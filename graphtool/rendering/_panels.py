@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from graphtool.graph import UNKNOWN, Graph, Value
 from graphtool.rendering._layers import layers_of
-from graphtool.rendering._rows import factors_of, folded, merged, numbered, summary
+from graphtool.rendering._rows import factors_of, folded, merged, numbered, sum_of, summary
 from graphtool.rendering._sums import Sums
 from graphtool.rendering._text import dims
 from graphtool.rendering._units import Section, Unit, sections_of
@@ -103,7 +103,7 @@ def _card(structure: Structure, section: Section, title: str, rows: Sequence[Row
 
 def _rows(drawing: _Drawing, section: Section) -> tuple[Row, ...]:
     if drawing.level is Level.MODULE:
-        return merged([_layer(drawing, layer) for layer in _exploded(section)])
+        return merged(tuple(_layers(drawing, section)))
     factors = factors_of(drawing.structure, section.units)
     is_encoder = section.part is Part.ENCODER
     blocks = [
@@ -119,9 +119,27 @@ def _rows(drawing: _Drawing, section: Section) -> tuple[Row, ...]:
     return (summary(rows),) if drawing.level is Level.STAGE else rows
 
 
-def _exploded(section: Section) -> list[Unit]:
-    layers = [layer for unit in section.units for layer in layers_of(unit.steps)]
-    return [Unit(layer, layer[-1].result) for layer in layers]
+def _layers(drawing: _Drawing, section: Section) -> Iterator[Row]:
+    """Yield the layers of each block; those of equal blocks that follow each other once."""
+    blocks = [
+        tuple(_layer(drawing, Unit(layer, layer[-1].result)) for layer in layers_of(unit.steps))
+        for unit in section.units
+    ]
+    start = 0
+    while start < len(blocks):
+        stop = start + 1
+        while stop < len(blocks) and _continues(blocks[stop - 1], blocks[stop]):
+            stop += 1
+        yield from map(sum_of, zip(*blocks[start:stop], strict=True))
+        start = stop
+
+
+def _continues(block: Sequence[Row], following: Sequence[Row]) -> bool:
+    """Tell whether a block has the layers of the one before, in which no pair ends."""
+    said, other = (
+        [(row.name, row.factor, row.size) for row in rows] for rows in (block, following)
+    )
+    return said == other and not any(row.ranks for row in block)
 
 
 def _layer(drawing: _Drawing, unit: Unit) -> Row:

@@ -11,7 +11,7 @@ from graphtool.rendering._units import Unit
 from graphtool.rendering.board import Row
 from graphtool.structure import GLOBAL, Scale, Structure
 
-__all__ = ["factors_of", "folded", "merged", "numbered", "summary"]
+__all__ = ["factors_of", "folded", "merged", "numbered", "sum_of", "summary"]
 
 # Rows that differ by one step in their channels alone (DenseNet's) merge from this many on.
 _LEAST_GROWING = 3
@@ -62,7 +62,7 @@ def merged(rows: Sequence[Row]) -> tuple[Row, ...]:
     start = 0
     while start < len(rows):
         length = _run(rows, start)
-        found.append(_sum_of(rows[start : start + length]))
+        found.append(sum_of(rows[start : start + length]))
         start += length
     return tuple(found)
 
@@ -83,7 +83,8 @@ def _alike(row: Row, other: Row) -> bool:
     return row.name == other.name and row.factor == other.factor
 
 
-def _sum_of(rows: Sequence[Row]) -> Row:
+def sum_of(rows: Sequence[Row]) -> Row:
+    """Write rows as one: what they are and hand on is the last's, all else is added up."""
     return replace(
         rows[-1],
         times=sum(row.times for row in rows),
@@ -116,7 +117,7 @@ def folded(rows: Sequence[Row]) -> tuple[Row, ...]:
     for row in rows:
         held.append(row)
         if row.ranks or len(held) == share or row is rows[-1]:
-            found.append(replace(_sum_of(held), name=_mixture(held)))
+            found.append(replace(sum_of(held), name=_mixture(held)))
             held = []
     return tuple(found)
 
@@ -139,4 +140,4 @@ def summary(rows: Sequence[Row]) -> Row:
         times[row.name] += row.times
     name = max(costs, key=lambda name: (costs[name], times[name]))
     ranks = tuple(sorted({rank for row in rows for rank in row.ranks}))
-    return replace(_sum_of(rows), name=name, factor="", times=times[name], ranks=ranks)
+    return replace(sum_of(rows), name=name, factor="", times=times[name], ranks=ranks)

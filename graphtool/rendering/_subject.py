@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from graphtool.diagnostics import ReadError
+from graphtool.diagnostics import ReadError, Report
 from graphtool.graph import Graph
 from graphtool.matching import PairSet
 from graphtool.rendering._dot import board_dot
+from graphtool.rendering._marks import findings_of, marks_of
 from graphtool.rendering._operators import box_key, diagram_of, neighbourhood
 from graphtool.rendering._operators_dot import Side, diagrams_dot
 from graphtool.rendering.board import Board, Level, Part
@@ -20,8 +21,9 @@ from graphtool.selectors import find
 __all__ = ["Drawing", "Focus", "draw", "higher"]
 
 _ORDER = (Level.OP, Level.MODULE, Level.BLOCK, Level.STAGE)
-# Below this a network without parts of its own is drawn with all its operators.
-_FEW = 40
+_ROLES = ("teacher", "student")
+# Up to so many boxes a network without parts of its own is drawn with all its operators.
+_FEW = 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +61,17 @@ def draw(subject: Subject, level: Level | None = None, focus: Focus | None = Non
         board = board_of_scene(subject, level)
     else:
         board = board_of(subject, level)
-        if level is None and _is_small(board):
+        if level is None and _is_small(subject, board):
             return _operators(subject, None)
     return Drawing(board_dot(board), board.level, board.notes, board)
 
 
-def _is_small(board: Board) -> bool:
+def _is_small(graph: Graph, board: Board) -> bool:
     """Tell a network of few Operators that has no parts worth a card of their own."""
-    cards = [card for panel in board.panels for card in panel.cards]
-    operators = sum(len(row.operators) for card in cards for row in card.rows)
-    return operators <= _FEW and all(card.part in (Part.BODY, Part.HEAD) for card in cards)
+    parts = (card.part for panel in board.panels for card in panel.cards)
+    if any(part not in (Part.BODY, Part.HEAD) for part in parts):
+        return False
+    return sum(1 for _ in diagram_of(graph, {}).boxes) <= _FEW
 
 
 def _operators(subject: Subject, focus: Focus | None) -> Drawing:
@@ -90,7 +93,11 @@ def _both(scene: Scene, focus: Focus | None) -> Drawing:
         {pair.rank: pair.teacher.name for pair in pairs},
         {pair.rank: pair.student.name for pair in pairs},
     )
-    diagrams = [diagram_of(graph, _by_value(end)) for graph, end in zip(graphs, ends, strict=True)]
+    report = scene.report or Report()
+    diagrams = [
+        diagram_of(graph, _by_value(end), findings_of(report, graph, role))
+        for graph, end, role in zip(graphs, ends, _ROLES, strict=True)
+    ]
     if focus is not None:
         centres = _centres(pairs, focus)
         diagrams = [
@@ -99,9 +106,10 @@ def _both(scene: Scene, focus: Focus | None) -> Drawing:
         ]
     sides = [
         Side(role, network_name(graph), diagram)
-        for role, graph, diagram in zip(("teacher", "student"), graphs, diagrams, strict=True)
+        for role, graph, diagram in zip(_ROLES, graphs, diagrams, strict=True)
     ]
-    return Drawing(diagrams_dot(sides, tuple(dict.fromkeys(_joined(pairs, sides)))), Level.OP)
+    joined = tuple(dict.fromkeys(_joined(pairs, sides)))
+    return Drawing(diagrams_dot(sides, joined, marks_of(report, graphs, ())), Level.OP)
 
 
 def _by_value(ends: Mapping[int, str]) -> Mapping[str, tuple[int, ...]]:

@@ -19,6 +19,8 @@ from graphtool.structure import analyse
 __all__ = ["MOST_ROWS", "board_of", "board_of_scene"]
 
 MOST_ROWS = 150
+# In points: two screens. A line, and what a band takes beside its lines.
+_TALLEST, _LINE, _BAND = 2000, 20, 45
 
 
 def board_of(graph: Graph, level: Level | None = None) -> Board:
@@ -74,7 +76,7 @@ def _shown(
     teacher, student = marked(panels[0], 0, marks), marked(panels[1], 1, marks)
     if merge is None:
         return teacher, student
-    return replace(teacher, state=f"frozen as {merge.prefix}*"), replace(student, state="trained")
+    return replace(teacher, state="frozen"), replace(student, state="trained")
 
 
 def _headline(scene: Scene) -> tuple[str, str]:
@@ -92,9 +94,9 @@ def _headline(scene: Scene) -> tuple[str, str]:
 
 
 def _fed(merge: Merge) -> str:
-    """Say which feeds became one, those of equal names with one word."""
+    """Say what the teacher's names and feeds have become; equal names are said once."""
     texts = (old if old == new else f"{old} → {new}" for old, new in merge.feed_map.items())
-    return f"fed {', '.join(texts)}"
+    return ", ".join((f"{merge.prefix}*", *texts))
 
 
 def _worst(report: Report | None) -> Severity | None:
@@ -106,7 +108,9 @@ def _worst(report: Report | None) -> Severity | None:
 
 def _readable(draw: Callable[[Level], Board], level: Level | None) -> Board:
     board = draw(level or Level.BLOCK)
-    return board if level is not None or board.rows <= MOST_ROWS else draw(Level.STAGE)
+    height = sum(_BAND + _LINE * len(band.lines) for band in board.bands)
+    is_readable = board.rows <= MOST_ROWS and height <= _TALLEST
+    return board if level is not None or is_readable else draw(Level.STAGE)
 
 
 def _left_out(pairs: PairSet, links: tuple[Link, ...]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from graphtool.rendering.engine import Engine, LayoutTimeoutError, find_engine
 from graphtool.rendering.html import page_of
 from graphtool.rendering.scenes import Source, Subject, subject_of
 
-__all__ = ["Picture", "render"]
+__all__ = ["Picture", "ending_of", "render"]
 
 _ENDINGS = (".dot", ".svg", ".png", ".pdf", ".html")
 _SECONDS = 10.0
@@ -89,7 +89,7 @@ def render(
     `gt.read` does. Raises GraphtoolError: GT401, GT403, GT405 and GT406 where no engine draws it,
     GT601 where the file can't be written.
     """
-    ending = None if path is None else _ending(path)
+    ending = None if path is None else ending_of(path)
     wanted = _level(level, focus)
     subject = subject_of(x)
     if radius < 1:
@@ -134,7 +134,11 @@ def _laid_out(
         drawing = draw(subject, above)
 
 
-def _ending(path: str | PathLike[str]) -> str:
+def ending_of(path: str | PathLike[str]) -> str:
+    """Return the ending of a picture's file, in small letters.
+
+    Raises UsageError: GT402.
+    """
     ending = PurePath(fspath(path)).suffix.lower()
     if ending not in _ENDINGS:
         raise UsageError(problems.unknown_ending(fspath(path), _ENDINGS))

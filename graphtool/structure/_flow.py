@@ -96,11 +96,11 @@ class _Walk:
 
 def _forward(graph: Graph) -> Iterator[tuple[Operator, tuple[str, ...]]]:
     """Yield forward Operators with what they read; training adds all that follows a gradient."""
-    prepared = _prepared(graph)
+    prepared, reads = _prepared(graph), _reads(graph)
     training: set[str] = set()
     for name in graph.blocks[""].operators:
         operator = graph.operators[name]
-        read = _read_names(graph, operator)
+        read = reads[name]
         if is_training(operator) or name in prepared or training.intersection(read):
             training.update(operator.results)
         elif operator.results:
@@ -133,19 +133,32 @@ def _sources(graph: Graph) -> tuple[set[str], set[str]]:
     return feeds, {value.name for value in graph.parameters}
 
 
-def _read_names(graph: Graph, operator: Operator) -> tuple[str, ...]:
-    """Return what an Operator reads, with what its Blocks read from outside of them."""
-    names = dict.fromkeys(operand for operand in operator.operands if operand is not None)
-    inside: set[str] = set()
-    pending = list(reversed(operator.blocks))
-    while pending:
-        block = graph.blocks[pending.pop()]
-        inside.update(block.arguments)
-        for inner in map(graph.operators.__getitem__, block.operators):
-            names.update(dict.fromkeys(name for name in inner.operands if name is not None))
-            inside.update(inner.results)
-            pending.extend(reversed(inner.blocks))
-    return tuple(name for name in names if name not in inside)
+def _reads(graph: Graph) -> Mapping[str, tuple[str, ...]]:
+    """Return what each Operator reads, with what its Blocks read from outside of them."""
+    found: dict[str, tuple[str, ...]] = {}
+    captured: dict[str, tuple[str, ...]] = {}
+    for path in reversed(_outer_first(graph)):
+        block = graph.blocks[path]
+        local, outside = set(block.arguments), dict[str, None]()
+        for name in block.operators:
+            operator = graph.operators[name]
+            read = dict.fromkeys(operand for operand in operator.operands if operand is not None)
+            for inner in operator.blocks:
+                read.update(dict.fromkeys(captured[inner]))
+            found[name] = tuple(read)
+            outside.update((operand, None) for operand in read if operand not in local)
+            local.update(operator.results)
+        captured[path] = tuple(outside)
+    return found
+
+
+def _outer_first(graph: Graph) -> list[str]:
+    """List the Blocks, each before those inside it."""
+    paths = [""]
+    for path in paths:
+        for name in graph.blocks[path].operators:
+            paths.extend(graph.operators[name].blocks)
+    return paths
 
 
 def _feature_results(graph: Graph, operator: Operator) -> Iterable[str]:

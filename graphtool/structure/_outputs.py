@@ -12,6 +12,7 @@ from graphtool.structure._vocabulary import (
     IDENTITIES,
     NORMS,
     POOLS,
+    PRODUCTS,
     RECURRENT,
     REDUCTIONS,
     RESIZES,
@@ -129,6 +130,7 @@ def _is_after_logits(flow: Flow, step: Step, name: str) -> bool:
 def _classifies(flow: Flow, scales: Mapping[str, Scale], logits: str) -> bool:
     """Tell logits from a feature: a weighted Operator makes them, with a bias at most behind it.
 
+    So does a product that compares two embeddings (CLIP).
     Where a map of class scores is pooled to one place, an activation may come first (SqueezeNet).
     """
     step, pooled = flow.maker.get(logits), False
@@ -137,7 +139,9 @@ def _classifies(flow: Flow, scales: Mapping[str, Scale], logits: str) -> bool:
         if step.kind in NORMS or (step.kind in ACTIVATIONS and not pooled):
             return False
         step = flow.maker.get(step.features[0])
-    return step is not None and step.weighted and step.kind != "embedding"
+    if step is None or step.kind == "embedding":
+        return False
+    return step.weighted or (step.kind in PRODUCTS and len(step.features) > 1)
 
 
 def _embedding(flow: Flow, scales: Mapping[str, Scale], logits: str) -> str | None:

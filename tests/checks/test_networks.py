@@ -4,9 +4,10 @@ import paddle
 import pytest
 from paddle import nn
 
-from graphtool import checks, read
+from graphtool import checks
 from graphtool.diagnostics import Severity
 from tests.checks.programs import checked, classifier, codes, data, only, program
+from tests.networks import vision
 
 _KINDS = pytest.mark.parametrize("mode", ["pir", "legacy"])
 _MAP = {"x": "image"}
@@ -207,9 +208,9 @@ def test_one_program_twice_is_a_note(mode):
     ],
 )
 def test_every_rule_runs_on_vision_models_without_an_error(names):
-    student = read("paddle.vision.models:mobilenet_v1", inputs=["3,224,224"])
+    student = vision("mobilenet_v1")
     for name in names:
-        teacher = read(f"paddle.vision.models:{name}", inputs=["image=3,224,224"])
+        teacher = vision(name)
         plan = checks.plan_of(teacher, student, {teacher.feeds[0]: student.feeds[0]})
         report = checks.run_rules(plan)
         assert not report.errors, str(report)

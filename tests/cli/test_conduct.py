@@ -199,7 +199,13 @@ def test_a_reader_that_leaves_early_ends_the_command_quietly(fixtures: Path) -> 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 @pytest.mark.parametrize(
-    "argv", [["inspect", "--all"], ["inspect", "--format", "json"], ["--help"], ["explain"]]
+    "argv",
+    [
+        ["inspect", "--all"],
+        ["--help"],
+        pytest.param(["inspect", "--format", "json"], marks=pytest.mark.slow),
+        pytest.param(["explain"], marks=pytest.mark.slow),
+    ],
 )
 def test_a_full_disk_is_a_diagnostic(cnn: Path, argv: list[str]) -> None:
     model = [str(cnn)] if argv[0] == "inspect" else []
@@ -272,9 +278,10 @@ def test_an_interrupt_ends_the_command_with_130(tmp_path: Path) -> None:
     assert b"Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["inspect", "--help"], ["explain"]])
-def test_help_imports_neither_paddle_nor_numpy_nor_networkx(argv: list[str]) -> None:
-    assert imported_by(argv) & {"paddle", "numpy", "networkx"} == set()
+def test_help_imports_neither_paddle_nor_numpy_nor_networkx() -> None:
+    imported = imported_by(["--help"], ["inspect", "--help"], ["explain"])
+
+    assert imported & {"paddle", "numpy", "networkx"} == set()
 
 
 def test_saved_models_are_compared_without_paddle_numpy_networkx_or_rich(cnn: Path) -> None:
@@ -283,13 +290,15 @@ def test_saved_models_are_compared_without_paddle_numpy_networkx_or_rich(cnn: Pa
     assert imported_by(argv) & {"paddle", "numpy", "networkx", "rich"} == set()
 
 
-def imported_by(argv: list[str]) -> set[str]:
-    """Return the modules that a command line has imported by its end."""
+def imported_by(*commands: list[str]) -> set[str]:
+    """Return the modules that command lines have imported by their end."""
     script = (
         "import sys, atexit\n"
         "atexit.register(lambda: print('\\n' + ' '.join(sys.modules), file=sys.stderr))\n"
         "from graphtool.cli import main\n"
-        f"main({argv!r})\n"
+        f"for argv in {commands!r}:\n"
+        "    try: main(argv)\n"
+        "    except SystemExit as done: assert not done.code\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     return set(done.stderr.decode().splitlines()[-1].split())
@@ -314,7 +323,7 @@ class TestOnATerminal:
         assert max(map(len, text)) <= 100
         assert any(line.startswith("too narrow for: operator, dtype") for line in text)
 
-    @pytest.mark.parametrize("width", [30, 40, 42])
+    @pytest.mark.parametrize("width", [30, pytest.param(40, marks=pytest.mark.slow), 42])
     def test_a_narrow_terminal_cuts_no_column_without_a_word(self, cnn: Path, width: int) -> None:
         text = plain(terminal(width, "suggest-pairs", cnn, cnn))
         titles = next(line.split() for line in text if line.startswith("#"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,6 +35,10 @@ class Net(nn.Layer):
         return self.head(nn.functional.relu(self.norm(self.conv(x))).mean([2, 3]))
 
 
+def of_code() -> nn.Layer:
+    return Net(8)
+
+
 def exported(folder: Path, width: int, feed: str = "image") -> Path:
     with paddle.utils.unique_name.guard():
         layer = Net(width)
@@ -43,9 +48,19 @@ def exported(folder: Path, width: int, feed: str = "image") -> Path:
     return folder / "inference.json"
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    exported(folder / "teacher", 8)
+    exported(folder / "student", 4, "x")
+    return folder
+
+
 @pytest.fixture
-def models(tmp_path: Path) -> tuple[Path, Path]:
-    return exported(tmp_path / "teacher", 8), exported(tmp_path / "student", 4, "x")
+def models(saved: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Return copies of two saved models that a test may do with what it wants."""
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "teacher" / "inference.json", tmp_path / "student" / "inference.json"
 
 
 def trained(folder: Path) -> list[float]:
@@ -339,7 +354,7 @@ def test_what_cannot_be_read_is_said_in_the_json_too(
 def test_a_network_of_code_with_nothing_loaded_is_warned_of(
     run: Run, models: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    teacher = "paddle.vision.models:mobilenet_v1"
+    teacher = f"{__name__}:of_code"
     result = run("merge", teacher, models[1], "--input", "3,8,8", "-o", tmp_path / "out")
 
     assert "warning[GT520] random-parameters: the teacher's parameters" in result.err

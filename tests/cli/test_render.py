@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 Run = Callable[..., Any]
+
+
+def text_of(picture: Path) -> str:
+    """Return an SVG's text as one line; Graphviz writes blanks and hyphens as numbers."""
+    return " ".join(unescape(picture.read_text("utf-8")).split())
 
 
 def test_a_picture_of_two_networks_is_written_and_said(run: Run, cnn: Path, tmp_path: Path) -> None:
@@ -75,3 +81,68 @@ def test_wrong_usage_is_refused(
 
     assert result.status == 2
     assert message in result.err
+
+
+def test_the_folder_of_a_merge_is_drawn_without_paddle(
+    run: Run, fixtures: Path, tmp_path: Path
+) -> None:
+    model, folder = fixtures / "3.3.1" / "control.json", tmp_path / "merged"
+    assert run("merge", model, model, "-o", folder).status == 0
+
+    result = run("render", folder, "-o", tmp_path / "merged.svg")
+    assert (result.status, result.out) == (0, "")
+    assert result.err == f"wrote {tmp_path}/merged.svg: level block\n"
+    drawn = text_of(tmp_path / "merged.svg")
+    for said in ("TEACHER · frozen", "STUDENT · trained", "teacher_*, x"):
+        assert said in drawn
+
+
+def test_check_draws_what_it_found(run: Run, cnn: Path, tmp_path: Path) -> None:
+    path = tmp_path / "found.svg"
+    result = run("check", cnn, cnn, "--prefix", "", "--render", path)
+
+    assert result.status == 1
+    assert result.err.endswith(f"wrote {path}: level block\n")
+    drawn = text_of(path)
+    for code in ("GT201", "GT203", "GT509"):
+        assert f"[{code}]" in result.err
+        assert f">{code}<" in drawn
+
+
+@pytest.mark.parametrize(
+    ("prefix", "status", "says"), [("teacher_", 0, "teacher_*, x"), ("", 1, "name-collision")]
+)
+def test_merge_draws_what_it_makes_or_what_stands_against_it(
+    run: Run, fixtures: Path, tmp_path: Path, prefix: str, status: int, says: str
+) -> None:
+    model, path = fixtures / "3.3.1" / "control.json", tmp_path / "merge.svg"
+    options = ("--dry-run", "--prefix", prefix, "--render", path, "--format", "json")
+    result = run("merge", model, model, "-o", tmp_path / "merged", *options)
+
+    assert result.status == status
+    assert result.json["dry_run"] is True
+    assert says in text_of(path)
+
+
+@pytest.mark.parametrize("command", ["check", "merge"])
+def test_a_file_that_is_no_picture_is_refused_before_any_work(
+    run: Run, cnn: Path, tmp_path: Path, command: str
+) -> None:
+    options = ("-o", tmp_path / "merged") if command == "merge" else ()
+    result = run(command, cnn, cnn, *options, "--render", "found.gif")
+
+    assert result.status == 2
+    assert "error[GT402] unknown-ending" in result.err
+    assert result.out == ""
+    assert not (tmp_path / "merged").exists()
+
+
+def test_results_stand_where_their_picture_cannot_be_drawn(
+    run: Run, cnn: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "nowhere" / "found.svg"
+    result = run("check", cnn, cnn, "--parameters", "later", "--format", "json", "--render", path)
+
+    assert result.status == 1
+    assert result.json["mergeable"] is True
+    assert "error[GT601]" in result.err

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 import graphtool as gt
 from graphtool import losses
+from graphtool.losses._building import all_or_nothing
 from graphtool.merging import Merged
 from tests.losses.merges import built, inside, merged_with, sizes
 from tests.merging.networks import Built
@@ -27,10 +29,16 @@ def shared() -> tuple[Merged, Built]:
 
 @pytest.fixture
 def pair(shared: tuple[Merged, Built]) -> Iterator[tuple[Merged, Built]]:
-    """Go on building in one merged Program: what is refused leaves nothing in it."""
+    """Build in one merged Program; what a test has built is taken out again."""
     paddle.enable_static()
-    with inside(shared[1]):
+    student = shared[1]
+    with suppress(_Done), inside(student), all_or_nothing(student.program, student.startup):
         yield shared
+        raise _Done
+
+
+class _Done(Exception):  # noqa: N818  # nothing is wrong
+    pass
 
 
 def refused(student: Built, call: Callable[[], Any]) -> gt.GraphtoolError:

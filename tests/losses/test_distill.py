@@ -449,7 +449,17 @@ RELATIONS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("which", RELATIONS)
+# What the other pairs of networks go through as well.
+_LONGER = ("tokens against a map", "a number of tokens that is not known")
+
+
+@pytest.mark.parametrize(
+    "which",
+    [
+        pytest.param(which, marks=[pytest.mark.slow] if which in _LONGER else [])
+        for which in RELATIONS
+    ],
+)
 def test_whatever_is_suggested_can_be_built_and_run(which: str) -> None:
     teacher, student, shape, adapters, similar = RELATIONS[which]
     net = merged(teacher, student, shape)

@@ -66,6 +66,7 @@ class Residual(nn.Layer):
 
     def __init__(self, blocks: Sequence[int] = (3, 3), *, wide: int = 1) -> None:
         super().__init__()
+        self.depths = blocks
         self.stem = nn.Sequential(
             nn.Conv2D(1, 16, 3, padding=1, bias_attr=False), nn.BatchNorm2D(16), nn.ReLU()
         )
@@ -126,7 +127,7 @@ def widened(network: Residual, jitter: float) -> Residual:
     Source: Net2Net, Chen, Goodfellow and Shlens 2016 (arXiv 1511.05641).
     """
     random = np.random.default_rng(0)
-    wide = Residual(wide=2)
+    wide = Residual(network.depths, wide=2)
     state = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     for name, tensor in wide.state_dict().items():
         if tuple(tensor.shape) == state[name].shape:

@@ -40,13 +40,23 @@ def network() -> Network:
     return small()
 
 
+@pytest.fixture(scope="module")
+def other() -> Network:
+    return small(seed=2)
+
+
 def main_lines(*sides: Any) -> tuple[Sequence[str], Sequence[str]]:
     teacher, student = (analyse(side.graph).main_line for side in sides)
     return teacher, student
 
 
+def gathered(*arguments: Any, **options: Any) -> Evidence:
+    *_, found = gather(*arguments, **options)
+    return found
+
+
 def measured(teacher: Network, student: Network, samples: Any, **options: Any) -> Evidence:
-    return gather(teacher, student, main_lines(teacher, student), samples, **options)
+    return gathered(teacher, student, main_lines(teacher, student), samples, **options)
 
 
 def outputs(network: Network, names: Sequence[str], images: Array) -> list[Array]:
@@ -94,10 +104,9 @@ def cka(ours: Sequence[Array], theirs: Sequence[Array]) -> float:
     return cross / (one * other) ** 0.5
 
 
-def test_scores_are_minibatch_cka_as_its_paper_defines_it(network: Network) -> None:
-    other = small(seed=2)
+def test_scores_are_minibatch_cka_as_its_paper_defines_it(network: Network, other: Network) -> None:
     names = main_lines(network, other)
-    found = gather(network, other, names, IMAGES, batch_size=10)
+    found = gathered(network, other, names, IMAGES, batch_size=10)
     slices = [IMAGES[start : start + 10] for start in (0, 10, 20, 30)]
     left, right = (
         [[pooled(one) for one in outputs(side, wanted, images)] for images in slices]
@@ -131,10 +140,11 @@ def partners_of_blocks(teacher: Residual, student: Residual, samples: Array) -> 
     """Return the teacher block that each student block is most like."""
     sides = [from_layer(net, [(1, 8, 8)], train=False) for net in (teacher, student)]
     ours, theirs = map(blocks, sides)
-    found = gather(sides[0], sides[1], (ours, theirs), samples)
+    found = gathered(sides[0], sides[1], (ours, theirs), samples)
     return [ours.index(found.best(name, ours) or "") for name in theirs]
 
 
+@pytest.mark.slow
 def test_a_wider_copy_of_each_block_is_most_like_that_block() -> None:
     paddle.seed(0)
     teacher = networks.scattered(Residual())
@@ -169,7 +179,7 @@ def test_one_loud_channel_makes_unlike_maps_alike_and_is_named() -> None:
     samples = np.random.default_rng(0).normal(size=(128, 33)).astype("float32")
     sides = loud(100.0, 1), loud(100.0, 2)
     names = tuple([find(side.graph, "concat_0").name] for side in sides)
-    found = gather(*sides, (names[0], names[1]), samples)
+    found = gathered(*sides, (names[0], names[1]), samples)
     score = found.scores["concat_0", "concat_0"]
 
     assert score.cka > 0.99
@@ -180,7 +190,7 @@ def test_one_loud_channel_makes_unlike_maps_alike_and_is_named() -> None:
     assert said.notes == ("`concat_0`: channel 24 of 25 has 99% of its variance",)
     assert "channel 24 of 25" in found.remarks("concat_0", "concat_0")[0]
 
-    quiet = gather(loud(1.0, 1), loud(1.0, 2), (["concat_0"], ["concat_0"]), samples)
+    quiet = gathered(loud(1.0, 1), loud(1.0, 2), (["concat_0"], ["concat_0"]), samples)
     assert quiet.scores["concat_0", "concat_0"].cka == pytest.approx(score.trimmed, abs=0.1)
     assert not quiet.report
 
@@ -255,9 +265,22 @@ def test_numbers_too_large_on_the_way_are_found_where_they_turn_into_nan(
     weight.set_value(np.tile(np.array([[3e38], [-3e38]], "float32"), (8, 5)))
     names = main_lines(network, huge)
     with pytest.raises(GraphtoolError, match="the feature maps have a NaN") as raised:
-        gather(network, huge, names, 1e4 * IMAGES)
+        gathered(network, huge, names, 1e4 * IMAGES)
 
     assert raised.value.report.errors[0].where[0].value == names[1][-1]
+
+
+def test_suggested_pairs_are_weighed_by_evidence_which_a_graph_can_not_give(
+    network: Network, other: Network
+) -> None:
+    pairs = suggest_pairs(network, other, evidence=IMAGES, batches=1)
+    found = measured(network, other, IMAGES, batches=1)
+    first = pairs.pairs[0]
+
+    assert first.cka == round(found.scores[first.teacher.name, first.student.name].cka, 4)
+    assert all(pair.why[-1].endswith(" on 32 samples") for pair in pairs)
+    with pytest.raises(GraphtoolError, match="the student is a Graph, which does not run"):
+        suggest_pairs(network, other.graph, evidence=IMAGES)
 
 
 def test_a_map_that_is_the_same_for_all_samples_has_no_score(network: Network) -> None:
@@ -275,7 +298,7 @@ def test_values_without_a_map_for_each_sample_are_left_out_and_said(network: Net
     wanted = ["conv2d_0", "dropout_0:1", "conv2d_0.w_0"]
     graph = network.graph
     names = [name for name in graph.values if name in wanted or name.endswith(".w_0")]
-    found = gather(network, network, (["conv2d_0", *names], ["conv2d_0"]), IMAGES)
+    found = gathered(network, network, (["conv2d_0", *names], ["conv2d_0"]), IMAGES)
 
     assert list(found.scores) == [("conv2d_0", "conv2d_0")]
     assert {one.code for one in found.report} == {"GT380"}
@@ -285,8 +308,8 @@ def test_random_weights_are_an_error_unless_they_are_allowed(network: Network) -
     fresh = from_layer(paddle.vision.models.LeNet(), [("x", (1, 28, 28))], train=False)
     names = main_lines(fresh, network)[0]
     with pytest.raises(GraphtoolError, match="one number throughout") as raised:
-        gather(fresh, fresh, (names, names), "random")
-    allowed = gather(fresh, fresh, (names, names), "random", batches=1, allow_random=True)
+        gathered(fresh, fresh, (names, names), "random")
+    allowed = gathered(fresh, fresh, (names, names), "random", batches=1, allow_random=True)
 
     assert raised.value.report.errors[0].code == "GT376"
     said = [one for one in allowed.report if one.code == "GT376"]
@@ -297,14 +320,14 @@ def test_random_weights_are_an_error_unless_they_are_allowed(network: Network) -
 def test_a_callable_counts_as_loaded_where_it_loads_its_weights(network: Network) -> None:
     names = main_lines(network, network)[0]
     inputs = ["3,16,16"]
-    found = gather(
+    found = gathered(
         f"{MODULE}:loaded", network, (names, names), f"{MODULE}:batches", inputs=(inputs, ())
     )
     with pytest.raises(GraphtoolError, match="never loaded: the callable does not load them"):
-        gather(f"{MODULE}:Small", network, (names, names), IMAGES, inputs=(inputs, ()))
+        gathered(f"{MODULE}:Small", network, (names, names), IMAGES, inputs=(inputs, ()))
 
     assert (found.batches, found.samples) == (4, 32)
-    same = gather(small(seed=3), network, (names, names), f"{MODULE}:batches")
+    same = gathered(small(seed=3), network, (names, names), f"{MODULE}:batches")
     assert found.scores == same.scores
 
 
@@ -321,7 +344,7 @@ def test_a_training_program_runs_in_test_mode_without_its_label_and_stays_as_it_
     held = bytes_of(built.scope)
     pairs = suggest_pairs(built.program, built.program)
     scopes = (built.scope, built.scope)
-    found = gather(built.program, built.program, names_of(pairs), IMAGES, scopes=scopes)
+    found = gathered(built.program, built.program, names_of(pairs), IMAGES, scopes=scopes)
 
     assert bytes_of(built.scope) == held
     assert [op.name() for op in built.program.global_block().ops] == before
@@ -347,12 +370,12 @@ def test_a_saved_model_has_the_scores_of_the_network_that_it_was_saved_from(
     path = tmp_path / "net.json"
     np.savez(tmp_path / "x.npz", x=IMAGES, label=np.zeros(40))
     names = names_of(suggest_pairs(path, network))
-    found = gather(path, network, names, tmp_path / "x.npz")
+    found = gathered(path, network, names, tmp_path / "x.npz")
 
-    assert found.scores == gather(network, network, names, {"any": IMAGES}).scores
+    assert found.scores == gathered(network, network, names, {"any": IMAGES}).scores
     (tmp_path / "net.pdiparams").unlink()
     with pytest.raises(GraphtoolError, match="GT376"):
-        gather(path, network, names, tmp_path / "x.npz")
+        gathered(path, network, names, tmp_path / "x.npz")
 
 
 def scored(pairs: Any, score: Callable[[str, str], float]) -> Evidence:
@@ -361,9 +384,13 @@ def scored(pairs: Any, score: Callable[[str, str], float]) -> Evidence:
     return Evidence(batches=1, samples=32, scores=scores)
 
 
-def test_evidence_warns_of_another_stage_and_leaves_the_order_as_it_is() -> None:
+@pytest.fixture(scope="module")
+def teacher() -> Network:
     paddle.disable_static()
-    teacher = from_layer(Residual(), [(1, 8, 8)], train=False)
+    return from_layer(Residual((2, 1)), [(1, 8, 8)], train=False)
+
+
+def test_evidence_warns_of_another_stage_and_leaves_the_order_as_it_is(teacher: Network) -> None:
     pairs = suggest_pairs(teacher, teacher)
     first, last = blocks(teacher)[0], blocks(teacher)[-1]
     found = weigh(pairs, scored(pairs, lambda ours, _: 0.9 if ours == first else 0.4))
@@ -378,9 +405,9 @@ def test_evidence_warns_of_another_stage_and_leaves_the_order_as_it_is() -> None
     )
 
 
-def test_of_two_pairs_that_fit_as_well_in_one_stage_the_more_alike_comes_first() -> None:
-    paddle.disable_static()
-    teacher = from_layer(Residual(), [(1, 8, 8)], train=False)
+def test_of_two_pairs_that_fit_as_well_in_one_stage_the_more_alike_comes_first(
+    teacher: Network,
+) -> None:
     pairs = suggest_pairs(teacher, teacher)
     last = next(pair for pair in pairs if pair.teacher.name == blocks(teacher)[-1])
     other = replace(last, rank=last.rank + 1, student=pairs.pairs[0].student)
@@ -423,7 +450,7 @@ with guard():
 model = sys.argv[1] + ".pdmodel"
 images = np.random.default_rng(0).normal(size=(40, 3, 16, 16)).astype("float32")
 pairs = suggest_pairs(model, program)
-found = gather(model, program, names_of(pairs), images)
+*_, found = gather(model, program, names_of(pairs), images)
 scores = [found.score(pair.teacher.name, pair.student.name) for pair in pairs]
 print(len(scores) > 3, np.allclose(scores, 1.0), len(found.report))
 """

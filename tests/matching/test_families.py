@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 
 from graphtool.matching import suggest_pairs
-from tests.matching.families import CASES, Case, graph_of, judge, overlaps
+from tests.matching.families import CASES, WILD, Case, graph_of, judge, overlaps
 
 _FAST = {
     "a deep residual network teaches a shallow one",
@@ -18,15 +18,22 @@ _FAST = {
     "a wide U-Net teaches a narrow one",
     "a CRNN teaches a narrow one, at any width",
 }
+# What graphtool cannot do yet, by how many of the expected pairs it finds.
+_FOUND_IN_PART = {
+    "a translator teaches one with half of the layers on each side, at any length": 1,
+    "two towers teach two of half their depth": 1,
+    "a residual generator teaches transposed convolutions": 0,
+    "residual teaches plain convolutions on sound, at any length": 2,
+}
 
 
-def _cases() -> Iterator[Any]:
-    for case in CASES:
+def _cases(cases: Iterable[Case]) -> Iterator[Any]:
+    for case in cases:
         marks = [] if case.name in _FAST else [pytest.mark.slow]
         yield pytest.param(case, id=case.name.replace(" ", "_").replace("×", "x"), marks=marks)
 
 
-@pytest.mark.parametrize("case", _cases())
+@pytest.mark.parametrize("case", _cases(CASES))
 def test_an_experts_pairs_are_suggested_and_no_wrong_one(case: Case) -> None:
     pairs = suggest_pairs(graph_of(case.teacher), graph_of(case.student))
     verdict = judge(case, pairs)
@@ -34,12 +41,22 @@ def test_an_experts_pairs_are_suggested_and_no_wrong_one(case: Case) -> None:
     assert not verdict.faults, f"\n{verdict}"
 
 
-@pytest.mark.parametrize("case", _cases())
+@pytest.mark.parametrize("case", _cases(WILD))
+def test_of_networks_first_measured_blind_all_is_found_but_what_is_said(case: Case) -> None:
+    pairs = suggest_pairs(graph_of(case.teacher), graph_of(case.student))
+    verdict = judge(case, pairs)
+
+    assert verdict.found == _FOUND_IN_PART.get(case.name, len(case.expected)), f"\n{verdict}"
+    assert not verdict.wrong
+
+
+@pytest.mark.parametrize("case", _cases((*CASES, *WILD)))
 def test_what_is_written_down_exists_and_does_not_contradict_itself(case: Case) -> None:
     assert not overlaps(case)
     assert 1 <= case.lead <= len(case.expected) <= case.most
 
 
 def test_the_cases_that_are_always_run_exist() -> None:
-    assert {case.name for case in CASES} >= _FAST
-    assert len({case.name for case in CASES}) == len(CASES)
+    assert {case.name for case in (*CASES, *WILD)} >= _FAST
+    assert {case.name for case in WILD} >= _FOUND_IN_PART.keys()
+    assert len({case.name for case in (*CASES, *WILD)}) == len((*CASES, *WILD))

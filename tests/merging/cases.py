@@ -293,7 +293,24 @@ def _half(name: str) -> Network:
     return network
 
 
+def _normalised(name: str, width: int) -> Network:
+    """A convolution, a batch norm that was never put into test mode, dropout, a pooled answer."""
+
+    def network() -> Any:
+        x = paddle.nn.Conv2D(3, width, 3, stride=2)(_data(name, 3, 8, 8))
+        x = F.dropout(F.relu(paddle.nn.BatchNorm2D(width)(x)), 0.5)
+        return paddle.nn.Linear(width, 5)(paddle.mean(x, axis=[2, 3]))
+
+    return network
+
+
 CASES: dict[str, Callable[[], Case]] = {
+    "convolutions with norms": lambda: Case(
+        teacher=_normalised("image", 6),
+        student=_normalised("data", 4),
+        feed={"data": _array(3, 8, 8)},
+        feed_map={"image": "data"},
+    ),
     "loop in the teacher": lambda: _pair(_loop("x"), _plain),
     "loop in both": lambda: _pair(_loop("x"), _loop("data")),
     "teacher writes over its feed": lambda: _pair(_writes_its_feed("x"), _plain),

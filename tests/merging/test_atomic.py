@@ -21,7 +21,9 @@ class Stop(BaseException):
 
 
 @pytest.mark.parametrize("at", range(len(_pir.STEPS) + 1))
-@pytest.mark.parametrize("forward", [networks.looping, networks.cell])
+@pytest.mark.parametrize(
+    "forward", [networks.looping, pytest.param(networks.cell, marks=pytest.mark.slow)]
+)
 def test_a_failure_at_any_step_changes_nothing(
     at: int, forward: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

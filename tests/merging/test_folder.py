@@ -40,6 +40,18 @@ def merged_small(forward: Any = networks.plain, **options: Any) -> tuple[Merged,
     return merged, teacher, student
 
 
+@pytest.fixture(scope="module")
+def kept() -> Merged:
+    return merged_small()[0]
+
+
+@pytest.fixture
+def merged(kept: Merged) -> Merged:
+    """Return a merge that tests save and leave as it is."""
+    paddle.enable_static()
+    return kept
+
+
 def losses(merged: Merged, scope: Any, steps: int = 3) -> list[bytes]:
     """Distil for some steps with a loss between both outputs."""
     startup = paddle.static.Program()
@@ -126,8 +138,7 @@ def test_two_teachers_come_back_both(tmp_path: Path) -> None:
     assert [one.verify().equal for one in loaded.teachers] == [True, True]
 
 
-def test_the_folder_is_a_model_of_paddle_and_of_graphtool(tmp_path: Path) -> None:
-    merged, _, _ = merged_small()
+def test_the_folder_is_a_model_of_paddle_and_of_graphtool(tmp_path: Path, merged: Merged) -> None:
     save_merged(merged, tmp_path / "out")
 
     graph = read(tmp_path / "out")
@@ -142,8 +153,7 @@ def test_the_folder_is_a_model_of_paddle_and_of_graphtool(tmp_path: Path) -> Non
     ]
 
 
-def test_the_manifest_holds_names_and_versions_and_no_path(tmp_path: Path) -> None:
-    merged, _, _ = merged_small()
+def test_the_manifest_holds_names_and_versions_and_no_path(tmp_path: Path, merged: Merged) -> None:
     save_merged(merged, tmp_path / "out")
 
     text = (tmp_path / "out" / "manifest.json").read_text()
@@ -156,8 +166,7 @@ def test_the_manifest_holds_names_and_versions_and_no_path(tmp_path: Path) -> No
     assert teacher["names"]["linear_0.w_0"] == "teacher_linear_0.w_0"
 
 
-def test_pairs_are_kept_and_found_again(tmp_path: Path) -> None:
-    merged, _, _ = merged_small()
+def test_pairs_are_kept_and_found_again(tmp_path: Path, merged: Merged) -> None:
     pairs = suggest_pairs(merged.plan.teacher, merged.plan.student)
     save_merged(merged, tmp_path / "out", pairs=pairs)
 
@@ -170,8 +179,9 @@ def test_pairs_are_kept_and_found_again(tmp_path: Path) -> None:
     assert recipe.pairs.report.diagnostics == ()
 
 
-def test_pairs_of_another_network_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    merged, _, _ = merged_small()
+def test_pairs_of_another_network_are_refused_and_nothing_is_written(
+    tmp_path: Path, merged: Merged
+) -> None:
     other, _, _ = merged_small(networks.transformer)
     recipe = tmp_path / "pairs.toml"
     graphtool.matching.recipe.write_recipe(
@@ -183,8 +193,7 @@ def test_pairs_of_another_network_are_refused_and_nothing_is_written(tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == ["pairs.toml"]
 
 
-def test_a_folder_that_is_not_empty_is_left_as_it_is(tmp_path: Path) -> None:
-    merged, _, _ = merged_small()
+def test_a_folder_that_is_not_empty_is_left_as_it_is(tmp_path: Path, merged: Merged) -> None:
     (tmp_path / "mine.txt").write_text("mine")
 
     with pytest.raises(GraphtoolError) as raised:
@@ -194,8 +203,9 @@ def test_a_folder_that_is_not_empty_is_left_as_it_is(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_force_replaces_an_earlier_save_and_leaves_other_files(tmp_path: Path) -> None:
-    merged, _, _ = merged_small()
+def test_force_replaces_an_earlier_save_and_leaves_other_files(
+    tmp_path: Path, merged: Merged
+) -> None:
     folder = tmp_path / "out"
     save_merged(merged, folder, pairs=suggest_pairs(merged.plan.teacher, merged.plan.student))
     (folder / "mine.txt").write_text("mine")
@@ -210,9 +220,8 @@ def test_force_replaces_an_earlier_save_and_leaves_other_files(tmp_path: Path) -
 @pytest.mark.parametrize("step", ["write_tensors", "_save_program", "manifest_of"])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_an_interrupted_write_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, error: BaseException
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, error: BaseException, merged: Merged
 ) -> None:
-    merged, _, _ = merged_small()
     monkeypatch.setattr(graphtool.merging.folder, step, failing(error))
 
     with pytest.raises((GraphtoolError, KeyboardInterrupt)):
@@ -223,9 +232,13 @@ def test_an_interrupted_write_leaves_nothing(
 @pytest.mark.parametrize("done", [False, True])
 @pytest.mark.parametrize("failing_move", range(9))
 def test_an_exchange_that_fails_puts_the_earlier_save_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing_move: int, *, done: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failing_move: int,
+    merged: Merged,
+    *,
+    done: bool,
 ) -> None:
-    merged, _, _ = merged_small()
     folder = tmp_path / "out"
     save_merged(merged, folder, pairs=suggest_pairs(merged.plan.teacher, merged.plan.student))
     before = contents(folder)
@@ -249,8 +262,8 @@ def test_an_exchange_that_fails_puts_the_earlier_save_back(
 
 def test_a_folder_of_other_files_of_such_names_is_not_touched_even_with_force(
     tmp_path: Path,
+    merged: Merged,
 ) -> None:
-    merged, _, _ = merged_small()
     folder = tmp_path / "mine"
     (folder / "originals").mkdir(parents=True)
     (folder / "originals" / "photo.jpg").write_bytes(b"photo")
@@ -266,8 +279,9 @@ def test_a_folder_of_other_files_of_such_names_is_not_touched_even_with_force(
         save_merged(merged, tmp_path / "out", force=True)
 
 
-def test_pairs_that_were_put_into_a_saved_folder_by_hand_stay(tmp_path: Path) -> None:
-    merged, _, _ = merged_small()
+def test_pairs_that_were_put_into_a_saved_folder_by_hand_stay(
+    tmp_path: Path, merged: Merged
+) -> None:
     folder = tmp_path / "out"
     save_merged(merged, folder)
     (folder / "pairs.toml").write_text("mine")
@@ -277,9 +291,8 @@ def test_pairs_that_were_put_into_a_saved_folder_by_hand_stay(tmp_path: Path) ->
 
 
 def test_folders_on_the_way_are_gone_again_where_saving_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, merged: Merged
 ) -> None:
-    merged, _, _ = merged_small()
     monkeypatch.setattr(graphtool.merging.folder, "write_tensors", failing(OSError(28, "full")))
     with pytest.raises(GraphtoolError):
         save_merged(merged, tmp_path / "one" / "two" / "three")
@@ -288,9 +301,9 @@ def test_folders_on_the_way_are_gone_again_where_saving_fails(
 
 def test_a_program_that_paddle_wrote_a_part_of_is_an_error_and_the_earlier_save_stays(
     tmp_path: Path,
+    merged: Merged,
 ) -> None:
     """Paddle's own stream does not say that a disk is full: a limit on files stands in for it."""
-    merged, _, _ = merged_small()
     folder = tmp_path / "out"
     save_merged(merged, folder)
     before = contents(folder)
@@ -322,9 +335,8 @@ def test_a_program_that_paddle_wrote_a_part_of_is_an_error_and_the_earlier_save_
     ids=str,
 )
 def test_a_manifest_that_does_not_fit_its_programs_is_refused(
-    tmp_path: Path, change: dict[str, Any]
+    tmp_path: Path, change: dict[str, Any], merged: Merged
 ) -> None:
-    merged, _, _ = merged_small()
     save_merged(merged, tmp_path / "out")
     file = tmp_path / "out" / "manifest.json"
     manifest = json.loads(file.read_text())
@@ -350,9 +362,8 @@ def seal(folder: Path) -> None:
     ["merged.pdiparams", "merged.json", "originals/teacher-0.json", "originals/student-0.json"],
 )
 def test_a_flipped_bit_anywhere_is_noticed_before_anything_is_set(
-    tmp_path: Path, name: str
+    tmp_path: Path, name: str, merged: Merged
 ) -> None:
-    merged, _, _ = merged_small()
     save_merged(merged, tmp_path / "out")
     data = bytearray((tmp_path / "out" / name).read_bytes())
     data[-1] ^= 1
@@ -363,8 +374,7 @@ def test_a_flipped_bit_anywhere_is_noticed_before_anything_is_set(
     assert scope.local_var_names() == []
 
 
-def test_pairs_may_be_edited_in_a_saved_folder(tmp_path: Path) -> None:
-    merged, _, _ = merged_small()
+def test_pairs_may_be_edited_in_a_saved_folder(tmp_path: Path, merged: Merged) -> None:
     folder = tmp_path / "out"
     save_merged(merged, folder, pairs=suggest_pairs(merged.plan.teacher, merged.plan.student))
     text = (folder / "pairs.toml").read_text()
@@ -431,8 +441,9 @@ def test_weights_that_are_to_come_later_have_to_come_before_it_is_saved(tmp_path
         lambda folder: leads_out(folder, "originals/teacher-0.json"),
     ],
 )
-def test_a_damaged_folder_is_a_diagnostic_and_sets_nothing(tmp_path: Path, damage: Any) -> None:
-    merged, _, _ = merged_small()
+def test_a_damaged_folder_is_a_diagnostic_and_sets_nothing(
+    tmp_path: Path, damage: Any, merged: Merged
+) -> None:
     folder = tmp_path / "out"
     save_merged(merged, folder)
     damage(folder)
@@ -460,8 +471,7 @@ def leads_out(folder: Path, name: str) -> None:
     (folder / name).symlink_to(outside)
 
 
-def test_a_manifest_that_names_what_is_not_there_is_refused(tmp_path: Path) -> None:
-    merged, _, _ = merged_small()
+def test_a_manifest_that_names_what_is_not_there_is_refused(tmp_path: Path, merged: Merged) -> None:
     save_merged(merged, tmp_path / "out")
     file = tmp_path / "out" / "manifest.json"
     manifest = json.loads(file.read_text())

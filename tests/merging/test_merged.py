@@ -16,6 +16,7 @@ from graphtool.merging.folder import load_merged, save_merged
 from graphtool.readers.layers import from_layer
 from tests.merging import cases, networks
 from tests.merging.networks import run, samples, small
+from tests.networks import PlainConvolutions
 
 
 @pytest.fixture
@@ -129,13 +130,14 @@ def test_what_a_legacy_merge_leaves_out_is_a_diagnostic(tmp_path: Path) -> None:
 
 
 def test_attribute_paths_of_both_networks_are_found() -> None:
-    teacher = from_layer(paddle.vision.models.resnet18, [(3, 64, 64)], train=False)
-    student = from_layer(lambda: paddle.vision.models.mobilenet_v1(scale=0.25), [(3, 64, 64)])
+    teacher = from_layer(lambda: PlainConvolutions([8, 16]), [(3, 16, 16)], train=False)
+    student = from_layer(lambda: PlainConvolutions([4, 8]), [(3, 16, 16)])
     paddle.enable_static()
     merged = merge(teacher, student, {"x": "x"}, parameters="later")
-    assert merged.teacher("layer4.1").shape == [-1, 512, 2, 2]
-    assert merged.teacher("/ResNet/Sequential_2/BasicBlock_1").shape == [-1, 256, 4, 4]
-    assert merged.student("conv1").shape == [-1, 8, 32, 32]
+    assert merged.teacher("stages.1.3").shape == [-1, 16, 4, 4]
+    assert merged.teacher("stages.0").shape == [-1, 8, 8, 8]
+    assert merged.teacher("/PlainConvolutions/Sequential_1").shape == [-1, 16, 4, 4]
+    assert merged.student("stages.1.0").shape == [-1, 8, 4, 4]
 
 
 def test_a_layer_of_dynamic_mode_brings_its_weights_along() -> None:

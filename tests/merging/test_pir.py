@@ -16,20 +16,21 @@ from tests.merging import networks
 from tests.merging.networks import Built, build, bytes_of, run, samples, small
 
 _FIXTURES = Path(__file__).parents[1] / "fixtures"
-_SMALL = [
-    networks.perceptron,
+_SMALL = [networks.perceptron, networks.looping, networks.cell, networks.half]
+_MORE = [
     networks.branching,
-    networks.looping,
     networks.lstm,
     networks.gru,
-    networks.cell,
     networks.transformer,
-    networks.half,
     networks.normalised,
 ]
 
 
-@pytest.mark.parametrize("forward", _SMALL, ids=lambda forward: forward.__name__)
+@pytest.mark.parametrize(
+    "forward",
+    [*_SMALL, *(pytest.param(forward, marks=pytest.mark.slow) for forward in _MORE)],
+    ids=lambda forward: forward.__name__,
+)
 def test_a_teacher_of_any_family_merges_bit_equal_and_the_student_trains(
     forward: Callable[..., Any],
 ) -> None:

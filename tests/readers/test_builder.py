@@ -13,6 +13,7 @@ from graphtool.readers._builder import build, is_callable_spec, parse_input
 from graphtool.readers._inputs import Input
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram
+from tests.networks import vision
 
 _NETS = """
 import paddle
@@ -105,8 +106,7 @@ def test_a_function_that_returns_a_program_needs_no_input(nets):
 
 
 def test_paddles_own_models_are_built_in_eval_mode():
-    net = build("paddle.vision.models:mobilenet_v1", ["3,224,224"])
-    norms = [op for op in net.graph.operators.values() if op.kind == "batch_norm"]
+    norms = [op for op in vision("mobilenet_v1").operators.values() if op.kind == "batch_norm"]
     assert len(norms) == 27
     assert all(op.attributes["is_test"] for op in norms)
 

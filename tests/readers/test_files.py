@@ -228,11 +228,11 @@ def test_deeply_nested_regions_end_in_a_diagnostic(tmp_path: Path) -> None:
 
 
 def test_deeply_nested_blocks_end_in_a_diagnostic(tmp_path: Path) -> None:
-    program = program_message()()
-    for index in range(2_000):
+    program, depth = program_message()(), sys.getrecursionlimit()
+    for index in range(depth):
         block = program.blocks.add(idx=index, parent_idx=index - 1)
         block.ops.add(type="while").attrs.add(name="sub_block", type=8, block_idx=index + 1)
-    program.blocks.add(idx=2_000, parent_idx=1_999)
+    program.blocks.add(idx=depth, parent_idx=depth - 1)
     assert problem(written(tmp_path, "m.pdmodel", program.SerializeToString())).code == "GT009"
 
 

@@ -1,5 +1,6 @@
 """A live legacy Program is read as its `.pdmodel` is, inside OldIrGuard and outside of it."""
 
+import functools
 import os
 import pickle
 import subprocess
@@ -23,7 +24,9 @@ def _static_mode():
     paddle.disable_static()
 
 
+@functools.cache
 def _program(build):
+    """Build once what all tests but look at."""
     with paddle.pir_utils.OldIrGuard():
         main, startup = paddle.static.Program(), paddle.static.Program()
         with paddle.utils.unique_name.guard(), paddle.static.program_guard(main, startup):

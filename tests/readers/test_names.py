@@ -1,5 +1,6 @@
 """Derived names stay the same wherever nothing is pruned, and every spelling finds its Value."""
 
+import functools
 from pathlib import Path
 
 import paddle
@@ -166,6 +167,7 @@ def test_aliases_given_by_the_caller_are_found():
     assert find(live.graph, "stem").name == "relu_0"
 
 
+@functools.cache
 def _legacy(build):
     with paddle.pir_utils.OldIrGuard():
         main, startup = paddle.static.Program(), paddle.static.Program()

@@ -1,5 +1,6 @@
 """A live PIR Program is read as its saved JSON is, and the Graph outlives it."""
 
+import functools
 import gc
 import pickle
 from pathlib import Path
@@ -38,17 +39,20 @@ def _static_mode():
     paddle.disable_static()
 
 
+@functools.cache
 def _program(build):
+    """Build once what all tests but look at."""
     main, startup = paddle.static.Program(), paddle.static.Program()
     with paddle.utils.unique_name.guard(), paddle.static.program_guard(main, startup):
         build()
     return main
 
 
-def _vision(name, *, train=False):
+@functools.cache
+def _vision(name):
     def build():
         net = getattr(paddle.vision.models, name)()
-        (net.train if train else net.eval)()
+        net.eval()
         net(paddle.static.data("image", [-1, 3, 224, 224]))
 
     return build
@@ -197,7 +201,7 @@ def test_an_operator_knows_its_module_and_the_users_line():
 
 
 def test_the_graph_holds_plain_data_and_outlives_the_program():
-    program = _program(_control_flow)
+    program = _program.__wrapped__(_control_flow)
     graph = read_program(program)
     del program
     gc.collect()

@@ -12,11 +12,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from graphtool import render, suggest_pairs
+from graphtool import check_pairs, render, suggest_pairs
 from graphtool.graph import Block as GraphBlock
 from graphtool.graph import Graph, Operator, Origin, ProgramKind, Value
 from graphtool.readers import read
 from graphtool.rendering.engine import Engine, find_engine
+from tests.rendering.graphs import chain, nested, two_chains
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "3.3.1"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -84,8 +85,9 @@ def empty() -> Graph:
 def test_dot_is_the_same_byte_for_byte_in_another_process() -> None:
     script = (
         "import sys, graphtool as gt; from graphtool.readers import read; g = read(sys.argv[1]);"
-        "p = gt.suggest_pairs(g, g);"
-        "[sys.stdout.buffer.write(gt.render(p, level=l).dot.encode()) for l in ('block', 'op')]"
+        "x = gt.suggest_pairs(g, g), gt.check_merge(g, g, {}, name_prefix='');"
+        "[sys.stdout.buffer.write(gt.render(y, level=l).dot.encode())"
+        " for l in ('stage', 'block', 'module', 'op') for y in x]"
     )
     runs = [
         subprocess.run(
@@ -138,37 +140,50 @@ def test_conditions_and_loops_are_frames_at_level_op() -> None:
 
 
 def test_a_chain_deeper_than_the_recursion_limit_is_drawn() -> None:
-    count = 3000
-    values = {
-        "v0": Value(name="v0", shape=(2,), dtype="float32", producer=None, origin=Origin.FEED)
-    }
-    operators: dict[str, Operator] = {}
-    for index in range(1, count):
-        operators[f"o{index}"] = Operator(
-            name=f"o{index}",
-            type="pd_op.relu" if index % 3 else "pd_op.add",
-            index=index,
-            block="",
-            operands=(f"v{index - 1}", f"v{max(0, index - 7)}")[: 1 if index % 3 else 2],
-            results=(f"v{index}",),
-        )
-        values[f"v{index}"] = Value(
-            name=f"v{index}", shape=(2,), dtype="float32", producer=f"o{index}"
-        )
-    block = GraphBlock(path="", owner=None, arguments=(), operators=tuple(operators))
-    graph = Graph(
-        source="chain",
-        kind=ProgramKind.PIR,
-        operators=operators,
-        values=values,
-        blocks={"": block},
-        feeds=("v0",),
-        fetches=(f"v{count - 1}",),
-    )
+    graph = chain(3000)
 
     assert render(graph).dot.count("\n") < 30
     assert render(graph, level="op").dot.count("->") == 3998
     assert render(graph, focus="v1500", radius=2).dot.count("->") < 12
+
+
+@pytest.mark.parametrize("level", [None, "stage", "block", "module"])
+def test_conditions_nested_deeper_than_the_recursion_limit_are_one_row(level: str | None) -> None:
+    assert render(nested(2000), level=level).dot.count(">Condition<") == 1
+
+
+def test_frames_are_drawn_twelve_deep_and_no_box_is_left_out() -> None:
+    dot = render(nested(1200), level="op").dot
+
+    assert dot.count("subgraph") == 13
+    assert dot.count(">relu<") == 1201
+    assert dot.count(">if<") == 1200
+    assert render(nested(1200), focus="r900", radius=1).dot.count(">relu<") == 3
+
+
+def test_parts_that_are_not_connected_are_all_drawn() -> None:
+    graph = two_chains()
+    op, block = render(graph, level="op").dot, render(graph, level="block").dot
+
+    assert op.count("->") == 6
+    assert all(f">{name}<" in op for name in ("x", "y"))
+    assert block.count(">Layers<") == 2
+    root = ElementTree.fromstring(laid_out(graph, "block"))
+    assert len([node for node in root.iter(f"{SVG}g") if node.get("class") == "node"]) == 3
+
+
+def test_a_finding_on_a_hostile_name_is_never_markup(tmp_path: Path) -> None:
+    graph = hostile(tmp_path)
+    report = check_pairs([(HOSTILE, "relu_0"), ("relu_0", "relu_2")], graph, graph)
+    engine = find_engine()
+    assert engine is not None
+
+    for level in ("stage", "block", "op"):
+        drawn = engine.draw(render(report, level=level).dot, "svg", 30)
+        shown = texts(drawn)
+        assert sum(text.startswith(r'`"]; evil [label=<<B>&{}|\N>') for text in shown) == 1
+        assert b"evil [label" not in drawn.replace(b"&quot;]; evil [label", b"")
+        assert not any(letter in text for text in shown for letter in "\x1b\n\u202e")
 
 
 @pytest.mark.slow

@@ -117,12 +117,11 @@ def losses_of(
 @pytest.mark.parametrize(
     ("make", "shape"),
     [
-        (lambda: PlainConvolutions([4, 8]), (3, 16, 16)),
-        (lambda: Segmenter(4), (3, 16, 16)),
-        (Joined, (3, 8, 8)),
-        (Branching, (6,)),
+        pytest.param(lambda: PlainConvolutions([4, 8]), (3, 16, 16), id="convolutions"),
+        pytest.param(Branching, (6,), id="branching"),
+        pytest.param(Joined, (3, 8, 8), id="joined", marks=pytest.mark.slow),
+        pytest.param(lambda: Segmenter(4), (3, 16, 16), id="segmenter", marks=pytest.mark.slow),
     ],
-    ids=["convolutions", "segmenter", "joined", "branching"],
 )
 def test_it_trains_as_the_same_network_does_in_dynamic_mode_and_built_for_training(
     tmp_path: Path, make: Callable[[], nn.Layer], shape: tuple[int, ...]

@@ -1,0 +1,76 @@
+"""Options that several commands have, and how what is typed for them is read."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError
+
+from graphtool.graph import UNKNOWN, Shape
+
+__all__ = [
+    "INPUT_HELP",
+    "MODEL",
+    "MODEL_IN_SHORT",
+    "add_inputs",
+    "add_networks",
+    "feed_pair",
+    "shape",
+    "whole_number",
+]
+
+MODEL = """\
+MODEL is a path (.json, .pdmodel, __model__, or a folder with one of them), read
+without Paddle and never executed; or module:callable, which runs that code: it
+returns an nn.Layer (a class does) or a Program, and the working directory is on
+its path.
+"""
+
+MODEL_IN_SHORT = """\
+MODEL is a path (.json, .pdmodel, __model__, or a folder with one of them),
+never executed; or module:callable, which is (see graphtool inspect --help).
+"""
+
+INPUT_HELP = (
+    "shape of a sample for module:callable: 3,224,224 or NAME=3,224,224:float32, NAME as in forward"
+)
+
+
+def add_networks(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("teacher", metavar="TEACHER", help="the network that teaches")
+    add("student", metavar="STUDENT", help="the network that is taught")
+    add("--json", dest="format", action="store_const", const="json", help="short for --format json")
+    add_inputs(parser)
+
+
+def add_inputs(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--input", action="append", metavar="SHAPE", help=INPUT_HELP)
+    add("--teacher-input", action="append", metavar="SHAPE", help="the teacher's, where it differs")
+    add("--student-input", action="append", metavar="SHAPE", help="the student's, where it differs")
+
+
+def whole_number(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"`{text}` is no whole number from 1")
+    return int(text)
+
+
+def feed_pair(text: str) -> tuple[str, str]:
+    teacher, sign, student = text.partition("=")
+    if not (teacher and sign and student):
+        raise ArgumentTypeError(f"`{text}` is no TEACHER_FEED=STUDENT_FEED")
+    return teacher, student
+
+
+def shape(text: str) -> Shape:
+    """Parse `?,512,7,7`, or a shape as it is printed: `[?, 512, 7, 7]`."""
+    dims = text.strip().removeprefix("[").removesuffix("]").strip()
+    return tuple(_dim(dim.strip(), text) for dim in dims.split(",")) if dims else ()
+
+
+def _dim(dim: str, text: str) -> int:
+    if dim in ("?", "-1"):
+        return UNKNOWN
+    if not dim.isdecimal():
+        raise ArgumentTypeError(f"`{text}` is no shape: write dims as in `?,512,7,7`")
+    return int(dim)

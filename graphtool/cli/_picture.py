@@ -1,0 +1,63 @@
+"""Write a picture, and say where it is and what it leaves out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from graphtool.cli._console import errors, progress, show_report
+from graphtool.diagnostics import GraphtoolError, Report
+from graphtool.text import visible
+
+if TYPE_CHECKING:
+    from graphtool.rendering import Picture
+    from graphtool.rendering.scenes import Source
+
+__all__ = ["check_picture", "drawn", "say_written", "write_picture"]
+
+# What to type, where a rule's help is an argument of a call.
+_HELPS = {"GT404": "--focus NAME", "GT405": "--focus NAME"}
+
+
+def drawn(x: Source, path: str | None, **options: Any) -> Picture:
+    """Draw with the options of `gt.render`; what it says is in words of the command line."""
+    from graphtool.rendering import render
+
+    try:
+        with progress("laying out the picture"):
+            picture = render(x, path, **options)
+    except GraphtoolError as error:
+        raise type(error)(*_typed(error.report)) from None
+    return replace(picture, report=_typed(picture.report))
+
+
+def _typed(report: Report) -> Report:
+    return Report.of(replace(found, help=_HELPS.get(found.code, found.help)) for found in report)
+
+
+def check_picture(path: str | None) -> None:
+    """Refuse a file that is no picture's before work is put into what it shows.
+
+    Raises UsageError: GT402.
+    """
+    if path is not None:
+        from graphtool.rendering.picture import ending_of
+
+        ending_of(path)
+
+
+def write_picture(x: Source, path: str) -> bool:
+    """Draw what a command has printed; False where that failed, and its results stand."""
+    try:
+        picture = drawn(x, path)
+    except GraphtoolError as error:
+        show_report(error.report)
+        return False
+    show_report(picture.report)
+    say_written(picture, path)
+    return True
+
+
+def say_written(picture: Picture, path: str) -> None:
+    """Say on stderr where a picture is."""
+    errors().print(f"wrote {visible(path)}: level {picture.level.value}", soft_wrap=True)

@@ -1,0 +1,99 @@
+"""The options of `graphtool suggest-pairs`, and which of them contradict each other."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import PurePath
+
+from graphtool.cli._options import add_networks, whole_number
+from graphtool.cli.problems import wrong_usage
+from graphtool.diagnostics import UsageError
+
+__all__ = ["SUGGEST", "SUGGEST_EXAMPLES", "add_suggest", "check_suggest"]
+
+SUGGEST = """\
+Suggest which feature maps of a teacher and a student to pair, best first, and
+say why. TEACHER and STUDENT are each a MODEL.
+"""
+
+SUGGEST_EXAMPLES = """\
+examples:
+  graphtool suggest-pairs teacher.json student.json -o pairs.toml
+  graphtool suggest-pairs teacher.json student.json --evidence samples.npz
+  graphtool suggest-pairs teacher.json student.json --explain relu_48=relu_26
+  graphtool suggest-pairs teacher.json student.json --recipe fitnet --as yaml
+"""
+
+_EVIDENCE_HELP = "weigh by data: .npy, .npz, module:callable or random"
+_FORM_HELP = (
+    "a published form: logits (gains most), features, transformer, overhaul, attention, fitnet, "
+    "minilm"
+)
+_TAP_HELP = "after-activation, before-activation, before-norm or last-convolution"
+_CONFIG_HELP = "print a configuration: paddleclas, paddleocr or yaml"
+
+# What answers another question than the options that come after it.
+_EXCLUDED = {
+    "--match": ("--tap", "--evidence", "--as", "--output", "--render"),
+    "--explain": ("--tap", "--limit", "--as", "--output", "--render"),
+    "--for": ("--tap",),
+}
+_OF_EVIDENCE = ("--batches", "--allow-random")
+# Where argparse keeps an option under another name than its own.
+_KEPT_AS = {"--for": "partners_of", "--as": "config"}
+
+
+def add_suggest(parser: ArgumentParser) -> None:
+    parser.usage = "graphtool suggest-pairs TEACHER STUDENT [options]"
+    add_networks(parser)
+    add = parser.add_argument
+    add("--limit", type=whole_number, metavar="N", help="show at most N pairs, or shapes")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--for", dest="partners_of", metavar="NAME", help="student partners of one teacher Value"
+    )
+    which.add_argument(
+        "--match", choices=("shape",), help="list all feature maps of equal shape instead"
+    )
+    which.add_argument(
+        "--explain", metavar="T=S", help="say what speaks for and against any one pair"
+    )
+    which.add_argument("--recipe", metavar="FORM", help=_FORM_HELP)
+    add("--tap", metavar="TAP", help=_TAP_HELP)
+    add("--evidence", metavar="SOURCE", help=_EVIDENCE_HELP)
+    add("--batches", type=whole_number, metavar="N", help="run at most N batches of evidence (4)")
+    add("--allow-random", action="store_true", help="run networks that were never trained, too")
+    add("--as", dest="config", metavar="NAME", help=_CONFIG_HELP)
+    add("-o", "--output", metavar="FILE", help="also write the pairs to a recipe (.toml)")
+    add("--render", metavar="FILE", help="also draw what is printed, as FILE ends (.svg)")
+
+
+def check_suggest(args: Namespace) -> None:
+    """Refuse options that answer different questions, and a recipe under another ending.
+
+    Raises UsageError: GT600.
+    """
+    message, advice = _contradiction(args), "graphtool suggest-pairs --help"
+    if message is None and args.output and PurePath(args.output).suffix not in ("", ".toml"):
+        message = f"argument --output: `{args.output}` is no `.toml`, as a recipe is"
+        advice = "-o pairs.toml, or --as yaml > pairs.yaml for a configuration"
+    if message is not None:
+        raise UsageError(wrong_usage(message, help=advice))
+
+
+def _contradiction(args: Namespace) -> str | None:
+    for option, excluded in _EXCLUDED.items():
+        others = [other for other in excluded if _given(args, other)]
+        if _given(args, option) and others:
+            return f"argument {option}: not allowed with argument {others[0]}"
+    if args.config and args.format == "json":
+        return "argument --as: not allowed with --format json"
+    alone = [option for option in _OF_EVIDENCE if _given(args, option)]
+    if alone and args.evidence is None:
+        return f"argument {alone[0]}: needs argument --evidence"
+    return None
+
+
+def _given(args: Namespace, option: str) -> bool:
+    kept = option.removeprefix("--").replace("-", "_")
+    return bool(getattr(args, _KEPT_AS.get(option, kept)))

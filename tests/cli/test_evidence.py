@@ -1,0 +1,194 @@
+"""`graphtool suggest-pairs --evidence`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+
+from tests.matching.evidence_networks import Small
+
+Run = Callable[..., Any]
+
+MODULE = "tests.matching.evidence_networks"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a network, its parameters, and forty samples for it."""
+    folder = tmp_path_factory.mktemp("models")
+    paddle.disable_static()
+    paddle.seed(1)
+    network = Small()
+    network.eval()
+    spec = [paddle.static.InputSpec([-1, 3, 16, 16], "float32", "x")]
+    paddle.jit.save(network, str(folder / "net"), input_spec=spec)
+    images = np.random.default_rng(0).normal(size=(40, 3, 16, 16)).astype("float32")
+    np.savez(folder / "x.npz", x=images)
+    return folder
+
+
+@pytest.fixture
+def suggest(run: Run, models: Path) -> Run:
+    def call(*options: str | Path) -> Any:
+        return run("suggest-pairs", models / "net.json", models / "net.json", *options)
+
+    return call
+
+
+def test_each_pair_has_its_cka_in_a_column_and_among_the_reasons(
+    suggest: Run, models: Path
+) -> None:
+    result = suggest("--evidence", models / "x.npz")
+    titles, *rows = result.cells[4:]
+
+    assert (result.status, result.err) == (0, "")
+    assert titles[-2:] == ["CKA", "why"]
+    assert [row[-2] for row in rows] == ["1.00"] * 5
+    assert all(row[-1].endswith("; CKA 1.00 on 32 samples") for row in rows)
+
+
+def test_json_has_it_as_a_number_and_random_numbers_are_said_to_be_that(suggest: Run) -> None:
+    result = suggest("--evidence", "random", "--batches", "1", "--json")
+
+    assert [pair["cka"] for pair in result.json["pairs"]] == [1.0] * 5
+    assert result.err.splitlines()[1:] == ["  = help: --evidence samples.npz"]
+    assert result.err.startswith("note[GT383] evidence-of-noise: random samples: ")
+
+
+def test_an_explained_pair_is_measured_too(suggest: Run, models: Path) -> None:
+    asked = ("--explain", "relu_1=relu_1", "--evidence", models / "x.npz")
+    text, data = suggest(*asked), suggest(*asked, "--json").json["explanation"]
+
+    assert "for: CKA 1.00 on 32 samples" in text.lines
+    assert (data["pair"]["cka"], data["nearest"]["cka"]) == (1.0, 1.0)
+    assert data["suggested"]
+
+
+@pytest.mark.parametrize(
+    ("source", "done", "cka"), [("interrupted", 2, 1.0), ("interrupted_at_once", 0, None)]
+)
+def test_an_interrupt_prints_what_is_known_writes_nothing_and_exits_with_130(
+    suggest: Run, tmp_path: Path, source: str, done: int, cka: float | None
+) -> None:
+    recipe = tmp_path / "pairs.toml"
+    result = suggest("--evidence", f"{MODULE}:{source}", "--json", "-o", recipe)
+
+    assert result.status == 130
+    assert {pair["cka"] for pair in result.json["pairs"]} == {cka}
+    assert result.err == f"interrupted after {done} of 4 batches at most\n"
+    assert not recipe.exists()
+
+
+def test_a_model_without_parameters_is_refused_and_the_help_mends_it(
+    run: Run, models: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "a model.json"
+    shutil.copy(models / "net.json", model)
+    asked = ("suggest-pairs", model, models / "net.json", "--evidence", models / "x.npz")
+    refused = run(*asked)
+    assert (refused.status, refused.out) == (1, "")
+    title, *_, advice = refused.err.splitlines()
+    assert title == (
+        "error[GT376] parameters-not-loaded: 10 parameters of the teacher were never loaded: "
+        "no file of parameters beside the model has them"
+    )
+
+    command = shlex.split(advice.removeprefix("  = help: "))
+    assert command[:2] == ["cp", "WEIGHTS.pdiparams"]
+    shutil.copy(models / "net.pdiparams", command[2])
+    assert run(*asked).status == 0
+
+
+def test_networks_that_were_never_trained_are_measured_where_that_is_allowed(
+    run: Run, cnn: Path
+) -> None:
+    asked = ("suggest-pairs", cnn, cnn, "--evidence", "random", "--batches", "1", "--json")
+    refused, allowed = run(*asked), run(*asked, "--allow-random")
+
+    assert (refused.status, refused.out) == (1, "")
+    assert refused.err.startswith("error[GT376]")
+    assert allowed.status == 0
+    assert allowed.err.count("warning[GT376]") == 2
+    assert [pair["cka"] for pair in allowed.json["pairs"]] == [1.0] * 5
+
+
+def test_pairs_are_drawn_as_well(suggest: Run, tmp_path: Path) -> None:
+    result = suggest("--render", tmp_path / "pairs.dot")
+
+    assert result.status == 0
+    assert result.err == f"wrote {tmp_path}/pairs.dot: level block\n"
+    assert (tmp_path / "pairs.dot").read_text("utf-8").startswith("digraph graphtool {")
+    assert [line.split()[0] for line in result.lines[5:]] == ["1", "2", "3", "4", "5"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--batches", "2"), "argument --batches: needs argument --evidence"),
+        (("--allow-random",), "argument --allow-random: needs argument --evidence"),
+        (
+            ("--match", "shape", "--evidence", "random"),
+            "argument --match: not allowed with argument --evidence",
+        ),
+        (
+            ("--explain", "relu_0=relu_0", "--render", "pairs.svg"),
+            "argument --explain: not allowed with argument --render",
+        ),
+        (
+            ("--evidence", "random", "--batches", "0"),
+            "argument --batches: `0` is no whole number from 1",
+        ),
+        (
+            ("--evidence", "random", "--render", "pairs.jpg"),
+            "`pairs.jpg` has no ending of a picture: .dot, .svg, .png, .pdf, .html",
+        ),
+        (
+            ("--evidence", "samples.csv"),
+            "`samples.csv` is no source of evidence: .npy, .npz, module:callable or random",
+        ),
+    ],
+)
+def test_options_that_mean_nothing_together_are_wrong_usage(
+    suggest: Run, options: tuple[str, ...], message: str
+) -> None:
+    result = suggest(*options)
+
+    assert (result.status, result.out) == (2, "")
+    assert result.err.splitlines()[0].endswith(f": {message}")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_bar_on_a_terminal_says_what_is_being_done(models: Path) -> None:
+    import pty
+
+    master, slave = pty.openpty()
+    command = "suggest-pairs net.json net.json --json --evidence random --batches 3"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "graphtool", *command.split()],
+        stdout=subprocess.DEVNULL,
+        stderr=slave,
+        cwd=models,
+    )
+    os.close(slave)
+    chunks: list[bytes] = []
+    try:
+        while chunk := os.read(master, 65536):
+            chunks.append(chunk)
+    except OSError:  # Linux says EIO where the other side is closed.
+        os.close(master)
+    text = b"".join(chunks).decode()
+
+    assert process.wait() == 0
+    assert "running both networks" in text
+    assert "note[GT383]" in text

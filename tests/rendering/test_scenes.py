@@ -1,0 +1,190 @@
+"""Reports, merged Programs and their folders, drawn on both networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import graphtool as gt
+from graphtool.diagnostics import Report, Severity
+from graphtool.graph import Graph
+from graphtool.matching import PairSet
+from graphtool.readers import read
+from graphtool.rendering.board import Board, Level, Spot
+from graphtool.rendering.boards import board_of_scene
+from graphtool.rendering.scenes import Scene, scene_of_plan, subject_of
+
+FIXTURES = Path(__file__).parent.parent / "fixtures" / "3.3.1"
+
+
+@pytest.fixture(scope="module")
+def cnn() -> Graph:
+    return read(FIXTURES / "cnn.json")
+
+
+def scene_of(x: Any) -> Scene:
+    scene = subject_of(x)
+    assert isinstance(scene, Scene)
+    return scene
+
+
+def named(board: Board, place: int, spot: Spot | None) -> str | None:
+    return spot and board.panels[place].cards[spot.card].rows[spot.row].name
+
+
+def test_findings_stand_at_the_rows_that_they_speak_of(cnn: Graph) -> None:
+    board = board_of_scene(scene_of(gt.check_merge(cnn, cnn, {}, name_prefix="")))
+    marks = [
+        (mark.code, mark.severity, *(named(board, i, spot) for i, spot in enumerate(mark.spots)))
+        for mark in board.marks
+    ]
+
+    assert marks == [
+        ("GT201", Severity.ERROR, "Linear", "Linear"),
+        ("GT201", Severity.ERROR, "Conv 3×3", "Conv 3×3"),
+        ("GT213", Severity.ERROR, "Conv 3×3", None),
+        ("GT203", Severity.WARNING, None, None),
+        ("GT230", Severity.WARNING, None, "Conv 3×3"),
+        *(mark for mark in marks if mark[1] is Severity.NOTE),
+    ]
+    assert board.headline == ("3 errors", f"of {len(marks)} findings")
+    assert board.worst is Severity.ERROR
+    assert [
+        [row.severity for row in card.rows if row.severity] for card in board.panels[1].cards
+    ] == [[Severity.ERROR], [], [Severity.ERROR]]
+
+
+def test_a_mismatch_of_a_pair_joins_both_of_its_rows(cnn: Graph) -> None:
+    report = gt.check_pairs([("relu_0", "relu_2")], cnn, cnn)
+    board = board_of_scene(scene_of(report))
+    (mark,) = board.marks
+
+    assert mark.code == "GT333"
+    assert [named(board, i, spot) for i, spot in enumerate(mark.spots)] == [
+        "Conv 3×3",
+        "Residual",
+    ]
+    assert sum(len(line.marks) for band in board.bands for line in band.lines) == 1
+
+
+@pytest.mark.parametrize("level", ["stage", "block", "op"])
+def test_all_findings_are_listed_with_code_severity_and_message(cnn: Graph, level: str) -> None:
+    report = gt.check_merge(cnn, cnn, {}, name_prefix="")
+    dot = gt.render(report, level=level).dot
+
+    for found in report:
+        assert f">{found.code}<" in dot
+        assert f">{found.slug}<" in dot
+        assert f">{found.severity.value}<" in dot
+    assert "the prefix is empty: teacher and student cannot be told apart by name" in dot
+
+
+def test_of_many_findings_the_last_are_counted(cnn: Graph) -> None:
+    names = [(f"nothing_{index}", "relu_0") for index in range(20)]
+    dot = gt.render(gt.check_pairs(names, cnn, cnn)).dot
+
+    assert dot.count(">unknown-pair-name<") == 12
+    assert "and 8 findings more" in dot
+
+
+def test_a_report_without_findings_says_so(cnn: Graph) -> None:
+    report = gt.check_pairs([("relu_0", "relu_0")], cnn, cnn)
+
+    assert board_of_scene(scene_of(report)).headline == ("0 errors", "of 0 findings")
+    assert ">0 errors<" in gt.render(report).dot
+
+
+@pytest.mark.parametrize("report", [Report(), gt.UsageError().report])
+def test_a_report_about_no_networks_is_refused(report: Report) -> None:
+    with pytest.raises(gt.UsageError) as refused:
+        gt.render(report)
+
+    assert [found.code for found in refused.value.report] == ["GT411"]
+
+
+def test_a_plan_shows_the_prefix_and_which_feeds_become_one(cnn: Graph) -> None:
+    from graphtool.checks import plan_of
+
+    plan = plan_of(cnn, cnn, {"image": "picture"}, prefix="big_")
+    board = board_of_scene(scene_of_plan(plan))
+
+    assert board.headline == ("merged", "big_*, image → picture")
+    assert [panel.state for panel in board.panels] == ["frozen", "trained"]
+
+
+def test_losses_in_the_program_are_drawn_with_what_they_compare_and_their_adapters() -> None:
+    from tests.losses.networks import convolutions
+
+    built = convolutions()
+    merged = built.merged
+    with built.building():
+        gt.losses.attention("teacher_relu_3", "relu_3")
+        gt.distill_loss(merged, built.pairs)
+
+    scene = scene_of(merged)
+    drawn = {
+        (pair.teacher.name, pair.student.name, pair.loss, pair.adapter) for pair in scene.pairs
+    }
+    wanted = {
+        (pair.teacher.name, pair.student.name, pair.loss, (pair.adapter or "").partition("(")[0])
+        for pair in built.pairs
+    }
+    assert {(*ends, adapter or "") for *ends, adapter in drawn if ends[2] in LOSSES} == wanted
+    assert ("relu_3", "relu_3", "loss", None) in drawn
+    assert scene.merge is not None
+    assert scene.merge.losses
+    board = board_of_scene(scene)
+    assert board.headline == (f"{len(wanted) + 1} losses", "teacher_*, image")
+    texts = {tag.adapter for link in board.links for tag in link.tags}
+    assert "l2, conv 1×1" in texts
+
+
+LOSSES = frozenset({"l2", "soft_label", "kl"})
+
+
+def test_a_merge_without_losses_says_that_there_are_none_yet() -> None:
+    from tests.losses.networks import convolutions
+
+    merged = convolutions().merged
+    board = board_of_scene(scene_of(merged))
+
+    assert board.links == ()
+    assert board.headline == ("merged", "teacher_*, image")
+    assert gt.render(merged).level is Level.BLOCK
+
+
+def test_the_folder_of_a_merge_is_drawn_with_its_pairs_or_the_losses_in_it(tmp_path: Path) -> None:
+    from tests.losses.networks import convolutions
+
+    built = convolutions()
+    gt.save_merged(built.merged, tmp_path / "pairs", pairs=built.pairs)
+    with built.building():
+        gt.distill_loss(built.merged, built.pairs)
+    built.start()
+    gt.save_merged(built.merged, tmp_path / "losses")
+
+    planned, there = scene_of(tmp_path / "pairs"), scene_of(tmp_path / "losses")
+    assert [pair.teacher.name for pair in planned.pairs] == [
+        pair.teacher.name for pair in built.pairs
+    ]
+    assert board_of_scene(planned).headline[0] == f"merged, {len(built.pairs)} pairs"
+    assert board_of_scene(there).headline[0] == f"{len(built.pairs)} losses"
+    live = [(pair.teacher.name, pair.loss, pair.adapter) for pair in scene_of(built.merged).pairs]
+    assert [(pair.teacher.name, pair.loss, pair.adapter) for pair in there.pairs] == live
+
+
+def test_a_damaged_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+
+    with pytest.raises(gt.ReadError) as refused:
+        gt.render(tmp_path)
+
+    assert [found.code for found in refused.value.report] == ["GT613"]
+
+
+def test_pairs_alone_are_counted(cnn: Graph) -> None:
+    pairs = PairSet(teacher=cnn, student=cnn, pairs=())
+
+    assert board_of_scene(Scene(pairs=pairs)).headline == ("0 pairs", "teacher ← student")
