@@ -280,11 +280,11 @@ def _inside(teacher: Structure, student: Structure, match: _Match) -> Iterator[C
         why = (f"first block of {match.place}, where the flow of FSP begins",)
         yield Candidate(Kind.FEATURE, left[0], right[0], why)
         return
-    for index in range(len(right) - 1, 0, -1):
-        partner = round(index * len(left) / len(right))
-        places = f"convolution {partner} of {len(left)}", f"{index} of {len(right)}"
+    for index in range(min(len(left), len(right)) - 1, 0, -1):
+        ours, theirs = _spread(index, len(left), len(right))
+        places = f"convolution {ours} of {len(left)}", f"{theirs} of {len(right)}"
         why = (f"{places[0]} in the teacher, {places[1]} in the student, of {match.place}",)
-        yield Candidate(Kind.FEATURE, left[max(partner, 1) - 1], right[index - 1], why)
+        yield Candidate(Kind.FEATURE, left[ours - 1], right[theirs - 1], why)
 
 
 def _matched(comparison: Comparison) -> list[_Match]:
@@ -352,7 +352,7 @@ def _layers(teacher: Structure, student: Structure) -> Iterator[Candidate]:
 
 
 def _spread(layer: int, depth: int, count: int) -> tuple[int, int]:
-    """Return which layers of both networks go together, for each of the one that has fewer."""
+    """Return which of `depth` and of `count` in a row go together, for each of the fewer."""
     fewer = min(depth, count)
     return round(layer * depth / fewer), round(layer * count / fewer)
 

@@ -34,8 +34,9 @@ def no_evidence_source(source: str) -> Diagnostic:
     """Evidence comes from a `.npy`, a `.npz`, `module:callable` or `random`, and this is none.
 
     A `.npy` holds samples for networks with one feed. A `.npz` holds an array for each feed, by its
-    name. `module:callable` is called and yields batches: arrays, or dicts by feed name. `random`
-    draws numbers, the same ones every time. In Python it may also be an array, a dict of arrays, a
+    name, and is read whole, while of a `.npy` no more than the batches that are run is read.
+    `module:callable` is called and yields batches: arrays, or dicts by feed name. `random` draws
+    numbers, the same ones every time. In Python it may also be an array, a dict of arrays, a
     function, or anything that yields batches, as a DataLoader does.
     """
     return Diagnostic(

@@ -92,7 +92,7 @@ def form_without_pairs(form: str, wanted: str, teacher: Graph, student: Graph) -
             Where(role="teacher", program=teacher.source),
             Where(role="student", program=student.source),
         ),
-        help=f"graphtool inspect {shlex.quote(student.source)}",
+        help=listing(student.source),
     )
 
 
@@ -105,6 +105,23 @@ def no_such_tap(tap: str, count: int, teacher: Graph, student: Graph) -> Diagnos
     """
     return Diagnostic(
         message=f"{counted(count, 'pair')} cannot be taken {tap.replace('-', ' ')}, left as found",
+        severity=Severity.NOTE,
+        where=(
+            Where(role="teacher", program=teacher.source),
+            Where(role="student", program=student.source),
+        ),
+    )
+
+
+@rule("GT307")
+def teacher_is_smaller(teacher: Graph, student: Graph, sizes: tuple[str, str]) -> Diagnostic:
+    """The teacher has fewer parameters and fewer multiply-adds than the student.
+
+    That works (a network can learn from a smaller one), but most often the two were exchanged:
+    name the teacher first.
+    """
+    return Diagnostic(
+        message=f"the teacher is smaller than the student: {sizes[0]} and {sizes[1]} parameters",
         severity=Severity.NOTE,
         where=(
             Where(role="teacher", program=teacher.source),

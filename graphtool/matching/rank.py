@@ -201,6 +201,10 @@ def _remarks(
 ) -> Iterator[Diagnostic]:
     if all(pair.kind in (Kind.LOGITS, Kind.EMBEDDING) for pair in found):
         yield problems.nothing_in_common(teacher.graph, student.graph, len(found))
+    sizes = [(side.parameters, side.multiply_adds) for side in (teacher, student)]
+    if sizes[0][0] < sizes[1][0] and sizes[0][1] < sizes[1][1]:
+        ours, theirs = (f"{count:,}" for count, _ in sizes)
+        yield problems.teacher_is_smaller(teacher.graph, student.graph, (ours, theirs))
     heads = len(teacher.heads), len(student.heads)
     if heads[0] != heads[1] and min(heads) > 0 and max(heads) > 1:
         yield problems.unequal_heads(teacher.graph, student.graph, heads)

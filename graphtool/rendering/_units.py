@@ -50,7 +50,7 @@ def sections_of(structure: Structure) -> tuple[Section, ...]:
     where it works on maps behind the deepest one, and to the heads.
     """
     claims = Claims.of(structure.flow)
-    plans = (*_stage_plans(structure), *_encoder(structure))
+    plans = (*_stem(structure, claims), *_stage_plans(structure), *_encoder(structure))
     planned = [_planned(claims, plan) for plan in plans]
     found = [section for section in planned if section.units]
     rest = _left_over(structure, claims, is_whole=not found)
@@ -86,6 +86,23 @@ def _leads_with_pool(structure: Structure, unit: Unit, *, after: Unit) -> bool:
 def _planned(claims: Claims, plan: _Plan) -> Section:
     units = (Unit(claims.take(end), end) for end in plan.ends)
     return Section(plan.part, plan.place, tuple(unit for unit in units if unit.steps))
+
+
+def _stem(structure: Structure, claims: Claims) -> Iterator[_Plan]:
+    """Plan layers in a straight line at a higher resolution, before the first stage."""
+    if not structure.stages:
+        return
+    stage, flow = structure.stages[0], structure.flow
+    line: list[Step] = []
+    for step in claims.wanted(stage.blocks[0]):
+        goes_on = not line or step.data == (line[-1].result,)
+        if not goes_on or structure.scales.get(step.result) == stage.scale:
+            break
+        line.append(step)
+        if len(flow.consumers.get(step.result, ())) > 1:
+            break
+    if any(step.weighted for step in line):
+        yield _Plan(Part.STAGE, line[-1].result, [layer[-1].result for layer in layers_of(line)])
 
 
 def _stage_plans(structure: Structure) -> Iterator[_Plan]:

@@ -42,6 +42,8 @@ def main() -> None:
     parser.add_argument("--no-families", action="store_true", help="leave out what needs Paddle")
     parser.add_argument("--misses", action="store_true", help="list every published pair missed")
     args = parser.parse_args()
+    if not (args.score / "score_pairs.py").is_file():
+        parser.error(f"`{args.score}` has no score_pairs.py; name its folder: --score FOLDER")
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH)
@@ -86,7 +88,7 @@ def _scorers(folder: Path, work: Path) -> Mapping[str, Scorer]:
 
 def _scores(scorers: Mapping[str, Scorer], results: Mapping[str, Sequence[Result]]) -> Table:
     table = Table(title="development split")
-    for head in ("programs", "measure", "configurations", "95 % interval", "pairs of networks"):
+    for head in ("programs", "measure", "mean", "95 % interval", "mean per architecture pair"):
         table.add_column(head)
     for name, scorer in scorers.items():
         for key, recall in RECALLS.items():
@@ -234,12 +236,12 @@ def _fitness(results: Sequence[Result], members: Sequence[int]) -> float:
 
 
 def _families(results: Sequence[Result]) -> Mapping[str, list[int]]:
-    """Group configurations by collection and name of the teacher, its depth and width left out."""
+    """Group configurations by collection and name of the teacher, without its depth and width."""
     found: dict[str, list[int]] = {}
     for index, result in enumerate(results):
         collection, name = result["pair"].partition("->")[0].split(":")
-        stem = re.sub(r"[\d_x]+(?=_|$|[\d])", "", name.removeprefix("tv_"))
-        found.setdefault(f"{collection}:{stem}", []).append(index)
+        stem = re.match("[A-Za-z]*", name.removeprefix("tv_"))
+        found.setdefault(f"{collection}:{stem[0] if stem else name}", []).append(index)
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import paddle
 import pytest
 
+from graphtool.diagnostics import Severity
 from graphtool.graph import Graph
 from graphtool.matching import Kind, PairSet, Relation, suggest_pairs
 from graphtool.readers import read
@@ -276,3 +277,14 @@ def test_backbones_pair_at_their_stages_and_not_as_logits() -> None:
 
     kinds = [pair.kind for pair in suggest_pairs(graph, graph)]
     assert kinds == [Kind.STAGE] * 4 + [Kind.FEATURE] * 4
+
+
+def test_a_teacher_that_is_smaller_than_the_student_is_allowed_and_told() -> None:
+    pairs = suggest_pairs(vision("mobilenet_v1"), vision("resnet50"))
+
+    (said,) = pairs.report
+    assert (said.code, said.severity) == ("GT307", Severity.NOTE)
+    assert said.message == (
+        "the teacher is smaller than the student: 4,231,976 and 25,557,032 parameters"
+    )
+    assert [pair.kind for pair in pairs][:2] == [Kind.LOGITS, Kind.EMBEDDING]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphtool.graph import Block, Graph, Operator, Origin, ProgramKind, Value
 
-__all__ = ["chain", "graph_of", "nested", "two_chains"]
+__all__ = ["chain", "graph_of", "heads", "nested", "two_chains"]
 
 
 def graph_of(
@@ -113,3 +113,24 @@ def two_chains() -> Graph:
             before = name
     block = Block(path="", owner=None, arguments=(), operators=tuple(operators))
     return graph_of("two", operators, values, {"": block}, ("sigmoid_x", "sigmoid_y"))
+
+
+def heads(count: int) -> Graph:
+    """Return a relu that many heads read, each a tanh with a fetch of its own."""
+    values = {"x": _value("x", None, Origin.FEED)}
+    operators: dict[str, Operator] = {}
+    for name, kind, before in (
+        ("stem", "relu", "x"),
+        *((f"head_{index}", "tanh", "stem") for index in range(count)),
+    ):
+        operators[name] = Operator(
+            name=name,
+            type=f"pd_op.{kind}",
+            index=len(operators),
+            block="",
+            operands=(before,),
+            results=(name,),
+        )
+        values[name] = _value(name, name)
+    block = Block(path="", owner=None, arguments=(), operators=tuple(operators))
+    return graph_of("heads", operators, values, {"": block}, tuple(operators)[1:])

@@ -180,3 +180,29 @@ def test_each_row_is_in_one_line_and_rows_keep_their_order(teacher: str, student
     assert sorted(rank for link in board.links for rank in link.ranks) == list(
         range(1, board.pairs + 1)
     )
+
+
+@pytest.mark.slow
+def test_layers_of_equal_blocks_are_written_once_at_level_module() -> None:
+    board = board_of(vision("resnet50"), Level.MODULE)
+    rows = [(row.name, row.factor, row.times) for row in card(board, "14 × 14").rows]
+
+    assert rows == [
+        ("Conv 1×1", "", 1),
+        ("Conv 3×3", "↓2", 1),
+        ("Conv 1×1", "", 1),
+        ("Conv 1×1", "↓2", 1),
+        ("Add + relu", "", 1),
+        ("Conv 1×1", "", 5),
+        ("Conv 3×3", "", 5),
+        ("Conv 1×1", "", 5),
+        ("Add + relu", "", 5),
+    ]
+
+
+def test_a_picture_taller_than_two_screens_is_drawn_as_an_overview() -> None:
+    from tests.rendering.graphs import heads
+
+    assert board_of(heads(20)).level is Level.BLOCK
+    assert board_of(heads(40)).level is Level.STAGE
+    assert board_of(heads(40), Level.BLOCK).level is Level.BLOCK

@@ -75,8 +75,8 @@ def test_a_pyramid_comes_up_again_beside_its_backbone() -> None:
     }
     dot = gt.render(graph).dot
     assert dot.count("shape=box") == 2 + 4 + 2 + 4
-    assert "left_1:r1:e -> lane0_0_2" in dot
-    assert "lane0_0_3 -> left_4:r0:e" in dot
+    assert "left_1:r1:e -> lane0_1_2" in dot
+    assert "lane0_1_3 -> left_4:r0:e" in dot
 
 
 @pytest.mark.slow
@@ -93,8 +93,8 @@ def test_branches_of_two_networks_are_drawn_on_their_outer_sides() -> None:
     graph = pyramid()
     dot = gt.render(gt.suggest_pairs(graph, graph)).dot
 
-    assert "lane0_0_3 -> left_4:r0:w" in dot
-    assert "lane1_0_3 -> right_4:r0:e" in dot
+    assert "lane0_1_3 -> left_4:r0:w" in dot
+    assert "lane1_1_3 -> right_4:r0:e" in dot
 
 
 def test_a_detector_of_text_has_a_neck_of_four_levels_with_what_gates_them() -> None:
@@ -116,3 +116,21 @@ def test_a_detector_of_text_has_a_neck_of_four_levels_with_what_gates_them() -> 
         ("Conv 3×3 + SE", ""),
     ]
     assert ("input / 4: Separable conv", "Neck · input / 4: Conv 1×1") in jumps(panel)
+
+
+@pytest.mark.slow
+def test_layers_before_the_first_stage_have_a_card_at_their_own_resolution() -> None:
+    from tests.networks import built
+    from tests.rendering.layers import Forked
+
+    board = board_of(built(Forked, [3, 16, 16]))
+
+    assert [
+        (card.title, [(row.name, row.factor) for row in card.rows])
+        for card in board.panels[0].cards
+    ] == [
+        ("16 × 16", [("Conv 1×1", "")]),
+        ("8 × 8", [("Branched block", "↓2"), ("Conv 3×3", "")]),
+        ("4 × 4", [("Conv 3×3", "↓2"), ("Conv 3×3", "")]),
+        ("Head", [("Mean", ""), ("Linear", "")]),
+    ]

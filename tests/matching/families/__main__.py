@@ -2,8 +2,8 @@
 
     python -m tests.matching.families [WORD ...]
 
-With words, only cases whose name or family has one of them, and each pair of these; `wild` asks
-for the cases that were written down without a look at what is suggested.
+With words, only cases whose name or family has one of them, and each pair of these; `wild` and
+`published` ask for the cases that were written down without a look at what is suggested.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from graphtool.matching import suggest_pairs
-from tests.matching.families import CASES, WILD, Case, Verdict, graph_of, judge
+from tests.matching.families import CASES, PUBLISHED, WILD, Case, Verdict, graph_of, judge
 
 
 def main(words: Sequence[str]) -> None:
     """Judge the cases that are asked for and print the result."""
     families: dict[str, list[Verdict]] = defaultdict(list)
-    for case in (*CASES, *WILD) if words else CASES:
+    for case in (*CASES, *WILD, *PUBLISHED) if words else CASES:
         if words and not _is_meant(case, words):
             continue
         pairs = suggest_pairs(graph_of(case.teacher), graph_of(case.student))

@@ -56,7 +56,10 @@ class _EnhancedDown(nn.Layer):
 class _ESNet(nn.Layer):
     def __init__(self, widths: Sequence[int], depths: Sequence[int]) -> None:
         super().__init__()
-        self.conv1, self.pool = ConvBNLayer(3, widths[0], 3, 2, act="hardswish"), nn.MaxPool2D(3, 2, 1)
+        self.conv1, self.pool = (
+            ConvBNLayer(3, widths[0], 3, 2, act="hardswish"),
+            nn.MaxPool2D(3, 2, 1),
+        )
         self.stages = nn.LayerList(
             [
                 nn.Sequential(_EnhancedDown(a, b), *[_EnhancedUnit(b) for _ in range(depth)])
@@ -92,7 +95,9 @@ class _CSPMix(nn.Layer):
         half = width // 2
         self.main_conv = ConvBNLayer(channels, half, 1, act="hardswish")
         self.short_conv = ConvBNLayer(channels, half, 1, act="hardswish")
-        self.block = nn.Sequential(ConvBNLayer(half, half, 1, act="hardswish"), _DPModule(half, half))
+        self.block = nn.Sequential(
+            ConvBNLayer(half, half, 1, act="hardswish"), _DPModule(half, half)
+        )
         self.final_conv = ConvBNLayer(width, width, 1, act="hardswish")
 
     def forward(self, x: Any) -> Any:
@@ -175,7 +180,9 @@ class _RepBlock(nn.Layer):
 
 
 class _CSPResStage(nn.Layer):
-    def __init__(self, channels: int, width: int, depth: int, *, stride: int, shortcut: str) -> None:
+    def __init__(
+        self, channels: int, width: int, depth: int, *, stride: int, shortcut: str
+    ) -> None:
         super().__init__()
         half = width // 2
         self.conv_down = ConvBNLayer(channels, width, 3, 2, act="swish") if stride == 2 else None
@@ -230,7 +237,10 @@ class PPYOLOE(nn.Layer):
         )
         c3, c4, c5 = widths[2:]
         self.fpn_stages = nn.LayerList(
-            [self._mixed(a, b, neck_depth) for a, b in ((c5, c5), (c4 + c5 // 2, c4), (c3 + c4 // 2, c3))]
+            [
+                self._mixed(a, b, neck_depth)
+                for a, b in ((c5, c5), (c4 + c5 // 2, c4), (c3 + c4 // 2, c3))
+            ]
         )
         self.fpn_routes = nn.LayerList([ConvBNLayer(c, c // 2, 1, act="swish") for c in (c5, c4)])
         self.pan_routes = nn.LayerList([ConvBNLayer(c, c, 3, 2, act="swish") for c in (c3, c4)])
@@ -266,7 +276,9 @@ class _Residual(nn.Layer):
         self.short = None if plain else ConvBNLayer(channels, width, 1, stride, act=None)
 
     def forward(self, x: Any) -> Any:
-        return functional.relu(self.conv2(self.conv1(x)) + (x if self.short is None else self.short(x)))
+        return functional.relu(
+            self.conv2(self.conv1(x)) + (x if self.short is None else self.short(x))
+        )
 
 
 class _ResNet(nn.Layer):
@@ -297,7 +309,10 @@ class CenterNet(nn.Layer):
         self.deconvs = nn.LayerList(
             [
                 nn.Sequential(
-                    ConvBNLayer(a, b, 3), nn.Conv2DTranspose(b, b, 4, 2, 1), nn.BatchNorm2D(b), nn.ReLU()
+                    ConvBNLayer(a, b, 3),
+                    nn.Conv2DTranspose(b, b, 4, 2, 1),
+                    nn.BatchNorm2D(b),
+                    nn.ReLU(),
                 )
                 for a, b in pairwise((widths[-1], *up))
             ]

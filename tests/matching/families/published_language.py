@@ -40,7 +40,11 @@ class _AlbertLayer(nn.Layer):
         super().__init__()
         self.heads, self.scale = heads, (dim // heads) ** -0.5
         self.query, self.key, self.value = (nn.Linear(dim, dim) for _ in range(3))
-        self.dense, self.norm1, self.norm2 = nn.Linear(dim, dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.dense, self.norm1, self.norm2 = (
+            nn.Linear(dim, dim),
+            nn.LayerNorm(dim),
+            nn.LayerNorm(dim),
+        )
         self.ffn, self.ffn_output = nn.Linear(dim, 2 * dim), nn.Linear(2 * dim, dim)
         self.dropout = nn.Dropout(0.1)
 
@@ -197,7 +201,10 @@ class LayoutLM(nn.Layer):
 
     def __init__(self, layers: int, dim: int, heads: int) -> None:
         super().__init__()
-        self.word_embeddings, self.position_embeddings = nn.Embedding(50, dim), nn.Embedding(64, dim)
+        self.word_embeddings, self.position_embeddings = (
+            nn.Embedding(50, dim),
+            nn.Embedding(64, dim),
+        )
         self.x_embeddings, self.y_embeddings = nn.Embedding(64, dim), nn.Embedding(64, dim)
         self.h_embeddings, self.w_embeddings = nn.Embedding(64, dim), nn.Embedding(64, dim)
         self.norm, self.dropout = nn.LayerNorm(dim), nn.Dropout(0.1)
@@ -206,7 +213,9 @@ class LayoutLM(nn.Layer):
 
     def forward(self, input_ids: Any, bbox: Any) -> Any:
         ones = paddle.ones_like(input_ids)
-        x = self.word_embeddings(input_ids) + self.position_embeddings(paddle.cumsum(ones, -1) - ones)
+        x = self.word_embeddings(input_ids) + self.position_embeddings(
+            paddle.cumsum(ones, -1) - ones
+        )
         x = x + self.x_embeddings(bbox[:, :, 0]) + self.y_embeddings(bbox[:, :, 1])
         x = x + self.x_embeddings(bbox[:, :, 2]) + self.y_embeddings(bbox[:, :, 3])
         x = x + self.h_embeddings(bbox[:, :, 3] - bbox[:, :, 1])

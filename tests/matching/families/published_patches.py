@@ -103,6 +103,15 @@ class _PVTStage(nn.Layer):
         return x
 
 
+class _Grid(nn.Layer):
+    """Lay a square of tokens out as a map."""
+
+    def forward(self, x: Any) -> Any:
+        _, tokens, dim = x.shape
+        side = round(tokens**0.5)
+        return x.reshape([-1, side, side, dim]).transpose([0, 3, 1, 2])
+
+
 class PVT(nn.Layer):
     """Pyramid vision transformer: four stages, a class token in the last."""
 
@@ -114,19 +123,15 @@ class PVT(nn.Layer):
         for index, (before, dim) in enumerate(pairwise((3, *dims))):
             side, last = 16 // 2**index, index == len(dims) - 1
             token, reduction = ("token", 1) if last else ("", 8 // 2**index)
-            self.stages.append(
-                _PVTStage(before, dim, depths[index], side, reduction, token=token)
-            )
+            self.stages.append(_PVTStage(before, dim, depths[index], side, reduction, token=token))
+        self.grids = nn.LayerList([_Grid() for _ in dims[1:]])
         self.norm = nn.LayerNorm(dims[-1])
         self.head = nn.Linear(dims[-1], classes)
 
     def forward(self, x: Any) -> Any:
-        for stage in self.stages:
-            x = stage(x)
-            if stage.cls_token is None:
-                _, tokens, dim = x.shape
-                side = round(tokens**0.5)
-                x = x.reshape([-1, side, side, dim]).transpose([0, 3, 1, 2])
+        x = self.stages[0](x)
+        for grid, stage in zip(self.grids, self.stages[1:], strict=True):
+            x = stage(grid(x))
         return self.head(self.norm(x)[:, 0])
 
 
@@ -240,7 +245,9 @@ class _Nested(nn.Layer):
         pixels = pixels + self.attn_in(self.norm_in(pixels))
         pixels = pixels + self.mlp_in(self.norm_mlp_in(pixels))
         _, count, dim = patches.shape
-        seen = self.proj(self.norm1_proj(pixels).reshape([-1, count - 1, self.proj.weight.shape[0]]))
+        seen = self.proj(
+            self.norm1_proj(pixels).reshape([-1, count - 1, self.proj.weight.shape[0]])
+        )
         token, rest = paddle.split(patches, [1, count - 1], axis=1)
         patches = paddle.concat([token, rest + seen], axis=1)
         patches = patches + self.attn_out(self.norm_out(patches))

@@ -117,7 +117,10 @@ class _ContextEmbedding(nn.Layer):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.gap, self.bn = nn.AdaptiveAvgPool2D(1), nn.BatchNorm2D(width)
-        self.conv_1x1, self.conv_3x3 = ConvBNLayer(width, width, 1), nn.Conv2D(width, width, 3, 1, 1)
+        self.conv_1x1, self.conv_3x3 = (
+            ConvBNLayer(width, width, 1),
+            nn.Conv2D(width, width, 3, 1, 1),
+        )
 
     def forward(self, x: Any) -> Any:
         return self.conv_3x3(self.conv_1x1(self.bn(self.gap(x))) + x)

@@ -261,7 +261,10 @@ class _MixBlock(nn.Layer):
         part = inner // len(kernels)
         self.expand = ConvBNLayer(channels, inner, 1, act="swish")
         self.mixed = nn.LayerList(
-            [nn.Conv2D(part, part, k, stride, k // 2, groups=part, bias_attr=False) for k in kernels]
+            [
+                nn.Conv2D(part, part, k, stride, k // 2, groups=part, bias_attr=False)
+                for k in kernels
+            ]
         )
         self.bn = nn.BatchNorm2D(inner)
         self.se = SEModule(inner, 4, gate="sigmoid")

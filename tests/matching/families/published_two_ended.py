@@ -58,7 +58,9 @@ class IResNet(nn.Layer):
 
 
 class _ConvPReLU(nn.Layer):
-    def __init__(self, channels: int, width: int, kernel: int, stride: int, groups: int = 1) -> None:
+    def __init__(
+        self, channels: int, width: int, kernel: int, stride: int, groups: int = 1
+    ) -> None:
         super().__init__()
         self.conv = ConvBNLayer(channels, width, kernel, stride, groups=groups, act=None)
         self.prelu = nn.PReLU(width)
@@ -143,6 +145,13 @@ class _Reader(nn.Layer):
         return self.tgt_word_prj(self.decoder(self.embedding(label), memory, later))
 
 
+class _Steps(nn.Layer):
+    """The mean over the height, one step a column."""
+
+    def forward(self, x: Any) -> Any:
+        return x.mean(axis=2).transpose([0, 2, 1])
+
+
 class TwoReadings(nn.Layer):
     """PP-OCRv3's recogniser in training: a CTC head behind its mixing neck, an NRTR head beside."""
 
@@ -164,7 +173,7 @@ class TwoReadings(nn.Layer):
         self.norm = nn.LayerNorm(dim)
         self.neck_up, self.neck_join = ConvBNLayer(dim, last, 1), ConvBNLayer(2 * last, 8, 3)
         self.neck_out = ConvBNLayer(8, dim, 1)
-        self.ctc_head = nn.Linear(dim, 20)
+        self.steps, self.ctc_head = _Steps(), nn.Linear(dim, 20)
         self.gtc_head = _Reader(last, 16, layers, 22)
 
     def forward(self, image: Any, label: Any) -> Any:
@@ -173,5 +182,4 @@ class TwoReadings(nn.Layer):
         tokens = self.norm(self.mixing(x.flatten(2).transpose([0, 2, 1])))
         grid = tokens.transpose([0, 2, 1]).reshape([0, tokens.shape[2], *x.shape[2:]])
         x = self.neck_out(self.neck_join(paddle.concat([feat, self.neck_up(grid)], axis=1)))
-        steps = x.mean(axis=2).transpose([0, 2, 1])
-        return self.ctc_head(steps), self.gtc_head(feat, label)
+        return self.ctc_head(self.steps(x)), self.gtc_head(feat, label)

@@ -74,8 +74,12 @@ class Editor:
         return Rewritten(with_operators(self.graph, self.operators, self.values), self.names)
 
     def _name(self, stem: str) -> str:
-        self.count += 1
-        return f"new_{stem}_{self.count}"
+        """Return a name that neither a Value nor an Operator has; another rewrite made some too."""
+        while True:
+            self.count += 1
+            name = f"new_{stem}_{self.count}"
+            if name not in self.values and name not in self.graph.operators:
+                return name
 
     def _write(
         self, maker: str, name: str, shape: Shape | None, origin: Origin, dtype: str | None = None
@@ -86,6 +90,7 @@ class Editor:
 
 
 def edited(graph: Graph, step: Callable[[Editor, Operator], None]) -> Editor:
+    """Let `step` write each Operator of the top-level Block, as it is or otherwise."""
     editor = Editor(graph)
     for name in graph.blocks[""].operators:
         step(editor, graph.operators[name])

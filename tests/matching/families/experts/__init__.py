@@ -3,13 +3,16 @@
 from tests.matching.families.experts import (
     classifiers,
     dense_prediction,
+    published_classifiers,
+    published_dense,
+    published_transformers,
     recognisers,
     transformers,
     wild_classifiers,
     wild_others,
 )
 
-__all__ = ["CASES", "WILD"]
+__all__ = ["CASES", "PUBLISHED", "WILD"]
 
 CASES = (
     *classifiers.CASES,
@@ -20,3 +23,10 @@ CASES = (
 
 # Written down without a look at what is suggested, and judged apart.
 WILD = (*wild_classifiers.CASES, *wild_others.CASES)
+
+# Architectures as they are published, written down before anything was suggested for them.
+PUBLISHED = (
+    *published_classifiers.CASES,
+    *published_dense.CASES,
+    *published_transformers.CASES,
+)
