@@ -59,7 +59,7 @@ class Recipe:
 def write_recipe(
     pairs: PairSet, path: str | PathLike[str], *, weights: Sequence[float] | None = None
 ) -> None:
-    """Write pairs to a recipe file, whole or not at all; they weigh what is given, or they say.
+    """Write pairs to a recipe file, whole or not at all, each with its own weight or a given one.
 
     Raises GraphtoolError: GT601 where the file can't be written. Raises UsageError: GT248.
     """
@@ -96,7 +96,7 @@ def _is_weight(given: object) -> bool:
 
 
 def recipe_text(pairs: PairSet, *, weights: Sequence[float] | None = None) -> str:
-    """Return pairs as TOML, the same text for the same pairs; they weigh what is given, or say."""
+    """Return pairs as TOML, the same text for the same pairs and weights."""
     import tomli_w
 
     marks = fingerprints(pairs.teacher), fingerprints(pairs.student)

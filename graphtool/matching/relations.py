@@ -132,7 +132,21 @@ def loss_of(sides: Sides, relation: Relation) -> str:
     """Name the loss that fits the kind of the pair, or that can compare such shapes at all."""
     if relation in _NOT_ONE_TO_ONE:
         return _LOSS_OF_ANY_SHAPES
+    if sides.kind is Kind.LOGITS and _are_independent(sides):
+        return _LOSS[Kind.HEAD]
     return "attention_relation" if _are_projections(sides) else _LOSS[sides.kind]
+
+
+def _are_independent(sides: Sides) -> bool:
+    """Tell scores that a sigmoid judges one by one, as text maps are: a softmax of one is 1."""
+    ends = (sides.teacher, sides.teacher_name), (sides.student, sides.student_name)
+    operators = (
+        structure.graph.operators[head.normalised].kind
+        for structure, name in ends
+        for head in structure.heads
+        if head.logits == name and head.normalised is not None
+    )
+    return 1 in sides.channels or "sigmoid" in operators
 
 
 def _are_projections(sides: Sides) -> bool:
@@ -174,14 +188,15 @@ def reasons(sides: Sides) -> Iterator[str]:
             else f"both at {scales[0]} of the input"
         )
     if sides.channels[0] == sides.channels[1] != UNKNOWN:
-        yield f"both {sides.channels[0]} {_COUNTED.get(sides.kind, 'channels')}"
+        one, several = _COUNTED.get(sides.kind, ("channel", "channels"))
+        yield f"both {sides.channels[0]} {one if sides.channels[0] == 1 else several}"
     yield from _before_probabilities(sides)
     if sides.kind is not Kind.LOGITS:
         depths = sides.teacher.depth(sides.teacher_name), sides.student.depth(sides.student_name)
         yield in_both(*(f"{depth:.0%} deep" for depth in depths))
 
 
-_COUNTED = {Kind.LOGITS: "classes", Kind.ATTENTION: "heads"}
+_COUNTED = {Kind.LOGITS: ("class", "classes"), Kind.ATTENTION: ("head", "heads")}
 
 
 def _before_probabilities(sides: Sides) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 
 from graphtool.rendering._cards import BORDER, Columns, card_label, header_label
@@ -47,8 +48,7 @@ def board_dot(board: Board) -> str:
         _rank(dot, str(index), _cells(board, band, columns, gutter), *beside)
     _flows(dot, board)
     for lane in lanes:
-        ends = (_row(board, lane.place, spot) for spot in (lane.upper, lane.lower))
-        draw_lane(dot, lane, *ends)
+        draw_lane(dot, lane, partial(_row, board, lane.place))
     if gutter is not None:
         _keep_gutter_straight(dot, board)
         for index, band in enumerate(board.bands):

@@ -115,18 +115,17 @@ def test_the_more_special_key_of_a_weight_wins() -> None:
 
 
 def test_a_recipe_brings_losses_and_weights_and_weights_may_be_changed(tmp_path: Path) -> None:
-    net, again = convolutions(), convolutions()
+    net = convolutions()
     path = tmp_path / "pairs.toml"
     gt.write_recipe(net.pairs, path, weights=[1.0, 0.5, 0.25, 2.0, 0.0])
     text = path.read_text("utf-8").replace('loss = "soft_label"', 'loss = "kl"')
     path.write_text(text, "utf-8")
     with net.building():
         loss = gt.distill_loss(net.merged, path, options={"kl": {"temperature": 4.0}})
-    with again.building():
         recipe = gt.read_recipe(
-            text, teacher=again.merged.plan.teacher, student=again.merged.plan.student
+            text, teacher=net.merged.plan.teacher, student=net.merged.plan.student
         )
-        other = gt.distill_loss(again.merged, recipe, weights={1: 7})
+        other = gt.distill_loss(net.merged, recipe, weights={1: 7})
 
     assert list(loss.weights.items()) == list(
         zip(["kl_add_6", *PARTS[1:]], [1.0, 0.5, 0.25, 2.0, 0.0], strict=True)
@@ -499,6 +498,7 @@ def test_the_form_of_minilm_teaches_relations_inside_the_last_attention() -> Non
     assert runs[-1][0] < 0.7 * runs[0][0]
 
 
+@pytest.mark.slow
 def test_other_heads_are_split_anew_for_relations() -> None:
     net = merged(lambda: Vit(8), lambda: Vit(4), (3, 32, 32))
     plan = net.merged.plan

@@ -227,7 +227,7 @@ def test_auxiliary_heads_in_both_are_paired_and_the_others_keep_their_order(case
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(
     case=st.sampled_from([case for case in CASES if _has_maps(case)]),
     seed=st.integers(0, 2**32),

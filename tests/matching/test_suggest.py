@@ -288,3 +288,23 @@ def test_a_teacher_that_is_smaller_than_the_student_is_allowed_and_told() -> Non
         "the teacher is smaller than the student: 4,231,976 and 25,557,032 parameters"
     )
     assert [pair.kind for pair in pairs][:2] == [Kind.LOGITS, Kind.EMBEDDING]
+
+
+class Marker(paddle.nn.Layer):
+    """Answers with one score for each place, as detectors of text do."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.body = paddle.nn.Conv2D(3, 4, 3, padding=1)
+        self.head = paddle.nn.Conv2D(4, classes, 1)
+
+    def forward(self, x: Any) -> Any:
+        return paddle.nn.functional.sigmoid(self.head(self.body(x)))
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_scores_behind_a_sigmoid_are_not_compared_by_a_softmax(classes: int) -> None:
+    marker = built(lambda: Marker(classes), (3, 8, 8))
+
+    assert suggest_pairs(marker, marker).pairs[0].kind is Kind.LOGITS
+    assert suggest_pairs(marker, marker).pairs[0].loss == "l2"

@@ -86,7 +86,7 @@ def _drawn(steps: list[Step], feed: str) -> networks.Built:
 
 
 # Drawn everywhere, and where there is time for it.
-_FEW, _MANY = settings(max_examples=10, deadline=None), settings(max_examples=60, deadline=None)
+_FEW, _MANY = settings(max_examples=6, deadline=None), settings(max_examples=60, deadline=None)
 _NETWORKS = given(theirs=_steps(), ours=_steps())
 
 

@@ -7,7 +7,9 @@ from typing import Any
 import paddle
 from paddle import nn
 
-__all__ = ["Forked"]
+from tests.networks import Pyramid
+
+__all__ = ["Forked", "Pan"]
 
 
 class Forked(nn.Layer):
@@ -36,3 +38,25 @@ class Forked(nn.Layer):
 
 def _halving(before: int, after: int) -> nn.Layer:
     return nn.Conv2D(before, after, 3, stride=2, padding=1)
+
+
+class Pan(nn.Layer):
+    """A pyramid whose neck goes down again behind the way up, as detectors' do; three heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pyramid = Pyramid()
+        self.down = nn.LayerList([_halving(8, 8) for _ in range(2)])
+
+    def forward(self, x: Any) -> list[Any]:
+        maps: list[Any] = []
+        for stage in self.pyramid.stages:
+            x = stage(x)
+            maps.append(x)
+        levels = [join(value) for join, value in zip(self.pyramid.lateral, maps, strict=True)]
+        for index in (1, 0):
+            above = nn.functional.interpolate(levels[index + 1], scale_factor=2, mode="nearest")
+            levels[index] = levels[index] + above
+        for index in (1, 2):
+            levels[index] = levels[index] + self.down[index - 1](levels[index - 1])
+        return [head(level) for head, level in zip(self.pyramid.heads, levels, strict=True)]

@@ -134,3 +134,19 @@ def test_layers_before_the_first_stage_have_a_card_at_their_own_resolution() -> 
         ("4 × 4", [("Conv 3×3", "↓2"), ("Conv 3×3", "")]),
         ("Head", [("Mean", ""), ("Linear", "")]),
     ]
+
+
+@pytest.mark.slow
+def test_a_branch_that_comes_back_up_has_its_arrow_above() -> None:
+    from tests.networks import built
+    from tests.rendering.layers import Pan
+
+    graph = built(Pan, [3, 64, 64])
+    board = board_of(graph)
+
+    assert_shared_out(graph, board)
+    assert {
+        ("Neck · 32 × 32: Add", "Neck · 16 × 16: Conv 3×3"),
+        ("Neck · 16 × 16: Add", "Neck · 8 × 8: Conv 3×3"),
+    } <= jumps(board.panels[0])
+    assert gt.render(graph).dot.count("arrowtail=normal dir=back") == 2

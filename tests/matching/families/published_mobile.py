@@ -97,7 +97,10 @@ class _RepSeparable(nn.Layer):
         self.shortcut = stride == 1 and channels == width
 
     def forward(self, x: Any) -> Any:
-        y = sum((conv(x) for conv in self.dw_convs[1:]), self.dw_convs[0](x))
+        first, *rest = self.dw_convs
+        y = first(x)
+        for conv in rest:
+            y = y + conv(x)
         y = y if self.se is None else self.se(y)
         y = self.pw_conv_2(self.pw_conv_1(y))
         return x + y if self.shortcut else y
@@ -198,7 +201,10 @@ class _MobileOneConv(nn.Layer):
         )
 
     def forward(self, x: Any) -> Any:
-        y = sum((branch(x) for branch in self.branches[1:]), self.branches[0](x))
+        first, *rest = self.branches
+        y = first(x)
+        for branch in rest:
+            y = y + branch(x)
         return functional.relu(y if self.rbr_skip is None else y + self.rbr_skip(x))
 
 

@@ -129,8 +129,9 @@ class PVT(nn.Layer):
         self.head = nn.Linear(dims[-1], classes)
 
     def forward(self, x: Any) -> Any:
-        x = self.stages[0](x)
-        for grid, stage in zip(self.grids, self.stages[1:], strict=True):
+        first, *rest = self.stages
+        x = first(x)
+        for grid, stage in zip(self.grids, rest, strict=True):
             x = stage(grid(x))
         return self.head(self.norm(x)[:, 0])
 
@@ -223,8 +224,9 @@ class LeViT(nn.Layer):
     def forward(self, x: Any) -> Any:
         for index, conv in enumerate(self.patch_embed):
             x = conv(functional.hardswish(x) if index else x)
-        x = self.stages[0](x.flatten(2).transpose([0, 2, 1]))
-        for shrink, stage in zip(self.shrinks, self.stages[1:], strict=True):
+        first, *rest = self.stages
+        x = first(x.flatten(2).transpose([0, 2, 1]))
+        for shrink, stage in zip(self.shrinks, rest, strict=True):
             x = stage(shrink(x))
         x = x.mean(axis=1)
         return (self.head(self.bn(x)) + self.head_dist(self.bn_dist(x))) / 2
@@ -244,7 +246,7 @@ class _Nested(nn.Layer):
     def forward(self, pixels: Any, patches: Any) -> Any:
         pixels = pixels + self.attn_in(self.norm_in(pixels))
         pixels = pixels + self.mlp_in(self.norm_mlp_in(pixels))
-        _, count, dim = patches.shape
+        count = patches.shape[1]
         seen = self.proj(
             self.norm1_proj(pixels).reshape([-1, count - 1, self.proj.weight.shape[0]])
         )

@@ -60,11 +60,12 @@ class SegFormer(nn.Layer):
         self.linear_pred = nn.Conv2D(embed, 5, 1)
 
     def forward(self, image: Any) -> Any:
-        x, feats = image, []
+        x = image
+        feats: list[Any] = []
         for stage in self.stages:
             x = stage(x)
             feats.append(x)
-        maps = []
+        maps: list[Any] = []
         for linear, feat in zip(self.linears, feats, strict=True):
             _, _, height, width = feat.shape
             y = linear(feat.flatten(2).transpose([0, 2, 1])).transpose([0, 2, 1])
@@ -173,7 +174,7 @@ class BiSeNetV2(nn.Layer):
                 for a, b in pairwise((3, *detail))
             ]
         )
-        stages = [_Stem(semantic[0])]
+        stages: list[nn.Layer] = [_Stem(semantic[0])]
         for index, (a, b) in enumerate(pairwise(semantic)):
             repeats = [_GatherExpand(b, b, 1) for _ in range(3 if index == 2 else 1)]
             stages.append(nn.Sequential(_GatherExpand(a, b, 2), *repeats))
@@ -187,7 +188,8 @@ class BiSeNetV2(nn.Layer):
         detail = image
         for stage in self.db:
             detail = stage(detail)
-        x, feats = image, []
+        x = image
+        feats: list[Any] = []
         for stage in self.sb:
             x = stage(x)
             feats.append(x)
@@ -272,7 +274,8 @@ class DBNet(nn.Layer):
         self.binarize, self.thresh = _DBMap(inner), _DBMap(inner)
 
     def forward(self, x: Any) -> Any:
-        x, feats = self.stem(x), []
+        x = self.stem(x)
+        feats: list[Any] = []
         for stage in self.stages:
             x = stage(x)
             feats.append(x)

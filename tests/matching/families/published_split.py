@@ -92,7 +92,7 @@ class _Separable(nn.Layer):
 
 
 class _XceptionBlock(nn.Layer):
-    """Separable convolutions that each follow a ReLU; a pool and a 1×1 shortcut where it shrinks."""
+    """Separable convolutions behind ReLUs; a pool and a 1×1 shortcut where it shrinks."""
 
     def __init__(self, widths: Sequence[int], *, starts: str = "relu", stride: int = 2) -> None:
         super().__init__()
@@ -214,7 +214,7 @@ class _DualPath(nn.Layer):
         self.conv3 = _BNActConv(8, width + grow, 1, 1, 1)
 
     def forward(self, paths: Any) -> Any:
-        x = paddle.concat(paths, axis=1) if isinstance(paths, list) else paths
+        x = paddle.concat(paths, axis=1) if len(paths) > 1 else paths[0]
         added, dense = paths if self.proj is None else self._parted(self.proj(x))
         more, grown = self._parted(self.conv3(self.conv2(self.conv1(x))))
         return [added + more, paddle.concat([dense, grown], axis=1)]
@@ -244,8 +244,9 @@ class DPN(nn.Layer):
         self.fc = nn.Linear(channels, classes)
 
     def forward(self, x: Any) -> Any:
-        x = self.pool1(self.conv1(x))
-        for stage in self.stages:
+        x = [self.pool1(self.conv1(x))]
+        stages: Any = self.stages
+        for stage in stages:
             for block in stage:
                 x = block(x)
         x = functional.relu(self.bn(paddle.concat(x, axis=1)))

@@ -5,7 +5,8 @@ from tests.matching.families.experts import (
     dense_prediction,
     published_classifiers,
     published_dense,
-    published_transformers,
+    published_text,
+    published_vision,
     recognisers,
     transformers,
     wild_classifiers,
@@ -28,5 +29,6 @@ WILD = (*wild_classifiers.CASES, *wild_others.CASES)
 PUBLISHED = (
     *published_classifiers.CASES,
     *published_dense.CASES,
-    *published_transformers.CASES,
+    *published_vision.CASES,
+    *published_text.CASES,
 )

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from tests.matching.families.cases import At, Case, Expected, Net, Never, Place
-from tests.matching.families.published_detectors import (
-    PPYOLOE,
-    CenterNet,
-    PicoDet,
-    RegionProposals,
-)
+from tests.matching.families.published_detectors import PPYOLOE, PicoDet
+from tests.matching.families.published_proposals import CenterNet, RegionProposals
 from tests.matching.families.published_segmenters import BiSeNetV2, DBNet, SegFormer
 
 __all__ = ["CASES"]
