@@ -24,7 +24,10 @@ __all__ = ["MergedFolder", "opened"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergedFolder:
-    """The last teacher's merge; `values` goes from its Values to those of `merged`."""
+    """The last teacher's merge; `values` goes from its Values to those of `merged`.
+
+    `others` are the prefixes of earlier teachers.
+    """
 
     teacher: Graph
     student: Graph
@@ -33,6 +36,7 @@ class MergedFolder:
     feed_map: Mapping[str, str]
     values: Mapping[str, str]
     pairs: PairSet
+    others: tuple[str, ...]
 
 
 def opened(folder: Path) -> MergedFolder:
@@ -61,6 +65,7 @@ def opened(folder: Path) -> MergedFolder:
         feed_map=record.feed_map,
         values=record.values,
         pairs=_pairs(folder, teacher, student),
+        others=tuple(one.prefix for one in manifest.teachers[:last]),
     )
 
 

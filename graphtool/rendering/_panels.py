@@ -220,5 +220,7 @@ def _inputs(graph: Graph) -> str:
 def _input(value: Value) -> str:
     if value.shape is None:
         return "?"
-    is_tokens = len(value.shape) == 2 and (value.dtype or "").startswith("int")
-    return f"{dims(value.shape[1:])}{' tokens' if is_tokens else ''}" or "1"
+    dtype = value.dtype or "float32"
+    if len(value.shape) == 2 and dtype.startswith("int"):
+        return f"{dims(value.shape[1:])} tokens"
+    return " ".join((dims(value.shape[1:]) or "1", *([] if dtype == "float32" else [dtype])))

@@ -64,7 +64,7 @@ def board_of_scene(scene: Scene, level: Level | None = None) -> Board:
             headline=_headline(scene),
             worst=_worst(scene.report),
             pairs=len(pairs),
-            notes=tuple(_left_out(pairs, links)),
+            notes=(*_left_out(pairs, links), *_not_drawn(scene.merge)),
         )
 
     return _readable(draw, level)
@@ -119,3 +119,8 @@ def _left_out(pairs: PairSet, links: tuple[Link, ...]) -> Iterator[str]:
     if missing:
         whose = f"pair{'' if len(missing) == 1 else 's'} {', '.join(missing)}"
         yield f"{whose} not drawn: the picture has no row for a Value that the input doesn't reach"
+
+
+def _not_drawn(merge: Merge | None) -> Iterator[str]:
+    for prefix in merge.others if merge is not None else ():
+        yield f"the teacher merged as `{prefix}*` not drawn: a picture has room for one"

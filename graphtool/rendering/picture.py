@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import PurePath
 
+from graphtool.arguments import bad_argument
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError
 from graphtool.files import placed, write_text
 from graphtool.rendering import problems
@@ -19,6 +21,7 @@ __all__ = ["Picture", "ending_of", "render"]
 
 _ENDINGS = (".dot", ".svg", ".png", ".pdf", ".html")
 _SECONDS = 10.0
+_CALL = 'gt.render(pairs, "pairs.svg")'
 # Notebooks keep every output in their file.
 _MOST_IN_A_NOTEBOOK = 2_000_000
 
@@ -85,15 +88,16 @@ def render(
     tried at the next level, and the report of the Picture says so.
 
     Raises UsageError: GT402 for another ending, GT407 for another level, GT408, GT410, GT411 for a
-    Report that is about no two networks. Raises ReadError: GT101 or GT102 for a focus, and as
-    `gt.read` does. Raises GraphtoolError: GT401, GT403, GT405 and GT406 where no engine draws it,
-    GT601 where the file can't be written.
+    Report that is about no two networks, GT248 for what is no path or number. Raises ReadError:
+    GT101 or GT102 for a focus, and as `gt.read` does. Raises GraphtoolError: GT401, GT403, GT405
+    and GT406 where no engine draws it, GT601 where the file can't be written.
     """
+    found = tuple(_misgiven(path, radius, seconds))
+    if found:
+        raise UsageError(*found)
     ending = None if path is None else ending_of(path)
     wanted = _level(level, focus)
     subject = subject_of(x)
-    if radius < 1:
-        raise UsageError(problems.no_radius(radius))
     drawing = draw(subject, wanted, None if focus is None else Focus(focus, radius))
     if path is None or ending is None:
         return _picture(subject, drawing)
@@ -111,6 +115,15 @@ def render(
     with placed(path) as file:
         file.write_bytes(data)
     return _picture(subject, drawing, *said)
+
+
+def _misgiven(path: object, radius: object, seconds: object) -> Iterator[Diagnostic]:
+    if not (path is None or isinstance(path, str | PathLike)):
+        yield bad_argument("path", path, "the path of a file", _CALL)
+    if not isinstance(radius, int) or radius < 1:
+        yield problems.no_radius(radius)
+    if not isinstance(seconds, int | float) or seconds <= 0:
+        yield bad_argument("seconds", seconds, "a number above 0", f"{_CALL[:-1]}, seconds=60)")
 
 
 def _picture(subject: Subject, drawing: Drawing, *said: Diagnostic) -> Picture:

@@ -48,7 +48,7 @@ def unknown_ending(path: str, known: Sequence[str]) -> Diagnostic:
     """
     return Diagnostic(
         message=f"`{path}` has no ending of a picture: {', '.join(known)}",
-        help=f"{path.rpartition('.')[0] or path}.svg",
+        help=f"{path.rpartition('.')[0] or path or 'picture'}.svg",
     )
 
 
@@ -124,7 +124,7 @@ def left_out(what: str) -> Diagnostic:
 
 
 @rule("GT410")
-def no_radius(radius: int) -> Diagnostic:
+def no_radius(radius: object) -> Diagnostic:
     """A radius counts edges from the Value in focus, from 1 on."""
     return Diagnostic(
         message=f"a radius of {radius} draws nothing: it is a whole number from 1",

@@ -26,11 +26,15 @@ Source: TypeAlias = "Graph | PairSet | Report | Scene | str | PathLike[str] | An
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merge:
-    """What merging makes of two networks; `losses` says that pairs are built into the Program."""
+    """What merging makes of two networks; `losses` says that pairs are built into the Program.
+
+    `others` are the prefixes of teachers that are in it as well and are not drawn.
+    """
 
     prefix: str
     feed_map: Mapping[str, str]
     losses: bool = False
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +104,12 @@ def _of_folder(folder: Path) -> Scene:
     built = built_pairs(found.teacher, found.student, found.merged, found.values)
     return Scene(
         pairs=built if built else found.pairs,
-        merge=Merge(prefix=found.prefix, feed_map=found.feed_map, losses=bool(built)),
+        merge=Merge(
+            prefix=found.prefix,
+            feed_map=found.feed_map,
+            losses=bool(built),
+            others=found.others,
+        ),
     )
 
 
@@ -112,8 +121,10 @@ def _of_live(x: Source) -> Subject:
 
     if not isinstance(x, Merged):
         return read(x)
-    teacher, student = x.source.graph, x.before.graph
+    # Before the first of several merges, the student was alone.
+    teacher, student = x.source.graph, x.teachers[0].before.graph
     # The Program as it is now, with the losses that were added since.
     built = built_pairs(teacher, student, LiveProgram.of(x.program).graph, x.values)
-    merge = Merge(prefix=x.prefix, feed_map=x.feed_map, losses=bool(built))
+    others = tuple(one.prefix for one in x.teachers if one is not x)
+    merge = Merge(prefix=x.prefix, feed_map=x.feed_map, losses=bool(built), others=others)
     return Scene(pairs=built, merge=merge)

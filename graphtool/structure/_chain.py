@@ -17,22 +17,29 @@ from graphtool.structure._vocabulary import (
     RESIZES,
 )
 
-__all__ = ["between", "cuts", "deepest_map", "is_grouped", "kernel_size", "resolution_changes"]
+__all__ = [
+    "ancestors",
+    "between",
+    "cuts",
+    "deepest_map",
+    "is_grouped",
+    "kernel_size",
+    "resolution_changes",
+]
 
 
 def deepest_map(
-    flow: Flow, scales: Mapping[str, Scale], tree: Dominators, towards: str | None
+    flow: Flow, scales: Mapping[str, Scale], tree: Dominators, within: Collection[str]
 ) -> str | None:
     """Return the last Value of the first run at the lowest resolution that maps reach.
 
     Only convolutions and joins count as reaching it. A neck that comes back to that resolution
     after up-sampling changes resolution more often, so it isn't chosen; where the run is itself
     up-sampled, it ends there, before a lateral convolution; where it is joined with something that
-    was up-sampled (the pooled branch of an ASPP), before the branches. Only maps on the way to
-    `towards` are looked at, all where that is None.
+    was up-sampled (the pooled branch of an ASPP), before the branches. Only the maps `within` are
+    looked at.
     """
     changes = resolution_changes(flow, scales)
-    within = flow.steps.keys() if towards is None else _ancestors(flow, towards)
     maps = [
         step for name, step in flow.steps.items() if name in within and _is_map(flow, step, scales)
     ]
@@ -136,7 +143,7 @@ def resolution_changes(flow: Flow, scales: Mapping[str, Scale]) -> Mapping[str, 
 
 def between(flow: Flow, sources: Iterable[str], target: str) -> tuple[Step, ...]:
     """Return the steps on feature paths from any source to the target, in program order."""
-    needed = _ancestors(flow, target)
+    needed = ancestors(flow, target)
     reached = set(sources)
     found: list[Step] = []
     for step in flow.steps.values():
@@ -146,7 +153,8 @@ def between(flow: Flow, sources: Iterable[str], target: str) -> tuple[Step, ...]
     return tuple(found)
 
 
-def _ancestors(flow: Flow, target: str) -> set[str]:
+def ancestors(flow: Flow, target: str) -> set[str]:
+    """Return what a Value depends on, itself included: the main results of steps."""
     pending, seen = [target], {target}
     while pending:
         step = flow.maker.get(pending.pop())

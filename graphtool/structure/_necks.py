@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count
 
-from graphtool.structure._chain import is_grouped, kernel_size
+from graphtool.structure._chain import ancestors
 from graphtool.structure._dominators import Dominators
 from graphtool.structure._flow import Flow, Step
 from graphtool.structure._outputs import Head
@@ -21,7 +21,7 @@ from graphtool.structure._vocabulary import (
     RESHAPES,
 )
 
-__all__ = ["Neck", "necks_of"]
+__all__ = ["Neck", "levels_of", "necks_of"]
 
 # What lies between the map that a head computes at one level and what joins all levels.
 _BEHIND_A_LEVEL = RESHAPES | IDENTITIES | ACTIVATIONS | {"softmax", "slice", "split"}
@@ -39,22 +39,23 @@ def necks_of(
     flow: Flow,
     scales: Mapping[str, Scale],
     tree: Dominators,
-    heads: Sequence[Head],
+    levels: Mapping[Scale, Sequence[str]],
     deepest: str | None,
 ) -> tuple[Neck, ...]:
     """Return what the heads read, the coarsest level first; () where that is the backbone itself.
 
-    `deepest` is the last Value of the backbone. Where several heads read one level (classes and
-    boxes), the level is the nearest Value that all of them come from; where one does, what its
-    last weighted Operator reads. A single level has the last join before the head as well.
+    `levels` are the maps that heads compute, by resolution, `deepest` is the last Value of the
+    backbone. Where several heads read one level (classes and boxes), the level is the nearest Value
+    that all of them come from; where one does, what its last weighted Operator reads. What heads
+    begin with in common is no neck. A single level has the last join before the head as well.
     """
     if deepest is None:
         return ()
-    levels = _by_scale(flow, scales, heads)
     found = [_read_by(flow, tree, levels[scale]) for scale in sorted(levels, key=_area)]
     read = [name for name in found if name and _is_behind(flow, scales, name, deepest)]
     if len(levels) > 1:
-        read = _before_stems(flow, read)
+        before = [_before_shared(flow, name) for name in read]
+        read = _before_heads(flow, tree, before, flow.depth[deepest])
         words = (f"level {index} of {len(read)} that the heads read" for index in count(1))
         return tuple(map(Neck, read, words))
     joins = [
@@ -76,9 +77,9 @@ def _is_behind(flow: Flow, scales: Mapping[str, Scale], name: str, deepest: str)
     return flow.depth[name] > flow.depth[deepest] and scales.get(name, GLOBAL) != GLOBAL
 
 
-def _by_scale(
+def levels_of(
     flow: Flow, scales: Mapping[str, Scale], heads: Sequence[Head]
-) -> Mapping[Scale, list[str]]:
+) -> Mapping[Scale, Sequence[str]]:
     """Group the maps that heads compute by resolution."""
     groups: dict[Scale, list[str]] = {}
     for head in heads:
@@ -119,29 +120,56 @@ def _read_by(flow: Flow, tree: Dominators, tips: Sequence[str]) -> str | None:
     return weighted.features[0]
 
 
-def _before_stems(flow: Flow, levels: list[str]) -> list[str]:
-    """Go back over a 1×1 convolution with which the head of each level begins (YOLOX).
+def _before_shared(flow: Flow, level: str) -> str:
+    """Go back over convolutions that other levels have in common: they belong to the head."""
+    step = _weighted_behind(flow, level)
+    while step is not None and len(flow.graph.consumers.get(step.weights[0], ())) > 1:
+        level = step.features[0]
+        step = _weighted_behind(flow, level)
+    return level
 
-    It belongs to the head where the neck itself goes on before it, at one level at least.
+
+def _weighted_behind(flow: Flow, name: str) -> Step | None:
+    """Return the convolution that makes a map, past its normalisation and activation."""
+    step = _past(flow, name, _BEHIND_A_CONVOLUTION)
+    is_one = step is not None and step.kind in CONVOLUTIONS and step.weighted and step.features
+    return step if is_one else None
+
+
+_BEHIND_A_CONVOLUTION = NORMS | ACTIVATIONS | IDENTITIES | {"add"}
+
+
+def _before_heads(
+    flow: Flow, tree: Dominators, levels: Sequence[str], backbone: int
+) -> Sequence[str]:
+    """Go back over what the head of each level begins with (YOLOX, PicoDet).
+
+    Where a neck goes up again (PAN), each level but the last, which is the coarsest, is read by the
+    next; heads begin behind that, and have as many convolutions at the last one. `backbone` is the
+    depth at which the neck begins.
     """
-    stems = [_stem(flow, name) for name in levels]
-    before = [stem.features[0] for stem in stems if stem is not None]
-    goes_on = any(len(flow.consumers[name]) > 1 for name in before)
-    return before if goes_on and len(before) == len(levels) else levels
+    chains = [
+        tuple(above for above in (name, *tree.above(name)) if flow.depth[above] > backbone)
+        for name in levels
+    ]
+    found: list[tuple[str, int]] = []
+    for index, chain in enumerate(chains[1:], 1):
+        reached = ancestors(flow, chains[index - 1][0])
+        place = next((i for i, name in enumerate(chain) if name in reached), None)
+        if place is None:
+            return levels
+        found.append((chain[place], _convolutions(flow, chain[:place])))
+    if not found or len({passed for _, passed in found}) > 1:
+        return levels
+    last = chains[0]
+    behind = (i for i in range(len(last)) if _convolutions(flow, last[:i]) == found[0][1])
+    place = next(behind, 0)
+    return (last[place], *(name for name, _ in found))
 
 
-def _stem(flow: Flow, name: str) -> Step | None:
-    """Return the dense 1×1 convolution whose output a level is, if it is one."""
-    step = flow.maker.get(name)
-    while step is not None and not step.weighted and len(step.features) == 1:
-        step = flow.maker.get(step.features[0]) if step.kind in _IN_A_STEM else None
-    is_stem = step is not None and step.kind in CONVOLUTIONS and len(step.features) == 1
-    if step is None or not is_stem or is_grouped(step) or kernel_size(flow, step) > 1:
-        return None
-    return step
-
-
-_IN_A_STEM = NORMS | ACTIVATIONS | IDENTITIES | {"add"}
+def _convolutions(flow: Flow, names: Sequence[str]) -> int:
+    steps = (flow.maker.get(name) for name in names)
+    return sum(step is not None and step.kind in CONVOLUTIONS and step.weighted for step in steps)
 
 
 def _last_join(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import groupby, takewhile
 
 from graphtool.structure._chain import (
+    ancestors,
     between,
     cuts,
     deepest_map,
@@ -53,13 +55,15 @@ def stages_of(
     axes: Mapping[str, int],
     tree: Dominators,
     classifier: str | None,
+    levels: Mapping[Scale, Sequence[str]],
 ) -> tuple[Stage, ...]:
     """Find the stages from the input to the deepest map; empty for networks without maps.
 
     `classifier` names the logits where they are one vector: only maps on the way to them count
-    then, since an auxiliary head may pool further.
+    then, since an auxiliary head may pool further. `levels` are the maps that heads compute, by
+    resolution.
     """
-    target = deepest_map(flow, scales, tree, classifier)
+    target = deepest_map(flow, scales, tree, _backbone(flow, scales, classifier, levels))
     if target is None:
         return ()
     steps = between(flow, flow.graph.feeds, target)
@@ -73,6 +77,34 @@ def stages_of(
         if stage is not None:
             found.append(stage)
     return tuple(found)
+
+
+def _backbone(
+    flow: Flow,
+    scales: Mapping[str, Scale],
+    classifier: str | None,
+    levels: Mapping[Scale, Sequence[str]],
+) -> Collection[str]:
+    """Return what the deepest map is looked for among.
+
+    What a detector adds behind its backbone (the P6 and P7 of an FPN) answers for one level alone,
+    while all levels come from the end of the backbone, if that is coarser than the finest of them.
+    """
+    if classifier is not None:
+        return ancestors(flow, classifier)
+    if len(levels) < 2:
+        return flow.steps.keys()
+    first, *others = (ancestors(flow, tip) for tips in levels.values() for tip in tips)
+    shared = first.intersection(*others)
+    finest = max(scale.area for scale in levels)
+    is_coarser = _least(scales, flow.steps) < _least(scales, shared) < finest
+    return shared if is_coarser else flow.steps.keys()
+
+
+def _least(scales: Mapping[str, Scale], names: Iterable[str]) -> Fraction:
+    """Return the least area of maps."""
+    areas = (scales[name].area for name in names if scales.get(name, GLOBAL) != GLOBAL)
+    return min(areas, default=GLOBAL.area)
 
 
 def _last_weighted(flow: Flow, classifier: str | None) -> str | None:
@@ -137,9 +169,14 @@ def _block_end(
             break
         if concatenates and step.kind in ACTIVATIONS:
             pointwise = False
-        if step.kind not in IDENTITIES and axes[step.result] == axes[line[anchor].result]:
+        if step.kind not in IDENTITIES and _is_laid_out_alike(flow, axes, step, line[anchor]):
             end = step
     return end.result
+
+
+def _is_laid_out_alike(flow: Flow, axes: Mapping[str, int], one: Step, other: Step) -> bool:
+    ranks = (flow.graph.values[step.result].rank for step in (one, other))
+    return axes[one.result] == axes[other.result] and len(set(ranks)) == 1
 
 
 def _joins(flow: Flow, step: Step) -> bool:

@@ -16,7 +16,7 @@ from graphtool.structure._cost import Costs, costs_of
 from graphtool.structure._dominators import dominators_of
 from graphtool.structure._flow import Flow, flow_of
 from graphtool.structure._layout import channel_axes
-from graphtool.structure._necks import Neck, necks_of
+from graphtool.structure._necks import Neck, levels_of, necks_of
 from graphtool.structure._outputs import Head, heads_of
 from graphtool.structure._resolution import GLOBAL, Scale, resolutions, sides_of
 from graphtool.structure._sections import Section, sections_of
@@ -255,7 +255,8 @@ def analyse(graph: Graph) -> Structure:
     scales = resolutions(flow, axes)
     heads = heads_of(flow, scales)
     tree = dominators_of(flow)
-    stages = stages_of(flow, scales, axes, tree, _classifier(flow, scales, heads))
+    levels = levels_of(flow, scales, heads)
+    stages = stages_of(flow, scales, axes, tree, _classifier(flow, scales, heads), levels)
     encoder = encoder_of(flow, heads[0].logits) if heads else None
     return Structure(
         graph=graph,
@@ -264,7 +265,7 @@ def analyse(graph: Graph) -> Structure:
         stages=stages,
         heads=heads,
         encoder=encoder or mixer_of(flow, stages),
-        necks=necks_of(flow, scales, tree, heads, stages[-1].end if stages else None),
+        necks=necks_of(flow, scales, tree, levels, stages[-1].end if stages else None),
         channel_axes=axes,
         costs=costs_of(flow, scales),
     )

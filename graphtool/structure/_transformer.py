@@ -202,7 +202,11 @@ def _last_join(flow: Flow, segment: Sequence[str]) -> str | None:
 
 
 def _norm_behind(flow: Flow, segment: Sequence[str], join: str | None) -> str | None:
-    after = segment[segment.index(join) + 1 :] if join in segment else ()
-    while after and flow.steps[after[0]].kind in IDENTITIES:
+    """Return the normalisation right behind a join, or the factors and biases put in its place."""
+    after = [flow.steps[name] for name in segment[segment.index(join) + 1 :]] if join else []
+    while after and after[0].kind in IDENTITIES:
         after = after[1:]
-    return after[0] if after and flow.steps[after[0]].kind in NORMS else None
+    if after and after[0].kind in NORMS:
+        return after[0].result
+    affine = [step.kind for step in after[:2] if step.weights and len(step.features) == 1]
+    return after[1].result if affine == ["multiply", "add"] else None

@@ -19,6 +19,7 @@ from graphtool.matching.rank import pairs_of
 from graphtool.structure import Structure, analyse
 from tests.matching.families import CASES, Case, graph_of
 from tests.matching.families.cases import Net
+from tests.matching.families.plain import VGG
 from tests.matching.rewrites import (
     Rewritten,
     renamed,
@@ -43,6 +44,7 @@ _FAST = {
     "a wide U-Net teaches a narrow one",
 }
 _CLASSES = 10
+_WIDTHS = (8, 12, 16, 24, 24)
 # Families whose networks have one output, a vector of class scores for an image.
 _ONE_CLASSIFIER = {
     "residual",
@@ -270,6 +272,17 @@ def test_exchanging_teacher_and_student_mirrors_the_pairs(case: Case) -> None:
     pairs = _ends(_suggested(case.teacher, case.student))
     mirrored = _ends(_suggested(case.student, case.teacher))
 
+    assert [(kind, ours, theirs) for kind, theirs, ours in mirrored] == pairs
+
+
+def test_exchanging_networks_of_plain_convolutions_mirrors_what_is_inside_their_stages() -> None:
+    deep, shallow = (
+        Net(make=functools.partial(VGG, _WIDTHS, depths, side=64), inputs=((3, 64, 64),))
+        for depths in ((1, 1, 3, 3, 3), (2, 2, 2, 2, 2))
+    )
+    pairs, mirrored = _ends(_suggested(deep, shallow)), _ends(_suggested(shallow, deep))
+
+    assert sum(kind is Kind.FEATURE for kind, _, _ in pairs) >= 2
     assert [(kind, ours, theirs) for kind, theirs, ours in mirrored] == pairs
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -206,3 +207,23 @@ def test_a_picture_taller_than_two_screens_is_drawn_as_an_overview() -> None:
     assert board_of(heads(20)).level is Level.BLOCK
     assert board_of(heads(40)).level is Level.STAGE
     assert board_of(heads(40), Level.BLOCK).level is Level.BLOCK
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "said"),
+    [
+        ((-1, 3, 16, 16), "float32", "3 × 16 × 16"),
+        ((-1, 3, 16, 16), "float16", "3 × 16 × 16 float16"),
+        ((-1, 64), "int64", "64 tokens"),
+        ((-1,), "bool", "1 bool"),
+        (None, "float32", "?"),
+    ],
+)
+def test_an_input_says_its_dtype_where_that_is_not_float32(
+    shape: tuple[int, ...] | None, dtype: str, said: str
+) -> None:
+    graph = read(FIXTURES / "cnn.json")
+    image = replace(graph.values["image"], shape=shape, dtype=dtype)
+    graph = replace(graph, values={**graph.values, "image": image})
+
+    assert board_of(graph).panels[0].inputs == said

@@ -175,6 +175,41 @@ def test_the_folder_of_a_merge_is_drawn_with_its_pairs_or_the_losses_in_it(tmp_p
     assert [(pair.teacher.name, pair.loss, pair.adapter) for pair in there.pairs] == live
 
 
+def test_of_two_teachers_the_one_asked_for_is_drawn_and_the_other_is_told(tmp_path: Path) -> None:
+    import paddle
+
+    from tests.losses.networks import convolutions
+    from tests.networks import PlainConvolutions
+
+    first = convolutions()
+    big = gt.from_layer(
+        lambda: PlainConvolutions([24, 48, 72]), [("image", (3, 32, 32))], train=False
+    )
+    scope = paddle.static.Scope()
+    first.executor.run(big.startup, scope=scope)
+    second = gt.merge(
+        big,
+        first.merged.program,
+        {"image": "image"},
+        teacher_scope=scope,
+        scope=first.scope,
+        name_prefix="big_",
+    )
+    with first.building():
+        gt.losses.l2("big_add_6", "add_6")
+
+    for scene in (scene_of(second), scene_of(first.merged)):
+        assert "teacher_add_6" not in scene.graphs[1].values
+        assert len(scene.graphs[1].operators) == len(first.merged.before.graph.operators)
+    notes = board_of_scene(scene_of(second)).notes
+    assert notes == ("the teacher merged as `teacher_*` not drawn: a picture has room for one",)
+    drawn = [(pair.teacher.name, pair.student.name) for pair in scene_of(second).pairs]
+    assert drawn == [("add_6", "add_6")]
+    assert len(scene_of(first.merged).pairs) == 0
+    gt.save_merged(second, tmp_path / "two")
+    assert scene_of(tmp_path / "two").merge == scene_of(second).merge
+
+
 def test_a_damaged_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}")
 
