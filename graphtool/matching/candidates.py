@@ -29,6 +29,8 @@ __all__ = ["Candidate", "are_alike", "candidates", "kind_of", "relations", "uniq
 # A pair of sections has to fit better than this to be worth more than none: five pairs at other
 # resolutions are worth less than four at equal ones.
 _LEAST_FIT = 0.6
+# The rank of one vector for each sample.
+_VECTORS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,21 @@ def _outputs(teacher: Structure, student: Structure) -> Iterator[Candidate]:
         if left.classifies and right.classifies:
             why = ("the output of the last weighted operator in both",)
             yield Candidate(Kind.LOGITS, left.logits, right.logits, why)
+        elif left.joined and right.joined:
+            why = ("all answers of both, as probabilities in one Value",)
+            yield Candidate(Kind.HEAD, left.logits, right.logits, why)
+        elif _end_in_vectors(teacher, student):
+            why = ("the vector that both networks end in",)
+            yield Candidate(Kind.EMBEDDING, left.logits, right.logits, why)
     yield from _heads(teacher, student)
+
+
+def _end_in_vectors(teacher: Structure, student: Structure) -> bool:
+    """Tell networks that embed (faces, sentences): what they answer are features."""
+    return not any(
+        side.heads[0].classifies or side.graph.values[side.heads[0].logits].rank != _VECTORS
+        for side in (teacher, student)
+    )
 
 
 def _ends(teacher: Structure, student: Structure) -> Iterator[Candidate]:
@@ -146,7 +162,7 @@ def _detects(structure: Structure) -> bool:
     """
     heads = structure.heads
     ranks = [structure.graph.values[head.logits].rank or 0 for head in heads]
-    kinds = {(structure.scales.get(x.output), structure.channels(x.logits)) for x in heads}
+    kinds = {(structure.scales.get(x.answer), structure.channels(x.logits)) for x in heads}
     return len(kinds) > 1 and min(ranks) > 2
 
 

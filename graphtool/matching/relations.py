@@ -31,7 +31,9 @@ class Sides:
 
     @property
     def channels(self) -> tuple[int, int]:
-        """Channels of both maps, or the width of both sequences and vectors."""
+        """Channels of both maps, heads of attentions, the width of sequences and vectors."""
+        if self.kind is Kind.ATTENTION and all(len(shape) == 4 for shape in self.shapes):
+            return self.shapes[0][1], self.shapes[1][1]
         return self.teacher.channels(self.teacher_name), self.student.channels(self.student_name)
 
 

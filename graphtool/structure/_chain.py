@@ -73,24 +73,30 @@ def _joins_enlarged(flow: Flow, name: str) -> bool:
 
 
 def _before_lateral(flow: Flow, turn: str) -> str:
-    """Return what a neck's lateral convolution reads, if one leads to where the neck turns up.
+    """Return what a neck's first convolution reads, if one leads to where the neck turns up.
 
-    That is a dense 1×1 convolution behind which nothing sees neighbours; the 1×1 half of a
-    separable convolution, which a grouped one comes before, belongs to the backbone.
+    That is a dense 1×1 convolution behind which nothing sees neighbours (the 1×1 half of a
+    separable convolution, which a grouped one comes before, belongs to the backbone), or any
+    convolution behind a residual block.
     """
     line = cuts(flow, between(flow, flow.graph.feeds, turn))
     steps = [flow.steps[name] for name in reversed(line)]
     last = next((step for step in steps if step.kind in CONVOLUTIONS and step.weighted), None)
-    if last is None or not last.features or kernel_size(flow, last) > 1:
+    if last is None or not last.features:
         return turn
     before = last.features[0]
-    return turn if _follows_grouped(flow, flow.maker.get(before)) else before
+    source = _past(flow, flow.maker.get(before))
+    if kernel_size(flow, last) > 1:
+        is_residual = source is not None and source.kind == "add" and len(source.features) > 1
+        return before if is_residual else turn
+    return turn if source is not None and is_grouped(source) else before
 
 
-def _follows_grouped(flow: Flow, step: Step | None) -> bool:
-    while step is not None and step.kind in _BETWEEN_HALVES and step.features:
+def _past(flow: Flow, step: Step | None) -> Step | None:
+    """Go back over normalisations, activations and biases."""
+    while step is not None and step.kind in _BETWEEN_HALVES and len(step.features) == 1:
         step = flow.maker.get(step.features[0])
-    return step is not None and is_grouped(step)
+    return step
 
 
 _BETWEEN_HALVES = NORMS | ACTIVATIONS | IDENTITIES | {"add", "multiply"}

@@ -38,6 +38,7 @@ _LOSSES = frozenset(
         "huber_loss",
     }
 )
+_VECTORS = 2
 _PROBABILITIES = frozenset({"softmax", "log_softmax", "sigmoid"})
 
 
@@ -45,6 +46,9 @@ _PROBABILITIES = frozenset({"softmax", "log_softmax", "sigmoid"})
 class Head:
     """One output: the Value fetched, its logits, and what the last weighted Operator reads.
 
+    `answer` is what a loss reads, where the output is one, else the output: logits that were
+    resized or turned into probabilities. `joined` tells several answers that are one output,
+    concatenated as probabilities; its logits are that then.
     `embedding` is None where that is a map or a sequence; `normalised` names the Operator that
     turned the logits into probabilities. `index` is the output's place among all. `classifies` is
     False where the network ends in a feature map or a hidden state, as a backbone does.
@@ -52,10 +56,12 @@ class Head:
 
     index: int
     output: str
+    answer: str
     logits: str
     embedding: str | None
     normalised: str | None
     classifies: bool
+    joined: bool
 
 
 def heads_of(flow: Flow, scales: Mapping[str, Scale]) -> tuple[Head, ...]:
@@ -103,9 +109,11 @@ def _terms(flow: Flow, name: str) -> Iterator[str]:
 
 
 def _head(flow: Flow, scales: Mapping[str, Scale], index: int, output: str) -> Head:
-    name, normalised = output, None
+    name, normalised, answer = output, None, output
     step = flow.maker.get(name)
     while step is not None and step.features and _is_after_logits(flow, step, name):
+        if _rank(flow, answer) < 2:
+            answer = step.features[0]
         if step.kind in _PROBABILITIES:
             normalised = step.operator.name
         name = step.features[0]
@@ -113,8 +121,10 @@ def _head(flow: Flow, scales: Mapping[str, Scale], index: int, output: str) -> H
     return Head(
         index=index,
         output=output,
+        answer=answer,
         logits=name,
         classifies=_classifies(flow, scales, name),
+        joined=_joins_probabilities(flow, step),
         embedding=_embedding(flow, scales, name),
         normalised=normalised,
     )
@@ -127,10 +137,17 @@ def _is_after_logits(flow: Flow, step: Step, name: str) -> bool:
     return _rank(flow, name) < 2 and step.kind in REDUCTIONS | {"square", "squeeze"}
 
 
+def _joins_probabilities(flow: Flow, step: Step | None) -> bool:
+    if step is None or step.kind != "concat":
+        return False
+    makers = (flow.maker.get(name) for name in flow.branches(step))
+    return any(maker is not None and maker.kind in _PROBABILITIES for maker in makers)
+
+
 def _classifies(flow: Flow, scales: Mapping[str, Scale], logits: str) -> bool:
     """Tell logits from a feature: a weighted Operator makes them, with a bias at most behind it.
 
-    So does a product that compares two embeddings (CLIP).
+    So does a product that compares two embeddings (CLIP), or a sum of several logits (LeViT).
     Where a map of class scores is pooled to one place, an activation may come first (SqueezeNet).
     """
     step, pooled = flow.maker.get(logits), False
@@ -141,6 +158,8 @@ def _classifies(flow: Flow, scales: Mapping[str, Scale], logits: str) -> bool:
         step = flow.maker.get(step.features[0])
     if step is None or step.kind == "embedding":
         return False
+    if step.kind == "add" and len(step.features) > 1 and _rank(flow, step.result) == _VECTORS:
+        return all(_classifies(flow, scales, name) for name in step.features)
     return step.weighted or (step.kind in PRODUCTS and len(step.features) > 1)
 
 

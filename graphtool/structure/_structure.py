@@ -22,7 +22,7 @@ from graphtool.structure._resolution import GLOBAL, Scale, resolutions, sides_of
 from graphtool.structure._sections import Section, sections_of
 from graphtool.structure._stages import Stage, stages_of
 from graphtool.structure._taps import Tap, taps_of, unshaped
-from graphtool.structure._transformer import Encoder, encoder_of, mixer_of
+from graphtool.structure._transformer import Encoder, encoder_of, inside_attention, mixer_of
 from graphtool.structure._vocabulary import ACTIVATIONS, JOINS, is_training, kind_of
 
 __all__ = ["Role", "Structure", "analyse"]
@@ -253,6 +253,8 @@ def analyse(graph: Graph) -> Structure:
     flow = flow_of(graph)
     axes = channel_axes(flow)
     scales = resolutions(flow, axes)
+    inside = inside_attention(flow, scales)
+    scales = {name: scale for name, scale in scales.items() if name not in inside}
     heads = heads_of(flow, scales)
     tree = dominators_of(flow)
     levels = levels_of(flow, scales, heads)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import operator
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphtool.structure._chain import between, cuts
 from graphtool.structure._flow import Flow, Step
+from graphtool.structure._resolution import Scale
 from graphtool.structure._stages import Stage
 from graphtool.structure._vocabulary import IDENTITIES, NORMS, PRODUCTS, RESHAPES
 
-__all__ = ["Encoder", "encoder_of", "mixer_of"]
+__all__ = ["Encoder", "encoder_of", "inside_attention", "mixer_of"]
 
 _FUSED_ATTENTION = frozenset(
     {"flash_attn", "memory_efficient_attention", "fused_attention", "scaled_dot_product_attention"}
@@ -132,6 +133,37 @@ def _before(flow: Flow, step: Step) -> Step | None:
     return flow.maker.get(step.features[0]) if step.features else None
 
 
+def inside_attention(flow: Flow, scales: Mapping[str, Scale]) -> frozenset[str]:
+    """Return what keys and values are made from at a resolution below that of the queries.
+
+    PVT and SegFormer reduce maps inside of attention; the network itself stays where it was.
+    """
+    found: set[str] = set()
+    for step in flow.steps.values():
+        product = _product_before(flow, step) if step.kind == "softmax" else None
+        values = None if product is None else _values(flow, step)
+        if product is None or values is None:
+            continue
+        queries, keys = (scales.get(name) for name in product.features[:2])
+        if queries is not None and keys is not None and keys.area < queries.area:
+            for name in (product.features[1], values):
+                found.update(_at_scale(flow, scales, name))
+    return frozenset(found)
+
+
+def _at_scale(flow: Flow, scales: Mapping[str, Scale], name: str) -> Iterator[str]:
+    """Yield what a Value is made from, as long as the resolution stays."""
+    scale, pending, seen = scales.get(name), [name], {name}
+    while pending:
+        step = flow.maker.get(pending.pop())
+        if step is None:
+            continue
+        yield from step.operator.results
+        before = [one for one in step.features if one not in seen and scales.get(one) == scale]
+        seen.update(before)
+        pending.extend(before)
+
+
 def _scores(step: Step) -> str | None:
     return step.features[0] if step.kind == "softmax" else None
 
@@ -141,13 +173,22 @@ def _projections(flow: Flow, softmax: Step) -> Projections | None:
     before, values = _product_before(flow, softmax), _values(flow, softmax)
     if before is None or values is None:
         return None
-    queries, keys = before.features[:2]
+    queries, keys = (_unscaled(flow, name) for name in before.features[:2])
     turned = flow.maker.get(keys)
     if turned is not None and turned.kind == "transpose" and _turns_last_two(flow, turned):
-        keys = turned.features[0]
+        keys = _unscaled(flow, turned.features[0])
     shapes = {flow.graph.values[name].shape for name in (queries, keys, values)}
     alike = len(shapes) == 1 and all(shape and len(shape) == _HEADS for shape in shapes)
     return Projections(queries=queries, keys=keys, values=values) if alike else None
+
+
+def _unscaled(flow: Flow, name: str) -> str:
+    """Go back over the factor 1/√D, which a relation has itself."""
+    step = flow.maker.get(name)
+    while step is not None and step.kind in IDENTITIES and step.features:
+        name = step.features[0]
+        step = flow.maker.get(name)
+    return name
 
 
 def _turns_last_two(flow: Flow, step: Step) -> bool:
