@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from graphtool.matching import suggest_pairs
-from tests.matching.families import CASES, WILD, Case, graph_of, judge, overlaps
+from tests.matching.families import CASES, PUBLISHED, WILD, Case, graph_of, judge, overlaps
 
 _FAST = {
     "a deep residual network teaches a shallow one",
@@ -24,6 +24,12 @@ _FOUND_IN_PART = {
     "two towers teach two of half their depth": 1,
     "a residual generator teaches transposed convolutions": 0,
     "residual teaches plain convolutions on sound, at any length": 2,
+    "ArcFace's residual network teaches MobileFaceNet, no classifier in either": 3,
+    "SegFormer teaches one half as wide and deep": 2,
+    "BiSeNetV2 teaches a narrow one, both with the heads they train with": 2,
+    "LeViT teaches a narrow one of half its depth": 4,
+    "TNT teaches a ViT of half its depth": 3,
+    "a recogniser with a CTC and an NRTR head teaches a narrow one with both": 3,
 }
 
 
@@ -41,7 +47,7 @@ def test_an_experts_pairs_are_suggested_and_no_wrong_one(case: Case) -> None:
     assert not verdict.faults, f"\n{verdict}"
 
 
-@pytest.mark.parametrize("case", _cases(WILD))
+@pytest.mark.parametrize("case", _cases((*WILD, *PUBLISHED)))
 def test_of_networks_first_measured_blind_all_is_found_but_what_is_said(case: Case) -> None:
     pairs = suggest_pairs(graph_of(case.teacher), graph_of(case.student))
     verdict = judge(case, pairs)
@@ -50,13 +56,14 @@ def test_of_networks_first_measured_blind_all_is_found_but_what_is_said(case: Ca
     assert not verdict.wrong
 
 
-@pytest.mark.parametrize("case", _cases((*CASES, *WILD)))
+@pytest.mark.parametrize("case", _cases((*CASES, *WILD, *PUBLISHED)))
 def test_what_is_written_down_exists_and_does_not_contradict_itself(case: Case) -> None:
     assert not overlaps(case)
     assert 1 <= case.lead <= len(case.expected) <= case.most
 
 
 def test_the_cases_that_are_always_run_exist() -> None:
-    assert {case.name for case in (*CASES, *WILD)} >= _FAST
-    assert {case.name for case in WILD} >= _FOUND_IN_PART.keys()
-    assert len({case.name for case in (*CASES, *WILD)}) == len((*CASES, *WILD))
+    assert {case.name for case in CASES} >= _FAST
+    everything = (*CASES, *WILD, *PUBLISHED)
+    assert {case.name for case in everything} >= _FOUND_IN_PART.keys()
+    assert len({case.name for case in everything}) == len(everything)

@@ -28,6 +28,7 @@ _DENSE = "dense teaches squeeze"
 _BERT = "BERT teaches one of half its depth that trains"
 _FPN = "an anchor-free detector teaches one with a lighter backbone and head"
 _UNET = "a wide U-Net teaches a narrow one"
+_YOLO = "a YOLO teaches a narrow one"
 _DEEPLAB = "DeepLab teaches one on a mobile backbone, both with an auxiliary head"
 _CRNN = "a CRNN teaches a narrow one, at any width"
 
@@ -146,7 +147,9 @@ _LOSSES: Mapping[str, Callable[[Network], Any]] = {"mean": _loss_of_means, "half
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "loss"), [(_RESIDUAL, "half"), (_DENSE, "mean"), (_DEEPLAB, "mean")], ids=_id
+    ("name", "loss"),
+    [(_RESIDUAL, "half"), (_DENSE, "mean"), (_DEEPLAB, "mean"), (_YOLO, "mean")],
+    ids=_id,
 )
 def test_loss_gradients_and_optimizer_change_no_pair(name: str, loss: str) -> None:
     def in_training(net: Net) -> Graph:

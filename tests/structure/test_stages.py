@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import paddle
 import pytest
@@ -27,6 +28,14 @@ EXPECTED = {
 }
 
 
+_LARGE = {"inception_v3", "densenet121", "googlenet", "shufflenet_v2_x1_0"}
+
+
+def marked(*names: str) -> list[Any]:
+    """Mark the networks that take a second or more to build."""
+    return [pytest.param(x, marks=[pytest.mark.slow] if x in _LARGE else []) for x in names]
+
+
 def shape_of(structure: Structure) -> list[tuple[int, int, int]]:
     return [
         (1 / stage.scale.height, structure.channels(stage.end), len(stage.blocks))
@@ -34,12 +43,12 @@ def shape_of(structure: Structure) -> list[tuple[int, int, int]]:
     ]
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", marked(*EXPECTED))
 def test_stages_are_those_that_the_authors_built(name: str) -> None:
     assert shape_of(analyse(vision(name))) == EXPECTED[name]
 
 
-@pytest.mark.parametrize("name", ["resnet50", "mobilenet_v3_large", "densenet121", "vgg11"])
+@pytest.mark.parametrize("name", marked("mobilenet_v3_large", "vgg11", "densenet121", "resnet50"))
 def test_stages_are_the_same_where_height_and_width_are_unknown(name: str) -> None:
     known, unknown = analyse(vision(name)), analyse(vision(name, -1))
 
