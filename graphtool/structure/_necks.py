@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count
@@ -54,7 +55,8 @@ def necks_of(
     found = [_read_by(flow, tree, levels[scale]) for scale in sorted(levels, key=_area)]
     read = [name for name in found if name and _is_behind(flow, scales, name, deepest)]
     if len(levels) > 1:
-        before = [_before_shared(flow, name) for name in read]
+        shared = _shared_weights(flow)
+        before = [_before_shared(flow, name, shared) for name in read]
         read = _before_heads(flow, tree, before, flow.depth[deepest])
         words = (f"level {index} of {len(read)} that the heads read" for index in count(1))
         return tuple(map(Neck, read, words))
@@ -120,10 +122,16 @@ def _read_by(flow: Flow, tree: Dominators, tips: Sequence[str]) -> str | None:
     return weighted.features[0]
 
 
-def _before_shared(flow: Flow, level: str) -> str:
+def _shared_weights(flow: Flow) -> Collection[str]:
+    """Return the weights that several forward Operators read."""
+    counts = Counter(name for step in flow.steps.values() for name in step.weights)
+    return {name for name, count in counts.items() if count > 1}
+
+
+def _before_shared(flow: Flow, level: str, shared: Collection[str]) -> str:
     """Go back over convolutions that other levels have in common: they belong to the head."""
     step = _weighted_behind(flow, level)
-    while step is not None and len(flow.graph.consumers.get(step.weights[0], ())) > 1:
+    while step is not None and step.weights[0] in shared:
         level = step.features[0]
         step = _weighted_behind(flow, level)
     return level
