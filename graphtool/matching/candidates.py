@@ -24,7 +24,7 @@ from graphtool.structure import (
     divided,
 )
 
-__all__ = ["Candidate", "are_alike", "candidates", "kind_of", "relations", "unique"]
+__all__ = ["Candidate", "are_alike", "candidates", "kind_of", "kind_of_both", "relations", "unique"]
 
 # A pair of sections has to fit better than this to be worth more than none: five pairs at other
 # resolutions are worth less than four at equal ones.
@@ -59,6 +59,12 @@ def kind_of(structure: Structure, name: str) -> Kind:
         return kind
     rank = structure.graph.values[name].rank
     return Kind.HIDDEN_STATE if rank == 3 and structure.encoder is not None else Kind.FEATURE
+
+
+def kind_of_both(teacher: Structure, ours: str, student: Structure, theirs: str) -> Kind:
+    """Return the kind of the pair of two Values: theirs if it's one, else feature maps."""
+    kinds = {kind_of(teacher, ours), kind_of(student, theirs)}
+    return kinds.pop() if len(kinds) == 1 else Kind.FEATURE
 
 
 def are_alike(a: Kind, b: Kind) -> bool:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from graphtool.diagnostics import PairError, ReadError, Report
 from graphtool.graph import Graph
 from graphtool.matching import problems
-from graphtool.matching.candidates import Candidate, are_alike, kind_of
+from graphtool.matching.candidates import Candidate, are_alike, kind_of, kind_of_both
 from graphtool.matching.evidence import Evidence
-from graphtool.matching.pairs import Kind, Pair, PairSet
+from graphtool.matching.pairs import Pair, PairSet
 from graphtool.matching.rank import pair_of, pairs_of
 from graphtool.matching.relations import in_both
 from graphtool.matching.score import Comparison, Part
@@ -122,8 +122,7 @@ def _found(teacher: Graph, student: Graph, splits: Sequence[tuple[str, str]]) ->
 
 def _pair(comparison: Comparison, names: tuple[str, str]) -> Pair:
     """Make the pair as `suggest_pairs` would; it has no rank there."""
-    kinds = {kind_of(side, name) for side, name in _sides(comparison, names)}
-    kind = kinds.pop() if len(kinds) == 1 else Kind.FEATURE
+    kind = kind_of_both(comparison.teacher, names[0], comparison.student, names[1])
     return replace(pair_of(1, Candidate(kind, *names, why=()), comparison), rank=0)
 
 

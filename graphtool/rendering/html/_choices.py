@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from graphtool.matching import Kind
-from graphtool.matching.candidates import kind_of
+from graphtool.matching.candidates import kind_of, kind_of_both
 from graphtool.matching.relations import Sides, adapter_of, loss_of, relation_of, warnings
 from graphtool.structure import Structure
 
@@ -76,9 +75,8 @@ def _examples(classes: Mapping[str, int]) -> list[str]:
 
 
 def _form(teacher: Structure, ours: str, student: Structure, theirs: str) -> _Form:
-    kinds = {kind_of(teacher, ours), kind_of(student, theirs)}
     sides = Sides(
-        kind=kinds.pop() if len(kinds) == 1 else Kind.FEATURE,
+        kind=kind_of_both(teacher, ours, student, theirs),
         teacher=teacher,
         teacher_name=ours,
         student=student,
