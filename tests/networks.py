@@ -29,10 +29,10 @@ def built(factory: Callable[[], nn.Layer], *shapes: Sequence[int], train: bool =
 class Encoder(nn.Layer):
     """A classifier over a transformer encoder, with post- or pre-normalisation."""
 
-    def __init__(self, layers: int, width: int = 32, *, pre: bool = False) -> None:
+    def __init__(self, layers: int, width: int = 32, *, heads: int = 4, pre: bool = False) -> None:
         super().__init__()
         layer = nn.TransformerEncoderLayer(
-            width, 4, 2 * width, dropout=0.1, activation="gelu", normalize_before=pre
+            width, heads, 2 * width, dropout=0.1, activation="gelu", normalize_before=pre
         )
         self.project = nn.Linear(16, width)
         self.encoder = nn.TransformerEncoder(layer, layers)

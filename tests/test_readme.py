@@ -11,7 +11,11 @@ from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
+import paddle
 import pytest
+
+import graphtool as gt
+from graphtool.cli import main
 
 _ROOT = Path(__file__).resolve().parents[1]
 _README = (_ROOT / "README.md").read_text(encoding="utf-8")
@@ -19,14 +23,6 @@ _BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", _README, re.MULTILINE | re.DOTALL
 _PICTURE = _ROOT / "examples" / "pairs.svg"
 _DRAWS = "graphtool render resnet50.json mobilenet_v1.json -o pairs.svg"
 _SVG = "{http://www.w3.org/2000/svg}"
-_SAVE = """
-import sys, paddle
-import graphtool as gt
-for name in ("resnet50", "mobilenet_v1"):
-    layer = getattr(paddle.vision.models, name)
-    network = gt.from_layer(layer, [("image", (3, 224, 224))], train=False)
-    paddle.base.core.serialize_pir_program(network.program, f"{name}.json", True, False, True)
-"""
 
 
 def blocks(language: str) -> list[str]:
@@ -44,17 +40,21 @@ def run(command: list[str], folder: Path, **environment: str) -> subprocess.Comp
     )
 
 
-def builds_networks(text: str) -> object:
-    """Mark what builds Paddle's own networks: each takes seconds."""
-    return pytest.param(text, marks=[pytest.mark.slow] if "paddle.vision" in text else [])
+def marked(text: str) -> object:
+    """Mark what builds Paddle's own networks, and commands with options: these are variants."""
+    slow = "paddle.vision" in text or (text.startswith("graphtool") and " --" in text)
+    return pytest.param(text, marks=[pytest.mark.slow] if slow else [])
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the models that README's commands name."""
     where = tmp_path_factory.mktemp("readme")
-    done = run([sys.executable, "-c", _SAVE], where)
-    assert done.returncode == 0, done.stderr
+    for name in ("resnet50", "mobilenet_v1"):
+        layer = getattr(paddle.vision.models, name)
+        program = gt.from_layer(layer, [("image", (3, 224, 224))], train=False).program
+        file = str(where / f"{name}.json")
+        paddle.base.core.serialize_pir_program(program, file, overwrite=True)
     return where
 
 
@@ -79,17 +79,24 @@ def test_the_first_command_runs_in_a_fresh_copy(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [builds_networks(line[2:]) for block in blocks("console") for line in block.splitlines()],
+    [marked(line[2:]) for block in blocks("console") for line in block.splitlines()],
 )
-def test_every_command_runs(line: str, folder: Path) -> None:
+def test_every_command_runs(
+    line: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder)
     tool, *arguments = shlex.split(line)
-    done = run([sys.executable, "-m", tool, *arguments], folder)
+    status = main(arguments)
+    printed = capsys.readouterr()
 
-    assert done.returncode == 0, done.stderr
-    assert done.stdout or done.stderr.startswith("wrote ")
+    assert (tool, status) == ("graphtool", 0), printed.err
+    assert printed.out or printed.err.startswith("wrote ")
 
 
-@pytest.mark.parametrize("snippet", map(builds_networks, blocks("python")))
+@pytest.mark.parametrize("snippet", map(marked, blocks("python")))
 def test_every_snippet_runs(snippet: str, folder: Path) -> None:
     done = run([sys.executable, "-c", snippet], folder)
 

@@ -25,8 +25,54 @@ __all__ = [
 
 _Names: TypeAlias = "tuple[str, str] | tuple[str, str, str]"
 
-# Losses that compare element with element. The others (fsp, attention) make what they compare.
-_ELEMENTWISE = frozenset({"l1", "l2", "smooth_l1", "mse", "kl", "soft_label", "dkd", "skd"})
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a loss takes: the least and the largest rank, equal dims from `start` to `stop`."""
+
+    ranks: tuple[int, int | None] = (1, None)
+    start: int = 1
+    stop: int | None = None
+
+    def takes(self, teacher: int, student: int) -> bool:
+        """Tell whether a loss is defined for two ranks."""
+        lowest, highest = self.ranks
+        return teacher == student >= lowest and (highest is None or student <= highest)
+
+    def compared(self, shape: Shape) -> Shape:
+        """Return the dims that are equal on both sides."""
+        return shape[self.start : self.stop]
+
+    @property
+    def said_of_ranks(self) -> str:
+        """Say which ranks a loss takes."""
+        lowest, highest = self.ranks
+        if lowest == highest:
+            return f"rank {lowest}"
+        span = "or more" if highest is None else f"to {highest}"
+        return f"the same rank, {lowest} {span}"
+
+    @property
+    def said_of_dims(self) -> str:
+        """Say what is equal on both sides."""
+        return "equal shapes" if self.stop is None else f"dim {self.start} to be equal"
+
+
+# Of maps no dim is compared here: channels are last in some. The losses do, once they are moved.
+# The others (similarity, relational) take any two shapes.
+_WANTED: Mapping[str, _Wanted] = {
+    **dict.fromkeys(("l1", "l2", "smooth_l1", "mse"), _Wanted()),
+    **dict.fromkeys(("kl", "soft_label"), _Wanted((2, None))),
+    **dict.fromkeys(("dist", "dkd", "skd"), _Wanted((2, 2))),
+    **dict.fromkeys(("attention", "channel_wise"), _Wanted((3, 5), stop=1)),
+    **dict.fromkeys(("hint", "pkd"), _Wanted((2, 4), stop=1)),
+    "fsp": _Wanted((4, 4), stop=1),
+    "attention_scores": _Wanted((4, 4)),
+    # Its option `heads` makes the numbers of heads one.
+    "attention_relation": _Wanted((4, 4), start=2, stop=3),
+    # A layer that learns makes the widths one.
+    "hidden_state": _Wanted((3, 3), stop=2),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,18 +168,21 @@ def _at(role: str, graph: Graph, value: Value) -> Where:
 def _misfits(sides: _Sides) -> Iterator[Diagnostic]:
     if sides.teacher.dtype != sides.student.dtype:
         yield pair_dtype(sides)
-    if sides.shapes is None or sides.adapter or sides.loss not in _ELEMENTWISE:
+    wanted = _WANTED.get(sides.loss)
+    if sides.shapes is None or sides.adapter or wanted is None:
         return
-    teacher, student = sides.shapes
-    if len(teacher) != len(student):
-        yield pair_rank(sides)
-    elif not shapes_agree(teacher[1:], student[1:]):
-        yield pair_broadcast(sides) if _broadcasts(teacher, student) else pair_shape(sides)
+    if not wanted.takes(*map(len, sides.shapes)):
+        yield pair_rank(sides, wanted.said_of_ranks)
+        return
+    teacher, student = map(wanted.compared, sides.shapes)
+    if not shapes_agree(teacher, student):
+        stretched = _broadcasts(teacher, student)
+        yield pair_broadcast(sides) if stretched else pair_shape(sides, wanted.said_of_dims)
 
 
 def _broadcasts(teacher: Shape, student: Shape) -> bool:
-    """Tell whether Paddle would stretch one to the other without a word; the batch is left out."""
-    dims = zip(teacher[1:], student[1:], strict=True)
+    """Tell whether Paddle would stretch one to the other without a word."""
+    dims = zip(teacher, student, strict=True)
     return all(1 in (a, b) or dims_agree(a, b) for a, b in dims)
 
 
@@ -153,14 +202,14 @@ def unknown_pair_name(role: str, graph: Graph, name: str, found: Diagnostic) -> 
 
 
 @rule("GT331")
-def pair_rank(sides: _Sides) -> Diagnostic:
-    """The two Values of a pair have different ranks, and the loss compares element with element.
+def pair_rank(sides: _Sides, wanted: str) -> Diagnostic:
+    """The two Values of a pair have different ranks, or such as the loss is not defined for.
 
     A map against a vector needs pooling first, tokens against a map a reshape.
     """
     return Diagnostic(
         message=f"{sides.names} have ranks {len(sides.teacher.shape or ())} and "
-        f"{len(sides.student.shape or ())}: {sides.loss} fits neither",
+        f"{len(sides.student.shape or ())}: {sides.loss} wants {wanted}",
         where=sides.where,
         help=_partners(sides),
     )
@@ -181,14 +230,14 @@ def pair_broadcast(sides: _Sides) -> Diagnostic:
 
 
 @rule("GT333")
-def pair_shape(sides: _Sides) -> Diagnostic:
+def pair_shape(sides: _Sides, wanted: str) -> Diagnostic:
     """The two Values of a pair have shapes that do not go together, and no adapter is given.
 
     A 1 × 1 convolution, or a linear layer, on the student's side brings it to the teacher's
     channels; an interpolation brings a map to its size.
     """
     return Diagnostic(
-        message=f"{sides.names} are {_both(sides)}: {sides.loss} wants equal shapes",
+        message=f"{sides.names} are {_both(sides)}: {sides.loss} wants {wanted}",
         where=sides.where,
         help=_partners(sides),
     )

@@ -8,8 +8,8 @@ from graphtool.checks.places import also, in_student, in_teacher, spelt
 from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import check
 from graphtool.diagnostics import Diagnostic, Severity, Where, counted
-from graphtool.graph import Graph, Origin, ProgramKind, shapes_agree
-from graphtool.structure import is_training
+from graphtool.graph import Origin, shapes_agree
+from graphtool.structure import statistics_of
 
 __all__ = ["not_shareable", "teacher_moves_with_student"]
 
@@ -47,24 +47,9 @@ def _reason(plan: MergePlan, name: str) -> str | None:
             f"{spelt(student.shape)} {student.dtype} in the student"
         )
     for role, graph, _ in sides:
-        if name in _statistics(graph):
+        if any(name in statistics_of(operator) for operator in graph.operators.values()):
             return f"it is a running statistic of the {role}, which each run moves"
     return None
-
-
-def _statistics(graph: Graph) -> Iterator[str]:
-    """Yield running means and variances: by slot in legacy programs, by position in PIR."""
-    for operator in graph.operators.values():
-        if operator.kind not in ("batch_norm", "sync_batch_norm") or is_training(operator):
-            continue
-        slots = operator.slots if graph.kind is ProgramKind.LEGACY else _POSITIONS
-        for slot, name in zip(slots, operator.operands, strict=False):
-            if slot in ("Mean", "Variance") and name is not None:
-                yield name
-
-
-# Of a batch norm's operands in PIR, the first three.
-_POSITIONS = ("X", "Mean", "Variance")
 
 
 def _places(plan: MergePlan, name: str) -> Iterator[Where]:

@@ -9,16 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from graphtool.cli._console import errors
-from graphtool.diagnostics import GraphtoolError, Report
+from graphtool.diagnostics import Diagnostic, GraphtoolError, Report
 from graphtool.matching import PairSet
-from graphtool.matching.evidence import BATCHES, Evidence, gather
+from graphtool.matching.evidence import BATCHES, Evidence, check_samples, gather
 from graphtool.matching.weighing import names_of
 
-__all__ = ["Measured", "measured"]
+__all__ = ["Measured", "check_evidence", "measured"]
 
 # What to type, where a rule's help is an argument of a call.
 _SAMPLES = "--evidence samples.npz"
 _HELPS = {"GT370": _SAMPLES, "GT383": _SAMPLES}
+_ALLOWED, _ALLOW = "allow_random=True)", "--allow-random"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,23 @@ class Measured:
 
     evidence: Evidence | None = None
     interrupted: bool = False
+
+
+def check_evidence(source: str | None) -> None:
+    """Refuse what names no samples before work is put into what is to be weighed.
+
+    Raises GraphtoolError as `check_samples` does, with helps for the command line.
+    """
+    with _helps_for_the_command_line():
+        check_samples(source)
+
+
+@contextmanager
+def _helps_for_the_command_line() -> Generator[None]:
+    try:
+        yield
+    except GraphtoolError as error:
+        raise type(error)(*_typed(error.report)) from None
 
 
 def measured(pairs: PairSet, args: Namespace) -> Measured:
@@ -40,14 +58,12 @@ def measured(pairs: PairSet, args: Namespace) -> Measured:
         return Measured()
     found, interrupted, wanted = None, False, args.batches or BATCHES
     try:
-        with _bar(wanted) as advance:
+        with _helps_for_the_command_line(), _bar(wanted) as advance:
             for found in _gathered(pairs, args, wanted):
                 advance(found.batches)
     except KeyboardInterrupt:
         interrupted, done = True, 0 if found is None else found.batches
         errors().print(f"interrupted after {done} of {wanted} batches at most", soft_wrap=True)
-    except GraphtoolError as error:
-        raise type(error)(*_typed(error.report)) from None
     if found is not None:
         found = replace(found, report=_typed(found.report))
     return Measured(evidence=found, interrupted=interrupted)
@@ -79,4 +95,10 @@ def _bar(batches: int) -> Generator[Callable[[int], None]]:
 
 
 def _typed(report: Report) -> Report:
-    return Report.of(replace(found, help=_HELPS.get(found.code, found.help)) for found in report)
+    return Report.of(replace(found, help=_help(found)) for found in report)
+
+
+def _help(found: Diagnostic) -> str | None:
+    if found.help is not None and found.help.endswith(_ALLOWED):
+        return _ALLOW
+    return _HELPS.get(found.code, found.help)

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from graphtool.cli._console import errors, progress, show_report
-from graphtool.diagnostics import GraphtoolError, Report
+from graphtool.cli.problems import wrong_usage
+from graphtool.diagnostics import GraphtoolError, Report, UsageError
 from graphtool.text import visible
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_picture", "drawn", "say_written", "write_picture"]
 
+_STDOUT = "-"
 # What to type, where a rule's help is an argument of a call.
 _HELPS = {"GT404": "--focus NAME", "GT405": "--focus NAME"}
 
@@ -36,14 +38,19 @@ def _typed(report: Report) -> Report:
 
 
 def check_picture(path: str | None) -> None:
-    """Refuse a file that is no picture's before work is put into what it shows.
+    """Refuse a file that can't become a picture before work is put into what it shows.
 
-    Raises UsageError: GT402.
+    Raises UsageError: GT402, GT600. Raises GraphtoolError: GT401, GT406 where no engine draws it.
     """
-    if path is not None:
-        from graphtool.rendering.picture import ending_of
+    if path is None:
+        return
+    if path == _STDOUT:
+        message = "argument --render: a picture goes to a file, not to stdout"
+        raise UsageError(wrong_usage(message, help="--render picture.svg"))
+    from graphtool.rendering.engine import check_engine
+    from graphtool.rendering.picture import ending_of
 
-        ending_of(path)
+    check_engine(ending_of(path))
 
 
 def write_picture(x: Source, path: str) -> bool:

@@ -6,7 +6,7 @@ import sys
 from argparse import Namespace
 
 from graphtool.cli._console import progress, show_report, write_json
-from graphtool.cli._picture import drawn, say_written
+from graphtool.cli._picture import check_picture, drawn, say_written
 from graphtool.cli._report import report_data
 from graphtool.cli._source import check_inputs, check_networks, read_source
 from graphtool.graph import Graph
@@ -22,8 +22,11 @@ _STDOUT, _RADIUS = "-", 2
 
 def run(args: Namespace) -> int:
     """Read what is to be drawn, draw it and say where the picture is."""
+    if args.output != _STDOUT:
+        check_picture(args.output)
     subject = _subject(args)
-    path = None if args.output == _STDOUT else args.output or _default_path(subject)
+    path = _default_path(subject) if args.output is None else args.output
+    path = None if path == _STDOUT else path
     radius = args.radius or _RADIUS
     picture = drawn(subject, path, level=args.level, focus=args.focus, radius=radius)
     show_report(picture.report)

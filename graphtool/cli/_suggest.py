@@ -18,7 +18,7 @@ from graphtool.cli._console import (
     show_report,
     write_json,
 )
-from graphtool.cli._evidence import measured
+from graphtool.cli._evidence import check_evidence, measured
 from graphtool.cli._explanation import show_explanation
 from graphtool.cli._picture import check_picture, write_picture
 from graphtool.cli._source import check_networks, read_source
@@ -54,6 +54,7 @@ def run(args: Namespace) -> int:
     """Read two models and print the pairs that were asked for."""
     check_networks(args)
     check_picture(args.render)
+    check_evidence(args.evidence)
     teacher = read_source(args.teacher, args.teacher_input or args.input)
     student = read_source(args.student, args.student_input or args.input)
     if args.match == "shape":

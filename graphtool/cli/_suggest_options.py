@@ -25,11 +25,11 @@ examples:
 """
 
 _EVIDENCE_HELP = "weigh by data: .npy, .npz, module:callable or random"
-_FORM_HELP = (
-    "a published form: logits (gains most), features, transformer, overhaul, attention, fitnet, "
-    "minilm"
-)
-_TAP_HELP = "after-activation, before-activation, before-norm or last-convolution"
+# Spelt out here: what matches networks is not loaded for `--help`.
+_FORMS = "logits", "features", "transformer", "overhaul", "attention", "fitnet", "minilm"
+_TAPS = "after-activation", "before-activation", "before-norm", "last-convolution"
+_FORM_HELP = f"a published form: {_FORMS[0]} (gains most), {', '.join(_FORMS[1:])}"
+_TAP_HELP = f"{', '.join(_TAPS[:-1])} or {_TAPS[-1]}"
 _CONFIG_HELP = "print a configuration: paddleclas, paddleocr or yaml"
 
 # What answers another question than the options that come after it.
@@ -58,8 +58,8 @@ def add_suggest(parser: ArgumentParser) -> None:
     which.add_argument(
         "--explain", metavar="T=S", help="say what speaks for and against any one pair"
     )
-    which.add_argument("--recipe", metavar="FORM", help=_FORM_HELP)
-    add("--tap", metavar="TAP", help=_TAP_HELP)
+    which.add_argument("--recipe", choices=_FORMS, metavar="FORM", help=_FORM_HELP)
+    add("--tap", choices=_TAPS, metavar="TAP", help=_TAP_HELP)
     add("--evidence", metavar="SOURCE", help=_EVIDENCE_HELP)
     add("--batches", type=whole_number, metavar="N", help="run at most N batches of evidence (4)")
     add("--allow-random", action="store_true", help="run networks that were never trained, too")
@@ -74,11 +74,15 @@ def check_suggest(args: Namespace) -> None:
     Raises UsageError: GT600.
     """
     message, advice = _contradiction(args), "graphtool suggest-pairs --help"
-    if message is None and args.output and PurePath(args.output).suffix not in ("", ".toml"):
+    if message is None and args.output is not None and not _names_recipe(args.output):
         message = f"argument --output: `{args.output}` is no `.toml`, as a recipe is"
         advice = "-o pairs.toml, or --as yaml > pairs.yaml for a configuration"
     if message is not None:
         raise UsageError(wrong_usage(message, help=advice))
+
+
+def _names_recipe(path: str) -> bool:
+    return path not in ("", "-") and PurePath(path).suffix in ("", ".toml")
 
 
 def _contradiction(args: Namespace) -> str | None:

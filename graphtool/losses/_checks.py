@@ -17,12 +17,10 @@ from graphtool.losses._networks import Networks
 from graphtool.losses._parts import Part
 from graphtool.losses.adapters import Adapter, parse_adapter
 from graphtool.matching import End, Pair
+from graphtool.matching._schema import OF_ANY_CHANNELS
 from graphtool.matching.problems import unknown_loss
 
 __all__ = ["check_label", "check_options", "check_parts", "require_options"]
-
-# They compare what each network makes of its own channels.
-_OF_ANY_CHANNELS = frozenset({"attention", "relational", "similarity"})
 
 
 def check_parts(networks: Networks, parts: Sequence[Part]) -> Iterator[Diagnostic]:
@@ -88,7 +86,7 @@ def _misfits(fitted: _Fitted) -> Iterator[Diagnostic]:
         yield problems.fixed_value(fitted.adapter, fitted.where("student", pair.student))
     if adapter.layer is not None:
         yield from _wrong_channels(fitted, adapter, adapter.layer)
-        if fitted.part.loss in _OF_ANY_CHANNELS:
+        if fitted.part.loss in OF_ANY_CHANNELS:
             yield problems.adapter_for_nothing(fitted.part.name, fitted.part.loss, fitted.adapter)
 
 

@@ -1,43 +1,33 @@
-"""Samples for two networks, batch by batch: from files, from code, or random."""
+"""Batches for two networks: the user's samples once they are seen to fit, or random ones."""
 
 from __future__ import annotations
 
-import sys
-import zipfile
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
-from os import PathLike, fspath
-from pathlib import Path
-from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from graphtool.diagnostics import Diagnostic, PairError, UsageError, Where
+from graphtool.diagnostics import Diagnostic, PairError, Where
 from graphtool.graph import UNKNOWN, Shape, Value, shapes_agree
 from graphtool.matching import evidence_problems as problems
 from graphtool.matching._cka import LEAST_SAMPLES
-from graphtool.readers._builder import is_callable_spec
-from graphtool.readers._messages import Attempt, brief, user_frames
+from graphtool.matching._samples import ONLY, RANDOM, Arrays, count_of, name_of, samples_of
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["RANDOM", "Batch", "Reader", "batches_of", "name_of"]
+__all__ = ["Batch", "Reader", "batches_of"]
 
 # What the user's code yields is not known before it runs.
 _Given: TypeAlias = Any
 _Array: TypeAlias = "np.ndarray[Any, Any]"
-_Arrays: TypeAlias = "Mapping[str, np.ndarray[Any, Any]]"
 
-RANDOM = "random"
-# The one array that comes without a name.
-_ONLY = ""
 _SEED = 20260
 _SIDE, _LENGTH = 64, 16
 # Ids of any embedding with two entries or more.
 _IDS = 2
 _USUAL = 32
+_ONE_SAMPLE = "the batch axis is missing: the first axis counts the samples"
 # By dtype without its size: the kinds of numpy arrays that may be fed.
 _KINDS = {"float": "f", "int": "iu", "uint": "iu", "bool": "b"}
 
@@ -55,8 +45,8 @@ class Reader:
 class Batch:
     """What both networks are fed, and how many samples that is."""
 
-    teacher: _Arrays
-    student: _Arrays
+    teacher: Arrays
+    student: Arrays
     count: int
 
 
@@ -67,27 +57,26 @@ def batches_of(
 
     A later batch of fewer than four samples, as data sets end in, is passed over.
 
-    Raises UsageError: GT370. Raises PairError: GT371 to GT375, GT377.
+    `source` has passed `check_samples`. Raises PairError: GT371 to GT375, GT377.
     """
-    number = 0
+    name, number = name_of(source), 0
     for number, given in enumerate(islice(_given(source, readers, size), batches), 1):
+        _check_names(given, readers)
         teacher, student = (_fitted(given, reader, number) for reader in readers)
-        samples = _samples({**teacher, **student}, name_of(source))
+        samples = count_of({**teacher, **student}, name)
         if samples >= LEAST_SAMPLES:
             yield Batch(teacher=teacher, student=student, count=samples)
         elif number == 1:
-            raise PairError(_too_few(samples, "batch 1"))
+            raise PairError(_too_few(samples, f"batch 1 of `{name}`"))
     if not number:
-        raise PairError(problems.evidence_source_failed(name_of(source), "yields no batch"))
+        raise PairError(problems.evidence_source_failed(name, "yields no batch"))
 
 
-def _given(source: _Given, readers: tuple[Reader, Reader], size: int | None) -> Iterator[_Arrays]:
+def _given(source: _Given, readers: tuple[Reader, Reader], size: int | None) -> Iterator[Arrays]:
     wanted = size or _fixed_batch(readers) or _USUAL
-    if isinstance(source, str | PathLike):
-        return _named(fspath(cast("str | PathLike[str]", source)), readers, wanted)
-    if isinstance(source, Mapping) or hasattr(source, "shape"):
-        return _slices(_arrays(source, "samples"), wanted, "samples")
-    return _yielded(name_of(source), source)
+    if isinstance(source, str) and source == RANDOM:
+        return _drawn(readers, wanted)
+    return samples_of(source, wanted)
 
 
 def _fixed_batch(readers: tuple[Reader, Reader]) -> int | None:
@@ -112,137 +101,7 @@ def _too_few(
     return problems.too_few_samples(count, LEAST_SAMPLES, where, help)
 
 
-def name_of(source: _Given) -> str:
-    """Return what samples are called: a path, `random`, or the name of a function or class."""
-    if isinstance(source, str | PathLike):
-        return fspath(cast("str | PathLike[str]", source))
-    return getattr(source, "__name__", type(source).__name__)
-
-
-def _named(source: str, readers: tuple[Reader, Reader], size: int) -> Iterator[_Arrays]:
-    path = Path(source)
-    if source == RANDOM:
-        return _drawn(readers, size)
-    if path.suffix in (".npy", ".npz"):
-        return _slices(_read(path), size, source)
-    if not is_callable_spec(source):
-        raise UsageError(problems.no_evidence_source(source))
-    return _yielded(source, _imported(source))
-
-
-def _read(path: Path) -> _Arrays:
-    """Read a file of arrays; nothing in it is unpickled."""
-    import numpy as np
-
-    try:
-        held = np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
-        if isinstance(held, np.ndarray):
-            return {_ONLY: cast("_Array", held)}
-        with held:
-            arrays: dict[str, _Array] = {name: held[name] for name in held.files}
-            return arrays
-    except OSError as error:
-        reason = error.strerror or str(error)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        reason = brief(str(error)) or type(error).__name__
-    raise PairError(problems.unreadable_evidence(str(path), reason))
-
-
-def _imported(spec: str) -> _Given:
-    attempt = Attempt()
-    with _users_code(), attempt:
-        return resolve_name(spec)
-    assert attempt.error is not None
-    raise PairError(_failure(spec, "can't be imported", attempt.error))
-
-
-@contextmanager
-def _users_code() -> Generator[None]:
-    """Look in the working directory first, and keep stdout for results."""
-    before = list(sys.path)
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        with redirect_stdout(sys.stderr):
-            yield
-    finally:
-        sys.path[:] = before
-
-
-def _failure(source: str, what: str, error: BaseException) -> Diagnostic:
-    reason = f"{type(error).__name__}: {brief(str(error))}"
-    return problems.evidence_source_failed(source, f"{what}: {reason}", user_frames(error))
-
-
-def _yielded(name: str, source: _Given) -> Iterator[_Arrays]:
-    """Yield what a function, or anything to iterate over, gives."""
-    batches = _iterator(name, source)
-    nothing = object()
-    while True:
-        given: _Given = nothing
-        attempt = Attempt()
-        with _users_code(), attempt:
-            given = next(batches, nothing)
-        if attempt.error is not None:
-            raise PairError(_failure(name, "raises", attempt.error))
-        if given is nothing:
-            return
-        yield _arrays(_alone(given), name)
-
-
-def _iterator(name: str, source: _Given) -> Iterator[_Given]:
-    attempt = Attempt()
-    with _users_code(), attempt:
-        made: _Given = source() if callable(source) else source
-        return iter(made)
-    assert attempt.error is not None
-    raise PairError(_failure(name, "gives nothing to iterate over", attempt.error))
-
-
-def _alone(given: _Given) -> _Given:
-    """Take the only one out of a list of tensors, as a DataLoader yields."""
-    if not isinstance(given, list | tuple):
-        return given
-    listed = cast("list[_Given]", given)
-    return listed[0] if len(listed) == 1 else listed
-
-
-def _arrays(given: _Given, source: str) -> _Arrays:
-    import numpy as np
-
-    if isinstance(given, Mapping):
-        named = cast("Mapping[_Given, _Given]", given)
-        return {str(name): np.asarray(array) for name, array in named.items()}
-    if hasattr(given, "shape"):
-        return {_ONLY: np.asarray(given)}
-    kind: str = type(given).__name__
-    reason = f"gives `{kind}`, which is neither an array nor a dict of arrays"
-    raise PairError(problems.evidence_source_failed(source, reason))
-
-
-def _samples(arrays: _Arrays, source: str) -> int:
-    """Return how many samples arrays have, all of them the same.
-
-    Raises PairError: GT377 where they differ.
-    """
-    counts = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
-    if len(set(counts.values())) > 1:
-        shown = ", ".join(f"`{name}` {count}" for name, count in counts.items())
-        reason = f"has arrays with different numbers of samples: {shown}"
-        raise PairError(problems.evidence_source_failed(source, reason))
-    return next(iter(counts.values()), 0)
-
-
-def _slices(arrays: _Arrays, size: int, source: str) -> Iterator[_Arrays]:
-    """Yield so many samples after another; what is left at the end is too few for a batch."""
-    samples = _samples(arrays, source)
-    size = min(size, samples)
-    if size < LEAST_SAMPLES:
-        raise PairError(_too_few(size, f"`{source}`"))
-    for start in range(0, samples - size + 1, size):
-        yield {name: array[start : start + size] for name, array in arrays.items()}
-
-
-def _drawn(readers: tuple[Reader, Reader], size: int) -> Iterator[_Arrays]:
+def _drawn(readers: tuple[Reader, Reader], size: int) -> Iterator[Arrays]:
     """Yield random samples without end; feeds of both networks that go together get the same."""
     sources = list(_common_feeds(*readers))
     for number in count(1):
@@ -262,12 +121,20 @@ def _common_feeds(teacher: Reader, student: Reader) -> Iterator[tuple[tuple[str,
         other = spare.pop(feed.name, None) or spare.pop(next(iter(spare), ""), feed)
         if not shapes_agree(feed.shape, other.shape) or feed.dtype != other.dtype:
             given = f"{problems.shown(feed.shape, feed.dtype)}, as `{feed.name}` of the teacher is"
-            raise PairError(_misfit(student, other, given))
+            raise PairError(_misfit(student, other, given, help=_apart(student, feed, other)))
         dims = zip(feed.shape or (), other.shape or (), strict=True)
         shape = tuple(b if a == UNKNOWN else a for a, b in dims)
         yield (feed.name, other.name), shape, feed.dtype or "float32"
     for feed in spare.values():
         yield (feed.name, feed.name), feed.shape or (), feed.dtype or "float32"
+
+
+def _apart(reader: Reader, feed: Value, other: Value) -> str:
+    """Write how feeds that can't have the same samples get some of their own."""
+    if feed.name != other.name:
+        return problems.saving(feed.name, other.name)
+    shape = list(other.shape or ())
+    return f'paddle.static.data("{reader.role}_{other.name}", {shape}, "{other.dtype}")'
 
 
 def _numbers(shape: Shape, dtype: str, number: int, place: int) -> _Array:
@@ -281,20 +148,30 @@ def _numbers(shape: Shape, dtype: str, number: int, place: int) -> _Array:
     return random.standard_normal(dims).astype(dtype)
 
 
-def _fitted(given: _Arrays, reader: Reader, number: int) -> dict[str, _Array]:
+def _check_names(given: Arrays, readers: tuple[Reader, Reader]) -> None:
+    """Refuse a batch without an array for each feed; one that has no name does for a single feed.
+
+    Raises PairError: GT373.
+    """
+    feeds = dict.fromkeys(feed.name for reader in readers for feed in reader.feeds)
+    for reader in readers:
+        names = [feed.name for feed in reader.feeds]
+        missing = [name for name in names if name not in given]
+        if missing and not (len(names) == 1 and ONLY in given):
+            found = problems.feeds_not_given(
+                reader.role, reader.source, missing, tuple(given), tuple(feeds)
+            )
+            raise PairError(found)
+
+
+def _fitted(given: Arrays, reader: Reader, number: int) -> dict[str, _Array]:
     """Take what a network is fed out of a batch, once it is seen to fit.
 
-    Raises PairError: GT372, GT373, GT375.
+    Raises PairError: GT372, GT375.
     """
-    alone = next(iter(given.values())) if len(given) == len(reader.feeds) == 1 else None
-    found = {feed.name: given.get(feed.name, alone) for feed in reader.feeds}
-    missing = [name for name, array in found.items() if array is None]
-    if missing:
-        raise PairError(problems.feeds_not_given(reader.role, reader.source, missing, tuple(given)))
     return {
-        feed.name: _checked(array, feed, reader, number)
+        feed.name: _checked(given[feed.name if feed.name in given else ONLY], feed, reader, number)
         for feed in reader.feeds
-        if (array := found[feed.name]) is not None
     }
 
 
@@ -305,7 +182,10 @@ def _checked(array: _Array, feed: Value, reader: Reader, number: int) -> _Array:
     same_kind = array.dtype.kind in _KINDS.get(dtype.rstrip("0123456789"), "")
     if not same_kind or not shapes_agree(tuple(array.shape), feed.shape):
         given = problems.shown(tuple(array.shape), str(array.dtype))
-        raise PairError(_misfit(reader, feed, given))
+        one = feed.shape is not None and array.ndim == len(feed.shape) - 1
+        notes = (_ONE_SAMPLE,) if one else ()
+        cast = None if same_kind else f'images.astype("{dtype}")'
+        raise PairError(_misfit(reader, feed, given, notes=notes, help=cast))
     taken = np.ascontiguousarray(array, dtype=dtype)
     finite = np.isfinite(taken) if taken.dtype.kind == "f" else None
     if finite is not None and not finite.all():
@@ -315,6 +195,20 @@ def _checked(array: _Array, feed: Value, reader: Reader, number: int) -> _Array:
     return taken
 
 
-def _misfit(reader: Reader, feed: Value, given: str) -> Diagnostic:
-    wanted = problems.shown(feed.shape, feed.dtype)
-    return problems.evidence_misfit(reader.role, reader.source, feed, wanted=wanted, given=given)
+def _misfit(
+    reader: Reader,
+    feed: Value,
+    given: str,
+    *,
+    notes: Sequence[str] = (),
+    help: str | None = None,
+) -> Diagnostic:
+    return problems.evidence_misfit(
+        reader.role,
+        reader.source,
+        feed,
+        wanted=problems.shown(feed.shape, feed.dtype),
+        given=given,
+        notes=notes,
+        help=help,
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,6 +19,8 @@ __all__ = ["Measurement"]
 
 _Array: TypeAlias = "np.ndarray[Any, Any]"
 
+# Memory and time grow with the square of the samples that are compared at once.
+_AT_ONCE = 128
 # A channel, or a sample, with this share is worth naming.
 _MOST = 0.5
 
@@ -63,13 +66,16 @@ class _Side:
     def names(self) -> tuple[str, ...]:
         return tuple(self.runner.axes)
 
-    def measure(self, feed: Any, count: int, number: int) -> list[Reduced | None]:
-        """Run a batch and reduce each map; None is for those that have no score."""
-        maps = self.runner.run(feed, count)
+    def measure(self, feed: Any, count: int, number: int) -> list[tuple[Reduced | None, ...]]:
+        """Run a batch and reduce each map, by parts; None is for those that have no score."""
+        maps, parts = self.runner.run(feed, count), _parts(count)
         # Each is let go as soon as it is reduced.
-        return [self._reduce(name, maps.pop(name), number) for name in self.names]
+        by_map = [self._reduce(name, maps.pop(name), parts, number) for name in self.names]
+        return list(zip(*by_map, strict=True))
 
-    def _reduce(self, name: str, features: _Array | None, number: int) -> Reduced | None:
+    def _reduce(
+        self, name: str, features: _Array | None, parts: Sequence[slice], number: int
+    ) -> list[Reduced] | list[None]:
         if features is None:
             self.refused.setdefault(name, NOT_BY_SAMPLE)
         elif np.isnan(features).any():
@@ -78,9 +84,12 @@ class _Side:
         elif np.isinf(features).any():
             self.refused.setdefault(name, "it has infinities, as masked scores have")
         if features is None or name in self.refused:
-            return None
-        found = reduced(features, features.ndim + self.runner.axes[name])
-        self.outliers.setdefault(name, _Outliers(variances=np.zeros(1))).add(found)
+            return [None] * len(parts)
+        axis = features.ndim + self.runner.axes[name]
+        found = [reduced(features[part], axis) for part in parts]
+        outliers = self.outliers.setdefault(name, _Outliers(variances=np.zeros(1)))
+        for part in found:
+            outliers.add(part)
         return found
 
     def _not_finite(self, name: str, number: int, sample: int) -> Diagnostic:
@@ -101,6 +110,13 @@ class _Side:
         names = [name for name in constant if name not in self.refused]
         if names:
             yield problems.constant_maps(role, program, names)
+
+
+def _parts(count: int) -> list[slice]:
+    """Divide a batch into as few parts as may be, of about one size."""
+    number = -(-count // _AT_ONCE)
+    bounds = [count * index // number for index in range(number + 1)]
+    return [slice(start, stop) for start, stop in pairwise(bounds)]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -124,22 +140,23 @@ class Measurement:
         )
 
     def add(self, batch: Batch) -> None:
-        """Run both networks on a batch and add up what comes out.
+        """Run both networks on a batch and add up what comes out, by parts where it is large.
 
         Raises PairError: GT375, GT378.
         """
         number = self.batches + 1
         feeds = batch.teacher, batch.student
-        left, right = (
+        ours, theirs = (
             side.measure(feed, batch.count, number)
             for side, feed in zip(self.sides, feeds, strict=True)
         )
-        nothing = np.zeros(batch.count**2)
-        for tally, kept in ((self.whole, "similar"), (self.trimmed, "trimmed")):
-            tally.add(
-                np.stack([nothing if one is None else getattr(one, kept) for one in left]),
-                np.stack([nothing if one is None else getattr(one, kept) for one in right]),
-            )
+        for part, left, right in zip(_parts(batch.count), ours, theirs, strict=True):
+            nothing = np.zeros((part.stop - part.start) ** 2)
+            for tally, kept in ((self.whole, "similar"), (self.trimmed, "trimmed")):
+                tally.add(
+                    np.stack([nothing if one is None else getattr(one, kept) for one in left]),
+                    np.stack([nothing if one is None else getattr(one, kept) for one in right]),
+                )
         self.batches, self.samples = number, self.samples + batch.count
 
     def scores(self) -> Iterator[tuple[str, str, float, float | None]]:

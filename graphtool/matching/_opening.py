@@ -12,7 +12,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphtool.diagnostics import Diagnostic, PairError, UsageError, Where
-from graphtool.graph import Graph, ProgramKind, Value
+from graphtool.graph import Graph, Origin, ProgramKind, Value, shapes_agree
 from graphtool.matching import evidence_problems as problems
 from graphtool.readers import Source, read
 from graphtool.readers import problems as reading
@@ -29,7 +29,7 @@ from graphtool.readers.weights import ENDINGS, persistables, read_weights
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Opened", "open_network", "working_on"]
+__all__ = ["Opened", "check_apart", "open_network", "working_on"]
 
 # Programs and Scopes are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
@@ -47,7 +47,8 @@ class Opened:
     """A network, and what puts its parameters into a Scope.
 
     `fill` takes a Scope and the names that are needed, and returns those that were never loaded:
-    `lack` says why, `help` how to load them.
+    `lack` says why, `help` how to load them. `scope` is the Scope of the user's that they come
+    from, None where they come from elsewhere.
     """
 
     role: str
@@ -55,6 +56,7 @@ class Opened:
     fill: Callable[[_Paddle, Sequence[str]], Sequence[str]]
     lack: str
     help: str
+    scope: _Paddle | None = None
 
     @property
     def graph(self) -> Graph:
@@ -70,15 +72,18 @@ class Opened:
         scope = load_paddle().base.core.Scope()
         known = persistables(graph)
         names = list(known)
-        missing = self.fill(scope, names)
+        lacking = set(self.fill(scope, names))
+        missing = [name for name in names if name in lacking or not _fits(scope, known[name], name)]
         if not missing:
             self._check_finite(scope, names)
             if not _is_untouched(scope, known):
                 return scope, []
         counts = len(missing or names), len(names)
         reason = f"loaded: {self.lack}" if missing else _ONE_NUMBER
+        # What is there was loaded as it should be: it is the weights that are of no use.
+        mend = self.help if missing else None
         said = problems.parameters_not_loaded(
-            self.role, self.graph.source, counts, reason, help=self.help, allowed=allow_random
+            self.role, self.graph.source, counts, reason, help=mend, allowed=allow_random
         )
         if not allow_random:
             raise PairError(said)
@@ -97,7 +102,7 @@ class Opened:
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 shape = tuple(array.shape)
                 place = Where(role=self.role, program=self.graph.source, value=name, shape=shape)
-                raise PairError(problems.not_finite(place, what="parameters"))
+                raise PairError(problems.not_finite(place, what="parameters", help=self.help))
 
 
 def open_network(
@@ -122,6 +127,38 @@ def open_network(
         return _of_layer(role, live, layer)
     held = load_paddle().static.global_scope() if scope is None else scope
     return _of_scope(role, live, held)
+
+
+def check_apart(teacher: Opened, student: Opened, *, meant: bool) -> None:
+    """Refuse two Programs that take parameters of one name from one Scope, which holds one of them.
+
+    `meant` says that the user named the Scope of the teacher, too: then they may share what fits
+    both.
+
+    Raises PairError: GT384.
+    """
+    if teacher.scope is None or teacher.scope is not student.scope:
+        return
+    if teacher.live.program is student.live.program:
+        return
+    ours, theirs = _parameters(teacher.graph), _parameters(student.graph)
+    common = [
+        name
+        for name, value in ours.items()
+        if name in theirs and not (meant and value.shape == theirs[name].shape)
+    ]
+    if common:
+        name = common[0]
+        places = [
+            Where(role=side.role, program=side.graph.source, value=name, shape=held[name].shape)
+            for side, held in ((teacher, ours), (student, theirs))
+        ]
+        raise PairError(problems.one_scope_for_both(places, len(common)))
+
+
+def _parameters(graph: Graph) -> dict[str, Value]:
+    kept = persistables(graph).items()
+    return {name: value for name, value in kept if value.origin is Origin.PARAMETER}
 
 
 @contextmanager
@@ -177,14 +214,13 @@ def _built(spec: str, role: str, inputs: Sequence[str]) -> Opened:
     own = paddle.static.Scope()
     with paddle.static.scope_guard(own):
         built = build(spec, inputs)
+    lack = "the callable does not load them"
     if not isinstance(built, Network):
-        return _of_scope(role, built, own)
+        return replace(_of_scope(role, built, own), lack=lack)
     layer = dynamic_layer(built)
     if layer is not None:
         return _of_layer(role, built.live, layer)
-    opened = _of_scope(role, built.live, own)
-    lack = "the callable does not load them"
-    return replace(opened, lack=lack, help=_SET_STATE)
+    return replace(_of_scope(role, built.live, own), lack=lack, help=_SET_STATE)
 
 
 def _of_layer(role: str, live: LiveProgram, layer: _Paddle) -> Opened:
@@ -201,8 +237,9 @@ def _of_scope(role: str, live: LiveProgram, held: _Paddle) -> Opened:
     def fill(scope: _Paddle, names: Sequence[str]) -> Sequence[str]:
         return _copy(held, scope, names)
 
-    lack = "the Scope does not hold them"
-    return Opened(role=role, live=live, fill=fill, lack=lack, help=_LOAD)
+    argument = "teacher_scope" if role == "teacher" else "scope"
+    lack = f"the Scope does not hold them, which `{argument}` may name"
+    return Opened(role=role, live=live, fill=fill, lack=lack, help=_LOAD, scope=held)
 
 
 def _copy(held: _Paddle, scope: _Paddle, names: Sequence[str]) -> list[str]:
@@ -214,6 +251,11 @@ def _copy(held: _Paddle, scope: _Paddle, names: Sequence[str]) -> list[str]:
             copied = copy_of(held.find_var(name).get_tensor())
             scope.var(name).get_tensor()._share_data_with(copied)  # noqa: SLF001
     return missing
+
+
+def _fits(scope: _Paddle, value: Value, name: str) -> bool:
+    """Tell a tensor of the Value's shape from one of another network with that name."""
+    return shapes_agree(tuple(scope.find_var(name).get_tensor().shape()), value.shape)
 
 
 def _is_untouched(scope: _Paddle, known: Mapping[str, Value]) -> bool:

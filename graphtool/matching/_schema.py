@@ -19,6 +19,7 @@ from graphtool.matching.pairs import Kind, Relation
 
 __all__ = [
     "LOSSES",
+    "OF_ANY_CHANNELS",
     "SCHEMA",
     "Document",
     "EndRecord",
@@ -48,6 +49,8 @@ LOSSES = (
     "skd",
     "soft_label",
 )
+# These compare Values of any number of channels: a layer before them would learn for the student.
+OF_ANY_CHANNELS = frozenset({"attention", "relational", "similarity"})
 
 _PLACE = re.compile(r" - at `\$(?P<path>.*)`$", re.DOTALL)
 _MARKED = re.compile(r"(?P<mark>.*)@(?P<name>[0-9a-f]{8})", re.DOTALL)

@@ -16,7 +16,7 @@ def align(
     """Match two sequences in order so that the summed gain is largest; what gains nothing is left.
 
     Takes len(teacher) · len(student) gains (Needleman and Wunsch 1970). Among equal sums the later
-    items match.
+    items match, the student's before the teacher's.
     """
     gains = [[max(0.0, gain(left, right)) for right in student] for left in teacher]
     best = _best(gains)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -212,13 +212,14 @@ def _alike(
 
     The main heads choose first: an auxiliary one may look the same.
     """
-    spare = sorted(left, key=lambda head: head != teacher.heads[0])
+    spare: dict[tuple[object, ...], deque[Head]] = {}
+    for ours in sorted(left, key=lambda head: head != teacher.heads[0]):
+        spare.setdefault(_look(teacher, ours), deque()).append(ours)
     found: list[tuple[Head, Head]] = []
     for theirs in sorted(right, key=lambda head: head != student.heads[0]):
-        ours = next((one for one in spare if _look(teacher, one) == _look(student, theirs)), None)
-        if ours is not None:
-            spare.remove(ours)
-            found.append((ours, theirs))
+        queue = spare.get(_look(student, theirs))
+        if queue:
+            found.append((queue.popleft(), theirs))
     return sorted(found, key=lambda pair: pair[1].index)
 
 
@@ -282,12 +283,11 @@ def _sections(comparison: Comparison) -> Iterator[Candidate]:
 
 def _last_convolution(teacher: Structure, student: Structure, match: _Match) -> Iterator[Candidate]:
     """Pair the last convolutions of the last stage, as factor transfer and others take it."""
-    ends = (
-        teacher.taps(match.left.end).get(Tap.LAST_CONVOLUTION),
-        student.taps(match.right.end).get(Tap.LAST_CONVOLUTION),
-    )
-    why = (f"last convolution of {match.place}, before its normalisation",)
-    yield from _whole(Kind.FEATURE, ends, why)
+    taps = teacher.taps(match.left.end), student.taps(match.right.end)
+    ours, theirs = (found.get(Tap.LAST_CONVOLUTION) for found in taps)
+    normalised = all(Tap.BEFORE_NORM in found for found in taps)
+    why = f"last convolution of {match.place}{', before its normalisation' if normalised else ''}"
+    yield from _whole(Kind.FEATURE, (ours, theirs), (why,))
 
 
 def _inside(teacher: Structure, student: Structure, match: _Match) -> Iterator[Candidate]:

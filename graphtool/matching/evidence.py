@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from graphtool.arguments import bad_argument
 from graphtool.diagnostics import Diagnostic, Report, UsageError
 from graphtool.matching import evidence_problems as problems
+from graphtool.matching._samples import RANDOM, check_samples
 from graphtool.readers import Source
 from graphtool.readers._paddle import load_paddle
 
 if TYPE_CHECKING:
     from graphtool.matching._measuring import Measurement
+    from graphtool.matching._opening import Opened
     from graphtool.matching._running import Runner
 
-__all__ = ["BATCHES", "Evidence", "Similarity", "gather", "two_digits"]
+__all__ = ["BATCHES", "Evidence", "Similarity", "check_samples", "gather", "two_digits"]
 
 # Samples are whatever the user has; Scopes are Paddle's, which has no types.
 _Given: TypeAlias = Any
@@ -116,35 +118,45 @@ def gather(
     a dict of arrays by feed name, a function that gives batches, or anything that yields them; so
     many `batches` of `batch_size` samples (32, or what a network is fixed to) are used at most.
     Samples that come in batches keep them. `inputs` are for `module:callable`, as `read` takes
-    them. `scopes` hold the parameters of live Programs, the global one unless given. A saved model
-    has its own beside it; nothing of the user's is written to.
+    them. `scopes` hold the parameters of live Programs: the student's is the global one unless
+    given, the teacher's that of the student. Two Programs with parameters of one name there are
+    refused (GT384), unless the teacher's is given and what it holds fits both. A saved model has
+    its own beside it; nothing of the user's is written to.
 
     Maps are pooled where they are made, to means over a 4 × 4 grid, sequences to means over 16
-    parts, and reduced to their n × n Gram matrices, so memory does not grow with the batches. What
-    is yielded is the evidence so far, at least once; the last is what to go by.
+    parts, and reduced to their n × n Gram matrices, n = 128 at most: a larger batch is divided. So
+    memory does not grow with the batches. What is yielded is the evidence so far, at least once;
+    the last is what to go by.
 
     Raises PairError: GT371 to GT378 for samples that do not fit and for parameters that were never
-    loaded, unless `allow_random`. Raises UsageError: GT370, GT379, and GT248 for numbers of batches
-    that can't be. Raises ReadError as `read` does.
+    loaded, unless `allow_random`; GT384. Raises UsageError: GT370, GT379, and GT248 for numbers of
+    batches that can't be and what is no Scope. Raises ReadError as `read` does.
 
     Source: Nguyen, Raghu and Kornblith 2021, Do Wide and Deep Networks Learn the Same Things?
     (arXiv 2010.15327), equations 2 and 3; HSIC₁ from Song et al. 2012, Feature Selection via
     Dependence Maximization, equation 5.
     """
+    check_samples(samples)
     load_paddle()
     from graphtool.matching._cka import LEAST_SAMPLES
-    from graphtool.matching._opening import open_network
+    from graphtool.matching._opening import check_apart, open_network
     from graphtool.matching._running import runner_of
 
     _check_count("batches", batches, least=1)
     if batch_size is not None:
         _check_count("batch_size", batch_size, least=LEAST_SAMPLES)
+    _check_scopes(scopes)
+    held = scopes[1] if scopes[0] is None else scopes[0], scopes[1]
 
-    def runner(place: int, source: Source) -> Runner:
-        network = open_network(source, _ROLES[place], inputs=inputs[place], scope=scopes[place])
-        return runner_of(network, names[place], allow_random=allow_random)
+    def opened(place: int, source: Source) -> Opened:
+        return open_network(source, _ROLES[place], inputs=inputs[place], scope=held[place])
 
-    runners = runner(0, teacher), runner(1, student)
+    left, right = opened(0, teacher), opened(1, student)
+    check_apart(left, right, meant=scopes[0] is not None)
+    runners = (
+        runner_of(left, names[0], allow_random=allow_random),
+        runner_of(right, names[1], allow_random=allow_random),
+    )
     if not all(one.axes for one in runners):
         said = (found for one in runners for found in one.report)
         yield Evidence(batches=0, samples=0, scores={}, report=Report.of(said))
@@ -155,7 +167,7 @@ def gather(
 def _measured(
     runners: tuple[Runner, Runner], samples: _Given, batches: int, size: int | None
 ) -> Iterator[Evidence]:
-    from graphtool.matching._batches import RANDOM, Reader, batches_of
+    from graphtool.matching._batches import Reader, batches_of
     from graphtool.matching._measuring import Measurement
 
     left, right = (Reader(one.role, one.graph.source, one.feeds) for one in runners)
@@ -185,6 +197,12 @@ def _found(measurement: Measurement, runners: Iterable[Runner], *, noise: bool) 
 def _check_count(name: str, given: object, *, least: int) -> None:
     if not isinstance(given, int) or isinstance(given, bool) or given < least:
         raise UsageError(bad_argument(name, given, f"a whole number from {least}", _CALL))
+
+
+def _check_scopes(scopes: tuple[_Paddle, _Paddle]) -> None:
+    for name, given in zip(("teacher_scope", "scope"), scopes, strict=True):
+        if not (given is None or hasattr(given, "find_var")):
+            raise UsageError(bad_argument(name, given, "a Scope or None", _CALL))
 
 
 def _dominated(found: Evidence, runners: Iterable[Runner]) -> Iterator[Diagnostic]:

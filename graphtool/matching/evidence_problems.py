@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from pathlib import PurePath
+from shlex import quote
 
 from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
 from graphtool.graph import UNKNOWN, Shape, Value
@@ -19,14 +22,22 @@ __all__ = [
     "not_finite",
     "not_measured",
     "nothing_to_run",
+    "one_scope_for_both",
     "outliers_decide",
     "parameters_not_loaded",
+    "saving",
     "shown",
     "too_few_samples",
     "unreadable_evidence",
 ]
 
 _LISTED = 6
+# What shows where numbers come from that are none.
+_CHECKS = {
+    "samples": "numpy.argwhere(~numpy.isfinite(images))",
+    "feature maps": "images / numpy.abs(images).max()",
+}
+_ALLOW = 'gt.suggest_pairs(teacher, student, evidence="random", allow_random=True)'
 
 
 @rule("GT370")
@@ -46,15 +57,17 @@ def no_evidence_source(source: str) -> Diagnostic:
 
 
 @rule("GT371")
-def unreadable_evidence(path: str, reason: str) -> Diagnostic:
+def unreadable_evidence(path: str, reason: str, *, there: bool) -> Diagnostic:
     """A file of samples can't be read: it is not there, damaged, or holds Python objects.
 
     Nothing in it is unpickled. `numpy.save` and `numpy.savez` write what can be read, as long as
     the arrays are of numbers.
     """
+    single = 'numpy.save("samples.npy", images)'
+    write = single if PurePath(path).suffix == ".npy" else saving("image")
     return Diagnostic(
         message=f"`{path}` can't be read as samples: {reason}",
-        help='numpy.savez("samples.npz", image=images)',
+        help=write if there else f"ls {quote(str(PurePath(path).parent))}",
     )
 
 
@@ -66,6 +79,8 @@ def evidence_misfit(
     *,
     wanted: str,
     given: str,
+    notes: Sequence[str] = (),
+    help: str | None = None,
 ) -> Diagnostic:
     """Samples don't fit the feed that they are for; the message says what is wanted and given.
 
@@ -77,26 +92,27 @@ def evidence_misfit(
     return Diagnostic(
         message=f"feed `{feed.name}` of the {role}: wanted {wanted}, given {given}",
         where=(Where(role=role, program=program, value=feed.name, shape=feed.shape),),
+        notes=tuple(notes),
+        help=help or saving(feed.name),
     )
 
 
 @rule("GT373")
 def feeds_not_given(
-    role: str, program: str, missing: Sequence[str], given: Sequence[str]
+    role: str, program: str, missing: Sequence[str], given: Sequence[str], feeds: Sequence[str]
 ) -> Diagnostic:
     """The samples lack feeds that the feature maps are computed from.
 
     A `.npz`, or a batch that is a dict, has an array under the name of each feed. What only a loss
-    needs, such as the label, may be left out. One array alone does for networks with one feed,
-    whatever its name is.
+    needs, such as the label, may be left out. One array without a name, as in a `.npy`, does for
+    networks with one feed, whatever its name is.
     """
     has = listed(given, _LISTED) if any(given) else "one array without a name"
-    call = ", ".join(f"{name}=..." for name in (*(name for name in given if name), *missing))
     return Diagnostic(
         message=f"no samples for {listed(missing, _LISTED)} of the {role}",
         where=(Where(role=role, program=program),),
         notes=(f"given: {has}",),
-        help=f'numpy.savez("samples.npz", {call})',
+        help=saving(*feeds),
     )
 
 
@@ -115,7 +131,12 @@ def too_few_samples(count: int, least: int, where: str, help: str) -> Diagnostic
 
 @rule("GT375")
 def not_finite(
-    place: Where, *, what: str, batch: int | None = None, sample: int | None = None
+    place: Where,
+    *,
+    what: str,
+    batch: int | None = None,
+    sample: int | None = None,
+    help: str | None = None,
 ) -> Diagnostic:
     """There is a NaN or an infinity in the samples, the parameters, or a feature map.
 
@@ -126,12 +147,19 @@ def not_finite(
     return Diagnostic(
         message=f"the {what} have a NaN or an infinity{where}",
         where=(place,),
+        help=help or _CHECKS[what],
     )
 
 
 @rule("GT376")
 def parameters_not_loaded(
-    role: str, program: str, found: tuple[int, int], reason: str, *, help: str, allowed: bool
+    role: str,
+    program: str,
+    found: tuple[int, int],
+    reason: str,
+    *,
+    help: str | None,
+    allowed: bool,
 ) -> Diagnostic:
     """Parameters are as their initialisers left them: CKA of random weights means nothing.
 
@@ -142,12 +170,13 @@ def parameters_not_loaded(
     """
     count, of = found
     counts = f"{of}" if count == of else f"{count} of {of}"
+    how = () if allowed else ("--allow-random (in Python allow_random=True) measures all the same",)
     return Diagnostic(
         message=f"{counts} parameters of the {role} were never {reason}",
         severity=Severity.WARNING if allowed else Severity.ERROR,
         where=(Where(role=role, program=program),),
-        notes=("CKA of random weights says how alike two random functions are",),
-        help=help,
+        notes=("CKA of random weights says how alike two random functions are", *how),
+        help=help if help or allowed else _ALLOW,
     )
 
 
@@ -243,6 +272,35 @@ def evidence_of_noise() -> Diagnostic:
         severity=Severity.NOTE,
         help='evidence="samples.npz"',
     )
+
+
+@rule("GT384")
+def one_scope_for_both(places: Sequence[Where], count: int) -> Diagnostic:
+    """Two networks would read the same parameters: those of one name in the Scope of both.
+
+    Two Programs count their layers from 0 each, so their parameters have the same names. The
+    startup program that ran last set them, and the teacher would run with the student's weights.
+    Run the teacher's startup and load its weights in a Scope of its own, and hand it over as
+    `teacher_scope`. Where both Programs are one network and are meant to share its weights, hand
+    over their Scope as `teacher_scope`.
+    """
+    same = f"{counted(count, 'parameter')} of teacher and student"
+    return Diagnostic(
+        message=f"{same} have one name, and come from one Scope",
+        where=tuple(places),
+        notes=("each Program counts its layers from 0",),
+        help='gt.suggest_pairs(teacher, student, evidence="samples.npz", '
+        "teacher_scope=teacher_scope)",
+    )
+
+
+def saving(*feeds: str) -> str:
+    """Write the call that saves samples for some feeds: `numpy.savez("samples.npz", x=images)`."""
+    if all(name.isidentifier() for name in feeds):
+        arrays = ", ".join(f"{name}=images" for name in feeds)
+    else:
+        arrays = f"**{{{', '.join(f'{json.dumps(name)}: images' for name in feeds)}}}"
+    return f'numpy.savez("samples.npz", {arrays})'
 
 
 def shown(shape: Shape | None, dtype: str | None) -> str:

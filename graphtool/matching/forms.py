@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from graphtool.matching._schema import OF_ANY_CHANNELS
 from graphtool.matching.pairs import Kind, Pair
+from graphtool.matching.relations import can_compare
 from graphtool.structure import Tap
 
 __all__ = ["FORMS", "Choice", "Form", "FormName"]
@@ -46,14 +48,25 @@ class Form:
     tap: Tap | None = None
 
     def of(self, pairs: Sequence[Pair]) -> tuple[Pair, ...]:
-        """Choose from suggested pairs, with the loss and the weight of this form."""
-        stages = self._stages([pair for pair in pairs if pair.kind is Kind.STAGE])
-        chosen = [pair for pair in pairs if pair.kind is not Kind.STAGE or pair in stages]
-        wanted = ((pair, self.parts[pair.kind]) for pair in chosen if pair.kind in self.parts)
-        return tuple(
-            replace(pair, rank=rank, loss=loss, weight=weight)
-            for rank, (pair, (loss, weight)) in enumerate(wanted, 1)
-        )
+        """Choose from suggested pairs, with the loss and the weight of this form.
+
+        What its losses can't compare is left out.
+        """
+        fitting = [pair for pair in self._own(pairs) if can_compare(pair.loss, pair.relation)]
+        stages = self._stages([pair for pair in fitting if pair.kind is Kind.STAGE])
+        chosen = [pair for pair in fitting if pair.kind is not Kind.STAGE or pair in stages]
+        return tuple(replace(pair, rank=rank) for rank, pair in enumerate(chosen, 1))
+
+    def unfit(self, pairs: Sequence[Pair]) -> tuple[Pair, ...]:
+        """Return what this form would pair if its losses could compare it."""
+        own = self._own(pairs)
+        return tuple(pair for pair in own if not can_compare(pair.loss, pair.relation))
+
+    def _own(self, pairs: Sequence[Pair]) -> Iterator[Pair]:
+        for pair in pairs:
+            if pair.kind in self.parts:
+                loss, weight = self.parts[pair.kind]
+                yield replace(pair, loss=loss, weight=weight, adapter=_adapter(pair, loss))
 
     def _stages(self, stages: Sequence[Pair]) -> Sequence[Pair]:
         ordered = sorted(stages, key=lambda pair: pair.teacher.op_index or 0)
@@ -62,10 +75,18 @@ class Form:
         return [ordered[-1 if self.stages is Choice.LAST else (len(ordered) - 1) // 2]]
 
 
+def _adapter(pair: Pair, loss: str) -> str | None:
+    """Return what of a pair's adapter a loss needs: one of any channels needs the same places."""
+    if pair.adapter is None or loss not in OF_ANY_CHANNELS:
+        return pair.adapter
+    return "resize" if loss == "attention" and "resize" in pair.adapter else None
+
+
 _CLASSES, _STAGES = "classes at the end", "stages of feature maps"
 _LAYERS = "layers of a transformer"
 # Weights beside a task loss of 1, as a comparison of many forms takes them (Tian et al. 2020, arXiv
-# 1910.10699, and its code).
+# 1910.10699, and its code). The 0.9 of logits stands beside 0.1 for the task there: the sum
+# keeps its size, and the learning rate its meaning.
 FORMS: Mapping[FormName, Form] = {
     # Hinton et al. 2015, arXiv 1503.02531; at a temperature of 4 there, an option of the loss.
     FormName.LOGITS: Form(wanted=_CLASSES, parts={Kind.LOGITS: ("kl", 0.9)}),

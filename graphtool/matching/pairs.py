@@ -92,9 +92,12 @@ class Pair:
     cka: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class PairSet:
-    """Pairs in order of rank, with the Graphs they join and what is to be said about the whole."""
+    """Pairs in order of rank, with the Graphs they join and what is to be said about the whole.
+
+    Printed, it lists them: rank, kind, teacher = student.
+    """
 
     teacher: Graph
     student: Graph
@@ -106,6 +109,17 @@ class PairSet:
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    def __getitem__(self, place: int) -> Pair:
+        return self.pairs[place]
+
+    def __repr__(self) -> str:
+        networks = f"{self.teacher.source} teaches {self.student.source}"
+        lines = (
+            f"{pair.rank:3} {pair.kind.value:<12} {pair.teacher.name} = {pair.student.name}"
+            for pair in self.pairs
+        )
+        return "\n".join((networks, *lines))
 
 
 def end_of(graph: Graph, value: Value) -> End:

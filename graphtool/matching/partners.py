@@ -9,7 +9,7 @@ from graphtool.diagnostics import PairError, Report
 from graphtool.matching import problems
 from graphtool.matching.candidates import Candidate, are_alike, kind_of
 from graphtool.matching.pairs import Pair, PairSet
-from graphtool.matching.rank import pair_of, pairs_of
+from graphtool.matching.rank import check_limit, pair_of, pairs_of
 from graphtool.matching.score import Comparison
 from graphtool.readers import Source, read
 from graphtool.selectors import find
@@ -18,15 +18,18 @@ from graphtool.structure import analyse
 __all__ = ["partners"]
 
 
-def partners(teacher: Source, student: Source, selector: str, *, limit: int = 8) -> PairSet:
+def partners(teacher: Source, student: Source, selector: str, *, limit: int | None = 8) -> PairSet:
     """Rank the student Values that could be paired with one teacher Value.
 
     `selector` names the teacher Value in any spelling that `find` takes. What `suggest_pairs` pairs
-    with it comes first; then block outputs of the student, by how well they fit.
+    with it comes first; then block outputs of the student, by how well they fit. There are `limit`
+    at most, and all of them for None.
 
-    Raises ReadError where a source cannot be read or the selector means no Value, or several, and
-    PairError (GT303) where the Value is no feature map.
+    Raises ReadError where a source cannot be read or the selector means no Value, or several,
+    UsageError (GT248) where `limit` is no whole number, and PairError (GT303) where the Value is no
+    feature map.
     """
+    check_limit(limit, 'gt.partners(teacher, student, "relu_48", limit=8)')
     left, right = analyse(read(teacher)), analyse(read(student))
     name = find(left.graph, selector).name
     if name not in left.flow.features:

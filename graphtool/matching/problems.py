@@ -14,6 +14,7 @@ __all__ = [
     "bad_recipe_key",
     "duplicate_pair",
     "edited_name",
+    "form_leaves_out",
     "form_without_pairs",
     "left_out",
     "moved_value",
@@ -33,6 +34,13 @@ __all__ = [
 _LISTED = 8
 
 
+def _both(teacher: Graph, student: Graph) -> tuple[Where, Where]:
+    return (
+        Where(role="teacher", program=teacher.source),
+        Where(role="student", program=student.source),
+    )
+
+
 @rule("GT301")
 def nothing_in_common(teacher: Graph, student: Graph, count: int) -> Diagnostic:
     """The two networks have no kind of feature map in common: at most their outputs pair.
@@ -44,10 +52,7 @@ def nothing_in_common(teacher: Graph, student: Graph, count: int) -> Diagnostic:
     return Diagnostic(
         message=f"no kind of feature map is found in both networks: {suggested}",
         severity=Severity.WARNING,
-        where=(
-            Where(role="teacher", program=teacher.source),
-            Where(role="student", program=student.source),
-        ),
+        where=_both(teacher, student),
         help=listing(student.source),
     )
 
@@ -62,10 +67,7 @@ def unequal_heads(teacher: Graph, student: Graph, heads: tuple[int, int]) -> Dia
     return Diagnostic(
         message=f"the teacher has {heads[0]} outputs and the student {heads[1]}: not all can pair",
         severity=Severity.WARNING,
-        where=(
-            Where(role="teacher", program=teacher.source),
-            Where(role="student", program=student.source),
-        ),
+        where=_both(teacher, student),
         help=listing(teacher.source),
     )
 
@@ -80,19 +82,38 @@ def not_a_pair(given: str) -> Diagnostic:
 
 
 @rule("GT305")
-def form_without_pairs(form: str, wanted: str, teacher: Graph, student: Graph) -> Diagnostic:
+def form_without_pairs(
+    form: str, wanted: str, teacher: Graph, student: Graph, apart: Sequence[str]
+) -> Diagnostic:
     """A published form of distillation needs Values that the two networks don't both have.
 
-    `transformer` needs encoder layers in both, `attention`, `fitnet`, `features` and `overhaul`
-    stages, `logits` classes.
+    `transformer` and `minilm` need encoder layers in both, `attention`, `fitnet`, `features` and
+    `overhaul` stages, `logits` classes. Where both have them, the notes say how they differ too
+    much for the form's loss: without a form, such pairs get a loss that takes any two shapes.
+    """
+    lacking = "the form's loss cannot compare in these two" if apart else "the two do not both have"
+    return Diagnostic(
+        message=f"`{form}` pairs {wanted}, which {lacking}",
+        where=_both(teacher, student),
+        notes=tuple(apart),
+        help=listing(student.source),
+    )
+
+
+@rule("GT308")
+def form_leaves_out(
+    form: str, count: int, teacher: Graph, student: Graph, apart: Sequence[str]
+) -> Diagnostic:
+    """A published form was taken without some of its pairs, which its losses can't compare.
+
+    The notes say how their shapes differ. Without a form, such pairs get a loss that takes any two
+    shapes.
     """
     return Diagnostic(
-        message=f"`{form}` pairs {wanted}, which the two networks do not both have",
-        where=(
-            Where(role="teacher", program=teacher.source),
-            Where(role="student", program=student.source),
-        ),
-        help=listing(student.source),
+        message=f"`{form}` is taken without {counted(count, 'pair')} that its loss cannot compare",
+        severity=Severity.WARNING,
+        where=_both(teacher, student),
+        notes=tuple(apart),
     )
 
 
@@ -106,10 +127,7 @@ def no_such_tap(tap: str, count: int, teacher: Graph, student: Graph) -> Diagnos
     return Diagnostic(
         message=f"{counted(count, 'pair')} cannot be taken {tap.replace('-', ' ')}, left as found",
         severity=Severity.NOTE,
-        where=(
-            Where(role="teacher", program=teacher.source),
-            Where(role="student", program=student.source),
-        ),
+        where=_both(teacher, student),
     )
 
 
@@ -123,10 +141,7 @@ def teacher_is_smaller(teacher: Graph, student: Graph, sizes: tuple[str, str]) -
     return Diagnostic(
         message=f"the teacher is smaller than the student: {sizes[0]} and {sizes[1]} parameters",
         severity=Severity.NOTE,
-        where=(
-            Where(role="teacher", program=teacher.source),
-            Where(role="student", program=student.source),
-        ),
+        where=_both(teacher, student),
     )
 
 
@@ -316,10 +331,7 @@ def no_layer_paths(teacher: Graph, student: Graph, reasons: Sequence[str]) -> Di
     """
     return Diagnostic(
         message="no pair can be said in this configuration",
-        where=(
-            Where(role="teacher", program=teacher.source),
-            Where(role="student", program=student.source),
-        ),
+        where=_both(teacher, student),
         notes=tuple(reasons),
         help="graphtool suggest-pairs MODULE:CALLABLE MODULE:CALLABLE --as yaml",
     )

@@ -12,7 +12,7 @@ from graphtool.arguments import bad_argument
 from graphtool.diagnostics import Diagnostic, PairError, Report, UsageError
 from graphtool.matching import problems
 from graphtool.matching.candidates import Candidate, candidates, relations, unique
-from graphtool.matching.evidence import BATCHES, gather
+from graphtool.matching.evidence import BATCHES, check_samples, gather
 from graphtool.matching.forms import FORMS, FormName
 from graphtool.matching.pairs import Alternative, Kind, Pair, PairSet, end_of
 from graphtool.matching.relations import Sides, adapter_of, loss_of, reasons, relation_of, warnings
@@ -21,7 +21,7 @@ from graphtool.matching.weighing import names_of, weigh
 from graphtool.readers import Source, read
 from graphtool.structure import Structure, Tap, analyse
 
-__all__ = ["pair_of", "pairs_of", "suggest_pairs"]
+__all__ = ["check_limit", "pair_of", "pairs_of", "suggest_pairs"]
 
 # Experts publish one to four pairs of maps, with logits and embedding at most 8 in all; each layer
 # of a transformer, and each head and level of a detector.
@@ -33,6 +33,8 @@ _CALL = 'gt.suggest_pairs(teacher, student, limit=4, tap="before-activation", re
 _Closed = TypeVar("_Closed", bound=Enum)
 # Samples are whatever the user has: a path, arrays, a function, a DataLoader.
 _Samples: TypeAlias = Any
+# Scopes are Paddle's, which has no types.
+_Paddle: TypeAlias = Any
 
 
 def suggest_pairs(
@@ -45,6 +47,8 @@ def suggest_pairs(
     evidence: _Samples | None = None,
     batches: int = BATCHES,
     allow_random: bool = False,
+    scope: _Paddle | None = None,
+    teacher_scope: _Paddle | None = None,
 ) -> PairSet:
     """Suggest which feature maps to pair, in the order in which experts prefer them.
 
@@ -53,15 +57,17 @@ def suggest_pairs(
     there are at most eight, or all layers of transformers and all heads of detectors. `tap` says
     where in its block each map is taken: `after-activation`, `before-activation`, `before-norm` or
     `last-convolution`. `recipe` gives a whole published form instead, with its losses and weights:
-    `logits`, which gains most, `features`, `transformer`, `overhaul`, `attention` or `fitnet`.
+    `logits`, which gains most, `features`, `transformer`, `overhaul`, `attention`, `fitnet` or
+    `minilm`. The weights are meant beside 1 for the task's own loss, 0.1 with `logits`.
 
     `evidence` is data to weigh the pairs by: samples that both networks are run on, as `gather` of
     `graphtool.matching.evidence` takes them, at most so many `batches` of 32. Each pair then has
     its `cka`; pairs of one stage that fit as well go in the order of it, and warnings say where it
     speaks against a pair, but it never overrules. The networks need their weights for that, so they
-    are a saved model with its parameters beside it, a live Program whose parameters are in the
-    global Scope, a Network, or `module:callable` that loads what it builds; a Graph does not run.
-    `allow_random` lets untrained ones pass.
+    are a saved model with its parameters beside it, a live Program, a Network, or `module:callable`
+    that loads what it builds; a Graph does not run. As in `merge`, `scope` holds the parameters of
+    a live student (the global Scope where None), `teacher_scope` those of a live teacher (that same
+    one where None). `allow_random` lets untrained ones pass.
 
     Raises ReadError where a source cannot be read, UsageError (GT248) where `limit`, `tap` or
     `recipe` cannot be meant, PairError (GT305) where the networks lack what a `recipe` pairs, and
@@ -69,23 +75,36 @@ def suggest_pairs(
     al. 2015, arXiv 1412.6550, for the middle stage; Jiao et al. 2020, arXiv 1909.10351, for
     transformers).
     """
-    _check_limit(limit)
+    check_limit(limit, _CALL)
     wanted = None if tap is None else _one_of(Tap, "tap", tap)
     form = None if recipe is None else _one_of(FormName, "recipe", recipe)
+    check_samples(evidence)
     left, right = analyse(read(teacher)), analyse(read(student))
     pairs = pairs_of(left, right, limit=limit, tap=wanted, recipe=form)
     if evidence is None:
         return pairs
     names = names_of(pairs)
-    found = gather(teacher, student, names, evidence, batches=batches, allow_random=allow_random)
+    found = gather(
+        teacher,
+        student,
+        names,
+        evidence,
+        batches=batches,
+        allow_random=allow_random,
+        scopes=(teacher_scope, scope),
+    )
     (latest,) = deque(found, maxlen=1)
     return weigh(pairs, latest)
 
 
-def _check_limit(limit: object) -> None:
+def check_limit(limit: object, call: str) -> None:
+    """Refuse what is no number of pairs, with a call that shows one.
+
+    Raises UsageError: GT248.
+    """
     is_whole = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 0
     if limit is not None and not is_whole:
-        raise UsageError(bad_argument("limit", limit, "a whole number, or None", _CALL))
+        raise UsageError(bad_argument("limit", limit, "a whole number, or None", call))
 
 
 def _one_of(closed: type[_Closed], name: str, given: object) -> _Closed:
@@ -113,14 +132,17 @@ def pairs_of(
         tap = form.tap
     if tap is not None:
         found = _tapped(found, tap, comparison, remarks)
-    most = max(_MOST, sum(pair.kind in _ALL_OF for pair in found) + len(teacher.necks))
-    taken = found[:most] if limit is None or form is not None else found[:limit]
+    taken = _menu(found, teacher) if limit is None or form is not None else found[:limit]
     pairs = tuple(pair_of(rank, candidate, comparison) for rank, candidate in enumerate(taken, 1))
     if recipe is not None and form is not None:
-        pairs = form.of(pairs)
+        unfit, pairs = form.unfit(pairs), form.of(pairs)
+        graphs = teacher.graph, student.graph
+        apart = tuple(dict.fromkeys(pair.warnings[0] for pair in unfit))
         if not pairs:
-            lacking = recipe.value, form.wanted
-            raise PairError(problems.form_without_pairs(*lacking, teacher.graph, student.graph))
+            wanted = recipe.value, form.wanted
+            raise PairError(problems.form_without_pairs(*wanted, *graphs, apart))
+        if unfit:
+            remarks.append(problems.form_leaves_out(recipe.value, len(unfit), *graphs, apart))
     else:
         remarks += _remarks(teacher, student, found)
     return PairSet(
@@ -129,6 +151,13 @@ def pairs_of(
         pairs=pairs[:limit],
         report=Report.of(remarks),
     )
+
+
+def _menu(found: Sequence[Candidate], teacher: Structure) -> tuple[Candidate, ...]:
+    """Take the first; logits, which come behind the maps where classes differ, are never cut."""
+    most = max(_MOST, sum(pair.kind in _ALL_OF for pair in found) + len(teacher.necks))
+    cut = [pair for pair in found[most:] if pair.kind is Kind.LOGITS]
+    return (*found[: most - len(cut)], *cut)
 
 
 def _found(comparison: Comparison, recipe: FormName | None) -> tuple[Candidate, ...]:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import gcd
 
 from graphtool.graph import UNKNOWN, Shape, dims_agree
 from graphtool.matching.pairs import Kind, Relation
 from graphtool.structure import Role, Structure, ends_in_activation
 
-__all__ = ["Sides", "adapter_of", "in_both", "loss_of", "reasons", "relation_of", "warnings"]
+__all__ = [
+    "Sides",
+    "adapter_of",
+    "can_compare",
+    "in_both",
+    "loss_of",
+    "reasons",
+    "relation_of",
+    "warnings",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +146,14 @@ def loss_of(sides: Sides, relation: Relation) -> str:
         return _LOSS_OF_ANY_SHAPES
     if sides.kind is Kind.LOGITS and _are_independent(sides):
         return _LOSS[Kind.HEAD]
-    return "attention_relation" if _are_projections(sides) else _LOSS[sides.kind]
+    return _LOSS_OF_PROJECTIONS if _are_projections(sides) else _LOSS[sides.kind]
+
+
+def can_compare(loss: str, relation: Relation) -> bool:
+    """Tell whether a loss can compare shapes that differ so, once the pair's adapter is built."""
+    if loss == _LOSS_OF_ANY_SHAPES or relation not in _NOT_ONE_TO_ONE:
+        return True
+    return loss == _LOSS_OF_PROJECTIONS and relation is Relation.HEADS
 
 
 def _are_independent(sides: Sides) -> bool:
@@ -159,6 +176,8 @@ def _are_projections(sides: Sides) -> bool:
 
 # Compares how alike the samples of a batch are in each network (Tung and Mori 2019).
 _LOSS_OF_ANY_SHAPES = "similarity"
+# Splits the width into heads anew, on demand.
+_LOSS_OF_PROJECTIONS = "attention_relation"
 _NOT_ONE_TO_ONE = frozenset({Relation.CLASSES, Relation.HEADS, Relation.SEQUENCE, Relation.TOKENS})
 _LOSS = {
     Kind.LOGITS: "soft_label",
@@ -213,13 +232,16 @@ def _before_probabilities(sides: Sides) -> Iterator[str]:
 
 
 def warnings(sides: Sides, relation: Relation) -> Iterator[str]:
-    """Say what can go wrong with a pair."""
+    """Say what can go wrong with a pair, first how its shapes stand against it."""
     teacher, student = sides.channels
     if relation is Relation.CLASSES:
         yield f"{teacher} against {student} classes: the logits cannot be compared one to one"
     if relation in (Relation.SPATIAL, Relation.CHANNELS_SPATIAL):
         yield "the resolutions differ: such pairs can hurt, compare with training on logits alone"
-    if relation is Relation.HEADS:
+    if relation is Relation.HEADS and _are_projections(sides):
+        option = f'options={{"{_LOSS_OF_PROJECTIONS}": {{"heads": {gcd(teacher, student)}}}}}'
+        yield f"{teacher} against {student} heads: split both anew, distill_loss(..., {option})"
+    elif relation is Relation.HEADS:
         yield "the numbers of heads differ: scores cannot be compared one to one"
     if relation in (Relation.SEQUENCE, Relation.TOKENS):
         yield "the lengths differ: Values cannot be compared one to one"

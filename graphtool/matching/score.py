@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from math import log2
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from math import log2, nan
+from typing import TYPE_CHECKING, TypeAlias
 
 from graphtool.graph import UNKNOWN
 from graphtool.structure import GLOBAL, Role, Structure
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
 __all__ = ["WEIGHTS", "Comparison", "Part"]
+
+_Array: TypeAlias = "npt.NDArray[np.float64]"
+
+_DIGITS = 3
+# So many teacher Values at once are compared with all of the student's.
+_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,16 +56,22 @@ _WHOLES = frozenset(
     {Role.LOGITS, Role.EMBEDDING, Role.HIDDEN_STATE, Role.ATTENTION, Role.STAGE_END}
 )
 
+_ANSWERS = {Role.LOGITS: 1, Role.EMBEDDING: 2, Role.ATTENTION: 3}
+
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """The numbers by which a Value is compared: octaves below the input, fractions of the whole."""
+    """The numbers by which a Value is compared: octaves below the input, fractions of the whole.
+
+    `answer` tells logits, embeddings and attention scores from each other and from features, 0.
+    """
 
     octaves: float | None
     place: float
     depth: float
     cost: float
     role: float
+    answer: int
     channels: int
     rank: int
 
@@ -74,12 +91,19 @@ class Comparison:
 
     def fit(self, teacher: str, student: str) -> float:
         """Tell how well two Values go together, from 0 to 1."""
-        return round(_mean(_agreements(*self._sides(teacher, student))), 3)
+        return round(_mean(_agreements(*self._sides(teacher, student))), _DIGITS)
 
     def better(self, least: float, teachers: Iterable[str], students: Iterable[str]) -> int:
         """Count the pairs of these Values that go together better than `least`."""
-        ours, theirs = list(teachers), list(students)
-        return sum(self.fit(left, right) > least for left in ours for right in theirs)
+        import numpy as np
+
+        ours = [self._view(0, name) for name in teachers]
+        right, count = _columns([self._view(1, name) for name in students]), 0
+        for start in range(0, len(ours), _ROWS):
+            left = _columns(ours[start : start + _ROWS])
+            fits = _fits({name: column[:, None] for name, column in left.items()}, right)
+            count += int((np.round(fits, _DIGITS) > least).sum())
+        return count
 
     def parts(self, teacher: str, student: str) -> tuple[Part, ...]:
         """Say what the fit of two Values is made of."""
@@ -98,12 +122,14 @@ class Comparison:
         )
 
     def _sides(self, teacher: str, student: str) -> tuple[_View, _View]:
-        views = self._views
-        if teacher not in views[0]:
-            views[0][teacher] = _view(self.teacher, teacher, self._offsets[0])
-        if student not in views[1]:
-            views[1][student] = _view(self.student, student, self._offsets[1])
-        return views[0][teacher], views[1][student]
+        return self._view(0, teacher), self._view(1, student)
+
+    def _view(self, side: int, name: str) -> _View:
+        views = self._views[side]
+        if name not in views:
+            structure = self.student if side else self.teacher
+            views[name] = _view(structure, name, self._offsets[side])
+        return views[name]
 
 
 def _deepest(structure: Structure) -> float:
@@ -125,6 +151,7 @@ def _view(structure: Structure, name: str, offset: float) -> _View:
         depth=structure.depth(name),
         cost=structure.cost_before(name),
         role=_role(structure, name),
+        answer=_ANSWERS.get(structure.role(name), 0),
         channels=structure.channels(name),
         rank=structure.graph.values[name].rank or 0,
     )
@@ -143,7 +170,7 @@ def _agreements(a: _View, b: _View) -> dict[str, float]:
         "place": 1 - abs(a.place - b.place),
         "depth": 1 - abs(a.depth - b.depth),
         "cost": 1 - abs(a.cost - b.cost),
-        "role": min(a.role, b.role),
+        "role": min(a.role, b.role) if a.answer == b.answer else 0.0,
         "channels": float(a.channels == b.channels != UNKNOWN),
     }
     if {a.rank, b.rank} == {3, 4}:
@@ -161,6 +188,37 @@ def _resolution(a: float | None, b: float | None) -> float:
 def _mean(agreements: Mapping[str, float]) -> float:
     whole = sum(WEIGHTS[name] for name in agreements)
     return sum(WEIGHTS[name] * value for name, value in agreements.items()) / whole
+
+
+def _columns(views: Sequence[_View]) -> dict[str, _Array]:
+    """Lay Views out as one array for each of their numbers; no octaves are NaN."""
+    import numpy as np
+
+    rows: list[list[float]] = [
+        [nan if view.octaves is None else view.octaves for view in views],
+        *([getattr(view, one.name) for view in views] for one in fields(_View)[1:]),
+    ]
+    columns = np.array(rows, dtype=float)
+    return {one.name: column for one, column in zip(fields(_View), columns, strict=True)}
+
+
+def _fits(a: Mapping[str, _Array], b: Mapping[str, _Array]) -> _Array:
+    """Compute what `_agreements` and `_mean` do, for all pairs of two sides at once."""
+    import numpy as np
+
+    gap = np.abs(a["octaves"] - b["octaves"])
+    neither = np.isnan(a["octaves"]) & np.isnan(b["octaves"])
+    ranks = np.minimum(a["rank"], b["rank"]), np.maximum(a["rank"], b["rank"])
+    seen = WEIGHTS["resolution"] * ~((ranks[0] == 3) & (ranks[1] == 4))
+    same = (a["channels"] == b["channels"]) & (b["channels"] != UNKNOWN)
+    whole = seen + sum(WEIGHTS[name] for name in WEIGHTS if name != "resolution")
+    parts = (
+        seen * np.where(np.isnan(gap), neither, 0.5**gap),
+        *(WEIGHTS[name] * (1 - np.abs(a[name] - b[name])) for name in ("place", "depth", "cost")),
+        WEIGHTS["role"] * np.minimum(a["role"], b["role"]) * (a["answer"] == b["answer"]),
+        WEIGHTS["channels"] * same,
+    )
+    return np.sum(parts, axis=0) / whole
 
 
 def _texts(structure: Structure, name: str) -> Mapping[str, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 
 from graphtool.diagnostics import Report, counted
@@ -37,7 +39,7 @@ def weigh(pairs: PairSet, evidence: Evidence) -> PairSet:
     where outliers decide a score, and where data speak against a pair: another stage of the teacher
     is much more like its student map. The report of the evidence comes after that of the pairs.
     """
-    teacher = analyse(pairs.teacher)
+    teacher = _Stages(analyse(pairs.teacher))
     weighed = tuple(
         _said(replace(pair, rank=place.rank), evidence, teacher)
         for place, pair in zip(pairs, _settled(pairs, evidence, teacher), strict=True)
@@ -46,9 +48,43 @@ def weigh(pairs: PairSet, evidence: Evidence) -> PairSet:
     return replace(pairs, pairs=weighed, report=report)
 
 
-def _settled(pairs: Iterable[Pair], evidence: Evidence, teacher: Structure) -> Iterator[Pair]:
+@dataclass(frozen=True)
+class _Stages:
+    """The stages of a teacher, numbered as the reasons of pairs do it."""
+
+    structure: Structure
+
+    def index(self, name: str) -> int | None:
+        """Return which stage a Value lies in, None outside of stages; a tap is with its block."""
+        if name in self._by_name:
+            return self._by_name[name]
+        if self.structure.is_on_main_line(name):
+            return None
+        depths = self.structure.flow.depth
+        ends = [depths[stage.end] for stage in self.structure.stages]
+        index = bisect_left(ends, depths.get(name, 0))
+        return index if index < len(ends) else None
+
+    @cached_property
+    def _by_name(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for index, stage in enumerate(self.structure.stages):
+            found.update(dict.fromkeys(stage.values, index))
+            for block in stage.blocks:
+                found.update(dict.fromkeys(self.structure.taps(block).values(), index))
+        return found
+
+    def said(self, name: str) -> str:
+        """Say which stage a Value lies in: ` of stage 2`, or nothing."""
+        index, stem = self.index(name), len(self.structure.stages) - len(self.structure.sections)
+        if index is None:
+            return ""
+        return " of the stem" if index < stem else f" of stage {index + 1 - stem}"
+
+
+def _settled(pairs: Iterable[Pair], evidence: Evidence, teacher: _Stages) -> Iterator[Pair]:
     def place(pair: Pair) -> tuple[object, ...]:
-        stage = teacher.stage_of(pair.teacher.name)
+        stage = teacher.index(pair.teacher.name)
         return pair.kind, pair.score, pair.teacher.name if stage is None else stage
 
     for _, tied in groupby(pairs, key=place):
@@ -61,7 +97,7 @@ def _cka(pair: Pair, evidence: Evidence) -> float:
     return -2.0 if score is None else score
 
 
-def _said(pair: Pair, evidence: Evidence, teacher: Structure) -> Pair:
+def _said(pair: Pair, evidence: Evidence, teacher: _Stages) -> Pair:
     ends = pair.teacher.name, pair.student.name
     score = evidence.scores.get(ends)
     if score is None:
@@ -76,22 +112,18 @@ def _said(pair: Pair, evidence: Evidence, teacher: Structure) -> Pair:
     )
 
 
-def _contradictions(
-    evidence: Evidence, teacher: Structure, ours: str, theirs: str
-) -> Iterator[str]:
+def _contradictions(evidence: Evidence, teacher: _Stages, ours: str, theirs: str) -> Iterator[str]:
     """Yield what is much more like the student map: a Value of another stage with as many axes."""
-    rank, stage = teacher.graph.values[ours].rank, teacher.stage_of(ours)
+    values = teacher.structure.graph.values
+    rank, stage = values[ours].rank, teacher.index(ours)
     others = [
         name
-        for name in teacher.main_line
-        if teacher.graph.values[name].rank == rank
-        and (stage is None or teacher.stage_of(name) != stage)
+        for name in teacher.structure.main_line
+        if values[name].rank == rank and (stage is None or teacher.index(name) != stage)
     ]
     best, score = evidence.best(theirs, others), evidence.scores[ours, theirs].cka
     other = score if best is None else evidence.scores[best, theirs].cka
     if best is None or other < _ALIKE or other - score < _MUCH:
         return
-    place = teacher.stage_of(best)
-    where = "" if place is None else f" of stage {place + 1}"
-    scores = f"CKA {other:.2f}, {score:.2f} here"
+    where, scores = teacher.said(best), f"CKA {other:.2f}, {score:.2f} here"
     yield f"on data the student's Value is more like the teacher's `{best}`{where}: {scores}"

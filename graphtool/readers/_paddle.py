@@ -31,6 +31,9 @@ def load_paddle() -> _Paddle:
             warnings.filterwarnings("ignore", message="No ccache found")
             import paddle
     except ImportError as error:
+        # Paddle's extension module makes one of whatever ends its initialisation.
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None
         raise ReadError(problems.no_paddle(str(error))) from None
     return paddle
 

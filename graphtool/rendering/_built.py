@@ -10,8 +10,16 @@ from graphtool.graph import Graph, Operator, Origin
 from graphtool.matching import Kind, Pair, PairSet
 from graphtool.matching.pairs import end_of
 from graphtool.matching.relations import Sides, relation_of
-from graphtool.structure import Structure, analyse, is_training, kind_of
-from graphtool.structure._vocabulary import CONVOLUTIONS, POOLS, PRODUCTS, RESIZES
+from graphtool.structure import (
+    CONVOLUTIONS,
+    POOLS,
+    PRODUCTS,
+    RESIZES,
+    Structure,
+    analyse,
+    is_training,
+    kind_of,
+)
 
 __all__ = ["built_pairs"]
 

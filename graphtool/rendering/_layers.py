@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from graphtool.structure._flow import Step
-from graphtool.structure._vocabulary import JOINS, POOLS, PRODUCTS, RECURRENT, REDUCTIONS, RESIZES
+from graphtool.structure import JOINS, POOLS, PRODUCTS, RECURRENT, REDUCTIONS, RESIZES, Step
 
 __all__ = ["layers_of", "starts_layer"]
 

@@ -12,9 +12,8 @@ from types import MappingProxyType
 
 from graphtool.diagnostics import Diagnostic, Severity
 from graphtool.graph import Block, Graph, Operator, Origin, Value
-from graphtool.rendering._sums import statistics_of
 from graphtool.rendering._text import amount, dims
-from graphtool.structure import is_training, kind_of
+from graphtool.structure import is_training, kind_of, statistics_of
 
 __all__ = ["Box", "BoxKind", "Diagram", "Edge", "Group", "box_key", "diagram_of", "neighbourhood"]
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from math import prod
 
-from graphtool.graph import Operator
-from graphtool.structure import Structure, kind_of
-from graphtool.structure._flow import Step
+from graphtool.graph import Graph, Origin
+from graphtool.structure import Step, Structure, statistics_of
 
-__all__ = ["Sums", "statistics_of"]
+__all__ = ["Sums"]
 
 
 class Sums:
@@ -17,7 +16,6 @@ class Sums:
 
     def __init__(self, structure: Structure) -> None:
         self._structure = structure
-        self._behind = _behind(structure)
         self._counted: set[str] = set()
 
     def parameters(self, steps: Iterable[Step]) -> int:
@@ -40,27 +38,19 @@ class Sums:
         statistics = set(statistics_of(step.operator))
         for name in step.weights:
             if name not in statistics:
-                yield from self._behind.get(name, ())
+                yield from _behind(self._structure.graph, name)
 
 
-def _behind(structure: Structure) -> Mapping[str, tuple[str, ...]]:
-    """Return the parameters that a weight was made from: itself, or those before a cast."""
-    graph = structure.graph
-    behind: dict[str, tuple[str, ...]] = {value.name: (value.name,) for value in graph.parameters}
-    for operator in graph.operators.values():
-        if not operator.results or operator.results[0] in structure.flow.steps:
+def _behind(graph: Graph, weight: str) -> Iterator[str]:
+    """Yield the parameters that a weight was made from: itself, or those before a cast."""
+    pending, seen = [weight], {weight}
+    while pending:
+        name = pending.pop()
+        if graph.values[name].origin is Origin.PARAMETER:
+            yield name
             continue
-        read = (behind.get(name, ()) for name in operator.operands if name is not None)
-        sources = tuple(dict.fromkeys(name for names in read for name in names))
-        if sources:
-            behind.update(dict.fromkeys(operator.results, sources))
-    return behind
-
-
-def statistics_of(operator: Operator) -> Iterator[str]:
-    """Yield the running mean and variance: by slot in legacy programs, second and third in PIR."""
-    if kind_of(operator) != "batch_norm":
-        return
-    named = dict(zip(operator.slots, operator.operands, strict=False))
-    places = (named.get("Mean"), named.get("Variance")) if named else operator.operands[1:3]
-    yield from (name for name in places if name is not None)
+        producer = graph.producer(name)
+        for operand in reversed(producer.operands if producer is not None else ()):
+            if operand is not None and operand not in seen:
+                seen.add(operand)
+                pending.append(operand)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from graphtool.rendering._layers import layers_of, starts_layer
 from graphtool.rendering.board import Part
-from graphtool.structure import GLOBAL, Claims, Head, Scale, Stage, Structure
-from graphtool.structure._flow import Step
-from graphtool.structure._vocabulary import NORMS, POOLS, RESIZES
+from graphtool.structure import (
+    GLOBAL,
+    NORMS,
+    POOLS,
+    RESIZES,
+    Claims,
+    Head,
+    Scale,
+    Stage,
+    Step,
+    Structure,
+)
 
 __all__ = ["Section", "Unit", "sections_of"]
 
@@ -140,7 +148,7 @@ def _encoder(structure: Structure) -> Iterator[_Plan]:
 def _left_over(structure: Structure, claims: Claims, *, is_whole: bool) -> Iterator[Section]:
     """Share out what comes behind the stages and the encoder; where there are none, everything."""
     heads = structure.heads
-    wanted = Counter(step.result for head in heads for step in claims.wanted(head.output))
+    wanted = claims.counts([head.output for head in heads])
     if not is_whole:
         alone = _heads_alone(structure)
         neck = {name for name in wanted if _is_neck(structure, name, wanted, alone)}
@@ -186,7 +194,12 @@ def _heads_alone(structure: Structure) -> frozenset[str]:
     for head in structure.heads:
         found.update(_from_logits(structure, head))
         step = structure.flow.maker.get(head.logits)
-        while step is not None and len(step.features) <= 1 and step.kind not in RESIZES:
+        while (
+            step is not None
+            and step.result not in found
+            and len(step.features) <= 1
+            and step.kind not in RESIZES
+        ):
             found.add(step.result)
             if not step.features or (step.weighted and not several):
                 break

@@ -41,7 +41,7 @@ def board_of(graph: Graph, level: Level | None = None) -> Board:
 def board_of_scene(scene: Scene, level: Level | None = None) -> Board:
     """Make the Board of two networks: with their pairs, findings, or what merging makes of them."""
     pairs = scene.pairs
-    sides = Sides(analyse(pairs.teacher), analyse(pairs.student))
+    sides = Sides(*scene.structures)
     ranks = (
         ranks_of(pairs.teacher, ((pair.rank, pair.teacher) for pair in pairs)),
         ranks_of(pairs.student, ((pair.rank, pair.student) for pair in pairs)),

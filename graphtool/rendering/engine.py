@@ -15,7 +15,7 @@ from graphtool.diagnostics import GraphtoolError
 from graphtool.rendering import problems
 from graphtool.rendering._palette import FONT
 
-__all__ = ["Engine", "LayoutTimeoutError", "find_engine"]
+__all__ = ["Engine", "LayoutTimeoutError", "check_engine", "find_engine"]
 
 _PURE = "graphviz-pure"
 _PNG_DPI = 144
@@ -45,8 +45,7 @@ class Engine:
         Raises LayoutTimeoutError, and GraphtoolError: GT403 where the engine fails, GT406 where it
         doesn't know the format.
         """
-        if format == "pdf" and self.name == _PURE:
-            raise GraphtoolError(problems.no_pdf(self.name))
+        self.check(format)
         command = [self.path, f"-T{format}"]
         if format == "png":
             command.append(f"-Gdpi={_PNG_DPI}")
@@ -54,6 +53,14 @@ class Engine:
             dot = dot.replace(f'"{FONT}"', _KNOWN_FONT)
         drawn = self._run(command, dot.encode("utf-8", "replace"), seconds)
         return drawn.replace(_FAMILY_OF_KNOWN, FONT.encode()) if self.name == _PURE else drawn
+
+    def check(self, format: str) -> None:
+        """Refuse what the engine does not draw.
+
+        Raises GraphtoolError: GT406.
+        """
+        if format == "pdf" and self.name == _PURE:
+            raise GraphtoolError(problems.no_pdf(self.name))
 
     def _run(self, command: list[str], dot: bytes, seconds: float) -> bytes:
         try:
@@ -92,6 +99,19 @@ def _status(code: int) -> str:
     if code < 0:
         return f"killed by signal {-code}"
     return f"exit status {code}" if code else "it drew nothing"
+
+
+def check_engine(ending: str) -> None:
+    """Refuse a picture's ending that nothing here draws; `.dot` and `.html` need no engine.
+
+    Raises GraphtoolError: GT401, GT406.
+    """
+    if ending in (".dot", ".html"):
+        return
+    engine = find_engine()
+    if engine is None:
+        raise GraphtoolError(problems.no_engine(ending))
+    engine.check(ending[1:])
 
 
 def find_engine() -> Engine | None:

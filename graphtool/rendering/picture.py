@@ -21,6 +21,7 @@ __all__ = ["Picture", "ending_of", "render"]
 
 _ENDINGS = (".dot", ".svg", ".png", ".pdf", ".html")
 _SECONDS = 10.0
+_A_DAY = 86_400
 _CALL = 'gt.render(pairs, "pairs.svg")'
 # Notebooks keep every output in their file.
 _MOST_IN_A_NOTEBOOK = 2_000_000
@@ -79,8 +80,9 @@ def render(
 
     `x` is a Graph or what `gt.read` takes; a PairSet; a Report of `check_merge` or `check_pairs`; a
     Merged, with the losses that are in its Program by now, or the folder of one. With a `path`, the
-    picture is written there, as its ending says: `.dot`, `.svg`, `.png` or `.pdf`; all but `.dot`
-    need Graphviz. Without, the Picture shows itself in a notebook.
+    picture is written there, as its ending says: `.dot`, `.svg`, `.png`, `.pdf`, or `.html`, a page
+    in which to search and to choose pairs. `.svg`, `.png` and `.pdf` need Graphviz. Without a path,
+    the Picture shows itself in a notebook.
 
     `level` says what one box stands for: `stage`, `block`, `module` (a layer) or `op`; without it,
     one at which the picture stays readable. `focus` is a selector of a Value: what lies within
@@ -120,10 +122,11 @@ def render(
 def _misgiven(path: object, radius: object, seconds: object) -> Iterator[Diagnostic]:
     if not (path is None or isinstance(path, str | PathLike)):
         yield bad_argument("path", path, "the path of a file", _CALL)
-    if not isinstance(radius, int) or radius < 1:
+    if not isinstance(radius, int) or isinstance(radius, bool) or radius < 1:
         yield problems.no_radius(radius)
-    if not isinstance(seconds, int | float) or seconds <= 0:
-        yield bad_argument("seconds", seconds, "a number above 0", f"{_CALL[:-1]}, seconds=60)")
+    if not isinstance(seconds, int | float) or not 0 < seconds <= _A_DAY:
+        wanted = f"a number above 0, {_A_DAY} at most"
+        yield bad_argument("seconds", seconds, wanted, f"{_CALL[:-1]}, seconds=60)")
 
 
 def _picture(subject: Subject, drawing: Drawing, *said: Diagnostic) -> Picture:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -12,6 +13,7 @@ from graphtool.diagnostics import Report, UsageError
 from graphtool.graph import Graph
 from graphtool.matching import PairSet
 from graphtool.rendering import problems
+from graphtool.structure import Structure, analyse
 
 # What merging needs is imported where something is merged: it takes half as long as a picture.
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ class Merge:
     others: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Scene:
     """Two networks side by side: their pairs, what a Report found, or how they are merged."""
 
@@ -49,6 +51,12 @@ class Scene:
     def graphs(self) -> tuple[Graph, Graph]:
         """The teacher's and the student's."""
         return self.pairs.teacher, self.pairs.student
+
+    @cached_property
+    def structures(self) -> tuple[Structure, Structure]:
+        """What was found out about the teacher and the student."""
+        teacher, student = map(analyse, self.graphs)
+        return teacher, student
 
 
 Subject: TypeAlias = "Graph | Scene"

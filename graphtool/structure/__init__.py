@@ -11,10 +11,20 @@ from graphtool.structure._outputs import Head
 from graphtool.structure._resolution import GLOBAL, Scale
 from graphtool.structure._sections import Section, divided
 from graphtool.structure._stages import Stage
+from graphtool.structure._statistics import statistics_of
+from graphtool.structure._step import Step
 from graphtool.structure._structure import Role, Structure, analyse
 from graphtool.structure._taps import Tap
 from graphtool.structure._transformer import Encoder
 from graphtool.structure._vocabulary import (
+    CONVOLUTIONS,
+    JOINS,
+    NORMS,
+    POOLS,
+    PRODUCTS,
+    RECURRENT,
+    REDUCTIONS,
+    RESIZES,
     ends_in_activation,
     is_training,
     is_training_type,
@@ -24,7 +34,15 @@ from graphtool.structure._vocabulary import (
 )
 
 __all__ = [
+    "CONVOLUTIONS",
     "GLOBAL",
+    "JOINS",
+    "NORMS",
+    "POOLS",
+    "PRODUCTS",
+    "RECURRENT",
+    "REDUCTIONS",
+    "RESIZES",
     "Claims",
     "Encoder",
     "Head",
@@ -33,6 +51,7 @@ __all__ = [
     "Scale",
     "Section",
     "Stage",
+    "Step",
     "Structure",
     "Tap",
     "analyse",
@@ -47,4 +66,5 @@ __all__ = [
     "kind_of_type",
     "layer_name",
     "module_class",
+    "statistics_of",
 ]

@@ -22,6 +22,7 @@ __all__ = [
     "between",
     "cuts",
     "deepest_map",
+    "dependants",
     "is_grouped",
     "kernel_size",
     "resolution_changes",
@@ -29,17 +30,20 @@ __all__ = [
 
 
 def deepest_map(
-    flow: Flow, scales: Mapping[str, Scale], tree: Dominators, within: Collection[str]
+    flow: Flow,
+    scales: Mapping[str, Scale],
+    changes: Mapping[str, int],
+    tree: Dominators,
+    within: Collection[str],
 ) -> str | None:
     """Return the last Value of the first run at the lowest resolution that maps reach.
 
     Only convolutions and joins count as reaching it. A neck that comes back to that resolution
     after up-sampling changes resolution more often, so it isn't chosen; where the run is itself
     up-sampled, it ends there, before a lateral convolution; where it is joined with something that
-    was up-sampled (the pooled branch of an ASPP), before the branches. Only the maps `within` are
-    looked at.
+    was up-sampled (the pooled branch of an ASPP), before the branches. `changes` are those of
+    `resolution_changes`; only the maps `within` are looked at.
     """
-    changes = resolution_changes(flow, scales)
     maps = [
         step for name, step in flow.steps.items() if name in within and _is_map(flow, step, scales)
     ]
@@ -169,6 +173,29 @@ def ancestors(flow: Flow, target: str) -> set[str]:
                 seen.add(name)
                 pending.append(name)
     return {flow.maker[name].result for name in seen if name in flow.maker}
+
+
+def dependants(
+    flow: Flow, targets: Sequence[str], taken: Collection[str] = ()
+) -> Mapping[str, int]:
+    """Count how many of these Values depend on each step, or are its results; 0 is left out.
+
+    One pass backwards for all of them; the steps `taken` are not gone past.
+    """
+    found: dict[str, int] = {}
+
+    def mark(name: str, marks: int) -> None:
+        step = flow.maker.get(name)
+        if step is not None and step.result not in taken:
+            found[step.result] = found.get(step.result, 0) | marks
+
+    for place, name in enumerate(targets):
+        mark(name, 1 << place)
+    for step in reversed(tuple(flow.steps.values())):
+        marks = found.get(step.result)
+        for name in step.data if marks else ():
+            mark(name, marks or 0)
+    return {name: marks.bit_count() for name, marks in found.items()}
 
 
 def cuts(flow: Flow, steps: Sequence[Step], anchors: Collection[str] = ()) -> tuple[str, ...]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from graphtool.structure._chain import dependants
 from graphtool.structure._flow import Flow, Step
 from graphtool.structure._structure import Structure
 
@@ -29,6 +30,10 @@ class Claims:
         found = self.wanted(end)
         self.taken.update(step.result for step in found)
         return found
+
+    def counts(self, ends: Sequence[str]) -> Mapping[str, int]:
+        """Count how many of these Values depend on each step that nobody has."""
+        return dependants(self.flow, ends, self.taken)
 
     def wanted(self, end: str) -> tuple[Step, ...]:
         """Return what a Value depends on and nobody has, in program order."""

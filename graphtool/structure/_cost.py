@@ -165,7 +165,9 @@ def _per_input_of_recurrent(graph: Graph, step: Step) -> Fraction | None:
 
 def _summed_axis(graph: Graph, step: Step) -> int | None:
     """Return the length of the axis that a product sums over, from a weight where there is one."""
-    left, right = step.operator.operands[:2]
+    # `addmm` adds the product to its first operand.
+    first = 1 if step.kind == "addmm" else 0
+    left, right = step.operator.operands[first : first + 2]
     if left is None or right is None:
         return None
     attributes = step.operator.attributes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 
@@ -41,13 +41,19 @@ _SAYINGS = {
 
 
 def block_names(graph: Graph, blocks: Mapping[str, Sequence[Step]]) -> Mapping[str, str]:
-    """Name each block, given as its steps by its output: `Bottleneck block`, `Conv 3×3`."""
+    """Name each block, given as its steps by its output: `Bottleneck block`, `Conv 3×3`.
+
+    A module that several blocks lie in names them where all of them have the same parts: saved
+    files call the blocks of all stages alike. Else it holds them, and says nothing.
+    """
     modules = {end: _module(steps) for end, steps in blocks.items()}
-    owners = Counter(module for module in modules.values() if module is not None)
+    parts: defaultdict[str | None, set[tuple[str, ...]]] = defaultdict(set)
+    for end, steps in blocks.items():
+        parts[modules[end]].add(tuple(sorted(_paths(steps))))
     named: dict[str, str] = {}
     for end, steps in blocks.items():
         module = modules[end]
-        own = module is not None and owners[module] == 1 and _is_compound(steps)
+        own = module is not None and len(parts[module]) == 1 and _is_compound(steps)
         by_class = module_class(module) if own and module is not None else None
         named[end] = by_class or _by_parts(graph, steps)
     return named
@@ -57,13 +63,14 @@ def _is_compound(steps: Sequence[Step]) -> bool:
     return sum(step.weighted for step in steps) > 1
 
 
+def _paths(steps: Sequence[Step]) -> list[str]:
+    """List the modules of the weighted Operators."""
+    return [x.operator.module.strip("/") for x in steps if x.weighted and x.operator.module]
+
+
 def _module(steps: Sequence[Step]) -> str | None:
     """Return the innermost module that all of a block's weighted Operators lie in."""
-    paths = [
-        step.operator.module.strip("/").split("/")
-        for step in steps
-        if step.weighted and step.operator.module is not None
-    ]
+    paths = [path.split("/") for path in _paths(steps)]
     if not paths:
         return None
     alike = takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))

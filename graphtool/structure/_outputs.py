@@ -71,8 +71,13 @@ def heads_of(flow: Flow, scales: Mapping[str, Scale]) -> tuple[Head, ...]:
     ordered = list(unique.values())
     if not ordered:
         return ()
-    main = max(ordered, key=lambda head: (_rank(flow, head.logits) >= 2, flow.depth[head.logits]))
+    main = max(ordered, key=lambda head: _standing(flow, head))
     return (main, *(head for head in ordered if head is not main))
+
+
+def _standing(flow: Flow, head: Head) -> tuple[bool, int]:
+    """Rank heads: losses last, then by depth."""
+    return not _is_number(flow, head.logits), flow.depth[head.logits]
 
 
 def _outputs(flow: Flow) -> tuple[str, ...]:
@@ -99,20 +104,25 @@ def _is_final_state(flow: Flow, step: Step) -> bool:
 
 def _terms(flow: Flow, name: str) -> Iterator[str]:
     """Yield the losses that are added up in a total, each with its weight, or a Value itself."""
-    step = flow.maker.get(name)
-    is_sum = step is not None and step.kind in {"add", "scale"} and bool(step.features)
-    if step is None or not is_sum or (flow.graph.values[name].shape or ()) not in ((), (1,)):
-        yield name
-        return
-    for term in step.features:
-        yield from _terms(flow, term)
+    pending, seen = [name], set[str]()
+    while pending:
+        name = pending.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        step = flow.maker.get(name)
+        is_sum = step is not None and step.kind in {"add", "scale"} and bool(step.features)
+        if step is None or not is_sum or flow.graph.values[name].shape not in ((), (1,)):
+            yield name
+        else:
+            pending.extend(reversed(step.features))
 
 
 def _head(flow: Flow, scales: Mapping[str, Scale], index: int, output: str) -> Head:
     name, normalised, answer = output, None, output
     step = flow.maker.get(name)
     while step is not None and step.features and _is_after_logits(flow, step, name):
-        if _rank(flow, answer) < 2:
+        if _is_number(flow, answer):
             answer = step.features[0]
         if step.kind in _PROBABILITIES:
             normalised = step.operator.name
@@ -134,7 +144,7 @@ def _is_after_logits(flow: Flow, step: Step, name: str) -> bool:
     """Tell whether a step only turns logits into an answer, or into a loss."""
     if step.kind in _AFTER_LOGITS or step.kind in _LOSSES:
         return True
-    return _rank(flow, name) < 2 and step.kind in REDUCTIONS | {"square", "squeeze"}
+    return _is_number(flow, name) and step.kind in REDUCTIONS | {"square", "squeeze"}
 
 
 def _joins_probabilities(flow: Flow, step: Step | None) -> bool:
@@ -158,7 +168,8 @@ def _classifies(flow: Flow, scales: Mapping[str, Scale], logits: str) -> bool:
         step = flow.maker.get(step.features[0])
     if step is None or step.kind == "embedding":
         return False
-    if step.kind == "add" and len(step.features) > 1 and _rank(flow, step.result) == _VECTORS:
+    is_vector = flow.graph.values[step.result].rank == _VECTORS
+    if step.kind == "add" and len(step.features) > 1 and is_vector:
         return all(_classifies(flow, scales, name) for name in step.features)
     return step.weighted or (step.kind in PRODUCTS and len(step.features) > 1)
 
@@ -178,9 +189,11 @@ def _embedding(flow: Flow, scales: Mapping[str, Scale], logits: str) -> str | No
     while before is not None and before.kind in IDENTITIES and before.features:
         name = before.features[0]
         before = flow.maker.get(name)
-    is_vector = _rank(flow, name) == 2 or scales.get(name) == GLOBAL
+    is_vector = flow.graph.values[name].rank == _VECTORS or scales.get(name) == GLOBAL
     return name if is_vector else None
 
 
-def _rank(flow: Flow, name: str) -> int:
-    return len(flow.graph.values[name].shape or ())
+def _is_number(flow: Flow, name: str) -> bool:
+    """Tell one number, or one for each sample, as losses are."""
+    rank = flow.graph.values[name].rank
+    return rank is not None and rank < _VECTORS

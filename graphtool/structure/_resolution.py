@@ -64,9 +64,12 @@ def resolutions(flow: Flow, channel_axes: Mapping[str, int]) -> Mapping[str, Sca
 
 
 def sides_of(graph: Graph, name: str, channel_axis: int) -> tuple[int, int] | None:
-    """Return H and W of a map, None where it is none or they are unknown."""
+    """Return H and W of a map, None where it is none or they are unknown.
+
+    A map whose channels lie in front of the samples is none: which axis they are on is lost then.
+    """
     shape = graph.values[name].shape
-    if shape is None or len(shape) != 4:
+    if shape is None or len(shape) != 4 or channel_axis == 0:
         return None
     height, width = (dim for axis, dim in enumerate(shape) if axis not in (0, channel_axis))
     return None if UNKNOWN in (height, width) or 0 in (height, width) else (height, width)
@@ -125,6 +128,8 @@ class _Walk:
     def _after_reduction(self, operator: Operator, source: str, scale: Scale) -> Scale:
         """A mean over places leaves one; over channels it leaves the map."""
         rank = self.rank(source)
+        if not rank:
+            return scale
         places = set(range(1, rank)) - {self.axes[source]}
         axes = numbers_of(self.graph, operator, "axis", "dim", "axes")
         reduced = {axis % rank for axis in axes}

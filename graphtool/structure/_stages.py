@@ -12,6 +12,7 @@ from graphtool.structure._chain import (
     between,
     cuts,
     deepest_map,
+    dependants,
     is_grouped,
     kernel_size,
     resolution_changes,
@@ -63,12 +64,12 @@ def stages_of(
     then, since an auxiliary head may pool further. `levels` are the maps that heads compute, by
     resolution.
     """
-    target = deepest_map(flow, scales, tree, _backbone(flow, scales, classifier, levels))
+    changes = resolution_changes(flow, scales)
+    target = deepest_map(flow, scales, changes, tree, _backbone(flow, scales, classifier, levels))
     if target is None:
         return ()
     steps = between(flow, flow.graph.feeds, target)
     line = [name for name in cuts(flow, steps) if scales.get(name, GLOBAL) != GLOBAL]
-    changes = resolution_changes(flow, scales)
     head = _last_weighted(flow, classifier)
     found: list[Stage] = []
     for (scale, _), run in groupby(line, key=lambda name: (scales[name], changes[name])):
@@ -94,8 +95,8 @@ def _backbone(
         return ancestors(flow, classifier)
     if len(levels) < 2:
         return flow.steps.keys()
-    first, *others = (ancestors(flow, tip) for tips in levels.values() for tip in tips)
-    shared = first.intersection(*others)
+    tips = [tip for held in levels.values() for tip in held]
+    shared = {name for name, count in dependants(flow, tips).items() if count == len(tips)}
     finest = max(scale.area for scale in levels)
     is_coarser = _least(scales, flow.steps) < _least(scales, shared) < finest
     return shared if is_coarser else flow.steps.keys()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
 from functools import cached_property
 from itertools import accumulate
 
-from graphtool.graph import UNKNOWN, Graph, Operator, Origin, Value
+from graphtool.graph import UNKNOWN, Graph, Origin, Value
 from graphtool.structure._cost import Costs, costs_of
 from graphtool.structure._dominators import dominators_of
 from graphtool.structure._flow import Flow, flow_of
@@ -21,9 +21,10 @@ from graphtool.structure._outputs import Head, heads_of
 from graphtool.structure._resolution import GLOBAL, Scale, resolutions, sides_of
 from graphtool.structure._sections import Section, sections_of
 from graphtool.structure._stages import Stage, stages_of
+from graphtool.structure._statistics import statistics_of
 from graphtool.structure._taps import Tap, taps_of, unshaped
 from graphtool.structure._transformer import Encoder, encoder_of, inside_attention, mixer_of
-from graphtool.structure._vocabulary import ACTIVATIONS, JOINS, is_training, kind_of
+from graphtool.structure._vocabulary import ACTIVATIONS, JOINS, is_training
 
 __all__ = ["Role", "Structure", "analyse"]
 
@@ -92,10 +93,7 @@ class Structure:
     def running_statistics(self) -> int:
         """Elements of the means and variances that normalisations keep."""
         names = {
-            name
-            for operator in self.graph.operators.values()
-            if kind_of(operator) == "batch_norm"
-            for name in _statistics(operator)
+            name for operator in self.graph.operators.values() for name in statistics_of(operator)
         }
         return sum(_elements(self.graph.values[name]) for name in names)
 
@@ -280,13 +278,6 @@ def _classifier(flow: Flow, scales: Mapping[str, Scale], heads: tuple[Head, ...]
     logits = heads[0].logits
     rank = len(flow.graph.values[logits].shape or ())
     return logits if rank == 2 or scales.get(logits) == GLOBAL else None
-
-
-def _statistics(operator: Operator) -> Iterator[str]:
-    """Yield the running mean and variance: by slot in legacy programs, second and third in PIR."""
-    named = dict(zip(operator.slots, operator.operands, strict=False))
-    places = (named["Mean"], named["Variance"]) if named else operator.operands[1:3]
-    return (name for name in places if name is not None)
 
 
 def _elements(value: Value) -> int:

@@ -12,6 +12,7 @@ from graphtool.structure._vocabulary import (
     IDENTITIES,
     JOINS,
     NORMS,
+    POOLS,
     PRODUCTS,
     RESHAPES,
     ends_in_activation,
@@ -41,13 +42,15 @@ def taps_of(flow: Flow, end: str) -> Mapping[Tap, str]:
     """Return the Value of each tap that the block of a block output has.
 
     A block without an activation behind its join has no tap after one, unless the next thing that
-    reads it is a normalisation with an activation, as in pre-activation networks.
+    reads it is a normalisation with an activation, as in pre-activation networks. One that ends in
+    several activations, concatenated, has no tap before them.
     """
     found: dict[Tap, str] = {}
-    after = _after_activation(flow, end)
+    activated = _is_activated(flow, end)
+    after = end if activated else _activation_behind(flow, end)
     if after is not None:
         found[Tap.AFTER_ACTIVATION] = after
-    before = _before_activation(flow, end)
+    before = _before_activation(flow, end) if activated else end
     if before is None:
         return found
     found[Tap.BEFORE_ACTIVATION] = before
@@ -59,11 +62,24 @@ def taps_of(flow: Flow, end: str) -> Mapping[Tap, str]:
     return found
 
 
-def _after_activation(flow: Flow, end: str) -> str | None:
-    """Return the activation that ends a block or, where there is none, that reads its output."""
-    step = unshaped(flow, end, RESHAPES | IDENTITIES | {"concat"})
-    if step is not None and (step.kind in ACTIVATIONS or ends_in_activation(step.operator)):
-        return end
+def _is_activated(flow: Flow, name: str) -> bool:
+    """Tell whether all of a Value comes from activations, concatenated or rearranged at most."""
+    pending, seen = [name], {name}
+    while pending:
+        step = unshaped(flow, pending.pop(), _REARRANGED)
+        if step is None:
+            return False
+        if step.kind == "concat":
+            fresh = [branch for branch in flow.branches(step) if branch not in seen]
+            seen.update(fresh)
+            pending += fresh
+        elif step.kind not in ACTIVATIONS and not ends_in_activation(step.operator):
+            return False
+    return True
+
+
+def _activation_behind(flow: Flow, end: str) -> str | None:
+    """Return the activation that reads a block's output, or its normalisation."""
     for reader in flow.consumers.get(end, ()):
         step = reader
         if reader.kind in NORMS:
@@ -82,13 +98,11 @@ def unshaped(flow: Flow, name: str, passed: Collection[str] = RESHAPES | IDENTIT
 
 
 def _before_activation(flow: Flow, end: str) -> str | None:
-    """Return what the activation of a block reads; None where it is inside a fused Operator."""
-    step = flow.maker.get(end)
-    if step is None or (step.kind not in ACTIVATIONS and not ends_in_activation(step.operator)):
-        return end
-    if ends_in_activation(step.operator):
+    """Return what the activation of a block reads; None where it is fused, or one of several."""
+    step = flow.maker[end]
+    if step.kind not in ACTIVATIONS or ends_in_activation(step.operator):
         return None
-    return step.features[0] if step.features else end
+    return step.features[0] if step.features else None
 
 
 def _main_branch(flow: Flow, name: str) -> Iterator[Step]:
@@ -103,4 +117,5 @@ def _main_branch(flow: Flow, name: str) -> Iterator[Step]:
         step = flow.maker.get(max(step.features, key=lambda name: (flow.depth[name], name)))
 
 
+_REARRANGED = RESHAPES | IDENTITIES | POOLS | {"split", "split_with_num", "slice"}
 _PASSED = NORMS | IDENTITIES | RESHAPES | JOINS | {"multiply"}

@@ -18,7 +18,7 @@ from graphtool.readers._paddle import in_mode, is_legacy, load_paddle
 from graphtool.readers.counters import count_past, user_names
 from graphtool.readers.live import LiveProgram, deserialise, translate
 from graphtool.readers.weights import persistables
-from graphtool.structure import analyse, is_training
+from graphtool.structure import analyse, is_training, statistics_of
 from graphtool.training import _legacy_mode, _pir_mode, problems
 from graphtool.training._reach import reached
 
@@ -29,7 +29,6 @@ _Paddle: TypeAlias = Any
 
 _NORMS = frozenset({"batch_norm", "sync_batch_norm"})
 _OTHER_NORMS = frozenset({"layer_norm", "instance_norm", "group_norm", "rms_norm"})
-_STATISTICS = slice(1, 3)
 _COUNTED = re.compile(r"(?:.*\.)?tmp_\d+")
 _FRACTIONS = frozenset({"float16", "bfloat16", "float32", "float64"})
 
@@ -173,19 +172,10 @@ def _revived(graph: Graph, trainable: frozenset[str]) -> Iterator[str]:
 
 
 def _statistics(graph: Graph) -> Iterator[str]:
+    """Yield running means and variances, in legacy programs by the Variables that hold them."""
     for operator in graph.operators.values():
-        if operator.kind in _NORMS:
-            yield from _statistics_of(operator, graph)
-
-
-def _statistics_of(operator: Operator, graph: Graph) -> Iterator[str]:
-    """Yield running mean and variance: by slot in legacy programs, by position in PIR."""
-    if graph.kind is ProgramKind.PIR:
-        yield from (name for name in operator.operands[_STATISTICS] if name is not None)
-        return
-    for slot, name in zip(operator.slots, operator.operands, strict=True):
-        if slot in ("Mean", "Variance") and name is not None:
-            yield variable_of(name, graph)
+        for name in statistics_of(operator):
+            yield name if graph.kind is ProgramKind.PIR else variable_of(name, graph)
 
 
 def _read_names(graph: Graph) -> set[str]:

@@ -84,6 +84,38 @@ def test_channels_that_differ_want_an_adapter_as_suggested_pairs_have():
     assert codes(checks.check_pairs(suggested, wide, narrow)) == []
 
 
+@pytest.mark.parametrize(
+    ("loss", "wanted"),
+    [
+        ("l2", "the same rank, 1 or more"),
+        ("kl", "the same rank, 2 or more"),
+        ("hint", "the same rank, 2 to 4"),
+        ("attention", "the same rank, 3 to 5"),
+        ("fsp", "rank 4"),
+        ("hidden_state", "rank 3"),
+    ],
+)
+def test_each_loss_says_which_ranks_it_takes(loss, wanted):
+    report = checks.check_pairs([("relu_0", "mean_1", loss)], _graph("x", 4), _graph("y", 4))
+    assert only(report, "GT331").message == (
+        f"`relu_0` and `mean_1` have ranks 4 and 2: {loss} wants {wanted}"
+    )
+
+
+def test_attention_is_compared_head_by_head_and_relations_token_by_token():
+    def scores(heads, tokens):
+        return read(program(lambda: nn.functional.relu(data("x", -1, heads, tokens, 6)))[0])
+
+    def found(loss, *student):
+        pairs = [("relu_0", "relu_0", loss)]
+        report = checks.check_pairs(pairs, scores(8, 6), scores(*student))
+        return [one.message.partition(": ")[2] for one in report]
+
+    assert found("attention_scores", 4, 6) == ["attention_scores wants equal shapes"]
+    assert found("attention_relation", 4, 6) == []
+    assert found("attention_relation", 4, 5) == ["attention_relation wants dim 2 to be equal"]
+
+
 @pytest.mark.parametrize("loss", ["fsp", "attention"])
 def test_losses_that_make_what_they_compare_take_any_shape(loss):
     report = checks.check_pairs([(*_PAIR, loss)], _graph("x", 8), _graph("y", 4))

@@ -278,6 +278,32 @@ def test_an_interrupt_ends_the_command_with_130(tmp_path: Path) -> None:
     assert b"Traceback" not in done.stderr
 
 
+INTERRUPTED_IMPORT = """
+import signal, sys
+from importlib.machinery import ExtensionFileLoader
+make = ExtensionFileLoader.create_module
+def interrupted(loader, spec):
+    # While the C code of Paddle's module runs, which makes an ImportError of it.
+    if spec.name.endswith("libpaddle"):
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+    return make(loader, spec)
+ExtensionFileLoader.create_module = interrupted
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+from graphtool.cli import main
+sys.exit(main(["inspect", "paddle.vision.models:LeNet", "--input", "1,28,28"]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no alarm signals")
+def test_an_interrupt_while_paddle_is_imported_is_one(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IMPORT], capture_output=True, cwd=tmp_path, check=False
+    )
+
+    assert done.returncode == 130
+    assert b"GT030" not in done.stderr
+
+
 def test_help_imports_neither_paddle_nor_numpy_nor_networkx() -> None:
     imported = imported_by(["--help"], ["inspect", "--help"], ["explain"])
 
@@ -323,7 +349,9 @@ class TestOnATerminal:
         assert max(map(len, text)) <= 100
         assert any(line.startswith("too narrow for: operator, dtype") for line in text)
 
-    @pytest.mark.parametrize("width", [30, pytest.param(40, marks=pytest.mark.slow), 42])
+    @pytest.mark.parametrize(
+        "width", [30, *(pytest.param(x, marks=pytest.mark.slow) for x in (40, 42))]
+    )
     def test_a_narrow_terminal_cuts_no_column_without_a_word(self, cnn: Path, width: int) -> None:
         text = plain(terminal(width, "suggest-pairs", cnn, cnn))
         titles = next(line.split() for line in text if line.startswith("#"))

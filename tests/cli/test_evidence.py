@@ -19,6 +19,7 @@ from tests.matching.evidence_networks import Small
 
 Run = Callable[..., Any]
 
+ALLOWED = "  = note: --allow-random (in Python allow_random=True) measures all the same"
 MODULE = "tests.matching.evidence_networks"
 
 
@@ -117,9 +118,27 @@ def test_networks_that_were_never_trained_are_measured_where_that_is_allowed(
 
     assert (refused.status, refused.out) == (1, "")
     assert refused.err.startswith("error[GT376]")
+    assert refused.err.splitlines()[-2] == ALLOWED
     assert allowed.status == 0
     assert allowed.err.count("warning[GT376]") == 2
     assert [pair["cka"] for pair in allowed.json["pairs"]] == [1.0] * 5
+
+
+def test_weights_that_were_loaded_and_never_trained_are_not_to_be_copied_again(
+    run: Run, tmp_path: Path
+) -> None:
+    paddle.disable_static()
+    spec = [paddle.static.InputSpec([-1, 8], "float32", "x")]
+    paddle.jit.save(paddle.nn.Linear(8, 4), str(tmp_path / "net"), input_spec=spec)
+    model = tmp_path / "net.json"
+    result = run("suggest-pairs", model, model, "--evidence", "random")
+
+    title, _, _, note, advice = result.err.splitlines()
+    assert title == (
+        "error[GT376] parameters-not-loaded: 2 parameters of the teacher were never trained: "
+        "biases, scales and shifts have one number throughout"
+    )
+    assert (note, advice) == (ALLOWED, "  = help: --allow-random")
 
 
 def test_pairs_are_drawn_as_well(suggest: Run, tmp_path: Path) -> None:
@@ -153,6 +172,12 @@ def test_pairs_are_drawn_as_well(suggest: Run, tmp_path: Path) -> None:
             "`pairs.jpg` has no ending of a picture: .dot, .svg, .png, .pdf, .html",
         ),
         (
+            ("-o", "-"),
+            "argument --output: `-` is no `.toml`, as a recipe is",
+        ),
+        (("-o", ""), "argument --output: `` is no `.toml`, as a recipe is"),
+        (("--render", "-"), "argument --render: a picture goes to a file, not to stdout"),
+        (
             ("--evidence", "samples.csv"),
             "`samples.csv` is no source of evidence: .npy, .npz, module:callable or random",
         ),
@@ -165,6 +190,19 @@ def test_options_that_mean_nothing_together_are_wrong_usage(
 
     assert (result.status, result.out) == (2, "")
     assert result.err.splitlines()[0].endswith(f": {message}")
+
+
+@pytest.mark.parametrize(
+    ("source", "error"), [("none.npy", "error[GT371]"), ("samples.csv", "error[GT370]")]
+)
+def test_a_source_that_is_none_is_told_before_work_is_put_into_the_networks(
+    run: Run, cnn: Path, tmp_path: Path, source: str, error: str
+) -> None:
+    (tmp_path / "broken.json").write_text("{")
+    result = run("suggest-pairs", tmp_path / "broken.json", cnn, "--evidence", source)
+
+    assert result.out == ""
+    assert result.err.startswith(error)
 
 
 @pytest.mark.slow

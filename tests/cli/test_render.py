@@ -72,6 +72,7 @@ def test_pairs_come_from_a_recipe(run: Run, cnn: Path, tmp_path: Path) -> None:
         (("--radius", "3"), "argument --radius: needs argument --focus"),
         (("--focus", "x", "--level", "block"), "argument --focus: not allowed with argument"),
         (("-o", "picture.gif"), "`picture.gif` has no ending of a picture"),
+        (("-o", ""), "`` has no ending of a picture"),
     ],
 )
 def test_wrong_usage_is_refused(
@@ -135,6 +136,41 @@ def test_a_file_that_is_no_picture_is_refused_before_any_work(
     assert "error[GT402] unknown-ending" in result.err
     assert result.out == ""
     assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize(
+    ("engine", "ending", "code"),
+    [(None, ".svg", "GT401"), (None, ".pdf", "GT401"), ("graphviz-pure", ".pdf", "GT406")],
+)
+def test_a_picture_that_nothing_here_draws_is_refused_before_any_work(
+    run: Run,
+    cnn: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    engine: str | None,
+    ending: str,
+    code: str,
+) -> None:
+    leave_only(engine, tmp_path, monkeypatch)
+    target, picture = tmp_path / "merged", f"{tmp_path}/merged{ending}"
+    for argv in (
+        ("merge", cnn, cnn, "-o", target, "--render", picture),
+        ("render", tmp_path / "none.json", "-o", picture),
+    ):
+        result = run(*argv)
+
+        assert (result.status, result.out) == (1, "")
+        assert result.err.startswith(f"error[{code}]")
+    assert not target.exists()
+
+
+def leave_only(engine: str | None, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no engine on the path, nor beside the interpreter, but one of this name."""
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(folder / "none"))
+    if engine is not None:
+        (folder / engine).write_text("#!/bin/sh\n")
+        (folder / engine).chmod(0o755)
 
 
 def test_results_stand_where_their_picture_cannot_be_drawn(

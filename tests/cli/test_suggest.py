@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import pytest
 from inline_snapshot import snapshot
+
+from graphtool.matching import FormName
+from graphtool.structure import Tap
 
 Run = Callable[..., Any]
 
@@ -319,6 +323,21 @@ def test_options_that_contradict_each_other_are_wrong_usage(
 
     assert (result.status, result.out) == (2, "")
     assert not list(Path().glob("pairs.*"))
+
+
+@pytest.mark.parametrize(("option", "closed"), [("--recipe", FormName), ("--tap", Tap)])
+def test_an_unknown_form_or_tap_is_answered_with_those_there_are_and_a_command(
+    run: Run, cnn: Path, option: str, closed: type[Enum]
+) -> None:
+    result = run("suggest-pairs", cnn, cnn, option, "bogus")
+    message, advice = result.err.splitlines()
+
+    assert (result.status, result.out) == (2, "")
+    assert message.startswith(f"error[GT600] wrong-usage: argument {option}: invalid choice")
+    assert all(member.value in message for member in closed)
+    assert advice == "  = help: graphtool suggest-pairs --help"
+    for member in closed:
+        assert run("suggest-pairs", cnn, cnn, option, member.value, "--limit", "1").status != 2
 
 
 @pytest.mark.slow

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cache
+from typing import Any, TypeAlias
 
 import numpy as np
 import paddle
@@ -54,28 +55,54 @@ class Merged:
         )
 
 
+Started: TypeAlias = "tuple[gt.Network, Any]"
+
+
 def merged(teacher: Callable[[], nn.Layer], student: Callable[[], nn.Layer], *spec: Any) -> Merged:
     """Merge two networks that read one input of a shape, and of a dtype if it isn't float32."""
-    paddle.enable_static()
-    one = gt.from_layer(teacher, [("image", *spec)], train=False)
-    other = gt.from_layer(student, [("image", *spec)], train=True)
-    scopes = paddle.static.Scope(), paddle.static.Scope()
-    paddle.seed(5)
-    for network, scope in zip((one, other), scopes, strict=True):
-        paddle.static.Executor().run(network.startup, scope=scope)
-    pairs = gt.suggest_pairs(one.graph, other.graph)
-    made = gt.merge(one, other, {"image": "image"}, teacher_scope=scopes[0], scope=scopes[1])
-    return Merged(made, paddle.static.Program(), scopes[1], pairs)
+    one, other = _started(teacher, *spec), _started(student, *spec, train=True)
+    return _joined(one, other, gt.suggest_pairs(one[0].graph, other[0].graph))
 
 
 def convolutions(teacher: int = 16, student: int = 8, side: int = 32) -> Merged:
     """Merge two plain networks of three stages: maps `relu_1`, `relu_3` and `relu_5`."""
-    made = merged(
-        lambda: PlainConvolutions([teacher, 2 * teacher, 3 * teacher]),
-        lambda: PlainConvolutions([student, 2 * student, 3 * student]),
-        (3, side, side),
+    made = _started(_plain(student), (3, side, side), train=True)
+    return _joined(_teacher(teacher, side), made, _pairs(teacher, student, side))
+
+
+def _started(factory: Callable[[], nn.Layer], *spec: Any, train: bool = False) -> Started:
+    """Build a network and initialise it in a Scope of its own."""
+    paddle.enable_static()
+    network = gt.from_layer(factory, [("image", *spec)], train=train)
+    scope = paddle.static.Scope()
+    paddle.seed(6 if train else 5)
+    paddle.static.Executor().run(network.startup, scope=scope)
+    return network, scope
+
+
+def _joined(teacher: Started, student: Started, pairs: gt.PairSet) -> Merged:
+    (one, theirs), (other, ours) = teacher, student
+    made = gt.merge(one, other, {"image": "image"}, teacher_scope=theirs, scope=ours)
+    return Merged(made, paddle.static.Program(), ours, pairs)
+
+
+def _plain(width: int) -> Callable[[], nn.Layer]:
+    return lambda: PlainConvolutions([width, 2 * width, 3 * width])
+
+
+@cache
+def _teacher(width: int, side: int) -> Started:
+    """Build a teacher once: a merge leaves it as it is."""
+    return _started(_plain(width), (3, side, side))
+
+
+@cache
+def _pairs(teacher: int, student: int, side: int) -> gt.PairSet:
+    one, other = (
+        _teacher(teacher, side)[0],
+        _started(_plain(student), (3, side, side), train=True)[0],
     )
-    return replace(made, pairs=_pinned(made.pairs, PAIRED))
+    return _pinned(gt.suggest_pairs(one.graph, other.graph), PAIRED)
 
 
 def _pinned(pairs: gt.PairSet, names: tuple[str, ...]) -> gt.PairSet:

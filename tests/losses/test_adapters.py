@@ -70,6 +70,7 @@ def test_linear_projects_vectors_tokens_and_pooled_maps() -> None:
     assert [weight.shape for weight in weights] == [(32, 7)] * 3
 
 
+@pytest.mark.slow
 def test_linear_is_a_product_with_its_weight() -> None:
     net = convolutions()
     with net.building():
@@ -101,6 +102,7 @@ def test_no_two_adapters_and_no_variable_of_program_or_scope_have_one_name() -> 
     assert all(parameter.trainable for parameter in parameters if parameter.name in new)
 
 
+@pytest.mark.slow
 def test_a_name_with_a_path_becomes_the_name_of_a_file() -> None:
     net = convolutions()
     with net.building():
@@ -142,6 +144,7 @@ def test_the_larger_of_two_maps_shrinks_whichever_side_it_is_on() -> None:
         np.testing.assert_allclose(small, pooled(large, 8, 8), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_where_sizes_are_not_known_the_smaller_is_found_in_each_run() -> None:
     net = merged(
         lambda: PlainConvolutions([4, 8]), lambda: PlainConvolutions([6, 6]), (3, None, None)

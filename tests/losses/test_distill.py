@@ -133,6 +133,7 @@ def test_a_recipe_brings_losses_and_weights_and_weights_may_be_changed(tmp_path:
     assert list(other.weights.values()) == [7.0, 0.5, 0.25, 2.0, 0.0]
 
 
+@pytest.mark.slow
 def test_pairs_that_were_suggested_for_the_same_networks_in_test_mode_hold() -> None:
     net = convolutions()
     wide, narrow = (
@@ -218,6 +219,7 @@ def test_two_fsp_pairs_are_the_start_and_the_end_of_one_flow() -> None:
     assert [pair.student.name for pair in loss.pairs["fsp_relu_3"]] == ["relu_2", "relu_3"]
 
 
+@pytest.mark.slow
 def test_class_scores_of_a_map_are_compared_pixel_by_pixel() -> None:
     net = merged(lambda: Segmenter(16), lambda: Segmenter(8), (3, 32, 32))
     name = net.pairs.pairs[0].student.name
@@ -449,7 +451,7 @@ RELATIONS: dict[str, Any] = {
 
 
 # What the other pairs of networks go through as well.
-_LONGER = ("tokens against a map", "a number of tokens that is not known")
+_LONGER = ("other heads", "tokens against a map", "a number of tokens that is not known")
 
 
 @pytest.mark.parametrize(
@@ -476,6 +478,7 @@ def test_whatever_is_suggested_can_be_built_and_run(which: str) -> None:
     assert all(0 < part < 100 for part in parts)
 
 
+@pytest.mark.slow
 def test_the_form_of_minilm_teaches_relations_inside_the_last_attention() -> None:
     net = merged(lambda: Encoder(4, 64), lambda: Encoder(2, 32), (7, 16))
     plan = net.merged.plan
@@ -723,6 +726,7 @@ def test_after_minimize_it_would_never_train() -> None:
     assert codes(error) == ["GT342"]
 
 
+@pytest.mark.slow
 def test_a_recipe_for_other_networks_is_refused(net: Merged, tmp_path: Path) -> None:
     wide, narrow = (built(lambda count=count: Encoder(count, 32), (12, 16)) for count in (4, 2))
     path = tmp_path / "pairs.toml"
@@ -753,6 +757,7 @@ class Extra(PlainConvolutions):
         return super().forward(x)
 
 
+@pytest.mark.slow
 def test_a_legacy_program_is_distilled_alike() -> None:
     distill_legacy.run()
 

@@ -24,6 +24,7 @@ from graphtool.structure import analyse
 from tests.matching import evidence_networks as networks
 from tests.matching.evidence_networks import Array, Loud, Residual, Small
 from tests.merging.networks import build
+from tests.networks import vision
 
 IMAGES = np.random.default_rng(0).normal(size=(40, 3, 16, 16)).astype("float32")
 MODULE = "tests.matching.evidence_networks"
@@ -131,6 +132,17 @@ def test_a_network_is_wholly_like_itself_and_scores_do_not_change_from_run_to_ru
     assert [found.code for found in first.report] == ["GT383"]
 
 
+def test_large_batches_are_compared_in_parts_of_128_samples_at_most(network: Network) -> None:
+    images = np.random.default_rng(3).normal(size=(140, 3, 16, 16)).astype("float32")
+    whole = measured(network, network, [images])
+    parts = measured(network, network, [images[:70], images[70:]])
+
+    assert (whole.batches, whole.samples) == (1, 140)
+    assert list(whole.scores) == list(parts.scores)
+    found = [score.cka for score in whole.scores.values()]
+    assert found == pytest.approx([score.cka for score in parts.scores.values()], abs=1e-6)
+
+
 def blocks(network: Network) -> list[str]:
     count = len(network.layer.blocks)
     return [find(network.graph, f"blocks.{place}").name for place in range(count)]
@@ -227,6 +239,18 @@ def test_samples_that_can_not_be_measured_are_refused(case: str, network: Networ
     (found,) = raised.value.report
     assert found.code == code
     assert text in found.message
+
+
+@pytest.mark.parametrize("source", ["none.npy", "x.csv"])
+def test_a_source_that_is_none_is_refused_before_the_networks_are_read(source: str) -> None:
+    with pytest.raises(GraphtoolError) as raised:
+        suggest_pairs("no_network.json", "no_network.json", evidence=source)
+    with pytest.raises(GraphtoolError) as in_gather:
+        gathered("no_network.json", "no_network.json", ([], []), source)
+
+    (found,) = raised.value.report
+    assert found.code == {"none.npy": "GT371", "x.csv": "GT370"}[source]
+    assert in_gather.value.report == raised.value.report
 
 
 def test_a_file_of_python_objects_is_not_unpickled(tmp_path: Path, network: Network) -> None:
@@ -337,6 +361,7 @@ def with_label(x: Any, label: Any) -> Any:
     return loss
 
 
+@pytest.mark.slow
 def test_a_training_program_runs_in_test_mode_without_its_label_and_stays_as_it_was() -> None:
     built = build(with_label, ("x", [-1, 3, 16, 16], "float32"), ("label", [-1, 1], "int64"))
     paddle.disable_static()
@@ -372,7 +397,7 @@ def test_a_saved_model_has_the_scores_of_the_network_that_it_was_saved_from(
     names = names_of(suggest_pairs(path, network))
     found = gathered(path, network, names, tmp_path / "x.npz")
 
-    assert found.scores == gathered(network, network, names, {"any": IMAGES}).scores
+    assert found.scores == gathered(network, network, names, {"x": IMAGES}).scores
     (tmp_path / "net.pdiparams").unlink()
     with pytest.raises(GraphtoolError, match="GT376"):
         gathered(path, network, names, tmp_path / "x.npz")
@@ -405,6 +430,22 @@ def test_evidence_warns_of_another_stage_and_leaves_the_order_as_it_is(teacher: 
     )
 
 
+def test_the_end_of_its_own_block_does_not_speak_against_the_last_convolution() -> None:
+    pairs = suggest_pairs(vision("resnet18"), vision("resnet18"))
+    (pair,) = [one for one in pairs if one.why[0].startswith("last convolution")]
+    assert (pair.teacher.layer, pair.why[0][:32]) == (
+        "layer4.1.conv2",
+        "last convolution of stage 4 of 4",
+    )
+    said = "on data the student's Value is more like the teacher's"
+    for scores, what in (
+        ({"relu_16": 0.9, "relu_4": 0.8}, "`relu_4` of stage 1: CKA 0.80"),
+        ({"relu_16": 0.9, "relu_0": 0.7}, "`relu_0` of the stem: CKA 0.70"),
+    ):
+        found = weigh(pairs, scored(pairs, lambda ours, _, known=scores: known.get(ours, 0.4)))
+        assert found[pair.rank - 1].warnings == (f"{said} {what}, 0.40 here",)
+
+
 def test_of_two_pairs_that_fit_as_well_in_one_stage_the_more_alike_comes_first(
     teacher: Network,
 ) -> None:
@@ -434,6 +475,7 @@ from graphtool.matching.weighing import names_of
 from graphtool.matching import suggest_pairs
 from tests.matching.evidence_networks import Small
 paddle.enable_static()
+paddle.seed(1)
 guard = getattr(paddle.pir_utils, "OldIrGuard", contextlib.nullcontext)
 with guard():
     program, startup = paddle.static.Program(), paddle.static.Program()

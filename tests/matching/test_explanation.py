@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Any
 
 import paddle
@@ -9,7 +10,9 @@ import pytest
 
 from graphtool.diagnostics import PairError, ReadError
 from graphtool.matching import Kind, explain_pair
-from tests.networks import Encoder, built, vision
+from graphtool.matching.score import Comparison
+from graphtool.structure import Structure, analyse
+from tests.networks import Encoder, PlainConvolutions, built, vision
 
 
 def test_a_suggested_pair_is_nearest_to_itself_and_its_parts_sum_to_its_score() -> None:
@@ -32,15 +35,38 @@ def test_few_pairs_fit_better_than_the_end_of_a_stage_and_most_fit_worse() -> No
     assert found.better < found.among / 50
 
 
-def test_an_equal_shape_in_another_stage_is_called_a_coincidence() -> None:
-    # 1024 channels at 14 x 14 in one, at 7 x 7 in the other: only the channels are equal there;
-    # with inputs of two sizes the whole shape is.
-    teacher, student = vision("resnet50", 112), vision("mobilenet_v1", 224)
-    found = explain_pair(teacher, student, "relu_39=relu_26")
+def features(structure: Structure) -> list[str]:
+    return [name for name in structure.flow.steps if name in structure.flow.features]
 
-    assert (found.pair.teacher.shape, found.pair.student.shape) == ((-1, 1024, 7, 7),) * 2
+
+@pytest.mark.parametrize("student", ["mobilenet_v1", "encoder"])
+def test_all_pairs_are_counted_as_each_is_scored_and_much_faster(student: str) -> None:
+    other = vision(student) if student != "encoder" else built(lambda: Encoder(4), [7, 16])
+    comparison = Comparison(analyse(vision("resnet50")), analyse(other))
+    ours, theirs = features(comparison.teacher), features(comparison.student)
+    started = perf_counter()
+    fits = [comparison.fit(left, right) for left in ours for right in theirs]
+    one_by_one = perf_counter() - started
+    wanted = {least: sum(fit > least for fit in fits) for least in sorted(set(fits))[::20]}
+    # The first also imports numpy.
+    comparison.better(0.5, ours, theirs)
+    started = perf_counter()
+    found = {least: comparison.better(least, ours, theirs) for least in wanted}
+    at_once = (perf_counter() - started) / len(wanted)
+
+    assert found == wanted
+    assert at_once < one_by_one / 5
+
+
+def test_an_equal_shape_in_another_stage_is_called_a_coincidence() -> None:
+    # One network has a stage more and an input twice as large.
+    teacher = built(lambda: PlainConvolutions([8, 32]), [3, 32, 32])
+    student = built(lambda: PlainConvolutions([8, 16, 32]), [3, 64, 64])
+    found = explain_pair(teacher, student, "relu_3=relu_5")
+
+    assert (found.pair.teacher.shape, found.pair.student.shape) == ((-1, 32, 8, 8),) * 2
     assert found.pair.warnings[0] == (
-        "the shapes are equal by coincidence: 1/16 of the input in the teacher, 1/32 in the student"
+        "the shapes are equal by coincidence: 1/4 of the input in the teacher, 1/8 in the student"
     )
 
 
@@ -93,3 +119,10 @@ def test_unknown_names_and_parameters_are_refused() -> None:
         explain_pair(vision("resnet50"), vision("mobilenet_v1"), "relu_99=relu_22")
     with pytest.raises(PairError, match="is no feature map but a parameter"):
         explain_pair(vision("resnet50"), vision("mobilenet_v1"), "conv2d_0.w_0=relu_22")
+
+
+def test_an_answer_is_in_no_role_like_that_of_a_stage() -> None:
+    found = explain_pair(vision("resnet18"), vision("resnet18"), "add_8=relu_16")
+    roles = {part.name: (part.teacher, part.student, part.agreement) for part in found.parts}
+
+    assert roles["role"] == ("logits", "stage end", 0.0)

@@ -14,7 +14,6 @@ _FAST = {
     "a deep residual network teaches a shallow one",
     "residual teaches shuffle on 32×32, by the number of the stage",
     "a ViT with a class token teaches one of half its depth",
-    "BERT teaches one of half its depth that trains",
     "a wide U-Net teaches a narrow one",
     "a CRNN teaches a narrow one, at any width",
 }

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
+import functools
+from contextlib import suppress
+from typing import Any
 
+import pytest
+from paddle import nn
+
+from graphtool.checks import check_pairs
 from graphtool.diagnostics import PairError, UsageError
-from graphtool.matching import Kind, PairSet, suggest_pairs
+from graphtool.graph import Graph
+from graphtool.matching import FormName, Kind, PairSet, suggest_pairs
 from graphtool.structure import Tap
-from tests.networks import Encoder, built, vision
+from tests.networks import Encoder, PlainConvolutions, built, vision
 
 
 def parts(pairs: PairSet) -> list[tuple[str, str, str, float]]:
@@ -47,6 +54,8 @@ def test_forms_for_resnet50_and_mobilenet_v1(
 
     assert parts(pairs) == expected
     assert [pair.rank for pair in pairs] == list(range(1, len(expected) + 1))
+    wants_channels = form in {"fitnet", "overhaul"}
+    assert all((pair.adapter is not None) is wants_channels for pair in pairs)
 
 
 def test_the_form_for_transformers_takes_all_layers_at_equal_weights() -> None:
@@ -70,6 +79,83 @@ def test_minilm_compares_what_the_last_attention_multiplies() -> None:
     assert {pair.loss for pair in pairs} == {"attention_relation"}
     layers = [pair.teacher.module or "" for pair in pairs]
     assert all("TransformerEncoderLayer_3" in module for module in layers)
+
+
+@functools.cache
+def of_heads(heads: int) -> Graph:
+    return built(lambda: Encoder(2, heads=heads), [7, 16])
+
+
+def test_what_a_forms_loss_cannot_compare_is_left_out_and_that_is_told() -> None:
+    pairs = suggest_pairs(of_heads(8), of_heads(4), recipe="transformer")
+
+    assert [(pair.rank, pair.loss) for pair in pairs] == [(n, "hidden_state") for n in (1, 2, 3)]
+    (found,) = pairs.report
+    assert found.code == "GT308"
+    assert found.message == "`transformer` is taken without 2 pairs that its loss cannot compare"
+    assert found.notes == ("the numbers of heads differ: scores cannot be compared one to one",)
+
+
+def test_minilm_takes_other_numbers_of_heads_and_says_which_option_splits_them() -> None:
+    pairs = suggest_pairs(of_heads(8), of_heads(4), recipe="minilm")
+
+    assert [pair.loss for pair in pairs] == ["attention_relation"] * 3
+    option = 'options={"attention_relation": {"heads": 4}}'
+    assert pairs[0].warnings == (
+        f"8 against 4 heads: split both anew, distill_loss(..., {option})",
+    )
+
+
+class Tokens(nn.Layer):
+    """A transformer over the patches of an image, as a ViT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.encoder = nn.Conv2D(3, 16, 8, 8), Encoder(2)
+
+    def forward(self, x: Any) -> Any:
+        return self.encoder(self.patches(x).flatten(2).transpose([0, 2, 1]))
+
+
+@pytest.mark.parametrize("form", ["overhaul", "attention", "fitnet"])
+def test_forms_for_maps_refuse_tokens(form: str) -> None:
+    maps_and_tokens, *_ = crossed()
+    with pytest.raises(PairError, match="the form's loss cannot compare in these two") as raised:
+        suggest_pairs(*maps_and_tokens, recipe=form)
+
+    (found,) = raised.value.report
+    assert found.notes == ("the lengths differ: Values cannot be compared one to one",)
+
+
+@functools.cache
+def crossed() -> tuple[tuple[Graph, Graph], ...]:
+    tokens = built(Tokens, [3, 32, 32])
+    maps = built(lambda: PlainConvolutions([4, 8, 8], classes=5), [3, 32, 32])
+    return (maps, tokens), (tokens, maps), (of_heads(8), of_heads(4)), (maps, maps)
+
+
+@pytest.mark.parametrize("form", FormName)
+def test_no_form_suggests_what_its_losses_refuse(form: FormName) -> None:
+    suggested = list[str]()
+    for teacher, student in crossed():
+        with suppress(PairError):
+            pairs = suggest_pairs(teacher, student, recipe=form)
+            suggested += [pair.loss for pair in pairs]
+            assert not check_pairs(pairs, teacher, student)
+
+    assert suggested
+
+
+def test_logits_of_other_classes_are_no_pair_of_a_form_and_the_reason_is_theirs() -> None:
+    teacher, student = (
+        built(lambda classes=n: PlainConvolutions([4], classes=classes), [3, 8, 8]) for n in (9, 5)
+    )
+    with pytest.raises(PairError) as raised:
+        suggest_pairs(teacher, student, recipe="logits")
+
+    (found,) = raised.value.report
+    assert found.code == "GT305"
+    assert found.notes == ("9 against 5 classes: the logits cannot be compared one to one",)
 
 
 def test_a_form_that_the_networks_have_nothing_for_is_refused() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from graphtool.diagnostics import PairError
+from graphtool.diagnostics import PairError, UsageError
 from graphtool.matching import match_shapes, partners
 from tests.networks import vision
 
@@ -25,6 +27,16 @@ def test_a_value_that_is_not_suggested_has_the_nearest_block_output_first() -> N
     first = found.pairs[0]
     assert (first.student.name, first.student.shape) == ("relu_16", (-1, 512, 14, 14))
     assert first.why[0] == "the one that fits best"
+
+
+@pytest.mark.parametrize("limit", [-1, "x", True])
+def test_what_is_no_number_of_partners_is_refused(limit: Any) -> None:
+    with pytest.raises(UsageError) as raised:
+        partners(vision("resnet50"), vision("mobilenet_v1"), "relu_30", limit=limit)
+
+    (found,) = raised.value.report
+    assert found.message == f"`limit` is `{limit!r}`; wanted a whole number, or None"
+    assert found.help == 'gt.partners(teacher, student, "relu_48", limit=8)'
 
 
 @pytest.mark.parametrize(

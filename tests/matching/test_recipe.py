@@ -518,6 +518,7 @@ def test_a_device_is_written_to_and_not_replaced(pairs: PairSet) -> None:
     assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
 
 
+@pytest.mark.slow
 def test_fingerprints_are_the_same_in_every_process(teacher: Graph) -> None:
     script = (
         "import sys; from graphtool.readers import read;"
@@ -562,6 +563,7 @@ def test_no_two_layers_of_a_network_have_the_same_fingerprint(teacher: Graph) ->
     assert len({(marks[name].kind, marks[name].ancestors) for name in results}) == len(results)
 
 
+@pytest.mark.slow
 def test_a_transformers_recipe_holds_for_training_on_longer_sequences() -> None:
     short = built(lambda: Encoder(2), (6, 16))
     long = built(lambda: Encoder(2), (9, 16), train=True)

@@ -11,7 +11,7 @@ from graphtool.diagnostics import Severity
 from graphtool.graph import Graph
 from graphtool.matching import Kind, PairSet, Relation, suggest_pairs
 from graphtool.readers import read
-from tests.networks import Encoder, Pyramid, Segmenter, built, vision
+from tests.networks import Encoder, PlainConvolutions, Pyramid, Segmenter, built, vision
 
 _MORE = [
     pytest.param(name, marks=pytest.mark.slow)
@@ -55,6 +55,7 @@ def test_resnet50_teaches_mobilenet_v1_at_logits_embedding_and_four_stages() -> 
     assert not pairs.report
 
 
+@pytest.mark.slow
 def test_no_shape_is_equal_between_resnet50_and_shufflenet_and_three_stages_pair() -> None:
     pairs = suggest_pairs(vision("resnet50"), vision("shufflenet_v2_x1_0"))
     stages = [pair for pair in pairs if pair.kind is Kind.STAGE]
@@ -158,6 +159,19 @@ def test_other_numbers_of_classes_are_warned_of() -> None:
     assert logits.warnings == ("1000 against 5 classes: the logits cannot be compared one to one",)
 
 
+def test_logits_of_other_classes_stay_in_the_list_behind_more_maps_than_fit() -> None:
+    teacher, student = (
+        built(lambda classes=n: PlainConvolutions([4] * 8, classes=classes), [3, 512, 512])
+        for n in (9, 5)
+    )
+    pairs = suggest_pairs(teacher, student)
+
+    kinds = [Kind.EMBEDDING, *[Kind.STAGE] * 6, Kind.LOGITS]
+    assert [pair.kind for pair in pairs] == kinds
+    assert pairs[7].loss == "similarity"
+    assert pairs[7].warnings == ("9 against 5 classes: the logits cannot be compared one to one",)
+
+
 def test_networks_with_nothing_in_common_but_logits_are_told_so() -> None:
     pairs = suggest_pairs(vision("resnet18"), built(lambda: Encoder(2), [7, 16]))
 
@@ -225,6 +239,7 @@ def test_other_numbers_of_outputs_are_told_and_paired_by_resolution() -> None:
     assert [found.code for found in pairs.report] == ["GT302"]
 
 
+@pytest.mark.slow
 def test_sequences_of_other_lengths_are_warned_of() -> None:
     pairs = suggest_pairs(built(lambda: Encoder(2), [9, 16]), built(lambda: Encoder(2), [7, 16]))
     states = [pair for pair in pairs if pair.kind is Kind.HIDDEN_STATE]
@@ -272,3 +287,14 @@ def test_scores_behind_a_sigmoid_are_not_compared_by_a_softmax(classes: int) -> 
 
     assert suggest_pairs(marker, marker).pairs[0].kind is Kind.LOGITS
     assert suggest_pairs(marker, marker).pairs[0].loss == "l2"
+
+
+def test_pairs_are_printed_as_a_list_and_taken_by_their_place() -> None:
+    pairs = suggest_pairs(vision("resnet18"), vision("resnet18"), limit=2)
+
+    assert pairs[0].rank == 1
+    assert str(pairs).splitlines() == [
+        "paddle.vision.models:resnet18 teaches paddle.vision.models:resnet18",
+        "  1 logits       add_8 = add_8",
+        "  2 embedding    flatten_0 = flatten_0",
+    ]

@@ -20,7 +20,14 @@ class Stop(BaseException):
     """What no handler of ours could catch by accident."""
 
 
-@pytest.mark.parametrize("at", range(len(_pir.STEPS) + 1))
+_ALL = range(len(_pir.STEPS) + 1)
+# The first, one in the middle, and after all: the others are undone alike.
+_FAST = {0, len(_ALL) // 2, _ALL[-1]}
+
+
+@pytest.mark.parametrize(
+    "at", [at if at in _FAST else pytest.param(at, marks=pytest.mark.slow) for at in _ALL]
+)
 @pytest.mark.parametrize(
     "forward", [networks.looping, pytest.param(networks.cell, marks=pytest.mark.slow)]
 )

@@ -65,7 +65,13 @@ def losses(merged: Merged, scope: Any, steps: int = 3) -> list[bytes]:
 
 
 @pytest.mark.parametrize(
-    "forward", [networks.plain, networks.looping, networks.branching, networks.lstm]
+    "forward",
+    [
+        networks.plain,
+        networks.looping,
+        pytest.param(networks.branching, marks=pytest.mark.slow),
+        networks.lstm,
+    ],
 )
 def test_what_is_loaded_is_bit_equal_to_what_was_saved(tmp_path: Path, forward: Any) -> None:
     merged, _, student = merged_small(forward)

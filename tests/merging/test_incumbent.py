@@ -207,7 +207,14 @@ def test_a_label_that_nobody_maps_is_named() -> None:
 
 
 @pytest.mark.parametrize("forward", [networks.branching, networks.looping])
-@pytest.mark.parametrize("other", [networks.plain, networks.branching, networks.looping])
+@pytest.mark.parametrize(
+    "other",
+    [
+        networks.plain,
+        pytest.param(networks.branching, marks=pytest.mark.slow),
+        networks.looping,
+    ],
+)
 def test_control_flow_in_the_teacher_or_in_both_is_bit_equal(
     forward: networks.Forward, other: networks.Forward
 ) -> None:

@@ -52,7 +52,10 @@ def in_layer(layer: Any) -> dict[str, bytes]:
     return found
 
 
-@pytest.mark.parametrize("startup", ["never", "before", "after", "twice"])
+@pytest.mark.parametrize(
+    "startup",
+    ["never", "twice", *(pytest.param(x, marks=pytest.mark.slow) for x in ("before", "after"))],
+)
 def test_its_weights_are_there_whenever_its_startup_program_runs(startup: str) -> None:
     (teacher, student, layer), scope = networks(), paddle.static.Scope()
     if startup in ("before", "twice"):

@@ -29,7 +29,12 @@ def test_a_family_is_bit_equal_and_its_student_trains(name):
 
 
 # What another case goes through as well.
-_LONGER = ("loop in the teacher", "teacher writes over its feed", "a recurrent teacher")
+_LONGER = (
+    "loop in the teacher",
+    "teacher writes over its feed",
+    "student writes over its feed",
+    "a recurrent teacher",
+)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +269,10 @@ def _snapshot(built):
 
 
 @pytest.mark.parametrize("stride", [499, pytest.param(43, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("case", ["loop in both", "both write over their feeds"])
+@pytest.mark.parametrize(
+    "case",
+    ["loop in both", pytest.param("both write over their feeds", marks=pytest.mark.slow)],
+)
 def test_a_failure_at_any_step_leaves_everything_as_it_was(case, stride):
     case = cases.CASES[case]()
     teacher, student = cases.build(case.teacher), cases.build(case.student)
@@ -279,6 +287,7 @@ def test_a_failure_at_any_step_leaves_everything_as_it_was(case, stride):
     assert held.shape == (-1, 8)
 
 
+@pytest.mark.slow
 def test_a_failed_merge_leaves_a_student_that_still_merges_and_trains():
     case = cases.CASES["loop in both"]()
     teacher, student = cases.build(case.teacher, seed=3), cases.build(case.student)

@@ -240,6 +240,7 @@ def _named(feed: str) -> Any:
     return lambda: paddle.nn.Linear(8, 5)(paddle.static.data(feed, [-1, 8]))
 
 
+@pytest.mark.slow
 def test_a_teacher_that_its_owner_trains_on_is_still_the_one_that_was_merged(
     merged: Merged, tmp_path: Path
 ) -> None:

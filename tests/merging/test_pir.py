@@ -16,8 +16,9 @@ from tests.merging import networks
 from tests.merging.networks import Built, build, bytes_of, run, samples, small
 
 _FIXTURES = Path(__file__).parents[1] / "fixtures"
-_SMALL = [networks.perceptron, networks.looping, networks.cell, networks.half]
+_SMALL = [networks.perceptron, networks.looping, networks.half]
 _MORE = [
+    networks.cell,
     networks.branching,
     networks.lstm,
     networks.gru,
@@ -42,7 +43,10 @@ def test_a_teacher_of_any_family_merges_bit_equal_and_the_student_trains(
     assert merged.verify().equal
 
 
-@pytest.mark.parametrize("forward", [networks.branching, networks.looping, networks.cell])
+@pytest.mark.parametrize(
+    "forward",
+    [pytest.param(networks.branching, marks=pytest.mark.slow), networks.looping, networks.cell],
+)
 def test_control_flow_in_both_merges_bit_equal(forward: Callable[..., Any]) -> None:
     teacher, student = small(networks.looping, "image"), small(forward)
     assert _merge(teacher, student).verify().equal
@@ -166,7 +170,10 @@ def test_the_teacher_program_itself_stays_as_it_was() -> None:
     assert str(teacher.program) == before
 
 
-@pytest.mark.parametrize("forward", [networks.perceptron, networks.cell, networks.lstm])
+@pytest.mark.parametrize(
+    "forward",
+    [networks.perceptron, pytest.param(networks.cell, marks=pytest.mark.slow), networks.lstm],
+)
 def test_a_saved_model_brings_its_weights_along(forward: Callable[..., Any], tmp_path: Any) -> None:
     teacher, student = small(forward, "image"), small(networks.perceptron)
     feed = next(op for op in teacher.program.global_block().ops if op.name() == "pd_op.data")
@@ -192,14 +199,20 @@ def test_a_saved_model_brings_its_weights_along(forward: Callable[..., Any], tmp
     assert merged.verify().equal
 
 
-@pytest.mark.parametrize("mapped", ["data", "teacher_x"])
+_FILES = [
+    "3.0.0/control.json",
+    "3.3.1/control.json",
+    "3.3.1-legacy/control.pdmodel",
+    "2.6.2/control.pdmodel",
+]
+
+
 @pytest.mark.parametrize(
-    "model",
+    ("model", "mapped"),
     [
-        "3.0.0/control.json",
-        "3.3.1/control.json",
-        "3.3.1-legacy/control.pdmodel",
-        "2.6.2/control.pdmodel",
+        *((model, "data") for model in _FILES),
+        (_FILES[0], "teacher_x"),
+        *(pytest.param(model, "teacher_x", marks=pytest.mark.slow) for model in _FILES[1:]),
     ],
 )
 def test_a_file_of_any_release_merges_its_feed_shared_or_not(model: str, mapped: str) -> None:

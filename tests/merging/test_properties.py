@@ -86,7 +86,7 @@ def _drawn(steps: list[Step], feed: str) -> networks.Built:
 
 
 # Drawn everywhere, and where there is time for it.
-_FEW, _MANY = settings(max_examples=6, deadline=None), settings(max_examples=60, deadline=None)
+_FEW, _MANY = settings(max_examples=4, deadline=None), settings(max_examples=60, deadline=None)
 _NETWORKS = given(theirs=_steps(), ours=_steps())
 
 
@@ -129,7 +129,7 @@ _LEGACY_NETWORKS = given(
 )
 
 
-@settings(_FEW, max_examples=5)
+@_FEW
 @_LEGACY_NETWORKS
 def test_any_two_legacy_networks_merge_to_what_both_were(
     theirs: list[Step], ours: list[Step]
@@ -176,7 +176,7 @@ def _drawn_legacy(steps: list[Step], feed: str, seed: int) -> cases.Built:
 _THREE_NETWORKS = given(first=_steps(), second=_steps(), ours=_steps())
 
 
-@settings(_FEW, max_examples=3)
+@settings(_FEW, max_examples=2)
 @_THREE_NETWORKS
 def test_two_teachers_add_up_as_one_does(
     first: list[Step], second: list[Step], ours: list[Step]

@@ -147,7 +147,10 @@ def test_a_chain_deeper_than_the_recursion_limit_is_drawn() -> None:
     assert render(graph, focus="v1500", radius=2).dot.count("->") < 12
 
 
-@pytest.mark.parametrize("level", [None, "stage", "block", "module"])
+@pytest.mark.parametrize(
+    "level",
+    [None, "module", *(pytest.param(x, marks=pytest.mark.slow) for x in ("stage", "block"))],
+)
 def test_conditions_nested_deeper_than_the_recursion_limit_are_one_row(level: str | None) -> None:
     assert render(nested(2000), level=level).dot.count(">Condition<") == 1
 

@@ -153,11 +153,14 @@ def test_a_focus_draws_a_neighbourhood_and_says_what_it_leaves_out(cnn: Graph) -
         ({"level": "block", "focus": "relu_0"}, "GT408"),
         ({"focus": "relu_0", "radius": 0}, "GT410"),
         ({"focus": "relu_0", "radius": "far"}, "GT410"),
+        ({"focus": "relu_0", "radius": True}, "GT410"),
         ({"focus": 5}, "GT248"),
         ({"path": 5}, "GT248"),
         ({"path": ""}, "GT402"),
         ({"seconds": 0}, "GT248"),
         ({"seconds": "long"}, "GT248"),
+        ({"seconds": float("nan")}, "GT248"),
+        ({"seconds": float("inf")}, "GT248"),
     ],
 )
 def test_options_that_cannot_be_met_are_refused(

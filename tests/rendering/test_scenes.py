@@ -144,6 +144,7 @@ def test_losses_in_the_program_are_drawn_with_what_they_compare_and_their_adapte
 LOSSES = frozenset({"l2", "soft_label", "kl"})
 
 
+@pytest.mark.slow
 def test_a_merge_without_losses_says_that_there_are_none_yet() -> None:
     from tests.losses.networks import convolutions
 

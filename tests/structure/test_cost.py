@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import paddle
@@ -13,6 +14,7 @@ from tests.networks import (
     Branching,
     Einsum,
     Folded,
+    PlainConvolutions,
     Recurrent,
     WeightFirst,
     built,
@@ -40,7 +42,13 @@ def counted_by_hooks(name: str) -> int:
     return total
 
 
-@pytest.mark.parametrize("name", ["resnet50", "mobilenet_v1", "mobilenet_v3_small"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mobilenet_v1",
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ("resnet50", "mobilenet_v3_small")),
+    ],
+)
 def test_multiply_adds_equal_a_count_by_forward_hooks(name: str) -> None:
     structure = analyse(vision(name))
 
@@ -94,6 +102,43 @@ def test_windows_folded_into_the_batch_are_counted() -> None:
 
 def test_the_weight_may_be_the_first_operand() -> None:
     assert analyse(built(WeightFirst, [12, 9])).multiply_adds == 7 * 12 * 9
+
+
+@pytest.mark.parametrize(
+    ("slots", "places", "expected"),
+    [
+        (("Bias", "Mean", "Scale", "Variance", "X"), (4, 1, 3, 2, 0), 2 * 4 * 8),
+        (("Scale", "X"), (3, 0), 0),
+    ],
+)
+def test_running_statistics_of_a_legacy_program_are_found_by_slot(
+    slots: tuple[str, ...], places: tuple[int, ...], expected: int
+) -> None:
+    graph = built(lambda: PlainConvolutions([8, 8]), [3, 16, 16])
+    named = {
+        name: replace(x, slots=slots, operands=tuple(x.operands[place] for place in places))
+        if x.kind == "batch_norm"
+        else x
+        for name, x in graph.operators.items()
+    }
+
+    assert analyse(replace(graph, operators=named)).running_statistics == expected
+
+
+class Added(nn.Layer):
+    """A product with a weight, added to a bias in one operator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = self.create_parameter([16, 5])
+        self.bias = self.create_parameter([1, 5], is_bias=True)
+
+    def forward(self, x: Any) -> Any:
+        return paddle.addmm(self.bias, x, self.weight)
+
+
+def test_a_product_that_is_added_to_something_is_counted_by_its_factors() -> None:
+    assert analyse(built(Added, [16])).multiply_adds == 16 * 5
 
 
 def test_an_einsum_is_counted_by_its_letters() -> None:

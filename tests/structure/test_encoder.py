@@ -8,8 +8,15 @@ from graphtool.structure import analyse
 from tests.networks import Encoder, Mixer, Wrapped, built, vision
 
 
-@pytest.mark.parametrize("pre", [False, True])
-@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize(
+    ("pre", "train"),
+    [
+        (False, False),
+        (True, True),
+        pytest.param(False, True, marks=pytest.mark.slow),
+        pytest.param(True, False, marks=pytest.mark.slow),
+    ],
+)
 def test_every_layer_has_a_hidden_state_and_scores(pre: bool, train: bool) -> None:  # noqa: FBT001
     graph = built(lambda: Encoder(4, pre=pre), [7, 16], train=train)
     encoder = analyse(graph).encoder

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from graphtool.readers import read
-from graphtool.structure import analyse, block_names, blocks_of, module_class
+from graphtool.structure import Claims, analyse, block_names, blocks_of, module_class
+from tests.networks import Pyramid, built, vision
 
+_SEQUENTIAL = re.compile(r"/Sequential(_\d+)?(?=/Bottleneck)")
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "3.3.1"
 
 
@@ -39,3 +44,28 @@ def test_blocks_share_the_operators_out_and_are_called_by_what_they_are_made_of(
 )
 def test_a_class_is_written_in_words(module: str, words: str | None) -> None:
     assert module_class(module) == words
+
+
+def test_blocks_of_all_stages_are_called_alike_where_a_file_does_not_tell_the_stages_apart() -> (
+    None
+):
+    graph = vision("resnet50")
+    operators = {
+        name: replace(operator, module=_SEQUENTIAL.sub("", operator.module or "") or None)
+        for name, operator in graph.operators.items()
+    }
+    saved = analyse(replace(graph, operators=operators))
+
+    names = block_names(saved.graph, blocks_of(saved))
+    assert Counter(names.values()) == {"Bottleneck block": 16, "Conv 7×7": 1}
+
+
+def test_what_several_outputs_depend_on_is_counted_for_all_of_them_at_once() -> None:
+    structure = analyse(built(Pyramid, [3, 64, 64]))
+    outputs = [head.output for head in structure.heads]
+    claims = Claims.of(structure.flow)
+    claims.take(structure.stages[-1].end)
+    apart = Counter(step.result for end in outputs for step in claims.wanted(end))
+
+    assert claims.counts(outputs) == apart
+    assert sorted(set(apart.values())) == [1, 2, 3]

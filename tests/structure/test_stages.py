@@ -28,7 +28,13 @@ EXPECTED = {
 }
 
 
-_LARGE = {"inception_v3", "densenet121", "googlenet", "shufflenet_v2_x1_0"}
+_LARGE = {
+    "inception_v3",
+    "densenet121",
+    "googlenet",
+    "shufflenet_v2_x1_0",
+    "mobilenet_v3_large",
+}
 
 
 def marked(*names: str) -> list[Any]:

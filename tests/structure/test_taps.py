@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import paddle
 import pytest
+from paddle import nn
 
 from graphtool.structure import Tap, analyse
-from tests.networks import vision
+from tests.networks import built, vision
 
 AFTER, BEFORE = Tap.AFTER_ACTIVATION, Tap.BEFORE_ACTIVATION
 NORM, CONVOLUTION = Tap.BEFORE_NORM, Tap.LAST_CONVOLUTION
@@ -20,6 +24,8 @@ NORM, CONVOLUTION = Tap.BEFORE_NORM, Tap.LAST_CONVOLUTION
         ("vgg11", -1, {AFTER: "relu", BEFORE: "add", CONVOLUTION: "conv2d"}),
         # A linear bottleneck: nothing behind the join.
         ("mobilenet_v2", 2, {BEFORE: "add", NORM: "conv2d", CONVOLUTION: "conv2d"}),
+        # Two activations, concatenated: no one Value is before them.
+        ("squeezenet1_1", -1, {AFTER: "concat"}),
     ],
 )
 def test_each_tap_is_made_by_the_operator_that_it_is_named_for(
@@ -38,3 +44,30 @@ def test_the_main_branch_and_not_the_shortcut_is_followed() -> None:
     taken = structure.graph.values[structure.taps(first)[CONVOLUTION]]
 
     assert taken.layer == "layer1.0.conv3"
+
+
+class Shuffled(nn.Layer):
+    """Blocks of which half the channels pass by, as in ShuffleNetV2; `plain` ends in no ReLU."""
+
+    def __init__(self, *, plain: bool) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2D(3, 8, 3, 2, 1), nn.ReLU())
+        self.branch = nn.Sequential(nn.Conv2D(4, 4, 3, 1, 1), *([] if plain else [nn.ReLU()]))
+        self.shuffle = nn.ChannelShuffle(2)
+        self.classify = nn.Linear(8, 5)
+
+    def forward(self, x: Any) -> Any:
+        passed, taken = paddle.split(self.stem(x), 2, axis=1)
+        joined = paddle.concat([passed, self.branch(taken)], axis=1)
+        return self.classify(self.shuffle(joined).mean([2, 3]))
+
+
+@pytest.mark.parametrize(("plain", "expected"), [(False, AFTER), (True, BEFORE)])
+def test_a_block_is_after_activations_where_all_that_it_joins_is(
+    plain: bool,  # noqa: FBT001
+    expected: Tap,
+) -> None:
+    structure = analyse(built(lambda: Shuffled(plain=plain), [3, 16, 16]))
+    end = structure.stages[-1].end
+
+    assert {tap for tap, name in structure.taps(end).items() if name == end} == {expected}

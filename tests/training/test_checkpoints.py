@@ -63,7 +63,11 @@ def refusal(made: Training, path: Path) -> str:
 
 @pytest.mark.parametrize(
     ("case", "kind"),
-    [("momentum", "legacy"), ("adamw, cosine", "pir"), ("sgd, warmup", "pir")],
+    [
+        ("momentum", "legacy"),
+        ("adamw, cosine", "pir"),
+        pytest.param("sgd, warmup", "pir", marks=pytest.mark.slow),
+    ],
 )
 def test_a_resumed_run_goes_on_bit_for_bit(case: str, kind: str, tmp_path: Path) -> None:
     whole = training(CASES[case], kind)
@@ -125,6 +129,7 @@ def losses(interpreter: str, kind: str, folder: Path, what: str) -> dict[str, li
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_saving_does_not_change_the_run(tmp_path: Path) -> None:
     plain, saving = training(CASES["momentum"]), None
     wanted = plain.run(range(BEFORE + AFTER))
@@ -323,7 +328,7 @@ def test_a_network_without_dropout_is_loaded_with_a_warning(saved: tuple[Trainin
     assert "`-1 pd_op.dropout`" in str(report)
 
 
-@pytest.mark.parametrize("kind", ["pir", "legacy"])
+@pytest.mark.parametrize("kind", ["pir", pytest.param("legacy", marks=pytest.mark.slow)])
 def test_another_learning_rate_is_used_and_said(kind: str, tmp_path: Path) -> None:
     whole = training(lambda: optimizer.SGD(0.05), kind)
     whole.run(range(BEFORE))

@@ -174,12 +174,11 @@ def test_it_evaluates_what_has_been_learnt_since(trained: Training) -> None:
     assert not np.array_equal(trained.run(test, logits)[0], before)
 
 
-def test_before_and_after_minimize_it_is_the_same_program() -> None:
+def test_before_and_after_minimize_it_is_the_same_program(trained: Training) -> None:
     plain = Training(network(train=True), minimized=False)
-    minimized = Training(network(train=True))
     programs = [
         gt.for_test(training.net.program, fetch=[training.loss, training.accuracy]).program
-        for training in (plain, minimized)
+        for training in (plain, trained)
     ]
 
     first, second = map(types, programs)
@@ -274,6 +273,7 @@ def test_names_of_a_merged_program_go_to_the_teacher_or_the_student(distilled: M
     assert theirs.shape == ours.shape == (2, 10)
 
 
+@pytest.mark.slow
 def test_names_of_a_clone_of_a_merged_program_go_where_they_went(distilled: Merged) -> None:
     paddle.enable_static()
     clone = distilled.merged.program.clone()

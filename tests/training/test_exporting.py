@@ -206,6 +206,7 @@ def test_the_layer_goes_on_in_dynamic_mode_with_the_same_bytes(
     assert layer(paddle.to_tensor(FEED["image"])).numpy().tobytes() == want.tobytes()
 
 
+@pytest.mark.slow
 def test_before_minimize_it_writes_the_same(tmp_path: Path) -> None:
     teacher, pupil = gt.from_layer(Teacher, [IMAGE], train=False), student()
     paddle.enable_static()

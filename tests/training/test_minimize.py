@@ -81,7 +81,7 @@ def codes(said: str) -> list[str]:
         lambda: optimizer.SGD(0.1),
         lambda: optimizer.Momentum(0.1, grad_clip=nn.ClipGradByGlobalNorm(0.1)),
         lambda: optimizer.AdamW(optimizer.lr.CosineAnnealingDecay(0.1, 4), weight_decay=0.1),
-        lambda: optimizer.Lamb(0.01),
+        pytest.param(lambda: optimizer.Lamb(0.01), marks=pytest.mark.slow),
         lambda: incubated.LookAhead(optimizer.SGD(0.1)),
     ],
 )

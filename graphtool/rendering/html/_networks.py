@@ -78,7 +78,7 @@ def network_data(
     graph, boxes = network.graph, list(network.diagram.boxes)
     places = {box.key: place for place, box in enumerate(boxes)}
     makers = {name: place for place, box in enumerate(boxes) for name in box.values}
-    wanted = frozenset(also)
+    wanted = dict.fromkeys(also)
 
     def value(name: str) -> object:
         held = graph.values[name]

@@ -92,8 +92,8 @@ function listParts(side, boxes, draw) {
   for (let at = 0; at < boxes.length; at += MOST_LISTED) {
     const held = boxes.slice(at, at + MOST_LISTED);
     const count = span("note", `operators ${at + 1} – ${at + held.length} of ${boxes.length}`);
-    const value = boxOf(side, held.at(-1)).o[0];
-    const name = span("name", valueOf(side, value)?.n ?? "");
+    const { n, o: [value] } = boxOf(side, held.at(-1));
+    const name = span("name", valueOf(side, value)?.n ?? n ?? "");
     parts.push(new Fold("block", side, value, [name, count], (inner) =>
       inner.append(listOf(held.map(draw)))));
   }
@@ -140,7 +140,7 @@ function boxButton(side, place) {
     el("span", { class: "pad" }, span("kind", box.t), span("name", name === box.t ? "" : name)),
     el("span", { class: "pad" }, span("lines", box.l ?? ""), span("shape", dims(value?.s))),
   ];
-  const of = value ? { "data-v": `${side}:${box.o[0]}` } : { disabled: true };
+  const of = value ? { "data-v": `${side}:${box.o[0]}` } : {};
   const title = [name, box.l, dims(value?.s)].filter(Boolean).join("\n");
   const onclick = () => pick(side, box.o[0]);
   return el("button", { class: "box", title, ...of, onclick }, ...contents);

@@ -22,10 +22,11 @@ function unfold(side, row) {
   if (bands[band].isFolded) foldBands([band], false);
 }
 
-// Pick a Value and bring into view what makes it, or the row that is given.
-function go(side, value, row = null) {
+// Pick a Value and bring into view what makes it, or the row that is given. An operator without
+// results is gone to by its box; nothing is picked then.
+function go(side, value, row = null, box = valueOf(side, value)?.b) {
   if (row) unfold(side, row);
-  const target = row ? row.main : reveal(side, valueOf(side, value).b)?.button;
+  const target = row ? row.main : reveal(side, box)?.button;
   pick(side, value);
   resize();
   if (!target) return say("it lies in no block");

@@ -27,7 +27,6 @@ from graphtool.rendering.html._flows import Layout, Outline, laid_out, outline_o
 from graphtool.rendering.html._networks import Network, network_data
 from graphtool.rendering.scenes import Scene, Subject
 from graphtool.selectors import find
-from graphtool.structure import analyse
 
 __all__ = ["Page", "page_of"]
 
@@ -132,7 +131,7 @@ def _contents(
     layouts: Mapping[Outline, int],
 ) -> dict[str, object]:
     if isinstance(subject, Scene):
-        return _both(subject.pairs, board, networks, layouts)
+        return _both(subject, board, networks, layouts)
     data, places = network_data(
         networks[0], layouts, classes={}, mark=None, also=_values_of(board, 0)
     )
@@ -140,9 +139,9 @@ def _contents(
 
 
 def _both(
-    pairs: PairSet, board: Board, networks: Sequence[Network], layouts: Mapping[Outline, int]
+    scene: Scene, board: Board, networks: Sequence[Network], layouts: Mapping[Outline, int]
 ) -> dict[str, object]:
-    choices = Choices.of(analyse(pairs.teacher), analyse(pairs.student))
+    pairs, choices = scene.pairs, Choices.of(*scene.structures)
     classes = choices.teacher, choices.student
     written = [
         network_data(

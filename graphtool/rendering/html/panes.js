@@ -28,7 +28,7 @@ function tint() {
 }
 
 function pick(side, value) {
-  state.picked[side] = value;
+  state.picked[side] = value ?? null;
   tint();
   drawDetails();
 }
@@ -274,10 +274,10 @@ function drawResults() {
     const value = valueOf(entry.side, entry.value);
     const open = () => {
       results.hidden = true;
-      go(entry.side, entry.value, rows[entry.side][entry.card]?.[entry.row]);
+      go(entry.side, entry.value, rows[entry.side][entry.card]?.[entry.row], entry.box);
     };
     const card = data.panels[entry.side].cards[entry.card];
-    const name = card ? card.rows[entry.row].name : value?.n;
+    const name = card ? card.rows[entry.row].name : value?.n ?? boxOf(entry.side, entry.box).n;
     const what = card ? card.title : boxOf(entry.side, entry.box).t;
     const contents = [span("name", name), span("note", what), span("shape", dims(value?.s))];
     return el("li", {}, el("button", { class: roleOf(entry.side), onclick: open }, ...contents));

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import paddle
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
@@ -240,6 +241,7 @@ def test_a_pair_of_the_list_is_shown_with_its_reasons_and_the_list_stays_where_i
     assert [text.split("\n")[:2] for text in browser.seen(".main.picked")] == [
         ["Bottleneck block", "× 7"], ["Bottleneck block", "× 3"]
     ]  # fmt: skip
+    browser.run("document.querySelector('#pairs').style.maxHeight = '200px'")
     list_of_pairs = "document.querySelector('#pairs ul').scrollTop"
     browser.run(f"{list_of_pairs} = 50; document.querySelector('#pair-4').click()")
     assert browser.run(f"return {list_of_pairs}") == 50
@@ -343,6 +345,35 @@ def test_conditions_and_loops_open_to_their_blocks(browse: Browse, tmp_path: Pat
 
     assert "if_0/0/matmul_0" in browser.focused()
     assert browser.seen(".region.open > .head .name") == ["if_0 · true"]
+
+
+@pytest.mark.slow
+def test_a_search_leads_to_an_operator_without_results(browse: Browse, tmp_path: Path) -> None:
+    paddle.enable_static()
+    program = paddle.static.Program()
+    with paddle.static.program_guard(program, paddle.static.Program()):
+        x = paddle.static.data("x", [None, 8])
+        hidden = paddle.static.nn.fc(x, 16)
+        sign = hidden.mean() > 0
+
+        def show() -> None:
+            paddle.static.Print(hidden)
+
+        def double() -> Any:
+            paddle.static.nn.cond(sign, show, lambda: None)
+            return hidden * 2
+
+        paddle.static.nn.fc(paddle.static.nn.cond(sign, double, lambda: hidden * 3), 4)
+        paddle.static.nn.cond(sign, show, lambda: None)
+    browser = browse(drawn(read(program), tmp_path, level="block"))
+    browser.press("/", "if_1", Keys.ENTER)
+    assert browser.seen("#status") == ["it lies in no block"]
+
+    browser.click("#search")
+    browser.run("document.getElementById('search').value = ''")
+    browser.press("if_0/0/if_0", Keys.ENTER)
+    assert browser.focused().split() == ["if", "if_0/0/if_0", "?"]
+    assert browser.seen("#details") == ["Pick a row or an operator to see what it is."]
 
 
 @pytest.mark.slow
