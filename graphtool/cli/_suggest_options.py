@@ -21,7 +21,7 @@ examples:
   graphtool suggest-pairs teacher.json student.json -o pairs.toml
   graphtool suggest-pairs teacher.json student.json --evidence samples.npz
   graphtool suggest-pairs teacher.json student.json --explain relu_48=relu_26
-  graphtool suggest-pairs teacher.json student.json --recipe fitnet --as yaml
+  graphtool suggest-pairs teacher.json student.json --recipe fitnet
 """
 
 _EVIDENCE_HELP = "weigh by data: .npy, .npz, module:callable or random"

@@ -333,7 +333,7 @@ def no_layer_paths(teacher: Graph, student: Graph, reasons: Sequence[str]) -> Di
         message="no pair can be said in this configuration",
         where=_both(teacher, student),
         notes=tuple(reasons),
-        help="graphtool suggest-pairs MODULE:CALLABLE MODULE:CALLABLE --as yaml",
+        help="graphtool suggest-pairs MODULE:CALLABLE MODULE:CALLABLE --input SHAPE --as yaml",
     )
 
 

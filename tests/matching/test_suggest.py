@@ -67,9 +67,7 @@ def test_no_shape_is_equal_between_resnet50_and_shufflenet_and_three_stages_pair
     ]
 
 
-@pytest.mark.parametrize(
-    "name", ["resnet18", *(pytest.param(x, marks=pytest.mark.slow) for x in _MORE)]
-)
+@pytest.mark.parametrize("name", ["resnet18", *_MORE])
 def test_a_network_pairs_with_itself_value_by_value(name: str) -> None:
     pairs = suggest_pairs(vision(name), vision(name))
 
