@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphtool.diagnostics import counted
-from graphtool.graph import dims_agree
 from graphtool.matching.align import align
+from graphtool.matching.answers import comparable, embedding, ends, outputs
+from graphtool.matching.candidate import Candidate, whole
 from graphtool.matching.pairs import Kind
 from graphtool.matching.relations import in_both
 from graphtool.matching.score import Comparison
 from graphtool.structure import (
-    Head,
     Neck,
-    Role,
     Section,
     Structure,
     Tap,
@@ -24,52 +23,11 @@ from graphtool.structure import (
     divided,
 )
 
-__all__ = ["Candidate", "are_alike", "candidates", "kind_of", "kind_of_both", "relations", "unique"]
+__all__ = ["candidates", "relations", "unique"]
 
 # A pair of sections has to fit better than this to be worth more than none: five pairs at other
 # resolutions are worth less than four at equal ones.
 _LEAST_FIT = 0.6
-# The rank of one vector for each sample.
-_VECTORS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """Two Values that go together, with the reasons of the rule that found them."""
-
-    kind: Kind
-    teacher: str
-    student: str
-    why: tuple[str, ...]
-
-
-_KIND_BY_ROLE = {
-    Role.LOGITS: Kind.LOGITS,
-    Role.EMBEDDING: Kind.EMBEDDING,
-    Role.STAGE_END: Kind.STAGE,
-    Role.HIDDEN_STATE: Kind.HIDDEN_STATE,
-    Role.ATTENTION: Kind.ATTENTION,
-}
-
-
-def kind_of(structure: Structure, name: str) -> Kind:
-    """Return the kind of pair that a Value can be in."""
-    kind = _KIND_BY_ROLE.get(structure.role(name))
-    if kind is not None:
-        return kind
-    rank = structure.graph.values[name].rank
-    return Kind.HIDDEN_STATE if rank == 3 and structure.encoder is not None else Kind.FEATURE
-
-
-def kind_of_both(teacher: Structure, ours: str, student: Structure, theirs: str) -> Kind:
-    """Return the kind of the pair of two Values: theirs if it's one, else feature maps."""
-    kinds = {kind_of(teacher, ours), kind_of(student, theirs)}
-    return kinds.pop() if len(kinds) == 1 else Kind.FEATURE
-
-
-def are_alike(a: Kind, b: Kind) -> bool:
-    """Tell whether Values of two kinds can be in one pair; the end of a stage is a feature map."""
-    return a is b or {a, b} == {Kind.STAGE, Kind.FEATURE}
 
 
 def candidates(comparison: Comparison) -> tuple[Candidate, ...]:
@@ -79,15 +37,15 @@ def candidates(comparison: Comparison) -> tuple[Candidate, ...]:
     What cannot be compared one to one, as logits of other classes, comes last.
     """
     teacher, student = comparison.teacher, comparison.student
-    outputs = list(_outputs(teacher, student))
+    answers = tuple(outputs(teacher, student))
     found = (
-        *(pair for pair in outputs if _comparable(teacher, student, pair)),
+        *(pair for pair in answers if comparable(teacher, student, pair)),
         *_layers(teacher, student),
-        *_embedding(teacher, student),
+        *embedding(teacher, student),
         *_necks(comparison),
         *_sections(comparison),
-        *outputs,
-        *_ends(teacher, student),
+        *answers,
+        *ends(teacher, student),
     )
     return unique(found)
 
@@ -115,121 +73,6 @@ def relations(comparison: Comparison) -> tuple[Candidate, ...]:
         Candidate(Kind.ATTENTION, *pair, why=(f"{what} of the last layer in both",))
         for what, pair in ends.items()
     )
-
-
-def _comparable(teacher: Structure, student: Structure, pair: Candidate) -> bool:
-    if pair.kind is not Kind.LOGITS:
-        return True
-    return dims_agree(teacher.channels(pair.teacher), student.channels(pair.student))
-
-
-def _outputs(teacher: Structure, student: Structure) -> Iterator[Candidate]:
-    """Pair the answers: the main logits, or all heads of detectors, then what else there is.
-
-    Logits gain +1.8 to +2.0 where features give +0.9 to +1.4 (PaddleClas), so they come first.
-    """
-    if not (_detects(teacher) and _detects(student)) and teacher.heads and student.heads:
-        left, right = teacher.heads[0], student.heads[0]
-        if left.classifies and right.classifies:
-            why = ("the output of the last weighted operator in both",)
-            yield Candidate(Kind.LOGITS, left.logits, right.logits, why)
-        elif left.joined and right.joined:
-            why = ("all answers of both, as probabilities in one Value",)
-            yield Candidate(Kind.HEAD, left.logits, right.logits, why)
-        elif _end_in_vectors(teacher, student):
-            why = ("the vector that both networks end in",)
-            yield Candidate(Kind.EMBEDDING, left.logits, right.logits, why)
-    yield from _heads(teacher, student)
-
-
-def _end_in_vectors(teacher: Structure, student: Structure) -> bool:
-    """Tell networks that embed (faces, sentences): what they answer are features."""
-    return not any(
-        side.heads[0].classifies or side.graph.values[side.heads[0].logits].rank != _VECTORS
-        for side in (teacher, student)
-    )
-
-
-def _ends(teacher: Structure, student: Structure) -> Iterator[Candidate]:
-    """Pair what two networks without a classifier end in, if it has as many axes."""
-    if not teacher.heads or not student.heads:
-        return
-    left, right = teacher.heads[0], student.heads[0]
-    ranks = teacher.graph.values[left.logits].rank, student.graph.values[right.logits].rank
-    if not left.classifies and not right.classifies and ranks[0] == ranks[1]:
-        why = ("what both networks end in",)
-        yield Candidate(Kind.FEATURE, left.logits, right.logits, why)
-
-
-def _detects(structure: Structure) -> bool:
-    """Tell whether a network answers with several maps or sequences of different things.
-
-    An auxiliary head of a segmenter answers with as many classes at the same resolution.
-    """
-    heads = structure.heads
-    ranks = [structure.graph.values[head.logits].rank or 0 for head in heads]
-    kinds = {(structure.scales.get(x.answer), structure.channels(x.logits)) for x in heads}
-    return len(kinds) > 1 and min(ranks) > 2
-
-
-def _embedding(teacher: Structure, student: Structure) -> Iterator[Candidate]:
-    """Pair the vectors that the classifiers read, the next most common choice after the logits."""
-    if teacher.heads and student.heads:
-        ends = teacher.heads[0].embedding, student.heads[0].embedding
-        yield from _whole(Kind.EMBEDDING, ends, ("the input of the classifier in both",))
-
-
-def _heads(teacher: Structure, student: Structure) -> Iterator[Candidate]:
-    """Pair several outputs in order, or where their numbers differ by resolution and channels."""
-    left, right = _in_order(teacher), _in_order(student)
-    if len(left) == len(right) == 1:
-        return
-    matched = (
-        list(zip(left, right, strict=True))
-        if len(left) == len(right)
-        else _alike(teacher, left, student, right)
-    )
-    for ours, theirs in matched:
-        places = f"output {ours.index + 1} of {len(left)}", f"{theirs.index + 1} of {len(right)}"
-        why = (f"{places[0]} in the teacher, {places[1]} in the student",)
-        if len(left) == len(right):
-            why = (f"{places[0]} in both",)
-        yield Candidate(
-            _kind_of_head(teacher, ours, student, theirs), ours.logits, theirs.logits, why
-        )
-
-
-def _kind_of_head(teacher: Structure, ours: Head, student: Structure, theirs: Head) -> Kind:
-    """One vector of class scores per sample is logits; a map may be anything."""
-    ranks = teacher.graph.values[ours.logits].rank, student.graph.values[theirs.logits].rank
-    return Kind.LOGITS if ranks == (2, 2) else Kind.HEAD
-
-
-def _alike(
-    teacher: Structure, left: Sequence[Head], student: Structure, right: Sequence[Head]
-) -> Sequence[tuple[Head, Head]]:
-    """Take for each student head the first teacher head left with its resolution and channels.
-
-    The main heads choose first: an auxiliary one may look the same.
-    """
-    spare: dict[tuple[object, ...], deque[Head]] = {}
-    for ours in sorted(left, key=lambda head: head != teacher.heads[0]):
-        spare.setdefault(_look(teacher, ours), deque()).append(ours)
-    found: list[tuple[Head, Head]] = []
-    for theirs in sorted(right, key=lambda head: head != student.heads[0]):
-        queue = spare.get(_look(student, theirs))
-        if queue:
-            found.append((queue.popleft(), theirs))
-    return sorted(found, key=lambda pair: pair[1].index)
-
-
-def _look(structure: Structure, head: Head) -> tuple[object, ...]:
-    name = head.logits
-    return structure.scales.get(name), structure.channels(name), structure.graph.values[name].rank
-
-
-def _in_order(structure: Structure) -> Sequence[Head]:
-    return sorted(structure.heads, key=lambda head: head.index)
 
 
 def _necks(comparison: Comparison) -> Iterator[Candidate]:
@@ -287,7 +130,7 @@ def _last_convolution(teacher: Structure, student: Structure, match: _Match) -> 
     ours, theirs = (found.get(Tap.LAST_CONVOLUTION) for found in taps)
     normalised = all(Tap.BEFORE_NORM in found for found in taps)
     why = f"last convolution of {match.place}{', before its normalisation' if normalised else ''}"
-    yield from _whole(Kind.FEATURE, (ours, theirs), (why,))
+    yield from whole(Kind.FEATURE, (ours, theirs), (why,))
 
 
 def _inside(teacher: Structure, student: Structure, match: _Match) -> Iterator[Candidate]:
@@ -365,12 +208,12 @@ def _layers(teacher: Structure, student: Structure) -> Iterator[Candidate]:
     for layer in _coarse_first(min(depth, count)):
         ours, theirs = _spread(layer, depth, count)
         why = (_of_layers("hidden state", ours, depth, theirs, count),)
-        yield from _whole(Kind.HIDDEN_STATE, (left.states[ours], right.states[theirs]), why)
+        yield from whole(Kind.HIDDEN_STATE, (left.states[ours], right.states[theirs]), why)
     for layer in range(min(depth, count), 0, -1):
         ours, theirs = _spread(layer, depth, count)
         ends = left.scores[ours - 1], right.scores[theirs - 1]
         why = (_of_layers("attention scores", ours, depth, theirs, count), "before the softmax")
-        yield from _whole(Kind.ATTENTION, ends, why)
+        yield from whole(Kind.ATTENTION, ends, why)
 
 
 def _spread(layer: int, depth: int, count: int) -> tuple[int, int]:
@@ -388,14 +231,6 @@ def _coarse_first(count: int) -> Sequence[int]:
     """Order layers so that the first few of them lie evenly: the last, the middle, the quarters."""
     even = (round(count * part) for part in (1, 1 / 2, 3 / 4, 1 / 4))
     return tuple(dict.fromkeys((*even, *range(count, -1, -1))))
-
-
-def _whole(
-    kind: Kind, ends: tuple[str | None, str | None], why: tuple[str, ...]
-) -> Iterator[Candidate]:
-    """Yield a Candidate where both ends are there."""
-    if ends[0] is not None and ends[1] is not None:
-        yield Candidate(kind, ends[0], ends[1], why)
 
 
 def _of_layers(what: str, partner: int, depth: int, layer: int, count: int) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from graphtool.diagnostics import PairError, ReadError, Report
 from graphtool.graph import Graph
 from graphtool.matching import problems
-from graphtool.matching.candidates import Candidate, are_alike, kind_of, kind_of_both
+from graphtool.matching.candidate import Candidate, are_alike, kind_of, kind_of_both
 from graphtool.matching.evidence import Evidence
 from graphtool.matching.pairs import Pair, PairSet
 from graphtool.matching.rank import pair_of, pairs_of

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from graphtool.diagnostics import PairError, Report
 from graphtool.matching import problems
-from graphtool.matching.candidates import Candidate, are_alike, kind_of
+from graphtool.matching.candidate import Candidate, are_alike, kind_of
 from graphtool.matching.pairs import Pair, PairSet
 from graphtool.matching.rank import check_limit, pair_of, pairs_of
 from graphtool.matching.score import Comparison

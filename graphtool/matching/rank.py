@@ -11,7 +11,8 @@ from typing import Any, TypeAlias, TypeVar
 from graphtool.arguments import bad_argument
 from graphtool.diagnostics import Diagnostic, PairError, Report, UsageError
 from graphtool.matching import problems
-from graphtool.matching.candidates import Candidate, candidates, relations, unique
+from graphtool.matching.candidate import Candidate
+from graphtool.matching.candidates import candidates, relations, unique
 from graphtool.matching.evidence import BATCHES, check_samples, gather
 from graphtool.matching.forms import FORMS, FormName
 from graphtool.matching.pairs import Alternative, Kind, Pair, PairSet, end_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from graphtool.matching.candidates import kind_of, kind_of_both
+from graphtool.matching.candidate import kind_of, kind_of_both
 from graphtool.matching.relations import Sides, adapter_of, loss_of, relation_of, warnings
 from graphtool.structure import Structure
 
