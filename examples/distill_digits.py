@@ -61,7 +61,7 @@ def train(
     with scope_guard(scope), program_guard(network.program, network.startup):
         distillation = 0.0
         for test, weights, _ in teacher:
-            pairs = gt.suggest_pairs(test.program, network.program)
+            pairs = gt.suggest_pairs(test.program, network.program, limit=5)
             merged = gt.merge(test.program, network, {"image": "image"}, teacher_scope=weights)
             distillation = gt.distill_loss(merged, pairs, WEIGHTS, options=OPTIONS).total
         logits = network.value(network.fetches[0])
