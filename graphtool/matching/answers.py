@@ -10,7 +10,7 @@ from graphtool.matching.candidate import Candidate, whole
 from graphtool.matching.pairs import Kind
 from graphtool.structure import Head, Structure
 
-__all__ = ["comparable", "embedding", "ends", "outputs"]
+__all__ = ["comparable", "embedding", "endings", "outputs"]
 
 # The rank of one vector for each sample.
 _VECTORS = 2
@@ -50,7 +50,7 @@ def _end_in_vectors(teacher: Structure, student: Structure) -> bool:
     )
 
 
-def ends(teacher: Structure, student: Structure) -> Iterator[Candidate]:
+def endings(teacher: Structure, student: Structure) -> Iterator[Candidate]:
     """Pair what two networks without a classifier end in, if it has as many axes."""
     if not teacher.heads or not student.heads:
         return

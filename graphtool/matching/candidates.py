@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from graphtool.diagnostics import counted
 from graphtool.matching.align import align
-from graphtool.matching.answers import comparable, embedding, ends, outputs
+from graphtool.matching.answers import comparable, embedding, endings, outputs
 from graphtool.matching.candidate import Candidate, whole
 from graphtool.matching.pairs import Kind
 from graphtool.matching.relations import in_both
@@ -45,7 +45,7 @@ def candidates(comparison: Comparison) -> tuple[Candidate, ...]:
         *_necks(comparison),
         *_sections(comparison),
         *answers,
-        *ends(teacher, student),
+        *endings(teacher, student),
     )
     return unique(found)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from graphtool.graph import Graph, Operator, Origin
@@ -36,6 +36,20 @@ class Flow:
         makers = (self.maker.get(name) for name in step.features)
         packed = [maker.features for maker in makers if maker and maker.kind == "combine"]
         return sum(packed, ()) or step.features
+
+    def past(self, name: str, kinds: Collection[str]) -> Step | None:
+        """Return the step that makes a Value, going back over steps of these kinds."""
+        step = self.maker.get(name)
+        while step is not None and step.kind in kinds and step.features:
+            step = self.maker.get(step.features[0])
+        return step
+
+    def weighed(self, name: str) -> Step | None:
+        """Return the last weighted step that a Value comes from."""
+        step = self.maker.get(name)
+        while step is not None and not step.weighted:
+            step = self.maker.get(step.features[0]) if step.features else None
+        return step
 
 
 def flow_of(graph: Graph) -> Flow:

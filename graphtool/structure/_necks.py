@@ -94,30 +94,22 @@ def levels_of(
 
 def _tips(flow: Flow, logits: str) -> Iterator[str]:
     """Yield the maps that an output is joined from, as detectors do with all their levels."""
-    step = _past(flow, logits, _BEHIND_A_LEVEL)
+    step = flow.past(logits, _BEHIND_A_LEVEL)
     if step is None or step.kind != "concat":
         yield logits
         return
     for name in flow.branches(step):
-        behind = _past(flow, name, _BEHIND_A_LEVEL)
+        behind = flow.past(name, _BEHIND_A_LEVEL)
         yield name if behind is None else behind.result
-
-
-def _past(flow: Flow, name: str, kinds: frozenset[str]) -> Step | None:
-    """Go back from a Value over steps of these kinds."""
-    step = flow.maker.get(name)
-    while step is not None and step.kind in kinds and step.features:
-        step = flow.maker.get(step.features[0])
-    return step
 
 
 def _read_by(flow: Flow, tree: Dominators, tips: Sequence[str]) -> str | None:
     """Return what the heads of one level read."""
     if len(tips) > 1:
         return tree.common(tips)
-    weighted = _past_weightless(flow, tips[0])
+    weighted = flow.weighed(tips[0])
     # A head that enlarges its map goes on inside itself.
-    if weighted is None or weighted.kind.endswith("transpose"):
+    if weighted is None or not weighted.features or weighted.kind.endswith("transpose"):
         return None
     return weighted.features[0]
 
@@ -139,7 +131,7 @@ def _before_shared(flow: Flow, level: str, shared: Collection[str]) -> str:
 
 def _weighted_behind(flow: Flow, name: str) -> Step | None:
     """Return the convolution that makes a map, past its normalisation and activation."""
-    step = _past(flow, name, _BEHIND_A_CONVOLUTION)
+    step = flow.past(name, _BEHIND_A_CONVOLUTION)
     is_one = step is not None and step.kind in CONVOLUTIONS and step.weighted and step.features
     return step if is_one else None
 
@@ -191,10 +183,3 @@ def _last_join(
             if is_join or step.kind in RECURRENT:
                 yield above
                 return
-
-
-def _past_weightless(flow: Flow, name: str) -> Step | None:
-    step = flow.maker.get(name)
-    while step is not None and not step.weighted and step.features:
-        step = flow.maker.get(step.features[0])
-    return step if step is not None and step.features else None

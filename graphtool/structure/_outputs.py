@@ -179,9 +179,7 @@ def _embedding(flow: Flow, scales: Mapping[str, Scale], logits: str) -> str | No
 
     Dropout before it is passed over: in training it is noise.
     """
-    step = flow.maker.get(logits)
-    while step is not None and not step.weighted:
-        step = flow.maker.get(step.features[0]) if step.features else None
+    step = flow.weighed(logits)
     if step is None or not step.features:
         return None
     name = step.features[0]

@@ -70,10 +70,11 @@ def stages_of(
         return ()
     steps = between(flow, flow.graph.feeds, target)
     line = [name for name in cuts(flow, steps) if scales.get(name, GLOBAL) != GLOBAL]
-    head = _last_weighted(flow, classifier)
+    # Where the last weighted step gives a map, it holds class scores.
+    head = None if classifier is None else flow.weighed(classifier)
     found: list[Stage] = []
     for (scale, _), run in groupby(line, key=lambda name: (scales[name], changes[name])):
-        body = tuple(takewhile(lambda name: name != head, run))
+        body = tuple(takewhile(lambda name: head is None or name != head.result, run))
         stage = _stage(flow, axes, scale, body)
         if stage is not None:
             found.append(stage)
@@ -106,14 +107,6 @@ def _least(scales: Mapping[str, Scale], names: Iterable[str]) -> Fraction:
     """Return the least area of maps."""
     areas = (scales[name].area for name in names if scales.get(name, GLOBAL) != GLOBAL)
     return min(areas, default=GLOBAL.area)
-
-
-def _last_weighted(flow: Flow, classifier: str | None) -> str | None:
-    """Return what the last weighted step gives: where that is a map, it holds class scores."""
-    step = None if classifier is None else flow.maker.get(classifier)
-    while step is not None and not step.weighted and step.features:
-        step = flow.maker.get(step.features[0])
-    return None if step is None else step.result
 
 
 def _stage(flow: Flow, axes: Mapping[str, int], scale: Scale, run: tuple[str, ...]) -> Stage | None:

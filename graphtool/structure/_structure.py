@@ -22,9 +22,15 @@ from graphtool.structure._resolution import GLOBAL, Scale, resolutions, sides_of
 from graphtool.structure._sections import Section, sections_of
 from graphtool.structure._stages import Stage, stages_of
 from graphtool.structure._statistics import statistics_of
-from graphtool.structure._taps import Tap, taps_of, unshaped
+from graphtool.structure._taps import Tap, taps_of
 from graphtool.structure._transformer import Encoder, encoder_of, inside_attention, mixer_of
-from graphtool.structure._vocabulary import ACTIVATIONS, JOINS, is_training
+from graphtool.structure._vocabulary import (
+    ACTIVATIONS,
+    IDENTITIES,
+    JOINS,
+    RESHAPES,
+    is_training,
+)
 
 __all__ = ["Role", "Structure", "analyse"]
 
@@ -159,7 +165,8 @@ class Structure:
 
     def joins(self, name: str) -> bool:
         """Tell whether a block output comes from a join of branches, not from one convolution."""
-        step = unshaped(self.flow, self.taps(name).get(Tap.BEFORE_ACTIVATION, name))
+        before = self.taps(name).get(Tap.BEFORE_ACTIVATION, name)
+        step = self.flow.past(before, RESHAPES | IDENTITIES)
         return step is not None and step.kind in JOINS and len(self.flow.branches(step)) > 1
 
     def place(self, name: str) -> float:

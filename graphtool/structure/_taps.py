@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 
 from graphtool.structure._flow import Flow, Step
@@ -18,7 +18,7 @@ from graphtool.structure._vocabulary import (
     ends_in_activation,
 )
 
-__all__ = ["Tap", "taps_of", "unshaped"]
+__all__ = ["Tap", "taps_of"]
 
 
 class Tap(str, Enum):
@@ -66,7 +66,7 @@ def _is_activated(flow: Flow, name: str) -> bool:
     """Tell whether all of a Value comes from activations, concatenated or rearranged at most."""
     pending, seen = [name], {name}
     while pending:
-        step = unshaped(flow, pending.pop(), _REARRANGED)
+        step = flow.past(pending.pop(), _REARRANGED)
         if step is None:
             return False
         if step.kind == "concat":
@@ -87,14 +87,6 @@ def _activation_behind(flow: Flow, end: str) -> str | None:
         if step.kind in ACTIVATIONS:
             return step.result
     return None
-
-
-def unshaped(flow: Flow, name: str, passed: Collection[str] = RESHAPES | IDENTITIES) -> Step | None:
-    """Return the step that makes a Value, looking through what only gives it another shape."""
-    step = flow.maker.get(name)
-    while step is not None and step.features and step.kind in passed:
-        step = flow.maker.get(step.features[0])
-    return step
 
 
 def _before_activation(flow: Flow, end: str) -> str | None:
