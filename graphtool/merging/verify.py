@@ -38,6 +38,7 @@ _Array: TypeAlias = "np.ndarray[Any, Any]"
 _Arrays: TypeAlias = "Mapping[str, _Array]"
 
 _SEED = 20260
+_SERIAL = "FLAGS_new_executor_serial_run"
 # By numpy's kinds of dtypes: bool, whole, floating and complex numbers.
 _NUMBERS = "biufc"
 # As what Paddle's errors (InvalidArgument, OutOfRange, Unimplemented, ...) come out.
@@ -49,7 +50,7 @@ def verify(
     merged: Merged, feed: Mapping[str, _Paddle] | None, fetch: Sequence[str] | None
 ) -> Verification:
     """Compare as `Merged.verify` says."""
-    with working_on(merged.source.kind), in_mode(static=True), _random_state_kept():
+    with working_on(merged.source.kind), in_mode(static=True), _reproducibly():
         feed = {} if feed is None else feed
         given = _arrays(feed)
         whole = _fed(_forward_only(merged), merged)
@@ -318,10 +319,19 @@ def _generators() -> list[_Paddle]:
 
 
 @contextmanager
-def _random_state_kept() -> Generator[None]:
+def _reproducibly() -> Generator[None]:
+    """Run one operator after the other; put the state of all generators back.
+
+    Paddle orders operators that draw random numbers, but not two that hold such ones in their
+    Blocks: run at once, two branches with a dropout each draw in any order.
+    """
+    paddle = load_paddle()
     kept = [(generator, generator.get_state()) for generator in _generators()]
+    flags = paddle.get_flags([_SERIAL])
+    paddle.set_flags({_SERIAL: True})
     try:
         yield
     finally:
+        paddle.set_flags(flags)
         for generator, state in kept:
             generator.set_state(state)

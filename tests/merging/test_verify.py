@@ -55,6 +55,25 @@ def test_variables_and_random_state_stay_byte_for_byte() -> None:
     assert sorted(student.scope.local_var_names()) == sorted(ours)
 
 
+def test_branches_that_draw_at_once_draw_alike_in_each_run() -> None:
+    """Paddle gives independent branches their random numbers in any order unless it is told."""
+    shape = [-1, 3, 4, 4]
+    teacher = networks.build(lambda x: x + 1, ("image", shape, "float32"))
+    student = networks.build(_two_branches, ("data", shape, "float32"))
+    merged = merge(
+        teacher.program,
+        student.program,
+        {"image": "data"},
+        scope=student.scope,
+        teacher_scope=teacher.scope,
+    )
+    flags = ["FLAGS_new_executor_serial_run"]
+    before = paddle.get_flags(flags)
+    for _ in range(20):
+        assert merged.verify(fetch=["if_0", "if_1"])
+    assert paddle.get_flags(flags) == before
+
+
 def test_programs_stay_as_they_were() -> None:
     merged, student, teacher = _merged()
     before = str(student.program), str(teacher.program)
@@ -163,6 +182,18 @@ def _merge(teacher: Built, student: Built, **options: Any) -> Merged:
         teacher_scope=teacher.scope,
         **options,
     )
+
+
+def _two_branches(x: Any) -> Any:
+    first, second = (
+        paddle.static.nn.cond(
+            x.mean() < 1e6,
+            lambda: paddle.nn.functional.dropout(x, 0.5),
+            lambda: x,
+        )
+        for _ in range(2)
+    )
+    return first + second
 
 
 def _dropout_of(student: Built) -> Any:
