@@ -9,6 +9,10 @@ from contextlib import ExitStack
 
 import pytest
 
+# Before Paddle is imported, here or in what a test starts: threads of several processes that wait
+# for one another on few cores take ten times as long as one thread in each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def short_call_stacks() -> Iterator[None]:

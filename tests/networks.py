@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from os import PathLike
 from typing import Any
 
 import paddle
@@ -24,6 +25,13 @@ def vision(name: str, side: int = 224) -> Graph:
 def built(factory: Callable[[], nn.Layer], *shapes: Sequence[int], train: bool = False) -> Graph:
     """Build what a factory makes and read it; shapes are without the batch."""
     return from_layer(factory, [tuple(shape) for shape in shapes], train=train).graph
+
+
+def save(program: Any, path: PathLike[str]) -> None:
+    """Write a PIR Program as JSON."""
+    # Paddle 3.0 wants the version of the format, of which it knows one.
+    version = {"pir_version": 1} if paddle.__version__.startswith("3.0.") else {}
+    paddle.base.core.serialize_pir_program(program, str(path), overwrite=True, **version)
 
 
 class Encoder(nn.Layer):

@@ -45,6 +45,10 @@ def device_facts(kind: ProgramKind, types: Iterable[str], place: _Paddle) -> Dev
 
 
 def _backend(place: _Paddle) -> str:
+    if not hasattr(place, "is_cpu_place"):  # A CPUPlace of Paddle 3.0 does not know what it is.
+        any_place = load_paddle().base.core.Place()
+        any_place.set_place(place)
+        place = any_place
     kinds = ("cpu", "gpu", "xpu")
     found = (kind for kind in kinds if getattr(place, f"is_{kind}_place", bool)())
     return next(found, "custom").upper()

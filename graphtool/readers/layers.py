@@ -366,16 +366,21 @@ def _annotated(
 
 @contextmanager
 def _training(layer: _Paddle, *, train: bool) -> Generator[None]:
-    """Put a Layer into train or eval mode, and each of its sublayers back afterwards."""
+    """Put a Layer into train or eval mode, and each of its sublayers back afterwards.
+
+    What Paddle 3.0 writes over their `forward` goes as well: its own `jit.save` refuses that.
+    """
     layers = layer.sublayers(include_self=True)
-    before = [sublayer.training for sublayer in layers]
+    before = [(sublayer.training, "forward" in vars(sublayer)) for sublayer in layers]
     (layer.train if train else layer.eval)()
     try:
         yield
     finally:
-        (layer.train if before[0] else layer.eval)()
-        for sublayer, training in zip(layers, before, strict=True):
+        (layer.train if before[0][0] else layer.eval)()
+        for sublayer, (training, own_forward) in zip(layers, before, strict=True):
             sublayer.training = training
+            if not own_forward:
+                vars(sublayer).pop("forward", None)
 
 
 def _writes(graph: Graph) -> dict[str, list[str]]:

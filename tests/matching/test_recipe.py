@@ -22,6 +22,7 @@ from graphtool.matching.fingerprint import Fingerprint, fingerprints, program_fi
 from graphtool.matching.recipe import LOSSES, read_recipe, recipe_text, write_recipe
 from graphtool.readers import read
 from graphtool.readers.live import translate
+from tests import networks
 from tests.networks import built
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -96,7 +97,7 @@ def save(
         if loss:
             label = paddle.static.data("label", [batch, 1], "int64")
             paddle.optimizer.Adam(0.01).minimize(F.cross_entropy(logits, label).mean())
-    paddle.base.core.serialize_pir_program(main, str(path), overwrite=True)
+    networks.save(main, path)
     paddle.disable_static()
     return read(path)
 

@@ -9,8 +9,9 @@ import pytest
 
 from graphtool.diagnostics import GraphtoolError, ReadError, UsageError
 from graphtool.graph import UNKNOWN
-from graphtool.readers._builder import build, is_callable_spec, parse_input
+from graphtool.readers._builder import build
 from graphtool.readers._inputs import Input
+from graphtool.readers._spelling import is_callable_spec, parse_input
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram
 from tests.networks import vision
@@ -69,6 +70,7 @@ def pair():
 
 
 instance = Net()
+two = Two()
 number = 3
 """
 
@@ -282,13 +284,13 @@ def test_a_layer_without_input_says_what_to_type(nets):
     )
 
 
-@pytest.mark.parametrize("name", ["Net", "instance"])
+@pytest.mark.parametrize("name", ["Two", "two"])
 def test_shapes_that_paddle_refuses_show_its_message_and_the_users_line(nets, name):
-    found = _diagnostic(f"{nets}:{name}", ["5"])
+    found = _diagnostic(f"{nets}:{name}", ["image=4", "mask=5"])
     assert found.code == "GT034"
-    assert "[5]" in found.notes[0]
+    assert "[-1, 5]" in found.notes[0]
     assert "paddle/phi" not in found.notes[0]
-    assert ".py:14 in forward" in found.notes[1]
+    assert ".py:19 in forward" in found.notes[1]
 
 
 def test_without_paddle_the_extra_to_install_is_named(tmp_path):

@@ -11,6 +11,7 @@ from graphtool.diagnostics import ReadError, UsageError
 from graphtool.readers._json import read_json
 from graphtool.readers.live import LiveProgram, read_program, translate
 from graphtool.selectors import find
+from tests import networks
 
 
 @pytest.fixture(autouse=True)
@@ -65,12 +66,10 @@ def test_names_hold_between_train_and_eval_mode():
 
 def test_names_hold_across_json_save_and_load(tmp_path):
     main, *_ = _build()
-    path = str(tmp_path / "program.json")
-    paddle.base.core.serialize_pir_program(
-        main, path, overwrite=True, readable=False, trainable=True
-    )
+    path = tmp_path / "program.json"
+    networks.save(main, path)
     loaded = paddle.static.Program()
-    paddle.base.core.deserialize_pir_program(path, loaded)
+    paddle.base.core.deserialize_pir_program(str(path), loaded)
     assert list(read_program(loaded).values) == list(read_program(main).values)
 
 

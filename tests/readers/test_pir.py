@@ -12,6 +12,7 @@ from paddle import nn
 from graphtool.graph import Graph, Origin
 from graphtool.readers._json import read_json
 from graphtool.readers.live import read_program
+from tests import networks
 
 _FAMILIES = [
     "alexnet",
@@ -89,11 +90,9 @@ def _embedding():
 
 
 def _saved(program, folder: Path) -> Graph:
-    path = str(folder / "program.json")
-    paddle.base.core.serialize_pir_program(
-        program, path, overwrite=True, readable=False, trainable=True
-    )
-    return read_json(path, Path(path).read_bytes())
+    path = folder / "program.json"
+    networks.save(program, path)
+    return read_json(str(path), path.read_bytes())
 
 
 def _comparable(graph: Graph):
