@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from reprlib import repr as brief
+from reprlib import Repr
 
 from graphtool.diagnostics import Diagnostic, rule
 
-__all__ = ["bad_argument"]
+__all__ = ["bad_argument", "shown"]
 
 _MERGE = 'graphtool.merge(teacher, student, {"image": "image"}, name_prefix="teacher_")'
 
@@ -18,6 +18,23 @@ def bad_argument(name: str, given: object, wanted: str, call: str = _MERGE) -> D
     Feeds, Values and parameters go by their names: a Variable has `.name`, a Value is found with
     `graphtool.read(program)`.
     """
+    return Diagnostic(message=f"`{name}` is `{shown(given)}`; wanted {wanted}", help=call)
+
+
+class _Brief(Repr):
+    """Shortens what is long, and asks nothing of what crashes once its Program is gone."""
+
+    def repr_Value(self, given: object, _: int) -> str:  # noqa: N802  # `Repr` looks for the name
+        """Return the type's name; PIR's operations and Blocks are no safer."""
+        return f"<{type(given).__name__}>"
+
+    repr_Operation = repr_Block = repr_OpOperand = repr_Value  # noqa: N815
+
+
+_brief = _Brief()
+
+
+def shown(given: object) -> str:
+    """Write an argument of any type in a line, as Python does, in short."""
     # A Program's own text has several lines.
-    shown = " ".join(brief(given).split())
-    return Diagnostic(message=f"`{name}` is `{shown}`; wanted {wanted}", help=call)
+    return " ".join(_brief.repr(given).split())

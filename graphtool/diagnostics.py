@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import wraps
 from inspect import cleandoc
 from typing import ParamSpec
+
+from graphtool.text import as_typed, bounded, named, shortened
 
 __all__ = [
     "Diagnostic",
@@ -28,6 +31,11 @@ __all__ = [
 ]
 
 _P = ParamSpec("_P")
+
+_LINE = "\n"
+_NAMES = re.compile("`([^`]*)`")
+# Names are cut before; this is for very many of them.
+_ROOM = 20_000
 
 
 class Severity(Enum):
@@ -50,9 +58,10 @@ class Where:
 
     def __str__(self) -> str:
         shape = None if self.shape is None else f"[{', '.join(map(str, self.shape))}]"
-        return "  ".join(
-            part for part in (self.role, self.program, self.value, shape, self.source) if part
-        )
+        value = None if self.value is None else named(self.value)
+        around = (bounded(part or "") for part in (self.role, self.program, self.source))
+        role, program, source = around
+        return "  ".join(part for part in (role, program, value, shape, source) if part)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,14 +77,23 @@ class Diagnostic:
     slug: str = ""
     count: int = 1
 
-    def __str__(self) -> str:
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What is shown of it: the message behind severity and code, places, notes, the help.
+
+        All of it can be sent to a terminal, whatever the names in it hold.
+        """
         times = f" (× {self.count})" if self.count > 1 else ""
-        lines = [f"{self.severity.value}[{self.code}] {self.slug}: {self.message}{times}"]
-        lines += [f"  --> {place}" for place in self.where]
-        lines += [f"  = note: {_indented(note)}" for note in self.notes]
+        said = [f"{self.severity.value}[{self.code}] {self.slug}: {_shown(self.message)}{times}"]
+        said += [f"  --> {place}" for place in self.where]
+        said += [f"  = note: {_shown(note)}" for note in self.notes]
         if self.help is not None:
-            lines.append(f"  = help: {_indented(self.help)}")
-        return "\n".join(lines)
+            lines = shortened(self.help, _ROOM).split(_LINE)
+            said.append(f"  = help: {_indented(map(as_typed, lines))}")
+        return tuple(said)
+
+    def __str__(self) -> str:
+        return "\n".join(self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +203,20 @@ def known_codes() -> tuple[str, ...]:
     return tuple(sorted(_DOCS))
 
 
-def _indented(text: str) -> str:
-    return text.replace("\n", "\n    ")
+def _shown(text: str) -> str:
+    """Return text to be shown: a name is one line, what code of the user's raised may be more."""
+    parts = _NAMES.split(text)
+    return _indented(
+        "".join(
+            f"`{bounded(part)}`" if place % 2 else _LINE.join(map(bounded, part.split(_LINE)))
+            for place, part in enumerate(parts)
+        ).split(_LINE)
+    )
+
+
+def _indented(lines: Iterable[str]) -> str:
+    """Indent all lines but the first, so that no text from a file can pass for a diagnostic."""
+    return shortened("\n    ".join(lines), _ROOM)
 
 
 def counted(count: int, noun: str) -> str:

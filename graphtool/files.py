@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from os import PathLike
 from pathlib import Path
-from secrets import token_hex
 
 from graphtool.diagnostics import Diagnostic, GraphtoolError, rule
+from graphtool.paths import look_at
+from graphtool.staging import exchange, reach_disk, staged
 
-__all__ = ["placed", "replacing", "unwritable_output", "write_text"]
+__all__ = ["placed", "replacing", "reported", "resolved", "unwritable_output", "write_text"]
+
+_STREAMS = {"stdin": 0, "stdout": 1, "stderr": 2}
+_DESCRIPTOR = re.compile(
+    r"/dev/(?P<name>std(?:in|out|err))|(?:/dev|/proc/self)/fd/(?P<number>\d+)", re.ASCII
+)
 
 
 @rule("GT601")
@@ -24,7 +32,7 @@ def unwritable_output(path: str, reason: str) -> Diagnostic:
     """
     return Diagnostic(
         message=f"`{path}` cannot be written: {reason}",
-        help=f"ls -ld '{Path(path).parent}'",
+        help=look_at(Path(path).parent),
     )
 
 
@@ -46,28 +54,63 @@ def write_text(path: str | PathLike[str], text: str) -> None:
 def placed(path: str | PathLike[str]) -> Generator[Path]:
     """Hand out the file to write in the place of `path`: a new one, moved there afterwards.
 
-    The file that was there stays where the body raises. Pipes and devices are handed out as such.
+    The file that was there stays where the body raises. Pipes and devices are handed out as such;
+    to `/dev/stdout` and its like, where they are files, is written what the body has written.
 
     Raises GraphtoolError: GT601 where it can't be written, with nothing changed.
     """
-    target, home = Path(path), _resolved(path)
-    try:
+    target, home = Path(path), resolved(path)
+    with reported(target):
         if target.exists() and not target.is_file():
             yield target
             return
-        with _beside(home) as temporary:
+        number = _descriptor(target) if target.exists() else None
+        with _beside(home) if number is None else _through(number) as temporary:
             yield temporary
+
+
+@contextmanager
+def reported(path: Path) -> Generator[None]:
+    """Say of a path that it can't be written where the operating system refuses that.
+
+    Raises GraphtoolError: GT601.
+    """
+    try:
+        yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise GraphtoolError(unwritable_output(os.fspath(path), reason)) from None
+        raise GraphtoolError(unwritable_output(str(path), reason)) from None
 
 
-def _resolved(path: str | PathLike[str]) -> Path:
+def resolved(path: str | PathLike[str]) -> Path:
+    """Return the path that links lead to.
+
+    Raises GraphtoolError: GT601 where they lead nowhere, or for what can be no path.
+    """
     try:
         return Path(path).resolve()
-    except (OSError, ValueError) as error:
+    # Until Python 3.13, links in a circle are a RuntimeError.
+    except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise GraphtoolError(unwritable_output(os.fspath(path), reason)) from None
+
+
+def _descriptor(path: Path) -> int | None:
+    """Return which open file of this process a path means, as `/dev/stdout` does."""
+    found = _DESCRIPTOR.fullmatch(str(path))
+    return None if found is None else int(found["number"] or _STREAMS[found["name"]])
+
+
+@contextmanager
+def _through(descriptor: int) -> Generator[Path]:
+    """Hand out a file that goes where a descriptor stands: a move would cut off what follows."""
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "file")
+        yield file
+        with os.fdopen(descriptor, "wb", closefd=False) as stream:
+            stream.write(file.read_bytes())
 
 
 @contextmanager
@@ -75,15 +118,16 @@ def _beside(path: Path) -> Generator[Path]:
     """Hand out a new file in the folder of `path`, which takes its place unless the body raises."""
     if path.exists():
         path.open("ab").close()
-    temporary = path.with_name(f".graphtool-{token_hex(8)}.tmp")
-    temporary.touch(exist_ok=False)
-    try:
+    with staged(path.parent, _touch) as temporary:
         yield temporary
+        if path.exists():
+            shutil.copymode(path, temporary)
+        reach_disk(temporary)
         temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
+
+
+def _touch(path: Path) -> None:
+    path.touch(exist_ok=False)
 
 
 @contextmanager
@@ -94,52 +138,48 @@ def replacing(path: Path, targets: Sequence[Path]) -> Generator[Path]:
     to get its place and the first to lose it. One that is there and gets no new file is taken away.
     Nothing has changed where the body raises, or where a file cannot be moved.
 
+    A process that is killed while files are moved leaves them beside their places, for the next one
+    that writes there to move them on, or back; there is never an old file beside a new one.
+
     Raises GraphtoolError: GT601 for `path`, which is what the caller was asked to write.
     """
-    try:
-        with _exchanged(targets) as folder:
-            yield folder
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise GraphtoolError(unwritable_output(str(path), reason)) from None
+    home = resolved(targets[0].parent)
+    names = [target.name for target in targets]
+    with reported(path), _replacing(home, names) as folder:
+        yield folder
+
+
+def _replacing(home: Path, names: Sequence[str]) -> AbstractContextManager[Path]:
+    missing = [folder for folder in (home, *home.parents) if not folder.exists()]
+    return _anew(missing[-1], home, names) if missing else _within(home, names)
 
 
 @contextmanager
-def _exchanged(targets: Sequence[Path]) -> Generator[Path]:
-    home = targets[0].parent.resolve()
-    missing = [folder for folder in (home, *home.parents) if not folder.exists()]
-    token = token_hex(8)
-    new, old = home / f".graphtool-{token}.tmp", home / f".graphtool-{token}.earlier"
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        new.mkdir()
-        yield new
-        _exchange(new, old, home, [target.name for target in targets])
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        with suppress(OSError):
-            for folder in missing:
-                folder.rmdir()
-        raise
-    shutil.rmtree(new, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
+def _within(home: Path, names: Sequence[str]) -> Generator[Path]:
+    with staged(home, Path.mkdir) as folder:
+        yield folder
+        reach_disk(folder)
+        exchange(folder, home, names)
 
 
-def _exchange(new: Path, old: Path, home: Path, names: Sequence[str]) -> None:
-    """Put new files in the place of those of the same names, which are moved to `old`."""
-    moves = [(home / name, old / name) for name in reversed(names) if (home / name).exists()]
-    moves += [(new / name, home / name) for name in names if (new / name).exists()]
-    started: list[tuple[Path, Path]] = []
-    try:
-        old.mkdir()
-        for source, destination in moves:
-            # Noted before: an interrupt between the two would lose the file.
-            started.append((source, destination))
-            source.rename(destination)
-    except BaseException:
-        for source, destination in reversed(started):
-            if destination.exists() and not source.exists():
-                destination.rename(source)
-        with suppress(OSError):
-            old.rmdir()
-        raise
+@contextmanager
+def _anew(top: Path, home: Path, names: Sequence[str]) -> Generator[Path]:
+    """Hand out a folder that becomes `home`, with those above it up to `top`, in one move."""
+    with staged(top.parent, Path.mkdir) as stage:
+        folder = stage / home.relative_to(top)
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        reach_disk(folder)
+        try:
+            stage.rename(top)
+        except OSError as error:
+            # Another process may have made it meanwhile.
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            with _replacing(home, names) as inner:
+                _move_entries(folder, inner)
+
+
+def _move_entries(folder: Path, other: Path) -> None:
+    for entry in folder.iterdir():
+        entry.rename(other / entry.name)

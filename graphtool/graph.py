@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from graphtool.diagnostics import Report
 from graphtool.garbage import collection_paused
@@ -28,6 +28,8 @@ __all__ = [
     "module_path",
     "shapes_agree",
 ]
+
+_Found = TypeVar("_Found")
 
 UNKNOWN = -1
 Shape: TypeAlias = tuple[int, ...]
@@ -132,6 +134,13 @@ class Graph:
     version: str = ""
     unknown: tuple[str, ...] = ()
     report: Report = field(default_factory=Report)
+    # By what `once` was given; each function has a type of its own.
+    _findings: dict[Callable[[Graph], object], Any] = field(
+        default_factory=dict[Callable[["Graph"], object], Any],
+        init=False,
+        repr=False,
+        compare=False,
+    )
 
     @property
     def parameters(self) -> Iterator[Value]:
@@ -147,6 +156,12 @@ class Graph:
                 if name is not None:
                     readers.setdefault(name, {})[operator.name] = operator
         return {name: tuple(found.values()) for name, found in readers.items()}
+
+    def once(self, find: Callable[[Graph], _Found]) -> _Found:
+        """Return what a function finds out about this Graph, which never changes: it runs once."""
+        if find not in self._findings:
+            self._findings[find] = find(self)
+        return self._findings[find]
 
     def producer(self, value: str) -> Operator | None:
         """The Operator that a Value comes from, None for arguments and unwritten Variables."""
@@ -166,10 +181,10 @@ class Graph:
         digraph: networkx.DiGraph[str] = networkx.DiGraph()
         keys = self.operator_keys
         with collection_paused():
-            digraph.add_nodes_from((name, {"data": value}) for name, value in self.values.items())
-            digraph.add_nodes_from(
-                (keys[name], {"data": operator}) for name, operator in self.operators.items()
-            )
+            data = {**self.values, **dict(zip(keys.values(), self.operators.values(), strict=True))}
+            digraph.add_nodes_from(data)
+            for name, attributes in digraph.nodes(data=True):
+                attributes["data"] = data[name]
             digraph.add_edges_from(self._edges())
         return digraph
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from glob import escape
+from itertools import chain
 from pathlib import Path
 
 from graphtool.arguments import bad_argument
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, UsageError, Where, rule
 from graphtool.graph import Graph, Operator, Value, module_path
+from graphtool.lookalikes import closest, near_notes
+from graphtool.text import as_path, command, named, option, shown_forms
 
-__all__ = ["check_selector", "find", "is_unknown_name", "listing", "nearest"]
+__all__ = ["check_selector", "find", "is_unknown_name", "listing", "meant", "nearest"]
 
 _NEAREST = 3
 _ALIKE = 0.3
@@ -19,26 +21,28 @@ _FIND = 'gt.find(gt.read(program), "relu_48")'
 
 
 def find(graph: Graph, selector: str) -> Value:
-    """Return the one Value that a selector means.
+    r"""Return the one Value that a selector means.
 
     Tried in this order: the name (`relu_48`, a parameter's or Variable's own name), the exact
     legacy name where a legacy program was translated, the attribute path of a sublayer
     (`layer4.2`) and the module path (`/ResNet/Sequential_3/BasicBlock_1/ReLU_1`) with the root's
-    counter ignored. A path stands for the Value that the module hands on.
+    counter ignored. A path stands for the Value that the module hands on. What fits none is taken
+    as it is shown: `\x1b` for a letter that cannot be, the middle left out.
 
     Raises ReadError: GT101 with the nearest three names, GT102 with the candidates. Raises
     UsageError: GT248.
     """
     _check_graph(graph)
     check_selector(selector)
-    exact = graph.values.get(selector)
-    if exact is not None:
-        return exact
-    for candidates in _meanings(graph, selector):
-        if len(candidates) == 1:
-            return candidates[0]
-        if candidates:
-            raise ReadError(ambiguous_name(graph, selector, tuple(candidates)))
+    for spelling in chain((selector,), _shown_as(graph, selector)):
+        exact = graph.values.get(spelling)
+        if exact is not None:
+            return exact
+        for candidates in _meanings(graph, spelling):
+            if len(candidates) == 1:
+                return candidates[0]
+            if candidates:
+                raise ReadError(ambiguous_name(graph, selector, tuple(candidates)))
     raise ReadError(unknown_name(graph, selector))
 
 
@@ -71,25 +75,31 @@ def unknown_name(graph: Graph, selector: str) -> Diagnostic:
     """
     near = nearest(selector, list(_spellings(graph)))
     known = any(selector in value.name for value in graph.values.values())
-    wanted = ("--name", f"*{selector}*") if known and selector else ("--all",)
     return Diagnostic(
         message=f"no Value is called `{selector}`",
         where=(Where(program=graph.source),),
-        notes=tuple(_notes(graph, near)),
-        help=listing(graph.source, *wanted),
+        notes=tuple(_notes(graph, selector, near)),
+        help=listing(graph.source, name=f"*{escape(selector)}*" if known and selector else None),
     )
 
 
-def listing(source: str, *options: str) -> str:
+def listing(source: str, *, name: str | None = None) -> str:
     """Say what lists the Values of a program: a command, where one can name it there."""
-    if ":" in source or Path(source).exists():
-        return shlex.join(("graphtool", "inspect", source, *options))
+    if ":" in source or _exists(source):
+        wanted = "--all" if name is None else option("--name", name)
+        return f"{command('graphtool', 'inspect', as_path(source))} {wanted}"
     return "print(*gt.read(program).values)"
 
 
-def _notes(graph: Graph, near: Sequence[str]) -> Iterator[str]:
-    if near:
-        yield f"nearest: {', '.join(f'`{name}`' for name in near)}"
+def _exists(source: str) -> bool:
+    try:
+        return Path(source).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _notes(graph: Graph, selector: str, near: Sequence[str]) -> Iterator[str]:
+    yield from near_notes(selector, near)
     if all(value.layer is None for value in graph.values.values()):
         yield "the program keeps no attribute paths (`layer4.2`): only a `module:callable` has them"
 
@@ -105,7 +115,7 @@ def ambiguous_name(graph: Graph, selector: str, candidates: tuple[Value, ...]) -
         where=tuple(
             Where(program=graph.source, value=value.name, shape=value.shape) for value in candidates
         ),
-        help=f"use one of their names: `{candidates[0].name}`",
+        help=f"use one of their names: `{named(candidates[0].name)}`",
     )
 
 
@@ -114,6 +124,23 @@ def _meanings(graph: Graph, selector: str) -> Iterator[list[Value]]:
     yield [value for value in graph.values.values() if selector in value.layer_outputs]
     if selector.startswith("/"):
         yield list(_handed_on(graph, module_path(selector)))
+
+
+def _shown_as(graph: Graph, shown: str) -> Iterator[str]:
+    modules = (operator.module or "" for operator in graph.operators.values())
+    return _written_out((*_spellings(graph), *modules), shown)
+
+
+def _written_out(names: Iterable[str], shown: str) -> Iterator[str]:
+    """Yield the names that hold other letters than they are shown with."""
+    for name in dict.fromkeys(names):
+        if name != shown and shown in shown_forms(name):
+            yield name
+
+
+def meant(given: str, known: Collection[str]) -> str:
+    """Return which of the known names was given, letter by letter or as it is shown."""
+    return given if given in known else next(_written_out(known, given), given)
 
 
 def _handed_on(graph: Graph, path: str) -> Iterator[Value]:
@@ -141,8 +168,8 @@ def _spellings(graph: Graph) -> Iterator[str]:
 
 def nearest(wanted: str, known: Sequence[str]) -> tuple[str, ...]:
     """Return the three names that are most like one that does not exist, the nearest first."""
-    alike = difflib.get_close_matches(wanted, known, n=_NEAREST, cutoff=_ALIKE)
+    alike = closest(wanted, known, most=_NEAREST, cutoff=_ALIKE)
     if len(alike) < _NEAREST:
         # Short names and long ones are never alike by this measure: `fc` and `linear_0.w_0`.
-        alike = difflib.get_close_matches(wanted, known, n=_NEAREST, cutoff=0.0)
-    return tuple(dict.fromkeys(alike))
+        alike = closest(wanted, known, most=_NEAREST, cutoff=0.0)
+    return tuple(alike)

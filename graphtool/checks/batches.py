@@ -10,6 +10,7 @@ from graphtool.checks.rules import check
 from graphtool.diagnostics import Diagnostic, Severity, counted
 from graphtool.graph import UNKNOWN, Graph, Operator, Shape
 from graphtool.structure import kind_of
+from graphtool.text import literal
 
 __all__ = ["baked_reshape", "fixed_batch"]
 
@@ -33,7 +34,7 @@ def fixed_batch(plan: MergePlan) -> Iterator[Diagnostic]:
                 f"`{student.name}` {'any' if other == UNKNOWN else other}",
                 severity=Severity.WARNING,
                 where=(in_teacher(plan, teacher), in_student(plan, student)),
-                help=f'paddle.static.data("{teacher.name}", [-1, ...])  # where it is built',
+                help=f"paddle.static.data({literal(teacher.name)}, [-1, ...])  # where it is built",
             )
 
 

@@ -19,7 +19,9 @@ from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import check
 from graphtool.diagnostics import Diagnostic, Severity, listed
 from graphtool.graph import Graph, Value, dims_agree
+from graphtool.lookalikes import alike_notes
 from graphtool.structure import kind_of
+from graphtool.text import literal
 
 __all__ = [
     "feed_dtype",
@@ -76,7 +78,11 @@ def unknown_teacher_feed(plan: MergePlan) -> Iterator[Diagnostic]:
         yield Diagnostic(
             message=f"the teacher has no feed `{name}`",
             where=(of_teacher(plan),),
-            notes=(_feeds_of("teacher", plan.teacher), *_swapped(plan, name, student)),
+            notes=(
+                _feeds_of("teacher", plan.teacher),
+                *alike_notes(name, plan.teacher.feeds),
+                *_swapped(plan, name, student),
+            ),
             help=_mended(plan),
         )
 
@@ -107,7 +113,10 @@ def unknown_student_feed(plan: MergePlan) -> Iterator[Diagnostic]:
         yield Diagnostic(
             message=f"the student has no feed `{name}`, which teacher feed `{teacher}` is to share",
             where=(of_student(plan),),
-            notes=(_feeds_of("student", plan.student),),
+            notes=(
+                _feeds_of("student", plan.student),
+                *alike_notes(name, plan.student.feeds),
+            ),
             help=_mended(plan),
         )
 
@@ -285,5 +294,6 @@ def feed_lod(plan: MergePlan) -> Iterator[Diagnostic]:
                 message=f"teacher feed `{teacher.name}` has lod_level {teacher.lod_level}, student "
                 f"feed `{student.name}` {student.lod_level}",
                 where=(in_teacher(plan, teacher), in_student(plan, student)),
-                help=f'paddle.static.data("{student.name}", ..., lod_level={teacher.lod_level})',
+                help=f"paddle.static.data({literal(student.name)}, ..., "
+                f"lod_level={teacher.lod_level})",
             )

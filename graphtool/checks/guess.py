@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphtool.checks.plan import MergePlan
 from graphtool.graph import Graph, Value, shapes_agree
+from graphtool.lookalikes import closest
 
 __all__ = [
     "FeedGuess",
@@ -65,7 +65,7 @@ def _guess(name: str, fits: Mapping[str, Sequence[str]], same: set[str]) -> Feed
     ]
     if len(free) == 1 and not rivals:
         return FeedGuess(name, free[0], "is the only one whose shape and dtype fit")
-    near = difflib.get_close_matches(name, free, n=1, cutoff=0.0)[0]
+    near = closest(name, free, cutoff=0.0)[0]
     return FeedGuess(name, near, f"may be one of {', '.join(free)}", is_clear=False)
 
 
@@ -86,12 +86,12 @@ def fits(teacher: Value, student: Value) -> bool:
 def nearest_feed(feed: Value | None, name: str, student: Graph) -> str | None:
     """Return the student feed that is most likely meant: the likest name among those that fit."""
     fitting = list(_candidates(feed, student))
-    near = difflib.get_close_matches(name, fitting, n=1, cutoff=_ALIKE)
+    near = closest(name, fitting, cutoff=_ALIKE)
     if near:
         return near[0]
     if len(fitting) == 1:
         return fitting[0]
-    loose = difflib.get_close_matches(name, student.feeds, n=1, cutoff=_ALIKE)
+    loose = closest(name, student.feeds, cutoff=_ALIKE)
     return loose[0] if loose else None
 
 
@@ -125,5 +125,5 @@ def _meant(plan: MergePlan, name: str) -> str:
 def _misspelt_target(plan: MergePlan, name: str) -> str | None:
     """Return where the feed map sends a key that no teacher feed has, but that looks like one."""
     wrong = {key: target for key, target in plan.feed_map if key not in plan.teacher.feeds}
-    near = difflib.get_close_matches(name, wrong, n=1, cutoff=_ALIKE)
+    near = closest(name, wrong, cutoff=_ALIKE)
     return wrong[near[0]] if near else None

@@ -10,6 +10,7 @@ from graphtool.checks.plan import MergePlan, ParametersWhen
 from graphtool.checks.rules import check, not_checked
 from graphtool.diagnostics import Diagnostic, Severity, counted
 from graphtool.graph import Origin, Value
+from graphtool.text import literal
 
 __all__ = [
     "empty_prefix",
@@ -255,7 +256,7 @@ def names_in_common(plan: MergePlan) -> Iterator[Diagnostic]:
                 in_student(plan, plan.student_names[alike[0]], alike[0]),
             ),
             notes=also(alike),
-            help=f'merge(..., shared=("{alike[0]}",))  # if one is meant',
+            help=f"merge(..., shared=({literal(alike[0])},))  # if one is meant",
         )
 
 

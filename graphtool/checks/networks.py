@@ -10,6 +10,7 @@ from graphtool.checks.rules import check
 from graphtool.diagnostics import Diagnostic, Severity, counted, listed
 from graphtool.graph import Graph, Operator
 from graphtool.structure import is_training, kind_of
+from graphtool.text import literal
 
 __all__ = [
     "fixed_seeds",
@@ -279,7 +280,7 @@ def probabilities(plan: MergePlan) -> Iterator[Diagnostic]:
                     f"through {kind_of(operator)}: losses that take logits want `{logits}`",
                     severity=Severity.WARNING,
                     where=(at_operator(role, graph, operator),),
-                    help=f'merged.{role}("{logits}")',
+                    help=f"merged.{role}({literal(logits or '')})",
                 )
 
 

@@ -16,8 +16,15 @@ from graphtool.checks.rules import check, not_checked
 from graphtool.diagnostics import Diagnostic, Severity, counted, listed
 from graphtool.graph import Graph, Operator, ProgramKind
 from graphtool.readers.facts import strange_operators
+from graphtool.structure import reaches_outside
 
-__all__ = ["device_operators", "mixed_kinds", "quantised_operators", "unknown_operators"]
+__all__ = [
+    "device_operators",
+    "mixed_kinds",
+    "outside_operators",
+    "quantised_operators",
+    "unknown_operators",
+]
 
 
 @check("GT243")
@@ -64,6 +71,26 @@ def _translated(plan: MergePlan) -> Diagnostic:
         where=(of_teacher(plan), of_student(plan)),
         notes=("its Values are found by their legacy names as well",),
     )
+
+
+@check("GT242")
+def outside_operators(plan: MergePlan) -> Iterator[Diagnostic]:
+    """A network has operators that do more than compute when the merged Program is run.
+
+    They read or write files whose names the model gives, run Python, load engines or talk to other
+    processes. Merging runs none of them; training would. Of a model from elsewhere, look at what
+    they do before you run it, or leave it.
+    """
+    for role, graph in (("teacher", plan.teacher), ("student", plan.student)):
+        found = [operator for operator in graph.operators.values() if reaches_outside(operator)]
+        if found:
+            types = list(dict.fromkeys(operator.type for operator in found))
+            yield Diagnostic(
+                message=f"the {role} reaches out of itself when it runs: {listed(types, LISTED)}",
+                severity=Severity.WARNING,
+                where=(at_operator(role, graph, found[0]),),
+                notes=also([operator.name for operator in found]),
+            )
 
 
 @check("GT244")

@@ -13,6 +13,7 @@ from graphtool.graph import Graph, Shape, Value, dims_agree, shapes_agree
 from graphtool.matching import Pair
 from graphtool.readers import Source, read
 from graphtool.selectors import find
+from graphtool.text import as_path, command, literal, option
 
 __all__ = [
     "check_pairs",
@@ -250,7 +251,7 @@ def pair_dtype(sides: _Sides) -> Diagnostic:
         message=f"{sides.names} are {sides.teacher.dtype} and {sides.student.dtype}",
         severity=Severity.WARNING,
         where=sides.where,
-        help=f'paddle.cast(merged.teacher("{sides.teacher.name}"), "{sides.student.dtype}")',
+        help=f'paddle.cast(merged.teacher({literal(sides.teacher.name)}), "{sides.student.dtype}")',
     )
 
 
@@ -259,5 +260,6 @@ def _both(sides: _Sides) -> str:
 
 
 def _partners(sides: _Sides) -> str:
-    teacher, student = (place.program for place in sides.where)
-    return f"graphtool suggest-pairs {teacher} {student} --for {sides.teacher.name}"
+    networks = (as_path(place.program or "") for place in sides.where)
+    called = command("graphtool", "suggest-pairs", *networks)
+    return f"{called} {option('--for', sides.teacher.name)}"

@@ -9,6 +9,7 @@ from graphtool.checks.plan import MergePlan, ParametersWhen
 from graphtool.checks.rules import check, not_checked
 from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed
 from graphtool.graph import Graph, Operator, Shape, Value, shapes_agree
+from graphtool.paths import look_at
 from graphtool.readers.facts import ScopeVariable
 from graphtool.structure import is_training
 
@@ -167,7 +168,7 @@ def misfit_parameter_file(plan: MergePlan) -> Iterator[Diagnostic]:
         f"{len(file.tensors) - len(wrong)} fit; the teacher has {counted(len(names), 'tensor')}",
         where=(*first, place) if first else (of_teacher(plan), place),
         notes=tuple(notes),
-        help=f"ls -l '{file.path}'",
+        help=look_at(file.path),
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from graphtool.checks.plan import MergePlan
 from graphtool.diagnostics import Where, listed
 from graphtool.graph import Graph, Operator, Shape, Value
+from graphtool.text import literal
 
 __all__ = [
     "LISTED",
@@ -92,12 +92,8 @@ def also(names: Sequence[str]) -> tuple[str, ...]:
 
 def feed_map_argument(feed_map: Mapping[str, str]) -> str:
     """Spell a feed map as the argument that can be typed: `feed_map={"x": "image"}`."""
-    entries = (f"{_quoted(old)}: {_quoted(new)}" for old, new in feed_map.items())
+    entries = (f"{literal(old)}: {literal(new)}" for old, new in feed_map.items())
     return f"feed_map={{{', '.join(entries)}}}"
-
-
-def _quoted(name: str) -> str:
-    return json.dumps(name, ensure_ascii=False)
 
 
 def spelt(shape: Shape | None) -> str:

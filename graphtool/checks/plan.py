@@ -141,6 +141,10 @@ def plan_of(
 
 def persistable_names(graph: Graph) -> tuple[str, ...]:
     """List what a program keeps in its Scope from run to run, in program order."""
+    return graph.once(_persistable_names)
+
+
+def _persistable_names(graph: Graph) -> tuple[str, ...]:
     holders = _holders(graph)
     return tuple(
         name
@@ -154,6 +158,10 @@ def used_names(graph: Graph) -> Mapping[str, Value]:
 
     In PIR those of parameters, feeds and persistable data; in legacy programs all Variables.
     """
+    return graph.once(_used_names)
+
+
+def _used_names(graph: Graph) -> Mapping[str, Value]:
     names: dict[str, Value] = {}
     for value in graph.values.values():
         name = _variable(graph, value)

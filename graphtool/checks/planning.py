@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from graphtool.arguments import bad_argument
+from graphtool.arguments import bad_argument, shown
 from graphtool.checks.arguments import check_arguments
 from graphtool.checks.plan import MergePlan, ParametersWhen, plan_of
 from graphtool.diagnostics import Diagnostic, UsageError, rule
@@ -93,7 +93,10 @@ def bad_parameters_argument(given: object) -> Diagnostic:
     )
 
 
-def _when(given: str) -> ParametersWhen:
+def _when(given: object) -> ParametersWhen:
+    # All but text is shown with care: PIR's Values crash once their Program is gone.
+    if not isinstance(given, str):
+        raise UsageError(bad_parameters_argument(shown(given)))
     try:
         return ParametersWhen(given)
     except ValueError:
@@ -104,6 +107,8 @@ def _place_of(place: _Paddle | None) -> _Paddle | None:
     """Return a Place for one, or for what Paddle calls it: `cpu`, `gpu:0`."""
     if place is None:
         return None
+    if not (isinstance(place, str) or type(place).__name__.endswith("Place")):
+        raise UsageError(bad_argument("place", place, 'a Place, or what Paddle calls it: "cpu"'))
     try:
         return load_paddle().base.framework._get_paddle_place(place)  # noqa: SLF001
     except (TypeError, ValueError, AttributeError) as error:

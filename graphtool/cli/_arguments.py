@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import Action, ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
@@ -148,12 +150,22 @@ def parse(argv: Sequence[str]) -> Namespace:
     Raises UsageError for a command line that asks for something impossible, SystemExit after
     `--help` and `--version`.
     """
-    args = _parser().parse_args(_with_joined_shapes(argv))
+    try:
+        args = _parser().parse_args(_with_joined_shapes(argv))
+    except UsageError as error:
+        (found,) = error.report
+        raise UsageError(replace(found, notes=tuple(_files_like_options(argv)))) from None
     if args.command == "suggest-pairs":
         check_suggest(args)
     if args.command == "render":
         _check_render(args)
     return args
+
+
+def _files_like_options(argv: Sequence[str]) -> Iterator[str]:
+    for argument in argv:
+        if argument.startswith("-") and os.path.lexists(argument):
+            yield f"`{argument}` is a file here, and was taken for an option: `./{argument}`"
 
 
 def _with_joined_shapes(argv: Sequence[str]) -> list[str]:

@@ -16,7 +16,8 @@ from graphtool.cli._report import report_data, tally
 from graphtool.cli._source import check_networks, read_source
 from graphtool.diagnostics import Report
 from graphtool.graph import Graph
-from graphtool.text import visible
+from graphtool.selectors import meant
+from graphtool.text import bounded
 
 __all__ = ["run"]
 
@@ -29,6 +30,7 @@ def run(args: Namespace) -> int:
     student = read_source(args.student, args.student_input or args.input, train=True)
     feed_map = feed_map_of(args.feed, teacher, student)
     is_file, is_saved = Path(args.teacher).exists(), Path(args.student).exists()
+    shared = [meant(name, student.values) for name in args.shared]
     with progress("checking the merge"):
         report = check_merge(
             # Files bring their parameter files along, which are checked as well.
@@ -37,12 +39,12 @@ def run(args: Namespace) -> int:
             feed_map,
             name_prefix=args.prefix,
             parameters=args.parameters,
-            shared=args.shared,
+            shared=shared,
             # `graphtool merge` makes a saved student trainable first, and builds code's weights.
             restored=is_saved,
             built=not is_file,
         )
-    plan = plan_of(teacher, student, feed_map, prefix=args.prefix, shared=args.shared)
+    plan = plan_of(teacher, student, feed_map, prefix=args.prefix, shared=shared)
     report = typed(report, args, plan)
     if args.format == "json":
         write_json(_data(args, teacher, student, feed_map, report))
@@ -71,5 +73,5 @@ def _data(
 def _print(teacher: Graph, student: Graph, report: Report) -> None:
     verdict = "cannot be merged" if report.errors else "can be merged"
     found = f": {tally(report)}" if report else ""
-    line = f"{teacher.source} {verdict} into {student.source}{found}"
-    results().print(visible(line), soft_wrap=True)
+    line = f"{bounded(teacher.source)} {verdict} into {bounded(student.source)}{found}"
+    results().print(line, soft_wrap=True)

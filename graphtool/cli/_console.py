@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
-from graphtool.cli._text import bounded
 from graphtool.diagnostics import Diagnostic, Report, Severity
-from graphtool.text import visible
+from graphtool.text import bounded
 
 if TYPE_CHECKING:
     from rich.console import Console, JustifyMethod
@@ -31,6 +30,7 @@ _COLORS = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity
 # Piped text is cut nowhere: a name has to be whole to be searched for.
 _PIPED_WIDTH = 100_000
 _GAP = 2
+_HELP = "  = help: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,28 +77,29 @@ def _console(stream: TextIO) -> Console:
     from rich.console import Console
 
     class Plain(Console):
-        """Leaves a closed pipe to `main`, as it is without rich."""
+        """Leaves a closed stdout to `main`, as it is without rich; stderr holds nothing up."""
 
         def on_broken_pipe(self) -> None:
-            raise BrokenPipeError
+            if stream is not sys.stderr:
+                raise BrokenPipeError
 
     width = None if stream.isatty() else _PIPED_WIDTH
     return Plain(file=stream, width=width, markup=False, emoji=False, highlight=False)
 
 
 def tolerate_narrow_encoding() -> None:
-    """Let stdout write `?` for what its encoding lacks, instead of failing."""
+    """Let stdout write by its number what its encoding lacks, as stderr does."""
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
-        reconfigure(errors="replace")
+        reconfigure(errors="backslashreplace")
 
 
 def write_json(data: Any) -> None:
     """Write data to stdout as JSON, in ASCII: no name in it can act on a terminal."""
     import json
 
-    json.dump(data, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    # In one piece: an interrupt leaves nothing or all of it.
+    sys.stdout.write(f"{json.dumps(data, indent=2)}\n")
 
 
 @contextmanager
@@ -109,7 +110,7 @@ def progress(text: str) -> Generator[None]:
         return
     from rich.text import Text
 
-    with errors().status(Text(f"{visible(text)} …")):
+    with errors().status(Text(f"{bounded(text)} …")):
         yield
 
 
@@ -125,22 +126,15 @@ def show_report(report: Report) -> None:
 def _show_diagnostic(console: Console, found: Diagnostic) -> None:
     from rich.text import Text
 
-    times = f" (× {found.count})" if found.count > 1 else ""
-    title = Text(f"{found.severity.value}[{found.code}]", style=_COLORS[found.severity])
-    title.append(f" {found.slug}: {_indented(found.message)}{times}", style="bold")
+    first, *others = found.parts
+    title = Text(first, style="bold")
+    title.stylize(_COLORS[found.severity], 0, first.index("]") + 1)
     console.print(title, soft_wrap=True)
-    for place in found.where:
-        console.print(Text(f"  --> {bounded(str(place))}"), soft_wrap=True)
-    for note in found.notes:
-        console.print(Text(f"  = note: {_indented(note)}"), soft_wrap=True)
-    if found.help is not None:
-        line = Text("  = help: ").append(_indented(found.help), style="green")
+    for part in others:
+        line = Text(part)
+        if part.startswith(_HELP):
+            line.stylize("green", len(_HELP))
         console.print(line, soft_wrap=True)
-
-
-def _indented(text: str) -> str:
-    """Indent all lines but the first, so that no text from a file can pass for a diagnostic."""
-    return "\n    ".join(map(bounded, text.split("\n")))
 
 
 def print_table(console: Console, columns: Sequence[Column], *, spaced: bool = False) -> None:
@@ -156,8 +150,7 @@ def print_table(console: Console, columns: Sequence[Column], *, spaced: bool = F
         with console.capture() as captured:
             console.print(drawn)
         # Rich fills up the last column: a file is better off without.
-        for line in captured.get().splitlines():
-            console.out(line.rstrip())
+        console.out("\n".join(line.rstrip() for line in captured.get().splitlines()))
     left_out = [c.title for c in columns if any(c.cells) and c not in shown]
     if left_out:
         listed = ", ".join(left_out)

@@ -28,6 +28,7 @@ _MODULES_WITH_RULES = (
     "graphtool.losses.problems",
     "graphtool.training.problems",
     "graphtool.training.minimize_problems",
+    "graphtool.training.rank_problems",
     "graphtool.training.checkpoint_problems",
     "graphtool.rendering.problems",
     "graphtool.cli.problems",

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from graphtool.cli._console import Column, print_table, results, write_json
-from graphtool.cli._text import bounded, shape_text
+from graphtool.cli._text import shape_text
 from graphtool.matching import End, Explanation, Pair
-from graphtool.text import visible
+from graphtool.text import bounded, named, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +47,7 @@ def _print_ends(console: Console, pair: Pair) -> None:
     ends = pair.teacher, pair.student
     columns = (
         Column(title="", cells=("teacher", "student"), style="cyan"),
-        Column(title="Value", cells=[bounded(end.name) for end in ends], least=12),
+        Column(title="Value", cells=[named(end.name) for end in ends], least=12),
         Column(title="shape", cells=[shape_text(end.shape) for end in ends]),
         Column(title="operator", cells=[bounded(end.op or "-") for end in ends]),
         Column(title="layer or module", cells=[_path(end) for end in ends], least=12),
@@ -93,7 +93,7 @@ def _verdict(explanation: Explanation) -> Iterator[str]:
     if explanation.is_suggested:
         yield f"suggested as pair {pair.rank} of {len(explanation.suggested)}"
     elif nearest is not None:
-        names = f"{bounded(nearest.teacher.name)}={bounded(nearest.student.name)}"
+        names = f"{named(nearest.teacher.name)}={named(nearest.student.name)}"
         yield f"not suggested; the nearest that is: pair {nearest.rank}, {names}, {nearest.score}"
     else:
         yield "not suggested, and nothing else is"

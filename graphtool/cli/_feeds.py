@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 
 from graphtool.checks import guess_feed_map, guess_feeds
 from graphtool.cli._console import errors
+from graphtool.cli._text import feed_text
 from graphtool.cli.problems import feeds_needed, wrong_usage
 from graphtool.diagnostics import UsageError
 from graphtool.graph import Graph
-from graphtool.text import visible
+from graphtool.lookalikes import alike_notes
+from graphtool.selectors import meant
+from graphtool.text import named, option, visible
 
 __all__ = ["feed_map_of"]
 
@@ -24,19 +27,33 @@ def feed_map_of(
     teacher feed is given twice.
     """
     if given:
-        twice = [name for name, count in Counter(name for name, _ in given).items() if count > 1]
+        pairs = [_meant(pair, teacher, student) for pair in given]
+        twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
         if twice:
             message = f"argument --feed: `{twice[0]}` is given more than once"
-            raise UsageError(wrong_usage(message, help=f"--feed {'='.join(given[0])}"))
-        return dict(given)
+            raise UsageError(wrong_usage(message, help=option("--feed", feed_text(*pairs[0]))))
+        return dict(pairs)
     guessed = guess_feed_map(teacher, student)
     guesses = guess_feeds(teacher, student)
     if guessed is None:
-        reasons = [f"`{one.teacher}` -> `{one.student or '?'}`: {one.why}" for one in guesses]
+        reasons = [
+            f"`{one.teacher}` -> `{'?' if one.student is None else one.student}`: {one.why}"
+            for one in guesses
+        ]
         raise UsageError(feeds_needed(reasons, teacher.feeds, student.feeds))
     console = errors()
     for one in guesses:
-        target = one.student or "a feed of its own"
-        line = f"feed map, guessed: {one.teacher} -> {target}: {one.why}"
-        console.print(visible(line), soft_wrap=True)
+        target = "a feed of its own" if one.student is None else named(one.student)
+        why = "; ".join((one.why, *alike_notes(one.teacher, (one.student or "",))))
+        line = f"feed map, guessed: {named(one.teacher)} -> {target}: {visible(why)}"
+        console.print(line, soft_wrap=True)
     return guessed
+
+
+def _meant(pair: tuple[str, str], teacher: Graph, student: Graph) -> tuple[str, str]:
+    """Find the two feeds that `T=S` means: names may hold the sign, and be given as shown."""
+    parts = "=".join(pair).split("=")
+    splits = [("=".join(parts[:place]), "=".join(parts[place:])) for place in range(1, len(parts))]
+    found = [(meant(ours, teacher.feeds), meant(theirs, student.feeds)) for ours, theirs in splits]
+    known = (both for both in found if both[0] in teacher.feeds and both[1] in student.feeds)
+    return next(known, found[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from argparse import Namespace
 from ast import literal_eval
 from collections.abc import Callable
@@ -10,7 +9,9 @@ from dataclasses import dataclass, replace
 
 from graphtool.checks import MergePlan
 from graphtool.checks.names import free_prefix
+from graphtool.cli._text import feed_text
 from graphtool.diagnostics import Diagnostic, Report, Severity
+from graphtool.text import as_path, command, option
 
 __all__ = ["typed", "typed_opening"]
 
@@ -54,7 +55,7 @@ def _weights_file(_: Diagnostic, role: str) -> str:
 
 
 def _one_of_them(found: Diagnostic, role: str) -> str:
-    return f"--{role}-weights {shlex.quote(found.where[0].program or 'FILE')}"
+    return option(f"--{role}-weights", found.where[0].program or "FILE")
 
 
 def _built_from_code(_: Diagnostic, role: str) -> str:
@@ -62,12 +63,12 @@ def _built_from_code(_: Diagnostic, role: str) -> str:
 
 
 def _prefix(case: _Case) -> str:
-    return f"--prefix {shlex.quote(free_prefix(case.plan))}"
+    return option("--prefix", free_prefix(case.plan))
 
 
 def _feeds(help: str) -> str:
     pairs = literal_eval(help.removeprefix(_FEED_MAP)).items()
-    return " ".join(f"--feed {shlex.quote(f'{teacher}={student}')}" for teacher, student in pairs)
+    return " ".join(option("--feed", feed_text(teacher, student)) for teacher, student in pairs)
 
 
 def _weights(case: _Case) -> str:
@@ -75,18 +76,18 @@ def _weights(case: _Case) -> str:
 
 
 def _shared(case: _Case) -> str:
-    return f"--shared {shlex.quote(case.found.where[0].value or 'NAME')}  # if one is meant"
+    return f"{option('--shared', case.found.where[0].value or 'NAME')}  # if one is meant"
 
 
 def _unshared(case: _Case) -> str:
     wrong = {place.value for place in case.found.where}
     left = [name for name in case.plan.shared if name not in wrong]
-    return " ".join(f"--shared {shlex.quote(name)}" for name in left) or "leave --shared out"
+    return " ".join(option("--shared", name) for name in left) or "leave --shared out"
 
 
 def _dry_run(case: _Case) -> str:
-    networks = case.args.teacher, case.args.student
-    return shlex.join(("graphtool", "merge", *networks, "-o", "DIR", "--dry-run"))
+    networks = map(as_path, (case.args.teacher, case.args.student))
+    return command("graphtool", "merge", *networks, "-o", "DIR", "--dry-run")
 
 
 _HELPS: dict[str, Callable[[_Case], str]] = {

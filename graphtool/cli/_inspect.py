@@ -12,11 +12,11 @@ from graphtool.cli._arguments import ROWS
 from graphtool.cli._console import Column, print_table, progress, results, write_json
 from graphtool.cli._listing import Query, Row, Selection, select
 from graphtool.cli._source import check_inputs, read_source
-from graphtool.cli._text import bounded, magnitude, percent, shape_text, value_type
+from graphtool.cli._text import magnitude, percent, shape_text, value_type
 from graphtool.diagnostics import counted
 from graphtool.graph import UNKNOWN, Graph
 from graphtool.structure import Head, Structure, analyse
-from graphtool.text import visible
+from graphtool.text import bounded, named, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,14 +78,15 @@ def _print_summary(console: Console, structure: Structure) -> None:
             cells=["" if again else title for title, again in zip(titles, repeated, strict=True)],
             style="cyan",
         ),
-        Column(title="", cells=[bounded(text) for _, text in lines], least=20),
+        Column(title="", cells=[text for _, text in lines], least=20),
     )
     print_table(console, columns)
 
 
 def _summary(structure: Structure) -> Iterator[tuple[str, str]]:
+    """Yield titles and what to show under them, names in it made visible."""
     graph = structure.graph
-    version = f", format version {graph.version}" if graph.version else ""
+    version = f", format version {visible(graph.version)}" if graph.version else ""
     yield "program", f"{graph.kind.value}{version}{_training(graph)}"
     yield from (("feeds", _typed(graph, name)) for name in graph.feeds)
     yield from (("fetches", _typed(graph, name)) for name in graph.fetches)
@@ -107,12 +108,12 @@ def _training(graph: Graph) -> str:
 
 
 def _typed(graph: Graph, name: str) -> str:
-    return f"{name}  {value_type(graph.values[name])}"
+    return f"{named(name)}  {value_type(graph.values[name])}"
 
 
 def _operators(graph: Graph) -> str:
     types = _types(graph)
-    shown = ", ".join(f"{count:,} {name}" for name, count in types[:_TYPES_SHOWN])
+    shown = ", ".join(f"{count:,} {bounded(name)}" for name, count in types[:_TYPES_SHOWN])
     more = len(types) - _TYPES_SHOWN
     others = f", and {counted(more, 'other type')}" if more > 0 else ""
     blocks = f" in {counted(len(graph.blocks), 'block')}" if len(graph.blocks) > 1 else ""
@@ -137,12 +138,12 @@ def _multiply_adds(structure: Structure) -> str:
 
 
 def _head(graph: Graph, head: Head) -> str:
-    parts = [f"logits {head.logits} {shape_text(graph.values[head.logits].shape)}"]
+    parts = [f"logits {named(head.logits)} {shape_text(graph.values[head.logits].shape)}"]
     if head.normalised is not None:
-        parts.append(f"normalised by {_normalised(graph, head.normalised)}")
+        parts.append(f"normalised by {named(_normalised(graph, head.normalised))}")
     if head.embedding is not None:
         shape = shape_text(graph.values[head.embedding].shape)
-        parts.append(f"embedding {head.embedding} {shape}")
+        parts.append(f"embedding {named(head.embedding)} {shape}")
     return ", ".join(parts)
 
 
@@ -164,7 +165,7 @@ def _print_stages(console: Console, structure: Structure) -> None:
         Column(title="blocks", cells=[str(len(stage.blocks)) for stage in stages], justify="right"),
         Column(title="channels", cells=[_channels(structure, x) for x in ends], justify="right"),
         Column(title="multiply-adds", cells=_shares(structure), justify="right"),
-        Column(title="last output", cells=list(map(bounded, ends))),
+        Column(title="last output", cells=list(map(named, ends))),
     )
     print_table(console, columns)
 
@@ -187,10 +188,10 @@ def _shares(structure: Structure) -> list[str]:
 
 
 def _columns(rows: Sequence[Row]) -> tuple[Column, ...]:
-    ops = ["" if row.operator is None else visible(row.operator.type) for row in rows]
+    ops = ["" if row.operator is None else bounded(row.operator.type) for row in rows]
     stages = ["" if row.stage is None else str(row.stage) for row in rows]
     return (
-        Column(title="name", cells=[bounded(row.value.name) for row in rows], least=32),
+        Column(title="name", cells=[named(row.value.name) for row in rows], least=32),
         Column(title="operator", cells=ops, order=4),
         Column(title="shape", cells=[shape_text(row.value.shape) for row in rows]),
         Column(title="dtype", cells=[visible(row.value.dtype or "?") for row in rows], order=5),

@@ -12,6 +12,7 @@ from graphtool.diagnostics import ReadError
 from graphtool.graph import Operator, Origin, Shape, Value, shapes_agree
 from graphtool.selectors import nearest
 from graphtool.structure import Role, Structure, kind_of
+from graphtool.text import shown_forms
 
 __all__ = ["Query", "Row", "Selection", "select"]
 
@@ -83,8 +84,9 @@ def select(structure: Structure, query: Query) -> Selection:
     ]
     if not found and query.narrows:
         graph = structure.graph
-        near = nearest(query.name.strip("*"), list(_all_spellings(structure))) if query.name else ()
-        raise ReadError(problems.no_such_value(graph.source, str(query), near))
+        wanted = (query.name or "").strip("*")
+        near = nearest(wanted, list(_all_spellings(structure))) if query.name else ()
+        raise ReadError(problems.no_such_value(graph.source, str(query), wanted, near))
     main = [value for value in found if not _is_side_result(structure, value)]
     shown = found if query.everything or not main else main
     rows = tuple(_row(structure, value, main_line) for value in shown)
@@ -123,15 +125,21 @@ def _fits(structure: Structure, value: Value, query: Query) -> bool:
     if query.stage is not None and structure.stage_of(value.name) != query.stage - 1:
         return False
     return query.name is None or any(
-        fnmatchcase(spelling, query.name) for spelling in _spellings(value, operator)
+        _is_called(spelling, query.name) for spelling in _spellings(value, operator)
     )
 
 
 def _is_of_type(operator: Operator, pattern: str) -> bool:
     return any(
-        fnmatchcase(spelling, pattern)
+        _is_called(spelling, pattern)
         for spelling in (operator.type, operator.kind, kind_of(operator))
     )
+
+
+def _is_called(spelling: str, wanted: str) -> bool:
+    """Tell whether a spelling is what is wanted or fits its pattern, as it is or as it is shown."""
+    written = {spelling, *shown_forms(spelling)}
+    return wanted in written or any(fnmatchcase(form, wanted) for form in written)
 
 
 def _spellings(value: Value, operator: Operator | None) -> Iterator[str]:

@@ -22,7 +22,8 @@ from graphtool.matching.recipe import read_recipe
 from graphtool.merging import Merged, merge
 from graphtool.merging.folder import check_target, save_merged
 from graphtool.readers import read
-from graphtool.text import visible
+from graphtool.selectors import meant
+from graphtool.text import bounded, named
 from graphtool.training.models import Model, open_model
 
 if TYPE_CHECKING:
@@ -93,10 +94,12 @@ def _pairs(args: Namespace, teacher: Model, student: Model) -> PairSet | None:
     if args.pairs is None:
         return None
     with progress(f"reading {args.pairs}"):
-        pairs = read_recipe(args.pairs, teacher=teacher.graph, student=student.graph).pairs
+        # As a path: text of several lines would be a recipe itself.
+        path = Path(args.pairs)
+        pairs = read_recipe(path, teacher=teacher.graph, student=student.graph).pairs
         # Made trainable or translated, a file is another program than the recipe was made from.
         files = _as_saved(args.teacher, teacher), _as_saved(args.student, student)
-        saved = read_recipe(args.pairs, teacher=files[0], student=files[1]).pairs.report
+        saved = read_recipe(path, teacher=files[0], student=files[1]).pairs.report
     said = [found for found in pairs.report if found.code != _OTHER_PROGRAM or found in saved]
     return replace(pairs, report=Report.of(said))
 
@@ -116,7 +119,7 @@ def _checked(
             student.scope,
             teacher.scope,
             name_prefix=args.prefix,
-            shared=args.shared,
+            shared=_shared(args, student),
         )
     return _Outcome(plan=_plan(args, teacher, student, feed_map), report=report)
 
@@ -130,7 +133,8 @@ def _merged(
     except MergeError as error:
         return _Outcome(plan=_plan(args, teacher, student, feed_map), report=error.report)
     with progress(f"writing {args.output}"):
-        save_merged(merged, args.output, pairs=args.pairs, force=args.force)
+        pairs = None if args.pairs is None else Path(args.pairs)
+        save_merged(merged, args.output, pairs=pairs, force=args.force)
     return _Outcome(plan=merged.plan, report=merged.report, written=args.output)
 
 
@@ -142,7 +146,7 @@ def _merge(args: Namespace, teacher: Model, student: Model, feed_map: Mapping[st
         scope=student.scope,
         teacher_scope=teacher.scope,
         name_prefix=args.prefix,
-        shared=args.shared,
+        shared=_shared(args, student),
         # Nothing else holds the Scope that the teacher was opened into.
         share=True,
     )
@@ -151,7 +155,12 @@ def _merge(args: Namespace, teacher: Model, student: Model, feed_map: Mapping[st
 def _plan(
     args: Namespace, teacher: Model, student: Model, feed_map: Mapping[str, str]
 ) -> MergePlan:
-    return plan_of(teacher.graph, student.graph, feed_map, prefix=args.prefix, shared=args.shared)
+    shared = _shared(args, student)
+    return plan_of(teacher.graph, student.graph, feed_map, prefix=args.prefix, shared=shared)
+
+
+def _shared(args: Namespace, student: Model) -> list[str]:
+    return [meant(name, student.graph.values) for name in args.shared]
 
 
 def _show(args: Namespace, outcome: _Outcome, report: Report) -> None:
@@ -163,7 +172,7 @@ def _show(args: Namespace, outcome: _Outcome, report: Report) -> None:
         errors().print(f"nothing was written: {tally(report)}", soft_wrap=True)
         return
     for line in _lines(args, outcome):
-        results().print(visible(line), soft_wrap=True)
+        results().print(line, soft_wrap=True)
 
 
 def _data(args: Namespace, outcome: _Outcome, report: Report) -> dict[str, object]:
@@ -188,17 +197,20 @@ def _lines(args: Namespace, outcome: _Outcome) -> Iterator[str]:
     plan = outcome.plan
     yield (
         f"{'would merge' if args.dry_run else 'merged'} "
-        f"{counted(len(plan.teacher.operators), 'operator')} of {plan.teacher.source} into "
-        f"{plan.student.source}, {counted(len(plan.weights), 'parameter')} as {args.prefix}*"
+        f"{counted(len(plan.teacher.operators), 'operator')} of {bounded(plan.teacher.source)} "
+        f"into {bounded(plan.student.source)}, {counted(len(plan.weights), 'parameter')} as "
+        f"{bounded(args.prefix)}*"
     )
     if args.dry_run:
         # Each network was opened into a Scope of its own: the student's gets the same tensors.
         yield f"  parameters, shared and not copied: {_renamed(plan.weights)}"
         yield f"  feeds: {_renamed((*plan.feed_map, *plan.own_feeds))}"
         if outcome.pairs is not None:
-            yield f"  pairs: {outcome.pairs} of {args.pairs}"
-    yield f"{'would write' if args.dry_run else 'wrote'} {args.output}"
+            yield f"  pairs: {outcome.pairs} of {bounded(args.pairs)}"
+    yield f"{'would write' if args.dry_run else 'wrote'} {bounded(args.output)}"
 
 
 def _renamed(names: Sequence[tuple[str, str]]) -> str:
-    return listed([f"{old} -> {new}" for old, new in names], _LISTED, quote="") or "none"
+    return (
+        listed([f"{named(old)} -> {named(new)}" for old, new in names], _LISTED, quote="") or "none"
+    )

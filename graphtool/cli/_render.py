@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from pathlib import Path
 
 from graphtool.cli._console import progress, show_report, write_json
 from graphtool.cli._picture import check_picture, drawn, say_written
@@ -60,7 +61,8 @@ def _pairs(teacher: Graph, student: Graph, recipe: str | None) -> PairSet:
         return suggest_pairs(teacher, student)
     from graphtool.matching.recipe import read_recipe
 
-    return read_recipe(recipe, teacher=teacher, student=student).pairs
+    # As a path: text of several lines would be a recipe itself.
+    return read_recipe(Path(recipe), teacher=teacher, student=student).pairs
 
 
 def _default_path(subject: Subject) -> str:

@@ -9,9 +9,10 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from graphtool.cli._console import progress, show_report
-from graphtool.cli.problems import unknown_fields, wrong_usage
+from graphtool.cli.problems import alike_feeds, unknown_fields, wrong_usage
 from graphtool.diagnostics import Report, UsageError
 from graphtool.graph import Graph
+from graphtool.lookalikes import alike
 
 __all__ = ["check_inputs", "check_networks", "read_source", "said_by_reader"]
 
@@ -51,6 +52,8 @@ def read_source(model: str, inputs: Sequence[str] | None, *, train: bool = False
 
 
 def said_by_reader(graph: Graph) -> Report:
-    """Return what the reader has to say, fields that it did not know among it."""
+    """Return what is to be said of a program as it was read, what the reader did not know first."""
     unknown = (unknown_fields(graph.source, graph.unknown),) if graph.unknown else ()
-    return Report.of((*unknown, *graph.report))
+    names = alike((*graph.feeds, *graph.fetches))
+    look = (alike_feeds(graph.source, *pair) for pair in names)
+    return Report.of((*unknown, *graph.report, *look))

@@ -22,7 +22,7 @@ from graphtool.cli._evidence import check_evidence, measured
 from graphtool.cli._explanation import show_explanation
 from graphtool.cli._picture import check_picture, write_picture
 from graphtool.cli._source import check_networks, read_source
-from graphtool.cli._text import bounded, magnitude, shape_text
+from graphtool.cli._text import magnitude, shape_text
 from graphtool.cli.problems import wrong_usage
 from graphtool.diagnostics import UsageError, counted
 from graphtool.graph import UNKNOWN, Graph
@@ -39,7 +39,7 @@ from graphtool.matching import (
 from graphtool.matching.evidence import two_digits
 from graphtool.matching.explanation import alone, weigh_explanation
 from graphtool.matching.weighing import weigh
-from graphtool.text import visible
+from graphtool.text import bounded, named, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,6 +73,7 @@ def run(args: Namespace) -> int:
     show_report(pairs.report)
     if found.interrupted:
         _show_pairs(pairs, args.format)
+        sys.stdout.flush()
         raise KeyboardInterrupt
     done = _hand_out(pairs, args)
     return 0 if done and not pairs.report.errors else 1
@@ -87,6 +88,7 @@ def _explain(teacher: Graph, student: Graph, args: Namespace) -> int:
         explanation = weigh_explanation(explanation, found.evidence)
     show_explanation(explanation, args.format)
     if found.interrupted:
+        sys.stdout.flush()
         raise KeyboardInterrupt
     return 0
 
@@ -210,7 +212,7 @@ def _flat(pairs: PairSet) -> list[Column]:
 
 
 def _flat_ends(role: str, ends: Sequence[End]) -> Iterator[Column]:
-    yield Column(title=role, cells=[bounded(end.name) for end in ends])
+    yield Column(title=role, cells=[named(end.name) for end in ends])
     yield Column(title="shape", cells=[shape_text(end.shape) for end in ends])
     if any(_path(end) for end in ends):
         yield Column(title="layer or module", cells=[_path(end) or "-" for end in ends])
@@ -236,7 +238,7 @@ def _similarity(pairs: PairSet) -> Iterator[Column]:
 
 
 def _stacked_end(end: End) -> str:
-    lines = bounded(end.name), shape_text(end.shape), _path(end)
+    lines = named(end.name), shape_text(end.shape), _path(end)
     return "\n".join(line for line in lines if line)
 
 
@@ -310,7 +312,7 @@ def _group_rows(group: ShapeGroup) -> Iterator[tuple[str, str, str]]:
 
 
 def _named(end: End) -> str:
-    return f"{bounded(end.name)}  {_path(end)}".rstrip()
+    return f"{named(end.name)}  {_path(end)}".rstrip()
 
 
 def _group_summary(groups: Sequence[ShapeGroup], shown: int) -> str:

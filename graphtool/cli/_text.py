@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from graphtool.graph import UNKNOWN, Shape, Value
-from graphtool.text import visible
+from graphtool.text import bounded, visible
 
-__all__ = ["bounded", "magnitude", "percent", "shape_text", "value_type"]
+__all__ = ["feed_text", "magnitude", "percent", "shape_text", "value_type"]
 
+# As much of a name as is shown whole.
+_LONG = 1000
 _SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-_ROOM = 1000
 
 
-def bounded(text: str) -> str:
-    """Return visible text with the middle left out where it is longer than any real name."""
-    shown = visible(text)
-    if len(shown) <= _ROOM:
-        return shown
-    return f"{shown[: _ROOM // 2]} … {len(shown) - _ROOM} more … {shown[-_ROOM // 2 :]}"
+def feed_text(teacher: str, student: str) -> str:
+    """Write what `--feed` takes for two feeds; a very long name as it is shown."""
+    return "=".join(bounded(name) if len(name) > _LONG else name for name in (teacher, student))
 
 
 def shape_text(shape: Shape | None) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
+from graphtool.cli._text import feed_text
 from graphtool.diagnostics import Diagnostic, Severity, Where, listed, rule
+from graphtool.lookalikes import near_notes, told_apart
+from graphtool.text import as_path, command, option
 
 __all__ = [
+    "alike_feeds",
     "feeds_needed",
     "no_such_operator",
     "no_such_stage",
@@ -38,7 +41,7 @@ def unknown_code(code: str, near: Sequence[str]) -> Diagnostic:
     """
     return Diagnostic(
         message=f"no diagnostic is called `{code}`",
-        notes=_nearest(near),
+        notes=tuple(near_notes(code, near)),
         help=f"graphtool explain {near[0].split()[0]}" if near else "graphtool explain",
     )
 
@@ -53,11 +56,11 @@ def feeds_needed(
     dtype. `--feed TEACHER_FEED=STUDENT_FEED` is given once for each; a teacher feed that is mapped
     onto its own name with the prefix before it stays a feed of its own.
     """
-    first = f"{teacher[0] if teacher else 'TEACHER'}={student[0] if student else 'STUDENT'}"
+    first = feed_text(teacher[0] if teacher else "TEACHER", student[0] if student else "STUDENT")
     return Diagnostic(
         message="the feed map can't be guessed",
         notes=tuple(guesses) or ("one of the programs has no feeds",),
-        help=f"--feed {shlex.quote(first)}",
+        help=option("--feed", first),
     )
 
 
@@ -88,8 +91,8 @@ def no_such_operator(program: str, type: str, near: Sequence[str]) -> Diagnostic
     return Diagnostic(
         message=f"the program has no operator of type `{type}`",
         where=(Where(program=program),),
-        notes=_nearest(near),
-        help=_inspect(program, "--op", near[0]) if near else _inspect(program),
+        notes=tuple(near_notes(type, near)),
+        help=f"{_inspect(program)} {option('--op', near[0])}" if near else _inspect(program),
     )
 
 
@@ -109,7 +112,7 @@ def no_such_stage(program: str, stage: int, count: int) -> Diagnostic:
 
 
 @rule("GT112")
-def no_such_value(program: str, wanted: str, near: Sequence[str]) -> Diagnostic:
+def no_such_value(program: str, wanted: str, name: str, near: Sequence[str]) -> Diagnostic:
     """No Value of the program fits everything that was asked for.
 
     `--name` compares with names, legacy names, attribute paths and module paths, and `*` stands for
@@ -119,14 +122,26 @@ def no_such_value(program: str, wanted: str, near: Sequence[str]) -> Diagnostic:
     return Diagnostic(
         message=f"no Value has {wanted}",
         where=(Where(program=program),),
-        notes=_nearest(near),
-        help=_inspect(program, "--all"),
+        notes=tuple(near_notes(name, near)),
+        help=f"{_inspect(program)} --all",
     )
 
 
-def _inspect(*arguments: str) -> str:
-    return shlex.join(("graphtool", "inspect", *arguments))
+@rule("GT113")
+def alike_feeds(program: str, name: str, other: str) -> Diagnostic:
+    """Two names that a program is fed or fetched by look the same, and are not.
+
+    They differ in a letter of another script, in one that cannot be seen, or as `l` and `1` do.
+    Whoever reads or types one may mean the other: `--format json` writes every letter that is not
+    ASCII by its number.
+    """
+    return Diagnostic(
+        message=f"two feeds or fetches look the same: {told_apart(name, other)}",
+        severity=Severity.WARNING,
+        where=(Where(program=program),),
+        help=f"{_inspect(program)} --format json",
+    )
 
 
-def _nearest(near: Sequence[str]) -> tuple[str, ...]:
-    return (f"nearest: {', '.join(f'`{name}`' for name in near)}",) if near else ()
+def _inspect(program: str) -> str:
+    return command("graphtool", "inspect", as_path(program))

@@ -12,6 +12,7 @@ from graphtool.merging._backend import Extent
 from graphtool.merging._legacy import Before
 from graphtool.merging._pir import remove_unused
 from graphtool.readers._paddle import is_legacy, load_paddle
+from graphtool.readers.counters import keep_counters
 
 __all__ = ["SCOPE", "all_or_nothing", "label_of", "named"]
 
@@ -31,10 +32,12 @@ def all_or_nothing(*programs: _Paddle) -> Generator[None]:
     """Take out again what was built into Programs where building ends in an error."""
     with ExitStack() as undo:
         for program in programs:
+            keep_counters(program, undo)
             if is_legacy(program):
                 undo.callback(Before.of(program).restore, program)
             else:
                 undo.callback(_cut, program, Extent.of(program))
+                _keep_parameters(program, undo)
         yield
         undo.pop_all()
 
@@ -42,6 +45,16 @@ def all_or_nothing(*programs: _Paddle) -> Generator[None]:
 def _cut(program: _Paddle, extent: Extent) -> None:
     block = program.global_block()
     remove_unused(block, [op for op in block.ops if op.id() not in extent.ids])
+
+
+def _keep_parameters(program: _Paddle, undo: ExitStack) -> None:
+    """Let `undo` make a Program of PIR forget the parameters that were created in it since.
+
+    It knows their names apart from its operations: one that it knows gets no initial value again.
+    """
+    known = load_paddle().static.Program()
+    known.set_parameters_from(program)
+    undo.callback(program.set_parameters_from, known)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial, wraps
+from inspect import signature
 from math import gcd, isfinite
 from numbers import Real
 from typing import Any, ParamSpec, TypeAlias
@@ -24,12 +25,13 @@ from graphtool.losses._values import (
     of_teacher,
     own,
     place_of,
-    quoted,
     require_trainable_program,
     shape_of,
     spelt,
 )
+from graphtool.merging._failures import paddle_failures
 from graphtool.readers._paddle import is_legacy, load_paddle
+from graphtool.text import literal
 
 __all__ = [
     "Fit",
@@ -76,12 +78,16 @@ class Fit:
 
 def built_whole(loss: Callable[_P, _Paddle]) -> Callable[_P, _Paddle]:
     """Build a loss whole or not at all, and as it is written: `paddle.amp.auto_cast` is undone."""
+    called = signature(loss)
 
     @wraps(loss)
     def build(*args: _P.args, **kwargs: _P.kwargs) -> _Paddle:
+        # A call that does not fit is Python's to refuse.
+        called.bind(*args, **kwargs)
         static = load_paddle().static
         programs = static.default_main_program(), static.default_startup_program()
-        with all_or_nothing(*programs), _without_casts():
+        whole = all_or_nothing(*programs)
+        with paddle_failures(PairError, loss.__name__), whole, _without_casts():
             return loss(*args, **kwargs)
 
     return build
@@ -159,7 +165,7 @@ def of_probabilities(teacher: _Paddle, student: _Paddle) -> Iterator[Diagnostic]
     before = [logits_before(value) for value, _ in both]
     if any(before):
         logits = [
-            spelt(*end) if name is None else quoted(name)
+            spelt(*end) if name is None else literal(name)
             for end, name in zip(both, before, strict=True)
         ]
         where = [place_of(*end) for end, name in zip(both, before, strict=True) if name]
@@ -281,7 +287,8 @@ def check_options(
     if weights and not found and not any(weights.values()):
         wanted = f"a weight above 0 here or for `{list(weights)[-1]}`"
         found.append(problems.bad_option(loss, next(iter(weights)), 0, wanted))
-    if from_probs not in _SIDES:
+    # A Value of PIR is compared by an operator, which would be built.
+    if not (from_probs is None or isinstance(from_probs, str)) or from_probs not in _SIDES:
         wanted = '"teacher", "student", "both" or None'
         found.append(problems.bad_option(loss, "from_probs", from_probs, wanted))
     if found:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
@@ -14,6 +13,7 @@ from graphtool.readers._paddle import is_legacy, load_paddle
 from graphtool.readers._pir import walk_pir
 from graphtool.selectors import is_unknown_name
 from graphtool.structure import is_training_type, kind_of_type
+from graphtool.text import literal
 
 __all__ = [
     "belongs",
@@ -26,7 +26,6 @@ __all__ = [
     "of_teacher",
     "own",
     "place_of",
-    "quoted",
     "require_trainable_program",
     "shape_of",
     "spelt",
@@ -201,12 +200,7 @@ def spelt(value: _Paddle, argument: str) -> str:
     except GraphtoolError:
         return argument
     same = found is value if is_legacy(value) else found.id == value.id
-    return quoted(name) if same else argument
-
-
-def quoted(name: str) -> str:
-    """Spell a name as Python takes it."""
-    return json.dumps(name, ensure_ascii=False)
+    return literal(name) if same else argument
 
 
 def _name(value: _Paddle) -> str:

@@ -8,6 +8,7 @@ from math import isfinite
 from numbers import Real
 from typing import Any, TypeAlias, cast
 
+from graphtool.arguments import shown
 from graphtool.diagnostics import Diagnostic, UsageError
 from graphtool.losses import pair_problems as problems
 from graphtool.losses._parts import Part
@@ -74,6 +75,12 @@ def _in_order(given: Sequence[Weight], scale: _Scale) -> None:
 
 
 def _by_key(parts: Sequence[Part], given: Mapping[object, Weight], scale: _Scale) -> None:
+    known = [part.name for part in parts]
+    strange = [key for key in given if not isinstance(key, str | int)]
+    if strange:
+        # Not compared either: PIR's Values crash once their Program is gone.
+        scale.found.extend(problems.unknown_part("weights", shown(key), known) for key in strange)
+        return
     for key, weight in given.items():
         scale.found.extend(_wrong(f"`{key}`", weight, f"weights={{{key!r}: 1.0}}"))
     fitting: set[object] = set()
@@ -84,7 +91,6 @@ def _by_key(parts: Sequence[Part], given: Mapping[object, Weight], scale: _Scale
                 if key in given:
                     fitting.add(key)
                     scale.pairs[index] = given[key]
-    known = [part.name for part in parts]
     scale.found.extend(
         problems.unknown_part("weights", key, known) for key in given if key not in fitting
     )

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeAlias, cast
 
+from graphtool.arguments import shown
 from graphtool.diagnostics import Diagnostic, PairError, UsageError
 from graphtool.graph import UNKNOWN, Shape
 from graphtool.losses import pair_problems as problems
-from graphtool.losses._ends import in_float32, resolved
+from graphtool.losses._ends import built_whole, in_float32, resolved
 from graphtool.losses._learning import learns
 from graphtool.losses._values import (
     of_either,
@@ -69,6 +70,7 @@ def parse_adapter(text: str) -> Adapter:
     )
 
 
+@built_whole
 def conv1x1(value: _Paddle | str, channels: int, *, name: str = "conv1x1") -> _Paddle:
     """Bring a student's map [N, C, H, W] to [N, channels, H, W] by a 1 × 1 convolution with bias.
 
@@ -89,6 +91,7 @@ def conv1x1(value: _Paddle | str, channels: int, *, name: str = "conv1x1") -> _P
     return load_paddle().nn.functional.conv2d(value, *_parameters(value, size, channels, name))
 
 
+@built_whole
 def linear(value: _Paddle | str, features: int, *, name: str = "linear") -> _Paddle:
     """Bring a student's vectors [N, C] or tokens [N, L, C] to so many features, with a bias.
 
@@ -105,6 +108,7 @@ def linear(value: _Paddle | str, features: int, *, name: str = "linear") -> _Pad
     return load_paddle().nn.functional.linear(vectors, *_parameters(vectors, size, features, name))
 
 
+@built_whole
 def resize(value: _Paddle | str, like: _Paddle | str | Sequence[int]) -> _Paddle:
     """Bring a map [N, C, H, W] to the H × W of another map, or to `(H, W)`.
 
@@ -125,6 +129,7 @@ def resize(value: _Paddle | str, like: _Paddle | str | Sequence[int]) -> _Paddle
     return _to_size(value, _sides(like), like)
 
 
+@built_whole
 def resize_to_smaller(teacher: _Paddle | str, student: _Paddle | str) -> tuple[_Paddle, _Paddle]:
     """Bring two maps [N, C, H, W] to the smaller H and the smaller W, as `resize` shrinks a map.
 
@@ -194,7 +199,7 @@ def _misfits(value: _Paddle, wanted: int, axis: int, adapter: str) -> Iterator[D
     if len(shape) not in _RANKS[adapter] or shape[axis] == UNKNOWN:
         yield problems.adapter_misfit(adapter, _WANTED[adapter], place_of(value, "student"))
     if type(wanted) is not int or wanted < 1:
-        number = f"a positive whole number, not {wanted!r}"
+        number = f"a positive whole number, not {shown(wanted)}"
         yield problems.adapter_misfit(adapter, number, place_of(value, "student"))
     if not learns(value):
         yield problems.fixed_value(adapter, place_of(value, "student"))

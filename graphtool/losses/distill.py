@@ -29,7 +29,9 @@ from graphtool.losses._weights import Weight, weigh, weighted
 from graphtool.matching import Pair, PairSet
 from graphtool.matching.recipe import Recipe
 from graphtool.merging import Merged
+from graphtool.merging._failures import paddle_failures
 from graphtool.readers._paddle import load_paddle
+from graphtool.text import bounded
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -60,21 +62,26 @@ class DistillLoss:
     # Keeps the Program alive: its Values crash without.
     merged: Merged
 
+    def __deepcopy__(self, _: object) -> DistillLoss:
+        # Paddle copies a Value by an operator, in whatever Program is the default one by then.
+        return self
+
     def __rich__(self) -> Table:
         from rich.table import Table
+        from rich.text import Text
 
-        said = "\n".join(f"{found.code} {found.message}" for found in self.report)
-        table = Table(title="distillation", caption=said or None)
+        said = "\n".join(f"{found.code} {bounded(found.message)}" for found in self.report)
+        table = Table(title="distillation", caption=Text(said) if said else None)
         for column in ("part", "teacher", "student", "adapter", "weight"):
             table.add_column(column, overflow="fold")
         for name, pairs in self.pairs.items():
             ends = [(pair.teacher.name, pair.student.name, pair.adapter or "") for pair in pairs]
-            columns = ["\n".join(column) for column in zip(*ends, strict=True)]
-            table.add_row(name, *columns, _shown(self.weights[name]))
+            columns = [Text("\n".join(map(bounded, column))) for column in zip(*ends, strict=True)]
+            table.add_row(Text(bounded(name)), *columns, _shown(self.weights[name]))
         return table
 
     def __repr__(self) -> str:
-        terms = [f"{_shown(weight)} · {name}" for name, weight in self.weights.items()]
+        terms = [f"{_shown(weight)} · {bounded(name)}" for name, weight in self.weights.items()]
         return f"DistillLoss({' + '.join(terms)}; {len(self.report)} diagnostics)"
 
 
@@ -115,33 +122,37 @@ def distill_loss(
     losses: `{"kl": {"temperature": 4.0}}`, by the name of a loss or of a part.
 
     Call it inside `paddle.static.program_guard(merged.program, startup)`, before `minimize`. All is
-    built or nothing. Raises PairError with everything that `check_pairs`, the losses and the
-    adapters have against it: GT310 to GT318, GT330 to GT350, GT355 to GT357, GT360 to GT368.
+    built or nothing. Such a guard is the whole process's: where another thread enters one meanwhile
+    the losses are refused, GT258, GT341 or GT359.
+
+    Raises PairError with everything that `check_pairs`, the losses and the adapters have against
+    it: GT310 to GT318, GT330 to GT350, GT355 to GT357, GT360 to GT368, GT258 where Paddle fails.
     GT369 is in `report`. Raises UsageError: GT342, GT352, GT358, GT359.
     """
-    _require_program(merged)
-    require_options(options)
-    networks = Networks(merged)
-    chosen = selected(networks, pairs)
-    if not chosen.pairs:
-        raise PairError(problems.no_pairs())
-    parts, alone = parts_of(chosen.pairs)
-    graphs = merged.plan.teacher, merged.plan.student
-    told = check_pairs(chosen.pairs, *graphs, name_prefix=merged.prefix)
-    found = [*chosen.said, *told, *alone, *check_parts(networks, parts)]
-    scales, wrong = weigh(parts, [pair.weight for pair in chosen.pairs], weights)
-    stray = check_label(parts, label)
-    report = Report.of([*found, *wrong, *stray, *check_options(parts, options or {})])
-    if report.errors:
-        raise PairError(*report.errors)
-    job = _Job(
-        networks=networks,
-        parts=parts,
-        weights=scales,
-        label=label,
-        options=options or {},
-    )
-    return job.run(report)
+    with paddle_failures(PairError, "gt.distill_loss"):
+        _require_program(merged)
+        require_options(options)
+        networks = Networks(merged)
+        chosen = selected(networks, pairs)
+        if not chosen.pairs:
+            raise PairError(problems.no_pairs())
+        parts, alone = parts_of(chosen.pairs)
+        graphs = merged.plan.teacher, merged.plan.student
+        told = check_pairs(chosen.pairs, *graphs, name_prefix=merged.prefix)
+        found = [*chosen.said, *told, *alone, *check_parts(networks, parts)]
+        scales, wrong = weigh(parts, [pair.weight for pair in chosen.pairs], weights)
+        stray = check_label(parts, label)
+        report = Report.of([*found, *wrong, *stray, *check_options(parts, options or {})])
+        if report.errors:
+            raise PairError(*report.errors)
+        job = _Job(
+            networks=networks,
+            parts=parts,
+            weights=scales,
+            label=label,
+            options=options or {},
+        )
+        return job.run(report)
 
 
 def _require_program(merged: object) -> None:
@@ -173,15 +184,15 @@ class _Job:
             losses, adapters = self._losses()
             with named(program, "total"):
                 total = self._sum(losses)
-        return DistillLoss(
-            total=total,
-            parts=MappingProxyType(losses),
-            weights=MappingProxyType(dict(self.weights)),
-            pairs=MappingProxyType({part.name: part.pairs for part in self.parts}),
-            adapters=MappingProxyType(adapters),
-            report=report,
-            merged=self.networks.merged,
-        )
+            return DistillLoss(
+                total=total,
+                parts=MappingProxyType(losses),
+                weights=MappingProxyType(dict(self.weights)),
+                pairs=MappingProxyType({part.name: part.pairs for part in self.parts}),
+                adapters=MappingProxyType(adapters),
+                report=report,
+                merged=self.networks.merged,
+            )
 
     def _losses(self) -> tuple[dict[str, _Paddle], dict[str, tuple[str, ...]]]:
         """Build each part, and note the parameters that came with it."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from reprlib import repr as brief
 
+from graphtool.arguments import shown
 from graphtool.checks.places import spelt
 from graphtool.diagnostics import Diagnostic, Severity, Where, counted, rule
+from graphtool.text import literal
 
 __all__ = [
     "adapter_for_nothing",
@@ -79,7 +80,7 @@ def wrong_argument(name: str, given: object, wanted: str, help: str) -> Diagnost
     `(teacher name, student name)` or `(teacher name, student name, loss)`.
     """
     return Diagnostic(
-        message=f"`{name}` is `{brief(given)}`; wanted {wanted}",
+        message=f"`{name}` is `{shown(given)}`; wanted {wanted}",
         help=help,
     )
 
@@ -110,7 +111,7 @@ def bad_weight(place: str, given: object, wanted: str, help: str) -> Diagnostic:
     what is computed from a step counter. It has the shape [] or [1].
     """
     return Diagnostic(
-        message=f"the weight of {place} is `{brief(given)}`; wanted {wanted}",
+        message=f"the weight of {place} is `{shown(given)}`; wanted {wanted}",
         help=help,
     )
 
@@ -142,7 +143,7 @@ def unknown_part(argument: str, key: object, known: Sequence[str]) -> Diagnostic
     return Diagnostic(
         message=f"`{argument}` has the key `{key!r}`, which fits no part of the loss",
         notes=(f"known: {', '.join(f'`{name}`' for name in known)}",),
-        help=f'{argument}={{"{known[0]}": {_EXAMPLES[argument]}}}' if known else None,
+        help=f"{argument}={{{literal(known[0])}: {_EXAMPLES[argument]}}}" if known else None,
     )
 
 
@@ -167,9 +168,9 @@ def fsp_weights_differ(part: str, first: object, second: object) -> Diagnostic:
     Give both the same weight.
     """
     return Diagnostic(
-        message=f"`{part}` is one loss of two pairs, which weigh `{brief(first)}` and "
-        f"`{brief(second)}`",
-        help=f'weights={{"{part}": 1.0}}',
+        message=f"`{part}` is one loss of two pairs, which weigh `{shown(first)}` and "
+        f"`{shown(second)}`",
+        help=f"weights={{{literal(part)}: 1.0}}",
     )
 
 

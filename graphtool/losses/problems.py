@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from graphtool.arguments import shown
 from graphtool.diagnostics import Diagnostic, Severity, Where, rule
 from graphtool.graph import Shape
+from graphtool.text import literal
 
 __all__ = [
     "after_minimize",
@@ -151,7 +153,7 @@ def _tokens(where: Where) -> int:
 def bad_option(loss: str, option: str, given: object, wanted: str) -> Diagnostic:
     """An option of a loss has a value that its formula has no meaning for; nothing was built."""
     return Diagnostic(
-        message=f"`{option}` of `{loss}` is `{given!r}`; wanted {wanted}",
+        message=f"`{option}` of `{loss}` is `{shown(given)}`; wanted {wanted}",
         help=f"help(gt.losses.{loss})",
     )
 
@@ -224,7 +226,7 @@ def which_teacher(name: str, prefixes: Sequence[str]) -> Diagnostic:
     return Diagnostic(
         message=f"`{name}` has no teacher's prefix, and {len(prefixes)} teachers have it",
         notes=(f"their prefixes are {', '.join(f'`{prefix}`' for prefix in prefixes)}",),
-        help=f'"{prefixes[0]}{name}"',
+        help=literal(f"{prefixes[0]}{name}"),
     )
 
 

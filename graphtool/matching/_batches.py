@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
@@ -12,6 +13,7 @@ from graphtool.graph import UNKNOWN, Shape, Value, shapes_agree
 from graphtool.matching import evidence_problems as problems
 from graphtool.matching._cka import LEAST_SAMPLES
 from graphtool.matching._samples import ONLY, RANDOM, Arrays, count_of, name_of, samples_of
+from graphtool.text import literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,8 +61,8 @@ def batches_of(
 
     `source` has passed `check_samples`. Raises PairError: GT371 to GT375, GT377.
     """
-    name, number = name_of(source), 0
-    for number, given in enumerate(islice(_given(source, readers, size), batches), 1):
+    name, number, most = name_of(source), 0, min(batches, sys.maxsize)
+    for number, given in enumerate(islice(_given(source, readers, size), most), 1):
         _check_names(given, readers)
         teacher, student = (_fitted(given, reader, number) for reader in readers)
         samples = count_of({**teacher, **student}, name)
@@ -89,7 +91,7 @@ def _fixed_batch(readers: tuple[Reader, Reader]) -> int | None:
             if feed.shape and feed.shape[0] != UNKNOWN:
                 if feed.shape[0] < LEAST_SAMPLES:
                     where = f"a batch of feed `{feed.name}` of the {reader.role}"
-                    call = f'paddle.static.data("{feed.name}", [-1, ...])'
+                    call = f"paddle.static.data({literal(feed.name)}, [-1, ...])"
                     raise PairError(_too_few(feed.shape[0], where, call))
                 return feed.shape[0]
     return None
@@ -134,7 +136,7 @@ def _apart(reader: Reader, feed: Value, other: Value) -> str:
     if feed.name != other.name:
         return problems.saving(feed.name, other.name)
     shape = list(other.shape or ())
-    return f'paddle.static.data("{reader.role}_{other.name}", {shape}, "{other.dtype}")'
+    return f'paddle.static.data({literal(f"{reader.role}_{other.name}")}, {shape}, "{other.dtype}")'
 
 
 def _numbers(shape: Shape, dtype: str, number: int, place: int) -> _Array:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from math import prod
 from os import PathLike, fspath
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphtool.diagnostics import Diagnostic, PairError, UsageError, Where
@@ -16,15 +15,18 @@ from graphtool.graph import Graph, Origin, ProgramKind, Value, shapes_agree
 from graphtool.matching import evidence_problems as problems
 from graphtool.readers import Source, read
 from graphtool.readers import problems as reading
-from graphtool.readers._builder import build, is_callable_spec
+from graphtool.readers._builder import build
 from graphtool.readers._paddle import in_mode, load_paddle
+from graphtool.readers._spelling import is_callable_spec
 from graphtool.readers.facts import scope_facts
 from graphtool.readers.layer_weights import dynamic_layer, load_layer
 from graphtool.readers.layers import Network
-from graphtool.readers.live import LiveProgram, as_live, deserialise, is_live
+from graphtool.readers.live import LiveProgram, as_live, deserialise, is_live, parse
 from graphtool.readers.parameter_files import parameters_beside
-from graphtool.readers.tensors import Tensor, copy_of, set_tensors
+from graphtool.readers.tensors import Tensor, copy_of, private_scope, set_tensors
 from graphtool.readers.weights import ENDINGS, persistables, read_weights
+from graphtool.structure import reaches_outside
+from graphtool.text import as_path, command
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,13 +65,14 @@ class Opened:
         """The Graph of the Program, with the names that `read` gives for the same source."""
         return self.live.graph
 
-    def parameters(self, graph: Graph, *, allow_random: bool) -> tuple[_Paddle, list[Diagnostic]]:
-        """Return a Scope with what a part of the Program keeps, and what is to be said about it.
+    def bring_parameters(
+        self, graph: Graph, scope: _Paddle, *, allow_random: bool
+    ) -> list[Diagnostic]:
+        """Put what a part of the Program keeps into a Scope, and return what there is to say of it.
 
         Raises PairError: GT376 where it was never loaded, unless random numbers are allowed; GT375
         where it is not finite. Raises GraphtoolError as `read_weights` does.
         """
-        scope = load_paddle().base.core.Scope()
         known = persistables(graph)
         names = list(known)
         lacking = set(self.fill(scope, names))
@@ -77,7 +80,7 @@ class Opened:
         if not missing:
             self._check_finite(scope, names)
             if not _is_untouched(scope, known):
-                return scope, []
+                return []
         counts = len(missing or names), len(names)
         reason = f"loaded: {self.lack}" if missing else _ONE_NUMBER
         # What is there was loaded as it should be: it is the weights that are of no use.
@@ -88,7 +91,7 @@ class Opened:
         if not allow_random:
             raise PairError(said)
         set_tensors(_drawn({name: known[name] for name in missing}), scope)
-        return scope, [said]
+        return [said]
 
     def _check_finite(self, scope: _Paddle, names: Iterable[str]) -> None:
         """Refuse weights that are no numbers: a ReLU makes zeros of what comes out.
@@ -110,7 +113,8 @@ def open_network(
 ) -> Opened:
     """Open what `read` takes, except a Graph; a live Program has its parameters in `scope`.
 
-    Raises ReadError as `read` does. Raises UsageError: GT046, GT379 for what does not run.
+    Raises ReadError as `read` does. Raises UsageError: GT046, GT379 for what does not run. Raises
+    PairError: GT385 for a saved model that does more than compute.
     """
     load_paddle()
     if isinstance(source, Graph):
@@ -177,12 +181,14 @@ def working_on(kind: ProgramKind) -> Generator[None]:
 def _saved(path: str, role: str) -> Opened:
     """Open a saved model; the parameters that lie beside it are read when they are needed."""
     graph = read(path)
+    outside = [one.type for one in graph.operators.values() if reaches_outside(one)]
+    if outside:
+        raise PairError(problems.reaching_outside(role, path, list(dict.fromkeys(outside))))
     if graph.kind is ProgramKind.PIR:
         live = deserialise(graph.source, graph)
     else:
         with working_on(graph.kind):
-            parse = load_paddle().static.Program.parse_from_string
-            live = LiveProgram.of(parse(Path(graph.source).read_bytes()))
+            live = parse(graph.source)
             live = replace(live, graph=replace(live.graph, source=graph.source))
 
     def fill(scope: _Paddle, names: Sequence[str]) -> Sequence[str]:
@@ -201,7 +207,7 @@ def _saved(path: str, role: str) -> Opened:
 def _put_beside(model: Path) -> str:
     old = model.name == "__model__"
     place = model.with_name("__params__") if old else model.with_suffix(".pdiparams")
-    return f"cp WEIGHTS.pdiparams {quote(str(place))}"
+    return command("cp", "WEIGHTS.pdiparams", as_path(str(place)))
 
 
 def _built(spec: str, role: str, inputs: Sequence[str]) -> Opened:
@@ -225,9 +231,9 @@ def _built(spec: str, role: str, inputs: Sequence[str]) -> Opened:
 
 def _of_layer(role: str, live: LiveProgram, layer: _Paddle) -> Opened:
     def fill(scope: _Paddle, names: Sequence[str]) -> Sequence[str]:
-        held = load_paddle().base.core.Scope()
-        load_layer(layer, held)
-        return _copy(held, scope, names)
+        with private_scope() as held:
+            load_layer(layer, held)
+            return _copy(held, scope, names)
 
     lack = "the Layer does not hold them"
     return Opened(role=role, live=live, fill=fill, lack=lack, help=_SET_STATE)

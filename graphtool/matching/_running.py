@@ -13,7 +13,7 @@ from graphtool.matching import evidence_problems as problems
 from graphtool.matching._opening import Opened, working_on
 from graphtool.readers._legacy import variable_of
 from graphtool.readers._messages import brief
-from graphtool.readers._paddle import load_paddle
+from graphtool.readers._paddle import REFUSALS, load_paddle
 from graphtool.readers.live import LiveProgram
 from graphtool.structure import Structure, analyse
 
@@ -31,8 +31,6 @@ _SIDE = 4
 _PARTS = 16
 NOT_BY_SAMPLE = "its first axis is not the samples"
 _FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
-# As what Paddle's errors (InvalidArgument, OutOfRange, Unimplemented, ...) come out.
-_REFUSALS = (ValueError, RuntimeError, IndexError, NotImplementedError, MemoryError, TypeError)
 _PORTS = frozenset({"feed", "fetch"})
 _TRAINS_ANYWAY = "trainable_statistics"
 # How a branch or a loop keeps what its gradient will read.
@@ -75,7 +73,7 @@ class Runner:
                     fetch_list=list(self.fetches),
                     scope=self.scope,
                 )
-        except _REFUSALS as error:
+        except REFUSALS as error:
             said = str(error)
             start = _SUMMARY.search(said)
             reason = brief(said[start.start() :] if start else said)
@@ -98,8 +96,10 @@ def _by_sample(array: _Array, count: int) -> _Array | None:
     return array if folds == 1 else np.reshape(array, (count, folds, *array.shape[1:]))
 
 
-def runner_of(opened: Opened, names: Iterable[str], *, allow_random: bool) -> Runner:
-    """Make the clone that gives some Values, and bring its parameters.
+def runner_of(
+    opened: Opened, names: Iterable[str], scope: _Paddle, *, allow_random: bool
+) -> Runner:
+    """Make the clone that gives some Values, and bring its parameters into a Scope.
 
     Raises PairError: GT376. Raises GraphtoolError as reading a file of parameters does.
     """
@@ -111,7 +111,7 @@ def runner_of(opened: Opened, names: Iterable[str], *, allow_random: bool) -> Ru
         make = _legacy if graph.kind is ProgramKind.LEGACY else _pir
         program, fetches = make(opened.live, wanted, axes)
         part = LiveProgram.of(program).graph
-        scope, of_parameters = opened.parameters(part, allow_random=allow_random)
+        of_parameters = opened.bring_parameters(part, scope, allow_random=allow_random)
     feeds = (value for value in graph.values.values() if value.origin is Origin.FEED)
     return Runner(
         role=opened.role,

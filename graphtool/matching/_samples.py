@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import zipfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from os import PathLike, fspath
@@ -13,8 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphtool.diagnostics import Diagnostic, PairError, UsageError
 from graphtool.matching import evidence_problems as problems
-from graphtool.readers._builder import is_callable_spec
+from graphtool.matching._array_files import ENDINGS, read_archive, read_array
+from graphtool.readers._files import check_kind
 from graphtool.readers._messages import Attempt, brief, user_frames
+from graphtool.readers._spelling import is_callable_spec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,30 +24,29 @@ __all__ = ["ONLY", "RANDOM", "Arrays", "check_samples", "count_of", "name_of", "
 
 # What the user's code yields is not known before it runs.
 _Given: TypeAlias = Any
-_Array: TypeAlias = "np.ndarray[Any, Any]"
 Arrays: TypeAlias = "Mapping[str, np.ndarray[Any, Any]]"
 
 RANDOM = "random"
-_ENDINGS = ".npy", ".npz"
 # The one array that comes without a name.
 ONLY = ""
-_NO_NUMBERS = "it holds no arrays of numbers, as `numpy.save` writes them"
 
 
 def check_samples(source: _Given) -> None:
     """Refuse a text that names no samples, before networks are opened; nothing is read or run.
 
-    Raises UsageError: GT370. Raises PairError: GT371 for a file that can't be opened.
+    Raises UsageError: GT370. Raises PairError: GT371 for a file that can't be opened. Raises
+    ReadError: GT017.
     """
     if not isinstance(source, str | PathLike) or source == RANDOM:
         return
     name = fspath(cast("str | PathLike[str]", source))
     path = Path(name)
-    if path.suffix not in _ENDINGS:
+    if path.suffix not in ENDINGS:
         if not is_callable_spec(name):
             raise UsageError(problems.no_evidence_source(name))
         return
     try:
+        check_kind(path)
         path.open("rb").close()
     except OSError as error:
         raise PairError(_unreadable(path, error.strerror or str(error))) from None
@@ -77,28 +77,19 @@ def name_of(source: _Given) -> str:
 
 def _named(source: str, size: int) -> Iterator[Arrays]:
     path = Path(source)
-    if path.suffix in _ENDINGS:
+    if path.suffix in ENDINGS:
         return _slices(_read(path), size, source)
     return _held(source, _imported(source), size)
 
 
 def _read(path: Path) -> Arrays:
     """Read a file of arrays; nothing in it is unpickled."""
-    import numpy as np
-
     try:
-        held = np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
-        if isinstance(held, np.ndarray):
-            return {ONLY: cast("_Array", held)}
-        with held:
-            arrays: dict[str, _Array] = {name: held[name] for name in held.files}
-            return arrays
+        return {ONLY: read_array(path)} if path.suffix == ".npy" else read_archive(path)
     except OSError as error:
         reason = error.strerror or str(error)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        # NumPy takes what is no file of its own for a pickle, and says how to load one.
-        of_objects = "ickle" in str(error) or "Python objects" in str(error)
-        reason = _NO_NUMBERS if of_objects else brief(str(error)) or type(error).__name__
+    except ValueError as error:
+        reason = str(error)
     raise PairError(_unreadable(path, reason))
 
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import isfinite
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
 import msgspec
 
 from graphtool.diagnostics import Diagnostic, PairError
-from graphtool.graph import ProgramKind, Shape
+from graphtool.graph import ProgramKind
 from graphtool.matching import problems
 from graphtool.matching.fingerprint import Fingerprint
 from graphtool.matching.pairs import Kind, Relation
@@ -55,17 +55,26 @@ OF_ANY_CHANNELS = frozenset({"attention", "relational", "similarity"})
 _PLACE = re.compile(r" - at `\$(?P<path>.*)`$", re.DOTALL)
 _MARKED = re.compile(r"(?P<mark>.*)@(?P<name>[0-9a-f]{8})", re.DOTALL)
 _LONGEST_REASON = 200
+# The time to read a key grows with the square of its parts: `a.b.c` has three.
+_MOST_PARTS = 100
+# Texts and comments, which may have any number of dots; a text that is not closed ends its line.
+_TEXTS = re.compile(r'"(?:[^"\\\n]|\\.)*"?|\'[^\'\n]*\'?|#[^\n]*')
+_LONG_TEXTS = '"""', "'''"
 
 # TOML text holds anything: what it is is checked where it is taken out.
 _Toml: TypeAlias = Any
 _T = TypeVar("_T")
+# As TOML promises; much larger numbers can't even be printed.
+_MOST_BITS = 63
+_Whole: TypeAlias = Annotated[int, msgspec.Meta(ge=-(1 << _MOST_BITS), le=(1 << _MOST_BITS) - 1)]
+_Dims: TypeAlias = tuple[_Whole, ...]
 
 
 class FeedRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A feed of a program; its shape tells whether inputs are of another size now."""
 
     name: str
-    shape: Shape
+    shape: _Dims
 
 
 class ProgramRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,11 +94,11 @@ class EndRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     name: str
     op: str | None = None
-    op_index: int | None = None
-    output: int = 0
+    op_index: _Whole | None = None
+    output: _Whole = 0
     module: str | None = None
     layer: str | None = None
-    shape: Shape | None = None
+    shape: _Dims | None = None
     dtype: str | None = None
     fingerprint: str | None = None
 
@@ -121,7 +130,7 @@ def _digest(name: str) -> str:
 class PairRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A pair with its loss and weight."""
 
-    rank: int | None = None
+    rank: _Whole | None = None
     score: float = 1.0
     kind: Kind
     loss: str
@@ -159,6 +168,8 @@ def parse(text: str) -> Document:
     """
     table = _toml(text)
     schema = table.get("schema")
+    if isinstance(schema, int) and schema.bit_length() > _MOST_BITS:
+        raise PairError(problems.not_a_recipe(f"its `schema` has {schema.bit_length()} bits"))
     if type(schema) is not int or schema != SCHEMA:
         raise PairError(problems.unknown_schema(schema, SCHEMA, empty=not table))
     found: list[Diagnostic] = []
@@ -181,6 +192,12 @@ def parse(text: str) -> Document:
 
 
 def _toml(text: str) -> Mapping[str, _Toml]:
+    long = any(quotes in text for quotes in _LONG_TEXTS)
+    bare = text if long else _TEXTS.sub("", text)
+    for number, line in enumerate(bare.split("\n"), 1):
+        if line.count(".") > _MOST_PARTS:
+            reason = f"a key in line {number} has more than {_MOST_PARTS} parts"
+            raise PairError(problems.not_a_recipe(reason))
     try:
         return msgspec.toml.decode(text)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:

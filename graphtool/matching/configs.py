@@ -6,12 +6,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 from graphtool.diagnostics import Diagnostic, PairError, Report, UsageError
 from graphtool.graph import Graph
 from graphtool.matching import problems
 from graphtool.matching.pairs import End, Kind, Pair, PairSet
+from graphtool.text import as_typed, visible
 
 __all__ = ["CONFIGS", "check_export", "export"]
 
@@ -76,11 +78,13 @@ def export(pairs: PairSet, name: str) -> str:
     items, refused = _sorted_out(pairs, form)
     if not items:
         raise PairError(problems.no_layer_paths(pairs.teacher, pairs.student, tuple(refused)))
-    comments = "".join(f"# {_line(found.message)}\n" for found in _left_out(refused))
-    body = yaml.safe_dump(
-        form.document(pairs, items), sort_keys=False, default_flow_style=None, allow_unicode=True
-    )
-    return f"{form.header}{comments}{body}"
+    comments = "".join(f"# {visible(found.message)}\n" for found in _left_out(refused))
+    document = form.document(pairs, items)
+    write = partial(yaml.safe_dump, document, sort_keys=False, default_flow_style=None)
+    body = write(allow_unicode=True)
+    # To YAML, more is printable than can be seen.
+    is_seen = all(as_typed(line) == line for line in body.split("\n"))
+    return f"{form.header}{comments}{body if is_seen else write(allow_unicode=False)}"
 
 
 def check_export(pairs: PairSet, name: str) -> Report:
@@ -318,11 +322,6 @@ def _ocr_loss(item: _Item) -> dict[str, _Yaml]:
 def _class_name(graph: Graph) -> str:
     """Return what the source calls the network: `resnet50` of `paddle.vision.models:resnet50`."""
     return re.split(r"[/\\:]", graph.source)[-1]
-
-
-def _line(text: str) -> str:
-    """Return text as it can stand in a comment: one line of printable characters."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 _FORMATS = {

@@ -129,8 +129,8 @@ def gather(
     the last is what to go by.
 
     Raises PairError: GT371 to GT378 for samples that do not fit and for parameters that were never
-    loaded, unless `allow_random`; GT384. Raises UsageError: GT370, GT379, and GT248 for numbers of
-    batches that can't be and what is no Scope. Raises ReadError as `read` does.
+    loaded, unless `allow_random`; GT384; GT385. Raises UsageError: GT370, GT379, and GT248 for
+    numbers of batches that can't be and what is no Scope. Raises ReadError as `read` does.
 
     Source: Nguyen, Raghu and Kornblith 2021, Do Wide and Deep Networks Learn the Same Things?
     (arXiv 2010.15327), equations 2 and 3; HSIC₁ from Song et al. 2012, Feature Selection via
@@ -141,6 +141,7 @@ def gather(
     from graphtool.matching._cka import LEAST_SAMPLES
     from graphtool.matching._opening import check_apart, open_network
     from graphtool.matching._running import runner_of
+    from graphtool.readers.tensors import private_scope
 
     _check_count("batches", batches, least=1)
     if batch_size is not None:
@@ -153,15 +154,16 @@ def gather(
 
     left, right = opened(0, teacher), opened(1, student)
     check_apart(left, right, meant=scopes[0] is not None)
-    runners = (
-        runner_of(left, names[0], allow_random=allow_random),
-        runner_of(right, names[1], allow_random=allow_random),
-    )
-    if not all(one.axes for one in runners):
-        said = (found for one in runners for found in one.report)
-        yield Evidence(batches=0, samples=0, scores={}, report=Report.of(said))
-        return
-    yield from _measured(runners, samples, batches, batch_size)
+    with private_scope() as theirs, private_scope() as ours:
+        runners = (
+            runner_of(left, names[0], theirs, allow_random=allow_random),
+            runner_of(right, names[1], ours, allow_random=allow_random),
+        )
+        if not all(one.axes for one in runners):
+            said = (found for one in runners for found in one.report)
+            yield Evidence(batches=0, samples=0, scores={}, report=Report.of(said))
+            return
+        yield from _measured(runners, samples, batches, batch_size)
 
 
 def _measured(

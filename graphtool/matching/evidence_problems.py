@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import PurePath
-from shlex import quote
 
 from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
 from graphtool.graph import UNKNOWN, Shape, Value
+from graphtool.paths import look_into
+from graphtool.text import literal
 
 __all__ = [
     "constant_maps",
@@ -25,6 +25,7 @@ __all__ = [
     "one_scope_for_both",
     "outliers_decide",
     "parameters_not_loaded",
+    "reaching_outside",
     "saving",
     "shown",
     "too_few_samples",
@@ -61,13 +62,14 @@ def unreadable_evidence(path: str, reason: str, *, there: bool) -> Diagnostic:
     """A file of samples can't be read: it is not there, damaged, or holds Python objects.
 
     Nothing in it is unpickled. `numpy.save` and `numpy.savez` write what can be read, as long as
-    the arrays are of numbers.
+    the arrays are of numbers; texts beside them in a `.npz` are left aside. A `.npz` that becomes
+    gigabytes, and many times its own size, is not unpacked.
     """
     single = 'numpy.save("samples.npy", images)'
     write = single if PurePath(path).suffix == ".npy" else saving("image")
     return Diagnostic(
         message=f"`{path}` can't be read as samples: {reason}",
-        help=write if there else f"ls {quote(str(PurePath(path).parent))}",
+        help=write if there else look_into(PurePath(path).parent),
     )
 
 
@@ -294,12 +296,28 @@ def one_scope_for_both(places: Sequence[Where], count: int) -> Diagnostic:
     )
 
 
+@rule("GT385")
+def reaching_outside(role: str, program: str, types: Sequence[str]) -> Diagnostic:
+    """A saved model has operators that do more than compute, and is not run for evidence.
+
+    They read or write files whose names the model gives, run Python, load engines or talk to other
+    processes: a model from elsewhere could do any harm that way. Without evidence it is read, and
+    nothing of it runs. A network that needs such operators is run where it is built from code that
+    you trust, as `module:callable`.
+    """
+    return Diagnostic(
+        message=f"the {role} reaches out of itself when it runs: {listed(types, _LISTED)}",
+        where=(Where(role=role, program=program),),
+        help="graphtool suggest-pairs TEACHER STUDENT",
+    )
+
+
 def saving(*feeds: str) -> str:
     """Write the call that saves samples for some feeds: `numpy.savez("samples.npz", x=images)`."""
     if all(name.isidentifier() for name in feeds):
         arrays = ", ".join(f"{name}=images" for name in feeds)
     else:
-        arrays = f"**{{{', '.join(f'{json.dumps(name)}: images' for name in feeds)}}}"
+        arrays = f"**{{{', '.join(f'{literal(name)}: images' for name in feeds)}}}"
     return f'numpy.savez("samples.npz", {arrays})'
 
 

@@ -173,6 +173,10 @@ def fingerprints(graph: Graph) -> Mapping[str, Fingerprint]:
     mode, on batch or input size, nor, for Operators that both spell, on whether the program is PIR
     or legacy. Values that are computed alike from the same Values have the same one.
     """
+    return graph.once(_fingerprints)
+
+
+def _fingerprints(graph: Graph) -> Mapping[str, Fingerprint]:
     walk = _Walk(graph)
     walk.run()
     values = graph.values
@@ -222,8 +226,12 @@ class _Walk:
 
     def _owners_last(self) -> Iterator[Operator]:
         """Yield Operators in program order, an owner after the Operators of its Blocks."""
-        entered = {""}
-        waiting: list[Iterator[str] | Operator] = [iter(self.graph.blocks[""].operators)]
+        blocks = self.graph.blocks
+        # A legacy program may hold Blocks that no Operator runs: they come after the top-level one.
+        unowned = [path for path, block in blocks.items() if block.owner is None]
+        entered = set(unowned)
+        waiting: list[Iterator[str] | Operator]
+        waiting = [iter(blocks[path].operators) for path in reversed(unowned)]
         while waiting:
             work = waiting[-1]
             name = None if isinstance(work, Operator) else next(work, None)
@@ -238,7 +246,7 @@ class _Walk:
                 if path not in entered:
                     entered.add(path)
                     self._hand_in(operator, path)
-                    waiting.append(iter(self.graph.blocks[path].operators))
+                    waiting.append(iter(blocks[path].operators))
 
     def _hand_in(self, owner: Operator, path: str) -> None:
         handed = _hash(self._mark_of(name).ancestors for name in owner.operands)
@@ -248,7 +256,7 @@ class _Walk:
     def _first_result(self, operator: Operator) -> _Mark:
         """Return the mark of an Operator's first result."""
         kind = _kind(operator)
-        if operator.type == "builtin.split":
+        if operator.type == "builtin.split" and operator.operands:
             return self._mark_of(operator.operands[0])
         handed_back = [
             self._mark_of(name).ancestors

@@ -9,6 +9,7 @@ from enum import Enum
 from graphtool.diagnostics import Report
 from graphtool.graph import Graph, Shape, Value
 from graphtool.structure import Tap
+from graphtool.text import bounded, named
 
 __all__ = ["Alternative", "End", "Kind", "Pair", "PairSet", "Relation", "end_of"]
 
@@ -114,9 +115,10 @@ class PairSet:
         return self.pairs[place]
 
     def __repr__(self) -> str:
-        networks = f"{self.teacher.source} teaches {self.student.source}"
+        networks = f"{bounded(self.teacher.source)} teaches {bounded(self.student.source)}"
         lines = (
-            f"{pair.rank:3} {pair.kind.value:<12} {pair.teacher.name} = {pair.student.name}"
+            f"{pair.rank:3} {pair.kind.value:<12} "
+            f"{named(pair.teacher.name)} = {named(pair.student.name)}"
             for pair in self.pairs
         )
         return "\n".join((networks, *lines))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from reprlib import repr as brief
 
 from graphtool.diagnostics import Diagnostic, Severity, Where, counted, rule
 from graphtool.graph import UNKNOWN, Graph, Shape
+from graphtool.paths import look_at
 from graphtool.selectors import listing
 
 __all__ = [
@@ -193,7 +193,7 @@ def unreadable_recipe(path: str, reason: str) -> Diagnostic:
     """The recipe file is not there, or the operating system does not let graphtool read it."""
     return Diagnostic(
         message=f"the recipe `{path}` cannot be read: {reason}",
-        help=f"ls -ld {shlex.quote(path)}",
+        help=look_at(path),
     )
 
 

@@ -21,6 +21,7 @@ from graphtool.matching._schema import LOSSES, SCHEMA, PairRecord, marked, parse
 from graphtool.matching.fingerprint import Fingerprint, fingerprints, program_fingerprint
 from graphtool.matching.pairs import End, Pair, PairSet
 from graphtool.readers import Source, read
+from graphtool.readers._files import check_kind
 from graphtool.version import version
 
 __all__ = ["LOSSES", "Recipe", "read_recipe", "recipe_text", "write_recipe"]
@@ -208,6 +209,7 @@ def _text_of(path_or_text: object) -> str:
     if isinstance(path_or_text, str) and "\n" in given:
         return given
     try:
+        check_kind(Path(given))
         # As `write_text` writes it: names may hold lone surrogates.
         return Path(given).read_bytes().decode("utf-8", "surrogatepass")
     except UnicodeDecodeError as error:

@@ -162,8 +162,7 @@ def _are_independent(sides: Sides) -> bool:
     operators = (
         structure.graph.operators[head.normalised].kind
         for structure, name in ends
-        for head in structure.heads
-        if head.logits == name and head.normalised is not None
+        if (head := structure.head_of(name)) is not None and head.normalised is not None
     )
     return 1 in sides.channels or "sigmoid" in operators
 
@@ -226,9 +225,9 @@ def _before_probabilities(sides: Sides) -> Iterator[str]:
         ("teacher", sides.teacher, sides.teacher_name),
         ("student", sides.student, sides.student_name),
     ):
-        for head in structure.heads:
-            if head.logits == name and head.normalised is not None:
-                yield f"before the {role}'s output `{head.output}` becomes probabilities"
+        head = structure.head_of(name)
+        if head is not None and head.normalised is not None:
+            yield f"before the {role}'s output `{head.output}` becomes probabilities"
 
 
 def warnings(sides: Sides, relation: Relation) -> Iterator[str]:

@@ -23,13 +23,14 @@ from graphtool.garbage import collection_paused
 from graphtool.graph import Graph, ProgramKind
 from graphtool.merging import _legacy, _pir
 from graphtool.merging._backend import Scopes
+from graphtool.merging._failures import paddle_failures
 from graphtool.merging._scope import hand_over
 from graphtool.merging._teacher import Teacher, kind_of, open_teacher, working_on
 from graphtool.merging.merged import Merged, inherited_by, merged_of, register
 from graphtool.merging.verify import Comparison, Verification
 from graphtool.readers import read
 from graphtool.readers._paddle import load_paddle
-from graphtool.readers.counters import count_past, user_names
+from graphtool.readers.counters import count_past, keep_counters, user_names
 from graphtool.readers.facts import known_operators, scope_facts
 from graphtool.readers.layer_weights import dynamic_layer, layer_tensors
 from graphtool.readers.layers import Network
@@ -71,10 +72,11 @@ def merge(
     `Merged.load_teacher` brings them. `shared` names parameters of both networks that are to be
     one: the student's, which the teacher reads as it is trained.
 
-    Raises MergeError with all Diagnostics of the checks, UsageError GT249 for another
-    `parameters`, GT248 for arguments of another type, ReadError where the teacher cannot be read:
-    nothing has changed then. On any other failure, too, both Programs and both Scopes are as they
-    were.
+    Raises MergeError with all Diagnostics of the checks, or GT258 where Paddle fails, UsageError
+    GT249 for another `parameters`, GT248 for arguments of another type, ReadError where the teacher
+    cannot be read: nothing has changed then. On any other failure, and an interrupt, too, both
+    Programs and both Scopes are as they were. Of several threads one at a time merges, verifies,
+    adds losses, minimizes or exports; the others wait for it.
     """
     check_sources(teacher_program, student_program, teachers=(str, PathLike))
     wanted = Wanted.of(
@@ -86,8 +88,9 @@ def merge(
         scope=scope,
         teacher_scope=teacher_scope,
     )
-    sides = _Sides.of(teacher_program, student_program, teacher_scope, wanted)
-    return _merge(sides, _plan(sides), share=share)
+    with paddle_failures(MergeError, "gt.merge"):
+        sides = _Sides.of(teacher_program, student_program, teacher_scope, wanted)
+        return _merge(sides, _plan(sides), share=share)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -192,6 +195,7 @@ def _merge(sides: _Sides, plan: MergePlan, *, share: bool) -> Merged:
             taken=_taken(plan, scopes),
         )
         _bring_layer(wanted, undo)
+        keep_counters(student.program, undo)
         count_past(student.program, user_names(student.graph))
         register(merged, inherited)
         undo.pop_all()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphtool.graph import Shape
+from graphtool.text import named
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,24 +63,29 @@ class Verification:
     def __str__(self) -> str:
         lines = [self._summary()]
         lines += [
-            f"  {row.role}  {row.name}  {list(row.shape)}  differs by up to {row.difference:.6g}"
+            f"  {row.role}  {named(row.name)}  {list(row.shape)}  "
+            f"differs by up to {row.difference:.6g}"
             for row in self.different
         ]
         return "\n".join(lines)
 
     def __rich__(self) -> Table:
         from rich.table import Table
+        from rich.text import Text
 
         table = Table("role", "Value", "in the merged Program", "shape", "bit-equal")
-        table.title = self._summary()
+        table.title = Text(self._summary())
         for row in (*self.comparisons, *self.weights):
             verdict = "yes" if row.equal else f"no: {row.difference:.6g}"
-            table.add_row(row.role, row.name, row.merged, str(list(row.shape)), verdict)
+            names = (Text(named(name)) for name in (row.name, row.merged))
+            table.add_row(row.role, *names, Text(str(list(row.shape))), verdict)
         return table
 
     def _summary(self) -> str:
         weights = f" and {_counted(self.weights)} weights" if self.weights else ""
-        generated = f"; generated: {', '.join(self.generated)}" if self.generated else ""
+        generated = (
+            f"; generated: {', '.join(map(named, self.generated))}" if self.generated else ""
+        )
         return f"{_counted(self.comparisons)} Values{weights} are bit-equal{generated}"
 
 

@@ -30,7 +30,7 @@ from graphtool.readers import problems as reading
 from graphtool.readers import read
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers.counters import count_past, user_names
-from graphtool.readers.live import LiveProgram, deserialise
+from graphtool.readers.live import LiveProgram, deserialise, parse
 from graphtool.readers.parameter_attributes import left_behind, set_attributes
 from graphtool.readers.tensors import Tensor, set_tensors
 
@@ -104,12 +104,10 @@ def _load(folder: Path, manifest: Manifest, scope: _Paddle | None) -> Merged:
 
 
 def _open(folder: Path, file: Path, kind: ProgramKind) -> LiveProgram:
-    paddle, path = load_paddle(), inside(folder, file)
+    path = inside(folder, file)
     # Reading it as plain data first gives a Diagnostic where Paddle would end the process.
     graph = read(path)
-    if kind is ProgramKind.LEGACY:
-        return LiveProgram.of(paddle.static.Program.parse_from_string(path.read_bytes()))
-    return deserialise(str(path), graph)
+    return parse(str(path)) if kind is ProgramKind.LEGACY else deserialise(str(path), graph)
 
 
 def _set_attributes(program: _Paddle, manifest: Manifest, teachers: list[str]) -> None:

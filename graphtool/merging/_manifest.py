@@ -15,6 +15,7 @@ from graphtool.merging.merged import Merged
 from graphtool.readers import problems as reading
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers.parameter_attributes import ParameterAttributes, attributes_of
+from graphtool.staging import tidy
 from graphtool.version import version
 
 __all__ = [
@@ -137,10 +138,11 @@ def _network(graph: Graph) -> SavedNetwork:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read a folder's manifest.
+    """Read a folder's manifest; a save that was killed while it moved its files is ended first.
 
     Raises ReadError: GT001, GT613, GT614.
     """
+    tidy(folder)
     if not folder.exists():
         raise ReadError(reading.no_such_path(str(folder)))
     file = inside(folder, Path(MANIFEST))

@@ -10,14 +10,12 @@ from graphtool.checks import MergePlan
 from graphtool.merging._backend import Scopes
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers.facts import same_variables, scope_facts
-from graphtool.readers.tensors import copy_of
+from graphtool.readers.tensors import copy_of, empty_like
 
 __all__ = ["as_place", "bring_parameters", "hand_over"]
 
 # Scopes, Variables, tensors and Places are of Paddle's compiled part, which ships no types.
 _Paddle: TypeAlias = Any
-
-_KEPT = "kept"
 
 
 def bring_parameters(
@@ -94,14 +92,9 @@ def as_place(place: _Paddle) -> _Paddle:
 def _keep(tensor: _Paddle, undo: ExitStack) -> None:
     """Let `undo` put back what a Variable holds that was there before."""
     if tensor._is_initialized():  # noqa: SLF001
-        # In a Scope of its own, for releases differ in what a tensor's class is called.
-        keeper = load_paddle().base.core.Scope()
-        keeper.var(_KEPT).get_tensor()._share_data_with(tensor)  # noqa: SLF001
-        undo.callback(_put_back, tensor, keeper)
+        kept = empty_like(tensor)
+        kept._share_data_with(tensor)  # noqa: SLF001
+        undo.callback(tensor._share_data_with, kept)  # noqa: SLF001
         return
     undo.callback(tensor._set_dims, tensor.shape())  # noqa: SLF001
     undo.callback(tensor._clear)  # noqa: SLF001
-
-
-def _put_back(tensor: _Paddle, keeper: _Paddle) -> None:
-    tensor._share_data_with(keeper.find_var(_KEPT).get_tensor())  # noqa: SLF001

@@ -16,7 +16,7 @@ from graphtool.readers import read, weight_problems
 from graphtool.readers._paddle import in_mode, is_legacy, load_paddle
 from graphtool.readers.facts import ParameterFileFacts, parameter_file_facts
 from graphtool.readers.layer_weights import dynamic_layer, load_layer
-from graphtool.readers.live import LiveProgram, as_live, deserialise, program_of, translate
+from graphtool.readers.live import LiveProgram, as_live, deserialise, parse, program_of, translate
 from graphtool.readers.parameter_files import parameters_beside
 from graphtool.readers.tensors import read_tensors, set_tensors
 
@@ -106,14 +106,11 @@ def _saved(path: Path, scope: _Paddle | None, kind: ProgramKind) -> Teacher:
 
 
 def _program(model: Path, graph: Graph, kind: ProgramKind) -> LiveProgram:
-    paddle = load_paddle()
     if graph.kind is ProgramKind.LEGACY:
         if kind is ProgramKind.PIR:
             return translate(model)
         with working_on(kind):
-            return _named(
-                LiveProgram.of(paddle.static.deserialize_program(model.read_bytes())), graph
-            )
+            return _named(parse(str(model)), graph)
     return deserialise(str(model), graph)
 
 

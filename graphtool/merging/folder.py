@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import errno
-import json
+import os
 from collections.abc import Iterator
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,7 +20,7 @@ from graphtool.diagnostics import (
     listed,
     rule,
 )
-from graphtool.files import replacing, unwritable_output
+from graphtool.files import replacing, reported, resolved, unwritable_output
 from graphtool.graph import Graph, ProgramKind
 from graphtool.matching import PairSet
 from graphtool.matching.recipe import read_recipe, recipe_text
@@ -29,11 +28,13 @@ from graphtool.merging import _layout
 from graphtool.merging._loading import load_merged
 from graphtool.merging._manifest import MANIFEST, manifest_of, read_manifest
 from graphtool.merging._seal import sealed
+from graphtool.merging._whole import check_whole
 from graphtool.merging.merged import Merged
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers.facts import scope_facts
 from graphtool.readers.live import LiveProgram
 from graphtool.readers.tensors import scope_tensors, write_tensors
+from graphtool.staging import is_stage, tidy
 from graphtool.structure import is_training
 
 __all__ = ["check_target", "load_merged", "save_merged"]
@@ -63,13 +64,15 @@ def save_merged(
     are not there. Raises UsageError: GT610 for a folder that is not empty, GT616 for one in which
     files of something else would be replaced. Raises PairError for bad pairs.
     """
-    folder = Path(fspath(path)).resolve()
+    folder = resolved(path)
     check_target(folder, force=force)
     graph = LiveProgram.of(merged.program).graph
     _check_program(graph, merged)
     recipe = _recipe(merged, pairs)
     with replacing(folder, [folder / name for name in _layout.names()]) as temporary:
         _write(temporary, merged, graph, recipe)
+        # Another process may have written there meanwhile.
+        check_target(folder, force=force)
 
 
 @rule("GT610")
@@ -132,16 +135,22 @@ def check_target(path: str | PathLike[str], *, force: bool) -> None:
     without `force`, GT616 for one in which files of something else would be replaced.
     """
     folder = Path(path)
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise GraphtoolError(unwritable_output(str(folder), "it is a file"))
-    names = sorted(entry.name for entry in folder.iterdir())
+    with reported(folder):
+        names = _entries(folder)
     if names and not force:
         raise UsageError(folder_not_empty(str(folder), names))
     strangers = _strangers(folder)
     if strangers:
         raise UsageError(not_graphtools(str(folder), strangers))
+
+
+def _entries(folder: Path) -> list[str]:
+    if not folder.exists():
+        return []
+    if not folder.is_dir():
+        raise GraphtoolError(unwritable_output(str(folder), "it is a file"))
+    tidy(folder)
+    return sorted(entry.name for entry in folder.iterdir() if not is_stage(entry.name))
 
 
 def _strangers(folder: Path) -> list[str]:
@@ -184,8 +193,9 @@ def _recipe(merged: Merged, pairs: PairSet | str | PathLike[str] | None) -> str 
     if isinstance(pairs, PairSet):
         return recipe_text(pairs)
     read_recipe(pairs, teacher=merged.plan.teacher, student=merged.plan.student)
-    given = fspath(pairs)
-    return given if "\n" in given else Path(given).read_text("utf-8", "surrogatepass")
+    if isinstance(pairs, str) and "\n" in pairs:
+        return pairs
+    return Path(pairs).read_text("utf-8", "surrogatepass")
 
 
 def _write(folder: Path, merged: Merged, graph: Graph, recipe: str | None) -> None:
@@ -209,17 +219,11 @@ def _save_program(program: _Paddle, path: Path, kind: ProgramKind) -> None:
         path.write_bytes(program.desc.serialize_to_string())
         return
     serialise = load_paddle().base.core.serialize_pir_program
+    # As bytes, which need not be UTF-8.
+    encoded = os.fsencode(path)
     try:
-        serialise(program, str(path))
+        serialise(program, encoded)
     except TypeError:
         # Paddle 3.0 wants the version of the format, of which it knows one.
-        serialise(program, str(path), pir_version=1)
-    _check_whole(path)
-
-
-def _check_whole(path: Path) -> None:
-    """Read a file of Paddle's back: it does not say so where the disk is full."""
-    try:
-        json.loads(path.read_bytes())
-    except ValueError:
-        raise OSError(errno.EIO, "Paddle wrote a part of it: the disk may be full") from None
+        serialise(program, encoded, pir_version=1)
+    check_whole(path)

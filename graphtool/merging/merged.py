@@ -10,10 +10,11 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphtool.checks import MergePlan
-from graphtool.diagnostics import ReadError, Report
+from graphtool.diagnostics import MergeError, ReadError, Report
 from graphtool.graph import Graph
 from graphtool.merging import verify
 from graphtool.merging._backend import Extent, Joined, Scopes, handed_out
+from graphtool.merging._failures import paddle_failures
 from graphtool.merging._scope import hand_over
 from graphtool.merging._weights import weights_from
 from graphtool.readers import problems as reading
@@ -21,6 +22,7 @@ from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram
 from graphtool.readers.registry import note, noted
 from graphtool.selectors import check_selector, find, is_unknown_name
+from graphtool.text import bounded, named
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -202,15 +204,15 @@ class Merged:
         loaded or none.
 
         Raises MergeError: GT250 where some are missing, GT251 where shape or dtype differ, GT255
-        where a Scope holds the student's under their names. Raises UsageError: GT254 for another
-        `source`. Raises GraphtoolError as `load_parameters` does for a bad file: GT001, GT010,
-        GT240, GT500 to GT504.
+        where a Scope holds the student's under their names, GT258 where Paddle fails. Raises
+        UsageError: GT254 for another `source`. Raises GraphtoolError as `load_parameters` does for
+        a bad file: GT001, GT010, GT240, GT500 to GT504.
         """
-        found = weights_from(source, self.plan, self.source, self.scopes.student)
-        tensors = found.tensors()
-        # The startup program of the caller's Scope may run again, and write the buffers.
-        copied = frozenset(tensors if found.scope is source else ())
-        with ExitStack() as undo:
+        with paddle_failures(MergeError, "load_teacher"), ExitStack() as undo:
+            found = weights_from(source, self.plan, self.source, self.scopes.student)
+            tensors = found.tensors()
+            # The startup program of the caller's Scope may run again, and write the buffers.
+            copied = frozenset(tensors if found.scope is source else ())
             hand_over(tensors, self.scopes.student, place=self.place, copied=copied, undo=undo)
             undo.pop_all()
         self.taken.update({new: (found.scope, name) for new, name in found.names.items()})
@@ -245,25 +247,29 @@ class Merged:
 
     def __rich__(self) -> Table:
         from rich.table import Table
+        from rich.text import Text
 
         theirs, ours = self.source.graph, self.before.graph
-        table = Table("", "teacher", "in the merged Program", title=f"merged into {ours.source}")
-        table.add_row("program", theirs.source, f"{self.prefix}*, frozen")
+        title = Text(f"merged into {bounded(ours.source)}")
+        table = Table("", "teacher", "in the merged Program", title=title)
+        frozen = f"{bounded(self.prefix)}*, frozen"
+        table.add_row("program", Text(bounded(theirs.source)), Text(frozen))
         table.add_row("operators", str(len(theirs.operators)), f"beside {len(ours.operators)}")
         table.add_row("parameters", str(len(self.plan.weights)), self.plan.parameters.value)
         for old, new in self.feed_map.items():
-            table.add_row("feed", old, new)
+            table.add_row("feed", Text(named(old)), Text(named(new)))
         for found in self.report:
-            table.add_row(found.severity.value, found.code, found.message)
+            table.add_row(found.severity.value, found.code, Text(bounded(found.message)))
         return table
 
     def __repr__(self) -> str:
         theirs, ours = self.source.graph, self.before.graph
-        feeds = ", ".join(f"{old} -> {new}" for old, new in self.feed_map.items())
+        feeds = ", ".join(f"{named(old)} -> {named(new)}" for old, new in self.feed_map.items())
         return (
-            f"Merged({theirs.source}: {len(theirs.operators)} operators, "
-            f"{len(self.plan.weights)} parameters as {self.prefix}*, into {ours.source}: "
-            f"{len(ours.operators)} operators; fed {feeds}; {len(self.report)} diagnostics)"
+            f"Merged({bounded(theirs.source)}: {len(theirs.operators)} operators, "
+            f"{len(self.plan.weights)} parameters as {bounded(self.prefix)}*, into "
+            f"{bounded(ours.source)}: {len(ours.operators)} operators; fed {feeds}; "
+            f"{len(self.report)} diagnostics)"
         )
 
 

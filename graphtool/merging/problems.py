@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from graphtool.arguments import shown
 from graphtool.diagnostics import Diagnostic, Where, rule
 from graphtool.graph import Shape, Value
 
@@ -62,7 +63,7 @@ def unknown_feeds(names: Sequence[str], known: Sequence[str]) -> Diagnostic:
 def no_weights(given: object) -> Diagnostic:
     """The teacher's weights come from a Scope, a mapping of arrays, or a file or folder of them."""
     return Diagnostic(
-        message=f"`{given!r}` holds no weights; wanted a Scope, a mapping or a path",
+        message=f"`{shown(given)}` holds no weights; wanted a Scope, a mapping or a path",
         help='merged.load_teacher("teacher.pdiparams")',
     )
 

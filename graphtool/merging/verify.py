@@ -19,10 +19,10 @@ from graphtool.merging._pir import ENDS, freeze, operations, remove_unused
 from graphtool.merging._teacher import working_on
 from graphtool.readers._legacy import variable_of
 from graphtool.readers._messages import brief
-from graphtool.readers._paddle import in_mode, load_paddle
+from graphtool.readers._paddle import REFUSALS, in_mode, load_paddle, one_at_a_time
 from graphtool.readers.facts import same_variables, scope_facts
 from graphtool.readers.live import LiveProgram
-from graphtool.readers.tensors import copy_of
+from graphtool.readers.tensors import copy_of, private_scope
 from graphtool.selectors import find
 
 if TYPE_CHECKING:
@@ -41,8 +41,6 @@ _SEED = 20260
 _SERIAL = "FLAGS_new_executor_serial_run"
 # By numpy's kinds of dtypes: bool, whole, floating and complex numbers.
 _NUMBERS = "biufc"
-# As what Paddle's errors (InvalidArgument, OutOfRange, Unimplemented, ...) come out.
-_REFUSALS = (ValueError, RuntimeError, IndexError, NotImplementedError, MemoryError, TypeError)
 _NO_TENSORS = frozenset({"feed", "fetch", "shadow_output", "create_array", "array_write"})
 
 
@@ -50,12 +48,17 @@ def verify(
     merged: Merged, feed: Mapping[str, _Paddle] | None, fetch: Sequence[str] | None
 ) -> Verification:
     """Compare as `Merged.verify` says."""
-    with working_on(merged.source.kind), in_mode(static=True), _reproducibly():
+    with (
+        one_at_a_time(),
+        working_on(merged.source.kind),
+        in_mode(static=True),
+        _reproducibly(),
+        private_scope() as own,
+    ):
         feed = {} if feed is None else feed
         given = _arrays(feed)
         whole = _fed(_forward_only(merged), merged)
         inputs = _inputs(merged, whole.graph, feed, given)
-        own = load_paddle().base.core.Scope()
         weights = _weights(whole.graph, merged.scopes.student, own)
         theirs, ours = _picked(merged, fetch)
         teacher = _run(
@@ -177,24 +180,27 @@ def _run(
     weights: Mapping[str, _Paddle],
     names: Sequence[str],
 ) -> _Arrays:
-    paddle = load_paddle()
-    scope = paddle.base.core.Scope()
-    for name in persistable_names(live.graph):
-        scope.var(name).get_tensor()._share_data_with(copy_of(weights[name]))  # noqa: SLF001
-    for generator in _generators():
-        generator.manual_seed(_SEED)
     values = _values(live, names)
-    try:
-        outputs = paddle.static.Executor().run(
-            live.program,
-            feed=dict(feed),
-            fetch_list=list(values.values()),
-            scope=scope,
-            return_numpy=False,
-        )
-    except _REFUSALS as error:
-        raise MergeError(problems.run_failed(what, brief(str(error)), tuple(feed))) from error
-    return {name: _array(found) for name, found in zip(values, outputs, strict=True)}
+    with private_scope() as scope:
+        for name in persistable_names(live.graph):
+            scope.var(name).get_tensor()._share_data_with(copy_of(weights[name]))  # noqa: SLF001
+        for generator in _generators():
+            generator.manual_seed(_SEED)
+        try:
+            outputs = (
+                load_paddle()
+                .static.Executor()
+                .run(
+                    live.program,
+                    feed=dict(feed),
+                    fetch_list=list(values.values()),
+                    scope=scope,
+                    return_numpy=False,
+                )
+            )
+        except REFUSALS as error:
+            raise MergeError(problems.run_failed(what, brief(str(error)), tuple(feed))) from error
+        return {name: _array(found) for name, found in zip(values, outputs, strict=True)}
 
 
 def _values(live: LiveProgram, names: Sequence[str]) -> dict[str, _Paddle]:

@@ -47,9 +47,11 @@ def _read_named(source: str, inputs: Sequence[str], *, train: bool) -> Graph:
     if not source:
         raise UsageError(problems.nameless_model())
     if ":" in source and not Path(source).exists():
-        from graphtool.readers._builder import build, is_callable_spec
+        from graphtool.readers._spelling import is_callable_spec
 
         if is_callable_spec(source):
+            from graphtool.readers._builder import build
+
             return build(source, inputs, train=train).graph
     from graphtool.readers._files import read_file
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -22,6 +22,7 @@ __all__ = ["NAME_ATTRIBUTES", "Assembly", "ResultType"]
 
 _FETCHES = frozenset({"pd_op.fetch", "builtin.shadow_output"})
 _PARAMETERS = frozenset({"builtin.parameter"})
+_NUMBERED = 4
 # What names the Variable that an operation reads from a Scope, or is fed or fetched under.
 NAME_ATTRIBUTES = {
     "builtin.parameter": "parameter_name",
@@ -57,6 +58,7 @@ class Assembly:
     feeds: list[str] = field(default_factory=list[str])
     fetches: list[str] = field(default_factory=list[str])
     _ordinals: defaultdict[str, int] = field(default_factory=lambda: defaultdict[str, int](int))
+    _marks: Counter[tuple[str, bool]] = field(default_factory=Counter[tuple[str, bool]])
 
     def add_operator(
         self,
@@ -76,7 +78,7 @@ class Assembly:
         source: str | None = None,
     ) -> Operator:
         """Name an Operator and its results, and keep them; to be called before its own Blocks."""
-        given = attributes.get(NAME_ATTRIBUTES.get(type, ""))
+        given = attributes.get(NAME_ATTRIBUTES[type]) if type in NAME_ATTRIBUTES else None
         name = self._operator_name(type, block)
         result_names: list[str] = []
         for output, (key, kind) in enumerate(results):
@@ -104,7 +106,7 @@ class Assembly:
             operands=operands,
             results=tuple(result_names),
             attributes=attributes,
-            blocks=tuple(f"{name}/{number}" for number in range(regions)),
+            blocks=tuple([f"{name}/{number}" for number in range(regions)]) if regions else (),
             module=module_path(module) if module and module.strip("/") else None,
             role=role,
             source=source,
@@ -126,10 +128,19 @@ class Assembly:
         return self._free(derived) if given is None else self._free(given, ours=False)
 
     def _free(self, name: str, *, ours: bool = True) -> str:
-        """Return the name with `%` before it for as long as something else has it."""
-        while name in self.values or (ours and name in self.reserved):
-            name = f"%{name}"
-        return name
+        """Return the name with `%` before it for as long as something else has it.
+
+        Many that share a name are numbered: `%%%x`, then `%4%x`.
+        """
+        if name not in self.values and not (ours and name in self.reserved):
+            return name
+        marks = self._marks[name, ours] + 1
+        free = _marked(name, marks)
+        while free in self.values or (ours and free in self.reserved):
+            marks += 1
+            free = _marked(name, marks)
+        self._marks[name, ours] = marks
+        return free
 
     def _keep(self, key: Hashable, value: Value) -> None:
         self.keys[key] = value.name
@@ -188,6 +199,10 @@ class Assembly:
             version=version,
             unknown=unknown,
         )
+
+
+def _marked(name: str, marks: int) -> str:
+    return "%" * marks + name if marks < _NUMBERED else f"%{marks}%{name}"
 
 
 def _origin(type: str, *, persistable: bool) -> Origin:

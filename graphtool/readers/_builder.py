@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import warnings
 from collections.abc import Generator, Iterator, Sequence
@@ -14,32 +13,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
-from graphtool.diagnostics import ReadError, Report, UsageError
-from graphtool.graph import UNKNOWN
+from graphtool.diagnostics import ReadError, Report
 from graphtool.readers import problems
-from graphtool.readers._inputs import DTYPES, Input
+from graphtool.readers._inputs import Input
 from graphtool.readers._messages import Attempt, brief, user_frames
 from graphtool.readers._paddle import load_paddle
+from graphtool.readers._spelling import parse_input, parse_spec
 from graphtool.readers.layers import Network, build_made, build_network, is_program
 from graphtool.readers.live import LiveProgram
 from graphtool.selectors import nearest
 
-__all__ = ["build", "is_callable_spec", "parse_input"]
+__all__ = ["build"]
 
 # What the user's module holds is not known before it runs; what it returns is Paddle's.
 _Made: TypeAlias = Any
-
-_SPEC = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_][\w.]*)")
-_INPUT = re.compile(
-    r"(?:(?P<name>[A-Za-z_][\w.]*)=)?"
-    r"(?P<dims>(?:\?|-1|[1-9]\d*)(?:,(?:\?|-1|[1-9]\d*))*|scalar)"
-    r"(?::(?P<dtype>\w+))?"
-)
-
-
-def is_callable_spec(source: str) -> bool:
-    """Tell `module:callable` from a path."""
-    return _SPEC.fullmatch(source) is not None
 
 
 def build(spec: str, inputs: Sequence[str] = (), *, train: bool = False) -> Network | LiveProgram:
@@ -52,35 +39,14 @@ def build(spec: str, inputs: Sequence[str] = (), *, train: bool = False) -> Netw
     for which there is no parameter. Raises ReadError: GT030 no Paddle, GT034 forward fails, GT035
     callable raises, GT038 module does not import, GT039 no such attribute, GT040 wrong return type.
     """
-    found = _SPEC.fullmatch(spec)
-    if found is None:
-        raise UsageError(problems.bad_callable_spec(spec))
+    module, name = parse_spec(spec)
     feeds = [parse_input(text) for text in inputs]
     with _working_directory_first(), redirect_stdout(sys.stderr), warnings.catch_warnings():
         load_paddle()
         # Said once for each batch norm that is built in training mode.
         warnings.filterwarnings("ignore", message="When training, we now always track")
-        made = _attribute(_module(found["module"]), found["name"])
+        made = _attribute(_module(module), name)
         return _built(spec, made, feeds, train=train)
-
-
-def parse_input(text: str) -> Input:
-    """Read `NAME=3,224,224:float32`; name and dtype may be left out, `?` and -1 are unknown dims.
-
-    `scalar` stands for a sample of no dims: its feed is `[batch]`.
-
-    Raises UsageError GT037.
-    """
-    found = _INPUT.fullmatch(text.replace(" ", ""))
-    dtype = found["dtype"] or "float32" if found else ""
-    if found is None or dtype not in DTYPES:
-        raise UsageError(problems.bad_input(text, sorted(DTYPES)))
-    dims = () if found["dims"] == "scalar" else tuple(map(_dim, found["dims"].split(",")))
-    return Input((UNKNOWN, *dims), dtype, found["name"])
-
-
-def _dim(text: str) -> int:
-    return UNKNOWN if text == "?" else int(text)
 
 
 @contextmanager

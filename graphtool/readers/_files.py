@@ -6,6 +6,7 @@ import difflib
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from graphtool.readers import problems
 from graphtool.readers._json import read_json
 from graphtool.readers._protobuf import read_protobuf
 
-__all__ = ["read_file"]
+__all__ = ["check_kind", "read_file"]
 
 _PREFERRED = "inference.json"
 _SNIFFED = 512
@@ -66,6 +67,19 @@ def _check_path(path: Path) -> None:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: NUL in the name
         raise ReadError(problems.no_such_path(str(path), _near(path))) from None
+    _check_mode(path, mode)
+
+
+def check_kind(path: Path) -> None:
+    """Refuse what reading may wait for, or never come to the end of; a path to nothing passes.
+
+    Raises ReadError: GT017. Raises OSError where the system does not let one look.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError, ValueError):
+        _check_mode(path, path.stat().st_mode)
+
+
+def _check_mode(path: Path, mode: int) -> None:
     kind = _SPECIAL.get(stat.S_IFMT(mode))
     if kind is not None and not (stat.S_ISFIFO(mode) and _PIPED.match(str(path))):
         raise ReadError(problems.not_a_file(str(path), kind))

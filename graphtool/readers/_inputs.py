@@ -62,6 +62,10 @@ class Input:
         return f"{dims or 'scalar'}{'' if self.dtype == 'float32' else f':{self.dtype}'}"
 
 
+# Paddle ends the process where a dim does not fit into 64 bits.
+_LARGEST = 2**63 - 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Forward:
     """What a Layer's `forward` takes; `star` and `stars` tell whether `*args` and `**kwargs`."""
@@ -123,7 +127,7 @@ def _dims(shape: object) -> tuple[int, ...] | None:
 def _is_dim(given: object) -> bool:
     if given is None or isinstance(given, bool):
         return given is None
-    return isinstance(given, Integral) and int(given) >= UNKNOWN
+    return isinstance(given, Integral) and UNKNOWN <= int(given) <= _LARGEST
 
 
 def _dtype(given: object) -> str | None:

@@ -12,9 +12,10 @@ from typing import Any, TypeAlias, TypeGuard
 
 from graphtool.diagnostics import ReadError
 from graphtool.garbage import collection_paused
-from graphtool.graph import Attribute, Graph, Operator
+from graphtool.graph import Attribute, Graph, Operator, Shape
 from graphtool.readers import problems
 from graphtool.readers._assembly import Assembly, ResultType
+from graphtool.readers._bounds import LONGEST_PATH, ImpossibleShapeError, shape_of
 from graphtool.readers._callstack import user_line
 
 __all__ = ["read_json"]
@@ -51,6 +52,14 @@ _FIELDS = {
     "result attribute": frozenset({"persistable", "stop_gradient"}),
 }
 _NO_OPERAND = 0
+_SCALARS = frozenset({bool, int, float, str})
+_TEXT, _WHOLE = frozenset({str}), frozenset({int})
+# Lists in lists of an attribute: Paddle writes one list, of plain values.
+_DEEPEST = 16
+# Numbers of Paddle have 64 bits, some no sign. To look at each takes time: only where one is long.
+_DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
+_LONG = b"0" * 19
+_LONGEST, _NUMBERS = 20, 2**64
 _LAYOUT_ERRORS = (KeyError, TypeError, ValueError, IndexError, AttributeError)
 
 
@@ -60,11 +69,25 @@ def read_json(path: str, data: bytes) -> Graph:
 
     Raises ReadError where the bytes are not JSON, not a Paddle program, or of a version not known.
     """
+    document = _parse(path, data)
+    return _Walk(path).graph(document, _version(path, document))
+
+
+def _parse(path: str, data: bytes) -> _Json:
     try:
-        document: _Json = json.loads(data)
+        # A regular expression takes half as long as the parse.
+        has_long = _LONG in data.translate(_DIGITS)
+        return json.loads(data, parse_int=_number if has_long else None)
+    except OverflowError as error:
+        raise ReadError(problems.bad_program_json(path, str(error))) from None
     except ValueError as error:
         raise ReadError(problems.not_json(path, str(error))) from None
-    return _Walk(path).graph(document, _version(path, document))
+
+
+def _number(digits: str) -> int:
+    if len(digits) > _LONGEST or not -_NUMBERS <= 2 * int(digits) < 2 * _NUMBERS:
+        raise OverflowError(f"a number in the file has more than 64 bits: `{digits[:_LONGEST]}`")
+    return int(digits)
 
 
 def _version(path: str, document: _Json) -> str:
@@ -130,9 +153,10 @@ class _Walk:
             self.assembly.add_argument(argument["#"], _result_type(argument["TT"]), path, index)
             for index, argument in enumerate(block.get("args", ()))
         ]
-        operators: list[Operator] = []
-        for index, op in enumerate(block["ops"]):
-            operators.append(self._operator(op, path, index if owner is None else None))
+        operators = [
+            self._operator(op, path, index if owner is None else None)
+            for index, op in enumerate(block["ops"])
+        ]
         self.assembly.add_block(path, owner=owner, arguments=arguments, operators=operators)
 
     def _operator(self, op: _Json, block: str, index: int | None) -> Operator:
@@ -157,10 +181,12 @@ class _Walk:
             regions=len(inner),
             module=_text(attributes.pop("struct_name", None)),
             role=_whole(attributes.pop("op_role", 0)),
-            source=_source(attributes.pop("op_callstack", ())),
+            source=_source(attributes.pop("op_callstack", None)),
             attributes=attributes,
         )
         for path, content in zip(operator.blocks, inner, strict=True):
+            if len(path) > LONGEST_PATH:
+                raise ReadError(problems.nested_too_deeply(self.path))
             self._block(content, path=path, owner=operator.name)
         return operator
 
@@ -186,6 +212,8 @@ class _Walk:
     def _parameter(self, op: _Json, block: str, index: int | None) -> Operator:
         is_distributed, is_parameter, need_clip, name = op["A"]
         persistable, stop_gradient, trainable = op["OA"]
+        if not isinstance(name, str):
+            raise TypeError(name)
         return self.assembly.add_operator(
             type="builtin.parameter",
             block=block,
@@ -193,7 +221,7 @@ class _Walk:
             operands=(),
             results=[(op["O"]["%"], _result_type(op["O"]["TT"]))],
             attributes={
-                "parameter_name": str(name),
+                "parameter_name": name,
                 "is_distributed": bool(is_distributed),
                 "is_parameter": bool(is_parameter),
                 "need_clip": bool(need_clip),
@@ -225,6 +253,8 @@ def _layout_problem(document: _Json, reading: _Json, error: Exception) -> str:
     place = _place(document, reading)
     if isinstance(error, KeyError):
         return f"{place} lacks `{error.args[0]}`"
+    if isinstance(error, ImpossibleShapeError):
+        return f"{place} makes a tensor that cannot be: it has {error}"
     return f"{place} is not laid out as Paddle lays it out"
 
 
@@ -260,20 +290,26 @@ def _type_name(code: str) -> str:
 
 
 def _attributes(listed: _Json) -> dict[str, Attribute]:
-    return {attribute["N"]: _attribute(attribute["AT"]) for attribute in listed}
+    attributes = {attribute["N"]: _attribute(attribute["AT"]) for attribute in listed}
+    if not _TEXT.issuperset(map(type, attributes)):
+        raise TypeError(attributes)
+    return attributes
 
 
-def _attribute(typed: _Json) -> Attribute:
+def _attribute(typed: _Json, depth: int = 0) -> Attribute:
     if typed["#"] == "0.a_array":
-        return tuple([_attribute(item) for item in typed["D"]])
-    return _plain(typed.get("D"))
+        return tuple([_attribute(item, depth + 1) for item in typed["D"]])
+    data = typed.get("D")
+    return data if type(data) in _SCALARS and depth <= _DEEPEST else _plain(data, depth)
 
 
-def _plain(data: _Json) -> Attribute:
+def _plain(data: _Json, depth: int) -> Attribute:
+    if depth > _DEEPEST:
+        raise RecursionError
     if _is_list(data):
-        return tuple([_plain(item) for item in data])
+        return tuple([_plain(item, depth + 1) for item in data])
     if _is_object(data):
-        return _attribute(data) if "#" in data else json.dumps(data, sort_keys=True)
+        return _attribute(data, depth + 1) if "#" in data else json.dumps(data, sort_keys=True)
     return data
 
 
@@ -286,7 +322,13 @@ def _result_type(typed: _Json) -> ResultType:
     data = typed.get("D")
     if not _is_list(data) or len(data) < 2 or not _is_list(data[1]):
         return ResultType()
-    return ResultType(shape=tuple(map(int, data[1])), dtype=_dtype(data[0]["#"]))
+    return ResultType(shape=_shape(data[1]), dtype=_dtype(data[0]["#"]))
+
+
+def _shape(dims: list[_Json]) -> Shape:
+    if not _WHOLE.issuperset(map(type, dims)):
+        raise ImpossibleShapeError("a dim that is no whole number")
+    return shape_of(tuple(dims))
 
 
 def _is_list(data: _Json) -> TypeGuard[list[_Json]]:
@@ -302,8 +344,9 @@ def _dtype(code: str) -> str:
 
 
 def _source(callstack: Attribute) -> str | None:
-    lines = callstack if isinstance(callstack, tuple) else ()
-    return user_line([line for line in lines if isinstance(line, str)])
+    if not isinstance(callstack, tuple):
+        return None
+    return user_line([line for line in callstack if isinstance(line, str)])
 
 
 def _flags(value: Attribute) -> tuple[bool, ...]:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from importlib import import_module
+from threading import RLock, current_thread, main_thread
 from typing import Any, TypeAlias
 
 from graphtool.diagnostics import ReadError
 from graphtool.readers import problems
 
-__all__ = ["in_mode", "is_legacy", "load_paddle"]
+__all__ = ["REFUSALS", "in_mode", "is_legacy", "load_paddle", "one_at_a_time"]
 
 # Paddle's static types neither cover what is used here nor agree between 2.6 and 3.3.
 _Paddle: TypeAlias = Any
+
+_LOCK = RLock()
+# As what Paddle's errors come out: InvalidArgument, OutOfRange, Unimplemented, Fatal, ..., and
+# those of its JSON parser.
+REFUSALS = (ValueError, RuntimeError, IndexError, MemoryError, TypeError, SystemError)
 
 
 def load_paddle() -> _Paddle:
@@ -27,7 +35,7 @@ def load_paddle() -> _Paddle:
     os.environ.setdefault("GLOG_minloglevel", "2")
     import_module("zlib")  # Paddle 2.6 segfaults where it loads its own zlib first
     try:
-        with warnings.catch_warnings():
+        with _termination_handled(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="No ccache found")
             import paddle
     except ImportError as error:
@@ -36,6 +44,34 @@ def load_paddle() -> _Paddle:
             raise error.__cause__ from None
         raise ReadError(problems.no_paddle(str(error))) from None
     return paddle
+
+
+@contextmanager
+def _termination_handled() -> Generator[None]:
+    """Keep the caller's handler of SIGTERM: Paddle puts in its place what reports a crash."""
+    handler = signal.getsignal(signal.SIGTERM)
+    is_main = current_thread() is main_thread()
+    if "paddle" in sys.modules or not callable(handler) or not is_main:
+        yield
+        return
+    # One that comes before Paddle's is gone again waits.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def one_at_a_time() -> RLock:
+    """Return the lock that a call holds while it works on Programs.
+
+    Where operators are inserted, the default Programs, the mode, and which kind of Programs Paddle
+    builds are of the whole process: two threads that build at once put operators into one another's
+    Programs, if Paddle does not refuse (`The block obtained before and after calling the static API
+    is inconsistent`).
+    """
+    return _LOCK
 
 
 def is_legacy(program: _Paddle) -> bool:
@@ -49,9 +85,10 @@ def in_mode(*, static: bool) -> Generator[None]:
     paddle = load_paddle()
     was_static = not paddle.in_dynamic_mode()
     switch = {True: paddle.enable_static, False: paddle.disable_static}
-    if was_static != static:
-        switch[static]()
     try:
+        # In here, for Paddle takes itself for switched where it was interrupted half-way.
+        if was_static != static:
+            switch[static]()
         yield
     finally:
         if was_static != static:

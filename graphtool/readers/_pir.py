@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, cast
 from graphtool.graph import Attribute, Graph, Operator
 from graphtool.readers._assembly import NAME_ATTRIBUTES, Assembly, ResultType
 from graphtool.readers._callstack import user_line
+from graphtool.readers._paddle import REFUSALS
 
 __all__ = ["PirWalk", "ValueKey", "read_pir", "walk_pir"]
 
@@ -23,7 +24,6 @@ ValueKey: TypeAlias = tuple[int, int, int]
 _RESULTS = -1
 _UNDEFINED = "Undefined(ALL_DTYPE)"
 _PLACES = {"undefined": 0, "cpu": 1, "gpu": 2}
-_REFUSALS = (RuntimeError, NotImplementedError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,8 @@ def walk_pir(program: _Paddle) -> PirWalk:
     walk.block(top, path="", owner=None)
     return PirWalk(
         graph=walk.assembly.graph(source="<Program>", unknown=tuple(sorted(walk.unknown))),
-        names=walk.names,
+        # `Value.id` is text.
+        names=cast("Mapping[str, str]", walk.assembly.keys),
         keys=walk.keys,
         ids=walk.ids,
     )
@@ -60,7 +61,6 @@ def walk_pir(program: _Paddle) -> PirWalk:
 @dataclass
 class _Walk:
     assembly: Assembly
-    names: dict[str, str] = field(default_factory=dict[str, str])
     keys: dict[str, ValueKey] = field(default_factory=dict[str, ValueKey])
     ids: dict[str, int] = field(default_factory=dict[str, int])
     unknown: set[str] = field(default_factory=set[str])
@@ -69,7 +69,6 @@ class _Walk:
         arguments: list[str] = []
         for index, value in enumerate(block.args()):
             name = self.assembly.add_argument(value.id, _result_type(value), path, index)
-            self.names[value.id] = name
             if owner is not None:
                 self.keys[name] = (self.ids[owner], number, index)
             arguments.append(name)
@@ -81,7 +80,6 @@ class _Walk:
 
     def _operator(self, op: _Paddle, path: str, index: int | None) -> Operator:
         attributes = self._attributes(op)
-        values = op.results()
         blocks = list(op.blocks()) if op.num_regions() else []
         stack = attributes.pop("op_callstack", None)
         operator = self.assembly.add_operator(
@@ -89,7 +87,7 @@ class _Walk:
             block=path,
             index=index,
             operands=tuple([self._operand(value) for value in op.operands_source()]),
-            results=[(value.id, _result_type(value)) for value in values],
+            results=[(value.id, _result_type(value)) for value in op.results()],
             stop_gradient=_flags(attributes.pop("stop_gradient", None)),
             persistable=any(_flags(attributes.pop("persistable", None))),
             trainable=any(_flags(attributes.pop("trainable", None))),
@@ -102,7 +100,9 @@ class _Walk:
                 for name, value in attributes.items()
             },
         )
-        self._keep(operator, op.id(), values)
+        op_id = self.ids[operator.name] = op.id()
+        for output, name in enumerate(operator.results):
+            self.keys[name] = (op_id, _RESULTS, output)
         for number, (inner, inner_path) in enumerate(zip(blocks, operator.blocks, strict=True)):
             self.block(inner, path=inner_path, owner=operator.name, number=number)
         return operator
@@ -111,7 +111,7 @@ class _Walk:
         # One call for everything costs 6 us; the callstack is half of it, and needed for `source`.
         try:
             attributes: dict[str, _Paddle] = op.attrs()
-        except _REFUSALS:
+        except REFUSALS:
             self.unknown.add(f"attributes of {op.name()}")
             return {}
         if "is_parameter" in attributes:
@@ -119,13 +119,7 @@ class _Walk:
         return attributes
 
     def _operand(self, value: _Paddle) -> str | None:
-        return self.names[value.id] if value.initialized() else None
-
-    def _keep(self, operator: Operator, id: int, values: Sequence[_Paddle]) -> None:
-        self.ids[operator.name] = id
-        for output, (name, value) in enumerate(zip(operator.results, values, strict=True)):
-            self.names[value.id] = name
-            self.keys[name] = (id, _RESULTS, output)
+        return self.assembly.keys[value.id] if value.initialized() else None
 
 
 _PARAMETER_FLAGS = ("is_distributed", "is_parameter", "need_clip")

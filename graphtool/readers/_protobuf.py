@@ -26,6 +26,12 @@ from graphtool.graph import (
     Value,
 )
 from graphtool.readers import problems
+from graphtool.readers._bounds import (
+    LONGEST_PATH,
+    MOST_BLOCKS_AROUND,
+    ImpossibleShapeError,
+    shape_of,
+)
 from graphtool.readers._callstack import user_line
 from graphtool.readers._schema import parse_program
 
@@ -76,7 +82,11 @@ def read_protobuf(path: str, data: bytes) -> Graph:
     """
     program, unknown = _parse(path, data)
     scopes = [_Scope(index, block) for index, block in enumerate(program.blocks)]
-    graph = _Walk(path, scopes, unknown).graph(_version(program))
+    try:
+        graph = _Walk(path, scopes, unknown).graph(_version(program))
+    except ImpossibleShapeError as error:
+        reason = f"it declares a tensor that cannot be, with {error}"
+        raise ReadError(problems.not_a_program(path, reason)) from None
     if not _is_text(graph):
         raise ReadError(problems.not_a_program(path, "a name in it is no text"))
     return graph
@@ -176,6 +186,8 @@ class _Walk:
             for index in (forward, desc.parent_idx if inner.index else -1):
                 if index >= 0 and index not in seen:
                     seen.add(index)
+                    if len(seen) > MOST_BLOCKS_AROUND:
+                        raise ReadError(problems.nested_too_deeply(self.path))
                     waiting.append(self._scope(index, inner))
                     yield waiting[-1]
 
@@ -239,6 +251,8 @@ class _Walk:
             raise ReadError(problems.block_inside_itself(self.path, user.index, block.index))
         if not block.is_done:
             block.path = f"{owner}/{number}"
+            if len(block.path) > LONGEST_PATH:
+                raise ReadError(problems.nested_too_deeply(self.path))
         return block.path
 
     def _attributes(
@@ -246,7 +260,7 @@ class _Walk:
     ) -> tuple[dict[str, Attribute], str | None, list[_Scope]]:
         attributes: dict[str, Attribute] = {}
         source: str | None = None
-        inner: list[_Scope] = []
+        inner: dict[int, _Scope] = {}
         for attr in op.attrs:
             kind = attr.type
             field = _FIELDS.get(kind)
@@ -258,10 +272,10 @@ class _Walk:
                 attributes[attr.name] = _CONTENT[kind](attr)
             elif kind in _BLOCK_TYPES:
                 indices = attr.blocks_idx if kind == _BLOCKS else (attr.block_idx,)
-                inner.extend(self._scope(index, scope) for index in indices)
+                inner.update((index, self._scope(index, scope)) for index in indices)
             else:
                 self.unknown.add(f"attribute `{attr.name}` of type {kind}")
-        return attributes, source, inner
+        return attributes, source, list(inner.values())
 
     def _operands(
         self, scope: _Scope, op: _Message, role: int
@@ -423,7 +437,7 @@ def _type(var_type: _Message) -> tuple[str | None, Shape | None, tuple[_Element,
 
 def _tensor(desc: _Message) -> _Element:
     code = desc.data_type
-    return _DTYPES.get(code) or f"dtype{code}", tuple(desc.dims)
+    return _DTYPES.get(code) or f"dtype{code}", shape_of(tuple(desc.dims))
 
 
 def _text_or_bytes(content: bytes) -> str | bytes:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, MutableMapping
+from contextlib import ExitStack
 from typing import Any, TypeAlias
 
 from graphtool.graph import Graph, ProgramKind
 from graphtool.readers._paddle import in_mode, load_paddle
 
-__all__ = ["count_past", "user_names"]
+__all__ = ["count_past", "keep_counters", "user_names"]
 
 # Programs and generators of names are Paddle's, without types that hold for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
@@ -25,15 +26,26 @@ def count_past(program: _Paddle, names: Iterable[str]) -> None:
     added to it afterwards, an adapter say, would get the name of one that is there, and both would
     be one tensor, which the startup program then sets anew.
     """
-    with in_mode(static=True):
-        # Dynamic mode has counters of its own, which Programs are not built with.
-        generator = load_paddle().base.unique_name.generator
-    # Legacy Programs of Paddle 3 count some names each by itself.
-    own = getattr(program, "_name_generator", None)
+    generator, *own = _generators(program)
     for name in names:
         _count(name.removeprefix(generator.prefix), generator.ids)
-        if own is not None:
-            _count(name, own.ids)
+        for counting in own:
+            _count(name, counting.ids)
+
+
+def keep_counters(program: _Paddle, undo: ExitStack) -> None:
+    """Let `undo` set back how far Paddle has counted by now."""
+    for generator in _generators(program):
+        undo.callback(setattr, generator, "ids", generator.ids.copy())
+
+
+def _generators(program: _Paddle) -> list[_Paddle]:
+    """Return what counts for all Programs, then what does for a legacy one of Paddle 3 alone."""
+    with in_mode(static=True):
+        # Dynamic mode has counters of its own, which Programs are not built with.
+        general = load_paddle().base.unique_name.generator
+    own = getattr(program, "_name_generator", None)
+    return [general] if own is None else [general, own]
 
 
 def user_names(graph: Graph) -> Iterator[str]:

@@ -7,13 +7,14 @@ import struct
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
+from math import prod
 from os import PathLike, fspath
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from graphtool.diagnostics import Diagnostic, ReadError, Where, rule
 from graphtool.graph import Graph, Operator, ProgramKind, Shape
+from graphtool.paths import look_at
 from graphtool.readers._paddle import is_legacy
 
 __all__ = [
@@ -173,6 +174,8 @@ def makes_pir() -> bool:
 
 
 def _release(distribution: str) -> str | None:
+    from importlib import metadata
+
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -196,7 +199,7 @@ _ELEMENTS = {
     32: ("float8_e4m3fn", 1),
     33: ("float8_e5m2", 1),
 }
-_MOST_LEVELS, _LONGEST_DESCRIPTION = 16, 4096
+_MOST_LEVELS, _LONGEST_DESCRIPTION, _MOST_DIMS = 16, 4096, 32
 
 
 @rule("GT240")
@@ -209,7 +212,7 @@ def damaged_parameter_file(path: str, offset: int, reason: str) -> Diagnostic:
     return Diagnostic(
         message=f"`{path}` holds no saved tensor at byte {offset}: {reason}",
         where=(Where(program=path),),
-        help=f"ls -l '{path}'",
+        help=look_at(path),
     )
 
 
@@ -259,12 +262,11 @@ def _header(file: IO[bytes]) -> tuple[Shape, str, int]:
     if version or not 0 < length <= _LONGEST_DESCRIPTION:
         raise ValueError("it starts with no version that is known")
     number, shape = _description(file.read(length))
-    if number not in _ELEMENTS or any(dim < 0 for dim in shape):
+    dtype, size = _ELEMENTS.get(number, ("", 0))
+    # An array's bytes are counted in 64 bits, also where a dim of 0 leaves it none.
+    if not size or len(shape) > _MOST_DIMS or size * prod(filter(None, shape)) > sys.maxsize:
         raise ValueError("its dtype or shape is none")
-    dtype, size = _ELEMENTS[number]
-    for dim in shape:
-        size *= dim
-    return shape, dtype, size
+    return shape, dtype, size * prod(shape)
 
 
 def _unpack(file: IO[bytes], format: str) -> tuple[int, ...]:

@@ -371,7 +371,7 @@ def _training(layer: _Paddle, *, train: bool) -> Generator[None]:
     What Paddle 3.0 writes over their `forward` goes as well: its own `jit.save` refuses that.
     """
     layers = layer.sublayers(include_self=True)
-    before = [(sublayer.training, "forward" in vars(sublayer)) for sublayer in layers]
+    before = [(sublayer.training, "forward" in sublayer.__dict__) for sublayer in layers]
     (layer.train if train else layer.eval)()
     try:
         yield
@@ -380,7 +380,7 @@ def _training(layer: _Paddle, *, train: bool) -> Generator[None]:
         for sublayer, (training, own_forward) in zip(layers, before, strict=True):
             sublayer.training = training
             if not own_forward:
-                vars(sublayer).pop("forward", None)
+                sublayer.__dict__.pop("forward", None)
 
 
 def _writes(graph: Graph) -> dict[str, list[str]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -12,7 +14,7 @@ from graphtool.graph import Graph, ProgramKind, Value
 from graphtool.readers import problems
 from graphtool.readers._legacy import read_legacy, variable_of
 from graphtool.readers._messages import brief
-from graphtool.readers._paddle import is_legacy, load_paddle
+from graphtool.readers._paddle import REFUSALS, is_legacy, load_paddle
 from graphtool.readers._pir import PirWalk, ValueKey, walk_pir
 from graphtool.readers._protobuf import read_protobuf
 from graphtool.readers.facts import known_operators, operators_not_known, strange_operators
@@ -23,6 +25,7 @@ __all__ = [
     "as_live",
     "deserialise",
     "is_live",
+    "parse",
     "program_of",
     "read_program",
     "translate",
@@ -96,13 +99,18 @@ class LiveProgram:
 
 
 def program_of(source: _Paddle) -> _Paddle:
-    """Return the Program of what has one (a Network, a Trainable, a Merged), else the same."""
+    """Return the Program of what has one (a Network, a Trainable, a Merged), else the same.
+
+    Blocks and the like of Paddle's own count as none: they crash where their Program is gone.
+    """
+    if type(source).__module__.partition(".")[0] == "paddle":
+        return source
     return getattr(source, "program", source)
 
 
 def is_live(source: object) -> bool:
     """Tell a Program of either kind, or what has one."""
-    return hasattr(program_of(source), "global_block")
+    return not isinstance(source, type) and hasattr(program_of(source), "global_block")
 
 
 def as_live(source: _Paddle) -> LiveProgram:
@@ -134,7 +142,8 @@ def _with_names_of(graph: Graph, known: Graph) -> Graph:
 def deserialise(path: str, graph: Graph) -> LiveProgram:
     """Open a saved PIR model, which has been read as a Graph, as a Program.
 
-    Raises ReadError: GT032 where Paddle has no PIR, GT045 for operators that it doesn't know.
+    Raises ReadError: GT032 where Paddle has no PIR, GT045 for operators that it doesn't know, GT049
+    where it refuses.
     """
     paddle = load_paddle()
     core = paddle.base.core
@@ -146,12 +155,33 @@ def deserialise(path: str, graph: Graph) -> LiveProgram:
         # Paddle ends the process.
         raise ReadError(operators_not_known(path, [found.type for found in strangers]))
     program = paddle.static.Program()
-    core.deserialize_pir_program(path, program)
+    with _refusals_said(path):
+        # As bytes, which need not be UTF-8.
+        core.deserialize_pir_program(os.fsencode(path), program)
     live = LiveProgram.of(program)
     return replace(
         live,
         graph=replace(live.graph, source=graph.source, report=graph.report, unknown=graph.unknown),
     )
+
+
+def parse(path: str) -> LiveProgram:
+    """Open a saved legacy model, which has been read as a Graph, as a legacy Program.
+
+    Raises ReadError: GT049 where Paddle refuses.
+    """
+    with _refusals_said(path):
+        program = load_paddle().static.Program.parse_from_string(Path(path).read_bytes())
+    return LiveProgram.of(program)
+
+
+@contextmanager
+def _refusals_said(path: str) -> Generator[None]:
+    try:
+        yield
+    except REFUSALS as error:
+        reason = brief(str(error)) or type(error).__name__
+        raise ReadError(problems.not_opened(path, reason)) from error
 
 
 def translate(source: _Paddle | bytes | str | Path) -> LiveProgram:
@@ -169,7 +199,7 @@ def translate(source: _Paddle | bytes | str | Path) -> LiveProgram:
     try:
         description = paddle.base.core.ProgramDesc(data)
         program, values = paddle.pir.translate_to_pir_with_param_map(description)
-    except (RuntimeError, ValueError) as error:
+    except REFUSALS as error:
         raise ReadError(problems.not_translated(name, brief(str(error)))) from None
     walk = walk_pir(program)
     graph = replace(_with_aliases(walk.graph, _legacy_names(walk, values)), source=name)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 
-__all__ = ["parameters_beside"]
+__all__ = ["file_of_variable", "parameters_beside"]
 
 _OLD_NAMES = ("__params__", "params")
 
@@ -26,9 +26,22 @@ def parameters_beside(
     path = Path(model)
     folder = path if path.is_dir() else path.parent
     combined = next((found for found in _combined(path, endings) if found.is_file()), None)
-    if combined is None and names and all((folder / name).is_file() for name in names):
+    if combined is None and names and all(file_of_variable(folder, name) for name in names):
         return folder
     return combined
+
+
+def file_of_variable(folder: Path, name: str) -> Path | None:
+    """Return the file that a Variable has in a folder with one for each, None where it has none.
+
+    Names come with the model: none leads out of the folder.
+    """
+    path = folder / name
+    try:
+        found = path.is_file() and folder.resolve() in path.resolve().parents
+    except OSError:  # no file can have so long a name
+        return None
+    return path if found else None
 
 
 def _combined(path: Path, endings: Sequence[str]) -> Iterator[Path]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from reprlib import repr as brief
 
+from graphtool.arguments import shown
 from graphtool.diagnostics import Diagnostic, Severity, Where, listed, rule
+from graphtool.paths import look_at, look_into
+from graphtool.text import as_path, command, literal, option
 
 __all__ = [
     "FROM_LAYER",
@@ -34,6 +35,7 @@ __all__ = [
     "not_a_program",
     "not_a_source",
     "not_json",
+    "not_opened",
     "not_translated",
     "onnx_file",
     "outputs_left_out",
@@ -63,9 +65,7 @@ def no_such_path(path: str, near: Sequence[str] = ()) -> Diagnostic:
     """
     notes = tuple(f"there is `{name}`" for name in near)
     folder = PurePath(path).parent
-    return Diagnostic(
-        message=f"`{path}` does not exist", notes=notes, help=f"ls {shlex.quote(str(folder))}"
-    )
+    return Diagnostic(message=f"`{path}` does not exist", notes=notes, help=look_into(folder))
 
 
 @rule("GT002")
@@ -168,9 +168,7 @@ def nested_too_deeply(path: str) -> Diagnostic:
 @rule("GT010")
 def unreadable(path: str, reason: str) -> Diagnostic:
     """The file or folder is there, and the operating system does not let graphtool read it."""
-    return Diagnostic(
-        message=f"`{path}` cannot be read: {reason}", help=f"ls -ld {shlex.quote(path)}"
-    )
+    return Diagnostic(message=f"`{path}` cannot be read: {reason}", help=look_at(path))
 
 
 @rule("GT011")
@@ -211,7 +209,9 @@ def onnx_file(path: str) -> Diagnostic:
     return Diagnostic(
         message="the file is an ONNX model, not a Paddle program",
         where=(Where(program=path),),
-        help=f"x2paddle --framework=onnx --model={path} --save_dir={stem}-paddle",
+        help=command(
+            "x2paddle", "--framework=onnx", f"--model={path}", f"--save_dir={stem}-paddle"
+        ),
     )
 
 
@@ -266,7 +266,7 @@ def not_a_file(path: str, kind: str) -> Diagnostic:
     """
     return Diagnostic(
         message=f"`{path}` is {kind}, not a file",
-        help=f"graphtool inspect <(cat {shlex.quote(path)})" if "pipe" in kind else None,
+        help=f"graphtool inspect <({command('cat', as_path(path))})" if "pipe" in kind else None,
     )
 
 
@@ -403,7 +403,7 @@ def module_not_imported(name: str, reason: str, frames: Sequence[str] = ()) -> D
     return Diagnostic(
         message=f"module `{name}` does not import",
         notes=(reason, *frames),
-        help=f"python -c 'import {name}'",
+        help=command("python", "-c", f"import {name}"),
     )
 
 
@@ -416,7 +416,7 @@ def no_such_attribute(module: str, name: str, near: Sequence[str] = ()) -> Diagn
     return Diagnostic(
         message=f"module `{module}` has no `{name}`",
         notes=(f"nearest: {', '.join(f'`{other}`' for other in near)}",) if near else (),
-        help=f"graphtool inspect {module}:{near[0]}" if near else None,
+        help=_inspect(f"{module}:{near[0]}") if near else None,
     )
 
 
@@ -521,7 +521,7 @@ def bad_input_spec(given: object) -> Diagnostic:
     None or -1 where they are not known.
     """
     return Diagnostic(
-        message=f"`input_spec` has `{brief(given)}`; wanted a shape, `(name, shape)`, "
+        message=f"`input_spec` has `{shown(given)}`; wanted a shape, `(name, shape)`, "
         "`(name, shape, dtype)` or an InputSpec",
         help=FROM_LAYER,
     )
@@ -536,6 +536,21 @@ def not_a_layer(found: str) -> Diagnostic:
     )
 
 
+@rule("GT049")
+def not_opened(path: str, reason: str) -> Diagnostic:
+    """Paddle does not open a saved model that could be read here.
+
+    The file is damaged in a part that graphtool has no use for, or was written by another release.
+    Reading, checking and drawing it still works. The note has Paddle's own words.
+    """
+    return Diagnostic(
+        message="Paddle does not open the saved model",
+        where=(Where(program=path),),
+        notes=(reason,),
+        help=command("graphtool", "inspect", as_path(path)),
+    )
+
+
 def _is_named(network: str) -> bool:
     """Tell `module:callable`, which a command takes, from what Python calls a class or function."""
     return ":" in network
@@ -546,7 +561,7 @@ def _with_inputs(network: str, shapes: Mapping[str, str]) -> str:
     if not _is_named(network):
         return f"gt.from_layer(layer, [{', '.join(map(_item, shapes, shapes.values()))}])"
     texts = (f"{name}={shape}" if name else shape for name, shape in shapes.items())
-    return " ".join((f"graphtool inspect {network}", *(f"--input {text}" for text in texts)))
+    return " ".join((_inspect(network), *(option("--input", text) for text in texts)))
 
 
 def _item(name: str, shape: str) -> str:
@@ -556,9 +571,9 @@ def _item(name: str, shape: str) -> str:
     spelt = f"({', '.join(sizes)}{',' * (len(sizes) == 1)})"
     if not (name or dtype):
         return spelt
-    kind = f', "{dtype}"' if dtype else ""
-    return f'("{name}", {spelt}{kind})'
+    kind = f", {literal(dtype)}" if dtype else ""
+    return f"({literal(name)}, {spelt}{kind})"
 
 
 def _inspect(model: str) -> str:
-    return shlex.join(("graphtool", "inspect", model))
+    return command("graphtool", "inspect", as_path(model))

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import prod
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
+from graphtool.diagnostics import ReadError
 from graphtool.graph import Shape
 from graphtool.readers._paddle import load_paddle
-from graphtool.readers.facts import parameter_file_facts
+from graphtool.readers.facts import damaged_parameter_file, parameter_file_facts
 
 __all__ = [
     "Tensor",
     "copy_of",
     "digest",
+    "empty_like",
     "filled",
+    "private_scope",
     "read_tensors",
     "scope_tensors",
     "set_tensors",
@@ -85,8 +89,12 @@ def read_tensors(path: Path) -> tuple[Tensor, ...]:
     Raises ReadError: GT240 where the file is not one whole tensor after another.
     """
     facts = parameter_file_facts(path)
-    with path.open("rb") as file:
-        return tuple([_read(file, shape, dtype) for shape, dtype in facts.tensors])
+    try:
+        with path.open("rb") as file:
+            return tuple([_read(file, shape, dtype) for shape, dtype in facts.tensors])
+    except (struct.error, ValueError):
+        reason = "it was cut short while it was read"
+        raise ReadError(damaged_parameter_file(str(path), 0, reason)) from None
 
 
 def _read(file: IO[bytes], shape: Shape, dtype: str) -> Tensor:
@@ -158,12 +166,30 @@ def set_tensors(tensors: Mapping[str, Tensor], scope: _Paddle | None = None) -> 
     """
     paddle = load_paddle()
     home = paddle.static.global_scope() if scope is None else scope
-    usual, maker = _place(paddle), paddle.base.core.Scope()
+    usual = _place(paddle)
     for name, tensor in tensors.items():
         held = home.var(name).get_tensor()
-        new = maker.var(name).get_tensor()
+        new = empty_like(held)
         new.set(tensor.array, _place_of(paddle, held) or usual)
         held._share_data_with(new)  # noqa: SLF001  # Paddle has no public way to hand a buffer over
+
+
+@contextmanager
+def private_scope() -> Generator[_Paddle]:
+    """Hand out a Scope whose tensors are freed afterwards: Paddle frees no Scope before it exits.
+
+    Neither the Scope nor what was found in it may be used then; what shares its buffers may.
+    """
+    scope = load_paddle().base.core.Scope()
+    try:
+        yield scope
+    finally:
+        scope._remove_from_pool()  # noqa: SLF001  # Paddle has no public way to free a Scope
+
+
+def empty_like(tensor: _Paddle) -> _Paddle:
+    """Return a tensor of the same class, which is called otherwise from release to release."""
+    return type(tensor)()
 
 
 def copy_of(tensor: _Paddle, place: _Paddle | None = None) -> _Paddle:

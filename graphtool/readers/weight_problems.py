@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 from graphtool.diagnostics import Diagnostic, Where, rule
+from graphtool.paths import look_at
 
 __all__ = [
     "not_a_state_dict",
@@ -26,7 +26,7 @@ def not_parameters(path: str, reason: str) -> Diagnostic:
     """
     return Diagnostic(
         message=f"`{path}` holds no parameters: {reason}",
-        help=f"ls -l {shlex.quote(path)}",
+        help=look_at(path),
     )
 
 
@@ -57,7 +57,10 @@ def unsafe_pickle(path: str, name: str) -> Diagnostic:
 
 @rule("GT503")
 def not_a_state_dict(path: str, reason: str) -> Diagnostic:
-    """The `.pdparams` is damaged, or holds something else than a dict from names to arrays."""
+    """The `.pdparams` is damaged, or holds something else than a dict from names to arrays.
+
+    So is one that is made to take far more time or memory than its bytes are worth.
+    """
     return Diagnostic(
         message=f"the file is no state dict: {reason}",
         where=(Where(program=path),),

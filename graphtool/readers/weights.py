@@ -13,9 +13,10 @@ from graphtool.graph import Graph, Origin, ProgramKind, Value
 from graphtool.readers import problems as reading
 from graphtool.readers import read
 from graphtool.readers import weight_problems as problems
+from graphtool.readers._files import check_kind
 from graphtool.readers._legacy import variable_of
 from graphtool.readers._pickle import unpickled
-from graphtool.readers.parameter_files import parameters_beside
+from graphtool.readers.parameter_files import file_of_variable, parameters_beside
 from graphtool.readers.tensors import Tensor, read_tensors
 
 __all__ = ["ENDINGS", "Weights", "persistables", "read_weights"]
@@ -61,7 +62,7 @@ def read_weights(path: Path, graph: Graph) -> Weights:
     A file without names takes those of the model beside it, else those of `graph`. A path may be
     that of a model, or lack its ending, as Paddle's own loaders take it.
 
-    Raises ReadError: GT001, GT010, GT240. Raises GraphtoolError: GT500 to GT504.
+    Raises ReadError: GT001, GT010, GT017, GT240. Raises GraphtoolError: GT500 to GT504.
     """
     try:
         return _read(_meant(path), graph)
@@ -71,6 +72,7 @@ def read_weights(path: Path, graph: Graph) -> Weights:
 
 
 def _meant(path: Path) -> Path:
+    check_kind(path)
     if not path.exists():
         endings = [path.with_name(path.name + ending) for ending in ENDINGS]
         for candidate in endings:
@@ -110,7 +112,9 @@ def _parameter_files(folder: Path) -> Iterator[Path]:
 
 
 def _separate(folder: Path, graph: Graph) -> Weights:
-    tensors = {name: file for name in persistables(graph) if (file := _file_of(folder, name))}
+    tensors = {
+        name: file for name in persistables(graph) if (file := file_of_variable(folder, name))
+    }
     if not tensors:
         reason = "no file in it has the name of a parameter of the program"
         raise GraphtoolError(problems.not_parameters(str(folder), reason))
@@ -118,14 +122,6 @@ def _separate(folder: Path, graph: Graph) -> Weights:
     tensors.update({str(path.relative_to(folder)): path for path in others})
     read = {name: tensor for name, path in tensors.items() for tensor in read_tensors(path)[:1]}
     return Weights(path=str(folder), tensors=read)
-
-
-def _file_of(folder: Path, name: str) -> Path | None:
-    """Return the file of a Variable; a name never leads out of the folder."""
-    path = folder / name
-    if not path.is_file() or folder.resolve() not in path.resolve().parents:
-        return None
-    return path
 
 
 def _tensor_files(folder: Path) -> Iterator[Path]:

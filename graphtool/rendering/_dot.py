@@ -47,13 +47,14 @@ def board_dot(board: Board) -> str:
         beside = (tuple(lanes_on(lanes, index, side)) for side in ("w", "e"))
         _rank(dot, str(index), _cells(board, band, columns, gutter), *beside)
     _flows(dot, board)
+    nodes = [_nodes(board, place) for place in range(len(board.panels))]
     for lane in lanes:
-        draw_lane(dot, lane, partial(_row, board, lane.place))
+        draw_lane(dot, lane, partial(_row, nodes[lane.place]))
     if gutter is not None:
         _keep_gutter_straight(dot, board)
         for index, band in enumerate(board.bands):
             for line in band.lines:
-                _join(dot, board, f"{_GUTTER}_{index}", pills_on(board, line))
+                _join(dot, nodes, f"{_GUTTER}_{index}", pills_on(board, line))
         if board.marks:
             width = 2 * (columns.whole + BORDER) + gutter.whole + int(2 * _APART)
             dot.node(_FOUND, findings_label(board.marks, width))
@@ -128,17 +129,17 @@ def _keep_gutter_straight(dot: Document, board: Board) -> None:
         dot.edge(above, below, style="invis", weight="80")
 
 
-def _join(dot: Document, board: Board, node: str, pills: Sequence[Pill]) -> None:
+def _join(dot: Document, cards: Sequence[Sequence[str]], node: str, pills: Sequence[Pill]) -> None:
     """Draw lines from pills to their rows: from one where several are joined to the same row."""
     for index, pill in enumerate(pills):
         teacher, student = pill.spots
         before, behind = pills[:index], pills[index + 1 :]
         line = {"color": pill.scheme.full, **_JOIN}
         if teacher is not None and all(other.spots[0] != teacher for other in before):
-            dot.edge(f"{_row(board, 0, teacher)}:e", f"{node}:p{pill.key}:w", **line)
+            dot.edge(f"{_row(cards[0], teacher)}:e", f"{node}:p{pill.key}:w", **line)
         if student is not None and all(other.spots[1] != student for other in behind):
-            dot.edge(f"{node}:q{pill.key}:e", f"{_row(board, 1, student)}:w", **line)
+            dot.edge(f"{node}:q{pill.key}:e", f"{_row(cards[1], student)}:w", **line)
 
 
-def _row(board: Board, place: int, spot: Spot) -> str:
-    return f"{_nodes(board, place)[spot.card]}:r{spot.row}"
+def _row(cards: Sequence[str], spot: Spot) -> str:
+    return f"{cards[spot.card]}:r{spot.row}"

@@ -72,6 +72,10 @@ def opened(folder: Path) -> MergedFolder:
 def _network(folder: Path, file: Path, saved: SavedNetwork) -> Graph:
     graph = read(inside(folder, file))
     values = dict(graph.values)
+    strangers = {*saved.feeds, *saved.fetches} - values.keys()
+    if strangers:
+        reason = f"its manifest and programs differ in `{min(strangers)}`"
+        raise ReadError(not_a_merged_folder(str(folder), reason))
     for name in saved.annotations.keys() & values.keys():
         values[name] = annotated(values[name], saved.annotations[name])
     return replace(

@@ -115,7 +115,11 @@ def diagram_of(
     packs operands are no boxes of their own.
     """
     build = _Build(graph, ranks, findings)
-    return Diagram(top=build.group(""), edges=tuple(dict.fromkeys(build.edges())))
+    boxes = Diagram(top=build.group(""), edges=())
+    # A legacy program may hold Blocks that no Operator runs: they are not drawn.
+    drawn = {box.key for box in boxes.boxes}
+    edges = (edge for edge in build.edges() if edge.source in drawn and edge.target in drawn)
+    return replace(boxes, edges=tuple(dict.fromkeys(edges)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,13 @@ class _Build:
         return filter(_is_drawn, operators)
 
     def _blocks_in(self, path: str) -> list[str]:
-        return [block for operator in self._drawn(path) for block in operator.blocks]
+        """List what a Block's Operators run, but for what others ran before them."""
+        return [
+            block
+            for operator in self._drawn(path)
+            for block in operator.blocks
+            if self.graph.blocks[block].owner == operator.name
+        ]
 
     def _all_boxes(self, path: str) -> Iterator[Box]:
         pending = [path]

@@ -22,6 +22,7 @@ from graphtool.rendering._palette import (
 )
 from graphtool.rendering._text import fitted, width_of
 from graphtool.rendering.board import Mark
+from graphtool.text import visible
 
 __all__ = ["Side", "diagrams_dot"]
 
@@ -146,7 +147,7 @@ def _box_label(box: Box, scheme: Scheme) -> str:
     if box.hidden:
         lines.append(f"+ {box.hidden} not shown")
     badges = _badges(box)
-    width = _width(box.title, name, lines, badges)
+    width = _width(visible(box.title[:_WIDEST]), visible(name[:_WIDEST]), lines, badges)
     plain = scheme.tint if box.centre else PAPER
     ground = scheme.full if is_input else badges[-1].scheme.tint if badges else plain
     ink, muted = (PAPER, scheme.on_full) if is_input else (INK, MUTED)
@@ -182,9 +183,9 @@ def _badges(box: Box) -> tuple[_Badge, ...]:
 
 
 def _width(title: str, name: str, lines: Sequence[str], badges: Sequence[_Badge]) -> int:
-    first = width_of(title[:_WIDEST], 10, bold=True) + width_of(name[:_WIDEST], _SMALL) + 8
+    first = width_of(title, 10, bold=True) + width_of(name, _SMALL) + 8
     first += sum(badge.width for badge in badges)
-    others = (width_of(line[:_WIDEST], _SMALL) for line in lines)
+    others = (width_of(visible(line[:_WIDEST]), _SMALL) for line in lines)
     widest = max(first, *others, 0) + 2 * _PAD
     return min(_WIDEST, max(_NARROWEST, int(widest) + _STRUT))
 
@@ -194,7 +195,7 @@ def _title(
 ) -> str:
     room = width - 2 * _PAD - sum(badge.width for badge in badges)
     said = text(title, room=room - _STRUT, color=inks[0], bold=True)
-    left = room - width_of(title[:_WIDEST], 10, bold=True) - _STRUT - 6
+    left = room - width_of(visible(title[:_WIDEST]), 10, bold=True) - _STRUT - 6
     if name and left > 16:
         said += "  " + text(name, room=left, size=_SMALL, color=inks[1])
     cells = [cell(_PAD, _TITLE), cell(room, _TITLE, said)]

@@ -35,7 +35,9 @@ _ADVANCES = {
     1015: "@",
 }
 _ADVANCE = {letter: width for width, letters in _ADVANCES.items() for letter in letters}
-_OTHER, _WIDE = 620, 1000
+# Latin letters with accents; other scripts, in the widest of the fonts that stand in for them.
+_OTHER, _OTHERS, _WIDE = 620, 1050, 1350
+_AFTER_LATIN = "\u0370"
 # Bold is wider; and the fonts that stand in for Helvetica differ a little.
 _BOLD, _CUSHION = 1.08, 1.03
 
@@ -51,7 +53,9 @@ def _advance(letter: str) -> int:
     known = _ADVANCE.get(letter)
     if known is not None:
         return known
-    return _WIDE if unicodedata.east_asian_width(letter) in "WF" else _OTHER
+    if letter < _AFTER_LATIN:
+        return _OTHER
+    return _WIDE if unicodedata.east_asian_width(letter) in "WF" else _OTHERS
 
 
 def fitted(text: str, room: float, size: float, *, bold: bool = False) -> str:

@@ -31,6 +31,7 @@ from graphtool.structure._vocabulary import (
     is_update,
     kind_of,
     kind_of_type,
+    reaches_outside,
 )
 
 __all__ = [
@@ -66,5 +67,6 @@ __all__ = [
     "kind_of_type",
     "layer_name",
     "module_class",
+    "reaches_outside",
     "statistics_of",
 ]

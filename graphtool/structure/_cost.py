@@ -18,6 +18,8 @@ __all__ = ["Cost", "Costs", "costs_of"]
 # Stand in for unknown dims of the input, so that fractions of the whole are known all the same.
 _NOMINAL_SIDE = 224
 _NOMINAL_LENGTH = 128
+# Nothing has more elements: Paddle counts them in 64 bits.
+_MOST = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class _Sizes:
         tensors = [name for name in known if not self.graph.values[name].elements] or known
         source = max(tensors, key=lambda name: self.found[name].elements, default=None)
         for result in step.operator.results:
-            self.found[result] = self._after(step, source, result)
+            self.found[result] = _bounded(self._after(step, source, result))
 
     def _after(self, step: Step, source: str | None, result: str) -> _Size:
         before = self.graph.values[source].shape if source else None
@@ -124,6 +126,14 @@ class _Sizes:
         return _Size(prod(_known(sample)) * nominal, unknown == 0 or scale == GLOBAL)
 
 
+def _bounded(size: _Size) -> _Size:
+    """Keep sizes that cannot be, as of a file that is damaged, from growing step by step."""
+    elements = size.elements
+    if max(elements.numerator, elements.denominator) <= _MOST:
+        return size
+    return _Size(Fraction(min(round(elements), _MOST)), exact=False)
+
+
 def _known(shape: Shape) -> list[int]:
     return [dim for dim in shape if dim != UNKNOWN]
 
@@ -137,7 +147,7 @@ def _cost(sizes: _Sizes, step: Step) -> Cost | None:
     size = sizes.found.get(step.data[0] if reads else step.result)
     if size is None:
         return None
-    return Cost(round(size.elements * per_element), exact=size.exact)
+    return Cost(round(size.elements * min(per_element, _MOST)), exact=size.exact)
 
 
 def _per_element(graph: Graph, step: Step) -> Fraction | None:
@@ -167,7 +177,7 @@ def _summed_axis(graph: Graph, step: Step) -> int | None:
     """Return the length of the axis that a product sums over, from a weight where there is one."""
     # `addmm` adds the product to its first operand.
     first = 1 if step.kind == "addmm" else 0
-    left, right = step.operator.operands[first : first + 2]
+    left, right = (*step.operator.operands[first : first + 2], None, None)[:2]
     if left is None or right is None:
         return None
     attributes = step.operator.attributes

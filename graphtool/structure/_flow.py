@@ -151,7 +151,7 @@ def _reads(graph: Graph) -> Mapping[str, tuple[str, ...]]:
     """Return what each Operator reads, with what its Blocks read from outside of them."""
     found: dict[str, tuple[str, ...]] = {}
     captured: dict[str, tuple[str, ...]] = {}
-    for path in reversed(_outer_first(graph)):
+    for path in _inner_first(graph):
         block = graph.blocks[path]
         local, outside = set(block.arguments), dict[str, None]()
         for name in block.operators:
@@ -166,13 +166,19 @@ def _reads(graph: Graph) -> Mapping[str, tuple[str, ...]]:
     return found
 
 
-def _outer_first(graph: Graph) -> list[str]:
-    """List the Blocks, each before those inside it."""
-    paths = [""]
-    for path in paths:
-        for name in graph.blocks[path].operators:
-            paths.extend(graph.operators[name].blocks)
-    return paths
+def _inner_first(graph: Graph) -> Iterable[str]:
+    """List the Blocks, each once and after those inside it: several Operators may run one."""
+    finished: dict[str, None] = {}
+    entered, pending = set[str](), [""]
+    while pending:
+        path = pending[-1]
+        if path in entered:
+            finished[pending.pop()] = None
+            continue
+        entered.add(path)
+        inner = (graph.operators[name].blocks for name in graph.blocks[path].operators)
+        pending.extend(block for blocks in inner for block in blocks if block not in entered)
+    return finished
 
 
 def _feature_results(graph: Graph, operator: Operator) -> Iterable[str]:

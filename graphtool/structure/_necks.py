@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import count
+from itertools import accumulate, count
 
 from graphtool.structure._chain import ancestors
 from graphtool.structure._dominators import Dominators
@@ -162,9 +162,9 @@ def _before_heads(
     if not found or len({passed for _, passed in found}) > 1:
         return levels
     last = chains[0]
-    behind = (i for i in range(len(last)) if _convolutions(flow, last[:i]) == found[0][1])
-    place = next(behind, 0)
-    return (last[place], *(name for name, _ in found))
+    passed = accumulate((_convolutions(flow, (name,)) for name in last), initial=0)
+    alike = (name for name, held in zip(last, passed, strict=False) if held == found[0][1])
+    return (next(alike, last[0]), *(name for name, _ in found))
 
 
 def _convolutions(flow: Flow, names: Sequence[str]) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 from graphtool.graph import Attribute, Graph, Operator
 
 __all__ = ["numbers", "numbers_of", "whole_numbers"]
@@ -27,6 +29,7 @@ def whole_numbers(value: Attribute) -> tuple[int, ...]:
 
 
 def numbers(value: Attribute) -> tuple[float, ...]:
-    """Return the numbers of an attribute, one or many."""
+    """Return the finite numbers of an attribute, one or many."""
     listed = value if isinstance(value, tuple) else (value,)
-    return tuple(float(item) for item in listed if isinstance(item, (int, float)))
+    found = (float(item) for item in listed if isinstance(item, (int, float)))
+    return tuple(item for item in found if isfinite(item))

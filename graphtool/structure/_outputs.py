@@ -160,18 +160,29 @@ def _classifies(flow: Flow, scales: Mapping[str, Scale], logits: str) -> bool:
     So does a product that compares two embeddings (CLIP), or a sum of several logits (LeViT).
     Where a map of class scores is pooled to one place, an activation may come first (SqueezeNet).
     """
-    step, pooled = flow.maker.get(logits), False
+    pending, seen = [logits], {logits}
+    while pending:
+        step = _maker_of_logits(flow, scales, pending.pop())
+        if step is None or step.kind == "embedding":
+            return False
+        is_vector = flow.graph.values[step.result].rank == _VECTORS
+        if step.kind == "add" and len(step.features) > 1 and is_vector:
+            pending.extend(name for name in step.features if name not in seen)
+            seen.update(step.features)
+        elif not (step.weighted or (step.kind in PRODUCTS and len(step.features) > 1)):
+            return False
+    return True
+
+
+def _maker_of_logits(flow: Flow, scales: Mapping[str, Scale], name: str) -> Step | None:
+    """Return what a Value comes from, past steps that leave logits logits; None behind others."""
+    step, pooled = flow.maker.get(name), False
     while step is not None and not step.weighted and len(step.features) == 1:
         pooled = pooled or (step.kind in POOLS | REDUCTIONS and scales.get(step.result) == GLOBAL)
         if step.kind in NORMS or (step.kind in ACTIVATIONS and not pooled):
-            return False
+            return None
         step = flow.maker.get(step.features[0])
-    if step is None or step.kind == "embedding":
-        return False
-    is_vector = flow.graph.values[step.result].rank == _VECTORS
-    if step.kind == "add" and len(step.features) > 1 and is_vector:
-        return all(_classifies(flow, scales, name) for name in step.features)
-    return step.weighted or (step.kind in PRODUCTS and len(step.features) > 1)
+    return step
 
 
 def _embedding(flow: Flow, scales: Mapping[str, Scale], logits: str) -> str | None:

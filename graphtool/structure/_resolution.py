@@ -31,6 +31,12 @@ class Scale:
         """The number of places as a fraction of the input's."""
         return self.height * self.width
 
+    @property
+    def is_possible(self) -> bool:
+        """Tell a resolution that a map can have from one that only a damaged file gives."""
+        parts = (self.height, self.width)
+        return all(max(part.numerator, part.denominator) <= _FINEST for part in parts)
+
     def __str__(self) -> str:
         if self == GLOBAL:
             return "global"
@@ -38,6 +44,8 @@ class Scale:
         return height if height == width else f"{height} × {width}"
 
 
+# Sides are counted in 64 bits.
+_FINEST = 2**63
 _ONE = Fraction(1)
 _INPUT = Scale(_ONE, _ONE)
 GLOBAL = Scale(Fraction(0), Fraction(0))
@@ -58,7 +66,7 @@ def resolutions(flow: Flow, channel_axes: Mapping[str, int]) -> Mapping[str, Sca
         if source is None:
             continue
         scale = walk.after(step, source, scales[source])
-        if scale is not None:
+        if scale is not None and scale.is_possible:
             scales.update(dict.fromkeys(step.operator.results, scale))
     return scales
 

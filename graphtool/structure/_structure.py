@@ -11,6 +11,7 @@ from fractions import Fraction
 from functools import cached_property
 from itertools import accumulate
 
+from graphtool.garbage import collection_paused
 from graphtool.graph import UNKNOWN, Graph, Origin, Value
 from graphtool.structure._cost import Costs, costs_of
 from graphtool.structure._dominators import dominators_of
@@ -203,6 +204,14 @@ class Structure:
     def _main_names(self) -> frozenset[str]:
         return frozenset(self.main_line)
 
+    def head_of(self, name: str) -> Head | None:
+        """Return the head whose logits a Value is."""
+        return self._head_by_logits.get(name)
+
+    @cached_property
+    def _head_by_logits(self) -> Mapping[str, Head]:
+        return {head.logits: head for head in self.heads}
+
     def stage_of(self, name: str) -> int | None:
         """Return the index of the stage that a main-line Value belongs to."""
         return self._stage_index.get(name)
@@ -254,7 +263,12 @@ def _plain_role(structure: Structure, value: Value) -> Role:
 
 
 def analyse(graph: Graph) -> Structure:
-    """Find out what a network is made of."""
+    """Find out what a network is made of; a Graph is looked at once."""
+    return graph.once(_analysis)
+
+
+@collection_paused()
+def _analysis(graph: Graph) -> Structure:
     flow = flow_of(graph)
     axes = channel_axes(flow)
     scales = resolutions(flow, axes)

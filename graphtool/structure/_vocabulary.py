@@ -24,6 +24,7 @@ __all__ = [
     "is_update",
     "kind_of",
     "kind_of_type",
+    "reaches_outside",
 ]
 
 # Legacy names whose PIR name differs by more than `elementwise_` or `_v2`.
@@ -135,6 +136,46 @@ _OPTIMIZERS = frozenset(
         "sgd",
     }
 )
+
+
+# What reads or writes files, runs Python, loads an engine, or talks to other processes.
+_OUTSIDE = frozenset(
+    {
+        "create_double_buffer_reader",
+        "create_py_reader",
+        "dequeue",
+        "distributed_lookup_table",
+        "enqueue",
+        "heter_listen_and_serv",
+        "listen_and_serv",
+        "lite_engine",
+        "load",
+        "load_combine",
+        "openvino_engine",
+        "p_recv",
+        "p_recv_array",
+        "p_send",
+        "p_send_array",
+        "partial_recv",
+        "partial_send",
+        "py_func",
+        "read",
+        "read_file",
+        "recv_v2",
+        "run_program",
+        "save",
+        "save_combine",
+        "send",
+        "send_and_recv",
+        "send_v2",
+        "tensorrt_engine",
+    }
+)
+
+
+def reaches_outside(operator: Operator) -> bool:
+    """Tell an operator that does more than compute when its program is run."""
+    return operator.kind.rstrip("_") in _OUTSIDE
 
 
 def is_training(operator: Operator) -> bool:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
 
 from graphtool.diagnostics import ReadError
 from graphtool.files import placed
 from graphtool.readers import problems as reading
+from graphtool.readers._files import check_kind
 from graphtool.readers.tensors import Tensor, digest, read_tensors, write_tensors
 from graphtool.training import checkpoint_problems as problems
 
@@ -28,7 +29,10 @@ __all__ = [
 ]
 
 SCHEMA = 1
-_Number: TypeAlias = bool | int | float | str | None
+# Others are no numbers of NumPy's or Paddle's.
+_Whole: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Number: TypeAlias = bool | _Whole | float | str | None
 # What schedules keep are numbers, and the state of a schedule inside another.
 Schedule: TypeAlias = dict[str, _Number | dict[str, _Number]]
 
@@ -58,7 +62,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     schema: int
     graphtool: str
     paddle: str
-    step: int
+    step: _Count
     keys: tuple[str, ...]
     optimizer: str
     schedule: str | None
@@ -66,7 +70,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     rates: Schedule
     random: tuple[Random, ...]
     teachers: tuple[SavedTeacher, ...]
-    operators: dict[str, int]
+    operators: dict[str, _Count]
     digest: str = ""
 
 
@@ -103,9 +107,10 @@ def _seal(manifest: Manifest, tensors: Iterable[Tensor]) -> str:
 def read_checkpoint(path: Path) -> Contents:
     """Read a checkpoint.
 
-    Raises ReadError: GT001, GT010, GT240, GT621, GT622.
+    Raises ReadError: GT001, GT017, GT240, GT621, GT622.
     """
     name = str(path)
+    check_kind(path)
     if not path.exists():
         raise ReadError(reading.no_such_path(name))
     if path.is_dir():

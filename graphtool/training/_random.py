@@ -14,6 +14,8 @@ __all__ = ["is_random_state", "random_state", "set_random_state"]
 _Paddle: TypeAlias = Any
 
 _SEEDS, _WORDS = 2**31, 2**64
+# Paddle sets no seed beyond, although it takes one.
+_SIGNED = 2**63
 
 
 def random_state() -> tuple[Random, ...]:
@@ -62,9 +64,16 @@ def _alike(now: Random, saved: Random) -> bool:
     return (
         (now.device < 0) == (saved.device < 0)
         and len(now.engine.split()) == len(numbers)
-        and all(number.isdecimal() and number.isascii() for number in numbers)
-        and all(0 <= number < _WORDS for number in (saved.seed, saved.offset))
+        and all(_is_word(number) for number in numbers)
+        and 0 <= saved.seed < _SIGNED
+        and 0 <= saved.offset < _WORDS
     )
+
+
+def _is_word(text: str) -> bool:
+    """Tell a number of 64 bits."""
+    small = len(text) <= len(str(_WORDS))
+    return small and text.isascii() and text.isdecimal() and int(text) < _WORDS
 
 
 def _made(now: _Paddle, saved: Random) -> _Paddle:

@@ -1,17 +1,36 @@
-"""Ranks of `python -m paddle.distributed.launch`: one start for all, and averaged gradients."""
+"""Ranks of `python -m paddle.distributed.launch`: one start, one mean of gradients, one end."""
 
 from __future__ import annotations
 
+import atexit
+import os
+import signal
 import sys
-from collections.abc import Collection, Iterator
-from functools import cache
-from types import TracebackType
+import threading
+import zlib
+from collections.abc import Collection, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from types import FrameType, TracebackType
 from typing import Any, TypeAlias
 
+from graphtool.diagnostics import Diagnostic, GraphtoolError
 from graphtool.readers._paddle import load_paddle
-from graphtool.training import minimize_problems as problems
+from graphtool.text import shortened, visible
+from graphtool.training import rank_problems as problems
+from graphtool.training._alike import Description
+from graphtool.training._peers import ENDED, LostRanksError, Peer, Peers, connected
 
-__all__ = ["averaged", "joined", "name_lost_ranks", "rank_count", "start_alike"]
+__all__ = [
+    "averaged",
+    "joined",
+    "meet",
+    "rank_count",
+    "require_alike",
+    "start_alike",
+    "telling",
+]
 
 # Programs and Values are PIR's, and what talks to other ranks is of Paddle's compiled part.
 _Paddle: TypeAlias = Any
@@ -19,6 +38,9 @@ _Paddle: TypeAlias = Any
 _ALL_RANKS, _FIRST = 0, 0
 # Gloo's exceptions lose what they say on the way to Python.
 _WITHOUT_WORDS = "std::exception"
+# Seconds until the news of a death has come to a rank that gloo told of it.
+_NEWS = 2.0
+_ROOM = 200
 
 
 def rank_count() -> int:
@@ -73,15 +95,145 @@ def _initialisers(startup: _Paddle, names: Collection[str]) -> Iterator[_Paddle]
             yield op
 
 
-@cache
-def name_lost_ranks() -> None:
-    """Have errors that come of a lost rank, and say nothing of it, followed by a Diagnostic."""
+@dataclass
+class _Launch:
+    """What this rank has to do with the others."""
+
+    peers: Peers | None = None
+    # Whether a loss needs no more words: it was told, is about to be, or this rank itself ends.
+    silent: bool = False
+
+    def hear(self, lost: Peer) -> None:
+        """Say, in whatever this rank is at, that another one is lost."""
+        if lost.failed and not self.silent:
+            self.say((lost,))
+
+    def say(self, lost: tuple[Peer, ...]) -> None:
+        self.silent = True
+        sys.stderr.write(f"{self.loss(lost)}\n")
+
+    def loss(self, lost: tuple[Peer, ...]) -> Diagnostic:
+        fates = {one.rank: _fate(one) for one in lost}
+        heard = {one.rank: one.activity for one in lost}
+        return problems.lost_rank(*_which(), fates, heard)
+
+
+_launch = _Launch()
+
+
+def _which() -> tuple[int, int]:
+    return load_paddle().distributed.get_rank(), rank_count()
+
+
+def _fate(peer: Peer) -> str:
+    if not peer.gone:
+        return "has not answered in time, though it runs"
+    return peer.reason or "is gone without a word"
+
+
+def meet(limit: float) -> None:
+    """Wait until every rank has come here; from then on each knows when another is lost.
+
+    Raises GraphtoolError: GT545.
+    """
+    if _launch.peers is not None:
+        return
+    paddle, (rank, ranks) = load_paddle(), _which()
+    store = paddle.base.core.create_or_get_global_tcp_store()
+    host = os.environ["PADDLE_CURRENT_ENDPOINT"].rpartition(":")[0]
+    try:
+        with _stopped_while_waiting(rank, ranks):
+            lines = connected(store, host, rank, ranks, limit)
+    except LostRanksError as lost:
+        waited = f"waited {limit:g} seconds"
+        raise GraphtoolError(problems.late_rank(rank, ranks, lost.ranks, waited)) from None
+    _launch.peers = Peers(lines, _launch.hear)
+    _say_how_it_ends(_launch.peers)
+
+
+@contextmanager
+def _stopped_while_waiting(rank: int, ranks: int) -> Generator[None, None, None]:
+    """Say what was waited for where the launcher stops this rank, as it does once one has died."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        others = tuple(other for other in range(ranks) if other != rank)
+        stopped = "was stopped while it waited"
+        raise GraphtoolError(problems.late_rank(rank, ranks, others, stopped)) from None
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def require_alike(mine: Description, limit: float) -> None:
+    """See that all ranks train the same.
+
+    Raises GraphtoolError: GT538, GT545, GT546, on every rank.
+    """
+    peers = _launch.peers
+    assert peers is not None
+    text = "\n".join(mine.lines).encode()
+    digest = sha256(text).digest()
+    if set(_exchanged(peers, digest, limit).values()) == {digest}:
+        return
+    packed = _exchanged(peers, zlib.compress(text), limit)
+    texts = {rank: zlib.decompress(data).decode() for rank, data in packed.items()}
+    all_ranks = {rank: Description(tuple(theirs.split("\n"))) for rank, theirs in texts.items()}
+    all_ranks[_which()[0]] = mine
+    _launch.silent = True
+    raise GraphtoolError(problems.unequal_ranks(all_ranks))
+
+
+def _exchanged(peers: Peers, payload: bytes, limit: float) -> dict[int, bytes]:
+    _launch.silent = True
+    try:
+        found = peers.exchange(payload, limit)
+    except LostRanksError as lost:
+        missing = tuple(peers.all[rank] for rank in lost.ranks)
+        if any(peer.gone for peer in missing):
+            gone = tuple(peer for peer in missing if peer.gone)
+            raise GraphtoolError(_launch.loss(gone)) from None
+        waited = f"waited {limit:g} seconds"
+        raise GraphtoolError(problems.late_rank(*_which(), lost.ranks, waited)) from None
+    _launch.silent = False
+    return found
+
+
+@contextmanager
+def telling(now: str, then: str) -> Generator[None, None, None]:
+    """Let the other ranks know what this one is at, and what it is past afterwards."""
+    if _launch.peers is not None:
+        _launch.peers.tell(now)
+    yield
+    if _launch.peers is not None:
+        _launch.peers.tell(then)
+
+
+def _say_how_it_ends(peers: Peers) -> None:
+    """Tell the others of this rank's end, and of theirs where an error came of it."""
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        told, _launch.silent = _launch.silent, True
         before(kind, error, trace)
         if kind is RuntimeError and str(error) == _WITHOUT_WORDS:
-            rank = load_paddle().distributed.get_rank()
-            sys.stderr.write(f"{problems.lost_rank(rank, rank_count())}\n")
+            lost = peers.lost(_NEWS)
+            if not told:
+                _launch.say(lost or tuple(peers.all.values()))
+            peers.leave(f"stops, having lost rank {lost[0].rank}" if lost else "got no answer")
+            return
+        first = shortened(visible(str(error).partition("\n")[0]), _ROOM)
+        peers.leave(f"raised `{kind.__name__}`: {first}")
+
+    def end() -> None:
+        _launch.silent = True
+        peers.leave(ENDED)
 
     sys.excepthook = hook
+    atexit.register(end)

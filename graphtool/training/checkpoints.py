@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from graphtool.checks import used_names
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, UsageError
@@ -14,6 +14,7 @@ from graphtool.graph import Value, shapes_agree
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers.facts import scope_facts
 from graphtool.readers.tensors import Tensor, filled, scope_tensors, set_tensors
+from graphtool.text import bounded
 from graphtool.training import checkpoint_problems as problems
 from graphtool.training._checkpoint_file import (
     SCHEMA,
@@ -25,11 +26,15 @@ from graphtool.training._checkpoint_file import (
     write_checkpoint,
 )
 from graphtool.training._random import is_random_state, random_state, set_random_state
+from graphtool.training._ranks import telling
 from graphtool.training._state import RATE, State
 from graphtool.training._subject import check_scope
 from graphtool.version import version
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
+
+# What every schedule counts with; other things may not be known yet.
+_COUNTED = frozenset({"last_epoch", "last_lr"})
 
 # Programs, optimizers and Scopes are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
@@ -45,7 +50,7 @@ class Checkpoint:
     report: Report
 
     def __str__(self) -> str:
-        return f"{self.path}: step {self.step}, {len(self.loaded)} Variables"
+        return f"{bounded(self.path)}: step {self.step}, {len(self.loaded)} Variables"
 
 
 def save_checkpoint(
@@ -89,7 +94,10 @@ def save_checkpoint(
         teachers=state.teachers(held),
         operators=dict(state.operators()),
     )
-    write_checkpoint(Path(fspath(path)), manifest, lambda: scope_tensors(held, variables.values()))
+    with telling(f"saving the checkpoint of step {step}", f"after the checkpoint of step {step}"):
+        write_checkpoint(
+            Path(fspath(path)), manifest, lambda: scope_tensors(held, variables.values())
+        )
 
 
 def load_checkpoint(
@@ -108,8 +116,8 @@ def load_checkpoint(
     has now.
 
     Raises GraphtoolError with all problems and nothing changed: GT620 for a teacher without
-    weights, GT623 to GT626. Raises ReadError: GT001, GT240, GT621, GT622 for the file. Raises
-    UsageError: GT248.
+    weights, GT623 to GT626. Raises ReadError: GT001, GT017, GT240, GT621, GT622 for the file.
+    Raises UsageError: GT248.
     """
     file = Path(fspath(path))
     contents = read_checkpoint(file)
@@ -121,7 +129,9 @@ def load_checkpoint(
     errors = [one for one in found if one.severity is Severity.ERROR]
     if errors:
         raise GraphtoolError(*errors)
-    _apply(contents, state, variables, held)
+    of_step = f"the checkpoint of step {contents.manifest.step}"
+    with telling(f"loading {of_step}", f"after loading {of_step}"):
+        _apply(contents, state, variables, held)
     return Checkpoint(
         path=str(file),
         step=contents.manifest.step,
@@ -164,7 +174,7 @@ def _findings(
         names = manifest.optimizer, state.optimizer
         yield problems.other_optimizer(path, "optimizer", *names, was)
     then, now = manifest.schedule, _class_of(state.schedule)
-    if then != now or _parts(manifest.rates) != _parts(state.rates()):
+    if then != now or not _alike(manifest.rates, state.rates()):
         yield problems.other_optimizer(
             path, "schedule of its rate", then, now, _scheduled(manifest)
         )
@@ -189,12 +199,18 @@ def _scheduled(manifest: Manifest) -> str:
     return f"{_made(manifest)}({'...' if manifest.rate is None else f'{manifest.rate:g}'})"
 
 
-def _parts(rates: Schedule) -> dict[str, frozenset[str]]:
-    """Return what a schedule keeps, with what one inside of it keeps, without the numbers."""
-    return {
-        name: frozenset(held) if isinstance(held, dict) else frozenset()
-        for name, held in rates.items()
-    }
+def _alike(then: Schedule, now: Schedule) -> bool:
+    """Tell whether schedules keep the same, whatever the numbers are; one may be inside another."""
+    same = then.keys() == now.keys() and all(_of_a_kind(then[name], now[name]) for name in then)
+    return same and all(then[name] is not None for name in _COUNTED & then.keys())
+
+
+def _of_a_kind(then: object, now: object) -> bool:
+    if isinstance(then, dict) and isinstance(now, dict):
+        return _alike(cast("Schedule", then), cast("Schedule", now))
+    if then is None or now is None:
+        return not isinstance(then, dict) and not isinstance(now, dict)
+    return all(isinstance(then, kind) == isinstance(now, kind) for kind in (dict, str))
 
 
 def _about_variables(

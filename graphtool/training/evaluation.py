@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, cast
 from graphtool.arguments import bad_argument
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError
 from graphtool.graph import Graph, ProgramKind
+from graphtool.merging._failures import paddle_failures
 from graphtool.merging._pir import operations, to_test_mode
 from graphtool.merging._teacher import working_on
 from graphtool.readers.live import LiveProgram
@@ -71,6 +72,10 @@ class Evaluation:
         """The names of what the fetches are computed from."""
         return self.live.graph.feeds
 
+    def __deepcopy__(self, _: object) -> Evaluation:
+        # Paddle copies a Value by an operator, in whatever Program is the default one by then.
+        return self
+
     def __iter__(self) -> Iterator[_Paddle]:
         yield self.program
         yield self.fetches
@@ -91,13 +96,15 @@ def for_test(program: _Paddle, *, fetch: Sequence[_Paddle | str] | None = None) 
     known (a Network has it, a saved model too). GT544 warns of what is random in test mode too.
 
     Raises GraphtoolError: GT540 where nothing is to be fetched, GT541 for a Value of another
-    Program, GT542 for a gradient or an update, GT543 for what can't be fetched. Raises UsageError:
-    GT248. Raises ReadError: GT101, GT102, GT031 for a name. Nothing has changed then or ever.
+    Program, GT542 for a gradient or an update, GT543 for what can't be fetched, GT258
+    where Paddle fails. Raises UsageError: GT248. Raises ReadError: GT101, GT102, GT031 for a name.
+    Nothing has changed then or ever.
 
     Source: https://www.paddlepaddle.org.cn/documentation/docs/en/2.6/api/paddle/static/Program_en.html
     """
-    subject = Subject.of(program)
-    made = evaluation_of(subject, subject.own.graph.fetches if fetch is None else fetch)
+    with paddle_failures(GraphtoolError, "gt.for_test"):
+        subject = Subject.of(program)
+        made = evaluation_of(subject, subject.own.graph.fetches if fetch is None else fetch)
     for found in made.report:
         warnings.warn(str(found), stacklevel=2)
     return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -13,11 +14,16 @@ from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, UsageError
 from graphtool.files import replacing, unwritable_output
 from graphtool.graph import Graph
+from graphtool.merging._failures import paddle_failures
 from graphtool.merging._teacher import working_on
+from graphtool.merging._whole import check_whole
 from graphtool.readers._paddle import in_mode, load_paddle
+from graphtool.readers.counters import keep_counters
 from graphtool.readers.facts import scope_facts
 from graphtool.readers.tensors import scope_tensors
+from graphtool.staging import tidy
 from graphtool.structure import analyse
+from graphtool.text import bounded, named
 from graphtool.training import export_problems as problems
 from graphtool.training._forward import training_operators
 from graphtool.training._subject import Subject, check_scope
@@ -44,8 +50,13 @@ class Exported:
     report: Report
 
     def __str__(self) -> str:
-        sizes = [f"{file}: {file.stat().st_size} bytes" for file in self.files]
-        return "\n".join([*sizes, f"{', '.join(self.feeds)} -> {', '.join(self.fetches)}"])
+        sizes = [f"{bounded(str(file))}: {file.stat().st_size} bytes" for file in self.files]
+        return "\n".join(
+            [
+                *sizes,
+                " -> ".join(", ".join(map(named, names)) for names in (self.feeds, self.fetches)),
+            ]
+        )
 
 
 def export_student(
@@ -75,17 +86,21 @@ def export_student(
     Raises UsageError: GT630 where files are there already without `force`, GT636 for a folder,
     GT248. Raises GraphtoolError: GT540 to GT543 for what can't be fetched, GT632 for an output that
     needs the teacher or an adapter, GT633 for parameters that hold nothing, GT634 for another
-    Layer, GT635 where the outputs cannot be found, GT601. Raises ReadError for a name: GT101,
-    GT102, GT031.
+    Layer, GT635 where the outputs cannot be found, GT258 where Paddle
+    fails, GT601. Raises ReadError for a name: GT101, GT102, GT031.
     """
     target = _without_ending(Path(fspath(path)))
     targets = _targets(target, force=force)
     check_scope(scope)
-    job = _planned(Subject.of(student), fetch, layer)
-    held = _scope_of(job.subject) if scope is None else scope
-    _check_held(job, held)
+    with paddle_failures(GraphtoolError, "gt.export_student"):
+        job = _planned(Subject.of(student), fetch, layer)
+        held = _scope_of(job.subject) if scope is None else scope
+        _check_held(job, held)
     with replacing(target, targets) as folder:
-        _write(job, folder / target.name, held)
+        with paddle_failures(GraphtoolError, "gt.export_student"):
+            _write(job, folder / target.name, held)
+        for file in folder.iterdir():
+            check_whole(file)
     report = Report.of((*job.said, *job.evaluation.report))
     for found in report:
         if found.severity is Severity.WARNING:
@@ -118,6 +133,7 @@ def _targets(target: Path, *, force: bool) -> list[Path]:
     """Return the files that may be written, once none of them is in the way."""
     if target.is_dir() or not target.name:
         raise UsageError(problems.path_is_folder(str(target)))
+    tidy(target.parent)
     targets = [target.with_name(target.name + ending) for ending in _ENDINGS]
     folders = [str(file) for file in targets if file.is_dir()]
     if folders:
@@ -202,7 +218,12 @@ def _check_held(job: _Job, scope: _Paddle) -> None:
 
 def _write(job: _Job, prefix: Path, scope: _Paddle) -> None:
     paddle, live = load_paddle(), job.evaluation.live
-    with working_on(live.kind), in_mode(static=True), paddle.static.scope_guard(scope):
+    static = working_on(live.kind), in_mode(static=True)
+    with ExitStack() as stack:
+        for guard in (*static, paddle.static.scope_guard(scope)):
+            stack.enter_context(guard)
+        # Paddle names what is fetched, which is none of the user's.
+        keep_counters(live.program, stack)
         paddle.static.save_inference_model(
             str(prefix),
             [live.value(name) for name in job.feeds],

@@ -1,4 +1,4 @@
-"""What can stand against training a loss, on one process or on several: GT529 to GT539."""
+"""What can stand against training a loss: GT529 to GT537, GT539, GT547."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from graphtool.graph import Shape
 
 __all__ = [
     "dynamic_mode",
-    "lost_rank",
+    "half_way",
     "minimized_before",
     "no_low_precision",
     "not_a_loss",
@@ -77,14 +77,14 @@ def not_a_loss(given: str, shape: Shape | None, wanted: str, part: str = "mean()
 
 
 @rule("GT533")
-def other_program(given: str) -> Diagnostic:
+def other_program() -> Diagnostic:
     """The loss belongs to another Program than the current default one.
 
     The optimizer's state would be initialised by a startup program that has nothing to do with it.
     Call `gt.minimize` where the loss was built, or name the startup program.
     """
     return Diagnostic(
-        message=f"the loss, `{given}`, is of another Program than the default one",
+        message="the loss is of another Program than the default one",
         help=f"with paddle.static.program_guard(merged.program, startup): {_CALL}",
     )
 
@@ -145,18 +145,19 @@ def ranks_not_joined(ranks: int) -> Diagnostic:
     )
 
 
-@rule("GT538")
-def lost_rank(rank: int, ranks: int) -> Diagnostic:
-    """A step failed while this rank exchanged tensors with the others.
+@rule("GT547")
+def half_way(reason: str | None) -> Diagnostic:
+    """Paddle failed while an optimizer was being added to a Program, or was interrupted there.
 
-    Most often another rank has died, and this one stops rather than wait for ever: the cause is in
-    the log of the other (`log/workerlog.N`, unless `--log_dir` says otherwise). With gloo (CPU), a
-    rank that is only busy counts as lost after 30 seconds: whatever takes longer on one rank alone,
-    such as an evaluation, has to be done by all.
+    Some gradients and updates are in the Program and its startup program, and the optimizer holds
+    the state that belongs to them: neither can be taken back. Both are refused from then on. Build
+    the networks, merge them, and make a new optimizer; what is in Scopes is as it was.
     """
+    said = "was left half-way before" if reason is None else f"failed half-way: {reason}"
     return Diagnostic(
-        message=f"rank {rank} of {ranks} got no answer from another rank, and stops",
-        help="tail log/workerlog.*",
+        message=f"`gt.minimize` {said}",
+        notes=("the Program and the optimizer can't be used any more",),
+        help="build the Programs and the optimizer anew, and call gt.minimize(optimizer, loss)",
     )
 
 

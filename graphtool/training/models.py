@@ -13,8 +13,9 @@ from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic, Report
 from graphtool.graph import Graph, ProgramKind
 from graphtool.readers import weight_problems
-from graphtool.readers._builder import build, is_callable_spec
+from graphtool.readers._builder import build
 from graphtool.readers._paddle import in_mode, load_paddle
+from graphtool.readers._spelling import is_callable_spec
 from graphtool.readers.layer_weights import dynamic_layer, load_layer
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError
@@ -16,6 +16,7 @@ from graphtool.readers.layers import Network
 from graphtool.readers.live import is_live
 from graphtool.readers.tensors import Tensor, set_tensors
 from graphtool.readers.weights import Weights, persistables, read_weights
+from graphtool.text import bounded
 from graphtool.training import problems
 from graphtool.training._forward import training_operators
 from graphtool.training._subject import Subject, check_scope
@@ -42,7 +43,7 @@ class Loaded:
 
     def __str__(self) -> str:
         counts = f"{len(self.loaded)} loaded, {len(self.missing)} missing"
-        return f"{self.path}: {counts}, {len(self.unexpected)} unexpected"
+        return f"{bounded(self.path)}: {counts}, {len(self.unexpected)} unexpected"
 
 
 def load_parameters(
@@ -64,8 +65,12 @@ def load_parameters(
     before: it sets what it initialises anew.
 
     Raises GraphtoolError with all problems and nothing set: GT500 to GT508, GT551; GT505
-    not with `allow_missing`. Raises ReadError: GT001, GT010, GT240. Raises UsageError: GT248.
+    not with `allow_missing`. Raises ReadError: GT001, GT010, GT017, GT240. Raises UsageError:
+    GT248.
     """
+    if not isinstance(cast("object", folder_or_file), str | PathLike):
+        call = 'gt.load_parameters(program, "student.pdparams")'
+        raise UsageError(bad_argument("folder_or_file", folder_or_file, "a path", call))
     subject = Subject.of(program)
     check_scope(scope)
     graph = subject.graph

@@ -7,16 +7,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
-from pathlib import Path
 from typing import Any, TypeAlias
 
-from graphtool.diagnostics import Diagnostic, GraphtoolError, Report
+from graphtool.arguments import bad_argument
+from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError
 from graphtool.graph import Graph, Operator, ProgramKind
 from graphtool.readers import read
 from graphtool.readers._legacy import variable_of
 from graphtool.readers._paddle import in_mode, is_legacy, load_paddle
 from graphtool.readers.counters import count_past, user_names
-from graphtool.readers.live import LiveProgram, deserialise, translate
+from graphtool.readers.live import LiveProgram, deserialise, is_live, parse, program_of, translate
 from graphtool.readers.weights import persistables
 from graphtool.structure import analyse, is_training, statistics_of
 from graphtool.training import _legacy_mode, _pir_mode, problems
@@ -67,7 +67,7 @@ def for_training(inference_program: _Paddle | str | PathLike[str]) -> Trainable:
     loads; where new Programs are PIR, a saved legacy model is translated.
 
     Raises GraphtoolError: GT517 for a program with gradients. Raises ReadError as `gt.read` does
-    and GT032 where Paddle does not translate it.
+    and GT032 where Paddle does not translate it. Raises UsageError GT248 for anything else.
     """
     live = opened(inference_program)
     before = live.graph
@@ -108,23 +108,22 @@ def opened(source: _Paddle | str | PathLike[str]) -> LiveProgram:
     if isinstance(source, LiveProgram):
         return source
     if not isinstance(source, str | PathLike):
-        return LiveProgram.of(getattr(source, "program", source))
+        if not is_live(source):
+            wanted = "a Program, or the path of a saved model"
+            call = 'gt.for_training("student.json")'
+            raise UsageError(bad_argument("inference_program", source, wanted, call))
+        return LiveProgram.of(program_of(source))
     graph = read(fspath(source))
     if graph.kind is ProgramKind.PIR:
         live = deserialise(graph.source, graph)
     elif is_legacy(load_paddle().static.Program()):
-        live = _parsed(graph.source)
+        live = parse(graph.source)
     else:
         live = translate(graph.source)
     return replace(
         live,
         graph=replace(live.graph, source=graph.source, report=graph.report, unknown=graph.unknown),
     )
-
-
-def _parsed(path: str) -> LiveProgram:
-    parse = load_paddle().static.Program.parse_from_string
-    return LiveProgram.of(parse(Path(path).read_bytes()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,25 @@
-"""Time the page of resnet152 and resnet50: `python -m tests.benchmarks.page`."""
+"""The page of two networks in Chromium: how long it takes to open, and to react to a click."""
 
 from __future__ import annotations
 
+import atexit
 import statistics
-import subprocess
-import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from shutil import which
+from typing import Any, TypeAlias
 
-from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
+from tests.benchmarks.programs import saved
+from tests.benchmarks.row import Case, Of, Prepare, Row, Sample, Target, Work
 
-from tests.benchmarks.commands import seconds
-from tests.benchmarks.rendering import _SAVE as SAVE
+__all__ = ["ROWS"]
 
-_ROUNDS = 7
+# Selenium is imported where it is used, for not all that list rows have it.
+_Browser: TypeAlias = Any
+
+_PAGE = "clicked.html"
 _OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run")
 # From a click to the frame in which what it did is drawn.
 _CLICK = """
@@ -25,67 +28,77 @@ const start = performance.now();
 document.querySelectorAll(selector)[place].click();
 requestAnimationFrame(() => setTimeout(() => done(performance.now() - start)));
 """
-_CLICKS = {
-    "open a row of 35 blocks": (".cell.teacher .toggle", 10),
-    "open a block": (".cell.teacher .block .toggle", 3),
-    "pick a Value": (".cell.student .main", 5),
-    "choose a pair": (".pill", 2),
-    "hide a kind": (".toggles button", 1),
-    "fold all": ("#fold", 0),
-}
 _LOAD = "const [timing] = performance.getEntriesByType('navigation'); return timing.loadEventEnd"
+# A row of 35 blocks, a block, a Value, a pair, a kind of pairs, and folding all.
+_CLICKS = (
+    (".cell.teacher .toggle", 10),
+    (".cell.teacher .block .toggle", 3),
+    (".cell.student .main", 5),
+    (".pill", 2),
+    (".toggles button", 1),
+    ("#fold", 0),
+)
 
 
-def main() -> None:
-    """Print the time of the command, the size of the page, and how long it takes to react."""
-    with tempfile.TemporaryDirectory() as folder:
-        page = Path(folder) / "page.html"
-        _print_command(folder, page)
-        _print_clicks(folder, page)
+def page(measure: str) -> Prepare:
+    """Open the page of resnet152 and resnet50, or click where it reacts; milliseconds are its own.
+
+    One sample of clicking is the median of six different clicks.
+    """
+    import graphtool as gt
+
+    browser = _chromium()
+    gt.render(gt.suggest_pairs(saved("resnet152.json"), saved("resnet50.json")), _PAGE)
+    run = {"open": _opened, "click": _clicked}[measure]
+    return lambda: Work(partial(run, browser))
 
 
-def _print_command(folder: str, page: Path) -> None:
-    python = sys.executable
-    subprocess.run([python, "-c", SAVE, folder], check=True, capture_output=True)
-    files = [str(Path(folder) / f"{name}.json") for name in ("resnet152", "resnet50")]
-    commands = {
-        "import paddle": [python, "-c", "import paddle"],
-        "to .html": [python, "-m", "graphtool", "render", *files, "-o", str(page)],
-    }
-    times: dict[str, list[float]] = {name: [] for name in commands}
-    for _ in range(_ROUNDS):
-        for name, command in commands.items():
-            times[name].append(seconds(command))
-    medians = {name: statistics.median(measured) for name, measured in times.items()}
-    for name, median in medians.items():
-        ratio = median / medians["import paddle"]
-        print(f"{name:30} {median:6.3f} s  {ratio:5.2f} × import paddle")
-    print(f"{'size':30} {page.stat().st_size / 1e6:6.3f} MB")
+def _opened(browser: _Browser) -> Sample:
+    browser.get(Path(_PAGE).resolve().as_uri())
+    milliseconds = browser.execute_script(_LOAD)
+    assert milliseconds > 0, "the page was not loaded"
+    return Sample(milliseconds / 1000)
 
 
-def _print_clicks(folder: str, page: Path) -> None:
-    browser = _chromium(folder)
-    opened: list[float] = []
-    times: dict[str, list[float]] = {name: [] for name in _CLICKS}
-    for _ in range(_ROUNDS):
-        browser.get(page.as_uri())
-        opened.append(browser.execute_script(_LOAD))
-        for name, click in _CLICKS.items():
-            times[name].append(browser.execute_async_script(_CLICK, *click))
-    browser.quit()
-    for name, measured in {"open the page": opened, **times}.items():
-        print(f"{name:30} {statistics.median(measured):6.0f} ms")
-    everything = [time for measured in times.values() for time in measured]
-    print(f"{'any click':30} {statistics.median(everything):6.0f} ms")
+def _clicked(browser: _Browser) -> Sample:
+    _opened(browser)
+    times = [browser.execute_async_script(_CLICK, *click) for click in _CLICKS]
+    return Sample(statistics.median(times) / 1000)
 
 
-def _chromium(folder: str) -> webdriver.Chrome:
+def _chromium() -> _Browser:
+    from selenium import webdriver
+    from selenium.webdriver.chrome.options import Options
+    from selenium.webdriver.chrome.service import Service
+
+    browser, driver = which("chromium"), which("chromedriver")
+    assert browser, "no Chromium: `chromium` is not on the path"
+    assert driver, "no Chromium: `chromedriver` is not on the path"
     options = Options()
-    options.binary_location = which("chromium") or "chromium"
-    for option in (*_OPTIONS, f"--user-data-dir={folder}/profile", "--window-size=1440,1000"):
+    options.binary_location = browser
+    profile = tempfile.TemporaryDirectory()
+    for option in (*_OPTIONS, f"--user-data-dir={profile.name}", "--window-size=1440,1000"):
         options.add_argument(option)
-    return webdriver.Chrome(options=options, service=Service(which("chromedriver")))
+    opened = webdriver.Chrome(options=options, service=Service(driver))
+    atexit.register(_quit, opened.quit, profile)
+    return opened
 
 
-if __name__ == "__main__":
-    main()
+def _quit(leave: Callable[[], None], profile: tempfile.TemporaryDirectory[str]) -> None:
+    leave()
+    profile.cleanup()
+
+
+def _row(measure: str, about: str) -> Row:
+    return Row(
+        name=f"page-{measure}",
+        about=about,
+        ours=Case(about=about, make=page, arguments=(measure,)),
+        targets=(Target(most=0.1, of=Of.ABSOLUTE),),
+    )
+
+
+ROWS = (
+    _row("open", "open the page of resnet152 and resnet50 in Chromium"),
+    _row("click", "click on that page, until what it did is drawn"),
+)

@@ -1,14 +1,11 @@
-"""How numbers, shapes and foreign text are written."""
+"""How numbers and shapes are written."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from graphtool.cli._text import magnitude, percent, shape_text
 from graphtool.diagnostics import counted
-from graphtool.text import visible
 
 
 @pytest.mark.parametrize(
@@ -44,9 +41,3 @@ def test_one_is_singular() -> None:
         "1 pair",
         "2,048 pairs",
     ]
-
-
-@given(st.text(alphabet=st.characters()))
-def test_visible_text_is_one_printable_line(text: str) -> None:
-    assert visible(text).isprintable()
-    assert visible(text) == visible(visible(text))

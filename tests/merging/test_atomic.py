@@ -60,8 +60,9 @@ def test_a_failure_half_way_through_the_weights_takes_the_first_ones_away(
     # A Variable without a tensor, which the check has no chance to see: it goes after the check.
     monkeypatch.setattr(_pir, "STEPS", (_emptying(teacher), *_pir.STEPS))
     before = _state(student)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(MergeError, match=r"GT258.*Paddle failed in `gt.merge`: ") as caught:
         _merge(teacher, student)
+    assert isinstance(caught.value.__cause__, RuntimeError)
     assert _state(student) == before
 
 

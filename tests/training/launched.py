@@ -12,7 +12,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -134,42 +135,101 @@ def own(made: Any, loss: Any, startup: Any) -> None:
     made.apply_gradients([(one, paddle.clip(grad, clip.min, clip.max)) for one, grad in gradients])
 
 
-def stop(how: str) -> None:
+def small(*, different: str = "") -> tuple[Any, Any]:
+    """Build a small network with its loss; return an optimizer too. One thing may be different."""
+    x = paddle.static.data("x", [-1, 8])
+    width = 13 if different == "width" else 12
+    first, second = nn.Linear(8, width), nn.Linear(width, 3)
+    second.weight.stop_gradient = different == "frozen"
+    y = first(x)
+    y = paddle.tanh(y * 2) if different == "order" else paddle.tanh(y) * 2
+    loss = (second(y) ** 2).mean() * (0.25 if different == "weight" else 0.5)
+    clip = nn.ClipGradByNorm(1.0) if different == "clip" else None
+    rate = 0.2 if different == "rate" else 0.1
+    made = optimizer.Adam if different == "optimizer" else optimizer.SGD
+    return made(rate, grad_clip=clip), loss
+
+
+def stop(how: str, path: str) -> None:
     """Train until rank 1 stops in one way or another."""
-    rank = distributed.get_rank()
+    is_second = distributed.get_rank() == 1
     main, startup = paddle.static.Program(), paddle.static.Program()
     with paddle.static.program_guard(main, startup):
-        loss = (Net()(paddle.static.data("x", [-1, 8])) ** 2).mean()
-        gt.minimize(optimizer.SGD(0.1), loss)
+        made, loss = small()
+        if is_second and how == "killed in minimize":
+            made.apply_gradients = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+        gt.minimize(made, loss)
     executor = paddle.static.Executor(paddle.CPUPlace())
     executor.run(startup)
     for step in range(10_000):
-        if rank == 1 and step == 3 and how == "killed":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if rank == 1 and step == 3 and how == "busy":
-            time.sleep(300)
-        if rank == 1 and step == 3:
-            raise ValueError("the data have run out")
+        if step == 3:
+            if is_second and how == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if is_second and how == "busy":
+                time.sleep(300)
+            if how in ("raised", "ended"):
+                folder = f"{path}/nowhere" if is_second and how == "raised" else path
+                gt.save_checkpoint(f"{folder}.{is_second}", main, made, step=step)
+            if is_second and how == "ended":
+                return
         executor.run(main, feed={"x": batches()[0]}, fetch_list=[loss])
+
+
+def refusals() -> dict[str, str]:
+    """Return what `gt.minimize` says to what it refuses, by case."""
+    paddle.enable_static()
+    found = {"unjoined": refusal(*small())}
+    paddle.disable_static()
+    distributed.init_parallel_env()
+    paddle.enable_static()
+    with paddle.pir_utils.OldIrGuard():
+        y = paddle.static.nn.fc(paddle.static.data("x", [-1, 8]), 3)
+        found["legacy"] = refusal(optimizer.SGD(0.1), paddle.mean(y))
+    made, loss = small()
+    found["wrapped"] = refusal(paddle.incubate.optimizer.LookAhead(made), loss)
+    is_second = distributed.get_rank() == 1
+    for case in ("width", "order", "weight", "optimizer", "rate", "clip", "frozen"):
+        with program() as main, paddle.utils.unique_name.guard():
+            made, loss = small(different=case if is_second else "")
+            found["operators before"] = str(computing(main))
+            found[case] = refusal(made, loss)
+            found["operators after"] = str(computing(main))
+    with program(), paddle.utils.unique_name.guard():
+        time.sleep(3 * is_second)
+        found["late"] = refusal(*small(), rank_timeout=0.5)
+    return found
+
+
+def refusal(made: Any, loss: Any, **options: Any) -> str:
+    try:
+        gt.minimize(made, loss, **options)
+    except gt.GraphtoolError as error:
+        return str(error)
+    return ""
+
+
+@contextmanager
+def program() -> Iterator[Any]:
+    main = paddle.static.Program()
+    with paddle.static.program_guard(main, paddle.static.Program()):
+        yield main
+
+
+def computing(main: Any) -> int:
+    return sum(op.name() != "builtin.parameter" for op in main.global_block().ops)
 
 
 def main() -> None:
     path, *cases = sys.argv[1:]
-    if cases == ["unjoined"]:
-        paddle.enable_static()
-        gt.minimize(optimizer.SGD(0.1), nn.Linear(8, 3)(paddle.static.data("x", [-1, 8])).mean())
+    if cases == ["refusals"]:
+        Path(f"{path}.{distributed.get_rank()}").write_text(json.dumps(refusals()))
+        return
     distributed.init_parallel_env()
     paddle.enable_static()
-    if cases == ["legacy"]:
-        with paddle.pir_utils.OldIrGuard():
-            y = paddle.static.nn.fc(paddle.static.data("x", [-1, 8]), 3)
-            gt.minimize(optimizer.SGD(0.1), paddle.mean(y))
-    if cases == ["wrapped"]:
-        loss = nn.Linear(8, 3)(paddle.static.data("x", [-1, 8])).mean()
-        gt.minimize(paddle.incubate.optimizer.LookAhead(optimizer.SGD(0.1)), loss)
     rank, ranks = distributed.get_rank(), distributed.get_world_size()
-    if cases[0] in ("killed", "busy", "raised"):
-        stop(cases[0])
+    if cases[0] not in CASES:
+        stop(cases[0], path)
+        return
     share = slice(rank * BATCH // ranks, (rank + 1) * BATCH // ranks)
     found = {
         case: {

@@ -191,7 +191,7 @@ def test_a_loss_on_the_teacher_alone_is_refused() -> None:
 def test_a_loss_of_another_program_is_refused() -> None:
     other = net()
     assert refusal(other, optimizer.SGD(0.1), other.loss) == snapshot("""\
-error[GT533] other-program: the loss, `mean_0`, is of another Program than the default one
+error[GT533] other-program: the loss is of another Program than the default one
   = help: with paddle.static.program_guard(merged.program, startup): gt.minimize(optimizer, loss)\
 """)
 

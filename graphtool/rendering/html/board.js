@@ -2,15 +2,16 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-// Text is always text: there is no way here to write markup.
+// Text is always text: there is no way here to write markup, or what cannot be seen.
 function el(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (value !== null && value !== undefined && value !== false)
-      element.setAttribute(name, value === true ? "" : value);
+      element.setAttribute(name, value === true ? "" : visibleLines(String(value)));
   }
-  element.append(...children.filter((child) => child !== null && child !== undefined));
+  const held = children.filter((child) => child !== null && child !== undefined);
+  element.append(...held.map((child) => (typeof child === "string" ? visible(child) : child)));
   return element;
 }
 

@@ -18,6 +18,32 @@ const dims = (shape) =>
   shape ? shape.map((dim) => (dim < 0 ? "?" : dim)).join(" × ") || "scalar" : "?";
 const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
+// Names may hold anything: what would act on the text around it, or cannot be seen, is written out,
+// by the rules of graphtool/text.py.
+const UNSEEN = /[\p{C}\p{Z}\p{Default_Ignorable_Code_Point}\u2800\u{1d159}]/u;
+const MOST_MARKS = 3;
+
+function visible(text) {
+  if (/^[ -[\]-~]*$/.test(text)) return text;
+  const isNormal = text.normalize("NFC") === text;
+  let marks = MOST_MARKS;
+  const shown = Array.from(text.replaceAll(/\\(?=[\\nrtxuU]|[^ -~])/gu, "\\\\"), (letter) => {
+    marks = /\p{M}/u.test(letter) ? marks + 1 : 0;
+    const isSeen = letter === " " || !UNSEEN.test(letter);
+    return isSeen && marks <= MOST_MARKS && (letter <= "~" || isNormal) ? letter : written(letter);
+  });
+  return shown.join("");
+}
+
+function written(letter) {
+  const short = { "\n": "\\n", "\r": "\\r", "\t": "\\t" }[letter];
+  const code = letter.codePointAt(0);
+  const [sign, length] = code < 0x100 ? ["x", 2] : code < 0x10000 ? ["u", 4] : ["U", 8];
+  return short ?? `\\${sign}${code.toString(16).padStart(length, "0")}`;
+}
+
+const visibleLines = (text) => text.split("\n").map(visible).join("\n");
+
 // Which block or region each box lies in: networks[side].homes[box] is a flow, and
 // flows[flow].place says where that is.
 for (const [side, network] of data.networks.entries()) {
@@ -127,7 +153,8 @@ function indexed() {
       found.push({ side, box: place, value: box.o[0], text, shapes });
     });
   });
-  return found.map((entry) => ({ ...entry, text: entry.text.toLowerCase() }));
+  const both = (text) => [...new Set([text, visible(text)])].join(" ").toLowerCase();
+  return found.map((entry) => ({ ...entry, text: both(entry.text) }));
 }
 
 function search(query) {

@@ -27,6 +27,7 @@ from graphtool.rendering.html._flows import Layout, Outline, laid_out, outline_o
 from graphtool.rendering.html._networks import Network, network_data
 from graphtool.rendering.scenes import Scene, Subject
 from graphtool.selectors import find
+from graphtool.text import visible
 
 __all__ = ["Page", "page_of"]
 
@@ -190,7 +191,7 @@ def _text(title: str, data: Mapping[str, object]) -> str:
     block = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     return _PAGE.format(
         policy=policy,
-        title=escape(title).encode("utf-8", "replace").decode(),
+        title=escape(visible(title)),
         style=style,
         script=script,
         data=block,

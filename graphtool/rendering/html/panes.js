@@ -58,7 +58,7 @@ function update() {
     pill.hidden = shown.length === 0;
     pill.setAttribute("aria-pressed", shown.every((pair) => state.chosen.has(pair)));
     rank.textContent = ranksOf(shown);
-    pill.title = shown.map((pair) => `${pair.rank}: ${namesOf(pair)}`).join("\n");
+    pill.title = shown.map((pair) => visible(`${pair.rank}: ${namesOf(pair)}`)).join("\n");
   }
   bands.forEach((band, index) => {
     const held = pills.filter((pill) => pill.band === index).flatMap((pill) => pill.held);
@@ -165,7 +165,8 @@ async function copy(text, what) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    const area = el("textarea", { class: "away" }, text);
+    const area = el("textarea", { class: "away" });
+    area.value = text;
     document.body.append(area);
     area.select();
     document.execCommand("copy");
@@ -176,7 +177,7 @@ async function copy(text, what) {
 
 const status = el("output", { id: "status", "aria-live": "polite" });
 const say = (text) => {
-  status.textContent = text;
+  status.textContent = visible(text);
 };
 
 // What a Value is.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sysconfig
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +19,7 @@ from graphtool import render, suggest_pairs
 from graphtool.graph import Block, Graph, Operator, Origin, ProgramKind, Value
 from graphtool.matching import PairSet
 from graphtool.readers import read
+from graphtool.text import visible
 from tests.rendering.html.conftest import Browser
 
 FIXTURES = Path(__file__).parent.parent.parent / "fixtures" / "3.3.1"
@@ -563,8 +563,7 @@ def test_hostile_names_are_text_on_the_page_and_in_the_recipe(
     ]
     assert browser.run("return JSON.stringify(document.title)") == title != '"1"'
     assert browser.all("img") == []
-    name = "return JSON.stringify(document.querySelector('#details .name').textContent)"
-    assert json.loads(browser.run(name)) == f"{HOSTILE}2"
+    assert browser.one("#details .name").text == visible(f"{HOSTILE}2")
 
 
 @pytest.mark.slow

@@ -1,8 +1,8 @@
 """Measure suggested pairs: `python -m tests.benchmarks.pairs [--score FOLDER] [--misses]`.
 
 Scores the development split with its own scorer, as it is and without names and sizes; judges the
-tests' own families; halves and doubles each constant; cross-validates a choice among those; and
-times how suggesting grows with the networks.
+tests' own families; halves and doubles each constant; and cross-validates a choice among those. How
+long suggesting takes, and how that grows, is in `python -m tests.benchmarks analyse suggest`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from rich.progress import track
 from rich.table import Table
 
 from graphtool.matching import PairSet
-from tests.benchmarks.pairs_constants import CONSTANTS, FACTORS, Constant, changed
-from tests.benchmarks.pairs_growth import growth
-from tests.benchmarks.pairs_scorer import RECALLS, Job, Result, Scorer, stripped
+from tests.benchmarks.pairs.constants import CONSTANTS, FACTORS, Constant, changed
+from tests.benchmarks.pairs.scorer import RECALLS, Job, Result, Scorer, stripped
 
 if TYPE_CHECKING:
-    from tests.benchmarks.pairs_families import Families
+    from tests.benchmarks.pairs.families import Families
 
-_SCORE = Path(__file__).parents[3] / "shared" / "score"
+_SCORE = Path(__file__).parents[4] / "shared" / "score"
 _PROGRESS = Console(stderr=True)
 _PLAIN = "as they are"
 # Of lines that are not written to a terminal.
@@ -71,12 +70,10 @@ def _tables(score: Path, work: Path, *, paddle: bool, misses: bool) -> Iterator[
     variants = list(_variants(scorers[_PLAIN], suggested[_PLAIN], families))
     yield _sensitivity(scorers[_PLAIN], plain, variants, families)
     yield _cross_validation(plain, variants)
-    with _PROGRESS.status("timing growth"):
-        yield growth()
 
 
 def _built_families() -> Families:
-    from tests.benchmarks.pairs_families import Families
+    from tests.benchmarks.pairs.families import Families
 
     return Families()
 

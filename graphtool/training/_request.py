@@ -1,0 +1,140 @@
+"""What a call of `minimize` works on, found out before anything is added."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+from graphtool.arguments import bad_argument
+from graphtool.diagnostics import UsageError
+from graphtool.graph import Graph
+from graphtool.readers._legacy import variable_of
+from graphtool.readers._paddle import is_legacy, load_paddle
+from graphtool.readers._pir import PirWalk, walk_pir
+from graphtool.readers.live import LiveProgram, read_program
+
+__all__ = ["CALL", "Request", "is_pir_value"]
+
+# Optimizers, Programs and Values are Paddle's, which has no types for 2.6 and 3.3 alike.
+_Paddle: TypeAlias = Any
+
+CALL = "gt.minimize(optimizer, loss)"
+
+
+def is_pir_value(value: _Paddle) -> bool:
+    """Tell a Value of PIR, without asking it anything."""
+    kind = getattr(load_paddle().pir, "Value", None)
+    return kind is not None and isinstance(value, kind)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A call, and what it works on: looked at before anything is added."""
+
+    optimizer: _Paddle
+    loss: _Paddle
+    startup_program: _Paddle | None
+    parameters: Sequence[_Paddle | str] | None
+
+    @cached_property
+    def program(self) -> _Paddle:
+        # A Value of PIR is not asked for it: it crashes where its Program is gone.
+        if is_pir_value(self.loss) and self.startup_program is None:
+            return load_paddle().static.default_main_program()
+        return self.loss.block.program
+
+    @property
+    def is_at_home(self) -> bool:
+        """Tell whether the loss is of the default Program, where no startup program is named."""
+        if self.startup_program is not None:
+            return True
+        if is_pir_value(self.loss):
+            return self._walk is not None and self.loss.id in self._walk.names
+        return load_paddle().static.default_main_program() is self.program
+
+    @cached_property
+    def startup(self) -> _Paddle:
+        given = self.startup_program
+        return load_paddle().static.default_startup_program() if given is None else given
+
+    @cached_property
+    def graph(self) -> Graph:
+        return self._walk.graph if self._walk else read_program(self.program)
+
+    @cached_property
+    def _walk(self) -> PirWalk | None:
+        is_pir = is_pir_value(self.loss) and not is_legacy(self.program)
+        return walk_pir(self.program) if is_pir else None
+
+    @cached_property
+    def loss_name(self) -> str:
+        """The loss's name in the Graph: a legacy Variable's last write."""
+        if self._walk:
+            return self._walk.names[self.loss.id]
+        writes = (name for name in self.graph.values if self.variable(name) == self.loss.name)
+        return list(writes)[-1]
+
+    def pir_names(self, values: Iterable[_Paddle]) -> list[str]:
+        """Return the names of Values of PIR in the Graph."""
+        return [self._walk.names[value.id] for value in values] if self._walk else []
+
+    def variable(self, name: str) -> str:
+        """Return a Value's Variable; under PIR a Value is one itself."""
+        return name if self._walk else variable_of(name, self.graph)
+
+    @cached_property
+    def known(self) -> Mapping[str, _Paddle]:
+        """All parameters of the Program, by name; PIR lists them in no order."""
+        found = {one.name: one for one in self.program.global_block().all_parameters()}
+        return dict(sorted(found.items()))
+
+    def has(self, parameter: _Paddle) -> bool:
+        """Tell a parameter of the Program; a Value of PIR is asked for its address alone."""
+        if not is_pir_value(parameter):
+            return getattr(parameter, "name", None) in self.known
+        return parameter.id in {one.id for one in self.known.values()}
+
+    @cached_property
+    def asked(self) -> Sequence[_Paddle | str] | None:
+        """What is to learn, as it was given to the call or to the optimizer; None for all."""
+        listed = self.parameters or getattr(self.optimizer, "_parameter_list", None)
+        return listed or None
+
+    @property
+    def given(self) -> list[_Paddle]:
+        """What is to learn, as Paddle takes it."""
+        asked = self.known.values() if self.asked is None else self.asked
+        return [self.known[one] if isinstance(one, str) else one for one in asked]
+
+    def passed_over(
+        self, no_grad_set: Collection[_Paddle | str] | None
+    ) -> Collection[_Paddle | str] | None:
+        """Return what is to get no gradient as Paddle takes it, which knows no names under PIR.
+
+        Raises UsageError GT248 for a Value of another Program. Raises ReadError: GT101, GT102,
+        GT031.
+        """
+        if no_grad_set is None or self._walk is None:
+            return no_grad_set
+        for one in no_grad_set:
+            if not isinstance(one, str) and getattr(one, "id", None) not in self._walk.names:
+                wanted = "a Value of the loss's Program, or its name"
+                raise UsageError(bad_argument("no_grad_set", one, wanted, CALL))
+        live = LiveProgram(program=self.program, graph=self.graph, keys=self._walk.keys)
+        return [live.value(one) if isinstance(one, str) else one for one in no_grad_set]
+
+    @cached_property
+    def learning(self) -> list[str]:
+        """Names of what is to learn and is not frozen."""
+        return [one.name for one in self.given if _learns(one)]
+
+    @property
+    def frozen(self) -> list[str]:
+        """Names of what is to learn and is frozen."""
+        return [one.name for one in self.given if not _learns(one)]
+
+
+def _learns(parameter: _Paddle) -> bool:
+    return not parameter.stop_gradient and bool(getattr(parameter, "trainable", True))

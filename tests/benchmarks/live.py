@@ -1,0 +1,100 @@
+"""Reading and checking live chains, beside one walk over each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from graphtool.checks import check_merge
+from graphtool.diagnostics import Report
+from graphtool.readers.live import LiveProgram
+from tests.benchmarks import floors
+from tests.benchmarks.programs import chain, of_kind, static_paddle
+from tests.benchmarks.row import Case, Of, Prepare, Row, Target, Work
+
+__all__ = ["ROWS"]
+
+# Programs are Paddle's, which has no types for 2.6 and 3.3 alike.
+_Paddle: TypeAlias = Any
+
+_SIZES = (1_000, 10_000, 100_000)
+
+
+def checking(size: int) -> Prepare:
+    """Check a merge of two live chains."""
+    teacher, student = chain(size, "image", "pir"), chain(size // 10, "data", "pir")
+    scope = static_paddle().static.Scope()
+
+    def run() -> Report:
+        return check_merge(teacher, student, {"image": "data"}, scope)
+
+    def check(report: object) -> None:
+        assert isinstance(report, Report)
+        assert not report.errors
+
+    return lambda: Work(run, check)
+
+
+def reading(kind: str, size: int) -> Prepare:
+    """Read a live chain."""
+    program = chain(size, "image", kind)
+
+    def check(live: _Paddle) -> None:
+        assert len(live.graph.operators) >= size - 1
+
+    return _guarded(kind, program, LiveProgram.of, check)
+
+
+def walking(kind: str, size: int) -> Prepare:
+    """Walk over a live chain once."""
+    walk = {"pir": floors.walked_pir, "legacy": floors.walked_legacy}[kind]
+
+    def check(walked: _Paddle) -> None:
+        assert len(walked) >= size - 1
+
+    return _guarded(kind, chain(size, "image", kind), walk, check)
+
+
+def _guarded(
+    kind: str,
+    program: _Paddle,
+    function: Callable[[_Paddle], object],
+    check: Callable[[_Paddle], None],
+) -> Prepare:
+    def prepare() -> Work:
+        # A clone, for nothing may be known of it from before.
+        with of_kind(kind):
+            copy = program.clone()
+
+        def run() -> object:
+            with of_kind(kind):
+                return function(copy)
+
+        return Work(run, check)
+
+    return prepare
+
+
+def _row(kind: str) -> Row:
+    return Row(
+        name=f"read-live-{kind}",
+        about=f"read a live {kind} Program",
+        ours=Case(about="read", make=reading, arguments=(kind,)),
+        floor=Case(about="one walk over it", make=walking, arguments=(kind,)),
+        targets=(Target(most=None, of=Of.FLOOR), Target(most=1.1, of=Of.GROWTH)),
+        sizes=_SIZES,
+        quick=kind == "pir",
+    )
+
+
+ROWS = (
+    _row("pir"),
+    _row("legacy"),
+    Row(
+        name="check-growth",
+        about="check a merge of a live PIR chain into one of a tenth of its length",
+        ours=Case(about="gt.check_merge", make=checking),
+        targets=(Target(most=None, of=Of.ABSOLUTE), Target(most=1.1, of=Of.GROWTH)),
+        sizes=_SIZES,
+    ),
+)

@@ -1,0 +1,130 @@
+"""What a row of the benchmark is: two or three cases, and what is wanted of their samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple, TypeAlias
+
+__all__ = [
+    "Case",
+    "Of",
+    "Prepare",
+    "Python",
+    "Quantity",
+    "Row",
+    "Sample",
+    "Target",
+    "Work",
+    "nothing",
+]
+
+
+# What work gives is for its own check alone.
+_Result: TypeAlias = Any
+
+
+class Quantity(Enum):
+    """What a target is about: seconds, or bytes in memory or of what was written."""
+
+    SECONDS = "seconds"
+    PEAK = "peak"
+    SIZE = "size"
+
+
+class Of(Enum):
+    """What a limit is a multiple of; of growth it is the exponent, absolute is itself."""
+
+    PEER = "peer"
+    FLOOR = "floor"
+    ABSOLUTE = "absolute"
+    GROWTH = "growth"
+
+
+class Python(Enum):
+    """Where a case runs: in the Python of the benchmark, or beside PaddleSlim on Paddle 2.6.2."""
+
+    HERE = "here"
+    PEER = "peer"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One measurement: seconds, and bytes where they are known.
+
+    The peak is that of a whole process, or how much it grew while work was done in one. `at_least`
+    says that nobody waited for the end.
+    """
+
+    seconds: float
+    peak: int | None = None
+    size: int | None = None
+    at_least: bool = False
+
+
+def nothing(_: _Result) -> None:
+    """Check nothing, for work that fails by itself where it does not do what it should."""
+
+
+class Work(NamedTuple):
+    """What the clock is held to, and what makes sure afterwards that it was done.
+
+    Work that returns a Sample has measured itself.
+    """
+
+    run: Callable[[], _Result]
+    check: Callable[[_Result], None] = nothing
+
+
+Prepare: TypeAlias = Callable[[], Work]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A way of doing something, made once by `make(*arguments)` and prepared for each sample.
+
+    `fresh` gives each sample a process of its own, `rounds` is how many samples are taken at most,
+    `largest` the largest size it is run with; a case that is not `quick` is left out of quick runs.
+    """
+
+    about: str
+    make: Callable[..., Prepare]
+    arguments: tuple[str | int | bool, ...] = ()
+    python: Python = Python.HERE
+    fresh: bool = False
+    rounds: int | None = None
+    largest: int | None = None
+    quick: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """At `most` so many times another side's median, or so much; None reports without a wish.
+
+    `size` restricts it to one size of the row.
+    """
+
+    most: float | None
+    of: Of
+    quantity: Quantity = Quantity.SECONDS
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What is measured under one name; with `sizes`, once for each, given as the last argument."""
+
+    name: str
+    about: str
+    ours: Case
+    peer: Case | None = None
+    floor: Case | None = None
+    targets: Sequence[Target]
+    sizes: Sequence[int] = ()
+    quick: bool = True
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """The cases in the order in which they take turns."""
+        return tuple(case for case in (self.ours, self.peer, self.floor) if case is not None)

@@ -1,0 +1,113 @@
+"""The benchmark's command lists its rows, measures one, and says what it did."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.__main__ import main
+from tests.benchmarks.plot import plot
+from tests.benchmarks.row import Of, Quantity, Row, Sample
+from tests.benchmarks.rows import GROUPS
+from tests.benchmarks.table import lines, table
+from tests.benchmarks.timing import Outcome, Turn
+
+_READ = ["read-json", "--largest", "1000", "--rounds", "2"]
+
+
+def _row(name: str) -> Row:
+    return next(row for rows in GROUPS.values() for row in rows if row.name == name)
+
+
+def test_rows_are_listed_with_what_they_are_compared_with(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--list"]) == 0
+    listed = capsys.readouterr().out
+    assert "python -c 'import paddle'" in listed
+    assert "seconds ≤ 0.35 × peer" in listed
+    assert all(row.name in listed for rows in GROUPS.values() for row in rows)
+
+
+def test_no_two_rows_have_one_name() -> None:
+    names = [row.name for rows in GROUPS.values() for row in rows]
+    assert len(names) == len(set(names)) == 36
+
+
+def test_one_row_gives_its_table_and_every_sample(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*_READ, "-o", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "medians of 2" in said
+    assert "read-json 1,000 " in said
+    report = json.loads((tmp_path / "results.json").read_text())
+    (row,) = report["rows"]
+    assert row["name"] == "read-json"
+    assert report["failures"] == []
+    assert report["command"] == f"python -m tests.benchmarks {' '.join(_READ)} -o {tmp_path}"
+    for side in ("ours", "peer", "floor"):
+        (run,) = row["cases"][side]["runs"]
+        assert run["size"] == 1000
+        assert len(run["samples"]) == 2
+        assert all(sample["seconds"] > 0 for sample in run["samples"])
+    line = row["lines"][0]
+    assert line["ratio"] == pytest.approx(line["ours"] / line["floor"])
+    assert line["met"] == (line["ratio"] <= 2)
+
+
+def test_a_row_that_fails_says_why_and_ends_in_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert main(["page-open", "--rounds", "1", "-o", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert "AssertionError: no Chromium: `chromium` is not on the path" in said
+
+
+def test_a_row_that_is_not_there_is_refused_with_the_nearest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["read-jsn"])
+    assert ended.value.code == 2
+    assert "no row `read-jsn`; nearest: read-json" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_growth_is_fitted_and_drawn(tmp_path: Path) -> None:
+    row = _row("read-json")
+    outcomes: dict[Turn, Outcome] = {
+        (row.ours, size): Outcome([Sample(size**1.5, peak=size) for _ in range(5)])
+        for size in row.sizes
+    }
+    fitted = next(line for line in lines([row], outcomes) if line.target.of is Of.GROWTH)
+    assert fitted.ratio == pytest.approx(1.5)
+    assert fitted.met is False
+    svg, png = plot([row], outcomes, tmp_path)
+    assert "ours, exponent 1.50" in svg.read_text()
+    assert png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_median_of_samples_is_held_against_its_target() -> None:
+    row = _row("suggest-pairs")
+    assert row.peer is not None
+    outcomes: dict[Turn, Outcome] = {
+        (row.ours, None): Outcome([Sample(1.0, peak=30), Sample(3.0, peak=50), Sample(9.0)]),
+        (row.peer, None): Outcome([Sample(10.0, peak=20)]),
+    }
+    seconds, peak = lines([row], outcomes)
+    assert seconds.target.quantity is Quantity.SECONDS
+    assert (seconds.cells["ours"].value, seconds.cells["ours"].spread) == (3.0, 2.0)
+    assert (seconds.ratio, seconds.met) == (pytest.approx(0.3), True)
+    assert (peak.ratio, peak.met) == (pytest.approx(2.0), False)
+    assert table([seconds, peak], 3).row_count == 2
+
+
+def test_what_failed_half_way_is_not_judged() -> None:
+    row = _row("render-10k")
+    outcomes: dict[Turn, Outcome] = {(row.ours, None): Outcome([Sample(1.0)], failure="killed")}
+    judged = next(lines([row], outcomes))
+    assert (judged.cells, judged.met) == ({}, None)

@@ -1,0 +1,266 @@
+"""Fuzz what Paddle has a part in: `python -m tests.fuzzing.loading [--cases N] [--only WORD]`.
+
+Folders of merged programs and checkpoints are spoilt, sealed anew, and loaded. The seal is no
+secret: whoever writes a file can compute it. Paddle is imported and runs nothing before workers are
+forked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from graphtool.diagnostics import GraphtoolError
+from graphtool.merging import _seal as folder_seal
+from graphtool.merging._manifest import read_manifest
+from graphtool.merging.folder import load_merged, save_merged
+from graphtool.readers.tensors import Tensor, read_tensors, write_tensors
+from graphtool.training import _checkpoint_file as checkpoint_file
+from graphtool.training.checkpoints import load_checkpoint, save_checkpoint
+from tests.fuzzing.cases import Case, Mutator, Subject, cases_of, named_case
+from tests.fuzzing.json_spoiling import ANY_JSON, PIR_JSON
+from tests.fuzzing.protobuf_spoiling import PROTOBUF
+from tests.fuzzing.spoiling import BYTES
+from tests.fuzzing.workers import Limits, Outcome, run
+
+# Loading maps Paddle's own pools.
+_LIMITS = Limits(30.0, 1 << 30)
+
+
+def _in_file(name: str, edit: Mutator) -> Mutator:
+    """Make an edit of one file's bytes one of a folder, which is sealed anew."""
+
+    def mutate(random: Random, data: bytes) -> bytes:
+        files: dict[str, bytes] = pickle.loads(data)
+        files[name] = edit(random, files[name])
+        return pickle.dumps(_sealed(files))
+
+    return mutate
+
+
+def _sealed(files: dict[str, bytes]) -> dict[str, bytes]:
+    with TemporaryDirectory() as home, suppress(GraphtoolError, ValueError):
+        folder = _written(files, Path(home))
+        tensors = read_tensors(folder / "merged.pdiparams")
+        manifest = folder_seal.sealed(folder, read_manifest(folder), tensors)
+        return {**files, "manifest.json": msgspec.json.encode(manifest)}
+    return files
+
+
+def _written(files: dict[str, bytes], home: Path) -> Path:
+    folder = home / "merged"
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+def _load_folder(data: bytes, home: Path) -> None:
+    import paddle
+
+    folder = _written(pickle.loads(data), home)
+    scope = paddle.static.Scope()
+    try:
+        merged = load_merged(folder, scope=scope)
+    except GraphtoolError:
+        assert scope.local_var_names() == []
+        raise
+    for name in list(merged.values)[:5]:
+        merged.teacher(name)
+    str(merged.report)
+
+
+def _in_manifest(edit: Mutator) -> Mutator:
+    """Make an edit of a checkpoint's manifest one of the checkpoint, which is sealed anew."""
+
+    def mutate(random: Random, data: bytes) -> bytes:
+        with TemporaryDirectory() as home:
+            path = Path(home) / "checkpoint"
+            path.write_bytes(data)
+            first, *tensors = read_tensors(path)
+            spelt = edit(random, first.array.tobytes())
+            with suppress(msgspec.DecodeError, ValueError, RecursionError):
+                manifest = msgspec.json.decode(spelt, type=checkpoint_file.Manifest)
+                seal = checkpoint_file._seal(manifest, tensors)
+                spelt = msgspec.json.encode(msgspec.structs.replace(manifest, digest=seal))
+            write_tensors(path, [Tensor(np.frombuffer(spelt, "uint8"), "uint8"), *tensors])
+            return path.read_bytes()
+
+    return mutate
+
+
+def _training() -> tuple[Any, Any]:
+    import paddle
+    from paddle import nn
+
+    paddle.enable_static()
+    main, startup = paddle.static.Program(), paddle.static.Program()
+    with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard():
+        loss = nn.Linear(3, 2)(paddle.static.data("x", [-1, 3])).mean()
+        rate = paddle.optimizer.lr.CosineAnnealingDecay(0.1, 10)
+        optimizer = paddle.optimizer.Adam(rate)
+        optimizer.minimize(loss)
+    return main, (startup, optimizer)
+
+
+def _load_checkpoint(data: bytes, home: Path) -> None:
+    import paddle
+
+    path = home / "checkpoint"
+    path.write_bytes(data)
+    program, (_, optimizer) = _training()
+    scope = paddle.static.Scope()
+    random = str([state.__getstate__() for state in paddle.get_rng_state()])
+    try:
+        loaded = load_checkpoint(path, program, optimizer, scope=scope)
+    except GraphtoolError:
+        assert scope.local_var_names() == []
+        assert random == str([state.__getstate__() for state in paddle.get_rng_state()])
+        raise
+    assert loaded.step >= 0
+    str(loaded.report)
+    # Numbers of the right kind may still be none that a cosine is taken of.
+    with suppress(ArithmeticError, ValueError):
+        optimizer._learning_rate.step()
+
+
+def _write(home: Path) -> None:
+    """Write what is spoilt; Paddle runs here."""
+    import paddle
+
+    import graphtool as gt
+    from tests.merging import networks
+
+    for kind, guard in (("pir", nullcontext()), ("legacy", paddle.pir_utils.OldIrGuard())):
+        with guard:
+            build = networks.small if kind == "pir" else _legacy
+            teacher, student = build(networks.plain, "image"), build(networks.plain, "data")
+            merged = gt.merge(
+                teacher.program,
+                student.program,
+                {"image": "data"},
+                scope=student.scope,
+                teacher_scope=teacher.scope,
+            )
+            save_merged(merged, home / kind)
+    program, (startup, optimizer) = _training()
+    paddle.static.Executor().run(startup)
+    save_checkpoint(home / "checkpoint", program, optimizer, step=3)
+
+
+def _legacy(_: Callable[..., Any], feed: str) -> Any:
+    import paddle
+
+    from tests.merging.networks import Built
+
+    paddle.enable_static()
+    main, startup, scope = paddle.static.Program(), paddle.static.Program(), paddle.static.Scope()
+    with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard():
+        data = paddle.static.data(feed, [-1, 8])
+        output = paddle.static.nn.fc(paddle.static.nn.fc(data, 8, activation="relu"), 4)
+    paddle.static.Executor().run(startup, scope=scope)
+    return Built(main, startup, output, scope, (feed,))
+
+
+def _subjects() -> list[Subject]:
+    with TemporaryDirectory() as home:
+        subprocess.run([sys.executable, "-m", __spec__.name, "--write", home], check=True)
+        folders = {kind: _packed(Path(home, kind)) for kind in ("pir", "legacy")}
+        checkpoint = Path(home, "checkpoint").read_bytes()
+    found = [
+        Subject(
+            name=f"merged-{kind}",
+            honest={"folder": data},
+            mutators=_folder_mutators(ending, edits),
+            exercise=_load_folder,
+        )
+        for (kind, data), ending, edits in zip(
+            folders.items(), ("json", "pdmodel"), ({**ANY_JSON, **PIR_JSON}, PROTOBUF), strict=True
+        )
+    ]
+    edits = {**ANY_JSON, "flips": BYTES["flips"]}
+    mutators = {name: _in_manifest(edit) for name, edit in edits.items()}
+    return [
+        *found,
+        Subject(
+            name="checkpoint",
+            honest={"file": checkpoint},
+            mutators=mutators,
+            exercise=_load_checkpoint,
+        ),
+    ]
+
+
+def _packed(folder: Path) -> bytes:
+    files = {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    return pickle.dumps(files)
+
+
+def _folder_mutators(ending: str, edits: Any) -> dict[str, Mutator]:
+    manifest = {f"manifest-{name}": _in_file("manifest.json", e) for name, e in ANY_JSON.items()}
+    files = {"merged": f"merged.{ending}", "teacher": f"originals/teacher-0.{ending}"}
+    programs = {
+        f"{role}-{name}": _in_file(file, edit)
+        for role, file in files.items()
+        for name, edit in edits.items()
+    }
+    tensors = {f"tensors-{name}": _in_file("merged.pdiparams", e) for name, e in BYTES.items()}
+    return {**manifest, **programs, **tensors}
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzzing.loading", description=__doc__)
+    parser.add_argument("--cases", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--case", default="")
+    parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.write:
+        _write(args.write)
+        return 0
+    subjects = _subjects()
+    import paddle
+
+    paddle.enable_static()
+    if args.case:
+        case = named_case(subjects, args.case)
+        print(run(case.subject.exercise, case.data(), _LIMITS))
+        return 0
+    return _tally(cases_of(subjects, args.cases, seed=args.seed, only=args.only))
+
+
+def _tally(cases: Sequence[Case]) -> int:
+    counts: Counter[tuple[str, Outcome]] = Counter()
+    first: dict[object, str] = {}
+    for case in cases:
+        result = run(case.subject.exercise, case.data(), _LIMITS)
+        counts[case.subject.name, result.outcome] += 1
+        if result.outcome.is_finding:
+            first.setdefault(result.signature, f"{case}: {result.what} {result.place}")
+    for (name, outcome), count in sorted(counts.items(), key=str):
+        print(f"{name:16}{outcome.value:16}{count:>8,}")
+    for said in first.values():
+        print(f"finding: {said}")
+    return 1 if first else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,224 @@
+"""What graphtool saves, and samples: merged folders, checkpoints, `.npy` and `.npz`."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+import msgspec
+import numpy as np
+
+import graphtool as gt
+from graphtool.graph import ProgramKind
+from graphtool.matching._samples import check_samples, samples_of
+from graphtool.merging._manifest import Annotation, Manifest, SavedNetwork, SavedTeacher
+from graphtool.readers.tensors import Tensor, read_tensors, write_tensors
+from graphtool.rendering._folder import opened
+from graphtool.training._checkpoint_file import Manifest as CheckpointManifest
+from graphtool.training._checkpoint_file import Random as RandomState
+from graphtool.training._checkpoint_file import SavedTeacher as CheckpointTeacher
+from graphtool.training._checkpoint_file import read_checkpoint, write_checkpoint
+from tests.fuzzing.cases import Mutator, Subject
+from tests.fuzzing.exercises import all_of, command
+from tests.fuzzing.json_spoiling import ANY_JSON
+from tests.fuzzing.spoiling import BYTES, number, text
+from tests.fuzzing.subjects.programs import FIXTURES
+from tests.security.payloads import header
+
+__all__ = ["SUBJECTS"]
+
+_PROGRAM = FIXTURES / "3.3.1" / "cnn.json"
+_GRAPH = gt.read(_PROGRAM)
+
+
+def _manifest() -> bytes:
+    """Write a manifest for a folder that has one program in the place of all three."""
+    names = {name: name for name in _GRAPH.values}
+    noted = {name: Annotation(("old",), "layer", ("layer.out",)) for name in list(names)[:3]}
+    network = SavedNetwork("cnn.json", _GRAPH.feeds, _GRAPH.fetches, noted)
+    teacher = SavedTeacher(
+        prefix="",
+        feed_map={name: name for name in _GRAPH.feeds},
+        names={},
+        values=names,
+        teacher=network,
+        student=network,
+    )
+    manifest = Manifest(
+        schema=1,
+        graphtool="0.1.0",
+        paddle="3.3.1",
+        kind=ProgramKind.PIR,
+        parameters=(),
+        pairs=False,
+        teachers=(teacher,),
+        digest="",
+    )
+    return msgspec.json.encode(manifest)
+
+
+def _with_manifest(data: bytes, folder: Path) -> None:
+    merged = folder / "merged"
+    (merged / "originals").mkdir(parents=True)
+    program = _PROGRAM.read_bytes()
+    for name in ("merged.json", "originals/teacher-0.json", "originals/student-0.json"):
+        (merged / name).write_bytes(program)
+    (merged / "manifest.json").write_bytes(data)
+    all_of(
+        [
+            lambda: opened(merged),
+            lambda: gt.render(merged),
+            lambda: command("render", str(merged), "-o", "drawn.html"),
+        ]
+    )
+
+
+def _checkpoint() -> bytes:
+    tensors = {
+        "linear_0.w_0": Tensor(np.ones((3, 2), "float32"), "float32"),
+        "linear_0.w_0:moment1": Tensor(np.zeros((3, 2), "float32"), "float32"),
+        ":learning_rate": Tensor(np.array([0.1], "float32"), "float32"),
+    }
+    manifest = CheckpointManifest(
+        schema=1,
+        graphtool="0.1.0",
+        paddle="3.3.1",
+        step=3,
+        keys=tuple(tensors),
+        optimizer="Adam",
+        schedule="StepDecay",
+        rate=None,
+        rates={"last_epoch": 3, "last_lr": 0.1},
+        random=(RandomState(-1, 1, 2, "1 2 3"),),
+        teachers=(CheckpointTeacher("teacher.json", "0" * 32),),
+        operators={"pd_op.matmul": 2},
+    )
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "checkpoint"
+        write_checkpoint(path, manifest, tensors.values)
+        return path.read_bytes()
+
+
+def _inner(edit: Mutator) -> Mutator:
+    """Make an edit of JSON one of a checkpoint's manifest, which is its first tensor."""
+
+    def mutate(random: Random, data: bytes) -> bytes:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "checkpoint"
+            path.write_bytes(data)
+            manifest, *tensors = read_tensors(path)
+            spelt = np.frombuffer(edit(random, manifest.array.tobytes()), "uint8")
+            write_tensors(path, [Tensor(spelt, "uint8"), *tensors])
+            return path.read_bytes()
+
+    return mutate
+
+
+def _with_checkpoint(data: bytes, folder: Path) -> None:
+    path = folder / "checkpoint"
+    path.write_bytes(data)
+    read_checkpoint(path)
+
+
+def _arrays() -> dict[str, bytes]:
+    images = np.arange(96, dtype="float32").reshape(8, 3, 2, 2)
+    found: dict[str, bytes] = {}
+    for name, array in {
+        "float": images,
+        "columns": np.asfortranarray(images.astype(">i2")),
+    }.items():
+        buffer = io.BytesIO()
+        np.save(buffer, array)
+        found[f"{name}.npy"] = buffer.getvalue()
+    for name, save in {"plain": np.savez, "packed": np.savez_compressed}.items():
+        buffer = io.BytesIO()
+        save(buffer, image=images, label=np.arange(8), names=np.array(["a"] * 8))
+        found[f"{name}.npz"] = buffer.getvalue()
+    return found
+
+
+_DTYPES = (
+    "'<f4'",
+    "'|O'",
+    "'<U9'",
+    "'|V8'",
+    "[('a', '<f4')]",
+    "'f4'",
+    "'<f16'",
+    "'<M8[s]'",
+    "'<f4,<f4'",
+)
+
+
+def _header(random: Random, data: bytes) -> bytes:
+    """Put a header that may say anything before data, alone or as the member of an archive."""
+    dims = ", ".join(
+        str(random.choice((1, 4, 8, number(random)))) for _ in range(random.randrange(4))
+    )
+    shape = random.choice((f"({dims})", f"({dims},)", dims, text(random)[:9000], "(" * 3000))
+    array = header(random.choice(_DTYPES), shape[:9000], data[:200]) if shape.isascii() else data
+    if not data.startswith(b"PK"):
+        return array
+    return _archive(
+        {"image.npy": array, random.choice(("label.npy", "image.npy", "x")): data}, random
+    )
+
+
+def _archive(members: dict[str, bytes], random: Random) -> bytes:
+    buffer = io.BytesIO()
+    way = random.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2))
+    with zipfile.ZipFile(buffer, "w", way) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def _fields(random: Random, data: bytes) -> bytes:
+    """Overwrite a field of an archive's directory, or of whatever there is."""
+    spoilt = bytearray(data)
+    at = data.rfind(random.choice((b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"NUMPY")))
+    at = max(at, 0) + random.randrange(4, 46)
+    value = number(random) & (2**32 - 1)
+    spoilt[at : at + 4] = struct.pack("<I", value)
+    return bytes(spoilt)
+
+
+def _with_samples(data: bytes, folder: Path) -> None:
+    path = folder / ("x.npz" if data.startswith(b"PK") else "x.npy")
+    path.write_bytes(data)
+    check_samples(path)
+    for _, batch in zip(range(4), samples_of(path, 4), strict=False):
+        for array in batch.values():
+            assert array.dtype.kind in "biufc"
+            array.tobytes()
+
+
+_TENSORS: dict[str, Mutator] = {
+    **BYTES,
+    **{name: _inner(edit) for name, edit in ANY_JSON.items()},
+    "manifest": _inner(BYTES["flips"]),
+}
+SUBJECTS = (
+    Subject(
+        name="manifest",
+        honest={"manifest.json": _manifest()},
+        mutators={**BYTES, **ANY_JSON},
+        exercise=_with_manifest,
+    ),
+    Subject(
+        name="checkpoint",
+        honest={"checkpoint": _checkpoint()},
+        mutators=_TENSORS,
+        exercise=_with_checkpoint,
+    ),
+    Subject(
+        name="samples",
+        honest=_arrays(),
+        mutators={**BYTES, "header": _header, "fields": _fields},
+        exercise=_with_samples,
+    ),
+)

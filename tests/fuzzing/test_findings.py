@@ -1,0 +1,261 @@
+"""What fuzzing found, each as the smallest file that shows it."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+import graphtool as gt
+from graphtool.diagnostics import GraphtoolError
+from graphtool.readers._schema import program_message
+from graphtool.readers.tensors import read_tensors
+from tests.fuzzing.exercises import with_model
+
+_Json: TypeAlias = Any
+_Message: TypeAlias = Any
+
+_FLOAT = {"#": "0.t_f32"}
+
+
+def _tensor(number: object, dims: object) -> _Json:
+    kind: _Json = [_FLOAT, dims, "NCHW", [], 0]
+    return {"%": number, "TT": {"#": "0.t_dtensor", "D": kind}}
+
+
+def _op(kind: str, reads: list[int], makes: list[_Json], **attributes: object) -> _Json:
+    said = [{"N": name, "AT": {"#": "0.a_x", "D": data}} for name, data in attributes.items()]
+    return {"#": kind, "A": said, "I": [{"%": number} for number in reads], "O": makes}
+
+
+def _parameter(number: int, name: object) -> _Json:
+    ends = _tensor(number, [8, 8])
+    return {"#": "p", "A": [0, 1, 1, name], "I": [], "O": ends, "OA": [1, 0, 1]}
+
+
+_FEED = _op("1.data", [], [_tensor(1, [-1, 8])], name="x")
+
+
+def _pir(*ops: _Json) -> bytes:
+    block = {"#": "b", "args": [], "ops": list(ops)}
+    program = {"regions": [{"#": "r", "blocks": [block]}]}
+    base = {"magic": "pir", "trainable": True, "version": 1}
+    return json.dumps({"base_code": base, "program": program}).encode()
+
+
+def _legacy(*, blocks: int = 1) -> _Message:
+    """Return a program that multiplies its feed, with further Blocks that are empty."""
+    program: _Message = program_message()()
+    for index in range(blocks):
+        block = program.blocks.add()
+        block.idx, block.parent_idx = index, max(index - 1, -1)
+    for name in ("x", "w", "y"):
+        var = program.blocks[0].vars.add()
+        var.name, var.type.type = name, 7
+        var.need_check_feed, var.is_parameter = name == "x", name == "w"
+        var.type.dense_tensor.tensor.data_type = 5
+        var.type.dense_tensor.tensor.dims.extend([-1, 8])
+    _reading(program, 0, "matmul_v2", ["x", "w"], "y")
+    return program
+
+
+def _reading(program: _Message, block: int, kind: str, reads: list[str], makes: str) -> _Message:
+    op = program.blocks[block].ops.add()
+    op.type = kind
+    for slot, name in zip("XY", reads, strict=False):
+        given = op.inputs.add()
+        given.parameter = slot
+        given.arguments.append(name)
+    result = op.outputs.add()
+    result.parameter = "Out"
+    result.arguments.append(makes)
+    return op
+
+
+def _running(program: _Message, block: int, *inner: int) -> None:
+    """Let a Block run others, each as often as it is named."""
+    for index in inner:
+        attr = _reading(program, block, "while", ["x"], "y").attrs.add()
+        attr.name, attr.type, attr.block_idx = "sub_block", 8, index
+
+
+def _nested(depth: int) -> bytes:
+    op: _Json = _op("1.relu", [1], [])
+    for _ in range(depth):
+        op = {
+            **_op("1." + "while" * 40, [], []),
+            "regions": [{"#": "r", "blocks": [{"#": "b", "ops": [op]}]}],
+        }
+    return _pir(_FEED, op)
+
+
+def _with_dims(*dims: int) -> bytes:
+    program = _legacy()
+    var = program.blocks[0].vars[1]
+    del var.type.dense_tensor.tensor.dims[:]
+    var.type.dense_tensor.tensor.dims.extend(dims)
+    return program.SerializeToString()
+
+
+def _deep_list(depth: int) -> _Json:
+    nested: _Json = 1
+    for _ in range(depth):
+        nested = [nested]
+    return nested
+
+
+def _chained(blocks: int) -> bytes:
+    return _legacy(blocks=blocks).SerializeToString()
+
+
+_DAMAGED = "is not laid out as Paddle lays it out"
+_DEEP = "the file is nested too deeply to be read"
+_NO_PROGRAM = "the file is no Paddle program:"
+_CANNOT_BE = "makes a tensor that cannot be: it has"
+_REFUSED: dict[str, tuple[bytes, str, str]] = {
+    "a dim that is no whole number": (
+        _pir(_FEED, _op("1.relu", [1], [_tensor(2, [1.5])])),
+        "GT004",
+        f"operator 1, `pd_op.relu`, {_CANNOT_BE} a dim that is no whole number",
+    ),
+    "a thousand dims": (
+        _pir(_FEED, _op("1.relu", [1], [_tensor(2, [-1] * 1000)])),
+        "GT004",
+        f"operator 1, `pd_op.relu`, {_CANNOT_BE} 1,000 dims",
+    ),
+    "more elements than can be counted": (
+        _pir(_FEED, _op("1.relu", [1], [_tensor(2, [2**62, 4])])),
+        "GT004",
+        f"operator 1, `pd_op.relu`, {_CANNOT_BE} more elements than 64 bits count",
+    ),
+    "a number of 400 digits": (
+        _pir(_FEED, _op("1.scale", [1], [_tensor(2, [8])], scale=10**400)),
+        "GT004",
+        "a number in the file has more than 64 bits: `10000000000000000000`",
+    ),
+    "a parameter whose name is a number": (
+        _pir(_FEED, _parameter(2, 7)),
+        "GT004",
+        f"operator 1, `builtin.parameter`, {_DAMAGED}",
+    ),
+    "an attribute without a name": (
+        _pir(_FEED, {**_op("1.relu", [1], []), "A": [{"N": None, "AT": {"#": "x", "D": 1}}]}),
+        "GT004",
+        f"operator 1, `pd_op.relu`, {_DAMAGED}",
+    ),
+    "lists in lists": (_pir(_FEED, _op("1.relu", [1], [], axis=_deep_list(200))), "GT009", _DEEP),
+    "Blocks with long paths": (_nested(40), "GT009", _DEEP),
+    "dims of a Variable that cannot be": (
+        _with_dims(2**62, 4),
+        "GT006",
+        f"{_NO_PROGRAM} it declares a tensor that cannot be, with more elements than 64 bits count",
+    ),
+    "thousands of Blocks around each other": (_chained(2_000), "GT009", _DEEP),
+}
+
+
+@pytest.mark.parametrize("name", _REFUSED)
+def test_what_cannot_be_is_refused(name: str, tmp_path: Path) -> None:
+    data, code, message = _REFUSED[name]
+    path = tmp_path / ("model.json" if data.startswith(b"{") else "model.pdmodel")
+    path.write_bytes(data)
+    with pytest.raises(GraphtoolError) as caught:
+        gt.read(path)
+    (found,) = caught.value.report
+    assert (found.code, found.message) == (code, message)
+
+
+def _unowned() -> bytes:
+    """Return a program with a Block that no Operator runs."""
+    program = _legacy(blocks=2)
+    _reading(program, 1, "relu", ["y"], "z")
+    return program.SerializeToString()
+
+
+def _shared(levels: int) -> bytes:
+    """Return Blocks that each run the next one twice."""
+    program = _legacy(blocks=levels)
+    for level in range(levels - 1):
+        _running(program, level, level + 1, level + 1)
+    return program.SerializeToString()
+
+
+def _resized() -> bytes:
+    map_of = _tensor(1, [-1, 8, 4, 4])
+    weight = {**_parameter(2, "w"), "O": _tensor(2, [8, 8, 1, 1])}
+    return _pir(
+        _op("1.data", [], [map_of], name="x"),
+        weight,
+        _op("1.conv2d", [1, 2], [_tensor(3, [-1, 8, 4, 4])]),
+        _op("1.nearest_interp", [3], [_tensor(4, [-1, 8, 8, 8])], scale=[float("inf")] * 2),
+    )
+
+
+def _growing(steps: int) -> bytes:
+    """Return a network in which each step makes a map 2³⁰ times as high and wide."""
+    shape = [-1, 8, -1, -1]
+    convolutions = [
+        _op("1.conv2d_transpose", [last, 2], [_tensor(last + 1, shape)], strides=[2**30] * 2)
+        for last in range(3, 3 + steps)
+    ]
+    first = _op("1.relu", [1], [_tensor(3, shape)])
+    weight = {**_parameter(2, "w"), "O": _tensor(2, [8, 8, 1, 1])}
+    return _pir(_op("1.data", [], [_tensor(1, shape)], name="x"), weight, first, *convolutions)
+
+
+_TAKEN: dict[str, bytes] = {
+    "maps that grow without end": _growing(300),
+    "a product of one operand": _pir(
+        _FEED, _parameter(2, "w"), _op("1.matmul", [1], [_tensor(3, [-1, 8])])
+    ),
+    "a list taken apart that is not there": _pir(_FEED, _op("0.split", [], [_tensor(2, [8])])),
+    "a resize by infinity": _resized(),
+    "a Block that nothing runs": _unowned(),
+    "Blocks that two Operators run": _shared(40),
+}
+
+
+@pytest.mark.parametrize("name", _TAKEN)
+def test_what_is_odd_is_read_paired_and_drawn(name: str, tmp_path: Path, monkeypatch: Any) -> None:
+    data = _TAKEN[name]
+    path = tmp_path / ("model.json" if data.startswith(b"{") else "model.pdmodel")
+    path.write_bytes(data)
+    monkeypatch.chdir(tmp_path)
+    with_model(path, gt.read(path))
+
+
+def test_saved_tensors_that_no_array_can_hold_are_refused(tmp_path: Path) -> None:
+    """A dim of 0 leaves no bytes to be missing."""
+    described = b"\x08\x05" + b"\x10\x00" + b"\x10" + b"\xff" * 8 + b"\x7f"
+    path = tmp_path / "model.pdiparams"
+    path.write_bytes(struct.pack("<IQIi", 0, 0, 0, len(described)) + described)
+    with pytest.raises(GraphtoolError) as caught:
+        read_tensors(path)
+    assert "holds no saved tensor at byte 0: its dtype or shape is none" in str(caught.value)
+
+
+def test_dims_that_old_paddle_computed_from_unknown_ones_are_unknown(tmp_path: Path) -> None:
+    path = tmp_path / "model.json"
+    path.write_bytes(_pir(_FEED, _op("1.relu", [1], [_tensor(2, [-1, 8, -7])])))
+    assert gt.read(path).values["relu_0"].shape == (-1, 8, -1)
+
+
+def test_many_parameters_of_one_name_get_short_names(tmp_path: Path) -> None:
+    path = tmp_path / "model.json"
+    path.write_bytes(_pir(_FEED, *(_parameter(number, "w") for number in range(2, 3002))))
+    names = [value.name for value in gt.read(path).parameters]
+    assert names[:6] == ["w", "%w", "%%w", "%%%w", "%4%w", "%5%w"]
+    assert names[-1] == "%2999%w"
+
+
+def test_many_blocks_beside_each_other_are_read(tmp_path: Path) -> None:
+    """Each sees the ones around it alone."""
+    program = _legacy(blocks=2_000)
+    for block in list(program.blocks)[1:]:
+        block.parent_idx = 0
+    path = tmp_path / "model.pdmodel"
+    path.write_bytes(program.SerializeToString())
+    assert len(gt.read(path).blocks) == 2_000

@@ -1,0 +1,392 @@
+"""Hostile names in every output of every command: harmless, told apart, and found again."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from time import process_time
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+from graphtool.cli import main
+from graphtool.diagnostics import Diagnostic, Report, Where
+from graphtool.graph import Graph
+from graphtool.matching import PairSet, suggest_pairs
+from graphtool.matching.configs import export
+from graphtool.matching.recipe import read_recipe
+from graphtool.readers import read
+from graphtool.rendering import render
+from graphtool.selectors import find
+from graphtool.text import as_typed, named, option, shown_forms, visible
+from tests.cli.test_conduct import terminal
+from tests.hostile.names import FIXTURES, NAMES, legacy, pir, read_back, variables
+
+Run = Callable[..., tuple[int, str, str]]
+
+# Of protobuf, all names but those that are no UTF-8; a network has fewer Variables than names.
+_SAID = [name for name in NAMES.values() if not set("\ud800\udcff") & set(name)]
+_HALF = len(_SAID) // 2
+_SHIFTS = (
+    pytest.param(0, id="first half"),
+    pytest.param(_HALF, id="second half", marks=pytest.mark.slow),
+)
+SGR = re.compile("\x1b\\[[0-9;]*m")
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*argv: str | Path) -> tuple[int, str, str]:
+        status = main(list(map(str, argv)))
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+def renamed(shift: int) -> Mapping[str, str]:
+    return dict(zip(variables(), _SAID[shift:] + _SAID[:shift], strict=False))
+
+
+@pytest.fixture(scope="module", params=_SHIFTS)
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a model whose feature maps, feed, fetch and parameters have hostile names."""
+    return legacy(tmp_path_factory.mktemp("hostile") / "cnn.pdmodel", renamed(request.param))
+
+
+@pytest.fixture(scope="module")
+def graph(model: Path) -> Graph:
+    return read(model)
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return one such model, and one of PIR with all in one name, a type's and a module's too."""
+    folder = tmp_path_factory.mktemp("mixed")
+    bits = " ".join(name for name in NAMES.values() if len(name) < 100)
+    return legacy(folder / "cnn.pdmodel", renamed(0)), pir(folder / "cnn.json", bits)
+
+
+def is_harmless(text: str) -> bool:
+    """Tell text of which a terminal shows every letter, each on its line."""
+    return all(as_typed(line) == line for line in text.split("\n"))
+
+
+FORMS = {
+    "inspect": ["inspect", "MODEL", "--all"],
+    "a name": ["inspect", "MODEL", "--name", "\x1b*\u202e"],
+    "an operator": ["inspect", "MODEL", "--op", "\x1b\u202e"],
+    "pairs": ["suggest-pairs", "MODEL", "MODEL"],
+    "a form": ["suggest-pairs", "MODEL", "MODEL", "--recipe", "fitnet"],
+    "partners": ["suggest-pairs", "MODEL", "MODEL", "--for", "\x1b\u202e"],
+    "shapes": ["suggest-pairs", "MODEL", "MODEL", "--match", "shape"],
+    "explanation": ["suggest-pairs", "MODEL", "MODEL", "--explain", "\x1b=\u202e"],
+    "configuration": ["suggest-pairs", "MODEL", "MODEL", "--as", "\x1b\u202e"],
+    "check": ["check", "MODEL", "MODEL", "--prefix", ""],
+    "check of code": ["check", "MODEL", "\x1b\u202e:x"],
+    "no merge": ["merge", "MODEL", "MODEL\x1b\u202e", "-o", "\x1b\u202e"],
+    "a focus": ["render", "MODEL", "-o", "-", "--focus", "\x1b\u202e"],
+    "a picture": ["render", "MODEL", "-o", "\x1b\u202e.txt"],
+    "explain": ["explain", "\x1b\u202e"],
+    "usage": ["inspect", "MODEL", "\x1b\u202e"],
+}
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        pytest.param(argv, id=name, marks=pytest.mark.slow if argv[0] == "merge" else ())
+        for name, argv in FORMS.items()
+    ],
+)
+def test_no_command_sends_what_a_name_holds_to_the_terminal(
+    run: Run, mixed: Sequence[Path], argv: list[str]
+) -> None:
+    for model in map(str, mixed):
+        status, out, err = run(*(part.replace("MODEL", model) for part in argv))
+        marked = [line[:8] for line in err.splitlines() if line[:1] != " "]
+
+        assert status in (0, 1, 2)
+        assert out or err
+        assert is_harmless(out.replace("\t", ""))
+        assert is_harmless(err)
+        assert set(marked) <= {"error[GT", "warning[", "note[GT2", "feed map"}
+
+
+def test_every_name_is_listed_once_as_it_is_shown_and_reads_back(
+    run: Run, model: Path, graph: Graph
+) -> None:
+    _, out, _ = run("inspect", model, "--all")
+    rows = out.split("\nname ")[1].splitlines()[1 : len(graph.values) + 1]
+
+    for row, name in zip(rows, graph.values, strict=True):
+        assert row.startswith(f"{named(name)}  ")
+        assert len(name) > 1000 or read_back(named(name)) == name
+
+
+def test_a_value_is_found_by_its_name_and_by_what_is_shown_for_it(graph: Graph) -> None:
+    for name in graph.values:
+        assert find(graph, name).name == name
+        assert all(find(graph, shown).name == name for shown in shown_forms(name))
+
+
+def test_part_of_a_name_leads_to_the_names_that_hold_it(run: Run, tmp_path: Path) -> None:
+    model = legacy(tmp_path / "cnn.pdmodel", {"relu_1.tmp_0": "[a-z]*?", "relu_0.tmp_0": "b"})
+    _, _, err = run("suggest-pairs", model, model, "--for", "[a-z]*")
+    advice = err.splitlines()[-1]
+
+    assert advice == f"  = help: graphtool inspect {model} --name '*[[]a-z][*]*'"
+    _, out, _ = run(*shlex.split(advice.removeprefix("  = help: graphtool ")))
+    assert [line.split()[0] for line in out.splitlines()] == ["name", "[a-z]*?"]
+
+
+def test_a_feed_without_letters_is_shown_and_found(run: Run, tmp_path: Path) -> None:
+    model = pir(tmp_path / "cnn.json", "", feed="")
+    _, out, _ = run("inspect", model)
+    _, _, err = run("check", model, model, "--feed", '""=""', "--parameters", "later")
+
+    assert 'feeds          ""  [?, 3, 16, 16] float32' in out.splitlines()
+    assert find(read(model), '""').name == ""
+    assert "GT210" not in err
+
+
+def test_an_attribute_without_a_name_names_no_result(tmp_path: Path) -> None:
+    document = json.loads((FIXTURES / "3.3.1" / "cnn.json").read_text("utf-8"))
+    for operator in document["program"]["regions"][0]["blocks"][0]["ops"]:
+        if operator["#"] == "1.relu":
+            operator["A"].append({"AT": {"#": "0.a_str", "D": "evil"}, "N": ""})
+    path = tmp_path / "cnn.json"
+    path.write_text(json.dumps(document))
+
+    assert list(read(path).values) == list(read(FIXTURES / "3.3.1" / "cnn.json").values)
+
+
+def test_what_is_copied_from_a_table_is_taken_by_every_command(
+    run: Run, model: Path, graph: Graph, tmp_path: Path
+) -> None:
+    pair = suggest_pairs(graph, graph).pairs[-1].teacher.name
+    shown, feed = named(pair), named(graph.feeds[0])
+    for argv in (
+        ("inspect", model, f"--name={shown}"),
+        ("suggest-pairs", model, model, f"--for={shown}"),
+        ("suggest-pairs", model, model, f"--explain={shown}={shown}"),
+        ("render", model, f"--focus={shown}", "-o", tmp_path / "focus.dot"),
+    ):
+        assert run(*argv)[0] == 0, argv
+    _, out, _ = run("check", model, model, f"--feed={feed}={feed}", "--format", "json")
+
+    assert json.loads(out)["feed_map"] == {graph.feeds[0]: graph.feeds[0]}
+
+
+def test_json_is_ascii_and_keeps_every_name(run: Run, model: Path, graph: Graph) -> None:
+    _, listed, _ = run("inspect", model, "--format", "json")
+    _, pairs, _ = run("suggest-pairs", model, model, "--json")
+    _, checked, _ = run("check", model, model, "--format", "json")
+    notes = [found["where"] for found in json.loads(checked)["diagnostics"]]
+
+    assert [value["name"] for value in json.loads(listed)["values"]] == list(graph.values)
+    assert [pair["teacher"]["name"] for pair in json.loads(pairs)["pairs"]] == [
+        pair.teacher.name for pair in suggest_pairs(graph, graph)
+    ]
+    assert {place["value"] for place in chain(*notes) if place["value"]} <= graph.values.keys()
+    assert (listed + pairs + checked).isascii()
+
+
+def test_recipes_keep_every_name(run: Run, model: Path, graph: Graph, tmp_path: Path) -> None:
+    tomllib = pytest.importorskip("tomllib")
+    path = tmp_path / "pairs.toml"
+    assert run("suggest-pairs", model, model, "-o", path)[0] == 0
+    names = [pair.teacher.name for pair in suggest_pairs(graph, graph)]
+    plain: Any = tomllib.loads(path.read_text("utf-8"))
+
+    assert [pair["teacher"]["name"] for pair in plain["pairs"]] == names
+    recipe = read_recipe(path, teacher=graph, student=graph).pairs
+    assert [pair.student.name for pair in recipe] == names
+    assert [found.code for found in recipe.report] == []
+
+
+@pytest.mark.parametrize("level", ["block", "op"])
+def test_dot_has_the_nodes_and_edges_that_it_has_under_harmless_names(
+    graph: Graph, level: str
+) -> None:
+    dot = shutil.which("dot")
+    if dot is None:
+        pytest.skip("Graphviz is not installed")
+    honest = read(FIXTURES / "2.6.2" / "cnn.pdmodel")
+    counts: list[tuple[int, int]] = []
+    for drawn in (graph, honest):
+        source = render(drawn, level=level).dot
+        assert is_harmless(source.replace("\t", ""))
+        done = subprocess.run(
+            [dot, "-Tjson"], input=source.encode(), capture_output=True, check=True
+        )
+        assert done.stderr == b""
+        parsed = json.loads(done.stdout)
+        counts.append((len(parsed["objects"]), len(parsed["edges"])))
+
+    assert counts[0] == counts[1]
+
+
+def svg_of(run: Run, path: Path, *argv: str | Path) -> tuple[ElementTree.Element, list[str]]:
+    """Draw, and return the picture with its lines of text."""
+    assert run("render", *argv, "-o", path)[0] == 0
+    root = ElementTree.parse(path).getroot()
+    texts = ("".join(element.itertext()) for element in root.iter(f"{SVG}text"))
+    # Words are set apart by blanks that are not broken, and lines begin with a narrow one.
+    return root, [text.replace("\xa0", " ").strip("\u200a") for text in texts]
+
+
+@pytest.mark.parametrize("networks", [1, 2])
+def test_svg_is_text_alone_as_a_terminal_has_it(
+    run: Run, model: Path, graph: Graph, tmp_path: Path, networks: int
+) -> None:
+    level = ("--level", "op") if networks == 1 else ()
+    root, texts = svg_of(run, tmp_path / "x.svg", *[model] * networks, *level)
+    tags = {element.tag.removeprefix(SVG) for element in root.iter()}
+    attributes = {name for element in root.iter() for name in element.attrib}
+
+    assert tags <= {"svg", "g", "title", "text", "polygon", "path", "ellipse", "polyline"}
+    assert not any(name.startswith("on") or "href" in name for name in attributes)
+    assert texts
+    assert all(is_harmless(text) for text in texts)
+    if networks == 1:
+        short = {visible(name) for name in graph.values if len(visible(name)) < 20}
+        hidden = {"fetch", *graph.feeds, *(name for name in short if "@" in name)}
+        computed = {name for op in graph.operators.values() for name in op.results[:1]}
+        assert (short & set(map(visible, computed))) - hidden <= set(texts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ending", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF")])
+def test_pictures_that_are_no_text_are_drawn_without_complaints(
+    run: Run, model: Path, tmp_path: Path, ending: str, magic: bytes
+) -> None:
+    path = tmp_path / f"x.{ending}"
+    status, _, err = run("render", model, model, "--level", "op", "-o", path)
+
+    assert (status, err) == (0, f"wrote {path}: level op\n")
+    assert path.read_bytes().startswith(magic)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["inspect", "suggest-pairs", "check"])
+def test_a_terminal_is_sent_colours_and_nothing_else(model: Path, command: str) -> None:
+    arguments = [model] if command == "inspect" else [model, model]
+    extra = ["--parameters", "later"] if command == "check" else []
+    text = terminal(120, command, *map(str, arguments), *extra)
+    lines = text.replace("\r\n", "\n").split("\n")
+
+    assert all(as_typed(line) == line for line in (SGR.sub("", line) for line in lines))
+    assert "\x1b[1m" in text or command == "check"
+
+
+@pytest.mark.slow
+def test_configurations_in_yaml_are_seen_whole_and_keep_every_name() -> None:
+    honest = read(FIXTURES / "2.6.2" / "cnn.pdmodel")
+    pair = suggest_pairs(honest, honest).pairs[2]
+    for name in _SAID:
+        value = replace(honest.values[pair.teacher.name], layer=name, layer_outputs=(name,))
+        graph = replace(honest, values={**honest.values, value.name: value})
+        end = replace(pair.teacher, layer=name)
+        both = replace(pair, teacher=end, student=end)
+        text = export(PairSet(teacher=graph, student=graph, pairs=(both,)), "yaml")
+
+        assert is_harmless(text)
+        assert yaml.safe_load(text)["pairs"][0]["teacher"] == name
+
+
+def test_diagnostics_are_harmless_wherever_they_are_printed() -> None:
+    name = "".join(name for name in NAMES.values() if len(name) < 100 and "`" not in name)
+    found = Diagnostic(
+        message=f"no Value is called `{name}`",
+        where=(Where(role="teacher", program=name, value=name, shape=(1,), source=name),),
+        notes=(f"nearest: `{name}`, `{name}`", "Paddle said:\nout of memory"),
+        help=f"graphtool inspect x {option('--name', name)}",
+        code="GT101",
+        slug="unknown-name",
+    )
+    lines = str(Report.of((found,))).split("\n")
+
+    assert [line.split(":")[0][:12] for line in lines] == [
+        "error[GT101]",
+        "  --> teache",
+        "  = note",
+        "  = note",
+        "    out of m",
+        "  = help",
+    ]
+    assert is_harmless("\n".join(lines))
+    assert lines[0] == f"error[GT101] unknown-name: no Value is called `{named(name)}`"
+
+
+def test_names_of_100_kilobytes_cost_no_time(run: Run, tmp_path: Path) -> None:
+    letters = random.Random(1).choices("abcdefghij_./\x1b\u202eé", k=200_000)
+    teacher, student = (
+        pir(tmp_path / f"{place}.json", "", feed="".join(letters[place : place + 100_000]))
+        for place in (0, 100_000)
+    )
+    started = process_time()
+    status, _, err = run("check", teacher, student, "--feed", "x=y")
+
+    assert status == 1
+    assert max(map(len, err.splitlines())) < 25_000
+    assert process_time() - started < 4
+
+
+def test_feeds_that_look_the_same_are_told(run: Run, tmp_path: Path) -> None:
+    model = pir(tmp_path / "cnn.json", "", feed="d\u0430ta")
+    document = json.loads(model.read_text())
+    block = document["program"]["regions"][0]["blocks"][0]["ops"]
+    second = json.loads(json.dumps(next(op for op in block if op["#"] == "1.data")))
+    second["A"][0]["AT"]["D"], second["O"][0]["%"] = "data", 1000
+    block.insert(0, second)
+    model.write_text(json.dumps(document))
+    _, _, err = run("inspect", model)
+
+    assert err == (
+        "warning[GT113] alike-feeds: two feeds or fetches look the same: `data` has U+0061 LATIN "
+        "SMALL LETTER A where `d\u0430ta` has U+0430 CYRILLIC SMALL LETTER A\n"
+        f"  --> {model}\n"
+        f"  = help: graphtool inspect {model} --format json\n"
+    )
+
+
+def test_a_name_that_looks_like_the_one_that_was_typed_says_where_it_differs(
+    run: Run, tmp_path: Path
+) -> None:
+    model = pir(tmp_path / "cnn.json", "", feed="d\u0430ta")
+    _, _, err = run("suggest-pairs", model, model, "--for", "data")
+
+    assert (
+        "  = note: they look the same: `data` has U+0061 LATIN SMALL LETTER A where `d\u0430ta` "
+        "has U+0430 CYRILLIC SMALL LETTER A\n"
+    ) in err
+
+
+def test_feeds_of_both_networks_that_look_the_same_are_told(run: Run, tmp_path: Path) -> None:
+    teacher = pir(tmp_path / "teacher.json", "", feed="d\u0430ta")
+    student = pir(tmp_path / "student.json", "", feed="data")
+    apart = (
+        "they look the same: `{}` has U+{} LATIN SMALL LETTER A where `{}` has U+{} CYRILLIC SMALL "
+        "LETTER A"
+    )
+    _, _, guessed = run("check", teacher, student)
+    _, _, given = run("check", teacher, student, "--feed", "data=data")
+
+    assert guessed.splitlines()[0] == (
+        "feed map, guessed: d\u0430ta -> data: is the only one whose shape and dtype fit; they "
+        "look the same: `d\u0430ta` has U+0430 CYRILLIC SMALL LETTER A where `data` has U+0061 "
+        "LATIN SMALL LETTER A"
+    )
+    assert apart.format("data", "0061", "d\u0430ta", "0430") in given

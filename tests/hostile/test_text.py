@@ -1,0 +1,114 @@
+"""What of a text is shown, and how it is typed."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import subprocess
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graphtool.lookalikes import alike, told_apart
+from graphtool.text import as_typed, bounded, command, literal, named, option, quoted, visible
+from tests.hostile.names import NAMES, read_back
+
+ANY = st.text(st.characters() | st.sampled_from("\\\\nxuU'\"` \x1b\u0301\u202e\ud800\udcff"))
+
+
+@settings(max_examples=50)
+@given(ANY)
+def test_what_is_shown_is_one_line_and_tells_every_letter(text: str) -> None:
+    shown = visible(text)
+
+    assert shown.isprintable()
+    assert as_typed(shown) == shown
+    assert unicodedata.is_normalized("NFC", shown)
+    assert read_back(shown) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("relu_48", "relu_48"),
+        ("données/каталог/模型", "données/каталог/模型"),
+        ("a\\b C:\\models", "a\\b C:\\models"),
+        ("a\x1b[31m\n", "a\\x1b[31m\\n"),
+        ("a\\x1b[31m\\n", "a\\\\x1b[31m\\\\n"),
+        ("da\u200bta", "da\\u200bta"),
+        ("\u3164", "\\u3164"),
+        ("cafe\u0301", "cafe\\u0301"),
+        ("\u212a", "\\u212a"),
+        ("\u0301a", "\\u0301a"),
+        ("\udcff\U000e0041", "\\udcff\\U000e0041"),
+    ],
+)
+def test_letters_that_act_or_cannot_be_told_apart_are_written_out(text: str, shown: str) -> None:
+    assert visible(text) == shown
+
+
+def test_no_two_hostile_names_look_the_same_and_none_is_long() -> None:
+    shown = {named(name) for name in (*NAMES.values(), "", '""')}
+
+    assert len(shown) == len(NAMES) + 2
+    assert max(map(len, shown)) < 1040
+    assert bounded("n" * 1000) == "n" * 1000
+
+
+def test_words_of_a_shell_come_back_as_they_were() -> None:
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("bash is not installed")
+    names = [name for name in NAMES.values() if not {"\0", "\ud800"} & set(name)]
+    names = [name for name in names if len(name) < 4000]
+    line = command("printf", "%s\\0", *names)
+    said = subprocess.run(
+        [bash], input=line.encode(), capture_output=True, check=True, env={"LC_ALL": "C"}
+    ).stdout
+
+    assert as_typed(line) == line
+    assert said.decode("utf-8", "surrogateescape").split("\0")[:-1] == names
+
+
+def test_what_no_shell_can_hold_is_typed_as_it_is_shown() -> None:
+    assert quoted("a\0b") == "'a\\x00b'"
+    assert quoted("\ud800") == "'\\ud800'"
+    assert quoted("n" * 100_000) == f"'{bounded('n' * 100_000)}'"
+
+
+def test_values_that_start_with_a_dash_are_no_options() -> None:
+    assert option("--feed", "x=y z") == "--feed 'x=y z'"
+    assert option("--feed", "-x=y") == "--feed=-x=y"
+
+
+@settings(max_examples=50)
+@given(ANY)
+def test_what_is_shown_of_a_literal_means_the_text(text: str) -> None:
+    assert ast.literal_eval(as_typed(literal(text))) == text
+
+
+LATIN = "LATIN SMALL LETTER"
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "letters"),
+    [
+        ("d\u0430ta", "data", ("U+0430 CYRILLIC SMALL LETTER A", f"U+0061 {LATIN} A")),
+        ("da\u200bta", "data", ("U+200B ZERO WIDTH SPACE", f"U+0074 {LATIN} T")),
+        ("data\u2060", "data", ("U+2060 WORD JOINER", "nothing more")),
+        ("relu_l", "relu_1", (f"U+006C {LATIN} L", "U+0031 DIGIT ONE")),
+        ("data", "date", None),
+        ("data", "data", None),
+    ],
+)
+def test_names_that_look_the_same_are_told_apart(
+    name: str, other: str, letters: tuple[str, str] | None
+) -> None:
+    said = (
+        None if letters is None else f"`{name}` has {letters[0]} where `{other}` has {letters[1]}"
+    )
+
+    assert told_apart(name, other) == said
+    assert list(alike((name, other, name))) == ([(name, other)] if said else [])

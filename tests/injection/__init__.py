@@ -1,0 +1,1 @@
+"""Failures injected at every step of what changes Programs and Scopes."""

@@ -1,0 +1,33 @@
+"""Whatever fails, and whenever: Programs and Scopes stay, Paddle is quoted, and a retry works."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.injection.injecting import Kind, few, inject
+from tests.injection.scenarios import SCENARIOS
+
+_FAST = {("merge", Kind.CALL): 12, ("distill_loss", Kind.CALL): 8}
+_CHECKED = {"GT049", "GT236", "GT250", "GT633", "nothing"}
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.slow
+def test_a_failure_changes_nothing_and_a_second_try_works(name: str, kind: Kind) -> None:
+    _assert_whole(name, kind, 5)
+
+
+@pytest.mark.parametrize(("name", "kind"), _FAST)
+def test_a_failing_call_of_paddle_changes_nothing(name: str, kind: Kind) -> None:
+    _assert_whole(name, kind, _FAST[name, kind])
+
+
+def _assert_whole(name: str, kind: Kind, count: int) -> None:
+    tally = inject(SCENARIOS[name], kind, few(count))
+    assert tally.wrong == []
+    assert tally.count == count
+    # What a failure comes out as; some calls may fail, and a check says what is missing then.
+    wanted = "GT258" if kind is Kind.CALL else "KeyboardInterrupt"
+    assert tally.raised[wanted] >= count * 2 // 3
+    assert set(tally.raised) <= {wanted, *(_CHECKED if kind is Kind.CALL else ())}

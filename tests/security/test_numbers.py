@@ -1,0 +1,135 @@
+"""Numbers and texts that no one means: each is a Diagnostic, in files and where they are typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+import graphtool as gt
+from graphtool.cli import main
+from graphtool.diagnostics import ReadError, UsageError
+from graphtool.matching._batches import Reader, batches_of
+from graphtool.readers._spelling import parse_input
+from graphtool.readers.tensors import Tensor, write_tensors
+from graphtool.training import _checkpoint_file as files
+from graphtool.training._random import is_random_state, random_state
+from graphtool.training.checkpoints import _alike
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+@pytest.mark.parametrize("dim", ["9" * 19, "9" * 5000])
+def test_a_dim_that_fits_no_number_of_paddles_is_refused(
+    dim: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UsageError) as raised:
+        parse_input(f"3,{dim}")
+    assert raised.value.report.errors[0].code == "GT037"
+    assert main(["inspect", "paddle.vision.models:resnet18", "--input", f"3,{dim}"]) == 2
+    assert "GT037" in capsys.readouterr().err
+    assert parse_input(f"3,{'9' * 18}").shape == (-1, 3, 10**18 - 1)
+
+
+def test_a_layer_of_such_a_dim_is_refused() -> None:
+    from paddle import nn
+
+    with pytest.raises(UsageError) as raised:
+        gt.from_layer(nn.Linear(3, 2), [(3, 2**63)])
+    assert raised.value.report.errors[0].code == "GT047"
+
+
+def test_more_batches_than_can_be_counted_are_all_that_there_are() -> None:
+    feed = gt.read(FIXTURES / "3.3.1" / "cnn.json").values["image"]
+    reader = Reader("teacher", "cnn.json", (feed,))
+    images = np.zeros((8, 3, 16, 16), "float32")
+
+    found = list(batches_of(images, (reader, reader), batches=10**30, size=4))
+
+    assert [batch.count for batch in found] == [4, 4]
+
+
+def checkpoint(path: Path, **changes: Any) -> None:
+    """Write a checkpoint of nothing but its manifest, with a seal that fits."""
+    manifest = files.Manifest(
+        schema=1,
+        graphtool="0.1.0",
+        paddle="3.3.1",
+        step=3,
+        keys=(),
+        optimizer="Adam",
+        schedule="StepDecay",
+        rate=None,
+        rates={"last_epoch": 3},
+        random=(),
+        teachers=(),
+        operators={},
+    )
+    changed = msgspec.structs.replace(manifest, **changes)
+    sealed = msgspec.structs.replace(changed, digest=files._seal(changed, []))
+    spelt = json.dumps(msgspec.to_builtins(sealed)).encode()
+    write_tensors(path, [Tensor(np.frombuffer(spelt, "uint8"), "uint8")])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"step": -1}, "Expected `int` >= 0 - at `$.step`"),
+        ({"step": 2**63}, "Expected `int` <= 9223372036854775807 - at `$.step`"),
+        ({"operators": {"pd_op.relu": -1}}, "Expected `int` >= 0 - at `$.operators[...]`"),
+    ],
+)
+def test_a_checkpoint_of_such_a_step_is_refused(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    checkpoint(tmp_path / "honest")
+    assert files.read_checkpoint(tmp_path / "honest").manifest.step == 3
+    checkpoint(tmp_path / "spoilt", **change)
+
+    with pytest.raises(ReadError) as raised:
+        files.read_checkpoint(tmp_path / "spoilt")
+
+    (found,) = raised.value.report
+    assert found.code == "GT621"
+    assert found.message == f"the file is no whole checkpoint: its manifest: {said}"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 2**63},
+        {"seed": -1},
+        {"offset": 2**64},
+        {"engine": f"{2**64}"},
+        {"engine": "9" * 5000},
+    ],
+)
+def test_a_random_state_of_such_numbers_is_not_set(change: dict[str, Any]) -> None:
+    (now,) = random_state()
+    assert is_random_state([now])
+    words = now.engine.split()
+    if "engine" in change:
+        change = {"engine": " ".join([change["engine"], *words[1:]])}
+    assert not is_random_state([msgspec.structs.replace(now, **change)])
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "alike"),
+    [
+        ({"last_lr": 0}, {"last_lr": 0.5}, True),
+        ({"best": None}, {"best": 0.5}, True),
+        ({"inner": {"last_epoch": 3}}, {"inner": {"last_epoch": 4}}, True),
+        ({"last_epoch": "x"}, {"last_epoch": 3}, False),
+        ({"last_epoch": None}, {"last_epoch": 3}, False),
+        ({"last_epoch": {}}, {"last_epoch": 3}, False),
+        ({"inner": None}, {"inner": {"last_epoch": 3}}, False),
+        ({"inner": {"last_epoch": "x"}}, {"inner": {"last_epoch": 3}}, False),
+        ({"last_epoch": 3}, {"last_epoch": 3, "last_lr": 0.5}, False),
+    ],
+)
+def test_a_schedule_takes_back_only_what_it_keeps(then: Any, now: Any, *, alike: bool) -> None:
+    assert _alike(then, now) is alike

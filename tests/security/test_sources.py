@@ -1,0 +1,58 @@
+"""No line of graphtool's unpickles, evaluates, or imports by name, but where the user typed it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import graphtool
+
+pytestmark = pytest.mark.slow
+
+PACKAGE = Path(graphtool.__file__).parent
+
+# `paddle.load`, `paddle.jit.load` and `paddle.static.load` unpickle, `numpy.load` may.
+LOADING = {"load", "loads", "load_state_dict", "Unpickler", "load_inference_model", "load_vars"}
+EVALUATING = {"eval", "exec", "compile", "__import__", "os.system", "os.popen"}
+# The standard library's format of plain data, and a method of graphtool's own.
+PLAIN = {"json.loads", "teacher.load"}
+# These import what a call or a command line names, or parts of graphtool itself.
+IMPORTING = {"import_module", "resolve_name"}
+IMPORTERS = {
+    "__init__.py",
+    "cli/_explain.py",
+    "cli/_running.py",
+    "matching/_samples.py",
+    "readers/_builder.py",
+    "readers/_paddle.py",
+}
+
+
+@pytest.fixture(scope="module")
+def calls() -> list[tuple[str, str]]:
+    """Return each call as it is spelt, with the file that it stands in."""
+    return [
+        (path.relative_to(PACKAGE).as_posix(), spelt(node.func))
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+    ]
+
+
+def spelt(node: ast.expr) -> str:
+    if isinstance(node, ast.Attribute):
+        return f"{spelt(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else "?"
+
+
+def test_nothing_is_unpickled_or_evaluated(calls: list[tuple[str, str]]) -> None:
+    loading = {one for one in calls if one[1].rpartition(".")[2] in LOADING}
+    assert {call for _, call in loading} <= PLAIN
+    assert not [one for one in calls if one[1] in EVALUATING]
+
+
+def test_modules_are_imported_by_name_in_few_places_alone(calls: list[tuple[str, str]]) -> None:
+    found = {file for file, call in calls if call.rpartition(".")[2] in IMPORTING}
+    assert found == IMPORTERS

@@ -1,0 +1,136 @@
+"""Rounds of a soak: each builds two networks of its own, works on them, and lets all of it go."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import nn
+
+import graphtool as gt
+
+IMAGE = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype("float32")
+PAIRS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A network that has been initialised in a Scope of its own."""
+
+    program: Any
+    startup: Any
+    output: Any
+    scope: Any
+
+
+@contextmanager
+def networks(*widths: int, legacy: bool) -> Iterator[list[Built]]:
+    """Build networks, and free their Scopes afterwards, which Paddle would keep until it exits."""
+    with mode(legacy=legacy):
+        built = [network(width, legacy=legacy) for width in widths]
+        yield built
+        for one in built:
+            one.scope._remove_from_pool()
+
+
+@contextmanager
+def mode(*, legacy: bool) -> Iterator[None]:
+    """Work on Programs of one kind."""
+    with paddle.pir_utils.OldIrGuard() if legacy else nullcontext():
+        yield
+
+
+def network(width: int, *, legacy: bool) -> Built:
+    """Build two convolutions with batch norms, and a classifier."""
+    main, startup, scope = paddle.static.Program(), paddle.static.Program(), paddle.static.Scope()
+    guards = paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard()
+    with guards[0], guards[1]:
+        x = paddle.static.data("image", [-1, 3, 8, 8])
+        output = (static_layers if legacy else layers)(x, width)
+    executor = paddle.static.Executor(paddle.CPUPlace())
+    with paddle.static.scope_guard(scope):
+        executor.run(startup)
+    return Built(program=main, startup=startup, output=output, scope=scope)
+
+
+def layers(x: Any, width: int) -> Any:
+    for index in range(2):
+        before, after = x.shape[1], width * 2**index
+        x = nn.Conv2D(before, after, 3, 2, 1, bias_attr=False)(x)
+        x = nn.functional.relu(nn.BatchNorm2D(after)(x))
+    return nn.Linear(2 * width, 5)(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+def static_layers(x: Any, width: int) -> Any:
+    static = paddle.static.nn
+    for index in range(2):
+        x = static.conv2d(x, width * 2**index, 3, 2, 1, bias_attr=False)
+        x = static.batch_norm(x, act="relu")
+    return static.fc(nn.functional.adaptive_avg_pool2d(x, 1), 5)
+
+
+def control(number: int, *, legacy: bool = False) -> None:
+    """Do by Paddle alone what it takes to build, merge, minimize and run such networks."""
+    del number
+    with networks(8, 4, legacy=legacy) as (teacher, student):
+        if not legacy:
+            join(teacher, student)
+        guards = paddle.static.program_guard(student.program, student.startup)
+        with guards, paddle.utils.unique_name.guard("added_"):
+            loss = paddle.mean(student.output)
+            for _ in range(0 if legacy else PAIRS):
+                loss = loss + ((nn.Linear(5, 5)(student.output) - student.output) ** 2).mean()
+            paddle.optimizer.SGD(0.1).minimize(loss, student.startup)
+        step(student, loss)
+
+
+def join(teacher: Built, student: Built) -> None:
+    """Copy a teacher's operators into a student's Program, with parameters of other names."""
+    mapping, block = paddle.pir.IrMapping(), student.program.global_block()
+    ops = teacher.program.global_block().ops
+    fed = [next(op for op in listed if op.name() == "pd_op.data") for listed in (ops, block.ops)]
+    mapping.add(*(op.result(0) for op in fed))
+    for op in ops:
+        if op.name() == "builtin.parameter":
+            name = op.str_attr("parameter_name")
+            found = teacher.scope.find_var(name).get_tensor()
+            student.scope.var(f"t_{name}").get_tensor()._share_data_with(found)
+            op.set_str_attr("parameter_name", f"t_{name}")
+    teacher.program.copy_to_block(mapping, block)
+
+
+def everything(number: int, *, legacy: bool = False) -> None:
+    """Suggest pairs, merge, add losses, train a step; verify, draw and export now and then."""
+    with networks(8, 4, legacy=legacy) as (teacher, student):
+        pairs = gt.suggest_pairs(teacher.program, student.program)
+        assert len(pairs) == PAIRS
+        scopes = {"scope": student.scope, "teacher_scope": teacher.scope}
+        merged = gt.merge(teacher.program, student.program, {"image": "image"}, **scopes)
+        if number % 10 == 0:
+            assert merged.verify({"image": IMAGE}).equal
+        with paddle.static.program_guard(merged.program, student.startup):
+            loss = gt.distill_loss(merged, pairs).total
+            gt.minimize(paddle.optimizer.SGD(0.1), loss)
+        step(student, loss)
+        if number % 10 == 5:
+            assert "digraph" in gt.render(merged).dot
+            export(merged, student, "pdmodel" if legacy else "json")
+
+
+def step(student: Built, loss: Any) -> None:
+    executor = paddle.static.Executor(paddle.CPUPlace())
+    with paddle.static.scope_guard(student.scope):
+        executor.run(student.startup)
+        executor.run(student.program, feed={"image": IMAGE}, fetch_list=[loss])
+
+
+def export(merged: gt.Merged, student: Built, suffix: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        gt.export_student(merged, Path(folder) / "student", scope=student.scope)
+        assert gt.read(f"{folder}/student.{suffix}").feeds == ("image",)

@@ -1,0 +1,96 @@
+"""Two threads at once: what each gets is right, or refused in clear words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from sys import getswitchinterval, setswitchinterval
+from threading import Barrier
+from typing import Any
+
+import paddle
+import pytest
+
+import graphtool as gt
+from tests.soak.rounds import IMAGE, Built, mode, network
+
+TIMES = 3
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def frequent_switches() -> Iterator[None]:
+    """Let threads take turns every 10 microseconds instead of every 5 milliseconds."""
+    before = getswitchinterval()
+    setswitchinterval(1e-5)
+    yield
+    setswitchinterval(before)
+
+
+def at_once(*works: Callable[[], Any]) -> list[list[Any]]:
+    """Do each work some times in a thread of its own, all started together."""
+    start = Barrier(len(works))
+
+    def repeat(work: Callable[[], Any]) -> list[Any]:
+        start.wait()
+        return [work() for _ in range(TIMES)]
+
+    with ThreadPoolExecutor(len(works)) as pool:
+        return list(pool.map(repeat, works))
+
+
+def two(*, legacy: bool = False) -> tuple[Built, Built]:
+    paddle.enable_static()
+    with mode(legacy=legacy):
+        return network(8, legacy=legacy), network(4, legacy=legacy)
+
+
+def merged(teacher: Built, student: Built) -> gt.Merged:
+    scopes = {"scope": student.scope, "teacher_scope": teacher.scope}
+    return gt.merge(teacher.program, student.program, {"image": "image"}, **scopes)
+
+
+def test_pairs_and_pictures_of_two_threads_are_those_of_one() -> None:
+    teacher, student = two()
+
+    def draw() -> str:
+        pairs = gt.suggest_pairs(teacher.program, student.program)
+        assert len(pairs) == 5
+        return gt.render(pairs).dot
+
+    alone = draw()
+    assert at_once(draw, draw) == [[alone] * TIMES] * 2
+
+
+def test_two_threads_merge_and_verify_programs_of_either_kind() -> None:
+    kinds = [[two(legacy=legacy) for _ in range(TIMES)] for legacy in (True, False)]
+
+    def work(waiting: list[tuple[Built, Built]]) -> str:
+        return str(merged(*waiting.pop()).verify({"image": IMAGE}))
+
+    legacy, pir = at_once(*(lambda waiting=waiting: work(waiting) for waiting in kinds))
+    assert legacy == ["18 of 18 Values and 12 of 12 weights are bit-equal"] * TIMES
+    assert pir == ["22 of 22 Values and 12 of 12 weights are bit-equal"] * TIMES
+
+
+def test_losses_that_two_threads_add_are_right_or_refused() -> None:
+    """`program_guard` sets the default Program of the process, not of its thread."""
+
+    def work(waiting: list[gt.Merged]) -> str:
+        one = waiting.pop()
+        pairs = gt.suggest_pairs(one.plan.teacher, one.plan.student)
+        before = one.program.global_block().ops
+        with paddle.static.program_guard(one.program, paddle.static.Program()):
+            try:
+                gt.distill_loss(one, pairs)
+            except gt.GraphtoolError as refusal:
+                assert len(one.program.global_block().ops) == len(before)
+                return refusal.report.diagnostics[0].code
+        return f"{len(one.program.global_block().ops) - len(before)} operators"
+
+    alone = work([merged(*two())])
+    assert alone.endswith(" operators")
+    both = [[merged(*two()) for _ in range(TIMES)] for _ in range(2)]
+    found = at_once(*(lambda waiting=waiting: work(waiting) for waiting in both))
+    assert {*found[0], *found[1]} <= {alone, "GT258", "GT341", "GT359"}

@@ -1,0 +1,85 @@
+"""The analysis of a Graph: done once, and at a cost that depends on its size, not on its form."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from itertools import combinations
+
+from paddle import Tensor, concat, nn
+
+from graphtool.graph import Graph
+from graphtool.structure import analyse
+from graphtool.structure._dominators import Dominators, dominators_of
+from tests.networks import built
+
+DOUBLINGS = 60
+
+
+class Concatenated(nn.Layer):
+    """Convolutions in a row, each read by the next and by one concatenation behind all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.row = nn.LayerList([nn.Conv2D(4, 4, 3, padding=1) for _ in range(12)])
+
+    def forward(self, image: Tensor) -> Tensor:
+        maps = [image]
+        for conv in self.row:
+            maps.append(conv(maps[-1]))
+        return concat(maps[1:], axis=1)
+
+
+class Doubled(nn.Layer):
+    """Scores added to themselves so often that the ways back to them are beyond counting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scores = nn.Linear(8, 4)
+
+    def forward(self, row: Tensor) -> Tensor:
+        scores = self.scores(row)
+        for _ in range(DOUBLINGS):
+            scores = scores + scores
+        return scores
+
+
+@cache
+def _concatenated() -> Graph:
+    return built(Concatenated, [4, 8, 8])
+
+
+def test_what_dominates_two_values_is_the_nearest_that_dominates_both():
+    tree = dominators_of(analyse(_concatenated()).flow)
+    names = [name for name in tree.parent if name is not None]
+    assert len(names) > 24
+    for one, other in combinations(names, 2):
+        above = {one, *tree.above(one)}
+        nearest = next((name for name in (other, *tree.above(other)) if name in above), None)
+        assert tree.common([one, other]) == nearest
+
+
+def test_far_dominators_are_reached_in_few_jumps():
+    tree, names = Dominators(), [f"conv2d_{number}" for number in range(1024)]
+    for before, name in zip([None, *names], names, strict=False):
+        tree.put(name, before)
+    name, jumps = names[-1], 0
+    while name is not None:
+        name, jumps = tree.jumps[name], jumps + 1
+    assert jumps <= 10
+    assert tree.common([names[700], names[1000], names[300]]) == names[300]
+
+
+def test_sums_of_sums_are_looked_at_once_each():
+    structure = analyse(built(Doubled, [8]))
+    (head,) = structure.heads
+    assert head.logits == f"add_{DOUBLINGS}"
+    assert head.classifies
+
+
+def test_a_graph_is_analysed_once_and_another_of_the_same_content_anew():
+    graph = _concatenated()
+    assert analyse(graph) is analyse(graph)
+    other = replace(graph)
+    assert other == graph
+    assert analyse(other) is not analyse(graph)

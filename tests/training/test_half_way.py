@@ -1,0 +1,109 @@
+"""Where Paddle fails while an optimizer is added, both it and the Program are refused for good."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import paddle
+import pytest
+from inline_snapshot import snapshot
+from paddle import optimizer
+
+import graphtool as gt
+from tests.merging.networks import Built, plain, small
+
+
+@pytest.fixture
+def built() -> Iterator[tuple[Built, Any]]:
+    network = small(plain, start=False)
+    with paddle.static.program_guard(network.program, network.startup):
+        yield network, network.output.mean()
+
+
+def test_paddle_is_quoted_and_told_from_what_is_checked(built: tuple[Built, Any]) -> None:
+    error = _broken(built[1])
+    assert type(error) is gt.GraphtoolError
+    assert str(error) == snapshot("""\
+error[GT547] half-way: `gt.minimize` failed half-way: (ResourceExhausted) Out of memory
+  = note: the Program and the optimizer can't be used any more
+  = help: build the Programs and the optimizer anew, and call gt.minimize(optimizer, loss)\
+""")
+    assert isinstance(error.__cause__, RuntimeError)
+
+
+def test_neither_the_program_nor_its_clone_is_minimized_afterwards(
+    built: tuple[Built, Any],
+) -> None:
+    network, loss = built
+    _broken(loss)
+    clone = network.program.clone()
+    assert _codes(optimizer.Adam(0.1), loss) == ["GT547"]
+    with paddle.static.program_guard(clone, network.startup):
+        copied = paddle.mean(clone.global_block().ops[3].result(0))
+        assert _codes(optimizer.Adam(0.1), copied) == ["GT547"]
+
+
+def test_the_optimizer_is_not_used_again_and_a_new_one_on_a_new_program_works(
+    built: tuple[Built, Any],
+) -> None:
+    broken = _Failing(RuntimeError())
+    assert _codes(broken, built[1]) == ["GT547"]
+    fresh = small(plain, start=False)
+    with paddle.static.program_guard(fresh.program, fresh.startup):
+        loss = fresh.output.mean()
+        assert _codes(broken, loss) == ["GT547"]
+        _, gradients = gt.minimize(optimizer.Adam(0.1), loss)
+    assert len(gradients) == 4
+
+
+def test_an_interrupt_leaves_the_mark_as_well(built: tuple[Built, Any]) -> None:
+    error = _broken(built[1], KeyboardInterrupt())
+    assert isinstance(error, KeyboardInterrupt)
+    assert _codes(optimizer.Adam(0.1), built[1]) == ["GT547"]
+
+
+def test_what_is_refused_beforehand_leaves_no_mark(built: tuple[Built, Any]) -> None:
+    assert _codes(optimizer.Adam(0.1), built[0].output) == ["GT532"]
+    _, gradients = gt.minimize(optimizer.Adam(0.1), built[1])
+    assert len(gradients) == 4
+
+
+def test_values_of_another_program_are_no_parameters_and_no_gradients_to_leave_out(
+    built: tuple[Built, Any],
+) -> None:
+    other = small(plain, start=False)
+    # It has the name of one of the Program's own.
+    parameter = other.program.global_block().all_parameters()[0]
+    assert _codes(optimizer.SGD(0.1), built[1], parameters=[parameter]) == ["GT534"]
+    assert _codes(optimizer.SGD(0.1), built[1], no_grad_set=[other.output]) == ["GT248"]
+    assert not hasattr(built[0].program, "_graphtool_half_way")
+
+
+class _Failing(optimizer.Adam):
+    """Fails when it has appended its operator for one parameter of four."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(0.1)
+        self.error = error
+        self.calls = 0
+
+    def _append_optimize_op(self, *given: Any) -> Any:
+        self.calls += 1
+        if self.calls == 2:
+            raise self.error
+        return super()._append_optimize_op(*given)
+
+
+def _broken(loss: Any, error: BaseException | None = None) -> BaseException:
+    """Let Paddle fail half-way, and return what comes of it."""
+    failing = _Failing(error or RuntimeError("(ResourceExhausted) Out of memory"))
+    with pytest.raises(BaseException) as caught:  # noqa: PT011
+        gt.minimize(failing, loss)
+    return caught.value
+
+
+def _codes(given: Any, loss: Any, **options: Any) -> list[str]:
+    with pytest.raises(gt.GraphtoolError) as caught:
+        gt.minimize(given, loss, **options)
+    return [found.code for found in caught.value.report.errors]
