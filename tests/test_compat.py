@@ -103,6 +103,7 @@ def merged() -> Script:
     return script
 
 
+@pytest.mark.pir
 def test_losses_of_names_are_built_in_the_program_that_is_named(merged: Script) -> None:
     found = [
         l2_loss("teacher_relu_1", "relu_1", merged.student),
@@ -132,6 +133,7 @@ def _own(t_feature: Any, s_feature: Any, power: int) -> Any:
     return ((t_feature - s_feature) ** power).mean()
 
 
+@pytest.mark.pir
 def test_without_a_program_the_current_one_is_meant_and_another_is_left_alone(
     merged: Script,
 ) -> None:
@@ -147,6 +149,7 @@ def test_without_a_program_the_current_one_is_meant_and_another_is_left_alone(
     assert other.global_block().ops == []
 
 
+@pytest.mark.pir
 def test_identical_logits_give_no_decoupled_loss() -> None:
     paddle.enable_static()
     teacher, startup = _program("data", 4)
@@ -165,6 +168,7 @@ def test_identical_logits_give_no_decoupled_loss() -> None:
     assert abs(float(number)) < 1e-6
 
 
+@pytest.mark.pir
 def test_a_teacher_that_was_never_started_is_merged_with_a_warning_and_loaded_later() -> None:
     script = Script(start_teacher=False)
 
@@ -198,6 +202,7 @@ def test_what_is_wrong_raises_before_anything_has_changed() -> None:
     assert script.scope.find_var("teacher_conv2d_0.w_0") is None
 
 
+@pytest.mark.pir
 def test_a_teacher_that_ends_in_softmax_is_refused_unless_that_is_said() -> None:
     paddle.enable_static()
     script = Script()

@@ -77,6 +77,7 @@ def test_the_first_command_runs_in_a_fresh_copy(tmp_path: Path) -> None:
     assert re.search(r"3 +stage +relu_48 +\[\?, 2048, 7, 7\] +layer4\.2 +relu_26", done.stdout)
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     "line",
     [marked(line[2:]) for block in blocks("console") for line in block.splitlines()],
@@ -96,6 +97,7 @@ def test_every_command_runs(
     assert printed.out or printed.err.startswith("wrote ")
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("snippet", map(marked, blocks("python")))
 def test_every_snippet_runs(snippet: str, folder: Path) -> None:
     done = run([sys.executable, "-c", snippet], folder)
@@ -111,6 +113,7 @@ def words(picture: Path) -> Counter[str]:
     )
 
 
+@pytest.mark.pir
 def test_the_picture_is_what_a_command_of_readme_draws(folder: Path) -> None:
     assert f"$ {_DRAWS}\n" in "".join(blocks("console"))
     tool, *arguments = shlex.split(_DRAWS)

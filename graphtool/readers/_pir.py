@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeAlias, cast
 
+from graphtool.garbage import collection_paused
 from graphtool.graph import Attribute, Graph, Operator
 from graphtool.readers._assembly import NAME_ATTRIBUTES, Assembly, ResultType
 from graphtool.readers._callstack import user_line
@@ -44,6 +45,7 @@ def read_pir(program: _Paddle) -> Graph:
     return walk_pir(program).graph
 
 
+@collection_paused()
 def walk_pir(program: _Paddle) -> PirWalk:
     """Read a live PIR Program and keep what leads from names back to its Values."""
     top = program.global_block()

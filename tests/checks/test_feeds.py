@@ -28,6 +28,7 @@ def _one(name, shape, dtype="float32", mode="pir"):
     return program(_feeds((name, shape, dtype)), mode)
 
 
+@pytest.mark.pir
 @_KINDS
 def test_all_that_is_wrong_with_a_feed_map_is_reported_at_once(mode):
     teacher, student = _one("x", (-1, 3, 8, 8), mode=mode), program(_feeds(_IMAGE), mode)
@@ -52,6 +53,7 @@ def test_a_feed_map_the_wrong_way_round_is_recognised():
     assert found.help == 'feed_map={"x": "image"}'
 
 
+@pytest.mark.pir
 @_KINDS
 def test_a_student_value_that_is_computed_is_no_feed(mode):
     teacher, student = program(classifier("x"), mode), program(classifier(), mode)
@@ -72,6 +74,7 @@ def test_a_feed_left_out_that_a_student_feed_fits_is_an_error():
     assert found.help == 'feed_map={"picture": "image"}'
 
 
+@pytest.mark.pir
 @_KINDS
 def test_a_feed_that_no_student_feed_fits_becomes_one_of_the_merged_program(mode):
     teacher = program(_feeds(_IMAGE, ("mask", (-1, 8), "float32")), mode)
@@ -102,6 +105,7 @@ def _with_loss(feed, label):
     return build
 
 
+@pytest.mark.pir
 @_KINDS
 def test_the_label_of_a_teacher_with_its_loss_is_called_a_label(mode):
     teacher, student = program(_with_loss("x", "y"), mode), program(_with_loss("image", "l"), mode)
@@ -121,6 +125,7 @@ def test_two_teacher_feeds_on_one_student_feed_are_a_warning():
     assert found.message == "teacher feeds `a`, `b` all read student feed `image`"
 
 
+@pytest.mark.pir
 @_KINDS
 @pytest.mark.parametrize(
     ("shape", "dtype", "code", "words"),
@@ -144,6 +149,7 @@ def test_dims_that_are_not_known_agree_with_any():
         assert codes(report) == []
 
 
+@pytest.mark.pir
 def test_levels_of_detail_that_differ_are_an_error():
     def sequence():
         data("x", -1, 4, lod_level=1).mean()
@@ -154,6 +160,7 @@ def test_levels_of_detail_that_differ_are_an_error():
     assert "`x` has lod_level 1, student feed `image` 0" in found.message
 
 
+@pytest.mark.pir
 @_KINDS
 def test_a_fixed_batch_is_a_warning_and_so_is_a_reshape_to_it(mode):
     def fixed():
@@ -167,6 +174,7 @@ def test_a_fixed_batch_is_a_warning_and_so_is_a_reshape_to_it(mode):
     assert only(report, "GT221").where[0].source.startswith("test_feeds.py:")
 
 
+@pytest.mark.pir
 @_KINDS
 def test_a_reshape_that_keeps_the_batch_is_fine_in_a_teacher_of_fixed_batch(mode):
     def fixed():

@@ -17,6 +17,7 @@ _ROOT = Path(__file__).parents[2]
 _FIXTURES = _ROOT / "tests" / "fixtures"
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("mode", ["pir", "legacy"])
 def test_neither_programs_nor_scopes_are_touched(mode):
     teacher, student = program(classifier("x"), mode), program(classifier(), mode)
@@ -67,6 +68,7 @@ def test_an_argument_of_a_wrong_type_is_refused_by_its_name(options):
         assert found.message.startswith(f"`{next(iter(options))}` is ")
 
 
+@pytest.mark.pir
 def test_values_in_a_feed_map_are_refused():
     teacher, student = program(classifier("x"))[0], program(classifier())[0]
     value = student.global_block().ops[-1].result(0)
@@ -164,6 +166,7 @@ def test_all_that_has_a_program_is_taken_and_judged_as_merge_does():
     assert {"GT201", "GT205"} <= set(codes(wanted, Severity.ERROR))
 
 
+@pytest.mark.pir
 def test_a_legacy_student_that_is_translated_has_no_names_in_the_way():
     """Names of what is computed mean nothing in PIR: `relu_0.tmp_0` is no collision there."""
     teacher = program(classifier("x", train=False), "legacy")[0]

@@ -21,6 +21,7 @@ def _named(*names, feed="image"):
     return build
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("mode", ["pir", "legacy"])
 def test_an_empty_prefix_makes_equal_names_collide_with_a_count(mode):
     teacher, student = program(classifier("x"), mode), program(classifier(), mode)
@@ -33,6 +34,7 @@ def test_an_empty_prefix_makes_equal_names_collide_with_a_count(mode):
     assert found.help == 'merge(..., name_prefix="teacher_")'
 
 
+@pytest.mark.pir
 def test_legacy_activations_collide_too():
     teacher = program(classifier("x"), "legacy")
     report = checked(teacher, program(classifier(), "legacy"), _MAP, name_prefix="")
@@ -52,6 +54,7 @@ def test_the_note_says_that_the_student_names_a_parameter_like_a_prefixed_one():
     assert found.where[0].source.startswith("test_names.py:")
 
 
+@pytest.mark.pir
 def test_a_name_that_both_programs_give_is_laid_at_their_door():
     teacher, student = program(_named("conv1_weights", feed="x")), program(_named("conv1_weights"))
     found = only(checked(teacher, student, _MAP, name_prefix=""), "GT201")
@@ -60,6 +63,7 @@ def test_a_name_that_both_programs_give_is_laid_at_their_door():
     )
 
 
+@pytest.mark.pir
 def test_programs_without_a_common_name_merge_under_the_empty_prefix_with_a_warning():
     teacher, student = program(_named("a", feed="x")), program(_named("b"))
     report = checked(teacher, student, _MAP, name_prefix="")

@@ -25,6 +25,7 @@ def _minimized(feed):
     return build
 
 
+@pytest.mark.pir
 @_KINDS
 def test_a_teacher_that_was_minimized_is_refused_at_the_line_that_did_it(mode):
     teacher, student = program(_minimized("x"), mode), program(classifier(), mode)
@@ -34,6 +35,7 @@ def test_a_teacher_that_was_minimized_is_refused_at_the_line_that_did_it(mode):
     assert found.where[0].source.startswith("test_networks.py:")
 
 
+@pytest.mark.pir
 @_KINDS
 def test_a_student_that_was_minimized_is_refused(mode):
     report = checked(_evaluating(mode), program(_minimized("image"), mode), _MAP)
@@ -43,6 +45,7 @@ def test_a_student_that_was_minimized_is_refused(mode):
     assert "GT222" not in codes(report)
 
 
+@pytest.mark.pir
 @_KINDS
 def test_a_teacher_in_training_mode_is_frozen_which_is_worth_a_note(mode):
     report = checked(program(classifier("x"), mode), program(classifier(), mode), _MAP)
@@ -54,6 +57,7 @@ def test_a_teacher_in_training_mode_is_frozen_which_is_worth_a_note(mode):
     assert not {"GT223", "GT224"} & set(codes(frozen))
 
 
+@pytest.mark.pir
 def test_dropout_in_a_branch_of_the_teacher_is_seen():
     def branching():
         x = data("x", -1, 3, 8, 8)
@@ -76,6 +80,7 @@ def test_a_counter_of_the_teacher_is_refused():
     assert found.message == "`increment_0` writes `steps`, which the teacher keeps from run to run"
 
 
+@pytest.mark.pir
 def test_a_counter_of_a_legacy_teacher_is_refused():
     def counting():
         x = data("x", -1, 3, 8, 8)
@@ -91,6 +96,7 @@ def test_a_counter_of_a_legacy_teacher_is_refused():
     assert found.message == "`increment_0` writes `steps`, which the teacher keeps from run to run"
 
 
+@pytest.mark.pir
 def test_a_legacy_feature_map_marked_persistable_is_no_state():
     def kept():
         (data("x", -1, 3, 8, 8) * 2.0).persistable = True
@@ -134,6 +140,7 @@ def test_plain_dropout_and_a_seed_of_its_own_are_no_error():
     assert not report.errors
 
 
+@pytest.mark.pir
 def test_a_teacher_that_draws_numbers_is_an_error_and_shifts_those_of_the_student():
     def noisy():
         x = data("x", -1, 3, 8, 8)
@@ -148,6 +155,7 @@ def test_a_teacher_that_draws_numbers_is_an_error_and_shifts_those_of_the_studen
 
 
 # Paddle 3.3 does not build a legacy sigmoid.
+@pytest.mark.pir
 @pytest.mark.parametrize(
     ("answer", "mode"), [("softmax", "pir"), ("softmax", "legacy"), ("sigmoid", "pir")]
 )
@@ -172,6 +180,7 @@ def test_softmax_inside_attention_is_no_answer():
     assert "GT228" not in codes(checked(program(attention), student, _MAP))
 
 
+@pytest.mark.pir
 @_KINDS
 def test_a_student_in_test_mode_is_a_warning_that_says_how_to_wake_it(mode):
     student = program(classifier(train=False), mode)
@@ -189,6 +198,7 @@ def test_one_batch_norm_that_is_frozen_on_purpose_makes_no_test_mode():
     assert "GT230" not in codes(checked(_evaluating(), program(partly), _MAP))
 
 
+@pytest.mark.pir
 @_KINDS
 def test_one_program_twice_is_a_note(mode):
     both = program(classifier(), mode)
@@ -216,6 +226,7 @@ def test_every_rule_runs_on_vision_models_without_an_error(names):
         assert not report.errors, str(report)
 
 
+@pytest.mark.pir
 def test_a_seed_that_was_fixed_when_the_student_was_built_is_a_note():
     def seeded():
         paddle.static.default_main_program().random_seed = 7

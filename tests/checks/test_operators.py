@@ -22,6 +22,7 @@ _MODELS = sorted({*_FIXTURES.rglob("*.json"), *_FIXTURES.rglob("*.pdmodel")} - _
 _MAP = {"x": "image"}
 
 
+@pytest.mark.pir
 def test_a_legacy_teacher_of_a_pir_student_is_translated_which_is_a_note():
     teacher = program(classifier("x", train=False), "legacy")
     report = checked(teacher, program(classifier()), _MAP)
@@ -29,6 +30,7 @@ def test_a_legacy_teacher_of_a_pir_student_is_translated_which_is_a_note():
     assert not report.errors
 
 
+@pytest.mark.pir
 def test_the_gradient_of_a_while_loop_cannot_be_translated():
     teacher = read(_FIXTURES / "2.6.2" / "control_training.pdmodel")
     student = read(program(classifier())[0])
@@ -38,6 +40,7 @@ def test_the_gradient_of_a_while_loop_cannot_be_translated():
     assert found.where[0].value == "while_grad_0"
 
 
+@pytest.mark.pir
 def test_a_pir_teacher_cannot_join_a_legacy_student():
     teacher = program(classifier("x", train=False))
     found = only(checked(teacher, program(classifier(), "legacy"), _MAP), "GT243")
@@ -47,6 +50,7 @@ def test_a_pir_teacher_cannot_join_a_legacy_student():
     )
 
 
+@pytest.mark.pir
 def test_a_legacy_student_that_is_made_trainable_is_translated_for_a_pir_teacher():
     teacher, student = program(classifier("x")), program(classifier(train=False), "legacy")
     report = checks.check_merge(teacher[0], student[0], _MAP, restored=True)
@@ -67,6 +71,7 @@ def test_an_operator_that_paddle_does_not_know_is_named():
     )
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("path", _MODELS, ids=lambda path: str(path.relative_to(_FIXTURES)))
 def test_paddle_knows_every_operator_of_the_files_that_it_wrote(path):
     graph = read(path)
@@ -86,6 +91,7 @@ def test_without_a_list_the_operators_are_not_checked():
     assert found.severity is Severity.NOTE
 
 
+@pytest.mark.pir
 def test_quantised_operators_are_a_warning():
     teacher = read(program(classifier("x", train=False), "legacy")[0])
     relu = teacher.operators["relu_0"]
@@ -145,6 +151,7 @@ def _half(x):
     return paddle.exp(x.astype("float16")).astype("float32")
 
 
+@pytest.mark.pir
 def test_what_the_place_cannot_compute_is_named():
     teacher = read(program(lambda: _half(data("x", -1, 8)))[0])
     student = program(lambda: data("image", -1, 8).mean())

@@ -8,6 +8,8 @@ from graphtool.diagnostics import Severity
 from tests.checks.programs import codes, data, only, program
 from tests.networks import PlainConvolutions, built
 
+pytestmark = pytest.mark.pir
+
 
 def _graph(feed, channels, *, dtype="float32"):
     def build():

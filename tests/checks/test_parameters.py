@@ -20,6 +20,7 @@ def _pair(mode="pir"):
     return program(classifier("x", train=False), mode), program(classifier(width=3), mode)
 
 
+@pytest.mark.pir
 @_KINDS
 def test_a_teacher_whose_startup_ran_has_nothing_to_report(mode):
     teacher, student = _pair(mode)
@@ -27,6 +28,7 @@ def test_a_teacher_whose_startup_ran_has_nothing_to_report(mode):
     assert codes(checked(teacher, student, _MAP, **scopes)) == []
 
 
+@pytest.mark.pir
 @_KINDS
 def test_a_teacher_whose_startup_never_ran_is_refused(mode):
     teacher, student = _pair(mode)
@@ -47,6 +49,7 @@ def test_a_scope_that_was_not_given_is_not_checked():
     assert found.message == "not checked: whether the teacher's weights are loaded"
 
 
+@pytest.mark.pir
 @_KINDS
 def test_an_empty_variable_is_told_from_a_missing_one_and_stays_empty(mode):
     teacher, student = _pair(mode)
@@ -62,6 +65,7 @@ def test_an_empty_variable_is_told_from_a_missing_one_and_stays_empty(mode):
         paddle.base.core.get_variable_tensor(scope, "linear_0.w_0")
 
 
+@pytest.mark.pir
 def test_weights_of_another_network_are_refused():
     teacher, student = _pair()
     scope = scope_of(teacher[1])
@@ -85,6 +89,7 @@ def test_tied_weights_are_worth_a_note():
     assert "2 teacher parameters read in several places" in only(report, "GT238").message
 
 
+@pytest.mark.pir
 @_KINDS
 def test_the_parameters_of_a_recurrence_are_not_tied(mode):
     teacher = program(lambda: nn.LSTM(4, 3)(data("x", -1, 2, 4)), mode)
@@ -109,6 +114,7 @@ def _saved(folder, mode="pir", width=4):
     return path.with_suffix(".json" if mode == "pir" else ".pdmodel")
 
 
+@pytest.mark.pir
 @_KINDS
 def test_a_saved_teacher_brings_its_weights_and_they_fit(tmp_path, mode):
     model = _saved(tmp_path, mode)
@@ -121,6 +127,7 @@ def test_a_saved_teacher_brings_its_weights_and_they_fit(tmp_path, mode):
     assert len(facts.tensors) == 8
 
 
+@pytest.mark.pir
 def test_a_saved_teacher_with_nothing_beside_it_lacks_its_weights_as_in_merge(tmp_path):
     model = _saved(tmp_path)
     model.with_suffix(".pdiparams").unlink()
@@ -138,6 +145,7 @@ def test_a_saved_teacher_with_nothing_beside_it_lacks_its_weights_as_in_merge(tm
     assert codes(checks.check_merge(model, student[0], _MAP, scope, there)) == []
 
 
+@pytest.mark.pir
 def test_a_parameter_file_of_another_model_is_refused(tmp_path):
     model, other = _saved(tmp_path), _saved(tmp_path, width=6)
     other.with_suffix(".pdiparams").replace(model.with_suffix(".pdiparams"))
@@ -148,6 +156,7 @@ def test_a_parameter_file_of_another_model_is_refused(tmp_path):
     assert found.notes == ("a tensor [6] float32 stands where `batch_norm2d_0.b_0` should",)
 
 
+@pytest.mark.pir
 def test_a_damaged_parameter_file_is_in_the_report(tmp_path):
     model = _saved(tmp_path)
     weights = model.with_suffix(".pdiparams")

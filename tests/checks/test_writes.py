@@ -21,6 +21,7 @@ def _writing(x: Any) -> Any:
     return nn.Linear(8, 5)(x)
 
 
+@pytest.mark.pir
 def test_a_teacher_that_writes_over_a_shared_feed_is_refused() -> None:
     teacher, student = small(_writing, "image"), small(networks.plain)
     report = checks.check_merge(teacher.program, student.program, {"image": "data"})
@@ -31,6 +32,7 @@ def test_a_teacher_that_writes_over_a_shared_feed_is_refused() -> None:
     assert found.help == 'feed_map={"image": "teacher_image"}'
 
 
+@pytest.mark.pir
 def test_a_student_that_does_is_refused_and_the_help_works() -> None:
     teacher, student = small(networks.plain, "image"), small(_writing)
     scopes = {"scope": student.scope, "teacher_scope": teacher.scope}
@@ -44,6 +46,7 @@ def test_a_student_that_does_is_refused_and_the_help_works() -> None:
     assert given.tobytes() == wanted.tobytes()
 
 
+@pytest.mark.pir
 def test_a_feed_of_ones_own_may_be_written_over() -> None:
     def both() -> Any:
         x, own = data("x", -1, 8), data("own", -1, 8)

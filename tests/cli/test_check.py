@@ -130,6 +130,7 @@ def test_helps_can_be_typed(run: Run, cnn: Path) -> None:
         assert "feed_map" not in text
 
 
+@pytest.mark.pir
 def test_a_saved_student_is_checked_as_merge_takes_it(
     run: Run, fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +209,7 @@ def test_parameters_to_share_are_named_and_helps_can_be_typed(
 LEGACY = ["2.6.2/cnn", "3.3.1-legacy/cnn", "3.3.1-legacy/control"]
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("prefix", ["teacher_", ""])
 @pytest.mark.parametrize("teacher", LEGACY)
 def test_the_verdict_on_legacy_files_is_that_of_merge(

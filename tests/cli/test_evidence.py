@@ -46,6 +46,7 @@ def suggest(run: Run, models: Path) -> Run:
     return call
 
 
+@pytest.mark.pir
 def test_each_pair_has_its_cka_in_a_column_and_among_the_reasons(
     suggest: Run, models: Path
 ) -> None:
@@ -58,6 +59,7 @@ def test_each_pair_has_its_cka_in_a_column_and_among_the_reasons(
     assert all(row[-1].endswith("; CKA 1.00 on 32 samples") for row in rows)
 
 
+@pytest.mark.pir
 def test_json_has_it_as_a_number_and_random_numbers_are_said_to_be_that(suggest: Run) -> None:
     result = suggest("--evidence", "random", "--batches", "1", "--json")
 
@@ -66,6 +68,7 @@ def test_json_has_it_as_a_number_and_random_numbers_are_said_to_be_that(suggest:
     assert result.err.startswith("note[GT383] evidence-of-noise: random samples: ")
 
 
+@pytest.mark.pir
 def test_an_explained_pair_is_measured_too(suggest: Run, models: Path) -> None:
     asked = ("--explain", "relu_1=relu_1", "--evidence", models / "x.npz")
     text, data = suggest(*asked), suggest(*asked, "--json").json["explanation"]
@@ -75,6 +78,7 @@ def test_an_explained_pair_is_measured_too(suggest: Run, models: Path) -> None:
     assert data["suggested"]
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     ("source", "done", "cka"), [("interrupted", 2, 1.0), ("interrupted_at_once", 0, None)]
 )
@@ -90,6 +94,7 @@ def test_an_interrupt_prints_what_is_known_writes_nothing_and_exits_with_130(
     assert not recipe.exists()
 
 
+@pytest.mark.pir
 def test_a_model_without_parameters_is_refused_and_the_help_mends_it(
     run: Run, models: Path, tmp_path: Path
 ) -> None:
@@ -110,6 +115,7 @@ def test_a_model_without_parameters_is_refused_and_the_help_mends_it(
     assert run(*asked).status == 0
 
 
+@pytest.mark.pir
 def test_networks_that_were_never_trained_are_measured_where_that_is_allowed(
     run: Run, fixtures: Path
 ) -> None:
@@ -126,6 +132,7 @@ def test_networks_that_were_never_trained_are_measured_where_that_is_allowed(
     assert [pair["cka"] for pair in allowed.json["pairs"]] == [1.0] * 5
 
 
+@pytest.mark.pir
 def test_weights_that_were_loaded_and_never_trained_are_not_to_be_copied_again(
     run: Run, tmp_path: Path
 ) -> None:
@@ -143,6 +150,7 @@ def test_weights_that_were_loaded_and_never_trained_are_not_to_be_copied_again(
     assert (note, advice) == (ALLOWED, "  = help: --allow-random")
 
 
+@pytest.mark.pir
 def test_pairs_are_drawn_as_well(suggest: Run, tmp_path: Path) -> None:
     result = suggest("--render", tmp_path / "pairs.dot")
 

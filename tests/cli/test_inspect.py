@@ -297,6 +297,7 @@ def test_a_name_that_fits_nothing_names_the_nearest(run: Run, cnn: Path) -> None
     assert "  = note: nearest: `relu_2`" in result.err
 
 
+@pytest.mark.pir
 def test_probabilities_go_by_the_name_of_their_value(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -354,6 +355,7 @@ def test_a_missing_file_is_an_error_with_exit_status_1(run: Run) -> None:
     )
 
 
+@pytest.mark.pir
 def test_a_layer_is_read_with_its_attribute_paths(run: Run) -> None:
     result = run("inspect", "paddle.vision.models:resnet18", "--input", "3,64,64")
 

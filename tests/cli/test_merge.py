@@ -22,6 +22,8 @@ from graphtool.matching.recipe import read_recipe
 from graphtool.merging.folder import load_merged
 from tests.cli.test_check import status_into_closed_pipe
 
+pytestmark = pytest.mark.pir
+
 Run = Callable[..., Any]
 
 

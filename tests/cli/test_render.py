@@ -84,6 +84,7 @@ def test_wrong_usage_is_refused(
     assert message in result.err
 
 
+@pytest.mark.pir
 def test_the_folder_of_a_merge_is_drawn_without_paddle(
     run: Run, fixtures: Path, tmp_path: Path
 ) -> None:
@@ -110,6 +111,7 @@ def test_check_draws_what_it_found(run: Run, cnn: Path, tmp_path: Path) -> None:
         assert f">{code}<" in drawn
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     ("prefix", "status", "says"), [("teacher_", 0, "teacher_*, x"), ("", 1, "name-collision")]
 )

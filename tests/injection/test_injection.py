@@ -7,6 +7,8 @@ import pytest
 from tests.injection.injecting import Kind, few, inject
 from tests.injection.scenarios import SCENARIOS
 
+pytestmark = pytest.mark.pir
+
 _FAST = {("merge", Kind.CALL): 12, ("distill_loss", Kind.CALL): 8}
 _CHECKED = {"GT049", "GT236", "GT250", "GT633", "nothing"}
 

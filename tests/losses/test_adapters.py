@@ -39,6 +39,7 @@ def pooled(maps: Array, height: int, width: int) -> Array:
     return out
 
 
+@pytest.mark.pir
 def test_conv1x1_mixes_channels_as_numpy_does_and_starts_without_bias() -> None:
     net = convolutions()
     with net.building():
@@ -54,6 +55,7 @@ def test_conv1x1_mixes_channels_as_numpy_does_and_starts_without_bias() -> None:
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.pir
 def test_linear_projects_vectors_tokens_and_pooled_maps() -> None:
     net = merged(lambda: Encoder(2), lambda: Encoder(2), (12, 16))
     with net.building():
@@ -82,6 +84,7 @@ def test_linear_is_a_product_with_its_weight() -> None:
     np.testing.assert_allclose(found, vectors @ weight, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.pir
 def test_no_two_adapters_and_no_variable_of_program_or_scope_have_one_name() -> None:
     net = convolutions()
     current = paddle.static.Scope()
@@ -112,6 +115,7 @@ def test_a_name_with_a_path_becomes_the_name_of_a_file() -> None:
     assert "graphtool_adapter_l2_if_0_1_relu_0_1.w" in names
 
 
+@pytest.mark.pir
 def test_a_map_shrinks_by_means_and_grows_bilinearly() -> None:
     net = convolutions()
     with net.building():
@@ -129,6 +133,7 @@ def test_a_map_shrinks_by_means_and_grows_bilinearly() -> None:
     np.testing.assert_allclose(wide[..., 2], 0.25 * maps[..., 0] + 0.75 * maps[..., 1], atol=1e-5)
 
 
+@pytest.mark.pir
 def test_the_larger_of_two_maps_shrinks_whichever_side_it_is_on() -> None:
     net = convolutions()
     with net.building():
@@ -165,6 +170,7 @@ def test_where_sizes_are_not_known_the_smaller_is_found_in_each_run() -> None:
         assert resized.shape == (4, 6, 8, 8)
 
 
+@pytest.mark.pir
 def test_nothing_of_the_student_reads_an_adapter() -> None:
     net = convolutions()
     with net.building():
@@ -185,6 +191,7 @@ FIXED = {
 }
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("which", FIXED)
 def test_an_adapter_on_a_fixed_value_is_refused(net: Merged, which: str) -> None:
     with net.building():
@@ -197,6 +204,7 @@ def test_an_adapter_on_a_fixed_value_is_refused(net: Merged, which: str) -> None
     assert net.size() == before
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     ("build", "code"),
     [
@@ -238,6 +246,7 @@ def test_what_is_of_low_precision_is_adapted_in_float32(dtype: str) -> None:
     assert [value.dtype for value in (*values, *parameters)] == [paddle.float32] * 6
 
 
+@pytest.mark.pir
 def test_channels_that_are_not_known_cannot_be_adapted() -> None:
     net = convolutions()
     with net.building():
@@ -251,6 +260,7 @@ def test_channels_that_are_not_known_cannot_be_adapted() -> None:
     assert "wanted a map of rank 4 whose channels are known" in str(error.value)
 
 
+@pytest.mark.pir
 def test_a_value_of_another_program_is_refused(net: Merged) -> None:
     other = convolutions()
     with net.building(), pytest.raises(gt.UsageError) as error:
@@ -259,6 +269,7 @@ def test_a_value_of_another_program_is_refused(net: Merged) -> None:
     assert codes(error) == ["GT341"]
 
 
+@pytest.mark.pir
 def test_an_adapter_after_minimize_is_refused() -> None:
     net = convolutions()
     with net.building():

@@ -62,6 +62,7 @@ def value(*shape: int, dtype: str = "float32", learns: bool = True) -> Any:
     return made
 
 
+@pytest.mark.pir
 def test_names_that_both_networks_lack_are_told_at_once_with_the_nearest(pair: Any) -> None:
     error = refused(pair[1], lambda: losses.l2("relu_7", "rellu_0"))
 
@@ -82,6 +83,7 @@ def test_a_name_outside_of_the_merged_program_says_which_guard_to_open(pair: Any
     )
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     ("teacher", "student"),
     [
@@ -104,6 +106,7 @@ def test_shapes_that_differ_are_refused_whether_or_not_they_would_broadcast(
     assert codes(error) == ["GT344"]
 
 
+@pytest.mark.pir
 def test_a_shape_message_names_both_values_as_they_can_be_typed_and_the_adapter(pair: Any) -> None:
     error = refused(pair[1], lambda: losses.l2("relu_0", "relu_0"))
 
@@ -121,6 +124,7 @@ _RESIZED = "gt.losses.adapters.resize_to_smaller(teacher, {student})"
 _WIDENED = "gt.losses.adapters.linear({student}, 16)"
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     ("loss", "teacher", "student", "help"),
     [
@@ -161,6 +165,7 @@ def test_the_way_out_can_be_typed(
     assert tuple(built.shape) == ()
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     ("loss", "teacher", "student"),
     [
@@ -188,6 +193,7 @@ def test_ranks_that_no_formula_fits_are_refused(
     assert codes(refused(pair[1], lambda: loss(*ends))) == ["GT343"]
 
 
+@pytest.mark.pir
 def test_fsp_wants_one_size_on_each_side_and_equal_channels_between_them(pair: Any) -> None:
     first, second = value(-1, 4, 6, 6), value(-1, 8, 6, 6)
     other_size, other_channels = value(-1, 8, 3, 3), value(-1, 7, 6, 6)
@@ -207,6 +213,7 @@ def test_fsp_wants_one_size_on_each_side_and_equal_channels_between_them(pair: A
     losses.fsp(first, second, fixed, second)
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     ("teacher", "student"),
     [("float64", "float32"), ("float32", "float64"), ("int64", "int64"), ("int32", "float32")],
@@ -220,6 +227,7 @@ def test_dtypes_that_do_not_go_together_are_refused(pair: Any, teacher: str, stu
     assert f"not {teacher} and {student}" in error.report.errors[0].message
 
 
+@pytest.mark.pir
 def test_a_student_that_cannot_learn_is_refused(pair: Any) -> None:
     merged, student = pair
 
@@ -229,6 +237,7 @@ def test_a_student_that_cannot_learn_is_refused(pair: Any) -> None:
     assert error.report.errors[0].where[0].value == "teacher_relu_0"
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     ("loss", "ends"), [(losses.attention, 1), (losses.fsp, 2), (losses.adapters.conv1x1, 0)]
 )
@@ -249,6 +258,7 @@ def test_a_student_of_frozen_parameters_is_refused(loss: Any, ends: int) -> None
     assert not ends or found.help == before
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("name", ["teacher_softmax_0", "softmax_0"])
 def test_a_teachers_name_in_the_students_place_is_said_to_be_one(pair: Any, name: str) -> None:
     error = refused(pair[1], lambda: losses.l2("softmax_0", name))
@@ -259,6 +269,7 @@ def test_a_teachers_name_in_the_students_place_is_said_to_be_one(pair: Any, name
     assert found.help == f"merged.teacher('{name}')"
 
 
+@pytest.mark.pir
 @pytest.mark.usefixtures("pair")
 def test_l2_of_probabilities_is_built_with_a_warning() -> None:
     with pytest.warns(UserWarning, match=r"warning\[GT369\].*`teacher_softmax_0` holds") as caught:
@@ -271,6 +282,7 @@ def test_l2_of_probabilities_is_built_with_a_warning() -> None:
     assert tuple(eval(typed, {"gt": gt}).shape) == ()
 
 
+@pytest.mark.pir
 def test_l2_of_probabilities_is_in_the_report_of_the_whole_loss(pair: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -279,6 +291,7 @@ def test_l2_of_probabilities_is_in_the_report_of_the_whole_loss(pair: Any) -> No
     assert (found.code, found.where[0].value) == ("GT369", "teacher_softmax_0")
 
 
+@pytest.mark.pir
 def test_a_loss_that_paddle_fails_to_build_leaves_nothing(
     pair: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,6 +303,7 @@ def test_a_loss_that_paddle_fails_to_build_leaves_nothing(
     assert sizes(pair[1]) == before
 
 
+@pytest.mark.pir
 def test_swapped_ends_are_refused(pair: Any) -> None:
     merged, student = pair
 
@@ -302,6 +316,7 @@ def test_swapped_ends_are_refused(pair: Any) -> None:
     assert tuple(eval(typed, {"gt": gt}).shape) == ()
 
 
+@pytest.mark.pir
 def test_swapped_ends_of_fsp_are_told_in_the_right_order(pair: Any) -> None:
     merged, student = pair
     two = [merged.student("relu_0")] * 2, [merged.teacher("relu_0")] * 2
@@ -310,6 +325,7 @@ def test_swapped_ends_of_fsp_are_told_in_the_right_order(pair: Any) -> None:
     assert typed in [found.help for found in error.report]
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     "loss", [losses.soft_label, losses.kl, losses.dkd, losses.skd, losses.dist]
 )
@@ -328,6 +344,7 @@ def test_a_teacher_that_ends_in_softmax_is_refused_unless_it_is_said(pair: Any, 
     loss("softmax_0", "add_2", from_probs="teacher")
 
 
+@pytest.mark.pir
 def test_probabilities_are_seen_behind_a_reshape_and_on_the_students_side(pair: Any) -> None:
     merged, student = pair
     student_end = paddle.nn.functional.softmax(merged.student("add_2")).reshape([-1, 5])
@@ -393,6 +410,7 @@ def test_other_options_are_looked_at_too(pair: Any, call: Any) -> None:
     assert codes(refused(pair[1], lambda: call("add_2", "add_2"))) == ["GT347"]
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     ("shape", "dtype"),
     [((-1,), "float32"), ((-1, 5), "int64"), ((-1, 1, 1), "int64"), ((-1,), "bool"), ((), "int64")],
@@ -406,6 +424,7 @@ def test_labels_are_class_numbers_one_for_each_sample(pair: Any, shape: Any, dty
     assert "wanted int64 [-1], a class number per sample" in error.report.errors[0].message
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("heads", [0, -2, 5, 2.0, True, "2"])
 def test_relation_heads_divide_both_widths(pair: Any, heads: Any) -> None:
     ends = value(-1, 4, 7, 6), value(-1, 3, 7, 4)
@@ -419,6 +438,7 @@ def test_relation_heads_divide_both_widths(pair: Any, heads: Any) -> None:
     )
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("shape", [(-1,), (-1, 7), (-1, 6, 1), (-1, 6, 6)])
 def test_a_mask_is_a_number_for_each_token(pair: Any, shape: Any) -> None:
     states, scores, mask = value(-1, 6, 8), value(-1, 2, 6, 6), value(*shape, learns=False)
@@ -451,11 +471,13 @@ def test_a_dim_that_must_be_known_is_asked_for(pair: Any, loss: Any, shape: Any)
     assert "SIZE" in str(error.report.errors[0].help)
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("given", [np.zeros((2, 3)), 3, None, ("relu_0",)])
 def test_what_is_neither_a_value_nor_a_name_is_refused(pair: Any, given: Any) -> None:
     assert codes(refused(pair[1], lambda: losses.l2(given, "relu_0"))) == ["GT350"]
 
 
+@pytest.mark.pir
 def test_a_tensor_of_dynamic_mode_is_refused(pair: Any) -> None:
     paddle.disable_static()
     tensor = paddle.ones([2, 4])
@@ -473,6 +495,7 @@ def test_dynamic_mode_is_refused(pair: Any) -> None:
     assert error.report.errors[0].help == "paddle.enable_static()"
 
 
+@pytest.mark.pir
 def test_a_value_of_another_program_is_refused(pair: Any) -> None:
     other = paddle.static.Program()
     with paddle.static.program_guard(other):
@@ -484,6 +507,7 @@ def test_a_value_of_another_program_is_refused(pair: Any) -> None:
     assert codes(refused(pair[1], lambda: losses.custom(len, x=foreign))) == ["GT341"]
 
 
+@pytest.mark.pir
 def test_a_value_inside_of_a_branch_is_refused(pair: Any) -> None:
     seen: list[Any] = []
 
@@ -525,6 +549,7 @@ def test_a_value_whose_program_is_gone_is_refused_and_does_not_crash() -> None:
     assert (done.returncode, done.stdout.strip()) == (0, "GT341"), done.stderr
 
 
+@pytest.mark.pir
 def test_a_loss_built_after_minimize_is_refused() -> None:
     merged, student = merged_with(built(8))
     end = merged.student("add_2")
@@ -543,6 +568,7 @@ def test_a_loss_built_after_minimize_is_refused() -> None:
         )
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("result", [None, 3.0, "loss"])
 def test_a_custom_function_returns_a_value(pair: Any, result: Any) -> None:
     def function(x: Any) -> Any:
@@ -552,6 +578,7 @@ def test_a_custom_function_returns_a_value(pair: Any, result: Any) -> None:
     assert codes(refused(pair[1], lambda: losses.custom(function, x="relu_0"))) == ["GT353"]
 
 
+@pytest.mark.pir
 def test_what_a_custom_function_raises_comes_through_and_nothing_stays(pair: Any) -> None:
     before = sizes(pair[1])
 

@@ -46,6 +46,7 @@ def net() -> Merged:
     return convolutions()
 
 
+@pytest.mark.pir
 def test_the_total_is_the_sum_of_all_parts_by_the_weights_of_their_pairs_to_the_bit() -> None:
     net = convolutions()
     weights = [1.0, 0.5, 0.25, 2.0, 3.0]
@@ -64,6 +65,7 @@ def test_the_total_is_the_sum_of_all_parts_by_the_weights_of_their_pairs_to_the_
     assert not loss.report
 
 
+@pytest.mark.pir
 def test_parts_are_the_losses_of_their_pairs_not_weighted() -> None:
     net = convolutions(8, 8)
     with net.building():
@@ -86,6 +88,7 @@ def _ends(net: Merged) -> tuple[Callable[[str], Any], Callable[[str], Any]]:
     return net.merged.teacher, net.merged.student
 
 
+@pytest.mark.pir
 def test_a_weight_that_is_a_value_changes_from_run_to_run() -> None:
     net = convolutions()
     with net.building():
@@ -99,6 +102,7 @@ def test_a_weight_that_is_a_value_changes_from_run_to_run() -> None:
         assert total == total_of(parts, [0.5, 1.0, weight, weight, weight])
 
 
+@pytest.mark.pir
 def test_the_more_special_key_of_a_weight_wins() -> None:
     net = convolutions()
     weights = {"l2_relu_3": 5.0, 3: 4.0, 4: 3.0, "stage": 2.0}
@@ -114,6 +118,7 @@ def test_the_more_special_key_of_a_weight_wins() -> None:
     }
 
 
+@pytest.mark.pir
 def test_a_recipe_brings_losses_and_weights_and_weights_may_be_changed(tmp_path: Path) -> None:
     net = convolutions()
     path = tmp_path / "pairs.toml"
@@ -149,6 +154,7 @@ def test_pairs_that_were_suggested_for_the_same_networks_in_test_mode_hold() -> 
     assert not loss.report
 
 
+@pytest.mark.pir
 def test_pairs_that_were_picked_from_others_hold_where_their_names_mean_the_same() -> None:
     net, wrapped = convolutions(), merged(Stem, lambda: PlainConvolutions([8, 16, 24]), (3, 32, 32))
     chosen = [pair for pair in net.pairs if pair.student.name == "relu_3"]
@@ -180,6 +186,7 @@ class Stem(PlainConvolutions):
         return super().forward(x)
 
 
+@pytest.mark.pir
 def test_options_go_to_a_loss_or_to_one_part() -> None:
     net = convolutions()
     pairs = [("add_6", "add_6", "kl"), ("add_6", "add_6", "kl"), ("add_6", "add_6", "dkd")]
@@ -200,6 +207,7 @@ def test_options_go_to_a_loss_or_to_one_part() -> None:
     assert values[0] != values[1]
 
 
+@pytest.mark.pir
 def test_two_fsp_pairs_are_the_start_and_the_end_of_one_flow() -> None:
     net = convolutions(8, 8)
     pairs = [("relu_2", "relu_2", "fsp"), ("relu_3", "relu_3", "fsp"), ("relu_5", "relu_5")]
@@ -234,6 +242,7 @@ def test_class_scores_of_a_map_are_compared_pixel_by_pixel() -> None:
     np.testing.assert_allclose(part, -(p * np.log(q)).sum(1).mean(), rtol=1e-4)
 
 
+@pytest.mark.pir
 def test_maps_with_their_channels_last_go_through_a_convolution_too() -> None:
     net = merged(Wide, ChannelsLast, (32, 32, 3))
     with net.building():
@@ -256,6 +265,7 @@ class Wide(ChannelsLast):
         self.head = nn.Linear(24, 5)
 
 
+@pytest.mark.pir
 def test_two_teachers_give_a_loss_each() -> None:
     net = convolutions()
     paddle.enable_static()
@@ -339,6 +349,7 @@ def test_student_and_adapters_learn_and_the_teacher_stays_as_it_is(which: str) -
     assert [name for name in learning if (net.tensor(name) == before[name]).all()] == []
 
 
+@pytest.mark.pir
 def test_all_that_is_built_stands_under_one_name() -> None:
     net = convolutions()
     old = set(gt.read(net.merged.program).operators)
@@ -354,6 +365,7 @@ def test_all_that_is_built_stands_under_one_name() -> None:
     assert modules == {f"/graphtool_distill/{name}" for name in (*PARTS, "total")}
 
 
+@pytest.mark.pir
 def test_a_distill_loss_says_what_it_is_made_of() -> None:
     from rich.console import Console
 
@@ -373,6 +385,7 @@ def test_a_distill_loss_says_what_it_is_made_of() -> None:
     assert "l2_relu_1" in text
 
 
+@pytest.mark.pir
 def test_an_adapter_that_a_loss_does_without_is_a_warning() -> None:
     net = convolutions()
     pair = replace(net.pairs.pairs[2], loss="attention")
@@ -454,6 +467,7 @@ RELATIONS: dict[str, Any] = {
 _LONGER = ("other heads", "tokens against a map", "a number of tokens that is not known")
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     "which",
     [
@@ -636,6 +650,7 @@ def _input(net: Merged) -> gt.End:
     return replace(net.pairs.pairs[2].student, name="image", shape=(-1, 3, 32, 32))
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("what", WRONG)
 def test_what_cannot_be_distilled_is_refused_and_nothing_built(net: Merged, what: str) -> None:
     attempt, wanted = WRONG[what]
@@ -648,6 +663,7 @@ def test_what_cannot_be_distilled_is_refused_and_nothing_built(net: Merged, what
     assert all(found.help for found in error.value.report)
 
 
+@pytest.mark.pir
 def test_a_map_that_would_be_stretched_is_refused() -> None:
     net = convolutions(8, 8)
     name = next(name for name in net.merged.plan.teacher.values if name.startswith("pool2d"))
@@ -659,6 +675,7 @@ def test_a_map_that_would_be_stretched_is_refused() -> None:
     assert net.size() == before
 
 
+@pytest.mark.pir
 def test_all_problems_are_told_at_once(net: Merged) -> None:
     pairs = [STAGE, ("relu_99", "relu_3"), ("add_6", "add_6", "l3"), (*STAGE, "fsp")]
     with net.building(), pytest.raises(gt.PairError) as error:
@@ -667,6 +684,7 @@ def test_all_problems_are_told_at_once(net: Merged) -> None:
     assert codes(error) == ["GT333", "GT330", "GT363", "GT314", "GT361", "GT362"]
 
 
+@pytest.mark.pir
 def test_a_weight_that_cannot_be_is_told_with_one_that_can(net: Merged) -> None:
     with net.building():
         for weights, typed in (
@@ -678,6 +696,7 @@ def test_a_weight_that_cannot_be_is_told_with_one_that_can(net: Merged) -> None:
             assert [found.help for found in error.value.report] == [typed]
 
 
+@pytest.mark.pir
 def test_a_teachers_name_on_the_students_side_is_said_to_be_one(net: Merged) -> None:
     with net.building(), pytest.raises(gt.PairError) as error:
         gt.distill_loss(net.merged, [("relu_3", "teacher_relu_5")])
@@ -687,6 +706,7 @@ def test_a_teachers_name_on_the_students_side_is_said_to_be_one(net: Merged) -> 
     assert found.notes[0] == "it is the teacher's `relu_5`, and a pair names the teacher's first"
 
 
+@pytest.mark.pir
 def test_a_problem_that_a_loss_finds_names_its_pair(net: Merged) -> None:
     with net.building(), pytest.raises(gt.PairError) as error:
         gt.distill_loss(net.merged, [("relu_1", "relu_3", "attention")])
@@ -696,6 +716,7 @@ def test_a_problem_that_a_loss_finds_names_its_pair(net: Merged) -> None:
     )
 
 
+@pytest.mark.pir
 def test_outside_of_the_merged_program_the_guard_is_named(net: Merged) -> None:
     paddle.enable_static()
     with pytest.raises(gt.UsageError) as error:
@@ -707,6 +728,7 @@ def test_outside_of_the_merged_program_the_guard_is_named(net: Merged) -> None:
     )
 
 
+@pytest.mark.pir
 def test_dynamic_mode_is_refused(net: Merged) -> None:
     paddle.disable_static()
     with pytest.raises(gt.UsageError) as error:
@@ -715,6 +737,7 @@ def test_dynamic_mode_is_refused(net: Merged) -> None:
     assert codes(error) == ["GT352"]
 
 
+@pytest.mark.pir
 def test_after_minimize_it_would_never_train() -> None:
     net = convolutions()
     with net.building():
@@ -737,6 +760,7 @@ def test_a_recipe_for_other_networks_is_refused(net: Merged, tmp_path: Path) -> 
     assert set(codes(error)) == {"GT316"}
 
 
+@pytest.mark.pir
 def test_a_value_that_has_left_the_program_is_told() -> None:
     paddle.enable_static()
     net = merged(lambda: PlainConvolutions([8, 8]), lambda: Extra([8, 8]), (3, 32, 32))

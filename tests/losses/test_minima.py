@@ -234,6 +234,7 @@ def test_a_teacher_of_float32_goes_with_a_student_of_float16() -> None:
     np.testing.assert_allclose(float(value), reference.l2(teacher, student), rtol=1e-3)
 
 
+@pytest.mark.pir
 def test_a_loss_is_float32_inside_of_auto_cast() -> None:
     paddle.enable_static()
     with paddle.static.program_guard(paddle.static.Program()):

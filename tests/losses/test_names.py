@@ -15,6 +15,7 @@ from tests.losses.merges import FEED, built, inside, merged_with
 from tests.merging.networks import bytes_of
 
 
+@pytest.mark.pir
 def test_every_spelling_of_a_name_and_the_value_itself_are_one_loss() -> None:
     merged, student = merged_with(built(4))
     ends = merged.teacher("relu_0"), merged.student("relu_0")
@@ -38,6 +39,7 @@ def two() -> Any:
     return merged_with(built(4), built(4, relus=2, seed=2))
 
 
+@pytest.mark.pir
 def test_the_prefix_says_which_of_two_teachers_is_meant(two: Any) -> None:
     last, student = two
     first = last.teachers[0]
@@ -52,6 +54,7 @@ def test_the_prefix_says_which_of_two_teachers_is_meant(two: Any) -> None:
     assert abs(float(one) - float(other)) > 1e-6
 
 
+@pytest.mark.pir
 def test_without_a_prefix_the_only_teacher_that_knows_the_name_is_meant(two: Any) -> None:
     last, student = two
     end = last.teacher("relu_1")
@@ -63,6 +66,7 @@ def test_without_a_prefix_the_only_teacher_that_knows_the_name_is_meant(two: Any
     assert float(values[0]) == float(values[1])
 
 
+@pytest.mark.pir
 def test_a_name_that_could_be_of_two_teachers_lists_their_prefixes(two: Any) -> None:
     with inside(two[1]), pytest.raises(gt.ReadError) as caught:
         losses.l2("relu_0", "relu_0")
@@ -74,6 +78,7 @@ def test_a_name_that_could_be_of_two_teachers_lists_their_prefixes(two: Any) -> 
     assert found.help == '"t1_relu_0"'
 
 
+@pytest.mark.pir
 def test_a_name_that_no_teacher_has_comes_with_the_nearest_of_each(two: Any) -> None:
     with inside(two[1]), pytest.raises(gt.ReadError) as caught:
         losses.l2("relu_9", "relu_0")
@@ -85,6 +90,7 @@ def test_a_name_that_no_teacher_has_comes_with_the_nearest_of_each(two: Any) -> 
     assert "`relu_1`" in other
 
 
+@pytest.mark.pir
 def test_custom_takes_names_of_both_sides_values_and_anything_else() -> None:
     merged, student = merged_with(built(4))
     ends = merged.teacher("relu_0"), merged.student("relu_0")
@@ -111,6 +117,7 @@ def test_custom_tells_all_wrong_names_at_once() -> None:
     assert [found.code for found in caught.value.report] == ["GT101", "GT101"]
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("width", [4, 8])
 def test_only_the_student_learns(width: int) -> None:
     """A hint to a wider teacher brings an adapter, which learns too."""
@@ -141,6 +148,7 @@ def adapter_of(program: Any) -> list[Any]:
     return sorted(found, key=lambda value: value.name)
 
 
+@pytest.mark.pir
 def test_a_hint_to_more_channels_is_l2_through_a_convolution_of_its_own() -> None:
     merged, student = merged_with(built(8), width=4)
     ends = merged.teacher("relu_0"), merged.student("relu_0")
@@ -176,6 +184,7 @@ def test_hidden_states_of_more_features_are_l2_through_a_linear_layer() -> None:
     np.testing.assert_allclose(float(value), reference.l2(feed["t"], feed["s"] @ w + b), rtol=1e-5)
 
 
+@pytest.mark.pir
 def test_a_teachers_end_that_could_learn_is_held_fast() -> None:
     """A deeper map of a network teaches a shallower one: no gradient goes the other way."""
     paddle.enable_static()
@@ -197,6 +206,7 @@ def test_the_names_of_recipes_are_functions_here() -> None:
     assert gt.losses is losses
 
 
+@pytest.mark.pir
 def test_under_an_empty_prefix_custom_means_the_student() -> None:
     paddle.enable_static()
     (teacher, _), (student, answer) = (_answering(feed) for feed in ("there", "here"))

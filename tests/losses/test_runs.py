@@ -148,6 +148,7 @@ def test_labels_for_another_number_of_samples_stop_the_run(count: int) -> None:
         run(losses.dkd, feed, shapes)
 
 
+@pytest.mark.pir
 def test_two_batches_and_sizes_that_are_not_known_go_together() -> None:
     """Paddle's reshape takes but one dim of -1."""
     shapes = {"teacher": [1, 3, -1, -1], "student": [8, 3, -1, -1]}
@@ -156,6 +157,7 @@ def test_two_batches_and_sizes_that_are_not_known_go_together() -> None:
     np.testing.assert_allclose(run(losses.l2, feed, shapes), reference.l2(*feed.values()), 1e-5)
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("batch", [-1, 8])
 def test_the_batch_that_a_teacher_was_exported_with_does_not_matter(batch: int) -> None:
     """A merged teacher runs at any batch, while its Values keep saying the old one."""

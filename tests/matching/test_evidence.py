@@ -187,6 +187,7 @@ def loud(volume: float, seed: int) -> Network:
     return from_layer(Loud(volume), [("x", (33,))], train=False)
 
 
+@pytest.mark.pir
 def test_one_loud_channel_makes_unlike_maps_alike_and_is_named() -> None:
     samples = np.random.default_rng(0).normal(size=(128, 33)).astype("float32")
     sides = loud(100.0, 1), loud(100.0, 2)
@@ -318,6 +319,7 @@ def test_a_map_that_is_the_same_for_all_samples_has_no_score(network: Network) -
     assert all(f"`{name}`" in found.report.diagnostics[0].message for name in others)
 
 
+@pytest.mark.pir
 def test_values_without_a_map_for_each_sample_are_left_out_and_said(network: Network) -> None:
     wanted = ["conv2d_0", "dropout_0:1", "conv2d_0.w_0"]
     graph = network.graph
@@ -341,6 +343,7 @@ def test_random_weights_are_an_error_unless_they_are_allowed(network: Network) -
     assert allowed.scores
 
 
+@pytest.mark.pir
 def test_a_callable_counts_as_loaded_where_it_loads_its_weights(network: Network) -> None:
     names = main_lines(network, network)[0]
     inputs = ["3,16,16"]
@@ -385,6 +388,7 @@ def bytes_of(scope: Any) -> dict[str, bytes]:
     return {name: np.array(held).tobytes() for name, held in tensors.items() if held.shape()}
 
 
+@pytest.mark.pir
 def test_a_saved_model_has_the_scores_of_the_network_that_it_was_saved_from(
     network: Network, tmp_path: Path
 ) -> None:
@@ -430,6 +434,7 @@ def test_evidence_warns_of_another_stage_and_leaves_the_order_as_it_is(teacher: 
     )
 
 
+@pytest.mark.pir
 def test_the_end_of_its_own_block_does_not_speak_against_the_last_convolution() -> None:
     pairs = suggest_pairs(vision("resnet18"), vision("resnet18"))
     (pair,) = [one for one in pairs if one.why[0].startswith("last convolution")]

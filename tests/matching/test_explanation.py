@@ -15,6 +15,7 @@ from graphtool.structure import Structure, analyse
 from tests.networks import Encoder, PlainConvolutions, built, vision
 
 
+@pytest.mark.pir
 def test_a_suggested_pair_is_nearest_to_itself_and_its_parts_sum_to_its_score() -> None:
     found = explain_pair(vision("resnet50"), vision("mobilenet_v1"), "relu_39=relu_22")
 
@@ -27,6 +28,7 @@ def test_a_suggested_pair_is_nearest_to_itself_and_its_parts_sum_to_its_score() 
     assert found.pair.score == pytest.approx(score, abs=5e-4)
 
 
+@pytest.mark.pir
 def test_few_pairs_fit_better_than_the_end_of_a_stage_and_most_fit_worse() -> None:
     found = explain_pair(vision("resnet50"), vision("mobilenet_v1"), "relu_39=relu_22")
 
@@ -58,6 +60,7 @@ def test_all_pairs_are_counted_as_each_is_scored_and_much_faster(student: str) -
     assert at_once < one_by_one / 5
 
 
+@pytest.mark.pir
 def test_an_equal_shape_in_another_stage_is_called_a_coincidence() -> None:
     # One network has a stage more and an input twice as large.
     teacher = built(lambda: PlainConvolutions([8, 32]), [3, 32, 32])
@@ -70,6 +73,7 @@ def test_an_equal_shape_in_another_stage_is_called_a_coincidence() -> None:
     )
 
 
+@pytest.mark.pir
 def test_a_pair_that_crosses_suggested_ones_names_them() -> None:
     found = explain_pair(vision("resnet50"), vision("mobilenet_v1"), "relu_48=relu_6")
 
@@ -78,6 +82,7 @@ def test_a_pair_that_crosses_suggested_ones_names_them() -> None:
     assert found.better > found.among / 10
 
 
+@pytest.mark.pir
 def test_what_lies_inside_a_block_is_told_with_the_output_of_the_block() -> None:
     found = explain_pair(vision("resnet50"), vision("mobilenet_v1"), "relu_37=relu_22")
 
@@ -95,6 +100,7 @@ class Certain(Encoder):
         return paddle.nn.functional.softmax(super().forward(x))
 
 
+@pytest.mark.pir
 def test_probabilities_are_told_with_their_logits() -> None:
     teacher, student = built(lambda: Certain(2), [7, 16]), built(lambda: Encoder(2), [7, 16])
     found = explain_pair(teacher, student, "softmax_2=add_17")
@@ -102,6 +108,7 @@ def test_probabilities_are_told_with_their_logits() -> None:
     assert found.against[-1] == "the teacher's are probabilities: losses take the logits, `add_17`"
 
 
+@pytest.mark.pir
 def test_layers_and_module_paths_name_the_ends_too() -> None:
     found = explain_pair(vision("resnet50"), vision("mobilenet_v1"), ("layer3.5", "relu_22"))
 
@@ -114,6 +121,7 @@ def test_what_is_no_pair_is_refused(pair: str) -> None:
         explain_pair(vision("resnet50"), vision("mobilenet_v1"), pair)
 
 
+@pytest.mark.pir
 def test_unknown_names_and_parameters_are_refused() -> None:
     with pytest.raises(ReadError, match="no Value is called `relu_99`"):
         explain_pair(vision("resnet50"), vision("mobilenet_v1"), "relu_99=relu_22")
@@ -121,6 +129,7 @@ def test_unknown_names_and_parameters_are_refused() -> None:
         explain_pair(vision("resnet50"), vision("mobilenet_v1"), "conv2d_0.w_0=relu_22")
 
 
+@pytest.mark.pir
 def test_an_answer_is_in_no_role_like_that_of_a_stage() -> None:
     found = explain_pair(vision("resnet18"), vision("resnet18"), "add_8=relu_16")
     roles = {part.name: (part.teacher, part.student, part.agreement) for part in found.parts}

@@ -38,6 +38,7 @@ def _cases(cases: Iterable[Case]) -> Iterator[Any]:
         yield pytest.param(case, id=case.name.replace(" ", "_").replace("×", "x"), marks=marks)
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("case", _cases(CASES))
 def test_an_experts_pairs_are_suggested_and_no_wrong_one(case: Case) -> None:
     pairs = suggest_pairs(graph_of(case.teacher), graph_of(case.student))
@@ -55,6 +56,7 @@ def test_of_networks_first_measured_blind_all_is_found_but_what_is_said(case: Ca
     assert not verdict.wrong
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("case", _cases((*CASES, *WILD, *PUBLISHED)))
 def test_what_is_written_down_exists_and_does_not_contradict_itself(case: Case) -> None:
     assert not overlaps(case)

@@ -21,6 +21,7 @@ def parts(pairs: PairSet) -> list[tuple[str, str, str, float]]:
     return [(pair.teacher.name, pair.student.name, pair.loss, pair.weight) for pair in pairs]
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     ("form", "expected"),
     [
@@ -70,6 +71,7 @@ def test_the_form_for_transformers_takes_all_layers_at_equal_weights() -> None:
     }
 
 
+@pytest.mark.pir
 def test_minilm_compares_what_the_last_attention_multiplies() -> None:
     teacher, student = built(lambda: Encoder(4), [7, 16]), built(lambda: Encoder(2), [7, 16])
     pairs = suggest_pairs(teacher, student, recipe="minilm")
@@ -171,6 +173,7 @@ def test_what_cannot_be_meant_is_refused(wrong: dict[str, object]) -> None:
         suggest_pairs(vision("resnet18"), vision("mobilenet_v1"), **wrong)  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.pir
 def test_alternatives_are_the_other_taps_of_the_same_block() -> None:
     pair = suggest_pairs(vision("resnet50"), vision("resnet18")).pairs[2]
 

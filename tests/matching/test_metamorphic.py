@@ -160,6 +160,7 @@ _SPELLINGS: Mapping[str, Rewrite] = {
 }
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("spelling", _SPELLINGS)
 @pytest.mark.parametrize("case", _cases())
 def test_names_and_order_change_nothing_that_is_said(case: Case, spelling: str) -> None:
@@ -186,6 +187,7 @@ def _cases_by_form() -> Iterator[Any]:
             yield pytest.param(*one.values, rewrite, id=f"{one.id}-{form}", marks=one.marks)
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(("case", "rewrite"), _cases_by_form())
 def test_another_form_of_a_network_has_the_same_pairs(case: Case, rewrite: Rewrite) -> None:
     for teacher, student in _changed(case, rewrite):
@@ -197,6 +199,7 @@ def _fused(graph: Graph) -> Rewritten:
     return with_folded_norms(graph).then(with_fused_activations)
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("case", _cases(_can_be_fused))
 def test_what_a_fused_network_still_has_is_paired_alike(case: Case) -> None:
     """Raw convolutions are inside fused Operators, so pairs of those cannot be had."""
@@ -207,6 +210,7 @@ def test_what_a_fused_network_still_has_is_paired_alike(case: Case) -> None:
         assert [ends for ends in found if ends in wanted] == wanted
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("place", [0, 1])
 @pytest.mark.parametrize("case", _cases(_has_one_classifier))
 def test_an_auxiliary_head_in_one_network_changes_no_pair(case: Case, place: int) -> None:
@@ -216,6 +220,7 @@ def test_an_auxiliary_head_in_one_network_changes_no_pair(case: Case, place: int
         assert _ends(_pairs(teacher, student)) == _moved(case, teacher, student)
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("case", _cases(_has_one_classifier))
 def test_auxiliary_heads_in_both_are_paired_and_the_others_keep_their_order(case: Case) -> None:
     with_one = functools.partial(with_auxiliary_head, classes=_CLASSES)
@@ -286,6 +291,7 @@ def test_exchanging_networks_of_plain_convolutions_mirrors_what_is_inside_their_
     assert [(kind, ours, theirs) for kind, theirs, ours in mirrored] == pairs
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("case", _cases())
 def test_a_network_without_a_block_is_paired_with_the_whole_one(case: Case) -> None:
     """The ends of stages are; transformers are left out, whose layers go by their fraction."""

@@ -94,6 +94,7 @@ def test_the_students_scope_is_that_of_both_unless_the_teacher_has_one_as_in_mer
     assert together == [1.0] * len(together)
 
 
+@pytest.mark.pir
 def test_one_scope_that_is_named_for_both_is_meant_where_its_parameters_fit_both() -> None:
     teacher, student = built(), built()
     scope = started(teacher)

@@ -11,6 +11,7 @@ from graphtool.matching import match_shapes, partners
 from tests.networks import vision
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     "selector", ["relu_39", "layer3.5", "/ResNet/Sequential_2/BottleneckBlock_5/ReLU_2"]
 )
@@ -21,6 +22,7 @@ def test_what_is_suggested_comes_first_whichever_way_the_value_is_spelt(selector
     assert {pair.teacher.name for pair in found} == {"relu_39"}
 
 
+@pytest.mark.pir
 def test_a_value_that_is_not_suggested_has_the_nearest_block_output_first() -> None:
     found = partners(vision("resnet50"), vision("mobilenet_v1"), "relu_30")
 
@@ -39,6 +41,7 @@ def test_what_is_no_number_of_partners_is_refused(limit: Any) -> None:
     assert found.help == 'gt.partners(teacher, student, "relu_48", limit=8)'
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     ("selector", "what"),
     [

@@ -154,6 +154,7 @@ def messages(error: pytest.ExceptionInfo[Any]) -> list[str]:
     return [found.message for found in error.value.report]
 
 
+@pytest.mark.pir
 def test_a_recipe_read_back_gives_the_same_pairs(pairs: PairSet) -> None:
     weights = [1.0, 0.5, 0.25, 2.0, *[1.0] * len(pairs)][: len(pairs)]
     recipe = read_recipe(
@@ -168,6 +169,7 @@ def test_a_recipe_read_back_gives_the_same_pairs(pairs: PairSet) -> None:
     assert len(recipe.pairs.report) == 0
 
 
+@pytest.mark.pir
 def test_the_weights_of_a_form_are_written_and_read(pairs: PairSet, tmp_path: Path) -> None:
     found = suggest_pairs(pairs.teacher, pairs.student, recipe="attention")
     assert len(found) > 1
@@ -180,22 +182,26 @@ def test_the_weights_of_a_form_are_written_and_read(pairs: PairSet, tmp_path: Pa
     assert recipe_text(recipe.pairs) == recipe_text(found)
 
 
+@pytest.mark.pir
 def test_a_recipe_is_the_same_text_every_time(pairs: PairSet) -> None:
     text = recipe_text(pairs)
     again = read_recipe(text, teacher=pairs.teacher, student=pairs.student)
     assert recipe_text(again.pairs) == text
 
 
+@pytest.mark.pir
 def test_a_recipe_holds_file_names_and_no_paths(folder: Path, pairs: PairSet) -> None:
     text = recipe_text(pairs)
     assert 'source = "teacher.json"' in text
     assert str(folder) not in text
 
 
+@pytest.mark.pir
 def test_shapes_stand_on_one_line(pairs: PairSet) -> None:
     assert "\nshape = [-1, 3, 32, 32]\n" in recipe_text(pairs)
 
 
+@pytest.mark.pir
 def test_an_inference_recipe_holds_for_training_with_a_loss_at_another_size(
     folder: Path, pairs: PairSet
 ) -> None:
@@ -238,6 +244,7 @@ def test_fingerprints_of_2_6_files_are_those_of_3_3_files() -> None:
     assert all((mark.kind, mark.ancestors) in marks for mark in features)
 
 
+@pytest.mark.pir
 def test_a_renamed_value_is_found_and_noted(pairs: PairSet) -> None:
     name = pairs.pairs[0].teacher.name
     moved = renamed(pairs.teacher, {name: "elsewhere"})
@@ -248,6 +255,7 @@ def test_a_renamed_value_is_found_and_noted(pairs: PairSet) -> None:
     assert note.message == f"`pairs[0].teacher`: `{name}` is `elsewhere` in this program"
 
 
+@pytest.mark.pir
 def test_pruning_renumbers_names_and_the_values_are_found(folder: Path, student: Graph) -> None:
     whole = save(folder / "whole.json", lambda: Auxiliary(8))
     pairs = suggest_pairs(whole, whole)
@@ -261,6 +269,7 @@ def test_pruning_renumbers_names_and_the_values_are_found(folder: Path, student:
     assert [found.code for found in recipe.pairs.report] == ["GT318", *["GT317"] * len(moved)]
 
 
+@pytest.mark.pir
 def test_names_that_changed_places_are_told_apart(pairs: PairSet) -> None:
     swapped = renamed(pairs.student, {"relu_1": "relu_2", "relu_2": "relu_1"})
     marks, old = fingerprints(swapped), fingerprints(pairs.student)
@@ -268,6 +277,7 @@ def test_names_that_changed_places_are_told_apart(pairs: PairSet) -> None:
     assert marks["relu_1"] != old["relu_1"]
 
 
+@pytest.mark.pir
 def test_a_changed_network_is_stale_with_all_its_ends_named(folder: Path, pairs: PairSet) -> None:
     wider = save(folder / "wider.json", lambda: Net(12))
     with pytest.raises(PairError) as error:
@@ -284,6 +294,7 @@ def test_a_changed_network_is_stale_with_all_its_ends_named(folder: Path, pairs:
     assert found.where[0].program == "student.json"
 
 
+@pytest.mark.pir
 def test_both_sides_of_a_stale_recipe_are_told_at_once(folder: Path, pairs: PairSet) -> None:
     other = save(folder / "other.json", lambda: Net(12))
     with pytest.raises(PairError) as error:
@@ -291,6 +302,7 @@ def test_both_sides_of_a_stale_recipe_are_told_at_once(folder: Path, pairs: Pair
     assert codes(error) == ["GT316"] * (2 * len(pairs))
 
 
+@pytest.mark.pir
 def test_an_end_with_a_name_alone_is_any_selector(pairs: PairSet) -> None:
     text = """
 schema = 1
@@ -307,6 +319,7 @@ student = { name = "/Net/Sequential/Block_1" }
     assert recipe.weights == (3.0,)
 
 
+@pytest.mark.pir
 def test_a_name_alone_that_is_missing_lists_the_nearest(pairs: PairSet) -> None:
     text = 'schema = 1\n[[pairs]]\nkind = "stage"\nloss = "l2"\nteacher = {name="rely_1"}\n'
     text += 'student = {name="relu_1"}\n'
@@ -325,6 +338,7 @@ student = { name = "relu_1" }
 """
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     ("text", "code", "message"),
     [
@@ -361,6 +375,7 @@ def test_a_bad_recipe_is_refused_with_its_place(
     assert message in messages(error)[0]
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     ("text", "help"),
     [
@@ -380,6 +395,7 @@ def test_a_recipe_without_its_schema_is_told_what_to_write(
     assert [found.help for found in error.value.report] == [help]
 
 
+@pytest.mark.pir
 def test_a_name_that_was_edited_by_hand_is_meant(pairs: PairSet) -> None:
     """The fingerprint beside it is of the Value that was there before."""
     was = pairs.pairs[0].teacher.name
@@ -394,6 +410,7 @@ def test_a_name_that_was_edited_by_hand_is_meant(pairs: PairSet) -> None:
     )
 
 
+@pytest.mark.pir
 def test_a_name_that_was_edited_to_none_lists_the_nearest(pairs: PairSet) -> None:
     name = pairs.pairs[0].teacher.name
     text = recipe_text(pairs).replace(f'name = "{name}"', f'name = "{name}_"', 1)
@@ -403,6 +420,7 @@ def test_a_name_that_was_edited_to_none_lists_the_nearest(pairs: PairSet) -> Non
     assert f"`{name}`" in error.value.report.diagnostics[0].notes[0]
 
 
+@pytest.mark.pir
 def test_networks_are_given_as_whatever_can_be_read(folder: Path, pairs: PairSet) -> None:
     text = recipe_text(pairs)
     recipe = read_recipe(
@@ -411,6 +429,7 @@ def test_networks_are_given_as_whatever_can_be_read(folder: Path, pairs: PairSet
     assert recipe.pairs.pairs == pairs.pairs
 
 
+@pytest.mark.pir
 def test_what_is_no_recipe_no_pairs_and_no_weights_is_told(pairs: PairSet, tmp_path: Path) -> None:
     wrong: Any = 2
     with pytest.raises(UsageError) as error:
@@ -429,6 +448,7 @@ def test_what_is_no_recipe_no_pairs_and_no_weights_is_told(pairs: PairSet, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.pir
 def test_all_bad_keys_are_told_at_once(pairs: PairSet) -> None:
     text = GOOD.replace('"l2"', '"l3"') + GOOD.partition("\n")[2].replace('"stage"', "1")
     with pytest.raises(PairError) as error:
@@ -437,22 +457,26 @@ def test_all_bad_keys_are_told_at_once(pairs: PairSet) -> None:
     assert messages(error)[1].startswith("`pairs[1].kind`")
 
 
+@pytest.mark.pir
 def test_one_pair_may_have_two_losses(pairs: PairSet) -> None:
     twice = GOOD + GOOD.partition("\n")[2].replace('"l2"', '"attention"')
     recipe = read_recipe(twice, teacher=pairs.teacher, student=pairs.student)
     assert [pair.loss for pair in recipe.pairs] == ["l2", "attention"]
 
 
+@pytest.mark.pir
 def test_every_loss_that_is_suggested_can_be_read(pairs: PairSet) -> None:
     assert {pair.loss for pair in pairs} <= set(LOSSES)
 
 
+@pytest.mark.pir
 def test_a_missing_recipe_file_is_told(pairs: PairSet, tmp_path: Path) -> None:
     with pytest.raises(PairError) as error:
         read_recipe(tmp_path / "none.toml", teacher=pairs.teacher, student=pairs.student)
     assert codes(error) == ["GT312"]
 
 
+@pytest.mark.pir
 def test_a_recipe_file_of_random_bytes_is_told(pairs: PairSet, tmp_path: Path) -> None:
     (tmp_path / "bytes.toml").write_bytes(bytes(range(256)))
     with pytest.raises(PairError) as error:
@@ -466,6 +490,7 @@ HOSTILE = st.text(
 )
 
 
+@pytest.mark.pir
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -484,6 +509,7 @@ def test_hostile_names_are_read_back_exactly(
     assert recipe.pairs.pairs == hostile.pairs
 
 
+@pytest.mark.pir
 def test_a_name_of_100_kilobytes_is_read_back(pairs: PairSet) -> None:
     pair = pairs.pairs[0]
     long = '"]\n[pairs]\n' * 10_000
@@ -494,6 +520,7 @@ def test_a_name_of_100_kilobytes_is_read_back(pairs: PairSet) -> None:
     assert recipe.pairs.pairs == hostile.pairs
 
 
+@pytest.mark.pir
 def test_a_recipe_replaces_a_file_whole_and_leaves_nothing_beside_it(
     pairs: PairSet, tmp_path: Path
 ) -> None:
@@ -505,6 +532,7 @@ def test_a_recipe_replaces_a_file_whole_and_leaves_nothing_beside_it(
     assert stat.S_IMODE(path.stat().st_mode) & 0o600 == 0o600
 
 
+@pytest.mark.pir
 def test_an_unwritable_path_is_told_and_nothing_is_written(pairs: PairSet, tmp_path: Path) -> None:
     for path in (tmp_path / "none" / "pairs.toml", tmp_path, tmp_path / ("x" * 300)):
         with pytest.raises(GraphtoolError) as error:
@@ -513,6 +541,7 @@ def test_an_unwritable_path_is_told_and_nothing_is_written(pairs: PairSet, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.pir
 @pytest.mark.skipif(os.name != "posix", reason="needs a device file")
 def test_a_device_is_written_to_and_not_replaced(pairs: PairSet) -> None:
     write_recipe(pairs, os.devnull)
@@ -550,12 +579,14 @@ def shuffled(graph: Graph, seed: int) -> Graph:
     return replace(graph, blocks={"": top}, operators={x: graph.operators[x] for x in order})
 
 
+@pytest.mark.pir
 def test_fingerprints_do_not_depend_on_the_order_of_independent_operators(teacher: Graph) -> None:
     other = shuffled(teacher, 3)
     assert other.blocks[""].operators != teacher.blocks[""].operators
     assert fingerprints(other) == fingerprints(teacher)
 
 
+@pytest.mark.pir
 def test_no_two_layers_of_a_network_have_the_same_fingerprint(teacher: Graph) -> None:
     marks = fingerprints(teacher)
     kinds = ("conv2d", "batch_norm", "relu", "add", "matmul", "pool2d")
@@ -576,6 +607,7 @@ def test_a_transformers_recipe_holds_for_training_on_longer_sequences() -> None:
     assert attention.student.shape == (-1, 4, 9, 9)
 
 
+@pytest.mark.pir
 def test_other_heads_on_the_same_weights_are_stale() -> None:
     pairs = suggest_pairs(*[built(lambda: Encoder(2, heads=4), (6, 16))] * 2)
     with pytest.raises(PairError) as error:
@@ -617,6 +649,7 @@ def test_control_flow_has_fingerprints_through_its_blocks() -> None:
     assert marks[loop.results[0]].kind == "while"
 
 
+@pytest.mark.pir
 def test_a_recipe_of_a_legacy_file_is_read_for_its_translation_without_a_note() -> None:
     path = Path(__file__).parents[1] / "fixtures" / "3.3.1-legacy" / "cnn.pdmodel"
     recipe = recipe_text(suggest_pairs(str(path), str(path)))

@@ -23,6 +23,7 @@ def ends(pairs: PairSet) -> list[tuple[Kind, str, str]]:
     return [(pair.kind, pair.teacher.name, pair.student.name) for pair in pairs]
 
 
+@pytest.mark.pir
 def test_resnet50_teaches_mobilenet_v1_at_logits_embedding_and_four_stages() -> None:
     pairs = suggest_pairs(vision("resnet50"), vision("mobilenet_v1"))
 
@@ -287,6 +288,7 @@ def test_scores_behind_a_sigmoid_are_not_compared_by_a_softmax(classes: int) -> 
     assert suggest_pairs(marker, marker).pairs[0].loss == "l2"
 
 
+@pytest.mark.pir
 def test_pairs_are_printed_as_a_list_and_taken_by_their_place() -> None:
     pairs = suggest_pairs(vision("resnet18"), vision("resnet18"), limit=2)
 

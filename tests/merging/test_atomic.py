@@ -25,6 +25,7 @@ _ALL = range(len(_pir.STEPS) + 1)
 _FAST = {0, len(_ALL) // 2, _ALL[-1]}
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     "at", [at if at in _FAST else pytest.param(at, marks=pytest.mark.slow) for at in _ALL]
 )
@@ -53,6 +54,7 @@ def test_a_failure_at_any_step_changes_nothing(
     assert _merge(teacher, student).verify().equal
 
 
+@pytest.mark.pir
 def test_a_failure_half_way_through_the_weights_takes_the_first_ones_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -66,6 +68,7 @@ def test_a_failure_half_way_through_the_weights_takes_the_first_ones_away(
     assert _state(student) == before
 
 
+@pytest.mark.pir
 def test_errors_come_all_at_once_before_anything_changes() -> None:
     teacher, student = small(networks.plain, "image", start=False), small(networks.plain)
     before = _state(student)
@@ -110,6 +113,7 @@ def _state(built: Built) -> tuple[Any, ...]:
     return str(built.program), str(built.startup), names, held
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("name", ["register", "count_past"])
 def test_a_failure_after_the_last_step_changes_nothing(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -134,6 +138,7 @@ def test_a_failure_while_registering_keeps_the_merges_before() -> None:
     assert first.teachers == (first,)
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("at", range(len(_pir.STEPS)))
 def test_where_undoing_fails_the_rest_is_undone_all_the_same(
     at: int, monkeypatch: pytest.MonkeyPatch

@@ -88,6 +88,7 @@ def _output(merged: Merged) -> str:
     return next(name for name in reversed(graph.values) if graph.producer(name))
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_folder_keeps_it_and_what_is_loaded_trains_alike(kind: str, tmp_path: Path) -> None:
     with mode(kind):
@@ -106,6 +107,7 @@ def test_a_folder_keeps_it_and_what_is_loaded_trains_alike(kind: str, tmp_path: 
         assert found["still"] == before
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_folder_cannot_keep_is_said(kind: str, tmp_path: Path) -> None:
     with mode(kind):

@@ -64,6 +64,7 @@ def losses(merged: Merged, scope: Any, steps: int = 3) -> list[bytes]:
     ]
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     "forward",
     [
@@ -91,6 +92,7 @@ def test_what_is_loaded_is_bit_equal_to_what_was_saved(tmp_path: Path, forward: 
     assert loaded.verify().equal
 
 
+@pytest.mark.pir
 def test_what_is_loaded_trains_as_what_was_saved_and_the_teacher_stays_as_it_is(
     tmp_path: Path,
 ) -> None:
@@ -209,6 +211,7 @@ def test_a_folder_that_is_not_empty_is_left_as_it_is(tmp_path: Path, merged: Mer
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.pir
 def test_force_replaces_an_earlier_save_and_leaves_other_files(
     tmp_path: Path, merged: Merged
 ) -> None:
@@ -326,6 +329,7 @@ def test_a_program_that_paddle_wrote_a_part_of_is_an_error_and_the_earlier_save_
     assert contents(folder) == before
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     "change",
     [
@@ -363,6 +367,7 @@ def seal(folder: Path) -> None:
     (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     "name",
     ["merged.pdiparams", "merged.json", "originals/teacher-0.json", "originals/student-0.json"],
@@ -403,6 +408,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.pir
 def test_a_program_that_trains_already_is_not_saved(tmp_path: Path) -> None:
     merged, _, student = merged_small(networks.looping)
     with paddle.static.program_guard(merged.program, paddle.static.Program()):
@@ -428,6 +434,7 @@ def test_weights_that_are_to_come_later_have_to_come_before_it_is_saved(tmp_path
     save_merged(merged, tmp_path / "out")
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     "damage",
     [
@@ -493,6 +500,7 @@ def test_a_manifest_that_names_what_is_not_there_is_refused(tmp_path: Path, merg
     )
 
 
+@pytest.mark.pir
 def test_legacy_programs_come_back_as_legacy_programs(tmp_path: Path) -> None:
     with paddle.pir_utils.OldIrGuard():
         teacher, student = legacy("image"), legacy("data")

@@ -54,6 +54,7 @@ def _named(name: str, value: float, wide: int = 5) -> networks.Forward:
 _ONES = {"data": np.ones([1, 8], "float32")}
 
 
+@pytest.mark.pir
 def test_a_student_parameter_with_a_prefixed_teacher_name_is_refused() -> None:
     teacher, student = small(_named("w", 2.5), "x"), small(_named("teacher_w", 0.5))
     assert "GT201" in _refused(teacher, student, {"x": "data"})
@@ -63,12 +64,14 @@ def test_a_student_parameter_with_a_prefixed_teacher_name_is_refused() -> None:
     assert parameter.trainable
 
 
+@pytest.mark.pir
 def test_a_prefixed_name_of_another_shape_leaves_the_scope_as_it_was() -> None:
     teacher, student = small(_named("w", 2.5), "x"), small(_named("teacher_w", 0.5, wide=3))
     assert "GT201" in _refused(teacher, student, {"x": "data"})
     assert student.run(_ONES, student.output)[0].tolist() == [[4.0] * 3]
 
 
+@pytest.mark.pir
 def test_two_nets_that_own_conv1_weights_in_one_scope_are_refused() -> None:
     scope = paddle.static.Scope()
     teacher = small(_named("conv1_weights", 2.5), "x", scope=scope)
@@ -110,6 +113,7 @@ def test_default_names_of_legacy_layers_do_not_clobber_the_teacher() -> None:
     assert np.square(theirs - ours).mean() > 0.01
 
 
+@pytest.mark.pir
 def test_default_names_of_legacy_layers_in_one_scope_are_refused() -> None:
     teacher, student = cases.build(_fc("x"), seed=1), cases.build(_fc("data"), seed=2)
     before = _state(student)
@@ -119,6 +123,7 @@ def test_default_names_of_legacy_layers_in_one_scope_are_refused() -> None:
     assert _state(student) == before
 
 
+@pytest.mark.pir
 def test_two_teachers_with_the_default_prefix_are_refused() -> None:
     first, second, student = small(networks.plain, "x"), small(networks.plain, "x"), _student()
     _merged(first, student, {"x": "data"})
@@ -129,6 +134,7 @@ def _student() -> Built:
     return small(networks.plain)
 
 
+@pytest.mark.pir
 def test_a_teacher_input_mapped_onto_an_intermediate_of_the_student_is_refused() -> None:
     teacher, student = small(networks.plain, "x"), _student()
     assert _refused(teacher, student, {"x": "tanh_0"}) == ["GT212"]
@@ -144,6 +150,7 @@ def test_a_teacher_that_ends_in_softmax_is_reported() -> None:
     assert "GT228" in [found.code for found in merged.report]
 
 
+@pytest.mark.pir
 def test_another_prefix_is_used_throughout() -> None:
     teacher, student = small(networks.plain, "x"), _student()
     (want,) = teacher.run({"x": samples()}, teacher.output)
@@ -168,6 +175,7 @@ def test_a_merge_after_minimize_is_reported() -> None:
     assert found.severity is not Severity.NOTE
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     ("feed", "code"),
     [
@@ -186,6 +194,7 @@ def _labelled(x: Any, label: Any) -> Any:
     return nn.functional.cross_entropy(networks.plain(x), label).mean()
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     ("feed_map", "code"),
     [
@@ -230,11 +239,13 @@ def test_a_teacher_parameter_called_like_a_feed_is_no_feed() -> None:
     assert merged.names["data"] == "teacher_data"
 
 
+@pytest.mark.pir
 def test_a_teacher_whose_startup_never_ran_is_refused() -> None:
     teacher, student = small(networks.plain, "x", start=False), _student()
     assert set(_refused(teacher, student, {"x": "data"})) <= {"GT235", "GT236"}
 
 
+@pytest.mark.pir
 def test_a_wrong_name_gets_the_nearest_ones() -> None:
     teacher, student = small(networks.plain, "x"), _student()
     merged = _merged(teacher, student, {"x": "data"})

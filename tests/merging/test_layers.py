@@ -104,6 +104,7 @@ def test_without_a_scope_it_is_not_checked() -> None:
     assert found.message == "not checked: whether the student has its Layer's weights"
 
 
+@pytest.mark.pir
 def test_where_the_merge_fails_the_scope_is_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     (teacher, student, _), scope = networks(), paddle.static.Scope()
 

@@ -202,6 +202,7 @@ def _learning_rate(student):
     return program
 
 
+@pytest.mark.pir
 def test_two_teachers_keep_their_own_weights():
     first, second = cases.build(_linear("x"), seed=1), cases.build(_linear("x"), seed=2)
     student, feed = cases.build(_linear("data"), seed=3), np.ones([2, 8], "float32")
@@ -268,6 +269,7 @@ def _snapshot(built):
     )
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("stride", [499, pytest.param(43, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "case",

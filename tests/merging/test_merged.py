@@ -31,6 +31,7 @@ def merged() -> Merged:
     )
 
 
+@pytest.mark.pir
 def test_old_and_prefixed_names_mean_one_value(merged: Merged) -> None:
     assert merged.teacher("while_0:1").is_same(merged.teacher("teacher_while_0:1"))
     weight = merged.teacher("linear_0.w_0")
@@ -39,11 +40,13 @@ def test_old_and_prefixed_names_mean_one_value(merged: Merged) -> None:
     assert merged.names["linear_0.w_0"] == "teacher_linear_0.w_0"
 
 
+@pytest.mark.pir
 def test_a_mapped_feed_is_the_students(merged: Merged) -> None:
     assert merged.teacher("image").is_same(merged.student("data"))
     assert merged.names["image"] == "data"
 
 
+@pytest.mark.pir
 def test_names_in_the_merged_graph_and_values_go_together(merged: Merged) -> None:
     for old, new in merged.values.items():
         theirs, ours = merged.source.graph.values[old], merged.graph.values[new]
@@ -53,11 +56,13 @@ def test_names_in_the_merged_graph_and_values_go_together(merged: Merged) -> Non
     assert merged.values["full_0"] == "full_1"
 
 
+@pytest.mark.pir
 def test_values_of_a_region_are_found(merged: Merged) -> None:
     value = merged.teacher("if_0/0/add_0")
     assert value.get_defining_op().name() == "pd_op.add"
 
 
+@pytest.mark.pir
 def test_the_student_keeps_its_names_and_new_ones_are_found(merged: Merged) -> None:
     assert merged.student("add_1").shape == [-1, 5]
     with paddle.static.program_guard(merged.program):
@@ -65,6 +70,7 @@ def test_the_student_keeps_its_names_and_new_ones_are_found(merged: Merged) -> N
     assert merged.student("sigmoid_0").is_same(loss)
 
 
+@pytest.mark.pir
 def test_a_miss_names_the_nearest(merged: Merged) -> None:
     with pytest.raises(ReadError, match=r"GT101.*\n.*\n.*`while_0:1`"):
         merged.teacher("while_0:9")
@@ -72,6 +78,7 @@ def test_a_miss_names_the_nearest(merged: Merged) -> None:
         merged.student("teacher_nope")
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(("role", "other"), [("teacher", "student"), ("student", "teacher")])
 def test_a_name_of_the_other_network_is_said_to_be_one(
     merged: Merged, role: str, other: str
@@ -105,6 +112,7 @@ def _saved_legacy(folder: Path) -> tuple[Path, str]:
     return folder / "net.pdmodel", built.output.name
 
 
+@pytest.mark.pir
 def test_the_output_of_a_translated_model_is_found_by_its_legacy_name(tmp_path: Path) -> None:
     path, output = _saved_legacy(tmp_path)
     student = small(networks.plain)
@@ -118,6 +126,7 @@ def test_the_output_of_a_translated_model_is_found_by_its_legacy_name(tmp_path: 
         assert [(row.name, row.equal, row.shape) for row in rows] == [("softmax_0", True, (2, 5))]
 
 
+@pytest.mark.pir
 def test_what_a_legacy_merge_leaves_out_is_a_diagnostic(tmp_path: Path) -> None:
     path, output = _saved_legacy(tmp_path)
     student = cases.build(lambda: paddle.nn.Linear(8, 5)(paddle.static.data("data", [-1, 8])))
@@ -129,6 +138,7 @@ def test_what_a_legacy_merge_leaves_out_is_a_diagnostic(tmp_path: Path) -> None:
         merged.verify(fetch=("teacher_feed",))
 
 
+@pytest.mark.pir
 def test_attribute_paths_of_both_networks_are_found() -> None:
     teacher = from_layer(lambda: PlainConvolutions([8, 16]), [(3, 16, 16)], train=False)
     student = from_layer(lambda: PlainConvolutions([4, 8]), [(3, 16, 16)])
@@ -156,6 +166,7 @@ def test_a_layer_of_dynamic_mode_brings_its_weights_along() -> None:
     assert again.tobytes() == given.tobytes()
 
 
+@pytest.mark.pir
 def test_values_outlive_all_names_of_the_programs() -> None:
     def made() -> Any:
         teacher, student = small(networks.looping, "image"), small(networks.perceptron)
@@ -198,6 +209,7 @@ def _twice(x: Any) -> Any:
     return paddle.nn.Linear(8, 5)(paddle.nn.functional.relu(paddle.nn.functional.relu(x)))
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("loaded", [False, True])
 def test_a_slip_in_a_students_name_never_means_the_teachers_value(
     tmp_path: Path, *, loaded: bool

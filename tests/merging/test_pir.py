@@ -27,6 +27,7 @@ _MORE = [
 ]
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     "forward",
     [*_SMALL, *(pytest.param(forward, marks=pytest.mark.slow) for forward in _MORE)],
@@ -107,6 +108,7 @@ def test_a_student_trains_as_without_a_teacher_where_the_loss_ignores_it() -> No
     assert _plain_losses(alone) == _plain_losses(student)
 
 
+@pytest.mark.pir
 def test_a_program_merges_into_itself_and_the_teacher_stays_where_the_student_moves() -> None:
     student = small(networks.plain)
     merged = merge(student.program, student.program, {"data": "data"}, scope=student.scope)
@@ -117,6 +119,7 @@ def test_a_program_merges_into_itself_and_the_teacher_stays_where_the_student_mo
     assert end.tobytes() == start.tobytes()
 
 
+@pytest.mark.pir
 def test_two_teachers_under_two_prefixes_keep_their_own_weights() -> None:
     first, second = small(networks.plain, "image"), small(networks.perceptron, "image")
     student = small(networks.perceptron)
@@ -132,6 +135,7 @@ def test_two_teachers_under_two_prefixes_keep_their_own_weights() -> None:
     assert outputs[1].tobytes() != outputs[0].tobytes()
 
 
+@pytest.mark.pir
 def test_a_feed_that_is_not_shared_is_fed_under_its_new_name() -> None:
     teacher = build(networks.embedded, ("image", [-1, 8], "float32"), ("ids", [-1, 3], "int64"))
     student = small(networks.perceptron)
@@ -151,6 +155,7 @@ def test_a_feed_that_is_not_shared_is_fed_under_its_new_name() -> None:
     assert merged.verify().equal
 
 
+@pytest.mark.pir
 def test_the_teacher_is_frozen_in_regions_too() -> None:
     teacher, student = small(networks.looping, "image"), small(networks.plain)
     before = len(student.program.global_block().ops)
@@ -170,6 +175,7 @@ def test_the_teacher_program_itself_stays_as_it_was() -> None:
     assert str(teacher.program) == before
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     "forward",
     [networks.perceptron, pytest.param(networks.cell, marks=pytest.mark.slow), networks.lstm],
@@ -207,6 +213,7 @@ _FILES = [
 ]
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     ("model", "mapped"),
     [

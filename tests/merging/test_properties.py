@@ -90,6 +90,7 @@ _FEW, _MANY = settings(max_examples=4, deadline=None), settings(max_examples=60,
 _NETWORKS = given(theirs=_steps(), ours=_steps())
 
 
+@pytest.mark.pir
 @_FEW
 @_NETWORKS
 def test_any_two_networks_merge_to_what_both_were(theirs: list[Step], ours: list[Step]) -> None:
@@ -176,6 +177,7 @@ def _drawn_legacy(steps: list[Step], feed: str, seed: int) -> cases.Built:
 _THREE_NETWORKS = given(first=_steps(), second=_steps(), ours=_steps())
 
 
+@pytest.mark.pir
 @settings(_FEW, max_examples=2)
 @_THREE_NETWORKS
 def test_two_teachers_add_up_as_one_does(

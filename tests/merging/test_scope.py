@@ -19,6 +19,7 @@ from tests.merging import networks
 from tests.merging.networks import Built, bytes_of, run, samples, small
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("share", [False, True])
 def test_weights_are_shared_between_two_scopes_where_asked_to(*, share: bool) -> None:
     teacher, student = small(networks.plain, "image"), small(networks.plain)
@@ -28,6 +29,7 @@ def test_weights_are_shared_between_two_scopes_where_asked_to(*, share: bool) ->
         assert (_address(student.scope, new) == _address(teacher.scope, old)) is share
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("share", [False, True])
 def test_a_student_that_began_with_the_teachers_own_buffers_trains_alone(*, share: bool) -> None:
     teacher, student = small(networks.plain, "image"), small(networks.plain)
@@ -48,6 +50,7 @@ def test_a_student_that_began_with_the_teachers_own_buffers_trains_alone(*, shar
     assert sum(one) == (2 if share else 0)
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("when", ["now", "later"])
 def test_startup_of_the_teacher_run_again_leaves_the_merged_teacher(when: str) -> None:
     teacher, student = small(networks.plain, "image"), small(networks.plain)
@@ -62,6 +65,7 @@ def test_startup_of_the_teacher_run_again_leaves_the_merged_teacher(when: str) -
     assert bytes_of(student.scope, kept) == kept
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("relative", ["the same", "an inner one"])
 def test_the_students_weights_are_not_loaded_as_the_teachers(relative: str) -> None:
     teacher, student = small(networks.plain, "image"), small(networks.plain)
@@ -79,6 +83,7 @@ def test_the_students_weights_are_not_loaded_as_the_teachers(relative: str) -> N
     assert bytes_of(student.scope, kept) == kept
 
 
+@pytest.mark.pir
 def test_a_program_may_load_its_own_weights_as_its_teachers() -> None:
     both = small(networks.plain)
     merged = merge(
@@ -109,6 +114,7 @@ def test_one_name_in_a_scope_and_one_inside_it_is_refused(inner: str) -> None:
     assert [found.code for found in later if found.severity is Severity.WARNING] == ["GT202"]
 
 
+@pytest.mark.pir
 def test_a_name_that_an_inner_scope_has_for_itself_is_no_collision() -> None:
     teacher, student = small(networks.plain, "image"), small(networks.plain)
     kid = student.scope.new_scope()
@@ -134,6 +140,7 @@ def test_sharing_takes_no_memory() -> None:
     assert _resident() - before < 0.05 * 64 * 2**20
 
 
+@pytest.mark.pir
 def test_weights_are_copied_within_one_scope() -> None:
     student = small(networks.plain)
     merged = merge(student.program, student.program, {"data": "data"}, scope=student.scope)
@@ -141,6 +148,7 @@ def test_weights_are_copied_within_one_scope() -> None:
         assert _address(student.scope, new) != _address(student.scope, old)
 
 
+@pytest.mark.pir
 def test_a_scope_inside_the_teachers_own_counts_as_one() -> None:
     teacher = small(networks.plain, "image")
     inner = teacher.scope.new_scope()
@@ -153,6 +161,7 @@ def test_a_scope_inside_the_teachers_own_counts_as_one() -> None:
     assert merged.verify().equal
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("first", ["merge", "startup"])
 def test_startup_of_the_student_may_run_before_or_after(first: str) -> None:
     teacher, student = small(networks.plain, "image"), small(networks.perceptron, start=False)
@@ -165,6 +174,7 @@ def test_startup_of_the_student_may_run_before_or_after(first: str) -> None:
     assert given.tobytes() == wanted.tobytes()
 
 
+@pytest.mark.pir
 def test_weights_of_a_shared_scope_outlive_all_startup_programs() -> None:
     teacher = small(networks.plain, "image")
     student = small(networks.branching, scope=teacher.scope, names="student_")
@@ -192,6 +202,7 @@ def test_what_undoes_a_hand_over_gives_variables_their_bytes_back() -> None:
     assert scope.find_var("new") is None
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("source", ["scope", "old names", "new names", "file", "state dict"])
 def test_weights_can_be_loaded_later(source: str, tmp_path: Any) -> None:
     teacher, student = small(networks.plain, "image"), small(networks.perceptron)
@@ -206,6 +217,7 @@ def test_weights_can_be_loaded_later(source: str, tmp_path: Any) -> None:
     assert given.tobytes() == wanted.tobytes()
 
 
+@pytest.mark.pir
 def test_a_place_may_be_named_and_a_wrong_one_changes_nothing() -> None:
     teacher, student = small(networks.plain, "image"), small(networks.perceptron)
     before = str(student.program), sorted(student.scope.local_var_names())
@@ -218,6 +230,7 @@ def test_a_place_may_be_named_and_a_wrong_one_changes_nothing() -> None:
     assert list(held.values()) == list(bytes_of(teacher.scope, dict(merged.plan.weights)).values())
 
 
+@pytest.mark.pir
 def test_loading_replaces_shared_weights_without_touching_the_teachers() -> None:
     teacher, student = small(networks.plain, "image"), small(networks.perceptron)
     merged = _merge(teacher, student, share=True)
@@ -227,6 +240,7 @@ def test_loading_replaces_shared_weights_without_touching_the_teachers() -> None
     assert not np.array(student.scope.find_var("teacher_linear_0.w_0").get_tensor()).any()
 
 
+@pytest.mark.pir
 def test_missing_and_misshapen_weights_load_nothing() -> None:
     teacher, student = small(networks.plain, "image"), small(networks.perceptron)
     merged = _merge(teacher, student, parameters="later")

@@ -18,6 +18,7 @@ from tests.merging import cases, networks
 from tests.merging.networks import Built, bytes_of, samples, small
 
 
+@pytest.mark.pir
 def test_every_forward_value_of_both_networks_is_compared() -> None:
     merged, _, _ = _merged()
     found = merged.verify()
@@ -29,6 +30,7 @@ def test_every_forward_value_of_both_networks_is_compared() -> None:
     assert found.generated == ("data",)
 
 
+@pytest.mark.pir
 def test_a_difference_is_found_and_measured() -> None:
     merged, student, _ = _merged()
     block = student.program.global_block()
@@ -40,6 +42,7 @@ def test_a_difference_is_found_and_measured() -> None:
     assert "differs by up to" in str(found)
 
 
+@pytest.mark.pir
 def test_variables_and_random_state_stay_byte_for_byte() -> None:
     merged, student, teacher = _merged()
     ours, theirs = student.scope.local_var_names(), teacher.scope.local_var_names()
@@ -55,6 +58,7 @@ def test_variables_and_random_state_stay_byte_for_byte() -> None:
     assert sorted(student.scope.local_var_names()) == sorted(ours)
 
 
+@pytest.mark.pir
 def test_branches_that_draw_at_once_draw_alike_in_each_run() -> None:
     """Paddle gives independent branches their random numbers in any order unless it is told."""
     shape = [-1, 3, 4, 4]
@@ -102,6 +106,7 @@ def test_input_that_is_no_array_and_names_that_are_no_text_are_refused(options: 
             call(3)
 
 
+@pytest.mark.pir
 def test_a_value_inside_of_a_loop_is_refused() -> None:
     merged, _, _ = _merged()
     with pytest.raises(MergeError, match=r"GT253.*`while_0/0/relu_0`"):
@@ -206,6 +211,7 @@ def _dropout_of(student: Built) -> Any:
     return networks.run(output, scope, {"data": samples()}, names[0].result(0))[0]
 
 
+@pytest.mark.pir
 def test_a_name_that_the_student_has_is_the_students_though_the_prefix_is_in_it() -> None:
     teacher, student = small(networks.plain, "image"), small(networks.plain)
     merged = merge(
@@ -271,6 +277,7 @@ def test_an_operator_that_was_put_before_all_others_is_none_of_the_merge() -> No
     assert {row.role for row in found.comparisons} == {"teacher", "student"}
 
 
+@pytest.mark.pir
 def test_sequences_have_to_be_given() -> None:
     def pooled(feed: str) -> Any:
         x = paddle.static.data(feed, [-1, 8], "float32", lod_level=1)

@@ -101,6 +101,7 @@ def test_a_class_a_factory_and_a_layer_are_built(nets, name):
     assert net.graph.values[net.fetches[0]].layer == "fc"
 
 
+@pytest.mark.pir
 def test_a_function_that_returns_a_program_needs_no_input(nets):
     live = build(f"{nets}:program")
     assert isinstance(live, LiveProgram)

@@ -38,6 +38,7 @@ def fresh_counters() -> Any:
         yield
 
 
+@pytest.mark.pir
 def test_after_a_merge() -> None:
     teacher, student = small(networks.plain, "image"), small(networks.plain)
     merge(
@@ -52,6 +53,7 @@ def test_after_a_merge() -> None:
     assert new == ["linear_2.w_0", "linear_2.b_0"]
 
 
+@pytest.mark.pir
 def test_after_a_merge_of_legacy_programs() -> None:
     built = [
         cases.build(lambda name=name: _network(paddle.static.data(name, [-1, 8])))
@@ -86,6 +88,7 @@ def test_after_loading_a_merged_program(tmp_path: Path) -> None:
     assert not {*before} & {*new}
 
 
+@pytest.mark.pir
 def test_of_a_network_from_a_layer_and_of_one_made_trainable_again() -> None:
     paddle.disable_static()
     network = from_layer(lambda: nn.Linear(8, 8), [(8,)])

@@ -40,6 +40,7 @@ def test_a_scalar_has_the_empty_shape(scope):
     assert scope_facts(scope, ["step"]).variables["step"].shape == ()
 
 
+@pytest.mark.pir
 def test_looking_neither_makes_nor_fills_a_variable(scope):
     scope.var("empty")
     scope.var("number").set_int(3)
@@ -74,6 +75,7 @@ def _tensor(array):
     return tensor
 
 
+@pytest.mark.pir
 def test_a_parameter_file_gives_its_tensors_in_order_without_paddle(tmp_path):
     arrays = [
         np.zeros([2, 3, 1, 1], "float32"),
@@ -94,6 +96,7 @@ def test_a_parameter_file_gives_its_tensors_in_order_without_paddle(tmp_path):
     assert done.stdout.split() == ["6", "False"]
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("cut", [1, 3, 10, 14, 18, 22, 30])
 def test_a_file_that_is_cut_short_is_damaged_wherever_it_is_cut(tmp_path, cut):
     path = _saved(tmp_path / "m.pdiparams", [np.zeros([2, 3], "float32")])

@@ -70,6 +70,7 @@ def _layers_of(graph):
     return {name: (value.layer, value.layer_outputs) for name, value in graph.values.items()}
 
 
+@pytest.mark.pir
 def test_the_last_activation_of_a_block_belongs_to_the_block():
     graph = vision("resnet50")
     last = graph.values["relu_48"]
@@ -86,6 +87,7 @@ def test_every_sublayer_of_resnet18_is_found_once_it_has_run(resnet18, layer):
     assert found == {path for path, _ in layer.named_sublayers()}
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("train", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_class_and_an_instance_give_the_same_paths(train, resnet18):
     made, given = resnet18(made=True, train=train), resnet18(train=train)
@@ -94,6 +96,7 @@ def test_a_class_and_an_instance_give_the_same_paths(train, resnet18):
     assert [left[name] for name in computed] == [right[name] for name in computed]
 
 
+@pytest.mark.pir
 def test_a_network_holds_what_an_executor_needs():
     net = from_layer(lambda: PlainConvolutions([4, 8]), [(3, 32, 32)], train=False)
     assert (net.feeds, net.graph.feeds) == (("x",), ("x",))
@@ -112,6 +115,7 @@ def test_a_network_holds_what_an_executor_needs():
     assert logits.shape == (2, 10)
 
 
+@pytest.mark.pir
 def test_module_paths_start_at_the_root_whichever_way_a_layer_is_built(resnet18):
     for net in (resnet18(made=True), resnet18()):
         assert net.graph.operators["conv2d_0"].module == "/ResNet/Conv2D"
@@ -130,6 +134,7 @@ class _Optional(nn.Layer):
         return y if shift is None else y + shift
 
 
+@pytest.mark.pir
 def test_an_optional_input_that_is_not_given_is_left_out():
     for layer in (_Optional, _Optional()):
         net = from_layer(layer, [("x", (4,), "float32"), ("shift", (4,), "float32")])
@@ -151,6 +156,7 @@ class _Decorated(nn.Layer):
         return self.fc(x)
 
 
+@pytest.mark.pir
 def test_a_forward_that_is_decorated_already_is_built():
     for layer in (_Decorated, _Decorated()):
         net = from_layer(layer, [(4,)])
@@ -158,6 +164,7 @@ def test_a_forward_that_is_decorated_already_is_built():
         assert "if_0/0" in net.graph.blocks
 
 
+@pytest.mark.pir
 def test_data_dependent_control_flow_is_built_with_its_regions_and_paths():
     net = from_layer(_Branchy, [(4,)])
     values = net.graph.values
@@ -188,6 +195,7 @@ class _Shared(nn.Layer):
         return self.act(self.b(self.a(x)))
 
 
+@pytest.mark.pir
 def test_a_sublayer_with_several_paths_goes_by_the_one_it_is_called_through():
     values = from_layer(_Shared, [(4,)]).graph.values
     assert [values[f"relu_{i}"].layer for i in range(3)] == ["a.1", "b.1", "act"]
@@ -209,6 +217,7 @@ class _Branches(nn.Layer):
         return y
 
 
+@pytest.mark.pir
 def test_operators_between_sublayers_in_both_branches_belong_to_none():
     graph = from_layer(_Branches, [(4,)]).graph
     layers = {
@@ -225,6 +234,7 @@ def test_operators_between_sublayers_in_both_branches_belong_to_none():
     }
 
 
+@pytest.mark.pir
 def test_a_network_with_several_outputs_keeps_them_all():
     graph = vision("googlenet")
     assert graph.fetches == ("add_0", "add_2", "add_4")
@@ -244,6 +254,7 @@ def test_a_transformer_encoder_and_an_lstm_are_built():
     ]
 
 
+@pytest.mark.pir
 def test_a_class_that_needs_dynamic_mode_is_made_in_it():
     class Scaled(nn.Layer):
         def __init__(self):
@@ -259,6 +270,7 @@ def test_a_class_that_needs_dynamic_mode_is_made_in_it():
     assert net.layer.scale == 2.0
 
 
+@pytest.mark.pir
 def test_nested_outputs_are_flattened_in_their_order():
     assert from_layer(_Branchy, [(4,)]).fetches == ("add_1", "relu_0", "if_0")
     net = from_layer(_Dict, [("mask", (8,), "float32"), ("image", (4,), "float32")])
@@ -320,6 +332,7 @@ class _Stem(nn.Layer):
         return self.conv1(x)
 
 
+@pytest.mark.pir
 def test_a_convolution_over_other_channels_than_its_filters_is_a_wrong_input():
     for source in (_Stem, _Stem()):
         with pytest.raises(ReadError) as caught:
@@ -527,6 +540,7 @@ def test_layers_are_built_into_legacy_programs_by_paddle_2_6(tmp_path, paddle26)
     assert done.stdout == _LEGACY_OUTPUT, done.stderr
 
 
+@pytest.mark.pir
 def test_a_vision_model_is_built_into_a_legacy_program_under_the_guard():
     with paddle.pir_utils.OldIrGuard():
         net = from_layer(paddle.vision.models.resnet18, [(3, 64, 64)], train=False)

@@ -14,6 +14,8 @@ from graphtool.graph import Origin, ProgramKind
 from graphtool.readers._protobuf import read_protobuf
 from graphtool.readers.live import LiveProgram, read_program
 
+pytestmark = pytest.mark.pir
+
 _ROOT = Path(__file__).parents[2]
 
 

@@ -58,12 +58,14 @@ def test_names_hold_across_clone():
     assert list(read_program(main.clone()).values) == list(read_program(main).values)
 
 
+@pytest.mark.pir
 def test_names_hold_between_train_and_eval_mode():
     train, *_ = _build(train=True)
     test, *_ = _build(train=False)
     assert _computed(read_program(train)) == _computed(read_program(test))
 
 
+@pytest.mark.pir
 def test_names_hold_across_json_save_and_load(tmp_path):
     main, *_ = _build()
     path = tmp_path / "program.json"
@@ -73,6 +75,7 @@ def test_names_hold_across_json_save_and_load(tmp_path):
     assert list(read_program(loaded).values) == list(read_program(main).values)
 
 
+@pytest.mark.pir
 def test_names_hold_across_save_inference_model(tmp_path):
     main, startup, _, feed, logits = _build(train=False)
     executor = paddle.static.Executor()
@@ -96,6 +99,7 @@ def test_names_hold_across_minimize():
     assert len(after) > len(before)
 
 
+@pytest.mark.pir
 def test_the_students_names_hold_across_a_merge():
     teacher, _, _, teacher_feed, _ = _build(lambda: _Net(16), train=False)
     student, _, _, student_feed, _ = _build()
@@ -108,6 +112,7 @@ def test_the_students_names_hold_across_a_merge():
     assert after["conv2d_1"] == ((-1, 16, 30, 30), "float32")
 
 
+@pytest.mark.pir
 def test_module_paths_ignore_the_counter_of_the_root():
     first, second = (read_program(_build()[0]) for _ in range(2))
     modules = [operator.module for operator in first.operators.values()]
@@ -115,6 +120,7 @@ def test_module_paths_ignore_the_counter_of_the_root():
     assert find(first, "/_Net/ReLU").name == "relu_0"
 
 
+@pytest.mark.pir
 def test_a_live_program_gives_paddles_own_value_after_the_users_program_is_gone():
     live = LiveProgram.of(_build()[0])
     value = live.value("/_Net/ReLU")
@@ -124,6 +130,7 @@ def test_a_live_program_gives_paddles_own_value_after_the_users_program_is_gone(
     assert live.value("if_0/0/scale_0").get_defining_op().name() == "pd_op.scale"
 
 
+@pytest.mark.pir
 def test_a_block_argument_is_found_by_name():
     main = paddle.static.Program()
     with paddle.static.program_guard(main):
@@ -133,6 +140,7 @@ def test_a_block_argument_is_found_by_name():
     assert live.value("while_0/0/arg_1").shape == [2, 4]
 
 
+@pytest.mark.pir
 def test_a_value_whose_operator_was_removed_is_reported():
     main = paddle.static.Program()
     with paddle.static.program_guard(main):
@@ -143,6 +151,7 @@ def test_a_value_whose_operator_was_removed_is_reported():
         live.value("relu_0")
 
 
+@pytest.mark.pir
 def test_an_unknown_name_lists_the_nearest():
     live = LiveProgram.of(_build()[0])
     with pytest.raises(ReadError, match="`relu_0`"):
@@ -161,6 +170,7 @@ def test_what_is_no_graph_and_no_name_is_wrong_usage():
             find(wrong, name)
 
 
+@pytest.mark.pir
 def test_aliases_given_by_the_caller_are_found():
     live = LiveProgram.of(_build()[0], aliases={"relu_0": ["stem"]})
     assert find(live.graph, "stem").name == "relu_0"
@@ -189,6 +199,7 @@ def _trained_while():
     paddle.optimizer.SGD(0.1).minimize(paddle.mean(y))
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("form", ["live", "bytes", "file"])
 def test_a_translated_program_is_found_by_its_legacy_names(form, tmp_path):
     program = _legacy(_mobilenet)
@@ -205,6 +216,7 @@ def test_a_translated_program_is_found_by_its_legacy_names(form, tmp_path):
             assert find(live.graph, name).shape == legacy.values[name].shape
 
 
+@pytest.mark.pir
 def test_what_paddle_refuses_to_translate_is_a_diagnostic():
     with pytest.raises(ReadError, match=r"GT032[\s\S]*while_grad"):
         translate(_legacy(_trained_while))

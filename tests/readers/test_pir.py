@@ -114,6 +114,7 @@ def _comparable(graph: Graph):
     return operators, attributes, graph.values, graph.blocks, graph.feeds, graph.fetches
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     "build",
     [_vision("resnet18"), _training, _control_flow, _transformer, _embedding],
@@ -126,6 +127,7 @@ def test_a_live_program_and_its_saved_json_give_the_same_graph(build, tmp_path):
     assert live.unknown == ()
 
 
+@pytest.mark.pir
 def test_an_lstm_differs_from_its_json_only_in_shapes_that_paddle_never_inferred(tmp_path):
     program = _program(_lstm)
     live, saved = read_program(program), _saved(program, tmp_path)
@@ -148,6 +150,7 @@ def _counted(block):
     return operators, values
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     "name",
     [name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in _FAMILIES],
@@ -161,6 +164,7 @@ def test_operator_and_value_counts_are_those_of_paddle(name):
     assert graph.feeds == ("image",)
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("build", [_control_flow, _training], ids=["control flow", "training"])
 def test_counts_include_regions_and_optimizer_operators(build):
     program = _program(build)
@@ -177,6 +181,7 @@ def test_a_training_program_keeps_gradients_optimizer_and_accumulators_apart_fro
     assert graph.values["linear_0.b_0_moment1_0"].origin is Origin.VARIABLE
 
 
+@pytest.mark.pir
 def test_an_operand_that_is_absent_is_none():
     graph = read_program(_program(_embedding))
     assert graph.operators["dropout_0"].operands == ("embedding_0", None, "full_0")
@@ -189,6 +194,7 @@ def test_parameters_say_whether_they_train():
     assert (mean.trainable, mean.stop_gradient, mean.persistable) == (False, True, True)
 
 
+@pytest.mark.pir
 def test_an_operator_knows_its_module_and_the_users_line():
     graph = read_program(_program(_vision("resnet18")))
     conv = graph.operators["conv2d_1"]
@@ -199,6 +205,7 @@ def test_an_operator_knows_its_module_and_the_users_line():
     assert Path(__file__).read_text().splitlines()[int(line) - 1].strip().startswith("net(paddle")
 
 
+@pytest.mark.pir
 def test_the_graph_holds_plain_data_and_outlives_the_program():
     program = _program.__wrapped__(_control_flow)
     graph = read_program(program)
@@ -208,6 +215,7 @@ def test_the_graph_holds_plain_data_and_outlives_the_program():
     assert graph.values["if_0"].shape == (-1, 8)
 
 
+@pytest.mark.pir
 def test_a_vector_of_tensors_keeps_the_types_of_its_elements():
     graph = read_program(_program(_control_flow))
     assert graph.values["combine_0"].elements == (("float32", (-1, 8)), ("float32", (-1, 8)))

@@ -114,6 +114,7 @@ def test_a_plan_shows_the_prefix_and_which_feeds_become_one(cnn: Graph) -> None:
     assert [panel.state for panel in board.panels] == ["frozen", "trained"]
 
 
+@pytest.mark.pir
 def test_losses_in_the_program_are_drawn_with_what_they_compare_and_their_adapters() -> None:
     from tests.losses.networks import convolutions
 
@@ -156,6 +157,7 @@ def test_a_merge_without_losses_says_that_there_are_none_yet() -> None:
     assert gt.render(merged).level is Level.BLOCK
 
 
+@pytest.mark.pir
 def test_the_folder_of_a_merge_is_drawn_with_its_pairs_or_the_losses_in_it(tmp_path: Path) -> None:
     from tests.losses.networks import convolutions
 
@@ -176,6 +178,7 @@ def test_the_folder_of_a_merge_is_drawn_with_its_pairs_or_the_losses_in_it(tmp_p
     assert [(pair.teacher.name, pair.loss, pair.adapter) for pair in there.pairs] == live
 
 
+@pytest.mark.pir
 def test_of_two_teachers_the_one_asked_for_is_drawn_and_the_other_is_told(tmp_path: Path) -> None:
     import paddle
 

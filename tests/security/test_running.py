@@ -41,6 +41,7 @@ def test_networks_that_only_compute_are_not_warned_of() -> None:
             assert "GT242" not in {found.code for found in check_merge(graph, graph, feeds)}
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("role", ["teacher", "student"])
 def test_a_model_that_writes_files_is_not_run_for_evidence(tmp_path: Path, role: str) -> None:
     writer, honest = tmp_path / "writer.json", str(FIXTURES / "3.3.1" / "cnn.json")
@@ -77,6 +78,7 @@ def writer(path: Path, target: Path) -> None:
         path.write_bytes(main.desc.serialize_to_string())
 
 
+@pytest.mark.pir
 def test_merging_a_model_that_writes_files_writes_none(tmp_path: Path) -> None:
     target = tmp_path / "written"
     writer(tmp_path / "net.pdmodel", target)
@@ -90,6 +92,7 @@ def test_merging_a_model_that_writes_files_writes_none(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["net.pdmodel"]
 
 
+@pytest.mark.pir
 def test_a_model_that_paddle_refuses_to_open_is_a_diagnostic(tmp_path: Path) -> None:
     document = json.loads(CNN)
     held = {"N": "note", "AT": {"#": "0.a_f64", "D": float("nan")}}

@@ -145,12 +145,14 @@ def test_an_einsum_is_counted_by_its_letters() -> None:
     assert analyse(built(Einsum, [10, 32])).multiply_adds == 10 * 32 * 16
 
 
+@pytest.mark.pir
 def test_a_recurrent_layer_multiplies_all_its_weights_at_each_step() -> None:
     structure = analyse(built(Recurrent, [10, 8]))
 
     assert structure.multiply_adds == 10 * 3 * (16 * 8 + 16 * 16) + 10 * 16 * 4
 
 
+@pytest.mark.pir
 def test_what_is_not_counted_is_listed_and_makes_the_number_inexact() -> None:
     structure = analyse(built(Branching, [8]))
 

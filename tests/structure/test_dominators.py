@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import combinations
 
+import pytest
 from paddle import Tensor, concat, nn
 
 from graphtool.graph import Graph
@@ -70,6 +71,7 @@ def test_far_dominators_are_reached_in_few_jumps():
     assert tree.common([names[700], names[1000], names[300]]) == names[300]
 
 
+@pytest.mark.pir
 def test_sums_of_sums_are_looked_at_once_each():
     structure = analyse(built(Doubled, [8]))
     (head,) = structure.heads

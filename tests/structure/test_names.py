@@ -46,6 +46,7 @@ def test_a_class_is_written_in_words(module: str, words: str | None) -> None:
     assert module_class(module) == words
 
 
+@pytest.mark.pir
 def test_blocks_of_all_stages_are_called_alike_where_a_file_does_not_tell_the_stages_apart() -> (
     None
 ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from paddle import nn
 from paddle.nn import functional as F  # noqa: N812
 
@@ -37,6 +38,7 @@ class Residual(nn.Layer):
         return x.mean(axis=2)
 
 
+@pytest.mark.pir
 def test_where_no_rank_is_known_an_output_is_no_sum_of_losses() -> None:
     graph = without_ranks(built(Residual, [3, 16, 16]))
     (head,) = analyse(replace(graph, fetches=("add_1",))).heads
@@ -44,6 +46,7 @@ def test_where_no_rank_is_known_an_output_is_no_sum_of_losses() -> None:
     assert (head.output, head.answer, head.logits) == ("add_1", "add_1", "add_1")
 
 
+@pytest.mark.pir
 def test_a_mean_of_something_of_unknown_rank_keeps_its_resolution() -> None:
     structure = analyse(without_ranks(built(Residual, [3, 16, 16])))
 
@@ -70,6 +73,7 @@ class Turned(nn.Layer):
         return F.interpolate(turned, size=[8, 8])
 
 
+@pytest.mark.pir
 def test_channels_before_the_samples_leave_the_sides_unknown() -> None:
     structure = analyse(built(Turned, [3, 16, 16]))
 
@@ -89,6 +93,7 @@ class Total(nn.Layer):
         return total
 
 
+@pytest.mark.pir
 def test_a_total_of_many_terms_is_taken_apart_once() -> None:
     heads = analyse(built(Total, [4], [4])).heads
 

@@ -106,6 +106,7 @@ def test_pooling_to_one_place_is_global() -> None:
     assert structure.scales[embedding] == GLOBAL
 
 
+@pytest.mark.pir
 def test_roles_of_the_values_that_matter() -> None:
     structure = analyse(vision("resnet50"))
     roles = {name: structure.role(name) for name in structure.graph.values}
@@ -163,6 +164,7 @@ def test_a_network_without_a_classifier_has_no_logits() -> None:
     assert analyse(vision("resnet18")).heads[0].classifies
 
 
+@pytest.mark.pir
 def test_dropout_before_the_classifier_is_no_embedding() -> None:
     structure = analyse(vision("mobilenet_v2"))
 

@@ -15,6 +15,7 @@ AFTER, BEFORE = Tap.AFTER_ACTIVATION, Tap.BEFORE_ACTIVATION
 NORM, CONVOLUTION = Tap.BEFORE_NORM, Tap.LAST_CONVOLUTION
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     ("network", "stage", "expected"),
     [

@@ -61,6 +61,7 @@ def refusal(made: Training, path: Path) -> str:
     return str(raised.value)
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     ("case", "kind"),
     [
@@ -139,6 +140,7 @@ def test_saving_does_not_change_the_run(tmp_path: Path) -> None:
     assert found + saving.run(range(BEFORE, BEFORE + AFTER)) == wanted
 
 
+@pytest.mark.pir
 def test_the_file_holds_the_student_and_its_optimizer_and_no_teacher(
     saved: tuple[Training, Path],
 ) -> None:
@@ -157,6 +159,7 @@ def test_the_file_holds_the_student_and_its_optimizer_and_no_teacher(
     np.testing.assert_allclose(power, [0.9 ** (BEFORE + 1)], rtol=1e-6)
 
 
+@pytest.mark.pir
 def test_a_later_checkpoint_takes_the_place_of_an_earlier_one(
     saved: tuple[Training, Path],
 ) -> None:
@@ -192,6 +195,7 @@ def test_master_weights_come_back_byte_for_byte(tmp_path: Path) -> None:
     assert (kinds["weight"], kinds["weight:master_weight"]) == ("bfloat16", "float32")
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("length", [0, 5, 100, 4000])
 def test_a_truncated_checkpoint_is_refused(saved: tuple[Training, Path], length: int) -> None:
     made, path = saved
@@ -199,6 +203,7 @@ def test_a_truncated_checkpoint_is_refused(saved: tuple[Training, Path], length:
     assert refusal(made, path).startswith(("error[GT240]", "error[GT621]"))
 
 
+@pytest.mark.pir
 def test_a_changed_byte_is_noticed(saved: tuple[Training, Path]) -> None:
     made, path = saved
     data = bytearray(path.read_bytes())
@@ -207,6 +212,7 @@ def test_a_changed_byte_is_noticed(saved: tuple[Training, Path]) -> None:
     assert "it has changed since it was written" in refusal(made, path)
 
 
+@pytest.mark.pir
 def test_other_files_are_refused(saved: tuple[Training, Path], tmp_path: Path) -> None:
     made, _ = saved
     assert refusal(made, tmp_path).startswith("error[GT621]")
@@ -228,6 +234,7 @@ def edited(path: Path, **changes: Any) -> None:
     write_tensors(path, [Tensor(spelt, "uint8"), *tensors])
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
@@ -247,6 +254,7 @@ def test_a_manifest_that_makes_no_sense_is_refused(
     assert refusal(made, path).startswith(f"error[{code}]")
 
 
+@pytest.mark.pir
 def test_another_release_and_other_generators_are_warned_of(saved: tuple[Training, Path]) -> None:
     made, path = saved
     contents = read_checkpoint(path)
@@ -259,6 +267,7 @@ def test_another_release_and_other_generators_are_warned_of(saved: tuple[Trainin
     assert (loaded.step, held(made)[2]) == (BEFORE, random)
 
 
+@pytest.mark.pir
 def test_another_optimizer_and_another_schedule_are_refused(saved: tuple[Training, Path]) -> None:
     _, path = saved
     other = training(lambda: optimizer.Momentum(lr.NoamDecay(64, 9)))
@@ -272,6 +281,7 @@ def test_another_optimizer_and_another_schedule_are_refused(saved: tuple[Trainin
     )
 
 
+@pytest.mark.pir
 def test_a_schedule_where_there_was_none_is_refused(tmp_path: Path) -> None:
     whole = training(CASES["momentum"])
     whole.save(tmp_path / "checkpoint", 0)
@@ -284,6 +294,7 @@ def test_a_schedule_where_there_was_none_is_refused(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.pir
 def test_another_network_is_refused(saved: tuple[Training, Path]) -> None:
     _, path = saved
     other = training(CASES["adam, steps"], width=5)
@@ -292,6 +303,7 @@ def test_another_network_is_refused(saved: tuple[Training, Path]) -> None:
     assert "of another shape or dtype: `batch_norm1d_0.b_0`" in said
 
 
+@pytest.mark.pir
 def test_a_network_with_a_layer_less_is_refused(saved: tuple[Training, Path]) -> None:
     _, path = saved
     other = training(lambda: optimizer.SGD(lr.StepDecay(0.05, 2)), norm=False)
@@ -303,6 +315,7 @@ def test_a_network_with_a_layer_less_is_refused(saved: tuple[Training, Path]) ->
     )
 
 
+@pytest.mark.pir
 def test_a_network_with_a_layer_more_is_refused(tmp_path: Path) -> None:
     small = training(CASES["momentum"], norm=False)
     small.save(tmp_path / "checkpoint", 0)
@@ -310,6 +323,7 @@ def test_a_network_with_a_layer_more_is_refused(tmp_path: Path) -> None:
     assert "does not fit the Program: 6 not in the file\n" in said
 
 
+@pytest.mark.pir
 def test_another_teacher_is_noticed(saved: tuple[Training, Path]) -> None:
     made, path = saved
     weight = made.scope.find_var("teacher_linear_0.w_0").get_tensor()
@@ -321,6 +335,7 @@ def test_another_teacher_is_noticed(saved: tuple[Training, Path]) -> None:
     assert said.startswith("error[GT626] other-teacher: teacher 1 was `<Program>` with weights ")
 
 
+@pytest.mark.pir
 def test_a_network_without_dropout_is_loaded_with_a_warning(saved: tuple[Training, Path]) -> None:
     _, path = saved
     report = training(CASES["adam, steps"], drop=False).load(path).report
@@ -328,6 +343,7 @@ def test_a_network_without_dropout_is_loaded_with_a_warning(saved: tuple[Trainin
     assert "`-1 pd_op.dropout`" in str(report)
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("kind", ["pir", pytest.param("legacy", marks=pytest.mark.slow)])
 def test_another_learning_rate_is_used_and_said(kind: str, tmp_path: Path) -> None:
     whole = training(lambda: optimizer.SGD(0.05), kind)
@@ -347,6 +363,7 @@ def test_another_learning_rate_is_used_and_said(kind: str, tmp_path: Path) -> No
     assert {name for name in names if after[name] == before[name]} == names
 
 
+@pytest.mark.pir
 def test_a_rate_that_was_set_in_the_scope_comes_back_with_the_rest(tmp_path: Path) -> None:
     """The script is the same: what the run had come to is what goes on."""
     whole = training(CASES["momentum"])
@@ -362,6 +379,7 @@ def rate_of(made: Training) -> Any:
     return made.scope.find_var(name).get_tensor()
 
 
+@pytest.mark.pir
 def test_an_optimizer_that_has_not_minimized_is_refused(saved: tuple[Training, Path]) -> None:
     made, path = saved
     with pytest.raises(gt.UsageError) as raised:
@@ -374,6 +392,7 @@ error[GT625] never-minimized: `Adam` has minimized no loss of the Program
         gt.load_checkpoint(path, made.merged, optimizer.Adam(0.1), scope=made.scope)
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("step", [-1, 1.5, True, "3"])
 def test_a_step_is_a_whole_number(saved: tuple[Training, Path], step: Any) -> None:
     made, path = saved
@@ -394,12 +413,14 @@ def test_what_holds_nothing_is_not_saved(tmp_path: Path) -> None:
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.pir
 def test_a_place_that_cannot_be_written_is_refused(saved: tuple[Training, Path]) -> None:
     made, path = saved
     with pytest.raises(gt.GraphtoolError, match="GT601"):
         made.save(path / "below", BEFORE)
 
 
+@pytest.mark.pir
 def test_what_is_no_optimizer_and_no_scope_is_said(saved: tuple[Training, Path]) -> None:
     made, path = saved
     with pytest.raises(gt.GraphtoolError, match="`NoneType` has minimized no loss"):

@@ -134,6 +134,7 @@ def test_a_trained_network_evaluates_bit_for_bit_as_one_built_for_evaluation(
     assert float(share) == np.mean(want.argmax(1) == FEED["label"].ravel()).astype("float32")
 
 
+@pytest.mark.pir
 def test_it_has_the_operators_of_a_network_built_for_evaluation_and_no_others(
     trained: Training,
 ) -> None:
@@ -149,6 +150,7 @@ def test_it_has_the_operators_of_a_network_built_for_evaluation_and_no_others(
     assert modes == [True] * 7
 
 
+@pytest.mark.pir
 def test_running_it_changes_no_variable(trained: Training) -> None:
     paddle.enable_static()
     test, fetches = gt.for_test(
@@ -201,6 +203,7 @@ def test_what_no_fetch_needs_is_neither_run_nor_fed(trained: Training) -> None:
     assert "pd_op.cross_entropy_with_softmax" not in types(made.program)
 
 
+@pytest.mark.pir
 def test_a_network_is_evaluated_for_what_it_answers_unless_told(trained: Training) -> None:
     paddle.enable_static()
     _, (one,) = made = gt.for_test(trained.net)
@@ -289,6 +292,7 @@ def test_names_of_a_clone_of_a_merged_program_go_where_they_went(distilled: Merg
     assert all(map(np.array_equal, theirs, ours))
 
 
+@pytest.mark.pir
 def test_under_an_empty_prefix_names_go_to_the_student() -> None:
     paddle.enable_static()
     (teacher, _), (student, answer) = (answering(feed) for feed in ("there", "here"))
@@ -331,6 +335,7 @@ def code(call: Any) -> str:
     return raised.value.report.errors[0].code
 
 
+@pytest.mark.pir
 def test_what_cannot_be_fetched_is_said(trained: Training) -> None:
     paddle.enable_static()
     program, graph = trained.net.program, gt.read(trained.net.program)
@@ -388,6 +393,7 @@ except gt.GraphtoolError as error:
     assert done.stdout.split() == ["GT541"], done.stderr
 
 
+@pytest.mark.pir
 def test_random_operators_without_a_test_mode_are_reported() -> None:
     net = gt.from_layer(
         lambda: nn.Sequential(nn.Conv2D(3, 4, 3), nn.Dropout2D(0.5)), [(3, 8, 8)], train=True

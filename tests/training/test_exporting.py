@@ -85,6 +85,7 @@ def exported(distilled: Distilled, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder, gt.export_student(distilled.merged, folder / "student")
 
 
+@pytest.mark.pir
 def test_it_writes_a_model_its_parameters_and_a_state_dict(exported: Any) -> None:
     folder, found = exported
 
@@ -98,6 +99,7 @@ def test_it_writes_a_model_its_parameters_and_a_state_dict(exported: Any) -> Non
     assert str(found).splitlines()[-1] == f"image -> {found.fetches[0]}"
 
 
+@pytest.mark.pir
 def test_nothing_of_the_teacher_the_adapter_or_the_loss_is_in_it(exported: Any) -> None:
     folder, _ = exported
     graph = gt.read(folder / "student.json")
@@ -113,6 +115,7 @@ def test_nothing_of_the_teacher_the_adapter_or_the_loss_is_in_it(exported: Any) 
     assert modes == [True] * 7
 
 
+@pytest.mark.pir
 def test_the_files_are_those_of_a_student_that_was_never_merged(
     exported: Any, tmp_path: Path
 ) -> None:
@@ -140,6 +143,7 @@ class Small(nn.Layer):
         return self.head(self.dropout(self.body(x).mean([2, 3])))
 
 
+@pytest.mark.pir
 def test_the_files_are_those_that_paddle_writes_of_a_student_never_merged(tmp_path: Path) -> None:
     distilled = Distilled(gt.from_layer(Small, [IMAGE], train=True))
     found = gt.export_student(distilled.merged, tmp_path / "student")
@@ -191,6 +195,7 @@ numpy.save({str(tmp_path / "out.npy")!r}, executor.run(program, {{feeds[0]: imag
     assert want.std() > 0
 
 
+@pytest.mark.pir
 def test_the_layer_goes_on_in_dynamic_mode_with_the_same_bytes(
     exported: Any, distilled: Distilled
 ) -> None:
@@ -262,6 +267,7 @@ def test_outputs_of_a_plain_program_are_found_by_structure_and_said(tmp_path: Pa
     assert [said.code for said in found.report] == ["GT631"]
 
 
+@pytest.mark.pir
 def test_the_state_dict_of_a_plain_program_has_the_names_of_its_variables(tmp_path: Path) -> None:
     plain = Plain()
     merged = plain.merge()
@@ -302,6 +308,7 @@ def test_a_loss_may_be_asked_for_with_its_label(tmp_path: Path) -> None:
     assert found.feeds == ("image", "label")
 
 
+@pytest.mark.pir
 def test_of_a_clone_of_the_merged_program_the_student_alone_is_exported(
     distilled: Distilled, tmp_path: Path
 ) -> None:
@@ -375,6 +382,7 @@ def _refused(call: Any) -> gt.Diagnostic:
     return raised.value.report.errors[0]
 
 
+@pytest.mark.pir
 def test_earlier_files_are_replaced_only_by_force_and_then_all_of_them(
     distilled: Distilled, tmp_path: Path
 ) -> None:
@@ -395,6 +403,7 @@ def test_earlier_files_are_replaced_only_by_force_and_then_all_of_them(
     ]
 
 
+@pytest.mark.pir
 def test_an_ending_of_one_of_the_files_is_dropped(distilled: Distilled, tmp_path: Path) -> None:
     found = gt.export_student(distilled.merged, tmp_path / "student.pdiparams")
 
@@ -405,6 +414,7 @@ def test_an_ending_of_one_of_the_files_is_dropped(distilled: Distilled, tmp_path
     ]
 
 
+@pytest.mark.pir
 def test_nothing_is_written_where_something_is_wrong(distilled: Distilled, tmp_path: Path) -> None:
     merged, target = distilled.merged, tmp_path / "student"
     (tmp_path / "file").write_text("")
@@ -475,6 +485,7 @@ def test_paddle_2_6_exports_alike(tmp_path: Path, paddle26: str) -> None:
     assert json.loads(done.stdout) == legacy_exporting.WANTED
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     ("path", "options", "code"),
     [("", {}, "GT636"), (".json", {"scope": 3}, "GT248"), ("student", {"layer": 3}, "GT248")],

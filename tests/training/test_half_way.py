@@ -32,6 +32,7 @@ error[GT547] half-way: `gt.minimize` failed half-way: (ResourceExhausted) Out of
     assert isinstance(error.__cause__, RuntimeError)
 
 
+@pytest.mark.pir
 def test_neither_the_program_nor_its_clone_is_minimized_afterwards(
     built: tuple[Built, Any],
 ) -> None:
@@ -69,6 +70,7 @@ def test_what_is_refused_beforehand_leaves_no_mark(built: tuple[Built, Any]) -> 
     assert len(gradients) == 4
 
 
+@pytest.mark.pir
 def test_values_of_another_program_are_no_parameters_and_no_gradients_to_leave_out(
     built: tuple[Built, Any],
 ) -> None:

@@ -75,6 +75,7 @@ def codes(said: str) -> list[str]:
     return [line[6:11] for line in said.splitlines() if line.startswith("error[")]
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     "make",
     [
@@ -129,6 +130,7 @@ def parameters(scope: Any, gradients: Any) -> list[np.ndarray[Any, Any]]:
     return [np.array(scope.find_var(parameter.name).get_tensor()) for parameter, _ in gradients]
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("by", ["name", "Value"])
 def test_only_the_parameters_that_are_named_learn(built: Net, by: str) -> None:
     weight = next(one for one in built.main.global_block().all_parameters() if "1.w" in one.name)
@@ -137,6 +139,7 @@ def test_only_the_parameters_that_are_named_learn(built: Net, by: str) -> None:
     assert [parameter.name for parameter, _ in gradients] == ["linear_1.w_0"]
 
 
+@pytest.mark.pir
 def test_two_optimizers_may_move_parameters_of_their_own(built: Net) -> None:
     gt.minimize(optimizer.SGD(0.1), built.loss, parameters=["linear_0.w_0", "linear_0.b_0"])
     gt.minimize(optimizer.SGD(0.1), built.loss, parameters=["linear_1.w_0"])
@@ -144,6 +147,7 @@ def test_two_optimizers_may_move_parameters_of_their_own(built: Net) -> None:
     assert len(updates) == 3
 
 
+@pytest.mark.pir
 def test_a_second_minimize_is_refused(built: Net) -> None:
     gt.minimize(optimizer.Adam(0.1), built.loss, parameters=["linear_1.w_0"])
     assert refusal(built, optimizer.SGD(0.1), built.loss) == snapshot("""\
@@ -153,6 +157,7 @@ error[GT536] minimized-before: an optimizer moves 1 parameter already: `linear_1
 """)
 
 
+@pytest.mark.pir
 def test_a_loss_with_several_elements_is_refused(built: Net) -> None:
     assert refusal(built, optimizer.SGD(0.1), built.hidden) == snapshot("""\
 error[GT532] not-a-loss: the loss, `tanh_0`, is not one number of floating point
@@ -161,10 +166,12 @@ error[GT532] not-a-loss: the loss, `tanh_0`, is not one number of floating point
 """)
 
 
+@pytest.mark.pir
 def test_a_loss_of_whole_numbers_is_refused(built: Net) -> None:
     assert "GT532" in codes(refusal(built, optimizer.SGD(0.1), built.loss.astype("int64")))
 
 
+@pytest.mark.pir
 def test_a_loss_that_reaches_no_parameter_is_refused(built: Net) -> None:
     detached = built.hidden.detach().mean()
     assert refusal(built, optimizer.SGD(0.1), detached) == snapshot("""\
@@ -174,6 +181,7 @@ error[GT535] nothing-learns: the loss, `mean_1`, reaches no parameter that is to
 """)
 
 
+@pytest.mark.pir
 def test_a_loss_on_the_teacher_alone_is_refused() -> None:
     teacher, student = net(), net()
     merged = gt.merge(teacher.main, student.main, {"x": "x"}, parameters="later")
@@ -187,6 +195,7 @@ def test_a_loss_on_the_teacher_alone_is_refused() -> None:
     assert not [one for one, _ in gradients if one.name.startswith("teacher_")]
 
 
+@pytest.mark.pir
 @pytest.mark.usefixtures("built")
 def test_a_loss_of_another_program_is_refused() -> None:
     other = net()
@@ -196,6 +205,7 @@ error[GT533] other-program: the loss is of another Program than the default one
 """)
 
 
+@pytest.mark.pir
 def test_a_number_and_a_string_are_refused_together(built: Net) -> None:
     assert refusal(built, 3, "loss") == snapshot("""\
 error[GT530] not-an-optimizer: `int` is no optimizer
@@ -205,10 +215,12 @@ error[GT532] not-a-loss: the loss, `str`, is not a Value of a static Program
 """)
 
 
+@pytest.mark.pir
 def test_the_class_of_an_optimizer_is_no_optimizer(built: Net) -> None:
     assert codes(refusal(built, optimizer.SGD, built.loss)) == ["GT530"]
 
 
+@pytest.mark.pir
 def test_of_what_distill_loss_returns_the_total_is_asked_for() -> None:
     teacher, student = net(), net()
     merged = gt.merge(teacher.main, student.main, {"x": "x"}, parameters="later")
@@ -223,6 +235,7 @@ error[GT532] not-a-loss: the loss, `DistillLoss`, is not a Value of a static Pro
 """)
 
 
+@pytest.mark.pir
 def test_the_program_that_trains_is_no_startup_program(built: Net) -> None:
     assert refusal(built, optimizer.SGD(0.1), built.loss, built.main) == snapshot("""\
 error[GT248] bad-argument: `startup_program` is `"the loss's Program"`; wanted one that runs once
@@ -230,6 +243,7 @@ error[GT248] bad-argument: `startup_program` is `"the loss's Program"`; wanted o
 """)
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     "options",
     [
@@ -244,12 +258,14 @@ def test_what_no_option_may_be_is_said(built: Net, options: Any) -> None:
     assert codes(refusal(built, optimizer.SGD(0.1), built.loss, **options)) == ["GT248"]
 
 
+@pytest.mark.pir
 def test_what_gets_no_gradient_may_be_named(built: Net) -> None:
     names = {"linear_0.w_0", "linear_0.b_0"}
     _, gradients = gt.minimize(optimizer.SGD(0.1), built.loss, no_grad_set=names)
     assert sorted(one.name for one, _ in gradients) == ["linear_1.b_0", "linear_1.w_0"]
 
 
+@pytest.mark.pir
 def test_a_name_without_a_value_in_what_gets_no_gradient_is_said(built: Net) -> None:
     before = built.types()
     with pytest.raises(gt.ReadError, match=r"linear_7\.w_0"):
@@ -257,6 +273,7 @@ def test_a_name_without_a_value_in_what_gets_no_gradient_is_said(built: Net) -> 
     assert built.types() == before
 
 
+@pytest.mark.pir
 def test_in_dynamic_mode_the_static_one_is_asked_for(built: Net) -> None:
     paddle.disable_static()
     layer = nn.Linear(8, 5)
@@ -266,10 +283,12 @@ def test_in_dynamic_mode_the_static_one_is_asked_for(built: Net) -> None:
     paddle.enable_static()
 
 
+@pytest.mark.pir
 def test_a_scaler_is_no_optimizer(built: Net) -> None:
     assert codes(refusal(built, paddle.amp.GradScaler(), built.loss)) == ["GT530"]
 
 
+@pytest.mark.pir
 def test_an_optimizer_of_the_dynamic_graph_is_refused(built: Net) -> None:
     paddle.disable_static()
     layer = nn.Linear(8, 5)
@@ -281,6 +300,7 @@ def test_an_optimizer_of_the_dynamic_graph_is_refused(built: Net) -> None:
     assert "is a parameter of the dynamic graph" in said
 
 
+@pytest.mark.pir
 def test_a_parameter_that_the_program_has_not_is_refused(built: Net) -> None:
     said = refusal(built, optimizer.SGD(0.1), built.loss, parameters=["linear_7.w_0"])
     assert said == snapshot("""\
@@ -290,6 +310,7 @@ error[GT534] strange-parameter: `linear_7.w_0` is no parameter of the loss's Pro
 """)
 
 
+@pytest.mark.pir
 def test_a_decorated_optimizer_is_refused_under_pir(built: Net) -> None:
     decorated = paddle.static.amp.decorate(optimizer.SGD(0.1))
     assert refusal(built, decorated, built.loss) == snapshot("""\
@@ -299,6 +320,7 @@ error[GT531] optimizer-unfit: `OptimizerWithMixedPrecision` does not work on a P
 """)
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     "make",
     [
@@ -314,6 +336,7 @@ def test_what_paddle_cannot_do_under_pir_is_refused_with_what_works(built: Net, 
     assert "help: gt.minimize(optimizer, loss)" in said
 
 
+@pytest.mark.pir
 def test_networks_built_under_auto_cast_compute_in_low_precision() -> None:
     paddle.enable_static()
     main, startup = paddle.static.Program(), paddle.static.Program()
@@ -343,6 +366,7 @@ def legacy_net() -> Net:
     return Net(main, startup, hidden, loss)
 
 
+@pytest.mark.pir
 def test_a_legacy_program_trains_as_by_the_optimizer_s_own_minimize(legacy: Net) -> None:
     theirs = legacy_net()
     _, gradients = gt.minimize(optimizer.Adam(0.1), legacy.loss)
@@ -355,6 +379,7 @@ def test_a_legacy_program_trains_as_by_the_optimizer_s_own_minimize(legacy: Net)
     assert len(set(losses)) == 4
 
 
+@pytest.mark.pir
 def test_a_legacy_program_is_looked_at_as_well(legacy: Net) -> None:
     gt.minimize(optimizer.SGD(0.1), legacy.loss)
     before = [op.type for op in legacy.main.global_block().ops]
@@ -367,6 +392,7 @@ def test_a_legacy_program_is_looked_at_as_well(legacy: Net) -> None:
     assert [op.type for op in legacy.main.global_block().ops] == before
 
 
+@pytest.mark.pir
 def test_mixed_precision_that_does_not_act_is_warned_of(legacy: Net) -> None:
     """On CPU no operator computes in float16, so the decorated optimizer casts nothing."""
     decorated = paddle.static.amp.decorate(optimizer.SGD(0.1))
@@ -374,6 +400,7 @@ def test_mixed_precision_that_does_not_act_is_warned_of(legacy: Net) -> None:
         gt.minimize(decorated, legacy.loss)
 
 
+@pytest.mark.pir
 def test_mixed_precision_that_acts_is_not_warned_of(legacy: Net) -> None:
     decorated = paddle.static.amp.bf16.decorate_bf16(optimizer.SGD(0.1))
     with warnings.catch_warnings():

@@ -72,6 +72,7 @@ def same(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
     )
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize("spelling", ["inference", "inference.pdiparams", "inference.json", ""])
 def test_a_combined_file_is_loaded_by_each_way_to_spell_it(tmp_path: Path, spelling: str) -> None:
     _, wanted = saved(tmp_path)
@@ -84,6 +85,7 @@ def test_a_combined_file_is_loaded_by_each_way_to_spell_it(tmp_path: Path, spell
     assert same(values(scope, wanted), wanted)
 
 
+@pytest.mark.pir
 def test_a_combined_file_without_its_model_takes_its_names_from_the_program(tmp_path: Path) -> None:
     prefix, wanted = saved(tmp_path)
     (tmp_path / "inference.json").unlink()
@@ -94,6 +96,7 @@ def test_a_combined_file_without_its_model_takes_its_names_from_the_program(tmp_
     assert same(values(scope, wanted), wanted)
 
 
+@pytest.mark.pir
 def test_a_combined_file_of_another_network_is_refused_whatever_its_names(tmp_path: Path) -> None:
     prefix, _ = saved(tmp_path)
     (tmp_path / "inference.json").unlink()

@@ -114,6 +114,7 @@ def losses_of(
     return losses, scope
 
 
+@pytest.mark.pir
 @pytest.mark.parametrize(
     ("make", "shape"),
     [
@@ -165,6 +166,7 @@ def floats(losses: list[bytes]) -> list[float]:
     return [float(np.frombuffer(loss, "float32")[0]) for loss in losses]
 
 
+@pytest.mark.pir
 def test_dropout_is_back_and_draws_a_new_mask_each_time(tmp_path: Path) -> None:
     model = exported(Dropped(), tmp_path, 6)
     paddle.enable_static()
@@ -181,6 +183,7 @@ def test_dropout_is_back_and_draws_a_new_mask_each_time(tmp_path: Path) -> None:
     assert runs[0].tobytes() != runs[1].tobytes()
 
 
+@pytest.mark.pir
 def test_the_program_that_was_given_is_as_it_was(tmp_path: Path) -> None:
     model = exported(PlainConvolutions([4]), tmp_path, 3, 16, 16)
     paddle.enable_static()
@@ -196,6 +199,7 @@ def test_the_program_that_was_given_is_as_it_was(tmp_path: Path) -> None:
     assert "pd_op.fetch" not in {op.type for op in trainable.graph.operators.values()}
 
 
+@pytest.mark.pir
 def test_it_works_in_dynamic_mode_too(tmp_path: Path) -> None:
     model = exported(PlainConvolutions([4]), tmp_path, 3, 16, 16)
 
@@ -205,6 +209,7 @@ def test_it_works_in_dynamic_mode_too(tmp_path: Path) -> None:
     assert sum(value.trainable for value in trainable.graph.parameters) == 10
 
 
+@pytest.mark.pir
 def test_what_cannot_be_restored_is_said(tmp_path: Path) -> None:
     class Folded(nn.Layer):
         def __init__(self) -> None:
@@ -225,6 +230,7 @@ def test_what_cannot_be_restored_is_said(tmp_path: Path) -> None:
     assert report.errors == ()
 
 
+@pytest.mark.pir
 def test_a_frozen_parameter_stays_frozen_and_what_it_cuts_off_is_named(tmp_path: Path) -> None:
     layer = PlainConvolutions([4])
     layer.head.weight.stop_gradient = True
@@ -234,6 +240,7 @@ def test_a_frozen_parameter_stays_frozen_and_what_it_cuts_off_is_named(tmp_path:
     assert "1 parameters" in found.message
 
 
+@pytest.mark.pir
 def test_a_parameter_behind_a_detach_is_named(tmp_path: Path) -> None:
     class Detached(nn.Layer):
         def __init__(self) -> None:
@@ -248,6 +255,7 @@ def test_a_parameter_behind_a_detach_is_named(tmp_path: Path) -> None:
     assert [found.message for found in report if found.slug == "cut-off"] != []
 
 
+@pytest.mark.pir
 def test_a_program_with_gradients_is_refused(tmp_path: Path) -> None:
     trainable = for_training(exported(PlainConvolutions([4]), tmp_path, 3, 16, 16))
     paddle.enable_static()
