@@ -128,7 +128,7 @@ def _meanings(graph: Graph, selector: str) -> Iterator[list[Value]]:
 
 def _shown_as(graph: Graph, shown: str) -> Iterator[str]:
     modules = (operator.module or "" for operator in graph.operators.values())
-    return _written_out((*_spellings(graph), *modules), shown)
+    yield from _written_out(chain(_spellings(graph), modules), shown)
 
 
 def _written_out(names: Iterable[str], shown: str) -> Iterator[str]:

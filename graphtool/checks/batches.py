@@ -69,8 +69,8 @@ def baked_reshape(plan: MergePlan) -> Iterator[Diagnostic]:
 
 def _bakes(graph: Graph, operator: Operator, batches: Mapping[int, int]) -> bool:
     """Tell a reshape of something with the fixed batch to that batch as a number."""
-    target, source = _target(graph, operator), operator.operands[0]
-    shape = graph.values[source].shape if source else None
+    target, source = _target(graph, operator), next(iter(operator.operands), None)
+    shape = None if source is None else graph.values[source].shape
     if not target or not shape:
         return False
     batch = target[0]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from graphtool.checks.plan import MergePlan
 from graphtool.graph import Graph, Value, shapes_agree
@@ -47,30 +49,29 @@ def guess_feeds(teacher: Graph, student: Graph) -> tuple[FeedGuess, ...]:
     One of the same name that fits is taken first; then the only one that fits, if no other teacher
     feed could take it as well. To fit is to have the same dtype, rank and known dims.
     """
-    fits = {name: _fitting(teacher.values[name], student) for name in teacher.feeds}
-    same = {name for name, found in fits.items() if name in found}
-    return tuple(_guess(name, fits, same) for name in teacher.feeds)
+    given = {name: student.values[name] for name in student.feeds}
+    same = {
+        name for name in teacher.feeds if name in given and fits(teacher.values[name], given[name])
+    }
+    free = [value for name, value in given.items() if name not in same]
+    fitting = {
+        name: [value.name for value in free if fits(teacher.values[name], value)]
+        for name in teacher.feeds
+        if name not in same
+    }
+    wanted = Counter(chain.from_iterable(fitting.values()))
+    return tuple(_guess(name, fitting.get(name), wanted) for name in teacher.feeds)
 
 
-def _guess(name: str, fits: Mapping[str, Sequence[str]], same: set[str]) -> FeedGuess:
-    if name in same:
+def _guess(name: str, fitting: Sequence[str] | None, wanted: Mapping[str, int]) -> FeedGuess:
+    if fitting is None:
         return FeedGuess(name, name, "has the same name, and fits")
-    free = [found for found in fits[name] if found not in same]
-    if not free:
+    if not fitting:
         return FeedGuess(name, None, "no student feed fits: it is the teacher's alone")
-    rivals = [
-        other
-        for other, found in fits.items()
-        if other not in same and other != name and free[0] in found
-    ]
-    if len(free) == 1 and not rivals:
-        return FeedGuess(name, free[0], "is the only one whose shape and dtype fit")
-    near = closest(name, free, cutoff=0.0)[0]
-    return FeedGuess(name, near, f"may be one of {', '.join(free)}", is_clear=False)
-
-
-def _fitting(feed: Value, student: Graph) -> list[str]:
-    return [name for name in student.feeds if fits(feed, student.values[name])]
+    if len(fitting) == 1 and wanted[fitting[0]] == 1:
+        return FeedGuess(name, fitting[0], "is the only one whose shape and dtype fit")
+    near = closest(name, fitting, cutoff=0.0)[0]
+    return FeedGuess(name, near, f"may be one of {', '.join(fitting)}", is_clear=False)
 
 
 def fits(teacher: Value, student: Value) -> bool:

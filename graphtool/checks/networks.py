@@ -273,20 +273,22 @@ def probabilities(plan: MergePlan) -> Iterator[Diagnostic]:
         sides.append(("student", plan.student))
     for role, graph in sides:
         for operator in graph.operators.values():
-            if kind_of(operator) in _PROBABILITIES and _is_answer(graph, operator):
-                logits = operator.operands[0]
+            logits = next(iter(operator.operands), None)
+            if logits is None or kind_of(operator) not in _PROBABILITIES:
+                continue
+            if _is_answer(graph, operator):
                 yield Diagnostic(
                     message=f"the {role} answers with `{operator.results[0]}`, which has gone "
                     f"through {kind_of(operator)}: losses that take logits want `{logits}`",
                     severity=Severity.WARNING,
                     where=(at_operator(role, graph, operator),),
-                    help=f"merged.{role}({literal(logits or '')})",
+                    help=f"merged.{role}({literal(logits)})",
                 )
 
 
 def _is_answer(graph: Graph, operator: Operator) -> bool:
     """Tell whether nothing reads a result but outputs, measures and losses."""
-    if is_training(operator) or operator.block:
+    if is_training(operator) or operator.block or not operator.results:
         return False
     readers = graph.consumers.get(operator.results[0], ())
     return all(kind_of(reader) in _AFTER_PROBABILITIES or is_training(reader) for reader in readers)

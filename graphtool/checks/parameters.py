@@ -138,11 +138,15 @@ def _readers(graph: Graph, name: str) -> Iterator[Operator]:
 
     A recurrence of Paddle's also lays its parameters out side by side (`coalesce_tensor`).
     """
-    for operator in graph.consumers.get(name, ()):
-        if operator.type == "builtin.combine":
-            yield from _readers(graph, operator.results[0])
-        elif operator.kind != "coalesce_tensor":
-            yield operator
+    held = {name: None}
+    waiting = [name]
+    for found in waiting:
+        for operator in graph.consumers.get(found, ()):
+            if operator.type == "builtin.combine":
+                waiting += [result for result in operator.results if result not in held]
+                held.update(dict.fromkeys(operator.results))
+            elif operator.kind != "coalesce_tensor":
+                yield operator
 
 
 @check("GT239")

@@ -133,8 +133,9 @@ def _same_elements(graph: Graph) -> Iterator[tuple[str, str]]:
         if operator.kind == "while":
             for path in operator.blocks:
                 inner = graph.blocks[path].arguments
-                outer = operator.operands[-len(inner) :] if inner else ()
-                for argument, operand in zip(inner, outer, strict=True):
+                # What the loop itself reads, its condition, comes before what it hands in.
+                handed = zip(reversed(inner), reversed(operator.operands), strict=False)
+                for argument, operand in handed:
                     if operand is not None:
                         yield argument, operand
 

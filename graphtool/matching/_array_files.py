@@ -17,12 +17,11 @@ from typing import IO, Any, TypeAlias
 
 from graphtool.graph import Shape
 
-__all__ = ["ENDINGS", "read_archive", "read_array"]
+__all__ = ["read_archive", "read_array"]
 
 # NumPy's arrays, of what the file says.
 _Array: TypeAlias = Any
 
-ENDINGS = ".npy", ".npz"
 _MAGIC = b"\x93NUMPY"
 # By the version of the format: how many bytes the length of the header takes.
 _LENGTHS = {1: 2, 2: 4, 3: 4}

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphtool.diagnostics import Diagnostic, PairError, UsageError
 from graphtool.matching import evidence_problems as problems
-from graphtool.matching._array_files import ENDINGS, read_archive, read_array
 from graphtool.readers._files import check_kind
 from graphtool.readers._messages import Attempt, brief, user_frames
 from graphtool.readers._spelling import is_callable_spec
@@ -29,6 +28,7 @@ Arrays: TypeAlias = "Mapping[str, np.ndarray[Any, Any]]"
 RANDOM = "random"
 # The one array that comes without a name.
 ONLY = ""
+_ENDINGS = ".npy", ".npz"
 
 
 def check_samples(source: _Given) -> None:
@@ -41,7 +41,7 @@ def check_samples(source: _Given) -> None:
         return
     name = fspath(cast("str | PathLike[str]", source))
     path = Path(name)
-    if path.suffix not in ENDINGS:
+    if path.suffix not in _ENDINGS:
         if not is_callable_spec(name):
             raise UsageError(problems.no_evidence_source(name))
         return
@@ -77,13 +77,15 @@ def name_of(source: _Given) -> str:
 
 def _named(source: str, size: int) -> Iterator[Arrays]:
     path = Path(source)
-    if path.suffix in ENDINGS:
+    if path.suffix in _ENDINGS:
         return _slices(_read(path), size, source)
     return _held(source, _imported(source), size)
 
 
 def _read(path: Path) -> Arrays:
     """Read a file of arrays; nothing in it is unpickled."""
+    from graphtool.matching._array_files import read_archive, read_array
+
     try:
         return {ONLY: read_array(path)} if path.suffix == ".npy" else read_archive(path)
     except OSError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from math import isfinite
 from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
@@ -124,6 +123,8 @@ def marked(mark: Fingerprint, name: str) -> str:
 
 
 def _digest(name: str) -> str:
+    from hashlib import blake2b
+
     return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
 
 

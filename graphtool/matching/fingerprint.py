@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from hashlib import blake2b
 
 from graphtool.graph import (
     UNKNOWN,
@@ -362,5 +361,7 @@ def _without_batch(value: Value) -> Shape:
 
 
 def _hash(parts: Iterable[str]) -> str:
+    from hashlib import blake2b
+
     text = "\0".join(parts).encode("utf-8", "surrogatepass")
     return blake2b(text, digest_size=8).hexdigest()

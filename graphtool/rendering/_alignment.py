@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise, zip_longest
+from itertools import accumulate, pairwise, zip_longest
 from typing import TypeAlias
 
 from graphtool.rendering.board import Band, Card, Line, Link, Mark, Panel, Spot
@@ -12,6 +12,8 @@ __all__ = ["bands_of", "bands_of_one"]
 
 # Two cards that share pairs belong side by side; else those of one title, or of one part.
 _PER_LINK, _PER_TITLE, _PER_PART = 10, 3, 1
+# What stands side by side, by its index in either network.
+_Pair: TypeAlias = "tuple[int | None, int | None]"
 
 
 def bands_of_one(panel: Panel) -> tuple[Band, ...]:
@@ -26,9 +28,10 @@ def bands_of(
     teacher: Panel, student: Panel, links: Sequence[Link], marks: Sequence[Mark] = ()
 ) -> tuple[Band, ...]:
     """Put two networks beside each other: as many links as can be run straight across."""
-    matched = _matched(teacher.cards, student.cards, links)
+    matched = _best_chain(_gains(teacher.cards, student.cards, links))
+    ends = _ends(links)
     bands = [
-        _band(teacher, student, cards, links)
+        _band(teacher, student, cards, ends.get(cards, ()))
         for cards in _in_order(matched, len(teacher.cards), len(student.cards))
     ]
     return tuple(
@@ -40,42 +43,42 @@ def bands_of(
     )
 
 
-def _matched(
+def _gains(
     teacher: Sequence[Card], student: Sequence[Card], links: Sequence[Link]
-) -> list[tuple[int, int]]:
-    """Return the cards that stand side by side: the best matching that keeps both orders."""
-    shared: dict[tuple[int, int], int] = {}
-    for link in links:
-        key = link.teacher.card, link.student.card
-        shared[key] = shared.get(key, 0) + _PER_LINK * len(link.ranks)
-    gains = {
-        (t, s): shared.get((t, s), 0) + _likeness(a, b)
-        for t, a in enumerate(teacher)
-        for s, b in enumerate(student)
+) -> list[list[int]]:
+    """Return what it gains to put each card of the teacher beside each of the student."""
+    titled: dict[str, list[int]] = {}
+    for s, card in enumerate(student):
+        titled.setdefault(card.title, []).append(s)
+    alike = {
+        part: [0 if part.has_resolution or part is not card.part else _PER_PART for card in student]
+        for part in {card.part for card in teacher}
     }
-    return _best_chain(gains, len(teacher), len(student))
+    gains = [alike[card.part].copy() for card in teacher]
+    for card, row in zip(teacher, gains, strict=True):
+        for s in titled.get(card.title, ()):
+            row[s] = _PER_TITLE
+    for link in links:
+        gains[link.teacher.card][link.student.card] += _PER_LINK * len(link.ranks)
+    return gains
 
 
-def _likeness(card: Card, other: Card) -> int:
-    if card.title == other.title:
-        return _PER_TITLE
-    return 0 if card.part is not other.part or card.part.has_resolution else _PER_PART
-
-
-def _best_chain(
-    gains: Mapping[tuple[int, int], int], rows: int, columns: int
-) -> list[tuple[int, int]]:
+def _best_chain(gains: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
     """Return the pairs of indices, rising on both sides, that gain most together."""
-    best = [[0] * (columns + 1) for _ in range(rows + 1)]
-    for t in reversed(range(rows)):
-        for s in reversed(range(columns)):
-            gain = gains.get((t, s), 0)
-            taken = gain + best[t + 1][s + 1] if gain else 0
-            best[t][s] = max(taken, best[t + 1][s], best[t][s + 1])
+    rows, columns = len(gains), len(gains[0]) if gains else 0
+    # What can be gained from a row and a column on: the last row first, then turned.
+    best = [[0] * (columns + 1)]
+    for row in reversed(gains):
+        taken = [
+            max(below, gain and gain + behind)
+            for gain, below, behind in zip(row, best[-1], best[-1][1:], strict=False)
+        ]
+        best.append([*accumulate(reversed(taken), max, initial=0)][::-1])
+    best.reverse()
     chain: list[tuple[int, int]] = []
     t = s = 0
     while t < rows and s < columns and best[t][s]:
-        gain = gains.get((t, s), 0)
+        gain = gains[t][s]
         if gain and best[t][s] == gain + best[t + 1][s + 1]:
             chain.append((t, s))
             t, s = t + 1, s + 1
@@ -86,9 +89,7 @@ def _best_chain(
     return chain
 
 
-def _in_order(
-    matched: Sequence[tuple[int, int]], teachers: int, students: int
-) -> Iterator[tuple[int | None, int | None]]:
+def _in_order(matched: Sequence[tuple[int, int]], teachers: int, students: int) -> Iterator[_Pair]:
     """Yield matched cards, those without a partner between them."""
     t = s = 0
     for teacher, student in (*matched, (teachers, students)):
@@ -98,31 +99,30 @@ def _in_order(
         t, s = teacher + 1, student + 1
 
 
-def _band(
-    teacher: Panel,
-    student: Panel,
-    cards: tuple[int | None, int | None],
-    links: Sequence[Link],
-) -> Band:
+def _ends(links: Sequence[Link]) -> Mapping[_Pair, Sequence[tuple[int, int]]]:
+    """Return the rows that links join, by the cards that hold them."""
+    found: dict[_Pair, list[tuple[int, int]]] = {}
+    for link in links:
+        cards = link.teacher.card, link.student.card
+        found.setdefault(cards, []).append((link.teacher.row, link.student.row))
+    return found
+
+
+def _band(teacher: Panel, student: Panel, cards: _Pair, ends: Sequence[tuple[int, int]]) -> Band:
     t, s = cards
     heights = (
         0 if t is None else len(teacher.cards[t].rows),
         0 if s is None else len(student.cards[s].rows),
     )
-    ends = [
-        (link.teacher.row, link.student.row)
-        for link in links
-        if (link.teacher.card, link.student.card) == cards
-    ]
     return Band(cards, tuple(map(Line, _lines(ends, *heights))))
 
 
-def _lines(
-    ends: Sequence[tuple[int, int]], teachers: int, students: int
-) -> Iterator[tuple[int | None, int | None]]:
+def _lines(ends: Sequence[tuple[int, int]], teachers: int, students: int) -> Iterator[_Pair]:
     """Split rows at common pairs; blanks come first before the first pair, else last."""
-    gains = {end: ends.count(end) for end in ends}
-    chain = _best_chain(gains, teachers, students)
+    gains = [[0] * students for _ in range(teachers)]
+    for t, s in ends:
+        gains[t][s] += 1
+    chain = _best_chain(gains)
     stops = [(-1, -1), *chain, (teachers, students)]
     for place, (start, stop) in enumerate(pairwise(stops)):
         left = list[int | None](range(start[0] + 1, stop[0]))

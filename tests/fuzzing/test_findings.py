@@ -206,7 +206,48 @@ def _growing(steps: int) -> bytes:
     return _pir(_op("1.data", [], [_tensor(1, shape)], name="x"), weight, first, *convolutions)
 
 
+def _reshaping_nothing() -> bytes:
+    program = _legacy()
+    said = _reading(program, 0, "reshape2", [], "z").attrs.add()
+    said.name, said.type = "shape", 3
+    said.ints.extend([4, 2])
+    return program.SerializeToString()
+
+
+def _packed(levels: int) -> bytes:
+    """Return lists of lists of a parameter, each of them twice in the next two."""
+    lists = [_op("0.combine", [2], [{"%": number}]) for number in (3, 4)]
+    for first in range(3, 3 + 2 * levels, 2):
+        lists += [
+            _op("0.combine", [first, first + 1], [{"%": number}])
+            for number in (first + 2, first + 3)
+        ]
+    return _pir(_FEED, _parameter(2, "w"), *lists)
+
+
+def _looping() -> bytes:
+    """Return a loop that hands two Values to its Block, and is given one."""
+    args = [{"#": number, "TT": _tensor(number, [-1, 8])["TT"]} for number in (-1, -2)]
+    inner = {"#": "b", "args": args, "ops": []}
+    loop = _op("1.while", [1], [_tensor(2, [-1, 8])])
+    return _pir(_FEED, {**loop, "regions": [{"#": "r", "blocks": [inner]}]})
+
+
+_PRODUCT = _op("1.matmul", [1, 2], [_tensor(3, [-1, 8])])
 _TAKEN: dict[str, bytes] = {
+    "a reshape of nothing": _pir(
+        _op("1.data", [], [_tensor(1, [4, 8])], name="x"), _op("1.reshape", [], [_tensor(2, [8])])
+    ),
+    "a legacy reshape of nothing": _reshaping_nothing(),
+    "a softmax of nothing": _pir(_FEED, _op("1.softmax", [], [_tensor(2, [-1, 8])])),
+    "a softmax that makes nothing": _pir(
+        _FEED, _parameter(2, "w"), _PRODUCT, _op("1.softmax", [3], [])
+    ),
+    "a list of a parameter that goes nowhere": _pir(
+        _FEED, _parameter(2, "w"), _op("0.combine", [2], [])
+    ),
+    "lists of lists": _packed(40),
+    "a loop that hands in more than it is given": _looping(),
     "maps that grow without end": _growing(300),
     "a product of one operand": _pir(
         _FEED, _parameter(2, "w"), _op("1.matmul", [1], [_tensor(3, [-1, 8])])

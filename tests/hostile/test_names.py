@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from time import process_time
-from typing import Any
+from typing import Any, NoReturn
 from xml.etree import ElementTree
 
 import pytest
@@ -21,7 +21,7 @@ import yaml
 
 from graphtool.cli import main
 from graphtool.diagnostics import Diagnostic, Report, Where
-from graphtool.graph import Graph
+from graphtool.graph import Graph, Value
 from graphtool.matching import PairSet, suggest_pairs
 from graphtool.matching.configs import export
 from graphtool.matching.recipe import read_recipe
@@ -139,6 +139,18 @@ def test_a_value_is_found_by_its_name_and_by_what_is_shown_for_it(graph: Graph) 
     for name in graph.values:
         assert find(graph, name).name == name
         assert all(find(graph, shown).name == name for shown in shown_forms(name))
+
+
+class Closed(dict[str, Value]):
+    """Values that can be looked up, and not gone through."""
+
+    def values(self) -> NoReturn:
+        raise AssertionError
+
+
+def test_a_name_is_found_without_going_through_the_others(graph: Graph) -> None:
+    closed = replace(graph, values=Closed(graph.values))
+    assert [find(closed, name).name for name in graph.values] == list(graph.values)
 
 
 def test_part_of_a_name_leads_to_the_names_that_hold_it(run: Run, tmp_path: Path) -> None:
