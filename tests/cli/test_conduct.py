@@ -279,6 +279,45 @@ def test_an_interrupt_ends_the_command_with_130(tmp_path: Path) -> None:
     assert b"Traceback" not in done.stderr
 
 
+INTERRUPTED_BUILD = """
+import os, signal
+from paddle import nn
+class Net(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+    def forward(self, x):
+        # While Paddle calls Python, it drops what is raised by a signal, or crashes.
+        os.kill(os.getpid(), signal.SIGINT)
+        return self.fc(x)
+"""
+
+# A process that a shell starts in the background ignores SIGINT.
+MAIN = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from graphtool.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+def test_an_interrupt_in_the_middle_of_paddles_work_ends_the_command(tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED_BUILD)
+    arguments = ["merge", "interrupted:Net", "interrupted:Net", "--input=4", "-o", "merged"]
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, *arguments],
+        capture_output=True,
+        cwd=tmp_path,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (130, b"")
+    assert b"Traceback" not in done.stderr
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert [name for name in left if name != "__pycache__"] == ["interrupted.py"]
+
+
 INTERRUPTED_IMPORT = """
 import signal, sys
 from importlib.machinery import ExtensionFileLoader
