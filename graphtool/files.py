@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 
 from graphtool.diagnostics import Diagnostic, GraphtoolError, rule
-from graphtool.paths import look_at
+from graphtool.paths import make_room
 from graphtool.staging import exchange, reach_disk, staged
 
 __all__ = ["placed", "replacing", "reported", "resolved", "unwritable_output", "write_text"]
@@ -32,7 +32,7 @@ def unwritable_output(path: str, reason: str) -> Diagnostic:
     """
     return Diagnostic(
         message=f"`{path}` cannot be written: {reason}",
-        help=look_at(Path(path).parent),
+        help=make_room(path, reason),
     )
 
 
@@ -57,29 +57,51 @@ def placed(path: str | PathLike[str]) -> Generator[Path]:
     The file that was there stays where the body raises. Pipes and devices are handed out as such;
     to `/dev/stdout` and its like, where they are files, is written what the body has written.
 
-    Raises GraphtoolError: GT601 where it can't be written, with nothing changed.
+    Raises GraphtoolError: GT601 where it can't be written, with nothing changed. What the body
+    raises about other files is handed on.
     """
     target, home = Path(path), resolved(path)
-    with reported(target):
+    others: list[OSError] = []
+    with reported(target, but=others):
         if target.exists() and not target.is_file():
-            yield target
+            with _noted(others, home.parent):
+                yield target
             return
         number = _descriptor(target) if target.exists() else None
-        with _beside(home) if number is None else _through(number) as temporary:
+        with (
+            _beside(home) if number is None else _through(number) as temporary,
+            _noted(others, home.parent, temporary.parent),
+        ):
             yield temporary
 
 
 @contextmanager
-def reported(path: Path) -> Generator[None]:
+def reported(path: Path, *, but: Sequence[OSError] = ()) -> Generator[None]:
     """Say of a path that it can't be written where the operating system refuses that.
 
-    Raises GraphtoolError: GT601.
+    Raises GraphtoolError: GT601. Raises the errors of `but` as they are.
     """
     try:
         yield
     except OSError as error:
+        if error in but:
+            raise
         reason = error.strerror or str(error)
         raise GraphtoolError(unwritable_output(str(path), reason)) from None
+
+
+@contextmanager
+def _noted(others: list[OSError], *folders: Path) -> Generator[None]:
+    """Note an error about a file that lies in none of the folders, such as a missing input."""
+    try:
+        yield
+    except OSError as error:
+        # Where a disk is full, no file is named.
+        if isinstance(error.filename, str | bytes):
+            file = Path(os.path.realpath(os.fsdecode(error.filename)))
+            if not any(map(file.is_relative_to, folders)):
+                others.append(error)
+        raise
 
 
 def resolved(path: str | PathLike[str]) -> Path:
@@ -136,16 +158,24 @@ def replacing(path: Path, targets: Sequence[Path]) -> Generator[Path]:
 
     The targets lie in one folder, which is made where it isn't there. The last of them is the last
     to get its place and the first to lose it. One that is there and gets no new file is taken away.
-    Nothing has changed where the body raises, or where a file cannot be moved.
+    Nothing has changed where the body raises, or where a file cannot be moved. Files keep the modes
+    of those that they replace; where a target is a link, what it leads to is replaced.
 
     A process that is killed while files are moved leaves them beside their places, for the next one
     that writes there to move them on, or back; there is never an old file beside a new one.
 
-    Raises GraphtoolError: GT601 for `path`, which is what the caller was asked to write.
+    Raises GraphtoolError: GT601 for `path`, which is what the caller was asked to write. What the
+    body raises about other files is handed on.
     """
     home = resolved(targets[0].parent)
+    folders = {resolved(target).parent for target in targets}
     names = [target.name for target in targets]
-    with reported(path), _replacing(home, names) as folder:
+    others: list[OSError] = []
+    with (
+        reported(path, but=others),
+        _replacing(home, names) as folder,
+        _noted(others, folder.parent, *folders),
+    ):
         yield folder
 
 
@@ -158,8 +188,17 @@ def _replacing(home: Path, names: Sequence[str]) -> AbstractContextManager[Path]
 def _within(home: Path, names: Sequence[str]) -> Generator[Path]:
     with staged(home, Path.mkdir) as folder:
         yield folder
+        _keep_modes(folder, home)
         reach_disk(folder)
         exchange(folder, home, names)
+
+
+def _keep_modes(folder: Path, home: Path) -> None:
+    """Give files of a folder the modes of those that they replace."""
+    for file in folder.rglob("*"):
+        earlier = home / file.relative_to(folder)
+        if file.is_file() and earlier.is_file():
+            shutil.copymode(earlier, file)
 
 
 @contextmanager

@@ -17,7 +17,8 @@ _LOOKS = (
     "0440p 0441c 0443y 0445x 0455s 0456i 0458j 04afy 04bbh 04c0l 04cfl 0501d 051bq 051dw 0570h "
     "0578n 057du 0585o 2010- 2011- 2012- 2013- 2014- 2044/ 2212- 2215/ 2236:"
 )
-_DRAWN_AS = {int(pair[:4], 16): pair[4] for pair in _LOOKS.split()} | str.maketrans("0I1|", "Olll")
+_ONE_LOOK = str.maketrans("0I1|", "Olll")
+_DRAWN_AS = _ONE_LOOK | {int(pair[:4], 16): pair[4].translate(_ONE_LOOK) for pair in _LOOKS.split()}
 # Letters of a name: the time to compare two grows with the product of their lengths.
 _COMPARED = 200
 # What is longer is shown without its middle.
@@ -77,7 +78,8 @@ def _look(name: str) -> str:
         return name
     if name.isascii() and name.isprintable():
         return name.translate(_DRAWN_AS)
-    shown = unicodedata.normalize("NFKD", name)
+    # Before as well: NFKD makes of some letters others that are drawn otherwise.
+    shown = unicodedata.normalize("NFKD", name.translate(_DRAWN_AS))
     seen = (letter for letter in shown if unicodedata.category(letter) not in _UNSEEN)
     return "".join(seen).translate(_DRAWN_AS)
 

@@ -1,13 +1,16 @@
-"""What to type for a look at a path that could not be used."""
+"""What to type for a path that could not be used."""
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path, PurePath
 
 from graphtool.text import as_path, command
 
-__all__ = ["look_at", "look_into"]
+__all__ = ["look_at", "look_into", "make_room"]
+
+_FULL = {os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)}
 
 
 def look_at(path: str | PurePath) -> str:
@@ -18,6 +21,19 @@ def look_at(path: str | PurePath) -> str:
 def look_into(folder: str | PurePath) -> str:
     """Return the command that lists a folder; or the one nearest above that is there."""
     return command("ls", as_path(_there(Path(folder))))
+
+
+def make_room(path: str | PurePath, reason: str) -> str:
+    """Return what to type for a file that could not be written, for the system's `reason`.
+
+    That makes its folder, where it isn't there, or shows how full the disk is; else as `look_at`.
+    """
+    folder = Path(path).parent
+    if reason in _FULL:
+        return command("df", "-h", as_path(_there(folder)))
+    if reason == os.strerror(errno.ENOENT) and not os.path.lexists(folder):
+        return command("mkdir", "-p", as_path(str(folder)))
+    return look_at(folder)
 
 
 def _there(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Action, ArgumentParser, Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NoReturn
@@ -27,7 +27,8 @@ from graphtool.cli._suggest_options import (
     check_suggest,
 )
 from graphtool.cli.problems import wrong_usage
-from graphtool.diagnostics import UsageError
+from graphtool.diagnostics import Diagnostic, UsageError
+from graphtool.lookalikes import closest, near_notes
 
 __all__ = ["ROWS", "parse"]
 
@@ -113,9 +114,11 @@ examples:
 
 ROWS = 40
 _HELP_COLUMN = 26
+_ALIKE = 0.6
 _LEVELS = ("stage", "block", "module", "op")
 _SHARED_HELP = "a parameter to have in common: the student's"
 _RENDER_HELP = "also draw what is printed, as FILE ends (.svg)"
+_OUTPUT_HELP = "a .svg (default: TEACHER-STUDENT.svg), .png, .pdf, .html or .dot; - prints DOT"
 _FEED_HELP = "feed map, teacher=student; guessed if clear"
 
 
@@ -150,16 +153,39 @@ def parse(argv: Sequence[str]) -> Namespace:
     Raises UsageError for a command line that asks for something impossible, SystemExit after
     `--help` and `--version`.
     """
+    parser, commands = _parsers()
     try:
-        args = _parser().parse_args(_with_joined_shapes(argv))
+        args, stray = parser.parse_known_args(_with_joined_shapes(argv))
+        if stray:
+            commands[args.command].error(f"unrecognized arguments: {' '.join(stray)}")
     except UsageError as error:
         (found,) = error.report
-        raise UsageError(replace(found, notes=tuple(_files_like_options(argv)))) from None
+        raise UsageError(_advised(found, argv, commands)) from None
     if args.command == "suggest-pairs":
         check_suggest(args)
     if args.command == "render":
         _check_render(args)
     return args
+
+
+def _advised(found: Diagnostic, argv: Sequence[str], commands: Mapping[str, _Parser]) -> Diagnostic:
+    """Say what was most likely meant by a command or options that do not exist."""
+    notes = tuple(_files_like_options(argv))
+    command = next((word for word in argv if not word.startswith("-")), "")
+    if command in commands:
+        return replace(found, notes=(*_nearest(argv, commands[command]), *notes))
+    near = closest(command, commands, cutoff=_ALIKE)
+    typed = f"graphtool {near[0]} --help" if near else found.help
+    return replace(found, notes=(*near_notes(command, near), *notes), help=typed)
+
+
+def _nearest(argv: Sequence[str], parser: _Parser) -> Iterator[str]:
+    # argparse has no public list of them.
+    known = parser._option_string_actions  # noqa: SLF001
+    for word in argv:
+        option, _, _ = word.partition("=")
+        if option.startswith("--") and option not in known:
+            yield from near_notes(option, closest(option, known, cutoff=_ALIKE))
 
 
 def _files_like_options(argv: Sequence[str]) -> Iterator[str]:
@@ -179,15 +205,18 @@ def _with_joined_shapes(argv: Sequence[str]) -> list[str]:
     return joined
 
 
-def _parser() -> _Parser:
+def _parsers() -> tuple[_Parser, Mapping[str, _Parser]]:
+    """Return the parser of a command line, and those of each command."""
     parser = _Parser(prog="graphtool", description=_ABOUT, epilog=_EXAMPLES, allow_abbrev=False)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, prog="graphtool"
     )
+    found: dict[str, _Parser] = {}
     for name, (summary, about, examples, add_arguments) in _COMMANDS.items():
-        add_arguments(_command(commands.add_parser, name, summary, about, examples))
-    return parser
+        found[name] = _command(commands.add_parser, name, summary, about, examples)
+        add_arguments(found[name])
+    return parser, found
 
 
 def _command(
@@ -253,7 +282,7 @@ def _add_render(parser: _Parser) -> None:
     add("--level", choices=_LEVELS, help="what a box stands for; chosen by size if left out")
     add("--focus", metavar="NAME", help="draw all operators around one Value")
     add("--radius", type=whole_number, metavar="N", help="up to N edges away from it (2)")
-    add("-o", "--output", metavar="FILE", help="a .svg, .png, .pdf or .dot; - prints DOT")
+    add("-o", "--output", metavar="FILE", help=_OUTPUT_HELP)
 
 
 def _add_explain(parser: _Parser) -> None:

@@ -28,7 +28,7 @@ def run(args: Namespace) -> int:
     check_picture(args.render)
     teacher = read_source(args.teacher, args.teacher_input or args.input)
     student = read_source(args.student, args.student_input or args.input, train=True)
-    feed_map = feed_map_of(args.feed, teacher, student)
+    feed_map = feed_map_of(args.feed, teacher, student, prefix=args.prefix)
     is_file, is_saved = Path(args.teacher).exists(), Path(args.student).exists()
     shared = [meant(name, student.values) for name in args.shared]
     with progress("checking the merge"):

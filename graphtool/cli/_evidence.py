@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from graphtool.cli._console import errors
+from graphtool.cli._source import aside
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report
 from graphtool.matching import PairSet
 from graphtool.matching.evidence import BATCHES, Evidence, check_samples, gather
@@ -58,7 +59,7 @@ def measured(pairs: PairSet, args: Namespace) -> Measured:
         return Measured()
     found, interrupted, wanted = None, False, args.batches or BATCHES
     try:
-        with _helps_for_the_command_line(), _bar(wanted) as advance:
+        with _helps_for_the_command_line(), _bar(wanted) as advance, aside():
             for found in _gathered(pairs, args, wanted):
                 advance(found.batches)
     except KeyboardInterrupt:

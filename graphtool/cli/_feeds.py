@@ -19,7 +19,7 @@ __all__ = ["feed_map_of"]
 
 
 def feed_map_of(
-    given: Sequence[tuple[str, str]] | None, teacher: Graph, student: Graph
+    given: Sequence[tuple[str, str]] | None, teacher: Graph, student: Graph, *, prefix: str
 ) -> Mapping[str, str]:
     """Return the feed map, and print a guess on stderr.
 
@@ -40,7 +40,8 @@ def feed_map_of(
             f"`{one.teacher}` -> `{'?' if one.student is None else one.student}`: {one.why}"
             for one in guesses
         ]
-        raise UsageError(feeds_needed(reasons, teacher.feeds, student.feeds))
+        likely = [(one.teacher, one.student or f"{prefix}{one.teacher}") for one in guesses]
+        raise UsageError(feeds_needed(reasons, likely))
     console = errors()
     for one in guesses:
         target = "a feed of its own" if one.student is None else named(one.student)

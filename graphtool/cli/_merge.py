@@ -14,7 +14,7 @@ from graphtool.cli._feeds import feed_map_of
 from graphtool.cli._helps import typed, typed_opening
 from graphtool.cli._picture import check_picture, write_picture
 from graphtool.cli._report import report_data, tally
-from graphtool.cli._source import check_networks, said_by_reader
+from graphtool.cli._source import aside, check_networks, said_by_reader
 from graphtool.diagnostics import GraphtoolError, MergeError, Report, counted, listed
 from graphtool.graph import Graph
 from graphtool.matching import PairSet
@@ -42,7 +42,7 @@ def run(args: Namespace) -> int:
     check_target(args.output, force=args.force)
     teacher = _opened(args, "teacher", args.teacher, args.teacher_input, args.teacher_weights)
     student = _opened(args, "student", args.student, args.student_input, args.student_weights)
-    feed_map = feed_map_of(args.feed, teacher.graph, student.graph)
+    feed_map = feed_map_of(args.feed, teacher.graph, student.graph, prefix=args.prefix)
     pairs = _pairs(args, teacher, student)
     read_of = (said_by_reader(teacher.graph), said_by_reader(student.graph))
     opened = Report.of(
@@ -72,7 +72,7 @@ def _opened(
     args: Namespace, role: str, source: str, inputs: Sequence[str] | None, weights: str | None
 ) -> Model:
     try:
-        with progress(f"opening {source}"):
+        with progress(f"opening {source}"), aside():
             given = inputs or args.input or ()
             model = open_model(source, role=role, inputs=given, weights=weights)
     except GraphtoolError as error:

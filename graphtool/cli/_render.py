@@ -13,6 +13,7 @@ from graphtool.cli._source import check_inputs, check_networks, read_source
 from graphtool.graph import Graph
 from graphtool.matching import PairSet, suggest_pairs
 from graphtool.rendering import Picture
+from graphtool.rendering._folder import seal_report
 from graphtool.rendering.names import network_name
 from graphtool.rendering.scenes import Scene, Subject, is_merged_folder, subject_of
 
@@ -45,7 +46,9 @@ def _subject(args: Namespace) -> Subject:
         check_inputs("--input", args.input, args.teacher)
         if is_merged_folder(args.teacher):
             with progress(f"reading {args.teacher}"):
-                return subject_of(args.teacher)
+                subject = subject_of(args.teacher)
+            show_report(seal_report(Path(args.teacher)))
+            return subject
         return read_source(args.teacher, args.input)
     check_networks(args)
     teacher = read_source(args.teacher, args.teacher_input or args.input)

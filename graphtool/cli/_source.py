@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from graphtool.cli._console import progress, show_report
@@ -14,7 +15,7 @@ from graphtool.diagnostics import Report, UsageError
 from graphtool.graph import Graph
 from graphtool.lookalikes import alike
 
-__all__ = ["check_inputs", "check_networks", "read_source", "said_by_reader"]
+__all__ = ["aside", "check_inputs", "check_networks", "read_source", "said_by_reader"]
 
 
 def check_inputs(option: str, inputs: Sequence[str] | None, *models: str) -> None:
@@ -39,16 +40,28 @@ def check_networks(args: Namespace) -> None:
 
 
 def read_source(model: str, inputs: Sequence[str] | None, *, train: bool = False) -> Graph:
-    """Read a MODEL, saying what the reader did not know; `train` builds code in training mode.
-
-    What the user's own code prints while it builds a network goes to stderr: stdout is for results.
-    """
+    """Read a MODEL, saying what the reader did not know; `train` builds code in training mode."""
     from graphtool.readers import read
 
-    with progress(f"reading {model}"), redirect_stdout(sys.stderr):
+    with progress(f"reading {model}"), aside():
         graph = read(model, inputs=inputs or (), train=train)
     show_report(said_by_reader(graph))
     return graph
+
+
+@contextmanager
+def aside() -> Generator[None]:
+    """Send to stderr what the user's own code prints, and what it starts: stdout is for results."""
+    sys.stdout.flush()
+    stdout, stderr = 1, 2
+    kept = os.dup(stdout)
+    os.dup2(stderr, stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, stdout)
+        os.close(kept)
 
 
 def said_by_reader(graph: Graph) -> Report:

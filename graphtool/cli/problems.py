@@ -47,20 +47,19 @@ def unknown_code(code: str, near: Sequence[str]) -> Diagnostic:
 
 
 @rule("GT603")
-def feeds_needed(
-    guesses: Sequence[str], teacher: Sequence[str], student: Sequence[str]
-) -> Diagnostic:
+def feeds_needed(guesses: Sequence[str], likely: Sequence[tuple[str, str]]) -> Diagnostic:
     """Which student feed a teacher feed shares can't be guessed: say it with `--feed`.
 
     It is guessed where one student feed has the same name, or is the only one of that shape and
     dtype. `--feed TEACHER_FEED=STUDENT_FEED` is given once for each; a teacher feed that is mapped
     onto its own name with the prefix before it stays a feed of its own.
     """
-    first = feed_text(teacher[0] if teacher else "TEACHER", student[0] if student else "STUDENT")
     return Diagnostic(
         message="the feed map can't be guessed",
         notes=tuple(guesses) or ("one of the programs has no feeds",),
-        help=option("--feed", first),
+        help=" ".join(
+            option("--feed", feed_text(*pair)) for pair in likely or [("TEACHER", "STUDENT")]
+        ),
     )
 
 

@@ -122,8 +122,8 @@ def distill_loss(
     losses: `{"kl": {"temperature": 4.0}}`, by the name of a loss or of a part.
 
     Call it inside `paddle.static.program_guard(merged.program, startup)`, before `minimize`. All is
-    built or nothing. Such a guard is the whole process's: where another thread enters one meanwhile
-    the losses are refused, GT258, GT341 or GT359.
+    built or nothing. Such a guard is the whole process's: threads that build take turns under a
+    lock of yours, else Paddle may crash.
 
     Raises PairError with everything that `check_pairs`, the losses and the adapters have against
     it: GT310 to GT318, GT330 to GT350, GT355 to GT357, GT360 to GT368, GT258 where Paddle fails.

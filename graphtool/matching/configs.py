@@ -21,6 +21,7 @@ __all__ = ["CONFIGS", "check_export", "export"]
 _Yaml: TypeAlias = Any
 
 _TEMPERATURE = 4.0
+_PLAIN = "yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,10 @@ def export(pairs: PairSet, name: str) -> str:
     form = _format(name)
     items, refused = _sorted_out(pairs, form)
     if not items:
-        raise PairError(problems.no_layer_paths(pairs.teacher, pairs.student, tuple(refused)))
+        graphs = pairs.teacher, pairs.student
+        # Of networks with paths, the plain list refuses least.
+        wanted = _PLAIN if all(map(_has_paths, graphs)) else name
+        raise PairError(problems.no_layer_paths(*graphs, tuple(refused), wanted))
     comments = "".join(f"# {visible(found.message)}\n" for found in _left_out(refused))
     document = form.document(pairs, items)
     write = partial(yaml.safe_dump, document, sort_keys=False, default_flow_style=None)
@@ -141,11 +145,15 @@ def _named(pair: Pair, sides: tuple[_Side, _Side], form: _Format) -> _Item | _Un
 def _unsaid(side: _Side, unsaid: _Unsaid) -> _Unsaid:
     """Say in which network an end has no name; a saved program has none at all."""
     role = side.role
-    if all(value.layer is None for value in side.graph.values.values()):
+    if not _has_paths(side.graph):
         return _Unsaid(
             f"the {role} has no attribute paths: name it as `module:callable`, not as a file"
         )
     return _Unsaid(f"in the {role}, {unsaid.reason}")
+
+
+def _has_paths(graph: Graph) -> bool:
+    return any(value.layer is not None for value in graph.values.values())
 
 
 def _confusion(item: _Item, items: Sequence[_Item]) -> str | None:
@@ -343,7 +351,7 @@ _FORMATS = {
             "# model_type, algorithm, Neck and Head of the networks, and add the loss on labels.\n"
         ),
     ),
-    "yaml": _Format(
+    _PLAIN: _Format(
         name=_hook,
         refusal=_nothing_refused,
         document=_plain_document,

@@ -250,20 +250,23 @@ def stale_recipe(
     alone decides. Where several Values compute the same and none has the name, put the right one's
     name in.
     """
-    before = f"was {_described(was_type, was.shape)}"
-    after = (
-        f"is {_described(now_type, now.shape)} now" if now.value else "is not in the program now"
-    )
+    before, after = _described(was_type, was.shape), _described(now_type, now.shape)
+    if not now.value:
+        changed = f"was {before} and is not in the program now"
+    elif before == after:
+        changed = f"is {before} as it was, and is computed from something else now"
+    else:
+        changed = f"was {before} and is {after} now"
     if alike:
         listed = ", ".join(f"`{name}`" for name in alike[:_LISTED])
         notes = (f"{len(alike)} Values compute what it did: {listed}",)
     else:
         notes = ("no Value of the program computes what it did",)
     return Diagnostic(
-        message=f"`{place}`: stale: `{was.value}` {before} and {after}",
+        message=f"`{place}`: stale: `{was.value}` {changed}",
         where=(was, now),
         notes=notes,
-        help="graphtool suggest-pairs TEACHER STUDENT -o pairs.toml",
+        help="graphtool suggest-pairs TEACHER STUDENT -o new.toml",
     )
 
 
@@ -322,7 +325,9 @@ def unknown_config(name: str, known: Sequence[str]) -> Diagnostic:
 
 
 @rule("GT321")
-def no_layer_paths(teacher: Graph, student: Graph, reasons: Sequence[str]) -> Diagnostic:
+def no_layer_paths(
+    teacher: Graph, student: Graph, reasons: Sequence[str], wanted: str
+) -> Diagnostic:
     """No pair can be written as a configuration, which names the sublayers of a network.
 
     A saved program doesn't keep the attribute paths of sublayers (`layer4.1`). Name both networks
@@ -333,7 +338,7 @@ def no_layer_paths(teacher: Graph, student: Graph, reasons: Sequence[str]) -> Di
         message="no pair can be said in this configuration",
         where=_both(teacher, student),
         notes=tuple(reasons),
-        help="graphtool suggest-pairs MODULE:CALLABLE MODULE:CALLABLE --input SHAPE --as yaml",
+        help=f"graphtool suggest-pairs MODULE:CALLABLE MODULE:CALLABLE --input SHAPE --as {wanted}",
     )
 
 

@@ -22,6 +22,7 @@ from graphtool.matching.fingerprint import Fingerprint, fingerprints, program_fi
 from graphtool.matching.pairs import End, Pair, PairSet
 from graphtool.readers import Source, read
 from graphtool.readers._files import check_kind
+from graphtool.text import as_typed
 from graphtool.version import version
 
 __all__ = ["LOSSES", "Recipe", "read_recipe", "recipe_text", "write_recipe"]
@@ -37,8 +38,13 @@ _HEADER = """\
 # An array of whole numbers, one to a line. No string matches: those have their line breaks escaped.
 _NUMBERS = re.compile(r"\[\n(?P<items>(?:    -?\d+,\n)+)\]")
 
+# What `as_typed` writes as Python does; a doubled backslash starts no other.
+_ESCAPE = re.compile(r"\\(?:\\|x(?P<byte>[0-9a-f]{2})|u(?P<lone>d[89a-f][0-9a-f]{2}))")
+
 _WRITE = 'gt.write_recipe(gt.suggest_pairs(teacher, student), "pairs.toml")'
 _READ = 'gt.read_recipe("pairs.toml", teacher=teacher, student=student)'
+
+_OTHER_PROGRAM = "GT318"
 
 # TOML is made of plain dicts, lists and scalars, nested at will.
 _Toml: TypeAlias = Any
@@ -108,7 +114,8 @@ def recipe_text(pairs: PairSet, *, weights: Sequence[float] | None = None) -> st
         "student": _program_table(pairs.student, marks[1]),
         "pairs": [_pair_table(pair, *marks) for pair in _weighing(pairs, weights)],
     }
-    return _HEADER + _NUMBERS.sub(_on_one_line, tomli_w.dumps(document))
+    lines = _NUMBERS.sub(_on_one_line, tomli_w.dumps(document)).split("\n")
+    return _HEADER + "\n".join(_ESCAPE.sub(_in_toml, as_typed(line)) for line in lines)
 
 
 def _weighing(pairs: PairSet, weights: Sequence[float] | None) -> Iterator[Pair]:
@@ -117,6 +124,13 @@ def _weighing(pairs: PairSet, weights: Sequence[float] | None) -> Iterator[Pair]
         return
     for pair, weight in zip(pairs, weights, strict=True):
         yield replace(pair, weight=weight)
+
+
+def _in_toml(escape: re.Match[str]) -> str:
+    """Spell what is written out as TOML does; a lone surrogate it can't spell stays as it is."""
+    if escape["lone"]:
+        return chr(int(escape["lone"], 16))
+    return f"\\u00{escape['byte']}" if escape["byte"] else escape[0]
 
 
 def _on_one_line(array: re.Match[str]) -> str:
@@ -191,7 +205,9 @@ def read_recipe(path_or_text: str | PathLike[str], *, teacher: Source, student: 
     said.extend(_duplicates(pairs))
     report = Report.of(said)
     if report.errors:
-        raise PairError(*report.errors)
+        # That the recipe is of another network explains the rest.
+        others = [found for found in report if found.code == _OTHER_PROGRAM]
+        raise PairError(*others, *report.errors)
     found = PairSet(
         teacher=graphs[0],
         student=graphs[1],

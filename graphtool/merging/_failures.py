@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
 
 from graphtool.diagnostics import Diagnostic, GraphtoolError, rule
@@ -17,7 +16,13 @@ __all__ = ["FAILURES", "paddle_failures", "words_of"]
 # As what else Paddle's functions written in Python fail.
 _SLIPS = (AssertionError, AttributeError, KeyError)
 FAILURES = (*REFUSALS, OSError, *_SLIPS)
-_OURS = f"{Path(__file__).parents[1]}{os.sep}"
+# As what any line of Python fails.
+_ANYONES = (*_SLIPS, ValueError, TypeError, IndexError, RecursionError)
+# How Paddle's compiled part words these, whose last line in Python is that which called it.
+_COMPILED = re.compile(
+    r"\([A-Z][A-Za-z]+\) |Error Message Summary|incompatible (function|constructor) arguments"
+    r"|Unable to (cast|convert)|\(position \d+\) must be|\[json\.exception\.|\bstd::|::(_M_|at\b)"
+)
 
 
 @rule("GT258")
@@ -55,14 +60,20 @@ def words_of(error: Exception) -> str | None:
     """Return what an error of Paddle's says, None for one of another's."""
     if isinstance(error, OSError) and error.errno is not None:
         return None
-    if isinstance(error, _SLIPS) and _is_ours(error):
+    if isinstance(error, _ANYONES) and not (_in_paddle(error) or _COMPILED.search(str(error))):
         return None
     return brief(str(error)) or type(error).__name__
 
 
-def _is_ours(error: Exception) -> bool:
-    """Tell what was raised in a line of graphtool's."""
+def _in_paddle(error: Exception) -> bool:
+    """Tell what was raised in Paddle's Python, or beneath it: behind the last line of graphtool's.
+
+    Errors of graphtool's own lines, and of a caller's that it calls, are not Paddle's.
+    """
     trace: TracebackType | None = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
+    found = False
+    while trace is not None:
+        module = trace.tb_frame.f_globals.get("__name__", "").partition(".")[0]
+        found = module == "paddle" or (found and module != "graphtool")
         trace = trace.tb_next
-    return trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS)
+    return found

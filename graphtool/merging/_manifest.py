@@ -15,7 +15,7 @@ from graphtool.merging.merged import Merged
 from graphtool.readers import problems as reading
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers.parameter_attributes import ParameterAttributes, attributes_of
-from graphtool.staging import tidy
+from graphtool.staging import finish_exchanges
 from graphtool.version import version
 
 __all__ = [
@@ -126,7 +126,8 @@ def _teacher(merged: Merged) -> SavedTeacher:
 def _network(graph: Graph) -> SavedNetwork:
     return SavedNetwork(
         # Where a file lay on the writer's machine is of no use to a reader on another.
-        source=re.split(r"[/\\]", graph.source)[-1],
+        # What of its name is no text is written out, for JSON holds text.
+        source=re.split(r"[/\\]", graph.source)[-1].encode("utf-8", "backslashreplace").decode(),
         feeds=graph.feeds,
         fetches=graph.fetches,
         annotations={
@@ -142,7 +143,7 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises ReadError: GT001, GT613, GT614.
     """
-    tidy(folder)
+    finish_exchanges(folder)
     if not folder.exists():
         raise ReadError(reading.no_such_path(str(folder)))
     file = inside(folder, Path(MANIFEST))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphtool.arguments import shown
-from graphtool.diagnostics import Diagnostic, Where, rule
+from graphtool.diagnostics import Diagnostic, Where, listed, rule
 from graphtool.graph import Shape, Value
 
 __all__ = [
+    "changed_folder",
     "no_weights",
     "not_fetched",
     "run_failed",
@@ -128,3 +129,17 @@ def weights_are_the_students(names: Sequence[str]) -> Diagnostic:
 
 def _spelt(shape: Shape | None, dtype: str | None) -> str:
     return f"{dtype or 'of unknown dtype'} {'of unknown shape' if shape is None else list(shape)}"
+
+
+@rule("GT618")
+def changed_folder(path: str, files: Sequence[str]) -> Diagnostic:
+    """Files of a merged program are not as they were saved: they were edited, damaged or exchanged.
+
+    Such a folder is not loaded; a picture of it is drawn, with a warning. Its `pairs.toml` may be
+    edited. Merge again, or copy the folder again from where it is whole.
+    """
+    return Diagnostic(
+        message=f"changed since the merged program was saved: {listed(files, _LISTED)}",
+        where=(Where(program=path),),
+        help="graphtool merge TEACHER STUDENT -o DIR",
+    )

@@ -45,7 +45,7 @@ def build(spec: str, inputs: Sequence[str] = (), *, train: bool = False) -> Netw
         load_paddle()
         # Said once for each batch norm that is built in training mode.
         warnings.filterwarnings("ignore", message="When training, we now always track")
-        made = _attribute(_module(module), name)
+        made = _attribute(_module(module), name, inputs)
         return _built(spec, made, feeds, train=train)
 
 
@@ -72,12 +72,12 @@ def _module(name: str) -> ModuleType:
     raise ReadError(problems.module_not_imported(name, reason, frames))
 
 
-def _attribute(module: ModuleType, name: str) -> _Made:
+def _attribute(module: ModuleType, name: str, inputs: Sequence[str]) -> _Made:
     found: _Made = module
     for part in name.split("."):
         if not hasattr(found, part):
             near = nearest(part, list(_callables(found)))
-            raise ReadError(problems.no_such_attribute(module.__name__, name, near))
+            raise ReadError(problems.no_such_attribute(module.__name__, name, near, inputs))
         found = getattr(found, part)
     return found
 

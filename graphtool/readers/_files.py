@@ -15,6 +15,7 @@ from graphtool.graph import Graph
 from graphtool.readers import problems
 from graphtool.readers._json import read_json
 from graphtool.readers._protobuf import read_protobuf
+from graphtool.staging import finish_exchanges
 
 __all__ = ["check_kind", "read_file"]
 
@@ -50,9 +51,12 @@ class _Kind(Enum):
 def read_file(path: Path) -> Graph:
     """Read a saved program: a `.json`, `.pdmodel` or `__model__` file, or a folder that holds one.
 
+    An export that was killed while it moved its files is ended first.
+
     Raises ReadError with a GT0xx Diagnostic where there is no such program or its file is damaged.
     """
     try:
+        finish_exchanges(path if path.is_dir() else path.parent)
         _check_path(path)
         return _read(_find(path) if path.is_dir() else path)
     except OSError as error:

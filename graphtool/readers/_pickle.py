@@ -48,8 +48,9 @@ _NAMES = {
 # By kind of number, how many bytes one may take. Arrays of anything else are left aside.
 _KINDS = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": (8, 16)}
 _SIZES = {f"{kind}{size}": size for kind, sizes in _KINDS.items() for size in sizes}
-# An array takes some 40 steps, so that this does for 50,000 parameters.
-_MOST_STEPS = 2_000_000
+# Files of this many steps are read, longer ones where a step has two bytes or more: those of small
+# arrays have, and in bare marks and empty dicts each byte takes 72 of memory.
+_MOST_STEPS, _LEAST_BYTES = 2_000_000, 2
 # NumPy's own.
 _MOST_DIMS, _LONGEST_DIM = 64, 2**63 - 1
 _LONGEST_NAME = 100
@@ -100,7 +101,7 @@ class _Array:
 
 
 def _array_of(data: _Object, dtype: _Object, shape: _Object, order: _Object) -> _Array:
-    """Lay bytes out as an array; they are not copied."""
+    """Lay bytes out as an array; they are not copied where they are in the machine's order."""
     import numpy as np
 
     if not isinstance(dtype, _Dtype):
@@ -112,7 +113,21 @@ def _array_of(data: _Object, dtype: _Object, shape: _Object, order: _Object) -> 
     if prod(shape) * _SIZES[dtype.spelt] != len(data):
         raise ValueError(f"an array has {len(data)} bytes, which are not those of its shape")
     numbers: _Object = np.frombuffer(data, f"{dtype.order}{dtype.spelt}")
+    # Paddle takes arrays in the machine's own order of bytes alone.
+    numbers = numbers.astype(dtype.spelt, copy=False)
     return _Array(numbers.reshape(shape, order="F" if order == "F" else "C"))
+
+
+def _array_with_axes(
+    data: _Object, dtype: _Object, shape: _Object, order: _Object, axes: _Object = None
+) -> _Array:
+    """Lay out an array of protocol 5, of which NumPy 2.3 writes a transposed one as it lies."""
+    made = _array_of(data, dtype, shape, order)
+    if axes is not None and made.array is not None:
+        if not _is_shape(axes):
+            raise ValueError("the axes of an array are none")
+        made.array = made.array.transpose(axes)
+    return made
 
 
 def _just(count: int, given: tuple[_Object, ...]) -> tuple[_Object, ...]:
@@ -145,9 +160,10 @@ class _Machine:
 
         Raises ValueError, IndexError, KeyError and OverflowError where it is damaged.
         """
+        most = max(_MOST_STEPS, self._size // _LEAST_BYTES)
         for step, (opcode, argument, place) in enumerate(pickletools.genops(data)):
-            if step == _MOST_STEPS:
-                raise ValueError(f"it goes on after {_MOST_STEPS:,} steps")
+            if step == most:
+                raise ValueError(f"it goes on after {most:,} steps")
             act = _ACTIONS.get(opcode.name)
             if act is None:
                 raise ValueError(f"`{opcode.name}` at byte {place} is no part of one")
@@ -234,7 +250,7 @@ class _Machine:
         if name is _Name.DTYPE:
             return _Dtype(arguments[0] if isinstance(arguments[0], str) else "")
         if name is _Name.FROM_BUFFER:
-            return _array_of(*_just(4, arguments))
+            return _array_with_axes(*_just(5, (*arguments, None)[:5]))
         if name is _Name.ENCODE:
             return self._encoded(*_just(2, arguments))
         if name is _Name.BYTES and not arguments:

@@ -368,10 +368,11 @@ def _annotated(
 def _training(layer: _Paddle, *, train: bool) -> Generator[None]:
     """Put a Layer into train or eval mode, and each of its sublayers back afterwards.
 
-    What Paddle 3.0 writes over their `forward` goes as well: its own `jit.save` refuses that.
+    What Paddle 3.0 writes over their `forward` goes as well, for its own `jit.save` refuses that;
+    what a Layer itself put there while it was built stays.
     """
     layers = layer.sublayers(include_self=True)
-    before = [(sublayer.training, "forward" in sublayer.__dict__) for sublayer in layers]
+    before = [(sublayer.training, sublayer.__dict__.get("forward")) for sublayer in layers]
     (layer.train if train else layer.eval)()
     try:
         yield
@@ -379,8 +380,10 @@ def _training(layer: _Paddle, *, train: bool) -> Generator[None]:
         (layer.train if before[0][0] else layer.eval)()
         for sublayer, (training, own_forward) in zip(layers, before, strict=True):
             sublayer.training = training
-            if not own_forward:
-                sublayer.__dict__.pop("forward", None)
+            if own_forward is not None:
+                sublayer.__dict__["forward"] = own_forward
+            elif type(sublayer.__dict__.get("forward")).__module__.startswith("paddle."):
+                del sublayer.__dict__["forward"]
 
 
 def _writes(graph: Graph) -> dict[str, list[str]]:

@@ -408,7 +408,9 @@ def module_not_imported(name: str, reason: str, frames: Sequence[str] = ()) -> D
 
 
 @rule("GT039")
-def no_such_attribute(module: str, name: str, near: Sequence[str] = ()) -> Diagnostic:
+def no_such_attribute(
+    module: str, name: str, near: Sequence[str] = (), inputs: Sequence[str] = ()
+) -> Diagnostic:
     """The module of a `module:callable` has nothing of that name.
 
     The note gives the classes and functions in it whose names are nearest.
@@ -416,7 +418,11 @@ def no_such_attribute(module: str, name: str, near: Sequence[str] = ()) -> Diagn
     return Diagnostic(
         message=f"module `{module}` has no `{name}`",
         notes=(f"nearest: {', '.join(f'`{other}`' for other in near)}",) if near else (),
-        help=_inspect(f"{module}:{near[0]}") if near else None,
+        help=" ".join(
+            (_inspect(f"{module}:{near[0]}"), *(option("--input", text) for text in inputs))
+        )
+        if near
+        else None,
     )
 
 

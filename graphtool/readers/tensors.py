@@ -6,7 +6,6 @@ import struct
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import blake2b
 from math import prod
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -144,6 +143,8 @@ def _varint(number: int) -> bytes:
 
 def digest(names: Iterable[str], tensors: Iterable[Tensor], *, head: bytes = b"") -> str:
     """Return a digest of tensors: their names, dtypes, shapes and bytes, in order, after `head`."""
+    from hashlib import blake2b
+
     found = blake2b(head, digest_size=16)
     for name, tensor in zip(names, tensors, strict=True):
         found.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode("utf-8", "surrogatepass"))

@@ -25,6 +25,8 @@ __all__ = ["ENDINGS", "Weights", "persistables", "read_weights"]
 _Object: TypeAlias = Any
 
 _TABLE = "StructuredToParameterName@@"
+# What `paddle.save` of protocol 2 and 3 cut into slices of less than a GiB.
+_SLICED = "UnpackBigParamInfor@@"
 ENDINGS = (".pdiparams", ".pdparams")
 _COMBINED = ("__params__", "params")
 _MODELS = (".json", ".pdmodel")
@@ -167,11 +169,38 @@ def _fit(tensors: Iterable[Tensor], graph: Graph, names: Iterable[str]) -> bool:
 def _pickled(path: Path) -> Weights:
     held = dict(unpickled(str(path), path.read_bytes()))
     table = held.pop(_TABLE, {})
+    _join_slices(str(path), held)
     # A checkpoint may hold plain numbers (`epoch`) beside its arrays; they are no parameters.
     tensors = {name: Tensor.of(value) for name, value in held.items() if _is_array(value)}
     if not tensors:
         raise GraphtoolError(_without_arrays(str(path), held))
     return Weights(path=str(path), tensors=tensors, table=_names(table))
+
+
+def _join_slices(path: str, held: dict[str, _Object]) -> None:
+    """Put the slices of each large array together, as `paddle.load` does; each is used once."""
+    sliced = held.pop(_SLICED, {})
+    entries = cast("dict[str, _Object]", sliced) if isinstance(sliced, dict) else {}
+    for name, entry in entries.items():
+        joined = _joined(held, entry)
+        if joined is None:
+            reason = f"the slices of `{name}` do not make an array of its shape"
+            raise GraphtoolError(problems.not_a_state_dict(path, reason))
+        held[name] = joined
+
+
+def _joined(held: dict[str, _Object], entry: _Object) -> _Object:
+    """Take slices out of what is held, and return the array; None where they make none."""
+    import numpy as np
+
+    try:
+        slices = [held.pop(part) for part in entry["slices"]]
+        if all(map(_is_array, slices)) and len({part.dtype for part in slices}) == 1:
+            joined: _Object = np.concatenate(slices)
+            return joined.reshape(entry["OriginShape"])
+    except (KeyError, TypeError, ValueError):
+        pass
+    return None
 
 
 def _without_arrays(path: str, held: Mapping[str, _Object]) -> Diagnostic:

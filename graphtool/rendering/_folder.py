@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from graphtool.diagnostics import ReadError
+from graphtool.diagnostics import ReadError, Report, Severity
 from graphtool.graph import Graph
 from graphtool.matching import PairSet
 from graphtool.merging import _layout
@@ -17,9 +17,11 @@ from graphtool.merging._manifest import (
     not_a_merged_folder,
     read_manifest,
 )
+from graphtool.merging._seal import changed
+from graphtool.merging.problems import changed_folder
 from graphtool.readers import read
 
-__all__ = ["MergedFolder", "opened"]
+__all__ = ["MergedFolder", "opened", "seal_report"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,16 @@ def opened(folder: Path) -> MergedFolder:
         pairs=_pairs(folder, teacher, student),
         others=tuple(one.prefix for one in manifest.teachers[:last]),
     )
+
+
+def seal_report(folder: Path) -> Report:
+    """Warn of files that a picture is drawn from and that have changed since they were saved.
+
+    Raises ReadError: GT613, GT614.
+    """
+    files = changed(folder, read_manifest(folder))
+    found = (replace(changed_folder(str(folder), files), severity=Severity.WARNING),)
+    return Report(found if files else ())
 
 
 def _network(folder: Path, file: Path, saved: SavedNetwork) -> Graph:

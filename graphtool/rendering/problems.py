@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from graphtool.diagnostics import Diagnostic, Severity, rule
 
@@ -46,9 +47,10 @@ def unknown_ending(path: str, known: Sequence[str]) -> Diagnostic:
     `.dot` is Graphviz' source, `.svg` and `.pdf` scale, `.png` has 144 points to the inch, `.html`
     is a page in which blocks open and pairs are chosen.
     """
+    is_device = PurePath(path).is_relative_to("/dev")
     return Diagnostic(
         message=f"`{path}` has no ending of a picture: {', '.join(known)}",
-        help=f"{path.rpartition('.')[0] or path or 'picture'}.svg",
+        help=f"{(not is_device and (path.rpartition('.')[0] or path)) or 'picture'}.svg",
     )
 
 

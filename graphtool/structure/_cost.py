@@ -11,6 +11,7 @@ from math import prod
 from graphtool.graph import UNKNOWN, Attribute, Graph, Operator, Shape
 from graphtool.structure._flow import Flow, Step
 from graphtool.structure._resolution import GLOBAL, Scale
+from graphtool.structure._step import shape_of
 from graphtool.structure._vocabulary import CONVOLUTIONS, PRODUCTS, RECURRENT, RESHAPES
 
 __all__ = ["Cost", "Costs", "costs_of"]
@@ -82,7 +83,7 @@ class _Sizes:
     found: dict[str, _Size]
 
     def of_feed(self, name: str) -> None:
-        self.found[name] = self._by_itself(name, (self.graph.values[name].shape or ())[1:])
+        self.found[name] = self._by_itself(name, shape_of(self.graph, name)[1:])
 
     def of_results(self, step: Step) -> None:
         known = [name for name in step.data if name in self.found]
@@ -93,7 +94,7 @@ class _Sizes:
 
     def _after(self, step: Step, source: str | None, result: str) -> _Size:
         before = self.graph.values[source].shape if source else None
-        after = self.graph.values[result].shape or ()
+        after = shape_of(self.graph, result)
         if source is not None and (step.kind in RESHAPES or self.graph.values[result].elements):
             return self.found[source]
         if source is None or before is None:
@@ -153,7 +154,7 @@ def _cost(sizes: _Sizes, step: Step) -> Cost | None:
 def _per_element(graph: Graph, step: Step) -> Fraction | None:
     """Return the multiply-adds per element that a step writes (or reads: see above)."""
     if step.kind in CONVOLUTIONS and step.weighted:
-        return Fraction(prod(_shape(graph, step.weights[0])[1:]))
+        return Fraction(prod(shape_of(graph, step.weights[0])[1:]))
     if step.kind in RECURRENT:
         return _per_input_of_recurrent(graph, step)
     if step.kind == "einsum":
@@ -166,9 +167,9 @@ def _per_element(graph: Graph, step: Step) -> Fraction | None:
 
 def _per_input_of_recurrent(graph: Graph, step: Step) -> Fraction | None:
     """Every weight matrix is multiplied once per time step."""
-    shapes = [_shape(graph, name) for name in step.weights]
+    shapes = [shape_of(graph, name) for name in step.weights]
     shapes += [shape or () for name in step.weights for _, shape in graph.values[name].elements]
-    width = (_shape(graph, step.data[0]) or (0,))[-1]
+    width = (shape_of(graph, step.data[0]) or (0,))[-1]
     matrices = sum(prod(shape) for shape in shapes if len(shape) == 2)
     return Fraction(matrices, width) if width > 0 and matrices else None
 
@@ -182,11 +183,11 @@ def _summed_axis(graph: Graph, step: Step) -> int | None:
         return None
     attributes = step.operator.attributes
     if right in step.weights or left not in step.weights:
-        shape, flipped = _shape(graph, right), _flag(attributes, "transpose_y", "trans_y")
+        shape, flipped = shape_of(graph, right), _flag(attributes, "transpose_y", "trans_y")
         dim = _dim(shape, -1 if flipped else -2)
         if dim != UNKNOWN:
             return dim
-    shape, flipped = _shape(graph, left), _flag(attributes, "transpose_x", "trans_x")
+    shape, flipped = shape_of(graph, left), _flag(attributes, "transpose_x", "trans_x")
     dim = _dim(shape, -2 if flipped else -1)
     return dim if dim != UNKNOWN else _NOMINAL_LENGTH
 
@@ -221,7 +222,3 @@ def _listed_shapes(graph: Graph, operator: Operator) -> list[Shape]:
         for value in values
         for shape in ([inner for _, inner in value.elements] or [value.shape])
     ]
-
-
-def _shape(graph: Graph, name: str) -> Shape:
-    return graph.values[name].shape or ()

@@ -9,6 +9,7 @@ from itertools import takewhile
 
 from graphtool.graph import Graph
 from graphtool.structure._flow import Step
+from graphtool.structure._step import shape_of
 from graphtool.structure._vocabulary import (
     ACTIVATIONS,
     CONVOLUTIONS,
@@ -124,7 +125,7 @@ def _without_gate(steps: Sequence[Step]) -> Sequence[Step]:
 def _embeddings(graph: Graph, steps: Sequence[Step]) -> str:
     if len(steps) > 3:
         return f"{len(steps)} embeddings"
-    lengths = [(_shape(graph, step.weights[0]) or (0,))[0] for step in steps]
+    lengths = [(shape_of(graph, step.weights[0]) or (0,))[0] for step in steps]
     longest = max(lengths)
     words = [
         "token" if length == longest else "type" if length <= 4 else "position"
@@ -220,7 +221,7 @@ def _convolution(graph: Graph, step: Step) -> str:
 
 
 def _kernel(graph: Graph, step: Step) -> tuple[int, ...]:
-    return _shape(graph, step.weights[0])[2:]
+    return shape_of(graph, step.weights[0])[2:]
 
 
 def _times(sides: Iterable[int]) -> str:
@@ -229,8 +230,4 @@ def _times(sides: Iterable[int]) -> str:
 
 def _is_depthwise(graph: Graph, step: Step) -> bool:
     groups = step.operator.attributes.get("groups")
-    return isinstance(groups, int) and groups > 1 and _shape(graph, step.weights[0])[1:2] == (1,)
-
-
-def _shape(graph: Graph, name: str) -> tuple[int, ...]:
-    return graph.values[name].shape or ()
+    return isinstance(groups, int) and groups > 1 and shape_of(graph, step.weights[0])[1:2] == (1,)

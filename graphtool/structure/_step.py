@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphtool.graph import Operator
+from graphtool.graph import Graph, Operator, Shape
 from graphtool.structure._vocabulary import ACTIVATIONS, CONVOLUTIONS, PRODUCTS, kind_of
 
-__all__ = ["Step"]
+__all__ = ["Step", "shape_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +40,8 @@ class Step:
     def is_formula(self) -> bool:
         """Tell the last Operator of an activation that is written out."""
         return self.kind in ACTIVATIONS and self.kind != kind_of(self.operator)
+
+
+def shape_of(graph: Graph, name: str) -> Shape:
+    """Return the dims of a Value, none where it is no tensor or they are not known."""
+    return graph.values[name].shape or ()

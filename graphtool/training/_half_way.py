@@ -27,9 +27,12 @@ def is_marked(given: _Paddle) -> bool:
 def whole_or_marked(program: _Paddle, optimizer: _Paddle) -> Generator[None]:
     """Leave a mark on both unless all goes well, interrupts included.
 
+    Fleet gets none: there is one in a process, which could never be used again.
+
     Raises GraphtoolError: GT547 with what Paddle says.
     """
-    for one in (program, optimizer):
+    marked = (program,) if type(optimizer).__name__ == "Fleet" else (program, optimizer)
+    for one in marked:
         setattr(one, _MARK, True)
     try:
         yield
@@ -38,5 +41,5 @@ def whole_or_marked(program: _Paddle, optimizer: _Paddle) -> Generator[None]:
         if words is None:
             raise
         raise GraphtoolError(half_way(words)) from error
-    for one in (program, optimizer):
+    for one in marked:
         delattr(one, _MARK)

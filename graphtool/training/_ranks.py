@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 import zlib
 from collections.abc import Collection, Generator, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,14 @@ from graphtool.readers._paddle import load_paddle
 from graphtool.text import shortened, visible
 from graphtool.training import rank_problems as problems
 from graphtool.training._alike import Description
-from graphtool.training._peers import ENDED, LostRanksError, Peer, Peers, connected
+from graphtool.training._peers import (
+    ENDED,
+    LostRanksError,
+    Peer,
+    Peers,
+    UnreachableError,
+    connected,
+)
 
 __all__ = [
     "averaged",
@@ -105,8 +113,12 @@ class _Launch:
 
     def hear(self, lost: Peer) -> None:
         """Say, in whatever this rank is at, that another one is lost."""
-        if lost.failed and not self.silent:
+        if lost.failed and not self.silent and not self._others_ended():
             self.say((lost,))
+
+    def _others_ended(self) -> bool:
+        """Tell whether the work is done: a rank that ends well has taken all of its steps."""
+        return self.peers is not None and any(p.reason == ENDED for p in self.peers.all.values())
 
     def say(self, lost: tuple[Peer, ...]) -> None:
         self.silent = True
@@ -134,7 +146,8 @@ def _fate(peer: Peer) -> str:
 def meet(limit: float) -> None:
     """Wait until every rank has come here; from then on each knows when another is lost.
 
-    Raises GraphtoolError: GT545.
+    Where one has no way to another, all of them go on without lines: nothing is compared, and a
+    loss is noticed by Paddle alone. Raises GraphtoolError: GT545. Warns with GT548.
     """
     if _launch.peers is not None:
         return
@@ -147,6 +160,10 @@ def meet(limit: float) -> None:
     except LostRanksError as lost:
         waited = f"waited {limit:g} seconds"
         raise GraphtoolError(problems.late_rank(rank, ranks, lost.ranks, waited)) from None
+    except UnreachableError as no_way:
+        warnings.warn(str(problems.unreachable_rank(rank, ranks, str(no_way))), stacklevel=3)
+        _launch.peers = Peers({}, _launch.hear)
+        return
     _launch.peers = Peers(lines, _launch.hear)
     _say_how_it_ends(_launch.peers)
 
@@ -172,7 +189,7 @@ def _stopped_while_waiting(rank: int, ranks: int) -> Generator[None, None, None]
 
 
 def require_alike(mine: Description, limit: float) -> None:
-    """See that all ranks train the same.
+    """See that all ranks that this one has a line to train the same.
 
     Raises GraphtoolError: GT538, GT545, GT546, on every rank.
     """
@@ -180,7 +197,7 @@ def require_alike(mine: Description, limit: float) -> None:
     assert peers is not None
     text = "\n".join(mine.lines).encode()
     digest = sha256(text).digest()
-    if set(_exchanged(peers, digest, limit).values()) == {digest}:
+    if set(_exchanged(peers, digest, limit).values()) <= {digest}:
         return
     packed = _exchanged(peers, zlib.compress(text), limit)
     texts = {rank: zlib.decompress(data).decode() for rank, data in packed.items()}
@@ -195,6 +212,8 @@ def _exchanged(peers: Peers, payload: bytes, limit: float) -> dict[int, bytes]:
     try:
         found = peers.exchange(payload, limit)
     except LostRanksError as lost:
+        if lost.gave_up:
+            raise GraphtoolError(problems.late_rank(*_which(), lost.ranks, None)) from None
         missing = tuple(peers.all[rank] for rank in lost.ranks)
         if any(peer.gone for peer in missing):
             gone = tuple(peer for peer in missing if peer.gone)
@@ -217,9 +236,12 @@ def telling(now: str, then: str) -> Generator[None, None, None]:
 
 def _say_how_it_ends(peers: Peers) -> None:
     """Tell the others of this rank's end, and of theirs where an error came of it."""
-    before = sys.excepthook
+    before, own = sys.excepthook, os.getpid()
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if os.getpid() != own:
+            before(kind, error, trace)
+            return
         told, _launch.silent = _launch.silent, True
         before(kind, error, trace)
         if kind is RuntimeError and str(error) == _WITHOUT_WORDS:

@@ -1,12 +1,12 @@
-"""Find what gradients reach in a Graph."""
+"""Find what Values of a Graph are computed from, and what gradients reach."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from graphtool.graph import Graph, Operator
+from graphtool.graph import Graph, Operator, Value
 
-__all__ = ["reached"]
+__all__ = ["computed_from", "reached"]
 
 
 def reached(graph: Graph, outputs: Iterable[str]) -> frozenset[str]:
@@ -14,12 +14,23 @@ def reached(graph: Graph, outputs: Iterable[str]) -> frozenset[str]:
 
     It passes from an Operator's results to all that it reads, and stops where a Value says so.
     """
-    waiting = [name for name in outputs if not graph.values[name].stop_gradient]
+    return _walked(graph, outputs, lambda value: not value.stop_gradient)
+
+
+def computed_from(graph: Graph, outputs: Iterable[str]) -> frozenset[str]:
+    """Return the Values that the outputs are computed from, themselves included."""
+    return _walked(graph, outputs, lambda _: True)
+
+
+def _walked(
+    graph: Graph, outputs: Iterable[str], passes: Callable[[Value], bool]
+) -> frozenset[str]:
+    waiting = [name for name in outputs if passes(graph.values[name])]
     found = set(waiting)
     while waiting:
         operator = graph.producer(waiting.pop())
         for name in _read_by(graph, operator) if operator else ():
-            if name not in found and not graph.values[name].stop_gradient:
+            if name not in found and passes(graph.values[name]):
                 found.add(name)
                 waiting.append(name)
     return frozenset(found)

@@ -74,10 +74,11 @@ def minimize(
     rank 0's. On GPUs (NCCL) all of this is untested.
 
     Ranks wait here for one another, `rank_timeout` seconds at most, and see that they are about to
-    train the same Program by the same optimizer: a difference is said by all of them, with nothing
-    added. From then on a rank whose process ends, however it does, is named on the standard error
-    of the others at once, and no step waits for it. One that runs, but is busy for more than 30
-    seconds while others wait for it in a step, counts as lost too with gloo (CPU).
+    train the same loss by the same optimizer: a difference is said by all of them, with nothing
+    added, and where one gives up waiting, all do. From then on a rank whose process ends, however
+    it does, is named on the standard error of the others at once, and no step waits for it. One
+    that runs, but is busy for more than 30 seconds while others wait for it in a step, counts as
+    lost too with gloo (CPU).
 
     Mixed precision under PIR is what was built in `with paddle.amp.auto_cast():`. For a legacy
     Program, optimizers of `paddle.static.amp` and `fleet.distributed_optimizer` do their own work.
@@ -86,7 +87,8 @@ def minimize(
     ReadError for a name in `no_grad_set`: GT101, GT102. Raises GraphtoolError for other ranks:
     GT538, GT545, GT546. Raises GraphtoolError GT547 where Paddle fails half-way: the Program and
     the optimizer hold part of the work then, and have to be built again. Warns with GT539 where
-    mixed precision was asked for and does not act.
+    mixed precision was asked for and does not act, and with GT548 where ranks can't reach each
+    other but by Paddle: nothing is compared then.
     Source: https://www.paddlepaddle.org.cn/documentation/docs/en/api/paddle/optimizer/Optimizer_en.html
     """
     if load_paddle().in_dynamic_mode():

@@ -116,6 +116,17 @@ def test_a_teacher_with_nothing_beside_it_is_an_error_unless_its_weights_come_la
     assert run("check", cnn, cnn, "--parameters", "later").status == 0
 
 
+def test_where_no_feed_fits_the_help_gives_the_teachers_a_name_of_its_own(
+    run: Run, cnn: Path, fixtures: Path
+) -> None:
+    encoder, later = fixtures / "3.3.1" / "encoder.json", ("--parameters", "later")
+    refused = run("check", cnn, encoder, *later)
+
+    assert "error[GT603]" in refused.err
+    assert "  = help: --feed image=teacher_image\n" in refused.err
+    assert "GT216" not in run("check", cnn, encoder, *later, "--feed", "image=teacher_image").err
+
+
 def test_helps_can_be_typed(run: Run, cnn: Path) -> None:
     feeds = run("check", cnn, cnn, "--feed", "image=imag")
     names = run("check", cnn, cnn, "--prefix", "")

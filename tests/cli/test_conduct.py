@@ -104,8 +104,18 @@ def test_wrong_usage_is_a_diagnostic_with_exit_status_2(run: Run, argv: list[str
 def test_a_misspelt_option_is_named(run: Run) -> None:
     assert run("inspect", "a.json", "--limt", "3").err == snapshot("""\
 error[GT600] wrong-usage: unrecognized arguments: --limt 3
-  = help: graphtool --help
+  = note: nearest: `--limit`
+  = help: graphtool inspect --help
 """)
+
+
+def test_a_misspelt_command_and_a_misspelt_option_beside_another_fault_are_named(run: Run) -> None:
+    command = run("sugest-pairs", "a.json", "b.json").err
+    assert command.endswith(
+        "  = note: nearest: `suggest-pairs`\n  = help: graphtool suggest-pairs --help\n"
+    )
+    option = run("merge", "a.json", "b.json", "--outptu", "x").err
+    assert option.endswith("  = note: nearest: `--output`\n  = help: graphtool merge --help\n")
 
 
 def test_hostile_names_are_written_out_and_never_sent_to_the_terminal(
@@ -167,10 +177,11 @@ def test_json_is_alone_on_stdout_and_diagnostics_are_on_stderr(cnn: Path, fixtur
 @pytest.mark.slow
 def test_what_a_users_module_prints_does_not_reach_stdout(tmp_path: Path) -> None:
     (tmp_path / "noisy.py").write_text(
-        "import paddle\n"
+        "import os, paddle\n"
         "print('while it is imported')\n"
         "def net():\n"
         "    print('while it is built')\n"
+        "    os.system('echo by another process')\n"
         "    return paddle.nn.Sequential(paddle.nn.Linear(4, 3))\n"
     )
     done = subprocess.run(
@@ -183,6 +194,7 @@ def test_what_a_users_module_prints_does_not_reach_stdout(tmp_path: Path) -> Non
     assert json.loads(done.stdout)["parameters"] == 15
     assert b"while it is imported" in done.stderr
     assert b"while it is built" in done.stderr
+    assert b"by another process" in done.stderr
 
 
 def test_a_reader_that_leaves_early_ends_the_command_quietly(fixtures: Path) -> None:

@@ -198,6 +198,18 @@ def test_pairs_go_along(run: Run, models: tuple[Path, Path], tmp_path: Path) -> 
     assert all(merged.teacher(pair.teacher.name) is not None for pair in pairs)
 
 
+def test_a_file_whose_name_is_no_text_is_merged_and_loads_again(
+    run: Run, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    teacher = models[0].rename(models[0].parent / os.fsdecode(b"bad\xff.json"))
+    weights = models[0].with_suffix(".pdiparams")
+    result = run("merge", teacher, models[1], "--teacher-weights", weights, "-o", tmp_path / "out")
+
+    assert result.status == 0, result.err
+    merged = load_merged(tmp_path / "out", scope=paddle.static.Scope())
+    assert merged.plan.teacher.source == "bad\\udcff.json"
+
+
 def test_pairs_of_other_models_are_told_from_those_of_the_same(
     run: Run, models: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -98,6 +98,16 @@ def test_the_folder_of_a_merge_is_drawn_without_paddle(
     for said in ("TEACHER · frozen", "STUDENT · trained", "teacher_*, x"):
         assert said in drawn
 
+    with (folder / "originals" / "student-0.json").open("a") as file:
+        file.write(" ")
+    changed = run("render", folder, "-o", tmp_path / "merged.svg")
+    assert changed.status == 0
+    assert changed.err.startswith(
+        "warning[GT618] changed-folder: changed since the merged program was saved: "
+        "`originals/student-0.json`\n"
+    )
+    assert text_of(tmp_path / "merged.svg") == drawn
+
 
 def test_check_draws_what_it_found(run: Run, cnn: Path, tmp_path: Path) -> None:
     path = tmp_path / "found.svg"

@@ -270,7 +270,10 @@ def test_a_recipe_that_cannot_be_written_is_an_error_and_leaves_nothing(
 
     assert (result.status, result.out) == (1, "")
     assert result.err.startswith("error[GT601] unwritable-output: ")
+    assert result.err.endswith(f"  = help: mkdir -p {tmp_path}/no-such-folder\n")
     assert list(tmp_path.iterdir()) == []
+    full = run("suggest-pairs", cnn, cnn, "-o", "/dev/full")
+    assert full.err.endswith("No space left on device\n  = help: df -h /dev\n")
 
 
 @pytest.mark.parametrize("written", [("-o", "pairs.toml"), ("--as", "yaml")])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
+from graphtool.staging import finish_exchanges, tidy
 from tests.faults.children import run_child
 from tests.faults.commands import Command
 from tests.faults.folders import Contents, are_old_or_new, contents, is_part, strays
@@ -53,7 +54,7 @@ class Bench:
             shutil.rmtree(folder)
 
     def judge(self, folder: Path, status: int, sent: int, said: str) -> Outcome:
-        """Tell what a signal has left in a folder, after a next run where that needs one."""
+        """Tell what a signal has left in a folder, or what readers and a next run make of it."""
         left = contents(folder)
         # Paddle reports a crash where a process has no handler for it.
         is_killed = sent == signal.SIGKILL or (sent == signal.SIGTERM and self.command.is_call)
@@ -73,6 +74,15 @@ class Bench:
     def _mended(self, folder: Path, left: Contents, *, is_whole: bool) -> Outcome:
         if not (is_whole or is_part(left, self.before) or is_part(left, self.after)):
             return Outcome(BAD, _difference(left, self))
+        # What a reader does, then what a writer does first: each leaves the old or the new.
+        for step in (finish_exchanges, tidy):
+            for place in {(folder / stray).parent for stray in strays(folder)}:
+                step(place)
+            found = contents(folder)
+            if not are_old_or_new(found, self.before, self.after):
+                return Outcome(BAD, f"{step.__name__}: {_difference(found, self)}")
+        if strays(folder):
+            return Outcome(BAD, f"not tidied: {strays(folder)}")
         said = self.root / "mended"
         status = run_child(lambda: self.command.work(folder), said)
         if contents(folder) == self.after and not strays(folder):

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 import graphtool.readers.tensors
+from graphtool.cli._signals import interruptible
 from graphtool.diagnostics import ReadError
 from graphtool.readers.tensors import read_tensors
 from tests.faults.children import run_child
@@ -52,6 +54,33 @@ def test_a_signal_that_is_ignored_stays_ignored(place: Place) -> None:
 
     assert run_child(work, Path(os.devnull)) == 0
     assert list(contents(folder)) == ["pairs.toml"]
+
+
+class Finalised:
+    """What gets a signal within its finaliser, where Python drops exceptions."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        sum(range(1000))
+
+
+@pytest.mark.parametrize("others", [signal.SIG_DFL, signal.SIG_IGN])
+def test_a_signal_within_a_finaliser_is_not_lost(others: signal.Handlers, place: Place) -> None:
+    said = place() / "said"
+
+    def work() -> int:
+        signal.signal(signal.SIGINT, others)
+        statuses: list[int] = []
+        try:
+            with interruptible(statuses, for_good=False):
+                Finalised()
+                time.sleep(10)
+        except KeyboardInterrupt:
+            return statuses[-1]
+        return 0
+
+    assert run_child(work, said) == 128 + signal.SIGTERM
+    assert said.read_text() == ""
 
 
 WHILE_PADDLE_IS_THERE = """

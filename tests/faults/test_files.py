@@ -21,6 +21,7 @@ NAMES = ("a", "b", "sub", "seal")
 # As many steps as no writing has.
 MANY = 10_000
 slow = pytest.mark.slow
+OFTEN = ("a file over another", "a folder over another")
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,10 @@ def test_an_interrupt_at_any_line_leaves_the_old_or_the_new_and_nothing_else(
     assert set(found) == {False, True}
 
 
-@pytest.mark.parametrize("name", WRITINGS)
+@pytest.mark.parametrize(
+    "name",
+    [*OFTEN, *(pytest.param(name, marks=slow) for name in WRITINGS if name not in OFTEN)],
+)
 def test_a_kill_at_any_touch_leaves_what_the_next_writer_makes_the_old_or_the_new(
     name: str, place: Callable[[], Path]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from graphtool.files import write_text
-from graphtool.staging import staged, tidy
+from graphtool import read
+from graphtool.files import replacing, write_text
+from graphtool.staging import finish_exchanges, staged, tidy
 from tests.faults.children import ended, start
+from tests.faults.commands import CNN
 from tests.faults.folders import contents, strays
 
 TWO_DAYS = 2 * 86_400
@@ -41,6 +44,11 @@ def held(folder: Path) -> int:
     # Until it is locked, it is anyone's.
     time.sleep(0.1)
     return child
+
+
+def make_old(path: Path, seconds: int = TWO_DAYS) -> None:
+    changed = time.time() - seconds
+    os.utime(path, (changed, changed))
 
 
 def test_what_a_writer_that_lives_holds_stays_and_what_a_dead_one_left_goes(place: Place) -> None:
@@ -78,13 +86,12 @@ def test_what_is_made_but_not_yet_locked_is_made_again(place: Place) -> None:
 def test_what_another_machine_left_stays_for_a_day(place: Place) -> None:
     folder = place()
     left = left_by_a_killed_writer(folder)
-    theirs = left.with_name(".graphtool-0123456789ab-0123456789abcdef.tmp")
+    theirs = left.with_name(".graphtool-01234567-0123456789ab-0123456789abcdef.tmp")
     left.rename(theirs)
     tidy(folder)
     assert theirs.is_dir()
 
-    long_ago = time.time() - TWO_DAYS
-    os.utime(theirs, (long_ago, long_ago))
+    make_old(theirs)
     tidy(folder)
     assert not theirs.exists()
 
@@ -103,7 +110,7 @@ def test_what_is_neither_file_nor_folder_stays_and_nobody_waits_for_it(place: Pl
     name = left_by_a_killed_writer(folder).name
     tidy(folder)
     (folder / name).symlink_to(outside)
-    os.mkfifo(folder / f"{name[:-5]}.tmp")
+    os.mkfifo(folder / name.replace(name[-5:], "0.tmp" if name[-5] != "0" else "1.tmp"))
     tidy(folder)
 
     assert len(strays(folder)) == 2
@@ -111,27 +118,117 @@ def test_what_is_neither_file_nor_folder_stays_and_nobody_waits_for_it(place: Pl
 
 
 @pytest.mark.parametrize("ending", [".ready", ".earlier"])
-def test_an_exchange_that_is_ended_later_overwrites_nothing(place: Place, ending: str) -> None:
-    """Files that have come meanwhile are newer than those that wait to be moved."""
+def test_files_whose_place_a_newer_one_took_are_dropped_with_all_of_their_set(
+    place: Place, ending: str
+) -> None:
     folder = place()
+    left_in_an_exchange(folder, ending, "a", "b")
+    (folder / "a").write_text("new")
+    tidy(folder)
+
+    assert contents(folder) == {"a": b"new"}
+    assert strays(folder) == []
+
+
+def left_in_an_exchange(folder: Path, ending: str, *names: str) -> Path:
+    """Kill a writer whose files wait to be moved, on or back, and return where they wait."""
     left = left_by_a_killed_writer(folder)
     waiting = left.with_suffix(ending)
     if ending == ".ready":
         left.rename(waiting)
     else:
         waiting.mkdir()
-    (waiting / "a").write_text("waiting")
-    (waiting / "b").write_text("waiting")
-    (folder / "a").write_text("new")
+    for name in names:
+        (waiting / name).write_text("waiting")
+    return waiting
+
+
+@pytest.mark.parametrize("age", [0, TWO_DAYS])
+def test_files_of_two_writers_never_stand_side_by_side(place: Place, age: int) -> None:
+    """Another machine's writer ended within its exchange; for a day, it may still live."""
+    folder, names = place(), ("model", "pairs", "seal")
+    ready = left_in_an_exchange(folder, ".ready", "pairs", "seal")
+    theirs = ready.with_name(".graphtool-01234567-0123456789ab-0123456789abcdef.ready")
+    ready.rename(theirs)
+    (folder / "model").write_text("waiting")
+    with replacing(folder, [folder / name for name in names]) as made:
+        (made / "model").write_text("new")
+        (made / "seal").write_text("new")
+        make_old(theirs, age)
+    assert contents(folder) == {"model": b"new", "seal": b"new"}
+
+    if theirs.exists():
+        make_old(theirs)
+    tidy(folder)
+    assert contents(folder) == {"model": b"new", "seal": b"new"}
+    assert strays(folder) == []
+
+
+@pytest.mark.parametrize("part", ["host", "boot"])
+def test_what_this_machine_left_before_it_booted_again_goes_at_once(
+    place: Place, part: str
+) -> None:
+    """Containers on one kernel have different names, a machine has another kernel once it boots."""
+    folder = place()
+    left = left_by_a_killed_writer(folder)
+    _, host, boot, token = left.stem.split("-")
+    other = f"01234567-{boot}" if part == "host" else f"{host}-0123456789ab"
+    left.rename(left.with_name(f".graphtool-{other}-{token}.tmp"))
     tidy(folder)
 
-    assert contents(folder) == {"a": b"new", "b": b"waiting"}
     assert strays(folder) == []
+
+
+@pytest.mark.parametrize("ending", [".ready", ".earlier"])
+def test_a_folder_that_a_link_leads_to_is_left_alone(place: Place, ending: str) -> None:
+    folder, outside = place(), place()
+    (outside / "thesis").write_text("mine")
+    left = left_by_a_killed_writer(folder)
+    left.with_suffix(ending).symlink_to(outside)
+    tidy(folder)
+    with staged(folder, Path.mkdir) as own:
+        own.with_suffix(ending).symlink_to(outside)
+
+    assert contents(outside) == {"thesis": b"mine"}
+    assert contents(folder) == {}
+    assert strays(folder) == sorted([left.name, left.with_suffix(ending).name])
+
+
+@pytest.mark.parametrize("ending", [".ready", ".earlier"])
+def test_a_reader_ends_an_exchange_and_takes_nothing_away(place: Place, ending: str) -> None:
+    folder = place()
+    unfinished = left_by_a_killed_writer(folder)
+    waiting = left_in_an_exchange(other := place(), ending, "a", "b")
+    for left in other.iterdir():
+        left.rename(folder / left.name)
+    before = {*strays(folder)} - {f"{waiting.name}/a", f"{waiting.name}/b"}
+    finish_exchanges(folder)
+
+    assert unfinished.is_dir()
+    assert contents(folder) == {"a": b"waiting", "b": b"waiting"}
+    assert {*strays(folder)} == before
+    tidy(folder)
+    assert contents(folder) == {"a": b"waiting", "b": b"waiting"}
+    assert strays(folder) == []
+
+
+def test_a_model_whose_export_was_killed_is_read(place: Place) -> None:
+    folder = place()
+    waiting = left_in_an_exchange(folder, ".ready")
+    shutil.copy(CNN, waiting / "net.json")
+
+    assert read(str(folder / "net.json")).source == str(folder / "net.json")
 
 
 def test_files_of_others_with_such_names_are_left_alone(place: Place) -> None:
     folder = place()
-    (folder / ".graphtool-notes").write_text("mine")
-    (folder / ".graphtool-notes.txt").write_text("mine")
+    names = [".graphtool-final.ready", ".graphtool-notes.tmp", ".graphtool-ab-cd.earlier"]
+    for name in names:
+        (folder / name).mkdir()
+        (folder / name / "mine").write_text("mine")
+        make_old(folder / name)
     tidy(folder)
-    assert strays(folder) == [".graphtool-notes", ".graphtool-notes.txt"]
+    finish_exchanges(folder)
+
+    assert contents(folder) == {}
+    assert all((folder / name / "mine").read_text() == "mine" for name in names)

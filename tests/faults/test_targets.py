@@ -8,13 +8,14 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from graphtool.diagnostics import GraphtoolError
-from graphtool.files import replacing, write_text
+from graphtool.files import placed, replacing, write_text
 from tests.faults.children import run_child
 from tests.faults.commands import CNN
 from tests.faults.folders import contents, strays
@@ -42,6 +43,40 @@ def test_a_link_stays_a_link_and_the_file_keeps_its_mode(place: Place) -> None:
     assert (folder / "link").is_symlink()
     assert (folder / "file").read_text() == "new"
     assert stat.S_IMODE((folder / "file").stat().st_mode) == 0o600
+
+
+def test_files_that_are_replaced_together_keep_their_links_and_modes(place: Place) -> None:
+    folder, disk = place(), place()
+    write_files(folder, "old", "a", "b", "seal")
+    (folder / "a").rename(disk / "real")
+    (folder / "a").symlink_to(disk / "real")
+    for file in (disk / "real", folder / "seal", folder / "sub" / "inner"):
+        file.chmod(0o640)
+    write_files(folder, "new", "a", "seal")
+
+    assert (folder / "a").is_symlink()
+    assert contents(disk) == {"real": b"new"}
+    assert contents(folder) == {"a": b"new", "seal": b"new", "sub": None, "sub/inner": b"new"}
+    for file in (disk / "real", folder / "seal", folder / "sub" / "inner"):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o640
+
+
+def test_a_link_to_another_disk_is_not_replaced_together_with_files(
+    place: Place, tmp_path: Path
+) -> None:
+    folder = place()
+    if folder.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("one file system")
+    write_files(folder, "old", "a", "seal")
+    (folder / "a").unlink()
+    (folder / "a").symlink_to(tmp_path / "real")
+    (tmp_path / "real").write_text("old")
+    before = contents(folder)
+
+    assert refusal(partial(write_files, folder, "new", "a", "seal")).endswith("cross-device link")
+    assert (folder / "a").is_symlink()
+    assert contents(folder) == before
+    assert strays(folder) == []
 
 
 def test_a_link_to_a_file_that_is_yet_to_be_makes_it(place: Place) -> None:
@@ -155,6 +190,27 @@ def test_a_failure_in_the_body_is_handed_on_and_leaves_nothing(place: Place) -> 
 
     with pytest.raises(ZeroDivisionError):
         write()
+    assert list(folder.iterdir()) == []
+
+
+def replaced(path: Path) -> AbstractContextManager[Path]:
+    return replacing(path, [path])
+
+
+@pytest.mark.parametrize("writer", [placed, replaced])
+def test_a_missing_input_is_not_blamed_on_the_output(
+    writer: Callable[[Path], AbstractContextManager[Path]], place: Place
+) -> None:
+    folder = place()
+    missing = place() / "input"
+
+    def write(file: Path) -> None:
+        with writer(folder / "file"):
+            file.read_bytes()
+
+    with pytest.raises(FileNotFoundError, match=str(missing)):
+        write(missing)
+    assert refusal(partial(write, folder / "no")).endswith(": No such file or directory")
     assert list(folder.iterdir()) == []
 
 

@@ -124,12 +124,13 @@ def test_what_helps_say_can_be_typed(run: Run, here: Path, name: str) -> None:
             ("inspect", path, "--name", "nothing"),
             ("suggest-pairs", path, path, "--for", "nothing"),
             ("suggest-pairs", path, path, f"--output={beyond}.toml"),
-            ("render", path, f"--output={beyond}.dot"),
+            ("render", path, f"--output={folder}/other/x.dot"),
             ("render", path, path, f"--pairs={beyond}.toml", "-o", "x.dot"),
         )
     ]
 
-    assert followed == ["ls", "ls", "graphtool", "graphtool", "ls", "ls", "ls"]
+    assert followed == ["ls", "ls", "graphtool", "graphtool", "mkdir", "mkdir", "ls"]
+    assert {path.name for path in Path(folder).iterdir()} == {"sub", "other"}
     assert sorted(path.name for path in here.iterdir()) == sorted([name, f"{name}.json"])
 
 

@@ -113,7 +113,7 @@ class Injection:
     def _step(self, place: str) -> None:
         self.places.append(place)
         if self.fired:
-            raise InjectedError("injected") if self.kind is Kind.CALL else KeyboardInterrupt
+            raise InjectedError("(Fatal) injected") if self.kind is Kind.CALL else KeyboardInterrupt
 
 
 def _is_switching(frame: FrameType) -> bool:

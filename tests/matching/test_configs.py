@@ -224,6 +224,8 @@ def test_pairs_of_files_cannot_be_named(name: str) -> None:
     assert found.notes == (
         "the teacher has no attribute paths: name it as `module:callable`, not as a file",
     )
+    assert found.help is not None
+    assert found.help.endswith(f" --as {name}")
 
 
 def test_paths_in_a_recipe_are_kept_where_the_program_has_none() -> None:

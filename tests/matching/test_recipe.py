@@ -282,10 +282,10 @@ def test_a_changed_network_is_stale_with_all_its_ends_named(folder: Path, pairs:
     wider = save(folder / "wider.json", lambda: Net(12))
     with pytest.raises(PairError) as error:
         read_recipe(recipe_text(pairs), teacher=pairs.teacher, student=wider)
-    assert codes(error) == ["GT316"] * len(pairs)
+    assert codes(error) == ["GT318"] + ["GT316"] * len(pairs)
     stage = next(i for i, pair in enumerate(pairs) if pair.kind.value == "stage")
     name = pairs.pairs[stage].student.name
-    found = error.value.report.diagnostics[stage]
+    found = error.value.report.diagnostics[1 + stage]
     assert found.message == (
         f"`pairs[{stage}].student`: stale: `{name}` was `relu` [?, 16, 8, 8] "
         "and is `relu` [?, 24, 8, 8] now"
@@ -299,7 +299,7 @@ def test_both_sides_of_a_stale_recipe_are_told_at_once(folder: Path, pairs: Pair
     other = save(folder / "other.json", lambda: Net(12))
     with pytest.raises(PairError) as error:
         read_recipe(recipe_text(pairs), teacher=other, student=other)
-    assert codes(error) == ["GT316"] * (2 * len(pairs))
+    assert codes(error) == ["GT318"] * 2 + ["GT316"] * (2 * len(pairs))
 
 
 @pytest.mark.pir
@@ -510,6 +510,16 @@ def test_hostile_names_are_read_back_exactly(
 
 
 @pytest.mark.pir
+def test_what_cannot_be_seen_is_written_by_its_number(pairs: PairSet) -> None:
+    why = "é \\x85 \x85 \u202e \u200b \U000e0100 \udcff"
+    pair = replace(pairs.pairs[0], why=(why,))
+    text = recipe_text(replace(pairs, pairs=(pair,)))
+    assert '"é \\\\x85 \\u0085 \\u202e \\u200b \\U000e0100 \udcff"' in text
+    recipe = read_recipe(text, teacher=pairs.teacher, student=pairs.student)
+    assert recipe.pairs.pairs[0].why == (why,)
+
+
+@pytest.mark.pir
 def test_a_name_of_100_kilobytes_is_read_back(pairs: PairSet) -> None:
     pair = pairs.pairs[0]
     long = '"]\n[pairs]\n' * 10_000
@@ -622,6 +632,21 @@ def test_other_heads_on_the_same_weights_are_stale() -> None:
         f"`pairs[{attention}].student`: stale: `{name}` was `matmul` [?, 4, 6, 6] "
         "and is `matmul` [?, 2, 6, 6] now"
     ) in messages(error)
+
+
+@pytest.mark.pir
+def test_a_value_of_the_same_type_and_shape_is_said_to_be_computed_from_something_else() -> None:
+    pairs = suggest_pairs(*[built(lambda: Encoder(2, heads=4), (6, 16))] * 2)
+    deeper = built(lambda: Encoder(3, heads=4), (6, 16))
+    with pytest.raises(PairError) as error:
+        read_recipe(recipe_text(pairs), teacher=pairs.teacher, student=deeper)
+    assert messages(error)[2] == (
+        "`pairs[6].student`: stale: `mean_0` is `mean` [?, 32] as it was, "
+        "and is computed from something else now"
+    )
+    assert error.value.report.diagnostics[1].help == (
+        "graphtool suggest-pairs TEACHER STUDENT -o new.toml"
+    )
 
 
 @pytest.mark.parametrize("text", ["", "relu", "relu:7x7:12", "relu:7xx7:0123456789abcdef"])

@@ -237,7 +237,7 @@ def test_a_missing_attribute_lists_the_nearest(nets):
     found = _diagnostic(f"{nets}:makes", ["4"])
     assert found.code == "GT039"
     assert found.notes[0].startswith("nearest: `make`, ")
-    assert found.help == f"graphtool inspect {nets}:make"
+    assert found.help == f"graphtool inspect {nets}:make --input 4"
 
 
 def test_modules_and_numbers_are_not_offered_for_a_missing_attribute(nets):

@@ -382,6 +382,33 @@ def test_the_mode_the_layer_and_its_hooks_are_left_as_they_were(static):
     assert layer(paddle.ones([2, 4])).shape == [2, 4]
 
 
+class _Choosing(nn.Layer):
+    """Its forward says what is to be done in its place from then on."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 2)
+
+    def fast(self, x):
+        return self.linear(x)
+
+    def forward(self, x):
+        self.forward = self.fast
+        return self.linear(x)
+
+
+def test_a_forward_of_an_objects_own_stays_and_no_other_comes():
+    chosen = from_layer(_Choosing, [(4,)]).layer
+    assert chosen.__dict__["forward"] == chosen.fast
+    layer = nn.Sequential(nn.Linear(4, 4), _Choosing())
+    layer[1].forward = own = layer[1].fast
+    net = from_layer(layer, [(4,)])
+    assert len(net.graph.operators) > 0
+    assert layer[1].__dict__["forward"] is own
+    others = (layer, layer[0], layer[1].linear)
+    assert not any("forward" in other.__dict__ for other in others)
+
+
 def test_eval_mode_reaches_the_program(resnet18):
     norms = [op for op in resnet18(train=False).graph.operators.values() if op.kind == "batch_norm"]
     assert len(norms) == 20

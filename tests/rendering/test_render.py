@@ -60,6 +60,9 @@ def test_another_ending_is_refused(cnn: Graph, tmp_path: Path) -> None:
 
     assert codes(refused) == ["GT402"]
     assert not list(tmp_path.iterdir())
+    with pytest.raises(gt.UsageError) as refused:
+        render(cnn, "/dev/full")
+    assert [found.help for found in refused.value.report] == ["picture.svg"]
 
 
 def test_a_folder_that_is_not_there_is_refused(cnn: Graph, tmp_path: Path) -> None:

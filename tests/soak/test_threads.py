@@ -1,11 +1,11 @@
-"""Two threads at once: what each gets is right, or refused in clear words."""
+"""Two threads at once: what each gets is that of one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from sys import getswitchinterval, setswitchinterval
-from threading import Barrier
+from threading import Barrier, Lock
 from typing import Any
 
 import paddle
@@ -74,23 +74,26 @@ def test_two_threads_merge_and_verify_programs_of_either_kind() -> None:
     assert pir == ["22 of 22 Values and 12 of 12 weights are bit-equal"] * TIMES
 
 
-def test_losses_that_two_threads_add_are_right_or_refused() -> None:
-    """`program_guard` sets the default Program of the process, not of its thread."""
+def test_losses_that_two_threads_add_in_turn_are_whole() -> None:
+    """`program_guard` sets the default Program of the process, not of its thread.
 
-    def work(waiting: list[gt.Merged]) -> str:
+    Where two threads are in one at once, Paddle puts operators into one another's Programs, and may
+    crash: that is for the caller's lock. What only reads needs none.
+    """
+    building = Lock()
+
+    def work(waiting: list[gt.Merged]) -> tuple[int, list[str]]:
         one = waiting.pop()
         pairs = gt.suggest_pairs(one.plan.teacher, one.plan.student)
-        before = one.program.global_block().ops
-        with paddle.static.program_guard(one.program, paddle.static.Program()):
-            try:
-                gt.distill_loss(one, pairs)
-            except gt.GraphtoolError as refusal:
-                assert len(one.program.global_block().ops) == len(before)
-                return refusal.report.diagnostics[0].code
-        return f"{len(one.program.global_block().ops) - len(before)} operators"
+        before = len(one.program.global_block().ops)
+        startup = paddle.static.Program()
+        with building, paddle.static.program_guard(one.program, startup):
+            gt.distill_loss(one, pairs)
+        added = one.program.global_block().ops[before:]
+        return len(startup.global_block().ops), [op.name() for op in added]
 
     alone = work([merged(*two())])
-    assert alone.endswith(" operators")
+    assert len(alone[1]) == 90
     both = [[merged(*two()) for _ in range(TIMES)] for _ in range(2)]
     found = at_once(*(lambda waiting=waiting: work(waiting) for waiting in both))
-    assert {*found[0], *found[1]} <= {alone, "GT258", "GT341", "GT359"}
+    assert found == [[alone] * TIMES] * 2

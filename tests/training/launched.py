@@ -22,6 +22,7 @@ import paddle
 from paddle import distributed, nn, optimizer
 
 import graphtool as gt
+from graphtool.training import _peers
 
 STEPS, BATCH = 6, 8
 Minimize = Callable[[Any, Any, Any], Any]
@@ -137,17 +138,23 @@ def own(made: Any, loss: Any, startup: Any) -> None:
 
 def small(*, different: str = "") -> tuple[Any, Any]:
     """Build a small network with its loss; return an optimizer too. One thing may be different."""
-    x = paddle.static.data("x", [-1, 8])
+    batch = distributed.get_rank() + 4 if different == "batch" else -1
+    x = paddle.static.data("x", [batch, 8])
     width = 13 if different == "width" else 12
     first, second = nn.Linear(8, width), nn.Linear(width, 3)
     second.weight.stop_gradient = different == "frozen"
     y = first(x)
+    if different == "metric":
+        y.mean()
+    if different == "batch":
+        y = y.reshape([batch, width]) + paddle.zeros([batch, width])
     y = paddle.tanh(y * 2) if different == "order" else paddle.tanh(y) * 2
     loss = (second(y) ** 2).mean() * (0.25 if different == "weight" else 0.5)
     clip = nn.ClipGradByNorm(1.0) if different == "clip" else None
     rate = 0.2 if different == "rate" else 0.1
     made = optimizer.Adam if different == "optimizer" else optimizer.SGD
-    return made(rate, grad_clip=clip), loss
+    name = "second" if different == "name" else "first"
+    return made(rate, grad_clip=clip, name=name), loss
 
 
 def stop(how: str, path: str) -> None:
@@ -167,12 +174,33 @@ def stop(how: str, path: str) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             if is_second and how == "busy":
                 time.sleep(300)
+            if is_second and how == "forked":
+                fork_and_die()
             if how in ("raised", "ended"):
                 folder = f"{path}/nowhere" if is_second and how == "raised" else path
                 gt.save_checkpoint(f"{folder}.{is_second}", main, made, step=step)
             if is_second and how == "ended":
                 return
         executor.run(main, feed={"x": batches()[0]}, fetch_list=[loss])
+
+
+def fork_and_die() -> None:
+    """Fork a child that ends as programs do, then one that lives on when this rank is killed."""
+    child = os.fork()
+    if child == 0:
+        sys.exit()
+    os.waitpid(child, 0)
+    if os.fork() == 0:
+        time.sleep(20)
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def block_the_way() -> None:
+    """Let rank 0 be known by an address that is nobody's."""
+    _peers._REACH = 1.0
+    if distributed.get_rank() == 0:
+        os.environ["PADDLE_CURRENT_ENDPOINT"] = "240.0.0.1:1"
 
 
 def refusals() -> dict[str, str]:
@@ -196,7 +224,18 @@ def refusals() -> dict[str, str]:
             found["operators after"] = str(computing(main))
     with program(), paddle.utils.unique_name.guard():
         time.sleep(3 * is_second)
-        found["late"] = refusal(*small(), rank_timeout=0.5)
+        made, loss = small()
+        found["late"] = refusal(made, loss, rank_timeout=0.5)
+        found["again"] = refusal(made, loss)
+    for case in ("metric", "name", "batch"):
+        with program(), paddle.utils.unique_name.guard():
+            found[case] = refusal(*small(different=case if is_second or case == "batch" else ""))
+    with paddle.utils.unique_name.guard():
+        with program():
+            if is_second:
+                nn.Linear(8, 8)
+        with program():
+            found["counted"] = refusal(*small())
     return found
 
 
@@ -227,6 +266,9 @@ def main() -> None:
     distributed.init_parallel_env()
     paddle.enable_static()
     rank, ranks = distributed.get_rank(), distributed.get_world_size()
+    if cases[0] == "no way":
+        block_the_way()
+        cases = cases[1:]
     if cases[0] not in CASES:
         stop(cases[0], path)
         return

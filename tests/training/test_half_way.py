@@ -9,6 +9,7 @@ import paddle
 import pytest
 from inline_snapshot import snapshot
 from paddle import optimizer
+from paddle.distributed import fleet
 
 import graphtool as gt
 from tests.merging.networks import Built, plain, small
@@ -58,6 +59,20 @@ def test_the_optimizer_is_not_used_again_and_a_new_one_on_a_new_program_works(
     assert len(gradients) == 4
 
 
+@pytest.mark.pir
+def test_fleet_of_which_a_process_has_one_is_not_marked() -> None:
+    paddle.enable_static()
+    only = fleet.Fleet()
+    only.minimize = _out_of_memory
+    with paddle.pir_utils.OldIrGuard():
+        main, startup = paddle.static.Program(), paddle.static.Program()
+        with paddle.static.program_guard(main, startup):
+            loss = paddle.mean(paddle.static.nn.fc(paddle.static.data("x", [-1, 8]), 3))
+            assert _codes(only, loss) == ["GT547"]
+    assert getattr(main, "_graphtool_half_way", False)
+    assert not hasattr(only, "_graphtool_half_way")
+
+
 def test_an_interrupt_leaves_the_mark_as_well(built: tuple[Built, Any]) -> None:
     error = _broken(built[1], KeyboardInterrupt())
     assert isinstance(error, KeyboardInterrupt)
@@ -80,6 +95,10 @@ def test_values_of_another_program_are_no_parameters_and_no_gradients_to_leave_o
     assert _codes(optimizer.SGD(0.1), built[1], parameters=[parameter]) == ["GT534"]
     assert _codes(optimizer.SGD(0.1), built[1], no_grad_set=[other.output]) == ["GT248"]
     assert not hasattr(built[0].program, "_graphtool_half_way")
+
+
+def _out_of_memory(*_: Any) -> None:
+    raise RuntimeError("(ResourceExhausted) Out of memory")
 
 
 class _Failing(optimizer.Adam):

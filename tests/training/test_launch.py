@@ -162,13 +162,32 @@ def test_a_rank_that_comes_too_late_is_named(refused: list[dict[str, str]]) -> N
     assert refused[0]["late"].startswith(
         "error[GT545] late-rank: rank 0 of 2 waited 0.5 seconds for rank 1 to come to `gt.minimize`"
     )
-    assert refused[1]["late"] == ""
+    assert refused[1]["late"].startswith(
+        "error[GT545] late-rank: rank 1 of 2 came to `gt.minimize`, where rank 0 gave up waiting"
+    )
+
+
+@pytest.mark.parametrize("case", ["again", "metric", "name", "batch"])
+def test_ranks_that_train_the_same_loss_are_not_refused(
+    refused: list[dict[str, str]], case: str
+) -> None:
+    assert [rank[case] for rank in refused] == ["", ""]
+
+
+def test_parameters_that_differ_in_name_alone_are_told_how_to_be_named_alike(
+    refused: list[dict[str, str]],
+) -> None:
+    assert "rank 1  parameter `linear_1.b_0` [12] float32, learns" in refused[0]["counted"]
+    wanted = "help: build within `with paddle.utils.unique_name.guard():` on every rank"
+    assert wanted in refused[0]["counted"]
 
 
 @pytest.mark.parametrize(
     ("how", "fate", "heard"),
     [
         ("killed", "is gone without a word", "after `gt.minimize`"),
+        # Of its two children one ends by `sys.exit` before, and one lives on.
+        ("forked", "is gone without a word", "after `gt.minimize`"),
         ("killed in minimize", "is gone without a word", "in `gt.minimize`"),
         (
             "raised",
@@ -184,6 +203,17 @@ def test_a_rank_that_loses_another_stops_and_says_so(
 ) -> None:
     status, said = launch(tmp_path, how)
     assert status != 0
-    assert f"error[GT538] lost-rank: rank 0 of 2 cannot go on: rank 1 {fate}" in said
+    assert f"error[GT538] lost-rank: rank 0 of 2 has lost rank 1, which {fate}" in said
     assert f"note: rank 1 was last heard of {heard}\n" in said
-    assert said.count("rank 0 of 2 cannot go on") == 1
+    assert said.count("rank 0 of 2 has lost") == 1
+
+
+def test_ranks_without_a_way_to_each_other_train_all_the_same(tmp_path: Path) -> None:
+    status, said = launch(tmp_path, "no way", "sgd")
+    assert status == 0, said
+    for rank in (0, 1):
+        warning = f"warning[GT548] unreachable-rank: rank {rank} of 2 goes on without hearing"
+        assert warning in said
+    assert "hearing the others: rank 0 cannot be reached at 240.0.0.1:" in said
+    first, second = (rank["sgd"]["ranks"] for rank in results(tmp_path, 2))
+    assert first["end"] == second["end"] != first["start"]

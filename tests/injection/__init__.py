@@ -1,1 +1,0 @@
-"""Failures injected at every step of what changes Programs and Scopes."""
