@@ -110,7 +110,10 @@ def resolved(path: str | PathLike[str]) -> Path:
     Raises GraphtoolError: GT601 where they lead nowhere, or for what can be no path.
     """
     try:
-        return Path(path).resolve()
+        home = Path(path).resolve()
+        if home.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        return home
     # Until Python 3.13, links in a circle are a RuntimeError.
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error)

@@ -221,7 +221,7 @@ def test_huge_nesting_ends_in_a_diagnostic(tmp_path: Path, text: bytes) -> None:
 def test_deeply_nested_regions_end_in_a_diagnostic(tmp_path: Path) -> None:
     text = b'{"base_code":{"magic":"pir","version":4},"program":{"regions":[{"blocks":['
     inner = b'{"#":"b","args":[],"ops":[{"#":"1.if","A":[],"I":[],"O":[],"regions":[{"blocks":['
-    text += inner * 240 + b'{"#":"b","args":[],"ops":[]}' + b"]}]}]}" * 240 + b"]}]}}"
+    text += inner * 700 + b'{"#":"b","args":[],"ops":[]}' + b"]}]}]}" * 700 + b"]}]}}"
     with pytest.raises(ReadError) as caught:
         read_file(written(tmp_path, "m.json", text))
     assert "GT009" in str(caught.value)
