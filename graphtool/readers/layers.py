@@ -368,8 +368,8 @@ def _annotated(
 def _training(layer: _Paddle, *, train: bool) -> Generator[None]:
     """Put a Layer into train or eval mode, and each of its sublayers back afterwards.
 
-    What Paddle 3.0 writes over their `forward` goes as well, for its own `jit.save` refuses that;
-    what a Layer itself put there while it was built stays.
+    What Paddle up to 3.0 writes over their `forward` goes as well, for its own `jit.save` refuses
+    that; another method that a Layer itself put there while it was built stays.
     """
     layers = layer.sublayers(include_self=True)
     before = [(sublayer.training, sublayer.__dict__.get("forward")) for sublayer in layers]
@@ -382,8 +382,14 @@ def _training(layer: _Paddle, *, train: bool) -> Generator[None]:
             sublayer.training = training
             if own_forward is not None:
                 sublayer.__dict__["forward"] = own_forward
-            elif type(sublayer.__dict__.get("forward")).__module__.startswith("paddle."):
+            elif _is_rewritten(sublayer.__dict__.get("forward")):
                 del sublayer.__dict__["forward"]
+
+
+def _is_rewritten(forward: object) -> bool:
+    """Tell what Paddle makes of a `forward`: a method of that name, in 3.0 in its own class."""
+    name: object = getattr(forward, "__name__", None)
+    return name == "forward" or type(forward).__module__.startswith("paddle.")
 
 
 def _writes(graph: Graph) -> dict[str, list[str]]:
