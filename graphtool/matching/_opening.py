@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from os import PathLike, fspath
@@ -16,7 +15,7 @@ from graphtool.matching import evidence_problems as problems
 from graphtool.readers import Source, read
 from graphtool.readers import problems as reading
 from graphtool.readers._builder import build
-from graphtool.readers._paddle import in_mode, load_paddle
+from graphtool.readers._paddle import load_paddle, static_mode
 from graphtool.readers._spelling import is_callable_spec
 from graphtool.readers.facts import scope_facts
 from graphtool.readers.layer_weights import dynamic_layer, load_layer
@@ -31,7 +30,7 @@ from graphtool.text import as_path, command
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Opened", "check_apart", "open_network", "working_on"]
+__all__ = ["Opened", "check_apart", "open_network"]
 
 # Programs and Scopes are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
@@ -165,19 +164,6 @@ def _parameters(graph: Graph) -> dict[str, Value]:
     return {name: value for name, value in kept if value.origin is Origin.PARAMETER}
 
 
-@contextmanager
-def working_on(kind: ProgramKind) -> Generator[None]:
-    """Be in static mode, and let Paddle 3 work on legacy Programs for a while."""
-    utilities = getattr(load_paddle(), "pir_utils", None)
-    guard = getattr(utilities, "OldIrGuard", None)
-    with in_mode(static=True):
-        if kind is ProgramKind.PIR or guard is None:
-            yield
-            return
-        with guard():
-            yield
-
-
 def _saved(path: str, role: str) -> Opened:
     """Open a saved model; the parameters that lie beside it are read when they are needed."""
     graph = read(path)
@@ -187,7 +173,7 @@ def _saved(path: str, role: str) -> Opened:
     if graph.kind is ProgramKind.PIR:
         live = deserialise(graph.source, graph)
     else:
-        with working_on(graph.kind):
+        with static_mode(graph.kind):
             live = parse(graph.source)
             live = replace(live, graph=replace(live.graph, source=graph.source))
 

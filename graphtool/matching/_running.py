@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from graphtool.diagnostics import Diagnostic, PairError
 from graphtool.graph import UNKNOWN, Graph, Origin, ProgramKind, Value
 from graphtool.matching import evidence_problems as problems
-from graphtool.matching._opening import Opened, working_on
+from graphtool.matching._opening import Opened
 from graphtool.readers._legacy import variable_of
 from graphtool.readers._messages import brief
-from graphtool.readers._paddle import REFUSALS, load_paddle
+from graphtool.readers._paddle import REFUSALS, load_paddle, static_mode
 from graphtool.readers.live import LiveProgram
 from graphtool.structure import Structure, analyse
 
@@ -66,7 +66,7 @@ class Runner:
         if not self.fetches:
             return {}
         try:
-            with working_on(self.graph.kind):
+            with static_mode(self.graph.kind):
                 found = self.executor.run(
                     self.program,
                     feed=dict(feed),
@@ -107,7 +107,7 @@ def runner_of(
     structure = analyse(graph)
     axes = structure.channel_axes
     wanted, said = _measurable(opened, structure, list(names))
-    with working_on(graph.kind):
+    with static_mode(graph.kind):
         make = _legacy if graph.kind is ProgramKind.LEGACY else _pir
         program, fetches = make(opened.live, wanted, axes)
         part = LiveProgram.of(program).graph

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from graphtool.diagnostics import Diagnostic, GraphtoolError, rule
-from graphtool.readers._messages import brief
+from graphtool.readers._messages import said_by
 from graphtool.readers._paddle import REFUSALS, one_at_a_time
 
 __all__ = ["FAILURES", "paddle_failures", "words_of"]
@@ -62,7 +62,7 @@ def words_of(error: Exception) -> str | None:
         return None
     if isinstance(error, _ANYONES) and not (_in_paddle(error) or _COMPILED.search(str(error))):
         return None
-    return brief(str(error)) or type(error).__name__
+    return said_by(error)
 
 
 def _in_paddle(error: Exception) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
@@ -13,7 +13,7 @@ from graphtool.checks import persistable_names, used_names
 from graphtool.diagnostics import ReadError
 from graphtool.graph import Graph, ProgramKind, shapes_agree
 from graphtool.readers import read, weight_problems
-from graphtool.readers._paddle import in_mode, is_legacy, load_paddle
+from graphtool.readers._paddle import is_legacy, legacy_mode, load_paddle
 from graphtool.readers.facts import ParameterFileFacts, parameter_file_facts
 from graphtool.readers.layer_weights import dynamic_layer, load_layer
 from graphtool.readers.live import LiveProgram, as_live, deserialise, parse, program_of, translate
@@ -63,16 +63,9 @@ def kind_of(source: _Paddle) -> ProgramKind:
     return ProgramKind.LEGACY if is_legacy(program_of(source)) else ProgramKind.PIR
 
 
-@contextmanager
-def working_on(kind: ProgramKind) -> Generator[None]:
+def working_on(kind: ProgramKind) -> AbstractContextManager[None]:
     """Let Paddle 3 work on legacy Programs for a while; it does so on PIR by itself."""
-    if kind is ProgramKind.PIR:
-        yield
-        return
-    # Paddle 2.6 has no other kind, and no such guard.
-    guard = getattr(load_paddle().pir_utils, "OldIrGuard", None)
-    with in_mode(static=True) if guard is None else guard():
-        yield
+    return legacy_mode() if kind is ProgramKind.LEGACY else nullcontext()
 
 
 def _load_file(path: Path, live: LiveProgram, scope: _Paddle) -> None:

@@ -16,10 +16,9 @@ from graphtool.merging._backend import handed_out
 from graphtool.merging._comparison import Comparison, Verification, compared
 from graphtool.merging._inputs import feed_names, generated_feed, generated_weight
 from graphtool.merging._pir import ENDS, freeze, operations, remove_unused
-from graphtool.merging._teacher import working_on
 from graphtool.readers._legacy import variable_of
 from graphtool.readers._messages import brief
-from graphtool.readers._paddle import REFUSALS, in_mode, load_paddle, one_at_a_time
+from graphtool.readers._paddle import REFUSALS, load_paddle, one_at_a_time, static_mode
 from graphtool.readers.facts import same_variables, scope_facts
 from graphtool.readers.live import LiveProgram
 from graphtool.readers.tensors import copy_of, private_scope
@@ -50,8 +49,7 @@ def verify(
     """Compare as `Merged.verify` says."""
     with (
         one_at_a_time(),
-        working_on(merged.source.kind),
-        in_mode(static=True),
+        static_mode(merged.source.kind),
         _reproducibly(),
         private_scope() as own,
     ):

@@ -10,7 +10,7 @@ from types import TracebackType
 from graphtool.diagnostics import GraphtoolError
 from graphtool.readers._callstack import user_line
 
-__all__ = ["Attempt", "brief", "user_frames"]
+__all__ = ["Attempt", "brief", "said_by", "user_frames"]
 
 _LINES = 4
 _FRAMES = 5
@@ -51,6 +51,11 @@ def brief(message: str) -> str:
     text = _IN_PADDLE.sub("", _SUMMARY.sub("", _TRANSFORMED.sub("", message)))
     lines = [line.strip() for line in text.splitlines() if not _RULER.match(line)]
     return "\n".join(lines[:_LINES])
+
+
+def said_by(error: BaseException) -> str:
+    """Return what an error says in brief, its type where it says nothing."""
+    return brief(str(error)) or type(error).__name__
 
 
 def user_frames(error: BaseException) -> tuple[str, ...]:

@@ -7,15 +7,24 @@ import signal
 import sys
 import warnings
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from threading import RLock, current_thread, main_thread
 from typing import Any, TypeAlias
 
 from graphtool.diagnostics import ReadError
+from graphtool.graph import ProgramKind
 from graphtool.readers import problems
 
-__all__ = ["REFUSALS", "in_mode", "is_legacy", "load_paddle", "one_at_a_time"]
+__all__ = [
+    "REFUSALS",
+    "in_mode",
+    "is_legacy",
+    "legacy_mode",
+    "load_paddle",
+    "one_at_a_time",
+    "static_mode",
+]
 
 # Paddle's static types neither cover what is used here nor agree between 2.6 and 3.3.
 _Paddle: TypeAlias = Any
@@ -93,3 +102,19 @@ def in_mode(*, static: bool) -> Generator[None]:
     finally:
         if was_static != static:
             switch[was_static]()
+
+
+@contextmanager
+def legacy_mode() -> Generator[None]:
+    """Be in static mode, and let Paddle 3 work on legacy Programs for a while.
+
+    Paddle 2.6 has no other kind, and no such guard.
+    """
+    guard = getattr(load_paddle().pir_utils, "OldIrGuard", None)
+    with in_mode(static=True) if guard is None else guard():
+        yield
+
+
+def static_mode(kind: ProgramKind) -> AbstractContextManager[None]:
+    """Be in static mode, and let Paddle work on a kind of Programs for a while."""
+    return legacy_mode() if kind is ProgramKind.LEGACY else in_mode(static=True)

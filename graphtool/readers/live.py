@@ -13,7 +13,7 @@ from graphtool.diagnostics import ReadError
 from graphtool.graph import Graph, ProgramKind, Value
 from graphtool.readers import problems
 from graphtool.readers._legacy import read_legacy, variable_of
-from graphtool.readers._messages import brief
+from graphtool.readers._messages import brief, said_by
 from graphtool.readers._paddle import REFUSALS, is_legacy, load_paddle
 from graphtool.readers._pir import PirWalk, ValueKey, walk_pir
 from graphtool.readers._protobuf import read_protobuf
@@ -180,8 +180,7 @@ def _refusals_said(path: str) -> Generator[None]:
     try:
         yield
     except REFUSALS as error:
-        reason = brief(str(error)) or type(error).__name__
-        raise ReadError(problems.not_opened(path, reason)) from error
+        raise ReadError(problems.not_opened(path, said_by(error))) from error
 
 
 def translate(source: _Paddle | bytes | str | Path) -> LiveProgram:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Generator
-from contextlib import contextmanager
+from collections.abc import Collection
 from typing import Any, TypeAlias
 
-from graphtool.readers._paddle import load_paddle
+from graphtool.readers._paddle import legacy_mode, load_paddle
 
-__all__ = ["counts_by_program", "legacy_mode", "restored"]
+__all__ = ["counts_by_program", "restored"]
 
 # Legacy Programs, Blocks and Operators have no types that hold for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
@@ -21,18 +20,6 @@ _TEST_MODE = ("is_test", "use_global_stats")
 
 # `conv2d_53.tmp_0` was counted twice: as the 53rd `conv2d`, then as the first `conv2d_53.tmp`.
 _COUNTED = re.compile(r"_(?P<number>\d+)(?=\.|$)")
-
-
-@contextmanager
-def legacy_mode() -> Generator[None]:
-    """Let Paddle 3 work on legacy Programs; Paddle 2.6 does so anyway."""
-    utilities = getattr(load_paddle(), "pir_utils", None)
-    guard = getattr(utilities, "OldIrGuard", None)
-    if guard is None:
-        yield
-        return
-    with guard():
-        yield
 
 
 def restored(

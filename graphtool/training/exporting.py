@@ -15,9 +15,8 @@ from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, 
 from graphtool.files import replacing, unwritable_output
 from graphtool.graph import Graph
 from graphtool.merging._failures import paddle_failures
-from graphtool.merging._teacher import working_on
 from graphtool.merging._whole import check_whole
-from graphtool.readers._paddle import in_mode, load_paddle
+from graphtool.readers._paddle import in_mode, load_paddle, static_mode
 from graphtool.readers.counters import keep_counters
 from graphtool.readers.facts import scope_facts
 from graphtool.readers.tensors import scope_tensors
@@ -218,10 +217,9 @@ def _check_held(job: _Job, scope: _Paddle) -> None:
 
 def _write(job: _Job, prefix: Path, scope: _Paddle) -> None:
     paddle, live = load_paddle(), job.evaluation.live
-    static = working_on(live.kind), in_mode(static=True)
     with ExitStack() as stack:
-        for guard in (*static, paddle.static.scope_guard(scope)):
-            stack.enter_context(guard)
+        stack.enter_context(static_mode(live.kind))
+        stack.enter_context(paddle.static.scope_guard(scope))
         # Paddle names what is fetched, which is none of the user's.
         keep_counters(live.program, stack)
         paddle.static.save_inference_model(

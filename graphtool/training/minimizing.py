@@ -11,7 +11,7 @@ from graphtool.arguments import bad_argument
 from graphtool.diagnostics import Diagnostic, UsageError, counted
 from graphtool.graph import Graph
 from graphtool.merging import merged_of
-from graphtool.readers._paddle import load_paddle, one_at_a_time
+from graphtool.readers._paddle import legacy_mode, load_paddle, one_at_a_time
 from graphtool.readers.layer_weights import is_dynamic
 from graphtool.readers.live import read_program
 from graphtool.structure import is_update
@@ -20,7 +20,6 @@ from graphtool.training import minimize_problems as problems
 from graphtool.training._alike import Description, described
 from graphtool.training._clipping import complete_clip
 from graphtool.training._half_way import is_marked, whole_or_marked
-from graphtool.training._legacy_mode import legacy_mode
 from graphtool.training._reach import reached
 from graphtool.training._request import CALL, Request, is_pir_value
 

@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 
 from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic, Report
-from graphtool.graph import Graph, ProgramKind
+from graphtool.graph import Graph
 from graphtool.readers import weight_problems
 from graphtool.readers._builder import build
-from graphtool.readers._paddle import in_mode, load_paddle
+from graphtool.readers._paddle import load_paddle, static_mode
 from graphtool.readers._spelling import is_callable_spec
 from graphtool.readers.layer_weights import dynamic_layer, load_layer
 from graphtool.readers.layers import Network
@@ -22,7 +22,6 @@ from graphtool.readers.live import LiveProgram
 from graphtool.readers.parameter_files import parameters_beside
 from graphtool.readers.weights import ENDINGS
 from graphtool.training import problems
-from graphtool.training._legacy_mode import legacy_mode
 from graphtool.training.parameters import load_parameters
 from graphtool.training.trainable import for_training, opened
 
@@ -111,6 +110,5 @@ def _live(built: Network | LiveProgram) -> LiveProgram:
 
 def _run_startup(built: Network, scope: _Paddle) -> None:
     paddle = load_paddle()
-    mode = legacy_mode() if built.graph.kind is ProgramKind.LEGACY else in_mode(static=True)
-    with mode, redirect_stdout(sys.stderr):
+    with static_mode(built.graph.kind), redirect_stdout(sys.stderr):
         paddle.static.Executor().run(built.startup, scope=scope)
