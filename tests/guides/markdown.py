@@ -1,0 +1,61 @@
+"""Markdown as far as guides need it: fenced blocks, pictures, and the figures of the text."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Block", "Guide", "figures_of"]
+
+_FENCED = re.compile(r"^```(\w+)(?: (\w+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")
+_LINK = re.compile(r"\]\(([^)]+)\)")
+_FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One fenced block: its language, a word after it, its text and the line this begins at."""
+
+    language: str
+    word: str | None
+    text: str
+    line: int
+    start: int
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.text)
+
+
+class Guide:
+    """A Markdown file: `blocks` in order, `pictures` that it shows, `links` that it has."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.text = path.read_text(encoding="utf-8")
+        self.blocks = [
+            Block(
+                language=found[1],
+                word=found[2],
+                text=found[3],
+                line=self.text.count("\n", 0, found.start(3)) + 1,
+                start=found.start(3),
+            )
+            for found in _FENCED.finditer(self.text)
+        ]
+        prose = _FENCED.sub("", self.text)
+        self.prose = prose
+        self.pictures = _PICTURE.findall(prose)
+        self.links = [link for link in _LINK.findall(prose) if "://" not in link]
+
+    @property
+    def translation(self) -> Path:
+        """Where the Chinese text of this guide is, if it has one."""
+        return self.path.with_suffix(".zh-CN.md")
+
+
+def figures_of(prose: str) -> set[str]:
+    """Return the figures of a text that say something measured: all but lone digits."""
+    return {figure for figure in _FIGURE.findall(prose) if len(figure) > 1}

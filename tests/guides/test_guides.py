@@ -1,0 +1,59 @@
+"""Each guide: its blocks run and show what it says; both languages say the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.guides.markdown import Guide, figures_of
+from tests.guides.running import EXAMPLES, as_shown, guides, picture_words, run
+
+_GUIDES = [pytest.param(path, id=path.stem) for path in guides()]
+_TRANSLATED = [
+    pytest.param(path, id=path.stem) for path in guides() if Guide(path).translation.exists()
+]
+
+
+@pytest.mark.pir
+@pytest.mark.slow
+@pytest.mark.parametrize("path", _GUIDES)
+def test_what_a_guide_shows_is_what_its_blocks_print(path: Path, tmp_path: Path) -> None:
+    guide = Guide(path)
+    shown = run(guide, tmp_path)
+
+    for block in guide.blocks:
+        if block.line in shown:
+            assert as_shown(block.text, shown[block.line]), (
+                f"{path.name}:{block.line} prints\n{shown[block.line]}"
+            )
+    for picture in guide.pictures:
+        if (tmp_path / picture).exists():
+            assert picture_words(tmp_path / picture) == picture_words(EXAMPLES / picture)
+
+
+@pytest.mark.parametrize("path", _GUIDES)
+def test_what_a_guide_points_to_is_there(path: Path) -> None:
+    guide = Guide(path)
+
+    missing = [link for link in guide.links if not (EXAMPLES / link.partition("#")[0]).exists()]
+    assert guide.blocks
+    assert missing == []
+
+
+@pytest.mark.parametrize("path", _TRANSLATED)
+def test_both_languages_have_the_same_blocks_and_figures(path: Path) -> None:
+    english = Guide(path)
+    chinese = Guide(english.translation)
+
+    assert [(block.language, block.text) for block in chinese.blocks] == [
+        (block.language, block.text) for block in english.blocks
+    ]
+    assert figures_of(chinese.prose) == figures_of(english.prose)
+    assert chinese.pictures == english.pictures
+
+
+def test_a_block_that_prints_something_else_is_seen() -> None:
+    assert as_shown("took … s\ndone\n", "took 3.2 s\ndone\n")
+    assert not as_shown("took … s\ndone\n", "took 3.2 s\nfailed\n")
+    assert not as_shown("1\n", "2\n")
