@@ -3,8 +3,8 @@
 Runs in the working directory and prints, as JSON, what each block is to show: `[line, text]`, line
 being the block's. A `python` block runs in one namespace with those before it, as lines of a file
 named like the guide, so that its lines in diagnostics are those of the guide; its output is what
-the `text` block right behind it has, a GraphtoolError that ends it included. A `console` block holds
-commands (`$ …`) with their output.
+the `text` block right behind it has, a GraphtoolError that ends it included. A `console` block
+holds commands (`$ …`) with their output.
 """
 
 from __future__ import annotations
