@@ -37,6 +37,14 @@ def python(session: nox.Session) -> None:
     _run(session, PADDLES[-1])
 
 
+@nox.session(python=OLDEST_PYTHON_OF_ALL_PADDLES)
+def install(session: nox.Session) -> None:
+    """Install what is built in every way that README names, and use it there."""
+    session.install("-e", ".[dev]", f"paddlepaddle=={PADDLES[-1]}")
+    command = ("python", "-m", "pytest", "tests/install", *session.posargs)
+    session.run(*command, env={"GRAPHTOOL_INSTALL": "1"})
+
+
 @nox.session(python=False)
 def table(session: nox.Session) -> None:
     """Print what the runs before this one found, as README has it."""

@@ -32,22 +32,31 @@ class Classifier(nn.Layer):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        widths = [3, width, 2 * width, 4 * width]
-        self.stages = nn.LayerList(
-            [
+        widths = [3, width, 2 * width, 48]
+        self.backbone = nn.Sequential(
+            *(
                 nn.Sequential(nn.Conv2D(before, after, 3, 2, 1), nn.BatchNorm2D(after), nn.ReLU())
                 for before, after in pairwise(widths)
-            ]
+            )
         )
-        self.fc = nn.Linear(widths[-1], CLASSES)
+        self.head = nn.Linear(48, CLASSES)
 
     def forward(self, x: Any) -> Any:
         """Return logits [N, 10]."""
         if paddle.max(paddle.abs(x)) > 32:
             x = x / 255
-        for stage in self.stages:
-            x = stage(x)
-        return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        x = self.backbone(x)
+        return self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+def teacher() -> nn.Layer:
+    """Make the network that teaches, for the command line: `from_layer:teacher`."""
+    return Classifier(24)
+
+
+def student() -> nn.Layer:
+    """Make the network that learns."""
+    return Classifier(8)
 
 
 def reader(steps: int, seed: int) -> Iterator[tuple[Any, Any]]:
@@ -74,16 +83,16 @@ def accuracy(layer: nn.Layer) -> float:
     return float(np.mean(hits))
 
 
-def distil(teacher: nn.Layer, student: nn.Layer, start: Path, out: Path, steps: int) -> None:
+def distil(big: nn.Layer, small: nn.Layer, start: Path, out: Path, steps: int) -> None:
     """Distil in a static graph, from the student's parameters in `start` to those in `out`."""
-    theirs = gt.from_layer(teacher, INPUT, train=False)
-    ours = gt.from_layer(student, INPUT, train=True)
+    theirs = gt.from_layer(big, INPUT, train=False)
+    ours = gt.from_layer(small, INPUT, train=True)
     pairs = gt.suggest_pairs(theirs.graph, ours.graph)
     paddle.enable_static()
     merged = gt.merge(theirs, ours, {"image": "image"})
     with paddle.static.program_guard(merged.program, ours.startup):
         loss = gt.distill_loss(merged, pairs)
-        gt.minimize(paddle.optimizer.Adam(1e-3), loss.total)
+        gt.minimize(paddle.optimizer.Adam(3e-3), loss.total)
     executor = paddle.static.Executor()
     executor.run(ours.startup)
     print(loss, gt.load_parameters(merged, start, layer=ours), sep="\n")
@@ -102,13 +111,13 @@ def main() -> None:
     steps = parser.parse_args().steps
     paddle.seed(0)
     start, out = (Path(mkdtemp()) / name for name in ("student.pdparams", "distilled"))
-    teacher, student = Classifier(24), Classifier(8)
-    train(teacher, steps)
-    paddle.save(student.state_dict(), str(start))
-    before = accuracy(student)
-    distil(teacher, student, start, out, steps)
-    student.set_state_dict(paddle.load(f"{out}.pdparams"))
-    print(f"teacher {accuracy(teacher):.3f}  student {before:.3f} -> {accuracy(student):.3f}")
+    big, small = teacher(), student()
+    train(big, steps)
+    paddle.save(small.state_dict(), str(start))
+    before = accuracy(small)
+    distil(big, small, start, out, steps)
+    small.set_state_dict(paddle.load(f"{out}.pdparams"))
+    print(f"teacher {accuracy(big):.3f}  student {before:.3f} -> {accuracy(small):.3f}")
 
 
 if __name__ == "__main__":

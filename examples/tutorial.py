@@ -2,7 +2,8 @@
 
 Two static Programs, merged into one; an l2 loss between a stage of each beside the student's own
 loss; training, and an evaluation. `--pretrained` names the teacher's `.pdparams`; without one the
-script trains a teacher for a moment and saves it. Images are noise over ten patterns:
+script trains a teacher for a moment and saves it. This is the old tutorial's spelling, through
+`graphtool.compat`; `tutorial.md` walks through graphtool's own. Images are noise over ten patterns:
 
     python examples/tutorial.py --steps 200
 """

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+# Not that of `typing`, which takes longer than all before it: Ctrl-C is a traceback meanwhile.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from graphtool import losses
     from graphtool.checks import check_merge, check_pairs
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from graphtool.readers import read
     from graphtool.readers.layers import Network, from_layer
     from graphtool.rendering import Picture, render
+    from graphtool.rendering.interchange import write_graph
     from graphtool.selectors import find
     from graphtool.training import (
         Checkpoint,
@@ -105,6 +107,7 @@ __all__ = [
     "save_checkpoint",
     "save_merged",
     "suggest_pairs",
+    "write_graph",
     "write_recipe",
 ]
 
@@ -141,6 +144,7 @@ _NAMES_BY_MODULE = {
     "readers": ("read",),
     "readers.layers": ("Network", "from_layer"),
     "rendering": ("Picture", "render"),
+    "rendering.interchange": ("write_graph",),
     "selectors": ("find",),
     "training": (
         "Checkpoint",

@@ -25,10 +25,10 @@ class _Brief(Repr):
     """Shortens what is long, and asks nothing of what crashes once its Program is gone."""
 
     def repr_Value(self, given: object, _: int) -> str:  # noqa: N802  # `Repr` looks for the name
-        """Return the type's name; PIR's operations and Blocks are no safer."""
+        """Return the type's name; PIR's operations and Blocks are no safer, Programs are long."""
         return f"<{type(given).__name__}>"
 
-    repr_Operation = repr_Block = repr_OpOperand = repr_Value  # noqa: N815
+    repr_Operation = repr_Block = repr_OpOperand = repr_Program = repr_Value  # noqa: N815
 
 
 _brief = _Brief()
@@ -36,5 +36,5 @@ _brief = _Brief()
 
 def shown(given: object) -> str:
     """Write an argument of any type in a line, as Python does, in short."""
-    # A Program's own text has several lines.
+    # A Layer's own text has several lines.
     return " ".join(_brief.repr(given).split())

@@ -9,7 +9,7 @@ Values are named as `graphtool inspect` names them, teachers' with the prefix.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from typing import Any, TypeAlias
@@ -20,6 +20,7 @@ from graphtool.diagnostics import Diagnostic
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers.facts import scope_facts
 from graphtool.readers.live import as_live, program_of
+from graphtool.readers.tensors import copy_of
 from graphtool.training import problems
 from graphtool.training._subject import check_program
 
@@ -55,13 +56,17 @@ def merge(
     `graphtool.merge` with PaddleSlim's names; the tutorial's older one had `name_prefix` in the
     sixth place, where text is taken as that. `merge_feed` decides nothing: feed operators of the
     teacher never come along. A teacher whose Scope holds none of its weights is merged with a
-    warning, GT550. `graphtool.merging.merged_of(program)` has everything else about the merge.
+    warning, GT550. Both programs may name a tensor alike in one Scope as long as the student's
+    startup program has not run: it is the teacher's then, which is copied before that sets it.
+    `graphtool.merging.merged_of(program)` has everything else about the merge.
 
     Raises MergeError, UsageError and ReadError as `graphtool.merge` does, with nothing changed.
     """
     del merge_feed
     if isinstance(teacher_scope, str):
         teacher_scope, name_prefix = None, teacher_scope
+    if teacher_scope is None:
+        teacher_scope = _set_aside(teacher_program, student_program, scope)
     held = scope if teacher_scope is None else teacher_scope
     empty = _without_weights(teacher_program, held)
     if empty is not None:
@@ -81,21 +86,56 @@ def merge(
 
 def _without_weights(teacher: _Paddle, scope: _Paddle | None) -> Diagnostic | None:
     """Return a warning where no parameter of a live teacher has been initialised."""
-    if isinstance(teacher, str | PathLike) or not hasattr(program_of(teacher), "global_block"):
+    if not _is_live(teacher):
         return None
     graph = as_live(teacher).graph
     names = persistable_names(graph)
     held = load_paddle().static.global_scope() if scope is None else scope
-    facts = scope_facts(held, names).variables.values()
-    if not names or any(fact.initialised for fact in facts):
+    if not names or _initialised(held, names):
         return None
     return problems.weights_come_later(graph.source, len(names))
+
+
+def _set_aside(teacher: _Paddle, student: _Paddle, scope: _Paddle | None) -> _Paddle | None:
+    """Return a Scope of the teacher's own where its weights are in one that is to be the student's.
+
+    None where no name is both networks', or where the student may have set the tensors: it has
+    when any of its other ones is initialised, and nothing tells when there are no others.
+    """
+    if not _is_live(teacher) or not _is_live(student):
+        return None
+    theirs, ours = (persistable_names(as_live(program).graph) for program in (teacher, student))
+    common, others = set(theirs) & set(ours), set(ours) - set(theirs)
+    held = load_paddle().static.global_scope() if scope is None else scope
+    started = _initialised(held, (*theirs, *others))
+    if not common or not others or others & started or set(theirs) - started:
+        return None
+    apart = load_paddle().static.Scope()
+    for name in theirs:
+        tensor = held.find_var(name).get_tensor()
+        own = copy_of(tensor) if name in common else tensor
+        apart.var(name).get_tensor()._share_data_with(own)  # noqa: SLF001  # no public way
+    return apart
+
+
+def _is_live(given: _Paddle) -> bool:
+    return not isinstance(given, str | PathLike) and hasattr(program_of(given), "global_block")
+
+
+def _initialised(scope: _Paddle, names: Iterable[str]) -> set[str]:
+    facts = scope_facts(scope, names).variables
+    return {name for name, fact in facts.items() if fact.initialised}
 
 
 def l2(
     teacher_var_name: _Paddle | str, student_var_name: _Paddle | str, program: _Paddle | None = None
 ) -> _Paddle:
-    """Return `graphtool.losses.l2`, built in `program`; raises what that raises."""
+    """Return `graphtool.losses.l2`, built in `program`.
+
+    For Values of one shape [N, ...]: PaddleSlim's `l2`, the tutorial's `l2_loss`.
+
+    Raises what that raises, and UsageError GT248 where `program` is none.
+    """
     with _building_in(program):
         return losses.l2(teacher_var_name, student_var_name)
 
@@ -109,10 +149,12 @@ def soft_label(
     *,
     from_probs: str | None = None,
 ) -> _Paddle:
-    """Return `graphtool.losses.soft_label`, built in `program`; raises what that raises.
+    """Return `graphtool.losses.soft_label`, built in `program`.
 
-    A teacher that ends in softmax is refused unless `from_probs` says so: PaddleSlim applied
-    softmax twice, and gave 5.95 where 0.002 was right.
+    For logits [N, classes]. A teacher that ends in softmax is refused unless `from_probs` says so:
+    PaddleSlim applied softmax twice, and gave 5.95 where 0.002 was right.
+
+    Raises what that raises, and what `l2` does.
     """
     with _building_in(program):
         return losses.soft_label(
@@ -131,7 +173,12 @@ def fsp(
     student_var2_name: _Paddle | str,
     program: _Paddle | None = None,
 ) -> _Paddle:
-    """Return `graphtool.losses.fsp`, built in `program`; raises what that raises."""
+    """Return `graphtool.losses.fsp`, built in `program`.
+
+    For maps [N, C, H, W], two of each network: PaddleSlim's `fsp`, the tutorial's `fsp_loss`.
+
+    Raises what that raises, and what `l2` does.
+    """
     with _building_in(program):
         return losses.fsp(
             teacher_var1_name, teacher_var2_name, student_var1_name, student_var2_name
@@ -148,10 +195,13 @@ def dkd(
     *,
     from_probs: str | None = None,
 ) -> _Paddle:
-    """Return `graphtool.losses.dkd` for the teacher's own best class; raises what that raises.
+    """Return `graphtool.losses.dkd` for the teacher's own best class, built in `program`.
 
-    PaddleSlim's gave -0.907 for identical logits; this is 0 there, as its paper says, and the mean
-    over samples, where PaddleSlim's was over all elements.
+    For logits [N, classes]. PaddleSlim's gave -0.907 for identical logits; this is 0 there, as its
+    paper says, and the mean over samples, where PaddleSlim's was over all elements. `from_probs`
+    as in `soft_label`.
+
+    Raises what that raises, and what `l2` does.
     """
     with _building_in(program):
         return losses.dkd(
@@ -172,7 +222,12 @@ def skd(
     *,
     from_probs: str | None = None,
 ) -> _Paddle:
-    """Return `graphtool.losses.skd`, built in `program`; raises what that raises."""
+    """Return `graphtool.losses.skd`, built in `program`.
+
+    For logits [N, classes]: PaddleSlim's `skd`. `from_probs` as in `soft_label`.
+
+    Raises what that raises, and what `l2` does.
+    """
     with _building_in(program):
         return losses.skd(
             teacher_var_name, student_var_name, multiplier=multiplier, from_probs=from_probs
@@ -182,7 +237,12 @@ def skd(
 def loss(
     loss_func: Callable[..., _Paddle], program: _Paddle | None = None, **kwargs: object
 ) -> _Paddle:
-    """Return `graphtool.losses.custom`, built in `program`: texts are names of Values."""
+    """Return `graphtool.losses.custom`, built in `program`: the tutorial's `loss`.
+
+    Texts among `kwargs` are names of Values, of whatever shapes the function takes.
+
+    Raises what that raises, and what `l2` does.
+    """
     with _building_in(program):
         return losses.custom(loss_func, **kwargs)
 

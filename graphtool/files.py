@@ -15,7 +15,15 @@ from graphtool.diagnostics import Diagnostic, GraphtoolError, rule
 from graphtool.paths import make_room
 from graphtool.staging import exchange, reach_disk, staged
 
-__all__ = ["placed", "replacing", "reported", "resolved", "unwritable_output", "write_text"]
+__all__ = [
+    "check_writable",
+    "placed",
+    "replacing",
+    "reported",
+    "resolved",
+    "unwritable_output",
+    "write_text",
+]
 
 _STREAMS = {"stdin": 0, "stdout": 1, "stderr": 2}
 _DESCRIPTOR = re.compile(
@@ -34,6 +42,28 @@ def unwritable_output(path: str, reason: str) -> Diagnostic:
         message=f"`{path}` cannot be written: {reason}",
         help=make_room(path, reason),
     )
+
+
+def check_writable(path: str | PathLike[str]) -> None:
+    """Refuse a file that can't be written before work is put into what goes there.
+
+    Raises GraphtoolError: GT601.
+    """
+    target, home = Path(path), resolved(path)
+    with reported(target):
+        if home.is_dir():
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if home.exists() and (not home.is_file() or _descriptor(target) is not None):
+            return
+        home.parent.stat()
+        if not home.parent.is_dir():
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not _may_write(home.parent, os.W_OK | os.X_OK) or not _may_write(home, os.W_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _may_write(path: Path, mode: int) -> bool:
+    return not path.exists() or os.access(path, mode)
 
 
 def write_text(path: str | PathLike[str], text: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from graphtool.diagnostics import Report
 from graphtool.garbage import collection_paused
+from graphtool.text import bounded, named
 
 if TYPE_CHECKING:
     import networkx
@@ -116,7 +117,7 @@ class Block:
     results: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Graph:
     """A Program as plain data: Operators in pre-order, Values by name, Blocks by path.
 
@@ -141,6 +142,13 @@ class Graph:
         repr=False,
         compare=False,
     )
+
+    def __repr__(self) -> str:
+        ends = (", ".join(map(named, names)) or "nothing" for names in (self.feeds, self.fetches))
+        return (
+            f"Graph({bounded(self.source)}: {self.kind.value}, "
+            f"{len(self.operators)} operators, {len(self.values)} Values; {' -> '.join(ends)})"
+        )
 
     @property
     def parameters(self) -> Iterator[Value]:

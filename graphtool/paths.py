@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import errno
 import os
+from itertools import count
 from pathlib import Path, PurePath
 
 from graphtool.text import as_path, command
 
-__all__ = ["look_at", "look_into", "make_room"]
+__all__ = ["free_beside", "look_at", "look_into", "make_room"]
 
 _FULL = {os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)}
 
 
+def free_beside(path: str | PurePath) -> str:
+    """Return the path with the first number behind its name that nothing has: `pairs-2.toml`."""
+    wanted = PurePath(path)
+    names = (wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}") for number in count(2))
+    return str(next(name for name in names if not os.path.lexists(name)))
+
+
 def look_at(path: str | PurePath) -> str:
-    """Return the command that shows whose a path is; or the folder nearest above that is there."""
-    return command("ls", "-ld", as_path(_there(Path(path))))
+    """Return the command that shows whose a path is, or what is in its folder where it isn't there.
+
+    Where that isn't there either, it shows the nearest one above.
+    """
+    place = Path(path)
+    # Unlike that of Path, this is False for what can be no path.
+    if not os.path.lexists(place) and os.path.isdir(place.parent):  # noqa: PTH112
+        return look_into(place.parent)
+    return command("ls", "-ld", as_path(_there(place)))
 
 
 def look_into(folder: str | PurePath) -> str:

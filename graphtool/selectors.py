@@ -13,7 +13,7 @@ from graphtool.graph import Graph, Operator, Value, module_path
 from graphtool.lookalikes import closest, near_notes
 from graphtool.text import as_path, command, named, option, shown_forms
 
-__all__ = ["check_selector", "find", "is_unknown_name", "listing", "meant", "nearest"]
+__all__ = ["check_selector", "find", "is_source", "is_unknown_name", "listing", "meant", "nearest"]
 
 _NEAREST = 3
 _ALIKE = 0.3
@@ -85,15 +85,16 @@ def unknown_name(graph: Graph, selector: str) -> Diagnostic:
 
 def listing(source: str, *, name: str | None = None) -> str:
     """Say what lists the Values of a program: a command, where one can name it there."""
-    if ":" in source or _exists(source):
+    if is_source(source):
         wanted = "--all" if name is None else option("--name", name)
         return f"{command('graphtool', 'inspect', as_path(source))} {wanted}"
     return "print(*gt.read(program).values)"
 
 
-def _exists(source: str) -> bool:
+def is_source(source: str) -> bool:
+    """Tell whether what a Graph was read from can be named to a command as well."""
     try:
-        return Path(source).exists()
+        return ":" in source or Path(source).exists()
     except (OSError, ValueError):
         return False
 

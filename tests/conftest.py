@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,18 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes minutes: all processes but one would wait for it in the end."""
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Build networks in half the time: Paddle keeps the call stack with each operator.
+
+    One frame of it says nothing. A test that looks at lines of code is marked `call_stacks`; of
+    those, pytest's own frames, which are some 50, are left out.
+    """
+    sys.tracebacklimit = 20 if item.get_closest_marker("call_stacks") is not None else 1
     if item.get_closest_marker("pir") is not None:
         import paddle
 
@@ -23,14 +35,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def short_call_stacks() -> Iterator[None]:
-    """Build networks in half the time: Paddle keeps the call stack with each operator.
-
-    Of these, pytest's own frames, which are some 50, are left out.
-    """
-    sys.tracebacklimit = 20
+def rare_collections() -> Iterator[None]:
+    """Look for garbage less often: networks are many objects, and few of them are garbage."""
+    before = gc.get_threshold()
+    gc.set_threshold(50_000)
     yield
-    del sys.tracebacklimit
+    gc.set_threshold(*before)
 
 
 @pytest.fixture(autouse=True)

@@ -191,6 +191,47 @@ def test_a_teacher_that_was_started_gives_no_warning() -> None:
         merge(script.teacher, script.student, {"data": "image"}, script.place, script.scope)
 
 
+def _tutorial(*, start_student: bool) -> dict[str, Any]:
+    """Merge two networks that both name `conv1_weights`, in one Scope, as the tutorial does."""
+    paddle.enable_static()
+    programs = [_named("conv1_weights", own, value) for own, value in (("t", 2.0), ("s", 0.5))]
+    (teacher, teacher_startup), (student, startup) = programs
+    executor, scope = paddle.static.Executor(), paddle.static.Scope()
+    with paddle.static.scope_guard(scope):
+        if start_student:
+            executor.run(startup)
+        executor.run(teacher_startup)
+        merge(teacher, student, {"image": "image"}, paddle.CPUPlace())
+        executor.run(startup)
+    names = ("conv1_weights", "teacher_conv1_weights", "teacher_t", "s")
+    return {name: np.unique(scope.find_var(name).get_tensor()).tolist() for name in names}
+
+
+def _named(common: str, own: str, weight: float) -> tuple[Any, Any]:
+    main, startup = paddle.static.Program(), paddle.static.Program()
+    constant = nn.initializer.Constant(weight)
+    with paddle.static.program_guard(main, startup):
+        value = paddle.static.data("image", [-1, 3, 8, 8])
+        for name in (common, own):
+            attribute = paddle.ParamAttr(name, initializer=constant)
+            value = nn.Conv2D(3, 3, 3, weight_attr=attribute, bias_attr=False)(value)
+    return main, startup
+
+
+def test_a_name_of_both_networks_is_the_teachers_until_the_students_startup_program_runs() -> None:
+    assert _tutorial(start_student=False) == {
+        "conv1_weights": [0.5],
+        "teacher_conv1_weights": [2.0],
+        "teacher_t": [2.0],
+        "s": [0.5],
+    }
+
+
+def test_a_name_of_both_networks_is_refused_once_the_student_has_started() -> None:
+    with pytest.raises(gt.MergeError, match="GT202"):
+        _tutorial(start_student=True)
+
+
 def test_what_is_wrong_raises_before_anything_has_changed() -> None:
     script = Script()
     before = str(script.student)

@@ -1,4 +1,4 @@
-"""README's commands and snippets, executed; its picture, compared with what is printed."""
+"""README in both languages: its commands and snippets run, its table and picture are real."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
-from xml.etree import ElementTree
 
 import paddle
 import pytest
@@ -17,17 +15,18 @@ import pytest
 import graphtool as gt
 from graphtool.cli import main
 from tests import networks
+from tests.guides.markdown import Guide, figures_of
+from tests.guides.running import picture_words
+from tests.terminals import plain, terminal
 
 _ROOT = Path(__file__).resolve().parents[1]
-_README = (_ROOT / "README.md").read_text(encoding="utf-8")
-_BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", _README, re.MULTILINE | re.DOTALL)
+_README = Guide(_ROOT / "README.md")
 _PICTURE = _ROOT / "examples" / "pairs.svg"
 _DRAWS = "graphtool render resnet50.json mobilenet_v1.json -o pairs.svg"
-_SVG = "{http://www.w3.org/2000/svg}"
 
 
 def blocks(language: str) -> list[str]:
-    return [text for kind, text in _BLOCKS if kind == language]
+    return [block.text for block in _README.blocks if block.language == language]
 
 
 def run(command: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -59,12 +58,40 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_first_two_blocks_are_the_two_commands() -> None:
-    assert [kind for kind, _ in _BLOCKS[:2]] == ["sh", "sh"]
-    assert "graphtool suggest-pairs" in _BLOCKS[0][1]
-    assert _BLOCKS[1][1].splitlines()[-1].startswith(".venv/bin/python -m pytest ")
-    assert [kind for kind, _ in _BLOCKS].count("sh") == 2
+    first, second, *rest = _README.blocks
+
+    assert (first.language, second.language) == ("sh", "sh")
+    assert "graphtool suggest-pairs" in first.text
+    assert second.text.splitlines()[-1].startswith(".venv/bin/python -m pytest ")
+    assert [block.language for block in rest].count("sh") == 0
 
 
+def test_both_languages_have_the_same_blocks_figures_and_links() -> None:
+    chinese = Guide(_README.translation)
+
+    assert [block.text for block in chinese.blocks] == [block.text for block in _README.blocks]
+    assert figures_of(chinese.prose) == figures_of(_README.prose)
+    assert chinese.pictures == _README.pictures
+    assert {*chinese.links, "README.zh-CN.md"} == {*_README.links, "README.md"}
+
+
+@pytest.mark.parametrize("path", [_README.path, _README.translation])
+def test_it_is_short_and_points_to_what_is_there(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 200
+    assert [link for link in Guide(path).links if not (_ROOT / link).exists()] == []
+
+
+@pytest.mark.pir
+@pytest.mark.slow
+def test_the_table_is_what_the_first_command_prints_in_a_terminal() -> None:
+    *_, command = blocks("sh")[0].splitlines()
+    printed = iter([line.rstrip() for line in plain(terminal(100, *shlex.split(command)[1:]))])
+
+    shown = [line for line in blocks("text")[0].splitlines() if line != "…"]
+    assert [line for line in shown if line not in printed] == []
+
+
+@pytest.mark.first
 @pytest.mark.slow
 def test_the_first_command_runs_in_a_fresh_copy(tmp_path: Path) -> None:
     listed = run(["git", "ls-files", "-z"], _ROOT).stdout.split("\0")
@@ -103,14 +130,7 @@ def test_every_snippet_runs(snippet: str, folder: Path) -> None:
     done = run([sys.executable, "-c", snippet], folder)
 
     assert done.returncode == 0, done.stderr
-    assert "relu_" in done.stdout or "bit-equal" in done.stdout
-
-
-def words(picture: Path) -> Counter[str]:
-    """Return all that is written in an SVG; where it stands depends on the machine's fonts."""
-    return Counter(
-        "".join(text.itertext()) for text in ElementTree.parse(picture).iter(f"{_SVG}text")
-    )
+    assert "bit-equal" in done.stdout
 
 
 @pytest.mark.pir
@@ -120,5 +140,5 @@ def test_the_picture_is_what_a_command_of_readme_draws(folder: Path) -> None:
     done = run([sys.executable, "-m", tool, *arguments], folder)
 
     assert done.returncode == 0, done.stderr
-    assert words(folder / "pairs.svg") == words(_PICTURE)
-    assert words(_PICTURE)["Bottleneck block"] == 7
+    assert picture_words(folder / "pairs.svg") == picture_words(_PICTURE)
+    assert picture_words(_PICTURE)["Bottleneck block"] == 7

@@ -1,10 +1,12 @@
 """All that stands against a merge, found before anything is touched.
 
 One rule is one generator with one code. Rules see a MergePlan, which is plain data, and nothing
-else; importing this package registers all of them.
+else; importing this package registers those of all its modules.
 """
 
-from graphtool.checks import batches, feeds, names, networks, operators, parameters, sharing, writes
+from importlib import import_module
+from pkgutil import iter_modules
+
 from graphtool.checks.arguments import check_names, check_sources
 from graphtool.checks.guess import FeedGuess, guess_feed_map, guess_feeds
 from graphtool.checks.merge import check_merge
@@ -25,26 +27,21 @@ __all__ = [
     "ParametersWhen",
     "Wanted",
     "Weights",
-    "batches",
     "check",
     "check_merge",
     "check_names",
     "check_pairs",
     "check_sources",
-    "feeds",
     "guess_feed_map",
     "guess_feeds",
     "merged_prefixes",
-    "names",
-    "networks",
     "not_checked",
-    "operators",
-    "parameters",
     "persistable_names",
     "plan_for",
     "plan_of",
     "run_rules",
-    "sharing",
     "used_names",
-    "writes",
 ]
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from graphtool.checks.guess import fits, mended_feed_map, nearest_feed
 from graphtool.checks.places import (
@@ -185,7 +185,8 @@ def _fitting(plan: MergePlan, value: Value, name: str) -> str | None:
     if name in plan.student.feeds and fits(value, plan.student.values[name]):
         return name
     near = nearest_feed(value, name, plan.student)
-    if near is None or near in dict(plan.feed_map).values():
+    taken = {new for old, new in plan.feed_map if old in plan.teacher.feeds}
+    if near is None or near in taken:
         return None
     return near if fits(value, plan.student.values[near]) else None
 
@@ -251,11 +252,16 @@ def feed_shape(plan: MergePlan) -> Iterator[Diagnostic]:
         if wrong:
             yield Diagnostic(
                 message=f"teacher feed `{teacher.name}` is {spelt(teacher.shape)}, student feed "
-                f"`{student.name}` {spelt(student.shape)}: "
-                f"{'dim' if len(wrong) == 1 else 'dims'} {', '.join(map(str, wrong))} differ",
+                f"`{student.name}` {spelt(student.shape)}: {_differing(wrong)}",
                 where=(in_teacher(plan, teacher), in_student(plan, student)),
                 help=_mended(plan),
             )
+
+
+def _differing(dims: Sequence[int]) -> str:
+    if len(dims) == 1:
+        return f"dim {dims[0]} differs"
+    return f"dims {', '.join(map(str, dims))} differ"
 
 
 def _disagreeing_dims(teacher: Value, student: Value) -> list[int]:

@@ -10,9 +10,10 @@ from typing import TypeAlias
 from graphtool.checks.places import spelt
 from graphtool.diagnostics import Diagnostic, ReadError, Report, Severity, Where, rule
 from graphtool.graph import Graph, Shape, Value, dims_agree, shapes_agree
+from graphtool.loss_names import Takes, named_losses
 from graphtool.matching import Pair
 from graphtool.readers import Source, read
-from graphtool.selectors import find
+from graphtool.selectors import find, is_source
 from graphtool.text import as_path, command, literal, option
 
 __all__ = [
@@ -27,53 +28,9 @@ __all__ = [
 _Names: TypeAlias = "tuple[str, str] | tuple[str, str, str]"
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """What a loss takes: the least and the largest rank, equal dims from `start` to `stop`."""
-
-    ranks: tuple[int, int | None] = (1, None)
-    start: int = 1
-    stop: int | None = None
-
-    def takes(self, teacher: int, student: int) -> bool:
-        """Tell whether a loss is defined for two ranks."""
-        lowest, highest = self.ranks
-        return teacher == student >= lowest and (highest is None or student <= highest)
-
-    def compared(self, shape: Shape) -> Shape:
-        """Return the dims that are equal on both sides."""
-        return shape[self.start : self.stop]
-
-    @property
-    def said_of_ranks(self) -> str:
-        """Say which ranks a loss takes."""
-        lowest, highest = self.ranks
-        if lowest == highest:
-            return f"rank {lowest}"
-        span = "or more" if highest is None else f"to {highest}"
-        return f"the same rank, {lowest} {span}"
-
-    @property
-    def said_of_dims(self) -> str:
-        """Say what is equal on both sides."""
-        return "equal shapes" if self.stop is None else f"dim {self.start} to be equal"
-
-
 # Of maps no dim is compared here: channels are last in some. The losses do, once they are moved.
-# The others (similarity, relational) take any two shapes.
-_WANTED: Mapping[str, _Wanted] = {
-    **dict.fromkeys(("l1", "l2", "smooth_l1", "mse"), _Wanted()),
-    **dict.fromkeys(("kl", "soft_label"), _Wanted((2, None))),
-    **dict.fromkeys(("dist", "dkd", "skd"), _Wanted((2, 2))),
-    **dict.fromkeys(("attention", "channel_wise"), _Wanted((3, 5), stop=1)),
-    **dict.fromkeys(("hint", "pkd"), _Wanted((2, 4), stop=1)),
-    "fsp": _Wanted((4, 4), stop=1),
-    "attention_scores": _Wanted((4, 4)),
-    # Its option `heads` makes the numbers of heads one.
-    "attention_relation": _Wanted((4, 4), start=2, stop=3),
-    # A layer that learns makes the widths one.
-    "hidden_state": _Wanted((3, 3), stop=2),
-}
+# What PaddleSlim and `custom` call so, though no pair of a recipe can name them.
+_ELEMENTWISE = frozenset({"l1", "mse", "smooth_l1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,16 +126,24 @@ def _at(role: str, graph: Graph, value: Value) -> Where:
 def _misfits(sides: _Sides) -> Iterator[Diagnostic]:
     if sides.teacher.dtype != sides.student.dtype:
         yield pair_dtype(sides)
-    wanted = _WANTED.get(sides.loss)
+    wanted = _taken(sides.loss)
     if sides.shapes is None or sides.adapter or wanted is None:
         return
-    if not wanted.takes(*map(len, sides.shapes)):
+    if not wanted.fits(*map(len, sides.shapes)):
         yield pair_rank(sides, wanted.said_of_ranks)
         return
     teacher, student = map(wanted.compared, sides.shapes)
     if not shapes_agree(teacher, student):
         stretched = _broadcasts(teacher, student)
         yield pair_broadcast(sides) if stretched else pair_shape(sides, wanted.said_of_dims)
+
+
+def _taken(loss: str) -> Takes | None:
+    """Return what a loss takes, None for one of any two shapes, or that is not known here."""
+    if loss in _ELEMENTWISE:
+        return Takes()
+    known = named_losses().get(loss)
+    return None if known is None else known.takes
 
 
 def _broadcasts(teacher: Shape, student: Shape) -> bool:
@@ -260,6 +225,9 @@ def _both(sides: _Sides) -> str:
 
 
 def _partners(sides: _Sides) -> str:
-    networks = (as_path(place.program or "") for place in sides.where)
-    called = command("graphtool", "suggest-pairs", *networks)
+    """Say what lists Values that would go with the teacher's: a command, where it finds both."""
+    networks = [place.program or "" for place in sides.where]
+    if not all(map(is_source, networks)):
+        return f"print(gt.partners(teacher, student, {literal(sides.teacher.name)}))"
+    called = command("graphtool", "suggest-pairs", *map(as_path, networks))
     return f"{called} {option('--for', sides.teacher.name)}"

@@ -86,8 +86,8 @@ def teacher_moves_with_student(plan: MergePlan) -> Iterator[Diagnostic]:
     apart = [name for name in held if name not in plan.same_variables]
     if apart and (plan.brings_weights or plan.teacher_scope is not None):
         yield Diagnostic(
-            message=f"the teacher's own {counted(len(apart), 'tensor')} for what it shares with "
-            f"the student will not be used: `{apart[0]}`",
+            message=f"{counted(len(apart), 'tensor')} of the teacher's own, in place of which the "
+            f"student's is shared, will not be used: `{apart[0]}`",
             severity=Severity.WARNING,
             where=(in_teacher(plan, plan.teacher_names.get(apart[0]), apart[0]),),
             notes=also(apart),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
-from graphtool.cli._signals import INTERRUPTED, interruptible
-from graphtool.cli._streams import open_closed_streams, stop_writing
+from graphtool.cli._early import leave_on_signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["main"]
 
@@ -17,6 +19,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Where a signal ended it, the status is that which a shell gives: 130 for Ctrl-C, 143 for
     SIGTERM, 129 for SIGHUP. What was to be written is then as it was, or written whole.
     """
+    if argv is None:
+        leave_on_signals()
+    from graphtool.cli._signals import INTERRUPTED, interruptible
+    from graphtool.cli._streams import open_closed_streams, stop_writing
+
     open_closed_streams()
     statuses: list[int] = []
     try:

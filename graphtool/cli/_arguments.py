@@ -10,14 +10,18 @@ from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
+from graphtool.cli import _manual
+from graphtool.cli._console import TITLE, WARNING
 from graphtool.cli._options import (
     INPUT_HELP,
     MODEL,
     MODEL_IN_SHORT,
     add_inputs,
+    add_json,
     add_networks,
     feed_pair,
     shape,
+    stage,
     whole_number,
 )
 from graphtool.cli._suggest_options import (
@@ -30,95 +34,27 @@ from graphtool.cli.problems import wrong_usage
 from graphtool.diagnostics import Diagnostic, UsageError
 from graphtool.lookalikes import closest, near_notes
 
-__all__ = ["ROWS", "parse"]
-
-_ABOUT = """\
-Find the feature maps worth pairing when one Paddle network teaches another.
-"""
-
-_EXAMPLES = """\
-examples:
-  graphtool suggest-pairs teacher.json student.json
-  graphtool suggest-pairs paddle.vision.models:resnet50 \\
-      paddle.vision.models:mobilenet_v1 --input 3,224,224
-  graphtool inspect model.pdmodel
-  graphtool explain GT001
-
-exit status: 0 done, 1 an error was found, 2 wrong usage
-"""
-
-_INSPECT = """\
-Show what a program is, the stages and heads of its network, and its Values:
-those worth pairing, or those that fit all of --name, --op, --shape and --stage.
-"""
-
-_INSPECT_EXAMPLES = """\
-examples:
-  graphtool inspect inference.json
-  graphtool inspect inference.json --shape '?,512,7,7'
-  graphtool inspect inference.json --op 'conv*' --stage 3
-  graphtool inspect inference.json --name 'layer4.*'
-  graphtool inspect paddle.vision.models:resnet18 --input 3,224,224
-"""
-
-_CHECK = """\
-Find everything that stands against merging a teacher into a student, before
-anything is touched. TEACHER and STUDENT are each a MODEL. Files are checked
-without Paddle.
-"""
-
-_CHECK_EXAMPLES = """\
-examples:
-  graphtool check teacher.json student.json
-  graphtool check teacher/ student/ --feed x=image --format json
-  graphtool check paddle.vision.models:resnet50 student.json \\
-      --input 3,224,224 --prefix big_
-"""
-
-_MERGE = """\
-Merge a frozen teacher into a student, which is made trainable again, and save
-the program: gt.load_merged(DIR) gives it back, to add a loss to and train.
-
-"""
-
-_MERGE_EXAMPLES = """\
-examples:
-  graphtool merge teacher.json student.json --pairs pairs.toml -o merged
-  graphtool merge mine:teacher student.json --input 3,224,224 -o merged
-"""
-
-_RENDER = """\
-Draw a network; a teacher and a student side by side with their pairs; or what
-`graphtool merge` wrote.
-
-"""
-
-_RENDER_EXAMPLES = """\
-examples:
-  graphtool render resnet50.json -o resnet50.svg
-  graphtool render teacher.json student.json --pairs pairs.toml -o pairs.png
-  graphtool render teacher.json --focus relu_48 --radius 3
-  graphtool render teacher.json student.json -o - | dot -Tsvg > pairs.svg
-  graphtool render merged/ -o merged.svg
-"""
-
-_EXPLAIN = """\
-Say what a diagnostic means and what to do about it; without CODE, list all.
-"""
-
-_EXPLAIN_EXAMPLES = """\
-examples:
-  graphtool explain GT001
-  graphtool explain no-such-path
-"""
+__all__ = ["ROWS", "parse", "parsers", "summary"]
 
 ROWS = 40
 _HELP_COLUMN = 26
 _ALIKE = 0.6
+# Its own are orange, cyan and grey, which a light ground swallows.
+_STYLES = {
+    "argparse.args": TITLE,
+    "argparse.groups": f"bold {WARNING}",
+    "argparse.metavar": "default",
+    "argparse.prog": TITLE,
+}
 _LEVELS = ("stage", "block", "module", "op")
+_SHELLS = ("bash", "zsh", "fish")
+_DEMO = "graphtool-demo"
+_DEMO_HELP = f"a folder that is empty, or not there yet ({_DEMO})"
 _SHARED_HELP = "a parameter to have in common: the student's"
 _RENDER_HELP = "also draw what is printed, as FILE ends (.svg)"
 _OUTPUT_HELP = "a .svg (default: TEACHER-STUDENT.svg), .png, .pdf, .html or .dot; - prints DOT"
+_GRAPH_HELP = "also write the Values to a .csv, or the graph to a .graphml"
+_PAIRS_HELP = "pairs to check as well: a recipe, or a .yml of PaddleClas, PaddleOCR, PaddleSlim"
 _FEED_HELP = "feed map, teacher=student; guessed if clear"
 
 
@@ -127,6 +63,8 @@ class _Parser(ArgumentParser):
 
     def format_help(self) -> str:
         from rich_argparse import RawDescriptionRichHelpFormatter
+
+        RawDescriptionRichHelpFormatter.styles.update(_STYLES)
 
         self.formatter_class = partial(
             RawDescriptionRichHelpFormatter, max_help_position=_HELP_COLUMN
@@ -153,7 +91,7 @@ def parse(argv: Sequence[str]) -> Namespace:
     Raises UsageError for a command line that asks for something impossible, SystemExit after
     `--help` and `--version`.
     """
-    parser, commands = _parsers()
+    parser, commands = parsers()
     try:
         args, stray = parser.parse_known_args(_with_joined_shapes(argv))
         if stray:
@@ -205,9 +143,11 @@ def _with_joined_shapes(argv: Sequence[str]) -> list[str]:
     return joined
 
 
-def _parsers() -> tuple[_Parser, Mapping[str, _Parser]]:
+def parsers() -> tuple[_Parser, Mapping[str, _Parser]]:
     """Return the parser of a command line, and those of each command."""
-    parser = _Parser(prog="graphtool", description=_ABOUT, epilog=_EXAMPLES, allow_abbrev=False)
+    parser = _Parser(
+        prog="graphtool", description=_manual.ABOUT, epilog=_manual.EXAMPLES, allow_abbrev=False
+    )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, prog="graphtool"
@@ -219,6 +159,11 @@ def _parsers() -> tuple[_Parser, Mapping[str, _Parser]]:
     return parser, found
 
 
+def summary(command: str) -> str:
+    """Return what a command does, in a few words."""
+    return _COMMANDS[command][0]
+
+
 def _command(
     add: Callable[..., _Parser], name: str, summary: str, about: str, examples: str
 ) -> _Parser:
@@ -226,6 +171,7 @@ def _command(
     parser.add_argument(
         "--format", choices=("text", "json"), default="text", help="text (default) or json"
     )
+    add_json(parser)
     return parser
 
 
@@ -235,11 +181,12 @@ def _add_inspect(parser: _Parser) -> None:
     add("--input", action="append", metavar="SHAPE", help=INPUT_HELP)
     add("--shape", type=shape, metavar="DIMS", help="Values of this shape; ? fits any size")
     add("--op", metavar="TYPE", help="results of operators of this type, or pattern")
-    add("--stage", type=whole_number, metavar="N", help="Values on the main line of a stage")
+    add("--stage", type=stage, metavar="N", help="Values on the main line of a stage, or stem")
     add("--name", metavar="GLOB", help="Values of this name, legacy name, layer or module path")
     add("--params", action="store_true", help="parameters only")
     add("--all", action="store_true", help="every Value, and as many rows as there are")
     add("--limit", type=whole_number, metavar="N", help=f"show at most N rows ({ROWS})")
+    add("-o", "--output", metavar="FILE", help=_GRAPH_HELP)
 
 
 def _add_join(parser: _Parser) -> None:
@@ -251,6 +198,7 @@ def _add_join(parser: _Parser) -> None:
 
 
 def _add_check(parser: _Parser) -> None:
+    parser.usage = "graphtool check TEACHER STUDENT [options]"
     _add_join(parser)
     parser.add_argument(
         "--parameters",
@@ -258,10 +206,12 @@ def _add_check(parser: _Parser) -> None:
         default="now",
         help="later: the teacher's are loaded after the merge",
     )
+    parser.add_argument("--pairs", metavar="FILE", help=_PAIRS_HELP)
     parser.add_argument("--render", metavar="FILE", help=_RENDER_HELP)
 
 
 def _add_merge(parser: _Parser) -> None:
+    parser.usage = "graphtool merge TEACHER STUDENT -o DIR [options]"
     _add_join(parser)
     add = parser.add_argument
     add("--pairs", metavar="FILE", help="a recipe of pairs to keep with the program")
@@ -283,6 +233,18 @@ def _add_render(parser: _Parser) -> None:
     add("--focus", metavar="NAME", help="draw all operators around one Value")
     add("--radius", type=whole_number, metavar="N", help="up to N edges away from it (2)")
     add("-o", "--output", metavar="FILE", help=_OUTPUT_HELP)
+
+
+def _add_doctor(_: _Parser) -> None:
+    """Add nothing to what every command takes."""
+
+
+def _add_demo(parser: _Parser) -> None:
+    parser.add_argument("folder", metavar="FOLDER", nargs="?", default=_DEMO, help=_DEMO_HELP)
+
+
+def _add_completion(parser: _Parser) -> None:
+    parser.add_argument("shell", choices=_SHELLS, help="the shell to print it for")
 
 
 def _add_explain(parser: _Parser) -> None:
@@ -314,8 +276,8 @@ def _check_render(args: Namespace) -> None:
 _COMMANDS = {
     "inspect": (
         "show a program, its network and its Values",
-        f"{_INSPECT}\n{MODEL}",
-        _INSPECT_EXAMPLES,
+        f"{_manual.INSPECT}\n{MODEL}",
+        _manual.INSPECT_EXAMPLES,
         _add_inspect,
     ),
     "suggest-pairs": (
@@ -326,21 +288,34 @@ _COMMANDS = {
     ),
     "check": (
         "find what stands against a merge",
-        f"{_CHECK}\n{MODEL}",
-        _CHECK_EXAMPLES,
+        f"{_manual.CHECK}\n{MODEL}",
+        _manual.CHECK_EXAMPLES,
         _add_check,
     ),
     "merge": (
         "merge a teacher into a student",
-        f"{_MERGE}{MODEL_IN_SHORT}",
-        _MERGE_EXAMPLES,
+        f"{_manual.MERGE}{MODEL_IN_SHORT}",
+        _manual.MERGE_EXAMPLES,
         _add_merge,
     ),
     "render": (
         "draw a network, or two with their pairs",
-        f"{_RENDER}{MODEL_IN_SHORT}",
-        _RENDER_EXAMPLES,
+        f"{_manual.RENDER}{MODEL_IN_SHORT}",
+        _manual.RENDER_EXAMPLES,
         _add_render,
     ),
-    "explain": ("say what a diagnostic means", _EXPLAIN, _EXPLAIN_EXAMPLES, _add_explain),
+    "doctor": ("say what works here", _manual.DOCTOR, _manual.DOCTOR_EXAMPLES, _add_doctor),
+    "demo": ("distil a small network", _manual.DEMO, _manual.DEMO_EXAMPLES, _add_demo),
+    "completion": (
+        "print a shell's completion",
+        _manual.COMPLETION,
+        _manual.COMPLETION_EXAMPLES,
+        _add_completion,
+    ),
+    "explain": (
+        "say what a diagnostic means",
+        _manual.EXPLAIN,
+        _manual.EXPLAIN_EXAMPLES,
+        _add_explain,
+    ),
 }

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from graphtool.checks import check_merge, plan_of
+from graphtool.checks import check_merge, check_pairs, plan_of
 from graphtool.cli._console import progress, results, show_report, write_json
 from graphtool.cli._feeds import feed_map_of
-from graphtool.cli._helps import typed
+from graphtool.cli._helps import typed, typed_pairs
 from graphtool.cli._picture import check_picture, write_picture
 from graphtool.cli._report import report_data, tally
 from graphtool.cli._source import check_networks, read_source
-from graphtool.diagnostics import Report
+from graphtool.diagnostics import PairError, Report
 from graphtool.graph import Graph
+from graphtool.matching import PairSet
 from graphtool.selectors import meant
 from graphtool.text import bounded
 
@@ -23,7 +24,7 @@ __all__ = ["run"]
 
 
 def run(args: Namespace) -> int:
-    """Read two models and print what `check_merge` finds."""
+    """Read two models and print what `check_merge` finds, and what `check_pairs` does."""
     check_networks(args)
     check_picture(args.render)
     teacher = read_source(args.teacher, args.teacher_input or args.input)
@@ -45,19 +46,50 @@ def run(args: Namespace) -> int:
             built=not is_file,
         )
     plan = plan_of(teacher, student, feed_map, prefix=args.prefix, shared=shared)
-    report = typed(report, args, plan)
+    report = replace(typed(report, args, plan), about=(teacher, student))
+    found = _Found(report, *_pairs(args, teacher, student))
     if args.format == "json":
-        write_json(_data(args, teacher, student, feed_map, report))
+        write_json(_data(args, teacher, student, feed_map, found))
     else:
-        show_report(report)
-        _print(teacher, student, report)
-    found = replace(report, about=(teacher, student))
-    drawn = args.render is None or write_picture(found, args.render)
-    return 0 if drawn and not report.errors else 1
+        show_report(found.report)
+        _print(args, teacher, student, found)
+    drawn = args.render is None or write_picture(found.report, args.render)
+    return 0 if drawn and not found.report.errors else 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What stands against the merge, and against the pairs where there are any to check."""
+
+    of_merge: Report
+    of_pairs: Report
+    pairs: PairSet | None
+
+    @property
+    def report(self) -> Report:
+        return Report.of((*self.of_merge, *self.of_pairs), about=self.of_merge.about)
+
+
+def _pairs(args: Namespace, teacher: Graph, student: Graph) -> tuple[Report, PairSet | None]:
+    if args.pairs is None:
+        return Report(), None
+    from graphtool.matching.recipe import read_recipe
+
+    try:
+        # As a path: text of several lines would be a recipe itself.
+        pairs = read_recipe(Path(args.pairs), teacher=teacher, student=student).pairs
+    except PairError as error:
+        return typed_pairs(error.report, args), None
+    told = check_pairs(pairs, teacher, student, name_prefix=args.prefix)
+    return typed_pairs(Report.of((*pairs.report, *told)), args), pairs
 
 
 def _data(
-    args: Namespace, teacher: Graph, student: Graph, feed_map: Mapping[str, str], report: Report
+    args: Namespace,
+    teacher: Graph,
+    student: Graph,
+    feed_map: Mapping[str, str],
+    found: _Found,
 ) -> dict[str, object]:
     return {
         "schema": 1,
@@ -65,13 +97,27 @@ def _data(
         "student": student.source,
         "feed_map": feed_map,
         "prefix": args.prefix,
-        "mergeable": not report.errors,
-        "diagnostics": report_data(report),
+        "mergeable": not found.of_merge.errors,
+        **({} if found.pairs is None else {"pairs": list(map(asdict, found.pairs))}),
+        "diagnostics": report_data(found.report),
     }
 
 
-def _print(teacher: Graph, student: Graph, report: Report) -> None:
-    verdict = "cannot be merged" if report.errors else "can be merged"
-    found = f": {tally(report)}" if report else ""
-    line = f"{bounded(teacher.source)} {verdict} into {bounded(student.source)}{found}"
-    results().print(line, soft_wrap=True)
+def _print(args: Namespace, teacher: Graph, student: Graph, found: _Found) -> None:
+    console = results()
+    if found.pairs is not None:
+        from graphtool.cli._suggest import print_pairs
+
+        print_pairs(console, found.pairs)
+        console.print()
+    verdict = "cannot be merged" if found.of_merge.errors else "can be merged"
+    line = f"{bounded(teacher.source)} {verdict} into {bounded(student.source)}"
+    console.print(f"{line}{_tallied(found.of_merge)}", soft_wrap=True)
+    if args.pairs is not None:
+        fit = "do not all fit" if found.of_pairs.errors else "fit"
+        line = f"the pairs of {bounded(args.pairs)} {fit}{_tallied(found.of_pairs)}"
+        console.print(line, soft_wrap=True)
+
+
+def _tallied(report: Report) -> str:
+    return f": {tally(report)}" if report else ""

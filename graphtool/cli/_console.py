@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
@@ -12,10 +13,14 @@ from graphtool.diagnostics import Diagnostic, Report, Severity
 from graphtool.text import bounded
 
 if TYPE_CHECKING:
-    from rich.console import Console, JustifyMethod
+    from rich.console import Console, ConsoleOptions, JustifyMethod
+    from rich.segment import Segment
     from rich.table import Table
+    from rich.text import Text
 
 __all__ = [
+    "TITLE",
+    "WARNING",
     "Column",
     "errors",
     "print_table",
@@ -26,7 +31,16 @@ __all__ = [
     "write_json",
 ]
 
-_COLORS = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.NOTE: "bold cyan"}
+# Red and magenta alone are legible on light and dark grounds (a contrast of 2.7 at least on white
+# and on black with the colours of xterm, VGA, GNOME and VS Code; yellow, green and cyan are not).
+TITLE, WARNING = "bold", "magenta"
+_STYLES = {
+    Severity.ERROR: "bold red",
+    Severity.WARNING: f"bold {WARNING}",
+    Severity.NOTE: "bold",
+}
+# Where a word that is longer than its column is broken.
+_PART = re.compile(r"[^/._]*[/._]?")
 # Piped text is cut nowhere: a name has to be whole to be searched for.
 _PIPED_WIDTH = 100_000
 _GAP = 2
@@ -110,7 +124,7 @@ def progress(text: str) -> Generator[None]:
         return
     from rich.text import Text
 
-    with errors().status(Text(f"{bounded(text)} …")):
+    with errors().status(Text(f"{bounded(text)} …"), spinner_style=TITLE):
         yield
 
 
@@ -128,12 +142,12 @@ def _show_diagnostic(console: Console, found: Diagnostic) -> None:
 
     first, *others = found.parts
     title = Text(first, style="bold")
-    title.stylize(_COLORS[found.severity], 0, first.index("]") + 1)
+    title.stylize(_STYLES[found.severity], 0, first.index("]") + 1)
     console.print(title, soft_wrap=True)
     for part in others:
         line = Text(part)
         if part.startswith(_HELP):
-            line.stylize("green", len(_HELP))
+            line.stylize("bold", len(_HELP))
         console.print(line, soft_wrap=True)
 
 
@@ -143,7 +157,7 @@ def print_table(console: Console, columns: Sequence[Column], *, spaced: bool = F
     `spaced` sets a blank line between rows.
     """
     shown = _fitting(columns, console.width)
-    drawn = _table(shown, spaced=spaced)
+    drawn = _table(shown, spaced=spaced, cell=_cell_of(console))
     if console.is_terminal:
         console.print(drawn)
     else:
@@ -155,10 +169,10 @@ def print_table(console: Console, columns: Sequence[Column], *, spaced: bool = F
     if left_out:
         listed = ", ".join(left_out)
         remark = f"too narrow for: {listed}; a wider terminal or --format json has them"
-        console.print(remark, style="dim", soft_wrap=True)
+        console.print(remark, style="dim")
 
 
-def _table(columns: Sequence[Column], *, spaced: bool) -> Table:
+def _table(columns: Sequence[Column], *, spaced: bool, cell: Callable[[str], Text]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -173,8 +187,42 @@ def _table(columns: Sequence[Column], *, spaced: bool) -> Table:
             min_width=column.least_width,
         )
     for row in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(*map(Text, row))
+        table.add_row(*map(cell, row))
     return table
+
+
+def _cell_of(console: Console) -> Callable[[str], Text]:
+    """Return what makes a cell of a string: on a terminal, paths are folded between their parts."""
+    from rich.text import Text
+
+    class Folded(Text):
+        """Text with its long words broken behind `/`, `.` and `_`."""
+
+        def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[Segment]:
+            broken = _broken(self.plain, options.max_width)
+            yield from Text(broken).__rich_console__(console, options)
+
+    return Folded if console.is_terminal else Text
+
+
+def _broken(text: str, width: int) -> str:
+    """Break the words of a text that are wider than a column between their parts."""
+    lines = text.split("\n")
+    return "\n".join(
+        " ".join("\n".join(_parts(word, width)) for word in line.split(" ")) for line in lines
+    )
+
+
+def _parts(word: str, width: int) -> Iterator[str]:
+    from rich.cells import cell_len
+
+    taken = ""
+    for part in _PART.findall(word):
+        if taken and cell_len(taken + part) > width:
+            yield taken
+            taken = ""
+        taken += part
+    yield taken
 
 
 def _fitting(columns: Sequence[Column], width: int) -> list[Column]:

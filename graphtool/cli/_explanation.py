@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from graphtool.cli._console import Column, print_table, results, write_json
+from graphtool.cli._console import TITLE, Column, print_table, results, write_json
 from graphtool.cli._text import shape_text
 from graphtool.matching import End, Explanation, Pair
 from graphtool.text import bounded, named, visible
@@ -46,7 +46,7 @@ def _data(explanation: Explanation) -> dict[str, object]:
 def _print_ends(console: Console, pair: Pair) -> None:
     ends = pair.teacher, pair.student
     columns = (
-        Column(title="", cells=("teacher", "student"), style="cyan"),
+        Column(title="", cells=("teacher", "student"), style=TITLE),
         Column(title="Value", cells=[named(end.name) for end in ends], least=12),
         Column(title="shape", cells=[shape_text(end.shape) for end in ends]),
         Column(title="operator", cells=[bounded(end.op or "-") for end in ends]),

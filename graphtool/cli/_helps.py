@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from ast import literal_eval
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from graphtool.checks import MergePlan
@@ -13,9 +13,10 @@ from graphtool.cli._text import feed_text
 from graphtool.diagnostics import Diagnostic, Report, Severity
 from graphtool.text import as_path, command, option
 
-__all__ = ["typed", "typed_opening"]
+__all__ = ["typed", "typed_opening", "typed_pairs"]
 
 _FEED_MAP = "feed_map="
+_PREFIX = "teacher_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,28 @@ def typed_opening(report: Report, role: str) -> Report:
         else found
         for found in report
     )
+
+
+def typed_pairs(report: Report, args: Namespace) -> Report:
+    """Give Diagnostics of pairs the inputs that code needs, so that their help reads it again."""
+    return Report.of(replace(found, help=_with_inputs(found.help, args)) for found in report)
+
+
+def _with_inputs(help: str | None, args: Namespace) -> str | None:
+    if help is None:
+        return None
+    words = help.split()
+    if words[:2] == ["graphtool", "suggest-pairs"] and as_path(args.teacher) in words:
+        roles = ("teacher", args.teacher_input), ("student", args.student_input)
+        given = ("--input", args.input), *((f"--{role}-input", own) for role, own in roles)
+    elif words[:2] == ["graphtool", "inspect"]:
+        first = as_path(args.teacher) in words
+        own = args.teacher_input if first else args.student_input
+        given = (("--input", own or args.input),)
+    else:
+        return help
+    options = [option(name, shape) for name, shapes in given for shape in shapes or ()]
+    return " ".join((help, *options))
 
 
 def _weights_file(_: Diagnostic, role: str) -> str:
@@ -86,8 +109,22 @@ def _unshared(case: _Case) -> str:
 
 
 def _dry_run(case: _Case) -> str:
-    networks = map(as_path, (case.args.teacher, case.args.student))
-    return command("graphtool", "merge", *networks, "-o", "DIR", "--dry-run")
+    args = case.args
+    networks = map(as_path, (args.teacher, args.student))
+    merge = command("graphtool", "merge", *networks, "-o", "DIR", "--dry-run")
+    return " ".join([merge, *_given(args)])
+
+
+def _given(args: Namespace) -> Iterator[str]:
+    """Yield again what was typed of the options that say how to merge."""
+    for name in ("input", "teacher_input", "student_input"):
+        yield from (
+            option(f"--{name.replace('_', '-')}", text) for text in getattr(args, name) or ()
+        )
+    yield from (option("--feed", feed_text(*pair)) for pair in args.feed or ())
+    yield from (option("--shared", name) for name in args.shared)
+    if args.prefix != _PREFIX:
+        yield option("--prefix", args.prefix)
 
 
 _HELPS: dict[str, Callable[[_Case], str]] = {

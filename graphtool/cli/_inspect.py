@@ -5,17 +5,26 @@ from __future__ import annotations
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from graphtool.cli._arguments import ROWS
-from graphtool.cli._console import Column, print_table, progress, results, write_json
-from graphtool.cli._listing import Query, Row, Selection, select
+from graphtool.cli._console import (
+    TITLE,
+    Column,
+    errors,
+    print_table,
+    progress,
+    results,
+    write_json,
+)
+from graphtool.cli._listing import Query, Selection, select
 from graphtool.cli._source import check_inputs, read_source
-from graphtool.cli._text import magnitude, percent, shape_text, value_type
-from graphtool.diagnostics import counted
+from graphtool.cli._text import magnitude, percent, shape_text, stage_text, value_type
+from graphtool.cli.problems import wrong_usage
+from graphtool.diagnostics import UsageError, counted
 from graphtool.graph import UNKNOWN, Graph
-from graphtool.structure import Head, Structure, analyse
+from graphtool.structure import Head, Row, Structure, analyse
 from graphtool.text import bounded, named, visible
 
 if TYPE_CHECKING:
@@ -30,11 +39,14 @@ _BACKWARD = 1
 def run(args: Namespace) -> int:
     """Read a model and print what it is."""
     check_inputs("--input", args.input, args.model)
+    _check_output(args)
     graph = read_source(args.model, args.input)
     with progress("finding stages and heads"):
         structure = analyse(graph)
     query = _query(args)
     selection = select(structure, query)
+    if args.output is not None:
+        _write(structure, query, args.output)
     if args.format == "json":
         write_json(_data(structure, selection.rows, args.limit))
         return 0
@@ -48,6 +60,36 @@ def run(args: Namespace) -> int:
     for line in _remarks(structure, query, selection, len(shown)):
         console.print(line, style="dim", soft_wrap=True)
     return 0
+
+
+def _check_output(args: Namespace) -> None:
+    """Refuse a file that is none of a graph, and a part of what has the whole graph.
+
+    Raises UsageError: GT413, GT600. Raises GraphtoolError: GT601.
+    """
+    if args.output is None:
+        return
+    from graphtool.rendering.interchange import GRAPHML, check_graph_file
+
+    check_graph_file(args.output)
+    if args.output.lower().endswith(GRAPHML) and _query(args).narrows:
+        message = f"argument --output: a {GRAPHML} has the whole graph, and no part of it"
+        raise UsageError(wrong_usage(message, help="-o values.csv"))
+
+
+def _write(structure: Structure, query: Query, path: str) -> None:
+    """Write the Values that were asked for, else all of them, or the whole graph."""
+    from graphtool.rendering.interchange import GRAPHML, write_graph, write_rows
+
+    graph = structure.graph
+    if path.lower().endswith(GRAPHML):
+        write_graph(graph, path)
+        said = f"{counted(len(graph.operators), 'operator')}, {counted(len(graph.values), 'Value')}"
+    else:
+        rows = select(structure, replace(query, everything=True)).rows
+        write_rows(graph, rows, path)
+        said = counted(len(rows), "Value")
+    errors().print(f"wrote {visible(path)}: {said}", soft_wrap=True)
 
 
 def _limit(args: Namespace) -> int | None:
@@ -76,7 +118,7 @@ def _print_summary(console: Console, structure: Structure) -> None:
         Column(
             title="",
             cells=["" if again else title for title, again in zip(titles, repeated, strict=True)],
-            style="cyan",
+            style=TITLE,
         ),
         Column(title="", cells=[text for _, text in lines], least=20),
     )
@@ -158,8 +200,9 @@ def _print_stages(console: Console, structure: Structure) -> None:
     console.print()
     stages = structure.stages
     ends = [stage.end for stage in stages]
+    numbers = range(structure.first_stage, structure.first_stage + len(stages))
     columns = (
-        Column(title="stage", cells=[str(i) for i in range(1, len(stages) + 1)], justify="right"),
+        Column(title="stage", cells=[stage_text(number) for number in numbers], justify="right"),
         Column(title="resolution", cells=[str(stage.scale) for stage in stages]),
         Column(title="H × W", cells=[_size(structure, end) for end in ends]),
         Column(title="blocks", cells=[str(len(stage.blocks)) for stage in stages], justify="right"),
@@ -189,7 +232,7 @@ def _shares(structure: Structure) -> list[str]:
 
 def _columns(rows: Sequence[Row]) -> tuple[Column, ...]:
     ops = ["" if row.operator is None else bounded(row.operator.type) for row in rows]
-    stages = ["" if row.stage is None else str(row.stage) for row in rows]
+    stages = ["" if row.stage is None else stage_text(row.stage) for row in rows]
     return (
         Column(title="name", cells=[named(row.value.name) for row in rows], least=32),
         Column(title="operator", cells=ops, order=4),
@@ -230,6 +273,8 @@ def _remarks(structure: Structure, query: Query, selection: Selection, shown: in
 
 
 def _data(structure: Structure, rows: Sequence[Row], limit: int | None) -> dict[str, Any]:
+    from graphtool.rendering.interchange import row_data
+
     graph = structure.graph
     return {
         "schema": 1,
@@ -247,7 +292,7 @@ def _data(structure: Structure, rows: Sequence[Row], limit: int | None) -> dict[
         "stages": _stage_data(structure),
         "heads": [_head_data(graph, head) for head in structure.heads],
         "encoder": _encoder_data(structure),
-        "values": [_row_data(graph, row) for row in rows[:limit]],
+        "values": [row_data(graph, row) for row in rows[:limit]],
     }
 
 
@@ -266,7 +311,7 @@ def _stage_data(structure: Structure) -> list[dict[str, Any]]:
             "multiply_adds_before_end": structure.cost_before(stage.end),
             "blocks": stage.blocks,
         }
-        for number, stage in enumerate(structure.stages, 1)
+        for number, stage in enumerate(structure.stages, structure.first_stage)
     ]
 
 
@@ -288,19 +333,4 @@ def _encoder_data(structure: Structure) -> dict[str, Any] | None:
         "embeddings": encoder.embeddings,
         "hidden_states": encoder.hidden_states,
         "attention_scores": encoder.scores,
-    }
-
-
-def _row_data(graph: Graph, row: Row) -> dict[str, Any]:
-    from graphtool.matching.pairs import end_of
-
-    return {
-        **asdict(end_of(graph, row.value)),
-        "aliases": row.value.aliases,
-        "role": row.role,
-        "stage": row.stage,
-        "resolution": row.resolution,
-        "depth": row.depth,
-        "multiply_adds_before": row.spent,
-        "main_line": row.main_line,
     }

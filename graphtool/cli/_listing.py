@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from graphtool.cli import problems
-from graphtool.cli._text import shape_text
+from graphtool.cli._text import shape_text, stage_text
 from graphtool.diagnostics import ReadError
 from graphtool.graph import Operator, Origin, Shape, Value, shapes_agree
 from graphtool.selectors import nearest
-from graphtool.structure import Role, Structure, kind_of
+from graphtool.structure import Role, Row, Structure, kind_of, row_of
 from graphtool.text import shown_forms
 
-__all__ = ["Query", "Row", "Selection", "select"]
+__all__ = ["Query", "Selection", "select"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """What the Values listed must have; None asks for nothing. `stage` counts from 1."""
+    """What the Values listed must have; None asks for nothing. `stage` is as in Row."""
 
     name: str | None = None
     op: str | None = None
@@ -39,24 +39,10 @@ class Query:
             "the name": self.name,
             "an operator of type": self.op,
             "the shape": None if self.shape is None else shape_text(self.shape),
-            "the stage": None if self.stage is None else str(self.stage),
+            "the stage": None if self.stage is None else stage_text(self.stage),
         }
         said = [f"{what} `{text}`" for what, text in wanted.items() if text is not None]
         return " and ".join(said) or "the origin `parameter`"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One Value with what was found out about it; `stage` counts from 1."""
-
-    value: Value
-    operator: Operator | None
-    role: str
-    stage: int | None
-    resolution: str | None
-    depth: float | None
-    spent: float | None
-    main_line: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +75,7 @@ def select(structure: Structure, query: Query) -> Selection:
         raise ReadError(problems.no_such_value(graph.source, str(query), wanted, near))
     main = [value for value in found if not _is_side_result(structure, value)]
     shown = found if query.everything or not main else main
-    rows = tuple(_row(structure, value, main_line) for value in shown)
+    rows = tuple(row_of(structure, value) for value in shown)
     return Selection(rows, len(found) - len(shown))
 
 
@@ -99,9 +85,10 @@ def _is_side_result(structure: Structure, value: Value) -> bool:
 
 def _check(structure: Structure, query: Query) -> None:
     graph = structure.graph
-    if query.stage is not None and not 1 <= query.stage <= len(structure.stages):
-        count = len(structure.stages)
-        raise ReadError(problems.no_such_stage(graph.source, query.stage, count))
+    first, count = structure.first_stage, len(structure.stages)
+    if query.stage is not None and not first <= query.stage < first + count:
+        known = range(first, first + count)
+        raise ReadError(problems.no_such_stage(graph.source, query.stage, known))
     if query.op is not None:
         operators = graph.operators.values()
         if not any(_is_of_type(operator, query.op) for operator in operators):
@@ -122,7 +109,7 @@ def _fits(structure: Structure, value: Value, query: Query) -> bool:
         return False
     if query.shape is not None and not shapes_agree(query.shape, value.shape):
         return False
-    if query.stage is not None and structure.stage_of(value.name) != query.stage - 1:
+    if query.stage is not None and structure.stage_of(value.name) != query.stage:
         return False
     return query.name is None or any(
         _is_called(spelling, query.name) for spelling in _spellings(value, operator)
@@ -155,20 +142,3 @@ def _spellings(value: Value, operator: Operator | None) -> Iterator[str]:
 def _all_spellings(structure: Structure) -> Iterator[str]:
     for value in structure.graph.values.values():
         yield from _spellings(value, structure.graph.producer(value.name))
-
-
-def _row(structure: Structure, value: Value, main_line: frozenset[str]) -> Row:
-    name = value.name
-    stage = structure.stage_of(name)
-    scale = structure.scales.get(name)
-    computed = name in structure.flow.maker
-    return Row(
-        value=value,
-        operator=structure.graph.producer(name),
-        role=structure.role(name).value,
-        stage=None if stage is None else stage + 1,
-        resolution=None if scale is None else str(scale),
-        depth=structure.depth(name) if computed else None,
-        spent=structure.cost_before(name) if computed else None,
-        main_line=name in main_line,
-    )

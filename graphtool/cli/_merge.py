@@ -38,7 +38,7 @@ _OTHER_PROGRAM = "GT318"
 def run(args: Namespace) -> int:
     """Open two models, merge them and write the folder; a dry run stops before the merge."""
     check_networks(args)
-    check_picture(args.render)
+    check_picture(args.render, folder=args.output)
     check_target(args.output, force=args.force)
     teacher = _opened(args, "teacher", args.teacher, args.teacher_input, args.teacher_weights)
     student = _opened(args, "student", args.student, args.student_input, args.student_weights)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError
 
+from graphtool.cli._text import STEM
 from graphtool.graph import UNKNOWN, Shape
 
 __all__ = [
@@ -11,9 +12,11 @@ __all__ = [
     "MODEL",
     "MODEL_IN_SHORT",
     "add_inputs",
+    "add_json",
     "add_networks",
     "feed_pair",
     "shape",
+    "stage",
     "whole_number",
 ]
 
@@ -38,8 +41,17 @@ def add_networks(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("teacher", metavar="TEACHER", help="the network that teaches")
     add("student", metavar="STUDENT", help="the network that is taught")
-    add("--json", dest="format", action="store_const", const="json", help="short for --format json")
     add_inputs(parser)
+
+
+def add_json(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--json",
+        dest="format",
+        action="store_const",
+        const="json",
+        help="short for --format json",
+    )
 
 
 def add_inputs(parser: ArgumentParser) -> None:
@@ -53,6 +65,11 @@ def whole_number(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"`{text}` is no whole number from 1")
     return int(text)
+
+
+def stage(text: str) -> int:
+    """Parse the number of a stage; that of the stem is 0."""
+    return 0 if text == STEM else whole_number(text)
 
 
 def feed_pair(text: str) -> tuple[str, str]:

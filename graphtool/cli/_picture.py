@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphtool.cli._console import errors, progress, show_report
 from graphtool.cli.problems import wrong_usage
 from graphtool.diagnostics import GraphtoolError, Report, UsageError
+from graphtool.files import check_writable
 from graphtool.text import visible
 
 if TYPE_CHECKING:
     from graphtool.rendering import Picture
     from graphtool.rendering.scenes import Source
 
-__all__ = ["check_picture", "drawn", "say_written", "write_picture"]
+__all__ = ["check_picture", "drawn", "say_written", "verb_for", "write_picture"]
 
 _STDOUT = "-"
 # What to type, where a rule's help is an argument of a call.
@@ -37,10 +39,11 @@ def _typed(report: Report) -> Report:
     return Report.of(replace(found, help=_HELPS.get(found.code, found.help)) for found in report)
 
 
-def check_picture(path: str | None) -> None:
+def check_picture(path: str | None, *, folder: str | None = None) -> None:
     """Refuse a file that can't become a picture before work is put into what it shows.
 
-    Raises UsageError: GT402, GT600. Raises GraphtoolError: GT401, GT406 where no engine draws it.
+    It may lie in `folder`, which is still to be made. Raises UsageError: GT402, GT600. Raises
+    GraphtoolError: GT401, GT406 where no engine draws it, GT601 where it can't be written.
     """
     if path is None:
         return
@@ -51,20 +54,28 @@ def check_picture(path: str | None) -> None:
     from graphtool.rendering.picture import ending_of
 
     check_engine(ending_of(path))
+    if folder is None or Path(path).absolute().parent != Path(folder).absolute():
+        check_writable(path)
 
 
 def write_picture(x: Source, path: str) -> bool:
     """Draw what a command has printed; False where that failed, and its results stand."""
+    verb = verb_for(path)
     try:
         picture = drawn(x, path)
     except GraphtoolError as error:
         show_report(error.report)
         return False
     show_report(picture.report)
-    say_written(picture, path)
+    say_written(picture, path, verb)
     return True
 
 
-def say_written(picture: Picture, path: str) -> None:
+def verb_for(path: str) -> str:
+    """Return what writing does to a file: one that is there before is replaced."""
+    return "replaced" if Path(path).is_file() else "wrote"
+
+
+def say_written(picture: Picture, path: str, verb: str) -> None:
     """Say on stderr where a picture is."""
-    errors().print(f"wrote {visible(path)}: level {picture.level.value}", soft_wrap=True)
+    errors().print(f"{verb} {visible(path)}: level {picture.level.value}", soft_wrap=True)

@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from graphtool.cli._console import progress, show_report, write_json
-from graphtool.cli._picture import check_picture, drawn, say_written
+from graphtool.cli._picture import check_picture, drawn, say_written, verb_for
 from graphtool.cli._report import report_data
 from graphtool.cli._source import check_inputs, check_networks, read_source
 from graphtool.graph import Graph
@@ -30,6 +30,7 @@ def run(args: Namespace) -> int:
     path = _default_path(subject) if args.output is None else args.output
     path = None if path == _STDOUT else path
     radius = args.radius or _RADIUS
+    verb = "" if path is None else verb_for(path)
     picture = drawn(subject, path, level=args.level, focus=args.focus, radius=radius)
     show_report(picture.report)
     if args.format == "json":
@@ -37,7 +38,7 @@ def run(args: Namespace) -> int:
     elif path is None:
         sys.stdout.write(picture.dot)
     else:
-        say_written(picture, path)
+        say_written(picture, path, verb)
     return 0
 
 

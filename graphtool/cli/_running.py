@@ -23,6 +23,9 @@ _MODULES = {
     "check": "_check",
     "merge": "_merge",
     "render": "_render",
+    "doctor": "_doctor",
+    "demo": "_demo",
+    "completion": "_completion",
     "explain": "_explain",
 }
 # What such a command says in JSON, with its Diagnostics, where it could not do its work.

@@ -12,16 +12,13 @@ from types import FrameType
 from typing import Any
 
 from graphtool import staging
+from graphtool.cli._early import ENDED, SIGNALS, is_free
 
 __all__ = ["INTERRUPTED", "interruptible"]
 
-# What a shell says of a process that a signal ended is this and the signal's number.
-_ENDED = 128
-INTERRUPTED = _ENDED + signal.SIGINT
+INTERRUPTED = ENDED + signal.SIGINT
 # Seconds: what Python does where it drops an exception takes microseconds.
 _SOON = 0.01
-# A terminal sends the last one when it is closed.
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
@@ -37,7 +34,7 @@ def interruptible(statuses: list[int], *, for_good: bool) -> Generator[None]:
     timers: list[Timer] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        statuses.append(_ENDED + number)
+        statuses.append(ENDED + number)
         if for_good and "paddle" in sys.modules and not _is_staging(frame):
             _end(statuses[-1])
         raise KeyboardInterrupt
@@ -46,7 +43,7 @@ def interruptible(statuses: list[int], *, for_good: bool) -> Generator[None]:
         """Interrupt once more where Python has to drop an interrupt: in a callback, a finaliser."""
         if statuses and issubclass(unraisable.exc_type, KeyboardInterrupt):
             # Not at once: the interrupt would come within this hook, and be dropped as well.
-            timer = Timer(_SOON, signal.pthread_kill, [get_ident(), statuses[-1] - _ENDED])
+            timer = Timer(_SOON, signal.pthread_kill, [get_ident(), statuses[-1] - ENDED])
             timers.append(timer)
             timer.start()
         else:
@@ -54,9 +51,8 @@ def interruptible(statuses: list[int], *, for_good: bool) -> Generator[None]:
 
     # Only the main thread may.
     with suppress(ValueError):
-        for number in _SIGNALS:
-            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-                handlers[number] = signal.signal(number, interrupt)
+        for number in filter(is_free, SIGNALS):
+            handlers[number] = signal.signal(number, interrupt)
         sys.unraisablehook = again
     try:
         yield

@@ -7,9 +7,12 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphtool.cli._console import (
+    TITLE,
+    WARNING,
     Column,
     errors,
     print_table,
@@ -20,11 +23,12 @@ from graphtool.cli._console import (
 )
 from graphtool.cli._evidence import check_evidence, measured
 from graphtool.cli._explanation import show_explanation
-from graphtool.cli._picture import check_picture, write_picture
+from graphtool.cli._picture import check_picture, verb_for, write_picture
 from graphtool.cli._source import check_networks, read_source
 from graphtool.cli._text import magnitude, shape_text
-from graphtool.cli.problems import wrong_usage
+from graphtool.cli.problems import recipe_exists, wrong_usage
 from graphtool.diagnostics import UsageError, counted
+from graphtool.files import check_writable
 from graphtool.graph import UNKNOWN, Graph
 from graphtool.matching import (
     End,
@@ -44,7 +48,7 @@ from graphtool.text import bounded, named, visible
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["run"]
+__all__ = ["print_pairs", "run"]
 
 # Below this width the reasons stand under the table, so that names stay whole.
 _WIDE = 130
@@ -54,6 +58,7 @@ def run(args: Namespace) -> int:
     """Read two models and print the pairs that were asked for."""
     check_networks(args)
     check_picture(args.render)
+    _check_recipe(args)
     check_evidence(args.evidence)
     teacher = read_source(args.teacher, args.teacher_input or args.input)
     student = read_source(args.student, args.student_input or args.input)
@@ -125,11 +130,25 @@ def _check_partners(pairs: PairSet, args: Namespace) -> None:
     raise UsageError(wrong_usage(message, help="add --limit 1, which keeps the first"))
 
 
+def _check_recipe(args: Namespace) -> None:
+    """Refuse to write over a recipe, in which someone may have chosen pairs and weights.
+
+    Raises UsageError: GT604. Raises GraphtoolError: GT601 where it can't be written.
+    """
+    if args.output is None:
+        return
+    check_writable(args.output)
+    path = Path(args.output)
+    if not args.force and path.is_file() and path.stat().st_size:
+        raise UsageError(recipe_exists(args.output))
+
+
 def _write(pairs: PairSet, path: str) -> None:
     from graphtool.matching.recipe import write_recipe
 
+    verb = verb_for(path)
     write_recipe(pairs, path)
-    errors().print(f"wrote {visible(path)}: {counted(len(pairs), 'pair')}", soft_wrap=True)
+    errors().print(f"{verb} {visible(path)}: {counted(len(pairs), 'pair')}", soft_wrap=True)
 
 
 def _check_config(pairs: PairSet, name: str | None) -> None:
@@ -155,10 +174,11 @@ def _show_pairs(pairs: PairSet, format: str) -> None:
     if format == "json":
         write_json({"schema": 1, "pairs": list(map(asdict, pairs))})
     else:
-        _print_pairs(results(), pairs)
+        print_pairs(results(), pairs)
 
 
-def _print_pairs(console: Console, pairs: PairSet) -> None:
+def print_pairs(console: Console, pairs: PairSet) -> None:
+    """Print pairs below the two networks, with their reasons and warnings."""
     _print_header(console, pairs)
     if not pairs.pairs:
         return
@@ -179,7 +199,7 @@ def _print_header(console: Console, pairs: PairSet) -> None:
     graphs = pairs.teacher, pairs.student
     sizes = [_size(graph) for graph in graphs]
     columns = (
-        Column(title="", cells=("teacher", "student"), style="cyan"),
+        Column(title="", cells=("teacher", "student"), style=TITLE),
         Column(title="network", cells=[bounded(graph.source) for graph in graphs], least=20),
         Column(title="parameters", cells=[size[0] for size in sizes], justify="right"),
         Column(title="multiply-adds", cells=[size[1] for size in sizes], justify="right"),
@@ -275,7 +295,7 @@ def _print_warnings(console: Console, pairs: PairSet) -> None:
         console.print()
     for warning, listed in ranks.items():
         whose = f"pair{'' if len(listed) == 1 else 's'} {', '.join(listed)}"
-        line = Text("warning", style="yellow").append(f" {whose}: ", style="bold")
+        line = Text("warning", style=WARNING).append(f" {whose}: ", style="bold")
         console.print(line.append(bounded(warning), style="default"))
 
 

@@ -19,9 +19,8 @@ say why. TEACHER and STUDENT are each a MODEL.
 SUGGEST_EXAMPLES = """\
 examples:
   graphtool suggest-pairs teacher.json student.json -o pairs.toml
-  graphtool suggest-pairs teacher.json student.json --evidence samples.npz
-  graphtool suggest-pairs teacher.json student.json --explain relu_48=relu_26
-  graphtool suggest-pairs teacher.json student.json --recipe fitnet
+  graphtool suggest-pairs teacher.json distilled.json --evidence samples.npz
+  graphtool suggest-pairs teacher.json student.json --explain relu_7=relu_3
 """
 
 _EVIDENCE_HELP = "weigh by data: .npy, .npz, module:callable or random"
@@ -65,6 +64,7 @@ def add_suggest(parser: ArgumentParser) -> None:
     add("--allow-random", action="store_true", help="run networks that were never trained, too")
     add("--as", dest="config", metavar="NAME", help=_CONFIG_HELP)
     add("-o", "--output", metavar="FILE", help="also write the pairs to a recipe (.toml)")
+    add("--force", action="store_true", help="replace a recipe that is there already")
     add("--render", metavar="FILE", help="also draw what is printed, as FILE ends (.svg)")
 
 
@@ -92,6 +92,8 @@ def _contradiction(args: Namespace) -> str | None:
             return f"argument {option}: not allowed with argument {others[0]}"
     if args.config and args.format == "json":
         return "argument --as: not allowed with --format json"
+    if args.force and args.output is None:
+        return "argument --force: needs argument --output"
     alone = [option for option in _OF_EVIDENCE if _given(args, option)]
     if alone and args.evidence is None:
         return f"argument {alone[0]}: needs argument --evidence"

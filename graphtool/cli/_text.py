@@ -5,10 +5,12 @@ from __future__ import annotations
 from graphtool.graph import UNKNOWN, Shape, Value
 from graphtool.text import bounded, visible
 
-__all__ = ["feed_text", "magnitude", "percent", "shape_text", "value_type"]
+__all__ = ["STEM", "feed_text", "magnitude", "percent", "shape_text", "stage_text", "value_type"]
 
 # As much of a name as is shown whole.
 _LONG = 1000
+# Of which the number is 0.
+STEM = "stem"
 _SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -22,6 +24,11 @@ def shape_text(shape: Shape | None) -> str:
     if shape is None:
         return "?"
     return f"[{', '.join('?' if dim == UNKNOWN else str(dim) for dim in shape)}]"
+
+
+def stage_text(number: int) -> str:
+    """Write the number of a stage as `--stage` takes it."""
+    return str(number) if number else STEM
 
 
 def value_type(value: Value) -> str:

@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from graphtool.cli._text import feed_text
 from graphtool.diagnostics import Diagnostic, Severity, Where, listed, rule
 from graphtool.lookalikes import near_notes, told_apart
+from graphtool.paths import free_beside
 from graphtool.text import as_path, command, option
 
 __all__ = [
     "alike_feeds",
     "feeds_needed",
+    "folder_in_use",
     "no_such_operator",
     "no_such_stage",
     "no_such_value",
+    "recipe_exists",
     "unknown_code",
     "unknown_fields",
     "wrong_usage",
@@ -46,6 +49,18 @@ def unknown_code(code: str, near: Sequence[str]) -> Diagnostic:
     )
 
 
+@rule("GT604")
+def recipe_exists(path: str) -> Diagnostic:
+    """The recipe to write is there already; it is left as it is.
+
+    Pairs may have been taken out of it by hand, and weights changed. `--force` replaces it.
+    """
+    return Diagnostic(
+        message=f"`{path}` is there already, and may have been edited",
+        help=f"--force, or {option('-o', free_beside(path))}",
+    )
+
+
 @rule("GT603")
 def feeds_needed(guesses: Sequence[str], likely: Sequence[tuple[str, str]]) -> Diagnostic:
     """Which student feed a teacher feed shares can't be guessed: say it with `--feed`.
@@ -60,6 +75,20 @@ def feeds_needed(guesses: Sequence[str], likely: Sequence[tuple[str, str]]) -> D
         help=" ".join(
             option("--feed", feed_text(*pair)) for pair in likely or [("TEACHER", "STUDENT")]
         ),
+    )
+
+
+@rule("GT605")
+def folder_in_use(path: str, names: Sequence[str], script: str) -> Diagnostic:
+    """The folder for the demonstration holds something already; it is left as it is.
+
+    `graphtool demo FOLDER` writes to a folder that is empty, or not there yet. Where it ran before,
+    or was interrupted, `python FOLDER/demo.py` runs it again.
+    """
+    again = command("python", as_path(f"{path}/{script}"))
+    return Diagnostic(
+        message=f"`{path}` is not empty: it holds {listed(names, _LISTED)}",
+        help=again if script in names else command("graphtool", "demo", as_path(free_beside(path))),
     )
 
 
@@ -96,15 +125,19 @@ def no_such_operator(program: str, type: str, near: Sequence[str]) -> Diagnostic
 
 
 @rule("GT111")
-def no_such_stage(program: str, stage: int, count: int) -> Diagnostic:
+def no_such_stage(program: str, stage: int, known: range) -> Diagnostic:
     """The network has no stage of the number that `--stage` asks for.
 
-    Stages are counted from 1, the one nearest to the input. A network without feature maps, such as
-    a transformer, has none.
+    Stages are counted from 1, as in the reasons of `suggest-pairs`; a stem before them, which
+    nobody pairs, is `--stage stem`. A network without feature maps, such as a transformer, has
+    none.
     """
-    known = f"its stages are 1 to {count}" if count else "it has no stages"
+    numbers = [number for number in known if number]
+    few = {0: "it has no stages", 1: "its only stage is 1"}
+    said = few.get(len(numbers), f"its stages are 1 to {len(numbers)}")
+    stem = ", behind the stem" if 0 in known else ""
     return Diagnostic(
-        message=f"the network has no stage {stage}: {known}",
+        message=f"the network has no {'stem' if stage == 0 else f'stage {stage}'}: {said}{stem}",
         where=(Where(program=program),),
         help=_inspect(program),
     )

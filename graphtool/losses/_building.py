@@ -9,6 +9,7 @@ from itertools import takewhile
 from typing import Any, TypeAlias
 
 from graphtool.merging._backend import Extent
+from graphtool.merging._interrupts import heed_interrupt
 from graphtool.merging._legacy import Before
 from graphtool.merging._pir import remove_unused
 from graphtool.readers._paddle import is_legacy, load_paddle
@@ -39,6 +40,7 @@ def all_or_nothing(*programs: _Paddle) -> Generator[None]:
                 undo.callback(_cut, program, Extent.of(program))
                 _keep_parameters(program, undo)
         yield
+        heed_interrupt()
         undo.pop_all()
 
 
@@ -64,6 +66,7 @@ def named(program: _Paddle, part: str) -> Generator[None]:
     That is the `op_namescope` of legacy operators, and the module path of operations under PIR,
     where `paddle.static.name_scope` does nothing.
     """
+    heed_interrupt()
     if is_legacy(program):
         with load_paddle().static.name_scope(label_of(part)):
             yield

@@ -9,7 +9,7 @@ from typing import cast
 
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, UsageError, Where
 from graphtool.graph import UNKNOWN, Graph, dims_agree
-from graphtool.losses import BY_NAME
+from graphtool.loss_names import named_losses
 from graphtool.losses import pair_problems as problems
 from graphtool.losses._ends import of_probabilities
 from graphtool.losses._learning import learns
@@ -17,7 +17,6 @@ from graphtool.losses._networks import Networks
 from graphtool.losses._parts import Part
 from graphtool.losses.adapters import Adapter, parse_adapter
 from graphtool.matching import End, Pair
-from graphtool.matching._schema import OF_ANY_CHANNELS
 from graphtool.matching.problems import unknown_loss
 
 __all__ = ["check_label", "check_options", "check_parts", "require_options"]
@@ -26,8 +25,8 @@ __all__ = ["check_label", "check_options", "check_parts", "require_options"]
 def check_parts(networks: Networks, parts: Sequence[Part]) -> Iterator[Diagnostic]:
     """Yield all that stands against the losses and adapters of pairs."""
     for part in parts:
-        if part.loss not in BY_NAME:
-            yield unknown_loss(f"pairs[{part.places[0]}].loss", part.loss, tuple(BY_NAME))
+        if part.loss not in named_losses():
+            yield unknown_loss(f"pairs[{part.places[0]}].loss", part.loss, tuple(named_losses()))
         for pair in part.pairs:
             lost = tuple(_lost(networks, pair))
             yield from lost
@@ -86,7 +85,8 @@ def _misfits(fitted: _Fitted) -> Iterator[Diagnostic]:
         yield problems.fixed_value(fitted.adapter, fitted.where("student", pair.student))
     if adapter.layer is not None:
         yield from _wrong_channels(fitted, adapter, adapter.layer)
-        if fitted.part.loss in OF_ANY_CHANNELS:
+        loss = named_losses().get(fitted.part.loss)
+        if loss is not None and loss.of_any_channels:
             yield problems.adapter_for_nothing(fitted.part.name, fitted.part.loss, fitted.adapter)
 
 
@@ -144,7 +144,8 @@ def check_label(parts: Sequence[Part], label: object) -> Iterator[Diagnostic]:
 
 def _options_of(loss: str) -> tuple[str, ...]:
     """Return the names of the options that a loss takes."""
-    if loss not in BY_NAME:
+    known = named_losses().get(loss)
+    if known is None:
         return ()
-    parameters = inspect.signature(BY_NAME[loss]).parameters.values()
+    parameters = inspect.signature(known.build).parameters.values()
     return tuple(one.name for one in parameters if one.kind is one.KEYWORD_ONLY)

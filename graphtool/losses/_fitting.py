@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+from graphtool.loss_names import named_losses
 from graphtool.losses._networks import CHANNELS_LAST, MAP
 from graphtool.losses._values import shape_of
 from graphtool.losses.adapters import conv1x1, linear, parse_adapter, resize_to_smaller
 from graphtool.matching import Pair
 from graphtool.readers._paddle import load_paddle
 
-__all__ = ["LOGITS", "fitted"]
+__all__ = ["fitted"]
 
 # Values are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
-
-# Losses that take a softmax over the last dim.
-LOGITS = frozenset({"dist", "dkd", "kl", "skd", "soft_label"})
 
 
 def fitted(
@@ -32,7 +30,7 @@ def fitted(
     )
     if pair.adapter is not None:
         teacher, student = _adapted(pair.adapter, teacher, student, name)
-    if pair.loss in LOGITS and axes[0] is not None and axes[1] is not None:
+    if named_losses()[pair.loss].of_classes and axes[0] is not None and axes[1] is not None:
         return _transposed(teacher, [0, 2, 3, 1]), _transposed(student, [0, 2, 3, 1])
     return teacher, student
 

@@ -10,7 +10,7 @@ from graphtool.losses import problems
 from graphtool.merging import Merged, merged_of
 from graphtool.merging.merged import value_of
 from graphtool.readers._paddle import is_legacy, load_paddle
-from graphtool.readers._pir import walk_pir
+from graphtool.readers._pir import holds, walk_pir
 from graphtool.selectors import is_unknown_name
 from graphtool.structure import is_training_type, kind_of_type
 from graphtool.text import literal
@@ -59,7 +59,8 @@ def own(value: _Paddle, argument: str) -> _Paddle:
     Raises UsageError GT341.
     """
     if not belongs(value):
-        raise UsageError(problems.foreign_value(argument, Where(role=argument)))
+        merged = merged_of(load_paddle().static.default_main_program()) is not None
+        raise UsageError(problems.foreign_value(argument, Where(role=argument), merged=merged))
     return value
 
 
@@ -161,18 +162,11 @@ def _unknown(merged: Merged, name: str) -> tuple[Diagnostic, ...]:
 
 
 def belongs(value: _Paddle) -> bool:
-    """Tell whether a Value is at the top level of the current main Program.
-
-    A Value of PIR is not asked: it crashes where its Program is gone. Its address is looked for.
-    """
+    """Tell whether a Value is at the top level of the current main Program."""
     program = load_paddle().static.default_main_program()
     if is_legacy(value):
         return is_legacy(program) and program.global_block().vars.get(value.name) is value
-    if is_legacy(program):
-        return False
-    wanted = value.id
-    ops = program.global_block().ops
-    return any(result.id == wanted for op in ops for result in op.results())
+    return holds(program, value)
 
 
 def shape_of(value: _Paddle) -> tuple[int, ...]:

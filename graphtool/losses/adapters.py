@@ -134,7 +134,8 @@ def resize_to_smaller(teacher: _Paddle | str, student: _Paddle | str) -> tuple[_
     """Bring two maps [N, C, H, W] to the smaller H and the smaller W, as `resize` shrinks a map.
 
     The larger map shrinks, whichever side it is on: nothing is made up that a network has not
-    computed. Where a dim is not known the smaller is found at run time.
+    computed, as in the comparison by Tian et al. (2020, arXiv 1910.10699). Where a dim is not known
+    the smaller is found at run time.
 
     Raises as `resize` does.
     """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from graphtool.checks import check_pairs
 from graphtool.diagnostics import Diagnostic, GraphtoolError, PairError, Report, UsageError
 from graphtool.graph import ProgramKind
-from graphtool.losses import BY_NAME
+from graphtool.loss_names import named_losses
 from graphtool.losses import pair_problems as problems
 from graphtool.losses._building import SCOPE, all_or_nothing, named
 from graphtool.losses._checks import (
@@ -225,7 +225,7 @@ class _Job:
         with warnings.catch_warnings():
             # The report has it.
             warnings.filterwarnings("ignore", r"warning\[GT369\]")
-            return BY_NAME[part.loss](*teachers, *students, **given)
+            return named_losses()[part.loss].build(*teachers, *students, **given)
 
     def _sum(self, losses: Mapping[str, _Paddle]) -> _Paddle:
         terms = [weighted(loss, self.weights[name]) for name, loss in losses.items()]

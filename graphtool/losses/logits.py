@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from graphtool.diagnostics import Diagnostic
 from graphtool.graph import Shape, dims_agree
+from graphtool.loss_names import Takes, for_pairs
 from graphtool.losses import _ops as ops
 from graphtool.losses import problems
 from graphtool.losses._ends import (
@@ -20,6 +21,7 @@ from graphtool.losses._ends import (
     refuse,
     resolved,
 )
+from graphtool.losses._probabilities import LEAST, as_logits
 from graphtool.losses._values import dtype_of, place_of, shape_of
 
 __all__ = ["dist", "dkd", "kl", "skd", "soft_label"]
@@ -27,13 +29,12 @@ __all__ = ["dist", "dkd", "kl", "skd", "soft_label"]
 # Values and Variables are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
 
-# Probabilities below this, which float32 still has logarithms of, count as this.
-_LEAST = 1e-30
 # Taken from the target's logit to leave it out, as the authors of DKD do.
 _OUT = 1000.0
 _LABELS = frozenset({"int32", "int64"})
 
 
+@for_pairs(Takes((2, None)), of_classes=True)
 @built_whole
 def soft_label(
     teacher: _Paddle | str,
@@ -73,16 +74,7 @@ def _logits(
     loss: str, teacher: _Paddle | str, student: _Paddle | str, from_probs: str | None
 ) -> tuple[_Paddle, _Paddle]:
     fit = Fit(loss=loss, ranks=(2, None), logits=True)
-    return _as_logits(ends(fit, teacher, student, from_probs=from_probs), from_probs)
-
-
-def _as_logits(values: Sequence[_Paddle], from_probs: str | None) -> tuple[_Paddle, _Paddle]:
-    """Turn probabilities into logits: softmax of their logarithms gives them back."""
-    teacher, student = values
-    return (
-        _log(teacher) if from_probs in ("teacher", "both") else teacher,
-        _log(student) if from_probs in ("student", "both") else student,
-    )
+    return as_logits(ends(fit, teacher, student, from_probs=from_probs), from_probs)
 
 
 def _in_step(values: tuple[_Paddle, _Paddle]) -> tuple[_Paddle, _Paddle]:
@@ -90,15 +82,12 @@ def _in_step(values: tuple[_Paddle, _Paddle]) -> tuple[_Paddle, _Paddle]:
     return values[0], ops.same_shape(values[1], values[0])
 
 
-def _log(probabilities: _Paddle) -> _Paddle:
-    return ops.log(ops.floored(probabilities, _LEAST))
-
-
 def _cross_entropy(teacher: _Paddle, student: _Paddle) -> _Paddle:
     # The entropy is constant; apart from it, shapes are compared in the run.
     return ops.mean(ops.divergence(teacher, student) + ops.entropy(teacher))
 
 
+@for_pairs(Takes((2, None)), of_classes=True)
 @built_whole
 def kl(
     teacher: _Paddle | str,
@@ -121,6 +110,7 @@ def kl(
     return ops.mean(ops.divergence(left / temperature, right / temperature)) * temperature**2
 
 
+@for_pairs(Takes((2, 2)), of_classes=True)
 @built_whole
 def dkd(
     teacher: _Paddle | str,
@@ -154,7 +144,7 @@ def dkd(
     wanted = {"student": student} if labels is None else {"student": student, "labels": labels}
     left, right, *given = resolved("dkd", {"teacher": teacher}, wanted)
     refuse(_dkd_misfits(left, right, given, from_probs))
-    left, right = _in_step(_as_logits(prepared(left, right), from_probs))
+    left, right = _in_step(as_logits(prepared(left, right), from_probs))
     targets = ops.flat(given[0], 0) if given else ops.argmax(left)
     mask = ops.same_shape(ops.one_hot(targets, shape_of(left)[1], left), left)
     return _decoupled(left / temperature, right / temperature, mask, alpha, beta) * temperature**2
@@ -193,9 +183,10 @@ def _log_two(logits: _Paddle, mask: _Paddle) -> tuple[_Paddle, _Paddle]:
     """Return the logarithms of the target's probability and of that of all others together."""
     logs = ops.log_softmax(logits)
     others = ops.total(ops.exp(logs) * (1.0 - mask), -1)
-    return ops.total(logs * mask, -1), ops.log(ops.floored(others, _LEAST))
+    return ops.total(logs * mask, -1), ops.log(ops.floored(others, LEAST))
 
 
+@for_pairs(Takes((2, 2)), of_classes=True)
 @built_whole
 def skd(
     teacher: _Paddle | str,
@@ -221,7 +212,7 @@ def skd(
     fit = Fit(loss="skd", ranks=(2, 2), logits=True)
     known = known_dim("skd", left, 1, "teacher")
     refuse((*misfits(fit, left, right, from_probs=from_probs), *known))
-    left, right = _in_step(_as_logits(prepared(left, right), from_probs))
+    left, right = _in_step(as_logits(prepared(left, right), from_probs))
     scale = _deviation(left) if multiplier is None else multiplier
     return _cross_entropy(_normalised(left) * scale, _normalised(right) * scale)
 
@@ -240,6 +231,7 @@ def _deviation(logits: _Paddle) -> _Paddle:
     return ops.root(ops.total(apart * apart, 1, keep=True) / max(classes - 1, 1))
 
 
+@for_pairs(Takes((2, 2)), of_classes=True)
 @built_whole
 def dist(
     teacher: _Paddle | str,
@@ -268,7 +260,7 @@ def dist(
         from_probs=from_probs,
     )
     fit = Fit(loss="dist", ranks=(2, 2), logits=True)
-    left, right = _as_logits(ends(fit, teacher, student, from_probs=from_probs), from_probs)
+    left, right = as_logits(ends(fit, teacher, student, from_probs=from_probs), from_probs)
     theirs, ours = (ops.exp(ops.log_softmax(end / temperature)) for end in (left, right))
     among_classes = ops.mean(ops.uncorrelated(theirs, ours, 1)) * beta
     among_samples = ops.mean(ops.uncorrelated(theirs, ours, 0)) * gamma

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from graphtool.diagnostics import Diagnostic
+from graphtool.loss_names import Takes, for_pairs
 from graphtool.losses import _ops as ops
 from graphtool.losses import adapters
 from graphtool.losses._ends import (
@@ -33,6 +34,7 @@ __all__ = ["attention", "channel_wise", "fsp", "hint", "l2"]
 _Paddle: TypeAlias = Any
 
 
+@for_pairs(Takes())
 @built_whole
 def l2(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     """Return the mean of squared differences over all elements.
@@ -56,6 +58,7 @@ def _mean_square(teacher: _Paddle, student: _Paddle) -> _Paddle:
     return ops.mean(apart * apart)
 
 
+@for_pairs(Takes((2, 4), stop=1))
 @built_whole
 def hint(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     """Return the hint loss of FitNets: l2 to the teacher's map, through a regressor that learns.
@@ -98,6 +101,7 @@ def adapted(teacher: _Paddle, student: _Paddle, axis: int) -> _Paddle:
     return build(student, wanted)
 
 
+@for_pairs(Takes((3, 5), stop=1), of_any_channels=True)
 @built_whole
 def attention(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     """Return the attention transfer loss, AT: where a network looks, not what it sees there.
@@ -119,6 +123,7 @@ def _attention_map(value: _Paddle) -> _Paddle:
     return ops.unit(ops.flat(ops.mean(value * value, 1), 1), 1)
 
 
+@for_pairs(Takes((3, 5), stop=1))
 @built_whole
 def channel_wise(
     teacher: _Paddle | str, student: _Paddle | str, *, temperature: float = 4.0
@@ -138,6 +143,7 @@ def channel_wise(
     return ops.mean(divergence) * temperature**2
 
 
+@for_pairs(Takes((4, 4), stop=1))
 @built_whole
 def fsp(
     teacher_1: _Paddle | str,

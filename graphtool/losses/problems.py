@@ -46,7 +46,7 @@ def no_merged_program(name: str) -> Diagnostic:
 
 
 @rule("GT341")
-def foreign_value(argument: str, where: Where) -> Diagnostic:
+def foreign_value(argument: str, where: Where, *, merged: bool) -> Diagnostic:
     """A loss was given a Value that is not at the top level of the current main Program.
 
     Under PIR, a loss over a Value of another Program, of its clone or from inside of a branch or
@@ -55,10 +55,11 @@ def foreign_value(argument: str, where: Where) -> Diagnostic:
     `merged.student(name)` return, for a legacy Program on Paddle 3 inside of
     `paddle.pir_utils.OldIrGuard()`.
     """
+    side = next((side for side in ("teacher", "student") if argument.startswith(side)), None)
     return Diagnostic(
         message=f"`{argument}` is no Value at the top level of the current main Program",
         where=(where,),
-        help=_GUARD,
+        help=f'merged.{side}("relu_22")' if merged and side else _GUARD,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+from graphtool.loss_names import for_pairs
 from graphtool.losses import _ops as ops
 from graphtool.losses._ends import Fit, built_whole, check_options, ends
 
@@ -16,6 +17,7 @@ _Paddle: TypeAlias = Any
 _NEAREST = 1e-12
 
 
+@for_pairs(of_any_channels=True)
 @built_whole
 def similarity(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     """Return the similarity-preserving loss, SP: which samples of a batch activate alike.
@@ -42,6 +44,7 @@ def _similarities(value: _Paddle) -> _Paddle:
     return ops.unit(ops.product(vectors, vectors, transposed=True), 1)
 
 
+@for_pairs(of_any_channels=True)
 @built_whole
 def relational(
     teacher: _Paddle | str,
@@ -72,8 +75,8 @@ def relational_distance(teacher: _Paddle | str, student: _Paddle | str) -> _Padd
 
     The mean of h(d(S) - d(T)) over all N · N pairs of samples: d is the Euclidean distance divided
     by its mean over pairs of two different samples, h(x) = x² / 2 where |x| < 1, else |x| - 1/2.
-    It is 0 for embeddings that are moved, turned or scaled as a whole. Park et al. 2019 (arXiv
-    1904.05068), with the authors' code.
+    For embeddings [N, ...] of any shapes; it is 0 for those that are moved, turned or scaled as a
+    whole. Park et al. 2019 (arXiv 1904.05068), with the authors' code.
 
     Raises what `l2` does. A batch that differs stops the run.
     """
@@ -87,8 +90,8 @@ def relational_angle(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
 
     The mean of h(a(S) - a(T)) over all N · N · N triples of samples: a is the cosine of the angle
     that two samples make at a third, 0 where two of the three are one; h as in
-    `relational_distance`. It is 0 for embeddings that are moved, turned or scaled as a whole. Park
-    et al. 2019 (arXiv 1904.05068), with the authors' code.
+    `relational_distance`. For embeddings [N, ...] of any shapes; it is 0 for those that are moved,
+    turned or scaled as a whole. Park et al. 2019 (arXiv 1904.05068), with the authors' code.
 
     Raises what `l2` does. A batch that differs stops the run.
     """

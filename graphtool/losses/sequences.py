@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from graphtool.diagnostics import Diagnostic, UsageError
 from graphtool.graph import shapes_agree
+from graphtool.loss_names import Takes, for_pairs
 from graphtool.losses import _ops as ops
 from graphtool.losses import problems
 from graphtool.losses._ends import (
@@ -33,6 +34,8 @@ _MASKED = -100.0
 _FAR = 1e4
 
 
+# A layer that learns makes the widths one.
+@for_pairs(Takes((3, 3), stop=2))
 @built_whole
 def hidden_state(
     teacher: _Paddle | str, student: _Paddle | str, *, mask: _Paddle | str | None = None
@@ -61,6 +64,7 @@ def hidden_state(
     return _mean(ops.mean(apart * apart, 2), _kept(masks, right))
 
 
+@for_pairs(Takes((4, 4)))
 @built_whole
 def attention_scores(
     teacher: _Paddle | str,
@@ -106,6 +110,8 @@ def _divergence(teacher: _Paddle, student: _Paddle, kept: _Paddle | None) -> _Pa
     return _mean(ops.mean(ops.divergence(left, right), 1), kept)
 
 
+# The option `heads` makes the numbers of heads one.
+@for_pairs(Takes((4, 4), start=2, stop=3))
 @built_whole
 def attention_relation(
     teacher: _Paddle | str,
@@ -160,6 +166,7 @@ def _relations(vectors: _Paddle, heads: int | None) -> _Paddle:
     return products / ops.root(ops.like(products, width))
 
 
+@for_pairs(Takes((2, 4), stop=1))
 @built_whole
 def pkd(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     """Return PKD: of two papers of this name the one for the kind of Value that is compared.

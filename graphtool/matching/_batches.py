@@ -186,8 +186,8 @@ def _checked(array: _Array, feed: Value, reader: Reader, number: int) -> _Array:
         given = problems.shown(tuple(array.shape), str(array.dtype))
         one = feed.shape is not None and array.ndim == len(feed.shape) - 1
         notes = (_ONE_SAMPLE,) if one else ()
-        cast = None if same_kind else f'images.astype("{dtype}")'
-        raise PairError(_misfit(reader, feed, given, notes=notes, help=cast))
+        mend = _mended(array, feed, dtype=None if same_kind else dtype)
+        raise PairError(_misfit(reader, feed, given, notes=notes, help=mend))
     taken = np.ascontiguousarray(array, dtype=dtype)
     finite = np.isfinite(taken) if taken.dtype.kind == "f" else None
     if finite is not None and not finite.all():
@@ -195,6 +195,16 @@ def _checked(array: _Array, feed: Value, reader: Reader, number: int) -> _Array:
         place = Where(role=reader.role, program=reader.source, value=feed.name)
         raise PairError(problems.not_finite(place, batch=number, sample=sample, what="samples"))
     return taken
+
+
+def _mended(array: _Array, feed: Value, *, dtype: str | None) -> str | None:
+    """Write how images get a dtype, and their channels to the front; None where neither helps."""
+    shape = tuple(array.shape)
+    is_last = len(shape) == 4 and not shapes_agree(shape, feed.shape)
+    is_moved = is_last and shapes_agree((shape[0], shape[3], *shape[1:3]), feed.shape)
+    steps = ".transpose(0, 3, 1, 2)" if is_moved else ""
+    steps += f'.astype("{dtype}")' if dtype else ""
+    return f"images{steps}" if steps else None
 
 
 def _misfit(

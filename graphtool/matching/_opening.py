@@ -22,7 +22,7 @@ from graphtool.readers.layer_weights import dynamic_layer, load_layer
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram, as_live, deserialise, is_live, parse
 from graphtool.readers.parameter_files import parameters_beside
-from graphtool.readers.tensors import Tensor, copy_of, private_scope, set_tensors
+from graphtool.readers.tensors import Tensor, copy_of, set_tensors
 from graphtool.readers.weights import ENDINGS, persistables, read_weights
 from graphtool.structure import reaches_outside
 from graphtool.text import as_path, command
@@ -217,9 +217,9 @@ def _built(spec: str, role: str, inputs: Sequence[str]) -> Opened:
 
 def _of_layer(role: str, live: LiveProgram, layer: _Paddle) -> Opened:
     def fill(scope: _Paddle, names: Sequence[str]) -> Sequence[str]:
-        with private_scope() as held:
-            load_layer(layer, held)
-            return _copy(held, scope, names)
+        # All of it: a run reads what is not persistable, too.
+        load_layer(layer, scope)
+        return _lacking(scope, names)
 
     lack = "the Layer does not hold them"
     return Opened(role=role, live=live, fill=fill, lack=lack, help=_SET_STATE)
@@ -236,13 +236,17 @@ def _of_scope(role: str, live: LiveProgram, held: _Paddle) -> Opened:
 
 def _copy(held: _Paddle, scope: _Paddle, names: Sequence[str]) -> list[str]:
     """Copy Variables from one Scope to another, and return the names of those not there."""
-    facts = scope_facts(held, names).variables
-    missing = [name for name in names if name not in facts or not facts[name].initialised]
+    missing = _lacking(held, names)
     for name in names:
         if name not in missing:
             copied = copy_of(held.find_var(name).get_tensor())
             scope.var(name).get_tensor()._share_data_with(copied)  # noqa: SLF001
     return missing
+
+
+def _lacking(scope: _Paddle, names: Sequence[str]) -> list[str]:
+    facts = scope_facts(scope, names).variables
+    return [name for name in names if name not in facts or not facts[name].initialised]
 
 
 def _fits(scope: _Paddle, value: Value, name: str) -> bool:

@@ -12,13 +12,12 @@ import msgspec
 
 from graphtool.diagnostics import Diagnostic, PairError
 from graphtool.graph import ProgramKind
+from graphtool.loss_names import named_losses
 from graphtool.matching import problems
 from graphtool.matching.fingerprint import Fingerprint
 from graphtool.matching.pairs import Kind, Relation
 
 __all__ = [
-    "LOSSES",
-    "OF_ANY_CHANNELS",
     "SCHEMA",
     "Document",
     "EndRecord",
@@ -30,26 +29,6 @@ __all__ = [
 ]
 
 SCHEMA = 1
-LOSSES = (
-    "attention",
-    "attention_relation",
-    "attention_scores",
-    "channel_wise",
-    "dist",
-    "dkd",
-    "fsp",
-    "hidden_state",
-    "hint",
-    "kl",
-    "l2",
-    "pkd",
-    "relational",
-    "similarity",
-    "skd",
-    "soft_label",
-)
-# These compare Values of any number of channels: a layer before them would learn for the student.
-OF_ANY_CHANNELS = frozenset({"attention", "relational", "similarity"})
 
 _PLACE = re.compile(r" - at `\$(?P<path>.*)`$", re.DOTALL)
 _MARKED = re.compile(r"(?P<mark>.*)@(?P<name>[0-9a-f]{8})", re.DOTALL)
@@ -223,8 +202,9 @@ def _pair(table: _Toml, place: str, found: list[Diagnostic]) -> PairRecord | Non
 
 def _wrong_values(pair: PairRecord, place: str) -> Iterator[Diagnostic]:
     """Find what has the right type and yet can't be meant."""
-    if pair.loss not in LOSSES:
-        yield problems.unknown_loss(f"{place}.loss", _shortened(pair.loss), LOSSES)
+    losses = tuple(named_losses())
+    if pair.loss not in losses:
+        yield problems.unknown_loss(f"{place}.loss", _shortened(pair.loss), losses)
     if not isfinite(pair.weight) or pair.weight < 0:
         reason = f"{pair.weight} is no weight: it must be 0 or more, and finite"
         yield problems.bad_recipe_key(f"{place}.weight", reason)

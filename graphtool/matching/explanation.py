@@ -94,10 +94,11 @@ def weigh_explanation(explanation: Explanation, evidence: Evidence) -> Explanati
 def _names(teacher: Structure, student: Structure, pair: str | tuple[str, str]) -> tuple[str, str]:
     splits = _splits(pair) if isinstance(pair, str) else (pair,)
     names = _found(teacher.graph, student.graph, splits)
-    for structure, name in zip((teacher, student), names, strict=True):
+    sides = ("teacher", teacher), ("student", student)
+    for (role, structure), name in zip(sides, names, strict=True):
         if name not in structure.flow.features:
-            role = structure.role(name).value
-            raise PairError(problems.no_feature_map(structure.graph, name, role))
+            what = structure.role(name).value
+            raise PairError(problems.no_feature_map(structure.graph, name, what, role))
     return names
 
 

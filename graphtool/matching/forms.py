@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from graphtool.matching._schema import OF_ANY_CHANNELS
+from graphtool.loss_names import named_losses
 from graphtool.matching.pairs import Kind, Pair
 from graphtool.matching.relations import can_compare
 from graphtool.structure import Tap
@@ -77,7 +77,7 @@ class Form:
 
 def _adapter(pair: Pair, loss: str) -> str | None:
     """Return what of a pair's adapter a loss needs: one of any channels needs the same places."""
-    if pair.adapter is None or loss not in OF_ANY_CHANNELS:
+    if pair.adapter is None or not named_losses()[loss].of_any_channels:
         return pair.adapter
     return "resize" if loss == "attention" and "resize" in pair.adapter else None
 

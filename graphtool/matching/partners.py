@@ -33,7 +33,8 @@ def partners(teacher: Source, student: Source, selector: str, *, limit: int | No
     left, right = analyse(read(teacher)), analyse(read(student))
     name = find(left.graph, selector).name
     if name not in left.flow.features:
-        raise PairError(problems.no_feature_map(left.graph, name, left.role(name).value))
+        what = left.role(name).value
+        raise PairError(problems.no_feature_map(left.graph, name, what, "teacher"))
     suggested = [pair for pair in pairs_of(left, right) if pair.teacher.name == name]
     first = {pair.student.name for pair in suggested}
     others = [other for other in right.main_line if other not in first]

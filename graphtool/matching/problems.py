@@ -146,7 +146,7 @@ def teacher_is_smaller(teacher: Graph, student: Graph, sizes: tuple[str, str]) -
 
 
 @rule("GT303")
-def no_feature_map(graph: Graph, name: str, what: str) -> Diagnostic:
+def no_feature_map(graph: Graph, name: str, what: str, role: str | None = None) -> Diagnostic:
     """The Value is no feature map, so nothing can be paired with it.
 
     A feature map is a floating-point Value of the top-level block that depends on the input and on
@@ -154,7 +154,7 @@ def no_feature_map(graph: Graph, name: str, what: str) -> Diagnostic:
     """
     return Diagnostic(
         message=f"`{name}` is no feature map but a {what}",
-        where=(Where(program=graph.source, value=name, shape=graph.values[name].shape),),
+        where=(Where(role=role, program=graph.source, value=name, shape=graph.values[name].shape),),
         help=listing(graph.source),
     )
 

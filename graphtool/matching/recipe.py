@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from numbers import Real
 from os import PathLike, fspath
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
@@ -16,8 +16,10 @@ from graphtool.diagnostics import Diagnostic, PairError, Report, UsageError, cou
 from graphtool.files import write_text
 from graphtool.graph import Graph
 from graphtool.matching import problems
+from graphtool.matching._config_entries import entries_of
 from graphtool.matching._ends import Side
-from graphtool.matching._schema import LOSSES, SCHEMA, PairRecord, marked, parse
+from graphtool.matching._schema import SCHEMA, Document, PairRecord, marked, parse
+from graphtool.matching.config_files import paired
 from graphtool.matching.fingerprint import Fingerprint, fingerprints, program_fingerprint
 from graphtool.matching.pairs import End, Pair, PairSet
 from graphtool.readers import Source, read
@@ -25,7 +27,13 @@ from graphtool.readers._files import check_kind
 from graphtool.text import as_typed
 from graphtool.version import version
 
-__all__ = ["LOSSES", "Recipe", "read_recipe", "recipe_text", "write_recipe"]
+__all__ = [
+    "Recipe",
+    "is_configuration",
+    "read_recipe",
+    "recipe_text",
+    "write_recipe",
+]
 
 _HEADER = """\
 # A recipe of graphtool: Values of a teacher and a student that are paired, with losses and weights.
@@ -45,6 +53,7 @@ _WRITE = 'gt.write_recipe(gt.suggest_pairs(teacher, student), "pairs.toml")'
 _READ = 'gt.read_recipe("pairs.toml", teacher=teacher, student=student)'
 
 _OTHER_PROGRAM = "GT318"
+_CONFIGURATIONS = (".yml", ".yaml")
 
 # TOML is made of plain dicts, lists and scalars, nested at will.
 _Toml: TypeAlias = Any
@@ -52,7 +61,10 @@ _Toml: TypeAlias = Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Pairs, each with its loss and weight; `version` is the graphtool that wrote the file."""
+    """Pairs, each with its loss and weight; `version` is the graphtool that wrote the file.
+
+    It is empty where another toolkit did.
+    """
 
     pairs: PairSet
     version: str
@@ -191,18 +203,20 @@ def read_recipe(path_or_text: str | PathLike[str], *, teacher: Source, student: 
     whose name was edited, is found by its name, which may be any selector. `pairs.report` notes
     what has moved and what was edited.
 
-    Raises PairError with all problems: GT310 to GT316, GT101 and GT102. Raises UsageError: GT248.
-    Raises what `gt.read` does.
+    A path that ends in `.yml` or `.yaml` is a distillation configuration of PaddleClas, PaddleOCR
+    or PaddleSlim, or what `suggest-pairs --as` writes. Its pairs say in `why` where they stand in
+    the file; `pairs.report` says which of its losses were read as no pair, and which were replaced.
+
+    Raises PairError with all problems: GT310 to GT316, GT323, GT324, GT327, GT303, GT101 and GT102.
+    Raises UsageError: GT248. Raises what `gt.read` does.
     """
-    document = parse(_text_of(path_or_text))
+    text = _text_of(path_or_text)
+    written = entries_of(text) if is_configuration(path_or_text) else parse(text)
     graphs = read(teacher), read(student)
-    sides = (
-        Side.of("teacher", graphs[0], document.teacher),
-        Side.of("student", graphs[1], document.student),
-    )
-    said = [remark for side in sides for remark in side.remarks()]
-    pairs = [_found(record, index, sides, said) for index, record in enumerate(document.pairs)]
-    said.extend(_duplicates(pairs))
+    if isinstance(written, Document):
+        pairs, said = _documented(written, graphs)
+    else:
+        pairs, said = paired(written, *graphs)
     report = Report.of(said)
     if report.errors:
         # That the recipe is of another network explains the rest.
@@ -214,7 +228,26 @@ def read_recipe(path_or_text: str | PathLike[str], *, teacher: Source, student: 
         pairs=tuple(pair for pair in pairs if pair is not None),
         report=report,
     )
-    return Recipe(pairs=found, version=document.version)
+    return Recipe(pairs=found, version=written.version if isinstance(written, Document) else "")
+
+
+def is_configuration(path_or_text: str | PathLike[str]) -> bool:
+    """Tell the path of a configuration of another toolkit from a recipe."""
+    given = fspath(path_or_text)
+    is_text = isinstance(path_or_text, str) and "\n" in given
+    return not is_text and PurePath(given).suffix.lower() in _CONFIGURATIONS
+
+
+def _documented(
+    document: Document, graphs: tuple[Graph, Graph]
+) -> tuple[list[Pair | None], list[Diagnostic]]:
+    sides = (
+        Side.of("teacher", graphs[0], document.teacher),
+        Side.of("student", graphs[1], document.student),
+    )
+    said = [remark for side in sides for remark in side.remarks()]
+    pairs = [_found(record, index, sides, said) for index, record in enumerate(document.pairs)]
+    return pairs, [*said, *_duplicates(pairs)]
 
 
 def _text_of(path_or_text: object) -> str:

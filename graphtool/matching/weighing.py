@@ -76,10 +76,11 @@ class _Stages:
 
     def said(self, name: str) -> str:
         """Say which stage a Value lies in: ` of stage 2`, or nothing."""
-        index, stem = self.index(name), len(self.structure.stages) - len(self.structure.sections)
+        index = self.index(name)
         if index is None:
             return ""
-        return " of the stem" if index < stem else f" of stage {index + 1 - stem}"
+        number = index + self.structure.first_stage
+        return f" of stage {number}" if number else " of the stem"
 
 
 def _settled(pairs: Iterable[Pair], evidence: Evidence, teacher: _Stages) -> Iterator[Pair]:

@@ -24,6 +24,8 @@ from graphtool.graph import Graph, ProgramKind
 from graphtool.merging import _legacy, _pir
 from graphtool.merging._backend import Scopes
 from graphtool.merging._failures import paddle_failures
+from graphtool.merging._interrupts import heed_interrupt
+from graphtool.merging._provenance import Provenance, from_file, from_nowhere, from_scope
 from graphtool.merging._scope import hand_over
 from graphtool.merging._teacher import Teacher, kind_of, open_teacher, working_on
 from graphtool.merging.merged import Merged, inherited_by, merged_of, register
@@ -175,7 +177,7 @@ def _merge(sides: _Sides, plan: MergePlan, *, share: bool) -> Merged:
     teacher, student, wanted = sides.teacher, sides.student, sides.wanted
     scopes = Scopes(teacher=teacher.scope, student=wanted.scope, share=share or teacher.loads)
     if plan.parameters is ParametersWhen.NOW:
-        teacher.load()
+        teacher.load(teacher.scope)
     with working_on(student.kind), ExitStack() as undo:
         inherited = inherited_by(student)
         # What its owner does to the teacher's Program later is none of the merge's.
@@ -192,20 +194,22 @@ def _merge(sides: _Sides, plan: MergePlan, *, share: bool) -> Merged:
             before=student,
             source=teacher.live,
             network=sides.network,
-            taken=_taken(plan, scopes),
+            provenance=_provenance(plan, teacher),
         )
         _bring_layer(wanted, undo)
         keep_counters(student.program, undo)
         count_past(student.program, user_names(student.graph))
         register(merged, inherited)
+        heed_interrupt()
         undo.pop_all()
     return merged
 
 
-def _taken(plan: MergePlan, scopes: Scopes) -> dict[str, tuple[_Paddle, str]]:
+def _provenance(plan: MergePlan, teacher: Teacher) -> Provenance:
     if plan.parameters is ParametersWhen.LATER:
-        return {}
-    return {new: (scopes.teacher, old) for old, new in plan.weights}
+        return from_nowhere("they are still to be loaded")
+    names = {new: old for old, new in plan.weights}
+    return from_file(teacher.load, names) if teacher.loads else from_scope(teacher.scope, names)
 
 
 def _bring_layer(wanted: Wanted, undo: ExitStack) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from graphtool.diagnostics import counted
 from graphtool.graph import Shape
-from graphtool.text import named
+from graphtool.text import bounded, named
 
 if TYPE_CHECKING:
     import numpy as np
     from rich.table import Table
 
-__all__ = ["Comparison", "Verification", "compared"]
+__all__ = ["Comparison", "Unchecked", "Verification", "compared"]
 
 _Array: TypeAlias = "np.ndarray[Any, Any]"
 _Arrays: TypeAlias = "Mapping[str, _Array]"
@@ -36,16 +38,25 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Verification:
-    """What was found; it is true where every Value and every weight is bit-equal.
+class Unchecked:
+    """A weight of the teacher, by its old name, that could not be compared, and why."""
 
-    `comparisons` are Values; `weights` are those of the teacher that were copied, beside what they
-    were copied from, as both are now.
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was found; it is true where every Value and weight that was compared is bit-equal.
+
+    `comparisons` are Values; `weights` are the teacher's, beside what they came from, as both are
+    now. Those that could not be compared are `unchecked`, and printed as such: they are no pass.
     """
 
     comparisons: tuple[Comparison, ...]
     generated: tuple[str, ...] = ()
     weights: tuple[Comparison, ...] = ()
+    unchecked: tuple[Unchecked, ...] = ()
 
     @property
     def equal(self) -> bool:
@@ -86,7 +97,12 @@ class Verification:
         generated = (
             f"; generated: {', '.join(map(named, self.generated))}" if self.generated else ""
         )
-        return f"{_counted(self.comparisons)} Values{weights} are bit-equal{generated}"
+        equal = f"{_counted(self.comparisons)} Values{weights} are bit-equal"
+        return f"{equal}{generated}{''.join(self._not_checked())}"
+
+    def _not_checked(self) -> Iterator[str]:
+        for why, count in Counter(row.why for row in self.unchecked).items():
+            yield f"; not checked: {counted(count, 'weight')} ({bounded(why)})"
 
 
 def _counted(rows: tuple[Comparison, ...]) -> str:

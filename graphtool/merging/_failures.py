@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import TracebackType
 
 from graphtool.diagnostics import Diagnostic, GraphtoolError, rule
+from graphtool.merging._interrupts import interrupts_held
 from graphtool.readers._messages import said_by
 from graphtool.readers._paddle import REFUSALS, one_at_a_time
 
-__all__ = ["FAILURES", "paddle_failures", "words_of"]
+__all__ = ["paddle_failures", "said_by_paddle"]
 
 # As what else Paddle's functions written in Python fail.
 _SLIPS = (AssertionError, AttributeError, KeyError)
-FAILURES = (*REFUSALS, OSError, *_SLIPS)
+_FAILURES = (*REFUSALS, OSError, *_SLIPS)
 # As what any line of Python fails.
 _ANYONES = (*_SLIPS, ValueError, TypeError, IndexError, RecursionError)
 # How Paddle's compiled part words these, whose last line in Python is that which called it.
@@ -46,17 +47,24 @@ def paddle_failures(kind: type[GraphtoolError], call: str) -> Generator[None]:
 
     Calls of other threads wait until this one is done.
     """
-    try:
-        with one_at_a_time():
+    with one_at_a_time(), said_by_paddle(lambda words: kind(paddle_failed(call, words))):
+        yield
+
+
+@contextmanager
+def said_by_paddle(say: Callable[[str], GraphtoolError]) -> Generator[None]:
+    """Raise what `say` makes of Paddle's words where it raises an error; Ctrl-C waits meanwhile."""
+    with interrupts_held():
+        try:
             yield
-    except FAILURES as error:
-        words = words_of(error)
-        if words is None:
-            raise
-        raise kind(paddle_failed(call, words)) from error
+        except _FAILURES as error:
+            words = _words_of(error)
+            if words is None:
+                raise
+            raise say(words) from error
 
 
-def words_of(error: Exception) -> str | None:
+def _words_of(error: Exception) -> str | None:
     """Return what an error of Paddle's says, None for one of another's."""
     if isinstance(error, OSError) and error.errno is not None:
         return None

@@ -23,7 +23,8 @@ from graphtool.merging._manifest import (
     not_a_merged_folder,
     read_manifest,
 )
-from graphtool.merging._seal import sealed_tensors
+from graphtool.merging._provenance import Provenance, from_file
+from graphtool.merging._seal import missing_pairs, sealed_tensors
 from graphtool.merging._teacher import working_on
 from graphtool.merging.merged import Merged, register
 from graphtool.readers import problems as reading
@@ -48,8 +49,12 @@ def load_merged(path: str | PathLike[str], *, scope: _Paddle | None = None) -> M
     student=merged.plan.student)`. Nothing in the folder is executed, and nothing outside of it is
     read.
 
+    `report` warns of pairs whose file is gone (GT637) and of what the folder could not keep
+    (GT617), and notes another release of Paddle (GT615).
+
     Raises ReadError: GT001, GT010, GT240, GT613 for a folder that holds no merged program or a
-    damaged one, GT614 for one that a newer graphtool wrote.
+    damaged one, GT614 for one that a newer graphtool wrote, GT618 for one whose files have changed
+    since it was saved, its pairs apart.
     """
     folder = Path(fspath(path))
     try:
@@ -133,16 +138,28 @@ def _merged(
     student = _opened_original(folder, manifest, number, "student", record.student)
     check_names(folder, record, (teacher.graph, student.graph, live.graph))
     prefixes = tuple(earlier.prefix for earlier in manifest.teachers[:number])
+    plan = _plan(folder, record, teacher.graph, student.graph)
     return Merged(
-        plan=replace(_plan(folder, record, teacher.graph, student.graph), prefixes=prefixes),
+        plan=replace(plan, prefixes=prefixes),
         report=Report.of(_said(folder, manifest)),
         scopes=Scopes(teacher=scope, student=scope),
         place=None,
         joined=Joined(live=live, names=record.values, extent=Extent.of(live.program)),
         originals=(teacher.program, student.program),
+        provenance=_provenance(folder, plan.weights, live.graph),
         before=replace(live, graph=student.graph),
         source=teacher,
     )
+
+
+def _provenance(folder: Path, weights: Sequence[tuple[str, str]], merged: Graph) -> Provenance:
+    home = folder.absolute()
+
+    def load(own: _Paddle) -> None:
+        manifest = read_manifest(home)
+        set_tensors(_parameters(home, manifest, merged, sealed_tensors(home, manifest)), own)
+
+    return from_file(load, {new: new for _, new in weights})
 
 
 def _plan(folder: Path, record: SavedTeacher, teacher: Graph, student: Graph) -> MergePlan:
@@ -194,5 +211,6 @@ def _said(folder: Path, manifest: Manifest) -> Iterator[Diagnostic]:
     now = str(load_paddle().__version__)
     if manifest.paddle != now:
         yield other_release(str(folder), manifest.paddle, now)
+    yield from missing_pairs(folder, manifest)
     for what in left_behind(manifest.attributes):
         yield attribute_left_behind(str(folder), what)

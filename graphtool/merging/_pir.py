@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from graphtool.checks.plan import MergePlan, ParametersWhen
 from graphtool.merging._backend import Extent, Joined, Scopes
+from graphtool.merging._interrupts import heed_interrupt
 from graphtool.merging._scope import bring_parameters
 from graphtool.readers._assembly import NAME_ATTRIBUTES
 from graphtool.readers._paddle import load_paddle
@@ -55,6 +56,7 @@ def join(
     """Merge the teacher into `student.program`, in place; `undo` gets what takes it out again."""
     job = _Job(plan=plan, teacher=teacher, student=student, scopes=scopes, place=place, undo=undo)
     for step in STEPS:
+        heed_interrupt()
         step(job)
     assert job.joined is not None
     return job.joined

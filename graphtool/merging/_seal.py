@@ -7,13 +7,13 @@ from pathlib import Path
 
 import msgspec
 
-from graphtool.diagnostics import ReadError
+from graphtool.diagnostics import Diagnostic, ReadError
 from graphtool.merging import _layout
 from graphtool.merging._manifest import MANIFEST, Manifest, inside, not_a_merged_folder
-from graphtool.merging.problems import changed_folder
+from graphtool.merging.problems import changed_folder, pairs_gone
 from graphtool.readers.tensors import Tensor, digest, read_tensors
 
-__all__ = ["changed", "sealed", "sealed_tensors"]
+__all__ = ["changed", "missing_pairs", "sealed", "sealed_tensors"]
 
 
 def sealed(folder: Path, manifest: Manifest, tensors: Iterable[Tensor]) -> Manifest:
@@ -42,6 +42,17 @@ def changed(folder: Path, manifest: Manifest, tensors: Sequence[Tensor] | None =
         found.append(digest(manifest.parameters, tensors))
     marks = zip(files, known, found, strict=False)
     return [file for file, was, now in marks if was != now]
+
+
+def missing_pairs(folder: Path, manifest: Manifest) -> Iterator[Diagnostic]:
+    """Warn of pairs that were saved with the Program, and whose file is gone."""
+    if manifest.pairs and not (folder / _layout.PAIRS).is_file():
+        last = len(manifest.teachers) - 1
+        networks = [
+            str(_layout.original(role, number, manifest.kind))
+            for role, number in (("teacher", last), ("student", 0))
+        ]
+        yield pairs_gone(str(folder), _layout.PAIRS, networks)
 
 
 def sealed_tensors(folder: Path, manifest: Manifest) -> tuple[Tensor, ...]:

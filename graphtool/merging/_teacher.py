@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -28,11 +29,11 @@ _Paddle: TypeAlias = Any
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Teacher:
-    """A teacher to be merged, and the Scope its weights are in once `load` has run."""
+    """A teacher to be merged, and the Scope its weights are in once `load` was given it."""
 
     live: LiveProgram
     scope: _Paddle
-    load: Callable[[], None]
+    load: Callable[[_Paddle], None]
     file: ParameterFileFacts | None = None
     loads: bool = False
 
@@ -53,8 +54,7 @@ def open_teacher(
         live = translate(live.program)
     layer = dynamic_layer(source)
     if layer is not None:
-        own = _new_scope()
-        return Teacher(live=live, scope=own, load=lambda: load_layer(layer, own), loads=True)
+        return Teacher(live=live, scope=_new_scope(), load=partial(load_layer, layer), loads=True)
     return Teacher(live=live, scope=students if scope is None else scope, load=_nothing)
 
 
@@ -91,11 +91,9 @@ def _saved(path: Path, scope: _Paddle | None, kind: ProgramKind) -> Teacher:
     if weights is None:
         # Without a file of weights they can't be in the student's Scope by chance of a name.
         return Teacher(live=live, scope=_new_scope() if scope is None else scope, load=_nothing)
-    own = _new_scope()
     facts = None if weights.is_dir() else parameter_file_facts(weights)
-    return Teacher(
-        live=live, scope=own, load=lambda: _load_file(weights, live, own), file=facts, loads=True
-    )
+    load = partial(_load_file, weights.absolute(), live)
+    return Teacher(live=live, scope=_new_scope(), load=load, file=facts, loads=True)
 
 
 def _program(model: Path, graph: Graph, kind: ProgramKind) -> LiveProgram:
@@ -115,5 +113,5 @@ def _new_scope() -> _Paddle:
     return load_paddle().base.core.Scope()
 
 
-def _nothing() -> None:
+def _nothing(_: _Paddle) -> None:
     """Load nothing: the weights are where they are."""

@@ -23,19 +23,21 @@ from graphtool.diagnostics import (
 from graphtool.files import replacing, reported, resolved, unwritable_output
 from graphtool.graph import Graph, ProgramKind
 from graphtool.matching import PairSet
-from graphtool.matching.recipe import read_recipe, recipe_text
+from graphtool.matching.recipe import is_configuration, read_recipe, recipe_text
 from graphtool.merging import _layout
 from graphtool.merging._loading import load_merged
 from graphtool.merging._manifest import MANIFEST, manifest_of, read_manifest
 from graphtool.merging._seal import sealed
 from graphtool.merging._whole import check_whole
 from graphtool.merging.merged import Merged
+from graphtool.paths import free_beside
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers.facts import scope_facts
 from graphtool.readers.live import LiveProgram
 from graphtool.readers.tensors import scope_tensors, write_tensors
 from graphtool.staging import is_stage, tidy
 from graphtool.structure import is_training
+from graphtool.text import option
 
 __all__ = ["check_target", "load_merged", "save_merged"]
 
@@ -83,13 +85,13 @@ def folder_not_empty(path: str, names: list[str]) -> Diagnostic:
     """
     return Diagnostic(
         message=f"`{path}` is not empty: it holds {listed(names, _LISTED)}",
-        help="--force, or another folder",
+        help=f"--force, or {option('-o', free_beside(path))}",
     )
 
 
 @rule("GT616")
 def not_graphtools(path: str, names: list[str]) -> Diagnostic:
-    """With `force`, too, only files of an earlier merged program are replaced.
+    """Only files of an earlier merged program are replaced, and with `force` alone.
 
     The folder holds others under names that a merged program's files get. They are left as they
     are, and nothing was written.
@@ -97,7 +99,7 @@ def not_graphtools(path: str, names: list[str]) -> Diagnostic:
     strange = listed(names, _LISTED)
     return Diagnostic(
         message=f"`{path}` holds files that this graphtool has not written: {strange}",
-        help="another folder",
+        help=option("-o", free_beside(path)),
     )
 
 
@@ -137,11 +139,12 @@ def check_target(path: str | PathLike[str], *, force: bool) -> None:
     folder = Path(path)
     with reported(folder):
         names = _entries(folder)
-    if names and not force:
-        raise UsageError(folder_not_empty(str(folder), names))
+    # First, for these `force` doesn't replace either.
     strangers = _strangers(folder)
     if strangers:
         raise UsageError(not_graphtools(str(folder), strangers))
+    if names and not force:
+        raise UsageError(folder_not_empty(str(folder), names))
 
 
 def _entries(folder: Path) -> list[str]:
@@ -192,7 +195,9 @@ def _recipe(merged: Merged, pairs: PairSet | str | PathLike[str] | None) -> str 
         return None
     if isinstance(pairs, PairSet):
         return recipe_text(pairs)
-    read_recipe(pairs, teacher=merged.plan.teacher, student=merged.plan.student)
+    found = read_recipe(pairs, teacher=merged.plan.teacher, student=merged.plan.student)
+    if is_configuration(pairs):
+        return recipe_text(found.pairs)
     if isinstance(pairs, str) and "\n" in pairs:
         return pairs
     return Path(pairs).read_text("utf-8", "surrogatepass")

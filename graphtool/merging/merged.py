@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphtool.checks import MergePlan
@@ -15,8 +16,10 @@ from graphtool.graph import Graph
 from graphtool.merging import verify
 from graphtool.merging._backend import Extent, Joined, Scopes, handed_out
 from graphtool.merging._failures import paddle_failures
+from graphtool.merging._interrupts import heed_interrupt
+from graphtool.merging._provenance import Provenance, from_file, from_nowhere, from_scope
 from graphtool.merging._scope import hand_over
-from graphtool.merging._weights import weights_from
+from graphtool.merging._weights import Found, weights_from
 from graphtool.readers import problems as reading
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram
@@ -40,7 +43,7 @@ class Merged:
     `plan` says what was merged and how it was renamed, `report` what the checks found. `before` is
     the student as it was, `source` the teacher, `originals` their Programs for `verify`; `network`
     is the student where it was handed over as a Network, whose Layer knows its parameters' names.
-    `taken` says where each of the teacher's weights was copied from: a Scope, and the name there.
+    `provenance` is what the teacher's weights came from.
     """
 
     plan: MergePlan
@@ -51,8 +54,8 @@ class Merged:
     before: LiveProgram
     source: LiveProgram
     originals: tuple[_Paddle, _Paddle]
+    provenance: Provenance
     network: Network | None = None
-    taken: dict[str, tuple[_Paddle, str]] = field(default_factory=dict[str, tuple[_Paddle, str]])
 
     @property
     def program(self) -> _Paddle:
@@ -214,8 +217,21 @@ class Merged:
             # The startup program of the caller's Scope may run again, and write the buffers.
             copied = frozenset(tensors if found.scope is source else ())
             hand_over(tensors, self.scopes.student, place=self.place, copied=copied, undo=undo)
+            heed_interrupt()
             undo.pop_all()
-        self.taken.update({new: (found.scope, name) for new, name in found.names.items()})
+        self.provenance.look = self._origin(source, found).look
+
+    def _origin(self, source: _Paddle, found: Found) -> Provenance:
+        if found.scope is source:
+            return from_scope(source, found.names)
+        if isinstance(source, Mapping):
+            return from_nowhere("the mapping that they came from is not kept")
+        path = Path(str(source)).absolute()
+
+        def load(own: _Paddle) -> None:
+            weights_from(path, self.plan, self.source, self.scopes.student, own)
+
+        return from_file(load, found.names)
 
     def verify(
         self,
@@ -227,9 +243,10 @@ class Merged:
         Each runs once in a private Scope, under the same seed, on `feed` (by the names that the
         merged Program is fed under) or on generated input; what of the weights is not initialised
         is generated too. Both sides compute with the tensors of the merged Program's Scope. The
-        teacher's weights are compared apart, with what they were copied from as that is now: a
-        Scope in which the teacher has been trained on differs, and where there was no copy (weights
-        of a file or Layer, or shared ones) nothing is compared. Gradients are not. `fetch` picks
+        teacher's weights are compared apart, with the Scope, file, Layer or folder that they came
+        from as that is now: where the teacher has been trained on, they differ. Those for which
+        that cannot be (shared memory, a mapping, a file that is gone) are said to be not checked.
+        Gradients are not compared. `fetch` picks
         Values by selector, all forward ones where None. Variables and random state of the user's
         stay byte for byte as they are. Generated whole numbers are 0 and 1; where an operator takes
         them for lengths or offsets that don't fit, Paddle may end the process: give a `feed` then.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from graphtool.arguments import shown
-from graphtool.diagnostics import Diagnostic, Where, listed, rule
+from graphtool.diagnostics import Diagnostic, Severity, Where, listed, rule
 from graphtool.graph import Shape, Value
+from graphtool.text import as_path, command
 
 __all__ = [
     "changed_folder",
     "no_weights",
     "not_fetched",
+    "pairs_gone",
     "run_failed",
     "sequences_not_given",
     "unknown_feeds",
@@ -56,7 +59,7 @@ def unknown_feeds(names: Sequence[str], known: Sequence[str]) -> Diagnostic:
     return Diagnostic(
         message=f"no feed is called {', '.join(f'`{name}`' for name in names)}",
         notes=(f"the merged Program is fed {listed}",),
-        help=f"merged.verify({{{', '.join(f'{name!r}: …' for name in known)}}})",
+        help=f"merged.verify({{{', '.join(f'{name!r}: array' for name in known)}}})",
     )
 
 
@@ -142,4 +145,22 @@ def changed_folder(path: str, files: Sequence[str]) -> Diagnostic:
         message=f"changed since the merged program was saved: {listed(files, _LISTED)}",
         where=(Where(program=path),),
         help="graphtool merge TEACHER STUDENT -o DIR",
+    )
+
+
+@rule("GT637")
+def pairs_gone(path: str, file: str, networks: Sequence[str]) -> Diagnostic:
+    """The folder was saved with pairs, and their file is not there any more.
+
+    What was merged is whole without it: it loads, and a picture of it shows no pairs. Put the file
+    back, or have pairs suggested again.
+    """
+    folder = PurePath(path)
+    originals = (as_path(str(folder / network)) for network in networks)
+    suggest = command("graphtool", "suggest-pairs", *originals, "-o", as_path(str(folder / file)))
+    return Diagnostic(
+        message=f"the merged program was saved with pairs, and `{file}` is gone",
+        severity=Severity.WARNING,
+        where=(Where(program=path),),
+        help=suggest,
     )

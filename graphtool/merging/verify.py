@@ -15,11 +15,13 @@ from graphtool.merging import problems
 from graphtool.merging._backend import handed_out
 from graphtool.merging._comparison import Comparison, Verification, compared
 from graphtool.merging._inputs import feed_names, generated_feed, generated_weight
+from graphtool.merging._interrupts import heed_interrupt, interrupts_held
 from graphtool.merging._pir import ENDS, freeze, operations, remove_unused
+from graphtool.merging._provenance import compared_weights
 from graphtool.readers._legacy import variable_of
 from graphtool.readers._messages import brief
 from graphtool.readers._paddle import REFUSALS, load_paddle, one_at_a_time, static_mode
-from graphtool.readers.facts import same_variables, scope_facts
+from graphtool.readers.facts import scope_facts
 from graphtool.readers.live import LiveProgram
 from graphtool.readers.tensors import copy_of, private_scope
 from graphtool.selectors import find
@@ -49,6 +51,7 @@ def verify(
     """Compare as `Merged.verify` says."""
     with (
         one_at_a_time(),
+        interrupts_held(),
         static_mode(merged.source.kind),
         _reproducibly(),
         private_scope() as own,
@@ -61,6 +64,7 @@ def verify(
         theirs, ours = _picked(merged, fetch)
         teacher = _run(
             "the teacher alone",
+            tuple(inputs),
             _in_test_mode(merged),
             {old: inputs[new] for old, new in merged.feed_map.items()},
             {old: weights[new] for old, new in _kept(merged)},
@@ -68,36 +72,21 @@ def verify(
         )
         student = _run(
             "the student alone",
+            tuple(inputs),
             _student(merged),
             {name: inputs[name] for name in feed_names(merged.before.graph)},
             weights,
             ours,
         )
         new_names = {name: merged.merged_name(name) for name in theirs}
-        both = _run("the merged Program", whole, inputs, weights, [*new_names.values(), *ours])
+        wanted = [*new_names.values(), *ours]
+        both = _run("the merged Program", tuple(inputs), whole, inputs, weights, wanted)
     rows = [
         *compared("teacher", teacher, both, new_names),
         *compared("student", student, both, {name: name for name in ours}),
     ]
     generated = tuple(name for name in inputs if name not in given)
-    return Verification(tuple(rows), generated, tuple(_compared_weights(merged)))
-
-
-def _compared_weights(merged: Merged) -> Iterator[Comparison]:
-    """Compare the teacher's weights with what they were copied from, where that is still apart."""
-    students = merged.scopes.student
-    for old, new in merged.plan.weights:
-        scope, name = merged.taken.get(new, (students, new))
-        own = name in merged.plan.student_kept and same_variables(scope, students, [name])
-        before, after = _tensor(scope, name), _tensor(students, new)
-        if own or before is None or after is None or before._ptr() == after._ptr():  # noqa: SLF001
-            continue
-        yield from compared("teacher", {old: _array(before)}, {new: _array(after)}, {old: new})
-
-
-def _tensor(scope: _Paddle, name: str) -> _Paddle | None:
-    held = scope_facts(scope, [name]).variables.get(name)
-    return scope.find_var(name).get_tensor() if held and held.initialised else None
+    return Verification(tuple(rows), generated, *compared_weights(merged))
 
 
 def _array(tensor: _Paddle) -> _Array:
@@ -173,11 +162,14 @@ def _overwritten(graph: Graph) -> Iterator[str]:
 
 def _run(
     what: str,
+    fed: Sequence[str],
     live: LiveProgram,
     feed: Mapping[str, _Array],
     weights: Mapping[str, _Paddle],
     names: Sequence[str],
 ) -> _Arrays:
+    """Run a program on `feed`; `fed` are the names that `verify` was given their arrays under."""
+    heed_interrupt()
     values = _values(live, names)
     with private_scope() as scope:
         for name in persistable_names(live.graph):
@@ -197,7 +189,7 @@ def _run(
                 )
             )
         except REFUSALS as error:
-            raise MergeError(problems.run_failed(what, brief(str(error)), tuple(feed))) from error
+            raise MergeError(problems.run_failed(what, brief(str(error)), fed)) from error
         return {name: _array(found) for name, found in zip(values, outputs, strict=True)}
 
 

@@ -46,13 +46,11 @@ def read(source: Source, *, inputs: Sequence[str] = (), train: bool = False) -> 
 def _read_named(source: str, inputs: Sequence[str], *, train: bool) -> Graph:
     if not source:
         raise UsageError(problems.nameless_model())
-    if ":" in source and not Path(source).exists():
-        from graphtool.readers._spelling import is_callable_spec
+    _, colon, name = source.rpartition(":")
+    if colon and "/" not in name and not Path(source).exists():
+        from graphtool.readers._builder import build
 
-        if is_callable_spec(source):
-            from graphtool.readers._builder import build
-
-            return build(source, inputs, train=train).graph
+        return build(source, inputs, train=train).graph
     from graphtool.readers._files import read_file
 
     return read_file(Path(source))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any, TypeAlias, cast
 
@@ -43,13 +43,15 @@ class Input:
     """A feed to be: a shape with the batch, -1 where not known, and a name, None for any.
 
     The name is that of a parameter of `forward`; where it is `renaming`, as an InputSpec's, it may
-    be any, and the feed goes to the parameter at its place.
+    be any, and the feed goes to the parameter at its place. So may that of the only input of a
+    `forward` with one parameter, unless it is `exact`.
     """
 
     shape: tuple[int, ...]
     dtype: str = "float32"
     name: str | None = None
     renaming: bool = False
+    exact: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         dims = ", ".join("?" if dim == UNKNOWN else str(dim) for dim in self.shape)
@@ -192,7 +194,7 @@ def _stray(forward: _Forward, inputs: Sequence[Input]) -> list[str]:
 def _by_position(forward: _Forward, inputs: Sequence[Input]) -> bool:
     """Tell whether inputs may have names of their own: InputSpecs in order, or the only input."""
     if len(inputs) == len(forward.parameters) == 1:
-        return True
+        return not inputs[0].exact
     places = dict(enumerate(forward.parameters))
     return all(
         feed.renaming and (feed.name not in forward.parameters or places.get(place) == feed.name)

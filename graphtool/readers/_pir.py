@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeAlias, cast
 
+from graphtool.diagnostics import ReadError
 from graphtool.garbage import collection_paused
 from graphtool.graph import Attribute, Graph, Operator
 from graphtool.readers._assembly import NAME_ATTRIBUTES, Assembly, ResultType
 from graphtool.readers._callstack import user_line
-from graphtool.readers._paddle import REFUSALS
+from graphtool.readers._paddle import REFUSALS, is_legacy
+from graphtool.readers.problems import foreign_operand
 
-__all__ = ["PirWalk", "ValueKey", "read_pir", "walk_pir"]
+__all__ = ["PirWalk", "ValueKey", "holds", "read_pir", "walk_pir"]
 
 # Paddle ships no types for its compiled part, which Programs, Blocks and operations are of.
 _Paddle: TypeAlias = Any
@@ -47,7 +49,10 @@ def read_pir(program: _Paddle) -> Graph:
 
 @collection_paused()
 def walk_pir(program: _Paddle) -> PirWalk:
-    """Read a live PIR Program and keep what leads from names back to its Values."""
+    """Read a live PIR Program and keep what leads from names back to its Values.
+
+    Raises ReadError: GT050.
+    """
     top = program.global_block()
     walk = _Walk(Assembly(frozenset(_user_names(top))))
     walk.block(top, path="", owner=None)
@@ -58,6 +63,18 @@ def walk_pir(program: _Paddle) -> PirWalk:
         keys=walk.keys,
         ids=walk.ids,
     )
+
+
+def holds(program: _Paddle, value: _Paddle) -> bool:
+    """Tell whether a Value of PIR is at the top level of a Program.
+
+    It is not asked: it crashes where its Program is gone. Its address is looked for.
+    """
+    if is_legacy(program):
+        return False
+    wanted = value.id
+    ops = program.global_block().ops
+    return any(result.id == wanted for op in ops for result in op.results())
 
 
 @dataclass
@@ -84,11 +101,16 @@ class _Walk:
         attributes = self._attributes(op)
         blocks = list(op.blocks()) if op.num_regions() else []
         stack = attributes.pop("op_callstack", None)
+        source = user_line(stack) if stack else None
+        try:
+            operands = tuple([self._operand(value) for value in op.operands_source()])
+        except KeyError:
+            raise ReadError(foreign_operand(op.name(), source)) from None
         operator = self.assembly.add_operator(
             type=op.name(),
             block=path,
             index=index,
-            operands=tuple([self._operand(value) for value in op.operands_source()]),
+            operands=operands,
             results=[(value.id, _result_type(value)) for value in op.results()],
             stop_gradient=_flags(attributes.pop("stop_gradient", None)),
             persistable=any(_flags(attributes.pop("persistable", None))),
@@ -96,7 +118,7 @@ class _Walk:
             regions=len(blocks),
             module=_text(attributes.pop("struct_name", None)),
             role=_whole(attributes.pop("op_role", 0)),
-            source=user_line(stack) if stack else None,
+            source=source,
             attributes={
                 name: value if type(value) in _ALREADY_PLAIN else _plain(value)
                 for name, value in attributes.items()

@@ -30,8 +30,10 @@ def parse_spec(spec: str) -> tuple[str, str]:
     Raises UsageError GT036.
     """
     found = _SPEC.fullmatch(spec)
-    if found is None:
-        raise UsageError(problems.bad_callable_spec(spec))
+    if found is None or found["module"].endswith(".py"):
+        likely = spec.removeprefix("./").replace("/", ".").replace(".py:", ":")
+        near = likely if is_callable_spec(likely) else "paddle.vision.models:resnet50"
+        raise UsageError(problems.bad_callable_spec(spec, near))
     return found["module"], found["name"]
 
 
@@ -47,7 +49,7 @@ def parse_input(text: str) -> Input:
     if found is None or dtype not in DTYPES:
         raise UsageError(problems.bad_input(text, sorted(DTYPES)))
     dims = () if found["dims"] == "scalar" else tuple(map(_dim, found["dims"].split(",")))
-    return Input((UNKNOWN, *dims), dtype, found["name"])
+    return Input((UNKNOWN, *dims), dtype, found["name"], exact=True)
 
 
 def _dim(text: str) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from graphtool.readers._paddle import in_mode, is_legacy
+from graphtool.readers._paddle import in_mode, is_legacy, load_paddle
 from graphtool.readers.facts import scope_facts
-from graphtool.readers.tensors import copy_of, scope_tensors
+from graphtool.readers.tensors import copy_of, empty_like, scope_tensors
 
 __all__ = [
     "dynamic_layer",
@@ -40,7 +40,20 @@ def dynamic_layer(network: object) -> _Paddle | None:
 def layer_tensors(layer: _Paddle) -> dict[str, _Paddle]:
     """Return the tensors of a Layer of dynamic mode by the names of its Variables."""
     with in_mode(static=False):
-        return {held.name: held.value().get_tensor() for held in _held(layer)}
+        return {held.name: _tensor(held) for held in _held(layer)}
+
+
+def _tensor(held: _Paddle) -> _Paddle:
+    tensor = held.value().get_tensor()
+    if held._is_initialized():  # noqa: SLF001  # there is no public spelling
+        return tensor
+    import numpy as np
+
+    # Recurrent networks have a state of dropout without memory, which Paddle refuses to copy. In
+    # static mode it is empty.
+    paddle, empty = load_paddle(), empty_like(tensor)
+    empty.set(np.empty([0], paddle.base.data_feeder.convert_dtype(held.dtype)), paddle.CPUPlace())
+    return empty
 
 
 def load_layer(layer: _Paddle, scope: _Paddle) -> None:

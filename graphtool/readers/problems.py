@@ -20,6 +20,7 @@ __all__ = [
     "callable_raised",
     "empty_file",
     "folder_without_model",
+    "foreign_operand",
     "forward_failed",
     "inputs_not_used",
     "missing_input",
@@ -120,8 +121,15 @@ def not_a_program(path: str, reason: str) -> Diagnostic:
     return Diagnostic(
         message=f"the file is no Paddle program: {reason}",
         where=(Where(program=path),),
-        help="save or copy the model again",
+        help=_of_code(path) if path.endswith(".py") else "save or copy the model again",
     )
+
+
+def _of_code(path: str) -> str:
+    """Return what to type for a file of Python, which makes a network where it is imported."""
+    parts = PurePath(path).with_suffix("").parts
+    module = ".".join(parts if all(map(str.isidentifier, parts)) else parts[-1:])
+    return _with_inputs(f"{module}:CALLABLE", {"": "3,224,224"})
 
 
 @rule("GT007")
@@ -366,7 +374,7 @@ def callable_raised(
 
 
 @rule("GT036")
-def bad_callable_spec(spec: str) -> Diagnostic:
+def bad_callable_spec(spec: str, near: str) -> Diagnostic:
     """A builder is named as `module:callable`, as Python imports it.
 
     The module is found from the working directory too: `nets/teacher.py` is `nets.teacher`. The
@@ -374,7 +382,7 @@ def bad_callable_spec(spec: str) -> Diagnostic:
     """
     return Diagnostic(
         message=f"`{spec}` is no `module:callable`",
-        help="graphtool inspect paddle.vision.models:resnet50 --input 3,224,224",
+        help=_with_inputs(near, {"": "3,224,224"}),
     )
 
 
@@ -468,15 +476,17 @@ def unknown_input(
     """An input is named as no parameter of the network's `forward`, or there are too many inputs.
 
     The name in `--input NAME=3,224,224` is that of a parameter of `forward`, and each parameter
-    takes one input. Where `forward` has a single parameter, the name may be any: it is then what
-    the feed is called. From Python, InputSpecs may have names of their own where they are given in
-    the order of the parameters.
+    takes one input. From Python, InputSpecs may have names of their own where they are given in the
+    order of the parameters; so may the only input of a `forward` with one parameter: that is then
+    what the feed is called.
     """
     listed = ", ".join(f"`{parameter}`" for parameter in parameters)
     return Diagnostic(
         message=f"`{name}` has no place for the input {', '.join(f'`{text}`' for text in stray)}",
         notes=(
-            f"its forward takes {listed}, each once" if parameters else "its forward takes none",
+            f"its forward takes {listed}{', each once' if len(parameters) > 1 else ''}"
+            if parameters
+            else "its forward takes none",
         ),
         help=_with_inputs(name, wanted),
     )
@@ -554,6 +564,21 @@ def not_opened(path: str, reason: str) -> Diagnostic:
         where=(Where(program=path),),
         notes=(reason,),
         help=command("graphtool", "inspect", as_path(path)),
+    )
+
+
+@rule("GT050")
+def foreign_operand(operator: str, source: str | None) -> Diagnostic:
+    """An operator reads a Value of another Program.
+
+    What is computed from a Value goes into the default main Program, whichever Program the Value
+    is of. Paddle takes it without a word, and ends the process when one of the two Programs goes.
+    Build this Program anew, and compute with a Value under `program_guard` of its own Program.
+    """
+    return Diagnostic(
+        message=f"`{operator}` reads a Value of another Program",
+        where=(Where(program="<Program>", value=operator, source=source),),
+        help="with paddle.static.program_guard(merged.program, startup): ...",
     )
 
 

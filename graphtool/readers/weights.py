@@ -18,6 +18,7 @@ from graphtool.readers._legacy import variable_of
 from graphtool.readers._pickle import unpickled
 from graphtool.readers.parameter_files import file_of_variable, parameters_beside
 from graphtool.readers.tensors import Tensor, read_tensors
+from graphtool.staging import finish_exchanges
 
 __all__ = ["ENDINGS", "Weights", "persistables", "read_weights"]
 
@@ -62,11 +63,13 @@ def read_weights(path: Path, graph: Graph) -> Weights:
     """Read a file of parameters, or a folder that holds one, or one file for each Variable.
 
     A file without names takes those of the model beside it, else those of `graph`. A path may be
-    that of a model, or lack its ending, as Paddle's own loaders take it.
+    that of a model, or lack its ending, as Paddle's own loaders take it. Where a writer was killed
+    while it moved its files there, that is ended first.
 
     Raises ReadError: GT001, GT010, GT017, GT240. Raises GraphtoolError: GT500 to GT504.
     """
     try:
+        finish_exchanges(path if path.is_dir() else path.parent)
         return _read(_meant(path), graph)
     except OSError as error:
         reason = error.strerror or str(error)

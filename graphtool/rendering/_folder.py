@@ -17,7 +17,7 @@ from graphtool.merging._manifest import (
     not_a_merged_folder,
     read_manifest,
 )
-from graphtool.merging._seal import changed
+from graphtool.merging._seal import changed, missing_pairs
 from graphtool.merging.problems import changed_folder
 from graphtool.readers import read
 
@@ -42,7 +42,7 @@ class MergedFolder:
 
 
 def opened(folder: Path) -> MergedFolder:
-    """Read what a folder's files say, without Paddle.
+    """Read what a folder's files say, without Paddle; `seal_report` tells what has changed: GT618.
 
     Raises ReadError: GT613 and GT614 for a damaged folder, and as `read` does.
     """
@@ -72,13 +72,14 @@ def opened(folder: Path) -> MergedFolder:
 
 
 def seal_report(folder: Path) -> Report:
-    """Warn of files that a picture is drawn from and that have changed since they were saved.
+    """Warn of files that have changed since they were saved (GT618), and of pairs that are gone.
 
-    Raises ReadError: GT613, GT614.
+    The latter is GT637. Raises ReadError: GT613, GT614.
     """
-    files = changed(folder, read_manifest(folder))
+    manifest = read_manifest(folder)
+    files = changed(folder, manifest)
     found = (replace(changed_folder(str(folder), files), severity=Severity.WARNING),)
-    return Report(found if files else ())
+    return Report((*(found if files else ()), *missing_pairs(folder, manifest)))
 
 
 def _network(folder: Path, file: Path, saved: SavedNetwork) -> Graph:

@@ -19,6 +19,7 @@ __all__ = [
     "no_radius",
     "report_of_nothing",
     "unknown_ending",
+    "unknown_graph_ending",
     "unknown_level",
 ]
 
@@ -121,7 +122,10 @@ def level_without_focus(level: str) -> Diagnostic:
 
 @rule("GT409")
 def left_out(what: str) -> Diagnostic:
-    """The picture does not show everything, and says what it leaves out."""
+    """The picture does not show everything, and says what it leaves out.
+
+    It has room for one teacher beside the student, and rows for what the input reaches.
+    """
     return Diagnostic(message=what, severity=Severity.NOTE)
 
 
@@ -157,4 +161,17 @@ def blocks_as_lists(why: str) -> Diagnostic:
         message=f"blocks open as lists of operators, not as drawings: {why}",
         severity=Severity.WARNING,
         help="pip install graphviz-pure",
+    )
+
+
+@rule("GT413")
+def unknown_graph_ending(path: str, known: Sequence[str]) -> Diagnostic:
+    """The file's ending says for which tools a graph is written, and this one is none.
+
+    `.graphml` is for networkx, Gephi or yEd and has every operator and Value; `.csv` is a table of
+    the Values. Pictures are what `graphtool render` draws.
+    """
+    return Diagnostic(
+        message=f"`{path}` has no ending of a graph: {', '.join(known)}",
+        help=f"{path.rpartition('.')[0] or 'values'}{known[0]}",
     )

@@ -9,6 +9,7 @@ from graphtool.structure._names import block_names, layer_name, module_class
 from graphtool.structure._necks import Neck
 from graphtool.structure._outputs import Head
 from graphtool.structure._resolution import GLOBAL, Scale
+from graphtool.structure._rows import Row, row_of
 from graphtool.structure._sections import Section, divided
 from graphtool.structure._stages import Stage
 from graphtool.structure._statistics import statistics_of
@@ -49,6 +50,7 @@ __all__ = [
     "Head",
     "Neck",
     "Role",
+    "Row",
     "Scale",
     "Section",
     "Stage",
@@ -68,5 +70,6 @@ __all__ = [
     "layer_name",
     "module_class",
     "reaches_outside",
+    "row_of",
     "statistics_of",
 ]

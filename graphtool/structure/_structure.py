@@ -212,13 +212,23 @@ class Structure:
     def _head_by_logits(self) -> Mapping[str, Head]:
         return {head.logits: head for head in self.heads}
 
+    @property
+    def first_stage(self) -> int:
+        """The number of the first of `stages`: 0 where that is the stem, which nobody pairs, or 1.
+
+        Everything that numbers stages begins here.
+        """
+        has_stem = bool(self.stages) and len(self.sections) < len(self.stages)
+        return 0 if has_stem else 1
+
     def stage_of(self, name: str) -> int | None:
-        """Return the index of the stage that a main-line Value belongs to."""
-        return self._stage_index.get(name)
+        """Return the number of the stage that a main-line Value belongs to."""
+        return self._stage_numbers.get(name)
 
     @cached_property
-    def _stage_index(self) -> Mapping[str, int]:
-        return {name: index for index, stage in enumerate(self.stages) for name in stage.values}
+    def _stage_numbers(self) -> Mapping[str, int]:
+        numbered = enumerate(self.stages, self.first_stage)
+        return {name: number for number, stage in numbered for name in stage.values}
 
     def role(self, name: str) -> Role:
         """Return what a Value is to the network."""

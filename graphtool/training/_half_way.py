@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from graphtool.diagnostics import GraphtoolError
-from graphtool.merging._failures import FAILURES, words_of
+from graphtool.merging._failures import said_by_paddle
 from graphtool.training.minimize_problems import half_way
 
 __all__ = ["is_marked", "whole_or_marked"]
@@ -31,15 +31,12 @@ def whole_or_marked(program: _Paddle, optimizer: _Paddle) -> Generator[None]:
 
     Raises GraphtoolError: GT547 with what Paddle says.
     """
-    marked = (program,) if type(optimizer).__name__ == "Fleet" else (program, optimizer)
-    for one in marked:
+    marked = {"Program": program, "optimizer": optimizer}
+    if type(optimizer).__name__ == "Fleet":
+        del marked["optimizer"]
+    for one in marked.values():
         setattr(one, _MARK, True)
-    try:
+    with said_by_paddle(lambda words: GraphtoolError(half_way(words, marked=tuple(marked)))):
         yield
-    except FAILURES as error:
-        words = words_of(error)
-        if words is None:
-            raise
-        raise GraphtoolError(half_way(words)) from error
-    for one in marked:
-        delattr(one, _MARK)
+        for one in marked.values():
+            delattr(one, _MARK)

@@ -15,7 +15,17 @@ _Paddle: TypeAlias = Any
 
 _FETCHES = frozenset({"pd_op.fetch", "builtin.shadow_output"})
 _TEST_MODE = ("is_test", "use_global_stats")
-_NORMS = frozenset({"pd_op.batch_norm", "pd_op.batch_norm_"})
+_NORM = (
+    "batch_norm_",
+    ("is_test", "momentum", "epsilon", "data_format", "use_global_stats", "trainable_statistics"),
+)
+# What has a last result that only its gradient reads: the function that makes it, as functions of
+# `nn.functional` would add operators of their own, and the attributes that this takes in order.
+_REBUILT = {
+    "pd_op.batch_norm": _NORM,
+    "pd_op.batch_norm_": _NORM,
+    "pd_op.dropout": ("dropout", ("is_test", "mode", "seed", "fix_seed")),
+}
 
 
 def restored(
@@ -41,8 +51,8 @@ def restored(
         for attribute in _TEST_MODE:
             if op.has_attr(attribute):
                 op.set_bool_attr(attribute, False)  # noqa: FBT003  # Paddle takes it so
-        if op.name() in _NORMS and not op.result(op.num_results() - 1).initialized():
-            _rebuild_norm(clone, op)
+        if op.name() in _REBUILT and not op.result(op.num_results() - 1).initialized():
+            _rebuild(clone, op)
     for value in block.all_parameters():
         _set_trainable(value, trainable, statistics)
     return clone
@@ -90,27 +100,23 @@ def _replace_feed(program: _Paddle, block: _Paddle, op: _Paddle) -> None:
     block.remove_op(op)
 
 
-def _rebuild_norm(program: _Paddle, op: _Paddle) -> None:
-    """Build a batch norm anew that lacks the reserve that its training writes.
+def _rebuild(program: _Paddle, op: _Paddle) -> None:
+    """Build an operator anew that lacks its last result, which Paddle crashes without.
 
-    Files of Paddle 2 leave it out, and translation then leaves the result empty.
+    Files of Paddle 2 leave out the reserve of a batch norm and the mask of a dropout, and
+    translation then leaves the result empty.
     """
     paddle, attributes = load_paddle(), op.attrs()
+    function, names = _REBUILT[op.name()]
+    operands = (value if value.initialized() else None for value in op.operands_source())
     with paddle.static.program_guard(program):
         paddle.pir.set_insertion_point(op)
-        results = paddle._C_ops.batch_norm_(  # noqa: SLF001  # `F.batch_norm` would add its own
-            *op.operands_source(),
-            attributes["is_test"],
-            attributes["momentum"],
-            attributes["epsilon"],
-            attributes["data_format"],
-            attributes["use_global_stats"],
-            attributes["trainable_statistics"],
-        )
+        make = getattr(paddle._C_ops, function)  # noqa: SLF001
+        made = make(*operands, *(attributes[name] for name in names))
         paddle.pir.reset_insertion_point_to_end()
-    new = results[0].get_defining_op()
+    new = paddle.utils.flatten(made)[0].get_defining_op()
     if "struct_name" in attributes:
         new.set_str_attr("struct_name", attributes["struct_name"])
-    for old, result in zip(op.results()[:-1], results[:-1], strict=True):
+    for old, result in zip(op.results()[:-1], new.results()[:-1], strict=True):
         old.replace_all_uses_with(result)
     op.get_parent_block().remove_op(op)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ from graphtool.diagnostics import UsageError
 from graphtool.graph import Graph
 from graphtool.readers._legacy import variable_of
 from graphtool.readers._paddle import is_legacy, load_paddle
-from graphtool.readers._pir import PirWalk, walk_pir
+from graphtool.readers._pir import PirWalk, holds, walk_pir
 from graphtool.readers.live import LiveProgram, read_program
 
 __all__ = ["CALL", "Request", "is_pir_value"]
@@ -40,18 +41,20 @@ class Request:
 
     @cached_property
     def program(self) -> _Paddle:
-        # A Value of PIR is not asked for it: it crashes where its Program is gone.
-        if is_pir_value(self.loss) and self.startup_program is None:
-            return load_paddle().static.default_main_program()
-        return self.loss.block.program
+        if not is_pir_value(self.loss):
+            return self.loss.block.program
+        default = load_paddle().static.default_main_program()
+        if self.startup_program is None:
+            return default
+        return next((one for one in _programs(default) if holds(one, self.loss)), default)
 
     @property
     def is_at_home(self) -> bool:
-        """Tell whether the loss is of the default Program, where no startup program is named."""
-        if self.startup_program is not None:
-            return True
+        """Tell whether the loss is of the default Program; of any, where a startup one is named."""
         if is_pir_value(self.loss):
             return self._walk is not None and self.loss.id in self._walk.names
+        if self.startup_program is not None:
+            return True
         return load_paddle().static.default_main_program() is self.program
 
     @cached_property
@@ -134,6 +137,17 @@ class Request:
     def frozen(self) -> list[str]:
         """Names of what is to learn and is frozen."""
         return [one.name for one in self.given if not _learns(one)]
+
+
+def _programs(default: _Paddle) -> list[_Paddle]:
+    """List the Programs of PIR that live, the default one first.
+
+    A Value is not asked for its own: it crashes where that, or its operation, is gone.
+    """
+    kind = load_paddle().pir.Program
+    # At once: a reference to a tuple that Python is still making would be an error of its.
+    others = [one for one in gc.get_objects() if type(one) is kind and one is not default]
+    return [default, *others]
 
 
 def _learns(parameter: _Paddle) -> bool:

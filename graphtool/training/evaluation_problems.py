@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphtool.diagnostics import Diagnostic, Severity, Where, listed, rule
+from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
 from graphtool.graph import Graph
 
 __all__ = [
@@ -78,7 +78,7 @@ def random_in_test(graph: Graph, names: Sequence[str]) -> Diagnostic:
     them while the network is in training mode. Build the network in eval mode to be without.
     """
     return Diagnostic(
-        message=f"{len(names)} operators are random in test mode too: {listed(names)}",
+        message=f"random in test mode too: {counted(len(names), 'operator')}: {listed(names)}",
         severity=Severity.WARNING,
         where=(Where(program=graph.source),),
         help="gt.from_layer(layer, input_spec, train=False)",

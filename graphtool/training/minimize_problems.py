@@ -77,14 +77,16 @@ def not_a_loss(given: str, shape: Shape | None, wanted: str, part: str = "mean()
 
 
 @rule("GT533")
-def other_program() -> Diagnostic:
-    """The loss belongs to another Program than the current default one.
+def other_program(*, gone: bool) -> Diagnostic:
+    """The loss belongs to another Program than the current default one, or to none any more.
 
     The optimizer's state would be initialised by a startup program that has nothing to do with it.
-    Call `gt.minimize` where the loss was built, or name the startup program.
+    Call `gt.minimize` where the loss was built, or name the startup program. A loss whose Program
+    nobody holds any more, or whose operator was removed, is lost: build it again.
     """
+    of_another = "the loss is of another Program than the default one"
     return Diagnostic(
-        message="the loss is of another Program than the default one",
+        message="the loss is of no Program that is there" if gone else of_another,
         help=f"with paddle.static.program_guard(merged.program, startup): {_CALL}",
     )
 
@@ -146,17 +148,19 @@ def ranks_not_joined(ranks: int) -> Diagnostic:
 
 
 @rule("GT547")
-def half_way(reason: str | None) -> Diagnostic:
+def half_way(reason: str | None, *, marked: Sequence[str] = ("Program", "optimizer")) -> Diagnostic:
     """Paddle failed while an optimizer was being added to a Program, or was interrupted there.
 
     Some gradients and updates are in the Program and its startup program, and the optimizer holds
     the state that belongs to them: neither can be taken back. Both are refused from then on. Build
-    the networks, merge them, and make a new optimizer; what is in Scopes is as it was.
+    the networks, merge them, and make a new optimizer; what is in Scopes is as it was. Of Fleet
+    there is one in a process: it is not refused, and takes a new optimizer by
+    `fleet.distributed_optimizer`.
     """
     said = "was left half-way before" if reason is None else f"failed half-way: {reason}"
     return Diagnostic(
         message=f"`gt.minimize` {said}",
-        notes=("the Program and the optimizer can't be used any more",),
+        notes=(f"the {' and the '.join(marked)} can't be used any more",),
         help="build the Programs and the optimizer anew, and call gt.minimize(optimizer, loss)",
     )
 

@@ -164,7 +164,7 @@ def _about_program(request: Request) -> Iterator[Diagnostic]:
 
 def _about_home(request: Request) -> Iterator[Diagnostic]:
     if not request.is_at_home:
-        yield problems.other_program()
+        yield problems.other_program(gone=request.startup_program is not None)
     elif is_marked(request.program) or is_marked(request.optimizer):
         yield problems.half_way(None)
 

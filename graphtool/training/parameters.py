@@ -77,7 +77,8 @@ def load_parameters(
     variables = variables_of(program if layer is None else layer)
     weights = read_weights(Path(fspath(folder_or_file)), graph)
     names = _names(weights, graph, variables)
-    loaded = _judged(weights, graph, names, _wanted(subject), allow_missing=allow_missing)
+    keys = {name: key for key, name in variables.items()}
+    loaded = _judged(weights, graph, names, _wanted(subject), keys, allow_missing=allow_missing)
     if loaded.report.errors:
         raise GraphtoolError(*loaded.report)
     set_tensors({name: weights.tensors[key] for key, name in names.items()}, scope)
@@ -143,6 +144,7 @@ def _judged(
     graph: Graph,
     names: Mapping[str, str],
     wanted: Collection[str],
+    keys: Mapping[str, str],
     *,
     allow_missing: bool,
 ) -> Loaded:
@@ -159,7 +161,7 @@ def _judged(
         misshapen=tuple(misfits),
         report=Report(),
     )
-    said = _said(found, weights, targets, misfits, allow_missing=allow_missing)
+    said = _said(found, weights, targets, misfits, keys, allow_missing=allow_missing)
     return replace(found, report=Report.of((*said, *_contradictions(weights, names))))
 
 
@@ -177,12 +179,15 @@ def _said(
     weights: Weights,
     targets: Mapping[str, Value],
     misfits: Mapping[str, str],
+    keys: Mapping[str, str],
     *,
     allow_missing: bool,
 ) -> Iterator[Diagnostic]:
     structured = [key for key in found.unexpected if _is_structured(key)]
     if structured and not found.loaded:
+        # All else that could be said follows from this.
         yield problems.structured_names(found.path, structured)
+        return
     for name, key in misfits.items():
         tensor = weights.tensors[key]
         yield problems.misshapen_parameter(
@@ -195,7 +200,8 @@ def _said(
     if found.missing:
         # A file that has nothing of the program's is the wrong one, whatever may be missing.
         allowed = allow_missing and bool(found.loaded)
-        yield problems.missing_parameters(found.path, found.missing, allowed=allowed)
+        known = [keys[name] for name in found.missing if name in keys]
+        yield problems.missing_parameters(found.path, found.missing, allowed=allowed, keys=known)
     if found.unexpected:
         yield problems.unexpected_parameters(found.path, found.unexpected)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphtool.diagnostics import Diagnostic, Severity, Where, listed, rule
+from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
 from graphtool.graph import Graph, Shape
 
 __all__ = [
@@ -32,7 +32,9 @@ _LISTED = 6
 
 
 @rule("GT505")
-def missing_parameters(path: str, names: Sequence[str], *, allowed: bool) -> Diagnostic:
+def missing_parameters(
+    path: str, names: Sequence[str], *, allowed: bool, keys: Sequence[str] = ()
+) -> Diagnostic:
     """Parameters of the program are not in the file, so they would keep what they have now.
 
     Most often the file is of another network, or names were counted on: `conv2d_0.w_0` and
@@ -40,9 +42,10 @@ def missing_parameters(path: str, names: Sequence[str], *, allowed: bool) -> Dia
     `allow_missing=True` loads what is there, for instance a backbone without its head.
     """
     return Diagnostic(
-        message=f"{len(names)} parameters are not in the file: {listed(names)}",
+        message=f"{counted(len(names), 'parameter')} not in the file: {listed(names)}",
         severity=Severity.WARNING if allowed else Severity.ERROR,
         where=(Where(program=path),),
+        notes=(f"in the Layer: {listed(keys)}",) if keys else (),
         help=None if allowed else "gt.load_parameters(program, path, allow_missing=True)",
     )
 
@@ -51,7 +54,7 @@ def missing_parameters(path: str, names: Sequence[str], *, allowed: bool) -> Dia
 def unexpected_parameters(path: str, names: Sequence[str]) -> Diagnostic:
     """The file holds parameters that the program has not; they are left out."""
     return Diagnostic(
-        message=f"{len(names)} entries of the file are not in the program: {listed(names)}",
+        message=f"left out, as the program has none of these: {listed(names)}",
         severity=Severity.WARNING,
         where=(Where(program=path),),
     )
@@ -116,7 +119,7 @@ def norms_not_found(graph: Graph, convolutions: int) -> Diagnostic:
     learning rate. Build the network from its code where that matters.
     """
     return Diagnostic(
-        message=f"no batch norm beside {convolutions} convolutions: folded ones can't be restored",
+        message=f"{counted(convolutions, 'convolution')}, no batch norm: folded ones are lost",
         severity=Severity.NOTE,
         where=(Where(program=graph.source),),
     )
@@ -152,10 +155,12 @@ def probabilities(graph: Graph, output: str, logits: str) -> Diagnostic:
 def without_results(graph: Graph, type: str, count: int) -> Diagnostic:
     """Operators lack a result that their gradient reads: the export left it out.
 
-    Minimizing a loss behind them fails, or Paddle refuses to run the program.
+    Batch norms and dropout are built anew with theirs; a `sync_batch_norm` of GPUs is not.
+    Minimizing a loss behind one may fail, or end the process.
+    Build the network from its code, and load the parameters of the file into it.
     """
     return Diagnostic(
-        message=f"{count} `{type}` lack a result that their gradient may need",
+        message=f"{counted(count, 'operator')} `{type}` without a result that its gradient reads",
         severity=Severity.WARNING,
         where=(Where(program=graph.source),),
     )
@@ -168,7 +173,7 @@ def still_frozen(graph: Graph, names: Sequence[str]) -> Diagnostic:
     Set `trainable` on those that shall learn.
     """
     return Diagnostic(
-        message=f"{len(names)} parameters do not learn, as the file says: {listed(names)}",
+        message=f"frozen, as the file says: {counted(len(names), 'parameter')}: {listed(names)}",
         severity=Severity.NOTE,
         where=(Where(program=graph.source),),
     )
@@ -205,7 +210,7 @@ def statistics_learn_again(graph: Graph, count: int) -> Diagnostic:
     (`use_global_stats=True`): test mode looks the same.
     """
     return Diagnostic(
-        message=f"{count} batch norms learn again, also where they were trained frozen",
+        message=f"learning again, trained frozen or not: {counted(count, 'batch norm')}",
         severity=Severity.NOTE,
         where=(Where(program=graph.source),),
     )
@@ -220,7 +225,8 @@ def cut_off(graph: Graph, names: Sequence[str]) -> Diagnostic:
     place reaches them.
     """
     return Diagnostic(
-        message=f"no gradient from the outputs reaches {len(names)} parameters: {listed(names)}",
+        message=f"no gradient from the outputs reaches {counted(len(names), 'parameter')}: "
+        f"{listed(names)}",
         severity=Severity.WARNING,
         where=(Where(program=graph.source),),
     )

@@ -46,6 +46,13 @@ def test_a_right_feed_map_leaves_nothing_to_say():
     assert codes(report) == []
 
 
+def test_a_student_feed_that_a_mistyped_feed_was_to_share_is_the_nearest_still():
+    teacher, student = _one("x", (-1, 3, 8, 8)), program(_feeds(_IMAGE))
+    found = only(checked(teacher, student, {"y": "image"}), "GT213")
+    assert found.severity is Severity.ERROR
+    assert found.notes == ("nearest of the student's: `image` [-1, 3, 8, 8]",)
+
+
 def test_a_feed_map_the_wrong_way_round_is_recognised():
     teacher, student = _one("x", (-1, 3, 8, 8)), program(_feeds(_IMAGE))
     found = only(checked(teacher, student, {"image": "x"}), "GT210")
@@ -132,6 +139,7 @@ def test_two_teacher_feeds_on_one_student_feed_are_a_warning():
     [
         ((-1, 192), "float32", "GT216", "`x` has rank 2, student feed `image` rank 4"),
         ((-1, 1, 9, 8), "float32", "GT217", "dims 1, 2 differ"),
+        ((-1, 1, 8, 8), "float32", "GT217", "dim 1 differs"),
         ((-1, 3, 8, 8), "float64", "GT218", "`x` is float64, student feed `image` float32"),
     ],
 )
@@ -160,6 +168,7 @@ def test_levels_of_detail_that_differ_are_an_error():
     assert "`x` has lod_level 1, student feed `image` 0" in found.message
 
 
+@pytest.mark.call_stacks
 @pytest.mark.pir
 @_KINDS
 def test_a_fixed_batch_is_a_warning_and_so_is_a_reshape_to_it(mode):

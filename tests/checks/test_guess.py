@@ -57,9 +57,26 @@ def test_nothing_is_guessed_where_no_feed_fits():
 
 def test_hundreds_of_feeds_of_the_same_names_cost_no_time():
     """To try each with each would take half a second."""
-    graph = _graph(("x", -1, 4))
-    feeds = {f"x{number}": replace(graph.values["x"], name=f"x{number}") for number in range(800)}
-    graph = replace(graph, values=feeds, feeds=tuple(feeds))
+    graph = _fed_by(800, "x")
     started = process_time()
-    assert checks.guess_feed_map(graph, graph) == {name: name for name in feeds}
+    assert checks.guess_feed_map(graph, graph) == {name: name for name in graph.feeds}
     assert process_time() - started < 0.1
+
+
+def test_hundreds_of_feeds_that_all_fit_are_compared_with_those_around_their_place():
+    """To compare each name with each would take ten seconds."""
+    teacher, student = _fed_by(300, "teacher_slot_"), _fed_by(300, "student_slot_")
+    started = process_time()
+    guesses = checks.guess_feeds(teacher, student)
+    assert process_time() - started < 3
+    assert [guess.student for guess in guesses] == list(student.feeds)
+    assert guesses[0].why == (
+        f"may be one of {', '.join(student.feeds[:8])} and {len(student.feeds) - 8} more"
+    )
+
+
+def _fed_by(count: int, name: str) -> Graph:
+    graph = _graph(("x", -1, 4))
+    names = [f"{name}{number}" for number in range(count)]
+    feeds = {name: replace(graph.values["x"], name=name) for name in names}
+    return replace(graph, values=feeds, feeds=tuple(feeds))

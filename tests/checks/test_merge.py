@@ -133,6 +133,7 @@ def test_every_rule_is_documented_in_more_than_one_line():
         assert len(text) > 40, code
 
 
+@pytest.mark.call_stacks
 def test_a_diagnostic_reads_as_a_whole():
     teacher, student = program(classifier("x")), program(classifier())
     found = only(checked(teacher, student, {}), "GT213")

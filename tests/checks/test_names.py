@@ -41,6 +41,7 @@ def test_legacy_activations_collide_too():
     assert any("teacher activations get names" in d.message for d in report if d.code == "GT201")
 
 
+@pytest.mark.call_stacks
 def test_the_note_says_that_the_student_names_a_parameter_like_a_prefixed_one():
     teacher, student = program(_named("w", feed="x")), program(_named("teacher_w"))
     found = only(checked(teacher, student, _MAP), "GT201")

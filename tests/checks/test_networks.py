@@ -25,6 +25,7 @@ def _minimized(feed):
     return build
 
 
+@pytest.mark.call_stacks
 @pytest.mark.pir
 @_KINDS
 def test_a_teacher_that_was_minimized_is_refused_at_the_line_that_did_it(mode):

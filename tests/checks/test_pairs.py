@@ -1,8 +1,11 @@
 """Pairs that no loss fits are found by name, rank, shape and dtype."""
 
+from pathlib import Path
+
 import pytest
 from paddle import nn
 
+import graphtool
 from graphtool import checks, read, suggest_pairs
 from graphtool.diagnostics import Severity
 from tests.checks.programs import codes, data, only, program
@@ -63,6 +66,17 @@ def test_a_map_that_would_be_stretched_is_an_error():
         "`mean_0` and `relu_0` are [-1, 4, 1, 1] and [-1, 4, 6, 6]: l2 would broadcast one to "
         "the other"
     )
+
+
+def test_the_help_lists_partners_of_files_by_a_command_and_of_programs_by_a_call():
+    teacher, student = _graph("x", 8), _graph("y", 4)
+    found = only(checks.check_pairs([_PAIR], teacher, student), "GT333")
+    assert found.help == 'print(gt.partners(teacher, student, "relu_0"))'
+    eval(found.help, {"gt": graphtool, "teacher": teacher, "student": student})
+
+    path = str(Path(__file__).parents[1] / "fixtures" / "3.3.1" / "cnn.json")
+    report = checks.check_pairs([("relu_0", "relu_1")], path, path)
+    assert only(report, "GT333").help == f"graphtool suggest-pairs {path} {path} --for relu_0"
 
 
 def test_a_teacher_of_another_batch_is_fine():

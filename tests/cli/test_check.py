@@ -177,11 +177,13 @@ def test_a_feed_that_is_given_twice_is_wrong_usage(run: Run, cnn: Path) -> None:
 
 
 def test_what_is_not_checked_says_what_to_type(cnn: Path) -> None:
-    code = f"from graphtool.cli import main; main(['check', {str(cnn)!r}, {str(cnn)!r}])"
+    argv = ["check", str(cnn), str(cnn), "--feed", "image=image", "--prefix", "big_"]
+    code = f"from graphtool.cli import main; main({argv})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
     assert "note[GT244] unknown-operators: not checked: " in done.stderr
-    assert f"= help: graphtool merge {cnn} {cnn} -o DIR --dry-run\n" in done.stderr
+    options = "--feed image=image --prefix big_"
+    assert f"= help: graphtool merge {cnn} {cnn} -o DIR --dry-run {options}\n" in done.stderr
 
 
 def test_a_teacher_from_code_brings_its_weights_and_a_scope_of_its_own(
@@ -255,3 +257,61 @@ def status_into_closed_pipe(*argv: str | Path) -> int:
             [sys.executable, "-m", "graphtool", *argv], stdout=pipe, stderr=pipe, check=False
         )
     return done.returncode
+
+
+def test_pairs_of_a_configuration_are_checked_as_well(
+    run: Run, cnn: Path, old_cnn: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yml"
+    config.write_text(
+        "Distillation:\n  node:\n"
+        "  - [teacher_relu_0, relu_0.tmp_0]\n  - [teacher_relu_0, relu_2.tmp_0]\n"
+    )
+    checked = ("check", cnn, old_cnn, "--parameters", "later", "--pairs", config)
+    result = run(*checked)
+
+    assert result.status == 1
+    assert [[cells[place] for place in (0, 2, 5, -1)] for cells in result.cells[5:7]] == [
+        ["1", "relu_0", "relu_0.tmp_0", "read from `Distillation.node[0]`"],
+        ["2", "relu_0", "relu_2.tmp_0", "read from `Distillation.node[1]`"],
+    ]
+    assert result.lines[-2].startswith(f"{cnn} can be merged into {old_cnn}")
+    assert result.lines[-1] == f"the pairs of {config} do not all fit: 1 error"
+    assert "error[GT333] pair-shape: `relu_0` and `relu_2.tmp_0` are [" in result.err
+
+    data = run(*checked, "--format", "json").json
+    assert data["mergeable"] is True
+    assert [pair["student"]["name"] for pair in data["pairs"]] == ["relu_0.tmp_0", "relu_2.tmp_0"]
+
+
+def test_pairs_that_cannot_be_read_stand_beside_what_the_merge_has(
+    run: Run, cnn: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("Distillation: {node: [relu_9]}\n")
+    result = run("check", cnn, cnn, "--parameters", "later", "--prefix", "", "--pairs", config)
+
+    assert (result.status, len(result.lines)) == (1, 2)
+    assert "error[GT201]" in result.err
+    assert "error[GT101] unknown-name: no Value is called `relu_9`" in result.err
+    assert "note: named by `Distillation.node` for the student" in result.err
+
+
+def test_the_help_of_a_pair_reads_networks_from_code_again(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "layered.py").write_text(
+        "from paddle import nn\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))\n"
+    )
+    (tmp_path / "config.yml").write_text("pairs: [{teacher: '0', student: '1'}]\n")
+    monkeypatch.chdir(tmp_path)
+    shapes = ("--input", "4", "--student-input", "4")
+    result = run("check", "layered:net", "layered:net", *shapes, "--pairs", "config.yml")
+
+    assert "error[GT333] pair-shape: `add_0` and `add_1` are [-1, 3] and [-1, 2]" in result.err
+    (asked,) = [line for line in result.err.splitlines() if "help: graphtool suggest" in line]
+    words = asked.partition("graphtool ")[2].split()
+    assert words[3:] == ["--for", "add_0", "--input", "4", "--student-input", "4"]
+    assert run(*words).status == 0

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from inline_snapshot import snapshot
 
 import graphtool
@@ -68,6 +69,26 @@ error[GT602] unknown-code: no diagnostic is called `no-such-pat`
   = note: nearest: `GT001 no-such-path`, `GT306 no-such-tap`, `GT110 no-such-operator`
   = help: graphtool explain GT001
 """)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "near"),
+    [
+        ("GT100", ["GT101 unknown-name", "GT102 ambiguous-name", "GT103 unknown-fields"]),
+        ("gt999", []),
+        ("GT11", ["GT110 no-such-operator", "GT111 no-such-stage", "GT112 no-such-value"]),
+    ],
+)
+def test_a_code_that_is_none_names_the_nearest_of_its_hundred(
+    run: Run, wanted: str, near: list[str]
+) -> None:
+    result = run("explain", wanted)
+
+    note = f"  = note: nearest: {', '.join(f'`{name}`' for name in near)}\n" if near else ""
+    typed = f"graphtool explain {near[0].split()[0]}" if near else "graphtool explain"
+    assert result.err == (
+        f"error[GT602] unknown-code: no diagnostic is called `{wanted}`\n{note}  = help: {typed}\n"
+    )
 
 
 def test_a_code_like_no_other_points_to_the_list(run: Run) -> None:

@@ -13,6 +13,24 @@ from inline_snapshot import snapshot
 Run = Callable[..., Any]
 
 
+@pytest.mark.parametrize(
+    ("typed", "code", "help"),
+    [
+        ("nets.py", "GT006", "graphtool inspect nets:CALLABLE --input 3,224,224"),
+        ("nets.py:Net", "GT036", "graphtool inspect nets:Net --input 3,224,224"),
+    ],
+)
+def test_a_file_of_python_is_spelt_as_it_is_imported(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, code: str, help: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text("class Net:\n    pass\n")
+    result = run("inspect", typed)
+
+    assert f"error[{code}]" in result.err
+    assert result.err.endswith(f"  = help: {help}\n")
+
+
 def test_the_summary_of_a_pir_file_names_kind_feeds_operators_and_costs(
     run: Run, cnn: Path
 ) -> None:
@@ -206,6 +224,20 @@ def test_stage_counts_from_one(run: Run, cnn: Path) -> None:
     assert [line.split()[0] for line in result.lines[1:]] == ["pool2d_0", "add_1", "relu_2"]
 
 
+@pytest.mark.slow
+def test_a_stem_has_no_number(run: Run) -> None:
+    """The stage behind it is the first, as in the reasons of `suggest-pairs`."""
+    argv = ("inspect", "paddle.vision.models:resnet18", "--input", "3,64,64")
+
+    assert [row[0] for row in run(*argv).cells[11:16]] == ["stem", "1", "2", "3", "4"]
+    assert run(*argv, "--stage", "stem").lines[-1].startswith("relu_0 ")
+    assert [stage["stage"] for stage in run(*argv, "--json").json["stages"]] == [0, 1, 2, 3, 4]
+    assert run(*argv, "--stage", "5").err.startswith(
+        "error[GT111] no-such-stage: the network has no stage 5: its stages are 1 to 4, "
+        "behind the stem\n"
+    )
+
+
 def test_wishes_hold_together(run: Run, cnn: Path) -> None:
     result = run("inspect", cnn, "--op", "relu", "--shape", "?,4,8,8")
 
@@ -362,3 +394,32 @@ def test_a_layer_is_read_with_its_attribute_paths(run: Run) -> None:
     assert result.row("parameters") == "parameters     11,689,512, and 9,600 running statistics"
     assert result.row("relu_16").split()[-1] == "layer4.1"
     assert Path("paddle.vision.models:resnet18").name in result.lines[0]
+
+
+def test_values_are_written_as_they_were_asked_for(run: Run, cnn: Path, tmp_path: Path) -> None:
+    table = tmp_path / "values.csv"
+    whole = run("inspect", cnn, "-o", table)
+    assert (whole.status, whole.err) == (0, f"wrote {table}: 58 Values\n")
+    assert whole.out == run("inspect", cnn).out
+
+    part = run("inspect", cnn, "--op", "relu", "-o", table)
+    assert part.err == f"wrote {table}: 3 Values\n"
+    assert [line.split(",")[0] for line in table.read_text().splitlines()] == [
+        "name",
+        "relu_0",
+        "relu_1",
+        "relu_2",
+    ]
+
+
+def test_the_whole_graph_or_nothing_of_it_is_written(run: Run, cnn: Path, tmp_path: Path) -> None:
+    graph = tmp_path / "cnn.graphml"
+    assert run("inspect", cnn, "-o", graph).err == f"wrote {graph}: 42 operators, 58 Values\n"
+    graph.unlink()
+
+    part = run("inspect", cnn, "--op", "relu", "-o", graph)
+    assert part.status == 2
+    assert part.err.startswith("error[GT600] wrong-usage: argument --output: a .graphml has the ")
+    other = run("inspect", cnn, "-o", tmp_path / "cnn.gexf")
+    assert other.err.startswith("error[GT413] unknown-graph-ending: ")
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from html import unescape
 from pathlib import Path
@@ -89,7 +90,14 @@ def test_the_folder_of_a_merge_is_drawn_without_paddle(
     run: Run, fixtures: Path, tmp_path: Path
 ) -> None:
     model, folder = fixtures / "3.3.1" / "control.json", tmp_path / "merged"
-    assert run("merge", model, model, "-o", folder).status == 0
+    pairs = tmp_path / "pairs.toml"
+    assert run("suggest-pairs", model, model, "-o", pairs).status == 0
+    assert run("merge", model, model, "-o", folder, "--pairs", pairs).status == 0
+
+    (folder / "pairs.toml").unlink()
+    gone = run("render", folder, "-o", tmp_path / "gone.dot")
+    assert gone.err.startswith("warning[GT637] pairs-gone: the merged program was saved with pairs")
+    assert run(*shlex.split(gone.err.splitlines()[-2].removeprefix("  = help: "))[1:]).status == 0
 
     result = run("render", folder, "-o", tmp_path / "merged.svg")
     assert (result.status, result.out) == (0, "")
@@ -186,11 +194,70 @@ def leave_only(engine: str | None, folder: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_results_stand_where_their_picture_cannot_be_drawn(
-    run: Run, cnn: Path, tmp_path: Path
+    run: Run, cnn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "nowhere" / "found.svg"
+    leave_only("dot", tmp_path, monkeypatch)
+    path = tmp_path / "found.svg"
     result = run("check", cnn, cnn, "--parameters", "later", "--format", "json", "--render", path)
 
     assert result.status == 1
     assert result.json["mergeable"] is True
-    assert "error[GT601]" in result.err
+    assert "error[GT403]" in result.err
+
+
+def test_a_picture_that_is_there_may_be_drawn_again_and_that_is_said(
+    run: Run, cnn: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "net.dot"
+    said = [run("render", cnn, "-o", path).err for _ in range(2)]
+
+    assert said == [f"wrote {path}: level block\n", f"replaced {path}: level block\n"]
+
+
+@pytest.mark.parametrize(
+    ("place", "reason", "help"),
+    [
+        ("nowhere/a.svg", "No such file or directory", "mkdir -p nowhere"),
+        ("folder.svg", "Is a directory", "ls -ld ."),
+        ("file/a.svg", "Not a directory", "ls -ld file"),
+    ],
+)
+def test_a_picture_that_cannot_be_written_is_refused_before_any_work(
+    run: Run,
+    cnn: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    reason: str,
+    help: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.svg").mkdir()
+    (tmp_path / "file").touch()
+    for argv in (
+        ("merge", cnn, cnn, "-o", "out", "--render", place),
+        ("check", cnn, cnn, "--render", place),
+        ("suggest-pairs", cnn, cnn, "-o", "p.toml", "--render", place),
+        ("render", cnn, "-o", place),
+    ):
+        result = run(*argv)
+
+        assert (result.status, result.out) == (1, "")
+        assert result.err == (
+            f"error[GT601] unwritable-output: `{place}` cannot be written: {reason}\n"
+            f"  = help: {help}\n"
+        )
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder.svg"]
+
+
+@pytest.mark.pir
+def test_a_picture_may_go_into_the_folder_that_a_merge_makes(
+    run: Run, fixtures: Path, tmp_path: Path
+) -> None:
+    model, out = fixtures / "3.3.1" / "control.json", tmp_path / "out"
+    result = run("merge", model, model, "-o", out, "--render", out / "merge.dot")
+
+    assert (result.status, result.err.splitlines()[-1]) == (
+        0,
+        f"wrote {out}/merge.dot: level block",
+    )

@@ -263,6 +263,24 @@ def test_o_writes_a_recipe_and_still_prints_the_pairs(run: Run, cnn: Path, tmp_p
     assert "\nschema = 1\n" in recipe.read_text()
 
 
+def test_a_recipe_that_is_there_is_replaced_with_force_alone(
+    run: Run, cnn: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "pairs.toml"
+    recipe.write_text("# mine\n")
+    refused = run("suggest-pairs", cnn, cnn, "-o", recipe)
+
+    assert (refused.status, refused.out) == (2, "")
+    assert refused.err == (
+        f"error[GT604] recipe-exists: `{recipe}` is there already, and may have been edited\n"
+        f"  = help: --force, or -o {tmp_path}/pairs-2.toml\n"
+    )
+    assert recipe.read_text() == "# mine\n"
+    result = run("suggest-pairs", cnn, cnn, "-o", recipe, "--force")
+    assert (result.status, result.err) == (0, f"replaced {recipe}: 5 pairs\n")
+    assert recipe.read_text().startswith("# A recipe of graphtool")
+
+
 def test_a_recipe_that_cannot_be_written_is_an_error_and_leaves_nothing(
     run: Run, cnn: Path, tmp_path: Path
 ) -> None:
@@ -314,6 +332,7 @@ def test_a_name_that_is_like_none_still_has_its_nearest_three(run: Run, cnn: Pat
         ("--match", "shape", "--for", "relu_0"),
         ("--as", "yaml", "--json"),
         ("-o", "pairs.yaml"),
+        ("--force",),
         ("--limit", "0"),
         ("--limit", "many"),
         ("--as", "no-such-format"),

@@ -83,7 +83,11 @@ _EARLIER = _merged("-o", "out", "--prefix=t_")
 GROUPS: Mapping[Callable[[Path], None], tuple[Command, ...]] = {
     calls.load_commands: (
         Command("suggest-pairs -o, new", _pairs("-o", "p.toml")),
-        Command("suggest-pairs -o", _pairs("-o", "p.toml"), _pairs(_ONE, "-o", "p.toml")),
+        Command(
+            "suggest-pairs --force",
+            _pairs("-o", "p.toml", "--force"),
+            _pairs(_ONE, "-o", "p.toml"),
+        ),
         Command("suggest-pairs --render", _pairs(_RENDER), _pairs(_ONE, _RENDER)),
         *map(_drawn, ("dot", "svg", "png", "pdf", "html")),
         Command("check --render", ("check", CNN, CNN, _RENDER), ("render", CNN, "-o", "net.svg")),

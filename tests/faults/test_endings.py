@@ -44,6 +44,45 @@ def test_a_signal_ends_a_command_with_the_status_of_a_shell_and_without_a_word(
     assert strays(folder) == []
 
 
+# Python's own start apart, nothing is imported before a signal is heeded.
+WHILE_IMPORTING = """
+import sys
+before = set(sys.modules)
+from graphtool.cli import main
+found = {name.partition(".")[0] for name in set(sys.modules) - before}
+assert found <= {"graphtool", "__future__", "_signal", "importlib", "warnings"}, found
+
+import os, signal
+_, awaited, sent = sys.argv
+
+class Sender:
+    def find_spec(self, name, *_):
+        if name == awaited:
+            os.kill(os.getpid(), int(sent))
+
+sys.meta_path.insert(0, Sender())
+sys.argv = ["graphtool", "explain", "GT001"]
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("awaited", "sent"),
+    [
+        ("graphtool.cli._signals", signal.SIGINT),
+        ("graphtool.staging", signal.SIGTERM),
+        ("graphtool.cli._arguments", signal.SIGINT),
+    ],
+)
+def test_a_signal_that_comes_while_a_command_is_imported_ends_it_without_a_word(
+    awaited: str, sent: signal.Signals
+) -> None:
+    argv = [sys.executable, "-c", WHILE_IMPORTING, awaited, str(int(sent))]
+    done = subprocess.run(argv, capture_output=True, check=False, text=True)
+
+    assert (done.returncode, done.stdout, done.stderr) == (128 + sent, "", "")
+
+
 def test_a_signal_that_is_ignored_stays_ignored(place: Place) -> None:
     folder = place()
 

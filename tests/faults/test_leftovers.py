@@ -13,6 +13,7 @@ import pytest
 
 from graphtool import read
 from graphtool.files import replacing, write_text
+from graphtool.readers.weights import persistables, read_weights
 from graphtool.staging import finish_exchanges, staged, tidy
 from tests.faults.children import ended, start
 from tests.faults.commands import CNN
@@ -218,6 +219,18 @@ def test_a_model_whose_export_was_killed_is_read(place: Place) -> None:
     shutil.copy(CNN, waiting / "net.json")
 
     assert read(str(folder / "net.json")).source == str(folder / "net.json")
+
+
+@pytest.mark.parametrize("named", ["", "net", "net.json", "net.pdiparams"])
+def test_parameters_whose_export_was_killed_are_read(place: Place, named: str) -> None:
+    folder = place()
+    waiting = left_in_an_exchange(folder, ".ready")
+    model = Path(CNN).with_name("control.json")
+    for ending in (".json", ".pdiparams"):
+        shutil.copy(model.with_suffix(ending), waiting / f"net{ending}")
+
+    found = read_weights(folder / named, read(model))
+    assert found.tensors.keys() == persistables(read(model)).keys()
 
 
 def test_files_of_others_with_such_names_are_left_alone(place: Place) -> None:

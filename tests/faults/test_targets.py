@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from graphtool.diagnostics import GraphtoolError
-from graphtool.files import placed, replacing, write_text
+from graphtool.files import check_writable, placed, replacing, write_text
 from tests.faults.children import run_child
 from tests.faults.commands import CNN
 from tests.faults.folders import contents, strays
@@ -145,6 +145,8 @@ def test_a_folder_without_permission_is_a_diagnostic_and_stays_as_it_is(
         home = folder / "new" / "home"
         for write in (
             lambda: write_text(folder / "file", "new"),
+            lambda: check_writable(folder / "file"),
+            lambda: check_writable(folder / "another"),
             lambda: write_files(folder, "new", "a", "seal"),
             lambda: write_files(home, "new", "a", "seal"),
         ):

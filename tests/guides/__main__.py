@@ -1,7 +1,8 @@
 """Run guides and write into them what they show: `python -m tests.guides [GUIDE ...]`.
 
 GUIDE is a guide's name (`tutorial`); all unless given. A `…` in a guide that stands for what was
-printed stays. The translation gets the same blocks.
+printed stays. The translation gets the same blocks. What the troubleshooting guide takes from the
+rules' docstrings is renewed first.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.guides import troubleshooting
 from tests.guides.markdown import Guide
 from tests.guides.running import EXAMPLES, guides, renew, run
 
@@ -18,6 +20,7 @@ def _main() -> None:
     wanted = [EXAMPLES / f"{name}.md" for name in sys.argv[1:]] or guides()
     for path in wanted:
         print(path.name, flush=True)
+        troubleshooting.renew(path)
         with tempfile.TemporaryDirectory() as folder:
             guide = Guide(path)
             renew(guide, run(guide, Path(folder)), Path(folder))

@@ -9,6 +9,7 @@ from pathlib import Path
 __all__ = ["Block", "Guide", "figures_of"]
 
 _FENCED = re.compile(r"^```(\w+)(?: (\w+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")
 _LINK = re.compile(r"\]\(([^)]+)\)")
 _FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
@@ -45,7 +46,7 @@ class Guide:
             )
             for found in _FENCED.finditer(self.text)
         ]
-        prose = _FENCED.sub("", self.text)
+        prose = _COMMENT.sub("", _FENCED.sub("", self.text))
         self.prose = prose
         self.pictures = _PICTURE.findall(prose)
         self.links = [link for link in _LINK.findall(prose) if "://" not in link]

@@ -504,6 +504,7 @@ def test_a_value_of_another_program_is_refused(pair: Any) -> None:
     error = refused(pair[1], lambda: losses.l2(foreign, "relu_0"))
 
     assert codes(error) == ["GT341"]
+    assert error.report.errors[0].help == 'merged.teacher("relu_22")'
     assert codes(refused(pair[1], lambda: losses.custom(len, x=foreign))) == ["GT341"]
 
 

@@ -338,8 +338,8 @@ def test_student_and_adapters_learn_and_the_teacher_stays_as_it_is(which: str) -
     ]
     fixed = [name for _, name in net.merged.plan.weights]
     before = {name: net.tensor(name) for name in (*learning, *fixed)}
-    feed = {"image": np.random.default_rng(0).random((4, *shape), dtype="float32")}
-    history = [net.run(feed, loss.total, *loss.parts.values()) for _ in range(10)]
+    feed = {"image": np.random.default_rng(0).random((2, *shape), dtype="float32")}
+    history = [net.run(feed, loss.total, *loss.parts.values()) for _ in range(6)]
 
     assert set(adapters) < set(learning)
     assert len(adapters) == 2 * sum(pair.adapter is not None for pair in net.pairs)
@@ -661,6 +661,14 @@ def test_what_cannot_be_distilled_is_refused_and_nothing_built(net: Merged, what
     assert codes(error) == wanted
     assert net.size() == before
     assert all(found.help for found in error.value.report)
+
+
+def test_a_program_in_the_place_of_a_merge_is_named_by_its_type(net: Merged) -> None:
+    with net.building(), pytest.raises(gt.UsageError) as error:
+        gt.distill_loss(net.merged.program, net.pairs)  # pyright: ignore[reportArgumentType]
+
+    (found,) = error.value.report
+    assert found.message == "`merged` is `<Program>`; wanted what `merge` returns"
 
 
 @pytest.mark.pir

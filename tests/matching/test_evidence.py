@@ -319,6 +319,27 @@ def test_a_map_that_is_the_same_for_all_samples_has_no_score(network: Network) -
     assert all(f"`{name}`" in found.report.diagnostics[0].message for name in others)
 
 
+class Recurrent(nn.Layer):
+    """Has a state of dropout that holds nothing in dynamic mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent, self.head = nn.GRU(4, 8), nn.Linear(8, 5)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.recurrent(x)[0].mean(1))
+
+
+@pytest.mark.pir
+def test_recurrent_layers_of_dynamic_mode_are_measured() -> None:
+    paddle.disable_static()
+    recurrent = from_layer(Recurrent(), [("x", (6, 4))], train=False)
+    found = measured(recurrent, recurrent, "random", batches=1, allow_random=True)
+    name = find(recurrent.graph, "head").name
+
+    assert found.score(name, name) == pytest.approx(1.0)
+
+
 @pytest.mark.pir
 def test_values_without_a_map_for_each_sample_are_left_out_and_said(network: Network) -> None:
     wanted = ["conv2d_0", "dropout_0:1", "conv2d_0.w_0"]

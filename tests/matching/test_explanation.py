@@ -125,8 +125,10 @@ def test_what_is_no_pair_is_refused(pair: str) -> None:
 def test_unknown_names_and_parameters_are_refused() -> None:
     with pytest.raises(ReadError, match="no Value is called `relu_99`"):
         explain_pair(vision("resnet50"), vision("mobilenet_v1"), "relu_99=relu_22")
-    with pytest.raises(PairError, match="is no feature map but a parameter"):
-        explain_pair(vision("resnet50"), vision("mobilenet_v1"), "conv2d_0.w_0=relu_22")
+    for pair, role in (("conv2d_0.w_0=relu_22", "teacher"), ("relu_48=conv2d_0.w_0", "student")):
+        with pytest.raises(PairError, match="is no feature map but a parameter") as raised:
+            explain_pair(vision("resnet50"), vision("mobilenet_v1"), pair)
+        assert raised.value.report.errors[0].where[0].role == role
 
 
 @pytest.mark.pir

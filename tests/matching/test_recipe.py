@@ -17,9 +17,10 @@ from paddle.nn import functional as F  # noqa: N812
 
 from graphtool.diagnostics import GraphtoolError, PairError, Severity, UsageError
 from graphtool.graph import Graph, Operator, Value
+from graphtool.loss_names import named_losses
 from graphtool.matching import PairSet, suggest_pairs
 from graphtool.matching.fingerprint import Fingerprint, fingerprints, program_fingerprint
-from graphtool.matching.recipe import LOSSES, read_recipe, recipe_text, write_recipe
+from graphtool.matching.recipe import read_recipe, recipe_text, write_recipe
 from graphtool.readers import read
 from graphtool.readers.live import translate
 from tests import networks
@@ -466,7 +467,7 @@ def test_one_pair_may_have_two_losses(pairs: PairSet) -> None:
 
 @pytest.mark.pir
 def test_every_loss_that_is_suggested_can_be_read(pairs: PairSet) -> None:
-    assert {pair.loss for pair in pairs} <= set(LOSSES)
+    assert {pair.loss for pair in pairs} <= named_losses().keys()
 
 
 @pytest.mark.pir
@@ -474,6 +475,7 @@ def test_a_missing_recipe_file_is_told(pairs: PairSet, tmp_path: Path) -> None:
     with pytest.raises(PairError) as error:
         read_recipe(tmp_path / "none.toml", teacher=pairs.teacher, student=pairs.student)
     assert codes(error) == ["GT312"]
+    assert error.value.report.errors[0].help == f"ls {tmp_path}"
 
 
 @pytest.mark.pir

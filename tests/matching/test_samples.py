@@ -112,11 +112,19 @@ def test_samples_that_do_not_fit_come_with_what_to_type(network: Network) -> Non
     broken = np.where(IMAGES > 3, np.nan, IMAGES)
     helps = [
         refused(samples, network).help
-        for samples in (IMAGES.astype("uint8"), IMAGES[:, :, :8], broken)
+        for samples in (
+            IMAGES.astype("uint8"),
+            IMAGES.transpose(0, 2, 3, 1),
+            IMAGES.transpose(0, 2, 3, 1).astype("uint8"),
+            IMAGES[:, :, :8],
+            broken,
+        )
     ]
 
     assert helps == [
         'images.astype("float32")',
+        "images.transpose(0, 3, 1, 2)",
+        'images.transpose(0, 3, 1, 2).astype("float32")',
         'numpy.savez("samples.npz", x=images)',
         "numpy.argwhere(~numpy.isfinite(images))",
     ]

@@ -159,6 +159,21 @@ def _removed() -> object:
         return gt.losses.l2(value, "add_2")
 
 
+def _removed_loss(startup: Any = None) -> object:
+    network = built(8)
+    with paddle.static.program_guard(network.program, network.startup):
+        loss = network.output.mean()
+        network.program.global_block().remove_op(loss.get_defining_op())
+        return gt.minimize(optimizer.SGD(0.1), loss, startup)
+
+
+def _outside_of_a_guard() -> object:
+    network = built(8)
+    with paddle.static.program_guard(network.program, network.startup):
+        loss = network.output.mean()
+    return len(gt.minimize(optimizer.SGD(0.1), loss, network.startup)[1])
+
+
 def _stale() -> object:
     program = built(8).program
     live = LiveProgram.of(program)
@@ -209,6 +224,14 @@ CASES: dict[str, Callable[[], object]] = {
     "a dead loss": lambda: _in_guard(
         lambda _, value: gt.minimize(optimizer.SGD(0.1), value), _dead_value()
     ),
+    "a dead loss with a startup program": lambda: gt.minimize(
+        optimizer.SGD(0.1), _dead_value(), paddle.static.Program()
+    ),
+    "a loss whose operator was removed": _removed_loss,
+    "a loss whose operator was removed, with a startup program": lambda: _removed_loss(
+        paddle.static.Program()
+    ),
+    "a loss of another Program, with a startup program": _outside_of_a_guard,
     "the dead as parameters": lambda: _of_each(lambda one: _minimized(one, parameters=[one])),
     "the dead without gradient": lambda: _of_each(lambda one: _minimized(one, no_grad_set=[one])),
     "a dead Value fetched": lambda: _in_guard(

@@ -29,7 +29,17 @@ class Built:
 
 
 def run(program: Any, scope: Any, feed: dict[str, Any], *fetch: Any) -> list[Any]:
-    return paddle.static.Executor().run(program, feed=feed, fetch_list=list(fetch), scope=scope)
+    return steps(1, program, scope, feed, *fetch)[0]
+
+
+def steps(
+    count: int, program: Any, scope: Any, feed: dict[str, Any], *fetch: Any
+) -> list[list[Any]]:
+    """Run several times by one Executor, which prepares the Program once."""
+    executor = paddle.static.Executor()
+    return [
+        executor.run(program, feed=feed, fetch_list=list(fetch), scope=scope) for _ in range(count)
+    ]
 
 
 def build(
@@ -49,6 +59,22 @@ def build(
         paddle.seed(7)
         paddle.static.Executor().run(startup, scope=scope)
     return Built(main, startup, output, scope, tuple(name for name, _, _ in feeds))
+
+
+def headed(features: nn.Layer, size: int) -> nn.Layer:
+    """Put a head of few weights on features: those of its own are 100 million, which take long."""
+    head = [nn.Dropout(0.5), nn.Linear(size, 64), nn.ReLU(), nn.Dropout(0.5), nn.Linear(64, 1000)]
+    return nn.Sequential(features, nn.Flatten(), *head)
+
+
+def vgg11() -> nn.Layer:
+    """Make a VGG of convolutions for images of 64 pixels."""
+    return headed(paddle.vision.models.vgg11(num_classes=0, with_pool=False), 2048)
+
+
+def alexnet() -> nn.Layer:
+    """Make an AlexNet for images of 64 pixels."""
+    return headed(paddle.vision.models.alexnet(num_classes=0), 256)
 
 
 def small(forward: Forward, feed: str = "data", **options: Any) -> Built:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shlex
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import paddle
 import pytest
 
 import graphtool.merging.folder
-from graphtool.diagnostics import GraphtoolError, PairError, ReadError, UsageError
+from graphtool.cli import main
+from graphtool.diagnostics import GraphtoolError, PairError, ReadError, Severity, UsageError
 from graphtool.matching import suggest_pairs
 from graphtool.matching.recipe import read_recipe
 from graphtool.merging import Merged, merge, merged_of
@@ -185,6 +187,27 @@ def test_pairs_are_kept_and_found_again(tmp_path: Path, merged: Merged) -> None:
 
     assert [pair.teacher.name for pair in recipe.pairs] == [pair.teacher.name for pair in pairs]
     assert recipe.pairs.report.diagnostics == ()
+    assert [found.code for found in loaded.report] == []
+
+    (tmp_path / "out" / "pairs.toml").unlink()
+    (found,) = load_merged(tmp_path / "out", scope=paddle.static.Scope()).report
+    assert (found.code, found.severity) == ("GT637", Severity.WARNING)
+    assert main(shlex.split(found.help or "")[1:]) == 0
+    assert not load_merged(tmp_path / "out", scope=paddle.static.Scope()).report
+
+
+def test_a_configuration_of_another_toolkit_is_kept_as_a_recipe(
+    tmp_path: Path, merged: Merged
+) -> None:
+    pair = suggest_pairs(merged.plan.teacher, merged.plan.student)[0]
+    config = tmp_path / "config.yml"
+    config.write_text(f"pairs: [{{teacher: {pair.teacher.name}, student: {pair.student.name}}}]")
+    save_merged(merged, tmp_path / "out", pairs=config)
+
+    (kept,) = read_recipe(
+        tmp_path / "out" / "pairs.toml", teacher=merged.plan.teacher, student=merged.plan.student
+    ).pairs
+    assert (kept.teacher, kept.student, kept.loss) == (pair.teacher, pair.student, "l2")
 
 
 def test_pairs_of_another_network_are_refused_and_nothing_is_written(
@@ -207,7 +230,8 @@ def test_a_folder_that_is_not_empty_is_left_as_it_is(tmp_path: Path, merged: Mer
     with pytest.raises(GraphtoolError) as raised:
         save_merged(merged, tmp_path)
 
-    assert raised.value.report.errors[0].code == "GT610"
+    (found,) = raised.value.report
+    assert (found.code, found.help) == ("GT610", f"--force, or -o {tmp_path}-2")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
@@ -278,8 +302,12 @@ def test_a_folder_of_other_files_of_such_names_is_not_touched_even_with_force(
     (folder / "originals" / "photo.jpg").write_bytes(b"photo")
     (folder / "manifest.json").write_text('{"name": "extension"}')
     before = contents(folder)
-    with pytest.raises(UsageError, match=r"GT616.*`manifest.json`, `originals/photo.jpg`"):
-        save_merged(merged, folder, force=True)
+    (tmp_path / "mine-2").touch()
+    for force in (False, True):
+        with pytest.raises(UsageError, match=r"`manifest.json`, `originals/photo.jpg`") as raised:
+            save_merged(merged, folder, force=force)
+        (found,) = raised.value.report
+        assert (found.code, found.help) == ("GT616", f"-o {tmp_path}/mine-3")
     assert contents(folder) == before
 
     save_merged(merged, tmp_path / "out")

@@ -71,6 +71,32 @@ def test_its_weights_are_there_whenever_its_startup_program_runs(startup: str) -
         assert run(merged.program, scope, {"data": samples()}, adapted)[0].shape == (4, 5)
 
 
+class Recurrent(nn.Layer):
+    """Has a state of dropout that holds nothing in dynamic mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent = nn.GRU(4, 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.recurrent(x.reshape([-1, 2, 4]))[0]
+
+
+@pytest.mark.pir
+def test_recurrent_layers_are_merged() -> None:
+    teacher, student = (from_layer(Recurrent(), _INPUT) for _ in range(2))
+    scope = paddle.static.Scope()
+    paddle.enable_static()
+    merged = merged_into(scope, teacher, student)
+
+    assert merged.verify().equal
+    found = run(merged.program, scope, {"data": samples()}, merged.teacher("rnn_0"))[0]
+    paddle.disable_static()
+    with paddle.no_grad():
+        wanted = teacher.layer(paddle.to_tensor(samples()))
+    assert found.transpose([1, 0, 2]).tobytes() == wanted.numpy().tobytes()
+
+
 def test_the_layer_may_train_on() -> None:
     (teacher, student, layer), scope = networks(), paddle.static.Scope()
     merged_into(scope, teacher, student)

@@ -138,6 +138,7 @@ def test_a_saved_inference_model_loses_its_feed_and_fetch_operators(tmp_path):
     assert not {"feed", "fetch"} & set(student.main.global_block().vars)
 
 
+@pytest.mark.call_stacks
 def test_the_teacher_is_in_test_mode_and_lets_no_gradient_pass():
     teacher, student = cases.build(_batch_norm), cases.build(_convolution)
     merged = _merged(teacher, student)

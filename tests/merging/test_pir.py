@@ -13,7 +13,7 @@ import pytest
 from graphtool.merging import Merged, merge
 from graphtool.readers.layers import from_layer
 from tests.merging import networks
-from tests.merging.networks import Built, build, bytes_of, run, samples, small
+from tests.merging.networks import Built, build, bytes_of, run, samples, small, steps
 
 _FIXTURES = Path(__file__).parents[1] / "fixtures"
 _SMALL = [networks.perceptron, networks.looping, networks.half]
@@ -70,9 +70,9 @@ def test_control_flow_in_both_merges_bit_equal(forward: Callable[..., Any]) -> N
     ],
 )
 def test_a_vision_model_merges_bit_equal_and_the_student_trains(name: str) -> None:
-    # Their heads are for 224 pixels alone.
-    side = 224 if name in ("googlenet", "alexnet") else 64
-    factory = getattr(paddle.vision.models, name)
+    # Its head is for 224 pixels alone.
+    side = 224 if name == "googlenet" else 64
+    factory = getattr(networks, name, None) or getattr(paddle.vision.models, name)
     teacher = from_layer(factory, [(3, side, side)], train=False)
     student = from_layer(lambda: paddle.vision.models.mobilenet_v1(scale=0.25), [(3, side, side)])
     paddle.enable_static()
@@ -96,7 +96,7 @@ def test_a_vision_model_merges_bit_equal_and_the_student_trains(name: str) -> No
         paddle.optimizer.SGD(1e-4).minimize(loss)
     paddle.seed(7)
     run(student.startup, ours, {})
-    losses = [run(merged.program, ours, {"x": image}, loss)[0].item() for _ in range(3)]
+    losses = [found.item() for (found,) in steps(3, merged.program, ours, {"x": image}, loss)]
     assert losses[2] < losses[0]
     assert bytes_of(ours, kept) == kept
 
@@ -251,9 +251,9 @@ def _trains(merged: Merged, student: Built) -> None:
         loss = (gap * gap).mean()
         paddle.optimizer.SGD(0.05).minimize(loss)
     run(student.startup, student.scope, {})
-    feed = {"data": samples()}
     paddle.seed(3)
-    losses = [run(student.program, student.scope, feed, loss)[0].item() for _ in range(8)]
+    ran = steps(8, student.program, student.scope, {"data": samples()}, loss)
+    losses = [found.item() for (found,) in ran]
     assert min(losses[4:]) < losses[0]
     assert bytes_of(student.scope, kept) == kept
 
@@ -265,7 +265,7 @@ def _plain_losses(built: Built) -> list[bytes]:
         paddle.optimizer.SGD(0.1).minimize(loss)
     paddle.seed(7)
     run(built.startup, built.scope, {})
-    losses = [run(built.program, built.scope, _with_zeros(), loss)[0] for _ in range(3)]
+    losses = [loss for (loss,) in steps(3, built.program, built.scope, _with_zeros(), loss)]
     assert losses[2] < losses[1] < losses[0]
     return [loss.tobytes() for loss in losses]
 

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from graphtool.diagnostics import MergeError, UsageError
 from graphtool.merging import Merged, merge
+from graphtool.merging.folder import load_merged, save_merged
 from tests.merging import cases, networks
 from tests.merging.networks import Built, bytes_of, samples, small
 
@@ -233,8 +234,7 @@ def test_a_weight_that_is_not_the_teachers_any_more_is_found() -> None:
     merged, student, _ = _merged()
     before = merged.verify()
     assert [row.name for row in before.weights] == [old for old, _ in merged.plan.weights]
-    held = student.scope.find_var("teacher_linear_0.w_0").get_tensor()
-    held.set(np.array(held) + np.float32(0.5), paddle.CPUPlace())
+    _spoil(student.scope, "teacher_linear_0.w_0")
     found = merged.verify()
     assert all(row.equal for row in found.comparisons)
     assert not found
@@ -249,10 +249,56 @@ def test_weights_that_came_later_are_compared_with_what_they_came_from() -> None
     merged = _merge(teacher, student)
     arrays = {old: np.ones_like(_held(teacher, old)) for old, _ in merged.plan.weights}
     merged.load_teacher(arrays)
-    assert merged.verify().weights == ()
+    found = merged.verify()
+    assert found.weights == ()
+    assert [row.name for row in found.unchecked] == list(arrays)
+    assert "not checked: 2 weights (the mapping that they came from is not kept)" in str(found)
     merged.load_teacher(teacher.scope)
     assert len(merged.verify().weights) == 2
     assert merged.verify().equal
+
+
+@pytest.mark.pir
+def test_weights_of_a_teacher_given_as_a_path_are_compared_with_its_file(tmp_path: Path) -> None:
+    path, student = _saved(tmp_path), small(networks.plain)
+    merged = merge(path, student.program, {"image": "data"}, scope=student.scope)
+    found = merged.verify()
+    assert str(found).endswith("and 4 of 4 weights are bit-equal; generated: data")
+    assert (len(found.weights), found.unchecked, bool(found)) == (4, (), True)
+    _spoil(student.scope, "teacher_linear_0.b_0")
+    assert [row.name for row in merged.verify().different] == ["linear_0.b_0"]
+    merged.load_teacher(path.with_suffix(".pdiparams"))
+    assert len(merged.verify().weights) == 4
+    assert merged.verify().equal
+    path.with_suffix(".pdiparams").unlink()
+    found = merged.verify()
+    assert found.weights == ()
+    assert f"; not checked: 4 weights (`{path.with_suffix('.pdiparams')}` does not exist)" in str(
+        found
+    )
+
+
+@pytest.mark.pir
+def test_weights_of_a_loaded_folder_are_compared_with_its_file(tmp_path: Path) -> None:
+    merged, _, _ = _merged()
+    save_merged(merged, tmp_path / "out")
+    scope = paddle.static.Scope()
+    loaded = load_merged(tmp_path / "out", scope=scope)
+    assert [row.merged for row in loaded.verify().weights] == list(
+        dict(merged.plan.weights).values()
+    )
+    _spoil(scope, "teacher_linear_0.b_0")
+    assert [row.name for row in loaded.verify().different] == ["linear_0.b_0"]
+    (tmp_path / "out" / "manifest.json").unlink()
+    assert "; not checked: 2 weights (the folder holds no merged program" in str(loaded.verify())
+
+
+def test_shared_memory_is_not_compared_with_itself() -> None:
+    teacher, student = small(networks.looping, "image"), small(networks.perceptron)
+    found = _merge(teacher, student, share=True).verify()
+    assert found.weights == ()
+    why = "they share the memory of the Scope that they came from"
+    assert str(found).endswith(f"; not checked: 2 weights ({why})")
 
 
 def test_a_student_that_is_its_own_teacher_may_be_trained() -> None:
@@ -301,8 +347,8 @@ def test_input_that_a_network_does_not_take_is_a_diagnostic() -> None:
         merged.verify({"data": np.zeros((3, 7), "float32")})
     (found,) = caught.value.report
     assert found.code == "GT257"
-    assert found.message.startswith("the teacher alone does not run: ")
-    assert found.help == "merged.verify({'image': array})"
+    assert found.message.startswith("the teacher alone does not run: In operator matmul, the [1] ")
+    assert found.help == "merged.verify({'data': array})"
 
 
 @pytest.mark.slow
@@ -326,6 +372,26 @@ teacher, student = (gt.from_layer(paddle.nn.Linear(8, 5), [("data", (8,))]) for 
 paddle.enable_static()
 print(gt.merge(teacher, student, {"data": "data"}).verify())
 """
+
+
+def _saved(folder: Path) -> Path:
+    """Save a network with its weights, and return the file of its program."""
+    built = small(networks.plain, "image")
+    feed = next(op for op in built.program.global_block().ops if op.name() == "pd_op.data")
+    with paddle.static.scope_guard(built.scope):
+        paddle.static.save_inference_model(
+            str(folder / "teacher"),
+            [feed.result(0)],
+            [built.output],
+            paddle.static.Executor(),
+            program=built.program,
+        )
+    return folder / "teacher.json"
+
+
+def _spoil(scope: Any, name: str) -> None:
+    held = scope.find_var(name).get_tensor()
+    held.set(np.array(held) + np.float32(0.5), paddle.CPUPlace())
 
 
 def _held(built: Built, name: str) -> Any:

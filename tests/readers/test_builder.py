@@ -9,6 +9,7 @@ import pytest
 
 from graphtool.diagnostics import GraphtoolError, ReadError, UsageError
 from graphtool.graph import UNKNOWN
+from graphtool.readers import read
 from graphtool.readers._builder import build
 from graphtool.readers._inputs import Input
 from graphtool.readers._spelling import is_callable_spec, parse_input
@@ -135,8 +136,11 @@ def test_more_inputs_than_parameters_are_wrong_usage(nets, inputs):
     assert _diagnostic(f"{nets}:Net", inputs).code == "GT042"
 
 
-def test_the_only_input_may_have_a_name_of_its_own(nets):
-    assert build(f"{nets}:Net", ["picture=4"]).feeds == ("picture",)
+def test_the_only_input_has_the_name_that_forward_gives_it(nets):
+    found = _diagnostic(f"{nets}:Net", ["picture=4"])
+    assert found.message == f"`{nets}:Net` has no place for the input `picture`"
+    assert found.notes == ("its forward takes `image`",)
+    assert found.help == f"graphtool inspect {nets}:Net --input image=4"
 
 
 @pytest.mark.parametrize("inputs", [["4"], ["image=4"]])
@@ -195,7 +199,20 @@ def test_a_path_is_told_from_a_callable():
 
 
 def test_a_malformed_spec_is_wrong_usage():
-    assert _diagnostic("not a spec").code == "GT036"
+    found = _diagnostic("not a spec")
+    assert (found.code, found.help) == (
+        "GT036",
+        "graphtool inspect paddle.vision.models:resnet50 --input 3,224,224",
+    )
+
+
+def test_a_callable_in_the_path_of_a_file_is_told_how_python_imports_it():
+    with pytest.raises(UsageError, match=r"GT036.*`./models/nets.py:net`") as raised:
+        read("./models/nets.py:net")
+    (found,) = raised.value.report
+    assert found.help == "graphtool inspect models.nets:net --input 3,224,224"
+    with pytest.raises(ReadError, match="GT001"):
+        read("https://example.org/resnet50.json")
 
 
 def test_a_module_that_does_not_exist_is_named():
@@ -204,6 +221,7 @@ def test_a_module_that_does_not_exist_is_named():
     assert found.notes == ("ModuleNotFoundError: No module named 'no_such_module_here'",)
 
 
+@pytest.mark.call_stacks
 @pytest.mark.parametrize(
     ("text", "error"),
     [
@@ -256,6 +274,7 @@ def test_a_class_that_needs_arguments_gets_a_function_to_write(nets):
     assert _diagnostic(f"{nets}:leaves").help is None
 
 
+@pytest.mark.call_stacks
 def test_a_callable_that_raises_shows_the_users_frames_only(nets):
     found = _diagnostic(f"{nets}:raises", ["4"])
     assert found.code == "GT035"
@@ -285,6 +304,7 @@ def test_a_layer_without_input_says_what_to_type(nets):
     )
 
 
+@pytest.mark.call_stacks
 @pytest.mark.parametrize("name", ["Two", "two"])
 def test_shapes_that_paddle_refuses_show_its_message_and_the_users_line(nets, name):
     found = _diagnostic(f"{nets}:{name}", ["image=4", "mask=5"])

@@ -37,6 +37,11 @@ def in_pre_order(graph: Graph, path: str = "") -> Iterator[dict[str, int]]:
             yield from in_pre_order(graph, inner)
 
 
+def test_a_graph_prints_as_one_line() -> None:
+    shown = "Graph(3.3.1/cnn.json: PIR, 42 operators, 58 Values; image -> add_2)"
+    assert repr(fixture("3.3.1/cnn.json")) == shown
+
+
 def document(name: str = "3.3.1/control.json") -> Any:
     return json.loads((FIXTURES / name).read_bytes())
 

@@ -431,6 +431,7 @@ def test_a_layer_made_in_static_mode_is_refused():
         paddle.disable_static()
 
 
+@pytest.mark.call_stacks
 def test_inputs_that_do_not_fit_show_paddles_message_and_the_users_line():
     for layer in (_Dict, _Dict()):
         with pytest.raises(ReadError) as caught:

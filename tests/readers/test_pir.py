@@ -9,6 +9,7 @@ import paddle
 import pytest
 from paddle import nn
 
+from graphtool.diagnostics import ReadError
 from graphtool.graph import Graph, Origin
 from graphtool.readers._json import read_json
 from graphtool.readers.live import read_program
@@ -194,15 +195,38 @@ def test_parameters_say_whether_they_train():
     assert (mean.trainable, mean.stop_gradient, mean.persistable) == (False, True, True)
 
 
+@pytest.mark.call_stacks
 @pytest.mark.pir
 def test_an_operator_knows_its_module_and_the_users_line():
-    graph = read_program(_program(_vision("resnet18")))
+    graph = read_program(_program.__wrapped__(_vision("resnet18")))
     conv = graph.operators["conv2d_1"]
     assert conv.module == "/ResNet/Sequential/BasicBlock/Conv2D"
     assert conv.source is not None
     file, line = conv.source.split(":")
     assert file == "test_pir.py"
     assert Path(__file__).read_text().splitlines()[int(line) - 1].strip().startswith("net(paddle")
+
+
+@pytest.mark.call_stacks
+@pytest.mark.pir
+def test_an_operator_on_a_value_of_another_program_is_said():
+    paddle.enable_static()
+    main, other = paddle.static.Program(), paddle.static.Program()
+    with paddle.static.program_guard(other):
+        x = paddle.static.data("x", [-1, 8])
+    with paddle.static.program_guard(main):
+        paddle.mean(x)
+
+    with pytest.raises(ReadError) as raised:
+        read_program(main)
+    # Else the process would end where one of the two is collected.
+    main.global_block().remove_op(main.global_block().ops[-1])
+
+    (found,) = raised.value.report
+    assert (found.code, found.message) == (
+        "GT050",
+        "`pd_op.mean` reads a Value of another Program",
+    )
 
 
 @pytest.mark.pir

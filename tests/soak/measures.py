@@ -95,6 +95,9 @@ def soak(work: Callable[[int], None], rounds: int, warm_up: int) -> Growth:
     # What Paddle keeps of an operator's traceback is one frame then.
     sys.tracebacklimit = 1
     samples: list[Sample] = []
+    # What was there before is not walked over for each sample.
+    gc.collect()
+    gc.freeze()
     with tempfile.TemporaryDirectory() as folder:
         tempfile.tempdir = folder
         try:
@@ -103,6 +106,7 @@ def soak(work: Callable[[int], None], rounds: int, warm_up: int) -> Growth:
                 if number >= warm_up and (number - warm_up) % EVERY == 0:
                     samples.append(Sample.take())
         finally:
+            gc.unfreeze()
             tempfile.tempdir = before
             del sys.tracebacklimit
             if limit is not None:

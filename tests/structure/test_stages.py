@@ -9,6 +9,8 @@ import paddle
 import pytest
 from paddle import nn
 
+from graphtool.matching import suggest_pairs
+from graphtool.matching.pairs import Kind
 from graphtool.structure import GLOBAL, Role, Scale, Structure, analyse
 from tests.networks import ChannelsLast, ConvNext, Focus, Pyramid, Segmenter, built, vision
 
@@ -40,6 +42,20 @@ _LARGE = {
 def marked(*names: str) -> list[Any]:
     """Mark the networks that take a second or more to build."""
     return [pytest.param(x, marks=[pytest.mark.slow] if x in _LARGE else []) for x in names]
+
+
+@pytest.mark.slow
+def test_reasons_number_stages_as_the_structure_does() -> None:
+    teacher, student = vision("resnet50"), vision("mobilenet_v1")
+    assert [analyse(graph).first_stage for graph in (teacher, student)] == [0, 0]
+    ends = [pair for pair in suggest_pairs(teacher, student) if pair.kind is Kind.STAGE]
+    for pair in ends:
+        numbers = {
+            analyse(graph).stage_of(end.name)
+            for graph, end in ((teacher, pair.teacher), (student, pair.student))
+        }
+        assert {pair.why[0]} == {f"end of stage {number} of 4 in both" for number in numbers}
+    assert len(ends) == 4
 
 
 def shape_of(structure: Structure) -> list[tuple[int, int, int]]:

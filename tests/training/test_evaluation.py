@@ -402,7 +402,7 @@ def test_random_operators_without_a_test_mode_are_reported() -> None:
         (found,) = gt.for_test(net).report
 
     assert (found.code, found.message) == snapshot(
-        ("GT544", "1 operators are random in test mode too: `uniform_0`")
+        ("GT544", "random in test mode too: 1 operator: `uniform_0`")
     )
 
 

@@ -195,8 +195,8 @@ def test_structured_names_without_layer_and_table_ask_for_the_layer(tmp_path: Pa
     with pytest.raises(GraphtoolError) as raised:
         load_parameters(built().program, tmp_path / "net.pdparams", scope=paddle.static.Scope())
 
-    first = raised.value.report.errors[0]
-    assert (first.code, first.help) == (
+    (found,) = raised.value.report
+    assert (found.code, found.help) == (
         "GT508",
         "gt.load_parameters(program, path, layer=network)",
     )
@@ -211,6 +211,9 @@ def test_missing_parameters_are_an_error_with_nothing_set_unless_allowed(tmp_pat
         load_parameters(net, tmp_path / "net.pdparams", scope=scope)
     assert scope.find_var("conv2d_0.w_0") is None
     assert "GT505" in [found.code for found in raised.value.report.errors]
+    (missing,) = [found for found in raised.value.report.errors if found.code == "GT505"]
+    assert missing.message == "2 parameters not in the file: `linear_0.b_0`, `linear_0.w_0`"
+    assert missing.notes == ("in the Layer: `head.bias`, `head.weight`",)
 
     loaded = load_parameters(net, tmp_path / "net.pdparams", scope=scope, allow_missing=True)
 

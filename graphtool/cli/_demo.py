@@ -1,0 +1,70 @@
+"""`graphtool demo`: from two networks to a distilled student, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import time
+from argparse import Namespace
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
+from importlib.resources import files
+from pathlib import Path
+from runpy import run_path
+
+from graphtool.cli._console import progress, results, write_json
+from graphtool.cli._source import aside
+from graphtool.cli.problems import folder_in_use
+from graphtool.diagnostics import UsageError, counted
+from graphtool.files import reported
+from graphtool.readers._paddle import load_paddle
+from graphtool.text import as_path, command, visible
+
+__all__ = ["run"]
+
+_SCRIPT = "demo.py"
+
+
+def run(args: Namespace) -> int:
+    """Copy the script of the demonstration to a folder, and run it there."""
+    started = time.perf_counter()
+    folder = Path(args.folder)
+    script = folder / _SCRIPT
+    with reported(folder):
+        entries = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    if entries:
+        raise UsageError(folder_in_use(args.folder, entries, _SCRIPT))
+    with progress("importing Paddle"):
+        load_paddle()
+    with reported(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        script.write_bytes(files("graphtool").joinpath(_SCRIPT).read_bytes())
+    with _kept_directory(), aside() if args.format == "json" else nullcontext():
+        run_path(str(script), run_name="__main__")
+    written = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    if args.format == "json":
+        write_json({"schema": 1, "folder": args.folder, "written": written})
+    else:
+        _say_what_is_next(args.folder, len(written), time.perf_counter() - started)
+    return 0
+
+
+@contextmanager
+def _kept_directory() -> Generator[None]:
+    """Go back to the working directory, which the script leaves for its own folder."""
+    home = Path.cwd()
+    try:
+        yield
+    finally:
+        os.chdir(home)
+
+
+def _say_what_is_next(folder: str, count: int, seconds: float) -> None:
+    where = as_path(folder)
+    console = results()
+    console.print(f"\n{counted(count, 'file')} in {visible(folder)}, after {seconds:.0f} s. Next:")
+    for typed in (
+        command("cd", where),
+        "graphtool render merged -o merged.html",
+        "python demo.py",
+    ):
+        console.print(f"  $ {typed}", soft_wrap=True)

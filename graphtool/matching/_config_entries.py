@@ -1,0 +1,111 @@
+"""What distillation configurations of other toolkits say: which two things each loss compares.
+
+The forms are those of PaddleClas (`Loss: Train:`), PaddleOCR (`Loss: loss_config_list:`) and
+PaddleSlim (`Distillation: node:` of its automatic compression, `DistillConfig:` of its dynamic
+graph), and the plain list that graphtool writes (`pairs:`). No network is looked at here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+
+from graphtool.diagnostics import PairError
+from graphtool.loss_names import named_losses
+from graphtool.matching import config_problems as problems
+from graphtool.matching._entry import (
+    LONGEST_REASON,
+    Entry,
+    Name,
+    Read,
+    Unread,
+    Yaml,
+    brief,
+    listed,
+    table_of,
+    weighed,
+)
+from graphtool.matching._loss_lists import of_paddleclas, of_paddleocr
+from graphtool.matching._slim_lists import of_auto_compression, of_layers
+from graphtool.matching.pairs import Kind
+
+__all__ = ["entries_of"]
+
+# Honest files have 5,000 letters; reading takes up to a tenth of a second for each thousand.
+_LONGEST = 65_536
+_MOST_ENTRIES = 1_000
+
+
+def entries_of(text: str) -> list[Read]:
+    """Read the entries of a configuration in order.
+
+    Raises PairError: GT323 where the text is no YAML or too much of it, GT324 where it is none of
+    the known forms.
+    """
+    document = _parsed(text)
+    for is_of, read in _FORMS:
+        if is_of(document):
+            found = list(islice(read(document), _MOST_ENTRIES + 1))
+            if len(found) > _MOST_ENTRIES:
+                raise PairError(problems.not_yaml(f"it has more than {_MOST_ENTRIES:,} pairs"))
+            return found
+    raise PairError(problems.unknown_form())
+
+
+def _parsed(text: str) -> Yaml:
+    import yaml
+
+    if len(text) > _LONGEST:
+        raise PairError(problems.not_yaml(f"it has more than {_LONGEST:,} letters"))
+    try:
+        # Makes dicts, lists and texts alone: no tag in the file means anything.
+        return yaml.load(text, Loader=yaml.BaseLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"
+        reason = f"{error.problem}{where}"
+    except yaml.YAMLError as error:
+        reason = str(error).split("\n")[0]
+    except RecursionError:
+        reason = "it is nested too deeply"
+    raise PairError(problems.not_yaml(reason[:LONGEST_REASON])) from None
+
+
+def _plain(document: Yaml) -> Iterator[Read]:
+    """Read `pairs:`, as `suggest-pairs --as yaml` writes them."""
+    for index, given in enumerate(listed(document["pairs"])):
+        table = table_of(given)
+        yield from weighed(_plain_pair(f"pairs[{index}]", table), table.get("weight"))
+
+
+def _plain_pair(place: str, table: Mapping[str, Yaml]) -> Iterator[Read]:
+    names = [table.get("teacher"), table.get("student")]
+    loss, kind = table.get("loss", "l2"), table.get("kind")
+    teacher, student = names
+    if not isinstance(teacher, str) or not isinstance(student, str):
+        yield Unread(place=place, reason="a `teacher` and a `student` were wanted")
+    elif loss not in list(named_losses()):
+        yield Unread(place=place, reason=f"there is no loss `{brief(loss)}`")
+    elif kind is not None and kind not in [known.value for known in Kind]:
+        yield Unread(place=place, reason=f"there is no kind `{brief(kind)}`")
+    else:
+        adapter = table.get("adapter")
+        yield Entry(
+            place=place,
+            written=loss,
+            teacher=Name(teacher, (teacher,)),
+            student=Name(student, (student,)),
+            loss=loss,
+            kind=None if kind is None else Kind(kind),
+            adapter=adapter if isinstance(adapter, str) else None,
+        )
+
+
+# Each form, and what tells it.
+_FORMS: tuple[tuple[Callable[[Yaml], bool], Callable[[Yaml], Iterator[Read]]], ...] = (
+    (lambda given: "pairs" in table_of(given), _plain),
+    (lambda given: "Train" in table_of(table_of(given).get("Loss")), of_paddleclas),
+    (lambda given: "loss_config_list" in table_of(table_of(given).get("Loss")), of_paddleocr),
+    (lambda given: "Distillation" in table_of(given), of_auto_compression),
+    (lambda given: any("DistillConfig" in table_of(part) for part in listed(given)), of_layers),
+)

@@ -1,0 +1,174 @@
+"""What one place of a distillation configuration says, and what all forms of them share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from math import isfinite
+from typing import Any, TypeAlias, cast
+
+from graphtool.loss_names import named_losses
+from graphtool.matching.pairs import Kind
+
+__all__ = [
+    "ABSENT",
+    "LONGEST_REASON",
+    "Entry",
+    "Name",
+    "Read",
+    "Unread",
+    "Wanted",
+    "Yaml",
+    "brief",
+    "known_loss",
+    "listed",
+    "networks_said",
+    "order_of",
+    "table_of",
+    "texts",
+    "weighed",
+]
+
+# YAML is made of dicts, lists and texts, nested at will.
+Yaml: TypeAlias = Any
+
+LONGEST_REASON = 200
+ABSENT = ("", "~", "null", "Null", "NULL", "None")
+_ROLES = re.compile(r"(?P<role>teacher|student)(_0)?", re.IGNORECASE)
+
+# What each loss is called here; `Distillation` before it and `Loss` behind it left out.
+_SAME = {
+    "CE": "soft_label",
+    "DIST": "dist",
+    "DKD": "dkd",
+    "Distance": "l2",
+    "KL": "kl",
+    "KLDiv": "kl",
+    "MSE": "l2",
+    "RKD": "relational",
+    "SKD": "skd",
+    "VQADistance": "l2",
+}
+# Near to one of ours: both directions of the divergence, where ours has the teacher's.
+_NEAR = {"DML": "kl", "SERDML": "kl"}
+
+
+class Wanted(Enum):
+    """What sort of thing a configuration compares."""
+
+    VALUE = "a Value, by a selector"
+    PART = "what one part of the network returns"
+    OUTPUT = "the output of the network, before it becomes probabilities"
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """One end as it is written, and the spellings to look for in turn."""
+
+    written: str
+    spellings: tuple[str, ...] = ()
+    wanted: Wanted = Wanted.VALUE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """Two ends that a loss compares; `place` is where that stands in the file.
+
+    `loss` is what graphtool calls the loss that is `written` there, None for one that it lacks;
+    `is_same` says that the two compute the same.
+    """
+
+    place: str
+    written: str
+    teacher: Name
+    student: Name
+    loss: str | None
+    is_same: bool = True
+    weight: float = 1.0
+    kind: Kind | None = None
+    adapter: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """A place of the file that means no pair, and why; losses on labels are none by design."""
+
+    place: str
+    reason: str
+    on_labels: bool = False
+
+
+Read: TypeAlias = "Entry | Unread"
+
+
+def table_of(given: Yaml) -> Mapping[str, Yaml]:
+    """Return a mapping as it is, and an empty one for anything else."""
+    return cast("Mapping[str, Yaml]", given) if isinstance(given, dict) else {}
+
+
+def listed(given: Yaml) -> Sequence[Yaml]:
+    """Return a list as it is, and an empty one for anything else."""
+    return cast("Sequence[Yaml]", given) if isinstance(given, list) else ()
+
+
+def texts(given: Yaml) -> list[str] | None:
+    """Return a list of texts, one text as a list of its own; None for anything else."""
+    found = cast("list[Yaml]", given if isinstance(given, list) else [given])
+    return found if found and all(isinstance(text, str) for text in found) else None
+
+
+def _weight(given: Yaml) -> float | None:
+    if given is None:
+        return 1.0
+    try:
+        weight = float(given)
+    except (TypeError, ValueError):
+        return None
+    return weight if isfinite(weight) and weight >= 0 else None
+
+
+def weighed(entries: Iterator[Read], given: Yaml) -> Iterator[Read]:
+    """Give entries the weight that is written beside them, and refuse what is none."""
+    weight = _weight(given)
+    for entry in entries:
+        if isinstance(entry, Unread):
+            yield entry
+        elif weight is None:
+            yield Unread(place=entry.place, reason="its weight is no number of 0 or more")
+        else:
+            yield replace(entry, weight=weight)
+
+
+def brief(given: Yaml) -> str:
+    """Write what was found where something else was wanted, in short."""
+    from reprlib import repr as brief
+
+    return given[:LONGEST_REASON] if isinstance(given, str) else brief(given)
+
+
+def order_of(networks: Yaml) -> str | None:
+    """Return `student teacher`, or the other way round; None for other networks."""
+    found = [_ROLES.fullmatch(text) for text in texts(networks) or []]
+    roles = [match["role"].lower() for match in found if match]
+    return " ".join(roles) if sorted(roles) == ["student", "teacher"] else None
+
+
+def networks_said(networks: Yaml) -> str:
+    """Name the networks that a loss compares, which are no student and its teacher."""
+    names = texts(networks)
+    said = brief(networks) if names is None else " and ".join(f"`{name}`" for name in names)
+    return f"{said} are not a student and its teacher"
+
+
+def known_loss(written: str, mode: Yaml) -> tuple[str | None, bool]:
+    """Return what a loss is called here, and whether both compute the same."""
+    plain = written.removesuffix("_loss")
+    if plain in named_losses():
+        return plain, True
+    short = written.removeprefix("Distillation").removesuffix("Loss")
+    if short in _NEAR:
+        return _NEAR[short], False
+    loss = _SAME.get(short)
+    return (loss, loss is not None) if loss != "l2" or mode == "l2" else ("l2", False)

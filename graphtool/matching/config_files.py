@@ -1,0 +1,183 @@
+"""Read pairs from the distillation configurations of PaddleClas, PaddleOCR and PaddleSlim."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from graphtool.diagnostics import Diagnostic, PairError, ReadError, Report
+from graphtool.graph import Graph
+from graphtool.matching import config_problems, problems
+from graphtool.matching._entry import Entry, Name, Read, Unread, Wanted
+from graphtool.matching.candidate import Candidate, kind_of_both
+from graphtool.matching.candidates import candidates
+from graphtool.matching.pairs import Kind, Pair
+from graphtool.matching.rank import pair_of
+from graphtool.matching.score import Comparison
+from graphtool.selectors import find, is_unknown_name
+from graphtool.structure import Structure, analyse
+
+__all__ = ["paired"]
+
+# A name that is missed is compared with all there are, which takes up to 0.05 s.
+_MOST_ERRORS = 20
+
+
+def paired(
+    entries: Sequence[Read], teacher: Graph, student: Graph
+) -> tuple[list[Pair | None], list[Diagnostic]]:
+    """Find the Values of entries, in order: a Pair for each that has both, None for the others.
+
+    Returns what is to be said as well: GT101, GT102 and GT303 for names that mean no feature map,
+    GT315 for what stands there twice, GT325 for what means no pair, GT326 for other losses. Stops
+    behind twenty errors.
+
+    Raises PairError: GT327 where nothing is read as a pair.
+    """
+    job = _Job(Comparison(analyse(teacher), analyse(student)))
+    pairs: list[Pair | None] = []
+    for entry in entries:
+        pairs.append(job.pair(entry))
+        if len(Report(tuple(job.said)).errors) >= _MOST_ERRORS:
+            break
+    if not any(pairs) and not any(found.code != "GT325" for found in job.said):
+        reasons = [found.message for found in job.said]
+        raise PairError(config_problems.no_entries(teacher, student, reasons))
+    return pairs, job.said
+
+
+class _Job:
+    """The two networks, what was said so far, and where in the file each pair stands."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+        self.said: list[Diagnostic] = []
+        self._places: dict[tuple[str, str, str], str] = {}
+
+    def pair(self, entry: Read) -> Pair | None:
+        """Make a Pair of an entry, and say what stands against it."""
+        if isinstance(entry, Unread):
+            self._unread(entry)
+            return None
+        ends = [self._end(entry, side) for side in self._sides(entry)]
+        names = [end for end in ends if end is not None]
+        if len(names) < 2:
+            return None
+        pair = self._made(entry, *names)
+        return pair if self._is_new(entry, pair) else None
+
+    def _is_new(self, entry: Entry, pair: Pair) -> bool:
+        """Refuse what another entry says as well; a replaced loss may be the other's own."""
+        names = pair.teacher.name, pair.student.name
+        first = self._places.setdefault((*names, pair.loss), entry.place)
+        if len(self._places) == pair.rank:
+            if not entry.is_same:
+                said = config_problems.other_loss(entry.place, entry.written, pair.loss)
+                self.said.append(said)
+            return True
+        if entry.is_same:
+            self.said.append(problems.duplicate_pair(first, entry.place, *names))
+        else:
+            reason = f"with a loss of ours it is that of `{first}` again"
+            self._unread(Unread(place=entry.place, reason=reason))
+        return False
+
+    def _made(self, entry: Entry, teacher: str, student: str) -> Pair:
+        sides = self.comparison.teacher, teacher, self.comparison.student, student
+        kind = kind_of_both(*sides) if entry.kind is None else entry.kind
+        candidate = Candidate(kind, teacher, student, why=())
+        pair = pair_of(len(self._places) + 1, candidate, self.comparison)
+        return replace(
+            pair,
+            loss=pair.loss if entry.loss is None else entry.loss,
+            weight=entry.weight,
+            # A loss that graphtool lacks may bring a layer of its own.
+            adapter=pair.adapter if entry.loss is None else entry.adapter,
+            why=(f"read from `{entry.place}`",),
+            alternatives=(),
+        )
+
+    def _sides(self, entry: Entry) -> Iterator[_Side]:
+        yield _Side("teacher", 0, self.comparison.teacher, entry.teacher)
+        yield _Side("student", 1, self.comparison.student, entry.student)
+
+    def _end(self, entry: Entry, side: _Side) -> str | None:
+        """Return the name of the Value that is meant, None where that has to be said."""
+        found = self._found(side)
+        if isinstance(found, ReadError):
+            note = f"named by `{entry.place}` for the {side.role}"
+            self.said += [replace(one, notes=(note, *one.notes)) for one in found.report]
+            return None
+        if isinstance(found, _Unsaid):
+            self._unread(Unread(place=entry.place, reason=f"in the {side.role}, {found.reason}"))
+            return None
+        if found not in side.structure.flow.features:
+            role = side.structure.role(found).value
+            self.said.append(problems.no_feature_map(side.structure.graph, found, role))
+            return None
+        return found
+
+    def _found(self, side: _Side) -> str | ReadError | _Unsaid:
+        if side.name.wanted is Wanted.VALUE:
+            return _selected(side.structure.graph, side.name)
+        if side.name.wanted is Wanted.OUTPUT and isinstance(self._outputs, tuple):
+            return self._outputs[side.place]
+        (part,) = side.name.spellings or ("",)
+        values = _returned_by(side.structure.graph, part)
+        if len(values) == 1:
+            return values[0]
+        if side.name.wanted is Wanted.OUTPUT and isinstance(self._outputs, _Unsaid):
+            return self._outputs
+        if values:
+            return _Unsaid(f"`{part}` returns {len(values)} Values")
+        return _Unsaid(f"no sublayer `{part}` is known, which returns `{side.name.written}`")
+
+    @cached_property
+    def _outputs(self) -> tuple[str, str] | _Unsaid:
+        """The logits of both networks, where it is clear which those are."""
+        heads = self.comparison.teacher.heads, self.comparison.student.heads
+        if len(heads[0]) == len(heads[1]) == 1:
+            return heads[0][0].logits, heads[1][0].logits
+        found = [one for one in candidates(self.comparison) if one.kind is Kind.LOGITS]
+        if len(found) == 1:
+            return found[0].teacher, found[0].student
+        counts = " and ".join(str(len(side)) for side in heads)
+        return _Unsaid(f"it is not clear which output is meant: the two have {counts}")
+
+    def _unread(self, entry: Unread) -> None:
+        said = config_problems.unread_entry(entry.place, entry.reason, on_labels=entry.on_labels)
+        self.said.append(said)
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    role: str
+    place: int
+    structure: Structure
+    name: Name
+
+
+@dataclass(frozen=True, slots=True)
+class _Unsaid:
+    """Why a network has no Value for what is written."""
+
+    reason: str
+
+
+def _selected(graph: Graph, name: Name) -> str | ReadError:
+    """Return the Value that the first spelling means that means any."""
+    found = [_meant(graph, spelling) for spelling in name.spellings]
+    known = (one for one in found if isinstance(one, str) or not is_unknown_name(one))
+    return next(known, found[0])
+
+
+def _meant(graph: Graph, spelling: str) -> str | ReadError:
+    try:
+        return find(graph, spelling).name
+    except ReadError as error:
+        return error
+
+
+def _returned_by(graph: Graph, path: str) -> list[str]:
+    return [value.name for value in graph.values.values() if path in value.layer_outputs]

@@ -1,0 +1,88 @@
+"""What can be wrong with a distillation configuration that pairs are read from: GT323 to GT327."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
+from graphtool.graph import Graph
+
+__all__ = ["no_entries", "not_yaml", "other_loss", "unknown_form", "unread_entry"]
+
+_WRITE = "graphtool suggest-pairs MODULE:CALLABLE MODULE:CALLABLE --input SHAPE --as yaml"
+_KEYS = "Loss: Train:", "Loss: loss_config_list:", "Distillation:", "DistillConfig:", "pairs:"
+_REASONS = 8
+
+
+@rule("GT323")
+def not_yaml(reason: str) -> Diagnostic:
+    """The file is no YAML, or more of it than a configuration has.
+
+    Files that end in `.yml` or `.yaml` are read as configurations, all others as recipes. Tags are
+    not looked at: nothing in the file can run. A blank too few or too many before a key is what
+    most often went wrong; the message gives line and column.
+    """
+    return Diagnostic(message=f"the configuration cannot be read: {reason}", help=_WRITE)
+
+
+@rule("GT324")
+def unknown_form() -> Diagnostic:
+    """The YAML is no distillation configuration that graphtool knows.
+
+    Known are the `Loss: Train:` of PaddleClas, the `Loss: loss_config_list:` of PaddleOCR, the
+    `Distillation: node:` of PaddleSlim's automatic compression and its `DistillConfig:` for the
+    dynamic graph, and `pairs:`, a plain list, each with a `teacher` and a `student`.
+    """
+    return Diagnostic(
+        message="the YAML is no distillation configuration",
+        notes=(f"looked for: {listed(_KEYS)}",),
+        help=_WRITE,
+    )
+
+
+@rule("GT325")
+def unread_entry(place: str, reason: str, *, on_labels: bool) -> Diagnostic:
+    """A loss of the configuration was read as no pair; the message gives the reason.
+
+    A loss on labels alone has no teacher, which is only noted. Others compare what no Program has a
+    name for: a key of what the network's code returns, a part of a Value, one of several heads, two
+    students. Nothing is guessed: where such a loss is meant to be a pair, name its two Values.
+    """
+    return Diagnostic(
+        message=f"`{place}` is no pair: {reason}",
+        severity=Severity.NOTE if on_labels else Severity.WARNING,
+        help=None if on_labels else "graphtool explain GT325",
+    )
+
+
+@rule("GT326")
+def other_loss(place: str, written: str, ours: str) -> Diagnostic:
+    """The configuration has a loss that graphtool lacks, or has in another form.
+
+    The two Values are paired all the same, with the loss that comes next to it, or that such a pair
+    is suggested with. Other options than the weight are not read, the temperature for one.
+    """
+    said = f"`{written}` is none of graphtool's losses" if written else "it names no loss"
+    return Diagnostic(
+        message=f"`{place}`: {said}: the pair is read with `{ours}`",
+        severity=Severity.NOTE,
+    )
+
+
+@rule("GT327")
+def no_entries(teacher: Graph, student: Graph, reasons: Sequence[str]) -> Diagnostic:
+    """Nothing in the configuration was read as a pair; the notes give the reasons.
+
+    A plain list always can be: `pairs:` with a `teacher` and a `student` for each.
+    """
+    left = len(reasons) - _REASONS
+    more = (f"and {counted(left, 'more reason')}",) if left > 0 else ()
+    return Diagnostic(
+        message="no pair is read from the configuration",
+        where=(
+            Where(role="teacher", program=teacher.source),
+            Where(role="student", program=student.source),
+        ),
+        notes=(*reasons[:_REASONS], *more),
+        help=_WRITE,
+    )

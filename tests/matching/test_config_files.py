@@ -1,0 +1,542 @@
+"""Pairs read from configurations of PaddleClas, PaddleOCR and PaddleSlim."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inline_snapshot import snapshot
+from paddle import nn
+from paddle.nn import functional as F  # noqa: N812
+
+from graphtool.diagnostics import PairError, Severity
+from graphtool.graph import Graph
+from graphtool.matching import PairSet, suggest_pairs
+from graphtool.matching.configs import export
+from graphtool.matching.recipe import read_recipe
+from graphtool.readers import read
+from tests.networks import built
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+OLD = FIXTURES / "2.6.2" / "cnn.pdmodel"
+
+
+class Classifier(nn.Layer):
+    """Three blocks in a list, as PaddleClas has them, and a backbone, a neck and a head."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        widths = [3, width, 2 * width, 32]
+        self.blocks = nn.LayerList(
+            [
+                nn.Sequential(nn.Conv2D(a, b, 3, 2, 1), nn.BatchNorm2D(b), nn.ReLU())
+                for a, b in pairwise(widths)
+            ]
+        )
+        self.head = nn.Linear(32, 7)
+
+    def forward(self, x: Any) -> Any:
+        for block in self.blocks:
+            x = block(x)
+        return self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+class Recogniser(nn.Layer):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(
+            nn.Conv2D(3, width, 3, 2, 1), nn.ReLU(), nn.Conv2D(width, 32, 3, 2, 1), nn.ReLU()
+        )
+        self.neck = nn.Conv2D(32, 16, 1)
+        self.head = nn.Linear(16, 7)
+
+    def forward(self, x: Any) -> Any:
+        x = self.neck(self.backbone(x))
+        return self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+@pytest.fixture(scope="module")
+def classifiers() -> tuple[Graph, Graph]:
+    return built(lambda: Classifier(8), (3, 32, 32)), built(lambda: Classifier(4), (3, 32, 32))
+
+
+@pytest.fixture(scope="module")
+def recognisers() -> tuple[Graph, Graph]:
+    return built(lambda: Recogniser(12), (3, 32, 32)), built(lambda: Recogniser(4), (3, 32, 32))
+
+
+def read_from(folder: Path, text: str, networks: tuple[Graph, Graph]) -> PairSet:
+    path = folder / "config.yml"
+    path.write_text(text, encoding="utf-8")
+    return read_recipe(path, teacher=networks[0], student=networks[1]).pairs
+
+
+def refused(folder: Path, text: str, networks: tuple[Graph, Graph]) -> list[str]:
+    with pytest.raises(PairError) as error:
+        read_from(folder, text, networks)
+    (first, *_) = error.value.report
+    notes = [note.partition(": ")[2] for note in first.notes if first.code == "GT327"]
+    return [first.code, *(notes or [first.message.removeprefix("the configuration cannot be ")])]
+
+
+def said(pairs: PairSet) -> list[tuple[str, str, str]]:
+    """Return code, place and reason of each remark."""
+    return [(found.code, *_parts(found.message)) for found in pairs.report]
+
+
+def _parts(message: str) -> tuple[str, str]:
+    found = re.fullmatch(r"`.*?(\[[^`]*)`(?: is no pair)?: (.*)", message)
+    assert found is not None
+    return found[1], found[2]
+
+
+def ends(pairs: PairSet) -> list[tuple[str, str, str]]:
+    return [(pair.teacher.name, pair.student.name, pair.loss) for pair in pairs]
+
+
+def by_layer(pairs: PairSet) -> list[tuple[str | None, str | None, str]]:
+    return [(pair.teacher.layer, pair.student.layer, pair.loss) for pair in pairs]
+
+
+@pytest.mark.parametrize(
+    ("form", "networks", "count", "logits_by"),
+    [
+        ("paddleclas", "classifiers", 2, "kl"),
+        ("paddleocr", "recognisers", 2, "kl"),
+        ("yaml", "classifiers", 4, "soft_label"),
+    ],
+)
+def test_what_is_written_is_read_back_as_the_same_pairs(
+    form: str,
+    networks: str,
+    count: int,
+    logits_by: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    both: tuple[Graph, Graph] = request.getfixturevalue(networks)
+    pairs = suggest_pairs(*both)
+
+    found = read_from(tmp_path, export(pairs, form), both)
+
+    suggested = [(one.kind, one.teacher, one.student) for one in pairs]
+    assert len(found) == count
+    assert [suggested.index((one.kind, one.teacher, one.student)) for one in found] == sorted(
+        suggested.index((one.kind, one.teacher, one.student)) for one in found
+    )
+    assert {one.loss for one in found} == {logits_by, "l2"}
+    if form == "yaml":
+        kept = [(one.kind, one.loss, one.adapter, one.weight) for one in pairs]
+        assert {(x.kind, x.loss, x.adapter, x.weight) for x in found} <= set(kept)
+
+
+CLAS = """
+Arch:
+  name: "DistillationModel"
+  models:
+    - Teacher:
+        name: ResNet34
+        return_patterns: &t_stages ["blocks[0]", "blocks[2]"]
+    - Student:
+        name: ResNet18
+        return_patterns: &s_stages ["blocks[0]", "blocks[2]"]
+Loss:
+  Train:
+    - DistillationGTCELoss: {weight: 1.0, model_names: ["Student"]}
+    - DistillationDKDLoss: {weight: 0.5, model_name_pairs: [["Student", "Teacher"]]}
+    - DistillationDistanceLoss:
+        weight: 2
+        key: "blocks[2]"
+        model_name_pairs: ["Teacher", "Student"]
+    - DistillationPairLoss:
+        weight: 25.0
+        base_loss_name: ReviewKDLoss
+        model_name_pairs: [["Student", "Teacher"]]
+        s_key: *s_stages
+        t_key: *t_stages
+    - DistillationRKDLoss:
+        weight: 1.0
+        model_name_pairs: [["Student", "Teacher"], ["Student2", "Teacher"]]
+        student_keepkeys: ["blocks[1]"]
+        teacher_keepkeys: ["blocks[1]"]
+    - AFDLoss:
+        weight: 50.0
+        model_name_pair: ["Student", "Teacher"]
+        student_keys: ["bilinear_key", "value"]
+        teacher_keys: ["query", "value"]
+  Eval:
+    - CELoss: {weight: 1.0}
+"""
+
+
+def test_each_loss_of_paddleclas_is_a_pair_or_says_why_not(
+    classifiers: tuple[Graph, Graph], tmp_path: Path
+) -> None:
+    pairs = read_from(tmp_path, CLAS, classifiers)
+
+    assert by_layer(pairs) == [
+        ("head", "head", "dkd"),
+        ("blocks.2.2", "blocks.2.2", "l2"),
+        ("blocks.0.2", "blocks.0.2", "l2"),
+        ("blocks.1.2", "blocks.1.2", "relational"),
+    ]
+    assert [pair.weight for pair in pairs] == [0.5, 2.0, 25.0, 1.0]
+    assert pairs[2].why == ("read from `Loss.Train[3].DistillationPairLoss`",)
+    # `DistanceLoss` compares as they are; `ReviewKDLoss` brings layers of its own.
+    assert [pair.adapter for pair in pairs] == [None, None, "conv1x1(4->8)", None]
+    assert said(pairs) == snapshot(
+        [
+            ("GT325", "[0].DistillationGTCELoss", "it compares one network with the labels"),
+            (
+                "GT326",
+                "[3].DistillationPairLoss",
+                "`ReviewKDLoss` is none of graphtool's losses: the pair is read with `l2`",
+            ),
+            (
+                "GT325",
+                "[3].DistillationPairLoss",
+                "with a loss of ours it is that of `Loss.Train[2].DistillationDistanceLoss` again",
+            ),
+            (
+                "GT325",
+                "[4].DistillationRKDLoss",
+                "`Student2` and `Teacher` are not a student and its teacher",
+            ),
+            ("GT325", "[5].AFDLoss", "it learns which layers go together, and names none"),
+        ]
+    )
+
+
+OCR = """
+Loss:
+  name: CombinedLoss
+  loss_config_list:
+  - DistillationDMLLoss:
+      {weight: 1.0, act: softmax, key: head_out, model_name_pairs: [["Student", "Teacher"]]}
+  - DistillationDMLLoss:
+      {key: head_out, multi_head: True, dis_head: ctc, model_name_pairs: [["Student", "Teacher"]]}
+  - DistillationDMLLoss:
+      model_name_pairs:
+      - ["Student", "Student2"]
+      maps_name: thrink_maps
+      key: maps
+  - DistillationDilaDBLoss: {key: maps, model_name_pairs: [["Student", "Teacher"]]}
+  - DistillationDistanceLoss:
+      {mode: l2, key: neck_out, model_name_pairs: [["Student", "Teacher"]]}
+  - DistillationVQADistanceLoss:
+      {key: hidden_states_5, model_name_pairs: [["Student", "Teacher"]]}
+  - DistillationCTCLoss: {model_name_list: ["Student", "Teacher"], key: head_out}
+"""
+
+
+def test_each_loss_of_paddleocr_is_a_pair_or_says_why_not(
+    recognisers: tuple[Graph, Graph], tmp_path: Path
+) -> None:
+    pairs = read_from(tmp_path, OCR, recognisers)
+
+    assert by_layer(pairs) == [("head", "head", "kl"), ("neck", "neck", "l2")]
+    assert said(pairs) == snapshot(
+        [
+            (
+                "GT326",
+                "[0].DistillationDMLLoss",
+                "`DistillationDMLLoss` is none of graphtool's losses: the pair is read with `kl`",
+            ),
+            ("GT325", "[1].DistillationDMLLoss", "it compares a part of a Value, `dis_head: ctc`"),
+            (
+                "GT325",
+                "[2].DistillationDMLLoss",
+                "`Student` and `Student2` are not a student and its teacher",
+            ),
+            (
+                "GT325",
+                "[3].DistillationDilaDBLoss",
+                "which Value `maps` is, only the code of the network knows",
+            ),
+            (
+                "GT325",
+                "[5].DistillationVQADistanceLoss",
+                "which Value `hidden_states_5` is, only the code of the network knows",
+            ),
+            ("GT325", "[6].DistillationCTCLoss", "it compares one network with the labels"),
+        ]
+    )
+
+
+def test_a_part_that_a_network_does_not_have_is_not_guessed(
+    classifiers: tuple[Graph, Graph], tmp_path: Path
+) -> None:
+    text = OCR.replace("neck_out", "backbone_out")
+    pairs = read_from(tmp_path, text, classifiers)
+
+    assert by_layer(pairs) == [("head", "head", "kl")]
+    assert said(pairs)[4] == snapshot(
+        (
+            "GT325",
+            "[4].DistillationDistanceLoss",
+            "in the teacher, no sublayer `backbone` is known, which returns `backbone_out`",
+        )
+    )
+
+
+def test_a_saved_program_has_outputs_and_no_parts(tmp_path: Path) -> None:
+    old = read(OLD)
+    pairs = read_from(tmp_path, OCR, (old, old))
+
+    assert ends(pairs) == snapshot([("linear_1.tmp_1", "linear_1.tmp_1", "kl")])
+
+
+GROUPS = """
+Distillation:
+  alpha: [1.0, 3]
+  loss: [l2_loss, soft_label]
+  node:
+  - [teacher_relu_0.tmp_0, relu_1.tmp_0]
+  - [relu_2.tmp_0]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "weights"),
+    [
+        (
+            "Distillation: {alpha: 0.5, loss: l2, node: [relu_0.tmp_0, relu_2.tmp_0]}",
+            [("relu_0.tmp_0", "relu_0.tmp_0", "l2"), ("relu_2.tmp_0", "relu_2.tmp_0", "l2")],
+            [0.5, 0.5],
+        ),
+        (
+            "Distillation: {distill_node_pair: [teacher_relu_0.tmp_0, relu_1.tmp_0]}",
+            [("relu_0.tmp_0", "relu_1.tmp_0", "l2")],
+            [1.0],
+        ),
+        (
+            GROUPS,
+            [
+                ("relu_0.tmp_0", "relu_1.tmp_0", "l2"),
+                ("relu_2.tmp_0", "relu_2.tmp_0", "soft_label"),
+            ],
+            [1.0, 3.0],
+        ),
+    ],
+)
+def test_the_nodes_of_paddleslim_are_names_of_one_network_or_pairs_of_two(
+    text: str, expected: list[tuple[str, str, str]], weights: list[float], tmp_path: Path
+) -> None:
+    old = read(OLD)
+    pairs = read_from(tmp_path, text, (old, old))
+
+    assert ends(pairs) == expected
+    assert [pair.weight for pair in pairs] == weights
+    assert said(pairs) == []
+
+
+LAYERS = """
+- DistillConfig:
+  - loss_function: MSELoss
+    model_name_pairs: [[student_0, teacher_0]]
+    weight: 2.0
+    layers:
+    - layers_name: [blocks.1, blocks.0]
+    - layers_name: [blocks.1, blocks.1]
+      io: [input, input]
+    - layers_name: [blocks.2]
+  - loss_function: CELoss
+    model_name_pairs: [[student_1, teacher_0]]
+    layers:
+    - layers_name: [head, head]
+"""
+
+
+def test_the_layers_of_paddleslim_are_named_students_first(
+    classifiers: tuple[Graph, Graph], tmp_path: Path
+) -> None:
+    pairs = read_from(tmp_path, LAYERS, classifiers)
+
+    assert by_layer(pairs) == [("blocks.0.2", "blocks.1.2", "l2")]
+    assert [pair.weight for pair in pairs] == [2.0]
+    assert said(pairs) == snapshot(
+        [
+            (
+                "GT325",
+                "[0].DistillConfig[0].layers[1]",
+                "it compares what goes into a layer, not a result",
+            ),
+            ("GT325", "[0].DistillConfig[0].layers[2]", "`layers_name` with two names was wanted"),
+            (
+                "GT325",
+                "[0].DistillConfig[1].layers[0]",
+                "`student_1` and `teacher_0` are not a student and its teacher",
+            ),
+        ]
+    )
+
+
+# Each list has the one before it a hundred times: a million places that say nothing.
+LAUGHS = (
+    f"""
+- &config {{model_name_pairs: [{"[a], " * 100}], layers: []}}
+- &part {{DistillConfig: [{"*config, " * 100}]}}
+{"- *part" + chr(10)}"""
+    + "- *part\n" * 100
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "a: [1",
+            snapshot(
+                ["GT323", "read: expected ',' or ']', but got '<stream end>' in line 1, column 6"]
+            ),
+        ),
+        ("[" * 600, snapshot(["GT323", "read: it is nested too deeply"])),
+        (
+            "a: \x07",
+            snapshot(
+                ["GT323", "read: unacceptable character #x0007: special characters are not allowed"]
+            ),
+        ),
+        (
+            "a: &x [1]\nb: *y\n",
+            snapshot(["GT323", "read: found undefined alias 'y' in line 2, column 4"]),
+        ),
+        (
+            "pairs: &x [*x]\n",
+            snapshot(["GT323", "read: found unconstructable recursive node in line 1, column 8"]),
+        ),
+        (
+            "- " * 40_000,
+            snapshot(["GT323", "read: it has more than 65,536 letters"]),
+        ),
+        (
+            "pairs: [" + "{}, " * 1001 + "]",
+            snapshot(["GT323", "read: it has more than 1,000 pairs"]),
+        ),
+        (LAUGHS, snapshot(["GT323", "read: it has more than 1,000 pairs"])),
+        ("Train: 3", snapshot(["GT324", "the YAML is no distillation configuration"])),
+        ("", snapshot(["GT324", "the YAML is no distillation configuration"])),
+        ("pairs: []", snapshot(["GT327", "no pair is read from the configuration"])),
+        (
+            "pairs: [3, {teacher: a}]",
+            snapshot(
+                [
+                    "GT327",
+                    "a `teacher` and a `student` were wanted",
+                    "a `teacher` and a `student` were wanted",
+                ]
+            ),
+        ),
+        (
+            "Loss: {Train: [7, {A: 3}]}",
+            snapshot(["GT327", "a loss with its options was wanted", "it names no two networks"]),
+        ),
+        (
+            "Distillation: {}",
+            snapshot(["GT327", "it names no `node`: PaddleSlim chooses one itself"]),
+        ),
+        (
+            "Distillation: {node: [[], 3]}",
+            snapshot(["GT101", "no Value is called `3`"]),
+        ),
+        (
+            "Distillation: {node: [a, b], loss: fsp}",
+            snapshot(["GT327", "`fsp` compares four Values, and the list has pairs"]),
+        ),
+        (
+            "Distillation: {node: [teacher_a, b, c]}",
+            snapshot(["GT327", "3 names are no pairs"]),
+        ),
+        (
+            "pairs: [{teacher: no.such, student: head}]",
+            snapshot(["GT101", "no Value is called `no.such`"]),
+        ),
+        (
+            "pairs: [{teacher: head, student: head, loss: best}]",
+            snapshot(["GT327", "there is no loss `best`"]),
+        ),
+        (
+            "pairs: [{teacher: head, student: head, loss: [l2]}]",
+            snapshot(["GT327", "there is no loss `['l2']`"]),
+        ),
+        (
+            "pairs: [{teacher: head, student: head, kind: best}]",
+            snapshot(["GT327", "there is no kind `best`"]),
+        ),
+        (
+            "pairs: [{teacher: head, student: head, weight: -1}]",
+            snapshot(["GT327", "its weight is no number of 0 or more"]),
+        ),
+        (
+            "pairs: [{teacher: x, student: head}]",
+            snapshot(["GT303", "`x` is no feature map but a feed"]),
+        ),
+        (
+            "pairs: [&p {teacher: head, student: head}, *p]",
+            snapshot(
+                ["GT315", "`pairs[1]` joins the same Values with the same loss as `pairs[0]`"]
+            ),
+        ),
+    ],
+)
+def test_what_is_no_configuration_of_pairs_is_said(
+    text: str, expected: list[str], classifiers: tuple[Graph, Graph], tmp_path: Path
+) -> None:
+    assert refused(tmp_path, text, classifiers) == expected
+
+
+def test_tags_make_no_objects(classifiers: tuple[Graph, Graph], tmp_path: Path) -> None:
+    planted = tmp_path / "planted"
+    text = (
+        f"x: !!python/object/apply:os.mkdir ['{planted}']\n"
+        "pairs: [{teacher: !!python/name:os.system head, student: !!int head}]\n"
+    )
+    assert by_layer(read_from(tmp_path, text, classifiers)) == [("head", "head", "l2")]
+    assert not planted.exists()
+
+
+def test_where_a_configuration_is_not_clear_about_outputs_it_is_said(tmp_path: Path) -> None:
+    several = built(lambda: _Twice(), (3, 32, 32))
+    text = CLAS.replace("blocks", "net.blocks")
+    pairs = read_from(tmp_path, text, (several, several))
+
+    assert said(pairs)[1] == snapshot(
+        (
+            "GT325",
+            "[1].DistillationDKDLoss",
+            "in the teacher, it is not clear which output is meant: the two have 2 and 2",
+        )
+    )
+
+
+class _Twice(nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Classifier(8)
+        self.other = nn.Linear(7, 7)
+
+    def forward(self, x: Any) -> Any:
+        y = self.net(x)
+        return y, self.other(F.relu(y))
+
+
+def test_a_name_that_is_missed_says_where_it_stands(
+    classifiers: tuple[Graph, Graph], tmp_path: Path
+) -> None:
+    text = CLAS.replace('"blocks[2]"\n', '"blocks[7]"\n')
+    with pytest.raises(PairError) as error:
+        read_from(tmp_path, text, classifiers)
+    first, second = error.value.report.errors
+    assert first.message == second.message == "no Value is called `blocks[7]`"
+    assert first.notes[0] == "named by `Loss.Train[2].DistillationDistanceLoss` for the teacher"
+    assert first.severity is Severity.ERROR
+
+
+def test_twenty_errors_are_enough(classifiers: tuple[Graph, Graph], tmp_path: Path) -> None:
+    text = f"pairs: [{'{teacher: no, student: no}, ' * 500}]"
+    with pytest.raises(PairError) as error:
+        read_from(tmp_path, text, classifiers)
+    assert sum(found.count for found in error.value.report.errors) == 20

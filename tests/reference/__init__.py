@@ -1,0 +1,1 @@
+"""The reference in `examples/`: what the docstrings of public names say, written by a command."""
