@@ -133,6 +133,12 @@ class Report:
     def __str__(self) -> str:
         return "\n".join(map(str, self.diagnostics))
 
+    def _repr_html_(self) -> str:
+        """Return what is printed, for a notebook."""
+        from html import escape
+
+        return f"<pre>{escape(str(self) or 'nothing found')}</pre>"
+
 
 class GraphtoolError(Exception):
     """The work could not be done; `report` says why."""

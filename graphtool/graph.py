@@ -187,13 +187,16 @@ class Graph:
         import networkx
 
         digraph: networkx.DiGraph[str] = networkx.DiGraph()
-        keys = self.operator_keys
+        # As its own methods do, which take twice as long.
+        nodes, after, before = digraph._node, digraph._succ, digraph._pred  # noqa: SLF001
         with collection_paused():
-            data = {**self.values, **dict(zip(keys.values(), self.operators.values(), strict=True))}
-            digraph.add_nodes_from(data)
-            for name, attributes in digraph.nodes(data=True):
-                attributes["data"] = data[name]
-            digraph.add_edges_from(self._edges())
+            nodes |= {name: {"data": value} for name, value in self.values.items()}
+            keys, operators = self.operator_keys.values(), self.operators.values()
+            nodes |= {key: {"data": one} for key, one in zip(keys, operators, strict=True)}
+            after |= {name: {} for name in nodes}
+            before |= {name: {} for name in nodes}
+            for tail, head in self._edges():
+                after[tail][head] = before[head][tail] = {}
         return digraph
 
     @cached_property

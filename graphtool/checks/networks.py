@@ -241,13 +241,15 @@ def _seeded(operator: Operator) -> bool:
 
 
 _PROBABILITIES = frozenset({"softmax", "log_softmax", "sigmoid"})
-_AFTER_PROBABILITIES = frozenset(
-    {
-        "accuracy",
+_METRICS = frozenset({"accuracy", "auc"})
+_LARGEST = frozenset({"top_k", "topk"})
+_AFTER_PROBABILITIES = (
+    _METRICS
+    | _LARGEST
+    | {
         "argmax",
         "arg_max",
         "assign",
-        "auc",
         "cast",
         "cross_entropy",
         "cross_entropy_with_softmax",
@@ -255,8 +257,6 @@ _AFTER_PROBABILITIES = frozenset(
         "scale",
         "shadow_output",
         "softmax_with_cross_entropy",
-        "top_k",
-        "topk",
     }
 )
 
@@ -266,7 +266,8 @@ def probabilities(plan: MergePlan) -> Iterator[Diagnostic]:
     """A network's answer went through softmax or sigmoid already.
 
     The losses `soft_label`, `dkd` and `skd` take logits and normalise them themselves; given
-    probabilities, they compute something else. Pair the Value before.
+    probabilities, they compute something else. Pair the Value before. Probabilities that only an
+    accuracy reads are no answer.
     """
     sides = [("teacher", plan.teacher)]
     if not plan.prefixes:  # else the student has an earlier teacher's answers as well
@@ -291,7 +292,17 @@ def _is_answer(graph: Graph, operator: Operator) -> bool:
     if is_training(operator) or operator.block or not operator.results:
         return False
     readers = graph.consumers.get(operator.results[0], ())
+    if readers and all(_measures(graph, reader) for reader in readers):
+        return False
     return all(kind_of(reader) in _AFTER_PROBABILITIES or is_training(reader) for reader in readers)
+
+
+def _measures(graph: Graph, reader: Operator) -> bool:
+    """Tell an accuracy, or the largest numbers that nothing but an accuracy is told of."""
+    if kind_of(reader) not in _LARGEST:
+        return kind_of(reader) in _METRICS
+    readers = [one for result in reader.results for one in graph.consumers.get(result, ())]
+    return bool(readers) and all(_measures(graph, one) for one in readers)
 
 
 @check("GT230")

@@ -13,9 +13,8 @@ from graphtool.cli._source import check_inputs, check_networks, read_source
 from graphtool.graph import Graph
 from graphtool.matching import PairSet, suggest_pairs
 from graphtool.rendering import Picture
-from graphtool.rendering._folder import seal_report
 from graphtool.rendering.names import network_name
-from graphtool.rendering.scenes import Scene, Subject, is_merged_folder, subject_of
+from graphtool.rendering.scenes import Scene, Subject, folder_report, is_merged_folder, subject_of
 
 __all__ = ["run"]
 
@@ -48,7 +47,7 @@ def _subject(args: Namespace) -> Subject:
         if is_merged_folder(args.teacher):
             with progress(f"reading {args.teacher}"):
                 subject = subject_of(args.teacher)
-            show_report(seal_report(Path(args.teacher)))
+            show_report(folder_report(args.teacher))
             return subject
         return read_source(args.teacher, args.input)
     check_networks(args)

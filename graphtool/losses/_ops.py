@@ -6,6 +6,7 @@ functions (`paddle.sum`, `exp`, `matmul`) take Values alone: there the operator 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -126,7 +127,11 @@ def cast(value: _Paddle, dtype: _Paddle) -> _Paddle:
 
 def like(value: _Paddle, number: float) -> _Paddle:
     """Return a Value of the same shape, and dtype, that holds one number throughout."""
-    return load_paddle().full_like(value, number)
+    paddle = load_paddle()
+    with warnings.catch_warnings():
+        # It asks a Value of PIR for its place, which has none and says so.
+        warnings.filterwarnings("ignore", message="Tensor do not have 'place'")
+        return paddle.full_like(value, number)
 
 
 def flat(value: _Paddle, start: int) -> _Paddle:

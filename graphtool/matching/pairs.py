@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from graphtool.diagnostics import Report
-from graphtool.graph import Graph, Shape, Value
+from graphtool.graph import UNKNOWN, Graph, Shape, Value
 from graphtool.structure import Tap
 from graphtool.text import bounded, named
 
@@ -122,6 +122,33 @@ class PairSet:
             for pair in self.pairs
         )
         return "\n".join((networks, *lines))
+
+    def _repr_html_(self) -> str:
+        """Return the pairs as a table, and what is to be said about them, for a notebook."""
+        from html import escape
+
+        rows = (_HEADINGS, *map(_cells, self.pairs))
+        cells = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
+        table = f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+        said = f"<pre>{escape(str(self.report))}</pre>" if len(self.report) else ""
+        return table.replace("\n", "<br>") + said
+
+
+_HEADINGS = ("#", "kind", "teacher", "student", "relation, loss", "why")
+
+
+def _cells(pair: Pair) -> tuple[str, ...]:
+    bridge = pair.relation.value if pair.adapter is None else pair.adapter
+    why = "\n".join((*pair.why, *pair.warnings))
+    ends = (_shown(pair.teacher), _shown(pair.student))
+    return (str(pair.rank), pair.kind.value, *ends, f"{bridge}\nloss {pair.loss}", why)
+
+
+def _shown(end: End) -> str:
+    dims = ("?" if dim == UNKNOWN else str(dim) for dim in end.shape or ())
+    place = end.layer or end.module
+    shape = "[?]" if end.shape is None else f"[{', '.join(dims)}]"
+    return "\n".join(part for part in (named(end.name), shape, place and bounded(place)) if part)
 
 
 def end_of(graph: Graph, value: Value) -> End:

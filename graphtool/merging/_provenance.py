@@ -5,18 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from graphtool.checks import MergePlan
 from graphtool.diagnostics import GraphtoolError
 from graphtool.merging._comparison import Comparison, Unchecked, compared
-from graphtool.merging._weights import Found
+from graphtool.merging._weights import Found, weights_from
 from graphtool.readers.facts import same_variables, scope_facts
+from graphtool.readers.live import LiveProgram
 from graphtool.readers.tensors import private_scope
 
 if TYPE_CHECKING:
     from graphtool.merging.merged import Merged
 
-__all__ = ["Provenance", "compared_weights", "from_file", "from_nowhere", "from_scope"]
+__all__ = [
+    "Provenance",
+    "compared_weights",
+    "from_file",
+    "from_nowhere",
+    "from_scope",
+    "from_source",
+]
 
 # Scopes and tensors are of Paddle's compiled part, which ships no types.
 _Paddle: TypeAlias = Any
@@ -41,6 +51,18 @@ def from_scope(scope: _Paddle, names: Mapping[str, str]) -> Provenance:
 def from_file(load: Callable[[_Paddle], object], names: Mapping[str, str]) -> Provenance:
     """Look into what `load` puts into a Scope: a file or a Layer, as it is now."""
     return Provenance(partial(_loaded, load, names))
+
+
+def from_source(
+    source: _Paddle, found: Found, plan: MergePlan, teacher: LiveProgram, students: _Paddle
+) -> Provenance:
+    """Look into what weights were found in by `weights_from`: a Scope or a file, no mapping."""
+    if found.scope is source:
+        return from_scope(source, found.names)
+    if isinstance(source, Mapping):
+        return from_nowhere("the mapping that they came from is not kept")
+    path = Path(str(source)).absolute()
+    return from_file(lambda own: weights_from(path, plan, teacher, students, own), found.names)
 
 
 def _loaded(

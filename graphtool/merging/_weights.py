@@ -44,15 +44,15 @@ def weights_from(
     plan: MergePlan,
     teacher: LiveProgram,
     scope: _Paddle,
-    own: _Paddle | None = None,
+    into: _Paddle | None = None,
 ) -> Found:
-    """Find all of the teacher's weights in a Scope, or put them into `own`, a new one if None.
+    """Find all of the teacher's weights in a Scope, or put them `into` one, a new one if None.
 
     Raises MergeError: GT250 where some are missing, GT251 where shape or dtype differ, GT255 where
     they are the student's. Raises UsageError: GT254. Raises GraphtoolError: GT001, GT010, GT240,
     GT500 to GT504 for a bad file.
     """
-    held, kind = _scope_of(source, plan, teacher, own)
+    held, kind = _scope_of(source, plan, teacher, into)
     facts = scope_facts(held, (name for pair in plan.weights for name in pair))
     students = _students(held, plan, scope)
     apart = held is not scope and not same_variables(held, scope, dict(plan.weights).values())
@@ -85,21 +85,21 @@ def _students(held: _Paddle, plan: MergePlan, scope: _Paddle) -> frozenset[str]:
 
 
 def _scope_of(
-    source: _Paddle, plan: MergePlan, teacher: LiveProgram, own: _Paddle | None
+    source: _Paddle, plan: MergePlan, teacher: LiveProgram, into: _Paddle | None
 ) -> tuple[_Paddle, str]:
     if hasattr(source, "find_var"):
         return source, "the Scope"
-    into = load_paddle().base.core.Scope() if own is None else own
+    filled = load_paddle().base.core.Scope() if into is None else into
     if isinstance(source, str | PathLike):
         path = fspath(cast("str | PathLike[str]", source))
-        set_tensors(_read(Path(path), plan, teacher), into)
-        return into, f"`{path}`"
+        set_tensors(_read(Path(path), plan, teacher), filled)
+        return filled, f"`{path}`"
     if not isinstance(source, Mapping):
         raise UsageError(problems.no_weights(source))
     arrays = _arrays(cast("Mapping[str, _Paddle]", source), plan)
     for old, array in arrays.items():
-        into.var(old).get_tensor().set(array, load_paddle().CPUPlace())
-    return into, "the mapping"
+        filled.var(old).get_tensor().set(array, load_paddle().CPUPlace())
+    return filled, "the mapping"
 
 
 def _read(path: Path, plan: MergePlan, teacher: LiveProgram) -> dict[str, Tensor]:

@@ -7,7 +7,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphtool.checks import MergePlan
@@ -17,9 +16,9 @@ from graphtool.merging import verify
 from graphtool.merging._backend import Extent, Joined, Scopes, handed_out
 from graphtool.merging._failures import paddle_failures
 from graphtool.merging._interrupts import heed_interrupt
-from graphtool.merging._provenance import Provenance, from_file, from_nowhere, from_scope
+from graphtool.merging._provenance import Provenance, from_source
 from graphtool.merging._scope import hand_over
-from graphtool.merging._weights import Found, weights_from
+from graphtool.merging._weights import weights_from
 from graphtool.readers import problems as reading
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram
@@ -219,19 +218,8 @@ class Merged:
             hand_over(tensors, self.scopes.student, place=self.place, copied=copied, undo=undo)
             heed_interrupt()
             undo.pop_all()
-        self.provenance.look = self._origin(source, found).look
-
-    def _origin(self, source: _Paddle, found: Found) -> Provenance:
-        if found.scope is source:
-            return from_scope(source, found.names)
-        if isinstance(source, Mapping):
-            return from_nowhere("the mapping that they came from is not kept")
-        path = Path(str(source)).absolute()
-
-        def load(own: _Paddle) -> None:
-            weights_from(path, self.plan, self.source, self.scopes.student, own)
-
-        return from_file(load, found.names)
+        origin = from_source(source, found, self.plan, self.source, self.scopes.student)
+        self.provenance.look = origin.look
 
     def verify(
         self,

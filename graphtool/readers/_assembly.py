@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 
 from graphtool.graph import (
     Attribute,
@@ -17,6 +18,7 @@ from graphtool.graph import (
     Value,
     module_path,
 )
+from graphtool.readers._records import new_operator, new_value
 
 __all__ = ["NAME_ATTRIBUTES", "Assembly", "ResultType"]
 
@@ -57,7 +59,8 @@ class Assembly:
     keys: dict[Hashable, str] = field(default_factory=dict[Hashable, str])
     feeds: list[str] = field(default_factory=list[str])
     fetches: list[str] = field(default_factory=list[str])
-    _ordinals: defaultdict[str, int] = field(default_factory=lambda: defaultdict[str, int](int))
+    _ordinals: dict[str, Iterator[int]] = field(default_factory=dict[str, Iterator[int]])
+    _stems: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
     _marks: Counter[tuple[str, bool]] = field(default_factory=Counter[tuple[str, bool]])
 
     def add_operator(
@@ -79,26 +82,30 @@ class Assembly:
     ) -> Operator:
         """Name an Operator and its results, and keep them; to be called before its own Blocks."""
         given = attributes.get(NAME_ATTRIBUTES[type]) if type in NAME_ATTRIBUTES else None
+        origin = _origin(type, persistable=persistable)
         name = self._operator_name(type, block)
         result_names: list[str] = []
         for output, (key, kind) in enumerate(results):
-            named = given if isinstance(given, str) and output == 0 else None
-            value = Value(
-                name=self._value_name(named, name, output),
+            if output == 0 and isinstance(given, str):
+                value = self._free(given, ours=False)
+            else:
+                value = self._free(f"{name}:{output}" if output else name)
+            self.keys[key] = value
+            self.values[value] = new_value(
+                name=value,
                 shape=kind.shape,
                 dtype=kind.dtype,
                 elements=kind.elements,
                 producer=name,
                 output=output,
-                origin=_origin(type, persistable=persistable),
+                origin=origin,
                 persistable=persistable,
                 trainable=trainable,
                 # Paddle takes the gradient to stop where nothing is said.
                 stop_gradient=output >= len(stop_gradient) or stop_gradient[output],
             )
-            self._keep(key, value)
-            result_names.append(value.name)
-        operator = Operator(
+            result_names.append(value)
+        operator = self.operators[name] = new_operator(
             name=name,
             type=type,
             index=index,
@@ -111,21 +118,19 @@ class Assembly:
             role=role,
             source=source,
         )
-        self.operators[name] = operator
-        if type in _FETCHES:
+        if origin is Origin.FEED:
+            self.feeds += result_names
+        elif type in _FETCHES:
             self.fetches.extend(operand for operand in operands if operand is not None)
         return operator
 
     def _operator_name(self, type: str, block: str) -> str:
-        short = type.rpartition(".")[2].rstrip("_")
-        stem = f"{block}/{short}" if block else short
-        name = f"{stem}_{self._ordinals[stem]}"
-        self._ordinals[stem] += 1
-        return name
-
-    def _value_name(self, given: str | None, operator: str, output: int) -> str:
-        derived = f"{operator}:{output}" if output else operator
-        return self._free(derived) if given is None else self._free(given, ours=False)
+        stem = self._stems.get((block, type))
+        if stem is None:
+            short = type.rpartition(".")[2].rstrip("_")
+            stem = self._stems[block, type] = f"{block}/{short}" if block else short
+            self._ordinals.setdefault(stem, count())
+        return f"{stem}_{next(self._ordinals[stem])}"
 
     def _free(self, name: str, *, ours: bool = True) -> str:
         """Return the name with `%` before it for as long as something else has it.
@@ -142,24 +147,18 @@ class Assembly:
         self._marks[name, ours] = marks
         return free
 
-    def _keep(self, key: Hashable, value: Value) -> None:
-        self.keys[key] = value.name
-        self.values[value.name] = value
-        if value.origin is Origin.FEED:
-            self.feeds.append(value.name)
-
     def add_argument(self, key: Hashable, kind: ResultType, block: str, index: int) -> str:
         """Name and keep a Block's argument: `while_0/0/arg_1`."""
-        value = Value(
-            name=self._free(f"{block}/arg_{index}"),
+        name = self.keys[key] = self._free(f"{block}/arg_{index}")
+        self.values[name] = new_value(
+            name=name,
             shape=kind.shape,
             dtype=kind.dtype,
             elements=kind.elements,
             producer=None,
             origin=Origin.ARGUMENT,
         )
-        self._keep(key, value)
-        return value.name
+        return name
 
     def add_block(
         self,

@@ -221,6 +221,6 @@ def _input(value: Value) -> str:
     if value.shape is None:
         return "?"
     dtype = value.dtype or "float32"
-    if len(value.shape) == 2 and dtype.startswith("int"):
+    if len(value.shape) == 2 and value.shape[1] != 1 and dtype.startswith("int"):
         return f"{dims(value.shape[1:])} tokens"
     return " ".join((dims(value.shape[1:]) or "1", *([] if dtype == "float32" else [dtype])))

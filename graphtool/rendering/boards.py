@@ -89,7 +89,7 @@ def _headline(scene: Scene) -> tuple[str, str]:
     if scene.merge is None:
         return counted(count, "pair"), "teacher ← student"
     if scene.merge.losses:
-        return (f"{count} loss{'' if count == 1 else 'es'}", _fed(scene.merge))
+        return (f"{counted(count, 'pair')} in the loss", _fed(scene.merge))
     return (f"merged, {counted(count, 'pair')}" if count else "merged", _fed(scene.merge))
 
 

@@ -15,7 +15,7 @@ from graphtool.rendering._subject import Drawing, Focus, draw, higher
 from graphtool.rendering.board import Level
 from graphtool.rendering.engine import Engine, LayoutTimeoutError, find_engine
 from graphtool.rendering.html import page_of
-from graphtool.rendering.scenes import Source, Subject, subject_of
+from graphtool.rendering.scenes import Source, Subject, folder_report, subject_of
 
 __all__ = ["Picture", "ending_of", "render"]
 
@@ -99,24 +99,24 @@ def render(
         raise UsageError(*found)
     ending = None if path is None else ending_of(path)
     wanted = _level(level, focus)
-    subject = subject_of(x)
+    subject, about = subject_of(x), folder_report(x)
     drawing = draw(subject, wanted, None if focus is None else Focus(focus, radius))
     if path is None or ending is None:
-        return _picture(subject, drawing)
+        return _picture(subject, drawing, *about)
     if ending == ".dot":
         write_text(path, drawing.dot)
-        return _picture(subject, drawing)
+        return _picture(subject, drawing, *about)
     engine = find_engine()
     if ending == ".html":
         page = page_of(subject, drawing.board, engine, seconds=seconds, focus=focus)
         write_text(path, page.text)
-        return _picture(subject, drawing, *page.said)
+        return _picture(subject, drawing, *about, *page.said)
     if engine is None:
         raise GraphtoolError(problems.no_engine(ending))
     data, drawing, said = _laid_out(subject, drawing, engine, ending[1:], seconds)
     with placed(path) as file:
         file.write_bytes(data)
-    return _picture(subject, drawing, *said)
+    return _picture(subject, drawing, *about, *said)
 
 
 def _misgiven(path: object, radius: object, seconds: object) -> Iterator[Diagnostic]:

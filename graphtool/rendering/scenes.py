@@ -19,7 +19,16 @@ from graphtool.structure import Structure, analyse
 if TYPE_CHECKING:
     from graphtool.checks import MergePlan
 
-__all__ = ["Merge", "Scene", "Source", "Subject", "is_merged_folder", "scene_of_plan", "subject_of"]
+__all__ = [
+    "Merge",
+    "Scene",
+    "Source",
+    "Subject",
+    "folder_report",
+    "is_merged_folder",
+    "scene_of_plan",
+    "subject_of",
+]
 
 # Live Programs, Layers and what merging gives are Paddle's, or hold what is.
 _MANIFEST = "manifest.json"
@@ -102,6 +111,15 @@ def _of_path(path: str) -> Subject:
 def is_merged_folder(path: str) -> bool:
     """Tell a folder that `graphtool merge` wrote from one that holds a model."""
     return Path(path, _MANIFEST).is_file()
+
+
+def folder_report(x: Source) -> Report:
+    """Warn of what has changed in the folder of a merge since it was saved; of all else nothing."""
+    if not isinstance(x, str | PathLike) or not is_merged_folder(fspath(x)):
+        return Report()
+    from graphtool.rendering._folder import seal_report
+
+    return seal_report(Path(fspath(x)))
 
 
 def _of_folder(folder: Path) -> Scene:

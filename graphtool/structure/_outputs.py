@@ -38,6 +38,8 @@ _LOSSES = frozenset(
         "huber_loss",
     }
 )
+# What is told of an answer; the answer is what it was told of.
+_METRICS = frozenset({"accuracy", "auc"})
 _VECTORS = 2
 _PROBABILITIES = frozenset({"softmax", "log_softmax", "sigmoid"})
 
@@ -90,7 +92,8 @@ def _outputs(flow: Flow) -> tuple[str, ...]:
         and (name in flow.features or step.kind in _AFTER_LOGITS)
         and not _is_final_state(flow, step)
     ]
-    return tuple(dict.fromkeys(term for name in found for term in _terms(flow, name)))
+    answers = [name for name in found if flow.maker[name].kind not in _METRICS] or found
+    return tuple(dict.fromkeys(term for name in answers for term in _terms(flow, name)))
 
 
 def _is_final_state(flow: Flow, step: Step) -> bool:
@@ -142,7 +145,7 @@ def _head(flow: Flow, scales: Mapping[str, Scale], index: int, output: str) -> H
 
 def _is_after_logits(flow: Flow, step: Step, name: str) -> bool:
     """Tell whether a step only turns logits into an answer, or into a loss."""
-    if step.kind in _AFTER_LOGITS or step.kind in _LOSSES:
+    if step.kind in _AFTER_LOGITS | _LOSSES | _METRICS:
         return True
     return _is_number(flow, name) and step.kind in REDUCTIONS | {"square", "squeeze"}
 

@@ -83,11 +83,11 @@ def minimize(
     Program, optimizers of `paddle.static.amp` and `fleet.distributed_optimizer` do their own work.
 
     Raises UsageError with all problems and the Program unchanged: GT529 to GT537, GT248. Raises
-    ReadError for a name in `no_grad_set`: GT101, GT102. Raises GraphtoolError for other ranks:
-    GT538, GT545, GT546. Raises GraphtoolError GT547 where Paddle fails half-way: the Program and
-    the optimizer hold part of the work then, and have to be built again. Warns with GT539 where
-    mixed precision was asked for and does not act, and with GT548 where ranks can't reach each
-    other but by Paddle: nothing is compared then.
+    ReadError for a name in `no_grad_set`: GT101, GT102; for a loss of another Program's Values:
+    GT050. Raises GraphtoolError for other ranks: GT538, GT545, GT546. Raises GraphtoolError GT547
+    where Paddle fails half-way: the Program and the optimizer hold part of the work then, and have
+    to be built again. Warns with GT539 where mixed precision was asked for and does not act, and
+    with GT548 where ranks can't reach each other but by Paddle: nothing is compared then.
     Source: https://www.paddlepaddle.org.cn/documentation/docs/en/api/paddle/optimizer/Optimizer_en.html
     """
     if load_paddle().in_dynamic_mode():

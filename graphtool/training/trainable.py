@@ -232,12 +232,12 @@ def _lost(graph: Graph, kinds: Mapping[str, int]) -> Iterator[Diagnostic]:
 
 
 def _incomplete(graph: Graph) -> Counter[str]:
-    """Count operators in which translation left a result of a normalisation or dropout empty."""
+    """Count normalisations in which translation left a result empty."""
     return Counter(
         operator.kind
         for operator in graph.operators.values()
         if graph.kind is ProgramKind.PIR
-        and operator.kind in _NORMS | {"dropout"}
+        and operator.kind in _NORMS
         and any(graph.values[name].dtype is None for name in operator.results)
     )
 

@@ -181,6 +181,20 @@ def test_softmax_inside_attention_is_no_answer():
     assert "GT228" not in codes(checked(program(attention), student, _MAP))
 
 
+def test_probabilities_for_an_accuracy_are_no_answer_unless_a_loss_reads_them_too():
+    def measured(*, loss: bool):
+        label = data("label", -1, 1, dtype="int64")
+        likely = nn.functional.softmax(classifier()())
+        paddle.static.accuracy(likely, label)
+        if loss:
+            nn.functional.cross_entropy(likely, label, use_softmax=False)
+
+    for loss in (False, True):
+        student = program(lambda: measured(loss=loss))
+        found = codes(checked(program(classifier("x", train=False)), student, _MAP))
+        assert ("GT228" in found) is loss
+
+
 @pytest.mark.pir
 @_KINDS
 def test_a_student_in_test_mode_is_a_warning_that_says_how_to_wake_it(mode):

@@ -101,8 +101,13 @@ def sections_of(language: str) -> list[Section]:
     ]
 
 
-def index_of(sections: list[Section]) -> str:
-    """Return the list of sections, each with the first line of what it says."""
+def index_of(language: str) -> str:
+    """Return the list of all codes, each with the first line of its section.
+
+    Where a section is not in this language yet, the English one is listed.
+    """
+    spoken = {section.code: section for section in sections_of(language)}
+    sections = [spoken.get(section.code, section) for section in sections_of(ENGLISH)]
     lines = "".join(f"- {section.link}: {section.first}\n" for section in sections)
     return f"\n{lines}\n"
 
@@ -131,5 +136,5 @@ def _renewed(found: re.Match[str], docs: dict[str, str]) -> str:
 def _list_codes(index: Path, language: str) -> None:
     if index.exists():
         text = index.read_text(encoding="utf-8")
-        codes = index_of(sections_of(language))
+        codes = index_of(language)
         index.write_text(_CODES.sub(lambda _: codes, text), encoding="utf-8")

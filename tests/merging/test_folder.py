@@ -25,6 +25,7 @@ from graphtool.merging._seal import sealed
 from graphtool.merging.folder import load_merged, save_merged
 from graphtool.readers import read
 from graphtool.readers.tensors import read_tensors
+from graphtool.rendering import render
 from tests.merging import networks
 from tests.merging.networks import Built, bytes_of, run, samples, small
 
@@ -191,6 +192,7 @@ def test_pairs_are_kept_and_found_again(tmp_path: Path, merged: Merged) -> None:
 
     (tmp_path / "out" / "pairs.toml").unlink()
     (found,) = load_merged(tmp_path / "out", scope=paddle.static.Scope()).report
+    assert found in render(tmp_path / "out").report
     assert (found.code, found.severity) == ("GT637", Severity.WARNING)
     assert main(shlex.split(found.help or "")[1:]) == 0
     assert not load_merged(tmp_path / "out", scope=paddle.static.Scope()).report

@@ -61,7 +61,7 @@ def _name(one: Name) -> Iterator[str]:
         yield _block(_signature(one.name, one.object))
         yield _prose(docs_of(one.object))
     else:
-        yield f"For {', '.join(f'`{key}`' for key in one.object)}."
+        yield f"A mapping from {', '.join(f'`{key}`' for key in one.object)}."
 
 
 def _class(given: type) -> str:

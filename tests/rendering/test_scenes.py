@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import paddle
 import pytest
 
 import graphtool as gt
@@ -13,7 +14,7 @@ from graphtool.graph import Graph
 from graphtool.matching import PairSet
 from graphtool.readers import read
 from graphtool.rendering.board import Board, Level, Spot
-from graphtool.rendering.boards import board_of_scene
+from graphtool.rendering.boards import board_of, board_of_scene
 from graphtool.rendering.scenes import Scene, scene_of_plan, subject_of
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "3.3.1"
@@ -137,12 +138,31 @@ def test_losses_in_the_program_are_drawn_with_what_they_compare_and_their_adapte
     assert scene.merge is not None
     assert scene.merge.losses
     board = board_of_scene(scene)
-    assert board.headline == (f"{len(wanted) + 1} losses", "teacher_*, image")
+    assert board.headline == (f"{len(wanted) + 1} pairs in the loss", "teacher_*, image")
     texts = {tag.adapter for link in board.links for tag in link.tags}
     assert "l2, conv 1×1" in texts
 
 
 LOSSES = frozenset({"l2", "soft_label", "kl"})
+
+
+@pytest.mark.pir
+def test_the_loss_and_the_accuracy_of_a_student_are_no_heads_of_their_own() -> None:
+    paddle.enable_static()
+    program = paddle.static.Program()
+    with paddle.static.program_guard(program, paddle.static.Program()):
+        image = paddle.static.data("image", [-1, 3, 32, 32])
+        label = paddle.static.data("label", [-1, 1], "int64")
+        map_ = paddle.nn.functional.relu(paddle.nn.Conv2D(3, 8, 3, 2, 1)(image))
+        map_ = paddle.nn.functional.relu(paddle.nn.Conv2D(8, 16, 3, 2, 1)(map_))
+        logits = paddle.nn.Linear(16, 10)(paddle.mean(map_, axis=[2, 3]))
+        paddle.mean(paddle.nn.functional.cross_entropy(logits, label))
+        paddle.static.accuracy(paddle.nn.functional.softmax(logits), label)
+
+    (panel,) = board_of(read(program)).panels
+    assert panel.inputs == "3 × 32 × 32, 1 int64"
+    assert [card.title for card in panel.cards] == ["16 × 16", "8 × 8", "Head"]
+    assert [row.name for row in panel.cards[-1].rows] == ["Mean", "Linear", "Cross entropy", "Mean"]
 
 
 @pytest.mark.slow
@@ -173,7 +193,7 @@ def test_the_folder_of_a_merge_is_drawn_with_its_pairs_or_the_losses_in_it(tmp_p
         pair.teacher.name for pair in built.pairs
     ]
     assert board_of_scene(planned).headline[0] == f"merged, {len(built.pairs)} pairs"
-    assert board_of_scene(there).headline[0] == f"{len(built.pairs)} losses"
+    assert board_of_scene(there).headline[0] == f"{len(built.pairs)} pairs in the loss"
     live = [(pair.teacher.name, pair.loss, pair.adapter) for pair in scene_of(built.merged).pairs]
     assert [(pair.teacher.name, pair.loss, pair.adapter) for pair in there.pairs] == live
 

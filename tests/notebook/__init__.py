@@ -1,0 +1,1 @@
+"""The notebook in `examples/`: it is run, and shows what it shows."""
