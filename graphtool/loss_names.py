@@ -19,7 +19,11 @@ _Build = TypeVar("_Build", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Takes:
-    """What a loss takes: the least and the largest rank, equal dims from `start` to `stop`."""
+    """What a loss takes: the least and the largest rank, equal dims from `start` to `stop`.
+
+    Losses of maps compare the batch alone here, for channels are last in some; they compare the
+    others when they are built, once channels are first.
+    """
 
     ranks: tuple[int, int | None] = (1, None)
     start: int = 1

@@ -28,8 +28,7 @@ __all__ = [
 _Names: TypeAlias = "tuple[str, str] | tuple[str, str, str]"
 
 
-# Of maps no dim is compared here: channels are last in some. The losses do, once they are moved.
-# What PaddleSlim and `custom` call so, though no pair of a recipe can name them.
+# Losses that no recipe can name, but a pair that is only checked.
 _ELEMENTWISE = frozenset({"l1", "mse", "smooth_l1"})
 
 

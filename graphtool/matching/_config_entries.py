@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
+from typing import Any
 
 from graphtool.diagnostics import PairError
 from graphtool.loss_names import named_losses
@@ -16,6 +17,7 @@ from graphtool.matching import config_problems as problems
 from graphtool.matching._entry import (
     LONGEST_REASON,
     Entry,
+    Loss,
     Name,
     Read,
     Unread,
@@ -34,6 +36,8 @@ __all__ = ["entries_of"]
 # Honest files have 5,000 letters; reading takes up to a tenth of a second for each thousand.
 _LONGEST = 65_536
 _MOST_ENTRIES = 1_000
+# Of one pair in the plain list.
+_KEYS = "teacher", "student", "kind", "loss", "weight", "adapter"
 
 
 def entries_of(text: str) -> list[Read]:
@@ -54,12 +58,24 @@ def entries_of(text: str) -> list[Read]:
 
 def _parsed(text: str) -> Yaml:
     import yaml
+    from yaml.composer import ComposerError
 
     if len(text) > _LONGEST:
         raise PairError(problems.not_yaml(f"it has more than {_LONGEST:,} letters"))
+
+    class Loader(yaml.BaseLoader):
+        """Makes dicts, lists and texts alone: no tag in the file means anything."""
+
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node = super().compose_mapping_node(anchor)
+            merged = next((key for key, _ in node.value if key.value == "<<"), None)
+            if merged is not None:
+                reason = "`<<` is not read, write out what it stands for"
+                raise ComposerError(None, None, reason, merged.start_mark)
+            return node
+
     try:
-        # Makes dicts, lists and texts alone: no tag in the file means anything.
-        return yaml.load(text, Loader=yaml.BaseLoader)
+        return yaml.load(text, Loader=Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"
@@ -79,25 +95,27 @@ def _plain(document: Yaml) -> Iterator[Read]:
 
 
 def _plain_pair(place: str, table: Mapping[str, Yaml]) -> Iterator[Read]:
-    names = [table.get("teacher"), table.get("student")]
     loss, kind = table.get("loss", "l2"), table.get("kind")
-    teacher, student = names
+    teacher, student, adapter = (table.get(key) for key in ("teacher", "student", "adapter"))
+    strange = [brief(key) for key in table if key not in _KEYS]
     if not isinstance(teacher, str) or not isinstance(student, str):
         yield Unread(place=place, reason="a `teacher` and a `student` were wanted")
+    elif strange:
+        yield Unread(place=place, reason=f"there is no key `{strange[0]}`")
     elif loss not in list(named_losses()):
         yield Unread(place=place, reason=f"there is no loss `{brief(loss)}`")
     elif kind is not None and kind not in [known.value for known in Kind]:
         yield Unread(place=place, reason=f"there is no kind `{brief(kind)}`")
+    elif not isinstance(adapter, str | None):
+        yield Unread(place=place, reason="its `adapter` is no text")
     else:
-        adapter = table.get("adapter")
         yield Entry(
             place=place,
-            written=loss,
             teacher=Name(teacher, (teacher,)),
             student=Name(student, (student,)),
-            loss=loss,
+            loss=Loss(ours=loss),
             kind=None if kind is None else Kind(kind),
-            adapter=adapter if isinstance(adapter, str) else None,
+            adapter=adapter,
         )
 
 

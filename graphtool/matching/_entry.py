@@ -9,23 +9,23 @@ from enum import Enum
 from math import isfinite
 from typing import Any, TypeAlias, cast
 
-from graphtool.loss_names import named_losses
 from graphtool.matching.pairs import Kind
 
 __all__ = [
     "ABSENT",
     "LONGEST_REASON",
     "Entry",
+    "Loss",
     "Name",
     "Read",
     "Unread",
     "Wanted",
     "Yaml",
     "brief",
-    "known_loss",
     "listed",
     "networks_said",
-    "order_of",
+    "roles_of",
+    "swapped",
     "table_of",
     "texts",
     "weighed",
@@ -37,22 +37,6 @@ Yaml: TypeAlias = Any
 LONGEST_REASON = 200
 ABSENT = ("", "~", "null", "Null", "NULL", "None")
 _ROLES = re.compile(r"(?P<role>teacher|student)(_0)?", re.IGNORECASE)
-
-# What each loss is called here; `Distillation` before it and `Loss` behind it left out.
-_SAME = {
-    "CE": "soft_label",
-    "DIST": "dist",
-    "DKD": "dkd",
-    "Distance": "l2",
-    "KL": "kl",
-    "KLDiv": "kl",
-    "MSE": "l2",
-    "RKD": "relational",
-    "SKD": "skd",
-    "VQADistance": "l2",
-}
-# Near to one of ours: both directions of the divergence, where ours has the teacher's.
-_NEAR = {"DML": "kl", "SERDML": "kl"}
 
 
 class Wanted(Enum):
@@ -73,19 +57,27 @@ class Name:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """Two ends that a loss compares; `place` is where that stands in the file.
+class Loss:
+    """What a loss is read as: `ours`, None for one that graphtool lacks.
 
-    `loss` is what graphtool calls the loss that is `written` there, None for one that it lacks;
-    `is_same` says that the two compute the same.
+    `unlike` says in what the two differ, None where they compute the same. One that `is_directed`
+    pulls the student to the teacher. One that `may_adapt` may bring a layer of its own.
     """
 
+    ours: str | None
+    unlike: str | None = None
+    is_directed: bool = False
+    may_adapt: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """Two ends that a loss compares; `place` is where that stands in the file."""
+
     place: str
-    written: str
     teacher: Name
     student: Name
-    loss: str | None
-    is_same: bool = True
+    loss: Loss
     weight: float = 1.0
     kind: Kind | None = None
     adapter: str | None = None
@@ -148,11 +140,11 @@ def brief(given: Yaml) -> str:
     return given[:LONGEST_REASON] if isinstance(given, str) else brief(given)
 
 
-def order_of(networks: Yaml) -> str | None:
-    """Return `student teacher`, or the other way round; None for other networks."""
+def roles_of(networks: Yaml) -> tuple[str, str] | None:
+    """Return `student`, `teacher`, or the two the other way round; None for other networks."""
     found = [_ROLES.fullmatch(text) for text in texts(networks) or []]
-    roles = [match["role"].lower() for match in found if match]
-    return " ".join(roles) if sorted(roles) == ["student", "teacher"] else None
+    roles = [match["role"].lower() if match else "" for match in found]
+    return (roles[0], roles[1]) if sorted(roles) == ["student", "teacher"] else None
 
 
 def networks_said(networks: Yaml) -> str:
@@ -162,13 +154,6 @@ def networks_said(networks: Yaml) -> str:
     return f"{said} are not a student and its teacher"
 
 
-def known_loss(written: str, mode: Yaml) -> tuple[str | None, bool]:
-    """Return what a loss is called here, and whether both compute the same."""
-    plain = written.removesuffix("_loss")
-    if plain in named_losses():
-        return plain, True
-    short = written.removeprefix("Distillation").removesuffix("Loss")
-    if short in _NEAR:
-        return _NEAR[short], False
-    loss = _SAME.get(short)
-    return (loss, loss is not None) if loss != "l2" or mode == "l2" else ("l2", False)
+def swapped(place: str) -> Unread:
+    """Refuse a directed loss that has the teacher where the toolkit has what learns."""
+    return Unread(place=place, reason="it pulls the first of its networks, which is the teacher")

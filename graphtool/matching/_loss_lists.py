@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from graphtool.matching._entry import (
     ABSENT,
     Entry,
+    Loss,
     Name,
     Read,
     Unread,
     Wanted,
     Yaml,
     brief,
-    known_loss,
     listed,
     networks_said,
-    order_of,
+    roles_of,
+    swapped,
     table_of,
     texts,
     weighed,
 )
+from graphtool.matching._foreign_losses import CLAS, OCR, Losses, read_loss
 
 __all__ = ["of_paddleclas", "of_paddleocr"]
 
@@ -34,15 +37,42 @@ _OCR_OUTPUT = "head_out"
 _SLICES = ("maps_name", "dis_head")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Toolkit:
+    """How a configuration names Values and losses, and whether its teacher is trained as well."""
+
+    name: Callable[[str], Name | None]
+    losses: Losses
+    trains_teacher: bool
+
+
 def of_paddleclas(document: Yaml) -> Iterator[Read]:
     """Read `Loss: Train:` of PaddleClas."""
-    return _losses("Loss.Train", listed(document["Loss"]["Train"]), _clas_name)
+    trains = _trains_teacher(table_of(document.get("Arch")))
+    clas = _Toolkit(name=_clas_name, losses=CLAS, trains_teacher=trains)
+    return _losses("Loss.Train", listed(document["Loss"]["Train"]), clas)
+
+
+def _trains_teacher(arch: Mapping[str, Yaml]) -> bool:
+    """Tell whether `freeze_params_list` leaves the teacher out, as it does where it is empty."""
+    frozen = listed(arch.get("freeze_params_list"))
+    for place, model in enumerate(map(table_of, listed(arch.get("models")))):
+        # One made of several has a list of its own.
+        if "Teacher" in model and "models" not in table_of(model["Teacher"]):
+            return place >= len(frozen) or _is_false(frozen[place])
+    return False
 
 
 def of_paddleocr(document: Yaml) -> Iterator[Read]:
     """Read `Loss: loss_config_list:` of PaddleOCR."""
-    entries = listed(document["Loss"]["loss_config_list"])
-    return _losses("Loss.loss_config_list", entries, _ocr_name)
+    models = table_of(table_of(document.get("Architecture")).get("Models"))
+    frozen = table_of(models.get("Teacher")).get("freeze_params", True)
+    ocr = _Toolkit(name=_ocr_name, losses=OCR, trains_teacher=_is_false(frozen))
+    return _losses("Loss.loss_config_list", listed(document["Loss"]["loss_config_list"]), ocr)
+
+
+def _is_false(given: Yaml) -> bool:
+    return isinstance(given, str) and given in _FALSE
 
 
 def _clas_name(key: str) -> Name | None:
@@ -60,21 +90,17 @@ def _ocr_name(key: str) -> Name | None:
     return None if part is None else Name(key, (part,), Wanted.PART)
 
 
-def _losses(
-    where: str, entries: Sequence[Yaml], name: Callable[[str], Name | None]
-) -> Iterator[Read]:
+def _losses(where: str, entries: Sequence[Yaml], toolkit: _Toolkit) -> Iterator[Read]:
     """Read a list of losses, each a mapping of its name to its options."""
     for index, given in enumerate(entries):
         for written, options in table_of(given).items():
             place, table = f"{where}[{index}].{written}", table_of(options)
-            yield from weighed(_loss(place, written, table, name), table.get("weight"))
+            yield from weighed(_loss(place, written, table, toolkit), table.get("weight"))
         if not table_of(given):
             yield Unread(place=f"{where}[{index}]", reason="a loss with its options was wanted")
 
 
-def _loss(
-    place: str, written: str, table: Mapping[str, Yaml], name: Callable[[str], Name | None]
-) -> Iterator[Read]:
+def _loss(place: str, written: str, table: Mapping[str, Yaml], toolkit: _Toolkit) -> Iterator[Read]:
     given = table.get("model_name_pairs", table.get("model_name_pair"))
     if given is None:
         is_one = "model_names" in table or "model_name_list" in table
@@ -86,29 +112,39 @@ def _loss(
     if not pairs:
         yield Unread(place=place, reason="it names no two networks")
         return
+    base = table.get("base_loss_name", written)
+    loss = read_loss(toolkit.losses, base if isinstance(base, str) else written, table)
+    if toolkit.trains_teacher:
+        learns = "the teacher learns as well"
+        said = f"{loss.unlike}; {learns}" if loss.unlike else learns
+        loss = replace(loss, unlike=said)
     ends = _ends(table)
     for networks in pairs:
-        order = order_of(networks)
-        if order is None:
+        roles = roles_of(networks)
+        if roles is None:
             yield Unread(place=place, reason=networks_said(networks))
         elif isinstance(ends, str):
             yield Unread(place=place, reason=ends)
+        elif loss.is_directed and roles[0] == "teacher":
+            yield swapped(place)
         else:
-            yield from (_compared(place, written, table, key, name) for key in ends)
+            for keys in ends:
+                named = dict(zip(roles, keys, strict=True))
+                yield _compared(place, loss, (named["teacher"], named["student"]), toolkit)
 
 
 def _ends(table: Mapping[str, Yaml]) -> list[tuple[str, str]] | str:
-    """Return the keys of teacher and student that a loss compares, or why there are none."""
-    for ours, theirs in (
-        ("t_key", "s_key"),
-        ("t_keys", "s_keys"),
-        ("teacher_keepkeys", "student_keepkeys"),
+    """Return the keys that a loss compares, in the order of its networks, or why there are none."""
+    for first, second in (
+        ("s_key", "t_key"),
+        ("s_keys", "t_keys"),
+        ("student_keepkeys", "teacher_keepkeys"),
     ):
-        if ours in table or theirs in table:
-            teacher, student = texts(table.get(ours)), texts(table.get(theirs))
-            if teacher is None or student is None or len(teacher) != len(student):
-                return f"`{ours}` and `{theirs}` are no lists of equal length"
-            return list(zip(teacher, student, strict=True))
+        if first in table or second in table:
+            of_first, of_second = texts(table.get(first)), texts(table.get(second))
+            if of_first is None or of_second is None or len(of_first) != len(of_second):
+                return f"`{first}` and `{second}` are no lists of equal length"
+            return list(zip(of_first, of_second, strict=True))
     if "student_keys" in table or "teacher_keys" in table:
         return "it learns which layers go together, and names none"
     cut = [f"`{key}: {brief(table[key])}`" for key in _SLICES if key in table]
@@ -120,21 +156,10 @@ def _ends(table: Mapping[str, Yaml]) -> list[tuple[str, str]] | str:
     return [(key, key)] if isinstance(key, str) else "its `key` is no text"
 
 
-def _compared(
-    place: str,
-    written: str,
-    table: Mapping[str, Yaml],
-    keys: tuple[str, str],
-    name: Callable[[str], Name | None],
-) -> Read:
-    teacher, student = map(name, keys)
+def _compared(place: str, loss: Loss, keys: tuple[str, str], toolkit: _Toolkit) -> Read:
+    teacher, student = map(toolkit.name, keys)
     if teacher is None or student is None:
         key = keys[0] if teacher is None else keys[1]
         reason = f"which Value `{brief(key)}` is, only the code of the network knows"
         return Unread(place=place, reason=reason)
-    base = table.get("base_loss_name", written)
-    said = base if isinstance(base, str) else written
-    loss, is_same = known_loss(said, table.get("mode", "l2"))
-    return Entry(
-        place=place, written=said, teacher=teacher, student=student, loss=loss, is_same=is_same
-    )
+    return Entry(place=place, teacher=teacher, student=student, loss=loss)

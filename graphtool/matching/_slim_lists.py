@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 from graphtool.matching._entry import (
@@ -13,14 +13,15 @@ from graphtool.matching._entry import (
     Read,
     Unread,
     Yaml,
-    known_loss,
     listed,
     networks_said,
-    order_of,
+    roles_of,
+    swapped,
     table_of,
     texts,
     weighed,
 )
+from graphtool.matching._foreign_losses import SLIM, SLIM_STATIC, read_loss
 
 __all__ = ["of_auto_compression", "of_layers"]
 
@@ -46,10 +47,11 @@ def of_auto_compression(document: Yaml) -> Iterator[Read]:
 
 
 def _nth(given: Yaml, index: int, default: str) -> Yaml:
-    """Return what one group has of an option: its own in a list, or that of all."""
+    """Return what one group has of an option: its own in a list, else that of all."""
     if isinstance(given, list):
         several = cast("list[Yaml]", given)
-        return several[index] if index < len(several) else default
+        # A list that is too short is no answer: neither a loss nor a number.
+        return several[index] if index < len(several) else []
     return default if given is None or given in ABSENT else given
 
 
@@ -69,16 +71,14 @@ def _slim_group(place: str, group: Yaml, loss: Yaml) -> Iterator[Read]:
     else:
         yield Unread(place=place, reason=f"{len(names)} names are no pairs")
         return
-    known, is_same = known_loss(loss, "l2")
+    known = read_loss(SLIM_STATIC, loss, {})
     for teacher, student in pairs:
         bare = _TEACHER_PREFIX.sub("", teacher, count=1)
         yield Entry(
             place=place,
-            written=loss,
             teacher=Name(teacher, tuple(dict.fromkeys((bare, teacher)))),
             student=Name(student, (student,)),
             loss=known,
-            is_same=is_same,
         )
 
 
@@ -87,37 +87,35 @@ def of_layers(document: Yaml) -> Iterator[Read]:
     for number, part in enumerate(document):
         for index, given in enumerate(listed(table_of(part).get("DistillConfig"))):
             place, table = f"[{number}].DistillConfig[{index}]", table_of(given)
-            written = table.get("loss_function")
-            loss = written if isinstance(written, str) else ""
             networks = table.get("model_name_pairs", [["student_0", "teacher_0"]])
-            entries = _slim_pairs(place, loss, networks, listed(table.get("layers")))
-            yield from weighed(entries, table.get("weight"))
+            pairs = [networks] if texts(networks) else listed(networks)
+            layers = listed(table.get("layers"))
+            # Each place says something: aliases make long lists of those that say nothing.
+            if not pairs or not layers:
+                reason = "`model_name_pairs` and `layers` were wanted"
+                yield Unread(place=place, reason=reason)
+            for at, layer in enumerate(layers):
+                where = f"{place}.layers[{at}]"
+                # What stands beside the list holds for all of it.
+                options = {**table_of(layer), **table}
+                found = (_slim_pair(where, options, pair) for pair in pairs)
+                yield from weighed(found, options.get("weight"))
 
 
-def _slim_pairs(place: str, loss: str, networks: Yaml, layers: Sequence[Yaml]) -> Iterator[Read]:
-    pairs = [networks] if texts(networks) else listed(networks)
-    # Each place says something: aliases make long lists of those that say nothing.
-    if not pairs or not layers:
-        yield Unread(place=place, reason="`model_name_pairs` and `layers` were wanted")
-    for pair in pairs if layers else ():
-        order = order_of(pair)
-        for index, given in enumerate(layers):
-            where, layer = f"{place}.layers[{index}]", table_of(given)
-            names = texts(layer.get("layers_name")) or []
-            if order is None:
-                yield Unread(place=where, reason=networks_said(pair))
-            elif len(names) != 2:
-                yield Unread(place=where, reason="`layers_name` with two names was wanted")
-            elif "input" in (texts(layer.get("io")) or []):
-                yield Unread(place=where, reason="it compares what goes into a layer, not a result")
-            else:
-                student, teacher = names if order == "student teacher" else reversed(names)
-                known, is_same = known_loss(loss, layer.get("mode", "l2"))
-                yield Entry(
-                    place=where,
-                    written=loss,
-                    teacher=Name(teacher, (teacher,)),
-                    student=Name(student, (student,)),
-                    loss=known,
-                    is_same=is_same,
-                )
+def _slim_pair(place: str, options: Mapping[str, Yaml], networks: Yaml) -> Read:
+    roles, names = roles_of(networks), texts(options.get("layers_name")) or []
+    written = options.get("loss_function")
+    loss = read_loss(SLIM, written if isinstance(written, str) else "", options)
+    if roles is None:
+        return Unread(place=place, reason=networks_said(networks))
+    if len(names) != 2:
+        return Unread(place=place, reason="`layers_name` with two names was wanted")
+    # PaddleSlim looks at the first letter.
+    if any(text.startswith("i") for text in texts(options.get("io")) or []):
+        return Unread(place=place, reason="it compares what goes into a layer, not a result")
+    if set(texts(options.get("idx")) or []) - {*ABSENT}:
+        return Unread(place=place, reason="it compares one of several results of a layer")
+    if loss.is_directed and roles[0] == "teacher":
+        return swapped(place)
+    ends = {role: Name(name, (name,)) for role, name in zip(roles, names, strict=True)}
+    return Entry(place=place, teacher=ends["teacher"], student=ends["student"], loss=loss)

@@ -69,14 +69,13 @@ class _Job:
 
     def _is_new(self, entry: Entry, pair: Pair) -> bool:
         """Refuse what another entry says as well; a replaced loss may be the other's own."""
-        names = pair.teacher.name, pair.student.name
+        names, unlike = (pair.teacher.name, pair.student.name), entry.loss.unlike
         first = self._places.setdefault((*names, pair.loss), entry.place)
         if len(self._places) == pair.rank:
-            if not entry.is_same:
-                said = config_problems.other_loss(entry.place, entry.written, pair.loss)
-                self.said.append(said)
+            if unlike is not None:
+                self.said.append(config_problems.other_loss(entry.place, unlike, pair.loss))
             return True
-        if entry.is_same:
+        if unlike is None:
             self.said.append(problems.duplicate_pair(first, entry.place, *names))
         else:
             reason = f"with a loss of ours it is that of `{first}` again"
@@ -90,10 +89,9 @@ class _Job:
         pair = pair_of(len(self._places) + 1, candidate, self.comparison)
         return replace(
             pair,
-            loss=pair.loss if entry.loss is None else entry.loss,
+            loss=pair.loss if entry.loss.ours is None else entry.loss.ours,
             weight=entry.weight,
-            # A loss that graphtool lacks may bring a layer of its own.
-            adapter=pair.adapter if entry.loss is None else entry.adapter,
+            adapter=pair.adapter if entry.loss.may_adapt else entry.adapter,
             why=(f"read from `{entry.place}`",),
             alternatives=(),
         )

@@ -56,15 +56,15 @@ def unread_entry(place: str, reason: str, *, on_labels: bool) -> Diagnostic:
 
 
 @rule("GT326")
-def other_loss(place: str, written: str, ours: str) -> Diagnostic:
+def other_loss(place: str, unlike: str, ours: str) -> Diagnostic:
     """The configuration has a loss that graphtool lacks, or has in another form.
 
     The two Values are paired all the same, with the loss that comes next to it, or that such a pair
-    is suggested with. Other options than the weight are not read, the temperature for one.
+    is suggested with, and with the defaults of that. A temperature is given to the loss where it is
+    built: `gt.distill_loss(merged, pairs, options={"kl": {"temperature": 4.0}})`.
     """
-    said = f"`{written}` is none of graphtool's losses" if written else "it names no loss"
     return Diagnostic(
-        message=f"`{place}`: {said}: the pair is read with `{ours}`",
+        message=f"`{place}`: {unlike}: the pair is read with `{ours}`",
         severity=Severity.NOTE,
     )
 

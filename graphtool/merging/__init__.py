@@ -18,7 +18,7 @@ from graphtool.checks import (
     plan_for,
     run_rules,
 )
-from graphtool.diagnostics import MergeError
+from graphtool.diagnostics import MergeError, Report
 from graphtool.garbage import collection_paused
 from graphtool.graph import Graph, ProgramKind
 from graphtool.merging import _legacy, _pir
@@ -45,7 +45,6 @@ __all__ = ["Comparison", "Merged", "Verification", "merge", "merged_of"]
 _Paddle: TypeAlias = Any
 
 
-@collection_paused()
 def merge(
     teacher_program: _Paddle,
     student_program: _Paddle,
@@ -91,8 +90,10 @@ def merge(
         teacher_scope=teacher_scope,
     )
     with paddle_failures(MergeError, "gt.merge"):
-        sides = _Sides.of(teacher_program, student_program, teacher_scope, wanted)
-        return _merge(sides, _plan(sides), share=share)
+        with collection_paused():
+            sides = _Sides.of(teacher_program, student_program, teacher_scope, wanted)
+            plan = _plan(sides)
+        return _merge(sides, plan, share=share)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -174,35 +175,43 @@ def _merge(sides: _Sides, plan: MergePlan, *, share: bool) -> Merged:
     report = run_rules(plan)
     if report.errors:
         raise MergeError(*report)
-    teacher, student, wanted = sides.teacher, sides.student, sides.wanted
-    scopes = Scopes(teacher=teacher.scope, student=wanted.scope, share=share or teacher.loads)
     if plan.parameters is ParametersWhen.NOW:
-        teacher.load(teacher.scope)
-    with working_on(student.kind), ExitStack() as undo:
-        inherited = inherited_by(student)
-        # What its owner does to the teacher's Program later is none of the merge's.
-        originals = teacher.live.program.clone(), student.program.clone()
-        undo.callback(note, student.program, noted(student.program))
-        join = _pir.join if student.kind is ProgramKind.PIR else _legacy.join
-        merged = Merged(
-            plan=plan,
-            report=report,
-            scopes=scopes,
-            place=wanted.place,
-            joined=join(plan, teacher.live, student, scopes, wanted.place, undo),
-            originals=originals,
-            before=student,
-            source=teacher.live,
-            network=sides.network,
-            provenance=_provenance(plan, teacher),
-        )
-        _bring_layer(wanted, undo)
-        keep_counters(student.program, undo)
-        count_past(student.program, user_names(student.graph))
-        register(merged, inherited)
+        sides.teacher.load(sides.teacher.scope)
+    with working_on(sides.student.kind), ExitStack() as undo:
+        merged = _joined(sides, plan, report, undo, share=share)
+        # Garbage is collected by now, which takes milliseconds.
         heed_interrupt()
         undo.pop_all()
     return merged
+
+
+@collection_paused()
+def _joined(
+    sides: _Sides, plan: MergePlan, report: Report, undo: ExitStack, *, share: bool
+) -> Merged:
+    teacher, student, wanted = sides.teacher, sides.student, sides.wanted
+    scopes = Scopes(teacher=teacher.scope, student=wanted.scope, share=share or teacher.loads)
+    inherited = inherited_by(student)
+    # What its owner does to the teacher's Program later is none of the merge's.
+    originals = teacher.live.program.clone(), student.program.clone()
+    undo.callback(note, student.program, noted(student.program))
+    join = _pir.join if student.kind is ProgramKind.PIR else _legacy.join
+    merged = Merged(
+        plan=plan,
+        report=report,
+        scopes=scopes,
+        place=wanted.place,
+        joined=join(plan, teacher.live, student, scopes, wanted.place, undo),
+        originals=originals,
+        before=student,
+        source=teacher.live,
+        network=sides.network,
+        provenance=_provenance(plan, teacher),
+    )
+    _bring_layer(wanted, undo)
+    keep_counters(student.program, undo)
+    count_past(student.program, user_names(student.graph))
+    return register(merged, inherited)
 
 
 def _provenance(plan: MergePlan, teacher: Teacher) -> Provenance:

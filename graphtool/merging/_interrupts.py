@@ -10,15 +10,18 @@ from types import FrameType
 
 __all__ = ["heed_interrupt", "interrupts_held"]
 
-# The one that waits, of the main thread: no other gets any.
+# Those that came, all in the main thread: no other gets any.
 _held: list[int] = []
+# So many of them do not wait.
+_URGENT = 2
 
 
 @contextmanager
 def interrupts_held() -> Generator[None]:
     """Raise the KeyboardInterrupt of a Ctrl-C afterwards, whatever else was raised meanwhile.
 
-    A second one does not wait. Where a caller has a handler of its own, that is left to it.
+    A second one does not wait. Those that come after either was raised change nothing: what was
+    done is being undone. Where a caller has a handler of its own, that is left to it.
     """
     if not _is_main() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
@@ -36,13 +39,13 @@ def interrupts_held() -> Generator[None]:
 def heed_interrupt() -> None:
     """Raise the KeyboardInterrupt that waits, where what was done can still be undone."""
     if _held and _is_main():
+        _held.extend([signal.SIGINT] * _URGENT)
         raise KeyboardInterrupt
 
 
 def _hold(number: int, frame: FrameType | None) -> None:
-    waiting = bool(_held)
     _held.append(number)
-    if waiting:
+    if len(_held) == _URGENT:
         signal.default_int_handler(number, frame)
 
 

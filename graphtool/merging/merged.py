@@ -216,10 +216,11 @@ class Merged:
             # The startup program of the caller's Scope may run again, and write the buffers.
             copied = frozenset(tensors if found.scope is source else ())
             hand_over(tensors, self.scopes.student, place=self.place, copied=copied, undo=undo)
+            undo.callback(setattr, self.provenance, "look", self.provenance.look)
+            origin = from_source(source, found, self.plan, self.source, self.scopes.student)
+            self.provenance.look = origin.look
             heed_interrupt()
             undo.pop_all()
-        origin = from_source(source, found, self.plan, self.source, self.scopes.student)
-        self.provenance.look = origin.look
 
     def verify(
         self,

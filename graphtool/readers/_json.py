@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any, TypeAlias, TypeGuard
 
 from graphtool.diagnostics import ReadError
@@ -51,6 +53,7 @@ _FIELDS = {
     "operator": frozenset({"#", "A", "I", "O", "OA", "regions"}),
     "result attribute": frozenset({"persistable", "stop_gradient"}),
 }
+_NUMBER = itemgetter("%")
 _NO_OPERAND = 0
 _SCALARS = frozenset({bool, int, float, str})
 _TEXT, _WHOLE = frozenset({str}), frozenset({int})
@@ -144,8 +147,9 @@ class _Walk:
 
     def _note(self, kind: str, fields: _Json) -> None:
         """Keep in mind which fields nobody reads, those that are there and empty left out."""
-        extra = fields.keys() - _FIELDS[kind]
-        self.unknown.update(f"{kind} field `{name}`" for name in extra if fields[name])
+        for name in fields.keys() - _FIELDS[kind]:
+            if fields[name]:
+                self.unknown.add(f"{kind} field `{name}`")
 
     def _block(self, block: _Json, *, path: str, owner: str | None) -> None:
         self._note("block", block)
@@ -161,23 +165,22 @@ class _Walk:
 
     def _operator(self, op: _Json, block: str, index: int | None) -> Operator:
         self._reading = op
-        if not op.keys() <= _FIELDS["operator"]:
-            self._note("operator", op)
+        self._note("operator", op)
         if op["#"] == "p":
             return self._parameter(op, block, index)
         attributes = _attributes(op["A"])
-        output_attributes = _attributes(op.get("OA", ()))
-        if not output_attributes.keys() <= _FIELDS["result attribute"]:
-            self._note("result attribute", output_attributes)
-        inner = [block for region in op.get("regions", ()) for block in self._blocks(region)]
+        said = _attributes(op.get("OA", ()))
+        self._note("result attribute", said)
+        regions = op.get("regions", ())
+        inner = [block for region in regions for block in self._blocks(region)] if regions else []
         operator = self.assembly.add_operator(
             type=self._type(op["#"]),
             block=block,
             index=index,
             operands=self._operands(op),
             results=[(result["%"], _result_type(result.get("TT"))) for result in op["O"]],
-            stop_gradient=_flags(output_attributes.get("stop_gradient")),
-            persistable=any(_flags(output_attributes.get("persistable"))),
+            stop_gradient=_flags(said.get("stop_gradient")),
+            persistable="persistable" in said and any(_flags(said["persistable"])),
             regions=len(inner),
             module=_text(attributes.pop("struct_name", None)),
             role=_whole(attributes.pop("op_role", 0)),
@@ -192,7 +195,7 @@ class _Walk:
 
     def _operands(self, op: _Json) -> tuple[str | None, ...]:
         keys = self.assembly.keys
-        numbers = [operand["%"] for operand in op["I"]]
+        numbers = list(map(_NUMBER, op["I"]))
         try:
             return tuple([None if n == _NO_OPERAND else keys[n] for n in numbers])
         except KeyError as error:
@@ -322,13 +325,14 @@ def _result_type(typed: _Json) -> ResultType:
     data = typed.get("D")
     if not _is_list(data) or len(data) < 2 or not _is_list(data[1]):
         return ResultType()
-    return ResultType(shape=_shape(data[1]), dtype=_dtype(data[0]["#"]))
-
-
-def _shape(dims: list[_Json]) -> Shape:
-    if not _WHOLE.issuperset(map(type, dims)):
+    if not _WHOLE.issuperset(map(type, data[1])):
         raise ImpossibleShapeError("a dim that is no whole number")
-    return shape_of(tuple(dims))
+    return _tensor(data[0]["#"], tuple(data[1]))
+
+
+@lru_cache(maxsize=4096)
+def _tensor(code: str, dims: Shape) -> ResultType:
+    return ResultType(shape=shape_of(dims), dtype=_DTYPES.get(code) or code)
 
 
 def _is_list(data: _Json) -> TypeGuard[list[_Json]]:
@@ -337,10 +341,6 @@ def _is_list(data: _Json) -> TypeGuard[list[_Json]]:
 
 def _is_object(data: _Json) -> TypeGuard[dict[str, _Json]]:
     return isinstance(data, dict)
-
-
-def _dtype(code: str) -> str:
-    return _DTYPES.get(code) or code
 
 
 def _source(callstack: Attribute) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 from graphtool.diagnostics import ReadError
@@ -33,6 +33,7 @@ from graphtool.readers._bounds import (
     shape_of,
 )
 from graphtool.readers._callstack import user_line
+from graphtool.readers._records import new_operator, new_value
 from graphtool.readers._schema import parse_program
 
 __all__ = ["read_protobuf"]
@@ -62,8 +63,6 @@ _DTYPES = {
 _DENSE_TENSOR, _TENSOR_ARRAY = 7, 13
 _PLAIN_TENSORS = {8: "selected_rows", 30: "sparse_coo", 31: "sparse_csr"}
 
-# By AttrType: the field that holds plain data.
-_FIELDS = {0: "i", 1: "f", 6: "b", 9: "l", 13: "var_name", 15: "float64"}
 _STRINGS, _BLOCK, _BLOCKS = 5, 8, 10
 _BLOCK_TYPES = frozenset({_BLOCK, _BLOCKS})
 _OPTIMIZE = 2  # the bit of `op_role` that optimizer operators have
@@ -212,22 +211,23 @@ class _Walk:
         )
 
     def _operator(self, scope: _Scope, op: _Message, index: int | None) -> str:
-        name = self._operator_name(op.type, scope.path)
+        kind = op.type
+        name = self._operator_name(kind, scope.path)
         attributes, source, inner = self._attributes(scope, op)
         role = attributes.pop("op_role", 0)
         role = role if isinstance(role, int) else 0
         slots, operands = self._operands(scope, op, role)
-        written = self._results(scope, op, name)
-        operator = self.operators[name] = Operator(
+        written = self._results(scope, op, name, Origin.FEED if kind == "feed" else Origin.OPERATOR)
+        operator = self.operators[name] = new_operator(
             name=name,
-            type=op.type,
+            type=kind,
             index=index,
             block=scope.path,
             operands=operands,
             results=tuple([value for _, _, value in written]),
             slots=slots,
             attributes=attributes,
-            blocks=tuple([self._place(block, scope, name, i) for i, block in enumerate(inner)]),
+            blocks=self._places(scope, name, inner) if inner else (),
             role=role,
             source=source,
         )
@@ -236,7 +236,8 @@ class _Walk:
                 self._block(block, block.path, name)
         for home, variable, value in written:
             _assign(scope, home, variable, value)
-        self._port(operator)
+        if kind in self.ports:
+            self._port(operator)
         return name
 
     def _operator_name(self, type: str, path: str) -> str:
@@ -245,15 +246,16 @@ class _Walk:
         self._ordinals[stem] = ordinal + 1
         return f"{stem}_{ordinal}"
 
-    def _place(self, block: _Scope, user: _Scope, owner: str, number: int) -> str:
-        """Return the path of an owner's Block, which an earlier Operator may own too."""
-        if block.is_open:
-            raise ReadError(problems.block_inside_itself(self.path, user.index, block.index))
-        if not block.is_done:
-            block.path = f"{owner}/{number}"
-            if len(block.path) > LONGEST_PATH:
-                raise ReadError(problems.nested_too_deeply(self.path))
-        return block.path
+    def _places(self, user: _Scope, owner: str, inner: list[_Scope]) -> tuple[str, ...]:
+        """Return the paths of an owner's Blocks, which an earlier Operator may own too."""
+        for number, block in enumerate(inner):
+            if block.is_open:
+                raise ReadError(problems.block_inside_itself(self.path, user.index, block.index))
+            if not block.is_done:
+                block.path = f"{owner}/{number}"
+                if len(block.path) > LONGEST_PATH:
+                    raise ReadError(problems.nested_too_deeply(self.path))
+        return tuple([block.path for block in inner])
 
     def _attributes(
         self, scope: _Scope, op: _Message
@@ -262,19 +264,17 @@ class _Walk:
         source: str | None = None
         inner: dict[int, _Scope] = {}
         for attr in op.attrs:
-            kind = attr.type
-            field = _FIELDS.get(kind)
-            if field is not None:
-                attributes[attr.name] = getattr(attr, field)
-            elif kind == _STRINGS and attr.name == "op_callstack":
+            kind, name = attr.type, attr.name
+            content = _CONTENT.get(kind)
+            if kind == _STRINGS and name == "op_callstack":
                 source = user_line([line.decode(errors="replace") for line in attr.strings])
-            elif kind in _CONTENT:
-                attributes[attr.name] = _CONTENT[kind](attr)
+            elif content is not None:
+                attributes[name] = content(attr)
             elif kind in _BLOCK_TYPES:
                 indices = attr.blocks_idx if kind == _BLOCKS else (attr.block_idx,)
                 inner.update((index, self._scope(index, scope)) for index in indices)
             else:
-                self.unknown.add(f"attribute `{attr.name}` of type {kind}")
+                self.unknown.add(f"attribute `{name}` of type {kind}")
         return attributes, source, list(inner.values())
 
     def _operands(
@@ -282,13 +282,14 @@ class _Walk:
     ) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
         slots: list[str] = []
         operands: list[str | None] = []
-        for slot in _main_first(op.inputs, _OPERAND_RANK):
-            parameter = slot.parameter
-            for name in slot.arguments:
+        current = scope.current
+        for parameter, names in _main_first(op.inputs, _OPERAND_RANK):
+            for name in names:
                 slots.append(parameter)
-                operands.append(
-                    None if name in _ABSENT else self._read(scope, name, parameter, role)
-                )
+                value = current.get(name)
+                if value is None and name not in _ABSENT:
+                    value = self._read(scope, name, parameter, role)
+                operands.append(value)
         return tuple(slots), tuple(operands)
 
     def _read(self, scope: _Scope, name: str, slot: str = "", role: int = _OPTIMIZE) -> str:
@@ -324,12 +325,13 @@ class _Walk:
             return Origin.PARAMETER
         return Origin.VARIABLE
 
-    def _results(self, scope: _Scope, op: _Message, operator: str) -> list[tuple[_Scope, str, str]]:
+    def _results(
+        self, scope: _Scope, op: _Message, operator: str, origin: Origin
+    ) -> list[tuple[_Scope, str, str]]:
         """Keep what an Operator writes: the Variables, each with its home and the new Value."""
-        origin = Origin.FEED if op.type == "feed" else Origin.OPERATOR
         written: list[tuple[_Scope, str, str]] = []
-        for slot in _main_first(op.outputs, _RESULT_RANK):
-            for name in slot.arguments:
+        for _, names in _main_first(op.outputs, _RESULT_RANK):
+            for name in names:
                 if name in _ABSENT:
                     continue
                 home = scope.home(name)
@@ -343,10 +345,10 @@ class _Walk:
 
     def _name(self, variable: str, home: _Scope, scope: _Scope) -> str:
         """Name a new Value of a Variable: `x`, in an inner Block `while_0/0/x` if that is taken."""
-        base = variable
-        if base in self.values or self._declared.get(base, home) is not home:
-            base = f"{scope.path}/{variable}" if scope.path else variable
-        if base not in self.values and self._declared.get(base, home) is home:
+        if self._is_free(variable, home):
+            return variable
+        base = f"{scope.path}/{variable}" if scope.path else variable
+        if self._is_free(base, home):
             return base
         while True:
             self._writes[base] += 1
@@ -354,10 +356,11 @@ class _Walk:
             if name not in self.values and name not in self._declared:
                 return name
 
+    def _is_free(self, name: str, home: _Scope) -> bool:
+        return name not in self.values and self._declared.get(name, home) is home
+
     def _port(self, operator: Operator) -> None:
-        columns = self.ports.get(operator.type)
-        if columns is None:
-            return
+        columns = self.ports[operator.type]
         column = operator.attributes.get("col")
         for name in operator.results if operator.type == "feed" else operator.operands:
             if name is not None:
@@ -367,11 +370,10 @@ class _Walk:
 def _is_text(graph: Graph) -> bool:
     """Tell whether all names are text: protobuf hands out those that are not as bytes."""
     operators = graph.operators.values()
-    names = chain(
+    names = {operator.type for operator in operators}.union(
         graph.values,
-        (operator.type for operator in operators),
-        chain.from_iterable(operator.slots for operator in operators),
-        chain.from_iterable(operator.attributes for operator in operators),
+        *[operator.slots for operator in operators],
+        *[operator.attributes for operator in operators],
     )
     return set(map(type, names)) <= {str}
 
@@ -386,11 +388,15 @@ def _in_order(columns: dict[str, int]) -> tuple[str, ...]:
     return tuple(sorted(columns, key=columns.__getitem__))
 
 
-def _main_first(slots: Sequence[_Message], rank: dict[str, int]) -> Sequence[_Message]:
-    """Return slots with the main one first; the file has them by alphabet."""
-    if len(slots) < 2:
-        return slots
-    return sorted(slots, key=lambda slot: rank.get(slot.parameter, _LAST))
+_Slot: TypeAlias = "tuple[str, Sequence[str]]"
+
+
+def _main_first(slots: Sequence[_Message], rank: dict[str, int]) -> list[_Slot]:
+    """Return slots and the names in them, with the main one first; a file sorts by alphabet."""
+    found: list[_Slot] = [(slot.parameter, slot.arguments) for slot in slots]
+    if len(found) > 1:
+        found.sort(key=lambda slot: rank.get(slot[0], _LAST))
+    return found
 
 
 def _value(
@@ -403,11 +409,13 @@ def _value(
     trainable: bool = False,
 ) -> Value:
     if var is None:
-        return Value(
+        return new_value(
             name=name, shape=None, dtype=None, producer=producer, output=output, origin=origin
         )
-    dtype, shape, elements = _type(var.type)
-    return Value(
+    kind = var.type
+    dtype, shape, elements, level = _type(kind)
+    stops = var.stop_gradient
+    return new_value(
         name=name,
         shape=shape,
         dtype=dtype,
@@ -416,23 +424,25 @@ def _value(
         output=output,
         origin=origin,
         persistable=var.persistable,
-        trainable=trainable and not var.stop_gradient,
-        stop_gradient=var.stop_gradient,
-        lod_level=var.type.dense_tensor.lod_level,
+        trainable=trainable and not stops,
+        stop_gradient=stops,
+        lod_level=level,
     )
 
 
 _Element: TypeAlias = "tuple[str | None, Shape | None]"
 
 
-def _type(var_type: _Message) -> tuple[str | None, Shape | None, tuple[_Element, ...]]:
-    kind = var_type.type
-    if kind == _DENSE_TENSOR:
-        return *_tensor(var_type.dense_tensor.tensor), ()
-    if kind == _TENSOR_ARRAY:
-        return None, None, (_tensor(var_type.tensor_array.tensor),)
-    plain = _PLAIN_TENSORS.get(kind)
-    return (None, None, ()) if plain is None else (*_tensor(getattr(var_type, plain)), ())
+def _type(kind: _Message) -> tuple[str | None, Shape | None, tuple[_Element, ...], int]:
+    """Return dtype, shape, elements and level of detail."""
+    dense, code = kind.dense_tensor, kind.type
+    level = dense.lod_level
+    if code == _DENSE_TENSOR:
+        return *_tensor(dense.tensor), (), level
+    if code == _TENSOR_ARRAY:
+        return None, None, (_tensor(kind.tensor_array.tensor),), level
+    plain = _PLAIN_TENSORS.get(code)
+    return (None, None, (), level) if plain is None else (*_tensor(getattr(kind, plain)), (), level)
 
 
 def _tensor(desc: _Message) -> _Element:
@@ -453,16 +463,22 @@ def _scalar(scalar: _Message) -> Attribute:
     return next((getattr(scalar, name) for name in ("b", "i", "r") if scalar.HasField(name)), None)
 
 
-# By AttrType: how content is taken out that is not plain data as it stands.
+# By AttrType: how content is taken out as plain data.
 _CONTENT: dict[int, Callable[[_Message], Attribute]] = {
+    0: attrgetter("i"),
+    1: attrgetter("f"),
     2: lambda attr: _text_or_bytes(attr.s),
     3: lambda attr: tuple(attr.ints),
     4: lambda attr: tuple(attr.floats),
     _STRINGS: lambda attr: tuple(map(_text_or_bytes, attr.strings)),
+    6: attrgetter("b"),
     7: lambda attr: tuple(attr.bools),
+    9: attrgetter("l"),
     11: lambda attr: tuple(attr.longs),
     12: lambda attr: tuple(attr.float64s),
+    13: attrgetter("var_name"),
     14: lambda attr: tuple(attr.vars_name),
+    15: attrgetter("float64"),
     16: lambda attr: _scalar(attr.scalar),
     17: lambda attr: tuple(map(_scalar, attr.scalars)),
 }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from graphtool.graph import UNKNOWN, Graph, Operator
 from graphtool.structure._flow import Flow, Step
-from graphtool.structure._numbers import whole_numbers
+from graphtool.structure._numbers import numbers_of, whole_numbers
 from graphtool.structure._vocabulary import CONVOLUTIONS, POOLS, PRODUCTS, RESIZES
 
 __all__ = ["channel_axes"]
@@ -54,6 +54,8 @@ def _after(graph: Graph, step: Step, axes: Mapping[str, int]) -> int | None:
         return order.index(axes[source]) if axes[source] in order else None
     if step.kind in PRODUCTS and step.weights:
         return rank - 1
+    if step.kind == "squeeze":
+        return _after_squeeze(graph, step, axes[source])
     before = graph.values[source].rank or 0
     if step.kind == "reshape" and before != rank:
         return _after_reshape(graph, step, axes[source])
@@ -66,6 +68,16 @@ def _after_reshape(graph: Graph, step: Step, axis: int) -> int | None:
     if not old or not new or axis != len(old) - 1:
         return None
     return len(new) - 1 if old[-1] == new[-1] != UNKNOWN else None
+
+
+def _after_squeeze(graph: Graph, step: Step, axis: int) -> int | None:
+    """Axes move up where one before them is left out: a map of one row becomes a sequence."""
+    rank = graph.values[step.data[0]].rank or 0
+    given = numbers_of(graph, step.operator, "axis", "axes")
+    gone = {one % rank for one in given if rank}
+    if not gone or axis in gone:
+        return None
+    return axis - sum(one < axis for one in gone)
 
 
 def _keeps_front(step: Step, axis: int) -> bool:

@@ -1,5 +1,7 @@
 """How the networks were built is looked at: modes, gradients, state, randomness, answers."""
 
+from functools import partial
+
 import paddle
 import pytest
 from paddle import nn
@@ -190,7 +192,7 @@ def test_probabilities_for_an_accuracy_are_no_answer_unless_a_loss_reads_them_to
             nn.functional.cross_entropy(likely, label, use_softmax=False)
 
     for loss in (False, True):
-        student = program(lambda: measured(loss=loss))
+        student = program(partial(measured, loss=loss))
         found = codes(checked(program(classifier("x", train=False)), student, _MAP))
         assert ("GT228" in found) is loss
 

@@ -1,5 +1,6 @@
 """A teacher that was built for one size of inputs, beside a student that takes any."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ import graphtool as gt
 from graphtool.diagnostics import Severity
 from tests.checks.programs import checked, codes, data, only, program, scope_of
 
-_ROOT = Path(__file__).parents[2]
-_KINDS = pytest.mark.parametrize("mode", [pytest.param("pir", marks=pytest.mark.pir), "legacy"])
+_PACKAGE = Path(gt.__file__).parent
+_KINDS = pytest.mark.parametrize("mode", ["pir", "legacy"])
 
 
 def _network(feed, *shape):
@@ -31,6 +32,7 @@ def _both(teacher=(-1, 3, 8, 8), student=(-1, 3, -1, -1), mode="pir"):
     return program(_network("x", *teacher), mode), program(_network("image", *student), mode)
 
 
+@pytest.mark.pir
 @_KINDS
 def test_a_teacher_of_one_size_beside_a_student_of_any_is_told(mode):
     found = only(checked(*_both(mode=mode), {"x": "image"}), "GT234")
@@ -71,5 +73,10 @@ def test_without_heeding_it_a_run_of_another_size_stops_and_with_its_help_it_doe
 
 
 def test_the_rule_is_one_file():
-    files = (_ROOT / "graphtool").rglob("*.py")
-    assert [path.name for path in files if "GT234" in path.read_text()] == ["sizes.py"]
+    files = list(_PACKAGE.rglob("*.py"))
+    assert [path.name for path in files if {"GT234", "fixed_size"} & _words(path)] == ["sizes.py"]
+    assert "sizes" not in _words(_PACKAGE / "checks" / "__init__.py")
+
+
+def _words(path):
+    return set(re.findall(r"\w+", path.read_text(encoding="utf-8")))

@@ -47,6 +47,11 @@ def feed_of(teacher: tuple[int, ...], student: tuple[int, ...]) -> dict[str, Any
     return {"teacher": ones(*teacher), "student": ones(*student)}
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_building_a_loss_warns_of_nothing() -> None:
+    run(losses.dkd, feed_of((2, 3), (2, 3)), {"teacher": [2, 3], "student": [2, 3]})
+
+
 @pytest.mark.parametrize(
     ("loss", "teacher", "student"),
     [

@@ -47,7 +47,9 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-@pytest.mark.parametrize("legacy", [False, pytest.param(True, marks=pytest.mark.pir)])
+@pytest.mark.parametrize(
+    "legacy", [False, pytest.param(True, marks=[pytest.mark.pir, pytest.mark.slow])]
+)
 def test_it_and_its_gradient_are_those_of_numpy(case: Case, legacy: bool) -> None:  # noqa: FBT001
     with paddle.pir_utils.OldIrGuard() if legacy else nullcontext():
         outcome = run(case)
@@ -70,7 +72,7 @@ def test_a_students_own_scale_and_shift_do_not_matter() -> None:
 def test_equal_logits_and_those_far_apart_have_a_finite_loss_and_gradient() -> None:
     flat, far = np.zeros((1, 3), "float32"), np.array([[300.0, 0.0, -300.0]], "float32")
 
-    for teacher, student in ((flat, flat), (far, flat), (flat, far), (far, -far)):
+    for teacher, student in ((flat, flat), (flat, far), (far, -far)):
         value, gradient = evaluate(losses.lskd, [teacher], [student])
         assert np.isfinite(value)
         assert np.abs(gradient).max() < 10
@@ -105,5 +107,6 @@ def test_what_it_cannot_compare_is_refused_by_name() -> None:
 
 
 def test_the_loss_is_one_file() -> None:
-    files = _PACKAGE.rglob("*.py")
-    assert [path.name for path in files if "lskd" in path.read_text()] == ["standardised.py"]
+    files = {path: path.read_text(encoding="utf-8") for path in _PACKAGE.rglob("*.py")}
+    assert [path.name for path, text in files.items() if "lskd" in text] == ["standardised.py"]
+    assert [path for path, text in files.items() if "import standardised" in text] == []

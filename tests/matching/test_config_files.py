@@ -136,6 +136,7 @@ def test_what_is_written_is_read_back_as_the_same_pairs(
 CLAS = """
 Arch:
   name: "DistillationModel"
+  freeze_params_list: [True, False]
   models:
     - Teacher:
         name: ResNet34
@@ -192,6 +193,11 @@ def test_each_loss_of_paddleclas_is_a_pair_or_says_why_not(
             ("GT325", "[0].DistillationGTCELoss", "it compares one network with the labels"),
             (
                 "GT326",
+                "[1].DistillationDKDLoss",
+                "`DistillationDKDLoss` has `temperature: 1`, `beta: 1`, `use_target_as_gt: false`, which a pair does not say: the pair is read with `dkd`",
+            ),
+            (
+                "GT326",
                 "[3].DistillationPairLoss",
                 "`ReviewKDLoss` is none of graphtool's losses: the pair is read with `l2`",
             ),
@@ -199,6 +205,11 @@ def test_each_loss_of_paddleclas_is_a_pair_or_says_why_not(
                 "GT325",
                 "[3].DistillationPairLoss",
                 "with a loss of ours it is that of `Loss.Train[2].DistillationDistanceLoss` again",
+            ),
+            (
+                "GT326",
+                "[4].DistillationRKDLoss",
+                "`DistillationRKDLoss` computes something else: the pair is read with `relational`",
             ),
             (
                 "GT325",
@@ -374,6 +385,125 @@ def test_the_layers_of_paddleslim_are_named_students_first(
     )
 
 
+CLAS_LOSS = """
+Loss:
+  Train:
+    - {loss}: {{weight: 1.0, model_name_pairs: [["Student", "Teacher"]], {options}}}
+"""
+SLIM_LOSS = """
+- DistillConfig:
+  - loss_function: {loss}
+    layers: [{{layers_name: [head, head], {options}}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("form", "loss", "options", "ours", "unlike"),
+    [
+        (CLAS_LOSS, "DistillationCELoss", "", "soft_label", None),
+        (CLAS_LOSS, "DistillationCELoss", "epsilon: 0.1", "soft_label", "`epsilon: 0.1`"),
+        (CLAS_LOSS, "DistillationKLDivLoss", "", "kl", "`temperature: 4`"),
+        (CLAS_LOSS, "DistillationKLDivLoss", "temperature: 1.0", "kl", None),
+        (CLAS_LOSS, "DistillationDISTLoss", "beta: 1, gamma: 1.0", "dist", None),
+        (CLAS_LOSS, "DistillationDISTLoss", "gamma: 2", "dist", "`gamma: 2`"),
+        (CLAS_LOSS, "DistillationDistanceLoss", "", "l2", None),
+        (CLAS_LOSS, "DistillationDistanceLoss", "act: null", "l2", None),
+        (CLAS_LOSS, "DistillationDistanceLoss", "act: softmax", "l2", "`act: softmax`"),
+        (CLAS_LOSS, "DistillationDistanceLoss", "mode: l1", "l2", "`mode: l1`"),
+        (
+            CLAS_LOSS,
+            "DistillationDKDLoss",
+            "temperature: 4, beta: 8.0, use_target_as_gt: True",
+            "dkd",
+            None,
+        ),
+        (SLIM_LOSS, "CELoss", "", "soft_label", None),
+        (SLIM_LOSS, "CELoss", "temperature: 2", "soft_label", "`temperature: 2`"),
+        (SLIM_LOSS, "MSELoss", "reduction: sum", "l2", "`reduction: sum`"),
+    ],
+)
+def test_a_loss_is_the_same_with_the_options_that_make_it_so(
+    form: str,
+    loss: str,
+    options: str,
+    ours: str,
+    unlike: str | None,
+    classifiers: tuple[Graph, Graph],
+    tmp_path: Path,
+) -> None:
+    pairs = read_from(tmp_path, form.format(loss=loss, options=options), classifiers)
+
+    assert by_layer(pairs) == [("head", "head", ours)]
+    assert [message for _, _, message in said(pairs)] == (
+        []
+        if unlike is None
+        else [f"`{loss}` has {unlike}, which a pair does not say: the pair is read with `{ours}`"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("form", "loss", "unlike"),
+    [
+        (CLAS_LOSS, "DistillationSKDLoss", "adds the loss on labels: the pair is read with `skd`"),
+        (SLIM_LOSS, "KLLoss", "takes the mean over classes as well: the pair is read with `kl`"),
+        (SLIM_LOSS, "RKDLoss", "computes something else: the pair is read with `relational`"),
+    ],
+)
+def test_a_loss_that_is_never_the_same_says_why(
+    form: str, loss: str, unlike: str, classifiers: tuple[Graph, Graph], tmp_path: Path
+) -> None:
+    pairs = read_from(tmp_path, form.format(loss=loss, options=""), classifiers)
+
+    assert [message for _, _, message in said(pairs)] == [f"`{loss}` {unlike}"]
+
+
+@pytest.mark.parametrize(
+    ("frozen", "learns"),
+    [("", True), ("freeze_params_list: [True, False]", False), ("freeze_params_list: [no]", True)],
+)
+def test_a_teacher_that_learns_as_well_is_said(
+    frozen: str, learns: bool, classifiers: tuple[Graph, Graph], tmp_path: Path
+) -> None:
+    arch = f"Arch:\n  models: [Teacher: {{name: A}}, Student: {{name: B}}]\n  {frozen}"
+    text = arch + CLAS_LOSS.format(loss="DistillationDistanceLoss", options="")
+    pairs = read_from(tmp_path, text, classifiers)
+
+    assert [message for _, _, message in said(pairs)] == (
+        ["the teacher learns as well: the pair is read with `l2`"] if learns else []
+    )
+
+
+def test_the_first_network_has_the_first_key_and_is_the_one_that_learns(
+    classifiers: tuple[Graph, Graph], tmp_path: Path
+) -> None:
+    text = """
+Loss:
+  Train:
+    - DistillationPairLoss:
+        {base_loss_name: DistanceLoss, weight: 1.0, model_name_pairs: [["Teacher", "Student"]],
+         s_key: "blocks[0]", t_key: "blocks[1]"}
+    - DistillationKLDivLoss: {weight: 1.0, model_name_pairs: [["Teacher", "Student"]]}
+    - DistillationDMLLoss: {weight: 1.0, model_name_pairs: [["Other", "Student", "Teacher"]]}
+"""
+    pairs = read_from(tmp_path, text, classifiers)
+
+    assert by_layer(pairs) == [("blocks.0.2", "blocks.1.2", "l2")]
+    assert said(pairs) == snapshot(
+        [
+            (
+                "GT325",
+                "[1].DistillationKLDivLoss",
+                "it pulls the first of its networks, which is the teacher",
+            ),
+            (
+                "GT325",
+                "[2].DistillationDMLLoss",
+                "`Other` and `Student` and `Teacher` are not a student and its teacher",
+            ),
+        ]
+    )
+
+
 # Each list has the one before it a hundred times: a million places that say nothing.
 LAUGHS = (
     f"""
@@ -469,6 +599,48 @@ LAUGHS = (
         (
             "pairs: [{teacher: head, student: head, weight: -1}]",
             snapshot(["GT327", "its weight is no number of 0 or more"]),
+        ),
+        (
+            "pairs: [{teacher: head, student: head, wieght: 2}]",
+            snapshot(["GT327", "there is no key `wieght`"]),
+        ),
+        (
+            "pairs: [{teacher: head, student: head, adapter: [1]}]",
+            snapshot(["GT327", "its `adapter` is no text"]),
+        ),
+        (
+            "pairs: [&a {teacher: head}, {<<: *a, student: head}]",
+            snapshot(
+                [
+                    "GT323",
+                    "read: `<<` is not read, write out what it stands for in line 1, column 30",
+                ]
+            ),
+        ),
+        (
+            "Distillation: {node: [[relu_0.tmp_0], [relu_1.tmp_0]], loss: []}",
+            snapshot(
+                [
+                    "GT327",
+                    "names of Values and the name of a loss were wanted",
+                    "names of Values and the name of a loss were wanted",
+                ]
+            ),
+        ),
+        (
+            "Distillation: {node: [[a], [b]], alpha: []}",
+            snapshot(
+                [
+                    "GT327",
+                    "its weight is no number of 0 or more",
+                    "its weight is no number of 0 or more",
+                ]
+            ),
+        ),
+        (
+            "[DistillConfig: [{loss_function: MSELoss, layers: "
+            "[{layers_name: [head, head], idx: [1, null]}]}]]",
+            snapshot(["GT327", "it compares one of several results of a layer"]),
         ),
         (
             "pairs: [{teacher: x, student: head}]",

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import graphtool
 from graphtool.cli._arguments import parsers
 from graphtool.cli._explain import all_docs
 from tests.guides.markdown import Guide
@@ -26,7 +27,8 @@ __all__ = [
 
 _ROOT = Path(__file__).parents[2]
 GLOSSARY = _ROOT / "examples" / "glossary.md"
-_CODE = re.compile(r"`[^`]*`")
+# What is no prose: names, and the titles of diagnostics.
+_CODE = re.compile(r"`[^`]*`|\[GT\d{3} [^\]]*\]\([^)]*\)")
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 _RULES = re.compile(r"^@(rule|check)\(", re.MULTILINE)
 
@@ -73,7 +75,7 @@ def english_texts() -> Iterator[tuple[str, str]]:
         parameters = (one.replace("_", " ") for one in inspect.signature(function).parameters)
         yield name, "\n".join((docs_of(function), *parameters))
     yield from all_docs().items()
-    for path in (_ROOT / "graphtool").rglob("*.py"):
+    for path in Path(graphtool.__file__).parent.rglob("*.py"):
         source = path.read_text(encoding="utf-8")
         if _RULES.search(source):
             yield path.name, "\n".join(_constants(source))
@@ -97,6 +99,9 @@ def misused(text: str, found: list[Term]) -> list[tuple[str, str]]:
 def _says(text: str, words: str) -> bool:
     if _CHINESE.search(words):
         return words in text
+    # Most texts have nothing of it, and looking is much cheaper than matching.
+    if words.split()[0].lower() not in text.lower():
+        return False
     spelt = re.escape(words).replace(r"\ ", r"[\s-]+")
     return re.search(rf"(?<![\w.]){spelt}(s|es)?(?![\w.]*\w)", text, re.IGNORECASE) is not None
 

@@ -98,3 +98,23 @@ def test_a_total_of_many_terms_is_taken_apart_once() -> None:
     heads = analyse(built(Total, [4], [4])).heads
 
     assert [head.output for head in heads] == ["mean_1", "mean_0"]
+
+
+class Recogniser(nn.Layer):
+    """A map of one row becomes a sequence, as in a CRNN."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2D(3, 8, 3, (2, 1), 1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Any) -> Any:
+        rows = F.relu(self.body(x)).max(axis=2, keepdim=True)
+        return self.head(rows.squeeze(2).transpose([0, 2, 1]))
+
+
+def test_channels_move_up_where_the_height_is_squeezed_away() -> None:
+    structure = analyse(built(Recogniser, [3, 8, 16]))
+
+    assert structure.channel_axes["squeeze_0"] == 1
+    assert structure.channels("squeeze_0") == structure.channels("transpose_0") == 8
