@@ -27,10 +27,13 @@ __all__ = [
     "Value",
     "dims_agree",
     "module_path",
+    "operator_kind",
     "shapes_agree",
 ]
 
 _Found = TypeVar("_Found")
+# A node's neighbours, and what is said of the edge to each: nothing.
+_Adjacency: TypeAlias = "dict[str, dict[str, dict[str, Any]]]"
 
 UNKNOWN = -1
 Shape: TypeAlias = tuple[int, ...]
@@ -100,7 +103,7 @@ class Operator:
     @property
     def kind(self) -> str:
         """The type without its dialect and the mark of an in-place operator: `batch_norm`."""
-        return self.type.rpartition(".")[2].rstrip("_")
+        return operator_kind(self.type)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,16 +190,16 @@ class Graph:
         import networkx
 
         digraph: networkx.DiGraph[str] = networkx.DiGraph()
-        # As its own methods do, which take twice as long.
-        nodes, after, before = digraph._node, digraph._succ, digraph._pred  # noqa: SLF001
+        # Its own methods put the same into these dicts, in twice the time; its types hide them.
+        own: Any = digraph
+        nodes, after, before = own._node, own._succ, own._pred  # noqa: SLF001
         with collection_paused():
             nodes |= {name: {"data": value} for name, value in self.values.items()}
             keys, operators = self.operator_keys.values(), self.operators.values()
             nodes |= {key: {"data": one} for key, one in zip(keys, operators, strict=True)}
             after |= {name: {} for name in nodes}
             before |= {name: {} for name in nodes}
-            for tail, head in self._edges():
-                after[tail][head] = before[head][tail] = {}
+            self._connect(after, before)
         return digraph
 
     @cached_property
@@ -210,17 +213,19 @@ class Graph:
             keys[name] = key
         return keys
 
-    def _edges(self) -> Iterator[tuple[str, str]]:
+    def _connect(self, after: _Adjacency, before: _Adjacency) -> None:
         keys = self.operator_keys
         for operator in self.operators.values():
             key = keys[operator.name]
+            into, out = before[key], after[key]
             for operand in operator.operands:
                 if operand is not None:
-                    yield operand, key
+                    into[operand] = after[operand][key] = {}
             for result in operator.results:
-                yield key, result
+                out[result] = before[result][key] = {}
             for path in operator.blocks:
-                yield from self._block_edges(operator, self.blocks[path])
+                for tail, head in self._block_edges(operator, self.blocks[path]):
+                    after[tail][head] = before[head][tail] = {}
 
     def _block_edges(self, owner: Operator, block: Block) -> Iterator[tuple[str, str]]:
         for argument in block.arguments:
@@ -239,6 +244,12 @@ def dims_agree(a: int, b: int) -> bool:
 def shapes_agree(a: Shape | None, b: Shape | None) -> bool:
     """Tell whether two shapes may be equal: same rank, and every dim agrees."""
     return a is not None and b is not None and len(a) == len(b) and all(map(dims_agree, a, b))
+
+
+@lru_cache(maxsize=4096)
+def operator_kind(type: str) -> str:
+    """Return a type without its dialect and the mark of an in-place operator: `batch_norm`."""
+    return type.rpartition(".")[2].rstrip("_")
 
 
 @lru_cache(maxsize=4096)

@@ -16,8 +16,9 @@ _FULL = {os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)}
 
 def free_beside(path: str | PurePath) -> str:
     """Return the path with the first number behind its name that nothing has: `pairs-2.toml`."""
-    wanted = PurePath(path)
-    names = (wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}") for number in count(2))
+    # A number has no place behind `.` or `..`.
+    wanted = PurePath(path if PurePath(path).name not in ("", "..") else os.path.abspath(path))  # noqa: PTH100
+    names = (wanted.parent / f"{wanted.stem}-{number}{wanted.suffix}" for number in count(2))
     return str(next(name for name in names if not os.path.lexists(name)))
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,6 +25,8 @@ _Paddle: TypeAlias = Any
 _MODEL = Path(__file__).with_name("selftest.json")
 _ASK = "import sys; sys.path[:] = sys.argv[1:]; import graphtool.selftest as s; s.report_paddle()"
 _SECONDS, _SAID = 120, 300
+# Begins a line of ours: what Paddle prints, and what is printed beside it, may be JSON as well.
+_FACTS = "graphtool.selftest: "
 _SIDE = 8
 
 
@@ -66,8 +69,8 @@ def ask_paddle() -> PaddleFacts:
         return PaddleFacts(failure=f"no answer within {_SECONDS} s")
     facts: dict[str, Any] = {}
     for line in done.stdout.decode("utf-8", "replace").splitlines():
-        if line.startswith("{"):
-            facts.update(json.loads(line))
+        if line.startswith(_FACTS):
+            facts.update(json.loads(line.removeprefix(_FACTS)))
     if done.returncode and "failure" not in facts:
         facts["failure"] = _ending(done)
     return PaddleFacts(**facts)
@@ -82,9 +85,12 @@ def _ending(done: subprocess.CompletedProcess[bytes]) -> str:
 
 def report_paddle() -> None:
     """Print what `ask_paddle` reads: a line of JSON for each thing that was found out."""
+    spec = find_spec("paddle")
+    if spec is not None and spec.origin is not None:
+        _say(path=str(Path(spec.origin).parent))
     try:
         paddle = load_paddle()
-        _say(version=paddle.__version__, path=str(Path(paddle.__file__).parent))
+        _say(version=paddle.__version__)
         built = paddle.version.cuda() if paddle.is_compiled_with_cuda() else ""
         _say(cuda=built, devices=["cpu", *paddle.device.get_available_device()])
         found = _verified(paddle)
@@ -98,7 +104,7 @@ def report_paddle() -> None:
 
 def _say(**facts: object) -> None:
     # Apart from what Paddle prints in the same line.
-    sys.stdout.write(f"\n{json.dumps(facts)}\n")
+    sys.stdout.write(f"\n{_FACTS}{json.dumps(facts)}\n")
     sys.stdout.flush()
 
 

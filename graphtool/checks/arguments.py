@@ -76,13 +76,13 @@ def _maps_names(given: object) -> bool:
     return all(isinstance(name, str) for pair in pairs for name in pair)
 
 
-def check_names(name: str, given: object) -> None:
-    """Refuse what is no list of names: a single text, too.
+def check_names(name: str, given: object, call: str) -> None:
+    """Refuse what is no list of names: a single text, too; `call` is what a right one looks like.
 
     Raises UsageError: GT248.
     """
     if not _are_texts(given):
-        raise UsageError(bad_argument(name, given, "a tuple of names"))
+        raise UsageError(bad_argument(name, given, "a tuple of names", call))
 
 
 def _are_texts(given: object) -> bool:

@@ -11,6 +11,7 @@ import shtab
 from graphtool.cli._arguments import parsers, summary
 from graphtool.cli._console import write_json
 from graphtool.cli._explain import all_docs
+from graphtool.matching.configs import CONFIGS
 
 __all__ = ["run"]
 
@@ -36,10 +37,12 @@ def run(args: Namespace) -> int:
 
 
 def _complete(actions: Iterable[Action]) -> None:
-    """Say to shtab which arguments are files, and which codes can be explained."""
+    """Say to shtab which arguments are files, and choices that argparse does not know."""
     for action in actions:
         if action.metavar in _COMPLETED:
             # Where shtab looks for it.
             vars(action)["complete"] = _COMPLETED[action.metavar]
         if action.metavar == "CODE":
             action.choices = sorted(all_docs())
+        if action.dest == "config":
+            action.choices = CONFIGS

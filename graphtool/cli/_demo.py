@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from argparse import Namespace
 from collections.abc import Generator
@@ -10,6 +11,7 @@ from contextlib import contextmanager, nullcontext
 from importlib.resources import files
 from pathlib import Path
 from runpy import run_path
+from shutil import which
 
 from graphtool.cli._console import progress, results, write_json
 from graphtool.cli._source import aside
@@ -32,7 +34,8 @@ def run(args: Namespace) -> int:
     with reported(folder):
         entries = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     if entries:
-        raise UsageError(folder_in_use(args.folder, entries, _SCRIPT))
+        again = command(_python(), as_path(f"{args.folder}/{_SCRIPT}"))
+        raise UsageError(folder_in_use(args.folder, entries, again if _SCRIPT in entries else None))
     with progress("importing Paddle"):
         load_paddle()
     with reported(folder):
@@ -58,6 +61,13 @@ def _kept_directory() -> Generator[None]:
         os.chdir(home)
 
 
+def _python() -> str:
+    """Return what to type for the Python that has graphtool: a tool's own is not on the path."""
+    found = which("python")
+    is_ours = found is not None and Path(found).parent == Path(sys.executable).parent
+    return "python" if is_ours else sys.executable
+
+
 def _say_what_is_next(folder: str, count: int, seconds: float) -> None:
     where = as_path(folder)
     console = results()
@@ -65,6 +75,6 @@ def _say_what_is_next(folder: str, count: int, seconds: float) -> None:
     for typed in (
         command("cd", where),
         "graphtool render merged -o merged.html",
-        "python demo.py",
+        command(_python(), _SCRIPT),
     ):
         console.print(f"  $ {typed}", soft_wrap=True)

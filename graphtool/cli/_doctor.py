@@ -23,6 +23,8 @@ __all__ = ["NEWEST", "OLDEST", "run"]
 
 # The releases of Paddle that the tests run on: the oldest, and the newest minor one.
 OLDEST, NEWEST = (2, 6, 2), (3, 3)
+# What Paddle's nightly builds, and those of its sources, call themselves.
+_UNRELEASED = (0, 0, 0)
 
 _OK, _MISSING, _WRONG = "ok", "missing", "wrong"
 _DISTRIBUTION = "paddle-graphtool"
@@ -108,7 +110,8 @@ def _paddle(facts: PaddleFacts | None) -> _Finding:
         mend = f"{command('pip', 'uninstall', *builds)}, then install one of them"
         return _Finding(name="Paddle", state=_WRONG, found=twice, help=mend)
     if facts.version is None:
-        failure = f"does not import: {bounded(facts.failure or 'nothing was said')}"
+        at = "" if facts.path is None else f" from {bounded(facts.path)}"
+        failure = f"does not import{at}: {bounded(facts.failure or 'nothing was said')}"
         return _Finding(name="Paddle", state=_WRONG, found=failure, help=_GET_PADDLE)
     return _release(facts, facts.version)
 
@@ -117,6 +120,9 @@ def _release(facts: PaddleFacts, release: str) -> _Finding:
     build = "" if facts.cuda is None else f", {f'CUDA {facts.cuda}' if facts.cuda else 'CPU'} build"
     devices = f", devices {listed(facts.devices, quote='')}" if facts.devices else ""
     number = tuple(map(int, re.findall(r"\d+", release)[:3]))
+    if number == _UNRELEASED:
+        built = f"{release}{build}{devices}: built from sources, which say no release"
+        return _Finding(name="Paddle", found=built)
     if number < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         old = f"{release}{build}{devices}: too old, {oldest} is the oldest that is supported"

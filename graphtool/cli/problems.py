@@ -79,16 +79,15 @@ def feeds_needed(guesses: Sequence[str], likely: Sequence[tuple[str, str]]) -> D
 
 
 @rule("GT605")
-def folder_in_use(path: str, names: Sequence[str], script: str) -> Diagnostic:
+def folder_in_use(path: str, names: Sequence[str], again: str | None) -> Diagnostic:
     """The folder for the demonstration holds something already; it is left as it is.
 
     `graphtool demo FOLDER` writes to a folder that is empty, or not there yet. Where it ran before,
     or was interrupted, `python FOLDER/demo.py` runs it again.
     """
-    again = command("python", as_path(f"{path}/{script}"))
     return Diagnostic(
         message=f"`{path}` is not empty: it holds {listed(names, _LISTED)}",
-        help=again if script in names else command("graphtool", "demo", as_path(free_beside(path))),
+        help=again or command("graphtool", "demo", as_path(free_beside(path))),
     )
 
 

@@ -35,6 +35,7 @@ __all__ = [
 Yaml: TypeAlias = Any
 
 LONGEST_REASON = 200
+_MOST_NETWORKS = 4
 ABSENT = ("", "~", "null", "Null", "NULL", "None")
 _ROLES = re.compile(r"(?P<role>teacher|student)(_0)?", re.IGNORECASE)
 
@@ -142,15 +143,22 @@ def brief(given: Yaml) -> str:
 
 def roles_of(networks: Yaml) -> tuple[str, str] | None:
     """Return `student`, `teacher`, or the two the other way round; None for other networks."""
-    found = [_ROLES.fullmatch(text) for text in texts(networks) or []]
-    roles = [match["role"].lower() if match else "" for match in found]
-    return (roles[0], roles[1]) if sorted(roles) == ["student", "teacher"] else None
+    names = texts(networks) or []
+    if len(names) != 2:
+        return None
+    first, second = (
+        match["role"].lower() if match else "" for match in map(_ROLES.fullmatch, names)
+    )
+    return (first, second) if {first, second} == {"student", "teacher"} else None
 
 
 def networks_said(networks: Yaml) -> str:
     """Name the networks that a loss compares, which are no student and its teacher."""
     names = texts(networks)
-    said = brief(networks) if names is None else " and ".join(f"`{name}`" for name in names)
+    if names is None or len(names) > _MOST_NETWORKS:
+        said = brief(networks)
+    else:
+        said = " and ".join(f"`{brief(name)}`" for name in names)
     return f"{said} are not a student and its teacher"
 
 

@@ -94,7 +94,7 @@ def _losses(where: str, entries: Sequence[Yaml], toolkit: _Toolkit) -> Iterator[
     """Read a list of losses, each a mapping of its name to its options."""
     for index, given in enumerate(entries):
         for written, options in table_of(given).items():
-            place, table = f"{where}[{index}].{written}", table_of(options)
+            place, table = f"{where}[{index}].{brief(written)}", table_of(options)
             yield from weighed(_loss(place, written, table, toolkit), table.get("weight"))
         if not table_of(given):
             yield Unread(place=f"{where}[{index}]", reason="a loss with its options was wanted")

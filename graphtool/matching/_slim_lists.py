@@ -94,6 +94,7 @@ def of_layers(document: Yaml) -> Iterator[Read]:
             if not pairs or not layers:
                 reason = "`model_name_pairs` and `layers` were wanted"
                 yield Unread(place=place, reason=reason)
+                continue
             for at, layer in enumerate(layers):
                 where = f"{place}.layers[{at}]"
                 # What stands beside the list holds for all of it.

@@ -48,12 +48,12 @@ def paired(
 
 
 class _Job:
-    """The two networks, what was said so far, and where in the file each pair stands."""
+    """The two networks, what was said so far, and the entry that each pair is read from."""
 
     def __init__(self, comparison: Comparison) -> None:
         self.comparison = comparison
         self.said: list[Diagnostic] = []
-        self._places: dict[tuple[str, str, str], str] = {}
+        self._first: dict[tuple[str, str, str], Entry] = {}
 
     def pair(self, entry: Read) -> Pair | None:
         """Make a Pair of an entry, and say what stands against it."""
@@ -68,17 +68,17 @@ class _Job:
         return pair if self._is_new(entry, pair) else None
 
     def _is_new(self, entry: Entry, pair: Pair) -> bool:
-        """Refuse what another entry says as well; a replaced loss may be the other's own."""
+        """Refuse what another entry says as well; with a replaced loss it may be another loss."""
         names, unlike = (pair.teacher.name, pair.student.name), entry.loss.unlike
-        first = self._places.setdefault((*names, pair.loss), entry.place)
-        if len(self._places) == pair.rank:
+        first = self._first.setdefault((*names, pair.loss), entry)
+        if first is entry:
             if unlike is not None:
                 self.said.append(config_problems.other_loss(entry.place, unlike, pair.loss))
             return True
-        if unlike is None:
-            self.said.append(problems.duplicate_pair(first, entry.place, *names))
+        if unlike is first.loss.unlike is None:
+            self.said.append(problems.duplicate_pair(first.place, entry.place, *names))
         else:
-            reason = f"with a loss of ours it is that of `{first}` again"
+            reason = f"with a loss of ours it is that of `{first.place}` again"
             self._unread(Unread(place=entry.place, reason=reason))
         return False
 
@@ -86,7 +86,7 @@ class _Job:
         sides = self.comparison.teacher, teacher, self.comparison.student, student
         kind = kind_of_both(*sides) if entry.kind is None else entry.kind
         candidate = Candidate(kind, teacher, student, why=())
-        pair = pair_of(len(self._places) + 1, candidate, self.comparison)
+        pair = pair_of(len(self._first) + 1, candidate, self.comparison)
         return replace(
             pair,
             loss=pair.loss if entry.loss.ours is None else entry.loss.ours,

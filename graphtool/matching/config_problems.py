@@ -60,8 +60,8 @@ def other_loss(place: str, unlike: str, ours: str) -> Diagnostic:
     """The configuration has a loss that graphtool lacks, or has in another form.
 
     The two Values are paired all the same, with the loss that comes next to it, or that such a pair
-    is suggested with, and with the defaults of that. A temperature is given to the loss where it is
-    built: `gt.distill_loss(merged, pairs, options={"kl": {"temperature": 4.0}})`.
+    is suggested with, and with the defaults of that. Options other than the weight are not read:
+    those that make a difference are named, and so is a teacher that learns as well.
     """
     return Diagnostic(
         message=f"`{place}`: {unlike}: the pair is read with `{ours}`",

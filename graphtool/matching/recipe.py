@@ -20,6 +20,7 @@ from graphtool.matching._config_entries import entries_of
 from graphtool.matching._ends import Side
 from graphtool.matching._schema import SCHEMA, Document, PairRecord, marked, parse
 from graphtool.matching.config_files import paired
+from graphtool.matching.config_problems import not_yaml
 from graphtool.matching.fingerprint import Fingerprint, fingerprints, program_fingerprint
 from graphtool.matching.pairs import End, Pair, PairSet
 from graphtool.readers import Source, read
@@ -54,6 +55,8 @@ _READ = 'gt.read_recipe("pairs.toml", teacher=teacher, student=student)'
 
 _OTHER_PROGRAM = "GT318"
 _CONFIGURATIONS = (".yml", ".yaml")
+# A recipe of 1,000 pairs has a million.
+_LARGEST = 2**24
 
 # TOML is made of plain dicts, lists and scalars, nested at will.
 _Toml: TypeAlias = Any
@@ -257,12 +260,17 @@ def _text_of(path_or_text: object) -> str:
     given = fspath(cast("str | PathLike[str]", path_or_text))
     if isinstance(path_or_text, str) and "\n" in given:
         return given
+    unread = not_yaml if is_configuration(Path(given)) else problems.not_a_recipe
     try:
         check_kind(Path(given))
+        with Path(given).open("rb") as file:
+            data = file.read(_LARGEST + 1)
+        if len(data) > _LARGEST:
+            raise PairError(unread(f"it has more than {_LARGEST:,} bytes"))
         # As `write_text` writes it: names may hold lone surrogates.
-        return Path(given).read_bytes().decode("utf-8", "surrogatepass")
+        return data.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError as error:
-        raise PairError(problems.not_a_recipe(f"it is no UTF-8 text: {error.reason}")) from None
+        raise PairError(unread(f"it is no UTF-8 text: {error.reason}")) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise PairError(problems.unreadable_recipe(given, reason)) from None

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.table import Table
 
-__all__ = ["Comparison", "Unchecked", "Verification", "compared"]
+__all__ = ["Comparison", "Unchecked", "Verification", "array_of", "compared"]
 
+# Tensors are of Paddle's compiled part, which ships no types.
+_Paddle: TypeAlias = Any
 _Array: TypeAlias = "np.ndarray[Any, Any]"
 _Arrays: TypeAlias = "Mapping[str, _Array]"
 
@@ -107,6 +109,13 @@ class Verification:
 
 def _counted(rows: tuple[Comparison, ...]) -> str:
     return f"{sum(row.equal for row in rows)} of {len(rows)}"
+
+
+def array_of(tensor: _Paddle) -> _Array:
+    """Copy a tensor, or what else numpy takes, to an array."""
+    import numpy as np
+
+    return np.array(tensor)
 
 
 def compared(

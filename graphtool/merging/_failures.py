@@ -21,7 +21,9 @@ _FAILURES = (*REFUSALS, OSError, *_SLIPS)
 _ANYONES = (*_SLIPS, ValueError, TypeError, IndexError, RecursionError)
 # How Paddle's compiled part words these, whose last line in Python is that which called it.
 _COMPILED = re.compile(
-    r"\([A-Z][A-Za-z]+\) |Error Message Summary|incompatible (function|constructor) arguments"
+    r"\((InvalidArgument|InvalidType|NotFound|OutOfRange|AlreadyExists|ResourceExhausted|Fatal"
+    r"|PreconditionNotMet|PermissionDenied|ExecutionTimeout|Unimplemented|Unavailable|External)\) "
+    r"|Error Message Summary|incompatible (function|constructor) arguments"
     r"|Unable to (cast|convert)|\(position \d+\) must be|\[json\.exception\.|\bstd::|::(_M_|at\b)"
 )
 
@@ -68,20 +70,23 @@ def _words_of(error: Exception) -> str | None:
     """Return what an error of Paddle's says, None for one of another's."""
     if isinstance(error, OSError) and error.errno is not None:
         return None
-    if isinstance(error, _ANYONES) and not (_in_paddle(error) or _COMPILED.search(str(error))):
-        return None
-    return said_by(error)
+    raised_in = _raised_in(error)
+    if raised_in == "paddle" or _COMPILED.search(str(error)):
+        return said_by(error)
+    anyones = raised_in != "graphtool" or isinstance(error, _ANYONES)
+    return None if anyones else said_by(error)
 
 
-def _in_paddle(error: Exception) -> bool:
-    """Tell what was raised in Paddle's Python, or beneath it: behind the last line of graphtool's.
+def _raised_in(error: Exception) -> str:
+    """Return the package whose line raised an error, or called the compiled part that did.
 
-    Errors of graphtool's own lines, and of a caller's that it calls, are not Paddle's.
+    What Paddle's Python calls of a caller's, such as an optimizer of its own, counts as Paddle's.
     """
     trace: TracebackType | None = error.__traceback__
-    found = False
+    found = ""
     while trace is not None:
         module = trace.tb_frame.f_globals.get("__name__", "").partition(".")[0]
-        found = module == "paddle" or (found and module != "graphtool")
+        if found != "paddle" or module == "graphtool":
+            found = module
         trace = trace.tb_next
     return found

@@ -6,27 +6,28 @@ import signal
 from collections.abc import Generator
 from contextlib import contextmanager
 from threading import current_thread, main_thread
+from time import monotonic
 from types import FrameType
 
 __all__ = ["heed_interrupt", "interrupts_held"]
 
-# Those that came, all in the main thread: no other gets any.
-_held: list[int] = []
-# So many of them do not wait.
-_URGENT = 2
+# Seconds: several presses in a row are one.
+_PATIENCE = 1.0
+# When the one came that waits, or that was raised last: of the main thread, for no other gets any.
+_since: list[float] = []
 
 
 @contextmanager
 def interrupts_held() -> Generator[None]:
     """Raise the KeyboardInterrupt of a Ctrl-C afterwards, whatever else was raised meanwhile.
 
-    A second one does not wait. Those that come after either was raised change nothing: what was
-    done is being undone. Where a caller has a handler of its own, that is left to it.
+    Another one that comes more than a second later does not wait. Where a caller has a handler of
+    its own, that is left to it.
     """
     if not _is_main() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
-    _held.clear()
+    _since.clear()
     signal.signal(signal.SIGINT, _hold)
     try:
         yield
@@ -38,21 +39,25 @@ def interrupts_held() -> Generator[None]:
 
 def heed_interrupt() -> None:
     """Raise the KeyboardInterrupt that waits, where what was done can still be undone."""
-    if _held and _is_main():
-        _held.extend([signal.SIGINT] * _URGENT)
+    if _since and _is_main():
+        # Those that come while it is undone wait in their turn.
+        _since[:] = [monotonic()]
         raise KeyboardInterrupt
 
 
 def _hold(number: int, frame: FrameType | None) -> None:
-    _held.append(number)
-    if len(_held) == _URGENT:
+    now = monotonic()
+    if not _since:
+        _since.append(now)
+    elif now - _since[0] > _PATIENCE:
+        _since[:] = [now]
         signal.default_int_handler(number, frame)
 
 
 def _end() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if _held:
-        _held.clear()
+    if _since:
+        _since.clear()
         raise KeyboardInterrupt from None
 
 

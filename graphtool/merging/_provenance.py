@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphtool.checks import MergePlan
 from graphtool.diagnostics import GraphtoolError
-from graphtool.merging._comparison import Comparison, Unchecked, compared
+from graphtool.merging._comparison import Comparison, Unchecked, array_of, compared
 from graphtool.merging._weights import Found, weights_from
 from graphtool.readers.facts import same_variables, scope_facts
 from graphtool.readers.live import LiveProgram
@@ -109,18 +109,12 @@ def _row(merged: Merged, origin: Found, old: str, new: str) -> Iterator[Comparis
         yield Unchecked(old, "they hold nothing")
     elif before is None:
         yield Unchecked(old, "what they came from holds them no more")
-    elif before._ptr() == after._ptr():  # noqa: SLF001
+    elif before._ptr() == after._ptr() and 0 not in after.shape():  # noqa: SLF001
         yield Unchecked(old, "they share the memory of the Scope that they came from")
     else:
-        yield from compared("teacher", {old: _array(before)}, {new: _array(after)}, {old: new})
+        yield from compared("teacher", {old: array_of(before)}, {new: array_of(after)}, {old: new})
 
 
 def _tensor(scope: _Paddle, name: str) -> _Paddle | None:
     held = scope_facts(scope, [name]).variables.get(name)
     return scope.find_var(name).get_tensor() if held and held.initialised else None
-
-
-def _array(tensor: _Paddle) -> _Paddle:
-    import numpy as np
-
-    return np.array(tensor)

@@ -18,6 +18,7 @@ __all__ = [
     "run_failed",
     "sequences_not_given",
     "unknown_feeds",
+    "verify_call",
     "weights_are_the_students",
     "weights_misfit",
     "weights_missing",
@@ -59,8 +60,13 @@ def unknown_feeds(names: Sequence[str], known: Sequence[str]) -> Diagnostic:
     return Diagnostic(
         message=f"no feed is called {', '.join(f'`{name}`' for name in names)}",
         notes=(f"the merged Program is fed {listed}",),
-        help=f"merged.verify({{{', '.join(f'{name!r}: array' for name in known)}}})",
+        help=verify_call(known),
     )
+
+
+def verify_call(feeds: Sequence[str]) -> str:
+    """Write the call that verifies on input of one's own."""
+    return f"merged.verify({{{', '.join(f'{name!r}: array' for name in feeds)}}})"
 
 
 @rule("GT254")
@@ -109,10 +115,9 @@ def run_failed(what: str, reason: str, feeds: Sequence[str]) -> Diagnostic:
     Where the teacher or student alone fails, the input is none for that network: generated whole
     numbers are 0 and 1, maps have 32 x 32 pixels, and sequences 8 steps. Give input that is.
     """
-    given = ", ".join(f"{name!r}: array" for name in feeds)
     return Diagnostic(
         message=f"{what} does not run: {reason}",
-        help=f"merged.verify({{{given}}})",
+        help=verify_call(feeds),
     )
 
 

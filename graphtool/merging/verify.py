@@ -13,7 +13,7 @@ from graphtool.diagnostics import MergeError, UsageError
 from graphtool.graph import UNKNOWN, Graph, Origin, ProgramKind
 from graphtool.merging import problems
 from graphtool.merging._backend import handed_out
-from graphtool.merging._comparison import Comparison, Verification, compared
+from graphtool.merging._comparison import Comparison, Verification, array_of, compared
 from graphtool.merging._inputs import feed_names, generated_feed, generated_weight
 from graphtool.merging._interrupts import heed_interrupt, interrupts_held
 from graphtool.merging._pir import ENDS, freeze, operations, remove_unused
@@ -49,16 +49,19 @@ def verify(
     merged: Merged, feed: Mapping[str, _Paddle] | None, fetch: Sequence[str] | None
 ) -> Verification:
     """Compare as `Merged.verify` says."""
-    with (
-        one_at_a_time(),
-        interrupts_held(),
-        static_mode(merged.source.kind),
-        _reproducibly(),
-        private_scope() as own,
-    ):
-        feed = {} if feed is None else feed
-        given = _arrays(feed)
+    with one_at_a_time(), interrupts_held():
+        rows, generated = _compared_values(merged, {} if feed is None else feed, fetch)
+        heed_interrupt()
+        return Verification(rows, generated, *compared_weights(merged))
+
+
+def _compared_values(
+    merged: Merged, feed: Mapping[str, _Paddle], fetch: Sequence[str] | None
+) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:
+    """Compare what three runs give, and name the feeds that were generated for them."""
+    with static_mode(merged.source.kind), _reproducibly(), private_scope() as own:
         whole = _fed(_forward_only(merged), merged)
+        given = _arrays(feed, problems.verify_call(feed_names(whole.graph)))
         inputs = _inputs(merged, whole.graph, feed, given)
         weights = _weights(whole.graph, merged.scopes.student, own)
         theirs, ours = _picked(merged, fetch)
@@ -85,14 +88,7 @@ def verify(
         *compared("teacher", teacher, both, new_names),
         *compared("student", student, both, {name: name for name in ours}),
     ]
-    generated = tuple(name for name in inputs if name not in given)
-    return Verification(tuple(rows), generated, *compared_weights(merged))
-
-
-def _array(tensor: _Paddle) -> _Array:
-    import numpy as np
-
-    return np.array(tensor)
+    return tuple(rows), tuple(name for name in inputs if name not in given)
 
 
 def _kept(merged: Merged) -> Iterator[tuple[str, str]]:
@@ -106,7 +102,8 @@ def _picked(merged: Merged, fetch: Sequence[str] | None) -> tuple[list[str], lis
     if fetch is None:
         theirs = [name for name in _comparable(merged.source.graph) if name in merged.values]
         return theirs, list(_comparable(merged.before.graph))
-    check_names("fetch", fetch)
+    names = (fetch,) if isinstance(fetch, str) else ()
+    check_names("fetch", fetch, f"merged.verify(fetch={names})" if names else "merged.verify()")
     graph = merged.before.graph
     prefixed = [
         name for name in fetch if name.startswith(merged.prefix) and name not in graph.values
@@ -190,7 +187,7 @@ def _run(
             )
         except REFUSALS as error:
             raise MergeError(problems.run_failed(what, brief(str(error)), fed)) from error
-        return {name: _array(found) for name, found in zip(values, outputs, strict=True)}
+        return {name: array_of(found) for name, found in zip(values, outputs, strict=True)}
 
 
 def _values(live: LiveProgram, names: Sequence[str]) -> dict[str, _Paddle]:
@@ -270,15 +267,27 @@ def _fed(live: LiveProgram, merged: Merged) -> LiveProgram:
     return replace(live, graph=replace(live.graph, values=values))
 
 
-def _arrays(feed: object) -> dict[str, _Array]:
+def _arrays(feed: object, call: str) -> dict[str, _Array]:
+    """Return what is fed as arrays; `call` is what a right one looks like."""
     if not isinstance(feed, Mapping):
-        raise UsageError(bad_argument("feed", feed, "a mapping from feed names to arrays"))
+        raise UsageError(bad_argument("feed", feed, "a mapping from feed names to arrays", call))
     given = cast("Mapping[str, _Paddle]", feed)
-    arrays = {name: _array(array) for name, array in given.items()}
-    for name, array in arrays.items():
-        if array.dtype.kind not in _NUMBERS:
-            raise UsageError(bad_argument(f"feed[{name!r}]", given[name], "an array of numbers"))
+    arrays: dict[str, _Array] = {}
+    for name, held in given.items():
+        array = _numbers(held)
+        if array is None:
+            raise UsageError(bad_argument(f"feed[{name!r}]", held, "an array of numbers", call))
+        arrays[name] = array
     return arrays
+
+
+def _numbers(given: _Paddle) -> _Array | None:
+    """Return an array, None for what is none of numbers, or has rows of unequal lengths."""
+    try:
+        array = array_of(given)
+    except ValueError:
+        return None
+    return array if array.dtype.kind in _NUMBERS else None
 
 
 def _inputs(

@@ -17,6 +17,7 @@ from graphtool.graph import (
     Shape,
     Value,
     module_path,
+    operator_kind,
 )
 from graphtool.readers._records import new_operator, new_value
 
@@ -127,7 +128,7 @@ class Assembly:
     def _operator_name(self, type: str, block: str) -> str:
         stem = self._stems.get((block, type))
         if stem is None:
-            short = type.rpartition(".")[2].rstrip("_")
+            short = operator_kind(type)
             stem = self._stems[block, type] = f"{block}/{short}" if block else short
             self._ordinals.setdefault(stem, count())
         return f"{stem}_{next(self._ordinals[stem])}"

@@ -165,12 +165,14 @@ class _Walk:
 
     def _operator(self, op: _Json, block: str, index: int | None) -> Operator:
         self._reading = op
-        self._note("operator", op)
+        if not op.keys() <= _FIELDS["operator"]:
+            self._note("operator", op)
         if op["#"] == "p":
             return self._parameter(op, block, index)
         attributes = _attributes(op["A"])
         said = _attributes(op.get("OA", ()))
-        self._note("result attribute", said)
+        if not said.keys() <= _FIELDS["result attribute"]:
+            self._note("result attribute", said)
         regions = op.get("regions", ())
         inner = [block for region in regions for block in self._blocks(region)] if regions else []
         operator = self.assembly.add_operator(

@@ -38,7 +38,7 @@ REFUSALS = (ValueError, RuntimeError, IndexError, MemoryError, TypeError, System
 def load_paddle() -> _Paddle:
     """Return the module `paddle`.
 
-    Raises ReadError GT031 where it is not installed or does not import.
+    Raises ReadError GT030 where it is not installed or does not import.
     """
     # Paddle tells users of PIR what only its developers can mend; read at import, errors stay.
     os.environ.setdefault("GLOG_minloglevel", "2")
@@ -52,6 +52,10 @@ def load_paddle() -> _Paddle:
         if isinstance(error.__cause__, KeyboardInterrupt):
             raise error.__cause__ from None
         raise ReadError(problems.no_paddle(str(error))) from None
+    if getattr(paddle, "__file__", None) is None:
+        # To Python, a folder of that name beside what is run is a package without code.
+        (folder, *_) = paddle.__path__
+        raise ReadError(problems.no_paddle(f"`{folder}` is a folder, and no package"))
     return paddle
 
 

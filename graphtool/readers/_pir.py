@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from typing import Any, TypeAlias, cast
 
 from graphtool.diagnostics import ReadError
 from graphtool.garbage import collection_paused
-from graphtool.graph import Attribute, Graph, Operator
+from graphtool.graph import Attribute, Graph, Operator, Shape
 from graphtool.readers._assembly import NAME_ATTRIBUTES, Assembly, ResultType
 from graphtool.readers._callstack import user_line
 from graphtool.readers._paddle import REFUSALS, is_legacy
@@ -102,8 +102,11 @@ class _Walk:
         blocks = list(op.blocks()) if op.num_regions() else []
         stack = attributes.pop("op_callstack", None)
         source = user_line(stack) if stack else None
+        keys = self.assembly.keys
         try:
-            operands = tuple([self._operand(value) for value in op.operands_source()])
+            operands = tuple(
+                [keys[value.id] if value.initialized() else None for value in op.operands_source()]
+            )
         except KeyError:
             raise ReadError(foreign_operand(op.name(), source)) from None
         operator = self.assembly.add_operator(
@@ -112,9 +115,9 @@ class _Walk:
             index=index,
             operands=operands,
             results=[(value.id, _result_type(value)) for value in op.results()],
-            stop_gradient=_flags(attributes.pop("stop_gradient", None)),
-            persistable=any(_flags(attributes.pop("persistable", None))),
-            trainable=any(_flags(attributes.pop("trainable", None))),
+            stop_gradient=tuple(map(bool, attributes.pop("stop_gradient", ()))),
+            persistable=any(attributes.pop("persistable", ())),
+            trainable=any(attributes.pop("trainable", ())),
             regions=len(blocks),
             module=_text(attributes.pop("struct_name", None)),
             role=_whole(attributes.pop("op_role", 0)),
@@ -142,9 +145,6 @@ class _Walk:
             attributes.update({name: any(attributes.get(name, ())) for name in _PARAMETER_FLAGS})
         return attributes
 
-    def _operand(self, value: _Paddle) -> str | None:
-        return self.assembly.keys[value.id] if value.initialized() else None
-
 
 _PARAMETER_FLAGS = ("is_distributed", "is_parameter", "need_clip")
 _RESERVING = frozenset({"builtin.parameter", "pd_op.data"})
@@ -164,20 +164,19 @@ def _result_type(value: _Paddle) -> ResultType:
     if not value.initialized():
         return ResultType()
     if value.is_dense_tensor_type() or value.is_selected_row_type():
-        return ResultType(shape=tuple(value.shape), dtype=_dtype(value.dtype))
+        return _tensor(value.dtype, tuple(value.shape))
     if value.is_combine():
         members = value.type().as_vec_type().as_list()
-        return ResultType(
-            elements=tuple([(_dtype(member.dtype), tuple(member.shape)) for member in members])
-        )
+        tensors = [_tensor(member.dtype, tuple(member.shape)) for member in members]
+        return ResultType(elements=tuple([(tensor.dtype, tensor.shape) for tensor in tensors]))
     if value.is_dense_tensor_array_type():
-        return ResultType(shape=tuple(value.shape), dtype=_dtype(value.dtype))
+        return _tensor(value.dtype, tuple(value.shape))
     return ResultType()
 
 
-@cache
-def _dtype(dtype: _Paddle) -> str:
-    return str(dtype).rpartition(".")[2].lower()
+@lru_cache(maxsize=4096)
+def _tensor(dtype: _Paddle, shape: Shape) -> ResultType:
+    return ResultType(shape=shape, dtype=str(dtype).rpartition(".")[2].lower())
 
 
 _ALREADY_PLAIN = frozenset({bool, int, float, str, bytes, type(None)})
@@ -187,8 +186,9 @@ def _plain(value: _Paddle) -> Attribute:
     if type(value) in _ALREADY_PLAIN:
         return value
     if isinstance(value, (list, tuple)):
-        items = cast("Sequence[_Paddle]", value)
-        return tuple([_plain(item) for item in items])
+        items = tuple(cast("Sequence[_Paddle]", value))
+        is_plain = _ALREADY_PLAIN.issuperset(map(type, items))
+        return items if is_plain else tuple([_plain(item) for item in items])
     return _spelt(str(value))
 
 
@@ -201,10 +201,6 @@ def _spelt(text: str) -> Attribute:
         dtype = text.rpartition(".")[2].lower()
         return _UNDEFINED if dtype == "undefined" else dtype
     return text
-
-
-def _flags(value: _Paddle) -> tuple[bool, ...]:
-    return tuple(map(bool, value or ()))
 
 
 def _text(value: _Paddle) -> str | None:

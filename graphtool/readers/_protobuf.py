@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from operator import attrgetter
 from typing import Any, TypeAlias
 
@@ -139,7 +140,8 @@ class _Walk:
     ports: dict[str, dict[str, int]] = field(default_factory=lambda: {"feed": {}, "fetch": {}})
 
     def __post_init__(self) -> None:
-        self._ordinals: defaultdict[str, int] = defaultdict(int)
+        self._ordinals: dict[str, Iterator[int]] = {}
+        self._types: dict[bytes, _Type] = {}
         self._writes: defaultdict[str, int] = defaultdict(lambda: 1)
         self._declared: dict[str, _Scope] = {}
         for scope in self.scopes:
@@ -235,16 +237,19 @@ class _Walk:
             if not block.is_done:
                 self._block(block, block.path, name)
         for home, variable, value in written:
-            _assign(scope, home, variable, value)
+            home.current[variable] = value
+            if home is not scope:
+                scope.handed[variable] = value
         if kind in self.ports:
             self._port(operator)
         return name
 
     def _operator_name(self, type: str, path: str) -> str:
         stem = f"{path}/{type}" if path else type
-        ordinal = self._ordinals[stem]
-        self._ordinals[stem] = ordinal + 1
-        return f"{stem}_{ordinal}"
+        ordinals = self._ordinals.get(stem)
+        if ordinals is None:
+            ordinals = self._ordinals[stem] = count()
+        return f"{stem}_{next(ordinals)}"
 
     def _places(self, user: _Scope, owner: str, inner: list[_Scope]) -> tuple[str, ...]:
         """Return the paths of an owner's Blocks, which an earlier Operator may own too."""
@@ -302,12 +307,8 @@ class _Walk:
         origin = Origin.VARIABLE if var is None else self._origin(var, role)
         value = self._name(name, home, home)
         home.current[name] = value
-        self.values[value] = _value(
-            value,
-            var,
-            origin=origin,
-            trainable=origin is Origin.PARAMETER and slot not in _STATISTICS,
-        )
+        trains = origin is Origin.PARAMETER and slot not in _STATISTICS
+        self._keep(value, var, origin, trainable=trains)
         return value
 
     def _origin(self, var: _Message, role: int) -> Origin:
@@ -337,11 +338,46 @@ class _Walk:
                 home = scope.home(name)
                 value = self._name(name, home, scope)
                 var = home.variables.get(name)
-                self.values[value] = _value(
-                    value, var, origin=origin, producer=operator, output=len(written)
-                )
+                self._keep(value, var, origin, producer=operator, output=len(written))
                 written.append((home, name, value))
         return written
+
+    def _keep(
+        self,
+        name: str,
+        var: _Message | None,
+        origin: Origin,
+        *,
+        producer: str | None = None,
+        output: int = 0,
+        trainable: bool = False,
+    ) -> None:
+        """Keep a Value of a Variable, None for one that no Block declares."""
+        if var is None:
+            self.values[name] = new_value(
+                name=name, shape=None, dtype=None, producer=producer, output=output, origin=origin
+            )
+            return
+        # A Program has few types: to look at each Variable's takes six times as long.
+        kind = var.type
+        key = kind.SerializePartialToString()
+        if key not in self._types:
+            self._types[key] = _type(kind)
+        dtype, shape, elements, level = self._types[key]
+        stops = var.stop_gradient
+        self.values[name] = new_value(
+            name=name,
+            shape=shape,
+            dtype=dtype,
+            elements=elements,
+            producer=producer,
+            output=output,
+            origin=origin,
+            persistable=var.persistable,
+            trainable=trainable and not stops,
+            stop_gradient=stops,
+            lod_level=level,
+        )
 
     def _name(self, variable: str, home: _Scope, scope: _Scope) -> str:
         """Name a new Value of a Variable: `x`, in an inner Block `while_0/0/x` if that is taken."""
@@ -378,12 +414,6 @@ def _is_text(graph: Graph) -> bool:
     return set(map(type, names)) <= {str}
 
 
-def _assign(scope: _Scope, home: _Scope, variable: str, value: str) -> None:
-    home.current[variable] = value
-    if home is not scope:
-        scope.handed[variable] = value
-
-
 def _in_order(columns: dict[str, int]) -> tuple[str, ...]:
     return tuple(sorted(columns, key=columns.__getitem__))
 
@@ -399,42 +429,12 @@ def _main_first(slots: Sequence[_Message], rank: dict[str, int]) -> list[_Slot]:
     return found
 
 
-def _value(
-    name: str,
-    var: _Message,
-    *,
-    origin: Origin,
-    producer: str | None = None,
-    output: int = 0,
-    trainable: bool = False,
-) -> Value:
-    if var is None:
-        return new_value(
-            name=name, shape=None, dtype=None, producer=producer, output=output, origin=origin
-        )
-    kind = var.type
-    dtype, shape, elements, level = _type(kind)
-    stops = var.stop_gradient
-    return new_value(
-        name=name,
-        shape=shape,
-        dtype=dtype,
-        elements=elements,
-        producer=producer,
-        output=output,
-        origin=origin,
-        persistable=var.persistable,
-        trainable=trainable and not stops,
-        stop_gradient=stops,
-        lod_level=level,
-    )
-
-
 _Element: TypeAlias = "tuple[str | None, Shape | None]"
+# Dtype, shape, elements and level of detail.
+_Type: TypeAlias = "tuple[str | None, Shape | None, tuple[_Element, ...], int]"
 
 
-def _type(kind: _Message) -> tuple[str | None, Shape | None, tuple[_Element, ...], int]:
-    """Return dtype, shape, elements and level of detail."""
+def _type(kind: _Message) -> _Type:
     dense, code = kind.dense_tensor, kind.type
     level = dense.lod_level
     if code == _DENSE_TENSOR:

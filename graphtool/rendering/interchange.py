@@ -38,10 +38,11 @@ def write_graph(x: Source, path: str | PathLike[str]) -> None:
     r"""Write a Graph, or what `gt.read` takes, for other tools, as the ending of `path` says.
 
     `.graphml` has every Operator and Value as a node, keyed as in `Graph.nx`, with its attributes;
-    `place` of an edge lists which operands or results of the Operator it is, from 0.
-    `networkx.read_graphml` reads it. `.csv` has a line for each Value in program order, with the
-    columns of `graphtool inspect --format json`: shapes are `? 512 7 7`, depth is a share from 0
-    to 1, multiply-adds are for one sample, and lists have `; ` between items.
+    `place` of an edge lists which operands or results of the Operator it is, from 0; what goes into
+    a region, and out of it, has none. `networkx.read_graphml` reads it. `.csv` has a line for each
+    Value in program order, with the columns of `graphtool inspect --format json`: shapes are
+    `? 512 7 7`, depth is a share from 0 to 1, multiply-adds are for one sample, and lists have `; `
+    between items.
 
     Names are written as graphtool shows them: letters that XML forbids, or that cannot be seen, as
     `\x1b`, which selectors take. In the CSV, text that a spreadsheet would compute, beginning with

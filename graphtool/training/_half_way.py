@@ -34,9 +34,9 @@ def whole_or_marked(program: _Paddle, optimizer: _Paddle) -> Generator[None]:
     marked = {"Program": program, "optimizer": optimizer}
     if type(optimizer).__name__ == "Fleet":
         del marked["optimizer"]
-    for one in marked.values():
-        setattr(one, _MARK, True)
     with said_by_paddle(lambda words: GraphtoolError(half_way(words, marked=tuple(marked)))):
+        for one in marked.values():
+            setattr(one, _MARK, True)
         yield
         for one in marked.values():
             delattr(one, _MARK)

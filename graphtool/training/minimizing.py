@@ -82,6 +82,8 @@ def minimize(
     Mixed precision under PIR is what was built in `with paddle.amp.auto_cast():`. For a legacy
     Program, optimizers of `paddle.static.amp` and `fleet.distributed_optimizer` do their own work.
 
+    Ctrl-C waits until the optimizer is added: the Program trains by it then.
+
     Raises UsageError with all problems and the Program unchanged: GT529 to GT537, GT248. Raises
     ReadError for a name in `no_grad_set`: GT101, GT102; for a loss of another Program's Values:
     GT050. Raises GraphtoolError for other ranks: GT538, GT545, GT546. Raises GraphtoolError GT547

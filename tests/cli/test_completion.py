@@ -23,6 +23,7 @@ TYPED = {
     "graphtool ": [*COMMANDS, *MORE_COMMANDS],
     "graphtool inspect --sh": ["--shape"],
     "graphtool suggest-pairs --tap before": ["before-activation", "before-norm"],
+    "graphtool suggest-pairs --as paddle": ["paddleclas", "paddleocr"],
     "graphtool completion ": ["bash", "zsh", "fish"],
     "graphtool suggest-pairs tea": ["teacher.json"],
     "graphtool suggest-pairs a.json b.json -o tea": ["teacher.json"],

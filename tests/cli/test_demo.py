@@ -132,10 +132,32 @@ def test_a_folder_with_other_things_is_left_alone(run: Run, tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_an_earlier_demonstration_is_run_again_by_its_script(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "demo.py").touch()
+@pytest.mark.parametrize("folder", ["", ".", "./inner/.."])
+def test_the_folder_that_it_is_typed_in_is_left_alone(
+    folder: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    (home / "inner").mkdir(parents=True)
+    monkeypatch.chdir(home)
 
-    assert run("demo", tmp_path).err.endswith(f"  = help: python {tmp_path}/demo.py\n")
+    assert run("demo", folder).err == (
+        f"error[GT605] folder-in-use: `{folder}` is not empty: it holds `inner`\n"
+        f"  = help: graphtool demo {home}-2\n"
+    )
+
+
+def test_an_earlier_demonstration_is_run_again_by_its_script(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "demo.py").touch()
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    by_name = run("demo", tmp_path).err
+    # As a tool of its own has it, whose Python is not on the path.
+    monkeypatch.setenv("PATH", str(tmp_path))
+    by_path = run("demo", tmp_path).err
+
+    assert by_name.endswith(f"  = help: python {tmp_path}/demo.py\n")
+    assert by_path.endswith(f"  = help: {sys.executable} {tmp_path}/demo.py\n")
 
 
 def test_a_folder_that_cannot_be_made_is_a_diagnostic(run: Run, tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def test_each_build_of_paddle_is_called_by_its_kind(told: Callable[..., Any]) ->
     ("version", "status", "verdict"),
     [
         ("2.5.2", 1, "too old, 2.6.2 is the oldest that is supported"),
+        ("0.0.0", 0, "built from sources, which say no release"),
         ("2.6.2", 0, "supported"),
         ("3.0.0b1", 0, "supported"),
         ("3.4.0", 0, "newer than 3.3, which was tried last"),
@@ -119,7 +120,7 @@ def test_without_paddle_it_says_what_still_works_in_no_time(tmp_path: Path) -> N
 
 
 def test_a_crash_of_paddle_does_not_end_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
-    crash = 'import os, signal, sys; print(\'{"version": "3.3.1"}\', flush=True)'
+    crash = 'import os, signal, graphtool.selftest as s; s._say(version="3.3.1")'
     monkeypatch.setattr(selftest, "_ASK", f"{crash}; os.kill(os.getpid(), signal.SIGSEGV)")
 
     assert selftest.ask_paddle() == PaddleFacts(
@@ -133,6 +134,36 @@ def test_what_cannot_be_imported_is_said_in_one_line(monkeypatch: pytest.MonkeyP
 
     assert selftest.ask_paddle() == PaddleFacts(
         failure="`import paddle` fails: import of paddle halted; None in sys.modules"
+    )
+
+
+def test_a_broken_paddle_on_the_path_is_named_whatever_it_prints(
+    tmp_path: Path, told: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "paddle"
+    broken.mkdir()
+    (broken / "__init__.py").write_text(
+        "print('{\"version\": 1}\\n{')\nraise ImportError('half')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    facts = selftest.ask_paddle()
+    shown = told(facts).out
+
+    assert facts == PaddleFacts(path=str(broken), failure="`import paddle` fails: half")
+    assert f"does not import from {broken}: `import paddle` fails: half" in " ".join(shown.split())
+
+
+def test_a_folder_that_is_called_paddle_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "paddle").mkdir()
+    # Nothing but graphtool and the folder is on the path.
+    alone = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import graphtool.selftest as s"
+    hidden = "sys.path[:] = [p for p in sys.path if 'site-packages' not in p]"
+    monkeypatch.setattr(selftest, "_ASK", f"{alone}; {hidden}; s.report_paddle()")
+
+    assert selftest.ask_paddle() == PaddleFacts(
+        failure=f"`import paddle` fails: `{tmp_path / 'paddle'}` is a folder, and no package"
     )
 
 

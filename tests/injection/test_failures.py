@@ -18,15 +18,16 @@ def deep(depth: int = 0) -> int:
     return deep(depth + 1) + 1
 
 
-def of_the_caller(text: str) -> str:
-    raise ValueError(text)
+def of_the_caller(error: Exception) -> None:
+    raise error
 
 
 @pytest.mark.parametrize(
     ("act", "kind"),
     [
         (lambda: bounded(NO_TEXT), TypeError),
-        (lambda: of_the_caller("tau must be positive"), ValueError),
+        (lambda: of_the_caller(ValueError("tau (Temperature) must be positive")), ValueError),
+        (lambda: of_the_caller(NotImplementedError("no such file yet")), NotImplementedError),
         (lambda: [1][3], IndexError),
         (lambda: {}["tau"], KeyError),
         (deep, RecursionError),

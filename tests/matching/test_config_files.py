@@ -194,7 +194,10 @@ def test_each_loss_of_paddleclas_is_a_pair_or_says_why_not(
             (
                 "GT326",
                 "[1].DistillationDKDLoss",
-                "`DistillationDKDLoss` has `temperature: 1`, `beta: 1`, `use_target_as_gt: false`, which a pair does not say: the pair is read with `dkd`",
+                (
+                    "`DistillationDKDLoss` has `temperature: 1`, `beta: 1`, `use_target_as_gt: "
+                    "false`, which a pair does not say: the pair is read with `dkd`"
+                ),
             ),
             (
                 "GT326",
@@ -458,18 +461,40 @@ def test_a_loss_that_is_never_the_same_says_why(
 
 
 @pytest.mark.parametrize(
-    ("frozen", "learns"),
-    [("", True), ("freeze_params_list: [True, False]", False), ("freeze_params_list: [no]", True)],
+    ("frozen", "expected"),
+    [
+        ("", ["the teacher learns as well: the pair is read with `l2`"]),
+        ("freeze_params_list: [no]", ["the teacher learns as well: the pair is read with `l2`"]),
+        ("freeze_params_list: [True, False]", []),
+    ],
 )
 def test_a_teacher_that_learns_as_well_is_said(
-    frozen: str, learns: bool, classifiers: tuple[Graph, Graph], tmp_path: Path
+    frozen: str, expected: list[str], classifiers: tuple[Graph, Graph], tmp_path: Path
 ) -> None:
     arch = f"Arch:\n  models: [Teacher: {{name: A}}, Student: {{name: B}}]\n  {frozen}"
     text = arch + CLAS_LOSS.format(loss="DistillationDistanceLoss", options="")
     pairs = read_from(tmp_path, text, classifiers)
 
-    assert [message for _, _, message in said(pairs)] == (
-        ["the teacher learns as well: the pair is read with `l2`"] if learns else []
+    assert [message for _, _, message in said(pairs)] == expected
+
+
+def test_two_losses_that_are_read_as_one_are_no_duplicates(
+    classifiers: tuple[Graph, Graph], tmp_path: Path
+) -> None:
+    text = """
+Loss:
+  Train:
+    - DistillationDMLLoss: {weight: 1.0, model_name_pairs: [["Student", "Teacher"]]}
+    - DistillationKLDivLoss:
+        {weight: 2.0, model_name_pairs: [["Student", "Teacher"]], temperature: 1}
+"""
+    pairs = read_from(tmp_path, text, classifiers)
+
+    assert [(pair.loss, pair.weight) for pair in pairs] == [("kl", 1.0)]
+    assert said(pairs)[1] == (
+        "GT325",
+        "[1].DistillationKLDivLoss",
+        "with a loss of ours it is that of `Loss.Train[0].DistillationDMLLoss` again",
     )
 
 
@@ -547,6 +572,15 @@ LAUGHS = (
             snapshot(["GT323", "read: it has more than 1,000 pairs"]),
         ),
         (LAUGHS, snapshot(["GT323", "read: it has more than 1,000 pairs"])),
+        (
+            f"Loss: {{Train: [A: {{model_name_pair: [{'a, ' * 9000}]}}]}}",
+            snapshot(
+                [
+                    "GT327",
+                    "['a', 'a', 'a', 'a', 'a', 'a', ...] are not a student and its teacher",
+                ]
+            ),
+        ),
         ("Train: 3", snapshot(["GT324", "the YAML is no distillation configuration"])),
         ("", snapshot(["GT324", "the YAML is no distillation configuration"])),
         ("pairs: []", snapshot(["GT327", "no pair is read from the configuration"])),
@@ -638,8 +672,7 @@ LAUGHS = (
             ),
         ),
         (
-            "[DistillConfig: [{loss_function: MSELoss, layers: "
-            "[{layers_name: [head, head], idx: [1, null]}]}]]",
+            SLIM_LOSS.format(loss="MSELoss", options="idx: [1, null]"),
             snapshot(["GT327", "it compares one of several results of a layer"]),
         ),
         (
@@ -658,6 +691,31 @@ def test_what_is_no_configuration_of_pairs_is_said(
     text: str, expected: list[str], classifiers: tuple[Graph, Graph], tmp_path: Path
 ) -> None:
     assert refused(tmp_path, text, classifiers) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("config.yml", "error[GT323] not-yaml: the configuration cannot be read"),
+        ("pairs.toml", "error[GT310] not-a-recipe: the recipe is no TOML"),
+    ],
+)
+def test_what_is_no_text_or_too_much_of_it_is_said_by_the_kind_of_file(
+    name: str, expected: str, classifiers: tuple[Graph, Graph], tmp_path: Path
+) -> None:
+    def refusal() -> str:
+        with pytest.raises(PairError) as error:
+            read_recipe(path, teacher=classifiers[0], student=classifiers[1])
+        return str(error.value).splitlines()[0]
+
+    path = tmp_path / name
+    path.write_bytes("pairs: []".encode("utf-16"))
+    of_two_bytes = refusal()
+    with path.open("wb") as file:
+        file.truncate(2**30)
+
+    assert of_two_bytes == f"{expected}: it is no UTF-8 text: invalid start byte"
+    assert refusal() == f"{expected}: it has more than 16,777,216 bytes"
 
 
 def test_tags_make_no_objects(classifiers: tuple[Graph, Graph], tmp_path: Path) -> None:

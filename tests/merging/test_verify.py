@@ -12,6 +12,7 @@ import paddle
 import pytest
 from rich.console import Console
 
+import graphtool as gt
 from graphtool.diagnostics import MergeError, UsageError
 from graphtool.merging import Merged, merge
 from graphtool.merging.folder import load_merged, save_merged
@@ -94,14 +95,23 @@ def test_given_input_is_used_and_an_unknown_name_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"feed": {"data": "x"}}, {"feed": "x"}, {"fetch": "add_1"}, {"fetch": (3,)}],
+    ("options", "call"),
+    [
+        ({"feed": {"data": "x"}}, "merged.verify({'data': array})"),
+        ({"feed": {"data": [[1, 2], [3]]}}, "merged.verify({'data': array})"),
+        ({"feed": "x"}, "merged.verify({'data': array})"),
+        ({"fetch": "add_1"}, "merged.verify(fetch=('add_1',))"),
+        ({"fetch": (3,)}, "merged.verify()"),
+    ],
     ids=str,
 )
-def test_input_that_is_no_array_and_names_that_are_no_text_are_refused(options: Any) -> None:
+def test_input_that_is_no_array_and_names_that_are_no_text_are_refused(
+    options: Any, call: str
+) -> None:
     merged, _, _ = _merged()
-    with pytest.raises(UsageError, match="GT248"):
+    with pytest.raises(UsageError) as caught:
         merged.verify(**options)
+    assert [(found.code, found.help) for found in caught.value.report] == [("GT248", call)]
     for call in (merged.teacher, merged.student):
         with pytest.raises(UsageError, match=r"GT248.*`selector` is `3`"):
             call(3)
@@ -299,6 +309,16 @@ def test_shared_memory_is_not_compared_with_itself() -> None:
     assert found.weights == ()
     why = "they share the memory of the Scope that they came from"
     assert str(found).endswith(f"; not checked: 2 weights ({why})")
+
+
+@pytest.mark.pir
+def test_the_state_of_a_recurrent_layer_that_has_no_elements_is_no_shared_memory() -> None:
+    paddle.disable_static()
+    teacher = gt.from_layer(paddle.nn.GRU(8, 5), [("inputs", (4, 8))])
+    student = gt.from_layer(paddle.nn.Linear(8, 5), [("data", (4, 8))])
+    paddle.enable_static()
+    merged = merge(teacher, student, {"inputs": "data"}, scope=paddle.static.Scope())
+    assert str(merged.verify()).endswith("5 of 5 weights are bit-equal; generated: data")
 
 
 def test_a_student_that_is_its_own_teacher_may_be_trained() -> None:

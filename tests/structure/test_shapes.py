@@ -113,6 +113,7 @@ class Recogniser(nn.Layer):
         return self.head(rows.squeeze(2).transpose([0, 2, 1]))
 
 
+@pytest.mark.pir
 def test_channels_move_up_where_the_height_is_squeezed_away() -> None:
     structure = analyse(built(Recogniser, [3, 8, 16]))
 
