@@ -50,6 +50,9 @@ def merge(
     teacher_scope: _Paddle | str | None = None,
     name_prefix: str = "teacher_",
     merge_feed: bool = True,  # noqa: FBT001, FBT002  # PaddleSlim's own signature
+    *,
+    parameters: str | None = None,
+    shared: Iterable[str] = (),
 ) -> _Paddle:
     """Merge a teacher into the student's Program, in place, and return that Program.
 
@@ -58,7 +61,9 @@ def merge(
     teacher never come along. A teacher whose Scope holds none of its weights is merged with a
     warning, GT550. Both programs may name a tensor alike in one Scope as long as the student's
     startup program has not run: it is the teacher's then, which is copied before that sets it.
-    `graphtool.merging.merged_of(program)` has everything else about the merge.
+    `parameters` and `shared` are those of `graphtool.merge`; where `parameters` is given, it alone
+    says whether weights come later. `graphtool.merging.merged_of(program)` has everything else
+    about the merge.
 
     Raises MergeError, UsageError and ReadError as `graphtool.merge` does, with nothing changed.
     """
@@ -68,7 +73,7 @@ def merge(
     if teacher_scope is None:
         teacher_scope = _set_aside(teacher_program, student_program, scope)
     held = scope if teacher_scope is None else teacher_scope
-    empty = _without_weights(teacher_program, held)
+    empty = None if parameters else _without_weights(teacher_program, held)
     if empty is not None:
         warnings.warn(str(empty), stacklevel=2)
     merging.merge(
@@ -79,7 +84,8 @@ def merge(
         scope,
         teacher_scope,
         name_prefix,
-        parameters="now" if empty is None else "later",
+        parameters=parameters or ("now" if empty is None else "later"),
+        shared=shared,
     )
     return program_of(student_program)
 

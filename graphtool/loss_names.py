@@ -21,6 +21,7 @@ _Build = TypeVar("_Build", bound=Callable[..., Any])
 class Takes:
     """What a loss takes: the least and the largest rank, equal dims from `start` to `stop`.
 
+    One of `logits` applies softmax itself: what it takes must not have gone through one.
     Losses of maps compare the batch alone here, for channels are last in some; they compare the
     others when they are built, once channels are first.
     """
@@ -28,6 +29,7 @@ class Takes:
     ranks: tuple[int, int | None] = (1, None)
     start: int = 1
     stop: int | None = None
+    logits: bool = False
 
     def fits(self, teacher: int, student: int) -> bool:
         """Tell whether a loss is defined for two ranks."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from glob import escape
 from itertools import chain
 from pathlib import Path
@@ -13,7 +15,18 @@ from graphtool.graph import Graph, Operator, Value, module_path
 from graphtool.lookalikes import closest, near_notes
 from graphtool.text import as_path, command, named, option, shown_forms
 
-__all__ = ["check_selector", "find", "is_source", "is_unknown_name", "listing", "meant", "nearest"]
+__all__ = [
+    "check_selector",
+    "find",
+    "find_in",
+    "is_source",
+    "is_unknown_name",
+    "listing",
+    "meant",
+    "misplaced",
+    "nearest",
+    "renamed",
+]
 
 _NEAREST = 3
 _ALIKE = 0.3
@@ -66,6 +79,41 @@ def is_unknown_name(error: GraphtoolError) -> bool:
     return error.report.errors[0].code == "GT101"
 
 
+def renamed(error: ReadError, selector: str) -> ReadError:
+    """Say what was typed where no Value was found by a part of it."""
+    if not is_unknown_name(error):
+        return error
+    said = _unknown(selector)
+    return ReadError(*(replace(one, message=said) for one in error.report))
+
+
+_OTHERS = {"teacher": "student", "student": "teacher"}
+
+
+def misplaced(
+    error: ReadError, selector: str, name: str, *, having: str, help: str | None = None
+) -> ReadError:
+    """Say so where a name that the teacher, or the student, lacks is one of the other's."""
+    if not is_unknown_name(error):
+        return error
+    said = f"the {_OTHERS[having]} has no `{selector}`: it is the {having}'s `{name}`"
+    return ReadError(*(replace(one, message=said, help=help or one.help) for one in error.report))
+
+
+def find_in(role: str, graph: Graph, other: Graph, selector: str) -> Value:
+    """Return the Value of the teacher, or of the student, that a selector means.
+
+    Raises ReadError: as `find`, and says so where the name is one of the other's.
+    """
+    try:
+        return find(graph, selector)
+    except ReadError as error:
+        with suppress(ReadError):
+            name = find(other, selector).name
+            error = misplaced(error, selector, name, having=_OTHERS[role])
+        raise error from None
+
+
 @rule("GT101")
 def unknown_name(graph: Graph, selector: str) -> Diagnostic:
     """No Value of the program has this name, legacy name, attribute path or module path.
@@ -76,11 +124,15 @@ def unknown_name(graph: Graph, selector: str) -> Diagnostic:
     near = nearest(selector, list(_spellings(graph)))
     known = any(selector in value.name for value in graph.values.values())
     return Diagnostic(
-        message=f"no Value is called `{selector}`",
+        message=_unknown(selector),
         where=(Where(program=graph.source),),
         notes=tuple(_notes(graph, selector, near)),
         help=listing(graph.source, name=f"*{escape(selector)}*" if known and selector else None),
     )
+
+
+def _unknown(selector: str) -> str:
+    return f"no Value is called `{selector}`"
 
 
 def listing(source: str, *, name: str | None = None) -> str:

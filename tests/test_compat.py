@@ -184,6 +184,34 @@ def test_a_teacher_that_was_never_started_is_merged_with_a_warning_and_loaded_la
     assert (logits > 1).all()
 
 
+@pytest.mark.pir
+def test_weights_of_which_some_are_missing_come_later_where_that_is_said() -> None:
+    script = Script()
+    script.scope.erase(["conv2d_0.b_0"])
+    ends = script.teacher, script.student, {"data": "image"}, script.place, script.scope
+
+    with pytest.raises(gt.MergeError, match="GT235") as caught:
+        merge(*ends)
+
+    typed = caught.value.report.errors[0].help
+    assert typed is not None
+    assert typed.startswith('merge(..., parameters="later")')
+    assert merge(*ends, parameters="later") is script.student
+
+
+@pytest.mark.pir
+def test_what_a_warning_of_probabilities_names_is_what_a_loss_takes() -> None:
+    script = Script()
+    with paddle.static.program_guard(script.teacher):
+        F.softmax(script.teacher.global_block().ops[-1].result(0))
+
+    with pytest.warns(UserWarning, match="GT228") as told:
+        merge(script.teacher, script.student, {"data": "image"}, script.place, script.scope)
+
+    assert 'help: soft_label("teacher_add_2", ...)' in str(told[0].message)
+    assert tuple(soft_label("teacher_add_2", "add_2", script.student).shape) == ()
+
+
 def test_a_teacher_that_was_started_gives_no_warning() -> None:
     script = Script()
     with warnings.catch_warnings():

@@ -9,12 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import paddle
 import pytest
 
-import graphtool as gt
 from graphtool.cli import main
-from tests import networks
 from tests.guides.markdown import Guide, figures_of
 from tests.guides.running import picture_words
 from tests.terminals import plain, terminal
@@ -22,7 +19,6 @@ from tests.terminals import plain, terminal
 _ROOT = Path(__file__).resolve().parents[1]
 _README = Guide(_ROOT / "README.md")
 _PICTURE = _ROOT / "examples" / "pairs.svg"
-_DRAWS = "graphtool render resnet50.json mobilenet_v1.json -o pairs.svg"
 
 
 def blocks(language: str) -> list[str]:
@@ -38,23 +34,6 @@ def run(command: list[str], folder: Path, **environment: str) -> subprocess.Comp
         text=True,
         check=False,
     )
-
-
-def marked(text: str) -> object:
-    """Mark what builds Paddle's own networks, and commands with options: these are variants."""
-    slow = "paddle.vision" in text or (text.startswith("graphtool") and " --" in text)
-    return pytest.param(text, marks=[pytest.mark.slow] if slow else [])
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the models that README's commands name."""
-    where = tmp_path_factory.mktemp("readme")
-    for name in ("resnet50", "mobilenet_v1"):
-        layer = getattr(paddle.vision.models, name)
-        program = gt.from_layer(layer, [("image", (3, 224, 224))], train=False).program
-        networks.save(program, where / f"{name}.json")
-    return where
 
 
 def test_the_first_two_blocks_are_the_two_commands() -> None:
@@ -105,40 +84,28 @@ def test_the_first_command_runs_in_a_fresh_copy(tmp_path: Path) -> None:
 
 
 @pytest.mark.pir
-@pytest.mark.parametrize(
-    "line",
-    [marked(line[2:]) for block in blocks("console") for line in block.splitlines()],
-)
-def test_every_command_runs(
-    line: str,
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.slow
+def test_the_commands_run_and_draw_the_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(folder)
-    tool, *arguments = shlex.split(line)
-    status = main(arguments)
-    printed = capsys.readouterr()
+    monkeypatch.chdir(tmp_path)
+    for line in "".join(blocks("console")).splitlines():
+        dollar, tool, *arguments = shlex.split(line)
+        status = main(arguments)
+        printed = capsys.readouterr()
 
-    assert (tool, status) == ("graphtool", 0), printed.err
-    assert printed.out or printed.err.startswith("wrote ")
+        assert (dollar, tool, status) == ("$", "graphtool", 0), printed.err
+        assert printed.out or printed.err.startswith("wrote ")
+    assert picture_words(tmp_path / "pairs.svg") == picture_words(_PICTURE)
+    assert picture_words(_PICTURE)["Bottleneck block"] == 7
 
 
 @pytest.mark.pir
-@pytest.mark.parametrize("snippet", map(marked, blocks("python")))
-def test_every_snippet_runs(snippet: str, folder: Path) -> None:
-    done = run([sys.executable, "-c", snippet], folder)
+@pytest.mark.slow
+def test_the_snippet_merges_trains_and_exports(tmp_path: Path) -> None:
+    (snippet,) = blocks("python")
+    done = run([sys.executable, "-c", snippet], tmp_path)
 
     assert done.returncode == 0, done.stderr
     assert "bit-equal" in done.stdout
-
-
-@pytest.mark.pir
-def test_the_picture_is_what_a_command_of_readme_draws(folder: Path) -> None:
-    assert f"$ {_DRAWS}\n" in "".join(blocks("console"))
-    tool, *arguments = shlex.split(_DRAWS)
-    done = run([sys.executable, "-m", tool, *arguments], folder)
-
-    assert done.returncode == 0, done.stderr
-    assert picture_words(folder / "pairs.svg") == picture_words(_PICTURE)
-    assert picture_words(_PICTURE)["Bottleneck block"] == 7
+    assert (tmp_path / "student.json").exists()

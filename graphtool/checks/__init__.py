@@ -10,7 +10,7 @@ from pkgutil import iter_modules
 from graphtool.checks.arguments import check_names, check_sources
 from graphtool.checks.guess import FeedGuess, guess_feed_map, guess_feeds
 from graphtool.checks.merge import check_merge
-from graphtool.checks.pairs import check_pairs
+from graphtool.checks.pairs import check_pairs, unsaid_probabilities
 from graphtool.checks.plan import (
     MergePlan,
     ParametersWhen,
@@ -18,7 +18,7 @@ from graphtool.checks.plan import (
     plan_of,
     used_names,
 )
-from graphtool.checks.planning import Wanted, Weights, merged_prefixes, plan_for
+from graphtool.checks.planning import Wanted, Weights, plan_for
 from graphtool.checks.rules import check, not_checked, run_rules
 
 __all__ = [
@@ -34,12 +34,12 @@ __all__ = [
     "check_sources",
     "guess_feed_map",
     "guess_feeds",
-    "merged_prefixes",
     "not_checked",
     "persistable_names",
     "plan_for",
     "plan_of",
     "run_rules",
+    "unsaid_probabilities",
     "used_names",
 ]
 

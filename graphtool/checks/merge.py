@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeGuard
 
 from graphtool.checks.arguments import check_sources
 from graphtool.checks.plan import ParametersWhen, persistable_names, used_names
-from graphtool.checks.planning import Wanted, Weights, merged_prefixes, plan_for
+from graphtool.checks.planning import Wanted, Weights, plan_for
 from graphtool.checks.rules import run_rules
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, Report
 from graphtool.graph import Graph, ProgramKind
@@ -21,6 +21,7 @@ from graphtool.readers.facts import ParameterFileFacts, known_operators, paramet
 from graphtool.readers.layer_weights import dynamic_layer
 from graphtool.readers.live import program_of
 from graphtool.readers.parameter_files import parameters_beside
+from graphtool.readers.registry import noted
 from graphtool.readers.weights import ENDINGS
 
 __all__ = ["check_merge"]
@@ -98,7 +99,7 @@ def _report(
         wanted,
         find_weights(teacher_program, teacher, found),
         known=(_known(teacher_program, teacher), _known(student_program, student)),
-        prefixes=merged_prefixes(program_of(student_program)),
+        merges=noted(program_of(student_program)),
     )
     return Report.of([*found, *run_rules(plan)], about=(teacher, student))
 

@@ -283,8 +283,14 @@ def probabilities(plan: MergePlan) -> Iterator[Diagnostic]:
                     f"through {kind_of(operator)}: losses that take logits want `{logits}`",
                     severity=Severity.WARNING,
                     where=(at_operator(role, graph, operator),),
-                    help=f"merged.{role}({literal(logits)})",
+                    help=_with_logits(role, logits, plan.prefix),
                 )
+
+
+def _with_logits(role: str, logits: str, prefix: str) -> str:
+    if role == "teacher":
+        return f"soft_label({literal(prefix + logits)}, ...)"
+    return f"soft_label(..., {literal(logits)})"
 
 
 def _is_answer(graph: Graph, operator: Operator) -> bool:

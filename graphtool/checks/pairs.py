@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from graphtool.checks.places import spelt
 from graphtool.diagnostics import Diagnostic, ReadError, Report, Severity, Where, rule
-from graphtool.graph import Graph, Shape, Value, dims_agree, shapes_agree
+from graphtool.graph import UNKNOWN, Graph, Shape, Value, dims_agree, shapes_agree
 from graphtool.loss_names import Takes, named_losses
 from graphtool.matching import Pair
 from graphtool.readers import Source, read
 from graphtool.selectors import find, is_source
+from graphtool.structure import kind_of, softmax_input
 from graphtool.text import as_path, command, literal, option
 
 __all__ = [
     "check_pairs",
+    "holds_probabilities",
     "pair_broadcast",
     "pair_dtype",
     "pair_rank",
     "pair_shape",
     "unknown_pair_name",
+    "unsaid_probabilities",
 ]
 
 _Names: TypeAlias = "tuple[str, str] | tuple[str, str, str]"
+_Options: TypeAlias = Mapping[str, Mapping[str, object]]
 
 
 # Losses that no recipe can name, but a pair that is only checked.
@@ -58,34 +62,45 @@ def check_pairs(
     student: Source,
     *,
     name_prefix: str = "teacher_",
+    options: _Options | None = None,
 ) -> Report:
     """Report everything that stands against distilling through these pairs.
 
     A pair is a Pair, or `(teacher, student)` or `(teacher, student, loss)` by name, where any
     selector will do and the loss is `l2` if left out. `teacher` and `student` are what `read`
     takes; for a Merged, its `source.graph` and `before.graph`. `name_prefix` is what merging puts
-    before the teacher's names: one of those on the student's side is told.
+    before the teacher's names: one of those on the student's side is told. `options` are those
+    that `distill_loss` gets, by the name of a loss: its `from_probs` says what is no mistake.
 
     Raises ReadError where a network cannot be read.
     """
     graphs = {"teacher": read(teacher), "student": read(student)}
-    findings = (found for pair in pairs for found in _findings(pair, graphs, name_prefix))
+    context = _Context(graphs, name_prefix, options or {})
+    findings = (found for pair in pairs for found in _findings(pair, context))
     return Report.of(findings, about=tuple(graphs.values()))
 
 
-def _findings(
-    pair: Pair | _Names, graphs: Mapping[str, Graph], prefix: str
-) -> Iterator[Diagnostic]:
+@dataclass(frozen=True, slots=True)
+class _Context:
+    graphs: Mapping[str, Graph]
+    prefix: str
+    options: _Options
+
+
+def _findings(pair: Pair | _Names, context: _Context) -> Iterator[Diagnostic]:
+    graphs = context.graphs
     names, loss, adapter = _parts(pair)
     teacher, student = (
-        _end(role, name, graphs, prefix) for role, name in zip(graphs, names, strict=True)
+        _end(role, name, graphs, context.prefix) for role, name in zip(graphs, names, strict=True)
     )
     if isinstance(teacher, Value) and isinstance(student, Value):
         where = (
             _at("teacher", graphs["teacher"], teacher),
             _at("student", graphs["student"], student),
         )
-        yield from _misfits(_Sides(teacher, student, where, loss, adapter))
+        sides = _Sides(teacher, student, where, loss, adapter)
+        yield from _misfits(sides)
+        yield from _probabilities(sides, context)
         return
     yield from (end for end in (teacher, student) if isinstance(end, Diagnostic))
 
@@ -135,6 +150,52 @@ def _misfits(sides: _Sides) -> Iterator[Diagnostic]:
     if not shapes_agree(teacher, student):
         stretched = _broadcasts(teacher, student)
         yield pair_broadcast(sides) if stretched else pair_shape(sides, wanted.said_of_dims)
+
+
+def _probabilities(sides: _Sides, context: _Context) -> Iterator[Diagnostic]:
+    """Yield the ends that went through softmax, as far as no adapter stands before the loss."""
+    loss, wanted = sides.loss, _taken(sides.loss)
+    if wanted is None or not wanted.logits or "resize" in (sides.adapter or ""):
+        return
+    ends = sides.where[:1] if sides.adapter else sides.where
+    found = {
+        place: logits
+        for place in ends
+        if (logits := _logits_before(context.graphs[place.role or ""], place.value or ""))
+    }
+
+    def call(side: str) -> str:
+        options = f'{{"{loss}": {{"from_probs": "{side}"}}}}'
+        return f"gt.distill_loss(merged, pairs, options={options})"
+
+    said = context.options.get(loss, {}).get("from_probs")
+    yield from unsaid_probabilities(loss, found, said, call)
+
+
+def _logits_before(graph: Graph, name: str) -> str | None:
+    def made_from(name: str) -> tuple[str, str] | None:
+        operator = graph.producer(name)
+        read = operator.operands[0] if operator is not None and operator.operands else None
+        return None if operator is None or read is None else (kind_of(operator), read)
+
+    return softmax_input(name, made_from)
+
+
+def unsaid_probabilities(
+    loss: str, found: Mapping[Where, str], said: object, call: Callable[[str], str]
+) -> Iterator[Diagnostic]:
+    """Yield the ends that went through softmax where `from_probs` doesn't say so.
+
+    `found` are these ends with what went into the softmax, `said` is `from_probs`; `call` writes
+    what to type for another one.
+    """
+    if said is not None and not isinstance(said, str):
+        return  # the loss has its own word for that
+    told = ("teacher", "student") if said == "both" else (said,)
+    left = {place: logits for place, logits in found.items() if place.role not in told}
+    side = "both" if said or len(left) > 1 else next((place.role for place in left), None)
+    for place, logits in left.items():
+        yield holds_probabilities(loss, place, logits, call(side or "both"))
 
 
 def _taken(loss: str) -> Takes | None:
@@ -199,13 +260,26 @@ def pair_shape(sides: _Sides, wanted: str) -> Diagnostic:
     """The two Values of a pair have shapes that do not go together, and no adapter is given.
 
     A 1 × 1 convolution, or a linear layer, on the student's side brings it to the teacher's
-    channels; an interpolation brings a map to its size.
+    channels, as `hint` does by itself; an interpolation brings a map to its size. `similarity`
+    compares any two shapes of one batch.
     """
     return Diagnostic(
         message=f"{sides.names} are {_both(sides)}: {sides.loss} wants {wanted}",
         where=sides.where,
-        help=_partners(sides),
+        help=_with_another_loss(sides) or _partners(sides),
     )
+
+
+def _with_another_loss(sides: _Sides) -> str | None:
+    """Write the pair with a loss that compares such shapes, None where the batches differ."""
+    teacher, student = sides.shapes or ((), ())
+    if not teacher or not shapes_agree(teacher[:1], student[:1]):
+        return None
+    axis = 1 if len(teacher) == 4 else len(teacher) - 1
+    places = [(*shape[:axis], *shape[axis + 1 :]) for shape in (teacher, student)]
+    is_one_size = 2 <= len(teacher) <= 4 and shapes_agree(*places)
+    loss = "hint" if is_one_size and UNKNOWN not in (teacher[axis], student[axis]) else "similarity"
+    return f'({literal(sides.teacher.name)}, {literal(sides.student.name)}, "{loss}")'
 
 
 @rule("GT334")
@@ -216,6 +290,21 @@ def pair_dtype(sides: _Sides) -> Diagnostic:
         severity=Severity.WARNING,
         where=sides.where,
         help=f'paddle.cast(merged.teacher({literal(sides.teacher.name)}), "{sides.student.dtype}")',
+    )
+
+
+@rule("GT349")
+def holds_probabilities(loss: str, where: Where, logits: str, help: str) -> Diagnostic:
+    """A loss that takes logits was given what went through softmax already.
+
+    A second softmax flattens it: the loss is a number, and teaches next to nothing. Say
+    `from_probs="teacher"` (or `"student"`, or `"both"`), or name the logits.
+    """
+    return Diagnostic(
+        message=f"`{where.value}` holds probabilities, and `{loss}` takes what is before softmax",
+        where=(where,),
+        notes=(f"what went into softmax is `{logits}`",),
+        help="help(gt.losses.attention_scores)" if loss == "attention_scores" else help,
     )
 
 

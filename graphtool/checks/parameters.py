@@ -180,9 +180,12 @@ def misfit_parameter_file(plan: MergePlan) -> Iterator[Diagnostic]:
 def unlike_layer(plan: MergePlan) -> Iterator[Diagnostic]:
     """The student's Scope holds other numbers than the Layer that the student was built from.
 
-    A Layer that was made in dynamic mode has weights of its own. Merging brings those that the
-    Scope does not have yet; what is there already is used as it is: another network's weights, or
-    ones that were loaded there on purpose.
+    A Layer that was made in dynamic mode has weights of its own, which merging brings. Others under
+    their names are most often those of an earlier student: Paddle counts names anew after
+    `disable_static()`, so that a notebook's cell that runs again finds what it trained before. Let
+    each student have a Scope of its own. Where the Scope's are meant, load them after the merge, or
+    hand over the Program: that of a Network is its `program`. A student into which a teacher was
+    merged in this Scope before brought its weights then, and may have trained on.
     """
     if plan.unlike_layer is None:
         yield not_checked(
@@ -192,13 +195,16 @@ def unlike_layer(plan: MergePlan) -> Iterator[Diagnostic]:
         )
     elif plan.unlike_layer:
         count = len(plan.unlike_layer)
+        are = "is not that" if count == 1 else "are not those"
         yield Diagnostic(
-            message=f"{counted(count, 'tensor')} in the student's Scope "
-            f"{'is' if count == 1 else 'are'} not {'that' if count == 1 else 'those'} of its Layer",
-            severity=Severity.WARNING,
+            message=f"{counted(count, 'tensor')} in the student's Scope {are} of its Layer: "
+            f"{listed(plan.unlike_layer, LISTED)}",
             where=(of_student(plan),),
-            notes=(f"the Scope's are used: {listed(plan.unlike_layer, LISTED)}",),
-            help="merge(..., scope=paddle.static.Scope())  # the Layer's weights go there",
+            notes=(
+                "they may be what an earlier student has learnt; the startup program leaves them",
+                "where they are meant, hand over the Program: `student.program`",
+            ),
+            help="with paddle.static.scope_guard(paddle.static.Scope()):  # from the merge on",
         )
 
 

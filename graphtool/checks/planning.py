@@ -21,9 +21,8 @@ from graphtool.readers.facts import (
     scope_facts,
 )
 from graphtool.readers.layer_weights import unlike_layer
-from graphtool.readers.registry import noted
 
-__all__ = ["Wanted", "Weights", "bad_parameters_argument", "merged_prefixes", "plan_for"]
+__all__ = ["Wanted", "Weights", "bad_parameters_argument", "plan_for"]
 
 # Scopes, Places and Programs are Paddle's, which have no static type without Paddle.
 _Paddle: TypeAlias = Any
@@ -122,11 +121,12 @@ def plan_for(
     weights: Weights,
     *,
     known: tuple[frozenset[str] | None, frozenset[str] | None] = (None, None),
-    prefixes: tuple[str, ...] = (),
+    merges: tuple[_Paddle, ...] = (),
 ) -> MergePlan:
     """Return the plan of a merge, with all facts about it; nothing is touched.
 
-    `known` are the operator types that Paddle knows, for the teacher and for the student.
+    `known` are the operator types that Paddle knows, for the teacher and for the student; `merges`
+    those into the student before.
     """
     plan = plan_of(
         teacher,
@@ -140,7 +140,7 @@ def plan_for(
         plan,
         parameters=wanted.parameters,
         one_program=wanted.one_program,
-        prefixes=prefixes,
+        prefixes=tuple(earlier.prefix for earlier in merges),
         operators=known[0],
         student_operators=known[1],
         device=_device(teacher, wanted.place),
@@ -148,12 +148,13 @@ def plan_for(
         brings_weights=weights.brought,
         restored=wanted.restored,
     )
-    plan = replace(plan, unlike_layer=_unlike_layer(wanted))
+    plan = replace(plan, unlike_layer=_unlike_layer(wanted, merges))
     return _with_scopes(plan, wanted.scope, None if weights.brought else weights.scope)
 
 
-def _unlike_layer(wanted: Wanted) -> tuple[str, ...] | None:
-    if wanted.layer is None:
+def _unlike_layer(wanted: Wanted, merges: tuple[_Paddle, ...]) -> tuple[str, ...] | None:
+    # An earlier merge brought the Layer's weights, which may have learnt since.
+    if wanted.layer is None or any(merged.scopes.student is wanted.scope for merged in merges):
         return ()
     return None if wanted.scope is None else unlike_layer(wanted.layer, wanted.scope)
 
@@ -178,8 +179,3 @@ def _with_scopes(plan: MergePlan, student: _Paddle | None, teacher: _Paddle | No
 
 def _facts(scope: _Paddle | None, names: Iterable[str]) -> ScopeFacts | None:
     return None if scope is None else scope_facts(scope, names)
-
-
-def merged_prefixes(program: _Paddle) -> tuple[str, ...]:
-    """Return the prefixes of the teachers that were merged into a live Program before."""
-    return tuple(earlier.prefix for earlier in noted(program))

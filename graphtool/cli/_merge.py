@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -139,17 +140,20 @@ def _merged(
 
 
 def _merge(args: Namespace, teacher: Model, student: Model, feed_map: Mapping[str, str]) -> Merged:
-    return merge(
-        teacher.live,
-        student.live,
-        feed_map,
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-        name_prefix=args.prefix,
-        shared=_shared(args, student),
-        # Nothing else holds the Scope that the teacher was opened into.
-        share=True,
-    )
+    # What is warned of is in the report.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return merge(
+            teacher.live,
+            student.live,
+            feed_map,
+            scope=student.scope,
+            teacher_scope=teacher.scope,
+            name_prefix=args.prefix,
+            shared=_shared(args, student),
+            # Nothing else holds the Scope that the teacher was opened into.
+            share=True,
+        )
 
 
 def _plan(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, UsageError, Where
-from graphtool.graph import UNKNOWN, Graph, dims_agree
+from graphtool.graph import UNKNOWN, Graph
 from graphtool.loss_names import named_losses
 from graphtool.losses import pair_problems as problems
 from graphtool.losses._ends import of_probabilities
@@ -91,18 +91,25 @@ def _misfits(fitted: _Fitted) -> Iterator[Diagnostic]:
 
 
 def _wrong_channels(fitted: _Fitted, adapter: Adapter, layer: str) -> Iterator[Diagnostic]:
-    teacher, student = fitted.networks.channels(fitted.pair)
-    said = adapter.channels or (student, teacher)
-    ends = (
-        ("student", fitted.pair.student, student, said[0]),
-        ("teacher", fitted.pair.teacher, teacher, said[1]),
-    )
-    for role, end, channels, wanted in ends:
-        where = fitted.where(role, end)
-        if channels == UNKNOWN:
-            yield problems.adapter_misfit(layer, "one whose channels are known", where)
-        elif not dims_agree(channels, wanted):
-            yield problems.adapter_misfit(fitted.adapter, f"{wanted} channels", where)
+    known = fitted.networks.channels(fitted.pair)
+    where = [
+        fitted.where("teacher", fitted.pair.teacher),
+        fitted.where("student", fitted.pair.student),
+    ]
+    if UNKNOWN in known:
+        for channels, place in zip(known, where, strict=True):
+            if channels == UNKNOWN:
+                yield problems.adapter_misfit(layer, "one whose channels are known", place)
+        return
+    teacher, student = known
+    given, made = adapter.channels or (student, teacher)
+    instead = fitted.adapter.replace(f"{given}->{made}", f"{student}->{teacher}")
+    text = fitted.adapter
+    if given != student:
+        yield problems.adapter_misfit(text, f"{given} channels", where[1], instead=instead)
+    if made != teacher:
+        has = f"`{where[0].value}` has {teacher}", where[0]
+        yield problems.adapter_misfit(text, f"{made} channels", where[1], instead=instead, brought=has)
 
 
 def require_options(given: object) -> None:

@@ -11,8 +11,10 @@ from math import gcd, isfinite
 from numbers import Real
 from typing import Any, ParamSpec, TypeAlias
 
+from graphtool.checks import unsaid_probabilities
 from graphtool.diagnostics import Diagnostic, PairError, UsageError
 from graphtool.graph import UNKNOWN, Shape, dims_agree
+from graphtool.loss_names import named_losses
 from graphtool.losses import _ops as ops
 from graphtool.losses import problems
 from graphtool.losses._building import all_or_nothing
@@ -65,7 +67,7 @@ class Fit:
     """What a loss asks of two Values.
 
     `ranks` are the least and the largest number of dims; those from `start` to before `stop` are
-    compared one to one. `logits` says that softmax must not have been applied.
+    compared one to one.
     """
 
     loss: str
@@ -73,7 +75,12 @@ class Fit:
     start: int = 1
     stop: int | None = None
     equal_ranks: bool = True
-    logits: bool = False
+
+    @property
+    def logits(self) -> bool:
+        """Tell whether softmax must not have been applied."""
+        known = named_losses().get(self.loss)
+        return known is not None and known.takes is not None and known.takes.logits
 
 
 def built_whole(loss: Callable[_P, _Paddle]) -> Callable[_P, _Paddle]:
@@ -146,17 +153,12 @@ def misfits(
 
 
 def _probabilities(loss: str, both: _Both, from_probs: str | None) -> Iterator[Diagnostic]:
-    """Yield the ends that went through softmax where that was not said."""
-    said = ("teacher", "student") if from_probs == "both" else (from_probs,)
-    asked = [end for end in both if end[1] not in said]
-    found = {role: logits for value, role in asked if (logits := logits_before(value))}
-    if not found:
-        return
-    side = "both" if from_probs or len(found) > 1 else next(iter(found))
-    call = f'gt.losses.{loss}({", ".join(spelt(*end) for end in both)}, from_probs="{side}")'
-    for value, role in asked:
-        if role in found:
-            yield problems.holds_probabilities(loss, place_of(value, role), found[role], call)
+    found = {place_of(*end): name for end in both if (name := logits_before(end[0]))}
+
+    def call(side: str) -> str:
+        return f'gt.losses.{loss}({", ".join(spelt(*end) for end in both)}, from_probs="{side}")'
+
+    yield from unsaid_probabilities(loss, found, from_probs, call)
 
 
 def of_probabilities(teacher: _Paddle, student: _Paddle) -> Iterator[Diagnostic]:

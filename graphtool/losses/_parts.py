@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from os import PathLike
@@ -19,7 +19,7 @@ from graphtool.merging import Merged
 from graphtool.selectors import find
 from graphtool.structure import Role
 
-__all__ = ["Part", "Selection", "parts_of", "selected"]
+__all__ = ["Part", "Selection", "options_of", "parts_of", "selected"]
 
 _WANTED = "a PairSet, a Recipe, the path of one, or a list of pairs"
 _EXAMPLE = "gt.distill_loss(merged, gt.suggest_pairs(teacher, student))"
@@ -207,6 +207,11 @@ def parts_of(pairs: tuple[Pair, ...]) -> tuple[tuple[Part, ...], tuple[Diagnosti
         found.append(Part(name=name, loss=pair.loss, pairs=members, places=places))
     alone = () if waiting is None else (problems.fsp_needs_two(pairs[waiting].student.name),)
     return tuple(found), alone
+
+
+def options_of(part: Part, options: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
+    """Return what is said for the loss of a part, and for the part itself, which counts more."""
+    return {**options.get(part.loss, {}), **options.get(part.name, {})}
 
 
 def _spellings(pair: Pair) -> Iterator[str]:

@@ -12,7 +12,7 @@ from graphtool.merging.merged import value_of
 from graphtool.readers._paddle import is_legacy, load_paddle
 from graphtool.readers._pir import holds, walk_pir
 from graphtool.selectors import is_unknown_name
-from graphtool.structure import is_training_type, kind_of_type
+from graphtool.structure import is_training_type, kind_of_type, softmax_input
 from graphtool.text import literal
 
 __all__ = [
@@ -33,10 +33,6 @@ __all__ = [
 
 # Values, Variables and Programs are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
-
-# What hands a tensor on with other dims, or in another dtype, and none of its numbers changed.
-_PASSING = frozenset({"assign", "cast", "flatten", "reshape", "squeeze", "transpose", "unsqueeze"})
-_SOFTMAX = frozenset({"softmax", "softmax_with_cross_entropy", "cross_entropy_with_softmax"})
 
 
 def gathered(finders: Iterable[Callable[[], _Paddle]]) -> list[_Paddle]:
@@ -213,10 +209,8 @@ def _name(value: _Paddle) -> str:
 
 def logits_before(value: _Paddle) -> str | None:
     """Return what went into the softmax that a Value comes from, None where it comes from none."""
-    made = _made_from(value)
-    while made is not None and made[0] in _PASSING:
-        made = _made_from(made[1])
-    return _name(made[1]) if made is not None and made[0] in _SOFTMAX else None
+    before = softmax_input(value, _made_from)
+    return None if before is None else _name(before)
 
 
 def _made_from(value: _Paddle) -> tuple[str, _Paddle] | None:

@@ -23,7 +23,7 @@ from graphtool.losses._checks import (
 )
 from graphtool.losses._fitting import fitted
 from graphtool.losses._networks import Networks
-from graphtool.losses._parts import Part, parts_of, selected
+from graphtool.losses._parts import Part, options_of, parts_of, selected
 from graphtool.losses._values import require_trainable_program
 from graphtool.losses._weights import Weight, weigh, weighted
 from graphtool.matching import Pair, PairSet
@@ -138,7 +138,17 @@ def distill_loss(
             raise PairError(problems.no_pairs())
         parts, alone = parts_of(chosen.pairs)
         graphs = merged.plan.teacher, merged.plan.student
-        told = check_pairs(chosen.pairs, *graphs, name_prefix=merged.prefix)
+        given = {place: options_of(x, options or {}) for x in parts for place in x.places}
+        told = [
+            found
+            for place, pair in enumerate(chosen.pairs)
+            for found in check_pairs(
+                [pair],
+                *graphs,
+                name_prefix=merged.prefix,
+                options={pair.loss: given.get(place, {})},
+            )
+        ]
         found = [*chosen.said, *told, *alone, *check_parts(networks, parts)]
         scales, wrong = weigh(parts, [pair.weight for pair in chosen.pairs], weights)
         stray = check_label(parts, label)
@@ -219,7 +229,7 @@ class _Job:
             values = merged.teacher(pair.teacher.name), merged.student(pair.student.name)
             ends.append(fitted(pair, values, self.networks.axes(pair), name=part.name))
         teachers, students = zip(*ends, strict=True)
-        given = dict(self.options.get(part.loss, {})) | dict(self.options.get(part.name, {}))
+        given = options_of(part, self.options)
         if part.loss == "dkd" and self.label is not None:
             given = {"labels": self.label, **given}
         with warnings.catch_warnings():

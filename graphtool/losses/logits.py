@@ -34,7 +34,7 @@ _OUT = 1000.0
 _LABELS = frozenset({"int32", "int64"})
 
 
-@for_pairs(Takes((2, None)), of_classes=True)
+@for_pairs(Takes((2, None), logits=True), of_classes=True)
 @built_whole
 def soft_label(
     teacher: _Paddle | str,
@@ -73,7 +73,7 @@ def soft_label(
 def _logits(
     loss: str, teacher: _Paddle | str, student: _Paddle | str, from_probs: str | None
 ) -> tuple[_Paddle, _Paddle]:
-    fit = Fit(loss=loss, ranks=(2, None), logits=True)
+    fit = Fit(loss=loss, ranks=(2, None))
     return as_logits(ends(fit, teacher, student, from_probs=from_probs), from_probs)
 
 
@@ -87,7 +87,7 @@ def _cross_entropy(teacher: _Paddle, student: _Paddle) -> _Paddle:
     return ops.mean(ops.divergence(teacher, student) + ops.entropy(teacher))
 
 
-@for_pairs(Takes((2, None)), of_classes=True)
+@for_pairs(Takes((2, None), logits=True), of_classes=True)
 @built_whole
 def kl(
     teacher: _Paddle | str,
@@ -110,7 +110,7 @@ def kl(
     return ops.mean(ops.divergence(left / temperature, right / temperature)) * temperature**2
 
 
-@for_pairs(Takes((2, 2)), of_classes=True)
+@for_pairs(Takes((2, 2), logits=True), of_classes=True)
 @built_whole
 def dkd(
     teacher: _Paddle | str,
@@ -153,7 +153,7 @@ def dkd(
 def _dkd_misfits(
     teacher: _Paddle, student: _Paddle, labels: list[_Paddle], from_probs: str | None
 ) -> Iterator[Diagnostic]:
-    fit = Fit(loss="dkd", ranks=(2, 2), logits=True)
+    fit = Fit(loss="dkd", ranks=(2, 2))
     yield from misfits(fit, teacher, student, from_probs=from_probs)
     yield from known_dim("dkd", teacher, 1, "teacher")
     for value in labels:
@@ -186,7 +186,7 @@ def _log_two(logits: _Paddle, mask: _Paddle) -> tuple[_Paddle, _Paddle]:
     return ops.total(logs * mask, -1), ops.log(ops.floored(others, LEAST))
 
 
-@for_pairs(Takes((2, 2)), of_classes=True)
+@for_pairs(Takes((2, 2), logits=True), of_classes=True)
 @built_whole
 def skd(
     teacher: _Paddle | str,
@@ -209,7 +209,7 @@ def skd(
     positive = {} if multiplier is None else {"multiplier": multiplier}
     check_options("skd", positive=positive, from_probs=from_probs)
     left, right = resolved("skd", {"teacher": teacher}, {"student": student})
-    fit = Fit(loss="skd", ranks=(2, 2), logits=True)
+    fit = Fit(loss="skd", ranks=(2, 2))
     known = known_dim("skd", left, 1, "teacher")
     refuse((*misfits(fit, left, right, from_probs=from_probs), *known))
     left, right = _in_step(as_logits(prepared(left, right), from_probs))
@@ -231,7 +231,7 @@ def _deviation(logits: _Paddle) -> _Paddle:
     return ops.root(ops.total(apart * apart, 1, keep=True) / max(classes - 1, 1))
 
 
-@for_pairs(Takes((2, 2)), of_classes=True)
+@for_pairs(Takes((2, 2), logits=True), of_classes=True)
 @built_whole
 def dist(
     teacher: _Paddle | str,
@@ -259,7 +259,7 @@ def dist(
         weights={"beta": beta, "gamma": gamma},
         from_probs=from_probs,
     )
-    fit = Fit(loss="dist", ranks=(2, 2), logits=True)
+    fit = Fit(loss="dist", ranks=(2, 2))
     left, right = as_logits(ends(fit, teacher, student, from_probs=from_probs), from_probs)
     theirs, ours = (ops.exp(ops.log_softmax(end / temperature)) for end in (left, right))
     among_classes = ops.mean(ops.uncorrelated(theirs, ours, 1)) * beta

@@ -26,6 +26,8 @@ __all__ = [
     "wrong_argument",
 ]
 
+_SUGGEST = "graphtool suggest-pairs TEACHER STUDENT -o pairs.toml"
+
 
 @rule("GT355")
 def unknown_adapter(text: str) -> Diagnostic:
@@ -58,17 +60,26 @@ def fixed_value(adapter: str, where: Where) -> Diagnostic:
 
 
 @rule("GT357")
-def adapter_misfit(adapter: str, wanted: str, where: Where) -> Diagnostic:
-    """An adapter cannot be built for a Value of such a shape.
+def adapter_misfit(
+    adapter: str,
+    wanted: str,
+    where: Where,
+    *,
+    instead: str | None = None,
+    brought: tuple[str, Where] | None = None,
+) -> Diagnostic:
+    """An adapter cannot be built for a Value of such a shape, or makes what the teacher has not.
 
     `conv1x1` takes maps of rank 4, `linear` vectors and tokens: both need to know how many channels
     there are. `resize` takes maps. Where dims are not known, build the network with the size of its
     input.
     """
+    placed = f"`{adapter}` is put on `{where.value}` {spelt(where.shape)}; wanted {wanted}"
+    made = f"`{adapter}` brings `{where.value}` to {wanted}, "
     return Diagnostic(
-        message=f"`{adapter}` is put on `{where.value}` {spelt(where.shape)}; wanted {wanted}",
-        where=(where,),
-        help="graphtool suggest-pairs TEACHER STUDENT -o pairs.toml",
+        message=f"{made}the teacher's {brought[0]}" if brought else placed,
+        where=(where,) if brought is None else (where, brought[1]),
+        help=f'adapter = "{instead}"' if instead else _SUGGEST,
     )
 
 

@@ -16,7 +16,6 @@ __all__ = [
     "custom_result",
     "foreign_value",
     "frozen_student",
-    "holds_probabilities",
     "l2_of_probabilities",
     "loss_dtype",
     "loss_rank",
@@ -171,21 +170,6 @@ def frozen_student(loss: str, where: Where, swapped: str | None) -> Diagnostic:
         message=f"the student's side of `{loss}`, `{where.value}`, is fixed: no gradient passes it",
         where=(where,),
         help=swapped or 'student = gt.for_training("student.json")  # before the merge',
-    )
-
-
-@rule("GT349")
-def holds_probabilities(loss: str, where: Where, logits: str, help: str) -> Diagnostic:
-    """A loss that takes logits was given what went through softmax already.
-
-    A second softmax flattens it: the loss is a number, and teaches next to nothing. Say
-    `from_probs="teacher"` (or `"student"`, or `"both"`), or name the logits.
-    """
-    return Diagnostic(
-        message=f"`{where.value}` holds probabilities, and `{loss}` takes what is before softmax",
-        where=(where,),
-        notes=(f"what went into softmax is `{logits}`",),
-        help="help(gt.losses.attention_scores)" if loss == "attention_scores" else help,
     )
 
 

@@ -64,7 +64,7 @@ def hidden_state(
     return _mean(ops.mean(apart * apart, 2), _kept(masks, right))
 
 
-@for_pairs(Takes((4, 4)))
+@for_pairs(Takes((4, 4), logits=True))
 @built_whole
 def attention_scores(
     teacher: _Paddle | str,
@@ -87,7 +87,7 @@ def attention_scores(
     if by not in ("squares", "divergence"):
         wanted = '"squares" or "divergence"'
         raise UsageError(problems.bad_option("attention_scores", "by", by, wanted))
-    fit = Fit(loss="attention_scores", ranks=(4, 4), logits=True)
+    fit = Fit(loss="attention_scores", ranks=(4, 4))
     left, right, *masks = _resolved("attention_scores", teacher, student, mask)
     refuse(
         (

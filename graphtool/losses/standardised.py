@@ -26,7 +26,7 @@ __all__ = ["lskd"]
 _Paddle: TypeAlias = Any
 
 
-@for_pairs(Takes((2, None)), of_classes=True)
+@for_pairs(Takes((2, None), logits=True), of_classes=True)
 @built_whole
 def lskd(
     teacher: _Paddle | str,
@@ -48,7 +48,7 @@ def lskd(
     """
     check_options("lskd", positive={"temperature": temperature}, from_probs=from_probs)
     left, right = resolved("lskd", {"teacher": teacher}, {"student": student})
-    fit = Fit(loss="lskd", ranks=(2, None), logits=True)
+    fit = Fit(loss="lskd", ranks=(2, None))
     known = known_dim("lskd", left, -1, "teacher")
     refuse((*misfits(fit, left, right, from_probs=from_probs), *known))
     left, right = map(_standardised, as_logits(prepared(left, right), from_probs))

@@ -20,10 +20,14 @@ __all__ = ["Found", "Side"]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Where an end is now, None where it's gone, and what is to be said about it."""
+    """Where an end is now, None where it's gone, and what is to be said about it.
+
+    One that `is_another` is another Value than the one that the pair was written for.
+    """
 
     end: End | None
     said: tuple[Diagnostic, ...] = ()
+    is_another: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +101,8 @@ class Side:
         if found.end is None:
             return found
         place = f"{place}.{self.role}"
-        return replace(found, said=(problems.edited_name(place, self.role, self.graph, end.name),))
+        said = problems.edited_name(place, self.role, self.graph, end.name)
+        return replace(found, said=(said,), is_another=True)
 
     def _end(self, name: str, recorded: EndRecord) -> End:
         """Describe the Value as it is now; its attribute path is kept where the Graph has none."""

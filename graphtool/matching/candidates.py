@@ -47,7 +47,13 @@ def candidates(comparison: Comparison) -> tuple[Candidate, ...]:
         *answers,
         *endings(teacher, student),
     )
-    return unique(found)
+    return unique(pair for pair in found if not _tells_a_number(teacher, student, pair))
+
+
+def _tells_a_number(teacher: Structure, student: Structure, pair: Candidate) -> bool:
+    """Tell one number, or one for each sample, as losses are: no loss compares those."""
+    ends = teacher.graph.values[pair.teacher], student.graph.values[pair.student]
+    return any(end.rank is not None and end.rank < 2 for end in ends)
 
 
 def unique(found: Iterable[Candidate]) -> tuple[Candidate, ...]:

@@ -17,10 +17,12 @@ from graphtool.matching.relations import in_both
 from graphtool.matching.score import Comparison, Part
 from graphtool.matching.weighing import weigh
 from graphtool.readers import Source, read
-from graphtool.selectors import find
-from graphtool.structure import Structure, analyse
+from graphtool.selectors import find, find_in
+from graphtool.structure import Role, Structure, analyse
 
 __all__ = ["Explanation", "alone", "explain_pair", "weigh_explanation"]
+
+_BEHIND_BLOCKS = frozenset({Role.EMBEDDING, Role.LOGITS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +120,8 @@ def _found(teacher: Graph, student: Graph, splits: Sequence[tuple[str, str]]) ->
     for left, right in others:
         with suppress(ReadError):
             return find(teacher, left).name, find(student, right).name
-    return find(teacher, last[0]).name, find(student, last[1]).name
+    ours = find_in("teacher", teacher, student, last[0]).name
+    return ours, find_in("student", student, teacher, last[1]).name
 
 
 def _pair(comparison: Comparison, names: tuple[str, str]) -> Pair:
@@ -173,13 +176,17 @@ def _crossed(comparison: Comparison, names: tuple[str, str], suggested: PairSet)
 
 
 def _inside(role: str, structure: Structure, name: str) -> Iterator[str]:
-    """Say so where a Value lies inside a block, and which Value ends that block."""
+    """Say so where a Value lies inside a block, or behind all, and what is paired instead."""
     if structure.is_on_main_line(name) or not structure.main_line:
         return
     depth = structure.flow.depth[name]
     after = (x for x in structure.main_line if structure.flow.depth[x] >= depth)
     end = next(after, None)
-    if end is not None and name not in structure.taps(end).values():
+    if end is None or name in structure.taps(end).values():
+        return
+    if structure.role(end) in _BEHIND_BLOCKS:
+        yield f"the {role}'s `{name}` ends no block: it leads to `{end}`"
+    else:
         yield f"the {role}'s `{name}` lies inside a block, whose output is `{end}`"
 
 

@@ -11,7 +11,7 @@ from graphtool.matching.pairs import Kind, Pair
 from graphtool.matching.relations import can_compare
 from graphtool.structure import Tap
 
-__all__ = ["FORMS", "Choice", "Form", "FormName"]
+__all__ = ["FORMS", "Choice", "Form", "FormName", "adapter_for"]
 
 
 class FormName(str, Enum):
@@ -66,7 +66,7 @@ class Form:
         for pair in pairs:
             if pair.kind in self.parts:
                 loss, weight = self.parts[pair.kind]
-                yield replace(pair, loss=loss, weight=weight, adapter=_adapter(pair, loss))
+                yield replace(pair, loss=loss, weight=weight, adapter=adapter_for(pair, loss))
 
     def _stages(self, stages: Sequence[Pair]) -> Sequence[Pair]:
         ordered = sorted(stages, key=lambda pair: pair.teacher.op_index or 0)
@@ -75,7 +75,7 @@ class Form:
         return [ordered[-1 if self.stages is Choice.LAST else (len(ordered) - 1) // 2]]
 
 
-def _adapter(pair: Pair, loss: str) -> str | None:
+def adapter_for(pair: Pair, loss: str) -> str | None:
     """Return what of a pair's adapter a loss needs: one of any channels needs the same places."""
     if pair.adapter is None or not named_losses()[loss].of_any_channels:
         return pair.adapter

@@ -12,7 +12,7 @@ from graphtool.matching.pairs import Pair, PairSet
 from graphtool.matching.rank import check_limit, pair_of, pairs_of
 from graphtool.matching.score import Comparison
 from graphtool.readers import Source, read
-from graphtool.selectors import find
+from graphtool.selectors import find_in
 from graphtool.structure import analyse
 
 __all__ = ["partners"]
@@ -31,7 +31,7 @@ def partners(teacher: Source, student: Source, selector: str, *, limit: int | No
     """
     check_limit(limit, 'gt.partners(teacher, student, "relu_48", limit=8)')
     left, right = analyse(read(teacher)), analyse(read(student))
-    name = find(left.graph, selector).name
+    name = find_in("teacher", left.graph, right.graph, selector).name
     if name not in left.flow.features:
         what = left.role(name).value
         raise PairError(problems.no_feature_map(left.graph, name, what, "teacher"))

@@ -301,8 +301,9 @@ def other_program(role: str, was: str, graph: Graph) -> Diagnostic:
 def edited_name(place: str, role: str, graph: Graph, name: str) -> Diagnostic:
     """The name of a recipe's Value was edited: it alone says which Value is meant.
 
-    The `fingerprint` beside it, and the other keys, are of the Value that was there before. Look
-    whether `kind`, `adapter` and `loss` go with the new one.
+    The `fingerprint` beside it, and the other keys, are of the Value that was there before:
+    `relation`, `adapter`, `score` and `why` of such a pair are found out anew. Look whether `kind`
+    and `loss` go with the new one. To have an adapter of your own, delete the `fingerprint`.
     """
     return Diagnostic(
         message=f"`{place}`: the name was edited to `{name}`, and is taken as it stands",
@@ -335,7 +336,7 @@ def no_layer_paths(
     else stops each pair; `--as yaml` refuses least.
     """
     return Diagnostic(
-        message="no pair can be said in this configuration",
+        message="no pair can be written in this configuration",
         where=_both(teacher, student),
         notes=tuple(reasons),
         help=f"graphtool suggest-pairs MODULE:CALLABLE MODULE:CALLABLE --input SHAPE --as {wanted}",

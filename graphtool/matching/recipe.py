@@ -19,12 +19,17 @@ from graphtool.matching import problems
 from graphtool.matching._config_entries import entries_of
 from graphtool.matching._ends import Side
 from graphtool.matching._schema import SCHEMA, Document, PairRecord, marked, parse
+from graphtool.matching.candidate import Candidate
 from graphtool.matching.config_files import paired
 from graphtool.matching.config_problems import not_yaml
 from graphtool.matching.fingerprint import Fingerprint, fingerprints, program_fingerprint
+from graphtool.matching.forms import adapter_for
 from graphtool.matching.pairs import End, Pair, PairSet
+from graphtool.matching.rank import pair_of
+from graphtool.matching.score import Comparison
 from graphtool.readers import Source, read
 from graphtool.readers._files import check_kind
+from graphtool.structure import analyse
 from graphtool.text import as_typed
 from graphtool.version import version
 
@@ -285,7 +290,7 @@ def _found(
     said.extend((*teacher.said, *student.said))
     if teacher.end is None or student.end is None:
         return None
-    return Pair(
+    pair = Pair(
         rank=index + 1 if record.rank is None else record.rank,
         score=record.score,
         kind=record.kind,
@@ -298,6 +303,16 @@ def _found(
         why=record.why,
         warnings=record.warnings,
     )
+    return _anew(pair, sides) if teacher.is_another or student.is_another else pair
+
+
+def _anew(pair: Pair, sides: tuple[Side, Side]) -> Pair:
+    """Compare the Values that a pair names now, and keep the kind, loss and weight it was given."""
+    comparison = Comparison(*(analyse(side.graph) for side in sides))
+    candidate = Candidate(pair.kind, pair.teacher.name, pair.student.name, why=())
+    found = pair_of(pair.rank, candidate, comparison)
+    adapter = adapter_for(found, pair.loss)
+    return replace(found, loss=pair.loss, weight=pair.weight, adapter=adapter, alternatives=())
 
 
 def _duplicates(pairs: Sequence[Pair | None]) -> Iterator[Diagnostic]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -14,11 +15,10 @@ from graphtool.checks import (
     Wanted,
     Weights,
     check_sources,
-    merged_prefixes,
     plan_for,
     run_rules,
 )
-from graphtool.diagnostics import MergeError, Report
+from graphtool.diagnostics import MergeError, Report, Severity
 from graphtool.garbage import collection_paused
 from graphtool.graph import Graph, ProgramKind
 from graphtool.merging import _legacy, _pir
@@ -27,11 +27,11 @@ from graphtool.merging._failures import paddle_failures
 from graphtool.merging._interrupts import heed_interrupt
 from graphtool.merging._provenance import Provenance, from_file, from_nowhere, from_scope
 from graphtool.merging._scope import hand_over
-from graphtool.merging._teacher import Teacher, kind_of, open_teacher, working_on
+from graphtool.merging._teacher import Teacher, kind_of, open_teacher
 from graphtool.merging.merged import Merged, inherited_by, merged_of, register
 from graphtool.merging.verify import Comparison, Verification
 from graphtool.readers import read
-from graphtool.readers._paddle import load_paddle
+from graphtool.readers._paddle import load_paddle, static_mode
 from graphtool.readers.counters import count_past, keep_counters, user_names
 from graphtool.readers.facts import known_operators, scope_facts
 from graphtool.readers.layer_weights import dynamic_layer, layer_tensors
@@ -64,8 +64,8 @@ def merge(
     along; the student is a live Program or a Network. `feed_map` goes from teacher feed names to
     student feed names; a teacher feed mapped onto its own name with the prefix stays a feed of its
     own. `scope` holds the student's tensors (the global Scope where None); those of a Layer of
-    dynamic mode are put there, where it has none of their names. `teacher_scope` holds the
-    teacher's (that same one where None). The teacher's tensors are copied; those of a saved model,
+    dynamic mode are put there, and it is an error where it has others under their names.
+    `teacher_scope` holds the teacher's (that same one where None). The teacher's tensors are copied; those of a saved model,
     which nothing else holds, are shared. With `share=True` so are those of `teacher_scope`, except
     where the student's Scope or a parameter of the student's reaches them: it takes no memory, but
     running the teacher's startup program again, or training it, then changes the merged teacher.
@@ -73,11 +73,13 @@ def merge(
     `Merged.load_teacher` brings them. `shared` names parameters of both networks that are to be
     one: the student's, which the teacher reads as it is trained.
 
+    `report` of what is returned has all Diagnostics of the checks; its warnings are warned of.
+
     Raises MergeError with all Diagnostics of the checks, or GT258 where Paddle fails, UsageError
     GT249 for another `parameters`, GT248 for arguments of another type, ReadError where the teacher
     cannot be read: nothing has changed then. On any other failure, and an interrupt, too, both
     Programs and both Scopes are as they were. Of several threads one at a time merges, verifies,
-    adds losses, minimizes or exports; the others wait for it.
+    adds losses, minimizes, exports, or builds, loads and restores networks; the others wait for it.
     """
     check_sources(teacher_program, student_program, teachers=(str, PathLike))
     wanted = Wanted.of(
@@ -153,7 +155,7 @@ def _apart(teacher: Teacher) -> Teacher:
 
     Paddle hangs where a Program is copied into its own Block.
     """
-    with working_on(teacher.live.kind):
+    with static_mode(teacher.live.kind):
         now = LiveProgram.of(teacher.live.program.clone())
     return replace(teacher, live=replace(now, graph=teacher.live.graph))
 
@@ -166,7 +168,7 @@ def _plan(sides: _Sides) -> MergePlan:
         sides.wanted,
         Weights(scope=teacher.scope, file=teacher.file, brought=teacher.loads),
         known=(_types(teacher.live.graph), _types(student.graph)),
-        prefixes=merged_prefixes(student.program),
+        merges=noted(student.program),
     )
 
 
@@ -175,9 +177,12 @@ def _merge(sides: _Sides, plan: MergePlan, *, share: bool) -> Merged:
     report = run_rules(plan)
     if report.errors:
         raise MergeError(*report)
+    for found in report:
+        if found.severity is Severity.WARNING:
+            warnings.warn(str(found), stacklevel=3)
     if plan.parameters is ParametersWhen.NOW:
         sides.teacher.load(sides.teacher.scope)
-    with working_on(sides.student.kind), ExitStack() as undo:
+    with static_mode(sides.student.kind), ExitStack() as undo:
         merged = _joined(sides, plan, report, undo, share=share)
         # Garbage is collected by now, which takes milliseconds.
         heed_interrupt()

@@ -25,11 +25,10 @@ from graphtool.merging._manifest import (
 )
 from graphtool.merging._provenance import Provenance, from_file
 from graphtool.merging._seal import missing_pairs, sealed_tensors
-from graphtool.merging._teacher import working_on
 from graphtool.merging.merged import Merged, register
 from graphtool.readers import problems as reading
 from graphtool.readers import read
-from graphtool.readers._paddle import load_paddle
+from graphtool.readers._paddle import load_paddle, one_at_a_time, static_mode
 from graphtool.readers.counters import count_past, user_names
 from graphtool.readers.live import LiveProgram, deserialise, parse
 from graphtool.readers.parameter_attributes import left_behind, set_attributes
@@ -41,6 +40,7 @@ __all__ = ["load_merged"]
 _Paddle: TypeAlias = Any
 
 
+@one_at_a_time()
 def load_merged(path: str | PathLike[str], *, scope: _Paddle | None = None) -> Merged:
     """Load a merged Program and its parameters; add a loss to it and train.
 
@@ -59,7 +59,7 @@ def load_merged(path: str | PathLike[str], *, scope: _Paddle | None = None) -> M
     folder = Path(fspath(path))
     try:
         manifest = read_manifest(folder)
-        with working_on(manifest.kind):
+        with static_mode(manifest.kind):
             return _load(folder, manifest, scope)
     except OSError as error:
         reason = error.strerror or str(error)

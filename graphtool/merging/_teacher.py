@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike, fspath
@@ -14,14 +13,14 @@ from graphtool.checks import persistable_names, used_names
 from graphtool.diagnostics import ReadError
 from graphtool.graph import Graph, ProgramKind, shapes_agree
 from graphtool.readers import read, weight_problems
-from graphtool.readers._paddle import is_legacy, legacy_mode, load_paddle
+from graphtool.readers._paddle import is_legacy, load_paddle, static_mode
 from graphtool.readers.facts import ParameterFileFacts, parameter_file_facts
 from graphtool.readers.layer_weights import dynamic_layer, load_layer
 from graphtool.readers.live import LiveProgram, as_live, deserialise, parse, program_of, translate
 from graphtool.readers.parameter_files import parameters_beside
 from graphtool.readers.tensors import read_tensors, set_tensors
 
-__all__ = ["Teacher", "kind_of", "open_teacher", "working_on"]
+__all__ = ["Teacher", "kind_of", "open_teacher"]
 
 # Programs, Scopes and tensors are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
@@ -63,11 +62,6 @@ def kind_of(source: _Paddle) -> ProgramKind:
     return ProgramKind.LEGACY if is_legacy(program_of(source)) else ProgramKind.PIR
 
 
-def working_on(kind: ProgramKind) -> AbstractContextManager[None]:
-    """Let Paddle 3 work on legacy Programs for a while; it does so on PIR by itself."""
-    return legacy_mode() if kind is ProgramKind.LEGACY else nullcontext()
-
-
 def _load_file(path: Path, live: LiveProgram, scope: _Paddle) -> None:
     """Load a combined file of parameters, or a folder with one file for each, into a Scope."""
     names = sorted(persistable_names(live.graph))
@@ -100,7 +94,7 @@ def _program(model: Path, graph: Graph, kind: ProgramKind) -> LiveProgram:
     if graph.kind is ProgramKind.LEGACY:
         if kind is ProgramKind.PIR:
             return translate(model)
-        with working_on(kind):
+        with static_mode(kind):
             return _named(parse(str(model)), graph)
     return deserialise(str(model), graph)
 

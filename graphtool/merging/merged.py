@@ -23,7 +23,7 @@ from graphtool.readers import problems as reading
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram
 from graphtool.readers.registry import note, noted
-from graphtool.selectors import check_selector, find, is_unknown_name
+from graphtool.selectors import check_selector, find, is_unknown_name, misplaced, renamed
 from graphtool.text import bounded, named
 
 if TYPE_CHECKING:
@@ -142,7 +142,8 @@ class Merged:
         """Say so where a name that the teacher lacks is the student's."""
         with suppress(ReadError):
             name = find(self.before.graph, selector).name
-            return _misplaced(error, selector, name, lacking="teacher", having="student")
+            call = f"merged.student({selector!r})"
+            return misplaced(error, selector, name, having="student", help=call)
         return error
 
     def _teachers(self, selector: str, error: ReadError) -> ReadError:
@@ -150,7 +151,8 @@ class Merged:
         for merged in (self, *self.teachers):
             with suppress(ReadError):
                 name = merged.teacher_name(selector)
-                return _misplaced(error, selector, name, lacking="student", having="teacher")
+                call = f"merged.teacher({selector!r})"
+                return misplaced(error, selector, name, having="teacher", help=call)
         return error
 
     def _added(self, selector: str) -> _Paddle | None:
@@ -184,9 +186,11 @@ class Merged:
         graph = self.source.graph
         bare = selector.removeprefix(self.prefix)
         known = graph.values.keys()
-        if selector not in known and bare != selector:
-            selector = bare
-        return handed_out(graph, find(graph, selector).name)
+        meant = selector if selector in known else bare
+        try:
+            return handed_out(graph, find(graph, meant).name)
+        except ReadError as error:
+            raise renamed(error, selector) from None
 
     def merged_name(self, name: str) -> str:
         """Return the name in `graph` of a Value that the teacher's Graph calls `name`.
@@ -293,16 +297,6 @@ def register(merged: Merged, inherited: tuple[Merged, ...] = ()) -> Merged:
     merges = (*inherited, *_registered(merged.program), merged)
     note(merged.program, merges, [new for _, new in merged.plan.weights])
     return merged
-
-
-def _misplaced(
-    error: ReadError, selector: str, name: str, *, lacking: str, having: str
-) -> ReadError:
-    if not is_unknown_name(error):
-        return error
-    said = f"the {lacking} has no `{selector}`: it is the {having}'s `{name}`"
-    call = f"merged.{having}({selector!r})"
-    return ReadError(*(replace(one, message=said, help=call) for one in error.report))
 
 
 def value_of(selector: str, merges: Iterable[Merged], *others: Callable[[str], _Paddle]) -> _Paddle:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from graphtool.arguments import shown
-from graphtool.diagnostics import Diagnostic, Severity, Where, listed, rule
+from graphtool.diagnostics import Diagnostic, Report, Severity, Where, listed, rule
 from graphtool.graph import Shape, Value
 from graphtool.text import as_path, command
 
@@ -109,15 +109,21 @@ def sequences_not_given(names: Sequence[str]) -> Diagnostic:
 
 
 @rule("GT257")
-def run_failed(what: str, reason: str, feeds: Sequence[str]) -> Diagnostic:
+def run_failed(
+    what: str, reason: str, *, feeds: Sequence[str], given: bool, said: Report
+) -> Diagnostic:
     """Paddle could not run one of the three programs that `verify` compares.
 
     Where the teacher or student alone fails, the input is none for that network: generated whole
-    numbers are 0 and 1, maps have 32 x 32 pixels, and sequences 8 steps. Give input that is.
+    numbers are 0 and 1, maps have 32 x 32 pixels, and sequences 8 steps. Give input that is. What
+    the merge warned of may be the cause as well: tensors in its Scope that are another network's.
     """
+    doubts = [found for found in said if found.severity is Severity.WARNING]
+    again = "merged.verify()  # on generated input" if given else verify_call(feeds)
     return Diagnostic(
         message=f"{what} does not run: {reason}",
-        help=verify_call(feeds),
+        notes=tuple(f"the merge warned, {found.code}: {found.message}" for found in doubts),
+        help="print(merged.report)" if doubts else again,
     )
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
 from graphtool.checks import check_names, persistable_names
-from graphtool.diagnostics import MergeError, UsageError
+from graphtool.diagnostics import Diagnostic, MergeError, UsageError
 from graphtool.graph import UNKNOWN, Graph, Origin, ProgramKind
 from graphtool.merging import problems
 from graphtool.merging._backend import handed_out
@@ -65,17 +66,21 @@ def _compared_values(
         inputs = _inputs(merged, whole.graph, feed, given)
         weights = _weights(whole.graph, merged.scopes.student, own)
         theirs, ours = _picked(merged, fetch)
+        fail = partial(
+            problems.run_failed,
+            feeds=tuple(inputs),
+            given=given.keys() >= inputs.keys(),
+            said=merged.report,
+        )
         teacher = _run(
-            "the teacher alone",
-            tuple(inputs),
+            partial(fail, "the teacher alone"),
             _in_test_mode(merged),
             {old: inputs[new] for old, new in merged.feed_map.items()},
             {old: weights[new] for old, new in _kept(merged)},
             theirs,
         )
         student = _run(
-            "the student alone",
-            tuple(inputs),
+            partial(fail, "the student alone"),
             _student(merged),
             {name: inputs[name] for name in feed_names(merged.before.graph)},
             weights,
@@ -83,7 +88,7 @@ def _compared_values(
         )
         new_names = {name: merged.merged_name(name) for name in theirs}
         wanted = [*new_names.values(), *ours]
-        both = _run("the merged Program", tuple(inputs), whole, inputs, weights, wanted)
+        both = _run(partial(fail, "the merged Program"), whole, inputs, weights, wanted)
     rows = [
         *compared("teacher", teacher, both, new_names),
         *compared("student", student, both, {name: name for name in ours}),
@@ -158,14 +163,13 @@ def _overwritten(graph: Graph) -> Iterator[str]:
 
 
 def _run(
-    what: str,
-    fed: Sequence[str],
+    fail: Callable[[str], Diagnostic],
     live: LiveProgram,
     feed: Mapping[str, _Array],
     weights: Mapping[str, _Paddle],
     names: Sequence[str],
 ) -> _Arrays:
-    """Run a program on `feed`; `fed` are the names that `verify` was given their arrays under."""
+    """Run a program on `feed`; `fail` says so where Paddle does not, given the reason."""
     heed_interrupt()
     values = _values(live, names)
     with private_scope() as scope:
@@ -186,7 +190,7 @@ def _run(
                 )
             )
         except REFUSALS as error:
-            raise MergeError(problems.run_failed(what, brief(str(error)), fed)) from error
+            raise MergeError(fail(brief(str(error)))) from error
         return {name: array_of(found) for name, found in zip(values, outputs, strict=True)}
 
 

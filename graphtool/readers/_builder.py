@@ -17,7 +17,7 @@ from graphtool.diagnostics import ReadError, Report
 from graphtool.readers import problems
 from graphtool.readers._inputs import Input
 from graphtool.readers._messages import Attempt, brief, user_frames
-from graphtool.readers._paddle import load_paddle
+from graphtool.readers._paddle import load_paddle, one_at_a_time
 from graphtool.readers._spelling import parse_input, parse_spec
 from graphtool.readers.layers import Network, build_made, build_network, is_program
 from graphtool.readers.live import LiveProgram
@@ -29,6 +29,7 @@ __all__ = ["build"]
 _Made: TypeAlias = Any
 
 
+@one_at_a_time()
 def build(spec: str, inputs: Sequence[str] = (), *, train: bool = False) -> Network | LiveProgram:
     """Import the module, call the callable, and build the Layer that it returns, in eval mode.
 

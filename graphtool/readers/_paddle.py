@@ -76,15 +76,17 @@ def _termination_handled() -> Generator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def one_at_a_time() -> RLock:
-    """Return the lock that a call holds while it works on Programs.
+@contextmanager
+def one_at_a_time() -> Generator[None]:
+    """Hold the lock that a call holds while it works on Programs.
 
     Where operators are inserted, the default Programs, the mode, and which kind of Programs Paddle
     builds are of the whole process: two threads that build at once put operators into one another's
     Programs, if Paddle does not refuse (`The block obtained before and after calling the static API
     is inconsistent`).
     """
-    return _LOCK
+    with _LOCK:
+        yield
 
 
 def is_legacy(program: _Paddle) -> bool:

@@ -62,6 +62,7 @@ _DTYPES = {
     38: "uint64",
 }
 _DENSE_TENSOR, _TENSOR_ARRAY = 7, 13
+_CARRIERS = frozenset({9, 10})  # FEED_MINIBATCH, FETCH_LIST
 _PLAIN_TENSORS = {8: "selected_rows", 30: "sparse_coo", 31: "sparse_csr"}
 
 _STRINGS, _BLOCK, _BLOCKS = 5, 8, 10
@@ -70,7 +71,7 @@ _OPTIMIZE = 2  # the bit of `op_role` that optimizer operators have
 _ABSENT = frozenset({"", "@EMPTY@"})
 _STATISTICS = frozenset({"Mean", "Variance"})
 _OPERAND_RANK = {"X": 0, "Input": 0, "Ids": 0, "Logits": 0, "Filter": 1, "W": 1, "Y": 1}
-_RESULT_RANK = {"Out": 0, "Output": 0, "Y": 0}
+_RESULT_RANK = {"Out": 0, "Output": 0, "Y": 0, "Loss": 0, "LogLikelihood": 0}
 _LAST = 9
 
 
@@ -173,9 +174,13 @@ class _Walk:
         )
 
     def _keep_untouched(self) -> None:
+        """Keep the Variables that no Operator names, but those that only carry feeds or fetches.
+
+        These stay where feed and fetch Operators were taken out; they hold no tensor.
+        """
         for scope in self.scopes:
-            for name in scope.variables:
-                if name not in scope.current:
+            for name, var in scope.variables.items():
+                if name not in scope.current and var.type.type not in _CARRIERS:
                     self._read(scope, name)
 
     def _around(self, scope: _Scope) -> Iterator[_Scope]:
@@ -288,8 +293,9 @@ class _Walk:
         slots: list[str] = []
         operands: list[str | None] = []
         current = scope.current
-        for parameter, names in _main_first(op.inputs, _OPERAND_RANK):
-            for name in names:
+        for slot in _main_first(op.inputs, _OPERAND_RANK):
+            parameter = slot.parameter
+            for name in slot.arguments:
                 slots.append(parameter)
                 value = current.get(name)
                 if value is None and name not in _ABSENT:
@@ -331,8 +337,8 @@ class _Walk:
     ) -> list[tuple[_Scope, str, str]]:
         """Keep what an Operator writes: the Variables, each with its home and the new Value."""
         written: list[tuple[_Scope, str, str]] = []
-        for _, names in _main_first(op.outputs, _RESULT_RANK):
-            for name in names:
+        for slot in _main_first(op.outputs, _RESULT_RANK):
+            for name in slot.arguments:
                 if name in _ABSENT:
                     continue
                 home = scope.home(name)
@@ -418,15 +424,11 @@ def _in_order(columns: dict[str, int]) -> tuple[str, ...]:
     return tuple(sorted(columns, key=columns.__getitem__))
 
 
-_Slot: TypeAlias = "tuple[str, Sequence[str]]"
-
-
-def _main_first(slots: Sequence[_Message], rank: dict[str, int]) -> list[_Slot]:
-    """Return slots and the names in them, with the main one first; a file sorts by alphabet."""
-    found: list[_Slot] = [(slot.parameter, slot.arguments) for slot in slots]
-    if len(found) > 1:
-        found.sort(key=lambda slot: rank.get(slot[0], _LAST))
-    return found
+def _main_first(slots: Sequence[_Message], rank: dict[str, int]) -> Sequence[_Message]:
+    """Return slots with the main one first; the file has them by alphabet."""
+    if len(slots) < 2:
+        return slots
+    return sorted(slots, key=lambda slot: rank.get(slot.parameter, _LAST))
 
 
 _Element: TypeAlias = "tuple[str | None, Shape | None]"

@@ -13,7 +13,7 @@ _Record = TypeVar("_Record")
 
 
 def _quick(record: type[_Record]) -> type[_Record]:
-    """Return what is called like a frozen, slotted dataclass, and takes a fifth of the time.
+    """Return what is called like a frozen, slotted dataclass, and takes a third of the time.
 
     The frozen one sets each field by a call of `object.__setattr__`. Here they are set in a class
     of the same layout that is not frozen; what was made is then of the frozen one, as if it had

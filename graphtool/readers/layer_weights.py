@@ -11,6 +11,7 @@ from graphtool.readers.tensors import copy_of, empty_like, scope_tensors
 
 __all__ = [
     "dynamic_layer",
+    "held_names",
     "is_dynamic",
     "layer_tensors",
     "load_layer",
@@ -35,6 +36,11 @@ def dynamic_layer(network: object) -> _Paddle | None:
     layer = getattr(network, "layer", None)
     made = hasattr(layer, "sublayers") and any(map(is_dynamic, _held(layer)))
     return layer if made else None
+
+
+def held_names(layer: _Paddle) -> frozenset[str]:
+    """Return the names of all that a Layer holds, what is in no state dict as well."""
+    return frozenset(held.name for held in _held(layer))
 
 
 def layer_tensors(layer: _Paddle) -> dict[str, _Paddle]:

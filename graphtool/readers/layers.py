@@ -23,7 +23,7 @@ from graphtool.readers._inputs import (
 from graphtool.readers._legacy import operator_ids, read_legacy, variable_of
 from graphtool.readers._messages import Attempt, brief, user_frames
 from graphtool.readers._outputs import left_out
-from graphtool.readers._paddle import in_mode, is_legacy, load_paddle
+from graphtool.readers._paddle import in_mode, is_legacy, load_paddle, one_at_a_time
 from graphtool.readers._pir import ValueKey, walk_pir
 from graphtool.readers.counters import count_past, user_names
 from graphtool.readers.layer_weights import is_dynamic, without_initialisers
@@ -36,7 +36,7 @@ __all__ = ["Network", "build_made", "build_network", "from_layer", "is_program"]
 _Paddle: TypeAlias = Any
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Network:
     """A Layer built into a Program: what an Executor needs, and the Graph with attribute paths.
 
@@ -68,7 +68,11 @@ class Network:
         """Return the Paddle Value or Variable that a selector means, as `LiveProgram.value`."""
         return self.live.value(selector)
 
+    def __repr__(self) -> str:
+        return f"Network({self.graph!r})"
 
+
+@one_at_a_time()
 def from_layer(
     layer: _Paddle | Callable[[], _Paddle],
     input_spec: Sequence[_Paddle],

@@ -44,7 +44,7 @@ def read_program(program: _Paddle) -> Graph:
     return read_legacy(program) if is_legacy(program) else walk_pir(program).graph
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class LiveProgram:
     """A Program, kept alive, and its Graph as it was when it was read.
 
@@ -67,6 +67,9 @@ class LiveProgram:
             walk = walk_pir(program)
             live = cls(program=program, graph=walk.graph, keys=walk.keys)
         return live if aliases is None else replace(live, graph=_with_aliases(live.graph, aliases))
+
+    def __repr__(self) -> str:
+        return f"LiveProgram({self.graph!r})"
 
     @property
     def kind(self) -> ProgramKind:

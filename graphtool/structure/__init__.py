@@ -8,6 +8,7 @@ from graphtool.structure._claims import Claims, blocks_of
 from graphtool.structure._names import block_names, layer_name, module_class
 from graphtool.structure._necks import Neck
 from graphtool.structure._outputs import Head
+from graphtool.structure._probabilities import softmax_input
 from graphtool.structure._resolution import GLOBAL, Scale
 from graphtool.structure._rows import Row, row_of
 from graphtool.structure._sections import Section, divided
@@ -71,5 +72,6 @@ __all__ = [
     "module_class",
     "reaches_outside",
     "row_of",
+    "softmax_input",
     "statistics_of",
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+from graphtool.graph import Origin
 from graphtool.structure._flow import Flow, Step
 from graphtool.structure._resolution import GLOBAL, Scale
 from graphtool.structure._vocabulary import (
@@ -16,6 +17,7 @@ from graphtool.structure._vocabulary import (
     RECURRENT,
     REDUCTIONS,
     RESIZES,
+    is_loss,
 )
 
 __all__ = ["Head", "heads_of"]
@@ -26,18 +28,8 @@ _AFTER_LOGITS = (
     | (IDENTITIES - {"dropout"})
     | {"softmax", "log_softmax", "sigmoid", "argmax", "arg_max", "topk", "top_k"}
 )
-_LOSSES = frozenset(
-    {
-        "cross_entropy_with_softmax",
-        "softmax_with_cross_entropy",
-        "cross_entropy",
-        "bce_loss",
-        "sigmoid_cross_entropy_with_logits",
-        "nll_loss",
-        "kldiv_loss",
-        "huber_loss",
-    }
-)
+# What may stand between a loss and the one number that it becomes.
+_AROUND_NUMBERS = _AFTER_LOGITS | REDUCTIONS | {"square", "squeeze"}
 # What is told of an answer; the answer is what it was told of.
 _METRICS = frozenset({"accuracy", "auc"})
 _VECTORS = 2
@@ -68,18 +60,17 @@ class Head:
 
 def heads_of(flow: Flow, scales: Mapping[str, Scale]) -> tuple[Head, ...]:
     """Return the heads, the deepest first, then in program order."""
-    heads = [_head(flow, scales, index, name) for index, name in enumerate(_outputs(flow))]
-    unique = {head.logits: head for head in heads}
-    ordered = list(unique.values())
+    labels = _labels(flow)
+    heads = [
+        _head(flow, scales, index, _answer(flow, labels, output), output)
+        for index, output in enumerate(_outputs(flow))
+    ]
+    vectors = [head for head in heads if not _is_number(flow, head.logits)] or heads
+    ordered = list({head.logits: head for head in vectors}.values())
     if not ordered:
         return ()
-    main = max(ordered, key=lambda head: _standing(flow, head))
+    main = max(ordered, key=lambda head: flow.depth[head.logits])
     return (main, *(head for head in ordered if head is not main))
-
-
-def _standing(flow: Flow, head: Head) -> tuple[bool, int]:
-    """Rank heads: losses last, then by depth."""
-    return not _is_number(flow, head.logits), flow.depth[head.logits]
 
 
 def _outputs(flow: Flow) -> tuple[str, ...]:
@@ -118,15 +109,57 @@ def _terms(flow: Flow, name: str) -> Iterator[str]:
         if step is None or not is_sum or flow.graph.values[name].shape not in ((), (1,)):
             yield name
         else:
-            pending.extend(reversed(step.features))
+            pending.extend(reversed(flow.branches(step)))
 
 
-def _head(flow: Flow, scales: Mapping[str, Scale], index: int, output: str) -> Head:
-    name, normalised, answer = output, None, output
+def _labels(flow: Flow) -> frozenset[str]:
+    """Return the feeds that no weight is multiplied with, and what is made of them alone."""
+    weighed = set[str]()
+    for step in reversed(tuple(flow.steps.values())):
+        if step.weighted or not weighed.isdisjoint(step.operator.results):
+            weighed.update(step.data)
+    values = flow.graph.values.values()
+    labels = {x.name for x in values if x.origin is Origin.FEED and x.name not in weighed}
+    for step in flow.steps.values():
+        if labels.issuperset(step.data):
+            labels.update(step.operator.results)
+    return frozenset(labels)
+
+
+def _answer(flow: Flow, labels: Collection[str], output: str) -> str:
+    """Return what a loss, or another number, was told of; an output itself where it is neither."""
+    name, told = output, _told_of(flow, labels, output)
+    while told is not None:
+        name, told = told, _told_of(flow, labels, told)
+    return name
+
+
+def _told_of(flow: Flow, labels: Collection[str], name: str) -> str | None:
     step = flow.maker.get(name)
-    while step is not None and step.features and _is_after_logits(flow, step, name):
-        if _is_number(flow, answer):
-            answer = step.features[0]
+    if step is None or not step.features:
+        return None
+    if is_loss(step.kind) or step.kind in _METRICS:
+        return step.features[0]
+    if not _is_number(flow, name):
+        return None
+    passed = step.features[0] if step.kind in _AROUND_NUMBERS else None
+    return _compared(flow, labels, name) or passed
+
+
+def _compared(flow: Flow, labels: Collection[str], name: str) -> str | None:
+    """Return what a loss that is written out compares with a label, before the next weights."""
+    step = flow.maker.get(name) if name in flow.features else None
+    while step is not None and step.features and not step.weighted:
+        if is_loss(step.kind) or not set(step.data).isdisjoint(labels):
+            return step.features[0]
+        step = flow.maker.get(step.features[0])
+    return None
+
+
+def _head(flow: Flow, scales: Mapping[str, Scale], index: int, answer: str, output: str) -> Head:
+    name, normalised = answer, None
+    step = flow.maker.get(name)
+    while step is not None and step.features and step.kind in _AFTER_LOGITS:
         if step.kind in _PROBABILITIES:
             normalised = step.operator.name
         name = step.features[0]
@@ -141,13 +174,6 @@ def _head(flow: Flow, scales: Mapping[str, Scale], index: int, output: str) -> H
         embedding=_embedding(flow, scales, name),
         normalised=normalised,
     )
-
-
-def _is_after_logits(flow: Flow, step: Step, name: str) -> bool:
-    """Tell whether a step only turns logits into an answer, or into a loss."""
-    if step.kind in _AFTER_LOGITS | _LOSSES | _METRICS:
-        return True
-    return _is_number(flow, name) and step.kind in REDUCTIONS | {"square", "squeeze"}
 
 
 def _joins_probabilities(flow: Flow, step: Step | None) -> bool:

@@ -19,6 +19,7 @@ __all__ = [
     "RESHAPES",
     "RESIZES",
     "ends_in_activation",
+    "is_loss",
     "is_training",
     "is_training_type",
     "is_update",
@@ -109,6 +110,16 @@ def ends_in_activation(operator: Operator) -> bool:
     """Tell a fused Operator whose activation is part of it, so that nothing is before that."""
     named = (operator.attributes.get(name) for name in _ACTIVATION_INSIDE)
     return any(name not in (None, "", "identity") for name in named)
+
+
+# Losses whose types do not end in `_loss`.
+_LOSSES = frozenset({"linear_chain_crf", "warpctc", "warprnnt"})
+
+
+def is_loss(kind: str) -> bool:
+    """Tell an operator that compares an answer with a label, by its kind."""
+    named = kind.endswith("_loss") and kind not in IDENTITIES
+    return named or "cross_entropy" in kind or kind in _LOSSES
 
 
 # Of `op_role`: backward, optimize, learning-rate schedule. PIR programs carry no role.

@@ -12,7 +12,7 @@ from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError
 from graphtool.graph import Graph, ProgramKind
 from graphtool.merging._failures import paddle_failures
 from graphtool.merging._pir import operations, to_test_mode
-from graphtool.merging._teacher import working_on
+from graphtool.readers._paddle import static_mode
 from graphtool.readers.live import LiveProgram
 from graphtool.readers.registry import note
 from graphtool.training import evaluation_problems as problems
@@ -48,7 +48,7 @@ _TRAINS_ANYWAY = "trainable_statistics"
 _RATES = ("lr_scheduler", "lr_name", "lr_var")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Evaluation:
     """A Program to evaluate with, the feeds that it needs, and what it gives.
 
@@ -79,6 +79,9 @@ class Evaluation:
     def __iter__(self) -> Iterator[_Paddle]:
         yield self.program
         yield self.fetches
+
+    def __repr__(self) -> str:
+        return f"Evaluation({self.live.graph!r}; {len(self.report)} diagnostics)"
 
 
 def for_test(program: _Paddle, *, fetch: Sequence[_Paddle | str] | None = None) -> Evaluation:
@@ -115,7 +118,7 @@ def evaluation_of(subject: Subject, fetch: object) -> Evaluation:
     names = _names(subject, _listed(fetch))
     if not names:
         raise GraphtoolError(problems.nothing_to_fetch(subject.graph))
-    with working_on(subject.live.kind):
+    with static_mode(subject.live.kind):
         make = _legacy_clone if subject.live.kind is ProgramKind.LEGACY else _pir_clone
         program, fetches = make(subject, names)
     _forget(subject, program)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from graphtool.diagnostics import Diagnostic, Severity, Where, listed, rule
-from graphtool.graph import Graph
+from graphtool.checks.places import spelt
+from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
+from graphtool.graph import Graph, Shape, Value
 
 __all__ = [
+    "Misfits",
     "exists_already",
     "layer_does_not_fit",
     "no_answer",
@@ -82,15 +85,42 @@ def student_not_initialised(names: Sequence[str], total: int) -> Diagnostic:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Misfits:
+    """How a Layer differs from the student.
+
+    `strangers` are its Variables that the student has not; `misshapen` has a key, its shape, and
+    the student's Value under that name; `keyless` of the `total` that the student needs are none of
+    the Layer's.
+    """
+
+    strangers: Sequence[str]
+    misshapen: Sequence[tuple[str, Shape, Value]]
+    keyless: int
+    total: int
+
+    def __iter__(self) -> Iterator[str]:
+        if self.strangers:
+            yield f"the student has no {listed(self.strangers, _LISTED)}"
+        for key, shape, value in self.misshapen[:1]:
+            theirs = f"the student's `{value.name}` {spelt(value.shape)}"
+            more = f", and {len(self.misshapen) - 1} more" * (len(self.misshapen) > 1)
+            yield f"`{key}` is {spelt(shape)}, {theirs}{more}"
+        if self.keyless:
+            yield f"{self.keyless} of its {counted(self.total, 'tensor')} have no key"
+
+
 @rule("GT634")
-def layer_does_not_fit(layer: str, names: Sequence[str]) -> Diagnostic:
-    """The Layer's parameters are not those of the student.
+def layer_does_not_fit(layer: str, misfits: Misfits) -> Diagnostic:
+    """The Layer's parameters are not those of the student, or not all of them; nothing is written.
 
     Give the Layer that the student's Program was built from, or the Network of `gt.from_layer`.
-    Another object of the same class counts its names on: `conv2d_53.w_0`.
+    Another object of the same class counts its names on (`conv2d_53.w_0`), unless it is made in
+    `paddle.utils.unique_name.guard()`. Without `layer` the keys are the names of Variables, or
+    those of the Network that was merged.
     """
     return Diagnostic(
-        message=f"`{layer}` has parameters that the student has not: {listed(names, _LISTED)}",
+        message=f"`{layer}` does not fit the student: {'; '.join(misfits)}",
         help="gt.export_student(merged, path, layer=network)",
     )
 

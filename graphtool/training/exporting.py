@@ -13,13 +13,16 @@ from typing import Any, TypeAlias
 from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, UsageError
 from graphtool.files import replacing, unwritable_output
-from graphtool.graph import Graph
+from graphtool.graph import Graph, shapes_agree
 from graphtool.merging._failures import paddle_failures
 from graphtool.merging._whole import check_whole
 from graphtool.readers._paddle import in_mode, load_paddle, static_mode
 from graphtool.readers.counters import keep_counters
 from graphtool.readers.facts import scope_facts
+from graphtool.readers.layer_weights import held_names
+from graphtool.readers.live import is_live
 from graphtool.readers.tensors import scope_tensors
+from graphtool.readers.weights import persistables
 from graphtool.staging import tidy
 from graphtool.structure import analyse
 from graphtool.text import bounded, named
@@ -189,14 +192,38 @@ def _check_own(subject: Subject, graph: Graph) -> None:
 def _state(subject: Subject, exported: Graph, layer: _Paddle | None) -> Mapping[str, str]:
     source = subject.network if layer is None else layer
     whole = not training_operators(subject.own.graph)
-    names = persistable_names(subject.own.graph if whole else exported)
+    needed = persistable_names(exported)
     if source is None:
+        names = persistable_names(subject.own.graph) if whole else needed
         return {name: name for name in names}
     variables = variables_of(source)
-    strangers = [name for name in variables.values() if name not in names]
-    if strangers or not variables:
-        raise GraphtoolError(problems.layer_does_not_fit(type(source).__name__, strangers))
+    _check_layer(getattr(source, "layer", source), variables, subject.own.graph, needed)
     return variables
+
+
+def _check_layer(
+    layer: _Paddle, variables: Mapping[str, str], student: Graph, needed: Sequence[str]
+) -> None:
+    """Refuse a Layer with other parameters than the student's, of other shapes, or with too few.
+
+    `needed` has the names of the student that an export can't do without.
+    """
+    known, state = persistables(student), {} if is_live(layer) else layer.state_dict()
+    shapes = {key: tuple(state[key].shape) for key in variables}
+    # Buffers that are not persistable are in no state dict, as who made the Layer wished.
+    own = frozenset() if is_live(layer) else held_names(layer)
+    reasons = problems.Misfits(
+        strangers=[name for name in variables.values() if name not in known],
+        misshapen=[
+            (key, shapes[key], known[name])
+            for key, name in variables.items()
+            if name in known and not shapes_agree(shapes[key], known[name].shape)
+        ],
+        keyless=sum(name not in own for name in needed),
+        total=len(needed),
+    )
+    if reasons.strangers or reasons.misshapen or reasons.keyless:
+        raise GraphtoolError(problems.layer_does_not_fit(type(layer).__name__, reasons))
 
 
 def _scope_of(subject: Subject) -> _Paddle:

@@ -184,11 +184,18 @@ def _said(
     allow_missing: bool,
 ) -> Iterator[Diagnostic]:
     structured = [key for key in found.unexpected if _is_structured(key)]
-    if structured and not found.loaded:
-        # All else that could be said follows from this.
+    known = [keys[name] for name in found.missing if name in keys]
+    # All else that could be said follows from these.
+    if not found.loaded and structured and not keys:
         yield problems.structured_names(found.path, structured)
         return
-    for name, key in misfits.items():
+    if not found.loaded and found.missing:
+        yield problems.missing_parameters(
+            found.path, found.missing, allowed=False, keys=known, others=found.unexpected
+        )
+        return
+    if misfits:
+        (name, key), *others = misfits.items()
         tensor = weights.tensors[key]
         yield problems.misshapen_parameter(
             found.path,
@@ -196,12 +203,13 @@ def _said(
             wanted=(targets[name].shape, targets[name].dtype),
             found=(tensor.shape, tensor.dtype),
             key=key,
+            also=[other for other, _ in others],
+            alien=bool(found.missing) or 2 * len(misfits) > len(found.loaded),
         )
     if found.missing:
-        # A file that has nothing of the program's is the wrong one, whatever may be missing.
-        allowed = allow_missing and bool(found.loaded)
-        known = [keys[name] for name in found.missing if name in keys]
-        yield problems.missing_parameters(found.path, found.missing, allowed=allowed, keys=known)
+        yield problems.missing_parameters(
+            found.path, found.missing, allowed=allow_missing, keys=known
+        )
     if found.unexpected:
         yield problems.unexpected_parameters(found.path, found.unexpected)
 

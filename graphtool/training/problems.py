@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
 from graphtool.graph import Graph, Shape
+from graphtool.paths import look_at
 
 __all__ = [
     "contradicting_keys",
@@ -33,19 +34,33 @@ _LISTED = 6
 
 @rule("GT505")
 def missing_parameters(
-    path: str, names: Sequence[str], *, allowed: bool, keys: Sequence[str] = ()
+    path: str,
+    names: Sequence[str],
+    *,
+    allowed: bool,
+    keys: Sequence[str] = (),
+    others: Sequence[str] = (),
 ) -> Diagnostic:
     """Parameters of the program are not in the file, so they would keep what they have now.
 
     Most often the file is of another network, or names were counted on: `conv2d_0.w_0` and
     `conv2d_53.w_0` are the same layer of networks that were built first and second.
-    `allow_missing=True` loads what is there, for instance a backbone without its head.
+    `allow_missing=True` loads what is there, for instance a backbone without its head. A file that
+    has none of them, and `others` instead, is another network's for sure.
     """
+    in_layer = (f"in the Layer: {listed(keys)}",) if keys else ()
+    if others:
+        return Diagnostic(
+            message=f"the file has none of the program's {counted(len(names), 'parameter')}",
+            where=(Where(program=path),),
+            notes=(*in_layer, f"in the file, as of another network: {listed(others)}"),
+            help=look_at(path),
+        )
     return Diagnostic(
         message=f"{counted(len(names), 'parameter')} not in the file: {listed(names)}",
         severity=Severity.WARNING if allowed else Severity.ERROR,
         where=(Where(program=path),),
-        notes=(f"in the Layer: {listed(keys)}",) if keys else (),
+        notes=in_layer,
         help=None if allowed else "gt.load_parameters(program, path, allow_missing=True)",
     )
 
@@ -68,14 +83,23 @@ def misshapen_parameter(
     wanted: tuple[Shape | None, str | None],
     found: tuple[Shape, str],
     key: str,
+    also: Sequence[str] = (),
+    alien: bool = False,
 ) -> Diagnostic:
-    """A parameter of the file has another shape or dtype than that of the program."""
+    """Parameters of the file have another shape or dtype than those of the program.
+
+    A few are most often a head for another number of classes. Where many do not fit, or others are
+    not there, the file is most likely another network's.
+    """
+    others = (f"also {listed(also)}",) if also else ()
     return Diagnostic(
         message=f"`{name}` is {_typed(*wanted)} in the program and {_typed(*found)} in the file",
         where=(
             Where(role="program", value=name, shape=wanted[0]),
             Where(role="file", program=path, value=key, shape=found[0]),
         ),
+        notes=(*others, "the file looks like another network's") if alien else others,
+        count=1 + len(also),
     )
 
 

@@ -14,7 +14,7 @@ from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError
 from graphtool.graph import Graph, Operator, ProgramKind
 from graphtool.readers import read
 from graphtool.readers._legacy import variable_of
-from graphtool.readers._paddle import in_mode, is_legacy, load_paddle
+from graphtool.readers._paddle import in_mode, is_legacy, load_paddle, one_at_a_time
 from graphtool.readers.counters import count_past, user_names
 from graphtool.readers.live import LiveProgram, deserialise, is_live, parse, program_of, translate
 from graphtool.readers.weights import persistables
@@ -57,6 +57,7 @@ class Trainable:
         return self.live.value(selector)
 
 
+@one_at_a_time()
 def for_training(inference_program: _Paddle | str | PathLike[str]) -> Trainable:
     """Return a clone of an inference model that trains: give it a label, a loss, and minimize.
 

@@ -69,14 +69,35 @@ def test_a_map_that_would_be_stretched_is_an_error():
 
 
 def test_the_help_lists_partners_of_files_by_a_command_and_of_programs_by_a_call():
-    teacher, student = _graph("x", 8), _graph("y", 4)
-    found = only(checks.check_pairs([_PAIR], teacher, student), "GT333")
-    assert found.help == 'print(gt.partners(teacher, student, "relu_0"))'
+    teacher, student = _graph("x", 4), _graph("y", 4)
+    found = only(checks.check_pairs([("mean_0", "relu_0")], teacher, student), "GT332")
+    assert found.help == 'print(gt.partners(teacher, student, "mean_0"))'
     eval(found.help, {"gt": graphtool, "teacher": teacher, "student": student})
 
     path = str(Path(__file__).parents[1] / "fixtures" / "3.3.1" / "cnn.json")
-    report = checks.check_pairs([("relu_0", "relu_1")], path, path)
-    assert only(report, "GT333").help == f"graphtool suggest-pairs {path} {path} --for relu_0"
+    report = checks.check_pairs([("relu_0", "flatten_0")], path, path)
+    assert only(report, "GT331").help == f"graphtool suggest-pairs {path} {path} --for relu_0"
+
+
+@pytest.mark.parametrize(
+    ("shapes", "loss"),
+    [
+        (((-1, 8, 6, 6), (-1, 4, 6, 6)), "hint"),
+        (((-1, 8, 6, 6), (-1, 4, 3, 3)), "similarity"),
+        (((-1, 7, 32), (-1, 7, 16)), "hint"),
+        (((-1, 9, 32), (-1, 7, 32)), "similarity"),
+    ],
+)
+def test_shapes_that_differ_are_helped_by_a_loss_that_compares_them(shapes, loss):
+    teacher, student = (
+        read(program(lambda shape=shape: nn.functional.relu(data("x", *shape)))[0])
+        for shape in shapes
+    )
+
+    found = only(checks.check_pairs([_PAIR], teacher, student), "GT333")
+
+    assert found.help == f'("relu_0", "relu_0", "{loss}")'
+    assert codes(checks.check_pairs([eval(found.help)], teacher, student)) == []
 
 
 def test_a_teacher_of_another_batch_is_fine():
@@ -136,6 +157,32 @@ def test_attention_is_compared_head_by_head_and_relations_token_by_token():
 def test_losses_that_make_what_they_compare_take_any_shape(loss):
     report = checks.check_pairs([(*_PAIR, loss)], _graph("x", 8), _graph("y", 4))
     assert codes(report) == []
+
+
+def _likely(feed):
+    def build():
+        nn.functional.softmax(nn.Linear(6, 5)(data(feed, -1, 6))).reshape([-1, 5])
+
+    return read(program(build)[0])
+
+
+@pytest.mark.parametrize("loss", ["soft_label", "kl", "dkd", "skd", "dist", "lskd"])
+def test_what_went_through_softmax_is_refused_as_the_losses_refuse_it(loss):
+    pair, graphs = ("softmax_0", "reshape_0", loss), (_likely("x"), _likely("y"))
+    teacher, student = checks.check_pairs([pair], *graphs).errors
+    assert (teacher.code, teacher.where[0].role) == ("GT349", "teacher")
+    assert teacher.notes == ("what went into softmax is `add_0`",)
+    assert student.message == (
+        f"`reshape_0` holds probabilities, and `{loss}` takes what is before softmax"
+    )
+    call = f'gt.distill_loss(merged, pairs, options={{"{loss}": {{"from_probs": "both"}}}})'
+    assert teacher.help == student.help == call
+
+    half = checks.check_pairs([pair], *graphs, options={loss: {"from_probs": "teacher"}})
+    assert [found.where[0].role for found in half] == ["student"]
+    said = checks.check_pairs([pair], *graphs, options={loss: {"from_probs": "both"}})
+    assert codes(said) == []
+    assert codes(checks.check_pairs([("add_0", "add_0", loss)], *graphs)) == []
 
 
 def test_dtypes_that_differ_are_a_warning():

@@ -9,7 +9,7 @@ from graphtool import checks
 from graphtool.diagnostics import MergeError, Severity, UsageError
 from graphtool.merging import merge
 from graphtool.readers.facts import parameter_file_facts
-from tests.checks.programs import checked, classifier, codes, data, only, program, scope_of
+from tests.checks.programs import MODES, checked, classifier, codes, data, only, program, scope_of
 
 _KINDS = pytest.mark.parametrize("mode", ["pir", "legacy"])
 _MAP = {"x": "image"}
@@ -63,6 +63,19 @@ def test_an_empty_variable_is_told_from_a_missing_one_and_stays_empty(mode):
     assert only(report, "GT236").message.endswith("not initialised in its Scope: `linear_0.w_0`")
     with pytest.raises(ValueError, match="VariableTensor"):
         paddle.base.core.get_variable_tensor(scope, "linear_0.w_0")
+
+
+@pytest.mark.pir
+def test_what_carried_feeds_and_fetches_is_no_weight():
+    teacher, student = _pair("legacy")
+    kinds = paddle.base.core.VarDesc.VarType
+    with MODES["legacy"]():
+        for main, _ in (teacher, student):
+            block = main.global_block()
+            block.create_var(name="feed", type=kinds.FEED_MINIBATCH, persistable=True)
+            block.create_var(name="fetch", type=kinds.FETCH_LIST, persistable=True)
+    ours, theirs = (scope_of(startup, "legacy") for _, startup in (student, teacher))
+    assert codes(checked(teacher, student, _MAP, scope=ours, teacher_scope=theirs)) == []
 
 
 @pytest.mark.pir

@@ -25,7 +25,7 @@ _PATIENCE = 40
 # Switches between modes of Paddle are what undoes themselves: there is no other way back.
 _SWITCHES = frozenset({"_switch_tracer"})
 _SWITCHING = "/paddle/pir_utils.py"
-_GUARDS = frozenset({"in_mode", "legacy_mode", "working_on"})
+_GUARDS = frozenset({"in_mode", "legacy_mode", "static_mode"})
 
 
 class InjectedError(RuntimeError):

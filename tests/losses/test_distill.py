@@ -769,6 +769,15 @@ def test_a_recipe_for_other_networks_is_refused(net: Merged, tmp_path: Path) -> 
 
 
 @pytest.mark.pir
+def test_an_adapter_of_other_channels_says_whose_they_are(net: Merged) -> None:
+    pair = replace(net.pairs.pairs[2], adapter="conv1x1(8->64)+resize")
+
+    with net.building(), pytest.raises(gt.PairError) as error:
+        gt.distill_loss(net.merged, [pair])
+
+    assert [(found.message, found.help) for found in error.value.report] == []
+
+
 def test_a_value_that_has_left_the_program_is_told() -> None:
     paddle.enable_static()
     net = merged(lambda: PlainConvolutions([8, 8]), lambda: Extra([8, 8]), (3, 32, 32))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from graphtool.diagnostics import PairError, UsageError
+from graphtool.diagnostics import PairError, ReadError, UsageError
 from graphtool.matching import match_shapes, partners
 from tests.networks import vision
 
@@ -62,3 +62,13 @@ def test_equal_shapes_are_grouped_and_counted() -> None:
     assert sizes[512, 7, 7] == (15, 3)
     assert sizes[1000,] == (2, 2)
     assert sum(group.pairs for group in groups) == 430
+
+
+@pytest.mark.pir
+def test_a_name_of_the_student_s_is_said_to_be_one() -> None:
+    with pytest.raises(ReadError) as raised:
+        partners(vision("resnet50"), vision("mobilenet_v1"), "conv2_1")
+
+    (found,) = raised.value.report
+    assert found.code == "GT101"
+    assert found.message.startswith("the teacher has no `conv2_1`: it is the student's `relu_")

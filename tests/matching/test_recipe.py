@@ -412,6 +412,11 @@ def test_a_name_that_was_edited_by_hand_is_meant(pairs: PairSet) -> None:
 
 
 @pytest.mark.pir
+def test_a_pair_whose_name_was_edited_is_compared_anew(pairs: PairSet) -> None:
+    assert [(p.rank,p.kind,p.teacher.name,p.teacher.shape,p.student.name,p.student.shape,p.relation,p.adapter) for p in pairs]==[]
+
+
+@pytest.mark.pir
 def test_a_name_that_was_edited_to_none_lists_the_nearest(pairs: PairSet) -> None:
     name = pairs.pairs[0].teacher.name
     text = recipe_text(pairs).replace(f'name = "{name}"', f'name = "{name}_"', 1)

@@ -11,7 +11,7 @@ from paddle import nn
 
 import graphtool.merging
 from graphtool.checks import check_merge
-from graphtool.diagnostics import Severity
+from graphtool.diagnostics import MergeError, Severity
 from graphtool.merging import Merged, merge
 from graphtool.readers.layers import Network, from_layer
 from tests.merging.networks import run, samples
@@ -108,18 +108,52 @@ def test_the_layer_may_train_on() -> None:
     assert in_layer(layer) != before
 
 
-def test_other_weights_in_the_scope_are_used_and_that_is_said() -> None:
+@pytest.mark.parametrize("shape", [(8, 6), (6, 8)])
+def test_other_weights_in_the_scope_are_an_error_with_nothing_changed(shape: Any) -> None:
+    (teacher, student, layer), scope = networks(), paddle.static.Scope()
+    name = student.parameters["0.weight"]
+    scope.var(name).get_tensor().set(np.full(shape, 3, "float32"), paddle.CPUPlace())
+    checked = check_merge(teacher, student, {"data": "data"}, scope)
+    with pytest.raises(MergeError) as raised:
+        merged_into(scope, teacher, student)
+    (found,) = raised.value.report
+    assert (found.code, found.severity) == ("GT247", Severity.ERROR)
+    assert found.message == f"1 tensor in the student's Scope is not that of its Layer: `{name}`"
+    assert found.help is not None
+    assert found.help.startswith("with paddle.static.scope_guard(paddle.static.Scope()):")
+    assert checked == raised.value.report
+    assert scope.local_var_names() == [name]
+
+    with paddle.static.scope_guard(paddle.static.Scope()):
+        merged = merge(teacher, student, {"data": "data"})
+    assert in_scope(merged.scopes.student, student) == in_layer(layer)
+
+
+def test_the_scope_s_weights_are_used_where_the_program_is_handed_over() -> None:
     (teacher, student, _), scope = networks(), paddle.static.Scope()
     name = student.parameters["0.weight"]
     scope.var(name).get_tensor().set(np.full((8, 6), 3, "float32"), paddle.CPUPlace())
-    checked = check_merge(teacher, student, {"data": "data"}, scope)
-    merged = merged_into(scope, teacher, student)
-    (found,) = merged.report
-    assert (found.code, found.severity) == ("GT247", Severity.WARNING)
-    assert found.message == "1 tensor in the student's Scope is not that of its Layer"
-    assert found.notes == (f"the Scope's are used: `{name}`",)
-    assert checked == merged.report
+    merge(teacher, student.program, {"data": "data"}, scope=scope)
     assert set(np.array(scope.find_var(name).get_tensor()).flat) == {3}
+
+
+def test_a_second_teacher_is_merged_into_what_has_learnt_since() -> None:
+    (teacher, student, layer), scope = networks(), paddle.static.Scope()
+    merged_into(scope, teacher, student)
+    name = student.parameters["0.weight"]
+    scope.find_var(name).get_tensor().set(np.full((8, 6), 3, "float32"), paddle.CPUPlace())
+    second = merge(teacher, student, {"data": "data"}, scope=scope, name_prefix="second_")
+    assert len(second.report) == 0
+    assert set(np.array(scope.find_var(name).get_tensor()).flat) == {3}
+    assert in_scope(scope, student) != in_layer(layer)
+
+
+def test_what_a_merge_warns_of_is_said_aloud() -> None:
+    (teacher, student, _), scope = networks(), paddle.static.Scope()
+    with pytest.warns(UserWarning, match=r"warning\[GT203\]") as said:
+        merge(teacher, student, {"data": "data"}, scope=scope, name_prefix="")
+    assert len(said) == 1
+    assert said[0].filename == __file__
 
 
 def test_without_a_scope_it_is_not_checked() -> None:

@@ -79,6 +79,15 @@ def test_a_miss_names_the_nearest(merged: Merged) -> None:
 
 
 @pytest.mark.pir
+def test_an_unknown_name_with_a_prefix_is_told_as_it_was_typed(merged: Merged) -> None:
+    with pytest.raises(ReadError) as raised:
+        merged.teacher("teacher_while_9")
+    (found,) = raised.value.report
+    assert found.message == "no Value is called `teacher_while_9`"
+    assert "`while_0:1`" in found.notes[0]
+
+
+@pytest.mark.pir
 @pytest.mark.parametrize(("role", "other"), [("teacher", "student"), ("student", "teacher")])
 def test_a_name_of_the_other_network_is_said_to_be_one(
     merged: Merged, role: str, other: str

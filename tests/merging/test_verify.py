@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from rich.console import Console
 
 import graphtool as gt
-from graphtool.diagnostics import MergeError, UsageError
+from graphtool.diagnostics import Diagnostic, MergeError, Report, Severity, UsageError
 from graphtool.merging import Merged, merge
 from graphtool.merging.folder import load_merged, save_merged
 from tests.merging import cases, networks
@@ -368,7 +369,17 @@ def test_input_that_a_network_does_not_take_is_a_diagnostic() -> None:
     (found,) = caught.value.report
     assert found.code == "GT257"
     assert found.message.startswith("the teacher alone does not run: In operator matmul, the [1] ")
-    assert found.help == "merged.verify({'data': array})"
+    assert found.help == "merged.verify()  # on generated input"
+
+
+def test_what_the_merge_warned_of_is_told_where_a_network_does_not_run() -> None:
+    merged, _, _ = _merged()
+    doubt = Diagnostic(code="GT206", message="two tensors", severity=Severity.WARNING)
+    with pytest.raises(MergeError) as caught:
+        replace(merged, report=Report.of([doubt])).verify({"data": np.zeros((3, 7), "float32")})
+    (found,) = caught.value.report
+    assert found.notes == ("the merge warned, GT206: two tensors",)
+    assert found.help == "print(merged.report)"
 
 
 @pytest.mark.slow

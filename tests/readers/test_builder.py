@@ -221,6 +221,11 @@ def test_a_module_that_does_not_exist_is_named():
     assert found.notes == ("ModuleNotFoundError: No module named 'no_such_module_here'",)
 
 
+def test_a_module_with_a_name_that_no_file_can_have_is_not_there():
+    with pytest.raises(ReadError, match="GT038"):
+        read(f"{'a' * 5000}:net")
+
+
 @pytest.mark.call_stacks
 @pytest.mark.parametrize(
     ("text", "error"),

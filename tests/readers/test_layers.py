@@ -590,3 +590,10 @@ def test_what_is_no_source_is_refused_with_the_way_to_one():
         (found,) = caught.value.report
         assert found.code == "GT046"
         assert f"a `{type(given).__name__}` cannot be read" in found.message
+
+
+def test_a_network_is_shown_in_one_line() -> None:
+    network = from_layer(lambda: nn.Linear(4, 2), [("x", (4,))])
+    assert repr(network) == f"Network({network.graph!r})"
+    assert repr(network.live) == f"LiveProgram({network.graph!r})"
+    assert len(repr(network).splitlines()) == 1

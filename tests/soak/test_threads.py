@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from sys import getswitchinterval, setswitchinterval
 from threading import Barrier, Lock
 from typing import Any
@@ -15,6 +16,7 @@ import graphtool as gt
 from tests.soak.rounds import IMAGE, Built, mode, network
 
 TIMES = 3
+_CNN = Path(__file__).parents[1] / "fixtures" / "2.6.2" / "cnn.pdmodel"
 
 pytestmark = pytest.mark.slow
 
@@ -72,6 +74,22 @@ def test_two_threads_merge_and_verify_programs_of_either_kind() -> None:
     legacy, pir = at_once(*(lambda waiting=waiting: work(waiting) for waiting in kinds))
     assert legacy == ["18 of 18 Values and 12 of 12 weights are bit-equal"] * TIMES
     assert pir == ["22 of 22 Values and 12 of 12 weights are bit-equal"] * TIMES
+
+
+def test_a_saved_model_is_restored_while_another_thread_works_on_legacy_programs() -> None:
+    """Which kind of Programs Paddle builds is of the process."""
+    waiting = [two(legacy=True) for _ in range(TIMES)]
+
+    def restore() -> str:
+        return gt.for_training(_CNN).graph.kind.value
+
+    def merge() -> str:
+        return str(merged(*waiting.pop()).verify({"image": IMAGE}))
+
+    assert at_once(restore, merge) == [
+        ["PIR"] * TIMES,
+        ["18 of 18 Values and 12 of 12 weights are bit-equal"] * TIMES,
+    ]
 
 
 def test_losses_that_two_threads_add_in_turn_are_whole() -> None:

@@ -17,6 +17,7 @@ from paddle import nn
 from paddle.nn import functional as F  # noqa: N812
 
 import graphtool as gt
+from graphtool.readers.layer_weights import load_layer
 from tests.training import legacy_exporting
 from tests.training.test_evaluation import Net
 
@@ -456,6 +457,49 @@ def test_nothing_is_written_where_something_is_wrong(distilled: Distilled, tmp_p
         "no program": "GT248",
     }
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken.json"]
+
+
+def test_a_layer_with_the_students_names_has_to_fit_it_whole(tmp_path: Path) -> None:
+    with paddle.utils.unique_name.guard():
+        net = gt.from_layer(Teacher(), [IMAGE])
+
+    def message(*layers: Any) -> str:
+        with paddle.utils.unique_name.guard():
+            other = nn.Sequential(*(make() for make in layers))
+        return _refused(lambda: gt.export_student(net, tmp_path / "x", layer=other)).message
+
+    assert [
+        message(lambda: nn.Conv2D(3, 9, 3), lambda: nn.BatchNorm2D(16), lambda: nn.Linear(16, 5)),
+        message(lambda: nn.Conv2D(3, 16, 3), lambda: nn.BatchNorm2D(16)),
+        message(lambda: nn.Conv2D(3, 16, 3), lambda: nn.Conv2D(16, 5, 1)),
+    ] == [
+        "`Sequential` does not fit the student: `0.weight` is [9, 3, 3, 3], the student's "
+        "`conv2d_0.w_0` [16, 3, 3, 3], and 1 more",
+        "`Sequential` does not fit the student: 2 of its 8 tensors have no key",
+        "`Sequential` does not fit the student: the student has no `conv2d_1.w_0`, `conv2d_1.b_0`; "
+        "6 of its 8 tensors have no key",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+class Shifted(nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(4, 3)
+        self.register_buffer("shift", paddle.ones([3]), persistable=False)
+
+    def forward(self, x: Any) -> Any:
+        return self.body(x) + self.shift
+
+
+def test_a_buffer_that_is_in_no_state_dict_needs_no_key(tmp_path: Path) -> None:
+    layer, scope = Shifted(), paddle.static.Scope()
+    net = gt.from_layer(layer, [(4,)])
+    load_layer(layer, scope)
+
+    gt.export_student(net, tmp_path / "student", layer=layer, scope=scope)
+
+    assert list(paddle.load(str(tmp_path / "student.pdparams"))) == ["body.weight", "body.bias"]
 
 
 def test_a_program_without_an_answer_asks_for_it(tmp_path: Path) -> None:

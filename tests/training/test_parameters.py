@@ -202,6 +202,22 @@ def test_structured_names_without_layer_and_table_ask_for_the_layer(tmp_path: Pa
     )
 
 
+def test_the_file_of_another_layer_is_told_as_such(tmp_path: Path) -> None:
+    net, scope = built(), paddle.static.Scope()
+    state = {f"backbone.{name}": held.numpy() for name, held in Net().state_dict().items()}
+    (tmp_path / "net.pdparams").write_bytes(pickle.dumps(state, protocol=4))
+
+    with pytest.raises(GraphtoolError) as raised:
+        load_parameters(net, tmp_path / "net.pdparams", scope=scope, allow_missing=True)
+
+    (found,) = raised.value.report
+    assert found.code == "GT505"
+    assert found.message == "the file has none of the program's 8 parameters"
+    assert found.notes[0].startswith("in the Layer: `conv1.weight`")
+    assert found.notes[1].startswith("in the file, as of another network: `backbone.conv1.weight`")
+    assert scope.local_var_names() == []
+
+
 def test_missing_parameters_are_an_error_with_nothing_set_unless_allowed(tmp_path: Path) -> None:
     net, scope = built(), paddle.static.Scope()
     state = {name: value for name, value in Net().state_dict().items() if "head" not in name}
@@ -233,11 +249,13 @@ def test_another_shape_or_dtype_is_an_error_with_nothing_set(tmp_path: Path) -> 
     with pytest.raises(GraphtoolError) as raised:
         load_parameters(net.program, tmp_path / "net.pdparams", net, scope=scope)
 
-    assert [found.message for found in raised.value.report.errors] == snapshot(
-        [
+    (found,) = raised.value.report.errors
+    assert (found.message, found.notes, found.count) == snapshot(
+        (
             "`linear_0.w_0` is [4, 5] float32 in the program and [5, 4] float32 in the file",
-            "`linear_0.b_0` is [5] float32 in the program and [5] float64 in the file",
-        ]
+            ("also `linear_0.b_0`",),
+            2,
+        )
     )
     assert scope.find_var("conv2d_0.w_0") is None
 
