@@ -36,7 +36,9 @@ _Found = TypeVar("_Found")
 _Adjacency: TypeAlias = "dict[str, dict[str, dict[str, Any]]]"
 
 UNKNOWN = -1
+# A list of dims, -1 where one is not known before the run.
 Shape: TypeAlias = tuple[int, ...]
+# What an attribute of an Operator holds.
 Attribute: TypeAlias = "bool | int | float | str | bytes | tuple[Attribute, ...] | None"
 
 

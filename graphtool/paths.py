@@ -1,4 +1,4 @@
-"""What to type for a path that could not be used."""
+"""Which file a path means, and what to type for one that could not be used."""
 
 from __future__ import annotations
 
@@ -9,9 +9,24 @@ from pathlib import Path, PurePath
 
 from graphtool.text import as_path, command
 
-__all__ = ["free_beside", "look_at", "look_into", "make_room"]
+__all__ = ["free_beside", "look_at", "look_into", "make_room", "saved_model"]
 
 _FULL = {os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)}
+
+# In the order in which Paddle looks for them.
+_MODELS = (".json", ".pdmodel")
+
+
+def saved_model(path: str) -> str:
+    """Return the file of a saved model that goes by Paddle's prefix, any other path as it is.
+
+    `out/net` means `out/net.json` or `out/net.pdmodel`, as `paddle.static.load_inference_model` has
+    it; something that is called `out/net` itself comes first.
+    """
+    if os.path.lexists(path):
+        return path
+    files = (path + ending for ending in _MODELS)
+    return next((file for file in files if os.path.isfile(file)), path)  # noqa: PTH113  # no errors
 
 
 def free_beside(path: str | PurePath) -> str:

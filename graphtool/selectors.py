@@ -154,7 +154,10 @@ def is_source(source: str) -> bool:
 def _notes(graph: Graph, selector: str, near: Sequence[str]) -> Iterator[str]:
     yield from near_notes(selector, near)
     if all(value.layer is None for value in graph.values.values()):
-        yield "the program keeps no attribute paths (`layer4.2`): only a `module:callable` has them"
+        yield (
+            "the program keeps no attribute paths (`layer4.2`): "
+            "only what `module:callable` or `gt.from_layer` builds has them"
+        )
 
 
 @rule("GT102")

@@ -274,3 +274,26 @@ class _Mix(nn.Layer):
     def forward(self, x: Any) -> Any:
         x = x + self.tokens(self.norms[0](x).transpose([0, 2, 1])).transpose([0, 2, 1])
         return x + self.channels(self.norms[1](x))
+
+
+def convolved_before_its_classifier() -> nn.Layer:
+    """Blocks with shortcuts, and a wide convolution behind the last, as ShuffleNetV2 has."""
+
+    class Block(nn.Layer):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.conv = nn.Conv2D(width, width, 3, padding=1)
+
+        def forward(self, x: Any) -> Any:
+            kept, worked = paddle.split(x, [x.shape[1] // 2, x.shape[1] // 2], axis=1)
+            return paddle.concat([kept, nn.functional.relu(self.conv(worked))], axis=1)
+
+    return nn.Sequential(
+        nn.Conv2D(3, 8, 3, stride=2, padding=1),
+        *(nn.Sequential(nn.Conv2D(8, 8, 3, stride=2, padding=1), Block(4)) for _ in range(3)),
+        nn.Conv2D(8, 32, 1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2D(1),
+        nn.Flatten(),
+        nn.Linear(32, 10),
+    )

@@ -245,7 +245,8 @@ def feed_shape(plan: MergePlan) -> Iterator[Diagnostic]:
     """A known dim of a teacher feed is not that of the student feed that it shares.
 
     The batch, which is the first dim, has a rule of its own: see GT220. A dim that is not known
-    agrees with any.
+    agrees with any. Two networks for images of two sizes see the same picture only where both are
+    built for one of them.
     """
     for teacher, student in mapped_feeds(plan):
         wrong = _disagreeing_dims(teacher, student)
@@ -254,8 +255,12 @@ def feed_shape(plan: MergePlan) -> Iterator[Diagnostic]:
                 message=f"teacher feed `{teacher.name}` is {spelt(teacher.shape)}, student feed "
                 f"`{student.name}` {spelt(student.shape)}: {_differing(wrong)}",
                 where=(in_teacher(plan, teacher), in_student(plan, student)),
+                notes=(_ONE_SIZE,) if len(teacher.shape or ()) > 3 and min(wrong) > 1 else (),
                 help=_mended(plan),
             )
+
+
+_ONE_SIZE = "build both networks for one size of image; else the teacher is fed apart"
 
 
 def _differing(dims: Sequence[int]) -> str:

@@ -16,6 +16,7 @@ from graphtool.checks.planning import Wanted, Weights, plan_for
 from graphtool.checks.rules import run_rules
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, Report
 from graphtool.graph import Graph, ProgramKind
+from graphtool.paths import saved_model
 from graphtool.readers import Source, read, weight_problems
 from graphtool.readers.facts import ParameterFileFacts, known_operators, parameter_file_facts
 from graphtool.readers.layer_weights import dynamic_layer
@@ -92,7 +93,7 @@ def _report(
         return Report.of(found)
     now = wanted.parameters is ParametersWhen.NOW
     if now and wanted.restored and _is_file(student_program):
-        found += _student_file(fspath(student_program), student)
+        found += _student_file(student)
     plan = plan_for(
         teacher,
         student,
@@ -108,13 +109,13 @@ def _built(*_: object) -> Weights:
     return Weights(brought=True)
 
 
-def _student_file(model: str, student: Graph) -> Iterator[Diagnostic]:
+def _student_file(student: Graph) -> Iterator[Diagnostic]:
     """Yield what is wrong with the parameters beside a saved student, which merging loads."""
     names = sorted(persistable_names(student))
-    path = parameters_beside(model, names, endings=ENDINGS)
+    path = parameters_beside(student.source, names, endings=ENDINGS)
     if path is None:
         if names:
-            yield weight_problems.parameters_not_beside(model)
+            yield weight_problems.parameters_not_beside(student.source)
         return
     if path.is_dir() or path.suffix == ".pdparams":
         return
@@ -126,7 +127,7 @@ def _student_file(model: str, student: Graph) -> Iterator[Diagnostic]:
     known = used_names(student)
     wanted = [known[name].shape for name in names]
     if [shape for shape, _ in tensors] != wanted:
-        yield weight_problems.other_count(str(path), len(tensors), len(names), model)
+        yield weight_problems.other_count(str(path), len(tensors), len(names), student.source)
 
 
 class _Nowhere:
@@ -149,7 +150,7 @@ def _weights(
         return Weights(brought=True)
     if not _is_file(source):
         return Weights(scope=students if own is None else own)
-    beside = parameters_beside(fspath(source), persistable_names(graph))
+    beside = parameters_beside(graph.source, persistable_names(graph))
     if beside is None:
         # They can't be in the student's Scope by chance of a name.
         return Weights(scope=_Nowhere() if own is None else own)
@@ -173,7 +174,7 @@ def _is_same(teacher: Source, student: Source) -> bool:
 
 def _is_file(source: Source) -> TypeGuard[str | PathLike[str]]:
     """Tell a saved model from `module:callable`."""
-    return isinstance(source, str | PathLike) and Path(fspath(source)).exists()
+    return isinstance(source, str | PathLike) and Path(saved_model(fspath(source))).exists()
 
 
 def _parameter_file(path: Path, found: list[Diagnostic]) -> ParameterFileFacts | None:

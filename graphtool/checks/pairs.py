@@ -28,8 +28,8 @@ __all__ = [
     "unsaid_probabilities",
 ]
 
+# A teacher's name, a student's, and the name of a loss.
 _Names: TypeAlias = "tuple[str, str] | tuple[str, str, str]"
-_Options: TypeAlias = Mapping[str, Mapping[str, object]]
 
 
 # Losses that no recipe can name, but a pair that is only checked.
@@ -62,7 +62,7 @@ def check_pairs(
     student: Source,
     *,
     name_prefix: str = "teacher_",
-    options: _Options | None = None,
+    options: Mapping[str, Mapping[str, object]] | None = None,
 ) -> Report:
     """Report everything that stands against distilling through these pairs.
 
@@ -84,7 +84,7 @@ def check_pairs(
 class _Context:
     graphs: Mapping[str, Graph]
     prefix: str
-    options: _Options
+    options: Mapping[str, Mapping[str, object]]
 
 
 def _findings(pair: Pair | _Names, context: _Context) -> Iterator[Diagnostic]:
@@ -181,6 +181,15 @@ def _logits_before(graph: Graph, name: str) -> str | None:
     return softmax_input(name, made_from)
 
 
+# What `from_probs` says of which ends.
+_SAID: Mapping[str | None, tuple[str, ...]] = {
+    None: (),
+    "teacher": ("teacher",),
+    "student": ("student",),
+    "both": ("teacher", "student"),
+}
+
+
 def unsaid_probabilities(
     loss: str, found: Mapping[Where, str], said: object, call: Callable[[str], str]
 ) -> Iterator[Diagnostic]:
@@ -189,9 +198,9 @@ def unsaid_probabilities(
     `found` are these ends with what went into the softmax, `said` is `from_probs`; `call` writes
     what to type for another one.
     """
-    if said is not None and not isinstance(said, str):
+    told = _SAID.get(said) if said is None or isinstance(said, str) else None
+    if told is None:
         return  # the loss has its own word for that
-    told = ("teacher", "student") if said == "both" else (said,)
     left = {place: logits for place, logits in found.items() if place.role not in told}
     side = "both" if said or len(left) > 1 else next((place.role for place in left), None)
     for place, logits in left.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from graphtool.checks.places import LISTED, also, in_teacher, of_student, of_teacher, spelt
 from graphtool.checks.plan import MergePlan, ParametersWhen
@@ -11,6 +12,7 @@ from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed
 from graphtool.graph import Graph, Operator, Shape, Value, shapes_agree
 from graphtool.paths import look_at
 from graphtool.readers.facts import ScopeVariable
+from graphtool.readers.parameter_files import file_beside
 from graphtool.structure import is_training
 
 __all__ = [
@@ -23,7 +25,11 @@ __all__ = [
 ]
 
 _LATER = 'merge(..., parameters="later")  # and load them after the merge'
+_FROM_FILE = 'merge(..., parameters="later").load_teacher(FILE)'
 _STARTUP = "exe.run(teacher_startup)  # in the teacher's Scope, then load its weights"
+
+# `__model__` has none.
+_SAVED = (".json", ".pdmodel", "")
 
 
 @check("GT235")
@@ -62,14 +68,19 @@ def _absent(plan: MergePlan, names: Sequence[str], state: str) -> Iterator[Diagn
         return
     later = plan.parameters is ParametersWhen.LATER
     whole = len(names) == len(plan.weights)
+    model = Path(plan.teacher.source)
+    is_saved = whole and not later and model.suffix in _SAVED and model.is_file()
+    notes = ("they are to be loaded after the merge, under their new names",) if later else ()
+    if is_saved:
+        notes = (f"there is no `{file_beside(model)}`, where a saved model has its weights",)
     yield Diagnostic(
         message=f"{'all ' if whole else ''}{counted(len(names), 'tensor')} of the teacher "
         f"{'is' if len(names) == 1 else 'are'} {state}: "
         f"{listed(names, LISTED)}",
         severity=Severity.NOTE if later else Severity.ERROR,
         where=(in_teacher(plan, plan.teacher_names[names[0]], names[0]),),
-        notes=("they are to be loaded after the merge, under their new names",) if later else (),
-        help=None if later else (_STARTUP if whole else _LATER),
+        notes=notes,
+        help=None if later else _FROM_FILE if is_saved else _STARTUP if whole else _LATER,
     )
 
 
@@ -184,7 +195,7 @@ def unlike_layer(plan: MergePlan) -> Iterator[Diagnostic]:
     their names are most often those of an earlier student: Paddle counts names anew after
     `disable_static()`, so that a notebook's cell that runs again finds what it trained before. Let
     each student have a Scope of its own. Where the Scope's are meant, load them after the merge, or
-    hand over the Program: that of a Network is its `program`. A student into which a teacher was
+    hand over the `live` of the Network, which has no Layer. A student into which a teacher was
     merged in this Scope before brought its weights then, and may have trained on.
     """
     if plan.unlike_layer is None:
@@ -202,7 +213,7 @@ def unlike_layer(plan: MergePlan) -> Iterator[Diagnostic]:
             where=(of_student(plan),),
             notes=(
                 "they may be what an earlier student has learnt; the startup program leaves them",
-                "where they are meant, hand over the Program: `student.program`",
+                "where they are meant, hand over `student.live`, which has no Layer",
             ),
             help="with paddle.static.scope_guard(paddle.static.Scope()):  # from the merge on",
         )

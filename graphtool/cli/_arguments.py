@@ -33,6 +33,7 @@ from graphtool.cli._suggest_options import (
 from graphtool.cli.problems import wrong_usage
 from graphtool.diagnostics import Diagnostic, UsageError
 from graphtool.lookalikes import closest, near_notes
+from graphtool.paths import saved_model
 
 __all__ = ["ROWS", "parse", "parsers", "summary"]
 
@@ -176,7 +177,7 @@ def _command(
 
 
 def _add_inspect(parser: _Parser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="the model to look at")
+    parser.add_argument("model", type=saved_model, metavar="MODEL", help="the model to look at")
     add = parser.add_argument
     add("--input", action="append", metavar="SHAPE", help=INPUT_HELP)
     add("--shape", type=shape, metavar="DIMS", help="Values of this shape; ? fits any size")
@@ -225,8 +226,10 @@ def _add_merge(parser: _Parser) -> None:
 
 def _add_render(parser: _Parser) -> None:
     add = parser.add_argument
-    add("teacher", metavar="MODEL", help="the network to draw, the TEACHER, or a merged DIR")
-    add("student", metavar="STUDENT", nargs="?", help="the network that is taught")
+    first = "the network to draw, the TEACHER, or a merged DIR"
+    add("teacher", type=saved_model, metavar="MODEL", help=first)
+    second = "the network that is taught"
+    add("student", type=saved_model, metavar="STUDENT", nargs="?", help=second)
     add_inputs(parser)
     add("--pairs", metavar="FILE", help="draw a recipe's pairs, not those suggested")
     add("--level", choices=_LEVELS, help="what a box stands for; chosen by size if left out")

@@ -24,7 +24,7 @@ from graphtool.cli._text import magnitude, percent, shape_text, stage_text, valu
 from graphtool.cli.problems import wrong_usage
 from graphtool.diagnostics import UsageError, counted
 from graphtool.graph import UNKNOWN, Graph
-from graphtool.structure import Head, Row, Structure, analyse
+from graphtool.structure import Head, Row, Stage, Structure, analyse
 from graphtool.text import bounded, named, visible
 
 if TYPE_CHECKING:
@@ -206,7 +206,11 @@ def _print_stages(console: Console, structure: Structure) -> None:
         Column(title="resolution", cells=[str(stage.scale) for stage in stages]),
         Column(title="H × W", cells=[_size(structure, end) for end in ends]),
         Column(title="blocks", cells=[str(len(stage.blocks)) for stage in stages], justify="right"),
-        Column(title="channels", cells=[_channels(structure, x) for x in ends], justify="right"),
+        Column(
+            title="channels",
+            cells=[_stage_channels(structure, stage) for stage in stages],
+            justify="right",
+        ),
         Column(title="multiply-adds", cells=_shares(structure), justify="right"),
         Column(title="last output", cells=list(map(named, ends))),
     )
@@ -223,9 +227,15 @@ def _channels(structure: Structure, name: str) -> str:
     return "?" if channels == UNKNOWN else str(channels)
 
 
+def _stage_channels(structure: Structure, stage: Stage) -> str:
+    """Return the channels of the last block's output, and what is made of them behind it."""
+    found = (_channels(structure, name) for name in (stage.end, structure.last_weighed(stage)))
+    return " → ".join(dict.fromkeys(found))
+
+
 def _shares(structure: Structure) -> list[str]:
-    """Return the share of all multiply-adds that each stage adds up to its last output."""
-    spent = [structure.cost_before(stage.end) for stage in structure.stages]
+    """Return the share of all multiply-adds that each stage adds, what is behind its blocks too."""
+    spent = [structure.cost_before(structure.last_weighed(stage)) for stage in structure.stages]
     before = [0.0, *spent]
     return [percent(end - start) for start, end in zip(before, spent, strict=False)]
 

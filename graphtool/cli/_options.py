@@ -6,6 +6,7 @@ from argparse import ArgumentParser, ArgumentTypeError
 
 from graphtool.cli._text import STEM
 from graphtool.graph import UNKNOWN, Shape
+from graphtool.paths import saved_model
 
 __all__ = [
     "INPUT_HELP",
@@ -21,10 +22,10 @@ __all__ = [
 ]
 
 MODEL = """\
-MODEL is a path (.json, .pdmodel, __model__, or a folder with one of them), read
-without Paddle and never executed; or module:callable, which runs that code: it
-returns an nn.Layer (a class does) or a Program, and the working directory is on
-its path.
+MODEL is a path (.json, .pdmodel, __model__, or a folder with one of them; the
+first two also without their ending), read without Paddle and never executed;
+or module:callable, which runs that code: it returns an nn.Layer (a class does)
+or a Program, and the working directory is on its path.
 """
 
 MODEL_IN_SHORT = """\
@@ -39,8 +40,8 @@ INPUT_HELP = (
 
 def add_networks(parser: ArgumentParser) -> None:
     add = parser.add_argument
-    add("teacher", metavar="TEACHER", help="the network that teaches")
-    add("student", metavar="STUDENT", help="the network that is taught")
+    add("teacher", type=saved_model, metavar="TEACHER", help="the network that teaches")
+    add("student", type=saved_model, metavar="STUDENT", help="the network that is taught")
     add_inputs(parser)
 
 

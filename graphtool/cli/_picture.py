@@ -14,7 +14,7 @@ from graphtool.text import visible
 
 if TYPE_CHECKING:
     from graphtool.rendering import Picture
-    from graphtool.rendering.scenes import Source
+    from graphtool.rendering.scenes import Drawable
 
 __all__ = ["check_picture", "drawn", "say_written", "verb_for", "write_picture"]
 
@@ -23,7 +23,7 @@ _STDOUT = "-"
 _HELPS = {"GT404": "--focus NAME", "GT405": "--focus NAME"}
 
 
-def drawn(x: Source, path: str | None, **options: Any) -> Picture:
+def drawn(x: Drawable, path: str | None, **options: Any) -> Picture:
     """Draw with the options of `gt.render`; what it says is in words of the command line."""
     from graphtool.rendering import render
 
@@ -58,7 +58,7 @@ def check_picture(path: str | None, *, folder: str | None = None) -> None:
         check_writable(path)
 
 
-def write_picture(x: Source, path: str) -> bool:
+def write_picture(x: Drawable, path: str) -> bool:
     """Draw what a command has printed; False where that failed, and its results stand."""
     verb = verb_for(path)
     try:

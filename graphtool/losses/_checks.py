@@ -108,8 +108,8 @@ def _wrong_channels(fitted: _Fitted, adapter: Adapter, layer: str) -> Iterator[D
     if given != student:
         yield problems.adapter_misfit(text, f"{given} channels", where[1], instead=instead)
     if made != teacher:
-        has = f"`{where[0].value}` has {teacher}", where[0]
-        yield problems.adapter_misfit(text, f"{made} channels", where[1], instead=instead, brought=has)
+        has, wanted = (f"`{where[0].value}` has {teacher}", where[0]), f"{made} channels"
+        yield problems.adapter_misfit(text, wanted, where[1], instead=instead, brought=has)
 
 
 def require_options(given: object) -> None:

@@ -19,7 +19,7 @@ __all__ = ["Weight", "weigh", "weighted"]
 
 # Values are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
-# A Value or a number.
+# A number, or a scalar Value of the Program.
 Weight: TypeAlias = Any
 
 _SCALARS = ((), (1,))
@@ -67,7 +67,8 @@ def _plain(weight: Weight) -> Weight:
 
 def _in_order(given: Sequence[Weight], scale: _Scale) -> None:
     if len(given) != len(scale.pairs):
-        scale.found.append(problems.weights_length(len(given), len(scale.pairs)))
+        wanted = len(scale.pairs)
+        scale.found.append(problems.weights_length(len(given), wanted, _ones(wanted)))
         return
     for index, weight in enumerate(given):
         scale.found.extend(_wrong(f"pair {index + 1}", weight, _ones(len(given))))
@@ -97,7 +98,7 @@ def _by_key(parts: Sequence[Part], given: Mapping[object, Weight], scale: _Scale
 
 
 def _ones(count: int) -> str:
-    return f"weights=[1.0] * {count}"
+    return "weights=[1.0]" if count == 1 else f"weights=[1.0] * {count}"
 
 
 def _wrong(place: str, weight: Weight, typed: str) -> Iterator[Diagnostic]:
@@ -111,7 +112,7 @@ def _wrong(place: str, weight: Weight, typed: str) -> Iterator[Diagnostic]:
     elif isinstance(weight, bool) or not isinstance(weight, Real):
         yield problems.bad_weight(place, weight, "a number, or a scalar Value", typed)
     elif not isfinite(weight) or weight < 0:
-        yield problems.bad_weight(place, weight, "a finite number of 0 or more", typed)
+        yield problems.bad_weight(place, weight, "a finite number that is not negative", typed)
 
 
 def _unequal(parts: Sequence[Part], weights: Sequence[Weight]) -> Iterator[Diagnostic]:

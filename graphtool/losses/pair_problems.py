@@ -128,7 +128,7 @@ def bad_weight(place: str, given: object, wanted: str, help: str) -> Diagnostic:
 
 
 @rule("GT361")
-def weights_length(given: int, pairs: int) -> Diagnostic:
+def weights_length(given: int, pairs: int, help: str) -> Diagnostic:
     """A list of weights has another length than the pairs have.
 
     It has one for each pair, in the order of the pairs. A mapping, from the name of a part or from
@@ -137,7 +137,7 @@ def weights_length(given: int, pairs: int) -> Diagnostic:
     return Diagnostic(
         message=f"`weights` has {given}, and there {'is' if pairs == 1 else 'are'} "
         f"{counted(pairs, 'pair')}",
-        help=f"weights=[1.0] * {pairs}",
+        help=help,
     )
 
 

@@ -21,8 +21,8 @@ from graphtool.readers.facts import scope_facts
 from graphtool.readers.layer_weights import dynamic_layer, load_layer
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram, as_live, deserialise, is_live, parse
-from graphtool.readers.parameter_files import parameters_beside
-from graphtool.readers.tensors import Tensor, copy_of, set_tensors
+from graphtool.readers.parameter_files import file_beside, parameters_beside
+from graphtool.readers.tensors import Tensor, copy_of, is_untouched, set_tensors
 from graphtool.readers.weights import ENDINGS, persistables, read_weights
 from graphtool.structure import reaches_outside
 from graphtool.text import as_path, command
@@ -35,8 +35,6 @@ __all__ = ["Opened", "check_apart", "open_network"]
 # Programs and Scopes are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
 
-# This share of all vectors, each of one number throughout, are as initialisers leave them.
-_UNTOUCHED = 0.9
 _ONE_NUMBER = "trained: biases, scales and shifts have one number throughout"
 _SEED = 20260
 _SET_STATE = 'net.set_state_dict(paddle.load("weights.pdparams"))'
@@ -78,7 +76,7 @@ class Opened:
         missing = [name for name in names if name in lacking or not _fits(scope, known[name], name)]
         if not missing:
             self._check_finite(scope, names)
-            if not _is_untouched(scope, known):
+            if not is_untouched(scope, known):
                 return []
         counts = len(missing or names), len(names)
         reason = f"loaded: {self.lack}" if missing else _ONE_NUMBER
@@ -191,9 +189,7 @@ def _saved(path: str, role: str) -> Opened:
 
 
 def _put_beside(model: Path) -> str:
-    old = model.name == "__model__"
-    place = model.with_name("__params__") if old else model.with_suffix(".pdiparams")
-    return command("cp", "WEIGHTS.pdiparams", as_path(str(place)))
+    return command("cp", "WEIGHTS.pdiparams", as_path(str(file_beside(model))))
 
 
 def _built(spec: str, role: str, inputs: Sequence[str]) -> Opened:
@@ -252,23 +248,6 @@ def _lacking(scope: _Paddle, names: Sequence[str]) -> list[str]:
 def _fits(scope: _Paddle, value: Value, name: str) -> bool:
     """Tell a tensor of the Value's shape from one of another network with that name."""
     return shapes_agree(tuple(scope.find_var(name).get_tensor().shape()), value.shape)
-
-
-def _is_untouched(scope: _Paddle, known: Mapping[str, Value]) -> bool:
-    """Tell whether nearly all vectors that a network keeps are of one number throughout.
-
-    Initialisers set biases and shifts to 0, scales to 1, running means to 0 and variances to 1;
-    training moves each of them.
-    """
-    import numpy as np
-
-    vectors = [
-        np.array(scope.find_var(name).get_tensor())
-        for name, value in known.items()
-        if len(value.shape or ()) == 1 and value.shape != (1,)
-    ]
-    alike = [vector for vector in vectors if vector.size and (vector == vector[0]).all()]
-    return bool(vectors) and len(alike) >= _UNTOUCHED * len(vectors)
 
 
 def _drawn(values: Mapping[str, Value]) -> dict[str, Tensor]:

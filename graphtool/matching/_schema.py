@@ -219,6 +219,9 @@ def _converted(table: _Toml, type: type[_T], place: str, found: list[Diagnostic]
         return msgspec.convert(table, type)
     except (msgspec.ValidationError, OverflowError) as error:
         reason = str(error)
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])[1:-1]
+        reason = f"it has {half}, which is half of a character"
     match = _PLACE.search(reason)
     path = match["path"] if match else ""
     where = f"{place}{path}".lstrip(".") or "the recipe"

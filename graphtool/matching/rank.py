@@ -32,7 +32,7 @@ _IN_BLOCKS = frozenset({Kind.STAGE, Kind.FEATURE, Kind.HIDDEN_STATE})
 _CALL = 'gt.suggest_pairs(teacher, student, limit=4, tap="before-activation", recipe="fitnet")'
 
 _Closed = TypeVar("_Closed", bound=Enum)
-# Samples are whatever the user has: a path, arrays, a function, a DataLoader.
+# Whatever the user has: a path, arrays, a function, a DataLoader.
 _Samples: TypeAlias = Any
 # Scopes are Paddle's, which has no types.
 _Paddle: TypeAlias = Any

@@ -65,13 +65,14 @@ def merge(
     student feed names; a teacher feed mapped onto its own name with the prefix stays a feed of its
     own. `scope` holds the student's tensors (the global Scope where None); those of a Layer of
     dynamic mode are put there, and it is an error where it has others under their names.
-    `teacher_scope` holds the teacher's (that same one where None). The teacher's tensors are copied; those of a saved model,
-    which nothing else holds, are shared. With `share=True` so are those of `teacher_scope`, except
-    where the student's Scope or a parameter of the student's reaches them: it takes no memory, but
-    running the teacher's startup program again, or training it, then changes the merged teacher.
-    Onto another `place` all are copied. With `parameters="later"` none of them is touched, and
-    `Merged.load_teacher` brings them. `shared` names parameters of both networks that are to be
-    one: the student's, which the teacher reads as it is trained.
+    `teacher_scope` holds the teacher's (that same one where None). The teacher's tensors are
+    copied; those of a saved model, which nothing else holds, are shared. With `share=True` so are
+    those of `teacher_scope`, except where the student's Scope or a parameter of the student's
+    reaches them: it takes no memory, but running the teacher's startup program again, or training
+    it, then changes the merged teacher. Onto another `place` all are copied. With
+    `parameters="later"` none of them is touched, and `Merged.load_teacher` brings them. `shared`
+    names parameters of both networks that are to be one: the student's, which the teacher reads as
+    it is trained.
 
     `report` of what is returned has all Diagnostics of the checks; its warnings are warned of.
 

@@ -13,19 +13,20 @@ from graphtool.readers import problems
 
 __all__ = ["Source", "read"]
 
-# A live Program or Network is Paddle's or built from it: it has no static type without Paddle.
+# A Graph, a path, `module:callable`, or a live Program or Network: those are Paddle's or built from
+# it, and have no static type without Paddle.
 Source: TypeAlias = "Graph | str | PathLike[str] | Any"
 
 
 def read(source: Source, *, inputs: Sequence[str] = (), train: bool = False) -> Graph:
     """Read a model into a neutral Graph.
 
-    `source` is the path of a `.json`, `.pdmodel` or `__model__` file or of a folder that holds one,
-    `module:callable` (an `nn.Layer` class or factory, or a function that returns a Program), a
-    live Program of either kind or what has one (a Network, a Trainable, a Merged), or a Graph,
-    which is returned as it is. `inputs` describes what a Layer from `module:callable` reads, as on
-    the command line: `3,224,224` or `name=3,224,224:float32`, the batch left out; `train` builds it
-    in training mode.
+    `source` is the path of a `.json`, `.pdmodel` or `__model__` file or of a folder that holds one
+    (the first two also without their ending, as Paddle's prefixes are), `module:callable` (an
+    `nn.Layer` class or factory, or a function that returns a Program), a live Program of either
+    kind or what has one (a Network, a Trainable, a Merged), or a Graph, which is returned as it is.
+    `inputs` describes what a Layer from `module:callable` reads, as on the command line:
+    `3,224,224` or `name=3,224,224:float32`, the batch left out; `train` builds it in training mode.
 
     Files are read without Paddle and never executed; `module:callable` runs the user's code.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from graphtool.diagnostics import ReadError
 from graphtool.graph import Graph
+from graphtool.paths import saved_model
 from graphtool.readers import problems
 from graphtool.readers._json import read_json
 from graphtool.readers._protobuf import read_protobuf
@@ -51,12 +52,15 @@ class _Kind(Enum):
 def read_file(path: Path) -> Graph:
     """Read a saved program: a `.json`, `.pdmodel` or `__model__` file, or a folder that holds one.
 
+    `path` may lack the ending of the first two, as Paddle's own prefixes do.
+
     An export that was killed while it moved its files is ended first.
 
     Raises ReadError with a GT0xx Diagnostic where there is no such program or its file is damaged.
     """
     try:
         finish_exchanges(path if path.is_dir() else path.parent)
+        path = Path(saved_model(str(path)))
         _check_path(path)
         return _read(_find(path) if path.is_dir() else path)
     except OSError as error:

@@ -44,8 +44,7 @@ def load_paddle() -> _Paddle:
     os.environ.setdefault("GLOG_minloglevel", "2")
     import_module("zlib")  # Paddle 2.6 segfaults where it loads its own zlib first
     try:
-        with _termination_handled(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="No ccache found")
+        with _termination_handled(), _without_hints():
             import paddle
     except ImportError as error:
         # Paddle's extension module makes one of whatever ends its initialisation.
@@ -57,6 +56,20 @@ def load_paddle() -> _Paddle:
         (folder, *_) = paddle.__path__
         raise ReadError(problems.no_paddle(f"`{folder}` is a folder, and no package"))
     return paddle
+
+
+@contextmanager
+def _without_hints() -> Generator[None]:
+    """Keep Paddle's import from telling of a compiler cache.
+
+    Later nothing is changed: with any change of its filters Python forgets what it said once.
+    """
+    if "paddle" in sys.modules:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="No ccache found")
+        yield
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 
-__all__ = ["file_of_variable", "parameters_beside"]
+__all__ = ["file_beside", "file_of_variable", "parameters_beside"]
 
 _OLD_NAMES = ("__params__", "params")
 
@@ -29,6 +29,12 @@ def parameters_beside(
     if combined is None and names and all(file_of_variable(folder, name) for name in names):
         return folder
     return combined
+
+
+def file_beside(model: Path) -> Path:
+    """Return where the combined file of a saved model belongs, there or not."""
+    old = model.name == "__model__"
+    return model.with_name("__params__") if old else model.with_suffix(".pdiparams")
 
 
 def file_of_variable(folder: Path, name: str) -> Path | None:

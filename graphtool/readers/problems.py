@@ -61,8 +61,8 @@ FROM_LAYER = 'gt.from_layer(layer, [("image", (3, 224, 224))])'
 def no_such_path(path: str, near: Sequence[str] = ()) -> Diagnostic:
     """MODEL names a file or folder that does not exist.
 
-    A MODEL is a path (`.json`, `.pdmodel`, a folder that holds one, or `__model__`) or
-    `module:callable`.
+    A MODEL is a path (`.json`, `.pdmodel`, both also without their ending, a folder that holds one,
+    or `__model__`) or `module:callable`.
     """
     notes = tuple(f"there is `{name}`" for name in near)
     folder = PurePath(path).parent

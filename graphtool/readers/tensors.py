@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from graphtool.diagnostics import ReadError
-from graphtool.graph import Shape
+from graphtool.graph import Shape, Value
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers.facts import damaged_parameter_file, parameter_file_facts
 
@@ -21,6 +21,7 @@ __all__ = [
     "digest",
     "empty_like",
     "filled",
+    "is_untouched",
     "private_scope",
     "read_tensors",
     "scope_tensors",
@@ -51,6 +52,9 @@ _CODES = {
 }
 # NumPy has none of these: their bits are kept in whole numbers, as Paddle itself hands them out.
 _CARRIERS = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
+
+# This share of all vectors, each of one number throughout, are as initialisers leave them.
+_UNTOUCHED = 0.9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,6 +162,23 @@ def scope_tensors(scope: _Paddle, names: Iterable[str]) -> Iterator[Tensor]:
 
     for name in names:
         yield Tensor.of(np.array(scope.find_var(name).get_tensor()))
+
+
+def is_untouched(scope: _Paddle, known: Mapping[str, Value]) -> bool | None:
+    """Tell whether nearly all vectors that a network keeps are of one number throughout.
+
+    Initialisers set biases and shifts to 0, scales to 1, running means to 0 and variances to 1;
+    training moves each of them. None where it keeps no vectors, so that nothing tells.
+    """
+    import numpy as np
+
+    vectors = [
+        np.array(scope.find_var(name).get_tensor())
+        for name, value in known.items()
+        if len(value.shape or ()) == 1 and value.shape != (1,)
+    ]
+    alike = [vector for vector in vectors if vector.size and (vector == vector[0]).all()]
+    return len(alike) >= _UNTOUCHED * len(vectors) if vectors else None
 
 
 def set_tensors(tensors: Mapping[str, Tensor], scope: _Paddle | None = None) -> None:

@@ -92,15 +92,16 @@ def header_label(panel: Panel, columns: Columns) -> str:
     scheme = scheme_of(panel.role)
     width = columns.whole + 2 * BORDER
     role = (panel.role or "network").upper()
-    inputs = f"input {panel.inputs}" if panel.inputs else ""
-    said = "  ·  ".join(filter(None, (role, panel.state, inputs)))
+    said = "  ·  ".join(filter(None, (role, panel.state, panel.inputs)))
     parameters = f"{amount(panel.parameters)} parameters"
     spent = f"{'' if panel.exact else '≈ '}{amount(panel.multiply_adds)} MACs"
     sides = _sides(width, parameters, 10), _sides(width, spent, 11)
+    room = sides[0][0]
+    size = _largest(said, room, (9, 8))
     lines = (
         _header_line(
             (22, *sides[0]),
-            text(said, room=sides[0][0], size=9, color=scheme.on_full, bold=True),
+            text(said, room=room, size=size, color=scheme.on_full, bold=True),
             text(parameters, room=sides[0][1], color=scheme.on_full, align="RIGHT"),
         ),
         _header_line(
@@ -121,8 +122,13 @@ def _sides(width: int, right: str, size: float) -> tuple[int, int]:
 
 def _name(name: str, room: int) -> str:
     """Write a network's name, smaller where it is long."""
-    size = next((size for size in (17, 14, 12) if _fits(name, room, size)), 12)
+    size = _largest(name, room, (17, 14, 12))
     return text(name, room=room, size=size, color=PAPER, bold=True)
+
+
+def _largest(said: str, room: int, sizes: Sequence[int]) -> int:
+    """Return the first size, from the largest on, in which a bold text fits, else the last."""
+    return next((size for size in sizes if _fits(said, room, size)), sizes[-1])
 
 
 def _fits(name: str, room: int, size: int) -> bool:

@@ -14,6 +14,7 @@ from graphtool.rendering._units import Section, Unit, sections_of
 from graphtool.rendering.board import Card, Level, Panel, Part, Row, Spot
 from graphtool.rendering.names import network_name
 from graphtool.structure import Structure, block_names, layer_name
+from graphtool.text import named
 
 __all__ = ["Ranks", "panel_of"]
 
@@ -211,8 +212,12 @@ def _tokens(structure: Structure, place: str | None) -> str:
 
 
 def _inputs(graph: Graph) -> str:
-    """Say what a network is fed, the batch left out."""
-    texts = list(dict.fromkeys(_input(graph.values[name]) for name in graph.feeds))
+    """Say what a network is fed, the batch left out; feeds that differ are named."""
+    feeds = [graph.values[name] for name in graph.feeds]
+    kinds = list(dict.fromkeys(map(_input, feeds)))
+    if len(kinds) < 2:
+        return f"input {kinds[0]}" if kinds else ""
+    texts = [f"{named(feed.name)} {_input(feed)}" for feed in feeds]
     more = len(texts) - _INPUTS_SHOWN
     return ", ".join(texts[:_INPUTS_SHOWN]) + (f" + {more}" if more > 0 else "")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 
 from graphtool.rendering._layers import layers_of, starts_layer
 from graphtool.rendering.board import Part
@@ -114,19 +113,14 @@ def _stem(structure: Structure, claims: Claims) -> Iterator[_Plan]:
 
 
 def _stage_plans(structure: Structure) -> Iterator[_Plan]:
-    for stage, after in zip_longest(structure.stages, structure.stages[1:]):
-        ends = list(stage.blocks)
-        if after is None or structure.flow.steps[after.values[0]].kind in POOLS:
-            ends += _tail(structure, stage)
+    for stage in structure.stages:
+        ends = [*stage.blocks, *_tail(structure, stage)]
         yield _Plan(Part.STAGE, stage.end, ends)
 
 
 def _tail(structure: Structure, stage: Stage) -> Iterator[str]:
-    """Yield the ends of layers with weights behind the last block of a stage.
-
-    Those before a strided convolution are left to the next block, whose first half they are.
-    """
-    behind = stage.values[stage.values.index(stage.end) + 1 :]
+    """Yield the ends of layers with weights behind the last block of a stage."""
+    behind = structure.behind_blocks(stage)
     for layer in layers_of(structure.flow.steps[name] for name in behind):
         if any(step.weighted or step.kind in NORMS for step in layer):
             yield layer[-1].result

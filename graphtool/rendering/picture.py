@@ -15,7 +15,7 @@ from graphtool.rendering._subject import Drawing, Focus, draw, higher
 from graphtool.rendering.board import Level
 from graphtool.rendering.engine import Engine, LayoutTimeoutError, find_engine
 from graphtool.rendering.html import page_of
-from graphtool.rendering.scenes import Source, Subject, folder_report, subject_of
+from graphtool.rendering.scenes import Drawable, Subject, folder_report, subject_of
 
 __all__ = ["Picture", "ending_of", "render"]
 
@@ -68,7 +68,7 @@ class Picture:
 
 
 def render(
-    x: Source,
+    x: Drawable,
     path: str | PathLike[str] | None = None,
     *,
     level: Level | str | None = None,

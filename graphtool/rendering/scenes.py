@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from graphtool.checks import MergePlan
 
 __all__ = [
+    "Drawable",
     "Merge",
     "Scene",
-    "Source",
     "Subject",
     "folder_report",
     "is_merged_folder",
@@ -30,9 +30,9 @@ __all__ = [
     "subject_of",
 ]
 
-# Live Programs, Layers and what merging gives are Paddle's, or hold what is.
 _MANIFEST = "manifest.json"
-Source: TypeAlias = "Graph | PairSet | Report | Scene | str | PathLike[str] | Any"
+# What there is a picture of: live Programs, Networks and what merging gives hold what is Paddle's.
+Drawable: TypeAlias = "Graph | PairSet | Report | Scene | str | PathLike[str] | Any"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +68,7 @@ class Scene:
         return teacher, student
 
 
+# A network, or two with what lies between them.
 Subject: TypeAlias = "Graph | Scene"
 
 
@@ -79,7 +80,7 @@ def scene_of_plan(plan: MergePlan, pairs: PairSet | None = None) -> Scene:
     )
 
 
-def subject_of(x: Source) -> Subject:
+def subject_of(x: Drawable) -> Subject:
     """Return what is to be drawn of a Graph, a PairSet, a Report, a Merged, or what `read` takes.
 
     Raises UsageError: GT411 for a Report that speaks of no two networks; ReadError as `read` does.
@@ -113,7 +114,7 @@ def is_merged_folder(path: str) -> bool:
     return Path(path, _MANIFEST).is_file()
 
 
-def folder_report(x: Source) -> Report:
+def folder_report(x: Drawable) -> Report:
     """Warn of what has changed in the folder of a merge since it was saved; of all else nothing."""
     if not isinstance(x, str | PathLike) or not is_merged_folder(fspath(x)):
         return Report()
@@ -139,7 +140,7 @@ def _of_folder(folder: Path) -> Scene:
     )
 
 
-def _of_live(x: Source) -> Subject:
+def _of_live(x: Drawable) -> Subject:
     from graphtool.merging import Merged
     from graphtool.readers import read
     from graphtool.readers.live import LiveProgram

@@ -29,6 +29,8 @@ from graphtool.structure._vocabulary import (
     ACTIVATIONS,
     IDENTITIES,
     JOINS,
+    NORMS,
+    POOLS,
     RESHAPES,
     is_training,
 )
@@ -220,6 +222,25 @@ class Structure:
         """
         has_stem = bool(self.stages) and len(self.sections) < len(self.stages)
         return 0 if has_stem else 1
+
+    def behind_blocks(self, stage: Stage) -> tuple[str, ...]:
+        """Return the Values behind the last block of a stage that are still the stage's.
+
+        Those before a strided convolution are left to the next block, whose first half they are.
+        """
+        following = self.stages[self.stages.index(stage) + 1 :]
+        if following and self.flow.steps[following[0].values[0]].kind not in POOLS:
+            return ()
+        return stage.values[stage.values.index(stage.end) + 1 :]
+
+    def last_weighed(self, stage: Stage) -> str:
+        """Return the Value of a stage that the last weights give: ShuffleNetV2's last convolution.
+
+        That is behind its last block, whose output it is elsewhere.
+        """
+        steps = (self.flow.steps[name] for name in self.behind_blocks(stage))
+        weighed = [step.result for step in steps if step.weighted or step.kind in NORMS]
+        return weighed[-1] if weighed else stage.end
 
     def stage_of(self, name: str) -> int | None:
         """Return the number of the stage that a main-line Value belongs to."""

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, UsageError
 from graphtool.files import replacing, unwritable_output
-from graphtool.graph import Graph, shapes_agree
+from graphtool.graph import Graph, Shape, shapes_agree
 from graphtool.merging._failures import paddle_failures
 from graphtool.merging._whole import check_whole
 from graphtool.readers._paddle import in_mode, load_paddle, static_mode
@@ -208,10 +208,11 @@ def _check_layer(
 
     `needed` has the names of the student that an export can't do without.
     """
-    known, state = persistables(student), {} if is_live(layer) else layer.state_dict()
-    shapes = {key: tuple(state[key].shape) for key in variables}
+    known = persistables(student)
+    state: Mapping[str, _Paddle] = {} if is_live(layer) else layer.state_dict()
+    shapes: dict[str, Shape] = {key: tuple(state[key].shape) for key in variables}
     # Buffers that are not persistable are in no state dict, as who made the Layer wished.
-    own = frozenset() if is_live(layer) else held_names(layer)
+    own: frozenset[str] = frozenset() if is_live(layer) else held_names(layer)
     reasons = problems.Misfits(
         strangers=[name for name in variables.values() if name not in known],
         misshapen=[

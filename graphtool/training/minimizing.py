@@ -27,6 +27,7 @@ __all__ = ["minimize"]
 
 # Optimizers, Programs and Values are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
+# What Paddle itself returns: operators, and pairs of a parameter and its gradient.
 _Minimized: TypeAlias = tuple[list[_Paddle], list[tuple[_Paddle, _Paddle]]]
 
 _DECORATED = "OptimizerWithMixedPrecision"

@@ -16,13 +16,15 @@ from graphtool.readers import weight_problems
 from graphtool.readers._builder import build
 from graphtool.readers._paddle import load_paddle, static_mode
 from graphtool.readers._spelling import is_callable_spec
+from graphtool.readers.facts import scope_facts
 from graphtool.readers.layer_weights import dynamic_layer, load_layer
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram
 from graphtool.readers.parameter_files import parameters_beside
-from graphtool.readers.weights import ENDINGS
+from graphtool.readers.tensors import is_untouched
+from graphtool.readers.weights import ENDINGS, persistables
 from graphtool.training import problems
-from graphtool.training.parameters import load_parameters
+from graphtool.training.parameters import load_parameters, variables_of
 from graphtool.training.trainable import for_training, opened
 
 __all__ = ["Model", "open_model"]
@@ -58,7 +60,8 @@ def open_model(
     `source` is a saved model, whose parameters lie beside it unless `weights` names others, or
     `module:callable` with `inputs` as `gt.read` takes them. A saved student goes through
     `for_training`; a network from code is built in training mode for a student, in test mode for a
-    teacher, and has what its initialisers make of it unless `weights` names a file.
+    teacher, and has what the callable loads into it, else what its initialisers make of it, unless
+    `weights` names a file.
 
     A saved student without parameters is an error of the Model's report: GT509.
 
@@ -68,9 +71,12 @@ def open_model(
     is_student = role == "student"
     if Path(source).exists() or not is_callable_spec(source):
         return _saved(source, scope, weights, is_student=is_student)
-    built = build(source, inputs, train=is_student)
+    # In static mode `set_state_dict` writes to the global Scope.
+    given = load_paddle().base.core.Scope()
+    with load_paddle().static.scope_guard(given):
+        built = build(source, inputs, train=is_student)
     if weights is None:
-        return _initialised(built, scope, role=role)
+        return _initialised(built, scope, given, role=role)
     layer = built if isinstance(built, Network) else None
     loaded = load_parameters(built.program, weights, layer=layer, scope=scope)
     return Model(live=_live(built), scope=scope, report=loaded.report)
@@ -83,25 +89,43 @@ def _saved(source: str, scope: _Paddle, weights: str | None, *, is_student: bool
     else:
         live, said = opened(source), ()
     names = persistable_names(live.graph)
-    found = weights or parameters_beside(source, names, endings=ENDINGS)
+    found = weights or parameters_beside(live.graph.source, names, endings=ENDINGS)
     if found is None and is_student and names:
-        said = (*said, weight_problems.parameters_not_beside(source))
+        said = (*said, weight_problems.parameters_not_beside(live.graph.source))
     if found is not None:
         said = (*said, *load_parameters(live.program, found, scope=scope).report)
     return Model(live=live, scope=scope, report=Report.of(said))
 
 
-def _initialised(built: Network | LiveProgram, scope: _Paddle, *, role: str) -> Model:
-    """Give a network that was built from code what its Layer or its startup program holds."""
-    live = _live(built)
-    said: tuple[Diagnostic, ...] = ()
-    if isinstance(built, Network):
-        said = (problems.random_parameters(role, live.graph.source),)
-        if dynamic_layer(built) is not None:
-            load_layer(built.layer, scope)
-        else:
-            _run_startup(built, scope)
-    return Model(live=live, scope=scope, report=Report.of(said))
+def _initialised(
+    built: Network | LiveProgram, scope: _Paddle, given: _Paddle, *, role: str
+) -> Model:
+    """Give a network that was built from code what its Layer or its startup program holds.
+
+    `given` is the Scope that was the global one while it was built: what is there goes over that.
+    """
+    if not isinstance(built, Network):
+        return Model(live=built, scope=given, report=Report())
+    names = list(dict.fromkeys(variables_of(built).values()))
+    if dynamic_layer(built) is not None:
+        load_layer(built.layer, scope)
+        random = is_untouched(scope, persistables(built.graph))
+        lacking = None if random is None else names if random else []
+    else:
+        _run_startup(built, scope)
+        held = scope_facts(given, names).variables
+        lacking = [name for name in names if name not in held or not held[name].initialised]
+        _share([name for name in names if name not in lacking], given, scope)
+    said: list[Diagnostic] = []
+    if lacking is None or lacking:
+        said = [problems.random_parameters(role, built.graph.source, lacking, len(names))]
+    return Model(live=built.live, scope=scope, report=Report.of(said))
+
+
+def _share(names: Sequence[str], given: _Paddle, scope: _Paddle) -> None:
+    for name in names:
+        tensor = given.find_var(name).get_tensor()
+        scope.var(name).get_tensor()._share_data_with(tensor)  # noqa: SLF001  # it has no public way
 
 
 def _live(built: Network | LiveProgram) -> LiveProgram:

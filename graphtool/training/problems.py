@@ -46,7 +46,7 @@ def missing_parameters(
     Most often the file is of another network, or names were counted on: `conv2d_0.w_0` and
     `conv2d_53.w_0` are the same layer of networks that were built first and second.
     `allow_missing=True` loads what is there, for instance a backbone without its head. A file that
-    has none of them, and `others` instead, is another network's for sure.
+    has none of them, but other ones, is another network's for sure.
     """
     in_layer = (f"in the Layer: {listed(keys)}",) if keys else ()
     if others:
@@ -273,13 +273,26 @@ def names_taken(graph: Graph, names: Sequence[str]) -> Diagnostic:
 
 
 @rule("GT520")
-def random_parameters(role: str, source: str) -> Diagnostic:
-    """The network was built from code, so its parameters are what its initialisers make of them.
+def random_parameters(
+    role: str, source: str, names: Sequence[str] | None, total: int
+) -> Diagnostic:
+    """The network was built from code that does not load its parameters, or not all of them.
 
-    A teacher that knows nothing teaches nothing: load its weights.
+    They are what its initialisers make of them, and a teacher that knows nothing teaches nothing:
+    load its weights. It is not known of a Layer without biases and norms, which nothing tells from
+    a new one.
     """
+    if names is None:
+        message = f"it is not known whether `{source}` loads the weights of the {role}"
+    elif len(names) == total:
+        message = f"the {role}'s parameters are those of a network that was just built"
+    else:
+        message = (
+            f"{len(names)} of {counted(total, 'parameter')} of the {role} are those of a network "
+            f"that was just built: {listed(names)}"
+        )
     return Diagnostic(
-        message=f"the {role}'s parameters are those of a network that was just built",
+        message=message,
         severity=Severity.WARNING if role == "teacher" else Severity.NOTE,
         where=(Where(role=role, program=source),),
         help=f"--{role}-weights FILE",

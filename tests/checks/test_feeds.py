@@ -150,6 +150,17 @@ def test_feeds_that_do_not_fit_are_errors(shape, dtype, code, words, mode):
     assert words in only(report, code).message
 
 
+@pytest.mark.parametrize(("channels", "said"), [(3, True), (1, False)])
+def test_networks_for_two_sizes_of_image_are_first_to_be_built_for_one(channels, said):
+    teacher, student = _one("x", (-1, channels, 16, 16)), program(_feeds(_IMAGE))
+
+    found = only(checked(teacher, student, {"x": "image"}), "GT217")
+
+    note = "build both networks for one size of image; else the teacher is fed apart"
+    assert found.notes == ((note,) if said else ())
+    assert found.help == 'feed_map={"x": "teacher_x"}'
+
+
 def test_dims_that_are_not_known_agree_with_any():
     student = program(_feeds(_IMAGE))
     for shape in [(-1, 3, -1, -1), (-1, -1, 8, 8)]:

@@ -152,6 +152,9 @@ def test_a_saved_teacher_with_nothing_beside_it_lacks_its_weights_as_in_merge(tm
         found = only(checks.check_merge(source, student[0], _MAP, scope), "GT235")
         assert found in raised.value.report.errors
         assert found.message.startswith("all 8 tensors of the teacher are not in its Scope: ")
+        lost = model.with_suffix(".pdiparams")
+        assert found.notes == (f"there is no `{lost}`, where a saved model has its weights",)
+        assert found.help == 'merge(..., parameters="later").load_teacher(FILE)'
     later = checks.check_merge(model, student[0], _MAP, scope, parameters="later")
     assert only(later, "GT235").severity is Severity.NOTE
     there = scope_of(program(classifier("x", train=False))[1], "pir")

@@ -423,3 +423,11 @@ def test_the_whole_graph_or_nothing_of_it_is_written(run: Run, cnn: Path, tmp_pa
     other = run("inspect", cnn, "-o", tmp_path / "cnn.gexf")
     assert other.err.startswith("error[GT413] unknown-graph-ending: ")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.pir
+def test_a_stage_is_shown_with_what_is_behind_its_last_block(run: Run) -> None:
+    network = "tests.networks:convolved_before_its_classifier"
+    cells = run("inspect", network, "--input", "3,64,64").cells
+
+    assert [row[4:6] for row in cells if row[-1:] == ["concat_2"]][:1] == [["8 → 32", "3%"]]

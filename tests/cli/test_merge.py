@@ -270,6 +270,37 @@ def test_code_takes_weights_from_files(
     assert value(scope, "teacher_conv2d_0.w_0") == source.conv.weight.numpy().tobytes()
 
 
+@pytest.mark.parametrize("left_out", [(), ("head.weight", "head.bias")])
+def test_what_code_loads_itself_is_merged(
+    run: Run,
+    models: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    left_out: tuple[str, ...],
+) -> None:
+    source = Net(8)
+    state = {key: one for key, one in source.state_dict().items() if key not in left_out}
+    paddle.save(state, str(tmp_path / "net.pdparams"))
+    (tmp_path / "loading.py").write_text(
+        "import paddle\nfrom tests.cli.test_merge import Net\ndef teacher():\n    net = Net(8)\n"
+        "    net.set_state_dict(paddle.load('net.pdparams'))\n    return net\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "loading", raising=False)
+
+    result = run("merge", "loading:teacher", models[1], "--input", "3,8,8", "-o", "out")
+    scope = paddle.static.Scope()
+    load_merged("out", scope=scope)
+
+    assert value(scope, "teacher_conv2d_0.w_0") == source.conv.weight.numpy().tobytes()
+    said = [line for line in result.err.splitlines() if "GT520" in line]
+    assert said == [
+        "warning[GT520] random-parameters: 2 of 8 parameters of the teacher are those of a network "
+        "that was just built: `linear_0.w_0`, `linear_0.b_0`"
+        for _ in left_out[:1]
+    ]
+
+
 def test_wrong_weights_are_an_error_and_nothing_is_written(
     run: Run, models: tuple[Path, Path], tmp_path: Path
 ) -> None:

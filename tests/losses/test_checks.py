@@ -345,6 +345,26 @@ def test_a_teacher_that_ends_in_softmax_is_refused_unless_it_is_said(pair: Any, 
 
 
 @pytest.mark.pir
+@pytest.mark.parametrize("key", ["soft_label", "soft_label_add_2"])
+def test_a_pair_of_probabilities_is_refused_unless_the_options_say_so(pair: Any, key: str) -> None:
+    merged, student = pair
+    pairs = [("softmax_0", "add_2", "soft_label")]
+
+    error = refused(student, lambda: gt.distill_loss(merged, pairs))
+
+    (found,) = error.report.errors
+    typed = 'gt.distill_loss(merged, pairs, options={"soft_label": {"from_probs": "teacher"}})'
+    assert (found.code, found.help) == ("GT349", typed)
+    assert list(eval(typed, {"gt": gt, "merged": merged, "pairs": pairs}).parts) == [
+        "soft_label_add_2"
+    ]
+    gt.distill_loss(merged, pairs, options={key: {"from_probs": "both"}})
+    wrong = {key: {"from_probs": "none"}}
+    error = refused(student, lambda: gt.distill_loss(merged, pairs, options=wrong))
+    assert codes(error) == ["GT347"]
+
+
+@pytest.mark.pir
 def test_probabilities_are_seen_behind_a_reshape_and_on_the_students_side(pair: Any) -> None:
     merged, student = pair
     student_end = paddle.nn.functional.softmax(merged.student("add_2")).reshape([-1, 5])

@@ -702,6 +702,11 @@ def test_a_weight_that_cannot_be_is_told_with_one_that_can(net: Merged) -> None:
             with pytest.raises(gt.PairError) as error:
                 gt.distill_loss(net.merged, net.pairs, weights)
             assert [found.help for found in error.value.report] == [typed]
+        with pytest.raises(
+            gt.PairError, match="wanted a finite number that is not negative"
+        ) as error:
+            gt.distill_loss(net.merged, [net.pairs.pairs[0]], [-1])
+    assert [found.help for found in error.value.report] == ["weights=[1.0]"]
 
 
 @pytest.mark.pir
@@ -775,7 +780,17 @@ def test_an_adapter_of_other_channels_says_whose_they_are(net: Merged) -> None:
     with net.building(), pytest.raises(gt.PairError) as error:
         gt.distill_loss(net.merged, [pair])
 
-    assert [(found.message, found.help) for found in error.value.report] == []
+    wanted = 'adapter = "conv1x1(16->32)+resize"'
+    assert [(found.message, found.help) for found in error.value.report] == [
+        (
+            "`conv1x1(8->64)+resize` is put on `relu_3` [-1, 16, 8, 8]; wanted 8 channels",
+            wanted,
+        ),
+        (
+            "`conv1x1(8->64)+resize` brings `relu_3` to 64 channels, the teacher's `relu_3` has 32",
+            wanted,
+        ),
+    ]
 
 
 def test_a_value_that_has_left_the_program_is_told() -> None:

@@ -7,13 +7,18 @@ from typing import Any
 
 import paddle
 import pytest
-from paddle import nn
 
 from graphtool.diagnostics import PairError, ReadError
 from graphtool.matching import Kind, explain_pair
 from graphtool.matching.score import Comparison
 from graphtool.structure import Structure, analyse
-from tests.networks import Encoder, PlainConvolutions, built, vision
+from tests.networks import (
+    Encoder,
+    PlainConvolutions,
+    built,
+    convolved_before_its_classifier,
+    vision,
+)
 
 
 @pytest.mark.pir
@@ -92,29 +97,6 @@ def test_what_lies_inside_a_block_is_told_with_the_output_of_the_block() -> None
     )
     assert found.nearest is not None
     assert found.nearest.teacher.name == "relu_39"
-
-
-def convolved_before_its_classifier() -> nn.Layer:
-    """Blocks with shortcuts, and a wide convolution behind the last, as ShuffleNetV2 has."""
-
-    class Block(nn.Layer):
-        def __init__(self, width: int) -> None:
-            super().__init__()
-            self.conv = nn.Conv2D(width, width, 3, padding=1)
-
-        def forward(self, x: Any) -> Any:
-            kept, worked = paddle.split(x, [x.shape[1] // 2, x.shape[1] // 2], axis=1)
-            return paddle.concat([kept, nn.functional.relu(self.conv(worked))], axis=1)
-
-    return nn.Sequential(
-        nn.Conv2D(3, 8, 3, stride=2, padding=1),
-        *(nn.Sequential(nn.Conv2D(8, 8, 3, stride=2, padding=1), Block(4)) for _ in range(3)),
-        nn.Conv2D(8, 32, 1),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2D(1),
-        nn.Flatten(),
-        nn.Linear(32, 10),
-    )
 
 
 @pytest.mark.pir

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from paddle.nn import functional as F  # noqa: N812
 
+from graphtool.checks import check_pairs
 from graphtool.diagnostics import GraphtoolError, PairError, Severity, UsageError
 from graphtool.graph import Graph, Operator, Value
 from graphtool.loss_names import named_losses
@@ -353,6 +354,7 @@ student = { name = "relu_1" }
         ("schema = 1\nteachers = 1\n", "GT313", "`the recipe`: Object contains unknown field"),
         (GOOD.replace('"l2"', '"l3"'), "GT314", "`pairs[0].loss`: there is no loss `l3`"),
         (GOOD.replace('"stage"', '"stag"'), "GT313", "`pairs[0].kind`: Invalid enum value 'stag'"),
+        (GOOD.replace('"stage"', '"\ud800"'), "GT313", "`pairs[0]`: it has \\ud800, which is half"),
         (
             GOOD.replace('{ name = "relu_1" }', "{}", 1),
             "GT313",
@@ -413,7 +415,18 @@ def test_a_name_that_was_edited_by_hand_is_meant(pairs: PairSet) -> None:
 
 @pytest.mark.pir
 def test_a_pair_whose_name_was_edited_is_compared_anew(pairs: PairSet) -> None:
-    assert [(p.rank,p.kind,p.teacher.name,p.teacher.shape,p.student.name,p.student.shape,p.relation,p.adapter) for p in pairs]==[]
+    """The adapter and the reasons in the file are of the Value that was there before."""
+    text = recipe_text(pairs).replace('name = "relu_5"', 'name = "relu_2"', 1)
+
+    recipe = read_recipe(text, teacher=pairs.teacher, student=pairs.student)
+
+    (was, now) = pairs.pairs[2], recipe.pairs.pairs[2]
+    assert (was.teacher.name, now.teacher.name, now.student.name) == ("relu_5", "relu_2", "relu_5")
+    assert (was.adapter, now.adapter) == ("conv1x1(16->32)", "resize")
+    assert (was.relation.value, now.relation.value) == ("channels", "spatial")
+    assert now.why == ("both 16 channels", "41% deep in the teacher, 81% deep in the student")
+    assert check_pairs(recipe.pairs, pairs.teacher, pairs.student).errors == ()
+    assert recipe.pairs.pairs[3:] == pairs.pairs[3:]
 
 
 @pytest.mark.pir

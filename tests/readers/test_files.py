@@ -88,6 +88,18 @@ def test_a_missing_path_names_what_is_like_it(tmp_path: Path) -> None:
     assert found.notes == (f"there is `{tmp_path / 'resnet50.json'}`",)
 
 
+@pytest.mark.parametrize("ending", [".json", ".pdmodel"])
+def test_the_prefix_that_paddle_saved_to_is_a_model(tmp_path: Path, ending: str) -> None:
+    folder = FIXTURES / ("3.3.1" if ending == ".json" else "2.6.2")
+    file = tmp_path / f"net.v2{ending}"
+    file.write_bytes((folder / f"cnn{ending}").read_bytes())
+
+    graph = read_file(tmp_path / "net.v2")
+
+    assert (graph.source, len(graph.operators)) == (str(file), len(read_file(file).operators))
+    assert problem(tmp_path / "net").code == "GT001"
+
+
 @pytest.mark.parametrize("name", ["no/such/folder/x.json", "\0", "cnn.json/x"])
 def test_a_path_that_cannot_exist_is_missing(name: str) -> None:
     assert problem(FIXTURES / "3.3.1" / name).code == "GT001"

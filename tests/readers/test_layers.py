@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -590,6 +591,14 @@ def test_what_is_no_source_is_refused_with_the_way_to_one():
         (found,) = caught.value.report
         assert found.code == "GT046"
         assert f"a `{type(given).__name__}` cannot be read" in found.message
+
+
+def test_what_paddle_warns_of_for_each_layer_is_said_once():
+    norms = nn.Sequential(*(nn.BatchNorm2D(3) for _ in range(4)))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")
+        from_layer(norms, [(3, 4, 4)])
+    assert [str(one.message)[:40] for one in said] == ["When training, we now always track globa"]
 
 
 def test_a_network_is_shown_in_one_line() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import re
 from collections.abc import Callable
@@ -11,12 +12,15 @@ import pytest
 
 from graphtool.cli._explain import all_docs
 from tests.reference.public import MODULES, callables, docs_of, names
+from tests.reference.types import ELSEWHERE, types
 from tests.reference.writing import REFERENCE, link_of, reference
 
 _FIRST_LINE = re.compile(r"[A-Z`].*[.:]")
 _SHAPE = re.compile(r"\[(N|C|H|\.\.\.)[^\]]*\]|of any (one )?shape|`resize`")
 _SOURCE = re.compile(r"arXiv[ \n]\d{4}\.\d{4,5}|PaddleSlim|tutorial|`similarity`")
 _RAISES = re.compile(r"Raises |[Rr]aises (what|as)|Never raises")
+# No member of an Enum, no word of a text.
+_TYPE = re.compile(r"(?<![\w.'\"])[A-Z][a-z]\w*")
 _UNITS = re.compile(r"second|step")
 # What takes tensors takes them by these names.
 _TENSORS = re.compile(r"(teacher|student)(_var\d?_name|\d|_start|_end)?|value")
@@ -30,8 +34,18 @@ def test_every_public_name_has_a_heading_that_its_index_leads_to() -> None:
     text = REFERENCE.read_text(encoding="utf-8")
     headings = re.findall(r"^### (.*)$", text, re.MULTILINE)
 
-    assert headings == [name.full for module in MODULES for name in names(module)]
-    assert set(re.findall(r"\]\((#[^)]+)\)", text)) == set(map(link_of, headings))
+    assert headings == [*(name.full for module in MODULES for name in names(module)), *types()]
+    assert set(re.findall(r"\]\((#[^)]+)\)", text)) == {*map(link_of, headings), "#types"}
+
+
+def test_every_type_that_a_signature_names_has_an_entry() -> None:
+    text, _, _ = REFERENCE.read_text(encoding="utf-8").partition("\n## Types\n")
+    calls = re.findall(r"^```python signature\n(.*?)\n```|^- `(\w+\([^\n]*?)`: ", text, re.M | re.S)
+    named = {name for call in calls for name in _TYPE.findall("".join(call))}
+    public = {name.name for module in MODULES for name in names(module)}
+
+    assert len(named) > 50
+    assert named - public - types().keys() - ELSEWHERE - {*dir(builtins), "Enum"} == set()
 
 
 def shortcomings(name: str, docs: str, parameters: list[str]) -> list[str]:

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from tests.reference.public import MODULES, Name, attributes, docs_of, members, names
+from tests.reference.types import Alias, types
 
 __all__ = ["REFERENCE", "link_of", "reference"]
 
@@ -20,10 +21,11 @@ _TITLE = """\
 
 All public names, as their docstrings have them; `python -m tests.reference` writes this file, and
 `help(gt.merge)` shows the same. In signatures `Paddle` is what Paddle has no one type for: its
-Programs, Values, Variables, Scopes and Places. Shapes are lists of dims, -1 where one is not known
-before the run: N is the batch, C channels, H and W the height and width of a map, L the length of a
-sequence. A code such as GT344 is explained by `graphtool explain GT344`, and in
-[troubleshooting](troubleshooting.md); words are those of the [glossary](glossary.md).
+Programs, Values, Variables, Scopes and Places; other types that have no name in `graphtool` stand
+at the [end](#types). Shapes are lists of dims, -1 where one is not known before the run: N is the
+batch, C channels, H and W the height and width of a map, L the length of a sequence. A code such as
+GT344 is explained by `graphtool explain GT344`, and in [troubleshooting](troubleshooting.md); words
+are those of the [glossary](glossary.md).
 """
 _WIDTH = 88
 _CODE = re.compile(r"(`[^`]*`)")
@@ -31,7 +33,7 @@ _CODE = re.compile(r"(`[^`]*`)")
 
 def reference() -> str:
     """Return the text of the whole file."""
-    parts = [_TITLE, *(part for module in MODULES for part in _module(module))]
+    parts = [_TITLE, *(part for module in MODULES for part in _module(module)), *_types()]
     return "\n".join(part.rstrip() + "\n" for part in parts)
 
 
@@ -47,6 +49,22 @@ def _module(module: ModuleType) -> Iterator[str]:
     yield " · ".join(f"[{one.name}]({link_of(one.full)})" for one in found)
     for one in found:
         yield from _name(one)
+
+
+def _types() -> Iterator[str]:
+    found = types()
+    yield "## Types"
+    yield "What signatures name and no module has in its `__all__`: it is handed over, or read off."
+    yield " · ".join(f"[{name}]({link_of(name)})" for name in found)
+    for name, one in found.items():
+        yield f"### {name}"
+        if isinstance(one, Alias):
+            yield _block(_readable(f"{name} = {one.value}"))
+            yield _prose(one.meaning)
+        else:
+            yield _block(_class(one))
+            yield _prose(docs_of(one))
+            yield from _members(one)
 
 
 def _name(one: Name) -> Iterator[str]:

@@ -226,4 +226,19 @@ def test_an_input_says_its_dtype_where_that_is_not_float32(
     image = replace(graph.values["image"], shape=shape, dtype=dtype)
     graph = replace(graph, values={**graph.values, "image": image})
 
-    assert board_of(graph).panels[0].inputs == said
+    assert board_of(graph).panels[0].inputs == f"input {said}"
+
+
+@pytest.mark.pir
+def test_a_convolution_behind_the_last_block_counts_for_its_stage_as_inspect_says() -> None:
+    from tests.networks import built, convolved_before_its_classifier
+
+    structure = analyse(built(convolved_before_its_classifier, [3, 64, 64]))
+    (panel,) = board_of(structure.graph).panels
+    spent = [structure.cost_before(structure.last_weighed(stage)) for stage in structure.stages]
+
+    cards = [card for card in panel.cards if card.part is Part.STAGE]
+    shares = [end - start for start, end in zip([0.0, *spent], spent, strict=False)]
+    assert [card.share for card in cards[-2:]] == pytest.approx(shares[-2:])
+    assert cards[-1].size == 32
+    assert structure.stages[-1].end == "concat_2"

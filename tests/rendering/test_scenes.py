@@ -160,7 +160,7 @@ def test_the_loss_and_the_accuracy_of_a_student_are_no_heads_of_their_own() -> N
         paddle.static.accuracy(paddle.nn.functional.softmax(logits), label)
 
     (panel,) = board_of(read(program)).panels
-    assert panel.inputs == "3 × 32 × 32, 1 int64"
+    assert panel.inputs == "image 3 × 32 × 32, label 1 int64"
     assert [card.title for card in panel.cards] == ["16 × 16", "8 × 8", "Head"]
     assert [row.name for row in panel.cards[-1].rows] == ["Mean", "Linear", "Cross entropy", "Mean"]
 

@@ -422,3 +422,9 @@ def test_paddle_2_6_evaluates_alike_with_branch_and_loop(paddle26: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == legacy_evaluation.WANTED
+
+
+def test_an_evaluation_is_shown_in_one_line() -> None:
+    made = gt.for_test(gt.from_layer(lambda: nn.Linear(4, 2), [("x", (4,))]))
+    assert repr(made) == f"Evaluation({made.live.graph!r}; 0 diagnostics)"
+    assert len(repr(made).splitlines()) == 1

@@ -174,8 +174,7 @@ function drawBoard() {
 }
 
 function panelHead(panel) {
-  const inputs = panel.inputs ? `input ${panel.inputs}` : "";
-  const said = [panel.role, panel.state, inputs].filter(Boolean).join(" · ");
+  const said = [panel.role, panel.state, panel.inputs].filter(Boolean).join(" · ");
   const titles = ["", "block", "×", panel.unit, "params", "MACs", "of MACs"];
   return el(
     "div",

@@ -1,0 +1,102 @@
+"""The types that public signatures name and that are no public names themselves."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from types import ModuleType
+from typing import Any, TypeVar
+
+from tests.reference.public import MODULES, Name, attributes, members, names
+
+__all__ = ["ELSEWHERE", "Alias", "types"]
+
+# What Python has, the one word for all of Paddle's, and what any function may have found.
+ELSEWHERE = frozenset(
+    {"Any", "Callable", "Collection", "Found", "Iterable", "Iterator", "Mapping", "None"}
+    | {"Paddle", "Path", "PathLike", "Sequence"}
+)
+_NAMED = re.compile(r"\b_?[A-Z]\w*")
+
+
+@dataclass(frozen=True)
+class Alias:
+    """Another name of a type: what it stands for, and the comment above it."""
+
+    value: str
+    meaning: str
+
+
+def types() -> dict[str, type | Alias]:
+    """Return classes and aliases by the name that signatures have for them, sorted."""
+    public = [one.object for module in MODULES for one in names(module)]
+    found: dict[str, type | Alias] = {}
+    for module, spelt in _annotations():
+        if spelt.removeprefix("_") in ELSEWHERE:
+            continue
+        meant = getattr(module, spelt, None)
+        if inspect.isclass(meant) and spelt in (meant.__name__, f"_{meant.__name__}"):
+            known: type | Alias | None = None if meant in public else meant
+        else:
+            known = None if isinstance(meant, TypeVar) else _alias(module, spelt)
+        if known is not None:
+            before = found.setdefault(spelt.removeprefix("_"), known)
+            assert before == known, f"two types are called `{spelt}`: {before}, {known}"
+    return dict(sorted(found.items()))
+
+
+def _annotations() -> Iterator[tuple[ModuleType, str]]:
+    """Yield each name in a public signature, with the module whose name it is."""
+    for one in (one for module in MODULES for one in names(module)):
+        for module, annotation in _of(one):
+            yield from ((module, spelt) for spelt in _NAMED.findall(annotation))
+
+
+def _of(one: Name) -> Iterator[tuple[ModuleType, str]]:
+    if inspect.isclass(one.object):
+        if not issubclass(one.object, Enum):
+            home = sys.modules[one.object.__module__]
+            yield from ((home, spelt) for _, spelt in attributes(one.object))
+        for _, function, _ in members(one.object):
+            yield from _signature(function)
+    elif callable(one.object):
+        yield from _signature(one.object)
+
+
+def _signature(function: Callable[..., Any]) -> Iterator[tuple[ModuleType, str]]:
+    plain = inspect.unwrap(function)
+    signature, home = inspect.signature(plain), sys.modules[plain.__module__]
+    given = [one.annotation for one in signature.parameters.values()]
+    yield from ((home, str(one)) for one in (*given, signature.return_annotation) if one)
+
+
+def _alias(module: ModuleType, name: str) -> Alias | None:
+    """Find an alias where it is made, in the module or in one that it imports from."""
+    tree, lines = _parsed(module)
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and name in [one.name for one in node.names]:
+            return _alias(sys.modules[node.module or ""], name)
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == name and node.value:
+            value = node.value
+            text = value.value if isinstance(value, ast.Constant) else ast.unparse(value)
+            return Alias(str(text), _comment(lines[: node.lineno - 1]))
+    return None
+
+
+@cache
+def _parsed(module: ModuleType) -> tuple[ast.Module, list[str]]:
+    source = inspect.getsource(module)
+    return ast.parse(source), source.splitlines()
+
+
+def _comment(lines: list[str]) -> str:
+    found: list[str] = []
+    while lines[-1 - len(found)].startswith("# "):
+        found.append(lines[-1 - len(found)].removeprefix("# "))
+    return "\n".join(reversed(found))
