@@ -297,6 +297,7 @@ def test_pairs_that_cannot_be_read_stand_beside_what_the_merge_has(
     assert "note: named by `Distillation.node` for the student" in result.err
 
 
+@pytest.mark.pir
 def test_the_help_of_a_pair_reads_networks_from_code_again(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

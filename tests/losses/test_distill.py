@@ -663,6 +663,7 @@ def test_what_cannot_be_distilled_is_refused_and_nothing_built(net: Merged, what
     assert all(found.help for found in error.value.report)
 
 
+@pytest.mark.pir
 def test_a_program_in_the_place_of_a_merge_is_named_by_its_type(net: Merged) -> None:
     with net.building(), pytest.raises(gt.UsageError) as error:
         gt.distill_loss(net.merged.program, net.pairs)  # pyright: ignore[reportArgumentType]
@@ -793,6 +794,7 @@ def test_an_adapter_of_other_channels_says_whose_they_are(net: Merged) -> None:
     ]
 
 
+@pytest.mark.pir
 def test_a_value_that_has_left_the_program_is_told() -> None:
     paddle.enable_static()
     net = merged(lambda: PlainConvolutions([8, 8]), lambda: Extra([8, 8]), (3, 32, 32))

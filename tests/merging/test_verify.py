@@ -362,6 +362,7 @@ def test_sequences_have_to_be_given() -> None:
     assert found.comparisons[-1].shape == (2, 5)
 
 
+@pytest.mark.pir
 def test_input_that_a_network_does_not_take_is_a_diagnostic() -> None:
     merged, _, _ = _merged()
     with pytest.raises(MergeError) as caught:
