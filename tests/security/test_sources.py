@@ -16,14 +16,17 @@ PACKAGE = Path(graphtool.__file__).parent
 # `paddle.load`, `paddle.jit.load` and `paddle.static.load` unpickle, `numpy.load` may.
 LOADING = {"load", "loads", "load_state_dict", "Unpickler", "load_inference_model", "load_vars"}
 EVALUATING = {"eval", "exec", "compile", "__import__", "os.system", "os.popen"}
-# The standard library's format of plain data, and a method of graphtool's own.
-PLAIN = {"json.loads", "teacher.load"}
+# Formats of plain data, YAML by PyYAML's base loader (see below), and functions of graphtool's own.
+PLAIN = {"json.loads", "yaml.load", "sides.teacher.load", "load"}
 # These import what a call or a command line names, or parts of graphtool itself.
 IMPORTING = {"import_module", "resolve_name"}
 IMPORTERS = {
     "__init__.py",
+    "checks/__init__.py",
     "cli/_explain.py",
     "cli/_running.py",
+    "loss_names.py",
+    "losses/__init__.py",
     "matching/_samples.py",
     "readers/_builder.py",
     "readers/_paddle.py",
@@ -51,6 +54,24 @@ def test_nothing_is_unpickled_or_evaluated(calls: list[tuple[str, str]]) -> None
     loading = {one for one in calls if one[1].rpartition(".")[2] in LOADING}
     assert {call for _, call in loading} <= PLAIN
     assert not [one for one in calls if one[1] in EVALUATING]
+
+
+def test_yaml_makes_plain_data_alone() -> None:
+    """PyYAML's base loader makes dicts, lists and texts, whatever a tag says."""
+    (file,) = (path for path in PACKAGE.rglob("*.py") if "yaml.load(" in path.read_text("utf-8"))
+    tree = ast.parse(file.read_text("utf-8"))
+    bases = {
+        node.name: [spelt(base) for base in node.bases]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
+    (call,) = (
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and spelt(node.func) == "yaml.load"
+    )
+    (loader,) = (word.value for word in call.keywords if word.arg == "Loader")
+    assert bases[spelt(loader)] == ["yaml.BaseLoader"]
 
 
 def test_modules_are_imported_by_name_in_few_places_alone(calls: list[tuple[str, str]]) -> None:

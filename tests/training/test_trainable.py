@@ -148,17 +148,20 @@ def test_it_trains_as_the_same_network_does_in_dynamic_mode_and_built_for_traini
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "mobilenet_v3_small"])
 def test_vision_models_train_as_in_dynamic_mode(tmp_path: Path, name: str) -> None:
+    paddle.seed(0)
     with paddle.utils.unique_name.guard():
         layer = getattr(paddle.vision.models, name)(num_classes=10)
     for inner in layer.sublayers():
         if isinstance(inner, nn.Dropout):
             inner.p = 0.0  # static mode draws other masks
-    model = exported(layer, tmp_path, 3, 32, 32)
-    x = samples(2, 3, 32, 32)
+    # Of two small images a batch norm has two numbers a channel: losses end in NaN now and then.
+    model = exported(layer, tmp_path, 3, 64, 64)
+    x = samples(4, 3, 64, 64)
 
     wanted = dynamic_losses(layer, x, rate=1e-3)
     found, _ = static_losses(model, tmp_path, x, rate=1e-3)
 
+    assert np.isfinite(floats(wanted)).all()
     assert floats(found) == pytest.approx(floats(wanted), rel=1e-5)
 
 
