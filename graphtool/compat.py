@@ -11,16 +11,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from os import PathLike
 from typing import Any, TypeAlias
 
 from graphtool import losses, merging
 from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic
+from graphtool.graph import Graph
 from graphtool.readers._paddle import load_paddle
-from graphtool.readers.facts import scope_facts
-from graphtool.readers.live import as_live, program_of
-from graphtool.readers.tensors import copy_of
+from graphtool.readers.live import as_live, is_live, program_of
+from graphtool.readers.tensors import copy_of, held_tensors, share_tensors
 from graphtool.training import problems
 from graphtool.training._subject import check_program
 
@@ -70,10 +69,11 @@ def merge(
     del merge_feed
     if isinstance(teacher_scope, str):
         teacher_scope, name_prefix = None, teacher_scope
-    if teacher_scope is None:
-        teacher_scope = _set_aside(teacher_program, student_program, scope)
+    teacher = as_live(teacher_program).graph if is_live(teacher_program) else None
+    if teacher is not None and teacher_scope is None:
+        teacher_scope = _set_aside(teacher, student_program, scope)
     held = scope if teacher_scope is None else teacher_scope
-    empty = None if parameters else _without_weights(teacher_program, held)
+    empty = None if parameters or teacher is None else _without_weights(teacher, held)
     if empty is not None:
         warnings.warn(str(empty), stacklevel=2)
     merging.merge(
@@ -90,47 +90,33 @@ def merge(
     return program_of(student_program)
 
 
-def _without_weights(teacher: _Paddle, scope: _Paddle | None) -> Diagnostic | None:
+def _without_weights(teacher: Graph, scope: _Paddle | None) -> Diagnostic | None:
     """Return a warning where no parameter of a live teacher has been initialised."""
-    if not _is_live(teacher):
-        return None
-    graph = as_live(teacher).graph
-    names = persistable_names(graph)
+    names = persistable_names(teacher)
     held = load_paddle().static.global_scope() if scope is None else scope
-    if not names or _initialised(held, names):
+    if not names or held_tensors(held, names):
         return None
-    return problems.weights_come_later(graph.source, len(names))
+    return problems.weights_come_later(teacher.source, len(names))
 
 
-def _set_aside(teacher: _Paddle, student: _Paddle, scope: _Paddle | None) -> _Paddle | None:
+def _set_aside(teacher: Graph, student: _Paddle, scope: _Paddle | None) -> _Paddle | None:
     """Return a Scope of the teacher's own where its weights are in one that is to be the student's.
 
     None where no name is both networks', or where the student may have set the tensors: it has
     when any of its other ones is initialised, and nothing tells when there are no others.
     """
-    if not _is_live(teacher) or not _is_live(student):
+    if not is_live(student):
         return None
-    theirs, ours = (persistable_names(as_live(program).graph) for program in (teacher, student))
-    common, others = set(theirs) & set(ours), set(ours) - set(theirs)
+    theirs, ours = set(persistable_names(teacher)), set(persistable_names(as_live(student).graph))
+    common, others = theirs & ours, ours - theirs
     held = load_paddle().static.global_scope() if scope is None else scope
-    started = _initialised(held, (*theirs, *others))
-    if not common or not others or others & started or set(theirs) - started:
+    tensors = held_tensors(held, theirs | others)
+    if not common or not others or others & tensors.keys() or theirs - tensors.keys():
         return None
     apart = load_paddle().static.Scope()
-    for name in theirs:
-        tensor = held.find_var(name).get_tensor()
-        own = copy_of(tensor) if name in common else tensor
-        apart.var(name).get_tensor()._share_data_with(own)  # noqa: SLF001  # no public way
+    copies = {name: copy_of(tensor) for name, tensor in tensors.items() if name in common}
+    share_tensors(tensors | copies, apart)
     return apart
-
-
-def _is_live(given: _Paddle) -> bool:
-    return not isinstance(given, str | PathLike) and hasattr(program_of(given), "global_block")
-
-
-def _initialised(scope: _Paddle, names: Iterable[str]) -> set[str]:
-    facts = scope_facts(scope, names).variables
-    return {name for name, fact in facts.items() if fact.initialised}
 
 
 def l2(
@@ -140,7 +126,7 @@ def l2(
 
     For Values of one shape [N, ...]: PaddleSlim's `l2`, the tutorial's `l2_loss`.
 
-    Raises what that raises, and UsageError GT248 where `program` is none.
+    Raises what that raises, and UsageError GT248 where `program` is no Program.
     """
     with _building_in(program):
         return losses.l2(teacher_var_name, student_var_name)

@@ -58,12 +58,9 @@ def check_writable(path: str | PathLike[str]) -> None:
         home.parent.stat()
         if not home.parent.is_dir():
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        if not _may_write(home.parent, os.W_OK | os.X_OK) or not _may_write(home, os.W_OK):
+        kept = home.exists() and not os.access(home, os.W_OK)
+        if kept or not os.access(home.parent, os.W_OK | os.X_OK):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-
-
-def _may_write(path: Path, mode: int) -> bool:
-    return not path.exists() or os.access(path, mode)
 
 
 def write_text(path: str | PathLike[str], text: str) -> None:

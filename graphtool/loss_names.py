@@ -22,8 +22,8 @@ class Takes:
     """What a loss takes: the least and the largest rank, equal dims from `start` to `stop`.
 
     One of `logits` applies softmax itself: what it takes must not have gone through one.
-    Losses of maps compare the batch alone here, for channels are last in some; they compare the
-    others when they are built, once channels are first.
+    Of maps no dim is compared here, for channels are last in some; their losses do that when they
+    are built, once channels are first.
     """
 
     ranks: tuple[int, int | None] = (1, None)

@@ -9,12 +9,18 @@ from pathlib import Path, PurePath
 
 from graphtool.text import as_path, command
 
-__all__ = ["free_beside", "look_at", "look_into", "make_room", "saved_model"]
+__all__ = ["free_beside", "is_there", "look_at", "look_into", "make_room", "saved_model"]
 
 _FULL = {os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)}
 
 # In the order in which Paddle looks for them.
 _MODELS = (".json", ".pdmodel")
+
+
+def is_there(path: str) -> bool:
+    """Tell whether there is a file or folder; what can be no path is none."""
+    # Unlike that of Path, this is False for a name that is too long.
+    return os.path.exists(path)  # noqa: PTH110
 
 
 def saved_model(path: str) -> str:

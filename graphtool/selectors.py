@@ -7,12 +7,12 @@ from contextlib import suppress
 from dataclasses import replace
 from glob import escape
 from itertools import chain
-from pathlib import Path
 
 from graphtool.arguments import bad_argument
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, UsageError, Where, rule
 from graphtool.graph import Graph, Operator, Value, module_path
 from graphtool.lookalikes import closest, near_notes
+from graphtool.paths import is_there
 from graphtool.text import as_path, command, named, option, shown_forms
 
 __all__ = [
@@ -145,10 +145,7 @@ def listing(source: str, *, name: str | None = None) -> str:
 
 def is_source(source: str) -> bool:
     """Tell whether what a Graph was read from can be named to a command as well."""
-    try:
-        return ":" in source or Path(source).exists()
-    except (OSError, ValueError):
-        return False
+    return ":" in source or is_there(source)
 
 
 def _notes(graph: Graph, selector: str, near: Sequence[str]) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -12,13 +11,22 @@ from pathlib import Path
 __all__ = ["plain", "terminal"]
 
 
-def terminal(columns: int, *argv: str | Path, **environment: str) -> str:
-    """Run the command on a pseudo-terminal of its own and return all that it wrote there."""
+def terminal(
+    columns: int,
+    *argv: str | Path,
+    folder: Path | None = None,
+    stream: str = "stdout",
+    **environment: str,
+) -> str:
+    """Run the command with one stream on a pseudo-terminal, and return all that it wrote there."""
+    import pty
+
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "graphtool", *map(str, argv)],
-        stdout=slave,
-        stderr=subprocess.DEVNULL,
+        stdout=slave if stream == "stdout" else subprocess.DEVNULL,
+        stderr=slave if stream == "stderr" else subprocess.DEVNULL,
+        cwd=folder,
         env={**os.environ, "COLUMNS": str(columns), "TERM": "xterm", **environment},
     )
     os.close(slave)

@@ -9,7 +9,7 @@ from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import check
 from graphtool.diagnostics import Diagnostic, Severity, counted, listed
 from graphtool.graph import Graph, Operator
-from graphtool.structure import is_training, kind_of
+from graphtool.structure import METRICS, PROBABILITIES, is_training, kind_of
 from graphtool.text import literal
 
 __all__ = [
@@ -240,11 +240,9 @@ def _seeded(operator: Operator) -> bool:
     return isinstance(seed, int) and (seed != 0 or bool(operator.attributes.get("fix_seed")))
 
 
-_PROBABILITIES = frozenset({"softmax", "log_softmax", "sigmoid"})
-_METRICS = frozenset({"accuracy", "auc"})
 _LARGEST = frozenset({"top_k", "topk"})
 _AFTER_PROBABILITIES = (
-    _METRICS
+    METRICS
     | _LARGEST
     | {
         "argmax",
@@ -275,7 +273,7 @@ def probabilities(plan: MergePlan) -> Iterator[Diagnostic]:
     for role, graph in sides:
         for operator in graph.operators.values():
             logits = next(iter(operator.operands), None)
-            if logits is None or kind_of(operator) not in _PROBABILITIES:
+            if logits is None or kind_of(operator) not in PROBABILITIES:
                 continue
             if _is_answer(graph, operator):
                 yield Diagnostic(
@@ -306,7 +304,7 @@ def _is_answer(graph: Graph, operator: Operator) -> bool:
 def _measures(graph: Graph, reader: Operator) -> bool:
     """Tell an accuracy, or the largest numbers that nothing but an accuracy is told of."""
     if kind_of(reader) not in _LARGEST:
-        return kind_of(reader) in _METRICS
+        return kind_of(reader) in METRICS
     readers = [one for result in reader.results for one in graph.consumers.get(result, ())]
     return bool(readers) and all(_measures(graph, one) for one in readers)
 

@@ -16,6 +16,7 @@ from graphtool.cli._options import (
     INPUT_HELP,
     MODEL,
     MODEL_IN_SHORT,
+    PREFIX,
     add_inputs,
     add_json,
     add_networks,
@@ -25,8 +26,6 @@ from graphtool.cli._options import (
     whole_number,
 )
 from graphtool.cli._suggest_options import (
-    SUGGEST,
-    SUGGEST_EXAMPLES,
     add_suggest,
     check_suggest,
 )
@@ -194,7 +193,7 @@ def _add_join(parser: _Parser) -> None:
     add_networks(parser)
     add = parser.add_argument
     add("--feed", action="append", type=feed_pair, metavar="T=S", help=_FEED_HELP)
-    add("--prefix", default="teacher_", metavar="TEXT", help="put before teacher names (teacher_)")
+    add("--prefix", default=PREFIX, metavar="TEXT", help=f"put before teacher names ({PREFIX})")
     add("--shared", action="append", default=[], metavar="NAME", help=_SHARED_HELP)
 
 
@@ -285,8 +284,8 @@ _COMMANDS = {
     ),
     "suggest-pairs": (
         "suggest which feature maps to pair",
-        f"{SUGGEST}\n{MODEL_IN_SHORT}",
-        SUGGEST_EXAMPLES,
+        f"{_manual.SUGGEST}\n{MODEL_IN_SHORT}",
+        _manual.SUGGEST_EXAMPLES,
         add_suggest,
     ),
     "check": (
@@ -297,13 +296,13 @@ _COMMANDS = {
     ),
     "merge": (
         "merge a teacher into a student",
-        f"{_manual.MERGE}{MODEL_IN_SHORT}",
+        f"{_manual.MERGE}\n{MODEL_IN_SHORT}",
         _manual.MERGE_EXAMPLES,
         _add_merge,
     ),
     "render": (
         "draw a network, or two with their pairs",
-        f"{_manual.RENDER}{MODEL_IN_SHORT}",
+        f"{_manual.RENDER}\n{MODEL_IN_SHORT}",
         _manual.RENDER_EXAMPLES,
         _add_render,
     ),

@@ -170,12 +170,12 @@ def _self_test(facts: PaddleFacts | None, started: float) -> _Finding:
         return _Finding(name="self-test", state=_WRONG, found=broken, help=again)
     if facts is not None and facts.version is not None:
         if facts.compared is None or facts.equal != facts.compared:
-            return _Finding(name="self-test", state=_WRONG, found=_failed(facts), help=_GET_PADDLE)
-        done += f"; {facts.equal} of {facts.compared} Values and weights bit-equal after a merge"
+            return _Finding(name="self-test", state=_WRONG, found=_merged(facts), help=_GET_PADDLE)
+        done += f"; {_merged(facts)}"
     return _Finding(name="self-test", found=f"{done}; {time.perf_counter() - started:.1f} s")
 
 
-def _failed(facts: PaddleFacts) -> str:
+def _merged(facts: PaddleFacts) -> str:
     if facts.compared is None:
         return f"Paddle fails at a merge: {bounded(facts.failure or 'nothing was said')}"
     return f"{facts.equal} of {facts.compared} Values and weights bit-equal after a merge"

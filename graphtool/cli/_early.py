@@ -24,10 +24,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def leave_on_signals() -> None:
     """End the process where a signal asks for it, until something is begun that has to be undone.
 
-    Only the main thread may set this.
+    Only the main thread may set this; called in another one, it changes nothing.
     """
-    for number in filter(is_free, SIGNALS):
-        signal.signal(number, _leave)
+    try:
+        for number in filter(is_free, SIGNALS):
+            signal.signal(number, _leave)
+    except ValueError:
+        return
 
 
 def is_free(number: int) -> bool:

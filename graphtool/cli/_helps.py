@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from argparse import Namespace
 from ast import literal_eval
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import starmap
+from pathlib import Path
 
 from graphtool.checks import MergePlan
 from graphtool.checks.names import free_prefix
+from graphtool.cli._options import PREFIX
 from graphtool.cli._text import feed_text
 from graphtool.diagnostics import Diagnostic, Report, Severity
 from graphtool.text import as_path, command, option
@@ -16,7 +19,6 @@ from graphtool.text import as_path, command, option
 __all__ = ["typed", "typed_opening", "typed_pairs"]
 
 _FEED_MAP = "feed_map="
-_PREFIX = "teacher_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +61,17 @@ def typed_pairs(report: Report, args: Namespace) -> Report:
 def _with_inputs(help: str | None, args: Namespace) -> str | None:
     if help is None:
         return None
-    words = help.split()
-    if words[:2] == ["graphtool", "suggest-pairs"] and as_path(args.teacher) in words:
-        roles = ("teacher", args.teacher_input), ("student", args.student_input)
-        given = ("--input", args.input), *((f"--{role}-input", own) for role, own in roles)
-    elif words[:2] == ["graphtool", "inspect"]:
-        first = as_path(args.teacher) in words
-        own = args.teacher_input if first else args.student_input
-        given = (("--input", own or args.input),)
-    else:
-        return help
-    options = [option(name, shape) for name, shapes in given for shape in shapes or ()]
-    return " ".join((help, *options))
+    if _begins(help, "suggest-pairs", args.teacher):
+        return " ".join((help, *_inputs(args)))
+    for model, own in (args.teacher, args.teacher_input), (args.student, args.student_input):
+        if _begins(help, "inspect", model) and not Path(model).exists():
+            return " ".join((help, *_repeated("--input", own or args.input)))
+    return help
+
+
+def _begins(help: str, name: str, model: str) -> bool:
+    """Tell a help that is this command of graphtool, on this MODEL."""
+    return f"{help} ".startswith(f"{command('graphtool', name, as_path(model))} ")
 
 
 def _weights_file(_: Diagnostic, role: str) -> str:
@@ -117,14 +118,22 @@ def _dry_run(case: _Case) -> str:
 
 def _given(args: Namespace) -> Iterator[str]:
     """Yield again what was typed of the options that say how to merge."""
-    for name in ("input", "teacher_input", "student_input"):
-        yield from (
-            option(f"--{name.replace('_', '-')}", text) for text in getattr(args, name) or ()
-        )
-    yield from (option("--feed", feed_text(*pair)) for pair in args.feed or ())
-    yield from (option("--shared", name) for name in args.shared)
-    if args.prefix != _PREFIX:
+    yield from _inputs(args)
+    yield from _repeated("--feed", starmap(feed_text, args.feed or ()))
+    yield from _repeated("--shared", args.shared)
+    if args.prefix != PREFIX:
         yield option("--prefix", args.prefix)
+
+
+def _inputs(args: Namespace) -> Iterator[str]:
+    """Yield again the inputs that were typed for code."""
+    yield from _repeated("--input", args.input)
+    yield from _repeated("--teacher-input", args.teacher_input)
+    yield from _repeated("--student-input", args.student_input)
+
+
+def _repeated(name: str, values: Iterable[str] | None) -> Iterator[str]:
+    return (option(name, value) for value in values or ())
 
 
 _HELPS: dict[str, Callable[[_Case], str]] = {

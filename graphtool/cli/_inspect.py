@@ -39,11 +39,11 @@ _BACKWARD = 1
 def run(args: Namespace) -> int:
     """Read a model and print what it is."""
     check_inputs("--input", args.input, args.model)
-    _check_output(args)
+    query = _query(args)
+    _check_output(args.output, query)
     graph = read_source(args.model, args.input)
     with progress("finding stages and heads"):
         structure = analyse(graph)
-    query = _query(args)
     selection = select(structure, query)
     if args.output is not None:
         _write(structure, query, args.output)
@@ -62,17 +62,17 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def _check_output(args: Namespace) -> None:
+def _check_output(path: str | None, query: Query) -> None:
     """Refuse a file that is none of a graph, and a part of what has the whole graph.
 
     Raises UsageError: GT413, GT600. Raises GraphtoolError: GT601.
     """
-    if args.output is None:
+    if path is None:
         return
     from graphtool.rendering.interchange import GRAPHML, check_graph_file
 
-    check_graph_file(args.output)
-    if args.output.lower().endswith(GRAPHML) and _query(args).narrows:
+    check_graph_file(path)
+    if path.lower().endswith(GRAPHML) and query.narrows:
         message = f"argument --output: a {GRAPHML} has the whole graph, and no part of it"
         raise UsageError(wrong_usage(message, help="-o values.csv"))
 

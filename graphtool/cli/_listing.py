@@ -62,11 +62,10 @@ def select(structure: Structure, query: Query) -> Selection:
     Raises ReadError: GT110, GT111 and GT112 where a wish cannot be fulfilled.
     """
     _check(structure, query)
-    main_line = frozenset(structure.main_line)
     found = [
         value
         for value in structure.graph.values.values()
-        if _in_scope(value, query, main_line) and _fits(structure, value, query)
+        if _in_scope(structure, value, query) and _fits(structure, value, query)
     ]
     if not found and query.narrows:
         graph = structure.graph
@@ -85,9 +84,8 @@ def _is_side_result(structure: Structure, value: Value) -> bool:
 
 def _check(structure: Structure, query: Query) -> None:
     graph = structure.graph
-    first, count = structure.first_stage, len(structure.stages)
-    if query.stage is not None and not first <= query.stage < first + count:
-        known = range(first, first + count)
+    known = range(structure.first_stage, structure.first_stage + len(structure.stages))
+    if query.stage is not None and query.stage not in known:
         raise ReadError(problems.no_such_stage(graph.source, query.stage, known))
     if query.op is not None:
         operators = graph.operators.values()
@@ -97,10 +95,10 @@ def _check(structure: Structure, query: Query) -> None:
             raise ReadError(problems.no_such_operator(graph.source, query.op, near))
 
 
-def _in_scope(value: Value, query: Query, main_line: frozenset[str]) -> bool:
+def _in_scope(structure: Structure, value: Value, query: Query) -> bool:
     if query.parameters:
         return value.origin is Origin.PARAMETER
-    return query.everything or query.narrows or value.name in main_line
+    return query.everything or query.narrows or structure.is_on_main_line(value.name)
 
 
 def _fits(structure: Structure, value: Value, query: Query) -> bool:

@@ -24,6 +24,8 @@ __all__ = [
     "MERGE_EXAMPLES",
     "RENDER",
     "RENDER_EXAMPLES",
+    "SUGGEST",
+    "SUGGEST_EXAMPLES",
 ]
 
 ABOUT = """\
@@ -55,6 +57,18 @@ examples:
   graphtool inspect demo:teacher --input 3,32,32
 """
 
+SUGGEST = """\
+Suggest which feature maps of a teacher and a student to pair, best first, and
+say why. TEACHER and STUDENT are each a MODEL.
+"""
+
+SUGGEST_EXAMPLES = """\
+examples:
+  graphtool suggest-pairs teacher.json student.json -o pairs.toml
+  graphtool suggest-pairs teacher.json distilled.json --evidence samples.npz
+  graphtool suggest-pairs teacher.json student.json --explain relu_7=relu_3
+"""
+
 CHECK = """\
 Find everything that stands against merging a teacher into a student, before
 anything is touched. TEACHER and STUDENT are each a MODEL. Files are checked
@@ -71,7 +85,6 @@ examples:
 MERGE = """\
 Merge a frozen teacher into a student, which is made trainable again, and save
 the program: gt.load_merged(DIR) gives it back, to add a loss to and train.
-
 """
 
 MERGE_EXAMPLES = """\
@@ -83,7 +96,6 @@ examples:
 RENDER = """\
 Draw a network; a teacher and a student side by side with their pairs; or what
 `graphtool merge` wrote.
-
 """
 
 RENDER_EXAMPLES = """\

@@ -12,6 +12,7 @@ __all__ = [
     "INPUT_HELP",
     "MODEL",
     "MODEL_IN_SHORT",
+    "PREFIX",
     "add_inputs",
     "add_json",
     "add_networks",
@@ -33,6 +34,7 @@ MODEL is a path (.json, .pdmodel, __model__, or a folder with one of them),
 never executed; or module:callable, which is (see graphtool inspect --help).
 """
 
+PREFIX = "teacher_"
 INPUT_HELP = (
     "shape of a sample for module:callable: 3,224,224 or NAME=3,224,224:float32, NAME as in forward"
 )

@@ -9,19 +9,7 @@ from graphtool.cli._options import add_networks, whole_number
 from graphtool.cli.problems import wrong_usage
 from graphtool.diagnostics import UsageError
 
-__all__ = ["SUGGEST", "SUGGEST_EXAMPLES", "add_suggest", "check_suggest"]
-
-SUGGEST = """\
-Suggest which feature maps of a teacher and a student to pair, best first, and
-say why. TEACHER and STUDENT are each a MODEL.
-"""
-
-SUGGEST_EXAMPLES = """\
-examples:
-  graphtool suggest-pairs teacher.json student.json -o pairs.toml
-  graphtool suggest-pairs teacher.json distilled.json --evidence samples.npz
-  graphtool suggest-pairs teacher.json student.json --explain relu_7=relu_3
-"""
+__all__ = ["add_suggest", "check_suggest"]
 
 _EVIDENCE_HELP = "weigh by data: .npy, .npz, module:callable or random"
 # Spelt out here: what matches networks is not loaded for `--help`.

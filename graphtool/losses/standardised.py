@@ -51,9 +51,11 @@ def lskd(
     fit = Fit(loss="lskd", ranks=(2, None))
     known = known_dim("lskd", left, -1, "teacher")
     refuse((*misfits(fit, left, right, from_probs=from_probs), *known))
-    left, right = map(_standardised, as_logits(prepared(left, right), from_probs))
+    classes = shape_of(left)[-1]
+    ready = as_logits(prepared(left, right), from_probs)
+    left, right = (_standardised(logits, classes) for logits in ready)
     return ops.mean(ops.divergence(left / temperature, right / temperature)) * temperature**2
 
 
-def _standardised(logits: _Paddle) -> _Paddle:
-    return ops.unit(ops.centred(logits, -1), -1) * sqrt(shape_of(logits)[-1] - 1)
+def _standardised(logits: _Paddle, classes: int) -> _Paddle:
+    return ops.unit(ops.centred(logits, -1), -1) * sqrt(classes - 1)

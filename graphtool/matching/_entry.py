@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -23,6 +24,7 @@ __all__ = [
     "Yaml",
     "brief",
     "listed",
+    "network_pairs",
     "networks_said",
     "roles_of",
     "swapped",
@@ -136,9 +138,12 @@ def weighed(entries: Iterator[Read], given: Yaml) -> Iterator[Read]:
 
 def brief(given: Yaml) -> str:
     """Write what was found where something else was wanted, in short."""
-    from reprlib import repr as brief
+    return given[:LONGEST_REASON] if isinstance(given, str) else reprlib.repr(given)
 
-    return given[:LONGEST_REASON] if isinstance(given, str) else brief(given)
+
+def network_pairs(given: Yaml) -> Sequence[Yaml]:
+    """Return the networks that a loss compares, two at a time; two may stand without a list."""
+    return [given] if texts(given) else listed(given)
 
 
 def roles_of(networks: Yaml) -> tuple[str, str] | None:

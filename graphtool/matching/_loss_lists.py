@@ -17,6 +17,7 @@ from graphtool.matching._entry import (
     Yaml,
     brief,
     listed,
+    network_pairs,
     networks_said,
     roles_of,
     swapped,
@@ -107,7 +108,7 @@ def _loss(place: str, written: str, table: Mapping[str, Yaml], toolkit: _Toolkit
         reason = "compares one network with the labels" if is_one else "names no two networks"
         yield Unread(place=place, reason=f"it {reason}", on_labels=is_one)
         return
-    pairs = [given] if texts(given) else listed(given)
+    pairs = network_pairs(given)
     # Each loss says something: aliases make long lists of losses that say nothing.
     if not pairs:
         yield Unread(place=place, reason="it names no two networks")

@@ -14,6 +14,7 @@ from graphtool.matching._entry import (
     Unread,
     Yaml,
     listed,
+    network_pairs,
     networks_said,
     roles_of,
     swapped,
@@ -87,8 +88,7 @@ def of_layers(document: Yaml) -> Iterator[Read]:
     for number, part in enumerate(document):
         for index, given in enumerate(listed(table_of(part).get("DistillConfig"))):
             place, table = f"[{number}].DistillConfig[{index}]", table_of(given)
-            networks = table.get("model_name_pairs", [["student_0", "teacher_0"]])
-            pairs = [networks] if texts(networks) else listed(networks)
+            pairs = network_pairs(table.get("model_name_pairs", [["student_0", "teacher_0"]]))
             layers = listed(table.get("layers"))
             # Each place says something: aliases make long lists of those that say nothing.
             if not pairs or not layers:

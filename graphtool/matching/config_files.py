@@ -111,8 +111,7 @@ class _Job:
             self._unread(Unread(place=entry.place, reason=f"in the {side.role}, {found.reason}"))
             return None
         if found not in side.structure.flow.features:
-            role = side.structure.role(found).value
-            self.said.append(problems.no_feature_map(side.structure.graph, found, role))
+            self.said.append(problems.no_feature_map(side.structure, found, side.role))
             return None
         return found
 

@@ -99,8 +99,7 @@ def _names(teacher: Structure, student: Structure, pair: str | tuple[str, str]) 
     sides = ("teacher", teacher), ("student", student)
     for (role, structure), name in zip(sides, names, strict=True):
         if name not in structure.flow.features:
-            what = structure.role(name).value
-            raise PairError(problems.no_feature_map(structure.graph, name, what, role))
+            raise PairError(problems.no_feature_map(structure, name, role))
     return names
 
 

@@ -76,10 +76,16 @@ class Form:
 
 
 def adapter_for(pair: Pair, loss: str) -> str | None:
-    """Return what of a pair's adapter a loss needs: one of any channels needs the same places."""
-    if pair.adapter is None or not named_losses()[loss].of_any_channels:
+    """Return what of a pair's adapter a loss needs: one of any channels needs no other channels.
+
+    One of any two shapes needs nothing, one that takes certain ones the same places still.
+    """
+    if pair.adapter is None:
+        return None
+    known = named_losses()[loss]
+    if not known.of_any_channels:
         return pair.adapter
-    return "resize" if loss == "attention" and "resize" in pair.adapter else None
+    return "resize" if known.takes is not None and "resize" in pair.adapter else None
 
 
 _CLASSES, _STAGES = "classes at the end", "stages of feature maps"

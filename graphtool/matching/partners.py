@@ -33,8 +33,7 @@ def partners(teacher: Source, student: Source, selector: str, *, limit: int | No
     left, right = analyse(read(teacher)), analyse(read(student))
     name = find_in("teacher", left.graph, right.graph, selector).name
     if name not in left.flow.features:
-        what = left.role(name).value
-        raise PairError(problems.no_feature_map(left.graph, name, what, "teacher"))
+        raise PairError(problems.no_feature_map(left, name, "teacher"))
     suggested = [pair for pair in pairs_of(left, right) if pair.teacher.name == name]
     first = {pair.student.name for pair in suggested}
     others = [other for other in right.main_line if other not in first]

@@ -9,6 +9,7 @@ from graphtool.diagnostics import Diagnostic, Severity, Where, counted, rule
 from graphtool.graph import UNKNOWN, Graph, Shape
 from graphtool.paths import look_at
 from graphtool.selectors import listing
+from graphtool.structure import Structure
 
 __all__ = [
     "bad_recipe_key",
@@ -146,14 +147,15 @@ def teacher_is_smaller(teacher: Graph, student: Graph, sizes: tuple[str, str]) -
 
 
 @rule("GT303")
-def no_feature_map(graph: Graph, name: str, what: str, role: str | None = None) -> Diagnostic:
+def no_feature_map(structure: Structure, name: str, role: str) -> Diagnostic:
     """The Value is no feature map, so nothing can be paired with it.
 
     A feature map is a floating-point Value of the top-level block that depends on the input and on
     a weight. Parameters, constants, inputs, gradients and Values inside cond and while are none.
     """
+    graph = structure.graph
     return Diagnostic(
-        message=f"`{name}` is no feature map but a {what}",
+        message=f"`{name}` is no feature map but a {structure.role(name).value}",
         where=(Where(role=role, program=graph.source, value=name, shape=graph.values[name].shape),),
         help=listing(graph.source),
     )

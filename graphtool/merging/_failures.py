@@ -71,10 +71,12 @@ def _words_of(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno is not None:
         return None
     raised_in = _raised_in(error)
-    if raised_in == "paddle" or _COMPILED.search(str(error)):
-        return said_by(error)
-    anyones = raised_in != "graphtool" or isinstance(error, _ANYONES)
-    return None if anyones else said_by(error)
+    is_paddles = (
+        raised_in == "paddle"
+        or _COMPILED.search(str(error))
+        or (raised_in == "graphtool" and not isinstance(error, _ANYONES))
+    )
+    return said_by(error) if is_paddles else None
 
 
 def _raised_in(error: Exception) -> str:

@@ -31,10 +31,8 @@ def interrupts_held() -> Generator[None]:
     signal.signal(signal.SIGINT, _hold)
     try:
         yield
-    except BaseException:
+    finally:
         _end()
-        raise
-    _end()
 
 
 def heed_interrupt() -> None:

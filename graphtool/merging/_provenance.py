@@ -12,9 +12,9 @@ from graphtool.checks import MergePlan
 from graphtool.diagnostics import GraphtoolError
 from graphtool.merging._comparison import Comparison, Unchecked, array_of, compared
 from graphtool.merging._weights import Found, weights_from
-from graphtool.readers.facts import same_variables, scope_facts
+from graphtool.readers.facts import same_variables
 from graphtool.readers.live import LiveProgram
-from graphtool.readers.tensors import private_scope
+from graphtool.readers.tensors import held_tensors, private_scope
 
 if TYPE_CHECKING:
     from graphtool.merging.merged import Merged
@@ -36,8 +36,8 @@ _Paddle: TypeAlias = Any
 class Provenance:
     """What the weights came from last.
 
-    `look` returns a Scope that holds them now, or says why there is none. It may use the Scope that
-    it is given, which is empty.
+    `look` returns the Scope and the names that hold them now, or says why there are none. It may
+    use the Scope that it is given, which is empty.
     """
 
     look: Callable[[_Paddle], Found | str]
@@ -102,7 +102,8 @@ def _rows(merged: Merged, origin: Found | str) -> Iterator[Comparison | Unchecke
 
 def _row(merged: Merged, origin: Found, old: str, new: str) -> Iterator[Comparison | Unchecked]:
     students, name = merged.scopes.student, origin.names[new]
-    before, after = _tensor(origin.scope, name), _tensor(students, new)
+    before = held_tensors(origin.scope, [name]).get(name)
+    after = held_tensors(students, [new]).get(new)
     if name in merged.plan.student_kept and same_variables(origin.scope, students, [name]):
         yield Unchecked(old, "the student trains what they were copied from")
     elif after is None:
@@ -113,8 +114,3 @@ def _row(merged: Merged, origin: Found, old: str, new: str) -> Iterator[Comparis
         yield Unchecked(old, "they share the memory of the Scope that they came from")
     else:
         yield from compared("teacher", {old: array_of(before)}, {new: array_of(after)}, {old: new})
-
-
-def _tensor(scope: _Paddle, name: str) -> _Paddle | None:
-    held = scope_facts(scope, [name]).variables.get(name)
-    return scope.find_var(name).get_tensor() if held and held.initialised else None

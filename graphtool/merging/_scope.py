@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 from graphtool.checks import MergePlan
 from graphtool.merging._backend import Scopes
 from graphtool.readers._paddle import load_paddle
-from graphtool.readers.facts import same_variables, scope_facts
-from graphtool.readers.tensors import copy_of, empty_like
+from graphtool.readers.facts import same_variables
+from graphtool.readers.tensors import copy_of, empty_like, held_tensors
 
 __all__ = ["as_place", "bring_parameters", "hand_over"]
 
@@ -70,9 +70,8 @@ def _trained(plan: MergePlan, tensors: Mapping[str, _Paddle], scopes: Scopes) ->
 
 def _buffers(names: Iterable[str], scope: _Paddle) -> Iterator[int]:
     """Yield the addresses of what is initialised; it may have been shared with the teacher."""
-    for name, found in scope_facts(scope, names).variables.items():
-        if found.initialised:
-            yield scope.find_var(name).get_tensor()._ptr()  # noqa: SLF001
+    for tensor in held_tensors(scope, names).values():
+        yield tensor._ptr()  # noqa: SLF001
 
 
 def _at(tensor: _Paddle, place: _Paddle | None, *, copy: bool) -> _Paddle:

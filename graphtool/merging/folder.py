@@ -32,9 +32,8 @@ from graphtool.merging._whole import check_whole
 from graphtool.merging.merged import Merged
 from graphtool.paths import free_beside
 from graphtool.readers._paddle import load_paddle
-from graphtool.readers.facts import scope_facts
 from graphtool.readers.live import LiveProgram
-from graphtool.readers.tensors import scope_tensors, write_tensors
+from graphtool.readers.tensors import held_tensors, scope_tensors, write_tensors
 from graphtool.staging import is_stage, tidy
 from graphtool.structure import is_training
 from graphtool.text import option
@@ -179,8 +178,8 @@ def _check_program(graph: Graph, merged: Merged) -> None:
         if is_training(operator):
             raise GraphtoolError(already_training(operator.name))
     names = _kept(graph)
-    found = scope_facts(merged.scopes.student, names).variables
-    empty = [name for name in names if name not in found or not found[name].initialised]
+    held = held_tensors(merged.scopes.student, names)
+    empty = [name for name in names if name not in held]
     if empty:
         raise GraphtoolError(parameters_not_there(empty, len(names)))
 

@@ -22,9 +22,8 @@ from graphtool.merging._provenance import compared_weights
 from graphtool.readers._legacy import variable_of
 from graphtool.readers._messages import brief
 from graphtool.readers._paddle import REFUSALS, load_paddle, one_at_a_time, static_mode
-from graphtool.readers.facts import scope_facts
 from graphtool.readers.live import LiveProgram
-from graphtool.readers.tensors import copy_of, private_scope
+from graphtool.readers.tensors import copy_of, held_tensors, private_scope, share_tensors
 from graphtool.selectors import find
 
 if TYPE_CHECKING:
@@ -173,8 +172,8 @@ def _run(
     heed_interrupt()
     values = _values(live, names)
     with private_scope() as scope:
-        for name in persistable_names(live.graph):
-            scope.var(name).get_tensor()._share_data_with(copy_of(weights[name]))  # noqa: SLF001
+        kept = persistable_names(live.graph)
+        share_tensors({name: copy_of(weights[name]) for name in kept}, scope)
         for generator in _generators():
             generator.manual_seed(_SEED)
         try:
@@ -248,13 +247,10 @@ def _forward_only(merged: Merged) -> LiveProgram:
 
 def _weights(graph: Graph, scope: _Paddle, own: _Paddle) -> dict[str, _Paddle]:
     """Find each tensor that the merged Program keeps; put those not there yet into `own`."""
-    found: dict[str, _Paddle] = {}
     names = persistable_names(graph)
-    held = scope_facts(scope, names).variables
+    found = held_tensors(scope, names)
     for name in names:
-        if name in held and held[name].initialised:
-            found[name] = scope.find_var(name).get_tensor()
-        else:
+        if name not in found:
             found[name] = own.var(name).get_tensor()
             found[name].set(generated_weight(graph.values[name]), load_paddle().CPUPlace())
     return found

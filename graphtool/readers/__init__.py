@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from graphtool.diagnostics import UsageError
 from graphtool.graph import Graph
+from graphtool.paths import is_there
 from graphtool.readers import problems
 
 __all__ = ["Source", "read"]
@@ -48,17 +49,10 @@ def _read_named(source: str, inputs: Sequence[str], *, train: bool) -> Graph:
     if not source:
         raise UsageError(problems.nameless_model())
     _, colon, name = source.rpartition(":")
-    if colon and "/" not in name and not _is_there(source):
+    if colon and "/" not in name and not is_there(source):
         from graphtool.readers._builder import build
 
         return build(source, inputs, train=train).graph
     from graphtool.readers._files import read_file
 
     return read_file(Path(source))
-
-
-def _is_there(path: str) -> bool:
-    try:
-        return Path(path).exists()
-    except OSError:  # As of a name that is too long.
-        return False

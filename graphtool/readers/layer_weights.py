@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from graphtool.readers._paddle import in_mode, is_legacy, load_paddle
-from graphtool.readers.facts import scope_facts
-from graphtool.readers.tensors import copy_of, empty_like, scope_tensors
+from graphtool.readers.tensors import copy_of, empty_like, held_tensors, share_tensors
 
 __all__ = [
     "dynamic_layer",
@@ -64,8 +63,8 @@ def _tensor(held: _Paddle) -> _Paddle:
 
 def load_layer(layer: _Paddle, scope: _Paddle) -> None:
     """Copy the tensors of a Layer of dynamic mode into a Scope: the Layer may go on training."""
-    for name, tensor in layer_tensors(layer).items():
-        scope.var(name).get_tensor()._share_data_with(copy_of(tensor))  # noqa: SLF001
+    copies = {name: copy_of(tensor) for name, tensor in layer_tensors(layer).items()}
+    share_tensors(copies, scope)
 
 
 def unlike_layer(layer: _Paddle, scope: _Paddle) -> tuple[str, ...]:
@@ -76,13 +75,10 @@ def unlike_layer(layer: _Paddle, scope: _Paddle) -> tuple[str, ...]:
 def _unlike(tensors: Mapping[str, _Paddle], scope: _Paddle) -> Iterator[str]:
     import numpy as np
 
-    held = scope_facts(scope, tensors).variables
-    for name, tensor in tensors.items():
-        if name in held and held[name].initialised:
-            (found,) = scope_tensors(scope, [name])
-            wanted = np.array(tensor)
-            if found.array.tobytes() != wanted.tobytes() or found.shape != wanted.shape:
-                yield name
+    for name, held in held_tensors(scope, tensors).items():
+        found, wanted = np.array(held), np.array(tensors[name])
+        if found.tobytes() != wanted.tobytes() or found.shape != wanted.shape:
+            yield name
 
 
 def without_initialisers(startup: _Paddle, names: Collection[str]) -> _Paddle:

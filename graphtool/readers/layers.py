@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -25,6 +24,7 @@ from graphtool.readers._messages import Attempt, brief, user_frames
 from graphtool.readers._outputs import left_out
 from graphtool.readers._paddle import in_mode, is_legacy, load_paddle, one_at_a_time
 from graphtool.readers._pir import ValueKey, walk_pir
+from graphtool.readers._surroundings import layer_mode, no_silent_branches, room
 from graphtool.readers.counters import count_past, user_names
 from graphtool.readers.layer_weights import is_dynamic, without_initialisers
 from graphtool.readers.live import LiveProgram
@@ -172,7 +172,7 @@ class _Try:
 
     def run(self, factory: Callable[[], _Paddle]) -> Network | LiveProgram | None:
         attempt = Attempt()
-        with attempt, _room(static=self.static) as (main, startup):
+        with attempt, room(static=self.static) as (main, startup):
             layer = factory()
             self.made = True
             if is_program(layer):
@@ -202,19 +202,6 @@ def _refusal(
     return problems.forward_failed(name, list(map(str, inputs)), _reason(error), frames)
 
 
-@contextmanager
-def _room(*, static: bool) -> Generator[tuple[_Paddle, _Paddle]]:
-    """Give a main and a startup Program of their own, where names count from 0."""
-    paddle = load_paddle()
-    main, startup = paddle.static.Program(), paddle.static.Program()
-    with in_mode(static=static), paddle.utils.unique_name.guard():
-        if not static:
-            yield main, startup
-            return
-        with paddle.static.program_guard(main, startup):
-            yield main, startup
-
-
 def _called(
     layer: _Paddle,
     inputs: Sequence[Input],
@@ -225,41 +212,15 @@ def _called(
 ) -> Network:
     paddle = load_paddle()
     attribution = Attribution()
-    with _training(layer, train=train), attribution.watching(layer):
+    with layer_mode(layer, train=train), attribution.watching(layer):
         named = named_inputs(layer, inputs)
         feeds = {
             name: paddle.static.data(name, list(feed.shape), feed.dtype)
             for name, feed in named.items()
         }
-        with _no_silent_branches(main):
+        with no_silent_branches(main):
             outputs = layer(**feeds) if takes_by_keyword(layer, named) else layer(*feeds.values())
     return _network(layer, main, startup, list(feeds.values()), outputs, attribution)
-
-
-@contextmanager
-def _no_silent_branches(program: _Paddle) -> Generator[None]:
-    """Make `if variable:` fail in legacy static mode, as it does in PIR.
-
-    A Variable is true like any object: one branch would be built, the other dropped in silence.
-    """
-    if not is_legacy(program):
-        yield
-        return
-    variable = load_paddle().base.framework.Variable
-    variable.__bool__ = _refuse_truth
-    try:
-        yield
-    finally:
-        del variable.__bool__
-
-
-def _refuse_truth(variable: _Paddle) -> bool:
-    frame = inspect.currentframe()
-    caller = frame.f_back if frame else None
-    # Paddle itself writes `if bias:` for `if bias is not None:`.
-    if caller is None or caller.f_globals.get("__name__", "").startswith("paddle."):
-        return True
-    raise TypeError(f"`if {variable.name}` depends on data, which static mode does not have")
 
 
 def _traced(layer: _Paddle, inputs: Sequence[Input], *, train: bool) -> Network:
@@ -274,7 +235,7 @@ def _traced(layer: _Paddle, inputs: Sequence[Input], *, train: bool) -> Network:
     by_keyword = takes_by_keyword(layer, named)
     root = _root(layer, by_keyword=by_keyword)
     attribution = Attribution()
-    with _training(layer, train=train), attribution.watching(layer):
+    with layer_mode(layer, train=train), attribution.watching(layer):
         built = paddle.jit.to_static(
             root.forward,
             input_spec=[specs if by_keyword else list(specs.values())],
@@ -366,34 +327,6 @@ def _annotated(
         names = {address: [name] for address, name in walk.names.items()}
     graph = attribution.annotate(graph, ids, names)
     return LiveProgram(program=program, graph=graph, keys=keys), names
-
-
-@contextmanager
-def _training(layer: _Paddle, *, train: bool) -> Generator[None]:
-    """Put a Layer into train or eval mode, and each of its sublayers back afterwards.
-
-    What Paddle up to 3.0 writes over their `forward` goes as well, for its own `jit.save` refuses
-    that; another method that a Layer itself put there while it was built stays.
-    """
-    layers = layer.sublayers(include_self=True)
-    before = [(sublayer.training, sublayer.__dict__.get("forward")) for sublayer in layers]
-    (layer.train if train else layer.eval)()
-    try:
-        yield
-    finally:
-        (layer.train if before[0][0] else layer.eval)()
-        for sublayer, (training, own_forward) in zip(layers, before, strict=True):
-            sublayer.training = training
-            if own_forward is not None:
-                sublayer.__dict__["forward"] = own_forward
-            elif _is_rewritten(sublayer.__dict__.get("forward")):
-                del sublayer.__dict__["forward"]
-
-
-def _is_rewritten(forward: object) -> bool:
-    """Tell what Paddle makes of a `forward`: a method of that name, in 3.0 in its own class."""
-    name: object = getattr(forward, "__name__", None)
-    return name == "forward" or type(forward).__module__.startswith("paddle.")
 
 
 def _writes(graph: Graph) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ from typing import IO, Any, TypeAlias
 from graphtool.diagnostics import ReadError
 from graphtool.graph import Shape, Value
 from graphtool.readers._paddle import load_paddle
-from graphtool.readers.facts import damaged_parameter_file, parameter_file_facts
+from graphtool.readers.facts import damaged_parameter_file, parameter_file_facts, scope_facts
 
 __all__ = [
     "Tensor",
@@ -21,11 +21,13 @@ __all__ = [
     "digest",
     "empty_like",
     "filled",
+    "held_tensors",
     "is_untouched",
     "private_scope",
     "read_tensors",
     "scope_tensors",
     "set_tensors",
+    "share_tensors",
     "write_tensors",
 ]
 
@@ -162,6 +164,21 @@ def scope_tensors(scope: _Paddle, names: Iterable[str]) -> Iterator[Tensor]:
 
     for name in names:
         yield Tensor.of(np.array(scope.find_var(name).get_tensor()))
+
+
+def held_tensors(scope: _Paddle, names: Iterable[str]) -> dict[str, _Paddle]:
+    """Return what a Scope holds under names; those that are not initialised are left out."""
+    facts = scope_facts(scope, names).variables
+    return {
+        name: scope.find_var(name).get_tensor() for name, fact in facts.items() if fact.initialised
+    }
+
+
+def share_tensors(tensors: Mapping[str, _Paddle], scope: _Paddle) -> None:
+    """Set Variables of a Scope to tensors, whose buffers they share."""
+    for name, tensor in tensors.items():
+        # Paddle has no public way to hand a buffer over.
+        scope.var(name).get_tensor()._share_data_with(tensor)  # noqa: SLF001
 
 
 def is_untouched(scope: _Paddle, known: Mapping[str, Value]) -> bool | None:

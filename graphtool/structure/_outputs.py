@@ -11,8 +11,10 @@ from graphtool.structure._resolution import GLOBAL, Scale
 from graphtool.structure._vocabulary import (
     ACTIVATIONS,
     IDENTITIES,
+    METRICS,
     NORMS,
     POOLS,
+    PROBABILITIES,
     PRODUCTS,
     RECURRENT,
     REDUCTIONS,
@@ -24,16 +26,11 @@ __all__ = ["Head", "heads_of"]
 
 # What stands between logits and an output; dropout is no part of a head.
 _AFTER_LOGITS = (
-    RESIZES
-    | (IDENTITIES - {"dropout"})
-    | {"softmax", "log_softmax", "sigmoid", "argmax", "arg_max", "topk", "top_k"}
+    RESIZES | (IDENTITIES - {"dropout"}) | PROBABILITIES | {"argmax", "arg_max", "topk", "top_k"}
 )
 # What may stand between a loss and the one number that it becomes.
 _AROUND_NUMBERS = _AFTER_LOGITS | REDUCTIONS | {"square", "squeeze"}
-# What is told of an answer; the answer is what it was told of.
-_METRICS = frozenset({"accuracy", "auc"})
 _VECTORS = 2
-_PROBABILITIES = frozenset({"softmax", "log_softmax", "sigmoid"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +80,7 @@ def _outputs(flow: Flow) -> tuple[str, ...]:
         and (name in flow.features or step.kind in _AFTER_LOGITS)
         and not _is_final_state(flow, step)
     ]
-    answers = [name for name in found if flow.maker[name].kind not in _METRICS] or found
+    answers = [name for name in found if flow.maker[name].kind not in METRICS] or found
     return tuple(dict.fromkeys(term for name in answers for term in _terms(flow, name)))
 
 
@@ -138,7 +135,7 @@ def _told_of(flow: Flow, labels: Collection[str], name: str) -> str | None:
     step = flow.maker.get(name)
     if step is None or not step.features:
         return None
-    if is_loss(step.kind) or step.kind in _METRICS:
+    if is_loss(step.kind) or step.kind in METRICS:
         return step.features[0]
     if not _is_number(flow, name):
         return None
@@ -160,7 +157,7 @@ def _head(flow: Flow, scales: Mapping[str, Scale], index: int, answer: str, outp
     name, normalised = answer, None
     step = flow.maker.get(name)
     while step is not None and step.features and step.kind in _AFTER_LOGITS:
-        if step.kind in _PROBABILITIES:
+        if step.kind in PROBABILITIES:
             normalised = step.operator.name
         name = step.features[0]
         step = flow.maker.get(name)
@@ -180,7 +177,7 @@ def _joins_probabilities(flow: Flow, step: Step | None) -> bool:
     if step is None or step.kind != "concat":
         return False
     makers = (flow.maker.get(name) for name in flow.branches(step))
-    return any(maker is not None and maker.kind in _PROBABILITIES for maker in makers)
+    return any(maker is not None and maker.kind in PROBABILITIES for maker in makers)
 
 
 def _classifies(flow: Flow, scales: Mapping[str, Scale], logits: str) -> bool:

@@ -11,8 +11,10 @@ __all__ = [
     "CONVOLUTIONS",
     "IDENTITIES",
     "JOINS",
+    "METRICS",
     "NORMS",
     "POOLS",
+    "PROBABILITIES",
     "PRODUCTS",
     "RECURRENT",
     "REDUCTIONS",
@@ -100,6 +102,9 @@ JOINS = frozenset({"add", "concat", "subtract", "maximum", "combine", "stack"})
 POOLS = frozenset({"pool2d", "max_pool2d_with_index", "max_pool2d"})
 RESIZES = frozenset({"nearest_interp", "bilinear_interp", "bicubic_interp", "linear_interp"})
 REDUCTIONS = frozenset({"mean", "max", "min", "sum", "amax", "amin", "p_norm"})
+PROBABILITIES = frozenset({"softmax", "log_softmax", "sigmoid"})
+# What is told of an answer; the answer is what it was told of.
+METRICS = frozenset({"accuracy", "auc"})
 
 
 # Attributes that name the activation which a fused Operator ends in.

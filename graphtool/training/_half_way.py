@@ -31,9 +31,9 @@ def whole_or_marked(program: _Paddle, optimizer: _Paddle) -> Generator[None]:
 
     Raises GraphtoolError: GT547 with what Paddle says.
     """
-    marked = {"Program": program, "optimizer": optimizer}
-    if type(optimizer).__name__ == "Fleet":
-        del marked["optimizer"]
+    marked = {"Program": program}
+    if type(optimizer).__name__ != "Fleet":
+        marked["optimizer"] = optimizer
     with said_by_paddle(lambda words: GraphtoolError(half_way(words, marked=tuple(marked)))):
         for one in marked.values():
             setattr(one, _MARK, True)

@@ -44,9 +44,9 @@ class Request:
         if not is_pir_value(self.loss):
             return self.loss.block.program
         default = load_paddle().static.default_main_program()
-        if self.startup_program is None:
+        if self.startup_program is None or holds(default, self.loss):
             return default
-        return next((one for one in _programs(default) if holds(one, self.loss)), default)
+        return next((one for one in _programs() if holds(one, self.loss)), default)
 
     @property
     def is_at_home(self) -> bool:
@@ -139,15 +139,14 @@ class Request:
         return [one.name for one in self.given if not _learns(one)]
 
 
-def _programs(default: _Paddle) -> list[_Paddle]:
-    """List the Programs of PIR that live, the default one first.
+def _programs() -> list[_Paddle]:
+    """List the Programs of PIR that live.
 
     A Value is not asked for its own: it crashes where that, or its operation, is gone.
     """
     kind = load_paddle().pir.Program
     # At once: a reference to a tuple that Python is still making would be an error of its.
-    others = [one for one in gc.get_objects() if type(one) is kind and one is not default]
-    return [default, *others]
+    return [one for one in gc.get_objects() if type(one) is kind]
 
 
 def _learns(parameter: _Paddle) -> bool:

@@ -12,8 +12,7 @@ from graphtool.checks import used_names
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, UsageError
 from graphtool.graph import Value, shapes_agree
 from graphtool.readers._paddle import load_paddle
-from graphtool.readers.facts import scope_facts
-from graphtool.readers.tensors import Tensor, filled, scope_tensors, set_tensors
+from graphtool.readers.tensors import Tensor, filled, held_tensors, scope_tensors, set_tensors
 from graphtool.text import bounded
 from graphtool.training import checkpoint_problems as problems
 from graphtool.training._checkpoint_file import (
@@ -153,8 +152,8 @@ def _weights(state: State) -> Iterator[str]:
 
 
 def _require_held(names: list[str], scope: _Paddle) -> None:
-    facts = scope_facts(scope, names).variables
-    empty = [name for name in names if name not in facts or not facts[name].initialised]
+    held = held_tensors(scope, names)
+    empty = [name for name in names if name not in held]
     if empty:
         raise GraphtoolError(problems.state_not_there(empty, len(names)))
 

@@ -18,10 +18,10 @@ from graphtool.merging._failures import paddle_failures
 from graphtool.merging._whole import check_whole
 from graphtool.readers._paddle import in_mode, load_paddle, static_mode
 from graphtool.readers.counters import keep_counters
-from graphtool.readers.facts import scope_facts
 from graphtool.readers.layer_weights import held_names
+from graphtool.readers.layers import Network
 from graphtool.readers.live import is_live
-from graphtool.readers.tensors import scope_tensors
+from graphtool.readers.tensors import held_tensors, scope_tensors
 from graphtool.readers.weights import persistables
 from graphtool.staging import tidy
 from graphtool.structure import analyse
@@ -197,7 +197,8 @@ def _state(subject: Subject, exported: Graph, layer: _Paddle | None) -> Mapping[
         names = persistable_names(subject.own.graph) if whole else needed
         return {name: name for name in names}
     variables = variables_of(source)
-    _check_layer(getattr(source, "layer", source), variables, subject.own.graph, needed)
+    made = source.layer if isinstance(source, Network) else source
+    _check_layer(made, variables, subject.own.graph, needed)
     return variables
 
 
@@ -223,7 +224,7 @@ def _check_layer(
         keyless=sum(name not in own for name in needed),
         total=len(needed),
     )
-    if reasons.strangers or reasons.misshapen or reasons.keyless:
+    if any(reasons):
         raise GraphtoolError(problems.layer_does_not_fit(type(layer).__name__, reasons))
 
 
@@ -237,8 +238,8 @@ def _check_held(job: _Job, scope: _Paddle) -> None:
     names = list(
         dict.fromkeys((*persistable_names(job.evaluation.live.graph), *job.state.values()))
     )
-    found = scope_facts(scope, names).variables
-    empty = [name for name in names if name not in found or not found[name].initialised]
+    held = held_tensors(scope, names)
+    empty = [name for name in names if name not in held]
     if empty:
         raise GraphtoolError(problems.student_not_initialised(empty, len(names)))
 

@@ -6,22 +6,21 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic, Report
 from graphtool.graph import Graph
+from graphtool.paths import is_there
 from graphtool.readers import weight_problems
 from graphtool.readers._builder import build
 from graphtool.readers._paddle import load_paddle, static_mode
 from graphtool.readers._spelling import is_callable_spec
-from graphtool.readers.facts import scope_facts
 from graphtool.readers.layer_weights import dynamic_layer, load_layer
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram
 from graphtool.readers.parameter_files import parameters_beside
-from graphtool.readers.tensors import is_untouched
+from graphtool.readers.tensors import held_tensors, is_untouched, share_tensors
 from graphtool.readers.weights import ENDINGS, persistables
 from graphtool.training import problems
 from graphtool.training.parameters import load_parameters, variables_of
@@ -69,7 +68,7 @@ def open_model(
     """
     scope = load_paddle().base.core.Scope()
     is_student = role == "student"
-    if Path(source).exists() or not is_callable_spec(source):
+    if is_there(source) or not is_callable_spec(source):
         return _saved(source, scope, weights, is_student=is_student)
     # In static mode `set_state_dict` writes to the global Scope.
     given = load_paddle().base.core.Scope()
@@ -113,19 +112,13 @@ def _initialised(
         lacking = None if random is None else names if random else []
     else:
         _run_startup(built, scope)
-        held = scope_facts(given, names).variables
-        lacking = [name for name in names if name not in held or not held[name].initialised]
-        _share([name for name in names if name not in lacking], given, scope)
+        loaded = held_tensors(given, names)
+        share_tensors(loaded, scope)
+        lacking = [name for name in names if name not in loaded]
     said: list[Diagnostic] = []
     if lacking is None or lacking:
         said = [problems.random_parameters(role, built.graph.source, lacking, len(names))]
     return Model(live=built.live, scope=scope, report=Report.of(said))
-
-
-def _share(names: Sequence[str], given: _Paddle, scope: _Paddle) -> None:
-    for name in names:
-        tensor = given.find_var(name).get_tensor()
-        scope.var(name).get_tensor()._share_data_with(tensor)  # noqa: SLF001  # it has no public way
 
 
 def _live(built: Network | LiveProgram) -> LiveProgram:

@@ -195,7 +195,8 @@ def _said(
         )
         return
     if misfits:
-        (name, key), *others = misfits.items()
+        name, *others = misfits
+        key = misfits[name]
         tensor = weights.tensors[key]
         yield problems.misshapen_parameter(
             found.path,
@@ -203,7 +204,7 @@ def _said(
             wanted=(targets[name].shape, targets[name].dtype),
             found=(tensor.shape, tensor.dtype),
             key=key,
-            also=[other for other, _ in others],
+            also=others,
             alien=bool(found.missing) or 2 * len(misfits) > len(found.loaded),
         )
     if found.missing:

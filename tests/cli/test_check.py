@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from graphtool.readers import read
 from graphtool.readers.tensors import Tensor, write_tensors
 
 Run = Callable[..., Any]
+Module = Callable[[str, str], None]
 
 
 def with_weights(model: Path, folder: Path) -> Path:
@@ -85,14 +87,14 @@ def test_a_feed_that_is_misspelt_is_wrong_usage(run: Run, cnn: Path, fixtures: P
 
 @pytest.mark.slow
 def test_a_student_from_code_is_built_for_training_and_a_teacher_for_inference(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, module: Module
 ) -> None:
-    (tmp_path / "dropping.py").write_text(
+    module(
+        "dropping",
         "from paddle import nn\n"
         "def net():\n"
-        "    return nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5), nn.Linear(3, 2))\n"
+        "    return nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5), nn.Linear(3, 2))\n",
     )
-    monkeypatch.chdir(tmp_path)
     data = run("check", "dropping:net", "dropping:net", "--input", "4", "--json").json
 
     assert {"GT223", "GT230"} & {found["code"] for found in data["diagnostics"]} == set()
@@ -143,14 +145,14 @@ def test_helps_can_be_typed(run: Run, cnn: Path) -> None:
 
 @pytest.mark.pir
 def test_a_saved_student_is_checked_as_merge_takes_it(
-    run: Run, fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, module: Module, fixtures: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "teaching.py").write_text(
+    module(
+        "teaching",
         "from paddle import nn\n"
         "def net():\n"
-        "    return nn.Sequential(nn.Conv2D(3, 4, 3), nn.AdaptiveAvgPool2D(1), nn.Flatten())\n"
+        "    return nn.Sequential(nn.Conv2D(3, 4, 3), nn.AdaptiveAvgPool2D(1), nn.Flatten())\n",
     )
-    monkeypatch.chdir(tmp_path)
     student = with_weights(fixtures / "3.3.1-legacy" / "cnn.pdmodel", tmp_path)
     code = ("teaching:net", student, "--teacher-input", "3,16,16")
     result = run("check", *code, "--feed", "input=image")
@@ -187,26 +189,21 @@ def test_what_is_not_checked_says_what_to_type(cnn: Path) -> None:
 
 
 def test_a_teacher_from_code_brings_its_weights_and_a_scope_of_its_own(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, module: Module
 ) -> None:
-    (tmp_path / "bringing.py").write_text(
-        "from paddle import nn\ndef net():\n    return nn.Linear(4, 3)\n"
-    )
-    monkeypatch.chdir(tmp_path)
+    module("bringing", "from paddle import nn\ndef net():\n    return nn.Linear(4, 3)\n")
     data = run("check", "bringing:net", "bringing:net", "--input", "4", "--json").json
 
     assert {"GT202", "GT235"} & {found["code"] for found in data["diagnostics"]} == set()
 
 
-def test_parameters_to_share_are_named_and_helps_can_be_typed(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "sharing.py").write_text(
+def test_parameters_to_share_are_named_and_helps_can_be_typed(run: Run, module: Module) -> None:
+    module(
+        "sharing",
         "import paddle\n"
         "def net():\n"
-        "    return paddle.nn.Linear(4, 3, weight_attr=paddle.ParamAttr(name='table'))\n"
+        "    return paddle.nn.Linear(4, 3, weight_attr=paddle.ParamAttr(name='table'))\n",
     )
-    monkeypatch.chdir(tmp_path)
     both = ("check", "sharing:net", "sharing:net", "--input", "4")
     apart, shared = run(*both), run(*both, "--shared", "table")
     wrong = run(*both, "--shared", "table", "--shared", "nothing")
@@ -299,20 +296,46 @@ def test_pairs_that_cannot_be_read_stand_beside_what_the_merge_has(
 
 @pytest.mark.pir
 def test_the_help_of_a_pair_reads_networks_from_code_again(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, module: Module, tmp_path: Path
 ) -> None:
-    (tmp_path / "layered.py").write_text(
+    module(
+        "layered",
         "from paddle import nn\n"
         "def net():\n"
-        "    return nn.Sequential(nn.Linear(4, 3), nn.Unflatten(1, [3, 1]))\n"
+        "    return nn.Sequential(nn.Linear(4, 3), nn.Unflatten(1, [3, 1]))\n",
     )
     (tmp_path / "config.yml").write_text("pairs: [{teacher: '0', student: '1'}]\n")
-    monkeypatch.chdir(tmp_path)
     shapes = ("--input", "4", "--student-input", "4")
     result = run("check", "layered:net", "layered:net", *shapes, "--pairs", "config.yml")
 
     assert "error[GT331] pair-rank: `add_0` and `reshape_0` have ranks 2 and 3" in result.err
-    (asked,) = [line for line in result.err.splitlines() if "help: graphtool suggest" in line]
-    words = asked.partition("graphtool ")[2].split()
+    (words,) = helps(result, "suggest-pairs")
     assert words[3:] == ["--for", "add_0", "--input", "4", "--student-input", "4"]
     assert run(*words).status == 0
+
+
+@pytest.mark.pir
+@pytest.mark.parametrize("option", ["--input", "--student-input"])
+def test_the_help_of_a_pair_gives_inputs_to_networks_from_code_alone(
+    run: Run, module: Module, cnn: Path, tmp_path: Path, option: str
+) -> None:
+    module("plain", "from paddle import nn\ndef net():\n    return nn.Linear(4, 3)\n")
+    file = str(shutil.copy(cnn, tmp_path / "with a blank.json"))
+    (tmp_path / "config.yml").write_text(
+        "pairs: [{teacher: relu_0, student: add_0}, {teacher: relu_9, student: add_0}]\n"
+    )
+    both = ("check", file, "plain:net", option, "4", "--feed", "image=teacher_image")
+    (unknown,) = helps(run(*both, "--pairs", "config.yml"), "inspect")
+    (tmp_path / "config.yml").write_text("pairs: [{teacher: relu_0, student: add_0}]\n")
+    (misfit,) = helps(run(*both, "--pairs", "config.yml"), "suggest-pairs")
+
+    assert unknown == ["inspect", file, "--all"]
+    assert misfit == ["suggest-pairs", file, "plain:net", "--for", "relu_0", option, "4"]
+    assert [run(*words).status for words in (unknown, misfit)] == [0, 0]
+
+
+def helps(result: Any, command: str) -> list[list[str]]:
+    """Return the words of each command that is typed for help."""
+    start = f"  = help: graphtool {command} "
+    lines = [line for line in result.err.splitlines() if line.startswith(start)]
+    return [shlex.split(line.removeprefix("  = help: graphtool ")) for line in lines]

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +284,16 @@ def test_what_a_narrow_encoding_lacks_is_written_by_its_number(cnn: Path) -> Non
     assert done.returncode == 0
     assert b"8 \\xd7 8" in done.stdout
     assert done.stderr == b""
+
+
+def test_a_command_runs_in_a_thread_that_may_not_handle_signals(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["graphtool", "explain", "GT001"])
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(main).result() == 0
+
+    assert capsys.readouterr().out.startswith("GT001 no-such-path\n")
 
 
 @pytest.mark.slow

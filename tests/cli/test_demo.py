@@ -17,19 +17,15 @@ import paddle
 import pytest
 
 from graphtool import demo
-from graphtool.cli import _manual, _suggest_options
+from graphtool.cli import _manual
 
 Run = Callable[..., Any]
 Done = subprocess.CompletedProcess[str]
 
-HELPS = {
-    **{name: str(getattr(_manual, name)) for name in _manual.__all__},
-    "SUGGEST_EXAMPLES": _suggest_options.SUGGEST_EXAMPLES,
-}
 EXAMPLES = [
     line
-    for text in HELPS.values()
-    for line in re.findall(r"^  ((?:graphtool|eval) .*)$", text, re.M)
+    for name in _manual.__all__
+    for line in re.findall(r"^  ((?:graphtool|eval) .*)$", getattr(_manual, name), re.M)
 ]
 # `python -m graphtool`, as what is on the path may be of another environment.
 TOOL = f'graphtool() {{ "{sys.executable}" -m graphtool "$@"; }}'

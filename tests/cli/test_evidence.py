@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +14,7 @@ import paddle
 import pytest
 
 from tests.matching.evidence_networks import Small
+from tests.terminals import terminal
 
 Run = Callable[..., Any]
 
@@ -218,25 +217,8 @@ def test_a_source_that_is_none_is_told_before_work_is_put_into_the_networks(
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_a_bar_on_a_terminal_says_what_is_being_done(models: Path) -> None:
-    import pty
-
-    master, slave = pty.openpty()
     command = "suggest-pairs net.json net.json --json --evidence random --batches 3"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "graphtool", *command.split()],
-        stdout=subprocess.DEVNULL,
-        stderr=slave,
-        cwd=models,
-    )
-    os.close(slave)
-    chunks: list[bytes] = []
-    try:
-        while chunk := os.read(master, 65536):
-            chunks.append(chunk)
-    except OSError:  # Linux says EIO where the other side is closed.
-        os.close(master)
-    text = b"".join(chunks).decode()
+    text = terminal(80, *command.split(), folder=models, stream="stderr")
 
-    assert process.wait() == 0
     assert "running both networks" in text
     assert "note[GT383]" in text

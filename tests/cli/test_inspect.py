@@ -331,9 +331,10 @@ def test_a_name_that_fits_nothing_names_the_nearest(run: Run, cnn: Path) -> None
 
 @pytest.mark.pir
 def test_probabilities_go_by_the_name_of_their_value(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, module: Callable[[str, str], None]
 ) -> None:
-    (tmp_path / "legacy_softmax.py").write_text(
+    module(
+        "legacy_softmax",
         "import paddle\n"
         "def program():\n"
         "    with paddle.pir_utils.OldIrGuard():\n"
@@ -342,9 +343,8 @@ def test_probabilities_go_by_the_name_of_their_value(
         "            x = paddle.static.data('x', [-1, 8])\n"
         "            x = paddle.static.nn.fc(paddle.nn.functional.relu(x), 4)\n"
         "            paddle.nn.functional.softmax(x, name='odds')\n"
-        "        return main\n"
+        "        return main\n",
     )
-    monkeypatch.chdir(tmp_path)
     result = run("inspect", "legacy_softmax:program", "--format", "json")
 
     (head,) = result.json["heads"]

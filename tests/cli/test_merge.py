@@ -273,20 +273,19 @@ def test_code_takes_weights_from_files(
 @pytest.mark.parametrize("left_out", [(), ("head.weight", "head.bias")])
 def test_what_code_loads_itself_is_merged(
     run: Run,
+    module: Callable[[str, str], None],
     models: tuple[Path, Path],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     left_out: tuple[str, ...],
 ) -> None:
     source = Net(8)
     state = {key: one for key, one in source.state_dict().items() if key not in left_out}
     paddle.save(state, str(tmp_path / "net.pdparams"))
-    (tmp_path / "loading.py").write_text(
+    module(
+        "loading",
         "import paddle\nfrom tests.cli.test_merge import Net\ndef teacher():\n    net = Net(8)\n"
-        "    net.set_state_dict(paddle.load('net.pdparams'))\n    return net\n"
+        "    net.set_state_dict(paddle.load('net.pdparams'))\n    return net\n",
     )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "loading", raising=False)
 
     result = run("merge", "loading:teacher", models[1], "--input", "3,8,8", "-o", "out")
     scope = paddle.static.Scope()

@@ -12,6 +12,7 @@ _FENCED = re.compile(r"^```(\w+)(?: (\w+))?\n(.*?)^```$", re.MULTILINE | re.DOTA
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")
 _LINK = re.compile(r"\]\(([^)]+)\)")
+_HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 _FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
 
 
@@ -55,6 +56,29 @@ class Guide:
     def translation(self) -> Path:
         """Where the Chinese text of this guide is, if it has one."""
         return self.path.with_suffix(".zh-CN.md")
+
+    @property
+    def shared(self) -> tuple[list[tuple[str, str]], set[str], list[str]]:
+        """What is the same in every language: blocks, figures and pictures."""
+        blocks = [(block.language, block.text) for block in self.blocks]
+        return blocks, figures_of(self.prose), self.pictures
+
+    @property
+    def broken_links(self) -> list[str]:
+        """The links that lead to no file, or to no heading of it."""
+        return [link for link in self.links if not self._leads_somewhere(link)]
+
+    def _leads_somewhere(self, link: str) -> bool:
+        name, _, anchor = link.partition("#")
+        target = self.path.parent / name if name else self.path
+        return target.exists() and (not anchor or anchor in anchors_of(target))
+
+
+def anchors_of(path: Path) -> set[str]:
+    """Return what GitHub makes of the headings of a file: small letters, hyphens for blanks."""
+    prose = _FENCED.sub("", path.read_text(encoding="utf-8"))
+    words = (re.sub(r"[^\w\- ]", "", found[1].lower()) for found in _HEADING.finditer(prose))
+    return {text.strip().replace(" ", "-") for text in words}
 
 
 def figures_of(prose: str) -> set[str]:

@@ -80,9 +80,9 @@ def renew(guide: Path) -> None:
         docs = all_docs()
         text = guide.read_text(encoding="utf-8")
         guide.write_text(_SECTION.sub(lambda found: _renewed(found, docs), text), "utf-8")
-    if guide == EXAMPLES / f"troubleshooting{ENGLISH}":
-        _list_codes(guide, ENGLISH)
-        _list_codes(EXAMPLES / f"troubleshooting{TRANSLATED}", TRANSLATED)
+    if guide == _index(ENGLISH):
+        for language in (ENGLISH, TRANSLATED):
+            _list_codes(language)
 
 
 def sections_of(language: str) -> list[Section]:
@@ -112,11 +112,10 @@ def index_of(language: str) -> str:
     return f"\n{lines}\n"
 
 
-def listed_in(language: str) -> str | None:
-    """Return the list of codes that the index in a language has, None where there is no index."""
-    index = EXAMPLES / f"troubleshooting{language}"
-    found = index.exists() and _CODES.search(index.read_text(encoding="utf-8"))
-    return found[0] if found else None
+def listed_in(language: str) -> str:
+    """Return the list of codes that the index in a language has."""
+    (listed,) = _CODES.findall(_index(language).read_text(encoding="utf-8"))
+    return listed
 
 
 def hash_of(docs: str) -> str:
@@ -133,8 +132,11 @@ def _renewed(found: re.Match[str], docs: dict[str, str]) -> str:
     return f"## {title}\n\n<!-- docs -->\n{body}\n<!-- /docs -->\n{found['rest']}"
 
 
-def _list_codes(index: Path, language: str) -> None:
-    if index.exists():
-        text = index.read_text(encoding="utf-8")
-        codes = index_of(language)
-        index.write_text(_CODES.sub(lambda _: codes, text), encoding="utf-8")
+def _index(language: str) -> Path:
+    return EXAMPLES / f"troubleshooting{language}"
+
+
+def _list_codes(language: str) -> None:
+    index, codes = _index(language), index_of(language)
+    text = index.read_text(encoding="utf-8")
+    index.write_text(_CODES.sub(lambda _: codes, text), encoding="utf-8")

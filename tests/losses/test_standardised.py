@@ -18,6 +18,7 @@ from graphtool.diagnostics import PairError
 from tests.losses import reference
 from tests.losses.cases import LOGITS, TOKENS, Case, evaluate, one, probabilities, run
 from tests.losses.merges import FEED, built, inside, merged_with
+from tests.losses.test_runs import run as once
 
 _PACKAGE = Path(gt.__file__).parent
 
@@ -67,6 +68,16 @@ def test_a_students_own_scale_and_shift_do_not_matter() -> None:
 
     assert abs(float(value)) < 1e-12
     assert np.abs(gradient).max() < 1e-12
+
+
+def test_a_student_whose_classes_are_not_known_is_compared_with_the_teachers() -> None:
+    teacher, student = np.random.default_rng(0).normal(size=(2, 4, 5)).astype("float32")
+    feed = {"teacher": teacher, "student": student}
+
+    value = once(losses.lskd, feed, {"teacher": [-1, 5], "student": [-1, -1]})
+
+    assert value == pytest.approx(lskd(teacher, student), rel=1e-5)
+    assert value > 0.1
 
 
 def test_equal_logits_and_those_far_apart_have_a_finite_loss_and_gradient() -> None:

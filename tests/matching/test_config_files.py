@@ -765,6 +765,19 @@ def test_a_name_that_is_missed_says_where_it_stands(
     assert first.severity is Severity.ERROR
 
 
+def test_what_is_no_feature_map_says_in_which_network(
+    classifiers: tuple[Graph, Graph], tmp_path: Path
+) -> None:
+    for names, role in (
+        ("teacher: x, student: head", "teacher"),
+        ("teacher: head, student: x", "student"),
+    ):
+        with pytest.raises(PairError) as error:
+            read_from(tmp_path, f"pairs: [{{{names}}}]", classifiers)
+        (found,) = error.value.report.errors
+        assert (found.code, found.where[0].role) == ("GT303", role)
+
+
 def test_twenty_errors_are_enough(classifiers: tuple[Graph, Graph], tmp_path: Path) -> None:
     text = f"pairs: [{'{teacher: no, student: no}, ' * 500}]"
     with pytest.raises(PairError) as error:

@@ -86,7 +86,7 @@ def _drawn(steps: list[Step], feed: str) -> networks.Built:
 
 
 # Drawn everywhere, and where there is time for it.
-_FEW, _MANY = settings(max_examples=4, deadline=None), settings(max_examples=30, deadline=None)
+_FEW, _MANY = settings(max_examples=4, deadline=None), settings(max_examples=60, deadline=None)
 _NETWORKS = given(theirs=_steps(), ours=_steps())
 
 
@@ -187,7 +187,7 @@ def test_two_teachers_add_up_as_one_does(
 
 
 @pytest.mark.slow
-@settings(_MANY, max_examples=15)
+@settings(_MANY, max_examples=30)
 @_THREE_NETWORKS
 def test_many_pairs_of_teachers_add_up_as_one_does(
     first: list[Step], second: list[Step], ours: list[Step]

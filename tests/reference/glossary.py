@@ -13,7 +13,8 @@ import graphtool
 from graphtool.cli._arguments import parsers
 from graphtool.cli._explain import all_docs
 from tests.guides.markdown import Guide
-from tests.reference.public import MODULES, callables, docs_of, names
+from tests.guides.running import EXAMPLES, guides
+from tests.reference.public import all_names, callables, docs_of
 
 __all__ = [
     "GLOSSARY",
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 _ROOT = Path(__file__).parents[2]
-GLOSSARY = _ROOT / "examples" / "glossary.md"
+GLOSSARY = EXAMPLES / "glossary.md"
 # What is no prose: names, and the titles of diagnostics.
 _CODE = re.compile(r"`[^`]*`|\[GT\d{3} [^\]]*\]\([^)]*\)")
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
@@ -69,7 +70,7 @@ def terms() -> list[Term]:
 
 def english_texts() -> Iterator[tuple[str, str]]:
     """Yield what graphtool says, with where: names, docstrings, diagnostics and help texts."""
-    for name in (name for module in MODULES for name in names(module)):
+    for name in all_names():
         yield name.full, f"{name.name.replace('_', ' ')}\n{docs_of(name.object)}"
     for name, function in callables():
         parameters = (one.replace("_", " ") for one in inspect.signature(function).parameters)
@@ -108,9 +109,8 @@ def _says(text: str, words: str) -> bool:
 
 def chinese_guides() -> list[tuple[str, str, str]]:
     """Return each guide that has a Chinese text: its name, and the prose of both."""
-    paths = [_ROOT / "README.md", *sorted((_ROOT / "examples").glob("*.md"))]
-    guides = [Guide(path) for path in paths if not path.stem.endswith(".zh-CN")]
-    translated = [guide for guide in guides if guide.translation.exists()]
+    all_guides = map(Guide, (_ROOT / "README.md", *guides()))
+    translated = [guide for guide in all_guides if guide.translation.exists()]
     return [(one.path.stem, one.prose, Guide(one.translation).prose) for one in translated]
 
 

@@ -13,7 +13,7 @@ import graphtool
 from graphtool import compat, losses
 from graphtool.losses import adapters
 
-__all__ = ["MODULES", "Name", "attributes", "callables", "docs_of", "members", "names"]
+__all__ = ["MODULES", "Name", "all_names", "attributes", "callables", "docs_of", "members", "names"]
 
 MODULES = (graphtool, losses, adapters, compat)
 
@@ -43,6 +43,11 @@ def names(module: ModuleType) -> list[Name]:
     return [name for name in found if not isinstance(name.object, ModuleType)]
 
 
+def all_names() -> list[Name]:
+    """Return the public names of all modules."""
+    return [name for module in MODULES for name in names(module)]
+
+
 def members(given: type) -> Iterator[tuple[str, Callable[..., Any], bool]]:
     """Yield public methods and properties of a class: the name, the function, if it is called."""
     for name, member in vars(given).items():
@@ -68,7 +73,7 @@ def attributes(given: type) -> list[tuple[str, str]]:
 
 def callables() -> Iterator[tuple[str, Callable[..., Any]]]:
     """Yield each public function, method and property, with its full name."""
-    for name in (name for module in MODULES for name in names(module)):
+    for name in all_names():
         if inspect.isclass(name.object):
             for member, function, _ in members(name.object):
                 yield f"{name.full}.{member}", function

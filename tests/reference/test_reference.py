@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from graphtool.cli._explain import all_docs
-from tests.reference.public import MODULES, callables, docs_of, names
+from tests.reference.public import MODULES, all_names, callables, docs_of
 from tests.reference.types import ELSEWHERE, types
 from tests.reference.writing import REFERENCE, link_of, reference
 
@@ -34,7 +34,7 @@ def test_every_public_name_has_a_heading_that_its_index_leads_to() -> None:
     text = REFERENCE.read_text(encoding="utf-8")
     headings = re.findall(r"^### (.*)$", text, re.MULTILINE)
 
-    assert headings == [*(name.full for module in MODULES for name in names(module)), *types()]
+    assert headings == [*(name.full for name in all_names()), *types()]
     assert set(re.findall(r"\]\((#[^)]+)\)", text)) == {*map(link_of, headings), "#types"}
 
 
@@ -42,7 +42,7 @@ def test_every_type_that_a_signature_names_has_an_entry() -> None:
     text, _, _ = REFERENCE.read_text(encoding="utf-8").partition("\n## Types\n")
     calls = re.findall(r"^```python signature\n(.*?)\n```|^- `(\w+\([^\n]*?)`: ", text, re.M | re.S)
     named = {name for call in calls for name in _TYPE.findall("".join(call))}
-    public = {name.name for module in MODULES for name in names(module)}
+    public = {name.name for name in all_names()}
 
     assert len(named) > 50
     assert named - public - types().keys() - ELSEWHERE - {*dir(builtins), "Enum"} == set()
@@ -88,7 +88,7 @@ def test_every_public_function_says_shapes_units_errors_and_source() -> None:
 
 
 def test_every_class_method_and_property_has_a_docstring_and_says_what_it_raises() -> None:
-    classes = [one for module in MODULES for one in names(module) if inspect.isclass(one.object)]
+    classes = [one for one in all_names() if inspect.isclass(one.object)]
     bare = [one.full for one in classes if not _FIRST_LINE.match(docs_of(one.object))]
     bare += [name for name, one in callables() if not _FIRST_LINE.match(docs_of(one))]
     silent = [name for name, one in callables() if _raises(one) and "aises" not in docs_of(one)]

@@ -13,7 +13,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any, TypeVar
 
-from tests.reference.public import MODULES, Name, attributes, members, names
+from tests.reference.public import Name, all_names, attributes, members
 
 __all__ = ["ELSEWHERE", "Alias", "types"]
 
@@ -35,7 +35,7 @@ class Alias:
 
 def types() -> dict[str, type | Alias]:
     """Return classes and aliases by the name that signatures have for them, sorted."""
-    public = [one.object for module in MODULES for one in names(module)]
+    public = [one.object for one in all_names()]
     found: dict[str, type | Alias] = {}
     for module, spelt in _annotations():
         if spelt.removeprefix("_") in ELSEWHERE:
@@ -53,7 +53,7 @@ def types() -> dict[str, type | Alias]:
 
 def _annotations() -> Iterator[tuple[ModuleType, str]]:
     """Yield each name in a public signature, with the module whose name it is."""
-    for one in (one for module in MODULES for one in names(module)):
+    for one in all_names():
         for module, annotation in _of(one):
             yield from ((module, spelt) for spelt in _NAMED.findall(annotation))
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from textwrap import indent
 from types import ModuleType
 from typing import Any
 
+from tests.guides.running import EXAMPLES
 from tests.reference.public import MODULES, Name, attributes, docs_of, members, names
 from tests.reference.types import Alias, types
 
 __all__ = ["REFERENCE", "link_of", "reference"]
 
-REFERENCE = Path(__file__).parents[2] / "examples" / "reference.md"
+REFERENCE = EXAMPLES / "reference.md"
 _TITLE = """\
 # Reference
 

@@ -217,11 +217,18 @@ def test_every_part_that_it_names_is_there(release: Any) -> None:
     assert all((_ROOT / ".ci" / part).exists() for lock in release.LOCKS for part in lock if part)
 
 
+def test_it_lints_as_ci_does(release: Any) -> None:
+    run = (_ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert [line for line in run if line.startswith(".venv/bin/")] == [
+        f".venv/bin/{' '.join(command)}" for command in release.LINTED
+    ]
+
+
 @pytest.mark.slow
 def test_the_wheel_that_is_built_is_the_one_that_is_tested(
     release: Any, checkout: Checkout, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    if shutil.which("uv") is None and not Path(sys.executable).with_name("uv").exists():
+    if shutil.which(release.uv()) is None:
         pytest.skip("uv builds: it comes with the extra `dev`")
     checkout.write(".ci/requirements.txt", "pytest\n")
     checkout.write(".ci/models.txt", "")

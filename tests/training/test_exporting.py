@@ -481,6 +481,25 @@ def test_a_layer_with_the_students_names_has_to_fit_it_whole(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+class Wrapped(nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.layer(x)
+
+
+def test_a_layer_may_have_a_part_that_is_called_layer(tmp_path: Path) -> None:
+    layer, scope = Wrapped(), paddle.static.Scope()
+    net = gt.from_layer(layer, [(4,)])
+    load_layer(layer, scope)
+
+    gt.export_student(net, tmp_path / "student", layer=layer, scope=scope)
+
+    assert list(paddle.load(str(tmp_path / "student.pdparams"))) == ["layer.weight", "layer.bias"]
+
+
 class Shifted(nn.Layer):
     def __init__(self) -> None:
         super().__init__()
