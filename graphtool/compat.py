@@ -8,14 +8,13 @@ Values are named as `graphtool inspect` names them, teachers' with the prefix.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from graphtool import losses, merging
 from graphtool.checks import persistable_names
-from graphtool.diagnostics import Diagnostic
+from graphtool.diagnostics import Diagnostic, warn
 from graphtool.graph import Graph
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers.live import as_live, is_live, program_of
@@ -75,7 +74,7 @@ def merge(
     held = scope if teacher_scope is None else teacher_scope
     empty = None if parameters or teacher is None else _without_weights(teacher, held)
     if empty is not None:
-        warnings.warn(str(empty), stacklevel=2)
+        warn(empty)
     merging.merge(
         teacher_program,
         student_program,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import wraps
-from inspect import cleandoc
+from inspect import cleandoc, currentframe
 from typing import ParamSpec
 
 from graphtool.text import as_typed, bounded, named, shortened
@@ -28,6 +30,7 @@ __all__ = [
     "known_codes",
     "listed",
     "rule",
+    "warn",
 ]
 
 _P = ParamSpec("_P")
@@ -36,6 +39,8 @@ _LINE = "\n"
 _NAMES = re.compile("`([^`]*)`")
 # Names are cut before; this is for very many of them.
 _ROOM = 20_000
+# Whose frames stand between a warning and the line of the user's that it is about.
+_OURS = (__file__.removesuffix("diagnostics.py"), contextlib.__file__)
 
 
 class Severity(Enum):
@@ -207,6 +212,14 @@ def docs_of(code: str) -> str | None:
 def known_codes() -> tuple[str, ...]:
     """List the codes of all rules loaded so far, sorted."""
     return tuple(sorted(_DOCS))
+
+
+def warn(found: Diagnostic) -> None:
+    """Warn of it, as of the line that called graphtool."""
+    frame, level = currentframe(), 1
+    while frame is not None and frame.f_code.co_filename.startswith(_OURS):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(str(found), stacklevel=level - (frame is None))
 
 
 def _shown(text: str) -> str:

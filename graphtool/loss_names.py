@@ -6,39 +6,59 @@ above: they are found as a user finds them, in `graphtool.losses`, when they are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-__all__ = ["NamedLoss", "Takes", "for_pairs", "named_losses"]
+__all__ = ["NamedLoss", "Takes", "by_twos", "channel_axis", "for_pairs", "named_losses"]
 
 _Build = TypeVar("_Build", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True)
-class Takes:
-    """What a loss takes: the least and the largest rank, equal dims from `start` to `stop`.
+def channel_axis(rank: int) -> int:
+    """Return the axis of the channels: of a map [N, C, H, W] the second, else the last."""
+    return 1 if rank == 4 else rank - 1
 
-    One of `logits` applies softmax itself: what it takes must not have gone through one.
-    Of maps no dim is compared here, for channels are last in some; their losses do that when they
-    are built, once channels are first.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Takes:
+    """What a loss takes of a teacher's Value and of a student's.
+
+    `ranks` are the least and the largest number of dims, the same on both sides if `equal_ranks`.
+    Dims from `start` to before `stop` are compared one to one; of one that `adapts` all but the
+    channels, which a layer that learns makes equal. `known` are the dims, by role, without which it
+    cannot be built. One of `logits` applies softmax itself: what it takes must not have gone
+    through one. One of `flows` takes pairs by twos, a start and an end; one of `heads` takes what
+    attention is made of, [N, heads, L, L] or [N, heads, L, D].
     """
 
     ranks: tuple[int, int | None] = (1, None)
+    equal_ranks: bool = True
     start: int = 1
     stop: int | None = None
+    adapts: bool = False
+    known: tuple[tuple[str, int], ...] = ()
     logits: bool = False
+    flows: bool = False
+    heads: bool = False
 
-    def fits(self, teacher: int, student: int) -> bool:
-        """Tell whether a loss is defined for two ranks."""
-        lowest, highest = self.ranks
-        return teacher == student >= lowest and (highest is None or student <= highest)
+    def compared(self, rank: int) -> tuple[int, ...]:
+        """Return the axes that are compared one to one."""
+        axes = range(rank)[self.start : self.stop]
+        return tuple(axis for axis in axes if not self.adapts or axis != channel_axis(rank))
 
-    def compared(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the dims that are equal on both sides."""
-        return shape[self.start : self.stop]
+    def known_of(self, role: str, rank: int) -> tuple[int, ...]:
+        """Return the axes of a role's Value whose dims must be known."""
+        axes = [axis % rank for given, axis in self.known if given == role]
+        return (*axes, channel_axis(rank)) if self.adapts else tuple(axes)
+
+    @property
+    def within(self) -> Takes:
+        """What a loss of flows asks of the start and the end in one network."""
+        assert self.stop is not None
+        return replace(self, start=self.stop, stop=None)
 
     @property
     def said_of_ranks(self) -> str:
@@ -47,33 +67,45 @@ class Takes:
         if lowest == highest:
             return f"rank {lowest}"
         span = "or more" if highest is None else f"to {highest}"
-        return f"the same rank, {lowest} {span}"
+        return f"the same rank, {lowest} {span}" if self.equal_ranks else f"rank {lowest} {span}"
 
-    @property
-    def said_of_dims(self) -> str:
+    def said_of_dims(self, rank: int) -> str:
         """Say what is equal on both sides."""
-        return "equal shapes" if self.stop is None else f"dim {self.start} to be equal"
+        axes = self.compared(rank)
+        if axes == tuple(range(1, rank)):
+            return "equal shapes"
+        return f"{'dim' if len(axes) == 1 else 'dims'} {', '.join(map(str, axes))} to be equal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedLoss:
     """A loss that pairs can name.
 
-    `takes` is None for one of any two shapes. One `of_classes` takes a softmax over the last dim;
-    for one `of_any_channels` an adapter would learn in the student's place.
+    One `of_classes` takes a softmax over the last dim; for one `of_any_channels` an adapter would
+    learn in the student's place. `otherwise` is what it takes where an option is given.
     """
 
     build: Callable[..., Any]
-    takes: Takes | None
+    takes: Takes
+    otherwise: Mapping[str, Takes]
     of_classes: bool
     of_any_channels: bool
+
+    def taken(self, options: Mapping[str, object]) -> Takes:
+        """Return what the loss takes with these options."""
+        given = (takes for name, takes in self.otherwise.items() if options.get(name) is not None)
+        return next(given, self.takes)
 
 
 _LOSSES: dict[str, NamedLoss] = {}
 
 
 def for_pairs(
-    takes: Takes | None = None, *, of_classes: bool = False, of_any_channels: bool = False
+    takes: Takes,
+    *,
+    otherwise: Mapping[str, Takes] | None = None,
+    of_classes: bool = False,
+    of_any_channels: bool = False,
 ) -> Callable[[_Build], _Build]:
     """Let pairs name a loss, by the name of its function."""
 
@@ -82,7 +114,11 @@ def for_pairs(
         # A module whose import was interrupted is imported again.
         assert known is None or known.build.__module__ == build.__module__, build.__name__
         _LOSSES[build.__name__] = NamedLoss(
-            build=build, takes=takes, of_classes=of_classes, of_any_channels=of_any_channels
+            build=build,
+            takes=takes,
+            otherwise=otherwise or {},
+            of_classes=of_classes,
+            of_any_channels=of_any_channels,
         )
         return build
 
@@ -93,3 +129,20 @@ def named_losses() -> Mapping[str, NamedLoss]:
     """Return the losses that pairs can name, sorted."""
     import_module(f"{__package__}.losses")
     return MappingProxyType(dict(sorted(_LOSSES.items())))
+
+
+def by_twos(losses: Sequence[str]) -> Iterator[tuple[int, ...]]:
+    """Yield the places of pairs that one loss is made of, by their last: a flow has two.
+
+    The one that is left over of a flow comes last, alone.
+    """
+    known = named_losses()
+    waiting: dict[str, int] = {}
+    for place, loss in enumerate(losses):
+        if loss not in known or not known[loss].takes.flows:
+            yield (place,)
+        elif loss in waiting:
+            yield waiting.pop(loss), place
+        else:
+            waiting[loss] = place
+    yield from ((place,) for place in waiting.values())

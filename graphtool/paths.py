@@ -9,7 +9,15 @@ from pathlib import Path, PurePath
 
 from graphtool.text import as_path, command
 
-__all__ = ["free_beside", "is_there", "look_at", "look_into", "make_room", "saved_model"]
+__all__ = [
+    "free_beside",
+    "is_empty_folder",
+    "is_there",
+    "look_at",
+    "look_into",
+    "make_room",
+    "saved_model",
+]
 
 _FULL = {os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)}
 
@@ -27,12 +35,21 @@ def saved_model(path: str) -> str:
     """Return the file of a saved model that goes by Paddle's prefix, any other path as it is.
 
     `out/net` means `out/net.json` or `out/net.pdmodel`, as `paddle.static.load_inference_model` has
-    it; something that is called `out/net` itself comes first.
+    it; something that is called `out/net` itself comes first, unless it is an empty folder.
     """
-    if os.path.lexists(path):
+    if os.path.lexists(path) and not is_empty_folder(path):
         return path
     files = (path + ending for ending in _MODELS)
     return next((file for file in files if os.path.isfile(file)), path)  # noqa: PTH113  # no errors
+
+
+def is_empty_folder(path: str) -> bool:
+    """Tell a folder that holds nothing; one that can't be looked into is none."""
+    try:
+        with os.scandir(path) as entries:
+            return next(entries, None) is None
+    except (OSError, ValueError):
+        return False
 
 
 def free_beside(path: str | PurePath) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,6 +14,8 @@ import pytest
 # Before Paddle is imported, here or in what a test starts: threads of several processes that wait
 # for one another on few cores take ten times as long as one thread in each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A job that a shell runs in the background ignores Ctrl-C, and so would what its tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -172,9 +172,10 @@ def test_identical_logits_give_no_decoupled_loss() -> None:
 def test_a_teacher_that_was_never_started_is_merged_with_a_warning_and_loaded_later() -> None:
     script = Script(start_teacher=False)
 
-    with pytest.warns(UserWarning, match="GT550"):
+    with pytest.warns(UserWarning, match="GT550") as said:
         merge(script.teacher, script.student, {"data": "image"}, script.place, script.scope)
 
+    assert {one.filename for one in said} == {__file__}
     taught = merged_of(script.student)
     assert taught is not None
     shapes = {value.name: value.shape for value in gt.read(script.teacher).parameters}

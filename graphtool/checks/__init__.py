@@ -10,7 +10,7 @@ from pkgutil import iter_modules
 from graphtool.checks.arguments import check_names, check_sources
 from graphtool.checks.guess import FeedGuess, guess_feed_map, guess_feeds
 from graphtool.checks.merge import check_merge
-from graphtool.checks.pairs import check_pairs, unsaid_probabilities
+from graphtool.checks.pairs import check_pairs
 from graphtool.checks.plan import (
     MergePlan,
     ParametersWhen,
@@ -19,6 +19,7 @@ from graphtool.checks.plan import (
     used_names,
 )
 from graphtool.checks.planning import Wanted, Weights, plan_for
+from graphtool.checks.probabilities import unsaid_probabilities
 from graphtool.checks.rules import check, not_checked, run_rules
 
 __all__ = [

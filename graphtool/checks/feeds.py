@@ -20,7 +20,7 @@ from graphtool.checks.rules import check
 from graphtool.diagnostics import Diagnostic, Severity, listed
 from graphtool.graph import Graph, Value, dims_agree
 from graphtool.lookalikes import alike_notes
-from graphtool.structure import kind_of
+from graphtool.structure import label_feeds
 from graphtool.text import literal
 
 __all__ = [
@@ -35,29 +35,6 @@ __all__ = [
     "unknown_student_feed",
     "unknown_teacher_feed",
 ]
-
-_LABEL_READERS = frozenset(
-    {
-        "accuracy",
-        "auc",
-        "bce_loss",
-        "cross_entropy",
-        "cross_entropy_with_softmax",
-        "hsigmoid_loss",
-        "huber_loss",
-        "kldiv_loss",
-        "margin_cross_entropy",
-        "nll_loss",
-        "sigmoid_cross_entropy_with_logits",
-        "softmax_with_cross_entropy",
-        "warpctc",
-        "warprnnt",
-    }
-)
-# What a label goes through on its way to a loss.
-_LABEL_STEPS = frozenset(
-    {"cast", "flatten", "label_smooth", "one_hot", "reshape", "squeeze", "unsqueeze"}
-)
 
 
 def _mended(plan: MergePlan) -> str:
@@ -147,8 +124,8 @@ def teacher_feed_left_out(plan: MergePlan) -> Iterator[Diagnostic]:
     merged Program has one feed more, under the teacher's prefix, and each run has to give it. Map
     the feed onto that name, `{"mask": "teacher_mask"}`, to say that this is meant.
     """
-    for old, new in plan.own_feeds:
-        if old not in plan.unshared and not _is_label(plan.teacher, old):
+    for old, new in _forgotten(plan):
+        if old not in label_feeds(plan.teacher):
             yield _left_out(plan, old, new, "feed")
 
 
@@ -159,9 +136,14 @@ def label_left_out(plan: MergePlan) -> Iterator[Diagnostic]:
     The teacher still computes its loss: map its label onto the student's, or build the teacher
     without its loss (save it as an inference model, with its logits as output).
     """
-    for old, new in plan.own_feeds:
-        if old not in plan.unshared and _is_label(plan.teacher, old):
+    for old, new in _forgotten(plan):
+        if old in label_feeds(plan.teacher):
             yield _left_out(plan, old, new, "label")
+
+
+def _forgotten(plan: MergePlan) -> Iterator[tuple[str, str]]:
+    """Yield the feeds that the teacher keeps for itself, though nobody said so."""
+    return ((old, new) for old, new in plan.own_feeds if old not in plan.unshared)
 
 
 def _left_out(plan: MergePlan, old: str, new: str, noun: str) -> Diagnostic:
@@ -189,23 +171,6 @@ def _fitting(plan: MergePlan, value: Value, name: str) -> str | None:
     if near is None or near in taken:
         return None
     return near if fits(value, plan.student.values[near]) else None
-
-
-def _is_label(graph: Graph, feed: str) -> bool:
-    """Tell whether a feed is read by losses and measures alone, by way of casts and reshapes."""
-    waiting, seen = [feed], {feed}
-    reached = False
-    for name in waiting:
-        for operator in graph.consumers.get(name, ()):
-            kind = kind_of(operator)
-            if kind in _LABEL_READERS:
-                reached = reached or name in operator.operands[1:]
-            elif kind in _LABEL_STEPS:
-                waiting += [result for result in operator.results if result not in seen]
-                seen.update(operator.results)
-            elif not kind.endswith("_grad") and operator.type not in ("fetch", "pd_op.fetch"):
-                return False
-    return reached
 
 
 @check("GT215")

@@ -9,7 +9,7 @@ from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import check
 from graphtool.diagnostics import Diagnostic, Severity, counted, listed
 from graphtool.graph import Graph, Operator
-from graphtool.structure import METRICS, PROBABILITIES, is_training, kind_of
+from graphtool.structure import METRICS, PROBABILITIES, is_loss, is_training, kind_of
 from graphtool.text import literal
 
 __all__ = [
@@ -107,12 +107,20 @@ _MODAL = frozenset(
 )
 
 
-def modal_operators(graph: Graph) -> Iterator[Operator]:
-    """Yield what acts otherwise in training; the observers of quantisation do."""
-    for operator in graph.operators.values():
-        kind = kind_of(operator)
-        if "is_test" in operator.attributes and (kind in _MODAL or kind.startswith("fake_")):
-            yield operator
+def modal_operators(graph: Graph) -> list[Operator]:
+    """List what acts otherwise in training; the observers of quantisation do."""
+    return graph.once(_modal_operators)
+
+
+def _modal_operators(graph: Graph) -> list[Operator]:
+    return [found for found in graph.operators.values() if _is_modal(found)]
+
+
+def _is_modal(operator: Operator) -> bool:
+    if "is_test" not in operator.attributes:
+        return False
+    kind = kind_of(operator)
+    return kind in _MODAL or kind.startswith("fake_")
 
 
 def _in_training(graph: Graph) -> Iterator[Operator]:
@@ -158,6 +166,10 @@ _RANDOM = frozenset(
 
 
 def _random(graph: Graph) -> list[Operator]:
+    return graph.once(_random_operators)
+
+
+def _random_operators(graph: Graph) -> list[Operator]:
     return [found for found in graph.operators.values() if found.kind in _RANDOM]
 
 
@@ -241,22 +253,9 @@ def _seeded(operator: Operator) -> bool:
 
 
 _LARGEST = frozenset({"top_k", "topk"})
-_AFTER_PROBABILITIES = (
-    METRICS
-    | _LARGEST
-    | {
-        "argmax",
-        "arg_max",
-        "assign",
-        "cast",
-        "cross_entropy",
-        "cross_entropy_with_softmax",
-        "fetch",
-        "scale",
-        "shadow_output",
-        "softmax_with_cross_entropy",
-    }
-)
+# What hands on the numbers as they are, or outputs them.
+_PASSING = frozenset({"assign", "cast", "scale"})
+_ENDS = _LARGEST | {"argmax", "arg_max", "fetch", "shadow_output"}
 
 
 @check("GT228")
@@ -298,7 +297,21 @@ def _is_answer(graph: Graph, operator: Operator) -> bool:
     readers = graph.consumers.get(operator.results[0], ())
     if readers and all(_measures(graph, reader) for reader in readers):
         return False
-    return all(kind_of(reader) in _AFTER_PROBABILITIES or is_training(reader) for reader in readers)
+    pending, seen = list(readers), {reader.name for reader in readers}
+    for reader in pending:
+        if kind_of(reader) in _PASSING:
+            read = [one for result in reader.results for one in graph.consumers.get(result, ())]
+            pending += [one for one in read if one.name not in seen]
+            seen.update(one.name for one in read)
+        elif not _ends(reader):
+            return False
+    return True
+
+
+def _ends(reader: Operator) -> bool:
+    """Tell an output, a measure or a loss."""
+    kind = kind_of(reader)
+    return kind in _ENDS or kind in METRICS or is_loss(kind) or is_training(reader)
 
 
 def _measures(graph: Graph, reader: Operator) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from graphtool.checks.places import (
     LISTED,
@@ -14,7 +15,7 @@ from graphtool.checks.places import (
 from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import check, not_checked
 from graphtool.diagnostics import Diagnostic, Severity, counted, listed
-from graphtool.graph import Graph, Operator, ProgramKind
+from graphtool.graph import Graph, Operator, ProgramKind, operator_kind
 from graphtool.readers.facts import strange_operators
 from graphtool.structure import reaches_outside
 
@@ -136,7 +137,7 @@ def quantised_operators(plan: MergePlan) -> Iterator[Diagnostic]:
     keeps its observers in training mode.
     """
     for role, graph in (("teacher", plan.teacher), ("student", plan.student)):
-        found = [operator for operator in graph.operators.values() if _quantises(operator)]
+        found = [operator for operator in graph.operators.values() if _quantises(operator.type)]
         if found:
             yield _quantised(role, graph, found)
 
@@ -150,8 +151,10 @@ def _quantised(role: str, graph: Graph, found: list[Operator]) -> Diagnostic:
     )
 
 
-def _quantises(operator: Operator) -> bool:
-    return "quantize" in operator.kind or operator.kind.startswith("weight_only")
+@lru_cache(maxsize=4096)
+def _quantises(type: str) -> bool:
+    kind = operator_kind(type)
+    return "quantize" in kind or kind.startswith("weight_only")
 
 
 @check("GT246")

@@ -130,11 +130,7 @@ def tied_parameters(plan: MergePlan) -> Iterator[Diagnostic]:
 
     They stay tied, as it is one tensor under one new name.
     """
-    tied = [
-        value.name
-        for value in plan.teacher.parameters
-        if sum(not is_training(found) for found in _readers(plan.teacher, value.name)) > 1
-    ]
+    tied = [value.name for value in plan.teacher.parameters if _is_tied(plan.teacher, value.name)]
     if tied:
         yield Diagnostic(
             message=f"{counted(len(tied), 'teacher parameter')} read in several places stay tied: "
@@ -142,6 +138,13 @@ def tied_parameters(plan: MergePlan) -> Iterator[Diagnostic]:
             severity=Severity.NOTE,
             where=(in_teacher(plan, plan.teacher.values[tied[0]]),),
         )
+
+
+def _is_tied(graph: Graph, name: str) -> bool:
+    found = graph.consumers.get(name, ())
+    if len(found) < 2 and all(operator.type != "builtin.combine" for operator in found):
+        return False
+    return sum(not is_training(operator) for operator in _readers(graph, name)) > 1
 
 
 def _readers(graph: Graph, name: str) -> Iterator[Operator]:

@@ -26,8 +26,8 @@ def teacher_writes_state(plan: MergePlan) -> Iterator[Diagnostic]:
     writers = [
         (operator, name)
         for operator in plan.teacher.operators.values()
-        if operator.name not in stopped and not is_training(operator)
         for name in _state_written(plan, operator)
+        if operator.name not in stopped and not is_training(operator)
     ]
     if writers:
         operator, name = writers[0]

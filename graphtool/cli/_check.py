@@ -17,6 +17,7 @@ from graphtool.cli._source import check_networks, read_source
 from graphtool.diagnostics import PairError, Report
 from graphtool.graph import Graph
 from graphtool.matching import PairSet
+from graphtool.paths import is_there
 from graphtool.selectors import meant
 from graphtool.text import bounded
 
@@ -30,20 +31,20 @@ def run(args: Namespace) -> int:
     teacher = read_source(args.teacher, args.teacher_input or args.input)
     student = read_source(args.student, args.student_input or args.input, train=True)
     feed_map = feed_map_of(args.feed, teacher, student, prefix=args.prefix)
-    is_file, is_saved = Path(args.teacher).exists(), Path(args.student).exists()
+    teacher_is_saved, student_is_saved = map(is_there, (args.teacher, args.student))
     shared = [meant(name, student.values) for name in args.shared]
     with progress("checking the merge"):
         report = check_merge(
             # Files bring their parameter files along, which are checked as well.
-            args.teacher if is_file else teacher,
-            args.student if is_saved else student,
+            args.teacher if teacher_is_saved else teacher,
+            args.student if student_is_saved else student,
             feed_map,
             name_prefix=args.prefix,
             parameters=args.parameters,
             shared=shared,
             # `graphtool merge` makes a saved student trainable first, and builds code's weights.
-            restored=is_saved,
-            built=not is_file,
+            restored=student_is_saved,
+            built=not teacher_is_saved,
         )
     plan = plan_of(teacher, student, feed_map, prefix=args.prefix, shared=shared)
     report = replace(typed(report, args, plan), about=(teacher, student))
@@ -80,7 +81,14 @@ def _pairs(args: Namespace, teacher: Graph, student: Graph) -> tuple[Report, Pai
         pairs = read_recipe(Path(args.pairs), teacher=teacher, student=student).pairs
     except PairError as error:
         return typed_pairs(error.report, args), None
-    told = check_pairs(pairs, teacher, student, name_prefix=args.prefix)
+    told = check_pairs(
+        pairs,
+        teacher,
+        student,
+        name_prefix=args.prefix,
+        # As for the merge: a saved student is made trainable first.
+        restored=is_there(args.student),
+    )
     return typed_pairs(Report.of((*pairs.report, *told)), args), pairs
 
 
@@ -114,9 +122,14 @@ def _print(args: Namespace, teacher: Graph, student: Graph, found: _Found) -> No
     line = f"{bounded(teacher.source)} {verdict} into {bounded(student.source)}"
     console.print(f"{line}{_tallied(found.of_merge)}", soft_wrap=True)
     if args.pairs is not None:
-        fit = "do not all fit" if found.of_pairs.errors else "fit"
-        line = f"the pairs of {bounded(args.pairs)} {fit}{_tallied(found.of_pairs)}"
+        line = f"{_fit(bounded(args.pairs), found)}{_tallied(found.of_pairs)}"
         console.print(line, soft_wrap=True)
+
+
+def _fit(path: str, found: _Found) -> str:
+    if found.of_pairs.errors:
+        return f"the pairs of {path} do not all fit"
+    return f"the pairs of {path} fit" if found.pairs else f"there are no pairs in {path}"
 
 
 def _tallied(report: Report) -> str:

@@ -30,7 +30,6 @@ _OK, _MISSING, _WRONG = "ok", "missing", "wrong"
 _DISTRIBUTION = "paddle-graphtool"
 _BUILDS = "paddlepaddle", "paddlepaddle-gpu"
 _GET_PADDLE = "pip install 'paddle-graphtool[paddle]', or paddlepaddle-gpu as its site says"
-_GET_ENGINE = "pip install 'paddle-graphtool[dot]', or the system's package graphviz"
 _DOT, _SECONDS = "digraph { teacher -> student }", 10.0
 
 
@@ -134,18 +133,19 @@ def _release(facts: PaddleFacts, release: str) -> _Finding:
 
 def _engine() -> _Finding:
     from graphtool.rendering.engine import LayoutTimeoutError, find_engine
+    from graphtool.rendering.problems import GET_ENGINE
 
     engine = find_engine()
     if engine is None:
         still = "not installed: pictures as .html and .dot need none, .svg and .png do"
-        return _Finding(name="Graphviz", state=_MISSING, found=still, help=_GET_ENGINE)
+        return _Finding(name="Graphviz", state=_MISSING, found=still, help=GET_ENGINE)
     try:
         engine.draw(_DOT, "svg", _SECONDS)
     except (GraphtoolError, LayoutTimeoutError) as error:
         said = error.report if isinstance(error, GraphtoolError) else ()
         failure = next((found.message for found in said), f"nothing within {_SECONDS:g} s")
         failed = f"{bounded(engine.path)} draws nothing: {failure}"
-        return _Finding(name="Graphviz", state=_WRONG, found=failed, help=_GET_ENGINE)
+        return _Finding(name="Graphviz", state=_WRONG, found=failed, help=GET_ENGINE)
     pdf = "" if engine.name == "dot" else "; no .pdf, for which the system's Graphviz is needed"
     return _Finding(name="Graphviz", found=f"{bounded(engine.path)}{pdf}")
 

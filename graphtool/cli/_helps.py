@@ -7,13 +7,13 @@ from ast import literal_eval
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import starmap
-from pathlib import Path
 
 from graphtool.checks import MergePlan
 from graphtool.checks.names import free_prefix
 from graphtool.cli._options import PREFIX
 from graphtool.cli._text import feed_text
 from graphtool.diagnostics import Diagnostic, Report, Severity
+from graphtool.paths import is_there
 from graphtool.text import as_path, command, option
 
 __all__ = ["typed", "typed_opening", "typed_pairs"]
@@ -64,7 +64,7 @@ def _with_inputs(help: str | None, args: Namespace) -> str | None:
     if _begins(help, "suggest-pairs", args.teacher):
         return " ".join((help, *_inputs(args)))
     for model, own in (args.teacher, args.teacher_input), (args.student, args.student_input):
-        if _begins(help, "inspect", model) and not Path(model).exists():
+        if _begins(help, "inspect", model) and not is_there(model):
             return " ".join((help, *_repeated("--input", own or args.input)))
     return help
 

@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphtool.cli._arguments import ROWS
@@ -19,10 +20,12 @@ from graphtool.cli._console import (
     write_json,
 )
 from graphtool.cli._listing import Query, Selection, select
+from graphtool.cli._picture import holds_something, verb_for
 from graphtool.cli._source import check_inputs, read_source
 from graphtool.cli._text import magnitude, percent, shape_text, stage_text, value_type
-from graphtool.cli.problems import wrong_usage
+from graphtool.cli.problems import not_of_inspect, wrong_usage
 from graphtool.diagnostics import UsageError, counted
+from graphtool.files import reported
 from graphtool.graph import UNKNOWN, Graph
 from graphtool.structure import Head, Row, Stage, Structure, analyse
 from graphtool.text import bounded, named, visible
@@ -63,15 +66,20 @@ def run(args: Namespace) -> int:
 
 
 def _check_output(path: str | None, query: Query) -> None:
-    """Refuse a file that is none of a graph, and a part of what has the whole graph.
+    """Refuse a file that is none of a graph, or not ours, and a part of what has the whole graph.
 
-    Raises UsageError: GT413, GT600. Raises GraphtoolError: GT601.
+    Raises UsageError: GT413, GT600, GT606. Raises GraphtoolError: GT601.
     """
     if path is None:
         return
-    from graphtool.rendering.interchange import GRAPHML, check_graph_file
+    from graphtool.rendering.interchange import GRAPHML, check_graph_file, is_written_here
 
     check_graph_file(path)
+    if holds_something(path):
+        with reported(Path(path)):
+            ours = is_written_here(path)
+        if not ours:
+            raise UsageError(not_of_inspect(path))
     if path.lower().endswith(GRAPHML) and query.narrows:
         message = f"argument --output: a {GRAPHML} has the whole graph, and no part of it"
         raise UsageError(wrong_usage(message, help="-o values.csv"))
@@ -81,7 +89,7 @@ def _write(structure: Structure, query: Query, path: str) -> None:
     """Write the Values that were asked for, else all of them, or the whole graph."""
     from graphtool.rendering.interchange import GRAPHML, write_graph, write_rows
 
-    graph = structure.graph
+    graph, verb = structure.graph, verb_for(path)
     if path.lower().endswith(GRAPHML):
         write_graph(graph, path)
         said = f"{counted(len(graph.operators), 'operator')}, {counted(len(graph.values), 'Value')}"
@@ -89,7 +97,7 @@ def _write(structure: Structure, query: Query, path: str) -> None:
         rows = select(structure, replace(query, everything=True)).rows
         write_rows(graph, rows, path)
         said = counted(len(rows), "Value")
-    errors().print(f"wrote {visible(path)}: {said}", soft_wrap=True)
+    errors().print(f"{verb} {visible(path)}: {said}", soft_wrap=True)
 
 
 def _limit(args: Namespace) -> int | None:

@@ -9,19 +9,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphtool.checks import MergePlan, check_merge, plan_of
+from graphtool.checks import MergePlan, check_merge, check_pairs, plan_of
 from graphtool.cli._console import errors, progress, results, show_report, write_json
 from graphtool.cli._feeds import feed_map_of
-from graphtool.cli._helps import typed, typed_opening
+from graphtool.cli._helps import typed, typed_opening, typed_pairs
 from graphtool.cli._picture import check_picture, write_picture
 from graphtool.cli._report import report_data, tally
 from graphtool.cli._source import aside, check_networks, said_by_reader
-from graphtool.diagnostics import GraphtoolError, MergeError, Report, counted, listed
+from graphtool.diagnostics import GraphtoolError, MergeError, Report, Severity, counted, listed
 from graphtool.graph import Graph
 from graphtool.matching import PairSet
-from graphtool.matching.recipe import read_recipe
+from graphtool.matching.recipe import is_configuration, read_recipe, recipe_in
 from graphtool.merging import Merged, merge
 from graphtool.merging.folder import check_target, save_merged
+from graphtool.paths import is_there
 from graphtool.readers import read
 from graphtool.selectors import meant
 from graphtool.text import bounded, named
@@ -44,15 +45,18 @@ def run(args: Namespace) -> int:
     teacher = _opened(args, "teacher", args.teacher, args.teacher_input, args.teacher_weights)
     student = _opened(args, "student", args.student, args.student_input, args.student_weights)
     feed_map = feed_map_of(args.feed, teacher.graph, student.graph, prefix=args.prefix)
-    pairs = _pairs(args, teacher, student)
+    recipe = None if args.pairs is None else _recipe(Path(args.pairs))
+    pairs = None if recipe is None else _pairs(args, recipe, teacher, student)
     read_of = (said_by_reader(teacher.graph), said_by_reader(student.graph))
     opened = Report.of(
         found
         for said in (*read_of, teacher.report, student.report, pairs.report if pairs else ())
         for found in said
     )
-    dry = args.dry_run or opened.errors
-    outcome = (_checked if dry else _merged)(args, teacher, student, feed_map)
+    if args.dry_run or opened.errors:
+        outcome = _checked(args, teacher, student, feed_map)
+    else:
+        outcome = _merged(args, teacher, student, feed_map, recipe)
     outcome = replace(outcome, pairs=None if pairs is None else len(pairs))
     report = Report.of((*opened, *typed(outcome.report, args, outcome.plan)))
     _show(args, outcome, report)
@@ -91,22 +95,30 @@ class _Outcome:
     pairs: int | None = None
 
 
-def _pairs(args: Namespace, teacher: Model, student: Model) -> PairSet | None:
-    if args.pairs is None:
-        return None
+def _recipe(path: Path) -> str | Path:
+    """Return the path of a recipe; of what can be read once only, such as a pipe, the text."""
+    if path.is_file() or is_configuration(path):
+        return path
+    text = recipe_in(path)
+    # With a line end, it is taken for no path.
+    return text if "\n" in text else f"{text}\n"
+
+
+def _pairs(args: Namespace, recipe: str | Path, teacher: Model, student: Model) -> PairSet:
     with progress(f"reading {args.pairs}"):
-        # As a path: text of several lines would be a recipe itself.
-        path = Path(args.pairs)
-        pairs = read_recipe(path, teacher=teacher.graph, student=student.graph).pairs
+        pairs = read_recipe(recipe, teacher=teacher.graph, student=student.graph).pairs
         # Made trainable or translated, a file is another program than the recipe was made from.
         files = _as_saved(args.teacher, teacher), _as_saved(args.student, student)
-        saved = read_recipe(path, teacher=files[0], student=files[1]).pairs.report
+        saved = read_recipe(recipe, teacher=files[0], student=files[1]).pairs.report
+        misfits = check_pairs(pairs, teacher.graph, student.graph, name_prefix=args.prefix)
     said = [found for found in pairs.report if found.code != _OTHER_PROGRAM or found in saved]
-    return replace(pairs, report=Report.of(said))
+    # They do not stand against the merge, and options of `distill_loss` may make them fit.
+    doubts = (replace(found, severity=Severity.WARNING) for found in misfits)
+    return replace(pairs, report=typed_pairs(Report.of((*said, *doubts)), args))
 
 
 def _as_saved(source: str, model: Model) -> Graph:
-    return read(source) if Path(source).exists() else model.graph
+    return read(source) if is_there(source) else model.graph
 
 
 def _checked(
@@ -126,7 +138,11 @@ def _checked(
 
 
 def _merged(
-    args: Namespace, teacher: Model, student: Model, feed_map: Mapping[str, str]
+    args: Namespace,
+    teacher: Model,
+    student: Model,
+    feed_map: Mapping[str, str],
+    recipe: str | Path | None,
 ) -> _Outcome:
     try:
         with progress("merging"):
@@ -134,8 +150,7 @@ def _merged(
     except MergeError as error:
         return _Outcome(plan=_plan(args, teacher, student, feed_map), report=error.report)
     with progress(f"writing {args.output}"):
-        pairs = None if args.pairs is None else Path(args.pairs)
-        save_merged(merged, args.output, pairs=pairs, force=args.force)
+        save_merged(merged, args.output, pairs=recipe, force=args.force)
     return _Outcome(plan=merged.plan, report=merged.report, written=args.output)
 
 

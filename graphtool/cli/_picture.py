@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from graphtool.rendering import Picture
     from graphtool.rendering.scenes import Drawable
 
-__all__ = ["check_picture", "drawn", "say_written", "verb_for", "write_picture"]
+__all__ = [
+    "check_picture",
+    "drawn",
+    "holds_something",
+    "say_written",
+    "verb_for",
+    "write_picture",
+]
 
 _STDOUT = "-"
 # What to type, where a rule's help is an argument of a call.
@@ -74,6 +81,12 @@ def write_picture(x: Drawable, path: str) -> bool:
 def verb_for(path: str) -> str:
     """Return what writing does to a file: one that is there before is replaced."""
     return "replaced" if Path(path).is_file() else "wrote"
+
+
+def holds_something(path: str) -> bool:
+    """Tell a file that is there, with something in it, from what can be written to at will."""
+    file = Path(path)
+    return file.is_file() and file.stat().st_size > 0
 
 
 def say_written(picture: Picture, path: str, verb: str) -> None:

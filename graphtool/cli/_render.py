@@ -14,7 +14,7 @@ from graphtool.graph import Graph
 from graphtool.matching import PairSet, suggest_pairs
 from graphtool.rendering import Picture
 from graphtool.rendering.names import network_name
-from graphtool.rendering.scenes import Scene, Subject, folder_report, is_merged_folder, subject_of
+from graphtool.rendering.scenes import Scene, Subject, is_merged_folder, subject_of
 
 __all__ = ["run"]
 
@@ -46,8 +46,8 @@ def _subject(args: Namespace) -> Subject:
         check_inputs("--input", args.input, args.teacher)
         if is_merged_folder(args.teacher):
             with progress(f"reading {args.teacher}"):
-                subject = subject_of(args.teacher)
-            show_report(folder_report(args.teacher))
+                subject, changed = subject_of(args.teacher)
+            show_report(changed)
             return subject
         return read_source(args.teacher, args.input)
     check_networks(args)

@@ -7,13 +7,13 @@ import sys
 from argparse import Namespace
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
 
 from graphtool.cli._console import progress, show_report
 from graphtool.cli.problems import alike_feeds, unknown_fields, wrong_usage
 from graphtool.diagnostics import Report, UsageError
 from graphtool.graph import Graph
 from graphtool.lookalikes import alike
+from graphtool.paths import is_there
 
 __all__ = ["aside", "check_inputs", "check_networks", "read_source", "said_by_reader"]
 
@@ -23,7 +23,7 @@ def check_inputs(option: str, inputs: Sequence[str] | None, *models: str) -> Non
 
     Raises UsageError: GT600.
     """
-    if inputs and all(model and Path(model).exists() for model in models):
+    if inputs and all(model and is_there(model) for model in models):
         listed = " and ".join(f"`{model}`" for model in models)
         message = f"argument {option}: not allowed with files, which have their own feeds: {listed}"
         raise UsageError(wrong_usage(message, help=f"leave {option} out"))

@@ -7,7 +7,6 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import zip_longest
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphtool.cli._console import (
@@ -23,7 +22,7 @@ from graphtool.cli._console import (
 )
 from graphtool.cli._evidence import check_evidence, measured
 from graphtool.cli._explanation import show_explanation
-from graphtool.cli._picture import check_picture, verb_for, write_picture
+from graphtool.cli._picture import check_picture, holds_something, verb_for, write_picture
 from graphtool.cli._source import check_networks, read_source
 from graphtool.cli._text import magnitude, shape_text
 from graphtool.cli.problems import recipe_exists, wrong_usage
@@ -138,8 +137,7 @@ def _check_recipe(args: Namespace) -> None:
     if args.output is None:
         return
     check_writable(args.output)
-    path = Path(args.output)
-    if not args.force and path.is_file() and path.stat().st_size:
+    if not args.force and holds_something(args.output):
         raise UsageError(recipe_exists(args.output))
 
 

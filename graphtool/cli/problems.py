@@ -17,6 +17,7 @@ __all__ = [
     "no_such_operator",
     "no_such_stage",
     "no_such_value",
+    "not_of_inspect",
     "recipe_exists",
     "unknown_code",
     "unknown_fields",
@@ -58,6 +59,18 @@ def recipe_exists(path: str) -> Diagnostic:
     return Diagnostic(
         message=f"`{path}` is there already, and may have been edited",
         help=f"--force, or {option('-o', free_beside(path))}",
+    )
+
+
+@rule("GT606")
+def not_of_inspect(path: str) -> Diagnostic:
+    """The file to write is there already, and `graphtool inspect` did not write it.
+
+    A table or a graph of its own is replaced; that of somebody else is left as it is.
+    """
+    return Diagnostic(
+        message=f"`{path}` is there already, and is nothing that `graphtool inspect` wrote",
+        help=option("-o", free_beside(path)),
     )
 
 

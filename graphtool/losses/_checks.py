@@ -4,36 +4,31 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import cast
 
-from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, UsageError, Where
-from graphtool.graph import UNKNOWN, Graph
+from graphtool.checks.adapters import parse_adapter
+from graphtool.diagnostics import Diagnostic, PairError, ReadError, UsageError
+from graphtool.graph import Graph
 from graphtool.loss_names import named_losses
 from graphtool.losses import pair_problems as problems
 from graphtool.losses._ends import of_probabilities
-from graphtool.losses._learning import learns
 from graphtool.losses._networks import Networks
 from graphtool.losses._parts import Part
-from graphtool.losses.adapters import Adapter, parse_adapter
-from graphtool.matching import End, Pair
-from graphtool.matching.problems import unknown_loss
+from graphtool.matching import Pair
 
 __all__ = ["check_label", "check_options", "check_parts", "require_options"]
 
 
 def check_parts(networks: Networks, parts: Sequence[Part]) -> Iterator[Diagnostic]:
-    """Yield all that stands against the losses and adapters of pairs."""
+    """Yield what `check_pairs` cannot tell: what was lost since the merge, and doubts."""
     for part in parts:
-        if part.loss not in named_losses():
-            yield unknown_loss(f"pairs[{part.places[0]}].loss", part.loss, tuple(named_losses()))
         for pair in part.pairs:
             lost = tuple(_lost(networks, pair))
             yield from lost
             if lost or not _is_known(networks, pair):
                 continue
-            if pair.adapter is not None:
-                yield from _misfits(_Fitted(networks, part, pair, pair.adapter))
+            yield from _for_nothing(part, pair)
             if part.loss == "l2":
                 merged = networks.merged
                 ends = merged.teacher(pair.teacher.name), merged.student(pair.student.name)
@@ -61,55 +56,13 @@ def _is_known(networks: Networks, pair: Pair) -> bool:
     return pair.teacher.name in plan.teacher.values and pair.student.name in plan.student.values
 
 
-@dataclass(frozen=True, slots=True)
-class _Fitted:
-    networks: Networks
-    part: Part
-    pair: Pair
-    adapter: str
-
-    def where(self, role: str, end: End) -> Where:
-        plan = self.networks.merged.plan
-        graph = plan.teacher if role == "teacher" else plan.student
-        return Where(role=role, program=graph.source, value=end.name, shape=end.shape)
-
-
-def _misfits(fitted: _Fitted) -> Iterator[Diagnostic]:
-    try:
-        adapter = parse_adapter(fitted.adapter)
-    except GraphtoolError as error:
-        yield from error.report
+def _for_nothing(part: Part, pair: Pair) -> Iterator[Diagnostic]:
+    known = named_losses().get(part.loss)
+    if known is None or not known.of_any_channels or pair.adapter is None:
         return
-    pair = fitted.pair
-    if not learns(fitted.networks.merged.student(pair.student.name)):
-        yield problems.fixed_value(fitted.adapter, fitted.where("student", pair.student))
-    if adapter.layer is not None:
-        yield from _wrong_channels(fitted, adapter, adapter.layer)
-        loss = named_losses().get(fitted.part.loss)
-        if loss is not None and loss.of_any_channels:
-            yield problems.adapter_for_nothing(fitted.part.name, fitted.part.loss, fitted.adapter)
-
-
-def _wrong_channels(fitted: _Fitted, adapter: Adapter, layer: str) -> Iterator[Diagnostic]:
-    known = fitted.networks.channels(fitted.pair)
-    where = [
-        fitted.where("teacher", fitted.pair.teacher),
-        fitted.where("student", fitted.pair.student),
-    ]
-    if UNKNOWN in known:
-        for channels, place in zip(known, where, strict=True):
-            if channels == UNKNOWN:
-                yield problems.adapter_misfit(layer, "one whose channels are known", place)
-        return
-    teacher, student = known
-    given, made = adapter.channels or (student, teacher)
-    instead = fitted.adapter.replace(f"{given}->{made}", f"{student}->{teacher}")
-    text = fitted.adapter
-    if given != student:
-        yield problems.adapter_misfit(text, f"{given} channels", where[1], instead=instead)
-    if made != teacher:
-        has, wanted = (f"`{where[0].value}` has {teacher}", where[0]), f"{made} channels"
-        yield problems.adapter_misfit(text, wanted, where[1], instead=instead, brought=has)
+    with suppress(PairError):
+        if parse_adapter(pair.adapter).layer is not None:
+            yield problems.adapter_for_nothing(part.name, part.loss, pair.adapter)
 
 
 def require_options(given: object) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import partial, wraps
 from inspect import signature
 from math import gcd, isfinite
@@ -12,9 +11,11 @@ from numbers import Real
 from typing import Any, ParamSpec, TypeAlias
 
 from graphtool.checks import unsaid_probabilities
+from graphtool.checks.fits import HALVES, is_computed, misranked, unequal, unknown_dims
+from graphtool.checks.pair_problems import frozen_student, unknown_dim
 from graphtool.diagnostics import Diagnostic, PairError, UsageError
-from graphtool.graph import UNKNOWN, Shape, dims_agree
-from graphtool.loss_names import named_losses
+from graphtool.graph import UNKNOWN
+from graphtool.loss_names import Takes, named_losses
 from graphtool.losses import _ops as ops
 from graphtool.losses import problems
 from graphtool.losses._building import all_or_nothing
@@ -36,18 +37,17 @@ from graphtool.readers._paddle import is_legacy, load_paddle
 from graphtool.text import literal
 
 __all__ = [
-    "Fit",
     "built_whole",
     "check_options",
     "ends",
     "frozen",
     "in_float32",
-    "known_dim",
     "misfits",
     "of_probabilities",
     "prepared",
     "refuse",
     "resolved",
+    "taken",
     "unlike",
     "unlike_dtypes",
 ]
@@ -57,30 +57,7 @@ _Paddle: TypeAlias = Any
 _P = ParamSpec("_P")
 _Both: TypeAlias = tuple[tuple[_Paddle, str], tuple[_Paddle, str]]
 
-_FLOATS = frozenset({"bfloat16", "float16", "float32", "float64"})
-_HALVES = frozenset({"bfloat16", "float16"})
 _SIDES = ("teacher", "student", "both", None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fit:
-    """What a loss asks of two Values.
-
-    `ranks` are the least and the largest number of dims; those from `start` to before `stop` are
-    compared one to one.
-    """
-
-    loss: str
-    ranks: tuple[int, int | None] = (1, None)
-    start: int = 1
-    stop: int | None = None
-    equal_ranks: bool = True
-
-    @property
-    def logits(self) -> bool:
-        """Tell whether softmax must not have been applied."""
-        known = named_losses().get(self.loss)
-        return known is not None and known.takes is not None and known.takes.logits
 
 
 def built_whole(loss: Callable[_P, _Paddle]) -> Callable[_P, _Paddle]:
@@ -108,15 +85,29 @@ def _without_casts() -> AbstractContextManager[None]:
     return paddle.amp.auto_cast(enable=False)
 
 
+def taken(loss: str, **options: object) -> Takes:
+    """Return what a loss that pairs can name takes with these options."""
+    return named_losses()[loss].taken(options)
+
+
 def ends(
-    fit: Fit, teacher: object, student: object, *, from_probs: str | None = None
+    loss: str,
+    teacher: object,
+    student: object,
+    *,
+    takes: Takes | None = None,
+    from_probs: str | None = None,
 ) -> tuple[_Paddle, _Paddle]:
     """Return the Values of both ends, checked, the teacher's frozen, ready to be compared.
 
-    Raises ReadError, UsageError and PairError, with nothing built: GT340 to GT345, GT348 to GT352.
+    `takes` is what a loss takes that pairs cannot name.
+
+    Raises ReadError, UsageError and PairError, with nothing built: GT340 to GT345, GT348 to GT352,
+    GT354.
     """
-    values = resolved(fit.loss, {"teacher": teacher}, {"student": student})
-    refuse(misfits(fit, values[0], values[1], from_probs=from_probs))
+    values = resolved(loss, {"teacher": teacher}, {"student": student})
+    wanted = taken(loss) if takes is None else takes
+    refuse(misfits(loss, wanted, values[0], values[1], from_probs=from_probs))
     left, right = prepared(*values)
     return left, right
 
@@ -140,16 +131,16 @@ def _found(find: Callable[[object, str], _Paddle], given: object, argument: str)
 
 
 def misfits(
-    fit: Fit, teacher: _Paddle, student: _Paddle, *, from_probs: str | None = None
+    loss: str, takes: Takes, teacher: _Paddle, student: _Paddle, *, from_probs: str | None = None
 ) -> Iterator[Diagnostic]:
     """Yield all that stands against comparing two Values."""
     both: _Both = (teacher, "teacher"), (student, "student")
-    yield from unlike(fit, both)
-    yield from unlike_dtypes(fit.loss, both)
+    yield from unlike(loss, takes, both)
+    yield from unlike_dtypes(loss, both)
     if not learns(student):
-        yield frozen(fit.loss, [teacher], [student])
-    if fit.logits:
-        yield from _probabilities(fit.loss, both, from_probs)
+        yield frozen(loss, [teacher], [student])
+    if takes.logits:
+        yield from _probabilities(loss, both, from_probs)
 
 
 def _probabilities(loss: str, both: _Both, from_probs: str | None) -> Iterator[Diagnostic]:
@@ -179,45 +170,39 @@ def frozen(loss: str, teacher: Sequence[_Paddle], student: Sequence[_Paddle]) ->
     swapped = any(map(learns, teacher))
     ends = [(value, "teacher") for value in student] + [(value, "student") for value in teacher]
     call = f"gt.losses.{loss}({', '.join(spelt(*end) for end in ends)})" if swapped else None
-    return problems.frozen_student(loss, place_of(student[0], "student"), call)
+    return frozen_student(loss, place_of(student[0], "student"), call)
 
 
-def unlike(fit: Fit, both: _Both) -> Iterator[Diagnostic]:
+def unlike(loss: str, takes: Takes, both: _Both) -> Iterator[Diagnostic]:
     """Yield what is wrong with the shapes of two Values, each with its role."""
     shapes = shape_of(both[0][0]), shape_of(both[1][0])
-    lowest, highest = fit.ranks
-    wrong = [
-        place_of(*end)
-        for end, shape in zip(both, shapes, strict=True)
-        if len(shape) < lowest or (highest is not None and len(shape) > highest)
-    ]
-    if wrong:
-        yield problems.loss_rank(fit.loss, fit.ranks, wrong)
-    elif fit.equal_ranks and len(shapes[0]) != len(shapes[1]):
-        yield problems.loss_rank(fit.loss, None, [place_of(*end) for end in both])
-    elif axes := _unequal(fit, *shapes):
+    if wrong := misranked(takes, shapes):
+        yield problems.loss_rank(loss, takes.ranks, [place_of(*both[at]) for at in wrong])
+        return
+    if takes.equal_ranks and len(shapes[0]) != len(shapes[1]):
+        yield problems.loss_rank(loss, None, [place_of(*end) for end in both])
+        return
+    if axes := unequal(takes, *shapes):
         sides = place_of(*both[0]), place_of(*both[1])
-        yield problems.loss_shape(fit.loss, sides, axes, _way_out(fit, both, axes))
+        yield problems.loss_shape(loss, sides, axes, _way_out(loss, takes, both, axes))
+    for (value, role), shape in zip(both, shapes, strict=True):
+        for axis in unknown_dims(takes, role, shape):
+            yield unknown_dim(loss, place_of(value, role), axis)
 
 
-def _unequal(fit: Fit, teacher: Shape, student: Shape) -> list[int]:
-    dims = list(enumerate(zip(teacher, student, strict=False)))
-    return [axis for axis, (a, b) in dims[fit.start : fit.stop] if not dims_agree(a, b)]
-
-
-def _way_out(fit: Fit, both: _Both, axes: list[int]) -> str:
+def _way_out(loss: str, takes: Takes, both: _Both, axes: list[int]) -> str:
     """Say how a pair of such shapes is compared after all."""
     shape = shape_of(both[0][0])
     rank, teacher, student = len(shape), spelt(*both[0]), spelt(*both[1])
-    adapters, call = "gt.losses.adapters", f"gt.losses.{fit.loss}"
-    if fit.loss == "fsp":
+    adapters, call = "gt.losses.adapters", f"gt.losses.{loss}"
+    if takes.flows:
         # It compares channels between the networks, and sizes within each.
         if axes == [1]:
             return f"{adapters}.conv1x1({student}, {shape[1]})"
         return f"{adapters}.resize({teacher}, {student})"
-    if fit.loss == "attention_relation" and axes == [1]:
+    if loss == "attention_relation" and axes == [1]:
         return f"{call}({teacher}, {student}, heads={gcd(shape[1], shape_of(both[1][0])[1])})"
-    if fit.logits or fit.loss == "attention_relation":
+    if takes.logits or takes.heads:
         return f"gt.losses.similarity({teacher}, {student})"
     if rank == 4 and axes == [1]:
         return f"{call}({teacher}, {adapters}.conv1x1({student}, {shape[1]}))"
@@ -231,15 +216,8 @@ def _way_out(fit: Fit, both: _Both, axes: list[int]) -> str:
 def unlike_dtypes(loss: str, ends: Sequence[tuple[_Paddle, str]]) -> Iterator[Diagnostic]:
     """Yield a problem where dtypes differ or are no floating-point ones."""
     dtypes = [dtype_of(value) for value, _ in ends]
-    computed = {"float32" if dtype in _HALVES else dtype for dtype in dtypes}
-    if len(computed) > 1 or not _FLOATS.issuperset(dtypes):
+    if not is_computed(dtypes):
         yield problems.loss_dtype(loss, [place_of(*end) for end in ends], dtypes)
-
-
-def known_dim(loss: str, value: _Paddle, axis: int, role: str) -> Iterator[Diagnostic]:
-    """Yield a problem where a dim is not known that a loss must know to be built."""
-    if shape_of(value)[axis : axis + 1 or None] == (UNKNOWN,):
-        yield problems.unknown_dim(loss, place_of(value, role), axis)
 
 
 def refuse(found: Iterable[Diagnostic]) -> None:
@@ -265,7 +243,7 @@ def prepared(*values: _Paddle) -> list[_Paddle]:
 
 def in_float32(value: _Paddle) -> _Paddle:
     """Return a Value of low precision in float32, any other as it is."""
-    return ops.cast(value, "float32") if dtype_of(value) in _HALVES else value
+    return ops.cast(value, "float32") if dtype_of(value) in HALVES else value
 
 
 def check_options(

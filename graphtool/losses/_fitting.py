@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+from graphtool.checks.adapters import parse_adapter, teacher_channels
+from graphtool.checks.layouts import CHANNELS_LAST, Axes, are_classes_last, is_map
 from graphtool.loss_names import named_losses
-from graphtool.losses._networks import CHANNELS_LAST, MAP
+from graphtool.losses._ops import as_vectors
 from graphtool.losses._values import shape_of
-from graphtool.losses.adapters import conv1x1, linear, parse_adapter, resize_to_smaller
+from graphtool.losses.adapters import conv1x1, linear, resize_to_smaller
 from graphtool.matching import Pair
 from graphtool.readers._paddle import load_paddle
 
@@ -18,7 +20,7 @@ _Paddle: TypeAlias = Any
 
 
 def fitted(
-    pair: Pair, values: tuple[_Paddle, _Paddle], axes: tuple[int | None, int | None], *, name: str
+    pair: Pair, values: tuple[_Paddle, _Paddle], axes: Axes, *, name: str
 ) -> tuple[_Paddle, _Paddle]:
     """Return both Values as the pair's loss takes them; maps have their channels first.
 
@@ -30,9 +32,13 @@ def fitted(
     )
     if pair.adapter is not None:
         teacher, student = _adapted(pair.adapter, teacher, student, name)
-    if named_losses()[pair.loss].of_classes and axes[0] is not None and axes[1] is not None:
-        return _transposed(teacher, [0, 2, 3, 1]), _transposed(student, [0, 2, 3, 1])
+    if are_classes_last(named_losses()[pair.loss], axes):
+        return _classes_last(teacher), _classes_last(student)
     return teacher, student
+
+
+def _classes_last(value: _Paddle) -> _Paddle:
+    return _transposed(value, [0, 2, 3, 1]) if is_map(shape_of(value)) else value
 
 
 def _transposed(value: _Paddle, order: list[int]) -> _Paddle:
@@ -43,20 +49,9 @@ def _adapted(text: str, teacher: _Paddle, student: _Paddle, name: str) -> tuple[
     adapter = parse_adapter(text)
     if adapter.resizes:
         teacher, student = resize_to_smaller(teacher, student)
+    channels = teacher_channels(shape_of(teacher))
     if adapter.layer == "conv1x1":
-        return teacher, conv1x1(student, _channels(teacher), name=name)
+        return teacher, conv1x1(student, channels, name=name)
     if adapter.layer == "linear":
-        return _vectors(teacher), linear(student, _channels(teacher), name=name)
+        return as_vectors(teacher), linear(student, channels, name=name)
     return teacher, student
-
-
-def _channels(teacher: _Paddle) -> int:
-    shape = shape_of(teacher)
-    return shape[1] if len(shape) == MAP else shape[-1]
-
-
-def _vectors(value: _Paddle) -> _Paddle:
-    """Take a pooled map [N, C, 1, 1] as vectors, as `linear` does."""
-    shape = shape_of(value)
-    is_pooled = len(shape) == MAP and shape[2:] == (1, 1)
-    return load_paddle().flatten(value, 1) if is_pooled else value

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from graphtool.checks import fits
 from graphtool.readers._paddle import is_legacy
 
 __all__ = ["learns"]
@@ -18,45 +19,34 @@ def learns(value: _Paddle) -> bool:
 
     Paddle marks what stops a gradient, not what is computed from frozen parameters alone.
     """
-    sources = _sources_of_variables(value.block) if is_legacy(value) else _sources
-    waiting, seen = [value], {_id_of(value)}
-    while waiting:
-        one = waiting.pop()
-        if one.stop_gradient:
-            continue
-        before = sources(one)
-        if before is None:
-            return True
-        new = [source for source in before if _id_of(source) not in seen]
-        seen.update(map(_id_of, new))
-        waiting += new
-    return False
+    if is_legacy(value):
+        return fits.learns(value, _made_from_variables(value.block), id)
+    return fits.learns(value, _made_from, lambda one: one.id)
 
 
-def _id_of(value: _Paddle) -> int:
-    """Return what tells a Value, or Variable, from the others of its Program."""
-    return id(value) if is_legacy(value) else value.id
-
-
-def _sources(value: _Paddle) -> list[_Paddle] | None:
-    """Return what a Value is computed from, None where it learns itself or may."""
+def _made_from(value: _Paddle) -> Sequence[_Paddle] | None:
+    """Return what a gradient goes on to from a Value, None where that learns itself or may."""
     op = value.get_defining_op()
+    if value.stop_gradient:
+        return ()
     if op is None or op.num_regions() or op.name() == "pd_op.data":
         return None
     if op.name() == "builtin.parameter":
-        return None if value.trainable else []
+        return None if value.trainable else ()
     return [source for source in op.operands_source() if source.initialized()]
 
 
-def _sources_of_variables(block: _Paddle) -> Callable[[_Paddle], list[_Paddle] | None]:
-    """Return what does for Variables of a Block what `_sources` does for Values."""
+def _made_from_variables(block: _Paddle) -> Callable[[_Paddle], Sequence[_Paddle] | None]:
+    """Return what does for Variables of a Block what `_made_from` does for Values."""
     makers = {name: op for op in block.ops for name in op.output_arg_names}
 
-    def sources(variable: _Paddle) -> list[_Paddle] | None:
+    def made_from(variable: _Paddle) -> Sequence[_Paddle] | None:
         op = makers.get(variable.name)
+        if variable.stop_gradient:
+            return ()
         if op is None:
-            return None if getattr(variable, "trainable", True) else []
+            return None if getattr(variable, "trainable", True) else ()
         read = (block.vars.get(name) for name in op.input_arg_names)
         return [source for source in read if source is not None]
 
-    return sources
+    return made_from

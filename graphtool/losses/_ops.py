@@ -10,12 +10,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from graphtool.checks.adapters import is_pooled
 from graphtool.graph import UNKNOWN
 from graphtool.readers._paddle import is_legacy, load_paddle
 
 __all__ = [
     "absolute",
     "argmax",
+    "as_vectors",
     "between",
     "capped",
     "cast",
@@ -137,6 +139,11 @@ def like(value: _Paddle, number: float) -> _Paddle:
 def flat(value: _Paddle, start: int) -> _Paddle:
     """Join all dims from `start` on into one."""
     return load_paddle().flatten(value, start, -1)
+
+
+def as_vectors(value: _Paddle) -> _Paddle:
+    """Take a pooled map [N, C, 1, 1] as vectors, anything else as it is."""
+    return flat(value, 1) if is_pooled(tuple(value.shape)) else value
 
 
 def floored(value: _Paddle, lowest: float) -> _Paddle:

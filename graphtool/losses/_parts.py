@@ -10,6 +10,7 @@ from typing import cast
 
 from graphtool.diagnostics import Diagnostic, ReadError, UsageError, Where
 from graphtool.graph import Graph, module_path
+from graphtool.loss_names import by_twos
 from graphtool.losses import pair_problems as problems
 from graphtool.losses._networks import Networks
 from graphtool.matching import End, Kind, Pair, PairSet
@@ -189,24 +190,16 @@ def _kind(networks: Networks, name: str) -> Kind:
     return _KINDS.get(networks.student.role(name), Kind.FEATURE)
 
 
-def parts_of(pairs: tuple[Pair, ...]) -> tuple[tuple[Part, ...], tuple[Diagnostic, ...]]:
-    """Group pairs into losses, in order; an fsp without a partner is told."""
+def parts_of(pairs: tuple[Pair, ...]) -> tuple[Part, ...]:
+    """Group pairs into losses, in order; the one that is left over of a flow comes last."""
     found: list[Part] = []
     taken: set[str] = set()
-    waiting: int | None = None
-    for place, pair in enumerate(pairs):
-        if pair.loss == "fsp" and waiting is None:
-            waiting = place
-            continue
-        places = (place,)
-        if pair.loss == "fsp" and waiting is not None:
-            places, waiting = (waiting, place), None
-        name = next(name for name in _spellings(pair) if name not in taken)
+    for places in by_twos([pair.loss for pair in pairs]):
+        members = tuple(pairs[place] for place in places)
+        name = next(name for name in _spellings(members[-1]) if name not in taken)
         taken.add(name)
-        members = tuple(pairs[index] for index in places)
-        found.append(Part(name=name, loss=pair.loss, pairs=members, places=places))
-    alone = () if waiting is None else (problems.fsp_needs_two(pairs[waiting].student.name),)
-    return tuple(found), alone
+        found.append(Part(name=name, loss=members[0].loss, pairs=members, places=places))
+    return tuple(found)
 
 
 def options_of(part: Part, options: Mapping[str, Mapping[str, object]]) -> dict[str, object]:

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeAlias, cast
 
 from graphtool.arguments import shown
+from graphtool.checks.adapters import (
+    WANTED,
+    Adapter,
+    adapter_misfit,
+    fixed_value,
+    layer_axis,
+    parse_adapter,
+    resized,
+)
+from graphtool.checks.layouts import is_map
 from graphtool.diagnostics import Diagnostic, PairError, UsageError
 from graphtool.graph import UNKNOWN, Shape
 from graphtool.losses import pair_problems as problems
 from graphtool.losses._ends import built_whole, in_float32, resolved
 from graphtool.losses._learning import learns
+from graphtool.losses._ops import as_vectors
 from graphtool.losses._values import (
     of_either,
     of_student,
@@ -26,48 +36,21 @@ from graphtool.merging import merged_of
 from graphtool.readers._assembly import NAME_ATTRIBUTES
 from graphtool.readers._paddle import is_legacy, load_paddle
 
-__all__ = ["Adapter", "conv1x1", "linear", "parse_adapter", "resize", "resize_to_smaller"]
+__all__ = [
+    "Adapter",
+    "conv1x1",
+    "linear",
+    "parse_adapter",
+    "resize",
+    "resize_to_smaller",
+]
 
 # Values, Variables, Programs and Scopes are Paddle's, without types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
 
-_STEP = re.compile(
-    r"(?P<layer>conv1x1|linear)(\((?P<given>\d+)->(?P<wanted>\d+)\))?|(?P<size>resize)"
-)
 # What an operation of a startup program names a Variable with.
 _WRITTEN = {"builtin.set_parameter": "parameter_name", "builtin.shadow_output": "output_name"}
 _NAMES = {**NAME_ATTRIBUTES, **_WRITTEN}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adapter:
-    """What the text of `Pair.adapter` asks for.
-
-    `layer` is `conv1x1`, `linear` or None; `channels` are those of the student and of the teacher
-    that the text gives, None where it gives none; `resizes` brings both maps to the smaller size.
-    """
-
-    layer: str | None
-    channels: tuple[int, int] | None
-    resizes: bool
-
-
-def parse_adapter(text: str) -> Adapter:
-    """Read the text of `Pair.adapter`: `conv1x1(256->512)+resize`; the numbers may be left out.
-
-    Raises PairError: GT355 for any other text.
-    """
-    steps = [_STEP.fullmatch(step) for step in text.replace(" ", "").split("+")]
-    layers = [step for step in steps if step and step["layer"]]
-    sizes = [step for step in steps if step and step["size"]]
-    if len(layers) > 1 or len(sizes) > 1 or len(layers) + len(sizes) < len(steps):
-        raise PairError(problems.unknown_adapter(text))
-    layer = layers[0] if layers else None
-    return Adapter(
-        layer=layer["layer"] if layer else None,
-        channels=(int(layer["given"]), int(layer["wanted"])) if layer and layer["given"] else None,
-        resizes=bool(sizes),
-    )
 
 
 @built_whole
@@ -85,7 +68,7 @@ def conv1x1(value: _Paddle | str, channels: int, *, name: str = "conv1x1") -> _P
     UsageError: GT340 to GT342, GT350, GT352. Raises ReadError: GT101, GT102, GT031.
     """
     value = _students("conv1x1", value)
-    _refuse(_misfits(value, channels, 1, "conv1x1"))
+    _refuse(_misfits(value, channels, "conv1x1"))
     value = in_float32(value)
     size = [channels, shape_of(value)[1], 1, 1]
     return load_paddle().nn.functional.conv2d(value, *_parameters(value, size, channels, name))
@@ -101,9 +84,8 @@ def linear(value: _Paddle | str, features: int, *, name: str = "linear") -> _Pad
     Raises as `conv1x1` does; GT357 where the last dim is not known.
     """
     value = _students("linear", value)
-    is_pooled = len(shape_of(value)) == 4 and _sides(value) == (1, 1)
-    _refuse(_misfits(value, features, 1 if is_pooled else -1, "linear"))
-    vectors = in_float32(load_paddle().flatten(value, 1) if is_pooled else value)
+    _refuse(_misfits(value, features, "linear"))
+    vectors = in_float32(as_vectors(value))
     size = [shape_of(vectors)[-1], features]
     return load_paddle().nn.functional.linear(vectors, *_parameters(vectors, size, features, name))
 
@@ -141,9 +123,8 @@ def resize_to_smaller(teacher: _Paddle | str, student: _Paddle | str) -> tuple[_
     """
     values = resolved("resize_to_smaller", {"teacher": teacher}, {"student": student})
     _refuse(_no_maps(values))
-    sides = [_sides(value) for value in values]
-    if UNKNOWN not in sides[0] + sides[1]:
-        smaller = tuple(map(min, *sides))
+    smaller = resized(*map(shape_of, values))[0][2:]
+    if UNKNOWN not in smaller:
         return _to_size(values[0], smaller), _to_size(values[1], smaller)
     size = _minimum(*map(_size, values))
     pool = load_paddle().nn.functional.adaptive_avg_pool2d
@@ -195,28 +176,20 @@ def _refuse(found: Iterable[Diagnostic]) -> None:
         raise PairError(*diagnostics)
 
 
-def _misfits(value: _Paddle, wanted: int, axis: int, adapter: str) -> Iterator[Diagnostic]:
-    shape = shape_of(value)
-    if len(shape) not in _RANKS[adapter] or shape[axis] == UNKNOWN:
-        yield problems.adapter_misfit(adapter, _WANTED[adapter], place_of(value, "student"))
+def _misfits(value: _Paddle, wanted: int, adapter: str) -> Iterator[Diagnostic]:
+    if layer_axis(adapter, shape_of(value)) is None:
+        yield adapter_misfit(adapter, WANTED[adapter], place_of(value, "student"))
     if type(wanted) is not int or wanted < 1:
         number = f"a positive whole number, not {shown(wanted)}"
-        yield problems.adapter_misfit(adapter, number, place_of(value, "student"))
+        yield adapter_misfit(adapter, number, place_of(value, "student"))
     if not learns(value):
-        yield problems.fixed_value(adapter, place_of(value, "student"))
-
-
-_RANKS = {"conv1x1": (4,), "linear": (2, 3, 4, 5)}
-_WANTED = {
-    "conv1x1": "a map of rank 4 whose channels are known",
-    "linear": "a Value of rank 2 or more whose last dim is known",
-}
+        yield fixed_value(adapter, place_of(value, "student"))
 
 
 def _no_maps(values: Sequence[_Paddle]) -> Iterator[Diagnostic]:
     for value in values:
-        if len(shape_of(value)) != 4:
-            yield problems.adapter_misfit("resize", "maps of rank 4", place_of(value, "either"))
+        if not is_map(shape_of(value)):
+            yield adapter_misfit("resize", WANTED["resize"], place_of(value, "either"))
 
 
 def _minimum(a: _Paddle, b: _Paddle) -> _Paddle:

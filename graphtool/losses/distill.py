@@ -9,7 +9,8 @@ from os import PathLike
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from graphtool.checks import check_pairs
+from graphtool.checks.pair_fits import Compared
+from graphtool.checks.pairs import against_loss
 from graphtool.diagnostics import Diagnostic, GraphtoolError, PairError, Report, UsageError
 from graphtool.graph import ProgramKind
 from graphtool.loss_names import named_losses
@@ -122,11 +123,10 @@ def distill_loss(
     losses: `{"kl": {"temperature": 4.0}}`, by the name of a loss or of a part.
 
     Call it inside `paddle.static.program_guard(merged.program, startup)`, before `minimize`. All is
-    built or nothing. Such a guard is the whole process's: threads that build take turns under a
-    lock of yours, else Paddle may crash.
+    built or nothing. Such a guard is the whole process's: `gt.merge` says what threads need.
 
     Raises PairError with everything that `check_pairs`, the losses and the adapters have against
-    it: GT310 to GT318, GT330 to GT350, GT355 to GT357, GT360 to GT368, GT258 where Paddle fails.
+    it: GT310 to GT318, GT330 to GT349, GT354 to GT357, GT360 to GT368, GT258 where Paddle fails.
     GT369 is in `report`. Raises UsageError: GT342, GT352, GT358, GT359.
     """
     with paddle_failures(PairError, "gt.distill_loss"):
@@ -136,20 +136,16 @@ def distill_loss(
         chosen = selected(networks, pairs)
         if not chosen.pairs:
             raise PairError(problems.no_pairs())
-        parts, alone = parts_of(chosen.pairs)
-        graphs = merged.plan.teacher, merged.plan.student
-        given = {place: options_of(x, options or {}) for x in parts for place in x.places}
+        parts = parts_of(chosen.pairs)
+        graphs = Compared(graphs=(merged.plan.teacher, merged.plan.student), prefix=merged.prefix)
         told = [
             found
-            for place, pair in enumerate(chosen.pairs)
-            for found in check_pairs(
-                [pair],
-                *graphs,
-                name_prefix=merged.prefix,
-                options={pair.loss: given.get(place, {})},
+            for part in parts
+            for found in against_loss(
+                graphs, part.pairs, options_of(part, options or {}), part.places[0]
             )
         ]
-        found = [*chosen.said, *told, *alone, *check_parts(networks, parts)]
+        found = [*chosen.said, *told, *check_parts(networks, parts)]
         scales, wrong = weigh(parts, [pair.weight for pair in chosen.pairs], weights)
         stray = check_label(parts, label)
         report = Report.of([*found, *wrong, *stray, *check_options(parts, options or {})])

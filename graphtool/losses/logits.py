@@ -6,20 +6,19 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from graphtool.diagnostics import Diagnostic
-from graphtool.graph import Shape, dims_agree
+from graphtool.graph import Shape, shapes_agree
 from graphtool.loss_names import Takes, for_pairs
 from graphtool.losses import _ops as ops
 from graphtool.losses import problems
 from graphtool.losses._ends import (
-    Fit,
     built_whole,
     check_options,
     ends,
-    known_dim,
     misfits,
     prepared,
     refuse,
     resolved,
+    taken,
 )
 from graphtool.losses._probabilities import LEAST, as_logits
 from graphtool.losses._values import dtype_of, place_of, shape_of
@@ -32,9 +31,10 @@ _Paddle: TypeAlias = Any
 # Taken from the target's logit to leave it out, as the authors of DKD do.
 _OUT = 1000.0
 _LABELS = frozenset({"int32", "int64"})
+_OF_KNOWN_CLASSES = Takes(ranks=(2, 2), known=(("teacher", -1),), logits=True)
 
 
-@for_pairs(Takes((2, None), logits=True), of_classes=True)
+@for_pairs(Takes(ranks=(2, None), logits=True), of_classes=True)
 @built_whole
 def soft_label(
     teacher: _Paddle | str,
@@ -73,8 +73,7 @@ def soft_label(
 def _logits(
     loss: str, teacher: _Paddle | str, student: _Paddle | str, from_probs: str | None
 ) -> tuple[_Paddle, _Paddle]:
-    fit = Fit(loss=loss, ranks=(2, None))
-    return as_logits(ends(fit, teacher, student, from_probs=from_probs), from_probs)
+    return as_logits(ends(loss, teacher, student, from_probs=from_probs), from_probs)
 
 
 def _in_step(values: tuple[_Paddle, _Paddle]) -> tuple[_Paddle, _Paddle]:
@@ -87,7 +86,7 @@ def _cross_entropy(teacher: _Paddle, student: _Paddle) -> _Paddle:
     return ops.mean(ops.divergence(teacher, student) + ops.entropy(teacher))
 
 
-@for_pairs(Takes((2, None), logits=True), of_classes=True)
+@for_pairs(Takes(ranks=(2, None), logits=True), of_classes=True)
 @built_whole
 def kl(
     teacher: _Paddle | str,
@@ -110,7 +109,7 @@ def kl(
     return ops.mean(ops.divergence(left / temperature, right / temperature)) * temperature**2
 
 
-@for_pairs(Takes((2, 2), logits=True), of_classes=True)
+@for_pairs(_OF_KNOWN_CLASSES, of_classes=True)
 @built_whole
 def dkd(
     teacher: _Paddle | str,
@@ -153,19 +152,18 @@ def dkd(
 def _dkd_misfits(
     teacher: _Paddle, student: _Paddle, labels: list[_Paddle], from_probs: str | None
 ) -> Iterator[Diagnostic]:
-    fit = Fit(loss="dkd", ranks=(2, 2))
-    yield from misfits(fit, teacher, student, from_probs=from_probs)
-    yield from known_dim("dkd", teacher, 1, "teacher")
+    yield from misfits("dkd", taken("dkd"), teacher, student, from_probs=from_probs)
     for value in labels:
         shape, dtype = shape_of(value), dtype_of(value)
         if dtype not in _LABELS or not _labels_fit(shape, shape_of(student)):
             found = f"{dtype} {list(shape)}"
-            wanted = f"int64 [{shape_of(student)[0]}], a class number per sample"
+            wanted = f"int64 {list(shape_of(student)[:1])}, a class number per sample"
             yield problems.bad_labels("labels", place_of(value, "labels"), found, wanted)
 
 
 def _labels_fit(labels: Shape, logits: Shape) -> bool:
-    return len(labels) in (1, 2) and labels[1:] in ((), (1,)) and dims_agree(labels[0], logits[0])
+    is_column = len(labels) in (1, 2) and labels[1:] in ((), (1,))
+    return is_column and shapes_agree(labels[:1], logits[:1])
 
 
 def _decoupled(
@@ -186,7 +184,7 @@ def _log_two(logits: _Paddle, mask: _Paddle) -> tuple[_Paddle, _Paddle]:
     return ops.total(logs * mask, -1), ops.log(ops.floored(others, LEAST))
 
 
-@for_pairs(Takes((2, 2), logits=True), of_classes=True)
+@for_pairs(_OF_KNOWN_CLASSES, of_classes=True)
 @built_whole
 def skd(
     teacher: _Paddle | str,
@@ -208,11 +206,7 @@ def skd(
     """
     positive = {} if multiplier is None else {"multiplier": multiplier}
     check_options("skd", positive=positive, from_probs=from_probs)
-    left, right = resolved("skd", {"teacher": teacher}, {"student": student})
-    fit = Fit(loss="skd", ranks=(2, 2))
-    known = known_dim("skd", left, 1, "teacher")
-    refuse((*misfits(fit, left, right, from_probs=from_probs), *known))
-    left, right = _in_step(as_logits(prepared(left, right), from_probs))
+    left, right = _in_step(_logits("skd", teacher, student, from_probs))
     scale = _deviation(left) if multiplier is None else multiplier
     return _cross_entropy(_normalised(left) * scale, _normalised(right) * scale)
 
@@ -231,7 +225,7 @@ def _deviation(logits: _Paddle) -> _Paddle:
     return ops.root(ops.total(apart * apart, 1, keep=True) / max(classes - 1, 1))
 
 
-@for_pairs(Takes((2, 2), logits=True), of_classes=True)
+@for_pairs(Takes(ranks=(2, 2), logits=True), of_classes=True)
 @built_whole
 def dist(
     teacher: _Paddle | str,
@@ -259,8 +253,7 @@ def dist(
         weights={"beta": beta, "gamma": gamma},
         from_probs=from_probs,
     )
-    fit = Fit(loss="dist", ranks=(2, 2))
-    left, right = as_logits(ends(fit, teacher, student, from_probs=from_probs), from_probs)
+    left, right = _logits("dist", teacher, student, from_probs)
     theirs, ours = (ops.exp(ops.log_softmax(end / temperature)) for end in (left, right))
     among_classes = ops.mean(ops.uncorrelated(theirs, ours, 1)) * beta
     among_samples = ops.mean(ops.uncorrelated(theirs, ours, 0)) * gamma

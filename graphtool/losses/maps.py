@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
-from graphtool.diagnostics import Diagnostic
-from graphtool.loss_names import Takes, for_pairs
+from graphtool.checks.layouts import is_map
+from graphtool.diagnostics import Diagnostic, warn
+from graphtool.loss_names import Takes, channel_axis, for_pairs
 from graphtool.losses import _ops as ops
 from graphtool.losses import adapters
 from graphtool.losses._ends import (
-    Fit,
     built_whole,
     check_options,
     ends,
     frozen,
-    known_dim,
     misfits,
     of_probabilities,
     prepared,
     refuse,
     resolved,
+    taken,
     unlike,
     unlike_dtypes,
 )
@@ -45,10 +44,9 @@ def l2(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     GT352; GT101 with the nearest names. Warns with GT369 where an end comes from a softmax.
     """
     left, right = resolved("l2", {"teacher": teacher}, {"student": student})
-    refuse(misfits(Fit(loss="l2"), left, right))
+    refuse(misfits("l2", taken("l2"), left, right))
     for doubt in of_probabilities(left, right):
-        # Above are this function, what `built_whole` put around it, and the caller.
-        warnings.warn(str(doubt), stacklevel=3)
+        warn(doubt)
     left, right = prepared(left, right)
     return _mean_square(left, right)
 
@@ -58,7 +56,7 @@ def _mean_square(teacher: _Paddle, student: _Paddle) -> _Paddle:
     return ops.mean(apart * apart)
 
 
-@for_pairs(Takes((2, 4), stop=1))
+@for_pairs(Takes(ranks=(2, 4), adapts=True))
 @built_whole
 def hint(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     """Return the hint loss of FitNets: l2 to the teacher's map, through a regressor that learns.
@@ -70,38 +68,21 @@ def hint(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
 
     Raises what `l2` does, and PairError GT354 where the channels are not known.
     """
-    return _through_adapter("hint", (2, 4), teacher, student)
+    left, right = ends("hint", teacher, student)
+    return _mean_square(left, adapted(left, right))
 
 
-def _through_adapter(
-    loss: str, ranks: tuple[int, int], teacher: _Paddle | str, student: _Paddle | str
-) -> _Paddle:
-    left, right = resolved(loss, {"teacher": teacher}, {"student": student})
-    axis = 1 if len(shape_of(left)) == 4 else -1
-    refuse(_hint_misfits(Fit(loss=loss, ranks=ranks), left, right, axis))
-    left, right = prepared(left, right)
-    return _mean_square(left, adapted(left, right, axis))
-
-
-def _hint_misfits(fit: Fit, teacher: _Paddle, student: _Paddle, axis: int) -> Iterator[Diagnostic]:
-    places = Fit(
-        loss=fit.loss, ranks=fit.ranks, start=2 if axis == 1 else 1, stop=None if axis == 1 else -1
-    )
-    yield from misfits(places, teacher, student)
-    yield from known_dim(fit.loss, teacher, axis, "teacher")
-    yield from known_dim(fit.loss, student, axis, "student")
-
-
-def adapted(teacher: _Paddle, student: _Paddle, axis: int) -> _Paddle:
-    """Bring the student's channels, at an axis, to the teacher's by a layer that learns."""
+def adapted(teacher: _Paddle, student: _Paddle) -> _Paddle:
+    """Bring the student's channels to the teacher's by a layer that learns."""
+    axis = channel_axis(len(shape_of(teacher)))
     wanted = shape_of(teacher)[axis]
     if shape_of(student)[axis] == wanted:
         return student
-    build = adapters.conv1x1 if axis == 1 else adapters.linear
+    build = adapters.conv1x1 if is_map(shape_of(teacher)) else adapters.linear
     return build(student, wanted)
 
 
-@for_pairs(Takes((3, 5), stop=1), of_any_channels=True)
+@for_pairs(Takes(ranks=(3, 5), start=2), of_any_channels=True)
 @built_whole
 def attention(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     """Return the attention transfer loss, AT: where a network looks, not what it sees there.
@@ -114,8 +95,7 @@ def attention(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
 
     Raises what `l2` does.
     """
-    fit = Fit(loss="attention", ranks=(3, 5), start=2)
-    left, right = ends(fit, teacher, student)
+    left, right = ends("attention", teacher, student)
     return _mean_square(_attention_map(left), _attention_map(right))
 
 
@@ -123,7 +103,7 @@ def _attention_map(value: _Paddle) -> _Paddle:
     return ops.unit(ops.flat(ops.mean(value * value, 1), 1), 1)
 
 
-@for_pairs(Takes((3, 5), stop=1))
+@for_pairs(Takes(ranks=(3, 5)))
 @built_whole
 def channel_wise(
     teacher: _Paddle | str, student: _Paddle | str, *, temperature: float = 4.0
@@ -138,12 +118,12 @@ def channel_wise(
     Raises what `l2` does, and UsageError GT347.
     """
     check_options("channel_wise", positive={"temperature": temperature})
-    left, right = ends(Fit(loss="channel_wise", ranks=(3, 5)), teacher, student)
+    left, right = ends("channel_wise", teacher, student)
     divergence = ops.divergence(ops.flat(left, 2) / temperature, ops.flat(right, 2) / temperature)
     return ops.mean(divergence) * temperature**2
 
 
-@for_pairs(Takes((4, 4), stop=1))
+@for_pairs(Takes(ranks=(4, 4), stop=2, flows=True))
 @built_whole
 def fsp(
     teacher_1: _Paddle | str,
@@ -171,14 +151,13 @@ def fsp(
 
 
 def _fsp_misfits(teacher: list[_Paddle], student: list[_Paddle]) -> Iterator[Diagnostic]:
-    across = Fit(loss="fsp", ranks=(4, 4), start=1, stop=2)
-    within = Fit(loss="fsp", ranks=(4, 4), start=2)
+    across = taken("fsp")
     theirs = [(value, f"teacher_{number}") for number, value in enumerate(teacher, 1)]
     ours = [(value, f"student_{number}") for number, value in enumerate(student, 1)]
     for both in zip(theirs, ours, strict=True):
-        yield from unlike(across, both)
+        yield from unlike("fsp", across, both)
     for first, second in (theirs, ours):
-        yield from unlike(within, (first, second))
+        yield from unlike("fsp", across.within, (first, second))
     yield from unlike_dtypes("fsp", (*theirs, *ours))
     if not any(map(learns, student)):
         yield frozen("fsp", teacher, student)

@@ -5,82 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphtool.arguments import shown
-from graphtool.checks.places import spelt
 from graphtool.diagnostics import Diagnostic, Severity, Where, counted, rule
 from graphtool.text import literal
 
 __all__ = [
     "adapter_for_nothing",
-    "adapter_misfit",
     "bad_weight",
-    "fixed_value",
-    "fsp_needs_two",
     "fsp_weights_differ",
     "moved_value",
     "no_pairs",
     "outside_program",
-    "unknown_adapter",
     "unknown_option",
     "unknown_part",
     "weights_length",
     "wrong_argument",
 ]
-
-_SUGGEST = "graphtool suggest-pairs TEACHER STUDENT -o pairs.toml"
-
-
-@rule("GT355")
-def unknown_adapter(text: str) -> Diagnostic:
-    """A pair's `adapter` is none that graphtool can build.
-
-    There are `conv1x1` for maps, `linear` for vectors and tokens, and `resize`, which brings the
-    larger of two maps to the size of the smaller; `conv1x1+resize` is both. The numbers of
-    `conv1x1(256->512)` are the channels of the student and of the teacher, and may be left out.
-    """
-    return Diagnostic(
-        message=f"there is no adapter `{text}`",
-        notes=("known: `conv1x1`, `linear`, `resize`, `conv1x1+resize`",),
-        help='adapter = "conv1x1"',
-    )
-
-
-@rule("GT356")
-def fixed_value(adapter: str, where: Where) -> Diagnostic:
-    """An adapter is put on a Value through which no gradient reaches a parameter.
-
-    The adapter alone would learn then, and nothing of the student. An adapter belongs on the
-    student's side: the teacher is frozen. Where it is a Value of the student's, all parameters
-    before it are frozen, or something stops the gradient (`stop_gradient`, `detach`).
-    """
-    return Diagnostic(
-        message=f"`{adapter}` is put on `{where.value}`, whose gradient reaches no parameter",
-        where=(where,),
-        help='gt.losses.adapters.conv1x1(merged.student("relu_22"), 512)',
-    )
-
-
-@rule("GT357")
-def adapter_misfit(
-    adapter: str,
-    wanted: str,
-    where: Where,
-    *,
-    instead: str | None = None,
-    brought: tuple[str, Where] | None = None,
-) -> Diagnostic:
-    """An adapter cannot be built for a Value of such a shape, or makes what the teacher has not.
-
-    `conv1x1` takes maps of rank 4, `linear` vectors and tokens: both need to know how many channels
-    there are. `resize` takes maps. Where dims are not known, build the network with the size of its
-    input.
-    """
-    placed = f"`{adapter}` is put on `{where.value}` {spelt(where.shape)}; wanted {wanted}"
-    made = f"`{adapter}` brings `{where.value}` to {wanted}, "
-    return Diagnostic(
-        message=f"{made}the teacher's {brought[0]}" if brought else placed,
-        where=(where,) if brought is None else (where, brought[1]),
-        help=f'adapter = "{instead}"' if instead else _SUGGEST,
-    )
 
 
 @rule("GT358")
@@ -155,20 +94,6 @@ def unknown_part(argument: str, key: object, known: Sequence[str]) -> Diagnostic
         message=f"`{argument}` has the key `{key!r}`, which fits no part of the loss",
         notes=(f"known: {', '.join(f'`{name}`' for name in known)}",),
         help=f"{argument}={{{literal(known[0])}: {_EXAMPLES[argument]}}}" if known else None,
-    )
-
-
-@rule("GT363")
-def fsp_needs_two(left_over: str) -> Diagnostic:
-    """A pair for `fsp` has no partner.
-
-    The flow of a network (Yim et al. 2017) is between two maps, so fsp takes two pairs: the first
-    one with `loss = "fsp"` says where it starts, the next one where it ends, and so on by twos. In
-    both networks the two maps have one size.
-    """
-    return Diagnostic(
-        message=f"`fsp` takes pairs by twos, a start and an end, and `{left_over}` is left over",
-        help='gt.distill_loss(merged, [("t_1", "s_1", "fsp"), ("t_2", "s_2", "fsp")])',
     )
 
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a loss before it is built: GT340 to GT354."""
+"""What can be wrong with a loss before it is built: GT340 to GT347, GT350 to GT353, GT369."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ __all__ = [
     "bad_option",
     "custom_result",
     "foreign_value",
-    "frozen_student",
     "l2_of_probabilities",
     "loss_dtype",
     "loss_rank",
@@ -23,7 +22,6 @@ __all__ = [
     "no_merged_program",
     "no_value",
     "not_static",
-    "unknown_dim",
     "which_teacher",
 ]
 
@@ -158,21 +156,6 @@ def bad_option(loss: str, option: str, given: object, wanted: str) -> Diagnostic
     )
 
 
-@rule("GT348")
-def frozen_student(loss: str, where: Where, swapped: str | None) -> Diagnostic:
-    """No gradient passes the student's side of a loss, so the loss would never train anything.
-
-    The teacher comes first, the student second: the two may be swapped. Otherwise the Value depends
-    on no trainable parameter, as in a student that was loaded from an inference model:
-    `gt.for_training` makes one trainable again.
-    """
-    return Diagnostic(
-        message=f"the student's side of `{loss}`, `{where.value}`, is fixed: no gradient passes it",
-        where=(where,),
-        help=swapped or 'student = gt.for_training("student.json")  # before the merge',
-    )
-
-
 @rule("GT369")
 def l2_of_probabilities(where: Sequence[Where], logits: Sequence[str]) -> Diagnostic:
     """The l2 loss was given what went through softmax: it is built, and teaches next to nothing.
@@ -230,21 +213,6 @@ def custom_result(function: str, given: object) -> Diagnostic:
     return Diagnostic(
         message=f"`{function}` returned a `{type(given).__name__}`; wanted the Value of a loss",
         help="gt.losses.custom(lambda t, s: ((t - s) ** 2).mean(), t=teacher, s=student)",
-    )
-
-
-@rule("GT354")
-def unknown_dim(loss: str, where: Where, axis: int) -> Diagnostic:
-    """A loss must know a dim when it is built, and it is not known: classes, channels or width.
-
-    Give `paddle.static.data` the size, or reshape the Value to it.
-    """
-    rank = len(where.shape or ())
-    shape = ", ".join("SIZE" if at == axis % rank else "0" for at in range(rank))
-    return Diagnostic(
-        message=f"`{loss}` must know dim {axis} of `{where.value}`, which is {_spelt(where)}",
-        where=(where,),
-        help=f"paddle.reshape(value, [{shape}])",
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from graphtool.loss_names import for_pairs
+from graphtool.loss_names import Takes, for_pairs
 from graphtool.losses import _ops as ops
-from graphtool.losses._ends import Fit, built_whole, check_options, ends
+from graphtool.losses._ends import built_whole, check_options, ends
 
 __all__ = ["relational", "relational_angle", "relational_distance", "similarity"]
 
@@ -15,9 +15,11 @@ _Paddle: TypeAlias = Any
 
 # Squared distances below this count as this: a square root has no gradient at 0.
 _NEAREST = 1e-12
+# No dims are compared: only the batch is common, which the run compares.
+_ANY = Takes(ranks=(2, None), equal_ranks=False, stop=1)
 
 
-@for_pairs(of_any_channels=True)
+@for_pairs(_ANY, of_any_channels=True)
 @built_whole
 def similarity(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     """Return the similarity-preserving loss, SP: which samples of a batch activate alike.
@@ -29,14 +31,9 @@ def similarity(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
 
     Raises what `l2` does. A batch that differs stops the run.
     """
-    left, right = ends(_free("similarity"), teacher, student)
+    left, right = ends("similarity", teacher, student)
     apart = ops.difference(_similarities(right), _similarities(left))
     return ops.mean(apart * apart)
-
-
-def _free(loss: str) -> Fit:
-    """Compare no dims: only the batch is common, which the run compares."""
-    return Fit(loss=loss, ranks=(2, None), stop=1, equal_ranks=False)
 
 
 def _similarities(value: _Paddle) -> _Paddle:
@@ -44,7 +41,7 @@ def _similarities(value: _Paddle) -> _Paddle:
     return ops.unit(ops.product(vectors, vectors, transposed=True), 1)
 
 
-@for_pairs(of_any_channels=True)
+@for_pairs(_ANY, of_any_channels=True)
 @built_whole
 def relational(
     teacher: _Paddle | str,
@@ -62,7 +59,7 @@ def relational(
     Raises what `l2` does, and UsageError GT347 for weights that are negative or both 0.
     """
     check_options("relational", weights={"distance": distance, "angle": angle})
-    left, right = (ops.flat(end, 1) for end in ends(_free("relational"), teacher, student))
+    left, right = (ops.flat(end, 1) for end in ends("relational", teacher, student))
     parts = ((distance, _distances_apart), (angle, _angles_apart))
     # A part that weighs nothing is not built: the angles are what takes memory.
     losses = [apart(left, right) * weight for weight, apart in parts if weight]
@@ -80,7 +77,7 @@ def relational_distance(teacher: _Paddle | str, student: _Paddle | str) -> _Padd
 
     Raises what `l2` does. A batch that differs stops the run.
     """
-    left, right = ends(_free("relational_distance"), teacher, student)
+    left, right = ends("relational_distance", teacher, student, takes=_ANY)
     return _distances_apart(ops.flat(left, 1), ops.flat(right, 1))
 
 
@@ -95,7 +92,7 @@ def relational_angle(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
 
     Raises what `l2` does. A batch that differs stops the run.
     """
-    left, right = ends(_free("relational_angle"), teacher, student)
+    left, right = ends("relational_angle", teacher, student, takes=_ANY)
     return _angles_apart(ops.flat(left, 1), ops.flat(right, 1))
 
 

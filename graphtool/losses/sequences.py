@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from graphtool.diagnostics import Diagnostic, UsageError
@@ -11,14 +12,13 @@ from graphtool.loss_names import Takes, for_pairs
 from graphtool.losses import _ops as ops
 from graphtool.losses import problems
 from graphtool.losses._ends import (
-    Fit,
     built_whole,
     ends,
-    known_dim,
     misfits,
     prepared,
     refuse,
     resolved,
+    taken,
 )
 from graphtool.losses._values import dtype_of, place_of, shape_of
 from graphtool.losses.maps import adapted
@@ -34,8 +34,7 @@ _MASKED = -100.0
 _FAR = 1e4
 
 
-# A layer that learns makes the widths one.
-@for_pairs(Takes((3, 3), stop=2))
+@for_pairs(Takes(ranks=(3, 3), adapts=True))
 @built_whole
 def hidden_state(
     teacher: _Paddle | str, student: _Paddle | str, *, mask: _Paddle | str | None = None
@@ -53,18 +52,16 @@ def hidden_state(
     left, right, *masks = _resolved("hidden_state", teacher, student, mask)
     refuse(
         (
-            *misfits(Fit(loss="hidden_state", ranks=(3, 3), stop=-1), left, right),
-            *known_dim("hidden_state", left, 2, "teacher"),
-            *known_dim("hidden_state", right, 2, "student"),
+            *misfits("hidden_state", taken("hidden_state"), left, right),
             *_mask_misfits(masks, right, 1),
         )
     )
     left, right = prepared(left, right)
-    apart = ops.difference(adapted(left, right, -1), left)
+    apart = ops.difference(adapted(left, right), left)
     return _mean(ops.mean(apart * apart, 2), _kept(masks, right))
 
 
-@for_pairs(Takes((4, 4), logits=True))
+@for_pairs(Takes(ranks=(4, 4), logits=True, heads=True))
 @built_whole
 def attention_scores(
     teacher: _Paddle | str,
@@ -87,11 +84,10 @@ def attention_scores(
     if by not in ("squares", "divergence"):
         wanted = '"squares" or "divergence"'
         raise UsageError(problems.bad_option("attention_scores", "by", by, wanted))
-    fit = Fit(loss="attention_scores", ranks=(4, 4))
     left, right, *masks = _resolved("attention_scores", teacher, student, mask)
     refuse(
         (
-            *misfits(fit, left, right),
+            *misfits("attention_scores", taken("attention_scores"), left, right),
             *_mask_misfits(masks, right, 2),
             *_mask_misfits(masks, right, 3),
         )
@@ -110,8 +106,13 @@ def _divergence(teacher: _Paddle, student: _Paddle, kept: _Paddle | None) -> _Pa
     return _mean(ops.mean(ops.divergence(left, right), 1), kept)
 
 
-# The option `heads` makes the numbers of heads one.
-@for_pairs(Takes((4, 4), start=2, stop=3))
+_WIDTHS = (("teacher", 3), ("student", 3))
+_RELATED = Takes(ranks=(4, 4), stop=3, known=_WIDTHS, heads=True)
+# Split anew, the numbers of heads are one.
+_SPLIT = replace(_RELATED, start=2, known=(("teacher", 1), ("student", 1), *_WIDTHS))
+
+
+@for_pairs(_RELATED, otherwise={"heads": _SPLIT})
 @built_whole
 def attention_relation(
     teacher: _Paddle | str,
@@ -134,14 +135,8 @@ def attention_relation(
     """
     name = "attention_relation"
     left, right, *masks = _resolved(name, teacher, student, mask)
-    fit = Fit(loss=name, ranks=(4, 4), start=1 if heads is None else 2, stop=3)
-    refuse((*misfits(fit, left, right), *_mask_misfits(masks, right, 2)))
-    refuse(
-        found
-        for value, role in ((left, "teacher"), (right, "student"))
-        for axis in ((1, 3) if heads is not None else (3,))
-        for found in known_dim(name, value, axis, role)
-    )
+    found = misfits(name, taken(name, heads=heads), left, right)
+    refuse((*found, *_mask_misfits(masks, right, 2)))
     if heads is not None:
         _check_heads(heads, (left, right))
     left, right = (_relations(end, heads) for end in prepared(left, right))
@@ -166,7 +161,7 @@ def _relations(vectors: _Paddle, heads: int | None) -> _Paddle:
     return products / ops.root(ops.like(products, width))
 
 
-@for_pairs(Takes((2, 4), stop=1))
+@for_pairs(Takes(ranks=(2, 4)))
 @built_whole
 def pkd(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     """Return PKD: of two papers of this name the one for the kind of Value that is compared.
@@ -184,7 +179,7 @@ def pkd(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
 
     Raises what `l2` does.
     """
-    left, right = ends(Fit(loss="pkd", ranks=(2, 4)), teacher, student)
+    left, right = ends("pkd", teacher, student)
     if len(shape_of(left)) < 4:
         apart = ops.difference(ops.unit(right, -1), ops.unit(left, -1))
         return ops.mean(apart * apart)
@@ -217,13 +212,13 @@ def _resolved(loss: str, teacher: object, student: object, mask: object | None) 
 
 def _mask_misfits(masks: list[_Paddle], student: _Paddle, axis: int) -> Iterator[Diagnostic]:
     """Yield a problem where a mask is not [N, L], L the length of an axis."""
-    batch, *dims = shape_of(student)
-    wanted = (batch, *dims[axis - 1 : axis])
+    shape = shape_of(student)
+    wanted = (*shape[:1], *shape[axis : axis + 1])
     for mask in masks:
         if not shapes_agree(shape_of(mask), wanted):
             found = f"{dtype_of(mask)} {list(shape_of(mask))}"
-            shape = f"{list(wanted)}: a number, or bool, per token"
-            yield problems.bad_labels("mask", place_of(mask, "mask"), found, shape)
+            per_token = f"{list(wanted)}: a number, or bool, per token"
+            yield problems.bad_labels("mask", place_of(mask, "mask"), found, per_token)
 
 
 def _kept(masks: list[_Paddle], student: _Paddle) -> _Paddle | None:

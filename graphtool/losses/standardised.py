@@ -7,16 +7,7 @@ from typing import Any, TypeAlias
 
 from graphtool.loss_names import Takes, for_pairs
 from graphtool.losses import _ops as ops
-from graphtool.losses._ends import (
-    Fit,
-    built_whole,
-    check_options,
-    known_dim,
-    misfits,
-    prepared,
-    refuse,
-    resolved,
-)
+from graphtool.losses._ends import built_whole, check_options, ends
 from graphtool.losses._probabilities import as_logits
 from graphtool.losses._values import shape_of
 
@@ -26,7 +17,7 @@ __all__ = ["lskd"]
 _Paddle: TypeAlias = Any
 
 
-@for_pairs(Takes((2, None), logits=True), of_classes=True)
+@for_pairs(Takes(ranks=(2, None), known=(("teacher", -1),), logits=True), of_classes=True)
 @built_whole
 def lskd(
     teacher: _Paddle | str,
@@ -47,12 +38,8 @@ def lskd(
     Raises what `soft_label` does, and PairError GT354 where the number of classes is not known.
     """
     check_options("lskd", positive={"temperature": temperature}, from_probs=from_probs)
-    left, right = resolved("lskd", {"teacher": teacher}, {"student": student})
-    fit = Fit(loss="lskd", ranks=(2, None))
-    known = known_dim("lskd", left, -1, "teacher")
-    refuse((*misfits(fit, left, right, from_probs=from_probs), *known))
-    classes = shape_of(left)[-1]
-    ready = as_logits(prepared(left, right), from_probs)
+    ready = as_logits(ends("lskd", teacher, student, from_probs=from_probs), from_probs)
+    classes = shape_of(ready[0])[-1]
     left, right = (_standardised(logits, classes) for logits in ready)
     return ops.mean(ops.divergence(left / temperature, right / temperature)) * temperature**2
 

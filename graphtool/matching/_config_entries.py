@@ -12,14 +12,17 @@ from itertools import islice
 from typing import Any
 
 from graphtool.diagnostics import PairError
+from graphtool.diagnostics import listed as quoted
 from graphtool.loss_names import named_losses
 from graphtool.matching import config_problems as problems
+from graphtool.matching._doubled_keys import doubled_keys
 from graphtool.matching._entry import (
     LONGEST_REASON,
     Entry,
     Loss,
     Name,
     Read,
+    Unknown,
     Unread,
     Yaml,
     brief,
@@ -36,6 +39,7 @@ __all__ = ["entries_of"]
 # Honest files have 5,000 letters; reading takes up to a tenth of a second for each thousand.
 _LONGEST = 65_536
 _MOST_ENTRIES = 1_000
+_MOST_DOUBLED = 20
 # Of one pair in the plain list.
 _KEYS = "teacher", "student", "kind", "loss", "weight", "adapter"
 
@@ -74,6 +78,13 @@ def _parsed(text: str) -> Yaml:
                 raise ComposerError(None, None, reason, merged.start_mark)
             return node
 
+        def get_single_node(self) -> Any:
+            node = super().get_single_node()
+            doubled = list(islice(doubled_keys(node), _MOST_DOUBLED))
+            if doubled:
+                raise PairError(*map(problems.not_yaml, doubled))
+            return node
+
     try:
         return yaml.load(text, Loader=Loader)
     except yaml.MarkedYAMLError as error:
@@ -98,12 +109,13 @@ def _plain_pair(place: str, table: Mapping[str, Yaml]) -> Iterator[Read]:
     loss, kind = table.get("loss", "l2"), table.get("kind")
     teacher, student, adapter = (table.get(key) for key in ("teacher", "student", "adapter"))
     strange = [brief(key) for key in table if key not in _KEYS]
+    losses = tuple(named_losses())
     if not isinstance(teacher, str) or not isinstance(student, str):
         yield Unread(place=place, reason="a `teacher` and a `student` were wanted")
     elif strange:
-        yield Unread(place=place, reason=f"there is no key `{strange[0]}`")
-    elif loss not in list(named_losses()):
-        yield Unread(place=place, reason=f"there is no loss `{brief(loss)}`")
+        yield Unread(place=place, reason=f"there is no key {quoted(strange)}")
+    elif loss not in losses:
+        yield Unknown(place=f"{place}.loss", loss=brief(loss), known=losses, typed="loss: {}")
     elif kind is not None and kind not in [known.value for known in Kind]:
         yield Unread(place=place, reason=f"there is no kind `{brief(kind)}`")
     elif not isinstance(adapter, str | None):

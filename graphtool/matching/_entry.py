@@ -19,6 +19,7 @@ __all__ = [
     "Loss",
     "Name",
     "Read",
+    "Unknown",
     "Unread",
     "Wanted",
     "Yaml",
@@ -63,12 +64,15 @@ class Name:
 class Loss:
     """What a loss is read as: `ours`, None for one that graphtool lacks.
 
-    `unlike` says in what the two differ, None where they compute the same. One that `is_directed`
-    pulls the student to the teacher. One that `may_adapt` may bring a layer of its own.
+    `unlike` says in what the two differ, None where they compute the same. `strange` are the keys
+    beside it that are none of those that it `takes`. One that `is_directed` pulls the student to
+    the teacher. One that `may_adapt` may bring a layer of its own.
     """
 
     ours: str | None
     unlike: str | None = None
+    strange: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
     is_directed: bool = False
     may_adapt: bool = False
 
@@ -95,7 +99,17 @@ class Unread:
     on_labels: bool = False
 
 
-Read: TypeAlias = "Entry | Unread"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """A place of the file that names a loss that is none of the `known`; `typed` as `loss: {}`."""
+
+    place: str
+    loss: str
+    known: tuple[str, ...]
+    typed: str
+
+
+Read: TypeAlias = "Entry | Unread | Unknown"
 
 
 def table_of(given: Yaml) -> Mapping[str, Yaml]:
@@ -128,7 +142,7 @@ def weighed(entries: Iterator[Read], given: Yaml) -> Iterator[Read]:
     """Give entries the weight that is written beside them, and refuse what is none."""
     weight = _weight(given)
     for entry in entries:
-        if isinstance(entry, Unread):
+        if not isinstance(entry, Entry):
             yield entry
         elif weight is None:
             yield Unread(place=entry.place, reason="its weight is no number of 0 or more")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeAlias
 
+from graphtool.diagnostics import listed
 from graphtool.matching._entry import ABSENT, Loss, Yaml, brief
 
 __all__ = ["CLAS", "OCR", "SLIM", "SLIM_STATIC", "Losses", "read_loss"]
@@ -19,31 +21,46 @@ class _Foreign:
     """A loss of a toolkit, and `ours`, which comes next to it; None where nothing does.
 
     `unlike` says why the two are never the same. Else they are with the right options: `same` has,
-    for each, what the toolkit takes where it is left out, and what ours computes. One that
-    `is_directed` is not the same with student and teacher swapped.
+    for each, what the toolkit takes where it is left out, and what ours computes; a pair says none
+    of the other `options` that the toolkit takes. One that `is_directed` is not the same with
+    student and teacher swapped.
     """
 
     ours: str | None = None
     unlike: str | None = None
     same: _Same = field(default_factory=dict[str, tuple[str | None, str | None]])
+    options: tuple[str, ...] = ()
     is_directed: bool = False
 
 
 Losses: TypeAlias = Mapping[str, _Foreign]
 
+# Aliases give very many losses very many of them.
+_MOST_STRANGE = 100
 _NONE_OF_OURS = "is none of graphtool's losses"
 _ELSE = "computes something else"
-_LACKED = _Foreign(unlike=_NONE_OF_OURS)
-# Both directions of the divergence, where ours has the teacher's.
-_MUTUAL = _Foreign(ours="kl", unlike=_NONE_OF_OURS)
-# Distances are divided by a mean that takes in the zeros; angles weigh as much as distances.
-_RELATIONAL = _Foreign(ours="relational", unlike=_ELSE)
 _DISTANCE = {"mode": ("l2", "l2"), "reduction": ("mean", "mean")}
 
-# By its name without `Distillation` before it and `Loss` behind it. PaddleClas at d178931,
-# ppcls/loss.
-CLAS: Losses = {
-    "CE": _Foreign(ours="soft_label", same={"epsilon": (None, None)}, is_directed=True),
+
+def _lacked(*options: str, is_directed: bool = False) -> _Foreign:
+    return _Foreign(unlike=_NONE_OF_OURS, options=options, is_directed=is_directed)
+
+
+def _mutual(*options: str) -> _Foreign:
+    """Take both directions of the divergence, where ours has the teacher's."""
+    return _Foreign(ours="kl", unlike=_NONE_OF_OURS, options=options)
+
+
+def _relational(*options: str) -> _Foreign:
+    """Divide distances by a mean that takes in the zeros, and weigh angles as much as them."""
+    return _Foreign(ours="relational", unlike=_ELSE, options=options)
+
+
+# PaddleClas at d178931, ppcls/loss.
+_OF_CLAS = {
+    "CE": _Foreign(
+        ours="soft_label", same={"epsilon": (None, None)}, options=("reduction",), is_directed=True
+    ),
     "DIST": _Foreign(ours="dist", same={"beta": ("1", "1"), "gamma": ("1", "1")}),
     "DKD": _Foreign(
         ours="dkd",
@@ -55,27 +72,53 @@ CLAS: Losses = {
         },
         is_directed=True,
     ),
-    "DML": _MUTUAL,
-    "Distance": _Foreign(ours="l2", same={**_DISTANCE, "act": (None, None)}),
+    "DML": _mutual("act", "weight_ratio", "sum_across_class_dim", "eps"),
+    "Distance": _Foreign(ours="l2", same={**_DISTANCE, "act": (None, None)}, options=("delta",)),
     "KLDiv": _Foreign(ours="kl", same={"temperature": ("4", "1")}, is_directed=True),
-    "RKD": _RELATIONAL,
-    "SKD": _Foreign(ours="skd", unlike="adds the loss on labels", is_directed=True),
-    "WSL": _Foreign(unlike=_NONE_OF_OURS, is_directed=True),
+    "RKD": _relational("target_size"),
+    "SKD": _Foreign(
+        ours="skd",
+        unlike="adds the loss on labels",
+        options=("temperature", "multiplier", "alpha", "use_target_as_gt"),
+        is_directed=True,
+    ),
+    "WSL": _lacked("temperature", "use_target_as_gt", is_directed=True),
 }
+CLAS: Losses = {
+    **{f"Distillation{name}Loss": loss for name, loss in _OF_CLAS.items()},
+    **{f"{name}Loss": loss for name, loss in _OF_CLAS.items()},
+    "AFDLoss": _lacked("student_keys", "teacher_keys", "s_shapes", "t_shapes", "qk_dim"),
+    "MGDLoss": _lacked("student_channels", "teacher_channels", "alpha_mgd", "lambda_mgd"),
+    # Of another loss, by its `base_loss_name`.
+    "DistillationPairLoss": _lacked(),
+    "PEFDLoss": _lacked("student_channel", "teacher_channel", "num_projectors", "mode"),
+}
+_HEADS = ("multi_head", "dis_head", "maps_name")
 # PaddleOCR 2.7, ppocr/losses: sums over the steps of a text, and masks, where ours have means.
 OCR: Losses = {
-    "DKD": _Foreign(ours="dkd", unlike=_ELSE, is_directed=True),
-    "DML": _MUTUAL,
-    "Distance": _Foreign(ours="l2", same=_DISTANCE),
-    "KLDiv": _Foreign(ours="kl", unlike=_ELSE, is_directed=True),
-    "NRTRDML": _MUTUAL,
-    "SERDML": _MUTUAL,
-    "VQADistance": _Foreign(ours="l2", unlike="leaves out what is masked"),
+    "DistillCTCLogits": _lacked("reduction"),
+    "DistillationDKDLoss": _Foreign(
+        ours="dkd",
+        unlike=_ELSE,
+        options=("temperature", "alpha", "beta", *_HEADS),
+        is_directed=True,
+    ),
+    "DistillationDMLLoss": _mutual("act", "use_log", *_HEADS),
+    "DistillationDilaDBLoss": _lacked(
+        "balance_loss", "main_loss_type", "alpha", "beta", "ohem_ratio", "eps"
+    ),
+    "DistillationDistanceLoss": _Foreign(ours="l2", same=_DISTANCE, options=("delta",)),
+    "DistillationKLDivLoss": _Foreign(ours="kl", unlike=_ELSE, options=_HEADS, is_directed=True),
+    "DistillationNRTRDMLLoss": _mutual("act", "use_log", *_HEADS),
+    "DistillationSERDMLLoss": _mutual("act", "use_log", "num_classes"),
+    "DistillationVQADistanceLoss": _Foreign(
+        ours="l2", unlike="leaves out what is masked", options=(*_DISTANCE, "index", "delta")
+    ),
 }
 _LAYERS = {"temperature": ("1", "1"), "align_params": (None, None)}
 # PaddleSlim 2.6, paddleslim/dygraph/dist/losses.
 SLIM: Losses = {
-    "CE": _Foreign(
+    "CELoss": _Foreign(
         ours="soft_label",
         same={
             **_LAYERS,
@@ -85,11 +128,20 @@ SLIM: Losses = {
         },
         is_directed=True,
     ),
-    "DML": _MUTUAL,
-    "Distance": _Foreign(ours="l2", same={**_LAYERS, **_DISTANCE}),
-    "KL": _Foreign(ours="kl", unlike="takes the mean over classes as well", is_directed=True),
-    "MSE": _Foreign(ours="l2", same={**_LAYERS, "reduction": ("mean", "mean")}),
-    "RKD": _RELATIONAL,
+    "DMLLoss": _mutual("act", "axis", *_LAYERS),
+    "DistanceLoss": _Foreign(ours="l2", same={**_LAYERS, **_DISTANCE}, options=("delta",)),
+    "KLLoss": _Foreign(
+        ours="kl",
+        unlike="takes the mean over classes as well",
+        options=("act", "axis", "reduction", *_LAYERS),
+        is_directed=True,
+    ),
+    "L1Loss": _lacked("reduction", *_LAYERS),
+    "MSELoss": _Foreign(ours="l2", same={**_LAYERS, "reduction": ("mean", "mean")}),
+    "RKDLoss": _relational("eps", *_LAYERS),
+    "RKdAngle": _lacked(*_LAYERS),
+    "RkdDistance": _lacked("eps", *_LAYERS),
+    "SmoothL1Loss": _lacked("reduction", "delta", *_LAYERS),
 }
 # PaddleSlim 2.6, paddleslim/dist/single_distiller.py; the names of its earlier releases as well.
 SLIM_STATIC: Losses = {
@@ -103,27 +155,38 @@ SLIM_STATIC: Losses = {
 }
 
 
-def read_loss(known: Losses, written: str, options: Mapping[str, Yaml]) -> Loss:
-    """Say which of our losses stands for one with its options, and in what it differs."""
-    short = written.removeprefix("Distillation").removesuffix("Loss")
-    found = known.get(written, known.get(short, _LACKED))
+def read_loss(
+    known: Losses, written: str, options: Mapping[str, Yaml], frame: tuple[str, ...]
+) -> Loss | None:
+    """Say which of our losses stands for one with its options, and in what it differs.
+
+    `frame` are the keys beside those options that say what is compared, and how much it weighs.
+    None for a loss that the toolkit does not have.
+    """
+    found = known.get(written)
+    if found is None:
+        return None
+    takes = (*frame, *found.same, *found.options)
+    strange = (brief(key) for key in options if key not in takes)
     return Loss(
         ours=found.ours,
         unlike=_unlike(found, written, options),
+        strange=tuple(islice(strange, _MOST_STRANGE)),
+        takes=takes,
         is_directed=found.is_directed,
         may_adapt=found.ours is None or _plain(options.get("align_params")) is not None,
     )
 
 
 def _unlike(found: _Foreign, written: str, options: Mapping[str, Yaml]) -> str | None:
-    if not written:
-        return "it names no loss"
-    if found.unlike is not None:
-        return f"`{brief(written)}` {found.unlike}"
     given = {key: options.get(key, theirs) for key, (theirs, _) in found.same.items()}
     differ = [key for key, (_, ours) in found.same.items() if _plain(given[key]) != _plain(ours)]
-    said = ", ".join(f"`{key}: {brief(given[key])}`" for key in differ)
-    return f"`{brief(written)}` has {said}, which a pair does not say" if said else None
+    given |= {key: options[key] for key in found.options if key in options}
+    unsaid = [f"{key}: {brief(given[key])}" for key in given if key in (*differ, *found.options)]
+    if found.unlike is None:
+        return f"`{written}` has {listed(unsaid)}, which a pair does not say" if unsaid else None
+    also = f" and has {listed(unsaid)}, which a pair does not say" if unsaid else ""
+    return f"`{written}` {found.unlike}{also}"
 
 
 def _plain(given: Yaml) -> Yaml:

@@ -12,6 +12,7 @@ from graphtool.matching._entry import (
     Loss,
     Name,
     Read,
+    Unknown,
     Unread,
     Wanted,
     Yaml,
@@ -35,7 +36,13 @@ _OUTPUTS = (*ABSENT, "logits", "output")
 _OCR_PARTS = {"backbone_out": "backbone", "neck_out": "neck"}
 _OCR_OUTPUT = "head_out"
 # Keys of losses that compare a part of what their `key` means.
-_SLICES = ("maps_name", "dis_head")
+_SLICES = ("maps_name", "dis_head", "index")
+# Keys of losses that say which two things are compared.
+_PAIRED = "model_name_pairs", "model_name_pair"
+_ENDS = (("s_key", "t_key"), ("s_keys", "t_keys"), ("student_keepkeys", "teacher_keepkeys"))
+_FRAME = ("weight", *_PAIRED, "key", "name", *(key for both in _ENDS for key in both))
+_BASE = "base_loss_name"
+_PAIR = "DistillationPairLoss"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +109,7 @@ def _losses(where: str, entries: Sequence[Yaml], toolkit: _Toolkit) -> Iterator[
 
 
 def _loss(place: str, written: str, table: Mapping[str, Yaml], toolkit: _Toolkit) -> Iterator[Read]:
-    given = table.get("model_name_pairs", table.get("model_name_pair"))
+    given = next((table[key] for key in _PAIRED if key in table), None)
     if given is None:
         is_one = "model_names" in table or "model_name_list" in table
         reason = "compares one network with the labels" if is_one else "names no two networks"
@@ -113,12 +120,10 @@ def _loss(place: str, written: str, table: Mapping[str, Yaml], toolkit: _Toolkit
     if not pairs:
         yield Unread(place=place, reason="it names no two networks")
         return
-    base = table.get("base_loss_name", written)
-    loss = read_loss(toolkit.losses, base if isinstance(base, str) else written, table)
-    if toolkit.trains_teacher:
-        learns = "the teacher learns as well"
-        said = f"{loss.unlike}; {learns}" if loss.unlike else learns
-        loss = replace(loss, unlike=said)
+    loss = _loss_of(place, written, table, toolkit)
+    if not isinstance(loss, Loss):
+        yield loss
+        return
     ends = _ends(table)
     for networks in pairs:
         roles = roles_of(networks)
@@ -134,13 +139,24 @@ def _loss(place: str, written: str, table: Mapping[str, Yaml], toolkit: _Toolkit
                 yield _compared(place, loss, (named["teacher"], named["student"]), toolkit)
 
 
+def _loss_of(
+    place: str, written: str, table: Mapping[str, Yaml], toolkit: _Toolkit
+) -> Loss | Unread | Unknown:
+    """Read the loss itself, and say where its teacher learns as well."""
+    name, frame = (table.get(_BASE), (_BASE, *_FRAME)) if written == _PAIR else (written, _FRAME)
+    if not isinstance(name, str):
+        return Unread(place=place, reason=f"a `{_BASE}` was wanted")
+    loss = read_loss(toolkit.losses, name, table, frame)
+    if loss is None:
+        return Unknown(place=place, loss=brief(name), known=(*toolkit.losses,), typed="{}")
+    learns = "the teacher learns as well" if toolkit.trains_teacher else None
+    said = [text for text in (loss.unlike, learns) if text is not None]
+    return replace(loss, unlike="; ".join(said) or None)
+
+
 def _ends(table: Mapping[str, Yaml]) -> list[tuple[str, str]] | str:
     """Return the keys that a loss compares, in the order of its networks, or why there are none."""
-    for first, second in (
-        ("s_key", "t_key"),
-        ("s_keys", "t_keys"),
-        ("student_keepkeys", "teacher_keepkeys"),
-    ):
+    for first, second in _ENDS:
         if first in table or second in table:
             of_first, of_second = texts(table.get(first)), texts(table.get(second))
             if of_first is None or of_second is None or len(of_first) != len(of_second):

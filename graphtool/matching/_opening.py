@@ -193,15 +193,9 @@ def _put_beside(model: Path) -> str:
 
 
 def _built(spec: str, role: str, inputs: Sequence[str]) -> Opened:
-    """Build what a callable makes, and keep what it loads meanwhile.
-
-    In static mode `set_state_dict` writes to the global Scope, before any startup program ran:
-    what is in a Scope that nothing else writes to was loaded.
-    """
-    paddle = load_paddle()
-    own = paddle.static.Scope()
-    with paddle.static.scope_guard(own):
-        built = build(spec, inputs)
+    """Build what a callable makes, and keep what it loads meanwhile."""
+    own = load_paddle().static.Scope()
+    built = build(spec, inputs, scope=own)
     lack = "the callable does not load them"
     if not isinstance(built, Network):
         return replace(_of_scope(role, built, own), lack=lack)

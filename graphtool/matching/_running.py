@@ -13,7 +13,7 @@ from graphtool.matching import evidence_problems as problems
 from graphtool.matching._opening import Opened
 from graphtool.readers._legacy import variable_of
 from graphtool.readers._messages import brief
-from graphtool.readers._paddle import REFUSALS, load_paddle, static_mode
+from graphtool.readers._paddle import REFUSALS, load_paddle, one_at_a_time, static_mode
 from graphtool.readers.live import LiveProgram
 from graphtool.structure import Structure, analyse
 
@@ -56,6 +56,7 @@ class Runner:
     executor: _Paddle
     report: tuple[Diagnostic, ...]
 
+    @one_at_a_time()
     def run(self, feed: Mapping[str, _Array], count: int) -> dict[str, _Array | None]:
         """Return the pooled map of each Value, samples first; None where they are not.
 
@@ -96,6 +97,7 @@ def _by_sample(array: _Array, count: int) -> _Array | None:
     return array if folds == 1 else np.reshape(array, (count, folds, *array.shape[1:]))
 
 
+@one_at_a_time()
 def runner_of(
     opened: Opened, names: Iterable[str], scope: _Paddle, *, allow_random: bool
 ) -> Runner:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphtool.diagnostics import Diagnostic, PairError, UsageError
 from graphtool.matching import evidence_problems as problems
-from graphtool.readers._files import check_kind
+from graphtool.readers._kinds import check_kind
 from graphtool.readers._messages import Attempt, brief, user_frames
 from graphtool.readers._spelling import is_callable_spec
 

@@ -11,8 +11,10 @@ from graphtool.matching._entry import (
     Entry,
     Name,
     Read,
+    Unknown,
     Unread,
     Yaml,
+    brief,
     listed,
     network_pairs,
     networks_said,
@@ -27,12 +29,21 @@ from graphtool.matching._foreign_losses import SLIM, SLIM_STATIC, read_loss
 __all__ = ["of_auto_compression", "of_layers"]
 
 _TEACHER_PREFIX = re.compile(r"teacher1?_")
+_NODES = "node", "distill_node_pair"
+_LOSSES = "loss", "distill_loss"
+_WEIGHTS = "alpha", "distill_lambda"
+# What else stands beside them: where the teacher is.
+_FRAME = (
+    *(*_NODES, *_LOSSES, *_WEIGHTS, "merge_feed"),
+    *("teacher_model_dir", "teacher_model_filename", "teacher_params_filename"),
+)
+_LAYER_FRAME = "loss_function", "model_name_pairs", "weight", "layers", "layers_name", "io", "idx"
 
 
 def of_auto_compression(document: Yaml) -> Iterator[Read]:
     """Read the nodes of PaddleSlim's automatic compression, in groups of one loss each."""
     table = table_of(document["Distillation"])
-    key = next((key for key in ("node", "distill_node_pair") if listed(table.get(key))), None)
+    key = next((key for key in _NODES if listed(table.get(key))), None)
     if key is None:
         reason = "it names no `node`: PaddleSlim chooses one itself"
         yield Unread(place="Distillation", reason=reason)
@@ -42,9 +53,13 @@ def of_auto_compression(document: Yaml) -> Iterator[Read]:
     place = f"Distillation.{key}"
     for index, group in enumerate(groups):
         where = place if groups[0] is nodes else f"{place}[{index}]"
-        loss = _nth(table.get("loss", table.get("distill_loss")), index, "l2")
-        weight = _nth(table.get("alpha", table.get("distill_lambda")), index, "1.0")
-        yield from weighed(_slim_group(where, group, loss), weight)
+        loss = _nth(_first(table, _LOSSES), index, "l2")
+        weight = _nth(_first(table, _WEIGHTS), index, "1.0")
+        yield from weighed(_slim_group(where, group, loss, table), weight)
+
+
+def _first(table: Mapping[str, Yaml], keys: tuple[str, ...]) -> Yaml:
+    return next((table[key] for key in keys if key in table), None)
 
 
 def _nth(given: Yaml, index: int, default: str) -> Yaml:
@@ -56,13 +71,17 @@ def _nth(given: Yaml, index: int, default: str) -> Yaml:
     return default if given is None or given in ABSENT else given
 
 
-def _slim_group(place: str, group: Yaml, loss: Yaml) -> Iterator[Read]:
+def _slim_group(place: str, group: Yaml, loss: Yaml, table: Mapping[str, Yaml]) -> Iterator[Read]:
     names = texts(group)
     if names is None or not isinstance(loss, str):
         yield Unread(place=place, reason="names of Values and the name of a loss were wanted")
         return
     if loss.startswith("fsp"):
         yield Unread(place=place, reason="`fsp` compares four Values, and the list has pairs")
+        return
+    known = read_loss(SLIM_STATIC, loss, table, _FRAME)
+    if known is None:
+        yield Unknown(place=place, loss=brief(loss), known=tuple(SLIM_STATIC), typed="loss: {}")
         return
     if not _TEACHER_PREFIX.match(names[0]):
         # Of the same network: PaddleSlim puts the prefix before each.
@@ -72,7 +91,6 @@ def _slim_group(place: str, group: Yaml, loss: Yaml) -> Iterator[Read]:
     else:
         yield Unread(place=place, reason=f"{len(names)} names are no pairs")
         return
-    known = read_loss(SLIM_STATIC, loss, {})
     for teacher, student in pairs:
         bare = _TEACHER_PREFIX.sub("", teacher, count=1)
         yield Entry(
@@ -106,7 +124,12 @@ def of_layers(document: Yaml) -> Iterator[Read]:
 def _slim_pair(place: str, options: Mapping[str, Yaml], networks: Yaml) -> Read:
     roles, names = roles_of(networks), texts(options.get("layers_name")) or []
     written = options.get("loss_function")
-    loss = read_loss(SLIM, written if isinstance(written, str) else "", options)
+    if not isinstance(written, str):
+        return Unread(place=place, reason="a `loss_function` was wanted")
+    loss = read_loss(SLIM, written, options, _LAYER_FRAME)
+    if loss is None:
+        typed = "loss_function: {}"
+        return Unknown(place=place, loss=brief(written), known=tuple(SLIM), typed=typed)
     if roles is None:
         return Unread(place=place, reason=networks_said(networks))
     if len(names) != 2:

@@ -9,7 +9,7 @@ from functools import cached_property
 from graphtool.diagnostics import Diagnostic, PairError, ReadError, Report
 from graphtool.graph import Graph
 from graphtool.matching import config_problems, problems
-from graphtool.matching._entry import Entry, Name, Read, Unread, Wanted
+from graphtool.matching._entry import Entry, Name, Read, Unknown, Unread, Wanted
 from graphtool.matching.candidate import Candidate, kind_of_both
 from graphtool.matching.candidates import candidates
 from graphtool.matching.pairs import Kind, Pair
@@ -30,8 +30,8 @@ def paired(
     """Find the Values of entries, in order: a Pair for each that has both, None for the others.
 
     Returns what is to be said as well: GT101, GT102 and GT303 for names that mean no feature map,
-    GT315 for what stands there twice, GT325 for what means no pair, GT326 for other losses. Stops
-    behind twenty errors.
+    GT314 for losses that are none, GT315 for what stands there twice, GT325 for what means no pair,
+    GT326 for other losses. Stops behind twenty errors.
 
     Raises PairError: GT327 where nothing is read as a pair.
     """
@@ -60,6 +60,11 @@ class _Job:
         if isinstance(entry, Unread):
             self._unread(entry)
             return None
+        if isinstance(entry, Unknown):
+            self.said.append(
+                problems.unknown_loss(entry.place, entry.loss, entry.known, entry.typed)
+            )
+            return None
         ends = [self._end(entry, side) for side in self._sides(entry)]
         names = [end for end in ends if end is not None]
         if len(names) < 2:
@@ -69,13 +74,13 @@ class _Job:
 
     def _is_new(self, entry: Entry, pair: Pair) -> bool:
         """Refuse what another entry says as well; with a replaced loss it may be another loss."""
-        names, unlike = (pair.teacher.name, pair.student.name), entry.loss.unlike
+        names, loss = (pair.teacher.name, pair.student.name), entry.loss
         first = self._first.setdefault((*names, pair.loss), entry)
         if first is entry:
-            if unlike is not None:
-                self.said.append(config_problems.other_loss(entry.place, unlike, pair.loss))
+            if loss.unlike is not None or loss.strange:
+                self.said.append(config_problems.other_loss(entry.place, loss, pair.loss))
             return True
-        if unlike is first.loss.unlike is None:
+        if loss.unlike is first.loss.unlike is None:
             self.said.append(problems.duplicate_pair(first.place, entry.place, *names))
         else:
             reason = f"with a loss of ours it is that of `{first.place}` again"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
 from graphtool.graph import Graph
+from graphtool.matching._entry import Loss
 
 __all__ = ["no_entries", "not_yaml", "other_loss", "unknown_form", "unread_entry"]
 
@@ -20,7 +21,8 @@ def not_yaml(reason: str) -> Diagnostic:
 
     Files that end in `.yml` or `.yaml` are read as configurations, all others as recipes. Tags are
     not looked at: nothing in the file can run. A blank too few or too many before a key is what
-    most often went wrong; the message gives line and column.
+    most often went wrong; the message gives line and column. A key that stands twice in what is
+    read, and says two things, is refused: parsers keep the last, and which was meant is not known.
     """
     return Diagnostic(message=f"the configuration cannot be read: {reason}", help=_WRITE)
 
@@ -56,33 +58,43 @@ def unread_entry(place: str, reason: str, *, on_labels: bool) -> Diagnostic:
 
 
 @rule("GT326")
-def other_loss(place: str, unlike: str, ours: str) -> Diagnostic:
+def other_loss(place: str, loss: Loss, ours: str) -> Diagnostic:
     """The configuration has a loss that graphtool lacks, or has in another form.
 
     The two Values are paired all the same, with the loss that comes next to it, or that such a pair
     is suggested with, and with the defaults of that. Options other than the weight are not read:
-    those that make a difference are named, and so is a teacher that learns as well.
+    those that make a difference are named, and so is a teacher that learns as well. An option that
+    the loss does not take, such as `wieght`, is warned of.
     """
+    said = [] if loss.unlike is None else [loss.unlike]
+    if loss.strange:
+        said.append(f"it takes no {listed(loss.strange)}")
+    notes = (f"it takes: {listed(loss.takes, len(loss.takes))}",) if loss.strange else ()
     return Diagnostic(
-        message=f"`{place}`: {unlike}: the pair is read with `{ours}`",
-        severity=Severity.NOTE,
+        message=f"`{place}`: {'; '.join(said)}: the pair is read with `{ours}`",
+        severity=Severity.WARNING if loss.strange else Severity.NOTE,
+        notes=notes,
     )
 
 
 @rule("GT327")
-def no_entries(teacher: Graph, student: Graph, reasons: Sequence[str]) -> Diagnostic:
-    """Nothing in the configuration was read as a pair; the notes give the reasons.
+def no_entries(
+    teacher: Graph, student: Graph, reasons: Sequence[str], *, of_recipe: bool = False
+) -> Diagnostic:
+    """Nothing in the file was read as a pair; of a configuration, the notes give the reasons.
 
-    A plain list always can be: `pairs:` with a `teacher` and a `student` for each.
+    A plain list always can be: `pairs:` with a `teacher` and a `student` for each. A recipe without
+    any `[[pairs]]` is only warned of: that is what is written where nothing can be suggested.
     """
     left = len(reasons) - _REASONS
     more = (f"and {counted(left, 'more reason')}",) if left > 0 else ()
     return Diagnostic(
-        message="no pair is read from the configuration",
+        message=f"no pair is read from the {'recipe' if of_recipe else 'configuration'}",
+        severity=Severity.WARNING if of_recipe else Severity.ERROR,
         where=(
             Where(role="teacher", program=teacher.source),
             Where(role="student", program=student.source),
         ),
         notes=(*reasons[:_REASONS], *more),
-        help=_WRITE,
+        help="graphtool suggest-pairs TEACHER STUDENT -o pairs.toml" if of_recipe else _WRITE,
     )

@@ -11,7 +11,7 @@ from graphtool.diagnostics import Diagnostic, Report, UsageError
 from graphtool.matching import evidence_problems as problems
 from graphtool.matching._samples import RANDOM, check_samples
 from graphtool.readers import Source
-from graphtool.readers._paddle import load_paddle
+from graphtool.readers._paddle import load_paddle, one_at_a_time
 
 if TYPE_CHECKING:
     from graphtool.matching._measuring import Measurement
@@ -152,7 +152,8 @@ def gather(
     def opened(place: int, source: Source) -> Opened:
         return open_network(source, _ROLES[place], inputs=inputs[place], scope=held[place])
 
-    left, right = opened(0, teacher), opened(1, student)
+    with one_at_a_time():
+        left, right = opened(0, teacher), opened(1, student)
     check_apart(left, right, meant=scopes[0] is not None)
     with private_scope() as theirs, private_scope() as ours:
         runners = (

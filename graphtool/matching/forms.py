@@ -85,7 +85,7 @@ def adapter_for(pair: Pair, loss: str) -> str | None:
     known = named_losses()[loss]
     if not known.of_any_channels:
         return pair.adapter
-    return "resize" if known.takes is not None and "resize" in pair.adapter else None
+    return "resize" if known.takes.equal_ranks and "resize" in pair.adapter else None
 
 
 _CLASSES, _STAGES = "classes at the end", "stages of feature maps"

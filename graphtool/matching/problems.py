@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from reprlib import repr as brief
 
-from graphtool.diagnostics import Diagnostic, Severity, Where, counted, rule
+from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
 from graphtool.graph import UNKNOWN, Graph, Shape
+from graphtool.lookalikes import closest, near_notes
 from graphtool.paths import look_at
 from graphtool.selectors import listing
 from graphtool.structure import Structure
@@ -33,6 +34,10 @@ __all__ = [
 ]
 
 _LISTED = 8
+_NEAREST = 3
+# Of 1: `mse` is like nothing, `DistilationCELoss` like `DistillationCELoss`.
+_LIKE = 0.6
+_USUAL = "l2"
 
 
 def _both(teacher: Graph, student: Graph) -> tuple[Where, Where]:
@@ -210,12 +215,20 @@ def bad_recipe_key(place: str, reason: str) -> Diagnostic:
 
 
 @rule("GT314")
-def unknown_loss(place: str, loss: str, known: Sequence[str]) -> Diagnostic:
-    """A pair's `loss` is no loss that graphtool has; the note lists those that it has."""
+def unknown_loss(
+    place: str, loss: str, known: Sequence[str], typed: str = 'loss = "{}"'
+) -> Diagnostic:
+    """A pair names a loss that does not exist; the notes give the nearest, and all that there are.
+
+    In a recipe and in a plain list of pairs, those are graphtool's. In a configuration of another
+    toolkit, they are its losses that compare two networks. To have a loss of your own read, give
+    it the name of the one that comes next to it, in a copy of the file.
+    """
+    near = closest(loss, known, most=_NEAREST, cutoff=_LIKE)
     return Diagnostic(
         message=f"`{place}`: there is no loss `{loss}`",
-        notes=(f"known: {', '.join(f'`{name}`' for name in known)}",),
-        help='loss = "l2"',
+        notes=(*near_notes(loss, near), f"known: {listed(known, len(known))}"),
+        help=typed.format(near[0] if near else _USUAL if _USUAL in known else known[0]),
     )
 
 
@@ -260,8 +273,7 @@ def stale_recipe(
     else:
         changed = f"was {before} and is {after} now"
     if alike:
-        listed = ", ".join(f"`{name}`" for name in alike[:_LISTED])
-        notes = (f"{len(alike)} Values compute what it did: {listed}",)
+        notes = (f"{len(alike)} Values compute what it did: {listed(alike, _LISTED)}",)
     else:
         notes = ("no Value of the program computes what it did",)
     return Diagnostic(
@@ -321,9 +333,9 @@ def unknown_config(name: str, known: Sequence[str]) -> Diagnostic:
     `paddleclas` and `paddleocr` are fragments for the training configurations of those two; `yaml`
     is a plain list of pairs.
     """
-    listed = ", ".join(f"`{known_name}`" for known_name in known)
     return Diagnostic(
-        message=f"there is no configuration `{name}`; there are {listed}", help=f"--as {known[-1]}"
+        message=f"there is no configuration `{name}`; there are {listed(known)}",
+        help=f"--as {known[-1]}",
     )
 
 
@@ -355,9 +367,9 @@ def left_out(ranks: Sequence[int], reason: str) -> Diagnostic:
     an adapter. PaddleOCR hands out the results of `backbone`, `neck` and `head` alone.
     """
     several = len(ranks) > 1
-    listed = ", ".join(map(str, ranks))
+    said = ", ".join(map(str, ranks))
     return Diagnostic(
-        message=f"pair{'s' * several} {listed} {'are' if several else 'is'} left out: {reason}",
+        message=f"pair{'s' * several} {said} {'are' if several else 'is'} left out: {reason}",
         severity=Severity.WARNING,
     )
 

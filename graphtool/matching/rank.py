@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from graphtool.arguments import bad_argument
 from graphtool.diagnostics import Diagnostic, PairError, Report, UsageError
-from graphtool.matching import problems
+from graphtool.matching import answer_problems, problems
 from graphtool.matching.candidate import Candidate
 from graphtool.matching.candidates import candidates, relations, unique
 from graphtool.matching.evidence import BATCHES, check_samples, gather
@@ -146,6 +146,7 @@ def pairs_of(
             remarks.append(problems.form_leaves_out(recipe.value, len(unfit), *graphs, apart))
     else:
         remarks += _remarks(teacher, student, found)
+    remarks += _unclear(teacher, student)
     return PairSet(
         teacher=teacher.graph,
         student=student.graph,
@@ -238,3 +239,9 @@ def _remarks(
     heads = len(teacher.heads), len(student.heads)
     if heads[0] != heads[1] and min(heads) > 0 and max(heads) > 1:
         yield problems.unequal_heads(teacher.graph, student.graph, heads)
+
+
+def _unclear(teacher: Structure, student: Structure) -> Iterator[Diagnostic]:
+    for role, side in (("teacher", teacher), ("student", student)):
+        if any(not head.is_clear for head in side.heads):
+            yield answer_problems.unclear_answer(role, teacher, student)

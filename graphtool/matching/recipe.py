@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
-from graphtool.diagnostics import Diagnostic, PairError, Report, UsageError, counted
+from graphtool.diagnostics import Diagnostic, PairError, Report, Severity, UsageError, counted
 from graphtool.files import write_text
 from graphtool.graph import Graph
 from graphtool.matching import problems
@@ -21,14 +21,14 @@ from graphtool.matching._ends import Side
 from graphtool.matching._schema import SCHEMA, Document, PairRecord, marked, parse
 from graphtool.matching.candidate import Candidate
 from graphtool.matching.config_files import paired
-from graphtool.matching.config_problems import not_yaml
+from graphtool.matching.config_problems import no_entries, not_yaml
 from graphtool.matching.fingerprint import Fingerprint, fingerprints, program_fingerprint
 from graphtool.matching.forms import adapter_for
 from graphtool.matching.pairs import End, Pair, PairSet
 from graphtool.matching.rank import pair_of
 from graphtool.matching.score import Comparison
 from graphtool.readers import Source, read
-from graphtool.readers._files import check_kind
+from graphtool.readers._kinds import check_kind
 from graphtool.structure import analyse
 from graphtool.text import as_typed
 from graphtool.version import version
@@ -37,6 +37,7 @@ __all__ = [
     "Recipe",
     "is_configuration",
     "read_recipe",
+    "recipe_in",
     "recipe_text",
     "write_recipe",
 ]
@@ -59,9 +60,12 @@ _WRITE = 'gt.write_recipe(gt.suggest_pairs(teacher, student), "pairs.toml")'
 _READ = 'gt.read_recipe("pairs.toml", teacher=teacher, student=student)'
 
 _OTHER_PROGRAM = "GT318"
+_EDITED_NAME = "GT319"
 _CONFIGURATIONS = (".yml", ".yaml")
 # A recipe of 1,000 pairs has a million.
 _LARGEST = 2**24
+# Some editors put it before what they write.
+_BOM = "\ufeff"
 
 # TOML is made of plain dicts, lists and scalars, nested at will.
 _Toml: TypeAlias = Any
@@ -218,7 +222,7 @@ def read_recipe(path_or_text: str | PathLike[str], *, teacher: Source, student: 
     Raises PairError with all problems: GT310 to GT316, GT323, GT324, GT327, GT303, GT101 and GT102.
     Raises UsageError: GT248. Raises what `gt.read` does.
     """
-    text = _text_of(path_or_text)
+    text = recipe_in(path_or_text)
     written = entries_of(text) if is_configuration(path_or_text) else parse(text)
     graphs = read(teacher), read(student)
     if isinstance(written, Document):
@@ -229,7 +233,8 @@ def read_recipe(path_or_text: str | PathLike[str], *, teacher: Source, student: 
     if report.errors:
         # That the recipe is of another network explains the rest.
         others = [found for found in report if found.code == _OTHER_PROGRAM]
-        raise PairError(*others, *report.errors)
+        warnings = [found for found in report if found.severity is Severity.WARNING]
+        raise PairError(*others, *report.errors, *warnings)
     found = PairSet(
         teacher=graphs[0],
         student=graphs[1],
@@ -255,16 +260,22 @@ def _documented(
     )
     said = [remark for side in sides for remark in side.remarks()]
     pairs = [_found(record, index, sides, said) for index, record in enumerate(document.pairs)]
+    if not document.pairs:
+        said.append(no_entries(*graphs, (), of_recipe=True))
     return pairs, [*said, *_duplicates(pairs)]
 
 
-def _text_of(path_or_text: object) -> str:
+def recipe_in(path_or_text: object) -> str:
+    """Return the text of a recipe or a configuration; a string of several lines is that itself.
+
+    Raises PairError: GT310, GT312, GT323. Raises ReadError: GT017. Raises UsageError: GT248.
+    """
     if not isinstance(path_or_text, str | PathLike):
         wanted = "the path of a recipe, or its text"
         raise UsageError(bad_argument("path_or_text", path_or_text, wanted, _READ))
     given = fspath(cast("str | PathLike[str]", path_or_text))
     if isinstance(path_or_text, str) and "\n" in given:
-        return given
+        return given.removeprefix(_BOM)
     unread = not_yaml if is_configuration(Path(given)) else problems.not_a_recipe
     try:
         check_kind(Path(given))
@@ -273,7 +284,7 @@ def _text_of(path_or_text: object) -> str:
         if len(data) > _LARGEST:
             raise PairError(unread(f"it has more than {_LARGEST:,} bytes"))
         # As `write_text` writes it: names may hold lone surrogates.
-        return data.decode("utf-8", "surrogatepass")
+        return data.decode("utf-8", "surrogatepass").removeprefix(_BOM)
     except UnicodeDecodeError as error:
         raise PairError(unread(f"it is no UTF-8 text: {error.reason}")) from None
     except (OSError, ValueError) as error:
@@ -287,8 +298,9 @@ def _found(
     place = f"pairs[{index}]"
     teacher = sides[0].find(record.teacher, place)
     student = sides[1].find(record.student, place)
-    said.extend((*teacher.said, *student.said))
+    of_ends = (*teacher.said, *student.said)
     if teacher.end is None or student.end is None:
+        said.extend(of_ends)
         return None
     pair = Pair(
         rank=index + 1 if record.rank is None else record.rank,
@@ -303,7 +315,24 @@ def _found(
         why=record.why,
         warnings=record.warnings,
     )
-    return _anew(pair, sides) if teacher.is_another or student.is_another else pair
+    found = _anew(pair, sides) if teacher.is_another or student.is_another else pair
+    said.extend(_also(_readapted(pair, found), of_ends))
+    return found
+
+
+def _readapted(was: Pair, now: Pair) -> tuple[str, ...]:
+    """Say so where the adapter in the file, which may be edited as well, is not the one taken."""
+    if was.adapter == now.adapter:
+        return ()
+    given, taken = (f"`{one.adapter}`" if one.adapter else "no adapter" for one in (was, now))
+    return (f"the file has {given}; {taken} is what the two need now",)
+
+
+def _also(notes: tuple[str, ...], edits: Sequence[Diagnostic]) -> Iterator[Diagnostic]:
+    """Note something beside each name that was edited."""
+    for found in edits:
+        is_edit = found.code == _EDITED_NAME
+        yield replace(found, notes=(*found.notes, *notes)) if is_edit else found
 
 
 def _anew(pair: Pair, sides: tuple[Side, Side]) -> Pair:

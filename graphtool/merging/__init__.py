@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from graphtool.checks import (
     plan_for,
     run_rules,
 )
-from graphtool.diagnostics import MergeError, Report, Severity
+from graphtool.diagnostics import MergeError, Report, Severity, warn
 from graphtool.garbage import collection_paused
 from graphtool.graph import Graph, ProgramKind
 from graphtool.merging import _legacy, _pir
@@ -80,8 +79,17 @@ def merge(
     Raises MergeError with all Diagnostics of the checks, or GT258 where Paddle fails, UsageError
     GT249 for another `parameters`, GT248 for arguments of another type, ReadError where the teacher
     cannot be read: nothing has changed then. On any other failure, and an interrupt, too, both
-    Programs and both Scopes are as they were. Of several threads one at a time merges, verifies,
-    adds losses, minimizes, exports, or builds, loads and restores networks; the others wait for it.
+    Programs and both Scopes are as they were.
+
+    A Scope that `scope.new_scope()` made is gone after `scope.drop_kids()`: whatever uses it then,
+    a Merged too, ends the process.
+
+    Threads: one at a time is in a call that changes or runs Programs, or reads or sets what Scopes
+    hold; the others wait for it. A `program_guard`, the mode, and which kind of Programs Paddle
+    builds are the whole process's. Where several threads use those, let one lock of yours cover
+    each guard, each call of graphtool's and each `Executor.run`: a guard that is left while another
+    thread is in one gives that thread the wrong Program, which graphtool refuses if it can tell
+    (GT359, GT258), and Paddle may crash of.
     """
     check_sources(teacher_program, student_program, teachers=(str, PathLike))
     wanted = Wanted.of(
@@ -181,7 +189,7 @@ def _merge(sides: _Sides, plan: MergePlan, *, share: bool) -> Merged:
         raise MergeError(*report)
     for found in report:
         if found.severity is Severity.WARNING:
-            warnings.warn(str(found), stacklevel=3)
+            warn(found)
     if plan.parameters is ParametersWhen.NOW:
         sides.teacher.load(sides.teacher.scope)
     with static_mode(sides.student.kind), ExitStack() as undo:

@@ -49,10 +49,11 @@ class Unchecked:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was found; it is true where every Value and weight that was compared is bit-equal.
+    """What was found; it is true where all was compared and is bit-equal.
 
     `comparisons` are Values; `weights` are the teacher's, beside what they came from, as both are
-    now. Those that could not be compared are `unchecked`, and printed as such: they are no pass.
+    now. Those that could not be compared are `unchecked`, and printed as such: they are no pass, so
+    that it is false, and `equal` tells of the others.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -71,7 +72,7 @@ class Verification:
         return tuple(row for row in (*self.comparisons, *self.weights) if not row.equal)
 
     def __bool__(self) -> bool:
-        return self.equal
+        return self.equal and bool(self.comparisons) and not self.unchecked
 
     def __str__(self) -> str:
         lines = [self._summary()]

@@ -81,7 +81,7 @@ def to_test_mode(op: _Paddle) -> None:
 
 
 def freeze(op: _Paddle) -> None:
-    """Put one operation into test mode and let no gradient pass; nested ones are not looked at."""
+    """Put an operation, and all in its Blocks, into test mode and let no gradient pass."""
     to_test_mode(op)
     for value in op.results():
         if value.initialized():
@@ -90,6 +90,8 @@ def freeze(op: _Paddle) -> None:
         for block in op.blocks():
             for argument in block.args():
                 argument.stop_gradient = True
+            for inner in block.ops:
+                freeze(inner)
 
 
 def remove_unused(block: _Paddle, ops: Sequence[_Paddle]) -> None:
@@ -118,16 +120,16 @@ def _cut(block: _Paddle, length: int) -> None:
 def _trace(job: _Job) -> None:
     """Note which operation became which: copies stand in the order of what they are copies of."""
     left_out = {job.teacher.keys[theirs][0] for theirs, _ in job.plan.stand_ins}
-    old = (op for op in job.teacher.program.global_block().ops if op.id() not in left_out)
-    _pair(old, job.new, job.ids)
+    old = [(op.id(), op) for op in job.teacher.program.global_block().ops]
+    _pair([pair for pair in old if pair[0] not in left_out], job.new, job.ids)
 
 
-def _pair(old: Iterator[_Paddle], new: Sequence[_Paddle], ids: dict[int, int]) -> None:
-    for theirs, ours in zip(old, new, strict=True):
-        ids[theirs.id()] = ours.id()
+def _pair(old: Sequence[tuple[int, _Paddle]], new: Sequence[_Paddle], ids: dict[int, int]) -> None:
+    for (old_id, theirs), ours in zip(old, new, strict=True):
+        ids[old_id] = ours.id()
         if theirs.num_regions():
             for block, copied in zip(theirs.blocks(), ours.blocks(), strict=True):
-                _pair(iter(block.ops), copied.ops, ids)
+                _pair([(op.id(), op) for op in block.ops], copied.ops, ids)
 
 
 def _drop_ends(job: _Job) -> None:
@@ -140,12 +142,8 @@ def _drop_ends(job: _Job) -> None:
 
 
 def _freeze(job: _Job) -> None:
-    for top in job.new:
-        freeze(top)
-        if top.num_regions():
-            for block in top.blocks():
-                for op in operations(block):
-                    freeze(op)
+    for op in job.new:
+        freeze(op)
 
 
 def _rename(job: _Job) -> None:
@@ -165,16 +163,17 @@ def _bring_parameters(job: _Job) -> None:
 
 
 def _find_values(job: _Job) -> None:
-    job.joined = Joined(keys=dict(_moved(job)), extent=Extent.of(job.student.program))
+    job.joined = Joined(keys=_moved(job), extent=Extent.of(job.student.program))
 
 
-def _moved(job: _Job) -> Iterator[tuple[str, ValueKey]]:
-    stand_ins = dict(job.plan.stand_ins)
-    for old, (op_id, block, position) in job.teacher.keys.items():
-        if old in stand_ins:
-            yield old, job.student.keys[stand_ins[old]]
-        elif op_id in job.ids:
-            yield old, (job.ids[op_id], block, position)
+def _moved(job: _Job) -> dict[str, ValueKey]:
+    ids = job.ids
+    stand_ins = {old: job.student.keys[new] for old, new in job.plan.stand_ins}
+    return {
+        old: stand_ins.get(old) or (ids[op_id], block, position)
+        for old, (op_id, block, position) in job.teacher.keys.items()
+        if old in stand_ins or op_id in ids
+    }
 
 
 STEPS: tuple[Callable[[_Job], None], ...] = (

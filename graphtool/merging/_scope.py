@@ -75,6 +75,8 @@ def _buffers(names: Iterable[str], scope: _Paddle) -> Iterator[int]:
 
 
 def _at(tensor: _Paddle, place: _Paddle | None, *, copy: bool) -> _Paddle:
+    if place is None and not copy:
+        return tensor
     here = tensor._place()  # noqa: SLF001
     target = here if place is None else as_place(place)
     apart = copy or not target._equals(here)  # noqa: SLF001

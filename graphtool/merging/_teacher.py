@@ -15,7 +15,7 @@ from graphtool.graph import Graph, ProgramKind, shapes_agree
 from graphtool.readers import read, weight_problems
 from graphtool.readers._paddle import is_legacy, load_paddle, static_mode
 from graphtool.readers.facts import ParameterFileFacts, parameter_file_facts
-from graphtool.readers.layer_weights import dynamic_layer, load_layer
+from graphtool.readers.layer_weights import holding_layer, load_layer
 from graphtool.readers.live import LiveProgram, as_live, deserialise, parse, program_of, translate
 from graphtool.readers.parameter_files import parameters_beside
 from graphtool.readers.tensors import read_tensors, set_tensors
@@ -43,15 +43,16 @@ def open_teacher(
     """Open what a teacher is handed over as, for a student of the given kind.
 
     A saved model and a Layer of dynamic mode have weights of their own, which get a private Scope;
-    all other teachers have theirs in `scope`, in the student's where that is None. For a PIR
-    student a legacy teacher is translated.
+    all other teachers have theirs in `scope`, in the student's where that is None. So has a Layer's
+    Network where the `scope` that is given holds all of them, as after `gt.load_parameters`. For a
+    PIR student a legacy teacher is translated.
     """
     if isinstance(source, (str, PathLike)):
         return _saved(Path(fspath(source)), scope, kind)
     live = as_live(source)
     if live.kind is ProgramKind.LEGACY and kind is ProgramKind.PIR:
         live = translate(live.program)
-    layer = dynamic_layer(source)
+    layer = holding_layer(source, persistable_names(live.graph), scope)
     if layer is not None:
         return Teacher(live=live, scope=_new_scope(), load=partial(load_layer, layer), loads=True)
     return Teacher(live=live, scope=students if scope is None else scope, load=_nothing)

@@ -31,7 +31,8 @@ from graphtool.merging._seal import sealed
 from graphtool.merging._whole import check_whole
 from graphtool.merging.merged import Merged
 from graphtool.paths import free_beside
-from graphtool.readers._paddle import load_paddle
+from graphtool.readers import problems as reading
+from graphtool.readers._paddle import load_paddle, one_at_a_time
 from graphtool.readers.live import LiveProgram
 from graphtool.readers.tensors import held_tensors, scope_tensors, write_tensors
 from graphtool.staging import is_stage, tidy
@@ -46,6 +47,7 @@ _Paddle: TypeAlias = Any
 _LISTED = 5
 
 
+@one_at_a_time()
 def save_merged(
     merged: Merged,
     path: str | PathLike[str],
@@ -62,13 +64,17 @@ def save_merged(
     is replaced; other files in it are left alone.
 
     Raises GraphtoolError: GT601, GT611 where the Program trains already, GT612 for parameters that
-    are not there. Raises UsageError: GT610 for a folder that is not empty, GT616 for one in which
-    files of something else would be replaced. Raises PairError for bad pairs.
+    are not there. Raises ReadError: GT031 where a Value of the student's has left the Program, so
+    that a reader would take another for it. Raises UsageError: GT610 for a folder that is not
+    empty, GT616 for one in which files of something else would be replaced. Raises PairError for
+    bad pairs.
     """
     folder = resolved(path)
     check_target(folder, force=force)
-    graph = LiveProgram.of(merged.program).graph
+    now = LiveProgram.of(merged.program)
+    graph = now.graph
     _check_program(graph, merged)
+    _check_students(now, merged)
     recipe = _recipe(merged, pairs)
     with replacing(folder, [folder / name for name in _layout.names()]) as temporary:
         _write(temporary, merged, graph, recipe)
@@ -182,6 +188,15 @@ def _check_program(graph: Graph, merged: Merged) -> None:
     empty = [name for name in names if name not in held]
     if empty:
         raise GraphtoolError(parameters_not_there(empty, len(names)))
+
+
+def _check_students(now: LiveProgram, merged: Merged) -> None:
+    """Refuse a Program in which names of the student's mean nothing, or others, by now."""
+    for before in (one.before for one in merged.teachers):
+        for name in before.graph.values:
+            # Under PIR names move where operators were removed.
+            if name not in now.graph.values or now.keys.get(name) != before.keys.get(name):
+                raise ReadError(reading.value_gone(before.graph.source, name))
 
 
 def _kept(graph: Graph) -> list[str]:

@@ -238,7 +238,8 @@ class Merged:
         is generated too. Both sides compute with the tensors of the merged Program's Scope. The
         teacher's weights are compared apart, with the Scope, file, Layer or folder that they came
         from as that is now: where the teacher has been trained on, they differ. Those for which
-        that cannot be (shared memory, a mapping, a file that is gone) are said to be not checked.
+        that cannot be (shared memory, a mapping, a file that is gone) are said to be not checked:
+        what is returned is false then, and its `equal` tells of all that was compared.
         Gradients are not compared. `fetch` picks
         Values by selector, all forward ones where None. Variables and random state of the user's
         stay byte for byte as they are. Generated whole numbers are 0 and 1; where an operator takes

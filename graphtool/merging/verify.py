@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
 from graphtool.checks import check_names, persistable_names
-from graphtool.diagnostics import Diagnostic, MergeError, UsageError
+from graphtool.diagnostics import Diagnostic, MergeError, ReadError, UsageError
 from graphtool.graph import UNKNOWN, Graph, Origin, ProgramKind
 from graphtool.merging import problems
 from graphtool.merging._backend import handed_out
 from graphtool.merging._comparison import Comparison, Verification, array_of, compared
 from graphtool.merging._inputs import feed_names, generated_feed, generated_weight
 from graphtool.merging._interrupts import heed_interrupt, interrupts_held
-from graphtool.merging._pir import ENDS, freeze, operations, remove_unused
+from graphtool.merging._pir import ENDS, freeze, remove_unused
 from graphtool.merging._provenance import compared_weights
+from graphtool.readers import problems as reading
 from graphtool.readers._legacy import variable_of
 from graphtool.readers._messages import brief
 from graphtool.readers._paddle import REFUSALS, load_paddle, one_at_a_time, static_mode
@@ -65,6 +66,9 @@ def _compared_values(
         inputs = _inputs(merged, whole.graph, feed, given)
         weights = _weights(whole.graph, merged.scopes.student, own)
         theirs, ours = _picked(merged, fetch)
+        new_names = {name: merged.merged_name(name) for name in theirs}
+        wanted = [*new_names.values(), *ours]
+        _check_there(whole.graph, [*dict(_kept(merged)).values(), *wanted])
         fail = partial(
             problems.run_failed,
             feeds=tuple(inputs),
@@ -85,14 +89,19 @@ def _compared_values(
             weights,
             ours,
         )
-        new_names = {name: merged.merged_name(name) for name in theirs}
-        wanted = [*new_names.values(), *ours]
         both = _run(partial(fail, "the merged Program"), whole, inputs, weights, wanted)
     rows = [
         *compared("teacher", teacher, both, new_names),
         *compared("student", student, both, {name: name for name in ours}),
     ]
     return tuple(rows), tuple(name for name in inputs if name not in given)
+
+
+def _check_there(graph: Graph, names: Iterable[str]) -> None:
+    """Refuse a merged Program that has lost some of these since, to a pass or by pruning."""
+    gone = [name for name in names if name not in graph.values]
+    if gone:
+        raise ReadError(reading.value_gone(graph.source, gone[0]))
 
 
 def _kept(merged: Merged) -> Iterator[tuple[str, str]]:
@@ -206,7 +215,7 @@ def _in_test_mode(merged: Merged) -> LiveProgram:
     if merged.source.kind is ProgramKind.LEGACY:
         return LiveProgram.of(program.clone(for_test=True))
     clone = _without_fetches(program)
-    for op in operations(clone.global_block()):
+    for op in clone.global_block().ops:
         freeze(op)
     return LiveProgram.of(clone)
 

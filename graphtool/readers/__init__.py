@@ -24,8 +24,9 @@ def read(source: Source, *, inputs: Sequence[str] = (), train: bool = False) -> 
 
     `source` is the path of a `.json`, `.pdmodel` or `__model__` file or of a folder that holds one
     (the first two also without their ending, as Paddle's prefixes are), `module:callable` (an
-    `nn.Layer` class or factory, or a function that returns a Program), a live Program of either
-    kind or what has one (a Network, a Trainable, a Merged), or a Graph, which is returned as it is.
+    `nn.Layer` class or factory, or a function that returns a Program or a Network), a live Program
+    of either kind or what has one (a Network, a Trainable, a Merged), or a Graph, which is returned
+    as it is.
     `inputs` describes what a Layer from `module:callable` reads, as on the command line:
     `3,224,224` or `name=3,224,224:float32`, the batch left out; `train` builds it in training mode.
 

@@ -61,7 +61,9 @@ class Assembly:
     feeds: list[str] = field(default_factory=list[str])
     fetches: list[str] = field(default_factory=list[str])
     _ordinals: dict[str, Iterator[int]] = field(default_factory=dict[str, Iterator[int]])
-    _stems: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
+    _stems: dict[tuple[str, str], tuple[str, Iterator[int]]] = field(
+        default_factory=dict[tuple[str, str], tuple[str, Iterator[int]]]
+    )
     _marks: Counter[tuple[str, bool]] = field(default_factory=Counter[tuple[str, bool]])
 
     def add_operator(
@@ -90,29 +92,31 @@ class Assembly:
             if output == 0 and isinstance(given, str):
                 value = self._free(given, ours=False)
             else:
-                value = self._free(f"{name}:{output}" if output else name)
+                value = f"{name}:{output}" if output else name
+                if value in self.values or value in self.reserved:
+                    value = self._free(value)
             self.keys[key] = value
             self.values[value] = new_value(
-                name=value,
-                shape=kind.shape,
-                dtype=kind.dtype,
-                elements=kind.elements,
-                producer=name,
-                output=output,
-                origin=origin,
-                persistable=persistable,
-                trainable=trainable,
+                value,
+                kind.shape,
+                kind.dtype,
+                name,
+                output,
+                origin,
+                persistable,
+                trainable,
                 # Paddle takes the gradient to stop where nothing is said.
-                stop_gradient=output >= len(stop_gradient) or stop_gradient[output],
+                output >= len(stop_gradient) or stop_gradient[output],
+                elements=kind.elements,
             )
             result_names.append(value)
         operator = self.operators[name] = new_operator(
-            name=name,
-            type=type,
-            index=index,
-            block=block,
-            operands=operands,
-            results=tuple(result_names),
+            name,
+            type,
+            index,
+            block,
+            operands,
+            tuple(result_names),
             attributes=attributes,
             blocks=tuple([f"{name}/{number}" for number in range(regions)]) if regions else (),
             module=module_path(module) if module and module.strip("/") else None,
@@ -126,12 +130,13 @@ class Assembly:
         return operator
 
     def _operator_name(self, type: str, block: str) -> str:
-        stem = self._stems.get((block, type))
-        if stem is None:
+        known = self._stems.get((block, type))
+        if known is None:
             short = operator_kind(type)
-            stem = self._stems[block, type] = f"{block}/{short}" if block else short
-            self._ordinals.setdefault(stem, count())
-        return f"{stem}_{next(self._ordinals[stem])}"
+            stem = f"{block}/{short}" if block else short
+            known = self._stems[block, type] = stem, self._ordinals.setdefault(stem, count())
+        stem, ordinals = known
+        return f"{stem}_{next(ordinals)}"
 
     def _free(self, name: str, *, ours: bool = True) -> str:
         """Return the name with `%` before it for as long as something else has it.

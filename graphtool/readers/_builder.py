@@ -27,14 +27,19 @@ __all__ = ["build"]
 
 # What the user's module holds is not known before it runs; what it returns is Paddle's.
 _Made: TypeAlias = Any
+_Paddle: TypeAlias = Any
 
 
 @one_at_a_time()
-def build(spec: str, inputs: Sequence[str] = (), *, train: bool = False) -> Network | LiveProgram:
+def build(
+    spec: str, inputs: Sequence[str] = (), *, train: bool = False, scope: _Paddle | None = None
+) -> Network | LiveProgram:
     """Import the module, call the callable, and build the Layer that it returns, in eval mode.
 
     `inputs` are spelt as `--input` is: `3,224,224` or `NAME=3,224,224:float32`; a batch of unknown
-    size is put before them. What the module prints goes to stderr.
+    size is put before them. What the module prints goes to stderr. What it loads in static mode,
+    where `set_state_dict` writes to the global Scope before any startup program ran, is in `scope`
+    afterwards, and left aside where that is None.
 
     Raises UsageError: GT036 malformed spec, GT037 malformed input, GT041 missing input, GT042 input
     for which there is no parameter. Raises ReadError: GT030 no Paddle, GT034 forward fails, GT035
@@ -43,11 +48,12 @@ def build(spec: str, inputs: Sequence[str] = (), *, train: bool = False) -> Netw
     module, name = parse_spec(spec)
     feeds = [parse_input(text) for text in inputs]
     with _working_directory_first(), redirect_stdout(sys.stderr), warnings.catch_warnings():
-        load_paddle()
+        paddle = load_paddle()
         # Said once for each batch norm that is built in training mode.
         warnings.filterwarnings("ignore", message="When training, we now always track")
-        made = _attribute(_module(module), name, inputs)
-        return _built(spec, made, feeds, train=train)
+        with paddle.static.scope_guard(paddle.static.Scope() if scope is None else scope):
+            made = _attribute(_module(module), name, inputs)
+            return _built(spec, made, feeds, train=train)
 
 
 @contextmanager
@@ -95,6 +101,8 @@ def _built(
 ) -> Network | LiveProgram:
     if is_program(found):
         built = LiveProgram.of(found)
+    elif isinstance(found, Network):
+        built = found.live
     elif isinstance(found, load_paddle().nn.Layer):
         built = build_made(found, feeds, name=spec, train=train)
     elif callable(found):

@@ -21,11 +21,7 @@ _NOT_THE_USERS = re.compile(
 
 def user_line(callstack: Sequence[str]) -> str | None:
     """Return the innermost frame outside of Paddle as `train.py:11`, None where there is none."""
-    for text in reversed(callstack):
-        place = _place(text)
-        if place is not None:
-            return place
-    return None
+    return next(filter(None, map(_place, reversed(callstack))), None)
 
 
 @lru_cache(maxsize=4096)

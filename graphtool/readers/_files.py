@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-import stat
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
@@ -15,10 +13,11 @@ from graphtool.graph import Graph
 from graphtool.paths import saved_model
 from graphtool.readers import problems
 from graphtool.readers._json import read_json
+from graphtool.readers._kinds import check_mode
 from graphtool.readers._protobuf import read_protobuf
 from graphtool.staging import finish_exchanges
 
-__all__ = ["check_kind", "read_file"]
+__all__ = ["read_file"]
 
 _PREFERRED = "inference.json"
 _SNIFFED = 512
@@ -30,16 +29,6 @@ _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 # A saved tensor starts with a version (uint32) and a level of detail (uint64), both 0.
 _TENSORS = bytes(12)
 _PARAMETER_ENDINGS = frozenset({".pdiparams", ".pdparams", ".pdopt", ".safetensors"})
-
-
-# Reading these may wait for ever, unless it is what the shell's `<(command)` or `|` hands over.
-_SPECIAL = {
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFSOCK: "a socket",
-}
-_PIPED = re.compile(r"/dev/stdin|(/dev|/proc/(self|\d+))/fd/\d+")
 
 
 class _Kind(Enum):
@@ -75,22 +64,7 @@ def _check_path(path: Path) -> None:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: NUL in the name
         raise ReadError(problems.no_such_path(str(path), _near(path))) from None
-    _check_mode(path, mode)
-
-
-def check_kind(path: Path) -> None:
-    """Refuse what reading may wait for, or never come to the end of; a path to nothing passes.
-
-    Raises ReadError: GT017. Raises OSError where the system does not let one look.
-    """
-    with suppress(FileNotFoundError, NotADirectoryError, ValueError):
-        _check_mode(path, path.stat().st_mode)
-
-
-def _check_mode(path: Path, mode: int) -> None:
-    kind = _SPECIAL.get(stat.S_IFMT(mode))
-    if kind is not None and not (stat.S_ISFIFO(mode) and _PIPED.match(str(path))):
-        raise ReadError(problems.not_a_file(str(path), kind))
+    check_mode(path, mode)
 
 
 def _near(path: Path) -> list[str]:

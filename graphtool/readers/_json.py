@@ -189,11 +189,15 @@ class _Walk:
             source=_source(attributes.pop("op_callstack", None)),
             attributes=attributes,
         )
-        for path, content in zip(operator.blocks, inner, strict=True):
+        if inner:
+            self._inside(operator, inner)
+        return operator
+
+    def _inside(self, operator: Operator, blocks: list[_Json]) -> None:
+        for path, content in zip(operator.blocks, blocks, strict=True):
             if len(path) > LONGEST_PATH:
                 raise ReadError(problems.nested_too_deeply(self.path))
             self._block(content, path=path, owner=operator.name)
-        return operator
 
     def _operands(self, op: _Json) -> tuple[str | None, ...]:
         keys = self.assembly.keys
@@ -303,7 +307,8 @@ def _attributes(listed: _Json) -> dict[str, Attribute]:
 
 def _attribute(typed: _Json, depth: int = 0) -> Attribute:
     if typed["#"] == "0.a_array":
-        return tuple([_attribute(item, depth + 1) for item in typed["D"]])
+        inner = depth + 1
+        return tuple([_attribute(item, inner) for item in typed["D"]])
     data = typed.get("D")
     return data if type(data) in _SCALARS and depth <= _DEEPEST else _plain(data, depth)
 
@@ -325,11 +330,11 @@ def _result_type(typed: _Json) -> ResultType:
         members = [_result_type(member) for member in typed["D"]]
         return ResultType(elements=tuple((member.dtype, member.shape) for member in members))
     data = typed.get("D")
-    if not _is_list(data) or len(data) < 2 or not _is_list(data[1]):
+    if not _is_list(data) or len(data) < 2 or not _is_list(dims := data[1]):
         return ResultType()
-    if not _WHOLE.issuperset(map(type, data[1])):
+    if not _WHOLE.issuperset(map(type, dims)):
         raise ImpossibleShapeError("a dim that is no whole number")
-    return _tensor(data[0]["#"], tuple(data[1]))
+    return _tensor(data[0]["#"], tuple(dims))
 
 
 @lru_cache(maxsize=4096)

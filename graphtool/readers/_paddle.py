@@ -7,7 +7,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from threading import RLock, current_thread, main_thread
 from typing import Any, TypeAlias
@@ -117,7 +117,11 @@ def in_mode(*, static: bool) -> Generator[None]:
         # In here, for Paddle takes itself for switched where it was interrupted half-way.
         if was_static != static:
             switch[static]()
-        yield
+        # A thread begins in the mode of the one that starts it, which alone could switch that off.
+        stays = static and paddle.in_dynamic_mode()
+        guard = paddle.base.framework._dygraph_guard  # noqa: SLF001  # there is no public spelling
+        with guard(None) if stays else nullcontext():
+            yield
     finally:
         if was_static != static:
             switch[was_static]()
@@ -129,8 +133,8 @@ def legacy_mode() -> Generator[None]:
 
     Paddle 2.6 has no other kind, and no such guard.
     """
-    guard = getattr(load_paddle().pir_utils, "OldIrGuard", None)
-    with in_mode(static=True) if guard is None else guard():
+    guard = getattr(load_paddle().pir_utils, "OldIrGuard", nullcontext)
+    with in_mode(static=True), guard():
         yield
 
 

@@ -12,7 +12,7 @@ from graphtool.garbage import collection_paused
 from graphtool.graph import Attribute, Graph, Operator, Shape
 from graphtool.readers._assembly import NAME_ATTRIBUTES, Assembly, ResultType
 from graphtool.readers._callstack import user_line
-from graphtool.readers._paddle import REFUSALS, is_legacy
+from graphtool.readers._paddle import REFUSALS, is_legacy, load_paddle
 from graphtool.readers.problems import foreign_operand
 
 __all__ = ["PirWalk", "ValueKey", "holds", "read_pir", "walk_pir"]
@@ -115,23 +115,20 @@ class _Walk:
             index=index,
             operands=operands,
             results=[(value.id, _result_type(value)) for value in op.results()],
-            stop_gradient=tuple(map(bool, attributes.pop("stop_gradient", ()))),
+            stop_gradient=tuple(attributes.pop("stop_gradient", ())),
             persistable=any(attributes.pop("persistable", ())),
             trainable=any(attributes.pop("trainable", ())),
             regions=len(blocks),
             module=_text(attributes.pop("struct_name", None)),
             role=_whole(attributes.pop("op_role", 0)),
             source=source,
-            attributes={
-                name: value if type(value) in _ALREADY_PLAIN else _plain(value)
-                for name, value in attributes.items()
-            },
+            attributes=_made_plain(attributes),
         )
         op_id = self.ids[operator.name] = op.id()
         for output, name in enumerate(operator.results):
             self.keys[name] = (op_id, _RESULTS, output)
-        for number, (inner, inner_path) in enumerate(zip(blocks, operator.blocks, strict=True)):
-            self.block(inner, path=inner_path, owner=operator.name, number=number)
+        for number, inner in enumerate(blocks):
+            self.block(inner, path=operator.blocks[number], owner=operator.name, number=number)
         return operator
 
     def _attributes(self, op: _Paddle) -> dict[str, _Paddle]:
@@ -142,7 +139,8 @@ class _Walk:
             self.unknown.add(f"attributes of {op.name()}")
             return {}
         if "is_parameter" in attributes:
-            attributes.update({name: any(attributes.get(name, ())) for name in _PARAMETER_FLAGS})
+            for name in _PARAMETER_FLAGS:
+                attributes[name] = any(attributes.get(name, ()))
         return attributes
 
 
@@ -164,22 +162,31 @@ def _result_type(value: _Paddle) -> ResultType:
     if not value.initialized():
         return ResultType()
     if value.is_dense_tensor_type() or value.is_selected_row_type():
-        return _tensor(value.dtype, tuple(value.shape))
+        return _tensor(int(value.dtype), tuple(value.shape))
     if value.is_combine():
         members = value.type().as_vec_type().as_list()
-        tensors = [_tensor(member.dtype, tuple(member.shape)) for member in members]
+        tensors = [_tensor(int(member.dtype), tuple(member.shape)) for member in members]
         return ResultType(elements=tuple([(tensor.dtype, tensor.shape) for tensor in tensors]))
     if value.is_dense_tensor_array_type():
-        return _tensor(value.dtype, tuple(value.shape))
+        return _tensor(int(value.dtype), tuple(value.shape))
     return ResultType()
 
 
 @lru_cache(maxsize=4096)
-def _tensor(dtype: _Paddle, shape: Shape) -> ResultType:
-    return ResultType(shape=shape, dtype=str(dtype).rpartition(".")[2].lower())
+def _tensor(dtype: int, shape: Shape) -> ResultType:
+    # By its number: Paddle's own dtypes take 1 us to be looked up.
+    name = str(load_paddle().base.core.DataType(dtype))
+    return ResultType(shape=shape, dtype=name.rpartition(".")[2].lower())
 
 
 _ALREADY_PLAIN = frozenset({bool, int, float, str, bytes, type(None)})
+
+
+def _made_plain(attributes: dict[str, _Paddle]) -> dict[str, Attribute]:
+    for name, value in attributes.items():
+        if type(value) not in _ALREADY_PLAIN:
+            attributes[name] = _plain(value)
+    return attributes
 
 
 def _plain(value: _Paddle) -> Attribute:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import field, fields, make_dataclass
 from typing import Any, TypeVar, cast
 
@@ -12,12 +13,12 @@ __all__ = ["new_operator", "new_value"]
 _Record = TypeVar("_Record")
 
 
-def _quick(record: type[_Record]) -> type[_Record]:
+def _quick(record: type[_Record]) -> Callable[..., _Record]:
     """Return what is called like a frozen, slotted dataclass, and takes a third of the time.
 
     The frozen one sets each field by a call of `object.__setattr__`. Here they are set in a class
     of the same layout that is not frozen; what was made is then of the frozen one, as if it had
-    made it.
+    made it. Fields may be given by position, in their order, which takes half as long as by name.
     """
 
     def freeze(made: Any) -> None:
@@ -35,10 +36,9 @@ def _quick(record: type[_Record]) -> type[_Record]:
         repr=False,
         eq=False,
         match_args=False,
-        kw_only=True,
         slots=True,
     )
-    return cast("type[_Record]", opened)
+    return cast("Callable[..., _Record]", opened)
 
 
 new_value = _quick(Value)

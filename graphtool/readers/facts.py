@@ -7,6 +7,7 @@ import struct
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from os import PathLike, fspath
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import IO, Any, TypeAlias
 from graphtool.diagnostics import Diagnostic, ReadError, Where, rule
 from graphtool.graph import Graph, Operator, ProgramKind, Shape
 from graphtool.paths import look_at
+from graphtool.readers._kinds import check_kind
 from graphtool.readers._paddle import is_legacy
 
 __all__ = [
@@ -64,8 +66,8 @@ def scope_facts(scope: _Paddle, names: Iterable[str]) -> ScopeFacts:
 
     A name that none of them has is left out of the result.
     """
-    found = {name: _variable(scope, name) for name in names if scope.find_var(name) is not None}
-    return ScopeFacts(found)
+    held = [name for name in names if scope.find_var(name) is not None]
+    return ScopeFacts(dict(zip(held, _variables(scope, held), strict=True)))
 
 
 def same_variables(one: _Paddle, other: _Paddle, names: Iterable[str]) -> frozenset[str]:
@@ -84,20 +86,30 @@ def _is_same_variable(one: _Paddle, other: _Paddle, name: str) -> bool:
     return found is not None and found is other.find_var(name)
 
 
-def _variable(scope: _Paddle, name: str) -> ScopeVariable:
-    from paddle.base import core  # pyright: ignore[reportMissingTypeStubs]
+def _variables(scope: _Paddle, names: Sequence[str]) -> Iterator[ScopeVariable]:
+    if names:
+        from paddle.base import core  # pyright: ignore[reportMissingTypeStubs]
 
-    core_any: _Paddle = core
+        yield from (_variable(core, scope, name) for name in names)
+
+
+def _variable(core: _Paddle, scope: _Paddle, name: str) -> ScopeVariable:
     try:
         # `Variable.get_tensor` would make an empty Variable a tensor; this refuses instead.
-        tensor = core_any.get_variable_tensor(scope, name)
+        tensor = core.get_variable_tensor(scope, name)
     except (ValueError, RuntimeError):
         return ScopeVariable(initialised=False)
     if not tensor._is_initialized():  # noqa: SLF001  # there is no public spelling
         return ScopeVariable(initialised=False)
-    dtype = str(tensor._dtype()).rpartition(".")[2].lower()  # noqa: SLF001
-    dtype = _DTYPES_BY_VARTYPE.get(dtype, dtype)
+    dtype = _spelt(tensor._dtype())  # noqa: SLF001
     return ScopeVariable(initialised=True, shape=tuple(tensor.shape()), dtype=dtype)
+
+
+# Releases have dtypes of two types, with other numbers each.
+@lru_cache(maxsize=64, typed=True)
+def _spelt(dtype: _Paddle) -> str:
+    name = str(dtype).rpartition(".")[2].lower()
+    return _DTYPES_BY_VARTYPE.get(name, name)
 
 
 # How Paddle 2.6 spells dtypes, in lower case, where other releases differ.
@@ -221,10 +233,11 @@ def parameter_file_facts(path: str | PathLike[str]) -> ParameterFileFacts:
 
     The tensors' data is skipped. `save_inference_model` writes them in the order of their names.
 
-    Raises ReadError: GT240 where the file cannot be read as that.
+    Raises ReadError: GT240 where the file cannot be read as that, GT017 where it is none.
     """
     name = fspath(path)
     try:
+        check_kind(Path(name))
         with Path(name).open("rb") as file:
             return ParameterFileFacts(name, tuple(_tensors(name, file)))
     except OSError as error:

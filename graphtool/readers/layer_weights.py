@@ -11,7 +11,9 @@ from graphtool.readers.tensors import copy_of, empty_like, held_tensors, share_t
 __all__ = [
     "dynamic_layer",
     "held_names",
+    "holding_layer",
     "is_dynamic",
+    "is_part",
     "layer_tensors",
     "load_layer",
     "unlike_layer",
@@ -37,9 +39,25 @@ def dynamic_layer(network: object) -> _Paddle | None:
     return layer if made else None
 
 
+def holding_layer(network: object, names: Collection[str], scope: _Paddle | None) -> _Paddle | None:
+    """Return the Layer that a Network of dynamic mode has its weights in, as `dynamic_layer` does.
+
+    None, too, where a Scope was given for them that holds all of these names.
+    """
+    layer = dynamic_layer(network)
+    if layer is None or scope is None:
+        return layer
+    return None if len(held_tensors(scope, names)) == len(names) else layer
+
+
 def held_names(layer: _Paddle) -> frozenset[str]:
     """Return the names of all that a Layer holds, what is in no state dict as well."""
     return frozenset(held.name for held in _held(layer))
+
+
+def is_part(layer: _Paddle, whole: _Paddle) -> bool:
+    """Tell a Layer that holds nothing but parameters and buffers of another one, or that itself."""
+    return set(map(id, _held(layer))) <= set(map(id, _held(whole)))
 
 
 def layer_tensors(layer: _Paddle) -> dict[str, _Paddle]:

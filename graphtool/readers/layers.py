@@ -26,9 +26,10 @@ from graphtool.readers._paddle import in_mode, is_legacy, load_paddle, one_at_a_
 from graphtool.readers._pir import ValueKey, walk_pir
 from graphtool.readers._surroundings import layer_mode, no_silent_branches, room
 from graphtool.readers.counters import count_past, user_names
-from graphtool.readers.layer_weights import is_dynamic, without_initialisers
+from graphtool.readers.layer_weights import held_names, is_dynamic, without_initialisers
 from graphtool.readers.live import LiveProgram
 from graphtool.readers.parameter_attributes import take_from_layer
+from graphtool.readers.tensors import held_tensors
 
 __all__ = ["Network", "build_made", "build_network", "from_layer", "is_program"]
 
@@ -42,9 +43,9 @@ class Network:
 
     `layer` is the Layer that was built; `parameters` maps the names of its `state_dict()` to
     those of the Variables. `startup` initialises a network that a class or factory made in static
-    mode. One that was made in dynamic mode (handed over as a Layer, or built through `to_static`)
-    has its weights in `layer`: there `startup` leaves them alone, and `merge` brings those that the
-    Scope does not have yet.
+    mode. One that was made in dynamic mode (handed over as a Layer, built through `to_static`, or
+    made by a factory that loads weights) has its weights in `layer`: there `startup` leaves them
+    alone, and `merge` brings those that the Scope does not have yet.
     """
 
     live: LiveProgram
@@ -83,10 +84,12 @@ def from_layer(
 
     Each item of `input_spec` is a `paddle.static.InputSpec`, which holds the batch, or the shape of
     one sample, or `(name, shape, dtype)`: a batch of unknown size is put before those. The Layer,
-    its training flags and Paddle's mode are left as they were.
+    its training flags and Paddle's mode are left as they were. A factory is called in static mode,
+    and again in dynamic mode where it loads weights, which the Layer then holds.
 
     Raises ReadError: GT033 for a Layer made in static mode, GT034 where its forward fails, GT035
-    where the factory does, GT040 where it makes no Layer. Raises UsageError: GT041 where an input
+    where the factory does, GT040 where it makes no Layer, GT051 where the weights that it loads
+    would be lost. Raises UsageError: GT041 where an input
     is missing, GT042 where `forward` has no place for one, GT047 for what describes no input, GT048
     for what makes no Layer, GT248.
     """
@@ -97,7 +100,7 @@ def from_layer(
     if isinstance(layer, paddle.nn.Layer):
         network = build_made(layer, inputs, name=name, train=train)
     else:
-        network = build_network(layer, inputs, name=name, train=train)
+        network = _with_what_it_loads(layer, inputs, name=name, train=train)
     if isinstance(network, LiveProgram):
         raise ReadError(problems.wrong_type(name, "Program"))
     count_past(network.program, user_names(network.graph))
@@ -135,6 +138,29 @@ def build_network(
         reason, frames = _reason(dynamic.error), user_frames(dynamic.error)
         raise ReadError(problems.callable_raised(name, reason, frames, _wrapping(name, factory)))
     raise ReadError(_refusal(name, inputs, dynamic.error, plain.error))
+
+
+def _with_what_it_loads(
+    factory: Callable[[], _Paddle], inputs: Sequence[Input], *, name: str, train: bool
+) -> Network | LiveProgram:
+    """Build what a factory makes; in dynamic mode where it loads weights, which stay in the Layer.
+
+    In static mode they go to the global Scope, where a startup program draws them anew.
+    """
+    # Not a `private_scope`: what was called may have kept the Scope.
+    scope = load_paddle().static.Scope()
+    with load_paddle().static.scope_guard(scope):
+        made = build_network(factory, inputs, name=name, train=train)
+    loaded = held_tensors(scope, made.parameters.values()) if isinstance(made, Network) else {}
+    scope.erase(list(loaded))
+    if not loaded:
+        return made
+    again = _Try(name=name, inputs=inputs, train=train, static=False)
+    network = again.run(factory)
+    if network is not None:
+        return network
+    assert again.error is not None
+    raise ReadError(problems.weights_lost(name, _reason(again.error), user_frames(again.error)))
 
 
 def _wrapping(name: str, factory: Callable[[], _Paddle]) -> str | None:
@@ -177,6 +203,8 @@ class _Try:
             self.made = True
             if is_program(layer):
                 return LiveProgram.of(layer)
+            if isinstance(layer, Network):
+                return layer.live
             _require_inputs(self.name, layer, self.inputs)
             network = (
                 _called(layer, self.inputs, main, startup, train=self.train)
@@ -246,8 +274,7 @@ def _traced(layer: _Paddle, inputs: Sequence[Input], *, train: bool) -> Network:
     if isinstance(outputs, list) and len(built.outputs) == 1:
         outputs = built.outputs[0]
     take_from_layer(built.main_program, layer)
-    parameters = {held.name for held in layer.state_dict().values()}
-    startup = without_initialisers(built.startup_program, parameters)
+    startup = without_initialisers(built.startup_program, held_names(layer))
     return _network(layer, built.main_program, startup, feeds, outputs, attribution)
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from graphtool.diagnostics import ReadError
-from graphtool.graph import Graph, ProgramKind, Value
+from graphtool.graph import Graph, Origin, ProgramKind, Value
 from graphtool.readers import problems
+from graphtool.readers._kinds import check_kind
 from graphtool.readers._legacy import read_legacy, variable_of
 from graphtool.readers._messages import brief, said_by
 from graphtool.readers._paddle import REFUSALS, is_legacy, load_paddle
@@ -137,9 +138,18 @@ def _with_names_of(graph: Graph, known: Graph) -> Graph:
                 layer=value.layer,
                 layer_outputs=value.layer_outputs,
             )
+    # A legacy Program that `to_static` made does not say what it is fed.
+    feeds = [name for name in known.feeds if name in values and graph.producer(name) is None]
+    values |= {name: replace(values[name], origin=Origin.FEED) for name in feeds}
     # What a network answers: a loss that came to it since is none of its outputs.
     fetches = tuple(name for name in known.fetches if name in values) or graph.fetches
-    return replace(graph, source=known.source, values=values, fetches=fetches)
+    return replace(
+        graph,
+        source=known.source,
+        values=values,
+        feeds=tuple(dict.fromkeys((*feeds, *graph.feeds))),
+        fetches=fetches,
+    )
 
 
 def deserialise(path: str, graph: Graph) -> LiveProgram:
@@ -218,6 +228,7 @@ def _description(source: _Paddle | bytes | str | Path) -> tuple[str, bytes]:
 
 def _bytes(path: str) -> bytes:
     try:
+        check_kind(Path(path))
         return Path(path).read_bytes()
     except OSError:
         raise ReadError(problems.no_such_path(path)) from None

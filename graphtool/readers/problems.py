@@ -49,6 +49,7 @@ __all__ = [
     "unknown_version",
     "unreadable",
     "value_gone",
+    "weights_lost",
     "wrong_type",
 ]
 
@@ -267,15 +268,12 @@ def repeated_value(path: str, name: str) -> Diagnostic:
 
 @rule("GT017")
 def not_a_file(path: str, kind: str) -> Diagnostic:
-    """The path names a pipe, a device or a socket; a model is read from a file or a folder.
+    """The path names a pipe, a device or a socket, where a file or a folder is read.
 
-    Reading such a thing may wait for ever. The shell's `<(command)` is a pipe that graphtool does
-    read: whatever writes it is running.
+    Reading such a thing may wait for ever. The shell's `<(command)` is a pipe from which graphtool
+    does read models and recipes: whatever writes it is running.
     """
-    return Diagnostic(
-        message=f"`{path}` is {kind}, not a file",
-        help=f"graphtool inspect <({command('cat', as_path(path))})" if "pipe" in kind else None,
-    )
+    return Diagnostic(message=f"`{path}` is {kind}, not a file", help=look_at(path))
 
 
 @rule("GT018")
@@ -333,7 +331,9 @@ def static_layer(layer: str) -> Diagnostic:
     """The Layer was made in static mode, so its parameters live in the Program it was made in.
 
     Give the class, or a function that makes the Layer, and it is made inside its own new Program;
-    or make it in dynamic mode, `paddle.disable_static()`, before you hand it over.
+    or make it in dynamic mode, `paddle.disable_static()`, before you hand it over. What
+    `module:callable` names is called in static mode: it returns the Layer itself, or hands
+    `from_layer` a function.
     """
     return Diagnostic(
         message=f"the parameters of this `{layer}` belong to another static Program",
@@ -579,6 +579,21 @@ def foreign_operand(operator: str, source: str | None) -> Diagnostic:
         message=f"`{operator}` reads a Value of another Program",
         where=(Where(program="<Program>", value=operator, source=source),),
         help="with paddle.static.program_guard(merged.program, startup): ...",
+    )
+
+
+@rule("GT051")
+def weights_lost(name: str, reason: str, frames: Sequence[str] = ()) -> Diagnostic:
+    """The function that makes the network loads weights, and works in static mode alone.
+
+    There they go to the global Scope, where the startup program draws others over them, without a
+    word. In dynamic mode the Layer would hold them, but the function fails there, as the notes say.
+    Leave the loading out of it, and load the weights once the startup program has run.
+    """
+    return Diagnostic(
+        message=f"the weights that `{name}` loads would be lost when the startup program runs",
+        notes=(f"in dynamic mode, which keeps them: {reason}", *frames),
+        help='gt.load_parameters(network, "weights.pdparams")',
     )
 
 

@@ -91,7 +91,7 @@ def filled(tensor: Tensor, number: float) -> Tensor:
 def read_tensors(path: Path) -> tuple[Tensor, ...]:
     """Read all tensors of a file, in file order: it holds no names.
 
-    Raises ReadError: GT240 where the file is not one whole tensor after another.
+    Raises ReadError: GT240 where the file is not one whole tensor after another, GT017.
     """
     facts = parameter_file_facts(path)
     try:

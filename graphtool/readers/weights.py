@@ -10,10 +10,11 @@ from typing import Any, TypeAlias, cast
 
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError
 from graphtool.graph import Graph, Origin, ProgramKind, Value
+from graphtool.paths import is_empty_folder
 from graphtool.readers import problems as reading
 from graphtool.readers import read
 from graphtool.readers import weight_problems as problems
-from graphtool.readers._files import check_kind
+from graphtool.readers._kinds import check_kind
 from graphtool.readers._legacy import variable_of
 from graphtool.readers._pickle import unpickled
 from graphtool.readers.parameter_files import file_of_variable, parameters_beside
@@ -78,12 +79,13 @@ def read_weights(path: Path, graph: Graph) -> Weights:
 
 def _meant(path: Path) -> Path:
     check_kind(path)
-    if not path.exists():
+    if not path.exists() or is_empty_folder(str(path)):
         endings = [path.with_name(path.name + ending) for ending in ENDINGS]
         for candidate in endings:
             if candidate.is_file():
                 return candidate
-        raise ReadError(reading.no_such_path(str(path)))
+        if not path.exists():
+            raise ReadError(reading.no_such_path(str(path)))
     if path.is_file() and (path.suffix in _MODELS or path.name == "__model__"):
         found = parameters_beside(path, endings=ENDINGS)
         if found is None and path.name == "__model__":

@@ -11,6 +11,7 @@ from graphtool.graph import Graph
 from graphtool.matching import PairSet
 from graphtool.merging import _layout
 from graphtool.merging._manifest import (
+    Manifest,
     SavedNetwork,
     annotated,
     inside,
@@ -21,14 +22,15 @@ from graphtool.merging._seal import changed, missing_pairs
 from graphtool.merging.problems import changed_folder
 from graphtool.readers import read
 
-__all__ = ["MergedFolder", "opened", "seal_report"]
+__all__ = ["MergedFolder", "opened"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergedFolder:
     """The last teacher's merge; `values` goes from its Values to those of `merged`.
 
-    `others` are the prefixes of earlier teachers.
+    `others` are the prefixes of earlier teachers; `report` warns of files that have changed since
+    they were saved (GT618), and of pairs that are gone (GT637).
     """
 
     teacher: Graph
@@ -39,10 +41,11 @@ class MergedFolder:
     values: Mapping[str, str]
     pairs: PairSet
     others: tuple[str, ...]
+    report: Report
 
 
 def opened(folder: Path) -> MergedFolder:
-    """Read what a folder's files say, without Paddle; `seal_report` tells what has changed: GT618.
+    """Read what a folder's files say, without Paddle.
 
     Raises ReadError: GT613 and GT614 for a damaged folder, and as `read` does.
     """
@@ -68,15 +71,11 @@ def opened(folder: Path) -> MergedFolder:
         values=record.values,
         pairs=_pairs(folder, teacher, student),
         others=tuple(one.prefix for one in manifest.teachers[:last]),
+        report=_seal_report(folder, manifest),
     )
 
 
-def seal_report(folder: Path) -> Report:
-    """Warn of files that have changed since they were saved (GT618), and of pairs that are gone.
-
-    The latter is GT637. Raises ReadError: GT613, GT614.
-    """
-    manifest = read_manifest(folder)
+def _seal_report(folder: Path, manifest: Manifest) -> Report:
     files = changed(folder, manifest)
     found = (replace(changed_folder(str(folder), files), severity=Severity.WARNING),)
     return Report((*(found if files else ()), *missing_pairs(folder, manifest)))

@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from os import PathLike, fspath
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
@@ -22,9 +22,20 @@ from graphtool.text import visible
 if TYPE_CHECKING:
     import networkx
 
-__all__ = ["CSV", "GRAPHML", "check_graph_file", "row_data", "write_graph", "write_rows"]
+__all__ = [
+    "CSV",
+    "GRAPHML",
+    "check_graph_file",
+    "is_written_here",
+    "row_data",
+    "write_graph",
+    "write_rows",
+]
 
 CSV, GRAPHML = ".csv", ".graphml"
+# How either file begins, within its first bytes.
+_BEGINS = {CSV: b"name,op,op_index,", GRAPHML: b'<key id="op_index"'}
+_BEGINNING = 4096
 _CALL = 'gt.write_graph("model.json", "values.csv")'
 # Spreadsheets compute what begins with these, the wide forms of them included.
 _ACTIVE = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -73,6 +84,15 @@ def check_graph_file(path: str | PathLike[str]) -> None:
     if _ending(path) not in (CSV, GRAPHML):
         raise UsageError(problems.unknown_graph_ending(fspath(path), (CSV, GRAPHML)))
     check_writable(path)
+
+
+def is_written_here(path: str) -> bool:
+    """Tell a file that `write_graph` wrote from anybody's table or graph.
+
+    Raises OSError where it can't be read.
+    """
+    with Path(path).open("rb") as file:
+        return _BEGINS[_ending(path)] in file.read(_BEGINNING)
 
 
 def _ending(path: str | PathLike[str]) -> str:

@@ -15,7 +15,7 @@ from graphtool.rendering._subject import Drawing, Focus, draw, higher
 from graphtool.rendering.board import Level
 from graphtool.rendering.engine import Engine, LayoutTimeoutError, find_engine
 from graphtool.rendering.html import page_of
-from graphtool.rendering.scenes import Drawable, Subject, folder_report, subject_of
+from graphtool.rendering.scenes import Drawable, Subject, subject_of
 
 __all__ = ["Picture", "ending_of", "render"]
 
@@ -99,7 +99,7 @@ def render(
         raise UsageError(*found)
     ending = None if path is None else ending_of(path)
     wanted = _level(level, focus)
-    subject, about = subject_of(x), folder_report(x)
+    subject, about = subject_of(x)
     drawing = draw(subject, wanted, None if focus is None else Focus(focus, radius))
     if path is None or ending is None:
         return _picture(subject, drawing, *about)

@@ -23,6 +23,8 @@ __all__ = [
     "unknown_level",
 ]
 
+# The one draws all that there is, the other needs no rights on the machine.
+GET_GRAPHVIZ, GET_ENGINE = "apt-get install graphviz", "pip install graphviz-pure"
 _FOCUS = 'gt.render(x, path, focus="NAME")'
 
 
@@ -37,7 +39,7 @@ def no_engine(ending: str) -> Diagnostic:
     return Diagnostic(
         message=f"no Graphviz was found to draw `{ending}` with: neither `dot` nor `graphviz-pure`",
         notes=("without it, `.dot` and `.html` can be written",),
-        help="apt-get install graphviz" if ending == ".pdf" else "pip install graphviz-pure",
+        help=GET_GRAPHVIZ if ending == ".pdf" else GET_ENGINE,
     )
 
 
@@ -98,7 +100,7 @@ def no_pdf(engine: str) -> Diagnostic:
     """The engine from PyPI writes no PDF: Graphviz itself does, or a browser prints an `.svg`."""
     return Diagnostic(
         message=f"`{engine}` draws svg and png, no pdf",
-        help="apt-get install graphviz",
+        help=GET_GRAPHVIZ,
     )
 
 
@@ -160,7 +162,7 @@ def blocks_as_lists(why: str) -> Diagnostic:
     return Diagnostic(
         message=f"blocks open as lists of operators, not as drawings: {why}",
         severity=Severity.WARNING,
-        help="pip install graphviz-pure",
+        help=GET_ENGINE,
     )
 
 

@@ -24,7 +24,6 @@ __all__ = [
     "Merge",
     "Scene",
     "Subject",
-    "folder_report",
     "is_merged_folder",
     "scene_of_plan",
     "subject_of",
@@ -80,20 +79,30 @@ def scene_of_plan(plan: MergePlan, pairs: PairSet | None = None) -> Scene:
     )
 
 
-def subject_of(x: Drawable) -> Subject:
+def subject_of(x: Drawable) -> tuple[Subject, Report]:
     """Return what is to be drawn of a Graph, a PairSet, a Report, a Merged, or what `read` takes.
+
+    Of the folder of a merge, the report warns of what has changed since it was saved: GT618, GT637.
 
     Raises UsageError: GT411 for a Report that speaks of no two networks; ReadError as `read` does.
     """
+    if isinstance(x, (str, PathLike)):
+        return _of_path(fspath(x))
+    return _of_other(x), Report()
+
+
+def _of_path(path: str) -> tuple[Subject, Report]:
+    from graphtool.readers import read
+
+    return _of_folder(Path(path)) if is_merged_folder(path) else (read(path), Report())
+
+
+def _of_other(x: Drawable) -> Subject:
     if isinstance(x, (Graph, Scene)):
         return x
     if isinstance(x, PairSet):
         return Scene(pairs=x)
-    if isinstance(x, Report):
-        return _of_report(x)
-    if isinstance(x, (str, PathLike)):
-        return _of_path(fspath(x))
-    return _of_live(x)
+    return _of_report(x) if isinstance(x, Report) else _of_live(x)
 
 
 def _of_report(report: Report) -> Scene:
@@ -103,41 +112,21 @@ def _of_report(report: Report) -> Scene:
     return Scene(pairs=PairSet(teacher=graphs[0], student=graphs[1], pairs=()), report=report)
 
 
-def _of_path(path: str) -> Subject:
-    from graphtool.readers import read
-
-    return _of_folder(Path(path)) if is_merged_folder(path) else read(path)
-
-
 def is_merged_folder(path: str) -> bool:
     """Tell a folder that `graphtool merge` wrote from one that holds a model."""
     return Path(path, _MANIFEST).is_file()
 
 
-def folder_report(x: Drawable) -> Report:
-    """Warn of what has changed in the folder of a merge since it was saved; of all else nothing."""
-    if not isinstance(x, str | PathLike) or not is_merged_folder(fspath(x)):
-        return Report()
-    from graphtool.rendering._folder import seal_report
-
-    return seal_report(Path(fspath(x)))
-
-
-def _of_folder(folder: Path) -> Scene:
+def _of_folder(folder: Path) -> tuple[Scene, Report]:
     from graphtool.rendering._built import built_pairs
     from graphtool.rendering._folder import opened
 
     found = opened(folder)
     built = built_pairs(found.teacher, found.student, found.merged, found.values)
-    return Scene(
-        pairs=built if built else found.pairs,
-        merge=Merge(
-            prefix=found.prefix,
-            feed_map=found.feed_map,
-            losses=bool(built),
-            others=found.others,
-        ),
+    merge = Merge(
+        prefix=found.prefix, feed_map=found.feed_map, losses=bool(built), others=found.others
     )
+    return Scene(pairs=built if built else found.pairs, merge=merge), found.report
 
 
 def _of_live(x: Drawable) -> Subject:

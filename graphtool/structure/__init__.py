@@ -5,6 +5,7 @@ block is called by the class in its module path.
 """
 
 from graphtool.structure._claims import Claims, blocks_of
+from graphtool.structure._labels import label_feeds
 from graphtool.structure._names import block_names, layer_name, module_class
 from graphtool.structure._necks import Neck
 from graphtool.structure._outputs import Head
@@ -30,6 +31,7 @@ from graphtool.structure._vocabulary import (
     REDUCTIONS,
     RESIZES,
     ends_in_activation,
+    is_loss,
     is_training,
     is_training_type,
     is_update,
@@ -67,11 +69,13 @@ __all__ = [
     "blocks_of",
     "divided",
     "ends_in_activation",
+    "is_loss",
     "is_training",
     "is_training_type",
     "is_update",
     "kind_of",
     "kind_of_type",
+    "label_feeds",
     "layer_name",
     "module_class",
     "reaches_outside",

@@ -10,7 +10,7 @@ from graphtool.structure._formulas import as_activation
 from graphtool.structure._step import Step
 from graphtool.structure._vocabulary import is_training, kind_of
 
-__all__ = ["Flow", "Step", "flow_of"]
+__all__ = ["OF_SHAPES", "Flow", "Step", "flow_of"]
 
 _FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 
@@ -81,7 +81,7 @@ class _Walk:
     def take(self, operator: Operator, read: tuple[str, ...]) -> None:
         """Mark what an Operator writes; keep it as a Step where the input reaches it."""
         kind = kind_of(operator)
-        weighted = kind not in _OF_SHAPES and any(name in self.from_weight for name in read)
+        weighted = kind not in OF_SHAPES and any(name in self.from_weight for name in read)
         if weighted:
             self.from_weight.update(operator.results)
         if not any(name in self.from_input for name in read):
@@ -139,7 +139,7 @@ def _prepared(graph: Graph) -> set[str]:
 _ONES = frozenset({"full_like", "fill_any_like", "full", "fill_constant", "ones_like"})
 _BEFORE_GRADIENTS = _ONES | {"combine", "scale", "assign"}
 # What these give depends on the shape of what they read, and so on no weight.
-_OF_SHAPES = _ONES | {"zeros_like", "shape", "shape64", "numel", "size"}
+OF_SHAPES = _ONES | {"zeros_like", "shape", "shape64", "numel", "size"}
 
 
 def _sources(graph: Graph) -> tuple[set[str], set[str]]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from graphtool.graph import Origin
+from graphtool.structure._answers import Answer, answers_of, relates_samples
 from graphtool.structure._flow import Flow, Step
+from graphtool.structure._labels import is_number
 from graphtool.structure._resolution import GLOBAL, Scale
 from graphtool.structure._vocabulary import (
     ACTIVATIONS,
+    AROUND_ANSWERS,
     IDENTITIES,
     METRICS,
     NORMS,
@@ -18,18 +20,10 @@ from graphtool.structure._vocabulary import (
     PRODUCTS,
     RECURRENT,
     REDUCTIONS,
-    RESIZES,
-    is_loss,
 )
 
 __all__ = ["Head", "heads_of"]
 
-# What stands between logits and an output; dropout is no part of a head.
-_AFTER_LOGITS = (
-    RESIZES | (IDENTITIES - {"dropout"}) | PROBABILITIES | {"argmax", "arg_max", "topk", "top_k"}
-)
-# What may stand between a loss and the one number that it becomes.
-_AROUND_NUMBERS = _AFTER_LOGITS | REDUCTIONS | {"square", "squeeze"}
 _VECTORS = 2
 
 
@@ -42,7 +36,8 @@ class Head:
     concatenated as probabilities; its logits are that then.
     `embedding` is None where that is a map or a sequence; `normalised` names the Operator that
     turned the logits into probabilities. `index` is the output's place among all. `classifies` is
-    False where the network ends in a feature map or a hidden state, as a backbone does.
+    False where the network ends in a feature map or a hidden state, as a backbone does. It
+    `is_clear` unless the output is a loss that does not say what the answer is.
     """
 
     index: int
@@ -53,21 +48,63 @@ class Head:
     normalised: str | None
     classifies: bool
     joined: bool
+    is_clear: bool
 
 
 def heads_of(flow: Flow, scales: Mapping[str, Scale]) -> tuple[Head, ...]:
     """Return the heads, the deepest first, then in program order."""
-    labels = _labels(flow)
-    heads = [
-        _head(flow, scales, index, _answer(flow, labels, output), output)
-        for index, output in enumerate(_outputs(flow))
-    ]
-    vectors = [head for head in heads if not _is_number(flow, head.logits)] or heads
+    answers = answers_of(flow, scales, _outputs(flow))
+    answers = [told for answer in answers for told in _told(flow, scales, answer)]
+    heads = [_head(flow, scales, index, answer) for index, answer in enumerate(answers)]
+    vectors = [head for head in heads if not is_number(flow, head.logits)] or heads
+    beside = _on_the_way(flow, vectors)
+    vectors = [head for head in vectors if head not in beside]
     ordered = list({head.logits: head for head in vectors}.values())
     if not ordered:
         return ()
     main = max(ordered, key=lambda head: flow.depth[head.logits])
     return (main, *(head for head in ordered if head is not main))
+
+
+def _told(flow: Flow, scales: Mapping[str, Scale], answer: Answer) -> Sequence[Answer]:
+    """Return the parts of an answer that is none in itself: the ends of two towers, all alike."""
+    is_relation = relates_samples(flow, answer.name)
+    if answer.parts and not is_relation and _classifies(flow, scales, answer.name):
+        return [Answer(answer.output, answer.name)]
+    shapes = {flow.graph.values[part].shape for part in answer.parts}
+    if len(shapes) != 1:
+        return [answer]
+    return [Answer(answer.output, part, answer.parts) for part in answer.parts]
+
+
+def _on_the_way(flow: Flow, heads: Sequence[Head]) -> list[Head]:
+    """Return what losses read of features that logits are computed from, as center loss does."""
+    features = [head for head in heads if _is_feature(flow, head) and head.answer != head.output]
+    answers = [head.logits for head in heads if head not in features]
+    passed = _passed(flow, answers) if features else ()
+    weighed = [(head, flow.weighed(head.logits)) for head in features]
+    return [head for head, step in weighed if step is not None and step.result in passed]
+
+
+def _is_feature(flow: Flow, head: Head) -> bool:
+    """Tell what was activated or normalised since the last weights."""
+    step = flow.maker.get(head.logits)
+    while step is not None and step.features and not step.weighted:
+        if step.kind in ACTIVATIONS or step.kind in NORMS:
+            return True
+        step = flow.maker.get(step.features[0])
+    return False
+
+
+def _passed(flow: Flow, names: Sequence[str]) -> Collection[str]:
+    """Return all Values that these are computed from, without themselves."""
+    pending, seen = list(names), set[str]()
+    while pending:
+        step = flow.maker.get(pending.pop())
+        fresh = [name for name in step.features if name not in seen] if step is not None else ()
+        seen.update(fresh)
+        pending += fresh
+    return seen
 
 
 def _outputs(flow: Flow) -> tuple[str, ...]:
@@ -77,7 +114,7 @@ def _outputs(flow: Flow) -> tuple[str, ...]:
         name
         for name, step in flow.steps.items()
         if not flow.consumers.get(name)
-        and (name in flow.features or step.kind in _AFTER_LOGITS)
+        and (name in flow.features or step.kind in AROUND_ANSWERS)
         and not _is_final_state(flow, step)
     ]
     answers = [name for name in found if flow.maker[name].kind not in METRICS] or found
@@ -109,68 +146,31 @@ def _terms(flow: Flow, name: str) -> Iterator[str]:
             pending.extend(reversed(flow.branches(step)))
 
 
-def _labels(flow: Flow) -> frozenset[str]:
-    """Return the feeds that no weight is multiplied with, and what is made of them alone."""
-    weighed = set[str]()
-    for step in reversed(tuple(flow.steps.values())):
-        if step.weighted or not weighed.isdisjoint(step.operator.results):
-            weighed.update(step.data)
-    values = flow.graph.values.values()
-    labels = {x.name for x in values if x.origin is Origin.FEED and x.name not in weighed}
-    for step in flow.steps.values():
-        if labels.issuperset(step.data):
-            labels.update(step.operator.results)
-    return frozenset(labels)
-
-
-def _answer(flow: Flow, labels: Collection[str], output: str) -> str:
-    """Return what a loss, or another number, was told of; an output itself where it is neither."""
-    name, told = output, _told_of(flow, labels, output)
-    while told is not None:
-        name, told = told, _told_of(flow, labels, told)
-    return name
-
-
-def _told_of(flow: Flow, labels: Collection[str], name: str) -> str | None:
+def _head(flow: Flow, scales: Mapping[str, Scale], index: int, answer: Answer) -> Head:
+    name, normalised = answer.name, None
     step = flow.maker.get(name)
-    if step is None or not step.features:
-        return None
-    if is_loss(step.kind) or step.kind in METRICS:
-        return step.features[0]
-    if not _is_number(flow, name):
-        return None
-    passed = step.features[0] if step.kind in _AROUND_NUMBERS else None
-    return _compared(flow, labels, name) or passed
-
-
-def _compared(flow: Flow, labels: Collection[str], name: str) -> str | None:
-    """Return what a loss that is written out compares with a label, before the next weights."""
-    step = flow.maker.get(name) if name in flow.features else None
-    while step is not None and step.features and not step.weighted:
-        if is_loss(step.kind) or not set(step.data).isdisjoint(labels):
-            return step.features[0]
-        step = flow.maker.get(step.features[0])
-    return None
-
-
-def _head(flow: Flow, scales: Mapping[str, Scale], index: int, answer: str, output: str) -> Head:
-    name, normalised = answer, None
-    step = flow.maker.get(name)
-    while step is not None and step.features and step.kind in _AFTER_LOGITS:
+    while step is not None and step.features and step.kind in AROUND_ANSWERS:
         if step.kind in PROBABILITIES:
             normalised = step.operator.name
         name = step.features[0]
         step = flow.maker.get(name)
     return Head(
         index=index,
-        output=output,
-        answer=answer,
+        output=answer.output,
+        answer=answer.name,
         logits=name,
         classifies=_classifies(flow, scales, name),
+        is_clear=not (answer.parts or _is_told_of_numbers(flow, answer)),
         joined=_joins_probabilities(flow, step),
         embedding=_embedding(flow, scales, name),
         normalised=normalised,
     )
+
+
+def _is_told_of_numbers(flow: Flow, answer: Answer) -> bool:
+    """Tell a loss behind which nothing but numbers was found, or that is all there is."""
+    is_total = flow.graph.values[answer.name].rank == 0
+    return is_total or (answer.name != answer.output and is_number(flow, answer.name))
 
 
 def _joins_probabilities(flow: Flow, step: Step | None) -> bool:
@@ -226,9 +226,3 @@ def _embedding(flow: Flow, scales: Mapping[str, Scale], logits: str) -> str | No
         before = flow.maker.get(name)
     is_vector = flow.graph.values[name].rank == _VECTORS or scales.get(name) == GLOBAL
     return name if is_vector else None
-
-
-def _is_number(flow: Flow, name: str) -> bool:
-    """Tell one number, or one for each sample, as losses are."""
-    rank = flow.graph.values[name].rank
-    return rank is not None and rank < _VECTORS

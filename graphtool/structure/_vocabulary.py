@@ -8,6 +8,7 @@ from graphtool.graph import Operator
 
 __all__ = [
     "ACTIVATIONS",
+    "AROUND_ANSWERS",
     "CONVOLUTIONS",
     "IDENTITIES",
     "JOINS",
@@ -103,6 +104,10 @@ POOLS = frozenset({"pool2d", "max_pool2d_with_index", "max_pool2d"})
 RESIZES = frozenset({"nearest_interp", "bilinear_interp", "bicubic_interp", "linear_interp"})
 REDUCTIONS = frozenset({"mean", "max", "min", "sum", "amax", "amin", "p_norm"})
 PROBABILITIES = frozenset({"softmax", "log_softmax", "sigmoid"})
+# What stands between logits and an output; dropout is no part of a head.
+AROUND_ANSWERS = (
+    RESIZES | (IDENTITIES - {"dropout"}) | PROBABILITIES | {"argmax", "arg_max", "topk", "top_k"}
+)
 # What is told of an answer; the answer is what it was told of.
 METRICS = frozenset({"accuracy", "auc"})
 

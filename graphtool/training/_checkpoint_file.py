@@ -13,7 +13,7 @@ import msgspec
 from graphtool.diagnostics import ReadError
 from graphtool.files import placed
 from graphtool.readers import problems as reading
-from graphtool.readers._files import check_kind
+from graphtool.readers._kinds import check_kind
 from graphtool.readers.tensors import Tensor, digest, read_tensors, write_tensors
 from graphtool.training import checkpoint_problems as problems
 

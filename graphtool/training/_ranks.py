@@ -7,28 +7,22 @@ import os
 import signal
 import sys
 import threading
-import warnings
 import zlib
 from collections.abc import Collection, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from time import monotonic
 from types import FrameType, TracebackType
 from typing import Any, TypeAlias
 
-from graphtool.diagnostics import Diagnostic, GraphtoolError
+from graphtool.diagnostics import Diagnostic, GraphtoolError, warn
 from graphtool.readers._paddle import load_paddle
 from graphtool.text import shortened, visible
 from graphtool.training import rank_problems as problems
 from graphtool.training._alike import Description
-from graphtool.training._peers import (
-    ENDED,
-    LostRanksError,
-    Peer,
-    Peers,
-    UnreachableError,
-    connected,
-)
+from graphtool.training._meeting import Meeting, UnreachableError, connected
+from graphtool.training._peers import ENDED, LostRanksError, Peer, Peers
 
 __all__ = [
     "averaged",
@@ -108,6 +102,8 @@ class _Launch:
     """What this rank has to do with the others."""
 
     peers: Peers | None = None
+    # How often this rank has come to meet the others.
+    meetings: int = 0
     # Whether a loss needs no more words: it was told, is about to be, or this rank itself ends.
     silent: bool = False
 
@@ -146,22 +142,27 @@ def _fate(peer: Peer) -> str:
 def meet(limit: float) -> None:
     """Wait until every rank has come here; from then on each knows when another is lost.
 
-    Where one has no way to another, all of them go on without lines: nothing is compared, and a
-    loss is noticed by Paddle alone. Raises GraphtoolError: GT545. Warns with GT548.
+    Where one gives up waiting, all do. Where one has no way to another, all of them go on without
+    lines: nothing is compared, and a loss is noticed by Paddle alone. Raises GraphtoolError: GT545.
+    Warns with GT548.
     """
     if _launch.peers is not None:
         return
     paddle, (rank, ranks) = load_paddle(), _which()
     store = paddle.base.core.create_or_get_global_tcp_store()
     host = os.environ["PADDLE_CURRENT_ENDPOINT"].rpartition(":")[0]
+    _launch.meetings += 1
+    meeting = Meeting(
+        store=store, number=_launch.meetings, rank=rank, ranks=ranks, end=monotonic() + limit
+    )
     try:
         with _stopped_while_waiting(rank, ranks):
-            lines = connected(store, host, rank, ranks, limit)
+            lines = connected(meeting, host)
     except LostRanksError as lost:
-        waited = f"waited {limit:g} seconds"
+        waited = None if lost.gave_up else f"waited {limit:g} seconds"
         raise GraphtoolError(problems.late_rank(rank, ranks, lost.ranks, waited)) from None
     except UnreachableError as no_way:
-        warnings.warn(str(problems.unreachable_rank(rank, ranks, str(no_way))), stacklevel=3)
+        warn(problems.unreachable_rank(rank, ranks, str(no_way)))
         _launch.peers = Peers({}, _launch.hear)
         return
     _launch.peers = Peers(lines, _launch.hear)

@@ -134,6 +134,20 @@ class Request:
         return [one.name for one in self.given if _learns(one)]
 
     @property
+    def kept_elsewhere(self) -> list[str]:
+        """Names of what is to learn of which the optimizer keeps something in another Program."""
+        accumulators = getattr(self.optimizer, "_accumulators", {})
+        kept = [held for by_name in accumulators.values() for held in by_name.items()]
+        others = {name for name, held in kept if not self._is_here(held)}
+        return [name for name in self.learning if name in others]
+
+    def _is_here(self, held: _Paddle) -> bool:
+        """Tell a Variable of this Program; a Value of PIR is asked for its address alone."""
+        if is_pir_value(held):
+            return self._walk is not None and held.id in self._walk.names
+        return held.block.program is self.program
+
+    @property
     def frozen(self) -> list[str]:
         """Names of what is to learn and is frozen."""
         return [one.name for one in self.given if not _learns(one)]

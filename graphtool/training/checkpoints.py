@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, cast
 from graphtool.checks import used_names
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, UsageError
 from graphtool.graph import Value, shapes_agree
-from graphtool.readers._paddle import load_paddle
+from graphtool.readers._paddle import load_paddle, one_at_a_time
 from graphtool.readers.tensors import Tensor, filled, held_tensors, scope_tensors, set_tensors
 from graphtool.text import bounded
 from graphtool.training import checkpoint_problems as problems
@@ -52,6 +52,7 @@ class Checkpoint:
         return f"{bounded(self.path)}: step {self.step}, {len(self.loaded)} Variables"
 
 
+@one_at_a_time()
 def save_checkpoint(
     path: str | PathLike[str],
     program: _Paddle,
@@ -99,6 +100,7 @@ def save_checkpoint(
         )
 
 
+@one_at_a_time()
 def load_checkpoint(
     path: str | PathLike[str],
     program: _Paddle,

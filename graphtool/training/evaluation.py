@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
-from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError
+from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError, warn
 from graphtool.graph import Graph, ProgramKind
 from graphtool.merging._failures import paddle_failures
 from graphtool.merging._pir import operations, to_test_mode
@@ -109,7 +108,7 @@ def for_test(program: _Paddle, *, fetch: Sequence[_Paddle | str] | None = None) 
         subject = Subject.of(program)
         made = evaluation_of(subject, subject.own.graph.fetches if fetch is None else fetch)
     for found in made.report:
-        warnings.warn(str(found), stacklevel=2)
+        warn(found)
     return made
 
 

@@ -1,4 +1,4 @@
-"""What can be wrong with exporting a student: GT630 to GT636."""
+"""What can be wrong with exporting a student: GT630 to GT636, GT638."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from graphtool.graph import Graph, Shape, Value
 __all__ = [
     "Misfits",
     "exists_already",
+    "layer_and_scope",
     "layer_does_not_fit",
     "no_answer",
     "outputs_guessed",
@@ -37,17 +38,18 @@ def exists_already(names: Sequence[str]) -> Diagnostic:
 
 
 @rule("GT631")
-def outputs_guessed(graph: Graph, names: Sequence[str]) -> Diagnostic:
+def outputs_guessed(graph: Graph, names: Sequence[str], *, is_clear: bool) -> Diagnostic:
     """The Program does not say what it answers; outputs were found by its structure.
 
-    They are what the last operators on the way to a loss start from: the logits of each head, the
-    deepest first. Where there are several, some may be no answer at all, as the last state of an
-    RNN that nobody reads: name those that are wanted. A student that is handed to `gt.merge` as a
-    Network knows its outputs.
+    They are what a loss is told of, written out or not: the last Values that no label touches, the
+    logits of each head, the deepest first. Where there are several, some may be no answer at all,
+    as the last state of an RNN that nobody reads, and a loss that compares two towers names none:
+    say those that are wanted. A student that is handed to `gt.merge` as a Network knows its
+    outputs.
     """
     return Diagnostic(
         message=f"the outputs were found by structure: {listed(names, _LISTED)}",
-        severity=Severity.NOTE if len(names) == 1 else Severity.WARNING,
+        severity=Severity.NOTE if is_clear and len(names) == 1 else Severity.WARNING,
         where=tuple(
             Where(program=graph.source, value=name, shape=graph.values[name].shape)
             for name in names[:_LISTED]
@@ -72,16 +74,41 @@ def reads_what_is_not_the_students(graph: Graph, names: Sequence[str]) -> Diagno
 
 
 @rule("GT633")
-def student_not_initialised(names: Sequence[str], total: int) -> Diagnostic:
+def student_not_initialised(
+    names: Sequence[str], total: int, *, of_layer: bool, scoped: bool
+) -> Diagnostic:
     """Parameters of the student hold nothing in the Scope: there is nothing to export.
 
     Run the startup program, or load the parameters; `scope=` says where they are if that is not the
-    Scope of the merge, or the global one.
+    Scope of the merge, or the global one. The startup program of a Layer that was made in dynamic
+    mode sets none: `gt.merge` brings them into its Scope, and `gt.load_parameters` into any.
     """
+    brought = "gt.export_student(merged, path)"
+    loaded = 'gt.load_parameters(merged, "student.pdparams")'
     return Diagnostic(
         message=f"{len(names)} of {total} parameters hold nothing: {listed(names, _LISTED)}",
         where=tuple(Where(role="student", value=name) for name in names[:_LISTED]),
-        help="executor.run(startup)",
+        help=(brought if scoped else loaded) if of_layer else "executor.run(startup)",
+    )
+
+
+@rule("GT638")
+def layer_and_scope(layer: str, total: int, unlike: int = 0) -> Diagnostic:
+    """The student was never merged, and its Layer has weights of its own beside the Scope's.
+
+    Written are those of a Layer that was made in dynamic mode where the global Scope has none under
+    their names. Where it has others, those are written: the Network may have learnt there, or
+    another one left them, for Paddle counts names from 0 again at times. `scope=` says which Scope
+    is meant; from an empty one around the call, the Layer's are written.
+    """
+    own = f"written are the {counted(total, 'parameter')} that `{layer}` itself holds"
+    others = f"written are the Scope's parameters, {unlike} of them not as `{layer}` holds them"
+    call, empty = "gt.export_student(network, path", "paddle.static.Scope()"
+    apart = f"with paddle.static.scope_guard({empty}): {call})"
+    return Diagnostic(
+        message=others if unlike else own,
+        severity=Severity.WARNING,
+        help=apart if unlike else f"{call}, scope=scope)",
     )
 
 
@@ -89,13 +116,14 @@ def student_not_initialised(names: Sequence[str], total: int) -> Diagnostic:
 class Misfits:
     """How a Layer differs from the student.
 
-    `strangers` are its Variables that the student has not; `misshapen` has a key, its shape, and
-    the student's Value under that name; `keyless` of the `total` that the student needs are none of
-    the Layer's.
+    `strangers` are what the student has not; `misshapen` has a key, its shape, and the student's
+    Value that it means; `tied` are keys of one parameter, which are two of the student's; `keyless`
+    of the `total` that the student needs are none of the Layer's.
     """
 
     strangers: Sequence[str]
     misshapen: Sequence[tuple[str, Shape, Value]]
+    tied: Sequence[tuple[str, str]]
     keyless: int
     total: int
 
@@ -106,22 +134,24 @@ class Misfits:
             theirs = f"the student's `{value.name}` {spelt(value.shape)}"
             more = f", and {len(self.misshapen) - 1} more" * (len(self.misshapen) > 1)
             yield f"`{key}` is {spelt(shape)}, {theirs}{more}"
+        for one, other in self.tied[:1]:
+            yield f"`{one}` and `{other}` are one parameter, and two of the student"
         if self.keyless:
             yield f"{self.keyless} of its {counted(self.total, 'tensor')} have no key"
 
 
 @rule("GT634")
-def layer_does_not_fit(layer: str, misfits: Misfits) -> Diagnostic:
+def layer_does_not_fit(layer: str, misfits: Misfits, *, of_network: bool) -> Diagnostic:
     """The Layer's parameters are not those of the student, or not all of them; nothing is written.
 
-    Give the Layer that the student's Program was built from, or the Network of `gt.from_layer`.
-    Another object of the same class counts its names on (`conv2d_53.w_0`), unless it is made in
-    `paddle.utils.unique_name.guard()`. Without `layer` the keys are the names of Variables, or
-    those of the Network that was merged.
+    A student that is a Network of `gt.from_layer` knows its keys, which are written without
+    `layer`; another Layer has to have the same ones, of the same shapes. Of a Program, give the
+    Layer that it was built from: another object of the same class counts its names on
+    (`conv2d_53.w_0`). Without `layer` the keys are the names of Variables then.
     """
     return Diagnostic(
         message=f"`{layer}` does not fit the student: {'; '.join(misfits)}",
-        help="gt.export_student(merged, path, layer=network)",
+        help=f"gt.export_student(merged, path{'' if of_network else ', layer=network'})",
     )
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from os import PathLike, fspath
@@ -11,26 +10,24 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from graphtool.checks import persistable_names
-from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, UsageError
+from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, UsageError, warn
 from graphtool.files import replacing, unwritable_output
 from graphtool.graph import Graph, Shape, shapes_agree
 from graphtool.merging._failures import paddle_failures
 from graphtool.merging._whole import check_whole
 from graphtool.readers._paddle import in_mode, load_paddle, static_mode
 from graphtool.readers.counters import keep_counters
-from graphtool.readers.layer_weights import held_names
-from graphtool.readers.layers import Network
-from graphtool.readers.live import is_live
-from graphtool.readers.tensors import held_tensors, scope_tensors
+from graphtool.readers.layer_weights import dynamic_layer, held_names, load_layer, unlike_layer
+from graphtool.readers.tensors import held_tensors, private_scope, scope_tensors
 from graphtool.readers.weights import persistables
 from graphtool.staging import tidy
-from graphtool.structure import analyse
+from graphtool.structure import Head, analyse
 from graphtool.text import bounded, named
 from graphtool.training import export_problems as problems
 from graphtool.training._forward import training_operators
 from graphtool.training._subject import Subject, check_scope
 from graphtool.training.evaluation import Evaluation, evaluation_of
-from graphtool.training.parameters import variables_of
+from graphtool.training.parameters import Keys
 
 __all__ = ["Exported", "export_student"]
 
@@ -78,12 +75,15 @@ def export_student(
     inference model in test mode for `paddle.static.load_inference_model`; and `path.pdparams`, all
     its parameters and running statistics, to go on with. Its keys are those of the Layer
     (`conv1.weight`) where the student was merged as a Network or `layer` is given, for
-    `layer.set_state_dict(paddle.load("path.pdparams"))`; else the names of Variables.
+    `layer.set_state_dict(paddle.load("path.pdparams"))`; else the names of Variables. Which key is
+    which parameter is known of a Network: any Layer with keys and shapes like its own will do. To a
+    Program that was none, `layer` has to be what it was built from.
 
     `fetch` has Values or names; where None, it is what the Network answers, else what is found by
-    structure (GT631 says so, and warns where that is several); it is fed what that takes.
-    Parameters come from the Scope of the merge, the global one if there was none, or `scope`. All
-    files are written or none.
+    structure (GT631 says so, and warns where that is several or unclear); it is fed what that
+    takes. Parameters come from the Scope of the merge, the global one if there was none, or
+    `scope`. Where the global one has none of a Network whose Layer was made in dynamic mode, they
+    are that Layer's; GT638 warns of that, and where it has others. All files are written or none.
 
     Raises UsageError: GT630 where files are there already without `force`, GT636 for a folder,
     GT248. Raises GraphtoolError: GT540 to GT543 for what can't be fetched, GT632 for an output that
@@ -94,19 +94,19 @@ def export_student(
     target = _without_ending(Path(fspath(path)))
     targets = _targets(target, force=force)
     check_scope(scope)
-    with paddle_failures(GraphtoolError, "gt.export_student"):
-        job = _planned(Subject.of(student), fetch, layer)
-        held = _scope_of(job.subject) if scope is None else scope
-        _check_held(job, held)
-    with replacing(target, targets) as folder:
+    with ExitStack() as stack:
+        with paddle_failures(GraphtoolError, "gt.export_student"):
+            job = _planned(Subject.of(student), fetch, layer)
+            held, said = _held(job, scope, stack)
+        folder = stack.enter_context(replacing(target, targets))
         with paddle_failures(GraphtoolError, "gt.export_student"):
             _write(job, folder / target.name, held)
         for file in folder.iterdir():
             check_whole(file)
-    report = Report.of((*job.said, *job.evaluation.report))
+    report = Report.of((*job.said, *job.evaluation.report, *said))
     for found in report:
         if found.severity is Severity.WARNING:
-            warnings.warn(str(found), stacklevel=2)
+            warn(found)
     return Exported(
         files=tuple(file for file in targets if file.exists()),
         feeds=job.feeds,
@@ -169,17 +169,19 @@ def _outputs(graph: Graph) -> tuple[Sequence[str], tuple[Diagnostic, ...]]:
     if graph.fetches:
         return graph.fetches, ()
     heads = analyse(graph).heads
-    names = [head.output if _is_answer(graph, head.output) else head.logits for head in heads]
+    names = [head.output if _is_answer(graph, head) else head.logits for head in heads]
     names = [name for name in names if graph.values[name].shape]
     if not names:
         raise GraphtoolError(problems.no_answer(graph))
-    return names, (problems.outputs_guessed(graph, names),)
+    is_clear = all(head.is_clear for head in heads)
+    return names, (problems.outputs_guessed(graph, names, is_clear=is_clear),)
 
 
-def _is_answer(graph: Graph, name: str) -> bool:
-    """Tell probabilities and scores from a loss or a share, which are one number."""
-    value = graph.values[name]
-    return value.dtype in _FLOATS and len(value.shape or ()) > 1
+def _is_answer(graph: Graph, head: Head) -> bool:
+    """Tell probabilities and scores from a loss, and from a share, which is one number."""
+    value = graph.values[head.output]
+    is_loss = head.answer != head.output
+    return not is_loss and value.dtype in _FLOATS and len(value.shape or ()) > 1
 
 
 def _check_own(subject: Subject, graph: Graph) -> None:
@@ -190,58 +192,93 @@ def _check_own(subject: Subject, graph: Graph) -> None:
 
 
 def _state(subject: Subject, exported: Graph, layer: _Paddle | None) -> Mapping[str, str]:
-    source = subject.network if layer is None else layer
-    whole = not training_operators(subject.own.graph)
     needed = persistable_names(exported)
-    if source is None:
+    known = Keys.of(subject, layer)
+    if known is None:
+        whole = not training_operators(subject.own.graph)
         names = persistable_names(subject.own.graph) if whole else needed
         return {name: name for name in names}
-    variables = variables_of(source)
-    made = source.layer if isinstance(source, Network) else source
-    _check_layer(made, variables, subject.own.graph, needed)
-    return variables
+    given = known if layer is None else Keys.held_by(layer)
+    reasons = _misfits(given, known, subject.own.graph, needed)
+    if any(reasons):
+        name = type(given.layer).__name__
+        raise GraphtoolError(
+            problems.layer_does_not_fit(name, reasons, of_network=subject.network is not None)
+        )
+    return {key: known.variables[key] for key in given.variables}
 
 
-def _check_layer(
-    layer: _Paddle, variables: Mapping[str, str], student: Graph, needed: Sequence[str]
-) -> None:
-    """Refuse a Layer with other parameters than the student's, of other shapes, or with too few.
+def _misfits(given: Keys, known: Keys, student: Graph, needed: Sequence[str]) -> problems.Misfits:
+    """Find where a Layer has other parameters than the student, of other shapes, or too few.
 
-    `needed` has the names of the student that an export can't do without.
+    `known` are the keys that decide, the Layer's own or those of the student's Network. `needed`
+    has the names of the student that an export can't do without.
     """
-    known = persistables(student)
-    state: Mapping[str, _Paddle] = {} if is_live(layer) else layer.state_dict()
-    shapes: dict[str, Shape] = {key: tuple(state[key].shape) for key in variables}
+    values, state = persistables(student), given.layer.state_dict()
+    shapes: dict[str, Shape] = {key: tuple(state[key].shape) for key in given.variables}
+    fitting = {key: name for key, name in known.variables.items() if key in shapes}
+    meant = {key: values[name] for key, name in fitting.items() if name in values}
     # Buffers that are not persistable are in no state dict, as who made the Layer wished.
-    own: frozenset[str] = frozenset() if is_live(layer) else held_names(layer)
-    reasons = problems.Misfits(
-        strangers=[name for name in variables.values() if name not in known],
-        misshapen=[
-            (key, shapes[key], known[name])
-            for key, name in variables.items()
-            if name in known and not shapes_agree(shapes[key], known[name].shape)
+    own = held_names(known.layer) - set(known.variables.values()) | set(fitting.values())
+    return problems.Misfits(
+        strangers=[
+            name if given.layer is known.layer else key
+            for key, name in given.variables.items()
+            if key not in meant
         ],
+        misshapen=[
+            (key, shapes[key], value)
+            for key, value in meant.items()
+            if not shapes_agree(shapes[key], value.shape)
+        ],
+        tied=list(_tied(given.variables, fitting)),
         keyless=sum(name not in own for name in needed),
         total=len(needed),
     )
-    if any(reasons):
-        raise GraphtoolError(problems.layer_does_not_fit(type(layer).__name__, reasons))
+
+
+def _tied(given: Mapping[str, str], variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield pairs of keys that are one parameter of a Layer, and two of the student."""
+    first: dict[str, str] = {}
+    for key in variables:
+        other = first.setdefault(given[key], key)
+        if variables[key] != variables[other]:
+            yield other, key
+
+
+def _held(
+    job: _Job, scope: _Paddle | None, stack: ExitStack
+) -> tuple[_Paddle, tuple[Diagnostic, ...]]:
+    """Return the Scope that holds the parameters, and what there is to say of it."""
+    subject = job.subject
+    home = _scope_of(subject) if scope is None else scope
+    names = list(
+        dict.fromkeys((*persistable_names(job.evaluation.live.graph), *job.state.values()))
+    )
+    held = held_tensors(home, names)
+    empty = [name for name in names if name not in held]
+    layer = dynamic_layer(subject.network)
+    alone = layer is not None and scope is None and not subject.merges
+    if alone and not held:
+        own = stack.enter_context(private_scope())
+        load_layer(layer, own)
+        return own, (problems.layer_and_scope(type(layer).__name__, len(names)),)
+    if empty:
+        raise GraphtoolError(
+            problems.student_not_initialised(
+                empty, len(names), of_layer=layer is not None, scoped=scope is not None
+            )
+        )
+    unlike = len(unlike_layer(layer, home)) if alone else 0
+    if unlike:
+        return home, (problems.layer_and_scope(type(layer).__name__, len(names), unlike),)
+    return home, ()
 
 
 def _scope_of(subject: Subject) -> _Paddle:
     if subject.merges:
         return subject.merges[0].scopes.student
     return load_paddle().static.global_scope()
-
-
-def _check_held(job: _Job, scope: _Paddle) -> None:
-    names = list(
-        dict.fromkeys((*persistable_names(job.evaluation.live.graph), *job.state.values()))
-    )
-    held = held_tensors(scope, names)
-    empty = [name for name in names if name not in held]
-    if empty:
-        raise GraphtoolError(problems.student_not_initialised(empty, len(names)))
 
 
 def _write(job: _Job, prefix: Path, scope: _Paddle) -> None:

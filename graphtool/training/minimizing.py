@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
-from graphtool.diagnostics import Diagnostic, UsageError, counted
+from graphtool.diagnostics import Diagnostic, UsageError, counted, listed, warn
 from graphtool.graph import Graph
 from graphtool.merging import merged_of
 from graphtool.readers._paddle import legacy_mode, load_paddle, one_at_a_time
@@ -209,7 +208,7 @@ def _casts(graph: Graph) -> int:
 
 def _warn_if_exact(program: _Paddle) -> None:
     if not _casts(read_program(program)):
-        warnings.warn(str(problems.no_low_precision(_DECORATED)), stacklevel=3)
+        warn(problems.no_low_precision(_DECORATED))
 
 
 def _strangers(request: Request) -> Iterator[Diagnostic]:
@@ -240,6 +239,12 @@ def _about_parameters(request: Request) -> Iterator[Diagnostic]:
     again = [name for name in request.learning if name in updates and name in found]
     if again:
         yield problems.minimized_before(again, updates[again[0]])
+    elsewhere = request.kept_elsewhere
+    if elsewhere:
+        name = type(request.optimizer).__name__
+        reason = "keeps its state in another Program, where it was added before"
+        way = f"gt.minimize(paddle.optimizer.{name}(...), loss)"
+        yield problems.optimizer_unfit(name, reason, way, [f"state of {listed(elsewhere)}"])
 
 
 def _updates(request: Request) -> Iterator[tuple[str, str]]:

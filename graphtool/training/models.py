@@ -70,10 +70,8 @@ def open_model(
     is_student = role == "student"
     if is_there(source) or not is_callable_spec(source):
         return _saved(source, scope, weights, is_student=is_student)
-    # In static mode `set_state_dict` writes to the global Scope.
     given = load_paddle().base.core.Scope()
-    with load_paddle().static.scope_guard(given):
-        built = build(source, inputs, train=is_student)
+    built = build(source, inputs, train=is_student, scope=given)
     if weights is None:
         return _initialised(built, scope, given, role=role)
     layer = built if isinstance(built, Network) else None

@@ -12,8 +12,9 @@ from graphtool.arguments import bad_argument
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError
 from graphtool.graph import Graph, Value, shapes_agree
 from graphtool.readers._legacy import variable_of
+from graphtool.readers._paddle import load_paddle, one_at_a_time
+from graphtool.readers.layer_weights import is_part
 from graphtool.readers.layers import Network
-from graphtool.readers.live import is_live
 from graphtool.readers.tensors import Tensor, set_tensors
 from graphtool.readers.weights import Weights, persistables, read_weights
 from graphtool.text import bounded
@@ -21,7 +22,7 @@ from graphtool.training import problems
 from graphtool.training._forward import training_operators
 from graphtool.training._subject import Subject, check_scope
 
-__all__ = ["Loaded", "load_parameters", "variables_of"]
+__all__ = ["Keys", "Loaded", "load_parameters", "variables_of"]
 
 # Programs, Scopes and Layers are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
@@ -46,6 +47,7 @@ class Loaded:
         return f"{bounded(self.path)}: {counts}, {len(self.unexpected)} unexpected"
 
 
+@one_at_a_time()
 def load_parameters(
     program: _Paddle,
     folder_or_file: str | PathLike[str],
@@ -59,10 +61,11 @@ def load_parameters(
     `program` is a Program of either kind, or what holds one (a Network, a Merged). Read are
     `.pdiparams` and `__params__`, which take their names from the model beside them, else from the
     program; folders with one file for each Variable; and `.pdparams`, pickles that may hold arrays
-    and nothing else. Names of a Layer (`conv1.weight`) go to Variables through `layer`, the Layer
-    or Network that the program was built from, else through the table that the file holds, checked
-    by shape. Parameters of merged teachers and of adapters may be missing. Run the startup program
-    before: it sets what it initialises anew.
+    and nothing else. Names of a Layer (`conv1.weight`) go to Variables as the Network knows that
+    the program came from; of a Program that was never one, through `layer`, the Layer or Network
+    that it was built from, else through the table that the file holds, checked by shape. Parameters
+    of merged teachers and of adapters may be missing. Run the startup program before: it sets what
+    it initialises anew.
 
     Raises GraphtoolError with all problems and nothing set: GT500 to GT508, GT551; GT505
     not with `allow_missing`. Raises ReadError: GT001, GT010, GT017, GT240. Raises UsageError:
@@ -74,7 +77,8 @@ def load_parameters(
     subject = Subject.of(program)
     check_scope(scope)
     graph = subject.graph
-    variables = variables_of(program if layer is None else layer)
+    known = Keys.of(subject, layer)
+    variables: Mapping[str, str] = {} if known is None else known.variables
     weights = read_weights(Path(fspath(folder_or_file)), graph)
     names = _names(weights, graph, variables)
     keys = {name: key for key, name in variables.items()}
@@ -109,17 +113,50 @@ def _kept(names: Iterable[str]) -> Iterator[str]:
     return (name for name in names if not name.endswith(_NOT_KEPT))
 
 
-def variables_of(source: _Paddle) -> Mapping[str, str]:
-    """Map structured names to those of Variables; a Program knows of none.
+@dataclass(frozen=True, slots=True, eq=False)
+class Keys:
+    """What a Layer calls the Variables of a Program."""
 
-    Raises UsageError: GT248 for what is neither a Network, a Layer nor a Program.
+    layer: _Paddle
+    variables: Mapping[str, str]
+
+    @classmethod
+    def of(cls, subject: Subject, layer: _Paddle | None) -> Keys | None:
+        """Return the keys of the Network that a Program came from, else those of a given Layer.
+
+        Names of Variables count on from Layer to Layer, and the same ones may mean others: only of
+        parts of the Network's own Layer do they tell. None where neither is there.
+
+        Raises UsageError: GT248 for what is neither a Network nor a Layer.
+        """
+        own = subject.network
+        source = own if layer is None else layer
+        if source is None:
+            return None
+        given = cls.held_by(source)
+        if own is None or is_part(given.layer, own.layer):
+            return given
+        return cls.held_by(own)
+
+    @classmethod
+    def held_by(cls, source: _Paddle) -> Keys:
+        """Return the keys of a Layer, or of that of a Network.
+
+        Raises UsageError: GT248 for what is neither.
+        """
+        variables = variables_of(source)
+        return cls(source.layer if isinstance(source, Network) else source, variables)
+
+
+def variables_of(source: _Paddle) -> Mapping[str, str]:
+    """Map structured names to those of Variables.
+
+    Raises UsageError: GT248 for what is neither a Network nor a Layer.
     """
     if isinstance(source, Network):
         found = source.parameters
-    elif hasattr(source, "state_dict") and hasattr(source, "sublayers"):
+    elif isinstance(source, load_paddle().nn.Layer):
         found = {key: value.name for key, value in source.state_dict().items()}
-    elif is_live(source):
-        return {}
     else:
         wanted = "a Layer or a Network"
         raise UsageError(bad_argument("layer", source, wanted, "layer=network"))

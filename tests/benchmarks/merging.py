@@ -188,7 +188,7 @@ def _check_copies(arrays: object) -> None:
 
 
 def _networks(kind: str, teacher: str, student: str, *, share: bool) -> Row:
-    python, floor = Python.HERE, Target(most=1.5, of=Of.FLOOR)
+    python, floor = Python.HERE, Target(most=1.5, of=Of.FLOOR, quantity=Quantity.CPU)
     if kind == "legacy":
         python, floor = Python.PEER, Target(most=None, of=Of.FLOOR)
     arguments = kind, teacher, student, share
@@ -211,7 +211,7 @@ def _growth(kind: str) -> Row:
         ours=Case(about="gt.merge", make=joining_chains, arguments=(kind,)),
         floor=Case(about=_LEAST, make=least_chains, arguments=(kind,)),
         targets=(
-            Target(most=1.5 if kind == "pir" else None, of=Of.FLOOR),
+            Target(most=1.5 if kind == "pir" else None, of=Of.FLOOR, quantity=Quantity.CPU),
             Target(most=1.1, of=Of.GROWTH),
         ),
         sizes=_SIZES,

@@ -32,9 +32,10 @@ _Parsed: TypeAlias = Any
 
 _SIZES = (1_000, 10_000, 100_000)
 _TARGETS = (
-    *(Target(most=2, of=Of.FLOOR, size=size) for size in _SIZES[:-1]),
-    Target(most=1.5, of=Of.FLOOR, size=_SIZES[-1]),
-    Target(most=1.5, of=Of.PEER, size=_SIZES[-1]),
+    *(Target(most=2, of=Of.FLOOR, quantity=Quantity.CPU, size=size) for size in _SIZES[:-1]),
+    Target(most=1.5, of=Of.FLOOR, quantity=Quantity.CPU, size=_SIZES[-1]),
+    Target(most=1.5, of=Of.PEER, quantity=Quantity.CPU, size=_SIZES[-1]),
+    Target(most=None, of=Of.FLOOR),
     Target(most=1.1, of=Of.GROWTH),
 )
 _GROWTH = (Target(most=None, of=Of.ABSOLUTE), Target(most=1.1, of=Of.GROWTH))

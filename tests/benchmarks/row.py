@@ -26,9 +26,13 @@ _Result: TypeAlias = Any
 
 
 class Quantity(Enum):
-    """What a target is about: seconds, or bytes in memory or of what was written."""
+    """What a target is about: seconds, or bytes in memory or of what was written.
+
+    Seconds of the process's CPU time hardly change where other work shares the cores.
+    """
 
     SECONDS = "seconds"
+    CPU = "cpu"
     PEAK = "peak"
     SIZE = "size"
 
@@ -51,7 +55,7 @@ class Python(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One measurement: seconds, and bytes where they are known.
+    """One measurement: seconds, those of CPU time and bytes where they are known.
 
     The peak is that of a whole process, or how much it grew while work was done in one. `at_least`
     says that nobody waited for the end.
@@ -61,6 +65,7 @@ class Sample:
     peak: int | None = None
     size: int | None = None
     at_least: bool = False
+    cpu: float | None = None
 
 
 def nothing(_: _Result) -> None:

@@ -16,6 +16,7 @@ from tests.benchmarks.timing import Outcome, Turn, exponent
 __all__ = ["Cell", "Line", "curves", "lines", "listing", "recorded", "table"]
 
 _SIDES = "ours", "peer", "floor"
+_TIMES = frozenset({Quantity.SECONDS, Quantity.CPU})
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 
@@ -56,9 +57,10 @@ class Line:
     def label(self) -> str:
         """The row, its size and what is looked at."""
         size = () if self.size is None else (f"{self.size:,}",)
-        quantity = {Quantity.SECONDS: (), Quantity.PEAK: ("peak",), Quantity.SIZE: ("size",)}
+        quantity = self.target.quantity
+        named = () if quantity is Quantity.SECONDS else (quantity.value,)
         growth = ("exponent",) if self.target.of is Of.GROWTH else ()
-        return " ".join((self.row.name, *size, *quantity[self.target.quantity], *growth))
+        return " ".join((self.row.name, *size, *named, *growth))
 
 
 def lines(rows: Sequence[Row], outcomes: Mapping[Turn, Outcome]) -> Iterator[Line]:
@@ -130,7 +132,7 @@ def _cell(line: Line, side: str) -> str:
         return "–"
     if line.target.of is Of.GROWTH:
         return f"{cell.value:.2f}"
-    if line.target.quantity is not Quantity.SECONDS:
+    if line.target.quantity not in _TIMES:
         return f"{cell.value / 2**20:.1f} MiB"
     scale, unit = next(one for one in _UNITS if cell.value >= one[0] or one is _UNITS[-1])
     if cell.at_least:
@@ -154,7 +156,7 @@ def _wish(target: Target) -> str:
         return f"≤ {target.most:.3g} × {target.of.value}"
     if target.of is Of.GROWTH:
         return f"≤ {target.most:g}"
-    if target.quantity is Quantity.SECONDS:
+    if target.quantity in _TIMES:
         return f"≤ {target.most:g} s"
     return f"≤ {target.most / 2**20:.1f} MiB"
 

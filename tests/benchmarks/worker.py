@@ -36,12 +36,12 @@ def main() -> None:
 def _sample(work: Work) -> Sample:
     gc.collect()
     before = _peak_from_here()
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     result = work.run()
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = None if before is None else _status("VmHWM") - before
     work.check(result)
-    return result if isinstance(result, Sample) else Sample(seconds, peak)
+    return result if isinstance(result, Sample) else Sample(seconds, peak, cpu=cpu)
 
 
 def _peak_from_here() -> int | None:

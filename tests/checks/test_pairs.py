@@ -1,9 +1,10 @@
 """Pairs that no loss fits are found by name, rank, shape and dtype."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from paddle import nn
+from paddle import nn, split, static
 
 import graphtool
 from graphtool import checks, read, suggest_pairs
@@ -25,6 +26,17 @@ def _graph(feed, channels, *, dtype="float32"):
 
 
 _PAIR = ("relu_0", "relu_0")
+
+
+def _learning(*shape, dtype="float32"):
+    """Read a network of one relu, whose feed takes a gradient."""
+
+    def build():
+        x = data("x", *shape, dtype=dtype)
+        x.stop_gradient = False
+        nn.functional.relu(x)
+
+    return read(program(build)[0])
 
 
 def test_pairs_of_equal_shapes_are_fine():
@@ -89,10 +101,7 @@ def test_the_help_lists_partners_of_files_by_a_command_and_of_programs_by_a_call
     ],
 )
 def test_shapes_that_differ_are_helped_by_a_loss_that_compares_them(shapes, loss):
-    teacher, student = (
-        read(program(lambda shape=shape: nn.functional.relu(data("x", *shape)))[0])
-        for shape in shapes
-    )
+    teacher, student = (_learning(*shape) for shape in shapes)
 
     found = only(checks.check_pairs([_PAIR], teacher, student), "GT333")
 
@@ -121,6 +130,90 @@ def test_channels_that_differ_want_an_adapter_as_suggested_pairs_have():
     assert codes(checks.check_pairs(suggested, wide, narrow)) == []
 
 
+def _adapted(adapter, teacher, student):
+    """Check the first stage that is suggested for two networks, with another adapter."""
+    pair = next(one for one in suggest_pairs(teacher, student) if one.kind.value == "stage")
+    return checks.check_pairs([replace(pair, adapter=adapter)], teacher, student)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "code", "message", "help"),
+    [
+        ("mlp", "GT355", "there is no adapter `mlp`", 'adapter = "conv1x1"'),
+        (
+            "conv1x1(8 -> 99)",
+            "GT357",
+            "`conv1x1(8 -> 99)` brings `relu_3` to 99 channels, the teacher's `relu_3` has 32",
+            'adapter = "conv1x1(16->32)"',
+        ),
+        (
+            "linear(16->32)",
+            "GT357",
+            "`linear(16->32)` is put on `relu_3` [-1, 16, 4, 4]; wanted a last dim of 16",
+            'adapter = "conv1x1(16->32)"',
+        ),
+        (
+            "resize",
+            "GT333",
+            (
+                "`relu_3` and `relu_3` are [-1, 32, 4, 4] and [-1, 16, 4, 4] behind `resize`: "
+                "l2 wants equal shapes"
+            ),
+            'adapter = "conv1x1+resize"',
+        ),
+    ],
+)
+def test_an_adapter_that_cannot_be_built_is_found(adapter, code, message, help):
+    wide, narrow = (
+        built(lambda widths=widths: PlainConvolutions(widths), (3, 16, 16), train=True)
+        for widths in ([16, 32], [8, 16])
+    )
+    found = _adapted(adapter, wide, narrow).errors[-1]
+    assert (found.code, found.message, found.help) == (code, message, help)
+    written = found.help.partition('"')[2].rstrip('"')
+    assert _adapted(written, wide, narrow).errors == ()
+
+
+def test_a_student_that_is_fixed_is_found_unless_its_training_is_restored():
+    def build():
+        x = data("y", -1, 3, 6, 6)
+        x = nn.Conv2D(3, 4, 3, padding=1)(x).detach()
+        nn.functional.relu(x)
+
+    teacher, student = _graph("x", 4), read(program(build)[0])
+    found = only(checks.check_pairs([_PAIR], teacher, student), "GT348")
+    assert found.message == "the student's side of `l2`, `relu_0`, is fixed: no gradient passes it"
+    assert codes(checks.check_pairs([_PAIR], teacher, student, restored=True)) == []
+    assert codes(checks.check_pairs([("y", "y")], student, student, restored=True)) == ["GT348"]
+
+
+def test_a_loss_that_does_not_exist_is_found_but_not_those_of_paddle():
+    graphs = _graph("x", 4), _graph("y", 4)
+    assert codes(checks.check_pairs([(*_PAIR, "l3")], *graphs)) == ["GT314"]
+    assert codes(checks.check_pairs([(*_PAIR, "mse")], *graphs)) == []
+
+
+def test_a_value_inside_of_a_branch_and_a_vector_are_helped_by_what_they_hand_on():
+    def build():
+        x = nn.Linear(6, 4)(data("x", -1, 6))
+        static.nn.cond(x.mean() > 0, lambda: nn.functional.relu(x), lambda: x * 2)
+        split(x, 2, axis=1)
+
+    graph = read(program(build)[0])
+    pairs = [("if_0/0/relu_0", "if_0"), ("split_with_num_0", "split_0")]
+    side = "a pair's teacher side"
+    assert [(found.message, found.help) for found in checks.check_pairs(pairs, graph, graph)] == [
+        (
+            f"{side}: `if_0/0/relu_0` is inside of `if_0`, and losses compare what is outside",
+            '"if_0"',
+        ),
+        (
+            f"{side}: `split_with_num_0` is a vector of 2 tensors, and losses compare single ones",
+            '"split_0"',
+        ),
+    ]
+
+
 @pytest.mark.parametrize(
     ("loss", "wanted"),
     [
@@ -133,30 +226,52 @@ def test_channels_that_differ_want_an_adapter_as_suggested_pairs_have():
     ],
 )
 def test_each_loss_says_which_ranks_it_takes(loss, wanted):
-    report = checks.check_pairs([("relu_0", "mean_1", loss)], _graph("x", 4), _graph("y", 4))
-    assert only(report, "GT331").message == (
+    pairs = [("relu_0", "mean_1", loss)] * (2 if loss == "fsp" else 1)
+    report = checks.check_pairs(pairs, _graph("x", 4), _graph("y", 4))
+    assert next(one for one in report if one.code == "GT331").message == (
         f"`relu_0` and `mean_1` have ranks 4 and 2: {loss} wants {wanted}"
     )
 
 
 def test_attention_is_compared_head_by_head_and_relations_token_by_token():
-    def scores(heads, tokens):
-        return read(program(lambda: nn.functional.relu(data("x", -1, heads, tokens, 6)))[0])
+    teacher = _learning(-1, 8, 6, 6)
 
-    def found(loss, *student):
+    def found(loss, *student, options=None):
         pairs = [("relu_0", "relu_0", loss)]
-        report = checks.check_pairs(pairs, scores(8, 6), scores(*student))
+        return checks.check_pairs(pairs, teacher, _learning(-1, *student, 6), options=options)
+
+    def said(report):
         return [one.message.partition(": ")[2] for one in report]
 
-    assert found("attention_scores", 4, 6) == ["attention_scores wants equal shapes"]
-    assert found("attention_relation", 4, 6) == []
-    assert found("attention_relation", 4, 5) == ["attention_relation wants dim 2 to be equal"]
+    assert said(found("attention_scores", 4, 6)) == ["attention_scores wants equal shapes"]
+    wanted = "attention_relation wants dims 1, 2 to be equal"
+    assert said(found("attention_relation", 4, 5)) == [wanted]
+    heads = found("attention_relation", 4, 6)
+    assert said(heads) == [wanted]
+    options = {"attention_relation": {"heads": 4}}
+    assert heads.errors[0].help == (
+        'gt.distill_loss(merged, pairs, options={"attention_relation": {"heads": 4}})'
+    )
+    assert codes(found("attention_relation", 4, 6, options=options)) == []
 
 
-@pytest.mark.parametrize("loss", ["fsp", "attention"])
-def test_losses_that_make_what_they_compare_take_any_shape(loss):
-    report = checks.check_pairs([(*_PAIR, loss)], _graph("x", 8), _graph("y", 4))
+def test_attention_takes_maps_of_any_channels():
+    report = checks.check_pairs([(*_PAIR, "attention")], _graph("x", 8), _graph("y", 4))
     assert codes(report) == []
+
+
+def test_a_flow_wants_two_pairs_and_one_size_within_each_network():
+    flow = [("relu_0", "relu_0", "fsp"), ("mean_0", "mean_0", "fsp")]
+
+    def found(*pairs):
+        return checks.check_pairs(pairs, _graph("x", 4), _graph("y", 4))
+
+    assert codes(found(flow[0], flow[0])) == []
+    assert only(found(flow[0], ("add_0", "add_0"), *flow[:1] * 2), "GT363").message == (
+        "`fsp` takes pairs by twos, a start and an end, and `relu_0` is left over"
+    )
+    said = "`relu_0` and `mean_0` are [-1, 4, 6, 6] and [-1, 4, 1, 1]: fsp would broadcast one to"
+    assert [(one.message, one.count) for one in found(*flow)] == [(f"{said} the other", 2)]
 
 
 def _likely(feed):
@@ -185,8 +300,12 @@ def test_what_went_through_softmax_is_refused_as_the_losses_refuse_it(loss):
     assert codes(checks.check_pairs([("add_0", "add_0", loss)], *graphs)) == []
 
 
-def test_dtypes_that_differ_are_a_warning():
-    half = _graph("x", 4, dtype="float64")
-    report = checks.check_pairs([("mean_1", "mean_1")], half, _graph("y", 4))
-    assert only(report, "GT334").severity is Severity.WARNING
-    assert only(report, "GT334").message == "`mean_1` and `mean_1` are float64 and float32"
+def test_dtypes_that_no_loss_computes_with_are_an_error():
+    double, single = _graph("x", 4, dtype="float64"), _graph("y", 4)
+    found = only(checks.check_pairs([("mean_1", "mean_1")], double, single), "GT334")
+    assert found.severity is Severity.ERROR
+    assert found.message == (
+        "`mean_1` and `mean_1` are float64 and float32: l2 wants floating-point Values of one dtype"
+    )
+    low = _learning(-1, 4, dtype="bfloat16")
+    assert codes(checks.check_pairs([_PAIR], low, _learning(-1, 4))) == []

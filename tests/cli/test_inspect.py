@@ -403,7 +403,7 @@ def test_values_are_written_as_they_were_asked_for(run: Run, cnn: Path, tmp_path
     assert whole.out == run("inspect", cnn).out
 
     part = run("inspect", cnn, "--op", "relu", "-o", table)
-    assert part.err == f"wrote {table}: 3 Values\n"
+    assert part.err == f"replaced {table}: 3 Values\n"
     assert [line.split(",")[0] for line in table.read_text().splitlines()] == [
         "name",
         "relu_0",
@@ -423,6 +423,26 @@ def test_the_whole_graph_or_nothing_of_it_is_written(run: Run, cnn: Path, tmp_pa
     other = run("inspect", cnn, "-o", tmp_path / "cnn.gexf")
     assert other.err.startswith("error[GT413] unknown-graph-ending: ")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", ["csv", "graphml"])
+def test_somebody_elses_file_is_not_written_over(
+    run: Run, cnn: Path, tmp_path: Path, ending: str
+) -> None:
+    theirs = tmp_path / f"cnn.{ending}"
+    theirs.write_text("name,label\ncat.jpg,1\n")
+
+    refused = run("inspect", cnn, "-o", theirs)
+
+    assert (refused.status, refused.out) == (2, "")
+    assert refused.err == (
+        f"error[GT606] not-of-inspect: `{theirs}` is there already, and is nothing that "
+        f"`graphtool inspect` wrote\n  = help: -o {tmp_path}/cnn-2.{ending}\n"
+    )
+    assert theirs.read_text() == "name,label\ncat.jpg,1\n"
+    theirs.write_text("")
+    assert run("inspect", cnn, "-o", theirs).err.startswith(f"replaced {theirs}: ")
+    assert run("inspect", cnn, "-o", theirs).err.startswith(f"replaced {theirs}: ")
 
 
 @pytest.mark.pir

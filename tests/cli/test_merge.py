@@ -210,6 +210,22 @@ def test_a_file_whose_name_is_no_text_is_merged_and_loads_again(
     assert merged.plan.teacher.source == "bad\\udcff.json"
 
 
+def test_pairs_are_read_once_from_a_pipe(
+    run: Run, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    recipe = tmp_path / "pairs.toml"
+    run("suggest-pairs", *models, "-o", recipe)
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as shell:
+        shell.write(recipe.read_text())
+
+    result = run("merge", *models, "--pairs", f"/dev/fd/{reader}", "-o", tmp_path / "out")
+
+    os.close(reader)
+    assert result.status == 0
+    assert (tmp_path / "out" / "pairs.toml").read_text() == recipe.read_text()
+
+
 def test_pairs_of_other_models_are_told_from_those_of_the_same(
     run: Run, models: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -223,6 +239,22 @@ def test_pairs_of_other_models_are_told_from_those_of_the_same(
 
     assert result.err.count("note[GT318]") == 1
     assert "the student is not the program that the recipe was made from" in result.err
+
+
+def test_pairs_that_do_not_fit_are_warned_of_and_go_along(
+    run: Run, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    recipe = tmp_path / "pairs.toml"
+    run("suggest-pairs", *models, "-o", recipe)
+    text = re.sub('fingerprint = "[0-9a-f]+"\n', "", recipe.read_text())
+    recipe.write_text(text.replace("linear(4->8)", "linear(4->7)"))
+
+    result = run("merge", *models, "--pairs", recipe, "-o", tmp_path / "out")
+
+    assert result.status == 0
+    assert "warning[GT357] adapter-misfit: `linear(4->7)` brings" in result.err
+    assert result.err.count("warning[") == 1
+    assert (tmp_path / "out" / "pairs.toml").read_text() == recipe.read_text()
 
 
 def test_pairs_that_are_not_there_stop_it_before_anything_is_written(

@@ -9,6 +9,7 @@ from typing import Any
 
 __all__ = [
     "CALLS",
+    "CNN",
     "MODELS",
     "build_merged",
     "build_trained",
@@ -20,6 +21,7 @@ __all__ = [
 # Calls that a process has built all for, by the name that stands for a command's.
 CALLS: dict[str, Callable[..., int]] = {}
 
+CNN = str(Path(__file__).parent.parent / "fixtures" / "3.3.1" / "cnn.json")
 # As seen from the folder in which a command runs.
 MODELS = ("../../models/teacher/inference.json", "../../models/student/inference.json")
 
@@ -28,8 +30,23 @@ def load_commands(_: Path) -> None:
     """Import what commands import, once for all children."""
     for module in ("_running", "_suggest", "_check", "_render", "_inspect"):
         import_module(f"graphtool.cli.{module}")
-    for module in ("picture", "html", "_operators_dot"):
+    for module in ("picture", "html", "_operators_dot", "interchange"):
         import_module(f"graphtool.rendering.{module}")
+    CALLS.update(write_graph=_write_graph, write_recipe=_write_recipe)
+
+
+def _write_graph(path: str, which: str) -> int:
+    import graphtool as gt
+
+    gt.write_graph(MODELS[int(which) - 1], path)
+    return 0
+
+
+def _write_recipe(path: str, which: str) -> int:
+    import graphtool as gt
+
+    gt.write_recipe(gt.suggest_pairs(CNN, CNN, limit=int(which)), path)
+    return 0
 
 
 def load_paddle(root: Path) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 from graphtool.cli import main
 from graphtool.diagnostics import GraphtoolError
 from tests.faults import calls
+from tests.faults.calls import CNN
 from tests.faults.children import run_child
 
 __all__ = ["CNN", "GROUPS", "Command"]
 
-CNN = str(Path(__file__).parent.parent / "fixtures" / "3.3.1" / "cnn.json")
 _OTHERS = "notes.txt"
 
 
@@ -38,7 +38,7 @@ class Command:
     @property
     def is_call(self) -> bool:
         """Tell a call of the library, where only an interrupt is an exception."""
-        return self.argv[0] not in ("suggest-pairs", "check", "merge", "render")
+        return self.argv[0] in calls.CALLS
 
     def work(self, folder: Path) -> int:
         """Run the command in a folder, for a child that ends with it."""
@@ -76,6 +76,8 @@ def _called(name: str, path: str) -> Command:
 
 
 _RENDER = "--render=net.svg"
+_LISTED = ("inspect", CNN, "-o")
+_CALLED = (("write_graph", "net.csv"), ("write_recipe", "p.toml"))
 _ONE = "--limit=1"
 _EARLIER = _merged("-o", "out", "--prefix=t_")
 
@@ -91,6 +93,9 @@ GROUPS: Mapping[Callable[[Path], None], tuple[Command, ...]] = {
         Command("suggest-pairs --render", _pairs(_RENDER), _pairs(_ONE, _RENDER)),
         *map(_drawn, ("dot", "svg", "png", "pdf", "html")),
         Command("check --render", ("check", CNN, CNN, _RENDER), ("render", CNN, "-o", "net.svg")),
+        Command("inspect -o .csv", (*_LISTED, "net.csv"), (*_LISTED, "net.csv", "--params")),
+        Command("inspect -o .graphml", (*_LISTED, "net.graphml")),
+        *(_called(*call) for call in _CALLED),
     ),
     calls.load_paddle: (
         Command("merge -o, new", _merged("-o", "out")),

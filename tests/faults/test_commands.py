@@ -8,6 +8,35 @@ from pathlib import Path
 
 import pytest
 
+import graphtool as gt
+from graphtool.cli._arguments import parsers
+from tests.faults.commands import GROUPS
+
+# Options that take a file, and read it.
+READING = {"--pairs", "--teacher-weights", "--student-weights"}
+# Its script writes by the calls below, one after another.
+SCRIPTED = {("demo", "folder")}
+
+
+def test_whatever_writes_is_among_those_that_get_signals() -> None:
+    lines = [command.argv for commands in GROUPS.values() for command in commands]
+    unsent = {
+        (name, option)
+        for name, parser in parsers()[1].items()
+        for action in parser._actions
+        if action.metavar in ("FILE", "DIR", "FOLDER")
+        for option in [*action.option_strings, action.dest][:1]
+        if option not in READING
+        and not any(
+            line[0] == name and any(word.partition("=")[0] == option for word in line)
+            for line in lines
+        )
+    }
+    assert unsent == SCRIPTED
+    # What `gt.render` draws, the command of that name writes.
+    calls = {name for name in gt.__all__ if name.startswith(("export_", "save_", "write_"))}
+    assert calls <= {line[0] for line in lines}
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(

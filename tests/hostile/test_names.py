@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -31,6 +32,11 @@ from graphtool.selectors import find
 from graphtool.text import as_typed, named, option, shown_forms, visible
 from tests.cli.test_conduct import terminal
 from tests.hostile.names import FIXTURES, NAMES, legacy, pir, read_back, variables
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -216,7 +222,6 @@ def test_json_is_ascii_and_keeps_every_name(run: Run, model: Path, graph: Graph)
 
 
 def test_recipes_keep_every_name(run: Run, model: Path, graph: Graph, tmp_path: Path) -> None:
-    tomllib = pytest.importorskip("tomllib")
     path = tmp_path / "pairs.toml"
     assert run("suggest-pairs", model, model, "-o", path)[0] == 0
     names = [pair.teacher.name for pair in suggest_pairs(graph, graph)]

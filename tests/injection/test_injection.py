@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.injection.injecting import Kind, few, inject
+from tests.injection.injecting import Kind, few, inject, sees_calls
 from tests.injection.scenarios import SCENARIOS
 
-pytestmark = pytest.mark.pir
+pytestmark = [pytest.mark.pir, sees_calls]
 
 _FAST = {("merge", Kind.CALL): 12, ("distill_loss", Kind.CALL): 8}
 _CHECKED = {"GT049", "GT236", "GT250", "GT633", "nothing"}

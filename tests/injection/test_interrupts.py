@@ -21,7 +21,7 @@ from graphtool.merging import merged_of
 from graphtool.merging._failures import paddle_failures
 from graphtool.merging._interrupts import heed_interrupt
 from tests.injection import scenarios
-from tests.injection.injecting import Scenario
+from tests.injection.injecting import Scenario, sees_calls
 from tests.injection.looking import state
 from tests.merging import networks
 from tests.merging.networks import small
@@ -100,6 +100,7 @@ def test_a_handler_of_the_callers_is_called_at_once() -> None:
     [(scenarios.merge, 5), (scenarios.merge_legacy, 40), (scenarios.distill, 60)],
 )
 @pytest.mark.pir
+@sees_calls
 def test_what_paddle_did_is_undone(scenario: Scenario, call: int) -> None:
     case = scenario()
     before = case.look()

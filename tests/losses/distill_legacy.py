@@ -60,7 +60,7 @@ def main() -> None:
         weight = paddle.static.data("weight", [1], "float32")
         paddle.static.data("label", [-1, 1], "int64")
         mixed = [*pairs, (maps[0][0], maps[1][1], "channel_wise")]
-        refused(merged, startup, mixed, "GT344")
+        refused(merged, startup, mixed, "GT333")
         refused(merged, startup, [maps[0]], "GT333")
         refused(merged, startup, pairs, "GT361", weights=[1.0])
         losses = [*pairs, *((theirs, ours, name) for name in ("dkd", "skd", "kl"))]

@@ -182,6 +182,7 @@ def test_the_way_out_can_be_typed(
         (losses.attention_scores, (-1, 4, 4), (-1, 4, 4)),
         (losses.attention_relation, (-1, 4, 4), (-1, 4, 4)),
         (losses.hint, (-1, 4, 4, 4, 4), (-1, 4, 4, 4, 4)),
+        (losses.attention_relation, (-1, 2, 4, 4), ()),
         (losses.pkd, (-1, 4), (-1, 3, 4)),
     ],
 )
@@ -191,6 +192,17 @@ def test_ranks_that_no_formula_fits_are_refused(
     ends = value(*teacher), value(*student)
 
     assert codes(refused(pair[1], lambda: loss(*ends))) == ["GT343"]
+
+
+@pytest.mark.pir
+def test_labels_and_a_mask_of_a_scalar_are_told_with_its_rank(pair: Any) -> None:
+    scalar, each = value(), value(-1, dtype="int64", learns=False)
+
+    for call in (
+        partial(losses.dkd, "add_2", scalar, labels=each),
+        partial(losses.attention_relation, scalar, scalar, mask=each),
+    ):
+        assert codes(refused(pair[1], call)) == ["GT343", "GT346"]
 
 
 @pytest.mark.pir

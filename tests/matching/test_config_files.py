@@ -154,7 +154,7 @@ Loss:
         model_name_pairs: ["Teacher", "Student"]
     - DistillationPairLoss:
         weight: 25.0
-        base_loss_name: ReviewKDLoss
+        base_loss_name: MGDLoss
         model_name_pairs: [["Student", "Teacher"]]
         s_key: *s_stages
         t_key: *t_stages
@@ -186,7 +186,7 @@ def test_each_loss_of_paddleclas_is_a_pair_or_says_why_not(
     ]
     assert [pair.weight for pair in pairs] == [0.5, 2.0, 25.0, 1.0]
     assert pairs[2].why == ("read from `Loss.Train[3].DistillationPairLoss`",)
-    # `DistanceLoss` compares as they are; `ReviewKDLoss` brings layers of its own.
+    # `DistanceLoss` compares as they are; `MGDLoss` brings layers of its own.
     assert [pair.adapter for pair in pairs] == [None, None, "conv1x1(4->8)", None]
     assert said(pairs) == snapshot(
         [
@@ -202,7 +202,7 @@ def test_each_loss_of_paddleclas_is_a_pair_or_says_why_not(
             (
                 "GT326",
                 "[3].DistillationPairLoss",
-                "`ReviewKDLoss` is none of graphtool's losses: the pair is read with `l2`",
+                "`MGDLoss` is none of graphtool's losses: the pair is read with `l2`",
             ),
             (
                 "GT325",
@@ -257,7 +257,10 @@ def test_each_loss_of_paddleocr_is_a_pair_or_says_why_not(
             (
                 "GT326",
                 "[0].DistillationDMLLoss",
-                "`DistillationDMLLoss` is none of graphtool's losses: the pair is read with `kl`",
+                (
+                    "`DistillationDMLLoss` is none of graphtool's losses and has `act: softmax`, "
+                    "which a pair does not say: the pair is read with `kl`"
+                ),
             ),
             ("GT325", "[1].DistillationDMLLoss", "it compares a part of a Value, `dis_head: ctc`"),
             (
@@ -478,6 +481,199 @@ def test_a_teacher_that_learns_as_well_is_said(
     assert [message for _, _, message in said(pairs)] == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            CLAS_LOSS.format(loss="DistilationCELoss", options=""),
+            (
+                "`Loss.Train[0].DistilationCELoss`: there is no loss `DistilationCELoss`",
+                "nearest: `DistillationCELoss`",
+                "DistillationCELoss",
+            ),
+        ),
+        (
+            CLAS_LOSS.format(loss="DistillationPairLoss", options="base_loss_name: DistenceLoss"),
+            (
+                "`Loss.Train[0].DistillationPairLoss`: there is no loss `DistenceLoss`",
+                "nearest: `DistanceLoss`",
+                "DistanceLoss",
+            ),
+        ),
+        (
+            OCR.replace("DistillationVQADistanceLoss", "VQADistanceLoss"),
+            (
+                "`Loss.loss_config_list[5].VQADistanceLoss`: there is no loss `VQADistanceLoss`",
+                "nearest: `DistillationVQADistanceLoss`",
+                "DistillationVQADistanceLoss",
+            ),
+        ),
+        (
+            SLIM_LOSS.format(loss="MSE", options=""),
+            (
+                "`[0].DistillConfig[0].layers[0]`: there is no loss `MSE`",
+                "nearest: `MSELoss`",
+                "loss_function: MSELoss",
+            ),
+        ),
+        (
+            "Distillation: {node: [a, b], loss: softlabel}",
+            (
+                "`Distillation.node`: there is no loss `softlabel`",
+                "nearest: `soft_label`",
+                "loss: soft_label",
+            ),
+        ),
+        (
+            "pairs: [{teacher: head, student: head, loss: dks}]",
+            (
+                "`pairs[0].loss`: there is no loss `dks`",
+                "nearest: `dkd`",
+                "loss: dkd",
+            ),
+        ),
+    ],
+)
+def test_a_loss_that_the_toolkit_does_not_have_is_refused_with_the_nearest(
+    text: str, expected: tuple[str, str, str], classifiers: tuple[Graph, Graph], tmp_path: Path
+) -> None:
+    with pytest.raises(PairError) as error:
+        read_from(tmp_path, text, classifiers)
+    found = next(found for found in error.value.report if found.code == "GT314")
+    nearest, _, _ = found.notes[0].partition(", ")
+    assert (found.message, nearest, found.help) == expected
+    assert expected[2].rpartition(" ")[2] in found.notes[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            CLAS_LOSS.format(loss="DistillationDistanceLoss", options="wieght: 2, name: x"),
+            "it takes no `wieght`: the pair is read with `l2`",
+        ),
+        (
+            CLAS_LOSS.format(loss="DistillationKLDivLoss", options="temprature: 1"),
+            (
+                "`DistillationKLDivLoss` has `temperature: 4`, which a pair does not say; "
+                "it takes no `temprature`: the pair is read with `kl`"
+            ),
+        ),
+        (
+            SLIM_LOSS.format(loss="MSELoss", options="epsilon: 1"),
+            "it takes no `epsilon`: the pair is read with `l2`",
+        ),
+    ],
+)
+def test_an_option_that_a_loss_does_not_take_is_warned_of(
+    text: str, expected: str, classifiers: tuple[Graph, Graph], tmp_path: Path
+) -> None:
+    (found,) = read_from(tmp_path, text, classifiers).report
+    assert (found.code, found.severity) == ("GT326", Severity.WARNING)
+    assert _parts(found.message)[1] == expected
+    assert found.notes[0].startswith("it takes: `")
+
+
+def test_an_option_of_a_whole_distillation_is_warned_of(tmp_path: Path) -> None:
+    old = read(OLD)
+    text = "Distillation: {node: [relu_0.tmp_0], lambda: 2, teacher_model_dir: x}"
+    (found,) = read_from(tmp_path, text, (old, old)).report
+    assert found.message == "`Distillation.node`: it takes no `lambda`: the pair is read with `l2`"
+
+
+def test_options_that_a_pair_does_not_say_are_named(
+    classifiers: tuple[Graph, Graph], tmp_path: Path
+) -> None:
+    options = "temperature: 1.0, multiplier: 2.0"
+    text = CLAS_LOSS.format(loss="DistillationSKDLoss", options=options)
+    (found,) = read_from(tmp_path, text, classifiers).report
+    assert found.severity is Severity.NOTE
+    assert _parts(found.message)[1] == (
+        "`DistillationSKDLoss` adds the loss on labels and has `temperature: 1.0`, "
+        "`multiplier: 2.0`, which a pair does not say: the pair is read with `skd`"
+    )
+
+
+def test_keys_that_stand_twice_are_all_told_with_their_lines(
+    classifiers: tuple[Graph, Graph], tmp_path: Path
+) -> None:
+    text = """\
+pairs:
+- teacher: head
+  student: head
+  weight: 1
+  weight: 2
+- {teacher: blocks.2, student: blocks.2, teacher: blocks.1}
+pairs: []
+"""
+    with pytest.raises(PairError) as error:
+        read_from(tmp_path, text, classifiers)
+    assert [(found.code, found.message) for found in error.value.report] == [
+        ("GT323", f"the configuration cannot be read: the key {said}")
+        for said in (
+            "`pairs` stands twice, in line 1 and in line 7",
+            "`weight` stands twice, in line 4 and in line 5",
+            "`teacher` stands twice, in line 6 and in line 6",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Global: {input_name: x, input_name: y}\npairs: [{teacher: head, student: head}]\n",
+        """
+Loss:
+  loss_config_list:
+  - DistillationDistanceLoss:
+      model_name_pairs:
+      - ["Student", "Teacher"]
+      key: head_out
+      model_name_pairs: ["Student", "Teacher"]
+      key: "head_out"
+""",
+    ],
+)
+def test_keys_that_stand_twice_in_published_configurations_are_let_be(
+    text: str, recognisers: tuple[Graph, Graph], tmp_path: Path
+) -> None:
+    """PaddleClas has one beside what is read; those of PaddleOCR say the same again."""
+    assert by_layer(read_from(tmp_path, text, recognisers)) == [("head", "head", "l2")]
+
+
+def test_a_key_that_says_the_same_at_length_is_refused(
+    classifiers: tuple[Graph, Graph], tmp_path: Path
+) -> None:
+    """Two that are nested may take for ever to compare."""
+    text = "pairs: [{teacher: head}]\npairs: [{teacher: head}]\n"
+    (code, said) = refused(tmp_path, text, classifiers)
+    assert (code, said) == (
+        "GT323",
+        "read: the key `pairs` stands twice, in line 1 and in line 2",
+    )
+
+
+def test_all_bad_entries_are_told_beside_a_name_that_is_missed(
+    classifiers: tuple[Graph, Graph], tmp_path: Path
+) -> None:
+    text = """
+pairs:
+- {teacher: no.such, student: head}
+- {teacher: head, student: head, weight: two}
+- {teacher: head, student: head, loss: best}
+- {teacher: head, student: head, wieght: 2, kinds: 1}
+- {teacher: head, student: head}
+"""
+    with pytest.raises(PairError) as error:
+        read_from(tmp_path, text, classifiers)
+    assert [(found.code, found.message) for found in error.value.report] == [
+        ("GT101", "no Value is called `no.such`"),
+        ("GT314", "`pairs[2].loss`: there is no loss `best`"),
+        ("GT325", "`pairs[1]` is no pair: its weight is no number of 0 or more"),
+        ("GT325", "`pairs[3]` is no pair: there is no key `wieght`, `kinds`"),
+    ]
+
+
 def test_two_losses_that_are_read_as_one_are_no_duplicates(
     classifiers: tuple[Graph, Graph], tmp_path: Path
 ) -> None:
@@ -576,8 +772,8 @@ LAUGHS = (
             f"Loss: {{Train: [A: {{model_name_pair: [{'a, ' * 9000}]}}]}}",
             snapshot(
                 [
-                    "GT327",
-                    "['a', 'a', 'a', 'a', 'a', 'a', ...] are not a student and its teacher",
+                    "GT314",
+                    "`Loss.Train[0].A`: there is no loss `A`",
                 ]
             ),
         ),
@@ -620,11 +816,11 @@ LAUGHS = (
         ),
         (
             "pairs: [{teacher: head, student: head, loss: best}]",
-            snapshot(["GT327", "there is no loss `best`"]),
+            snapshot(["GT314", "`pairs[0].loss`: there is no loss `best`"]),
         ),
         (
             "pairs: [{teacher: head, student: head, loss: [l2]}]",
-            snapshot(["GT327", "there is no loss `['l2']`"]),
+            snapshot(["GT314", "`pairs[0].loss`: there is no loss `['l2']`"]),
         ),
         (
             "pairs: [{teacher: head, student: head, kind: best}]",

@@ -143,7 +143,8 @@ def test_no_form_suggests_what_its_losses_refuse(form: FormName) -> None:
         with suppress(PairError):
             pairs = suggest_pairs(teacher, student, recipe=form)
             suggested += [pair.loss for pair in pairs]
-            assert not check_pairs(pairs, teacher, student)
+            options = {"attention_relation": {"heads": 4}}
+            assert not check_pairs(pairs, teacher, student, options=options)
 
     assert suggested
 

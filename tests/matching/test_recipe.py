@@ -430,6 +430,46 @@ def test_a_pair_whose_name_was_edited_is_compared_anew(pairs: PairSet) -> None:
 
 
 @pytest.mark.pir
+def test_an_adapter_that_was_edited_together_with_a_name_is_said_to_be_replaced(
+    pairs: PairSet,
+) -> None:
+    text = recipe_text(pairs).replace('name = "relu_5"', 'name = "relu_2"', 1)
+    for adapter in ("conv1x1(16->64)", ""):
+        edited = text.replace(
+            'adapter = "conv1x1(16->32)"\n', f'adapter = "{adapter}"\n' if adapter else "", 1
+        )
+        assert edited != text
+        recipe = read_recipe(edited, teacher=pairs.teacher, student=pairs.student)
+        assert recipe.pairs.pairs[2].adapter == "resize"
+        (said,) = recipe.pairs.report
+        had = f"`{adapter}`" if adapter else "no adapter"
+        assert said.notes == (f"the file has {had}; `resize` is what the two need now",)
+
+
+@pytest.mark.pir
+def test_a_recipe_without_pairs_is_warned_of(pairs: PairSet) -> None:
+    none = replace(pairs, pairs=())
+    recipe = read_recipe(recipe_text(none), teacher=pairs.teacher, student=pairs.student)
+    assert len(recipe.pairs) == 0
+    (said,) = recipe.pairs.report
+    assert (said.code, said.severity) == ("GT327", Severity.WARNING)
+    assert said.message == "no pair is read from the recipe"
+
+
+@pytest.mark.pir
+@pytest.mark.parametrize("name", ["pairs.toml", "pairs.yml"])
+def test_a_mark_of_the_byte_order_is_read_over(pairs: PairSet, tmp_path: Path, name: str) -> None:
+    """Editors of Windows put one before what they write."""
+    text = "pairs: [{teacher: relu_1, student: relu_1}]" if name.endswith("yml") else GOOD
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8-sig")
+    networks = {"teacher": pairs.teacher, "student": pairs.student}
+    found = read_recipe(path, **networks)
+    assert [pair.teacher.name for pair in found.pairs] == ["relu_1"]
+    assert len(read_recipe(f"\ufeff{GOOD}", **networks).pairs) == 1
+
+
+@pytest.mark.pir
 def test_a_name_that_was_edited_to_none_lists_the_nearest(pairs: PairSet) -> None:
     name = pairs.pairs[0].teacher.name
     text = recipe_text(pairs).replace(f'name = "{name}"', f'name = "{name}_"', 1)

@@ -21,7 +21,7 @@ from paddle import optimizer
 
 import graphtool as gt
 from graphtool.readers.live import LiveProgram
-from tests.losses.merges import built, inside, merged_with
+from tests.losses.merges import FEED, built, inside, merged_with
 from tests.merging.networks import Built
 
 _FEEDS = {"image": "image"}
@@ -174,6 +174,75 @@ def _outside_of_a_guard() -> object:
     return len(gt.minimize(optimizer.SGD(0.1), loss, network.startup)[1])
 
 
+def _one_optimizer_for_two_programs() -> object:
+    adam = optimizer.Adam(0.1)
+
+    def train() -> object:
+        student = merged_with(built(8))[1]
+        with inside(student):
+            return len(gt.minimize(adam, gt.losses.l2("add_2", "add_2"))[1])
+
+    return [_outcome(train), _outcome(train)]
+
+
+def _differentiated_twice() -> object:
+    merged, student = merged_with(built(8))
+    with inside(student):
+        loss = gt.losses.l2("add_2", "add_2")
+        for _ in range(2):
+            paddle.static.append_backward(loss)
+        learnt = len(gt.minimize(optimizer.SGD(0.1), loss)[1])
+    return [learnt, merged.verify().equal]
+
+
+def _after_a_pass() -> object:
+    """Let Paddle remove what nobody reads: here all of it."""
+    merged, student = merged_with(built(8))
+    removing = paddle.base.libpaddle.pir.PassManager()
+    removing.add_pass("dead_code_elimination_pass", {})
+    removing.run(merged.program)
+    with inside(student):
+        uses: list[Callable[[], object]] = [
+            merged.verify,
+            lambda: merged.teacher("add_2"),
+            lambda: merged.student("add_2"),
+            lambda: gt.for_test(merged, fetch=["add_2"]),
+            lambda: gt.distill_loss(merged, [("add_2", "add_2", "kl")]),
+        ]
+        return [_outcome(use) for use in uses]
+
+
+def _normalised() -> object:
+    """Use a Program that Paddle made of a merged one: it is none of the merge's."""
+    merged, student = merged_with(built(8))
+    fed = [op.result(0) for op in merged.program.global_block().ops if op.name() == "pd_op.data"]
+    made = paddle.static.normalize_program(merged.program, fed, [merged.student("add_2")])
+    names = gt.for_test(made, fetch=["add_2"]).names
+    with paddle.static.program_guard(made, student.startup):
+        loss = _outcome(lambda: gt.distill_loss(merged, [("add_2", "add_2", "kl")]))
+    return [names, loss, merged.verify().equal]
+
+
+def _of_another(call: Callable[[gt.Merged, Any], object]) -> object:
+    other = built(5)
+    return _outcome(lambda: _in_guard(call, other.output))
+
+
+def _what_was_built_before_all_else_died() -> object:
+    merged, student = merged_with(built(8))
+    with inside(student):
+        loss = gt.distill_loss(merged, [("add_2", "add_2", "kl")])
+    scope = student.scope
+    test = gt.for_test(merged, fetch=["add_2"])
+    del merged, student
+    gc.collect()
+    shapes = [list(value.shape) for value in (loss.total, *test.fetches)]
+    held = paddle.static.Executor().run(
+        test.program, feed=FEED, fetch_list=list(test.fetches), scope=scope
+    )
+    return [*shapes, list(held[0].shape)]
+
+
 def _stale() -> object:
     program = built(8).program
     live = LiveProgram.of(program)
@@ -276,6 +345,23 @@ CASES: dict[str, Callable[[], object]] = {
     "a Value of a clone that died": _of_a_dead_clone,
     "a name whose operator was removed": _removed_by_name,
     "a Value whose operator was removed": _removed,
+    "one optimizer for two Programs": _one_optimizer_for_two_programs,
+    "a loss differentiated twice before": _differentiated_twice,
+    "a merged Program after a pass": _after_a_pass,
+    "a merged Program normalised": _normalised,
+    "a label of another Program": lambda: _of_another(
+        lambda merged, value: gt.distill_loss(merged, [("add_2", "add_2", "dkd")], label=value)
+    ),
+    "a weight of another Program": lambda: _of_another(
+        lambda merged, value: gt.distill_loss(merged, [("add_2", "add_2", "kl")], weights=[value])
+    ),
+    "an adapter of another Program": lambda: _of_another(
+        lambda _, value: gt.losses.adapters.linear(value, 8)
+    ),
+    "a dead Value in an adapter": lambda: _in_guard(
+        lambda _, value: gt.losses.adapters.resize(value, (4, 4)), _dead_value()
+    ),
+    "what was built before all else died": _what_was_built_before_all_else_died,
     "a Program that changed since": _stale,
     "a Graph whose Program is gone": _graph_alone,
     "Values of an evaluation that is gone": _evaluation_died,

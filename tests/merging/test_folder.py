@@ -453,6 +453,21 @@ def test_a_program_that_trains_already_is_not_saved(tmp_path: Path) -> None:
     assert student.program is merged.program
 
 
+@pytest.mark.pir
+def test_a_student_that_has_lost_a_value_is_not_saved_since_names_have_moved(
+    tmp_path: Path,
+) -> None:
+    merged, _, _ = merged_small(networks.plain)
+    name = [name for name in merged.before.graph.values if name.startswith("add_")][-1]
+    merged.program.global_block().remove_op(merged.student(name).get_defining_op())
+    assert name in read(merged.program).values
+
+    with pytest.raises(ReadError, match=rf"GT031\] value-gone: `{name}`"):
+        save_merged(merged, tmp_path / "out")
+
+    assert not (tmp_path / "out").exists()
+
+
 def test_weights_that_are_to_come_later_have_to_come_before_it_is_saved(tmp_path: Path) -> None:
     merged, teacher, _ = merged_small(parameters="later")
 

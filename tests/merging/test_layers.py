@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from graphtool.checks import check_merge
 from graphtool.diagnostics import MergeError, Severity
 from graphtool.merging import Merged, merge
 from graphtool.readers.layers import Network, from_layer
+from graphtool.training import load_parameters
+from tests.merging.cases import legacy
 from tests.merging.networks import run, samples
 
 _INPUT = [("data", (8,))]
@@ -95,6 +98,34 @@ def test_recurrent_layers_are_merged() -> None:
     with paddle.no_grad():
         wanted = teacher.layer(paddle.to_tensor(samples()))
     assert found.transpose([1, 0, 2]).tobytes() == wanted.numpy().tobytes()
+
+
+def test_what_was_loaded_over_a_teacher_is_what_teaches(tmp_path: Path) -> None:
+    (teacher, student, layer), theirs = networks(), paddle.static.Scope()
+    wanted = in_layer(layer)
+    paddle.save(layer.state_dict(), str(tmp_path / "net.pdparams"))
+    load_parameters(teacher, tmp_path / "net.pdparams", scope=theirs)
+
+    scope = paddle.static.Scope()
+    merged = merge(teacher, student, {"data": "data"}, scope=scope, teacher_scope=theirs)
+
+    held = {
+        key: np.array(scope.find_var(merged.names[name]).get_tensor()).tobytes()
+        for key, name in teacher.parameters.items()
+    }
+    assert held == wanted
+    assert merged.verify()
+
+
+def test_a_second_teacher_joins_a_legacy_student_that_to_static_made() -> None:
+    with legacy():
+        paddle.disable_static()
+        (teacher, student, _), scope = networks(), paddle.static.Scope()
+        merged_into(scope, teacher, student)
+        second = merge(teacher, student, {"data": "data"}, scope=scope, name_prefix="second_")
+    assert second.before.graph.feeds == ("data",)
+    assert len(second.report) == 0
+    assert second.verify()
 
 
 def test_the_layer_may_train_on() -> None:

@@ -310,6 +310,14 @@ def test_shared_memory_is_not_compared_with_itself() -> None:
     assert found.weights == ()
     why = "they share the memory of the Scope that they came from"
     assert str(found).endswith(f"; not checked: 2 weights ({why})")
+    assert (found.equal, bool(found)) == (True, False)
+
+
+def test_what_compares_nothing_is_no_pass() -> None:
+    merged, _, _ = _merged()
+    found = merged.verify(fetch=())
+    assert (found.comparisons, len(found.weights), found.equal) == ((), 2, True)
+    assert not found
 
 
 @pytest.mark.pir

@@ -5,6 +5,7 @@ import sys
 import textwrap
 from functools import partial
 
+import numpy as np
 import paddle
 import pytest
 
@@ -73,8 +74,22 @@ def pair():
 
 
 instance = Net()
+
+
+def network():
+    from graphtool import from_layer
+
+    return from_layer(Net, [("image", (4,))])
 two = Two()
 number = 3
+
+
+class Trained(Net):
+    def __init__(self):
+        import numpy
+
+        super().__init__()
+        self.set_state_dict({"fc.bias": numpy.ones([8], "float32")})
 """
 
 
@@ -109,6 +124,12 @@ def test_a_function_that_returns_a_program_needs_no_input(nets):
     live = build(f"{nets}:program")
     assert isinstance(live, LiveProgram)
     assert list(live.graph.operators) == ["data_0", "relu_0"]
+
+
+def test_a_function_that_returns_a_network_gives_its_program(nets):
+    live = build(f"{nets}:network")
+    assert isinstance(live, LiveProgram)
+    assert (live.graph.source, live.graph.feeds) == (f"{nets}:network", ("image",))
 
 
 def test_paddles_own_models_are_built_in_eval_mode():
@@ -158,6 +179,16 @@ def test_a_program_has_its_own_feeds_and_is_called_as_it_was_asked_for(nets):
     assert live.graph.source == f"{nets}:program"
     assert [found.code for found in live.graph.report] == ["GT044"]
     assert len(build(f"{nets}:program").graph.report) == 0
+
+
+def test_weights_that_a_callable_loads_go_to_no_scope_of_the_users(nets):
+    scope, given = paddle.static.Scope(), paddle.static.Scope()
+    with paddle.static.scope_guard(scope):
+        read(f"{nets}:Trained", inputs=["4"])
+        built = build(f"{nets}:Trained", ["4"], scope=given)
+    name = built.parameters["fc.bias"]
+    assert scope.find_var(name) is None
+    assert set(np.array(given.find_var(name).get_tensor())) == {1}
 
 
 def test_the_search_path_and_the_mode_are_left_as_they_were(nets):

@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from graphtool.diagnostics import Diagnostic, ReadError
+from graphtool.readers import read
 from graphtool.readers._files import read_file
 from graphtool.readers._schema import program_message
+from graphtool.readers.facts import parameter_file_facts
+from graphtool.readers.tensors import read_tensors
+from graphtool.readers.weights import read_weights
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 CNN_JSON = (FIXTURES / "3.3.1" / "cnn.json").read_bytes()
@@ -203,7 +207,31 @@ def test_a_named_pipe_and_a_device_are_refused_instead_of_waited_for(tmp_path: P
     found = problem(tmp_path / "fifo.json")
     assert (found.code, found.slug) == ("GT017", "not-a-file")
     assert found.message == f"`{tmp_path / 'fifo.json'}` is a pipe, not a file"
+    assert found.help == f"ls -ld {tmp_path / 'fifo.json'}"
     assert problem(Path("/dev/zero")).message == "`/dev/zero` is a device, not a file"
+
+
+def test_parameters_that_are_a_named_pipe_are_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "net.pdiparams"
+    os.mkfifo(pipe)
+    graph = read(FIXTURES / "3.3.1" / "cnn.json")
+    for read_them in (parameter_file_facts, read_tensors, lambda at: read_weights(at, graph)):
+        with pytest.raises(ReadError, match=rf"GT017\].*`{pipe}` is a pipe, not a file"):
+            read_them(pipe)
+
+
+def test_an_empty_folder_does_not_hide_the_model_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "net").mkdir()
+    for ending in (".json", ".pdiparams"):
+        source = FIXTURES / "3.3.1" / f"control{ending}"
+        (tmp_path / f"net{ending}").write_bytes(source.read_bytes())
+
+    graph = read(tmp_path / "net")
+
+    assert graph.source == str(tmp_path / "net.json")
+    assert len(read_weights(tmp_path / "net", graph).tensors) == 2
+    (tmp_path / "net" / "notes.txt").touch()
+    assert problem(tmp_path / "net").code == "GT011"
 
 
 def test_parameters_without_an_ending_are_known_by_their_content(tmp_path: Path) -> None:

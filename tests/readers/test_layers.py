@@ -6,6 +6,7 @@ import warnings
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import paddle
 import pytest
 from paddle import nn
@@ -13,6 +14,7 @@ from paddle.static import InputSpec
 
 from graphtool.diagnostics import ReadError, UsageError
 from graphtool.graph import Origin, ProgramKind
+from graphtool.merging import merge
 from graphtool.readers import read
 from graphtool.readers.layers import from_layer
 from graphtool.selectors import find
@@ -269,6 +271,51 @@ def test_a_class_that_needs_dynamic_mode_is_made_in_it():
     net = from_layer(Scaled, [(4,)])
     assert net.graph.values["add_0"].layer == "fc"
     assert net.layer.scale == 2.0
+
+
+class _Trained(nn.Linear):
+    """Loads what it has learnt, as `resnet50(pretrained=True)` does."""
+
+    def __init__(self):
+        super().__init__(4, 3)
+        self.set_state_dict({"weight": np.full([4, 3], 2, "float32")})
+
+
+@pytest.mark.parametrize("static", [True, False])
+def test_weights_that_a_factory_loads_are_kept_whatever_its_startup_program_does(static):
+    (paddle.enable_static if static else paddle.disable_static)()
+    around = paddle.static.Scope()
+    with paddle.static.scope_guard(around):
+        network = from_layer(_Trained, [(4,)])
+    scope = paddle.static.Scope()
+    paddle.enable_static()
+    paddle.static.Executor().run(network.startup, scope=scope)
+    merged = merge(network, from_layer(_Trained, [(4,)]), {"input": "input"}, scope=scope)
+
+    names = [network.parameters["weight"], "teacher_" + network.parameters["weight"]]
+    assert [set(np.array(scope.find_var(name).get_tensor()).flat) for name in names] == [{2}, {2}]
+    assert around.find_var(names[0]) is None
+    assert merged.verify()
+
+
+def test_weights_that_only_static_mode_would_load_are_refused():
+    def factory():
+        if paddle.in_dynamic_mode():
+            raise ValueError("static mode only")
+        return _Trained()
+
+    with pytest.raises(ReadError) as raised:
+        from_layer(factory, [(4,)])
+
+    (found,) = raised.value.report
+    assert (found.code, found.help) == (
+        "GT051",
+        'gt.load_parameters(network, "weights.pdparams")',
+    )
+    assert found.message == (
+        "the weights that `factory` loads would be lost when the startup program runs"
+    )
+    assert found.notes[0] == "in dynamic mode, which keeps them: ValueError: static mode only"
 
 
 @pytest.mark.pir

@@ -161,7 +161,8 @@ def test_hostile_names_are_written_out_in_xml(tmp_path: Path) -> None:
     found = networkx.read_graphml(tmp_path / "net.graphml")
 
     assert set(map(visible, HOSTILE)) <= set(found.nodes)
-    assert len(found) == len(graph.nx)
+    assert list(found.nodes) == list(map(visible, graph.nx.nodes))
+    assert set(found.edges) == {(visible(tail), visible(head)) for tail, head in graph.nx.edges}
     assert [gt.find(graph, visible(name)).name for name in HOSTILE] == list(HOSTILE)
 
 

@@ -26,7 +26,7 @@ def cnn() -> Graph:
 
 
 def scene_of(x: Any) -> Scene:
-    scene = subject_of(x)
+    scene, _ = subject_of(x)
     assert isinstance(scene, Scene)
     return scene
 

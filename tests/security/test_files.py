@@ -28,6 +28,13 @@ from graphtool.training._checkpoint_file import read_checkpoint
 from tests.fuzzing.subjects import saved
 from tests.security.payloads import MARKER, archives, arrays, pickles
 
+# What Python's own reader says, and the library's that Python 3.10 reads TOML by.
+_TOO_DEEP = (
+    "maximum recursion depth exceeded"
+    if sys.version_info >= (3, 11)
+    else "TOML inline arrays/tables are nested more than the allowed 400 levels"
+)
+
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "tests" / "fixtures"
 BIAS = "linear_0.b_0"
@@ -300,7 +307,7 @@ def test_nothing_waits_for_a_pipe_or_reads_a_device_to_its_end(
             "a key in line 3 has more than 100 parts",
         ),
         ("schema = 0x" + "f" * 100_000, "its `schema` has 400000 bits"),
-        ("x = " + "[" * 100_000, "maximum recursion depth exceeded"),
+        ("x = " + "[" * 100_000, _TOO_DEEP),
     ],
 )
 def test_a_recipe_takes_no_time_that_grows_with_its_square(

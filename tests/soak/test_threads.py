@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from sys import getswitchinterval, setswitchinterval
 from threading import Barrier, Lock
 from typing import Any
 
+import numpy as np
 import paddle
 import pytest
 
 import graphtool as gt
+from graphtool.readers._paddle import one_at_a_time
 from tests.soak.rounds import IMAGE, Built, mode, network
 
 TIMES = 3
@@ -90,6 +92,65 @@ def test_a_saved_model_is_restored_while_another_thread_works_on_legacy_programs
         ["PIR"] * TIMES,
         ["18 of 18 Values and 12 of 12 weights are bit-equal"] * TIMES,
     ]
+
+
+def test_evidence_of_threads_that_begin_in_dynamic_mode_is_that_of_one() -> None:
+    """Paddle keeps the mode by thread; a new one has its parent's, and can't switch that off."""
+    networks = [two(legacy=legacy) for legacy in (True, False)]
+    for one in (one for pair in networks for one in pair):
+        train(one)
+    works = [lambda pair=pair: measured(*pair) for pair in networks]
+    paddle.disable_static()
+    try:
+        alone = [work() for work in works]
+        assert at_once(*works) == [[one] * TIMES for one in alone]
+        assert paddle.in_dynamic_mode()
+    finally:
+        paddle.enable_static()
+
+
+def train(network: Built) -> None:
+    """Give each parameter what no initialiser does."""
+    random = np.random.default_rng(1)
+    for one in network.program.global_block().all_parameters():
+        tensor = network.scope.find_var(one.name).get_tensor()
+        tensor.set(random.uniform(0.2, 1, tensor.shape()).astype("float32"), paddle.CPUPlace())
+
+
+def measured(teacher: Built, student: Built) -> list[str]:
+    images = np.random.default_rng(0).normal(size=(8, 3, 8, 8)).astype("float32")
+    scopes = {"scope": student.scope, "teacher_scope": teacher.scope}
+    found = gt.suggest_pairs(teacher.program, student.program, evidence=images, **scopes)
+    return [f"{pair} {pair.cka}" for pair in found]
+
+
+def test_calls_that_use_programs_or_scopes_wait_for_one_another(tmp_path: Path) -> None:
+    """Else a folder is saved with some of the parameters that another thread loads meanwhile."""
+    kept, trained = merged(*two()), merged(*two())
+    startup, adam = paddle.static.Program(), paddle.optimizer.Adam()
+    with paddle.static.program_guard(trained.program, startup):
+        pairs = gt.suggest_pairs(trained.plan.teacher, trained.plan.student)
+        gt.minimize(adam, gt.distill_loss(trained, pairs).total)
+    held = {"scope": trained.scopes.student}
+    paddle.static.Executor().run(startup, **held)
+    gt.save_merged(kept, tmp_path / "merged")
+    gt.export_student(kept, tmp_path / "student")
+    gt.save_checkpoint(tmp_path / "step", trained, adam, step=1, **held)
+    calls: list[Callable[[], Any]] = [
+        lambda: gt.save_merged(kept, tmp_path / "merged", force=True),
+        lambda: gt.load_merged(tmp_path / "merged", scope=paddle.static.Scope()),
+        lambda: gt.export_student(kept, tmp_path / "student", force=True),
+        lambda: gt.load_parameters(kept, tmp_path / "student.pdparams", scope=kept.scopes.student),
+        lambda: gt.save_checkpoint(tmp_path / "step", trained, adam, step=1, **held),
+        lambda: gt.load_checkpoint(tmp_path / "step", trained, adam, **held),
+        lambda: kept.verify({"image": IMAGE}).equal,
+    ]
+    with ThreadPoolExecutor(len(calls)) as pool:
+        with one_at_a_time():
+            waiting = [pool.submit(call) for call in calls]
+            assert not wait(waiting, 0.5).done
+        for call in waiting:
+            call.result()
 
 
 def test_losses_that_two_threads_add_in_turn_are_whole() -> None:

@@ -11,7 +11,8 @@ from paddle import nn
 from paddle.nn import functional as F  # noqa: N812
 
 from graphtool import read, suggest_pairs
-from graphtool.structure import analyse
+from graphtool.graph import Graph
+from graphtool.structure import analyse, kind_of, label_feeds
 from tests.checks.programs import data, program
 
 pytestmark = pytest.mark.pir
@@ -68,6 +69,115 @@ def test_what_a_loss_compares_with_a_label_is_the_answer(loss: Callable[..., Any
     (head,) = analyse(read(program(build)[0])).heads
 
     assert head.logits == "add_1"
+
+
+def _log_shares(logits: Any) -> Any:
+    return logits - paddle.logsumexp(logits, axis=-1, keepdim=True)
+
+
+def _of_center_loss() -> None:
+    embedding = F.relu(nn.Linear(6, 8)(data("x", -1, 6)))
+    logits, label = nn.Linear(8, 4)(embedding), data("label", -1, dtype="int64")
+    centers = paddle.create_parameter([4, 8], "float32")
+    apart = embedding - paddle.gather(centers, label)
+    -(F.one_hot(label, 4) * _log_shares(logits)).sum(-1).mean() + 0.1 * (apart * apart).mean()
+
+
+def _of_tokens() -> None:
+    hidden = F.relu(nn.Embedding(9, 8)(data("ids", -1, 6, dtype="int64")))
+    logits = nn.Linear(8, 9)(hidden).reshape([-1, 9])
+    label, weight = data("label", -1, 6, dtype="int64").flatten(), data("weight", -1, 6).flatten()
+    (-(F.one_hot(label, 9) * _log_shares(logits)).sum(-1) * weight).sum() / weight.sum()
+
+
+def _of_places() -> None:
+    logits = nn.Conv2D(4, 5, 1)(F.relu(nn.Conv2D(3, 4, 3)(data("image", -1, 3, 10, 10))))
+    rows = logits.transpose([0, 2, 3, 1]).reshape([-1, 5])
+    F.cross_entropy(rows, data("label", -1, 8, 8, dtype="int64").flatten())
+
+
+def _of_an_autoencoder() -> None:
+    image = data("image", -1, 3, 8, 8)
+    rebuilt = nn.Conv2D(4, 3, 3, 1, 1)(F.relu(nn.Conv2D(3, 4, 3, 1, 1)(image)))
+    ((rebuilt - image) ** 2).mean()
+
+
+def _of_a_series() -> None:
+    states, _ = nn.LSTM(4, 8)(data("series", -1, 6, 4))
+    ((states - data("next", -1, 6, 8)) ** 2).mean()
+
+
+def _with_what_is_looked_at() -> None:
+    logits = nn.Linear(8, 4)(F.relu(nn.Linear(6, 8)(data("x", -1, 6))))
+    wanted = data("label", -1, 4)
+    (wanted - F.softmax(logits)).abs()
+    -(wanted * F.log_softmax(logits)).sum(-1).mean()
+
+
+@pytest.mark.parametrize(
+    ("build", "logits"),
+    [
+        (_of_center_loss, "add_1"),
+        (_of_tokens, "add_0"),
+        (_of_places, "add_1"),
+        (_of_an_autoencoder, "add_1"),
+        (_with_what_is_looked_at, "add_1"),
+    ],
+)
+def test_what_no_label_touches_is_the_answer(build: Callable[[], None], logits: str) -> None:
+    (head,) = analyse(read(program(build)[0])).heads
+
+    assert (head.logits, head.classifies, head.is_clear) == (logits, True, True)
+
+
+@pytest.mark.parametrize(
+    ("build", "labels"),
+    [
+        (_of_center_loss, {"label"}),
+        (_of_tokens, {"label", "weight"}),
+        (_of_places, {"label"}),
+        (_of_an_autoencoder, set[str]()),
+        (_detector, {"boxes", "classes"}),
+    ],
+)
+def test_labels_are_feeds_that_become_numbers(build: Callable[[], None], labels: set[str]) -> None:
+    assert label_feeds(read(program(build)[0])) == labels
+
+
+def test_what_compares_the_samples_of_a_batch_is_no_answer_but_what_it_compares_may_be() -> None:
+    def build() -> None:
+        ends = F.normalize(nn.Linear(8, 6)(F.relu(nn.Linear(4, 8)(data("x", -1, 4)))))
+        label = data("label", -1, 1, dtype="int64")
+        same = (label == label.t()).astype("float32")
+        shares = _log_shares(paddle.matmul(ends, ends, transpose_y=True) / 0.1)
+        -((same * shares).sum(-1) / same.sum(-1)).mean()
+
+    (head,) = analyse(read(program(build)[0])).heads
+
+    assert (head.logits, head.is_clear) == ("add_1", False)
+
+
+def test_a_recurrent_layer_may_be_the_whole_network() -> None:
+    graph = read(program(_of_a_series)[0])
+
+    assert label_feeds(graph) == {"next"}
+    assert [head.logits for head in analyse(graph).heads] == [_states(graph)]
+
+
+def _states(graph: Graph) -> str:
+    (layer,) = (x for x in graph.operators.values() if kind_of(x) == "subtract")
+    return str(layer.operands[0])
+
+
+def test_what_scales_the_output_is_no_label() -> None:
+    def build() -> None:
+        boxes = nn.Linear(8, 4)(F.relu(nn.Linear(6, 8)(data("x", -1, 6))))
+        boxes / data("scale_factor", -1, 1)
+
+    graph = read(program(build)[0])
+
+    assert label_feeds(graph) == frozenset()
+    assert [head.answer for head in analyse(graph).heads] == ["divide_0"]
 
 
 def test_one_number_for_each_sample_is_in_no_pair() -> None:

@@ -97,7 +97,7 @@ class Total(nn.Layer):
 def test_a_total_of_many_terms_is_taken_apart_once() -> None:
     heads = analyse(built(Total, [4], [4])).heads
 
-    assert [head.output for head in heads] == ["mean_1", "mean_0"]
+    assert [head.output for head in heads] == ["mean_0", "mean_1"]
 
 
 class Recogniser(nn.Layer):

@@ -22,7 +22,7 @@ import paddle
 from paddle import distributed, nn, optimizer
 
 import graphtool as gt
-from graphtool.training import _peers
+from graphtool.training import _meeting
 
 STEPS, BATCH = 6, 8
 Minimize = Callable[[Any, Any, Any], Any]
@@ -198,7 +198,7 @@ def fork_and_die() -> None:
 
 def block_the_way() -> None:
     """Let rank 0 be known by an address that is nobody's."""
-    _peers._REACH = 1.0
+    _meeting._REACH = 1.0
     if distributed.get_rank() == 0:
         os.environ["PADDLE_CURRENT_ENDPOINT"] = "240.0.0.1:1"
 
@@ -216,6 +216,9 @@ def refusals() -> dict[str, str]:
     made, loss = small()
     found["wrapped"] = refusal(paddle.incubate.optimizer.LookAhead(made), loss)
     is_second = distributed.get_rank() == 1
+    with program():
+        time.sleep(2 * is_second)
+        found["late at first"] = refusal(*small(), rank_timeout=0.5)
     for case in ("width", "order", "weight", "optimizer", "rate", "clip", "frozen"):
         with program() as main, paddle.utils.unique_name.guard():
             made, loss = small(different=case if is_second else "")

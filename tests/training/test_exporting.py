@@ -459,15 +459,17 @@ def test_nothing_is_written_where_something_is_wrong(distilled: Distilled, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken.json"]
 
 
-def test_a_layer_with_the_students_names_has_to_fit_it_whole(tmp_path: Path) -> None:
+def test_a_layer_with_a_programs_names_has_to_fit_it_whole(tmp_path: Path) -> None:
     with paddle.utils.unique_name.guard():
         net = gt.from_layer(Teacher(), [IMAGE])
 
     def message(*layers: Any) -> str:
         with paddle.utils.unique_name.guard():
             other = nn.Sequential(*(make() for make in layers))
-        said = _refused(lambda: gt.export_student(net, tmp_path / "x", layer=other)).message
-        return said.removeprefix("`Sequential` does not fit the student: ")
+        options = {"layer": other, "fetch": net.fetches}
+        said = _refused(lambda: gt.export_student(net.program, tmp_path / "x", **options))
+        assert said.help == "gt.export_student(merged, path, layer=network)"
+        return said.message.removeprefix("`Sequential` does not fit the student: ")
 
     assert [
         message(lambda: nn.Conv2D(3, 9, 3), lambda: nn.BatchNorm2D(16), lambda: nn.Linear(16, 5)),
@@ -479,6 +481,91 @@ def test_a_layer_with_the_students_names_has_to_fit_it_whole(tmp_path: Path) -> 
         "the student has no `conv2d_1.w_0`, `conv2d_1.b_0`; 6 of its 8 tensors have no key",
     ]
     assert list(tmp_path.iterdir()) == []
+
+
+class Chain(nn.Layer):
+    """Linear layers of one shape, which run by the alphabet, however they were made."""
+
+    def __init__(self, names: str = "abc", width: int = 4) -> None:
+        super().__init__()
+        for name in names:
+            setattr(self, name, nn.Linear(width, width))
+
+    def forward(self, x: Any) -> Any:
+        for _, layer in sorted(self.named_children()):
+            x = paddle.tanh(layer(x))
+        return x
+
+
+def _chain(*arguments: Any) -> Any:
+    with paddle.utils.unique_name.guard():
+        return Chain(*arguments)
+
+
+def test_another_layer_gets_what_the_students_own_has_under_its_keys(tmp_path: Path) -> None:
+    layer, other = _chain("abc"), _chain("bca")
+    assert layer.a.weight.name == other.b.weight.name
+    net, scope = gt.from_layer(layer, [(4,)]), paddle.static.Scope()
+    load_layer(layer, scope)
+
+    gt.export_student(net, tmp_path / "student", layer=other, scope=scope)
+
+    missing, unexpected = other.set_state_dict(paddle.load(str(tmp_path / "student.pdparams")))
+    x = paddle.to_tensor(FEED["image"][0, 0, :, :4])
+    assert (missing, unexpected) == ([], [])
+    assert other(x).numpy().tobytes() == layer(x).numpy().tobytes()
+
+
+def test_a_layer_with_other_keys_than_the_students_own_is_refused(tmp_path: Path) -> None:
+    net = gt.from_layer(_chain("abc"), [(4,)])
+    tied = _chain("abc")
+    tied.c = tied.b
+
+    def message(other: Any) -> str:
+        said = _refused(lambda: gt.export_student(net, tmp_path / "x", layer=other))
+        assert said.help == "gt.export_student(merged, path)"
+        return said.message.removeprefix("`Chain` does not fit the student: ")
+
+    assert [message(one) for one in (_chain("abcd"), _chain("ab"), _chain("abc", 5), tied)] == [
+        "the student has no `d.weight`, `d.bias`",
+        "2 of its 6 tensors have no key",
+        "`a.weight` is [5, 5], the student's `linear_0.w_0` [4, 4], and 5 more",
+        "`b.weight` and `c.weight` are one parameter, and two of the student",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layer_of_dynamic_mode_that_was_never_merged_gives_its_own_weights(
+    tmp_path: Path,
+) -> None:
+    layer, scope = _chain(), paddle.static.Scope()
+    net = gt.from_layer(layer, [(4,)])
+    paddle.save(layer.state_dict(), str(tmp_path / "layer.pdparams"))
+
+    with paddle.static.scope_guard(scope):
+        with pytest.warns(UserWarning, match="GT638") as said:
+            found = gt.export_student(net, tmp_path / "student")
+        assert _refused(lambda: gt.export_student(net, tmp_path / "x", scope=scope)).help == (
+            "gt.export_student(merged, path)"
+        )
+        gt.load_parameters(net, tmp_path / "student.pdparams")
+        assert len(gt.export_student(net, tmp_path / "again").report) == 0
+        held = scope.find_var(net.parameters["a.weight"]).get_tensor()
+        held.set(np.array(held) + 1, paddle.CPUPlace())
+        with pytest.warns(UserWarning, match="GT638"):
+            others = gt.export_student(net, tmp_path / "trained")
+        assert len(gt.export_student(net, tmp_path / "said", scope=scope).report) == 0
+
+    assert [one.filename for one in said] == [__file__]
+    assert [one.message for one in (*found.report, *others.report)] == [
+        "written are the 6 parameters that `Chain` itself holds",
+        "written are the Scope's parameters, 1 of them not as `Chain` holds them",
+    ]
+    wanted = (tmp_path / "layer.pdparams").read_bytes()
+    assert [(tmp_path / f"{name}.pdparams").read_bytes() for name in ("student", "again")] == [
+        wanted,
+        wanted,
+    ]
 
 
 class Wrapped(nn.Layer):
@@ -550,7 +637,12 @@ def test_paddle_2_6_exports_alike(tmp_path: Path, paddle26: str) -> None:
 @pytest.mark.pir
 @pytest.mark.parametrize(
     ("path", "options", "code"),
-    [("", {}, "GT636"), (".json", {"scope": 3}, "GT248"), ("student", {"layer": 3}, "GT248")],
+    [
+        ("", {}, "GT636"),
+        (".json", {"scope": 3}, "GT248"),
+        ("student", {"layer": 3}, "GT248"),
+        ("student", {"layer": Net}, "GT248"),
+    ],
 )
 def test_arguments_of_a_wrong_kind_are_said(
     distilled: Distilled,

@@ -159,11 +159,12 @@ def test_what_was_refused_left_the_program_as_it_was(refused: list[dict[str, str
         assert rank["operators before"] == rank["operators after"] == "14"
 
 
-def test_a_rank_that_comes_too_late_is_named(refused: list[dict[str, str]]) -> None:
-    assert refused[0]["late"].startswith(
+@pytest.mark.parametrize("case", ["late at first", "late"])
+def test_a_rank_that_comes_too_late_is_named(refused: list[dict[str, str]], case: str) -> None:
+    assert refused[0][case].startswith(
         "error[GT545] late-rank: rank 0 of 2 waited 0.5 seconds for rank 1 to come to `gt.minimize`"
     )
-    assert refused[1]["late"].startswith(
+    assert refused[1][case].startswith(
         "error[GT545] late-rank: rank 1 of 2 came to `gt.minimize`, where rank 0 gave up waiting"
     )
 

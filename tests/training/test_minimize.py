@@ -321,6 +321,31 @@ error[GT531] optimizer-unfit: `OptimizerWithMixedPrecision` does not work on a P
 
 
 @pytest.mark.pir
+def test_an_optimizer_with_state_in_another_program_is_refused() -> None:
+    """Paddle would let this Program read that one's moments, and end the process later."""
+    first, second = net(), net()
+    adam = optimizer.Adam(0.1)
+    gt.minimize(adam, first.loss, first.startup)
+    said = refusal(second, adam, second.loss, second.startup)
+    assert said == snapshot("""\
+error[GT531] optimizer-unfit: `Adam` keeps its state in another Program, where it was added before
+  = note: state of `linear_0.b_0`, `linear_0.w_0`, `linear_1.b_0`, `linear_1.w_0`
+  = help: gt.minimize(paddle.optimizer.Adam(...), loss)\
+""")
+    gt.minimize(optimizer.Adam(0.1), second.loss, second.startup)
+    assert len(set(second.losses())) == 4
+
+
+@pytest.mark.pir
+def test_an_optimizer_that_keeps_nothing_trains_two_programs() -> None:
+    first, second, plain = net(), net(), optimizer.SGD(0.1)
+    for made in (first, second):
+        gt.minimize(plain, made.loss, made.startup)
+    assert len(set(first.losses())) == 4
+    assert first.losses() == second.losses()
+
+
+@pytest.mark.pir
 @pytest.mark.parametrize(
     "make",
     [

@@ -174,6 +174,33 @@ def test_structured_names_go_through_the_network_whatever_was_counted(tmp_path: 
         assert found.tobytes() == value.numpy().tobytes()
 
 
+def test_structured_names_go_through_the_students_own_layer(tmp_path: Path) -> None:
+    class Swapped(Net):
+        """Has the names of `Net`, counted in another order."""
+
+        def __init__(self) -> None:
+            nn.Layer.__init__(self)
+            self.other, self.head = nn.Linear(4, 5), nn.Linear(4, 5)
+            self.norm, self.conv1 = nn.BatchNorm2D(4), nn.Conv2D(3, 4, 3)
+
+    with paddle.utils.unique_name.guard():
+        other = Swapped()
+    state = {key: value.numpy() for key, value in Net().state_dict().items()}
+    (tmp_path / "net.pdparams").write_bytes(pickle.dumps(state, protocol=4))
+    net = built()
+    assert other.other.weight.name == net.parameters["head.weight"]
+    theirs = paddle.static.Scope()
+    merged = merge(
+        built(), net, {net.feeds[0]: net.feeds[0]}, teacher_scope=theirs, parameters="later"
+    )
+
+    for program, layer in ((net, other), (merged, None), (merged.program, other)):
+        scope = paddle.static.Scope()
+        load_parameters(program, tmp_path / "net.pdparams", layer=layer, scope=scope)
+        found = values(scope, net.parameters.values())
+        assert same(found, {net.parameters[key]: value for key, value in state.items()})
+
+
 def test_structured_names_go_through_the_table_of_the_file(tmp_path: Path) -> None:
     with paddle.utils.unique_name.guard():
         source = Net()

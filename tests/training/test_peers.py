@@ -15,8 +15,9 @@ from typing import Any
 import paddle
 import pytest
 
-from graphtool.training import _peers, _ranks
-from graphtool.training._peers import ENDED, LostRanksError, Peer, Peers, connected
+from graphtool.training import _meeting, _ranks
+from graphtool.training._meeting import Meeting, UnreachableError, connected
+from graphtool.training._peers import ENDED, LostRanksError, Peer, Peers
 
 HERE = "127.0.0.1"
 Pair = tuple[Peers, Peers]
@@ -107,9 +108,9 @@ def test_a_loss_is_said_unless_another_rank_has_ended_well(
 def test_strangers_neither_come_in_nor_hold_up_the_ranks(
     store: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_peers, "_POLITE", 0.3)
+    monkeypatch.setattr(_meeting, "_POLITE", 0.3)
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(connected, store(), HERE, 0, 2, 20.0)
+        first = pool.submit(come, store(), 0)
         host, port, _ = address(store(), 0).split()
         # One says too little and stays, one says what is not the token, one is gone at once.
         with socket.create_connection((host, int(port))) as slow:
@@ -118,7 +119,7 @@ def test_strangers_neither_come_in_nor_hold_up_the_ranks(
                 wrong.sendall(b"0" * 40)
             socket.create_connection((host, int(port))).close()
             begun = monotonic()
-            second = pool.submit(connected, store(), HERE, 1, 2, 20.0)
+            second = pool.submit(come, store(), 1)
             lines = first.result(), second.result()
     assert [list(one) for one in lines] == [[1], [0]]
     assert monotonic() - begun < 2
@@ -127,7 +128,7 @@ def test_strangers_neither_come_in_nor_hold_up_the_ranks(
 def test_a_stranger_makes_nobody_wait_longer_than_the_limit(store: Client) -> None:
     with ThreadPoolExecutor() as pool:
         put(store(), 1, "127.0.0.1 1 token")
-        first = pool.submit(connected, store(), HERE, 0, 2, 0.5)
+        first = pool.submit(come, store(), 0, limit=0.5)
         host, port, _ = address(store(), 0).split()
         with socket.create_connection((host, int(port))) as slow:
             slow.sendall(b"GET ")
@@ -138,23 +139,35 @@ def test_a_stranger_makes_nobody_wait_longer_than_the_limit(store: Client) -> No
 def test_a_rank_that_is_known_by_an_address_not_its_own_takes_calls_all_the_same(
     store: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_peers, "_REACH", 0.1)
+    monkeypatch.setattr(_meeting, "_REACH", 0.1)
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(connected, store(), "240.0.0.1", 0, 2, 20.0)
-        second = pool.submit(connected, store(), HERE, 1, 2, 20.0)
+        first = pool.submit(come, store(), 0, host="240.0.0.1")
+        second = pool.submit(come, store(), 1)
         for one in (first, second):
-            with pytest.raises(_peers.UnreachableError, match="rank 0 cannot be reached at 240"):
+            with pytest.raises(UnreachableError, match="rank 0 cannot be reached at 240"):
                 one.result()
 
 
-def test_a_rank_that_gave_up_and_came_again_is_found_at_its_new_address(store: Client) -> None:
+def test_a_meeting_that_one_rank_gave_up_is_given_up_by_all_and_the_next_one_is_in_step(
+    store: Client,
+) -> None:
+    with pytest.raises(LostRanksError) as late:
+        come(store(), 0, limit=0.1)
+    assert (late.value.ranks, late.value.gave_up) == ((1,), False)
     with ThreadPoolExecutor() as pool:
-        with socket.create_server((HERE, 0)) as closed:
-            put(store(), 0, f"{HERE} {closed.getsockname()[1]} {'0' * 32}")
-        second = pool.submit(connected, store(), HERE, 1, 2, 20.0)
-        sleep(0.2)
-        first = pool.submit(connected, store(), HERE, 0, 2, 20.0)
+        first = pool.submit(come, store(), 0, number=2)
+        with pytest.raises(LostRanksError) as told:
+            come(store(), 1)
+        assert (told.value.ranks, told.value.gave_up) == ((0,), True)
+        second = pool.submit(come, store(), 1, number=2)
         assert (list(first.result()), list(second.result())) == ([1], [0])
+
+
+def test_a_rank_that_gives_up_as_the_last_one_comes_goes_on_with_all(store: Client) -> None:
+    one, other = meeting(store(), 0, limit=0.0), meeting(store(), 1)
+    assert other.settle("all have lines") == "all have lines"
+    one.heed([1])
+    one.agree()
 
 
 @pytest.mark.parametrize("then", [sys.exit, lambda: sleep(4)])
@@ -184,12 +197,20 @@ def rank_with_a_child(line: Connection, then: Callable[[], None]) -> None:
     os._exit(0)
 
 
+def meeting(store: Any, rank: int, *, number: int = 1, limit: float = 20.0) -> Meeting:
+    return Meeting(store=store, number=number, rank=rank, ranks=2, end=monotonic() + limit)
+
+
+def come(store: Any, rank: int, *, host: str = HERE, **options: Any) -> dict[int, Connection]:
+    return connected(meeting(store, rank, **options), host)
+
+
 def put(store: Any, rank: int, text: str) -> None:
-    store.set(f"graphtool/ranks/{rank}", text)
-    store.add(f"graphtool/ranks/{rank}/there", 1)
+    store.set(f"graphtool/ranks/1/{rank}", text)
+    store.add(f"graphtool/ranks/1/{rank}/there", 1)
 
 
 def address(store: Any, rank: int) -> str:
-    while not store.add(f"graphtool/ranks/{rank}/there", 0):
+    while not store.add(f"graphtool/ranks/1/{rank}/there", 0):
         sleep(0.01)
-    return store.get(f"graphtool/ranks/{rank}").decode()
+    return store.get(f"graphtool/ranks/1/{rank}").decode()

@@ -1,0 +1,241 @@
+"""What can be wrong with the pairs of a loss: GT330 to GT334, GT348, GT349, GT354, GT363."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import gcd
+
+from graphtool.checks.adapters import parse_adapter
+from graphtool.checks.fits import FLOATS
+from graphtool.checks.places import spelt
+from graphtool.diagnostics import Diagnostic, Where, rule
+from graphtool.graph import UNKNOWN, Graph, Shape, Value, shapes_agree
+from graphtool.loss_names import channel_axis
+from graphtool.selectors import is_source
+from graphtool.text import as_path, command, literal, option
+
+__all__ = [
+    "Sides",
+    "frozen_student",
+    "fsp_needs_two",
+    "holds_probabilities",
+    "pair_broadcast",
+    "pair_dtype",
+    "pair_rank",
+    "pair_shape",
+    "unknown_dim",
+    "unknown_pair_name",
+    "unusable_pair_name",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sides:
+    """Two Values that a loss compares: where they are, and their shapes as it gets them.
+
+    `adapter` is what stands before it, None where nothing does.
+    """
+
+    loss: str
+    where: tuple[Where, Where]
+    shapes: tuple[Shape, Shape]
+    adapter: str | None
+
+    @property
+    def names(self) -> str:
+        """Both names."""
+        return " and ".join(f"`{place.value}`" for place in self.where)
+
+    @property
+    def said(self) -> str:
+        """Say what is compared."""
+        shapes = f"{self.names} are {' and '.join(map(spelt, self.shapes))}"
+        return f"{shapes} behind `{self.adapter}`" if self.adapter else shapes
+
+
+@rule("GT330")
+def unknown_pair_name(role: str, graph: Graph, name: str, found: Diagnostic) -> Diagnostic:
+    """A pair names a Value that a network does not have, or that several fit.
+
+    Nor can one from inside of a branch or loop be compared, or a vector of tensors: name what it
+    hands on, or one of them.
+    `graphtool inspect MODEL` lists the names. Those of the teacher are its own, or those that
+    merging gave them.
+    """
+    return Diagnostic(
+        message=f"a pair's {role} side: {found.message}",
+        where=(Where(role=role, program=graph.source, value=name),),
+        notes=found.notes,
+        help=found.help,
+    )
+
+
+def unusable_pair_name(
+    role: str, graph: Graph, value: Value, said: str, instead: Sequence[str]
+) -> Diagnostic:
+    """Say why no loss can have a Value, and name the first of those that it can."""
+    found = Diagnostic(
+        message=f"`{value.name}` is {said}", help=literal(instead[0]) if instead else None
+    )
+    return unknown_pair_name(role, graph, value.name, found)
+
+
+@rule("GT331")
+def pair_rank(sides: Sides, wanted: str) -> Diagnostic:
+    """The two Values of a pair have different ranks, or such as the loss is not defined for.
+
+    A map against a vector needs pooling first, tokens against a map a reshape.
+    """
+    ranks = " and ".join(str(len(shape)) for shape in sides.shapes)
+    return Diagnostic(
+        message=f"{sides.names} have ranks {ranks}: {sides.loss} wants {wanted}",
+        where=sides.where,
+        help=_partners(sides),
+    )
+
+
+@rule("GT332")
+def pair_broadcast(sides: Sides) -> Diagnostic:
+    """The two Values of a pair differ in a dim that is 1 on one side.
+
+    Paddle stretches it without a word: the loss has a number, and it means nothing. Pair Values of
+    one size, or pool one side.
+    """
+    return Diagnostic(
+        message=f"{sides.said}: {sides.loss} would broadcast one to the other",
+        where=sides.where,
+        help=_partners(sides),
+    )
+
+
+@rule("GT333")
+def pair_shape(sides: Sides, wanted: str) -> Diagnostic:
+    """The two Values of a pair have shapes that do not go together, behind its adapter too.
+
+    A 1 × 1 convolution, or a linear layer, on the student's side brings it to the teacher's
+    channels, as `hint` does by itself; an interpolation brings a map to its size. `similarity`
+    compares any two shapes of one batch.
+    """
+    return Diagnostic(
+        message=f"{sides.said}: {sides.loss} wants {wanted}",
+        where=sides.where,
+        help=_with_heads(sides) or _other_adapter(sides) or _other_loss(sides) or _partners(sides),
+    )
+
+
+def _with_heads(sides: Sides) -> str | None:
+    """Write the option that splits the widths of attention anew, where no more is in the way."""
+    teacher, student = sides.shapes
+    if sides.loss != "attention_relation" or not shapes_agree(teacher[2:3], student[2:3]):
+        return None
+    heads = gcd(teacher[1], student[1])
+    options = f'{{"attention_relation": {{"heads": {heads}}}}}'
+    return f"gt.distill_loss(merged, pairs, options={options})"
+
+
+def _other_adapter(sides: Sides) -> str | None:
+    """Write an adapter that does what the one at hand leaves out."""
+    if sides.adapter is None or len(sides.shapes[0]) != 4:
+        return None
+    adapter = parse_adapter(sides.adapter)
+    whole = adapter.resizes and adapter.layer is not None
+    return None if whole else 'adapter = "conv1x1+resize"'
+
+
+def _other_loss(sides: Sides) -> str | None:
+    """Write the pair with a loss that compares such shapes, None where the batches differ."""
+    teacher, student = sides.shapes
+    if sides.adapter or not teacher or not shapes_agree(teacher[:1], student[:1]):
+        return None
+    axis = channel_axis(len(teacher))
+    places = [(*shape[:axis], *shape[axis + 1 :]) for shape in sides.shapes]
+    is_one_size = 2 <= len(teacher) <= 4 and shapes_agree(*places)
+    loss = "hint" if is_one_size and UNKNOWN not in (teacher[axis], student[axis]) else "similarity"
+    ends = ", ".join(literal(place.value or "") for place in sides.where)
+    return f'({ends}, "{loss}")'
+
+
+@rule("GT334")
+def pair_dtype(loss: str, where: Sequence[Where], dtypes: Sequence[str]) -> Diagnostic:
+    """The Values of a pair have different dtypes, or are no floating-point numbers.
+
+    Cast one before the loss. What is float16 or bfloat16 is computed in float32, beside float32
+    too.
+    """
+    names = " and ".join(f"`{place.value}`" for place in where)
+    wanted = dtypes[-1] if dtypes[-1] in FLOATS else "float32"
+    return Diagnostic(
+        message=f"{names} are {' and '.join(dtypes)}: {loss} wants floating-point Values of one "
+        "dtype",
+        where=tuple(where),
+        help=f'paddle.cast(merged.teacher({literal(where[0].value or "")}), "{wanted}")',
+    )
+
+
+@rule("GT348")
+def frozen_student(loss: str, where: Where, swapped: str | None) -> Diagnostic:
+    """No gradient passes the student's side of a loss, so the loss would never train anything.
+
+    The teacher comes first, the student second: the two may be swapped. Otherwise the Value depends
+    on no trainable parameter, as in a student that was loaded from an inference model:
+    `gt.for_training` makes one trainable again.
+    """
+    return Diagnostic(
+        message=f"the student's side of `{loss}`, `{where.value}`, is fixed: no gradient passes it",
+        where=(where,),
+        help=swapped or 'student = gt.for_training("student.json")  # before the merge',
+    )
+
+
+@rule("GT349")
+def holds_probabilities(loss: str, where: Where, logits: str, help: str) -> Diagnostic:
+    """A loss that takes logits was given what went through softmax already.
+
+    A second softmax flattens it: the loss is a number, and teaches next to nothing. Say
+    `from_probs="teacher"` (or `"student"`, or `"both"`), or name the logits.
+    """
+    return Diagnostic(
+        message=f"`{where.value}` holds probabilities, and `{loss}` takes what is before softmax",
+        where=(where,),
+        notes=(f"what went into softmax is `{logits}`",),
+        help="help(gt.losses.attention_scores)" if loss == "attention_scores" else help,
+    )
+
+
+@rule("GT354")
+def unknown_dim(loss: str, where: Where, axis: int) -> Diagnostic:
+    """A loss must know a dim when it is built, and it is not known: classes, channels or width.
+
+    Give `paddle.static.data` the size, or reshape the Value to it.
+    """
+    rank = len(where.shape or ())
+    shape = ", ".join("SIZE" if at == axis % rank else "0" for at in range(rank))
+    return Diagnostic(
+        message=f"`{loss}` must know dim {axis} of `{where.value}`, which is {spelt(where.shape)}",
+        where=(where,),
+        help=f"paddle.reshape(value, [{shape}])",
+    )
+
+
+@rule("GT363")
+def fsp_needs_two(left_over: str) -> Diagnostic:
+    """A pair for `fsp` has no partner.
+
+    The flow of a network (Yim et al. 2017) is between two maps, so fsp takes two pairs: the first
+    one with `loss = "fsp"` says where it starts, the next one where it ends, and so on by twos. In
+    both networks the two maps have one size.
+    """
+    return Diagnostic(
+        message=f"`fsp` takes pairs by twos, a start and an end, and `{left_over}` is left over",
+        help='gt.distill_loss(merged, [("t_1", "s_1", "fsp"), ("t_2", "s_2", "fsp")])',
+    )
+
+
+def _partners(sides: Sides) -> str:
+    """Say what lists Values that would go with the teacher's: a command, where it finds both."""
+    networks, name = [place.program or "" for place in sides.where], sides.where[0].value or ""
+    if not all(map(is_source, networks)):
+        return f"print(gt.partners(teacher, student, {literal(name)}))"
+    called = command("graphtool", "suggest-pairs", *map(as_path, networks))
+    return f"{called} {option('--for', name)}"
