@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from typing import TypeVar, cast
 
 from graphtool.arguments import bad_argument
 from graphtool.diagnostics import Diagnostic, UsageError
+from graphtool.matching import Pair
 from graphtool.readers.live import is_live
 
 __all__ = [
     "check_arguments",
     "check_names",
+    "check_pair_arguments",
     "check_sources",
 ]
+
+_Pair = TypeVar("_Pair")
 
 
 def check_arguments(
@@ -38,6 +43,54 @@ def check_arguments(
     ]
     if found:
         raise UsageError(*found)
+
+
+def check_pair_arguments(
+    pairs: Iterable[_Pair], name_prefix: object, options: object
+) -> tuple[_Pair, ...]:
+    """Return the pairs that `check_pairs` is given; refuse arguments of a wrong type.
+
+    Raises UsageError: GT248, for all of them at once.
+    """
+    found: list[Diagnostic] = []
+    are_listed = _is_listing(pairs)
+    if not are_listed:
+        found.append(bad_argument("pairs", pairs, "a PairSet, or a list of pairs", _PAIRS))
+    listed = tuple(pairs) if are_listed else ()
+    wanted = "a Pair, or (teacher name, student name) with or without a loss"
+    found += [
+        bad_argument(f"pairs[{place}]", one, wanted, _PAIRS)
+        for place, one in enumerate(listed)
+        if not (isinstance(one, Pair) or _names_two(one))
+    ]
+    if not _is_text(name_prefix):
+        found.append(bad_argument("name_prefix", name_prefix, "text", _PAIRS))
+    tables = cast("Mapping[object, object]", options).values() if _is_table(options) else [options]
+    if options is not None and not all(map(_is_table, tables)):
+        wanted, example = "a mapping to mappings", 'options={"kl": {"from_probs": "teacher"}}'
+        found.append(bad_argument("options", options, wanted, example))
+    if found:
+        raise UsageError(*found)
+    return listed
+
+
+def _is_listing(given: object) -> bool:
+    return isinstance(given, Iterable) and not isinstance(given, str | PathLike)
+
+
+def _names_two(given: object) -> bool:
+    """Tell the names of two Values, with or without a loss."""
+    if not isinstance(given, tuple):
+        return False
+    names = cast("tuple[object, ...]", given)
+    return len(names) in (2, 3) and _are_texts(names)
+
+
+_PAIRS = "gt.check_pairs(gt.suggest_pairs(teacher, student), teacher, student)"
+
+
+def _is_table(given: object) -> bool:
+    return isinstance(given, Mapping)
 
 
 def _is_text(given: object) -> bool:

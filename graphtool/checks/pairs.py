@@ -9,6 +9,7 @@ from os import PathLike, fspath
 from typing import TypeAlias
 
 from graphtool.checks import pair_problems as problems
+from graphtool.checks.arguments import check_pair_arguments
 from graphtool.checks.pair_fits import ROLES, Compared, Ends, Fitted
 from graphtool.diagnostics import Diagnostic, ReadError, Report, Where
 from graphtool.graph import Graph, Value
@@ -56,9 +57,10 @@ def check_pairs(
 
     A pair is a Pair, or `(teacher, student)` or `(teacher, student, loss)` by name, where any
     selector will do and the loss is `l2` if left out; `l1`, `mse` and `smooth_l1` are checked as
-    `l2` is, and two pairs with `fsp` are one loss. `teacher` and `student` are what `read` takes;
-    for a Merged, its `source.graph` and `before.graph`. `name_prefix` is what merging puts before
-    the teacher's names: one of those on the student's side is told. `options` are those that
+    `l2` is, and two pairs with `fsp` are one loss. Those of a recipe are the `pairs` of what
+    `read_recipe` returns. `teacher` and `student` are what `read` takes; for a Merged, its
+    `source.graph` and `before.graph`. `name_prefix` is what merging puts before the teacher's
+    names, which may have it here: on the student's side it is told. `options` are those that
     `distill_loss` gets, by the name of a loss: `from_probs` says what is no mistake, `heads` makes
     other shapes fit. `restored` says that the student goes through `for_training` before the merge,
     as one does that is given as the path of a saved model: its parameters learn again.
@@ -66,14 +68,14 @@ def check_pairs(
     Where this finds no error `distill_loss` raises none for these pairs, and the other way round;
     what weights, labels and other options decide is not looked at.
 
-    Raises ReadError where a network cannot be read.
+    Raises ReadError where a network cannot be read, UsageError GT248 for arguments of another type.
     """
+    listed = check_pair_arguments(pairs, name_prefix, options)
     networks = Compared(
         graphs=(read(teacher), read(student)),
         prefix=name_prefix,
         restored=restored or _is_saved(student),
     )
-    listed = tuple(pairs)
     losses = [_Named.of(pair).loss for pair in listed]
     findings = (
         found
@@ -131,7 +133,7 @@ def _ends(named: _Named, networks: Compared) -> Ends | list[Diagnostic]:
 def _end(at: int, name: str, networks: Compared) -> Value | Diagnostic:
     role, graph, other = ROLES[at], networks.graphs[at], networks.graphs[1 - at]
     try:
-        value = find(graph, name)
+        value = _found(at, name, networks)
         return _unusable(role, graph, value) or value
     except ReadError as error:
         found = problems.unknown_pair_name(role, graph, name, error.report.diagnostics[0])
@@ -141,6 +143,15 @@ def _end(at: int, name: str, networks: Compared) -> Value | Diagnostic:
             note = f"it is the {ROLES[1 - at]}'s `{its}`, and a pair names the teacher's first"
             return replace(found, notes=(note, *found.notes))
     return found
+
+
+def _found(at: int, name: str, networks: Compared) -> Value:
+    """Find what a pair names; the teacher's may have the name that merging gives it."""
+    graph, bare = networks.graphs[at], name.removeprefix(networks.prefix)
+    if ROLES[at] == "teacher" and name != bare and name not in graph.values:
+        with suppress(ReadError):
+            return find(graph, bare)
+    return find(graph, name)
 
 
 def _unusable(role: str, graph: Graph, value: Value) -> Diagnostic | None:

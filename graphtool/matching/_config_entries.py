@@ -100,7 +100,10 @@ def _parsed(text: str) -> Yaml:
 
 def _plain(document: Yaml) -> Iterator[Read]:
     """Read `pairs:`, as `suggest-pairs --as yaml` writes them."""
-    for index, given in enumerate(listed(document["pairs"])):
+    pairs: Yaml = document["pairs"]
+    if not isinstance(pairs, list):
+        yield Unread(place="pairs", reason="a list was wanted, with `- ` before each pair")
+    for index, given in enumerate(listed(pairs)):
         table = table_of(given)
         yield from weighed(_plain_pair(f"pairs[{index}]", table), table.get("weight"))
 

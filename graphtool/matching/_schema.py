@@ -16,6 +16,7 @@ from graphtool.loss_names import named_losses
 from graphtool.matching import problems
 from graphtool.matching.fingerprint import Fingerprint
 from graphtool.matching.pairs import Kind, Relation
+from graphtool.text import literal
 
 __all__ = [
     "SCHEMA",
@@ -194,10 +195,24 @@ def _pairs(table: Mapping[str, _Toml], found: list[Diagnostic]) -> list[_Toml]:
 
 
 def _pair(table: _Toml, place: str, found: list[Diagnostic]) -> PairRecord | None:
-    record = _converted(table, PairRecord, place, found)
+    record = _converted(_with_tables(table, place, found), PairRecord, place, found)
     if record is not None:
         found.extend(_wrong_values(record, place))
     return record
+
+
+def _with_tables(table: _Toml, place: str, found: list[Diagnostic]) -> _Toml:
+    """Take ends that are texts for names, as they are meant, and say how those are written."""
+    if not isinstance(table, dict):
+        return table
+    pair = dict(cast("dict[str, _Toml]", table))
+    for role in ("teacher", "student"):
+        name: _Toml = pair.get(role)
+        if isinstance(name, str):
+            reason = f"it must be a table: write `{role}.name = {literal(_shortened(name))}`"
+            found.append(problems.bad_recipe_key(f"{place}.{role}", reason))
+            pair[role] = {"name": name}
+    return pair
 
 
 def _wrong_values(pair: PairRecord, place: str) -> Iterator[Diagnostic]:

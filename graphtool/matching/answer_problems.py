@@ -1,4 +1,4 @@
-"""What can be wrong with the answer that a training Program's loss is told of: GT309."""
+"""What can be wrong with the answer that a loss, or another number, is told of: GT309."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LISTED = 6
 
 @rule("GT309")
 def unclear_answer(role: str, teacher: Structure, student: Structure) -> Diagnostic:
-    """A loss that is written out does not say what the network answers, so that was guessed.
+    """A network ends in a loss, or a number, that does not say what it answers: that was guessed.
 
     A loss is followed back to the last Values that no label touches. Here these are several, or
     there is none but the number itself: the loss compares two towers, say, or needs no label. What
@@ -23,6 +23,8 @@ def unclear_answer(role: str, teacher: Structure, student: Structure) -> Diagnos
     """
     side = teacher if role == "teacher" else student
     graph, taken = side.graph, _taken(side)
+    ends = dict.fromkeys(head.output for head in side.heads if not head.is_clear)
+    said = "which does not say" if len(ends) == 1 else "which do not say"
     found = f"taken was {listed(taken, _LISTED)}" if taken else "no logits are paired"
     places = [
         Where(role=role, program=graph.source, value=name, shape=graph.values[name].shape)
@@ -30,7 +32,7 @@ def unclear_answer(role: str, teacher: Structure, student: Structure) -> Diagnos
     ]
     pair = [literal(name) for one in (teacher, student) for name in _taken(one)[:1]]
     return Diagnostic(
-        message=f"the {role}'s loss does not say what the {role} answers: {found}",
+        message=f"the {role} ends in {listed([*ends], _LISTED)}, {said} what it answers: {found}",
         severity=Severity.WARNING,
         where=tuple(places) or (Where(role=role, program=graph.source),),
         help=f"gt.distill_loss(merged, [({', '.join(pair)})])"

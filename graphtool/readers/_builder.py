@@ -19,7 +19,13 @@ from graphtool.readers._inputs import Input
 from graphtool.readers._messages import Attempt, brief, user_frames
 from graphtool.readers._paddle import load_paddle, one_at_a_time
 from graphtool.readers._spelling import parse_input, parse_spec
-from graphtool.readers.layers import Network, build_made, build_network, is_program
+from graphtool.readers.layers import (
+    Network,
+    build_made,
+    build_network,
+    handed_over,
+    is_program,
+)
 from graphtool.readers.live import LiveProgram
 from graphtool.selectors import nearest
 
@@ -39,7 +45,7 @@ def build(
     `inputs` are spelt as `--input` is: `3,224,224` or `NAME=3,224,224:float32`; a batch of unknown
     size is put before them. What the module prints goes to stderr. What it loads in static mode,
     where `set_state_dict` writes to the global Scope before any startup program ran, is in `scope`
-    afterwards, and left aside where that is None.
+    afterwards, as are the weights of a Network that it returns, and left aside where that is None.
 
     Raises UsageError: GT036 malformed spec, GT037 malformed input, GT041 missing input, GT042 input
     for which there is no parameter. Raises ReadError: GT030 no Paddle, GT034 forward fails, GT035
@@ -102,7 +108,7 @@ def _built(
     if is_program(found):
         built = LiveProgram.of(found)
     elif isinstance(found, Network):
-        built = found.live
+        built = handed_over(found)
     elif isinstance(found, load_paddle().nn.Layer):
         built = build_made(found, feeds, name=spec, train=train)
     elif callable(found):

@@ -59,10 +59,15 @@ def layer_mode(layer: _Paddle, *, train: bool) -> Generator[None]:
     """Put a Layer into train or eval mode, and each of its sublayers back afterwards.
 
     What Paddle up to 3.0 writes over their `forward` goes as well, for its own `jit.save` refuses
-    that; another method that a Layer itself put there while it was built stays.
+    that; another method that a Layer itself put there while it was built stays. What `to_static`
+    has put there is out of the way meanwhile: it refuses static mode.
     """
     layers = layer.sublayers(include_self=True)
     before = [(sublayer.training, sublayer.__dict__.get("forward")) for sublayer in layers]
+    for sublayer, (_, own_forward) in zip(layers, before, strict=True):
+        plain = getattr(own_forward, "dygraph_function", None)
+        if plain is not None:
+            sublayer.__dict__["forward"] = plain.__get__(sublayer)
     (layer.train if train else layer.eval)()
     try:
         yield

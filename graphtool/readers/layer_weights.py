@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 from graphtool.readers._paddle import in_mode, is_legacy, load_paddle
 from graphtool.readers.tensors import copy_of, empty_like, held_tensors, share_tensors
@@ -11,11 +12,14 @@ from graphtool.readers.tensors import copy_of, empty_like, held_tensors, share_t
 __all__ = [
     "dynamic_layer",
     "held_names",
+    "hold_layer",
     "holding_layer",
     "is_dynamic",
+    "is_foreign",
     "is_part",
     "layer_tensors",
     "load_layer",
+    "note_read",
     "unlike_layer",
     "without_initialisers",
 ]
@@ -23,10 +27,29 @@ __all__ = [
 # Layers, their parameters and Scopes are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
 
+# What Layers were seen to read when they were built, by name.
+_READ: WeakKeyDictionary[_Paddle, dict[str, _Paddle]] = WeakKeyDictionary()
+
 
 def is_dynamic(parameter: _Paddle) -> bool:
     """Tell a parameter of dynamic mode, which has a tensor, from one of static mode."""
     return type(parameter).__name__ == "EagerParamBase"
+
+
+def is_foreign(layer: _Paddle, program: _Paddle) -> bool:
+    """Tell a Layer with parameters of static mode that are none of a PIR Program's.
+
+    They are asked for their addresses alone: they crash where their own Program is gone.
+    """
+    if is_legacy(program):
+        return False
+    own = {result.id for op in program.global_block().ops for result in op.results()}
+    held = (
+        parameter
+        for inner in layer.sublayers(include_self=True)
+        for parameter in inner._parameters.values()  # noqa: SLF001
+    )
+    return any(one is not None and not is_dynamic(one) and one.id not in own for one in held)
 
 
 def dynamic_layer(network: object) -> _Paddle | None:
@@ -48,6 +71,14 @@ def holding_layer(network: object, names: Collection[str], scope: _Paddle | None
     if layer is None or scope is None:
         return layer
     return None if len(held_tensors(scope, names)) == len(names) else layer
+
+
+def note_read(layer: _Paddle, built: _Paddle) -> None:
+    """Note what a Layer reads by its ConcreteProgram: of a tensor in a list it tells nobody."""
+    tensors: Iterable[_Paddle] = built.parameters
+    if not is_legacy(built.main_program):
+        tensors, _values = built.parameters
+    _READ.setdefault(layer, {}).update({tensor.name: tensor for tensor in tensors})
 
 
 def held_names(layer: _Paddle) -> frozenset[str]:
@@ -85,6 +116,14 @@ def load_layer(layer: _Paddle, scope: _Paddle) -> None:
     share_tensors(copies, scope)
 
 
+def hold_layer(network: object, scope: _Paddle) -> None:
+    """Give a Scope what it lacks of a Network's Layer of dynamic mode, whose buffers it shares."""
+    layer = dynamic_layer(network)
+    tensors = {} if layer is None else layer_tensors(layer)
+    held = held_tensors(scope, tensors)
+    share_tensors({name: one for name, one in tensors.items() if name not in held}, scope)
+
+
 def unlike_layer(layer: _Paddle, scope: _Paddle) -> tuple[str, ...]:
     """Return the names under which a Scope holds other numbers than a Layer of dynamic mode."""
     return tuple(_unlike(layer_tensors(layer), scope))
@@ -117,7 +156,8 @@ def without_initialisers(startup: _Paddle, names: Collection[str]) -> _Paddle:
 
 
 def _held(layer: _Paddle) -> Iterator[_Paddle]:
-    """Yield a Layer's parameters and buffers."""
+    """Yield a Layer's parameters and buffers, and what else it reads."""
+    yield from _READ.get(layer, {}).values()
     # `parameters()` refuses those of the mode that Paddle is not in.
     for inner in layer.sublayers(include_self=True):
         for held in (*inner._parameters.values(), *inner._buffers.values()):  # noqa: SLF001

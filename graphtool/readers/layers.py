@@ -26,12 +26,19 @@ from graphtool.readers._paddle import in_mode, is_legacy, load_paddle, one_at_a_
 from graphtool.readers._pir import ValueKey, walk_pir
 from graphtool.readers._surroundings import layer_mode, no_silent_branches, room
 from graphtool.readers.counters import count_past, user_names
-from graphtool.readers.layer_weights import held_names, is_dynamic, without_initialisers
+from graphtool.readers.layer_weights import (
+    held_names,
+    hold_layer,
+    is_dynamic,
+    is_foreign,
+    note_read,
+    without_initialisers,
+)
 from graphtool.readers.live import LiveProgram
 from graphtool.readers.parameter_attributes import take_from_layer
 from graphtool.readers.tensors import held_tensors
 
-__all__ = ["Network", "build_made", "build_network", "from_layer", "is_program"]
+__all__ = ["Network", "build_made", "build_network", "from_layer", "handed_over", "is_program"]
 
 # Layers, Programs, Values and InputSpecs are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
@@ -102,7 +109,7 @@ def from_layer(
     else:
         network = _with_what_it_loads(layer, inputs, name=name, train=train)
     if isinstance(network, LiveProgram):
-        raise ReadError(problems.wrong_type(name, "Program"))
+        raise ReadError(problems.wrong_type(name, "Program", "a `paddle.nn.Layer`"))
     count_past(network.program, user_names(network.graph))
     return network
 
@@ -122,7 +129,7 @@ def build_network(
 ) -> Network | LiveProgram:
     """Build the Layer that a factory makes: in static mode, where that fails through `to_static`.
 
-    A factory may return a Program instead, which is read as it is.
+    A factory may return a Program instead, or a Network, which is read as it is.
     """
     plain = _Try(name=name, inputs=inputs, train=train, static=True)
     network = plain.run(factory)
@@ -138,6 +145,12 @@ def build_network(
         reason, frames = _reason(dynamic.error), user_frames(dynamic.error)
         raise ReadError(problems.callable_raised(name, reason, frames, _wrapping(name, factory)))
     raise ReadError(_refusal(name, inputs, dynamic.error, plain.error))
+
+
+def handed_over(network: Network) -> LiveProgram:
+    """Return what a Network has; the weights of its Layer are in the global Scope then."""
+    hold_layer(network, load_paddle().static.global_scope())
+    return network.live
 
 
 def _with_what_it_loads(
@@ -204,7 +217,7 @@ class _Try:
             if is_program(layer):
                 return LiveProgram.of(layer)
             if isinstance(layer, Network):
-                return layer.live
+                return handed_over(layer)
             _require_inputs(self.name, layer, self.inputs)
             network = (
                 _called(layer, self.inputs, main, startup, train=self.train)
@@ -239,6 +252,8 @@ def _called(
     train: bool,
 ) -> Network:
     paddle = load_paddle()
+    if is_foreign(layer, main):
+        raise ReadError(problems.static_layer(type(layer).__name__))
     attribution = Attribution()
     with layer_mode(layer, train=train), attribution.watching(layer):
         named = named_inputs(layer, inputs)
@@ -274,6 +289,7 @@ def _traced(layer: _Paddle, inputs: Sequence[Input], *, train: bool) -> Network:
     if isinstance(outputs, list) and len(built.outputs) == 1:
         outputs = built.outputs[0]
     take_from_layer(built.main_program, layer)
+    note_read(layer, built)
     startup = without_initialisers(built.startup_program, held_names(layer))
     return _network(layer, built.main_program, startup, feeds, outputs, attribution)
 

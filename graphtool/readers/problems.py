@@ -435,15 +435,15 @@ def no_such_attribute(
 
 
 @rule("GT040")
-def wrong_type(name: str, found: str) -> Diagnostic:
+def wrong_type(
+    name: str, found: str, wanted: str = "a `paddle.nn.Layer` or a Program"
+) -> Diagnostic:
     """A builder is a Layer class, or a function that returns a Layer or a Program; this is not.
 
     A function that returns several things, or nothing, needs a small one around it that returns the
     Layer alone.
     """
-    return Diagnostic(
-        message=f"`{name}` gives a `{found}`; wanted a `paddle.nn.Layer` or a Program",
-    )
+    return Diagnostic(message=f"`{name}` gives a `{found}`; wanted {wanted}")
 
 
 @rule("GT041")

@@ -67,8 +67,9 @@ def answers_of(
 ) -> tuple[Answer, ...]:
     """Return what the outputs are about, each once."""
     by_labels, by_feeds = (marks_of(flow, labels=labels) for labels in (True, False))
+    places = {name: place for place, name in enumerate(flow.maker)}
     losses = [one for one in outputs if is_number(flow, one) and one in by_labels.touched]
-    arithmetic, found = _Arithmetic(flow, scales, by_feeds.alone), list[Answer]()
+    arithmetic, found = _Arithmetic(flow, scales, by_feeds.alone, places), list[Answer]()
     for output in outputs:
         if losses and _is_beside(flow, by_labels, output):
             continue
@@ -76,7 +77,7 @@ def answers_of(
         marks = by_labels if losses or not _is_total(flow, output) else by_feeds
         for name, is_written in _told_of(flow, marks, output).items():
             settled = name if name == output else arithmetic.settled(name)
-            is_relation = relates_samples(flow, settled)
+            is_relation = name != output and relates_samples(flow, settled)
             origins = arithmetic.origins(settled) if is_written or is_relation else ()
             is_made = len(origins) > 1 or is_relation
             found.append(Answer(output, settled, origins if is_made else ()))
@@ -86,11 +87,10 @@ def answers_of(
         name = wholes.get(answer.name, answer.name)
         # The last output is the total, or nearer to it than what one operator has besides.
         named[name] = Answer(answer.output, name, answer.parts)
-    if all(answer.name == answer.output for answer in found):
+    if flow.graph.fetches or all(answer.name == answer.output for answer in found):
         return tuple(named.values())
     # The terms of a loss stand in any order.
-    places = {name: place for place, name in enumerate(flow.maker)}
-    return tuple(sorted(named.values(), key=lambda answer: places.get(answer.name, -1)))
+    return tuple(sorted(named.values(), key=lambda answer: arithmetic.place(answer.name)))
 
 
 def relates_samples(flow: Flow, name: str) -> bool:
@@ -168,12 +168,19 @@ def _samples_first(flow: Flow, name: str, loss: Step) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Arithmetic:
-    """What is computed without weights, and without `feeds`, behind a network's last weights."""
+    """What is computed without weights, and without `feeds`, behind a network's last weights.
+
+    `places` has what is computed in program order. `known` and `masks` keep what was found, for
+    the terms of a loss share arithmetic.
+    """
 
     flow: Flow
     scales: Mapping[str, Scale]
     feeds: Collection[str]
+    places: Mapping[str, int]
     known: dict[str, str] = field(default_factory=dict[str, str])
+    ends: list[str] = field(default_factory=list[str])
+    masks: dict[str, int] = field(default_factory=dict[str, int])
 
     def settled(self, name: str) -> str:
         """Go back over arithmetic that keeps the shape: logits less their largest, a logarithm.
@@ -201,21 +208,20 @@ class _Arithmetic:
         return before if is_whole or self._leaves_out_the_last(step) else None
 
     def _leaves_out_the_last(self, step: Step) -> bool:
-        if step.kind != "slice" or len(self._shape(step.result) or ()) != _ROWS + 1:
+        is_sequence = len(self._shape(step.result) or ()) == _ROWS + 1
+        if step.kind != "slice" or not step.features or not is_sequence:
             return False
         graph, operator = self.flow.graph, step.operator
-        starts, ends = (
-            numbers_of(graph, operator, name, operand=place)
-            for place, name in enumerate(("starts", "ends"), start=1)
-        )
-        return whole_numbers(operator.attributes.get("axes")) == (1,) and (starts, ends) == (
-            (0,),
-            (-1,),
-        )
+        axes = whole_numbers(operator.attributes.get("axes"))
+        starts = numbers_of(graph, operator, "starts", operand=1)
+        ends = numbers_of(graph, operator, "ends", operand=2)
+        return (axes, starts, ends) == ((1,), (0,), (-1,))
 
     def _unrolled(self, name: str) -> str:
         """Return the map or the sequence [N, L, D] whose places are these rows [?, D], if any."""
         step, rows = self.flow.past(name, RESHAPES), self._shape(name)
+        if step is not None and self._leaves_out_the_last(step):
+            step = self.flow.past(step.features[0], RESHAPES)
         whole = self._shape(step.result) if step is not None else None
         if step is None or not whole or not rows or len(rows) != _ROWS or not step.weights:
             return name
@@ -225,14 +231,14 @@ class _Arithmetic:
 
     def wholes(self, names: Iterable[str]) -> Mapping[str, str]:
         """Return what several are parts of: one Value of their shape, or a detector's map."""
-        by_origins: dict[tuple[str, ...], list[str]] = {}
+        by_origins: dict[int, list[str]] = {}
         for name in dict.fromkeys(names):
-            by_origins.setdefault(self.origins(name), []).append(name)
+            by_origins.setdefault(self._mask(name), []).append(name)
         found: dict[str, str] = {}
-        for origins, parts in by_origins.items():
+        for parts in by_origins.values():
             if len(parts) == 1:
                 continue
-            whole = self._source(parts)
+            whole, origins = self._source(parts), self.origins(parts[0])
             if whole is not None and all(self._shape(x) == self._shape(whole) for x in parts):
                 found.update(dict.fromkeys(parts, self.settled(whole)))
             elif len(origins) == 1 and self._is_map(origins[0]):
@@ -240,23 +246,37 @@ class _Arithmetic:
         return found
 
     def origins(self, name: str) -> tuple[str, ...]:
-        """Return the Values made with weights that this is a function of, the deepest last."""
-        pending, seen, ends = [name], {name}, set[str]()
+        """Return the Values made with weights that this is a function of, in program order."""
+        mask = self._mask(name)
+        ends = (self.ends[place] for place in range(mask.bit_length()) if mask >> place & 1)
+        return tuple(sorted(ends, key=self.place))
+
+    def _mask(self, name: str) -> int:
+        """Return the origins as bits, one for each of the `ends`."""
+        pending, masks = [name], self.masks
         while pending:
-            name = pending.pop()
-            step = self.flow.maker.get(name)
-            if step is None or not self._is_free(step):
-                ends.add(name)
+            step = self.flow.maker.get(pending[-1])
+            is_end = step is None or not self._is_free(step)
+            fresh = [] if step is None or is_end else [x for x in step.features if x not in masks]
+            if fresh:
+                pending += fresh
                 continue
-            fresh = [one for one in step.features if one not in seen]
-            seen.update(fresh)
-            pending += fresh
-        return tuple(sorted(ends, key=self._place))
+            made = pending.pop()
+            if made in masks:
+                continue
+            if step is None or is_end:
+                masks[made] = 1 << len(self.ends)
+                self.ends.append(made)
+            else:
+                masks[made] = 0
+                for one in step.features:
+                    masks[made] |= masks[one]
+        return masks[name]
 
     def _source(self, names: Iterable[str]) -> str | None:
         """Return the nearest Value that all of these are functions of, without weights; or None."""
         seen = set(names)
-        pending = [(-depth, name) for depth, name in map(self._place, seen)]
+        pending = [(-self.place(name), name) for name in seen]
         heapify(pending)
         while len(pending) > 1:
             step = self.flow.maker.get(heappop(pending)[1])
@@ -265,7 +285,7 @@ class _Arithmetic:
             for name in step.features:
                 if name not in seen:
                     seen.add(name)
-                    heappush(pending, (-self._place(name)[0], name))
+                    heappush(pending, (-self.place(name), name))
         return pending[0][1]
 
     def _is_free(self, step: Step) -> bool:
@@ -278,8 +298,9 @@ class _Arithmetic:
         is_local = self.scales.get(name, GLOBAL) != GLOBAL
         return is_local and self.flow.graph.values[name].rank == _MAP
 
-    def _place(self, name: str) -> tuple[int, str]:
-        return self.flow.depth.get(name, 0), name
+    def place(self, name: str) -> int:
+        """Return where in the program a Value is computed; nothing is before what is fed."""
+        return self.places.get(name, -1)
 
     def _shape(self, name: str) -> Shape | None:
         return self.flow.graph.values[name].shape

@@ -37,7 +37,7 @@ class Head:
     `embedding` is None where that is a map or a sequence; `normalised` names the Operator that
     turned the logits into probabilities. `index` is the output's place among all. `classifies` is
     False where the network ends in a feature map or a hidden state, as a backbone does. It
-    `is_clear` unless the output is a loss that does not say what the answer is.
+    `is_clear` unless the output is a loss, or a number, that does not say what the answer is.
     """
 
     index: int

@@ -111,7 +111,7 @@ def _holder_there() -> Generator[None]:
     try:
         yield
     except _STORE_GONE:
-        raise LostRanksError([0]) from None
+        raise LostRanksError([0], gone=True) from None
 
 
 def connected(meeting: Meeting, host: str) -> dict[int, Connection]:

@@ -21,12 +21,13 @@ _NUMBER = Struct("!Q")
 
 
 class LostRanksError(Exception):
-    """Other ranks did not come in time, are gone, or gave up waiting; `ranks` says which."""
+    """Other ranks did not come in time, gave up waiting, or are gone; `ranks` says which."""
 
-    def __init__(self, ranks: Iterable[int], *, gave_up: bool = False) -> None:
+    def __init__(self, ranks: Iterable[int], *, gave_up: bool = False, gone: bool = False) -> None:
         super().__init__()
         self.ranks = tuple(sorted(ranks))
         self.gave_up = gave_up
+        self.gone = gone
 
 
 @dataclass

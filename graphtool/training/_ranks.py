@@ -159,8 +159,9 @@ def meet(limit: float) -> None:
         with _stopped_while_waiting(rank, ranks):
             lines = connected(meeting, host)
     except LostRanksError as lost:
-        waited = None if lost.gave_up else f"waited {limit:g} seconds"
-        raise GraphtoolError(problems.late_rank(rank, ranks, lost.ranks, waited)) from None
+        waited = "waited, until that was gone," if lost.gone else f"waited {limit:g} seconds"
+        late = problems.late_rank(rank, ranks, lost.ranks, None if lost.gave_up else waited)
+        raise GraphtoolError(late) from None
     except UnreachableError as no_way:
         warn(problems.unreachable_rank(rank, ranks, str(no_way)))
         _launch.peers = Peers({}, _launch.hear)

@@ -165,11 +165,15 @@ def variables_of(source: _Paddle) -> Mapping[str, str]:
 
 
 def _names(weights: Weights, graph: Graph, variables: Mapping[str, str]) -> dict[str, str]:
-    """Map keys of the file to Variables of the program: by layer, by name, by the file's table."""
+    """Map keys of the file to Variables of the program: by layer, by name, by the file's table.
+
+    The table has names that another Layer counted, as long as nothing better is known.
+    """
     targets = persistables(graph)
+    table: Mapping[str, str] = {} if variables else weights.table
     names: dict[str, str] = {}
     for key in weights.tensors:
-        meant = (variables.get(key), key, weights.table.get(key))
+        meant = (variables.get(key), key, table.get(key))
         name = next((name for name in meant if name in targets), None)
         if name is not None:
             names[key] = name

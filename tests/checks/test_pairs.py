@@ -8,7 +8,7 @@ from paddle import nn, split, static
 
 import graphtool
 from graphtool import checks, read, suggest_pairs
-from graphtool.diagnostics import Severity
+from graphtool.diagnostics import Severity, UsageError
 from tests.checks.programs import codes, data, only, program
 from tests.networks import PlainConvolutions, built
 
@@ -62,6 +62,43 @@ def test_a_teachers_name_on_the_students_side_is_said_to_be_one(name):
     found = only(checks.check_pairs([("relu_1", name)], teacher, student), "GT330")
     assert found.message == f"a pair's student side: no Value is called `{name}`"
     assert found.notes[0] == "it is the teacher's `relu_1`, and a pair names the teacher's first"
+
+
+def test_the_teachers_side_may_have_the_name_that_merging_gives_it():
+    graphs = _graph("x", 4), _graph("y", 4)
+    assert codes(checks.check_pairs([("teacher_relu_0", "relu_0")], *graphs)) == []
+    assert codes(checks.check_pairs([("t/relu_0", "relu_0")], *graphs, name_prefix="t/")) == []
+    assert codes(checks.check_pairs([("t/relu_0", "relu_0")], *graphs)) == ["GT330"]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "options", "said"),
+    [
+        ("pairs.toml", {}, ["`pairs` is `'pairs.toml'`; wanted a PairSet, or a list of pairs"]),
+        (None, {}, ["`pairs` is `None`; wanted a PairSet, or a list of pairs"]),
+        (
+            [("relu_0",), _PAIR, (*_PAIR, "l2", 2.0)],
+            {},
+            [
+                f"`pairs[{place}]` is `{given}`; "
+                "wanted a Pair, or (teacher name, student name) with or without a loss"
+                for place, given in (
+                    (0, "('relu_0',)"),
+                    (2, "('relu_0', 'relu_0', 'l2', 2.0)"),
+                )
+            ],
+        ),
+        ([_PAIR], {"kl": 4}, ["`options` is `{'kl': 4}`; wanted a mapping to mappings"]),
+    ],
+)
+def test_what_are_no_pairs_or_options_is_refused_by_type(pairs, options, said):
+    graph = _graph("x", 4)
+
+    with pytest.raises(UsageError) as raised:
+        checks.check_pairs(pairs, graph, graph, options=options)
+
+    assert [found.message for found in raised.value.report] == said
+    assert codes(raised.value.report) == ["GT248"] * len(said)
 
 
 def test_all_pairs_are_looked_at():

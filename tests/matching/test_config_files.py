@@ -835,6 +835,10 @@ LAUGHS = (
             snapshot(["GT327", "there is no key `wieght`"]),
         ),
         (
+            "pairs: {teacher: head, student: head}",
+            snapshot(["GT327", "a list was wanted, with `- ` before each pair"]),
+        ),
+        (
             "pairs: [{teacher: head, student: head, adapter: [1]}]",
             snapshot(["GT327", "its `adapter` is no text"]),
         ),

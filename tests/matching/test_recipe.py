@@ -351,6 +351,11 @@ student = { name = "relu_1" }
         ("pairs = []\n\n", "GT311", "has no `schema`"),
         ("schema = 1\npairs = 3\n", "GT313", "`pairs`: it must be a list"),
         ("schema = 1\npairs = [3]\n", "GT313", "`pairs[0]`: Expected `object`, got `int`"),
+        (
+            GOOD.replace('{ name = "relu_1" }', '"relu_1"', 1),
+            "GT313",
+            '`pairs[0].teacher`: it must be a table: write `teacher.name = "relu_1"`',
+        ),
         ("schema = 1\nteachers = 1\n", "GT313", "`the recipe`: Object contains unknown field"),
         (GOOD.replace('"l2"', '"l3"'), "GT314", "`pairs[0].loss`: there is no loss `l3`"),
         (GOOD.replace('"stage"', '"stag"'), "GT313", "`pairs[0].kind`: Invalid enum value 'stag'"),

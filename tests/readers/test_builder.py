@@ -90,6 +90,12 @@ class Trained(Net):
 
         super().__init__()
         self.set_state_dict({"fc.bias": numpy.ones([8], "float32")})
+
+
+def trained():
+    from graphtool import from_layer
+
+    return from_layer(Trained, [("image", (4,))])
 """
 
 
@@ -130,6 +136,17 @@ def test_a_function_that_returns_a_network_gives_its_program(nets):
     live = build(f"{nets}:network")
     assert isinstance(live, LiveProgram)
     assert (live.graph.source, live.graph.feeds) == (f"{nets}:network", ("image",))
+
+
+def test_a_network_whose_layer_holds_its_weights_brings_them(nets):
+    scope = paddle.static.Scope()
+    live = build(f"{nets}:trained", scope=scope)
+    held = {
+        len(one.shape): np.array(scope.find_var(one.name).get_tensor())
+        for one in live.graph.parameters
+    }
+    assert held[2].shape == (4, 8)
+    assert set(held[1].flat) == {1}
 
 
 def test_paddles_own_models_are_built_in_eval_mode():

@@ -1,5 +1,6 @@
 """A Layer becomes a Program of its own, and each Value knows the sublayer that made it."""
 
+import gc
 import os
 import subprocess
 import warnings
@@ -168,6 +169,15 @@ def test_a_forward_that_is_decorated_already_is_built():
 
 
 @pytest.mark.pir
+def test_a_layer_that_was_converted_already_is_built_and_stays_so():
+    """Paddle does not convert its own networks' code again, and refuses that in static mode."""
+    layer = paddle.jit.to_static(paddle.vision.models.LeNet(), full_graph=True)
+    forward = layer.forward
+    assert from_layer(layer, [(1, 28, 28)]).graph.values["add_2"].layer == "fc.0"
+    assert layer.forward is forward
+
+
+@pytest.mark.pir
 def test_data_dependent_control_flow_is_built_with_its_regions_and_paths():
     net = from_layer(_Branchy, [(4,)])
     values = net.graph.values
@@ -295,6 +305,32 @@ def test_weights_that_a_factory_loads_are_kept_whatever_its_startup_program_does
     names = [network.parameters["weight"], "teacher_" + network.parameters["weight"]]
     assert [set(np.array(scope.find_var(name).get_tensor()).flat) for name in names] == [{2}, {2}]
     assert around.find_var(names[0]) is None
+    assert merged.verify()
+
+
+class _Masked(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+        self.mask = paddle.to_tensor([1.0, 2.0, 3.0])
+        self.shifts = [paddle.to_tensor([4.0, 5.0, 6.0])]
+
+    def forward(self, x):
+        return self.fc(x) * self.mask + self.shifts[0]
+
+
+def test_tensors_that_are_in_no_state_dict_are_weights_as_well():
+    """A startup program of `to_static` would set zeros; a list tells nobody what is in it."""
+    teacher, student = (from_layer(_Masked(), [(4,)]) for _ in range(2))
+    layer, scope = student.layer, paddle.static.Scope()
+    wanted = {t.name: t.numpy() for t in (layer.fc.weight, layer.mask, *layer.shifts)}
+    paddle.enable_static()
+    paddle.static.Executor().run(student.startup, scope=scope)
+    merged = merge(teacher, student, {teacher.feeds[0]: student.feeds[0]}, scope=scope)
+    paddle.static.Executor().run(student.startup, scope=scope)
+
+    found = {name: np.array(scope.find_var(name).get_tensor()) for name in wanted}
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
     assert merged.verify()
 
 
@@ -477,6 +513,22 @@ def test_a_layer_made_in_static_mode_is_refused():
             from_layer(layer, [(4,)])
     finally:
         paddle.disable_static()
+
+
+@pytest.mark.pir
+def test_a_factory_that_hands_over_parameters_of_a_program_that_is_gone_is_refused():
+    """Paddle would crash of them."""
+    layer = from_layer(lambda: nn.Linear(4, 4), [(4,)]).layer
+    gc.collect()
+    for factory in (lambda: layer, lambda: nn.Sequential(nn.Linear(4, 4), layer)):
+        with pytest.raises(ReadError, match="GT033"):
+            from_layer(factory, [(4,)])
+
+
+def test_a_factory_that_makes_a_program_or_has_one_is_refused():
+    for factory in (paddle.static.Program, lambda: from_layer(nn.ReLU, [(4,)])):
+        with pytest.raises(ReadError, match=r"gives a `Program`; wanted a `paddle.nn.Layer`$"):
+            from_layer(factory, [(4,)])
 
 
 @pytest.mark.call_stacks

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import paddle
@@ -96,6 +97,25 @@ def _of_places() -> None:
     F.cross_entropy(rows, data("label", -1, 8, 8, dtype="int64").flatten())
 
 
+def _of_a_text_line() -> None:
+    logits = nn.Linear(8, 6)(F.relu(nn.Linear(4, 8)(data("columns", -1, 12, 4))))
+    lengths = [data(name, -1, dtype="int64") for name in ("columns_length", "label_length")]
+    label = data("label", -1, 5, dtype="int32")
+    F.ctc_loss(logits.transpose([1, 0, 2]), label, *lengths, reduction="none").mean()
+
+
+def _of_the_next_token() -> None:
+    ids = data("ids", -1, 6, dtype="int64")
+    logits = nn.Linear(8, 9)(F.relu(nn.Embedding(9, 8)(ids)))
+    F.cross_entropy(logits[:, :-1], ids[:, 1:])
+
+
+def _of_the_next_letter() -> None:
+    logits = nn.Linear(8, 6)(F.relu(nn.Linear(4, 8)(data("columns", -1, 12, 4))))
+    label = data("label", -1, 12, dtype="int64")
+    F.cross_entropy(logits[:, :-1, :].reshape([-1, 6]), label[:, 1:].reshape([-1]))
+
+
 def _of_an_autoencoder() -> None:
     image = data("image", -1, 3, 8, 8)
     rebuilt = nn.Conv2D(4, 3, 3, 1, 1)(F.relu(nn.Conv2D(3, 4, 3, 1, 1)(image)))
@@ -120,6 +140,9 @@ def _with_what_is_looked_at() -> None:
         (_of_center_loss, "add_1"),
         (_of_tokens, "add_0"),
         (_of_places, "add_1"),
+        (_of_a_text_line, "add_1"),
+        (_of_the_next_token, "add_0"),
+        (_of_the_next_letter, "add_1"),
         (_of_an_autoencoder, "add_1"),
         (_with_what_is_looked_at, "add_1"),
     ],
@@ -155,6 +178,34 @@ def test_what_compares_the_samples_of_a_batch_is_no_answer_but_what_it_compares_
     (head,) = analyse(read(program(build)[0])).heads
 
     assert (head.logits, head.is_clear) == ("add_1", False)
+
+
+def test_towers_that_a_batch_is_told_apart_by_are_named_in_program_order() -> None:
+    def build() -> None:
+        shared = nn.Sequential(*(nn.Linear(4, 4) for _ in range(5)))
+        first, second = (
+            F.normalize(nn.Linear(4, 6)(shared(data(name, -1, 4)))) for name in ("one", "other")
+        )
+        likeness = paddle.matmul(first, second, transpose_y=True) * 20
+        F.cross_entropy(likeness, paddle.arange(paddle.shape(first)[0]).reshape([-1, 1]))
+
+    heads = analyse(read(program(build)[0])).heads
+
+    # By their names the second would come first.
+    assert [(head.logits, head.is_clear) for head in heads] == [("add_5", False), ("add_11", False)]
+
+
+def test_heads_stand_in_program_order_whatever_the_order_of_a_losss_terms() -> None:
+    def build(*, terms: Sequence[int] = ()) -> None:
+        shared = F.relu(nn.Linear(6, 8)(data("x", -1, 6)))
+        ends = [nn.Linear(8, width)(shared) for width in (4, 5)]
+        losses = [F.mse_loss(end, data(f"label{end.shape[1]}", -1, end.shape[1])) for end in ends]
+        sum(losses[term] for term in terms)
+
+    graphs = [read(program(partial(build, terms=terms))[0]) for terms in ((0, 1), (1, 0))]
+
+    for graph in graphs:
+        assert [(x.index, x.logits) for x in analyse(graph).heads] == [(0, "add_1"), (1, "add_2")]
 
 
 def test_a_recurrent_layer_may_be_the_whole_network() -> None:

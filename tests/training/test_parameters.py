@@ -215,6 +215,18 @@ def test_structured_names_go_through_the_table_of_the_file(tmp_path: Path) -> No
     assert found.tobytes() == wanted.tobytes()
 
 
+def test_the_table_of_the_file_has_no_say_over_a_networks_own_keys(tmp_path: Path) -> None:
+    with paddle.utils.unique_name.guard():
+        state = {f"model.{key}": value for key, value in Net().state_dict().items()}
+    paddle.save(state, str(tmp_path / "net.pdparams"))
+    net, scope = built(), paddle.static.Scope()
+
+    with pytest.raises(GraphtoolError, match="GT505"):
+        load_parameters(net, tmp_path / "net.pdparams", scope=scope)
+    load_parameters(net.program, tmp_path / "net.pdparams", scope=scope)
+    assert len(values(scope, net.parameters.values())) == len(state)
+
+
 def test_structured_names_without_layer_and_table_ask_for_the_layer(tmp_path: Path) -> None:
     state = {name: value.numpy() for name, value in Net().state_dict().items()}
     (tmp_path / "net.pdparams").write_bytes(pickle.dumps(state, protocol=4))

@@ -163,6 +163,19 @@ def test_a_meeting_that_one_rank_gave_up_is_given_up_by_all_and_the_next_one_is_
         assert (list(first.result()), list(second.result())) == ([1], [0])
 
 
+def test_the_end_of_the_rank_that_holds_the_store_ends_the_waiting() -> None:
+    with socket.create_server((HERE, 0)) as server:
+        port = server.getsockname()[1]
+    held, other = client(port, is_master=True), client(port)
+    with ThreadPoolExecutor() as pool:
+        second = pool.submit(come, other, 1)
+        address(held, 1)
+        del held
+        with pytest.raises(LostRanksError) as lost:
+            second.result()
+    assert (lost.value.ranks, lost.value.gone) == ((0,), True)
+
+
 def test_a_rank_that_gives_up_as_the_last_one_comes_goes_on_with_all(store: Client) -> None:
     one, other = meeting(store(), 0, limit=0.0), meeting(store(), 1)
     assert other.settle("all have lines") == "all have lines"
