@@ -19,6 +19,7 @@ __all__ = [
     "misfit_parameter_file",
     "misshapen_parameters",
     "missing_parameters",
+    "passed_over_scope",
     "tied_parameters",
     "uninitialised_parameters",
     "unlike_layer",
@@ -188,6 +189,25 @@ def misfit_parameter_file(plan: MergePlan) -> Iterator[Diagnostic]:
         notes=tuple(notes),
         help=look_at(file.path),
     )
+
+
+@check("GT241")
+def passed_over_scope(plan: MergePlan) -> Iterator[Diagnostic]:
+    """The Scope that was given for the teacher holds weights of it, and they are not taken.
+
+    A teacher that is a saved model brings those of its file, and one that was made from a Layer of
+    dynamic mode the Layer's, unless its Scope holds all of them. To merge what is in the Scope,
+    load the rest there as well, or hand over the `live` of the Network, which has no Layer.
+    """
+    if plan.passed_over:
+        count, names = len(plan.passed_over), listed(plan.passed_over, LISTED)
+        yield Diagnostic(
+            message=f"`teacher_scope` holds {count} of {len(plan.teacher_kept)} weights of the "
+            f"teacher, which brings its own: {names}",
+            severity=Severity.WARNING,
+            where=(of_teacher(plan),),
+            help="merge(...)  # without teacher_scope",
+        )
 
 
 @check("GT247")

@@ -37,7 +37,9 @@ class MergePlan:
     in a file or Layer, not in a Scope yet. `unshared` are teacher feeds that the caller mapped onto
     their own new name: to be fed apart. `restored` says that the student goes through
     `for_training` first, as a saved one does there; `translated` that it is made PIR by that.
-    `unlike_layer` are names under which the student's Scope holds other numbers than its Layer.
+    `unlike_layer` are names under which the student's Scope holds other numbers than its Layer;
+    `passed_over` those under which the Scope that was given for the teacher holds tensors that are
+    not taken, for the teacher brings its own.
     """
 
     teacher: Graph
@@ -61,6 +63,7 @@ class MergePlan:
     restored: bool = False
     translated: bool = False
     unlike_layer: tuple[str, ...] | None = ()
+    passed_over: tuple[str, ...] = ()
 
     @property
     def kind(self) -> ProgramKind:

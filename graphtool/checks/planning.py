@@ -32,6 +32,7 @@ _Paddle: TypeAlias = Any
 class Wanted:
     """What a caller asks of a merge; `scope` is the student's, None where it is not known.
 
+    `teacher_scope` is what was given for the teacher, whether its weights are there or not.
     `one_program` says that teacher and student are one Program object, `restored` that the student
     goes through `for_training` first. `layer` is the student's where it was made in dynamic mode.
     """
@@ -41,6 +42,7 @@ class Wanted:
     parameters: ParametersWhen
     shared: tuple[str, ...] = ()
     scope: _Paddle | None = None
+    teacher_scope: _Paddle | None = None
     place: _Paddle | None = None
     one_program: bool = False
     restored: bool = False
@@ -67,6 +69,7 @@ class Wanted:
             parameters=_when(parameters),
             shared=tuple(shared),
             scope=scopes.get("scope"),
+            teacher_scope=scopes.get("teacher_scope"),
             place=_place_of(place),
         )
 
@@ -148,7 +151,11 @@ def plan_for(
         brings_weights=weights.brought,
         restored=wanted.restored,
     )
-    plan = replace(plan, unlike_layer=_unlike_layer(wanted, merges))
+    plan = replace(
+        plan,
+        unlike_layer=_unlike_layer(wanted, merges),
+        passed_over=_passed_over(plan, wanted),
+    )
     return _with_scopes(plan, wanted.scope, None if weights.brought else weights.scope)
 
 
@@ -157,6 +164,14 @@ def _unlike_layer(wanted: Wanted, merges: tuple[_Paddle, ...]) -> tuple[str, ...
     if wanted.layer is None or any(merged.scopes.student is wanted.scope for merged in merges):
         return ()
     return None if wanted.scope is None else unlike_layer(wanted.layer, wanted.scope)
+
+
+def _passed_over(plan: MergePlan, wanted: Wanted) -> tuple[str, ...]:
+    own = wanted.teacher_scope
+    if not plan.brings_weights or own is None or own is wanted.scope:
+        return ()
+    facts = scope_facts(own, plan.teacher_kept).variables
+    return tuple(name for name, fact in facts.items() if fact.initialised)
 
 
 def _device(teacher: Graph, place: _Paddle | None) -> DeviceFacts | None:

@@ -8,10 +8,11 @@ graph), and the plain list that graphtool writes (`pairs:`). No network is looke
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from graphtool.diagnostics import PairError
+from graphtool.diagnostics import PairError, Severity
 from graphtool.diagnostics import listed as quoted
 from graphtool.loss_names import named_losses
 from graphtool.matching import config_problems as problems
@@ -102,10 +103,12 @@ def _plain(document: Yaml) -> Iterator[Read]:
     """Read `pairs:`, as `suggest-pairs --as yaml` writes them."""
     pairs: Yaml = document["pairs"]
     if not isinstance(pairs, list):
-        yield Unread(place="pairs", reason="a list was wanted, with `- ` before each pair")
+        reason = "a list was wanted, with `- ` before each pair"
+        yield Unread(place="pairs", reason=reason, severity=Severity.ERROR)
     for index, given in enumerate(listed(pairs)):
         table = table_of(given)
-        yield from weighed(_plain_pair(f"pairs[{index}]", table), table.get("weight"))
+        for one in weighed(_plain_pair(f"pairs[{index}]", table), table.get("weight")):
+            yield replace(one, severity=Severity.ERROR) if isinstance(one, Unread) else one
 
 
 def _plain_pair(place: str, table: Mapping[str, Yaml]) -> Iterator[Read]:

@@ -10,6 +10,7 @@ from enum import Enum
 from math import isfinite
 from typing import Any, TypeAlias, cast
 
+from graphtool.diagnostics import Severity
 from graphtool.matching.pairs import Kind
 
 __all__ = [
@@ -92,11 +93,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unread:
-    """A place of the file that means no pair, and why; losses on labels are none by design."""
+    """A place of the file that means no pair, and why.
+
+    It is but a note for losses on labels, which are none by design, and an error where a pair was
+    to be.
+    """
 
     place: str
     reason: str
-    on_labels: bool = False
+    severity: Severity = Severity.WARNING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from graphtool.diagnostics import Severity
 from graphtool.matching._entry import (
     ABSENT,
     Entry,
@@ -113,7 +114,8 @@ def _loss(place: str, written: str, table: Mapping[str, Yaml], toolkit: _Toolkit
     if given is None:
         is_one = "model_names" in table or "model_name_list" in table
         reason = "compares one network with the labels" if is_one else "names no two networks"
-        yield Unread(place=place, reason=f"it {reason}", on_labels=is_one)
+        severity = Severity.NOTE if is_one else Severity.WARNING
+        yield Unread(place=place, reason=f"it {reason}", severity=severity)
         return
     pairs = network_pairs(given)
     # Each loss says something: aliases make long lists of losses that say nothing.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 
 from graphtool.graph import dims_agree
@@ -80,19 +80,24 @@ def embedding(teacher: Structure, student: Structure) -> Iterator[Candidate]:
 
 
 def _heads(teacher: Structure, student: Structure) -> Iterator[Candidate]:
-    """Pair several outputs in order, or where their numbers differ by resolution and channels."""
+    """Pair several outputs in order, or by resolution and channels where those say otherwise.
+
+    That is where their numbers differ, or where both have the same ones in another order.
+    """
     left, right = _in_order(teacher), _in_order(student)
     if len(left) == len(right) == 1:
         return
+    looks = [_look(teacher, head) for head in left], [_look(student, head) for head in right]
+    is_shuffled = looks[0] != looks[1] and Counter(looks[0]) == Counter(looks[1])
     matched = (
-        list(zip(left, right, strict=True))
-        if len(left) == len(right)
-        else _alike(teacher, left, student, right)
+        _alike(teacher, left, student, right)
+        if len(left) != len(right) or is_shuffled
+        else list(zip(left, right, strict=True))
     )
     for ours, theirs in matched:
         places = f"output {ours.index + 1} of {len(left)}", f"{theirs.index + 1} of {len(right)}"
         why = (f"{places[0]} in the teacher, {places[1]} in the student",)
-        if len(left) == len(right):
+        if len(left) == len(right) and ours.index == theirs.index:
             why = (f"{places[0]} in both",)
         yield Candidate(
             _kind_of_head(teacher, ours, student, theirs), ours.logits, theirs.logits, why

@@ -148,7 +148,7 @@ class _Job:
         return _Unsaid(f"it is not clear which output is meant: the two have {counts}")
 
     def _unread(self, entry: Unread) -> None:
-        said = config_problems.unread_entry(entry.place, entry.reason, on_labels=entry.on_labels)
+        said = config_problems.unread_entry(entry.place, entry.reason, entry.severity)
         self.said.append(said)
 
 

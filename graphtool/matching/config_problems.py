@@ -10,7 +10,7 @@ from graphtool.matching._entry import Loss
 
 __all__ = ["no_entries", "not_yaml", "other_loss", "unknown_form", "unread_entry"]
 
-_WRITE = "graphtool suggest-pairs MODULE:CALLABLE MODULE:CALLABLE --input SHAPE --as yaml"
+_WRITE = "graphtool suggest-pairs TEACHER STUDENT -o pairs.toml"
 _KEYS = "Loss: Train:", "Loss: loss_config_list:", "Distillation:", "DistillConfig:", "pairs:"
 _REASONS = 8
 
@@ -43,17 +43,18 @@ def unknown_form() -> Diagnostic:
 
 
 @rule("GT325")
-def unread_entry(place: str, reason: str, *, on_labels: bool) -> Diagnostic:
+def unread_entry(place: str, reason: str, severity: Severity) -> Diagnostic:
     """A loss of the configuration was read as no pair; the message gives the reason.
 
     A loss on labels alone has no teacher, which is only noted. Others compare what no Program has a
     name for: a key of what the network's code returns, a part of a Value, one of several heads, two
-    students. Nothing is guessed: where such a loss is meant to be a pair, name its two Values.
+    students. Nothing is guessed: where such a loss is meant to be a pair, name its two Values. In
+    the plain list `pairs:` all are to be pairs, and one that is none is an error.
     """
     return Diagnostic(
         message=f"`{place}` is no pair: {reason}",
-        severity=Severity.NOTE if on_labels else Severity.WARNING,
-        help=None if on_labels else "graphtool explain GT325",
+        severity=severity,
+        help=None if severity is Severity.NOTE else "graphtool explain GT325",
     )
 
 
@@ -96,5 +97,5 @@ def no_entries(
             Where(role="student", program=student.source),
         ),
         notes=(*reasons[:_REASONS], *more),
-        help="graphtool suggest-pairs TEACHER STUDENT -o pairs.toml" if of_recipe else _WRITE,
+        help=_WRITE,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from graphtool.graph import Graph
@@ -18,7 +19,12 @@ _WRITE = re.compile(r"@\d+$")
 
 def read_legacy(program: _Paddle) -> Graph:
     """Read a live legacy Program, inside OldIrGuard or outside of it; the Graph outlives it."""
-    return read_protobuf("<Program>", program.desc.serialize_to_string())
+    graph = read_protobuf("<Program>", program.desc.serialize_to_string())
+    # `parameter.trainable = False` is said to Paddle's Python object alone.
+    frozen = {one.name for one in program.all_parameters() if not one.trainable}
+    values = [graph.values[name] for name in frozen & graph.values.keys()]
+    still = {value.name: replace(value, trainable=False) for value in values if value.trainable}
+    return replace(graph, values={**graph.values, **still}) if still else graph
 
 
 def variable_of(name: str, graph: Graph) -> str:

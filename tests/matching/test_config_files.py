@@ -668,10 +668,27 @@ pairs:
         read_from(tmp_path, text, classifiers)
     assert [(found.code, found.message) for found in error.value.report] == [
         ("GT101", "no Value is called `no.such`"),
-        ("GT314", "`pairs[2].loss`: there is no loss `best`"),
         ("GT325", "`pairs[1]` is no pair: its weight is no number of 0 or more"),
+        ("GT314", "`pairs[2].loss`: there is no loss `best`"),
         ("GT325", "`pairs[3]` is no pair: there is no key `wieght`, `kinds`"),
     ]
+
+
+def test_what_is_no_pair_of_the_plain_list_is_not_left_out(
+    classifiers: tuple[Graph, Graph], tmp_path: Path
+) -> None:
+    text = """
+pairs:
+- {teacher: head, student: head}
+- {teacher: head, student: head, wieght: 2}
+"""
+    with pytest.raises(PairError) as error:
+        read_from(tmp_path, text, classifiers)
+    (found,) = error.value.report.errors
+    assert (found.code, found.message) == (
+        "GT325",
+        "`pairs[1]` is no pair: there is no key `wieght`",
+    )
 
 
 def test_two_losses_that_are_read_as_one_are_no_duplicates(

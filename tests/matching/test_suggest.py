@@ -6,6 +6,7 @@ from typing import Any
 
 import paddle
 import pytest
+from paddle import nn
 
 from graphtool.diagnostics import Severity
 from graphtool.graph import Graph
@@ -147,6 +148,35 @@ def test_heads_of_two_detectors_pair_in_order() -> None:
     assert [pair.rank for pair in heads] == [1, 2, 3]
     assert [pair.student.layer for pair in heads] == ["heads.0", "heads.1", "heads.2"]
     assert [pair.teacher.layer for pair in heads] == ["heads.0", "heads.1", "heads.2"]
+
+
+class Detector(nn.Layer):
+    """Returns classes and boxes of one map, or boxes and classes."""
+
+    def __init__(self, width: int, *, boxes_first: bool) -> None:
+        super().__init__()
+        self.stem = nn.Conv2D(3, width, 3, 2, 1)
+        self.classes, self.boxes = nn.Conv2D(width, 20, 1), nn.Conv2D(width, 4, 1)
+        self.boxes_first = boxes_first
+
+    def forward(self, x: Any) -> Any:
+        features = nn.functional.relu(self.stem(x))
+        classes, boxes = self.classes(features), self.boxes(features)
+        return (boxes, classes) if self.boxes_first else (classes, boxes)
+
+
+def test_heads_in_another_order_pair_by_what_they_are() -> None:
+    pairs = suggest_pairs(
+        built(lambda: Detector(16, boxes_first=True), [3, 32, 32]),
+        built(lambda: Detector(8, boxes_first=False), [3, 32, 32]),
+    )
+
+    heads = [pair for pair in pairs if pair.kind is Kind.HEAD]
+    assert [(pair.teacher.layer, pair.student.layer) for pair in heads] == [
+        ("classes", "classes"),
+        ("boxes", "boxes"),
+    ]
+    assert heads[0].why[0] == "output 2 of 2 in the teacher, 1 of 2 in the student"
 
 
 def test_other_numbers_of_classes_are_warned_of() -> None:

@@ -117,6 +117,24 @@ def test_what_was_loaded_over_a_teacher_is_what_teaches(tmp_path: Path) -> None:
     assert merged.verify()
 
 
+def test_a_scope_that_holds_a_part_of_a_teacher_is_passed_over_aloud() -> None:
+    (teacher, student, _), theirs = networks(), paddle.static.Scope()
+    name = teacher.parameters["0.weight"]
+    theirs.var(name).get_tensor().set(np.full((8, 6), 3, "float32"), paddle.CPUPlace())
+
+    scope = paddle.static.Scope()
+    with pytest.warns(UserWarning, match="GT241"):
+        merged = merge(teacher, student, {"data": "data"}, scope=scope, teacher_scope=theirs)
+
+    (found,) = merged.report
+    assert found.message == (
+        f"`teacher_scope` holds 1 of {len(teacher.parameters)} weights of the teacher, "
+        f"which brings its own: `{name}`"
+    )
+    held = scope.find_var(merged.names[name]).get_tensor()
+    assert np.array(held).tobytes() == in_layer(teacher.layer)["0.weight"]
+
+
 def test_a_second_teacher_joins_a_legacy_student_that_to_static_made() -> None:
     with legacy():
         paddle.disable_static()

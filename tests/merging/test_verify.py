@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -377,7 +378,8 @@ def test_input_that_a_network_does_not_take_is_a_diagnostic() -> None:
         merged.verify({"data": np.zeros((3, 7), "float32")})
     (found,) = caught.value.report
     assert found.code == "GT257"
-    assert found.message.startswith("the teacher alone does not run: In operator matmul, the [1] ")
+    # Each Paddle has its own words for it.
+    assert re.match(r"the teacher alone does not run: .*\b7\b", found.message)
     assert found.help == "merged.verify()  # on generated input"
 
 
