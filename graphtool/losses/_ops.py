@@ -132,7 +132,7 @@ def like(value: _Paddle, number: float) -> _Paddle:
     paddle = load_paddle()
     with warnings.catch_warnings():
         # It asks a Value of PIR for its place, which has none and says so.
-        warnings.filterwarnings("ignore", message="Tensor do not have 'place'")
+        warnings.filterwarnings("ignore", message="(Tensor|Value) do not have 'place'")
         return paddle.full_like(value, number)
 
 
