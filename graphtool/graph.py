@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import networkx
 
 __all__ = [
+    "FLOATS",
+    "HALVES",
     "UNKNOWN",
     "Attribute",
     "Block",
@@ -35,6 +37,9 @@ _Found = TypeVar("_Found")
 # A node's neighbours, and what is said of the edge to each: nothing.
 _Adjacency: TypeAlias = "dict[str, dict[str, dict[str, Any]]]"
 
+# Dtypes of fractions; the halves are computed in float32.
+HALVES = frozenset({"bfloat16", "float16"})
+FLOATS = HALVES | {"float32", "float64"}
 UNKNOWN = -1
 # A list of dims, -1 where one is not known before the run.
 Shape: TypeAlias = tuple[int, ...]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
+_ROOT = Path(__file__).parents[1]
 # Before Paddle is imported, here or in what a test starts: threads of several processes that wait
 # for one another on few cores take ten times as long as one thread in each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -69,3 +72,22 @@ def paddle26() -> str:
     if interpreter is None:
         pytest.skip("GRAPHTOOL_PADDLE26_PYTHON names no Python that has Paddle 2.6.2")
     return interpreter
+
+
+@pytest.fixture
+def on_paddle26(paddle26: str) -> Callable[..., str]:
+    """Return what runs a module of the tests on the oldest supported Paddle: what it prints."""
+
+    def run(module: str, *given: str) -> str:
+        done = subprocess.run(
+            [paddle26, "-m", module, *given],
+            env={**os.environ, "PYTHONPATH": str(_ROOT)},
+            cwd=_ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run

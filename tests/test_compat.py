@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import warnings
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,7 +29,6 @@ from graphtool.compat import (
 from graphtool.merging import merged_of
 from tests import legacy_compat
 
-ROOT = Path(__file__).parents[1]
 FEED = {"image": np.random.RandomState(0).rand(4, 3, 8, 8).astype("float32")}
 
 
@@ -294,17 +291,8 @@ def test_legacy_programs_take_the_same_lines() -> None:
 
 
 @pytest.mark.slow
-def test_paddle_2_6_takes_the_same_lines(paddle26: str) -> None:
-    done = subprocess.run(
-        [paddle26, "-m", "tests.legacy_compat"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == legacy_compat.WANTED
+def test_paddle_2_6_takes_the_same_lines(on_paddle26: Callable[..., str]) -> None:
+    assert json.loads(on_paddle26("tests.legacy_compat")) == legacy_compat.WANTED
 
 
 def test_what_is_no_program_is_said(merged: Script) -> None:

@@ -19,7 +19,6 @@ from graphtool.checks.plan import (
     used_names,
 )
 from graphtool.checks.planning import Wanted, Weights, plan_for
-from graphtool.checks.probabilities import unsaid_probabilities
 from graphtool.checks.rules import check, not_checked, run_rules
 
 __all__ = [
@@ -40,7 +39,6 @@ __all__ = [
     "plan_for",
     "plan_of",
     "run_rules",
-    "unsaid_probabilities",
     "used_names",
 ]
 

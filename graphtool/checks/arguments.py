@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
-from typing import TypeVar, cast
+from typing import TypeGuard, TypeVar, cast
 
 from graphtool.arguments import bad_argument
 from graphtool.diagnostics import Diagnostic, UsageError
@@ -16,6 +16,8 @@ __all__ = [
     "check_names",
     "check_pair_arguments",
     "check_sources",
+    "maps_to_mappings",
+    "names_two",
 ]
 
 _Pair = TypeVar("_Pair")
@@ -61,12 +63,11 @@ def check_pair_arguments(
     found += [
         bad_argument(f"pairs[{place}]", one, wanted, _PAIRS)
         for place, one in enumerate(listed)
-        if not (isinstance(one, Pair) or _names_two(one))
+        if not (isinstance(one, Pair) or names_two(one))
     ]
     if not _is_text(name_prefix):
         found.append(bad_argument("name_prefix", name_prefix, "text", _PAIRS))
-    tables = cast("Mapping[object, object]", options).values() if _is_table(options) else [options]
-    if options is not None and not all(map(_is_table, tables)):
+    if options is not None and not maps_to_mappings(options):
         wanted, example = "a mapping to mappings", 'options={"kl": {"from_probs": "teacher"}}'
         found.append(bad_argument("options", options, wanted, example))
     if found:
@@ -78,7 +79,7 @@ def _is_listing(given: object) -> bool:
     return isinstance(given, Iterable) and not isinstance(given, str | PathLike)
 
 
-def _names_two(given: object) -> bool:
+def names_two(given: object) -> TypeGuard[tuple[str, ...]]:
     """Tell the names of two Values, with or without a loss."""
     if not isinstance(given, tuple):
         return False
@@ -89,8 +90,12 @@ def _names_two(given: object) -> bool:
 _PAIRS = "gt.check_pairs(gt.suggest_pairs(teacher, student), teacher, student)"
 
 
-def _is_table(given: object) -> bool:
-    return isinstance(given, Mapping)
+def maps_to_mappings(given: object) -> bool:
+    """Tell options: by the name of a loss, or of a part, those that it gets."""
+    if not isinstance(given, Mapping):
+        return False
+    tables = cast("Mapping[object, object]", given).values()
+    return all(isinstance(table, Mapping) for table in tables)
 
 
 def _is_text(given: object) -> bool:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from typing import TypeVar
 
-from graphtool.graph import UNKNOWN, Graph, Origin, Shape, dims_agree
+from graphtool.graph import FLOATS, HALVES, UNKNOWN, Graph, Origin, Shape, dims_agree
 from graphtool.loss_names import Takes
 
 __all__ = [
-    "FLOATS",
-    "HALVES",
     "graph_learns",
     "is_computed",
     "learns",
@@ -20,10 +18,6 @@ __all__ = [
 ]
 
 _Value = TypeVar("_Value")
-
-FLOATS = frozenset({"bfloat16", "float16", "float32", "float64"})
-# They are computed in float32.
-HALVES = frozenset({"bfloat16", "float16"})
 
 
 def misranked(takes: Takes, shapes: Sequence[Shape]) -> list[int]:

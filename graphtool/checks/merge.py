@@ -16,7 +16,7 @@ from graphtool.checks.planning import Wanted, Weights, plan_for
 from graphtool.checks.rules import run_rules
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, Report
 from graphtool.graph import Graph, ProgramKind
-from graphtool.paths import saved_model
+from graphtool.paths import is_there, saved_model
 from graphtool.readers import Source, read, weight_problems
 from graphtool.readers.facts import ParameterFileFacts, known_operators, parameter_file_facts
 from graphtool.readers.layer_weights import dynamic_layer, holding_layer
@@ -174,7 +174,7 @@ def _is_same(teacher: Source, student: Source) -> bool:
 
 def _is_file(source: Source) -> TypeGuard[str | PathLike[str]]:
     """Tell a saved model from `module:callable`."""
-    return isinstance(source, str | PathLike) and Path(saved_model(fspath(source))).exists()
+    return isinstance(source, str | PathLike) and is_there(saved_model(fspath(source)))
 
 
 def _parameter_file(path: Path, found: list[Diagnostic]) -> ParameterFileFacts | None:

@@ -9,7 +9,7 @@ from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import check
 from graphtool.diagnostics import Diagnostic, Severity, counted, listed
 from graphtool.graph import Graph, Operator
-from graphtool.structure import METRICS, PROBABILITIES, is_loss, is_training, kind_of
+from graphtool.structure import METRICS, PROBABILITIES, is_told, is_training, kind_of
 from graphtool.text import literal
 
 __all__ = [
@@ -311,7 +311,7 @@ def _is_answer(graph: Graph, operator: Operator) -> bool:
 def _ends(reader: Operator) -> bool:
     """Tell an output, a measure or a loss."""
     kind = kind_of(reader)
-    return kind in _ENDS or kind in METRICS or is_loss(kind) or is_training(reader)
+    return kind in _ENDS or is_told(kind) or is_training(reader)
 
 
 def _measures(graph: Graph, reader: Operator) -> bool:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from math import gcd
 
 from graphtool.checks.adapters import parse_adapter
-from graphtool.checks.fits import FLOATS
 from graphtool.checks.places import spelt
 from graphtool.diagnostics import Diagnostic, Where, rule
-from graphtool.graph import UNKNOWN, Graph, Shape, Value, shapes_agree
+from graphtool.graph import FLOATS, UNKNOWN, Graph, Shape, Value, shapes_agree
 from graphtool.loss_names import channel_axis
 from graphtool.selectors import is_source
 from graphtool.text import as_path, command, literal, option

@@ -21,6 +21,7 @@ from graphtool.readers.facts import (
     scope_facts,
 )
 from graphtool.readers.layer_weights import unlike_layer
+from graphtool.readers.tensors import held_tensors
 
 __all__ = ["Wanted", "Weights", "bad_parameters_argument", "plan_for"]
 
@@ -170,8 +171,7 @@ def _passed_over(plan: MergePlan, wanted: Wanted) -> tuple[str, ...]:
     own = wanted.teacher_scope
     if not plan.brings_weights or own is None or own is wanted.scope:
         return ()
-    facts = scope_facts(own, plan.teacher_kept).variables
-    return tuple(name for name, fact in facts.items() if fact.initialised)
+    return tuple(held_tensors(own, plan.teacher_kept))
 
 
 def _device(teacher: Graph, place: _Paddle | None) -> DeviceFacts | None:

@@ -9,7 +9,7 @@ from graphtool.diagnostics import Diagnostic, Where
 from graphtool.graph import Graph
 from graphtool.structure import kind_of, softmax_input
 
-__all__ = ["logits_before", "unsaid_probabilities"]
+__all__ = ["SAID", "logits_before", "unsaid_probabilities"]
 
 
 def logits_before(graph: Graph, name: str) -> str | None:
@@ -24,7 +24,7 @@ def logits_before(graph: Graph, name: str) -> str | None:
 
 
 # What `from_probs` says of which ends.
-_SAID: Mapping[str | None, tuple[str, ...]] = {
+SAID: Mapping[str | None, tuple[str, ...]] = {
     None: (),
     "teacher": ("teacher",),
     "student": ("student",),
@@ -40,7 +40,7 @@ def unsaid_probabilities(
     `found` are these ends with what went into the softmax, `said` is `from_probs`; `call` writes
     what to type for another one.
     """
-    told = _SAID.get(said) if said is None or isinstance(said, str) else None
+    told = SAID.get(said) if said is None or isinstance(said, str) else None
     if told is None:
         return  # the loss has its own word for that
     left = {place: logits for place, logits in found.items() if place.role not in told}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import cast
 
 from graphtool.checks.adapters import parse_adapter
+from graphtool.checks.arguments import maps_to_mappings
 from graphtool.diagnostics import Diagnostic, PairError, ReadError, UsageError
 from graphtool.graph import Graph
 from graphtool.loss_names import named_losses
@@ -70,15 +70,10 @@ def require_options(given: object) -> None:
 
     Raises UsageError GT358.
     """
-    tables = list(cast("Mapping[object, object]", given).values()) if _is_table(given) else [given]
-    if given is None or all(map(_is_table, tables)):
+    if given is None or maps_to_mappings(given):
         return
     wanted, example = "a mapping to mappings", 'options={"kl": {"temperature": 4.0}}'
     raise UsageError(problems.wrong_argument("options", given, wanted, example))
-
-
-def _is_table(given: object) -> bool:
-    return isinstance(given, Mapping)
 
 
 def check_options(

@@ -10,11 +10,11 @@ from math import gcd, isfinite
 from numbers import Real
 from typing import Any, ParamSpec, TypeAlias
 
-from graphtool.checks import unsaid_probabilities
-from graphtool.checks.fits import HALVES, is_computed, misranked, unequal, unknown_dims
+from graphtool.checks.fits import is_computed, misranked, unequal, unknown_dims
 from graphtool.checks.pair_problems import frozen_student, unknown_dim
+from graphtool.checks.probabilities import SAID, unsaid_probabilities
 from graphtool.diagnostics import Diagnostic, PairError, UsageError
-from graphtool.graph import UNKNOWN
+from graphtool.graph import HALVES, UNKNOWN
 from graphtool.loss_names import Takes, named_losses
 from graphtool.losses import _ops as ops
 from graphtool.losses import problems
@@ -56,8 +56,6 @@ __all__ = [
 _Paddle: TypeAlias = Any
 _P = ParamSpec("_P")
 _Both: TypeAlias = tuple[tuple[_Paddle, str], tuple[_Paddle, str]]
-
-_SIDES = ("teacher", "student", "both", None)
 
 
 def built_whole(loss: Callable[_P, _Paddle]) -> Callable[_P, _Paddle]:
@@ -268,7 +266,7 @@ def check_options(
         wanted = f"a weight above 0 here or for `{list(weights)[-1]}`"
         found.append(problems.bad_option(loss, next(iter(weights)), 0, wanted))
     # A Value of PIR is compared by an operator, which would be built.
-    if not (from_probs is None or isinstance(from_probs, str)) or from_probs not in _SIDES:
+    if not (from_probs is None or isinstance(from_probs, str)) or from_probs not in SAID:
         wanted = '"teacher", "student", "both" or None'
         found.append(problems.bad_option(loss, "from_probs", from_probs, wanted))
     if found:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 from graphtool.checks.layouts import Axes, axes_of
 from graphtool.loss_names import named_losses
@@ -20,7 +19,7 @@ class Networks:
 
     merged: Merged
 
-    @cached_property
+    @property
     def student(self) -> Structure:
         """What the student is made of."""
         return analyse(self.merged.plan.student)

@@ -8,6 +8,7 @@ from itertools import count
 from os import PathLike
 from typing import cast
 
+from graphtool.checks.arguments import names_two
 from graphtool.diagnostics import Diagnostic, ReadError, UsageError, Where
 from graphtool.graph import Graph, module_path
 from graphtool.loss_names import by_twos
@@ -116,21 +117,11 @@ def _spelt(end: End) -> str:
 def _pair(given: object, place: int, networks: Networks) -> Pair:
     if isinstance(given, Pair):
         return given
-    names = _texts(given)
-    if len(names) not in (2, 3):
+    if not names_two(given):
         wanted = "a Pair, or (teacher name, student name) with or without a loss"
         raise UsageError(problems.wrong_argument(f"pairs[{place}]", given, wanted, _EXAMPLE))
-    teacher, student, *loss = names
+    teacher, student, *loss = given
     return _named_pair(networks, place, (teacher, student), loss[0] if loss else "l2")
-
-
-def _texts(given: object) -> tuple[str, ...]:
-    """Return a tuple of texts, an empty one for anything else."""
-    if not isinstance(given, tuple):
-        return ()
-    listed = cast("tuple[object, ...]", given)
-    texts = tuple(text for text in listed if isinstance(text, str))
-    return texts if len(texts) == len(listed) else ()
 
 
 def _named_pair(networks: Networks, place: int, names: tuple[str, str], loss: str) -> Pair:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+from graphtool.checks.probabilities import SAID
 from graphtool.losses import _ops as ops
 
 __all__ = ["LEAST", "as_logits"]
@@ -21,10 +22,10 @@ def as_logits(values: Sequence[_Paddle], from_probs: str | None) -> tuple[_Paddl
 
     Softmax of their logarithms gives them back.
     """
-    teacher, student = values
+    (teacher, student), said = values, SAID[from_probs]
     return (
-        _log(teacher) if from_probs in ("teacher", "both") else teacher,
-        _log(student) if from_probs in ("student", "both") else student,
+        _log(teacher) if "teacher" in said else teacher,
+        _log(student) if "student" in said else student,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any, TypeAlias, cast
 
@@ -18,10 +18,10 @@ from graphtool.checks.adapters import (
     resized,
 )
 from graphtool.checks.layouts import is_map
-from graphtool.diagnostics import Diagnostic, PairError, UsageError
+from graphtool.diagnostics import Diagnostic, UsageError
 from graphtool.graph import UNKNOWN, Shape
 from graphtool.losses import pair_problems as problems
-from graphtool.losses._ends import built_whole, in_float32, resolved
+from graphtool.losses._ends import built_whole, in_float32, refuse, resolved
 from graphtool.losses._learning import learns
 from graphtool.losses._ops import as_vectors
 from graphtool.losses._values import (
@@ -68,7 +68,7 @@ def conv1x1(value: _Paddle | str, channels: int, *, name: str = "conv1x1") -> _P
     UsageError: GT340 to GT342, GT350, GT352. Raises ReadError: GT101, GT102, GT031.
     """
     value = _students("conv1x1", value)
-    _refuse(_misfits(value, channels, "conv1x1"))
+    refuse(_misfits(value, channels, "conv1x1"))
     value = in_float32(value)
     size = [channels, shape_of(value)[1], 1, 1]
     return load_paddle().nn.functional.conv2d(value, *_parameters(value, size, channels, name))
@@ -84,7 +84,7 @@ def linear(value: _Paddle | str, features: int, *, name: str = "linear") -> _Pad
     Raises as `conv1x1` does; GT357 where the last dim is not known.
     """
     value = _students("linear", value)
-    _refuse(_misfits(value, features, "linear"))
+    refuse(_misfits(value, features, "linear"))
     vectors = in_float32(as_vectors(value))
     size = [shape_of(vectors)[-1], features]
     return load_paddle().nn.functional.linear(vectors, *_parameters(vectors, size, features, name))
@@ -107,7 +107,7 @@ def resize(value: _Paddle | str, like: _Paddle | str | Sequence[int]) -> _Paddle
     if isinstance(like, list | tuple):
         return _to_size(value, _checked_size(cast("Sequence[object]", like)))
     like = _of_either(like)
-    _refuse(_no_maps([value, like]))
+    refuse(_no_maps([value, like]))
     return _to_size(value, _sides(like), like)
 
 
@@ -122,7 +122,7 @@ def resize_to_smaller(teacher: _Paddle | str, student: _Paddle | str) -> tuple[_
     Raises as `resize` does.
     """
     values = resolved("resize_to_smaller", {"teacher": teacher}, {"student": student})
-    _refuse(_no_maps(values))
+    refuse(_no_maps(values))
     smaller = resized(*map(shape_of, values))[0][2:]
     if UNKNOWN not in smaller:
         return _to_size(values[0], smaller), _to_size(values[1], smaller)
@@ -151,7 +151,7 @@ def _checked_size(given: Sequence[object]) -> Shape:
 
 def _to_size(value: _Paddle, wanted: Shape, like: _Paddle | None = None) -> _Paddle:
     """Resize a map; `like` has the size where that is not known."""
-    _refuse(_no_maps([value]))
+    refuse(_no_maps([value]))
     given = _sides(value)
     if given == wanted and UNKNOWN not in wanted:
         return value
@@ -169,11 +169,6 @@ def _sides(value: _Paddle) -> Shape:
 def _size(value: _Paddle) -> _Paddle:
     """Return H and W as a Value of two whole numbers."""
     return load_paddle().shape(value)[2:]
-
-
-def _refuse(found: Iterable[Diagnostic]) -> None:
-    if diagnostics := tuple(found):
-        raise PairError(*diagnostics)
 
 
 def _misfits(value: _Paddle, wanted: int, adapter: str) -> Iterator[Diagnostic]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphtool.arguments import shown
+from graphtool.checks.places import spelt
 from graphtool.diagnostics import Diagnostic, Severity, Where, rule
-from graphtool.graph import Shape
 from graphtool.text import literal
 
 __all__ = [
@@ -83,8 +83,9 @@ def loss_rank(
     pooling (`paddle.nn.functional.adaptive_avg_pool2d`), tokens become a map by a reshape.
     """
     wanted = "as many dims on both sides" if ranks is None else _dims(*ranks)
+    shapes = " and ".join(spelt(place.shape) for place in wrong)
     return Diagnostic(
-        message=f"`{loss}` wants {wanted}, not {' and '.join(map(_spelt, wrong))}",
+        message=f"`{loss}` wants {wanted}, not {shapes}",
         where=tuple(wrong),
         help=f"help(gt.losses.{loss})",
     )
@@ -108,7 +109,7 @@ def loss_shape(loss: str, sides: tuple[Where, Where], axes: Sequence[int], help:
     axis = f"dim {differ}" if len(axes) == 1 else f"dims {differ}"
     return Diagnostic(
         message=f"`{loss}` compares {axis} one to one, and has "
-        f"{_spelt(sides[0])} and {_spelt(sides[1])}",
+        f"{spelt(sides[0].shape)} and {spelt(sides[1].shape)}",
         where=sides,
         help=help,
     )
@@ -214,8 +215,3 @@ def custom_result(function: str, given: object) -> Diagnostic:
         message=f"`{function}` returned a `{type(given).__name__}`; wanted the Value of a loss",
         help="gt.losses.custom(lambda t, s: ((t - s) ** 2).mean(), t=teacher, s=student)",
     )
-
-
-def _spelt(where: Where) -> str:
-    shape: Shape = where.shape or ()
-    return f"[{', '.join(map(str, shape))}]"

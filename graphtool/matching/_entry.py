@@ -25,6 +25,7 @@ __all__ = [
     "Wanted",
     "Yaml",
     "brief",
+    "first_of",
     "listed",
     "network_pairs",
     "networks_said",
@@ -125,6 +126,11 @@ def table_of(given: Yaml) -> Mapping[str, Yaml]:
 def listed(given: Yaml) -> Sequence[Yaml]:
     """Return a list as it is, and an empty one for anything else."""
     return cast("Sequence[Yaml]", given) if isinstance(given, list) else ()
+
+
+def first_of(table: Mapping[str, Yaml], keys: Sequence[str]) -> Yaml:
+    """Return what stands at the first of these keys that there is, None where there is none."""
+    return next((table[key] for key in keys if key in table), None)
 
 
 def texts(given: Yaml) -> list[str] | None:

@@ -18,6 +18,7 @@ from graphtool.matching._entry import (
     Wanted,
     Yaml,
     brief,
+    first_of,
     listed,
     network_pairs,
     networks_said,
@@ -110,7 +111,7 @@ def _losses(where: str, entries: Sequence[Yaml], toolkit: _Toolkit) -> Iterator[
 
 
 def _loss(place: str, written: str, table: Mapping[str, Yaml], toolkit: _Toolkit) -> Iterator[Read]:
-    given = next((table[key] for key in _PAIRED if key in table), None)
+    given = first_of(table, _PAIRED)
     if given is None:
         is_one = "model_names" in table or "model_name_list" in table
         reason = "compares one network with the labels" if is_one else "names no two networks"

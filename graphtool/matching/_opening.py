@@ -12,17 +12,24 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from graphtool.diagnostics import Diagnostic, PairError, UsageError, Where
 from graphtool.graph import Graph, Origin, ProgramKind, Value, shapes_agree
 from graphtool.matching import evidence_problems as problems
+from graphtool.paths import is_there
 from graphtool.readers import Source, read
 from graphtool.readers import problems as reading
 from graphtool.readers._builder import build
 from graphtool.readers._paddle import load_paddle, static_mode
 from graphtool.readers._spelling import is_callable_spec
-from graphtool.readers.facts import scope_facts
 from graphtool.readers.layer_weights import dynamic_layer, load_layer
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram, as_live, deserialise, is_live, parse
 from graphtool.readers.parameter_files import file_beside, parameters_beside
-from graphtool.readers.tensors import Tensor, copy_of, is_untouched, set_tensors
+from graphtool.readers.tensors import (
+    Tensor,
+    copy_of,
+    held_tensors,
+    is_untouched,
+    set_tensors,
+    share_tensors,
+)
 from graphtool.readers.weights import ENDINGS, persistables, read_weights
 from graphtool.structure import reaches_outside
 from graphtool.text import as_path, command
@@ -118,7 +125,7 @@ def open_network(
         raise UsageError(problems.nothing_to_run(role, source.source))
     if isinstance(source, str | PathLike):
         name = fspath(cast("str | PathLike[str]", source))
-        if is_callable_spec(name) and not Path(name).exists():
+        if is_callable_spec(name) and not is_there(name):
             return _built(name, role, inputs)
         return _saved(name, role)
     if not is_live(source):
@@ -226,17 +233,14 @@ def _of_scope(role: str, live: LiveProgram, held: _Paddle) -> Opened:
 
 def _copy(held: _Paddle, scope: _Paddle, names: Sequence[str]) -> list[str]:
     """Copy Variables from one Scope to another, and return the names of those not there."""
-    missing = _lacking(held, names)
-    for name in names:
-        if name not in missing:
-            copied = copy_of(held.find_var(name).get_tensor())
-            scope.var(name).get_tensor()._share_data_with(copied)  # noqa: SLF001
-    return missing
+    found = held_tensors(held, names)
+    share_tensors({name: copy_of(tensor) for name, tensor in found.items()}, scope)
+    return [name for name in names if name not in found]
 
 
 def _lacking(scope: _Paddle, names: Sequence[str]) -> list[str]:
-    facts = scope_facts(scope, names).variables
-    return [name for name in names if name not in facts or not facts[name].initialised]
+    found = held_tensors(scope, names)
+    return [name for name in names if name not in found]
 
 
 def _fits(scope: _Paddle, value: Value, name: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphtool.diagnostics import Diagnostic, PairError
-from graphtool.graph import UNKNOWN, Graph, Origin, ProgramKind, Value
+from graphtool.graph import FLOATS, UNKNOWN, Graph, Origin, ProgramKind, Value
 from graphtool.matching import evidence_problems as problems
 from graphtool.matching._opening import Opened
 from graphtool.readers._legacy import variable_of
@@ -30,7 +30,6 @@ _Array: TypeAlias = "np.ndarray[Any, Any]"
 _SIDE = 4
 _PARTS = 16
 NOT_BY_SAMPLE = "its first axis is not the samples"
-_FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 _PORTS = frozenset({"feed", "fetch"})
 _TRAINS_ANYWAY = "trainable_statistics"
 # How a branch or a loop keeps what its gradient will read.
@@ -160,7 +159,7 @@ def _measurable(
 def _reason_against(structure: Structure, value: Value) -> str | None:
     if value.name not in structure.flow.maker or value.shape is None:
         return "no result of the forward pass, or one inside a branch or loop"
-    if value.dtype not in _FLOATS:
+    if value.dtype not in FLOATS:
         return "no floating-point numbers"
     if not value.shape:
         return "a single number"

@@ -15,6 +15,7 @@ from graphtool.matching._entry import (
     Unread,
     Yaml,
     brief,
+    first_of,
     listed,
     network_pairs,
     networks_said,
@@ -53,13 +54,9 @@ def of_auto_compression(document: Yaml) -> Iterator[Read]:
     place = f"Distillation.{key}"
     for index, group in enumerate(groups):
         where = place if groups[0] is nodes else f"{place}[{index}]"
-        loss = _nth(_first(table, _LOSSES), index, "l2")
-        weight = _nth(_first(table, _WEIGHTS), index, "1.0")
+        loss = _nth(first_of(table, _LOSSES), index, "l2")
+        weight = _nth(first_of(table, _WEIGHTS), index, "1.0")
         yield from weighed(_slim_group(where, group, loss, table), weight)
-
-
-def _first(table: Mapping[str, Yaml], keys: tuple[str, ...]) -> Yaml:
-    return next((table[key] for key in keys if key in table), None)
 
 
 def _nth(given: Yaml, index: int, default: str) -> Yaml:

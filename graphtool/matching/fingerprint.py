@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from graphtool.graph import (
+    FLOATS,
     UNKNOWN,
     Attribute,
     Graph,
@@ -128,7 +129,6 @@ _LEFT_OUT = {
     "subtract": frozenset({"axis"}),
 }
 _UNSAID = frozenset({"False", "None", "", "()", "NCHW", "AnyLayout", "num=0"})
-_FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 _CONSTANTS = frozenset({"full", "full_int_array"})
 _FORWARD_ROLES = frozenset({0, 256})
 
@@ -308,7 +308,7 @@ class _Walk:
             return self._mark_of(operator.operands[0]).kind == "parameter"
         if kind == "cast":
             names = operator.operands[0], operator.results[0]
-            return all(self.graph.values[name].dtype in _FLOATS for name in names)
+            return all(self.graph.values[name].dtype in FLOATS for name in names)
         return kind in _PASSED_OVER
 
     def _mark_of(self, name: str | None) -> _Mark:
@@ -332,7 +332,7 @@ def _source(value: Value) -> _Mark:
     """Mark a feed by its rank, since its sizes may change, and all storage by its shape."""
     if value.origin is Origin.FEED:
         rank = len(value.shape or ())
-        number = "float" if value.dtype in _FLOATS else str(value.dtype)
+        number = "float" if value.dtype in FLOATS else str(value.dtype)
         return _Mark("feed", _hash(("feed", str(rank), number)))
     return _Mark("parameter", _hash(("parameter", *map(str, value.shape or ()))))
 

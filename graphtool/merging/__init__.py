@@ -33,11 +33,10 @@ from graphtool.readers import read
 from graphtool.readers._paddle import load_paddle, static_mode
 from graphtool.readers.counters import count_past, keep_counters, user_names
 from graphtool.readers.facts import known_operators
-from graphtool.readers.layer_weights import dynamic_layer, layer_tensors
+from graphtool.readers.layer_weights import dynamic_layer, lacking_tensors
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram, as_live, program_of
 from graphtool.readers.registry import note, noted
-from graphtool.readers.tensors import held_tensors
 
 __all__ = ["Comparison", "Merged", "Verification", "merge", "merged_of"]
 
@@ -240,9 +239,7 @@ def _bring_layer(wanted: Wanted, undo: ExitStack) -> None:
     """Give the student's Scope what it lacks of a Layer of dynamic mode, which may train on."""
     if wanted.layer is None:
         return
-    tensors = layer_tensors(wanted.layer)
-    held = held_tensors(wanted.scope, tensors)
-    lacking = {name: tensor for name, tensor in tensors.items() if name not in held}
+    lacking = lacking_tensors(wanted.layer, wanted.scope)
     hand_over(lacking, wanted.scope, copied=frozenset(lacking), undo=undo)
 
 

@@ -17,7 +17,7 @@ from graphtool.diagnostics import Diagnostic, ReadError, Where, rule
 from graphtool.graph import Graph, Operator, ProgramKind, Shape
 from graphtool.paths import look_at
 from graphtool.readers._kinds import check_kind
-from graphtool.readers._paddle import is_legacy
+from graphtool.readers._paddle import is_legacy, load_paddle
 
 __all__ = [
     "ParameterFileFacts",
@@ -67,7 +67,10 @@ def scope_facts(scope: _Paddle, names: Iterable[str]) -> ScopeFacts:
     A name that none of them has is left out of the result.
     """
     held = [name for name in names if scope.find_var(name) is not None]
-    return ScopeFacts(dict(zip(held, _variables(scope, held), strict=True)))
+    if not held:
+        return ScopeFacts({})
+    core = load_paddle().base.core
+    return ScopeFacts({name: _variable(core, scope, name) for name in held})
 
 
 def same_variables(one: _Paddle, other: _Paddle, names: Iterable[str]) -> frozenset[str]:
@@ -84,13 +87,6 @@ def same_variables(one: _Paddle, other: _Paddle, names: Iterable[str]) -> frozen
 def _is_same_variable(one: _Paddle, other: _Paddle, name: str) -> bool:
     found = one.find_var(name)
     return found is not None and found is other.find_var(name)
-
-
-def _variables(scope: _Paddle, names: Sequence[str]) -> Iterator[ScopeVariable]:
-    if names:
-        from paddle.base import core  # pyright: ignore[reportMissingTypeStubs]
-
-        yield from (_variable(core, scope, name) for name in names)
 
 
 def _variable(core: _Paddle, scope: _Paddle, name: str) -> ScopeVariable:

@@ -17,7 +17,7 @@ __all__ = [
     "is_dynamic",
     "is_foreign",
     "is_part",
-    "layer_tensors",
+    "lacking_tensors",
     "load_layer",
     "note_read",
     "unlike_layer",
@@ -91,7 +91,7 @@ def is_part(layer: _Paddle, whole: _Paddle) -> bool:
     return set(map(id, _held(layer))) <= set(map(id, _held(whole)))
 
 
-def layer_tensors(layer: _Paddle) -> dict[str, _Paddle]:
+def _tensors_of(layer: _Paddle) -> dict[str, _Paddle]:
     """Return the tensors of a Layer of dynamic mode by the names of its Variables."""
     with in_mode(static=False):
         return {held.name: _tensor(held) for held in _held(layer)}
@@ -112,21 +112,27 @@ def _tensor(held: _Paddle) -> _Paddle:
 
 def load_layer(layer: _Paddle, scope: _Paddle) -> None:
     """Copy the tensors of a Layer of dynamic mode into a Scope: the Layer may go on training."""
-    copies = {name: copy_of(tensor) for name, tensor in layer_tensors(layer).items()}
+    copies = {name: copy_of(tensor) for name, tensor in _tensors_of(layer).items()}
     share_tensors(copies, scope)
 
 
 def hold_layer(network: object, scope: _Paddle) -> None:
     """Give a Scope what it lacks of a Network's Layer of dynamic mode, whose buffers it shares."""
     layer = dynamic_layer(network)
-    tensors = {} if layer is None else layer_tensors(layer)
+    if layer is not None:
+        share_tensors(lacking_tensors(layer, scope), scope)
+
+
+def lacking_tensors(layer: _Paddle, scope: _Paddle) -> dict[str, _Paddle]:
+    """Return the tensors of a Layer of dynamic mode that a Scope does not hold."""
+    tensors = _tensors_of(layer)
     held = held_tensors(scope, tensors)
-    share_tensors({name: one for name, one in tensors.items() if name not in held}, scope)
+    return {name: tensor for name, tensor in tensors.items() if name not in held}
 
 
 def unlike_layer(layer: _Paddle, scope: _Paddle) -> tuple[str, ...]:
     """Return the names under which a Scope holds other numbers than a Layer of dynamic mode."""
-    return tuple(_unlike(layer_tensors(layer), scope))
+    return tuple(_unlike(_tensors_of(layer), scope))
 
 
 def _unlike(tensors: Mapping[str, _Paddle], scope: _Paddle) -> Iterator[str]:

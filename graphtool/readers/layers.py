@@ -96,9 +96,8 @@ def from_layer(
 
     Raises ReadError: GT033 for a Layer made in static mode, GT034 where its forward fails, GT035
     where the factory does, GT040 where it makes no Layer, GT051 where the weights that it loads
-    would be lost. Raises UsageError: GT041 where an input
-    is missing, GT042 where `forward` has no place for one, GT047 for what describes no input, GT048
-    for what makes no Layer, GT248.
+    would be lost. Raises UsageError: GT041 where an input is missing, GT042 where `forward` has no
+    place for one, GT047 for what describes no input, GT048 for what makes no Layer, GT248.
     """
     paddle = load_paddle()
     inputs, name = as_inputs(input_spec), _name(layer)

@@ -13,13 +13,12 @@ from heapq import heapify, heappop, heappush
 
 from graphtool.graph import UNKNOWN, Shape
 from graphtool.structure._flow import Flow, Step
-from graphtool.structure._labels import Marks, is_number, marks_of
+from graphtool.structure._labels import Marks, is_number, is_total, marks_of
 from graphtool.structure._numbers import numbers_of, whole_numbers
 from graphtool.structure._resolution import GLOBAL, Scale
 from graphtool.structure._vocabulary import (
     ACTIVATIONS,
     AROUND_ANSWERS,
-    METRICS,
     NORMS,
     POOLS,
     PROBABILITIES,
@@ -28,7 +27,7 @@ from graphtool.structure._vocabulary import (
     REDUCTIONS,
     RESHAPES,
     RESIZES,
-    is_loss,
+    is_told,
 )
 
 __all__ = ["Answer", "answers_of", "relates_samples"]
@@ -74,7 +73,7 @@ def answers_of(
         if losses and _is_beside(flow, by_labels, output):
             continue
         # Who rebuilds its input has no other label.
-        marks = by_labels if losses or not _is_total(flow, output) else by_feeds
+        marks = by_labels if losses or not is_total(flow, output) else by_feeds
         for name, is_written in _told_of(flow, marks, output).items():
             settled = name if name == output else arithmetic.settled(name)
             is_relation = name != output and relates_samples(flow, settled)
@@ -103,15 +102,11 @@ def relates_samples(flow: Flow, name: str) -> bool:
 def _is_beside(flow: Flow, marks: Marks, output: str) -> bool:
     """Tell what says nothing of an answer beside a loss: a penalty, or errors to look at."""
     step = flow.maker.get(output)
-    if step is not None and _is_told(step):
+    if step is not None and is_told(step.kind):
         return False
     if output in marks.touched:
         return not is_number(flow, output)
-    return _is_total(flow, output)
-
-
-def _is_total(flow: Flow, name: str) -> bool:
-    return flow.graph.values[name].shape in ((), (1,))
+    return is_total(flow, output)
 
 
 def _told_of(flow: Flow, marks: Marks, output: str) -> Mapping[str, bool]:
@@ -120,11 +115,11 @@ def _told_of(flow: Flow, marks: Marks, output: str) -> Mapping[str, bool]:
     The output itself where it is no loss. A number counts where nothing else is found.
     """
     first = flow.maker.get(output)
-    if not is_number(flow, output) and not (first and _is_told(first)):
+    if not is_number(flow, output) and not (first and is_told(first.kind)):
         return {output: False}
     found, numbers = dict[str, bool](), dict[str, bool]()
     operands, seen = {output}, {output}
-    pending = [(output, _is_total(flow, output) and not flow.graph.fetches)]
+    pending = [(output, is_total(flow, output) and not flow.graph.fetches)]
     while pending:
         name, inside = pending.pop()
         step = flow.maker.get(name)
@@ -132,23 +127,18 @@ def _told_of(flow: Flow, marks: Marks, output: str) -> Mapping[str, bool]:
         if step is None or not before:
             (numbers if inside and is_number(flow, name) else found)[name] = name not in operands
             continue
-        if _is_told(step):
+        if is_told(step.kind):
             operands.update(before)
-        inside = not _is_told(step) and (inside or name in marks.touched)
+        inside = not is_told(step.kind) and (inside or name in marks.touched)
         fresh = [one for one in reversed(before) if one not in seen]
         seen.update(fresh)
         pending += [(one, inside) for one in fresh]
     return found or numbers
 
 
-def _is_told(step: Step) -> bool:
-    """Tell a loss or a measure, which is told of its first operand."""
-    return is_loss(step.kind) or step.kind in METRICS
-
-
 def _before(flow: Flow, marks: Marks, name: str, step: Step, *, inside: bool) -> tuple[str, ...]:
     """Return what a loss or number comes from; () where that is the network's own."""
-    if _is_told(step):
+    if is_told(step.kind):
         return tuple(_samples_first(flow, one, step) for one in step.features[:1])
     if name in marks.touched:
         return tuple(one for one in flow.branches(step) if one not in marks.alone)
@@ -290,7 +280,7 @@ class _Arithmetic:
 
     def _is_free(self, step: Step) -> bool:
         """Tell what is a function of features alone: no weight, no feed."""
-        if step.weighted or step.weights or step.operator.blocks or not step.features:
+        if step.weights or step.operator.blocks or not step.features:
             return False
         return not any(name in self.feeds for name in step.data)
 

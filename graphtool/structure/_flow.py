@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from graphtool.graph import Graph, Operator, Origin
+from graphtool.graph import FLOATS, Graph, Operator, Origin
 from graphtool.structure._formulas import as_activation
 from graphtool.structure._step import Step
 from graphtool.structure._vocabulary import is_training, kind_of
 
 __all__ = ["OF_SHAPES", "Flow", "Step", "flow_of"]
-
-_FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +188,7 @@ def _feature_results(graph: Graph, operator: Operator) -> Iterable[str]:
     )
     for result in results:
         value = graph.values[result]
-        if value.elements or value.dtype in _FLOATS:
+        if value.elements or value.dtype in FLOATS:
             yield result
 
 

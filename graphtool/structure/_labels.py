@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from graphtool.graph import Graph, Origin
 from graphtool.structure._flow import OF_SHAPES, Flow, Step, flow_of
-from graphtool.structure._vocabulary import METRICS, NORMS, RECURRENT, is_loss
+from graphtool.structure._vocabulary import NORMS, RECURRENT, is_loss, is_told
 
-__all__ = ["Marks", "is_number", "label_feeds", "marks_of"]
+__all__ = ["Marks", "is_number", "is_total", "label_feeds", "marks_of"]
 
 _VECTORS = 2
 
@@ -82,7 +82,7 @@ def _becomes_numbers(flow: Flow, feed: str) -> bool:
     pending, seen = [feed], {feed}
     for name in pending:
         for step in flow.consumers.get(name, ()):
-            if is_loss(step.kind) or step.kind in METRICS:
+            if is_told(step.kind):
                 continue
             made = [
                 one for one in step.operator.results if one == step.result or _is_read(flow, one)
@@ -100,3 +100,8 @@ def is_number(flow: Flow, name: str) -> bool:
     """Tell one number, or one for each sample, as losses are."""
     rank = flow.graph.values[name].rank
     return rank is not None and rank < _VECTORS
+
+
+def is_total(flow: Flow, name: str) -> bool:
+    """Tell one number, as a loss is that was summed up."""
+    return flow.graph.values[name].shape in ((), (1,))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from graphtool.structure._answers import Answer, answers_of, relates_samples
 from graphtool.structure._flow import Flow, Step
-from graphtool.structure._labels import is_number
+from graphtool.structure._labels import is_number, is_total
 from graphtool.structure._resolution import GLOBAL, Scale
 from graphtool.structure._vocabulary import (
     ACTIVATIONS,
@@ -140,7 +140,7 @@ def _terms(flow: Flow, name: str) -> Iterator[str]:
         seen.add(name)
         step = flow.maker.get(name)
         is_sum = step is not None and step.kind in {"add", "scale"} and bool(step.features)
-        if step is None or not is_sum or flow.graph.values[name].shape not in ((), (1,)):
+        if step is None or not is_sum or not is_total(flow, name):
             yield name
         else:
             pending.extend(reversed(flow.branches(step)))
@@ -169,8 +169,8 @@ def _head(flow: Flow, scales: Mapping[str, Scale], index: int, answer: Answer) -
 
 def _is_told_of_numbers(flow: Flow, answer: Answer) -> bool:
     """Tell a loss behind which nothing but numbers was found, or that is all there is."""
-    is_total = flow.graph.values[answer.name].rank == 0
-    return is_total or (answer.name != answer.output and is_number(flow, answer.name))
+    is_scalar = flow.graph.values[answer.name].rank == 0
+    return is_scalar or (answer.name != answer.output and is_number(flow, answer.name))
 
 
 def _joins_probabilities(flow: Flow, step: Step | None) -> bool:

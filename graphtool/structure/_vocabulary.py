@@ -23,6 +23,7 @@ __all__ = [
     "RESIZES",
     "ends_in_activation",
     "is_loss",
+    "is_told",
     "is_training",
     "is_training_type",
     "is_update",
@@ -130,6 +131,11 @@ def is_loss(kind: str) -> bool:
     """Tell an operator that compares an answer with a label, by its kind."""
     named = kind.endswith("_loss") and kind not in IDENTITIES
     return named or "cross_entropy" in kind or kind in _LOSSES
+
+
+def is_told(kind: str) -> bool:
+    """Tell a loss or a measure, which is told of its first operand, by its kind."""
+    return is_loss(kind) or kind in METRICS
 
 
 # Of `op_role`: backward, optimize, learning-rate schedule. PIR programs carry no role.

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, UsageError, warn
 from graphtool.files import replacing, unwritable_output
-from graphtool.graph import Graph, Shape, shapes_agree
+from graphtool.graph import FLOATS, Graph, Shape, shapes_agree
 from graphtool.merging._failures import paddle_failures
 from graphtool.merging._whole import check_whole
 from graphtool.readers._paddle import in_mode, load_paddle, static_mode
@@ -36,7 +36,6 @@ _Paddle: TypeAlias = Any
 
 _STATE = ".pdparams"
 _ENDINGS = (".json", ".pdmodel", ".pdiparams", _STATE)
-_FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +180,7 @@ def _is_answer(graph: Graph, head: Head) -> bool:
     """Tell probabilities and scores from a loss, and from a share, which is one number."""
     value = graph.values[head.output]
     is_loss = head.answer != head.output
-    return not is_loss and value.dtype in _FLOATS and len(value.shape or ()) > 1
+    return not is_loss and value.dtype in FLOATS and len(value.shape or ()) > 1
 
 
 def _check_own(subject: Subject, graph: Graph) -> None:

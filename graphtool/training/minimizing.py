@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
 from graphtool.diagnostics import Diagnostic, UsageError, counted, listed, warn
-from graphtool.graph import Graph
+from graphtool.graph import FLOATS, HALVES, Graph
 from graphtool.merging import merged_of
 from graphtool.readers._paddle import legacy_mode, load_paddle, one_at_a_time
 from graphtool.readers.layer_weights import is_dynamic
@@ -40,8 +40,6 @@ _REFUSED_BY_PIR = {
     "LBFGS": "gt.minimize(paddle.optimizer.AdamW(...), loss)",
     "Fleet": "gt.minimize(optimizer, loss), with the optimizer that fleet was given",
 }
-_LOW_PRECISION = frozenset({"float16", "bfloat16"})
-_FRACTIONS = _LOW_PRECISION | {"float32", "float64"}
 _NONE: frozenset[str] = frozenset()
 _STARTUP = "gt.minimize(optimizer, loss, startup)"
 
@@ -156,7 +154,7 @@ def _about_program(request: Request) -> Iterator[Diagnostic]:
     yield from _about_place(request)
     yield from _about_optimizer(request)
     loss, name = request.loss, request.loss_name
-    if tuple(loss.shape) not in ((), (1,)) or request.graph.values[name].dtype not in _FRACTIONS:
+    if tuple(loss.shape) not in ((), (1,)) or request.graph.values[name].dtype not in FLOATS:
         yield problems.not_a_loss(name, tuple(loss.shape), "one number of floating point")
     strangers = list(_strangers(request))
     yield from strangers
@@ -201,7 +199,7 @@ def _about_optimizer(request: Request) -> Iterator[Diagnostic]:
 
 def _casts(graph: Graph) -> int:
     return sum(
-        operator.kind == "cast" and graph.values[operator.results[0]].dtype in _LOW_PRECISION
+        operator.kind == "cast" and graph.values[operator.results[0]].dtype in HALVES
         for operator in graph.operators.values()
     )
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from graphtool.arguments import bad_argument
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError
-from graphtool.graph import Graph, Operator, ProgramKind
+from graphtool.graph import FLOATS, Graph, Operator, ProgramKind
 from graphtool.readers import read
 from graphtool.readers._legacy import variable_of
 from graphtool.readers._paddle import in_mode, is_legacy, load_paddle, one_at_a_time
@@ -30,7 +30,6 @@ _Paddle: TypeAlias = Any
 _NORMS = frozenset({"batch_norm", "sync_batch_norm"})
 _OTHER_NORMS = frozenset({"layer_norm", "instance_norm", "group_norm", "rms_norm"})
 _COUNTED = re.compile(r"(?:.*\.)?tmp_\d+")
-_FRACTIONS = frozenset({"float16", "bfloat16", "float32", "float64"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -142,7 +141,7 @@ def _plan(graph: Graph) -> _Plan:
     candidates = {
         name: value
         for name, value in persistables(graph).items()
-        if name not in statistics and value.dtype in _FRACTIONS and name in _read_names(graph)
+        if name not in statistics and value.dtype in FLOATS and name in _read_names(graph)
     }
     frozen = tuple(name for name, value in candidates.items() if value.stop_gradient)
     trainable = frozenset(candidates) - set(frozen)
@@ -166,7 +165,7 @@ def _revived(graph: Graph, trainable: frozenset[str]) -> Iterator[str]:
         made = operator.type.startswith("builtin.") or not trainable.isdisjoint(operator.operands)
         for value in map(graph.values.__getitem__, operator.results):
             ours = made or (translated and not value.aliases)
-            if ours and (value.elements or value.dtype in _FRACTIONS):
+            if ours and (value.elements or value.dtype in FLOATS):
                 passing.add(value.name)
                 yield value.name
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import json
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from threading import Timer
 
 from tests.benchmarks.programs import saved
 from tests.benchmarks.row import Case, Of, Prepare, Quantity, Row, Sample, Target, Work
@@ -24,6 +20,7 @@ _IMPORT = "import paddle; assert paddle.__version__"
 _MODELS = "resnet152.json", "resnet50.json"
 _LEGACY = "resnet152.pdmodel", "resnet50.pdmodel"
 _VISION = tuple(f"paddle.vision.models:{name}" for name in ("resnet18", "mobilenet_v1"))
+_LAUNCHER = Path(__file__).with_name("launcher.py")
 # How a bare description of a drawn chain is made, and laid out as it stands.
 _BARE = "bare.dot"
 _HUGE = 2_000_000
@@ -74,33 +71,22 @@ def _run(command: Sequence[str], says: str, writes: str, limit: float | None = N
 
     After the limit it is killed.
     """
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
-        start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=out, stderr=errors, stdin=subprocess.DEVNULL)
-        with _killed_after(limit, process):
-            _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        errors.seek(0)
-        said, wrong = out.read(), errors.read()
+    with tempfile.TemporaryDirectory() as folder:
+        answer, out, errors = (Path(folder, name) for name in ("answer", "out", "errors"))
+        launcher = [sys.executable, "-SE", _LAUNCHER, answer, str(limit or 0)]
+        with out.open("w") as to, errors.open("w") as wrongs:
+            ran = subprocess.run(
+                [*launcher, *command], stdout=to, stderr=wrongs, stdin=subprocess.DEVNULL
+            )
+        said, wrong = out.read_text(), errors.read_text()
+        assert ran.returncode == 0, wrong[-500:]
+        seconds, code, peak = json.loads(answer.read_text())
     if limit is not None and seconds >= limit:
         return Sample(limit, at_least=True)
-    assert process.returncode == 0, f"{command} ended with {process.returncode}: {wrong[-500:]}"
+    assert code == 0, f"{command} ended with {code}: {wrong[-500:]}"
     assert says in said, f"{command} said `{said[:200]}` and not `{says}`"
     size = sum(file.stat().st_size for file in _files(Path(writes))) if writes else None
-    return Sample(seconds, usage.ru_maxrss * 1024, size)
-
-
-@contextmanager
-def _killed_after(limit: float | None, process: subprocess.Popen[bytes]) -> Generator[None]:
-    if limit is None:
-        yield
-        return
-    timer = Timer(limit, os.kill, (process.pid, signal.SIGKILL))
-    timer.start()
-    yield
-    timer.cancel()
+    return Sample(seconds, peak, size)
 
 
 def _files(path: Path) -> list[Path]:

@@ -5,9 +5,11 @@ The garbage collector is paused, as it is while graphtool merges.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 from graphtool.garbage import collection_paused
+from graphtool.readers.tensors import copy_of
 from tests.benchmarks.programs import static_paddle
 
 __all__ = ["bare_legacy_merge", "bare_pir_merge", "copied", "walked_legacy", "walked_pir"]
@@ -96,8 +98,6 @@ def _describe(old: _Paddle, new: _Paddle) -> None:
     new.set_stop_gradient(True)
 
 
-def copied(scope: _Paddle) -> list[_Paddle]:
-    """Copy every tensor of a Scope that holds something."""
-    place = static_paddle().CPUPlace()
-    tensors = (scope.find_var(name).get_tensor() for name in scope.local_var_names())
-    return [tensor._copy(place) for tensor in tensors if tensor._is_initialized()]
+def copied(scope: _Paddle, names: Iterable[str]) -> list[_Paddle]:
+    """Copy tensors of a Scope."""
+    return [copy_of(scope.find_var(name).get_tensor()) for name in names]

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from graphtool.checks import persistable_names
 from graphtool.merging import Merged, merge
+from graphtool.readers import read
 from tests.benchmarks import floors
 from tests.benchmarks.programs import chain, network, of_kind, static_paddle
 from tests.benchmarks.row import Case, Of, Prepare, Python, Quantity, Row, Target, Work
@@ -162,6 +164,7 @@ def least_chains(kind: str, size: int) -> Prepare:
 
 def _floor(two: _Two, *, copies: bool) -> Prepare:
     bare = {"pir": floors.bare_pir_merge, "legacy": floors.bare_legacy_merge}[two.kind]
+    names = persistable_names(read(two.teacher)) if copies else ()
 
     def prepare() -> Work:
         student = two.fresh()
@@ -169,7 +172,7 @@ def _floor(two: _Two, *, copies: bool) -> Prepare:
         def run() -> object:
             with of_kind(two.kind):
                 bare(two.teacher, student)
-                return floors.copied(two.teacher_scope) if copies else None
+                return floors.copied(two.teacher_scope, names) if copies else None
 
         return Work(run, two.check_of(student))
 
@@ -178,8 +181,9 @@ def _floor(two: _Two, *, copies: bool) -> Prepare:
 
 def copying(name: str) -> Prepare:
     """Copy all weights of a network, and nothing else."""
-    scope = network(name, "image", "pir")[1]
-    return lambda: Work(lambda: floors.copied(scope), _check_copies)
+    program, scope = network(name, "image", "pir")
+    names = persistable_names(read(program))
+    return lambda: Work(lambda: floors.copied(scope, names), _check_copies)
 
 
 def _check_copies(arrays: object) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -818,13 +817,5 @@ def test_a_legacy_program_is_distilled_alike() -> None:
 
 
 @pytest.mark.slow
-def test_a_legacy_program_of_paddle_2_6_is_distilled_alike(paddle26: str) -> None:
-    done = subprocess.run(
-        [paddle26, "-m", "tests.losses.distill_legacy"],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "ok"
+def test_a_legacy_program_of_paddle_2_6_is_distilled_alike(on_paddle26: Callable[..., str]) -> None:
+    assert on_paddle26("tests.losses.distill_legacy").splitlines()[-1] == "ok"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,8 +18,6 @@ from tests.checks.programs import data, program
 from tests.matching import written_losses
 from tests.matching.written_losses import LOSSES, WANTED
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.mark.pir
 @pytest.mark.parametrize("name", LOSSES)
@@ -30,17 +26,9 @@ def test_a_written_loss_hides_no_logits(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_paddle_2_6_hides_none_either(tmp_path: Path, paddle26: str) -> None:
-    done = subprocess.run(
-        [paddle26, "-m", "tests.matching.written_losses", str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == dict.fromkeys(LOSSES, WANTED)
+def test_paddle_2_6_hides_none_either(tmp_path: Path, on_paddle26: Callable[..., str]) -> None:
+    said = on_paddle26("tests.matching.written_losses", str(tmp_path))
+    assert json.loads(said) == dict.fromkeys(LOSSES, WANTED)
 
 
 @pytest.mark.pir

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -411,17 +412,8 @@ def test_legacy_programs_are_evaluated_alike() -> None:
 
 
 @pytest.mark.slow
-def test_paddle_2_6_evaluates_alike_with_branch_and_loop(paddle26: str) -> None:
-    done = subprocess.run(
-        [paddle26, "-m", "tests.training.legacy_evaluation"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == legacy_evaluation.WANTED
+def test_paddle_2_6_evaluates_alike_with_branch_and_loop(on_paddle26: Callable[..., str]) -> None:
+    assert json.loads(on_paddle26("tests.training.legacy_evaluation")) == legacy_evaluation.WANTED
 
 
 def test_an_evaluation_is_shown_in_one_line() -> None:

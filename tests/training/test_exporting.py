@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from graphtool.readers.layer_weights import load_layer
 from tests.training import legacy_exporting
 from tests.training.test_evaluation import Net
 
-ROOT = Path(__file__).parents[2]
 IMAGE = ("image", (3, 8, 8), "float32")
 FEED = {"image": np.random.RandomState(0).rand(4, 3, 8, 8).astype("float32")}
 
@@ -621,17 +620,9 @@ def test_a_legacy_student_is_exported_alike(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_paddle_2_6_exports_alike(tmp_path: Path, paddle26: str) -> None:
-    done = subprocess.run(
-        [paddle26, "-m", "tests.training.legacy_exporting", str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == legacy_exporting.WANTED
+def test_paddle_2_6_exports_alike(tmp_path: Path, on_paddle26: Callable[..., str]) -> None:
+    said = on_paddle26("tests.training.legacy_exporting", str(tmp_path))
+    assert json.loads(said) == legacy_exporting.WANTED
 
 
 @pytest.mark.pir
