@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
@@ -13,7 +13,7 @@ from graphtool.checks.arguments import check_pair_arguments
 from graphtool.checks.pair_fits import ROLES, Compared, Ends, Fitted
 from graphtool.diagnostics import Diagnostic, ReadError, Report, Where
 from graphtool.graph import Graph, Value
-from graphtool.loss_names import NamedLoss, by_twos, named_losses
+from graphtool.loss_names import by_twos, named_losses
 from graphtool.matching import Pair
 from graphtool.matching.problems import unknown_loss
 from graphtool.paths import is_there
@@ -25,7 +25,7 @@ __all__ = ["against_loss", "check_pairs"]
 # A teacher's name, a student's, and the name of a loss.
 _Names: TypeAlias = "tuple[str, str] | tuple[str, str, str]"
 
-# Losses that no recipe can name, but a pair that is only checked: they compare as `l2` does.
+# Losses of Paddle's own, for a pair that is only checked: they compare as `l2` does.
 _ELEMENTWISE = frozenset({"l1", "mse", "smooth_l1"})
 
 
@@ -56,8 +56,9 @@ def check_pairs(
     """Report everything that stands against distilling through these pairs.
 
     A pair is a Pair, or `(teacher, student)` or `(teacher, student, loss)` by name, where any
-    selector will do and the loss is `l2` if left out; `l1`, `mse` and `smooth_l1` are checked as
-    `l2` is, and two pairs with `fsp` are one loss. Those of a recipe are the `pairs` of what
+    selector will do and the loss is `l2` if left out; `l1`, `mse` and `smooth_l1`, which are
+    Paddle's own and none of `distill_loss`'s, are checked as `l2` is, and two pairs with `fsp` are
+    one loss. Those of a recipe are the `pairs` of what
     `read_recipe` returns. `teacher` and `student` are what `read` takes; for a Merged, its
     `source.graph` and `before.graph`. `name_prefix` is what merging puts before the teacher's
     names, which may have it here: on the student's side it is told. `options` are those that
@@ -85,6 +86,7 @@ def check_pairs(
             [listed[place] for place in places],
             (options or {}).get(losses[places[0]], {}),
             places[0],
+            as_l2=_ELEMENTWISE,
         )
     )
     return Report.of(findings, about=networks.graphs)
@@ -99,11 +101,16 @@ def against_loss(
     pairs: Sequence[Pair | _Names],
     options: Mapping[str, object],
     place: int,
+    *,
+    as_l2: Collection[str] = (),
 ) -> Iterator[Diagnostic]:
-    """Yield what stands against one loss: its pairs are two for flows; `place` is the first's."""
+    """Yield what stands against one loss: its pairs are two for flows; `place` is the first's.
+
+    Losses of the names `as_l2` are checked as `l2` is.
+    """
     named = [_Named.of(pair) for pair in pairs]
     loss = named[0].loss
-    known = _loss(loss)
+    known = named_losses().get("l2" if loss in as_l2 else loss)
     found = [_ends(one, networks) for one in named]
     yield from (said for one in found if not isinstance(one, Ends) for said in one)
     if known is None:
@@ -114,10 +121,6 @@ def against_loss(
         ends = [one for one in found if isinstance(one, Ends)]
         if len(ends) == len(found):
             yield from Fitted(networks, loss, known, options).misfits(ends)
-
-
-def _loss(name: str) -> NamedLoss | None:
-    return named_losses().get("l2" if name in _ELEMENTWISE else name)
 
 
 def _ends(named: _Named, networks: Compared) -> Ends | list[Diagnostic]:

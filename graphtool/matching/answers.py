@@ -82,16 +82,18 @@ def embedding(teacher: Structure, student: Structure) -> Iterator[Candidate]:
 def _heads(teacher: Structure, student: Structure) -> Iterator[Candidate]:
     """Pair several outputs in order, or by resolution and channels where those say otherwise.
 
-    That is where their numbers differ, or where both have the same ones in another order.
+    That is where their numbers differ, where both have the same ones in another order, and where
+    one fetches nothing, so that its outputs have no order: the main ones are paired first then.
     """
     left, right = _in_order(teacher), _in_order(student)
     if len(left) == len(right) == 1:
         return
     looks = [_look(teacher, head) for head in left], [_look(student, head) for head in right]
-    is_shuffled = looks[0] != looks[1] and Counter(looks[0]) == Counter(looks[1])
+    are_in_order = looks[0] == looks[1] and teacher.graph.fetches and student.graph.fetches
+    are_same = Counter(looks[0]) == Counter(looks[1])
     matched = (
         _alike(teacher, left, student, right)
-        if len(left) != len(right) or is_shuffled
+        if len(left) != len(right) or (are_same and not are_in_order)
         else list(zip(left, right, strict=True))
     )
     for ours, theirs in matched:

@@ -556,6 +556,10 @@ WRONG: dict[str, tuple[Callable[[Merged], Any], list[str]]] = {
     "no pairs": (lambda net: gt.distill_loss(net.merged, []), ["GT367"]),
     "what is no list of pairs": (lambda net: gt.distill_loss(net.merged, 5), ["GT358"]),
     "what is no pair": (lambda net: gt.distill_loss(net.merged, [("relu_3",)]), ["GT358"]),
+    "a loss of Paddle's own": (
+        lambda net: gt.distill_loss(net.merged, [(*STAGE, "mse")]),
+        ["GT314"],
+    ),
     "a Value in a pair": (
         lambda net: gt.distill_loss(net.merged, [(net.merged.teacher("relu_3"), "relu_3")]),
         ["GT358"],

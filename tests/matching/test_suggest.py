@@ -179,6 +179,38 @@ def test_heads_in_another_order_pair_by_what_they_are() -> None:
     assert heads[0].why[0] == "output 2 of 2 in the teacher, 1 of 2 in the student"
 
 
+class Auxiliary(nn.Layer):
+    """Returns the scores of its end, then those of a head halfway."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2D(3, width, 3, 2, 1), nn.Conv2D(width, width, 3, 2, 1)
+        self.halfway, self.end = nn.Linear(width, 10), nn.Linear(width, 10)
+
+    def forward(self, x: Any) -> Any:
+        first = nn.functional.relu(self.first(x))
+        halfway = self.halfway(first.mean([2, 3]))
+        second = nn.functional.relu(self.second(first))
+        return self.end(second.mean([2, 3])), halfway
+
+
+@pytest.mark.pir
+def test_main_and_auxiliary_heads_pair_where_a_training_program_fetches_nothing() -> None:
+    paddle.enable_static()
+    program = paddle.static.Program()
+    with paddle.static.program_guard(program, paddle.static.Program()):
+        label = paddle.static.data("label", [None, 1], "int64")
+        scores = Auxiliary(8)(paddle.static.data("image", [None, 3, 32, 32]))
+        sum(nn.functional.cross_entropy(each, label) for each in scores)
+    student = read(program)
+    paddle.disable_static()
+    pairs = suggest_pairs(built(lambda: Auxiliary(16), [3, 32, 32]), student)
+
+    heads = [pair for pair in pairs if pair.kind is Kind.LOGITS]
+    assert [pair.teacher.layer for pair in heads] == ["end", "halfway"]
+    assert [pair.student.module for pair in heads] == ["/Auxiliary/Linear_1", "/Auxiliary/Linear"]
+
+
 def test_other_numbers_of_classes_are_warned_of() -> None:
     teacher = built(lambda: Encoder(2), [7, 16])
     logits = suggest_pairs(vision("resnet18"), teacher).pairs[-1]
