@@ -297,10 +297,10 @@ def test_weights_that_a_factory_loads_are_kept_whatever_its_startup_program_does
     around = paddle.static.Scope()
     with paddle.static.scope_guard(around):
         network = from_layer(_Trained, [(4,)])
-    scope = paddle.static.Scope()
+    scope, student = paddle.static.Scope(), from_layer(_Trained, [(4,)])
     paddle.enable_static()
-    paddle.static.Executor().run(network.startup, scope=scope)
-    merged = merge(network, from_layer(_Trained, [(4,)]), {"input": "input"}, scope=scope)
+    merged = merge(network, student, {"input": "input"}, scope=scope)
+    paddle.static.Executor().run(student.startup, scope=scope)
 
     names = [network.parameters["weight"], "teacher_" + network.parameters["weight"]]
     assert [set(np.array(scope.find_var(name).get_tensor()).flat) for name in names] == [{2}, {2}]
