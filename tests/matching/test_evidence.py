@@ -356,8 +356,8 @@ def test_random_weights_are_an_error_unless_they_are_allowed(network: Network) -
     names = main_lines(fresh, network)[0]
     with pytest.raises(GraphtoolError, match="one number throughout") as raised:
         gathered(fresh, fresh, (names, names), "random")
+    code, inputs = "paddle.vision.models:LeNet", (["1,28,28"], ())
     with pytest.raises(GraphtoolError, match="one number throughout"):
-        code, inputs = "paddle.vision.models:LeNet", (["1,28,28"], ())
         gathered(code, fresh, (names, names), "random", inputs=inputs)
     allowed = gathered(fresh, fresh, (names, names), "random", batches=1, allow_random=True)
 
