@@ -23,7 +23,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Start no other processes for named files and tests: each of them would import Paddle first."""
+    """Start no other processes for named files and tests: each would import Paddle first."""
     named = all("::" in name or name.endswith(".py") for name in config.args)
     return 0 if named else None
 

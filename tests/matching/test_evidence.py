@@ -286,7 +286,7 @@ def test_numbers_too_large_on_the_way_are_found_where_they_turn_into_nan(
     network: Network,
 ) -> None:
     huge = small()
-    # No order of the sums helps: all that is added to infinity is positive, and 0 × ∞ is NaN.
+    # No order of the sums helps: all that is added to infinity is positive, and 0 * inf is NaN.
     for layer, number in ((huge.layer.second, 3e38), (huge.layer.head, 0.0)):
         layer.weight.set_value(np.full(layer.weight.shape, number, "float32"))
     names = main_lines(network, huge)
