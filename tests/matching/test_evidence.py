@@ -441,6 +441,7 @@ def teacher() -> Network:
     return from_layer(Residual((2, 1)), [(1, 8, 8)], train=False)
 
 
+@pytest.mark.slow
 def test_evidence_warns_of_another_stage_and_leaves_the_order_as_it_is(teacher: Network) -> None:
     pairs = suggest_pairs(teacher, teacher)
     first, last = blocks(teacher)[0], blocks(teacher)[-1]
