@@ -32,10 +32,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes minutes: all processes but one would wait for it in the end.
 
-    What starts the oldest Paddle is marked `nightly`, before tests are chosen by their marks.
+    What starts the oldest Paddle is `nightly`, as what is `longest` is, before marks choose tests.
     """
     for item in items:
-        if "paddle26" in getattr(item, "fixturenames", ()):
+        starts_paddle26 = "paddle26" in getattr(item, "fixturenames", ())
+        if starts_paddle26 or item.get_closest_marker("longest") is not None:
             item.add_marker(pytest.mark.nightly)
     items.sort(key=lambda item: item.get_closest_marker("first") is None)
 
