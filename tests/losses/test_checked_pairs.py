@@ -265,6 +265,7 @@ def disagreements(cases: Iterable[Case]) -> tuple[list[str], Counter[bool]]:
     return wrong, seen
 
 
+@pytest.mark.slow
 def test_pairs_are_refused_exactly_where_their_losses_refuse_them() -> None:
     wrong, seen = disagreements([*chosen(), *drawn(1, 19)])
 

@@ -86,6 +86,7 @@ def test_the_last_activation_of_a_block_belongs_to_the_block():
     assert find(graph, "layer3").name == "relu_39"
 
 
+@pytest.mark.slow
 def test_every_sublayer_of_resnet18_is_found_once_it_has_run(resnet18, layer):
     found = {path for value in resnet18().graph.values.values() for path in value.layer_outputs}
     assert found == {path for path, _ in layer.named_sublayers()}
@@ -765,6 +766,7 @@ def test_layers_are_built_into_legacy_programs_by_paddle_2_6(tmp_path, paddle26)
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_vision_model_is_built_into_a_legacy_program_under_the_guard():
     with paddle.pir_utils.OldIrGuard():
         net = from_layer(paddle.vision.models.resnet18, [(3, 64, 64)], train=False)

@@ -178,6 +178,7 @@ def test_a_merge_without_losses_says_that_there_are_none_yet() -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_the_folder_of_a_merge_is_drawn_with_its_pairs_or_the_losses_in_it(tmp_path: Path) -> None:
     from tests.losses.networks import convolutions
 
@@ -199,6 +200,7 @@ def test_the_folder_of_a_merge_is_drawn_with_its_pairs_or_the_losses_in_it(tmp_p
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_of_two_teachers_the_one_asked_for_is_drawn_and_the_other_is_told(tmp_path: Path) -> None:
     import paddle
 

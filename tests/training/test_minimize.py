@@ -321,6 +321,7 @@ error[GT531] optimizer-unfit: `OptimizerWithMixedPrecision` does not work on a P
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_an_optimizer_with_state_in_another_program_is_refused() -> None:
     """Paddle would let this Program read that one's moments, and end the process later."""
     first, second = net(), net()
@@ -337,6 +338,7 @@ error[GT531] optimizer-unfit: `Adam` keeps its state in another Program, where i
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_an_optimizer_that_keeps_nothing_trains_two_programs() -> None:
     first, second, plain = net(), net(), optimizer.SGD(0.1)
     for made in (first, second):
