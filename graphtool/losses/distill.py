@@ -117,10 +117,10 @@ def distill_loss(
     be thousands, where attention and similarity are thousandths. Log `parts` in a first step, and
     weigh them to the size of the task's loss. A published comparison (Tian et al. 2020, arXiv
     1910.10699) takes 100 for hint, 1000 for attention, 3000 for similarity, 1 for relational, and
-    0.9 for kl at a temperature of 4 beside 0.1 for the task.
+    0.9 for kl at its temperature of 4 beside 0.1 for the task.
 
     `label` is the Value, or name, of the class numbers [N] that `dkd` takes. `options` go to the
-    losses: `{"kl": {"temperature": 4.0}}`, by the name of a loss or of a part.
+    losses: `{"kl": {"temperature": 2.0}}`, by the name of a loss or of a part.
 
     Call it inside `paddle.static.program_guard(merged.program, startup)`, before `minimize`. All is
     built or nothing. Such a guard is the whole process's: `gt.merge` says what threads need.

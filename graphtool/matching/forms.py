@@ -94,7 +94,7 @@ _LAYERS = "layers of a transformer"
 # 1910.10699, and its code). The 0.9 of logits stands beside 0.1 for the task there: the sum
 # keeps its size, and the learning rate its meaning.
 FORMS: Mapping[FormName, Form] = {
-    # Hinton et al. 2015, arXiv 1503.02531; at a temperature of 4 there, an option of the loss.
+    # Hinton et al. 2015, arXiv 1503.02531; at a temperature of 4, which `kl` has unless told.
     FormName.LOGITS: Form(wanted=_CLASSES, parts={Kind.LOGITS: ("kl", 0.9)}),
     # Tung and Mori 2019, arXiv 1907.09682: how alike samples are in the last stage.
     FormName.FEATURES: Form(
