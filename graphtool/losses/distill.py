@@ -9,6 +9,7 @@ from os import PathLike
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from graphtool.checks.layouts import is_axis, takes_axis
 from graphtool.checks.pair_fits import Compared
 from graphtool.checks.pairs import against_loss
 from graphtool.diagnostics import Diagnostic, GraphtoolError, PairError, Report, UsageError
@@ -25,7 +26,7 @@ from graphtool.losses._checks import (
 from graphtool.losses._fitting import fitted
 from graphtool.losses._networks import Networks
 from graphtool.losses._parts import Part, options_of, parts_of, selected
-from graphtool.losses._values import require_trainable_program
+from graphtool.losses._values import require_trainable_program, shape_of
 from graphtool.losses._weights import Weight, weigh, weighted
 from graphtool.matching import Pair, PairSet
 from graphtool.matching.recipe import Recipe
@@ -220,18 +221,23 @@ class _Job:
 
     def _built(self, part: Part) -> _Paddle:
         merged = self.networks.merged
-        ends: list[tuple[_Paddle, _Paddle]] = []
+        known, given = named_losses()[part.loss], options_of(part, self.options)
+        axis = given.get("axis")
+        rank, ends = 0, list[tuple[_Paddle, _Paddle]]()
         for pair in part.pairs:
             values = merged.teacher(pair.teacher.name), merged.student(pair.student.name)
-            ends.append(fitted(pair, values, self.networks.axes(pair), name=part.name))
+            axes = self.networks.axes(pair, axis)
+            ends.append(fitted(pair, values, axes, name=part.name))
+            rank = len(shape_of(values[0]))
         teachers, students = zip(*ends, strict=True)
-        given = options_of(part, self.options)
+        if takes_axis(known) and (axis is None or is_axis(axis, rank)):
+            given["axis"] = -1  # where they have been brought
         if part.loss == "dkd" and self.label is not None:
             given = {"labels": self.label, **given}
         with warnings.catch_warnings():
             # The report has it.
             warnings.filterwarnings("ignore", r"warning\[GT369\]")
-            return named_losses()[part.loss].build(*teachers, *students, **given)
+            return known.build(*teachers, *students, **given)
 
     def _sum(self, losses: Mapping[str, _Paddle]) -> _Paddle:
         terms = [weighted(loss, self.weights[name]) for name, loss in losses.items()]

@@ -8,7 +8,7 @@ from enum import Enum
 
 from graphtool.loss_names import named_losses
 from graphtool.matching.pairs import Kind, Pair
-from graphtool.matching.relations import can_compare
+from graphtool.matching.relations import LOSS_OF_INDEPENDENT, can_compare
 from graphtool.structure import Tap
 
 __all__ = ["FORMS", "Choice", "Form", "FormName", "adapter_for"]
@@ -40,7 +40,11 @@ class Choice(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """What a form pairs (`wanted` in words): loss and weight of each kind, where it taps."""
+    """What a form pairs (`wanted` in words): loss and weight of each kind, where it taps.
+
+    Scores that are judged one by one keep the loss that was suggested for them, by weight 1: a
+    softmax over them means nothing, and over a single one is constant.
+    """
 
     wanted: str
     parts: Mapping[Kind, tuple[str, float]]
@@ -66,6 +70,10 @@ class Form:
         for pair in pairs:
             if pair.kind in self.parts:
                 loss, weight = self.parts[pair.kind]
+                if pair.kind is Kind.LOGITS and pair.loss == LOSS_OF_INDEPENDENT:
+                    why = f"scores that are judged one by one: `{pair.loss}` in place of `{loss}`"
+                    pair = replace(pair, why=(*pair.why, why))
+                    loss, weight = pair.loss, 1.0
                 yield replace(pair, loss=loss, weight=weight, adapter=adapter_for(pair, loss))
 
     def _stages(self, stages: Sequence[Pair]) -> Sequence[Pair]:

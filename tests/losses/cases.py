@@ -89,7 +89,18 @@ CASES = [
         partial(reference.soft_label, teacher=3, student=0.5),
         LOGITS,
     ),
-    one("soft_label of tokens", losses.soft_label, reference.soft_label, TOKENS),
+    one(
+        "soft_label of tokens",
+        partial(losses.soft_label, axis=-1),
+        reference.soft_label,
+        TOKENS,
+    ),
+    one(
+        "kl of a map of classes",
+        partial(losses.kl, axis=1),
+        lambda t, s: reference.kl(np.moveaxis(t, 1, -1), np.moveaxis(s, 1, -1), 4),
+        MAP,
+    ),
     one(
         "soft_label from the teacher's probabilities",
         partial(losses.soft_label, from_probs="teacher", teacher_temperature=2),

@@ -91,9 +91,7 @@ def test_parts_are_the_losses_of_their_pairs_not_weighted() -> None:
 def test_the_recipe_for_logits_runs_at_the_temperature_that_was_published() -> None:
     """0.9 · 4² · KL at a temperature of 4, as `train_student.py -a 0.9` of RepDistiller has it."""
     net = convolutions(8, 8)
-    pairs = gt.suggest_pairs(
-        net.merged.plan.teacher, net.merged.plan.student, recipe="logits"
-    )
+    pairs = gt.suggest_pairs(net.merged.plan.teacher, net.merged.plan.student, recipe="logits")
     with net.building():
         loss = gt.distill_loss(net.merged, pairs)
         ends = [end("add_6") for end in _ends(net)]
