@@ -264,8 +264,8 @@ def probabilities(plan: MergePlan) -> Iterator[Diagnostic]:
 
     The losses `soft_label`, `dkd` and `skd` take logits and normalise them themselves; given
     probabilities, they compute something else. Pair the Value before. Scores that a sigmoid judges
-    one by one, as a text map, are compared by `l2`. Probabilities that only an accuracy reads are no
-    answer.
+    one by one, as a text map, are compared by `l2`. Probabilities that only an accuracy reads are
+    no answer.
     """
     sides = [("teacher", plan.teacher)]
     if not plan.prefixes:  # else the student has an earlier teacher's answers as well

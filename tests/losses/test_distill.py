@@ -630,6 +630,10 @@ WRONG: dict[str, tuple[Callable[[Merged], Any], list[str]]] = {
         lambda net: gt.distill_loss(net.merged, net.pairs, [-1, float("nan"), "1", True, 1]),
         ["GT360"] * 4,
     ),
+    "weights that are all 0": (
+        lambda net: gt.distill_loss(net.merged, net.pairs, [0] * 5),
+        ["GT360"],
+    ),
     "a weight that is no scalar": (
         lambda net: gt.distill_loss(net.merged, net.pairs, {LOGITS: net.merged.student("relu_3")}),
         ["GT360"],
