@@ -453,13 +453,13 @@ def test_an_adapter_that_was_edited_together_with_a_name_is_said_to_be_replaced(
 
 
 @pytest.mark.pir
-def test_a_recipe_without_pairs_is_warned_of(pairs: PairSet) -> None:
-    none = replace(pairs, pairs=())
-    recipe = read_recipe(recipe_text(none), teacher=pairs.teacher, student=pairs.student)
-    assert len(recipe.pairs) == 0
-    (said,) = recipe.pairs.report
-    assert (said.code, said.severity) == ("GT327", Severity.WARNING)
-    assert said.message == "no pair is read from the recipe"
+def test_a_recipe_without_pairs_is_refused(pairs: PairSet) -> None:
+    none = recipe_text(replace(pairs, pairs=()))
+    with pytest.raises(PairError) as refused:
+        read_recipe(none, teacher=pairs.teacher, student=pairs.student)
+    (found,) = refused.value.report
+    assert (found.code, found.severity) == ("GT327", Severity.ERROR)
+    assert found.message == "no pair is read from the recipe"
 
 
 @pytest.mark.pir

@@ -236,6 +236,21 @@ def test_of_two_teachers_the_one_asked_for_is_drawn_and_the_other_is_told(tmp_pa
     assert scene_of(tmp_path / "two").merge == scene_of(second).merge
 
 
+@pytest.mark.pir
+def test_a_loss_against_an_average_of_two_teachers_is_drawn_without_adapters() -> None:
+    from tests.losses.merges import built, inside, merged_with
+
+    last, student = merged_with(built(4), built(4, seed=2))
+    first = last.teachers[0]
+    with inside(student):
+        average = (first.teacher("add_2") + last.teacher("add_2")) / 2
+        gt.losses.kl(average, last.student("add_2"))
+
+    for merged in (first, last):
+        (pair,) = scene_of(merged).pairs
+        assert (pair.teacher.name, pair.student.name, pair.adapter) == ("add_2", "add_2", None)
+
+
 def test_a_damaged_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}")
 
