@@ -195,8 +195,8 @@ def misfit_parameter_file(plan: MergePlan) -> Iterator[Diagnostic]:
 def passed_over_scope(plan: MergePlan) -> Iterator[Diagnostic]:
     """The Scope that was given for the teacher holds weights of it, and they are not taken.
 
-    A teacher that is a saved model brings those of its file, and one that was made from a Layer of
-    dynamic mode the Layer's, unless its Scope holds all of them. To merge what is in the Scope,
+    A teacher that is a saved model brings those of its file, and a Network those of its Layer,
+    unless its Scope holds all of them. To merge what is in the Scope,
     load the rest there as well, or hand over the `live` of the Network, which has no Layer.
     """
     if plan.passed_over:
@@ -214,7 +214,7 @@ def passed_over_scope(plan: MergePlan) -> Iterator[Diagnostic]:
 def unlike_layer(plan: MergePlan) -> Iterator[Diagnostic]:
     """The student's Scope holds other numbers than the Layer that the student was built from.
 
-    A Layer that was made in dynamic mode has weights of its own, which merging brings. Others under
+    A Layer that was handed over has weights of its own, which merging brings. Others under
     their names are most often those of an earlier student: Paddle counts names anew after
     `disable_static()`, so that a notebook's cell that runs again finds what it trained before. Let
     each student have a Scope of its own. Where the Scope's are meant, load them after the merge, or

@@ -18,7 +18,7 @@ from graphtool.readers import problems as reading
 from graphtool.readers._builder import build
 from graphtool.readers._paddle import load_paddle, static_mode
 from graphtool.readers._spelling import is_callable_spec
-from graphtool.readers.layer_weights import dynamic_layer, load_layer
+from graphtool.readers.layer_weights import holding_layer, load_layer
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram, as_live, deserialise, is_live, parse
 from graphtool.readers.parameter_files import file_beside, parameters_beside
@@ -130,11 +130,11 @@ def open_network(
         return _saved(name, role)
     if not is_live(source):
         raise UsageError(reading.not_a_source(type(source).__name__))
-    live, layer = as_live(source), dynamic_layer(source)
+    live, usual = as_live(source), load_paddle().static.global_scope()
+    layer = holding_layer(source, persistables(live.graph), scope, usual)
     if layer is not None:
         return _of_layer(role, live, layer)
-    held = load_paddle().static.global_scope() if scope is None else scope
-    return _of_scope(role, live, held)
+    return _of_scope(role, live, usual if scope is None else scope)
 
 
 def check_apart(teacher: Opened, student: Opened, *, meant: bool) -> None:
@@ -203,13 +203,9 @@ def _built(spec: str, role: str, inputs: Sequence[str]) -> Opened:
     """Build what a callable makes, and keep what it loads meanwhile."""
     own = load_paddle().static.Scope()
     built = build(spec, inputs, scope=own)
-    lack = "the callable does not load them"
-    if not isinstance(built, Network):
-        return replace(_of_scope(role, built, own), lack=lack)
-    layer = dynamic_layer(built)
-    if layer is not None:
-        return _of_layer(role, built.live, layer)
-    return replace(_of_scope(role, built.live, own), lack=lack, help=_SET_STATE)
+    if isinstance(built, Network):
+        return _of_layer(role, built.live, built.layer)
+    return replace(_of_scope(role, built, own), lack="the callable does not load them")
 
 
 def _of_layer(role: str, live: LiveProgram, layer: _Paddle) -> Opened:

@@ -33,7 +33,7 @@ from graphtool.readers import read
 from graphtool.readers._paddle import load_paddle, static_mode
 from graphtool.readers.counters import count_past, keep_counters, user_names
 from graphtool.readers.facts import known_operators
-from graphtool.readers.layer_weights import dynamic_layer, lacking_tensors
+from graphtool.readers.layer_weights import dynamic_layer, lacking_tensors, user_layer
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram, as_live, program_of
 from graphtool.readers.registry import note, noted
@@ -124,8 +124,7 @@ class _Sides:
         scope = load_paddle().static.global_scope() if wanted.scope is None else wanted.scope
         same = program_of(teacher) is program_of(student)
         live = as_live(student)
-        layer = dynamic_layer(student)
-        wanted = replace(wanted, scope=scope, one_program=same, layer=layer)
+        wanted = replace(wanted, scope=scope, one_program=same, layer=user_layer(student))
         if isinstance(teacher, str | PathLike) or kind_of(teacher) is not kind:
             _refuse_unopened(_graph_of(teacher), live, wanted)
         opened = open_teacher(teacher, teacher_scope, scope, kind)
@@ -222,7 +221,7 @@ def _joined(
         network=sides.network,
         provenance=_provenance(plan, teacher),
     )
-    _bring_layer(wanted, undo)
+    _bring_layer(sides.network, wanted.scope, undo)
     keep_counters(student.program, undo)
     count_past(student.program, user_names(student.graph))
     return register(merged, inherited)
@@ -235,12 +234,12 @@ def _provenance(plan: MergePlan, teacher: Teacher) -> Provenance:
     return from_file(teacher.load, names) if teacher.loads else from_scope(teacher.scope, names)
 
 
-def _bring_layer(wanted: Wanted, undo: ExitStack) -> None:
-    """Give the student's Scope what it lacks of a Layer of dynamic mode, which may train on."""
-    if wanted.layer is None:
-        return
-    lacking = lacking_tensors(wanted.layer, wanted.scope)
-    hand_over(lacking, wanted.scope, copied=frozenset(lacking), undo=undo)
+def _bring_layer(network: Network | None, scope: _Paddle, undo: ExitStack) -> None:
+    """Give the student's Scope what it lacks of the student's Layer, which may train on."""
+    layer = dynamic_layer(network)
+    if layer is not None:
+        lacking = lacking_tensors(layer, scope)
+        hand_over(lacking, scope, copied=frozenset(lacking), undo=undo)
 
 
 def _types(graph: Graph) -> frozenset[str]:

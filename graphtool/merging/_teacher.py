@@ -42,17 +42,18 @@ def open_teacher(
 ) -> Teacher:
     """Open what a teacher is handed over as, for a student of the given kind.
 
-    A saved model and a Layer of dynamic mode have weights of their own, which get a private Scope;
-    all other teachers have theirs in `scope`, in the student's where that is None. So has a Layer's
-    Network where the `scope` that is given holds all of them, as after `gt.load_parameters`. For a
-    PIR student a legacy teacher is translated.
+    A saved model and a Network have weights of their own, which get a private Scope; all other
+    teachers have theirs in `scope`, in the student's where that is None. So has a Network where
+    that Scope holds all of them, as after its startup program or `gt.load_parameters`; of a Layer
+    that was handed over, where the `scope` that is given does. For a PIR student a legacy teacher
+    is translated.
     """
     if isinstance(source, (str, PathLike)):
         return _saved(Path(fspath(source)), scope, kind)
     live = as_live(source)
     if live.kind is ProgramKind.LEGACY and kind is ProgramKind.PIR:
         live = translate(live.program)
-    layer = holding_layer(source, persistable_names(live.graph), scope)
+    layer = holding_layer(source, persistable_names(live.graph), scope, students)
     if layer is not None:
         return Teacher(live=live, scope=_new_scope(), load=partial(load_layer, layer), loads=True)
     return Teacher(live=live, scope=students if scope is None else scope, load=_nothing)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import traceback
-from dataclasses import dataclass
+from threading import Lock, Timer, get_ident
 from types import TracebackType
 
 from graphtool.diagnostics import GraphtoolError
 from graphtool.readers._callstack import user_line
 
-__all__ = ["Attempt", "brief", "said_by", "user_frames"]
+__all__ = ["TIMEOUT", "Attempt", "brief", "said_by", "user_frames"]
+
+# Seconds for a constructor, or a forward. In static mode `for x in tensor` never ends, and takes
+# 2 GB a minute.
+TIMEOUT = 120.0
 
 _LINES = 4
 _FRAMES = 5
@@ -24,17 +29,38 @@ _IN_PADDLE = re.compile(r"\s*\(at [^()\s]+:\d+\)")
 _RULER = re.compile(r"^[-\s]*$")
 
 
-@dataclass
+class _TimeUp(BaseException):
+    """Raised in code that takes too long, which may catch any Exception."""
+
+
 class Attempt:
     """Run code of the user's, which may raise anything, and keep what it raised in `error`.
 
-    `raise SystemExit` is kept too, so that a script given as a module does not end the process.
+    `raise SystemExit` is kept too, so that a script given as a module does not end the process. So
+    is a TimeoutError, with the line that was running, where the code takes longer than `timeout`
+    seconds: it is interrupted between two instructions of Python's, so a call that blocks outside
+    of Python is waited for.
     """
 
-    error: Exception | SystemExit | None = None
+    def __init__(self, timeout: float | None = None) -> None:
+        self.error: Exception | SystemExit | None = None
+        self._timeout = timeout
+        self._lock = Lock()
+        self._timer: Timer | None = None
+        self._late = False
 
     def __enter__(self) -> None:
         assert self.error is None
+        if self._timeout is not None:
+            self._timer = Timer(self._timeout, self._interrupt, [get_ident()])
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _interrupt(self, thread: int) -> None:
+        with self._lock:
+            if self._timer is not None:
+                self._late = True
+                _raise_in(thread, _TimeUp)
 
     def __exit__(
         self,
@@ -42,10 +68,25 @@ class Attempt:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
+        if self._timer is not None:
+            with self._lock:
+                self._timer.cancel()
+                self._timer = None
+                _raise_in(get_ident(), None)
+        # Paddle may have made an error of its own of it.
+        if self._late and error is not None:
+            message = f"it did not return within {self._timeout:g} s"
+            error = TimeoutError(message).with_traceback(trace)
         if isinstance(error, GraphtoolError) or not isinstance(error, Exception | SystemExit):
             return False
         self.error = error
         return True
+
+
+def _raise_in(thread: int, error: type[BaseException] | None) -> None:
+    """Raise in a thread of Python's as soon as it runs Python; None takes back what is pending."""
+    raised = None if error is None else ctypes.py_object(error)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
 
 
 def brief(message: str) -> str:
@@ -72,4 +113,4 @@ def user_frames(error: BaseException) -> tuple[str, ...]:
         for frame, function in _TRANSFORMED_FRAME.findall(str(error))
         if (place := user_line([frame]))
     ]
-    return tuple(frames[-_FRAMES:])
+    return tuple(dict.fromkeys(frames))[-_FRAMES:]

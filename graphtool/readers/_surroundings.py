@@ -1,57 +1,33 @@
-"""What is around a Layer while it is built: its Programs, its mode, and an `if` that refuses."""
+"""What is around a Layer while it is built: Paddle's mode and the Layer's own."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from graphtool.readers._paddle import in_mode, is_legacy, load_paddle
+from graphtool.readers._paddle import in_mode, load_paddle
 
-__all__ = ["layer_mode", "no_silent_branches", "room"]
+__all__ = ["dynamic_room", "layer_mode", "static_room"]
 
 # Layers, Programs and Variables are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
 
 
 @contextmanager
-def room(*, static: bool) -> Generator[tuple[_Paddle, _Paddle]]:
-    """Give a main and a startup Program of their own, where names count from 0."""
-    paddle = load_paddle()
-    main, startup = paddle.static.Program(), paddle.static.Program()
-    with in_mode(static=static), paddle.utils.unique_name.guard():
-        if not static:
-            yield main, startup
-            return
-        with paddle.static.program_guard(main, startup):
-            yield main, startup
+def dynamic_room() -> Generator[None]:
+    """Be in dynamic mode, where names count from 0."""
+    with in_mode(static=False), load_paddle().utils.unique_name.guard():
+        yield
 
 
 @contextmanager
-def no_silent_branches(program: _Paddle) -> Generator[None]:
-    """Make `if variable:` fail in legacy static mode, as it does in PIR.
-
-    A Variable is true like any object: one branch would be built, the other dropped in silence.
-    """
-    if not is_legacy(program):
+def static_room() -> Generator[None]:
+    """Be in static mode, with default Programs of its own, where names count from 0."""
+    static, unique_name = load_paddle().static, load_paddle().utils.unique_name
+    programs = static.Program(), static.Program()
+    with in_mode(static=True), unique_name.guard(), static.program_guard(*programs):
         yield
-        return
-    variable = load_paddle().base.framework.Variable
-    variable.__bool__ = _refuse_truth
-    try:
-        yield
-    finally:
-        del variable.__bool__
-
-
-def _refuse_truth(variable: _Paddle) -> bool:
-    frame = inspect.currentframe()
-    caller = frame.f_back if frame else None
-    # Paddle itself writes `if bias:` for `if bias is not None:`.
-    if caller is None or caller.f_globals.get("__name__", "").startswith("paddle."):
-        return True
-    raise TypeError(f"`if {variable.name}` depends on data, which static mode does not have")
 
 
 @contextmanager

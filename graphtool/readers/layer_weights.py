@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import os
+import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
-from weakref import WeakKeyDictionary
 
-from graphtool.readers._paddle import in_mode, is_legacy, load_paddle
-from graphtool.readers.tensors import copy_of, empty_like, held_tensors, share_tensors
+from graphtool.readers._paddle import (
+    in_mode,
+    is_legacy,
+    legacy_mode,
+    load_paddle,
+    one_at_a_time,
+)
+from graphtool.readers.tensors import (
+    copy_of,
+    empty_like,
+    held_tensors,
+    private_scope,
+    scope_tensors,
+    share_tensors,
+    write_tensors,
+)
 
 __all__ = [
+    "Initialisation",
     "dynamic_layer",
     "held_names",
     "hold_layer",
     "holding_layer",
     "is_dynamic",
-    "is_foreign",
     "is_part",
     "lacking_tensors",
     "load_layer",
     "note_read",
     "unlike_layer",
+    "user_layer",
     "without_initialisers",
 ]
 
@@ -28,7 +46,7 @@ __all__ = [
 _Paddle: TypeAlias = Any
 
 # What Layers were seen to read when they were built, by name.
-_READ: WeakKeyDictionary[_Paddle, dict[str, _Paddle]] = WeakKeyDictionary()
+_READ: weakref.WeakKeyDictionary[_Paddle, dict[str, _Paddle]] = weakref.WeakKeyDictionary()
 
 
 def is_dynamic(parameter: _Paddle) -> bool:
@@ -36,41 +54,33 @@ def is_dynamic(parameter: _Paddle) -> bool:
     return type(parameter).__name__ == "EagerParamBase"
 
 
-def is_foreign(layer: _Paddle, program: _Paddle) -> bool:
-    """Tell a Layer with parameters of static mode that are none of a PIR Program's.
-
-    They are asked for their addresses alone: they crash where their own Program is gone.
-    """
-    if is_legacy(program):
-        return False
-    own = {result.id for op in program.global_block().ops for result in op.results()}
-    held = (
-        parameter
-        for inner in layer.sublayers(include_self=True)
-        for parameter in inner._parameters.values()  # noqa: SLF001
-    )
-    return any(one is not None and not is_dynamic(one) and one.id not in own for one in held)
+def user_layer(network: object) -> _Paddle | None:
+    """Return the Layer that was handed over for a Network: the weights in it are the user's."""
+    return dynamic_layer(network) if getattr(network, "handed_over", False) else None
 
 
 def dynamic_layer(network: object) -> _Paddle | None:
-    """Return the Layer of a Network that was made in dynamic mode, None for any other source.
-
-    One without parameters counts as none.
-    """
+    """Return the Layer of a Network, None for any other source, and for one without parameters."""
     layer = getattr(network, "layer", None)
     made = hasattr(layer, "sublayers") and any(map(is_dynamic, _held(layer)))
     return layer if made else None
 
 
-def holding_layer(network: object, names: Collection[str], scope: _Paddle | None) -> _Paddle | None:
-    """Return the Layer that a Network of dynamic mode has its weights in, as `dynamic_layer` does.
+def holding_layer(
+    network: object, names: Collection[str], scope: _Paddle | None, usual: _Paddle | None
+) -> _Paddle | None:
+    """Return the Layer that a Network has its weights in, None where a Scope has all of them.
 
-    None, too, where a Scope was given for them that holds all of these names.
+    That is the `scope` which was given for them. Else it is the `usual` one, where others were
+    loaded over those that the startup program sets; it does not take the place of a Layer that was
+    handed over.
     """
     layer = dynamic_layer(network)
-    if layer is None or scope is None:
+    home = usual if scope is None and user_layer(network) is None else scope
+    if layer is None or home is None or len(held_tensors(home, names)) < len(names):
         return layer
-    return None if len(held_tensors(scope, names)) == len(names) else layer
+    as_started = scope is None and next(_unlike(_tensors_of(layer), home), None) is None
+    return layer if as_started else None
 
 
 def note_read(layer: _Paddle, built: _Paddle) -> None:
@@ -142,6 +152,51 @@ def _unlike(tensors: Mapping[str, _Paddle], scope: _Paddle) -> Iterator[str]:
         found, wanted = np.array(held), np.array(tensors[name])
         if found.tobytes() != wanted.tobytes() or found.shape != wanted.shape:
             yield name
+
+
+@dataclass(eq=False)
+class Initialisation:
+    """A startup program, and the Layer whose weights it is to set, None where it is complete.
+
+    A Program cannot hold tensors, so it reads them from a file in memory, which goes with the
+    Program. They are written there when the startup program is first asked for: most Networks are
+    never started.
+    """
+
+    startup: _Paddle
+    layer: _Paddle | None
+
+    def program(self) -> _Paddle:
+        """Return the startup program, which sets all weights."""
+        if self.layer is not None:
+            with one_at_a_time():
+                _append_load(self.startup, self.layer)
+                self.layer = None
+        return self.startup
+
+
+def _append_load(startup: _Paddle, layer: _Paddle) -> None:
+    """Let a startup program set what a Layer holds."""
+    paddle, tensors = load_paddle(), _tensors_of(layer)
+    file = os.memfd_create("weights")
+    weakref.finalize(startup, os.close, file)
+    path = Path(f"/proc/self/fd/{file}")
+    with private_scope() as scope:
+        share_tensors(tensors, scope)
+        written = list(scope_tensors(scope, tensors))
+    write_tensors(path, written)
+    with legacy_mode():
+        loading = startup if is_legacy(startup) else paddle.static.Program()
+        block = loading.global_block()
+        outputs = [
+            block.create_var(name=name, shape=found.shape, dtype=found.dtype, persistable=True)
+            for name, found in zip(tensors, written, strict=True)
+        ]
+        load = {"file_path": str(path)}
+        block.append_op(type="load_combine", outputs={"Out": outputs}, attrs=load)
+    if loading is not startup:
+        translated = paddle.pir.translate_to_pir(loading.desc)
+        translated.copy_to_block(paddle.pir.IrMapping(), startup.global_block())
 
 
 def without_initialisers(startup: _Paddle, names: Collection[str]) -> _Paddle:

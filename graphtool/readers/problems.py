@@ -49,7 +49,6 @@ __all__ = [
     "unknown_version",
     "unreadable",
     "value_gone",
-    "weights_lost",
     "wrong_type",
 ]
 
@@ -579,21 +578,6 @@ def foreign_operand(operator: str, source: str | None) -> Diagnostic:
         message=f"`{operator}` reads a Value of another Program",
         where=(Where(program="<Program>", value=operator, source=source),),
         help="with paddle.static.program_guard(merged.program, startup): ...",
-    )
-
-
-@rule("GT051")
-def weights_lost(name: str, reason: str, frames: Sequence[str] = ()) -> Diagnostic:
-    """The function that makes the network loads weights, and works in static mode alone.
-
-    There they go to the global Scope, where the startup program draws others over them, without a
-    word. In dynamic mode the Layer would hold them, but the function fails there, as the notes say.
-    Leave the loading out of it, and load the weights once the startup program has run.
-    """
-    return Diagnostic(
-        message=f"the weights that `{name}` loads would be lost when the startup program runs",
-        notes=(f"in dynamic mode, which keeps them: {reason}", *frames),
-        help='gt.load_parameters(network, "weights.pdparams")',
     )
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -14,13 +12,13 @@ from graphtool.graph import Graph
 from graphtool.paths import is_there
 from graphtool.readers import weight_problems
 from graphtool.readers._builder import build
-from graphtool.readers._paddle import load_paddle, static_mode
+from graphtool.readers._paddle import load_paddle
 from graphtool.readers._spelling import is_callable_spec
-from graphtool.readers.layer_weights import dynamic_layer, load_layer
+from graphtool.readers.layer_weights import load_layer
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram
 from graphtool.readers.parameter_files import parameters_beside
-from graphtool.readers.tensors import held_tensors, is_untouched, share_tensors
+from graphtool.readers.tensors import is_untouched
 from graphtool.readers.weights import ENDINGS, persistables
 from graphtool.training import problems
 from graphtool.training.parameters import load_parameters, variables_of
@@ -59,8 +57,7 @@ def open_model(
     `source` is a saved model, whose parameters lie beside it unless `weights` names others, or
     `module:callable` with `inputs` as `gt.read` takes them. A saved student goes through
     `for_training`; a network from code is built in training mode for a student, in test mode for a
-    teacher, and has what the callable loads into it, else what its initialisers make of it, unless
-    `weights` names a file.
+    teacher, and has the weights that the callable gives it, unless `weights` names a file.
 
     A saved student without parameters is an error of the Model's report: GT509.
 
@@ -97,33 +94,21 @@ def _saved(source: str, scope: _Paddle, weights: str | None, *, is_student: bool
 def _initialised(
     built: Network | LiveProgram, scope: _Paddle, given: _Paddle, *, role: str
 ) -> Model:
-    """Give a network that was built from code what its Layer or its startup program holds.
+    """Give a network that was built from code what its Layer holds.
 
-    `given` is the Scope that was the global one while it was built: what is there goes over that.
+    `given` was the global Scope while it was built: a Program has its weights there.
     """
     if not isinstance(built, Network):
         return Model(live=built, scope=given, report=Report())
     names = list(dict.fromkeys(variables_of(built).values()))
-    if dynamic_layer(built) is not None:
-        load_layer(built.layer, scope)
-        random = is_untouched(scope, persistables(built.graph))
-        lacking = None if random is None else names if random else []
-    else:
-        _run_startup(built, scope)
-        loaded = held_tensors(given, names)
-        share_tensors(loaded, scope)
-        lacking = [name for name in names if name not in loaded]
+    load_layer(built.layer, scope)
+    random = is_untouched(scope, persistables(built.graph))
     said: list[Diagnostic] = []
-    if lacking is None or lacking:
+    if names and random is not False:
+        lacking = names if random else None
         said = [problems.random_parameters(role, built.graph.source, lacking, len(names))]
     return Model(live=built.live, scope=scope, report=Report.of(said))
 
 
 def _live(built: Network | LiveProgram) -> LiveProgram:
     return built.live if isinstance(built, Network) else built
-
-
-def _run_startup(built: Network, scope: _Paddle) -> None:
-    paddle = load_paddle()
-    with static_mode(built.graph.kind), redirect_stdout(sys.stderr):
-        paddle.static.Executor().run(built.startup, scope=scope)
