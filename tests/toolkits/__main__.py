@@ -8,6 +8,7 @@ refused, 1 otherwise.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 import warnings
@@ -60,7 +61,7 @@ def examined(
         }
         known = kept.setdefault(package, {})
         todo = {name: work for name, work in works.items() if again or name not in known}
-        for place, (name, facts) in enumerate(run(todo, RESULTS.parent / "logs", jobs=jobs), 1):
+        for place, (name, facts) in enumerate(run(todo, RESULTS.parent / "toolkits-logs", jobs=jobs), 1):
             known[name] = facts
             print(f"{place}/{len(todo)} {name}: {summary(facts)}", file=sys.stderr, flush=True)
             RESULTS.write_text(json.dumps(kept, indent=1))
@@ -69,6 +70,9 @@ def examined(
 
 
 def _examine(candidate: object, tell: object) -> None:
+    # Paddle keeps the call stack with each operator, which takes half the time of building one.
+    sys.tracebacklimit = 1
+    gc.set_threshold(50_000)
     # Before its first use in a child there is no thread that a fork would lose.
     from tests.toolkits.one import examine
 

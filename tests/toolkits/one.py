@@ -11,6 +11,7 @@ import numpy as np
 import paddle
 
 import graphtool as gt
+from graphtool.readers.layer_weights import hold_layer
 from tests.toolkits.networks import Candidate, Input, seed
 
 WAYS = ("Layer", "class", "factory")
@@ -28,11 +29,8 @@ class UnlikeError(AssertionError):
 def examine(candidate: Candidate, tell: _Tell) -> None:
     """Build a network in every way, and tell what is found of each as soon as it is."""
     tell(stage="to_static", limits=False)
-    made: dict[int, tuple[Any, ...]] = {}
-    with _recorded(made):
-        layer = candidate.made()
+    layer, call = _constructed(candidate)
     layer.eval()
-    call = made[id(layer)]
     weights = digests(layer)
     feed, takes = _fed(layer, candidate.takes)
     tell(
@@ -47,7 +45,7 @@ def examine(candidate: Candidate, tell: _Tell) -> None:
         "class": _class(type(layer), *call),
         "factory": lambda: candidate.make(),
     }
-    del layer, made, call
+    del layer
     for way in WAYS:
         tell(stage=way, limits=True)
         began = time.process_time()
@@ -80,8 +78,8 @@ def compare(
     try:
         with paddle.static.scope_guard(scope):
             executor.run(network.startup)
-            from graphtool.readers.layer_weights import hold_layer
-            hold_layer(network, scope)
+            if network.handed_over:  # its weights are the user's, which `merge` brings
+                hold_layer(network, scope)
             if set(network.parameters) != set(weights):
                 raise UnlikeError(f"weights: {sorted(set(weights) ^ set(network.parameters))[:3]}")
             held = {name: scope.find_var(own) for name, own in network.parameters.items()}
@@ -113,22 +111,20 @@ def _digest(array: np.ndarray[Any, Any]) -> str:
     return f"{array.dtype} {array.size} {hashlib.blake2b(content, digest_size=16).hexdigest()}"
 
 
-class _recorded:  # noqa: N801  # used like a function
-    """Record with what arguments each Layer is constructed, by its id."""
+def _constructed(candidate: Candidate) -> tuple[Any, tuple[Any, ...]]:
+    """Return the Layer of a candidate, and what its class was called with."""
+    calls: dict[int, tuple[Any, ...]] = {}
 
-    def __init__(self, made: dict[int, tuple[Any, ...]]) -> None:
-        self.made = made
+    def new(cls: Any, *given: Any, **options: Any) -> Any:
+        layer = object.__new__(cls)
+        calls[id(layer)] = (given, options)
+        return layer
 
-    def __enter__(self) -> None:
-        def new(cls: Any, *given: Any, **options: Any) -> Any:
-            layer = object.__new__(cls)
-            self.made[id(layer)] = (given, options)
-            return layer
-
-        paddle.nn.Layer.__new__ = new
-
-    def __exit__(self, *_error: object) -> None:
-        del paddle.nn.Layer.__new__
+    # It stays: Python does not take arguments any more once a `__new__` was taken away.
+    paddle.nn.Layer.__new__ = new
+    layer = candidate.made()
+    paddle.nn.Layer.__new__ = lambda cls, *_given, **_options: object.__new__(cls)
+    return layer, calls[id(layer)]
 
 
 def _class(base: Any, given: Sequence[Any], options: Mapping[str, Any]) -> Any:
