@@ -1,7 +1,7 @@
 """Build every network of Paddle's toolkits: `python -m tests.toolkits [NAME ...] [--jobs 2]`.
 
 CONTRIBUTING says how PaddleClas and PaddleNLP are installed. What was found before is kept in
-`build/toolkits.json`, and found anew with `--again`. Exit status: 0 where each network is equal or
+`build/toolkits-PACKAGE.json`, and found anew with `--again`. Exit status: 0 where each network is equal or
 refused, 1 otherwise.
 """
 
@@ -23,7 +23,7 @@ from rich.table import Table
 from tests.toolkits.farm import Facts, run
 from tests.toolkits.networks import FOLDER, PACKAGES, installed, networks, prepare
 
-RESULTS = Path("build/toolkits.json")
+RESULTS = Path("build")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +51,6 @@ def examined(
     """Examine networks, all where none is named; what was found before stays unless `again`."""
     prepare()
     warnings.simplefilter("ignore")
-    kept: dict[str, dict[str, Facts]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     found: dict[str, dict[str, Facts]] = {}
     for package in packages:
         works = {
@@ -59,12 +58,13 @@ def examined(
             for name, candidate in networks(package).items()
             if not names or name in names
         }
-        known = kept.setdefault(package, {})
+        file = RESULTS / f"toolkits-{package}.json"
+        known: dict[str, Facts] = json.loads(file.read_text()) if file.exists() else {}
         todo = {name: work for name, work in works.items() if again or name not in known}
-        for place, (name, facts) in enumerate(run(todo, RESULTS.parent / "toolkits-logs", jobs=jobs), 1):
+        for place, (name, facts) in enumerate(run(todo, RESULTS / "toolkits-logs", jobs=jobs), 1):
             known[name] = facts
             print(f"{place}/{len(todo)} {name}: {summary(facts)}", file=sys.stderr, flush=True)
-            RESULTS.write_text(json.dumps(kept, indent=1))
+            file.write_text(json.dumps(known, indent=1))
         found[package] = {name: known[name] for name in works if name in known}
     return found
 

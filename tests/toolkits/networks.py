@@ -30,7 +30,10 @@ BATCH = 3
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One input: the shape of a sample, and below what its numbers stay, None for floats."""
+    """One input: the shape of a sample, and below what its numbers stay, None for floats.
+
+    The only one of a network may be without a name: it goes by that of the argument.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -87,7 +90,7 @@ def networks(package: str) -> dict[str, Candidate]:
 def _backbones() -> Iterator[tuple[str, Candidate]]:
     """Yield what PaddleClas calls its backbones: functions that take options of the class."""
     table = TABLE["paddleclas"]
-    takes = [(Input("x", (3, side, side)),) for side in table["sides"]]
+    takes = [(Input("", (3, side, side)),) for side in table["sides"]]
     for module in map(importlib.import_module, table["modules"]):
         for name in module.__all__:
             factory = getattr(module, name)

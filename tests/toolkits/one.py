@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -141,13 +143,15 @@ def _fed(
     layer: Any, takes: Sequence[tuple[Input, ...]]
 ) -> tuple[dict[str, np.ndarray[Any, Any]], tuple[Input, ...]]:
     """Return a batch of the first of these inputs that a Layer takes."""
-    for inputs in takes:
+    first = next(iter(inspect.signature(layer.forward).parameters))
+    for one_way in takes:
+        inputs = tuple(replace(one, name=one.name or first) for one in one_way)
         draw = np.random.default_rng(0)
         feed = {one.name: one.numbers(draw) for one in inputs}
         try:
             _called(layer, feed)
         except Exception:  # noqa: BLE001  # whatever the network does with a picture too small
-            if inputs is takes[-1]:
+            if one_way is takes[-1]:
                 raise
         else:
             return feed, inputs
