@@ -80,12 +80,12 @@ class Pyramid(nn.Layer):
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
-        levels = [lateral(value) for lateral, value in zip(self.lateral, maps, strict=True)]
+        levels = [lateral(value) for lateral, value in zip(self.lateral, maps)]
         for index in (1, 0):
             levels[index] = levels[index] + nn.functional.interpolate(
                 levels[index + 1], scale_factor=2, mode="nearest"
             )
-        return [head(level) for head, level in zip(self.heads, levels, strict=True)]
+        return [head(level) for head, level in zip(self.heads, levels)]
 
 
 class Segmenter(nn.Layer):
@@ -230,7 +230,7 @@ class ConvNext(nn.Layer):
         self.head = nn.Linear(widths[-1], 5)
 
     def forward(self, x: Any) -> Any:
-        for down, block in zip(self.down, self.blocks, strict=True):
+        for down, block in zip(self.down, self.blocks):
             x = block(down(x))
         return self.head(x.mean([2, 3]))
 

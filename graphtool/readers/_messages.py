@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 import traceback
-from threading import Lock, Timer, get_ident
+from threading import Event, Lock, Thread, get_ident
 from types import TracebackType
 
 from graphtool.diagnostics import GraphtoolError
@@ -29,8 +29,12 @@ _IN_PADDLE = re.compile(r"\s*\(at [^()\s]+:\d+\)")
 _RULER = re.compile(r"^[-\s]*$")
 
 
-class _TimeUp(BaseException):
-    """Raised in code that takes too long, which may catch any Exception."""
+class _Late(Exception):  # noqa: N818  # it is an error by the time that anybody sees it
+    """Raised in code that takes too long: Paddle adds the user's line to it."""
+
+
+class _TooLate(BaseException):
+    """Raised a second later, where the code caught the Exception and goes on."""
 
 
 class Attempt:
@@ -45,22 +49,23 @@ class Attempt:
     def __init__(self, timeout: float | None = None) -> None:
         self.error: Exception | SystemExit | None = None
         self._timeout = timeout
-        self._lock = Lock()
-        self._timer: Timer | None = None
         self._late = False
+        self._done = Event()
+        self._lock = Lock()
 
     def __enter__(self) -> None:
         assert self.error is None
         if self._timeout is not None:
-            self._timer = Timer(self._timeout, self._interrupt, [get_ident()])
-            self._timer.daemon = True
-            self._timer.start()
+            Thread(target=self._watch, args=(self._timeout, get_ident()), daemon=True).start()
 
-    def _interrupt(self, thread: int) -> None:
-        with self._lock:
-            if self._timer is not None:
-                self._late = True
-                _raise_in(thread, _TimeUp)
+    def _watch(self, timeout: float, thread: int) -> None:
+        for seconds, error in ((timeout, _Late), (1.0, _TooLate)):
+            if self._done.wait(seconds):
+                return
+            with self._lock:
+                if not self._done.is_set():
+                    self._late = True
+                    _raise_in(thread, error)
 
     def __exit__(
         self,
@@ -68,15 +73,16 @@ class Attempt:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        if self._timer is not None:
-            with self._lock:
-                self._timer.cancel()
-                self._timer = None
+        with self._lock:
+            self._done.set()
+            if self._late:
                 _raise_in(get_ident(), None)
-        # Paddle may have made an error of its own of it.
         if self._late and error is not None:
+            # Paddle may have made an error of its own of it, which names the line.
             message = f"it did not return within {self._timeout:g} s"
-            error = TimeoutError(message).with_traceback(trace)
+            self.error = TimeoutError(message).with_traceback(trace)
+            self.error.__cause__ = error
+            return True
         if isinstance(error, GraphtoolError) or not isinstance(error, Exception | SystemExit):
             return False
         self.error = error
@@ -110,7 +116,7 @@ def user_frames(error: BaseException) -> tuple[str, ...]:
     ]
     frames += [
         f"{place} in {function}"
-        for frame, function in _TRANSFORMED_FRAME.findall(str(error))
+        for frame, function in _TRANSFORMED_FRAME.findall(f"{error}\n{error.__cause__}")
         if (place := user_line([frame]))
     ]
     return tuple(dict.fromkeys(frames))[-_FRAMES:]

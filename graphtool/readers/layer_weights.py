@@ -71,16 +71,14 @@ def holding_layer(
 ) -> _Paddle | None:
     """Return the Layer that a Network has its weights in, None where a Scope has all of them.
 
-    That is the `scope` which was given for them. Else it is the `usual` one, where others were
-    loaded over those that the startup program sets; it does not take the place of a Layer that was
-    handed over.
+    That is the `scope` which was given for them, else the `usual` one, where the startup program
+    may have set them; the usual one does not take the place of a Layer that was handed over.
     """
     layer = dynamic_layer(network)
     home = usual if scope is None and user_layer(network) is None else scope
-    if layer is None or home is None or len(held_tensors(home, names)) < len(names):
+    if layer is None or home is None:
         return layer
-    as_started = scope is None and next(_unlike(_tensors_of(layer), home), None) is None
-    return layer if as_started else None
+    return None if len(held_tensors(home, names)) == len(names) else layer
 
 
 def note_read(layer: _Paddle, built: _Paddle) -> None:

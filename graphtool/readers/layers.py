@@ -241,7 +241,7 @@ def _traced(layer: _Paddle, inputs: Sequence[Input], *, train: bool, handed_over
     paddle = load_paddle()
     named = named_inputs(layer, inputs)
     specs = {
-        name: paddle.static.InputSpec(list(feed.shape), feed.dtype, name)
+        name: paddle.static.InputSpec(list(feed.shape), feed.dtype, name, stop_gradient=True)
         for name, feed in named.items()
     }
     by_keyword = takes_by_keyword(layer, named)

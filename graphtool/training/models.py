@@ -21,7 +21,7 @@ from graphtool.readers.parameter_files import parameters_beside
 from graphtool.readers.tensors import is_untouched
 from graphtool.readers.weights import ENDINGS, persistables
 from graphtool.training import problems
-from graphtool.training.parameters import load_parameters, variables_of
+from graphtool.training.parameters import load_parameters
 from graphtool.training.trainable import for_training, opened
 
 __all__ = ["Model", "open_model"]
@@ -100,13 +100,11 @@ def _initialised(
     """
     if not isinstance(built, Network):
         return Model(live=built, scope=given, report=Report())
-    names = list(dict.fromkeys(variables_of(built).values()))
     load_layer(built.layer, scope)
     random = is_untouched(scope, persistables(built.graph))
     said: list[Diagnostic] = []
-    if names and random is not False:
-        lacking = names if random else None
-        said = [problems.random_parameters(role, built.graph.source, lacking, len(names))]
+    if built.parameters and random is not False:
+        said = [problems.random_parameters(role, built.graph.source, known=random is True)]
     return Model(live=built.live, scope=scope, report=Report.of(said))
 
 

@@ -273,24 +273,17 @@ def names_taken(graph: Graph, names: Sequence[str]) -> Diagnostic:
 
 
 @rule("GT520")
-def random_parameters(
-    role: str, source: str, names: Sequence[str] | None, total: int
-) -> Diagnostic:
-    """The network was built from code that does not load its parameters, or not all of them.
+def random_parameters(role: str, source: str, *, known: bool) -> Diagnostic:
+    """The network was built from code that does not load its parameters.
 
     They are what its initialisers make of them, and a teacher that knows nothing teaches nothing:
     load its weights. It is not known of a Layer without biases and norms, which nothing tells from
     a new one.
     """
-    if names is None:
-        message = f"it is not known whether `{source}` loads the weights of the {role}"
-    elif len(names) == total:
+    if known:
         message = f"the {role}'s parameters are those of a network that was just built"
     else:
-        message = (
-            f"{len(names)} of {counted(total, 'parameter')} of the {role} are those of a network "
-            f"that was just built: {listed(names)}"
-        )
+        message = f"it is not known whether `{source}` loads the weights of the {role}"
     return Diagnostic(
         message=message,
         severity=Severity.WARNING if role == "teacher" else Severity.NOTE,

@@ -297,15 +297,132 @@ def test_weights_that_a_factory_loads_are_kept_whatever_its_startup_program_does
     around = paddle.static.Scope()
     with paddle.static.scope_guard(around):
         network = from_layer(_Trained, [(4,)])
-    scope = paddle.static.Scope()
+    scope, student = paddle.static.Scope(), from_layer(_Trained, [(4,)])
     paddle.enable_static()
-    paddle.static.Executor().run(network.startup, scope=scope)
-    merged = merge(network, from_layer(_Trained, [(4,)]), {"input": "input"}, scope=scope)
+    merged = merge(network, student, {"input": "input"}, scope=scope)
+    paddle.static.Executor().run(student.startup, scope=scope)
 
     names = [network.parameters["weight"], "teacher_" + network.parameters["weight"]]
     assert [set(np.array(scope.find_var(name).get_tensor()).flat) for name in names] == [{2}, {2}]
     assert around.find_var(names[0]) is None
     assert merged.verify()
+
+
+class _Initialised(nn.Layer):
+    """Its constructor iterates a Tensor and calls initialisers; its forward reads the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.rates = [x.item() for x in paddle.linspace(0, 0.1, 4)]
+        self.first = self.create_parameter([1, 1, 4])
+        self.fc = nn.Linear(4, 3)
+        nn.initializer.TruncatedNormal(std=0.02)(self.fc.weight)
+        nn.initializer.Constant(7.0)(self.fc.bias)
+
+    def forward(self, x):
+        # Paddle 2.6 takes `x.shape[0]` for 1 here, as it does in `jit.save`.
+        batch = x.shape[0] if paddle.__version__ > "3" else paddle.shape(x)[0]
+        return self.fc(paddle.concat([self.first.expand([batch, 1, 4]), x], axis=1))
+
+
+def _outputs(network, scope, x):
+    paddle.enable_static()
+    try:
+        return paddle.static.Executor().run(
+            network.program,
+            feed={network.feeds[0]: x},
+            fetch_list=[network.value(network.fetches[0])],
+            scope=scope,
+        )[0]
+    finally:
+        paddle.disable_static()
+
+
+def _started(network):
+    scope = paddle.static.Scope()
+    paddle.enable_static()
+    paddle.static.Executor().run(network.startup, scope=scope)
+    paddle.disable_static()
+    return scope
+
+
+def test_a_class_is_built_as_its_constructor_makes_it():
+    paddle.seed(3)
+    layer = _Initialised()
+    x = np.random.default_rng(0).normal(size=(3, 5, 4)).astype("float32")
+    wanted = layer(paddle.to_tensor(x)).numpy()
+    paddle.seed(3)
+    network = from_layer(_Initialised, [("x", (5, 4))])
+    scope = _started(network)
+
+    for key, tensor in layer.state_dict().items():
+        held = np.array(scope.find_var(network.parameters[key]).get_tensor())
+        assert held.tobytes() == tensor.numpy().tobytes()
+    assert set(layer.fc.bias.numpy()) == {7.0}
+    assert not any("gaussian" in op.kind for op in network.graph.operators.values())
+    assert np.array_equal(_outputs(network, scope, x), wanted)
+
+
+def test_a_class_a_factory_and_a_layer_give_one_program():
+    made = [_Initialised, lambda: _Initialised(), _Initialised()]
+    graphs = [from_layer(one, [("x", (5, 4))]).graph for one in made]
+    assert graphs[0].operators == graphs[1].operators
+    kinds = [[op.type for op in graph.operators.values()] for graph in graphs]
+    assert kinds[1] == kinds[2]
+
+
+def test_a_startup_program_sets_the_weights_of_the_constructor_whenever_it_runs():
+    network = from_layer(lambda: nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1D(8)), [(4,)])
+    first = _started(network)
+    name = network.parameters["0.weight"]
+    held = np.array(first.find_var(name).get_tensor())
+    again = np.array(_started(network).find_var(name).get_tensor())
+    assert held.tobytes() == again.tobytes() == network.layer[0].weight.numpy().tobytes()
+
+
+def test_the_startup_program_of_a_layer_that_was_handed_over_leaves_its_weights_alone():
+    network = from_layer(nn.Linear(4, 8), [(4,)])
+    assert network.handed_over
+    assert _started(network).find_var(network.parameters["weight"]) is None
+
+
+@pytest.mark.call_stacks
+def test_a_constructor_that_does_not_return_is_given_up_with_the_line_that_it_was_at():
+    def endless():
+        while True:
+            paddle.ones([1])
+
+    with pytest.raises(ReadError) as raised:
+        from_layer(endless, [(4,)], timeout=0.5)
+    (found,) = raised.value.report
+    assert found.code == "GT035"
+    assert found.notes[0] == "TimeoutError: it did not return within 0.5 s"
+    assert any(note.startswith("test_layers.py:") for note in found.notes[1:])
+    assert paddle.in_dynamic_mode()
+
+
+@pytest.mark.call_stacks
+def test_a_forward_that_does_not_return_is_given_up_with_the_line_that_it_was_at():
+    class Endless(nn.Layer):
+        def forward(self, x):
+            return paddle.stack([row for row in x])  # noqa: C416  # never ends in static mode
+
+    with pytest.raises(ReadError) as raised:
+        from_layer(Endless, [(4,)], timeout=1)
+    (found,) = raised.value.report
+    assert found.code == "GT034"
+    assert found.notes[0] == "TimeoutError: it did not return within 1 s"
+    assert any("in forward" in note for note in found.notes[1:])
+    assert from_layer(nn.ReLU, [(4,)]).fetches == ("relu_0",)
+
+
+def test_a_timeout_that_is_none_in_seconds_is_wrong_usage():
+    with pytest.raises(UsageError, match="GT248"):
+        from_layer(nn.ReLU, [(4,)], timeout=0)
+
+
+def test_gradients_do_not_reach_the_feeds():
+    assert from_layer(nn.Linear(4, 4), [(4,)]).graph.values["input"].stop_gradient is True
 
 
 class _Masked(nn.Layer):

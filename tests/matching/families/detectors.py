@@ -157,11 +157,11 @@ class _FPN(nn.Layer):
         self.fpn_convs = nn.LayerList([nn.Conv2D(width, width, 3, padding=1) for _ in channels])
 
     def forward(self, feats: Any) -> Any:
-        laterals = [conv(feat) for conv, feat in zip(self.lateral_convs, feats, strict=True)]
+        laterals = [conv(feat) for conv, feat in zip(self.lateral_convs, feats)]
         for level in (2, 1):
             up = functional.interpolate(laterals[level], scale_factor=2.0, mode="nearest")
             laterals[level - 1] = laterals[level - 1] + up
-        return [conv(lateral) for conv, lateral in zip(self.fpn_convs, laterals, strict=True)]
+        return [conv(lateral) for conv, lateral in zip(self.fpn_convs, laterals)]
 
 
 class _ScaleReg(nn.Layer):
@@ -185,7 +185,7 @@ class _FCOSHead(nn.Layer):
     def forward(self, feats: Any) -> Any:
         scores: list[Any] = []
         boxes: list[Any] = []
-        for scale, feat in zip(self.scales_on_reg, feats, strict=True):
+        for scale, feat in zip(self.scales_on_reg, feats):
             scores.append(self.fcos_head_cls(self.cls_tower(feat)))
             boxes.append(functional.relu(scale(self.fcos_head_reg(self.reg_tower(feat)))))
         return scores, boxes
@@ -257,4 +257,4 @@ class YOLO(nn.Layer):
 
     def forward(self, image: Any) -> Any:
         feats = self.neck(self.backbone(image))
-        return [conv(feat) for conv, feat in zip(self.yolo_outputs, feats, strict=True)]
+        return [conv(feat) for conv, feat in zip(self.yolo_outputs, feats)]

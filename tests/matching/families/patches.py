@@ -69,7 +69,7 @@ class ConvNeXt(nn.Layer):
         self.head = nn.Linear(dims[-1], classes)
 
     def forward(self, x: Any) -> Any:
-        for down, stage in zip(self.downsample_layers, self.stages, strict=True):
+        for down, stage in zip(self.downsample_layers, self.stages):
             x = stage(down(x))
         return self.head(self.norm(x.mean([-2, -1])))
 

@@ -119,7 +119,7 @@ class _CSPPAN(nn.Layer):
         self.second_top_conv = _DPModule(width, width, 2)
 
     def forward(self, feats: Any) -> Any:
-        c3, c4, c5 = (conv(feat) for conv, feat in zip(self.conv_t, feats, strict=True))
+        c3, c4, c5 = (conv(feat) for conv, feat in zip(self.conv_t, feats))
         p4 = self.top_down_blocks[0](paddle.concat([_enlarged(c5), c4], axis=1))
         p3 = self.top_down_blocks[1](paddle.concat([_enlarged(p4), c3], axis=1))
         n4 = self.bottom_up_blocks[0](paddle.concat([self.downsamples[0](p3), p4], axis=1))

@@ -136,7 +136,7 @@ class _MobileBertLayer(nn.Layer):
         attn = functional.softmax(q.matmul(k, transpose_y=True) * self.scale + mask, axis=-1)
         y = self.attention_output(attn.matmul(v).transpose([0, 2, 1, 3]).reshape([0, 0, inner]))
         y = self.attention_norm(y + narrow)
-        for up, down, norm in zip(self.ups, self.downs, self.ffn_norms, strict=True):
+        for up, down, norm in zip(self.ups, self.downs, self.ffn_norms):
             y = norm(y + down(functional.relu(up(y))))
         return self.output_norm(x + self.widen(y))
 

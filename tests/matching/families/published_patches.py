@@ -131,7 +131,7 @@ class PVT(nn.Layer):
     def forward(self, x: Any) -> Any:
         first, *rest = self.stages
         x = first(x)
-        for grid, stage in zip(self.grids, rest, strict=True):
+        for grid, stage in zip(self.grids, rest):
             x = stage(grid(x))
         return self.head(self.norm(x)[:, 0])
 
@@ -226,7 +226,7 @@ class LeViT(nn.Layer):
             x = conv(functional.hardswish(x) if index else x)
         first, *rest = self.stages
         x = first(x.flatten(2).transpose([0, 2, 1]))
-        for shrink, stage in zip(self.shrinks, rest, strict=True):
+        for shrink, stage in zip(self.shrinks, rest):
             x = stage(shrink(x))
         x = x.mean(axis=1)
         return (self.head(self.bn(x)) + self.head_dist(self.bn_dist(x))) / 2
@@ -332,9 +332,7 @@ class VAN(nn.Layer):
         self.head = nn.Linear(32, classes)
 
     def forward(self, x: Any) -> Any:
-        for index, (embed, stage, norm) in enumerate(
-            zip(self.embeds, self.stages, self.norms, strict=True)
-        ):
+        for index, (embed, stage, norm) in enumerate(zip(self.embeds, self.stages, self.norms)):
             y = stage(embed(x))
             tokens = norm(y.flatten(2).transpose([0, 2, 1]))
             if index == len(self.stages) - 1:

@@ -93,12 +93,12 @@ class RegionProposals(nn.Layer):
 
     def forward(self, image: Any) -> Any:
         feats = self.backbone(image)
-        maps = [conv(feat) for conv, feat in zip(self.inner_convs, feats, strict=True)]
+        maps = [conv(feat) for conv, feat in zip(self.inner_convs, feats)]
         for level in (2, 1, 0):
             maps[level] = maps[level] + functional.interpolate(
                 maps[level + 1], scale_factor=2, mode="nearest"
             )
-        levels = [conv(feat) for conv, feat in zip(self.outer_convs, maps, strict=True)]
+        levels = [conv(feat) for conv, feat in zip(self.outer_convs, maps)]
         levels.append(functional.max_pool2d(levels[-1], 1, 2))
         seen = [functional.relu(self.rpn_conv(level)) for level in levels]
         return [self.rpn_score(x) for x in seen], [self.rpn_delta(x) for x in seen]

@@ -66,7 +66,7 @@ class SegFormer(nn.Layer):
             x = stage(x)
             feats.append(x)
         maps: list[Any] = []
-        for linear, feat in zip(self.linears, feats, strict=True):
+        for linear, feat in zip(self.linears, feats):
             _, _, height, width = feat.shape
             y = linear(feat.flatten(2).transpose([0, 2, 1])).transpose([0, 2, 1])
             y = y.reshape([0, -1, height, width])
@@ -195,7 +195,7 @@ class BiSeNetV2(nn.Layer):
             feats.append(x)
         logits = [self.head(self.bga(detail, self.ce(x)))]
         if self.training:
-            logits += [head(feat) for head, feat in zip(self.aux_heads, feats, strict=True)]
+            logits += [head(feat) for head, feat in zip(self.aux_heads, feats)]
         return [_resized(logit, image) for logit in logits]
 
 
@@ -233,10 +233,10 @@ class _DBFPN(nn.Layer):
         )
 
     def forward(self, feats: Any) -> Any:
-        maps = [conv(feat) for conv, feat in zip(self.ins, feats, strict=True)]
+        maps = [conv(feat) for conv, feat in zip(self.ins, feats)]
         for level in (2, 1, 0):
             maps[level] = maps[level] + functional.interpolate(maps[level + 1], scale_factor=2)
-        outs = [conv(feat) for conv, feat in zip(self.ps, maps, strict=True)]
+        outs = [conv(feat) for conv, feat in zip(self.ps, maps)]
         outs = [
             functional.interpolate(out, scale_factor=2**level) if level else out
             for level, out in enumerate(outs)

@@ -274,7 +274,7 @@ class _MixBlock(nn.Layer):
 
     def forward(self, x: Any) -> Any:
         parts = paddle.split(self.expand(x), len(self.mixed), axis=1)
-        y = paddle.concat([conv(p) for conv, p in zip(self.mixed, parts, strict=True)], axis=1)
+        y = paddle.concat([conv(p) for conv, p in zip(self.mixed, parts)], axis=1)
         y = self.project(self.se(functional.swish(self.bn(y))))
         return x + y if self.residual else y
 

@@ -63,7 +63,7 @@ class UNet(nn.Layer):
 
     def forward(self, x: Any) -> Any:
         x, shortcuts = self.encode(x)
-        for up, shortcut in zip(self.up_sample_list, shortcuts[::-1], strict=True):
+        for up, shortcut in zip(self.up_sample_list, shortcuts[::-1]):
             x = up(x, shortcut)
         return [self.cls(x)]
 

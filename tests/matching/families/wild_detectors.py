@@ -103,7 +103,7 @@ class _Pan(nn.Layer):
         self.bottom_up = nn.LayerList([_Separable(width, width) for _ in range(2)])
 
     def forward(self, feats: Any) -> Any:
-        c3, c4, c5 = (conv(feat) for conv, feat in zip(self.reduce, feats, strict=True))
+        c3, c4, c5 = (conv(feat) for conv, feat in zip(self.reduce, feats))
         p4 = self.top_down[0](c4 + functional.interpolate(c5, scale_factor=2, mode="nearest"))
         p3 = self.top_down[1](c3 + functional.interpolate(p4, scale_factor=2, mode="nearest"))
         n4 = self.bottom_up[0](p4 + self.down[0](p3))

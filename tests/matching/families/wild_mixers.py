@@ -51,7 +51,7 @@ class PoolFormer(nn.Layer):
         self.head = nn.Linear(dims[-1], classes)
 
     def forward(self, x: Any) -> Any:
-        for embed, stage in zip(self.embeds, self.stages, strict=True):
+        for embed, stage in zip(self.embeds, self.stages):
             x = stage(embed(x))
         return self.head(self.norm(x).mean([-2, -1]))
 

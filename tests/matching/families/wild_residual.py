@@ -30,7 +30,7 @@ class _Bottle2neck(nn.Layer):
     def forward(self, x: Any) -> Any:
         *parts, last = paddle.split(self.conv1(x), 4, axis=1)
         outs: list[Any] = []
-        for conv, part in zip(self.convs, parts, strict=True):
+        for conv, part in zip(self.convs, parts):
             chained = bool(outs) and self.stride == 1
             outs.append(conv(part + outs[-1] if chained else part))
         outs.append(last if self.stride == 1 else self.pool(last))

@@ -231,7 +231,7 @@ class _Fuse(nn.Layer):
                     self.add_sublayer(f"fuse_{out}_{source}", _exchange(widths, source, out))
 
     def forward(self, maps: Sequence[Any]) -> Any:
-        maps = [branch(x) for branch, x in zip(self.branches, maps, strict=True)]
+        maps = [branch(x) for branch, x in zip(self.branches, maps)]
         return [functional.relu(self._sum(maps, out)) for out in range(self.outs)]
 
     def _sum(self, maps: Sequence[Any], out: int) -> Any:
