@@ -122,7 +122,7 @@ def _start(name: str, work: Callable[[Callable[..., None]], None], log: Path) ->
         os.close(writing)
         return _Running(name, process, reading)
     os.close(reading)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(output, 1)
     os.dup2(output, 2)
     stage = "to_static"

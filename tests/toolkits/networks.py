@@ -9,6 +9,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class Input:
 class Candidate:
     """A network: what makes it, and what it may take, most wanted first."""
 
-    make: Callable[[], Any]
+    make: Callable[..., Any]
     takes: Sequence[tuple[Input, ...]]
 
     def made(self) -> Any:
@@ -97,14 +98,19 @@ def _backbones() -> Iterator[tuple[str, Candidate]]:
             options = dict(table.get("options", {}).get(name, {}))
             if "pretrained" in inspect.signature(factory).parameters:
                 options["pretrained"] = False
-            yield name, Candidate(lambda factory=factory, o=options: factory(**o), takes)
+            yield name, Candidate(partial(factory, **options), takes)
 
 
 def _models() -> Iterator[tuple[str, Candidate]]:
-    """Yield every class of PaddleNLP that is built from a config, at a small size."""
+    """Yield every class of PaddleNLP that is built from a config, at a small size, and others."""
     from paddle import nn
 
     table = TABLE["paddlenlp"]
+    for path, other in table["classes"].items():
+        module, _, name = path.rpartition(".")
+        made = getattr(importlib.import_module(f"paddlenlp.{module}"), name)
+        takes = tuple(Input(one, *_shaped(*given)) for one, given in other["inputs"].items())
+        yield name, Candidate(partial(made, **other["options"]), [takes])
     for module in map(importlib.import_module, table["modules"]):
         base = module.PretrainedModel
         for name, made in sorted(inspect.getmembers(module, inspect.isclass)):
@@ -112,8 +118,15 @@ def _models() -> Iterator[tuple[str, Candidate]]:
             if not own or made.config_class is None:
                 continue
             takes = tuple(_inputs(name, made))
-            make = lambda made=made: made(_small(made.config_class))  # noqa: E731
-            yield name, Candidate(make, [takes])
+            yield name, Candidate(partial(_of_config, made), [takes])
+
+
+def _of_config(made: Any, **sizes: Any) -> Any:
+    return made(_small(made.config_class, sizes))
+
+
+def _shaped(shape: Sequence[int], *below: int) -> tuple[Any, ...]:
+    return (tuple(shape), *below)
 
 
 def _inputs(name: str, made: Any) -> Iterator[Input]:
@@ -122,10 +135,12 @@ def _inputs(name: str, made: Any) -> Iterator[Input]:
     choices = (2,) if name.endswith("ForMultipleChoice") else ()
     for argument in inspect.signature(made.forward).parameters:
         if given := known.get(argument):
-            yield Input(argument, (*choices, *given[0]), *given[1:])
+            shape, *below = _shaped(*given)
+            yield Input(argument, (*choices, *shape), *below)
 
 
-def _small(config_class: Any) -> Any:
+def _small(config_class: Any, more: Mapping[str, Any]) -> Any:
+    """Return a config of a small network; `more` has sizes that one of its arguments is called."""
     table = TABLE["paddlenlp"]
     own = table.get(config_class.__name__, {}).get("config", {})
     arguments = inspect.signature(config_class.__init__).parameters
@@ -134,4 +149,4 @@ def _small(config_class: Any) -> Any:
     for name, argument in arguments.items():
         if name.endswith("token_id") and isinstance(argument.default, int):
             sizes.setdefault(name, min(argument.default, 1))
-    return config_class(**{**sizes, **own})
+    return config_class(**{**sizes, **own, **more})

@@ -34,7 +34,7 @@ def examine(candidate: Candidate, tell: _Tell) -> None:
     layer, call = _constructed(candidate)
     layer.eval()
     weights = digests(layer)
-    feed, takes = _fed(layer, candidate.takes)
+    feed, takes = fed(layer, candidate.takes)
     tell(
         parameters=sum(int(one.size) for one in layer.parameters()),
         inputs=[f"{one.name} {list(one.shape)} {one.dtype}" for one in takes],
@@ -45,7 +45,7 @@ def examine(candidate: Candidate, tell: _Tell) -> None:
     sources: dict[str, Any] = {
         "Layer": layer,
         "class": _class(type(layer), *call),
-        "factory": lambda: candidate.make(),
+        "factory": candidate.make,
     }
     del layer
     for way in WAYS:
@@ -139,7 +139,7 @@ def _class(base: Any, given: Sequence[Any], options: Mapping[str, Any]) -> Any:
     return type(base)(base.__name__, (base,), members)
 
 
-def _fed(
+def fed(
     layer: Any, takes: Sequence[tuple[Input, ...]]
 ) -> tuple[dict[str, np.ndarray[Any, Any]], tuple[Input, ...]]:
     """Return a batch of the first of these inputs that a Layer takes."""
@@ -149,7 +149,7 @@ def _fed(
         draw = np.random.default_rng(0)
         feed = {one.name: one.numbers(draw) for one in inputs}
         try:
-            _called(layer, feed)
+            called(layer, feed)
         except Exception:  # noqa: BLE001  # whatever the network does with a picture too small
             if one_way is takes[-1]:
                 raise
@@ -158,7 +158,7 @@ def _fed(
     raise AssertionError("no inputs")
 
 
-def _called(layer: Any, feed: Mapping[str, Any]) -> _Numbers:
+def called(layer: Any, feed: Mapping[str, Any]) -> _Numbers:
     with paddle.no_grad():
         return _numbers(layer(**{name: paddle.to_tensor(one) for name, one in feed.items()}))
 
@@ -168,7 +168,7 @@ def _static(layer: Any, feed: Mapping[str, Any], takes: Sequence[Input]) -> _Num
     specs = {
         one.name: paddle.static.InputSpec([None, *one.shape], one.dtype, one.name) for one in takes
     }
-    before = _called(layer, feed)
+    before = called(layer, feed)
 
     class Root(paddle.nn.Layer):
         def __init__(self) -> None:
