@@ -24,11 +24,11 @@ def distil(
     """Build both, merge and train them, and export the student; tell what comes of it."""
     warnings.simplefilter("ignore")
     tell(stage="whole way", limits=True)
-    # Their losses are in training mode; a student without dropout gives the same numbers twice.
+
     feed, takes = fed(student.made(), student.takes)
     inputs = [(one.name, one.shape, one.dtype) for one in takes]
     seed()
-    taught = gt.from_layer(student.make, inputs, train=False)
+    taught = gt.from_layer(student.make, inputs)
     teaching = gt.from_layer(lambda: teacher.make(**sizes), inputs, train=False)
     paddle.enable_static()
     executor, scope = paddle.static.Executor(paddle.CPUPlace()), paddle.static.Scope()
