@@ -122,6 +122,8 @@ def misshapen_parameters(plan: MergePlan) -> Iterator[Diagnostic]:
 def _fits(value: Value, found: ScopeVariable) -> bool:
     if None not in (value.dtype, found.dtype) and value.dtype != found.dtype:
         return False
+    if 0 in found.shape:  # A recurrent network's state of dropout, before its first step.
+        return True
     return value.shape is None or shapes_agree(value.shape, found.shape)
 
 

@@ -18,11 +18,11 @@ from graphtool.readers._paddle import (
 )
 from graphtool.readers.tensors import (
     copy_of,
-    empty_like,
     held_tensors,
     private_scope,
     scope_tensors,
     share_tensors,
+    without_elements,
     write_tensors,
 )
 
@@ -109,13 +109,9 @@ def _tensor(held: _Paddle) -> _Paddle:
     tensor = held.value().get_tensor()
     if held._is_initialized():  # noqa: SLF001  # there is no public spelling
         return tensor
-    import numpy as np
-
     # Recurrent networks have a state of dropout without memory, which Paddle refuses to copy. In
     # static mode it is empty.
-    paddle, empty = load_paddle(), empty_like(tensor)
-    empty.set(np.empty([0], paddle.base.data_feeder.convert_dtype(held.dtype)), paddle.CPUPlace())
-    return empty
+    return without_elements(tensor, load_paddle().base.data_feeder.convert_dtype(held.dtype))
 
 
 def load_layer(layer: _Paddle, scope: _Paddle) -> None:

@@ -337,4 +337,6 @@ def _reason(error: BaseException) -> str:
 
 
 def _name(layer: _Paddle) -> str:
-    return getattr(layer, "__name__", type(layer).__name__)
+    # A Layer may answer to any name, with anything.
+    name = getattr(layer, "__name__", None)
+    return name if isinstance(name, str) else type(layer).__name__

@@ -28,6 +28,7 @@ __all__ = [
     "scope_tensors",
     "set_tensors",
     "share_tensors",
+    "without_elements",
     "write_tensors",
 ]
 
@@ -229,6 +230,15 @@ def private_scope() -> Generator[_Paddle]:
 def empty_like(tensor: _Paddle) -> _Paddle:
     """Return a tensor of the same class, which is called otherwise from release to release."""
     return type(tensor)()
+
+
+def without_elements(tensor: _Paddle, dtype: str) -> _Paddle:
+    """Return a tensor of the same class that is initialised, and holds nothing."""
+    import numpy as np
+
+    empty = empty_like(tensor)
+    empty.set(np.empty([0], dtype), load_paddle().CPUPlace())
+    return empty
 
 
 def copy_of(tensor: _Paddle, place: _Paddle | None = None) -> _Paddle:

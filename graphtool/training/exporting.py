@@ -18,7 +18,13 @@ from graphtool.merging._whole import check_whole
 from graphtool.readers._paddle import in_mode, load_paddle, static_mode
 from graphtool.readers.counters import keep_counters
 from graphtool.readers.layer_weights import dynamic_layer, held_names, load_layer, unlike_layer
-from graphtool.readers.tensors import held_tensors, private_scope, scope_tensors
+from graphtool.readers.tensors import (
+    held_tensors,
+    private_scope,
+    scope_tensors,
+    share_tensors,
+    without_elements,
+)
 from graphtool.readers.weights import persistables
 from graphtool.staging import tidy
 from graphtool.structure import Head, analyse
@@ -35,6 +41,7 @@ __all__ = ["Exported", "export_student"]
 _Paddle: TypeAlias = Any
 
 _STATE = ".pdparams"
+_STATE_OF_DROPOUT = "uint8"
 _ENDINGS = (".json", ".pdmodel", ".pdiparams", _STATE)
 
 
@@ -251,11 +258,11 @@ def _held(
     """Return the Scope that holds the parameters, and what there is to say of it."""
     subject = job.subject
     home = _scope_of(subject) if scope is None else scope
-    names = list(
-        dict.fromkeys((*persistable_names(job.evaluation.live.graph), *job.state.values()))
-    )
+    graph = job.evaluation.live.graph
+    names = list(dict.fromkeys((*persistable_names(graph), *job.state.values())))
     held = held_tensors(home, names)
-    empty = [name for name in names if name not in held]
+    states = [name for name in names if name not in held and _is_dropout_state(graph, name)]
+    empty = [name for name in names if name not in held and name not in states]
     layer = dynamic_layer(subject.network)
     alone = layer is not None and scope is None and not subject.merges
     if alone and not held:
@@ -269,9 +276,19 @@ def _held(
             )
         )
     unlike = len(unlike_layer(layer, home)) if alone else 0
-    if unlike:
-        return home, (problems.layer_and_scope(type(layer).__name__, len(names), unlike),)
-    return home, ()
+    said = (problems.layer_and_scope(type(layer).__name__, len(names), unlike),) if unlike else ()
+    if states:
+        # Paddle saves nothing that is not initialised, and the user's Scope stays as it is.
+        state = without_elements(next(iter(held.values())), _STATE_OF_DROPOUT)
+        home = stack.enter_context(private_scope())
+        share_tensors(held | dict.fromkeys(states, state), home)
+    return home, said
+
+
+def _is_dropout_state(graph: Graph, name: str) -> bool:
+    """Return whether a recurrent network keeps its dropout there: without one, nothing is held."""
+    value = graph.values.get(name)
+    return value is not None and value.dtype == _STATE_OF_DROPOUT and not value.shape
 
 
 def _scope_of(subject: Subject) -> _Paddle:

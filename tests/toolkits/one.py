@@ -1,0 +1,193 @@
+"""One network, built by `to_static` and by graphtool in three ways: what each of them computes."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import paddle
+
+import graphtool as gt
+from graphtool.readers.layer_weights import hold_layer
+from tests.toolkits.networks import Candidate, Input, seed
+
+WAYS = ("Layer", "class", "factory")
+# How far float32 is off where one mode adds in another order than the other.
+_RELATIVE, _ABSOLUTE = 2e-3, 2e-4
+
+_Tell = Callable[..., None]
+_Numbers = Sequence[np.ndarray[Any, Any]]
+
+
+class UnlikeError(AssertionError):
+    """What graphtool built is another network than the user's."""
+
+
+def examine(candidate: Candidate, tell: _Tell) -> None:
+    """Build a network in every way, and tell what is found of each as soon as it is."""
+    tell(stage="to_static", limits=False)
+    layer, call = _constructed(candidate)
+    layer.eval()
+    weights = digests(layer)
+    feed, takes = fed(layer, candidate.takes)
+    tell(
+        parameters=sum(int(one.size) for one in layer.parameters()),
+        inputs=[f"{one.name} {list(one.shape)} {one.dtype}" for one in takes],
+    )
+    began = time.process_time()
+    wanted = _static(layer, feed, takes)
+    tell(seconds=round(time.process_time() - began, 1))
+    sources: dict[str, Any] = {
+        "Layer": layer,
+        "class": _class(type(layer), *call),
+        "factory": candidate.make,
+    }
+    del layer
+    for way in WAYS:
+        tell(stage=way, limits=True)
+        began = time.process_time()
+        seed()
+        inputs = [(one.name, one.shape, one.dtype) for one in takes]
+        try:
+            network = gt.from_layer(sources.pop(way), inputs, train=False)
+            tell(way=way, seconds=round(time.process_time() - began, 1))
+            tell(stage=way, limits=False)
+            compare(network, feed, wanted, weights)
+            tell(way=way, verdict="equal")
+        except gt.GraphtoolError as error:
+            tell(way=way, verdict=f"refused {error.report.diagnostics[0].code}", why=str(error))
+        except UnlikeError as error:
+            tell(way=way, verdict="WRONG", why=str(error))
+        network = None
+
+
+def digests(layer: Any) -> dict[str, str]:
+    """Return what each parameter and buffer of a Layer holds, as a digest."""
+    return {name: _digest(value.numpy()) for name, value in layer.state_dict().items()}
+
+
+def compare(
+    network: Any, feed: Mapping[str, Any], wanted: _Numbers, weights: Mapping[str, str]
+) -> None:
+    """Run a Network's startup program and its Program, and compare all that comes of them."""
+    scope, executor = paddle.static.Scope(), paddle.static.Executor(paddle.CPUPlace())
+    paddle.enable_static()
+    try:
+        with paddle.static.scope_guard(scope):
+            executor.run(network.startup)
+            if network.handed_over:  # its weights are the user's, which `merge` brings
+                hold_layer(network, scope)
+            if set(network.parameters) != set(weights):
+                raise UnlikeError(f"weights: {sorted(set(weights) ^ set(network.parameters))[:3]}")
+            held = {name: scope.find_var(own) for name, own in network.parameters.items()}
+            unlike = [
+                name
+                for name, digest in weights.items()
+                if held[name] is None or _digest(np.array(held[name].get_tensor())) != digest
+            ]
+            if unlike:
+                raise UnlikeError(f"{len(unlike)} of {len(weights)} weights differ: {unlike[:3]}")
+            found = executor.run(network.program, feed=dict(feed), fetch_list=_fetches(network))
+    finally:
+        paddle.disable_static()
+    if [one.shape for one in found] != [one.shape for one in wanted]:
+        shapes = [one.shape for one in found], [one.shape for one in wanted]
+        raise UnlikeError(f"outputs of shapes {shapes[0]}, not {shapes[1]}")
+    for place, (got, want) in enumerate(zip(found, wanted, strict=True)):
+        if got.tobytes() != want.tobytes():
+            off = float(np.nanmax(np.abs(got.astype("float64") - want.astype("float64"))))
+            raise UnlikeError(f"output {place} is off by up to {off:.3g}")
+
+
+def _fetches(network: Any) -> list[Any]:
+    return [network.value(name) for name in network.fetches]
+
+
+def _digest(array: np.ndarray[Any, Any]) -> str:
+    content = np.ascontiguousarray(array).tobytes()
+    return f"{array.dtype} {array.size} {hashlib.blake2b(content, digest_size=16).hexdigest()}"
+
+
+def _constructed(candidate: Candidate) -> tuple[Any, tuple[Any, ...]]:
+    """Return the Layer of a candidate, and what its class was called with."""
+    calls: dict[int, tuple[Any, ...]] = {}
+
+    def new(cls: Any, *given: Any, **options: Any) -> Any:
+        layer = object.__new__(cls)
+        calls[id(layer)] = (given, options)
+        return layer
+
+    # It stays: Python does not take arguments any more once a `__new__` was taken away.
+    paddle.nn.Layer.__new__ = new
+    layer = candidate.made()
+    paddle.nn.Layer.__new__ = lambda cls, *_given, **_options: object.__new__(cls)
+    return layer, calls[id(layer)]
+
+
+def _class(base: Any, given: Sequence[Any], options: Mapping[str, Any]) -> Any:
+    """Return a class that needs no arguments."""
+
+    def construct(self: Any) -> None:
+        base.__init__(self, *given, **options)
+
+    members = {"__init__": construct, "__module__": base.__module__}
+    return type(base)(base.__name__, (base,), members)
+
+
+def fed(
+    layer: Any, takes: Sequence[tuple[Input, ...]]
+) -> tuple[dict[str, np.ndarray[Any, Any]], tuple[Input, ...]]:
+    """Return a batch of the first of these inputs that a Layer takes."""
+    first = next(iter(inspect.signature(layer.forward).parameters))
+    for one_way in takes:
+        inputs = tuple(replace(one, name=one.name or first) for one in one_way)
+        draw = np.random.default_rng(0)
+        feed = {one.name: one.numbers(draw) for one in inputs}
+        try:
+            called(layer, feed)
+        except Exception:  # noqa: BLE001  # whatever the network does with a picture too small
+            if one_way is takes[-1]:
+                raise
+        else:
+            return feed, inputs
+    raise AssertionError("no inputs")
+
+
+def called(layer: Any, feed: Mapping[str, Any]) -> _Numbers:
+    with paddle.no_grad():
+        return _numbers(layer(**{name: paddle.to_tensor(one) for name, one in feed.items()}))
+
+
+def _static(layer: Any, feed: Mapping[str, Any], takes: Sequence[Input]) -> _Numbers:
+    """Return what the program computes that `to_static` makes, as `jit.save` would write it."""
+    specs = {
+        one.name: paddle.static.InputSpec([None, *one.shape], one.dtype, one.name) for one in takes
+    }
+    before = called(layer, feed)
+
+    class Root(paddle.nn.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, inputs: Any) -> Any:
+            return self.layer(**inputs)
+
+    root = Root()
+    root.eval()
+    built = paddle.jit.to_static(root.forward, input_spec=[specs], full_graph=True)
+    with paddle.no_grad():
+        found = _numbers(built({name: paddle.to_tensor(one) for name, one in feed.items()}))
+    for got, want in zip(found, before, strict=True):
+        np.testing.assert_allclose(got, want, _RELATIVE, _ABSOLUTE)
+    return found
+
+
+def _numbers(outputs: Any) -> _Numbers:
+    flat = paddle.utils.flatten(outputs)
+    return [one.numpy() for one in flat if isinstance(one, paddle.Tensor)]
