@@ -20,8 +20,9 @@ from graphtool.readers._paddle import load_paddle, static_mode
 from graphtool.readers._spelling import is_callable_spec
 from graphtool.readers.layer_weights import dynamic_layer, load_layer
 from graphtool.readers.layers import Network
-from graphtool.readers.live import LiveProgram, as_live, deserialise, is_live, parse
+from graphtool.readers.live import LiveProgram, deserialise, is_live, own_live, parse, program_of
 from graphtool.readers.parameter_files import file_beside, parameters_beside
+from graphtool.readers.registry import home_of
 from graphtool.readers.tensors import (
     Tensor,
     copy_of,
@@ -130,11 +131,12 @@ def open_network(
         return _saved(name, role)
     if not is_live(source):
         raise UsageError(reading.not_a_source(type(source).__name__))
-    live, layer = as_live(source), dynamic_layer(source)
-    if layer is not None:
+    live, layer, home = own_live(source), dynamic_layer(source), home_of(program_of(source))
+    if layer is not None and home is None:
         return _of_layer(role, live, layer)
-    held = load_paddle().static.global_scope() if scope is None else scope
-    return _of_scope(role, live, held)
+    if scope is None:
+        scope = load_paddle().static.global_scope() if home is None else home
+    return _of_scope(role, live, scope)
 
 
 def check_apart(teacher: Opened, student: Opened, *, meant: bool) -> None:

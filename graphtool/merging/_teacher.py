@@ -16,8 +16,9 @@ from graphtool.readers import read, weight_problems
 from graphtool.readers._paddle import is_legacy, load_paddle, static_mode
 from graphtool.readers.facts import ParameterFileFacts, parameter_file_facts
 from graphtool.readers.layer_weights import holding_layer, load_layer
-from graphtool.readers.live import LiveProgram, as_live, deserialise, parse, program_of, translate
+from graphtool.readers.live import LiveProgram, deserialise, own_live, parse, program_of, translate
 from graphtool.readers.parameter_files import parameters_beside
+from graphtool.readers.registry import home_of
 from graphtool.readers.tensors import read_tensors, set_tensors
 
 __all__ = ["Teacher", "kind_of", "open_teacher"]
@@ -46,12 +47,18 @@ def open_teacher(
     all other teachers have theirs in `scope`, in the student's where that is None. So has a Layer's
     Network where the `scope` that is given holds all of them, as after `gt.load_parameters`. For a
     PIR student a legacy teacher is translated.
+
+    A teacher that had a teacher itself comes as it was before that merge, without losses and
+    optimizer; its weights are in the Scope that it learnt in where `scope` is None.
     """
     if isinstance(source, (str, PathLike)):
         return _saved(Path(fspath(source)), scope, kind)
-    live = as_live(source)
+    live = own_live(source)
     if live.kind is ProgramKind.LEGACY and kind is ProgramKind.PIR:
         live = translate(live.program)
+    home = home_of(program_of(source))
+    if home is not None:
+        return Teacher(live=live, scope=home if scope is None else scope, load=_nothing)
     layer = holding_layer(source, persistable_names(live.graph), scope)
     if layer is not None:
         return Teacher(live=live, scope=_new_scope(), load=partial(load_layer, layer), loads=True)

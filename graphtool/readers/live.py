@@ -19,6 +19,7 @@ from graphtool.readers._paddle import REFUSALS, is_legacy, load_paddle
 from graphtool.readers._pir import PirWalk, ValueKey, walk_pir
 from graphtool.readers._protobuf import read_protobuf
 from graphtool.readers.facts import known_operators, operators_not_known, strange_operators
+from graphtool.readers.registry import noted
 from graphtool.selectors import find
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "as_live",
     "deserialise",
     "is_live",
+    "own_graph",
+    "own_live",
     "parse",
     "program_of",
     "read_program",
@@ -126,6 +129,27 @@ def as_live(source: _Paddle) -> LiveProgram:
     if now.graph.operators.keys() == known.graph.operators.keys():
         return known
     return replace(now, graph=_with_names_of(now.graph, known.graph))
+
+
+def own_graph(source: _Paddle) -> Graph:
+    """Return the Graph of a network as it was before the first teacher was merged into it.
+
+    One without a teacher is read as it is now.
+    """
+    merges = noted(program_of(source))
+    return merges[0].before.graph if merges else as_live(source).graph
+
+
+def own_live(source: _Paddle) -> LiveProgram:
+    """Return a network as it was before the first teacher was merged into it: a clone of that time.
+
+    It shares its Variables with the Program. One without a teacher is read as it is now.
+    """
+    merges = noted(program_of(source))
+    if not merges:
+        return as_live(source)
+    first = merges[0]
+    return replace(LiveProgram.of(first.originals[1]), graph=first.before.graph)
 
 
 def _with_names_of(graph: Graph, known: Graph) -> Graph:
