@@ -51,11 +51,13 @@ def read_own(source: Source) -> Graph:
 
     Raises as `read` does.
     """
-    if isinstance(source, (Graph, str, PathLike)):
-        return read(source)
-    from graphtool.readers.live import is_live, own_graph
+    given: object = source
+    if not isinstance(given, (Graph, str, PathLike)):
+        from graphtool.readers.live import is_live, own_graph
 
-    return own_graph(source) if is_live(source) else read(source)
+        if is_live(given):
+            return own_graph(given)
+    return read(source)
 
 
 def _read_named(source: str, inputs: Sequence[str], *, train: bool) -> Graph:
