@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
 from graphtool.checks.arguments import check_sources
-from graphtool.checks.plan import ParametersWhen, persistable_names, used_names
+from graphtool.checks.plan import ParametersWhen, persistable_names, saved_names, used_names
 from graphtool.checks.planning import Wanted, Weights, plan_for
 from graphtool.checks.rules import run_rules
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, Report
-from graphtool.graph import Graph, ProgramKind
+from graphtool.graph import Graph, ProgramKind, keeps_shape
 from graphtool.paths import is_there, saved_model
 from graphtool.readers import Source, read, read_own, weight_problems
 from graphtool.readers.facts import ParameterFileFacts, known_operators, parameter_file_facts
@@ -111,7 +111,7 @@ def _built(*_: object) -> Weights:
 
 def _student_file(student: Graph) -> Iterator[Diagnostic]:
     """Yield what is wrong with the parameters beside a saved student, which merging loads."""
-    names = sorted(persistable_names(student))
+    names = saved_names(student)
     path = parameters_beside(student.source, names, endings=ENDINGS)
     if path is None:
         if names:
@@ -125,8 +125,10 @@ def _student_file(student: Graph) -> Iterator[Diagnostic]:
         yield from error.report
         return
     known = used_names(student)
-    wanted = [known[name].shape for name in names]
-    if [shape for shape, _ in tensors] != wanted:
+    pairs = zip(names, tensors, strict=False)
+    if len(tensors) != len(names) or not all(
+        keeps_shape(known[name], shape) for name, (shape, _) in pairs
+    ):
         yield weight_problems.other_count(str(path), len(tensors), len(names), student.source)
 
 

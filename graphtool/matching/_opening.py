@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphtool.diagnostics import Diagnostic, PairError, UsageError, Where
-from graphtool.graph import Graph, Origin, ProgramKind, Value, shapes_agree
+from graphtool.graph import Graph, Origin, ProgramKind, Value, keeps_shape
 from graphtool.matching import evidence_problems as problems
 from graphtool.paths import is_there
 from graphtool.readers import Source, read
@@ -247,7 +247,7 @@ def _lacking(scope: _Paddle, names: Sequence[str]) -> list[str]:
 
 def _fits(scope: _Paddle, value: Value, name: str) -> bool:
     """Tell a tensor of the Value's shape from one of another network with that name."""
-    return shapes_agree(tuple(scope.find_var(name).get_tensor().shape()), value.shape)
+    return keeps_shape(value, tuple(scope.find_var(name).get_tensor().shape()))
 
 
 def _drawn(values: Mapping[str, Value]) -> dict[str, Tensor]:

@@ -49,7 +49,8 @@ class Network:
     """A Layer built into a Program: what an Executor needs, and the Graph with attribute paths.
 
     `layer` is the Layer that was built; `parameters` maps the names of its `state_dict()` to
-    those of the Variables. `startup` initialises a network that a class or factory made in static
+    those of the Variables. Of a student from a folder these are known and the Layer is not: None.
+    `startup` initialises a network that a class or factory made in static
     mode. One that was made in dynamic mode (handed over as a Layer, built through `to_static`, or
     made by a factory that loads weights) has its weights in `layer`: there `startup` leaves them
     alone, and `merge` brings those that the Scope does not have yet.

@@ -16,7 +16,7 @@ import msgspec
 from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, warn
 from graphtool.files import replacing
-from graphtool.graph import FLOATS, Graph, Shape, shapes_agree
+from graphtool.graph import FLOATS, Graph, Shape, Value, shapes_agree
 from graphtool.merging._failures import paddle_failures
 from graphtool.merging._whole import check_whole
 from graphtool.readers._paddle import in_mode, load_paddle, static_mode
@@ -281,12 +281,13 @@ def _misfits(given: Keys, known: Keys, student: Graph, needed: Sequence[str]) ->
     `known` are the keys that decide, the Layer's own or those of the student's Network. `needed`
     has the names of the student that an export can't do without.
     """
-    values, state = persistables(student), given.layer.state_dict()
-    shapes: dict[str, Shape] = {key: tuple(state[key].shape) for key in given.variables}
+    values = persistables(student)
+    shapes = _shapes(given, values)
     fitting = {key: name for key, name in known.variables.items() if key in shapes}
     meant = {key: values[name] for key, name in fitting.items() if name in values}
     # Buffers that are not persistable are in no state dict, as who made the Layer wished.
-    own = held_names(known.layer) - set(known.variables.values()) | set(fitting.values())
+    held = frozenset(needed) if known.layer is None else held_names(known.layer)
+    own = held - set(known.variables.values()) | set(fitting.values())
     return problems.Misfits(
         strangers=[
             name if given.layer is known.layer else key
@@ -302,6 +303,14 @@ def _misfits(given: Keys, known: Keys, student: Graph, needed: Sequence[str]) ->
         keyless=sum(name not in own for name in needed),
         total=len(needed),
     )
+
+
+def _shapes(given: Keys, values: Mapping[str, Value]) -> dict[str, Shape]:
+    """Return the shapes of a Layer's parameters by key, the student's own where it is gone."""
+    if given.layer is None:
+        return {key: values[name].shape or () for key, name in given.variables.items()}
+    state = given.layer.state_dict()
+    return {key: tuple(state[key].shape) for key in given.variables}
 
 
 def _tied(given: Mapping[str, str], variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from graphtool.checks import persistable_names
@@ -34,11 +34,16 @@ _Paddle: TypeAlias = Any
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Model:
-    """A network ready to be merged: its Program, and the Scope that holds its parameters."""
+    """A network ready to be merged: its Program, and the Scope that holds its parameters.
+
+    `network` is what code made it, without the Layer, whose weights are in the Scope; it knows the
+    names of the Layer's state dict.
+    """
 
     live: LiveProgram
     scope: _Paddle
     report: Report
+    network: Network | None = None
 
     @property
     def program(self) -> _Paddle:
@@ -74,9 +79,14 @@ def open_model(
     built = build(source, inputs, train=is_student, scope=given)
     if weights is None:
         return _initialised(built, scope, given, role=role)
-    layer = built if isinstance(built, Network) else None
-    loaded = load_parameters(built.program, weights, layer=layer, scope=scope)
-    return Model(live=_live(built), scope=scope, report=loaded.report)
+    layer = dynamic_layer(built)
+    if layer is not None:
+        # Buffers that are not persistable are in no file.
+        load_layer(layer, scope)
+    loaded = load_parameters(built, weights, scope=scope)
+    return Model(
+        live=_live(built), scope=scope, report=loaded.report, network=_without_layer(built)
+    )
 
 
 def _saved(source: str, scope: _Paddle, weights: str | None, *, is_student: bool) -> Model:
@@ -116,7 +126,13 @@ def _initialised(
     said: list[Diagnostic] = []
     if lacking is None or lacking:
         said = [problems.random_parameters(role, built.graph.source, lacking, len(names))]
-    return Model(live=built.live, scope=scope, report=Report.of(said))
+    return Model(
+        live=built.live, scope=scope, report=Report.of(said), network=_without_layer(built)
+    )
+
+
+def _without_layer(built: Network | LiveProgram) -> Network | None:
+    return replace(built, layer=None) if isinstance(built, Network) else None
 
 
 def _live(built: Network | LiveProgram) -> LiveProgram:
