@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from graphtool.checks import check_merge, check_pairs
 from graphtool.losses.distill import distill_loss
 from graphtool.matching import partners, suggest_pairs
 from graphtool.merging import Merged, merge
+from graphtool.merging.folder import load_merged, save_merged
 from graphtool.readers._paddle import in_mode
 from graphtool.readers.layers import Network, from_layer
-from graphtool.training import for_test, minimize
+from graphtool.training import export_student, for_test, minimize
 from tests.merging.cases import legacy
 from tests.merging.networks import run, steps
 
@@ -192,3 +194,25 @@ def test_a_network_teaches_itself_under_two_prefixes(kind: str) -> None:
     answers = [one.teacher(network.fetches[0]) for one in merged.teachers]
     found = run(merged.program, scope, feed, *answers)
     assert found[0].tobytes() == found[1].tobytes()
+
+
+def test_a_student_from_a_folder_is_exported_with_its_feeds_and_its_layers_keys(
+    kind: str, tmp_path: Path
+) -> None:
+    teacher, student = small(8), small(4)
+    assert student.graph.kind.value == kind
+    paddle.enable_static()
+    merged = merge(teacher, student, _FED, scope=paddle.static.Scope())
+    save_merged(merged, tmp_path / "folder")
+    loaded = load_merged(tmp_path / "folder", scope=paddle.static.Scope())
+
+    for source, name in ((merged, "merged"), (loaded, "loaded")):
+        found = export_student(source, tmp_path / name)
+        assert (found.feeds, found.fetches) == (("x",), student.fetches)
+        state = paddle.load(str(tmp_path / f"{name}.pdparams"))
+        assert state.keys() == student.parameters.keys()
+        program, feeds, fetches = paddle.static.load_inference_model(
+            str(tmp_path / name), paddle.static.Executor()
+        )
+        (answer,) = run(program, paddle.static.global_scope(), samples(4, 8), *fetches)
+        assert (feeds, answer.shape) == (["x"], (4, 5))
