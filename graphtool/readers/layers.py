@@ -52,9 +52,10 @@ class Network:
     """A Layer built into a Program: what an Executor needs, and the Graph with attribute paths.
 
     `layer` is the Layer that was built; `parameters` maps the names of its `state_dict()` to
-    those of the Variables. Where a class or factory made the Layer, `startup` sets the weights
-    that its constructor gave it. Where the Layer was handed over (`handed_over`), `startup` leaves
-    them alone. In both cases `merge` brings those that the Scope does not have yet.
+    those of the Variables. Of a student from a folder these are known and the Layer is not: None.
+    Where a class or factory made the Layer, `startup` sets the weights that its constructor gave
+    it. Where the Layer was handed over (`handed_over`), `startup` leaves them alone. In both cases
+    `merge` brings those that the Scope does not have yet.
     """
 
     live: LiveProgram
