@@ -16,7 +16,7 @@ from graphtool.readers import problems as reading
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers.parameter_attributes import ParameterAttributes, attributes_of
 from graphtool.staging import finish_exchanges
-from graphtool.version import version
+from graphtool.version import UPGRADE, version
 
 __all__ = [
     "MANIFEST",
@@ -232,5 +232,5 @@ def unknown_manifest(path: str, schema: object) -> Diagnostic:
     return Diagnostic(
         message=f"the manifest's `schema` is {schema}; this graphtool reads {_SCHEMA}",
         where=(Where(program=path),),
-        help="pip install --upgrade paddle-graphtool",
+        help=UPGRADE,
     )

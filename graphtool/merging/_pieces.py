@@ -23,7 +23,7 @@ from graphtool.merging._pir import remove_unused
 from graphtool.readers._messages import brief
 from graphtool.readers._paddle import REFUSALS, load_paddle
 from graphtool.readers.live import LiveProgram
-from graphtool.readers.tensors import copy_of, private_scope, share_tensors
+from graphtool.readers.tensors import copy_of, empty_like, private_scope, share_tensors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,14 +36,16 @@ _Array: TypeAlias = "np.ndarray[Any, Any]"
 _Fail: TypeAlias = Callable[[str], Diagnostic]
 
 _SEED = 20260
-# What is fetched at once, by the sizes that the Graph tells, where that is more than one Value.
-_BYTES = 1 << 27
-# What one piece of a PIR Program has: fewer take longer to cut out, more to build.
-_OPERATIONS = 256
+# How many bytes are fetched at once, by the shapes that the Graph has: a run of a whole Program
+# costs more than a piece of one.
+_BYTES_OF_A_PIECE = 1 << 25
+_BYTES_OF_A_RUN = 1 << 28
+_OPERATIONS_OF_A_PIECE = 256
 _WIDE = frozenset({"int64", "float64", "complex64", "complex128"})
+_FEEDS = frozenset({"pd_op.data", "pd_op.feed"})
 # Operations without operands that give the same in every piece.
 _EVERYWHERE = frozenset(
-    {"builtin.constant", "builtin.parameter", "pd_op.data", "pd_op.full", "pd_op.full_int_array"}
+    {"builtin.constant", "builtin.parameter", "pd_op.full", "pd_op.full_int_array", *_FEEDS}
 )
 # In-place operators that write over Variables alone.
 _NORMS = frozenset({"batch_norm", "sync_batch_norm"})
@@ -101,7 +103,7 @@ def _by_groups(
     """Run all of a legacy Program for each group of Values."""
     for group in _groups(sizes):
         with private_scope() as scope:
-            _hold(live, weights, scope)
+            share_tensors(_copies(live, weights), scope)
             _seed()
             fetches = [live.value(name) for name in group]
             found = _run(live.program, feed, fetches, scope, fail)
@@ -114,7 +116,7 @@ def _groups(sizes: Mapping[str, int]) -> Iterator[list[str]]:
     group: list[str] = []
     total = 0
     for name, size in sizes.items():
-        if group and total + size > _BYTES:
+        if group and total + size > _BYTES_OF_A_RUN:
             yield group
             group, total = [], 0
         group.append(name)
@@ -132,25 +134,28 @@ def _by_pieces(
     """Run a PIR Program piece by piece; tensors are held until the last piece that reads them."""
     cut = _Cut(live)
     held: dict[str, _Paddle] = {}
+    kept = _copies(live, weights)
     _seed()
     states = [generator.get_state() for generator in generators()]
-    with private_scope() as scope:
-        _hold(live, weights, scope)
-        for start, stop in cut.pieces(sizes):
-            later = cut.read_later(stop)
-            wanted = [name for name in cut.made(start, stop) if name in sizes or name in later]
-            program, fetches, fed = cut.piece(start, stop, wanted)
-            given = {name: feed[name] for name in fed if name in feed}
-            given |= {name: copy_of(held[name]) for name in fed if name in held}
-            for generator, state in zip(generators(), states, strict=True):
-                generator.set_state(state)
+    for start, stop in cut.pieces(sizes):
+        later = cut.read_later(stop)
+        wanted = [name for name in cut.made(start, stop) if name in sizes or name in later]
+        program, fetches, fed = cut.piece(start, stop, wanted)
+        given = {name: feed[name] for name in fed if name in feed}
+        given |= {name: copy_of(held[name]) for name in fed if name in held}
+        for generator, state in zip(generators(), states, strict=True):
+            generator.set_state(state)
+        # A Scope of its own for each piece: Paddle keeps what is fetched in it.
+        with private_scope() as scope:
+            share_tensors(kept, scope)
             found = _run(program, given, fetches, scope, fail)
-            states = [generator.get_state() for generator in generators()]
-            held |= dict(zip(wanted, found, strict=True))
-            arrays = {name: array_of(held[name]) for name in wanted if name in sizes}
-            held = {name: tensor for name, tensor in held.items() if name in later}
-            del found, given
-            yield arrays
+            kept = {name: _shared(scope.find_var(name).get_tensor(), kept[name]) for name in kept}
+        states = [generator.get_state() for generator in generators()]
+        held |= dict(zip(wanted, found, strict=True))
+        arrays = {name: array_of(held[name]) for name in wanted if name in sizes}
+        held = {name: tensor for name, tensor in held.items() if name in later}
+        del found, given
+        yield arrays
 
 
 class _Cut:
@@ -213,7 +218,9 @@ class _Cut:
         free = {self._places[name][0] for name in self._everywhere}
         start = total = count = 0
         for index, size in enumerate(bytes_at):
-            is_full = count and (total + size > _BYTES or count >= _OPERATIONS)
+            is_full = count and (
+                total + size > _BYTES_OF_A_PIECE or count >= _OPERATIONS_OF_A_PIECE
+            )
             if is_full and not self._across[index]:
                 yield start, index
                 start, total, count = index, 0, 0
@@ -258,7 +265,7 @@ class _Cut:
                 value.replace_all_uses_with(fed)
         kept = {self._places[name][0] for name in names}
         remove_unused(block, [op for at, op in enumerate(ops[:start]) if at not in kept])
-        fed = [op.attrs()["name"] for op in block.ops if op.name() == "pd_op.data"]
+        fed = [op.attrs()["name"] for op in block.ops if op.name() in _FEEDS]
         return program, [self._value(ops, name) for name in names], fed
 
     def _value(self, ops: Sequence[_Paddle], name: str) -> _Paddle:
@@ -270,10 +277,18 @@ def _is_in_place(operator: Operator) -> bool:
     return operator.type.endswith("_") and operator.kind not in _NORMS
 
 
-def _hold(live: LiveProgram, weights: Mapping[str, _Paddle], scope: _Paddle) -> None:
-    """Put copies of what a Program keeps into a Scope."""
-    kept = persistable_names(live.graph)
-    share_tensors({name: copy_of(weights[name]) for name in kept}, scope)
+def _copies(live: LiveProgram, weights: Mapping[str, _Paddle]) -> dict[str, _Paddle]:
+    """Copy what a Program keeps from run to run."""
+    return {name: copy_of(weights[name]) for name in persistable_names(live.graph)}
+
+
+def _shared(tensor: _Paddle, before: _Paddle) -> _Paddle:
+    """Return a tensor with the same buffer, to outlive the Scope; `before` where it has none."""
+    if 0 in tensor.shape() or not tensor._is_initialized():  # noqa: SLF001
+        return before
+    held = empty_like(tensor)
+    held._share_data_with(tensor)  # noqa: SLF001  # Paddle has no public way to share a buffer
+    return held
 
 
 def _seed() -> None:

@@ -24,6 +24,7 @@ from graphtool.readers._messages import Attempt, brief, user_frames
 from graphtool.readers._outputs import left_out
 from graphtool.readers._paddle import in_mode, is_legacy, load_paddle, one_at_a_time
 from graphtool.readers._pir import ValueKey, walk_pir
+from graphtool.readers._precision import warn_of_no_effect
 from graphtool.readers._surroundings import layer_mode, no_silent_branches, room
 from graphtool.readers.counters import count_past, user_names
 from graphtool.readers.layer_weights import (
@@ -92,7 +93,8 @@ def from_layer(
     Each item of `input_spec` is a `paddle.static.InputSpec`, which holds the batch, or the shape of
     one sample, or `(name, shape, dtype)`: a batch of unknown size is put before those. The Layer,
     its training flags and Paddle's mode are left as they were. A factory is called in static mode,
-    and again in dynamic mode where it loads weights, which the Layer then holds.
+    and again in dynamic mode where it loads weights, which the Layer then holds. Inside of a
+    `paddle.amp.auto_cast` that casts nothing it warns: GT055.
 
     Raises ReadError: GT033 for a Layer made in static mode, GT034 where its forward fails, GT035
     where the factory does, GT040 where it makes no Layer, GT051 where the weights that it loads
@@ -100,9 +102,10 @@ def from_layer(
     place for one, GT047 for what describes no input, GT048 for what makes no Layer, GT248.
     """
     paddle = load_paddle()
+    warn_of_no_effect()
     inputs, name = as_inputs(input_spec), _name(layer)
     if not callable(layer):
-        raise UsageError(problems.not_a_layer(type(layer).__name__))
+        raise UsageError(problems.not_a_layer(type(layer).__name__, inputs))
     if isinstance(layer, paddle.nn.Layer):
         network = build_made(layer, inputs, name=name, train=train)
     else:
@@ -239,7 +242,7 @@ def _refusal(
 ) -> Diagnostic:
     # The frames of code that `to_static` rewrote are worth less than those of the plain build.
     frames = user_frames(plain) or user_frames(error)
-    return problems.forward_failed(name, list(map(str, inputs)), _reason(error), frames)
+    return problems.forward_failed(name, inputs, _reason(error), frames)
 
 
 def _called(
@@ -252,7 +255,7 @@ def _called(
 ) -> Network:
     paddle = load_paddle()
     if is_foreign(layer, main):
-        raise ReadError(problems.static_layer(type(layer).__name__))
+        raise ReadError(problems.static_layer(type(layer).__name__, inputs))
     attribution = Attribution()
     with layer_mode(layer, train=train), attribution.watching(layer):
         named = named_inputs(layer, inputs)
@@ -268,7 +271,7 @@ def _called(
 def _traced(layer: _Paddle, inputs: Sequence[Input], *, train: bool) -> Network:
     paddle = load_paddle()
     if not all(map(is_dynamic, layer.parameters())):
-        raise ReadError(problems.static_layer(type(layer).__name__))
+        raise ReadError(problems.static_layer(type(layer).__name__, inputs))
     named = named_inputs(layer, inputs)
     specs = {
         name: paddle.static.InputSpec(list(feed.shape), feed.dtype, name)
@@ -351,7 +354,7 @@ def _finished(name: str, inputs: Sequence[Input], network: Network) -> Network:
     """Name a Network after what was asked for, once it is seen that its convolutions can run."""
     wrong = misfit(network.graph)
     if wrong is not None:
-        raise ReadError(problems.forward_failed(name, list(map(str, inputs)), wrong))
+        raise ReadError(problems.forward_failed(name, inputs, wrong))
     graph = replace(network.graph, source=name)
     return replace(network, live=replace(network.live, graph=graph))
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from graphtool.arguments import shown
 from graphtool.diagnostics import Diagnostic, Severity, Where, listed, rule
 from graphtool.paths import look_at, look_into
 from graphtool.text import as_path, command, literal, option
+from graphtool.version import UPGRADE
+
+if TYPE_CHECKING:
+    from graphtool.readers._inputs import Input
 
 __all__ = [
     "FROM_LAYER",
+    "auto_cast_without_effect",
     "bad_callable_spec",
     "bad_input",
     "bad_input_spec",
@@ -22,6 +28,7 @@ __all__ = [
     "folder_without_model",
     "foreign_operand",
     "forward_failed",
+    "from_layer_call",
     "inputs_not_used",
     "missing_input",
     "module_not_imported",
@@ -108,7 +115,7 @@ def unknown_version(path: str, version: object, newest: int) -> Diagnostic:
     return Diagnostic(
         message=f"the file is of PIR format version {version}; this graphtool knows 0 to {newest}",
         where=(Where(program=path),),
-        help="pip install --upgrade paddle-graphtool",
+        help=UPGRADE,
     )
 
 
@@ -295,7 +302,7 @@ def no_paddle(reason: str) -> Diagnostic:
     return Diagnostic(
         message=f"`import paddle` fails: {reason}",
         notes=("paddlepaddle-gpu will do as well",),
-        help="pip install 'paddle-graphtool[paddle]'",
+        help="pip install paddlepaddle",
     )
 
 
@@ -327,7 +334,7 @@ def not_translated(program: str, reason: str) -> Diagnostic:
 
 
 @rule("GT033")
-def static_layer(layer: str) -> Diagnostic:
+def static_layer(layer: str, inputs: Sequence[Input]) -> Diagnostic:
     """The Layer was made in static mode, so its parameters live in the Program it was made in.
 
     Give the class, or a function that makes the Layer, and it is made inside its own new Program;
@@ -337,13 +344,13 @@ def static_layer(layer: str) -> Diagnostic:
     """
     return Diagnostic(
         message=f"the parameters of this `{layer}` belong to another static Program",
-        help=f"gt.from_layer(lambda: {layer}(...), input_spec)",
+        help=from_layer_call(inputs, f"lambda: {layer}(...)"),
     )
 
 
 @rule("GT034")
 def forward_failed(
-    layer: str, inputs: Sequence[str], reason: str, frames: Sequence[str] = ()
+    layer: str, inputs: Sequence[Input], reason: str, frames: Sequence[str] = ()
 ) -> Diagnostic:
     """Building the network's Program failed while its `forward` ran.
 
@@ -351,11 +358,11 @@ def forward_failed(
     the lines of the network that were running. The Program was tried twice: in plain static mode,
     then through `paddle.jit.to_static(full_graph=True)`.
     """
-    shown = ", ".join(f"`{text}`" for text in inputs)
+    shown = ", ".join(f"`{feed}`" for feed in inputs)
     return Diagnostic(
         message=f"`{layer}` cannot be built with the inputs {shown}",
         notes=(reason, *frames),
-        help=_INPUTS if _is_named(layer) else FROM_LAYER,
+        help=_with_inputs(layer, [(feed.name or "", feed.spelling) for feed in inputs]),
     )
 
 
@@ -382,7 +389,7 @@ def bad_callable_spec(spec: str, near: str) -> Diagnostic:
     """
     return Diagnostic(
         message=f"`{spec}` is no `module:callable`",
-        help=_with_inputs(near, {"": "3,224,224"}),
+        help=_with_inputs(near, [("", "3,224,224")]),
     )
 
 
@@ -457,6 +464,7 @@ def missing_input(
     """
     known = given or {}
     shapes = {**known, **dict.fromkeys(missing, "3,224,224")} or {"": "3,224,224"}
+    only = next(iter(shapes.values()))
     listed = ", ".join(f"`{parameter}`" for parameter in missing)
     if known:
         message = f"`{name}` needs the shape of {listed} too"
@@ -465,7 +473,7 @@ def missing_input(
     return Diagnostic(
         message=message,
         notes=(f"its forward takes {listed}",) if missing and not known else (),
-        help=_with_inputs(name, shapes if len(shapes) > 1 else {"": next(iter(shapes.values()))}),
+        help=_with_inputs(name, list(shapes.items()) if len(shapes) > 1 else [("", only)]),
     )
 
 
@@ -488,7 +496,7 @@ def unknown_input(
             if parameters
             else "its forward takes none",
         ),
-        help=_with_inputs(name, wanted),
+        help=_with_inputs(name, list(wanted.items())),
     )
 
 
@@ -528,7 +536,7 @@ def not_a_source(found: str) -> Diagnostic:
 
 
 @rule("GT047")
-def bad_input_spec(given: object) -> Diagnostic:
+def bad_input_spec(given: object, wanted: Sequence[Input] = ()) -> Diagnostic:
     """An item of `input_spec` describes no input.
 
     An item is the shape of one sample, `(3, 224, 224)`, before which a batch of unknown size is
@@ -539,16 +547,16 @@ def bad_input_spec(given: object) -> Diagnostic:
     return Diagnostic(
         message=f"`input_spec` has `{shown(given)}`; wanted a shape, `(name, shape)`, "
         "`(name, shape, dtype)` or an InputSpec",
-        help=FROM_LAYER,
+        help=from_layer_call(wanted),
     )
 
 
 @rule("GT048")
-def not_a_layer(found: str) -> Diagnostic:
+def not_a_layer(found: str, inputs: Sequence[Input]) -> Diagnostic:
     """`gt.from_layer` takes a Layer, or a class or function that makes one."""
     return Diagnostic(
         message=f"a `{found}` is no Layer, nor a class or function that makes one",
-        help=FROM_LAYER,
+        help=from_layer_call(inputs),
     )
 
 
@@ -597,17 +605,44 @@ def weights_lost(name: str, reason: str, frames: Sequence[str] = ()) -> Diagnost
     )
 
 
+@rule("GT055")
+def auto_cast_without_effect(dtype: str) -> Diagnostic:
+    """The network was built inside of `paddle.amp.auto_cast`, which casts nothing here.
+
+    In dynamic mode Paddle switches it off on a CPU. In static mode it casts to bfloat16 there, in
+    Layers that were made in dynamic mode as well, and refuses float16.
+    """
+    return Diagnostic(
+        message=f"`auto_cast` to {dtype} has no effect in dynamic mode on this device: "
+        "the network is built without casts",
+        severity=Severity.WARNING,
+        help='paddle.enable_static()  # then, with paddle.amp.auto_cast(dtype="bfloat16"): '
+        "gt.from_layer(...)",
+    )
+
+
 def _is_named(network: str) -> bool:
     """Tell `module:callable`, which a command takes, from what Python calls a class or function."""
     return ":" in network
 
 
-def _with_inputs(network: str, shapes: Mapping[str, str]) -> str:
+def from_layer_call(inputs: Sequence[Input], layer: str = "layer") -> str:
+    """Spell the call that builds a Layer with these inputs, an image where there are none."""
+    if not inputs:
+        return FROM_LAYER
+    return _built(layer, [(feed.name or "", feed.spelling) for feed in inputs])
+
+
+def _with_inputs(network: str, inputs: Sequence[tuple[str, str]]) -> str:
     """Spell a network with its inputs, by names where there are any, as it was asked for."""
     if not _is_named(network):
-        return f"gt.from_layer(layer, [{', '.join(map(_item, shapes, shapes.values()))}])"
-    texts = (f"{name}={shape}" if name else shape for name, shape in shapes.items())
+        return _built("layer", inputs)
+    texts = (f"{name}={shape}" if name else shape for name, shape in inputs)
     return " ".join((_inspect(network), *(option("--input", text) for text in texts)))
+
+
+def _built(layer: str, inputs: Sequence[tuple[str, str]]) -> str:
+    return f"gt.from_layer({layer}, [{', '.join(_item(*each) for each in inputs)}])"
 
 
 def _item(name: str, shape: str) -> str:
