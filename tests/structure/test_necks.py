@@ -96,6 +96,9 @@ def test_a_backbone_ends_before_branches_of_which_one_is_pooled_and_enlarged() -
     assert structure.necks[0].what == "what the head reads"
 
 
+_OPS: Any = paddle.vision.ops
+
+
 class TwoStage(nn.Layer):
     """A backbone, a pyramid with a pooled level more, proposals at each, and scores of boxes.
 
@@ -120,13 +123,15 @@ class TwoStage(nn.Layer):
 
     def forward(self, x: Any) -> Any:
         levels = self.levels(x)
-        maps, rois, counts = [], [], []
+        maps: list[Any] = []
+        rois: list[Any] = []
+        counts: list[Any] = []
         for index, level in enumerate(levels):
             hidden = nn.functional.relu(self.proposing(level))
             objects, moves = self.objects(hidden), self.moves(hidden)
             maps += [objects, moves]
             anchors = paddle.ones([32 >> index, 32 >> index, 3, 4])
-            found, _, count = paddle.vision.ops.generate_proposals(
+            found, _, count = _OPS.generate_proposals(
                 nn.functional.sigmoid(objects),
                 moves,
                 paddle.full([1, 2], 64.0),
@@ -140,7 +145,7 @@ class TwoStage(nn.Layer):
         return (*maps, *self.told(levels, paddle.concat(rois), paddle.add_n(counts)))
 
     def levels(self, x: Any) -> list[Any]:
-        levels = []
+        levels: list[Any] = []
         for stage, lateral in zip(self.stages, self.lateral, strict=True):
             x = stage(x)
             levels.append(lateral(x))
@@ -151,11 +156,9 @@ class TwoStage(nn.Layer):
         return [*levels, nn.functional.max_pool2d(levels[-1], 1, 2)]
 
     def told(self, levels: list[Any], rois: Any, count: Any) -> tuple[Any, ...]:
-        shares, restored, counts = paddle.vision.ops.distribute_fpn_proposals(
-            rois, 1, 3, 2, 32, rois_num=count
-        )
+        shares, restored, counts = _OPS.distribute_fpn_proposals(rois, 1, 3, 2, 32, rois_num=count)
         cut = [
-            paddle.vision.ops.roi_align(level, share, number, 7, spatial_scale=0.5**place)
+            _OPS.roi_align(level, share, number, 7, spatial_scale=0.5**place)
             for place, (level, share, number) in enumerate(
                 zip(levels[:3], shares, counts, strict=True), 1
             )
