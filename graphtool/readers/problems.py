@@ -137,7 +137,7 @@ def _of_code(path: str) -> str:
     """Return what to type for a file of Python, which makes a network where it is imported."""
     parts = PurePath(path).with_suffix("").parts
     module = ".".join(parts if all(map(str.isidentifier, parts)) else parts[-1:])
-    return _with_inputs(f"{module}:CALLABLE", {"": "3,224,224"})
+    return _with_inputs(f"{module}:CALLABLE", [("", "3,224,224")])
 
 
 @rule("GT007")
