@@ -9,7 +9,7 @@ from the start, for each group of Values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -86,8 +86,8 @@ def _sizes(graph: Graph, feed: Mapping[str, _Paddle], names: Sequence[str]) -> d
 
 def _shape(given: _Paddle) -> tuple[int, ...]:
     """Return the shape of an array, or of a tensor of Paddle's."""
-    shape: _Paddle = given.shape
-    return tuple(shape() if callable(shape) else shape)
+    shape: Iterable[int] = given.shape() if hasattr(given, "lod") else given.shape
+    return tuple(shape)
 
 
 def _size(value: Value, batch: int, side: int) -> int:
