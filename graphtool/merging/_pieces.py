@@ -9,7 +9,7 @@ from the start, for each group of Values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -78,11 +78,16 @@ def generators() -> list[_Paddle]:
 
 def _sizes(graph: Graph, feed: Mapping[str, _Paddle], names: Sequence[str]) -> dict[str, int]:
     """Estimate the bytes of Values: an unknown dim is the batch, or the largest other one fed."""
-    shapes = (given.shape for given in feed.values())
-    fed = [tuple(shape() if callable(shape) else shape) for shape in shapes]
+    fed = list(map(_shape, feed.values()))
     batch = max([shape[0] for shape in fed if shape], default=1)
     side = max([dim for shape in fed for dim in shape[1:]], default=1)
     return {name: _size(graph.values[name], batch, side) for name in names}
+
+
+def _shape(given: _Paddle) -> tuple[int, ...]:
+    """Return the shape of an array, or of a tensor of Paddle's."""
+    shape: Iterable[int] = given.shape() if hasattr(given, "lod") else given.shape
+    return tuple(shape)
 
 
 def _size(value: Value, batch: int, side: int) -> int:
@@ -149,7 +154,10 @@ def _by_pieces(
         with private_scope() as scope:
             share_tensors(kept, scope)
             found = _run(program, given, fetches, scope, fail)
-            kept = {name: _shared(scope.find_var(name).get_tensor(), kept[name]) for name in kept}
+            kept = {
+                name: _shared(scope.find_var(name).get_tensor(), tensor)
+                for name, tensor in kept.items()
+            }
         states = [generator.get_state() for generator in generators()]
         held |= dict(zip(wanted, found, strict=True))
         arrays = {name: array_of(held[name]) for name in wanted if name in sizes}
@@ -256,7 +264,7 @@ class _Cut:
         block = program.global_block()
         ops = block.ops
         remove_unused(block, ops[stop:])
-        read = set().union(*self._reads[start:stop])
+        read = {name for names in self._reads[start:stop] for name in names}
         entering = [n for n in read if self._places[n][0] < start and n not in self._everywhere]
         with paddle.static.program_guard(program):
             for name in entering:

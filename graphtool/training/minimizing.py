@@ -32,8 +32,7 @@ _Minimized: TypeAlias = tuple[list[_Paddle], list[tuple[_Paddle, _Paddle]]]
 _DECORATED = "OptimizerWithMixedPrecision"
 # What does nothing or fails under PIR, and what does there what it was meant to do.
 _REFUSED_BY_PIR = {
-    _DECORATED: 'with paddle.amp.auto_cast(dtype="bfloat16"): build the networks, in static mode, '
-    "and decorate no optimizer",
+    _DECORATED: 'with paddle.amp.auto_cast(dtype="bfloat16"): build the networks in static mode',
     "GradientMergeOptimizer": "gt.minimize(optimizer, loss, accumulate=4)",
     "RecomputeOptimizer": "gt.minimize(optimizer, loss), with a smaller batch and more ranks",
     "PipelineOptimizer": "gt.minimize(optimizer, loss), with the whole network on every rank",
