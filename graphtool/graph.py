@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FLOATS",
     "HALVES",
+    "NOT_KEPT",
     "UNKNOWN",
     "Attribute",
     "Block",
@@ -28,6 +29,7 @@ __all__ = [
     "Shape",
     "Value",
     "dims_agree",
+    "keeps_shape",
     "module_path",
     "operator_kind",
     "shapes_agree",
@@ -41,6 +43,8 @@ _Adjacency: TypeAlias = "dict[str, dict[str, dict[str, Any]]]"
 HALVES = frozenset({"bfloat16", "float16"})
 FLOATS = HALVES | {"float32", "float64"}
 UNKNOWN = -1
+# Paddle's own mark for what is a Variable of static programs and in no state dict.
+NOT_KEPT = "__non_persistable"
 # A list of dims, -1 where one is not known before the run.
 Shape: TypeAlias = tuple[int, ...]
 # What an attribute of an Operator holds.
@@ -251,6 +255,15 @@ def dims_agree(a: int, b: int) -> bool:
 def shapes_agree(a: Shape | None, b: Shape | None) -> bool:
     """Tell whether two shapes may be equal: same rank, and every dim agrees."""
     return a is not None and b is not None and len(a) == len(b) and all(map(dims_agree, a, b))
+
+
+def keeps_shape(value: Value, shape: Shape | None) -> bool:
+    """Return whether a tensor of a shape can be what a Value keeps from run to run.
+
+    A recurrence keeps a state of its dropout, of which a program says nothing: on a CPU it is
+    empty.
+    """
+    return value.name.endswith(NOT_KEPT) or shapes_agree(shape, value.shape)
 
 
 @lru_cache(maxsize=4096)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
+from inspect import signature
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-__all__ = ["NamedLoss", "Takes", "by_twos", "channel_axis", "for_pairs", "named_losses"]
+__all__ = ["Least", "NamedLoss", "Takes", "by_twos", "channel_axis", "for_pairs", "named_losses"]
 
 _Build = TypeVar("_Build", bound=Callable[..., Any])
 
@@ -20,6 +21,19 @@ _Build = TypeVar("_Build", bound=Callable[..., Any])
 def channel_axis(rank: int) -> int:
     """Return the axis of the channels: of a map [N, C, H, W] the second, else the last."""
     return 1 if rank == 4 else rank - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Least:
+    """How many numbers, `of` what, a loss compares at least: of fewer it is constant.
+
+    They are those of the dims from `start` to before `stop`.
+    """
+
+    count: int
+    of: tuple[str, str]
+    start: int = -1
+    stop: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +45,8 @@ class Takes:
     channels, which a layer that learns makes equal. `known` are the dims, by role, without which it
     cannot be built. One of `logits` applies softmax itself: what it takes must not have gone
     through one. One of `flows` takes pairs by twos, a start and an end; one of `heads` takes what
-    attention is made of, [N, heads, L, L] or [N, heads, L, D].
+    attention is made of, [N, heads, L, L] or [N, heads, L, D]. Of less than `least` numbers it is
+    constant.
     """
 
     ranks: tuple[int, int | None] = (1, None)
@@ -43,6 +58,7 @@ class Takes:
     logits: bool = False
     flows: bool = False
     heads: bool = False
+    least: Least | None = None
 
     def compared(self, rank: int) -> tuple[int, ...]:
         """Return the axes that are compared one to one."""
@@ -81,7 +97,7 @@ class Takes:
 class NamedLoss:
     """A loss that pairs can name.
 
-    One `of_classes` takes a softmax over the last dim; for one `of_any_channels` an adapter would
+    One `of_classes` takes a softmax over the classes; for one `of_any_channels` an adapter would
     learn in the student's place. `otherwise` is what it takes where an option is given.
     """
 
@@ -90,6 +106,12 @@ class NamedLoss:
     otherwise: Mapping[str, Takes]
     of_classes: bool
     of_any_channels: bool
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The names of the options that the loss has."""
+        parameters = signature(self.build).parameters.values()
+        return tuple(one.name for one in parameters if one.kind is one.KEYWORD_ONLY)
 
     def taken(self, options: Mapping[str, object]) -> Takes:
         """Return what the loss takes with these options."""

@@ -21,8 +21,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Start no other processes for named files and tests: each would import Paddle first."""
+    named = all("::" in name or name.endswith(".py") for name in config.args)
+    return 0 if named else None
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes minutes: all processes but one would wait for it in the end."""
+    """Begin with what takes minutes: all processes but one would wait for it in the end.
+
+    What starts the oldest Paddle is `nightly`, as what is `longest` is, before marks choose tests.
+    """
+    for item in items:
+        starts_paddle26 = "paddle26" in getattr(item, "fixturenames", ())
+        if starts_paddle26 or item.get_closest_marker("longest") is not None:
+            item.add_marker(pytest.mark.nightly)
     items.sort(key=lambda item: item.get_closest_marker("first") is None)
 
 

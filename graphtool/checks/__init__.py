@@ -16,6 +16,7 @@ from graphtool.checks.plan import (
     ParametersWhen,
     persistable_names,
     plan_of,
+    saved_names,
     used_names,
 )
 from graphtool.checks.planning import Wanted, Weights, plan_for
@@ -39,6 +40,7 @@ __all__ = [
     "plan_for",
     "plan_of",
     "run_rules",
+    "saved_names",
     "used_names",
 ]
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from math import prod
 from typing import TypeVar
 
 from graphtool.graph import FLOATS, HALVES, UNKNOWN, Graph, Origin, Shape, dims_agree
 from graphtool.loss_names import Takes
+from graphtool.structure import kind_of
 
 __all__ = [
     "graph_learns",
     "is_computed",
     "learns",
     "misranked",
+    "passes_gradient",
+    "too_few",
     "unequal",
     "unknown_dims",
 ]
@@ -46,10 +50,35 @@ def unknown_dims(takes: Takes, role: str, shape: Shape) -> list[int]:
     return [axis for axis in takes.known_of(role, len(shape)) if shape[axis] == UNKNOWN]
 
 
+def too_few(takes: Takes, shape: Shape) -> int | None:
+    """Return how many numbers a loss has of a Value where that is less than it needs, else None.
+
+    Dims that are not known may hold any number.
+    """
+    if takes.least is None:
+        return None
+    dims = shape[takes.least.start : takes.least.stop]
+    count = prod(dims)
+    return None if UNKNOWN in dims or count >= takes.least.count else count
+
+
 def is_computed(dtypes: Collection[str]) -> bool:
     """Tell whether a loss computes with Values of these dtypes, all of them in one."""
     computed = {"float32" if dtype in HALVES else dtype for dtype in dtypes}
     return len(computed) == 1 and FLOATS.issuperset(dtypes)
+
+
+# Numbers that jump, or that are made of a shape alone.
+_FLAT = frozenset(
+    {"ceil", "floor", "floor_divide", "full_like", "ones_like", "round", "sign", "trunc"}
+    | {"fill_any_like", "zeros_like"}
+)
+_STEPS = ("bool", "int", "uint")
+
+
+def passes_gradient(kind: str, dtype: str | None) -> bool:
+    """Return whether a gradient passes a result of an operator, by its kind and the dtype."""
+    return kind not in _FLAT and not (dtype or "").startswith(_STEPS)
 
 
 def learns(
@@ -89,6 +118,8 @@ def graph_learns(graph: Graph, name: str, *, restored: bool) -> bool:
             return None if may else ()
         if value.origin is not Origin.OPERATOR or operator is None or operator.blocks:
             return None
+        if not passes_gradient(kind_of(operator), value.dtype):
+            return ()
         return [operand for operand in operator.operands if operand is not None]
 
     return learns(name, made_from, lambda name: name)

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
 from graphtool.checks.arguments import check_sources
-from graphtool.checks.plan import ParametersWhen, persistable_names, used_names
+from graphtool.checks.plan import ParametersWhen, persistable_names, saved_names, used_names
 from graphtool.checks.planning import Wanted, Weights, plan_for
 from graphtool.checks.rules import run_rules
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, Report
-from graphtool.graph import Graph, ProgramKind
+from graphtool.graph import Graph, ProgramKind, keeps_shape
 from graphtool.paths import is_there, saved_model
-from graphtool.readers import Source, read, weight_problems
+from graphtool.readers import Source, read, read_own, weight_problems
 from graphtool.readers.facts import ParameterFileFacts, known_operators, parameter_file_facts
 from graphtool.readers.layer_weights import holding_layer, user_layer
 from graphtool.readers.live import program_of
 from graphtool.readers.parameter_files import parameters_beside
-from graphtool.readers.registry import noted
+from graphtool.readers.registry import home_of, noted
 from graphtool.readers.weights import ENDINGS
 
 __all__ = ["check_merge"]
@@ -88,7 +88,7 @@ def _report(
     find_weights: Callable[[Source, Graph, list[Diagnostic]], Weights],
 ) -> Report:
     found: list[Diagnostic] = []
-    teacher, student = _read(teacher_program, found), _read(student_program, found)
+    teacher, student = _read(teacher_program, found, read_own), _read(student_program, found, read)
     if teacher is None or student is None:
         return Report.of(found)
     now = wanted.parameters is ParametersWhen.NOW
@@ -111,7 +111,7 @@ def _built(*_: object) -> Weights:
 
 def _student_file(student: Graph) -> Iterator[Diagnostic]:
     """Yield what is wrong with the parameters beside a saved student, which merging loads."""
-    names = sorted(persistable_names(student))
+    names = saved_names(student)
     path = parameters_beside(student.source, names, endings=ENDINGS)
     if path is None:
         if names:
@@ -125,8 +125,10 @@ def _student_file(student: Graph) -> Iterator[Diagnostic]:
         yield from error.report
         return
     known = used_names(student)
-    wanted = [known[name].shape for name in names]
-    if [shape for shape, _ in tensors] != wanted:
+    pairs = zip(names, tensors, strict=False)
+    if len(tensors) != len(names) or not all(
+        keeps_shape(known[name], shape) for name, (shape, _) in pairs
+    ):
         yield weight_problems.other_count(str(path), len(tensors), len(names), student.source)
 
 
@@ -146,6 +148,9 @@ def _weights(
 ) -> Weights:
     """Find a teacher's weights; `scopes` are the student's and the teacher's own."""
     students, own = scopes
+    home = home_of(program_of(source))
+    if home is not None:
+        return Weights(scope=home if own is None else own)
     if holding_layer(source, persistable_names(graph), own, students) is not None:
         return Weights(brought=True)
     if not _is_file(source):
@@ -157,9 +162,11 @@ def _weights(
     return Weights(file=_parameter_file(beside, found), brought=True)
 
 
-def _read(source: Source, found: list[Diagnostic]) -> Graph | None:
+def _read(
+    source: Source, found: list[Diagnostic], reader: Callable[[Source], Graph]
+) -> Graph | None:
     try:
-        return read(source)
+        return reader(source)
     except GraphtoolError as error:
         found += error.report
         return None

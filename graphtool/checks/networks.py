@@ -263,8 +263,9 @@ def probabilities(plan: MergePlan) -> Iterator[Diagnostic]:
     """A network's answer went through softmax or sigmoid already.
 
     The losses `soft_label`, `dkd` and `skd` take logits and normalise them themselves; given
-    probabilities, they compute something else. Pair the Value before. Probabilities that only an
-    accuracy reads are no answer.
+    probabilities, they compute something else. Pair the Value before. Scores that a sigmoid judges
+    one by one, as a text map, are compared by `l2`. Probabilities that only an accuracy reads are
+    no answer.
     """
     sides = [("teacher", plan.teacher)]
     if not plan.prefixes:  # else the student has an earlier teacher's answers as well
@@ -275,19 +276,20 @@ def probabilities(plan: MergePlan) -> Iterator[Diagnostic]:
             if logits is None or kind_of(operator) not in PROBABILITIES:
                 continue
             if _is_answer(graph, operator):
+                kind = kind_of(operator)
+                loss = "l2" if kind == "sigmoid" else "soft_label"
+                ends = (
+                    f"{literal(plan.prefix + logits)}, ..."
+                    if role == "teacher"
+                    else f"..., {literal(logits)}"
+                )
                 yield Diagnostic(
                     message=f"the {role} answers with `{operator.results[0]}`, which has gone "
-                    f"through {kind_of(operator)}: losses that take logits want `{logits}`",
+                    f"through {kind}: losses that take logits want `{logits}`",
                     severity=Severity.WARNING,
                     where=(at_operator(role, graph, operator),),
-                    help=_with_logits(role, logits, plan.prefix),
+                    help=f"{loss}({ends})",
                 )
-
-
-def _with_logits(role: str, logits: str, prefix: str) -> str:
-    if role == "teacher":
-        return f"soft_label({literal(prefix + logits)}, ...)"
-    return f"soft_label(..., {literal(logits)})"
 
 
 def _is_answer(graph: Graph, operator: Operator) -> bool:

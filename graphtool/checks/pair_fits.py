@@ -15,19 +15,28 @@ from graphtool.checks.adapters import (
     parse_adapter,
     resized,
 )
-from graphtool.checks.fits import graph_learns, is_computed, misranked, unequal, unknown_dims
+from graphtool.checks.fits import (
+    graph_learns,
+    is_computed,
+    misranked,
+    too_few,
+    unequal,
+    unknown_dims,
+)
 from graphtool.checks.layouts import (
     Axes,
     are_classes_last,
     axes_of,
     channels_first,
     classes_last,
+    takes_axis,
 )
 from graphtool.checks.pair_problems import Sides
-from graphtool.checks.probabilities import logits_before, unsaid_probabilities
+from graphtool.checks.probabilities import normalised_before, unsaid_probabilities
 from graphtool.diagnostics import Diagnostic, PairError, Where
 from graphtool.graph import UNKNOWN, Graph, Shape, Value, dims_agree
-from graphtool.loss_names import NamedLoss, Takes
+from graphtool.loss_names import NamedLoss, Takes, channel_axis
+from graphtool.text import literal
 
 __all__ = ["ROLES", "Compared", "Ends", "Fitted"]
 
@@ -75,7 +84,7 @@ class Fitted:
             yield from told
             if not told and (compared := self._compared(one)) is not None:
                 sides.append(compared)
-                yield from _unlike(self.takes, compared)
+                yield from self._guessed(one, compared) or _unlike(self.takes, compared)
         if self.takes.flows and len(sides) == len(ends):
             yield from self._flows(*sides)
         if not any(one.adapter or self._learns(one) for one in ends):
@@ -118,11 +127,25 @@ class Fitted:
         if teacher is None or student is None:
             return None
         axes = self._axes(ends)
-        return channels_first(teacher, axes[0]), channels_first(student, axes[1])
+        first, second = (
+            tuple(shape[axis] for axis in channels_first(len(shape), channels))
+            for shape, channels in zip((teacher, student), axes, strict=True)
+        )
+        return first, second
 
     def _axes(self, ends: Ends) -> Axes:
-        teacher, student = ends.values
-        return axes_of(self.known, self.networks.graphs, (teacher.name, student.name))
+        teacher, student = (value.name for value in ends.values)
+        axis = self.options.get("axis")
+        return axes_of(self.known, self.networks.graphs, (teacher, student), axis)
+
+    def _guessed(self, ends: Ends, sides: Sides) -> list[Diagnostic]:
+        """Return a problem where nothing says which axis of two Values has the classes."""
+        ranks = [len(shape) for shape in sides.shapes]
+        if not takes_axis(self.known) or None not in self._axes(ends) or ranks[0] != ranks[1]:
+            return []
+        options = f'{{"{self.loss}": {{"axis": {channel_axis(ranks[0])}}}}}'
+        call = f"gt.distill_loss(merged, pairs, options={options})"
+        return [problems.which_axis(self.loss, ends.where, call)]
 
     def _compared(self, ends: Ends) -> Sides | None:
         """Return both sides as the loss gets them, None where a shape is not known."""
@@ -132,7 +155,10 @@ class Fitted:
         if ends.adapter is not None:
             shapes = behind(parse_adapter(ends.adapter), *shapes)
         if are_classes_last(self.known, self._axes(ends)):
-            shapes = classes_last(shapes[0]), classes_last(shapes[1])
+            first, second = (
+                tuple(shape[axis] for axis in classes_last(len(shape))) for shape in shapes
+            )
+            shapes = first, second
         return Sides(loss=self.loss, where=ends.where, shapes=shapes, adapter=ends.adapter)
 
     def _flows(self, start: Sides, end: Sides) -> Iterator[Diagnostic]:
@@ -147,22 +173,29 @@ class Fitted:
             yield from _unlike(self.takes.within, within)
 
     def _probabilities(self, ends: Ends) -> Iterator[Diagnostic]:
-        """Yield the ends that went through softmax, as far as no adapter stands before the loss."""
+        """Yield the ends that hold probabilities, as far as no adapter stands before the loss."""
         direct = _direct(ends.adapter, self._laid_out(ends))
+        before = [
+            normalised_before(graph, value.name)
+            for graph, value in zip(self.networks.graphs, ends.values, strict=True)
+        ]
         found = {
-            place: logits
-            for place, graph, value, as_it_is in zip(
-                ends.where, self.networks.graphs, ends.values, direct, strict=True
-            )
-            if as_it_is and (logits := logits_before(graph, value.name))
+            place: told
+            for place, told, as_it_is in zip(ends.where, before, direct, strict=True)
+            if as_it_is and told is not None
         }
 
         def call(side: str) -> str:
             options = f'{{"{self.loss}": {{"from_probs": "{side}"}}}}'
             return f"gt.distill_loss(merged, pairs, options={options})"
 
+        names = (
+            literal(value.name if told is None else told.logits)
+            for value, told in zip(ends.values, before, strict=True)
+        )
         said = self.options.get("from_probs")
-        yield from unsaid_probabilities(self.loss, found, said, call)
+        instead = f'({", ".join(names)}, "l2")'
+        yield from unsaid_probabilities(self.loss, found, said, call, instead)
 
 
 def _unlike(takes: Takes, sides: Sides) -> Iterator[Diagnostic]:
@@ -172,12 +205,16 @@ def _unlike(takes: Takes, sides: Sides) -> Iterator[Diagnostic]:
     if misranked(takes, sides.shapes) or ranks_differ:
         yield problems.pair_rank(sides, takes.said_of_ranks)
         return
+    counts = [too_few(takes, shape) for shape in sides.shapes]
+    count = next((one for one in counts if one is not None), None)
     if unequal(takes, teacher, student):
         dims = [(teacher[axis], student[axis]) for axis in takes.compared(len(teacher))]
         # Paddle would stretch one to the other without a word.
         stretched = all(1 in both or dims_agree(*both) for both in dims)
         wanted = takes.said_of_dims(len(teacher))
         yield problems.pair_broadcast(sides) if stretched else problems.pair_shape(sides, wanted)
+    elif takes.least is not None and count is not None:
+        yield problems.constant_loss(sides.loss, sides.where, takes.least, count, _varied(sides))
     for role, place, shape in zip(ROLES, sides.where, sides.shapes, strict=True):
         for axis in unknown_dims(takes, role, shape):
             yield problems.unknown_dim(sides.loss, replace(place, shape=shape), axis)
@@ -200,3 +237,10 @@ def _adapter(text: str | None) -> Adapter | None:
     with suppress(PairError):
         return None if text is None else parse_adapter(text)
     return None
+
+
+def _varied(sides: Sides) -> str:
+    """Write the pair with a loss that says something of such Values as well."""
+    ends = ", ".join(literal(place.value or "") for place in sides.where)
+    loss = "l2" if sides.shapes[0] == sides.shapes[1] else "similarity"
+    return f'({ends}, "{loss}")'

@@ -1,4 +1,4 @@
-"""What can be wrong with the pairs of a loss: GT330 to GT334, GT348, GT349, GT354, GT363."""
+"""What can be wrong with the pairs of a loss: GT330 to GT336, GT348, GT349, GT354, GT363."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from graphtool.checks.adapters import parse_adapter
 from graphtool.checks.places import spelt
 from graphtool.diagnostics import Diagnostic, Where, rule
 from graphtool.graph import FLOATS, UNKNOWN, Graph, Shape, Value, shapes_agree
-from graphtool.loss_names import channel_axis
+from graphtool.loss_names import Least, channel_axis
 from graphtool.selectors import is_source
+from graphtool.structure import Normalised
 from graphtool.text import as_path, command, literal, option
 
 __all__ = [
     "Sides",
+    "constant_loss",
     "frozen_student",
     "fsp_needs_two",
     "holds_probabilities",
@@ -26,6 +28,7 @@ __all__ = [
     "unknown_dim",
     "unknown_pair_name",
     "unusable_pair_name",
+    "which_axis",
 ]
 
 
@@ -172,13 +175,50 @@ def pair_dtype(loss: str, where: Sequence[Where], dtypes: Sequence[str]) -> Diag
     )
 
 
+@rule("GT335")
+def constant_loss(
+    loss: str, where: Sequence[Where], least: Least, count: int, help: str
+) -> Diagnostic:
+    """A loss would be the same number whatever the student does: it compares too few numbers.
+
+    A softmax over one class is 1, and two classes that are standardised are as far apart as any
+    others. In a map of one place there is nothing to choose where to look. Scores of one class, as
+    text maps and foregrounds have, are compared by `l2`, before their sigmoid.
+    """
+    one, several = least.of
+    return Diagnostic(
+        message=f"`{loss}` over {count} {one if count == 1 else several} is constant: it needs "
+        f"{least.count} or more",
+        where=tuple(where),
+        help=help,
+    )
+
+
+@rule("GT336")
+def which_axis(loss: str, where: Sequence[Where], help: str) -> Diagnostic:
+    """Nothing says which axis of the logits has the classes, and a loss takes its softmax over it.
+
+    For [N, classes] it is the last. For other Values of the merged networks it follows from their
+    layers: a convolution and its `data_format`, a linear layer, a transpose. Nothing follows for
+    inputs, and for what you compute of Values yourself: say `axis=`.
+    """
+    names = " and ".join(f"`{place.value}`" for place in where)
+    return Diagnostic(
+        message=f"`{loss}` cannot tell which axis of {names}, {spelt(where[0].shape)}, has the "
+        "classes",
+        where=tuple(where),
+        help=help,
+    )
+
+
 @rule("GT348")
 def frozen_student(loss: str, where: Where, swapped: str | None) -> Diagnostic:
     """No gradient passes the student's side of a loss, so the loss would never train anything.
 
     The teacher comes first, the student second: the two may be swapped. Otherwise the Value depends
     on no trainable parameter, as in a student that was loaded from an inference model:
-    `gt.for_training` makes one trainable again.
+    `gt.for_training` makes one trainable again. Or only numbers that jump lead to one: classes,
+    signs, what was rounded.
     """
     return Diagnostic(
         message=f"the student's side of `{loss}`, `{where.value}`, is fixed: no gradient passes it",
@@ -188,16 +228,19 @@ def frozen_student(loss: str, where: Where, swapped: str | None) -> Diagnostic:
 
 
 @rule("GT349")
-def holds_probabilities(loss: str, where: Where, logits: str, help: str) -> Diagnostic:
-    """A loss that takes logits was given what went through softmax already.
+def holds_probabilities(loss: str, where: Where, before: Normalised[str], help: str) -> Diagnostic:
+    """A loss that takes logits was given what went through softmax or sigmoid already.
 
     A second softmax flattens it: the loss is a number, and teaches next to nothing. Say
-    `from_probs="teacher"` (or `"student"`, or `"both"`), or name the logits.
+    `from_probs="teacher"` (or `"student"`, or `"both"`), or name the logits. Behind a sigmoid each
+    score stands for itself, and a softmax over them has no meaning: compare what is before it, by
+    `l2`.
     """
     return Diagnostic(
-        message=f"`{where.value}` holds probabilities, and `{loss}` takes what is before softmax",
+        message=f"`{where.value}` holds probabilities, and `{loss}` takes what is before "
+        f"{before.by}",
         where=(where,),
-        notes=(f"what went into softmax is `{logits}`",),
+        notes=(f"what went into {before.by} is `{before.logits}`",),
         help="help(gt.losses.attention_scores)" if loss == "attention_scores" else help,
     )
 

@@ -17,7 +17,7 @@ from graphtool.loss_names import by_twos, named_losses
 from graphtool.matching import Pair
 from graphtool.matching.problems import unknown_loss
 from graphtool.paths import is_there
-from graphtool.readers import Source, read
+from graphtool.readers import Source, read_own
 from graphtool.selectors import find
 
 __all__ = ["against_loss", "check_pairs"]
@@ -73,7 +73,7 @@ def check_pairs(
     """
     listed = check_pair_arguments(pairs, name_prefix, options)
     networks = Compared(
-        graphs=(read(teacher), read(student)),
+        graphs=(read_own(teacher), read_own(student)),
         prefix=name_prefix,
         restored=restored or _is_saved(student),
     )

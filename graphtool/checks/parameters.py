@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from graphtool.checks.places import LISTED, also, in_teacher, of_student, of_teacher, spelt
-from graphtool.checks.plan import MergePlan, ParametersWhen
+from graphtool.checks.plan import MergePlan, ParametersWhen, saved_names
 from graphtool.checks.rules import check, not_checked
 from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed
-from graphtool.graph import Graph, Operator, Shape, Value, shapes_agree
+from graphtool.graph import Graph, Operator, Shape, Value, keeps_shape
 from graphtool.paths import look_at
 from graphtool.readers.facts import ScopeVariable
 from graphtool.readers.parameter_files import file_beside
@@ -122,9 +122,7 @@ def misshapen_parameters(plan: MergePlan) -> Iterator[Diagnostic]:
 def _fits(value: Value, found: ScopeVariable) -> bool:
     if None not in (value.dtype, found.dtype) and value.dtype != found.dtype:
         return False
-    if 0 in found.shape:  # A recurrent network's state of dropout, before its first step.
-        return True
-    return value.shape is None or shapes_agree(value.shape, found.shape)
+    return value.shape is None or keeps_shape(value, found.shape)
 
 
 @check("GT238")
@@ -176,7 +174,7 @@ def misfit_parameter_file(plan: MergePlan) -> Iterator[Diagnostic]:
     if plan.parameter_file is None:
         return
     file = plan.parameter_file
-    names = sorted(plan.teacher_kept)
+    names = saved_names(plan.teacher)
     pairs = zip(names, file.tensors, strict=False)
     wrong = [(name, tensor) for name, tensor in pairs if not _is(plan.teacher_names, name, tensor)]
     if len(names) == len(file.tensors) and not wrong:

@@ -7,12 +7,19 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
-from graphtool.graph import Graph, Origin, ProgramKind, Value
+from graphtool.graph import NOT_KEPT, Graph, Origin, ProgramKind, Value
 from graphtool.readers._assembly import NAME_ATTRIBUTES
 from graphtool.readers.devices import DeviceFacts
 from graphtool.readers.facts import ParameterFileFacts, ScopeFacts
 
-__all__ = ["MergePlan", "ParametersWhen", "persistable_names", "plan_of", "used_names"]
+__all__ = [
+    "MergePlan",
+    "ParametersWhen",
+    "persistable_names",
+    "plan_of",
+    "saved_names",
+    "used_names",
+]
 
 
 class ParametersWhen(str, Enum):
@@ -154,6 +161,13 @@ def _persistable_names(graph: Graph) -> tuple[str, ...]:
         for name, value in used_names(graph).items()
         if (value.persistable or value.origin is Origin.PARAMETER) and name not in holders
     )
+
+
+def saved_names(graph: Graph) -> tuple[str, ...]:
+    """List what a file of parameters has, sorted as in one: all but the state of a dropout."""
+    known = used_names(graph)
+    names = sorted(persistable_names(graph))
+    return tuple(name for name in names if known[name].persistable or not name.endswith(NOT_KEPT))
 
 
 def used_names(graph: Graph) -> Mapping[str, Value]:

@@ -160,7 +160,7 @@ def _merge(args: Namespace, teacher: Model, student: Model, feed_map: Mapping[st
         warnings.simplefilter("ignore", UserWarning)
         return merge(
             teacher.live,
-            student.live,
+            student.network or student.live,
             feed_map,
             scope=student.scope,
             teacher_scope=teacher.scope,

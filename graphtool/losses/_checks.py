@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
@@ -100,7 +99,4 @@ def check_label(parts: Sequence[Part], label: object) -> Iterator[Diagnostic]:
 def _options_of(loss: str) -> tuple[str, ...]:
     """Return the names of the options that a loss takes."""
     known = named_losses().get(loss)
-    if known is None:
-        return ()
-    parameters = inspect.signature(known.build).parameters.values()
-    return tuple(one.name for one in parameters if one.kind is one.KEYWORD_ONLY)
+    return () if known is None else known.options

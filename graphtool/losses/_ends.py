@@ -10,12 +10,18 @@ from math import gcd, isfinite
 from numbers import Real
 from typing import Any, ParamSpec, TypeAlias
 
-from graphtool.checks.fits import is_computed, misranked, unequal, unknown_dims
-from graphtool.checks.pair_problems import frozen_student, unknown_dim
+from graphtool.checks.fits import is_computed, misranked, too_few, unequal, unknown_dims
+from graphtool.checks.layouts import class_axes, class_axis, is_axis, moved
+from graphtool.checks.pair_problems import (
+    constant_loss,
+    frozen_student,
+    unknown_dim,
+    which_axis,
+)
 from graphtool.checks.probabilities import SAID, unsaid_probabilities
 from graphtool.diagnostics import Diagnostic, PairError, UsageError
 from graphtool.graph import HALVES, UNKNOWN
-from graphtool.loss_names import Takes, named_losses
+from graphtool.loss_names import Takes, channel_axis, named_losses
 from graphtool.losses import _ops as ops
 from graphtool.losses import problems
 from graphtool.losses._building import all_or_nothing
@@ -23,7 +29,8 @@ from graphtool.losses._learning import learns
 from graphtool.losses._values import (
     dtype_of,
     gathered,
-    logits_before,
+    home_of,
+    normalised_before,
     of_student,
     of_teacher,
     own,
@@ -39,6 +46,7 @@ from graphtool.text import literal
 __all__ = [
     "built_whole",
     "check_options",
+    "class_ends",
     "ends",
     "frozen",
     "in_float32",
@@ -110,6 +118,48 @@ def ends(
     return left, right
 
 
+def class_ends(
+    loss: str, teacher: object, student: object, *, axis: object, from_probs: str | None
+) -> tuple[_Paddle, _Paddle]:
+    """Return what `ends` does for a loss over classes on any axis, brought to the end.
+
+    Where `axis` is None it is found from the layers of the networks that the Values are of.
+
+    Raises what `ends` does, UsageError GT347, PairError GT336.
+    """
+    values = resolved(loss, {"teacher": teacher}, {"student": student})
+    takes, found = taken(loss), _class_axis(loss, axis, values[0], values[1])
+    if found is None:
+        both = (values[0], "teacher"), (values[1], "student")
+        listed = ", ".join(spelt(*end) for end in both)
+        call = f"gt.losses.{loss}({listed}, axis={channel_axis(len(shape_of(values[0])))})"
+        raise PairError(which_axis(loss, [place_of(*end) for end in both], call))
+    refuse(misfits(loss, takes, values[0], values[1], from_probs=from_probs, axis=found))
+    left, right = (
+        ops.transposed(value, moved(len(shape_of(value)), found, len(shape_of(value)) - 1))
+        for value in prepared(*values)
+    )
+    return left, right
+
+
+def _class_axis(loss: str, axis: object, teacher: _Paddle, student: _Paddle) -> int | None:
+    """Return the axis of the classes of two Values, None where it would be a guess."""
+    shapes = shape_of(teacher), shape_of(student)
+    rank = len(shapes[0])
+    if len(shapes[1]) != rank or rank < 2:
+        return rank - 1  # which is refused for its rank
+    if axis is not None:
+        if not is_axis(axis, rank):
+            wanted = f"the axis of the classes, from 1 to {rank - 1}, or None"
+            raise UsageError(problems.bad_option(loss, "axis", axis, wanted))
+        return axis % rank
+    if rank == 2:
+        return 1
+    homes = home_of(teacher), home_of(student)
+    found = class_axes(shapes, [None if home is None else class_axis(*home) for home in homes])
+    return found[0] if found[0] == found[1] else None
+
+
 def resolved(
     loss: str, teacher: Mapping[str, object], student: Mapping[str, object]
 ) -> list[_Paddle]:
@@ -129,11 +179,17 @@ def _found(find: Callable[[object, str], _Paddle], given: object, argument: str)
 
 
 def misfits(
-    loss: str, takes: Takes, teacher: _Paddle, student: _Paddle, *, from_probs: str | None = None
+    loss: str,
+    takes: Takes,
+    teacher: _Paddle,
+    student: _Paddle,
+    *,
+    from_probs: str | None = None,
+    axis: int = -1,
 ) -> Iterator[Diagnostic]:
-    """Yield all that stands against comparing two Values."""
+    """Yield all that stands against comparing two Values; `axis` is that of classes."""
     both: _Both = (teacher, "teacher"), (student, "student")
-    yield from unlike(loss, takes, both)
+    yield from unlike(loss, takes, both, axis)
     yield from unlike_dtypes(loss, both)
     if not learns(student):
         yield frozen(loss, [teacher], [student])
@@ -142,24 +198,33 @@ def misfits(
 
 
 def _probabilities(loss: str, both: _Both, from_probs: str | None) -> Iterator[Diagnostic]:
-    found = {place_of(*end): name for end in both if (name := logits_before(end[0]))}
+    before = [normalised_before(value) for value, _ in both]
+    found = {
+        place_of(*end): told for end, told in zip(both, before, strict=True) if told is not None
+    }
 
     def call(side: str) -> str:
         return f'gt.losses.{loss}({", ".join(spelt(*end) for end in both)}, from_probs="{side}")'
 
-    yield from unsaid_probabilities(loss, found, from_probs, call)
+    names = (
+        spelt(*end) if told is None else literal(told.logits)
+        for end, told in zip(both, before, strict=True)
+    )
+    instead = f"gt.losses.l2({', '.join(names)})"
+    yield from unsaid_probabilities(loss, found, from_probs, call, instead)
 
 
 def of_probabilities(teacher: _Paddle, student: _Paddle) -> Iterator[Diagnostic]:
     """Yield a doubt where l2 compares class scores of which some went through softmax."""
     both = (teacher, "teacher"), (student, "student")
-    before = [logits_before(value) for value, _ in both]
+    found = [normalised_before(value) for value, _ in both]
+    before = [told if told is not None and told.by == "softmax" else None for told in found]
     if any(before):
         logits = [
-            spelt(*end) if name is None else literal(name)
-            for end, name in zip(both, before, strict=True)
+            spelt(*end) if told is None else literal(told.logits)
+            for end, told in zip(both, before, strict=True)
         ]
-        where = [place_of(*end) for end, name in zip(both, before, strict=True) if name]
+        where = [place_of(*end) for end, told in zip(both, before, strict=True) if told]
         yield problems.l2_of_probabilities(where, logits)
 
 
@@ -171,8 +236,11 @@ def frozen(loss: str, teacher: Sequence[_Paddle], student: Sequence[_Paddle]) ->
     return frozen_student(loss, place_of(student[0], "student"), call)
 
 
-def unlike(loss: str, takes: Takes, both: _Both) -> Iterator[Diagnostic]:
-    """Yield what is wrong with the shapes of two Values, each with its role."""
+def unlike(loss: str, takes: Takes, both: _Both, axis: int = -1) -> Iterator[Diagnostic]:
+    """Yield what is wrong with the shapes of two Values, each with its role.
+
+    The dims that only the end counts for are meant with `axis` there.
+    """
     shapes = shape_of(both[0][0]), shape_of(both[1][0])
     if wrong := misranked(takes, shapes):
         yield problems.loss_rank(loss, takes.ranks, [place_of(*both[at]) for at in wrong])
@@ -183,9 +251,17 @@ def unlike(loss: str, takes: Takes, both: _Both) -> Iterator[Diagnostic]:
     if axes := unequal(takes, *shapes):
         sides = place_of(*both[0]), place_of(*both[1])
         yield problems.loss_shape(loss, sides, axes, _way_out(loss, takes, both, axes))
-    for (value, role), shape in zip(both, shapes, strict=True):
-        for axis in unknown_dims(takes, role, shape):
-            yield unknown_dim(loss, place_of(value, role), axis)
+    orders = [moved(len(shape), axis % len(shape), len(shape) - 1) for shape in shapes]
+    laid_out = [tuple(shape[at] for at in o) for shape, o in zip(shapes, orders, strict=True)]
+    counts = [too_few(takes, shape) for shape in laid_out]
+    count = next((one for one in counts if one is not None), None)
+    if takes.least is not None and count is not None and not axes:
+        other = "l2" if shapes[0] == shapes[1] else "similarity"
+        call = f"gt.losses.{other}({', '.join(spelt(*end) for end in both)})"
+        yield constant_loss(loss, [place_of(*end) for end in both], takes.least, count, call)
+    for (value, role), shape, order in zip(both, laid_out, orders, strict=True):
+        for at in unknown_dims(takes, role, shape):
+            yield unknown_dim(loss, place_of(value, role), order[at])
 
 
 def _way_out(loss: str, takes: Takes, both: _Both, axes: list[int]) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from graphtool.checks import fits
+from graphtool.losses._values import dtype_of
 from graphtool.readers._paddle import is_legacy
+from graphtool.structure import kind_of_type
 
 __all__ = ["learns"]
 
@@ -33,6 +35,8 @@ def _made_from(value: _Paddle) -> Sequence[_Paddle] | None:
         return None
     if op.name() == "builtin.parameter":
         return None if value.trainable else ()
+    if not fits.passes_gradient(kind_of_type(op.name()), _dtype(value)):
+        return ()
     return [source for source in op.operands_source() if source.initialized()]
 
 
@@ -46,7 +50,17 @@ def _made_from_variables(block: _Paddle) -> Callable[[_Paddle], Sequence[_Paddle
             return ()
         if op is None:
             return None if getattr(variable, "trainable", True) else ()
+        if not fits.passes_gradient(kind_of_type(op.type), _dtype(variable)):
+            return ()
         read = (block.vars.get(name) for name in op.input_arg_names)
         return [source for source in read if source is not None]
 
     return made_from
+
+
+def _dtype(value: _Paddle) -> str | None:
+    """Return the name of a dtype, None for what is no tensor, as a vector of them is."""
+    try:
+        return dtype_of(value)
+    except (AttributeError, TypeError, ValueError):
+        return None

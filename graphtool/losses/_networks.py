@@ -24,8 +24,8 @@ class Networks:
         """What the student is made of."""
         return analyse(self.merged.plan.student)
 
-    def axes(self, pair: Pair) -> Axes:
-        """Return which axis of either Value has the channels, None for what is no map of rank 4."""
+    def axes(self, pair: Pair, axis: object = None) -> Axes:
+        """Return which axis of either Value has the channels or classes: `axes_of`."""
         plan = self.merged.plan
         names = pair.teacher.name, pair.student.name
-        return axes_of(named_losses()[pair.loss], (plan.teacher, plan.student), names)
+        return axes_of(named_losses()[pair.loss], (plan.teacher, plan.student), names, axis)

@@ -171,9 +171,10 @@ def inserted(value: _Paddle, axis: int | list[int]) -> _Paddle:
     return load_paddle().unsqueeze(value, axis)
 
 
-def transposed(value: _Paddle) -> _Paddle:
-    """Swap the two dims of a matrix."""
-    return load_paddle().transpose(value, [1, 0])
+def transposed(value: _Paddle, order: Sequence[int] = (1, 0)) -> _Paddle:
+    """Put the dims of a Value into an order, those of a matrix the other way round."""
+    is_so = list(order) == list(range(len(order)))
+    return value if is_so else load_paddle().transpose(value, list(order))
 
 
 def resplit(vectors: _Paddle, heads: int, width: int) -> _Paddle:

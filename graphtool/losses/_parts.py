@@ -74,6 +74,8 @@ def _of_recipe(recipe: Recipe) -> Selection:
 def _moved(merged: Merged, pairs: PairSet) -> Selection:
     """Find pairs that were suggested for other Programs of the same networks, as recipes do."""
     graphs = merged.plan.teacher, merged.plan.student
+    if not pairs.pairs:
+        return Selection(())
     if _is_one(pairs.teacher, graphs[0]) and _is_one(pairs.student, graphs[1]):
         return Selection(pairs.pairs, tuple(pairs.report))
     return _of_recipe(read_recipe(recipe_text(pairs), teacher=graphs[0], student=graphs[1]))

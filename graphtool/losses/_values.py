@@ -6,21 +6,23 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, UsageError, Where
+from graphtool.graph import Graph
 from graphtool.losses import problems
 from graphtool.merging import Merged, merged_of
 from graphtool.merging.merged import value_of
 from graphtool.readers._paddle import is_legacy, load_paddle
 from graphtool.readers._pir import holds, walk_pir
 from graphtool.selectors import is_unknown_name
-from graphtool.structure import is_training_type, kind_of_type, softmax_input
+from graphtool.structure import Normalised, is_training_type, kind_of_type, normalised
 from graphtool.text import literal
 
 __all__ = [
     "belongs",
     "dtype_of",
     "gathered",
+    "home_of",
     "is_value",
-    "logits_before",
+    "normalised_before",
     "of_either",
     "of_student",
     "of_teacher",
@@ -207,10 +209,25 @@ def _name(value: _Paddle) -> str:
     return name
 
 
-def logits_before(value: _Paddle) -> str | None:
-    """Return what went into the softmax that a Value comes from, None where it comes from none."""
-    before = softmax_input(value, _made_from)
-    return None if before is None else _name(before)
+def home_of(value: _Paddle) -> tuple[Graph, str] | None:
+    """Return the network that a Value was merged with and its name there, None for any other."""
+    program = load_paddle().static.default_main_program()
+    merged = merged_of(program)
+    if merged is None:
+        return None
+    name = value.name if is_legacy(value) else walk_pir(program).names[value.id]
+    for teacher in merged.teachers:
+        for own_name, there in teacher.values.items():
+            if there == name:
+                return teacher.source.graph, own_name
+    student = merged.teachers[0].before.graph
+    return (student, name) if name in student.values else None
+
+
+def normalised_before(value: _Paddle) -> Normalised[str] | None:
+    """Return the logits that a Value holds the probabilities of, None where it holds none."""
+    before = normalised(value, _made_from)
+    return None if before is None else Normalised(before.by, _name(before.logits))
 
 
 def _made_from(value: _Paddle) -> tuple[str, _Paddle] | None:

@@ -58,7 +58,11 @@ def weigh(
     if scale.found:
         return {}, tuple(scale.found)
     whole = {part.name: _plain(scale.pairs[part.places[-1]]) for part in parts}
-    return whole, tuple(_unequal(parts, scale.pairs))
+    found = list(_unequal(parts, scale.pairs))
+    if not any(is_value(weight) or weight for weight in whole.values()):
+        wanted = "a weight above 0 for one of them"
+        found.append(problems.bad_weight("every pair", 0.0, wanted, _ones(len(defaults))))
+    return whole, tuple(found)
 
 
 def _plain(weight: Weight) -> Weight:

@@ -9,6 +9,7 @@ from os import PathLike
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from graphtool.checks.layouts import is_axis, takes_axis
 from graphtool.checks.pair_fits import Compared
 from graphtool.checks.pairs import against_loss
 from graphtool.diagnostics import Diagnostic, GraphtoolError, PairError, Report, UsageError
@@ -25,7 +26,7 @@ from graphtool.losses._checks import (
 from graphtool.losses._fitting import fitted
 from graphtool.losses._networks import Networks
 from graphtool.losses._parts import Part, options_of, parts_of, selected
-from graphtool.losses._values import require_trainable_program
+from graphtool.losses._values import require_trainable_program, shape_of
 from graphtool.losses._weights import Weight, weigh, weighted
 from graphtool.matching import Pair, PairSet
 from graphtool.matching.recipe import Recipe
@@ -117,10 +118,10 @@ def distill_loss(
     be thousands, where attention and similarity are thousandths. Log `parts` in a first step, and
     weigh them to the size of the task's loss. A published comparison (Tian et al. 2020, arXiv
     1910.10699) takes 100 for hint, 1000 for attention, 3000 for similarity, 1 for relational, and
-    0.9 for kl at a temperature of 4 beside 0.1 for the task.
+    0.9 for kl at its temperature of 4 beside 0.1 for the task.
 
     `label` is the Value, or name, of the class numbers [N] that `dkd` takes. `options` go to the
-    losses: `{"kl": {"temperature": 4.0}}`, by the name of a loss or of a part.
+    losses: `{"kl": {"temperature": 2.0}}`, by the name of a loss or of a part.
 
     Call it inside `paddle.static.program_guard(merged.program, startup)`, before `minimize`. All is
     built or nothing. Such a guard is the whole process's: `gt.merge` says what threads need.
@@ -220,18 +221,23 @@ class _Job:
 
     def _built(self, part: Part) -> _Paddle:
         merged = self.networks.merged
-        ends: list[tuple[_Paddle, _Paddle]] = []
+        known, given = named_losses()[part.loss], options_of(part, self.options)
+        axis = given.get("axis")
+        rank, ends = 0, list[tuple[_Paddle, _Paddle]]()
         for pair in part.pairs:
             values = merged.teacher(pair.teacher.name), merged.student(pair.student.name)
-            ends.append(fitted(pair, values, self.networks.axes(pair), name=part.name))
+            axes = self.networks.axes(pair, axis)
+            ends.append(fitted(pair, values, axes, name=part.name))
+            rank = len(shape_of(values[0]))
         teachers, students = zip(*ends, strict=True)
-        given = options_of(part, self.options)
+        if takes_axis(known) and (axis is None or is_axis(axis, rank)):
+            given["axis"] = -1  # where they have been brought
         if part.loss == "dkd" and self.label is not None:
             given = {"labels": self.label, **given}
         with warnings.catch_warnings():
             # The report has it.
             warnings.filterwarnings("ignore", r"warning\[GT369\]")
-            return named_losses()[part.loss].build(*teachers, *students, **given)
+            return known.build(*teachers, *students, **given)
 
     def _sum(self, losses: Mapping[str, _Paddle]) -> _Paddle:
         terms = [weighted(loss, self.weights[name]) for name, loss in losses.items()]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from graphtool.diagnostics import Diagnostic
 from graphtool.graph import Shape, shapes_agree
-from graphtool.loss_names import Takes, for_pairs
+from graphtool.loss_names import Least, Takes, for_pairs
 from graphtool.losses import _ops as ops
 from graphtool.losses import problems
 from graphtool.losses._ends import (
     built_whole,
     check_options,
+    class_ends,
     ends,
     misfits,
     prepared,
@@ -23,7 +25,7 @@ from graphtool.losses._ends import (
 from graphtool.losses._probabilities import LEAST, as_logits
 from graphtool.losses._values import dtype_of, place_of, shape_of
 
-__all__ = ["dist", "dkd", "kl", "skd", "soft_label"]
+__all__ = ["THREE", "dist", "dkd", "kl", "skd", "soft_label"]
 
 # Values and Variables are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
@@ -31,10 +33,14 @@ _Paddle: TypeAlias = Any
 # Taken from the target's logit to leave it out, as the authors of DKD do.
 _OUT = 1000.0
 _LABELS = frozenset({"int32", "int64"})
-_OF_KNOWN_CLASSES = Takes(ranks=(2, 2), known=(("teacher", -1),), logits=True)
+_CLASSES = ("class", "classes")
+_TWO = Least(count=2, of=_CLASSES)
+# Two that are standardised are +1 and -1, whatever they were.
+THREE = Least(count=3, of=_CLASSES)
+_OF_KNOWN_CLASSES = Takes(ranks=(2, 2), known=(("teacher", -1),), logits=True, least=_TWO)
 
 
-@for_pairs(Takes(ranks=(2, None), logits=True), of_classes=True)
+@for_pairs(Takes(ranks=(2, None), logits=True, least=_TWO), of_classes=True)
 @built_whole
 def soft_label(
     teacher: _Paddle | str,
@@ -42,21 +48,26 @@ def soft_label(
     *,
     teacher_temperature: float = 1.0,
     student_temperature: float = 1.0,
+    axis: int | None = None,
     from_probs: str | None = None,
 ) -> _Paddle:
     """Return the cross entropy of the student's predictions to the teacher's.
 
     The mean over samples of -Σ p log q, p = softmax(T / teacher_temperature) and q = softmax(S /
-    student_temperature) over the last dim; for logits [N, classes] or [N, ..., classes]. Its least
-    is the entropy of p, where q = p. Hinton et al. 2015 (arXiv 1503.02531), without their factor of
-    the temperature squared: it is the tutorial's `soft_label_loss`. `kl` has that factor and is 0
-    at its least; the gradients are else the same.
+    student_temperature) over the classes. Its least is the entropy of p, where q = p. Hinton et al.
+    2015 (arXiv 1503.02531), without their factor of the temperature squared: it is the tutorial's
+    `soft_label_loss`. `kl` has that factor and is 0 at its least; the gradients are else the same.
+
+    For logits [N, classes]; of more dims `axis` says where the classes are, 1 for maps [N, classes,
+    H, W], and the mean is over places as well. Where it is None the layers of the merged networks
+    say it.
 
     `from_probs` says which ends hold probabilities already: "teacher", "student" or "both". They
     are turned back into logits, so temperatures act as on logits.
 
     Raises what `l2` does, UsageError GT347, and PairError GT349 where an end comes from a softmax
-    and `from_probs` doesn't say so.
+    and `from_probs` doesn't say so, or from a sigmoid; GT335 for one class; GT336 where nothing
+    says on which axis the classes are.
     """
     check_options(
         "soft_label",
@@ -66,7 +77,8 @@ def soft_label(
         },
         from_probs=from_probs,
     )
-    left, right = _logits("soft_label", teacher, student, from_probs)
+    both = class_ends("soft_label", teacher, student, axis=axis, from_probs=from_probs)
+    left, right = as_logits(both, from_probs)
     return _cross_entropy(left / teacher_temperature, right / student_temperature)
 
 
@@ -86,26 +98,30 @@ def _cross_entropy(teacher: _Paddle, student: _Paddle) -> _Paddle:
     return ops.mean(ops.divergence(teacher, student) + ops.entropy(teacher))
 
 
-@for_pairs(Takes(ranks=(2, None), logits=True), of_classes=True)
+@for_pairs(Takes(ranks=(2, None), logits=True, least=_TWO), of_classes=True)
 @built_whole
 def kl(
     teacher: _Paddle | str,
     student: _Paddle | str,
     *,
-    temperature: float = 1.0,
+    temperature: float = 4.0,
+    axis: int | None = None,
     from_probs: str | None = None,
 ) -> _Paddle:
     """Return the divergence of the student's predictions from the teacher's.
 
     temperature² · the mean over samples of KL(p ‖ q), p and q the softmax of T / temperature and S
-    / temperature over the last dim; for logits [N, classes] or [N, ..., classes]. It is 0 where the
-    logits differ by a constant per sample. Hinton et al. 2015 (arXiv 1503.02531), with their factor
-    that keeps gradients of one size at all temperatures. `from_probs` as in `soft_label`.
+    / temperature over the classes; for logits [N, classes], and of more dims with `axis` as in
+    `soft_label`. It is 0 where the logits differ by a constant per sample. Hinton et al. 2015
+    (arXiv 1503.02531), with their factor that keeps gradients of one size at all temperatures; 4 is
+    the temperature of the comparison of Tian et al. 2020 (arXiv 1910.10699). `from_probs` as in
+    `soft_label`.
 
     Raises what `soft_label` does.
     """
     check_options("kl", positive={"temperature": temperature}, from_probs=from_probs)
-    left, right = _logits("kl", teacher, student, from_probs)
+    both = class_ends("kl", teacher, student, axis=axis, from_probs=from_probs)
+    left, right = as_logits(both, from_probs)
     return ops.mean(ops.divergence(left / temperature, right / temperature)) * temperature**2
 
 
@@ -184,7 +200,7 @@ def _log_two(logits: _Paddle, mask: _Paddle) -> tuple[_Paddle, _Paddle]:
     return ops.total(logs * mask, -1), ops.log(ops.floored(others, LEAST))
 
 
-@for_pairs(_OF_KNOWN_CLASSES, of_classes=True)
+@for_pairs(replace(_OF_KNOWN_CLASSES, least=THREE), of_classes=True)
 @built_whole
 def skd(
     teacher: _Paddle | str,
@@ -202,7 +218,8 @@ def skd(
     not matter. Guo et al. 2020 (arXiv 2010.07485), as PaddleSlim and PaddleClas compute it.
     `from_probs` as in `soft_label`.
 
-    Raises what `soft_label` does, and PairError GT354 where the number of classes is not known.
+    Raises what `soft_label` does, for two classes too, and PairError GT354 where the number of
+    classes is not known.
     """
     positive = {} if multiplier is None else {"multiplier": multiplier}
     check_options("skd", positive=positive, from_probs=from_probs)
@@ -225,7 +242,7 @@ def _deviation(logits: _Paddle) -> _Paddle:
     return ops.root(ops.total(apart * apart, 1, keep=True) / max(classes - 1, 1))
 
 
-@for_pairs(Takes(ranks=(2, 2), logits=True), of_classes=True)
+@for_pairs(Takes(ranks=(2, 2), logits=True, least=_TWO), of_classes=True)
 @built_whole
 def dist(
     teacher: _Paddle | str,

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from graphtool.checks.layouts import is_map
 from graphtool.diagnostics import Diagnostic, warn
-from graphtool.loss_names import Takes, channel_axis, for_pairs
+from graphtool.loss_names import Least, Takes, channel_axis, for_pairs
 from graphtool.losses import _ops as ops
 from graphtool.losses import adapters
 from graphtool.losses._ends import (
@@ -31,6 +31,8 @@ __all__ = ["attention", "channel_wise", "fsp", "hint", "l2"]
 
 # Values and Variables are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
+
+_PLACES = Least(count=2, of=("place", "places"), start=2)
 
 
 @for_pairs(Takes())
@@ -82,7 +84,7 @@ def adapted(teacher: _Paddle, student: _Paddle) -> _Paddle:
     return build(student, wanted)
 
 
-@for_pairs(Takes(ranks=(3, 5), start=2), of_any_channels=True)
+@for_pairs(Takes(ranks=(3, 5), start=2, least=_PLACES), of_any_channels=True)
 @built_whole
 def attention(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     """Return the attention transfer loss, AT: where a network looks, not what it sees there.
@@ -103,7 +105,7 @@ def _attention_map(value: _Paddle) -> _Paddle:
     return ops.unit(ops.flat(ops.mean(value * value, 1), 1), 1)
 
 
-@for_pairs(Takes(ranks=(3, 5)))
+@for_pairs(Takes(ranks=(3, 5), least=_PLACES))
 @built_whole
 def channel_wise(
     teacher: _Paddle | str, student: _Paddle | str, *, temperature: float = 4.0

@@ -58,7 +58,8 @@ def bad_weight(place: str, given: object, wanted: str, help: str) -> Diagnostic:
     """The weight of a pair is neither a number from 0 up nor a scalar Value of the Program.
 
     A weight that changes while training is a Value: a `paddle.static.data` that each run feeds, or
-    what is computed from a step counter. It has the shape [] or [1].
+    what is computed from a step counter. It has the shape [] or [1]. Numbers that are all 0 would
+    teach nothing.
     """
     return Diagnostic(
         message=f"the weight of {place} is `{shown(given)}`; wanted {wanted}",

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from graphtool.diagnostics import Diagnostic, UsageError
 from graphtool.graph import shapes_agree
-from graphtool.loss_names import Takes, for_pairs
+from graphtool.loss_names import Least, Takes, for_pairs
 from graphtool.losses import _ops as ops
 from graphtool.losses import problems
 from graphtool.losses._ends import (
@@ -32,6 +32,7 @@ _Paddle: TypeAlias = Any
 _MASKED = -100.0
 # Added to logits that a mask leaves out: float32 softmax makes 0 of it.
 _FAR = 1e4
+_KEYS = Least(count=2, of=("key", "keys"), start=2, stop=3)
 
 
 @for_pairs(Takes(ranks=(3, 3), adapts=True))
@@ -85,9 +86,12 @@ def attention_scores(
         wanted = '"squares" or "divergence"'
         raise UsageError(problems.bad_option("attention_scores", "by", by, wanted))
     left, right, *masks = _resolved("attention_scores", teacher, student, mask)
+    takes = taken("attention_scores")
+    if by == "divergence":
+        takes = replace(takes, least=replace(_KEYS, start=3, stop=4))
     refuse(
         (
-            *misfits("attention_scores", taken("attention_scores"), left, right),
+            *misfits("attention_scores", takes, left, right),
             *_mask_misfits(masks, right, 2),
             *_mask_misfits(masks, right, 3),
         )
@@ -107,7 +111,7 @@ def _divergence(teacher: _Paddle, student: _Paddle, kept: _Paddle | None) -> _Pa
 
 
 _WIDTHS = (("teacher", 3), ("student", 3))
-_RELATED = Takes(ranks=(4, 4), stop=3, known=_WIDTHS, heads=True)
+_RELATED = Takes(ranks=(4, 4), stop=3, known=_WIDTHS, heads=True, least=_KEYS)
 # Split anew, the numbers of heads are one.
 _SPLIT = replace(_RELATED, start=2, known=(("teacher", 1), ("student", 1), *_WIDTHS))
 

@@ -74,7 +74,7 @@ _OF_CLAS = {
     ),
     "DML": _mutual("act", "weight_ratio", "sum_across_class_dim", "eps"),
     "Distance": _Foreign(ours="l2", same={**_DISTANCE, "act": (None, None)}, options=("delta",)),
-    "KLDiv": _Foreign(ours="kl", same={"temperature": ("4", "1")}, is_directed=True),
+    "KLDiv": _Foreign(ours="kl", same={"temperature": ("4", "4")}, is_directed=True),
     "RKD": _relational("target_size"),
     "SKD": _Foreign(
         ours="skd",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphtool.diagnostics import Diagnostic, PairError, UsageError, Where
-from graphtool.graph import Graph, Origin, ProgramKind, Value, shapes_agree
+from graphtool.graph import Graph, Origin, ProgramKind, Value, keeps_shape
 from graphtool.matching import evidence_problems as problems
 from graphtool.paths import is_there
 from graphtool.readers import Source, read
@@ -20,8 +20,9 @@ from graphtool.readers._paddle import load_paddle, static_mode
 from graphtool.readers._spelling import is_callable_spec
 from graphtool.readers.layer_weights import holding_layer, load_layer
 from graphtool.readers.layers import Network
-from graphtool.readers.live import LiveProgram, as_live, deserialise, is_live, parse
+from graphtool.readers.live import LiveProgram, deserialise, is_live, own_live, parse, program_of
 from graphtool.readers.parameter_files import file_beside, parameters_beside
+from graphtool.readers.registry import home_of
 from graphtool.readers.tensors import (
     Tensor,
     copy_of,
@@ -130,9 +131,10 @@ def open_network(
         return _saved(name, role)
     if not is_live(source):
         raise UsageError(reading.not_a_source(type(source).__name__))
-    live, usual = as_live(source), load_paddle().static.global_scope()
+    live, home = own_live(source), home_of(program_of(source))
+    usual = load_paddle().static.global_scope() if home is None else home
     layer = holding_layer(source, persistables(live.graph), scope, usual)
-    if layer is not None:
+    if layer is not None and home is None:
         return _of_layer(role, live, layer)
     return _of_scope(role, live, usual if scope is None else scope)
 
@@ -241,7 +243,7 @@ def _lacking(scope: _Paddle, names: Sequence[str]) -> list[str]:
 
 def _fits(scope: _Paddle, value: Value, name: str) -> bool:
     """Tell a tensor of the Value's shape from one of another network with that name."""
-    return shapes_agree(tuple(scope.find_var(name).get_tensor().shape()), value.shape)
+    return keeps_shape(value, tuple(scope.find_var(name).get_tensor().shape()))
 
 
 def _drawn(values: Mapping[str, Value]) -> dict[str, Tensor]:

@@ -85,13 +85,12 @@ def no_entries(
     """Nothing in the file was read as a pair; of a configuration, the notes give the reasons.
 
     A plain list always can be: `pairs:` with a `teacher` and a `student` for each. A recipe without
-    any `[[pairs]]` is only warned of: that is what is written where nothing can be suggested.
+    any `[[pairs]]` is what is written where nothing can be suggested; there is no loss to build.
     """
     left = len(reasons) - _REASONS
     more = (f"and {counted(left, 'more reason')}",) if left > 0 else ()
     return Diagnostic(
         message=f"no pair is read from the {'recipe' if of_recipe else 'configuration'}",
-        severity=Severity.WARNING if of_recipe else Severity.ERROR,
         where=(
             Where(role="teacher", program=teacher.source),
             Where(role="student", program=student.source),

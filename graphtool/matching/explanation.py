@@ -16,7 +16,7 @@ from graphtool.matching.rank import pair_of, pairs_of
 from graphtool.matching.relations import in_both
 from graphtool.matching.score import Comparison, Part
 from graphtool.matching.weighing import weigh
-from graphtool.readers import Source, read
+from graphtool.readers import Source, read_own
 from graphtool.selectors import find, find_in
 from graphtool.structure import Role, Structure, analyse
 
@@ -58,7 +58,7 @@ def explain_pair(teacher: Source, student: Source, pair: str | tuple[str, str]) 
     Raises ReadError where a source cannot be read or a name means no Value, or several, and
     PairError: GT303 where a Value is no feature map, GT304 where the pair cannot be read.
     """
-    left, right = analyse(read(teacher)), analyse(read(student))
+    left, right = analyse(read_own(teacher)), analyse(read_own(student))
     names = _names(left, right, pair)
     comparison = Comparison(left, right)
     suggested = pairs_of(left, right)

@@ -11,7 +11,7 @@ from graphtool.matching.candidate import Candidate, are_alike, kind_of
 from graphtool.matching.pairs import Pair, PairSet
 from graphtool.matching.rank import check_limit, pair_of, pairs_of
 from graphtool.matching.score import Comparison
-from graphtool.readers import Source, read
+from graphtool.readers import Source, read_own
 from graphtool.selectors import find_in
 from graphtool.structure import analyse
 
@@ -30,7 +30,7 @@ def partners(teacher: Source, student: Source, selector: str, *, limit: int | No
     feature map.
     """
     check_limit(limit, 'gt.partners(teacher, student, "relu_48", limit=8)')
-    left, right = analyse(read(teacher)), analyse(read(student))
+    left, right = analyse(read_own(teacher)), analyse(read_own(student))
     name = find_in("teacher", left.graph, right.graph, selector).name
     if name not in left.flow.features:
         raise PairError(problems.no_feature_map(left, name, "teacher"))

@@ -19,7 +19,7 @@ from graphtool.matching.pairs import Alternative, Kind, Pair, PairSet, end_of
 from graphtool.matching.relations import Sides, adapter_of, loss_of, reasons, relation_of, warnings
 from graphtool.matching.score import Comparison
 from graphtool.matching.weighing import names_of, weigh
-from graphtool.readers import Source, read
+from graphtool.readers import Source, read_own
 from graphtool.structure import Structure, Tap, analyse
 
 __all__ = ["check_limit", "pair_of", "pairs_of", "suggest_pairs"]
@@ -80,7 +80,7 @@ def suggest_pairs(
     wanted = None if tap is None else _one_of(Tap, "tap", tap)
     form = None if recipe is None else _one_of(FormName, "recipe", recipe)
     check_samples(evidence)
-    left, right = analyse(read(teacher)), analyse(read(student))
+    left, right = analyse(read_own(teacher)), analyse(read_own(student))
     pairs = pairs_of(left, right, limit=limit, tap=wanted, recipe=form)
     if evidence is None:
         return pairs

@@ -27,7 +27,7 @@ from graphtool.matching.forms import adapter_for
 from graphtool.matching.pairs import End, Pair, PairSet
 from graphtool.matching.rank import pair_of
 from graphtool.matching.score import Comparison
-from graphtool.readers import Source, read
+from graphtool.readers import Source, read_own
 from graphtool.readers._kinds import check_kind
 from graphtool.structure import analyse
 from graphtool.text import as_typed
@@ -224,7 +224,7 @@ def read_recipe(path_or_text: str | PathLike[str], *, teacher: Source, student: 
     """
     text = recipe_in(path_or_text)
     written = entries_of(text) if is_configuration(path_or_text) else parse(text)
-    graphs = read(teacher), read(student)
+    graphs = read_own(teacher), read_own(student)
     if isinstance(written, Document):
         pairs, said = _documented(written, graphs)
     else:

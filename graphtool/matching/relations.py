@@ -11,6 +11,7 @@ from graphtool.matching.pairs import Kind, Relation
 from graphtool.structure import Role, Structure, ends_in_activation
 
 __all__ = [
+    "LOSS_OF_INDEPENDENT",
     "Sides",
     "adapter_of",
     "can_compare",
@@ -145,7 +146,7 @@ def loss_of(sides: Sides, relation: Relation) -> str:
     if relation in _NOT_ONE_TO_ONE:
         return _LOSS_OF_ANY_SHAPES
     if sides.kind is Kind.LOGITS and _are_independent(sides):
-        return _LOSS[Kind.HEAD]
+        return LOSS_OF_INDEPENDENT
     return _LOSS_OF_PROJECTIONS if _are_projections(sides) else _LOSS[sides.kind]
 
 
@@ -173,6 +174,8 @@ def _are_projections(sides: Sides) -> bool:
     return sides.kind is Kind.ATTENTION and role is not Role.ATTENTION
 
 
+# A softmax over scores that are judged one by one means nothing.
+LOSS_OF_INDEPENDENT = "l2"
 # Compares how alike the samples of a batch are in each network (Tung and Mori 2019).
 _LOSS_OF_ANY_SHAPES = "similarity"
 # Splits the width into heads anew, on demand.

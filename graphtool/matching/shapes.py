@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from graphtool.graph import Graph, Shape
 from graphtool.matching.pairs import End, end_of
-from graphtool.readers import Source, read
+from graphtool.readers import Source, read_own
 from graphtool.structure import analyse
 
 __all__ = ["ShapeGroup", "match_shapes"]
@@ -36,7 +36,7 @@ def match_shapes(teacher: Source, student: Source) -> tuple[ShapeGroup, ...]:
 
     Raises ReadError where a source cannot be read.
     """
-    left, right = _by_shape(read(teacher)), _by_shape(read(student))
+    left, right = _by_shape(read_own(teacher)), _by_shape(read_own(student))
     return tuple(
         ShapeGroup(shape=shape, teacher=tuple(ends), student=tuple(right[shape]))
         for shape, ends in left.items()

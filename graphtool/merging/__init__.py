@@ -35,7 +35,7 @@ from graphtool.readers.counters import count_past, keep_counters, user_names
 from graphtool.readers.facts import known_operators
 from graphtool.readers.layer_weights import dynamic_layer, lacking_tensors, user_layer
 from graphtool.readers.layers import Network
-from graphtool.readers.live import LiveProgram, as_live, program_of
+from graphtool.readers.live import LiveProgram, as_live, own_graph, program_of
 from graphtool.readers.registry import note, noted
 
 __all__ = ["Comparison", "Merged", "Verification", "merge", "merged_of"]
@@ -62,9 +62,12 @@ def merge(
     The teacher is a live Program, a Network or the path of a saved model, which brings its weights
     along; the student is a live Program or a Network. `feed_map` goes from teacher feed names to
     student feed names; a teacher feed mapped onto its own name with the prefix stays a feed of its
-    own. `scope` holds the student's tensors (the global Scope where None); those of a Layer of
+    own. A teacher that had a teacher itself is merged as it was before that, with what it has
+    learnt since: neither its teacher nor what trained it comes along. `scope` holds the student's
+    tensors (the global Scope where None); those of a Layer of
     dynamic mode are put there, and it is an error where it has others under their names.
-    `teacher_scope` holds the teacher's (that same one where None). The teacher's tensors are
+    `teacher_scope` holds the teacher's (that same one where None; the one it learnt in, for a
+    teacher that had a teacher). The teacher's tensors are
     copied; those of a saved model, which nothing else holds, are shared. With `share=True` so are
     those of `teacher_scope`, except where the student's Scope or a parameter of the student's
     reaches them: it takes no memory, but running the teacher's startup program again, or training
@@ -143,7 +146,7 @@ _BEFORE_OPENING = frozenset({"GT219", "GT243", "GT244"})
 def _graph_of(teacher: _Paddle) -> Graph:
     if isinstance(teacher, str | PathLike):
         return read(fspath(teacher))
-    return as_live(teacher).graph
+    return own_graph(teacher)
 
 
 def _refuse_unopened(teacher: Graph, student: LiveProgram, wanted: Wanted) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from graphtool.checks import MergePlan, persistable_names, plan_of
 from graphtool.diagnostics import Diagnostic, ReadError, Report, Severity, Where, rule
-from graphtool.graph import Graph, Origin, ProgramKind, Value
+from graphtool.graph import Graph, Origin, ProgramKind, Value, keeps_shape
 from graphtool.merging import _layout
 from graphtool.merging._backend import Extent, Joined, Scopes
 from graphtool.merging._manifest import (
@@ -30,6 +30,8 @@ from graphtool.readers import problems as reading
 from graphtool.readers import read
 from graphtool.readers._paddle import load_paddle, one_at_a_time, static_mode
 from graphtool.readers.counters import count_past, user_names
+from graphtool.readers.layer_weights import Initialisation
+from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram, deserialise, parse
 from graphtool.readers.parameter_attributes import left_behind, set_attributes
 from graphtool.readers.tensors import Tensor, set_tensors
@@ -137,6 +139,7 @@ def _merged(
     teacher = _opened_original(folder, manifest, number, "teacher", record.teacher)
     student = _opened_original(folder, manifest, number, "student", record.student)
     check_names(folder, record, (teacher.graph, student.graph, live.graph))
+    before = replace(live, graph=student.graph)
     prefixes = tuple(earlier.prefix for earlier in manifest.teachers[:number])
     plan = _plan(folder, record, teacher.graph, student.graph)
     return Merged(
@@ -147,8 +150,24 @@ def _merged(
         joined=Joined(live=live, names=record.values, extent=Extent.of(live.program)),
         originals=(teacher.program, student.program),
         provenance=_provenance(folder, plan.weights, live.graph),
-        before=replace(live, graph=student.graph),
+        before=before,
         source=teacher,
+        network=_network(before, record.student),
+    )
+
+
+def _network(before: LiveProgram, student: SavedNetwork) -> Network | None:
+    """Return the student as a Network whose Layer's names are known, None where they are not."""
+    if not student.keys:
+        return None
+    return Network(
+        live=before,
+        initialisation=Initialisation(load_paddle().static.Program(), None),
+        layer=None,
+        handed_over=False,
+        feeds=student.feeds,
+        fetches=student.fetches,
+        parameters=student.keys,
     )
 
 
@@ -201,8 +220,8 @@ def _parameters(
     if list(manifest.parameters) != names or not manifest.attributes.keys() <= set(names):
         reason = "its manifest lists other parameters than its program has"
         raise ReadError(not_a_merged_folder(str(folder), reason))
-    held = [(tensor.shape, tensor.dtype) for tensor in tensors]
-    if held != [(graph.values[name].shape, graph.values[name].dtype) for name in names]:
+    pairs = [(graph.values[name], tensor) for name, tensor in zip(names, tensors, strict=True)]
+    if not all(keeps_shape(x, held.shape) and x.dtype == held.dtype for x, held in pairs):
         raise ReadError(not_a_merged_folder(str(folder), f"`{_layout.PARAMETERS}` doesn't fit it"))
     return dict(zip(names, tensors, strict=True))
 

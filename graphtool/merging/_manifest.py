@@ -14,7 +14,9 @@ from graphtool.merging._inputs import feed_names
 from graphtool.merging.merged import Merged
 from graphtool.readers import problems as reading
 from graphtool.readers._paddle import load_paddle
+from graphtool.readers.layers import Network
 from graphtool.readers.parameter_attributes import ParameterAttributes, attributes_of
+from graphtool.readers.weights import persistables
 from graphtool.staging import finish_exchanges
 from graphtool.version import version
 
@@ -46,12 +48,13 @@ class Annotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SavedNetwork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A network as it was before it was merged."""
+    """A network as it was before it was merged; `keys` are a Layer's names of its Variables."""
 
     source: str
     feeds: tuple[str, ...]
     fetches: tuple[str, ...]
     annotations: dict[str, Annotation] = {}
+    keys: dict[str, str] = {}
 
 
 class SavedTeacher(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,12 +121,12 @@ def _teacher(merged: Merged) -> SavedTeacher:
         names=dict(merged.names),
         values=dict(merged.values),
         teacher=_network(merged.source.graph),
-        student=_network(merged.before.graph),
+        student=_network(merged.before.graph, merged.network),
         shared=merged.plan.shared,
     )
 
 
-def _network(graph: Graph) -> SavedNetwork:
+def _network(graph: Graph, network: Network | None = None) -> SavedNetwork:
     return SavedNetwork(
         # Where a file lay on the writer's machine is of no use to a reader on another.
         # What of its name is no text is written out, for JSON holds text.
@@ -135,7 +138,14 @@ def _network(graph: Graph) -> SavedNetwork:
             for name, value in graph.values.items()
             if value.aliases or value.layer or value.layer_outputs
         },
+        keys={} if network is None else _keys(network, graph),
     )
+
+
+def _keys(network: Network, graph: Graph) -> dict[str, str]:
+    # A Layer may hold what its Program never reads.
+    held = persistables(graph)
+    return {key: name for key, name in network.parameters.items() if name in held}
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -189,6 +199,7 @@ def check_names(folder: Path, record: SavedTeacher, graphs: tuple[Graph, Graph, 
         *({*ours, *record.values.values()} - merged.values.keys()),
         *({*record.teacher.feeds, *record.teacher.fetches} - theirs),
         *({*record.student.feeds, *record.student.fetches} - ours),
+        *(set(record.student.keys.values()) - persistables(student).keys()),
     ]
     if strangers:
         reason = f"its manifest and programs differ in `{min(strangers)}`"

@@ -9,16 +9,17 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from graphtool.checks import persistable_names, used_names
+from graphtool.checks import persistable_names, saved_names, used_names
 from graphtool.diagnostics import ReadError
-from graphtool.graph import Graph, ProgramKind, shapes_agree
+from graphtool.graph import Graph, ProgramKind, keeps_shape
 from graphtool.readers import read, weight_problems
 from graphtool.readers._paddle import is_legacy, load_paddle, static_mode
 from graphtool.readers.facts import ParameterFileFacts, parameter_file_facts
 from graphtool.readers.layer_weights import holding_layer, load_layer
-from graphtool.readers.live import LiveProgram, as_live, deserialise, parse, program_of, translate
+from graphtool.readers.live import LiveProgram, deserialise, own_live, parse, program_of, translate
 from graphtool.readers.parameter_files import parameters_beside
-from graphtool.readers.tensors import read_tensors, set_tensors
+from graphtool.readers.registry import home_of
+from graphtool.readers.tensors import read_tensors, set_empty, set_tensors
 
 __all__ = ["Teacher", "kind_of", "open_teacher"]
 
@@ -47,12 +48,18 @@ def open_teacher(
     that Scope holds all of them, as after its startup program or `gt.load_parameters`; of a Layer
     that was handed over, where the `scope` that is given does. For a PIR student a legacy teacher
     is translated.
+
+    A teacher that had a teacher itself comes as it was before that merge, without losses and
+    optimizer; its weights are in the Scope that it learnt in where `scope` is None.
     """
     if isinstance(source, (str, PathLike)):
         return _saved(Path(fspath(source)), scope, kind)
-    live = as_live(source)
+    live = own_live(source)
     if live.kind is ProgramKind.LEGACY and kind is ProgramKind.PIR:
         live = translate(live.program)
+    home = home_of(program_of(source))
+    if home is not None:
+        return Teacher(live=live, scope=home if scope is None else scope, load=_nothing)
     layer = holding_layer(source, persistable_names(live.graph), scope, students)
     if layer is not None:
         return Teacher(live=live, scope=_new_scope(), load=partial(load_layer, layer), loads=True)
@@ -66,17 +73,18 @@ def kind_of(source: _Paddle) -> ProgramKind:
 
 def _load_file(path: Path, live: LiveProgram, scope: _Paddle) -> None:
     """Load a combined file of parameters, or a folder with one file for each, into a Scope."""
-    names = sorted(persistable_names(live.graph))
+    names = saved_names(live.graph)
     files = [path / name for name in names] if path.is_dir() else [path]
     tensors = [tensor for file in files for tensor in read_tensors(file)]
     known = used_names(live.graph)
-    shapes = [known[name].shape for name in names]
+    pairs = zip(names, tensors, strict=False)
     if len(tensors) != len(names) or not all(
-        shapes_agree(tensor.shape, shape) for tensor, shape in zip(tensors, shapes, strict=True)
+        keeps_shape(known[name], tensor.shape) for name, tensor in pairs
     ):
         source = live.graph.source
         raise ReadError(weight_problems.other_count(str(path), len(tensors), len(names), source))
     set_tensors(dict(zip(names, tensors, strict=True)), scope)
+    set_empty(known, scope)
 
 
 def _saved(path: Path, scope: _Paddle | None, kind: ProgramKind) -> Teacher:

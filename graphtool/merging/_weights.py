@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, cast
 
 from graphtool.checks import MergePlan
 from graphtool.diagnostics import Diagnostic, MergeError, UsageError
-from graphtool.graph import Value, shapes_agree
+from graphtool.graph import Value, keeps_shape
 from graphtool.merging import problems
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers.facts import ScopeFacts, ScopeVariable, same_variables, scope_facts
@@ -151,7 +151,7 @@ def _holds(facts: ScopeFacts, name: str) -> bool:
 
 
 def _misfit(value: Value, found: ScopeVariable) -> Diagnostic | None:
-    if shapes_agree(found.shape, value.shape) and found.dtype == value.dtype:
+    if keeps_shape(value, found.shape) and found.dtype == value.dtype:
         return None
     return problems.weights_misfit(
         value.name, (found.shape, found.dtype), (value.shape, value.dtype)

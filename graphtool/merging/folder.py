@@ -208,7 +208,7 @@ def _recipe(merged: Merged, pairs: PairSet | str | PathLike[str] | None) -> str 
     if pairs is None:
         return None
     if isinstance(pairs, PairSet):
-        return recipe_text(pairs)
+        return recipe_text(pairs) if pairs else None
     found = read_recipe(pairs, teacher=merged.plan.teacher, student=merged.plan.student)
     if is_configuration(pairs):
         return recipe_text(found.pairs)

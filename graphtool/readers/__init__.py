@@ -12,7 +12,7 @@ from graphtool.graph import Graph
 from graphtool.paths import is_there
 from graphtool.readers import problems
 
-__all__ = ["Source", "read"]
+__all__ = ["Source", "read", "read_own"]
 
 # A Graph, a path, `module:callable`, or a live Program or Network: those are Paddle's or built from
 # it, and have no static type without Paddle.
@@ -44,6 +44,20 @@ def read(source: Source, *, inputs: Sequence[str] = (), train: bool = False) -> 
     if not is_live(source):
         raise UsageError(problems.not_a_source(type(source).__name__))
     return as_live(source).graph
+
+
+def read_own(source: Source) -> Graph:
+    """Read a network of a pair: as `read` does, but without the teachers that were merged into it.
+
+    Raises as `read` does.
+    """
+    given: object = source
+    if not isinstance(given, (Graph, str, PathLike)):
+        from graphtool.readers.live import is_live, own_graph
+
+        if is_live(given):
+            return own_graph(given)
+    return read(source)
 
 
 def _read_named(source: str, inputs: Sequence[str], *, train: bool) -> Graph:

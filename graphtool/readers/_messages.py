@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 import traceback
-from threading import Event, Lock, Thread, get_ident
+from threading import TIMEOUT_MAX, Event, Lock, Thread, get_ident
 from types import TracebackType
 
 from graphtool.diagnostics import GraphtoolError
@@ -60,7 +60,7 @@ class Attempt:
 
     def _watch(self, timeout: float, thread: int) -> None:
         for seconds, error in ((timeout, _Late), (1.0, _TooLate)):
-            if self._done.wait(seconds):
+            if self._done.wait(min(seconds, TIMEOUT_MAX)):
                 return
             with self._lock:
                 if not self._done.is_set():

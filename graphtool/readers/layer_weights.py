@@ -190,7 +190,21 @@ def _append_load(startup: _Paddle, layer: _Paddle) -> None:
         block.append_op(type="load_combine", outputs={"Out": outputs}, attrs=load)
     if loading is not startup:
         translated = paddle.pir.translate_to_pir(loading.desc)
+        _set_copies(translated)
         translated.copy_to_block(paddle.pir.IrMapping(), startup.global_block())
+
+
+def _set_copies(program: _Paddle) -> None:
+    """Let copies be set: an item of a list is not written to a Variable that is there already."""
+    paddle = load_paddle()
+    with in_mode(static=True), paddle.static.program_guard(program):
+        for op in list(program.global_block().ops):
+            if op.name() == "builtin.set_parameter":
+                paddle.pir.set_insertion_point(op)
+                copy = paddle.assign(op.operand_source(0))
+                copy.persistable = True
+                op.operand(0).set_source(copy)
+        paddle.pir.reset_insertion_point_to_end()
 
 
 def without_initialisers(startup: _Paddle, names: Collection[str]) -> _Paddle:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
 from graphtool.diagnostics import ReadError, Report, UsageError
@@ -52,9 +52,10 @@ class Network:
     """A Layer built into a Program: what an Executor needs, and the Graph with attribute paths.
 
     `layer` is the Layer that was built; `parameters` maps the names of its `state_dict()` to
-    those of the Variables. Where a class or factory made the Layer, `startup` sets the weights
-    that its constructor gave it. Where the Layer was handed over (`handed_over`), `startup` leaves
-    them alone. In both cases `merge` brings those that the Scope does not have yet.
+    those of the Variables. Of a student from a folder these are known and the Layer is not: None.
+    Where a class or factory made the Layer, `startup` sets the weights that its constructor gave
+    it. Where the Layer was handed over (`handed_over`), `startup` leaves them alone. In both cases
+    `merge` brings those that the Scope does not have yet.
     """
 
     live: LiveProgram
@@ -110,7 +111,8 @@ def from_layer(
     GT047 for what describes no input, GT048 for what makes no Layer, GT248.
     """
     paddle = load_paddle()
-    if timeout is not None and timeout <= 0:
+    seconds = cast("object", timeout)
+    if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
         wanted = "a number of seconds, or None"
         raise UsageError(bad_argument("timeout", timeout, wanted, problems.FROM_LAYER))
     inputs, name = as_inputs(input_spec), _name(layer)

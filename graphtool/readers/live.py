@@ -19,6 +19,7 @@ from graphtool.readers._paddle import REFUSALS, is_legacy, load_paddle
 from graphtool.readers._pir import PirWalk, ValueKey, walk_pir
 from graphtool.readers._protobuf import read_protobuf
 from graphtool.readers.facts import known_operators, operators_not_known, strange_operators
+from graphtool.readers.registry import noted
 from graphtool.selectors import find
 
 __all__ = [
@@ -26,10 +27,13 @@ __all__ = [
     "as_live",
     "deserialise",
     "is_live",
+    "own_graph",
+    "own_live",
     "parse",
     "program_of",
     "read_program",
     "translate",
+    "with_feeds",
 ]
 
 # Paddle's Programs and Values have no static types that hold for 2.6 and 3.3 alike.
@@ -128,6 +132,27 @@ def as_live(source: _Paddle) -> LiveProgram:
     return replace(now, graph=_with_names_of(now.graph, known.graph))
 
 
+def own_graph(source: _Paddle) -> Graph:
+    """Return the Graph of a network as it was before the first teacher was merged into it.
+
+    One without a teacher is read as it is now.
+    """
+    merges = noted(program_of(source))
+    return merges[0].before.graph if merges else as_live(source).graph
+
+
+def own_live(source: _Paddle) -> LiveProgram:
+    """Return a network as it was before the first teacher was merged into it: a clone of that time.
+
+    It shares its Variables with the Program. One without a teacher is read as it is now.
+    """
+    merges = noted(program_of(source))
+    if not merges:
+        return as_live(source)
+    first = merges[0]
+    return replace(LiveProgram.of(first.originals[1]), graph=first.before.graph)
+
+
 def _with_names_of(graph: Graph, known: Graph) -> Graph:
     values = dict(graph.values)
     for name, value in known.values.items():
@@ -138,18 +163,21 @@ def _with_names_of(graph: Graph, known: Graph) -> Graph:
                 layer=value.layer,
                 layer_outputs=value.layer_outputs,
             )
-    # A legacy Program that `to_static` made does not say what it is fed.
-    feeds = [name for name in known.feeds if name in values and graph.producer(name) is None]
-    values |= {name: replace(values[name], origin=Origin.FEED) for name in feeds}
     # What a network answers: a loss that came to it since is none of its outputs.
     fetches = tuple(name for name in known.fetches if name in values) or graph.fetches
-    return replace(
-        graph,
-        source=known.source,
-        values=values,
-        feeds=tuple(dict.fromkeys((*feeds, *graph.feeds))),
-        fetches=fetches,
-    )
+    named = replace(graph, source=known.source, values=values, fetches=fetches)
+    return with_feeds(named, known.feeds)
+
+
+def with_feeds(graph: Graph, names: Iterable[str]) -> Graph:
+    """Return a Graph that is fed under these names as well, as far as it has such Values.
+
+    A legacy Program that `to_static` made does not say what it is fed.
+    """
+    values = dict(graph.values)
+    feeds = [name for name in names if name in values and graph.producer(name) is None]
+    values |= {name: replace(values[name], origin=Origin.FEED) for name in feeds}
+    return replace(graph, values=values, feeds=tuple(dict.fromkeys((*feeds, *graph.feeds))))
 
 
 def deserialise(path: str, graph: Graph) -> LiveProgram:

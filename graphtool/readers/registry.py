@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from graphtool.readers._paddle import is_legacy
 
-__all__ = ["note", "noted"]
+__all__ = ["home_of", "note", "noted"]
 
 # Programs and their parameters are Paddle's; what is noted is made in layers above.
 _Paddle: TypeAlias = Any
@@ -22,6 +22,12 @@ def noted(program: _Paddle) -> _Merges:
     if found is not None:
         return found
     return max(_carried(program), key=len, default=()) if hasattr(program, "desc") else ()
+
+
+def home_of(program: _Paddle) -> _Paddle | None:
+    """Return the Scope in which a Program learns from a teacher, None where it has no teacher."""
+    merges = noted(program)
+    return merges[0].scopes.student if merges else None
 
 
 def note(program: _Paddle, merges: _Merges, carriers: Iterable[str] = ()) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from graphtool.diagnostics import ReadError
-from graphtool.graph import Shape, Value
+from graphtool.graph import NOT_KEPT, Shape, Value
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers.facts import damaged_parameter_file, parameter_file_facts, scope_facts
 
@@ -26,6 +26,7 @@ __all__ = [
     "private_scope",
     "read_tensors",
     "scope_tensors",
+    "set_empty",
     "set_tensors",
     "share_tensors",
     "without_elements",
@@ -212,6 +213,21 @@ def set_tensors(tensors: Mapping[str, Tensor], scope: _Paddle | None = None) -> 
         new = empty_like(held)
         new.set(tensor.array, _place_of(paddle, held) or usual)
         held._share_data_with(new)  # noqa: SLF001  # Paddle has no public way to hand a buffer over
+
+
+def set_empty(known: Mapping[str, Value], scope: _Paddle | None = None) -> None:
+    """Give a Scope what no file has: states of dropout, which are empty until a GPU fills them."""
+    import numpy as np
+
+    home = load_paddle().static.global_scope() if scope is None else scope
+    names = [name for name in known if name.endswith(NOT_KEPT)]
+    held = held_tensors(home, names)
+    empty = {
+        name: Tensor(np.empty([0], known[name].dtype or "uint8"), known[name].dtype or "uint8")
+        for name in names
+        if name not in held
+    }
+    set_tensors(empty, home)
 
 
 @contextmanager

@@ -82,7 +82,9 @@ class _Search:
                 continue
             read = [self._past(name) for name in self._read(operator)]
             past = _sum(read)
-            past = _Past(past.teacher, past.student, (*past.adapter, *self._adapter(operator)))
+            # What reads neither network is another teacher's: its layers are no adapter.
+            if past.teacher or past.student:
+                past = _Past(past.teacher, past.student, (*past.adapter, *self._adapter(operator)))
             self.pasts.update(dict.fromkeys(operator.results, past))
             if past.is_joint and not any(one.is_joint for one in read):
                 yield from _joints(operator, past)

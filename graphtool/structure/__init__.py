@@ -9,7 +9,7 @@ from graphtool.structure._labels import label_feeds
 from graphtool.structure._names import block_names, layer_name, module_class
 from graphtool.structure._necks import Neck
 from graphtool.structure._outputs import Head
-from graphtool.structure._probabilities import softmax_input
+from graphtool.structure._probabilities import Normalised, normalised
 from graphtool.structure._resolution import GLOBAL, Scale
 from graphtool.structure._rows import Row, row_of
 from graphtool.structure._sections import Section, divided
@@ -56,6 +56,7 @@ __all__ = [
     "Encoder",
     "Head",
     "Neck",
+    "Normalised",
     "Role",
     "Row",
     "Scale",
@@ -78,8 +79,8 @@ __all__ = [
     "label_feeds",
     "layer_name",
     "module_class",
+    "normalised",
     "reaches_outside",
     "row_of",
-    "softmax_input",
     "statistics_of",
 ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from graphtool.graph import UNKNOWN, Graph, Operator
 from graphtool.structure._flow import Flow, Step
 from graphtool.structure._numbers import numbers_of, whole_numbers
-from graphtool.structure._vocabulary import CONVOLUTIONS, POOLS, PRODUCTS, RESIZES
+from graphtool.structure._vocabulary import CONVOLUTIONS, POOLS, PRODUCTS, RESHAPES, RESIZES
 
 __all__ = ["channel_axes"]
 
@@ -16,24 +16,44 @@ _FIRST = 1
 _WITH_FORMAT = CONVOLUTIONS | POOLS | RESIZES | {"batch_norm", "group_norm"}
 
 
-def channel_axes(flow: Flow) -> Mapping[str, int]:
-    """Return the axis of the channels for every Value of rank 2 and more that the input reaches."""
+def channel_axes(flow: Flow) -> tuple[Mapping[str, int], frozenset[str]]:
+    """Return the axis of the channels for every Value of rank 2 and more that the input reaches.
+
+    The second are the Values for which operators say it: for the others it is where most networks
+    have it.
+    """
     graph = flow.graph
-    axes = {name: _axis_of_feed(flow, name) for name in graph.feeds}
+    axes, known = dict[str, int](), set[str]()
+    for name in graph.feeds:
+        stated = _axis_of_feed(flow, name)
+        axes[name] = _within(graph, name, stated)
+        known.update([name] if stated is not None else ())
     for step in flow.steps.values():
         axis = _after(graph, step, axes)
+        is_known = axis is not None and _says(graph, step, axis, known)
         for name in step.operator.results:
             axes[name] = _within(graph, name, axis)
-    return axes
+            known.update([name] if is_known and axes[name] == axis else ())
+    return axes, frozenset(known)
 
 
-def _axis_of_feed(flow: Flow, name: str) -> int:
-    """A feed has the layout that the first Operator with one says."""
+def _axis_of_feed(flow: Flow, name: str) -> int | None:
+    """Return where the first Operator with a layout says that the channels of a map are."""
     rank = flow.graph.values[name].rank or 0
-    if rank < 4:
-        return max(rank - 1, 0)
-    stated = (_stated(step.operator, rank) for step in flow.steps.values())
-    return next((axis for axis in stated if axis is not None), _FIRST)
+    stated = (_stated(step.operator, rank) for step in flow.steps.values()) if rank > 3 else ()
+    return next((axis for axis in stated if axis is not None), None)
+
+
+def _says(graph: Graph, step: Step, axis: int, known: Collection[str]) -> bool:
+    """Return whether a step says where the channels are, or keeps them where they were known."""
+    if step.kind in _WITH_FORMAT or (step.kind in PRODUCTS and step.weights):
+        return True
+    source = step.data[0]
+    old, new = (graph.values[name].shape or () for name in (source, step.result))
+    if step.kind in PRODUCTS or (step.kind in RESHAPES and len(old) == len(new)):
+        is_moved = step.kind == "transpose"
+        return source in known and (is_moved or (axis < len(old) and old[axis] == new[axis]))
+    return source in known
 
 
 def _stated(operator: Operator, rank: int) -> int | None:

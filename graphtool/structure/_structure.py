@@ -68,7 +68,8 @@ class Structure:
     `scales` has the resolution relative to the input by Value name, `stages` are in order, `heads`
     have the main one first, `encoder` is None where there are no transformer layers. `necks` are
     what the heads read behind the backbone, the coarsest first; () for classifiers.
-    `channel_axes` says by Value name which axis holds the channels.
+    `channel_axes` says by Value name which axis holds the channels; where operators say it, the
+    name is among `known_axes`, else it is the usual one.
     """
 
     graph: Graph
@@ -79,6 +80,7 @@ class Structure:
     encoder: Encoder | None
     necks: tuple[Neck, ...]
     channel_axes: Mapping[str, int]
+    known_axes: frozenset[str]
     costs: Costs
 
     @cached_property
@@ -301,7 +303,7 @@ def analyse(graph: Graph) -> Structure:
 @collection_paused()
 def _analysis(graph: Graph) -> Structure:
     flow = flow_of(graph)
-    axes = channel_axes(flow)
+    axes, known_axes = channel_axes(flow)
     scales = resolutions(flow, axes)
     inside = inside_attention(flow, scales)
     scales = {name: scale for name, scale in scales.items() if name not in inside}
@@ -319,6 +321,7 @@ def _analysis(graph: Graph) -> Structure:
         encoder=encoder or mixer_of(flow, stages),
         necks=necks_of(flow, scales, tree, levels, stages[-1].end if stages else None),
         channel_axes=axes,
+        known_axes=known_axes,
         costs=costs_of(flow, scales),
     )
 

@@ -49,6 +49,7 @@ def described(
     *,
     learning: Collection[str],
     passed_over: Collection[str],
+    runs: int = 1,
 ) -> Description:
     """Describe what computes a loss, all parameters, what learns, and by which optimizer.
 
@@ -60,6 +61,7 @@ def described(
     return Description(
         (
             *_settings("optimizer", optimizer),
+            *([f"gradients of {runs} runs"] if runs > 1 else ()),
             *(_parameter(value, value.name in learning) for value in parameters),
             *map(part.line, part.operators),
             f"loss `{part.names[loss]}`",

@@ -38,6 +38,7 @@ class Request:
     loss: _Paddle
     startup_program: _Paddle | None
     parameters: Sequence[_Paddle | str] | None
+    accumulate: int = 1
 
     @cached_property
     def program(self) -> _Paddle:

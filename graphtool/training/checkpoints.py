@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, cast
 
 from graphtool.checks import used_names
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, UsageError
-from graphtool.graph import Value, shapes_agree
+from graphtool.graph import Value, keeps_shape
 from graphtool.readers._paddle import load_paddle, one_at_a_time
 from graphtool.readers.tensors import Tensor, filled, held_tensors, scope_tensors, set_tensors
 from graphtool.text import bounded
@@ -232,7 +232,7 @@ def _about_variables(
 
 
 def _fits(tensor: Tensor, value: Value) -> bool:
-    return tensor.dtype == value.dtype and shapes_agree(tensor.shape, value.shape)
+    return tensor.dtype == value.dtype and keeps_shape(value, tensor.shape)
 
 
 def _about_teachers(

@@ -25,14 +25,18 @@ _LISTED = 6
 
 
 @rule("GT630")
-def exists_already(names: Sequence[str]) -> Diagnostic:
-    """Files of an earlier export are in the way; they are left as they are.
+def exists_already(names: Sequence[str], written: str) -> Diagnostic:
+    """Files that graphtool has not exported are in the way; the student was written beside them.
 
-    `force=True` replaces them: all four that an export may write, so that none is left over of
-    another student.
+    An earlier export is replaced: the record beside its files, `student.graphtool`, has their
+    checksums. What has none, or has changed since, is somebody else's and stays as it is; an
+    export comes at the end of a training, which an error would lose. `force=True` replaces such
+    files as well: all that an export may write, so that none is left over of another student.
     """
     return Diagnostic(
-        message=f"{listed(names, _LISTED)} exist already",
+        message=f"{listed(names, _LISTED)} {'is' if len(names) == 1 else 'are'} not of an earlier "
+        f"export: the student was written as `{written}`",
+        severity=Severity.WARNING,
         help="gt.export_student(merged, path, force=True)",
     )
 
@@ -169,12 +173,14 @@ def no_answer(graph: Graph) -> Diagnostic:
 
 
 @rule("GT636")
-def path_is_folder(path: str) -> Diagnostic:
-    """The path is a folder; it is to be what the files are called, without their endings.
+def path_is_folder(path: str, written: str) -> Diagnostic:
+    """The path is a folder, and the student was written into it.
 
-    That is how Paddle's own functions take it: `out/student` makes `out/student.pdiparams`.
+    The path is to be what the files are called, without their endings, as Paddle's own functions
+    take it: `out/student` makes `out/student.pdiparams`.
     """
     return Diagnostic(
-        message=f"`{path}` is a folder; wanted the name of the files without their endings",
-        help=f"gt.export_student(merged, {path.rstrip('/') + '/student'!r})",
+        message=f"`{path}` is a folder: written into it, as `{written}`",
+        severity=Severity.WARNING,
+        help=f"gt.export_student(merged, {written!r})",
     )

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import count
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import msgspec
+
 from graphtool.checks import persistable_names
-from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, UsageError, warn
-from graphtool.files import replacing, unwritable_output
-from graphtool.graph import FLOATS, Graph, Shape, shapes_agree
+from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, warn
+from graphtool.files import replacing
+from graphtool.graph import FLOATS, Graph, Shape, Value, shapes_agree
 from graphtool.merging._failures import paddle_failures
 from graphtool.merging._whole import check_whole
 from graphtool.readers._paddle import in_mode, load_paddle, static_mode
@@ -43,11 +47,18 @@ _Paddle: TypeAlias = Any
 _STATE = ".pdparams"
 _STATE_OF_DROPOUT = "uint8"
 _ENDINGS = (".json", ".pdmodel", ".pdiparams", _STATE)
+# Has the checksums of what was exported, by which it is known again.
+_RECORD = ".graphtool"
+# What an export is called that was to go into a folder.
+_STUDENT = "student"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """The files that were written, the feeds and outputs of the model, and what is to be said."""
+    """The model's files that were written, its feeds and outputs, and what is to be said.
+
+    A record of their checksums, `path.graphtool`, lies beside the files.
+    """
 
     files: tuple[Path, ...]
     feeds: tuple[str, ...]
@@ -91,15 +102,19 @@ def export_student(
     `scope`. Where the global one has none of a Network whose Layer was made in dynamic mode, they
     are that Layer's; GT638 warns of that, and where it has others. All files are written or none.
 
-    Raises UsageError: GT630 where files are there already without `force`, GT636 for a folder,
-    GT248. Raises GraphtoolError: GT540 to GT543 for what can't be fetched, GT632 for an output that
-    needs the teacher or an adapter, GT633 for parameters that hold nothing, GT634 for another
-    Layer, GT635 where the outputs cannot be found, GT258 where Paddle
-    fails, GT601. Raises ReadError for a name: GT101, GT102, GT031.
+    An earlier export of the same name is replaced, unless its files have changed since. What else
+    is in the way stays, and a training is not lost for it: the files get another name, as `files`
+    and the warning GT630 say, and lie in a folder where `path` is one (GT636). With `force`, files
+    of others are replaced as well.
+
+    Raises UsageError: GT248. Raises GraphtoolError: GT540 to GT543 for what can't be fetched, GT632
+    for an output that needs the teacher or an adapter, GT633 for parameters that hold nothing,
+    GT634 for another Layer, GT635 where the outputs cannot be found, GT258 where Paddle fails,
+    GT601. Raises ReadError for a name: GT101, GT102, GT031.
     """
-    target = _without_ending(Path(fspath(path)))
-    targets = _targets(target, force=force)
     check_scope(scope)
+    target, moved = _target(_without_ending(Path(fspath(path))), force=force)
+    targets = _files(target)
     with ExitStack() as stack:
         with paddle_failures(GraphtoolError, "gt.export_student"):
             job = _planned(Subject.of(student), fetch, layer)
@@ -109,12 +124,13 @@ def export_student(
             _write(job, folder / target.name, held)
         for file in folder.iterdir():
             check_whole(file)
-    report = Report.of((*job.said, *job.evaluation.report, *said))
+        _record(folder / target.name)
+    report = Report.of((*moved, *job.said, *job.evaluation.report, *said))
     for found in report:
         if found.severity is Severity.WARNING:
             warn(found)
     return Exported(
-        files=tuple(file for file in targets if file.exists()),
+        files=tuple(file for file in targets if file.exists() and file.suffix != _RECORD),
         feeds=job.feeds,
         fetches=job.fetches,
         report=report,
@@ -137,19 +153,71 @@ def _without_ending(path: Path) -> Path:
     return path.with_suffix("") if path.suffix in _ENDINGS else path
 
 
-def _targets(target: Path, *, force: bool) -> list[Path]:
-    """Return the files that may be written, once none of them is in the way."""
-    if target.is_dir() or not target.name:
-        raise UsageError(problems.path_is_folder(str(target)))
-    tidy(target.parent)
-    targets = [target.with_name(target.name + ending) for ending in _ENDINGS]
-    folders = [str(file) for file in targets if file.is_dir()]
-    if folders:
-        raise GraphtoolError(unwritable_output(folders[0], "it is a folder"))
-    there = [str(file) for file in targets if file.exists()]
-    if there and not force:
-        raise UsageError(problems.exists_already(there))
-    return targets
+def _target(wanted: Path, *, force: bool) -> tuple[Path, tuple[Diagnostic, ...]]:
+    """Return what the files are to be called: as wanted, or otherwise where that is in use.
+
+    An export ends a training, which an error would lose.
+    """
+    said: list[Diagnostic] = []
+    if wanted.is_dir() or not wanted.name:
+        said.append(problems.path_is_folder(str(wanted), str(wanted / _STUDENT)))
+        wanted /= _STUDENT
+    tidy(wanted.parent)
+    target, names = wanted, (f"{wanted.name}-{number}" for number in count(2))
+    in_the_way = found = list(_in_the_way(wanted, force=force))
+    while found:
+        target = wanted.with_name(next(names))
+        found = list(_in_the_way(target, force=force))
+    if in_the_way:
+        said.append(problems.exists_already(in_the_way, str(target)))
+    return target, tuple(said)
+
+
+def _files(target: Path) -> list[Path]:
+    """Return all files that an export may write, its record last."""
+    return [target.with_name(target.name + ending) for ending in (*_ENDINGS, _RECORD)]
+
+
+def _in_the_way(target: Path, *, force: bool) -> Iterator[str]:
+    """Yield files that must not be replaced: they are not as graphtool has exported them."""
+    *files, record = _files(target)
+    known = _recorded(record)
+    for file in files:
+        is_other = file.exists() and known.get(file.name) != _checksum(file)
+        if file.is_dir() or (is_other and not force):
+            yield str(file)
+    if record.is_dir() or (record.exists() and not known and not force):
+        yield str(record)
+
+
+def _recorded(record: Path) -> Mapping[str, str]:
+    """Return the checksums of an earlier export by the names of its files, none where it has none.
+
+    What cannot be read was not written by graphtool.
+    """
+    try:
+        return msgspec.json.decode(record.read_bytes(), type=dict[str, str])
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return {}
+
+
+def _checksum(file: Path) -> str:
+    """Return a file's checksum, nothing where it cannot be read."""
+    found = blake2b(digest_size=16)
+    try:
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 20):
+                found.update(block)
+    except OSError:
+        return ""
+    return found.hexdigest()
+
+
+def _record(target: Path) -> None:
+    """Write down which files were exported, for the next export to know them again."""
+    *files, record = _files(target)
+    sums = {file.name: _checksum(file) for file in files if file.exists()}
+    record.write_bytes(msgspec.json.format(msgspec.json.encode(sums)) + b"\n")
 
 
 def _planned(
@@ -220,12 +288,13 @@ def _misfits(given: Keys, known: Keys, student: Graph, needed: Sequence[str]) ->
     `known` are the keys that decide, the Layer's own or those of the student's Network. `needed`
     has the names of the student that an export can't do without.
     """
-    values, state = persistables(student), given.layer.state_dict()
-    shapes: dict[str, Shape] = {key: tuple(state[key].shape) for key in given.variables}
+    values = persistables(student)
+    shapes = _shapes(given, values)
     fitting = {key: name for key, name in known.variables.items() if key in shapes}
     meant = {key: values[name] for key, name in fitting.items() if name in values}
     # Buffers that are not persistable are in no state dict, as who made the Layer wished.
-    own = held_names(known.layer) - set(known.variables.values()) | set(fitting.values())
+    held = frozenset(needed) if known.layer is None else held_names(known.layer)
+    own = held - set(known.variables.values()) | set(fitting.values())
     return problems.Misfits(
         strangers=[
             name if given.layer is known.layer else key
@@ -241,6 +310,14 @@ def _misfits(given: Keys, known: Keys, student: Graph, needed: Sequence[str]) ->
         keyless=sum(name not in own for name in needed),
         total=len(needed),
     )
+
+
+def _shapes(given: Keys, values: Mapping[str, Value]) -> dict[str, Shape]:
+    """Return the shapes of a Layer's parameters by key, the student's own where it is gone."""
+    if given.layer is None:
+        return {key: values[name].shape or () for key, name in given.variables.items()}
+    state = given.layer.state_dict()
+    return {key: tuple(state[key].shape) for key in given.variables}
 
 
 def _tied(given: Mapping[str, str], variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:

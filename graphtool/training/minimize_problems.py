@@ -54,12 +54,13 @@ def not_an_optimizer(given: str) -> Diagnostic:
 def optimizer_unfit(name: str, reason: str, way: str, notes: Sequence[str] = ()) -> Diagnostic:
     """The optimizer does not work on a Program of this kind, on several ranks, or a second time.
 
-    Under PIR `paddle.static.amp.decorate` inserts no cast at all, and `fleet.minimize`, gradient
-    merging and recomputation fail inside of Paddle. On several ranks an optimizer must let its
-    gradients be averaged before it uses them, which one with a `minimize` of its own does not. On
-    legacy Programs all of them work, and several ranks need `fleet.distributed_optimizer`. What an
-    optimizer keeps of a parameter, such as moments, is in the Program that it was added to first:
-    each Program takes an optimizer of its own.
+    Under PIR `paddle.static.amp.decorate` inserts no cast at all, and `fleet.minimize`, Paddle's
+    gradient merging and recomputation fail inside of Paddle; `accumulate` adds gradients up over
+    several runs there, of any optimizer without a `minimize` of its own. On several ranks an
+    optimizer must let its gradients be averaged before it uses them, which one with a `minimize` of
+    its own does not. On legacy Programs all of them work, and several ranks need
+    `fleet.distributed_optimizer`. What an optimizer keeps of a parameter, such as moments, is in
+    the Program that it was added to first: each Program takes an optimizer of its own.
     """
     return Diagnostic(message=f"`{name}` {reason}", notes=tuple(notes), help=way)
 

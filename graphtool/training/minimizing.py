@@ -33,13 +33,15 @@ _DECORATED = "OptimizerWithMixedPrecision"
 # What does nothing or fails under PIR, and what does there what it was meant to do.
 _REFUSED_BY_PIR = {
     _DECORATED: "with paddle.amp.auto_cast(): build the networks, and decorate no optimizer",
-    "GradientMergeOptimizer": "gt.minimize(optimizer, loss), with a larger batch or more ranks",
+    "GradientMergeOptimizer": "gt.minimize(optimizer, loss, accumulate=4)",
     "RecomputeOptimizer": "gt.minimize(optimizer, loss), with a smaller batch and more ranks",
     "PipelineOptimizer": "gt.minimize(optimizer, loss), with the whole network on every rank",
     "DistributedFusedLamb": "gt.minimize(paddle.optimizer.Lamb(...), loss)",
     "LBFGS": "gt.minimize(paddle.optimizer.AdamW(...), loss)",
     "Fleet": "gt.minimize(optimizer, loss), with the optimizer that fleet was given",
 }
+# What makes the gradient of an embedding a list of rows, under PIR and in legacy Programs.
+_SPARSE = ("sparse", "is_sparse")
 _NONE: frozenset[str] = frozenset()
 _STARTUP = "gt.minimize(optimizer, loss, startup)"
 
@@ -51,6 +53,7 @@ def minimize(
     parameters: Sequence[_Paddle | str] | None = None,
     no_grad_set: Collection[_Paddle | str] | None = None,
     *,
+    accumulate: int = 1,
     rank_timeout: float = 300.0,
 ) -> _Minimized:
     """Add the operators that train a loss, as the optimizer's own `minimize` does.
@@ -60,6 +63,13 @@ def minimize(
     where None; all trainable parameters learn unless `parameters` names some. Run the startup
     program afterwards. Where the learning rate has a schedule, run under PIR in
     `paddle.static.scope_guard(scope)`: `executor.run(scope=...)` looks in the global Scope for it.
+
+    With `accumulate` the parameters move in every so-many-th run, by the mean of the gradients of
+    the runs since the last move: where each run has as many samples and the loss is a mean, that is
+    the step of a batch so many times as large, up to rounding, with the memory of one. Clipping and
+    weight decay act on that mean. Batch norms normalise by what one run is fed, and their running
+    statistics move in every run; call a scheduler's `step` as often as the parameters move. The
+    sums are Variables of the Program, so checkpoints have them.
 
     Under `python -m paddle.distributed.launch` the Program learns from all ranks: call
     `paddle.distributed.init_parallel_env()` before `paddle.enable_static()`, and feed each rank its
@@ -94,12 +104,13 @@ def minimize(
         raise UsageError(problems.dynamic_mode())
     _refuse(_about_arguments(optimizer, loss))
     _refuse(_about_options(startup_program, parameters, no_grad_set))
+    _refuse(_about_runs(accumulate))
     _refuse(_about_timeout(rank_timeout))
     legacy = not is_pir_value(loss)
     if not legacy and _ranks.joined():
         _ranks.meet(rank_timeout)
     with one_at_a_time(), legacy_mode() if legacy else nullcontext():
-        request = Request(optimizer, loss, startup_program, parameters)
+        request = Request(optimizer, loss, startup_program, parameters, accumulate)
         _refuse(_about_home(request))
         _refuse(_about_program(request))
         passed_over = request.passed_over(no_grad_set)
@@ -108,11 +119,20 @@ def minimize(
         guard = load_paddle().static.program_guard(request.program, request.startup)
         with whole_or_marked(request.program, optimizer), guard:
             complete_clip(optimizer)
-            if legacy or _ranks.rank_count() == 1:
-                chosen = None if parameters is None else request.given
+            chosen = None if parameters is None else request.given
+            if legacy and accumulate > 1:
+                merging = load_paddle().incubate.optimizer.GradientMergeOptimizer
+                merged = merging(optimizer, k_steps=accumulate, avg=True)
+                done = merged.minimize(loss, request.startup, chosen, passed_over)
+            elif legacy or _ranks.rank_count() == accumulate == 1:
                 done = optimizer.minimize(loss, request.startup, chosen, passed_over)
+            elif _ranks.rank_count() == 1:
+                done = _step_by_step(request, passed_over)
             else:
-                done = _on_all_ranks(request, passed_over)
+                with _ranks.telling("in `gt.minimize`", "after `gt.minimize`"):
+                    done = _step_by_step(request, passed_over)
+                    names = request.known.keys() - _teachers(request.program)
+                    _ranks.start_alike(request.startup, names)
     if legacy and type(optimizer).__name__ == _DECORATED:
         _warn_if_exact(request.program)
     return done
@@ -195,6 +215,26 @@ def _about_optimizer(request: Request) -> Iterator[Diagnostic]:
         reason = f"has a `minimize` of its own, which does not average over {ranks} ranks"
         way = "gt.minimize(paddle.optimizer.AdamW(...), loss)"
         yield problems.optimizer_unfit(name, reason, way)
+    if request.accumulate > 1:
+        yield from _about_accumulation(request, name)
+
+
+def _about_accumulation(request: Request, name: str) -> Iterator[Diagnostic]:
+    """Yield what stands against adding gradients up over several runs."""
+    plain, runs = load_paddle().optimizer.Optimizer.minimize, request.accumulate
+    if name == "Fleet":
+        reason = "has a strategy of its own for gradients of several runs"
+        way = f'strategy.gradient_merge_configs = {{"k_steps": {runs}}}, and gradient_merge = True'
+        yield problems.optimizer_unfit(name, reason, way)
+    elif cast("_Paddle", type(request.optimizer)).minimize is not plain:
+        reason = f"has a `minimize` of its own, which does not add gradients up over {runs} runs"
+        way = f"gt.minimize(paddle.optimizer.AdamW(...), loss, accumulate={runs})"
+        yield problems.optimizer_unfit(name, reason, way)
+    for operator in request.graph.operators.values():
+        if any(operator.attributes.get(key) is True for key in _SPARSE):
+            reason = f"cannot add up the sparse gradients of `{operator.name}`"
+            way = "paddle.nn.Embedding(..., sparse=False)"
+            yield problems.optimizer_unfit(name, reason, way)
 
 
 def _casts(graph: Graph) -> int:
@@ -267,6 +307,12 @@ def _about_timeout(given: object) -> Iterator[Diagnostic]:
         yield bad_argument("rank_timeout", given, "seconds, more than 0", call)
 
 
+def _about_runs(given: object) -> Iterator[Diagnostic]:
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        call = "gt.minimize(optimizer, loss, accumulate=4)"
+        yield bad_argument("accumulate", given, "a number of runs, 1 or more", call)
+
+
 def _description(request: Request, passed_over: Collection[_Paddle]) -> Description:
     return described(
         request.graph,
@@ -274,17 +320,59 @@ def _description(request: Request, passed_over: Collection[_Paddle]) -> Descript
         request.optimizer,
         learning=request.learning,
         passed_over=request.pir_names(passed_over),
+        runs=request.accumulate,
     )
 
 
-def _on_all_ranks(request: Request, passed_over: Collection[_Paddle | str] | None) -> _Minimized:
+def _step_by_step(request: Request, passed_over: Collection[_Paddle | str] | None) -> _Minimized:
+    """Do what `minimize` of a PIR Program does, the gradients averaged over ranks and runs."""
     chosen = None if request.asked is None else request.given
-    with _ranks.telling("in `gt.minimize`", "after `gt.minimize`"):
-        gradients = request.optimizer.backward(request.loss, request.startup, chosen, passed_over)
+    gradients = request.optimizer.backward(request.loss, request.startup, chosen, passed_over)
+    if _ranks.rank_count() > 1:
         gradients = _ranks.averaged(gradients)
-        done = request.optimizer.apply_gradients(gradients)
-        _ranks.start_alike(request.startup, request.known.keys() - _teachers(request.program))
-    return done, gradients
+    if request.accumulate == 1:
+        return request.optimizer.apply_gradients(gradients), gradients
+    return _applied_every(request.accumulate, request.optimizer, gradients), gradients
+
+
+def _applied_every(
+    runs: int, optimizer: _Paddle, gradients: Iterable[tuple[_Paddle, _Paddle]]
+) -> list[_Paddle]:
+    """Add gradients up, and let the optimizer move the parameters by their mean in a branch.
+
+    Sums of half precision are kept in float32, as so many small terms would be lost.
+    """
+    paddle = load_paddle()
+    ops, done = paddle._C_ops, list[_Paddle]()  # noqa: SLF001
+    sums: list[tuple[_Paddle, _Paddle, _Paddle]] = []
+    for parameter, gradient in sorted(gradients, key=lambda pair: pair[0].name):
+        is_double = gradient.dtype == paddle.float64
+        kept = _zeros(
+            f"{parameter.name}_accumulated", gradient.shape, "float64" if is_double else "float32"
+        )
+        total = ops.assign_out_(kept + gradient.astype(kept.dtype), kept)
+        sums.append((parameter, gradient, total))
+    counter = _zeros(paddle.utils.unique_name.generate("accumulated_runs"), [1], "int64")
+    run = ops.assign_out_((counter + 1) % runs, counter)
+
+    def move() -> None:
+        means = [(one, (total / runs).astype(each.dtype)) for one, each, total in sums]
+        done.extend(optimizer.apply_gradients(means) or ())
+        for _, _, total in sums:
+            ops.assign_out_(paddle.zeros_like(total), total)
+
+    # An Executor that follows a schedule looks for the rate outside of branches.
+    optimizer._create_global_learning_rate()  # noqa: SLF001
+    paddle.static.nn.cond(run == 0, move, lambda: None)
+    return done
+
+
+def _zeros(name: str, shape: Sequence[int], dtype: str) -> _Paddle:
+    """Return a Variable that is kept from run to run, and is zero at first."""
+    paddle = load_paddle()
+    zero = paddle.nn.initializer.Constant(0.0)
+    make = paddle.pir.core.create_persistable_value
+    return make(dtype=dtype, shape=list(shape), name=name, initializer=zero)
 
 
 def _teachers(program: _Paddle) -> frozenset[str]:

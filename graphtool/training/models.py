@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from graphtool.checks import persistable_names
-from graphtool.diagnostics import Diagnostic, Report
+from graphtool.diagnostics import Report
 from graphtool.graph import Graph
 from graphtool.paths import is_there
 from graphtool.readers import weight_problems
@@ -32,11 +32,16 @@ _Paddle: TypeAlias = Any
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Model:
-    """A network ready to be merged: its Program, and the Scope that holds its parameters."""
+    """A network ready to be merged: its Program, and the Scope that holds its parameters.
+
+    `network` is what code made it, without the Layer, whose weights are in the Scope; it knows the
+    names of the Layer's state dict.
+    """
 
     live: LiveProgram
     scope: _Paddle
     report: Report
+    network: Network | None = None
 
     @property
     def program(self) -> _Paddle:
@@ -69,11 +74,18 @@ def open_model(
         return _saved(source, scope, weights, is_student=is_student)
     given = load_paddle().base.core.Scope()
     built = build(source, inputs, train=is_student, scope=given)
+    if not isinstance(built, Network):
+        if weights is None:
+            return Model(live=built, scope=given, report=Report())
+        loaded = load_parameters(built, weights, scope=scope)
+        return Model(live=built, scope=scope, report=loaded.report)
+    # With its buffers that are not persistable, which are in no file.
+    load_layer(built.layer, scope)
     if weights is None:
-        return _initialised(built, scope, given, role=role)
-    layer = built if isinstance(built, Network) else None
-    loaded = load_parameters(built.program, weights, layer=layer, scope=scope)
-    return Model(live=_live(built), scope=scope, report=loaded.report)
+        report = _about_weights(built, scope, role)
+    else:
+        report = load_parameters(built, weights, scope=scope).report
+    return Model(live=built.live, scope=scope, report=report, network=replace(built, layer=None))
 
 
 def _saved(source: str, scope: _Paddle, weights: str | None, *, is_student: bool) -> Model:
@@ -91,22 +103,9 @@ def _saved(source: str, scope: _Paddle, weights: str | None, *, is_student: bool
     return Model(live=live, scope=scope, report=Report.of(said))
 
 
-def _initialised(
-    built: Network | LiveProgram, scope: _Paddle, given: _Paddle, *, role: str
-) -> Model:
-    """Give a network that was built from code what its Layer holds.
-
-    `given` was the global Scope while it was built: a Program has its weights there.
-    """
-    if not isinstance(built, Network):
-        return Model(live=built, scope=given, report=Report())
-    load_layer(built.layer, scope)
+def _about_weights(built: Network, scope: _Paddle, role: str) -> Report:
+    """Report whether the weights that the callable gave its Layer look like those of a new one."""
     random = is_untouched(scope, persistables(built.graph))
-    said: list[Diagnostic] = []
-    if built.parameters and random is not False:
-        said = [problems.random_parameters(role, built.graph.source, known=random is True)]
-    return Model(live=built.live, scope=scope, report=Report.of(said))
-
-
-def _live(built: Network | LiveProgram) -> LiveProgram:
-    return built.live if isinstance(built, Network) else built
+    if not built.parameters or random is False:
+        return Report()
+    return Report((problems.random_parameters(role, built.graph.source, known=random is True),))

@@ -10,12 +10,12 @@ from typing import Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError
-from graphtool.graph import Graph, Value, shapes_agree
+from graphtool.graph import NOT_KEPT, Graph, Value, keeps_shape
 from graphtool.readers._legacy import variable_of
 from graphtool.readers._paddle import load_paddle, one_at_a_time
-from graphtool.readers.layer_weights import is_part
+from graphtool.readers.layer_weights import dynamic_layer, held_names, is_part
 from graphtool.readers.layers import Network
-from graphtool.readers.tensors import Tensor, set_tensors
+from graphtool.readers.tensors import Tensor, set_empty, set_tensors
 from graphtool.readers.weights import Weights, persistables, read_weights
 from graphtool.text import bounded
 from graphtool.training import problems
@@ -26,9 +26,6 @@ __all__ = ["Keys", "Loaded", "load_parameters", "variables_of"]
 
 # Programs, Scopes and Layers are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
-
-# Paddle's own mark for what is a Variable of static programs and in no state dict: an RNN has one.
-_NOT_KEPT = "__non_persistable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +83,7 @@ def load_parameters(
     if loaded.report.errors:
         raise GraphtoolError(*loaded.report)
     set_tensors({name: weights.tensors[key] for key, name in names.items()}, scope)
+    set_empty({value.name: value for value in graph.parameters}, scope)
     return loaded
 
 
@@ -93,7 +91,8 @@ def _wanted(subject: Subject) -> Collection[str]:
     """Return the parameters that must not be missing, in program order.
 
     Those that the forward pass reads: not the learning rate, nor the buffer that an RNN keeps its
-    weights in. Of a merged Program they are the student's, not the teacher's nor an adapter's.
+    weights in. Of a merged Program they are the student's, not the teacher's nor an adapter's. What
+    a Layer keeps out of its state dict is in no file.
     """
     graph = subject.graph
     training = training_operators(graph)
@@ -106,18 +105,21 @@ def _wanted(subject: Subject) -> Collection[str]:
     }
     if subject.merges:
         read &= persistables(subject.own.graph).keys()
+    network = subject.network
+    if network is not None and dynamic_layer(network) is not None:
+        read -= held_names(network.layer) - set(network.parameters.values())
     return [name for name in _kept(value.name for value in graph.parameters) if name in read]
 
 
 def _kept(names: Iterable[str]) -> Iterator[str]:
-    return (name for name in names if not name.endswith(_NOT_KEPT))
+    return (name for name in names if not name.endswith(NOT_KEPT))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Keys:
-    """What a Layer calls the Variables of a Program."""
+    """What a Layer calls the Variables of a Program; None where only the names are known."""
 
-    layer: _Paddle
+    layer: _Paddle | None
     variables: Mapping[str, str]
 
     @classmethod
@@ -134,7 +136,7 @@ class Keys:
         if source is None:
             return None
         given = cls.held_by(source)
-        if own is None or is_part(given.layer, own.layer):
+        if own is None or (own.layer is not None and is_part(given.layer, own.layer)):
             return given
         return cls.held_by(own)
 
@@ -259,7 +261,7 @@ def _said(
 def _fits(value: Value, tensor: Tensor) -> bool:
     # Arrays of Paddle's pickles are uint16 where the tensor was bfloat16.
     same = value.dtype in (None, tensor.dtype, tensor.array.dtype.name)
-    return same and shapes_agree(value.shape, tensor.shape)
+    return same and keeps_shape(value, tensor.shape)
 
 
 def _is_structured(key: str) -> bool:

@@ -14,6 +14,8 @@ from tests.benchmarks.rows import GROUPS
 from tests.benchmarks.table import lines, table
 from tests.benchmarks.timing import Outcome, Turn
 
+pytestmark = pytest.mark.nightly
+
 _READ = ["read-json", "--largest", "1000", "--rounds", "2"]
 
 
@@ -76,7 +78,6 @@ def test_a_row_that_is_not_there_is_refused_with_the_nearest(
     assert "no row `read-jsn`; nearest: read-json" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_growth_is_fitted_and_drawn(tmp_path: Path) -> None:
     row = _row("read-json")
     outcomes: dict[Turn, Outcome] = {

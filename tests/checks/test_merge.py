@@ -81,6 +81,7 @@ def test_what_cannot_be_read_is_in_the_report():
     assert codes(report) == ["GT001", "GT001"]
 
 
+@pytest.mark.slow
 def test_files_are_checked_without_importing_paddle():
     model = str(_FIXTURES / "3.3.1" / "cnn.json")
     code = (

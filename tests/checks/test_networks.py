@@ -170,7 +170,8 @@ def test_an_answer_in_probabilities_names_the_logits_before(answer, mode):
     found = only(checked(teacher, program(classifier(), mode), _MAP), "GT228")
     assert found.severity is Severity.WARNING
     logits = {"pir": "add_1", "legacy": "linear_0.tmp_1"}[mode]
-    assert found.help == f'soft_label("teacher_{logits}", ...)'
+    loss = "l2" if answer == "sigmoid" else "soft_label"
+    assert found.help == f'{loss}("teacher_{logits}", ...)'
     assert f"gone through {answer}" in found.message
 
 

@@ -42,6 +42,7 @@ def test_two_files_are_checked_and_the_guess_of_the_feed_map_is_said(run: Run, c
     assert result.lines[-1].startswith(f"{cnn} can be merged into {cnn}: ")
 
 
+@pytest.mark.slow
 def test_files_are_checked_without_paddle(cnn: Path) -> None:
     script = (
         "import sys\nfrom graphtool.cli import main\n"
@@ -178,6 +179,7 @@ def test_a_feed_that_is_given_twice_is_wrong_usage(run: Run, cnn: Path) -> None:
     assert "argument --feed: `image` is given more than once" in result.err
 
 
+@pytest.mark.slow
 def test_what_is_not_checked_says_what_to_type(cnn: Path) -> None:
     argv = ["check", str(cnn), str(cnn), "--feed", "image=image", "--prefix", "big_"]
     code = f"from graphtool.cli import main; main({argv})"

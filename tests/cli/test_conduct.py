@@ -211,6 +211,7 @@ def test_what_a_users_module_prints_does_not_reach_stdout(tmp_path: Path) -> Non
     assert b"by another process" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_ends_the_command_quietly(fixtures: Path) -> None:
     model = fixtures / "3.3.1" / "training.json"
     for options in (["--all"], ["--format", "json"]):
@@ -371,6 +372,7 @@ sys.exit(main(["inspect", "paddle.vision.models:LeNet", "--input", "1,28,28"]))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no alarm signals")
+@pytest.mark.slow
 def test_an_interrupt_while_paddle_is_imported_is_one(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED_IMPORT], capture_output=True, cwd=tmp_path, check=False
@@ -410,6 +412,7 @@ def imported_by(*commands: list[str]) -> set[str]:
 class TestOnATerminal:
     """What a person sees."""
 
+    @pytest.mark.slow
     def test_colours_and_tables_fit_80_columns(self, cnn: Path) -> None:
         text = terminal(80, "suggest-pairs", cnn, cnn)
 
@@ -440,6 +443,7 @@ class TestOnATerminal:
         stages = " ".join(plain(terminal(width, "inspect", cnn)))
         assert re.search("too narrow for: [^;]*last +output", stages)
 
+    @pytest.mark.slow
     def test_no_color_is_honoured(self) -> None:
         assert "35m" in terminal(100, "inspect", "--help")
         assert "35m" not in terminal(100, "inspect", "--help", NO_COLOR="1")
@@ -462,6 +466,7 @@ class TestOnATerminal:
         assert {part for code in codes for part in code.split(";")} <= legible
         assert codes
 
+    @pytest.mark.slow
     def test_a_path_is_folded_between_its_parts(self, cnn: Path) -> None:
         text = plain(terminal(60, "suggest-pairs", cnn, cnn))
         words = {word for line in text for word in line.split()}

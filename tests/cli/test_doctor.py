@@ -103,6 +103,7 @@ def test_a_merge_that_changes_a_number_or_fails_is_an_error(told: Callable[..., 
     assert failed.row("self-test").endswith("Paddle fails at a merge: ended by signal 11")
 
 
+@pytest.mark.slow
 def test_without_paddle_it_says_what_still_works_in_no_time(tmp_path: Path) -> None:
     hidden = "import sys; sys.modules['paddle'] = None\nfrom graphtool.cli import main\n"
     script = hidden + "import importlib.util as u; u.find_spec = lambda name: None\n"

@@ -20,6 +20,8 @@ from paddle import nn
 import graphtool.merging.folder
 from graphtool.matching.recipe import read_recipe
 from graphtool.merging.folder import load_merged
+from graphtool.readers.layers import from_layer
+from graphtool.training import export_student, for_test
 from tests.cli.test_check import status_into_closed_pipe
 
 pytestmark = pytest.mark.pir
@@ -35,6 +37,22 @@ class Net(nn.Layer):
 
     def forward(self, x: Any) -> Any:
         return self.head(nn.functional.relu(self.norm(self.conv(x))).mean([2, 3]))
+
+
+class Recurrent(nn.Layer):
+    """Keeps a state of dropout, a buffer in its state dict and one that is in none."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2D(3)
+        self.rnn = nn.LSTM(3, width, num_layers=2, dropout=0.2)
+        self.head = nn.Linear(width, 5)
+        self.register_buffer("scale", paddle.full([1], 1.5))
+        self.register_buffer("shift", paddle.full([1], 0.5), persistable=False)
+
+    def forward(self, x: Any) -> Any:
+        states, _ = self.rnn(self.norm(x).mean(3).transpose([0, 2, 1]))
+        return self.head(states[:, -1]) * self.scale + self.shift
 
 
 def of_code() -> nn.Layer:
@@ -324,6 +342,42 @@ def test_what_code_loads_itself_is_merged(
 
     assert value(scope, "teacher_conv2d_0.w_0") == source.conv.weight.numpy().tobytes()
     assert "GT520" not in result.err
+
+
+@pytest.mark.parametrize("kind", [Net, Recurrent])
+def test_a_student_of_code_is_exported_by_the_keys_of_its_layer(
+    run: Run, module: Callable[[str, str], None], tmp_path: Path, kind: type[nn.Layer]
+) -> None:
+    paddle.disable_static()
+    layer = kind(4)
+    paddle.save(layer.state_dict(), str(tmp_path / "net.pdparams"))
+    module(
+        "keyed",
+        f"from tests.cli.test_merge import {kind.__name__} as Kind\n"
+        "teacher, student = Kind(8), Kind(4)\n",
+    )
+    given = ("--input", "x=3,8,8", "--student-weights", "net.pdparams")
+    result = run("merge", "keyed:teacher", "keyed:student", *given, "-o", "out")
+    assert result.status == 0, result.err
+    paddle.enable_static()
+    scope, feed = paddle.static.Scope(), np.ones([2, 3, 8, 8], "float32")
+    merged = load_merged("out", scope=scope)
+    export_student(merged, "student")
+    export_student(merged, "again", layer=from_layer(lambda: kind(4), [("x", (3, 8, 8))]))
+
+    executor = paddle.static.Executor()
+    test, fetches = for_test(merged.program, fetch=list(merged.before.graph.fetches))
+    (wanted,) = executor.run(test, feed={"x": feed}, fetch_list=list(fetches), scope=scope)
+    paddle.disable_static()
+    for name in ("student", "again"):
+        state = paddle.load(f"{name}.pdparams")
+        assert state.keys() == layer.state_dict().keys()
+        other = kind(4)
+        assert other.set_state_dict(state) == ([], [])
+        other.eval()
+        assert other(paddle.to_tensor(feed)).numpy().tobytes() == wanted.tobytes()
+        again = run("merge", f"{name}.json", "keyed:student", *given, "-o", f"after-{name}")
+        assert again.status == 0, again.err
 
 
 def test_wrong_weights_are_an_error_and_nothing_is_written(

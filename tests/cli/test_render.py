@@ -86,6 +86,7 @@ def test_wrong_usage_is_refused(
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_the_folder_of_a_merge_is_drawn_without_paddle(
     run: Run, fixtures: Path, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ def test_the_short_form_prints_three_rows_and_draws_them(tmp_path: Path) -> None
 
 
 @pytest.mark.first
-@pytest.mark.slow
+@pytest.mark.longest
 def test_the_student_with_pairs_is_better_on_images_it_never_saw(tmp_path: Path) -> None:
     teacher, alone, taught = means_of("distill_digits.py", tmp_path / "digits.svg")
     assert alone + 1 < taught < teacher

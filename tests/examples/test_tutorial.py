@@ -7,7 +7,7 @@ import pytest
 from tests.examples.running import lines_of, numbers_in
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_tutorial_loads_lists_merges_trains_and_evaluates() -> None:
     lines = lines_of("tutorial.py", "--steps", "61")
 

@@ -6,8 +6,9 @@ import pytest
 
 from tests.examples.running import lines_of
 
+pytestmark = pytest.mark.nightly
 
-@pytest.mark.slow
+
 def test_two_workers_end_with_the_same_bytes_and_the_curve_of_one_process() -> None:
     lines = lines_of("two_workers.py", "--steps", "12")
     assert "14 of 14 parameters, adapters among them, have the same bytes on both" in lines

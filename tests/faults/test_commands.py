@@ -12,6 +12,8 @@ import graphtool as gt
 from graphtool.cli._arguments import parsers
 from tests.faults.commands import GROUPS
 
+pytestmark = pytest.mark.nightly
+
 # Options that take a file, and read it.
 READING = {"--pairs", "--teacher-weights", "--student-weights"}
 # Its script writes by the calls below, one after another.
@@ -38,7 +40,6 @@ def test_whatever_writes_is_among_those_that_get_signals() -> None:
     assert calls <= {line[0] for line in lines}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "signal"),
     [

@@ -23,6 +23,8 @@ from tests.faults.commands import CNN, Command
 from tests.faults.folders import contents, strays
 from tests.faults.steps import signals_at
 
+pytestmark = pytest.mark.nightly
+
 Place = Callable[[], Path]
 RECIPE = Command("", ("suggest-pairs", CNN, CNN, "-o", "pairs.toml"))
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -135,7 +137,6 @@ sys.exit(main(["inspect", "paddle.vision.models:LeNet", "--input", "1,28,28"]))
 """
 
 
-@pytest.mark.slow
 def test_paddle_does_not_report_a_crash_where_a_command_is_terminated() -> None:
     done = subprocess.run(
         [sys.executable, "-c", WHILE_PADDLE_IS_THERE], capture_output=True, check=False
@@ -153,7 +154,6 @@ def test_streams_that_are_closed_take_everything(place: Place) -> None:
     assert (folder / "p.toml").read_text().startswith("# A recipe of graphtool")
 
 
-@pytest.mark.slow
 def test_a_reader_of_stderr_that_left_does_not_keep_a_recipe_from_being_written(
     place: Place,
 ) -> None:
@@ -175,7 +175,6 @@ def test_a_reader_of_stderr_that_left_does_not_keep_a_recipe_from_being_written(
     assert (folder / "p.toml").exists()
 
 
-@pytest.mark.slow
 def test_a_reader_that_left_before_the_picture_is_not_success(place: Place) -> None:
     folder = place()
     reading, writing = os.pipe()

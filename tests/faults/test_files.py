@@ -17,11 +17,11 @@ from tests.faults.children import ended, run_child, start
 from tests.faults.folders import Contents, contents, is_part, strays
 from tests.faults.steps import interrupted_at, signals_at
 
+pytestmark = pytest.mark.nightly
+
 NAMES = ("a", "b", "sub", "seal")
 # As many steps as no writing has.
 MANY = 10_000
-slow = pytest.mark.slow
-OFTEN = ("a file over another", "a folder over another")
 
 
 @dataclass(frozen=True)
@@ -82,21 +82,14 @@ def before_and_after(writing: Writing, place: Callable[[], Path]) -> tuple[Conte
     return before, contents(folder)
 
 
-@pytest.mark.parametrize(
-    ("name", "stride"),
-    [
-        ("a file over another", 3),
-        ("a folder over another", 16),
-        *(pytest.param(name, 1, marks=slow) for name in WRITINGS),
-    ],
-)
+@pytest.mark.parametrize("name", WRITINGS)
 def test_an_interrupt_at_any_line_leaves_the_old_or_the_new_and_nothing_else(
-    name: str, stride: int, place: Callable[[], Path]
+    name: str, place: Callable[[], Path]
 ) -> None:
     writing = WRITINGS[name]
     before, after = before_and_after(writing, place)
     found: list[bool] = []
-    for step in range(0, MANY, stride):
+    for step in range(MANY):
         folder = place()
         writing.prepare(folder)
         if not interrupted_at(step, partial(writing.write, folder)):
@@ -105,15 +98,12 @@ def test_an_interrupt_at_any_line_leaves_the_old_or_the_new_and_nothing_else(
         assert contents(folder) in (before, after), step
         found.append(contents(folder) == after)
 
-    assert len(found) > 200 // stride
+    assert len(found) > 200
     assert found == sorted(found)
     assert set(found) == {False, True}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [*OFTEN, *(pytest.param(name, marks=slow) for name in WRITINGS if name not in OFTEN)],
-)
+@pytest.mark.parametrize("name", WRITINGS)
 def test_a_kill_at_any_touch_leaves_what_the_next_writer_makes_the_old_or_the_new(
     name: str, place: Callable[[], Path]
 ) -> None:

@@ -19,6 +19,8 @@ from tests.faults.children import ended, start
 from tests.faults.commands import CNN
 from tests.faults.folders import contents, strays
 
+pytestmark = pytest.mark.nightly
+
 TWO_DAYS = 2 * 86_400
 Place = Callable[[], Path]
 

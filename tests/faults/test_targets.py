@@ -21,6 +21,8 @@ from tests.faults.commands import CNN
 from tests.faults.folders import contents, strays
 from tests.faults.test_files import write_files
 
+pytestmark = pytest.mark.nightly
+
 Place = Callable[[], Path]
 NOBODY = 65534
 
@@ -216,7 +218,6 @@ def test_a_missing_input_is_not_blamed_on_the_output(
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_what_is_printed_after_a_recipe_on_stdout_comes_after_it(place: Place) -> None:
     out = place() / "out"
     with out.open("wb") as sink:

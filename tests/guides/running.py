@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -13,12 +12,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from tests.guides.markdown import Guide
+from tests.printed import as_stored
 
-__all__ = ["EXAMPLES", "as_shown", "guides", "picture_words", "renew", "run"]
+__all__ = ["EXAMPLES", "guides", "picture_words", "renew", "run"]
 
 _ROOT = Path(__file__).parents[2]
 EXAMPLES = _ROOT / "examples"
-_ANYTHING = "…"
 _SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -49,12 +48,6 @@ def run(guide: Guide, folder: Path) -> dict[int, str]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def as_shown(expected: str, found: str) -> bool:
-    """Return whether a guide shows what was printed; `…` stands for anything within its line."""
-    parts = (re.escape(part) for part in expected.split(_ANYTHING))
-    return re.fullmatch("[^\n]*".join(parts), found) is not None
-
-
 def picture_words(picture: Path) -> Counter[str]:
     """Return all that is written in an SVG; where it stands depends on the machine's fonts."""
     return Counter(
@@ -66,7 +59,7 @@ def renew(guide: Guide, shown: dict[int, str], folder: Path) -> None:
     """Write what the blocks show into a guide and its translation, and keep the pictures drawn."""
     text = guide.text
     for block in reversed(guide.blocks):
-        if block.line in shown and not as_shown(block.text, shown[block.line]):
+        if block.line in shown and not as_stored(block.text, shown[block.line]):
             text = text[: block.start] + shown[block.line] + text[block.end :]
     guide.path.write_text(text, encoding="utf-8")
     if guide.translation.exists():

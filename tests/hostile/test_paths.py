@@ -112,6 +112,7 @@ def test_any_path_is_read_from_and_written_to(run: Run, here: Path, name: str) -
 
 
 @each_path
+@pytest.mark.slow
 def test_what_helps_say_can_be_typed(run: Run, here: Path, name: str) -> None:
     path, folder = f"./{model(name)}", f"./{name}"
     Path(folder).mkdir()

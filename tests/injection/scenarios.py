@@ -187,6 +187,8 @@ def export() -> Case:
     def look() -> dict[str, Any]:
         files = {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
         contents = {name: _ROOT.sub(rb"\1/", data) for name, data in files.items()}
+        # Its checksums are those of the files as they are.
+        contents.pop("student.graphtool", None)
         seen = {"identity of files": files, "files": contents}
         return seen | state(merged.program, startup, scopes=(student.scope,))
 

@@ -11,6 +11,8 @@ from graphtool.diagnostics import MergeError
 from graphtool.merging._failures import paddle_failures
 from graphtool.text import bounded
 
+pytestmark = pytest.mark.nightly
+
 NO_TEXT: str = None  # pyright: ignore[reportAssignmentType]  # so that a line of graphtool's fails
 
 

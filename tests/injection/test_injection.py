@@ -7,22 +7,21 @@ import pytest
 from tests.injection.injecting import Kind, few, inject, sees_calls
 from tests.injection.scenarios import SCENARIOS
 
-pytestmark = [pytest.mark.pir, sees_calls]
+pytestmark = [pytest.mark.nightly, pytest.mark.pir, sees_calls]
 
-_FAST = {("merge", Kind.CALL): 12, ("distill_loss", Kind.CALL): 8}
+_DENSE = {("merge", Kind.CALL): 12, ("distill_loss", Kind.CALL): 8}
 _CHECKED = {"GT049", "GT236", "GT250", "GT633", "nothing"}
 
 
 @pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize("name", SCENARIOS)
-@pytest.mark.slow
 def test_a_failure_changes_nothing_and_a_second_try_works(name: str, kind: Kind) -> None:
     _assert_whole(name, kind, 5)
 
 
-@pytest.mark.parametrize(("name", "kind"), _FAST)
+@pytest.mark.parametrize(("name", "kind"), _DENSE)
 def test_a_failing_call_of_paddle_changes_nothing(name: str, kind: Kind) -> None:
-    _assert_whole(name, kind, _FAST[name, kind])
+    _assert_whole(name, kind, _DENSE[name, kind])
 
 
 def _assert_whole(name: str, kind: Kind, count: int) -> None:

@@ -26,6 +26,8 @@ from tests.injection.looking import state
 from tests.merging import networks
 from tests.merging.networks import small
 
+pytestmark = pytest.mark.nightly
+
 
 def ctrl_c() -> None:
     # In this thread: one of Paddle's would get it later.

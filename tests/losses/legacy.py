@@ -54,6 +54,11 @@ def refusals() -> dict[str, list[str]]:
             "temperature": refusal(student, partial(losses.kl, logits, logits, temperature=0)),
             "custom": refusal(student, partial(losses.custom, dict, x=3)),
         }
+        map_, jumps = merged.student(relu), paddle.cast(merged.student(logits) > 0, "float32")
+        scaled, one = map_ * 2.0, merged.student(logits)[:, :1]
+        found["axis"] = refusal(student, partial(losses.kl, scaled, scaled))
+        found["one class"] = refusal(student, partial(losses.kl, one, one))
+        found["jumps"] = refusal(student, partial(losses.l2, logits, jumps))
         learning = [one for one in student.program.all_parameters() if one.trainable]
         for parameter in learning:
             parameter.trainable = False
@@ -138,6 +143,18 @@ def fixed_batches() -> bool:
     return bool(np.isclose(value, reference.l2(*arrays), rtol=1e-5))
 
 
+def classes_of_maps() -> bool:
+    """Tell whether the classes of a map are found by its name."""
+    merged, student = merged_with(built(4, seed=2))
+    relu = made_by(student, "relu")
+    ends = merged.teacher(relu), merged.student(relu)
+    with inside(student):
+        found = [losses.kl(relu, relu), losses.kl(*ends, axis=1)]
+    *values, theirs, ours = student.run(FEED, *found, *ends)
+    wanted = reference.kl(*(np.moveaxis(end, 1, -1) for end in (theirs, ours)), 4)
+    return bool(np.allclose(values, wanted, rtol=1e-4) and wanted > 1e-4)
+
+
 def made_by(network: Built, type: str) -> str:
     """Return the name of what the first operator of a type makes; versions name it differently."""
     ops = network.program.global_block().ops
@@ -156,6 +173,7 @@ def main() -> None:
             "training": training(),
             "broadcast": broadcast(),
             "fixed batches": fixed_batches(),
+            "classes of maps": classes_of_maps(),
         }
     json.dump(answers, sys.stdout)
 

@@ -73,9 +73,9 @@ def convolutions(teacher: int = 16, student: int = 8, side: int = 32) -> Merged:
 def _started(factory: Callable[[], nn.Layer], *spec: Any, train: bool = False) -> Started:
     """Build a network and initialise it in a Scope of its own."""
     paddle.enable_static()
+    paddle.seed(6 if train else 5)
     network = gt.from_layer(factory, [("image", *spec)], train=train)
     scope = paddle.static.Scope()
-    paddle.seed(6 if train else 5)
     paddle.static.Executor().run(network.startup, scope=scope)
     return network, scope
 

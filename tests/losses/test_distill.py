@@ -70,7 +70,10 @@ def test_parts_are_the_losses_of_their_pairs_not_weighted() -> None:
     net = convolutions(8, 8)
     with net.building():
         loss = gt.distill_loss(
-            net.merged, [("relu_3", "relu_3"), ("add_6", "add_6", "kl")], weights=[0.25, 3]
+            net.merged,
+            [("relu_3", "relu_3"), ("add_6", "add_6", "kl")],
+            weights=[0.25, 3],
+            options={"kl": {"temperature": 1.0}},
         )
         values = [end(name) for name in ("relu_3", "add_6") for end in _ends(net)]
     total, *rest = net.run(images(), loss.total, *loss.parts.values(), *values)
@@ -82,6 +85,21 @@ def test_parts_are_the_losses_of_their_pairs_not_weighted() -> None:
         parts[1], (np.exp(logs[0]) * (logs[0] - logs[1])).sum(1).mean(), rtol=1e-4
     )
     assert total == total_of(parts, [0.25, 3.0])
+
+
+@pytest.mark.pir
+def test_the_recipe_for_logits_runs_at_the_temperature_that_was_published() -> None:
+    """0.9 · 4² · KL at a temperature of 4, as `train_student.py -a 0.9` of RepDistiller has it."""
+    net = convolutions(8, 8)
+    pairs = gt.suggest_pairs(net.merged.plan.teacher, net.merged.plan.student, recipe="logits")
+    with net.building():
+        loss = gt.distill_loss(net.merged, pairs)
+        ends = [end("add_6") for end in _ends(net)]
+    total, *logits = net.run(images(), loss.total, *ends)
+
+    assert list(loss.parts) == ["kl_add_6"]
+    np.testing.assert_allclose(total, 0.9 * reference.kl(*logits, temperature=4), rtol=1e-4)
+    assert total > 1e-4
 
 
 def _ends(net: Merged) -> tuple[Callable[[str], Any], Callable[[str], Any]]:
@@ -611,6 +629,10 @@ WRONG: dict[str, tuple[Callable[[Merged], Any], list[str]]] = {
     "weights that cannot be": (
         lambda net: gt.distill_loss(net.merged, net.pairs, [-1, float("nan"), "1", True, 1]),
         ["GT360"] * 4,
+    ),
+    "weights that are all 0": (
+        lambda net: gt.distill_loss(net.merged, net.pairs, [0] * 5),
+        ["GT360"],
     ),
     "a weight that is no scalar": (
         lambda net: gt.distill_loss(net.merged, net.pairs, {LOGITS: net.merged.student("relu_3")}),

@@ -25,11 +25,15 @@ AS_IT_SHOULD_BE = {
         "labels": ["GT346"],
         "temperature": ["GT347"],
         "custom": ["GT353"],
+        "axis": ["GT336"],
+        "one class": ["GT335"],
+        "jumps": ["GT348"],
         "minimized": ["GT342"],
     },
     "training": {"falls": True, "teacher kept": True},
     "broadcast": "[2, 4, 1, 1], X[1]'s shape = [2, 4, 6, 6]",
     "fixed batches": True,
+    "classes of maps": True,
 }
 
 

@@ -28,7 +28,7 @@ ZERO_IF_EQUAL = [
     (losses.l2, MAP),
     (losses.hint, MAP),
     (losses.kl, LOGITS),
-    (partial(losses.kl, temperature=4), LOGITS),
+    (partial(losses.kl, temperature=1), LOGITS),
     (losses.dkd, LOGITS),
     (losses.dist, LOGITS),
     (losses.attention, MAP),

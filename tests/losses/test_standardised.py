@@ -33,7 +33,7 @@ CASES = [
     one("lskd", losses.lskd, lskd, LOGITS),
     one(
         "lskd at a temperature of tokens",
-        partial(losses.lskd, temperature=4),
+        partial(losses.lskd, temperature=4, axis=2),
         partial(lskd, temperature=4),
         TOKENS,
     ),

@@ -101,6 +101,7 @@ def test_what_no_sublayer_returns_is_left_out_and_told(resnets: PairSet) -> None
     assert f"\n# {found.message}\n" in export(resnets, "paddleclas")
 
 
+@pytest.mark.slow
 def test_a_pair_that_needs_an_adapter_is_left_out_for_paddleclas_and_kept_in_yaml() -> None:
     pairs = suggest_pairs(vision("resnet34"), vision("mobilenet_v2"))
     losses = parsed(pairs, "paddleclas")["Loss"]["Train"]

@@ -22,6 +22,7 @@ from tests.networks import (
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_suggested_pair_is_nearest_to_itself_and_its_parts_sum_to_its_score() -> None:
     found = explain_pair(vision("resnet50"), vision("mobilenet_v1"), "relu_39=relu_22")
 

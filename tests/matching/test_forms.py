@@ -40,10 +40,10 @@ def parts(pairs: PairSet) -> list[tuple[str, str, str, float]]:
         (
             "overhaul",
             [
-                ("add_15", "batch_norm_26", "hint", 1.0),
-                ("add_12", "batch_norm_22", "hint", 1.0),
-                ("add_6", "batch_norm_10", "hint", 1.0),
-                ("add_2", "batch_norm_6", "hint", 1.0),
+                ("add_15", "batch_norm_26", "hint", 10.0),
+                ("add_12", "batch_norm_22", "hint", 10.0),
+                ("add_6", "batch_norm_10", "hint", 10.0),
+                ("add_2", "batch_norm_6", "hint", 10.0),
             ],
         ),
     ],

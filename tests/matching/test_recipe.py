@@ -204,6 +204,7 @@ def test_shapes_stand_on_one_line(pairs: PairSet) -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_an_inference_recipe_holds_for_training_with_a_loss_at_another_size(
     folder: Path, pairs: PairSet
 ) -> None:
@@ -452,13 +453,13 @@ def test_an_adapter_that_was_edited_together_with_a_name_is_said_to_be_replaced(
 
 
 @pytest.mark.pir
-def test_a_recipe_without_pairs_is_warned_of(pairs: PairSet) -> None:
-    none = replace(pairs, pairs=())
-    recipe = read_recipe(recipe_text(none), teacher=pairs.teacher, student=pairs.student)
-    assert len(recipe.pairs) == 0
-    (said,) = recipe.pairs.report
-    assert (said.code, said.severity) == ("GT327", Severity.WARNING)
-    assert said.message == "no pair is read from the recipe"
+def test_a_recipe_without_pairs_is_refused(pairs: PairSet) -> None:
+    none = recipe_text(replace(pairs, pairs=()))
+    with pytest.raises(PairError) as refused:
+        read_recipe(none, teacher=pairs.teacher, student=pairs.student)
+    (found,) = refused.value.report
+    assert (found.code, found.severity) == ("GT327", Severity.ERROR)
+    assert found.message == "no pair is read from the recipe"
 
 
 @pytest.mark.pir
@@ -560,6 +561,7 @@ HOSTILE = st.text(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(name=HOSTILE, path=HOSTILE, why=HOSTILE)
+@pytest.mark.slow
 def test_hostile_names_are_read_back_exactly(
     pairs: PairSet, tmp_path: Path, name: str, path: str, why: str
 ) -> None:
@@ -683,6 +685,7 @@ def test_a_transformers_recipe_holds_for_training_on_longer_sequences() -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_other_heads_on_the_same_weights_are_stale() -> None:
     pairs = suggest_pairs(*[built(lambda: Encoder(2, heads=4), (6, 16))] * 2)
     with pytest.raises(PairError) as error:
@@ -727,10 +730,12 @@ def test_a_text_that_is_no_fingerprint_parses_to_none(text: str) -> None:
         st.from_regex(r"\A[0-9a-f]{16}\Z"),
     )
 )
+@pytest.mark.slow
 def test_a_fingerprint_is_read_from_its_own_text(mark: Fingerprint) -> None:
     assert Fingerprint.parse(str(mark)) == mark
 
 
+@pytest.mark.slow
 def test_control_flow_has_fingerprints_through_its_blocks() -> None:
     graph = read(FIXTURES / "3.3.1" / "control.json")
     marks = fingerprints(graph)

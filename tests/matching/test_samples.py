@@ -82,6 +82,7 @@ def saved_as(help: str | None, folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         return list(held.files)
 
 
+@pytest.mark.slow
 def test_the_feeds_of_both_networks_are_named_where_one_has_no_samples(
     network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,6 +110,7 @@ def test_loss_gradients_and_optimizer_leave_the_pairs_as_they_are() -> None:
     )
 
 
+@pytest.mark.slow
 def test_six_layers_teach_three_at_every_second() -> None:
     teacher = built(lambda: Encoder(6), [7, 16])
     student = built(lambda: Encoder(3, width=16), [7, 16])
@@ -220,6 +221,7 @@ def test_other_numbers_of_classes_are_warned_of() -> None:
     assert logits.warnings == ("1000 against 5 classes: the logits cannot be compared one to one",)
 
 
+@pytest.mark.slow
 def test_logits_of_other_classes_stay_in_the_list_behind_more_maps_than_fit() -> None:
     teacher, student = (
         built(lambda classes=n: PlainConvolutions([4] * 8, classes=classes), [3, 512, 512])

@@ -100,6 +100,27 @@ def test_recurrent_layers_are_merged() -> None:
     assert found.transpose([1, 0, 2]).tobytes() == wanted.numpy().tobytes()
 
 
+@pytest.mark.pir
+def test_a_saved_recurrent_layer_teaches_though_its_file_lacks_the_state_of_its_dropout(
+    tmp_path: Path,
+) -> None:
+    layer = Recurrent()
+    layer.eval()
+    spec = paddle.static.InputSpec([-1, 8], "float32", "data")
+    paddle.jit.save(layer, str(tmp_path / "net"), input_spec=[spec])
+    student, scope = from_layer(Recurrent(), _INPUT), paddle.static.Scope()
+    paddle.enable_static()
+    path = tmp_path / "net.json"
+
+    assert check_merge(path, student, {"data": "data"}, scope).errors == ()
+    merged = merge(path, student, {"data": "data"}, scope=scope)
+    assert merged.verify().equal
+    found = run(merged.program, scope, {"data": samples()}, merged.teacher("rnn_0"))[0]
+    paddle.disable_static()
+    wanted = layer(paddle.to_tensor(samples())).numpy()
+    assert found.transpose([1, 0, 2]).tobytes() == wanted.tobytes()
+
+
 def test_what_was_loaded_over_a_teacher_is_what_teaches(tmp_path: Path) -> None:
     (teacher, student, layer), theirs = networks(), paddle.static.Scope()
     wanted = in_layer(layer)

@@ -176,6 +176,7 @@ def test_a_layer_of_dynamic_mode_brings_its_weights_along() -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_values_outlive_all_names_of_the_programs() -> None:
     def made() -> Any:
         teacher, student = small(networks.looping, "image"), small(networks.perceptron)

@@ -132,6 +132,7 @@ _LEGACY_NETWORKS = given(
 
 @_FEW
 @_LEGACY_NETWORKS
+@pytest.mark.slow
 def test_any_two_legacy_networks_merge_to_what_both_were(
     theirs: list[Step], ours: list[Step]
 ) -> None:
@@ -180,6 +181,7 @@ _THREE_NETWORKS = given(first=_steps(), second=_steps(), ours=_steps())
 @pytest.mark.pir
 @settings(_FEW, max_examples=2)
 @_THREE_NETWORKS
+@pytest.mark.slow
 def test_two_teachers_add_up_as_one_does(
     first: list[Step], second: list[Step], ours: list[Step]
 ) -> None:

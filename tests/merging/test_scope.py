@@ -128,6 +128,7 @@ def test_a_name_that_an_inner_scope_has_for_itself_is_no_collision() -> None:
         assert bytes_of(kid, [old])[old] == bytes_of(student.scope, [new])[new]
 
 
+@pytest.mark.slow
 def test_sharing_takes_no_memory() -> None:
     """64 MiB of weights; both buffers are one, and the process does not grow by them."""
 

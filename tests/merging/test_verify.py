@@ -63,6 +63,7 @@ def test_variables_and_random_state_stay_byte_for_byte() -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_branches_that_draw_at_once_draw_alike_in_each_run() -> None:
     """Paddle gives independent branches their random numbers in any order unless it is told."""
     shape = [-1, 3, 4, 4]

@@ -13,8 +13,9 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from tests.guides.running import EXAMPLES
+from tests.printed import as_stored
 
-__all__ = ["NOTEBOOK", "run", "shown"]
+__all__ = ["NOTEBOOK", "as_kept", "run", "shown"]
 
 NOTEBOOK = EXAMPLES / "distill.ipynb"
 _WORDS = re.compile(r"<text[^>]*>([^<]*)</text>")
@@ -56,6 +57,15 @@ def shown(notebook: NotebookNode) -> list[list[object]]:
     """Return what each cell shows: texts as they are, pictures by the words in them."""
     cells = (cell for cell in notebook.cells if cell.cell_type == "code")
     return [[part for output in cell.outputs for part in _parts(output)] for cell in cells]
+
+
+def as_kept(kept: object, found: object) -> bool:
+    """Return whether a notebook shows what another does, its texts as they would be printed."""
+    if isinstance(kept, str) and isinstance(found, str):
+        return as_stored(kept, found)
+    if isinstance(kept, list | tuple) and isinstance(found, list | tuple):
+        return len(kept) == len(found) and all(map(as_kept, kept, found))
+    return kept == found
 
 
 def _parts(output: NotebookNode) -> Iterator[object]:

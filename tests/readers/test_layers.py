@@ -86,6 +86,7 @@ def test_the_last_activation_of_a_block_belongs_to_the_block():
     assert find(graph, "layer3").name == "relu_39"
 
 
+@pytest.mark.slow
 def test_every_sublayer_of_resnet18_is_found_once_it_has_run(resnet18, layer):
     found = {path for value in resnet18().graph.values.values() for path in value.layer_outputs}
     assert found == {path for path, _ in layer.named_sublayers()}
@@ -338,8 +339,8 @@ def _outputs(network, scope, x):
         paddle.disable_static()
 
 
-def _started(network):
-    scope = paddle.static.Scope()
+def _started(network, scope=None):
+    scope = paddle.static.Scope() if scope is None else scope
     paddle.enable_static()
     paddle.static.Executor().run(network.startup, scope=scope)
     paddle.disable_static()
@@ -373,11 +374,17 @@ def test_a_class_a_factory_and_a_layer_give_one_program():
 
 def test_a_startup_program_sets_the_weights_of_the_constructor_whenever_it_runs():
     network = from_layer(lambda: nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1D(8)), [(4,)])
-    first = _started(network)
-    name = network.parameters["0.weight"]
-    held = np.array(first.find_var(name).get_tensor())
-    again = np.array(_started(network).find_var(name).get_tensor())
-    assert held.tobytes() == again.tobytes() == network.layer[0].weight.numpy().tobytes()
+    wanted = network.layer[0].weight.numpy().tobytes()
+    for scope in (_started(network), _started(network)):
+        weight = scope.find_var(network.parameters["0.weight"]).get_tensor()
+        assert np.array(weight).tobytes() == wanted
+    weight.set(np.ones([8, 5], "float32"), paddle.CPUPlace())
+    assert (
+        np.array(
+            _started(network, scope).find_var(network.parameters["0.weight"]).get_tensor()
+        ).tobytes()
+        == wanted
+    )
 
 
 def test_the_startup_program_of_a_layer_that_was_handed_over_leaves_its_weights_alone():
@@ -765,6 +772,7 @@ def test_layers_are_built_into_legacy_programs_by_paddle_2_6(tmp_path, paddle26)
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_vision_model_is_built_into_a_legacy_program_under_the_guard():
     with paddle.pir_utils.OldIrGuard():
         net = from_layer(paddle.vision.models.resnet18, [(3, 64, 64)], train=False)

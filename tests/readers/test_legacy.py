@@ -82,6 +82,7 @@ def test_a_loop_keeps_its_block():
 
 
 @pytest.mark.call_stacks
+@pytest.mark.slow
 def test_an_operator_knows_the_users_line():
     graph = read_program(_program.__wrapped__(_training))
     (source, *_) = [op.source for op in graph.operators.values() if op.kind == "conv2d"]

@@ -230,6 +230,7 @@ def test_an_operator_on_a_value_of_another_program_is_said():
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_the_graph_holds_plain_data_and_outlives_the_program():
     program = _program.__wrapped__(_control_flow)
     graph = read_program(program)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from graphtool.matching.pairs import Kind, Relation
 from graphtool.structure import Tap
 from tests.reference.glossary import (
@@ -43,6 +45,7 @@ def test_no_word_is_forbidden_that_is_a_term() -> None:
     assert [never for one in TERMS for never in one.never if never.lower() in allowed] == []
 
 
+@pytest.mark.slow
 def test_what_graphtool_says_uses_no_other_word_for_a_term() -> None:
     texts = list(english_texts())
     assert len(texts) > 400

@@ -53,8 +53,24 @@ def test_it_is_set_up_as_readme_and_ci_do() -> None:
 
     assert [line for line in set_up if " install " in line and line not in said] == []
     run = (_ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    for tool in re.findall(r"^\.venv/bin/(\S.*)$", run, re.MULTILINE):
+    for tool in re.findall(r"^\.venv/bin/((?!python).*)$", run, re.MULTILINE):
         assert f".venv/bin/{tool}" in said
+
+
+def test_tests_are_chosen_by_the_same_marks_everywhere() -> None:
+    pyproject = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    options = pyproject["tool"]["pytest"]["ini_options"]
+    run = (_ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    said = _CONTRIBUTING.read_text(encoding="utf-8")
+    *_, typed = Guide(_ROOT / "README.md").blocks[1].text.splitlines()
+
+    assert options["addopts"][-2:] == ["-m", "not slow and not nightly"]
+    assert typed == '.venv/bin/python -m pytest -m "not nightly"'
+    assert typed in said
+    marks = {mark.partition(":")[0] for mark in options["markers"]}
+    chosen = re.findall(r'pytest -m "?([a-z ]+)', f"{run}{said}{typed}")
+    assert {word for one in chosen for word in one.split()} - {"not", "and"} <= marks
+    assert "MKL_CBWR=COMPATIBLE" in run
 
 
 def test_the_layers_are_those_that_are_checked() -> None:

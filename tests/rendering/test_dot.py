@@ -82,6 +82,7 @@ def empty() -> Graph:
     )
 
 
+@pytest.mark.slow
 def test_dot_is_the_same_byte_for_byte_in_another_process() -> None:
     script = (
         "import sys, graphtool as gt; from graphtool.readers import read; g = read(sys.argv[1]);"
@@ -139,6 +140,7 @@ def test_conditions_and_loops_are_frames_at_level_op() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_chain_deeper_than_the_recursion_limit_is_drawn() -> None:
     graph = chain(3000)
 

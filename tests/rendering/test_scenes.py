@@ -178,6 +178,7 @@ def test_a_merge_without_losses_says_that_there_are_none_yet() -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_the_folder_of_a_merge_is_drawn_with_its_pairs_or_the_losses_in_it(tmp_path: Path) -> None:
     from tests.losses.networks import convolutions
 
@@ -199,6 +200,7 @@ def test_the_folder_of_a_merge_is_drawn_with_its_pairs_or_the_losses_in_it(tmp_p
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_of_two_teachers_the_one_asked_for_is_drawn_and_the_other_is_told(tmp_path: Path) -> None:
     import paddle
 
@@ -232,6 +234,21 @@ def test_of_two_teachers_the_one_asked_for_is_drawn_and_the_other_is_told(tmp_pa
     assert len(scene_of(first.merged).pairs) == 0
     gt.save_merged(second, tmp_path / "two")
     assert scene_of(tmp_path / "two").merge == scene_of(second).merge
+
+
+@pytest.mark.pir
+def test_a_loss_against_an_average_of_two_teachers_is_drawn_without_adapters() -> None:
+    from tests.losses.merges import built, inside, merged_with
+
+    last, student = merged_with(built(4), built(4, seed=2))
+    first = last.teachers[0]
+    with inside(student):
+        average = (first.teacher("add_2") + last.teacher("add_2")) / 2
+        gt.losses.kl(average, last.student("add_2"))
+
+    for merged in (first, last):
+        (pair,) = scene_of(merged).pairs
+        assert (pair.teacher.name, pair.student.name, pair.adapter) == ("add_2", "add_2", None)
 
 
 def test_a_damaged_folder_is_told(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tests.soak.rounds import IMAGE, everything, network
 
 ROUNDS, WARM_UP = 20, 9
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 
 def grown(work: Callable[[int], None], rounds: int = ROUNDS) -> Growth:

@@ -20,7 +20,7 @@ from tests.soak.rounds import IMAGE, Built, mode, network
 TIMES = 3
 _CNN = Path(__file__).parents[1] / "fixtures" / "2.6.2" / "cnn.pdmodel"
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 
 @pytest.fixture(autouse=True)

@@ -84,7 +84,8 @@ def summary(facts: Facts) -> str:
     if why := facts.get("to_static"):
         return f"not built by to_static: {why}"
     return ", ".join(
-        f"{way} {one.get('verdict')}" + (f" ({one['why'].splitlines()[0]})" if one.get("why") else "")
+        f"{way} {one.get('verdict')}"
+        + (f" ({one['why'].splitlines()[0]})" if one.get("why") else "")
         for way, one in facts["ways"].items()
     )
 
@@ -103,10 +104,17 @@ def _fine(way: Facts) -> bool:
 def table(package: str, results: dict[str, Facts]) -> Table:
     """Count verdicts by way."""
     built = {name: facts for name, facts in results.items() if "to_static" not in facts}
-    page = Table("way", "verdict", "networks", title=f"{package}: {len(results)} networks, of "
-                 f"which to_static builds {len(built)}", title_justify="left")
+    page = Table(
+        "way",
+        "verdict",
+        "networks",
+        title=f"{package}: {len(results)} networks, of which to_static builds {len(built)}",
+        title_justify="left",
+    )
     counts = Counter(
-        (way, one.get("verdict", "?")) for facts in built.values() for way, one in facts["ways"].items()
+        (way, one.get("verdict", "?"))
+        for facts in built.values()
+        for way, one in facts["ways"].items()
     )
     for (way, verdict), count in sorted(counts.items()):
         page.add_row(way, verdict, str(count))
@@ -117,8 +125,11 @@ def lines(results: dict[str, Facts]) -> Iterator[str]:
     """Yield the largest and slowest, and what is not equal."""
     for unit in ("seconds", "gigabytes"):
         most = max(
-            ((one.get(unit, 0), name, way) for name, facts in results.items()
-             for way, one in facts["ways"].items()),
+            (
+                (one.get(unit, 0), name, way)
+                for name, facts in results.items()
+                for way, one in facts["ways"].items()
+            ),
             default=None,
         )
         if most is not None:

@@ -69,7 +69,7 @@ def seed() -> None:
     import paddle
 
     paddle.seed(7)
-    np.random.seed(7)  # noqa: NPY002
+    np.random.seed(7)
     random.seed(7)
 
 

@@ -55,6 +55,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "batch norm": lambda: optimizer.SGD(0.1),
     "embedding": lambda: optimizer.SGD(0.1),
     "merged": lambda: optimizer.Adam(0.01),
+    "accumulated": lambda: optimizer.Adam(0.01, grad_clip=nn.ClipGradByGlobalNorm(0.05)),
 }
 
 
@@ -64,6 +65,7 @@ def trained(case: str, minimize: Minimize, share: slice, seed: int) -> dict[str,
     main, startup, scope = paddle.static.Program(), paddle.static.Program(), paddle.static.Scope()
     executor = paddle.static.Executor(paddle.CPUPlace())
     made = CASES[case]()
+    runs = 2 if case == "accumulated" and minimize is gt.minimize else 1
     with paddle.static.scope_guard(scope), paddle.utils.unique_name.guard():
         with paddle.static.program_guard(main, startup):
             x = paddle.static.data("x", [-1, 8])
@@ -71,11 +73,14 @@ def trained(case: str, minimize: Minimize, share: slice, seed: int) -> dict[str,
             loss = ((y - 0.5) ** 2).mean()
             if case == "merged":
                 loss = loss + distilled(main, executor, y)
-            minimize(made, loss, startup)
+            minimize(made, loss, startup, **({"accumulate": runs} if runs > 1 else {}))
         executor.run(startup)
         start = digest(main, scope)
         losses: list[float] = []
         for batch in batches():
+            # The mean of the same gradients is each of them.
+            for _ in range(runs - 1):
+                executor.run(main, feed={"x": batch[share]})
             losses += executor.run(main, feed={"x": batch[share]}, fetch_list=[loss])
             if isinstance(made._learning_rate, optimizer.lr.LRScheduler):
                 made._learning_rate.step()

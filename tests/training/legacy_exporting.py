@@ -71,7 +71,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     # From one line, for a legacy file keeps the stack of calls that wrote it.
     for one, name, held in ((merged, "student", scope), (alone, "alone", others)):
         export_student(one, folder / name, scope=held)
-    written = sorted(path.name for path in folder.glob("student.*"))
+    written = sorted(path.name for path in folder.glob("student.pd*"))
     test, fetches = for_test(merged)
     with guard():
         (want,) = executor.run(test, feed=FEED, fetch_list=list(fetches), scope=scope)
@@ -101,7 +101,7 @@ def _scopes() -> tuple[Any, Any]:
 
 
 def _sizes(folder: Path, name: str) -> list[int]:
-    return [path.stat().st_size for path in sorted(folder.glob(f"{name}.*"))]
+    return [path.stat().st_size for path in sorted(folder.glob(f"{name}.pd*"))]
 
 
 if __name__ == "__main__":

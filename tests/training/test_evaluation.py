@@ -262,6 +262,7 @@ def distilled() -> Merged:
     return Merged()
 
 
+@pytest.mark.slow
 def test_names_of_a_merged_program_go_to_the_teacher_or_the_student(distilled: Merged) -> None:
     paddle.enable_static()
     feed = {"image": np.random.RandomState(1).rand(2, 3, 16, 16).astype("float32")}

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,11 +91,12 @@ def test_it_writes_a_model_its_parameters_and_a_state_dict(exported: Any) -> Non
     folder, found = exported
 
     assert sorted(path.name for path in folder.iterdir()) == [
+        "student.graphtool",
         "student.json",
         "student.pdiparams",
         "student.pdparams",
     ]
-    assert set(found.files) == set(folder.iterdir())
+    assert set(found.files) == set(folder.iterdir()) - {folder / "student.graphtool"}
     assert (found.feeds, len(found.fetches), len(found.report)) == (("image",), 1, 0)
     assert str(found).splitlines()[-1] == f"image -> {found.fetches[0]}"
 
@@ -382,25 +384,71 @@ def _refused(call: Any) -> gt.Diagnostic:
     return raised.value.report.errors[0]
 
 
+def _exported(distilled: Distilled, target: Path, **options: Any) -> tuple[list[str], list[str]]:
+    """Export, and return the names of the files and the codes of what was warned of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = gt.export_student(distilled.merged, target, **options)
+    return [file.name for file in found.files], [said.code for said in found.report]
+
+
+def _names(stem: str) -> list[str]:
+    return [f"{stem}{ending}" for ending in (".json", ".pdiparams", ".pdparams")]
+
+
 @pytest.mark.pir
-def test_earlier_files_are_replaced_only_by_force_and_then_all_of_them(
+def test_files_of_others_stay_and_the_student_is_written_beside_them(
     distilled: Distilled, tmp_path: Path
 ) -> None:
-    (tmp_path / "student.pdmodel").write_text("of an earlier student")
+    (tmp_path / "student.pdmodel").write_text("of another student")
+    (tmp_path / "student-2.pdparams").write_text("of a third one")
     (tmp_path / "notes.txt").write_text("mine")
 
-    found = _refused(lambda: gt.export_student(distilled.merged, tmp_path / "student"))
-    assert found.code == "GT630"
-    assert len(list(tmp_path.iterdir())) == 2
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"GT630.*student-3") as warned:
+            found = gt.export_student(distilled.merged, tmp_path / "student")
+        assert [file.name for file in found.files] == _names("student-3")
+        assert "student.pdmodel` is not of an earlier export" in str(warned[0].message)
+    assert (tmp_path / "student.pdmodel").read_text() == "of another student"
+    assert (tmp_path / "student-2.pdparams").read_text() == "of a third one"
 
-    gt.export_student(distilled.merged, tmp_path / "student", force=True)
-
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "notes.txt",
-        "student.json",
-        "student.pdiparams",
-        "student.pdparams",
+    assert _exported(distilled, tmp_path / "student", force=True) == (_names("student"), [])
+    assert sorted(path.name for path in tmp_path.glob("student.*")) == [
+        "student.graphtool",
+        *_names("student"),
     ]
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.pir
+def test_an_earlier_export_is_replaced_unless_its_files_have_changed(
+    distilled: Distilled, tmp_path: Path
+) -> None:
+    target = tmp_path / "student"
+    gt.export_student(distilled.merged, target)
+    (tmp_path / "student.pdparams").unlink()
+
+    # What is not there any more is in nobody's way.
+    assert _exported(distilled, target) == (_names("student"), [])
+    paddle.save({"mine": 1}, f"{target}.pdparams")
+    assert _exported(distilled, target) == (_names("student-2"), ["GT630"])
+    (tmp_path / "student.graphtool").write_text("no record")
+    assert _exported(distilled, target) == (_names("student-2"), ["GT630"])
+    assert paddle.load(f"{target}.pdparams") == {"mine": 1}
+
+
+@pytest.mark.pir
+def test_an_export_that_would_be_lost_goes_into_the_folder_or_beside_it(
+    distilled: Distilled, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "taken.json").mkdir()
+
+    assert _exported(distilled, tmp_path / "folder") == (_names("student"), ["GT636"])
+    assert (tmp_path / "folder" / "student.json").is_file()
+    for force in (False, True):
+        found = _exported(distilled, tmp_path / "taken", force=force)
+        assert found == (_names("taken-2"), ["GT630"])
 
 
 @pytest.mark.pir
@@ -418,7 +466,6 @@ def test_an_ending_of_one_of_the_files_is_dropped(distilled: Distilled, tmp_path
 def test_nothing_is_written_where_something_is_wrong(distilled: Distilled, tmp_path: Path) -> None:
     merged, target = distilled.merged, tmp_path / "student"
     (tmp_path / "file").write_text("")
-    (tmp_path / "taken.json").mkdir()
     empty, other = paddle.static.Scope(), gt.from_layer(Half, [(4,)])
 
     def export(**options: Any) -> str:
@@ -433,11 +480,7 @@ def test_nothing_is_written_where_something_is_wrong(distilled: Distilled, tmp_p
         "nothing": export(fetch=[]),
         "an empty Scope": export(scope=empty),
         "another layer": export(layer=other),
-        "a folder": _refused(lambda: gt.export_student(merged, tmp_path)).code,
         "below a file": _refused(lambda: gt.export_student(merged, tmp_path / "file" / "x")).code,
-        "over a folder": _refused(
-            lambda: gt.export_student(merged, tmp_path / "taken", force=True)
-        ).code,
         "no program": _refused(lambda: gt.export_student("student", target)).code,
     }
 
@@ -450,12 +493,10 @@ def test_nothing_is_written_where_something_is_wrong(distilled: Distilled, tmp_p
         "nothing": "GT540",
         "an empty Scope": "GT633",
         "another layer": "GT634",
-        "a folder": "GT636",
         "below a file": "GT601",
-        "over a folder": "GT601",
         "no program": "GT248",
     }
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
 def test_a_layer_with_a_programs_names_has_to_fit_it_whole(tmp_path: Path) -> None:
@@ -629,7 +670,6 @@ def test_paddle_2_6_exports_alike(tmp_path: Path, on_paddle26: Callable[..., str
 @pytest.mark.parametrize(
     ("path", "options", "code"),
     [
-        ("", {}, "GT636"),
         (".json", {"scope": 3}, "GT248"),
         ("student", {"layer": 3}, "GT248"),
         ("student", {"layer": Net}, "GT248"),

@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-CASES = ("sgd", "global norm", "norm", "value", "decay", "schedule", "embedding", "merged")
+CASES = (
+    *("sgd", "global norm", "norm", "value", "decay", "schedule", "embedding", "merged"),
+    "accumulated",
+)
 # Half batches are averaged in another order than whole ones: a few units in the last place.
 LOSS_TOLERANCE, PARAMETER_TOLERANCE = 1e-6, 1e-6
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 
 def launch(folder: Path, *cases: str, ranks: int = 2) -> tuple[int, str]:

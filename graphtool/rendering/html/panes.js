@@ -95,6 +95,8 @@ function drawPairs() {
   const shown = pairs.filter(isShown);
   const own = pairs.filter((pair) => pair.own).length;
   const all = el("button", { id: "all", onclick: () => choose(shown) }, "all");
+  const isEmpty = state.chosen.size === 0;
+  const taken = { disabled: isEmpty, title: isEmpty ? "choose pairs first" : null };
   pairsPane.replaceChildren(
     el("h2", {}, `${counted(pairs.length, "pair")}${own ? `, ${own} of your own` : ""}`),
     el("div", { class: "toggles" }, ...toggles),
@@ -102,10 +104,10 @@ function drawPairs() {
     el(
       "div",
       { class: "recipe" },
-      el("b", {}, `Recipe: ${counted(state.chosen.size, "pair")}`),
+      el("b", {}, `Recipe: ${isEmpty ? "no pairs yet" : counted(state.chosen.size, "pair")}`),
       all,
-      el("button", { id: "copy", onclick: () => copy(recipe(), "recipe") }, "copy"),
-      el("button", { id: "download", onclick: download }, "download pairs.toml"),
+      el("button", { id: "copy", ...taken, onclick: () => copy(recipe(), "recipe") }, "copy"),
+      el("button", { id: "download", ...taken, onclick: download }, "download pairs.toml"),
     ),
   );
   pairsPane.querySelector("ul").scrollTop = scrolled;

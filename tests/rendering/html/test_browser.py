@@ -72,6 +72,27 @@ def test_pairs_chosen_in_a_browser_are_a_recipe_of_just_these(
     assert not recipe.pairs.report.diagnostics
 
 
+def test_a_recipe_of_no_pairs_is_neither_copied_nor_downloaded(
+    browse: Browse, tmp_path: Path
+) -> None:
+    graph = read(FIXTURES / "cnn.json")
+    browser = browse(drawn(suggest_pairs(graph, graph), tmp_path))
+
+    def state() -> tuple[str, list[bool], list[str | None]]:
+        buttons = [browser.one("#copy"), browser.one("#download")]
+        titles = [button.get_attribute("title") or None for button in buttons]
+        return browser.one(".recipe b").text, [b.is_enabled() for b in buttons], titles
+
+    empty = ("Recipe: no pairs yet", [False, False], ["choose pairs first"] * 2)
+    assert state() == empty
+    browser.click("#download")
+    assert "downloaded" not in browser.one("#status").text
+    browser.click("#pair-0")
+    assert state() == ("Recipe: 1 pair", [True, True], [None, None])
+    browser.click("#pair-0")
+    assert state() == empty
+
+
 @pytest.mark.slow
 def test_a_row_opens_to_its_blocks_and_a_block_to_its_operators(browse: Browse, page: Path) -> None:
     browser = browse(page)

@@ -1,0 +1,174 @@
+"""The softmax of a loss is taken over the classes, wherever they are, however it is called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+
+import graphtool as gt
+from graphtool import losses
+from tests.losses import reference
+from tests.losses.merges import inside, sizes
+from tests.losses.test_standardised import lskd
+from tests.merging.networks import Built, build
+
+pytestmark = pytest.mark.pir
+
+IMAGE = {"image": np.random.default_rng(2).normal(size=(2, 3, 6, 6)).astype("float32")}
+LOSSES = {
+    "soft_label": reference.soft_label,
+    "kl": lambda t, s: reference.kl(t, s, 4),
+    "lskd": lskd,
+}
+
+
+def segmenter(width: int, *, last: bool = False) -> Built:
+    """Build a network of 19 classes for each place: `add_1`, at full size `bilinear_interp_0`."""
+
+    def forward(image: Any) -> Any:
+        x, layout = (image.transpose([0, 2, 3, 1]), "NHWC") if last else (image, "NCHW")
+        for before, after in ((3, width), (width, 19)):
+            bias = paddle.ParamAttr(initializer=nn.initializer.Normal(0.0, 1.0))
+            layer = nn.Conv2D(before, after, 1, data_format=layout, bias_attr=bias)
+            x = nn.functional.relu(layer(x)) if after == width else layer(x)
+        return nn.functional.interpolate(x, size=[12, 12], mode="bilinear", data_format=layout)
+
+    return build(forward, ("image", [-1, 3, 6, 6], "float32"))
+
+
+def merged_of(teacher: Built, student: Built, feed: str = "image") -> gt.Merged:
+    return gt.merge(
+        teacher.program,
+        student.program,
+        {feed: feed},
+        scope=student.scope,
+        teacher_scope=teacher.scope,
+    )
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("last", [False, True])
+def test_a_loss_by_name_its_pair_and_an_axis_that_is_said_are_one_number(
+    loss: str,
+    last: bool,  # noqa: FBT001
+) -> None:
+    student = segmenter(4, last=last)
+    merged, axis = merged_of(segmenter(8, last=last), student), 3 if last else 1
+    name, build = "bilinear_interp_0", losses.BY_NAME[loss]
+    with inside(student):
+        ends = merged.teacher(name), merged.student(name)
+        told = {loss: {"axis": axis}}
+        built = [
+            build(name, name),
+            build(*ends),
+            build(name, name, axis=axis),
+            build(name, name, axis=axis - 4),
+            gt.distill_loss(merged, [(name, name, loss)]).total,
+            gt.distill_loss(merged, [(name, name, loss)], options=told).total,
+            build(*(paddle.scale(end, 1.0) for end in ends), axis=axis),
+        ]
+    *values, theirs, ours = student.run(IMAGE, *built, *ends)
+
+    assert theirs.shape == ((2, 12, 12, 19) if last else (2, 19, 12, 12))
+    wanted = LOSSES[loss](*(np.moveaxis(end, axis, -1) for end in (theirs, ours)))
+    np.testing.assert_allclose(values, [wanted] * len(built), rtol=2e-5)
+    assert wanted > 1e-3
+
+
+def test_a_map_in_either_layout_is_a_pair_for_a_softmax() -> None:
+    student = segmenter(4, last=True)
+    merged = merged_of(segmenter(8), student)
+    with inside(student):
+        total = gt.distill_loss(merged, [("add_1", "add_1", "kl")]).total
+        ends = merged.teacher("add_1"), merged.student("add_1")
+    value, theirs, ours = student.run(IMAGE, total, *ends)
+
+    wanted = reference.kl(np.moveaxis(theirs, 1, -1), ours, 4)
+    np.testing.assert_allclose(value, wanted, rtol=2e-5)
+
+
+def test_an_end_of_ones_own_has_the_axis_of_the_other() -> None:
+    """What is computed of a Value by hand has no layers that say it; the teacher's has."""
+    student = segmenter(4)
+    merged = merged_of(segmenter(8), student)
+    with inside(student):
+        theirs, ours = merged.teacher("add_1"), merged.student("add_1") * 2.0
+        value, *ends = student.run(IMAGE, losses.kl("add_1", ours), theirs, ours)
+
+    wanted = reference.kl(*(np.moveaxis(end, 1, -1) for end in ends), 4)
+    np.testing.assert_allclose(value, wanted, rtol=2e-5)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_where_nothing_says_the_axis_a_loss_by_hand_is_refused(loss: str) -> None:
+    student = segmenter(4)
+    merged = merged_of(segmenter(8), student)
+    with inside(student):
+        ends = merged.teacher("add_1") * 1.0, merged.student("add_1") * 1.0
+        before = sizes(student)
+        with pytest.raises(gt.PairError) as refused:
+            losses.BY_NAME[loss](*ends)
+
+        (found,) = refused.value.report
+        assert found.code == "GT336"
+        assert f"`{loss}` cannot tell which axis of" in found.message
+        assert found.message.endswith("[-1, 19, 6, 6], has the classes")
+        assert found.help is not None
+        assert found.help.endswith("axis=1)")
+        assert sizes(student) == before
+
+
+def guessed(width: int) -> Built:
+    """Build a network whose answer is split from what is fed: no layer says what an axis is."""
+
+    def forward(tokens: Any) -> Any:
+        scale = paddle.create_parameter([4, 7], "float32")
+        hidden = nn.Linear(4, width)(tokens.reshape([-1, 4])).sum()
+        return tokens * scale.sum() + hidden
+
+    return build(forward, ("tokens", [-1, 7, 4], "float32"))
+
+
+def test_where_nothing_says_the_axis_a_pair_is_refused_until_it_is_said() -> None:
+    student = guessed(4)
+    merged = merged_of(guessed(8), student, "tokens")
+    name = next(reversed([name for name in merged.plan.student.values if name.startswith("add")]))
+    pairs = [(name, name, "kl")]
+    (told,) = gt.check_pairs(pairs, merged.plan.teacher, merged.plan.student).errors
+    with inside(student), pytest.raises(gt.PairError) as refused:
+        gt.distill_loss(merged, pairs)
+    (found,) = refused.value.report.errors
+
+    assert told.code == found.code == "GT336"
+    assert found.help == 'gt.distill_loss(merged, pairs, options={"kl": {"axis": 2}})'
+    for axis in (1, 2, -1):
+        options = {"kl": {"axis": axis}}
+        assert not gt.check_pairs(
+            pairs, merged.plan.teacher, merged.plan.student, options=options
+        ).errors
+        with inside(student):
+            total = gt.distill_loss(merged, pairs, options=options).total
+            ends = merged.teacher(name), merged.student(name)
+        feed = {"tokens": np.random.default_rng(1).normal(size=(3, 7, 4)).astype("float32")}
+        value, theirs, ours = student.run(feed, total, *ends)
+        wanted = reference.kl(np.moveaxis(theirs, axis, -1), np.moveaxis(ours, axis, -1), 4)
+        np.testing.assert_allclose(value, wanted, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("axis", [0, 4, -4, 1.0, "1", True])
+def test_an_axis_is_one_of_the_values_and_not_the_batch(axis: Any) -> None:
+    student = segmenter(4)
+    merged = merged_of(segmenter(8), student)
+    with inside(student):
+        with pytest.raises(gt.UsageError) as single:
+            losses.kl("add_1", "add_1", axis=axis)
+        with pytest.raises(gt.PairError) as whole:
+            gt.distill_loss(merged, [("add_1", "add_1", "kl")], options={"kl": {"axis": axis}})
+
+    for report in (single.value.report, whole.value.report):
+        assert [found.code for found in report] == ["GT347"]
+        assert "wanted the axis of the classes, from 1 to 3, or None" in report.errors[0].message

