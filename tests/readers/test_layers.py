@@ -820,8 +820,8 @@ def test_a_layer_that_answers_to_any_name_goes_by_its_class():
                 return None
 
         def forward(self, x):
-            raise ValueError("not today")
+            raise ValueError(f"{x.shape} is not for today")
 
-    with pytest.raises(gt.ReadError) as caught:
-        gt.from_layer(Obliging(), [("x", (4,))])
+    with pytest.raises(ReadError) as caught:
+        from_layer(Obliging(), [("x", (4,))])
     assert "`Obliging` cannot be built" in caught.value.report.diagnostics[0].message
