@@ -869,3 +869,19 @@ def test_a_network_is_shown_in_one_line() -> None:
     assert repr(network) == f"Network({network.graph!r})"
     assert repr(network.live) == f"LiveProgram({network.graph!r})"
     assert len(repr(network).splitlines()) == 1
+
+
+def test_a_layer_that_answers_to_any_name_goes_by_its_class():
+    class Obliging(nn.Layer):
+        def __getattr__(self, name):
+            try:
+                return super().__getattr__(name)
+            except AttributeError:
+                return None
+
+        def forward(self, x):
+            raise ValueError(f"{x.shape} is not for today")
+
+    with pytest.raises(ReadError) as caught:
+        from_layer(Obliging(), [("x", (4,))])
+    assert "`Obliging` cannot be built" in caught.value.report.diagnostics[0].message

@@ -82,6 +82,8 @@ class Checkout:
             ".ci/paddle26.txt": "gamma==1.9\n",
             ".ci/models.in": "delta==3\n",
             ".ci/models.txt": "delta==3\n",
+            ".ci/toolkits.in": "delta==3\n",
+            ".ci/toolkits.txt": "delta==3\n",
             ".gitignore": "dist/\n__pycache__/\n.pytest_cache/\n",
             "graphtool/__init__.py": "",
             "written.md": "as it is\n",

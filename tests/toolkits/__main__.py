@@ -1,29 +1,30 @@
 """Build every network of Paddle's toolkits: `python -m tests.toolkits [NAME ...] [--jobs 2]`.
 
-CONTRIBUTING says how PaddleClas and PaddleNLP are installed. What was found before is kept in
-`build/toolkits-PACKAGE.json`, and found anew with `--again`. Exit status: 0 where each network is equal or
-refused, 1 otherwise.
+With `--pairs`, go the whole way with teachers and students of them; a NAME is the teacher's then.
+CONTRIBUTING says how PaddleClas and PaddleNLP are installed. What was found is kept in
+`build/toolkits-PACKAGE.json`, and found anew with `--again`, or for what is named. Exit status: 0
+where each network is equal or refused, 1 otherwise, 2 where nothing is installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import importlib
 import json
 import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.toolkits.farm import Facts, run
-from tests.toolkits.networks import FOLDER, PACKAGES, installed, networks, prepare
+from tests.toolkits.farm import Facts, Work, run
+from tests.toolkits.networks import FOLDER, PACKAGES, TABLE, installed, networks, prepare
 
-RESULTS = Path("build")
+RESULTS = FOLDER.parent
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,14 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", help="of networks; all, where none is given")
     parser.add_argument("--package", action="append", choices=PACKAGES)
     parser.add_argument("--jobs", type=int, default=1, help="how many at a time")
+    parser.add_argument("--pairs", action="store_true", help="teachers and students, the whole way")
     parser.add_argument("--again", action="store_true", help="those that were done before as well")
     given = parser.parse_args(arguments)
     if not installed():
         print(f"{FOLDER} holds no {' and '.join(PACKAGES)}", file=sys.stderr)
         return 2
-    found = examined(
-        given.package or PACKAGES, given.names, jobs=given.jobs, again=given.again or given.names
-    )
+    again = given.again or bool(given.names)
+    find = distilled if given.pairs else examined
+    found = find(given.package or PACKAGES, given.names, jobs=given.jobs, again=again)
     console = Console(width=None if sys.stdout.isatty() else 160)
     for package, results in found.items():
         console.print(table(package, results), *lines(results), sep="\n")
@@ -49,34 +51,54 @@ def examined(
     packages: Sequence[str], names: Sequence[str] = (), *, jobs: int = 1, again: bool = True
 ) -> dict[str, dict[str, Facts]]:
     """Examine networks, all where none is named; what was found before stays unless `again`."""
+
+    def works(package: str) -> Iterator[tuple[str, Work]]:
+        for name, candidate in networks(package).items():
+            if not names or name in names:
+                yield name, partial(_work, "one", "examine", candidate)
+
+    return {one: _found(one, dict(works(one)), jobs=jobs, again=again) for one in _ready(packages)}
+
+
+def distilled(
+    packages: Sequence[str], names: Sequence[str] = (), *, jobs: int = 1, again: bool = True
+) -> dict[str, dict[str, Facts]]:
+    """Go the whole way with all pairs, or those of which the teacher is named."""
+
+    def works(package: str) -> Iterator[tuple[str, Work]]:
+        known = networks(package)
+        for pair in TABLE["pairs"]:
+            teacher, student = pair["teacher"], pair["student"]
+            if pair["package"] == package and (not names or teacher in names):
+                given = known[teacher], known[student], pair.get("sizes", {})
+                yield f"{teacher} to {student}", partial(_work, "pairs", "distil", *given)
+
+    return {one: _found(one, dict(works(one)), jobs=jobs, again=again) for one in _ready(packages)}
+
+
+def _ready(packages: Sequence[str]) -> Sequence[str]:
     prepare()
     warnings.simplefilter("ignore")
-    found: dict[str, dict[str, Facts]] = {}
-    for package in packages:
-        works = {
-            name: partial(_examine, candidate)
-            for name, candidate in networks(package).items()
-            if not names or name in names
-        }
-        file = RESULTS / f"toolkits-{package}.json"
-        known: dict[str, Facts] = json.loads(file.read_text()) if file.exists() else {}
-        todo = {name: work for name, work in works.items() if again or name not in known}
-        for place, (name, facts) in enumerate(run(todo, RESULTS / "toolkits-logs", jobs=jobs), 1):
-            known[name] = facts
-            print(f"{place}/{len(todo)} {name}: {summary(facts)}", file=sys.stderr, flush=True)
-            file.write_text(json.dumps(known, indent=1))
-        found[package] = {name: known[name] for name in works if name in known}
-    return found
+    return packages
 
 
-def _examine(candidate: object, tell: object) -> None:
+def _found(package: str, works: dict[str, Work], *, jobs: int, again: bool) -> dict[str, Facts]:
+    file = RESULTS / f"toolkits-{package}.json"
+    known: dict[str, Facts] = json.loads(file.read_text()) if file.exists() else {}
+    todo = {name: work for name, work in works.items() if again or name not in known}
+    for place, (name, facts) in enumerate(run(todo, RESULTS / "toolkits-logs", jobs=jobs), 1):
+        known[name] = facts
+        print(f"{place}/{len(todo)} {name}: {summary(facts)}", file=sys.stderr, flush=True)
+        file.write_text(json.dumps(known, indent=1))
+    return {name: known[name] for name in works if name in known}
+
+
+def _work(module: str, function: str, *given: object) -> None:
     # Paddle keeps the call stack with each operator, which takes half the time of building one.
     sys.tracebacklimit = 1
     gc.set_threshold(50_000)
-    # Before its first use in a child there is no thread that a fork would lose.
-    from tests.toolkits.one import examine
-
-    examine(candidate, tell)
+    # What uses Paddle is imported where it is used: a fork loses the threads of its parent.
+    getattr(importlib.import_module(f"tests.toolkits.{module}"), function)(*given)
 
 
 def summary(facts: Facts) -> str:

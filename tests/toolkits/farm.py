@@ -20,6 +20,7 @@ _ELSE_SECONDS, _ELSE_GIGABYTES = 300, 14
 _TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), resource.getpagesize()
 
 Facts = dict[str, Any]
+Work = Callable[[Callable[..., None]], None]
 
 
 @dataclass(slots=True)
@@ -81,9 +82,7 @@ class _Running:
             self.facts["ways"].setdefault(self.stage, {}).update(verdict=verdict, why=why)
 
 
-def run(
-    works: Mapping[str, Callable[[Callable[..., None]], None]], logs: Path, *, jobs: int
-) -> Iterator[tuple[str, Facts]]:
+def run(works: Mapping[str, Work], logs: Path, *, jobs: int) -> Iterator[tuple[str, Facts]]:
     """Do each work in a child of this process, `jobs` at a time; yield what they told, by name."""
     logs.mkdir(parents=True, exist_ok=True)
     waiting, selector = list(works), selectors.DefaultSelector()
@@ -112,7 +111,7 @@ def run(
             yield child.name, child.facts
 
 
-def _start(name: str, work: Callable[[Callable[..., None]], None], log: Path) -> _Running:
+def _start(name: str, work: Work, log: Path) -> _Running:
     reading, writing = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -118,7 +118,8 @@ def _models() -> Iterator[tuple[str, Candidate]]:
             if not own or made.config_class is None:
                 continue
             takes = tuple(_inputs(name, made))
-            yield name, Candidate(partial(_of_config, made), [takes])
+            choices = {"num_choices": 2} if name.endswith("ForMultipleChoice") else {}
+            yield name, Candidate(partial(_of_config, made, **choices), [takes])
 
 
 def _of_config(made: Any, **sizes: Any) -> Any:

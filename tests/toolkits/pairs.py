@@ -1,4 +1,4 @@
-"""A teacher and a student of Paddle's toolkits, the whole way: from Layers to the student's files."""
+"""A teacher and a student of Paddle's toolkits, all the way from Layers to the student's files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def distil(
 ) -> None:
     """Build both, merge and train them, and export the student; tell what comes of it."""
     warnings.simplefilter("ignore")
-    tell(stage="whole way", limits=True)
+    tell(stage="whole way", limits=False)
 
     feed, takes = fed(student.made(), student.takes)
     inputs = [(one.name, one.shape, one.dtype) for one in takes]

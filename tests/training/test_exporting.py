@@ -688,3 +688,40 @@ def test_arguments_of_a_wrong_kind_are_said(
         gt.export_student(distilled.merged, path, **options)
     assert [found.code for found in raised.value.report] == [code]
     assert not list(tmp_path.iterdir())
+
+
+class Recurrent(nn.Layer):
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(4, width), nn.Linear(width, 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.lstm(x)[0])
+
+
+@pytest.mark.pir
+def test_an_lstm_teaches_another_which_is_exported_after_training(tmp_path: Path) -> None:
+    teacher = gt.from_layer(lambda: Recurrent(16), [("x", (6, 4))], train=False)
+    student = gt.from_layer(Recurrent, [("x", (6, 4))])
+    paddle.enable_static()
+    executor, teacher_scope = paddle.static.Executor(), paddle.static.Scope()
+    executor.run(teacher.startup, scope=teacher_scope)
+    executor.run(student.startup)
+    merged = gt.merge(teacher, student, {"x": "x"}, teacher_scope=teacher_scope)
+    with paddle.static.program_guard(merged.program, student.startup):
+        loss = gt.losses.l2(merged.teacher(teacher.fetches[0]), merged.student(student.fetches[0]))
+        gt.minimize(paddle.optimizer.Adam(0.01), loss)
+    executor.run(student.startup)
+    batch = {"x": np.random.RandomState(0).randn(2, 6, 4).astype("float32")}
+    (before,) = executor.run(merged.program, feed=batch, fetch_list=[loss])
+    gt.export_student(merged, tmp_path / "student")
+    (after,) = executor.run(merged.program, feed=batch, fetch_list=[loss])
+    assert after < before
+    model, feeds, fetches = paddle.static.load_inference_model(str(tmp_path / "student"), executor)
+    assert feeds == ["x"]
+    (answer,) = executor.run(model, feed=batch, fetch_list=fetches)
+    paddle.disable_static()
+    layer = Recurrent()
+    assert layer.set_state_dict(paddle.load(str(tmp_path / "student.pdparams"))) == ([], [])
+    layer.eval()
+    np.testing.assert_allclose(answer, layer(paddle.to_tensor(batch["x"])).numpy(), 1e-5, 1e-6)
