@@ -53,10 +53,10 @@ class Pan(nn.Layer):
         for stage in self.pyramid.stages:
             x = stage(x)
             maps.append(x)
-        levels = [join(value) for join, value in zip(self.pyramid.lateral, maps, strict=True)]
+        levels = [join(value) for join, value in zip(self.pyramid.lateral, maps)]
         for index in (1, 0):
             above = nn.functional.interpolate(levels[index + 1], scale_factor=2, mode="nearest")
             levels[index] = levels[index] + above
         for index in (1, 2):
             levels[index] = levels[index] + self.down[index - 1](levels[index - 1])
-        return [head(level) for head, level in zip(self.pyramid.heads, levels, strict=True)]
+        return [head(level) for head, level in zip(self.pyramid.heads, levels)]

@@ -146,13 +146,13 @@ class TwoStage(nn.Layer):
 
     def levels(self, x: Any) -> list[Any]:
         levels: list[Any] = []
-        for stage, lateral in zip(self.stages, self.lateral, strict=True):
+        for stage, lateral in zip(self.stages, self.lateral):
             x = stage(x)
             levels.append(lateral(x))
         for index in (1, 0):
             above = nn.functional.interpolate(levels[index + 1], scale_factor=2)
             levels[index] = levels[index] + above
-        levels = [after(level) for after, level in zip(self.after, levels, strict=True)]
+        levels = [after(level) for after, level in zip(self.after, levels)]
         return [*levels, nn.functional.max_pool2d(levels[-1], 1, 2)]
 
     def told(self, levels: list[Any], rois: Any, count: Any) -> tuple[Any, ...]:
@@ -160,7 +160,7 @@ class TwoStage(nn.Layer):
         cut = [
             _OPS.roi_align(level, share, number, 7, spatial_scale=0.5**place)
             for place, (level, share, number) in enumerate(
-                zip(levels[:3], shares, counts, strict=True), 1
+                zip(levels[:3], shares, counts), 1
             )
         ]
         boxes = paddle.gather(paddle.concat(cut), restored)

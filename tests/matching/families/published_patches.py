@@ -332,10 +332,9 @@ class VAN(nn.Layer):
         self.head = nn.Linear(32, classes)
 
     def forward(self, x: Any) -> Any:
-        for index, (embed, stage, norm) in enumerate(zip(self.embeds, self.stages, self.norms)):
+        tokens = None
+        for embed, stage, norm in zip(self.embeds, self.stages, self.norms):
             y = stage(embed(x))
             tokens = norm(y.flatten(2).transpose([0, 2, 1]))
-            if index == len(self.stages) - 1:
-                return self.head(tokens.mean(axis=1))
             x = tokens.reshape([-1, *y.shape[2:], y.shape[1]]).transpose([0, 3, 1, 2])
-        return x
+        return self.head(tokens.mean(axis=1))
