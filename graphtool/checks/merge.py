@@ -19,7 +19,7 @@ from graphtool.graph import Graph, ProgramKind, keeps_shape
 from graphtool.paths import is_there, saved_model
 from graphtool.readers import Source, read, read_own, weight_problems
 from graphtool.readers.facts import ParameterFileFacts, known_operators, parameter_file_facts
-from graphtool.readers.layer_weights import holding_layer, user_layer
+from graphtool.readers.layer_weights import dynamic_layer, holding_layer
 from graphtool.readers.live import program_of
 from graphtool.readers.parameter_files import parameters_beside
 from graphtool.readers.registry import home_of, noted
@@ -75,7 +75,7 @@ def check_merge(
         wanted,
         one_program=_is_same(teacher_program, student_program),
         restored=restored,
-        layer=user_layer(student_program),
+        layer=dynamic_layer(student_program),
     )
     find_weights = _built if built else partial(_weights, scopes=(scope, teacher_scope))
     return _report(teacher_program, student_program, wanted, find_weights)
@@ -151,7 +151,7 @@ def _weights(
     home = home_of(program_of(source))
     if home is not None:
         return Weights(scope=home if own is None else own)
-    if holding_layer(source, persistable_names(graph), own, students) is not None:
+    if holding_layer(source, persistable_names(graph), own) is not None:
         return Weights(brought=True)
     if not _is_file(source):
         return Weights(scope=students if own is None else own)

@@ -214,10 +214,10 @@ def passed_over_scope(plan: MergePlan) -> Iterator[Diagnostic]:
 def unlike_layer(plan: MergePlan) -> Iterator[Diagnostic]:
     """The student's Scope holds other numbers than the Layer that the student was built from.
 
-    A Layer that was handed over has weights of its own, which merging brings. Others under
-    their names are most often those of an earlier student: Paddle counts names anew after
-    `disable_static()`, so that a notebook's cell that runs again finds what it trained before. Let
-    each student have a Scope of its own. Where the Scope's are meant, load them after the merge, or
+    A Network that was not started has the weights of its Layer, which merging brings. Others under
+    their names are most often those of an earlier student: names are counted anew for each, so that
+    a notebook's cell that runs again finds what it trained before. Let each student have a Scope of
+    its own, or run the startup program of one that a class or factory made. Where the Scope's are meant, load them after the merge, or
     hand over the `live` of the Network, which has no Layer. A student into which a teacher was
     merged in this Scope before brought its weights then, and may have trained on.
     """
@@ -235,7 +235,7 @@ def unlike_layer(plan: MergePlan) -> Iterator[Diagnostic]:
             f"{listed(plan.unlike_layer, LISTED)}",
             where=(of_student(plan),),
             notes=(
-                "they may be what an earlier student has learnt; the startup program leaves them",
+                "they may be what an earlier student has learnt",
                 "where they are meant, hand over `student.live`, which has no Layer",
             ),
             help="with paddle.static.scope_guard(paddle.static.Scope()):  # from the merge on",

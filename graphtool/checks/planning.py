@@ -35,7 +35,7 @@ class Wanted:
 
     `teacher_scope` is what was given for the teacher, whether its weights are there or not.
     `one_program` says that teacher and student are one Program object, `restored` that the student
-    goes through `for_training` first. `layer` is the student's where it was handed over.
+    goes through `for_training` first. `layer` is the student's where that has its weights.
     """
 
     feed_map: Mapping[str, str]

@@ -133,7 +133,7 @@ def open_network(
         raise UsageError(reading.not_a_source(type(source).__name__))
     live, home = own_live(source), home_of(program_of(source))
     usual = load_paddle().static.global_scope() if home is None else home
-    layer = holding_layer(source, persistables(live.graph), scope, usual)
+    layer = holding_layer(source, persistables(live.graph), scope)
     if layer is not None and home is None:
         return _of_layer(role, live, layer)
     return _of_scope(role, live, usual if scope is None else scope)

@@ -164,7 +164,6 @@ def _network(before: LiveProgram, student: SavedNetwork) -> Network | None:
         live=before,
         initialisation=Initialisation(load_paddle().static.Program(), None),
         layer=None,
-        handed_over=False,
         feeds=student.feeds,
         fetches=student.fetches,
         parameters=student.keys,

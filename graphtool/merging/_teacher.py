@@ -44,10 +44,9 @@ def open_teacher(
     """Open what a teacher is handed over as, for a student of the given kind.
 
     A saved model and a Network have weights of their own, which get a private Scope; all other
-    teachers have theirs in `scope`, in the student's where that is None. So has a Network where
-    that Scope holds all of them, as after its startup program or `gt.load_parameters`; of a Layer
-    that was handed over, where the `scope` that is given does. For a PIR student a legacy teacher
-    is translated.
+    teachers have theirs in `scope`, in the student's where that is None. So has a Network once its
+    startup program was asked for or parameters were loaded, and one where the `scope` that is given
+    holds all of them. For a PIR student a legacy teacher is translated.
 
     A teacher that had a teacher itself comes as it was before that merge, without losses and
     optimizer; its weights are in the Scope that it learnt in where `scope` is None.
@@ -60,7 +59,7 @@ def open_teacher(
     home = home_of(program_of(source))
     if home is not None:
         return Teacher(live=live, scope=home if scope is None else scope, load=_nothing)
-    layer = holding_layer(source, persistable_names(live.graph), scope, students)
+    layer = holding_layer(source, persistable_names(live.graph), scope)
     if layer is not None:
         return Teacher(live=live, scope=_new_scope(), load=partial(load_layer, layer), loads=True)
     return Teacher(live=live, scope=students if scope is None else scope, load=_nothing)

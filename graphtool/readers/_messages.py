@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import re
+import signal
 import traceback
-from threading import TIMEOUT_MAX, Event, Lock, Thread, get_ident
-from types import TracebackType
+from collections.abc import Callable
+from contextlib import suppress
+from threading import TIMEOUT_MAX, Event, Lock, Thread, current_thread, get_ident, main_thread
+from types import FrameType, TracebackType
+from typing import Any, TypeAlias
 
 from graphtool.diagnostics import GraphtoolError
 from graphtool.readers._callstack import user_line
 
 __all__ = ["TIMEOUT", "Attempt", "brief", "said_by", "user_frames"]
+
+# What `signal.signal` gives back: a function, or one of its constants.
+_Handler: TypeAlias = "Callable[[int, FrameType | None], Any] | int | None"
 
 # Seconds for a constructor, or a forward. In static mode `for x in tensor` never ends, and takes
 # 2 GB a minute.
@@ -42,8 +49,8 @@ class Attempt:
 
     `raise SystemExit` is kept too, so that a script given as a module does not end the process. So
     is a TimeoutError, with the line that was running, where the code takes longer than `timeout`
-    seconds: it is interrupted between two instructions of Python's, so a call that blocks outside
-    of Python is waited for.
+    seconds, whatever it makes of being interrupted. In the main thread that ends sleeping and
+    waiting for a socket as well; elsewhere a call that blocks outside of Python is waited for.
     """
 
     def __init__(self, timeout: float | None = None) -> None:
@@ -52,10 +59,13 @@ class Attempt:
         self._late = False
         self._done = Event()
         self._lock = Lock()
+        self._handler: _Handler = None
 
     def __enter__(self) -> None:
         assert self.error is None
         if self._timeout is not None:
+            if current_thread() is main_thread():
+                self._handler = signal.signal(signal.SIGURG, _wake)
             Thread(target=self._watch, args=(self._timeout, get_ident()), daemon=True).start()
 
     def _watch(self, timeout: float, thread: int) -> None:
@@ -66,6 +76,8 @@ class Attempt:
                 if not self._done.is_set():
                     self._late = True
                     _raise_in(thread, error)
+                    if self._handler is not None:
+                        signal.pthread_kill(thread, signal.SIGURG)
 
     def __exit__(
         self,
@@ -73,11 +85,8 @@ class Attempt:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        with self._lock:
-            self._done.set()
-            if self._late:
-                _raise_in(get_ident(), None)
-        if self._late and error is not None:
+        self._stop()
+        if self._late and not isinstance(error, KeyboardInterrupt):
             # Paddle may have made an error of its own of it, which names the line.
             message = f"it did not return within {self._timeout:g} s"
             self.error = TimeoutError(message).with_traceback(trace)
@@ -87,6 +96,21 @@ class Attempt:
             return False
         self.error = error
         return True
+
+    def _stop(self) -> None:
+        """Let nothing more be raised, nor what was about to be."""
+        while not self._done.is_set():
+            with suppress(_Late, _TooLate), self._lock:
+                self._done.set()
+                if self._late:
+                    _raise_in(get_ident(), None)
+        if self._handler is not None:
+            signal.signal(signal.SIGURG, self._handler)
+            self._handler = None
+
+
+def _wake(_number: int, _frame: FrameType | None) -> None:
+    """Come back to Python, which raises what is pending."""
 
 
 def _raise_in(thread: int, error: type[BaseException] | None) -> None:

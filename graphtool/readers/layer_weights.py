@@ -37,9 +37,9 @@ __all__ = [
     "is_part",
     "lacking_tensors",
     "load_layer",
+    "note_loaded",
     "note_read",
     "unlike_layer",
-    "user_layer",
     "without_initialisers",
 ]
 
@@ -55,31 +55,44 @@ def is_dynamic(parameter: _Paddle) -> bool:
     return type(parameter).__name__ == "EagerParamBase"
 
 
-def user_layer(network: object) -> _Paddle | None:
-    """Return the Layer that was handed over for a Network: the weights in it are the user's."""
-    return dynamic_layer(network) if getattr(network, "handed_over", False) else None
-
-
 def dynamic_layer(network: object) -> _Paddle | None:
-    """Return the Layer of a Network, None for any other source, and for one without parameters."""
-    layer = getattr(network, "layer", None)
-    made = hasattr(layer, "sublayers") and any(map(is_dynamic, _held(layer)))
-    return layer if made else None
+    """Return the Layer that a Network has its weights in, None once they are in a Scope.
+
+    None, too, for any other source, and for a Layer without parameters.
+    """
+    layer, initialisation = (
+        getattr(network, "layer", None),
+        getattr(network, "initialisation", None),
+    )
+    if initialisation is None or initialisation.in_scope or not hasattr(layer, "sublayers"):
+        return None
+    return layer if any(map(is_dynamic, _held(layer))) else None
 
 
-def holding_layer(
-    network: object, names: Collection[str], scope: _Paddle | None, usual: _Paddle | None
-) -> _Paddle | None:
-    """Return the Layer that a Network has its weights in, None where a Scope has all of them.
+def holding_layer(network: object, names: Collection[str], scope: _Paddle | None) -> _Paddle | None:
+    """Return the Layer that a Network has its weights in, as `dynamic_layer` does.
 
-    That is the `scope` which was given for them, else the `usual` one, where the startup program
-    may have set them; the usual one does not take the place of a Layer that was handed over.
+    None, too, where a Scope was given for them that holds all of these names.
     """
     layer = dynamic_layer(network)
-    home = usual if scope is None and user_layer(network) is None else scope
-    if layer is None or home is None:
+    if layer is None or scope is None:
         return layer
-    return None if len(held_tensors(home, names)) == len(names) else layer
+    return None if len(held_tensors(scope, names)) == len(names) else layer
+
+
+def note_loaded(network: object, scope: _Paddle) -> None:
+    """Note that the parameters of a Network are in a Scope, which gets what no file has.
+
+    A Layer keeps some buffers out of its state dict.
+    """
+    layer = dynamic_layer(network)
+    if layer is None:
+        return
+    kept: Mapping[str, str] = network.parameters  # pyright: ignore[reportAttributeAccessIssue]
+    named = set(kept.values())
+    lacking = lacking_tensors(layer, scope)
+    share_tensors({name: copy_of(one) for name, one in lacking.items() if name not in named}, scope)
+    network.initialisation.in_scope = True  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def note_read(layer: _Paddle, built: _Paddle) -> None:
@@ -107,9 +120,11 @@ def _tensors_of(layer: _Paddle) -> dict[str, _Paddle]:
 
 
 def _tensor(held: _Paddle) -> _Paddle:
-    tensor = held.value().get_tensor()
     if held._is_initialized():  # noqa: SLF001  # there is no public spelling
-        return tensor
+        # What shares or copies a buffer takes no account of strides (3.3.1).
+        held = held if held.is_contiguous() else held.contiguous()
+        return held.value().get_tensor()
+    tensor = held.value().get_tensor()
     # Recurrent networks have a state of dropout without memory, which Paddle refuses to copy. In
     # static mode it is empty.
     return without_elements(tensor, load_paddle().base.data_feeder.convert_dtype(held.dtype))
@@ -151,23 +166,42 @@ def _unlike(tensors: Mapping[str, _Paddle], scope: _Paddle) -> Iterator[str]:
 
 @dataclass(eq=False)
 class Initialisation:
-    """A startup program, and the Layer whose weights it is to set, None where it is complete.
+    """A startup program, and where the weights are that it is to set.
 
-    A Program cannot hold tensors, so it reads them from a file in memory, which goes with the
-    Program. They are written there when the startup program is first asked for: most Networks are
-    never started.
+    `layer` is the Layer that has them, None for one that was handed over: its startup program
+    leaves them alone. They are `in_scope` once the startup program was asked for, or parameters
+    were loaded; from then on the Layer's are not taken.
+
+    A Program cannot hold tensors, so it reads them from a file in memory. They are written there
+    when the startup program is first asked for: most Networks are never started.
     """
 
     startup: _Paddle
     layer: _Paddle | None
+    in_scope: bool = False
 
     def program(self) -> _Paddle:
         """Return the startup program, which sets all weights."""
         if self.layer is not None:
             with one_at_a_time():
                 _append_load(self.startup, self.layer)
-                self.layer = None
+                self.layer, self.in_scope = None, True
         return self.startup
+
+
+class _Memory:
+    """A file in memory, which goes with the last that refers to it."""
+
+    def __init__(self) -> None:
+        self._file = os.memfd_create("weights")
+        self.path = Path(f"/proc/self/fd/{self._file}")
+
+    def __del__(self) -> None:
+        os.close(self._file)
+
+
+# Clones of a legacy Program share its operators and none of its attributes.
+_KEPT: list[_Memory] = []
 
 
 def _append_load(startup: _Paddle, layer: _Paddle) -> None:
@@ -175,9 +209,11 @@ def _append_load(startup: _Paddle, layer: _Paddle) -> None:
     paddle, tensors = load_paddle(), _tensors_of(layer)
     if not tensors:
         return
-    file = os.memfd_create("weights")
-    weakref.finalize(startup, os.close, file)
-    path = Path(f"/proc/self/fd/{file}")
+    memory = _Memory()
+    if is_legacy(startup):
+        _KEPT.append(memory)
+    else:
+        startup.graphtool_weights = memory
     outputs: list[_Paddle] = []
     with legacy_mode(), private_scope() as scope:
         loading = startup if is_legacy(startup) else paddle.static.Program()
@@ -190,8 +226,8 @@ def _append_load(startup: _Paddle, layer: _Paddle) -> None:
                 yield found
 
         share_tensors(tensors, scope)
-        write_tensors(path, declared())
-        load = {"file_path": str(path)}
+        write_tensors(memory.path, declared())
+        load = {"file_path": str(memory.path)}
         block.append_op(type="load_combine", outputs={"Out": outputs}, attrs=load)
     if loading is not startup:
         translated = paddle.pir.translate_to_pir(loading.desc)
@@ -232,8 +268,9 @@ def without_initialisers(startup: _Paddle, names: Collection[str]) -> _Paddle:
 def _held(layer: _Paddle) -> Iterator[_Paddle]:
     """Yield a Layer's parameters and buffers, and what else it reads."""
     yield from _READ.get(layer, {}).values()
-    # `parameters()` refuses those of the mode that Paddle is not in.
+    # `parameters()` refuses those of the mode that Paddle is not in. A sublayer that a forward made
+    # while it was traced has parameters of static mode.
     for inner in layer.sublayers(include_self=True):
         for held in (*inner._parameters.values(), *inner._buffers.values()):  # noqa: SLF001
-            if held is not None:
+            if hasattr(held, "_is_initialized"):
                 yield held

@@ -55,14 +55,13 @@ class Network:
     `layer` is the Layer that was built; `parameters` maps the names of its `state_dict()` to
     those of the Variables. Of a student from a folder these are known and the Layer is not: None.
     Where a class or factory made the Layer, `startup` sets the weights that its constructor gave
-    it. Where the Layer was handed over (`handed_over`), `startup` leaves them alone. In both cases
-    `merge` brings those that the Scope does not have yet.
+    it; where the Layer was handed over, it leaves them alone. As long as neither that `startup` was
+    asked for nor `load_parameters` called, `merge` brings the weights of the Layer.
     """
 
     live: LiveProgram
     initialisation: Initialisation
     layer: _Paddle
-    handed_over: bool
     feeds: tuple[str, ...]
     fetches: tuple[str, ...]
     parameters: Mapping[str, str]
@@ -115,7 +114,8 @@ def from_layer(
     paddle = load_paddle()
     warn_of_no_effect()
     seconds = cast("object", timeout)
-    if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
+    numeric = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if seconds is not None and not (numeric and cast("float", seconds) > 0):
         wanted = "a number of seconds, or None"
         raise UsageError(bad_argument("timeout", timeout, wanted, problems.FROM_LAYER))
     inputs, name = as_inputs(input_spec), _name(layer)
@@ -229,17 +229,18 @@ def _built(
     if not all(map(is_dynamic, layer.parameters())):
         raise ReadError(problems.static_layer(type(layer).__name__, inputs))
     check_inputs(name, layer, inputs)
-    attempt = Attempt(timeout)
+    attempt, network = Attempt(timeout), None
     with attempt:
         network = _traced(layer, inputs, train=train, handed_over=handed_over)
-        wrong = misfit(network.graph)
-        if wrong is None:
-            graph = replace(network.graph, source=name)
-            return replace(network, live=replace(network.live, graph=graph))
+    if network is None or attempt.error is not None:
+        assert attempt.error is not None
+        reason, frames = _reason(attempt.error), user_frames(attempt.error)
+        raise ReadError(problems.forward_failed(name, inputs, reason, frames))
+    wrong = misfit(network.graph)
+    if wrong is not None:
         raise ReadError(problems.forward_failed(name, inputs, wrong))
-    assert attempt.error is not None
-    reason, frames = _reason(attempt.error), user_frames(attempt.error)
-    raise ReadError(problems.forward_failed(name, inputs, reason, frames))
+    graph = replace(network.graph, source=name)
+    return replace(network, live=replace(network.live, graph=graph))
 
 
 def _traced(layer: _Paddle, inputs: Sequence[Input], *, train: bool, handed_over: bool) -> Network:
@@ -274,7 +275,6 @@ def _traced(layer: _Paddle, inputs: Sequence[Input], *, train: bool, handed_over
         live=replace(live, graph=replace(graph, report=report)),
         initialisation=Initialisation(startup, None if handed_over else layer),
         layer=layer,
-        handed_over=handed_over,
         feeds=entering,
         fetches=leaving,
         parameters={name: value.name for name, value in layer.state_dict().items()},

@@ -13,7 +13,7 @@ from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError
 from graphtool.graph import NOT_KEPT, Graph, Value, keeps_shape
 from graphtool.readers._legacy import variable_of
 from graphtool.readers._paddle import load_paddle, one_at_a_time
-from graphtool.readers.layer_weights import dynamic_layer, held_names, is_part
+from graphtool.readers.layer_weights import held_names, is_part, note_loaded
 from graphtool.readers.layers import Network
 from graphtool.readers.tensors import Tensor, set_empty, set_tensors
 from graphtool.readers.weights import Weights, persistables, read_weights
@@ -84,6 +84,10 @@ def load_parameters(
         raise GraphtoolError(*loaded.report)
     set_tensors({name: weights.tensors[key] for key, name in names.items()}, scope)
     set_empty({value.name: value for value in graph.parameters}, scope)
+    home = load_paddle().static.global_scope() if scope is None else scope
+    for network in (subject.network, layer):
+        if isinstance(network, Network) and network.program is subject.program:
+            note_loaded(network, home)
     return loaded
 
 
@@ -106,7 +110,7 @@ def _wanted(subject: Subject) -> Collection[str]:
     if subject.merges:
         read &= persistables(subject.own.graph).keys()
     network = subject.network
-    if network is not None and dynamic_layer(network) is not None:
+    if network is not None and network.layer is not None:
         read -= held_names(network.layer) - set(network.parameters.values())
     return [name for name in _kept(value.name for value in graph.parameters) if name in read]
 
