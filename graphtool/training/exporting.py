@@ -152,9 +152,9 @@ class _Job:
 
 
 def _check_path(path: object) -> None:
-    if not isinstance(path, str | PathLike) or not fspath(cast("str | PathLike[str]", path)):
-        call = 'gt.export_student(merged, "out/student")'
-        raise UsageError(bad_argument("path", path, "the path of the files, without an ending", call))
+    if not (isinstance(path, str | PathLike) and fspath(cast("str | PathLike[str]", path))):
+        wanted, call = "the path of the files", 'gt.export_student(merged, "out/student")'
+        raise UsageError(bad_argument("path", cast("object", path), wanted, call))
 
 
 def _without_ending(path: Path) -> Path:
