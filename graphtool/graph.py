@@ -270,7 +270,8 @@ def keeps_shape(value: Value, shape: Shape | None) -> bool:
 
 def is_dropout_state(value: Value) -> bool:
     """Return whether a recurrence keeps its dropout there: no weight, and empty without one."""
-    return value.dtype == _DTYPE_OF_DROPOUT_STATE and not value.shape
+    is_state = value.dtype == _DTYPE_OF_DROPOUT_STATE and not value.shape
+    return is_state and value.name.endswith(NOT_KEPT)
 
 
 @lru_cache(maxsize=4096)
