@@ -29,6 +29,7 @@ __all__ = [
     "Shape",
     "Value",
     "dims_agree",
+    "is_dropout_state",
     "keeps_shape",
     "module_path",
     "operator_kind",
@@ -45,6 +46,7 @@ FLOATS = HALVES | {"float32", "float64"}
 UNKNOWN = -1
 # Paddle's own mark for what is a Variable of static programs and in no state dict.
 NOT_KEPT = "__non_persistable"
+_DTYPE_OF_DROPOUT_STATE = "uint8"
 # A list of dims, -1 where one is not known before the run.
 Shape: TypeAlias = tuple[int, ...]
 # What an attribute of an Operator holds.
@@ -264,6 +266,12 @@ def keeps_shape(value: Value, shape: Shape | None) -> bool:
     empty.
     """
     return value.name.endswith(NOT_KEPT) or shapes_agree(shape, value.shape)
+
+
+def is_dropout_state(value: Value) -> bool:
+    """Return whether a recurrence keeps its dropout there: no weight, and empty without one."""
+    is_state = value.dtype == _DTYPE_OF_DROPOUT_STATE and not value.shape
+    return is_state and value.name.endswith(NOT_KEPT)
 
 
 @lru_cache(maxsize=4096)

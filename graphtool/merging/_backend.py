@@ -11,12 +11,13 @@ from graphtool.readers._paddle import is_legacy
 from graphtool.readers._pir import ValueKey
 from graphtool.readers.live import LiveProgram
 
-__all__ = ["Extent", "Joined", "Scopes", "handed_out"]
+__all__ = ["Extent", "Joined", "Scopes", "drop_schedule", "handed_out"]
 
 # Scopes and Places are of Paddle's compiled part, which ships no types.
 _Paddle: TypeAlias = Any
 
 _ENDS = frozenset({"fetch", "shadow_output"})
+_SCHEDULE = ("lr_scheduler", "lr_name", "lr_var")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -67,6 +68,17 @@ class Joined:
     names: Mapping[str, str] = field(default_factory=dict[str, str])
     live: LiveProgram | None = None
     extent: Extent
+
+
+def drop_schedule(clone: _Paddle) -> None:
+    """Take the schedule of the learning rate from a clone: Paddle copies what a Program has.
+
+    An Executor that sees one sets the rate before each run, in the global Scope, and fails where
+    the rate was removed.
+    """
+    for attribute in _SCHEDULE:
+        if hasattr(clone, attribute):
+            delattr(clone, attribute)
 
 
 def handed_out(graph: Graph, name: str) -> str:

@@ -52,8 +52,9 @@ class Verification:
     """What was found; it is true where all was compared and is bit-equal.
 
     `comparisons` are Values; `weights` are the teacher's, beside what they came from, as both are
-    now. Those that could not be compared are `unchecked`, and printed as such: they are no pass, so
-    that it is false, and `equal` tells of the others.
+    now; what a recurrence keeps of its dropout is none. Those that could not be compared are
+    `unchecked`, and printed as such: they are no pass, so that it is false, and `equal` tells of
+    the others.
     """
 
     comparisons: tuple[Comparison, ...]

@@ -28,7 +28,7 @@ from graphtool.readers.tensors import copy_of, empty_like, private_scope, share_
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["generators", "values_of"]
+__all__ = ["generators", "is_in_place", "values_of"]
 
 # Programs, Scopes and tensors are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
@@ -214,7 +214,7 @@ class _Cut:
             read = {name for name in operator.operands if name in self._places}
             self._reads[index] |= read
             self._last.update(dict.fromkeys(read, index))
-            if operator.kind == "while" or _is_in_place(operator):
+            if operator.kind == "while" or is_in_place(operator):
                 written |= {name for name in read if not graph.values[name].persistable}
         return written
 
@@ -281,7 +281,8 @@ class _Cut:
         return ops[index].result(position)
 
 
-def _is_in_place(operator: Operator) -> bool:
+def is_in_place(operator: Operator) -> bool:
+    """Return whether an operator may write over what is no Variable, or over one for good."""
     return operator.type.endswith("_") and operator.kind not in _NORMS
 
 

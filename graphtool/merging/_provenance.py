@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphtool.checks import MergePlan
 from graphtool.diagnostics import GraphtoolError
+from graphtool.graph import is_dropout_state
 from graphtool.merging._comparison import Comparison, Unchecked, array_of, compared
 from graphtool.merging._weights import Found, weights_from
 from graphtool.readers.facts import same_variables
@@ -93,7 +94,10 @@ def compared_weights(merged: Merged) -> tuple[tuple[Comparison, ...], tuple[Unch
 
 
 def _rows(merged: Merged, origin: Found | str) -> Iterator[Comparison | Unchecked]:
+    values = merged.source.graph.values
     for old, new in merged.plan.weights:
+        if old in values and is_dropout_state(values[old]):
+            continue  # On a GPU the first run fills it.
         if isinstance(origin, str):
             yield Unchecked(old, origin)
         else:

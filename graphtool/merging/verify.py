@@ -13,11 +13,11 @@ from graphtool.checks import check_names, persistable_names
 from graphtool.diagnostics import MergeError, ReadError, UsageError
 from graphtool.graph import UNKNOWN, Graph, Origin, ProgramKind
 from graphtool.merging import problems
-from graphtool.merging._backend import handed_out
+from graphtool.merging._backend import drop_schedule, handed_out
 from graphtool.merging._comparison import Comparison, Verification, array_of, compared
 from graphtool.merging._inputs import feed_names, generated_feed, generated_weight
 from graphtool.merging._interrupts import heed_interrupt, interrupts_held
-from graphtool.merging._pieces import generators, values_of
+from graphtool.merging._pieces import generators, is_in_place, values_of
 from graphtool.merging._pir import ENDS, freeze, remove_unused
 from graphtool.merging._provenance import compared_weights
 from graphtool.readers import problems as reading
@@ -195,16 +195,26 @@ def _comparable(graph: Graph) -> Iterator[str]:
 
 
 def _overwritten(graph: Graph) -> Iterator[str]:
-    """Yield what a loop may write in place: when it is fetched decides what number is seen."""
+    """Yield what is written over: when it is fetched decides what number is seen.
+
+    That is what a loop may write in place, and what a write to a Variable gave before the next one.
+    """
+    given: dict[str, tuple[str, ...]] = {}
     for operator in graph.operators.values():
+        read = [name for name in operator.operands if name is not None]
         if operator.kind == "while" or (operator.block and operator.type.endswith("_")):
-            yield from (name for name in operator.operands if name is not None)
+            yield from read
+        if is_in_place(operator):
+            for name in read:
+                if graph.values[name].persistable:
+                    yield from given.get(name, ())
+                    given[name] = operator.results
 
 
 def _in_test_mode(merged: Merged) -> LiveProgram:
     program = merged.originals[0]
     if merged.source.kind is ProgramKind.LEGACY:
-        return LiveProgram.of(program.clone(for_test=True))
+        return LiveProgram.of(_clone(program, for_test=True))
     clone = _without_fetches(program)
     for op in clone.global_block().ops:
         freeze(op)
@@ -214,21 +224,28 @@ def _in_test_mode(merged: Merged) -> LiveProgram:
 def _student(merged: Merged) -> LiveProgram:
     program = merged.originals[1]
     legacy = merged.source.kind is ProgramKind.LEGACY
-    return LiveProgram.of(program.clone() if legacy else _without_fetches(program))
+    return LiveProgram.of(_clone(program) if legacy else _without_fetches(program))
 
 
 def _without_fetches(program: _Paddle) -> _Paddle:
     """Clone a PIR Program without fetch operations: ours would write into their columns."""
-    clone = program.clone()
+    clone = _clone(program)
     block = clone.global_block()
     remove_unused(block, [op for op in block.ops if op.name() in ENDS])
+    return clone
+
+
+def _clone(program: _Paddle, **options: bool) -> _Paddle:
+    """Clone a Program without its schedule: a run sets no learning rate of the user's."""
+    clone = program.clone(**options)
+    drop_schedule(clone)
     return clone
 
 
 def _forward_only(merged: Merged) -> LiveProgram:
     """Clone the merged Program without what was added since: losses, gradients, optimizers."""
     program, extent = merged.program, merged.joined.extent
-    clone = program.clone()
+    clone = _clone(program)
     block = clone.global_block()
     if merged.source.kind is ProgramKind.LEGACY:
         for index in reversed(range(len(block.ops))):

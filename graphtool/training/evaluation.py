@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, cast
 from graphtool.arguments import bad_argument
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError, warn
 from graphtool.graph import Graph, ProgramKind
+from graphtool.merging._backend import drop_schedule
 from graphtool.merging._failures import paddle_failures
 from graphtool.merging._pir import operations, to_test_mode
 from graphtool.readers._paddle import static_mode
@@ -43,8 +44,6 @@ _RANDOM = frozenset(
     }
 )
 _TRAINS_ANYWAY = "trainable_statistics"
-# `clone` copies them, and an Executor that sees the first sets the learning rate before each run.
-_RATES = ("lr_scheduler", "lr_name", "lr_var")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -138,9 +137,7 @@ def _mapped(subject: Subject) -> Iterator[str]:
 
 def _forget(subject: Subject, clone: _Paddle) -> None:
     """Take from a clone what Paddle copies: its schedule, and merges, whose names moved with it."""
-    for attribute in _RATES:
-        if hasattr(clone, attribute):
-            delattr(clone, attribute)
+    drop_schedule(clone)
     note(clone, (), (new for merged in subject.merges for _, new in merged.plan.weights))
 
 

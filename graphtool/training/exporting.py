@@ -9,14 +9,15 @@ from hashlib import blake2b
 from itertools import count
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import msgspec
 
+from graphtool.arguments import bad_argument
 from graphtool.checks import persistable_names
-from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, warn
+from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, UsageError, warn
 from graphtool.files import replacing
-from graphtool.graph import FLOATS, Graph, Shape, Value, shapes_agree
+from graphtool.graph import FLOATS, Graph, Shape, Value, is_dropout_state, shapes_agree
 from graphtool.merging._failures import paddle_failures
 from graphtool.merging._whole import check_whole
 from graphtool.readers._paddle import in_mode, load_paddle, static_mode
@@ -112,6 +113,7 @@ def export_student(
     GT634 for another Layer, GT635 where the outputs cannot be found, GT258 where Paddle fails,
     GT601. Raises ReadError for a name: GT101, GT102, GT031.
     """
+    _check_path(path)
     check_scope(scope)
     target, moved = _target(_without_ending(Path(fspath(path))), force=force)
     targets = _files(target)
@@ -147,6 +149,12 @@ class _Job:
     fetches: tuple[str, ...]
     state: Mapping[str, str]
     said: tuple[Diagnostic, ...]
+
+
+def _check_path(path: object) -> None:
+    if not (isinstance(path, str | PathLike) and fspath(cast("str | PathLike[str]", path))):
+        wanted, call = "the path of the files", 'gt.export_student(merged, "out/student")'
+        raise UsageError(bad_argument("path", cast("object", path), wanted, call))
 
 
 def _without_ending(path: Path) -> Path:
@@ -365,7 +373,7 @@ def _held(
 def _is_dropout_state(graph: Graph, name: str) -> bool:
     """Return whether a recurrent network keeps its dropout there: without one, nothing is held."""
     value = graph.values.get(name)
-    return value is not None and value.dtype == _STATE_OF_DROPOUT and not value.shape
+    return value is not None and is_dropout_state(value)
 
 
 def _scope_of(subject: Subject) -> _Paddle:

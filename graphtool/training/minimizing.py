@@ -353,7 +353,8 @@ def _applied_every(
         )
         total = ops.assign_out_(kept + gradient.astype(kept.dtype), kept)
         sums.append((parameter, gradient, total))
-    counter = _zeros(paddle.utils.unique_name.generate("accumulated_runs"), [1], "int64")
+    # A name of its own for each Program, which is the same one when it is built again.
+    counter = _zeros(f"{sums[0][0].name}_accumulated_runs", [1], "int64")
     run = ops.assign_out_((counter + 1) % runs, counter)
 
     def move() -> None:

@@ -203,6 +203,29 @@ def test_a_checkpoint_between_two_moves_goes_on_bit_by_bit(tmp_path: Path) -> No
 
 
 @pytest.mark.pir
+def test_a_program_built_again_in_the_same_process_takes_the_checkpoint(tmp_path: Path) -> None:
+    made, moving = [net(), net()], [optimizer.Adam(0.1), optimizer.Adam(0.1)]
+    for one, adam in zip(made, moving, strict=True):
+        with paddle.static.program_guard(one.main, one.startup):
+            gt.minimize(adam, one.loss, accumulate=3)
+        one.run(one.startup)
+    first, second = made
+    for _ in range(4):
+        first.run(first.main, _X[0, 0], _Y[0, 0])
+    gt.save_checkpoint(tmp_path / "last", first.main, moving[0], step=4, scope=first.scope)
+    gt.load_checkpoint(tmp_path / "last", second.main, moving[1], scope=second.scope)
+    for one in made:
+        before = one.parameters()
+        moves = list[bool]()
+        for _ in range(2):
+            one.run(one.main, _X[0, 1], _Y[0, 1])
+            moves.append(any((one.parameters()[name] != before[name]).any() for name in before))
+        assert moves == [False, True]
+    for name, held in first.parameters().items():
+        assert held.tobytes() == second.parameters()[name].tobytes()
+
+
+@pytest.mark.pir
 @pytest.mark.parametrize("given", [0, -1, 2.0, True, "4"])
 def test_what_is_no_number_of_runs_is_said(given: object) -> None:
     made = net()

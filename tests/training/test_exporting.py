@@ -671,6 +671,9 @@ def test_paddle_2_6_exports_alike(tmp_path: Path, on_paddle26: Callable[..., str
     ("path", "options", "code"),
     [
         (".json", {"scope": 3}, "GT248"),
+        (None, {}, "GT248"),
+        ("", {}, "GT248"),
+        (3, {}, "GT248"),
         ("student", {"layer": 3}, "GT248"),
         ("student", {"layer": Net}, "GT248"),
     ],
@@ -679,7 +682,7 @@ def test_arguments_of_a_wrong_kind_are_said(
     distilled: Distilled,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    path: str,
+    path: Any,
     options: Any,
     code: str,
 ) -> None:
