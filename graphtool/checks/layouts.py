@@ -37,8 +37,9 @@ def is_map(shape: Shape) -> bool:
 
 def is_axis(given: object, rank: int) -> TypeGuard[int]:
     """Return whether an axis is one of a rank, from the end where negative, and not the batch's."""
-    is_whole = isinstance(given, Integral) and not isinstance(given, bool)
-    return is_whole and -rank < given < rank and given != 0
+    if isinstance(given, bool) or not isinstance(given, Integral):
+        return False
+    return -rank < int(given) < rank and int(given) != 0
 
 
 def takes_axis(loss: NamedLoss) -> bool:

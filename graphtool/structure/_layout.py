@@ -66,9 +66,7 @@ def _stated(operator: Operator, rank: int) -> int | None:
     return rank - 1 if spelled in _LAST else _FIRST
 
 
-def _after(
-    graph: Graph, step: Step, axes: Mapping[str, int], known: Collection[str]
-) -> int | None:
+def _after(graph: Graph, step: Step, axes: Mapping[str, int], known: Collection[str]) -> int | None:
     """Return where the channels are after a step, None for the usual place of its rank."""
     operator, rank = step.operator, graph.values[step.result].rank or 0
     if step.kind in _WITH_FORMAT:
