@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import TypeGuard
 
 from graphtool.graph import Graph, Shape
@@ -36,7 +37,9 @@ def is_map(shape: Shape) -> bool:
 
 def is_axis(given: object, rank: int) -> TypeGuard[int]:
     """Return whether an axis is one of a rank, from the end where negative, and not the batch's."""
-    return type(given) is int and -rank < given < rank and given != 0
+    if isinstance(given, bool) or not isinstance(given, Integral):
+        return False
+    return -rank < int(given) < rank and int(given) != 0
 
 
 def takes_axis(loss: NamedLoss) -> bool:
@@ -45,11 +48,17 @@ def takes_axis(loss: NamedLoss) -> bool:
 
 
 def axes_of(
-    loss: NamedLoss, graphs: tuple[Graph, Graph], names: tuple[str, str], axis: object = None
+    loss: NamedLoss,
+    graphs: tuple[Graph, Graph],
+    names: tuple[str, str],
+    axis: object = None,
+    *,
+    suggested: bool = False,
 ) -> Axes:
     """Return which axis of either Value has the channels, or, for a loss over them, the classes.
 
-    `axis` is the one that the loss was given.
+    `axis` is the one that the loss was given. Where the pair was `suggested` and nothing says it,
+    the classes are where most networks have them.
     """
     if loss.takes.heads:
         return None, None
@@ -60,8 +69,15 @@ def axes_of(
         ranks = map(len, shapes)
         first, second = (axis % rank if is_axis(axis, rank) else rank - 1 for rank in ranks)
         return first, second
-    found = (class_axis(*end) for end in zip(graphs, names, strict=True))
-    return class_axes(shapes, tuple(found))
+    both = tuple(zip(graphs, names, strict=True))
+    found = class_axes(shapes, [class_axis(*end) for end in both])
+    if not suggested:
+        return found
+    first, second = (
+        _usual_axis(*end) if known is None else known
+        for end, known in zip(both, found, strict=True)
+    )
+    return first, second
 
 
 def class_axes(shapes: Sequence[Shape], found: Sequence[int | None]) -> Axes:
@@ -78,6 +94,11 @@ def class_axis(graph: Graph, name: str) -> int | None:
     if len(shape) < 3:
         return len(shape) - 1
     return (structure.channel_axes[name] or None) if name in structure.known_axes else None
+
+
+def _usual_axis(graph: Graph, name: str) -> int:
+    axis = _axis(graph, name)
+    return len(graph.values[name].shape or ()) - 1 if axis is None else axis
 
 
 def _axis(graph: Graph, name: str) -> int | None:

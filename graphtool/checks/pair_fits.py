@@ -54,11 +54,12 @@ class Compared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ends:
-    """The two Values of a pair, and where they are."""
+    """The two Values of a pair, where they are, and whether `suggest_pairs` found them."""
 
     values: tuple[Value, Value]
     where: tuple[Where, Where]
     adapter: str | None
+    suggested: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +136,13 @@ class Fitted:
 
     def _axes(self, ends: Ends) -> Axes:
         teacher, student = (value.name for value in ends.values)
-        axis = self.options.get("axis")
-        return axes_of(self.known, self.networks.graphs, (teacher, student), axis)
+        return axes_of(
+            self.known,
+            self.networks.graphs,
+            (teacher, student),
+            self.options.get("axis"),
+            suggested=ends.suggested,
+        )
 
     def _guessed(self, ends: Ends, sides: Sides) -> list[Diagnostic]:
         """Return a problem where nothing says which axis of two Values has the classes."""

@@ -198,9 +198,10 @@ def constant_loss(
 def which_axis(loss: str, where: Sequence[Where], help: str) -> Diagnostic:
     """Nothing says which axis of the logits has the classes, and a loss takes its softmax over it.
 
-    For [N, classes] it is the last. For other Values of the merged networks it follows from their
-    layers: a convolution and its `data_format`, a linear layer, a transpose. Nothing follows for
-    inputs, and for what you compute of Values yourself: say `axis=`.
+    For [N, classes] it is the last. For other Values it follows from the layers of the merged
+    networks, and from what you compute behind them: a convolution and its `data_format`, a linear
+    layer, a transpose. Nothing follows for inputs, nor where classes are reshaped together with
+    other dims, or a layer mixes another axis than theirs: say `axis=`.
     """
     names = " and ".join(f"`{place.value}`" for place in where)
     return Diagnostic(

@@ -36,11 +36,13 @@ class _Named:
     names: tuple[str, str]
     loss: str
     adapter: str | None
+    suggested: bool = False
 
     @classmethod
     def of(cls, pair: Pair | _Names) -> _Named:
         if isinstance(pair, Pair):
-            return cls((pair.teacher.name, pair.student.name), pair.loss, pair.adapter)
+            names = pair.teacher.name, pair.student.name
+            return cls(names, pair.loss, pair.adapter, pair.is_suggested)
         return cls((pair[0], pair[1]), pair[2] if len(pair) == 3 else "l2", None)
 
 
@@ -129,7 +131,12 @@ def _ends(named: _Named, networks: Compared) -> Ends | list[Diagnostic]:
     if isinstance(teacher, Value) and isinstance(student, Value):
         graphs = networks.graphs
         where = _at("teacher", graphs[0], teacher), _at("student", graphs[1], student)
-        return Ends(values=(teacher, student), where=where, adapter=named.adapter)
+        return Ends(
+            values=(teacher, student),
+            where=where,
+            adapter=named.adapter,
+            suggested=named.suggested,
+        )
     return [end for end in ends if isinstance(end, Diagnostic)]
 
 

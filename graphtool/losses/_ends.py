@@ -152,7 +152,7 @@ def _class_axis(loss: str, axis: object, teacher: _Paddle, student: _Paddle) -> 
         if not is_axis(axis, rank):
             wanted = f"the axis of the classes, from 1 to {rank - 1}, or None"
             raise UsageError(problems.bad_option(loss, "axis", axis, wanted))
-        return axis % rank
+        return int(axis) % rank
     if rank == 2:
         return 1
     homes = home_of(teacher), home_of(student)

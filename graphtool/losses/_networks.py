@@ -28,4 +28,5 @@ class Networks:
         """Return which axis of either Value has the channels or classes: `axes_of`."""
         plan = self.merged.plan
         names = pair.teacher.name, pair.student.name
-        return axes_of(named_losses()[pair.loss], (plan.teacher, plan.student), names, axis)
+        graphs, loss = (plan.teacher, plan.student), named_losses()[pair.loss]
+        return axes_of(loss, graphs, names, axis, suggested=pair.is_suggested)

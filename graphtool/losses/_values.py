@@ -10,6 +10,7 @@ from graphtool.graph import Graph
 from graphtool.losses import problems
 from graphtool.merging import Merged, merged_of
 from graphtool.merging.merged import value_of
+from graphtool.readers._legacy import read_legacy
 from graphtool.readers._paddle import is_legacy, load_paddle
 from graphtool.readers._pir import holds, walk_pir
 from graphtool.selectors import is_unknown_name
@@ -210,18 +211,25 @@ def _name(value: _Paddle) -> str:
 
 
 def home_of(value: _Paddle) -> tuple[Graph, str] | None:
-    """Return the network that a Value was merged with and its name there, None for any other."""
+    """Return the network that a Value was merged with and its name there.
+
+    Of a Value that was computed since it is the Program as it is now; None where nothing was merged
+    into that.
+    """
     program = load_paddle().static.default_main_program()
     merged = merged_of(program)
     if merged is None:
         return None
-    name = value.name if is_legacy(value) else walk_pir(program).names[value.id]
+    walk = None if is_legacy(value) else walk_pir(program)
+    name = value.name if walk is None else walk.names[value.id]
     for teacher in merged.teachers:
         for own_name, there in teacher.values.items():
             if there == name:
                 return teacher.source.graph, own_name
     student = merged.teachers[0].before.graph
-    return (student, name) if name in student.values else None
+    if name in student.values:
+        return student, name
+    return (read_legacy(program) if walk is None else walk.graph), name
 
 
 def normalised_before(value: _Paddle) -> Normalised[str] | None:

@@ -92,6 +92,11 @@ class Pair:
     alternatives: tuple[Alternative, ...] = ()
     cka: float | None = None
 
+    @property
+    def is_suggested(self) -> bool:
+        """Whether two outputs were found to go together, not named by hand: reasons say so."""
+        return self.kind is Kind.LOGITS and bool(self.why)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class PairSet:

@@ -55,8 +55,8 @@ def refusals() -> dict[str, list[str]]:
             "custom": refusal(student, partial(losses.custom, dict, x=3)),
         }
         map_, jumps = merged.student(relu), paddle.cast(merged.student(logits) > 0, "float32")
-        scaled, one = map_ * 2.0, merged.student(logits)[:, :1]
-        found["axis"] = refusal(student, partial(losses.kl, scaled, scaled))
+        mixed, one = paddle.reshape(map_, [-1, 8, 8, 4]), merged.student(logits)[:, :1]
+        found["axis"] = refusal(student, partial(losses.kl, mixed, mixed))
         found["one class"] = refusal(student, partial(losses.kl, one, one))
         found["jumps"] = refusal(student, partial(losses.l2, logits, jumps))
         learning = [one for one in student.program.all_parameters() if one.trainable]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,8 +68,12 @@ def test_a_loss_by_name_its_pair_and_an_axis_that_is_said_are_one_number(
             build(*ends),
             build(name, name, axis=axis),
             build(name, name, axis=axis - 4),
+            build(name, name, axis=np.int64(axis)),
             gt.distill_loss(merged, [(name, name, loss)]).total,
             gt.distill_loss(merged, [(name, name, loss)], options=told).total,
+            gt.distill_loss(
+                merged, [(name, name, loss)], options={loss: {"axis": np.int64(axis)}}
+            ).total,
             build(*(paddle.scale(end, 1.0) for end in ends), axis=axis),
         ]
     *values, theirs, ours = student.run(IMAGE, *built, *ends)
@@ -108,7 +113,9 @@ def test_where_nothing_says_the_axis_a_loss_by_hand_is_refused(loss: str) -> Non
     student = segmenter(4)
     merged = merged_of(segmenter(8), student)
     with inside(student):
-        ends = merged.teacher("add_1") * 1.0, merged.student("add_1") * 1.0
+        ends = [
+            paddle.reshape(end("add_1"), [-1, 6, 6, 19]) for end in (merged.teacher, merged.student)
+        ]
         before = sizes(student)
         with pytest.raises(gt.PairError) as refused:
             losses.BY_NAME[loss](*ends)
@@ -116,10 +123,111 @@ def test_where_nothing_says_the_axis_a_loss_by_hand_is_refused(loss: str) -> Non
         (found,) = refused.value.report
         assert found.code == "GT336"
         assert f"`{loss}` cannot tell which axis of" in found.message
-        assert found.message.endswith("[-1, 19, 6, 6], has the classes")
+        assert found.message.endswith("[-1, 6, 6, 19], has the classes")
         assert found.help is not None
         assert found.help.endswith("axis=1)")
         assert sizes(student) == before
+
+
+BY_HAND: dict[str, tuple[Any, int]] = {
+    "divided": (lambda end: end / 2, 1),
+    "cut": (lambda end: end[:, :, :3], 1),
+    "resized": (lambda end: nn.functional.interpolate(end, size=[3, 4]), 1),
+    "transposed": (lambda end: end.transpose([0, 2, 3, 1]), 3),
+    "merged places": (lambda end: end.reshape([0, 19, -1]), 1),
+}
+
+
+@pytest.mark.parametrize("how", BY_HAND)
+def test_what_is_computed_of_both_ends_by_hand_keeps_the_axis(how: str) -> None:
+    student, (compute, axis) = segmenter(4), BY_HAND[how]
+    merged = merged_of(segmenter(8), student)
+    with inside(student):
+        ends = compute(merged.teacher("add_1")), compute(merged.student("add_1"))
+        loss = losses.kl(*ends)
+    value, theirs, ours = student.run(IMAGE, loss, *ends)
+
+    assert theirs.shape[axis] == 19
+    wanted = reference.kl(np.moveaxis(theirs, axis, -1), np.moveaxis(ours, axis, -1), 4)
+    np.testing.assert_allclose(value, wanted, rtol=2e-5)
+
+
+def behind(width: int, head: Any) -> Built:
+    """Build a convolution of some width with a head behind it, which makes the answer."""
+
+    def forward(image: Any) -> Any:
+        return head(nn.functional.relu(nn.Conv2D(3, width, 1)(image)), width)
+
+    return build(forward, ("image", [-1, 3, 6, 6], "float32"))
+
+
+def weight_first(x: Any, width: int) -> Any:
+    weight: Any = paddle.create_parameter([19, width], "float32")
+    return weight @ x.flatten(2)
+
+
+def weight_last(x: Any, width: int) -> Any:
+    weight: Any = paddle.create_parameter([width, 19], "float32")
+    return x.flatten(2).matmul(weight, transpose_x=True)
+
+
+@pytest.mark.parametrize(("head", "axis"), [(weight_first, 1), (weight_last, 2)])
+def test_a_product_has_its_classes_where_its_weight_stands(head: Any, axis: int) -> None:
+    student = behind(4, head)
+    merged, name = merged_of(behind(8, head), student), "matmul_0"
+    with inside(student):
+        built = losses.kl(name, name), gt.distill_loss(merged, [(name, name, "kl")]).total
+        ends = merged.teacher(name), merged.student(name)
+    *values, theirs, ours = student.run(IMAGE, *built, *ends)
+
+    assert theirs.shape[axis] == 19
+    wanted = reference.kl(np.moveaxis(theirs, axis, -1), np.moveaxis(ours, axis, -1), 4)
+    np.testing.assert_allclose(values, [wanted] * 2, rtol=2e-5)
+
+
+def test_a_layer_over_the_width_of_a_map_says_no_axis_of_classes() -> None:
+    def head(x: Any, width: int) -> Any:
+        return nn.Linear(6, 5)(nn.Conv2D(width, 19, 1)(x))
+
+    student = behind(4, head)
+    merged_of(behind(8, head), student)
+    with inside(student), pytest.raises(gt.PairError) as refused:
+        losses.kl("matmul_0", "matmul_0")
+
+    assert [found.code for found in refused.value.report] == ["GT336"]
+
+
+def tokens_as_a_map(x: Any, width: int) -> Any:
+    tokens = nn.Linear(width, 19)(x.flatten(2).transpose([0, 2, 1]))
+    return tokens.transpose([0, 2, 1]).reshape([-1, 19, 6, 6])
+
+
+def attributes(x: Any, width: int) -> Any:
+    return nn.Linear(width, 12)(x.mean([2, 3])).reshape([-1, 3, 4])
+
+
+@pytest.mark.parametrize(("head", "axis"), [(tokens_as_a_map, 1), (attributes, 2)])
+def test_pairs_of_outputs_that_are_suggested_are_never_refused(
+    head: Any, axis: int, tmp_path: Path
+) -> None:
+    student = behind(4, head)
+    merged = merged_of(behind(8, head), student)
+    networks = merged.plan.teacher, merged.plan.student
+    pairs = gt.suggest_pairs(*networks, recipe="logits")
+    gt.write_recipe(pairs, tmp_path / "pairs.toml")
+    (pair,) = pairs
+    assert pair.loss == "kl"
+    assert not gt.check_pairs(pairs, *networks).errors
+    with inside(student):
+        built = [
+            gt.distill_loss(merged, given).parts[f"kl_{pair.student.name}"]
+            for given in (pairs, tmp_path / "pairs.toml")
+        ]
+        ends = merged.teacher(pair.teacher.name), merged.student(pair.student.name)
+    *values, theirs, ours = student.run(IMAGE, *built, *ends)
+
+    wanted = reference.kl(np.moveaxis(theirs, axis, -1), np.moveaxis(ours, axis, -1), 4)
+    np.testing.assert_allclose(values, [wanted] * 2, rtol=2e-5)
 
 
 def guessed(width: int) -> Built:
