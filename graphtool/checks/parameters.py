@@ -217,9 +217,10 @@ def unlike_layer(plan: MergePlan) -> Iterator[Diagnostic]:
     A Network that was not started has the weights of its Layer, which merging brings. Others under
     their names are most often those of an earlier student: names are counted anew for each, so that
     a notebook's cell that runs again finds what it trained before. Let each student have a Scope of
-    its own, or run the startup program of one that a class or factory made. Where the Scope's are meant, load them after the merge, or
-    hand over the `live` of the Network, which has no Layer. A student into which a teacher was
-    merged in this Scope before brought its weights then, and may have trained on.
+    its own, or run the startup program of one that a class or factory made. Where the Scope's are
+    meant, load them after the merge, or hand over the `live` of the Network, which has no Layer. A
+    student into which a teacher was merged in this Scope before brought its weights then, and may
+    have trained on.
     """
     if plan.unlike_layer is None:
         yield not_checked(

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from graphtool.readers._paddle import (
     in_mode,
@@ -50,6 +50,16 @@ _Paddle: TypeAlias = Any
 _READ: weakref.WeakKeyDictionary[_Paddle, dict[str, _Paddle]] = weakref.WeakKeyDictionary()
 
 
+class _Network(Protocol):
+    """A Layer built into a Program, of which this module is a part."""
+
+    @property
+    def initialisation(self) -> Initialisation: ...
+
+    @property
+    def parameters(self) -> Mapping[str, str]: ...
+
+
 def is_dynamic(parameter: _Paddle) -> bool:
     """Tell a parameter of dynamic mode, which has a tensor, from one of static mode."""
     return type(parameter).__name__ == "EagerParamBase"
@@ -60,10 +70,8 @@ def dynamic_layer(network: object) -> _Paddle | None:
 
     None, too, for any other source, and for a Layer without parameters.
     """
-    layer, initialisation = (
-        getattr(network, "layer", None),
-        getattr(network, "initialisation", None),
-    )
+    layer: _Paddle = getattr(network, "layer", None)
+    initialisation = getattr(network, "initialisation", None)
     if initialisation is None or initialisation.in_scope or not hasattr(layer, "sublayers"):
         return None
     return layer if any(map(is_dynamic, _held(layer))) else None
@@ -80,7 +88,7 @@ def holding_layer(network: object, names: Collection[str], scope: _Paddle | None
     return None if len(held_tensors(scope, names)) == len(names) else layer
 
 
-def note_loaded(network: object, scope: _Paddle) -> None:
+def note_loaded(network: _Network, scope: _Paddle) -> None:
     """Note that the parameters of a Network are in a Scope, which gets what no file has.
 
     A Layer keeps some buffers out of its state dict.
@@ -88,11 +96,10 @@ def note_loaded(network: object, scope: _Paddle) -> None:
     layer = dynamic_layer(network)
     if layer is None:
         return
-    kept: Mapping[str, str] = network.parameters  # pyright: ignore[reportAttributeAccessIssue]
-    named = set(kept.values())
+    named = set(network.parameters.values())
     lacking = lacking_tensors(layer, scope)
     share_tensors({name: copy_of(one) for name, one in lacking.items() if name not in named}, scope)
-    network.initialisation.in_scope = True  # pyright: ignore[reportAttributeAccessIssue]
+    network.initialisation.in_scope = True
 
 
 def note_read(layer: _Paddle, built: _Paddle) -> None:

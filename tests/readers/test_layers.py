@@ -393,7 +393,6 @@ def test_a_network_without_weights_starts_as_well():
 
 def test_the_startup_program_of_a_layer_that_was_handed_over_leaves_its_weights_alone():
     network = from_layer(nn.Linear(4, 8), [(4,)])
-    assert network.handed_over
     assert _started(network).find_var(network.parameters["weight"]) is None
 
 

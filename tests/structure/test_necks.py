@@ -159,9 +159,7 @@ class TwoStage(nn.Layer):
         shares, restored, counts = _OPS.distribute_fpn_proposals(rois, 1, 3, 2, 32, rois_num=count)
         cut = [
             _OPS.roi_align(level, share, number, 7, spatial_scale=0.5**place)
-            for place, (level, share, number) in enumerate(
-                zip(levels[:3], shares, counts), 1
-            )
+            for place, (level, share, number) in enumerate(zip(levels[:3], shares, counts), 1)
         ]
         boxes = paddle.gather(paddle.concat(cut), restored)
         hidden = nn.functional.relu(self.hidden(boxes.flatten(1)))
