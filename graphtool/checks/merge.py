@@ -19,7 +19,7 @@ from graphtool.graph import Graph, ProgramKind, keeps_shape
 from graphtool.paths import is_there, saved_model
 from graphtool.readers import Source, read, read_own, weight_problems
 from graphtool.readers.facts import ParameterFileFacts, known_operators, parameter_file_facts
-from graphtool.readers.layer_weights import dynamic_layer, holding_layer
+from graphtool.readers.layer_weights import dynamic_layer, holding_layer, is_to_start
 from graphtool.readers.live import program_of
 from graphtool.readers.parameter_files import parameters_beside
 from graphtool.readers.registry import home_of, noted
@@ -76,6 +76,7 @@ def check_merge(
         one_program=_is_same(teacher_program, student_program),
         restored=restored,
         layer=dynamic_layer(student_program),
+        to_start=is_to_start(student_program),
     )
     find_weights = _built if built else partial(_weights, scopes=(scope, teacher_scope))
     return _report(teacher_program, student_program, wanted, find_weights)

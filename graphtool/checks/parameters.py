@@ -217,7 +217,8 @@ def unlike_layer(plan: MergePlan) -> Iterator[Diagnostic]:
     A Network that was not started has the weights of its Layer, which merging brings. Others under
     their names are most often those of an earlier student: names are counted anew for each, so that
     a notebook's cell that runs again finds what it trained before. Let each student have a Scope of
-    its own, or run the startup program of one that a class or factory made. Where the Scope's are
+    its own, or run the startup program of one that a class or factory made, where this is a warning
+    as long as it may yet run. Where the Scope's are
     meant, load them after the merge, or hand over the `live` of the Network, which has no Layer. A
     student into which a teacher was merged in this Scope before brought its weights then, and may
     have trained on.
@@ -234,12 +235,15 @@ def unlike_layer(plan: MergePlan) -> Iterator[Diagnostic]:
         yield Diagnostic(
             message=f"{counted(count, 'tensor')} in the student's Scope {are} of its Layer: "
             f"{listed(plan.unlike_layer, LISTED)}",
+            severity=Severity.WARNING if plan.to_start else Severity.ERROR,
             where=(of_student(plan),),
             notes=(
                 "they may be what an earlier student has learnt",
                 "where they are meant, hand over `student.live`, which has no Layer",
             ),
-            help="with paddle.static.scope_guard(paddle.static.Scope()):  # from the merge on",
+            help="executor.run(student.startup)  # sets them anew"
+            if plan.to_start
+            else "with paddle.static.scope_guard(paddle.static.Scope()):  # from the merge on",
         )
 
 

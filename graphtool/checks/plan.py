@@ -44,7 +44,8 @@ class MergePlan:
     in a file or Layer, not in a Scope yet. `unshared` are teacher feeds that the caller mapped onto
     their own new name: to be fed apart. `restored` says that the student goes through
     `for_training` first, as a saved one does there; `translated` that it is made PIR by that.
-    `unlike_layer` are names under which the student's Scope holds other numbers than its Layer;
+    `unlike_layer` are names under which the student's Scope holds other numbers than its Layer, and
+    `to_start` says that its startup program may yet set them;
     `passed_over` those under which the Scope that was given for the teacher holds tensors that are
     not taken, for the teacher brings its own.
     """
@@ -70,6 +71,7 @@ class MergePlan:
     restored: bool = False
     translated: bool = False
     unlike_layer: tuple[str, ...] | None = ()
+    to_start: bool = False
     passed_over: tuple[str, ...] = ()
 
     @property

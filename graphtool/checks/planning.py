@@ -35,7 +35,8 @@ class Wanted:
 
     `teacher_scope` is what was given for the teacher, whether its weights are there or not.
     `one_program` says that teacher and student are one Program object, `restored` that the student
-    goes through `for_training` first. `layer` is the student's where that has its weights.
+    goes through `for_training` first. `layer` is the student's where that has its
+    weights, and `to_start` says that its startup program sets them and has not run.
     """
 
     feed_map: Mapping[str, str]
@@ -48,6 +49,7 @@ class Wanted:
     one_program: bool = False
     restored: bool = False
     layer: _Paddle | None = None
+    to_start: bool = False
 
     @classmethod
     def of(
@@ -151,6 +153,7 @@ def plan_for(
         parameter_file=weights.file,
         brings_weights=weights.brought,
         restored=wanted.restored,
+        to_start=wanted.to_start,
     )
     plan = replace(
         plan,

@@ -35,6 +35,7 @@ __all__ = [
     "holding_layer",
     "is_dynamic",
     "is_part",
+    "is_to_start",
     "lacking_tensors",
     "load_layer",
     "note_loaded",
@@ -75,6 +76,12 @@ def dynamic_layer(network: object) -> _Paddle | None:
     if initialisation is None or initialisation.in_scope or not hasattr(layer, "sublayers"):
         return None
     return layer if any(map(is_dynamic, _held(layer))) else None
+
+
+def is_to_start(network: object) -> bool:
+    """Return whether a Network has a startup program that sets its weights, and was not started."""
+    initialisation = getattr(network, "initialisation", None)
+    return initialisation is not None and initialisation.layer is not None
 
 
 def holding_layer(network: object, names: Collection[str], scope: _Paddle | None) -> _Paddle | None:
