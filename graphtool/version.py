@@ -1,8 +1,12 @@
-"""The version of the installed distribution."""
+"""The version of the installed distribution, and how to get a newer one."""
 
 from __future__ import annotations
 
-__all__ = ["version"]
+__all__ = ["REINSTALL", "UPGRADE", "version"]
+
+# No package index has graphtool: it is installed from a clone.
+UPGRADE = "git pull && pip install .  # in your clone of graphtool"
+REINSTALL = "pip install --force-reinstall --no-deps .  # in your clone of graphtool"
 
 
 def version() -> str:

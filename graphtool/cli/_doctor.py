@@ -17,6 +17,7 @@ from graphtool.cli._console import TITLE, Column, print_table, progress, results
 from graphtool.diagnostics import GraphtoolError, counted, listed
 from graphtool.selftest import PaddleFacts, ask_paddle, compare_files
 from graphtool.text import bounded, command
+from graphtool.version import REINSTALL
 from graphtool.version import version as own_version
 
 __all__ = ["NEWEST", "OLDEST", "run"]
@@ -29,7 +30,7 @@ _UNRELEASED = (0, 0, 0)
 _OK, _MISSING, _WRONG = "ok", "missing", "wrong"
 _DISTRIBUTION = "paddle-graphtool"
 _BUILDS = "paddlepaddle", "paddlepaddle-gpu"
-_GET_PADDLE = "pip install 'paddle-graphtool[paddle]', or paddlepaddle-gpu as its site says"
+_GET_PADDLE = "pip install paddlepaddle, or paddlepaddle-gpu as its site says"
 _DOT, _SECONDS = "digraph { teacher -> student }", 10.0
 
 
@@ -166,8 +167,7 @@ def _self_test(facts: PaddleFacts | None, started: float) -> _Finding:
         done = f"{counted(compare_files(), 'pair')} in a saved model"
     except GraphtoolError as error:
         broken = next(found.message for found in error.report)
-        again = "pip install --force-reinstall --no-deps paddle-graphtool"
-        return _Finding(name="self-test", state=_WRONG, found=broken, help=again)
+        return _Finding(name="self-test", state=_WRONG, found=broken, help=REINSTALL)
     if facts is not None and facts.version is not None:
         if facts.compared is None or facts.equal != facts.compared:
             return _Finding(name="self-test", state=_WRONG, found=_merged(facts), help=_GET_PADDLE)

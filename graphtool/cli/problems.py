@@ -9,6 +9,7 @@ from graphtool.diagnostics import Diagnostic, Severity, Where, listed, rule
 from graphtool.lookalikes import near_notes, told_apart
 from graphtool.paths import free_beside
 from graphtool.text import as_path, command, option
+from graphtool.version import UPGRADE
 
 __all__ = [
     "alike_feeds",
@@ -116,7 +117,7 @@ def unknown_fields(program: str, fields: Sequence[str]) -> Diagnostic:
         message=f"the file has fields that are not known: {shown}",
         severity=Severity.WARNING,
         where=(Where(program=program),),
-        help="pip install --upgrade paddle-graphtool",
+        help=UPGRADE,
     )
 
 

@@ -11,6 +11,7 @@ from graphtool.lookalikes import closest, near_notes
 from graphtool.paths import look_at
 from graphtool.selectors import listing
 from graphtool.structure import Structure
+from graphtool.version import UPGRADE
 
 __all__ = [
     "bad_recipe_key",
@@ -190,7 +191,7 @@ def unknown_schema(found: object, known: int, *, empty: bool) -> Diagnostic:
     if empty:
         typed = "graphtool suggest-pairs TEACHER STUDENT -o pairs.toml"
     elif type(found) is int and found > known:
-        typed = "pip install --upgrade paddle-graphtool"
+        typed = UPGRADE
     told = "has no `schema`" if found is None else f"has the `schema` {brief(found)}"
     return Diagnostic(message=f"the recipe {told}; this graphtool reads {known}", help=typed)
 

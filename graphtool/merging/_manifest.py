@@ -18,7 +18,7 @@ from graphtool.readers.layers import Network
 from graphtool.readers.parameter_attributes import ParameterAttributes, attributes_of
 from graphtool.readers.weights import persistables
 from graphtool.staging import finish_exchanges
-from graphtool.version import version
+from graphtool.version import UPGRADE, version
 
 __all__ = [
     "MANIFEST",
@@ -243,5 +243,5 @@ def unknown_manifest(path: str, schema: object) -> Diagnostic:
     return Diagnostic(
         message=f"the manifest's `schema` is {schema}; this graphtool reads {_SCHEMA}",
         where=(Where(program=path),),
-        help="pip install --upgrade paddle-graphtool",
+        help=UPGRADE,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
 from graphtool.checks import check_names, persistable_names
-from graphtool.diagnostics import Diagnostic, MergeError, ReadError, UsageError
+from graphtool.diagnostics import MergeError, ReadError, UsageError
 from graphtool.graph import UNKNOWN, Graph, Origin, ProgramKind
 from graphtool.merging import problems
 from graphtool.merging._backend import handed_out
 from graphtool.merging._comparison import Comparison, Verification, array_of, compared
 from graphtool.merging._inputs import feed_names, generated_feed, generated_weight
 from graphtool.merging._interrupts import heed_interrupt, interrupts_held
+from graphtool.merging._pieces import generators, values_of
 from graphtool.merging._pir import ENDS, freeze, remove_unused
 from graphtool.merging._provenance import compared_weights
 from graphtool.readers import problems as reading
 from graphtool.readers._legacy import variable_of
-from graphtool.readers._messages import brief
-from graphtool.readers._paddle import REFUSALS, load_paddle, one_at_a_time, static_mode
+from graphtool.readers._paddle import load_paddle, one_at_a_time, static_mode
 from graphtool.readers.live import LiveProgram
-from graphtool.readers.tensors import copy_of, held_tensors, private_scope, share_tensors
+from graphtool.readers.tensors import held_tensors, private_scope
 from graphtool.selectors import find
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ _Paddle: TypeAlias = Any
 _Array: TypeAlias = "np.ndarray[Any, Any]"
 _Arrays: TypeAlias = "Mapping[str, _Array]"
 
-_SEED = 20260
 _SERIAL = "FLAGS_new_executor_serial_run"
 # By numpy's kinds of dtypes: bool, whole, floating and complex numbers.
 _NUMBERS = "biufc"
@@ -75,26 +74,58 @@ def _compared_values(
             given=given.keys() >= inputs.keys(),
             said=merged.report,
         )
-        teacher = _run(
-            partial(fail, "the teacher alone"),
+        teacher = values_of(
             _in_test_mode(merged),
             {old: inputs[new] for old, new in merged.feed_map.items()},
             {old: weights[new] for old, new in _kept(merged)},
             theirs,
+            partial(fail, "the teacher alone"),
         )
-        student = _run(
-            partial(fail, "the student alone"),
+        student = values_of(
             _student(merged),
             {name: inputs[name] for name in feed_names(merged.before.graph)},
             weights,
             ours,
+            partial(fail, "the student alone"),
         )
-        both = _run(partial(fail, "the merged Program"), whole, inputs, weights, wanted)
-    rows = [
-        *compared("teacher", teacher, both, new_names),
-        *compared("student", student, both, {name: name for name in ours}),
-    ]
-    return tuple(rows), tuple(name for name in inputs if name not in given)
+        both = values_of(whole, inputs, weights, wanted, partial(fail, "the merged Program"))
+        found = {(row.role, row.name): row for row in _rows(teacher, student, both, new_names)}
+    order = [*(("teacher", name) for name in theirs), *(("student", name) for name in ours)]
+    rows = tuple(found[key] for key in dict.fromkeys(order) if key in found)
+    return rows, tuple(name for name in inputs if name not in given)
+
+
+def _rows(
+    teacher: Iterator[_Arrays],
+    student: Iterator[_Arrays],
+    both: Iterator[_Arrays],
+    new_names: Mapping[str, str],
+) -> Iterator[Comparison]:
+    """Compare Values while the three runs go on, so that few of them are held at a time.
+
+    The merged Program has the student's operators before the teacher's. Where Paddle refuses it, or
+    the student, an original that it refuses as well is what is reported.
+    """
+    held: dict[str, _Array] = {}
+    try:
+        for role, alone in (("student", student), ("teacher", teacher)):
+            for arrays in alone:
+                names = {name: new_names[name] if role == "teacher" else name for name in arrays}
+                while not held.keys() >= set(names.values()):
+                    more = next(both, None)
+                    if more is None:
+                        break
+                    held.update(more)
+                yield from compared(role, arrays, held, names)
+                for name in names.values():
+                    held.pop(name, None)
+        for _ in both:
+            pass
+    except MergeError:
+        for alone in (teacher, student):
+            for _ in alone:
+                pass
+        raise
 
 
 def _check_there(graph: Graph, names: Iterable[str]) -> None:
@@ -168,46 +199,6 @@ def _overwritten(graph: Graph) -> Iterator[str]:
     for operator in graph.operators.values():
         if operator.kind == "while" or (operator.block and operator.type.endswith("_")):
             yield from (name for name in operator.operands if name is not None)
-
-
-def _run(
-    fail: Callable[[str], Diagnostic],
-    live: LiveProgram,
-    feed: Mapping[str, _Array],
-    weights: Mapping[str, _Paddle],
-    names: Sequence[str],
-) -> _Arrays:
-    """Run a program on `feed`; `fail` says so where Paddle does not, given the reason."""
-    heed_interrupt()
-    values = _values(live, names)
-    with private_scope() as scope:
-        kept = persistable_names(live.graph)
-        share_tensors({name: copy_of(weights[name]) for name in kept}, scope)
-        for generator in _generators():
-            generator.manual_seed(_SEED)
-        try:
-            outputs = (
-                load_paddle()
-                .static.Executor()
-                .run(
-                    live.program,
-                    feed=dict(feed),
-                    fetch_list=list(values.values()),
-                    scope=scope,
-                    return_numpy=False,
-                )
-            )
-        except REFUSALS as error:
-            raise MergeError(fail(brief(str(error)))) from error
-        return {name: array_of(found) for name, found in zip(values, outputs, strict=True)}
-
-
-def _values(live: LiveProgram, names: Sequence[str]) -> dict[str, _Paddle]:
-    if live.kind is ProgramKind.LEGACY:
-        return {name: live.value(name) for name in names}
-    ops = {op.id(): op for op in live.program.global_block().ops}
-    found = {name: ops[live.keys[name][0]].result(live.keys[name][2]) for name in names}
-    return {name: value for name, value in found.items() if value.is_dense_tensor_type()}
 
 
 def _in_test_mode(merged: Merged) -> LiveProgram:
@@ -326,12 +317,6 @@ def _batch(graphs: Iterable[Graph], given: Mapping[str, _Array]) -> int | None:
     return next((shape[0] for shape in shapes if shape and shape[0] != UNKNOWN), None)
 
 
-def _generators() -> list[_Paddle]:
-    core = load_paddle().base.core
-    devices = core.get_cuda_device_count() if core.is_compiled_with_cuda() else 0
-    return [core.default_cpu_generator(), *map(core.default_cuda_generator, range(devices))]
-
-
 @contextmanager
 def _reproducibly() -> Generator[None]:
     """Run one operator after the other; put the state of all generators back.
@@ -340,7 +325,7 @@ def _reproducibly() -> Generator[None]:
     Blocks: run at once, two branches with a dropout each draw in any order.
     """
     paddle = load_paddle()
-    kept = [(generator, generator.get_state()) for generator in _generators()]
+    kept = [(generator, generator.get_state()) for generator in generators()]
     flags = paddle.get_flags([_SERIAL])
     paddle.set_flags({_SERIAL: True})
     try:

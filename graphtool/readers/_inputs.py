@@ -84,16 +84,23 @@ def as_inputs(specs: object) -> list[Input]:
     Raises UsageError: GT248 for what is no list, GT047 for items that are none of these.
     """
     given = cast("Sequence[object]", specs) if isinstance(specs, list | tuple) else ()
+    only = _only(cast("object", specs))
     if not isinstance(specs, list | tuple) or (given and all(map(_is_dim, given))):
         wanted = "a list, with the shape of each input"
-        raise UsageError(
-            bad_argument("input_spec", cast("object", specs), wanted, problems.FROM_LAYER)
-        )
+        call = problems.from_layer_call(only)
+        raise UsageError(bad_argument("input_spec", cast("object", specs), wanted, call))
     inputs = [_as_input(spec) for spec in given]
-    wrong = [spec for spec, found in zip(given, inputs, strict=True) if found is None]
-    if wrong:
-        raise UsageError(*map(problems.bad_input_spec, wrong))
-    return [found for found in inputs if found is not None]
+    right = [found for found in inputs if found is not None]
+    if len(right) < len(inputs):
+        wrong = [spec for spec, found in zip(given, inputs, strict=True) if found is None]
+        raise UsageError(*(problems.bad_input_spec(spec, only or right) for spec in wrong))
+    return right
+
+
+def _only(specs: _Paddle) -> list[Input]:
+    """Return the input that was given without a list around it, [] where it is none either."""
+    only = _as_input(specs)
+    return [] if only is None else [only]
 
 
 def _as_input(spec: _Paddle) -> Input | None:

@@ -17,6 +17,7 @@ from graphtool.readers._paddle import (
     one_at_a_time,
 )
 from graphtool.readers.tensors import (
+    Tensor,
     copy_of,
     held_tensors,
     private_scope,
@@ -172,20 +173,24 @@ class Initialisation:
 def _append_load(startup: _Paddle, layer: _Paddle) -> None:
     """Let a startup program set what a Layer holds."""
     paddle, tensors = load_paddle(), _tensors_of(layer)
+    if not tensors:
+        return
     file = os.memfd_create("weights")
     weakref.finalize(startup, os.close, file)
     path = Path(f"/proc/self/fd/{file}")
-    with private_scope() as scope:
-        share_tensors(tensors, scope)
-        written = list(scope_tensors(scope, tensors))
-    write_tensors(path, written)
-    with legacy_mode():
+    outputs: list[_Paddle] = []
+    with legacy_mode(), private_scope() as scope:
         loading = startup if is_legacy(startup) else paddle.static.Program()
         block = loading.global_block()
-        outputs = [
-            block.create_var(name=name, shape=found.shape, dtype=found.dtype, persistable=True)
-            for name, found in zip(tensors, written, strict=True)
-        ]
+
+        def declared() -> Iterator[Tensor]:
+            for name, found in zip(tensors, scope_tensors(scope, tensors), strict=True):
+                described = {"name": name, "shape": found.shape, "dtype": found.dtype}
+                outputs.append(block.create_var(**described, persistable=True))
+                yield found
+
+        share_tensors(tensors, scope)
+        write_tensors(path, declared())
         load = {"file_path": str(path)}
         block.append_op(type="load_combine", outputs={"Out": outputs}, attrs=load)
     if loading is not startup:

@@ -25,6 +25,7 @@ from graphtool.readers._messages import TIMEOUT, Attempt, brief, user_frames
 from graphtool.readers._outputs import left_out
 from graphtool.readers._paddle import in_mode, is_legacy, load_paddle, one_at_a_time
 from graphtool.readers._pir import ValueKey, walk_pir
+from graphtool.readers._precision import warn_of_no_effect
 from graphtool.readers._surroundings import dynamic_room, layer_mode, static_room
 from graphtool.readers.counters import count_past, user_names
 from graphtool.readers.layer_weights import (
@@ -103,7 +104,8 @@ def from_layer(
     one sample, or `(name, shape, dtype)`: a batch of unknown size is put before those. A class or
     factory is called in dynamic mode. The Program is what `paddle.jit.to_static` makes of the
     Layer, which is left as it was, with its training flags and Paddle's mode. A constructor or a
-    forward that takes longer than `timeout` seconds is given up; None waits for ever.
+    forward that takes longer than `timeout` seconds is given up; None waits for ever. Inside of a
+    `paddle.amp.auto_cast` that casts nothing it warns: GT055.
 
     Raises ReadError: GT033 for a Layer made in static mode, GT034 where its forward fails, GT035
     where the factory does, GT040 where it makes no Layer; GT034 and GT035 also after `timeout`.
@@ -111,13 +113,14 @@ def from_layer(
     GT047 for what describes no input, GT048 for what makes no Layer, GT248.
     """
     paddle = load_paddle()
+    warn_of_no_effect()
     seconds = cast("object", timeout)
     if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
         wanted = "a number of seconds, or None"
         raise UsageError(bad_argument("timeout", timeout, wanted, problems.FROM_LAYER))
     inputs, name = as_inputs(input_spec), _name(layer)
     if not callable(layer):
-        raise UsageError(problems.not_a_layer(type(layer).__name__))
+        raise UsageError(problems.not_a_layer(type(layer).__name__, inputs))
     if isinstance(layer, paddle.nn.Layer):
         network = build_made(layer, inputs, name=name, train=train, timeout=timeout)
     else:
@@ -172,7 +175,7 @@ def build_network(
     if is_program(made):
         return LiveProgram.of(made)
     raise ReadError(
-        problems.static_layer(type(made).__name__)
+        problems.static_layer(type(made).__name__, inputs)
         if isinstance(made, load_paddle().nn.Layer)
         else problems.wrong_type(name, type(made).__name__)
     )
@@ -224,7 +227,7 @@ def _built(
     if not isinstance(layer, load_paddle().nn.Layer):
         raise ReadError(problems.wrong_type(name, type(layer).__name__))
     if not all(map(is_dynamic, layer.parameters())):
-        raise ReadError(problems.static_layer(type(layer).__name__))
+        raise ReadError(problems.static_layer(type(layer).__name__, inputs))
     check_inputs(name, layer, inputs)
     attempt = Attempt(timeout)
     with attempt:
@@ -233,10 +236,10 @@ def _built(
         if wrong is None:
             graph = replace(network.graph, source=name)
             return replace(network, live=replace(network.live, graph=graph))
-        raise ReadError(problems.forward_failed(name, list(map(str, inputs)), wrong))
+        raise ReadError(problems.forward_failed(name, inputs, wrong))
     assert attempt.error is not None
     reason, frames = _reason(attempt.error), user_frames(attempt.error)
-    raise ReadError(problems.forward_failed(name, list(map(str, inputs)), reason, frames))
+    raise ReadError(problems.forward_failed(name, inputs, reason, frames))
 
 
 def _traced(layer: _Paddle, inputs: Sequence[Input], *, train: bool, handed_over: bool) -> Network:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from graphtool.arguments import shown
 from graphtool.diagnostics import Diagnostic, Severity, Where, listed, rule
 from graphtool.paths import look_at, look_into
 from graphtool.text import as_path, command, literal, option
+from graphtool.version import UPGRADE
+
+if TYPE_CHECKING:
+    from graphtool.readers._inputs import Input
 
 __all__ = [
     "FROM_LAYER",
+    "auto_cast_without_effect",
     "bad_callable_spec",
     "bad_input",
     "bad_input_spec",
@@ -22,6 +28,7 @@ __all__ = [
     "folder_without_model",
     "foreign_operand",
     "forward_failed",
+    "from_layer_call",
     "inputs_not_used",
     "missing_input",
     "module_not_imported",
@@ -107,7 +114,7 @@ def unknown_version(path: str, version: object, newest: int) -> Diagnostic:
     return Diagnostic(
         message=f"the file is of PIR format version {version}; this graphtool knows 0 to {newest}",
         where=(Where(program=path),),
-        help="pip install --upgrade paddle-graphtool",
+        help=UPGRADE,
     )
 
 
@@ -129,7 +136,7 @@ def _of_code(path: str) -> str:
     """Return what to type for a file of Python, which makes a network where it is imported."""
     parts = PurePath(path).with_suffix("").parts
     module = ".".join(parts if all(map(str.isidentifier, parts)) else parts[-1:])
-    return _with_inputs(f"{module}:CALLABLE", {"": "3,224,224"})
+    return _with_inputs(f"{module}:CALLABLE", [("", "3,224,224")])
 
 
 @rule("GT007")
@@ -294,7 +301,7 @@ def no_paddle(reason: str) -> Diagnostic:
     return Diagnostic(
         message=f"`import paddle` fails: {reason}",
         notes=("paddlepaddle-gpu will do as well",),
-        help="pip install 'paddle-graphtool[paddle]'",
+        help="pip install paddlepaddle",
     )
 
 
@@ -326,35 +333,35 @@ def not_translated(program: str, reason: str) -> Diagnostic:
 
 
 @rule("GT033")
-def static_layer(layer: str) -> Diagnostic:
+def static_layer(layer: str, inputs: Sequence[Input]) -> Diagnostic:
     """The Layer was made in static mode, so its parameters live in the Program it was made in.
 
-    Give the class, or a function that makes the Layer, and it is made inside its own new Program;
-    or make it in dynamic mode, `paddle.disable_static()`, before you hand it over. What
-    `module:callable` names is called in static mode: it returns the Layer itself, or hands
-    `from_layer` a function.
+    Give the class, or a function that makes the Layer, which is called in dynamic mode; or make the
+    Layer there, after `paddle.disable_static()`, before you hand it over.
     """
     return Diagnostic(
         message=f"the parameters of this `{layer}` belong to another static Program",
-        help=f"gt.from_layer(lambda: {layer}(...), input_spec)",
+        help=from_layer_call(inputs, f"lambda: {layer}(...)"),
     )
 
 
 @rule("GT034")
 def forward_failed(
-    layer: str, inputs: Sequence[str], reason: str, frames: Sequence[str] = ()
+    layer: str, inputs: Sequence[Input], reason: str, frames: Sequence[str] = ()
 ) -> Diagnostic:
     """Building the network's Program failed while its `forward` ran.
 
     Most often an input has the wrong rank, size or dtype: the message is Paddle's, the notes are
-    the lines of the network that were running. The Program was tried twice: in plain static mode,
-    then through `paddle.jit.to_static(full_graph=True)`.
+    the lines of the network that were running. The Program is what `paddle.jit.to_static` makes of
+    the Layer; Python that it cannot convert, `zip(..., strict=True)` say, stays as it is in a
+    function marked `@paddle.jit.not_to_static`. A `forward` that does not return within 120 s is
+    given up; `gt.from_layer(..., timeout=None)` waits.
     """
-    shown = ", ".join(f"`{text}`" for text in inputs)
+    shown = ", ".join(f"`{feed}`" for feed in inputs)
     return Diagnostic(
         message=f"`{layer}` cannot be built with the inputs {shown}",
         notes=(reason, *frames),
-        help=_INPUTS if _is_named(layer) else FROM_LAYER,
+        help=_with_inputs(layer, [(feed.name or "", feed.spelling) for feed in inputs]),
     )
 
 
@@ -365,7 +372,9 @@ def callable_raised(
     """The class or function that makes the network raised before it returned anything.
 
     The notes are the error and the lines of your code that were running, outermost first. It is
-    called without arguments: where it needs some, write a function that gives them, and name that.
+    called in dynamic mode and without arguments: where it needs some, write a function that gives
+    them, and name that. One that does not return within 120 s is given up;
+    `gt.from_layer(..., timeout=None)` waits.
     """
     return Diagnostic(
         message=f"`{name}` raised before it returned a network", notes=(reason, *frames), help=help
@@ -381,7 +390,7 @@ def bad_callable_spec(spec: str, near: str) -> Diagnostic:
     """
     return Diagnostic(
         message=f"`{spec}` is no `module:callable`",
-        help=_with_inputs(near, {"": "3,224,224"}),
+        help=_with_inputs(near, [("", "3,224,224")]),
     )
 
 
@@ -456,6 +465,7 @@ def missing_input(
     """
     known = given or {}
     shapes = {**known, **dict.fromkeys(missing, "3,224,224")} or {"": "3,224,224"}
+    only = next(iter(shapes.values()))
     listed = ", ".join(f"`{parameter}`" for parameter in missing)
     if known:
         message = f"`{name}` needs the shape of {listed} too"
@@ -464,7 +474,7 @@ def missing_input(
     return Diagnostic(
         message=message,
         notes=(f"its forward takes {listed}",) if missing and not known else (),
-        help=_with_inputs(name, shapes if len(shapes) > 1 else {"": next(iter(shapes.values()))}),
+        help=_with_inputs(name, list(shapes.items()) if len(shapes) > 1 else [("", only)]),
     )
 
 
@@ -487,7 +497,7 @@ def unknown_input(
             if parameters
             else "its forward takes none",
         ),
-        help=_with_inputs(name, wanted),
+        help=_with_inputs(name, list(wanted.items())),
     )
 
 
@@ -527,7 +537,7 @@ def not_a_source(found: str) -> Diagnostic:
 
 
 @rule("GT047")
-def bad_input_spec(given: object) -> Diagnostic:
+def bad_input_spec(given: object, wanted: Sequence[Input] = ()) -> Diagnostic:
     """An item of `input_spec` describes no input.
 
     An item is the shape of one sample, `(3, 224, 224)`, before which a batch of unknown size is
@@ -538,16 +548,16 @@ def bad_input_spec(given: object) -> Diagnostic:
     return Diagnostic(
         message=f"`input_spec` has `{shown(given)}`; wanted a shape, `(name, shape)`, "
         "`(name, shape, dtype)` or an InputSpec",
-        help=FROM_LAYER,
+        help=from_layer_call(wanted),
     )
 
 
 @rule("GT048")
-def not_a_layer(found: str) -> Diagnostic:
+def not_a_layer(found: str, inputs: Sequence[Input]) -> Diagnostic:
     """`gt.from_layer` takes a Layer, or a class or function that makes one."""
     return Diagnostic(
         message=f"a `{found}` is no Layer, nor a class or function that makes one",
-        help=FROM_LAYER,
+        help=from_layer_call(inputs),
     )
 
 
@@ -581,17 +591,44 @@ def foreign_operand(operator: str, source: str | None) -> Diagnostic:
     )
 
 
+@rule("GT055")
+def auto_cast_without_effect(dtype: str) -> Diagnostic:
+    """The network was built inside of `paddle.amp.auto_cast`, which casts nothing here.
+
+    In dynamic mode Paddle switches it off on a CPU. In static mode it casts to bfloat16 there, in
+    Layers that were made in dynamic mode as well, and refuses float16.
+    """
+    return Diagnostic(
+        message=f"`auto_cast` to {dtype} has no effect in dynamic mode on this device: "
+        "the network is built without casts",
+        severity=Severity.WARNING,
+        help='paddle.enable_static()  # then, with paddle.amp.auto_cast(dtype="bfloat16"): '
+        "gt.from_layer(...)",
+    )
+
+
 def _is_named(network: str) -> bool:
     """Tell `module:callable`, which a command takes, from what Python calls a class or function."""
     return ":" in network
 
 
-def _with_inputs(network: str, shapes: Mapping[str, str]) -> str:
+def from_layer_call(inputs: Sequence[Input], layer: str = "layer") -> str:
+    """Spell the call that builds a Layer with these inputs, an image where there are none."""
+    if not inputs:
+        return FROM_LAYER
+    return _built(layer, [(feed.name or "", feed.spelling) for feed in inputs])
+
+
+def _with_inputs(network: str, inputs: Sequence[tuple[str, str]]) -> str:
     """Spell a network with its inputs, by names where there are any, as it was asked for."""
     if not _is_named(network):
-        return f"gt.from_layer(layer, [{', '.join(map(_item, shapes, shapes.values()))}])"
-    texts = (f"{name}={shape}" if name else shape for name, shape in shapes.items())
+        return _built("layer", inputs)
+    texts = (f"{name}={shape}" if name else shape for name, shape in inputs)
     return " ".join((_inspect(network), *(option("--input", text) for text in texts)))
+
+
+def _built(layer: str, inputs: Sequence[tuple[str, str]]) -> str:
+    return f"gt.from_layer({layer}, [{', '.join(_item(*each) for each in inputs)}])"
 
 
 def _item(name: str, shape: str) -> str:

@@ -33,7 +33,7 @@ def no_engine(ending: str) -> Diagnostic:
     """Graphviz lays pictures out, and neither its `dot` nor `graphviz-pure` was found.
 
     `dot` comes with the package graphviz of the operating system and is looked for on the path;
-    `graphviz-pure` comes with `pip install 'paddle-graphtool[dot]'` and draws `.svg` and `.png`. A
+    `graphviz-pure` comes with `pip install graphviz-pure` and draws `.svg` and `.png`. A
     `.dot` file is written without either, and so is an `.html` page.
     """
     return Diagnostic(

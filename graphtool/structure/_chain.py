@@ -163,12 +163,16 @@ def between(flow: Flow, sources: Iterable[str], target: str) -> tuple[Step, ...]
     return tuple(found)
 
 
-def ancestors(flow: Flow, target: str) -> set[str]:
-    """Return what a Value depends on, itself included: the main results of steps."""
+def ancestors(flow: Flow, target: str, selecting: Collection[str] = ()) -> set[str]:
+    """Return what a Value depends on, itself included: the main results of steps.
+
+    Of steps of the kinds `selecting`, which read elements at places, only the elements count.
+    """
     pending, seen = [target], {target}
     while pending:
         step = flow.maker.get(pending.pop())
-        for name in step.data if step else ():
+        data = step.data if step else ()
+        for name in data[:1] if step and step.kind in selecting else data:
             if name not in seen:
                 seen.add(name)
                 pending.append(name)

@@ -57,7 +57,8 @@ def necks_of(
     if len(levels) > 1:
         shared = _shared_weights(flow)
         before = [_before_shared(flow, name, shared) for name in read]
-        read = _before_heads(flow, tree, before, flow.depth[deepest])
+        before = [name for name in before if _is_behind(flow, scales, name, deepest)]
+        read = _before_heads(flow, tree, before, flow.depth[deepest]) if before else ()
         words = (f"level {index} of {len(read)} that the heads read" for index in count(1))
         return tuple(map(Neck, read, words))
     joins = [

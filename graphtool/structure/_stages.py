@@ -91,9 +91,10 @@ def _backbone(
 
     What a detector adds behind its backbone (the P6 and P7 of an FPN) answers for one level alone,
     while all levels come from the end of the backbone, if that is coarser than the finest of them.
+    What scores of boxes depend on has not what only the boxes come from.
     """
     if classifier is not None:
-        return ancestors(flow, classifier)
+        return ancestors(flow, classifier, _SELECTING)
     if len(levels) < 2:
         return flow.steps.keys()
     tips = [tip for held in levels.values() for tip in held]
@@ -101,6 +102,10 @@ def _backbone(
     finest = max(scale.area for scale in levels)
     is_coarser = _least(scales, flow.steps) < _least(scales, shared) < finest
     return shared if is_coarser else flow.steps.keys()
+
+
+# These read elements of their first operand at places that the others tell.
+_SELECTING = frozenset({"gather", "gather_nd", "psroi_pool", "roi_align", "roi_pool"})
 
 
 def _least(scales: Mapping[str, Scale], names: Iterable[str]) -> Fraction:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphtool.diagnostics import Diagnostic, Severity, Where, listed, rule
+from graphtool.version import UPGRADE
 
 __all__ = [
     "bad_step",
@@ -53,7 +54,7 @@ def newer_checkpoint(path: str, schema: str, known: int) -> Diagnostic:
     return Diagnostic(
         message=f"the checkpoint's `schema` is {schema}; this graphtool reads {known}",
         where=(Where(program=path),),
-        help="pip install --upgrade paddle-graphtool",
+        help=UPGRADE,
     )
 
 

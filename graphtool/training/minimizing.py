@@ -32,7 +32,7 @@ _Minimized: TypeAlias = tuple[list[_Paddle], list[tuple[_Paddle, _Paddle]]]
 _DECORATED = "OptimizerWithMixedPrecision"
 # What does nothing or fails under PIR, and what does there what it was meant to do.
 _REFUSED_BY_PIR = {
-    _DECORATED: "with paddle.amp.auto_cast(): build the networks, and decorate no optimizer",
+    _DECORATED: 'with paddle.amp.auto_cast(dtype="bfloat16"): build the networks in static mode',
     "GradientMergeOptimizer": "gt.minimize(optimizer, loss, accumulate=4)",
     "RecomputeOptimizer": "gt.minimize(optimizer, loss), with a smaller batch and more ranks",
     "PipelineOptimizer": "gt.minimize(optimizer, loss), with the whole network on every rank",
@@ -87,8 +87,9 @@ def minimize(
     that runs, but is busy for more than 30 seconds while others wait for it in a step, counts as
     lost too with gloo (CPU).
 
-    Mixed precision under PIR is what was built in `with paddle.amp.auto_cast():`. For a legacy
-    Program, optimizers of `paddle.static.amp` and `fleet.distributed_optimizer` do their own work.
+    Mixed precision under PIR is what was built in `with paddle.amp.auto_cast():`, which on a CPU
+    takes `dtype="bfloat16"` and static mode. For a legacy Program, optimizers of
+    `paddle.static.amp` and `fleet.distributed_optimizer` do their own work.
 
     Ctrl-C waits until the optimizer is added: the Program trains by it then.
 

@@ -91,7 +91,7 @@ def test_a_paddle_that_does_not_import_is_an_error_with_what_to_type(
         "wrong",
         "does not import: `import paddle` fails: libgomp.so.1: cannot open",
     ] in result.cells
-    assert "  = help: pip install 'paddle-graphtool[paddle]'" in result.out
+    assert "  = help: pip install paddlepaddle" in result.out
 
 
 def test_a_merge_that_changes_a_number_or_fails_is_an_error(told: Callable[..., Any]) -> None:

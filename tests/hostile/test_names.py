@@ -33,6 +33,8 @@ from graphtool.text import as_typed, named, option, shown_forms, visible
 from tests.cli.test_conduct import terminal
 from tests.hostile.names import FIXTURES, NAMES, legacy, pir, read_back, variables
 
+pytestmark = pytest.mark.slow
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -45,7 +47,7 @@ _SAID = [name for name in NAMES.values() if not set("\ud800\udcff") & set(name)]
 _HALF = len(_SAID) // 2
 _SHIFTS = (
     pytest.param(0, id="first half"),
-    pytest.param(_HALF, id="second half", marks=pytest.mark.slow),
+    pytest.param(_HALF, id="second half"),
 )
 SGR = re.compile("\x1b\\[[0-9;]*m")
 SVG = "{http://www.w3.org/2000/svg}"
@@ -111,10 +113,7 @@ FORMS = {
 
 @pytest.mark.parametrize(
     "argv",
-    [
-        pytest.param(argv, id=name, marks=pytest.mark.slow if argv[0] == "merge" else ())
-        for name, argv in FORMS.items()
-    ],
+    [pytest.param(argv, id=name) for name, argv in FORMS.items()],
 )
 def test_no_command_sends_what_a_name_holds_to_the_terminal(
     run: Run, mixed: Sequence[Path], argv: list[str]
@@ -284,7 +283,6 @@ def test_svg_is_text_alone_as_a_terminal_has_it(
         assert (short & set(map(visible, computed))) - hidden <= set(texts)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("ending", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF")])
 def test_pictures_that_are_no_text_are_drawn_without_complaints(
     run: Run, model: Path, tmp_path: Path, ending: str, magic: bytes
@@ -296,7 +294,6 @@ def test_pictures_that_are_no_text_are_drawn_without_complaints(
     assert path.read_bytes().startswith(magic)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", ["inspect", "suggest-pairs", "check"])
 def test_a_terminal_is_sent_colours_and_nothing_else(model: Path, command: str) -> None:
     arguments = [model] if command == "inspect" else [model, model]
@@ -308,7 +305,6 @@ def test_a_terminal_is_sent_colours_and_nothing_else(model: Path, command: str) 
     assert "\x1b[1m" in text or command == "check"
 
 
-@pytest.mark.slow
 def test_configurations_in_yaml_are_seen_whole_and_keep_every_name() -> None:
     honest = read(FIXTURES / "2.6.2" / "cnn.pdmodel")
     pair = suggest_pairs(honest, honest).pairs[2]

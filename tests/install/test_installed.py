@@ -54,7 +54,7 @@ def test_without_paddle_doctor_is_content_and_code_is_refused_with_what_to_insta
     for done in (live, demo):
         assert done.returncode == 1
         assert done.stderr.startswith("error[GT030] no-paddle: ")
-        assert done.stderr.endswith("  = help: pip install 'paddle-graphtool[paddle]'\n")
+        assert done.stderr.endswith("  = help: pip install paddlepaddle\n")
     assert list(there.folder.iterdir()) == []
 
 

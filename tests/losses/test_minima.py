@@ -14,6 +14,8 @@ from graphtool import losses
 from tests.losses import reference
 from tests.losses.cases import evaluate
 
+pytestmark = pytest.mark.slow
+
 LOGITS, MAP, TOKENS, SCORES = (6, 5), (4, 3, 4, 2), (3, 4, 5), (2, 2, 4, 4)
 HEADS = (2, 2, 4, 6)
 LABELS = np.array([0, 4, 2, 2, 1, 3])
@@ -52,7 +54,7 @@ def name_of(given: Any) -> str | None:
     )
 
 
-@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(("loss", "shape"), ZERO_IF_EQUAL, ids=name_of)
 def test_equal_values_are_zero_apart_and_leave_the_student_where_it_is(
     loss: Callable[..., Any], shape: tuple[int, ...], dtype: str
@@ -135,7 +137,7 @@ ALL = [
 ]
 
 
-@pytest.mark.parametrize("teacher_is", [pytest.param("zero", marks=pytest.mark.slow), "random"])
+@pytest.mark.parametrize("teacher_is", ["zero", "random"])
 @pytest.mark.parametrize(("loss", "shape"), ALL, ids=name_of)
 def test_a_student_that_is_zero_has_a_finite_loss_and_gradient(
     loss: Any, shape: tuple[int, ...], teacher_is: str

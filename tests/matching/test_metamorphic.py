@@ -34,15 +34,11 @@ from tests.matching.rewrites import (
     without_modules,
 )
 
+pytestmark = pytest.mark.slow
+
 Ends: TypeAlias = "tuple[Kind, str | None, str | None]"
 Rewrite: TypeAlias = "Callable[[Graph], Rewritten]"
 
-_FAST = {
-    "a deep residual network teaches a shallow one",
-    "residual teaches shuffle on 32×32, by the number of the stage",
-    "a ViT with a class token teaches one of half its depth",
-    "a wide U-Net teaches a narrow one",
-}
 _CLASSES = 10
 _WIDTHS = (8, 12, 16, 24, 24)
 # Families whose networks have one output, a vector of class scores for an image.
@@ -80,8 +76,7 @@ _WITH_RELU = {
 
 def _cases(wanted: Callable[[Case], bool] = lambda _: True) -> Iterator[Any]:
     for case in filter(wanted, CASES):
-        marks = [] if case.name in _FAST else [pytest.mark.slow]
-        yield pytest.param(case, id=case.name.replace(" ", "_").replace("×", "x"), marks=marks)
+        yield pytest.param(case, id=case.name.replace(" ", "_").replace("×", "x"))
 
 
 def _has_maps(case: Case) -> bool:
@@ -233,7 +228,6 @@ def test_auxiliary_heads_in_both_are_paired_and_the_others_keep_their_order(case
     assert others == _moved(case, teacher, student)[: len(others)]
 
 
-@pytest.mark.slow
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(
     case=st.sampled_from([case for case in CASES if _has_maps(case)]),

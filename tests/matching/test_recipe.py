@@ -392,7 +392,7 @@ def test_a_bad_recipe_is_refused_with_its_place(
         ("pairs = []\n", "schema = 1"),
         ('schema = "1"\n', "schema = 1"),
         ("schema = 0\n", "schema = 1"),
-        ("schema = 2\n", "pip install --upgrade paddle-graphtool"),
+        ("schema = 2\n", "git pull && pip install .  # in your clone of graphtool"),
     ],
 )
 def test_a_recipe_without_its_schema_is_told_what_to_write(

@@ -20,12 +20,12 @@ from tests.matching.written_losses import LOSSES, WANTED
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_written_loss_hides_no_logits(name: str, tmp_path: Path) -> None:
     assert written_losses.outcome(LOSSES[name], tmp_path) == WANTED
 
 
-@pytest.mark.slow
 def test_paddle_2_6_hides_none_either(tmp_path: Path, on_paddle26: Callable[..., str]) -> None:
     said = on_paddle26("tests.matching.written_losses", str(tmp_path))
     assert json.loads(said) == dict.fromkeys(LOSSES, WANTED)

@@ -62,7 +62,7 @@ _OUTCOMES = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_nothing_that_is_dead_foreign_or_its_own_teacher_ends_the_process() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.merging.misuse"],

@@ -97,7 +97,7 @@ def test_any_two_networks_merge_to_what_both_were(theirs: list[Step], ours: list
     _merge_two(theirs, ours)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @_MANY
 @_NETWORKS
 def test_many_networks_merge_to_what_both_were(theirs: list[Step], ours: list[Step]) -> None:
@@ -139,7 +139,7 @@ def test_any_two_legacy_networks_merge_to_what_both_were(
     _merge_two_legacy(theirs, ours)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @_MANY
 @_LEGACY_NETWORKS
 def test_many_legacy_networks_merge_to_what_both_were(theirs: list[Step], ours: list[Step]) -> None:
@@ -188,7 +188,7 @@ def test_two_teachers_add_up_as_one_does(
     _merge_three(first, second, ours)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @settings(_MANY, max_examples=30)
 @_THREE_NETWORKS
 def test_many_pairs_of_teachers_add_up_as_one_does(

@@ -450,3 +450,73 @@ def _merged_legacy() -> tuple[Merged, cases.Built]:
 
     teacher, student = cases.build(lambda: network("image")), cases.build(lambda: network("data"))
     return _merge_legacy(teacher, student), student
+
+
+class _Fetched:
+    """Paddle's Executor, and what each run of it gave."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.runs: list[list[Any]] = []
+        run = paddle.static.Executor.run
+
+        def noted(executor: Any, *arguments: Any, **options: Any) -> Any:
+            found = run(executor, *arguments, **options)
+            self.runs.append([np.array(tensor) for tensor in found])
+            return found
+
+        monkeypatch.setattr(paddle.static.Executor, "run", noted)
+
+    @property
+    def megabytes(self) -> list[float]:
+        return [sum(array.nbytes for array in run) / 2**20 for run in self.runs]
+
+
+@pytest.mark.pir
+def test_memory_is_bounded_however_many_values_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    paddle.disable_static()
+    image = [("image", (3, 224, 224))]
+    teacher = gt.from_layer(paddle.vision.models.resnet18(), image, train=False)
+    student = gt.from_layer(paddle.vision.models.mobilenet_v1(scale=0.5), image)
+    paddle.enable_static()
+    merged = merge(teacher, student, {"image": "image"}, scope=paddle.static.Scope())
+    fetched = _Fetched(monkeypatch)
+    images = np.random.default_rng(0).normal(size=(6, 3, 224, 224)).astype("float32")
+    assert merged.verify({"image": images})
+    assert sum(fetched.megabytes) > 500
+    assert max(fetched.megabytes) < 100
+
+
+@pytest.mark.pir
+def test_what_is_cut_into_pieces_computes_as_the_whole_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is drawn, kept, written over in place, and read by a branch is as in one run."""
+    width = 2**22  # Two samples fill a piece.
+
+    def network(x: Any) -> Any:
+        normed = paddle.nn.BatchNorm1D(1)(x.reshape([-1, 1, width])).reshape([-1, width])
+        noisy = paddle.nn.functional.dropout(normed, 0.5)
+        doubled = noisy * 2
+        before = doubled + 1
+        rectified = paddle.nn.functional.relu_(doubled)
+        chosen = paddle.static.nn.cond(before.mean() > 0, lambda: before, lambda: rectified)
+        first, second = paddle.split(chosen + rectified, 2, axis=1)
+        return paddle.nn.functional.dropout(paddle.concat([second, first], axis=1), 0.5)
+
+    teacher = networks.build(lambda x: x * 2 + 1, ("image", [-1, width], "float32"))
+    student = networks.build(network, ("data", [-1, width], "float32"))
+    merged = merge(
+        teacher.program,
+        student.program,
+        {"image": "data"},
+        scope=student.scope,
+        teacher_scope=teacher.scope,
+    )
+    fetched = _Fetched(monkeypatch)
+    assert merged.verify(fetch=["dropout_1"])
+    assert len(fetched.runs) == 3  # In one piece each, where little is fetched.
+    (whole,) = fetched.runs[0]
+    fetched.runs.clear()
+    assert merged.verify()
+    assert len(fetched.runs) > 15
+    assert any(whole.tobytes() == array.tobytes() for run in fetched.runs for array in run)

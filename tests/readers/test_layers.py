@@ -387,6 +387,10 @@ def test_a_startup_program_sets_the_weights_of_the_constructor_whenever_it_runs(
     )
 
 
+def test_a_network_without_weights_starts_as_well():
+    assert _started(from_layer(nn.ReLU, [(4,)])).local_var_names() == []
+
+
 def test_the_startup_program_of_a_layer_that_was_handed_over_leaves_its_weights_alone():
     network = from_layer(nn.Linear(4, 8), [(4,)])
     assert network.handed_over
@@ -611,8 +615,9 @@ def test_a_layer_made_in_static_mode_is_refused():
     paddle.enable_static()
     try:
         layer = nn.Linear(4, 4)
-        with pytest.raises(ReadError, match="GT033"):
+        with pytest.raises(ReadError, match="GT033") as caught:
             from_layer(layer, [(4,)])
+        assert str(caught.value).endswith("gt.from_layer(lambda: Linear(...), [(4,)])")
     finally:
         paddle.disable_static()
 
@@ -650,8 +655,8 @@ def test_inputs_that_do_not_fit_show_paddles_message_and_the_users_line():
 @pytest.mark.parametrize(
     ("specs", "code"),
     [
-        *(("image", "GT248"), (None, "GT248"), ({"x": (4,)}, "GT248"), ((3, 224), "GT248")),
-        *(([5], "GT248"), (["x"], "GT047"), ([("x",)], "GT047"), ([(3, "a")], "GT047")),
+        *(("image", "GT248"), (None, "GT248"), ({"x": (4,)}, "GT248")),
+        *((["x"], "GT047"), ([("x",)], "GT047"), ([(3, "a")], "GT047")),
         *(([("x", 3)], "GT047"), ([(3, -2)], "GT047"), ([(4.5,)], "GT047"), ([(True,)], "GT047")),
         *(([("x", (4,), "float33")], "GT047"), ([("x", (4,), 1)], "GT047")),
         ([("x", (4,), "float32", 4)], "GT047"),
@@ -668,6 +673,61 @@ def test_all_items_that_describe_no_input_are_told_at_once():
     with pytest.raises(UsageError) as raised:
         from_layer(nn.Linear, [("x",), (4,), ("y", 3)])
     assert [found.code for found in raised.value.report] == ["GT047", "GT047"]
+    assert {found.help for found in raised.value.report} == {"gt.from_layer(layer, [(4,)])"}
+
+
+@pytest.mark.parametrize(
+    ("specs", "code", "wanted"),
+    [
+        ((3, 224), "GT248", "(3, 224)"),
+        ([5], "GT248", "(5,)"),
+        (("x", (4, None), "int64"), "GT047", '("x", (4, None), "int64")'),
+    ],
+)
+def test_an_input_that_is_not_in_a_list_is_shown_in_one(specs, code, wanted):
+    with pytest.raises(UsageError) as raised:
+        from_layer(lambda: nn.Linear(4, 2), specs)
+    assert {found.code for found in raised.value.report} == {code}
+    assert {found.help for found in raised.value.report} == {f"gt.from_layer(layer, [{wanted}])"}
+
+
+def test_what_fails_is_shown_with_the_inputs_that_it_got():
+    """Not with an image: a user would type that."""
+    spec = paddle.static.InputSpec([None, 5], "float32", "mask")
+    with pytest.raises(ReadError) as caught:
+        from_layer(_Dict, [("image", (4,)), spec])
+    given = '[("image", (4,)), ("mask", (5,))]'
+    assert caught.value.report.errors[0].help == f"gt.from_layer(layer, {given})"
+    with pytest.raises(UsageError) as raised:
+        from_layer(3, [("ids", (16,), "int64")])
+    assert raised.value.report.errors[0].help == 'gt.from_layer(layer, [("ids", (16,), "int64")])'
+
+
+@pytest.mark.pir
+def test_auto_cast_that_has_no_effect_is_warned_of_and_what_the_help_shows_casts():
+    def low(network):
+        return [value for value in network.graph.values.values() if value.dtype == "bfloat16"]
+
+    layer = nn.Linear(4, 2)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with paddle.amp.auto_cast():
+            network = from_layer(layer, [(4,)])
+    assert "`auto_cast` to float16 has no effect in dynamic mode" in str(said[-1].message)
+    assert said[-1].filename == __file__
+    assert not low(network)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        from_layer(layer, [(4,)])
+        with paddle.amp.auto_cast(enable=False):
+            from_layer(layer, [(4,)])
+        paddle.enable_static()
+        try:
+            with paddle.amp.auto_cast(dtype="bfloat16"):
+                assert low(from_layer(layer, [(4,)]))
+                assert low(from_layer(lambda: nn.Linear(4, 2), [(4,)]))
+        finally:
+            paddle.disable_static()
 
 
 def test_a_dtype_may_be_paddles_own():

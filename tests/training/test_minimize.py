@@ -316,7 +316,7 @@ def test_a_decorated_optimizer_is_refused_under_pir(built: Net) -> None:
     assert refusal(built, decorated, built.loss) == snapshot("""\
 error[GT531] optimizer-unfit: `OptimizerWithMixedPrecision` does not work on a PIR Program
   = note: the Program has 0 casts to float16 or bfloat16
-  = help: with paddle.amp.auto_cast(): build the networks, and decorate no optimizer\
+  = help: with paddle.amp.auto_cast(dtype="bfloat16"): build the networks in static mode\
 """)
 
 
