@@ -14,6 +14,7 @@ import paddle
 
 import graphtool as gt
 from graphtool.readers.layer_weights import hold_layer
+from tests.toolkits.farm import last_line
 from tests.toolkits.networks import Candidate, Input, seed
 
 WAYS = ("Layer", "class", "factory")
@@ -141,7 +142,7 @@ def _constructed(candidate: Candidate) -> tuple[Any, tuple[Any, ...]]:
 
 def _kept(given: Any) -> Any:
     """Return a copy of the lists in what a constructor is given, for it may change them."""
-    if isinstance(given, dict):
+    if type(given) is dict:
         return {name: _kept(one) for name, one in given.items()}
     return type(given)(map(_kept, given)) if type(given) in (list, tuple) else given
 
@@ -160,19 +161,18 @@ def fed(
     layer: Any, takes: Sequence[tuple[Input, ...]]
 ) -> tuple[dict[str, np.ndarray[Any, Any]], tuple[Input, ...]]:
     """Return a batch of the first of these inputs that a Layer takes."""
-    first = next(iter(inspect.signature(layer.forward).parameters))
+    first, reasons = next(iter(inspect.signature(layer.forward).parameters)), []
     for one_way in takes:
         inputs = tuple(replace(one, name=one.name or first) for one in one_way)
         draw = np.random.default_rng(0)
         feed = {one.name: one.numbers(draw) for one in inputs}
         try:
             called(layer, feed)
-        except Exception:  # whatever the network does with a picture too small
-            if one_way is takes[-1]:
-                raise
+        except Exception as error:  # noqa: BLE001  # whatever a network does with a picture too small
+            reasons.append(f"{type(error).__name__}: {last_line(error)}")
         else:
             return feed, inputs
-    raise AssertionError("no inputs")
+    raise ValueError("; ".join(dict.fromkeys(reasons)))
 
 
 def called(layer: Any, feed: Mapping[str, Any]) -> _Numbers:
