@@ -16,7 +16,7 @@ from typing import Any
 
 SECONDS, GIGABYTES = 30, 4
 # For what is not graphtool's own work: to construct a network, to run it.
-_ELSE_SECONDS, _ELSE_GIGABYTES = 300, 14
+_ELSE_SECONDS, _ELSE_GIGABYTES = 200, 12
 _TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), resource.getpagesize()
 
 Facts = dict[str, Any]

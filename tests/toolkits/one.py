@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 import time
@@ -141,9 +142,11 @@ def _constructed(candidate: Candidate) -> tuple[Any, tuple[Any, ...]]:
 
 
 def _kept(given: Any) -> Any:
-    """Return a copy of the lists in what a constructor is given, for it may change them."""
+    """Return a copy of the lists and dicts that a constructor is given, for it may change them."""
     if type(given) is dict:
         return {name: _kept(one) for name, one in given.items()}
+    if isinstance(given, dict):
+        return copy.deepcopy(given)
     return type(given)(map(_kept, given)) if type(given) in (list, tuple) else given
 
 
