@@ -16,7 +16,7 @@ from typing import Any
 
 SECONDS, GIGABYTES = 30, 4
 # For what is not graphtool's own work: to construct a network, to run it.
-_ELSE_SECONDS, _ELSE_GIGABYTES = 300, 14
+_ELSE_SECONDS, _ELSE_GIGABYTES = 200, 12
 _TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), resource.getpagesize()
 
 Facts = dict[str, Any]
@@ -134,7 +134,7 @@ def _start(name: str, work: Work, log: Path) -> _Running:
         work(tell)
     except BaseException as error:  # noqa: BLE001  # this process does nothing else
         traceback.print_exc()
-        why = f"{type(error).__name__}: {_last_line(str(error))}"
+        why = f"{type(error).__name__}: {last_line(error)}"
         if stage == "to_static":
             tell(to_static=why)
         else:
@@ -145,6 +145,7 @@ def _start(name: str, work: Work, log: Path) -> _Running:
         os._exit(0)
 
 
-def _last_line(text: str) -> str:
-    lines: Sequence[str] = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:200] if lines else ""
+def last_line(error: BaseException) -> str:
+    """Return what an error of Paddle's ends with, which says the most."""
+    lines: Sequence[str] = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:400] if lines else ""
