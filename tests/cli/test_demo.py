@@ -68,7 +68,7 @@ def test_each_step_says_what_it_does_what_to_type_and_what_came_out(home: Path) 
         *(
             f"{name}.{kind}"
             for name in ("teacher", "student", "distilled")
-            for kind in (demo.ENDING, "pdiparams", "pdparams")
+            for kind in (demo.ENDING, "pdiparams", "pdparams", "graphtool")
         ),
         *("demo.py", "samples.npz", "pairs.toml", "pairs.html", "pairs.svg", "merged"),
     }
