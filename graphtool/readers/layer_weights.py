@@ -141,7 +141,8 @@ def _tensor(held: _Paddle) -> _Paddle:
     tensor = held.value().get_tensor()
     # Recurrent networks have a state of dropout without memory, which Paddle refuses to copy. In
     # static mode it is empty.
-    return without_elements(tensor, load_paddle().base.data_feeder.convert_dtype(held.dtype))
+    dtype = load_paddle().base.data_feeder.convert_dtype(held.dtype)
+    return without_elements(tensor, dtype, held.shape if 0 in held.shape else (0,))
 
 
 def load_layer(layer: _Paddle, scope: _Paddle) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -248,12 +248,12 @@ def empty_like(tensor: _Paddle) -> _Paddle:
     return type(tensor)()
 
 
-def without_elements(tensor: _Paddle, dtype: str) -> _Paddle:
+def without_elements(tensor: _Paddle, dtype: str, shape: Sequence[int] = (0,)) -> _Paddle:
     """Return a tensor of the same class that is initialised, and holds nothing."""
     import numpy as np
 
     empty = empty_like(tensor)
-    empty.set(np.empty([0], dtype), load_paddle().CPUPlace())
+    empty.set(np.empty(shape, dtype), load_paddle().CPUPlace())
     return empty
 
 

@@ -61,7 +61,7 @@ def examine(candidate: Candidate, tell: _Tell) -> None:
             tell(way=way, seconds=round(time.process_time() - began, 1))
             tell(stage=way, limits=False)
             try:
-                compare(network, feed, wanted, weights)
+                compare(way, network, feed, wanted, weights)
             except UnlikeError:
                 # Of a class that is called with Layers, the factory has drawn weights before.
                 if not isinstance(source, type):
@@ -69,7 +69,7 @@ def examine(candidate: Candidate, tell: _Tell) -> None:
                 seed()
                 own = source()
                 own.eval()
-                compare(network, feed, _static(own, feed, takes), digests(own))
+                compare(way, network, feed, _static(own, feed, takes), digests(own))
             tell(way=way, verdict="equal")
         except gt.GraphtoolError as error:
             tell(way=way, verdict=f"refused {error.report.diagnostics[0].code}", why=str(error))
@@ -84,7 +84,7 @@ def digests(layer: Any) -> dict[str, str]:
 
 
 def compare(
-    network: Any, feed: Mapping[str, Any], wanted: _Numbers, weights: Mapping[str, str]
+    way: str, network: Any, feed: Mapping[str, Any], wanted: _Numbers, weights: Mapping[str, str]
 ) -> None:
     """Run a Network's startup program and its Program, and compare all that comes of them."""
     scope, executor = paddle.static.Scope(), paddle.static.Executor(paddle.CPUPlace())
@@ -92,7 +92,7 @@ def compare(
     try:
         with paddle.static.scope_guard(scope):
             executor.run(network.startup)
-            if network.handed_over:  # its weights are the user's, which `merge` brings
+            if way == "Layer":  # its weights are the user's, which `merge` brings
                 hold_layer(network, scope)
             if set(network.parameters) != set(weights):
                 raise UnlikeError(f"weights: {sorted(set(weights) ^ set(network.parameters))[:3]}")
