@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import networkx
 
 __all__ = [
+    "DTYPE_OF_DROPOUT_STATE",
     "FLOATS",
     "HALVES",
     "NOT_KEPT",
@@ -46,7 +47,7 @@ FLOATS = HALVES | {"float32", "float64"}
 UNKNOWN = -1
 # Paddle's own mark for what is a Variable of static programs and in no state dict.
 NOT_KEPT = "__non_persistable"
-_DTYPE_OF_DROPOUT_STATE = "uint8"
+DTYPE_OF_DROPOUT_STATE = "uint8"
 # A list of dims, -1 where one is not known before the run.
 Shape: TypeAlias = tuple[int, ...]
 # What an attribute of an Operator holds.
@@ -270,7 +271,7 @@ def keeps_shape(value: Value, shape: Shape | None) -> bool:
 
 def is_dropout_state(value: Value) -> bool:
     """Return whether a recurrence keeps its dropout there: no weight, and empty without one."""
-    is_state = value.dtype == _DTYPE_OF_DROPOUT_STATE and not value.shape
+    is_state = value.dtype == DTYPE_OF_DROPOUT_STATE and not value.shape
     return is_state and value.name.endswith(NOT_KEPT)
 
 

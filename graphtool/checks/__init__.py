@@ -14,6 +14,7 @@ from graphtool.checks.pairs import check_pairs
 from graphtool.checks.plan import (
     MergePlan,
     ParametersWhen,
+    are_saved_shapes,
     persistable_names,
     plan_of,
     saved_names,
@@ -28,6 +29,7 @@ __all__ = [
     "ParametersWhen",
     "Wanted",
     "Weights",
+    "are_saved_shapes",
     "check",
     "check_merge",
     "check_names",

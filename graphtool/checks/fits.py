@@ -50,16 +50,16 @@ def unknown_dims(takes: Takes, role: str, shape: Shape) -> list[int]:
     return [axis for axis in takes.known_of(role, len(shape)) if shape[axis] == UNKNOWN]
 
 
-def too_few(takes: Takes, shape: Shape) -> int | None:
-    """Return how many numbers a loss has of a Value where that is less than it needs, else None.
+def too_few(takes: Takes, shapes: Iterable[Shape]) -> int | None:
+    """Return how many numbers a loss has of the first Value that has too few, None where none has.
 
     Dims that are not known may hold any number.
     """
-    if takes.least is None:
+    least = takes.least
+    if least is None:
         return None
-    dims = shape[takes.least.start : takes.least.stop]
-    count = prod(dims)
-    return None if UNKNOWN in dims or count >= takes.least.count else count
+    known = [dims for shape in shapes if UNKNOWN not in (dims := shape[least.start : least.stop])]
+    return next((count for count in map(prod, known) if count < least.count), None)
 
 
 def is_computed(dtypes: Collection[str]) -> bool:

@@ -11,11 +11,16 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
 from graphtool.checks.arguments import check_sources
-from graphtool.checks.plan import ParametersWhen, persistable_names, saved_names, used_names
+from graphtool.checks.plan import (
+    ParametersWhen,
+    are_saved_shapes,
+    persistable_names,
+    saved_names,
+)
 from graphtool.checks.planning import Wanted, Weights, plan_for
 from graphtool.checks.rules import run_rules
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, Report
-from graphtool.graph import Graph, ProgramKind, keeps_shape
+from graphtool.graph import Graph, ProgramKind
 from graphtool.paths import is_there, saved_model
 from graphtool.readers import Source, read, read_own, weight_problems
 from graphtool.readers.facts import ParameterFileFacts, known_operators, parameter_file_facts
@@ -125,11 +130,7 @@ def _student_file(student: Graph) -> Iterator[Diagnostic]:
     except ReadError as error:
         yield from error.report
         return
-    known = used_names(student)
-    pairs = zip(names, tensors, strict=False)
-    if len(tensors) != len(names) or not all(
-        keeps_shape(known[name], shape) for name, (shape, _) in pairs
-    ):
+    if not are_saved_shapes(student, [shape for shape, _ in tensors]):
         yield weight_problems.other_count(str(path), len(tensors), len(names), student.source)
 
 

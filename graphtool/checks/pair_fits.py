@@ -211,8 +211,7 @@ def _unlike(takes: Takes, sides: Sides) -> Iterator[Diagnostic]:
     if misranked(takes, sides.shapes) or ranks_differ:
         yield problems.pair_rank(sides, takes.said_of_ranks)
         return
-    counts = [too_few(takes, shape) for shape in sides.shapes]
-    count = next((one for one in counts if one is not None), None)
+    count = too_few(takes, sides.shapes)
     if unequal(takes, teacher, student):
         dims = [(teacher[axis], student[axis]) for axis in takes.compared(len(teacher))]
         # Paddle would stretch one to the other without a word.

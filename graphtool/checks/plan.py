@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
-from graphtool.graph import NOT_KEPT, Graph, Origin, ProgramKind, Value
+from graphtool.graph import NOT_KEPT, Graph, Origin, ProgramKind, Shape, Value, keeps_shape
 from graphtool.readers._assembly import NAME_ATTRIBUTES
 from graphtool.readers.devices import DeviceFacts
 from graphtool.readers.facts import ParameterFileFacts, ScopeFacts
@@ -15,6 +15,7 @@ from graphtool.readers.facts import ParameterFileFacts, ScopeFacts
 __all__ = [
     "MergePlan",
     "ParametersWhen",
+    "are_saved_shapes",
     "persistable_names",
     "plan_of",
     "saved_names",
@@ -163,6 +164,13 @@ def _persistable_names(graph: Graph) -> tuple[str, ...]:
         for name, value in used_names(graph).items()
         if (value.persistable or value.origin is Origin.PARAMETER) and name not in holders
     )
+
+
+def are_saved_shapes(graph: Graph, shapes: Sequence[Shape]) -> bool:
+    """Return whether tensors of these shapes, in order, are what a file of parameters has."""
+    known, names = used_names(graph), saved_names(graph)
+    pairs = zip(names, shapes, strict=False)
+    return len(shapes) == len(names) and all(keeps_shape(known[name], one) for name, one in pairs)
 
 
 def saved_names(graph: Graph) -> tuple[str, ...]:

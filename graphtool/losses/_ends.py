@@ -253,8 +253,7 @@ def unlike(loss: str, takes: Takes, both: _Both, axis: int = -1) -> Iterator[Dia
         yield problems.loss_shape(loss, sides, axes, _way_out(loss, takes, both, axes))
     orders = [moved(len(shape), axis % len(shape), len(shape) - 1) for shape in shapes]
     laid_out = [tuple(shape[at] for at in o) for shape, o in zip(shapes, orders, strict=True)]
-    counts = [too_few(takes, shape) for shape in laid_out]
-    count = next((one for one in counts if one is not None), None)
+    count = too_few(takes, laid_out)
     if takes.least is not None and count is not None and not axes:
         other = "l2" if shapes[0] == shapes[1] else "similarity"
         call = f"gt.losses.{other}({', '.join(spelt(*end) for end in both)})"

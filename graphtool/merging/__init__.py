@@ -127,8 +127,13 @@ class _Sides:
         scope = load_paddle().static.global_scope() if wanted.scope is None else wanted.scope
         same = program_of(teacher) is program_of(student)
         live = as_live(student)
-        wanted = replace(wanted, scope=scope, one_program=same, layer=dynamic_layer(student))
-        wanted = replace(wanted, to_start=is_to_start(student))
+        wanted = replace(
+            wanted,
+            scope=scope,
+            one_program=same,
+            layer=dynamic_layer(student),
+            to_start=is_to_start(student),
+        )
         if isinstance(teacher, str | PathLike) or kind_of(teacher) is not kind:
             _refuse_unopened(_graph_of(teacher), live, wanted)
         opened = open_teacher(teacher, teacher_scope, scope, kind)

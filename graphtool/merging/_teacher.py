@@ -9,9 +9,9 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from graphtool.checks import persistable_names, saved_names, used_names
+from graphtool.checks import are_saved_shapes, persistable_names, saved_names, used_names
 from graphtool.diagnostics import ReadError
-from graphtool.graph import Graph, ProgramKind, keeps_shape
+from graphtool.graph import Graph, ProgramKind
 from graphtool.readers import read, weight_problems
 from graphtool.readers._paddle import is_legacy, load_paddle, static_mode
 from graphtool.readers.facts import ParameterFileFacts, parameter_file_facts
@@ -75,15 +75,11 @@ def _load_file(path: Path, live: LiveProgram, scope: _Paddle) -> None:
     names = saved_names(live.graph)
     files = [path / name for name in names] if path.is_dir() else [path]
     tensors = [tensor for file in files for tensor in read_tensors(file)]
-    known = used_names(live.graph)
-    pairs = zip(names, tensors, strict=False)
-    if len(tensors) != len(names) or not all(
-        keeps_shape(known[name], tensor.shape) for name, tensor in pairs
-    ):
+    if not are_saved_shapes(live.graph, [tensor.shape for tensor in tensors]):
         source = live.graph.source
         raise ReadError(weight_problems.other_count(str(path), len(tensors), len(names), source))
     set_tensors(dict(zip(names, tensors, strict=True)), scope)
-    set_empty(known, scope)
+    set_empty(used_names(live.graph), scope)
 
 
 def _saved(path: Path, scope: _Paddle | None, kind: ProgramKind) -> Teacher:

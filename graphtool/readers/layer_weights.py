@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -40,12 +40,16 @@ __all__ = [
     "load_layer",
     "note_loaded",
     "note_read",
+    "set_through",
     "unlike_layer",
     "without_initialisers",
 ]
 
 # Layers, their parameters and Scopes are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
+_Compute: TypeAlias = Callable[[_Paddle], _Paddle]
+
+_SETTER = "builtin.set_parameter"
 
 # What Layers were seen to read when they were built, by name.
 _READ: weakref.WeakKeyDictionary[_Paddle, dict[str, _Paddle]] = weakref.WeakKeyDictionary()
@@ -197,8 +201,8 @@ class Initialisation:
 
     def program(self) -> _Paddle:
         """Return the startup program, which sets all weights."""
-        if self.layer is not None:
-            with one_at_a_time():
+        with one_at_a_time():
+            if self.layer is not None:
                 _append_load(self.startup, self.layer)
                 self.layer, self.in_scope = None, True
         return self.startup
@@ -246,20 +250,21 @@ def _append_load(startup: _Paddle, layer: _Paddle) -> None:
         block.append_op(type="load_combine", outputs={"Out": outputs}, attrs=load)
     if loading is not startup:
         translated = paddle.pir.translate_to_pir(loading.desc)
-        _set_copies(translated)
+        setters = [op for op in translated.global_block().ops if op.name() == _SETTER]
+        # An item of a list is not written to a Variable that is there already: a copy of it is.
+        set_through(translated, setters, paddle.assign)
         translated.copy_to_block(paddle.pir.IrMapping(), startup.global_block())
 
 
-def _set_copies(program: _Paddle) -> None:
-    """Let copies be set: an item of a list is not written to a Variable that is there already."""
+def set_through(program: _Paddle, setters: Iterable[_Paddle], compute: _Compute) -> None:
+    """Let operations that set parameters of a PIR Program set what is computed of their Values."""
     paddle = load_paddle()
     with in_mode(static=True), paddle.static.program_guard(program):
-        for op in list(program.global_block().ops):
-            if op.name() == "builtin.set_parameter":
-                paddle.pir.set_insertion_point(op)
-                copy = paddle.assign(op.operand_source(0))
-                copy.persistable = True
-                op.operand(0).set_source(copy)
+        for op in setters:
+            paddle.pir.set_insertion_point(op)
+            computed = compute(op.operand_source(0))
+            computed.persistable = True
+            op.operand(0).set_source(computed)
         paddle.pir.reset_insertion_point_to_end()
 
 
@@ -272,7 +277,7 @@ def without_initialisers(startup: _Paddle, names: Collection[str]) -> _Paddle:
         return startup
     block = startup.global_block()
     for op in list(block.ops):
-        if op.name() == "builtin.set_parameter" and op.attrs()["parameter_name"] in names:
+        if op.name() == _SETTER and op.attrs()["parameter_name"] in names:
             initialiser = op.operand_source(0).get_defining_op()
             block.remove_op(op)
             if all(value.use_empty() for value in initialiser.results()):

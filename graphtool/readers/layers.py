@@ -141,7 +141,7 @@ def build_made(
 ) -> Network:
     """Build a Layer that was handed over."""
     with in_mode(static=False):
-        return _built(layer, inputs, name=name, train=train, timeout=timeout, handed_over=True)
+        return _built(layer, inputs, name=name, train=train, timeout=timeout, starts=False)
 
 
 def build_network(
@@ -162,7 +162,7 @@ def build_network(
         with attempt:
             made = factory()
         if attempt.error is None and not isinstance(made, Network) and not is_program(made):
-            return _built(made, inputs, name=name, train=train, timeout=timeout, handed_over=False)
+            return _built(made, inputs, name=name, train=train, timeout=timeout, starts=True)
     if attempt.error is not None and _NEEDS_STATIC_MODE in str(attempt.error):
         attempt = Attempt(timeout)
         with static_room(), attempt:
@@ -218,9 +218,9 @@ def _built(
     name: str,
     train: bool,
     timeout: float | None,
-    handed_over: bool,
+    starts: bool,
 ) -> Network:
-    """Build a Layer of dynamic mode, in dynamic mode.
+    """Build a Layer of dynamic mode; where it `starts`, the startup program sets its weights.
 
     Raises as `from_layer` does.
     """
@@ -231,7 +231,7 @@ def _built(
     check_inputs(name, layer, inputs)
     attempt, network = Attempt(timeout), None
     with attempt:
-        network = _traced(layer, inputs, train=train, handed_over=handed_over)
+        network = _traced(layer, inputs, train=train, starts=starts)
     if network is None or attempt.error is not None:
         assert attempt.error is not None
         reason, frames = _reason(attempt.error), user_frames(attempt.error)
@@ -243,7 +243,7 @@ def _built(
     return replace(network, live=replace(network.live, graph=graph))
 
 
-def _traced(layer: _Paddle, inputs: Sequence[Input], *, train: bool, handed_over: bool) -> Network:
+def _traced(layer: _Paddle, inputs: Sequence[Input], *, train: bool, starts: bool) -> Network:
     paddle = load_paddle()
     named = named_inputs(layer, inputs)
     specs = {
@@ -273,7 +273,7 @@ def _traced(layer: _Paddle, inputs: Sequence[Input], *, train: bool, handed_over
     report = _outputs_report(type(layer).__name__, outputs)
     return Network(
         live=replace(live, graph=replace(graph, report=report)),
-        initialisation=Initialisation(startup, None if handed_over else layer),
+        initialisation=Initialisation(startup, layer if starts else None),
         layer=layer,
         feeds=entering,
         fetches=leaving,

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 from graphtool.diagnostics import Diagnostic, GraphtoolError, warn
 from graphtool.readers._paddle import load_paddle
+from graphtool.readers.layer_weights import set_through
 from graphtool.text import shortened, visible
 from graphtool.training import rank_problems as problems
 from graphtool.training._alike import Description
@@ -78,15 +79,9 @@ def start_alike(startup: _Paddle, names: Collection[str]) -> None:
 
     A second call for the same Variables changes nothing.
     """
-    paddle = load_paddle()
-    with paddle.static.program_guard(startup):
-        for op in list(_initialisers(startup, names)):
-            paddle.pir.set_insertion_point(op)
-            own = op.operand_source(0)
-            first = paddle._C_ops.broadcast(own, _ALL_RANKS, _FIRST)  # noqa: SLF001  # no other way
-            first.persistable = True
-            op.operand(0).set_source(first)
-        paddle.pir.reset_insertion_point_to_end()
+    broadcast = load_paddle()._C_ops.broadcast  # noqa: SLF001  # there is no other way
+    setters = list(_initialisers(startup, names))
+    set_through(startup, setters, lambda own: broadcast(own, _ALL_RANKS, _FIRST))
 
 
 def _initialisers(startup: _Paddle, names: Collection[str]) -> Iterator[_Paddle]:

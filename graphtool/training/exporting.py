@@ -17,7 +17,15 @@ from graphtool.arguments import bad_argument
 from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, UsageError, warn
 from graphtool.files import replacing
-from graphtool.graph import FLOATS, Graph, Shape, Value, is_dropout_state, shapes_agree
+from graphtool.graph import (
+    DTYPE_OF_DROPOUT_STATE,
+    FLOATS,
+    Graph,
+    Shape,
+    Value,
+    is_dropout_state,
+    shapes_agree,
+)
 from graphtool.merging._failures import paddle_failures
 from graphtool.merging._whole import check_whole
 from graphtool.readers._paddle import in_mode, load_paddle, static_mode
@@ -46,7 +54,6 @@ __all__ = ["Exported", "export_student"]
 _Paddle: TypeAlias = Any
 
 _STATE = ".pdparams"
-_STATE_OF_DROPOUT = "uint8"
 _ENDINGS = (".json", ".pdmodel", ".pdiparams", _STATE)
 # Has the checksums of what was exported, by which it is known again.
 _RECORD = ".graphtool"
@@ -364,7 +371,7 @@ def _held(
     said = (problems.layer_and_scope(type(layer).__name__, len(names), unlike),) if unlike else ()
     if states:
         # Paddle saves nothing that is not initialised, and the user's Scope stays as it is.
-        state = without_elements(next(iter(held.values())), _STATE_OF_DROPOUT)
+        state = without_elements(next(iter(held.values())), DTYPE_OF_DROPOUT_STATE)
         home = stack.enter_context(private_scope())
         share_tensors(held | dict.fromkeys(states, state), home)
     return home, said
