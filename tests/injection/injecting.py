@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,8 @@ _PATIENCE = 40
 _SWITCHES = frozenset({"_switch_tracer"})
 _SWITCHING = "/paddle/pir_utils.py"
 _GUARDS = frozenset({"in_mode", "legacy_mode", "static_mode"})
+# While its lines give the handler of Ctrl-C back, the one that holds it is in place.
+_HOLDING = "/merging/_interrupts"
 
 
 class InjectedError(RuntimeError):
@@ -106,7 +109,7 @@ class Injection:
 
     def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
         file = frame.f_code.co_filename.removeprefix(_OURS)
-        if not file.startswith(_CHANGING):
+        if not file.startswith(_CHANGING) or file.startswith(_HOLDING):
             return None
         if event == "line" and frame.f_code.co_name not in _GUARDS:
             before = self.lines.get(frame, 0)
@@ -222,6 +225,8 @@ def _again(case: Case, wanted: dict[str, Any]) -> Iterator[str]:
 
 def _against(error: BaseException | None, kind: Kind) -> Iterator[str]:
     """Say what is wrong with the exception itself: a bare one of Paddle's reaches nobody."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield "Ctrl-C is held for good"
     if kind is not Kind.CALL and not isinstance(error, KeyboardInterrupt):
         yield f"the interrupt became {_name(error)}"
     if kind is Kind.CALL and error is not None and not isinstance(error, gt.GraphtoolError):
