@@ -101,6 +101,7 @@ def merged() -> Script:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_losses_of_names_are_built_in_the_program_that_is_named(merged: Script) -> None:
     found = [
         l2_loss("teacher_relu_1", "relu_1", merged.student),
@@ -286,6 +287,7 @@ def test_a_teacher_that_ends_in_softmax_is_refused_unless_that_is_said() -> None
     assert np.allclose(one, other, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_legacy_programs_take_the_same_lines() -> None:
     assert legacy_compat.outcome() == legacy_compat.WANTED
 

@@ -62,7 +62,7 @@ def test_the_table_is_what_the_first_command_prints_in_a_terminal() -> None:
 
 
 @pytest.mark.first
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_first_command_runs_in_a_fresh_copy(tmp_path: Path) -> None:
     listed = run(["git", "ls-files", "-z"], _ROOT).stdout.split("\0")
     for name in filter(None, listed):

@@ -4,6 +4,8 @@ from dataclasses import replace
 from time import process_time
 from typing import Any
 
+import pytest
+
 from graphtool import checks, read
 from graphtool.graph import Graph
 from tests.checks.programs import data, program
@@ -63,6 +65,7 @@ def test_hundreds_of_feeds_of_the_same_names_cost_no_time():
     assert process_time() - started < 0.1
 
 
+@pytest.mark.slow
 def test_hundreds_of_feeds_that_all_fit_are_compared_with_those_around_their_place():
     """To compare each name with each would take ten seconds."""
     teacher, student = _fed_by(300, "teacher_slot_"), _fed_by(300, "student_slot_")

@@ -96,6 +96,7 @@ def test_files_are_checked_without_importing_paddle():
     assert "GT244" in done.stdout
 
 
+@pytest.mark.slow
 def test_every_pair_of_saved_models_can_be_checked():
     models = [path for path in _FIXTURES.rglob("*.json") if path.name != "counts.json"]
     models += _FIXTURES.rglob("*.pdmodel")

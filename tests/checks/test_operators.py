@@ -152,6 +152,7 @@ def _half(x):
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_what_the_place_cannot_compute_is_named():
     teacher = read(program(lambda: _half(data("x", -1, 8)))[0])
     student = program(lambda: data("image", -1, 8).mean())

@@ -155,6 +155,7 @@ def test_a_teacher_of_another_batch_is_fine():
     assert codes(checks.check_pairs([_PAIR], one, four)) == []
 
 
+@pytest.mark.slow
 def test_channels_that_differ_want_an_adapter_as_suggested_pairs_have():
     teacher, student = _graph("x", 8), _graph("y", 4)
     assert codes(checks.check_pairs([_PAIR], teacher, student)) == ["GT333"]
@@ -200,6 +201,7 @@ def _adapted(adapter, teacher, student):
         ),
     ],
 )
+@pytest.mark.slow
 def test_an_adapter_that_cannot_be_built_is_found(adapter, code, message, help):
     wide, narrow = (
         built(lambda widths=widths: PlainConvolutions(widths), (3, 16, 16), train=True)

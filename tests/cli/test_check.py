@@ -164,6 +164,7 @@ def test_a_saved_student_is_checked_as_merge_takes_it(
 
 
 @pytest.mark.parametrize("command", [("check",), ("merge", "-o", "out", "--dry-run")])
+@pytest.mark.slow
 def test_inputs_for_files_are_refused(run: Run, cnn: Path, command: tuple[str, ...]) -> None:
     for option in ("--input", "--teacher-input", "--student-input"):
         result = run(command[0], cnn, cnn, *command[1:], option, "3,16,16")
@@ -199,6 +200,7 @@ def test_a_teacher_from_code_brings_its_weights_and_a_scope_of_its_own(
     assert {"GT202", "GT235"} & {found["code"] for found in data["diagnostics"]} == set()
 
 
+@pytest.mark.slow
 def test_parameters_to_share_are_named_and_helps_can_be_typed(run: Run, module: Module) -> None:
     module(
         "sharing",
@@ -297,6 +299,7 @@ def test_pairs_that_cannot_be_read_stand_beside_what_the_merge_has(
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_the_help_of_a_pair_reads_networks_from_code_again(
     run: Run, module: Module, tmp_path: Path
 ) -> None:
@@ -318,6 +321,7 @@ def test_the_help_of_a_pair_reads_networks_from_code_again(
 
 @pytest.mark.pir
 @pytest.mark.parametrize("option", ["--input", "--student-input"])
+@pytest.mark.slow
 def test_the_help_of_a_pair_gives_inputs_to_networks_from_code_alone(
     run: Run, module: Module, cnn: Path, tmp_path: Path, option: str
 ) -> None:

@@ -70,6 +70,7 @@ def test_help_fits_80_columns_by_40_rows_and_shows_examples(
 @pytest.mark.parametrize(
     "argv", [("inspect", "CNN"), ("render", "CNN", "-o", "-"), ("explain", "GT001")]
 )
+@pytest.mark.slow
 def test_json_is_short_for_format_json(run: Run, cnn: Path, argv: tuple[str, ...]) -> None:
     argv = tuple(str(cnn) if word == "CNN" else word for word in argv)
 
@@ -170,6 +171,7 @@ def test_a_name_of_100_kilobytes_is_cut_in_the_middle(run: Run, cnn: Path, tmp_p
     assert max(map(len, result.lines)) < 2000
 
 
+@pytest.mark.slow
 def test_piped_output_has_no_escapes_no_cuts_and_no_trailing_blanks(cnn: Path) -> None:
     done = shell("suggest-pairs", cnn, cnn, COLUMNS="40")
     text = done.stdout.decode()
@@ -181,6 +183,7 @@ def test_piped_output_has_no_escapes_no_cuts_and_no_trailing_blanks(cnn: Path) -
     assert not any(line.endswith(" ") for line in text.splitlines())
 
 
+@pytest.mark.slow
 def test_json_is_alone_on_stdout_and_diagnostics_are_on_stderr(cnn: Path, fixtures: Path) -> None:
     done = shell("suggest-pairs", cnn, fixtures / "3.3.1" / "encoder.json", "--json")
 
@@ -279,6 +282,7 @@ def test_a_missing_file_is_missing_with_inputs_too(run: Run, tmp_path: Path) -> 
     assert (result.status, result.err[:12]) == (1, "error[GT001]")
 
 
+@pytest.mark.slow
 def test_what_a_narrow_encoding_lacks_is_written_by_its_number(cnn: Path) -> None:
     done = shell("inspect", cnn, PYTHONIOENCODING="ascii")
 
@@ -382,12 +386,14 @@ def test_an_interrupt_while_paddle_is_imported_is_one(tmp_path: Path) -> None:
     assert b"GT030" not in done.stderr
 
 
+@pytest.mark.slow
 def test_help_imports_neither_paddle_nor_numpy_nor_networkx() -> None:
     imported = imported_by(["--help"], ["inspect", "--help"], ["explain"])
 
     assert imported & {"paddle", "numpy", "networkx"} == set()
 
 
+@pytest.mark.slow
 def test_saved_models_are_compared_without_paddle_numpy_networkx_or_rich(cnn: Path) -> None:
     argv = ["suggest-pairs", str(cnn), str(cnn), "--json"]
 
@@ -422,6 +428,7 @@ class TestOnATerminal:
             line.split() == ["1", "logits", "add_2", "add_2", "equal"] for line in plain(text)
         )
 
+    @pytest.mark.slow
     def test_columns_that_do_not_fit_are_named(self, cnn: Path) -> None:
         text = plain(terminal(80, "inspect", cnn, "--name", "*"))
 

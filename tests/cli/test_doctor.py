@@ -52,6 +52,7 @@ def test_the_releases_that_it_calls_supported_are_those_that_are_tested() -> Non
     assert releases[-1][:2] == _doctor.NEWEST
 
 
+@pytest.mark.slow
 def test_each_build_of_paddle_is_called_by_its_kind(told: Callable[..., Any]) -> None:
     cpu = told(FACTS)
     gpu = told(replace(FACTS, cuda="12.6", devices=["cpu", "gpu:0"]))
@@ -138,6 +139,7 @@ def test_what_cannot_be_imported_is_said_in_one_line(monkeypatch: pytest.MonkeyP
     )
 
 
+@pytest.mark.slow
 def test_a_broken_paddle_on_the_path_is_named_whatever_it_prints(
     tmp_path: Path, told: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ def test_each_pair_has_its_cka_in_a_column_and_among_the_reasons(
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_json_has_it_as_a_number_and_random_numbers_are_said_to_be_that(suggest: Run) -> None:
     result = suggest("--evidence", "random", "--batches", "1", "--json")
 
@@ -68,6 +69,7 @@ def test_json_has_it_as_a_number_and_random_numbers_are_said_to_be_that(suggest:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_an_explained_pair_is_measured_too(suggest: Run, models: Path) -> None:
     asked = ("--explain", "relu_1=relu_1", "--evidence", models / "x.npz")
     text, data = suggest(*asked), suggest(*asked, "--json").json["explanation"]
@@ -115,6 +117,7 @@ def test_a_model_without_parameters_is_refused_and_the_help_mends_it(
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_networks_that_were_never_trained_are_measured_where_that_is_allowed(
     run: Run, fixtures: Path
 ) -> None:

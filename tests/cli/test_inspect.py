@@ -199,6 +199,7 @@ def test_op_takes_either_spelling_of_a_type_and_patterns(
     assert len(run("inspect", model, "--op", spelling).lines) == 1 + 3
 
 
+@pytest.mark.slow
 def test_side_results_of_a_normalisation_are_left_out_until_all_is_asked_for(
     run: Run, cnn: Path
 ) -> None:
@@ -218,6 +219,7 @@ def test_name_matches_parameters_and_module_paths(run: Run, cnn: Path) -> None:
     assert [line.split()[0] for line in by_module.lines[1:]] == ["conv2d_1", "conv2d_2"]
 
 
+@pytest.mark.slow
 def test_stage_counts_from_one(run: Run, cnn: Path) -> None:
     result = run("inspect", cnn, "--stage", "2")
 
@@ -253,6 +255,7 @@ def test_rows_beyond_the_limit_are_counted_and_the_way_to_them_is_said(run: Run,
     assert len(whole.lines) == 1 + 18
 
 
+@pytest.mark.slow
 def test_all_lists_every_value_beyond_the_usual_limit(run: Run, cnn: Path) -> None:
     result = run("inspect", cnn, "--name", "*")
     everything = run("inspect", cnn, "--name", "*", "--all")
@@ -388,6 +391,7 @@ def test_a_missing_file_is_an_error_with_exit_status_1(run: Run) -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_layer_is_read_with_its_attribute_paths(run: Run) -> None:
     result = run("inspect", "paddle.vision.models:resnet18", "--input", "3,64,64")
 
@@ -446,6 +450,7 @@ def test_somebody_elses_file_is_not_written_over(
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_stage_is_shown_with_what_is_behind_its_last_block(run: Run) -> None:
     network = "tests.networks:convolved_before_its_classifier"
     cells = run("inspect", network, "--input", "3,64,64").cells

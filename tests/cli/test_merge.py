@@ -157,6 +157,7 @@ def test_a_dry_run_says_what_would_happen_and_leaves_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_errors_stop_it_and_leave_nothing(
     run: Run, models: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -198,6 +199,7 @@ def test_a_folder_that_is_not_empty_needs_force(
     assert (out / "manifest.json").is_file()
 
 
+@pytest.mark.slow
 def test_pairs_go_along(run: Run, models: tuple[Path, Path], tmp_path: Path) -> None:
     recipe = tmp_path / "pairs.toml"
     run("suggest-pairs", *models, "-o", recipe)
@@ -320,6 +322,7 @@ def test_code_takes_weights_from_files(
     assert value(scope, "teacher_conv2d_0.w_0") == source.conv.weight.numpy().tobytes()
 
 
+@pytest.mark.slow
 def test_what_code_loads_itself_is_merged(
     run: Run,
     module: Callable[[str, str], None],
@@ -345,6 +348,7 @@ def test_what_code_loads_itself_is_merged(
 
 
 @pytest.mark.parametrize("kind", [Net, Recurrent])
+@pytest.mark.slow
 def test_a_student_of_code_is_exported_by_the_keys_of_its_layer(
     run: Run, module: Callable[[str, str], None], tmp_path: Path, kind: type[nn.Layer]
 ) -> None:

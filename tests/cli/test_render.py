@@ -134,6 +134,7 @@ def test_check_draws_what_it_found(run: Run, cnn: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("prefix", "status", "says"), [("teacher_", 0, "teacher_*, x"), ("", 1, "name-collision")]
 )
+@pytest.mark.slow
 def test_merge_draws_what_it_makes_or_what_stands_against_it(
     run: Run, fixtures: Path, tmp_path: Path, prefix: str, status: int, says: str
 ) -> None:

@@ -306,6 +306,7 @@ def test_partners_to_choose_from_are_not_written_as_pairs_to_train(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_first_partner_alone_is_written(run: Run, cnn: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "pairs.toml"
     result = run("suggest-pairs", cnn, cnn, "--for", "relu_2", "--limit", "1", "-o", recipe)
@@ -348,6 +349,7 @@ def test_options_that_contradict_each_other_are_wrong_usage(
 
 
 @pytest.mark.parametrize(("option", "closed"), [("--recipe", FormName), ("--tap", Tap)])
+@pytest.mark.slow
 def test_an_unknown_form_or_tap_is_answered_with_those_there_are_and_a_command(
     run: Run, cnn: Path, option: str, closed: type[Enum]
 ) -> None:

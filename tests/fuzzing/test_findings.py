@@ -260,6 +260,7 @@ _TAKEN: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", _TAKEN)
+@pytest.mark.slow
 def test_what_is_odd_is_read_paired_and_drawn(name: str, tmp_path: Path, monkeypatch: Any) -> None:
     data = _TAKEN[name]
     path = tmp_path / ("model.json" if data.startswith(b"{") else "model.pdmodel")
@@ -284,6 +285,7 @@ def test_dims_that_old_paddle_computed_from_unknown_ones_are_unknown(tmp_path: P
     assert gt.read(path).values["relu_0"].shape == (-1, 8, -1)
 
 
+@pytest.mark.slow
 def test_many_parameters_of_one_name_get_short_names(tmp_path: Path) -> None:
     path = tmp_path / "model.json"
     path.write_bytes(_pir(_FEED, *(_parameter(number, "w") for number in range(2, 3002))))

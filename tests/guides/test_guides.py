@@ -11,23 +11,14 @@ from tests.guides.running import EXAMPLES, guides, picture_words, run
 from tests.printed import as_stored
 
 _GUIDES = [pytest.param(path, id=path.stem) for path in guides()]
-# What a new user goes through.
-_FIRST_READ = ("tutorial", "choosing-pairs", "dynamic-graph", "from-paddleslim", "losses")
-_RUN = [
-    pytest.param(
-        path,
-        id=path.stem,
-        marks=pytest.mark.slow if path.stem in _FIRST_READ else pytest.mark.nightly,
-    )
-    for path in guides()
-]
 _TRANSLATED = [
     pytest.param(path, id=path.stem) for path in guides() if Guide(path).translation.exists()
 ]
 
 
 @pytest.mark.pir
-@pytest.mark.parametrize("path", _RUN)
+@pytest.mark.parametrize("path", _GUIDES)
+@pytest.mark.nightly
 def test_what_a_guide_shows_is_what_its_blocks_print(path: Path, tmp_path: Path) -> None:
     guide = Guide(path)
     shown = run(guide, tmp_path)

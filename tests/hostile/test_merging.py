@@ -19,7 +19,7 @@ from graphtool.text import as_typed
 from tests.hostile.names import NAMES
 from tests.hostile.test_paths import PATHS
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 _SAID = [name for name in NAMES.values() if not set("\ud800\udcff") & set(name)]
 _FEED = '\x1b]8;;https://evil.test\x1b\\\u202e"<b>[red]=\0'

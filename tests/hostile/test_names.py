@@ -33,7 +33,7 @@ from graphtool.text import as_typed, named, option, shown_forms, visible
 from tests.cli.test_conduct import terminal
 from tests.hostile.names import FIXTURES, NAMES, legacy, pir, read_back, variables
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 if sys.version_info >= (3, 11):
     import tomllib

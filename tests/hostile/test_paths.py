@@ -45,7 +45,7 @@ PATHS = {
 each_path = pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, id=key, marks=() if key in _FEW else pytest.mark.slow)
+        pytest.param(name, id=key, marks=() if key in _FEW else pytest.mark.nightly)
         for key, name in PATHS.items()
     ],
 )
@@ -112,7 +112,7 @@ def test_any_path_is_read_from_and_written_to(run: Run, here: Path, name: str) -
 
 
 @each_path
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_helps_say_can_be_typed(run: Run, here: Path, name: str) -> None:
     path, folder = f"./{model(name)}", f"./{name}"
     Path(folder).mkdir()

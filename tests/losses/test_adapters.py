@@ -40,6 +40,7 @@ def pooled(maps: Array, height: int, width: int) -> Array:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_conv1x1_mixes_channels_as_numpy_does_and_starts_without_bias() -> None:
     net = convolutions()
     with net.building():
@@ -56,6 +57,7 @@ def test_conv1x1_mixes_channels_as_numpy_does_and_starts_without_bias() -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_linear_projects_vectors_tokens_and_pooled_maps() -> None:
     net = merged(lambda: Encoder(2), lambda: Encoder(2), (12, 16))
     with net.building():
@@ -85,6 +87,7 @@ def test_linear_is_a_product_with_its_weight() -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_no_two_adapters_and_no_variable_of_program_or_scope_have_one_name() -> None:
     net = convolutions()
     current = paddle.static.Scope()
@@ -116,6 +119,7 @@ def test_a_name_with_a_path_becomes_the_name_of_a_file() -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_map_shrinks_by_means_and_grows_bilinearly() -> None:
     net = convolutions()
     with net.building():
@@ -134,6 +138,7 @@ def test_a_map_shrinks_by_means_and_grows_bilinearly() -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_the_larger_of_two_maps_shrinks_whichever_side_it_is_on() -> None:
     net = convolutions()
     with net.building():
@@ -171,6 +176,7 @@ def test_where_sizes_are_not_known_the_smaller_is_found_in_each_run() -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_nothing_of_the_student_reads_an_adapter() -> None:
     net = convolutions()
     with net.building():
@@ -247,6 +253,7 @@ def test_what_is_of_low_precision_is_adapted_in_float32(dtype: str) -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_channels_that_are_not_known_cannot_be_adapted() -> None:
     net = convolutions()
     with net.building():
@@ -261,6 +268,7 @@ def test_channels_that_are_not_known_cannot_be_adapted() -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_value_of_another_program_is_refused(net: Merged) -> None:
     other = convolutions()
     with net.building(), pytest.raises(gt.UsageError) as error:
@@ -270,6 +278,7 @@ def test_a_value_of_another_program_is_refused(net: Merged) -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_an_adapter_after_minimize_is_refused() -> None:
     net = convolutions()
     with net.building():

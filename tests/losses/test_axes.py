@@ -53,6 +53,7 @@ def merged_of(teacher: Built, student: Built, feed: str = "image") -> gt.Merged:
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("last", [False, True])
+@pytest.mark.slow
 def test_a_loss_by_name_its_pair_and_an_axis_that_is_said_are_one_number(
     loss: str,
     last: bool,  # noqa: FBT001

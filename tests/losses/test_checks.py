@@ -186,6 +186,7 @@ def test_the_way_out_can_be_typed(
         (losses.pkd, (-1, 4), (-1, 3, 4)),
     ],
 )
+@pytest.mark.slow
 def test_ranks_that_no_formula_fits_are_refused(
     pair: Any, loss: Any, teacher: Any, student: Any
 ) -> None:

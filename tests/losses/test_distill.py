@@ -47,6 +47,7 @@ def net() -> Merged:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_the_total_is_the_sum_of_all_parts_by_the_weights_of_their_pairs_to_the_bit() -> None:
     net = convolutions()
     weights = [1.0, 0.5, 0.25, 2.0, 3.0]
@@ -66,6 +67,7 @@ def test_the_total_is_the_sum_of_all_parts_by_the_weights_of_their_pairs_to_the_
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_parts_are_the_losses_of_their_pairs_not_weighted() -> None:
     net = convolutions(8, 8)
     with net.building():
@@ -88,6 +90,7 @@ def test_parts_are_the_losses_of_their_pairs_not_weighted() -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_the_recipe_for_logits_runs_at_the_temperature_that_was_published() -> None:
     """0.9 · 4² · KL at a temperature of 4, as `train_student.py -a 0.9` of RepDistiller has it."""
     net = convolutions(8, 8)
@@ -107,6 +110,7 @@ def _ends(net: Merged) -> tuple[Callable[[str], Any], Callable[[str], Any]]:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_weight_that_is_a_value_changes_from_run_to_run() -> None:
     net = convolutions()
     with net.building():
@@ -121,6 +125,7 @@ def test_a_weight_that_is_a_value_changes_from_run_to_run() -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_the_more_special_key_of_a_weight_wins() -> None:
     net = convolutions()
     weights = {"l2_relu_3": 5.0, 3: 4.0, 4: 3.0, "stage": 2.0}
@@ -137,6 +142,7 @@ def test_the_more_special_key_of_a_weight_wins() -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_recipe_brings_losses_and_weights_and_weights_may_be_changed(tmp_path: Path) -> None:
     net = convolutions()
     path = tmp_path / "pairs.toml"
@@ -173,6 +179,7 @@ def test_pairs_that_were_suggested_for_the_same_networks_in_test_mode_hold() -> 
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_pairs_that_were_picked_from_others_hold_where_their_names_mean_the_same() -> None:
     net, wrapped = convolutions(), merged(Stem, lambda: PlainConvolutions([8, 16, 24]), (3, 32, 32))
     chosen = [pair for pair in net.pairs if pair.student.name == "relu_3"]
@@ -205,6 +212,7 @@ class Stem(PlainConvolutions):
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_options_go_to_a_loss_or_to_one_part() -> None:
     net = convolutions()
     pairs = [("add_6", "add_6", "kl"), ("add_6", "add_6", "kl"), ("add_6", "add_6", "dkd")]
@@ -226,6 +234,7 @@ def test_options_go_to_a_loss_or_to_one_part() -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_two_fsp_pairs_are_the_start_and_the_end_of_one_flow() -> None:
     net = convolutions(8, 8)
     pairs = [("relu_2", "relu_2", "fsp"), ("relu_3", "relu_3", "fsp"), ("relu_5", "relu_5")]
@@ -261,6 +270,7 @@ def test_class_scores_of_a_map_are_compared_pixel_by_pixel() -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_maps_with_their_channels_last_go_through_a_convolution_too() -> None:
     net = merged(Wide, ChannelsLast, (32, 32, 3))
     with net.building():
@@ -284,6 +294,7 @@ class Wide(ChannelsLast):
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_two_teachers_give_a_loss_each() -> None:
     net = convolutions()
     paddle.enable_static()
@@ -368,6 +379,7 @@ def test_student_and_adapters_learn_and_the_teacher_stays_as_it_is(which: str) -
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_all_that_is_built_stands_under_one_name() -> None:
     net = convolutions()
     old = set(gt.read(net.merged.program).operators)
@@ -384,6 +396,7 @@ def test_all_that_is_built_stands_under_one_name() -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_distill_loss_says_what_it_is_made_of() -> None:
     from rich.console import Console
 
@@ -404,6 +417,7 @@ def test_a_distill_loss_says_what_it_is_made_of() -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_an_adapter_that_a_loss_does_without_is_a_warning() -> None:
     net = convolutions()
     pair = replace(net.pairs.pairs[2], loss="attention")
@@ -547,6 +561,7 @@ def test_other_heads_are_split_anew_for_relations() -> None:
         assert len(gt.distill_loss(net.merged, pairs, options=options).parts) == 3
 
 
+@pytest.mark.slow
 def test_a_student_whose_parameters_are_frozen_takes_no_adapter() -> None:
     net = merged(lambda: PlainConvolutions([8, 16]), Frozen, (3, 32, 32))
     before = net.size()
@@ -697,6 +712,7 @@ def test_a_program_in_the_place_of_a_merge_is_named_by_its_type(net: Merged) -> 
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_map_that_would_be_stretched_is_refused() -> None:
     net = convolutions(8, 8)
     name = next(name for name in net.merged.plan.teacher.values if name.startswith("pool2d"))
@@ -774,6 +790,7 @@ def test_dynamic_mode_is_refused(net: Merged) -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_after_minimize_it_would_never_train() -> None:
     net = convolutions()
     with net.building():
@@ -817,6 +834,7 @@ def test_an_adapter_of_other_channels_says_whose_they_are(net: Merged) -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_value_that_has_left_the_program_is_told() -> None:
     paddle.enable_static()
     net = merged(lambda: PlainConvolutions([8, 8]), lambda: Extra([8, 8]), (3, 32, 32))

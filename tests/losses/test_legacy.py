@@ -51,7 +51,7 @@ def answers(interpreter: str) -> tuple[str, dict[str, Any]]:
     return found.pop("version"), found
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_losses_on_legacy_programs_of_paddle_3_are_those_of_numpy() -> None:
     version, found = answers(sys.executable)
 
@@ -59,7 +59,7 @@ def test_losses_on_legacy_programs_of_paddle_3_are_those_of_numpy() -> None:
     assert found == AS_IT_SHOULD_BE
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_losses_on_paddle_2_6_are_those_of_numpy(paddle26: str) -> None:
     version, found = answers(paddle26)
 

@@ -119,6 +119,7 @@ def test_custom_tells_all_wrong_names_at_once() -> None:
 
 @pytest.mark.pir
 @pytest.mark.parametrize("width", [4, 8])
+@pytest.mark.slow
 def test_only_the_student_learns(width: int) -> None:
     """A hint to a wider teacher brings an adapter, which learns too."""
     merged, student = merged_with(built(width), width=4)

@@ -67,6 +67,7 @@ def test_building_a_loss_warns_of_nothing() -> None:
         (losses.relational, (2, 3, 4, 4), (1, 3, 4, 4)),
     ],
 )
+@pytest.mark.slow
 def test_a_run_with_shapes_that_would_broadcast_stops_with_both_of_them(
     loss: Any, teacher: tuple[int, ...], student: tuple[int, ...]
 ) -> None:

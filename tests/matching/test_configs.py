@@ -161,6 +161,7 @@ def detections() -> PairSet:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.slow
 def test_a_path_that_means_several_values_is_refused(name: str) -> None:
     pairs = detections()
     with pytest.raises(PairError) as error:
@@ -169,6 +170,7 @@ def test_a_path_that_means_several_values_is_refused(name: str) -> None:
     assert found.notes == ("in the teacher, `head` returns several Values",)
 
 
+@pytest.mark.slow
 def test_a_pair_beside_those_of_a_shared_path_is_kept() -> None:
     pairs = detections()
     end = end_of(pairs.teacher, find(pairs.teacher, "first"))
@@ -180,6 +182,7 @@ def test_a_pair_beside_those_of_a_shared_path_is_kept() -> None:
     assert found.message.startswith("pairs 1, 2 are left out: in the teacher, `head` returns")
 
 
+@pytest.mark.slow
 def test_two_logits_would_go_by_one_name_in_paddleclas() -> None:
     pairs = detections()
     logits = tuple(replace(pair, kind=Kind.LOGITS) for pair in pairs)
@@ -189,6 +192,7 @@ def test_two_logits_would_go_by_one_name_in_paddleclas() -> None:
     assert list(alone[1]) == ["DistillationKLDivLoss"]
 
 
+@pytest.mark.slow
 def test_paddleocr_gets_backbone_and_head_by_its_own_keys() -> None:
     pairs = suggest_pairs(built(recogniser(24), (3, 32, 32)), built(recogniser(8), (3, 32, 32)))
     document = parsed(pairs, "paddleocr")

@@ -121,6 +121,7 @@ def test_scores_are_minibatch_cka_as_its_paper_defines_it(network: Network, othe
             assert found.score(ours, theirs) == pytest.approx(direct, abs=2e-5)
 
 
+@pytest.mark.slow
 def test_a_network_is_wholly_like_itself_and_scores_do_not_change_from_run_to_run(
     network: Network,
 ) -> None:
@@ -132,6 +133,7 @@ def test_a_network_is_wholly_like_itself_and_scores_do_not_change_from_run_to_ru
     assert [found.code for found in first.report] == ["GT383"]
 
 
+@pytest.mark.slow
 def test_large_batches_are_compared_in_parts_of_128_samples_at_most(network: Network) -> None:
     images = np.random.default_rng(3).normal(size=(140, 3, 16, 16)).astype("float32")
     whole = measured(network, network, [images])
@@ -167,7 +169,7 @@ def test_a_wider_copy_of_each_block_is_most_like_that_block() -> None:
     assert partners_of_blocks(teacher, student, images) == [0, 1, 2, 3, 4, 5]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_after_training_each_block_is_most_like_the_one_that_it_was() -> None:
     paddle.seed(0)
     teacher = Residual()
@@ -188,6 +190,7 @@ def loud(volume: float, seed: int) -> Network:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_one_loud_channel_makes_unlike_maps_alike_and_is_named() -> None:
     samples = np.random.default_rng(0).normal(size=(128, 33)).astype("float32")
     sides = loud(100.0, 1), loud(100.0, 2)
@@ -309,6 +312,7 @@ def test_suggested_pairs_are_weighed_by_evidence_which_a_graph_can_not_give(
         suggest_pairs(network, other.graph, evidence=IMAGES)
 
 
+@pytest.mark.slow
 def test_a_map_that_is_the_same_for_all_samples_has_no_score(network: Network) -> None:
     dead = small()
     dead.layer.second.bias.set_value(np.full([16], -1e4, "float32"))
@@ -352,6 +356,7 @@ def test_values_without_a_map_for_each_sample_are_left_out_and_said(network: Net
     assert {one.code for one in found.report} == {"GT380"}
 
 
+@pytest.mark.slow
 def test_random_weights_are_an_error_unless_they_are_allowed(network: Network) -> None:
     fresh = from_layer(paddle.vision.models.LeNet(), [("x", (1, 28, 28))], train=False)
     names = main_lines(fresh, network)[0]
@@ -369,6 +374,7 @@ def test_random_weights_are_an_error_unless_they_are_allowed(network: Network) -
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_callable_counts_as_loaded_where_it_loads_its_weights(network: Network) -> None:
     names = main_lines(network, network)[0]
     inputs = ["3,16,16"]
@@ -412,6 +418,7 @@ def bytes_of(scope: Any) -> dict[str, bytes]:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_saved_model_has_the_scores_of_the_network_that_it_was_saved_from(
     network: Network, tmp_path: Path
 ) -> None:

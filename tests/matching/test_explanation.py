@@ -36,6 +36,7 @@ def test_a_suggested_pair_is_nearest_to_itself_and_its_parts_sum_to_its_score() 
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_few_pairs_fit_better_than_the_end_of_a_stage_and_most_fit_worse() -> None:
     found = explain_pair(vision("resnet50"), vision("mobilenet_v1"), "relu_39=relu_22")
 
@@ -49,6 +50,7 @@ def features(structure: Structure) -> list[str]:
 
 
 @pytest.mark.parametrize("student", ["mobilenet_v1", "encoder"])
+@pytest.mark.slow
 def test_all_pairs_are_counted_as_each_is_scored_and_much_faster(student: str) -> None:
     other = vision(student) if student != "encoder" else built(lambda: Encoder(4), [7, 16])
     comparison = Comparison(analyse(vision("resnet50")), analyse(other))
@@ -68,6 +70,7 @@ def test_all_pairs_are_counted_as_each_is_scored_and_much_faster(student: str) -
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_an_equal_shape_in_another_stage_is_called_a_coincidence() -> None:
     # One network has a stage more and an input twice as large.
     teacher = built(lambda: PlainConvolutions([8, 32]), [3, 32, 32])
@@ -81,6 +84,7 @@ def test_an_equal_shape_in_another_stage_is_called_a_coincidence() -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_pair_that_crosses_suggested_ones_names_them() -> None:
     found = explain_pair(vision("resnet50"), vision("mobilenet_v1"), "relu_48=relu_6")
 
@@ -101,6 +105,7 @@ def test_what_lies_inside_a_block_is_told_with_the_output_of_the_block() -> None
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_what_lies_behind_the_last_block_is_said_to_end_none() -> None:
     network = built(convolved_before_its_classifier, [3, 64, 64])
     found = explain_pair(network, network, "relu_3=concat_2")
@@ -116,6 +121,7 @@ class Certain(Encoder):
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_probabilities_are_told_with_their_logits() -> None:
     teacher, student = built(lambda: Certain(2), [7, 16]), built(lambda: Encoder(2), [7, 16])
     found = explain_pair(teacher, student, "softmax_2=add_17")

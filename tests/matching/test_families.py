@@ -11,10 +11,7 @@ from graphtool.matching import suggest_pairs
 from tests.matching.families import CASES, PUBLISHED, WILD, Case, graph_of, judge, overlaps
 
 _FAST = {
-    "a deep residual network teaches a shallow one",
-    "residual teaches shuffle on 32×32, by the number of the stage",
     "a ViT with a class token teaches one of half its depth",
-    "a wide U-Net teaches a narrow one",
     "a CRNN teaches a narrow one, at any width",
 }
 # What graphtool cannot do yet, by how many of the expected pairs it finds.
@@ -48,6 +45,7 @@ def test_an_experts_pairs_are_suggested_and_no_wrong_one(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", _cases((*WILD, *PUBLISHED)))
+@pytest.mark.nightly
 def test_of_networks_first_measured_blind_all_is_found_but_what_is_said(case: Case) -> None:
     pairs = suggest_pairs(graph_of(case.teacher), graph_of(case.student))
     verdict = judge(case, pairs)

@@ -59,6 +59,7 @@ def test_forms_for_resnet50_and_mobilenet_v1(
     assert all((pair.adapter is not None) is wants_channels for pair in pairs)
 
 
+@pytest.mark.slow
 def test_the_form_for_transformers_takes_all_layers_at_equal_weights() -> None:
     pairs = suggest_pairs(
         built(lambda: Encoder(4), [7, 16]), built(lambda: Encoder(2), [7, 16]), recipe="transformer"
@@ -72,6 +73,7 @@ def test_the_form_for_transformers_takes_all_layers_at_equal_weights() -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_minilm_compares_what_the_last_attention_multiplies() -> None:
     teacher, student = built(lambda: Encoder(4), [7, 16]), built(lambda: Encoder(2), [7, 16])
     pairs = suggest_pairs(teacher, student, recipe="minilm")
@@ -88,6 +90,7 @@ def of_heads(heads: int) -> Graph:
     return built(lambda: Encoder(2, heads=heads), [7, 16])
 
 
+@pytest.mark.slow
 def test_what_a_forms_loss_cannot_compare_is_left_out_and_that_is_told() -> None:
     pairs = suggest_pairs(of_heads(8), of_heads(4), recipe="transformer")
 
@@ -98,6 +101,7 @@ def test_what_a_forms_loss_cannot_compare_is_left_out_and_that_is_told() -> None
     assert found.notes == ("the numbers of heads differ: scores cannot be compared one to one",)
 
 
+@pytest.mark.slow
 def test_minilm_takes_other_numbers_of_heads_and_says_which_option_splits_them() -> None:
     pairs = suggest_pairs(of_heads(8), of_heads(4), recipe="minilm")
 
@@ -120,6 +124,7 @@ class Tokens(nn.Layer):
 
 
 @pytest.mark.parametrize("form", ["overhaul", "attention", "fitnet"])
+@pytest.mark.slow
 def test_forms_for_maps_refuse_tokens(form: str) -> None:
     maps_and_tokens, *_ = crossed()
     with pytest.raises(PairError, match="the form's loss cannot compare in these two") as raised:
@@ -137,6 +142,7 @@ def crossed() -> tuple[tuple[Graph, Graph], ...]:
 
 
 @pytest.mark.parametrize("form", FormName)
+@pytest.mark.slow
 def test_no_form_suggests_what_its_losses_refuse(form: FormName) -> None:
     suggested = list[str]()
     for teacher, student in crossed():
@@ -149,6 +155,7 @@ def test_no_form_suggests_what_its_losses_refuse(form: FormName) -> None:
     assert suggested
 
 
+@pytest.mark.slow
 def test_logits_of_other_classes_are_no_pair_of_a_form_and_the_reason_is_theirs() -> None:
     teacher, student = (
         built(lambda classes=n: PlainConvolutions([4], classes=classes), [3, 8, 8]) for n in (9, 5)
@@ -196,6 +203,7 @@ def test_a_tap_moves_the_maps_of_stages_and_nothing_else(tap: Tap) -> None:
         assert after.teacher.name == others.get(tap, before.teacher.name)
 
 
+@pytest.mark.slow
 def test_blocks_without_an_activation_keep_their_output_and_that_is_told() -> None:
     pairs = suggest_pairs(vision("mobilenet_v2"), vision("mobilenet_v2"), tap=Tap.AFTER_ACTIVATION)
 

@@ -34,7 +34,7 @@ from tests.matching.rewrites import (
     without_modules,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 Ends: TypeAlias = "tuple[Kind, str | None, str | None]"
 Rewrite: TypeAlias = "Callable[[Graph], Rewritten]"

@@ -74,7 +74,7 @@ def _with_batch(feed: Any) -> Any:
     return paddle.static.InputSpec((4, *shape), dtype, name)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", [_RESIDUAL, _BERT], ids=_id)
 def test_a_known_batch_changes_no_pair(name: str) -> None:
     _check(name, _in_batches_of_four)
@@ -85,7 +85,7 @@ def _larger(net: Net) -> Graph:
     return _built(net, [(depth, 2 * height, 2 * width) for depth, height, width in inputs]).graph
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", [_MOBILE, _FPN], ids=_id)
 def test_images_of_twice_the_size_change_no_pair(name: str) -> None:
     _check(name, _larger)
@@ -99,7 +99,7 @@ def _legacy(net: Net) -> Graph:
 
 
 # Paddle 3.3.1 builds no attention and no GELU in legacy Programs.
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", [_RESIDUAL, _DENSE, _UNET], ids=_id)
 def test_the_legacy_form_has_the_same_pairs(name: str) -> None:
     _check(name, _legacy)
@@ -121,7 +121,7 @@ def _loaded(net: Net, folder: Path) -> tuple[Graph, Graph]:
     return read(f"{path}.json"), read(program[0])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", [_BERT, _CRNN], ids=_id)
 def test_the_file_and_what_is_loaded_from_it_have_the_same_pairs(name: str, tmp_path: Path) -> None:
     case = _BY_NAME[name]
@@ -145,7 +145,7 @@ def _half_of_it(network: Network) -> Any:
 _LOSSES: Mapping[str, Callable[[Network], Any]] = {"mean": _loss_of_means, "half": _half_of_it}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("name", "loss"),
     [(_RESIDUAL, "half"), (_DENSE, "mean"), (_DEEPLAB, "mean"), (_YOLO, "mean")],

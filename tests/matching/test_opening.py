@@ -64,6 +64,7 @@ def refused(teacher: Network, student: Network, **scopes: Any) -> Diagnostic:
     return found
 
 
+@pytest.mark.slow
 def test_two_networks_of_one_naming_do_not_run_with_the_weights_of_one() -> None:
     teacher, student = built(), built()
     teacher_scope = started(teacher)
@@ -82,6 +83,7 @@ def test_two_networks_of_one_naming_do_not_run_with_the_weights_of_one() -> None
     assert max(one or 0 for one in apart) < 0.99
 
 
+@pytest.mark.slow
 def test_the_students_scope_is_that_of_both_unless_the_teacher_has_one_as_in_merge() -> None:
     teacher, student = built(), built()
     scope, teacher_scope = started(student), started(teacher)
@@ -94,6 +96,7 @@ def test_the_students_scope_is_that_of_both_unless_the_teacher_has_one_as_in_mer
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_one_scope_that_is_named_for_both_is_meant_where_its_parameters_fit_both() -> None:
     teacher, student = built(), built()
     scope = started(teacher)

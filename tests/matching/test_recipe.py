@@ -587,6 +587,7 @@ def test_what_cannot_be_seen_is_written_by_its_number(pairs: PairSet) -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_name_of_100_kilobytes_is_read_back(pairs: PairSet) -> None:
     pair = pairs.pairs[0]
     long = '"]\n[pairs]\n' * 10_000
@@ -703,6 +704,7 @@ def test_other_heads_on_the_same_weights_are_stale() -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_value_of_the_same_type_and_shape_is_said_to_be_computed_from_something_else() -> None:
     pairs = suggest_pairs(*[built(lambda: Encoder(2, heads=4), (6, 16))] * 2)
     deeper = built(lambda: Encoder(3, heads=4), (6, 16))

@@ -129,6 +129,7 @@ def test_six_layers_teach_three_at_every_second() -> None:
     assert sum(pair.kind is Kind.ATTENTION for pair in pairs) == 3
 
 
+@pytest.mark.slow
 def test_a_reason_names_layers_by_number() -> None:
     pairs = suggest_pairs(
         built(lambda: Encoder(6), [7, 16]), built(lambda: Encoder(3, width=16), [7, 16])
@@ -140,6 +141,7 @@ def test_a_reason_names_layers_by_number() -> None:
     )
 
 
+@pytest.mark.slow
 def test_heads_of_two_detectors_pair_in_order() -> None:
     teacher = built(lambda: Pyramid(16), [3, 64, 64])
     student = built(lambda: Pyramid(8), [3, 64, 64])
@@ -196,6 +198,7 @@ class Auxiliary(nn.Layer):
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_main_and_auxiliary_heads_pair_where_a_training_program_fetches_nothing() -> None:
     paddle.enable_static()
     program = paddle.static.Program()
@@ -246,6 +249,7 @@ def test_the_limit_bounds_the_list() -> None:
     assert len(suggest_pairs(vision("resnet50"), vision("mobilenet_v1"), limit=3)) == 3
 
 
+@pytest.mark.slow
 def test_unequal_numbers_of_stages_pair_where_the_resolution_is_equal() -> None:
     pairs = suggest_pairs(vision("vgg16"), vision("resnet18"))
     stages = [pair for pair in pairs if pair.kind is Kind.STAGE]
@@ -258,6 +262,7 @@ def test_unequal_numbers_of_stages_pair_where_the_resolution_is_equal() -> None:
     assert all(not pair.warnings for pair in stages)
 
 
+@pytest.mark.slow
 def test_logits_per_pixel_of_other_sizes_are_not_equal() -> None:
     small = built(Segmenter, [3, 32, 32])
     logits = suggest_pairs(built(Segmenter, [3, 64, 64]), small).pairs[0]
@@ -266,6 +271,7 @@ def test_logits_per_pixel_of_other_sizes_are_not_equal() -> None:
     assert logits.adapter == "resize"
 
 
+@pytest.mark.slow
 def test_detectors_have_their_heads_then_their_levels_then_their_stages() -> None:
     pairs = suggest_pairs(
         built(lambda: Pyramid(16), [3, 64, 64]), built(lambda: Pyramid(8), [3, 64, 64])
@@ -281,12 +287,14 @@ def test_detectors_have_their_heads_then_their_levels_then_their_stages() -> Non
     assert pairs.pairs[3].why[0] == "level 1 of 3 that the heads read in both"
 
 
+@pytest.mark.slow
 def test_auxiliary_classifiers_pair_as_logits() -> None:
     pairs = suggest_pairs(vision("googlenet"), vision("googlenet"))
 
     assert [pair.kind for pair in pairs].count(Kind.LOGITS) == 3
 
 
+@pytest.mark.slow
 def test_other_numbers_of_outputs_are_told_and_paired_by_resolution() -> None:
     class Two(Pyramid):
         def forward(self, x: Any) -> list[Any]:
@@ -311,6 +319,7 @@ def test_sequences_of_other_lengths_are_warned_of() -> None:
     assert all(pair.warnings for pair in states)
 
 
+@pytest.mark.slow
 def test_backbones_pair_at_their_stages_and_not_as_logits() -> None:
     backbone = lambda: paddle.vision.models.ResNet(  # noqa: E731
         paddle.vision.models.resnet.BasicBlock, 18, num_classes=0, with_pool=False

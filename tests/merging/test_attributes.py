@@ -90,6 +90,7 @@ def _output(merged: Merged) -> str:
 
 @pytest.mark.pir
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_a_folder_keeps_it_and_what_is_loaded_trains_alike(kind: str, tmp_path: Path) -> None:
     with mode(kind):
         merged, scope = merged_with(student)

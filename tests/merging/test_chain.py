@@ -84,6 +84,7 @@ def names_of(pairs: Any) -> list[tuple[str, str]]:
 
 @pytest.mark.pir
 @pytest.mark.parametrize("handed_over", ["network", "program", "clone", "merged"])
+@pytest.mark.slow
 def test_a_student_is_paired_without_the_teacher_that_was_merged_into_it(handed_over: str) -> None:
     teacher, student = recogniser(8, 4, train=False), recogniser(8, 1)
     wanted = names_of(suggest_pairs(teacher, student))
@@ -105,6 +106,7 @@ def test_a_student_is_paired_without_the_teacher_that_was_merged_into_it(handed_
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_second_teacher_is_paired_without_the_first() -> None:
     first, second = recogniser(8, 4, train=False), recogniser(8, 3, train=False)
     student = recogniser(8, 1)
@@ -136,6 +138,7 @@ def taught(teacher: Network, assistant: Network, scope: Any) -> Merged:
 
 
 @pytest.mark.parametrize("handed_over", ["network", "program", "clone"])
+@pytest.mark.slow
 def test_an_assistant_teaches_what_it_has_learnt_and_its_teacher_stays_behind(
     kind: str, handed_over: str
 ) -> None:
@@ -162,6 +165,7 @@ def test_an_assistant_teaches_what_it_has_learnt_and_its_teacher_stays_behind(
     assert merged.verify(feed)
 
 
+@pytest.mark.slow
 def test_an_assistant_teaches_from_another_scope_where_one_is_given() -> None:
     teacher, assistant, student = (small(width) for width in (16, 8, 4))
     paddle.enable_static()
@@ -181,6 +185,7 @@ def test_an_assistant_teaches_from_another_scope_where_one_is_given() -> None:
         assert found.tobytes() == wanted.tobytes()
 
 
+@pytest.mark.slow
 def test_a_network_teaches_itself_under_two_prefixes(kind: str) -> None:
     network, scope, feed = small(8), paddle.static.Scope(), samples(4, 8)
     assert network.graph.kind.value == kind
@@ -196,6 +201,7 @@ def test_a_network_teaches_itself_under_two_prefixes(kind: str) -> None:
     assert found[0].tobytes() == found[1].tobytes()
 
 
+@pytest.mark.slow
 def test_a_student_from_a_folder_is_exported_with_its_feeds_and_its_layers_keys(
     kind: str, tmp_path: Path
 ) -> None:

@@ -96,6 +96,7 @@ def test_what_is_loaded_is_bit_equal_to_what_was_saved(tmp_path: Path, forward: 
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_what_is_loaded_trains_as_what_was_saved_and_the_teacher_stays_as_it_is(
     tmp_path: Path,
 ) -> None:

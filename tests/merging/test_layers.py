@@ -86,6 +86,7 @@ class Recurrent(nn.Layer):
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_recurrent_layers_are_merged() -> None:
     teacher, student = (from_layer(Recurrent(), _INPUT) for _ in range(2))
     scope = paddle.static.Scope()
@@ -156,6 +157,7 @@ def test_a_scope_that_holds_a_part_of_a_teacher_is_passed_over_aloud() -> None:
     assert np.array(held).tobytes() == in_layer(teacher.layer)["0.weight"]
 
 
+@pytest.mark.slow
 def test_a_second_teacher_joins_a_legacy_student_that_to_static_made() -> None:
     with legacy():
         paddle.disable_static()
@@ -179,6 +181,7 @@ def test_the_layer_may_train_on() -> None:
 
 
 @pytest.mark.parametrize("shape", [(8, 6), (6, 8)])
+@pytest.mark.slow
 def test_other_weights_in_the_scope_are_an_error_with_nothing_changed(shape: Any) -> None:
     (teacher, student, layer), scope = networks(), paddle.static.Scope()
     name = student.parameters["0.weight"]
@@ -228,6 +231,7 @@ def test_what_a_merge_warns_of_is_said_aloud() -> None:
     assert said[0].filename == __file__
 
 
+@pytest.mark.slow
 def test_without_a_scope_it_is_not_checked() -> None:
     teacher, student, _ = networks()
     report = check_merge(teacher, student, {"data": "data"})

@@ -98,6 +98,7 @@ def _control_weights():
     return {name: random.randn(*shape).astype("float32") for name, shape in shapes.items()}
 
 
+@pytest.mark.slow
 def test_a_file_of_2_6_with_branch_and_loop_joins_a_student_of_paddle_3():
     weights, feed = _control_weights(), np.ones([2, 8], "float32")
     student = cases.build(_linear("data"))
@@ -302,6 +303,7 @@ def test_a_failed_merge_leaves_a_student_that_still_merges_and_trains():
     assert found == {name: cases.AS_IT_SHOULD_BE[name] for name in found}
 
 
+@pytest.mark.slow
 def test_blocks_are_told_apart_after_the_merge():
     case = cases.CASES["loop in both"]()
     teacher, student = cases.build(case.teacher), cases.build(case.student)

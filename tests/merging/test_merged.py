@@ -148,6 +148,7 @@ def test_what_a_legacy_merge_leaves_out_is_a_diagnostic(tmp_path: Path) -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_attribute_paths_of_both_networks_are_found() -> None:
     teacher = from_layer(lambda: PlainConvolutions([8, 16]), [(3, 16, 16)], train=False)
     student = from_layer(lambda: PlainConvolutions([4, 8]), [(3, 16, 16)])
@@ -277,6 +278,7 @@ def test_a_teacher_that_its_owner_trains_on_is_still_the_one_that_was_merged(
 
 
 @pytest.mark.parametrize("kind", ["pir", "legacy"])
+@pytest.mark.slow
 def test_a_clone_of_a_merged_program_keeps_its_teachers(kind: str, tmp_path: Path) -> None:
     if kind == "pir":
         built = [small(networks.plain, f"image{number}") for number in (0, 1)]

@@ -120,6 +120,7 @@ def test_a_program_merges_into_itself_and_the_teacher_stays_where_the_student_mo
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_two_teachers_under_two_prefixes_keep_their_own_weights() -> None:
     first, second = small(networks.plain, "image"), small(networks.perceptron, "image")
     student = small(networks.perceptron)

@@ -93,6 +93,7 @@ _NETWORKS = given(theirs=_steps(), ours=_steps())
 @pytest.mark.pir
 @_FEW
 @_NETWORKS
+@pytest.mark.slow
 def test_any_two_networks_merge_to_what_both_were(theirs: list[Step], ours: list[Step]) -> None:
     _merge_two(theirs, ours)
 

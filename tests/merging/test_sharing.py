@@ -99,6 +99,7 @@ def test_a_shared_parameter_is_the_students_and_both_read_it(kind: str) -> None:
 
 
 @_KINDS
+@pytest.mark.slow
 def test_it_is_trained_by_the_students_use_of_it_alone(kind: str) -> None:
     trained: list[Any] = []
     for both in (False, True):
@@ -180,6 +181,7 @@ def test_a_frozen_table_moves_nobody() -> None:
         ("mean", "it is a running statistic of the teacher, which each run moves"),
     ],
 )
+@pytest.mark.slow
 def test_what_cannot_be_shared_is_refused(name: str, reason: str) -> None:
     def network(width: int, own: str) -> Any:
         attr = paddle.ParamAttr(name=own)

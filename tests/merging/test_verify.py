@@ -28,6 +28,7 @@ _RATES = pytest.mark.parametrize(
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_every_forward_value_of_both_networks_is_compared() -> None:
     merged, _, _ = _merged()
     found = merged.verify()
@@ -147,6 +148,7 @@ def test_it_works_in_dynamic_mode() -> None:
 
 
 @_RATES
+@pytest.mark.slow
 def test_it_works_after_minimize_without_the_optimizers_feeds(rate: Callable[[], Any]) -> None:
     merged, student, _ = _merged()
     with paddle.static.program_guard(student.program, student.startup):
@@ -264,6 +266,7 @@ def test_a_weight_that_is_not_the_teachers_any_more_is_found() -> None:
     assert "1 of 2 weights are bit-equal" in str(found)
 
 
+@pytest.mark.slow
 def test_weights_that_came_later_are_compared_with_what_they_came_from() -> None:
     teacher, student = small(networks.looping, "image"), small(networks.perceptron)
     merged = _merge(teacher, student)
@@ -299,6 +302,7 @@ def test_weights_of_a_teacher_given_as_a_path_are_compared_with_its_file(tmp_pat
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_weights_of_a_loaded_folder_are_compared_with_its_file(tmp_path: Path) -> None:
     merged, _, _ = _merged()
     save_merged(merged, tmp_path / "out")
@@ -519,6 +523,7 @@ class _Fetched:
 
 
 @pytest.mark.pir
+@pytest.mark.nightly
 def test_memory_is_bounded_however_many_values_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     paddle.disable_static()
     image = [("image", (3, 224, 224))]
@@ -534,6 +539,7 @@ def test_memory_is_bounded_however_many_values_there_are(monkeypatch: pytest.Mon
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_what_is_cut_into_pieces_computes_as_the_whole_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -18,6 +18,7 @@ _DEPENDS_ON_THE_MACHINE = re.compile(
 )
 
 
+@pytest.mark.nightly
 def test_it_is_whole_and_free_of_errors_times_and_paths() -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
@@ -48,7 +49,7 @@ def test_it_shows_pairs_a_report_and_a_picture() -> None:
 
 
 @pytest.mark.pir
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_shows_what_its_cells_show_now() -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
 

@@ -149,6 +149,7 @@ def test_a_network_whose_layer_holds_its_weights_brings_them(nets):
     assert set(held[1].flat) == {1}
 
 
+@pytest.mark.slow
 def test_paddles_own_models_are_built_in_eval_mode():
     norms = [op for op in vision("mobilenet_v1").operators.values() if op.kind == "batch_norm"]
     assert len(norms) == 27
@@ -369,6 +370,7 @@ def test_shapes_that_paddle_refuses_show_its_message_and_the_users_line(nets, na
     assert found.help == f"graphtool inspect {nets}:{name} --input image=4 --input mask=5"
 
 
+@pytest.mark.slow
 def test_without_paddle_the_extra_to_install_is_named(tmp_path):
     script = textwrap.dedent("""
         import sys

@@ -62,6 +62,7 @@ def problem(program: Any) -> Diagnostic:
 
 
 @pytest.mark.parametrize(("name", "counts"), counted())
+@pytest.mark.slow
 def test_operators_of_every_block_are_as_many_as_paddle_counts(
     name: str, counts: dict[str, Any]
 ) -> None:

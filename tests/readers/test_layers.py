@@ -75,6 +75,7 @@ def _layers_of(graph):
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_the_last_activation_of_a_block_belongs_to_the_block():
     graph = vision("resnet50")
     last = graph.values["relu_48"]
@@ -102,6 +103,7 @@ def test_a_class_and_an_instance_give_the_same_paths(train, resnet18):
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_network_holds_what_an_executor_needs():
     net = from_layer(lambda: PlainConvolutions([4, 8]), [(3, 32, 32)], train=False)
     assert (net.feeds, net.graph.feeds) == (("x",), ("x",))
@@ -121,6 +123,7 @@ def test_a_network_holds_what_an_executor_needs():
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_module_paths_start_at_the_root_whichever_way_a_layer_is_built(resnet18):
     for net in (resnet18(made=True), resnet18()):
         assert net.graph.operators["conv2d_0"].module == "/ResNet/Conv2D"
@@ -249,6 +252,7 @@ def test_operators_between_sublayers_in_both_branches_belong_to_none():
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_network_with_several_outputs_keeps_them_all():
     graph = vision("googlenet")
     assert graph.fetches == ("add_0", "add_2", "add_4")
@@ -364,6 +368,7 @@ def test_a_class_is_built_as_its_constructor_makes_it():
     assert np.array_equal(_outputs(network, scope, x), wanted)
 
 
+@pytest.mark.slow
 def test_a_class_a_factory_and_a_layer_give_one_program():
     made = [_Initialised, lambda: _Initialised(), _Initialised()]
     graphs = [from_layer(one, [("x", (5, 4))]).graph for one in made]
@@ -397,6 +402,7 @@ def test_the_startup_program_of_a_layer_that_was_handed_over_leaves_its_weights_
 
 
 @pytest.mark.call_stacks
+@pytest.mark.slow
 def test_a_constructor_that_does_not_return_is_given_up_with_the_line_that_it_was_at():
     def endless():
         while True:
@@ -412,6 +418,7 @@ def test_a_constructor_that_does_not_return_is_given_up_with_the_line_that_it_wa
 
 
 @pytest.mark.call_stacks
+@pytest.mark.slow
 def test_a_forward_that_does_not_return_is_given_up_with_the_line_that_it_was_at():
     class Endless(nn.Layer):
         def forward(self, x):
@@ -604,6 +611,7 @@ def test_eval_mode_reaches_the_program(resnet18):
     assert all(op.attributes["is_test"] is True for op in norms)
 
 
+@pytest.mark.slow
 def test_several_networks_count_their_names_from_zero():
     first, second = (from_layer(lambda: PlainConvolutions([4]), [(3, 8, 8)]) for _ in range(2))
     assert list(first.graph.values) == list(second.graph.values)
@@ -621,6 +629,7 @@ def test_a_layer_made_in_static_mode_is_refused():
         paddle.disable_static()
 
 
+@pytest.mark.slow
 def test_a_factory_that_hands_over_a_layer_of_static_mode_is_refused():
     """Paddle would crash of parameters whose Program is gone."""
     paddle.enable_static()
@@ -703,6 +712,7 @@ def test_what_fails_is_shown_with_the_inputs_that_it_got():
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_auto_cast_that_has_no_effect_is_warned_of_and_what_the_help_shows_casts():
     def low(network):
         return [value for value in network.graph.values.values() if value.dtype == "bfloat16"]

@@ -54,6 +54,7 @@ def _counted(program):
 
 
 @pytest.mark.parametrize("build", [_training, _loop], ids=["training", "loop"])
+@pytest.mark.slow
 def test_a_live_program_and_its_file_give_the_same_graph(build):
     program = _program(build)
     live = read_program(program)
@@ -62,6 +63,7 @@ def test_a_live_program_and_its_file_give_the_same_graph(build):
     assert len(live.operators) == _counted(program)
 
 
+@pytest.mark.slow
 def test_every_variable_of_a_training_program_is_a_value():
     program = _program(_training)
     graph = read_program(program)
@@ -90,6 +92,7 @@ def test_an_operator_knows_the_users_line():
     assert source.startswith("test_legacy.py:")
 
 
+@pytest.mark.slow
 def test_a_live_program_gives_paddles_own_variable():
     live = LiveProgram.of(_program(_training))
     assert live.value("relu_3.tmp_0").name == "relu_3.tmp_0"

@@ -203,6 +203,7 @@ def _trained_while():
 
 @pytest.mark.pir
 @pytest.mark.parametrize("form", ["live", "bytes", "file"])
+@pytest.mark.slow
 def test_a_translated_program_is_found_by_its_legacy_names(form, tmp_path):
     program = _legacy(_mobilenet)
     data = program.desc.serialize_to_string()

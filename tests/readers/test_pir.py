@@ -121,6 +121,7 @@ def _comparable(graph: Graph):
     [_vision("resnet18"), _training, _control_flow, _transformer, _embedding],
     ids=["resnet18", "training", "control flow", "transformer", "embedding"],
 )
+@pytest.mark.slow
 def test_a_live_program_and_its_saved_json_give_the_same_graph(build, tmp_path):
     program = _program(build)
     live, saved = read_program(program), _saved(program, tmp_path)
@@ -129,6 +130,7 @@ def test_a_live_program_and_its_saved_json_give_the_same_graph(build, tmp_path):
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_an_lstm_differs_from_its_json_only_in_shapes_that_paddle_never_inferred(tmp_path):
     program = _program(_lstm)
     live, saved = read_program(program), _saved(program, tmp_path)
@@ -167,6 +169,7 @@ def test_operator_and_value_counts_are_those_of_paddle(name):
 
 @pytest.mark.pir
 @pytest.mark.parametrize("build", [_control_flow, _training], ids=["control flow", "training"])
+@pytest.mark.slow
 def test_counts_include_regions_and_optimizer_operators(build):
     program = _program(build)
     graph = read_program(program)

@@ -405,6 +405,7 @@ def test_models_of_rapidocr_are_read_whole(
     assert networkx.is_directed_acyclic_graph(graph.nx)
 
 
+@pytest.mark.slow
 def test_the_schema_lives_beside_paddles_own_in_one_process() -> None:
     spec = importlib.util.find_spec("paddle")
     if spec is None or spec.origin is None:

@@ -52,6 +52,7 @@ def test_what_graphtool_says_uses_no_other_word_for_a_term() -> None:
     assert [(where, said) for where, text in texts for said in misused(text, TERMS)] == []
 
 
+@pytest.mark.slow
 def test_the_chinese_guides_use_the_words_of_the_glossary() -> None:
     guides = chinese_guides()
     assert {"README", "tutorial", "from-paddleslim"} <= {name for name, _, _ in guides}

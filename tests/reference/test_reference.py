@@ -26,6 +26,7 @@ _UNITS = re.compile(r"second|step")
 _TENSORS = re.compile(r"(teacher|student)(_var\d?_name|\d|_start|_end)?|value")
 
 
+@pytest.mark.slow
 def test_the_reference_is_what_the_docstrings_say() -> None:
     assert REFERENCE.read_text(encoding="utf-8") == reference(), "python -m tests.reference"
 

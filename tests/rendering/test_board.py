@@ -230,6 +230,7 @@ def test_an_input_says_its_dtype_where_that_is_not_float32(
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_convolution_behind_the_last_block_counts_for_its_stage_as_inspect_says() -> None:
     from tests.networks import built, convolved_before_its_classifier
 

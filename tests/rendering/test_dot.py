@@ -157,6 +157,7 @@ def test_conditions_nested_deeper_than_the_recursion_limit_are_one_row(level: st
     assert render(nested(2000), level=level).dot.count(">Condition<") == 1
 
 
+@pytest.mark.slow
 def test_frames_are_drawn_twelve_deep_and_no_box_is_left_out() -> None:
     dot = render(nested(1200), level="op").dot
 
@@ -177,6 +178,7 @@ def test_parts_that_are_not_connected_are_all_drawn() -> None:
     assert len([node for node in root.iter(f"{SVG}g") if node.get("class") == "node"]) == 3
 
 
+@pytest.mark.slow
 def test_a_finding_on_a_hostile_name_is_never_markup(tmp_path: Path) -> None:
     graph = hostile(tmp_path)
     report = check_pairs([(HOSTILE, "relu_0"), ("relu_0", "relu_2")], graph, graph)

@@ -111,6 +111,7 @@ def test_an_engine_that_fails_is_told_and_an_earlier_picture_stays(
     assert path.read_text() == "earlier"
 
 
+@pytest.mark.slow
 def test_a_layout_that_takes_too_long_is_tried_at_the_next_level(
     cnn: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +128,7 @@ def test_a_layout_that_takes_too_long_is_tried_at_the_next_level(
     assert b"4 \xc3\x97 4" in (tmp_path / "picture.svg").read_bytes()
 
 
+@pytest.mark.slow
 def test_an_engine_that_hangs_is_stopped_with_what_it_started(
     cnn: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,6 +116,7 @@ def test_a_plan_shows_the_prefix_and_which_feeds_become_one(cnn: Graph) -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_losses_in_the_program_are_drawn_with_what_they_compare_and_their_adapters() -> None:
     from tests.losses.networks import convolutions
 

@@ -118,7 +118,7 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_strangers_folder_runs_nothing_whatever_reads_it(stranger: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.security.watching"],

@@ -328,7 +328,7 @@ def test_dots_in_texts_and_comments_are_not_counted(graph: Graph) -> None:
         gt.read_recipe(text, teacher=graph, student=graph)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_no_bomb_goes_off() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.security.bombing"], cwd=ROOT, capture_output=True, text=True

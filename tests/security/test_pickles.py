@@ -74,7 +74,7 @@ def test_axes_that_are_none_of_an_array_are_refused() -> None:
         ), axes
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_file_may_have_as_many_arrays_as_it_has_bytes_for() -> None:
     array = np.ones((1, 1), "f4")
     state = {f"w{number}": array.copy() for number in range(70_000)}

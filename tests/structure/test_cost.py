@@ -56,6 +56,7 @@ def test_multiply_adds_equal_a_count_by_forward_hooks(name: str) -> None:
     assert structure.exact
 
 
+@pytest.mark.slow
 def test_vgg16_has_the_multiply_adds_of_a_count_by_hand() -> None:
     sides = [224] * 2 + [112] * 2 + [56] * 3 + [28] * 3 + [14] * 3
     widths = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
@@ -68,6 +69,7 @@ def test_vgg16_has_the_multiply_adds_of_a_count_by_hand() -> None:
     assert analyse(vision("vgg16")).multiply_adds == convolutions + linear == 15_470_264_320
 
 
+@pytest.mark.slow
 def test_unknown_sides_give_the_same_fractions_and_say_that_they_are_nominal() -> None:
     known, unknown = analyse(vision("mobilenet_v1")), analyse(vision("mobilenet_v1", -1))
 
@@ -76,6 +78,7 @@ def test_unknown_sides_give_the_same_fractions_and_say_that_they_are_nominal() -
         assert known.cost_before(one.end) == pytest.approx(unknown.cost_before(other.end), abs=1e-9)
 
 
+@pytest.mark.slow
 def test_parameters_are_those_of_the_layer_without_running_statistics() -> None:
     structure = analyse(vision("resnet50"))
 
@@ -111,6 +114,7 @@ def test_the_weight_may_be_the_first_operand() -> None:
         (("Scale", "X"), (3, 0), 0),
     ],
 )
+@pytest.mark.slow
 def test_running_statistics_of_a_legacy_program_are_found_by_slot(
     slots: tuple[str, ...], places: tuple[int, ...], expected: int
 ) -> None:

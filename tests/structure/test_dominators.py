@@ -50,6 +50,7 @@ def _concatenated() -> Graph:
     return built(Concatenated, [4, 8, 8])
 
 
+@pytest.mark.slow
 def test_what_dominates_two_values_is_the_nearest_that_dominates_both():
     tree = dominators_of(analyse(_concatenated()).flow)
     names = [name for name in tree.parent if name is not None]

@@ -39,10 +39,12 @@ def test_a_connection_around_all_layers_does_not_hide_them() -> None:
     assert len(encoder.hidden_states) == 2
 
 
+@pytest.mark.slow
 def test_a_convolutional_network_has_none() -> None:
     assert analyse(vision("resnet18")).encoder is None
 
 
+@pytest.mark.slow
 def test_layers_without_attention_are_found_by_the_pattern_that_repeats() -> None:
     graph = built(lambda: Mixer(4), [3, 64, 64])
     structure = analyse(graph)

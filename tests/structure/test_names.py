@@ -47,6 +47,7 @@ def test_a_class_is_written_in_words(module: str, words: str | None) -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_blocks_of_all_stages_are_called_alike_where_a_file_does_not_tell_the_stages_apart() -> (
     None
 ):
@@ -61,6 +62,7 @@ def test_blocks_of_all_stages_are_called_alike_where_a_file_does_not_tell_the_st
     assert Counter(names.values()) == {"Bottleneck block": 16, "Conv 7×7": 1}
 
 
+@pytest.mark.slow
 def test_what_several_outputs_depend_on_is_counted_for_all_of_them_at_once() -> None:
     structure = analyse(built(Pyramid, [3, 64, 64]))
     outputs = [head.output for head in structure.heads]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import paddle
+import pytest
 from paddle import nn
 
 from graphtool.graph import Graph
@@ -20,6 +21,7 @@ def necks(graph: Graph) -> list[tuple[str | None, str, tuple[int, ...] | None]]:
     return [(values[x.value].layer, x.what, values[x.value].shape) for x in structure.necks]
 
 
+@pytest.mark.slow
 def test_levels_of_a_pyramid_come_the_coarsest_first() -> None:
     assert [what for _, what, _ in necks(built(Pyramid, [3, 64, 64]))] == [
         "level 1 of 3 that the heads read",
@@ -36,6 +38,7 @@ class Joined(Pyramid):
         return paddle.concat(flat, axis=1)
 
 
+@pytest.mark.slow
 def test_levels_are_found_where_one_output_joins_them_all() -> None:
     levels = necks(built(Pyramid, [3, 64, 64]))
 
@@ -65,6 +68,7 @@ def test_a_decoder_has_what_its_head_reads_and_its_last_join() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_classifier_has_none() -> None:
     assert analyse(vision("resnet18")).necks == ()
 
@@ -89,6 +93,7 @@ class Pooled(nn.Layer):
         return self.classes(paddle.concat([self.near(x), self.far(x), whole], axis=1))
 
 
+@pytest.mark.slow
 def test_a_backbone_ends_before_branches_of_which_one_is_pooled_and_enlarged() -> None:
     structure = analyse(built(Pooled, [3, 32, 32]))
 
@@ -172,6 +177,7 @@ def program(factory: Any) -> Any:
     return from_layer(factory, spec, train=False)
 
 
+@pytest.mark.slow
 def test_a_level_that_only_boxes_come_from_is_no_part_of_the_backbone() -> None:
     graph = program(TwoStage).graph
     structure = analyse(graph)
@@ -195,5 +201,6 @@ class Weighted(TwoStage):
         return scores * rois.mean(), boxes
 
 
+@pytest.mark.slow
 def test_levels_before_the_end_of_the_backbone_are_none_of_its_necks() -> None:
     assert necks(program(Weighted).graph) == []

@@ -53,6 +53,7 @@ def test_a_mean_of_something_of_unknown_rank_keeps_its_resolution() -> None:
     assert str(structure.scales["mean_0"]) == str(structure.scales["add_1"]) == "1/2"
 
 
+@pytest.mark.slow
 def test_most_of_a_network_is_found_without_ranks() -> None:
     graph = built(lambda: PlainConvolutions([4, 8]), [3, 16, 16])
     known, unknown = analyse(graph), analyse(without_ranks(graph))
@@ -94,6 +95,7 @@ class Total(nn.Layer):
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_total_of_many_terms_is_taken_apart_once() -> None:
     heads = analyse(built(Total, [4], [4])).heads
 

@@ -66,11 +66,13 @@ def shape_of(structure: Structure) -> list[tuple[int, int, int]]:
 
 
 @pytest.mark.parametrize("name", marked(*EXPECTED))
+@pytest.mark.slow
 def test_stages_are_those_that_the_authors_built(name: str) -> None:
     assert shape_of(analyse(vision(name))) == EXPECTED[name]
 
 
 @pytest.mark.parametrize("name", marked("mobilenet_v3_large", "vgg11", "densenet121", "resnet50"))
+@pytest.mark.slow
 def test_stages_are_the_same_where_height_and_width_are_unknown(name: str) -> None:
     known, unknown = analyse(vision(name)), analyse(vision(name, -1))
 
@@ -90,6 +92,7 @@ def test_resolution_from_attributes_agrees_with_the_shapes() -> None:
     assert all(sides == (224 * scale.height, 224 * scale.width) for scale, sides in maps)
 
 
+@pytest.mark.slow
 def test_a_neck_that_comes_back_up_is_no_stage() -> None:
     structure = analyse(built(Pyramid, [3, 64, 64]))
 
@@ -97,6 +100,7 @@ def test_a_neck_that_comes_back_up_is_no_stage() -> None:
     assert [structure.channels(head.logits) for head in structure.heads] == [6, 6, 6]
 
 
+@pytest.mark.slow
 def test_up_sampling_is_seen_without_shapes() -> None:
     structure = analyse(built(Segmenter, [3, -1, -1]))
     head = structure.heads[0]
@@ -114,6 +118,7 @@ def test_strides_that_differ_give_two_fractions() -> None:
     assert str(structure.scales[structure.heads[0].logits]) == "1/2 × 1"
 
 
+@pytest.mark.slow
 def test_pooling_to_one_place_is_global() -> None:
     structure = analyse(vision("resnet50", -1))
     embedding = structure.heads[0].embedding
@@ -135,6 +140,7 @@ def test_roles_of_the_values_that_matter() -> None:
     assert counted[Role.PARAMETER] == sum(1 for _ in structure.graph.parameters) == 267
 
 
+@pytest.mark.slow
 def test_maps_that_end_in_channels_are_read_as_such() -> None:
     structure = analyse(built(ChannelsLast, [32, 64, 3]))
 
@@ -151,6 +157,7 @@ def test_a_strided_slice_halves_the_resolution() -> None:
     assert str(structure.scales[structure.heads[0].logits]) == "1/2"
 
 
+@pytest.mark.slow
 def test_a_block_that_normalises_in_another_layout_ends_in_its_join() -> None:
     structure = analyse(built(ConvNext, [3, 32, 32]))
 
@@ -169,6 +176,7 @@ def test_pooling_over_the_whole_map_leaves_a_vector_without_resolution() -> None
     assert structure.scales[structure.heads[0].logits] == GLOBAL
 
 
+@pytest.mark.slow
 def test_a_network_without_a_classifier_has_no_logits() -> None:
     backbone = lambda: paddle.vision.models.ResNet(  # noqa: E731
         paddle.vision.models.resnet.BasicBlock, 18, num_classes=0, with_pool=False
@@ -181,6 +189,7 @@ def test_a_network_without_a_classifier_has_no_logits() -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_dropout_before_the_classifier_is_no_embedding() -> None:
     structure = analyse(vision("mobilenet_v2"))
 

@@ -29,6 +29,7 @@ NORM, CONVOLUTION = Tap.BEFORE_NORM, Tap.LAST_CONVOLUTION
         ("squeezenet1_1", -1, {AFTER: "concat"}),
     ],
 )
+@pytest.mark.slow
 def test_each_tap_is_made_by_the_operator_that_it_is_named_for(
     network: str, stage: int, expected: dict[Tap, str]
 ) -> None:

@@ -89,6 +89,7 @@ def assert_alike(one: Net, other: Net) -> None:
         lambda: optimizer.AdamW(optimizer.lr.StepDecay(0.1, 1, 0.5), weight_decay=0.1),
     ],
 )
+@pytest.mark.slow
 def test_several_runs_move_the_parameters_as_one_batch_of_all(make: Callable[[], Any]) -> None:
     one, several = trained(make, 1), trained(make, _RUNS)
 
@@ -100,6 +101,7 @@ def test_several_runs_move_the_parameters_as_one_batch_of_all(make: Callable[[],
     )
 
 
+@pytest.mark.slow
 def test_a_legacy_program_adds_gradients_up_as_well() -> None:
     with legacy():
         one, several = (trained(lambda: optimizer.Momentum(0.1), runs) for runs in (1, _RUNS))
@@ -168,6 +170,7 @@ def distilled() -> Distilled:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_what_comes_after_minimize_holds_for_a_program_that_adds_gradients_up(
     tmp_path: Path,
 ) -> None:
@@ -190,6 +193,7 @@ def test_what_comes_after_minimize_holds_for_a_program_that_adds_gradients_up(
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_checkpoint_between_two_moves_goes_on_bit_by_bit(tmp_path: Path) -> None:
     first = distilled()
     first.steps(4)
@@ -203,6 +207,7 @@ def test_a_checkpoint_between_two_moves_goes_on_bit_by_bit(tmp_path: Path) -> No
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_program_built_again_in_the_same_process_takes_the_checkpoint(tmp_path: Path) -> None:
     made, moving = [net(), net()], [optimizer.Adam(0.1), optimizer.Adam(0.1)]
     for one, adam in zip(made, moving, strict=True):

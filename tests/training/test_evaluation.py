@@ -117,6 +117,7 @@ def trained() -> Training:
     return training
 
 
+@pytest.mark.slow
 def test_a_trained_network_evaluates_bit_for_bit_as_one_built_for_evaluation(
     trained: Training,
 ) -> None:
@@ -136,6 +137,7 @@ def test_a_trained_network_evaluates_bit_for_bit_as_one_built_for_evaluation(
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_it_has_the_operators_of_a_network_built_for_evaluation_and_no_others(
     trained: Training,
 ) -> None:
@@ -152,6 +154,7 @@ def test_it_has_the_operators_of_a_network_built_for_evaluation_and_no_others(
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_running_it_changes_no_variable(trained: Training) -> None:
     paddle.enable_static()
     test, fetches = gt.for_test(
@@ -177,6 +180,7 @@ def test_it_evaluates_what_has_been_learnt_since(trained: Training) -> None:
     assert not np.array_equal(trained.run(test, logits)[0], before)
 
 
+@pytest.mark.slow
 def test_before_and_after_minimize_it_is_the_same_program(trained: Training) -> None:
     plain = Training(network(train=True), minimized=False)
     programs = [
@@ -338,6 +342,7 @@ def code(call: Any) -> str:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_what_cannot_be_fetched_is_said(trained: Training) -> None:
     paddle.enable_static()
     program, graph = trained.net.program, gt.read(trained.net.program)
@@ -408,6 +413,7 @@ def test_random_operators_without_a_test_mode_are_reported() -> None:
     )
 
 
+@pytest.mark.slow
 def test_legacy_programs_are_evaluated_alike() -> None:
     assert legacy_evaluation.outcome() == legacy_evaluation.WANTED
 

@@ -118,6 +118,7 @@ def test_nothing_of_the_teacher_the_adapter_or_the_loss_is_in_it(exported: Any) 
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_the_files_are_those_of_a_student_that_was_never_merged(
     exported: Any, tmp_path: Path
 ) -> None:
@@ -146,6 +147,7 @@ class Small(nn.Layer):
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_the_files_are_those_that_paddle_writes_of_a_student_never_merged(tmp_path: Path) -> None:
     distilled = Distilled(gt.from_layer(Small, [IMAGE], train=True))
     found = gt.export_student(distilled.merged, tmp_path / "student")
@@ -287,6 +289,7 @@ def test_the_state_dict_of_a_plain_program_has_the_names_of_its_variables(tmp_pa
     )
 
 
+@pytest.mark.slow
 def test_paddle_itself_loads_the_state_dict_into_a_program_that_was_never_merged(
     tmp_path: Path,
 ) -> None:
@@ -311,6 +314,7 @@ def test_a_loss_may_be_asked_for_with_its_label(tmp_path: Path) -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_of_a_clone_of_the_merged_program_the_student_alone_is_exported(
     distilled: Distilled, tmp_path: Path
 ) -> None:
@@ -397,6 +401,7 @@ def _names(stem: str) -> list[str]:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_files_of_others_stay_and_the_student_is_written_beside_them(
     distilled: Distilled, tmp_path: Path
 ) -> None:
@@ -421,6 +426,7 @@ def test_files_of_others_stay_and_the_student_is_written_beside_them(
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_an_earlier_export_is_replaced_unless_its_files_have_changed(
     distilled: Distilled, tmp_path: Path
 ) -> None:
@@ -438,6 +444,7 @@ def test_an_earlier_export_is_replaced_unless_its_files_have_changed(
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_an_export_that_would_be_lost_goes_into_the_folder_or_beside_it(
     distilled: Distilled, tmp_path: Path
 ) -> None:
@@ -463,6 +470,7 @@ def test_an_ending_of_one_of_the_files_is_dropped(distilled: Distilled, tmp_path
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_nothing_is_written_where_something_is_wrong(distilled: Distilled, tmp_path: Path) -> None:
     merged, target = distilled.merged, tmp_path / "student"
     (tmp_path / "file").write_text("")
@@ -653,6 +661,7 @@ def test_a_program_without_an_answer_asks_for_it(tmp_path: Path) -> None:
     assert _refused(lambda: gt.export_student(main, tmp_path / "student")).code == "GT635"
 
 
+@pytest.mark.slow
 def test_a_legacy_student_is_exported_alike(tmp_path: Path) -> None:
     assert legacy_exporting.outcome(tmp_path) == legacy_exporting.WANTED
 
@@ -700,6 +709,7 @@ class Recurrent(nn.Layer):
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_an_lstm_teaches_another_which_is_exported_after_training(tmp_path: Path) -> None:
     teacher = gt.from_layer(lambda: Recurrent(16), [("x", (6, 4))], train=False)
     student = gt.from_layer(Recurrent, [("x", (6, 4))])

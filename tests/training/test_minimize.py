@@ -103,6 +103,7 @@ def test_one_process_trains_as_the_optimizer_s_own_minimize(make: Any) -> None:
     assert len(set(losses)) == 4
 
 
+@pytest.mark.slow
 def test_outside_of_the_guard_the_startup_program_that_is_named_gets_the_state() -> None:
     inside, outside = net(), net()
     with paddle.static.program_guard(inside.main, inside.startup):
@@ -221,6 +222,7 @@ def test_the_class_of_an_optimizer_is_no_optimizer(built: Net) -> None:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_of_what_distill_loss_returns_the_total_is_asked_for() -> None:
     teacher, student = net(), net()
     merged = gt.merge(teacher.main, student.main, {"x": "x"}, parameters="later")
@@ -394,6 +396,7 @@ def legacy_net() -> Net:
 
 
 @pytest.mark.pir
+@pytest.mark.slow
 def test_a_legacy_program_trains_as_by_the_optimizer_s_own_minimize(legacy: Net) -> None:
     theirs = legacy_net()
     _, gradients = gt.minimize(optimizer.Adam(0.1), legacy.loss)

@@ -392,6 +392,7 @@ def test_the_table_of_the_file_is_checked_by_shape(tmp_path: Path) -> None:
     assert "GT507" in {found.code for found in raised.value.report.errors}
 
 
+@pytest.mark.slow
 def test_after_minimize_neither_learning_rate_nor_adapter_is_asked_for(tmp_path: Path) -> None:
     paddle.save(Net().state_dict(), str(tmp_path / "net.pdparams"))
     teacher, student = from_layer(lambda: Net(6), [(3, 8, 8)], train=False), built()
@@ -437,6 +438,7 @@ def test_arrays_are_read_from_every_protocol_that_has_bytes(protocol: int) -> No
     assert all(np.array_equal(found[name], value) for name, value in state.items())
 
 
+@pytest.mark.slow
 def test_what_paddle_saves_with_protocol_2_is_loaded(tmp_path: Path) -> None:
     layer, scope = Net(4), paddle.static.Scope()
     paddle.save(layer.state_dict(), str(tmp_path / "net.pdparams"), protocol=2)
@@ -489,6 +491,7 @@ def test_a_planted_payload_is_refused_and_did_not_run(
         b"\x80\x02c_codecs\nencode\nX\x03\x00\x00\x00abcX\x05\x00\x00\x00rot13\x86R.",  # no bytes
     ],
 )
+@pytest.mark.slow
 def test_a_damaged_or_hostile_pickle_is_a_diagnostic(tmp_path: Path, stream: bytes) -> None:
     with pytest.raises(GraphtoolError) as raised:
         graphtool.readers._pickle.unpickled("bad.pdparams", stream)

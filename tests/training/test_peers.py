@@ -105,6 +105,7 @@ def test_a_loss_is_said_unless_another_rank_has_ended_well(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_strangers_neither_come_in_nor_hold_up_the_ranks(
     store: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +126,7 @@ def test_strangers_neither_come_in_nor_hold_up_the_ranks(
     assert monotonic() - begun < 2
 
 
+@pytest.mark.slow
 def test_a_stranger_makes_nobody_wait_longer_than_the_limit(store: Client) -> None:
     with ThreadPoolExecutor() as pool:
         put(store(), 1, "127.0.0.1 1 token")
@@ -136,6 +138,7 @@ def test_a_stranger_makes_nobody_wait_longer_than_the_limit(store: Client) -> No
                 first.result(5.0)
 
 
+@pytest.mark.slow
 def test_a_rank_that_is_known_by_an_address_not_its_own_takes_calls_all_the_same(
     store: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +151,7 @@ def test_a_rank_that_is_known_by_an_address_not_its_own_takes_calls_all_the_same
                 one.result()
 
 
+@pytest.mark.slow
 def test_a_meeting_that_one_rank_gave_up_is_given_up_by_all_and_the_next_one_is_in_step(
     store: Client,
 ) -> None:
@@ -163,6 +167,7 @@ def test_a_meeting_that_one_rank_gave_up_is_given_up_by_all_and_the_next_one_is_
         assert (list(first.result()), list(second.result())) == ([1], [0])
 
 
+@pytest.mark.slow
 def test_the_end_of_the_rank_that_holds_the_store_ends_the_waiting() -> None:
     with socket.create_server((HERE, 0)) as server:
         port = server.getsockname()[1]
@@ -176,6 +181,7 @@ def test_the_end_of_the_rank_that_holds_the_store_ends_the_waiting() -> None:
     assert (lost.value.ranks, lost.value.gone) == ((0,), True)
 
 
+@pytest.mark.slow
 def test_a_rank_that_gives_up_as_the_last_one_comes_goes_on_with_all(store: Client) -> None:
     one, other = meeting(store(), 0, limit=0.0), meeting(store(), 1)
     assert other.settle("all have lines") == "all have lines"
@@ -184,6 +190,7 @@ def test_a_rank_that_gives_up_as_the_last_one_comes_goes_on_with_all(store: Clie
 
 
 @pytest.mark.parametrize("then", [sys.exit, lambda: sleep(4)])
+@pytest.mark.slow
 def test_a_forked_child_has_no_line(then: Callable[[], None]) -> None:
     here, there = line()
     child = os.fork()

@@ -57,6 +57,7 @@ def plain(pair: gt.Pair) -> gt.Pair:
     return replace(pair, alternatives=())
 
 
+@pytest.mark.slow
 def test_pairs_chosen_in_a_browser_are_a_recipe_of_just_these(
     browse: Browse, tmp_path: Path
 ) -> None:
@@ -72,6 +73,7 @@ def test_pairs_chosen_in_a_browser_are_a_recipe_of_just_these(
     assert not recipe.pairs.report.diagnostics
 
 
+@pytest.mark.slow
 def test_a_recipe_of_no_pairs_is_neither_copied_nor_downloaded(
     browse: Browse, tmp_path: Path
 ) -> None:

@@ -92,6 +92,7 @@ def test_blocks_that_are_alike_are_laid_out_once(cnn: Graph, tmp_path: Path) -> 
         ("sleep 60", "the layout took over 0.3 s"),
     ],
 )
+@pytest.mark.slow
 def test_where_no_engine_lays_blocks_out_the_page_is_written_and_says_why(
     cnn: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str | None, why: str
 ) -> None:
@@ -110,6 +111,7 @@ def test_where_no_engine_lays_blocks_out_the_page_is_written_and_says_why(
     assert data_of(page)["layouts"] == []
 
 
+@pytest.mark.slow
 def test_levels_and_a_focus_say_how_a_page_starts(cnn: Graph, tmp_path: Path) -> None:
     starts = {
         level: data_of(written(cnn, tmp_path, level=level))["start"]
