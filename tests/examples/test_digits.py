@@ -9,7 +9,7 @@ import pytest
 from tests.examples.tables import means_of
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_short_form_prints_three_rows_and_draws_them(tmp_path: Path) -> None:
     plot = tmp_path / "digits.svg"
     teacher, alone, taught = means_of("distill_digits.py", plot, "--quick", "--validate")

@@ -29,9 +29,9 @@ _FOUND_IN_PART = {
 }
 
 
-def _cases(cases: Iterable[Case]) -> Iterator[Any]:
+def _cases(cases: Iterable[Case], mark: pytest.MarkDecorator = pytest.mark.slow) -> Iterator[Any]:
     for case in cases:
-        marks = [] if case.name in _FAST else [pytest.mark.slow]
+        marks = [] if case.name in _FAST else [mark]
         yield pytest.param(case, id=case.name.replace(" ", "_").replace("×", "x"), marks=marks)
 
 
@@ -44,8 +44,7 @@ def test_an_experts_pairs_are_suggested_and_no_wrong_one(case: Case) -> None:
     assert not verdict.faults, f"\n{verdict}"
 
 
-@pytest.mark.parametrize("case", _cases((*WILD, *PUBLISHED)))
-@pytest.mark.nightly
+@pytest.mark.parametrize("case", _cases((*WILD, *PUBLISHED), pytest.mark.nightly))
 def test_of_networks_first_measured_blind_all_is_found_but_what_is_said(case: Case) -> None:
     pairs = suggest_pairs(graph_of(case.teacher), graph_of(case.student))
     verdict = judge(case, pairs)
@@ -55,7 +54,9 @@ def test_of_networks_first_measured_blind_all_is_found_but_what_is_said(case: Ca
 
 
 @pytest.mark.pir
-@pytest.mark.parametrize("case", _cases((*CASES, *WILD, *PUBLISHED)))
+@pytest.mark.parametrize(
+    "case", [*_cases(CASES), *_cases((*WILD, *PUBLISHED), pytest.mark.nightly)]
+)
 def test_what_is_written_down_exists_and_does_not_contradict_itself(case: Case) -> None:
     assert not overlaps(case)
     assert 1 <= case.lead <= len(case.expected) <= case.most

@@ -60,13 +60,12 @@ def test_control_flow_in_both_merges_bit_equal(forward: Callable[..., Any]) -> N
         "resnet18",
         "mobilenet_v2",
         "mobilenet_v3_small",
-        "vgg11",
-        "alexnet",
         "squeezenet1_0",
         "shufflenet_v2_x0_25",
-        "densenet121",
-        "googlenet",
-        "resnext50_32x4d",
+        *(
+            pytest.param(name, marks=pytest.mark.nightly)
+            for name in ("vgg11", "alexnet", "densenet121", "googlenet", "resnext50_32x4d")
+        ),
     ],
 )
 def test_a_vision_model_merges_bit_equal_and_the_student_trains(name: str) -> None:
