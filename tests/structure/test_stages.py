@@ -31,6 +31,8 @@ EXPECTED = {
 
 
 _LARGE = {
+    "vgg11",
+    "resnet50",
     "inception_v3",
     "densenet121",
     "googlenet",
@@ -66,13 +68,11 @@ def shape_of(structure: Structure) -> list[tuple[int, int, int]]:
 
 
 @pytest.mark.parametrize("name", marked(*EXPECTED))
-@pytest.mark.slow
 def test_stages_are_those_that_the_authors_built(name: str) -> None:
     assert shape_of(analyse(vision(name))) == EXPECTED[name]
 
 
 @pytest.mark.parametrize("name", marked("mobilenet_v3_large", "vgg11", "densenet121", "resnet50"))
-@pytest.mark.slow
 def test_stages_are_the_same_where_height_and_width_are_unknown(name: str) -> None:
     known, unknown = analyse(vision(name)), analyse(vision(name, -1))
 
