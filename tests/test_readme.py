@@ -52,7 +52,7 @@ def test_it_is_short_and_points_to_what_is_there(path: Path) -> None:
 
 
 @pytest.mark.pir
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_table_is_what_the_first_command_prints_in_a_terminal() -> None:
     *_, command = blocks("sh")[0].splitlines()
     printed = iter([line.rstrip() for line in plain(terminal(100, *shlex.split(command)[1:]))])
@@ -75,7 +75,7 @@ def test_the_first_command_runs_in_a_fresh_copy(tmp_path: Path) -> None:
 
 
 @pytest.mark.pir
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_commands_run_and_draw_the_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,7 +92,7 @@ def test_the_commands_run_and_draw_the_picture(
 
 
 @pytest.mark.pir
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_snippet_merges_trains_and_exports_as_often_as_it_runs(tmp_path: Path) -> None:
     (snippet,) = blocks("python")
     for _ in range(2):

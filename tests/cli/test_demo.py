@@ -74,7 +74,7 @@ def test_each_step_says_what_it_does_what_to_type_and_what_came_out(home: Path) 
     }
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_script_that_is_left_is_what_ran_and_gives_the_same_again(home: Path) -> None:
     script = home / "graphtool-demo" / "demo.py"
     before = (script.parent / "distilled.pdiparams").read_bytes()

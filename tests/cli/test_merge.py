@@ -497,7 +497,7 @@ def test_a_network_of_code_with_nothing_loaded_is_warned_of(
     [
         ("resnet18", "mobilenet_v3_small"),
         ("tests.merging.networks:vgg11", "squeezenet1_0"),
-        ("resnet50", "mobilenet_v1"),
+        pytest.param("resnet50", "mobilenet_v1", marks=pytest.mark.nightly),
     ],
 )
 def test_vision_models_from_code_merge_and_are_bit_equal(
@@ -516,8 +516,10 @@ def test_vision_models_from_code_merge_and_are_bit_equal(
     ("teacher", "student"),
     [
         ("ch_PP-OCRv4_det_infer", "ch_ppocr_mobile_v2_cls_infer"),
-        ("ch_PP-OCRv4_rec_infer", "ch_PP-OCRv4_rec_infer"),
-        ("ch_PP-OCRv4_det_infer", "ch_PP-OCRv4_det_infer"),
+        *(
+            pytest.param(name, name, marks=pytest.mark.nightly)
+            for name in ("ch_PP-OCRv4_rec_infer", "ch_PP-OCRv4_det_infer")
+        ),
     ],
 )
 def test_published_models_of_paddle_2_merge_and_are_bit_equal(

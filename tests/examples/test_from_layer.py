@@ -7,7 +7,7 @@ import pytest
 from tests.examples.running import lines_of, numbers_in
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_layer_answers_better_in_dynamic_mode_than_before_it_was_distilled() -> None:
     lines = lines_of("from_layer.py", "--steps", "61")
 

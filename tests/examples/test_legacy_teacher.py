@@ -10,7 +10,7 @@ import pytest
 from tests.examples.running import lines_of, numbers_in
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_student_agrees_more_with_a_teacher_that_the_script_makes() -> None:
     lines = lines_of("legacy_teacher.py", "--steps", "61")
 
@@ -37,7 +37,7 @@ paddle.static.save_inference_model(sys.argv[1], [image], [answer], executor)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_file_of_paddle_2_6_with_another_shape_and_a_softmax_teaches_as_well(
     tmp_path: Path, paddle26: str
 ) -> None:

@@ -278,7 +278,7 @@ def test_pairs_are_refused_exactly_where_their_losses_refuse_them() -> None:
     assert min(seen[True], seen[False]) > 6
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_many_pairs_are_refused_exactly_where_their_losses_refuse_them() -> None:
     wrong, seen = disagreements(drawn(2, 80))
 

@@ -352,7 +352,8 @@ for one, other in VISION:
 
 
 @pytest.mark.parametrize(
-    "which", [pytest.param(name, marks=[pytest.mark.slow] * (" to " in name)) for name in TRAINED]
+    "which",
+    [pytest.param(name, marks=[pytest.mark.nightly] * (" to " in name)) for name in TRAINED],
 )
 def test_student_and_adapters_learn_and_the_teacher_stays_as_it_is(which: str) -> None:
     teacher, student, shape = TRAINED[which]

@@ -23,7 +23,10 @@ _CONTROL = _ROOT / "tests" / "fixtures" / "2.6.2" / "control.pdmodel"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", cases.FAMILIES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(cases.FAMILIES[0], marks=pytest.mark.nightly), *cases.FAMILIES[1:]],
+)
 def test_a_family_is_bit_equal_and_its_student_trains(name):
     assert cases.run(cases.family(name)) == cases.AS_IT_SHOULD_BE
 
