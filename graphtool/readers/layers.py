@@ -262,12 +262,15 @@ def _traced(layer: _Paddle, inputs: Sequence[Input], *, train: bool, starts: boo
     outputs = built.outputs
     if isinstance(outputs, list) and len(built.outputs) == 1:
         outputs = built.outputs[0]
-    main = built.main_program
+    main, fed = built.main_program, list(flatten(built.inputs[1:]))
+    if is_legacy(main):
+        for variable in fed:  # As `data` does: the Program alone says what it is fed then.
+            variable.desc.set_need_check_feed(True)
     take_from_layer(main, layer)
     note_read(layer, built)
     startup = without_initialisers(built.startup_program, held_names(layer))
     live, names = _annotated(main, attribution)
-    entering = tuple(names[identity(value)][0] for value in flatten(built.inputs[1:]))
+    entering = tuple(names[identity(value)][0] for value in fed)
     leaving = tuple(names[identity(value)][-1] for value in flatten(outputs))
     graph = _with_ends(live.graph, entering, leaving)
     report = _outputs_report(type(layer).__name__, outputs)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from graphtool.diagnostics import ReadError
-from graphtool.graph import Graph, Origin, ProgramKind, Value
+from graphtool.graph import Graph, ProgramKind, Value
 from graphtool.readers import problems
 from graphtool.readers._kinds import check_kind
 from graphtool.readers._legacy import read_legacy, variable_of
@@ -33,7 +33,6 @@ __all__ = [
     "program_of",
     "read_program",
     "translate",
-    "with_feeds",
 ]
 
 # Paddle's Programs and Values have no static types that hold for 2.6 and 3.3 alike.
@@ -165,19 +164,7 @@ def _with_names_of(graph: Graph, known: Graph) -> Graph:
             )
     # What a network answers: a loss that came to it since is none of its outputs.
     fetches = tuple(name for name in known.fetches if name in values) or graph.fetches
-    named = replace(graph, source=known.source, values=values, fetches=fetches)
-    return with_feeds(named, known.feeds)
-
-
-def with_feeds(graph: Graph, names: Iterable[str]) -> Graph:
-    """Return a Graph that is fed under these names as well, as far as it has such Values.
-
-    A legacy Program that `to_static` made does not say what it is fed.
-    """
-    values = dict(graph.values)
-    feeds = [name for name in names if name in values and graph.producer(name) is None]
-    values |= {name: replace(values[name], origin=Origin.FEED) for name in feeds}
-    return replace(graph, values=values, feeds=tuple(dict.fromkeys((*feeds, *graph.feeds))))
+    return replace(graph, source=known.source, values=values, fetches=fetches)
 
 
 def deserialise(path: str, graph: Graph) -> LiveProgram:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
@@ -13,7 +13,7 @@ from graphtool.merging._backend import drop_schedule
 from graphtool.merging._failures import paddle_failures
 from graphtool.merging._pir import operations, to_test_mode
 from graphtool.readers._paddle import static_mode
-from graphtool.readers.live import LiveProgram, with_feeds
+from graphtool.readers.live import LiveProgram
 from graphtool.readers.registry import note
 from graphtool.training import evaluation_problems as problems
 from graphtool.training._forward import SAVES, needed, training_operators
@@ -121,18 +121,9 @@ def evaluation_of(subject: Subject, fetch: object) -> Evaluation:
         program, fetches = make(subject, names)
     _forget(subject, program)
     live = LiveProgram.of(program)
-    fed = (*subject.own.graph.feeds, *_mapped(subject))
-    read = [name for name in fed if name in live.graph.consumers]
-    live = replace(live, graph=with_feeds(live.graph, read))
     return Evaluation(
         live=live, names=tuple(names), fetches=fetches, report=Report.of(_said(live.graph))
     )
-
-
-def _mapped(subject: Subject) -> Iterator[str]:
-    """Yield the names under which what teachers read is fed."""
-    for merged in subject.merges:
-        yield from merged.feed_map.values()
 
 
 def _forget(subject: Subject, clone: _Paddle) -> None:

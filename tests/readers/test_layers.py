@@ -393,7 +393,10 @@ def test_a_startup_program_sets_the_weights_of_the_constructor_whenever_it_runs(
 
 
 def test_a_network_without_weights_starts_as_well():
-    assert _started(from_layer(nn.ReLU, [(4,)])).local_var_names() == []
+    network = from_layer(nn.ReLU, [(4,)])
+    _started(network)
+
+    assert network.parameters == {}
 
 
 def test_the_startup_program_of_a_layer_that_was_handed_over_leaves_its_weights_alone():
