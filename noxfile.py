@@ -6,6 +6,7 @@ the machine does not have is left out, and the table has "not run" for it.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import nox
@@ -48,7 +49,7 @@ def install(session: nox.Session) -> None:
 @nox.session(python=False)
 def table(session: nox.Session) -> None:
     """Print what the runs before this one found, as README has it."""
-    session.run("python", "-m", "tests.versions", str(RESULTS), *RUNS)
+    session.run(sys.executable, "-m", "tests.versions", str(RESULTS), *RUNS)
 
 
 def _run(session: nox.Session, release: str) -> None:
