@@ -88,7 +88,8 @@ class Attempt:
         self._stop()
         if self._late and not isinstance(error, KeyboardInterrupt):
             # Paddle may have made an error of its own of it, which names the line.
-            message = f"it did not return within {self._timeout:g} s"
+            after = f"it did not return within {self._timeout:g} s"
+            message = f"{after} (gt.from_layer(..., timeout=None) waits)"
             self.error = TimeoutError(message).with_traceback(trace)
             self.error.__cause__ = error
             return True
