@@ -145,9 +145,12 @@ def _work(exercise: Exercise, data: bytes, folder: Path, limits: Limits, writing
     status = 1
     try:
         os.chdir(folder)
-        _bound(limits)
-        result = _attempt(exercise, data, folder)
-        _unbound()
+        try:
+            _bound(limits)
+            result = _attempt(exercise, data, folder)
+            _unbound()
+        except _OutOfTimeError as error:
+            result = _raised(Outcome.TIME, error)
         os.write(writing, pickle.dumps(result))
         status = 0
     finally:
@@ -183,8 +186,8 @@ def _attempt(exercise: Exercise, data: bytes, folder: Path) -> Result:
         if not all(codes):
             return _raised(Outcome.RAISED, error)
         return Result(outcome=Outcome.DIAGNOSED, what=" ".join(codes))
-    except _OutOfTimeError as error:
-        return _raised(Outcome.TIME, error)
+    except _OutOfTimeError:
+        raise  # it may come after the exercise as well
     except MemoryError as error:
         return _raised(Outcome.MEMORY, error)
     except BaseException as error:  # noqa: BLE001  # whatever else is raised is what is looked for
