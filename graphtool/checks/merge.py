@@ -24,7 +24,12 @@ from graphtool.graph import Graph, ProgramKind
 from graphtool.paths import is_there, saved_model
 from graphtool.readers import Source, read, read_own, weight_problems
 from graphtool.readers.facts import ParameterFileFacts, known_operators, parameter_file_facts
-from graphtool.readers.layer_weights import dynamic_layer, holding_layer, is_to_start
+from graphtool.readers.layer_weights import (
+    changed_since_start,
+    dynamic_layer,
+    holding_layer,
+    is_to_start,
+)
 from graphtool.readers.live import program_of
 from graphtool.readers.parameter_files import parameters_beside
 from graphtool.readers.registry import home_of, noted
@@ -82,6 +87,7 @@ def check_merge(
         restored=restored,
         layer=dynamic_layer(student_program),
         to_start=is_to_start(student_program),
+        changed=(changed_since_start(teacher_program), changed_since_start(student_program)),
     )
     find_weights = _built if built else partial(_weights, scopes=(scope, teacher_scope))
     return _report(teacher_program, student_program, wanted, find_weights)

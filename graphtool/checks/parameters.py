@@ -212,7 +212,7 @@ def passed_over_scope(plan: MergePlan) -> Iterator[Diagnostic]:
 
 @check("GT247")
 def unlike_layer(plan: MergePlan) -> Iterator[Diagnostic]:
-    """The student's Scope holds other numbers than the Layer that the student was built from.
+    """A Scope holds other numbers than the Layer that its network was built from.
 
     A Network that was not started has the weights of its Layer, which merging brings. Others under
     their names are most often those of an earlier student: names are counted anew for each, so that
@@ -222,7 +222,21 @@ def unlike_layer(plan: MergePlan) -> Iterator[Diagnostic]:
     meant, load them after the merge, or hand over the `live` of the Network, which has no Layer. A
     student into which a teacher was merged in this Scope before brought its weights then, and may
     have trained on.
+
+    Weights that were loaded into a Layer after its startup program was asked for are in no Scope:
+    load them before, or run `network.startup` again, which sets what the Layer has by then.
     """
+    for role, names in zip(("teacher", "student"), plan.changed, strict=True):
+        if names:
+            yield Diagnostic(
+                message=f"{counted(len(names), 'tensor')} of the {role}'s Layer changed after its "
+                f"startup program was asked for: {listed(names, LISTED)}",
+                where=(Where(role=role, program=getattr(plan, role).source),),
+                notes=(
+                    f"where the Scope's are meant, hand over `{role}.live`, which has no Layer",
+                ),
+                help=f"executor.run({role}.startup)  # sets them anew",
+            )
     if plan.unlike_layer is None:
         yield not_checked(
             "whether the student has its Layer's weights",

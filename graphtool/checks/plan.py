@@ -46,7 +46,8 @@ class MergePlan:
     their own new name: to be fed apart. `restored` says that the student goes through
     `for_training` first, as a saved one does there; `translated` that it is made PIR by that.
     `unlike_layer` are names under which the student's Scope holds other numbers than its Layer, and
-    `to_start` says that its startup program may yet set them;
+    `to_start` says that its startup program may yet set them; `changed` are what the Layers of
+    teacher and student hold otherwise than their startup programs set it;
     `passed_over` those under which the Scope that was given for the teacher holds tensors that are
     not taken, for the teacher brings its own.
     """
@@ -73,6 +74,7 @@ class MergePlan:
     translated: bool = False
     unlike_layer: tuple[str, ...] | None = ()
     to_start: bool = False
+    changed: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     passed_over: tuple[str, ...] = ()
 
     @property

@@ -36,7 +36,8 @@ class Wanted:
     `teacher_scope` is what was given for the teacher, whether its weights are there or not.
     `one_program` says that teacher and student are one Program object, `restored` that the student
     goes through `for_training` first. `layer` is the student's where that has its
-    weights, and `to_start` says that its startup program sets them and has not run.
+    weights, and `to_start` says that its startup program sets them and has not run. `changed` are
+    the names of what the Layers of teacher and student hold otherwise than their startup programs.
     """
 
     feed_map: Mapping[str, str]
@@ -50,6 +51,7 @@ class Wanted:
     restored: bool = False
     layer: _Paddle | None = None
     to_start: bool = False
+    changed: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     @classmethod
     def of(
@@ -154,6 +156,7 @@ def plan_for(
         brings_weights=weights.brought,
         restored=wanted.restored,
         to_start=wanted.to_start,
+        changed=wanted.changed,
     )
     plan = replace(
         plan,

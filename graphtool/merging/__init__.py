@@ -33,7 +33,12 @@ from graphtool.readers import read
 from graphtool.readers._paddle import load_paddle, static_mode
 from graphtool.readers.counters import count_past, keep_counters, user_names
 from graphtool.readers.facts import known_operators
-from graphtool.readers.layer_weights import dynamic_layer, is_to_start, lacking_tensors
+from graphtool.readers.layer_weights import (
+    changed_since_start,
+    dynamic_layer,
+    is_to_start,
+    lacking_tensors,
+)
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram, as_live, own_graph, program_of
 from graphtool.readers.registry import note, noted
@@ -133,6 +138,7 @@ class _Sides:
             one_program=same,
             layer=dynamic_layer(student),
             to_start=is_to_start(student),
+            changed=(changed_since_start(teacher), changed_since_start(student)),
         )
         if isinstance(teacher, str | PathLike) or kind_of(teacher) is not kind:
             _refuse_unopened(_graph_of(teacher), live, wanted)

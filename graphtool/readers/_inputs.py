@@ -6,6 +6,7 @@ import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from numbers import Integral
 from typing import Any, TypeAlias, cast
 
@@ -15,7 +16,7 @@ from graphtool.graph import UNKNOWN
 from graphtool.readers import problems
 from graphtool.readers._paddle import load_paddle
 
-__all__ = ["DTYPES", "Input", "as_inputs", "check_inputs", "named_inputs", "takes_by_keyword"]
+__all__ = ["DTYPES", "Input", "arguments_of", "as_inputs", "check_inputs", "named_inputs"]
 
 # Layers and InputSpecs are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
@@ -73,6 +74,7 @@ class _Forward:
     """What a Layer's `forward` takes; `star` and `stars` tell whether `*args` and `**kwargs`."""
 
     parameters: tuple[str, ...]
+    positional: tuple[str, ...]
     required: tuple[str, ...]
     star: bool
     stars: bool
@@ -221,10 +223,16 @@ def named_inputs(layer: _Paddle, inputs: Sequence[Input]) -> dict[str, Input]:
     return {name: named[name] for name in parameters if name in named}
 
 
-def takes_by_keyword(layer: _Paddle, named: Mapping[str, Input]) -> bool:
-    """Tell whether every input goes to the parameter of `forward` that has its name."""
+def arguments_of(layer: _Paddle, named: Mapping[str, Input]) -> tuple[list[str], list[str]]:
+    """Return the inputs that `forward` gets by position, and those that it gets by keyword.
+
+    By position where possible: Paddle gives the hooks of a Layer nothing else.
+    """
     forward = _forward(layer)
-    return named.keys() <= set(forward.parameters) or (forward.stars and not forward.star)
+    if not (named.keys() <= set(forward.parameters) or (forward.stars and not forward.star)):
+        return list(named), []
+    positional = list(takewhile(named.__contains__, forward.positional))
+    return positional, [name for name in named if name not in positional]
 
 
 def _forward(layer: _Paddle) -> _Forward:
@@ -235,6 +243,7 @@ def _forward(layer: _Paddle) -> _Forward:
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     return _Forward(
         parameters=tuple(p.name for p in named),
+        positional=tuple(p.name for p in named if p.kind is p.POSITIONAL_OR_KEYWORD),
         required=tuple(p.name for p in named if p.default is p.empty),
         star=inspect.Parameter.VAR_POSITIONAL in kinds,
         stars=inspect.Parameter.VAR_KEYWORD in kinds,

@@ -29,7 +29,7 @@ _FRAMES = 5
 _SUMMARY = re.compile(r".*Error Message Summary:\s*-+\s*", re.DOTALL)
 # What `to_static` and Executors raise: the frames that built the operator, then the error itself.
 _TRANSFORMED = re.compile(
-    r".*In (?:transformed|user) code:.*\n\s+\w+(?:Error|Exception): ", re.DOTALL
+    r".*In (?:transformed|user) code:.*\n\s+[\w.]+(?:Error|Exception): ", re.DOTALL
 )
 _TRANSFORMED_FRAME = re.compile(r'^\s+(File "[^"]*", line \d+), in (\w+)$', re.MULTILINE)
 _IN_PADDLE = re.compile(r"\s*\(at [^()\s]+:\d+\)")

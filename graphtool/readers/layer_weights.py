@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
+from zlib import crc32
 
 from graphtool.readers._paddle import (
     in_mode,
@@ -29,6 +30,7 @@ from graphtool.readers.tensors import (
 
 __all__ = [
     "Initialisation",
+    "changed_since_start",
     "dynamic_layer",
     "held_names",
     "hold_layer",
@@ -85,7 +87,23 @@ def dynamic_layer(network: object) -> _Paddle | None:
 def is_to_start(network: object) -> bool:
     """Return whether a Network has a startup program that sets its weights, and was not started."""
     initialisation = getattr(network, "initialisation", None)
-    return initialisation is not None and initialisation.layer is not None
+    return (
+        initialisation is not None
+        and initialisation.layer is not None
+        and not initialisation.in_scope
+    )
+
+
+def changed_since_start(network: object) -> tuple[str, ...]:
+    """Return the names of what a Network's Layer holds otherwise than its startup program sets it.
+
+    Weights were loaded into the Layer after the startup program was asked for.
+    """
+    initialisation = getattr(network, "initialisation", None)
+    if initialisation is None or not initialisation.checksums:
+        return ()
+    now = _checksums(_tensors_of(initialisation.layer))
+    return tuple(name for name, one in initialisation.checksums.items() if now.get(name) != one)
 
 
 def holding_layer(network: object, names: Collection[str], scope: _Paddle | None) -> _Paddle | None:
@@ -104,6 +122,7 @@ def note_loaded(network: _Network, scope: _Paddle) -> None:
 
     A Layer keeps some buffers out of its state dict.
     """
+    network.initialisation.checksums = {}
     layer = dynamic_layer(network)
     if layer is None:
         return
@@ -183,31 +202,6 @@ def _unlike(tensors: Mapping[str, _Paddle], scope: _Paddle) -> Iterator[str]:
             yield name
 
 
-@dataclass(eq=False)
-class Initialisation:
-    """A startup program, and where the weights are that it is to set.
-
-    `layer` is the Layer that has them, None for one that was handed over: its startup program
-    leaves them alone. They are `in_scope` once the startup program was asked for, or parameters
-    were loaded; from then on the Layer's are not taken.
-
-    A Program cannot hold tensors, so it reads them from a file in memory. They are written there
-    when the startup program is first asked for: most Networks are never started.
-    """
-
-    startup: _Paddle
-    layer: _Paddle | None
-    in_scope: bool = False
-
-    def program(self) -> _Paddle:
-        """Return the startup program, which sets all weights."""
-        with one_at_a_time():
-            if self.layer is not None:
-                _append_load(self.startup, self.layer)
-                self.layer, self.in_scope = None, True
-        return self.startup
-
-
 class _Memory:
     """A file in memory, which goes with the last that refers to it."""
 
@@ -219,16 +213,60 @@ class _Memory:
         os.close(self._file)
 
 
+@dataclass(eq=False)
+class Initialisation:
+    """A startup program, and where the weights are that it is to set.
+
+    `layer` is the Layer that has them, None for one that was handed over: its startup program
+    leaves them alone. They are `in_scope` once the startup program was asked for, or parameters
+    were loaded; from then on the Layer's are not taken.
+
+    A Program cannot hold tensors, so it reads them from a file in memory. They are written there
+    when the startup program is asked for, as most Networks are never started, and again where the
+    Layer has changed since; `checksums` are those of what was written.
+    """
+
+    startup: _Paddle
+    layer: _Paddle | None
+    in_scope: bool = False
+    checksums: Mapping[str, int] = field(default_factory=dict[str, int])
+    _memory: _Memory | None = None
+
+    def program(self) -> _Paddle:
+        """Return the startup program, which sets all weights as the Layer has them now."""
+        with one_at_a_time():
+            if self.layer is not None:
+                self._write(_tensors_of(self.layer))
+                self.in_scope = True
+        return self.startup
+
+    def _write(self, tensors: Mapping[str, _Paddle]) -> None:
+        checksums = _checksums(tensors)
+        if checksums == self.checksums:
+            return
+        if self._memory is None:
+            self._memory = _Memory()
+            _append_load(self.startup, tensors, self._memory)
+        else:
+            with private_scope() as scope:
+                share_tensors(tensors, scope)
+                write_tensors(self._memory.path, scope_tensors(scope, tensors))
+        self.checksums = checksums
+
+
+def _checksums(tensors: Mapping[str, _Paddle]) -> dict[str, int]:
+    import numpy as np
+
+    return {name: crc32(np.ascontiguousarray(tensor).data) for name, tensor in tensors.items()}
+
+
 # Clones of a legacy Program share its operators and none of its attributes.
 _KEPT: list[_Memory] = []
 
 
-def _append_load(startup: _Paddle, layer: _Paddle) -> None:
-    """Let a startup program set what a Layer holds."""
-    paddle, tensors = load_paddle(), _tensors_of(layer)
-    if not tensors:
-        return
-    memory = _Memory()
+def _append_load(startup: _Paddle, tensors: Mapping[str, _Paddle], memory: _Memory) -> None:
+    """Let a startup program set these tensors, which are written into memory."""
+    paddle = load_paddle()
     if is_legacy(startup):
         _KEPT.append(memory)
     else:

@@ -15,10 +15,10 @@ from graphtool.readers._attribution import Attribution, flatten, identity
 from graphtool.readers._channels import misfit
 from graphtool.readers._inputs import (
     Input,
+    arguments_of,
     as_inputs,
     check_inputs,
     named_inputs,
-    takes_by_keyword,
 )
 from graphtool.readers._legacy import operator_ids, read_legacy, variable_of
 from graphtool.readers._messages import TIMEOUT, Attempt, brief, user_frames
@@ -39,7 +39,15 @@ from graphtool.readers.layer_weights import (
 from graphtool.readers.live import LiveProgram
 from graphtool.readers.parameter_attributes import take_from_layer
 
-__all__ = ["Network", "build_made", "build_network", "from_layer", "handed_over", "is_program"]
+__all__ = [
+    "Network",
+    "build_made",
+    "build_network",
+    "from_layer",
+    "handed_over",
+    "in_evaluation",
+    "is_program",
+]
 
 # Layers, Programs, Values and InputSpecs are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
@@ -55,8 +63,9 @@ class Network:
     `layer` is the Layer that was built; `parameters` maps the names of its `state_dict()` to
     those of the Variables. Of a student from a folder these are known and the Layer is not: None.
     Where a class or factory made the Layer, `startup` sets the weights that its constructor gave
-    it; where the Layer was handed over, it leaves them alone. As long as neither that `startup` was
-    asked for nor `load_parameters` called, `merge` brings the weights of the Layer.
+    it, or those that the Layer has got since: what it has when `startup` is asked for. Where the
+    Layer was handed over, it leaves them alone. As long as neither that `startup` was asked for nor
+    `load_parameters` called, `merge` brings the weights of the Layer.
     """
 
     live: LiveProgram
@@ -144,6 +153,29 @@ def build_made(
         return _built(layer, inputs, name=name, train=train, timeout=timeout, starts=False)
 
 
+def in_evaluation(network: Network) -> Network:
+    """Build the Layer of a Network again, with no `training` flag set.
+
+    Its `eval()` is not called: one that fuses the weights of its Layer has stale ones there.
+    Raises ReadError: GT034 where its forward fails.
+    """
+    values = [network.graph.values[name] for name in network.feeds]
+    inputs = [
+        Input(one.shape or (), one.dtype or "float32", one.name, renaming=True) for one in values
+    ]
+    layers = network.layer.sublayers(include_self=True)
+    flags = [(layer, layer.training) for layer in layers]
+    with in_mode(static=False):
+        try:
+            for layer in layers:
+                layer.training = False
+            name = network.graph.source
+            return _built(network.layer, inputs, name=name, train=None, timeout=None, starts=False)
+        finally:
+            for layer, training in flags:
+                layer.training = training
+
+
 def build_network(
     factory: Callable[[], _Paddle],
     inputs: Sequence[Input],
@@ -216,7 +248,7 @@ def _built(
     inputs: Sequence[Input],
     *,
     name: str,
-    train: bool,
+    train: bool | None,
     timeout: float | None,
     starts: bool,
 ) -> Network:
@@ -236,27 +268,32 @@ def _built(
         assert attempt.error is not None
         reason, frames = _reason(attempt.error), user_frames(attempt.error)
         raise ReadError(problems.forward_failed(name, inputs, reason, frames))
-    wrong = misfit(network.graph)
+    wrong = misfit(network.graph) or (None if network.fetches else "it returns no tensor")
     if wrong is not None:
         raise ReadError(problems.forward_failed(name, inputs, wrong))
     graph = replace(network.graph, source=name)
     return replace(network, live=replace(network.live, graph=graph))
 
 
-def _traced(layer: _Paddle, inputs: Sequence[Input], *, train: bool, starts: bool) -> Network:
+def _traced(
+    layer: _Paddle, inputs: Sequence[Input], *, train: bool | None, starts: bool
+) -> Network:
     paddle = load_paddle()
     named = named_inputs(layer, inputs)
     specs = {
         name: paddle.static.InputSpec(list(feed.shape), feed.dtype, name, stop_gradient=True)
         for name, feed in named.items()
     }
-    by_keyword = takes_by_keyword(layer, named)
-    root = _root(layer, by_keyword=by_keyword)
+    positional, by_keyword = arguments_of(layer, named)
+    root = _root(layer)
     attribution = Attribution()
     with layer_mode(layer, train=train), attribution.watching(layer):
         built = paddle.jit.to_static(
             root.forward,
-            input_spec=[specs if by_keyword else list(specs.values())],
+            input_spec=[
+                [specs[name] for name in positional],
+                {name: specs[name] for name in by_keyword},
+            ],
             full_graph=True,
         ).concrete_program
     outputs = built.outputs
@@ -284,23 +321,19 @@ def _traced(layer: _Paddle, inputs: Sequence[Input], *, train: bool, starts: boo
     )
 
 
-def _root(layer: _Paddle, *, by_keyword: bool) -> _Paddle:
+def _root(layer: _Paddle) -> _Paddle:
     """Put a Layer around it, for only a Layer that is called is named in module paths."""
     base: _Paddle = load_paddle().nn.Layer
 
-    class ByPosition(base):
+    class Root(base):
         def __init__(self) -> None:
             base.__init__(self)
             self.layer = layer
 
-        def forward(self, inputs: _Paddle) -> _Paddle:
-            return self.layer(*inputs)
+        def forward(self, positional: _Paddle, by_keyword: _Paddle) -> _Paddle:
+            return self.layer(*positional, **by_keyword)
 
-    class ByKeyword(ByPosition):
-        def forward(self, inputs: _Paddle) -> _Paddle:
-            return self.layer(**inputs)
-
-    return ByKeyword() if by_keyword else ByPosition()
+    return Root()
 
 
 def _with_ends(graph: Graph, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Graph:

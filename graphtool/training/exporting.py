@@ -15,7 +15,15 @@ import msgspec
 
 from graphtool.arguments import bad_argument
 from graphtool.checks import persistable_names
-from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, UsageError, warn
+from graphtool.diagnostics import (
+    Diagnostic,
+    GraphtoolError,
+    ReadError,
+    Report,
+    Severity,
+    UsageError,
+    warn,
+)
 from graphtool.files import replacing
 from graphtool.graph import (
     DTYPE_OF_DROPOUT_STATE,
@@ -26,11 +34,13 @@ from graphtool.graph import (
     is_dropout_state,
     shapes_agree,
 )
+from graphtool.matching.fingerprint import fingerprints
 from graphtool.merging._failures import paddle_failures
 from graphtool.merging._whole import check_whole
 from graphtool.readers._paddle import in_mode, load_paddle, static_mode
 from graphtool.readers.counters import keep_counters
 from graphtool.readers.layer_weights import dynamic_layer, held_names, load_layer, unlike_layer
+from graphtool.readers.layers import in_evaluation
 from graphtool.readers.tensors import (
     held_tensors,
     private_scope,
@@ -97,7 +107,8 @@ def export_student(
     `student` is a Merged or its Program; a Network or a Program that was never merged will do. The
     files are those that a student trained without a teacher gives, byte for byte where the
     parameters are: `path.json` (`path.pdmodel` of a legacy Program) and `path.pdiparams`, an
-    inference model in test mode for `paddle.static.load_inference_model`; and `path.pdparams`, all
+    inference model in test mode for `paddle.static.load_inference_model`, of a Layer whose
+    `forward` asks whether it trains as it evaluates; and `path.pdparams`, all
     its parameters and running statistics, to go on with. Its keys are those of the Layer
     (`conv1.weight`) where the student was merged as a Network or `layer` is given, for
     `layer.set_state_dict(paddle.load("path.pdparams"))`; else the names of Variables. Which key is
@@ -241,7 +252,8 @@ def _planned(
     layer: _Paddle | None,
 ) -> _Job:
     given, said = _outputs(subject.own.graph) if fetch is None else (fetch, ())
-    evaluation = evaluation_of(subject, given)
+    evaluation = _evaluated(subject) if fetch is None else None
+    evaluation = evaluation or evaluation_of(subject, given)
     _check_own(subject, evaluation.live.graph)
     return _Job(
         subject=subject,
@@ -251,6 +263,33 @@ def _planned(
         state=_state(subject, evaluation.live.graph, layer),
         said=said,
     )
+
+
+def _evaluated(subject: Subject) -> Evaluation | None:
+    """Build the student's Layer anew where its `forward` asks in Python whether it trains.
+
+    None where the Program in test mode computes the same, and where the Layer cannot be built or
+    reads other parameters then.
+    """
+    network = subject.network
+    if network is None or network.layer is None:
+        return None
+    try:
+        with static_mode(subject.live.kind):
+            evaluating = in_evaluation(network)
+    except ReadError:
+        return None
+    new, old = (
+        [fingerprints(graph)[name] for name in ends]
+        for graph, ends in (
+            (evaluating.graph, evaluating.fetches),
+            (network.graph, network.fetches),
+        )
+    )
+    known = persistable_names(network.graph)
+    if new == old or not set(persistable_names(evaluating.graph)).issubset(known):
+        return None
+    return evaluation_of(Subject.of(evaluating), evaluating.fetches)
 
 
 def _outputs(graph: Graph) -> tuple[Sequence[str], tuple[Diagnostic, ...]]:

@@ -210,6 +210,39 @@ def test_the_scope_s_weights_are_used_where_no_layer_is_handed_over() -> None:
     assert set(np.array(scope.find_var(name).get_tensor()).flat) == {3}
 
 
+@pytest.mark.parametrize("late", ["teacher", "student"])
+def test_weights_loaded_into_a_layer_after_its_startup_program_ran_are_asked_for(late: str) -> None:
+    paddle.disable_static()
+    teacher, student = (from_layer(lambda: nn.Linear(8, 5), _INPUT) for _ in range(2))
+    net = {"teacher": teacher, "student": student}[late]
+    paddle.enable_static()
+    scopes = {"teacher": paddle.static.Scope(), "student": paddle.static.Scope()}
+    executor = paddle.static.Executor()
+    executor.run(teacher.startup, scope=scopes["teacher"])
+    executor.run(student.startup, scope=scopes["student"])
+    paddle.disable_static()
+    net.layer.set_state_dict({key: one * 0 + 7 for key, one in net.layer.state_dict().items()})
+    paddle.enable_static()
+
+    def merged() -> Merged:
+        both = {"scope": scopes["student"], "teacher_scope": scopes["teacher"]}
+        return merge(teacher, student, {"data": "data"}, **both)
+
+    with pytest.raises(MergeError) as raised:
+        merged()
+    (found,) = raised.value.report
+    assert (found.code, found.severity) == ("GT247", Severity.ERROR)
+    assert f"2 tensors of the {late}'s Layer changed" in found.message
+    assert found.help is not None
+    assert found.help.startswith(f"executor.run({late}.startup)")
+
+    executor.run(net.startup, scope=scopes[late])
+    merged()
+    name = net.parameters["weight"]
+    held = scopes[late].find_var(name).get_tensor()
+    assert set(np.array(held).flat) == {7}
+
+
 @pytest.mark.pir
 def test_a_second_teacher_is_merged_into_what_has_learnt_since() -> None:
     (teacher, student, layer), scope = networks(), paddle.static.Scope()

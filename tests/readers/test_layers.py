@@ -17,6 +17,7 @@ from graphtool.diagnostics import ReadError, UsageError
 from graphtool.graph import Origin, ProgramKind
 from graphtool.merging import merge
 from graphtool.readers import read
+from graphtool.readers.layer_weights import load_layer
 from graphtool.readers.layers import from_layer
 from graphtool.selectors import find
 from tests.networks import PlainConvolutions, vision
@@ -589,6 +590,94 @@ def test_the_mode_the_layer_and_its_hooks_are_left_as_they_were(static):
     assert layer(paddle.ones([2, 4])).shape == [2, 4]
 
 
+class _Keeping(nn.Layer):
+    """Its forward keeps what it computes, alone and in a list that it had before."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 2)
+        self.last, self.all = None, [1]
+
+    def forward(self, x):
+        self.last = self.newest = self.linear(x)
+        self.all.append(self.last)
+        return self.last * 2
+
+
+def test_what_a_forward_keeps_of_the_program_does_not_stay_in_the_layer():
+    layer = _Keeping()
+    from_layer(layer, [(4,)])
+    assert (layer.last, layer.all, hasattr(layer, "newest")) == (None, [1], False)
+
+
+def _doubled(_layer, inputs):
+    return tuple(x * 2 for x in inputs)
+
+
+def _plus_inputs(_layer, inputs, outputs):
+    return outputs["logits"] + sum(x.mean() for x in inputs)
+
+
+@pytest.mark.parametrize(
+    ("register", "hook", "output"),
+    [
+        ("register_forward_pre_hook", _doubled, lambda outputs: outputs["logits"]),
+        ("register_forward_post_hook", _plus_inputs, lambda outputs: outputs),
+    ],
+)
+def test_hooks_of_the_layer_itself_get_what_its_forward_is_given(register, hook, output):
+    layer = _Dict()
+    getattr(layer, register)(hook)
+    image, mask = (np.random.RandomState(0).rand(3, dims).astype("float32") for dims in (4, 8))
+    net = from_layer(layer, [("image", (4,)), ("mask", (8,))])
+    expected = output(layer(paddle.to_tensor(image), paddle.to_tensor(mask))).numpy()
+    paddle.enable_static()
+    try:
+        scope = paddle.static.Scope()
+        load_layer(layer, scope)
+        feed, fetch = {"image": image, "mask": mask}, [net.value(net.fetches[0])]
+        executor = paddle.static.Executor()
+        (found,) = executor.run(net.program, feed=feed, fetch_list=fetch, scope=scope)
+    finally:
+        paddle.disable_static()
+    assert found.tobytes() == expected.tobytes()
+
+
+class _Unconvertible(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 2)
+
+    def forward(self, x):
+        y = self.linear(x)
+        if x.mean() > 0:
+            y = y, 3
+        return y
+
+
+class _Undefined(_Unconvertible):
+    def forward(self, x):
+        if x.mean() > 0:
+            y = self.linear(x)
+        return y
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (_Unconvertible, "different number of return value"),
+        pytest.param(_Undefined, "it returns no tensor", marks=pytest.mark.pir),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Return results has maybe unbound")
+def test_why_a_forward_cannot_be_converted_is_shown(layer, reason):
+    with pytest.raises(ReadError) as caught:
+        from_layer(layer, [(4,)])
+    (found,) = caught.value.report
+    assert found.code == "GT034"
+    assert reason in found.notes[0]
+
+
 class _Choosing(nn.Layer):
     """Its forward says what is to be done in its place from then on."""
 
@@ -796,6 +885,7 @@ _LEGACY = """
 import zlib
 import paddle
 from graphtool.readers import read
+from graphtool.readers.layer_weights import load_layer
 from graphtool.readers.layers import from_layer
 from graphtool.readers.live import LiveProgram
 

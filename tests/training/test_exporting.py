@@ -329,6 +329,30 @@ def test_of_a_clone_of_the_merged_program_the_student_alone_is_exported(
     assert parameters[0] == parameters[1]
 
 
+class Asking(Teacher):
+    """It answers otherwise in training, as heads for texts and for detection do."""
+
+    def forward(self, x: Any) -> Any:
+        logits = super().forward(x)
+        return (logits, logits.mean(1)) if self.training else F.softmax(logits / 2)
+
+
+@pytest.mark.pir
+def test_a_forward_that_asks_whether_it_trains_is_exported_as_it_evaluates(tmp_path: Path) -> None:
+    layer = Asking()
+    distilled = Distilled(gt.from_layer(lambda: layer, [IMAGE], train=True))
+    made = gt.export_student(distilled.merged, tmp_path / "student")
+    assert (made.feeds, len(made.fetches), layer.training) == (("image",), 1, True)
+
+    paddle.disable_static()
+    layer.set_state_dict(paddle.load(str(tmp_path / "student.pdparams")))
+    layer.eval()
+    image = paddle.to_tensor(FEED["image"])
+    exported = paddle.jit.load(str(tmp_path / "student"))
+    exported.eval()
+    assert exported(image).numpy().tobytes() == layer(image).numpy().tobytes()
+
+
 def test_a_student_that_was_never_merged_is_exported_as_well(tmp_path: Path) -> None:
     net = gt.from_layer(Teacher, [IMAGE], train=True)
     paddle.enable_static()
