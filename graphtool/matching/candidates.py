@@ -47,13 +47,19 @@ def candidates(comparison: Comparison) -> tuple[Candidate, ...]:
         *answers,
         *endings(teacher, student),
     )
-    return unique(pair for pair in found if not _tells_a_number(teacher, student, pair))
+    return unique(pair for pair in found if _is_comparable(teacher, student, pair))
 
 
-def _tells_a_number(teacher: Structure, student: Structure, pair: Candidate) -> bool:
-    """Tell one number, or one for each sample, as losses are: no loss compares those."""
-    ends = teacher.graph.values[pair.teacher], student.graph.values[pair.student]
-    return any(end.rank is not None and end.rank < 2 for end in ends)
+def _is_comparable(teacher: Structure, student: Structure, pair: Candidate) -> bool:
+    """Return whether a loss compares Values of these ranks.
+
+    None compares scalars, one per batch or per sample, as losses are, nor attention whose heads
+    are part of the batch: [N × heads, L, L] in Bloom.
+    """
+    ranks = teacher.graph.values[pair.teacher].rank, student.graph.values[pair.student].rank
+    if pair.kind is Kind.ATTENTION:
+        return all(rank in (None, 4) for rank in ranks)
+    return all(rank is None or rank >= 2 for rank in ranks)
 
 
 def unique(found: Iterable[Candidate]) -> tuple[Candidate, ...]:
@@ -75,10 +81,12 @@ def relations(comparison: Comparison) -> tuple[Candidate, ...]:
         "keys": (ours.keys, theirs.keys),
         "values": (ours.values, theirs.values),
     }
-    return tuple(
+    found = (
         Candidate(Kind.ATTENTION, *pair, why=(f"{what} of the last layer in both",))
         for what, pair in ends.items()
     )
+    teacher, student = comparison.teacher, comparison.student
+    return tuple(pair for pair in found if _is_comparable(teacher, student, pair))
 
 
 def _necks(comparison: Comparison) -> Iterator[Candidate]:

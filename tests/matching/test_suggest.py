@@ -129,6 +129,51 @@ def test_six_layers_teach_three_at_every_second() -> None:
     assert sum(pair.kind is Kind.ATTENTION for pair in pairs) == 3
 
 
+class _Attention(nn.Layer):
+    """Heads are part of the batch, [N × heads, L, D], as in Bloom."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.queries, self.keys, self.values, self.out = (nn.Linear(width, width) for _ in range(4))
+
+    def _heads(self, x: Any) -> Any:
+        return x.reshape([0, 7, 2, -1]).transpose([0, 2, 1, 3]).reshape([-1, 7, x.shape[-1] // 2])
+
+    def forward(self, x: Any) -> Any:
+        queries, keys, values = map(self._heads, (self.queries(x), self.keys(x), self.values(x)))
+        scores = paddle.bmm(queries, keys.transpose([0, 2, 1])) / 8.0
+        mixed = paddle.bmm(nn.functional.softmax(scores), values)
+        mixed = mixed.reshape([-1, 2, 7, x.shape[-1] // 2]).transpose([0, 2, 1, 3])
+        return self.out(mixed.reshape([-1, 7, x.shape[-1]]))
+
+
+class _MergedHeads(nn.Layer):
+    def __init__(self, layers: int, width: int) -> None:
+        super().__init__()
+        self.project, self.head = nn.Linear(16, width), nn.Linear(width, 5)
+        self.attention = nn.LayerList([_Attention(width) for _ in range(layers)])
+        self.feed_forward = nn.LayerList(
+            [
+                nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+                for _ in range(layers)
+            ]
+        )
+
+    def forward(self, x: Any) -> Any:
+        x = self.project(x)
+        for attention, feed_forward in zip(self.attention, self.feed_forward):
+            x = x + attention(nn.functional.layer_norm(x, x.shape[-1:]))
+            x = x + feed_forward(nn.functional.layer_norm(x, x.shape[-1:]))
+        return self.head(x.mean(1))
+
+
+def test_attention_whose_heads_are_part_of_the_batch_is_not_suggested() -> None:
+    teacher = built(lambda: _MergedHeads(4, 32), [7, 16])
+    student = built(lambda: _MergedHeads(2, 16), [7, 16])
+    kinds = {pair.kind for pair in suggest_pairs(teacher, student)}
+    assert kinds == {Kind.LOGITS, Kind.EMBEDDING, Kind.HIDDEN_STATE}
+
+
 @pytest.mark.slow
 def test_a_reason_names_layers_by_number() -> None:
     pairs = suggest_pairs(
