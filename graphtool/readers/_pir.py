@@ -15,7 +15,7 @@ from graphtool.readers._callstack import user_line
 from graphtool.readers._paddle import REFUSALS, is_legacy, load_paddle
 from graphtool.readers.problems import foreign_operand
 
-__all__ = ["PirWalk", "ValueKey", "holds", "read_pir", "walk_pir"]
+__all__ = ["PirWalk", "ValueKey", "holds", "walk_pir"]
 
 # Paddle ships no types for its compiled part, which Programs, Blocks and operations are of.
 _Paddle: TypeAlias = Any
@@ -40,11 +40,6 @@ class PirWalk:
     names: Mapping[str, str]
     keys: Mapping[str, ValueKey]
     ids: Mapping[str, int]
-
-
-def read_pir(program: _Paddle) -> Graph:
-    """Read a live PIR Program; the Graph holds plain data and outlives it."""
-    return walk_pir(program).graph
 
 
 @collection_paused()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
-from graphtool.diagnostics import ReadError, Report, UsageError
-from graphtool.graph import Graph, Origin
+from graphtool.diagnostics import ReadError, Report, UsageError, warn
+from graphtool.graph import Graph, Operator, Origin, dims_agree
 from graphtool.readers import problems
 from graphtool.readers._attribution import Attribution, flatten, identity
-from graphtool.readers._channels import misfit
 from graphtool.readers._inputs import (
     Input,
     arguments_of,
@@ -22,10 +22,8 @@ from graphtool.readers._inputs import (
 )
 from graphtool.readers._legacy import operator_ids, read_legacy, variable_of
 from graphtool.readers._messages import TIMEOUT, Attempt, brief, user_frames
-from graphtool.readers._outputs import left_out
 from graphtool.readers._paddle import in_mode, is_legacy, load_paddle, one_at_a_time
 from graphtool.readers._pir import ValueKey, walk_pir
-from graphtool.readers._precision import warn_of_no_effect
 from graphtool.readers._surroundings import dynamic_room, layer_mode, static_room
 from graphtool.readers.counters import count_past, user_names
 from graphtool.readers.layer_weights import (
@@ -54,6 +52,9 @@ _Paddle: TypeAlias = Any
 
 # What Paddle says of `paddle.static.data` and its like in dynamic mode (2.6 to 3.3).
 _NEEDS_STATIC_MODE = "only supported in static graph mode"
+
+_CONVOLUTIONS = frozenset({"conv2d", "conv3d", "depthwise_conv2d"})
+_TRANSPOSED = frozenset({"conv2d_transpose", "conv3d_transpose", "depthwise_conv2d_transpose"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -121,7 +122,7 @@ def from_layer(
     GT047 for what describes no input, GT048 for what makes no Layer, GT248.
     """
     paddle = load_paddle()
-    warn_of_no_effect()
+    _warn_of_no_effect()
     seconds = cast("object", timeout)
     numeric = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if seconds is not None and not (numeric and cast("float", seconds) > 0):
@@ -138,6 +139,18 @@ def from_layer(
         raise ReadError(problems.wrong_type(name, "Program", "a `paddle.nn.Layer`"))
     count_past(network.program, user_names(network.graph))
     return network
+
+
+def _warn_of_no_effect() -> None:
+    """Warn inside of a `paddle.amp.auto_cast` that casts nothing, as in dynamic mode on a CPU."""
+    core = load_paddle().base.core
+    if not hasattr(core, "_get_amp_attrs"):  # Paddle 2.6 takes no static Program in it at all.
+        return
+    # `paddle.amp.auto_cast` is the function; its module knows what was asked for.
+    asked = sys.modules["paddle.amp.auto_cast"].amp_state()
+    is_on = core._get_amp_attrs()._amp_level != core.AmpLevel.O0  # noqa: SLF001
+    if asked and asked.get("enable") and asked.get("level") != "O0" and not is_on:
+        warn(problems.auto_cast_without_effect(str(asked.get("dtype"))))
 
 
 def build_made(
@@ -268,11 +281,43 @@ def _built(
         assert attempt.error is not None
         reason, frames = _reason(attempt.error), user_frames(attempt.error)
         raise ReadError(problems.forward_failed(name, inputs, reason, frames))
-    wrong = misfit(network.graph) or (None if network.fetches else "it returns no tensor")
+    wrong = _misfit(network.graph) or (None if network.fetches else "it returns no tensor")
     if wrong is not None:
         raise ReadError(problems.forward_failed(name, inputs, wrong))
     graph = replace(network.graph, source=name)
     return replace(network, live=replace(network.live, graph=graph))
+
+
+def _misfit(graph: Graph) -> str | None:
+    """Name the first convolution whose filter is for another number of channels, if any.
+
+    A filter is `[out, in / groups, …]`, that of a transposed convolution `[in, out / groups, …]`.
+    """
+    for operator in graph.operators.values():
+        if operator.kind in _CONVOLUTIONS | _TRANSPOSED:
+            found, wanted = _channels(graph, operator)
+            if not dims_agree(found, wanted):
+                return (
+                    f"{_called(graph, operator)} reads {found} channels; its filter is for {wanted}"
+                )
+    return None
+
+
+def _called(graph: Graph, operator: Operator) -> str:
+    layer = graph.values[operator.results[0]].layer
+    return f"`{operator.name}`" if layer is None else f"`{operator.name}` of `{layer}`"
+
+
+def _channels(graph: Graph, operator: Operator) -> tuple[int, int]:
+    """Return how many channels a convolution reads, and how many its filter is for; -1: unknown."""
+    shapes = [graph.values[name].shape for name in operator.operands[:2] if name is not None]
+    groups = operator.attributes.get("groups", 1)
+    read, weights = shapes if len(shapes) == 2 else (None, None)
+    if not read or not weights or len(read) != len(weights) or not isinstance(groups, int):
+        return -1, -1
+    last = str(operator.attributes.get("data_format")).endswith("C")
+    wanted = weights[0] if operator.kind in _TRANSPOSED else weights[1] * groups
+    return read[-1 if last else 1], wanted
 
 
 def _traced(
@@ -344,8 +389,23 @@ def _with_ends(graph: Graph, feeds: tuple[str, ...], fetches: tuple[str, ...]) -
 
 
 def _outputs_report(layer: str, outputs: _Paddle) -> Report:
-    others = tuple(left_out(outputs))
+    others = tuple(_left_out(outputs))
     return Report((problems.outputs_left_out(layer, others),) if others else ())
+
+
+def _left_out(outputs: _Paddle, path: str = "") -> Iterator[str]:
+    """Name what is neither a tensor nor None nor a list, tuple or dict of such: `["a"][2]: int`."""
+    if outputs is None or hasattr(outputs, "stop_gradient"):
+        return
+    if isinstance(outputs, dict):
+        listed = cast("Mapping[_Paddle, _Paddle]", outputs).items()
+    elif isinstance(outputs, list | tuple):
+        listed = enumerate(cast("Sequence[_Paddle]", outputs))
+    else:
+        yield f"`{path}`: {type(outputs).__name__}" if path else type(outputs).__name__
+        return
+    for key, item in listed:
+        yield from _left_out(item, f"{path}[{key!r}]")
 
 
 def _annotated(
