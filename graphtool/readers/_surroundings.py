@@ -34,7 +34,9 @@ def static_room() -> Generator[None]:
 
 @contextmanager
 def layer_mode(layer: _Paddle, *, train: bool | None) -> Generator[None]:
-    """Put a Layer into train or eval mode, and each of its sublayers back; None leaves it as it is.
+    """Put a Layer into train or eval mode, and each of its sublayers back afterwards.
+
+    None is eval mode as well, by the flags alone: neither `eval()` nor `train()` is called.
 
     What Paddle up to 3.0 writes over their `forward` goes as well, for its own `jit.save` refuses
     that; another method that a Layer itself put there while it was built stays. What `to_static`
@@ -46,7 +48,10 @@ def layer_mode(layer: _Paddle, *, train: bool | None) -> Generator[None]:
         plain = getattr(own_forward, "dygraph_function", None)
         if plain is not None:
             sublayer.__dict__["forward"] = plain.__get__(sublayer)
-    if train is not None:
+    if train is None:
+        for sublayer in layers:
+            sublayer.training = False
+    else:
         (layer.train if train else layer.eval)()
     kept = [_kept(sublayer) for sublayer in layer.sublayers(include_self=True)]
     try:

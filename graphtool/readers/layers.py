@@ -176,17 +176,9 @@ def in_evaluation(network: Network) -> Network:
     inputs = [
         Input(one.shape or (), one.dtype or "float32", one.name, renaming=True) for one in values
     ]
-    layers = network.layer.sublayers(include_self=True)
-    flags = [(layer, layer.training) for layer in layers]
+    name = network.graph.source
     with in_mode(static=False):
-        try:
-            for layer in layers:
-                layer.training = False
-            name = network.graph.source
-            return _built(network.layer, inputs, name=name, train=None, timeout=None, starts=False)
-        finally:
-            for layer, training in flags:
-                layer.training = training
+        return _built(network.layer, inputs, name=name, train=None, timeout=None, starts=False)
 
 
 def build_network(
