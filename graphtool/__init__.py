@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-# Not that of `typing`, which takes longer than all before it: Ctrl-C is a traceback meanwhile.
+# Importing `typing` takes longer than everything before it; Ctrl-C meanwhile prints a traceback.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from graphtool import losses
@@ -163,7 +163,7 @@ _MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name 
 
 
 def __getattr__(name: str) -> object:
-    """Import what a public name stands for when it is first used, so that this module is cheap."""
+    """Import a public name on first use, which keeps `import graphtool` cheap."""
     if name == "__version__":
         from graphtool.version import version
 
@@ -172,9 +172,9 @@ def __getattr__(name: str) -> object:
         return import_module(f"{__name__}.losses")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = found
-    return found
+    value: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

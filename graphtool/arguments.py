@@ -1,4 +1,4 @@
-"""What a call is given that is of a type which it does not take."""
+"""Report arguments of the wrong type."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ from reprlib import Repr
 
 from graphtool.diagnostics import Diagnostic, rule
 
-__all__ = ["bad_argument", "shown"]
+__all__ = ["bad_argument", "short_repr"]
 
 _MERGE = 'graphtool.merge(teacher, student, {"image": "image"}, name_prefix="teacher_")'
 
 
 @rule("GT248")
-def bad_argument(name: str, given: object, wanted: str, call: str = _MERGE) -> Diagnostic:
+def bad_argument(name: str, value: object, expected: str, call: str = _MERGE) -> Diagnostic:
     """An argument is of a type that the call does not take; nothing was read or touched.
 
     Feeds, Values and parameters go by their names: a Variable has `.name`, a Value is found with
     `graphtool.read(program)`.
     """
-    return Diagnostic(message=f"`{name}` is `{shown(given)}`; wanted {wanted}", help=call)
+    return Diagnostic(message=f"`{name}` is `{short_repr(value)}`; wanted {expected}", help=call)
 
 
-class _Brief(Repr):
-    """Shortens what is long, and asks nothing of what crashes once its Program is gone."""
+class _ShortRepr(Repr):
+    """Shorten long reprs; never touch Paddle objects, which crash once their Program is gone."""
 
-    def repr_Value(self, given: object, _: int) -> str:  # noqa: N802  # `Repr` looks for the name
-        """Return the type's name; PIR's operations and Blocks are no safer, Programs are long."""
-        return f"<{type(given).__name__}>"
+    def repr_Value(self, value: object, _: int) -> str:  # noqa: N802  # the name `Repr` looks up
+        """Return the name of the type. The repr of a Program is too long."""
+        return f"<{type(value).__name__}>"
 
     repr_Operation = repr_Block = repr_OpOperand = repr_Program = repr_Value  # noqa: N815
 
 
-_brief = _Brief()
+_short_repr = _ShortRepr()
 
 
-def shown(given: object) -> str:
-    """Write an argument of any type in a line, as Python does, in short."""
-    # A Layer's own text has several lines.
-    return " ".join(_brief.repr(given).split())
+def short_repr(value: object) -> str:
+    """Return a short, one-line repr of any argument."""
+    # The repr of a Layer has several lines.
+    return " ".join(_short_repr.repr(value).split())

@@ -1,9 +1,9 @@
-"""The spellings of the distillation tutorial and of PaddleSlim over graphtool's own.
+"""The APIs of PaddleSlim and of the distillation tutorial, on top of graphtool.
 
-A script runs on `paddle.static` with its imports changed: `from graphtool.compat import merge, l2`
-(or `l2_loss`) for `from paddleslim.dist import merge, l2`. Arguments stand in the order that both
-generations have. `program` is the merged Program, the current main Program where it is left out;
-Values are named as `graphtool inspect` names them, teachers' with the prefix.
+Only the imports of a script change: `from graphtool.compat import merge, l2` (or `l2_loss`)
+replaces `from paddleslim.dist import merge, l2`. Arguments are in the order that both APIs share.
+`program` is the merged Program, by default the current main Program. Values are named as
+`graphtool inspect` names them, those of a teacher with the prefix.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic, warn
 from graphtool.graph import Graph
 from graphtool.readers._paddle import load_paddle
-from graphtool.readers.live import as_live, is_live, program_of
-from graphtool.readers.tensors import copy_of, held_tensors, share_tensors
+from graphtool.readers.live import is_live, live_program, program_of
+from graphtool.readers.tensors import copy_tensor, initialised_tensors, share_tensors
 from graphtool.training import problems
-from graphtool.training._subject import check_program
+from graphtool.training._program_info import check_program
 
 __all__ = [
     "dkd",
@@ -35,7 +35,7 @@ __all__ = [
     "soft_label_loss",
 ]
 
-# Programs, Values, Scopes and Places are Paddle's, which has no types for 2.6 and 3.3 alike.
+# Paddle's Programs, Values, Scopes and Places have no static types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
 
 
@@ -54,27 +54,28 @@ def merge(
 ) -> _Paddle:
     """Merge a teacher into the student's Program, in place, and return that Program.
 
-    `graphtool.merge` with PaddleSlim's names; the tutorial's older one had `name_prefix` in the
-    sixth place, where text is taken as that. `merge_feed` decides nothing: feed operators of the
-    teacher never come along. A teacher whose Scope holds none of its weights is merged with a
-    warning, GT550. Both programs may name a tensor alike in one Scope as long as the student's
-    startup program has not run: it is the teacher's then, which is copied before that sets it.
-    `parameters` and `shared` are those of `graphtool.merge`; where `parameters` is given, it alone
-    says whether weights come later. `graphtool.merging.merged_of(program)` has everything else
-    about the merge.
+    `graphtool.merge` with PaddleSlim's argument names. The tutorial's older version took
+    `name_prefix` as the sixth argument; a string there is taken as the prefix. `merge_feed` has no
+    effect: the teacher's feed operators are never merged. A teacher with no weights in its Scope is
+    merged with a warning, GT550. Both programs may use one name for a tensor in one Scope if the
+    student's startup program has not run yet: the tensor is then the teacher's, and is copied.
+    `parameters` and `shared` are those of `graphtool.merge`; `parameters`, if given, alone decides
+    whether weights come later. `graphtool.merging.merged_of(program)` returns the Merged.
 
     Raises MergeError, UsageError and ReadError as `graphtool.merge` does, with nothing changed.
     """
     del merge_feed
     if isinstance(teacher_scope, str):
         teacher_scope, name_prefix = None, teacher_scope
-    teacher = as_live(teacher_program).graph if is_live(teacher_program) else None
+    teacher = live_program(teacher_program).graph if is_live(teacher_program) else None
     if teacher is not None and teacher_scope is None:
-        teacher_scope = _set_aside(teacher, student_program, scope)
-    held = scope if teacher_scope is None else teacher_scope
-    empty = None if parameters or teacher is None else _without_weights(teacher, held)
-    if empty is not None:
-        warn(empty)
+        teacher_scope = _separate_scope(teacher, student_program, scope)
+    weights_scope = scope if teacher_scope is None else teacher_scope
+    uninitialised = (
+        None if parameters or teacher is None else _uninitialised_warning(teacher, weights_scope)
+    )
+    if uninitialised is not None:
+        warn(uninitialised)
     merging.merge(
         teacher_program,
         student_program,
@@ -83,39 +84,42 @@ def merge(
         scope,
         teacher_scope,
         name_prefix,
-        parameters=parameters or ("now" if empty is None else "later"),
+        parameters=parameters or ("now" if uninitialised is None else "later"),
         shared=shared,
     )
     return program_of(student_program)
 
 
-def _without_weights(teacher: Graph, scope: _Paddle | None) -> Diagnostic | None:
-    """Return a warning where no parameter of a live teacher has been initialised."""
+def _uninitialised_warning(teacher: Graph, scope: _Paddle | None) -> Diagnostic | None:
+    """Return a warning if no parameter of a live teacher is initialised."""
     names = persistable_names(teacher)
-    held = load_paddle().static.global_scope() if scope is None else scope
-    if not names or held_tensors(held, names):
+    home = load_paddle().static.global_scope() if scope is None else scope
+    if not names or initialised_tensors(home, names):
         return None
     return problems.weights_come_later(teacher.source, len(names))
 
 
-def _set_aside(teacher: Graph, student: _Paddle, scope: _Paddle | None) -> _Paddle | None:
-    """Return a Scope of the teacher's own where its weights are in one that is to be the student's.
+def _separate_scope(teacher: Graph, student: _Paddle, scope: _Paddle | None) -> _Paddle | None:
+    """Return a new Scope with the teacher's weights, where names collide in the student's Scope.
 
-    None where no name is both networks', or where the student may have set the tensors: it has
-    when any of its other ones is initialised, and nothing tells when there are no others.
+    None if no name collides, or if the student's startup program may have run: it has if any
+    student-only Variable is initialised, and it is unknown if there are no such Variables.
     """
     if not is_live(student):
         return None
-    theirs, ours = set(persistable_names(teacher)), set(persistable_names(as_live(student).graph))
-    common, others = theirs & ours, ours - theirs
-    held = load_paddle().static.global_scope() if scope is None else scope
-    tensors = held_tensors(held, theirs | others)
-    if not common or not others or others & tensors.keys() or theirs - tensors.keys():
+    teacher_names = set(persistable_names(teacher))
+    student_names = set(persistable_names(live_program(student).graph))
+    common, student_only = teacher_names & student_names, student_names - teacher_names
+    home = load_paddle().static.global_scope() if scope is None else scope
+    tensors = initialised_tensors(home, teacher_names | student_only)
+    if not common or not student_only:
         return None
-    apart = load_paddle().static.Scope()
-    copies = {name: copy_of(tensor) for name, tensor in tensors.items() if name in common}
-    share_tensors(tensors | copies, apart)
-    return apart
+    if student_only & tensors.keys() or teacher_names - tensors.keys():
+        return None
+    separate = load_paddle().static.Scope()
+    copies = {name: copy_tensor(tensor) for name, tensor in tensors.items() if name in common}
+    share_tensors(tensors | copies, separate)
+    return separate
 
 
 def l2(
@@ -125,9 +129,9 @@ def l2(
 
     For Values of one shape [N, ...]: PaddleSlim's `l2`, the tutorial's `l2_loss`.
 
-    Raises what that raises, and UsageError GT248 where `program` is no Program.
+    Raises what that raises, and UsageError GT248 if `program` is not a Program.
     """
-    with _building_in(program):
+    with _default_program(program):
         return losses.l2(teacher_var_name, student_var_name)
 
 
@@ -142,12 +146,12 @@ def soft_label(
 ) -> _Paddle:
     """Return `graphtool.losses.soft_label`, built in `program`.
 
-    For logits [N, classes]. A teacher that ends in softmax is refused unless `from_probs` says so:
-    PaddleSlim applied softmax twice, and gave 5.95 where 0.002 was right.
+    For logits [N, classes]. A teacher that ends in softmax needs `from_probs`: PaddleSlim applied
+    softmax twice, and gave 5.95 where 0.002 was right.
 
     Raises what that raises, and what `l2` does.
     """
-    with _building_in(program):
+    with _default_program(program):
         return losses.soft_label(
             teacher_var_name,
             student_var_name,
@@ -170,7 +174,7 @@ def fsp(
 
     Raises what that raises, and what `l2` does.
     """
-    with _building_in(program):
+    with _default_program(program):
         return losses.fsp(
             teacher_var1_name, teacher_var2_name, student_var1_name, student_var2_name
         )
@@ -186,15 +190,15 @@ def dkd(
     *,
     from_probs: str | None = None,
 ) -> _Paddle:
-    """Return `graphtool.losses.dkd` for the teacher's own best class, built in `program`.
+    """Return `graphtool.losses.dkd` for the teacher's predicted class, built in `program`.
 
-    For logits [N, classes]. PaddleSlim's gave -0.907 for identical logits; this is 0 there, as its
-    paper says, and the mean over samples, where PaddleSlim's was over all elements. `from_probs`
+    For logits [N, classes]. For identical logits this is 0, as in the paper; PaddleSlim's was
+    -0.907. It is the mean over samples; PaddleSlim's was the mean over all elements. `from_probs`
     as in `soft_label`.
 
     Raises what that raises, and what `l2` does.
     """
-    with _building_in(program):
+    with _default_program(program):
         return losses.dkd(
             teacher_var_name,
             student_var_name,
@@ -219,7 +223,7 @@ def skd(
 
     Raises what that raises, and what `l2` does.
     """
-    with _building_in(program):
+    with _default_program(program):
         return losses.skd(
             teacher_var_name, student_var_name, multiplier=multiplier, from_probs=from_probs
         )
@@ -230,23 +234,23 @@ def loss(
 ) -> _Paddle:
     """Return `graphtool.losses.custom`, built in `program`: the tutorial's `loss`.
 
-    Texts among `kwargs` are names of Values, of whatever shapes the function takes.
+    Strings in `kwargs` are names of Values, of whatever shapes the function takes.
 
     Raises what that raises, and what `l2` does.
     """
-    with _building_in(program):
+    with _default_program(program):
         return losses.custom(loss_func, **kwargs)
 
 
-# What the tutorial calls them.
+# The tutorial's names.
 l2_loss = l2
 soft_label_loss = soft_label
 fsp_loss = fsp
 
 
 @contextmanager
-def _building_in(program: _Paddle | None) -> Generator[None]:
-    """Make a Program the current main one for a while, unless it is that already."""
+def _default_program(program: _Paddle | None) -> Generator[None]:
+    """Make a Program the default main Program, unless it already is."""
     if program is not None:
         check_program(program)
     static = load_paddle().static

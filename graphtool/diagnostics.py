@@ -1,4 +1,4 @@
-"""One shape for all that is wrong or worth knowing: code, message, places, notes, one help."""
+"""Diagnostics: code, severity, message, places, notes and one help each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import wraps
 from inspect import cleandoc, currentframe
 from typing import ParamSpec
 
-from graphtool.text import as_typed, bounded, named, shortened
+from graphtool.text import elided, escaped_bounded, escaped_code, printed_name
 
 __all__ = [
     "Diagnostic",
@@ -26,9 +26,9 @@ __all__ = [
     "Where",
     "counted",
     "docs_of",
-    "document",
     "known_codes",
     "listed",
+    "register_docs",
     "rule",
     "warn",
 ]
@@ -36,11 +36,11 @@ __all__ = [
 _P = ParamSpec("_P")
 
 _LINE = "\n"
-_NAMES = re.compile("`([^`]*)`")
-# Names are cut before; this is for very many of them.
-_ROOM = 20_000
-# Whose frames stand between a warning and the line of the user's that it is about.
-_OURS = (__file__.removesuffix("diagnostics.py"), contextlib.__file__)
+_BACKTICKED = re.compile("`([^`]*)`")
+# Single names are shortened earlier; this bounds a text with very many of them.
+_MAX_LENGTH = 20_000
+# Files whose frames a warning skips to reach the user's line.
+_SKIPPED_FILES = (__file__.removesuffix("diagnostics.py"), contextlib.__file__)
 
 
 class Severity(Enum):
@@ -53,7 +53,7 @@ class Severity(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Where:
-    """The place a Diagnostic speaks of; absent parts are None."""
+    """The place a Diagnostic refers to; missing parts are None."""
 
     role: str | None = None
     program: str | None = None
@@ -63,15 +63,16 @@ class Where:
 
     def __str__(self) -> str:
         shape = None if self.shape is None else f"[{', '.join(map(str, self.shape))}]"
-        value = None if self.value is None else named(self.value)
-        around = (bounded(part or "") for part in (self.role, self.program, self.source))
-        role, program, source = around
+        value = None if self.value is None else printed_name(self.value)
+        role, program, source = (
+            escaped_bounded(part or "") for part in (self.role, self.program, self.source)
+        )
         return "  ".join(part for part in (role, program, value, shape, source) if part)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnostic:
-    """One finding; `help` is one thing to type, `count` says how many like it were folded in."""
+    """One finding. `help` is what to type; `count` is how many equal findings were folded in."""
 
     message: str
     severity: Severity = Severity.ERROR
@@ -84,18 +85,20 @@ class Diagnostic:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What is shown of it: the message behind severity and code, places, notes, the help.
+        """The printed parts: severity, code and message, then places, notes and the help.
 
-        All of it can be sent to a terminal, whatever the names in it hold.
+        They are safe to print on a terminal, whatever the names in them contain.
         """
         times = f" (× {self.count})" if self.count > 1 else ""
-        said = [f"{self.severity.value}[{self.code}] {self.slug}: {_shown(self.message)}{times}"]
-        said += [f"  --> {place}" for place in self.where]
-        said += [f"  = note: {_shown(note)}" for note in self.notes]
+        parts = [
+            f"{self.severity.value}[{self.code}] {self.slug}: {_printable(self.message)}{times}"
+        ]
+        parts += [f"  --> {place}" for place in self.where]
+        parts += [f"  = note: {_printable(note)}" for note in self.notes]
         if self.help is not None:
-            lines = shortened(self.help, _ROOM).split(_LINE)
-            said.append(f"  = help: {_indented(map(as_typed, lines))}")
-        return tuple(said)
+            lines = elided(self.help, _MAX_LENGTH).split(_LINE)
+            parts.append(f"  = help: {_indented(map(escaped_code, lines))}")
+        return tuple(parts)
 
     def __str__(self) -> str:
         return "\n".join(self.parts)
@@ -103,31 +106,29 @@ class Diagnostic:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All Diagnostics of one piece of work, repeats folded into one with a count.
+    """The Diagnostics of one operation, repeats folded into one with a count.
 
-    `about` are the Graphs that were looked at, the teacher's first; a picture of it draws them.
+    `about` are the Graphs that were examined, the teacher's first; rendering a Report draws them.
     """
 
     diagnostics: tuple[Diagnostic, ...] = ()
-    # Graphs lie in a layer above.
+    # Graph is defined in a higher layer.
     about: tuple[object, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
     def of(cls, diagnostics: Iterable[Diagnostic], *, about: tuple[object, ...] = ()) -> Report:
         """Collect Diagnostics in order, folding those that differ only in their place."""
         folded: dict[tuple[object, ...], Diagnostic] = {}
-        for found in diagnostics:
-            key = (found.code, found.severity, found.message, found.notes, found.help)
+        for one in diagnostics:
+            key = (one.code, one.severity, one.message, one.notes, one.help)
             first = folded.get(key)
-            folded[key] = (
-                found if first is None else replace(first, count=first.count + found.count)
-            )
+            folded[key] = one if first is None else replace(first, count=first.count + one.count)
         return cls(tuple(folded.values()), about)
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:
-        """Those that stop the work."""
-        return tuple(found for found in self.diagnostics if found.severity is Severity.ERROR)
+        """The Diagnostics of severity error."""
+        return tuple(one for one in self.diagnostics if one.severity is Severity.ERROR)
 
     def __iter__(self) -> Iterator[Diagnostic]:
         return iter(self.diagnostics)
@@ -139,14 +140,14 @@ class Report:
         return "\n".join(map(str, self.diagnostics))
 
     def _repr_html_(self) -> str:
-        """Return what is printed, for a notebook."""
+        """Return the printed text for a notebook."""
         from html import escape
 
         return f"<pre>{escape(str(self) or 'nothing found')}</pre>"
 
 
 class GraphtoolError(Exception):
-    """The work could not be done; `report` says why."""
+    """The operation failed; `report` says why."""
 
     def __init__(self, *diagnostics: Diagnostic) -> None:
         super().__init__(*diagnostics)
@@ -173,17 +174,17 @@ class UsageError(GraphtoolError):
 
 
 _DOCS: dict[str, str] = {}
-_HOMES: dict[str, str] = {}
+_FINDERS: dict[str, str] = {}
 
 
 def rule(code: str) -> Callable[[Callable[_P, Diagnostic]], Callable[_P, Diagnostic]]:
-    """Register a function as the one maker of a code's Diagnostics.
+    """Register the function that makes the Diagnostics of a code.
 
     The slug is the function's name, and its docstring is what `graphtool explain CODE` prints.
     """
 
     def register(make: Callable[_P, Diagnostic]) -> Callable[_P, Diagnostic]:
-        slug = document(code, make)
+        slug = register_docs(code, make)
 
         @wraps(make)
         def stamped(*args: _P.args, **kwargs: _P.kwargs) -> Diagnostic:
@@ -194,18 +195,18 @@ def rule(code: str) -> Callable[[Callable[_P, Diagnostic]], Callable[_P, Diagnos
     return register
 
 
-def document(code: str, finder: Callable[..., object]) -> str:
-    """Keep a function's docstring as what `graphtool explain CODE` prints; return its slug."""
-    home = f"{finder.__module__}.{finder.__qualname__}"
+def register_docs(code: str, finder: Callable[..., object]) -> str:
+    """Register a function's docstring for `graphtool explain CODE`, and return its slug."""
+    path = f"{finder.__module__}.{finder.__qualname__}"
     # A module whose import was interrupted is imported again.
-    assert _HOMES.setdefault(code, home) == home, f"{code} is taken"
+    assert _FINDERS.setdefault(code, path) == path, f"{code} is taken"
     slug = finder.__name__.replace("_", "-")
     _DOCS[code] = f"{code} {slug}\n\n{cleandoc(finder.__doc__ or '')}"
     return slug
 
 
 def docs_of(code: str) -> str | None:
-    """Return the documentation of a code, None where no rule has it."""
+    """Return the documentation of a code, None if no rule has it."""
     return _DOCS.get(code.upper())
 
 
@@ -214,36 +215,38 @@ def known_codes() -> tuple[str, ...]:
     return tuple(sorted(_DOCS))
 
 
-def warn(found: Diagnostic) -> None:
-    """Warn of it, as of the line that called graphtool."""
+def warn(diagnostic: Diagnostic) -> None:
+    """Issue a warning that points to the user's line that called graphtool."""
     frame, level = currentframe(), 1
-    while frame is not None and frame.f_code.co_filename.startswith(_OURS):
+    while frame is not None and frame.f_code.co_filename.startswith(_SKIPPED_FILES):
         frame, level = frame.f_back, level + 1
-    warnings.warn(str(found), stacklevel=level - (frame is None))
+    warnings.warn(str(diagnostic), stacklevel=level - (frame is None))
 
 
-def _shown(text: str) -> str:
-    """Return text to be shown: a name is one line, what code of the user's raised may be more."""
-    parts = _NAMES.split(text)
+def _printable(text: str) -> str:
+    """Escape text. Line breaks are kept, except in names in backticks."""
+    parts = _BACKTICKED.split(text)
     return _indented(
         "".join(
-            f"`{bounded(part)}`" if place % 2 else _LINE.join(map(bounded, part.split(_LINE)))
-            for place, part in enumerate(parts)
+            f"`{escaped_bounded(part)}`"
+            if index % 2
+            else _LINE.join(map(escaped_bounded, part.split(_LINE)))
+            for index, part in enumerate(parts)
         ).split(_LINE)
     )
 
 
 def _indented(lines: Iterable[str]) -> str:
-    """Indent all lines but the first, so that no text from a file can pass for a diagnostic."""
-    return shortened("\n    ".join(lines), _ROOM)
+    """Indent all lines but the first, so that text from a file cannot look like a diagnostic."""
+    return elided("\n    ".join(lines), _MAX_LENGTH)
 
 
 def counted(count: int, noun: str) -> str:
-    """Write a count with its noun: `1 block`, `2,048 blocks`."""
+    """Return a count with its noun: `1 block`, `2,048 blocks`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def listed(texts: Sequence[str], most: int = 6, *, quote: str = "`") -> str:
-    """Write the first names of many, each in backticks, and how many more there are."""
+    """Return the first names in backticks, and how many more there are."""
     shown = ", ".join(f"{quote}{text}{quote}" for text in texts[:most])
     return f"{shown} and {len(texts) - most} more" if len(texts) > most else shown

@@ -1,4 +1,4 @@
-"""Write files whole or not at all."""
+"""Write files atomically: whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from os import PathLike
 from pathlib import Path
 
 from graphtool.diagnostics import Diagnostic, GraphtoolError, rule
-from graphtool.paths import make_room
+from graphtool.paths import unwritable_help
 from graphtool.staging import exchange, reach_disk, staged
 
 __all__ = [
+    "atomic_replace",
+    "atomic_write",
     "check_writable",
-    "placed",
-    "replacing",
-    "reported",
-    "resolved",
+    "os_errors_reported",
+    "resolve_links",
     "unwritable_output",
     "write_text",
 ]
@@ -40,73 +40,72 @@ def unwritable_output(path: str, reason: str) -> Diagnostic:
     """
     return Diagnostic(
         message=f"`{path}` cannot be written: {reason}",
-        help=make_room(path, reason),
+        help=unwritable_help(path, reason),
     )
 
 
 def check_writable(path: str | PathLike[str]) -> None:
-    """Refuse a file that can't be written before work is put into what goes there.
+    """Check that a file can be written, before its content is computed.
 
     Raises GraphtoolError: GT601.
     """
-    target, home = Path(path), resolved(path)
-    with reported(target):
-        if home.is_dir():
+    given, target = Path(path), resolve_links(path)
+    with os_errors_reported(given):
+        if target.is_dir():
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if home.exists() and (not home.is_file() or _descriptor(target) is not None):
+        if target.exists() and (not target.is_file() or _descriptor(given) is not None):
             return
-        home.parent.stat()
-        if not home.parent.is_dir():
+        target.parent.stat()
+        if not target.parent.is_dir():
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        kept = home.exists() and not os.access(home, os.W_OK)
-        if kept or not os.access(home.parent, os.W_OK | os.X_OK):
+        read_only = target.exists() and not os.access(target, os.W_OK)
+        if read_only or not os.access(target.parent, os.W_OK | os.X_OK):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def write_text(path: str | PathLike[str], text: str) -> None:
-    """Write a text file as UTF-8, its line ends as they stand in the text.
+    """Write a text file as UTF-8, atomically; line ends are not translated.
 
-    It is written beside its place and then moved there, so that no reader sees half of it; pipes
-    and devices are written to directly.
+    Pipes and devices are written to directly.
 
-    Raises GraphtoolError: GT601 where it can't be written, with nothing changed.
+    Raises GraphtoolError: GT601 if it can't be written; nothing has changed then.
     """
     # Names in a model's JSON may hold lone surrogates, which strict UTF-8 refuses.
     data = text.encode("utf-8", "surrogatepass")
-    with placed(path) as file:
+    with atomic_write(path) as file:
         file.write_bytes(data)
 
 
 @contextmanager
-def placed(path: str | PathLike[str]) -> Generator[Path]:
-    """Hand out the file to write in the place of `path`: a new one, moved there afterwards.
+def atomic_write(path: str | PathLike[str]) -> Generator[Path]:
+    """Yield a temporary file that replaces `path` when the body returns.
 
-    The file that was there stays where the body raises. Pipes and devices are handed out as such;
-    to `/dev/stdout` and its like, where they are files, is written what the body has written.
+    If the body raises, the old file stays. Pipes and devices are yielded themselves. Where
+    `/dev/stdout` and the like are files, the temporary file is copied to them.
 
-    Raises GraphtoolError: GT601 where it can't be written, with nothing changed. What the body
-    raises about other files is handed on.
+    Raises GraphtoolError: GT601 if `path` can't be written; nothing has changed then. Errors of the
+    body about other files propagate.
     """
-    target, home = Path(path), resolved(path)
-    others: list[OSError] = []
-    with reported(target, but=others):
-        if target.exists() and not target.is_file():
-            with _noted(others, home.parent):
-                yield target
+    given, target = Path(path), resolve_links(path)
+    unrelated: list[OSError] = []
+    with os_errors_reported(given, but=unrelated):
+        if given.exists() and not given.is_file():
+            with _collect_unrelated(unrelated, target.parent):
+                yield given
             return
-        number = _descriptor(target) if target.exists() else None
+        descriptor = _descriptor(given) if given.exists() else None
         with (
-            _beside(home) if number is None else _through(number) as temporary,
-            _noted(others, home.parent, temporary.parent),
+            _replacement(target) if descriptor is None else _copied_to(descriptor) as temporary,
+            _collect_unrelated(unrelated, target.parent, temporary.parent),
         ):
             yield temporary
 
 
 @contextmanager
-def reported(path: Path, *, but: Sequence[OSError] = ()) -> Generator[None]:
-    """Say of a path that it can't be written where the operating system refuses that.
+def os_errors_reported(path: Path, *, but: Sequence[OSError] = ()) -> Generator[None]:
+    """Turn an OSError of the body into GT601 for a path.
 
-    Raises GraphtoolError: GT601. Raises the errors of `but` as they are.
+    Raises GraphtoolError: GT601. Errors in `but` propagate.
     """
     try:
         yield
@@ -118,29 +117,29 @@ def reported(path: Path, *, but: Sequence[OSError] = ()) -> Generator[None]:
 
 
 @contextmanager
-def _noted(others: list[OSError], *folders: Path) -> Generator[None]:
-    """Note an error about a file that lies in none of the folders, such as a missing input."""
+def _collect_unrelated(unrelated: list[OSError], *folders: Path) -> Generator[None]:
+    """Collect an error about a file outside of the folders, such as a missing input."""
     try:
         yield
     except OSError as error:
-        # Where a disk is full, no file is named.
+        # An error about a full disk names no file.
         if isinstance(error.filename, str | bytes):
             file = Path(os.path.realpath(os.fsdecode(error.filename)))
             if not any(map(file.is_relative_to, folders)):
-                others.append(error)
+                unrelated.append(error)
         raise
 
 
-def resolved(path: str | PathLike[str]) -> Path:
-    """Return the path that links lead to.
+def resolve_links(path: str | PathLike[str]) -> Path:
+    """Return a path with all symbolic links resolved.
 
-    Raises GraphtoolError: GT601 where they lead nowhere, or for what can be no path.
+    Raises GraphtoolError: GT601 if the links form a circle or the path is invalid.
     """
     try:
-        home = Path(path).resolve()
-        if home.is_symlink():
+        target = Path(path).resolve()
+        if target.is_symlink():
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        return home
+        return target
     # Until Python 3.13, links in a circle are a RuntimeError.
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -148,14 +147,14 @@ def resolved(path: str | PathLike[str]) -> Path:
 
 
 def _descriptor(path: Path) -> int | None:
-    """Return which open file of this process a path means, as `/dev/stdout` does."""
-    found = _DESCRIPTOR.fullmatch(str(path))
-    return None if found is None else int(found["number"] or _STREAMS[found["name"]])
+    """Return the file descriptor that a path such as `/dev/stdout` names."""
+    match = _DESCRIPTOR.fullmatch(str(path))
+    return None if match is None else int(match["number"] or _STREAMS[match["name"]])
 
 
 @contextmanager
-def _through(descriptor: int) -> Generator[Path]:
-    """Hand out a file that goes where a descriptor stands: a move would cut off what follows."""
+def _copied_to(descriptor: int) -> Generator[Path]:
+    """Yield a temporary file that is copied to an open descriptor, whose file must not be moved."""
     from tempfile import TemporaryDirectory
 
     with TemporaryDirectory() as folder:
@@ -166,8 +165,8 @@ def _through(descriptor: int) -> Generator[Path]:
 
 
 @contextmanager
-def _beside(path: Path) -> Generator[Path]:
-    """Hand out a new file in the folder of `path`, which takes its place unless the body raises."""
+def _replacement(path: Path) -> Generator[Path]:
+    """Yield a temporary file in the folder of `path` that replaces it unless the body raises."""
     if path.exists():
         path.open("ab").close()
     with staged(path.parent, _touch) as temporary:
@@ -183,39 +182,40 @@ def _touch(path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path, targets: Sequence[Path]) -> Generator[Path]:
-    """Hand out a new folder; files in it take the places of `targets` of their names, all or none.
+def atomic_replace(path: Path, targets: Sequence[Path]) -> Generator[Path]:
+    """Yield a temporary folder whose files replace the `targets` of the same names, all or none.
 
-    The targets lie in one folder, which is made where it isn't there. The last of them is the last
-    to get its place and the first to lose it. One that is there and gets no new file is taken away.
-    Nothing has changed where the body raises, or where a file cannot be moved. Files keep the modes
-    of those that they replace; where a target is a link, what it leads to is replaced.
+    The targets share one folder, which is made if missing. The last target is the last to be moved
+    in and the first to be moved out. A target without a new file is removed. Nothing has changed if
+    the body raises or a file cannot be moved. Files keep the modes of those that they replace;
+    where a target is a link, the file it points to is replaced.
 
-    A process that is killed while files are moved leaves them beside their places, for the next one
-    that writes there to move them on, or back; there is never an old file beside a new one.
+    A process that is killed during the moves leaves its files beside the targets; the next writer
+    completes the exchange or rolls it back. Old and new files are never mixed.
 
-    Raises GraphtoolError: GT601 for `path`, which is what the caller was asked to write. What the
-    body raises about other files is handed on.
+    Raises GraphtoolError: GT601 for `path`, the path that the caller was asked to write. Errors of
+    the body about other files propagate.
     """
-    home = resolved(targets[0].parent)
-    folders = {resolved(target).parent for target in targets}
+    home = resolve_links(targets[0].parent)
+    folders = {resolve_links(target).parent for target in targets}
     names = [target.name for target in targets]
-    others: list[OSError] = []
+    unrelated: list[OSError] = []
     with (
-        reported(path, but=others),
-        _replacing(home, names) as folder,
-        _noted(others, folder.parent, *folders),
+        os_errors_reported(path, but=unrelated),
+        _staging_folder(home, names) as folder,
+        _collect_unrelated(unrelated, folder.parent, *folders),
     ):
         yield folder
 
 
-def _replacing(home: Path, names: Sequence[str]) -> AbstractContextManager[Path]:
+def _staging_folder(home: Path, names: Sequence[str]) -> AbstractContextManager[Path]:
     missing = [folder for folder in (home, *home.parents) if not folder.exists()]
-    return _anew(missing[-1], home, names) if missing else _within(home, names)
+    return _new_folder(missing[-1], home, names) if missing else _exchanged(home, names)
 
 
 @contextmanager
-def _within(home: Path, names: Sequence[str]) -> Generator[Path]:
+def _exchanged(home: Path, names: Sequence[str]) -> Generator[Path]:
+    """Yield a folder whose files replace those in `home`, which exists."""
     with staged(home, Path.mkdir) as folder:
         yield folder
         _keep_modes(folder, home)
@@ -224,16 +224,16 @@ def _within(home: Path, names: Sequence[str]) -> Generator[Path]:
 
 
 def _keep_modes(folder: Path, home: Path) -> None:
-    """Give files of a folder the modes of those that they replace."""
+    """Give the files of a folder the modes of those that they replace."""
     for file in folder.rglob("*"):
-        earlier = home / file.relative_to(folder)
-        if file.is_file() and earlier.is_file():
-            shutil.copymode(earlier, file)
+        replaced = home / file.relative_to(folder)
+        if file.is_file() and replaced.is_file():
+            shutil.copymode(replaced, file)
 
 
 @contextmanager
-def _anew(top: Path, home: Path, names: Sequence[str]) -> Generator[Path]:
-    """Hand out a folder that becomes `home`, with those above it up to `top`, in one move."""
+def _new_folder(top: Path, home: Path, names: Sequence[str]) -> Generator[Path]:
+    """Yield a folder that becomes `home` in one move, with its missing parents up to `top`."""
     with staged(top.parent, Path.mkdir) as stage:
         folder = stage / home.relative_to(top)
         folder.mkdir(parents=True, exist_ok=True)
@@ -242,13 +242,9 @@ def _anew(top: Path, home: Path, names: Sequence[str]) -> Generator[Path]:
         try:
             stage.rename(top)
         except OSError as error:
-            # Another process may have made it meanwhile.
+            # Another process may have made `top` meanwhile.
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
-            with _replacing(home, names) as inner:
-                _move_entries(folder, inner)
-
-
-def _move_entries(folder: Path, other: Path) -> None:
-    for entry in folder.iterdir():
-        entry.rename(other / entry.name)
+            with _staging_folder(home, names) as staging:
+                for entry in folder.iterdir():
+                    entry.rename(staging / entry.name)

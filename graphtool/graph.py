@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from graphtool.diagnostics import Report
 from graphtool.garbage import collection_paused
-from graphtool.text import bounded, named
+from graphtool.text import escaped_bounded, printed_name
 
 if TYPE_CHECKING:
     import networkx
 
 __all__ = [
-    "DTYPE_OF_DROPOUT_STATE",
-    "FLOATS",
-    "HALVES",
-    "NOT_KEPT",
-    "UNKNOWN",
+    "DROPOUT_STATE_DTYPE",
+    "NON_PERSISTABLE_SUFFIX",
+    "UNKNOWN_DIM",
     "Attribute",
     "Block",
     "Graph",
@@ -30,27 +28,24 @@ __all__ = [
     "Shape",
     "Value",
     "dims_agree",
+    "fits_shape",
     "is_dropout_state",
-    "keeps_shape",
     "module_path",
     "operator_kind",
     "shapes_agree",
 ]
 
-_Found = TypeVar("_Found")
-# A node's neighbours, and what is said of the edge to each: nothing.
+_Result = TypeVar("_Result")
+# Node -> neighbour -> attributes of the edge, always empty.
 _Adjacency: TypeAlias = "dict[str, dict[str, dict[str, Any]]]"
 
-# Dtypes of fractions; the halves are computed in float32.
-HALVES = frozenset({"bfloat16", "float16"})
-FLOATS = HALVES | {"float32", "float64"}
-UNKNOWN = -1
-# Paddle's own mark for what is a Variable of static programs and in no state dict.
-NOT_KEPT = "__non_persistable"
-DTYPE_OF_DROPOUT_STATE = "uint8"
-# A list of dims, -1 where one is not known before the run.
+UNKNOWN_DIM = -1
+# Paddle's suffix for Variables of static programs that are in no state dict.
+NON_PERSISTABLE_SUFFIX = "__non_persistable"
+DROPOUT_STATE_DTYPE = "uint8"
+# The dims, -1 where one is unknown before the run.
 Shape: TypeAlias = tuple[int, ...]
-# What an attribute of an Operator holds.
+# The content of an attribute of an Operator.
 Attribute: TypeAlias = "bool | int | float | str | bytes | tuple[Attribute, ...] | None"
 
 
@@ -92,14 +87,14 @@ class Value:
 
     @property
     def rank(self) -> int | None:
-        """The number of dims, of a vector's first element's; None where it is not known."""
+        """The number of dims, for a vector those of its first element; None if unknown."""
         shape = self.elements[0][1] if self.elements else self.shape
         return None if shape is None else len(shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
-    """A node that computes: its operands and results are Value names, in order."""
+    """A node that computes; its operands and results are names of Values, in order."""
 
     name: str
     type: str
@@ -116,7 +111,7 @@ class Operator:
 
     @property
     def kind(self) -> str:
-        """The type without its dialect and the mark of an in-place operator: `batch_norm`."""
+        """The type without dialect and in-place suffix: `batch_norm`."""
         return operator_kind(self.type)
 
 
@@ -124,7 +119,7 @@ class Operator:
 class Block:
     """A list of Operators that run in order; `path` is empty for the top-level one.
 
-    `arguments` are Values that the owner hands in, `results` those that it hands back to its owner.
+    `arguments` are Values that the owner passes in, `results` those that it returns to its owner.
     """
 
     path: str
@@ -138,8 +133,8 @@ class Block:
 class Graph:
     """A Program as plain data: Operators in pre-order, Values by name, Blocks by path.
 
-    `source` says what was read, `version` is the file format's own, `unknown` lists fields of the
-    file that the reader does not know; `report` says what else is worth knowing about the reading.
+    `source` is what was read, `version` the version of the file format. `unknown` lists the fields
+    of the file that the reader does not know, and `report` holds further notes.
     """
 
     source: str
@@ -152,8 +147,8 @@ class Graph:
     version: str = ""
     unknown: tuple[str, ...] = ()
     report: Report = field(default_factory=Report)
-    # By what `once` was given; each function has a type of its own.
-    _findings: dict[Callable[[Graph], object], Any] = field(
+    # Function given to `once` -> its result; each function has its own result type.
+    _cache: dict[Callable[[Graph], object], Any] = field(
         default_factory=dict[Callable[["Graph"], object], Any],
         init=False,
         repr=False,
@@ -161,9 +156,11 @@ class Graph:
     )
 
     def __repr__(self) -> str:
-        ends = (", ".join(map(named, names)) or "nothing" for names in (self.feeds, self.fetches))
+        ends = (
+            ", ".join(map(printed_name, names)) or "nothing" for names in (self.feeds, self.fetches)
+        )
         return (
-            f"Graph({bounded(self.source)}: {self.kind.value}, "
+            f"Graph({escaped_bounded(self.source)}: {self.kind.value}, "
             f"{len(self.operators)} operators, {len(self.values)} Values; {' -> '.join(ends)})"
         )
 
@@ -175,21 +172,21 @@ class Graph:
     @cached_property
     def consumers(self) -> Mapping[str, tuple[Operator, ...]]:
         """Operators that read a Value, in pre-order, each once; unread Values are absent."""
-        readers: dict[str, dict[str, Operator]] = {}
+        consumers: dict[str, dict[str, Operator]] = {}
         for operator in self.operators.values():
             for name in operator.operands:
                 if name is not None:
-                    readers.setdefault(name, {})[operator.name] = operator
-        return {name: tuple(found.values()) for name, found in readers.items()}
+                    consumers.setdefault(name, {})[operator.name] = operator
+        return {name: tuple(operators.values()) for name, operators in consumers.items()}
 
-    def once(self, find: Callable[[Graph], _Found]) -> _Found:
-        """Return what a function finds out about this Graph, which never changes: it runs once."""
-        if find not in self._findings:
-            self._findings[find] = find(self)
-        return self._findings[find]
+    def once(self, compute: Callable[[Graph], _Result]) -> _Result:
+        """Return the cached result of a function of this Graph, which never changes."""
+        if compute not in self._cache:
+            self._cache[compute] = compute(self)
+        return self._cache[compute]
 
     def producer(self, value: str) -> Operator | None:
-        """The Operator that a Value comes from, None for arguments and unwritten Variables."""
+        """The Operator that makes a Value, None for arguments and unwritten Variables."""
         name = self.values[value].producer
         return None if name is None else self.operators[name]
 
@@ -198,27 +195,27 @@ class Graph:
         """One `networkx.DiGraph`: Value nodes are keyed by name, Operator nodes by `name()`.
 
         The node attribute `data` holds the Value or Operator. Edges run operand -> Operator ->
-        result. Blocks join in without a cycle: what the owner reads -> the Block's arguments, and
-        the Block's results -> the owner.
+        result. A Block is connected without a cycle: the operands of its owner -> its arguments,
+        and its results -> the owner.
         """
         import networkx
 
         digraph: networkx.DiGraph[str] = networkx.DiGraph()
-        # Its own methods put the same into these dicts, in twice the time; its types hide them.
-        own: Any = digraph
-        nodes, after, before = own._node, own._succ, own._pred  # noqa: SLF001
+        # networkx' methods fill these private dicts the same way, in twice the time.
+        untyped: Any = digraph
+        nodes, successors, predecessors = untyped._node, untyped._succ, untyped._pred  # noqa: SLF001
         with collection_paused():
             nodes |= {name: {"data": value} for name, value in self.values.items()}
             keys, operators = self.operator_keys.values(), self.operators.values()
-            nodes |= {key: {"data": one} for key, one in zip(keys, operators, strict=True)}
-            after |= {name: {} for name in nodes}
-            before |= {name: {} for name in nodes}
-            self._connect(after, before)
+            nodes |= {key: {"data": data} for key, data in zip(keys, operators, strict=True)}
+            successors |= {name: {} for name in nodes}
+            predecessors |= {name: {} for name in nodes}
+            self._add_edges(successors, predecessors)
         return digraph
 
     @cached_property
     def operator_keys(self) -> Mapping[str, str]:
-        """Operator name -> key in `nx`: `conv2d_3()`, with `%` before it where a Value has that."""
+        """Operator name -> key in `nx`: `conv2d_3()`, or `%conv2d_3()` if a Value has that name."""
         keys: dict[str, str] = {}
         for name in self.operators:
             key = f"{name}()"
@@ -227,19 +224,19 @@ class Graph:
             keys[name] = key
         return keys
 
-    def _connect(self, after: _Adjacency, before: _Adjacency) -> None:
+    def _add_edges(self, successors: _Adjacency, predecessors: _Adjacency) -> None:
         keys = self.operator_keys
         for operator in self.operators.values():
             key = keys[operator.name]
-            into, out = before[key], after[key]
+            operands, results = predecessors[key], successors[key]
             for operand in operator.operands:
                 if operand is not None:
-                    into[operand] = after[operand][key] = {}
+                    operands[operand] = successors[operand][key] = {}
             for result in operator.results:
-                out[result] = before[result][key] = {}
+                results[result] = predecessors[result][key] = {}
             for path in operator.blocks:
                 for tail, head in self._block_edges(operator, self.blocks[path]):
-                    after[tail][head] = before[head][tail] = {}
+                    successors[tail][head] = predecessors[head][tail] = {}
 
     def _block_edges(self, owner: Operator, block: Block) -> Iterator[tuple[str, str]]:
         for argument in block.arguments:
@@ -251,39 +248,39 @@ class Graph:
 
 
 def dims_agree(a: int, b: int) -> bool:
-    """Tell whether two dims may be equal: they are, or one is unknown."""
-    return a == b or UNKNOWN in (a, b)
+    """Return whether two dims are equal or one is unknown."""
+    return a == b or UNKNOWN_DIM in (a, b)
 
 
 def shapes_agree(a: Shape | None, b: Shape | None) -> bool:
-    """Tell whether two shapes may be equal: same rank, and every dim agrees."""
+    """Return whether two shapes may be equal: same rank, and all dims agree."""
     return a is not None and b is not None and len(a) == len(b) and all(map(dims_agree, a, b))
 
 
-def keeps_shape(value: Value, shape: Shape | None) -> bool:
-    """Return whether a tensor of a shape can be what a Value keeps from run to run.
+def fits_shape(value: Value, shape: Shape | None) -> bool:
+    """Return whether a tensor of this shape fits a persistable Value.
 
-    A recurrence keeps a state of its dropout, of which a program says nothing: on a CPU it is
-    empty.
+    The dropout state of a recurrent operator fits any: programs do not declare its shape, and it is
+    empty on a CPU.
     """
-    return value.name.endswith(NOT_KEPT) or shapes_agree(shape, value.shape)
+    return value.name.endswith(NON_PERSISTABLE_SUFFIX) or shapes_agree(shape, value.shape)
 
 
 def is_dropout_state(value: Value) -> bool:
-    """Return whether a recurrence keeps its dropout there: no weight, and empty without one."""
-    is_state = value.dtype == DTYPE_OF_DROPOUT_STATE and not value.shape
-    return is_state and value.name.endswith(NOT_KEPT)
+    """Return whether a Value is the dropout state of a recurrent operator, which is no weight."""
+    is_state = value.dtype == DROPOUT_STATE_DTYPE and not value.shape
+    return is_state and value.name.endswith(NON_PERSISTABLE_SUFFIX)
 
 
 @lru_cache(maxsize=4096)
 def operator_kind(type: str) -> str:
-    """Return a type without its dialect and the mark of an in-place operator: `batch_norm`."""
+    """Return a type without dialect and in-place suffix: `batch_norm`."""
     return type.rpartition(".")[2].rstrip("_")
 
 
 @lru_cache(maxsize=4096)
 def module_path(struct_name: str) -> str:
-    """Return a module path without the root's counter, which grows with every network built.
+    """Return a module path without the root's counter, which grows with every Layer built.
 
     `/ResNet_1/Sequential_2/ReLU_1/` becomes `/ResNet/Sequential_2/ReLU_1`.
     """

@@ -1,4 +1,4 @@
-"""Which file a path means, and what to type for one that could not be used."""
+"""Resolve model paths, and suggest shell commands for paths that could not be used."""
 
 from __future__ import annotations
 
@@ -7,44 +7,44 @@ import os
 from itertools import count
 from pathlib import Path, PurePath
 
-from graphtool.text import as_path, command
+from graphtool.text import path_argument, shell_command
 
 __all__ = [
-    "free_beside",
     "is_empty_folder",
-    "is_there",
-    "look_at",
-    "look_into",
-    "make_room",
-    "saved_model",
+    "list_command",
+    "ls_command",
+    "numbered_path",
+    "path_exists",
+    "resolve_model_prefix",
+    "unwritable_help",
 ]
 
-_FULL = {os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)}
+_DISK_FULL = {os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)}
 
 # In the order in which Paddle looks for them.
-_MODELS = (".json", ".pdmodel")
+_MODEL_SUFFIXES = (".json", ".pdmodel")
 
 
-def is_there(path: str) -> bool:
-    """Tell whether there is a file or folder; what can be no path is none."""
-    # Unlike that of Path, this is False for a name that is too long.
+def path_exists(path: str) -> bool:
+    """Return whether a file or folder exists; False for an invalid path."""
+    # Unlike `Path.exists`, this is False for a name that is too long.
     return os.path.exists(path)  # noqa: PTH110
 
 
-def saved_model(path: str) -> str:
-    """Return the file of a saved model that goes by Paddle's prefix, any other path as it is.
+def resolve_model_prefix(path: str) -> str:
+    """Return the file of a saved model named by Paddle's prefix; any other path unchanged.
 
-    `out/net` means `out/net.json` or `out/net.pdmodel`, as `paddle.static.load_inference_model` has
-    it; something that is called `out/net` itself comes first, unless it is an empty folder.
+    `out/net` means `out/net.json` or `out/net.pdmodel`, as in `paddle.static.load_inference_model`.
+    An existing `out/net` takes precedence, unless it is an empty folder.
     """
     if os.path.lexists(path) and not is_empty_folder(path):
         return path
-    files = (path + ending for ending in _MODELS)
+    files = (path + suffix for suffix in _MODEL_SUFFIXES)
     return next((file for file in files if os.path.isfile(file)), path)  # noqa: PTH113  # no errors
 
 
 def is_empty_folder(path: str) -> bool:
-    """Tell a folder that holds nothing; one that can't be looked into is none."""
+    """Return whether a path is an empty folder; False if it cannot be listed."""
     try:
         with os.scandir(path) as entries:
             return next(entries, None) is None
@@ -52,44 +52,44 @@ def is_empty_folder(path: str) -> bool:
         return False
 
 
-def free_beside(path: str | PurePath) -> str:
-    """Return the path with the first number behind its name that nothing has: `pairs-2.toml`."""
-    # A number has no place behind `.` or `..`.
-    wanted = PurePath(path if PurePath(path).name not in ("", "..") else os.path.abspath(path))  # noqa: PTH100
-    names = (wanted.parent / f"{wanted.stem}-{number}{wanted.suffix}" for number in count(2))
-    return str(next(name for name in names if not os.path.lexists(name)))
+def numbered_path(path: str | PurePath) -> str:
+    """Return the first unused numbered variant of a path: `pairs-2.toml`."""
+    # `.` and `..` cannot be numbered.
+    base = PurePath(path if PurePath(path).name not in ("", "..") else os.path.abspath(path))  # noqa: PTH100
+    variants = (base.parent / f"{base.stem}-{number}{base.suffix}" for number in count(2))
+    return str(next(variant for variant in variants if not os.path.lexists(variant)))
 
 
-def look_at(path: str | PurePath) -> str:
-    """Return the command that shows whose a path is, or what is in its folder where it isn't there.
+def ls_command(path: str | PurePath) -> str:
+    """Return the command that shows the owner and mode of a path.
 
-    Where that isn't there either, it shows the nearest one above.
+    For a missing path it lists the folder, or shows the nearest existing one above.
     """
-    place = Path(path)
-    # Unlike that of Path, this is False for what can be no path.
-    if not os.path.lexists(place) and os.path.isdir(place.parent):  # noqa: PTH112
-        return look_into(place.parent)
-    return command("ls", "-ld", as_path(_there(place)))
+    file = Path(path)
+    # Unlike the methods of Path, these are False for an invalid path.
+    if not os.path.lexists(file) and os.path.isdir(file.parent):  # noqa: PTH112
+        return list_command(file.parent)
+    return shell_command("ls", "-ld", path_argument(_nearest_existing(file)))
 
 
-def look_into(folder: str | PurePath) -> str:
-    """Return the command that lists a folder; or the one nearest above that is there."""
-    return command("ls", as_path(_there(Path(folder))))
+def list_command(folder: str | PurePath) -> str:
+    """Return the command that lists a folder, or the nearest existing one above."""
+    return shell_command("ls", path_argument(_nearest_existing(Path(folder))))
 
 
-def make_room(path: str | PurePath, reason: str) -> str:
-    """Return what to type for a file that could not be written, for the system's `reason`.
+def unwritable_help(path: str | PurePath, reason: str) -> str:
+    """Return a command for a file that could not be written, by the system's `reason`.
 
-    That makes its folder, where it isn't there, or shows how full the disk is; else as `look_at`.
+    It shows how full the disk is, or makes the missing folder; else it is that of `look_at`.
     """
     folder = Path(path).parent
-    if reason in _FULL:
-        return command("df", "-h", as_path(_there(folder)))
+    if reason in _DISK_FULL:
+        return shell_command("df", "-h", path_argument(_nearest_existing(folder)))
     if reason == os.strerror(errno.ENOENT) and not os.path.lexists(folder):
-        return command("mkdir", "-p", as_path(str(folder)))
-    return look_at(folder)
+        return shell_command("mkdir", "-p", path_argument(str(folder)))
+    return ls_command(folder)
 
 
-def _there(path: Path) -> str:
-    # Unlike those of Path, this is False for what can be no path.
-    return str(next((place for place in (path, *path.parents) if os.path.lexists(place)), Path()))
+def _nearest_existing(path: Path) -> str:
+    # Unlike the methods of Path, this is False for an invalid path.
+    return str(next((one for one in (path, *path.parents) if os.path.lexists(one)), Path()))

@@ -1,4 +1,4 @@
-"""One way to say which Value is meant: its name, module path, attribute path or legacy name."""
+"""Selectors: name a Value by its name, module path, attribute path or legacy name."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from graphtool.arguments import bad_argument
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, UsageError, Where, rule
 from graphtool.graph import Graph, Operator, Value, module_path
 from graphtool.lookalikes import closest, near_notes
-from graphtool.paths import is_there
-from graphtool.text import as_path, command, named, option, shown_forms
+from graphtool.paths import path_exists
+from graphtool.text import path_argument, printed_forms, printed_name, shell_command, shell_option
 
 __all__ = [
     "check_selector",
     "find",
-    "find_in",
-    "is_source",
+    "find_for_role",
+    "is_command_source",
     "is_unknown_name",
-    "listing",
-    "meant",
-    "misplaced",
-    "nearest",
-    "renamed",
+    "listing_help",
+    "nearest_names",
+    "unescape_name",
+    "with_owning_role",
+    "with_selector",
 ]
 
 _NEAREST = 3
-_ALIKE = 0.3
+_MIN_SIMILARITY = 0.3
 _FIND = 'gt.find(gt.read(program), "relu_48")'
 
 
 def find(graph: Graph, selector: str) -> Value:
     r"""Return the one Value that a selector means.
 
-    Tried in this order: the name (`relu_48`, a parameter's or Variable's own name), the exact
-    legacy name where a legacy program was translated, the attribute path of a sublayer
-    (`layer4.2`) and the module path (`/ResNet/Sequential_3/BasicBlock_1/ReLU_1`) with the root's
-    counter ignored. A path stands for the Value that the module hands on. What fits none is taken
-    as it is shown: `\x1b` for a letter that cannot be, the middle left out.
+    Tried in this order: the name (`relu_48`, or that of a parameter or Variable), the exact legacy
+    name where a legacy program was translated, the attribute path of a sublayer (`layer4.2`) and
+    the module path (`/ResNet/Sequential_3/BasicBlock_1/ReLU_1`), the root's counter ignored. A path
+    means the output of that module. Then names are matched as graphtool prints them: with `\x1b`
+    for a character that is not printable, and the middle left out.
 
     Raises ReadError: GT101 with the nearest three names, GT102 with the candidates. Raises
     UsageError: GT248.
     """
     _check_graph(graph)
     check_selector(selector)
-    for spelling in chain((selector,), _shown_as(graph, selector)):
+    for spelling in chain((selector,), _unescaped(graph, selector)):
         exact = graph.values.get(spelling)
         if exact is not None:
             return exact
@@ -59,58 +59,60 @@ def find(graph: Graph, selector: str) -> Value:
     raise ReadError(unknown_name(graph, selector))
 
 
-def _check_graph(given: object) -> None:
-    if not isinstance(given, Graph):
-        wanted = "a Graph, which `gt.read` gives, and a Network has as `.graph`"
-        raise UsageError(bad_argument("graph", given, wanted, _FIND))
+def _check_graph(value: object) -> None:
+    if not isinstance(value, Graph):
+        expected = "a Graph, which `gt.read` gives, and a Network has as `.graph`"
+        raise UsageError(bad_argument("graph", value, expected, _FIND))
 
 
-def check_selector(given: object) -> None:
-    """Refuse a selector that is no text.
+def check_selector(value: object) -> None:
+    """Check that a selector is a string.
 
     Raises UsageError: GT248.
     """
-    if not isinstance(given, str):
-        raise UsageError(bad_argument("selector", given, "the name of a Value", _FIND))
+    if not isinstance(value, str):
+        raise UsageError(bad_argument("selector", value, "the name of a Value", _FIND))
 
 
 def is_unknown_name(error: GraphtoolError) -> bool:
-    """Tell that `find` knew no such Value from what else stands against a selector."""
+    """Return whether an error of `find` is that no Value has the name."""
     return error.report.errors[0].code == "GT101"
 
 
-def renamed(error: ReadError, selector: str) -> ReadError:
-    """Say what was typed where no Value was found by a part of it."""
+def with_selector(error: ReadError, selector: str) -> ReadError:
+    """Return an error about an unknown name with the selector that the user typed."""
     if not is_unknown_name(error):
         return error
-    said = _unknown(selector)
-    return ReadError(*(replace(one, message=said) for one in error.report))
+    message = _unknown(selector)
+    return ReadError(*(replace(one, message=message) for one in error.report))
 
 
-_OTHERS = {"teacher": "student", "student": "teacher"}
+_OTHER_ROLE = {"teacher": "student", "student": "teacher"}
 
 
-def misplaced(
+def with_owning_role(
     error: ReadError, selector: str, name: str, *, having: str, help: str | None = None
 ) -> ReadError:
-    """Say so where a name that the teacher, or the student, lacks is one of the other's."""
+    """Return an error about an unknown name that names the network having it, `having`."""
     if not is_unknown_name(error):
         return error
-    said = f"the {_OTHERS[having]} has no `{selector}`: it is the {having}'s `{name}`"
-    return ReadError(*(replace(one, message=said, help=help or one.help) for one in error.report))
+    message = f"the {_OTHER_ROLE[having]} has no `{selector}`: it is the {having}'s `{name}`"
+    return ReadError(
+        *(replace(one, message=message, help=help or one.help) for one in error.report)
+    )
 
 
-def find_in(role: str, graph: Graph, other: Graph, selector: str) -> Value:
+def find_for_role(role: str, graph: Graph, other: Graph, selector: str) -> Value:
     """Return the Value of the teacher, or of the student, that a selector means.
 
-    Raises ReadError: as `find`, and says so where the name is one of the other's.
+    Raises ReadError: as `find`; the message says if the other network has the name.
     """
     try:
         return find(graph, selector)
     except ReadError as error:
         with suppress(ReadError):
             name = find(other, selector).name
-            error = misplaced(error, selector, name, having=_OTHERS[role])
+            error = with_owning_role(error, selector, name, having=_OTHER_ROLE[role])
         raise error from None
 
 
@@ -121,13 +123,15 @@ def unknown_name(graph: Graph, selector: str) -> Diagnostic:
     `graphtool inspect MODEL --name 'relu_*'` lists names. Pruning a program renumbers derived
     names such as `relu_48`.
     """
-    near = nearest(selector, list(_spellings(graph)))
-    known = any(selector in value.name for value in graph.values.values())
+    near = nearest_names(selector, list(_names(graph)))
+    is_substring = any(selector in value.name for value in graph.values.values())
     return Diagnostic(
         message=_unknown(selector),
         where=(Where(program=graph.source),),
         notes=tuple(_notes(graph, selector, near)),
-        help=listing(graph.source, name=f"*{escape(selector)}*" if known and selector else None),
+        help=listing_help(
+            graph.source, name=f"*{escape(selector)}*" if is_substring and selector else None
+        ),
     )
 
 
@@ -135,17 +139,17 @@ def _unknown(selector: str) -> str:
     return f"no Value is called `{selector}`"
 
 
-def listing(source: str, *, name: str | None = None) -> str:
-    """Say what lists the Values of a program: a command, where one can name it there."""
-    if is_source(source):
-        wanted = "--all" if name is None else option("--name", name)
-        return f"{command('graphtool', 'inspect', as_path(source))} {wanted}"
+def listing_help(source: str, *, name: str | None = None) -> str:
+    """Return what to type to list the Values of a program: a command if it can be named in one."""
+    if is_command_source(source):
+        options = "--all" if name is None else shell_option("--name", name)
+        return f"{shell_command('graphtool', 'inspect', path_argument(source))} {options}"
     return "print(*gt.read(program).values)"
 
 
-def is_source(source: str) -> bool:
-    """Tell whether what a Graph was read from can be named to a command as well."""
-    return ":" in source or is_there(source)
+def is_command_source(source: str) -> bool:
+    """Return whether a command can name the source of a Graph, a path or `module:callable`."""
+    return ":" in source or path_exists(source)
 
 
 def _notes(graph: Graph, selector: str, near: Sequence[str]) -> Iterator[str]:
@@ -168,7 +172,7 @@ def ambiguous_name(graph: Graph, selector: str, candidates: tuple[Value, ...]) -
         where=tuple(
             Where(program=graph.source, value=value.name, shape=value.shape) for value in candidates
         ),
-        help=f"use one of their names: `{named(candidates[0].name)}`",
+        help=f"use one of their names: `{printed_name(candidates[0].name)}`",
     )
 
 
@@ -176,53 +180,54 @@ def _meanings(graph: Graph, selector: str) -> Iterator[list[Value]]:
     yield [value for value in graph.values.values() if selector in value.aliases]
     yield [value for value in graph.values.values() if selector in value.layer_outputs]
     if selector.startswith("/"):
-        yield list(_handed_on(graph, module_path(selector)))
+        yield list(_module_outputs(graph, module_path(selector)))
 
 
-def _shown_as(graph: Graph, shown: str) -> Iterator[str]:
+def _unescaped(graph: Graph, printed: str) -> Iterator[str]:
+    """Yield the names and module paths of a Graph that are printed like this."""
     modules = (operator.module or "" for operator in graph.operators.values())
-    yield from _written_out(chain(_spellings(graph), modules), shown)
+    yield from _printed_as(printed, chain(_names(graph), modules))
 
 
-def _written_out(names: Iterable[str], shown: str) -> Iterator[str]:
-    """Yield the names that hold other letters than they are shown with."""
+def _printed_as(printed: str, names: Iterable[str]) -> Iterator[str]:
+    """Yield the names that are printed like this, escaped or shortened."""
     for name in dict.fromkeys(names):
-        if name != shown and shown in shown_forms(name):
+        if name != printed and printed in printed_forms(name):
             yield name
 
 
-def meant(given: str, known: Collection[str]) -> str:
-    """Return which of the known names was given, letter by letter or as it is shown."""
-    return given if given in known else next(_written_out(known, given), given)
+def unescape_name(name: str, known: Collection[str]) -> str:
+    """Return the known name that equals the given one, or is printed like it."""
+    return name if name in known else next(_printed_as(name, known), name)
 
 
-def _handed_on(graph: Graph, path: str) -> Iterator[Value]:
-    """Yield first results made inside a module that an Operator outside of it, or none, reads."""
+def _module_outputs(graph: Graph, path: str) -> Iterator[Value]:
+    """Yield first results of Operators in a module that are unread, or read outside of it."""
     for operator in graph.operators.values():
-        if not _inside(operator, path) or not operator.results:
+        if not _is_inside(operator, path) or not operator.results:
             continue
         result = operator.results[0]
-        readers = graph.consumers.get(result, ())
-        if not readers or any(not _inside(reader, path) for reader in readers):
+        consumers = graph.consumers.get(result, ())
+        if not consumers or any(not _is_inside(consumer, path) for consumer in consumers):
             yield graph.values[result]
 
 
-def _inside(operator: Operator, path: str) -> bool:
+def _is_inside(operator: Operator, path: str) -> bool:
     module = operator.module
     return module is not None and (module == path or module.startswith(f"{path}/"))
 
 
-def _spellings(graph: Graph) -> Iterator[str]:
+def _names(graph: Graph) -> Iterator[str]:
     for value in graph.values.values():
         yield value.name
         yield from value.aliases
         yield from value.layer_outputs
 
 
-def nearest(wanted: str, known: Sequence[str]) -> tuple[str, ...]:
-    """Return the three names that are most like one that does not exist, the nearest first."""
-    alike = closest(wanted, known, most=_NEAREST, cutoff=_ALIKE)
-    if len(alike) < _NEAREST:
-        # Short names and long ones are never alike by this measure: `fc` and `linear_0.w_0`.
-        alike = closest(wanted, known, most=_NEAREST, cutoff=0.0)
-    return tuple(alike)
+def nearest_names(name: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Return the three known names most similar to an unknown one, the nearest first."""
+    similar = closest(name, known, most=_NEAREST, cutoff=_MIN_SIMILARITY)
+    if len(similar) < _NEAREST:
+        # A short and a long name never reach that similarity: `fc` and `linear_0.w_0`.
+        similar = closest(name, known, most=_NEAREST, cutoff=0.0)
+    return tuple(similar)

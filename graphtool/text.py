@@ -1,8 +1,8 @@
-r"""Foreign text made fit to be shown and typed: names from files and paths may hold anything.
+r"""Escape untrusted text for terminals, pictures and shells: names and paths may hold anything.
 
-`visible` is the one place that says which letters are shown as they are. What acts on a terminal,
-cannot be seen, or looks like another letter though it is none, is written as Python writes it:
-`\x1b`, `\u202e`. A page in HTML follows the same rules in a script of its own.
+`visible` alone decides which characters are printed as they are. Control characters, invisible
+ones, and decomposed ones that look like others, are written as Python escapes them: `\x1b`,
+`\u202e`. The script in HTML pages follows the same rules.
 """
 
 from __future__ import annotations
@@ -12,140 +12,136 @@ import shlex
 import unicodedata
 
 __all__ = [
-    "as_path",
-    "as_typed",
-    "bounded",
-    "command",
-    "literal",
-    "named",
-    "option",
-    "quoted",
-    "shortened",
-    "shown_forms",
-    "visible",
+    "elided",
+    "escaped_bounded",
+    "escaped_code",
+    "path_argument",
+    "printable",
+    "printed_forms",
+    "printed_name",
+    "shell_command",
+    "shell_option",
+    "shell_quoted",
+    "string_literal",
 ]
 
-# Printable to Python, and yet nothing to be seen: joiners, fillers, variation selectors, blanks.
-_UNSEEN = re.compile(
+# Printable to Python, and yet invisible: joiners, fillers, variation selectors, blanks.
+_INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
     "\U0001d159\U000e0100-\U000e01ef]"
 )
-# A backslash that could be taken for the start of what is written for another letter.
+# A backslash that could be read as the start of an escape.
 _ESCAPING = re.compile(r"\\(?=[\\nrtxuU]|[^ -~])")
-# Scripts that stack marks stack two or three; more of them cover the lines around.
-_MOST_MARKS = 3
-_ROOM, _DIGEST = 1000, 8
-# Of a path, to most systems.
-_LONGEST = 4096
-_NAMELESS = {"": '""', '""': r"\x22\x22"}
+# Scripts that stack combining marks stack two or three; more of them cover the lines around.
+_MAX_MARKS = 3
+_MAX_LENGTH, _DIGEST_LENGTH = 1000, 8
+# PATH_MAX on most systems.
+_MAX_PATH = 4096
+_EMPTY = {"": '""', '""': r"\x22\x22"}
 
 
-def visible(text: str) -> str:
-    r"""Return text as one line that can be shown, and from which it can be told letter by letter.
+def printable(text: str) -> str:
+    r"""Escape text to one printable line, so that no two texts look the same.
 
-    A backslash is doubled where it would start an escape, so that no two texts look the same.
+    A backslash is doubled where it would start an escape.
     """
-    return as_typed(text if "\\" not in text else _ESCAPING.sub(r"\\\\", text))
+    return escaped_code(text if "\\" not in text else _ESCAPING.sub(r"\\\\", text))
 
 
-def as_typed(text: str) -> str:
-    r"""Return a command or a line of code as one line that can be shown: backslashes stay.
+def escaped_code(text: str) -> str:
+    r"""Escape a command or a line of code to one printable line, keeping its backslashes.
 
-    In a literal of Python, what is written out means the same.
+    In a string literal of Python, the escapes mean the same.
     """
     if text.isascii() and text.isprintable():
         return text
-    # Composed and decomposed letters look the same.
-    is_normal = unicodedata.is_normalized("NFC", text)
-    shown: list[str] = []
-    # At the start, a mark would join what stands before the text.
-    marks = _MOST_MARKS
-    for letter in text:
-        marks = marks + 1 if unicodedata.category(letter)[0] == "M" else 0
-        is_shown = marks <= _MOST_MARKS and (letter.isascii() or is_normal) and _is_seen(letter)
-        shown.append(letter if is_shown else letter.encode("unicode_escape").decode("ascii"))
-    return "".join(shown)
+    # Composed and decomposed characters look the same.
+    is_composed = unicodedata.is_normalized("NFC", text)
+    printed: list[str] = []
+    # A combining mark at the start would join the text before.
+    marks = _MAX_MARKS
+    for char in text:
+        marks = marks + 1 if unicodedata.category(char)[0] == "M" else 0
+        is_visible = char.isprintable() and not _INVISIBLE.match(char)
+        if marks <= _MAX_MARKS and (char.isascii() or is_composed) and is_visible:
+            printed.append(char)
+        else:
+            printed.append(char.encode("unicode_escape").decode("ascii"))
+    return "".join(printed)
 
 
-def _is_seen(letter: str) -> bool:
-    return letter.isprintable() and not _UNSEEN.match(letter)
-
-
-def bounded(text: str) -> str:
-    """Return visible text with the middle left out where it is longer than any real name.
-
-    A digest in its place keeps apart what differs there alone.
-    """
-    if len(text) <= _ROOM:
-        return visible(text)
+def escaped_bounded(text: str) -> str:
+    """Escape text; replace the middle of one longer than any real name by a digest."""
+    if len(text) <= _MAX_LENGTH:
+        return printable(text)
     from hashlib import sha256
 
-    digest = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
-    left_out = f"… {len(text) - _ROOM} more, {digest} …"
-    return f"{visible(text[: _ROOM // 2])} {left_out} {visible(text[-_ROOM // 2 :])}"
+    digest = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
+    omitted = f"… {len(text) - _MAX_LENGTH} more, {digest} …"
+    return f"{printable(text[: _MAX_LENGTH // 2])} {omitted} {printable(text[-_MAX_LENGTH // 2 :])}"
 
 
-def shortened(text: str, room: int) -> str:
-    """Leave out the middle of text that is longer than `room` letters."""
+def elided(text: str, room: int) -> str:
+    """Replace the middle of text longer than `room` characters by an ellipsis."""
     return text if len(text) <= room else f"{text[: room // 2]} … {text[-room // 2 :]}"
 
 
-def named(name: str) -> str:
-    """Return a name as tables show it; one without letters is `""`."""
-    return _NAMELESS.get(name) or bounded(name)
+def printed_name(name: str) -> str:
+    """Escape a name for tables and messages; the empty name is `""`."""
+    return _EMPTY.get(name) or escaped_bounded(name)
 
 
-def shown_forms(name: str) -> tuple[str, str]:
-    """Return a name as it is shown, and as it is where nothing but ASCII can be."""
-    shown = named(name)
-    return shown, shown.encode("ascii", "backslashreplace").decode("ascii")
+def printed_forms(name: str) -> tuple[str, str]:
+    """Return a name as it is printed, and as it is printed in ASCII."""
+    printed = printed_name(name)
+    return printed, printed.encode("ascii", "backslashreplace").decode("ascii")
 
 
-def quoted(text: str) -> str:
-    r"""Return text as one word of a shell: `'a b'`, and `$'\x1b'` for what is not shown.
+def shell_quoted(text: str) -> str:
+    r"""Quote text as one word of a shell: `'a b'`, or `$'\x1b'` where it is not printable.
 
-    What no command line can hold, NUL, lone surrogates, and what is longer than any path, is
-    written as it is shown.
+    Text that no command line can hold (NUL, lone surrogates, longer than any path) is escaped as
+    `visible` does.
     """
-    if len(text) > _LONGEST:
-        return shlex.quote(bounded(text))
-    if as_typed(text) == text:
+    if len(text) > _MAX_PATH:
+        return shlex.quote(escaped_bounded(text))
+    if escaped_code(text) == text:
         return shlex.quote(text)
     try:
         data = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         data = b"\0"
     if b"\0" in data:
-        return shlex.quote(visible(text))
-    return f"$'{''.join(map(_in_quotes, text))}'"
+        return shlex.quote(printable(text))
+    return f"$'{''.join(map(_ansi_c_escaped, text))}'"
 
 
-def _in_quotes(letter: str) -> str:
-    if letter in "\\'":
-        return f"\\{letter}"
-    if letter.isascii() and letter.isprintable():
-        return letter
-    # As bytes, which mean the same in every locale.
-    return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", "surrogateescape"))
+def _ansi_c_escaped(char: str) -> str:
+    if char in "\\'":
+        return f"\\{char}"
+    if char.isascii() and char.isprintable():
+        return char
+    # Bytes mean the same in every locale.
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
 
 
-def command(*words: str) -> str:
-    """Return a command line for a shell; words are a program, its options, and paths."""
-    return " ".join(map(quoted, words))
+def shell_command(*words: str) -> str:
+    """Return a shell command line of a program and its arguments."""
+    return " ".join(map(shell_quoted, words))
 
 
-def as_path(path: str) -> str:
-    """Return a path that no command takes for an option: `./-v`."""
+def path_argument(path: str) -> str:
+    """Return a path that no command mistakes for an option: `./-v`."""
     return f"./{path}" if path.startswith("-") else path
 
 
-def option(name: str, value: str) -> str:
-    """Return an option with its value for a shell: `--feed x=y`, `--feed=-x=y`."""
-    return f"{name}{'=' if value.startswith('-') else ' '}{quoted(value)}"
+def shell_option(name: str, value: str) -> str:
+    """Return an option with its value for a shell: `--feed x=y` or `--feed=-x=y`."""
+    return f"{name}{'=' if value.startswith('-') else ' '}{shell_quoted(value)}"
 
 
-def literal(text: str) -> str:
-    """Return text as a literal of Python, in double quotes."""
+def string_literal(text: str) -> str:
+    """Return text as a Python string literal in double quotes."""
     import json
 
     return json.dumps(text, ensure_ascii=False)

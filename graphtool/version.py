@@ -4,13 +4,13 @@ from __future__ import annotations
 
 __all__ = ["REINSTALL", "UPGRADE", "version"]
 
-# No package index has graphtool: it is installed from a clone.
+# graphtool is on no package index; it is installed from a clone.
 UPGRADE = "git pull && pip install .  # in your clone of graphtool"
 REINSTALL = "pip install --force-reinstall --no-deps .  # in your clone of graphtool"
 
 
 def version() -> str:
-    """Return the version that pip shows; `0+not.installed` where only the source is there."""
+    """Return the installed version, `0+not.installed` if only the source is there."""
     from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as installed
 

@@ -1,7 +1,7 @@
-"""All that stands against a merge, found before anything is touched.
+"""Rules that find the problems of a merge or of pairs before anything is changed.
 
-One rule is one generator with one code. Rules see a MergePlan, which is plain data, and nothing
-else; importing this package registers those of all its modules.
+A rule is one generator with one code. It sees only a MergePlan, which is plain data. Importing this
+package registers the rules of all its modules.
 """
 
 from importlib import import_module
@@ -16,19 +16,19 @@ from graphtool.checks.plan import (
     ParametersWhen,
     are_saved_shapes,
     persistable_names,
-    plan_of,
+    plan_without_facts,
     saved_names,
     used_names,
 )
-from graphtool.checks.planning import Wanted, Weights, plan_for
+from graphtool.checks.planning import MergeOptions, TeacherWeights, plan_merge
 from graphtool.checks.rules import check, not_checked, run_rules
 
 __all__ = [
     "FeedGuess",
+    "MergeOptions",
     "MergePlan",
     "ParametersWhen",
-    "Wanted",
-    "Weights",
+    "TeacherWeights",
     "are_saved_shapes",
     "check",
     "check_merge",
@@ -39,8 +39,8 @@ __all__ = [
     "guess_feeds",
     "not_checked",
     "persistable_names",
-    "plan_for",
-    "plan_of",
+    "plan_merge",
+    "plan_without_facts",
     "run_rules",
     "saved_names",
     "used_names",

@@ -1,4 +1,4 @@
-"""Adapters: what a pair's text asks for, and the shapes that both sides have behind it."""
+"""Adapters: how the text of a pair's adapter is parsed, and the shapes that it produces."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from graphtool.checks.layouts import is_map
-from graphtool.checks.places import spelt
+from graphtool.checks.locations import format_shape
 from graphtool.diagnostics import Diagnostic, PairError, Where, rule
-from graphtool.graph import UNKNOWN, Shape
-from graphtool.loss_names import channel_axis
+from graphtool.graph import UNKNOWN_DIM, Shape
+from graphtool.loss_specs import channel_axis
 
 __all__ = [
-    "WANTED",
+    "ADAPTER_INPUTS",
     "Adapter",
+    "adapted_shapes",
     "adapter_misfit",
-    "adapter_misfits",
-    "behind",
+    "check_adapter",
     "fixed_value",
     "is_pooled",
     "layer_axis",
@@ -28,12 +28,12 @@ __all__ = [
 ]
 
 _STEP = re.compile(
-    r"(?P<layer>conv1x1|linear)(\((?P<given>\d+)->(?P<wanted>\d+)\))?|(?P<size>resize)"
+    r"(?P<layer>conv1x1|linear)(\((?P<student>\d+)->(?P<teacher>\d+)\))?|(?P<size>resize)"
 )
 _SUGGEST = "graphtool suggest-pairs TEACHER STUDENT -o pairs.toml"
 _RANKS = {"conv1x1": (4,), "linear": (2, 3, 4, 5)}
-# What each adapter is put on.
-WANTED = {
+# The Values that each adapter can be applied to.
+ADAPTER_INPUTS = {
     "conv1x1": "a map of rank 4 whose channels are known",
     "linear": "a Value of rank 2 or more whose last dim is known",
     "resize": "maps of rank 4",
@@ -42,10 +42,10 @@ WANTED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapter:
-    """What the text of `Pair.adapter` asks for.
+    """The parsed text of `Pair.adapter`.
 
-    `layer` is `conv1x1`, `linear` or None; `channels` are those of the student and of the teacher
-    that the text gives, None where it gives none; `resizes` brings both maps to the smaller size.
+    `layer` is `conv1x1`, `linear` or None. `channels` are those of the student and of the teacher
+    in the text, None if they are left out. If it `resizes`, both maps get the smaller size.
     """
 
     layer: str | None
@@ -54,7 +54,7 @@ class Adapter:
 
 
 def parse_adapter(text: str) -> Adapter:
-    """Read the text of `Pair.adapter`: `conv1x1(256->512)+resize`; the numbers may be left out.
+    """Parse the text of `Pair.adapter`: `conv1x1(256->512)+resize`; the numbers are optional.
 
     Raises PairError: GT355 for any other text.
     """
@@ -66,37 +66,39 @@ def parse_adapter(text: str) -> Adapter:
     layer = layers[0] if layers else None
     return Adapter(
         layer=layer["layer"] if layer else None,
-        channels=(int(layer["given"]), int(layer["wanted"])) if layer and layer["given"] else None,
+        channels=(int(layer["student"]), int(layer["teacher"]))
+        if layer and layer["student"]
+        else None,
         resizes=bool(sizes),
     )
 
 
 def is_pooled(shape: Shape) -> bool:
-    """Tell a map [N, C, 1, 1], which `linear` takes as vectors."""
+    """Return whether a shape is [N, C, 1, 1], which `linear` takes as vectors."""
     return is_map(shape) and shape[2:] == (1, 1)
 
 
 def layer_axis(layer: str, shape: Shape) -> int | None:
-    """Return the axis whose channels a layer reads, None where it cannot be put on the shape."""
+    """Return the axis whose channels a layer reads, None if it cannot be applied to the shape."""
     axis = 1 if layer == "conv1x1" or is_pooled(shape) else len(shape) - 1
-    return axis if len(shape) in _RANKS[layer] and shape[axis] != UNKNOWN else None
+    return axis if len(shape) in _RANKS[layer] and shape[axis] != UNKNOWN_DIM else None
 
 
 def teacher_channels(shape: Shape) -> int:
-    """Return the channels that a layer brings the student's to."""
-    return shape[channel_axis(len(shape))] if shape else UNKNOWN
+    """Return the number of channels that a layer brings the student's to."""
+    return shape[channel_axis(len(shape))] if shape else UNKNOWN_DIM
 
 
 def resized(teacher: Shape, student: Shape) -> tuple[Shape, Shape]:
-    """Return both maps at the smaller size; it is found in the run where a side is not known."""
+    """Return the shapes of both maps at the smaller size, which is unknown if a side is."""
     sides = teacher[2:], student[2:]
-    known = UNKNOWN not in (*sides[0], *sides[1])
-    size = tuple(map(min, *sides)) if known else (UNKNOWN, UNKNOWN)
+    known = UNKNOWN_DIM not in (*sides[0], *sides[1])
+    size = tuple(map(min, *sides)) if known else (UNKNOWN_DIM, UNKNOWN_DIM)
     return (*teacher[:2], *size), (*student[:2], *size)
 
 
-def behind(adapter: Adapter, teacher: Shape, student: Shape) -> tuple[Shape, Shape]:
-    """Return the shapes that an adapter, which fits, makes of both sides."""
+def adapted_shapes(adapter: Adapter, teacher: Shape, student: Shape) -> tuple[Shape, Shape]:
+    """Return both shapes after an adapter that `check_adapter` accepts."""
     if adapter.resizes:
         teacher, student = resized(teacher, student)
     if adapter.layer is None:
@@ -111,45 +113,50 @@ def behind(adapter: Adapter, teacher: Shape, student: Shape) -> tuple[Shape, Sha
     return teacher, (*student[:axis], channels, *student[axis + 1 :])
 
 
-def adapter_misfits(
+def check_adapter(
     text: str, adapter: Adapter, shapes: tuple[Shape, Shape], where: tuple[Where, Where]
 ) -> Iterator[Diagnostic]:
     """Yield why an adapter cannot be built for a pair, whose maps have their channels first."""
-    unfit = [place for place, shape in zip(where, shapes, strict=True) if not is_map(shape)]
-    if adapter.resizes and unfit:
-        yield from (adapter_misfit("resize", WANTED["resize"], place) for place in unfit)
+    no_maps = [place for place, shape in zip(where, shapes, strict=True) if not is_map(shape)]
+    if adapter.resizes and no_maps:
+        yield from (adapter_misfit("resize", ADAPTER_INPUTS["resize"], place) for place in no_maps)
         return
     if adapter.resizes:
         shapes = resized(*shapes)
     if adapter.layer is not None:
-        yield from _wrong_channels(text, adapter, shapes, where)
+        yield from _check_channels(text, adapter, shapes, where)
 
 
-def _wrong_channels(
+def _check_channels(
     text: str, adapter: Adapter, shapes: tuple[Shape, Shape], where: tuple[Where, Where]
 ) -> Iterator[Diagnostic]:
     layer = adapter.layer or ""
-    teacher, axis = teacher_channels(shapes[0]), layer_axis(layer, shapes[1])
-    if teacher == UNKNOWN:
+    teacher_shape, student_shape = shapes
+    teacher, axis = teacher_channels(teacher_shape), layer_axis(layer, student_shape)
+    if teacher == UNKNOWN_DIM:
         yield adapter_misfit(layer, "one whose channels are known", where[0])
     if axis is None:
-        yield adapter_misfit(layer, WANTED[layer], where[1])
-    if teacher == UNKNOWN or axis is None:
+        yield adapter_misfit(layer, ADAPTER_INPUTS[layer], where[1])
+    if teacher == UNKNOWN_DIM or axis is None:
         return
-    student = shapes[1][axis]
-    given, made = adapter.channels or (student, teacher)
+    student = student_shape[axis]
+    from_channels, to_channels = adapter.channels or (student, teacher)
     plain = text.replace(" ", "")
-    instead = plain.replace(f"{given}->{made}", f"{student}->{teacher}")
-    wanted = f"{given} channels"
-    if axis != channel_axis(len(shapes[1])) and not is_pooled(shapes[1]):
+    corrected = plain.replace(f"{from_channels}->{to_channels}", f"{student}->{teacher}")
+    expected = f"{from_channels} channels"
+    if axis != channel_axis(len(student_shape)) and not is_pooled(student_shape):
         # The last dim of a map is its width.
-        instead = plain.replace(f"{layer}({given}->{made})", f"conv1x1({shapes[1][1]}->{teacher})")
-        wanted = f"a last dim of {given}"
-    if given != student:
-        yield adapter_misfit(text, wanted, where[1], instead=instead)
-    if made != teacher:
-        has, wanted = (f"`{where[0].value}` has {teacher}", where[0]), f"{made} channels"
-        yield adapter_misfit(text, wanted, where[1], instead=instead, brought=has)
+        corrected = plain.replace(
+            f"{layer}({from_channels}->{to_channels})", f"conv1x1({student_shape[1]}->{teacher})"
+        )
+        expected = f"a last dim of {from_channels}"
+    if from_channels != student:
+        yield adapter_misfit(text, expected, where[1], corrected=corrected)
+    if to_channels != teacher:
+        actual = f"`{where[0].value}` has {teacher}", where[0]
+        yield adapter_misfit(
+            text, f"{to_channels} channels", where[1], corrected=corrected, teacher=actual
+        )
 
 
 @rule("GT355")
@@ -185,11 +192,11 @@ def fixed_value(adapter: str, where: Where) -> Diagnostic:
 @rule("GT357")
 def adapter_misfit(
     adapter: str,
-    wanted: str,
+    expected: str,
     where: Where,
     *,
-    instead: str | None = None,
-    brought: tuple[str, Where] | None = None,
+    corrected: str | None = None,
+    teacher: tuple[str, Where] | None = None,
 ) -> Diagnostic:
     """An adapter cannot be built for a Value of such a shape, or makes what the teacher has not.
 
@@ -197,10 +204,12 @@ def adapter_misfit(
     there are. `resize` takes maps. Where dims are not known, build the network with the size of its
     input.
     """
-    placed = f"`{adapter}` is put on `{where.value}` {spelt(where.shape)}; wanted {wanted}"
-    made = f"`{adapter}` brings `{where.value}` to {wanted}, "
+    wrong_input = (
+        f"`{adapter}` is put on `{where.value}` {format_shape(where.shape)}; wanted {expected}"
+    )
+    wrong_output = f"`{adapter}` brings `{where.value}` to {expected}, "
     return Diagnostic(
-        message=f"{made}the teacher's {brought[0]}" if brought else placed,
-        where=(where,) if brought is None else (where, brought[1]),
-        help=f'adapter = "{instead}"' if instead else _SUGGEST,
+        message=f"{wrong_output}the teacher's {teacher[0]}" if teacher else wrong_input,
+        where=(where,) if teacher is None else (where, teacher[1]),
+        help=f'adapter = "{corrected}"' if corrected else _SUGGEST,
     )

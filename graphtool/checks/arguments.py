@@ -1,4 +1,4 @@
-"""What a call is given has the right type before anything is read."""
+"""Refuse arguments of the wrong type before anything is read."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = [
     "check_names",
     "check_pair_arguments",
     "check_sources",
-    "maps_to_mappings",
-    "names_two",
+    "is_mapping_of_mappings",
+    "is_name_tuple",
 ]
 
 _Pair = TypeVar("_Pair")
@@ -26,14 +26,14 @@ _Pair = TypeVar("_Pair")
 def check_arguments(
     feed_map: object, name_prefix: object, shared: object, **scopes: object
 ) -> None:
-    """Refuse arguments of `merge` and `check_merge` that are of a wrong type.
+    """Refuse arguments of `merge` and `check_merge` of the wrong type.
 
     Raises UsageError: GT248, for all of them at once.
     """
     found: list[Diagnostic] = []
-    if not _maps_names(feed_map):
-        wanted = "a mapping from teacher feed names to student feed names"
-        found.append(bad_argument("feed_map", feed_map, wanted))
+    if not _is_name_mapping(feed_map):
+        expected = "a mapping from teacher feed names to student feed names"
+        found.append(bad_argument("feed_map", feed_map, expected))
     if not _is_text(name_prefix):
         found.append(bad_argument("name_prefix", name_prefix, "text"))
     if not _are_texts(shared):
@@ -50,26 +50,26 @@ def check_arguments(
 def check_pair_arguments(
     pairs: Iterable[_Pair], name_prefix: object, options: object
 ) -> tuple[_Pair, ...]:
-    """Return the pairs that `check_pairs` is given; refuse arguments of a wrong type.
+    """Return the pairs given to `check_pairs` as a tuple; refuse arguments of the wrong type.
 
     Raises UsageError: GT248, for all of them at once.
     """
     found: list[Diagnostic] = []
-    are_listed = _is_listing(pairs)
-    if not are_listed:
+    is_list = _is_listing(pairs)
+    if not is_list:
         found.append(bad_argument("pairs", pairs, "a PairSet, or a list of pairs", _PAIRS))
-    listed = tuple(pairs) if are_listed else ()
-    wanted = "a Pair, or (teacher name, student name) with or without a loss"
+    listed = tuple(pairs) if is_list else ()
+    expected = "a Pair, or (teacher name, student name) with or without a loss"
     found += [
-        bad_argument(f"pairs[{place}]", one, wanted, _PAIRS)
-        for place, one in enumerate(listed)
-        if not (isinstance(one, Pair) or names_two(one))
+        bad_argument(f"pairs[{index}]", pair, expected, _PAIRS)
+        for index, pair in enumerate(listed)
+        if not (isinstance(pair, Pair) or is_name_tuple(pair))
     ]
     if not _is_text(name_prefix):
         found.append(bad_argument("name_prefix", name_prefix, "text", _PAIRS))
-    if options is not None and not maps_to_mappings(options):
-        wanted, example = "a mapping to mappings", 'options={"kl": {"from_probs": "teacher"}}'
-        found.append(bad_argument("options", options, wanted, example))
+    if options is not None and not is_mapping_of_mappings(options):
+        expected, example = "a mapping to mappings", 'options={"kl": {"from_probs": "teacher"}}'
+        found.append(bad_argument("options", options, expected, example))
     if found:
         raise UsageError(*found)
     return listed
@@ -79,8 +79,8 @@ def _is_listing(given: object) -> bool:
     return isinstance(given, Iterable) and not isinstance(given, str | PathLike)
 
 
-def names_two(given: object) -> TypeGuard[tuple[str, ...]]:
-    """Tell the names of two Values, with or without a loss."""
+def is_name_tuple(given: object) -> TypeGuard[tuple[str, ...]]:
+    """Return whether an argument is `(teacher name, student name)`, with or without a loss."""
     if not isinstance(given, tuple):
         return False
     names = cast("tuple[object, ...]", given)
@@ -90,8 +90,8 @@ def names_two(given: object) -> TypeGuard[tuple[str, ...]]:
 _PAIRS = "gt.check_pairs(gt.suggest_pairs(teacher, student), teacher, student)"
 
 
-def maps_to_mappings(given: object) -> bool:
-    """Tell options: by the name of a loss, or of a part, those that it gets."""
+def is_mapping_of_mappings(given: object) -> bool:
+    """Return whether an argument is a mapping to mappings, as the options of losses are."""
     if not isinstance(given, Mapping):
         return False
     tables = cast("Mapping[object, object]", given).values()
@@ -99,7 +99,7 @@ def maps_to_mappings(given: object) -> bool:
 
 
 def _is_text(given: object) -> bool:
-    """Tell text that a file and Paddle can hold: lone surrogates can't be written as UTF-8."""
+    """Return whether an argument is text without lone surrogates, which UTF-8 cannot encode."""
     return isinstance(given, str) and not any("\ud800" <= letter <= "\udfff" for letter in given)
 
 
@@ -110,14 +110,14 @@ def check_sources(
     teachers: tuple[type, ...],
     students: tuple[type, ...] = (),
 ) -> None:
-    """Refuse networks that are neither live nor of the other types that a call takes.
+    """Refuse networks that are neither live nor of the other types that a call accepts.
 
     Raises UsageError: GT248, for both at once.
     """
-    sides = (("teacher_program", teacher, teachers), ("student_program", student, students))
+    networks = (("teacher_program", teacher, teachers), ("student_program", student, students))
     found = [
         bad_argument(name, given, "a Program, a Network or a path" if types else _LIVE)
-        for name, given, types in sides
+        for name, given, types in networks
         if not (is_live(given) or isinstance(given, types))
     ]
     if found:
@@ -127,7 +127,7 @@ def check_sources(
 _LIVE = "a Program or a Network, as graphtool.for_training(path) gives for a saved model"
 
 
-def _maps_names(given: object) -> bool:
+def _is_name_mapping(given: object) -> bool:
     if not isinstance(given, Mapping):
         return False
     pairs = cast("Mapping[object, object]", given).items()
@@ -135,7 +135,7 @@ def _maps_names(given: object) -> bool:
 
 
 def check_names(name: str, given: object, call: str) -> None:
-    """Refuse what is no list of names: a single text, too; `call` is what a right one looks like.
+    """Refuse anything but a list or tuple of names, also a single string; `call` is an example.
 
     Raises UsageError: GT248.
     """

@@ -1,16 +1,23 @@
-"""Rules about the batch: a teacher that was built for one size."""
+"""Rules about the batch: a teacher that was built for one batch size."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from graphtool.checks.places import also, at_operator, in_student, in_teacher, mapped_feeds, spelt
+from graphtool.checks.locations import (
+    also,
+    at_operator,
+    format_shape,
+    in_student,
+    in_teacher,
+    mapped_feeds,
+)
 from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import check
 from graphtool.diagnostics import Diagnostic, Severity, counted
-from graphtool.graph import UNKNOWN, Graph, Operator, Shape
-from graphtool.structure import kind_of
-from graphtool.text import literal
+from graphtool.graph import UNKNOWN_DIM, Graph, Operator, Shape
+from graphtool.ops import kind_of
+from graphtool.text import string_literal
 
 __all__ = ["baked_reshape", "fixed_batch"]
 
@@ -27,14 +34,15 @@ def fixed_batch(plan: MergePlan) -> Iterator[Diagnostic]:
     for teacher, student in mapped_feeds(plan):
         if not teacher.shape or not student.shape or len(teacher.shape) < 2:
             continue
-        batch, other = teacher.shape[0], student.shape[0]
-        if batch not in (UNKNOWN, other):
+        batch, student_batch = teacher.shape[0], student.shape[0]
+        if batch not in (UNKNOWN_DIM, student_batch):
             yield Diagnostic(
                 message=f"teacher feed `{teacher.name}` has a fixed batch of {batch}, student feed "
-                f"`{student.name}` {'any' if other == UNKNOWN else other}",
+                f"`{student.name}` {'any' if student_batch == UNKNOWN_DIM else student_batch}",
                 severity=Severity.WARNING,
                 where=(in_teacher(plan, teacher), in_student(plan, student)),
-                help=f"paddle.static.data({literal(teacher.name)}, [-1, ...])  # where it is built",
+                help=f"paddle.static.data({string_literal(teacher.name)}, [-1, ...])"
+                "  # where it is built",
             )
 
 
@@ -53,13 +61,13 @@ def baked_reshape(plan: MergePlan) -> Iterator[Diagnostic]:
     baked = [
         operator
         for operator in plan.teacher.operators.values()
-        if kind_of(operator) == "reshape" and _bakes(plan.teacher, operator, batches)
+        if kind_of(operator) == "reshape" and _fixes_batch(plan.teacher, operator, batches)
     ]
     if baked:
-        target = _target(plan.teacher, baked[0])
+        target = _target_shape(plan.teacher, baked[0])
         yield Diagnostic(
             message=f"the teacher has {counted(len(baked), 'reshape')} to a fixed batch: "
-            f"`{baked[0].name}` to {spelt(target)}",
+            f"`{baked[0].name}` to {format_shape(target)}",
             severity=Severity.WARNING,
             where=(at_operator("teacher", plan.teacher, baked[0]),),
             notes=also([operator.name for operator in baked]),
@@ -67,9 +75,9 @@ def baked_reshape(plan: MergePlan) -> Iterator[Diagnostic]:
         )
 
 
-def _bakes(graph: Graph, operator: Operator, batches: Mapping[int, int]) -> bool:
-    """Tell a reshape of something with the fixed batch to that batch as a number."""
-    target, source = _target(graph, operator), next(iter(operator.operands), None)
+def _fixes_batch(graph: Graph, operator: Operator, batches: Mapping[int, int]) -> bool:
+    """Return whether a reshape keeps the fixed batch of its operand as a number."""
+    target, source = _target_shape(graph, operator), next(iter(operator.operands), None)
     shape = None if source is None else graph.values[source].shape
     if not target or not shape:
         return False
@@ -77,8 +85,8 @@ def _bakes(graph: Graph, operator: Operator, batches: Mapping[int, int]) -> bool
     return batch > 0 and batches.get(batch, batch) != batch and shape[0] == batch
 
 
-def _target(graph: Graph, operator: Operator) -> Shape | None:
-    """Return the dims that a reshape asks for: an attribute, in PIR a constant operand's value."""
+def _target_shape(graph: Graph, operator: Operator) -> Shape | None:
+    """Return the target shape of a reshape: an attribute, or in PIR a constant operand."""
     given = operator.attributes.get("shape")
     if given is None and len(operator.operands) > 1 and operator.operands[1] is not None:
         constant = graph.producer(operator.operands[1])

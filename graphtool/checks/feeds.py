@@ -1,19 +1,19 @@
-"""Rules about the feed map: which student feed each teacher feed becomes."""
+"""Rules about the feed map, which maps teacher feeds to the student feeds that they share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from graphtool.checks.guess import fits, mended_feed_map, nearest_feed
-from graphtool.checks.places import (
+from graphtool.checks.guess import are_shareable, corrected_feed_map, nearest_feed
+from graphtool.checks.locations import (
     LISTED,
     feed_map_argument,
+    format_shape,
     in_student,
     in_teacher,
     mapped_feeds,
     of_student,
     of_teacher,
-    spelt,
 )
 from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import check
@@ -21,7 +21,7 @@ from graphtool.diagnostics import Diagnostic, Severity, listed
 from graphtool.graph import Graph, Value, dims_agree
 from graphtool.lookalikes import alike_notes
 from graphtool.structure import label_feeds
-from graphtool.text import literal
+from graphtool.text import string_literal
 
 __all__ = [
     "feed_dtype",
@@ -37,9 +37,9 @@ __all__ = [
 ]
 
 
-def _mended(plan: MergePlan) -> str:
-    """Spell the feed map that was most likely meant, as an argument that can be typed."""
-    return feed_map_argument(mended_feed_map(plan))
+def _corrected_argument(plan: MergePlan) -> str:
+    """Return the code of the most likely intended feed map as an argument."""
+    return feed_map_argument(corrected_feed_map(plan))
 
 
 @check("GT210")
@@ -56,22 +56,22 @@ def unknown_teacher_feed(plan: MergePlan) -> Iterator[Diagnostic]:
             message=f"the teacher has no feed `{name}`",
             where=(of_teacher(plan),),
             notes=(
-                _feeds_of("teacher", plan.teacher),
+                _feeds_note("teacher", plan.teacher),
                 *alike_notes(name, plan.teacher.feeds),
-                *_swapped(plan, name, student),
+                *_swapped_note(plan, name, student),
             ),
-            help=_mended(plan),
+            help=_corrected_argument(plan),
         )
 
 
-def _feeds_of(role: str, graph: Graph) -> str:
+def _feeds_note(role: str, graph: Graph) -> str:
     if not graph.feeds:
         return f"the {role} has no feeds"
     return f"the {role}'s feeds: {', '.join(f'`{name}`' for name in graph.feeds)}"
 
 
-def _swapped(plan: MergePlan, teacher: str, student: str) -> tuple[str, ...]:
-    """Say that the feed map is the wrong way round, where it is."""
+def _swapped_note(plan: MergePlan, teacher: str, student: str) -> tuple[str, ...]:
+    """Return a note if the feed map goes from student to teacher."""
     if teacher in plan.student.feeds and student in plan.teacher.feeds:
         return ("a feed map goes from teacher to student; this looks the other way round",)
     return ()
@@ -91,10 +91,10 @@ def unknown_student_feed(plan: MergePlan) -> Iterator[Diagnostic]:
             message=f"the student has no feed `{name}`, which teacher feed `{teacher}` is to share",
             where=(of_student(plan),),
             notes=(
-                _feeds_of("student", plan.student),
+                _feeds_note("student", plan.student),
                 *alike_notes(name, plan.student.feeds),
             ),
-            help=_mended(plan),
+            help=_corrected_argument(plan),
         )
 
 
@@ -111,8 +111,8 @@ def not_a_feed(plan: MergePlan) -> Iterator[Diagnostic]:
         yield Diagnostic(
             message=f"`{name}` is no feed of the student, but a Value that it computes or keeps",
             where=(in_student(plan, value),),
-            notes=(_feeds_of("student", plan.student),),
-            help=_mended(plan),
+            notes=(_feeds_note("student", plan.student),),
+            help=_corrected_argument(plan),
         )
 
 
@@ -124,9 +124,9 @@ def teacher_feed_left_out(plan: MergePlan) -> Iterator[Diagnostic]:
     merged Program has one feed more, under the teacher's prefix, and each run has to give it. Map
     the feed onto that name, `{"mask": "teacher_mask"}`, to say that this is meant.
     """
-    for old, new in _forgotten(plan):
+    for old, new in _unmapped_feeds(plan):
         if old not in label_feeds(plan.teacher):
-            yield _left_out(plan, old, new, "feed")
+            yield _unmapped_feed(plan, old, new, "feed")
 
 
 @check("GT214")
@@ -136,57 +136,58 @@ def label_left_out(plan: MergePlan) -> Iterator[Diagnostic]:
     The teacher still computes its loss: map its label onto the student's, or build the teacher
     without its loss (save it as an inference model, with its logits as output).
     """
-    for old, new in _forgotten(plan):
+    for old, new in _unmapped_feeds(plan):
         if old in label_feeds(plan.teacher):
-            yield _left_out(plan, old, new, "label")
+            yield _unmapped_feed(plan, old, new, "label")
 
 
-def _forgotten(plan: MergePlan) -> Iterator[tuple[str, str]]:
-    """Yield the feeds that the teacher keeps for itself, though nobody said so."""
-    return ((old, new) for old, new in plan.own_feeds if old not in plan.unshared)
+def _unmapped_feeds(plan: MergePlan) -> Iterator[tuple[str, str]]:
+    """Return old and new names of the feeds that are neither shared nor explicitly separate."""
+    return ((old, new) for old, new in plan.unmapped_feeds if old not in plan.separate_feeds)
 
 
-def _left_out(plan: MergePlan, old: str, new: str, noun: str) -> Diagnostic:
+def _unmapped_feed(plan: MergePlan, old: str, new: str, noun: str) -> Diagnostic:
     value = plan.teacher.values[old]
-    near = _fitting(plan, value, old)
-    if near is None:
+    nearest = _free_student_feed(plan, value, old)
+    if nearest is None:
         note = f"no student feed fits: the merged Program wants `{new}` fed in each run"
     else:
-        note = f"nearest of the student's: `{near}` {spelt(plan.student.values[near].shape)}"
+        shape = format_shape(plan.student.values[nearest].shape)
+        note = f"nearest of the student's: `{nearest}` {shape}"
     return Diagnostic(
         message=f"the feed map leaves out the teacher's {noun} `{old}`",
-        severity=Severity.WARNING if near is None else Severity.ERROR,
+        severity=Severity.WARNING if nearest is None else Severity.ERROR,
         where=(in_teacher(plan, value, old),),
         notes=(note,),
-        help=_mended(plan),
+        help=_corrected_argument(plan),
     )
 
 
-def _fitting(plan: MergePlan, value: Value, name: str) -> str | None:
-    """Return the student feed that a left-out one belongs on, of those that no other has."""
-    if name in plan.student.feeds and fits(value, plan.student.values[name]):
+def _free_student_feed(plan: MergePlan, value: Value, name: str) -> str | None:
+    """Return the most likely student feed for an unmapped one, unless another is mapped to it."""
+    if name in plan.student.feeds and are_shareable(value, plan.student.values[name]):
         return name
-    near = nearest_feed(value, name, plan.student)
+    nearest = nearest_feed(value, name, plan.student)
     taken = {new for old, new in plan.feed_map if old in plan.teacher.feeds}
-    if near is None or near in taken:
+    if nearest is None or nearest in taken:
         return None
-    return near if fits(value, plan.student.values[near]) else None
+    return nearest if are_shareable(value, plan.student.values[nearest]) else None
 
 
 @check("GT215")
 def two_feeds_on_one(plan: MergePlan) -> Iterator[Diagnostic]:
     """The feed map sends two teacher feeds to one student feed: both read the same data."""
-    groups: dict[str, list[str]] = {}
+    by_student: dict[str, list[str]] = {}
     for teacher, student in plan.feed_map:
-        groups.setdefault(student, []).append(teacher)
-    for student, teachers in groups.items():
+        by_student.setdefault(student, []).append(teacher)
+    for student, teachers in by_student.items():
         if len(teachers) > 1:
-            several = listed(teachers, LISTED)
+            names = listed(teachers, LISTED)
             yield Diagnostic(
-                message=f"teacher feeds {several} all read student feed `{student}`",
+                message=f"teacher feeds {names} all read student feed `{student}`",
                 severity=Severity.WARNING,
                 where=(in_student(plan, plan.student.values.get(student), student),),
-                notes=(_feeds_of("student", plan.student),),
+                notes=(_feeds_note("student", plan.student),),
             )
 
 
@@ -201,7 +202,7 @@ def feed_rank(plan: MergePlan) -> Iterator[Diagnostic]:
                 message=f"teacher feed `{teacher.name}` has rank {len(teacher.shape)}, student "
                 f"feed `{student.name}` rank {len(student.shape)}",
                 where=(in_teacher(plan, teacher), in_student(plan, student)),
-                help=_mended(plan),
+                help=_corrected_argument(plan),
             )
 
 
@@ -214,31 +215,32 @@ def feed_shape(plan: MergePlan) -> Iterator[Diagnostic]:
     built for one of them.
     """
     for teacher, student in mapped_feeds(plan):
-        wrong = _disagreeing_dims(teacher, student)
-        if wrong:
+        axes = _differing_axes(teacher, student)
+        if axes:
             yield Diagnostic(
-                message=f"teacher feed `{teacher.name}` is {spelt(teacher.shape)}, student feed "
-                f"`{student.name}` {spelt(student.shape)}: {_differing(wrong)}",
+                message=f"teacher feed `{teacher.name}` is {format_shape(teacher.shape)}, "
+                f"student feed `{student.name}` {format_shape(student.shape)}: "
+                f"{_differing_dims(axes)}",
                 where=(in_teacher(plan, teacher), in_student(plan, student)),
-                notes=(_ONE_SIZE,) if len(teacher.shape or ()) > 3 and min(wrong) > 1 else (),
-                help=_mended(plan),
+                notes=(_ONE_SIZE,) if len(teacher.shape or ()) > 3 and min(axes) > 1 else (),
+                help=_corrected_argument(plan),
             )
 
 
 _ONE_SIZE = "build both networks for one size of image; else the teacher is fed apart"
 
 
-def _differing(dims: Sequence[int]) -> str:
-    if len(dims) == 1:
-        return f"dim {dims[0]} differs"
-    return f"dims {', '.join(map(str, dims))} differ"
+def _differing_dims(axes: Sequence[int]) -> str:
+    if len(axes) == 1:
+        return f"dim {axes[0]} differs"
+    return f"dims {', '.join(map(str, axes))} differ"
 
 
-def _disagreeing_dims(teacher: Value, student: Value) -> list[int]:
+def _differing_axes(teacher: Value, student: Value) -> list[int]:
     if not teacher.shape or not student.shape or len(teacher.shape) != len(student.shape):
         return []
-    pairs = enumerate(zip(teacher.shape, student.shape, strict=True))
-    return [index for index, (a, b) in pairs if index and not dims_agree(a, b)]
+    dims = enumerate(zip(teacher.shape, student.shape, strict=True))
+    return [axis for axis, pair in dims if axis and not dims_agree(*pair)]
 
 
 @check("GT218")
@@ -254,7 +256,7 @@ def feed_dtype(plan: MergePlan) -> Iterator[Diagnostic]:
                 message=f"teacher feed `{teacher.name}` is {teacher.dtype}, student feed "
                 f"`{student.name}` {student.dtype}",
                 where=(in_teacher(plan, teacher), in_student(plan, student)),
-                help=_mended(plan),
+                help=_corrected_argument(plan),
             )
 
 
@@ -270,6 +272,6 @@ def feed_lod(plan: MergePlan) -> Iterator[Diagnostic]:
                 message=f"teacher feed `{teacher.name}` has lod_level {teacher.lod_level}, student "
                 f"feed `{student.name}` {student.lod_level}",
                 where=(in_teacher(plan, teacher), in_student(plan, student)),
-                help=f"paddle.static.data({literal(student.name)}, ..., "
+                help=f"paddle.static.data({string_literal(student.name)}, ..., "
                 f"lod_level={teacher.lod_level})",
             )

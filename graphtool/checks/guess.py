@@ -1,9 +1,9 @@
-"""Which student feed a teacher feed goes to, where nobody says so."""
+"""Guess which student feed each teacher feed shares."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -14,22 +14,22 @@ from graphtool.lookalikes import closest
 
 __all__ = [
     "FeedGuess",
-    "fits",
+    "are_shareable",
+    "corrected_feed_map",
     "guess_feed_map",
     "guess_feeds",
-    "mended_feed_map",
     "nearest_feed",
 ]
 
-_ALIKE = 0.6
-# Names around the same place: to compare each of 400 with each takes 20 s.
-_COMPARED = 16
-_LISTED = 8
+_MIN_SIMILARITY = 0.6
+# Only names near the same position are compared: comparing 400 names with each other takes 20 s.
+_MAX_COMPARED = 16
+_MAX_LISTED = 8
 
 
 @dataclass(frozen=True, slots=True)
 class FeedGuess:
-    """A teacher feed, the student feed that it goes to (None where none fits), and why."""
+    """A teacher feed, the student feed that it shares (None if none matches), and why."""
 
     teacher: str
     student: str | None
@@ -38,58 +38,61 @@ class FeedGuess:
 
 
 def guess_feed_map(teacher: Graph, student: Graph) -> Mapping[str, str] | None:
-    """Return the one feed map that makes sense, None where there are several or none.
+    """Return the only plausible feed map, None if there are several or none.
 
     `guess_feeds` gives the reasons.
     """
     guesses = guess_feeds(teacher, student)
-    found = {guess.teacher: guess.student for guess in guesses if guess.student is not None}
-    return found if found and all(guess.is_clear for guess in guesses) else None
+    feed_map = {guess.teacher: guess.student for guess in guesses if guess.student is not None}
+    return feed_map if feed_map and all(guess.is_clear for guess in guesses) else None
 
 
 def guess_feeds(teacher: Graph, student: Graph) -> tuple[FeedGuess, ...]:
     """Guess for each teacher feed, in order, the student feed that it shares.
 
-    One of the same name that fits is taken first; then the only one that fits, if no other teacher
-    feed could take it as well. To fit is to have the same dtype, rank and known dims.
+    A matching feed of the same name comes first, then the only matching one, unless it matches
+    another teacher feed too. Feeds match if dtype, rank and known dims are equal.
     """
-    given = {name: student.values[name] for name in student.feeds}
-    same = {
-        name for name in teacher.feeds if name in given and fits(teacher.values[name], given[name])
+    student_feeds = {name: student.values[name] for name in student.feeds}
+    same_name = {
+        name
+        for name in teacher.feeds
+        if name in student_feeds and are_shareable(teacher.values[name], student_feeds[name])
     }
-    free = [value for name, value in given.items() if name not in same]
-    others = [teacher.values[name] for name in teacher.feeds if name not in same]
-    by_type = {
-        _type(feed): [value.name for value in free if fits(feed, value)]
+    free = [value for name, value in student_feeds.items() if name not in same_name]
+    others = [teacher.values[name] for name in teacher.feeds if name not in same_name]
+    matches_by_type = {
+        _type(feed): [value.name for value in free if are_shareable(feed, value)]
         for feed in {_type(feed): feed for feed in others}.values()
     }
-    fitting = {feed.name: by_type[_type(feed)] for feed in others}
-    wanted = Counter(chain.from_iterable(fitting.values()))
-    guesses = {
-        name: _guess(name, fitting[name], wanted, place) for place, name in enumerate(fitting)
-    }
-    alike = "has the same name, and fits"
-    return tuple(guesses.get(name) or FeedGuess(name, name, alike) for name in teacher.feeds)
+    matches = {feed.name: matches_by_type[_type(feed)] for feed in others}
+    uses = Counter(chain.from_iterable(matches.values()))
+    guesses = {name: _guess(name, matches[name], uses, index) for index, name in enumerate(matches)}
+    why = "has the same name, and fits"
+    return tuple(guesses.get(name) or FeedGuess(name, name, why) for name in teacher.feeds)
 
 
 def _type(feed: Value) -> tuple[str | None, Shape | None]:
     return feed.dtype, feed.shape
 
 
-def _guess(name: str, fitting: Sequence[str], wanted: Mapping[str, int], place: int) -> FeedGuess:
-    """Guess for one feed, at a place among those for which no name says it."""
-    if not fitting:
+def _guess(name: str, matches: Sequence[str], uses: Mapping[str, int], index: int) -> FeedGuess:
+    """Guess for a teacher feed without a match of its name; `index` is its position among those.
+
+    `uses` counts the teacher feeds that each student feed matches.
+    """
+    if not matches:
         return FeedGuess(name, None, "no student feed fits: it is the teacher's alone")
-    if len(fitting) == 1 and wanted[fitting[0]] == 1:
-        return FeedGuess(name, fitting[0], "is the only one whose shape and dtype fit")
-    start = max(0, min(place - _COMPARED // 2, len(fitting) - _COMPARED))
-    near = closest(name, fitting[start : start + _COMPARED], cutoff=0.0)[0]
-    why = f"may be one of {listed(fitting, _LISTED, quote='')}"
-    return FeedGuess(name, near, why, is_clear=False)
+    if len(matches) == 1 and uses[matches[0]] == 1:
+        return FeedGuess(name, matches[0], "is the only one whose shape and dtype fit")
+    start = max(0, min(index - _MAX_COMPARED // 2, len(matches) - _MAX_COMPARED))
+    nearest = closest(name, matches[start : start + _MAX_COMPARED], cutoff=0.0)[0]
+    why = f"may be one of {listed(matches, _MAX_LISTED, quote='')}"
+    return FeedGuess(name, nearest, why, is_clear=False)
 
 
-def fits(teacher: Value, student: Value) -> bool:
-    """Tell whether two feeds can be one: equal dtypes, and shapes that agree but for the batch."""
+def are_shareable(teacher: Value, student: Value) -> bool:
+    """Return whether two feeds have equal dtypes, and shapes that agree except for the batch."""
     if teacher.dtype != student.dtype:
         return False
     if not teacher.shape or not student.shape:
@@ -99,46 +102,49 @@ def fits(teacher: Value, student: Value) -> bool:
 
 
 def nearest_feed(feed: Value | None, name: str, student: Graph) -> str | None:
-    """Return the student feed that is most likely meant: the likest name among those that fit."""
-    fitting = list(_candidates(feed, student))
-    near = closest(name, fitting, cutoff=_ALIKE)
-    if near:
-        return near[0]
-    if len(fitting) == 1:
-        return fitting[0]
-    loose = closest(name, student.feeds, cutoff=_ALIKE)
-    return loose[0] if loose else None
+    """Return the most likely student feed: the matching one with the nearest name.
+
+    If it is the only match its name does not count; without a match any similar name will do.
+    """
+    matches = [
+        student_name
+        for student_name in student.feeds
+        if feed is None or are_shareable(feed, student.values[student_name])
+    ]
+    nearest = closest(name, matches, cutoff=_MIN_SIMILARITY)
+    if nearest:
+        return nearest[0]
+    if len(matches) == 1:
+        return matches[0]
+    similar = closest(name, student.feeds, cutoff=_MIN_SIMILARITY)
+    return similar[0] if similar else None
 
 
-def _candidates(feed: Value | None, student: Graph) -> Iterator[str]:
-    for name in student.feeds:
-        if feed is None or fits(feed, student.values[name]):
-            yield name
+def corrected_feed_map(plan: MergePlan) -> Mapping[str, str]:
+    """Return the most likely intended feed map: valid entries are kept, the rest is guessed.
 
-
-def mended_feed_map(plan: MergePlan) -> Mapping[str, str]:
-    """Return the feed map that was most likely meant: what fits is kept, the rest guessed.
-
-    A teacher feed that no student feed fits is mapped onto a name of its own.
+    A teacher feed that matches no student feed is mapped to its own name with the prefix.
     """
     given = [name for name, _ in plan.feed_map if name in plan.teacher.feeds]
     ordered = dict.fromkeys((*given, *plan.teacher.feeds))
-    return {name: _meant(plan, name) for name in ordered}
+    return {name: _corrected_target(plan, name) for name in ordered}
 
 
-def _meant(plan: MergePlan, name: str) -> str:
-    value, own = plan.teacher.values[name], plan.prefix + name
-    if name in plan.unshared:
-        return own
+def _corrected_target(plan: MergePlan, name: str) -> str:
+    value, new_name = plan.teacher.values[name], plan.prefix + name
+    if name in plan.separate_feeds:
+        return new_name
     given = dict(plan.feed_map).get(name) or _misspelt_target(plan, name)
-    if given in plan.student.feeds and fits(value, plan.student.values[given]):
+    if given in plan.student.feeds and are_shareable(value, plan.student.values[given]):
         return given
-    near = nearest_feed(value, given or name, plan.student)
-    return own if near is None or not fits(value, plan.student.values[near]) else near
+    nearest = nearest_feed(value, given or name, plan.student)
+    if nearest is None or not are_shareable(value, plan.student.values[nearest]):
+        return new_name
+    return nearest
 
 
 def _misspelt_target(plan: MergePlan, name: str) -> str | None:
-    """Return where the feed map sends a key that no teacher feed has, but that looks like one."""
-    wrong = {key: target for key, target in plan.feed_map if key not in plan.teacher.feeds}
-    near = closest(name, wrong, cutoff=_ALIKE)
-    return wrong[near[0]] if near else None
+    """Return the target of a key that is not a teacher feed, but similar to this one."""
+    unknown = {key: target for key, target in plan.feed_map if key not in plan.teacher.feeds}
+    nearest = closest(name, unknown, cutoff=_MIN_SIMILARITY)
+    return unknown[nearest[0]] if nearest else None

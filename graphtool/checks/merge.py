@@ -1,4 +1,4 @@
-"""Check a merge before it: all problems at once, and nothing touched."""
+"""Check a merge beforehand: report all problems at once and change nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
+from graphtool.both import Both
 from graphtool.checks.arguments import check_sources
 from graphtool.checks.plan import (
     ParametersWhen,
@@ -17,23 +18,23 @@ from graphtool.checks.plan import (
     persistable_names,
     saved_names,
 )
-from graphtool.checks.planning import Wanted, Weights, plan_for
+from graphtool.checks.planning import MergeOptions, TeacherWeights, plan_merge
 from graphtool.checks.rules import run_rules
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, Report
 from graphtool.graph import Graph, ProgramKind
-from graphtool.paths import is_there, saved_model
-from graphtool.readers import Source, read, read_own, weight_problems
+from graphtool.paths import path_exists, resolve_model_prefix
+from graphtool.readers import Source, read, read_without_teachers, weight_problems
 from graphtool.readers.facts import ParameterFileFacts, known_operators, parameter_file_facts
 from graphtool.readers.layer_weights import (
     changed_since_start,
-    dynamic_layer,
-    holding_layer,
-    is_to_start,
+    has_pending_startup,
+    weights_layer,
+    weights_layer_unless_in,
 )
 from graphtool.readers.live import program_of
-from graphtool.readers.parameter_files import parameters_beside
-from graphtool.readers.registry import home_of, noted
-from graphtool.readers.weights import ENDINGS
+from graphtool.readers.parameter_files import find_parameters
+from graphtool.readers.registry import merge_records, student_scope_of
+from graphtool.readers.weights import SUFFIXES
 
 __all__ = ["check_merge"]
 
@@ -55,24 +56,24 @@ def check_merge(
     restored: bool = False,
     built: bool = False,
 ) -> Report:
-    """Report everything that stands against merging a teacher into a student.
+    """Report all problems of merging a teacher into a student.
 
-    The two are live Programs, Networks, paths of saved models, `module:callable` or Graphs, and
-    `feed_map` goes from teacher feed names to student feed names. `scope` holds the student's
-    tensors, `teacher_scope` the teacher's, if that is another; a saved teacher has its own beside
-    it. With a `place`, operators are looked for that it cannot compute. `shared` names parameters
-    that are to be the student's, as for `merge`. `restored` says that the student goes through
-    `for_training` before the merge and brings its parameters, as a saved one does in
-    `graphtool merge`; `built` that the teacher's weights are made with it, as there for code.
-    Neither Program nor Scope is touched. What cannot be read is in the Report as well; a fact that
-    could not be had (no Scope was given) is a `not checked` note.
+    Both are live Programs, Networks, paths of saved models, `module:callable` or Graphs. `feed_map`
+    maps teacher feed names to student feed names. `scope` holds the student's tensors and the
+    teacher's, unless `teacher_scope` is given; a saved teacher has its weights in a file. With a
+    `place`, operators without a kernel for it are reported. `shared` names parameters that the
+    teacher takes from the student, as for `merge`. `restored` says that the student goes through
+    `for_training` before the merge and loads its own parameters, as a saved one does in
+    `graphtool merge`. `built` says that building the teacher also makes its weights, as there for
+    `module:callable`. No Program or Scope is changed. Networks that cannot be read are in the
+    Report too; a rule without the facts it needs (no Scope was given) gives a `not checked` note.
 
-    Raises UsageError: GT249 for another `parameters` than `now` and `later`, GT248 for arguments of
-    another type.
+    Raises UsageError: GT249 if `parameters` is neither `now` nor `later`, GT248 for arguments of
+    the wrong type.
     """
-    takes = (str, PathLike, Graph)
-    check_sources(teacher_program, student_program, teachers=takes, students=takes)
-    wanted = Wanted.of(
+    types = (str, PathLike, Graph)
+    check_sources(teacher_program, student_program, teachers=types, students=types)
+    request = MergeOptions.of(
         feed_map,
         name_prefix,
         parameters,
@@ -81,50 +82,60 @@ def check_merge(
         scope=scope,
         teacher_scope=teacher_scope,
     )
-    wanted = replace(
-        wanted,
-        one_program=_is_same(teacher_program, student_program),
+    request = replace(
+        request,
+        one_program=_is_one_program(teacher_program, student_program),
         restored=restored,
-        layer=dynamic_layer(student_program),
-        to_start=is_to_start(student_program),
-        changed=(changed_since_start(teacher_program), changed_since_start(student_program)),
+        layer=weights_layer(student_program),
+        startup_pending=has_pending_startup(student_program),
+        changed=Both(changed_since_start(teacher_program), changed_since_start(student_program)),
     )
-    find_weights = _built if built else partial(_weights, scopes=(scope, teacher_scope))
-    return _report(teacher_program, student_program, wanted, find_weights)
+    find_weights = (
+        _weights_of_built_teacher
+        if built
+        else partial(_find_weights, student_scope=scope, teacher_scope=teacher_scope)
+    )
+    return _report(teacher_program, student_program, request, find_weights)
 
 
 def _report(
     teacher_program: Source,
     student_program: Source,
-    wanted: Wanted,
-    find_weights: Callable[[Source, Graph, list[Diagnostic]], Weights],
+    request: MergeOptions,
+    find_weights: Callable[[Source, Graph, list[Diagnostic]], TeacherWeights],
 ) -> Report:
     found: list[Diagnostic] = []
-    teacher, student = _read(teacher_program, found, read_own), _read(student_program, found, read)
+    teacher, student = (
+        _read(teacher_program, found, read_without_teachers),
+        _read(student_program, found, read),
+    )
     if teacher is None or student is None:
         return Report.of(found)
-    now = wanted.parameters is ParametersWhen.NOW
-    if now and wanted.restored and _is_file(student_program):
-        found += _student_file(student)
-    plan = plan_for(
+    is_now = request.parameters is ParametersWhen.NOW
+    if is_now and request.restored and _is_saved_model(student_program):
+        found += _check_student_file(student)
+    plan = plan_merge(
         teacher,
         student,
-        wanted,
+        request,
         find_weights(teacher_program, teacher, found),
-        known=(_known(teacher_program, teacher), _known(student_program, student)),
-        merges=noted(program_of(student_program)),
+        known=(
+            _known_operators(teacher_program, teacher),
+            _known_operators(student_program, student),
+        ),
+        merges=merge_records(program_of(student_program)),
     )
     return Report.of([*found, *run_rules(plan)], about=(teacher, student))
 
 
-def _built(*_: object) -> Weights:
-    return Weights(brought=True)
+def _weights_of_built_teacher(*_: object) -> TeacherWeights:
+    return TeacherWeights(in_source=True)
 
 
-def _student_file(student: Graph) -> Iterator[Diagnostic]:
-    """Yield what is wrong with the parameters beside a saved student, which merging loads."""
+def _check_student_file(student: Graph) -> Iterator[Diagnostic]:
+    """Yield the problems of a saved student's parameter file, which merging loads."""
     names = saved_names(student)
-    path = parameters_beside(student.source, names, endings=ENDINGS)
+    path = find_parameters(student.source, names, endings=SUFFIXES)
     if path is None:
         if names:
             yield weight_problems.parameters_not_beside(student.source)
@@ -140,34 +151,34 @@ def _student_file(student: Graph) -> Iterator[Diagnostic]:
         yield weight_problems.other_count(str(path), len(tensors), len(names), student.source)
 
 
-class _Nowhere:
-    """The Scope of a saved model with no weights beside it: it holds nothing."""
+class _EmptyScope:
+    """The Scope of a saved model without a parameter file."""
 
     def find_var(self, _: str) -> None:
         return None
 
 
-def _weights(
-    source: Source,
+def _find_weights(
+    teacher: Source,
     graph: Graph,
     found: list[Diagnostic],
     *,
-    scopes: tuple[_Paddle | None, _Paddle | None],
-) -> Weights:
-    """Find a teacher's weights; `scopes` are the student's and the teacher's own."""
-    students, own = scopes
-    home = home_of(program_of(source))
-    if home is not None:
-        return Weights(scope=home if own is None else own)
-    if holding_layer(source, persistable_names(graph), own) is not None:
-        return Weights(brought=True)
-    if not _is_file(source):
-        return Weights(scope=students if own is None else own)
-    beside = parameters_beside(graph.source, persistable_names(graph))
-    if beside is None:
-        # They can't be in the student's Scope by chance of a name.
-        return Weights(scope=_Nowhere() if own is None else own)
-    return Weights(file=_parameter_file(beside, found), brought=True)
+    student_scope: _Paddle | None,
+    teacher_scope: _Paddle | None,
+) -> TeacherWeights:
+    """Find a teacher's weights, in a given Scope or along with the network."""
+    registered_scope = student_scope_of(program_of(teacher))
+    if registered_scope is not None:
+        return TeacherWeights(scope=registered_scope if teacher_scope is None else teacher_scope)
+    if weights_layer_unless_in(teacher, persistable_names(graph), teacher_scope) is not None:
+        return TeacherWeights(in_source=True)
+    if not _is_saved_model(teacher):
+        return TeacherWeights(scope=student_scope if teacher_scope is None else teacher_scope)
+    path = find_parameters(graph.source, persistable_names(graph))
+    if path is None:
+        # Equal names in the student's Scope are a coincidence.
+        return TeacherWeights(scope=_EmptyScope() if teacher_scope is None else teacher_scope)
+    return TeacherWeights(file=_parameter_file(path, found), in_source=True)
 
 
 def _read(
@@ -180,16 +191,16 @@ def _read(
         return None
 
 
-def _is_same(teacher: Source, student: Source) -> bool:
-    """Tell one live Program; a path or Graph that is given twice is read into two Programs."""
+def _is_one_program(teacher: Source, student: Source) -> bool:
+    """Return whether both are one live Program; a path given twice is read into two Programs."""
     if isinstance(teacher, str | PathLike | Graph):
         return False
     return program_of(teacher) is program_of(student)
 
 
-def _is_file(source: Source) -> TypeGuard[str | PathLike[str]]:
-    """Tell a saved model from `module:callable`."""
-    return isinstance(source, str | PathLike) and is_there(saved_model(fspath(source)))
+def _is_saved_model(source: Source) -> TypeGuard[str | PathLike[str]]:
+    """Return whether a source is the path of a saved model, not `module:callable`."""
+    return isinstance(source, str | PathLike) and path_exists(resolve_model_prefix(fspath(source)))
 
 
 def _parameter_file(path: Path, found: list[Diagnostic]) -> ParameterFileFacts | None:
@@ -202,10 +213,11 @@ def _parameter_file(path: Path, found: list[Diagnostic]) -> ParameterFileFacts |
         return None
 
 
-def _known(source: Source, graph: Graph) -> frozenset[str] | None:
-    """Ask the Paddle at hand what it knows; what a live PIR Program has, it knows.
+def _known_operators(source: Source, graph: Graph) -> frozenset[str] | None:
+    """Return the operator types that Paddle knows, None if it is not imported.
 
-    Files are checked in less time than importing Paddle takes: without it, None.
+    Checking files takes less time than importing Paddle. Paddle knows all types of a live PIR
+    Program.
     """
     if not isinstance(source, Graph | str | PathLike) and graph.kind is ProgramKind.PIR:
         return frozenset(operator.type for operator in graph.operators.values())

@@ -1,16 +1,16 @@
-"""Rules about names: what the teacher's become, and what has them already."""
+"""Rules about the new names of the teacher's parameters: collisions and prefixes."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
 
-from graphtool.checks.places import also, in_student, in_teacher, of_student, spelt
+from graphtool.checks.locations import also, format_shape, in_student, in_teacher, of_student
 from graphtool.checks.plan import MergePlan, ParametersWhen
 from graphtool.checks.rules import check, not_checked
 from graphtool.diagnostics import Diagnostic, Severity, counted
 from graphtool.graph import Origin, Value
-from graphtool.text import literal
+from graphtool.text import string_literal
 
 __all__ = [
     "empty_prefix",
@@ -23,8 +23,8 @@ __all__ = [
     "two_teachers_one_prefix",
 ]
 
-# What Paddle's counters give: `conv2d_0.w_0`, `batch_norm2d_3.b_0_moment1_0`, `fc_0.tmp_1`.
-_COUNTED = re.compile(r"(^|[._])\d+(\.|$)|\.(w|b|tmp)_\d+")
+# Names with Paddle's counters: `conv2d_0.w_0`, `batch_norm2d_3.b_0_moment1_0`, `fc_0.tmp_1`.
+_COUNTED_NAME = re.compile(r"(^|[._])\d+(\.|$)|\.(w|b|tmp)_\d+")
 _SUFFIX = "t_"
 
 
@@ -38,7 +38,7 @@ def name_collision(plan: MergePlan) -> Iterator[Diagnostic]:
     of every Variable.
     """
     groups: dict[str, list[tuple[str, str]]] = {}
-    for old, new in dict.fromkeys((*plan.renames, *plan.own_feeds)):
+    for old, new in dict.fromkeys((*plan.renames, *plan.unmapped_feeds)):
         if new in plan.student_names:
             groups.setdefault(_kind(plan.teacher_names.get(old)), []).append((old, new))
     for kind, collisions in groups.items():
@@ -47,30 +47,30 @@ def name_collision(plan: MergePlan) -> Iterator[Diagnostic]:
 
 def _collision(plan: MergePlan, kind: str, collisions: Sequence[tuple[str, str]]) -> Diagnostic:
     old, new = collisions[0]
-    there = plan.student_names[new]
-    have = "gets the name" if len(collisions) == 1 else "get names"
+    student_value = plan.student_names[new]
+    verb = "gets the name" if len(collisions) == 1 else "get names"
     return Diagnostic(
-        message=f"{counted(len(collisions), f'teacher {kind}')} {have} that the student has: "
-        f"`{new}` is {_article(_kind(there))} of it",
+        message=f"{counted(len(collisions), f'teacher {kind}')} {verb} that the student has: "
+        f"`{new}` is {_with_article(_kind(student_value))} of it",
         where=(
             in_teacher(plan, plan.teacher_names.get(old), old),
-            in_student(plan, there, new),
+            in_student(plan, student_value, new),
         ),
-        notes=(*also([name for _, name in collisions]), _reason(plan, old, new)),
+        notes=(*also([name for _, name in collisions]), _collision_note(plan, old, new)),
         help=f'merge(..., name_prefix="{free_prefix(plan)}")',
     )
 
 
-def _reason(plan: MergePlan, old: str, new: str) -> str:
+def _collision_note(plan: MergePlan, old: str, new: str) -> str:
     if plan.prefix in plan.prefixes and plan.prefix:
         return f"an earlier teacher was merged under the prefix `{plan.prefix}`"
     if plan.prefix:
         return f"the student's own naming starts with `{plan.prefix}`, as in `{new}`"
-    return _shared_naming(old)
+    return _same_name_note(old)
 
 
-def _shared_naming(name: str) -> str:
-    if _COUNTED.search(name):
+def _same_name_note(name: str) -> str:
+    if _COUNTED_NAME.search(name):
         return "each program was built with counters from 0 of its own (unique_name.guard())"
     return f"both programs give the name `{name}` themselves, as ParamAttr(name=...) does"
 
@@ -84,12 +84,12 @@ def _kind(value: Value | None) -> str:
     return "persistable" if value.persistable else "activation"
 
 
-def _article(noun: str) -> str:
+def _with_article(noun: str) -> str:
     return f"{'an' if noun.startswith('a') else 'a'} {noun}"
 
 
 def free_prefix(plan: MergePlan) -> str:
-    """Return a prefix like the one given that no student name starts with."""
+    """Extend the prefix until no student name starts with it."""
     prefix = plan.prefix or "teacher_"
     taken = (*plan.student_names, *plan.prefixes)
     while any(name.startswith(prefix) for name in taken):
@@ -109,8 +109,8 @@ def scope_collision(plan: MergePlan) -> Iterator[Diagnostic]:
     """
     if plan.one_program or plan.brings_weights:
         return
-    kept = set(plan.student_kept) - set(plan.shared)
-    common = [name for name in plan.teacher_kept if name in kept]
+    kept = set(plan.student_persistables) - set(plan.shared)
+    common = [name for name in plan.teacher_persistables if name in kept]
     later = plan.parameters is ParametersWhen.LATER
     if common and not later and plan.teacher_scope is None and plan.student_scope is None:
         yield _scopes_unknown(len(common))
@@ -126,7 +126,7 @@ def scope_collision(plan: MergePlan) -> Iterator[Diagnostic]:
             in_teacher(plan, plan.teacher_names[name], name),
             in_student(plan, plan.student_names[name], name),
         ),
-        notes=(*also(shared), _shared_naming(name)),
+        notes=(*also(shared), _same_name_note(name)),
         help="teacher_scope = paddle.static.Scope()  # run the teacher's startup and load its "
         "weights in it, then merge(..., teacher_scope=teacher_scope)",
     )
@@ -201,17 +201,17 @@ def scope_overwrite(plan: MergePlan) -> Iterator[Diagnostic]:
     """
     if plan.student_scope is None or not plan.prefix:
         return
-    held = plan.student_scope.variables
-    alike: list[tuple[str, str]] = []
-    other: list[tuple[str, str]] = []
+    variables = plan.student_scope.variables
+    matching: list[tuple[str, str]] = []
+    different: list[tuple[str, str]] = []
     for old, new in plan.renames:
-        found, value = held.get(new), plan.teacher_names[old]
+        found, value = variables.get(new), plan.teacher_names[old]
         if found is None or not found.initialised or new in plan.student_names:
             continue
         same = (found.shape, found.dtype) == (value.shape, value.dtype)
-        (alike if same else other).append((old, new))
-    yield from _overwritten(plan, alike, Severity.WARNING)
-    yield from _overwritten(plan, other, Severity.ERROR)
+        (matching if same else different).append((old, new))
+    yield from _overwritten(plan, matching, Severity.WARNING)
+    yield from _overwritten(plan, different, Severity.ERROR)
 
 
 def _overwritten(
@@ -223,7 +223,7 @@ def _overwritten(
     found = plan.student_scope.variables[new]
     yield Diagnostic(
         message=f"the student's Scope holds {counted(len(pairs), 'tensor')} already under teacher "
-        f"names: `{new}` {spelt(found.shape)} {found.dtype}",
+        f"names: `{new}` {format_shape(found.shape)} {found.dtype}",
         severity=severity,
         where=(in_teacher(plan, plan.teacher_names[old], old),),
         notes=also([name for _, name in pairs]),
@@ -240,26 +240,26 @@ def names_in_common(plan: MergePlan) -> Iterator[Diagnostic]:
     """
     if plan.one_program or not plan.prefix:
         return
-    kept = set(plan.student_kept) - plan.same_variables - set(plan.shared)
-    alike = [
+    kept = set(plan.student_persistables) - plan.same_variables - set(plan.shared)
+    common = [
         name
-        for name in plan.teacher_kept
-        if name in kept and not _COUNTED.search(name) and _alike(plan, name)
+        for name in plan.teacher_persistables
+        if name in kept and not _COUNTED_NAME.search(name) and _has_same_type(plan, name)
     ]
-    if alike:
+    if common:
         yield Diagnostic(
-            message=f"both programs name {counted(len(alike), 'tensor')} alike, which the merge "
-            f"keeps apart: `{alike[0]}`",
+            message=f"both programs name {counted(len(common), 'tensor')} alike, which the merge "
+            f"keeps apart: `{common[0]}`",
             severity=Severity.NOTE,
             where=(
-                in_teacher(plan, plan.teacher_names[alike[0]], alike[0]),
-                in_student(plan, plan.student_names[alike[0]], alike[0]),
+                in_teacher(plan, plan.teacher_names[common[0]], common[0]),
+                in_student(plan, plan.student_names[common[0]], common[0]),
             ),
-            notes=also(alike),
-            help=f"merge(..., shared=({literal(alike[0])},))  # if one is meant",
+            notes=also(common),
+            help=f"merge(..., shared=({string_literal(common[0])},))  # if one is meant",
         )
 
 
-def _alike(plan: MergePlan, name: str) -> bool:
+def _has_same_type(plan: MergePlan, name: str) -> bool:
     teacher, student = plan.teacher_names[name], plan.student_names[name]
     return (teacher.shape, teacher.dtype) == (student.shape, student.dtype)

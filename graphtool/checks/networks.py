@@ -1,16 +1,24 @@
-"""Rules about the two networks as they were built: modes, gradients, state, randomness, answers."""
+"""Rules about how the two networks were built: mode, gradients, statistics, randomness, outputs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from graphtool.checks.places import LISTED, also, at_operator, of_student
+from graphtool.checks.locations import LISTED, also, at_operator, of_student
 from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import check
 from graphtool.diagnostics import Diagnostic, Severity, counted, listed
 from graphtool.graph import Graph, Operator
-from graphtool.structure import METRICS, PROBABILITIES, is_told, is_training, kind_of
-from graphtool.text import literal
+from graphtool.ops import (
+    METRICS,
+    PROBABILITIES,
+    RANDOM,
+    depends_on_mode,
+    is_loss_or_metric,
+    is_training,
+    kind_of,
+)
+from graphtool.text import string_literal
 
 __all__ = [
     "fixed_seeds",
@@ -50,7 +58,7 @@ def _types(operators: Sequence[Operator]) -> list[str]:
 
 
 def _with_source(operators: Sequence[Operator]) -> Operator:
-    """Return the first operator whose line of the user's is known, else the first."""
+    """Return the first operator with a known line of user code, else the first."""
     return next((operator for operator in operators if operator.source), operators[0])
 
 
@@ -61,7 +69,9 @@ def teacher_in_training_mode(plan: MergePlan) -> Iterator[Diagnostic]:
     `merge` puts them into test mode, in nested Blocks too: dropout passes all through. Nothing is
     to be done; the teacher's own Program stays as it is.
     """
-    found = [operator for operator in _in_training(plan.teacher) if not _normalises(operator)]
+    found = [
+        operator for operator in _in_training_mode(plan.teacher) if not _is_batch_norm(operator)
+    ]
     if found:
         yield Diagnostic(
             message=f"{counted(len(found), 'teacher operator')} in training mode, which merge puts "
@@ -79,7 +89,7 @@ def teacher_statistics(plan: MergePlan) -> Iterator[Diagnostic]:
     `merge` puts them into test mode, in nested Blocks too: they use the running statistics, which
     no longer change. Nothing is to be done, but the teacher answers as it does in evaluation.
     """
-    found = [operator for operator in _in_training(plan.teacher) if _normalises(operator)]
+    found = [operator for operator in _in_training_mode(plan.teacher) if _is_batch_norm(operator)]
     if found:
         yield Diagnostic(
             message=f"{counted(len(found), 'teacher batch norm')} in training mode: merge freezes "
@@ -90,87 +100,31 @@ def teacher_statistics(plan: MergePlan) -> Iterator[Diagnostic]:
         )
 
 
-# Legacy convolutions, pools and activations have `is_test` too, where it means nothing.
-_MODAL = frozenset(
-    {
-        "batch_norm",
-        "cudnn_lstm",
-        "dropout",
-        "dropout_nd",
-        "fused_attention",
-        "fused_bias_dropout_residual_layer_norm",
-        "fused_dropout_add",
-        "fused_feedforward",
-        "rnn",
-        "rrelu",
-    }
-)
-
-
 def modal_operators(graph: Graph) -> list[Operator]:
-    """List what acts otherwise in training; the observers of quantisation do."""
-    return graph.once(_modal_operators)
+    """Return the operators that behave differently in training, quantisation observers included."""
+    return graph.once(_find_modal_operators)
 
 
-def _modal_operators(graph: Graph) -> list[Operator]:
-    return [found for found in graph.operators.values() if _is_modal(found)]
+def _find_modal_operators(graph: Graph) -> list[Operator]:
+    return [found for found in graph.operators.values() if depends_on_mode(found)]
 
 
-def _is_modal(operator: Operator) -> bool:
-    if "is_test" not in operator.attributes:
-        return False
-    kind = kind_of(operator)
-    return kind in _MODAL or kind.startswith("fake_")
-
-
-def _in_training(graph: Graph) -> Iterator[Operator]:
+def _in_training_mode(graph: Graph) -> Iterator[Operator]:
     for operator in modal_operators(graph):
         if not (operator.attributes["is_test"] or operator.attributes.get("use_global_stats")):
             yield operator
 
 
-def _normalises(operator: Operator) -> bool:
+def _is_batch_norm(operator: Operator) -> bool:
     return kind_of(operator) == "batch_norm"
 
 
-_RANDOM = frozenset(
-    {
-        "bernoulli",
-        "binomial",
-        "class_center_sample",
-        "dirichlet",
-        "exponential",
-        "gaussian",
-        "gaussian_inplace",
-        "gaussian_random",
-        "gaussian_random_batch_size_like",
-        "gumbel_softmax",
-        "multinomial",
-        "nce",
-        "poisson",
-        "randint",
-        "random_crop",
-        "randperm",
-        "sampling_id",
-        "shuffle_batch",
-        "standard_gamma",
-        "top_p_sampling",
-        "truncated_gaussian_random",
-        "uniform",
-        "uniform_inplace",
-        "uniform_random",
-        "uniform_random_batch_size_like",
-        "uniform_random_inplace",
-    }
-)
-
-
-def _random(graph: Graph) -> list[Operator]:
-    return graph.once(_random_operators)
-
-
 def _random_operators(graph: Graph) -> list[Operator]:
-    return [found for found in graph.operators.values() if found.kind in _RANDOM]
+    return graph.once(_find_random_operators)
+
+
+def _find_random_operators(graph: Graph) -> list[Operator]:
+    return [found for found in graph.operators.values() if found.kind in RANDOM]
 
 
 @check("GT226")
@@ -182,9 +136,9 @@ def teacher_is_random(plan: MergePlan) -> Iterator[Diagnostic]:
     operators where they were built for training. With a seed of its own each, which gives the same
     numbers in each run, it is a warning.
     """
-    found = _random(plan.teacher)
+    found = _random_operators(plan.teacher)
     if found:
-        unseeded = [operator for operator in found if not _seeded(operator)]
+        unseeded = [operator for operator in found if not _has_fixed_seed(operator)]
         shown = unseeded or found
         yield Diagnostic(
             message=f"the teacher draws random numbers in {counted(len(shown), 'operator')}",
@@ -203,11 +157,13 @@ def random_state_shared(plan: MergePlan) -> Iterator[Diagnostic]:
     draws is missing for the student, so a run with the same `paddle.seed` has other dropout masks
     than it had without the teacher.
     """
-    teacher = [operator for operator in _random(plan.teacher) if _unseeded(operator)]
+    teacher = [
+        operator for operator in _random_operators(plan.teacher) if _uses_shared_generator(operator)
+    ]
     student = [
         operator
-        for operator in (*_random(plan.student), *_in_training(plan.student))
-        if _unseeded(operator)
+        for operator in (*_random_operators(plan.student), *_in_training_mode(plan.student))
+        if _uses_shared_generator(operator)
     ]
     if teacher and student:
         yield Diagnostic(
@@ -222,8 +178,8 @@ def random_state_shared(plan: MergePlan) -> Iterator[Diagnostic]:
         )
 
 
-def _unseeded(operator: Operator) -> bool:
-    """Tell an operator that draws from the shared generator: its seed is 0, or not fixed."""
+def _uses_shared_generator(operator: Operator) -> bool:
+    """Return whether an operator draws from the shared generator: its seed is 0 and not fixed."""
     return operator.attributes.get("seed") == 0 and not operator.attributes.get("fix_seed")
 
 
@@ -236,7 +192,9 @@ def fixed_seeds(plan: MergePlan) -> Iterator[Diagnostic]:
     """
     for role, graph in (("teacher", plan.teacher), ("student", plan.student)):
         found = [
-            operator for operator in (*_random(graph), *_in_training(graph)) if _seeded(operator)
+            operator
+            for operator in (*_random_operators(graph), *_in_training_mode(graph))
+            if _has_fixed_seed(operator)
         ]
         if found:
             yield Diagnostic(
@@ -247,15 +205,15 @@ def fixed_seeds(plan: MergePlan) -> Iterator[Diagnostic]:
             )
 
 
-def _seeded(operator: Operator) -> bool:
+def _has_fixed_seed(operator: Operator) -> bool:
     seed = operator.attributes.get("seed")
     return isinstance(seed, int) and (seed != 0 or bool(operator.attributes.get("fix_seed")))
 
 
-_LARGEST = frozenset({"top_k", "topk"})
-# What hands on the numbers as they are, or outputs them.
-_PASSING = frozenset({"assign", "cast", "scale"})
-_ENDS = _LARGEST | {"argmax", "arg_max", "fetch", "shadow_output"}
+_TOP_K = frozenset({"top_k", "topk"})
+# Operators that pass on the probabilities.
+_PASS_THROUGH = frozenset({"assign", "cast", "scale"})
+_TERMINAL = _TOP_K | {"argmax", "arg_max", "fetch", "shadow_output"}
 
 
 @check("GT228")
@@ -267,21 +225,21 @@ def probabilities(plan: MergePlan) -> Iterator[Diagnostic]:
     one by one, as a text map, are compared by `l2`. Probabilities that only an accuracy reads are
     no answer.
     """
-    sides = [("teacher", plan.teacher)]
-    if not plan.prefixes:  # else the student has an earlier teacher's answers as well
-        sides.append(("student", plan.student))
-    for role, graph in sides:
+    networks = [("teacher", plan.teacher)]
+    if not plan.prefixes:  # otherwise the student has an earlier teacher's outputs too
+        networks.append(("student", plan.student))
+    for role, graph in networks:
         for operator in graph.operators.values():
             logits = next(iter(operator.operands), None)
             if logits is None or kind_of(operator) not in PROBABILITIES:
                 continue
-            if _is_answer(graph, operator):
+            if _is_output(graph, operator):
                 kind = kind_of(operator)
                 loss = "l2" if kind == "sigmoid" else "soft_label"
                 ends = (
-                    f"{literal(plan.prefix + logits)}, ..."
+                    f"{string_literal(plan.prefix + logits)}, ..."
                     if role == "teacher"
-                    else f"..., {literal(logits)}"
+                    else f"..., {string_literal(logits)}"
                 )
                 yield Diagnostic(
                     message=f"the {role} answers with `{operator.results[0]}`, which has gone "
@@ -292,36 +250,35 @@ def probabilities(plan: MergePlan) -> Iterator[Diagnostic]:
                 )
 
 
-def _is_answer(graph: Graph, operator: Operator) -> bool:
-    """Tell whether nothing reads a result but outputs, measures and losses."""
+def _is_output(graph: Graph, operator: Operator) -> bool:
+    """Return whether only outputs, metrics and losses read an operator's result."""
     if is_training(operator) or operator.block or not operator.results:
         return False
-    readers = graph.consumers.get(operator.results[0], ())
-    if readers and all(_measures(graph, reader) for reader in readers):
+    consumers = graph.consumers.get(operator.results[0], ())
+    if consumers and all(_is_metric(graph, consumer) for consumer in consumers):
         return False
-    pending, seen = list(readers), {reader.name for reader in readers}
-    for reader in pending:
-        if kind_of(reader) in _PASSING:
-            read = [one for result in reader.results for one in graph.consumers.get(result, ())]
-            pending += [one for one in read if one.name not in seen]
-            seen.update(one.name for one in read)
-        elif not _ends(reader):
+    pending, seen = list(consumers), {consumer.name for consumer in consumers}
+    for consumer in pending:
+        kind = kind_of(consumer)
+        if kind in _PASS_THROUGH:
+            others = _consumers(graph, consumer)
+            pending += [other for other in others if other.name not in seen]
+            seen.update(other.name for other in others)
+        elif not (kind in _TERMINAL or is_loss_or_metric(kind) or is_training(consumer)):
             return False
     return True
 
 
-def _ends(reader: Operator) -> bool:
-    """Tell an output, a measure or a loss."""
-    kind = kind_of(reader)
-    return kind in _ENDS or is_told(kind) or is_training(reader)
+def _is_metric(graph: Graph, operator: Operator) -> bool:
+    """Return whether an operator is a metric, or a top-k that only metrics read."""
+    if kind_of(operator) not in _TOP_K:
+        return kind_of(operator) in METRICS
+    consumers = _consumers(graph, operator)
+    return bool(consumers) and all(_is_metric(graph, consumer) for consumer in consumers)
 
 
-def _measures(graph: Graph, reader: Operator) -> bool:
-    """Tell an accuracy, or the largest numbers that nothing but an accuracy is told of."""
-    if kind_of(reader) not in _LARGEST:
-        return kind_of(reader) in METRICS
-    readers = [one for result in reader.results for one in graph.consumers.get(result, ())]
-    return bool(readers) and all(_measures(graph, one) for one in readers)
+def _consumers(graph: Graph, operator: Operator) -> list[Operator]:
+    return [consumer for result in operator.results for consumer in graph.consumers.get(result, ())]
 
 
 @check("GT230")
@@ -332,7 +289,7 @@ def student_in_test_mode(plan: MergePlan) -> Iterator[Diagnostic]:
     statistics that never move, and its dropout does nothing.
     """
     modal = list(modal_operators(plan.student))
-    if modal and not plan.restored and not any(_in_training(plan.student)):
+    if modal and not plan.restored and not any(_in_training_mode(plan.student)):
         yield Diagnostic(
             message=f"the student is in test mode: {counted(len(modal), 'operator')} of "
             f"{listed(_types(modal), LISTED)} would never learn or drop",
@@ -369,7 +326,7 @@ def same_program(plan: MergePlan) -> Iterator[Diagnostic]:
     if plan.one_program:
         yield Diagnostic(
             message=f"teacher and student are one Program: a clone is merged into it, and "
-            f"{counted(len(plan.teacher_kept), 'tensor')} are kept twice",
+            f"{counted(len(plan.teacher_persistables), 'tensor')} are kept twice",
             severity=Severity.NOTE,
             where=(of_student(plan),),
         )

@@ -1,11 +1,11 @@
-"""Rules about the kinds of Program, and operators that the Paddle at hand may not know."""
+"""Rules about kinds of Program, and about operators that Paddle or a device does not support."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
 
-from graphtool.checks.places import (
+from graphtool.checks.locations import (
     LISTED,
     also,
     at_operator,
@@ -16,8 +16,8 @@ from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import check, not_checked
 from graphtool.diagnostics import Diagnostic, Severity, counted, listed
 from graphtool.graph import Graph, Operator, ProgramKind, operator_kind
-from graphtool.readers.facts import strange_operators
-from graphtool.structure import reaches_outside
+from graphtool.ops import has_side_effects
+from graphtool.readers.facts import unsupported_operators
 
 __all__ = [
     "device_operators",
@@ -40,7 +40,7 @@ def mixed_kinds(plan: MergePlan) -> Iterator[Diagnostic]:
         return
     places = (of_teacher(plan), of_student(plan))
     if plan.teacher.kind is ProgramKind.LEGACY:
-        yield _translated(plan)
+        yield _translated_teacher(plan)
         return
     if plan.restored:
         yield Diagnostic(
@@ -57,13 +57,13 @@ def mixed_kinds(plan: MergePlan) -> Iterator[Diagnostic]:
     )
 
 
-def _translated(plan: MergePlan) -> Diagnostic:
-    stuck = [found for found in plan.teacher.operators.values() if found.type == "while_grad"]
-    if stuck:
+def _translated_teacher(plan: MergePlan) -> Diagnostic:
+    while_grads = [found for found in plan.teacher.operators.values() if found.type == "while_grad"]
+    if while_grads:
         return Diagnostic(
             message="the teacher is legacy and cannot be translated to PIR: it has the gradient of "
             "a while loop",
-            where=(at_operator("teacher", plan.teacher, stuck[0]), of_student(plan)),
+            where=(at_operator("teacher", plan.teacher, while_grads[0]), of_student(plan)),
             help="paddle.static.save_inference_model(path, feeds, [logits], exe)  # then merge it",
         )
     return Diagnostic(
@@ -83,7 +83,7 @@ def outside_operators(plan: MergePlan) -> Iterator[Diagnostic]:
     they do before you run it, or leave it.
     """
     for role, graph in (("teacher", plan.teacher), ("student", plan.student)):
-        found = [operator for operator in graph.operators.values() if reaches_outside(operator)]
+        found = [operator for operator in graph.operators.values() if has_side_effects(operator)]
         if found:
             types = list(dict.fromkeys(operator.type for operator in found))
             yield Diagnostic(
@@ -101,24 +101,24 @@ def unknown_operators(plan: MergePlan) -> Iterator[Diagnostic]:
     They are custom operators, whose library has to be loaded first, or ones of another release or
     of an inference engine (fused, quantised).
     """
-    sides = (
+    networks = (
         ("teacher", plan.teacher, plan.operators),
         ("student", plan.student, plan.student_operators),
     )
-    unasked = [role for role, _, known in sides if known is None]
-    if unasked:
+    not_known = [role for role, _, known in networks if known is None]
+    if not_known:
         yield not_checked(
-            f"whether Paddle knows the operators of the {' and the '.join(unasked)}",
+            f"whether Paddle knows the operators of the {' and the '.join(not_known)}",
             "Paddle was not imported, and files are checked without it",
             "import paddle  # before check_merge",
         )
-    for role, graph, known in sides:
-        unknown = [] if known is None else strange_operators(graph, known)
+    for role, graph, known in networks:
+        unknown = [] if known is None else unsupported_operators(graph, known)
         if unknown:
-            yield _not_known(role, graph, unknown)
+            yield _unknown_types(role, graph, unknown)
 
 
-def _not_known(role: str, graph: Graph, unknown: list[Operator]) -> Diagnostic:
+def _unknown_types(role: str, graph: Graph, unknown: list[Operator]) -> Diagnostic:
     types = list(dict.fromkeys(operator.type for operator in unknown))
     return Diagnostic(
         message=f"Paddle does not know {counted(len(types), 'operator type')} of the {role}: "
@@ -137,12 +137,12 @@ def quantised_operators(plan: MergePlan) -> Iterator[Diagnostic]:
     keeps its observers in training mode.
     """
     for role, graph in (("teacher", plan.teacher), ("student", plan.student)):
-        found = [operator for operator in graph.operators.values() if _quantises(operator.type)]
+        found = [operator for operator in graph.operators.values() if _is_quantised(operator.type)]
         if found:
-            yield _quantised(role, graph, found)
+            yield _quantised_network(role, graph, found)
 
 
-def _quantised(role: str, graph: Graph, found: list[Operator]) -> Diagnostic:
+def _quantised_network(role: str, graph: Graph, found: list[Operator]) -> Diagnostic:
     return Diagnostic(
         message=f"the {role} is quantised: it has {counted(len(found), 'rounding operator')}",
         severity=Severity.WARNING,
@@ -152,7 +152,7 @@ def _quantised(role: str, graph: Graph, found: list[Operator]) -> Diagnostic:
 
 
 @lru_cache(maxsize=4096)
-def _quantises(type: str) -> bool:
+def _is_quantised(type: str) -> bool:
     kind = operator_kind(type)
     return "quantize" in kind or kind.startswith("weight_only")
 
@@ -169,13 +169,16 @@ def device_operators(plan: MergePlan) -> Iterator[Diagnostic]:
         return
     dtypes = plan.device.dtypes
     operators = plan.teacher.operators.values()
-    lacking = [found for found in operators if dtypes.get(found.type) == frozenset()]
-    if lacking:
-        yield _lacking(plan, lacking, "computes no", Severity.ERROR)
-    unfit = [found for found in operators if dtypes.get(found.type) and _unfit(plan, found)]
-    if unfit:
-        yield _lacking(
-            plan, unfit, f"does not compute in {_dtypes(plan, unfit[0])}:", Severity.WARNING
+    without_kernel = [found for found in operators if dtypes.get(found.type) == frozenset()]
+    if without_kernel:
+        yield _missing_kernels(plan, without_kernel, "computes no", Severity.ERROR)
+    without_dtype = [
+        found for found in operators if dtypes.get(found.type) and _lacks_dtypes(plan, found)
+    ]
+    if without_dtype:
+        names = " or ".join(sorted(_dtypes_of(plan.teacher, without_dtype[0])))
+        yield _missing_kernels(
+            plan, without_dtype, f"does not compute in {names}:", Severity.WARNING
         )
     if plan.device.unsure:
         yield not_checked(
@@ -184,27 +187,25 @@ def device_operators(plan: MergePlan) -> Iterator[Diagnostic]:
         )
 
 
-def _unfit(plan: MergePlan, operator: Operator) -> bool:
-    """Tell an operator none of whose dtypes the device computes: which one counts differs."""
+def _lacks_dtypes(plan: MergePlan, operator: Operator) -> bool:
+    """Return whether the device computes none of an operator's dtypes; any of them may count."""
     assert plan.device is not None
-    used = _used(plan.teacher, operator)
+    used = _dtypes_of(plan.teacher, operator)
     return bool(used) and used.isdisjoint(plan.device.dtypes[operator.type])
 
 
-def _used(graph: Graph, operator: Operator) -> set[str]:
+def _dtypes_of(graph: Graph, operator: Operator) -> set[str]:
     names = (name for name in (*operator.operands, *operator.results) if name is not None)
     return {dtype for name in names if (dtype := graph.values[name].dtype) is not None}
 
 
-def _dtypes(plan: MergePlan, operator: Operator) -> str:
-    return " or ".join(sorted(_used(plan.teacher, operator)))
-
-
-def _lacking(plan: MergePlan, found: list[Operator], what: str, severity: Severity) -> Diagnostic:
+def _missing_kernels(
+    plan: MergePlan, found: list[Operator], problem: str, severity: Severity
+) -> Diagnostic:
     assert plan.device is not None
     types = list(dict.fromkeys(operator.type for operator in found))
     return Diagnostic(
-        message=f"the {plan.device.device} {what} {listed(types, LISTED)}",
+        message=f"the {plan.device.device} {problem} {listed(types, LISTED)}",
         severity=severity,
         where=(at_operator("teacher", plan.teacher, found[0]),),
         notes=also([operator.name for operator in found]),

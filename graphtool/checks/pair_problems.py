@@ -1,4 +1,4 @@
-"""What can be wrong with the pairs of a loss: GT330 to GT336, GT348, GT349, GT354, GT363."""
+"""Diagnostics about the pairs of a loss: GT330 to GT336, GT348, GT349, GT354, GT363."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from math import gcd
 
 from graphtool.checks.adapters import parse_adapter
-from graphtool.checks.places import spelt
+from graphtool.checks.locations import format_shape
 from graphtool.diagnostics import Diagnostic, Where, rule
-from graphtool.graph import FLOATS, UNKNOWN, Graph, Shape, Value, shapes_agree
-from graphtool.loss_names import Least, channel_axis
-from graphtool.selectors import is_source
-from graphtool.structure import Normalised
-from graphtool.text import as_path, command, literal, option
+from graphtool.dtypes import FLOAT_DTYPES
+from graphtool.graph import UNKNOWN_DIM, Graph, Shape, Value, shapes_agree
+from graphtool.loss_specs import MinElements, channel_axis
+from graphtool.ops import Probabilities
+from graphtool.selectors import is_command_source
+from graphtool.text import path_argument, shell_command, shell_option, string_literal
 
 __all__ = [
-    "Sides",
+    "ComparedValues",
     "constant_loss",
     "frozen_student",
     "fsp_needs_two",
@@ -33,11 +34,8 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sides:
-    """Two Values that a loss compares: where they are, and their shapes as it gets them.
-
-    `adapter` is what stands before it, None where nothing does.
-    """
+class ComparedValues:
+    """Two Values that a loss compares, with their shapes after the `adapter` if there is one."""
 
     loss: str
     where: tuple[Where, Where]
@@ -47,12 +45,12 @@ class Sides:
     @property
     def names(self) -> str:
         """Both names."""
-        return " and ".join(f"`{place.value}`" for place in self.where)
+        return " and ".join(f"`{where.value}`" for where in self.where)
 
     @property
-    def said(self) -> str:
-        """Say what is compared."""
-        shapes = f"{self.names} are {' and '.join(map(spelt, self.shapes))}"
+    def description(self) -> str:
+        """Both names and shapes, and the adapter."""
+        shapes = f"{self.names} are {' and '.join(map(format_shape, self.shapes))}"
         return f"{shapes} behind `{self.adapter}`" if self.adapter else shapes
 
 
@@ -74,45 +72,46 @@ def unknown_pair_name(role: str, graph: Graph, name: str, found: Diagnostic) -> 
 
 
 def unusable_pair_name(
-    role: str, graph: Graph, value: Value, said: str, instead: Sequence[str]
+    role: str, graph: Graph, value: Value, description: str, alternatives: Sequence[str]
 ) -> Diagnostic:
-    """Say why no loss can have a Value, and name the first of those that it can."""
+    """Report a Value that no loss can compare, with the first of the alternatives."""
     found = Diagnostic(
-        message=f"`{value.name}` is {said}", help=literal(instead[0]) if instead else None
+        message=f"`{value.name}` is {description}",
+        help=string_literal(alternatives[0]) if alternatives else None,
     )
     return unknown_pair_name(role, graph, value.name, found)
 
 
 @rule("GT331")
-def pair_rank(sides: Sides, wanted: str) -> Diagnostic:
+def pair_rank(compared: ComparedValues, expected: str) -> Diagnostic:
     """The two Values of a pair have different ranks, or such as the loss is not defined for.
 
     A map against a vector needs pooling first, tokens against a map a reshape.
     """
-    ranks = " and ".join(str(len(shape)) for shape in sides.shapes)
+    ranks = " and ".join(str(len(shape)) for shape in compared.shapes)
     return Diagnostic(
-        message=f"{sides.names} have ranks {ranks}: {sides.loss} wants {wanted}",
-        where=sides.where,
-        help=_partners(sides),
+        message=f"{compared.names} have ranks {ranks}: {compared.loss} wants {expected}",
+        where=compared.where,
+        help=_partners_command(compared),
     )
 
 
 @rule("GT332")
-def pair_broadcast(sides: Sides) -> Diagnostic:
+def pair_broadcast(compared: ComparedValues) -> Diagnostic:
     """The two Values of a pair differ in a dim that is 1 on one side.
 
     Paddle stretches it without a word: the loss has a number, and it means nothing. Pair Values of
     one size, or pool one side.
     """
     return Diagnostic(
-        message=f"{sides.said}: {sides.loss} would broadcast one to the other",
-        where=sides.where,
-        help=_partners(sides),
+        message=f"{compared.description}: {compared.loss} would broadcast one to the other",
+        where=compared.where,
+        help=_partners_command(compared),
     )
 
 
 @rule("GT333")
-def pair_shape(sides: Sides, wanted: str) -> Diagnostic:
+def pair_shape(compared: ComparedValues, expected: str) -> Diagnostic:
     """The two Values of a pair have shapes that do not go together, behind its adapter too.
 
     A 1 × 1 convolution, or a linear layer, on the student's side brings it to the teacher's
@@ -120,42 +119,47 @@ def pair_shape(sides: Sides, wanted: str) -> Diagnostic:
     compares any two shapes of one batch.
     """
     return Diagnostic(
-        message=f"{sides.said}: {sides.loss} wants {wanted}",
-        where=sides.where,
-        help=_with_heads(sides) or _other_adapter(sides) or _other_loss(sides) or _partners(sides),
+        message=f"{compared.description}: {compared.loss} wants {expected}",
+        where=compared.where,
+        help=_with_heads(compared)
+        or _other_adapter(compared)
+        or _other_loss(compared)
+        or _partners_command(compared),
     )
 
 
-def _with_heads(sides: Sides) -> str | None:
-    """Write the option that splits the widths of attention anew, where no more is in the way."""
-    teacher, student = sides.shapes
-    if sides.loss != "attention_relation" or not shapes_agree(teacher[2:3], student[2:3]):
+def _with_heads(compared: ComparedValues) -> str | None:
+    """Return the code of the option that regroups attention heads, if that makes them equal."""
+    teacher, student = compared.shapes
+    if compared.loss != "attention_relation" or not shapes_agree(teacher[2:3], student[2:3]):
         return None
     heads = gcd(teacher[1], student[1])
     options = f'{{"attention_relation": {{"heads": {heads}}}}}'
     return f"gt.distill_loss(merged, pairs, options={options})"
 
 
-def _other_adapter(sides: Sides) -> str | None:
-    """Write an adapter that does what the one at hand leaves out."""
-    if sides.adapter is None or len(sides.shapes[0]) != 4:
+def _other_adapter(compared: ComparedValues) -> str | None:
+    """Return the code of an adapter that also changes what the given one does not."""
+    if compared.adapter is None or len(compared.shapes[0]) != 4:
         return None
-    adapter = parse_adapter(sides.adapter)
-    whole = adapter.resizes and adapter.layer is not None
-    return None if whole else 'adapter = "conv1x1+resize"'
+    adapter = parse_adapter(compared.adapter)
+    is_complete = adapter.resizes and adapter.layer is not None
+    return None if is_complete else 'adapter = "conv1x1+resize"'
 
 
-def _other_loss(sides: Sides) -> str | None:
-    """Write the pair with a loss that compares such shapes, None where the batches differ."""
-    teacher, student = sides.shapes
-    if sides.adapter or not teacher or not shapes_agree(teacher[:1], student[:1]):
+def _other_loss(compared: ComparedValues) -> str | None:
+    """Return the code of the pair with a loss for such shapes, None if the batches differ."""
+    teacher, student = compared.shapes
+    if compared.adapter or not teacher or not shapes_agree(teacher[:1], student[:1]):
         return None
     axis = channel_axis(len(teacher))
-    places = [(*shape[:axis], *shape[axis + 1 :]) for shape in sides.shapes]
-    is_one_size = 2 <= len(teacher) <= 4 and shapes_agree(*places)
-    loss = "hint" if is_one_size and UNKNOWN not in (teacher[axis], student[axis]) else "similarity"
-    ends = ", ".join(literal(place.value or "") for place in sides.where)
-    return f'({ends}, "{loss}")'
+    without_channels = [(*shape[:axis], *shape[axis + 1 :]) for shape in compared.shapes]
+    same_size = 2 <= len(teacher) <= 4 and shapes_agree(*without_channels)
+    loss = (
+        "hint" if same_size and UNKNOWN_DIM not in (teacher[axis], student[axis]) else "similarity"
+    )
+    names = ", ".join(string_literal(where.value or "") for where in compared.where)
+    return f'({names}, "{loss}")'
 
 
 @rule("GT334")
@@ -166,18 +170,18 @@ def pair_dtype(loss: str, where: Sequence[Where], dtypes: Sequence[str]) -> Diag
     too.
     """
     names = " and ".join(f"`{place.value}`" for place in where)
-    wanted = dtypes[-1] if dtypes[-1] in FLOATS else "float32"
+    dtype = dtypes[-1] if dtypes[-1] in FLOAT_DTYPES else "float32"
     return Diagnostic(
         message=f"{names} are {' and '.join(dtypes)}: {loss} wants floating-point Values of one "
         "dtype",
         where=tuple(where),
-        help=f'paddle.cast(merged.teacher({literal(where[0].value or "")}), "{wanted}")',
+        help=f'paddle.cast(merged.teacher({string_literal(where[0].value or "")}), "{dtype}")',
     )
 
 
 @rule("GT335")
 def constant_loss(
-    loss: str, where: Sequence[Where], least: Least, count: int, help: str
+    loss: str, where: Sequence[Where], least: MinElements, count: int, help: str
 ) -> Diagnostic:
     """A loss would be the same number whatever the student does: it compares too few numbers.
 
@@ -205,8 +209,8 @@ def which_axis(loss: str, where: Sequence[Where], help: str) -> Diagnostic:
     """
     names = " and ".join(f"`{place.value}`" for place in where)
     return Diagnostic(
-        message=f"`{loss}` cannot tell which axis of {names}, {spelt(where[0].shape)}, has the "
-        "classes",
+        message=f"`{loss}` cannot tell which axis of {names}, {format_shape(where[0].shape)}, has "
+        "the classes",
         where=tuple(where),
         help=help,
     )
@@ -229,7 +233,9 @@ def frozen_student(loss: str, where: Where, swapped: str | None) -> Diagnostic:
 
 
 @rule("GT349")
-def holds_probabilities(loss: str, where: Where, before: Normalised[str], help: str) -> Diagnostic:
+def holds_probabilities(
+    loss: str, where: Where, source: Probabilities[str], help: str
+) -> Diagnostic:
     """A loss that takes logits was given what went through softmax or sigmoid already.
 
     A second softmax flattens it: the loss is a number, and teaches next to nothing. Say
@@ -239,9 +245,9 @@ def holds_probabilities(loss: str, where: Where, before: Normalised[str], help: 
     """
     return Diagnostic(
         message=f"`{where.value}` holds probabilities, and `{loss}` takes what is before "
-        f"{before.by}",
+        f"{source.function}",
         where=(where,),
-        notes=(f"what went into {before.by} is `{before.logits}`",),
+        notes=(f"what went into {source.function} is `{source.logits}`",),
         help="help(gt.losses.attention_scores)" if loss == "attention_scores" else help,
     )
 
@@ -255,7 +261,8 @@ def unknown_dim(loss: str, where: Where, axis: int) -> Diagnostic:
     rank = len(where.shape or ())
     shape = ", ".join("SIZE" if at == axis % rank else "0" for at in range(rank))
     return Diagnostic(
-        message=f"`{loss}` must know dim {axis} of `{where.value}`, which is {spelt(where.shape)}",
+        message=f"`{loss}` must know dim {axis} of `{where.value}`, which is "
+        f"{format_shape(where.shape)}",
         where=(where,),
         help=f"paddle.reshape(value, [{shape}])",
     )
@@ -275,10 +282,11 @@ def fsp_needs_two(left_over: str) -> Diagnostic:
     )
 
 
-def _partners(sides: Sides) -> str:
-    """Say what lists Values that would go with the teacher's: a command, where it finds both."""
-    networks, name = [place.program or "" for place in sides.where], sides.where[0].value or ""
-    if not all(map(is_source, networks)):
-        return f"print(gt.partners(teacher, student, {literal(name)}))"
-    called = command("graphtool", "suggest-pairs", *map(as_path, networks))
-    return f"{called} {option('--for', name)}"
+def _partners_command(compared: ComparedValues) -> str:
+    """Return the call, or the command for saved networks, that lists partners of the teacher's."""
+    networks = [where.program or "" for where in compared.where]
+    name = compared.where[0].value or ""
+    if not all(map(is_command_source, networks)):
+        return f"print(gt.partners(teacher, student, {string_literal(name)}))"
+    suggest = shell_command("graphtool", "suggest-pairs", *map(path_argument, networks))
+    return f"{suggest} {shell_option('--for', name)}"

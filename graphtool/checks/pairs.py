@@ -1,4 +1,4 @@
-"""Whether the losses of pairs can be built: names first, then all that stands against each."""
+"""Check whether the losses of pairs can be built: first the names, then each loss."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from typing import TypeAlias
 
 from graphtool.checks import pair_problems as problems
 from graphtool.checks.arguments import check_pair_arguments
-from graphtool.checks.pair_fits import ROLES, Compared, Ends, Fitted
+from graphtool.checks.pair_losses import ROLES, ComparedNetworks, PairLoss, PairValues
 from graphtool.diagnostics import Diagnostic, ReadError, Report, Where
 from graphtool.graph import Graph, Value
-from graphtool.loss_names import by_twos, named_losses
+from graphtool.loss_specs import group_flows, named_losses
 from graphtool.matching import Pair
 from graphtool.matching.problems import unknown_loss
-from graphtool.paths import is_there
-from graphtool.readers import Source, read_own
+from graphtool.paths import path_exists
+from graphtool.readers import Source, read_without_teachers
 from graphtool.selectors import find
 
-__all__ = ["against_loss", "check_pairs"]
+__all__ = ["check_loss", "check_pairs"]
 
 # A teacher's name, a student's, and the name of a loss.
 _Names: TypeAlias = "tuple[str, str] | tuple[str, str, str]"
 
-# Losses of Paddle's own, for a pair that is only checked: they compare as `l2` does.
-_ELEMENTWISE = frozenset({"l1", "mse", "smooth_l1"})
+# Paddle's own losses, which `check_pairs` accepts: they compare as `l2` does.
+_LIKE_L2 = frozenset({"l1", "mse", "smooth_l1"})
 
 
 @dataclass(frozen=True, slots=True)
-class _Named:
-    """What a pair says."""
+class _NamedPair:
+    """A pair by the names of its Values."""
 
     names: tuple[str, str]
     loss: str
@@ -39,7 +39,7 @@ class _Named:
     suggested: bool = False
 
     @classmethod
-    def of(cls, pair: Pair | _Names) -> _Named:
+    def of(cls, pair: Pair | _Names) -> _NamedPair:
         if isinstance(pair, Pair):
             names = pair.teacher.name, pair.student.name
             return cls(names, pair.loss, pair.adapter, pair.is_suggested)
@@ -55,133 +55,136 @@ def check_pairs(
     options: Mapping[str, Mapping[str, object]] | None = None,
     restored: bool = False,
 ) -> Report:
-    """Report everything that stands against distilling through these pairs.
+    """Report all problems of distilling through these pairs.
 
-    A pair is a Pair, or `(teacher, student)` or `(teacher, student, loss)` by name, where any
-    selector will do and the loss is `l2` if left out; `l1`, `mse` and `smooth_l1`, which are
-    Paddle's own and none of `distill_loss`'s, are checked as `l2` is, and two pairs with `fsp` are
-    one loss. Those of a recipe are the `pairs` of what
-    `read_recipe` returns. `teacher` and `student` are what `read` takes; for a Merged, its
-    `source.graph` and `before.graph`. `name_prefix` is what merging puts before the teacher's
-    names, which may have it here: on the student's side it is told. `options` are those that
-    `distill_loss` gets, by the name of a loss: `from_probs` says what is no mistake, `heads` makes
-    other shapes fit. `restored` says that the student goes through `for_training` before the merge,
-    as one does that is given as the path of a saved model: its parameters learn again.
+    A pair is a Pair, or `(teacher, student)` or `(teacher, student, loss)` with any selectors; the
+    loss defaults to `l2`. `l1`, `mse` and `smooth_l1`, which are Paddle's own and unknown to
+    `distill_loss`, are checked like `l2`; two pairs with `fsp` are one loss. For a recipe, pass the
+    `pairs` of what `read_recipe` returns. `teacher` and `student` are what `read` accepts; for a
+    Merged, its `source.graph` and `before.graph`. `name_prefix` is the prefix that merging gives to
+    the teacher's names; they are accepted with and without it, and a teacher's name on the
+    student's side is pointed out. `options` are those of `distill_loss`, by the name of a loss:
+    with `from_probs` probabilities are no problem, with `heads` other shapes are accepted.
+    `restored` says that the student goes through `for_training` before the merge, which makes its
+    parameters trainable again; it is implied for the path of a saved model.
 
-    Where this finds no error `distill_loss` raises none for these pairs, and the other way round;
-    what weights, labels and other options decide is not looked at.
+    `distill_loss` raises an error for these pairs if and only if this finds one. Weights, labels
+    and other options are not checked.
 
-    Raises ReadError where a network cannot be read, UsageError GT248 for arguments of another type.
+    Raises ReadError if a network cannot be read, UsageError GT248 for arguments of the wrong type.
     """
     listed = check_pair_arguments(pairs, name_prefix, options)
-    networks = Compared(
-        graphs=(read_own(teacher), read_own(student)),
+    networks = ComparedNetworks(
+        graphs=(read_without_teachers(teacher), read_without_teachers(student)),
         prefix=name_prefix,
-        restored=restored or _is_saved(student),
+        restored=restored or _is_saved_model(student),
     )
-    losses = [_Named.of(pair).loss for pair in listed]
-    findings = (
+    losses = [_NamedPair.of(pair).loss for pair in listed]
+    diagnostics = (
         found
-        for places in by_twos(losses)
-        for found in against_loss(
+        for indices in group_flows(losses)
+        for found in check_loss(
             networks,
-            [listed[place] for place in places],
-            (options or {}).get(losses[places[0]], {}),
-            places[0],
-            as_l2=_ELEMENTWISE,
+            [listed[index] for index in indices],
+            (options or {}).get(losses[indices[0]], {}),
+            indices[0],
+            as_l2=_LIKE_L2,
         )
     )
-    return Report.of(findings, about=networks.graphs)
+    return Report.of(diagnostics, about=networks.graphs)
 
 
-def _is_saved(student: Source) -> bool:
-    return isinstance(student, str | PathLike) and is_there(fspath(student))
+def _is_saved_model(student: Source) -> bool:
+    return isinstance(student, str | PathLike) and path_exists(fspath(student))
 
 
-def against_loss(
-    networks: Compared,
+def check_loss(
+    networks: ComparedNetworks,
     pairs: Sequence[Pair | _Names],
     options: Mapping[str, object],
-    place: int,
+    index: int,
     *,
     as_l2: Collection[str] = (),
 ) -> Iterator[Diagnostic]:
-    """Yield what stands against one loss: its pairs are two for flows; `place` is the first's.
+    """Yield the problems of one loss, which has two pairs if it compares flows.
 
-    Losses of the names `as_l2` are checked as `l2` is.
+    `index` is that of its first pair. Losses named in `as_l2` are checked like `l2`.
     """
-    named = [_Named.of(pair) for pair in pairs]
-    loss = named[0].loss
-    known = named_losses().get("l2" if loss in as_l2 else loss)
-    found = [_ends(one, networks) for one in named]
-    yield from (said for one in found if not isinstance(one, Ends) for said in one)
-    if known is None:
-        yield unknown_loss(f"pairs[{place}].loss", loss, tuple(named_losses()))
-    elif known.takes.flows and len(named) == 1:
+    named = [_NamedPair.of(pair) for pair in pairs]
+    name = named[0].loss
+    loss = named_losses().get("l2" if name in as_l2 else name)
+    found = [_pair_values(pair, networks) for pair in named]
+    for errors in found:
+        if not isinstance(errors, PairValues):
+            yield from errors
+    if loss is None:
+        yield unknown_loss(f"pairs[{index}].loss", name, tuple(named_losses()))
+    elif loss.takes.flows and len(named) == 1:
         yield problems.fsp_needs_two(named[0].names[1])
     else:
-        ends = [one for one in found if isinstance(one, Ends)]
-        if len(ends) == len(found):
-            yield from Fitted(networks, loss, known, options).misfits(ends)
+        values = [pair for pair in found if isinstance(pair, PairValues)]
+        if len(values) == len(found):
+            yield from PairLoss(networks, name, loss, options).check(values)
 
 
-def _ends(named: _Named, networks: Compared) -> Ends | list[Diagnostic]:
-    ends = [_end(at, name, networks) for at, name in enumerate(named.names)]
+def _pair_values(pair: _NamedPair, networks: ComparedNetworks) -> PairValues | list[Diagnostic]:
+    ends = [_value(index, name, networks) for index, name in enumerate(pair.names)]
     teacher, student = ends
     if isinstance(teacher, Value) and isinstance(student, Value):
         graphs = networks.graphs
-        where = _at("teacher", graphs[0], teacher), _at("student", graphs[1], student)
-        return Ends(
+        return PairValues(
             values=(teacher, student),
-            where=where,
-            adapter=named.adapter,
-            suggested=named.suggested,
+            where=(_where("teacher", graphs[0], teacher), _where("student", graphs[1], student)),
+            adapter=pair.adapter,
+            suggested=pair.suggested,
         )
     return [end for end in ends if isinstance(end, Diagnostic)]
 
 
-def _end(at: int, name: str, networks: Compared) -> Value | Diagnostic:
-    role, graph, other = ROLES[at], networks.graphs[at], networks.graphs[1 - at]
+def _value(index: int, name: str, networks: ComparedNetworks) -> Value | Diagnostic:
+    """Return the Value that a pair names in a network (0 is the teacher), or what is wrong."""
+    role, graph, other_graph = ROLES[index], networks.graphs[index], networks.graphs[1 - index]
     try:
-        value = _found(at, name, networks)
-        return _unusable(role, graph, value) or value
+        value = _find(index, name, networks)
+        return _check_usable(role, graph, value) or value
     except ReadError as error:
         found = problems.unknown_pair_name(role, graph, name, error.report.diagnostics[0])
-    for spelt_otherwise in (name, name.removeprefix(networks.prefix)):
+    for candidate in (name, name.removeprefix(networks.prefix)):
         with suppress(ReadError):
-            its = find(other, spelt_otherwise).name
-            note = f"it is the {ROLES[1 - at]}'s `{its}`, and a pair names the teacher's first"
+            other_name = find(other_graph, candidate).name
+            other = ROLES[1 - index]
+            note = f"it is the {other}'s `{other_name}`, and a pair names the teacher's first"
             return replace(found, notes=(note, *found.notes))
     return found
 
 
-def _found(at: int, name: str, networks: Compared) -> Value:
-    """Find what a pair names; the teacher's may have the name that merging gives it."""
-    graph, bare = networks.graphs[at], name.removeprefix(networks.prefix)
-    if ROLES[at] == "teacher" and name != bare and name not in graph.values:
+def _find(index: int, name: str, networks: ComparedNetworks) -> Value:
+    """Find the Value that a pair names; the teacher's may have the prefix."""
+    graph, unprefixed = networks.graphs[index], name.removeprefix(networks.prefix)
+    if ROLES[index] == "teacher" and name != unprefixed and name not in graph.values:
         with suppress(ReadError):
-            return find(graph, bare)
+            return find(graph, unprefixed)
     return find(graph, name)
 
 
-def _unusable(role: str, graph: Graph, value: Value) -> Diagnostic | None:
-    """Say so where no loss can have a Value."""
+def _check_usable(role: str, graph: Graph, value: Value) -> Diagnostic | None:
+    """Return a problem if no loss can compare a Value."""
     if value.elements:
-        parts = [one for reader in graph.consumers.get(value.name, ()) for one in reader.results]
-        said = f"a vector of {len(value.elements)} tensors, and losses compare single ones"
-        return problems.unusable_pair_name(role, graph, value, said, parts)
+        elements = [one for reader in graph.consumers.get(value.name, ()) for one in reader.results]
+        description = f"a vector of {len(value.elements)} tensors, and losses compare single ones"
+        return problems.unusable_pair_name(role, graph, value, description, elements)
     if (owner := _owner(graph, value)) is not None:
-        said = f"inside of `{owner}`, and losses compare what is outside"
+        description = f"inside of `{owner}`, and losses compare what is outside"
         results = graph.operators[owner].results
-        return problems.unusable_pair_name(role, graph, value, said, results)
+        return problems.unusable_pair_name(role, graph, value, description, results)
     return None
 
 
 def _owner(graph: Graph, value: Value) -> str | None:
-    """Return the Operator of the top level that a Value is inside of, None where it is there."""
-    inner = [block for block in graph.blocks.values() if block.owner is not None]
+    """Return the top-level Operator whose Blocks contain a Value, None for a top-level Value."""
+    nested = [block for block in graph.blocks.values() if block.owner is not None]
     operator = graph.producer(value.name)
-    path = next((one.path for one in inner if value.name in one.arguments), "")
+    path = next((block.path for block in nested if value.name in block.arguments), "")
     path = operator.block if operator is not None else path
     owner = graph.blocks[path].owner
     while owner is not None and (path := graph.operators[owner].block):
@@ -189,7 +192,7 @@ def _owner(graph: Graph, value: Value) -> str | None:
     return owner
 
 
-def _at(role: str, graph: Graph, value: Value) -> Where:
+def _where(role: str, graph: Graph, value: Value) -> Where:
     operator = graph.producer(value.name)
     return Where(
         role=role,

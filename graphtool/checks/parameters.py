@@ -1,19 +1,26 @@
-"""Rules about the teacher's weights: in its Scope, in its file, and who else uses them."""
+"""Rules about the teacher's weights: those in its Scope, those in its file, and tied ones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from graphtool.checks.places import LISTED, also, in_teacher, of_student, of_teacher, spelt
+from graphtool.checks.locations import (
+    LISTED,
+    also,
+    format_shape,
+    in_teacher,
+    of_student,
+    of_teacher,
+)
 from graphtool.checks.plan import MergePlan, ParametersWhen, saved_names
 from graphtool.checks.rules import check, not_checked
 from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed
-from graphtool.graph import Graph, Operator, Shape, Value, keeps_shape
-from graphtool.paths import look_at
+from graphtool.graph import Graph, Operator, Shape, Value, fits_shape
+from graphtool.ops import is_training
+from graphtool.paths import ls_command
 from graphtool.readers.facts import ScopeVariable
-from graphtool.readers.parameter_files import file_beside
-from graphtool.structure import is_training
+from graphtool.readers.parameter_files import combined_path
 
 __all__ = [
     "misfit_parameter_file",
@@ -29,8 +36,8 @@ _LATER = 'merge(..., parameters="later")  # and load them after the merge'
 _FROM_FILE = 'merge(..., parameters="later").load_teacher(FILE)'
 _STARTUP = "exe.run(teacher_startup)  # in the teacher's Scope, then load its weights"
 
-# `__model__` has none.
-_SAVED = (".json", ".pdmodel", "")
+# Suffixes of saved models; `__model__` has none.
+_MODEL_SUFFIXES = (".json", ".pdmodel", "")
 
 
 @check("GT235")
@@ -48,9 +55,9 @@ def missing_parameters(plan: MergePlan) -> Iterator[Diagnostic]:
                 "check_merge(..., teacher_scope=paddle.static.global_scope())",
             )
         return
-    held = plan.teacher_scope.variables
-    missing = [name for name, _ in plan.weights if name not in held]
-    yield from _absent(plan, missing, "not in its Scope")
+    variables = plan.teacher_scope.variables
+    missing = [name for name, _ in plan.weights if name not in variables]
+    yield from _unavailable(plan, missing, "not in its Scope")
 
 
 @check("GT236")
@@ -60,33 +67,33 @@ def uninitialised_parameters(plan: MergePlan) -> Iterator[Diagnostic]:
     The startup program has not run in this Scope. Who loads the weights after the merge says so
     with `parameters="later"`.
     """
-    empty = [name for name, found in _held(plan) if not found.initialised]
-    yield from _absent(plan, empty, "not initialised in its Scope")
+    empty = [name for name, found in _scope_weights(plan) if not found.initialised]
+    yield from _unavailable(plan, empty, "not initialised in its Scope")
 
 
-def _absent(plan: MergePlan, names: Sequence[str], state: str) -> Iterator[Diagnostic]:
+def _unavailable(plan: MergePlan, names: Sequence[str], state: str) -> Iterator[Diagnostic]:
     if not names:
         return
     later = plan.parameters is ParametersWhen.LATER
-    whole = len(names) == len(plan.weights)
+    is_all = len(names) == len(plan.weights)
     model = Path(plan.teacher.source)
-    is_saved = whole and not later and model.suffix in _SAVED and model.is_file()
+    is_saved = is_all and not later and model.suffix in _MODEL_SUFFIXES and model.is_file()
     notes = ("they are to be loaded after the merge, under their new names",) if later else ()
     if is_saved:
-        notes = (f"there is no `{file_beside(model)}`, where a saved model has its weights",)
+        notes = (f"there is no `{combined_path(model)}`, where a saved model has its weights",)
     yield Diagnostic(
-        message=f"{'all ' if whole else ''}{counted(len(names), 'tensor')} of the teacher "
+        message=f"{'all ' if is_all else ''}{counted(len(names), 'tensor')} of the teacher "
         f"{'is' if len(names) == 1 else 'are'} {state}: "
         f"{listed(names, LISTED)}",
         severity=Severity.NOTE if later else Severity.ERROR,
         where=(in_teacher(plan, plan.teacher_names[names[0]], names[0]),),
         notes=notes,
-        help=None if later else _FROM_FILE if is_saved else _STARTUP if whole else _LATER,
+        help=None if later else _FROM_FILE if is_saved else _STARTUP if is_all else _LATER,
     )
 
 
-def _held(plan: MergePlan) -> Iterator[tuple[str, ScopeVariable]]:
-    """Yield what the teacher brings along and its Scope has."""
+def _scope_weights(plan: MergePlan) -> Iterator[tuple[str, ScopeVariable]]:
+    """Yield the teacher's weights that its Scope has a Variable for."""
     if plan.teacher_scope is None:
         return
     for name, _ in plan.weights:
@@ -104,25 +111,25 @@ def misshapen_parameters(plan: MergePlan) -> Iterator[Diagnostic]:
     """
     wrong = [
         (name, found)
-        for name, found in _held(plan)
-        if found.initialised and not _fits(plan.teacher_names[name], found)
+        for name, found in _scope_weights(plan)
+        if found.initialised and not _matches(plan.teacher_names[name], found)
     ]
     if wrong:
         name, found = wrong[0]
         yield Diagnostic(
             message=f"{counted(len(wrong), 'tensor')} in the teacher's Scope "
             f"{'does' if len(wrong) == 1 else 'do'} not fit the teacher: "
-            f"`{name}` is {spelt(found.shape)} {found.dtype} there",
+            f"`{name}` is {format_shape(found.shape)} {found.dtype} there",
             where=(in_teacher(plan, plan.teacher_names[name], name),),
             notes=also([other for other, _ in wrong]),
             help="teacher_scope = paddle.static.Scope()  # for the teacher alone; load it there",
         )
 
 
-def _fits(value: Value, found: ScopeVariable) -> bool:
+def _matches(value: Value, found: ScopeVariable) -> bool:
     if None not in (value.dtype, found.dtype) and value.dtype != found.dtype:
         return False
-    return value.shape is None or keeps_shape(value, found.shape)
+    return value.shape is None or fits_shape(value, found.shape)
 
 
 @check("GT238")
@@ -142,24 +149,25 @@ def tied_parameters(plan: MergePlan) -> Iterator[Diagnostic]:
 
 
 def _is_tied(graph: Graph, name: str) -> bool:
-    found = graph.consumers.get(name, ())
-    if len(found) < 2 and all(operator.type != "builtin.combine" for operator in found):
+    consumers = graph.consumers.get(name, ())
+    if len(consumers) < 2 and all(one.type != "builtin.combine" for one in consumers):
         return False
     return sum(not is_training(operator) for operator in _readers(graph, name)) > 1
 
 
 def _readers(graph: Graph, name: str) -> Iterator[Operator]:
-    """Yield what computes with a Value, which may be handed over in a list.
+    """Yield the Operators that compute with a Value, also if they read it as part of a list.
 
-    A recurrence of Paddle's also lays its parameters out side by side (`coalesce_tensor`).
+    Paddle's recurrent layers also copy their parameters into one buffer (`coalesce_tensor`), which
+    does not count.
     """
-    held = {name: None}
-    waiting = [name]
-    for found in waiting:
-        for operator in graph.consumers.get(found, ()):
+    seen = {name}
+    pending = [name]
+    for current in pending:
+        for operator in graph.consumers.get(current, ()):
             if operator.type == "builtin.combine":
-                waiting += [result for result in operator.results if result not in held]
-                held.update(dict.fromkeys(operator.results))
+                pending += [result for result in operator.results if result not in seen]
+                seen.update(operator.results)
             elif operator.kind != "coalesce_tensor":
                 yield operator
 
@@ -176,18 +184,20 @@ def misfit_parameter_file(plan: MergePlan) -> Iterator[Diagnostic]:
     file = plan.parameter_file
     names = saved_names(plan.teacher)
     pairs = zip(names, file.tensors, strict=False)
-    wrong = [(name, tensor) for name, tensor in pairs if not _is(plan.teacher_names, name, tensor)]
+    wrong = [
+        (name, tensor) for name, tensor in pairs if not _is_for(plan.teacher_names, name, tensor)
+    ]
     if len(names) == len(file.tensors) and not wrong:
         return
-    place = Where(program=file.path)
-    notes = [f"{_tensor(tensor)} stands where `{name}` should" for name, tensor in wrong[:1]]
+    where = Where(program=file.path)
+    notes = [f"{_description(tensor)} stands where `{name}` should" for name, tensor in wrong[:1]]
     first = [in_teacher(plan, plan.teacher_names[name], name) for name, _ in wrong[:1]]
     yield Diagnostic(
         message=f"`{file.path}` holds {counted(len(file.tensors), 'tensor')}, of which "
         f"{len(file.tensors) - len(wrong)} fit; the teacher has {counted(len(names), 'tensor')}",
-        where=(*first, place) if first else (of_teacher(plan), place),
+        where=(*first, where) if first else (of_teacher(plan), where),
         notes=tuple(notes),
-        help=look_at(file.path),
+        help=ls_command(file.path),
     )
 
 
@@ -199,11 +209,11 @@ def passed_over_scope(plan: MergePlan) -> Iterator[Diagnostic]:
     unless its Scope holds all of them. To merge what is in the Scope,
     load the rest there as well, or hand over the `live` of the Network, which has no Layer.
     """
-    if plan.passed_over:
-        count, names = len(plan.passed_over), listed(plan.passed_over, LISTED)
+    if plan.ignored_scope_names:
+        count, names = len(plan.ignored_scope_names), listed(plan.ignored_scope_names, LISTED)
         yield Diagnostic(
-            message=f"`teacher_scope` holds {count} of {len(plan.teacher_kept)} weights of the "
-            f"teacher, which brings its own: {names}",
+            message=f"`teacher_scope` holds {count} of {len(plan.teacher_persistables)} weights of "
+            f"the teacher, which brings its own: {names}",
             severity=Severity.WARNING,
             where=(of_teacher(plan),),
             help="merge(...)  # without teacher_scope",
@@ -245,27 +255,27 @@ def unlike_layer(plan: MergePlan) -> Iterator[Diagnostic]:
         )
     elif plan.unlike_layer:
         count = len(plan.unlike_layer)
-        are = "is not that" if count == 1 else "are not those"
+        verb = "is not that" if count == 1 else "are not those"
         yield Diagnostic(
-            message=f"{counted(count, 'tensor')} in the student's Scope {are} of its Layer: "
+            message=f"{counted(count, 'tensor')} in the student's Scope {verb} of its Layer: "
             f"{listed(plan.unlike_layer, LISTED)}",
-            severity=Severity.WARNING if plan.to_start else Severity.ERROR,
+            severity=Severity.WARNING if plan.startup_pending else Severity.ERROR,
             where=(of_student(plan),),
             notes=(
                 "they may be what an earlier student has learnt",
                 "where they are meant, hand over `student.live`, which has no Layer",
             ),
             help="executor.run(student.startup)  # sets them anew"
-            if plan.to_start
+            if plan.startup_pending
             else "with paddle.static.scope_guard(paddle.static.Scope()):  # from the merge on",
         )
 
 
-def _is(names: Mapping[str, Value], name: str, tensor: tuple[Shape, str]) -> bool:
+def _is_for(names: Mapping[str, Value], name: str, tensor: tuple[Shape, str]) -> bool:
     shape, dtype = tensor
-    return _fits(names[name], ScopeVariable(initialised=True, shape=shape, dtype=dtype))
+    return _matches(names[name], ScopeVariable(initialised=True, shape=shape, dtype=dtype))
 
 
-def _tensor(tensor: tuple[Shape, str]) -> str:
+def _description(tensor: tuple[Shape, str]) -> str:
     shape, dtype = tensor
-    return f"a tensor {spelt(shape)} {dtype}"
+    return f"a tensor {format_shape(shape)} {dtype}"

@@ -1,4 +1,4 @@
-"""What a merge would do, as plain data: all that a rule may look at."""
+"""The plan of a merge as plain data, the only input of a rule."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
-from graphtool.graph import NOT_KEPT, Graph, Origin, ProgramKind, Shape, Value, keeps_shape
-from graphtool.readers._assembly import NAME_ATTRIBUTES
+from graphtool.both import NO_NAMES, Both
+from graphtool.graph import (
+    NON_PERSISTABLE_SUFFIX,
+    Graph,
+    Origin,
+    ProgramKind,
+    Shape,
+    Value,
+    fits_shape,
+)
+from graphtool.readers._graph_builder import NAME_ATTRIBUTES
 from graphtool.readers.devices import DeviceFacts
 from graphtool.readers.facts import ParameterFileFacts, ScopeFacts
 
@@ -17,14 +26,14 @@ __all__ = [
     "ParametersWhen",
     "are_saved_shapes",
     "persistable_names",
-    "plan_of",
+    "plan_without_facts",
     "saved_names",
     "used_names",
 ]
 
 
 class ParametersWhen(str, Enum):
-    """When the teacher's weights have to be in their scope."""
+    """When the teacher's weights must be in their Scope."""
 
     NOW = "now"
     LATER = "later"
@@ -32,24 +41,24 @@ class ParametersWhen(str, Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class MergePlan:
-    """The two Graphs, how their feeds and names go together, and what their scopes hold.
+    """The two Graphs, the mapping of their feeds and names, and facts about Scopes and Paddle.
 
-    `feed_map` goes from teacher feed names to student feed names. `renames` are the teacher's
-    parameters and other persistables (in legacy programs all Variables that aren't fed by the
-    student), old name -> new name; `shared` are parameters that are to be the student's of the same
-    name instead. A fact that could not be had is None: a rule that needs it gives a `not checked`
-    note. `same_variables` are names of the teacher's that mean one Variable in both Scopes.
-    `prefixes` are those under which earlier teachers were merged into this student; `operators` and
-    `student_operators` are the types that the Paddle at hand knows, of their kinds; `device` is
-    what the place that was asked for computes. `brings_weights` says that the teacher's weights are
-    in a file or Layer, not in a Scope yet. `unshared` are teacher feeds that the caller mapped onto
-    their own new name: to be fed apart. `restored` says that the student goes through
-    `for_training` first, as a saved one does there; `translated` that it is made PIR by that.
-    `unlike_layer` are names under which the student's Scope holds other numbers than its Layer, and
-    `to_start` says that its startup program may yet set them; `changed` are what the Layers of
-    teacher and student hold otherwise than their startup programs set it;
-    `passed_over` those under which the Scope that was given for the teacher holds tensors that are
-    not taken, for the teacher brings its own.
+    `feed_map` maps teacher feed names to student feed names. `renames` maps old to new names of the
+    teacher's persistables (in legacy programs of all Variables but shared feeds). `shared` are
+    parameters that are replaced by the student's of the same name. `separate_feeds` are teacher
+    feeds that the caller mapped to their own new name.
+
+    A fact that is not available is None; a rule that needs it gives a `not checked` note.
+    `same_variables` are names of the teacher's that mean one Variable in both Scopes. `prefixes`
+    are those of earlier teachers of this student. `operators` and `student_operators` are the types
+    that the imported Paddle knows. `device` is what the requested place supports.
+
+    `brings_weights`: the teacher's weights are in a file or Layer, not in a Scope yet. `restored`:
+    the student goes through `for_training` first; `translated`: that makes it PIR. `unlike_layer`
+    are names whose tensors in the student's Scope differ from its Layer; `startup_pending`: its
+    startup program may still set them. `changed` are names whose tensors in the Layers of teacher
+    and student changed after their startup programs were read. `ignored_scope_names` are names
+    whose tensors in the teacher's Scope are ignored, as the teacher brings its own.
     """
 
     teacher: Graph
@@ -68,63 +77,63 @@ class MergePlan:
     student_operators: frozenset[str] | None = None
     device: DeviceFacts | None = None
     parameter_file: ParameterFileFacts | None = None
-    unshared: tuple[str, ...] = ()
+    separate_feeds: tuple[str, ...] = ()
     brings_weights: bool = False
     restored: bool = False
     translated: bool = False
     unlike_layer: tuple[str, ...] | None = ()
-    to_start: bool = False
-    changed: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
-    passed_over: tuple[str, ...] = ()
+    startup_pending: bool = False
+    changed: Both[tuple[str, ...]] = NO_NAMES
+    ignored_scope_names: tuple[str, ...] = ()
 
     @property
     def kind(self) -> ProgramKind:
-        """Which of Paddle's two representations the merged Program has."""
+        """The kind of the merged Program."""
         return _kind(self.teacher, self.student, translated=self.translated)
 
     @cached_property
     def student_names(self) -> Mapping[str, Value]:
-        """What the student's names stand for: see `used_names`."""
+        """The student's names with their Values: see `used_names`."""
         names = used_names(self.student)
         if self.kind is self.student.kind:
             return names
-        return {name: value for name, value in names.items() if _outlives_translation(value)}
+        return {name: value for name, value in names.items() if _survives_translation(value)}
 
     @cached_property
     def teacher_names(self) -> Mapping[str, Value]:
-        """What the teacher's names stand for: see `used_names`."""
+        """The teacher's names with their Values: see `used_names`."""
         return used_names(self.teacher)
 
     @cached_property
-    def student_kept(self) -> tuple[str, ...]:
-        """What the student keeps in its Scope from run to run."""
+    def student_persistables(self) -> tuple[str, ...]:
+        """The names of the student's persistables."""
         return persistable_names(self.student)
 
     @cached_property
-    def teacher_kept(self) -> tuple[str, ...]:
-        """What the teacher keeps in its Scope from run to run."""
+    def teacher_persistables(self) -> tuple[str, ...]:
+        """The names of the teacher's persistables."""
         return persistable_names(self.teacher)
 
     @cached_property
     def weights(self) -> tuple[tuple[str, str], ...]:
-        """Those of `renames` that the Scope keeps from run to run."""
-        kept = frozenset(self.teacher_kept)
-        return tuple(pair for pair in self.renames if pair[0] in kept)
+        """The `renames` of persistables."""
+        persistables = frozenset(self.teacher_persistables)
+        return tuple(pair for pair in self.renames if pair[0] in persistables)
 
     @property
-    def own_feeds(self) -> tuple[tuple[str, str], ...]:
-        """Teacher feeds that the feed map leaves out, old name -> name in the merged Program."""
+    def unmapped_feeds(self) -> tuple[tuple[str, str], ...]:
+        """The teacher feeds that are not in the feed map: old name, name in the merged Program."""
         mapped = dict(self.feed_map)
-        left = (name for name in self.teacher.feeds if name not in mapped)
-        return tuple((name, self.prefix + name) for name in left)
+        unmapped = (name for name in self.teacher.feeds if name not in mapped)
+        return tuple((name, self.prefix + name) for name in unmapped)
 
     @property
-    def stand_ins(self) -> tuple[tuple[str, str], ...]:
-        """Teacher feeds and shared parameters -> the student's that stand in for them."""
+    def replacements(self) -> tuple[tuple[str, str], ...]:
+        """Teacher feeds and shared parameters, each with the student's that replaces it."""
         return (*self.feed_map, *((name, name) for name in self.shared))
 
 
-def plan_of(
+def plan_without_facts(
     teacher: Graph,
     student: Graph,
     feed_map: Mapping[str, str],
@@ -133,98 +142,105 @@ def plan_of(
     shared: Iterable[str] = (),
     translated: bool = False,
 ) -> MergePlan:
-    """Work out what a merge would rename; facts about Scopes and devices are not in it yet."""
-    unshared = tuple(
+    """Return the plan of a merge, without facts about Scopes and devices."""
+    separate_feeds = tuple(
         name
         for name, target in feed_map.items()
         if prefix and target == prefix + name and target not in student.values
     )
-    feed_map = {name: target for name, target in feed_map.items() if name not in unshared}
-    stay = frozenset(shared)
-    renamed = _renamed(teacher, _kind(teacher, student, translated=translated), feed_map)
+    feed_map = {name: target for name, target in feed_map.items() if name not in separate_feeds}
+    not_renamed = frozenset(shared)
+    renamed = _names_to_rename(teacher, _kind(teacher, student, translated=translated), feed_map)
     return MergePlan(
         teacher=teacher,
         student=student,
         feed_map=tuple(feed_map.items()),
         prefix=prefix,
-        renames=tuple((name, prefix + name) for name in renamed if name not in stay),
+        renames=tuple((name, prefix + name) for name in renamed if name not in not_renamed),
         shared=tuple(dict.fromkeys(shared)),
-        unshared=unshared,
+        separate_feeds=separate_feeds,
         translated=translated,
     )
 
 
 def persistable_names(graph: Graph) -> tuple[str, ...]:
-    """List what a program keeps in its Scope from run to run, in program order."""
-    return graph.once(_persistable_names)
+    """Return the names of a program's persistables, in program order."""
+    return graph.once(_find_persistable_names)
 
 
-def _persistable_names(graph: Graph) -> tuple[str, ...]:
-    holders = _holders(graph)
+def _find_persistable_names(graph: Graph) -> tuple[str, ...]:
+    containers = _feed_fetch_variables(graph)
     return tuple(
         name
         for name, value in used_names(graph).items()
-        if (value.persistable or value.origin is Origin.PARAMETER) and name not in holders
+        if (value.persistable or value.origin is Origin.PARAMETER) and name not in containers
     )
 
 
 def are_saved_shapes(graph: Graph, shapes: Sequence[Shape]) -> bool:
-    """Return whether tensors of these shapes, in order, are what a file of parameters has."""
-    known, names = used_names(graph), saved_names(graph)
+    """Return whether shapes are, in order, those of a parameter file of a program."""
+    values, names = used_names(graph), saved_names(graph)
     pairs = zip(names, shapes, strict=False)
-    return len(shapes) == len(names) and all(keeps_shape(known[name], one) for name, one in pairs)
+    return len(shapes) == len(names) and all(
+        fits_shape(values[name], shape) for name, shape in pairs
+    )
 
 
 def saved_names(graph: Graph) -> tuple[str, ...]:
-    """List what a file of parameters has, sorted as in one: all but the state of a dropout."""
-    known = used_names(graph)
+    """Return the names in a parameter file, sorted as there: all but the state of a dropout."""
+    values = used_names(graph)
     names = sorted(persistable_names(graph))
-    return tuple(name for name in names if known[name].persistable or not name.endswith(NOT_KEPT))
+    return tuple(
+        name
+        for name in names
+        if values[name].persistable or not name.endswith(NON_PERSISTABLE_SUFFIX)
+    )
 
 
 def used_names(graph: Graph) -> Mapping[str, Value]:
-    """Return the names that Paddle itself gives meaning to, each with its first Value.
+    """Return the names that Paddle itself uses, each with its first Value.
 
-    In PIR those of parameters, feeds and persistable data; in legacy programs all Variables.
+    In PIR they are those of parameters, feeds and persistables, in legacy programs of all
+    Variables.
     """
-    return graph.once(_used_names)
+    return graph.once(_find_used_names)
 
 
-def _used_names(graph: Graph) -> Mapping[str, Value]:
+def _find_used_names(graph: Graph) -> Mapping[str, Value]:
     names: dict[str, Value] = {}
     for value in graph.values.values():
-        name = _variable(graph, value)
+        name = _variable_name(graph, value)
         if name is not None:
             names.setdefault(name, value)
     return names
 
 
 def _kind(teacher: Graph, student: Graph, *, translated: bool) -> ProgramKind:
-    # A legacy teacher is translated for a PIR student, where other names mean nothing.
+    # A legacy teacher is translated for a PIR student.
     pir = translated or ProgramKind.PIR in (teacher.kind, student.kind)
     return ProgramKind.PIR if pir else ProgramKind.LEGACY
 
 
-def _outlives_translation(value: Value) -> bool:
+def _survives_translation(value: Value) -> bool:
     return value.persistable or value.origin in (Origin.PARAMETER, Origin.FEED)
 
 
-_NAMED = (Origin.PARAMETER, Origin.FEED, Origin.VARIABLE)
+_NAMED_ORIGINS = (Origin.PARAMETER, Origin.FEED, Origin.VARIABLE)
 
 
-def _variable(graph: Graph, value: Value) -> str | None:
+def _variable_name(graph: Graph, value: Value) -> str | None:
     if graph.kind is ProgramKind.LEGACY:
-        return _legacy_variable(graph, value.name)
-    if value.origin not in _NAMED:
+        return _legacy_variable_name(graph, value.name)
+    if value.origin not in _NAMED_ORIGINS:
         return None
-    # A name that a Program has twice is `%name` in the Graph the second time.
+    # The second use of a name in a Program is `%name` in the Graph.
     operator = graph.producer(value.name)
     given = operator.attributes.get(NAME_ATTRIBUTES.get(operator.type, "")) if operator else None
     return given if isinstance(given, str) else value.name
 
 
-def _legacy_variable(graph: Graph, name: str) -> str:
-    """Return the Variable of `x@2`, the second write to `x`, and of `while_0/0/x` in a Block."""
+def _legacy_variable_name(graph: Graph, name: str) -> str:
+    """Return the Variable `x` of `x@2`, its second write, and of `while_0/0/x` in a Block."""
     if "@" in name:
         first, _, write = name.rpartition("@")
         name = first if write.isdecimal() and first in graph.values else name
@@ -234,20 +250,22 @@ def _legacy_variable(graph: Graph, name: str) -> str:
     return name
 
 
-def _renamed(teacher: Graph, kind: ProgramKind, feed_map: Mapping[str, str]) -> Iterator[str]:
+def _names_to_rename(
+    teacher: Graph, kind: ProgramKind, feed_map: Mapping[str, str]
+) -> Iterator[str]:
     if kind is ProgramKind.PIR:
         yield from persistable_names(teacher)
         return
-    left_out = _holders(teacher) | feed_map.keys()
-    yield from (name for name in used_names(teacher) if name not in left_out)
+    excluded = _feed_fetch_variables(teacher) | feed_map.keys()
+    yield from (name for name in used_names(teacher) if name not in excluded)
 
 
-def _holders(graph: Graph) -> set[str]:
-    """Return the Variables that carry what is fed and fetched, not a tensor of their own."""
-    holders: set[str] = set()
+def _feed_fetch_variables(graph: Graph) -> set[str]:
+    """Return the Variables that contain the lists of feeds and fetches."""
+    containers: set[str] = set()
     for operator in graph.operators.values():
         if operator.type == "feed":
-            holders.update(name for name in operator.operands if name is not None)
+            containers.update(name for name in operator.operands if name is not None)
         elif operator.type == "fetch":
-            holders.update(operator.results)
-    return {_legacy_variable(graph, name) for name in holders}
+            containers.update(operator.results)
+    return {_legacy_variable_name(graph, name) for name in containers}

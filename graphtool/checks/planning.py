@@ -1,4 +1,4 @@
-"""Make the plan of a merge from what a caller asks for and what can be found out."""
+"""Make the plan of a merge from the arguments of a call and all available facts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from graphtool.arguments import bad_argument, shown
+from graphtool.arguments import bad_argument, short_repr
+from graphtool.both import NO_NAMES, Both
 from graphtool.checks.arguments import check_arguments
-from graphtool.checks.plan import MergePlan, ParametersWhen, plan_of
+from graphtool.checks.plan import MergePlan, ParametersWhen, plan_without_facts
 from graphtool.diagnostics import Diagnostic, UsageError, rule
 from graphtool.graph import Graph, ProgramKind
 from graphtool.readers._paddle import load_paddle
@@ -16,28 +17,28 @@ from graphtool.readers.devices import DeviceFacts, device_facts
 from graphtool.readers.facts import (
     ParameterFileFacts,
     ScopeFacts,
-    makes_pir,
+    is_pir_default,
     same_variables,
     scope_facts,
 )
-from graphtool.readers.layer_weights import unlike_layer
-from graphtool.readers.tensors import held_tensors
+from graphtool.readers.layer_weights import differing_tensors
+from graphtool.readers.tensors import initialised_tensors
 
-__all__ = ["Wanted", "Weights", "bad_parameters_argument", "plan_for"]
+__all__ = ["MergeOptions", "TeacherWeights", "bad_parameters_argument", "plan_merge"]
 
 # Scopes, Places and Programs are Paddle's, which have no static type without Paddle.
 _Paddle: TypeAlias = Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Wanted:
-    """What a caller asks of a merge; `scope` is the student's, None where it is not known.
+class MergeOptions:
+    """The arguments of a merge; `scope` is the student's, None if it is unknown.
 
-    `teacher_scope` is what was given for the teacher, whether its weights are there or not.
-    `one_program` says that teacher and student are one Program object, `restored` that the student
-    goes through `for_training` first. `layer` is the student's where that has its
-    weights, and `to_start` says that its startup program sets them and has not run. `changed` are
-    the names of what the Layers of teacher and student hold otherwise than their startup programs.
+    `teacher_scope` is the one given for the teacher, which may not hold its weights. `one_program`:
+    teacher and student are one Program object. `restored`: the student goes through `for_training`
+    first. `layer` is the Layer that holds the student's weights; `startup_pending`: the startup
+    program that sets them has not run. `changed` are names whose tensors in the Layers of teacher
+    and student changed after their startup programs were read.
     """
 
     feed_map: Mapping[str, str]
@@ -50,8 +51,8 @@ class Wanted:
     one_program: bool = False
     restored: bool = False
     layer: _Paddle | None = None
-    to_start: bool = False
-    changed: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    startup_pending: bool = False
+    changed: Both[tuple[str, ...]] = NO_NAMES
 
     @classmethod
     def of(
@@ -62,8 +63,8 @@ class Wanted:
         shared: Iterable[str],
         place: _Paddle | None = None,
         **scopes: _Paddle | None,
-    ) -> Wanted:
-        """Take arguments of a call, `scope` and `teacher_scope` among them.
+    ) -> MergeOptions:
+        """Check and collect the arguments of a call, including `scope` and `teacher_scope`.
 
         Raises UsageError: GT248, GT249.
         """
@@ -71,24 +72,24 @@ class Wanted:
         return cls(
             feed_map=feed_map,
             prefix=name_prefix,
-            parameters=_when(parameters),
+            parameters=_parameters_when(parameters),
             shared=tuple(shared),
             scope=scopes.get("scope"),
             teacher_scope=scopes.get("teacher_scope"),
-            place=_place_of(place),
+            place=_paddle_place(place),
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Weights:
-    """Where a teacher has its weights: in a Scope, None where it is not known, or along with it.
+class TeacherWeights:
+    """Where the teacher's weights are: in a Scope, None if it is unknown, or along with it.
 
-    `file` is what its file of parameters holds, `brought` says that they are in no Scope yet.
+    `file` is the content of its parameter file; if `brought`, the weights are in no Scope yet.
     """
 
     scope: _Paddle | None = None
     file: ParameterFileFacts | None = None
-    brought: bool = False
+    in_source: bool = False
 
 
 @rule("GT249")
@@ -100,18 +101,18 @@ def bad_parameters_argument(given: object) -> Diagnostic:
     )
 
 
-def _when(given: object) -> ParametersWhen:
-    # All but text is shown with care: PIR's Values crash once their Program is gone.
+def _parameters_when(given: object) -> ParametersWhen:
+    # Only strings are printed directly: PIR Values crash once their Program is gone.
     if not isinstance(given, str):
-        raise UsageError(bad_parameters_argument(shown(given)))
+        raise UsageError(bad_parameters_argument(short_repr(given)))
     try:
         return ParametersWhen(given)
     except ValueError:
         raise UsageError(bad_parameters_argument(given)) from None
 
 
-def _place_of(place: _Paddle | None) -> _Paddle | None:
-    """Return a Place for one, or for what Paddle calls it: `cpu`, `gpu:0`."""
+def _paddle_place(place: _Paddle | None) -> _Paddle | None:
+    """Return the Place for a Place or its name in Paddle: `cpu`, `gpu:0`."""
     if place is None:
         return None
     if not (isinstance(place, str) or type(place).__name__.endswith("Place")):
@@ -122,62 +123,62 @@ def _place_of(place: _Paddle | None) -> _Paddle | None:
         raise UsageError(bad_argument("place", place, f"a Place: {error}")) from None
 
 
-def plan_for(
+def plan_merge(
     teacher: Graph,
     student: Graph,
-    wanted: Wanted,
-    weights: Weights,
+    request: MergeOptions,
+    weights: TeacherWeights,
     *,
     known: tuple[frozenset[str] | None, frozenset[str] | None] = (None, None),
     merges: tuple[_Paddle, ...] = (),
 ) -> MergePlan:
-    """Return the plan of a merge, with all facts about it; nothing is touched.
+    """Return the plan of a merge with all facts about it; nothing is changed.
 
-    `known` are the operator types that Paddle knows, for the teacher and for the student; `merges`
-    those into the student before.
+    `known` holds the operator types that Paddle knows, for the teacher and for the student;
+    `merges` are earlier merges into the student.
     """
-    plan = plan_of(
+    plan = plan_without_facts(
         teacher,
         student,
-        wanted.feed_map,
-        prefix=wanted.prefix,
-        shared=wanted.shared,
-        translated=wanted.restored and student.kind is ProgramKind.LEGACY and makes_pir(),
+        request.feed_map,
+        prefix=request.prefix,
+        shared=request.shared,
+        translated=request.restored and student.kind is ProgramKind.LEGACY and is_pir_default(),
     )
     plan = replace(
         plan,
-        parameters=wanted.parameters,
-        one_program=wanted.one_program,
+        parameters=request.parameters,
+        one_program=request.one_program,
         prefixes=tuple(earlier.prefix for earlier in merges),
         operators=known[0],
         student_operators=known[1],
-        device=_device(teacher, wanted.place),
+        device=_device(teacher, request.place),
         parameter_file=weights.file,
-        brings_weights=weights.brought,
-        restored=wanted.restored,
-        to_start=wanted.to_start,
-        changed=wanted.changed,
+        brings_weights=weights.in_source,
+        restored=request.restored,
+        startup_pending=request.startup_pending,
+        changed=request.changed,
     )
     plan = replace(
         plan,
-        unlike_layer=_unlike_layer(wanted, merges),
-        passed_over=_passed_over(plan, wanted),
+        unlike_layer=_unlike_layer(request, merges),
+        ignored_scope_names=_ignored_scope_names(plan, request),
     )
-    return _with_scopes(plan, wanted.scope, None if weights.brought else weights.scope)
+    return _with_scopes(plan, request.scope, None if weights.in_source else weights.scope)
 
 
-def _unlike_layer(wanted: Wanted, merges: tuple[_Paddle, ...]) -> tuple[str, ...] | None:
-    # An earlier merge brought the Layer's weights, which may have learnt since.
-    if wanted.layer is None or any(merged.scopes.student is wanted.scope for merged in merges):
+def _unlike_layer(request: MergeOptions, merges: tuple[_Paddle, ...]) -> tuple[str, ...] | None:
+    # An earlier merge set the Layer's weights, which may have been trained since.
+    if request.layer is None or any(merged.scopes.student is request.scope for merged in merges):
         return ()
-    return None if wanted.scope is None else unlike_layer(wanted.layer, wanted.scope)
+    return None if request.scope is None else differing_tensors(request.layer, request.scope)
 
 
-def _passed_over(plan: MergePlan, wanted: Wanted) -> tuple[str, ...]:
-    own = wanted.teacher_scope
-    if not plan.brings_weights or own is None or own is wanted.scope:
+def _ignored_scope_names(plan: MergePlan, request: MergeOptions) -> tuple[str, ...]:
+    scope = request.teacher_scope
+    if not plan.brings_weights or scope is None or scope is request.scope:
         return ()
-    return tuple(held_tensors(own, plan.teacher_kept))
+    return tuple(initialised_tensors(scope, plan.teacher_persistables))
 
 
 def _device(teacher: Graph, place: _Paddle | None) -> DeviceFacts | None:
@@ -187,16 +188,20 @@ def _device(teacher: Graph, place: _Paddle | None) -> DeviceFacts | None:
 
 
 def _with_scopes(plan: MergePlan, student: _Paddle | None, teacher: _Paddle | None) -> MergePlan:
-    new = [name for _, name in plan.renames]
-    known = student is not None and teacher is not None
-    same = same_variables(teacher, student, plan.teacher_kept) if known else frozenset[str]()
+    new_names = [name for _, name in plan.renames]
+    are_known = student is not None and teacher is not None
+    same = (
+        same_variables(teacher, student, plan.teacher_persistables)
+        if are_known
+        else frozenset[str]()
+    )
     return replace(
         plan,
         same_variables=same,
-        teacher_scope=_facts(teacher, plan.teacher_kept),
-        student_scope=_facts(student, [*plan.student_kept, *new]),
+        teacher_scope=_scope_facts(teacher, plan.teacher_persistables),
+        student_scope=_scope_facts(student, [*plan.student_persistables, *new_names]),
     )
 
 
-def _facts(scope: _Paddle | None, names: Iterable[str]) -> ScopeFacts | None:
+def _scope_facts(scope: _Paddle | None, names: Iterable[str]) -> ScopeFacts | None:
     return None if scope is None else scope_facts(scope, names)

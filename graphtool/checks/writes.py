@@ -1,16 +1,16 @@
-"""Rules about what operators write over: what is kept from run to run, and what is fed."""
+"""Rules about in-place operators that overwrite persistable state or feeds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
+from graphtool.checks.locations import also, at_operator, feed_map_argument, in_student, in_teacher
 from graphtool.checks.networks import modal_operators
-from graphtool.checks.places import also, at_operator, feed_map_argument, in_student, in_teacher
 from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import check
 from graphtool.diagnostics import Diagnostic
 from graphtool.graph import Graph, Operator, Origin, ProgramKind
-from graphtool.structure import is_training
+from graphtool.ops import VIEWS, is_training, written_operand
 
 __all__ = ["feed_written_over", "teacher_writes_state"]
 
@@ -22,12 +22,12 @@ def teacher_writes_state(plan: MergePlan) -> Iterator[Diagnostic]:
     A counter or a moving average is such a thing. Test mode does not stop it, so the teacher would
     not stay as it is. Build the teacher without that operator.
     """
-    stopped = {operator.name for operator in modal_operators(plan.teacher)}
+    stopped_by_test_mode = {operator.name for operator in modal_operators(plan.teacher)}
     writers = [
         (operator, name)
         for operator in plan.teacher.operators.values()
-        for name in _state_written(plan, operator)
-        if operator.name not in stopped and not is_training(operator)
+        for name in _written_state(plan, operator)
+        if operator.name not in stopped_by_test_mode and not is_training(operator)
     ]
     if writers:
         operator, name = writers[0]
@@ -42,16 +42,8 @@ def teacher_writes_state(plan: MergePlan) -> Iterator[Diagnostic]:
         )
 
 
-# Which operand an in-place operator of PIR writes, where it is not the first.
-_WRITTEN_OPERAND = {"pd_op.assign_out_": 1}
-# In-place operators that look at the same elements in another way.
-_VIEWS = frozenset({"flatten", "reshape", "share_data", "squeeze", "unsqueeze"})
-# These write their running statistics, and no operand that is fed.
-_NORMS = frozenset({"batch_norm", "sync_batch_norm"})
-
-
-def _state_written(plan: MergePlan, operator: Operator) -> Iterator[str]:
-    """Yield persistable names that an operator reads and writes, or sets outright in PIR."""
+def _written_state(plan: MergePlan, operator: Operator) -> Iterator[str]:
+    """Yield the persistable names that an operator updates in place, or sets in PIR."""
     graph = plan.teacher
     if graph.kind is ProgramKind.LEGACY:
         for name in operator.results:
@@ -61,9 +53,8 @@ def _state_written(plan: MergePlan, operator: Operator) -> Iterator[str]:
                 yield first.name
     elif operator.type == "builtin.set_parameter":
         yield str(operator.attributes.get("parameter_name", operator.name))
-    elif operator.type.endswith("_") and operator.kind not in _VIEWS:
-        at = _WRITTEN_OPERAND.get(operator.type, 0)
-        written = operator.operands[at] if at < len(operator.operands) else None
+    elif operator.type.endswith("_") and operator.kind not in VIEWS:
+        written = written_operand(operator)
         if written is not None and graph.values[written].persistable:
             yield written
 
@@ -81,66 +72,54 @@ def feed_written_over(plan: MergePlan) -> Iterator[Diagnostic]:
         return
     fed = {"teacher": dict(plan.feed_map), "student": {new: old for old, new in plan.feed_map}}
     for role, graph in (("teacher", plan.teacher), ("student", plan.student)):
-        for feed, operator in _overwriting(graph):
+        for feed, operator in _overwritten_feeds(graph):
             if feed in fed[role]:
-                yield _written_over(plan, role, feed, operator)
+                yield _overwritten_feed(plan, role, feed, operator)
 
 
-def _written_over(plan: MergePlan, role: str, feed: str, operator: Operator) -> Diagnostic:
+def _overwritten_feed(plan: MergePlan, role: str, feed: str, operator: Operator) -> Diagnostic:
     graph = plan.teacher if role == "teacher" else plan.student
     other = "student" if role == "teacher" else "teacher"
-    at = in_teacher if role == "teacher" else in_student
-    theirs = feed if role == "teacher" else {new: old for old, new in plan.feed_map}[feed]
-    mapped = {**dict(plan.feed_map), theirs: plan.prefix + theirs}
+    value_in = in_teacher if role == "teacher" else in_student
+    teacher_feed = feed if role == "teacher" else {new: old for old, new in plan.feed_map}[feed]
+    separate = {**dict(plan.feed_map), teacher_feed: plan.prefix + teacher_feed}
     return Diagnostic(
         message=f"the {role} writes over its feed `{feed}`, which the {other} reads as well, in "
         f"`{operator.name}`",
-        where=(at(plan, graph.values[feed], feed), at_operator(role, graph, operator)),
-        help=feed_map_argument(mapped),
+        where=(value_in(plan, graph.values[feed], feed), at_operator(role, graph, operator)),
+        help=feed_map_argument(separate),
     )
 
 
-def _overwriting(graph: Graph) -> Iterator[tuple[str, Operator]]:
-    """Yield feeds with an operator that writes over them, each feed once; PIR alone has such."""
+def _overwritten_feeds(graph: Graph) -> Iterator[tuple[str, Operator]]:
+    """Yield each overwritten feed of a PIR graph with the first operator that overwrites it."""
     if graph.kind is not ProgramKind.PIR:
         return
-    same = dict(_same_elements(graph))
+    aliases = dict(_aliases(graph))
     seen: set[str] = set()
     for operator in graph.operators.values():
-        written = _written(operator)
-        if written is None or operator.kind in _VIEWS or is_training(operator):
+        written = written_operand(operator)
+        if written is None or operator.kind in VIEWS or is_training(operator):
             continue
-        feed = _first(written, same)
+        feed = written
+        while feed in aliases:
+            feed = aliases[feed]
         if graph.values[feed].origin is Origin.FEED and feed not in seen:
             seen.add(feed)
             yield feed, operator
 
 
-def _written(operator: Operator) -> str | None:
-    """Return the operand that an in-place operator writes its first result over."""
-    if not operator.type.endswith("_") or operator.kind in _NORMS:
-        return None
-    at = _WRITTEN_OPERAND.get(operator.type, 0)
-    return operator.operands[at] if at < len(operator.operands) else None
-
-
-def _same_elements(graph: Graph) -> Iterator[tuple[str, str]]:
-    """Yield Values with those whose elements they are: of views, and of a loop's Block."""
+def _aliases(graph: Graph) -> Iterator[tuple[str, str]]:
+    """Yield each alias with the Value whose memory it uses: in-place results, loop arguments."""
     for operator in graph.operators.values():
-        written = _written(operator)
+        written = written_operand(operator)
         if written is not None and operator.results:
             yield operator.results[0], written
         if operator.kind == "while":
             for path in operator.blocks:
-                inner = graph.blocks[path].arguments
-                # What the loop itself reads, its condition, comes before what it hands in.
-                handed = zip(reversed(inner), reversed(operator.operands), strict=False)
-                for argument, operand in handed:
+                arguments = graph.blocks[path].arguments
+                # The operands begin with the loop's condition, which is no argument of the Block.
+                pairs = zip(reversed(arguments), reversed(operator.operands), strict=False)
+                for argument, operand in pairs:
                     if operand is not None:
                         yield argument, operand
-
-
-def _first(name: str, same: Mapping[str, str]) -> str:
-    while name in same:
-        name = same[name]
-    return name

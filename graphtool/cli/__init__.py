@@ -16,8 +16,8 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status: 0 done, 1 errors found, 2 wrong usage.
 
-    Where a signal ended it, the status is that which a shell gives: 130 for Ctrl-C, 143 for
-    SIGTERM, 129 for SIGHUP. What was to be written is then as it was, or written whole.
+    After a signal, the status is that of a shell: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
+    Output files are then unchanged or complete.
     """
     if argv is None:
         leave_on_signals()
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     statuses: list[int] = []
     try:
         with interruptible(statuses, for_good=argv is None):
-            # Here, where an interrupt is noticed: it takes longer than most runs.
+            # Imported here, where interrupts are handled: it takes longer than most runs.
             from graphtool.cli._running import run
 
             return run(sys.argv[1:] if argv is None else list(argv), statuses)
@@ -36,6 +36,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not statuses and not isinstance(error, KeyboardInterrupt):
             raise
         if argv is None:
-            # Half of a table is none.
+            # Half a table is worse than none.
             stop_writing()
         return statuses[0] if statuses else INTERRUPTED

@@ -1,11 +1,11 @@
-"""What the command line takes: argparse, with help drawn by rich only when it is asked for."""
+"""Parse the command line with argparse; rich is imported only to format help."""
 
 from __future__ import annotations
 
 import os
 import sys
 from argparse import Action, ArgumentParser, Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NoReturn
@@ -32,14 +32,14 @@ from graphtool.cli._suggest_options import (
 from graphtool.cli.problems import wrong_usage
 from graphtool.diagnostics import Diagnostic, UsageError
 from graphtool.lookalikes import closest, near_notes
-from graphtool.paths import saved_model
+from graphtool.paths import resolve_model_prefix
 
 __all__ = ["ROWS", "parse", "parsers", "summary"]
 
 ROWS = 40
 _HELP_COLUMN = 26
-_ALIKE = 0.6
-# Its own are orange, cyan and grey, which a light ground swallows.
+_SIMILARITY_CUTOFF = 0.6
+# Instead of rich-argparse's orange, cyan and grey, which are illegible on a light background.
 _STYLES = {
     "argparse.args": TITLE,
     "argparse.groups": f"bold {WARNING}",
@@ -48,8 +48,8 @@ _STYLES = {
 }
 _LEVELS = ("stage", "block", "module", "op")
 _SHELLS = ("bash", "zsh", "fish")
-_DEMO = "graphtool-demo"
-_DEMO_HELP = f"a folder that is empty, or not there yet ({_DEMO})"
+_DEMO_FOLDER = "graphtool-demo"
+_DEMO_HELP = f"a folder that is empty, or not there yet ({_DEMO_FOLDER})"
 _SHARED_HELP = "a parameter to have in common: the student's"
 _RENDER_HELP = "also draw what is printed, as FILE ends (.svg)"
 _OUTPUT_HELP = "a .svg (default: TEACHER-STUDENT.svg), .png, .pdf, .html or .dot; - prints DOT"
@@ -59,7 +59,7 @@ _FEED_HELP = "feed map, teacher=student; guessed if clear"
 
 
 class _Parser(ArgumentParser):
-    """Raises UsageError, and imports what draws help only to draw it."""
+    """An ArgumentParser that raises UsageError, and imports rich only to format help."""
 
     def format_help(self) -> str:
         from rich_argparse import RawDescriptionRichHelpFormatter
@@ -76,7 +76,7 @@ class _Parser(ArgumentParser):
 
 
 class _Version(Action):
-    """Prints the version; looking it up takes longer than most runs, so only when asked."""
+    """Prints the version, which is looked up only here as that takes longer than most runs."""
 
     def __call__(self, parser: ArgumentParser, *_: object) -> NoReturn:
         import graphtool
@@ -86,19 +86,18 @@ class _Version(Action):
 
 
 def parse(argv: Sequence[str]) -> Namespace:
-    """Return the arguments.
+    """Parse a command line.
 
-    Raises UsageError for a command line that asks for something impossible, SystemExit after
-    `--help` and `--version`.
+    Raises UsageError for an invalid one, SystemExit after `--help` and `--version`.
     """
     parser, commands = parsers()
     try:
-        args, stray = parser.parse_known_args(_with_joined_shapes(argv))
-        if stray:
-            commands[args.command].error(f"unrecognized arguments: {' '.join(stray)}")
+        args, unknown = parser.parse_known_args(_with_joined_shapes(argv))
+        if unknown:
+            commands[args.command].error(f"unrecognized arguments: {' '.join(unknown)}")
     except UsageError as error:
-        (found,) = error.report
-        raise UsageError(_advised(found, argv, commands)) from None
+        (diagnostic,) = error.report
+        raise UsageError(_with_suggestions(diagnostic, argv, commands)) from None
     if args.command == "suggest-pairs":
         check_suggest(args)
     if args.command == "render":
@@ -106,34 +105,36 @@ def parse(argv: Sequence[str]) -> Namespace:
     return args
 
 
-def _advised(found: Diagnostic, argv: Sequence[str], commands: Mapping[str, _Parser]) -> Diagnostic:
-    """Say what was most likely meant by a command or options that do not exist."""
-    notes = tuple(_files_like_options(argv))
+def _with_suggestions(
+    diagnostic: Diagnostic, argv: Sequence[str], commands: Mapping[str, _Parser]
+) -> Diagnostic:
+    """Add notes with similar commands or options, and with files taken for options."""
+    notes = tuple(_file_notes(argv))
     command = next((word for word in argv if not word.startswith("-")), "")
     if command in commands:
-        return replace(found, notes=(*_nearest(argv, commands[command]), *notes))
-    near = closest(command, commands, cutoff=_ALIKE)
-    typed = f"graphtool {near[0]} --help" if near else found.help
-    return replace(found, notes=(*near_notes(command, near), *notes), help=typed)
+        return replace(diagnostic, notes=(*_near_options(argv, commands[command]), *notes))
+    near = closest(command, commands, cutoff=_SIMILARITY_CUTOFF)
+    fix = f"graphtool {near[0]} --help" if near else diagnostic.help
+    return replace(diagnostic, notes=(*near_notes(command, near), *notes), help=fix)
 
 
-def _nearest(argv: Sequence[str], parser: _Parser) -> Iterator[str]:
-    # argparse has no public list of them.
+def _near_options(argv: Sequence[str], parser: _Parser) -> Iterator[str]:
+    # argparse has no public list of a parser's options.
     known = parser._option_string_actions  # noqa: SLF001
     for word in argv:
         option, _, _ = word.partition("=")
         if option.startswith("--") and option not in known:
-            yield from near_notes(option, closest(option, known, cutoff=_ALIKE))
+            yield from near_notes(option, closest(option, known, cutoff=_SIMILARITY_CUTOFF))
 
 
-def _files_like_options(argv: Sequence[str]) -> Iterator[str]:
+def _file_notes(argv: Sequence[str]) -> Iterator[str]:
     for argument in argv:
         if argument.startswith("-") and os.path.lexists(argument):
             yield f"`{argument}` is a file here, and was taken for an option: `./{argument}`"
 
 
 def _with_joined_shapes(argv: Sequence[str]) -> list[str]:
-    """Join `--shape -1,512,7,7` into one argument: argparse would take the shape for an option."""
+    """Join `--shape -1,512,7,7` into one argument, or argparse takes the shape for an option."""
     joined: list[str] = []
     for argument in argv:
         if joined and joined[-1] == "--shape":
@@ -144,7 +145,7 @@ def _with_joined_shapes(argv: Sequence[str]) -> list[str]:
 
 
 def parsers() -> tuple[_Parser, Mapping[str, _Parser]]:
-    """Return the parser of a command line, and those of each command."""
+    """Return the parser of the command line, and the parser of each command."""
     parser = _Parser(
         prog="graphtool", description=_manual.ABOUT, epilog=_manual.EXAMPLES, allow_abbrev=False
     )
@@ -152,31 +153,29 @@ def parsers() -> tuple[_Parser, Mapping[str, _Parser]]:
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, prog="graphtool"
     )
-    found: dict[str, _Parser] = {}
+    command_parsers: dict[str, _Parser] = {}
     for name, (summary, about, examples, add_arguments) in _COMMANDS.items():
-        found[name] = _command(commands.add_parser, name, summary, about, examples)
-        add_arguments(found[name])
-    return parser, found
+        command = commands.add_parser(
+            name, help=summary, description=about, epilog=examples, allow_abbrev=False
+        )
+        command.add_argument(
+            "--format", choices=("text", "json"), default="text", help="text (default) or json"
+        )
+        add_json(command)
+        add_arguments(command)
+        command_parsers[name] = command
+    return parser, command_parsers
 
 
 def summary(command: str) -> str:
-    """Return what a command does, in a few words."""
+    """Return the summary of a command."""
     return _COMMANDS[command][0]
 
 
-def _command(
-    add: Callable[..., _Parser], name: str, summary: str, about: str, examples: str
-) -> _Parser:
-    parser = add(name, help=summary, description=about, epilog=examples, allow_abbrev=False)
-    parser.add_argument(
-        "--format", choices=("text", "json"), default="text", help="text (default) or json"
-    )
-    add_json(parser)
-    return parser
-
-
 def _add_inspect(parser: _Parser) -> None:
-    parser.add_argument("model", type=saved_model, metavar="MODEL", help="the model to look at")
+    parser.add_argument(
+        "model", type=resolve_model_prefix, metavar="MODEL", help="the model to look at"
+    )
     add = parser.add_argument
     add("--input", action="append", metavar="SHAPE", help=INPUT_HELP)
     add("--shape", type=shape, metavar="DIMS", help="Values of this shape; ? fits any size")
@@ -189,7 +188,7 @@ def _add_inspect(parser: _Parser) -> None:
     add("-o", "--output", metavar="FILE", help=_GRAPH_HELP)
 
 
-def _add_join(parser: _Parser) -> None:
+def _add_merge_options(parser: _Parser) -> None:
     add_networks(parser)
     add = parser.add_argument
     add("--feed", action="append", type=feed_pair, metavar="T=S", help=_FEED_HELP)
@@ -199,7 +198,7 @@ def _add_join(parser: _Parser) -> None:
 
 def _add_check(parser: _Parser) -> None:
     parser.usage = "graphtool check TEACHER STUDENT [options]"
-    _add_join(parser)
+    _add_merge_options(parser)
     parser.add_argument(
         "--parameters",
         choices=("now", "later"),
@@ -212,7 +211,7 @@ def _add_check(parser: _Parser) -> None:
 
 def _add_merge(parser: _Parser) -> None:
     parser.usage = "graphtool merge TEACHER STUDENT -o DIR [options]"
-    _add_join(parser)
+    _add_merge_options(parser)
     add = parser.add_argument
     add("--pairs", metavar="FILE", help="a recipe of pairs to keep with the program")
     add("--teacher-weights", metavar="FILE", help="the teacher's parameters")
@@ -225,10 +224,10 @@ def _add_merge(parser: _Parser) -> None:
 
 def _add_render(parser: _Parser) -> None:
     add = parser.add_argument
-    first = "the network to draw, the TEACHER, or a merged DIR"
-    add("teacher", type=saved_model, metavar="MODEL", help=first)
-    second = "the network that is taught"
-    add("student", type=saved_model, metavar="STUDENT", nargs="?", help=second)
+    teacher_help = "the network to draw, the TEACHER, or a merged DIR"
+    add("teacher", type=resolve_model_prefix, metavar="MODEL", help=teacher_help)
+    student_help = "the network that is taught"
+    add("student", type=resolve_model_prefix, metavar="STUDENT", nargs="?", help=student_help)
     add_inputs(parser)
     add("--pairs", metavar="FILE", help="draw a recipe's pairs, not those suggested")
     add("--level", choices=_LEVELS, help="what a box stands for; chosen by size if left out")
@@ -238,11 +237,13 @@ def _add_render(parser: _Parser) -> None:
 
 
 def _add_doctor(_: _Parser) -> None:
-    """Add nothing to what every command takes."""
+    """Add nothing: `doctor` has only the common options."""
 
 
 def _add_demo(parser: _Parser) -> None:
-    parser.add_argument("folder", metavar="FOLDER", nargs="?", default=_DEMO, help=_DEMO_HELP)
+    parser.add_argument(
+        "folder", metavar="FOLDER", nargs="?", default=_DEMO_FOLDER, help=_DEMO_HELP
+    )
 
 
 def _add_completion(parser: _Parser) -> None:
@@ -254,18 +255,21 @@ def _add_explain(parser: _Parser) -> None:
 
 
 def _check_render(args: Namespace) -> None:
-    """Refuse what needs a second network where there is one, and a radius around nothing."""
-    alone = [
+    """Check that options go together.
+
+    Raises UsageError: GT600.
+    """
+    need_student = [
         option
-        for option, given in (
+        for option, value in (
             ("--pairs", args.pairs),
             ("--teacher-input", args.teacher_input),
             ("--student-input", args.student_input),
         )
-        if given and args.student is None
+        if value and args.student is None
     ]
-    if alone:
-        message = f"argument {alone[0]}: one network has no pairs: a STUDENT is needed"
+    if need_student:
+        message = f"argument {need_student[0]}: one network has no pairs: a STUDENT is needed"
     elif args.radius and args.focus is None:
         message = "argument --radius: needs argument --focus"
     elif args.focus is not None and args.level not in (None, "op"):

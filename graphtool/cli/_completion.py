@@ -1,4 +1,4 @@
-"""`graphtool completion`: the script by which a shell completes a command line."""
+"""`graphtool completion`: print a shell's completion script."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from graphtool.matching.configs import CONFIGS
 
 __all__ = ["run"]
 
-_COMPLETED = {
+_COMPLETIONS = {
     **dict.fromkeys(("FILE", "MODEL", "SOURCE", "STUDENT", "TEACHER"), shtab.FILE),
     **dict.fromkeys(("DIR", "FOLDER"), shtab.DIRECTORY),
 }
 
 
 def run(args: Namespace) -> int:
-    """Print the script for one shell."""
+    """Print the completion script of one shell."""
     parser, commands = parsers()
     for name, command in commands.items():
         command.description = summary(name)
-        # argparse has no public list of them.
-        _complete(command._actions)  # noqa: SLF001
+        # argparse has no public list of actions.
+        _add_completions(command._actions)  # noqa: SLF001
     script = shtab.complete(parser, args.shell)
     if args.format == "json":
         write_json({"schema": 1, "shell": args.shell, "script": script})
@@ -36,12 +36,12 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def _complete(actions: Iterable[Action]) -> None:
-    """Say to shtab which arguments are files, and choices that argparse does not know."""
+def _add_completions(actions: Iterable[Action]) -> None:
+    """Mark arguments as files or folders for shtab, and set choices that argparse doesn't know."""
     for action in actions:
-        if action.metavar in _COMPLETED:
-            # Where shtab looks for it.
-            vars(action)["complete"] = _COMPLETED[action.metavar]
+        if action.metavar in _COMPLETIONS:
+            # The attribute that shtab reads.
+            vars(action)["complete"] = _COMPLETIONS[action.metavar]
         if action.metavar == "CODE":
             action.choices = sorted(all_docs())
         if action.dest == "config":

@@ -1,4 +1,4 @@
-"""Where output goes: results to stdout, diagnostics and progress to stderr, both through rich."""
+"""Print results to stdout, diagnostics and progress to stderr, both with rich."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from graphtool.diagnostics import Diagnostic, Report, Severity
-from graphtool.text import bounded
+from graphtool.text import escaped_bounded
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, JustifyMethod
@@ -31,29 +31,29 @@ __all__ = [
     "write_json",
 ]
 
-# Red and magenta alone are legible on light and dark grounds (a contrast of 2.7 at least on white
-# and on black with the colours of xterm, VGA, GNOME and VS Code; yellow, green and cyan are not).
+# Red and magenta are legible on light and dark backgrounds: their contrast is at least 2.7 on white
+# and on black with the colours of xterm, VGA, GNOME and VS Code. Yellow, green and cyan have less.
 TITLE, WARNING = "bold", "magenta"
 _STYLES = {
     Severity.ERROR: "bold red",
     Severity.WARNING: f"bold {WARNING}",
     Severity.NOTE: "bold",
 }
-# Where a word that is longer than its column is broken.
-_PART = re.compile(r"[^/._]*[/._]?")
-# Piped text is cut nowhere: a name has to be whole to be searched for.
+# A word longer than its column is broken after these parts.
+_PATH_PART = re.compile(r"[^/._]*[/._]?")
+# Piped text is never wrapped, so that names can be searched for.
 _PIPED_WIDTH = 100_000
 _GAP = 2
-_HELP = "  = help: "
+_HELP_PREFIX = "  = help: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of a table, as plain text; a table without any title has no header.
+    """A column of a table, as plain text; a table without titles has no header.
 
-    `style` is that of its cells. `least` is the width it can be folded to, None where it must not.
-    Columns with a higher `order` are left out first where the terminal is too narrow, then those
-    further to the right.
+    `style` is that of its cells. `least` is the minimum width it may wrap at, None to never wrap.
+    If the terminal is too narrow, columns of a higher `order` are omitted first, then those further
+    to the right.
     """
 
     title: str
@@ -65,7 +65,7 @@ class Column:
 
     @property
     def width(self) -> int:
-        """The width that shows every cell on one line."""
+        """Return the width at which no cell wraps."""
         from rich.cells import cell_len
 
         lines = (line for cell in self.cells for line in cell.split("\n"))
@@ -73,17 +73,17 @@ class Column:
 
     @property
     def least_width(self) -> int:
-        """The width that the column needs at least."""
+        """Return the minimum width."""
         return self.width if self.least is None else min(self.least, self.width)
 
 
 def results() -> Console:
-    """Return the console for what was asked for."""
+    """Return the console of stdout, for results."""
     return _console(sys.stdout)
 
 
 def errors() -> Console:
-    """Return the console for diagnostics and progress."""
+    """Return the console of stderr, for diagnostics and progress."""
     return _console(sys.stderr)
 
 
@@ -91,7 +91,7 @@ def _console(stream: TextIO) -> Console:
     from rich.console import Console
 
     class Plain(Console):
-        """Leaves a closed stdout to `main`, as it is without rich; stderr holds nothing up."""
+        """Raises for a closed stdout, as without rich, and ignores a closed stderr."""
 
         def on_broken_pipe(self) -> None:
             if stream is not sys.stderr:
@@ -102,29 +102,29 @@ def _console(stream: TextIO) -> Console:
 
 
 def tolerate_narrow_encoding() -> None:
-    """Let stdout write by its number what its encoding lacks, as stderr does."""
+    """Escape characters that stdout's encoding lacks, as stderr does."""
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")
 
 
 def write_json(data: Any) -> None:
-    """Write data to stdout as JSON, in ASCII: no name in it can act on a terminal."""
+    """Write data to stdout as JSON, in ASCII so that names can't send escape sequences."""
     import json
 
-    # In one piece: an interrupt leaves nothing or all of it.
+    # One call: an interrupt leaves nothing or all of it.
     sys.stdout.write(f"{json.dumps(data, indent=2)}\n")
 
 
 @contextmanager
 def progress(text: str) -> Generator[None]:
-    """Say on a terminal what is being done, for as long as it takes."""
+    """Show a spinner with a text on a terminal."""
     if not sys.stderr.isatty():
         yield
         return
     from rich.text import Text
 
-    with errors().status(Text(f"{bounded(text)} …"), spinner_style=TITLE):
+    with errors().status(Text(f"{escaped_bounded(text)} …"), spinner_style=TITLE):
         yield
 
 
@@ -137,37 +137,37 @@ def show_report(report: Report) -> None:
         _show_diagnostic(console, diagnostic)
 
 
-def _show_diagnostic(console: Console, found: Diagnostic) -> None:
+def _show_diagnostic(console: Console, diagnostic: Diagnostic) -> None:
     from rich.text import Text
 
-    first, *others = found.parts
-    title = Text(first, style="bold")
-    title.stylize(_STYLES[found.severity], 0, first.index("]") + 1)
+    heading, *details = diagnostic.parts
+    title = Text(heading, style="bold")
+    title.stylize(_STYLES[diagnostic.severity], 0, heading.index("]") + 1)
     console.print(title, soft_wrap=True)
-    for part in others:
+    for part in details:
         line = Text(part)
-        if part.startswith(_HELP):
-            line.stylize("bold", len(_HELP))
+        if part.startswith(_HELP_PREFIX):
+            line.stylize("bold", len(_HELP_PREFIX))
         console.print(line, soft_wrap=True)
 
 
 def print_table(console: Console, columns: Sequence[Column], *, spaced: bool = False) -> None:
-    """Print a table as wide as the console allows, and the titles left out for width.
+    """Print a table within the width of the console, and the titles of columns that don't fit.
 
-    `spaced` sets a blank line between rows.
+    `spaced` adds a blank line between rows.
     """
-    shown = _fitting(columns, console.width)
-    drawn = _table(shown, spaced=spaced, cell=_cell_of(console))
+    shown = _fitting_columns(columns, console.width)
+    table = _table(shown, spaced=spaced, cell=_cell_factory(console))
     if console.is_terminal:
-        console.print(drawn)
+        console.print(table)
     else:
         with console.capture() as captured:
-            console.print(drawn)
-        # Rich fills up the last column: a file is better off without.
+            console.print(table)
+        # Remove the spaces with which Rich pads the last column.
         console.out("\n".join(line.rstrip() for line in captured.get().splitlines()))
-    left_out = [c.title for c in columns if any(c.cells) and c not in shown]
-    if left_out:
-        listed = ", ".join(left_out)
+    omitted = [column.title for column in columns if any(column.cells) and column not in shown]
+    if omitted:
+        listed = ", ".join(omitted)
         remark = f"too narrow for: {listed}; a wider terminal or --format json has them"
         console.print(remark, style="dim")
 
@@ -191,50 +191,53 @@ def _table(columns: Sequence[Column], *, spaced: bool, cell: Callable[[str], Tex
     return table
 
 
-def _cell_of(console: Console) -> Callable[[str], Text]:
-    """Return what makes a cell of a string: on a terminal, paths are folded between their parts."""
+def _cell_factory(console: Console) -> Callable[[str], Text]:
+    """Return the function from a string to a cell, which on a terminal breaks paths at parts."""
     from rich.text import Text
 
     class Folded(Text):
-        """Text with its long words broken behind `/`, `.` and `_`."""
+        """Text with its long words broken after `/`, `.` and `_`."""
 
         def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[Segment]:
-            broken = _broken(self.plain, options.max_width)
-            yield from Text(broken).__rich_console__(console, options)
+            text = _break_words(self.plain, options.max_width)
+            yield from Text(text).__rich_console__(console, options)
 
     return Folded if console.is_terminal else Text
 
 
-def _broken(text: str, width: int) -> str:
-    """Break the words of a text that are wider than a column between their parts."""
+def _break_words(text: str, width: int) -> str:
+    """Break the words of a text that are wider than a column."""
     lines = text.split("\n")
     return "\n".join(
-        " ".join("\n".join(_parts(word, width)) for word in line.split(" ")) for line in lines
+        " ".join("\n".join(_lines_of_word(word, width)) for word in line.split(" "))
+        for line in lines
     )
 
 
-def _parts(word: str, width: int) -> Iterator[str]:
+def _lines_of_word(word: str, width: int) -> Iterator[str]:
     from rich.cells import cell_len
 
-    taken = ""
-    for part in _PART.findall(word):
-        if taken and cell_len(taken + part) > width:
-            yield taken
-            taken = ""
-        taken += part
-    yield taken
+    line = ""
+    for part in _PATH_PART.findall(word):
+        if line and cell_len(line + part) > width:
+            yield line
+            line = ""
+        line += part
+    yield line
 
 
-def _fitting(columns: Sequence[Column], width: int) -> list[Column]:
+def _fitting_columns(columns: Sequence[Column], width: int) -> list[Column]:
     shown = [column for column in columns if column.title == "" or any(column.cells)]
-    # The first column says what a row is about; one without a title could not be named.
-    spare = sorted((c for c in shown[1:] if c.title), key=lambda column: column.order)
-    while spare and _least_width(shown) > width:
-        shown.remove(spare.pop())
+    # The first column identifies a row; a column without a title can't be listed as omitted.
+    omissible = sorted(
+        (column for column in shown[1:] if column.title), key=lambda column: column.order
+    )
+    while omissible and _least_width(shown) > width:
+        shown.remove(omissible.pop())
     return shown
 
 
 def _least_width(columns: Sequence[Column]) -> int:
     widths = (column.least_width for column in columns)
-    # Rich reckons with a gap behind the last column too, and cuts what has no room beside it.
+    # Rich adds a gap after the last column too, and cuts what doesn't fit beside it.
     return sum(widths) + _GAP * len(columns)

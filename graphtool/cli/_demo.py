@@ -14,12 +14,12 @@ from runpy import run_path
 from shutil import which
 
 from graphtool.cli._console import progress, results, write_json
-from graphtool.cli._source import aside
+from graphtool.cli._source import stdout_to_stderr
 from graphtool.cli.problems import folder_in_use
 from graphtool.diagnostics import UsageError, counted
-from graphtool.files import reported
+from graphtool.files import os_errors_reported
 from graphtool.readers._paddle import load_paddle
-from graphtool.text import as_path, command, visible
+from graphtool.text import path_argument, printable, shell_command
 
 __all__ = ["run"]
 
@@ -31,17 +31,17 @@ def run(args: Namespace) -> int:
     started = time.perf_counter()
     folder = Path(args.folder)
     script = folder / _SCRIPT
-    with reported(folder):
+    with os_errors_reported(folder):
         entries = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     if entries:
-        again = command(_python(), as_path(f"{args.folder}/{_SCRIPT}"))
+        again = shell_command(_python(), path_argument(f"{args.folder}/{_SCRIPT}"))
         raise UsageError(folder_in_use(args.folder, entries, again if _SCRIPT in entries else None))
     with progress("importing Paddle"):
         load_paddle()
-    with reported(folder):
+    with os_errors_reported(folder):
         folder.mkdir(parents=True, exist_ok=True)
         script.write_bytes(files("graphtool").joinpath(_SCRIPT).read_bytes())
-    with _kept_directory(), aside() if args.format == "json" else nullcontext():
+    with _kept_directory(), stdout_to_stderr() if args.format == "json" else nullcontext():
         run_path(str(script), run_name="__main__")
     written = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     if args.format == "json":
@@ -69,12 +69,14 @@ def _python() -> str:
 
 
 def _say_what_is_next(folder: str, count: int, seconds: float) -> None:
-    where = as_path(folder)
+    where = path_argument(folder)
     console = results()
-    console.print(f"\n{counted(count, 'file')} in {visible(folder)}, after {seconds:.0f} s. Next:")
+    console.print(
+        f"\n{counted(count, 'file')} in {printable(folder)}, after {seconds:.0f} s. Next:"
+    )
     for typed in (
-        command("cd", where),
+        shell_command("cd", where),
         "graphtool render merged -o merged.html",
-        command(_python(), _SCRIPT),
+        shell_command(_python(), _SCRIPT),
     ):
         console.print(f"  $ {typed}", soft_wrap=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from graphtool.cli._console import TITLE, Column, print_table, progress, results, write_json
 from graphtool.diagnostics import GraphtoolError, counted, listed
 from graphtool.selftest import PaddleFacts, ask_paddle, compare_files
-from graphtool.text import bounded, command
+from graphtool.text import escaped_bounded, shell_command
 from graphtool.version import REINSTALL
 from graphtool.version import version as own_version
 
@@ -64,8 +64,8 @@ def run(args: Namespace) -> int:
 
 def _places() -> Iterator[_Finding]:
     home = Path(__file__).parents[1]
-    yield _Finding(name="graphtool", found=f"{own_version()} in {bounded(str(home))}")
-    python = f"{platform.python_version()}, {bounded(sys.executable)}"
+    yield _Finding(name="graphtool", found=f"{own_version()} in {escaped_bounded(str(home))}")
+    python = f"{platform.python_version()}, {escaped_bounded(sys.executable)}"
     yield _Finding(name="Python", found=python)
 
 
@@ -76,7 +76,7 @@ def _libraries() -> Iterator[_Finding]:
     if shown:
         yield _Finding(name="libraries", found=shown)
     if missing:
-        needs = command("pip", "install", *missing)
+        needs = shell_command("pip", "install", *missing)
         yield _Finding(name="libraries", state=_WRONG, found=_absent(missing), help=needs)
 
 
@@ -107,11 +107,11 @@ def _paddle(facts: PaddleFacts | None) -> _Finding:
     builds = [name for name in _BUILDS if _version_of(name) is not None]
     if len(builds) > 1:
         twice = f"{builds[0]} and {builds[1]} are both installed, one over the other"
-        mend = f"{command('pip', 'uninstall', *builds)}, then install one of them"
+        mend = f"{shell_command('pip', 'uninstall', *builds)}, then install one of them"
         return _Finding(name="Paddle", state=_WRONG, found=twice, help=mend)
     if facts.version is None:
-        at = "" if facts.path is None else f" from {bounded(facts.path)}"
-        failure = f"does not import{at}: {bounded(facts.failure or 'nothing was said')}"
+        at = "" if facts.path is None else f" from {escaped_bounded(facts.path)}"
+        failure = f"does not import{at}: {escaped_bounded(facts.failure or 'nothing was said')}"
         return _Finding(name="Paddle", state=_WRONG, found=failure, help=_GET_PADDLE)
     return _release(facts, facts.version)
 
@@ -145,10 +145,10 @@ def _engine() -> _Finding:
     except (GraphtoolError, LayoutTimeoutError) as error:
         said = error.report if isinstance(error, GraphtoolError) else ()
         failure = next((found.message for found in said), f"nothing within {_SECONDS:g} s")
-        failed = f"{bounded(engine.path)} draws nothing: {failure}"
+        failed = f"{escaped_bounded(engine.path)} draws nothing: {failure}"
         return _Finding(name="Graphviz", state=_WRONG, found=failed, help=GET_ENGINE)
     pdf = "" if engine.name == "dot" else "; no .pdf, for which the system's Graphviz is needed"
-    return _Finding(name="Graphviz", found=f"{bounded(engine.path)}{pdf}")
+    return _Finding(name="Graphviz", found=f"{escaped_bounded(engine.path)}{pdf}")
 
 
 def _examples() -> _Finding:
@@ -156,7 +156,7 @@ def _examples() -> _Finding:
     missing = [name for name, found in wanted.items() if found is None]
     if missing:
         absent = f"{_absent(missing)}; nothing but scripts of the examples needs them"
-        needs = command("pip", "install", *missing)
+        needs = shell_command("pip", "install", *missing)
         return _Finding(name="examples", state=_MISSING, found=absent, help=needs)
     found = ", ".join(f"{name} {found}" for name, found in wanted.items())
     return _Finding(name="examples", found=found)
@@ -177,7 +177,7 @@ def _self_test(facts: PaddleFacts | None, started: float) -> _Finding:
 
 def _merged(facts: PaddleFacts) -> str:
     if facts.compared is None:
-        return f"Paddle fails at a merge: {bounded(facts.failure or 'nothing was said')}"
+        return f"Paddle fails at a merge: {escaped_bounded(facts.failure or 'nothing was said')}"
     return f"{facts.equal} of {facts.compared} Values and weights bit-equal after a merge"
 
 

@@ -1,90 +1,89 @@
-"""`suggest-pairs --evidence`: run both networks, with a progress bar, until interrupted."""
+"""`suggest-pairs --evidence`: run both networks on samples, with a progress bar."""
 
 from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from graphtool.cli._console import errors
-from graphtool.cli._source import aside
+from graphtool.cli._source import stdout_to_stderr
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report
 from graphtool.matching import PairSet
 from graphtool.matching.evidence import BATCHES, Evidence, check_samples, gather
-from graphtool.matching.weighing import names_of
+from graphtool.matching.weighing import names_to_measure
 
-__all__ = ["Measured", "check_evidence", "measured"]
+__all__ = ["MeasuredEvidence", "check_evidence", "measure"]
 
-# What to type, where a rule's help is an argument of a call.
-_SAMPLES = "--evidence samples.npz"
-_HELPS = {"GT370": _SAMPLES, "GT383": _SAMPLES}
-_ALLOWED, _ALLOW = "allow_random=True)", "--allow-random"
+# The options that stand in for arguments in a diagnostic's help.
+_SAMPLES_OPTION = "--evidence samples.npz"
+_OPTIONS = {"GT370": _SAMPLES_OPTION, "GT383": _SAMPLES_OPTION}
+_ALLOW_ARGUMENT, _ALLOW_OPTION = "allow_random=True)", "--allow-random"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """What data say: None where nobody asked, or an interrupt came before the first batch's end."""
+class MeasuredEvidence:
+    """Evidence, None without `--evidence` or after an interrupt during the first batch."""
 
     evidence: Evidence | None = None
     interrupted: bool = False
 
 
 def check_evidence(source: str | None) -> None:
-    """Refuse what names no samples before work is put into what is to be weighed.
+    """Check the source of samples before the networks are read.
 
-    Raises GraphtoolError as `check_samples` does, with helps for the command line.
+    Raises GraphtoolError as `check_samples` does, with options in its help.
     """
-    with _helps_for_the_command_line():
+    with _options_in_errors():
         check_samples(source)
 
 
 @contextmanager
-def _helps_for_the_command_line() -> Generator[None]:
+def _options_in_errors() -> Generator[None]:
     try:
         yield
     except GraphtoolError as error:
-        raise type(error)(*_typed(error.report)) from None
+        raise type(error)(*_with_options(error.report)) from None
 
 
-def measured(pairs: PairSet, args: Namespace) -> Measured:
-    """Run both networks on what `--evidence` names.
+def measure(pairs: PairSet, args: Namespace) -> MeasuredEvidence:
+    """Run both networks on the samples of `--evidence`.
 
-    An interrupt ends the measuring: what the batches before it show is kept, and said on stderr.
+    An interrupt stops it, with a line on stderr; the evidence of the finished batches is returned.
 
-    Raises GraphtoolError as `gather` does, with helps for the command line.
+    Raises GraphtoolError as `gather` does, with options in its help.
     """
     if args.evidence is None:
-        return Measured()
-    found, interrupted, wanted = None, False, args.batches or BATCHES
+        return MeasuredEvidence()
+    evidence, interrupted, batches = None, False, args.batches or BATCHES
     try:
-        with _helps_for_the_command_line(), _bar(wanted) as advance, aside():
-            for found in _gathered(pairs, args, wanted):
-                advance(found.batches)
+        with _options_in_errors(), _progress_bar(batches) as advance, stdout_to_stderr():
+            for evidence in gather(
+                args.teacher,
+                args.student,
+                names_to_measure(pairs),
+                args.evidence,
+                batches=batches,
+                allow_random=args.allow_random,
+                inputs=(
+                    args.teacher_input or args.input or (),
+                    args.student_input or args.input or (),
+                ),
+            ):
+                advance(evidence.batches)
     except KeyboardInterrupt:
-        interrupted, done = True, 0 if found is None else found.batches
-        errors().print(f"interrupted after {done} of {wanted} batches at most", soft_wrap=True)
-    if found is not None:
-        found = replace(found, report=_typed(found.report))
-    return Measured(evidence=found, interrupted=interrupted)
-
-
-def _gathered(pairs: PairSet, args: Namespace, wanted: int) -> Iterator[Evidence]:
-    return gather(
-        args.teacher,
-        args.student,
-        names_of(pairs),
-        args.evidence,
-        batches=wanted,
-        allow_random=args.allow_random,
-        inputs=(args.teacher_input or args.input or (), args.student_input or args.input or ()),
-    )
+        interrupted, done = True, 0 if evidence is None else evidence.batches
+        errors().print(f"interrupted after {done} of {batches} batches at most", soft_wrap=True)
+    if evidence is not None:
+        evidence = replace(evidence, report=_with_options(evidence.report))
+    return MeasuredEvidence(evidence=evidence, interrupted=interrupted)
 
 
 @contextmanager
-def _bar(batches: int) -> Generator[Callable[[int], None]]:
-    """Show on a terminal how many batches were run; what is yielded is told their number."""
+def _progress_bar(batches: int) -> Generator[Callable[[int], None]]:
+    """Show a progress bar on a terminal; yields a function that sets the number of batches run."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return
@@ -95,11 +94,11 @@ def _bar(batches: int) -> Generator[Callable[[int], None]]:
         yield lambda done: bar.update(task, completed=done)
 
 
-def _typed(report: Report) -> Report:
-    return Report.of(replace(found, help=_help(found)) for found in report)
+def _with_options(report: Report) -> Report:
+    return Report.of(replace(diagnostic, help=_option_help(diagnostic)) for diagnostic in report)
 
 
-def _help(found: Diagnostic) -> str | None:
-    if found.help is not None and found.help.endswith(_ALLOWED):
-        return _ALLOW
-    return _HELPS.get(found.code, found.help)
+def _option_help(diagnostic: Diagnostic) -> str | None:
+    if diagnostic.help is not None and diagnostic.help.endswith(_ALLOW_ARGUMENT):
+        return _ALLOW_OPTION
+    return _OPTIONS.get(diagnostic.code, diagnostic.help)

@@ -1,4 +1,4 @@
-"""`graphtool explain`: the documentation of a diagnostic."""
+"""`graphtool explain`: print the documentation of a diagnostic."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _MODULES_WITH_RULES = (
     "graphtool.cli.problems",
 )
 
-# A code, or the start of one.
-_CODE = re.compile(r"GT\d{1,3}")
-_DIGITS = _NEAREST = 3
+# A code or its first digits.
+_CODE_START = re.compile(r"GT\d{1,3}")
+_CODE_DIGITS = _MAX_NEAR = 3
 
 
 def run(args: Namespace) -> int:
@@ -48,37 +48,40 @@ def run(args: Namespace) -> int:
     if args.code is None:
         _show_list(docs, args.format)
     else:
-        _show(docs[_code(args.code, docs)], args.format)
+        _show(docs[_find_code(args.code, docs)], args.format)
     return 0
 
 
 def all_docs() -> dict[str, str]:
-    """Return the documentation of every code: its title, an empty line, and what it means."""
+    """Return the documentation of every code: its title, an empty line, and the text."""
     for module in _MODULES_WITH_RULES:
         import_module(module)
     return {code: docs_of(code) or "" for code in known_codes()}
 
 
-def _code(wanted: str, docs: dict[str, str]) -> str:
-    """Return the code that a code or slug means, in any case."""
-    titles = {code: _title(text) for code, text in docs.items()}
+def _find_code(text: str, docs: dict[str, str]) -> str:
+    """Return the code for a code or slug, ignoring case.
+
+    Raises UsageError: GT602.
+    """
+    titles = {code: _title(doc) for code, doc in docs.items()}
     for code, title in titles.items():
-        if wanted.upper() == code or wanted.lower() == title.partition(" ")[2]:
+        if text.upper() == code or text.lower() == title.partition(" ")[2]:
             return code
-    if _CODE.fullmatch(wanted.upper()):
-        raise UsageError(unknown_code(wanted, _near_codes(wanted.upper(), titles)))
-    spellings = {spelling: title for title in titles.values() for spelling in title.split()}
-    near = difflib.get_close_matches(wanted, spellings, n=3, cutoff=0.5)
-    titles_near = tuple(dict.fromkeys(spellings[name] for name in near))
-    raise UsageError(unknown_code(wanted, titles_near))
+    if _CODE_START.fullmatch(text.upper()):
+        raise UsageError(unknown_code(text, _near_codes(text.upper(), titles)))
+    titles_by_word = {word: title for title in titles.values() for word in title.split()}
+    near = difflib.get_close_matches(text, titles_by_word, n=3, cutoff=0.5)
+    near_titles = tuple(dict.fromkeys(titles_by_word[word] for word in near))
+    raise UsageError(unknown_code(text, near_titles))
 
 
-def _near_codes(wanted: str, titles: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the titles of the nearest codes that belong to the same part of graphtool."""
-    number = int(wanted[2:].ljust(_DIGITS, "0"))
-    same = [code for code in titles if int(code[2:]) // 100 == number // 100]
-    nearest = sorted(same, key=lambda code: (abs(int(code[2:]) - number), code))[:_NEAREST]
-    return tuple(titles[code] for code in nearest)
+def _near_codes(text: str, titles: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the titles of the nearest codes with the same first digit."""
+    number = int(text[2:].ljust(_CODE_DIGITS, "0"))
+    same_range = [code for code in titles if int(code[2:]) // 100 == number // 100]
+    nearest = sorted(same_range, key=lambda code: (abs(int(code[2:]) - number), code))
+    return tuple(titles[code] for code in nearest[:_MAX_NEAR])
 
 
 def _title(text: str) -> str:
@@ -87,7 +90,7 @@ def _title(text: str) -> str:
 
 def _show_list(docs: dict[str, str], format: str) -> None:
     if format == "json":
-        write_json([_data(text) for text in docs.values()])
+        write_json([_docs_data(text) for text in docs.values()])
         return
     console = results()
     for text in docs.values():
@@ -97,23 +100,23 @@ def _show_list(docs: dict[str, str], format: str) -> None:
 
 def _show(text: str, format: str) -> None:
     if format == "json":
-        write_json(_data(text))
+        write_json(_docs_data(text))
         return
     console = results()
     title, _, body = text.partition("\n\n")
     console.print(title, style="bold")
     for paragraph in body.split("\n\n"):
         console.print()
-        console.print(_flowing(paragraph))
+        console.print(_unwrapped(paragraph))
 
 
-def _data(text: str) -> dict[str, str]:
+def _docs_data(text: str) -> dict[str, str]:
     title, _, body = text.partition("\n\n")
     code, _, slug = title.partition(" ")
     return {"code": code, "slug": slug, "docs": body}
 
 
-def _flowing(paragraph: str) -> str:
-    """Join the lines of a paragraph for the terminal to break; indented ones stay as they are."""
+def _unwrapped(paragraph: str) -> str:
+    """Join the lines of a paragraph for the terminal to wrap, unless some are indented."""
     lines = paragraph.split("\n")
     return paragraph if any(line.startswith(" ") for line in lines) else " ".join(lines)

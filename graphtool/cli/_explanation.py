@@ -1,4 +1,4 @@
-"""`graphtool suggest-pairs --explain T=S`: one pair taken apart."""
+"""`graphtool suggest-pairs --explain T=S`: print the score of one pair, part by part."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from graphtool.cli._console import TITLE, Column, print_table, results, write_json
-from graphtool.cli._text import shape_text
+from graphtool.cli._formatting import shape_text
 from graphtool.matching import End, Explanation, Pair
-from graphtool.text import bounded, named, visible
+from graphtool.text import escaped_bounded, printable, printed_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,9 +18,9 @@ __all__ = ["show_explanation"]
 
 
 def show_explanation(explanation: Explanation, format: str) -> None:
-    """Print what speaks for and against a pair."""
+    """Print the ends of a pair, the parts of its score, and the reasons for and against it."""
     if format == "json":
-        write_json({"schema": 1, "explanation": _data(explanation)})
+        write_json({"schema": 1, "explanation": _explanation_data(explanation)})
         return
     console = results()
     _print_ends(console, explanation.pair)
@@ -30,7 +30,7 @@ def show_explanation(explanation: Explanation, format: str) -> None:
         console.print(line, soft_wrap=True)
 
 
-def _data(explanation: Explanation) -> dict[str, object]:
+def _explanation_data(explanation: Explanation) -> dict[str, object]:
     nearest = explanation.nearest
     return {
         "pair": asdict(explanation.pair),
@@ -47,16 +47,16 @@ def _print_ends(console: Console, pair: Pair) -> None:
     ends = pair.teacher, pair.student
     columns = (
         Column(title="", cells=("teacher", "student"), style=TITLE),
-        Column(title="Value", cells=[named(end.name) for end in ends], least=12),
+        Column(title="Value", cells=[printed_name(end.name) for end in ends], least=12),
         Column(title="shape", cells=[shape_text(end.shape) for end in ends]),
-        Column(title="operator", cells=[bounded(end.op or "-") for end in ends]),
-        Column(title="layer or module", cells=[_path(end) for end in ends], least=12),
+        Column(title="operator", cells=[escaped_bounded(end.op or "-") for end in ends]),
+        Column(title="layer or module", cells=[_module_path(end) for end in ends], least=12),
     )
     print_table(console, columns)
 
 
-def _path(end: End) -> str:
-    return bounded(end.layer or end.module or "-")
+def _module_path(end: End) -> str:
+    return escaped_bounded(end.layer or end.module or "-")
 
 
 def _print_parts(console: Console, explanation: Explanation) -> None:
@@ -71,13 +71,13 @@ def _print_parts(console: Console, explanation: Explanation) -> None:
     columns = [
         Column(
             title=title,
-            cells=[visible(row[place]) for row in rows],
+            cells=[printable(row[index]) for row in rows],
             justify="right" if title in ("agreement", "weight") else "left",
         )
-        for place, title in enumerate(titles)
+        for index, title in enumerate(titles)
     ]
-    shown = [*(f"{gain:.3f}" for gain in gains), f"{explanation.pair.score:.3f}"]
-    columns.append(Column(title="gives", cells=shown, justify="right"))
+    points = [*(f"{gain:.3f}" for gain in gains), f"{explanation.pair.score:.3f}"]
+    columns.append(Column(title="gives", cells=points, justify="right"))
     print_table(console, columns)
 
 
@@ -87,13 +87,13 @@ def _verdict(explanation: Explanation) -> Iterator[str]:
     among = f"{explanation.among:,} pairs of feature maps with as many axes"
     yield f"{explanation.better:,} of {among} fit better"
     for reason in pair.why:
-        yield f"for: {visible(reason)}"
+        yield f"for: {printable(reason)}"
     for reason in explanation.against:
-        yield f"against: {bounded(reason)}"
+        yield f"against: {escaped_bounded(reason)}"
     if explanation.is_suggested:
         yield f"suggested as pair {pair.rank} of {len(explanation.suggested)}"
     elif nearest is not None:
-        names = f"{named(nearest.teacher.name)}={named(nearest.student.name)}"
+        names = f"{printed_name(nearest.teacher.name)}={printed_name(nearest.student.name)}"
         yield f"not suggested; the nearest that is: pair {nearest.rank}, {names}, {nearest.score}"
     else:
         yield "not suggested, and nothing else is"

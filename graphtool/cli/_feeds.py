@@ -1,4 +1,4 @@
-"""Which student feed each teacher feed goes to: as `--feed` says, else guessed and said."""
+"""Determine the feed map from `--feed`, or guess it and print the guess."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 
 from graphtool.checks import guess_feed_map, guess_feeds
 from graphtool.cli._console import errors
-from graphtool.cli._text import feed_text
+from graphtool.cli._formatting import feed_text
 from graphtool.cli.problems import feeds_needed, wrong_usage
 from graphtool.diagnostics import UsageError
 from graphtool.graph import Graph
 from graphtool.lookalikes import alike_notes
-from graphtool.selectors import meant
-from graphtool.text import named, option, visible
+from graphtool.selectors import unescape_name
+from graphtool.text import printable, printed_name, shell_option
 
 __all__ = ["feed_map_of"]
 
@@ -21,40 +21,50 @@ __all__ = ["feed_map_of"]
 def feed_map_of(
     given: Sequence[tuple[str, str]] | None, teacher: Graph, student: Graph, *, prefix: str
 ) -> Mapping[str, str]:
-    """Return the feed map, and print a guess on stderr.
+    """Return the feed map; if it is guessed, print it on stderr.
 
-    Raises UsageError: GT603 where nothing is given and several guesses are as good, GT600 where a
-    teacher feed is given twice.
+    Raises UsageError: GT603 if the guess is ambiguous, GT600 if a teacher feed is given twice.
     """
     if given:
-        pairs = [_meant(pair, teacher, student) for pair in given]
+        pairs = [_resolve(pair, teacher, student) for pair in given]
         twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
         if twice:
             message = f"argument --feed: `{twice[0]}` is given more than once"
-            raise UsageError(wrong_usage(message, help=option("--feed", feed_text(*pairs[0]))))
+            raise UsageError(
+                wrong_usage(message, help=shell_option("--feed", feed_text(*pairs[0])))
+            )
         return dict(pairs)
     guessed = guess_feed_map(teacher, student)
     guesses = guess_feeds(teacher, student)
     if guessed is None:
         reasons = [
-            f"`{one.teacher}` -> `{'?' if one.student is None else one.student}`: {one.why}"
-            for one in guesses
+            f"`{guess.teacher}` -> `{'?' if guess.student is None else guess.student}`: {guess.why}"
+            for guess in guesses
         ]
-        likely = [(one.teacher, one.student or f"{prefix}{one.teacher}") for one in guesses]
+        likely = [(guess.teacher, guess.student or f"{prefix}{guess.teacher}") for guess in guesses]
         raise UsageError(feeds_needed(reasons, likely))
     console = errors()
-    for one in guesses:
-        target = "a feed of its own" if one.student is None else named(one.student)
-        why = "; ".join((one.why, *alike_notes(one.teacher, (one.student or "",))))
-        line = f"feed map, guessed: {named(one.teacher)} -> {target}: {visible(why)}"
+    for guess in guesses:
+        target = "a feed of its own" if guess.student is None else printed_name(guess.student)
+        why = "; ".join((guess.why, *alike_notes(guess.teacher, (guess.student or "",))))
+        line = f"feed map, guessed: {printed_name(guess.teacher)} -> {target}: {printable(why)}"
         console.print(line, soft_wrap=True)
     return guessed
 
 
-def _meant(pair: tuple[str, str], teacher: Graph, student: Graph) -> tuple[str, str]:
-    """Find the two feeds that `T=S` means: names may hold the sign, and be given as shown."""
+def _resolve(pair: tuple[str, str], teacher: Graph, student: Graph) -> tuple[str, str]:
+    """Return the feeds that `T=S` names; names may contain `=`, and be escaped as printed."""
     parts = "=".join(pair).split("=")
-    splits = [("=".join(parts[:place]), "=".join(parts[place:])) for place in range(1, len(parts))]
-    found = [(meant(ours, teacher.feeds), meant(theirs, student.feeds)) for ours, theirs in splits]
-    known = (both for both in found if both[0] in teacher.feeds and both[1] in student.feeds)
-    return next(known, found[0])
+    candidates = [
+        (
+            unescape_name("=".join(parts[:index]), teacher.feeds),
+            unescape_name("=".join(parts[index:]), student.feeds),
+        )
+        for index in range(1, len(parts))
+    ]
+    known = (
+        (teacher_feed, student_feed)
+        for teacher_feed, student_feed in candidates
+        if teacher_feed in teacher.feeds and student_feed in student.feeds
+    )
+    return next(known, candidates[0])

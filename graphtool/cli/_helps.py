@@ -10,11 +10,11 @@ from itertools import starmap
 
 from graphtool.checks import MergePlan
 from graphtool.checks.names import free_prefix
+from graphtool.cli._formatting import feed_text
 from graphtool.cli._options import PREFIX
-from graphtool.cli._text import feed_text
 from graphtool.diagnostics import Diagnostic, Report, Severity
-from graphtool.paths import is_there
-from graphtool.text import as_path, command, option
+from graphtool.paths import path_exists
+from graphtool.text import path_argument, shell_command, shell_option
 
 __all__ = ["typed", "typed_opening", "typed_pairs"]
 
@@ -64,14 +64,14 @@ def _with_inputs(help: str | None, args: Namespace) -> str | None:
     if _begins(help, "suggest-pairs", args.teacher):
         return " ".join((help, *_inputs(args)))
     for model, own in (args.teacher, args.teacher_input), (args.student, args.student_input):
-        if _begins(help, "inspect", model) and not is_there(model):
+        if _begins(help, "inspect", model) and not path_exists(model):
             return " ".join((help, *_repeated("--input", own or args.input)))
     return help
 
 
 def _begins(help: str, name: str, model: str) -> bool:
     """Tell a help that is this command of graphtool, on this MODEL."""
-    return f"{help} ".startswith(f"{command('graphtool', name, as_path(model))} ")
+    return f"{help} ".startswith(f"{shell_command('graphtool', name, path_argument(model))} ")
 
 
 def _weights_file(_: Diagnostic, role: str) -> str:
@@ -79,7 +79,7 @@ def _weights_file(_: Diagnostic, role: str) -> str:
 
 
 def _one_of_them(found: Diagnostic, role: str) -> str:
-    return option(f"--{role}-weights", found.where[0].program or "FILE")
+    return shell_option(f"--{role}-weights", found.where[0].program or "FILE")
 
 
 def _built_from_code(_: Diagnostic, role: str) -> str:
@@ -87,12 +87,14 @@ def _built_from_code(_: Diagnostic, role: str) -> str:
 
 
 def _prefix(case: _Case) -> str:
-    return option("--prefix", free_prefix(case.plan))
+    return shell_option("--prefix", free_prefix(case.plan))
 
 
 def _feeds(help: str) -> str:
     pairs = literal_eval(help.removeprefix(_FEED_MAP)).items()
-    return " ".join(option("--feed", feed_text(teacher, student)) for teacher, student in pairs)
+    return " ".join(
+        shell_option("--feed", feed_text(teacher, student)) for teacher, student in pairs
+    )
 
 
 def _weights(case: _Case) -> str:
@@ -100,19 +102,19 @@ def _weights(case: _Case) -> str:
 
 
 def _shared(case: _Case) -> str:
-    return f"{option('--shared', case.found.where[0].value or 'NAME')}  # if one is meant"
+    return f"{shell_option('--shared', case.found.where[0].value or 'NAME')}  # if one is meant"
 
 
 def _unshared(case: _Case) -> str:
     wrong = {place.value for place in case.found.where}
     left = [name for name in case.plan.shared if name not in wrong]
-    return " ".join(option("--shared", name) for name in left) or "leave --shared out"
+    return " ".join(shell_option("--shared", name) for name in left) or "leave --shared out"
 
 
 def _dry_run(case: _Case) -> str:
     args = case.args
-    networks = map(as_path, (args.teacher, args.student))
-    merge = command("graphtool", "merge", *networks, "-o", "DIR", "--dry-run")
+    networks = map(path_argument, (args.teacher, args.student))
+    merge = shell_command("graphtool", "merge", *networks, "-o", "DIR", "--dry-run")
     return " ".join([merge, *_given(args)])
 
 
@@ -122,7 +124,7 @@ def _given(args: Namespace) -> Iterator[str]:
     yield from _repeated("--feed", starmap(feed_text, args.feed or ()))
     yield from _repeated("--shared", args.shared)
     if args.prefix != PREFIX:
-        yield option("--prefix", args.prefix)
+        yield shell_option("--prefix", args.prefix)
 
 
 def _inputs(args: Namespace) -> Iterator[str]:
@@ -133,7 +135,7 @@ def _inputs(args: Namespace) -> Iterator[str]:
 
 
 def _repeated(name: str, values: Iterable[str] | None) -> Iterator[str]:
-    return (option(name, value) for value in values or ())
+    return (shell_option(name, value) for value in values or ())
 
 
 _HELPS: dict[str, Callable[[_Case], str]] = {

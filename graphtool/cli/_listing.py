@@ -1,4 +1,4 @@
-"""Which Values `inspect` lists, and what it says of each."""
+"""Select the Values that `inspect` lists."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from graphtool.cli import problems
-from graphtool.cli._text import shape_text, stage_text
+from graphtool.cli._formatting import shape_text, stage_text
 from graphtool.diagnostics import ReadError
 from graphtool.graph import Operator, Origin, Shape, Value, shapes_agree
-from graphtool.selectors import nearest
-from graphtool.structure import Role, Row, Structure, kind_of, row_of
-from graphtool.text import shown_forms
+from graphtool.ops import kind_of
+from graphtool.selectors import nearest_names
+from graphtool.structure import Role, Structure, ValueRow, value_row
+from graphtool.text import printed_forms
 
 __all__ = ["Query", "Selection", "select"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """What the Values listed must have; None asks for nothing. `stage` is as in Row."""
+    """The filters of `inspect`; None filters nothing. `stage` is as in Row."""
 
     name: str | None = None
     op: str | None = None
@@ -30,68 +31,72 @@ class Query:
 
     @property
     def narrows(self) -> bool:
-        """Tell whether anything is asked for."""
-        wishes = (self.name, self.op, self.shape, self.stage)
-        return self.parameters or any(wish is not None for wish in wishes)
+        """Return whether any filter is set."""
+        filters = (self.name, self.op, self.shape, self.stage)
+        return self.parameters or any(value is not None for value in filters)
 
     def __str__(self) -> str:
-        wanted = {
+        filters = {
             "the name": self.name,
             "an operator of type": self.op,
             "the shape": None if self.shape is None else shape_text(self.shape),
             "the stage": None if self.stage is None else stage_text(self.stage),
         }
-        said = [f"{what} `{text}`" for what, text in wanted.items() if text is not None]
-        return " and ".join(said) or "the origin `parameter`"
+        texts = [f"{label} `{text}`" for label, text in filters.items() if text is not None]
+        return " and ".join(texts) or "the origin `parameter`"
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Rows in program order, and how many side results that fit as well were left out."""
+    """Rows in program order, and the number of matching side results left out."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[ValueRow, ...]
     side_results: int = 0
 
 
 def select(structure: Structure, query: Query) -> Selection:
-    """List the Values that a Query asks for.
+    """Select the Values that match a Query; without a filter, the feature maps worth pairing.
 
-    Without any wish, those are the feature maps worth pairing. Side results, as the statistics that
-    a normalisation hands on, are left out where others fit, unless everything is asked for.
+    Side results, such as the statistics that a normalisation outputs, are left out if other Values
+    match, unless the Query is for everything.
 
-    Raises ReadError: GT110, GT111 and GT112 where a wish cannot be fulfilled.
+    Raises ReadError: GT110, GT111 and GT112 for a filter that nothing matches.
     """
-    _check(structure, query)
-    found = [
+    _check_filters(structure, query)
+    graph = structure.graph
+    matching = [
         value
-        for value in structure.graph.values.values()
+        for value in graph.values.values()
         if _in_scope(structure, value, query) and _fits(structure, value, query)
     ]
-    if not found and query.narrows:
-        graph = structure.graph
-        wanted = (query.name or "").strip("*")
-        near = nearest(wanted, list(_all_spellings(structure))) if query.name else ()
-        raise ReadError(problems.no_such_value(graph.source, str(query), wanted, near))
-    main = [value for value in found if not _is_side_result(structure, value)]
-    shown = found if query.everything or not main else main
-    rows = tuple(row_of(structure, value) for value in shown)
-    return Selection(rows, len(found) - len(shown))
+    if not matching and query.narrows:
+        name = (query.name or "").strip("*")
+        near = nearest_names(name, list(_all_spellings(structure))) if query.name else ()
+        raise ReadError(problems.no_such_value(graph.source, str(query), name, near))
+    main = [value for value in matching if not _is_side_result(structure, value)]
+    shown = matching if query.everything or not main else main
+    rows = tuple(value_row(structure, value) for value in shown)
+    return Selection(rows, len(matching) - len(shown))
 
 
 def _is_side_result(structure: Structure, value: Value) -> bool:
     return value.output > 0 and structure.role(value.name) is Role.OTHER
 
 
-def _check(structure: Structure, query: Query) -> None:
+def _check_filters(structure: Structure, query: Query) -> None:
+    """Check that the stage and the type of operator exist.
+
+    Raises ReadError: GT110, GT111.
+    """
     graph = structure.graph
     known = range(structure.first_stage, structure.first_stage + len(structure.stages))
     if query.stage is not None and query.stage not in known:
         raise ReadError(problems.no_such_stage(graph.source, query.stage, known))
     if query.op is not None:
         operators = graph.operators.values()
-        if not any(_is_of_type(operator, query.op) for operator in operators):
+        if not any(_has_type(operator, query.op) for operator in operators):
             types = sorted({operator.kind for operator in operators})
-            near = nearest(query.op.rpartition(".")[2].strip("*"), types)
+            near = nearest_names(query.op.rpartition(".")[2].strip("*"), types)
             raise ReadError(problems.no_such_operator(graph.source, query.op, near))
 
 
@@ -103,28 +108,28 @@ def _in_scope(structure: Structure, value: Value, query: Query) -> bool:
 
 def _fits(structure: Structure, value: Value, query: Query) -> bool:
     operator = structure.graph.producer(value.name)
-    if query.op is not None and (operator is None or not _is_of_type(operator, query.op)):
+    if query.op is not None and (operator is None or not _has_type(operator, query.op)):
         return False
     if query.shape is not None and not shapes_agree(query.shape, value.shape):
         return False
     if query.stage is not None and structure.stage_of(value.name) != query.stage:
         return False
     return query.name is None or any(
-        _is_called(spelling, query.name) for spelling in _spellings(value, operator)
+        _matches(spelling, query.name) for spelling in _spellings(value, operator)
     )
 
 
-def _is_of_type(operator: Operator, pattern: str) -> bool:
+def _has_type(operator: Operator, pattern: str) -> bool:
     return any(
-        _is_called(spelling, pattern)
+        _matches(spelling, pattern)
         for spelling in (operator.type, operator.kind, kind_of(operator))
     )
 
 
-def _is_called(spelling: str, wanted: str) -> bool:
-    """Tell whether a spelling is what is wanted or fits its pattern, as it is or as it is shown."""
-    written = {spelling, *shown_forms(spelling)}
-    return wanted in written or any(fnmatchcase(form, wanted) for form in written)
+def _matches(spelling: str, pattern: str) -> bool:
+    """Return whether a name, as it is or as printed, equals a pattern or matches it."""
+    forms = {spelling, *printed_forms(spelling)}
+    return pattern in forms or any(fnmatchcase(form, pattern) for form in forms)
 
 
 def _spellings(value: Value, operator: Operator | None) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""What the help of each command says of it, and the examples in it.
+"""The descriptions and examples in the help of each command.
 
-The examples run in the folder that `graphtool demo` makes.
+The examples run in the folder that `graphtool demo` creates.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`graphtool merge`: a teacher and a student in, one saved program out."""
+"""`graphtool merge`: merge a teacher into a student and save the program."""
 
 from __future__ import annotations
 
@@ -9,23 +9,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphtool.checks import MergePlan, check_merge, check_pairs, plan_of
+from graphtool.checks import MergePlan, check_merge, check_pairs, plan_without_facts
 from graphtool.cli._console import errors, progress, results, show_report, write_json
 from graphtool.cli._feeds import feed_map_of
 from graphtool.cli._helps import typed, typed_opening, typed_pairs
 from graphtool.cli._picture import check_picture, write_picture
 from graphtool.cli._report import report_data, tally
-from graphtool.cli._source import aside, check_networks, said_by_reader
-from graphtool.diagnostics import GraphtoolError, MergeError, Report, Severity, counted, listed
+from graphtool.cli._source import check_networks, reader_report, stdout_to_stderr
+from graphtool.diagnostics import (
+    GraphtoolError,
+    MergeError,
+    Report,
+    Severity,
+    counted,
+    listed,
+)
 from graphtool.graph import Graph
 from graphtool.matching import PairSet
-from graphtool.matching.recipe import is_configuration, read_recipe, recipe_in
+from graphtool.matching.recipe import is_configuration, load_text, read_recipe
 from graphtool.merging import Merged, merge
 from graphtool.merging.folder import check_target, save_merged
-from graphtool.paths import is_there
+from graphtool.paths import path_exists
 from graphtool.readers import read
-from graphtool.selectors import meant
-from graphtool.text import bounded, named
+from graphtool.selectors import unescape_name
+from graphtool.text import escaped_bounded, printed_name
 from graphtool.training.models import Model, open_model
 
 if TYPE_CHECKING:
@@ -33,30 +40,32 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_LISTED = 3
-_OTHER_PROGRAM = "GT318"
+_MAX_RENAMES = 3
+_DIFFERENT_PROGRAM = "GT318"
 
 
 def run(args: Namespace) -> int:
-    """Open two models, merge them and write the folder; a dry run stops before the merge."""
+    """Open two models, merge them and write the folder; a dry run only checks the merge."""
     check_networks(args)
     check_picture(args.render, folder=args.output)
     check_target(args.output, force=args.force)
-    teacher = _opened(args, "teacher", args.teacher, args.teacher_input, args.teacher_weights)
-    student = _opened(args, "student", args.student, args.student_input, args.student_weights)
+    teacher = _open(args, "teacher", args.teacher, args.teacher_input, args.teacher_weights)
+    student = _open(args, "student", args.student, args.student_input, args.student_weights)
     feed_map = feed_map_of(args.feed, teacher.graph, student.graph, prefix=args.prefix)
-    recipe = None if args.pairs is None else _recipe(Path(args.pairs))
-    pairs = None if recipe is None else _pairs(args, recipe, teacher, student)
-    read_of = (said_by_reader(teacher.graph), said_by_reader(student.graph))
-    opened = Report.of(
-        found
-        for said in (*read_of, teacher.report, student.report, pairs.report if pairs else ())
-        for found in said
+    recipe = None if args.pairs is None else _recipe_source(Path(args.pairs))
+    pairs = None if recipe is None else _read_pairs(args, recipe, teacher, student)
+    reports = (
+        reader_report(teacher.graph),
+        reader_report(student.graph),
+        teacher.report,
+        student.report,
+        pairs.report if pairs else (),
     )
+    opened = Report.of(diagnostic for report in reports for diagnostic in report)
     if args.dry_run or opened.errors:
-        outcome = _checked(args, teacher, student, feed_map)
+        outcome = _dry_run(args, teacher, student, feed_map)
     else:
-        outcome = _merged(args, teacher, student, feed_map, recipe)
+        outcome = _merge_and_save(args, teacher, student, feed_map, recipe)
     outcome = replace(outcome, pairs=None if pairs is None else len(pairs))
     report = Report.of((*opened, *typed(outcome.report, args, outcome.plan)))
     _show(args, outcome, report)
@@ -65,7 +74,7 @@ def run(args: Namespace) -> int:
 
 
 def _scene(plan: MergePlan, pairs: PairSet | None, report: Report) -> Report | Scene:
-    """Return what a picture shows: what stands against the merge, else what it makes."""
+    """Return what to draw: the report if it has errors, else the merge."""
     from graphtool.rendering.scenes import scene_of_plan
 
     if report.errors:
@@ -73,21 +82,22 @@ def _scene(plan: MergePlan, pairs: PairSet | None, report: Report) -> Report | S
     return scene_of_plan(plan, pairs)
 
 
-def _opened(
+def _open(
     args: Namespace, role: str, source: str, inputs: Sequence[str] | None, weights: str | None
 ) -> Model:
     try:
-        with progress(f"opening {source}"), aside():
-            given = inputs or args.input or ()
-            model = open_model(source, role=role, inputs=given, weights=weights)
+        with progress(f"opening {source}"), stdout_to_stderr():
+            model = open_model(
+                source, role=role, inputs=inputs or args.input or (), weights=weights
+            )
     except GraphtoolError as error:
         raise type(error)(*typed_opening(error.report, role)) from None
     return replace(model, report=typed_opening(model.report, role))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Outcome:
-    """What a merge or a dry run of it came to."""
+class _MergeOutcome:
+    """The outcome of a merge or a dry run; `pairs` is their number, `written` the folder."""
 
     plan: MergePlan
     report: Report
@@ -95,35 +105,43 @@ class _Outcome:
     pairs: int | None = None
 
 
-def _recipe(path: Path) -> str | Path:
-    """Return the path of a recipe; of what can be read once only, such as a pipe, the text."""
+def _recipe_source(path: Path) -> str | Path:
+    """Return the path of a recipe, or its text if it can be read only once, as a pipe."""
     if path.is_file() or is_configuration(path):
         return path
-    text = recipe_in(path)
-    # With a line end, it is taken for no path.
+    text = load_text(path)
+    # A string with a line end is not taken for a path.
     return text if "\n" in text else f"{text}\n"
 
 
-def _pairs(args: Namespace, recipe: str | Path, teacher: Model, student: Model) -> PairSet:
+def _read_pairs(args: Namespace, recipe: str | Path, teacher: Model, student: Model) -> PairSet:
     with progress(f"reading {args.pairs}"):
         pairs = read_recipe(recipe, teacher=teacher.graph, student=student.graph).pairs
-        # Made trainable or translated, a file is another program than the recipe was made from.
-        files = _as_saved(args.teacher, teacher), _as_saved(args.student, student)
-        saved = read_recipe(recipe, teacher=files[0], student=files[1]).pairs.report
+        # Opening makes a saved program trainable and may translate it. It then differs from the
+        # program of the recipe, so the saved files decide whether that is reported.
+        saved_report = read_recipe(
+            recipe,
+            teacher=_saved_graph(args.teacher, teacher),
+            student=_saved_graph(args.student, student),
+        ).pairs.report
         misfits = check_pairs(pairs, teacher.graph, student.graph, name_prefix=args.prefix)
-    said = [found for found in pairs.report if found.code != _OTHER_PROGRAM or found in saved]
-    # They do not stand against the merge, and options of `distill_loss` may make them fit.
-    doubts = (replace(found, severity=Severity.WARNING) for found in misfits)
-    return replace(pairs, report=typed_pairs(Report.of((*said, *doubts)), args))
+    diagnostics = [
+        diagnostic
+        for diagnostic in pairs.report
+        if diagnostic.code != _DIFFERENT_PROGRAM or diagnostic in saved_report
+    ]
+    # Only warnings: they don't prevent the merge, and `distill_loss` has options to make them fit.
+    warned = (replace(misfit, severity=Severity.WARNING) for misfit in misfits)
+    return replace(pairs, report=typed_pairs(Report.of((*diagnostics, *warned)), args))
 
 
-def _as_saved(source: str, model: Model) -> Graph:
-    return read(source) if is_there(source) else model.graph
+def _saved_graph(source: str, model: Model) -> Graph:
+    return read(source) if path_exists(source) else model.graph
 
 
-def _checked(
+def _dry_run(
     args: Namespace, teacher: Model, student: Model, feed_map: Mapping[str, str]
-) -> _Outcome:
+) -> _MergeOutcome:
     with progress("checking the merge"):
         report = check_merge(
             teacher.graph,
@@ -134,28 +152,28 @@ def _checked(
             name_prefix=args.prefix,
             shared=_shared(args, student),
         )
-    return _Outcome(plan=_plan(args, teacher, student, feed_map), report=report)
+    return _MergeOutcome(plan=_plan(args, teacher, student, feed_map), report=report)
 
 
-def _merged(
+def _merge_and_save(
     args: Namespace,
     teacher: Model,
     student: Model,
     feed_map: Mapping[str, str],
     recipe: str | Path | None,
-) -> _Outcome:
+) -> _MergeOutcome:
     try:
         with progress("merging"):
             merged = _merge(args, teacher, student, feed_map)
     except MergeError as error:
-        return _Outcome(plan=_plan(args, teacher, student, feed_map), report=error.report)
+        return _MergeOutcome(plan=_plan(args, teacher, student, feed_map), report=error.report)
     with progress(f"writing {args.output}"):
         save_merged(merged, args.output, pairs=recipe, force=args.force)
-    return _Outcome(plan=merged.plan, report=merged.report, written=args.output)
+    return _MergeOutcome(plan=merged.plan, report=merged.report, written=args.output)
 
 
 def _merge(args: Namespace, teacher: Model, student: Model, feed_map: Mapping[str, str]) -> Merged:
-    # What is warned of is in the report.
+    # The report has the warnings.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return merge(
@@ -166,7 +184,7 @@ def _merge(args: Namespace, teacher: Model, student: Model, feed_map: Mapping[st
             teacher_scope=teacher.scope,
             name_prefix=args.prefix,
             shared=_shared(args, student),
-            # Nothing else holds the Scope that the teacher was opened into.
+            # Nothing else uses the Scope that the teacher was opened into.
             share=True,
         )
 
@@ -175,16 +193,18 @@ def _plan(
     args: Namespace, teacher: Model, student: Model, feed_map: Mapping[str, str]
 ) -> MergePlan:
     shared = _shared(args, student)
-    return plan_of(teacher.graph, student.graph, feed_map, prefix=args.prefix, shared=shared)
+    return plan_without_facts(
+        teacher.graph, student.graph, feed_map, prefix=args.prefix, shared=shared
+    )
 
 
 def _shared(args: Namespace, student: Model) -> list[str]:
-    return [meant(name, student.graph.values) for name in args.shared]
+    return [unescape_name(name, student.graph.values) for name in args.shared]
 
 
-def _show(args: Namespace, outcome: _Outcome, report: Report) -> None:
+def _show(args: Namespace, outcome: _MergeOutcome, report: Report) -> None:
     if args.format == "json":
-        write_json(_data(args, outcome, report))
+        write_json(_json_data(args, outcome, report))
         return
     show_report(report)
     if report.errors:
@@ -194,13 +214,13 @@ def _show(args: Namespace, outcome: _Outcome, report: Report) -> None:
         results().print(line, soft_wrap=True)
 
 
-def _data(args: Namespace, outcome: _Outcome, report: Report) -> dict[str, object]:
+def _json_data(args: Namespace, outcome: _MergeOutcome, report: Report) -> dict[str, object]:
     plan = outcome.plan
     return {
         "schema": 1,
         "teacher": plan.teacher.source,
         "student": plan.student.source,
-        "feed_map": dict((*plan.feed_map, *plan.own_feeds)),
+        "feed_map": dict((*plan.feed_map, *plan.unmapped_feeds)),
         "prefix": args.prefix,
         "operators": len(plan.teacher.operators),
         "parameters": dict(plan.weights),
@@ -211,25 +231,30 @@ def _data(args: Namespace, outcome: _Outcome, report: Report) -> dict[str, objec
     }
 
 
-def _lines(args: Namespace, outcome: _Outcome) -> Iterator[str]:
-    """Yield what was done, or would be, in the order of the merge."""
+def _lines(args: Namespace, outcome: _MergeOutcome) -> Iterator[str]:
+    """Yield the lines of output: what was done, or would be by a merge."""
     plan = outcome.plan
     yield (
         f"{'would merge' if args.dry_run else 'merged'} "
-        f"{counted(len(plan.teacher.operators), 'operator')} of {bounded(plan.teacher.source)} "
-        f"into {bounded(plan.student.source)}, {counted(len(plan.weights), 'parameter')} as "
-        f"{bounded(args.prefix)}*"
+        f"{counted(len(plan.teacher.operators), 'operator')} of "
+        f"{escaped_bounded(plan.teacher.source)} into {escaped_bounded(plan.student.source)}, "
+        f"{counted(len(plan.weights), 'parameter')} as {escaped_bounded(args.prefix)}*"
     )
     if args.dry_run:
-        # Each network was opened into a Scope of its own: the student's gets the same tensors.
-        yield f"  parameters, shared and not copied: {_renamed(plan.weights)}"
-        yield f"  feeds: {_renamed((*plan.feed_map, *plan.own_feeds))}"
+        # Teacher and student have separate Scopes; the merge shares the teacher's tensors.
+        yield f"  parameters, shared and not copied: {_renames_text(plan.weights)}"
+        yield f"  feeds: {_renames_text((*plan.feed_map, *plan.unmapped_feeds))}"
         if outcome.pairs is not None:
-            yield f"  pairs: {outcome.pairs} of {bounded(args.pairs)}"
-    yield f"{'would write' if args.dry_run else 'wrote'} {bounded(args.output)}"
+            yield f"  pairs: {outcome.pairs} of {escaped_bounded(args.pairs)}"
+    yield f"{'would write' if args.dry_run else 'wrote'} {escaped_bounded(args.output)}"
 
 
-def _renamed(names: Sequence[tuple[str, str]]) -> str:
+def _renames_text(names: Sequence[tuple[str, str]]) -> str:
     return (
-        listed([f"{named(old)} -> {named(new)}" for old, new in names], _LISTED, quote="") or "none"
+        listed(
+            [f"{printed_name(old)} -> {printed_name(new)}" for old, new in names],
+            _MAX_RENAMES,
+            quote="",
+        )
+        or "none"
     )

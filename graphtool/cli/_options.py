@@ -1,12 +1,12 @@
-"""Options that several commands have, and how what is typed for them is read."""
+"""Options shared by several commands, and the parsers of their values."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError
 
-from graphtool.cli._text import STEM
-from graphtool.graph import UNKNOWN, Shape
-from graphtool.paths import saved_model
+from graphtool.cli._formatting import STEM
+from graphtool.graph import UNKNOWN_DIM, Shape
+from graphtool.paths import resolve_model_prefix
 
 __all__ = [
     "INPUT_HELP",
@@ -42,8 +42,8 @@ INPUT_HELP = (
 
 def add_networks(parser: ArgumentParser) -> None:
     add = parser.add_argument
-    add("teacher", type=saved_model, metavar="TEACHER", help="the network that teaches")
-    add("student", type=saved_model, metavar="STUDENT", help="the network that is taught")
+    add("teacher", type=resolve_model_prefix, metavar="TEACHER", help="the network that teaches")
+    add("student", type=resolve_model_prefix, metavar="STUDENT", help="the network that is taught")
     add_inputs(parser)
 
 
@@ -71,7 +71,7 @@ def whole_number(text: str) -> int:
 
 
 def stage(text: str) -> int:
-    """Parse the number of a stage; that of the stem is 0."""
+    """Parse the number of a stage; `stem` is 0."""
     return 0 if text == STEM else whole_number(text)
 
 
@@ -83,14 +83,14 @@ def feed_pair(text: str) -> tuple[str, str]:
 
 
 def shape(text: str) -> Shape:
-    """Parse `?,512,7,7`, or a shape as it is printed: `[?, 512, 7, 7]`."""
+    """Parse a shape: `?,512,7,7`, or `[?, 512, 7, 7]` as printed."""
     dims = text.strip().removeprefix("[").removesuffix("]").strip()
     return tuple(_dim(dim.strip(), text) for dim in dims.split(",")) if dims else ()
 
 
 def _dim(dim: str, text: str) -> int:
     if dim in ("?", "-1"):
-        return UNKNOWN
+        return UNKNOWN_DIM
     if not dim.isdecimal():
         raise ArgumentTypeError(f"`{text}` is no shape: write dims as in `?,512,7,7`")
     return int(dim)

@@ -1,4 +1,4 @@
-"""Write a picture, and say where it is and what it leaves out."""
+"""Write a picture, and print its path and report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from graphtool.cli._console import errors, progress, show_report
 from graphtool.cli.problems import wrong_usage
 from graphtool.diagnostics import GraphtoolError, Report, UsageError
 from graphtool.files import check_writable
-from graphtool.text import visible
+from graphtool.text import printable
 
 if TYPE_CHECKING:
     from graphtool.rendering import Picture
@@ -18,39 +18,42 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_picture",
-    "drawn",
-    "holds_something",
-    "say_written",
+    "draw",
+    "has_content",
+    "print_written",
     "verb_for",
     "write_picture",
 ]
 
 _STDOUT = "-"
-# What to type, where a rule's help is an argument of a call.
-_HELPS = {"GT404": "--focus NAME", "GT405": "--focus NAME"}
+# The options that stand in for arguments in a diagnostic's help.
+_OPTIONS = {"GT404": "--focus NAME", "GT405": "--focus NAME"}
 
 
-def drawn(x: Drawable, path: str | None, **options: Any) -> Picture:
-    """Draw with the options of `gt.render`; what it says is in words of the command line."""
+def draw(x: Drawable, path: str | None, **options: Any) -> Picture:
+    """Call `gt.render`, with options instead of arguments in the help of diagnostics."""
     from graphtool.rendering import render
 
     try:
         with progress("laying out the picture"):
             picture = render(x, path, **options)
     except GraphtoolError as error:
-        raise type(error)(*_typed(error.report)) from None
-    return replace(picture, report=_typed(picture.report))
+        raise type(error)(*_with_options(error.report)) from None
+    return replace(picture, report=_with_options(picture.report))
 
 
-def _typed(report: Report) -> Report:
-    return Report.of(replace(found, help=_HELPS.get(found.code, found.help)) for found in report)
+def _with_options(report: Report) -> Report:
+    return Report.of(
+        replace(diagnostic, help=_OPTIONS.get(diagnostic.code, diagnostic.help))
+        for diagnostic in report
+    )
 
 
 def check_picture(path: str | None, *, folder: str | None = None) -> None:
-    """Refuse a file that can't become a picture before work is put into what it shows.
+    """Check that a picture can be drawn and written, before the networks are read.
 
-    It may lie in `folder`, which is still to be made. Raises UsageError: GT402, GT600. Raises
-    GraphtoolError: GT401, GT406 where no engine draws it, GT601 where it can't be written.
+    It may be inside `folder`, which need not exist yet. Raises UsageError: GT402, GT600. Raises
+    GraphtoolError: GT401 and GT406 if no engine draws it, GT601 if it can't be written.
     """
     if path is None:
         return
@@ -58,37 +61,37 @@ def check_picture(path: str | None, *, folder: str | None = None) -> None:
         message = "argument --render: a picture goes to a file, not to stdout"
         raise UsageError(wrong_usage(message, help="--render picture.svg"))
     from graphtool.rendering.engine import check_engine
-    from graphtool.rendering.picture import ending_of
+    from graphtool.rendering.picture import extension_of
 
-    check_engine(ending_of(path))
+    check_engine(extension_of(path))
     if folder is None or Path(path).absolute().parent != Path(folder).absolute():
         check_writable(path)
 
 
 def write_picture(x: Drawable, path: str) -> bool:
-    """Draw what a command has printed; False where that failed, and its results stand."""
+    """Draw the result of a command; return whether that succeeded."""
     verb = verb_for(path)
     try:
-        picture = drawn(x, path)
+        picture = draw(x, path)
     except GraphtoolError as error:
         show_report(error.report)
         return False
     show_report(picture.report)
-    say_written(picture, path, verb)
+    print_written(picture, path, verb)
     return True
 
 
 def verb_for(path: str) -> str:
-    """Return what writing does to a file: one that is there before is replaced."""
+    """Return the verb for writing a file: `replaced` if it exists, else `wrote`."""
     return "replaced" if Path(path).is_file() else "wrote"
 
 
-def holds_something(path: str) -> bool:
-    """Tell a file that is there, with something in it, from what can be written to at will."""
+def has_content(path: str) -> bool:
+    """Return whether a path is a file that is not empty."""
     file = Path(path)
     return file.is_file() and file.stat().st_size > 0
 
 
-def say_written(picture: Picture, path: str, verb: str) -> None:
-    """Say on stderr where a picture is."""
-    errors().print(f"{verb} {visible(path)}: level {picture.level.value}", soft_wrap=True)
+def print_written(picture: Picture, path: str, verb: str) -> None:
+    """Print the path and level of a picture on stderr."""
+    errors().print(f"{verb} {printable(path)}: level {picture.level.value}", soft_wrap=True)

@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from graphtool.cli._console import progress, show_report, write_json
-from graphtool.cli._picture import check_picture, drawn, say_written, verb_for
+from graphtool.cli._picture import check_picture, draw, print_written, verb_for
 from graphtool.cli._report import report_data
 from graphtool.cli._source import check_inputs, check_networks, read_source
 from graphtool.graph import Graph
@@ -22,7 +22,7 @@ _STDOUT, _RADIUS = "-", 2
 
 
 def run(args: Namespace) -> int:
-    """Read what is to be drawn, draw it and say where the picture is."""
+    """Read the networks, draw them and print the path of the picture."""
     if args.output != _STDOUT:
         check_picture(args.output)
     subject = _subject(args)
@@ -30,14 +30,14 @@ def run(args: Namespace) -> int:
     path = None if path == _STDOUT else path
     radius = args.radius or _RADIUS
     verb = "" if path is None else verb_for(path)
-    picture = drawn(subject, path, level=args.level, focus=args.focus, radius=radius)
+    picture = draw(subject, path, level=args.level, focus=args.focus, radius=radius)
     show_report(picture.report)
     if args.format == "json":
         write_json(_data(picture, path))
     elif path is None:
         sys.stdout.write(picture.dot)
     else:
-        say_written(picture, path, verb)
+        print_written(picture, path, verb)
     return 0
 
 
@@ -46,8 +46,8 @@ def _subject(args: Namespace) -> Subject:
         check_inputs("--input", args.input, args.teacher)
         if is_merged_folder(args.teacher):
             with progress(f"reading {args.teacher}"):
-                subject, changed = subject_of(args.teacher)
-            show_report(changed)
+                subject, report = subject_of(args.teacher)
+            show_report(report)
             return subject
         return read_source(args.teacher, args.input)
     check_networks(args)
@@ -64,12 +64,12 @@ def _pairs(teacher: Graph, student: Graph, recipe: str | None) -> PairSet:
         return suggest_pairs(teacher, student)
     from graphtool.matching.recipe import read_recipe
 
-    # As a path: text of several lines would be a recipe itself.
+    # A Path, as a string of several lines is taken for the text of a recipe.
     return read_recipe(Path(recipe), teacher=teacher, student=student).pairs
 
 
 def _default_path(subject: Subject) -> str:
-    """Name the picture after what it shows, in the working directory."""
+    """Return a path in the working directory, named after the networks."""
     graphs = subject.graphs if isinstance(subject, Scene) else (subject,)
     return f"{'-'.join(map(network_name, graphs))}.svg"
 

@@ -1,4 +1,4 @@
-"""Reports as JSON, and in a line."""
+"""Convert Reports to JSON data, and count their diagnostics."""
 
 from __future__ import annotations
 
@@ -10,36 +10,37 @@ __all__ = ["report_data", "tally"]
 
 
 def report_data(report: Report) -> list[dict[str, Any]]:
-    """Return Diagnostics as plain data; the keys are those of the dataclass."""
-    return [_diagnostic_data(found) for found in report]
+    """Return Diagnostics as plain data, with the fields of the dataclass as keys."""
+    return [_diagnostic_data(diagnostic) for diagnostic in report]
 
 
 def tally(report: Report) -> str:
-    """Count the Diagnostics: `1 error, 2 warnings, 3 notes`; those that are not there are not."""
+    """Count the Diagnostics by severity, without zeros: `1 error, 2 warnings, 3 notes`."""
     counts = [
-        (severity, sum(found.severity is severity for found in report)) for severity in Severity
+        (severity, sum(diagnostic.severity is severity for diagnostic in report))
+        for severity in Severity
     ]
     return ", ".join(counted(count, severity.value) for severity, count in counts if count)
 
 
-def _diagnostic_data(found: Diagnostic) -> dict[str, Any]:
+def _diagnostic_data(diagnostic: Diagnostic) -> dict[str, Any]:
     return {
-        "severity": found.severity.value,
-        "code": found.code,
-        "slug": found.slug,
-        "message": found.message,
-        "where": [_place_data(place) for place in found.where],
-        "notes": found.notes,
-        "help": found.help,
-        "count": found.count,
+        "severity": diagnostic.severity.value,
+        "code": diagnostic.code,
+        "slug": diagnostic.slug,
+        "message": diagnostic.message,
+        "where": [_where_data(where) for where in diagnostic.where],
+        "notes": diagnostic.notes,
+        "help": diagnostic.help,
+        "count": diagnostic.count,
     }
 
 
-def _place_data(place: Where) -> dict[str, Any]:
+def _where_data(where: Where) -> dict[str, Any]:
     return {
-        "role": place.role,
-        "program": place.program,
-        "value": place.value,
-        "shape": place.shape,
-        "source": place.source,
+        "role": where.role,
+        "program": where.program,
+        "value": where.value,
+        "shape": where.shape,
+        "source": where.source,
     }

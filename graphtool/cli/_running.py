@@ -1,4 +1,4 @@
-"""Run one command: what it raises is a Diagnostic, and an exit status."""
+"""Run one command: turn errors into diagnostics and an exit status."""
 
 from __future__ import annotations
 
@@ -28,76 +28,75 @@ _MODULES = {
     "completion": "_completion",
     "explain": "_explain",
 }
-# What such a command says in JSON, with its Diagnostics, where it could not do its work.
-_REPORTING: dict[str, dict[str, object]] = {
+# Commands that print JSON with their diagnostics even if they fail, and the fields to add.
+_JSON_DEFAULTS: dict[str, dict[str, object]] = {
     "check": {"mergeable": False},
     "merge": {"written": None},
 }
-# What a shell gives for SIGPIPE.
-_CUT_OFF = 141
+# The exit status of a shell for SIGPIPE.
+_SIGPIPE_STATUS = 141
 
 
 def run(argv: Sequence[str], interrupts: Sequence[int]) -> int:
-    """Run the command that a command line names, and return the exit status.
+    """Run the command of a command line, and return the exit status.
 
-    An interrupt is handed on. What fails once `interrupts` lists one has failed by it.
+    A KeyboardInterrupt passes through. `interrupts` are the statuses of signals so far; an error
+    after a signal is taken for its effect.
     """
     tolerate_narrow_encoding()
     try:
-        return _status(argv, interrupts)
+        return _run_and_flush(argv, interrupts)
     except BrokenPipeError:
         stop_writing()
-        return _CUT_OFF if _is_cut_off(argv) else 0
+        return _SIGPIPE_STATUS if _does_more_than_print(argv) else 0
     except OSError as error:
         stop_writing()
-        found = unwritable_output(error.filename or "stdout", error.strerror or str(error))
-        _say(Report((found if error.filename else replace(found, help=None),)))
+        diagnostic = unwritable_output(error.filename or "stdout", error.strerror or str(error))
+        _show(Report((diagnostic if error.filename else replace(diagnostic, help=None),)))
         return 1
 
 
-def _is_cut_off(argv: Sequence[str]) -> bool:
-    """Tell whether a reader that left stopped more than a table, which may be cut short.
+def _does_more_than_print(argv: Sequence[str]) -> bool:
+    """Return whether a closed pipe stops more than a table, which a reader may cut short.
 
-    That there is no verdict, no folder or no picture is not to pass for one.
+    A missing verdict, folder or picture must not pass for success.
     """
-    return argv[:1] != [] and (argv[0] in _REPORTING or any(map(_draws, argv)))
+    if not argv:
+        return False
+    return argv[0] in _JSON_DEFAULTS or any(word.startswith("--render") for word in argv)
 
 
-def _draws(word: str) -> bool:
-    return word.startswith("--render")
-
-
-def _status(argv: Sequence[str], interrupts: Sequence[int]) -> int:
+def _run_and_flush(argv: Sequence[str], interrupts: Sequence[int]) -> int:
     try:
-        status = _run(argv)
+        status = _run_command(argv)
     except SystemExit:
         sys.stdout.flush()
         raise
     except GraphtoolError as error:
         if interrupts:
-            # Paddle makes a failure of its own of an interrupt that finds it at work.
+            # Paddle turns an interrupt during its calls into an error of its own.
             raise KeyboardInterrupt from None
-        _say(error.report)
+        _show(error.report)
         status = 2 if isinstance(error, UsageError) else 1
-    # Here, where it can be reported: what is left in the buffer fails at exit otherwise.
+    # Flush here, where an error can be reported; at exit it cannot.
     sys.stdout.flush()
     return status
 
 
-def _say(report: Report) -> None:
-    """Print Diagnostics, where anyone reads them: the status says that there are some."""
+def _show(report: Report) -> None:
+    """Print Diagnostics; a closed stderr is ignored, as the status reports the failure."""
     with suppress(OSError):
         show_report(report)
 
 
-def _run(argv: Sequence[str]) -> int:
+def _run_command(argv: Sequence[str]) -> int:
     args = parse(argv)
-    # A command's module brings in what the command needs; --help needs none of it.
+    # Imported only now: `--help` does without the modules of commands.
     module = import_module(f"graphtool.cli.{_MODULES[args.command]}")
     try:
         return module.run(args)
     except GraphtoolError as error:
-        if args.command in _REPORTING and args.format == "json":
+        if args.command in _JSON_DEFAULTS and args.format == "json":
             _write_report(args, error.report)
         raise
 
@@ -106,4 +105,4 @@ def _write_report(args: Namespace, report: Report) -> None:
     from graphtool.cli._report import report_data
 
     data: dict[str, object] = {"schema": 1, "teacher": args.teacher, "student": args.student}
-    write_json({**data, **_REPORTING[args.command], "diagnostics": report_data(report)})
+    write_json({**data, **_JSON_DEFAULTS[args.command], "diagnostics": report_data(report)})

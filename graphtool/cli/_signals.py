@@ -1,4 +1,4 @@
-"""Signals that ask a command to end, as a KeyboardInterrupt: what is half done is undone."""
+"""Turn SIGINT, SIGTERM and SIGHUP into KeyboardInterrupt, so that unfinished work is undone."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from graphtool.cli._early import ENDED, SIGNALS, is_free
 __all__ = ["INTERRUPTED", "interruptible"]
 
 INTERRUPTED = ENDED + signal.SIGINT
-# Seconds: what Python does where it drops an exception takes microseconds.
-_SOON = 0.01
+# In seconds: Python takes microseconds to drop an exception.
+_RESEND_DELAY = 0.01
 
 
 @contextmanager
 def interruptible(statuses: list[int], *, for_good: bool) -> Generator[None]:
-    """Raise KeyboardInterrupt where a signal asks the process to end, and note the exit status.
+    """Raise KeyboardInterrupt for signals that end the process, and append the exit status.
 
-    Signals that are ignored, or that have a handler already, are left as they are. The process is
-    about to end where it is done `for_good`: what comes later ends it without a word. Then it ends
-    at once if Paddle is there, which swallows what is raised while it calls Python, or crashes.
+    Signals that are ignored or have a handler already keep it. `for_good` means that the process
+    ends afterwards: a later signal then ends it silently. If Paddle is loaded as well, a signal
+    ends the process at once, since Paddle swallows exceptions raised in its callbacks, or crashes.
     """
-    ignored = sys.unraisablehook
+    previous_hook = sys.unraisablehook
     handlers: dict[int, Any] = {}
     timers: list[Timer] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         statuses.append(ENDED + number)
-        if for_good and "paddle" in sys.modules and not _is_staging(frame):
-            _end(statuses[-1])
+        if for_good and "paddle" in sys.modules and not _is_in_staging(frame):
+            _exit(statuses[-1])
         raise KeyboardInterrupt
 
-    def again(unraisable: Any) -> None:
-        """Interrupt once more where Python has to drop an interrupt: in a callback, a finaliser."""
+    def resend(unraisable: Any) -> None:
+        """Send a signal again whose KeyboardInterrupt Python dropped in a callback or finaliser."""
         if statuses and issubclass(unraisable.exc_type, KeyboardInterrupt):
-            # Not at once: the interrupt would come within this hook, and be dropped as well.
-            timer = Timer(_SOON, signal.pthread_kill, [get_ident(), statuses[-1] - ENDED])
+            # Delayed: an interrupt within this hook would be dropped as well.
+            timer = Timer(_RESEND_DELAY, signal.pthread_kill, [get_ident(), statuses[-1] - ENDED])
             timers.append(timer)
             timer.start()
         else:
-            ignored(unraisable)
+            previous_hook(unraisable)
 
-    # Only the main thread may.
+    # Only the main thread may set handlers.
     with suppress(ValueError):
         for number in filter(is_free, SIGNALS):
             handlers[number] = signal.signal(number, interrupt)
-        sys.unraisablehook = again
+        sys.unraisablehook = resend
     try:
         yield
     finally:
@@ -61,11 +61,11 @@ def interruptible(statuses: list[int], *, for_good: bool) -> Generator[None]:
             timer.cancel()
         for number, handler in handlers.items():
             signal.signal(number, signal.SIG_DFL if for_good else handler)
-        sys.unraisablehook = ignored
+        sys.unraisablehook = previous_hook
 
 
-def _is_staging(frame: FrameType | None) -> bool:
-    """Tell whether files are being moved, by Python alone."""
+def _is_in_staging(frame: FrameType | None) -> bool:
+    """Return whether the interrupted code is moving files, in Python alone."""
     while frame is not None:
         if frame.f_code.co_filename == staging.__file__:
             return True
@@ -73,10 +73,10 @@ def _is_staging(frame: FrameType | None) -> bool:
     return False
 
 
-def _end(status: int) -> None:
+def _exit(status: int) -> None:
     staging.settle_own()
-    with suppress(OSError, ValueError, AttributeError):  # No stream has to be there.
+    with suppress(OSError, ValueError, AttributeError):  # stderr may be closed or None.
         if sys.stderr.isatty():
-            # A progress bar hides the cursor.
+            # Show the cursor, which a progress bar hides.
             os.write(sys.stderr.fileno(), b"\x1b[?25h\n")
     os._exit(status)

@@ -1,4 +1,4 @@
-"""Read a MODEL that the command line names."""
+"""Read the MODEL arguments of the command line."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from graphtool.cli.problems import alike_feeds, unknown_fields, wrong_usage
 from graphtool.diagnostics import Report, UsageError
 from graphtool.graph import Graph
 from graphtool.lookalikes import alike
-from graphtool.paths import is_there
+from graphtool.paths import path_exists
 
-__all__ = ["aside", "check_inputs", "check_networks", "read_source", "said_by_reader"]
+__all__ = ["check_inputs", "check_networks", "read_source", "reader_report", "stdout_to_stderr"]
 
 
 def check_inputs(option: str, inputs: Sequence[str] | None, *models: str) -> None:
-    """Refuse inputs where no MODEL that they are for is code: a file has its own feeds.
+    """Check that inputs are given only if one of their MODELs is code: a file has its own feeds.
 
     Raises UsageError: GT600.
     """
-    if inputs and all(model and is_there(model) for model in models):
+    if inputs and all(model and path_exists(model) for model in models):
         listed = " and ".join(f"`{model}`" for model in models)
         message = f"argument {option}: not allowed with files, which have their own feeds: {listed}"
         raise UsageError(wrong_usage(message, help=f"leave {option} out"))
 
 
 def check_networks(args: Namespace) -> None:
-    """Refuse inputs of a command that takes two models, where they are for files.
+    """Check the inputs of a command with a teacher and a student.
 
     Raises UsageError: GT600.
     """
@@ -40,33 +40,34 @@ def check_networks(args: Namespace) -> None:
 
 
 def read_source(model: str, inputs: Sequence[str] | None, *, train: bool = False) -> Graph:
-    """Read a MODEL, saying what the reader did not know; `train` builds code in training mode."""
+    """Read a MODEL and print the reader's report; `train` builds code in training mode."""
     from graphtool.readers import read
 
-    with progress(f"reading {model}"), aside():
+    with progress(f"reading {model}"), stdout_to_stderr():
         graph = read(model, inputs=inputs or (), train=train)
-    show_report(said_by_reader(graph))
+    show_report(reader_report(graph))
     return graph
 
 
 @contextmanager
-def aside() -> Generator[None]:
-    """Send to stderr what the user's own code prints, and what it starts: stdout is for results."""
+def stdout_to_stderr() -> Generator[None]:
+    """Redirect stdout to stderr, child processes included, while the user's code runs."""
     sys.stdout.flush()
     stdout, stderr = 1, 2
-    kept = os.dup(stdout)
+    saved = os.dup(stdout)
     os.dup2(stderr, stdout)
     try:
         with redirect_stdout(sys.stderr):
             yield
     finally:
-        os.dup2(kept, stdout)
-        os.close(kept)
+        os.dup2(saved, stdout)
+        os.close(saved)
 
 
-def said_by_reader(graph: Graph) -> Report:
-    """Return what is to be said of a program as it was read, what the reader did not know first."""
+def reader_report(graph: Graph) -> Report:
+    """Return the diagnostics of reading a program: unknown fields first, lookalike names last."""
     unknown = (unknown_fields(graph.source, graph.unknown),) if graph.unknown else ()
-    names = alike((*graph.feeds, *graph.fetches))
-    look = (alike_feeds(graph.source, *pair) for pair in names)
-    return Report.of((*unknown, *graph.report, *look))
+    lookalikes = (
+        alike_feeds(graph.source, *names) for names in alike((*graph.feeds, *graph.fetches))
+    )
+    return Report.of((*unknown, *graph.report, *lookalikes))

@@ -1,4 +1,4 @@
-"""Standard streams that nobody reads, from the start or no longer."""
+"""Handle closed standard streams."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ __all__ = ["open_closed_streams", "stop_writing"]
 
 
 def open_closed_streams() -> None:
-    """Give streams that the caller has closed (`>&-`) a device that takes everything.
+    """Open the null device for streams that the caller has closed (`>&-`).
 
-    The next files that are opened would be taken for them.
+    Otherwise the next opened files would get their descriptors.
     """
     for descriptor in range(3):
         if not _is_open(descriptor):
@@ -30,5 +30,5 @@ def _is_open(descriptor: int) -> bool:
 
 
 def stop_writing() -> None:
-    """Point stdout nowhere: its reader (`head`) is gone, its disk full, or half is written."""
+    """Redirect stdout to the null device: its reader is gone, the disk full, or output partial."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

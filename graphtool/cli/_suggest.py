@@ -1,4 +1,4 @@
-"""`graphtool suggest-pairs`: which feature maps of a teacher and a student go together, and why."""
+"""`graphtool suggest-pairs`: suggest feature maps of a teacher and a student to pair."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from graphtool.cli._console import (
     show_report,
     write_json,
 )
-from graphtool.cli._evidence import check_evidence, measured
+from graphtool.cli._evidence import check_evidence, measure
 from graphtool.cli._explanation import show_explanation
-from graphtool.cli._picture import check_picture, holds_something, verb_for, write_picture
+from graphtool.cli._formatting import magnitude, shape_text
+from graphtool.cli._picture import check_picture, has_content, verb_for, write_picture
 from graphtool.cli._source import check_networks, read_source
-from graphtool.cli._text import magnitude, shape_text
 from graphtool.cli.problems import recipe_exists, wrong_usage
 from graphtool.diagnostics import UsageError, counted
 from graphtool.files import check_writable
-from graphtool.graph import UNKNOWN, Graph
+from graphtool.graph import UNKNOWN_DIM, Graph
 from graphtool.matching import (
     End,
     Pair,
@@ -39,22 +39,22 @@ from graphtool.matching import (
     partners,
     suggest_pairs,
 )
-from graphtool.matching.evidence import two_digits
-from graphtool.matching.explanation import alone, weigh_explanation
-from graphtool.matching.weighing import weigh
-from graphtool.text import bounded, named, visible
+from graphtool.matching.evidence import cka_text
+from graphtool.matching.explanation import as_pair_set, with_evidence
+from graphtool.matching.weighing import rerank
+from graphtool.text import escaped_bounded, printable, printed_name
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["print_pairs", "run"]
 
-# Below this width the reasons stand under the table, so that names stay whole.
-_WIDE = 130
+# On narrower terminals, the reasons are below the table, so that names are not broken.
+_MIN_WIDTH_FOR_REASONS = 130
 
 
 def run(args: Namespace) -> int:
-    """Read two models and print the pairs that were asked for."""
+    """Read two models, and print their pairs, partners, shapes or one explained pair."""
     check_networks(args)
     check_picture(args.render)
     _check_recipe(args)
@@ -68,41 +68,41 @@ def run(args: Namespace) -> int:
     if args.explain is not None:
         return _explain(teacher, student, args)
     with progress("comparing both networks"):
-        pairs = _pairs(teacher, student, args)
+        pairs = _suggested_pairs(teacher, student, args)
     _check_partners(pairs, args)
     _check_config(pairs, args.config)
-    found = measured(pairs, args)
-    if found.evidence is not None:
-        pairs = weigh(pairs, found.evidence)
+    measured = measure(pairs, args)
+    if measured.evidence is not None:
+        pairs = rerank(pairs, measured.evidence)
     show_report(pairs.report)
-    if found.interrupted:
+    if measured.interrupted:
         _show_pairs(pairs, args.format)
         sys.stdout.flush()
         raise KeyboardInterrupt
-    done = _hand_out(pairs, args)
-    return 0 if done and not pairs.report.errors else 1
+    succeeded = _output(pairs, args)
+    return 0 if succeeded and not pairs.report.errors else 1
 
 
 def _explain(teacher: Graph, student: Graph, args: Namespace) -> int:
     with progress("comparing both networks"):
         explanation = explain_pair(teacher, student, args.explain)
-    found = measured(alone(explanation), args)
-    if found.evidence is not None:
-        show_report(found.evidence.report)
-        explanation = weigh_explanation(explanation, found.evidence)
+    measured = measure(as_pair_set(explanation), args)
+    if measured.evidence is not None:
+        show_report(measured.evidence.report)
+        explanation = with_evidence(explanation, measured.evidence)
     show_explanation(explanation, args.format)
-    if found.interrupted:
+    if measured.interrupted:
         sys.stdout.flush()
         raise KeyboardInterrupt
     return 0
 
 
-def _hand_out(pairs: PairSet, args: Namespace) -> bool:
-    """Write the recipe, print, and draw; False where there is no picture."""
-    # Before the recipe is written: one without any pair that it can say leaves nothing behind.
-    config = None if args.config is None else _config(pairs, args.config)
+def _output(pairs: PairSet, args: Namespace) -> bool:
+    """Write the recipe, print and draw; return whether the picture was drawn, if requested."""
+    # First, so that nothing is written if the configuration can express none of the pairs.
+    config = None if args.config is None else _configuration(pairs, args.config)
     if args.output is not None:
-        _write(pairs, args.output)
+        _write_recipe(pairs, args.output)
     if config is None:
         _show_pairs(pairs, args.format)
     else:
@@ -110,7 +110,7 @@ def _hand_out(pairs: PairSet, args: Namespace) -> bool:
     return args.render is None or write_picture(pairs, args.render)
 
 
-def _pairs(teacher: Graph, student: Graph, args: Namespace) -> PairSet:
+def _suggested_pairs(teacher: Graph, student: Graph, args: Namespace) -> PairSet:
     if args.partners_of is None:
         return suggest_pairs(teacher, student, limit=args.limit, tap=args.tap, recipe=args.recipe)
     if args.limit is None:
@@ -119,7 +119,10 @@ def _pairs(teacher: Graph, student: Graph, args: Namespace) -> PairSet:
 
 
 def _check_partners(pairs: PairSet, args: Namespace) -> None:
-    """Refuse to write down partners to choose from: trained together, they pull one map apart."""
+    """Check that alternative partners are not written as pairs, which would pull one map apart.
+
+    Raises UsageError: GT600.
+    """
     if args.partners_of is None or len(pairs) < 2:
         return
     if args.config is None and args.output is None:
@@ -130,27 +133,27 @@ def _check_partners(pairs: PairSet, args: Namespace) -> None:
 
 
 def _check_recipe(args: Namespace) -> None:
-    """Refuse to write over a recipe, in which someone may have chosen pairs and weights.
+    """Check that no recipe is overwritten, as it may have been edited.
 
-    Raises UsageError: GT604. Raises GraphtoolError: GT601 where it can't be written.
+    Raises UsageError: GT604. Raises GraphtoolError: GT601 if it can't be written.
     """
     if args.output is None:
         return
     check_writable(args.output)
-    if not args.force and holds_something(args.output):
+    if not args.force and has_content(args.output):
         raise UsageError(recipe_exists(args.output))
 
 
-def _write(pairs: PairSet, path: str) -> None:
+def _write_recipe(pairs: PairSet, path: str) -> None:
     from graphtool.matching.recipe import write_recipe
 
     verb = verb_for(path)
     write_recipe(pairs, path)
-    errors().print(f"{verb} {visible(path)}: {counted(len(pairs), 'pair')}", soft_wrap=True)
+    errors().print(f"{verb} {printable(path)}: {counted(len(pairs), 'pair')}", soft_wrap=True)
 
 
 def _check_config(pairs: PairSet, name: str | None) -> None:
-    """Refuse a configuration of no known name before work is put into what it says.
+    """Check the name of a configuration before evidence is measured.
 
     Raises UsageError: GT320.
     """
@@ -160,7 +163,7 @@ def _check_config(pairs: PairSet, name: str | None) -> None:
         check_export(pairs, name)
 
 
-def _config(pairs: PairSet, name: str) -> str:
+def _configuration(pairs: PairSet, name: str) -> str:
     from graphtool.matching.configs import check_export, export
 
     text = export(pairs, name)
@@ -176,16 +179,18 @@ def _show_pairs(pairs: PairSet, format: str) -> None:
 
 
 def print_pairs(console: Console, pairs: PairSet) -> None:
-    """Print pairs below the two networks, with their reasons and warnings."""
+    """Print the two networks and their pairs, with reasons and warnings."""
     _print_header(console, pairs)
     if not pairs.pairs:
         return
     console.print()
     if not console.is_terminal:
-        print_table(console, _flat(pairs))
+        print_table(console, _flat_columns(pairs))
     else:
-        wide = console.width >= _WIDE
-        columns = [*_stacked(pairs), _reasons(pairs)] if wide else _stacked(pairs)
+        wide = console.width >= _MIN_WIDTH_FOR_REASONS
+        columns = (
+            [*_stacked_columns(pairs), _reasons_column(pairs)] if wide else _stacked_columns(pairs)
+        )
         print_table(console, columns, spaced=True)
         if not wide:
             console.print()
@@ -195,73 +200,76 @@ def print_pairs(console: Console, pairs: PairSet) -> None:
 
 def _print_header(console: Console, pairs: PairSet) -> None:
     graphs = pairs.teacher, pairs.student
-    sizes = [_size(graph) for graph in graphs]
+    costs = [_costs(graph) for graph in graphs]
     columns = (
         Column(title="", cells=("teacher", "student"), style=TITLE),
-        Column(title="network", cells=[bounded(graph.source) for graph in graphs], least=20),
-        Column(title="parameters", cells=[size[0] for size in sizes], justify="right"),
-        Column(title="multiply-adds", cells=[size[1] for size in sizes], justify="right"),
+        Column(
+            title="network", cells=[escaped_bounded(graph.source) for graph in graphs], least=20
+        ),
+        Column(title="parameters", cells=[cost[0] for cost in costs], justify="right"),
+        Column(title="multiply-adds", cells=[cost[1] for cost in costs], justify="right"),
     )
     print_table(console, columns)
 
 
-def _size(graph: Graph) -> tuple[str, str]:
+def _costs(graph: Graph) -> tuple[str, str]:
+    """Return the numbers of parameters and of multiply-adds."""
     from graphtool.structure import analyse
 
     structure = analyse(graph)
-    about = "" if structure.exact else "≈ "
+    about = "" if structure.is_cost_exact else "≈ "
     return magnitude(structure.parameters), f"{about}{magnitude(structure.multiply_adds)}"
 
 
-def _flat(pairs: PairSet) -> list[Column]:
-    """One line per pair, for programs that read lines."""
+def _flat_columns(pairs: PairSet) -> list[Column]:
+    """Return the columns of one line per pair, for programs that read lines."""
     teachers, students = [pair.teacher for pair in pairs], [pair.student for pair in pairs]
     return [
         Column(title="rank", cells=[str(pair.rank) for pair in pairs], justify="right"),
         Column(title="kind", cells=[pair.kind.value for pair in pairs]),
-        *_flat_ends("teacher", teachers),
-        *_flat_ends("student", students),
+        *_flat_end_columns("teacher", teachers),
+        *_flat_end_columns("student", students),
         Column(title="relation", cells=[pair.relation.value for pair in pairs]),
         Column(title="adapter", cells=[pair.adapter or "-" for pair in pairs]),
         Column(title="loss", cells=[pair.loss for pair in pairs]),
-        *_similarity(pairs),
-        Column(title="why", cells=[visible("; ".join(pair.why)) for pair in pairs]),
+        *_cka_column(pairs),
+        Column(title="why", cells=[printable("; ".join(pair.why)) for pair in pairs]),
     ]
 
 
-def _flat_ends(role: str, ends: Sequence[End]) -> Iterator[Column]:
-    yield Column(title=role, cells=[named(end.name) for end in ends])
+def _flat_end_columns(role: str, ends: Sequence[End]) -> Iterator[Column]:
+    yield Column(title=role, cells=[printed_name(end.name) for end in ends])
     yield Column(title="shape", cells=[shape_text(end.shape) for end in ends])
-    if any(_path(end) for end in ends):
-        yield Column(title="layer or module", cells=[_path(end) or "-" for end in ends])
+    if any(_module_path(end) for end in ends):
+        yield Column(title="layer or module", cells=[_module_path(end) or "-" for end in ends])
 
 
-def _stacked(pairs: PairSet) -> list[Column]:
-    """Several lines per pair, for people."""
+def _stacked_columns(pairs: PairSet) -> list[Column]:
+    """Return the columns of several lines per pair, for a terminal."""
     return [
         Column(title="#", cells=[str(pair.rank) for pair in pairs], justify="right"),
         Column(title="kind", cells=[pair.kind.value for pair in pairs], order=1),
-        Column(title="teacher", cells=[_stacked_end(x.teacher) for x in pairs], least=12),
-        Column(title="student", cells=[_stacked_end(x.student) for x in pairs], least=12),
+        Column(title="teacher", cells=[_stacked_end(pair.teacher) for pair in pairs], least=12),
+        Column(title="student", cells=[_stacked_end(pair.student) for pair in pairs], least=12),
         Column(title="relation", cells=[_relation(pair) for pair in pairs], least=12, order=2),
-        *_similarity(pairs),
+        *_cka_column(pairs),
     ]
 
 
-def _similarity(pairs: PairSet) -> Iterator[Column]:
-    """Yield a column of how alike the ends are on data, where any pair has that."""
+def _cka_column(pairs: PairSet) -> Iterator[Column]:
+    """Yield a column of CKA on samples, if any pair has it."""
     if any(pair.cka is not None for pair in pairs):
-        cells = ["-" if pair.cka is None else two_digits(pair.cka) for pair in pairs]
+        cells = ["-" if pair.cka is None else cka_text(pair.cka) for pair in pairs]
         yield Column(title="CKA", cells=cells, justify="right", order=1)
 
 
 def _stacked_end(end: End) -> str:
-    lines = named(end.name), shape_text(end.shape), _path(end)
+    lines = printed_name(end.name), shape_text(end.shape), _module_path(end)
     return "\n".join(line for line in lines if line)
 
 
-def _path(end: End) -> str:
-    return bounded(end.layer or end.module or "")
+def _module_path(end: End) -> str:
+    return escaped_bounded(end.layer or end.module or "")
 
 
 def _relation(pair: Pair) -> str:
@@ -269,15 +277,15 @@ def _relation(pair: Pair) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def _reasons(pairs: PairSet) -> Column:
-    cells = ["\n".join(map(visible, pair.why)) for pair in pairs]
+def _reasons_column(pairs: PairSet) -> Column:
+    cells = ["\n".join(map(printable, pair.why)) for pair in pairs]
     return Column(title="why", cells=cells, least=30)
 
 
 def _print_reasons(console: Console, pairs: PairSet) -> None:
     columns = (
         Column(title="#", cells=[str(pair.rank) for pair in pairs], justify="right"),
-        _reasons(pairs),
+        _reasons_column(pairs),
     )
     print_table(console, columns)
 
@@ -292,9 +300,9 @@ def _print_warnings(console: Console, pairs: PairSet) -> None:
     if ranks:
         console.print()
     for warning, listed in ranks.items():
-        whose = f"pair{'' if len(listed) == 1 else 's'} {', '.join(listed)}"
-        line = Text("warning", style=WARNING).append(f" {whose}: ", style="bold")
-        console.print(line.append(bounded(warning), style="default"))
+        concerned = f"pair{'' if len(listed) == 1 else 's'} {', '.join(listed)}"
+        line = Text("warning", style=WARNING).append(f" {concerned}: ", style="bold")
+        console.print(line.append(escaped_bounded(warning), style="default"))
 
 
 def _show_groups(groups: Sequence[ShapeGroup], args: Namespace) -> int:
@@ -306,8 +314,8 @@ def _show_groups(groups: Sequence[ShapeGroup], args: Namespace) -> int:
     rows = [row for group in shown for row in _group_rows(group)]
     titles = "shape", "teacher", "student"
     columns = [
-        Column(title=title, cells=[row[place] for row in rows], least=12)
-        for place, title in enumerate(titles)
+        Column(title=title, cells=[row[index] for row in rows], least=12)
+        for index, title in enumerate(titles)
     ]
     print_table(console, columns)
     console.print(_group_summary(groups, len(shown)), style="dim", soft_wrap=True)
@@ -316,21 +324,23 @@ def _show_groups(groups: Sequence[ShapeGroup], args: Namespace) -> int:
 
 def _group_data(group: ShapeGroup) -> dict[str, Any]:
     return {
-        "shape": [UNKNOWN, *group.shape],
+        "shape": [UNKNOWN_DIM, *group.shape],
         "teacher": list(map(asdict, group.teacher)),
         "student": list(map(asdict, group.student)),
     }
 
 
 def _group_rows(group: ShapeGroup) -> Iterator[tuple[str, str, str]]:
-    shape = shape_text((UNKNOWN, *group.shape))
-    names = zip_longest(map(_named, group.teacher), map(_named, group.student), fillvalue="")
+    shape = shape_text((UNKNOWN_DIM, *group.shape))
+    names = zip_longest(
+        map(_name_and_path, group.teacher), map(_name_and_path, group.student), fillvalue=""
+    )
     for index, (teacher, student) in enumerate(names):
         yield shape if index == 0 else "", teacher, student
 
 
-def _named(end: End) -> str:
-    return f"{named(end.name)}  {_path(end)}".rstrip()
+def _name_and_path(end: End) -> str:
+    return f"{printed_name(end.name)}  {_module_path(end)}".rstrip()
 
 
 def _group_summary(groups: Sequence[ShapeGroup], shown: int) -> str:

@@ -1,4 +1,4 @@
-"""The options of `graphtool suggest-pairs`, and which of them contradict each other."""
+"""The options of `graphtool suggest-pairs`, and the checks of their combinations."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from graphtool.diagnostics import UsageError
 __all__ = ["add_suggest", "check_suggest"]
 
 _EVIDENCE_HELP = "weigh by data: .npy, .npz, module:callable or random"
-# Spelt out here: what matches networks is not loaded for `--help`.
-_FORMS = "logits", "features", "transformer", "overhaul", "attention", "fitnet", "minilm"
+# Repeated here, as `--help` does not import graphtool.matching.
+_PRESETS = "logits", "features", "transformer", "overhaul", "attention", "fitnet", "minilm"
 _TAPS = "after-activation", "before-activation", "before-norm", "last-convolution"
-_FORM_HELP = f"a published form: {_FORMS[0]} (gains most), {', '.join(_FORMS[1:])}"
+_PRESET_HELP = f"a published form: {_PRESETS[0]} (gains most), {', '.join(_PRESETS[1:])}"
 _TAP_HELP = f"{', '.join(_TAPS[:-1])} or {_TAPS[-1]}"
 _CONFIG_HELP = "print a configuration: paddleclas, paddleocr or yaml"
 
-# What answers another question than the options that come after it.
+# Options, and those that they cannot be combined with.
 _EXCLUDED = {
     "--match": ("--tap", "--evidence", "--as", "--output", "--render"),
     "--explain": ("--tap", "--limit", "--as", "--output", "--render"),
     "--for": ("--tap",),
 }
-_OF_EVIDENCE = ("--batches", "--allow-random")
-# Where argparse keeps an option under another name than its own.
-_KEPT_AS = {"--for": "partners_of", "--as": "config"}
+_EVIDENCE_OPTIONS = ("--batches", "--allow-random")
+# The `dest` of options that argparse stores under another name.
+_DESTINATIONS = {"--for": "partners_of", "--as": "config"}
 
 
 def add_suggest(parser: ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def add_suggest(parser: ArgumentParser) -> None:
     which.add_argument(
         "--explain", metavar="T=S", help="say what speaks for and against any one pair"
     )
-    which.add_argument("--recipe", choices=_FORMS, metavar="FORM", help=_FORM_HELP)
+    which.add_argument("--recipe", choices=_PRESETS, metavar="FORM", help=_PRESET_HELP)
     add("--tap", choices=_TAPS, metavar="TAP", help=_TAP_HELP)
     add("--evidence", metavar="SOURCE", help=_EVIDENCE_HELP)
     add("--batches", type=whole_number, metavar="N", help="run at most N batches of evidence (4)")
@@ -57,7 +57,7 @@ def add_suggest(parser: ArgumentParser) -> None:
 
 
 def check_suggest(args: Namespace) -> None:
-    """Refuse options that answer different questions, and a recipe under another ending.
+    """Check that options go together, and that a recipe is a `.toml`.
 
     Raises UsageError: GT600.
     """
@@ -75,19 +75,19 @@ def _names_recipe(path: str) -> bool:
 
 def _contradiction(args: Namespace) -> str | None:
     for option, excluded in _EXCLUDED.items():
-        others = [other for other in excluded if _given(args, other)]
-        if _given(args, option) and others:
+        others = [other for other in excluded if _is_given(args, other)]
+        if _is_given(args, option) and others:
             return f"argument {option}: not allowed with argument {others[0]}"
     if args.config and args.format == "json":
         return "argument --as: not allowed with --format json"
     if args.force and args.output is None:
         return "argument --force: needs argument --output"
-    alone = [option for option in _OF_EVIDENCE if _given(args, option)]
+    alone = [option for option in _EVIDENCE_OPTIONS if _is_given(args, option)]
     if alone and args.evidence is None:
         return f"argument {alone[0]}: needs argument --evidence"
     return None
 
 
-def _given(args: Namespace, option: str) -> bool:
-    kept = option.removeprefix("--").replace("-", "_")
-    return bool(getattr(args, _KEPT_AS.get(option, kept)))
+def _is_given(args: Namespace, option: str) -> bool:
+    default = option.removeprefix("--").replace("-", "_")
+    return bool(getattr(args, _DESTINATIONS.get(option, default)))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphtool.cli._text import feed_text
+from graphtool.cli._formatting import feed_text
 from graphtool.diagnostics import Diagnostic, Severity, Where, listed, rule
 from graphtool.lookalikes import near_notes, told_apart
-from graphtool.paths import free_beside
-from graphtool.text import as_path, command, option
+from graphtool.paths import numbered_path
+from graphtool.text import path_argument, shell_command, shell_option
 from graphtool.version import UPGRADE
 
 __all__ = [
@@ -59,7 +59,7 @@ def recipe_exists(path: str) -> Diagnostic:
     """
     return Diagnostic(
         message=f"`{path}` is there already, and may have been edited",
-        help=f"--force, or {option('-o', free_beside(path))}",
+        help=f"--force, or {shell_option('-o', numbered_path(path))}",
     )
 
 
@@ -71,7 +71,7 @@ def not_of_inspect(path: str) -> Diagnostic:
     """
     return Diagnostic(
         message=f"`{path}` is there already, and is nothing that `graphtool inspect` wrote",
-        help=option("-o", free_beside(path)),
+        help=shell_option("-o", numbered_path(path)),
     )
 
 
@@ -87,7 +87,7 @@ def feeds_needed(guesses: Sequence[str], likely: Sequence[tuple[str, str]]) -> D
         message="the feed map can't be guessed",
         notes=tuple(guesses) or ("one of the programs has no feeds",),
         help=" ".join(
-            option("--feed", feed_text(*pair)) for pair in likely or [("TEACHER", "STUDENT")]
+            shell_option("--feed", feed_text(*pair)) for pair in likely or [("TEACHER", "STUDENT")]
         ),
     )
 
@@ -101,7 +101,7 @@ def folder_in_use(path: str, names: Sequence[str], again: str | None) -> Diagnos
     """
     return Diagnostic(
         message=f"`{path}` is not empty: it holds {listed(names, _LISTED)}",
-        help=again or command("graphtool", "demo", as_path(free_beside(path))),
+        help=again or shell_command("graphtool", "demo", path_argument(numbered_path(path))),
     )
 
 
@@ -133,7 +133,7 @@ def no_such_operator(program: str, type: str, near: Sequence[str]) -> Diagnostic
         message=f"the program has no operator of type `{type}`",
         where=(Where(program=program),),
         notes=tuple(near_notes(type, near)),
-        help=f"{_inspect(program)} {option('--op', near[0])}" if near else _inspect(program),
+        help=f"{_inspect(program)} {shell_option('--op', near[0])}" if near else _inspect(program),
     )
 
 
@@ -189,4 +189,4 @@ def alike_feeds(program: str, name: str, other: str) -> Diagnostic:
 
 
 def _inspect(program: str) -> str:
-    return command("graphtool", "inspect", as_path(program))
+    return shell_command("graphtool", "inspect", path_argument(program))

@@ -1,44 +1,52 @@
-"""Bring the two Values of a pair into one layout, and through the pair's adapter."""
+"""Align the two Values of a pair: permute their axes and apply the pair's adapter."""
 
 from __future__ import annotations
 
 from typing import Any, TypeAlias
 
 from graphtool.checks.adapters import parse_adapter, teacher_channels
-from graphtool.checks.layouts import Axes, are_classes_last, channels_first, classes_last
-from graphtool.loss_names import named_losses
-from graphtool.losses._ops import as_vectors, transposed
+from graphtool.checks.layouts import (
+    Axes,
+    channels_first_order,
+    classes_last_order,
+    has_classes_last,
+)
+from graphtool.loss_specs import named_losses
+from graphtool.losses._ops import as_vectors, transpose
 from graphtool.losses._values import shape_of
 from graphtool.losses.adapters import conv1x1, linear, resize_to_smaller
 from graphtool.matching import Pair
 
-__all__ = ["fitted"]
+__all__ = ["align_pair"]
 
 # Values are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
 
 
-def fitted(
+def align_pair(
     pair: Pair, values: tuple[_Paddle, _Paddle], axes: Axes, *, name: str
 ) -> tuple[_Paddle, _Paddle]:
-    """Return both Values as the pair's loss takes them; maps have their channels first.
+    """Return both Values in the layout of the pair's loss: channels first, or classes last.
 
-    For a loss over class scores these are last. `name` is for the parameters of an adapter.
+    `name` names the parameters of an adapter.
     """
     teacher, student = (
-        transposed(value, channels_first(len(shape_of(value)), axis))
+        transpose(value, channels_first_order(len(shape_of(value)), axis))
         for value, axis in zip(values, axes, strict=True)
     )
     if pair.adapter is not None:
-        teacher, student = _adapted(pair.adapter, teacher, student, name)
-    if are_classes_last(named_losses()[pair.loss], axes):
+        teacher, student = _apply_adapter(pair.adapter, teacher, student, name)
+    if has_classes_last(named_losses()[pair.loss], axes):
         teacher, student = (
-            transposed(value, classes_last(len(shape_of(value)))) for value in (teacher, student)
+            transpose(value, classes_last_order(len(shape_of(value))))
+            for value in (teacher, student)
         )
     return teacher, student
 
 
-def _adapted(text: str, teacher: _Paddle, student: _Paddle, name: str) -> tuple[_Paddle, _Paddle]:
+def _apply_adapter(
+    text: str, teacher: _Paddle, student: _Paddle, name: str
+) -> tuple[_Paddle, _Paddle]:
     adapter = parse_adapter(text)
     if adapter.resizes:
         teacher, student = resize_to_smaller(teacher, student)

@@ -1,31 +1,31 @@
-"""Both networks of a merge, analysed when that is first asked for."""
+"""The two networks of a merge."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from graphtool.checks.layouts import Axes, axes_of
-from graphtool.loss_names import named_losses
+from graphtool.loss_specs import named_losses
 from graphtool.matching import Pair
 from graphtool.merging import Merged
 from graphtool.structure import Structure, analyse
 
-__all__ = ["Networks"]
+__all__ = ["MergedNetworks"]
 
 
 @dataclass(frozen=True, eq=False)
-class Networks:
-    """A merge, and what its teacher and student are made of."""
+class MergedNetworks:
+    """A merge, and the structure of its networks."""
 
     merged: Merged
 
     @property
     def student(self) -> Structure:
-        """What the student is made of."""
+        """The structure of the student."""
         return analyse(self.merged.plan.student)
 
     def axes(self, pair: Pair, axis: object = None) -> Axes:
-        """Return which axis of either Value has the channels or classes: `axes_of`."""
+        """Return the channel or class axis of either Value of a pair; see `axes_of`."""
         plan = self.merged.plan
         names = pair.teacher.name, pair.student.name
         graphs, loss = (plan.teacher, plan.student), named_losses()[pair.loss]

@@ -1,4 +1,4 @@
-"""What a loss is to be made of: pairs from wherever they come, grouped into parts with names."""
+"""The parts of a distillation loss: pairs from any source, grouped by the loss they make."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from itertools import count
 from os import PathLike
 from typing import cast
 
-from graphtool.checks.arguments import names_two
+from graphtool.checks.arguments import is_name_tuple
 from graphtool.diagnostics import Diagnostic, ReadError, UsageError, Where
 from graphtool.graph import Graph, module_path
-from graphtool.loss_names import by_twos
+from graphtool.loss_specs import group_flows
 from graphtool.losses import pair_problems as problems
-from graphtool.losses._networks import Networks
+from graphtool.losses._networks import MergedNetworks
 from graphtool.matching import End, Kind, Pair, PairSet
 from graphtool.matching.pairs import Relation, end_of
 from graphtool.matching.recipe import Recipe, read_recipe, recipe_text
@@ -21,73 +21,84 @@ from graphtool.merging import Merged
 from graphtool.selectors import find
 from graphtool.structure import Role
 
-__all__ = ["Part", "Selection", "options_of", "parts_of", "selected"]
+__all__ = ["LossPart", "PairSelection", "options_of", "parts_of", "select_pairs"]
 
-_WANTED = "a PairSet, a Recipe, the path of one, or a list of pairs"
+_EXPECTED = "a PairSet, a Recipe, the path of one, or a list of pairs"
 _EXAMPLE = "gt.distill_loss(merged, gt.suggest_pairs(teacher, student))"
+_KINDS = {
+    Role.LOGITS: Kind.LOGITS,
+    Role.EMBEDDING: Kind.EMBEDDING,
+    Role.HIDDEN_STATE: Kind.HIDDEN_STATE,
+    Role.ATTENTION: Kind.ATTENTION,
+    Role.STAGE_END: Kind.STAGE,
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """Pairs of the merged networks, and what is to be said about them."""
+class PairSelection:
+    """Pairs of the merged networks, and the diagnostics about them."""
 
     pairs: tuple[Pair, ...]
-    said: tuple[Diagnostic, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """One loss: its name, and the places of its pairs among all pairs; fsp has two."""
+class LossPart:
+    """One loss: its name, its pairs (two for fsp), and their indices among all pairs."""
 
     name: str
     loss: str
     pairs: tuple[Pair, ...]
-    places: tuple[int, ...]
+    indices: tuple[int, ...]
 
 
-def selected(networks: Networks, pairs: object) -> Selection:
-    """Find the Values of pairs in the two networks that were merged.
+def select_pairs(networks: MergedNetworks, pairs: object) -> PairSelection:
+    """Find the Values of pairs in the two merged networks.
 
-    Raises PairError as `read_recipe` does, UsageError GT358 for what are no pairs.
+    Raises PairError as `read_recipe` does, UsageError GT358 for anything but pairs.
     """
-    merged = networks.merged
+    plan = networks.merged.plan
     if isinstance(pairs, str | PathLike):
         path = cast("str | PathLike[str]", pairs)
-        recipe = read_recipe(path, teacher=merged.plan.teacher, student=merged.plan.student)
-        return _of_recipe(recipe)
+        return _from_recipe(read_recipe(path, teacher=plan.teacher, student=plan.student))
     if isinstance(pairs, Recipe):
-        return _moved(merged, pairs.pairs)
+        return _relocated(networks.merged, pairs.pairs)
     if isinstance(pairs, PairSet):
-        return _moved(merged, pairs)
+        return _relocated(networks.merged, pairs)
     if not isinstance(pairs, Iterable):
-        raise UsageError(problems.wrong_argument("pairs", pairs, _WANTED, _EXAMPLE))
+        raise UsageError(problems.wrong_argument("pairs", pairs, _EXPECTED, _EXAMPLE))
     given = tuple(cast("Iterable[object]", pairs))
-    listed = tuple(_pair(one, place, networks) for place, one in enumerate(given))
-    moved = tuple(found for one in given if isinstance(one, Pair) for found in _moves(merged, one))
-    return Selection(listed, moved)
+    selected = tuple(_pair(one, index, networks) for index, one in enumerate(given))
+    diagnostics = tuple(
+        found
+        for one in given
+        if isinstance(one, Pair)
+        for found in _moved_values(networks.merged, one)
+    )
+    return PairSelection(selected, diagnostics)
 
 
-def _of_recipe(recipe: Recipe) -> Selection:
-    return Selection(recipe.pairs.pairs, tuple(recipe.pairs.report))
+def _from_recipe(recipe: Recipe) -> PairSelection:
+    return PairSelection(recipe.pairs.pairs, tuple(recipe.pairs.report))
 
 
-def _moved(merged: Merged, pairs: PairSet) -> Selection:
+def _relocated(merged: Merged, pairs: PairSet) -> PairSelection:
     """Find pairs that were suggested for other Programs of the same networks, as recipes do."""
-    graphs = merged.plan.teacher, merged.plan.student
+    teacher, student = merged.plan.teacher, merged.plan.student
     if not pairs.pairs:
-        return Selection(())
-    if _is_one(pairs.teacher, graphs[0]) and _is_one(pairs.student, graphs[1]):
-        return Selection(pairs.pairs, tuple(pairs.report))
-    return _of_recipe(read_recipe(recipe_text(pairs), teacher=graphs[0], student=graphs[1]))
+        return PairSelection(())
+    if _is_same_program(pairs.teacher, teacher) and _is_same_program(pairs.student, student):
+        return PairSelection(pairs.pairs, tuple(pairs.report))
+    return _from_recipe(read_recipe(recipe_text(pairs), teacher=teacher, student=student))
 
 
-def _is_one(graph: Graph, other: Graph) -> bool:
-    """Tell whether two Graphs, read at different times, are of one Program: names hold then."""
+def _is_same_program(graph: Graph, other: Graph) -> bool:
+    """Return whether two Graphs were read from one Program, so that names mean the same."""
     return graph is other or (graph.operators == other.operators and graph.values == other.values)
 
 
-def _moves(merged: Merged, pair: Pair) -> Iterator[Diagnostic]:
-    """Find out whether the names of a Pair mean what they meant where it was made."""
+def _moved_values(merged: Merged, pair: Pair) -> Iterator[Diagnostic]:
+    """Yield the ends of a Pair whose names mean another Value than where it was made."""
     for role, graph, end in (
         ("teacher", merged.plan.teacher, pair.teacher),
         ("student", merged.plan.student, pair.student),
@@ -96,68 +107,68 @@ def _moves(merged: Merged, pair: Pair) -> Iterator[Diagnostic]:
         if value is None:
             continue
         now = end_of(graph, value)
-        if not _is_alike(end, now):
+        if not _is_same_end(end, now):
             where = Where(role=role, program=graph.source, value=end.name, shape=value.shape)
-            yield problems.moved_value(where, _spelt(end), _spelt(now))
+            yield problems.moved_value(where, _description(end), _description(now))
 
 
-def _is_alike(one: End, other: End) -> bool:
-    """Compare what holds whatever the size of the input is, and whatever a network is put into."""
-    if one.shape is not None and other.shape is not None and len(one.shape) != len(other.shape):
+def _is_same_end(made: End, now: End) -> bool:
+    """Return whether two ends agree, whatever the input size and the enclosing modules."""
+    if made.shape is not None and now.shape is not None and len(made.shape) != len(now.shape):
         return False
-    if one.module is None or other.module is None:
+    if made.module is None or now.module is None:
         return True
-    paths = sorted((module_path(end.module).split("/")[2:] for end in (one, other)), key=len)
-    return paths[1][len(paths[1]) - len(paths[0]) :] == paths[0]
+    paths = (module_path(module).split("/")[2:] for module in (made.module, now.module))
+    shorter, longer = sorted(paths, key=len)
+    return longer[len(longer) - len(shorter) :] == shorter
 
 
-def _spelt(end: End) -> str:
-    place = "" if end.module is None else f" of `{module_path(end.module)}`"
-    return f"`{end.op}`{place}, {'of unknown rank' if end.shape is None else list(end.shape)}"
+def _description(end: End) -> str:
+    module = "" if end.module is None else f" of `{module_path(end.module)}`"
+    return f"`{end.op}`{module}, {'of unknown rank' if end.shape is None else list(end.shape)}"
 
 
-def _pair(given: object, place: int, networks: Networks) -> Pair:
+def _pair(given: object, index: int, networks: MergedNetworks) -> Pair:
     if isinstance(given, Pair):
         return given
-    if not names_two(given):
-        wanted = "a Pair, or (teacher name, student name) with or without a loss"
-        raise UsageError(problems.wrong_argument(f"pairs[{place}]", given, wanted, _EXAMPLE))
-    teacher, student, *loss = given
-    return _named_pair(networks, place, (teacher, student), loss[0] if loss else "l2")
-
-
-def _named_pair(networks: Networks, place: int, names: tuple[str, str], loss: str) -> Pair:
+    if not is_name_tuple(given):
+        expected = "a Pair, or (teacher name, student name) with or without a loss"
+        raise UsageError(problems.wrong_argument(f"pairs[{index}]", given, expected, _EXAMPLE))
+    teacher_name, student_name, *loss = given
     merged = networks.merged
-    student = _end(merged.plan.student, names[1])
+    student = _end(merged.plan.student, student_name)
+    kind = Kind.FEATURE
+    if student.name in merged.plan.student.values:
+        kind = _KINDS.get(networks.student.role(student.name), Kind.FEATURE)
     return Pair(
-        rank=place + 1,
+        rank=index + 1,
         score=1.0,
-        kind=_kind(networks, student.name),
-        teacher=_end(merged.plan.teacher, _own_name(merged, names[0])),
+        kind=kind,
+        teacher=_end(merged.plan.teacher, _without_prefix(merged, teacher_name)),
         student=student,
         relation=Relation.UNKNOWN,
         adapter=None,
-        loss=loss,
+        loss=loss[0] if loss else "l2",
         why=(),
         warnings=(),
     )
 
 
-def _own_name(merged: Merged, name: str) -> str:
-    """Return the teacher's own name for a selector with or without the prefix."""
+def _without_prefix(merged: Merged, selector: str) -> str:
+    """Return the teacher's name for a selector with or without the prefix."""
     try:
-        return merged.teacher_name(name)
+        return merged.teacher_name(selector)
     except ReadError:
-        return name
+        return selector
 
 
-def _end(graph: Graph, name: str) -> End:
-    """Describe what a selector means; where it means nothing `check_pairs` will say so."""
+def _end(graph: Graph, selector: str) -> End:
+    """Return the end that a selector finds; `check_pairs` reports one that finds nothing."""
     try:
-        return end_of(graph, find(graph, name))
+        return end_of(graph, find(graph, selector))
     except ReadError:
         return End(
-            name=name,
+            name=selector,
             op=None,
             op_index=None,
             output=0,
@@ -168,40 +179,25 @@ def _end(graph: Graph, name: str) -> End:
         )
 
 
-_KINDS = {
-    Role.LOGITS: Kind.LOGITS,
-    Role.EMBEDDING: Kind.EMBEDDING,
-    Role.HIDDEN_STATE: Kind.HIDDEN_STATE,
-    Role.ATTENTION: Kind.ATTENTION,
-    Role.STAGE_END: Kind.STAGE,
-}
-
-
-def _kind(networks: Networks, name: str) -> Kind:
-    if name not in networks.merged.plan.student.values:
-        return Kind.FEATURE
-    return _KINDS.get(networks.student.role(name), Kind.FEATURE)
-
-
-def parts_of(pairs: tuple[Pair, ...]) -> tuple[Part, ...]:
-    """Group pairs into losses, in order; the one that is left over of a flow comes last."""
-    found: list[Part] = []
+def parts_of(pairs: tuple[Pair, ...]) -> tuple[LossPart, ...]:
+    """Group pairs into losses, in order; an fsp pair without a partner comes last."""
+    parts: list[LossPart] = []
     taken: set[str] = set()
-    for places in by_twos([pair.loss for pair in pairs]):
-        members = tuple(pairs[place] for place in places)
-        name = next(name for name in _spellings(members[-1]) if name not in taken)
+    for indices in group_flows([pair.loss for pair in pairs]):
+        members = tuple(pairs[index] for index in indices)
+        name = next(name for name in _possible_names(members[-1]) if name not in taken)
         taken.add(name)
-        found.append(Part(name=name, loss=members[0].loss, pairs=members, places=places))
-    return tuple(found)
+        parts.append(LossPart(name=name, loss=members[0].loss, pairs=members, indices=indices))
+    return tuple(parts)
 
 
-def options_of(part: Part, options: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
-    """Return what is said for the loss of a part, and for the part itself, which counts more."""
-    return {**options.get(part.loss, {}), **options.get(part.name, {})}
-
-
-def _spellings(pair: Pair) -> Iterator[str]:
-    """Yield names that a part may have, best first: `l2_relu_22`, then `l2_relu_22_2`."""
+def _possible_names(pair: Pair) -> Iterator[str]:
+    """Yield names for a part, best first: `l2_relu_22`, then `l2_relu_22_2`."""
     stem = f"{pair.loss}_{pair.student.name}"
     yield stem
     yield from (f"{stem}_{number}" for number in count(2))
+
+
+def options_of(part: LossPart, options: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
+    """Return the options of a part; those for its name override those for its loss."""
+    return {**options.get(part.loss, {}), **options.get(part.name, {})}

@@ -3,37 +3,42 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from os import PathLike
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from graphtool.checks.layouts import is_axis, takes_axis
-from graphtool.checks.pair_fits import Compared
-from graphtool.checks.pairs import against_loss
-from graphtool.diagnostics import Diagnostic, GraphtoolError, PairError, Report, UsageError
-from graphtool.graph import ProgramKind
-from graphtool.loss_names import named_losses
-from graphtool.losses import pair_problems as problems
-from graphtool.losses._building import SCOPE, all_or_nothing, named
-from graphtool.losses._checks import (
-    check_label,
-    check_options,
-    check_parts,
-    require_options,
+from graphtool.checks.adapters import parse_adapter
+from graphtool.checks.arguments import is_mapping_of_mappings
+from graphtool.checks.layouts import is_axis, needs_class_axis
+from graphtool.checks.pair_losses import ComparedNetworks
+from graphtool.checks.pairs import check_loss
+from graphtool.diagnostics import (
+    Diagnostic,
+    GraphtoolError,
+    PairError,
+    ReadError,
+    Report,
+    UsageError,
 )
-from graphtool.losses._fitting import fitted
-from graphtool.losses._networks import Networks
-from graphtool.losses._parts import Part, options_of, parts_of, selected
+from graphtool.graph import ProgramKind
+from graphtool.loss_specs import named_losses
+from graphtool.losses import pair_problems as problems
+from graphtool.losses._fitting import align_pair
+from graphtool.losses._loss_weights import Weight, resolve_weights, weighted
+from graphtool.losses._networks import MergedNetworks
+from graphtool.losses._operands import check_l2_probabilities
+from graphtool.losses._parts import LossPart, options_of, parts_of, select_pairs
+from graphtool.losses._transaction import SCOPE, name_scope, rollback_on_error
 from graphtool.losses._values import require_trainable_program, shape_of
-from graphtool.losses._weights import Weight, weigh, weighted
 from graphtool.matching import Pair, PairSet
 from graphtool.matching.recipe import Recipe
 from graphtool.merging import Merged
-from graphtool.merging._failures import paddle_failures
+from graphtool.merging._paddle_errors import raise_paddle_errors_as
 from graphtool.readers._paddle import load_paddle
-from graphtool.text import bounded
+from graphtool.text import escaped_bounded
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,13 +51,13 @@ _Paddle: TypeAlias = Any
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class DistillLoss:
-    """What a student is distilled by: one scalar, and the losses that it is the sum of.
+    """A distillation loss: one scalar, and the losses that it is the weighted sum of.
 
-    `total` is the sum of weight times loss over `parts`, which are not weighted, in the order of
-    the pairs. `weights` are numbers or Values; `pairs` says what each part compares (two Pairs for
-    fsp), `adapters` which parameters it added to the student. All four have the same keys:
-    `l2_relu_22` is the l2 loss on the student's `relu_22`. `report` holds what is worth knowing and
-    did not stop the work.
+    `total` is the sum of weight times loss over `parts`, which are unweighted, in the order of the
+    pairs. `weights` are numbers or Values. `pairs` holds what each part compares (two Pairs for
+    fsp), `adapters` the names of the parameters it added to the student. All four mappings have the
+    same keys: `l2_relu_22` is the l2 loss on the student's `relu_22`. `report` holds notes and
+    warnings.
     """
 
     total: _Paddle
@@ -61,33 +66,39 @@ class DistillLoss:
     pairs: Mapping[str, tuple[Pair, ...]]
     adapters: Mapping[str, tuple[str, ...]]
     report: Report
-    # Keeps the Program alive: its Values crash without.
+    # Keeps the Program alive; its Values crash without it.
     merged: Merged
 
     def __deepcopy__(self, _: object) -> DistillLoss:
-        # Paddle copies a Value by an operator, in whatever Program is the default one by then.
+        # Paddle copies a Value by an operator, in whatever Program is the default one then.
         return self
 
     def __rich__(self) -> Table:
         from rich.table import Table
         from rich.text import Text
 
-        said = "\n".join(f"{found.code} {bounded(found.message)}" for found in self.report)
-        table = Table(title="distillation", caption=Text(said) if said else None)
+        caption = "\n".join(
+            f"{found.code} {escaped_bounded(found.message)}" for found in self.report
+        )
+        table = Table(title="distillation", caption=Text(caption) if caption else None)
         for column in ("part", "teacher", "student", "adapter", "weight"):
             table.add_column(column, overflow="fold")
         for name, pairs in self.pairs.items():
-            ends = [(pair.teacher.name, pair.student.name, pair.adapter or "") for pair in pairs]
-            columns = [Text("\n".join(map(bounded, column))) for column in zip(*ends, strict=True)]
-            table.add_row(Text(bounded(name)), *columns, _shown(self.weights[name]))
+            rows = [(pair.teacher.name, pair.student.name, pair.adapter or "") for pair in pairs]
+            columns = [
+                Text("\n".join(map(escaped_bounded, column))) for column in zip(*rows, strict=True)
+            ]
+            table.add_row(Text(escaped_bounded(name)), *columns, _printed(self.weights[name]))
         return table
 
     def __repr__(self) -> str:
-        terms = [f"{_shown(weight)} · {bounded(name)}" for name, weight in self.weights.items()]
+        terms = [
+            f"{_printed(weight)} · {escaped_bounded(name)}" for name, weight in self.weights.items()
+        ]
         return f"DistillLoss({' + '.join(terms)}; {len(self.report)} diagnostics)"
 
 
-def _shown(weight: Weight) -> str:
+def _printed(weight: Weight) -> str:
     return f"{weight:g}" if isinstance(weight, int | float) else "<Value>"
 
 
@@ -105,68 +116,72 @@ def distill_loss(
 ) -> DistillLoss:
     """Build the losses of all pairs into the merged Program, and their weighted sum.
 
-    `pairs` are what `suggest_pairs` gives, a recipe or the path of one, or a list of Pairs and of
-    `(teacher name, student name, loss)`, where `l2` is meant if the loss is left out. Two pairs
-    with `fsp` in a row are the start and the end of one flow. A pair's `adapter` is built on the
-    student's side; parameters get their initial values from the startup program of the guard: run
-    it afterwards. Where weights were loaded before, let it be a new `paddle.static.Program()`, for
-    the student's own would initialise them again.
+    `pairs` is the result of `suggest_pairs`, a recipe or its path, or a list of Pairs and of
+    `(teacher name, student name, loss)`; the loss defaults to `l2`. Two consecutive pairs with
+    `fsp` are the start and the end of one flow. A pair's `adapter` is built on the student's side.
+    The startup program of the guard initialises its parameters: run it afterwards. If weights were
+    loaded before, use a new `paddle.static.Program()`, as the student's own would reinitialise
+    them.
 
-    `weights` are one number or scalar Value for each pair, or a mapping to them from names of
-    parts, ranks or kinds of pairs; else the recipe's, or `weight` of each Pair. With 1 for all of
-    them one part may drown the others: l2 is as large as the teacher's features squared, which may
-    be thousands, where attention and similarity are thousandths. Log `parts` in a first step, and
-    weigh them to the size of the task's loss. A published comparison (Tian et al. 2020, arXiv
-    1910.10699) takes 100 for hint, 1000 for attention, 3000 for similarity, 1 for relational, and
-    0.9 for kl at its temperature of 4 beside 0.1 for the task.
+    `weights` has one number or scalar Value for each pair, or maps names of parts, ranks or kinds
+    of pairs to them; the default is the recipe's weights, or `weight` of each Pair. With all
+    weights 1 one part may dominate the others: l2 grows with the teacher's features squared, often
+    to thousands, while attention and similarity are around thousandths. Log `parts` in a first
+    step, and weigh them relative to the task's loss. A published comparison (Tian et al. 2020,
+    arXiv 1910.10699) uses 100 for hint, 1000 for attention, 3000 for similarity, 1 for relational,
+    and 0.9 for kl at its temperature of 4 with 0.1 for the task.
 
-    `label` is the Value, or name, of the class numbers [N] that `dkd` takes. `options` go to the
-    losses: `{"kl": {"temperature": 2.0}}`, by the name of a loss or of a part.
+    `label` is the Value, or name, of the class numbers [N] that `dkd` takes. `options` are passed
+    to the losses, by the name of a loss or of a part: `{"kl": {"temperature": 2.0}}`.
 
-    Call it inside `paddle.static.program_guard(merged.program, startup)`, before `minimize`. All is
-    built or nothing. Such a guard is the whole process's: `gt.merge` says what threads need.
+    Call it inside `paddle.static.program_guard(merged.program, startup)`, before `minimize`. It
+    builds all or nothing. The guard applies to the whole process; for threads see `gt.merge`.
 
-    Raises PairError with everything that `check_pairs`, the losses and the adapters have against
-    it: GT310 to GT318, GT330 to GT349, GT354 to GT357, GT360 to GT368, GT258 where Paddle fails.
-    GT369 is in `report`. Raises UsageError: GT342, GT352, GT358, GT359.
+    Raises PairError with all problems that `check_pairs`, the losses and the adapters find: GT310
+    to GT318, GT330 to GT349, GT354 to GT357, GT360 to GT368, GT258 if Paddle fails. GT369 is in
+    `report`. Raises UsageError: GT342, GT352, GT358, GT359.
     """
-    with paddle_failures(PairError, "gt.distill_loss"):
+    with raise_paddle_errors_as(PairError, "gt.distill_loss"):
         _require_program(merged)
-        require_options(options)
-        networks = Networks(merged)
-        chosen = selected(networks, pairs)
-        if not chosen.pairs:
+        _require_options(options)
+        networks = MergedNetworks(merged)
+        selection = select_pairs(networks, pairs)
+        if not selection.pairs:
             raise PairError(problems.no_pairs())
-        parts = parts_of(chosen.pairs)
-        graphs = Compared(graphs=(merged.plan.teacher, merged.plan.student), prefix=merged.prefix)
-        told = [
+        parts = parts_of(selection.pairs)
+        compared = ComparedNetworks(
+            graphs=(merged.plan.teacher, merged.plan.student), prefix=merged.prefix
+        )
+        pair_diagnostics = [
             found
             for part in parts
-            for found in against_loss(
-                graphs, part.pairs, options_of(part, options or {}), part.places[0]
+            for found in check_loss(
+                compared, part.pairs, options_of(part, options or {}), part.indices[0]
             )
         ]
-        found = [*chosen.said, *told, *check_parts(networks, parts)]
-        scales, wrong = weigh(parts, [pair.weight for pair in chosen.pairs], weights)
-        stray = check_label(parts, label)
-        report = Report.of([*found, *wrong, *stray, *check_options(parts, options or {})])
+        found = [*selection.diagnostics, *pair_diagnostics, *_check_parts(merged, parts)]
+        part_weights, wrong_weights = resolve_weights(
+            parts, [pair.weight for pair in selection.pairs], weights
+        )
+        found += [*wrong_weights, *_check_label(parts, label)]
+        report = Report.of([*found, *_check_options(parts, options or {})])
         if report.errors:
             raise PairError(*report.errors)
-        job = _Job(
+        builder = _LossBuilder(
             networks=networks,
             parts=parts,
-            weights=scales,
+            weights=part_weights,
             label=label,
             options=options or {},
         )
-        return job.run(report)
+        return builder.build(report)
 
 
 def _require_program(merged: object) -> None:
     if not isinstance(merged, Merged):
         example = "gt.distill_loss(gt.merge(teacher, student, feed_map), pairs)"
         raise UsageError(problems.wrong_argument("merged", merged, "what `merge` returns", example))
-    # First, for in dynamic mode there is no Program at all.
+    # Checked before the Program, as dynamic mode has none.
     if load_paddle().in_dynamic_mode():
         require_trainable_program("distill_loss")
     if load_paddle().static.default_main_program() is not merged.program:
@@ -175,22 +190,101 @@ def _require_program(merged: object) -> None:
     require_trainable_program("distill_loss")
 
 
+def _require_options(given: object) -> None:
+    """Refuse options that are not a mapping from names to mappings.
+
+    Raises UsageError GT358.
+    """
+    if given is None or is_mapping_of_mappings(given):
+        return
+    expected, example = "a mapping to mappings", 'options={"kl": {"temperature": 4.0}}'
+    raise UsageError(problems.wrong_argument("options", given, expected, example))
+
+
+def _check_parts(merged: Merged, parts: Sequence[LossPart]) -> Iterator[Diagnostic]:
+    """Yield what `check_pairs` does not find: Values removed since the merge, and warnings."""
+    for part in parts:
+        for pair in part.pairs:
+            removed = tuple(_check_present(merged, pair))
+            yield from removed
+            plan = merged.plan
+            is_known = (
+                pair.teacher.name in plan.teacher.values
+                and pair.student.name in plan.student.values
+            )
+            if removed or not is_known:
+                continue
+            yield from _check_adapter(part, pair)
+            if part.loss == "l2":
+                yield from check_l2_probabilities(
+                    merged.teacher(pair.teacher.name), merged.student(pair.student.name)
+                )
+
+
+def _check_present(merged: Merged, pair: Pair) -> Iterator[Diagnostic]:
+    """Yield Values that left the Program; `check_pairs` reports names that never existed."""
+    for graph, find, name in (
+        (merged.plan.teacher, merged.teacher, pair.teacher.name),
+        (merged.plan.student, merged.student, pair.student.name),
+    ):
+        if name not in graph.values:
+            continue
+        try:
+            find(name)
+        except ReadError as error:
+            yield from error.report
+
+
+def _check_adapter(part: LossPart, pair: Pair) -> Iterator[Diagnostic]:
+    """Yield a warning if the adapter is not needed."""
+    loss = named_losses().get(part.loss)
+    if loss is None or not loss.needs_no_adapter or pair.adapter is None:
+        return
+    with suppress(PairError):
+        if parse_adapter(pair.adapter).layer is not None:
+            yield problems.adapter_for_nothing(part.name, part.loss, pair.adapter)
+
+
+def _check_options(
+    parts: Sequence[LossPart], options: Mapping[str, Mapping[str, object]]
+) -> Iterator[Diagnostic]:
+    """Yield options of unknown losses and parts, and options that a loss doesn't have."""
+    known = dict.fromkeys(name for part in parts for name in (part.loss, part.name))
+    for key, given in options.items():
+        if key not in known:
+            yield problems.unknown_part("options", key, tuple(known))
+            continue
+        name = next(part.loss for part in parts if key in (part.loss, part.name))
+        loss = named_losses().get(name)
+        allowed = () if loss is None else loss.options
+        for option in given:
+            if option not in allowed:
+                yield problems.unknown_option(name, option, allowed)
+
+
+def _check_label(parts: Sequence[LossPart], label: object) -> Iterator[Diagnostic]:
+    """Yield a problem if labels are given and no part takes any."""
+    if label is not None and all(part.loss != "dkd" for part in parts):
+        expected = "None, for no pair has the loss `dkd`"
+        yield problems.wrong_argument("label", label, expected, "gt.distill_loss(merged, pairs)")
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Job:
-    networks: Networks
-    parts: Sequence[Part]
+class _LossBuilder:
+    networks: MergedNetworks
+    parts: Sequence[LossPart]
     weights: Mapping[str, Weight]
     label: _Paddle | str | None
     options: Mapping[str, Mapping[str, object]]
 
-    def run(self, report: Report) -> DistillLoss:
-        """Build everything, or take out again what was built and raise all problems at once."""
+    def build(self, report: Report) -> DistillLoss:
+        """Build everything, or roll back and raise all problems at once."""
         static, program = load_paddle().static, self.networks.merged.program
         startup = static.default_startup_program()
-        with all_or_nothing(program, startup), static.name_scope(SCOPE):
-            losses, adapters = self._losses()
-            with named(program, "total"):
-                total = self._sum(losses)
+        with rollback_on_error(program, startup), static.name_scope(SCOPE):
+            losses, adapters = self._build_parts()
+            with name_scope(program, "total"):
+                total = self._build_sum(losses)
             return DistillLoss(
                 total=total,
                 parts=MappingProxyType(losses),
@@ -201,57 +295,58 @@ class _Job:
                 merged=self.networks.merged,
             )
 
-    def _losses(self) -> tuple[dict[str, _Paddle], dict[str, tuple[str, ...]]]:
-        """Build each part, and note the parameters that came with it."""
+    def _build_parts(self) -> tuple[dict[str, _Paddle], dict[str, tuple[str, ...]]]:
+        """Build each part; return the losses and the names of the parameters each added."""
         program = self.networks.merged.program
         losses: dict[str, _Paddle] = {}
         adapters: dict[str, tuple[str, ...]] = {}
         errors: list[Diagnostic] = []
         for part in self.parts:
-            before = _parameters(program)
+            before = _parameter_names(program)
             try:
-                with named(program, part.name):
-                    losses[part.name] = self._built(part)
-            except GraphtoolError as error:  # all parts' problems are told
-                errors += [_of_part(part, found) for found in error.report]
-            adapters[part.name] = tuple(sorted(_parameters(program) - before))
+                with name_scope(program, part.name):
+                    losses[part.name] = self._build_part(part)
+            except GraphtoolError as error:  # the problems of all parts are reported
+                errors += [_with_part(found, part) for found in error.report]
+            adapters[part.name] = tuple(sorted(_parameter_names(program) - before))
         if errors:
             raise PairError(*errors)
         return losses, adapters
 
-    def _built(self, part: Part) -> _Paddle:
+    def _build_part(self, part: LossPart) -> _Paddle:
         merged = self.networks.merged
-        known, given = named_losses()[part.loss], options_of(part, self.options)
-        axis = given.get("axis")
-        rank, ends = 0, list[tuple[_Paddle, _Paddle]]()
+        loss, options = named_losses()[part.loss], options_of(part, self.options)
+        axis = options.get("axis")
+        rank, values = 0, list[tuple[_Paddle, _Paddle]]()
         for pair in part.pairs:
-            values = merged.teacher(pair.teacher.name), merged.student(pair.student.name)
+            teacher, student = merged.teacher(pair.teacher.name), merged.student(pair.student.name)
             axes = self.networks.axes(pair, axis)
-            ends.append(fitted(pair, values, axes, name=part.name))
-            rank = len(shape_of(values[0]))
-        teachers, students = zip(*ends, strict=True)
-        if takes_axis(known) and (axis is None or is_axis(axis, rank)):
-            given["axis"] = -1  # where they have been brought
+            values.append(align_pair(pair, (teacher, student), axes, name=part.name))
+            rank = len(shape_of(teacher))
+        teachers, students = zip(*values, strict=True)
+        if needs_class_axis(loss) and (axis is None or is_axis(axis, rank)):
+            options["axis"] = -1  # where `fitted` moved it
         if part.loss == "dkd" and self.label is not None:
-            given = {"labels": self.label, **given}
+            options = {"labels": self.label, **options}
         with warnings.catch_warnings():
-            # The report has it.
+            # It is in the report already.
             warnings.filterwarnings("ignore", r"warning\[GT369\]")
-            return known.build(*teachers, *students, **given)
+            return loss.build(*teachers, *students, **options)
 
-    def _sum(self, losses: Mapping[str, _Paddle]) -> _Paddle:
+    def _build_sum(self, losses: Mapping[str, _Paddle]) -> _Paddle:
         terms = [weighted(loss, self.weights[name]) for name, loss in losses.items()]
         total = terms[0]
         for term in terms[1:]:
-            same = term.dtype == total.dtype
-            total = total + (term if same else load_paddle().cast(term, total.dtype))
+            is_same_dtype = term.dtype == total.dtype
+            total = total + (term if is_same_dtype else load_paddle().cast(term, total.dtype))
         return total
 
 
-def _parameters(program: _Paddle) -> frozenset[str]:
+def _parameter_names(program: _Paddle) -> frozenset[str]:
     return frozenset(one.name for one in program.global_block().all_parameters())
 
 
-def _of_part(part: Part, found: Diagnostic) -> Diagnostic:
+def _with_part(found: Diagnostic, part: LossPart) -> Diagnostic:
+    """Add a note with the part that a Diagnostic is about."""
     ends = (f"`{pair.teacher.name}` with `{pair.student.name}`" for pair in part.pairs)
     return replace(found, notes=(*found.notes, f"in `{part.name}`: {' and '.join(ends)}"))

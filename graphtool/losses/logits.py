@@ -6,42 +6,71 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+from graphtool.both import Both
+from graphtool.checks.softmax_inputs import ROLES_OF
 from graphtool.diagnostics import Diagnostic
 from graphtool.graph import Shape, shapes_agree
-from graphtool.loss_names import Least, Takes, for_pairs
+from graphtool.loss_specs import MinElements, OperandSpec, register_loss
 from graphtool.losses import _ops as ops
 from graphtool.losses import problems
-from graphtool.losses._ends import (
-    built_whole,
-    check_options,
-    class_ends,
-    ends,
-    misfits,
-    prepared,
-    refuse,
-    resolved,
-    taken,
+from graphtool.losses._operands import (
+    atomic,
+    check_operands,
+    class_operands,
+    loss_operands,
+    prepare,
+    raise_pair_errors,
+    require_valid_options,
+    resolve,
+    takes_of,
 )
-from graphtool.losses._probabilities import LEAST, as_logits
-from graphtool.losses._values import dtype_of, place_of, shape_of
+from graphtool.losses._values import dtype_of, shape_of, where_of
 
-__all__ = ["THREE", "dist", "dkd", "kl", "skd", "soft_label"]
+__all__ = ["THREE_CLASSES", "as_logits", "dist", "dkd", "kl", "skd", "soft_label"]
 
 # Values and Variables are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
 
-# Taken from the target's logit to leave it out, as the authors of DKD do.
-_OUT = 1000.0
-_LABELS = frozenset({"int32", "int64"})
+# Subtracted from the target's logit to exclude it, as in the code of DKD's authors.
+_EXCLUDED = 1000.0
+# Smaller probabilities are raised to this, whose logarithm float32 still holds.
+_LEAST_PROBABILITY = 1e-30
+# Added to the variance in skd, as in the authors' code.
+_VARIANCE_EPSILON = 1e-7
+_LABEL_DTYPES = frozenset({"int32", "int64"})
 _CLASSES = ("class", "classes")
-_TWO = Least(count=2, of=_CLASSES)
-# Two that are standardised are +1 and -1, whatever they were.
-THREE = Least(count=3, of=_CLASSES)
-_OF_KNOWN_CLASSES = Takes(ranks=(2, 2), known=(("teacher", -1),), logits=True, least=_TWO)
+_TWO_CLASSES = MinElements(count=2, of=_CLASSES)
+# Two standardised logits are always +1 and -1.
+THREE_CLASSES = MinElements(count=3, of=_CLASSES)
+_KNOWN_CLASSES = OperandSpec(
+    ranks=(2, 2), known=(("teacher", -1),), logits=True, least=_TWO_CLASSES
+)
 
 
-@for_pairs(Takes(ranks=(2, None), logits=True, least=_TWO), of_classes=True)
-@built_whole
+def as_logits(values: Both[_Paddle], from_probs: str | None) -> Both[_Paddle]:
+    """Convert the probabilities that `from_probs` names to logits: their logarithms."""
+
+    def logits(role: str, value: _Paddle) -> _Paddle:
+        if role not in ROLES_OF[from_probs]:
+            return value
+        return ops.log(ops.clip_min(value, _LEAST_PROBABILITY))
+
+    return Both(logits("teacher", values.teacher), logits("student", values.student))
+
+
+def _logit_operands(
+    loss: str, teacher: _Paddle | str, student: _Paddle | str, from_probs: str | None
+) -> Both[_Paddle]:
+    return as_logits(loss_operands(loss, teacher, student, from_probs=from_probs), from_probs)
+
+
+def _with_equal_batch(values: Both[_Paddle]) -> Both[_Paddle]:
+    """Make the run fail on different batches, before the teacher's broadcasts the student's."""
+    return Both(values.teacher, ops.require_shape_of(values.student, values.teacher))
+
+
+@register_loss(OperandSpec(ranks=(2, None), logits=True, least=_TWO_CLASSES), of_classes=True)
+@atomic
 def soft_label(
     teacher: _Paddle | str,
     student: _Paddle | str,
@@ -51,25 +80,25 @@ def soft_label(
     axis: int | None = None,
     from_probs: str | None = None,
 ) -> _Paddle:
-    """Return the cross entropy of the student's predictions to the teacher's.
+    """Return the cross entropy of the student's predictions with the teacher's as targets.
 
     The mean over samples of -Σ p log q, p = softmax(T / teacher_temperature) and q = softmax(S /
-    student_temperature) over the classes. Its least is the entropy of p, where q = p. Hinton et al.
-    2015 (arXiv 1503.02531), without their factor of the temperature squared: it is the tutorial's
-    `soft_label_loss`. `kl` has that factor and is 0 at its least; the gradients are else the same.
+    student_temperature) over the classes. Its minimum is the entropy of p, at q = p. Hinton et al.
+    2015 (arXiv 1503.02531), without their factor of the temperature squared: this is the tutorial's
+    `soft_label_loss`. `kl` has that factor and the minimum 0; the gradients are otherwise equal.
 
-    For logits [N, classes]; of more dims `axis` says where the classes are, 1 for maps [N, classes,
-    H, W], and the mean is over places as well. Where it is None the layers of the merged networks
-    say it.
+    For logits [N, classes]. With more dims, `axis` is the class axis, 1 for maps [N, classes, H,
+    W], and the mean is over positions too. If it is None, it is derived from the layers of the
+    merged networks.
 
-    `from_probs` says which ends hold probabilities already: "teacher", "student" or "both". They
-    are turned back into logits, so temperatures act as on logits.
+    `from_probs` names the Values that hold probabilities: "teacher", "student" or "both". They are
+    converted back to logits, so that temperatures apply as usual.
 
-    Raises what `l2` does, UsageError GT347, and PairError GT349 where an end comes from a softmax
-    and `from_probs` doesn't say so, or from a sigmoid; GT335 for one class; GT336 where nothing
-    says on which axis the classes are.
+    Raises what `l2` does, UsageError GT347, and PairError GT349 if a Value comes from a softmax
+    that `from_probs` doesn't name, or from a sigmoid; GT335 for one class; GT336 if the class axis
+    cannot be derived.
     """
-    check_options(
+    require_valid_options(
         "soft_label",
         positive={
             "teacher_temperature": teacher_temperature,
@@ -77,29 +106,20 @@ def soft_label(
         },
         from_probs=from_probs,
     )
-    both = class_ends("soft_label", teacher, student, axis=axis, from_probs=from_probs)
-    left, right = as_logits(both, from_probs)
-    return _cross_entropy(left / teacher_temperature, right / student_temperature)
-
-
-def _logits(
-    loss: str, teacher: _Paddle | str, student: _Paddle | str, from_probs: str | None
-) -> tuple[_Paddle, _Paddle]:
-    return as_logits(ends(loss, teacher, student, from_probs=from_probs), from_probs)
-
-
-def _in_step(values: tuple[_Paddle, _Paddle]) -> tuple[_Paddle, _Paddle]:
-    """Stop a run whose batches differ before something of the teacher's stretches the student."""
-    return values[0], ops.same_shape(values[1], values[0])
+    values = class_operands("soft_label", teacher, student, axis=axis, from_probs=from_probs)
+    logits = as_logits(values, from_probs)
+    return _cross_entropy(
+        logits.teacher / teacher_temperature, logits.student / student_temperature
+    )
 
 
 def _cross_entropy(teacher: _Paddle, student: _Paddle) -> _Paddle:
-    # The entropy is constant; apart from it, shapes are compared in the run.
-    return ops.mean(ops.divergence(teacher, student) + ops.entropy(teacher))
+    # The entropy is constant. Computed apart, it lets the run compare the shapes.
+    return ops.mean(ops.kl_divergence(teacher, student) + ops.entropy(teacher))
 
 
-@for_pairs(Takes(ranks=(2, None), logits=True, least=_TWO), of_classes=True)
-@built_whole
+@register_loss(OperandSpec(ranks=(2, None), logits=True, least=_TWO_CLASSES), of_classes=True)
+@atomic
 def kl(
     teacher: _Paddle | str,
     student: _Paddle | str,
@@ -108,25 +128,25 @@ def kl(
     axis: int | None = None,
     from_probs: str | None = None,
 ) -> _Paddle:
-    """Return the divergence of the student's predictions from the teacher's.
+    """Return the KL divergence of the student's predictions from the teacher's.
 
     temperature² · the mean over samples of KL(p ‖ q), p and q the softmax of T / temperature and S
     / temperature over the classes; for logits [N, classes], and of more dims with `axis` as in
-    `soft_label`. It is 0 where the logits differ by a constant per sample. Hinton et al. 2015
-    (arXiv 1503.02531), with their factor that keeps gradients of one size at all temperatures; 4 is
-    the temperature of the comparison of Tian et al. 2020 (arXiv 1910.10699). `from_probs` as in
+    `soft_label`. It is 0 if the logits differ by a constant per sample. Hinton et al. 2015 (arXiv
+    1503.02531), with their factor that keeps the size of gradients at all temperatures; 4 is the
+    temperature of the comparison of Tian et al. 2020 (arXiv 1910.10699). `from_probs` as in
     `soft_label`.
 
     Raises what `soft_label` does.
     """
-    check_options("kl", positive={"temperature": temperature}, from_probs=from_probs)
-    both = class_ends("kl", teacher, student, axis=axis, from_probs=from_probs)
-    left, right = as_logits(both, from_probs)
-    return ops.mean(ops.divergence(left / temperature, right / temperature)) * temperature**2
+    require_valid_options("kl", positive={"temperature": temperature}, from_probs=from_probs)
+    values = class_operands("kl", teacher, student, axis=axis, from_probs=from_probs)
+    scaled = as_logits(values, from_probs).map(lambda logits: logits / temperature)
+    return ops.mean(ops.kl_divergence(*scaled)) * temperature**2
 
 
-@for_pairs(_OF_KNOWN_CLASSES, of_classes=True)
-@built_whole
+@register_loss(_KNOWN_CLASSES, of_classes=True)
+@atomic
 def dkd(
     teacher: _Paddle | str,
     student: _Paddle | str,
@@ -137,47 +157,51 @@ def dkd(
     temperature: float = 4.0,
     from_probs: str | None = None,
 ) -> _Paddle:
-    """Return the decoupled loss, DKD: the target class and the others are weighed apart.
+    """Return the decoupled loss, DKD: the target class and the others are weighed separately.
 
     temperature² · the mean over samples of alpha · KL(b(T) ‖ b(S)) + beta · KL(o(T) ‖ o(S)): b is
-    the pair of the target's probability and that of all others together, o the distribution among
-    the others; for logits [N, classes] and `labels` [N] or [N, 1] of int32 or int64, a Value or a
-    name of the student. It is 0 where the logits differ by a constant per sample. Without labels
-    the teacher's most likely class is the target, as in PaddleSlim. Zhao et al. 2022 (arXiv
+    the pair of the target's probability and the sum of all others, o the distribution over the
+    others; for logits [N, classes] and `labels` [N] or [N, 1] of int32 or int64, a Value or a name
+    of the student. It is 0 if the logits differ by a constant per sample. Without labels the
+    teacher's most likely class is the target, as in PaddleSlim. Zhao et al. 2022 (arXiv
     2203.08679); the defaults are those of the authors' code on CIFAR-100. `from_probs` as in
     `soft_label`.
 
-    Raises what `soft_label` does, and PairError GT346 for other labels, GT354 where the number of
-    classes is not known. A label that is no class stops the run.
+    Raises what `soft_label` does, and PairError GT346 for other labels, GT354 if the number of
+    classes is unknown. The run fails on a label that is not a class.
     """
-    check_options(
+    require_valid_options(
         "dkd",
         positive={"temperature": temperature},
         weights={"alpha": alpha, "beta": beta},
         from_probs=from_probs,
     )
-    wanted = {"student": student} if labels is None else {"student": student, "labels": labels}
-    left, right, *given = resolved("dkd", {"teacher": teacher}, wanted)
-    refuse(_dkd_misfits(left, right, given, from_probs))
-    left, right = _in_step(as_logits(prepared(left, right), from_probs))
-    targets = ops.flat(given[0], 0) if given else ops.argmax(left)
-    mask = ops.same_shape(ops.one_hot(targets, shape_of(left)[1], left), left)
-    return _decoupled(left / temperature, right / temperature, mask, alpha, beta) * temperature**2
+    of_student = {"student": student} if labels is None else {"student": student, "labels": labels}
+    teacher, student, *given = resolve("dkd", {"teacher": teacher}, of_student)
+    raise_pair_errors(_check_dkd(teacher, student, given, from_probs))
+    values = as_logits(Both(*prepare(teacher, student)), from_probs)
+    logits = _with_equal_batch(values)
+    targets = ops.flatten(given[0], 0) if given else ops.argmax(logits.teacher)
+    one_hot = ops.one_hot(targets, shape_of(logits.teacher)[1], logits.teacher)
+    mask = ops.require_shape_of(one_hot, logits.teacher)
+    scaled = logits.map(lambda value: value / temperature)
+    decoupled = _decoupled(scaled.teacher, scaled.student, mask, alpha, beta)
+    return decoupled * temperature**2
 
 
-def _dkd_misfits(
+def _check_dkd(
     teacher: _Paddle, student: _Paddle, labels: list[_Paddle], from_probs: str | None
 ) -> Iterator[Diagnostic]:
-    yield from misfits("dkd", taken("dkd"), teacher, student, from_probs=from_probs)
+    yield from check_operands("dkd", takes_of("dkd"), teacher, student, from_probs=from_probs)
     for value in labels:
         shape, dtype = shape_of(value), dtype_of(value)
-        if dtype not in _LABELS or not _labels_fit(shape, shape_of(student)):
+        if dtype not in _LABEL_DTYPES or not _labels_match(shape, shape_of(student)):
             found = f"{dtype} {list(shape)}"
-            wanted = f"int64 {list(shape_of(student)[:1])}, a class number per sample"
-            yield problems.bad_labels("labels", place_of(value, "labels"), found, wanted)
+            expected = f"int64 {list(shape_of(student)[:1])}, a class number per sample"
+            yield problems.bad_labels("labels", where_of(value, "labels"), found, expected)
 
 
-def _labels_fit(labels: Shape, logits: Shape) -> bool:
+def _labels_match(labels: Shape, logits: Shape) -> bool:
     is_column = len(labels) in (1, 2) and labels[1:] in ((), (1,))
     return is_column and shapes_agree(labels[:1], logits[:1])
 
@@ -185,23 +209,26 @@ def _labels_fit(labels: Shape, logits: Shape) -> bool:
 def _decoupled(
     teacher: _Paddle, student: _Paddle, mask: _Paddle, alpha: float, beta: float
 ) -> _Paddle:
-    """Weigh the divergences of the target against the rest and of the rest among themselves."""
+    """Return the weighted sum of target-class and non-target-class divergences."""
     target: _Paddle = 0.0
-    for theirs, ours in zip(_log_two(teacher, mask), _log_two(student, mask), strict=True):
-        target = ops.exp(theirs) * (theirs - ours) + target
-    others = ops.divergence(teacher - mask * _OUT, student - mask * _OUT)
+    for teacher_log, student_log in zip(
+        _binary_logs(teacher, mask), _binary_logs(student, mask), strict=True
+    ):
+        target = ops.exp(teacher_log) * (teacher_log - student_log) + target
+    others = ops.kl_divergence(teacher - mask * _EXCLUDED, student - mask * _EXCLUDED)
     return ops.mean(target * alpha + others * beta)
 
 
-def _log_two(logits: _Paddle, mask: _Paddle) -> tuple[_Paddle, _Paddle]:
-    """Return the logarithms of the target's probability and of that of all others together."""
+def _binary_logs(logits: _Paddle, mask: _Paddle) -> tuple[_Paddle, _Paddle]:
+    """Return the logarithms of the target's probability and of the sum of all others."""
     logs = ops.log_softmax(logits)
-    others = ops.total(ops.exp(logs) * (1.0 - mask), -1)
-    return ops.total(logs * mask, -1), ops.log(ops.floored(others, LEAST))
+    others = ops.reduce_sum(ops.exp(logs) * (1.0 - mask), -1)
+    target_log = ops.reduce_sum(logs * mask, -1)
+    return target_log, ops.log(ops.clip_min(others, _LEAST_PROBABILITY))
 
 
-@for_pairs(replace(_OF_KNOWN_CLASSES, least=THREE), of_classes=True)
-@built_whole
+@register_loss(replace(_KNOWN_CLASSES, least=THREE_CLASSES), of_classes=True)
+@atomic
 def skd(
     teacher: _Paddle | str,
     student: _Paddle | str,
@@ -209,41 +236,37 @@ def skd(
     multiplier: float | None = None,
     from_probs: str | None = None,
 ) -> _Paddle:
-    """Return the spherical loss, SKD: logits are compared at one and the same norm.
+    """Return the spherical loss, SKD: logits are compared at the same norm.
 
     The mean over samples of -Σ p log q, p = softmax(m · n(T)) and q = softmax(m · n(S)), with n(x)
     = (x - mean) / √(variance + 1e-7) over the classes; for logits [N, classes]. `m` is `multiplier`
-    or, where None, the standard deviation (of n - 1) of the teacher's logits for each sample, so
-    that they keep their own scale. Its least is the entropy of p; the student's shift and scale do
-    not matter. Guo et al. 2020 (arXiv 2010.07485), as PaddleSlim and PaddleClas compute it.
+    or, if None, the standard deviation (of n - 1) of the teacher's logits for each sample, so that
+    they keep their scale. Its minimum is the entropy of p; shift and scale of the student's logits
+    do not matter. Guo et al. 2020 (arXiv 2010.07485), as PaddleSlim and PaddleClas compute it.
     `from_probs` as in `soft_label`.
 
-    Raises what `soft_label` does, for two classes too, and PairError GT354 where the number of
-    classes is not known.
+    Raises what `soft_label` does, for two classes too, and PairError GT354 if the number of classes
+    is unknown.
     """
     positive = {} if multiplier is None else {"multiplier": multiplier}
-    check_options("skd", positive=positive, from_probs=from_probs)
-    left, right = _in_step(_logits("skd", teacher, student, from_probs))
-    scale = _deviation(left) if multiplier is None else multiplier
-    return _cross_entropy(_normalised(left) * scale, _normalised(right) * scale)
+    require_valid_options("skd", positive=positive, from_probs=from_probs)
+    teacher, student = _with_equal_batch(_logit_operands("skd", teacher, student, from_probs))
+    scale = _standard_deviation(teacher) if multiplier is None else multiplier
+    return _cross_entropy(_standardised(teacher) * scale, _standardised(student) * scale)
 
 
-# Added to the variance, as in the authors' code.
-_VARIANCE = 1e-7
+def _standardised(logits: _Paddle) -> _Paddle:
+    centred = ops.centre(logits, 1)
+    return centred / ops.sqrt(ops.mean(centred * centred, 1, keep=True) + _VARIANCE_EPSILON)
 
 
-def _normalised(logits: _Paddle) -> _Paddle:
-    apart = ops.centred(logits, 1)
-    return apart / ops.root(ops.mean(apart * apart, 1, keep=True) + _VARIANCE)
+def _standard_deviation(logits: _Paddle) -> _Paddle:
+    centred, classes = ops.centre(logits, 1), shape_of(logits)[1]
+    return ops.sqrt(ops.reduce_sum(centred * centred, 1, keep=True) / max(classes - 1, 1))
 
 
-def _deviation(logits: _Paddle) -> _Paddle:
-    apart, classes = ops.centred(logits, 1), shape_of(logits)[1]
-    return ops.root(ops.total(apart * apart, 1, keep=True) / max(classes - 1, 1))
-
-
-@for_pairs(Takes(ranks=(2, 2), logits=True, least=_TWO), of_classes=True)
-@built_whole
+@register_loss(OperandSpec(ranks=(2, 2), logits=True, least=_TWO_CLASSES), of_classes=True)
+@atomic
 def dist(
     teacher: _Paddle | str,
     student: _Paddle | str,
@@ -253,25 +276,27 @@ def dist(
     temperature: float = 1.0,
     from_probs: str | None = None,
 ) -> _Paddle:
-    """Return DIST: predictions correlate with the teacher's, among classes and among samples.
+    """Return DIST: predictions correlate with the teacher's, over classes and over samples.
 
     temperature² · (beta · (1 - the mean over samples of r between rows of p and q) + gamma · (1 -
     the mean over classes of r between their columns)), r = Pearson's correlation, p and q the
-    softmax of T / temperature and S / temperature; for logits [N, classes]. It is 0 where the
-    logits differ by a constant per sample. A row or column without variance, as all columns of a
-    batch of one, correlates by 1 with another such. Huang et al. 2022 (arXiv 2205.10536); defaults
-    and the factor are those of the authors' code. `from_probs` as in `soft_label`.
+    softmax of T / temperature and S / temperature; for logits [N, classes]. It is 0 if the logits
+    differ by a constant per sample. Rows or columns without variance, such as all columns of a
+    batch of one, have a correlation of 1 with each other. Huang et al. 2022 (arXiv 2205.10536);
+    defaults and the factor are those of the authors' code. `from_probs` as in `soft_label`.
 
     Raises what `soft_label` does.
     """
-    check_options(
+    require_valid_options(
         "dist",
         positive={"temperature": temperature},
         weights={"beta": beta, "gamma": gamma},
         from_probs=from_probs,
     )
-    left, right = _logits("dist", teacher, student, from_probs)
-    theirs, ours = (ops.exp(ops.log_softmax(end / temperature)) for end in (left, right))
-    among_classes = ops.mean(ops.uncorrelated(theirs, ours, 1)) * beta
-    among_samples = ops.mean(ops.uncorrelated(theirs, ours, 0)) * gamma
-    return (among_classes + among_samples) * temperature**2
+    values = _logit_operands("dist", teacher, student, from_probs)
+    teacher_probs, student_probs = values.map(
+        lambda logits: ops.exp(ops.log_softmax(logits / temperature))
+    )
+    over_classes = ops.mean(ops.correlation_distance(teacher_probs, student_probs, 1)) * beta
+    over_samples = ops.mean(ops.correlation_distance(teacher_probs, student_probs, 0)) * gamma
+    return (over_classes + over_samples) * temperature**2

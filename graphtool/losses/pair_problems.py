@@ -1,12 +1,12 @@
-"""What can be wrong with pairs, adapters and weights when they become one loss."""
+"""Diagnostics about the pairs, adapters, weights and options of `distill_loss`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphtool.arguments import shown
+from graphtool.arguments import short_repr
 from graphtool.diagnostics import Diagnostic, Severity, Where, counted, rule
-from graphtool.text import literal
+from graphtool.text import string_literal
 
 __all__ = [
     "adapter_for_nothing",
@@ -23,14 +23,14 @@ __all__ = [
 
 
 @rule("GT358")
-def wrong_argument(name: str, given: object, wanted: str, help: str) -> Diagnostic:
+def wrong_argument(name: str, given: object, expected: str, help: str) -> Diagnostic:
     """An argument of `distill_loss` or of an adapter is none that it takes; nothing was built.
 
     Pairs are a PairSet, a Recipe, the path of a recipe file, or a list of Pairs and of tuples
     `(teacher name, student name)` or `(teacher name, student name, loss)`.
     """
     return Diagnostic(
-        message=f"`{name}` is `{shown(given)}`; wanted {wanted}",
+        message=f"`{name}` is `{short_repr(given)}`; wanted {expected}",
         help=help,
     )
 
@@ -54,7 +54,7 @@ def outside_program(source: str, *, legacy: bool) -> Diagnostic:
 
 
 @rule("GT360")
-def bad_weight(place: str, given: object, wanted: str, help: str) -> Diagnostic:
+def bad_weight(of: str, given: object, expected: str, help: str) -> Diagnostic:
     """The weight of a pair is neither a number from 0 up nor a scalar Value of the Program.
 
     A weight that changes while training is a Value: a `paddle.static.data` that each run feeds, or
@@ -62,7 +62,7 @@ def bad_weight(place: str, given: object, wanted: str, help: str) -> Diagnostic:
     teach nothing.
     """
     return Diagnostic(
-        message=f"the weight of {place} is `{shown(given)}`; wanted {wanted}",
+        message=f"the weight of {of} is `{short_repr(given)}`; wanted {expected}",
         help=help,
     )
 
@@ -94,7 +94,7 @@ def unknown_part(argument: str, key: object, known: Sequence[str]) -> Diagnostic
     return Diagnostic(
         message=f"`{argument}` has the key `{key!r}`, which fits no part of the loss",
         notes=(f"known: {', '.join(f'`{name}`' for name in known)}",),
-        help=f"{argument}={{{literal(known[0])}: {_EXAMPLES[argument]}}}" if known else None,
+        help=f"{argument}={{{string_literal(known[0])}: {_EXAMPLES[argument]}}}" if known else None,
     )
 
 
@@ -105,9 +105,9 @@ def fsp_weights_differ(part: str, first: object, second: object) -> Diagnostic:
     Give both the same weight.
     """
     return Diagnostic(
-        message=f"`{part}` is one loss of two pairs, which weigh `{shown(first)}` and "
-        f"`{shown(second)}`",
-        help=f"weights={{{literal(part)}: 1.0}}",
+        message=f"`{part}` is one loss of two pairs, which weigh `{short_repr(first)}` and "
+        f"`{short_repr(second)}`",
+        help=f"weights={{{string_literal(part)}: 1.0}}",
     )
 
 
@@ -149,7 +149,7 @@ def no_pairs() -> Diagnostic:
 
 
 @rule("GT368")
-def moved_value(where: Where, was: str, found: str) -> Diagnostic:
+def moved_value(where: Where, made: str, now: str) -> Diagnostic:
     """A Pair was made for another Program, in which its name means another Value.
 
     Names such as `add_3` count operators, so they move where a Program was pruned or built in
@@ -157,7 +157,7 @@ def moved_value(where: Where, was: str, found: str) -> Diagnostic:
     list of Pairs is taken by its names. Put the Pairs that you want back into a PairSet.
     """
     return Diagnostic(
-        message=f"`{where.value}` was {was} where the pair was made, and is {found} here",
+        message=f"`{where.value}` was {made} where the pair was made, and is {now} here",
         where=(where,),
         help="gt.distill_loss(merged, dataclasses.replace(pairs, pairs=tuple(chosen)))",
     )

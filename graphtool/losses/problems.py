@@ -1,13 +1,13 @@
-"""What can be wrong with a loss before it is built: GT340 to GT347, GT350 to GT353, GT369."""
+"""Diagnostics about a loss before it is built: GT340 to GT347, GT350 to GT353, GT369."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphtool.arguments import shown
-from graphtool.checks.places import spelt
+from graphtool.arguments import short_repr
+from graphtool.checks.locations import format_shape
 from graphtool.diagnostics import Diagnostic, Severity, Where, rule
-from graphtool.text import literal
+from graphtool.text import string_literal
 
 __all__ = [
     "after_minimize",
@@ -82,23 +82,23 @@ def loss_rank(
     `help(gt.losses.l2)`, and so on, says which shapes a loss takes. A map becomes a vector by
     pooling (`paddle.nn.functional.adaptive_avg_pool2d`), tokens become a map by a reshape.
     """
-    wanted = "as many dims on both sides" if ranks is None else _dims(*ranks)
-    shapes = " and ".join(spelt(place.shape) for place in wrong)
+    expected = "as many dims on both sides" if ranks is None else _format_ranks(*ranks)
+    shapes = " and ".join(format_shape(place.shape) for place in wrong)
     return Diagnostic(
-        message=f"`{loss}` wants {wanted}, not {shapes}",
+        message=f"`{loss}` wants {expected}, not {shapes}",
         where=tuple(wrong),
         help=f"help(gt.losses.{loss})",
     )
 
 
-def _dims(lowest: int, highest: int | None) -> str:
+def _format_ranks(lowest: int, highest: int | None) -> str:
     if lowest == highest:
         return f"{lowest} dims"
     return f"{lowest} or more dims" if highest is None else f"{lowest} to {highest} dims"
 
 
 @rule("GT344")
-def loss_shape(loss: str, sides: tuple[Where, Where], axes: Sequence[int], help: str) -> Diagnostic:
+def loss_shape(loss: str, where: tuple[Where, Where], axes: Sequence[int], help: str) -> Diagnostic:
     """The Values differ in dims that this loss compares one to one.
 
     Where one of the two dims is 1 Paddle would stretch it in silence, and the loss would be a
@@ -109,50 +109,50 @@ def loss_shape(loss: str, sides: tuple[Where, Where], axes: Sequence[int], help:
     axis = f"dim {differ}" if len(axes) == 1 else f"dims {differ}"
     return Diagnostic(
         message=f"`{loss}` compares {axis} one to one, and has "
-        f"{spelt(sides[0].shape)} and {spelt(sides[1].shape)}",
-        where=sides,
+        f"{format_shape(where[0].shape)} and {format_shape(where[1].shape)}",
+        where=where,
         help=help,
     )
 
 
 @rule("GT345")
-def loss_dtype(loss: str, sides: Sequence[Where], dtypes: Sequence[str]) -> Diagnostic:
+def loss_dtype(loss: str, where: Sequence[Where], dtypes: Sequence[str]) -> Diagnostic:
     """The Values of a loss are no floating-point numbers, or of two dtypes.
 
     Cast one of them. What is float16 or bfloat16 is computed in float32, beside float32 too.
     """
     return Diagnostic(
         message=f"`{loss}` wants floating-point Values of one dtype, not {' and '.join(dtypes)}",
-        where=tuple(sides),
+        where=tuple(where),
         help='paddle.cast(value, "float32")',
     )
 
 
 @rule("GT346")
-def bad_labels(argument: str, where: Where, found: str, wanted: str) -> Diagnostic:
+def bad_labels(argument: str, where: Where, found: str, expected: str) -> Diagnostic:
     """Labels or a mask don't go with the Values that they belong to.
 
     Labels are class numbers: int32 or int64, one per sample, [N] or [N, 1]. One-hot labels become
     that by `paddle.argmax(labels, axis=-1)`. A mask is [N, L]: one number, or bool, per token.
     """
     return Diagnostic(
-        message=f"`{argument}` is {found}; wanted {wanted}",
+        message=f"`{argument}` is {found}; wanted {expected}",
         where=(where,),
         help='gt.losses.dkd(teacher, student, labels=paddle.static.data("label", [-1], "int64"))'
         if argument == "labels"
-        else f'{argument}=paddle.static.data("mask", [-1, {_tokens(where)}])',
+        else f'{argument}=paddle.static.data("mask", [-1, {_token_count(where)}])',
     )
 
 
-def _tokens(where: Where) -> int:
+def _token_count(where: Where) -> int:
     return where.shape[1] if where.shape and len(where.shape) > 1 else -1
 
 
 @rule("GT347")
-def bad_option(loss: str, option: str, given: object, wanted: str) -> Diagnostic:
+def bad_option(loss: str, option: str, given: object, expected: str) -> Diagnostic:
     """An option of a loss has a value that its formula has no meaning for; nothing was built."""
     return Diagnostic(
-        message=f"`{option}` of `{loss}` is `{shown(given)}`; wanted {wanted}",
+        message=f"`{option}` of `{loss}` is `{short_repr(given)}`; wanted {expected}",
         help=f"help(gt.losses.{loss})",
     )
 
@@ -175,13 +175,13 @@ def l2_of_probabilities(where: Sequence[Where], logits: Sequence[str]) -> Diagno
 
 
 @rule("GT350")
-def no_value(argument: str, given: object, wanted: str = "a Value or its name") -> Diagnostic:
+def no_value(argument: str, given: object, expected: str = "a Value or its name") -> Diagnostic:
     """A loss was given something that is neither a Value of a Program nor a name.
 
     Tensors of dynamic mode and numpy arrays are no part of a Program: feed them.
     """
     return Diagnostic(
-        message=f"`{argument}` is of type `{type(given).__name__}`; wanted {wanted}",
+        message=f"`{argument}` is of type `{type(given).__name__}`; wanted {expected}",
         help='gt.losses.l2("teacher_relu_4", "relu_2")',
     )
 
@@ -195,7 +195,7 @@ def which_teacher(name: str, prefixes: Sequence[str]) -> Diagnostic:
     return Diagnostic(
         message=f"`{name}` has no teacher's prefix, and {len(prefixes)} teachers have it",
         notes=(f"their prefixes are {', '.join(f'`{prefix}`' for prefix in prefixes)}",),
-        help=literal(f"{prefixes[0]}{name}"),
+        help=string_literal(f"{prefixes[0]}{name}"),
     )
 
 

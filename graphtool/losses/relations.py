@@ -4,45 +4,45 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from graphtool.loss_names import Takes, for_pairs
+from graphtool.loss_specs import OperandSpec, register_loss
 from graphtool.losses import _ops as ops
-from graphtool.losses._ends import built_whole, check_options, ends
+from graphtool.losses._operands import atomic, loss_operands, require_valid_options
 
 __all__ = ["relational", "relational_angle", "relational_distance", "similarity"]
 
 # Values and Variables are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
 
-# Squared distances below this count as this: a square root has no gradient at 0.
-_NEAREST = 1e-12
-# No dims are compared: only the batch is common, which the run compares.
-_ANY = Takes(ranks=(2, None), equal_ranks=False, stop=1)
+# Smaller squared distances are raised to this: a square root has no gradient at 0.
+_LEAST_SQUARED_DISTANCE = 1e-12
+# No dims are compared. The batch alone is common, and is compared at run time.
+_ANY_SHAPES = OperandSpec(ranks=(2, None), equal_ranks=False, stop=1)
 
 
-@for_pairs(_ANY, of_any_channels=True)
-@built_whole
+@register_loss(_ANY_SHAPES, of_any_channels=True)
+@atomic
 def similarity(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     """Return the similarity-preserving loss, SP: which samples of a batch activate alike.
 
-    mean((G(S) - G(T))²) over the N · N entries of G(A) = A · Aᵀ, each row divided by its length,
-    where A is [N, ...] with all but the batch joined. Shapes and ranks are free, but for the batch.
+    mean((G(S) - G(T))²) over the N · N entries of G(A) = A · Aᵀ with normalised rows, where A is
+    [N, ...] with all dims but the batch flattened. Shapes and ranks are free, except for the batch.
     It is 0 for Values that are multiples of each other. Tung and Mori 2019 (arXiv 1907.09682); the
     factor 1 / N² is theirs.
 
-    Raises what `l2` does. A batch that differs stops the run.
+    Raises what `l2` does. The run fails on different batches.
     """
-    left, right = ends("similarity", teacher, student)
-    apart = ops.difference(_similarities(right), _similarities(left))
-    return ops.mean(apart * apart)
+    teacher, student = loss_operands("similarity", teacher, student)
+    residual = ops.difference(_similarities(student), _similarities(teacher))
+    return ops.mean(residual * residual)
 
 
 def _similarities(value: _Paddle) -> _Paddle:
-    vectors = ops.flat(value, 1)
-    return ops.unit(ops.product(vectors, vectors, transposed=True), 1)
+    vectors = ops.flatten(value, 1)
+    return ops.l2_normalise(ops.matmul(vectors, vectors, transpose_b=True), 1)
 
 
-@for_pairs(_ANY, of_any_channels=True)
-@built_whole
+@register_loss(_ANY_SHAPES, of_any_channels=True)
+@atomic
 def relational(
     teacher: _Paddle | str,
     student: _Paddle | str,
@@ -58,72 +58,76 @@ def relational(
 
     Raises what `l2` does, and UsageError GT347 for weights that are negative or both 0.
     """
-    check_options("relational", weights={"distance": distance, "angle": angle})
-    left, right = (ops.flat(end, 1) for end in ends("relational", teacher, student))
-    parts = ((distance, _distances_apart), (angle, _angles_apart))
-    # A part that weighs nothing is not built: the angles are what takes memory.
-    losses = [apart(left, right) * weight for weight, apart in parts if weight]
+    require_valid_options("relational", weights={"distance": distance, "angle": angle})
+    values = loss_operands("relational", teacher, student)
+    teacher, student = values.map(lambda value: ops.flatten(value, 1))
+    # A part of weight 0 is not built, as the angles take much memory.
+    losses = [
+        loss(teacher, student) * weight
+        for weight, loss in ((distance, _distance_loss), (angle, _angle_loss))
+        if weight
+    ]
     return losses[0] if len(losses) == 1 else losses[0] + losses[1]
 
 
-@built_whole
+@atomic
 def relational_distance(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     """Return the distance part of RKD.
 
     The mean of h(d(S) - d(T)) over all N · N pairs of samples: d is the Euclidean distance divided
     by its mean over pairs of two different samples, h(x) = x² / 2 where |x| < 1, else |x| - 1/2.
-    For embeddings [N, ...] of any shapes; it is 0 for those that are moved, turned or scaled as a
-    whole. Park et al. 2019 (arXiv 1904.05068), with the authors' code.
+    For embeddings [N, ...] of any shapes; it is invariant to translation, rotation and scale. Park
+    et al. 2019 (arXiv 1904.05068), with the authors' code.
 
-    Raises what `l2` does. A batch that differs stops the run.
+    Raises what `l2` does. The run fails on different batches.
     """
-    left, right = ends("relational_distance", teacher, student, takes=_ANY)
-    return _distances_apart(ops.flat(left, 1), ops.flat(right, 1))
+    values = loss_operands("relational_distance", teacher, student, takes=_ANY_SHAPES)
+    return _distance_loss(*values.map(lambda value: ops.flatten(value, 1)))
 
 
-@built_whole
+@atomic
 def relational_angle(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     """Return the angle part of RKD.
 
     The mean of h(a(S) - a(T)) over all N · N · N triples of samples: a is the cosine of the angle
-    that two samples make at a third, 0 where two of the three are one; h as in
-    `relational_distance`. For embeddings [N, ...] of any shapes; it is 0 for those that are moved,
-    turned or scaled as a whole. Park et al. 2019 (arXiv 1904.05068), with the authors' code.
+    between two samples, seen from a third, 0 where two of the three are the same; h as in
+    `relational_distance`. For embeddings [N, ...] of any shapes; it is invariant to translation,
+    rotation and scale. Park et al. 2019 (arXiv 1904.05068), with the authors' code.
 
-    Raises what `l2` does. A batch that differs stops the run.
+    Raises what `l2` does. The run fails on different batches.
     """
-    left, right = ends("relational_angle", teacher, student, takes=_ANY)
-    return _angles_apart(ops.flat(left, 1), ops.flat(right, 1))
+    values = loss_operands("relational_angle", teacher, student, takes=_ANY_SHAPES)
+    return _angle_loss(*values.map(lambda value: ops.flatten(value, 1)))
 
 
-def _distances_apart(teacher: _Paddle, student: _Paddle) -> _Paddle:
-    # The matrix is symmetric with zeros on its diagonal: half of it, counted twice.
-    apart = _huber(ops.difference(_distances(student), _distances(teacher)))
-    return ops.mean(apart) * 2
+def _distance_loss(teacher: _Paddle, student: _Paddle) -> _Paddle:
+    # The matrix is symmetric with a zero diagonal: half of it, counted twice.
+    losses = _huber(ops.difference(_distances(student), _distances(teacher)))
+    return ops.mean(losses) * 2
 
 
 def _distances(vectors: _Paddle) -> _Paddle:
-    """Return [N, N] above the diagonal: distances in units of their mean."""
-    squares = ops.total(vectors * vectors, 1, keep=True)
-    products = ops.product(vectors, vectors, transposed=True)
-    squared = squares + ops.transposed(squares) - products * 2
-    distances = ops.off_diagonal(ops.root(ops.floored(squared, _NEAREST)))
-    pairs = ops.total(ops.off_diagonal(ops.like(distances, 1.0)))
-    average = ops.total(distances) / ops.floored(pairs, 1.0)
-    return distances / ops.floored(average, _NEAREST)
+    """Return the upper triangle [N, N] of distances divided by their mean."""
+    squares = ops.reduce_sum(vectors * vectors, 1, keep=True)
+    products = ops.matmul(vectors, vectors, transpose_b=True)
+    squared = squares + ops.transpose(squares) - products * 2
+    distances = ops.upper_triangle(ops.sqrt(ops.clip_min(squared, _LEAST_SQUARED_DISTANCE)))
+    pairs = ops.reduce_sum(ops.upper_triangle(ops.full_like(distances, 1.0)))
+    average = ops.reduce_sum(distances) / ops.clip_min(pairs, 1.0)
+    return distances / ops.clip_min(average, _LEAST_SQUARED_DISTANCE)
 
 
-def _angles_apart(teacher: _Paddle, student: _Paddle) -> _Paddle:
+def _angle_loss(teacher: _Paddle, student: _Paddle) -> _Paddle:
     return ops.mean(_huber(ops.difference(_angles(student), _angles(teacher))))
 
 
 def _angles(vectors: _Paddle) -> _Paddle:
     """Return [N, N, N]: for each sample the cosines between the directions to two others."""
-    directions = ops.unit(ops.between(vectors), 2)
-    return ops.product(directions, directions, transposed=True)
+    directions = ops.l2_normalise(ops.pairwise_differences(vectors), 2)
+    return ops.matmul(directions, directions, transpose_b=True)
 
 
 def _huber(value: _Paddle) -> _Paddle:
     size = ops.absolute(value)
-    small = ops.capped(size, 1.0)
+    small = ops.clip_max(size, 1.0)
     return small * (size - small / 2)

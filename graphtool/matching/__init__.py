@@ -1,20 +1,20 @@
-"""Which feature maps of a teacher and a student go together, and why."""
+"""Find which feature maps of a teacher and a student to pair, and explain why."""
 
 from graphtool.matching.explanation import Explanation, explain_pair
-from graphtool.matching.forms import FormName
 from graphtool.matching.pairs import Alternative, End, Kind, Pair, PairSet, Relation
 from graphtool.matching.partners import partners
-from graphtool.matching.rank import suggest_pairs
+from graphtool.matching.presets import PresetName
 from graphtool.matching.shapes import ShapeGroup, match_shapes
+from graphtool.matching.suggest import suggest_pairs
 
 __all__ = [
     "Alternative",
     "End",
     "Explanation",
-    "FormName",
     "Kind",
     "Pair",
     "PairSet",
+    "PresetName",
     "Relation",
     "ShapeGroup",
     "explain_pair",

@@ -14,7 +14,7 @@ from typing import Any
 
 from graphtool.diagnostics import PairError, Severity
 from graphtool.diagnostics import listed as quoted
-from graphtool.loss_names import named_losses
+from graphtool.loss_specs import named_losses
 from graphtool.matching import config_problems as problems
 from graphtool.matching._doubled_keys import doubled_keys
 from graphtool.matching._entry import (

@@ -1,4 +1,4 @@
-"""Get at a network that is to run: its Program, and a Scope of its own with its parameters."""
+"""Open a network to run it: its Program, and its parameters for a private Scope."""
 
 from __future__ import annotations
 
@@ -9,41 +9,49 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from graphtool.both import Both
 from graphtool.diagnostics import Diagnostic, PairError, UsageError, Where
-from graphtool.graph import Graph, Origin, ProgramKind, Value, keeps_shape
+from graphtool.graph import Graph, Origin, ProgramKind, Value, fits_shape
 from graphtool.matching import evidence_problems as problems
-from graphtool.paths import is_there
+from graphtool.ops import has_side_effects
+from graphtool.paths import path_exists
 from graphtool.readers import Source, read
 from graphtool.readers import problems as reading
 from graphtool.readers._builder import build
+from graphtool.readers._model_spec import is_callable_spec
 from graphtool.readers._paddle import load_paddle, static_mode
-from graphtool.readers._spelling import is_callable_spec
-from graphtool.readers.layer_weights import holding_layer, load_layer
+from graphtool.readers.layer_weights import copy_layer_tensors, weights_layer_unless_in
 from graphtool.readers.layers import Network
-from graphtool.readers.live import LiveProgram, deserialise, is_live, own_live, parse, program_of
-from graphtool.readers.parameter_files import file_beside, parameters_beside
-from graphtool.readers.registry import home_of
+from graphtool.readers.live import (
+    LiveProgram,
+    is_live,
+    open_legacy,
+    open_pir,
+    program_before_merges,
+    program_of,
+)
+from graphtool.readers.parameter_files import combined_path, find_parameters
+from graphtool.readers.registry import student_scope_of
 from graphtool.readers.tensors import (
     Tensor,
-    copy_of,
-    held_tensors,
-    is_untouched,
+    copy_tensor,
+    initialised_tensors,
+    looks_untrained,
     set_tensors,
     share_tensors,
 )
-from graphtool.readers.weights import ENDINGS, persistables, read_weights
-from graphtool.structure import reaches_outside
-from graphtool.text import as_path, command
+from graphtool.readers.weights import SUFFIXES, persistable_values, read_weights
+from graphtool.text import path_argument, shell_command
 
 if TYPE_CHECKING:
     import numpy as np
 
 __all__ = ["Opened", "check_apart", "open_network"]
 
-# Programs and Scopes are Paddle's, which has no types for 2.6 and 3.3 alike.
+# Programs and Scopes, for which Paddle has no types common to 2.6 and 3.3.
 _Paddle: TypeAlias = Any
 
-_ONE_NUMBER = "trained: biases, scales and shifts have one number throughout"
+_UNTRAINED = "trained: biases, scales and shifts have one number throughout"
 _SEED = 20260
 _SET_STATE = 'net.set_state_dict(paddle.load("weights.pdparams"))'
 _LOAD = 'gt.load_parameters(program, "weights.pdparams")'
@@ -51,17 +59,17 @@ _LOAD = 'gt.load_parameters(program, "weights.pdparams")'
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Opened:
-    """A network, and what puts its parameters into a Scope.
+    """A network, and the function that loads its parameters into a Scope.
 
-    `fill` takes a Scope and the names that are needed, and returns those that were never loaded:
-    `lack` says why, `help` how to load them. `scope` is the Scope of the user's that they come
+    `fill` takes a Scope and the names of the needed parameters, and returns those that were never
+    loaded; `reason` says why, `help` how to load them. `scope` is the user's Scope that they come
     from, None where they come from elsewhere.
     """
 
     role: str
     live: LiveProgram
     fill: Callable[[_Paddle, Sequence[str]], Sequence[str]]
-    lack: str
+    reason: str
     help: str
     scope: _Paddle | None = None
 
@@ -70,36 +78,38 @@ class Opened:
         """The Graph of the Program, with the names that `read` gives for the same source."""
         return self.live.graph
 
-    def bring_parameters(
+    def load_parameters(
         self, graph: Graph, scope: _Paddle, *, allow_random: bool
     ) -> list[Diagnostic]:
-        """Put what a part of the Program keeps into a Scope, and return what there is to say of it.
+        """Load the persistables of a part of the Program into a Scope; return diagnostics.
 
-        Raises PairError: GT376 where it was never loaded, unless random numbers are allowed; GT375
-        where it is not finite. Raises GraphtoolError as `read_weights` does.
+        Raises PairError: GT376 where some were never loaded, unless random numbers are allowed;
+        GT375 where some are not finite. Raises GraphtoolError as `read_weights` does.
         """
-        known = persistables(graph)
+        known = persistable_values(graph)
         names = list(known)
-        lacking = set(self.fill(scope, names))
-        missing = [name for name in names if name in lacking or not _fits(scope, known[name], name)]
+        not_loaded = set(self.fill(scope, names))
+        missing = [
+            name for name in names if name in not_loaded or not _fits(scope, known[name], name)
+        ]
         if not missing:
             self._check_finite(scope, names)
-            if not is_untouched(scope, known):
+            if not looks_untrained(scope, known):
                 return []
         counts = len(missing or names), len(names)
-        reason = f"loaded: {self.lack}" if missing else _ONE_NUMBER
-        # What is there was loaded as it should be: it is the weights that are of no use.
-        mend = self.help if missing else None
-        said = problems.parameters_not_loaded(
-            self.role, self.graph.source, counts, reason, help=mend, allowed=allow_random
+        reason = f"loaded: {self.reason}" if missing else _UNTRAINED
+        # Untrained parameters were loaded correctly: loading them again does not help.
+        hint = self.help if missing else None
+        diagnostic = problems.parameters_not_loaded(
+            self.role, self.graph.source, counts, reason, help=hint, allowed=allow_random
         )
         if not allow_random:
-            raise PairError(said)
-        set_tensors(_drawn({name: known[name] for name in missing}), scope)
-        return [said]
+            raise PairError(diagnostic)
+        set_tensors(_random_tensors({name: known[name] for name in missing}), scope)
+        return [diagnostic]
 
     def _check_finite(self, scope: _Paddle, names: Iterable[str]) -> None:
-        """Refuse weights that are no numbers: a ReLU makes zeros of what comes out.
+        """Refuse NaN and infinities in weights, which a ReLU could hide.
 
         Raises PairError: GT375.
         """
@@ -116,34 +126,33 @@ class Opened:
 def open_network(
     source: Source, role: str, *, inputs: Sequence[str] = (), scope: _Paddle | None = None
 ) -> Opened:
-    """Open what `read` takes, except a Graph; a live Program has its parameters in `scope`.
+    """Open what `read` takes, except a Graph; the parameters of a live Program are in `scope`.
 
-    Raises ReadError as `read` does. Raises UsageError: GT046, GT379 for what does not run. Raises
-    PairError: GT385 for a saved model that does more than compute.
+    Raises ReadError as `read` does. Raises UsageError: GT046, GT379 for what cannot run. Raises
+    PairError: GT385 for a saved model with side effects.
     """
     load_paddle()
     if isinstance(source, Graph):
         raise UsageError(problems.nothing_to_run(role, source.source))
     if isinstance(source, str | PathLike):
         name = fspath(cast("str | PathLike[str]", source))
-        if is_callable_spec(name) and not is_there(name):
+        if is_callable_spec(name) and not path_exists(name):
             return _built(name, role, inputs)
         return _saved(name, role)
     if not is_live(source):
         raise UsageError(reading.not_a_source(type(source).__name__))
-    live, home = own_live(source), home_of(program_of(source))
-    usual = load_paddle().static.global_scope() if home is None else home
-    layer = holding_layer(source, persistables(live.graph), scope)
+    live, home = program_before_merges(source), student_scope_of(program_of(source))
+    default = load_paddle().static.global_scope() if home is None else home
+    layer = weights_layer_unless_in(source, persistable_values(live.graph), scope)
     if layer is not None and home is None:
         return _of_layer(role, live, layer)
-    return _of_scope(role, live, usual if scope is None else scope)
+    return _of_scope(role, live, default if scope is None else scope)
 
 
-def check_apart(teacher: Opened, student: Opened, *, meant: bool) -> None:
-    """Refuse two Programs that take parameters of one name from one Scope, which holds one of them.
+def check_apart(teacher: Opened, student: Opened, *, teacher_scope_given: bool) -> None:
+    """Refuse two Programs with parameters of one name in one Scope, which holds one of them.
 
-    `meant` says that the user named the Scope of the teacher, too: then they may share what fits
-    both.
+    Where the user gave the teacher's Scope, the Programs may share parameters that fit both.
 
     Raises PairError: GT384.
     """
@@ -151,103 +160,94 @@ def check_apart(teacher: Opened, student: Opened, *, meant: bool) -> None:
         return
     if teacher.live.program is student.live.program:
         return
-    ours, theirs = _parameters(teacher.graph), _parameters(student.graph)
+    parameters = Both(_parameters(teacher.graph), _parameters(student.graph))
     common = [
         name
-        for name, value in ours.items()
-        if name in theirs and not (meant and value.shape == theirs[name].shape)
+        for name, value in parameters.teacher.items()
+        if name in parameters.student
+        and not (teacher_scope_given and value.shape == parameters.student[name].shape)
     ]
     if common:
         name = common[0]
         places = [
             Where(role=side.role, program=side.graph.source, value=name, shape=held[name].shape)
-            for side, held in ((teacher, ours), (student, theirs))
+            for side, held in zip((teacher, student), parameters, strict=True)
         ]
         raise PairError(problems.one_scope_for_both(places, len(common)))
 
 
 def _parameters(graph: Graph) -> dict[str, Value]:
-    kept = persistables(graph).items()
+    kept = persistable_values(graph).items()
     return {name: value for name, value in kept if value.origin is Origin.PARAMETER}
 
 
 def _saved(path: str, role: str) -> Opened:
-    """Open a saved model; the parameters that lie beside it are read when they are needed."""
+    """Open a saved model; the parameters beside it are read when they are needed."""
     graph = read(path)
-    outside = [one.type for one in graph.operators.values() if reaches_outside(one)]
-    if outside:
-        raise PairError(problems.reaching_outside(role, path, list(dict.fromkeys(outside))))
+    types = [one.type for one in graph.operators.values() if has_side_effects(one)]
+    if types:
+        raise PairError(problems.reaching_outside(role, path, list(dict.fromkeys(types))))
     if graph.kind is ProgramKind.PIR:
-        live = deserialise(graph.source, graph)
+        live = open_pir(graph.source, graph)
     else:
         with static_mode(graph.kind):
-            live = parse(graph.source)
+            live = open_legacy(graph.source)
             live = replace(live, graph=replace(live.graph, source=graph.source))
 
     def fill(scope: _Paddle, names: Sequence[str]) -> Sequence[str]:
-        found = parameters_beside(graph.source, names, endings=ENDINGS)
-        if found is None:
+        file = find_parameters(graph.source, names, endings=SUFFIXES)
+        if file is None:
             return names
-        weights = read_weights(found, graph)
+        weights = read_weights(file, graph)
         held = {weights.table.get(name, name): one for name, one in weights.tensors.items()}
         set_tensors({name: held[name] for name in names if name in held}, scope)
         return [name for name in names if name not in held]
 
-    lack = "no file of parameters beside the model has them"
-    return Opened(role=role, live=live, fill=fill, lack=lack, help=_put_beside(Path(graph.source)))
-
-
-def _put_beside(model: Path) -> str:
-    return command("cp", "WEIGHTS.pdiparams", as_path(str(file_beside(model))))
+    reason = "no file of parameters beside the model has them"
+    copy = shell_command(
+        "cp", "WEIGHTS.pdiparams", path_argument(str(combined_path(Path(graph.source))))
+    )
+    return Opened(role=role, live=live, fill=fill, reason=reason, help=copy)
 
 
 def _built(spec: str, role: str, inputs: Sequence[str]) -> Opened:
-    """Build what a callable makes, and keep what it loads meanwhile."""
-    own = load_paddle().static.Scope()
-    built = build(spec, inputs, scope=own)
+    """Build the network of a callable, with the parameters that it loads."""
+    scope = load_paddle().static.Scope()
+    built = build(spec, inputs, scope=scope)
     if isinstance(built, Network):
         return _of_layer(role, built.live, built.layer)
-    return replace(_of_scope(role, built, own), lack="the callable does not load them")
+    return replace(_of_scope(role, built, scope), reason="the callable does not load them")
 
 
 def _of_layer(role: str, live: LiveProgram, layer: _Paddle) -> Opened:
     def fill(scope: _Paddle, names: Sequence[str]) -> Sequence[str]:
-        # All of it: a run reads what is not persistable, too.
-        load_layer(layer, scope)
-        return _lacking(scope, names)
+        # All of it: a run also reads Variables that are not persistable.
+        copy_layer_tensors(layer, scope)
+        loaded = initialised_tensors(scope, names)
+        return [name for name in names if name not in loaded]
 
-    lack = "the Layer does not hold them"
-    return Opened(role=role, live=live, fill=fill, lack=lack, help=_SET_STATE)
+    reason = "the Layer does not hold them"
+    return Opened(role=role, live=live, fill=fill, reason=reason, help=_SET_STATE)
 
 
 def _of_scope(role: str, live: LiveProgram, held: _Paddle) -> Opened:
     def fill(scope: _Paddle, names: Sequence[str]) -> Sequence[str]:
-        return _copy(held, scope, names)
+        tensors = initialised_tensors(held, names)
+        share_tensors({name: copy_tensor(tensor) for name, tensor in tensors.items()}, scope)
+        return [name for name in names if name not in tensors]
 
     argument = "teacher_scope" if role == "teacher" else "scope"
-    lack = f"the Scope does not hold them, which `{argument}` may name"
-    return Opened(role=role, live=live, fill=fill, lack=lack, help=_LOAD, scope=held)
-
-
-def _copy(held: _Paddle, scope: _Paddle, names: Sequence[str]) -> list[str]:
-    """Copy Variables from one Scope to another, and return the names of those not there."""
-    found = held_tensors(held, names)
-    share_tensors({name: copy_of(tensor) for name, tensor in found.items()}, scope)
-    return [name for name in names if name not in found]
-
-
-def _lacking(scope: _Paddle, names: Sequence[str]) -> list[str]:
-    found = held_tensors(scope, names)
-    return [name for name in names if name not in found]
+    reason = f"the Scope does not hold them, which `{argument}` may name"
+    return Opened(role=role, live=live, fill=fill, reason=reason, help=_LOAD, scope=held)
 
 
 def _fits(scope: _Paddle, value: Value, name: str) -> bool:
-    """Tell a tensor of the Value's shape from one of another network with that name."""
-    return keeps_shape(value, tuple(scope.find_var(name).get_tensor().shape()))
+    """Return whether a tensor has the Value's shape, not that of another network."""
+    return fits_shape(value, tuple(scope.find_var(name).get_tensor().shape()))
 
 
-def _drawn(values: Mapping[str, Value]) -> dict[str, Tensor]:
-    """Draw parameters at random, the same ones every time."""
+def _random_tensors(values: Mapping[str, Value]) -> dict[str, Tensor]:
+    """Draw parameters at random, with a fixed seed."""
     import numpy as np
 
     random = np.random.default_rng(_SEED)
@@ -255,7 +255,7 @@ def _drawn(values: Mapping[str, Value]) -> dict[str, Tensor]:
 
 
 def _random_tensor(value: Value, random: np.random.Generator) -> Tensor:
-    """Draw a tensor: a vector near 1, as it may be a variance, others as He et al. 2015 do.
+    """Draw a vector near 1, as it may be a variance, other tensors as in He et al. 2015.
 
     Source: Delving Deep into Rectifiers (arXiv 1502.01852), equation 10.
     """

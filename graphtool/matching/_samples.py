@@ -1,4 +1,4 @@
-"""Samples as the user has them, batch by batch: from files, arrays, functions and loaders."""
+"""Read samples batch by batch from files, arrays, functions and loaders."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphtool.diagnostics import Diagnostic, PairError, UsageError
 from graphtool.matching import evidence_problems as problems
-from graphtool.readers._kinds import check_kind
-from graphtool.readers._messages import Attempt, brief, user_frames
-from graphtool.readers._spelling import is_callable_spec
+from graphtool.readers._model_spec import is_callable_spec
+from graphtool.readers._regular_file import check_not_special
+from graphtool.readers._user_code import Attempt, shortened_message, user_frames
 
 if TYPE_CHECKING:
     import numpy as np
 
 __all__ = ["ONLY", "RANDOM", "Arrays", "check_samples", "count_of", "name_of", "samples_of"]
 
-# What the user's code yields is not known before it runs.
+# What the user's code yields: anything, before it is checked.
 _Given: TypeAlias = Any
 Arrays: TypeAlias = "Mapping[str, np.ndarray[Any, Any]]"
 
 RANDOM = "random"
-# The one array that comes without a name.
+# The name of the only, unnamed array.
 ONLY = ""
 _ENDINGS = ".npy", ".npz"
 
 
 def check_samples(source: _Given) -> None:
-    """Refuse a text that names no samples, before networks are opened; nothing is read or run.
+    """Refuse a source that names no samples, before networks are opened; nothing is read or run.
 
     Raises UsageError: GT370. Raises PairError: GT371 for a file that can't be opened. Raises
     ReadError: GT017.
@@ -46,44 +46,44 @@ def check_samples(source: _Given) -> None:
             raise UsageError(problems.no_evidence_source(name))
         return
     try:
-        check_kind(path)
+        check_not_special(path)
         path.open("rb").close()
     except OSError as error:
         raise PairError(_unreadable(path, error.strerror or str(error))) from None
 
 
 def _unreadable(path: Path, reason: str) -> Diagnostic:
-    return problems.unreadable_evidence(str(path), reason, there=path.exists())
+    return problems.unreadable_evidence(str(path), reason, exists=path.exists())
 
 
 def samples_of(source: _Given, size: int) -> Iterator[Arrays]:
-    """Yield arrays by name, `size` samples of them after another where they are no batches yet.
+    """Yield batches of arrays by name; arrays that are not batched yet are cut into `size` samples.
 
     `source` has passed `check_samples`. Raises PairError: GT371, GT377.
     """
     if isinstance(source, str | PathLike):
-        return _named(fspath(cast("str | PathLike[str]", source)), size)
-    return _held(name_of(source), source, size)
+        return _from_name(fspath(cast("str | PathLike[str]", source)), size)
+    return _from_object(name_of(source), source, size)
 
 
 def name_of(source: _Given) -> str:
-    """Return what samples are called: a path, `random`, or the name of a function or class."""
+    """Return the name of samples: a path, `random`, or the name of a function or class."""
     if isinstance(source, str | PathLike):
         return fspath(cast("str | PathLike[str]", source))
-    if _is_whole(source):
+    if _is_unbatched(source):
         return "samples"
     return getattr(source, "__name__", type(source).__name__)
 
 
-def _named(source: str, size: int) -> Iterator[Arrays]:
+def _from_name(source: str, size: int) -> Iterator[Arrays]:
     path = Path(source)
     if path.suffix in _ENDINGS:
         return _slices(_read(path), size, source)
-    return _held(source, _imported(source), size)
+    return _from_object(source, _imported(source), size)
 
 
 def _read(path: Path) -> Arrays:
-    """Read a file of arrays; nothing in it is unpickled."""
+    """Read a file of arrays without unpickling anything."""
     from graphtool.matching._array_files import read_archive, read_array
 
     try:
@@ -97,15 +97,15 @@ def _read(path: Path) -> Arrays:
 
 def _imported(spec: str) -> _Given:
     attempt = Attempt()
-    with _users_code(), attempt:
+    with _user_code(), attempt:
         return resolve_name(spec)
     assert attempt.error is not None
     raise PairError(_failure(spec, "can't be imported", attempt.error))
 
 
 @contextmanager
-def _users_code() -> Generator[None]:
-    """Look in the working directory first, and keep stdout for results."""
+def _user_code() -> Generator[None]:
+    """Import from the working directory first, and redirect stdout, which is for results."""
     before = list(sys.path)
     sys.path.insert(0, str(Path.cwd()))
     try:
@@ -116,28 +116,28 @@ def _users_code() -> Generator[None]:
 
 
 def _failure(source: str, what: str, error: BaseException, place: Sequence[str] = ()) -> Diagnostic:
-    reason = f"{type(error).__name__}: {brief(str(error))}"
-    # The first frame is of this module, which called.
+    reason = f"{type(error).__name__}: {shortened_message(str(error))}"
+    # The first frame is this module's.
     trace = error.__traceback__ and error.__traceback__.tb_next
     frames = user_frames(error.with_traceback(trace)) or place
     return problems.evidence_source_failed(source, f"{what}: {reason}", frames)
 
 
-def _held(name: str, source: _Given, size: int) -> Iterator[Arrays]:
-    """Yield the batches of an array, a dict of arrays, a function, or anything to iterate over."""
-    place = _place(source)
-    made = _called(name, source) if callable(source) else source
-    if _is_whole(made):
-        return _slices(_arrays(made, name, place), size, name)
-    return _yielded(name, made, place)
+def _from_object(name: str, source: _Given, size: int) -> Iterator[Arrays]:
+    """Yield the batches of an array, a dict of arrays, a function, or an iterable."""
+    place = _definition(source)
+    samples = _called(name, source) if callable(source) else source
+    if _is_unbatched(samples):
+        return _slices(_arrays(samples, name, place), size, name)
+    return _batches(name, samples, place)
 
 
-def _is_whole(source: _Given) -> bool:
-    """Tell samples that are no batches yet."""
+def _is_unbatched(source: _Given) -> bool:
+    """Return whether samples are an array or a dict of arrays, not batches."""
     return isinstance(source, Mapping) or hasattr(source, "shape")
 
 
-def _place(source: _Given) -> tuple[str, ...]:
+def _definition(source: _Given) -> tuple[str, ...]:
     """Return where a function is defined: `data.py:12 in batches`."""
     code: _Given = getattr(source, "__code__", None)
     if code is None:
@@ -147,38 +147,38 @@ def _place(source: _Given) -> tuple[str, ...]:
 
 def _called(name: str, source: _Given) -> _Given:
     attempt = Attempt()
-    with _users_code(), attempt:
+    with _user_code(), attempt:
         return source()
     assert attempt.error is not None
-    raise PairError(_failure(name, "raises", attempt.error, _place(source)))
+    raise PairError(_failure(name, "raises", attempt.error, _definition(source)))
 
 
-def _yielded(name: str, source: _Given, place: Sequence[str]) -> Iterator[Arrays]:
-    """Yield the batches of what is iterated over; `place` is where the user made it."""
+def _batches(name: str, source: _Given, place: Sequence[str]) -> Iterator[Arrays]:
+    """Yield the batches of an iterable; `place` is where the user defined it."""
     batches = _iterator(name, source, place)
-    nothing = object()
+    end = object()
     while True:
-        given: _Given = nothing
+        given: _Given = end
         attempt = Attempt()
-        with _users_code(), attempt:
-            given = next(batches, nothing)
+        with _user_code(), attempt:
+            given = next(batches, end)
         if attempt.error is not None:
             raise PairError(_failure(name, "raises", attempt.error, place))
-        if given is nothing:
+        if given is end:
             return
-        yield _arrays(_alone(given), name, place)
+        yield _arrays(_unwrapped(given), name, place)
 
 
 def _iterator(name: str, source: _Given, place: Sequence[str]) -> Iterator[_Given]:
     attempt = Attempt()
-    with _users_code(), attempt:
+    with _user_code(), attempt:
         return iter(source)
     assert attempt.error is not None
     raise PairError(_failure(name, "gives nothing to iterate over", attempt.error, place))
 
 
-def _alone(given: _Given) -> _Given:
-    """Take the only one out of a list of tensors, as a DataLoader yields."""
+def _unwrapped(given: _Given) -> _Given:
+    """Return the only tensor of a list, as a DataLoader yields."""
     if not isinstance(given, list | tuple):
         return given
     listed = cast("list[_Given]", given)
@@ -189,8 +189,8 @@ def _arrays(given: _Given, source: str, place: Sequence[str]) -> Arrays:
     import numpy as np
 
     if isinstance(given, Mapping):
-        named = cast("Mapping[_Given, _Given]", given)
-        return {str(name): np.asarray(array) for name, array in named.items()}
+        by_name = cast("Mapping[_Given, _Given]", given)
+        return {str(name): np.asarray(array) for name, array in by_name.items()}
     if hasattr(given, "shape"):
         return {ONLY: np.asarray(given)}
     kind: str = type(given).__name__
@@ -199,20 +199,20 @@ def _arrays(given: _Given, source: str, place: Sequence[str]) -> Arrays:
 
 
 def count_of(arrays: Arrays, source: str) -> int:
-    """Return how many samples arrays have, all of them the same.
+    """Return the number of samples in arrays.
 
-    Raises PairError: GT377 where they differ.
+    Raises PairError: GT377 where the arrays have different numbers.
     """
     counts = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     if len(set(counts.values())) > 1:
-        shown = ", ".join(f"`{name}` {count}" for name, count in counts.items())
-        reason = f"has arrays with different numbers of samples: {shown}"
+        listed = ", ".join(f"`{name}` {count}" for name, count in counts.items())
+        reason = f"has arrays with different numbers of samples: {listed}"
         raise PairError(problems.evidence_source_failed(source, reason))
     return next(iter(counts.values()), 0)
 
 
 def _slices(arrays: Arrays, size: int, source: str) -> Iterator[Arrays]:
-    """Yield so many samples after another; what is left at the end is too few for a batch."""
+    """Yield batches of `size` samples; the rest, too few for a batch, is dropped."""
     samples = count_of(arrays, source)
     size = min(size, samples) or 1
     for start in range(0, samples - size + 1, size):

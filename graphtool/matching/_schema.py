@@ -1,4 +1,4 @@
-"""What a recipe file holds, checked: each problem has a place such as `pairs[2].teacher.name`."""
+"""Parse and validate recipe files; each problem has a place such as `pairs[2].teacher.name`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import msgspec
 
 from graphtool.diagnostics import Diagnostic, PairError
 from graphtool.graph import ProgramKind
-from graphtool.loss_names import named_losses
+from graphtool.loss_specs import named_losses
 from graphtool.matching import problems
 from graphtool.matching.fingerprint import Fingerprint
 from graphtool.matching.pairs import Kind, Relation
-from graphtool.text import literal
+from graphtool.text import string_literal
 
 __all__ = [
     "SCHEMA",
@@ -25,39 +25,39 @@ __all__ = [
     "FeedRecord",
     "PairRecord",
     "ProgramRecord",
-    "marked",
+    "fingerprint_text",
     "parse",
 ]
 
 SCHEMA = 1
 
 _PLACE = re.compile(r" - at `\$(?P<path>.*)`$", re.DOTALL)
-_MARKED = re.compile(r"(?P<mark>.*)@(?P<name>[0-9a-f]{8})", re.DOTALL)
+_FINGERPRINT = re.compile(r"(?P<value>.*)@(?P<name>[0-9a-f]{8})", re.DOTALL)
 _LONGEST_REASON = 200
-# The time to read a key grows with the square of its parts: `a.b.c` has three.
+# The time to parse a key grows with the square of its parts: `a.b.c` has three.
 _MOST_PARTS = 100
-# Texts and comments, which may have any number of dots; a text that is not closed ends its line.
-_TEXTS = re.compile(r'"(?:[^"\\\n]|\\.)*"?|\'[^\'\n]*\'?|#[^\n]*')
-_LONG_TEXTS = '"""', "'''"
+# Strings and comments, which may have any number of dots; an unclosed string ends with its line.
+_STRINGS = re.compile(r'"(?:[^"\\\n]|\\.)*"?|\'[^\'\n]*\'?|#[^\n]*')
+_LONG_QUOTES = '"""', "'''"
 
-# TOML text holds anything: what it is is checked where it is taken out.
+# Any TOML value: checked where it is converted.
 _Toml: TypeAlias = Any
 _T = TypeVar("_T")
-# As TOML promises; much larger numbers can't even be printed.
+# The range that TOML guarantees; much larger numbers can't even be printed.
 _MOST_BITS = 63
 _Whole: TypeAlias = Annotated[int, msgspec.Meta(ge=-(1 << _MOST_BITS), le=(1 << _MOST_BITS) - 1)]
 _Dims: TypeAlias = tuple[_Whole, ...]
 
 
 class FeedRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A feed of a program; its shape tells whether inputs are of another size now."""
+    """A feed of a program; its shape shows whether inputs have another size now."""
 
     name: str
     shape: _Dims
 
 
 class ProgramRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The program that one side of the pairs was taken from."""
+    """The program of the teacher or student that the pairs were made from."""
 
     source: str = ""
     kind: ProgramKind | None = None
@@ -66,7 +66,7 @@ class ProgramRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class EndRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One side of a pair: a name, and what the Value was that had it.
+    """One end of a pair: a name, and a description of the Value that had it.
 
     `fingerprint` ends in `@` and a digest of the name that it was written with.
     """
@@ -82,24 +82,24 @@ class EndRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     fingerprint: str | None = None
 
     @property
-    def mark(self) -> Fingerprint | None:
-        """The fingerprint, None where there is none."""
+    def parsed_fingerprint(self) -> Fingerprint | None:
+        """The fingerprint without the name, None where there is none or it is not valid."""
         return None if self.fingerprint is None else Fingerprint.parse(self._parts[0])
 
     @property
     def is_edited(self) -> bool:
-        """Tell whether the name is another than the one that the fingerprint was written with."""
+        """Return whether the name has changed since the fingerprint was written."""
         return self._parts[1] not in ("", _digest(self.name))
 
     @property
     def _parts(self) -> tuple[str, str]:
-        found = _MARKED.fullmatch(self.fingerprint or "")
-        return (found["mark"], found["name"]) if found else (self.fingerprint or "", "")
+        match = _FINGERPRINT.fullmatch(self.fingerprint or "")
+        return (match["value"], match["name"]) if match else (self.fingerprint or "", "")
 
 
-def marked(mark: Fingerprint, name: str) -> str:
-    """Spell the fingerprint of a Value with the name that it goes by."""
-    return f"{mark}@{_digest(name)}"
+def fingerprint_text(fingerprint: Fingerprint, name: str) -> str:
+    """Return a fingerprint as text, with a digest of the Value's name."""
+    return f"{fingerprint}@{_digest(name)}"
 
 
 def _digest(name: str) -> str:
@@ -133,7 +133,7 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A recipe whose every key is of the right type, with nothing looked up yet."""
+    """A recipe whose keys all have the right type; no Value is looked up yet."""
 
     version: str
     teacher: ProgramRecord
@@ -142,9 +142,9 @@ class Document:
 
 
 def parse(text: str) -> Document:
-    """Read the text of a recipe.
+    """Parse the text of a recipe.
 
-    Raises PairError: GT310 where it isn't TOML, GT311 where its schema is not known, else GT313,
+    Raises PairError: GT310 where it isn't TOML, GT311 where its schema is unknown, else GT313,
     GT314.
     """
     table = _toml(text)
@@ -153,28 +153,33 @@ def parse(text: str) -> Document:
         raise PairError(problems.not_a_recipe(f"its `schema` has {schema.bit_length()} bits"))
     if type(schema) is not int or schema != SCHEMA:
         raise PairError(problems.unknown_schema(schema, SCHEMA, empty=not table))
-    found: list[Diagnostic] = []
+    errors: list[Diagnostic] = []
     header = _converted(
-        {key: value for key, value in table.items() if key != "pairs"}, _Header, "", found
+        {key: value for key, value in table.items() if key != "pairs"}, _Header, "", errors
     )
-    pairs = [
+    pairs: _Toml = table.get("pairs", [])
+    if not isinstance(pairs, list):
+        reason = "it must be a list: write [[pairs]] above each pair"
+        errors.append(problems.bad_recipe_key("pairs", reason))
+        pairs = []
+    records = [
         record
-        for index, pair in enumerate(_pairs(table, found))
-        if (record := _pair(pair, f"pairs[{index}]", found)) is not None
+        for index, pair in enumerate(cast("list[_Toml]", pairs))
+        if (record := _pair(pair, f"pairs[{index}]", errors)) is not None
     ]
-    if found or header is None:
-        raise PairError(*found)
+    if errors or header is None:
+        raise PairError(*errors)
     return Document(
         version=header.graphtool,
         teacher=header.teacher,
         student=header.student,
-        pairs=tuple(pairs),
+        pairs=tuple(records),
     )
 
 
 def _toml(text: str) -> Mapping[str, _Toml]:
-    long = any(quotes in text for quotes in _LONG_TEXTS)
-    bare = text if long else _TEXTS.sub("", text)
+    has_long_strings = any(quotes in text for quotes in _LONG_QUOTES)
+    bare = text if has_long_strings else _STRINGS.sub("", text)
     for number, line in enumerate(bare.split("\n"), 1):
         if line.count(".") > _MOST_PARTS:
             reason = f"a key in line {number} has more than {_MOST_PARTS} parts"
@@ -185,38 +190,29 @@ def _toml(text: str) -> Mapping[str, _Toml]:
         raise PairError(problems.not_a_recipe(_shortened(str(error)))) from None
 
 
-def _pairs(table: Mapping[str, _Toml], found: list[Diagnostic]) -> list[_Toml]:
-    pairs: _Toml = table.get("pairs", [])
-    if not isinstance(pairs, list):
-        reason = "it must be a list: write [[pairs]] above each pair"
-        found.append(problems.bad_recipe_key("pairs", reason))
-        return []
-    return cast("list[_Toml]", pairs)
-
-
-def _pair(table: _Toml, place: str, found: list[Diagnostic]) -> PairRecord | None:
-    record = _converted(_with_tables(table, place, found), PairRecord, place, found)
+def _pair(table: _Toml, place: str, errors: list[Diagnostic]) -> PairRecord | None:
+    record = _converted(_with_end_tables(table, place, errors), PairRecord, place, errors)
     if record is not None:
-        found.extend(_wrong_values(record, place))
+        errors.extend(_value_errors(record, place))
     return record
 
 
-def _with_tables(table: _Toml, place: str, found: list[Diagnostic]) -> _Toml:
-    """Take ends that are texts for names, as they are meant, and say how those are written."""
+def _with_end_tables(table: _Toml, place: str, errors: list[Diagnostic]) -> _Toml:
+    """Treat ends that are strings as names, and report how to write them."""
     if not isinstance(table, dict):
         return table
     pair = dict(cast("dict[str, _Toml]", table))
     for role in ("teacher", "student"):
         name: _Toml = pair.get(role)
         if isinstance(name, str):
-            reason = f"it must be a table: write `{role}.name = {literal(_shortened(name))}`"
-            found.append(problems.bad_recipe_key(f"{place}.{role}", reason))
+            reason = f"it must be a table: write `{role}.name = {string_literal(_shortened(name))}`"
+            errors.append(problems.bad_recipe_key(f"{place}.{role}", reason))
             pair[role] = {"name": name}
     return pair
 
 
-def _wrong_values(pair: PairRecord, place: str) -> Iterator[Diagnostic]:
-    """Find what has the right type and yet can't be meant."""
+def _value_errors(pair: PairRecord, place: str) -> Iterator[Diagnostic]:
+    """Yield errors for values of the right type that are not valid."""
     losses = tuple(named_losses())
     if pair.loss not in losses:
         yield problems.unknown_loss(f"{place}.loss", _shortened(pair.loss), losses)
@@ -224,23 +220,24 @@ def _wrong_values(pair: PairRecord, place: str) -> Iterator[Diagnostic]:
         reason = f"{pair.weight} is no weight: it must be 0 or more, and finite"
         yield problems.bad_recipe_key(f"{place}.weight", reason)
     for role, end in (("teacher", pair.teacher), ("student", pair.student)):
-        if end.fingerprint is not None and end.mark is None:
+        if end.fingerprint is not None and end.parsed_fingerprint is None:
             reason = "it's no fingerprint: delete it, or put back what graphtool wrote"
             yield problems.bad_recipe_key(f"{place}.{role}.fingerprint", reason)
 
 
-def _converted(table: _Toml, type: type[_T], place: str, found: list[Diagnostic]) -> _T | None:
+def _converted(table: _Toml, type: type[_T], place: str, errors: list[Diagnostic]) -> _T | None:
+    """Convert a table to a Struct, or record the error and return None."""
     try:
         return msgspec.convert(table, type)
     except (msgspec.ValidationError, OverflowError) as error:
         reason = str(error)
     except UnicodeEncodeError as error:
-        half = ascii(error.object[error.start])[1:-1]
-        reason = f"it has {half}, which is half of a character"
+        surrogate = ascii(error.object[error.start])[1:-1]
+        reason = f"it has {surrogate}, which is half of a character"
     match = _PLACE.search(reason)
     path = match["path"] if match else ""
     where = f"{place}{path}".lstrip(".") or "the recipe"
-    found.append(problems.bad_recipe_key(where, _shortened(_PLACE.sub("", reason))))
+    errors.append(problems.bad_recipe_key(where, _shortened(_PLACE.sub("", reason))))
     return None
 
 

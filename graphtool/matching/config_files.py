@@ -10,21 +10,21 @@ from graphtool.diagnostics import Diagnostic, PairError, ReadError, Report
 from graphtool.graph import Graph
 from graphtool.matching import config_problems, problems
 from graphtool.matching._entry import Entry, Name, Read, Unknown, Unread, Wanted
-from graphtool.matching.candidate import Candidate, kind_of_both
+from graphtool.matching.candidate import Candidate, common_pair_kind
 from graphtool.matching.candidates import candidates
 from graphtool.matching.pairs import Kind, Pair
-from graphtool.matching.rank import pair_of
-from graphtool.matching.score import Comparison
+from graphtool.matching.score import Scorer
+from graphtool.matching.suggest import pair_of
 from graphtool.selectors import find, is_unknown_name
 from graphtool.structure import Structure, analyse
 
-__all__ = ["paired"]
+__all__ = ["pairs_of_entries"]
 
 # A name that is missed is compared with all there are, which takes up to 0.05 s.
 _MOST_ERRORS = 20
 
 
-def paired(
+def pairs_of_entries(
     entries: Sequence[Read], teacher: Graph, student: Graph
 ) -> tuple[list[Pair | None], list[Diagnostic]]:
     """Find the Values of entries, in order: a Pair for each that has both, None for the others.
@@ -35,7 +35,7 @@ def paired(
 
     Raises PairError: GT327 where nothing is read as a pair.
     """
-    job = _Job(Comparison(analyse(teacher), analyse(student)))
+    job = _Job(Scorer(analyse(teacher), analyse(student)))
     pairs: list[Pair | None] = []
     for entry in entries:
         pairs.append(job.pair(entry))
@@ -50,7 +50,7 @@ def paired(
 class _Job:
     """The two networks, what was said so far, and the entry that each pair is read from."""
 
-    def __init__(self, comparison: Comparison) -> None:
+    def __init__(self, comparison: Scorer) -> None:
         self.comparison = comparison
         self.said: list[Diagnostic] = []
         self._first: dict[tuple[str, str, str], Entry] = {}
@@ -89,7 +89,7 @@ class _Job:
 
     def _made(self, entry: Entry, teacher: str, student: str) -> Pair:
         sides = self.comparison.teacher, teacher, self.comparison.student, student
-        kind = kind_of_both(*sides) if entry.kind is None else entry.kind
+        kind = common_pair_kind(*sides) if entry.kind is None else entry.kind
         candidate = Candidate(kind, teacher, student, why=())
         pair = pair_of(len(self._first) + 1, candidate, self.comparison)
         return replace(

@@ -13,7 +13,7 @@ from graphtool.diagnostics import Diagnostic, PairError, Report, UsageError
 from graphtool.graph import Graph
 from graphtool.matching import problems
 from graphtool.matching.pairs import End, Kind, Pair, PairSet
-from graphtool.text import as_typed, visible
+from graphtool.text import escaped_code, printable
 
 __all__ = ["CONFIGS", "check_export", "export"]
 
@@ -82,12 +82,12 @@ def export(pairs: PairSet, name: str) -> str:
         # Of networks with paths, the plain list refuses least.
         wanted = _PLAIN if all(map(_has_paths, graphs)) else name
         raise PairError(problems.no_layer_paths(*graphs, tuple(refused), wanted))
-    comments = "".join(f"# {visible(found.message)}\n" for found in _left_out(refused))
+    comments = "".join(f"# {printable(found.message)}\n" for found in _left_out(refused))
     document = form.document(pairs, items)
     write = partial(yaml.safe_dump, document, sort_keys=False, default_flow_style=None)
     body = write(allow_unicode=True)
     # To YAML, more is printable than can be seen.
-    is_seen = all(as_typed(line) == line for line in body.split("\n"))
+    is_seen = all(escaped_code(line) == line for line in body.split("\n"))
     return f"{form.header}{comments}{body if is_seen else write(allow_unicode=False)}"
 
 

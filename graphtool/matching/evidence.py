@@ -1,4 +1,4 @@
-"""Evidence from data: how alike the feature maps of two networks are on a few batches."""
+"""Measure how similar the feature maps of two networks are on a few batches."""
 
 from __future__ import annotations
 
@@ -11,31 +11,29 @@ from graphtool.diagnostics import Diagnostic, Report, UsageError
 from graphtool.matching import evidence_problems as problems
 from graphtool.matching._samples import RANDOM, check_samples
 from graphtool.readers import Source
-from graphtool.readers._paddle import load_paddle, one_at_a_time
+from graphtool.readers._paddle import load_paddle, program_lock
 
 if TYPE_CHECKING:
     from graphtool.matching._measuring import Measurement
-    from graphtool.matching._opening import Opened
     from graphtool.matching._running import Runner
 
-__all__ = ["BATCHES", "Evidence", "Similarity", "check_samples", "gather", "two_digits"]
+__all__ = ["BATCHES", "Evidence", "Similarity", "check_samples", "cka_text", "gather"]
 
 # Samples are whatever the user has; Scopes are Paddle's, which has no types.
 _Given: TypeAlias = Any
 _Paddle: TypeAlias = Any
 
 BATCHES = 4
-_ROLES = "teacher", "student"
-# A score that moves by this much without the directions that dominate rests on them.
-_MUCH = 0.1
+# Dominant directions decide a score that changes by this much without them.
+_MARGIN = 0.1
 _CALL = 'gt.suggest_pairs(teacher, student, evidence="samples.npz")'
 
 
 @dataclass(frozen=True, slots=True)
 class Similarity:
-    """CKA of two feature maps, from -1 to 1, and what it is without the directions that dominate.
+    """CKA of two feature maps, from -1 to 1, and `trimmed`, that without dominant directions.
 
-    `trimmed` is None where nothing dominates either map, or nothing is left without it.
+    `trimmed` is None where no direction dominates either map, or nothing is left without them.
     """
 
     cka: float
@@ -43,25 +41,26 @@ class Similarity:
 
     @property
     def dominated(self) -> bool:
-        """Tell whether a few directions decide the score."""
-        return self.trimmed is not None and abs(self.cka - self.trimmed) >= _MUCH
+        """Return whether a few directions decide the score."""
+        return self.trimmed is not None and abs(self.cka - self.trimmed) >= _MARGIN
 
     def __str__(self) -> str:
         if self.trimmed is None or not self.dominated:
-            return two_digits(self.cka)
-        return f"{two_digits(self.cka)} ({two_digits(self.trimmed)} without outliers)"
+            return cka_text(self.cka)
+        return f"{cka_text(self.cka)} ({cka_text(self.trimmed)} without outliers)"
 
 
-def two_digits(cka: float) -> str:
-    """Write a CKA as people read it: `0.97`."""
+def cka_text(cka: float) -> str:
+    """Return a CKA as text: `0.97`."""
     return f"{round(cka, 2) + 0.0:.2f}"  # not -0.00
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """CKA of teacher with student Values by their names, and what is to be said about it.
+    """CKA of teacher and student Values by their names, and diagnostics.
 
-    Pairs that could not be measured, or of which one end is constant, are absent.
+    `outliers` describes by role and name what dominates a map. Pairs that could not be measured, or
+    with a constant end, are absent.
     """
 
     batches: int
@@ -71,28 +70,28 @@ class Evidence:
     report: Report = field(default_factory=Report)
 
     def score(self, teacher: str, student: str) -> float | None:
-        """Return the CKA of two Values, None where it is not known."""
-        found = self.scores.get((teacher, student))
-        return None if found is None else found.cka
+        """Return the CKA of two Values, None where it is unknown."""
+        similarity = self.scores.get((teacher, student))
+        return None if similarity is None else similarity.cka
 
     def best(self, student: str, teachers: Iterable[str]) -> str | None:
-        """Return which of some teacher Values is most like a student Value, the first if several.
+        """Return the teacher Value most similar to a student Value, the first of equal ones.
 
-        None where none was measured.
+        Return None where no pair was measured.
         """
-        known = [name for name in teachers if (name, student) in self.scores]
-        return max(known, key=lambda name: self.scores[name, student].cka, default=None)
+        measured = [name for name in teachers if (name, student) in self.scores]
+        return max(measured, key=lambda name: self.scores[name, student].cka, default=None)
 
     def remarks(self, teacher: str, student: str) -> tuple[str, ...]:
-        """Say what is known against the score of two Values: that outliers decide it."""
-        found = self.scores.get((teacher, student))
-        if found is None or not found.dominated:
+        """Return a warning where outliers decide the score of two Values."""
+        similarity = self.scores.get((teacher, student))
+        if similarity is None or not similarity.dominated:
             return ()
         ends = (("teacher", teacher), ("student", student))
         causes = "; ".join(
             f"{end[0]}: {self.outliers[end]}" for end in ends if end in self.outliers
         )
-        return (f"outliers decide how alike they are on data: CKA {found}; {causes}",)
+        return (f"outliers decide how alike they are on data: CKA {similarity}; {causes}",)
 
 
 def gather(
@@ -107,30 +106,31 @@ def gather(
     inputs: tuple[Sequence[str], Sequence[str]] = ((), ()),
     scopes: tuple[_Paddle, _Paddle] = (None, None),
 ) -> Iterator[Evidence]:
-    """Run two networks on the same samples and yield, batch by batch, how alike their maps are.
+    """Run two networks on the same samples; yield, batch by batch, how similar their maps are.
 
     The score is minibatch CKA with linear kernels, from the unbiased HSIC₁: the mean over batches
-    between two maps, divided by the roots of those of each with itself. It is between -1 and 1,
-    about 0 for unrelated maps, and does not depend on the numbers of channels.
+    of the HSIC₁ of two maps, divided by the roots of the means of each map with itself. It is
+    between -1 and 1, about 0 for unrelated maps, and independent of the numbers of channels.
 
-    `names` are the Values of either network, and those pairs of them are scored that were not left
-    out (GT380). `samples` is the path of a `.npy` or `.npz`, `module:callable`, `random`, an array,
-    a dict of arrays by feed name, a function that gives batches, or anything that yields them; so
-    many `batches` of `batch_size` samples (32, or what a network is fixed to) are used at most.
-    Samples that come in batches keep them. `inputs` are for `module:callable`, as `read` takes
-    them. `scopes` hold the parameters of live Programs: the student's is the global one unless
-    given, the teacher's that of the student. Two Programs with parameters of one name there are
-    refused (GT384), unless the teacher's is given and what it holds fits both. A saved model has
-    its own beside it; nothing of the user's is written to.
+    `names` are the teacher's and the student's Values; every pair of them is scored, except for
+    those left out (GT380). `samples` is the path of a `.npy` or `.npz`, `module:callable`,
+    `random`, an array, a dict of arrays by feed name, a function that returns batches, or an
+    iterable of them. At most `batches` batches of `batch_size` samples are used (32, or the size
+    that a network is fixed to); samples that come in batches keep their size. `inputs` are for
+    `module:callable`, as `read` takes them. `scopes` hold the parameters of live Programs: the
+    global Scope for the student unless given, the student's for the teacher unless given. Two
+    Programs whose parameters have equal names in one Scope are refused (GT384), unless the
+    teacher's Scope is given and its tensors fit both. A saved model has its parameters beside it.
+    Nothing of the user's is written to.
 
-    Maps are pooled where they are made, to means over a 4 × 4 grid, sequences to means over 16
-    parts, and reduced to their n × n Gram matrices, n = 128 at most: a larger batch is divided. So
-    memory does not grow with the batches. What is yielded is the evidence so far, at least once;
-    the last is what to go by.
+    Maps are pooled where they are computed, to means over a 4 × 4 grid, sequences to means over 16
+    parts, and reduced to n × n Gram matrices. n is at most 128: a larger batch is divided. So
+    memory does not grow with the number of batches. Each item is the evidence so far, and there is
+    at least one; the last item is the result.
 
     Raises PairError: GT371 to GT378 for samples that do not fit and for parameters that were never
     loaded, unless `allow_random`; GT384; GT385. Raises UsageError: GT370, GT379, and GT248 for
-    numbers of batches that can't be and what is no Scope. Raises ReadError as `read` does.
+    invalid numbers of batches and for what is no Scope. Raises ReadError as `read` does.
 
     Source: Nguyen, Raghu and Kornblith 2021, Do Wide and Deep Networks Learn the Same Things?
     (arXiv 2010.15327), equations 2 and 3; HSIC₁ from Song et al. 2012, Feature Selection via
@@ -147,22 +147,22 @@ def gather(
     if batch_size is not None:
         _check_count("batch_size", batch_size, least=LEAST_SAMPLES)
     _check_scopes(scopes)
-    held = scopes[1] if scopes[0] is None else scopes[0], scopes[1]
+    teacher_scope, student_scope = scopes
+    if teacher_scope is None:
+        teacher_scope = student_scope
 
-    def opened(place: int, source: Source) -> Opened:
-        return open_network(source, _ROLES[place], inputs=inputs[place], scope=held[place])
-
-    with one_at_a_time():
-        left, right = opened(0, teacher), opened(1, student)
-    check_apart(left, right, meant=scopes[0] is not None)
-    with private_scope() as theirs, private_scope() as ours:
+    with program_lock():
+        opened_teacher = open_network(teacher, "teacher", inputs=inputs[0], scope=teacher_scope)
+        opened_student = open_network(student, "student", inputs=inputs[1], scope=student_scope)
+    check_apart(opened_teacher, opened_student, teacher_scope_given=scopes[0] is not None)
+    with private_scope() as private_teacher, private_scope() as private_student:
         runners = (
-            runner_of(left, names[0], theirs, allow_random=allow_random),
-            runner_of(right, names[1], ours, allow_random=allow_random),
+            runner_of(opened_teacher, names[0], private_teacher, allow_random=allow_random),
+            runner_of(opened_student, names[1], private_student, allow_random=allow_random),
         )
-        if not all(one.axes for one in runners):
-            said = (found for one in runners for found in one.report)
-            yield Evidence(batches=0, samples=0, scores={}, report=Report.of(said))
+        if not all(runner.axes for runner in runners):
+            diagnostics = (found for runner in runners for found in runner.report)
+            yield Evidence(batches=0, samples=0, scores={}, report=Report.of(diagnostics))
             return
         yield from _measured(runners, samples, batches, batch_size)
 
@@ -170,31 +170,35 @@ def gather(
 def _measured(
     runners: tuple[Runner, Runner], samples: _Given, batches: int, size: int | None
 ) -> Iterator[Evidence]:
-    from graphtool.matching._batches import Reader, batches_of
+    from graphtool.matching._batches import NetworkFeeds, batches_of
     from graphtool.matching._measuring import Measurement
 
-    left, right = (Reader(one.role, one.graph.source, one.feeds) for one in runners)
-    noise = isinstance(samples, str) and samples == RANDOM
+    teacher, student = (
+        NetworkFeeds(runner.role, runner.graph.source, runner.feeds) for runner in runners
+    )
+    is_noise = isinstance(samples, str) and samples == RANDOM
     measurement = Measurement.of(*runners)
-    for batch in batches_of(samples, (left, right), batches=batches, size=size):
+    for batch in batches_of(samples, (teacher, student), batches=batches, size=size):
         measurement.add(batch)
-        yield _found(measurement, runners, noise=noise)
+        yield _evidence_of(measurement, runners, is_noise=is_noise)
 
 
-def _found(measurement: Measurement, runners: Iterable[Runner], *, noise: bool) -> Evidence:
-    found = Evidence(
+def _evidence_of(
+    measurement: Measurement, runners: Iterable[Runner], *, is_noise: bool
+) -> Evidence:
+    evidence = Evidence(
         batches=measurement.batches,
         samples=measurement.samples,
         scores={
-            (ours, theirs): Similarity(cka, trimmed)
-            for ours, theirs, cka, trimmed in measurement.scores()
+            (teacher, student): Similarity(cka, trimmed)
+            for teacher, student, cka, trimmed in measurement.scores()
         },
         outliers=measurement.outliers(),
     )
-    said = (*measurement.said(), *_dominated(found, runners))
-    if noise:
-        said = (problems.evidence_of_noise(), *said)
-    return replace(found, report=Report.of(said))
+    diagnostics = (*measurement.diagnostics(), *_decided_by_outliers(evidence, runners))
+    if is_noise:
+        diagnostics = (problems.evidence_of_noise(), *diagnostics)
+    return replace(evidence, report=Report.of(diagnostics))
 
 
 def _check_count(name: str, given: object, *, least: int) -> None:
@@ -208,15 +212,15 @@ def _check_scopes(scopes: tuple[_Paddle, _Paddle]) -> None:
             raise UsageError(bad_argument(name, given, "a Scope or None", _CALL))
 
 
-def _dominated(found: Evidence, runners: Iterable[Runner]) -> Iterator[Diagnostic]:
-    """Yield for each network which of its maps have scores that outliers decide."""
-    pairs = [pair for pair, score in found.scores.items() if score.dominated]
-    for place, runner in enumerate(runners):
-        decided = {pair[place] for pair in pairs}
+def _decided_by_outliers(evidence: Evidence, runners: Iterable[Runner]) -> Iterator[Diagnostic]:
+    """Yield a diagnostic for each network that has maps whose scores outliers decide."""
+    pairs = [pair for pair, similarity in evidence.scores.items() if similarity.dominated]
+    for index, runner in enumerate(runners):
+        decided = {pair[index] for pair in pairs}
         causes = {
-            name: found.outliers[runner.role, name]
+            name: evidence.outliers[runner.role, name]
             for name in runner.axes
-            if name in decided and (runner.role, name) in found.outliers
+            if name in decided and (runner.role, name) in evidence.outliers
         }
         if causes:
             yield problems.outliers_decide(runner.role, runner.graph.source, causes)

@@ -1,4 +1,4 @@
-"""What can be wrong with evidence from data: GT37x and GT38x."""
+"""Diagnostics of evidence from data: GT370 to GT385."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from itertools import islice
 from pathlib import PurePath
 
 from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
-from graphtool.graph import UNKNOWN, Shape, Value
-from graphtool.paths import look_into
-from graphtool.text import literal
+from graphtool.graph import UNKNOWN_DIM, Shape, Value
+from graphtool.paths import list_command
+from graphtool.text import string_literal
 
 __all__ = [
     "constant_maps",
@@ -26,14 +26,14 @@ __all__ = [
     "outliers_decide",
     "parameters_not_loaded",
     "reaching_outside",
-    "saving",
-    "shown",
+    "savez_call",
+    "shape_text",
     "too_few_samples",
     "unreadable_evidence",
 ]
 
 _LISTED = 6
-# What shows where numbers come from that are none.
+# Code that locates NaN and infinities.
 _CHECKS = {
     "samples": "numpy.argwhere(~numpy.isfinite(images))",
     "feature maps": "images / numpy.abs(images).max()",
@@ -58,7 +58,7 @@ def no_evidence_source(source: str) -> Diagnostic:
 
 
 @rule("GT371")
-def unreadable_evidence(path: str, reason: str, *, there: bool) -> Diagnostic:
+def unreadable_evidence(path: str, reason: str, *, exists: bool) -> Diagnostic:
     """A file of samples can't be read: it is not there, damaged, or holds Python objects.
 
     Nothing in it is unpickled. `numpy.save` and `numpy.savez` write what can be read, as long as
@@ -66,10 +66,10 @@ def unreadable_evidence(path: str, reason: str, *, there: bool) -> Diagnostic:
     gigabytes, and many times its own size, is not unpacked.
     """
     single = 'numpy.save("samples.npy", images)'
-    write = single if PurePath(path).suffix == ".npy" else saving("image")
+    write = single if PurePath(path).suffix == ".npy" else savez_call("image")
     return Diagnostic(
         message=f"`{path}` can't be read as samples: {reason}",
-        help=write if there else look_into(PurePath(path).parent),
+        help=write if exists else list_command(PurePath(path).parent),
     )
 
 
@@ -79,7 +79,7 @@ def evidence_misfit(
     program: str,
     feed: Value,
     *,
-    wanted: str,
+    expected: str,
     given: str,
     notes: Sequence[str] = (),
     help: str | None = None,
@@ -92,10 +92,10 @@ def evidence_misfit(
     enough.
     """
     return Diagnostic(
-        message=f"feed `{feed.name}` of the {role}: wanted {wanted}, given {given}",
+        message=f"feed `{feed.name}` of the {role}: wanted {expected}, given {given}",
         where=(Where(role=role, program=program, value=feed.name, shape=feed.shape),),
         notes=tuple(notes),
-        help=help or saving(feed.name),
+        help=help or savez_call(feed.name),
     )
 
 
@@ -109,12 +109,12 @@ def feeds_not_given(
     needs, such as the label, may be left out. One array without a name, as in a `.npy`, does for
     networks with one feed, whatever its name is.
     """
-    has = listed(given, _LISTED) if any(given) else "one array without a name"
+    names = listed(given, _LISTED) if any(given) else "one array without a name"
     return Diagnostic(
         message=f"no samples for {listed(missing, _LISTED)} of the {role}",
         where=(Where(role=role, program=program),),
-        notes=(f"given: {has}",),
-        help=saving(*feeds),
+        notes=(f"given: {names}",),
+        help=savez_call(*feeds),
     )
 
 
@@ -157,7 +157,7 @@ def not_finite(
 def parameters_not_loaded(
     role: str,
     program: str,
-    found: tuple[int, int],
+    counts: tuple[int, int],
     reason: str,
     *,
     help: str | None,
@@ -170,11 +170,11 @@ def parameters_not_loaded(
     initialisers set them and training never leaves them, the network never learnt. `--allow-random`
     (in Python `allow_random=True`) measures all the same; what is missing is drawn at random then.
     """
-    count, of = found
-    counts = f"{of}" if count == of else f"{count} of {of}"
+    count, of = counts
+    number = f"{of}" if count == of else f"{count} of {of}"
     how = () if allowed else ("--allow-random (in Python allow_random=True) measures all the same",)
     return Diagnostic(
-        message=f"{counts} parameters of the {role} were never {reason}",
+        message=f"{number} parameters of the {role} were never {reason}",
         severity=Severity.WARNING if allowed else Severity.ERROR,
         where=(Where(role=role, program=program),),
         notes=("CKA of random weights says how alike two random functions are", *how),
@@ -286,9 +286,9 @@ def one_scope_for_both(places: Sequence[Where], count: int) -> Diagnostic:
     `teacher_scope`. Where both Programs are one network and are meant to share its weights, hand
     over their Scope as `teacher_scope`.
     """
-    same = f"{counted(count, 'parameter')} of teacher and student"
+    parameters = f"{counted(count, 'parameter')} of teacher and student"
     return Diagnostic(
-        message=f"{same} have one name, and come from one Scope",
+        message=f"{parameters} have one name, and come from one Scope",
         where=tuple(places),
         notes=("each Program counts its layers from 0",),
         help='gt.suggest_pairs(teacher, student, evidence="samples.npz", '
@@ -312,16 +312,16 @@ def reaching_outside(role: str, program: str, types: Sequence[str]) -> Diagnosti
     )
 
 
-def saving(*feeds: str) -> str:
-    """Write the call that saves samples for some feeds: `numpy.savez("samples.npz", x=images)`."""
+def savez_call(*feeds: str) -> str:
+    """Return a call that saves samples for some feeds: `numpy.savez("samples.npz", x=images)`."""
     if all(name.isidentifier() for name in feeds):
         arrays = ", ".join(f"{name}=images" for name in feeds)
     else:
-        arrays = f"**{{{', '.join(f'{literal(name)}: images' for name in feeds)}}}"
+        arrays = f"**{{{', '.join(f'{string_literal(name)}: images' for name in feeds)}}}"
     return f'numpy.savez("samples.npz", {arrays})'
 
 
-def shown(shape: Shape | None, dtype: str | None) -> str:
-    """Write a shape and dtype as messages have them: `[?, 3, 32, 32] float32`."""
-    dims = ", ".join("?" if dim == UNKNOWN else str(dim) for dim in shape or ())
+def shape_text(shape: Shape | None, dtype: str | None) -> str:
+    """Return a shape and dtype as text: `[?, 3, 32, 32] float32`."""
+    dims = ", ".join("?" if dim == UNKNOWN_DIM else str(dim) for dim in shape or ())
     return f"[{dims}] {dtype or '?'}"

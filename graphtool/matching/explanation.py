@@ -1,4 +1,4 @@
-"""What is to be said for and against any pair that somebody has in mind."""
+"""Explain any pair: its score, what speaks against it, and what fits better."""
 
 from __future__ import annotations
 
@@ -6,36 +6,38 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from graphtool.both import Both
 from graphtool.diagnostics import PairError, ReadError, Report
 from graphtool.graph import Graph
 from graphtool.matching import problems
-from graphtool.matching.candidate import Candidate, are_alike, kind_of, kind_of_both
+from graphtool.matching.candidate import Candidate, can_pair, common_pair_kind, pair_kind
 from graphtool.matching.evidence import Evidence
 from graphtool.matching.pairs import Pair, PairSet
-from graphtool.matching.rank import pair_of, pairs_of
-from graphtool.matching.relations import in_both
-from graphtool.matching.score import Comparison, Part
-from graphtool.matching.weighing import weigh
-from graphtool.readers import Source, read_own
-from graphtool.selectors import find, find_in
+from graphtool.matching.relations import describe_both
+from graphtool.matching.score import ScorePart, Scorer
+from graphtool.matching.suggest import pair_of, pairs_of
+from graphtool.matching.weighing import rerank
+from graphtool.readers import Source, read_without_teachers
+from graphtool.selectors import find, find_for_role
 from graphtool.structure import Role, Structure, analyse
 
-__all__ = ["Explanation", "alone", "explain_pair", "weigh_explanation"]
+__all__ = ["Explanation", "as_pair_set", "explain_pair", "with_evidence"]
 
+_ROLES = "teacher", "student"
 _BEHIND_BLOCKS = frozenset({Role.EMBEDDING, Role.LOGITS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """A pair taken apart.
+    """A pair with the parts of its score and the arguments against it.
 
-    `parts` make up its score, `better` of `among` pairs of feature maps with as many axes have a
-    higher one, `against` says what speaks against it. `pair.rank` is its place in `suggested` or
-    None's stand-in 0, and `nearest` the suggested pair that is closest to it, itself if it is one.
+    Of `among` pairs of feature maps of equal rank, `better` have a higher score. `pair.rank` is the
+    rank in `suggested`, 0 where the pair is not suggested. `nearest` is the closest suggested pair,
+    which may be the pair itself, or None.
     """
 
     pair: Pair
-    parts: tuple[Part, ...]
+    parts: tuple[ScorePart, ...]
     better: int
     among: int
     against: tuple[str, ...]
@@ -44,47 +46,54 @@ class Explanation:
 
     @property
     def is_suggested(self) -> bool:
-        """Tell whether `suggest_pairs` lists this very pair."""
+        """Return whether `suggest_pairs` lists this pair."""
         return self.pair.rank > 0
 
 
 def explain_pair(teacher: Source, student: Source, pair: str | tuple[str, str]) -> Explanation:
-    """Say how well two Values go together, what speaks against it, and what fits better.
+    """Explain how well two Values fit, what speaks against the pair, and what fits better.
 
     `teacher` and `student` are anything that `read` takes; `pair` is `TEACHER=STUDENT` or both
-    names, in any spelling that `find` takes. The score is that of `suggest_pairs`, and counted
-    against every pair of feature maps with as many axes.
+    names, in any spelling that `find` takes. The score is that of `suggest_pairs`, compared with
+    every pair of feature maps of equal rank.
 
     Raises ReadError where a source cannot be read or a name means no Value, or several, and
     PairError: GT303 where a Value is no feature map, GT304 where the pair cannot be read.
     """
-    left, right = analyse(read_own(teacher)), analyse(read_own(student))
-    names = _names(left, right, pair)
-    comparison = Comparison(left, right)
-    suggested = pairs_of(left, right)
-    found = next((x for x in suggested if (x.teacher.name, x.student.name) == names), None)
-    shown = _pair(comparison, names) if found is None else found
-    ours, theirs = _of_rank(left, names[0]), _of_rank(right, names[1])
+    structures = Both(teacher, student).map(lambda source: analyse(read_without_teachers(source)))
+    names = _find_names(structures, pair)
+    comparison = Scorer(*structures)
+    suggested = pairs_of(*structures)
+    found = next((one for one in suggested if _names_of(one) == names), None)
+    explained = found
+    if explained is None:
+        # As `suggest_pairs` would make it; it has no rank there.
+        kind = common_pair_kind(
+            structures.teacher, names.teacher, structures.student, names.student
+        )
+        explained = replace(pair_of(1, Candidate(kind, *names, why=()), comparison), rank=0)
+    teacher_maps = _maps_of_rank(structures.teacher, names.teacher)
+    student_maps = _maps_of_rank(structures.student, names.student)
     return Explanation(
-        pair=shown,
+        pair=explained,
         parts=comparison.parts(*names),
-        better=comparison.better(shown.score, ours, theirs),
-        among=len(ours) * len(theirs),
-        against=tuple(_against(comparison, shown, suggested)),
-        nearest=found or _nearest(comparison, names, suggested),
+        better=comparison.better(explained.score, teacher_maps, student_maps),
+        among=len(teacher_maps) * len(student_maps),
+        against=tuple(_arguments_against(structures, explained, suggested)),
+        nearest=found or _nearest(structures, names, suggested),
         suggested=suggested,
     )
 
 
-def alone(explanation: Explanation) -> PairSet:
-    """Return the pair in question as the only one of its networks."""
+def as_pair_set(explanation: Explanation) -> PairSet:
+    """Return a PairSet that holds only the explained pair."""
     return replace(explanation.suggested, pairs=(explanation.pair,), report=Report())
 
 
-def weigh_explanation(explanation: Explanation, evidence: Evidence) -> Explanation:
-    """Say how alike the two Values are on data, and what in that speaks against the pair."""
+def with_evidence(explanation: Explanation, evidence: Evidence) -> Explanation:
+    """Add the pair's CKA, and what the evidence says against it."""
     before = explanation.pair
-    (pair,) = weigh(alone(explanation), evidence)
+    (pair,) = rerank(as_pair_set(explanation), evidence)
     return replace(
         explanation,
         pair=pair,
@@ -93,18 +102,21 @@ def weigh_explanation(explanation: Explanation, evidence: Evidence) -> Explanati
     )
 
 
-def _names(teacher: Structure, student: Structure, pair: str | tuple[str, str]) -> tuple[str, str]:
+def _names_of(pair: Pair) -> Both[str]:
+    return Both(pair.teacher.name, pair.student.name)
+
+
+def _find_names(structures: Both[Structure], pair: str | tuple[str, str]) -> Both[str]:
     splits = _splits(pair) if isinstance(pair, str) else (pair,)
-    names = _found(teacher.graph, student.graph, splits)
-    sides = ("teacher", teacher), ("student", student)
-    for (role, structure), name in zip(sides, names, strict=True):
+    names = _first_known(structures.map(lambda structure: structure.graph), splits)
+    for role, structure, name in zip(_ROLES, structures, names, strict=True):
         if name not in structure.flow.features:
             raise PairError(problems.no_feature_map(structure, name, role))
     return names
 
 
 def _splits(pair: str) -> Sequence[tuple[str, str]]:
-    """Split `TEACHER=STUDENT`, at each sign since names may hold it themselves."""
+    """Split `TEACHER=STUDENT` at each `=`, since names may hold one."""
     parts = pair.split("=")
     splits = [("=".join(parts[:i]), "=".join(parts[i:])) for i in range(1, len(parts))]
     splits = [split for split in splits if all(split)]
@@ -113,74 +125,72 @@ def _splits(pair: str) -> Sequence[tuple[str, str]]:
     return splits
 
 
-def _found(teacher: Graph, student: Graph, splits: Sequence[tuple[str, str]]) -> tuple[str, str]:
-    """Find both names at the first split at which both are known."""
+def _first_known(graphs: Both[Graph], splits: Sequence[tuple[str, str]]) -> Both[str]:
+    """Return the Value names of the first split of which both selectors are known."""
+    teacher, student = graphs
     *others, last = splits
-    for left, right in others:
+    for teacher_selector, student_selector in others:
         with suppress(ReadError):
-            return find(teacher, left).name, find(student, right).name
-    ours = find_in("teacher", teacher, student, last[0]).name
-    return ours, find_in("student", student, teacher, last[1]).name
+            return Both(find(teacher, teacher_selector).name, find(student, student_selector).name)
+    return Both(
+        find_for_role("teacher", teacher, student, last[0]).name,
+        find_for_role("student", student, teacher, last[1]).name,
+    )
 
 
-def _pair(comparison: Comparison, names: tuple[str, str]) -> Pair:
-    """Make the pair as `suggest_pairs` would; it has no rank there."""
-    kind = kind_of_both(comparison.teacher, names[0], comparison.student, names[1])
-    return replace(pair_of(1, Candidate(kind, *names, why=()), comparison), rank=0)
-
-
-def _sides(comparison: Comparison, names: tuple[str, str]) -> Sequence[tuple[Structure, str]]:
-    return tuple(zip((comparison.teacher, comparison.student), names, strict=True))
-
-
-def _of_rank(structure: Structure, name: str) -> list[str]:
-    """List the feature maps with as many axes as this one."""
-    values = structure.graph.values
+def _maps_of_rank(structure: Structure, name: str) -> list[str]:
+    """List the feature maps that have the rank of this one."""
+    values, features = structure.graph.values, structure.flow.features
     rank = values[name].rank
-    features = structure.flow.features
-    return [name for name in structure.flow.steps if name in features and values[name].rank == rank]
+    return [
+        other for other in structure.flow.steps if other in features and values[other].rank == rank
+    ]
 
 
-def _against(comparison: Comparison, pair: Pair, suggested: PairSet) -> Iterator[str]:
-    """Say what speaks against a pair, worst first."""
-    names = pair.teacher.name, pair.student.name
-    sides = _sides(comparison, names)
-    kinds = [kind_of(side, name) for side, name in sides]
-    if not are_alike(*kinds):
-        words = (kind.value.replace("_", " ") for kind in kinds)
-        yield "the two are not of a kind: " + in_both(*words)
-    yield from _probabilities(sides)
+def _arguments_against(
+    structures: Both[Structure], pair: Pair, suggested: PairSet
+) -> Iterator[str]:
+    """Yield what speaks against a pair, worst first."""
+    names = _names_of(pair)
+    kinds = [pair_kind(structure, name) for structure, name in zip(structures, names, strict=True)]
+    if not can_pair(*kinds):
+        texts = (kind.value.replace("_", " ") for kind in kinds)
+        yield "the two are not of a kind: " + describe_both(*texts)
+    for role, structure, name in zip(_ROLES, structures, names, strict=True):
+        yield from _probabilities(role, structure, name)
     yield from pair.warnings
-    yield from _crossed(comparison, names, suggested)
-    for role, (structure, name) in zip(("teacher", "student"), sides, strict=True):
-        yield from _inside(role, structure, name)
+    yield from _crossed_pairs(structures, names, suggested)
+    for role, structure, name in zip(_ROLES, structures, names, strict=True):
+        yield from _off_main_line(role, structure, name)
 
 
-def _probabilities(sides: Sequence[tuple[Structure, str]]) -> Iterator[str]:
-    for role, (structure, name) in zip(("teacher", "student"), sides, strict=True):
-        for head in structure.heads:
-            step = structure.flow.maker.get(name)
-            if step is not None and step.operator.name == head.normalised:
-                yield f"the {role}'s are probabilities: losses take the logits, `{head.logits}`"
+def _probabilities(role: str, structure: Structure, name: str) -> Iterator[str]:
+    step = structure.flow.maker.get(name)
+    for head in structure.heads:
+        if step is not None and step.operator.name == head.softmax:
+            yield f"the {role}'s are probabilities: losses take the logits, `{head.logits}`"
 
 
-def _crossed(comparison: Comparison, names: tuple[str, str], suggested: PairSet) -> Iterator[str]:
+def _crossed_pairs(
+    structures: Both[Structure], names: Both[str], suggested: PairSet
+) -> Iterator[str]:
     """Name the suggested pairs that this one crosses: published pairs never cross."""
-    places = [side.depth(name) for side, name in _sides(comparison, names)]
+    teacher, student = structures
     for pair in suggested:
-        ends = _sides(comparison, (pair.teacher.name, pair.student.name))
-        others = [side.depth(name) for side, name in ends]
-        if (places[0] - others[0]) * (places[1] - others[1]) < 0:
+        offsets = (
+            teacher.depth(names.teacher) - teacher.depth(pair.teacher.name),
+            student.depth(names.student) - student.depth(pair.student.name),
+        )
+        if offsets[0] * offsets[1] < 0:
             yield f"it crosses pair {pair.rank}, `{pair.teacher.name}` with `{pair.student.name}`"
 
 
-def _inside(role: str, structure: Structure, name: str) -> Iterator[str]:
-    """Say so where a Value lies inside a block, or behind all, and what is paired instead."""
+def _off_main_line(role: str, structure: Structure, name: str) -> Iterator[str]:
+    """Name the block output to take instead of a Value inside a block, or behind all blocks."""
     if structure.is_on_main_line(name) or not structure.main_line:
         return
-    depth = structure.flow.depth[name]
-    after = (x for x in structure.main_line if structure.flow.depth[x] >= depth)
-    end = next(after, None)
+    depths = structure.flow.depth
+    end = next((other for other in structure.main_line if depths[other] >= depths[name]), None)
     if end is None or name in structure.taps(end).values():
         return
     if structure.role(end) in _BEHIND_BLOCKS:
@@ -189,14 +199,14 @@ def _inside(role: str, structure: Structure, name: str) -> Iterator[str]:
         yield f"the {role}'s `{name}` lies inside a block, whose output is `{end}`"
 
 
-def _nearest(comparison: Comparison, names: tuple[str, str], suggested: PairSet) -> Pair | None:
-    """Return the suggested pair with both ends closest in depth, of the same kind if there is."""
-    kinds = {kind_of(side, name) for side, name in _sides(comparison, names)}
-    places = [side.depth(name) for side, name in _sides(comparison, names)]
+def _nearest(structures: Both[Structure], names: Both[str], suggested: PairSet) -> Pair | None:
+    """Return the suggested pair with both ends closest in depth, of the same kind if possible."""
+    teacher, student = structures
+    kinds = {pair_kind(teacher, names.teacher), pair_kind(student, names.student)}
 
-    def gap(pair: Pair) -> tuple[bool, float]:
-        teacher = abs(comparison.teacher.depth(pair.teacher.name) - places[0])
-        student = abs(comparison.student.depth(pair.student.name) - places[1])
-        return pair.kind not in kinds, teacher + student
+    def distance(pair: Pair) -> tuple[bool, float]:
+        teacher_gap = abs(teacher.depth(pair.teacher.name) - teacher.depth(names.teacher))
+        student_gap = abs(student.depth(pair.student.name) - student.depth(names.student))
+        return pair.kind not in kinds, teacher_gap + student_gap
 
-    return min(suggested, key=gap, default=None)
+    return min(suggested, key=distance, default=None)

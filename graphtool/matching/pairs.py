@@ -1,4 +1,4 @@
-"""Pairs of feature maps: what `suggest_pairs` returns and a recipe keeps."""
+"""Pairs of feature maps, as `suggest_pairs` returns them and a recipe holds them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from graphtool.diagnostics import Report
-from graphtool.graph import UNKNOWN, Graph, Shape, Value
+from graphtool.graph import UNKNOWN_DIM, Graph, Shape, Value
 from graphtool.structure import Tap
-from graphtool.text import bounded, named
+from graphtool.text import escaped_bounded, printed_name
 
 __all__ = ["Alternative", "End", "Kind", "Pair", "PairSet", "Relation", "end_of"]
 
 
 class Kind(str, Enum):
-    """What sort of Values a Pair joins."""
+    """What kind of Values a Pair compares."""
 
     LOGITS = "logits"
     EMBEDDING = "embedding"
@@ -27,7 +27,7 @@ class Kind(str, Enum):
 
 
 class Relation(str, Enum):
-    """How the two shapes of a Pair differ, the batch left out."""
+    """How the shapes of a Pair differ, without the batch."""
 
     EQUAL = "equal"
     CHANNELS = "channels"
@@ -42,10 +42,10 @@ class Relation(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """One side of a Pair: a Value and where it stands in its program.
+    """One end of a Pair: a Value and its position in the program.
 
-    `op_index` counts every Operator of the top-level Block from 0 and is None inside a region;
-    `output` says which result it is.
+    `op_index` is the index of its Operator in the top-level Block, from 0, and None inside a
+    region; `output` is the index of the result.
     """
 
     name: str
@@ -69,13 +69,13 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A teacher Value and a student Value that go together, with the reasons.
+    """A teacher Value and a student Value to compare, with the reasons.
 
-    `rank` is the place in the order in which an expert would choose, `score` says how well the two
-    fit each other, from 0 to 1. `adapter` is what the student side needs before a loss can compare
-    the two, `loss` the name of a loss that fits, `weight` what it counts beside the others.
-    `alternatives` are the same blocks at other taps. `cka` says how alike the two are on data, from
-    -1 to 1; None where no evidence was asked for, or none could be had.
+    `rank` is the place in the order in which an expert would choose, `score` how well the two fit,
+    from 0 to 1. `adapter` is what the student needs before `loss`, the name of a suitable loss, can
+    compare the two; `weight` is that of the loss. `alternatives` are the same blocks at other taps.
+    `cka` is their similarity on data, from -1 to 1, and None where no evidence was requested or the
+    pair could not be measured.
     """
 
     rank: int
@@ -94,15 +94,15 @@ class Pair:
 
     @property
     def is_suggested(self) -> bool:
-        """Whether two outputs were found to go together, not named by hand: reasons say so."""
+        """Return whether a rule, which gives reasons, paired these logits, not the user."""
         return self.kind is Kind.LOGITS and bool(self.why)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class PairSet:
-    """Pairs in order of rank, with the Graphs they join and what is to be said about the whole.
+    """Pairs in order of rank, with the two Graphs and a report.
 
-    Printed, it lists them: rank, kind, teacher = student.
+    Printing lists the pairs: rank, kind, teacher = student.
     """
 
     teacher: Graph
@@ -120,44 +120,48 @@ class PairSet:
         return self.pairs[place]
 
     def __repr__(self) -> str:
-        networks = f"{bounded(self.teacher.source)} teaches {bounded(self.student.source)}"
+        networks = (
+            f"{escaped_bounded(self.teacher.source)} teaches {escaped_bounded(self.student.source)}"
+        )
         lines = (
             f"{pair.rank:3} {pair.kind.value:<12} "
-            f"{named(pair.teacher.name)} = {named(pair.student.name)}"
+            f"{printed_name(pair.teacher.name)} = {printed_name(pair.student.name)}"
             for pair in self.pairs
         )
         return "\n".join((networks, *lines))
 
     def _repr_html_(self) -> str:
-        """Return the pairs as a table, and what is to be said about them, for a notebook."""
+        """Return the pairs as a table, then the report, for a notebook."""
         from html import escape
 
         rows = (_HEADINGS, *map(_cells, self.pairs))
         cells = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
         table = f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
-        said = f"<pre>{escape(str(self.report))}</pre>" if len(self.report) else ""
-        return table.replace("\n", "<br>") + said
+        report = f"<pre>{escape(str(self.report))}</pre>" if len(self.report) else ""
+        return table.replace("\n", "<br>") + report
 
 
 _HEADINGS = ("#", "kind", "teacher", "student", "relation, loss", "why")
 
 
 def _cells(pair: Pair) -> tuple[str, ...]:
-    bridge = pair.relation.value if pair.adapter is None else pair.adapter
+    relation = pair.relation.value if pair.adapter is None else pair.adapter
     why = "\n".join((*pair.why, *pair.warnings))
-    ends = (_shown(pair.teacher), _shown(pair.student))
-    return (str(pair.rank), pair.kind.value, *ends, f"{bridge}\nloss {pair.loss}", why)
+    ends = _end_cell(pair.teacher), _end_cell(pair.student)
+    return (str(pair.rank), pair.kind.value, *ends, f"{relation}\nloss {pair.loss}", why)
 
 
-def _shown(end: End) -> str:
-    dims = ("?" if dim == UNKNOWN else str(dim) for dim in end.shape or ())
+def _end_cell(end: End) -> str:
+    dims = ("?" if dim == UNKNOWN_DIM else str(dim) for dim in end.shape or ())
     place = end.layer or end.module
     shape = "[?]" if end.shape is None else f"[{', '.join(dims)}]"
-    return "\n".join(part for part in (named(end.name), shape, place and bounded(place)) if part)
+    return "\n".join(
+        part for part in (printed_name(end.name), shape, place and escaped_bounded(place)) if part
+    )
 
 
 def end_of(graph: Graph, value: Value) -> End:
-    """Describe a Value as one side of a Pair."""
+    """Describe a Value as one end of a Pair."""
     operator = graph.producer(value.name)
     return End(
         name=value.name,

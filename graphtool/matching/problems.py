@@ -1,4 +1,4 @@
-"""What can be wrong with pairs: GT3xx."""
+"""Diagnostics of pairs and recipes: GT301 to GT322."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from reprlib import repr as brief
 
 from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
-from graphtool.graph import UNKNOWN, Graph, Shape
+from graphtool.graph import UNKNOWN_DIM, Graph, Shape
 from graphtool.lookalikes import closest, near_notes
-from graphtool.paths import look_at
-from graphtool.selectors import listing
+from graphtool.paths import ls_command
+from graphtool.selectors import listing_help
 from graphtool.structure import Structure
+from graphtool.text import string_literal
 from graphtool.version import UPGRADE
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "form_without_pairs",
     "left_out",
     "moved_value",
+    "no_feature_map",
     "no_layer_paths",
     "no_such_tap",
     "not_a_pair",
@@ -28,6 +30,9 @@ __all__ = [
     "nothing_in_common",
     "other_program",
     "stale_recipe",
+    "teacher_is_smaller",
+    "unclear_answer",
+    "unequal_heads",
     "unknown_config",
     "unknown_loss",
     "unknown_schema",
@@ -35,10 +40,11 @@ __all__ = [
 ]
 
 _LISTED = 8
+_LISTED_OUTPUTS = 6
 _NEAREST = 3
-# Of 1: `mse` is like nothing, `DistilationCELoss` like `DistillationCELoss`.
-_LIKE = 0.6
-_USUAL = "l2"
+# The least similarity, of 1: `DistilationCELoss` is near `DistillationCELoss`, `mse` near nothing.
+_LEAST_SIMILARITY = 0.6
+_DEFAULT_LOSS = "l2"
 
 
 def _both(teacher: Graph, student: Graph) -> tuple[Where, Where]:
@@ -60,7 +66,7 @@ def nothing_in_common(teacher: Graph, student: Graph, count: int) -> Diagnostic:
         message=f"no kind of feature map is found in both networks: {suggested}",
         severity=Severity.WARNING,
         where=_both(teacher, student),
-        help=listing(student.source),
+        help=listing_help(student.source),
     )
 
 
@@ -75,7 +81,7 @@ def unequal_heads(teacher: Graph, student: Graph, heads: tuple[int, int]) -> Dia
         message=f"the teacher has {heads[0]} outputs and the student {heads[1]}: not all can pair",
         severity=Severity.WARNING,
         where=_both(teacher, student),
-        help=listing(teacher.source),
+        help=listing_help(teacher.source),
     )
 
 
@@ -90,7 +96,7 @@ def not_a_pair(given: str) -> Diagnostic:
 
 @rule("GT305")
 def form_without_pairs(
-    form: str, wanted: str, teacher: Graph, student: Graph, apart: Sequence[str]
+    form: str, what: str, teacher: Graph, student: Graph, reasons: Sequence[str]
 ) -> Diagnostic:
     """A published form of distillation needs Values that the two networks don't both have.
 
@@ -98,18 +104,18 @@ def form_without_pairs(
     `overhaul` stages, `logits` classes. Where both have them, the notes say how they differ too
     much for the form's loss: without a form, such pairs get a loss that takes any two shapes.
     """
-    lacking = "the form's loss cannot compare in these two" if apart else "the two do not both have"
+    why = "the form's loss cannot compare in these two" if reasons else "the two do not both have"
     return Diagnostic(
-        message=f"`{form}` pairs {wanted}, which {lacking}",
+        message=f"`{form}` pairs {what}, which {why}",
         where=_both(teacher, student),
-        notes=tuple(apart),
-        help=listing(student.source),
+        notes=tuple(reasons),
+        help=listing_help(student.source),
     )
 
 
 @rule("GT308")
 def form_leaves_out(
-    form: str, count: int, teacher: Graph, student: Graph, apart: Sequence[str]
+    form: str, count: int, teacher: Graph, student: Graph, reasons: Sequence[str]
 ) -> Diagnostic:
     """A published form was taken without some of its pairs, which its losses can't compare.
 
@@ -120,8 +126,44 @@ def form_leaves_out(
         message=f"`{form}` is taken without {counted(count, 'pair')} that its loss cannot compare",
         severity=Severity.WARNING,
         where=_both(teacher, student),
-        notes=tuple(apart),
+        notes=tuple(reasons),
     )
+
+
+@rule("GT309")
+def unclear_answer(role: str, teacher: Structure, student: Structure) -> Diagnostic:
+    """A network ends in a loss, or a number, that does not say what it answers: that was guessed.
+
+    A loss is followed back to the last Values that no label touches. Here these are several, or
+    there is none but the number itself: the loss compares two towers, say, or needs no label. What
+    was taken is what the last weights make. Where that is not what you mean, name the pair
+    yourself, or give the network without its loss.
+    """
+    side = teacher if role == "teacher" else student
+    graph, logits = side.graph, _vector_logits(side)
+    outputs = dict.fromkeys(head.output for head in side.heads if not head.is_clear)
+    which = "which does not say" if len(outputs) == 1 else "which do not say"
+    guess = f"taken was {listed(logits, _LISTED_OUTPUTS)}" if logits else "no logits are paired"
+    places = [
+        Where(role=role, program=graph.source, value=name, shape=graph.values[name].shape)
+        for name in logits[:_LISTED_OUTPUTS]
+    ]
+    pair = [string_literal(name) for one in (teacher, student) for name in _vector_logits(one)[:1]]
+    ends = listed([*outputs], _LISTED_OUTPUTS)
+    return Diagnostic(
+        message=f"the {role} ends in {ends}, {which} what it answers: {guess}",
+        severity=Severity.WARNING,
+        where=tuple(places) or (Where(role=role, program=graph.source),),
+        help=f"gt.distill_loss(merged, [({', '.join(pair)})])"
+        if len(pair) == 2
+        else listing_help(graph.source),
+    )
+
+
+def _vector_logits(side: Structure) -> list[str]:
+    """Return the logits, without scalars."""
+    values = side.graph.values
+    return [head.logits for head in side.heads if (values[head.logits].rank or 0) > 1]
 
 
 @rule("GT306")
@@ -163,7 +205,7 @@ def no_feature_map(structure: Structure, name: str, role: str) -> Diagnostic:
     return Diagnostic(
         message=f"`{name}` is no feature map but a {structure.role(name).value}",
         where=(Where(role=role, program=graph.source, value=name, shape=graph.values[name].shape),),
-        help=listing(graph.source),
+        help=listing_help(graph.source),
     )
 
 
@@ -187,13 +229,13 @@ def unknown_schema(found: object, known: int, *, empty: bool) -> Diagnostic:
     It says how the file is laid out. A newer graphtool may have written the file, or the file is no
     recipe at all.
     """
-    typed = f"schema = {known}"
+    line = f"schema = {known}"
     if empty:
-        typed = "graphtool suggest-pairs TEACHER STUDENT -o pairs.toml"
+        line = "graphtool suggest-pairs TEACHER STUDENT -o pairs.toml"
     elif type(found) is int and found > known:
-        typed = UPGRADE
-    told = "has no `schema`" if found is None else f"has the `schema` {brief(found)}"
-    return Diagnostic(message=f"the recipe {told}; this graphtool reads {known}", help=typed)
+        line = UPGRADE
+    state = "has no `schema`" if found is None else f"has the `schema` {brief(found)}"
+    return Diagnostic(message=f"the recipe {state}; this graphtool reads {known}", help=line)
 
 
 @rule("GT312")
@@ -201,7 +243,7 @@ def unreadable_recipe(path: str, reason: str) -> Diagnostic:
     """The recipe file is not there, or the operating system does not let graphtool read it."""
     return Diagnostic(
         message=f"the recipe `{path}` cannot be read: {reason}",
-        help=look_at(path),
+        help=ls_command(path),
     )
 
 
@@ -225,11 +267,12 @@ def unknown_loss(
     toolkit, they are its losses that compare two networks. To have a loss of your own read, give
     it the name of the one that comes next to it, in a copy of the file.
     """
-    near = closest(loss, known, most=_NEAREST, cutoff=_LIKE)
+    near = closest(loss, known, most=_NEAREST, cutoff=_LEAST_SIMILARITY)
+    suggestion = near[0] if near else _DEFAULT_LOSS if _DEFAULT_LOSS in known else known[0]
     return Diagnostic(
         message=f"`{place}`: there is no loss `{loss}`",
         notes=(*near_notes(loss, near), f"known: {listed(known, len(known))}"),
-        help=typed.format(near[0] if near else _USUAL if _USUAL in known else known[0]),
+        help=typed.format(suggestion),
     )
 
 
@@ -251,11 +294,11 @@ def duplicate_pair(first: str, again: str, teacher: str, student: str) -> Diagno
 def stale_recipe(
     place: str,
     *,
-    was: Where,
-    was_type: str | None,
+    before: Where,
+    type_before: str | None,
     now: Where,
-    now_type: str | None,
-    alike: Sequence[str],
+    type_now: str | None,
+    same: Sequence[str],
 ) -> Diagnostic:
     """A Value of the recipe is not in the program any more: nothing in it computes the same.
 
@@ -266,41 +309,41 @@ def stale_recipe(
     alone decides. Where several Values compute the same and none has the name, put the right one's
     name in.
     """
-    before, after = _described(was_type, was.shape), _described(now_type, now.shape)
+    old, new = _operator_text(type_before, before.shape), _operator_text(type_now, now.shape)
     if not now.value:
-        changed = f"was {before} and is not in the program now"
-    elif before == after:
-        changed = f"is {before} as it was, and is computed from something else now"
+        changed = f"was {old} and is not in the program now"
+    elif old == new:
+        changed = f"is {old} as it was, and is computed from something else now"
     else:
-        changed = f"was {before} and is {after} now"
-    if alike:
-        notes = (f"{len(alike)} Values compute what it did: {listed(alike, _LISTED)}",)
+        changed = f"was {old} and is {new} now"
+    if same:
+        notes = (f"{len(same)} Values compute what it did: {listed(same, _LISTED)}",)
     else:
         notes = ("no Value of the program computes what it did",)
     return Diagnostic(
-        message=f"`{place}`: stale: `{was.value}` {changed}",
-        where=(was, now),
+        message=f"`{place}`: stale: `{before.value}` {changed}",
+        where=(before, now),
         notes=notes,
         help="graphtool suggest-pairs TEACHER STUDENT -o new.toml",
     )
 
 
 @rule("GT317")
-def moved_value(place: str, role: str, graph: Graph, was: str, now: str) -> Diagnostic:
+def moved_value(place: str, role: str, graph: Graph, before: str, now: str) -> Diagnostic:
     """A Value of the recipe has another name in this program and was found by its fingerprint.
 
     Pruning renumbers derived names such as `relu_48`, and legacy programs count on from what was
     built before.
     """
     return Diagnostic(
-        message=f"`{place}`: `{was}` is `{now}` in this program",
+        message=f"`{place}`: `{before}` is `{now}` in this program",
         severity=Severity.NOTE,
         where=(Where(role=role, program=graph.source, value=now, shape=graph.values[now].shape),),
     )
 
 
 @rule("GT318")
-def other_program(role: str, was: str, graph: Graph) -> Diagnostic:
+def other_program(role: str, before: str, graph: Graph) -> Diagnostic:
     """The recipe was made from another program; its Values were looked for by their fingerprints.
 
     That is as it should be where the recipe comes from an inference model and is used for training.
@@ -308,7 +351,10 @@ def other_program(role: str, was: str, graph: Graph) -> Diagnostic:
     return Diagnostic(
         message=f"the {role} is not the program that the recipe was made from",
         severity=Severity.NOTE,
-        where=(Where(role="recipe", program=was or None), Where(role=role, program=graph.source)),
+        where=(
+            Where(role="recipe", program=before or None),
+            Where(role=role, program=graph.source),
+        ),
     )
 
 
@@ -342,7 +388,7 @@ def unknown_config(name: str, known: Sequence[str]) -> Diagnostic:
 
 @rule("GT321")
 def no_layer_paths(
-    teacher: Graph, student: Graph, reasons: Sequence[str], wanted: str
+    teacher: Graph, student: Graph, reasons: Sequence[str], config: str
 ) -> Diagnostic:
     """No pair can be written as a configuration, which names the sublayers of a network.
 
@@ -354,7 +400,7 @@ def no_layer_paths(
         message="no pair can be written in this configuration",
         where=_both(teacher, student),
         notes=tuple(reasons),
-        help=f"graphtool suggest-pairs MODULE:CALLABLE MODULE:CALLABLE --input SHAPE --as {wanted}",
+        help=f"graphtool suggest-pairs MODULE:CALLABLE MODULE:CALLABLE --input SHAPE --as {config}",
     )
 
 
@@ -367,16 +413,16 @@ def left_out(ranks: Sequence[int], reason: str) -> Diagnostic:
     tells them apart. The losses of PaddleClas and PaddleOCR compare equal shapes: none of them has
     an adapter. PaddleOCR hands out the results of `backbone`, `neck` and `head` alone.
     """
-    several = len(ranks) > 1
-    said = ", ".join(map(str, ranks))
+    numbers = ", ".join(map(str, ranks))
+    subject = f"pairs {numbers} are" if len(ranks) > 1 else f"pair {numbers} is"
     return Diagnostic(
-        message=f"pair{'s' * several} {said} {'are' if several else 'is'} left out: {reason}",
+        message=f"{subject} left out: {reason}",
         severity=Severity.WARNING,
     )
 
 
-def _described(type: str | None, shape: Shape | None) -> str:
+def _operator_text(type: str | None, shape: Shape | None) -> str:
     kind = "no operator's result" if type is None else f"`{type.rpartition('.')[2].rstrip('_')}`"
     if shape is None:
         return kind
-    return f"{kind} [{', '.join('?' if dim == UNKNOWN else str(dim) for dim in shape)}]"
+    return f"{kind} [{', '.join('?' if dim == UNKNOWN_DIM else str(dim) for dim in shape)}]"

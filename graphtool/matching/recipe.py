@@ -1,9 +1,9 @@
-"""Recipes: pairs, losses and weights in a TOML file that can be edited and read back."""
+"""Recipes: pairs, losses and weights in a TOML file that can be edited and read again."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from numbers import Real
@@ -12,32 +12,52 @@ from pathlib import Path, PurePath
 from typing import Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
-from graphtool.diagnostics import Diagnostic, PairError, Report, Severity, UsageError, counted
+from graphtool.both import Both
+from graphtool.diagnostics import (
+    Diagnostic,
+    PairError,
+    ReadError,
+    Report,
+    Severity,
+    UsageError,
+    Where,
+    counted,
+)
 from graphtool.files import write_text
-from graphtool.graph import Graph
+from graphtool.graph import Graph, shapes_agree
 from graphtool.matching import problems
 from graphtool.matching._config_entries import entries_of
-from graphtool.matching._ends import Side
-from graphtool.matching._schema import SCHEMA, Document, PairRecord, marked, parse
+from graphtool.matching._schema import (
+    SCHEMA,
+    Document,
+    EndRecord,
+    FeedRecord,
+    PairRecord,
+    ProgramRecord,
+    fingerprint_text,
+    parse,
+)
 from graphtool.matching.candidate import Candidate
-from graphtool.matching.config_files import paired
+from graphtool.matching.config_files import pairs_of_entries
 from graphtool.matching.config_problems import no_entries, not_yaml
 from graphtool.matching.fingerprint import Fingerprint, fingerprints, program_fingerprint
-from graphtool.matching.forms import adapter_for
-from graphtool.matching.pairs import End, Pair, PairSet
-from graphtool.matching.rank import pair_of
-from graphtool.matching.score import Comparison
-from graphtool.readers import Source, read_own
-from graphtool.readers._kinds import check_kind
+from graphtool.matching.pairs import End, Pair, PairSet, end_of
+from graphtool.matching.presets import adapter_for
+from graphtool.matching.score import Scorer
+from graphtool.matching.suggest import pair_of
+from graphtool.ops import kind_of, kind_of_type
+from graphtool.readers import Source, read_without_teachers
+from graphtool.readers._regular_file import check_not_special
+from graphtool.selectors import find
 from graphtool.structure import analyse
-from graphtool.text import as_typed
+from graphtool.text import escaped_code
 from graphtool.version import version
 
 __all__ = [
     "Recipe",
     "is_configuration",
+    "load_text",
     "read_recipe",
-    "recipe_in",
     "recipe_text",
     "write_recipe",
 ]
@@ -50,10 +70,10 @@ _HEADER = """\
 
 """
 
-# An array of whole numbers, one to a line. No string matches: those have their line breaks escaped.
+# An array of whole numbers, one per line. No string matches: their line breaks are escaped.
 _NUMBERS = re.compile(r"\[\n(?P<items>(?:    -?\d+,\n)+)\]")
 
-# What `as_typed` writes as Python does; a doubled backslash starts no other.
+# The Python escapes that `as_typed` writes; a doubled backslash starts no other.
 _ESCAPE = re.compile(r"\\(?:\\|x(?P<byte>[0-9a-f]{2})|u(?P<lone>d[89a-f][0-9a-f]{2}))")
 
 _WRITE = 'gt.write_recipe(gt.suggest_pairs(teacher, student), "pairs.toml")'
@@ -62,9 +82,9 @@ _READ = 'gt.read_recipe("pairs.toml", teacher=teacher, student=student)'
 _OTHER_PROGRAM = "GT318"
 _EDITED_NAME = "GT319"
 _CONFIGURATIONS = (".yml", ".yaml")
-# A recipe of 1,000 pairs has a million.
-_LARGEST = 2**24
-# Some editors put it before what they write.
+# A recipe of 1,000 pairs takes about a million bytes.
+_MOST_BYTES = 2**24
+# Some editors write it at the start of a file.
 _BOM = "\ufeff"
 
 # TOML is made of plain dicts, lists and scalars, nested at will.
@@ -73,9 +93,9 @@ _Toml: TypeAlias = Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Pairs, each with its loss and weight; `version` is the graphtool that wrote the file.
+    """Pairs, each with its loss and weight, and the `version` of the graphtool that wrote the file.
 
-    It is empty where another toolkit did.
+    `version` is empty for the configuration of another toolkit.
     """
 
     pairs: PairSet
@@ -83,34 +103,34 @@ class Recipe:
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """The weight of each pair in order."""
+        """The weights of the pairs, in order."""
         return tuple(pair.weight for pair in self.pairs)
 
 
 def write_recipe(
     pairs: PairSet, path: str | PathLike[str], *, weights: Sequence[float] | None = None
 ) -> None:
-    """Write pairs to a recipe file, whole or not at all, each with its own weight or a given one.
+    """Write pairs to a recipe file, atomically; `weights` replaces the weights of the pairs.
 
     Raises GraphtoolError: GT601 where the file can't be written. Raises UsageError: GT248.
     """
-    found = tuple(_misgiven(pairs, path, weights))
-    if found:
-        raise UsageError(*found)
+    errors = tuple(_argument_errors(pairs, path, weights))
+    if errors:
+        raise UsageError(*errors)
     write_text(path, recipe_text(pairs, weights=weights))
 
 
-def _misgiven(pairs: object, path: object, weights: object) -> Iterator[Diagnostic]:
+def _argument_errors(pairs: object, path: object, weights: object) -> Iterator[Diagnostic]:
     if not isinstance(pairs, PairSet):
         yield bad_argument("pairs", pairs, "a PairSet, as `suggest_pairs` gives", _WRITE)
     elif weights is not None and not _are_weights(weights, len(pairs)):
-        wanted = f"a list of {counted(len(pairs), 'weight')}, each a number of 0 or more"
-        yield bad_argument("weights", weights, wanted, f"weights=[1.0] * {len(pairs)}")
+        expected = f"a list of {counted(len(pairs), 'weight')}, each a number of 0 or more"
+        yield bad_argument("weights", weights, expected, f"weights=[1.0] * {len(pairs)}")
     elif weights is None:
-        for place, pair in enumerate(pairs):
+        expected, call = "a number of 0 or more", "dataclasses.replace(pair, weight=1)"
+        for index, pair in enumerate(pairs):
             if not _is_weight(pair.weight):
-                name, wanted = f"pairs[{place}].weight", "a number of 0 or more"
-                yield bad_argument(name, pair.weight, wanted, "dataclasses.replace(pair, weight=1)")
+                yield bad_argument(f"pairs[{index}].weight", pair.weight, expected, call)
     if not isinstance(path, str | PathLike):
         yield bad_argument("path", path, "the path of a file", _WRITE)
 
@@ -130,28 +150,25 @@ def recipe_text(pairs: PairSet, *, weights: Sequence[float] | None = None) -> st
     """Return pairs as TOML, the same text for the same pairs and weights."""
     import tomli_w
 
-    marks = fingerprints(pairs.teacher), fingerprints(pairs.student)
+    teacher, student = fingerprints(pairs.teacher), fingerprints(pairs.student)
+    weighted: Iterable[Pair] = pairs
+    if weights is not None:
+        weighted = (
+            replace(pair, weight=weight) for pair, weight in zip(pairs, weights, strict=True)
+        )
     document = {
         "schema": SCHEMA,
         "graphtool": version(),
-        "teacher": _program_table(pairs.teacher, marks[0]),
-        "student": _program_table(pairs.student, marks[1]),
-        "pairs": [_pair_table(pair, *marks) for pair in _weighing(pairs, weights)],
+        "teacher": _program_table(pairs.teacher, teacher),
+        "student": _program_table(pairs.student, student),
+        "pairs": [_pair_table(pair, teacher, student) for pair in weighted],
     }
     lines = _NUMBERS.sub(_on_one_line, tomli_w.dumps(document)).split("\n")
-    return _HEADER + "\n".join(_ESCAPE.sub(_in_toml, as_typed(line)) for line in lines)
+    return _HEADER + "\n".join(_ESCAPE.sub(_toml_escape, escaped_code(line)) for line in lines)
 
 
-def _weighing(pairs: PairSet, weights: Sequence[float] | None) -> Iterator[Pair]:
-    if weights is None:
-        yield from pairs
-        return
-    for pair, weight in zip(pairs, weights, strict=True):
-        yield replace(pair, weight=weight)
-
-
-def _in_toml(escape: re.Match[str]) -> str:
-    """Spell what is written out as TOML does; a lone surrogate it can't spell stays as it is."""
+def _toml_escape(escape: re.Match[str]) -> str:
+    """Spell a Python escape as TOML does; lone surrogates, which it cannot escape, stay."""
     if escape["lone"]:
         return chr(int(escape["lone"], 16))
     return f"\\u00{escape['byte']}" if escape["byte"] else escape[0]
@@ -161,13 +178,13 @@ def _on_one_line(array: re.Match[str]) -> str:
     return f"[{', '.join(array['items'].replace(',', ' ').split())}]"
 
 
-def _program_table(graph: Graph, marks: Mapping[str, Fingerprint]) -> dict[str, _Toml]:
+def _program_table(graph: Graph, by_name: Mapping[str, Fingerprint]) -> dict[str, _Toml]:
     feeds = [graph.values[name] for name in graph.feeds]
     return {
-        # Where the file lay on the writer's machine is of no use to a reader on another.
+        # The folder is of no use on another machine.
         "source": re.split(r"[/\\]", graph.source)[-1],
         "kind": graph.kind.value,
-        "fingerprint": program_fingerprint(graph, marks),
+        "fingerprint": program_fingerprint(graph, by_name),
         "feeds": [
             {"name": feed.name, "shape": feed.shape} for feed in feeds if feed.shape is not None
         ],
@@ -179,7 +196,7 @@ def _pair_table(
     teacher: Mapping[str, Fingerprint],
     student: Mapping[str, Fingerprint],
 ) -> dict[str, _Toml]:
-    return _present(
+    return _without_none(
         {
             "rank": pair.rank,
             "kind": pair.kind.value,
@@ -196,113 +213,120 @@ def _pair_table(
     )
 
 
-def _end_table(end: End, marks: Mapping[str, Fingerprint]) -> dict[str, _Toml]:
-    return _present({**asdict(end), "fingerprint": marked(marks[end.name], end.name)})
+def _end_table(end: End, by_name: Mapping[str, Fingerprint]) -> dict[str, _Toml]:
+    return _without_none(
+        {**asdict(end), "fingerprint": fingerprint_text(by_name[end.name], end.name)}
+    )
 
 
-def _present(table: Mapping[str, _Toml]) -> dict[str, _Toml]:
-    """Leave out what is None, for which TOML has no word."""
+def _without_none(table: Mapping[str, _Toml]) -> dict[str, _Toml]:
+    """Leave out None, which TOML cannot write."""
     return {key: value for key, value in table.items() if value is not None}
 
 
 def read_recipe(path_or_text: str | PathLike[str], *, teacher: Source, student: Source) -> Recipe:
-    """Read a recipe and find its Values in two networks; a string of several lines is its text.
+    """Read a recipe and find its Values in two networks.
 
-    The networks are Graphs, or whatever `gt.read` takes.
+    A string of several lines is the text of a recipe, any other the path of one. The networks are
+    Graphs, or anything that `gt.read` takes.
 
     A Value is found by its fingerprint, and among equal ones by module path and name, so a recipe
     made from an inference model holds for the training program. An end without a fingerprint, or
     whose name was edited, is found by its name, which may be any selector. `pairs.report` notes
-    what has moved and what was edited.
+    which Values moved and which names were edited.
 
     A path that ends in `.yml` or `.yaml` is a distillation configuration of PaddleClas, PaddleOCR
-    or PaddleSlim, or what `suggest-pairs --as` writes. Its pairs say in `why` where they stand in
-    the file; `pairs.report` says which of its losses were read as no pair, and which were replaced.
+    or PaddleSlim, or what `suggest-pairs --as` writes. The `why` of its pairs gives their place in
+    the file; `pairs.report` lists the losses that were ignored or replaced.
 
     Raises PairError with all problems: GT310 to GT316, GT323, GT324, GT327, GT303, GT101 and GT102.
     Raises UsageError: GT248. Raises what `gt.read` does.
     """
-    text = recipe_in(path_or_text)
-    written = entries_of(text) if is_configuration(path_or_text) else parse(text)
-    graphs = read_own(teacher), read_own(student)
-    if isinstance(written, Document):
-        pairs, said = _documented(written, graphs)
+    text = load_text(path_or_text)
+    content = entries_of(text) if is_configuration(path_or_text) else parse(text)
+    graphs = Both(teacher, student).map(read_without_teachers)
+    if isinstance(content, Document):
+        pairs, diagnostics = _read_document(content, graphs)
     else:
-        pairs, said = paired(written, *graphs)
-    report = Report.of(said)
+        pairs, diagnostics = pairs_of_entries(content, *graphs)
+    report = Report.of(diagnostics)
     if report.errors:
-        # That the recipe is of another network explains the rest.
-        others = [found for found in report if found.code == _OTHER_PROGRAM]
+        # First that the recipe is of another network, which explains the rest.
+        other_program = [found for found in report if found.code == _OTHER_PROGRAM]
         warnings = [found for found in report if found.severity is Severity.WARNING]
-        raise PairError(*others, *report.errors, *warnings)
-    found = PairSet(
-        teacher=graphs[0],
-        student=graphs[1],
+        raise PairError(*other_program, *report.errors, *warnings)
+    pair_set = PairSet(
+        teacher=graphs.teacher,
+        student=graphs.student,
         pairs=tuple(pair for pair in pairs if pair is not None),
         report=report,
     )
-    return Recipe(pairs=found, version=written.version if isinstance(written, Document) else "")
+    return Recipe(pairs=pair_set, version=content.version if isinstance(content, Document) else "")
 
 
 def is_configuration(path_or_text: str | PathLike[str]) -> bool:
-    """Tell the path of a configuration of another toolkit from a recipe."""
+    """Return whether this is the path of another toolkit's configuration, not a recipe."""
     given = fspath(path_or_text)
     is_text = isinstance(path_or_text, str) and "\n" in given
     return not is_text and PurePath(given).suffix.lower() in _CONFIGURATIONS
 
 
-def _documented(
-    document: Document, graphs: tuple[Graph, Graph]
-) -> tuple[list[Pair | None], list[Diagnostic]]:
-    sides = (
-        Side.of("teacher", graphs[0], document.teacher),
-        Side.of("student", graphs[1], document.student),
-    )
-    said = [remark for side in sides for remark in side.remarks()]
-    pairs = [_found(record, index, sides, said) for index, record in enumerate(document.pairs)]
-    if not document.pairs:
-        said.append(no_entries(*graphs, (), of_recipe=True))
-    return pairs, [*said, *_duplicates(pairs)]
-
-
-def recipe_in(path_or_text: object) -> str:
-    """Return the text of a recipe or a configuration; a string of several lines is that itself.
+def load_text(path_or_text: object) -> str:
+    """Return the text of a recipe or configuration; a string of several lines is the text itself.
 
     Raises PairError: GT310, GT312, GT323. Raises ReadError: GT017. Raises UsageError: GT248.
     """
     if not isinstance(path_or_text, str | PathLike):
-        wanted = "the path of a recipe, or its text"
-        raise UsageError(bad_argument("path_or_text", path_or_text, wanted, _READ))
+        expected = "the path of a recipe, or its text"
+        raise UsageError(bad_argument("path_or_text", path_or_text, expected, _READ))
     given = fspath(cast("str | PathLike[str]", path_or_text))
     if isinstance(path_or_text, str) and "\n" in given:
         return given.removeprefix(_BOM)
-    unread = not_yaml if is_configuration(Path(given)) else problems.not_a_recipe
+    invalid = not_yaml if is_configuration(Path(given)) else problems.not_a_recipe
     try:
-        check_kind(Path(given))
+        check_not_special(Path(given))
         with Path(given).open("rb") as file:
-            data = file.read(_LARGEST + 1)
-        if len(data) > _LARGEST:
-            raise PairError(unread(f"it has more than {_LARGEST:,} bytes"))
-        # As `write_text` writes it: names may hold lone surrogates.
+            data = file.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            raise PairError(invalid(f"it has more than {_MOST_BYTES:,} bytes"))
+        # As `write_text` encodes it: names may hold lone surrogates.
         return data.decode("utf-8", "surrogatepass").removeprefix(_BOM)
     except UnicodeDecodeError as error:
-        raise PairError(unread(f"it is no UTF-8 text: {error.reason}")) from None
+        raise PairError(invalid(f"it is no UTF-8 text: {error.reason}")) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise PairError(problems.unreadable_recipe(given, reason)) from None
 
 
-def _found(
-    record: PairRecord, index: int, sides: tuple[Side, Side], said: list[Diagnostic]
+def _read_document(
+    document: Document, graphs: Both[Graph]
+) -> tuple[list[Pair | None], list[Diagnostic]]:
+    """Return the pairs of a recipe in order, None for those with a missing end, and diagnostics."""
+    lookups = Both(
+        _Lookup.of("teacher", graphs.teacher, document.teacher),
+        _Lookup.of("student", graphs.student, document.student),
+    )
+    diagnostics = [found for lookup in lookups for found in lookup.program_diagnostics()]
+    pairs = [
+        _find_pair(record, index, lookups, diagnostics)
+        for index, record in enumerate(document.pairs)
+    ]
+    if not document.pairs:
+        diagnostics.append(no_entries(graphs.teacher, graphs.student, (), of_recipe=True))
+    return pairs, [*diagnostics, *_duplicates(pairs)]
+
+
+def _find_pair(
+    record: PairRecord, index: int, lookups: Both[_Lookup], diagnostics: list[Diagnostic]
 ) -> Pair | None:
     place = f"pairs[{index}]"
-    teacher = sides[0].find(record.teacher, place)
-    student = sides[1].find(record.student, place)
-    of_ends = (*teacher.said, *student.said)
+    teacher = lookups.teacher.locate(record.teacher, place)
+    student = lookups.student.locate(record.student, place)
+    of_ends = (*teacher.diagnostics, *student.diagnostics)
     if teacher.end is None or student.end is None:
-        said.extend(of_ends)
+        diagnostics.extend(of_ends)
         return None
-    pair = Pair(
+    recorded = Pair(
         rank=index + 1 if record.rank is None else record.rank,
         score=record.score,
         kind=record.kind,
@@ -315,33 +339,33 @@ def _found(
         why=record.why,
         warnings=record.warnings,
     )
-    found = _anew(pair, sides) if teacher.is_another or student.is_another else pair
-    said.extend(_also(_readapted(pair, found), of_ends))
-    return found
-
-
-def _readapted(was: Pair, now: Pair) -> tuple[str, ...]:
-    """Say so where the adapter in the file, which may be edited as well, is not the one taken."""
-    if was.adapter == now.adapter:
-        return ()
-    given, taken = (f"`{one.adapter}`" if one.adapter else "no adapter" for one in (was, now))
-    return (f"the file has {given}; {taken} is what the two need now",)
-
-
-def _also(notes: tuple[str, ...], edits: Sequence[Diagnostic]) -> Iterator[Diagnostic]:
-    """Note something beside each name that was edited."""
-    for found in edits:
+    pair, notes = recorded, ()
+    if teacher.is_edited or student.is_edited:
+        pair = _compared_anew(recorded, lookups)
+        notes = _adapter_notes(recorded, pair)
+    for found in of_ends:
         is_edit = found.code == _EDITED_NAME
-        yield replace(found, notes=(*found.notes, *notes)) if is_edit else found
+        diagnostics.append(replace(found, notes=(*found.notes, *notes)) if is_edit else found)
+    return pair
 
 
-def _anew(pair: Pair, sides: tuple[Side, Side]) -> Pair:
-    """Compare the Values that a pair names now, and keep the kind, loss and weight it was given."""
-    comparison = Comparison(*(analyse(side.graph) for side in sides))
+def _compared_anew(pair: Pair, lookups: Both[_Lookup]) -> Pair:
+    """Compare the Values that a pair names now; keep its kind, loss and weight."""
+    comparison = Scorer(*(analyse(lookup.graph) for lookup in lookups))
     candidate = Candidate(pair.kind, pair.teacher.name, pair.student.name, why=())
-    found = pair_of(pair.rank, candidate, comparison)
-    adapter = adapter_for(found, pair.loss)
-    return replace(found, loss=pair.loss, weight=pair.weight, adapter=adapter, alternatives=())
+    compared = pair_of(pair.rank, candidate, comparison)
+    adapter = adapter_for(compared, pair.loss)
+    return replace(compared, loss=pair.loss, weight=pair.weight, adapter=adapter, alternatives=())
+
+
+def _adapter_notes(recorded: Pair, compared: Pair) -> tuple[str, ...]:
+    """Return a note where the adapter in the file, which may also be edited, is not used."""
+    if recorded.adapter == compared.adapter:
+        return ()
+    before, now = (
+        f"`{pair.adapter}`" if pair.adapter else "no adapter" for pair in (recorded, compared)
+    )
+    return (f"the file has {before}; {now} is what the two need now",)
 
 
 def _duplicates(pairs: Sequence[Pair | None]) -> Iterator[Diagnostic]:
@@ -353,3 +377,141 @@ def _duplicates(pairs: Sequence[Pair | None]) -> Iterator[Diagnostic]:
             if first.setdefault(key, index) != index:
                 places = f"pairs[{first[key]}]", f"pairs[{index}]"
                 yield problems.duplicate_pair(*places, pair.teacher.name, pair.student.name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Located:
+    """The Value that the end of a pair means now, None where it is missing, and diagnostics.
+
+    `is_edited` is True where the name was edited: the pair was written for another Value.
+    """
+
+    end: End | None
+    diagnostics: tuple[Diagnostic, ...] = ()
+    is_edited: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lookup:
+    """Finds the Values of a recipe in a Graph, which may be of another program by now.
+
+    `by_name` has the fingerprints of the Graph, `names` the Values by kind and ancestors.
+    """
+
+    role: str
+    graph: Graph
+    record: ProgramRecord
+    by_name: Mapping[str, Fingerprint]
+    names: Mapping[tuple[str, str], list[str]]
+    same_sizes: bool
+
+    @classmethod
+    def of(cls, role: str, graph: Graph, record: ProgramRecord) -> _Lookup:
+        """Index the fingerprints of a Graph."""
+        by_name = fingerprints(graph)
+        names: dict[tuple[str, str], list[str]] = {}
+        for name, fingerprint in by_name.items():
+            names.setdefault((fingerprint.kind, fingerprint.ancestors), []).append(name)
+        return cls(
+            role=role,
+            graph=graph,
+            record=record,
+            by_name=by_name,
+            names=names,
+            same_sizes=_same_sizes(record.feeds, graph),
+        )
+
+    def program_diagnostics(self) -> Iterator[Diagnostic]:
+        """Report a program other than that of the recipe."""
+        recorded = self.record.fingerprint
+        # Translating a legacy program to PIR changes the fingerprint of the whole.
+        has_aliases = any(value.aliases for value in self.graph.values.values())
+        is_translated = has_aliases and self.record.source == PurePath(self.graph.source).name
+        if recorded is None or is_translated:
+            return
+        if recorded != program_fingerprint(self.graph, self.by_name):
+            yield problems.other_program(self.role, self.record.source, self.graph)
+
+    def locate(self, end: EndRecord, place: str) -> _Located:
+        """Find an end by its fingerprint, or by its name, which may be any selector.
+
+        The name alone decides where there is no fingerprint, or where the name was edited since.
+        """
+        fingerprint = end.parsed_fingerprint
+        if fingerprint is None:
+            return self._locate_name(end)
+        if end.is_edited:
+            # The other keys describe the Value that was named before.
+            located = self._locate_name(EndRecord(name=end.name))
+            if located.end is None:
+                return located
+            edited = problems.edited_name(f"{place}.{self.role}", self.role, self.graph, end.name)
+            return replace(located, diagnostics=(edited,), is_edited=True)
+        names = self.names.get((fingerprint.kind, fingerprint.ancestors), [])
+        if self.same_sizes:
+            names = [name for name in names if self.by_name[name].has_shape_of(fingerprint)]
+        names = self._narrow_down(end, names)
+        if len(names) != 1:
+            return _Located(None, (self._stale(end, place, names),))
+        name = names[0]
+        if name == end.name or end.name in self.graph.values[name].aliases:
+            return _Located(self._end(name, end))
+        moved = problems.moved_value(f"{place}.{self.role}", self.role, self.graph, end.name, name)
+        return _Located(self._end(name, end), (moved,))
+
+    def _locate_name(self, end: EndRecord) -> _Located:
+        try:
+            return _Located(self._end(find(self.graph, end.name).name, end))
+        except ReadError as error:
+            return _Located(None, error.report.diagnostics)
+
+    def _end(self, name: str, recorded: EndRecord) -> End:
+        """Describe the Value as it is now, with the recorded attribute path if it has none."""
+        end = end_of(self.graph, self.graph.values[name])
+        return end if end.layer is not None else replace(end, layer=recorded.layer)
+
+    def _narrow_down(self, end: EndRecord, names: list[str]) -> list[str]:
+        """Narrow down Values that compute the same: by module, name, attribute path, Operator."""
+        makers = {name: self.graph.producer(name) for name in names}
+        modules = {name: maker.module if maker else None for name, maker in makers.items()}
+        kinds = {name: kind_of(maker) if maker else None for name, maker in makers.items()}
+        if end.module is not None:
+            names = [name for name in names if modules[name] == end.module] or names
+        names = [name for name in names if name == end.name] or names
+        if end.layer is not None:
+            names = [x for x in names if self.graph.values[x].layer == end.layer] or names
+        kind = None if end.op is None else kind_of_type(end.op)
+        return [name for name in names if kinds[name] == kind] or names
+
+    def _stale(self, end: EndRecord, place: str, same: list[str]) -> Diagnostic:
+        now = self.graph.values.get(end.name)
+        maker = None if now is None else self.graph.producer(end.name)
+        return problems.stale_recipe(
+            f"{place}.{self.role}",
+            before=Where(
+                role=f"recipe's {self.role}",
+                program=self.record.source or None,
+                value=end.name,
+                shape=end.shape,
+            ),
+            type_before=end.op,
+            now=Where(
+                role=self.role,
+                program=self.graph.source,
+                value=None if now is None else now.name,
+                shape=None if now is None else now.shape,
+            ),
+            type_now=None if maker is None else maker.type,
+            same=same,
+        )
+
+
+def _same_sizes(feeds: tuple[FeedRecord, ...], graph: Graph) -> bool:
+    """Return whether feeds may have the recorded sizes; they are matched by name, then position."""
+    for index, feed in enumerate(feeds):
+        now = graph.values.get(feed.name)
+        if now is None and index < len(graph.feeds):
+            now = graph.values[graph.feeds[index]]
+        if now is not None and not shapes_agree(feed.shape, now.shape):
+            return False
+    return True

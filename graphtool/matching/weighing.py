@@ -1,4 +1,4 @@
-"""Weigh suggested pairs by evidence from data: it settles ties and warns, and never overrules."""
+"""Rerank suggested pairs by evidence from data: it breaks ties and adds warnings, no more."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from graphtool.matching.evidence import Evidence
 from graphtool.matching.pairs import Pair, PairSet
 from graphtool.structure import Structure, analyse
 
-__all__ = ["names_of", "weigh"]
+__all__ = ["names_to_measure", "rerank"]
 
-# A teacher map of another stage speaks against a pair where it is alike at all, and its CKA is
-# larger by this much; on noise, maps that have nothing to do with each other differ by as much.
-_ALIKE = 0.5
-_MUCH = 0.1
+# A teacher map of another stage contradicts a pair if its CKA is at least this, and larger than the
+# pair's by that margin; on noise, unrelated maps differ by as much.
+_LEAST_CKA = 0.5
+_MARGIN = 0.1
 _DIGITS = 4
 
 
-def names_of(pairs: PairSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return what is to be measured of the teacher and the student: main lines and pairs."""
+def names_to_measure(pairs: PairSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of the Values to measure in each network: the main line and the pairs."""
     teacher, student = analyse(pairs.teacher), analyse(pairs.student)
     return (
         tuple(dict.fromkeys((*teacher.main_line, *(pair.teacher.name for pair in pairs)))),
@@ -31,31 +31,31 @@ def names_of(pairs: PairSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
     )
 
 
-def weigh(pairs: PairSet, evidence: Evidence) -> PairSet:
-    """Say with each pair how alike its ends are on data, and settle ties by that.
+def rerank(pairs: PairSet, evidence: Evidence) -> PairSet:
+    """Add its CKA to each pair, and break ties by it.
 
     Pairs of one kind and one teacher stage (or Value, outside of stages) that follow each other
-    with equal scores change places, so that the one that is more alike comes first. Warnings say
-    where outliers decide a score, and where data speak against a pair: another stage of the teacher
-    is much more like its student map. The report of the evidence comes after that of the pairs.
+    with equal scores are ordered by CKA, the largest first. Warnings name scores that outliers
+    decide, and pairs that the data contradict: another stage of the teacher is much more similar to
+    the student map. The report of the evidence comes after that of the pairs.
     """
-    teacher = _Stages(analyse(pairs.teacher))
-    weighed = tuple(
-        _said(replace(pair, rank=place.rank), evidence, teacher)
-        for place, pair in zip(pairs, _settled(pairs, evidence, teacher), strict=True)
+    stages = _TeacherStages(analyse(pairs.teacher))
+    reranked = tuple(
+        _with_evidence(replace(pair, rank=place.rank), evidence, stages)
+        for place, pair in zip(pairs, _ties_broken(pairs, evidence, stages), strict=True)
     )
     report = Report.of((*pairs.report, *evidence.report))
-    return replace(pairs, pairs=weighed, report=report)
+    return replace(pairs, pairs=reranked, report=report)
 
 
 @dataclass(frozen=True)
-class _Stages:
-    """The stages of a teacher, numbered as the reasons of pairs do it."""
+class _TeacherStages:
+    """The stages of a teacher, numbered as in the reasons of pairs."""
 
     structure: Structure
 
     def index(self, name: str) -> int | None:
-        """Return which stage a Value lies in, None outside of stages; a tap is with its block."""
+        """Return the stage of a Value, None outside of stages; a tap belongs to its block."""
         if name in self._by_name:
             return self._by_name[name]
         if self.structure.is_on_main_line(name):
@@ -67,15 +67,15 @@ class _Stages:
 
     @cached_property
     def _by_name(self) -> dict[str, int]:
-        found: dict[str, int] = {}
+        indices: dict[str, int] = {}
         for index, stage in enumerate(self.structure.stages):
-            found.update(dict.fromkeys(stage.values, index))
+            indices.update(dict.fromkeys(stage.values, index))
             for block in stage.blocks:
-                found.update(dict.fromkeys(self.structure.taps(block).values(), index))
-        return found
+                indices.update(dict.fromkeys(self.structure.taps(block).values(), index))
+        return indices
 
-    def said(self, name: str) -> str:
-        """Say which stage a Value lies in: ` of stage 2`, or nothing."""
+    def text(self, name: str) -> str:
+        """Return the stage of a Value as text: ` of stage 2`, or nothing."""
         index = self.index(name)
         if index is None:
             return ""
@@ -83,48 +83,52 @@ class _Stages:
         return f" of stage {number}" if number else " of the stem"
 
 
-def _settled(pairs: Iterable[Pair], evidence: Evidence, teacher: _Stages) -> Iterator[Pair]:
-    def place(pair: Pair) -> tuple[object, ...]:
-        stage = teacher.index(pair.teacher.name)
+def _ties_broken(
+    pairs: Iterable[Pair], evidence: Evidence, stages: _TeacherStages
+) -> Iterator[Pair]:
+    def tie(pair: Pair) -> tuple[object, ...]:
+        stage = stages.index(pair.teacher.name)
         return pair.kind, pair.score, pair.teacher.name if stage is None else stage
 
-    for _, tied in groupby(pairs, key=place):
+    for _, tied in groupby(pairs, key=tie):
         yield from sorted(tied, key=lambda pair: -_cka(pair, evidence))
 
 
 def _cka(pair: Pair, evidence: Evidence) -> float:
-    """Return the CKA of a pair; one without any is behind all others."""
-    score = evidence.score(pair.teacher.name, pair.student.name)
-    return -2.0 if score is None else score
+    """Return the CKA of a pair; pairs without one come last."""
+    cka = evidence.score(pair.teacher.name, pair.student.name)
+    return -2.0 if cka is None else cka
 
 
-def _said(pair: Pair, evidence: Evidence, teacher: _Stages) -> Pair:
-    ends = pair.teacher.name, pair.student.name
-    score = evidence.scores.get(ends)
-    if score is None:
+def _with_evidence(pair: Pair, evidence: Evidence, stages: _TeacherStages) -> Pair:
+    names = pair.teacher.name, pair.student.name
+    similarity = evidence.scores.get(names)
+    if similarity is None:
         return pair
-    why = f"CKA {score} on {counted(evidence.samples, 'sample')}"
-    against = (*evidence.remarks(*ends), *_contradictions(evidence, teacher, *ends))
+    why = f"CKA {similarity} on {counted(evidence.samples, 'sample')}"
+    warnings = (*evidence.remarks(*names), *_contradictions(evidence, stages, *names))
     return replace(
         pair,
         why=(*pair.why, why),
-        warnings=(*pair.warnings, *against),
-        cka=round(score.cka, _DIGITS),
+        warnings=(*pair.warnings, *warnings),
+        cka=round(similarity.cka, _DIGITS),
     )
 
 
-def _contradictions(evidence: Evidence, teacher: _Stages, ours: str, theirs: str) -> Iterator[str]:
-    """Yield what is much more like the student map: a Value of another stage with as many axes."""
-    values = teacher.structure.graph.values
-    rank, stage = values[ours].rank, teacher.index(ours)
+def _contradictions(
+    evidence: Evidence, stages: _TeacherStages, teacher: str, student: str
+) -> Iterator[str]:
+    """Warn where a teacher Value of another stage, of equal rank, is much more similar."""
+    values = stages.structure.graph.values
+    rank, stage = values[teacher].rank, stages.index(teacher)
     others = [
         name
-        for name in teacher.structure.main_line
-        if values[name].rank == rank and (stage is None or teacher.index(name) != stage)
+        for name in stages.structure.main_line
+        if values[name].rank == rank and (stage is None or stages.index(name) != stage)
     ]
-    best, score = evidence.best(theirs, others), evidence.scores[ours, theirs].cka
-    other = score if best is None else evidence.scores[best, theirs].cka
-    if best is None or other < _ALIKE or other - score < _MUCH:
+    best, cka = evidence.best(student, others), evidence.scores[teacher, student].cka
+    best_cka = cka if best is None else evidence.scores[best, student].cka
+    if best is None or best_cka < _LEAST_CKA or best_cka - cka < _MARGIN:
         return
-    where, scores = teacher.said(best), f"CKA {other:.2f}, {score:.2f} here"
+    where, scores = stages.text(best), f"CKA {best_cka:.2f}, {cka:.2f} here"
     yield f"on data the student's Value is more like the teacher's `{best}`{where}: {scores}"

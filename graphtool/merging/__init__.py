@@ -1,4 +1,4 @@
-"""Merge a teacher into a student's Program: checked first, then all of it or nothing."""
+"""Merge a teacher into a student's Program: checked first, and rolled back on any failure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from typing import Any, TypeAlias
 
+from graphtool.both import Both
 from graphtool.checks import (
+    MergeOptions,
     MergePlan,
     ParametersWhen,
-    Wanted,
-    Weights,
+    TeacherWeights,
     check_sources,
-    plan_for,
+    plan_merge,
     run_rules,
 )
 from graphtool.diagnostics import MergeError, Report, Severity, warn
@@ -22,26 +23,26 @@ from graphtool.garbage import collection_paused
 from graphtool.graph import Graph, ProgramKind
 from graphtool.merging import _legacy, _pir
 from graphtool.merging._backend import Scopes
-from graphtool.merging._failures import paddle_failures
 from graphtool.merging._interrupts import heed_interrupt
-from graphtool.merging._provenance import Provenance, from_file, from_nowhere, from_scope
-from graphtool.merging._scope import hand_over
-from graphtool.merging._teacher import Teacher, kind_of, open_teacher
-from graphtool.merging.merged import Merged, inherited_by, merged_of, register
+from graphtool.merging._paddle_errors import raise_paddle_errors_as
+from graphtool.merging._provenance import Provenance, from_file, from_scope, unavailable
+from graphtool.merging._scope import assign_tensors
+from graphtool.merging._teacher import Teacher, open_teacher, program_kind
+from graphtool.merging.merged import Merged, inherited_merges, merged_of, register
 from graphtool.merging.verify import Comparison, Verification
 from graphtool.readers import read
 from graphtool.readers._paddle import load_paddle, static_mode
-from graphtool.readers.counters import count_past, keep_counters, user_names
+from graphtool.readers.counters import advance_counters, counted_names, restore_counters_on
 from graphtool.readers.facts import known_operators
 from graphtool.readers.layer_weights import (
     changed_since_start,
-    dynamic_layer,
-    is_to_start,
-    lacking_tensors,
+    has_pending_startup,
+    missing_tensors,
+    weights_layer,
 )
 from graphtool.readers.layers import Network
-from graphtool.readers.live import LiveProgram, as_live, own_graph, program_of
-from graphtool.readers.registry import note, noted
+from graphtool.readers.live import LiveProgram, graph_before_merges, live_program, program_of
+from graphtool.readers.registry import merge_records, set_merge_records
 
 __all__ = ["Comparison", "Merged", "Verification", "merge", "merged_of"]
 
@@ -64,42 +65,49 @@ def merge(
 ) -> Merged:
     """Merge a frozen teacher into the student's Program, in place, after checking everything.
 
-    The teacher is a live Program, a Network or the path of a saved model, which brings its weights
-    along; the student is a live Program or a Network. `feed_map` goes from teacher feed names to
-    student feed names; a teacher feed mapped onto its own name with the prefix stays a feed of its
-    own. A teacher that had a teacher itself is merged as it was before that, with what it has
-    learnt since: neither its teacher nor what trained it comes along. `scope` holds the student's
-    tensors (the global Scope where None); those of a Layer of
-    dynamic mode are put there, and it is an error where it has others under their names.
-    `teacher_scope` holds the teacher's (that same one where None; the one it learnt in, for a
-    teacher that had a teacher). The teacher's tensors are
-    copied; those of a saved model, which nothing else holds, are shared. With `share=True` so are
-    those of `teacher_scope`, except where the student's Scope or a parameter of the student's
-    reaches them: it takes no memory, but running the teacher's startup program again, or training
-    it, then changes the merged teacher. Onto another `place` all are copied. With
-    `parameters="later"` none of them is touched, and `Merged.load_teacher` brings them. `shared`
-    names parameters of both networks that are to be one: the student's, which the teacher reads as
-    it is trained.
+    The teacher is a live Program, a Network, or the path of a saved model, which is loaded with its
+    weights. The student is a live Program or a Network. A teacher that has a teacher itself is
+    merged as it was before that merge, with its current weights: neither its own teacher nor its
+    optimizer is merged.
 
-    `report` of what is returned has all Diagnostics of the checks; its warnings are warned of.
+    `feed_map` maps teacher feed names to student feed names. A teacher feed mapped to its own name
+    with the prefix stays a separate feed.
 
-    Raises MergeError with all Diagnostics of the checks, or GT258 where Paddle fails, UsageError
-    GT249 for another `parameters`, GT248 for arguments of another type, ReadError where the teacher
-    cannot be read: nothing has changed then. On any other failure, and an interrupt, too, both
-    Programs and both Scopes are as they were.
+    `scope` holds the student's tensors, the global Scope if None. Those of a dynamic-mode Layer are
+    copied there; it is an error if the Scope has other tensors under their names. `teacher_scope`
+    holds the teacher's tensors; if None it is `scope`, or for a teacher that has a teacher, the
+    Scope in which it was trained.
 
-    A Scope that `scope.new_scope()` made is gone after `scope.drop_kids()`: whatever uses it then,
-    a Merged too, ends the process.
+    The teacher's tensors are copied, except those of a saved model, which are shared because
+    nothing else holds them. `share=True` shares those of `teacher_scope` as well, except tensors
+    that the student's Scope or one of its parameters also uses. It saves memory, but running the
+    teacher's startup program again, or training it, then changes the merged teacher. If `place` is
+    another device, all tensors are copied to it.
 
-    Threads: one at a time is in a call that changes or runs Programs, or reads or sets what Scopes
-    hold; the others wait for it. A `program_guard`, the mode, and which kind of Programs Paddle
-    builds are the whole process's. Where several threads use those, let one lock of yours cover
-    each guard, each call of graphtool's and each `Executor.run`: a guard that is left while another
-    thread is in one gives that thread the wrong Program, which graphtool refuses if it can tell
-    (GT359, GT258), and Paddle may crash of.
+    With `parameters="later"` no weights are transferred; load them with `Merged.load_teacher`.
+    `shared` names parameters of both networks to merge into one: the student's, which the teacher
+    then reads while it is trained.
+
+    The `report` of the result has all Diagnostics of the checks; its warnings are also issued as
+    Python warnings.
+
+    Raises MergeError with all Diagnostics of the checks, or with GT258 if Paddle fails. Raises
+    UsageError: GT249 for another value of `parameters`, GT248 for arguments of a wrong type. Raises
+    ReadError if the teacher cannot be read. On any failure, interrupts included, both Programs and
+    both Scopes are left as they were.
+
+    A Scope made by `scope.new_scope()` is destroyed by `scope.drop_kids()`. Using it afterwards,
+    also through a Merged, crashes the process.
+
+    Threads: calls that change or run Programs, or read or set tensors in Scopes, run one at a time;
+    other threads wait. `program_guard`, the mode and the kind of Programs that Paddle builds are
+    process-wide. If several threads use them, hold one lock of your own around each guard, each
+    graphtool call and each `Executor.run`. A guard that exits while another thread is inside one
+    leaves that thread with the wrong Program. graphtool refuses this if it can detect it (GT359,
+    GT258), and Paddle may crash.
     """
     check_sources(teacher_program, student_program, teachers=(str, PathLike))
-    wanted = Wanted.of(
+    options = MergeOptions.of(
         feed_map,
         name_prefix,
         parameters,
@@ -108,95 +116,87 @@ def merge(
         scope=scope,
         teacher_scope=teacher_scope,
     )
-    with paddle_failures(MergeError, "gt.merge"):
+    with raise_paddle_errors_as(MergeError, "gt.merge"):
         with collection_paused():
-            sides = _Sides.of(teacher_program, student_program, teacher_scope, wanted)
-            plan = _plan(sides)
-        return _merge(sides, plan, share=share)
+            inputs = _open_networks(teacher_program, student_program, teacher_scope, options)
+            teacher, student = inputs.teacher, inputs.student
+            plan = plan_merge(
+                teacher.live.graph,
+                student.graph,
+                inputs.options,
+                TeacherWeights(
+                    scope=teacher.scope, file=teacher.file, in_source=teacher.has_own_weights
+                ),
+                known=(_operator_types(teacher.live.graph), _operator_types(student.graph)),
+                merges=merge_records(student.program),
+            )
+        return _checked_merge(inputs, plan, share=share)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Sides:
-    """Both networks, opened, and what is wanted of them."""
+class _MergeInputs:
+    """The opened teacher and student; `network` is the student if it was given as a Network."""
 
     teacher: Teacher
     student: LiveProgram
     network: Network | None
-    wanted: Wanted
-
-    @classmethod
-    def of(
-        cls, teacher: _Paddle, student: _Paddle, teacher_scope: _Paddle | None, wanted: Wanted
-    ) -> _Sides:
-        kind = kind_of(student)
-        scope = load_paddle().static.global_scope() if wanted.scope is None else wanted.scope
-        same = program_of(teacher) is program_of(student)
-        live = as_live(student)
-        wanted = replace(
-            wanted,
-            scope=scope,
-            one_program=same,
-            layer=dynamic_layer(student),
-            to_start=is_to_start(student),
-            changed=(changed_since_start(teacher), changed_since_start(student)),
-        )
-        if isinstance(teacher, str | PathLike) or kind_of(teacher) is not kind:
-            _refuse_unopened(_graph_of(teacher), live, wanted)
-        opened = open_teacher(teacher, teacher_scope, scope, kind)
-        return cls(
-            teacher=_apart(opened) if same else opened,
-            student=live,
-            network=student if isinstance(student, Network) else None,
-            wanted=wanted,
-        )
+    options: MergeOptions
 
 
-# What Paddle must not be given to open, and what a translation leaves no trace of.
-_BEFORE_OPENING = frozenset({"GT219", "GT243", "GT244"})
-
-
-def _graph_of(teacher: _Paddle) -> Graph:
-    if isinstance(teacher, str | PathLike):
-        return read(fspath(teacher))
-    return own_graph(teacher)
-
-
-def _refuse_unopened(teacher: Graph, student: LiveProgram, wanted: Wanted) -> None:
-    """Check a teacher before Paddle opens or translates it, which ends the process for some.
-
-    Raises MergeError with all errors where it is none for this student.
-    """
-    known = known_operators(teacher.kind), _types(student.graph)
-    plan = plan_for(teacher, student.graph, wanted, Weights(brought=True), known=known)
-    errors = run_rules(plan).errors
-    if any(found.code in _BEFORE_OPENING for found in errors):
-        raise MergeError(*errors)
-
-
-def _apart(teacher: Teacher) -> Teacher:
-    """Put a clone in the place of a teacher that is the student's own Program.
-
-    Paddle hangs where a Program is copied into its own Block.
-    """
-    with static_mode(teacher.live.kind):
-        now = LiveProgram.of(teacher.live.program.clone())
-    return replace(teacher, live=replace(now, graph=teacher.live.graph))
-
-
-def _plan(sides: _Sides) -> MergePlan:
-    teacher, student = sides.teacher, sides.student
-    return plan_for(
-        teacher.live.graph,
-        student.graph,
-        sides.wanted,
-        Weights(scope=teacher.scope, file=teacher.file, brought=teacher.loads),
-        known=(_types(teacher.live.graph), _types(student.graph)),
-        merges=noted(student.program),
+def _open_networks(
+    teacher: _Paddle, student: _Paddle, teacher_scope: _Paddle | None, options: MergeOptions
+) -> _MergeInputs:
+    kind = program_kind(student)
+    scope = load_paddle().static.global_scope() if options.scope is None else options.scope
+    one_program = program_of(teacher) is program_of(student)
+    student_live = live_program(student)
+    options = replace(
+        options,
+        scope=scope,
+        one_program=one_program,
+        layer=weights_layer(student),
+        startup_pending=has_pending_startup(student),
+        changed=Both(changed_since_start(teacher), changed_since_start(student)),
+    )
+    if isinstance(teacher, str | PathLike) or program_kind(teacher) is not kind:
+        _check_before_opening(teacher, student_live, options)
+    opened = open_teacher(teacher, teacher_scope, scope, kind)
+    if one_program:
+        # Paddle hangs if a Program is copied into its own Block.
+        with static_mode(opened.live.kind):
+            clone = LiveProgram.of(opened.live.program.clone())
+        opened = replace(opened, live=replace(clone, graph=opened.live.graph))
+    return _MergeInputs(
+        teacher=opened,
+        student=student_live,
+        network=student if isinstance(student, Network) else None,
+        options=options,
     )
 
 
-def _merge(sides: _Sides, plan: MergePlan, *, share: bool) -> Merged:
-    """Check, then join; whatever fails, and whenever, all is as it was before."""
+# Checked before Paddle opens the teacher: opening can abort the process, translation hides them.
+_CODES_BEFORE_OPENING = frozenset({"GT219", "GT243", "GT244"})
+
+
+def _check_before_opening(teacher: _Paddle, student: LiveProgram, options: MergeOptions) -> None:
+    """Check a teacher before Paddle opens or translates it, which can abort the process.
+
+    Raises MergeError with all errors.
+    """
+    graph = (
+        read(fspath(teacher))
+        if isinstance(teacher, str | PathLike)
+        else graph_before_merges(teacher)
+    )
+    known = known_operators(graph.kind), _operator_types(student.graph)
+    plan = plan_merge(graph, student.graph, options, TeacherWeights(in_source=True), known=known)
+    errors = run_rules(plan).errors
+    if any(found.code in _CODES_BEFORE_OPENING for found in errors):
+        raise MergeError(*errors)
+
+
+def _checked_merge(inputs: _MergeInputs, plan: MergePlan, *, share: bool) -> Merged:
+    """Check, then merge; any failure rolls back to the state before."""
     report = run_rules(plan)
     if report.errors:
         raise MergeError(*report)
@@ -204,59 +204,59 @@ def _merge(sides: _Sides, plan: MergePlan, *, share: bool) -> Merged:
         if found.severity is Severity.WARNING:
             warn(found)
     if plan.parameters is ParametersWhen.NOW:
-        sides.teacher.load(sides.teacher.scope)
-    with static_mode(sides.student.kind), ExitStack() as undo:
-        merged = _joined(sides, plan, report, undo, share=share)
-        # Garbage is collected by now, which takes milliseconds.
+        inputs.teacher.load(inputs.teacher.scope)
+    with static_mode(inputs.student.kind), ExitStack() as undo:
+        merged = _merge(inputs, plan, report, undo, share=share)
+        # Garbage collection has just run, for some milliseconds: check for Ctrl-C once more.
         heed_interrupt()
         undo.pop_all()
     return merged
 
 
 @collection_paused()
-def _joined(
-    sides: _Sides, plan: MergePlan, report: Report, undo: ExitStack, *, share: bool
+def _merge(
+    inputs: _MergeInputs, plan: MergePlan, report: Report, undo: ExitStack, *, share: bool
 ) -> Merged:
-    teacher, student, wanted = sides.teacher, sides.student, sides.wanted
-    scopes = Scopes(teacher=teacher.scope, student=wanted.scope, share=share or teacher.loads)
-    inherited = inherited_by(student)
-    # What its owner does to the teacher's Program later is none of the merge's.
+    teacher, student, options = inputs.teacher, inputs.student, inputs.options
+    scopes = Scopes(
+        teacher=teacher.scope, student=options.scope, share=share or teacher.has_own_weights
+    )
+    inherited = inherited_merges(student)
+    # Clones: later changes to the teacher's Program must not affect the merge.
     originals = teacher.live.program.clone(), student.program.clone()
-    undo.callback(note, student.program, noted(student.program))
+    undo.callback(set_merge_records, student.program, merge_records(student.program))
     join = _pir.join if student.kind is ProgramKind.PIR else _legacy.join
     merged = Merged(
         plan=plan,
         report=report,
         scopes=scopes,
-        place=wanted.place,
-        joined=join(plan, teacher.live, student, scopes, wanted.place, undo),
+        place=options.place,
+        joined=join(plan, teacher.live, student, scopes, options.place, undo),
         originals=originals,
         before=student,
         source=teacher.live,
-        network=sides.network,
+        network=inputs.network,
         provenance=_provenance(plan, teacher),
     )
-    _bring_layer(sides.network, wanted.scope, undo)
-    keep_counters(student.program, undo)
-    count_past(student.program, user_names(student.graph))
+    layer = weights_layer(inputs.network)
+    if layer is not None:
+        # Copied, because the Layer may be trained further.
+        missing = missing_tensors(layer, options.scope)
+        assign_tensors(missing, options.scope, copied=frozenset(missing), undo=undo)
+    restore_counters_on(student.program, undo)
+    advance_counters(student.program, counted_names(student.graph))
     return register(merged, inherited)
 
 
 def _provenance(plan: MergePlan, teacher: Teacher) -> Provenance:
     if plan.parameters is ParametersWhen.LATER:
-        return from_nowhere("they are still to be loaded")
+        return unavailable("they are still to be loaded")
     names = {new: old for old, new in plan.weights}
-    return from_file(teacher.load, names) if teacher.loads else from_scope(teacher.scope, names)
+    if teacher.has_own_weights:
+        return from_file(teacher.load, names)
+    return from_scope(teacher.scope, names)
 
 
-def _bring_layer(network: Network | None, scope: _Paddle, undo: ExitStack) -> None:
-    """Give the student's Scope what it lacks of the student's Layer, which may train on."""
-    layer = dynamic_layer(network)
-    if layer is not None:
-        lacking = lacking_tensors(layer, scope)
-        hand_over(lacking, scope, copied=frozenset(lacking), undo=undo)
-
-
-def _types(graph: Graph) -> frozenset[str]:
-    # A live Program has no operator that the Paddle at hand doesn't know.
+def _operator_types(graph: Graph) -> frozenset[str]:
+    # The installed Paddle knows every operator of a live Program.
     return frozenset([operator.type for operator in graph.operators.values()])

@@ -1,4 +1,4 @@
-"""What both ways of merging, that of PIR and that of legacy Programs, take and give."""
+"""Data that the PIR and the legacy merge share, and helpers for Programs of either kind."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from graphtool.readers._paddle import is_legacy
 from graphtool.readers._pir import ValueKey
 from graphtool.readers.live import LiveProgram
 
-__all__ = ["Extent", "Joined", "Scopes", "drop_schedule", "handed_out"]
+__all__ = ["BlockSnapshot", "Scopes", "ValueMap", "drop_lr_schedule", "fetched_value"]
 
-# Scopes and Places are of Paddle's compiled part, which ships no types.
+# Scopes and Places belong to Paddle's compiled part, which ships no types.
 _Paddle: TypeAlias = Any
 
-_ENDS = frozenset({"fetch", "shadow_output"})
-_SCHEDULE = ("lr_scheduler", "lr_name", "lr_var")
+_FETCH_KINDS = frozenset({"fetch", "shadow_output"})
+_SCHEDULE_ATTRIBUTES = ("lr_scheduler", "lr_name", "lr_var")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scopes:
-    """The Scope that holds the teacher's weights, and the one that the student trains in.
+    """The Scope that holds the teacher's weights, and the one the student trains in.
 
-    `share` says that nothing writes the teacher's tensors any more, so that both may have them.
+    `share`: nothing writes the teacher's tensors any more, so both Scopes may use one buffer.
     """
 
     teacher: _Paddle
@@ -33,10 +33,10 @@ class Scopes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Extent:
-    """What the first Block of a merged Program holds right after the merge.
+class BlockSnapshot:
+    """Snapshot of a Program's global block, to find what was added later.
 
-    Operations by their ids under PIR; operators themselves and the names of Variables else.
+    Under PIR it holds operation ids; for a legacy Program, operators and the names of Variables.
     """
 
     ids: frozenset[int] = frozenset()
@@ -44,49 +44,49 @@ class Extent:
     variables: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, program: _Paddle) -> Extent:
-        """Note what there is now."""
+    def of(cls, program: _Paddle) -> BlockSnapshot:
+        """Take a snapshot."""
         block = program.global_block()
         if is_legacy(program):
             return cls(operators=frozenset(block.ops), variables=frozenset(block.vars))
         return cls(ids=frozenset([op.id() for op in block.ops]))
 
-    def has(self, op: _Paddle) -> bool:
-        """Tell an operation of the first Block that was there."""
+    def contains(self, op: _Paddle) -> bool:
+        """Return whether an operation of the global block is in the snapshot."""
         return op in self.operators if hasattr(op, "desc") else op.id() in self.ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Joined:
-    """Where the teacher's Values are in the merged Program, by their names in its own Graph.
+class ValueMap:
+    """Where the teacher's Values are in the merged Program, by their names in the teacher's Graph.
 
-    Either `keys` find them, which takes no walk over the merged Program (PIR), or `names` in the
-    Graph of `live`. `extent` tells what was added since.
+    They are found by `keys`, without reading the merged Program (PIR), or by `names` in the Graph
+    of `live`. `extent` is the merged Program's global block right after the merge.
     """
 
     keys: Mapping[str, ValueKey] = field(default_factory=dict[str, ValueKey])
     names: Mapping[str, str] = field(default_factory=dict[str, str])
     live: LiveProgram | None = None
-    extent: Extent
+    extent: BlockSnapshot
 
 
-def drop_schedule(clone: _Paddle) -> None:
-    """Take the schedule of the learning rate from a clone: Paddle copies what a Program has.
+def drop_lr_schedule(clone: _Paddle) -> None:
+    """Remove the learning-rate schedule that Paddle copied into a clone.
 
-    An Executor that sees one sets the rate before each run, in the global Scope, and fails where
-    the rate was removed.
+    Otherwise an Executor sets the rate in the global Scope before each run, and fails if the rate
+    Variable was removed.
     """
-    for attribute in _SCHEDULE:
+    for attribute in _SCHEDULE_ATTRIBUTES:
         if hasattr(clone, attribute):
             delattr(clone, attribute)
 
 
-def handed_out(graph: Graph, name: str) -> str:
-    """Return what a fetch operation hands out where a Value is its result, else the same name.
+def fetched_value(graph: Graph, name: str) -> str:
+    """Return the operand of the fetch operator that produces a Value, or the name unchanged.
 
-    A merge leaves out the teacher's fetches. Where a legacy Program is translated, the legacy name
-    of an output is that of the fetch's result.
+    A merge drops the teacher's fetches. In a translated legacy Program an output's legacy name is
+    that of the fetch's result.
     """
-    operator = graph.producer(name)
-    given = operator.operands[0] if operator and operator.kind in _ENDS else None
-    return name if given is None else given
+    producer = graph.producer(name)
+    operand = producer.operands[0] if producer and producer.kind in _FETCH_KINDS else None
+    return name if operand is None else operand

@@ -1,4 +1,4 @@
-"""What the comparison of two runs found: Value by Value, and weight by weight."""
+"""Results of comparing the merged Program with its originals, by Value and by weight."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphtool.diagnostics import counted
 from graphtool.graph import Shape
-from graphtool.text import bounded, named
+from graphtool.text import escaped_bounded, printed_name
 
 if TYPE_CHECKING:
     import numpy as np
     from rich.table import Table
 
-__all__ = ["Comparison", "Unchecked", "Verification", "array_of", "compared"]
+__all__ = ["Comparison", "Unchecked", "Verification", "array_of", "compare"]
 
-# Tensors are of Paddle's compiled part, which ships no types.
+# Tensors belong to Paddle's compiled part, which ships no types.
 _Paddle: TypeAlias = Any
 _Array: TypeAlias = "np.ndarray[Any, Any]"
 _Arrays: TypeAlias = "Mapping[str, _Array]"
@@ -25,10 +25,10 @@ _Arrays: TypeAlias = "Mapping[str, _Array]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One Value or weight of an original beside the same one of the merged Program.
+    """A Value or weight of an original compared with its counterpart in the merged Program.
 
-    `difference` is the largest absolute one, 0.0 where all bytes are equal, infinite where the
-    shapes differ or a number stands against none.
+    `difference` is the largest absolute difference: 0.0 if all bytes are equal, infinite if the
+    shapes differ or either side is NaN.
     """
 
     role: str
@@ -41,7 +41,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Unchecked:
-    """A weight of the teacher, by its old name, that could not be compared, and why."""
+    """A teacher weight, by its old name, that could not be compared, and why."""
 
     name: str
     why: str
@@ -49,12 +49,12 @@ class Unchecked:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was found; it is true where all was compared and is bit-equal.
+    """The result of `Merged.verify`; true if everything was compared and is bit-equal.
 
-    `comparisons` are Values; `weights` are the teacher's, beside what they came from, as both are
-    now; what a recurrence keeps of its dropout is none. Those that could not be compared are
-    `unchecked`, and printed as such: they are no pass, so that it is false, and `equal` tells of
-    the others.
+    `comparisons` holds Values. `weights` holds the teacher's weights against their source, both as
+    they are now, without the dropout state of recurrent layers. Weights that could not be compared
+    are in `unchecked` and printed as not checked; they make the result false, and `equal` covers
+    the rest. `generated` names the feeds that were generated.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -64,12 +64,12 @@ class Verification:
 
     @property
     def equal(self) -> bool:
-        """Tell whether all that was compared is bit-equal."""
+        """Return whether everything that was compared is bit-equal."""
         return not self.different
 
     @property
     def different(self) -> tuple[Comparison, ...]:
-        """Those that are not bit-equal: Values in program order, then weights."""
+        """Comparisons that are not bit-equal: Values in program order, then weights."""
         return tuple(row for row in (*self.comparisons, *self.weights) if not row.equal)
 
     def __bool__(self) -> bool:
@@ -78,7 +78,7 @@ class Verification:
     def __str__(self) -> str:
         lines = [self._summary()]
         lines += [
-            f"  {row.role}  {named(row.name)}  {list(row.shape)}  "
+            f"  {row.role}  {printed_name(row.name)}  {list(row.shape)}  "
             f"differs by up to {row.difference:.6g}"
             for row in self.different
         ]
@@ -92,66 +92,66 @@ class Verification:
         table.title = Text(self._summary())
         for row in (*self.comparisons, *self.weights):
             verdict = "yes" if row.equal else f"no: {row.difference:.6g}"
-            names = (Text(named(name)) for name in (row.name, row.merged))
+            names = (Text(printed_name(name)) for name in (row.name, row.merged))
             table.add_row(row.role, *names, Text(str(list(row.shape))), verdict)
         return table
 
     def _summary(self) -> str:
-        weights = f" and {_counted(self.weights)} weights" if self.weights else ""
+        weights = f" and {_equal_count(self.weights)} weights" if self.weights else ""
         generated = (
-            f"; generated: {', '.join(map(named, self.generated))}" if self.generated else ""
+            f"; generated: {', '.join(map(printed_name, self.generated))}" if self.generated else ""
         )
-        equal = f"{_counted(self.comparisons)} Values{weights} are bit-equal"
-        return f"{equal}{generated}{''.join(self._not_checked())}"
+        equal = f"{_equal_count(self.comparisons)} Values{weights} are bit-equal"
+        return f"{equal}{generated}{''.join(self._unchecked_notes())}"
 
-    def _not_checked(self) -> Iterator[str]:
+    def _unchecked_notes(self) -> Iterator[str]:
         for why, count in Counter(row.why for row in self.unchecked).items():
-            yield f"; not checked: {counted(count, 'weight')} ({bounded(why)})"
+            yield f"; not checked: {counted(count, 'weight')} ({escaped_bounded(why)})"
 
 
-def _counted(rows: tuple[Comparison, ...]) -> str:
-    return f"{sum(row.equal for row in rows)} of {len(rows)}"
+def _equal_count(comparisons: tuple[Comparison, ...]) -> str:
+    return f"{sum(row.equal for row in comparisons)} of {len(comparisons)}"
 
 
 def array_of(tensor: _Paddle) -> _Array:
-    """Copy a tensor, or what else numpy takes, to an array."""
+    """Copy a tensor, or anything else that NumPy accepts, to an array."""
     import numpy as np
 
     return np.array(tensor)
 
 
-def compared(
-    role: str, alone: _Arrays, both: _Arrays, names: Mapping[str, str]
+def compare(
+    role: str, originals: _Arrays, merged: _Arrays, names: Mapping[str, str]
 ) -> Iterator[Comparison]:
-    """Compare arrays by old and new name; what is not on both sides is left out."""
+    """Compare arrays by pairs of old and new names; pairs without both arrays are skipped."""
     for name, new in names.items():
-        if name not in alone or new not in both:
+        if name not in originals or new not in merged:
             continue
-        before, after = alone[name], both[new]
-        equal = before.shape == after.shape and before.tobytes() == after.tobytes()
+        original, copied = originals[name], merged[new]
+        equal = original.shape == copied.shape and original.tobytes() == copied.tobytes()
         yield Comparison(
             role=role,
             name=name,
             merged=new,
-            shape=tuple(after.shape),
+            shape=tuple(copied.shape),
             equal=equal,
-            difference=0.0 if equal else _difference(before, after),
+            difference=0.0 if equal else _difference(original, copied),
         )
 
 
-def _difference(before: _Array, after: _Array) -> float:
+def _difference(original: _Array, copied: _Array) -> float:
     import numpy as np
 
-    if before.shape != after.shape or before.size == 0:
+    if original.shape != copied.shape or original.size == 0:
         return float("inf")
-    apart = np.abs(_as_float(before) - _as_float(after))
-    return float("inf") if np.isnan(apart).any() else float(apart.max())
+    difference = np.abs(_as_float(original) - _as_float(copied))
+    return float("inf") if np.isnan(difference).any() else float(difference.max())
 
 
 def _as_float(array: _Array) -> _Array:
     import numpy as np
 
-    if array.dtype == np.uint16:  # How numpy holds bfloat16: the upper half of a float32.
-        whole = np.left_shift(array, 16, dtype=np.uint32).tobytes()
-        array = np.reshape(np.frombuffer(whole, np.float32), array.shape)
+    if array.dtype == np.uint16:  # NumPy holds bfloat16 as the upper half of a float32.
+        data = np.left_shift(array, 16, dtype=np.uint32).tobytes()
+        array = np.reshape(np.frombuffer(data, np.float32), array.shape)
     return array.astype(np.float64)

@@ -1,4 +1,4 @@
-"""Merge a legacy Program into another: adapt the teacher's description, then append it."""
+"""Merge legacy Programs: adapt the teacher's ProgramDesc, then append it to the student's."""
 
 from __future__ import annotations
 
@@ -8,22 +8,27 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from graphtool.checks import MergePlan, ParametersWhen
-from graphtool.merging._adapted import Adapted, Link, Naming, merged_names
-from graphtool.merging._backend import Extent, Joined, Scopes
-from graphtool.merging._scope import bring_parameters
+from graphtool.merging._adapted import (
+    AdaptedDesc,
+    AttributeReference,
+    Renaming,
+    merged_value_names,
+)
+from graphtool.merging._backend import BlockSnapshot, Scopes, ValueMap
+from graphtool.merging._scope import transfer_weights
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers._schema import program_message
 from graphtool.readers.live import LiveProgram
 
-__all__ = ["Before", "join"]
+__all__ = ["ProgramSnapshot", "join"]
 
 # Programs, their descriptions and protobuf messages have no static types.
 _Paddle: TypeAlias = Any
 _Message: TypeAlias = Any
 
-# The kinds of Variables that have a shape and a dtype, first those that have a LoD.
-_LEVELLED = ("dense_tensor", "tensor_array")
-_SHAPED = (*_LEVELLED, "selected_rows", "string", "strings", "vocab", "sparse_coo")
+# The kinds of Variables that have a LoD level, and those that have a shape and a dtype.
+_LOD_KINDS = ("dense_tensor", "tensor_array")
+_SHAPED_KINDS = (*_LOD_KINDS, "selected_rows", "string", "strings", "vocab", "sparse_coo")
 
 
 def join(
@@ -33,24 +38,25 @@ def join(
     scopes: Scopes,
     place: _Paddle | None,
     undo: ExitStack,
-) -> Joined:
-    """Merge the teacher into `student.program`, in place; `undo` gets what takes it out again."""
+) -> ValueMap:
+    """Merge the teacher into `student.program`, in place; `undo` gets the rollback callbacks."""
     program = student.program
-    naming = Naming.of(plan, teacher.program, program)
-    adapted = Adapted.of(teacher.program, naming)
+    renaming = Renaming.of(plan, teacher.program, program)
+    adapted = AdaptedDesc.of(teacher.program, renaming)
+    blocks = len(program.blocks)
     names = dict(
-        merged_names(naming, adapted.variables, teacher.graph, student.graph, len(program.blocks))
+        merged_value_names(renaming, adapted.variables, teacher.graph, student.graph, blocks)
     )
-    undo.callback(Before.of(program).restore, program)
+    undo.callback(ProgramSnapshot.of(program).restore, program)
     _append(adapted, program)
-    _freeze_variables(adapted.unfed, teacher.program, program)
-    _copy_feeds(naming.copied, program)
+    _freeze_variables(adapted.unreplaced, teacher.program, program)
+    _copy_feeds(renaming.copied_feeds, program)
     if plan.parameters is ParametersWhen.NOW:
-        bring_parameters(plan, scopes, place, undo)
-    return Joined(names=names, extent=Extent.of(program))
+        transfer_weights(plan, scopes, place, undo)
+    return ValueMap(names=names, extent=BlockSnapshot.of(program))
 
 
-def _append(adapted: Adapted, program: _Paddle) -> None:
+def _append(adapted: AdaptedDesc, program: _Paddle) -> None:
     source = adapted.description
     blocks = [program.desc.block(0)]
     for index in range(1, source.num_blocks()):
@@ -61,26 +67,26 @@ def _append(adapted: Adapted, program: _Paddle) -> None:
             target._set_forward_block_idx(blocks[message.forward_block_idx].id)  # noqa: SLF001
         _append_variables(message, block, target)
     for index, target in enumerate(blocks):
-        _append_operators(source.block(index), target, adapted.links[index], blocks)
-    # Once for all: it goes through the whole Program each time.
+        _append_operators(source.block(index), target, adapted.references[index], blocks)
+    # Only once: each call walks the whole Program.
     program._sync_with_cpp()  # noqa: SLF001
 
 
 def _append_variables(message: _Message, source: _Paddle, target: _Paddle) -> None:
     for var in message.vars:
         key = var.name.encode()
-        # What the student feeds is there already.
+        # A Variable that the student feeds exists already.
         if not target.has_var(key):
-            _describe(var, source.find_var(key), target.var(key))
+            _copy_var_desc(var, source.find_var(key), target.var(key))
 
 
-def _describe(message: _Message, old: _Paddle, new: _Paddle) -> None:
-    """Give a new description of a Variable what the old one says; Paddle cannot copy them."""
+def _copy_var_desc(message: _Message, old: _Paddle, new: _Paddle) -> None:
+    """Copy one VarDesc to another, field by field: Paddle has no function for it."""
     new.set_type(old.type())
-    if any(map(message.type.HasField, _SHAPED)):
+    if any(map(message.type.HasField, _SHAPED_KINDS)):
         new.set_shape(old.shape())
         new.set_dtype(old.dtype())
-    if any(map(message.type.HasField, _LEVELLED)):
+    if any(map(message.type.HasField, _LOD_KINDS)):
         new.set_lod_level(old.lod_level())
     new.set_persistable(message.persistable)
     new.set_need_check_feed(message.need_check_feed)
@@ -90,27 +96,33 @@ def _describe(message: _Message, old: _Paddle, new: _Paddle) -> None:
 
 
 def _append_operators(
-    source: _Paddle, target: _Paddle, links: Iterable[Link], blocks: Sequence[_Paddle]
+    source: _Paddle,
+    target: _Paddle,
+    references: Iterable[AttributeReference],
+    blocks: Sequence[_Paddle],
 ) -> None:
-    first = target.op_size()
+    offset = target.op_size()
     for index in range(source.op_size()):
         target.append_op().copy_from(source.op(index))
-    for link in links:
-        _relink(target.op(first + link.op), link, target, blocks)
+    for reference in references:
+        _set_reference(target.op(offset + reference.op_index), reference, target, blocks)
 
 
-def _relink(op: _Paddle, link: Link, block: _Paddle, blocks: Sequence[_Paddle]) -> None:
-    """Point an attribute at the student's own Blocks and Variables: the copy has the teacher's."""
-    inner = [blocks[index] for index in link.blocks]
-    variables = [block.find_var_recursive(name.encode()) for name in link.variables]
-    if inner:
-        set_attribute, targets = (op.set_blocks_attr if link.many else op.set_block_attr), inner
+def _set_reference(
+    op: _Paddle, reference: AttributeReference, block: _Paddle, blocks: Sequence[_Paddle]
+) -> None:
+    """Make a copied attribute refer to the merged Program's Blocks or Variables."""
+    is_list = reference.is_list
+    targets = [blocks[index] for index in reference.blocks]
+    if targets:
+        set_attribute = op.set_blocks_attr if is_list else op.set_block_attr
     else:
-        set_attribute, targets = (op.set_vars_attr if link.many else op.set_var_attr), variables
-    set_attribute(link.attribute, targets if link.many else targets[0])
+        targets = [block.find_var_recursive(name.encode()) for name in reference.variables]
+        set_attribute = op.set_vars_attr if is_list else op.set_var_attr
+    set_attribute(reference.attribute, targets if is_list else targets[0])
 
 
-# What Paddle keeps on a Parameter's Python object alone.
+# Paddle keeps these on a Parameter's Python object only.
 _PARAMETER_ATTRIBUTES = (
     "optimize_attr",
     "regularizer",
@@ -121,14 +133,14 @@ _PARAMETER_ATTRIBUTES = (
 
 
 def _freeze_variables(variables: Mapping[str, str], teacher: _Paddle, program: _Paddle) -> None:
-    """Let no optimizer train a Parameter, and carry over what no description holds."""
-    merged, theirs = program.global_block().vars, teacher.global_block().vars
-    for old, var in theirs.items():
-        new = merged.get(variables.get(old))
+    """Freeze the teacher's Parameters, and copy attributes that a ProgramDesc does not hold."""
+    teacher_vars, merged_vars = teacher.global_block().vars, program.global_block().vars
+    for old, var in teacher_vars.items():
+        new = merged_vars.get(variables.get(old))
         if new is None:
             continue
         new.is_data = var.is_data
-        # Paddle unsets it on a Parameter that it makes from a description.
+        # Paddle clears it on a Parameter that it creates from a VarDesc.
         new.stop_gradient = True
         if hasattr(new, "trainable"):
             new.trainable = False
@@ -136,36 +148,36 @@ def _freeze_variables(variables: Mapping[str, str], teacher: _Paddle, program: _
                 setattr(new, attribute, getattr(var, attribute))
 
 
-def _copy_feeds(copied: Sequence[tuple[str, str]], program: _Paddle) -> None:
-    """Keep a fed Variable for the teacher before the student's first operator runs."""
+def _copy_feeds(copied_feeds: Sequence[tuple[str, str]], program: _Paddle) -> None:
+    """Copy feeds for the teacher before the student's first operator can overwrite them."""
     block = program.global_block()
     feeds = [index for index, op in enumerate(block.ops) if op.type == "feed"]
-    for fed, own in copied:
+    for feed, copied in copied_feeds:
         block._insert_op(  # noqa: SLF001
             max(feeds, default=-1) + 1,
             type="assign",
-            inputs={"X": [block.var(fed)]},
-            outputs={"Out": [block.var(own)]},
+            inputs={"X": [block.var(feed)]},
+            outputs={"Out": [block.var(copied)]},
         )
-        block.var(own).stop_gradient = True
+        block.var(copied).stop_gradient = True
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
-    """What a Program consisted of: its Blocks, and the Variables and operators of the first."""
+class ProgramSnapshot:
+    """Snapshot of a Program: its number of Blocks, and what its global block holds."""
 
     blocks: int
     variables: frozenset[str]
     operators: tuple[_Paddle, ...]
 
     @classmethod
-    def of(cls, program: _Paddle) -> Before:
-        """Note what there is now."""
+    def of(cls, program: _Paddle) -> ProgramSnapshot:
+        """Take a snapshot."""
         block = program.global_block()
         return cls(len(program.blocks), frozenset(block.vars), tuple(block.ops))
 
     def restore(self, program: _Paddle) -> None:
-        """Take out all that came since; Variables and operators that were there stay the same."""
+        """Remove everything added since; earlier Variables and operators stay the same objects."""
         block = program.global_block()
         kept = {id(op.desc) for op in self.operators}
         for index in reversed(range(block.desc.op_size())):
@@ -179,15 +191,15 @@ class Before:
             del block.vars[name]
         del program.blocks[self.blocks :]
         if program.desc.num_blocks() > self.blocks:
-            _replace_description(program, self.blocks)
+            _truncate_description(program, self.blocks)
 
 
-def _replace_description(program: _Paddle, count: int) -> None:
-    """Give a Program a description of so many Blocks: Paddle has no way to take one out."""
+def _truncate_description(program: _Paddle, count: int) -> None:
+    """Replace a Program's description by its first Blocks: Paddle cannot remove a Block."""
     message: _Message = program_message()()
     message.ParseFromString(program.desc.serialize_to_string())
     del message.blocks[count:]
-    # Whoever still holds a part of the old description must not hold freed memory.
+    # Keeps the old description alive for objects that still point into it.
     program._graphtool_replaced = program.desc  # noqa: SLF001
     program.desc = load_paddle().base.core.ProgramDesc(message.SerializeToString())
     for index, block in enumerate(program.blocks):

@@ -1,8 +1,9 @@
-"""What a folder's manifest says: names old and new, feed maps, versions; read with validation."""
+"""The files in the folder of a merged Program, and its manifest: names, feed maps, versions."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,37 +11,49 @@ import msgspec
 
 from graphtool.diagnostics import Diagnostic, ReadError, Where, rule
 from graphtool.graph import Graph, Origin, ProgramKind, Value
-from graphtool.merging._inputs import feed_names
+from graphtool.merging._generated_inputs import feed_names
 from graphtool.merging.merged import Merged
 from graphtool.readers import problems as reading
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers.layers import Network
 from graphtool.readers.parameter_attributes import ParameterAttributes, attributes_of
-from graphtool.readers.weights import persistables
+from graphtool.readers.weights import persistable_values
 from graphtool.staging import finish_exchanges
 from graphtool.version import UPGRADE, version
 
 __all__ = [
-    "MANIFEST",
+    "MANIFEST_FILE",
+    "ORIGINALS_FOLDER",
+    "PAIRS_FILE",
+    "PARAMETERS_FILE",
     "Annotation",
     "Manifest",
     "SavedNetwork",
     "SavedTeacher",
-    "annotated",
-    "check_names",
-    "inside",
+    "check_manifest",
+    "file_in",
     "manifest_of",
     "not_a_merged_folder",
+    "original_file",
+    "possible_entries",
+    "program_file",
+    "program_files",
     "read_manifest",
     "unknown_manifest",
+    "with_annotation",
+    "written_files",
 ]
 
-MANIFEST = "manifest.json"
+MANIFEST_FILE = "manifest.json"
+PAIRS_FILE = "pairs.toml"
+PARAMETERS_FILE = "merged.pdiparams"
+ORIGINALS_FOLDER = "originals"
+_PROGRAM_SUFFIXES = {ProgramKind.PIR: ".json", ProgramKind.LEGACY: ".pdmodel"}
 _SCHEMA = 1
 
 
 class Annotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a file of Paddle's does not keep of a Value: the other names that it is found by."""
+    """The other names of a Value, which Paddle's file formats do not keep."""
 
     aliases: tuple[str, ...] = ()
     layer: str | None = None
@@ -48,7 +61,7 @@ class Annotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SavedNetwork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A network as it was before it was merged; `keys` are a Layer's names of its Variables."""
+    """A network before it was merged; `keys` maps a Layer's state dict keys to Variables."""
 
     source: str
     feeds: tuple[str, ...]
@@ -58,7 +71,7 @@ class SavedNetwork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SavedTeacher(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One merge: the teacher, the student that it was merged into, and how names changed."""
+    """One merge: the teacher, the student that it was merged into, and the renamed names."""
 
     prefix: str
     feed_map: dict[str, str]
@@ -70,9 +83,9 @@ class SavedTeacher(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that the folder's programs do not say themselves; `digest` seals them, and it.
+    """Everything about a merge that its program files do not hold; it contains no paths.
 
-    It holds no paths.
+    `digest` holds the digests of the manifest itself and of the other files.
     """
 
     schema: int
@@ -87,9 +100,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def manifest_of(merged: Merged, names: list[str], kind: ProgramKind, *, pairs: bool) -> Manifest:
-    """Describe all merges into a Program; `names` are its parameters in the order of their file.
+    """Describe all merges into a Program, without the digest.
 
-    It is not sealed yet.
+    `names` lists its parameters in file order.
     """
     return Manifest(
         schema=_SCHEMA,
@@ -98,38 +111,43 @@ def manifest_of(merged: Merged, names: list[str], kind: ProgramKind, *, pairs: b
         kind=kind,
         parameters=tuple(names),
         pairs=pairs,
-        teachers=tuple(map(_teacher, merged.teachers)),
+        teachers=tuple(map(_saved_teacher, merged.teachers)),
         attributes=_attributes(merged),
         digest="",
     )
 
 
 def _attributes(merged: Merged) -> dict[str, ParameterAttributes]:
-    """Return how the student's parameters train, those left out that train as any does."""
-    teachers = {new for one in merged.teachers for _, new in one.plan.weights}
+    """Return the training attributes of the student's parameters, except default ones."""
+    teacher_names = {new for earlier in merged.teachers for _, new in earlier.plan.weights}
     return {
-        name: held
-        for name, held in attributes_of(merged.program).items()
-        if name not in teachers and held != ParameterAttributes()
+        name: attributes
+        for name, attributes in attributes_of(merged.program).items()
+        if name not in teacher_names and attributes != ParameterAttributes()
     }
 
 
-def _teacher(merged: Merged) -> SavedTeacher:
+def _saved_teacher(merged: Merged) -> SavedTeacher:
     return SavedTeacher(
         prefix=merged.prefix,
         feed_map=dict(merged.feed_map),
         names=dict(merged.names),
         values=dict(merged.values),
-        teacher=_network(merged.source.graph),
-        student=_network(merged.before.graph, merged.network),
+        teacher=_saved_network(merged.source.graph),
+        student=_saved_network(merged.before.graph, merged.network),
         shared=merged.plan.shared,
     )
 
 
-def _network(graph: Graph, network: Network | None = None) -> SavedNetwork:
+def _saved_network(graph: Graph, network: Network | None = None) -> SavedNetwork:
+    keys: dict[str, str] = {}
+    if network is not None:
+        # A Layer may have parameters that its Program never reads.
+        known = persistable_values(graph)
+        keys = {key: name for key, name in network.parameters.items() if name in known}
     return SavedNetwork(
-        # Where a file lay on the writer's machine is of no use to a reader on another.
-        # What of its name is no text is written out, for JSON holds text.
+        # Only the file name: a path of this machine is of no use on another. Bytes that are not
+        # text are escaped, because JSON holds text.
         source=re.split(r"[/\\]", graph.source)[-1].encode("utf-8", "backslashreplace").decode(),
         feeds=graph.feeds,
         fetches=graph.fetches,
@@ -138,39 +156,68 @@ def _network(graph: Graph, network: Network | None = None) -> SavedNetwork:
             for name, value in graph.values.items()
             if value.aliases or value.layer or value.layer_outputs
         },
-        keys={} if network is None else _keys(network, graph),
+        keys=keys,
     )
 
 
-def _keys(network: Network, graph: Graph) -> dict[str, str]:
-    # A Layer may hold what its Program never reads.
-    held = persistables(graph)
-    return {key: name for key, name in network.parameters.items() if name in held}
+def program_file(kind: ProgramKind) -> Path:
+    """Return the file of the merged Program, relative to the folder."""
+    return Path(f"merged{_PROGRAM_SUFFIXES[kind]}")
+
+
+def original_file(role: str, number: int, kind: ProgramKind) -> Path:
+    """Return the file of a network before a merge, relative to the folder."""
+    return Path(ORIGINALS_FOLDER, f"{role}-{number}{_PROGRAM_SUFFIXES[kind]}")
+
+
+def program_files(manifest: Manifest) -> Iterator[str]:
+    """Yield the files of the merged Program and of the networks before each merge."""
+    yield program_file(manifest.kind).as_posix()
+    for number in range(len(manifest.teachers)):
+        yield original_file("teacher", number, manifest.kind).as_posix()
+        yield original_file("student", number, manifest.kind).as_posix()
+
+
+def written_files(manifest: Manifest) -> Iterator[str]:
+    """Yield all files that were written with a manifest."""
+    yield from (MANIFEST_FILE, PARAMETERS_FILE)
+    if manifest.pairs:
+        yield PAIRS_FILE
+    yield from program_files(manifest)
+
+
+def possible_entries() -> tuple[str, ...]:
+    """List all entries that a folder may have, the manifest last: the folder needs it to load."""
+    programs = (str(program_file(kind)) for kind in _PROGRAM_SUFFIXES)
+    return (*sorted((PAIRS_FILE, PARAMETERS_FILE, ORIGINALS_FOLDER, *programs)), MANIFEST_FILE)
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read a folder's manifest; a save that was killed while it moved its files is ended first.
+    """Read a folder's manifest, after completing a save that was killed while it moved files.
 
     Raises ReadError: GT001, GT613, GT614.
     """
     finish_exchanges(folder)
     if not folder.exists():
         raise ReadError(reading.no_such_path(str(folder)))
-    file = inside(folder, Path(MANIFEST))
+    file = file_in(folder, Path(MANIFEST_FILE))
     try:
         data = file.read_bytes()
         schema = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("schema")
         if schema is None:
-            raise ReadError(not_a_merged_folder(str(folder), f"its {MANIFEST} is another's"))
+            raise ReadError(not_a_merged_folder(str(folder), f"its {MANIFEST_FILE} is another's"))
         if bytes(schema) != str(_SCHEMA).encode():
             raise ReadError(unknown_manifest(str(folder), bytes(schema).decode()))
         return msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ReadError(not_a_merged_folder(str(folder), f"{MANIFEST}: {error}")) from None
+        raise ReadError(not_a_merged_folder(str(folder), f"{MANIFEST_FILE}: {error}")) from None
 
 
-def inside(folder: Path, file: Path) -> Path:
-    """Return a file of the folder; a link that leads out of it is refused."""
+def file_in(folder: Path, file: Path) -> Path:
+    """Return the path of a file in the folder.
+
+    Raises ReadError: GT613 for a missing file, or a link that leads out of the folder.
+    """
     path = folder / file
     if not path.is_file():
         raise ReadError(not_a_merged_folder(str(folder), f"it has no `{file}`"))
@@ -179,36 +226,42 @@ def inside(folder: Path, file: Path) -> Path:
     return path
 
 
-def annotated(value: Value, noted: Annotation) -> Value:
-    """Give a Value back the names that its file does not keep."""
+def with_annotation(value: Value, annotation: Annotation) -> Value:
+    """Restore the names of a Value that its file does not keep."""
     return replace(
-        value, aliases=noted.aliases, layer=noted.layer, layer_outputs=noted.layer_outputs
+        value,
+        aliases=annotation.aliases,
+        layer=annotation.layer,
+        layer_outputs=annotation.layer_outputs,
     )
 
 
-def check_names(folder: Path, record: SavedTeacher, graphs: tuple[Graph, Graph, Graph]) -> None:
-    """Refuse a manifest that names what its programs don't have."""
-    teacher, student, merged = graphs
-    theirs, ours = teacher.values.keys(), student.values.keys()
-    # What the student is fed stands in for what the teacher was.
+def check_manifest(
+    folder: Path, record: SavedTeacher, teacher: Graph, student: Graph, merged: Graph
+) -> None:
+    """Refuse a manifest with names that its programs do not have.
+
+    Raises ReadError: GT613.
+    """
+    # The teacher's feeds were replaced by the student's.
     values = {old: new for old, new in record.values.items() if old not in record.feed_map}
-    strangers = [
+    unknown = [
         *(record.feed_map.keys() ^ feed_names(teacher)),
-        *(name for name in record.feed_map.values() if not _is_fed(merged, name)),
-        *(new for old, new in values.items() if not _is_same(teacher, merged, old, new)),
-        *({*ours, *record.values.values()} - merged.values.keys()),
-        *({*record.teacher.feeds, *record.teacher.fetches} - theirs),
-        *({*record.student.feeds, *record.student.fetches} - ours),
-        *(set(record.student.keys.values()) - persistables(student).keys()),
+        *(name for name in record.feed_map.values() if not _is_feed(merged, name)),
+        *(new for old, new in values.items() if not _is_same_operator(teacher, merged, old, new)),
+        *({*student.values, *record.values.values()} - merged.values.keys()),
+        *({*record.teacher.feeds, *record.teacher.fetches} - teacher.values.keys()),
+        *({*record.student.feeds, *record.student.fetches} - student.values.keys()),
+        *(set(record.student.keys.values()) - persistable_values(student).keys()),
     ]
-    if strangers:
-        reason = f"its manifest and programs differ in `{min(strangers)}`"
+    if unknown:
+        reason = f"its manifest and programs differ in `{min(unknown)}`"
         raise ReadError(not_a_merged_folder(str(folder), reason))
     if teacher.operators and not values:
         raise ReadError(not_a_merged_folder(str(folder), "its manifest names no Value"))
 
 
-def _is_fed(graph: Graph, name: str) -> bool:
+def _is_feed(graph: Graph, name: str) -> bool:
     value = graph.values.get(name)
     if value is None or value.persistable or value.origin is Origin.PARAMETER:
         return False
@@ -216,12 +269,12 @@ def _is_fed(graph: Graph, name: str) -> bool:
     return operator is None or operator.kind in ("data", "feed")
 
 
-def _is_same(teacher: Graph, merged: Graph, old: str, new: str) -> bool:
-    """Tell whether operators of one type make both."""
+def _is_same_operator(teacher: Graph, merged: Graph, old: str, new: str) -> bool:
+    """Return whether both Values are produced by operators of the same type."""
     if old not in teacher.values or new not in merged.values:
         return False
-    theirs, ours = teacher.producer(old), merged.producer(new)
-    return getattr(theirs, "type", None) == getattr(ours, "type", None)
+    original, copied = teacher.producer(old), merged.producer(new)
+    return getattr(original, "type", None) == getattr(copied, "type", None)
 
 
 @rule("GT613")

@@ -8,41 +8,41 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from graphtool.checks.plan import MergePlan, ParametersWhen
-from graphtool.merging._backend import Extent, Joined, Scopes
+from graphtool.merging._backend import BlockSnapshot, Scopes, ValueMap
 from graphtool.merging._interrupts import heed_interrupt
-from graphtool.merging._scope import bring_parameters
-from graphtool.readers._assembly import NAME_ATTRIBUTES
+from graphtool.merging._scope import transfer_weights
+from graphtool.ops import PIR_FETCHES
+from graphtool.readers._graph_builder import NAME_ATTRIBUTES
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers._pir import ValueKey
 from graphtool.readers.live import LiveProgram
 
 __all__ = [
-    "ENDS",
     "STEPS",
     "freeze",
     "join",
     "operations",
     "remove_unused",
-    "to_test_mode",
+    "set_test_mode",
 ]
 
-# Paddle ships no types for its compiled part, which Programs, Blocks and operations are of.
+# Programs, Blocks and operations belong to Paddle's compiled part, which ships no types.
 _Paddle: TypeAlias = Any
-
-ENDS = frozenset({"pd_op.fetch", "builtin.shadow_output"})
 
 
 @dataclass(kw_only=True, eq=False)
-class _Job:
+class _PirMerge:
+    """A merge in progress: `copied_ops` are the new operations, `op_ids` maps old ids to new."""
+
     plan: MergePlan
     teacher: LiveProgram
     student: LiveProgram
     scopes: Scopes
     place: _Paddle | None
     undo: ExitStack
-    new: Sequence[_Paddle] = ()
-    ids: dict[int, int] = field(default_factory=dict[int, int])
-    joined: Joined | None = None
+    copied_ops: Sequence[_Paddle] = ()
+    op_ids: dict[int, int] = field(default_factory=dict[int, int])
+    joined: ValueMap | None = None
 
 
 def join(
@@ -52,18 +52,20 @@ def join(
     scopes: Scopes,
     place: _Paddle | None,
     undo: ExitStack,
-) -> Joined:
-    """Merge the teacher into `student.program`, in place; `undo` gets what takes it out again."""
-    job = _Job(plan=plan, teacher=teacher, student=student, scopes=scopes, place=place, undo=undo)
+) -> ValueMap:
+    """Merge the teacher into `student.program`, in place; `undo` gets the rollback callbacks."""
+    merge = _PirMerge(
+        plan=plan, teacher=teacher, student=student, scopes=scopes, place=place, undo=undo
+    )
     for step in STEPS:
         heed_interrupt()
-        step(job)
-    assert job.joined is not None
-    return job.joined
+        step(merge)
+    assert merge.joined is not None
+    return merge.joined
 
 
 def operations(block: _Paddle) -> Iterator[_Paddle]:
-    """Yield a Block's operations in pre-order, those of Blocks inside it included."""
+    """Yield a Block's operations in pre-order, nested Blocks included."""
     for op in block.ops:
         yield op
         if op.num_regions():
@@ -71,18 +73,18 @@ def operations(block: _Paddle) -> Iterator[_Paddle]:
                 yield from operations(inner)
 
 
-def to_test_mode(op: _Paddle) -> None:
-    """Put one operation into test mode; nested ones are not looked at."""
+def set_test_mode(op: _Paddle) -> None:
+    """Put one operation into test mode, without the operations nested in it."""
     if op.has_attr("is_test"):
         op.set_bool_attr("is_test", True)  # noqa: FBT003
         if op.has_attr("trainable_statistics"):
-            # Batch norm goes on writing its running statistics where this is set.
+            # While this is set, batch norm keeps updating its running statistics.
             op.set_bool_attr("trainable_statistics", False)  # noqa: FBT003
 
 
 def freeze(op: _Paddle) -> None:
-    """Put an operation, and all in its Blocks, into test mode and let no gradient pass."""
-    to_test_mode(op)
+    """Put an operation and those nested in it into test mode, and stop their gradients."""
+    set_test_mode(op)
     for value in op.results():
         if value.initialized():
             value.stop_gradient = True
@@ -95,60 +97,62 @@ def freeze(op: _Paddle) -> None:
 
 
 def remove_unused(block: _Paddle, ops: Sequence[_Paddle]) -> None:
-    """Remove operations from a Block, last first; those with a user are left where they are."""
+    """Remove operations from a Block, last first, except those whose results are used."""
     for op in reversed(ops):
-        # Paddle ends the process where an operation that has users is removed.
+        # Removing an operation that has users makes Paddle abort the process.
         if all(value.use_empty() for value in op.results()):
             block.remove_op(op)
 
 
-def _copy(job: _Job) -> None:
-    block = job.student.program.global_block()
+def _copy(merge: _PirMerge) -> None:
+    block = merge.student.program.global_block()
     mapping = load_paddle().pir.IrMapping()
-    for theirs, ours in job.plan.stand_ins:
-        mapping.add(job.teacher.value(theirs), job.student.value(ours))
-    before = len(block.ops)
-    job.undo.callback(_cut, block, before)
-    job.teacher.program.copy_to_block(mapping, block)
-    job.new = block.ops[before:]
+    for teacher_name, student_name in merge.plan.replacements:
+        mapping.add(merge.teacher.value(teacher_name), merge.student.value(student_name))
+    length = len(block.ops)
+    merge.undo.callback(_truncate, block, length)
+    merge.teacher.program.copy_to_block(mapping, block)
+    merge.copied_ops = block.ops[length:]
 
 
-def _cut(block: _Paddle, length: int) -> None:
+def _truncate(block: _Paddle, length: int) -> None:
     remove_unused(block, block.ops[length:])
 
 
-def _trace(job: _Job) -> None:
-    """Note which operation became which: copies stand in the order of what they are copies of."""
-    left_out = {job.teacher.keys[theirs][0] for theirs, _ in job.plan.stand_ins}
-    old = [(op.id(), op) for op in job.teacher.program.global_block().ops]
-    _pair([pair for pair in old if pair[0] not in left_out], job.new, job.ids)
+def _map_op_ids(merge: _PirMerge) -> None:
+    """Map operation ids to those of their copies, which are in the same order."""
+    not_copied = {merge.teacher.keys[name][0] for name, _ in merge.plan.replacements}
+    ops = [(op.id(), op) for op in merge.teacher.program.global_block().ops]
+    _map_ids([pair for pair in ops if pair[0] not in not_copied], merge.copied_ops, merge.op_ids)
 
 
-def _pair(old: Sequence[tuple[int, _Paddle]], new: Sequence[_Paddle], ids: dict[int, int]) -> None:
-    for (old_id, theirs), ours in zip(old, new, strict=True):
-        ids[old_id] = ours.id()
-        if theirs.num_regions():
-            for block, copied in zip(theirs.blocks(), ours.blocks(), strict=True):
-                _pair([(op.id(), op) for op in block.ops], copied.ops, ids)
+def _map_ids(
+    originals: Sequence[tuple[int, _Paddle]], copies: Sequence[_Paddle], op_ids: dict[int, int]
+) -> None:
+    for (op_id, original), copied in zip(originals, copies, strict=True):
+        op_ids[op_id] = copied.id()
+        if original.num_regions():
+            for block, copied_block in zip(original.blocks(), copied.blocks(), strict=True):
+                _map_ids([(op.id(), op) for op in block.ops], copied_block.ops, op_ids)
 
 
-def _drop_ends(job: _Job) -> None:
-    ends = [op for op in job.new if op.name() in ENDS]
-    if ends:
-        gone = frozenset([op.id() for op in ends])
-        job.ids = {old: new for old, new in job.ids.items() if new not in gone}
-        job.new = [op for op in job.new if op.id() not in gone]
-        remove_unused(job.student.program.global_block(), ends)
+def _drop_fetches(merge: _PirMerge) -> None:
+    fetches = [op for op in merge.copied_ops if op.name() in PIR_FETCHES]
+    if fetches:
+        dropped = frozenset([op.id() for op in fetches])
+        merge.op_ids = {old: new for old, new in merge.op_ids.items() if new not in dropped}
+        merge.copied_ops = [op for op in merge.copied_ops if op.id() not in dropped]
+        remove_unused(merge.student.program.global_block(), fetches)
 
 
-def _freeze(job: _Job) -> None:
-    for op in job.new:
+def _freeze(merge: _PirMerge) -> None:
+    for op in merge.copied_ops:
         freeze(op)
 
 
-def _rename(job: _Job) -> None:
-    new_names = dict((*job.plan.renames, *job.plan.own_feeds))
-    for op in job.new:
+def _rename(merge: _PirMerge) -> None:
+    new_names = dict((*merge.plan.renames, *merge.plan.unmapped_feeds))
+    for op in merge.copied_ops:
         attribute = NAME_ATTRIBUTES.get(op.name())
         if attribute is not None:
             old = op.str_attr(attribute)
@@ -157,31 +161,29 @@ def _rename(job: _Job) -> None:
             op.result(0).trainable = False
 
 
-def _bring_parameters(job: _Job) -> None:
-    if job.plan.parameters is ParametersWhen.NOW:
-        bring_parameters(job.plan, job.scopes, job.place, job.undo)
+def _transfer_weights(merge: _PirMerge) -> None:
+    if merge.plan.parameters is ParametersWhen.NOW:
+        transfer_weights(merge.plan, merge.scopes, merge.place, merge.undo)
 
 
-def _find_values(job: _Job) -> None:
-    job.joined = Joined(keys=_moved(job), extent=Extent.of(job.student.program))
+def _locate_values(merge: _PirMerge) -> None:
+    """Find the keys of the teacher's Values in the merged Program."""
+    student_keys = {old: merge.student.keys[new] for old, new in merge.plan.replacements}
+    keys: dict[str, ValueKey] = {}
+    for name, (op_id, block, position) in merge.teacher.keys.items():
+        if name in student_keys:
+            keys[name] = student_keys[name]
+        elif op_id in merge.op_ids:
+            keys[name] = (merge.op_ids[op_id], block, position)
+    merge.joined = ValueMap(keys=keys, extent=BlockSnapshot.of(merge.student.program))
 
 
-def _moved(job: _Job) -> dict[str, ValueKey]:
-    ids = job.ids
-    stand_ins = {old: job.student.keys[new] for old, new in job.plan.stand_ins}
-    return {
-        old: stand_ins.get(old) or (ids[op_id], block, position)
-        for old, (op_id, block, position) in job.teacher.keys.items()
-        if old in stand_ins or op_id in ids
-    }
-
-
-STEPS: tuple[Callable[[_Job], None], ...] = (
+STEPS: tuple[Callable[[_PirMerge], None], ...] = (
     _copy,
-    _trace,
-    _drop_ends,
+    _map_op_ids,
+    _drop_fetches,
     _freeze,
     _rename,
-    _bring_parameters,
-    _find_values,
+    _transfer_weights,
+    _locate_values,
 )

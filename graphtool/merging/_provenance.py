@@ -1,4 +1,4 @@
-"""Where the teacher's weights came from, looked at again to compare them with it."""
+"""Where the teacher's weights came from, and how they compare with that source now."""
 
 from __future__ import annotations
 
@@ -11,110 +11,119 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from graphtool.checks import MergePlan
 from graphtool.diagnostics import GraphtoolError
 from graphtool.graph import is_dropout_state
-from graphtool.merging._comparison import Comparison, Unchecked, array_of, compared
-from graphtool.merging._weights import Found, weights_from
+from graphtool.merging._comparison import Comparison, Unchecked, array_of, compare
+from graphtool.merging._weights import WeightSource, find_weights
 from graphtool.readers.facts import same_variables
 from graphtool.readers.live import LiveProgram
-from graphtool.readers.tensors import held_tensors, private_scope
+from graphtool.readers.tensors import initialised_tensors, private_scope
 
 if TYPE_CHECKING:
     from graphtool.merging.merged import Merged
 
 __all__ = [
     "Provenance",
-    "compared_weights",
+    "compare_weights",
     "from_file",
-    "from_nowhere",
     "from_scope",
     "from_source",
+    "unavailable",
 ]
 
-# Scopes and tensors are of Paddle's compiled part, which ships no types.
+# Scopes and tensors belong to Paddle's compiled part, which ships no types.
 _Paddle: TypeAlias = Any
 
 
 @dataclass(slots=True, eq=False)
 class Provenance:
-    """What the weights came from last.
+    """Where the teacher's weights were last loaded from.
 
-    `look` returns the Scope and the names that hold them now, or says why there are none. It may
-    use the Scope that it is given, which is empty.
+    `locate` takes an empty Scope that it may fill. It returns the Scope and the names that hold
+    the source's weights as they are now, or the reason why there are none.
     """
 
-    look: Callable[[_Paddle], Found | str]
+    locate: Callable[[_Paddle], WeightSource | str]
 
 
 def from_scope(scope: _Paddle, names: Mapping[str, str]) -> Provenance:
-    """Look into a Scope of the user's; `names` are new name -> name there."""
-    return Provenance(lambda _: Found(scope, names))
+    """Find the weights in a Scope of the user's; `names` maps new names to those in it."""
+    return Provenance(lambda _: WeightSource(scope, names))
 
 
 def from_file(load: Callable[[_Paddle], object], names: Mapping[str, str]) -> Provenance:
-    """Look into what `load` puts into a Scope: a file or a Layer, as it is now."""
+    """Find the weights in a file or Layer, as it is now, which `load` puts into a Scope."""
     return Provenance(partial(_loaded, load, names))
 
 
 def from_source(
-    source: _Paddle, found: Found, plan: MergePlan, teacher: LiveProgram, students: _Paddle
+    source: _Paddle,
+    found: WeightSource,
+    plan: MergePlan,
+    teacher: LiveProgram,
+    student_scope: _Paddle,
 ) -> Provenance:
-    """Look into what weights were found in by `weights_from`: a Scope or a file, no mapping."""
+    """Find the weights in what `find_weights` was given; a mapping is not kept."""
     if found.scope is source:
         return from_scope(source, found.names)
     if isinstance(source, Mapping):
-        return from_nowhere("the mapping that they came from is not kept")
+        return unavailable("the mapping that they came from is not kept")
     path = Path(str(source)).absolute()
-    return from_file(lambda own: weights_from(path, plan, teacher, students, own), found.names)
+    return from_file(
+        lambda scope: find_weights(path, plan, teacher, student_scope, scope), found.names
+    )
 
 
 def _loaded(
-    load: Callable[[_Paddle], object], names: Mapping[str, str], own: _Paddle
-) -> Found | str:
+    load: Callable[[_Paddle], object], names: Mapping[str, str], scope: _Paddle
+) -> WeightSource | str:
     try:
-        load(own)
+        load(scope)
     except GraphtoolError as error:
         return next(iter(error.report)).message
     except OSError as error:
         return error.strerror or str(error)
-    return Found(own, names)
+    return WeightSource(scope, names)
 
 
-def from_nowhere(why: str) -> Provenance:
-    """Have nothing to compare with."""
-    return Provenance(lambda _: why)
+def unavailable(reason: str) -> Provenance:
+    """Have no weights to compare with, for a reason."""
+    return Provenance(lambda _: reason)
 
 
-def compared_weights(merged: Merged) -> tuple[tuple[Comparison, ...], tuple[Unchecked, ...]]:
-    """Compare the teacher's weights with what they came from, and tell those that can't be."""
-    with private_scope() as own:
-        rows = tuple(_rows(merged, merged.provenance.look(own)))
-    return (
-        tuple(row for row in rows if isinstance(row, Comparison)),
-        tuple(row for row in rows if isinstance(row, Unchecked)),
-    )
-
-
-def _rows(merged: Merged, origin: Found | str) -> Iterator[Comparison | Unchecked]:
+def compare_weights(merged: Merged) -> tuple[tuple[Comparison, ...], tuple[Unchecked, ...]]:
+    """Compare the teacher's weights with where they came from; also return those unchecked."""
     values = merged.source.graph.values
-    for old, new in merged.plan.weights:
-        if old in values and is_dropout_state(values[old]):
-            continue  # On a GPU the first run fills it.
-        if isinstance(origin, str):
-            yield Unchecked(old, origin)
-        else:
-            yield from _row(merged, origin, old, new)
+    comparisons: list[Comparison] = []
+    unchecked: list[Unchecked] = []
+    with private_scope() as scope:
+        source = merged.provenance.locate(scope)
+        for old, new in merged.plan.weights:
+            if old in values and is_dropout_state(values[old]):
+                continue  # On a GPU the first run fills it.
+            result = (
+                source if isinstance(source, str) else _compare_weight(merged, source, old, new)
+            )
+            if isinstance(result, str):
+                unchecked.append(Unchecked(old, result))
+            else:
+                comparisons += result
+    return tuple(comparisons), tuple(unchecked)
 
 
-def _row(merged: Merged, origin: Found, old: str, new: str) -> Iterator[Comparison | Unchecked]:
-    students, name = merged.scopes.student, origin.names[new]
-    before = held_tensors(origin.scope, [name]).get(name)
-    after = held_tensors(students, [new]).get(new)
-    if name in merged.plan.student_kept and same_variables(origin.scope, students, [name]):
-        yield Unchecked(old, "the student trains what they were copied from")
-    elif after is None:
-        yield Unchecked(old, "they hold nothing")
-    elif before is None:
-        yield Unchecked(old, "what they came from holds them no more")
-    elif before._ptr() == after._ptr() and 0 not in after.shape():  # noqa: SLF001
-        yield Unchecked(old, "they share the memory of the Scope that they came from")
-    else:
-        yield from compared("teacher", {old: array_of(before)}, {new: array_of(after)}, {old: new})
+def _compare_weight(
+    merged: Merged, source: WeightSource, old: str, new: str
+) -> Iterator[Comparison] | str:
+    """Compare one weight, or return the reason why it cannot be compared."""
+    student_scope, name = merged.scopes.student, source.names[new]
+    original = initialised_tensors(source.scope, [name]).get(name)
+    current = initialised_tensors(student_scope, [new]).get(new)
+    if name in merged.plan.student_persistables and same_variables(
+        source.scope, student_scope, [name]
+    ):
+        return "the student trains what they were copied from"
+    if current is None:
+        return "they hold nothing"
+    if original is None:
+        return "what they came from holds them no more"
+    if original._ptr() == current._ptr() and 0 not in current.shape():  # noqa: SLF001
+        return "they share the memory of the Scope that they came from"
+    return compare("teacher", {old: array_of(original)}, {new: array_of(current)}, {old: new})

@@ -1,8 +1,8 @@
-"""Find the teacher's weights in what a caller loads them from, and check that they fit."""
+"""Find the teacher's weights in what `load_teacher` is given, and check that they fit."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, cast
 
 from graphtool.checks import MergePlan
 from graphtool.diagnostics import Diagnostic, MergeError, UsageError
-from graphtool.graph import Value, keeps_shape
+from graphtool.graph import Value, fits_shape
 from graphtool.merging import problems
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers.facts import ScopeFacts, ScopeVariable, same_variables, scope_facts
@@ -18,18 +18,18 @@ from graphtool.readers.live import LiveProgram
 from graphtool.readers.tensors import Tensor, set_tensors
 from graphtool.readers.weights import read_weights
 
-__all__ = ["Found", "weights_from"]
+__all__ = ["WeightSource", "find_weights"]
 
-# By numpy's kinds of dtypes: bool, whole, floating and complex numbers.
+# NumPy's dtype kinds of numbers: bool, integer, floating and complex.
 _NUMBERS = "biufc"
 
-# Scopes and tensors are of Paddle's compiled part; arrays are whatever numpy takes.
+# Scopes and tensors belong to Paddle's compiled part; arrays are anything that NumPy accepts.
 _Paddle: TypeAlias = Any
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
-    """A Scope that holds all of the teacher's weights: new name -> name there."""
+class WeightSource:
+    """A Scope that holds all of the teacher's weights; `names` maps new names to those in it."""
 
     scope: _Paddle
     names: Mapping[str, str]
@@ -39,119 +39,117 @@ class Found:
         return {new: self.scope.find_var(name).get_tensor() for new, name in self.names.items()}
 
 
-def weights_from(
+def find_weights(
     source: _Paddle,
     plan: MergePlan,
     teacher: LiveProgram,
-    scope: _Paddle,
+    student_scope: _Paddle,
     into: _Paddle | None = None,
-) -> Found:
-    """Find all of the teacher's weights in a Scope, or put them `into` one, a new one if None.
+) -> WeightSource:
+    """Find all of the teacher's weights in a Scope, a mapping or a file.
 
-    Raises MergeError: GT250 where some are missing, GT251 where shape or dtype differ, GT255 where
-    they are the student's. Raises UsageError: GT254. Raises GraphtoolError: GT001, GT010, GT240,
-    GT500 to GT504 for a bad file.
+    Weights of a mapping or a file are put into the Scope `into`, a new one if None.
+
+    Raises MergeError: GT250 for missing weights, GT251 for another shape or dtype, GT255 for
+    weights that are the student's. Raises UsageError: GT254. Raises GraphtoolError: GT001, GT010,
+    GT240, GT500 to GT504 for a bad file.
     """
-    held, kind = _scope_of(source, plan, teacher, into)
-    facts = scope_facts(held, (name for pair in plan.weights for name in pair))
-    students = _students(held, plan, scope)
-    apart = held is not scope and not same_variables(held, scope, dict(plan.weights).values())
-    known = frozenset(dict(plan.weights))
-    merged = apart and any(_holds(facts, new) for _, new in plan.weights if new not in known)
-    names = {
-        old: _named(facts, (new,) if merged or old in students else (old, new))
-        for old, new in plan.weights
-    }
-    missing = [old for old, name in names.items() if name is None]
-    own = [old for old in missing if old in students]
-    if own:
-        raise MergeError(problems.weights_are_the_students(own))
+    scope, description = _open_source(source, plan, teacher, into)
+    facts = scope_facts(scope, (name for pair in plan.weights for name in pair))
+    # Under these names the source holds what the student trains, not the teacher's weights.
+    student_names: frozenset[str] = frozenset()
+    if not plan.one_program:
+        student_names = same_variables(scope, student_scope, plan.student_persistables)
+    old_names = frozenset(dict(plan.weights))
+    holds_merged = (
+        scope is not student_scope
+        and not same_variables(scope, student_scope, dict(plan.weights).values())
+        and any(_is_initialised(facts, new) for _, new in plan.weights if new not in old_names)
+    )
+    found: dict[str, str] = {}
+    for old, new in plan.weights:
+        candidates = (new,) if holds_merged or old in student_names else (old, new)
+        name = next((name for name in candidates if _is_initialised(facts, name)), None)
+        if name is not None:
+            found[old] = name
+    missing = [old for old, _ in plan.weights if old not in found]
+    student_weights = [old for old in missing if old in student_names]
+    if student_weights:
+        raise MergeError(problems.weights_are_the_students(student_weights))
     if missing:
-        raise MergeError(problems.weights_missing(kind, missing, len(names)))
-    found = {old: name for old, name in names.items() if name is not None}
-    misfits = [
-        _misfit(plan.teacher_names[old], facts.variables[name]) for old, name in found.items()
+        raise MergeError(problems.weights_missing(description, missing, len(old_names)))
+    mismatches = [
+        _mismatch(plan.teacher_names[old], facts.variables[name]) for old, name in found.items()
     ]
-    if any(misfits):
-        raise MergeError(*filter(None, misfits))
-    return Found(held, {new: found[old] for old, new in plan.weights})
+    if any(mismatches):
+        raise MergeError(*filter(None, mismatches))
+    return WeightSource(scope, {new: found[old] for old, new in plan.weights})
 
 
-def _students(held: _Paddle, plan: MergePlan, scope: _Paddle) -> frozenset[str]:
-    """Return the names under which a Scope holds what the student trains, not the teacher's."""
-    if plan.one_program:
-        return frozenset()
-    return same_variables(held, scope, plan.student_kept)
-
-
-def _scope_of(
+def _open_source(
     source: _Paddle, plan: MergePlan, teacher: LiveProgram, into: _Paddle | None
 ) -> tuple[_Paddle, str]:
+    """Return a Scope with the weights of a source, and what to call the source in a message."""
     if hasattr(source, "find_var"):
         return source, "the Scope"
-    filled = load_paddle().base.core.Scope() if into is None else into
+    scope = load_paddle().base.core.Scope() if into is None else into
     if isinstance(source, str | PathLike):
         path = fspath(cast("str | PathLike[str]", source))
-        set_tensors(_read(Path(path), plan, teacher), filled)
-        return filled, f"`{path}`"
+        set_tensors(_read_file(Path(path), plan, teacher), scope)
+        return scope, f"`{path}`"
     if not isinstance(source, Mapping):
         raise UsageError(problems.no_weights(source))
-    arrays = _arrays(cast("Mapping[str, _Paddle]", source), plan)
+    arrays = _select_arrays(cast("Mapping[str, _Paddle]", source), plan)
     for old, array in arrays.items():
-        filled.var(old).get_tensor().set(array, load_paddle().CPUPlace())
-    return filled, "the mapping"
+        scope.var(old).get_tensor().set(array, load_paddle().CPUPlace())
+    return scope, "the mapping"
 
 
-def _read(path: Path, plan: MergePlan, teacher: LiveProgram) -> dict[str, Tensor]:
-    """Read what a file holds of the teacher's weights, by their old names."""
+def _read_file(path: Path, plan: MergePlan, teacher: LiveProgram) -> dict[str, Tensor]:
+    """Read the teacher's weights from a file, by their old names."""
     weights = read_weights(path, teacher.graph)
     by_table = {weights.table.get(key, key): tensor for key, tensor in weights.tensors.items()}
-    named = {**by_table, **weights.tensors}
-    return {old: named[name] for old, name in _names_in(named, plan).items()}
+    tensors = {**by_table, **weights.tensors}
+    return {old: tensors[name] for old, name in _source_names(tensors, plan).items()}
 
 
-def _arrays(source: Mapping[str, _Paddle], plan: MergePlan) -> dict[str, _Paddle]:
-    """Take the teacher's weights out of a mapping, by their old names.
+def _select_arrays(source: Mapping[str, _Paddle], plan: MergePlan) -> dict[str, _Paddle]:
+    """Select the teacher's weights from a mapping, by their old names.
 
-    Raises MergeError: GT251 for what is no array of numbers.
+    Raises MergeError: GT251 for what is not an array of numbers.
     """
     import numpy as np
 
-    arrays = {old: np.asarray(source[name]) for old, name in _names_in(source, plan).items()}
-    misfits = [
-        _misfit(plan.teacher_names[old], ScopeVariable(True, array.shape, str(array.dtype)))  # noqa: FBT003
+    arrays = {old: np.asarray(source[name]) for old, name in _source_names(source, plan).items()}
+    mismatches = [
+        _mismatch(plan.teacher_names[old], ScopeVariable(True, array.shape, str(array.dtype)))  # noqa: FBT003
         for old, array in arrays.items()
         if array.dtype.kind not in _NUMBERS
     ]
-    if misfits:
-        raise MergeError(*filter(None, misfits))
+    if mismatches:
+        raise MergeError(*filter(None, mismatches))
     return arrays
 
 
-def _names_in(held: Container[str], plan: MergePlan) -> dict[str, str]:
-    """Map the teacher's old names to those that a source has its weights under.
+def _source_names(source: Container[str], plan: MergePlan) -> dict[str, str]:
+    """Map the teacher's old names to the names that a source has its weights under.
 
-    A source that knows any of the new ones is of a merged Program: there the old ones, where it has
-    them, are the student's.
+    A source with any of the new names comes from a merged Program, where old names are the
+    student's.
     """
-    known = frozenset(dict(plan.weights))
-    merged = any(new in held for _, new in plan.weights if new not in known)
-    names = {old: new if merged else old for old, new in plan.weights}
-    return {old: name for old, name in names.items() if name in held}
+    old_names = frozenset(dict(plan.weights))
+    is_merged = any(new in source for _, new in plan.weights if new not in old_names)
+    names = {old: new if is_merged else old for old, new in plan.weights}
+    return {old: name for old, name in names.items() if name in source}
 
 
-def _named(facts: ScopeFacts, names: Iterable[str]) -> str | None:
-    """Return the first of the names that a Scope holds something under."""
-    return next((name for name in names if _holds(facts, name)), None)
-
-
-def _holds(facts: ScopeFacts, name: str) -> bool:
+def _is_initialised(facts: ScopeFacts, name: str) -> bool:
     variable = facts.variables.get(name)
     return variable is not None and variable.initialised
 
 
-def _misfit(value: Value, found: ScopeVariable) -> Diagnostic | None:
-    if keeps_shape(value, found.shape) and found.dtype == value.dtype:
+def _mismatch(value: Value, found: ScopeVariable) -> Diagnostic | None:
+    if fits_shape(value, found.shape) and found.dtype == value.dtype:
         return None
     return problems.weights_misfit(
         value.name, (found.shape, found.dtype), (value.shape, value.dtype)

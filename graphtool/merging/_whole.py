@@ -1,4 +1,4 @@
-"""What Paddle has written, read back: it does not say so where the disk is full."""
+"""Check files that Paddle wrote: it reports no error when the disk is full."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from graphtool.diagnostics import ReadError
 from graphtool.readers.facts import parameter_file_facts
 
-__all__ = ["check_whole"]
+__all__ = ["check_not_truncated"]
 
 
-def check_whole(file: Path) -> None:
-    """Refuse a file of which Paddle wrote a part: a PIR program, or parameters.
+def check_not_truncated(file: Path) -> None:
+    """Check that a PIR program or parameter file is not truncated.
 
     Raises OSError.
     """

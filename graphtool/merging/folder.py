@@ -1,43 +1,76 @@
-"""Merged programs on disk: a folder that loads again into what one can add a loss to and train."""
+"""Save a merged Program to a folder, and load it again to add losses and train."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from os import PathLike
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
 
-from graphtool.checks import persistable_names
+from graphtool.checks import MergePlan, persistable_names, plan_without_facts
 from graphtool.diagnostics import (
     Diagnostic,
     GraphtoolError,
     ReadError,
+    Report,
+    Severity,
     UsageError,
     Where,
     listed,
     rule,
 )
-from graphtool.files import replacing, reported, resolved, unwritable_output
-from graphtool.graph import Graph, ProgramKind
+from graphtool.files import atomic_replace, os_errors_reported, resolve_links, unwritable_output
+from graphtool.graph import Graph, Origin, ProgramKind, Value, fits_shape
 from graphtool.matching import PairSet
 from graphtool.matching.recipe import is_configuration, read_recipe, recipe_text
-from graphtool.merging import _layout
-from graphtool.merging._loading import load_merged
-from graphtool.merging._manifest import MANIFEST, manifest_of, read_manifest
-from graphtool.merging._seal import sealed
-from graphtool.merging._whole import check_whole
-from graphtool.merging.merged import Merged
-from graphtool.paths import free_beside
+from graphtool.merging._backend import BlockSnapshot, Scopes, ValueMap
+from graphtool.merging._digests import missing_pairs_warnings, verified_tensors, with_digest
+from graphtool.merging._manifest import (
+    MANIFEST_FILE,
+    ORIGINALS_FOLDER,
+    PAIRS_FILE,
+    PARAMETERS_FILE,
+    Manifest,
+    SavedNetwork,
+    SavedTeacher,
+    check_manifest,
+    file_in,
+    manifest_of,
+    not_a_merged_folder,
+    original_file,
+    possible_entries,
+    program_file,
+    read_manifest,
+    with_annotation,
+    written_files,
+)
+from graphtool.merging._provenance import Provenance, from_file
+from graphtool.merging._whole import check_not_truncated
+from graphtool.merging.merged import Merged, register
+from graphtool.ops import is_training
+from graphtool.paths import numbered_path
 from graphtool.readers import problems as reading
-from graphtool.readers._paddle import load_paddle, one_at_a_time
-from graphtool.readers.live import LiveProgram
-from graphtool.readers.tensors import held_tensors, scope_tensors, write_tensors
+from graphtool.readers import read
+from graphtool.readers._paddle import load_paddle, program_lock, static_mode
+from graphtool.readers.counters import advance_counters, counted_names
+from graphtool.readers.layer_weights import Initialisation
+from graphtool.readers.layers import Network
+from graphtool.readers.live import LiveProgram, open_legacy, open_pir
+from graphtool.readers.parameter_attributes import set_attributes, unsaved_attributes
+from graphtool.readers.tensors import (
+    Tensor,
+    copy_from_scope,
+    initialised_tensors,
+    set_tensors,
+    write_tensors,
+)
 from graphtool.staging import is_stage, tidy
-from graphtool.structure import is_training
-from graphtool.text import option
+from graphtool.text import shell_option
 
 __all__ = ["check_target", "load_merged", "save_merged"]
 
@@ -47,7 +80,7 @@ _Paddle: TypeAlias = Any
 _LISTED = 5
 
 
-@one_at_a_time()
+@program_lock()
 def save_merged(
     merged: Merged,
     path: str | PathLike[str],
@@ -55,31 +88,57 @@ def save_merged(
     pairs: PairSet | str | PathLike[str] | None = None,
     force: bool = False,
 ) -> None:
-    """Write a merged Program to a folder, whole or not at all.
+    """Write a merged Program to a folder, atomically.
 
-    The folder gets the Program and its parameters as Paddle keeps them (`merged.json` or
-    `merged.pdmodel`, `merged.pdiparams`: tensors and nothing else), both networks as they were,
-    `manifest.json` (names old -> new, feed map, prefix, versions; no paths) and `pairs.toml` where
-    `pairs`, a PairSet or a recipe, is given. With `force`, an earlier merged program in the folder
-    is replaced; other files in it are left alone.
+    The folder gets the Program and its parameters in Paddle's formats (`merged.json` or
+    `merged.pdmodel`; `merged.pdiparams`, which holds only tensors), both networks as they were
+    before the merge, `manifest.json` (old and new names, feed map, prefix, versions; no paths), and
+    `pairs.toml` if `pairs`, a PairSet or a recipe, is given. `force` replaces an earlier merged
+    program in the folder and leaves its other files alone.
 
-    Raises GraphtoolError: GT601, GT611 where the Program trains already, GT612 for parameters that
-    are not there. Raises ReadError: GT031 where a Value of the student's has left the Program, so
-    that a reader would take another for it. Raises UsageError: GT610 for a folder that is not
-    empty, GT616 for one in which files of something else would be replaced. Raises PairError for
-    bad pairs.
+    Raises GraphtoolError: GT601, GT611 if the Program has gradient or optimizer operators, GT612
+    for uninitialised parameters. Raises ReadError: GT031 if a Value of the student's was removed
+    from the Program, so that its name would load as another. Raises UsageError: GT610 for a folder
+    that is not empty, GT616 for a folder where files of something else would be replaced. Raises
+    PairError for bad pairs.
     """
-    folder = resolved(path)
+    folder = resolve_links(path)
     check_target(folder, force=force)
-    now = LiveProgram.of(merged.program)
-    graph = now.graph
+    current = LiveProgram.of(merged.program)
+    graph = current.graph
     _check_program(graph, merged)
-    _check_students(now, merged)
+    _check_student_values(current, merged)
     recipe = _recipe(merged, pairs)
-    with replacing(folder, [folder / name for name in _layout.names()]) as temporary:
+    with atomic_replace(folder, [folder / name for name in possible_entries()]) as temporary:
         _write(temporary, merged, graph, recipe)
-        # Another process may have written there meanwhile.
+        # Another process may have written to the folder meanwhile.
         check_target(folder, force=force)
+
+
+@program_lock()
+def load_merged(path: str | PathLike[str], *, scope: _Paddle | None = None) -> Merged:
+    """Load a merged Program and its parameters; add a loss to it and train.
+
+    Parameters are set in `scope`, the global Scope if None. To read the pairs saved with it, call
+    `gt.read_recipe(folder / "pairs.toml", teacher=merged.plan.teacher,
+    student=merged.plan.student)`. Nothing in the folder is executed, and nothing outside it is
+    read.
+
+    `report` warns if the file of the pairs is gone (GT637), and of what the folder could not keep
+    (GT617). It notes another release of Paddle (GT615).
+
+    Raises ReadError: GT001, GT010, GT240, GT613 for a folder without a merged program or with a
+    damaged one, GT614 for one that a newer graphtool wrote, GT618 if any file but the pairs has
+    changed since it was saved.
+    """
+    folder = Path(fspath(path))
+    try:
+        manifest = read_manifest(folder)
+        with static_mode(manifest.kind):
+            return _load(folder, manifest, scope)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ReadError(reading.unreadable(error.filename or str(folder), reason)) from None
 
 
 @rule("GT610")
@@ -90,7 +149,7 @@ def folder_not_empty(path: str, names: list[str]) -> Diagnostic:
     """
     return Diagnostic(
         message=f"`{path}` is not empty: it holds {listed(names, _LISTED)}",
-        help=f"--force, or {option('-o', free_beside(path))}",
+        help=f"--force, or {shell_option('-o', numbered_path(path))}",
     )
 
 
@@ -101,10 +160,10 @@ def not_graphtools(path: str, names: list[str]) -> Diagnostic:
     The folder holds others under names that a merged program's files get. They are left as they
     are, and nothing was written.
     """
-    strange = listed(names, _LISTED)
+    foreign = listed(names, _LISTED)
     return Diagnostic(
-        message=f"`{path}` holds files that this graphtool has not written: {strange}",
-        help=option("-o", free_beside(path)),
+        message=f"`{path}` holds files that this graphtool has not written: {foreign}",
+        help=shell_option("-o", numbered_path(path)),
     )
 
 
@@ -135,83 +194,102 @@ def parameters_not_there(names: list[str], total: int) -> Diagnostic:
     )
 
 
+@rule("GT615")
+def other_release(path: str, was: str, now: str) -> Diagnostic:
+    """The folder was written under another release of Paddle, which may compute otherwise."""
+    return Diagnostic(
+        message=f"written under Paddle {was}, loaded under {now}",
+        severity=Severity.NOTE,
+        where=(Where(program=path),),
+    )
+
+
+@rule("GT617")
+def attribute_left_behind(path: str, what: str) -> Diagnostic:
+    """A parameter had something of the user's that a folder cannot hold.
+
+    Learning rate, `need_clip`, `L1Decay` and `L2Decay` of a `ParamAttr` are kept. A regularizer of
+    a class of your own, or a learning rate that is a Variable, is code: give it to the parameter
+    again before `minimize`, which goes without it otherwise.
+    """
+    return Diagnostic(
+        message=f"the folder could not keep the {what}",
+        severity=Severity.WARNING,
+        where=(Where(program=path),),
+        help="for p in merged.program.global_block().all_parameters(): p.regularizer = ...",
+    )
+
+
 def check_target(path: str | PathLike[str], *, force: bool) -> None:
-    """Refuse a folder that can't be written to before work is put into what goes there.
+    """Check that a folder can be written to, before anything is computed.
 
     Raises GraphtoolError: GT601 for a file. Raises UsageError: GT610 for a folder that is not empty
-    without `force`, GT616 for one in which files of something else would be replaced.
+    without `force`, GT616 for a folder where files of something else would be replaced.
     """
     folder = Path(path)
-    with reported(folder):
-        names = _entries(folder)
-    # First, for these `force` doesn't replace either.
-    strangers = _strangers(folder)
-    if strangers:
-        raise UsageError(not_graphtools(str(folder), strangers))
+    names: list[str] = []
+    with os_errors_reported(folder):
+        if folder.exists():
+            if not folder.is_dir():
+                raise GraphtoolError(unwritable_output(str(folder), "it is a file"))
+            tidy(folder)
+            names = sorted(entry.name for entry in folder.iterdir() if not is_stage(entry.name))
+    # Checked first: `force` does not replace these either.
+    foreign = _foreign_files(folder)
+    if foreign:
+        raise UsageError(not_graphtools(str(folder), foreign))
     if names and not force:
         raise UsageError(folder_not_empty(str(folder), names))
 
 
-def _entries(folder: Path) -> list[str]:
-    if not folder.exists():
-        return []
-    if not folder.is_dir():
-        raise GraphtoolError(unwritable_output(str(folder), "it is a file"))
-    tidy(folder)
-    return sorted(entry.name for entry in folder.iterdir() if not is_stage(entry.name))
-
-
-def _strangers(folder: Path) -> list[str]:
-    """List what has a name that a merged program's files get, but was not written as one."""
-    ours = frozenset(_ours(folder))
-    found = [name for name in _layout.names() if (folder / name).exists()]
-    originals = folder / _layout.ORIGINALS
+def _foreign_files(folder: Path) -> list[str]:
+    """List files under names of a merged program's files that were not written as such."""
+    written: frozenset[str] = frozenset()
+    with suppress(ReadError, OSError):
+        written = frozenset(written_files(read_manifest(folder)))
+    found = [name for name in possible_entries() if (folder / name).exists()]
+    originals = folder / ORIGINALS_FOLDER
     if originals.is_dir() and not originals.is_symlink():
-        found.remove(_layout.ORIGINALS)
-        found += [f"{_layout.ORIGINALS}/{inner.name}" for inner in originals.iterdir()]
-    return sorted(name for name in found if name not in ours)
-
-
-def _ours(folder: Path) -> Iterator[str]:
-    try:
-        yield from _layout.files(read_manifest(folder))
-    except (ReadError, OSError):
-        return
+        found.remove(ORIGINALS_FOLDER)
+        found += [f"{ORIGINALS_FOLDER}/{entry.name}" for entry in originals.iterdir()]
+    return sorted(name for name in found if name not in written)
 
 
 def _check_program(graph: Graph, merged: Merged) -> None:
+    """Refuse a Program that trains already, or has uninitialised parameters."""
     for operator in graph.operators.values():
         if is_training(operator):
             raise GraphtoolError(already_training(operator.name))
-    names = _kept(graph)
-    held = held_tensors(merged.scopes.student, names)
-    empty = [name for name in names if name not in held]
-    if empty:
-        raise GraphtoolError(parameters_not_there(empty, len(names)))
+    names = _saved_order(graph)
+    initialised = initialised_tensors(merged.scopes.student, names)
+    uninitialised = [name for name in names if name not in initialised]
+    if uninitialised:
+        raise GraphtoolError(parameters_not_there(uninitialised, len(names)))
 
 
-def _check_students(now: LiveProgram, merged: Merged) -> None:
-    """Refuse a Program in which names of the student's mean nothing, or others, by now."""
-    for before in (one.before for one in merged.teachers):
+def _check_student_values(current: LiveProgram, merged: Merged) -> None:
+    """Refuse a Program where a name of the student's is unknown or means another Value."""
+    for before in (earlier.before for earlier in merged.teachers):
         for name in before.graph.values:
-            # Under PIR names move where operators were removed.
-            if name not in now.graph.values or now.keys.get(name) != before.keys.get(name):
+            # Under PIR, removing operators renumbers names.
+            if name not in current.graph.values or current.keys.get(name) != before.keys.get(name):
                 raise ReadError(reading.value_gone(before.graph.source, name))
 
 
-def _kept(graph: Graph) -> list[str]:
+def _saved_order(graph: Graph) -> list[str]:
     """Return the names of a Program's parameters in the order in which Paddle saves them."""
     return sorted(persistable_names(graph))
 
 
 def _recipe(merged: Merged, pairs: PairSet | str | PathLike[str] | None) -> str | None:
+    """Return the text of a recipe with the pairs, None if there are none."""
     if pairs is None:
         return None
     if isinstance(pairs, PairSet):
         return recipe_text(pairs) if pairs else None
-    found = read_recipe(pairs, teacher=merged.plan.teacher, student=merged.plan.student)
+    recipe = read_recipe(pairs, teacher=merged.plan.teacher, student=merged.plan.student)
     if is_configuration(pairs):
-        return recipe_text(found.pairs)
+        return recipe_text(recipe.pairs)
     if isinstance(pairs, str) and "\n" in pairs:
         return pairs
     return Path(pairs).read_text("utf-8", "surrogatepass")
@@ -219,18 +297,18 @@ def _recipe(merged: Merged, pairs: PairSet | str | PathLike[str] | None) -> str 
 
 def _write(folder: Path, merged: Merged, graph: Graph, recipe: str | None) -> None:
     kind = graph.kind
-    (folder / _layout.ORIGINALS).mkdir()
-    _save_program(merged.program, folder / _layout.program(kind), kind)
-    for number, one in enumerate(merged.teachers):
-        for role, program in zip(("teacher", "student"), one.originals, strict=True):
-            _save_program(program, folder / _layout.original(role, number, kind), kind)
-    names = _kept(graph)
-    write_tensors(folder / _layout.PARAMETERS, scope_tensors(merged.scopes.student, names))
+    (folder / ORIGINALS_FOLDER).mkdir()
+    _save_program(merged.program, folder / program_file(kind), kind)
+    for number, merge in enumerate(merged.teachers):
+        for role, program in zip(("teacher", "student"), merge.originals, strict=True):
+            _save_program(program, folder / original_file(role, number, kind), kind)
+    names = _saved_order(graph)
+    write_tensors(folder / PARAMETERS_FILE, copy_from_scope(merged.scopes.student, names))
     if recipe is not None:
-        (folder / _layout.PAIRS).write_bytes(recipe.encode("utf-8", "surrogatepass"))
+        (folder / PAIRS_FILE).write_bytes(recipe.encode("utf-8", "surrogatepass"))
     manifest = manifest_of(merged, names, kind, pairs=recipe is not None)
-    manifest = sealed(folder, manifest, scope_tensors(merged.scopes.student, names))
-    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+    manifest = with_digest(folder, manifest, copy_from_scope(merged.scopes.student, names))
+    (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
 
 
 def _save_program(program: _Paddle, path: Path, kind: ProgramKind) -> None:
@@ -238,11 +316,156 @@ def _save_program(program: _Paddle, path: Path, kind: ProgramKind) -> None:
         path.write_bytes(program.desc.serialize_to_string())
         return
     serialise = load_paddle().base.core.serialize_pir_program
-    # As bytes, which need not be UTF-8.
+    # As bytes: the path need not be UTF-8.
     encoded = os.fsencode(path)
     try:
         serialise(program, encoded)
     except TypeError:
-        # Paddle 3.0 wants the version of the format, of which it knows one.
+        # Paddle 3.0 requires the version of the format, and knows only one.
         serialise(program, encoded, pir_version=1)
-    check_whole(path)
+    check_not_truncated(path)
+
+
+def _load(folder: Path, manifest: Manifest, scope: _Paddle | None) -> Merged:
+    if not manifest.teachers:
+        raise ReadError(not_a_merged_folder(str(folder), "its manifest names no teacher"))
+    tensors = verified_tensors(folder, manifest)
+    live = _open_program(folder, program_file(manifest.kind), manifest.kind)
+    student_scope = load_paddle().static.global_scope() if scope is None else scope
+    merges = [
+        _loaded_merge(folder, manifest, number, live, student_scope)
+        for number in range(len(manifest.teachers))
+    ]
+    set_tensors(_parameters(folder, manifest, live.graph, tensors), student_scope)
+    teacher_names = [new for merged in merges for _, new in merged.plan.weights]
+    attributes = {
+        name: held for name, held in manifest.attributes.items() if name not in teacher_names
+    }
+    set_attributes(live.program, attributes)
+    if manifest.kind is ProgramKind.LEGACY:
+        # Freeze the teachers' parameters again: a ProgramDesc does not keep that.
+        for name in teacher_names:
+            variable = live.program.global_block().vars[name]
+            variable.stop_gradient = True
+            variable.trainable = False
+    advance_counters(live.program, counted_names(live.graph))
+    return [register(merged) for merged in merges][-1]
+
+
+def _open_program(folder: Path, file: Path, kind: ProgramKind) -> LiveProgram:
+    path = file_in(folder, file)
+    # Read as plain data first, which gives a Diagnostic where Paddle would abort the process.
+    graph = read(path)
+    return open_legacy(str(path)) if kind is ProgramKind.LEGACY else open_pir(str(path), graph)
+
+
+def _loaded_merge(
+    folder: Path, manifest: Manifest, number: int, live: LiveProgram, scope: _Paddle
+) -> Merged:
+    """Return one of the merges that a manifest records."""
+    record = manifest.teachers[number]
+    teacher = _open_original(folder, manifest, number, "teacher", record.teacher)
+    student = _open_original(folder, manifest, number, "student", record.student)
+    check_manifest(folder, record, teacher.graph, student.graph, live.graph)
+    before = replace(live, graph=student.graph)
+    prefixes = tuple(earlier.prefix for earlier in manifest.teachers[:number])
+    plan = _plan(folder, record, teacher.graph, student.graph)
+    return Merged(
+        plan=replace(plan, prefixes=prefixes),
+        report=Report.of(_diagnostics(folder, manifest)),
+        scopes=Scopes(teacher=scope, student=scope),
+        place=None,
+        joined=ValueMap(live=live, names=record.values, extent=BlockSnapshot.of(live.program)),
+        originals=(teacher.program, student.program),
+        provenance=_provenance(folder, plan.weights, live.graph),
+        before=before,
+        source=teacher,
+        network=_network(before, record.student),
+    )
+
+
+def _network(before: LiveProgram, student: SavedNetwork) -> Network | None:
+    """Return the student as a Network, None if its Layer's parameter names are not known."""
+    if not student.keys:
+        return None
+    return Network(
+        live=before,
+        initialisation=Initialisation(load_paddle().static.Program(), None),
+        layer=None,
+        feeds=student.feeds,
+        fetches=student.fetches,
+        parameters=student.keys,
+    )
+
+
+def _provenance(folder: Path, weights: Sequence[tuple[str, str]], merged: Graph) -> Provenance:
+    path = folder.absolute()
+
+    def load(scope: _Paddle) -> None:
+        manifest = read_manifest(path)
+        tensors = verified_tensors(path, manifest)
+        set_tensors(_parameters(path, manifest, merged, tensors), scope)
+
+    return from_file(load, {new: new for _, new in weights})
+
+
+def _plan(folder: Path, record: SavedTeacher, teacher: Graph, student: Graph) -> MergePlan:
+    plan = plan_without_facts(
+        teacher, student, record.feed_map, prefix=record.prefix, shared=record.shared
+    )
+    if not dict(plan.weights).items() <= record.names.items():
+        reason = f"its manifest's prefix `{record.prefix}` is not that of its names"
+        raise ReadError(not_a_merged_folder(str(folder), reason))
+    return plan
+
+
+def _open_original(
+    folder: Path, manifest: Manifest, number: int, role: str, network: SavedNetwork
+) -> LiveProgram:
+    """Open a network as it was before a merge, with everything that its file does not keep."""
+    live = _open_program(folder, original_file(role, number, manifest.kind), manifest.kind)
+    graph = replace(
+        live.graph,
+        source=network.source,
+        values=dict(_annotated_values(live.graph.values, network)),
+        feeds=network.feeds,
+        fetches=network.fetches,
+    )
+    return replace(live, graph=graph)
+
+
+def _annotated_values(
+    values: Mapping[str, Value], network: SavedNetwork
+) -> Iterator[tuple[str, Value]]:
+    """Yield Values with the saved other names, and marked as feeds where they are fed."""
+    feeds = frozenset(network.feeds)
+    for name, value in values.items():
+        annotation = network.annotations.get(name)
+        known = value if annotation is None else with_annotation(value, annotation)
+        yield name, replace(known, origin=Origin.FEED) if name in feeds else known
+
+
+def _parameters(
+    folder: Path, manifest: Manifest, graph: Graph, tensors: Sequence[Tensor]
+) -> dict[str, Tensor]:
+    """Return the tensors of a folder by the parameter names of its Program.
+
+    Raises ReadError: GT613 if they do not fit.
+    """
+    names = _saved_order(graph)
+    if list(manifest.parameters) != names or not manifest.attributes.keys() <= set(names):
+        reason = "its manifest lists other parameters than its program has"
+        raise ReadError(not_a_merged_folder(str(folder), reason))
+    rows = [(graph.values[name], tensor) for name, tensor in zip(names, tensors, strict=True)]
+    if not all(fits_shape(x, tensor.shape) and x.dtype == tensor.dtype for x, tensor in rows):
+        raise ReadError(not_a_merged_folder(str(folder), f"`{PARAMETERS_FILE}` doesn't fit it"))
+    return dict(zip(names, tensors, strict=True))
+
+
+def _diagnostics(folder: Path, manifest: Manifest) -> Iterator[Diagnostic]:
+    current = str(load_paddle().__version__)
+    if manifest.paddle != current:
+        yield other_release(str(folder), manifest.paddle, current)
+    yield from missing_pairs_warnings(folder, manifest)
+    for what in unsaved_attributes(manifest.attributes):
+        yield attribute_left_behind(str(folder), what)

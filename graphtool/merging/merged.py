@@ -1,4 +1,4 @@
-"""What a merge gives: one Program, and the way from the names of both networks to its Values."""
+"""The result of a merge: the Program, and its Values by the names of both networks."""
 
 from __future__ import annotations
 
@@ -13,23 +13,29 @@ from graphtool.checks import MergePlan
 from graphtool.diagnostics import MergeError, ReadError, Report
 from graphtool.graph import Graph
 from graphtool.merging import verify
-from graphtool.merging._backend import Extent, Joined, Scopes, handed_out
-from graphtool.merging._failures import paddle_failures
+from graphtool.merging._backend import BlockSnapshot, Scopes, ValueMap, fetched_value
 from graphtool.merging._interrupts import heed_interrupt
+from graphtool.merging._paddle_errors import raise_paddle_errors_as
 from graphtool.merging._provenance import Provenance, from_source
-from graphtool.merging._scope import hand_over
-from graphtool.merging._weights import weights_from
+from graphtool.merging._scope import assign_tensors
+from graphtool.merging._weights import find_weights
 from graphtool.readers import problems as reading
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram
-from graphtool.readers.registry import note, noted
-from graphtool.selectors import check_selector, find, is_unknown_name, misplaced, renamed
-from graphtool.text import bounded, named
+from graphtool.readers.registry import merge_records, set_merge_records
+from graphtool.selectors import (
+    check_selector,
+    find,
+    is_unknown_name,
+    with_owning_role,
+    with_selector,
+)
+from graphtool.text import escaped_bounded, printed_name
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Merged", "inherited_by", "merged_of", "register", "value_of"]
+__all__ = ["Merged", "inherited_merges", "merged_of", "register", "value_of"]
 
 # Programs, Values and Scopes are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
@@ -37,19 +43,20 @@ _Paddle: TypeAlias = Any
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Merged:
-    """A student's Program with a frozen teacher in it; keeps alive what Values need to live.
+    """A student's Program with a frozen teacher merged into it.
 
-    `plan` says what was merged and how it was renamed, `report` what the checks found. `before` is
-    the student as it was, `source` the teacher, `originals` their Programs for `verify`; `network`
-    is the student where it was handed over as a Network, whose Layer knows its parameters' names.
-    `provenance` is what the teacher's weights came from.
+    It keeps alive the Programs that its Values belong to. `plan` holds what was merged and the new
+    names, `report` the Diagnostics of the checks. `before` is the student before the merge,
+    `source` the teacher, and `originals` are clones of their Programs (teacher, student) for
+    `verify`. `network` is the student if it was given as a Network, whose Layer knows its
+    parameters' names. `provenance` is where the teacher's weights came from.
     """
 
     plan: MergePlan
     report: Report
     scopes: Scopes
     place: _Paddle | None
-    joined: Joined
+    joined: ValueMap
     before: LiveProgram
     source: LiveProgram
     originals: tuple[_Paddle, _Paddle]
@@ -58,12 +65,12 @@ class Merged:
 
     @property
     def program(self) -> _Paddle:
-        """The student's Program, which has the teacher in it."""
+        """The student's Program, with the teacher merged into it."""
         return self.before.program
 
     @cached_property
     def live(self) -> LiveProgram:
-        """The merged Program as it was after the merge, at the latest when first asked for."""
+        """The merged Program with its Graph, which is read at first access at the latest."""
         return self.joined.live or LiveProgram.of(self.program)
 
     @property
@@ -73,22 +80,22 @@ class Merged:
 
     @property
     def prefix(self) -> str:
-        """What was put before the teacher's names."""
+        """The prefix of the teacher's names in the merged Program."""
         return self.plan.prefix
 
     @property
     def feed_map(self) -> Mapping[str, str]:
-        """Teacher feed names -> the names that the merged Program is fed under."""
-        return dict((*self.plan.feed_map, *self.plan.own_feeds))
+        """Teacher feed names -> feed names of the merged Program."""
+        return dict((*self.plan.feed_map, *self.plan.unmapped_feeds))
 
     @cached_property
     def names(self) -> Mapping[str, str]:
         """Old -> new names of the teacher's parameters, feeds and other Variables."""
-        return {**dict(self.plan.renames), **dict(self.plan.stand_ins), **self.feed_map}
+        return {**dict(self.plan.renames), **dict(self.plan.replacements), **self.feed_map}
 
     @cached_property
     def values(self) -> Mapping[str, str]:
-        """Names of the teacher's Values -> names of the same Values in `graph`."""
+        """Names of the teacher's Values -> their names in `graph`."""
         if self.joined.names:
             return self.joined.names
         names = {key: name for name, key in self.live.keys.items()}
@@ -97,34 +104,34 @@ class Merged:
     @property
     def teachers(self) -> tuple[Merged, ...]:
         """All merges into this Program so far, in order."""
-        return _registered(self.program)
+        return _merges_into(self.program)
 
     def teacher(self, selector: str) -> _Paddle:
-        """Return the Paddle Value, or Variable, of the teacher that a selector means.
+        """Return the teacher's Paddle Value, or Variable, for a selector.
 
-        Every selector of the teacher's own Graph is one, with or without the prefix before it.
+        Any selector of the teacher's own Graph is accepted, with or without the prefix.
 
-        Raises ReadError: GT101 with the nearest names, GT102 with the candidates, GT031 where the
-        Value has left the Program since.
+        Raises ReadError: GT101 with the nearest names, GT102 with the candidates, GT031 if the
+        Value was since removed from the Program.
         """
         try:
             name = self.teacher_name(selector)
         except ReadError as error:
-            raise self._students(selector, error) from None
+            raise self._with_student_hint(error, selector) from None
         if self.joined.names:
             return self.live.value(self.merged_name(name))
-        return self._teacher.value(name)
+        return self._teacher_live.value(name)
 
     @cached_property
-    def _teacher(self) -> LiveProgram:
-        # Keys hold where names could move: when operations of the merged Program are pruned.
+    def _teacher_live(self) -> LiveProgram:
+        # Keys stay valid when pruning the merged Program renumbers its names.
         return replace(self.source, program=self.program, keys=self.joined.keys)
 
     def student(self, selector: str) -> _Paddle:
-        """Return the Paddle Value, or Variable, of the student that a selector means.
+        """Return the student's Paddle Value, or Variable, for a selector.
 
-        Names as they were before the merge come first, then those of what was added since. What
-        teachers brought is never meant, whatever it is called in the merged Program.
+        Names from before the merge are tried first, then those added since. A teacher's Value is
+        never returned, whatever its name in the merged Program.
 
         Raises ReadError: GT101, GT102 and GT031, as `teacher` does.
         """
@@ -133,69 +140,70 @@ class Merged:
         except ReadError as error:
             if not is_unknown_name(error):
                 raise
-            added = self._added(selector)
+            added = self._find_added(selector)
             if added is None:
-                raise self._teachers(selector, error) from None
+                raise self._with_teacher_hint(error, selector) from None
             return added
 
-    def _students(self, selector: str, error: ReadError) -> ReadError:
-        """Say so where a name that the teacher lacks is the student's."""
+    def _with_student_hint(self, error: ReadError, selector: str) -> ReadError:
+        """Add to an error that a name unknown to the teacher is the student's."""
         with suppress(ReadError):
             name = find(self.before.graph, selector).name
             call = f"merged.student({selector!r})"
-            return misplaced(error, selector, name, having="student", help=call)
+            return with_owning_role(error, selector, name, having="student", help=call)
         return error
 
-    def _teachers(self, selector: str, error: ReadError) -> ReadError:
-        """Say so where a name that the student lacks is a teacher's."""
+    def _with_teacher_hint(self, error: ReadError, selector: str) -> ReadError:
+        """Add to an error that a name unknown to the student is a teacher's."""
         for merged in (self, *self.teachers):
             with suppress(ReadError):
                 name = merged.teacher_name(selector)
                 call = f"merged.teacher({selector!r})"
-                return misplaced(error, selector, name, having="teacher", help=call)
+                return with_owning_role(error, selector, name, having="teacher", help=call)
         return error
 
-    def _added(self, selector: str) -> _Paddle | None:
-        """Return what was added since under a name, None where there is nothing of the user's."""
-        now = LiveProgram.of(self.program)
+    def _find_added(self, selector: str) -> _Paddle | None:
+        """Return a Value that the user has added since the merge, None if there is none."""
+        current = LiveProgram.of(self.program)
         try:
-            name = find(now.graph, selector).name
+            name = find(current.graph, selector).name
         except ReadError:
             return None
-        teachers = (self, *self.teachers)
-        return None if any(merged.brought(now, name) for merged in teachers) else now.value(name)
+        if any(merged.is_from_teacher(current, name) for merged in (self, *self.teachers)):
+            return None
+        return current.value(name)
 
-    def brought(self, now: LiveProgram, name: str) -> bool:
-        """Tell whether a Value of the Program as it is now came with this teacher."""
+    def is_from_teacher(self, current: LiveProgram, name: str) -> bool:
+        """Return whether a Value of the current Program belongs to this teacher."""
         if self.joined.keys:
-            return now.keys[name] in self._brought
-        return name in self._brought
+            return current.keys[name] in self._teacher_values
+        return name in self._teacher_values
 
     @cached_property
-    def _brought(self) -> frozenset[object]:
+    def _teacher_values(self) -> frozenset[object]:
+        # Keys under PIR, names in a legacy Program.
         return frozenset((self.joined.keys or self.joined.names).values())
 
     def teacher_name(self, selector: str) -> str:
-        """Return the name in the teacher's Graph that a selector means, prefix or not.
+        """Return the name in the teacher's Graph for a selector, with or without the prefix.
 
-        The result of a fetch is what was fetched.
+        For the result of a fetch it is the name of the fetched Value.
 
         Raises ReadError: GT101, GT102.
         """
         check_selector(selector)
         graph = self.source.graph
-        bare = selector.removeprefix(self.prefix)
-        known = graph.values.keys()
-        meant = selector if selector in known else bare
+        unprefixed = selector.removeprefix(self.prefix)
         try:
-            return handed_out(graph, find(graph, meant).name)
+            value = find(graph, selector if selector in graph.values else unprefixed)
+            return fetched_value(graph, value.name)
         except ReadError as error:
-            raise renamed(error, selector) from None
+            raise with_selector(error, selector) from None
 
     def merged_name(self, name: str) -> str:
-        """Return the name in `graph` of a Value that the teacher's Graph calls `name`.
+        """Return the name in `graph` of a Value named `name` in the teacher's Graph.
 
-        Raises ReadError: GT031 where the merged Program does not have it.
+        Raises ReadError: GT031 if the merged Program does not have it.
         """
         new = self.values.get(name)
         if new is None:
@@ -203,26 +211,26 @@ class Merged:
         return new
 
     def load_teacher(self, source: _Paddle | Mapping[str, _Paddle] | str | PathLike[str]) -> None:
-        """Load the teacher's weights under their new names; earlier ones are replaced.
+        """Load the teacher's weights under their new names, replacing the current ones.
 
-        `source` is a Scope, a mapping from names (old or new) to arrays, or the path of a combined
-        parameter file, of a folder with one file for each or of a `.pdparams`. All of them are
-        loaded or none.
+        `source` is a Scope, a mapping from old or new names to arrays, or the path of a combined
+        parameter file, of a folder with one file per parameter, or of a `.pdparams`. Either all
+        weights are loaded or none.
 
-        Raises MergeError: GT250 where some are missing, GT251 where shape or dtype differ, GT255
-        where a Scope holds the student's under their names, GT258 where Paddle fails. Raises
+        Raises MergeError: GT250 for missing weights, GT251 for another shape or dtype, GT255 if a
+        Scope holds the student's weights under their names, GT258 if Paddle fails. Raises
         UsageError: GT254 for another `source`. Raises GraphtoolError as `load_parameters` does for
         a bad file: GT001, GT010, GT240, GT500 to GT504.
         """
-        with paddle_failures(MergeError, "load_teacher"), ExitStack() as undo:
-            found = weights_from(source, self.plan, self.source, self.scopes.student)
+        with raise_paddle_errors_as(MergeError, "load_teacher"), ExitStack() as undo:
+            found = find_weights(source, self.plan, self.source, self.scopes.student)
             tensors = found.tensors()
-            # The startup program of the caller's Scope may run again, and write the buffers.
+            # If the caller's startup program runs again, it writes the buffers of its Scope.
             copied = frozenset(tensors if found.scope is source else ())
-            hand_over(tensors, self.scopes.student, place=self.place, copied=copied, undo=undo)
-            undo.callback(setattr, self.provenance, "look", self.provenance.look)
-            origin = from_source(source, found, self.plan, self.source, self.scopes.student)
-            self.provenance.look = origin.look
+            assign_tensors(tensors, self.scopes.student, place=self.place, copied=copied, undo=undo)
+            undo.callback(setattr, self.provenance, "locate", self.provenance.locate)
+            provenance = from_source(source, found, self.plan, self.source, self.scopes.student)
+            self.provenance.locate = provenance.locate
             heed_interrupt()
             undo.pop_all()
 
@@ -233,121 +241,119 @@ class Merged:
     ) -> verify.Verification:
         """Run clones of both originals and of the merged Program, and compare their Values.
 
-        Each runs once in a private Scope, under the same seed, on `feed` (by the names that the
-        merged Program is fed under) or on generated input; what of the weights is not initialised
-        is generated too. Both sides compute with the tensors of the merged Program's Scope. The
-        teacher's weights are compared apart, with the Scope, file, Layer or folder that they came
-        from as that is now: where the teacher has been trained on, they differ. Those for which
-        that cannot be (shared memory, a mapping, a file that is gone) are said to be not checked:
-        what is returned is false then, and its `equal` tells of all that was compared.
-        Gradients are not compared. `fetch` picks
-        Values by selector, all forward ones where None. Variables and random state of the user's
-        stay byte for byte as they are. Generated whole numbers are 0 and 1; where an operator takes
-        them for lengths or offsets that don't fit, Paddle may end the process: give a `feed` then.
+        Each runs once in a private Scope, with the same seed, on `feed` (by the feed names of the
+        merged Program) or on generated input. All three use the tensors of the merged Program's
+        Scope; uninitialised weights are generated. `fetch` selects Values, all forward ones if
+        None. Gradients are not compared. The user's Variables and random state stay byte for byte
+        the same.
 
-        Raises MergeError: GT252 for a feed that the merged Program doesn't have, GT253 for a Value
-        that cannot be fetched, GT256 for sequences (LoD) that were not given, GT257 where Paddle
-        doesn't run one of the three. Raises UsageError: GT248 for what is no array or no name.
-        Raises ReadError: GT101, GT102 and GT031, as `teacher` does.
+        The teacher's weights are also compared with the current content of the Scope, file, Layer
+        or folder that they came from; they differ if the teacher was trained further. Weights that
+        cannot be compared (shared memory, a mapping, a file that is gone) are reported as not
+        checked. The result is then false, and its `equal` covers what was compared.
+
+        Generated integers are 0 and 1. If an operator takes them for lengths or offsets that do
+        not fit, Paddle may abort the process: pass a `feed` then.
+
+        Raises MergeError: GT252 for an unknown feed, GT253 for a Value that cannot be fetched,
+        GT256 for sequences (LoD) that were not given, GT257 if Paddle fails to run one of the
+        three. Raises UsageError: GT248 for a feed that is not an array, or a name that is not a
+        string. Raises ReadError: GT101, GT102 and GT031, as `teacher` does.
         """
         return verify.verify(self, feed, fetch)
 
     def __deepcopy__(self, _: object) -> Merged:
-        # Paddle 2.6 copies what a Program carries before it runs what AdamW moves.
+        # Paddle 2.6 deep-copies a Program's attributes before a run with AdamW.
         return self
 
     def __rich__(self) -> Table:
         from rich.table import Table
         from rich.text import Text
 
-        theirs, ours = self.source.graph, self.before.graph
-        title = Text(f"merged into {bounded(ours.source)}")
+        teacher, student = self.source.graph, self.before.graph
+        title = Text(f"merged into {escaped_bounded(student.source)}")
         table = Table("", "teacher", "in the merged Program", title=title)
-        frozen = f"{bounded(self.prefix)}*, frozen"
-        table.add_row("program", Text(bounded(theirs.source)), Text(frozen))
-        table.add_row("operators", str(len(theirs.operators)), f"beside {len(ours.operators)}")
+        frozen = f"{escaped_bounded(self.prefix)}*, frozen"
+        table.add_row("program", Text(escaped_bounded(teacher.source)), Text(frozen))
+        table.add_row("operators", str(len(teacher.operators)), f"beside {len(student.operators)}")
         table.add_row("parameters", str(len(self.plan.weights)), self.plan.parameters.value)
         for old, new in self.feed_map.items():
-            table.add_row("feed", Text(named(old)), Text(named(new)))
+            table.add_row("feed", Text(printed_name(old)), Text(printed_name(new)))
         for found in self.report:
-            table.add_row(found.severity.value, found.code, Text(bounded(found.message)))
+            table.add_row(found.severity.value, found.code, Text(escaped_bounded(found.message)))
         return table
 
     def __repr__(self) -> str:
-        theirs, ours = self.source.graph, self.before.graph
-        feeds = ", ".join(f"{named(old)} -> {named(new)}" for old, new in self.feed_map.items())
+        teacher, student = self.source.graph, self.before.graph
+        feeds = ", ".join(
+            f"{printed_name(old)} -> {printed_name(new)}" for old, new in self.feed_map.items()
+        )
         return (
-            f"Merged({bounded(theirs.source)}: {len(theirs.operators)} operators, "
-            f"{len(self.plan.weights)} parameters as {bounded(self.prefix)}*, into "
-            f"{bounded(ours.source)}: {len(ours.operators)} operators; fed {feeds}; "
+            f"Merged({escaped_bounded(teacher.source)}: {len(teacher.operators)} operators, "
+            f"{len(self.plan.weights)} parameters as {escaped_bounded(self.prefix)}*, into "
+            f"{escaped_bounded(student.source)}: {len(student.operators)} operators; fed {feeds}; "
             f"{len(self.report)} diagnostics)"
         )
 
 
 def merged_of(program: _Paddle) -> Merged | None:
-    """Return the last merge into a Program, None where there was none."""
-    merges = _registered(program)
+    """Return the last merge into a Program, None if there was none."""
+    merges = _merges_into(program)
     return merges[-1] if merges else None
 
 
 def register(merged: Merged, inherited: tuple[Merged, ...] = ()) -> Merged:
-    """Let the Program know of a merge, so that the next one is checked against it.
+    """Record a merge on its Program, so that the next one is checked against it.
 
-    `inherited` are merges that it has from the Program of which it is a clone.
+    `inherited` holds merges into the Program that it was cloned from.
     """
-    merges = (*inherited, *_registered(merged.program), merged)
-    note(merged.program, merges, [new for _, new in merged.plan.weights])
+    merges = (*inherited, *_merges_into(merged.program), merged)
+    set_merge_records(merged.program, merges, [new for _, new in merged.plan.weights])
     return merged
 
 
 def value_of(selector: str, merges: Iterable[Merged], *others: Callable[[str], _Paddle]) -> _Paddle:
-    """Return the Value that a selector means: with a teacher's prefix that teacher's.
+    """Return the Value for a selector, from the teacher whose prefix it has if there is one.
 
-    Else, or where that teacher has none of the name, it is what one of the others finds, asked in
-    order. An empty prefix, which every name has, tells nothing.
+    If that teacher does not know the name, the lookups in `others` are tried in order. An empty
+    prefix is ignored: every name has it.
 
-    Raises ReadError: GT102, GT031, and GT101 as the first that was asked said it.
+    Raises ReadError: GT102, GT031, and GT101 of the first lookup.
     """
-    fitting = [one for one in merges if one.prefix and selector.startswith(one.prefix)]
-    longest_first = sorted(fitting, key=lambda one: -len(one.prefix))
+    prefixed = [merged for merged in merges if merged.prefix and selector.startswith(merged.prefix)]
+    longest_first = sorted(prefixed, key=lambda merged: -len(merged.prefix))
     unknown: list[ReadError] = []
-    for look_up in (*(one.teacher for one in longest_first), *others):
+    for lookup in (*(merged.teacher for merged in longest_first), *others):
         try:
-            return look_up(selector)
-        except ReadError as error:  # noqa: PERF203  # the next one is asked
+            return lookup(selector)
+        except ReadError as error:  # noqa: PERF203  # the next lookup is tried
             if not is_unknown_name(error):
                 raise
             unknown.append(error)
     raise unknown[0]
 
 
-def inherited_by(student: LiveProgram) -> tuple[Merged, ...]:
-    """Return merges into the Program of which the student's is a clone, as merges into that one."""
-    merges: tuple[Merged, ...] = noted(student.program)
+def inherited_merges(student: LiveProgram) -> tuple[Merged, ...]:
+    """Return the merges into the Program that a student was cloned from, for the clone."""
+    merges: tuple[Merged, ...] = merge_records(student.program)
     return tuple(
-        _moved(merged, student) for merged in merges if merged.program is not student.program
+        _for_clone(merged, student) for merged in merges if merged.program is not student.program
     )
 
 
-def _moved(merged: Merged, live: LiveProgram) -> Merged:
-    """Return a merge whose Values are those of a clone: names hold there, ids of operations not."""
-    graph, there = merged.before.graph, live.graph.values
+def _for_clone(merged: Merged, clone: LiveProgram) -> Merged:
+    """Return a merge with a clone's Values: a clone keeps names, but not operation ids."""
+    graph = merged.before.graph
+    keys = {name: key for name, key in clone.keys.items() if name in graph.values}
+    names = {old: new for old, new in merged.values.items() if new in clone.graph.values}
     return replace(
         merged,
-        before=replace(
-            live,
-            graph=graph,
-            keys={name: key for name, key in live.keys.items() if name in graph.values},
-        ),
-        joined=Joined(
-            names={old: new for old, new in merged.values.items() if new in there},
-            live=live,
-            extent=Extent.of(live.program),
-        ),
+        before=replace(clone, graph=graph, keys=keys),
+        joined=ValueMap(names=names, live=clone, extent=BlockSnapshot.of(clone.program)),
     )
 
 
-def _registered(program: _Paddle) -> tuple[Merged, ...]:
-    merges: tuple[Merged, ...] = noted(program)
-    # Paddle's clone() copies the attribute; the Values are those of the original.
+def _merges_into(program: _Paddle) -> tuple[Merged, ...]:
+    merges: tuple[Merged, ...] = merge_records(program)
+    # Paddle's clone() copies the attribute, whose Values are the original's.
     return tuple(merged for merged in merges if merged.program is program)

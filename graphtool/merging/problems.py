@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from graphtool.arguments import shown
+from graphtool.arguments import short_repr
 from graphtool.diagnostics import Diagnostic, Report, Severity, Where, listed, rule
 from graphtool.graph import Shape, Value
-from graphtool.text import as_path, command
+from graphtool.text import path_argument, shell_command
 
 __all__ = [
     "changed_folder",
@@ -73,7 +73,7 @@ def verify_call(feeds: Sequence[str]) -> str:
 def no_weights(given: object) -> Diagnostic:
     """The teacher's weights come from a Scope, a mapping of arrays, or a file or folder of them."""
     return Diagnostic(
-        message=f"`{shown(given)}` holds no weights; wanted a Scope, a mapping or a path",
+        message=f"`{short_repr(given)}` holds no weights; wanted a Scope, a mapping or a path",
         help='merged.load_teacher("teacher.pdiparams")',
     )
 
@@ -167,8 +167,10 @@ def pairs_gone(path: str, file: str, networks: Sequence[str]) -> Diagnostic:
     back, or have pairs suggested again.
     """
     folder = PurePath(path)
-    originals = (as_path(str(folder / network)) for network in networks)
-    suggest = command("graphtool", "suggest-pairs", *originals, "-o", as_path(str(folder / file)))
+    originals = (path_argument(str(folder / network)) for network in networks)
+    suggest = shell_command(
+        "graphtool", "suggest-pairs", *originals, "-o", path_argument(str(folder / file))
+    )
     return Diagnostic(
         message=f"the merged program was saved with pairs, and `{file}` is gone",
         severity=Severity.WARNING,

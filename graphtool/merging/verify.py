@@ -1,4 +1,4 @@
-"""Prove a merge: run both originals and the merged Program, and compare what comes out."""
+"""Verify a merge: run both originals and the merged Program, and compare their Values."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
+from graphtool.both import Both
 from graphtool.checks import check_names, persistable_names
 from graphtool.diagnostics import MergeError, ReadError, UsageError
-from graphtool.graph import UNKNOWN, Graph, Origin, ProgramKind
+from graphtool.graph import UNKNOWN_DIM, Graph, Origin, ProgramKind
 from graphtool.merging import problems
-from graphtool.merging._backend import drop_schedule, handed_out
-from graphtool.merging._comparison import Comparison, Verification, array_of, compared
-from graphtool.merging._inputs import feed_names, generated_feed, generated_weight
+from graphtool.merging._backend import drop_lr_schedule, fetched_value
+from graphtool.merging._comparison import Comparison, Verification, array_of, compare
+from graphtool.merging._generated_inputs import feed_names, generate_feeds, generate_weight
 from graphtool.merging._interrupts import heed_interrupt, interrupts_held
-from graphtool.merging._pieces import generators, is_in_place, values_of
-from graphtool.merging._pir import ENDS, freeze, remove_unused
-from graphtool.merging._provenance import compared_weights
+from graphtool.merging._partitioned_run import compute_values, generators, is_in_place
+from graphtool.merging._pir import freeze, remove_unused
+from graphtool.merging._provenance import compare_weights
+from graphtool.ops import PIR_FETCHES
 from graphtool.readers import problems as reading
 from graphtool.readers._legacy import variable_of
-from graphtool.readers._paddle import load_paddle, one_at_a_time, static_mode
+from graphtool.readers._paddle import load_paddle, program_lock, static_mode
 from graphtool.readers.live import LiveProgram
-from graphtool.readers.tensors import held_tensors, private_scope
+from graphtool.readers.tensors import initialised_tensors, private_scope
 from graphtool.selectors import find
 
 if TYPE_CHECKING:
@@ -39,179 +41,192 @@ _Paddle: TypeAlias = Any
 _Array: TypeAlias = "np.ndarray[Any, Any]"
 _Arrays: TypeAlias = "Mapping[str, _Array]"
 
-_SERIAL = "FLAGS_new_executor_serial_run"
-# By numpy's kinds of dtypes: bool, whole, floating and complex numbers.
+_SERIAL_RUN = "FLAGS_new_executor_serial_run"
+# NumPy's dtype kinds of numbers: bool, integer, floating and complex.
 _NUMBERS = "biufc"
-_NO_TENSORS = frozenset({"feed", "fetch", "shadow_output", "create_array", "array_write"})
+_NO_TENSOR_KINDS = frozenset({"feed", "fetch", "shadow_output", "create_array", "array_write"})
 
 
 def verify(
     merged: Merged, feed: Mapping[str, _Paddle] | None, fetch: Sequence[str] | None
 ) -> Verification:
-    """Compare as `Merged.verify` says."""
-    with one_at_a_time(), interrupts_held():
-        rows, generated = _compared_values(merged, {} if feed is None else feed, fetch)
+    """Compare as `Merged.verify` documents."""
+    with program_lock(), interrupts_held():
+        comparisons, generated = _compare_values(merged, {} if feed is None else feed, fetch)
         heed_interrupt()
-        return Verification(rows, generated, *compared_weights(merged))
+        return Verification(comparisons, generated, *compare_weights(merged))
 
 
-def _compared_values(
+def _compare_values(
     merged: Merged, feed: Mapping[str, _Paddle], fetch: Sequence[str] | None
 ) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:
-    """Compare what three runs give, and name the feeds that were generated for them."""
-    with static_mode(merged.source.kind), _reproducibly(), private_scope() as own:
-        whole = _fed(_forward_only(merged), merged)
-        given = _arrays(feed, problems.verify_call(feed_names(whole.graph)))
-        inputs = _inputs(merged, whole.graph, feed, given)
-        weights = _weights(whole.graph, merged.scopes.student, own)
-        theirs, ours = _picked(merged, fetch)
-        new_names = {name: merged.merged_name(name) for name in theirs}
-        wanted = [*new_names.values(), *ours]
-        _check_there(whole.graph, [*dict(_kept(merged)).values(), *wanted])
-        fail = partial(
+    """Compare the Values of three runs; also return the names of generated feeds."""
+    with static_mode(merged.source.kind), _reproducible_runs(), private_scope() as scope:
+        merged_live = _with_feeds(_forward_only(merged), merged)
+        arrays = _feed_arrays(feed, problems.verify_call(feed_names(merged_live.graph)))
+        inputs = _inputs(merged, merged_live.graph, feed, arrays)
+        weights = _weights(merged_live.graph, merged.scopes.student, scope)
+        names = _select(merged, fetch)
+        new_names = {name: merged.merged_name(name) for name in names.teacher}
+        merged_names = [*new_names.values(), *names.student]
+        teacher_variables = (*merged.plan.weights, *((name, name) for name in merged.plan.shared))
+        _check_present(merged_live.graph, [*dict(teacher_variables).values(), *merged_names])
+        failure = partial(
             problems.run_failed,
             feeds=tuple(inputs),
-            given=given.keys() >= inputs.keys(),
+            given=arrays.keys() >= inputs.keys(),
             said=merged.report,
         )
-        teacher = values_of(
-            _in_test_mode(merged),
+        teacher_run = compute_values(
+            _teacher_in_test_mode(merged),
             {old: inputs[new] for old, new in merged.feed_map.items()},
-            {old: weights[new] for old, new in _kept(merged)},
-            theirs,
-            partial(fail, "the teacher alone"),
+            {old: weights[new] for old, new in teacher_variables},
+            names.teacher,
+            partial(failure, "the teacher alone"),
         )
-        student = values_of(
-            _student(merged),
+        student_run = compute_values(
+            _student_before(merged),
             {name: inputs[name] for name in feed_names(merged.before.graph)},
             weights,
-            ours,
-            partial(fail, "the student alone"),
+            names.student,
+            partial(failure, "the student alone"),
         )
-        both = values_of(whole, inputs, weights, wanted, partial(fail, "the merged Program"))
-        found = {(row.role, row.name): row for row in _rows(teacher, student, both, new_names)}
-    order = [*(("teacher", name) for name in theirs), *(("student", name) for name in ours)]
-    rows = tuple(found[key] for key in dict.fromkeys(order) if key in found)
-    return rows, tuple(name for name in inputs if name not in given)
+        merged_run = compute_values(
+            merged_live, inputs, weights, merged_names, partial(failure, "the merged Program")
+        )
+        found = {
+            (row.role, row.name): row
+            for row in _compare_runs(teacher_run, student_run, merged_run, new_names)
+        }
+    order = [
+        *(("teacher", name) for name in names.teacher),
+        *(("student", name) for name in names.student),
+    ]
+    comparisons = tuple(found[key] for key in dict.fromkeys(order) if key in found)
+    return comparisons, tuple(name for name in inputs if name not in arrays)
 
 
-def _rows(
-    teacher: Iterator[_Arrays],
-    student: Iterator[_Arrays],
-    both: Iterator[_Arrays],
+def _compare_runs(
+    teacher_run: Iterator[_Arrays],
+    student_run: Iterator[_Arrays],
+    merged_run: Iterator[_Arrays],
     new_names: Mapping[str, str],
 ) -> Iterator[Comparison]:
-    """Compare Values while the three runs go on, so that few of them are held at a time.
+    """Compare Values while the three runs go on, so that few of them are in memory at a time.
 
-    The merged Program has the student's operators before the teacher's. Where Paddle refuses it, or
-    the student, an original that it refuses as well is what is reported.
+    The merged Program has the student's operators before the teacher's. If Paddle fails to run it
+    or the student, and fails to run an original as well (the teacher first), that is reported.
     """
-    held: dict[str, _Array] = {}
+    merged_arrays: dict[str, _Array] = {}
     try:
-        for role, alone in (("student", student), ("teacher", teacher)):
-            for arrays in alone:
+        for role, run in (("student", student_run), ("teacher", teacher_run)):
+            for arrays in run:
                 names = {name: new_names[name] if role == "teacher" else name for name in arrays}
-                while not held.keys() >= set(names.values()):
-                    more = next(both, None)
+                while not merged_arrays.keys() >= set(names.values()):
+                    more = next(merged_run, None)
                     if more is None:
                         break
-                    held.update(more)
-                yield from compared(role, arrays, held, names)
+                    merged_arrays.update(more)
+                yield from compare(role, arrays, merged_arrays, names)
                 for name in names.values():
-                    held.pop(name, None)
-        for _ in both:
+                    merged_arrays.pop(name, None)
+        for _ in merged_run:
             pass
     except MergeError:
-        for alone in (teacher, student):
-            for _ in alone:
+        for run in (teacher_run, student_run):
+            for _ in run:
                 pass
         raise
 
 
-def _check_there(graph: Graph, names: Iterable[str]) -> None:
-    """Refuse a merged Program that has lost some of these since, to a pass or by pruning."""
-    gone = [name for name in names if name not in graph.values]
-    if gone:
-        raise ReadError(reading.value_gone(graph.source, gone[0]))
+def _check_present(graph: Graph, names: Iterable[str]) -> None:
+    """Refuse a merged Program that has since lost a Value, to a pass or by pruning."""
+    lost = next((name for name in names if name not in graph.values), None)
+    if lost is not None:
+        raise ReadError(reading.value_gone(graph.source, lost))
 
 
-def _kept(merged: Merged) -> Iterator[tuple[str, str]]:
-    """Yield what the teacher keeps with its names in the merged Program, shared ones included."""
-    yield from merged.plan.weights
-    yield from ((name, name) for name in merged.plan.shared)
-
-
-def _picked(merged: Merged, fetch: Sequence[str] | None) -> tuple[list[str], list[str]]:
-    """Return names of the teacher's and of the student's Values to compare."""
+def _select(merged: Merged, fetch: Sequence[str] | None) -> Both[list[str]]:
+    """Return the names of the Values to compare."""
+    teacher, student = merged.source.graph, merged.before.graph
     if fetch is None:
-        theirs = [name for name in _comparable(merged.source.graph) if name in merged.values]
-        return theirs, list(_comparable(merged.before.graph))
+        return Both(
+            [name for name in _comparable(teacher) if name in merged.values],
+            list(_comparable(student)),
+        )
     names = (fetch,) if isinstance(fetch, str) else ()
     check_names("fetch", fetch, f"merged.verify(fetch={names})" if names else "merged.verify()")
-    graph = merged.before.graph
     prefixed = [
-        name for name in fetch if name.startswith(merged.prefix) and name not in graph.values
+        name for name in fetch if name.startswith(merged.prefix) and name not in student.values
     ]
-    theirs = [merged.teacher_name(name) for name in prefixed]
-    ours = [handed_out(graph, find(graph, name).name) for name in fetch if name not in prefixed]
-    _check_picked("teacher", merged.source.graph, theirs)
-    _check_picked("student", graph, ours)
-    return theirs, ours
+    selected = Both(
+        [merged.teacher_name(name) for name in prefixed],
+        [
+            fetched_value(student, find(student, name).name)
+            for name in fetch
+            if name not in prefixed
+        ],
+    )
+    _check_fetchable("teacher", teacher, selected.teacher)
+    _check_fetchable("student", student, selected.student)
+    return selected
 
 
-def _check_picked(role: str, graph: Graph, names: Iterable[str]) -> None:
-    """Refuse what Paddle cannot fetch: Values of inner Blocks, and what is no tensor."""
+def _check_fetchable(role: str, graph: Graph, names: Iterable[str]) -> None:
+    """Refuse what Paddle cannot fetch: Values of inner Blocks, and those that are not tensors."""
     found = [
         problems.not_fetched(role, graph.values[name])
         for name in names
-        if _is_inner(name, graph) or graph.values[name].shape is None
+        if _is_in_block(name, graph) or graph.values[name].shape is None
     ]
     if found:
         raise MergeError(*found)
 
 
-def _is_inner(name: str, graph: Graph) -> bool:
+def _is_in_block(name: str, graph: Graph) -> bool:
     path = name.rpartition("/")[0]
     return bool(path) and path in graph.blocks
 
 
 def _comparable(graph: Graph) -> Iterator[str]:
-    """Yield tensors of the forward pass that something reads, or that are an operator's first.
+    """Yield forward tensors that are read, or that are an operator's first result.
 
-    What else an operator gives (a dropout's mask, a batch norm's reserve) may be left unwritten.
+    Other results (a dropout's mask, a batch norm's reserve space) may be left unwritten.
     """
-    last = {variable_of(name, graph): name for name in graph.values}
+    last_writes = {variable_of(name, graph): name for name in graph.values}
     read = {*graph.consumers, *graph.fetches}
     overwritten = frozenset(_overwritten(graph))
     for name, value in graph.values.items():
         operator = graph.producer(name)
-        if operator is None or operator.block or operator.role or operator.kind in _NO_TENSORS:
+        if operator is None or operator.block or operator.role or operator.kind in _NO_TENSOR_KINDS:
             continue
-        if value.origin is Origin.OPERATOR and value.shape is not None and value.dtype is not None:
-            rewritten = graph.kind is ProgramKind.LEGACY and last[variable_of(name, graph)] != name
-            wanted = value.output == 0 or operator.blocks or name in read
-            if wanted and not rewritten and name not in overwritten:
-                yield name
+        if value.origin is not Origin.OPERATOR or value.shape is None or value.dtype is None:
+            continue
+        if graph.kind is ProgramKind.LEGACY and last_writes[variable_of(name, graph)] != name:
+            continue
+        is_used = value.output == 0 or operator.blocks or name in read
+        if is_used and name not in overwritten:
+            yield name
 
 
 def _overwritten(graph: Graph) -> Iterator[str]:
-    """Yield what is written over: when it is fetched decides what number is seen.
+    """Yield Values that are overwritten, so that their number depends on when they are fetched.
 
-    That is what a loop may write in place, and what a write to a Variable gave before the next one.
+    These are the operands that a loop may write in place, and all but the last write to a Variable.
     """
-    given: dict[str, tuple[str, ...]] = {}
+    last_results: dict[str, tuple[str, ...]] = {}
     for operator in graph.operators.values():
-        read = [name for name in operator.operands if name is not None]
+        operands = [name for name in operator.operands if name is not None]
         if operator.kind == "while" or (operator.block and operator.type.endswith("_")):
-            yield from read
+            yield from operands
         if is_in_place(operator):
-            for name in read:
+            for name in operands:
                 if graph.values[name].persistable:
-                    yield from given.get(name, ())
-                    given[name] = operator.results
+                    yield from last_results.get(name, ())
+                    last_results[name] = operator.results
 
 
-def _in_test_mode(merged: Merged) -> LiveProgram:
+def _teacher_in_test_mode(merged: Merged) -> LiveProgram:
     program = merged.originals[0]
     if merged.source.kind is ProgramKind.LEGACY:
         return LiveProgram.of(_clone(program, for_test=True))
@@ -221,35 +236,35 @@ def _in_test_mode(merged: Merged) -> LiveProgram:
     return LiveProgram.of(clone)
 
 
-def _student(merged: Merged) -> LiveProgram:
+def _student_before(merged: Merged) -> LiveProgram:
     program = merged.originals[1]
     legacy = merged.source.kind is ProgramKind.LEGACY
     return LiveProgram.of(_clone(program) if legacy else _without_fetches(program))
 
 
 def _without_fetches(program: _Paddle) -> _Paddle:
-    """Clone a PIR Program without fetch operations: ours would write into their columns."""
+    """Clone a PIR Program without its fetches, which would share columns with those of a run."""
     clone = _clone(program)
     block = clone.global_block()
-    remove_unused(block, [op for op in block.ops if op.name() in ENDS])
+    remove_unused(block, [op for op in block.ops if op.name() in PIR_FETCHES])
     return clone
 
 
 def _clone(program: _Paddle, **options: bool) -> _Paddle:
-    """Clone a Program without its schedule: a run sets no learning rate of the user's."""
+    """Clone a Program without its schedule: a run must not set the user's learning rate."""
     clone = program.clone(**options)
-    drop_schedule(clone)
+    drop_lr_schedule(clone)
     return clone
 
 
 def _forward_only(merged: Merged) -> LiveProgram:
-    """Clone the merged Program without what was added since: losses, gradients, optimizers."""
+    """Clone the merged Program without later additions: losses, gradients, optimizers."""
     program, extent = merged.program, merged.joined.extent
     clone = _clone(program)
     block = clone.global_block()
     if merged.source.kind is ProgramKind.LEGACY:
         for index in reversed(range(len(block.ops))):
-            if not extent.has(program.global_block().ops[index]):
+            if not extent.contains(program.global_block().ops[index]):
                 block._remove_op(index)  # noqa: SLF001
         for name in block.vars.keys() - extent.variables:
             block._remove_var(name)  # noqa: SLF001
@@ -257,25 +272,25 @@ def _forward_only(merged: Merged) -> LiveProgram:
     pairs = zip(program.global_block().ops, block.ops, strict=True)
     remove_unused(
         block,
-        [copied for op, copied in pairs if not extent.has(op) or op.name() in ENDS],
+        [copied for op, copied in pairs if not extent.contains(op) or op.name() in PIR_FETCHES],
     )
     return LiveProgram.of(clone)
 
 
-def _weights(graph: Graph, scope: _Paddle, own: _Paddle) -> dict[str, _Paddle]:
-    """Find each tensor that the merged Program keeps; put those not there yet into `own`."""
+def _weights(graph: Graph, student_scope: _Paddle, scope: _Paddle) -> dict[str, _Paddle]:
+    """Return the merged Program's persistable tensors; generate uninitialised ones in `scope`."""
     names = persistable_names(graph)
-    found = held_tensors(scope, names)
+    tensors = initialised_tensors(student_scope, names)
     for name in names:
-        if name not in found:
-            found[name] = own.var(name).get_tensor()
-            found[name].set(generated_weight(graph.values[name]), load_paddle().CPUPlace())
-    return found
+        if name not in tensors:
+            tensors[name] = scope.var(name).get_tensor()
+            tensors[name].set(generate_weight(graph.values[name]), load_paddle().CPUPlace())
+    return tensors
 
 
-def _fed(live: LiveProgram, merged: Merged) -> LiveProgram:
-    """Tell what is fed: a legacy Program that `to_static` made does not say so itself."""
-    fed = {new for one in merged.teachers for new in one.feed_map.values()}
+def _with_feeds(live: LiveProgram, merged: Merged) -> LiveProgram:
+    """Mark the feeds in the Graph: a legacy Program made by `to_static` has no feed operators."""
+    fed = {new for earlier in merged.teachers for new in earlier.feed_map.values()}
     fed.update(feed_names(merged.before.graph))
     values = {
         name: replace(value, origin=Origin.FEED) if name in fed else value
@@ -284,22 +299,24 @@ def _fed(live: LiveProgram, merged: Merged) -> LiveProgram:
     return replace(live, graph=replace(live.graph, values=values))
 
 
-def _arrays(feed: object, call: str) -> dict[str, _Array]:
-    """Return what is fed as arrays; `call` is what a right one looks like."""
+def _feed_arrays(feed: object, call: str) -> dict[str, _Array]:
+    """Return the given feed as arrays; `call` is an example of a valid call.
+
+    Raises UsageError: GT248 for what is not an array of numbers.
+    """
     if not isinstance(feed, Mapping):
         raise UsageError(bad_argument("feed", feed, "a mapping from feed names to arrays", call))
-    given = cast("Mapping[str, _Paddle]", feed)
     arrays: dict[str, _Array] = {}
-    for name, held in given.items():
-        array = _numbers(held)
+    for name, given in cast("Mapping[str, _Paddle]", feed).items():
+        array = _number_array(given)
         if array is None:
-            raise UsageError(bad_argument(f"feed[{name!r}]", held, "an array of numbers", call))
+            raise UsageError(bad_argument(f"feed[{name!r}]", given, "an array of numbers", call))
         arrays[name] = array
     return arrays
 
 
-def _numbers(given: _Paddle) -> _Array | None:
-    """Return an array, None for what is none of numbers, or has rows of unequal lengths."""
+def _number_array(given: _Paddle) -> _Array | None:
+    """Return an array, None if it is ragged or does not hold numbers."""
     try:
         array = array_of(given)
     except ValueError:
@@ -308,46 +325,41 @@ def _numbers(given: _Paddle) -> _Array | None:
 
 
 def _inputs(
-    merged: Merged, graph: Graph, feed: Mapping[str, _Paddle], given: Mapping[str, _Array]
+    merged: Merged, graph: Graph, feed: Mapping[str, _Paddle], arrays: Mapping[str, _Array]
 ) -> dict[str, _Paddle]:
-    """Return what each feed gets: what was given, sequences with their lengths, or numbers."""
+    """Return each feed's input: the array or LoD tensor that was given, or a generated array."""
     known = feed_names(graph)
-    unknown = [name for name in given if name not in known]
+    unknown = [name for name in arrays if name not in known]
     if unknown:
         raise MergeError(problems.unknown_feeds(unknown, known))
-    sequences = [name for name in known if graph.values[name].lod_level and name not in given]
+    sequences = [name for name in known if graph.values[name].lod_level and name not in arrays]
     if sequences:
         raise MergeError(problems.sequences_not_given(sequences))
-    theirs = merged.source.graph.values
-    others = {new: theirs[old] for old, new in merged.feed_map.items()}
-    batch = _batch((graph, merged.source.graph), given)
-    generated = generated_feed(graph, others, batch)
-    levelled = {name: held for name, held in feed.items() if hasattr(held, "lod")}
-    return {**generated, **given, **levelled}
-
-
-def _batch(graphs: Iterable[Graph], given: Mapping[str, _Array]) -> int | None:
-    """Return the number of samples that the given input has, or that a feed is fixed to."""
-    shapes = [tuple(array.shape) for array in given.values()]
-    for graph in graphs:
-        shapes += [graph.values[name].shape or () for name in feed_names(graph)]
-    return next((shape[0] for shape in shapes if shape and shape[0] != UNKNOWN), None)
+    teacher = merged.source.graph
+    teacher_feeds = {new: teacher.values[old] for old, new in merged.feed_map.items()}
+    shapes = [tuple(array.shape) for array in arrays.values()]
+    for network in (graph, teacher):
+        shapes += [network.values[name].shape or () for name in feed_names(network)]
+    batch = next((shape[0] for shape in shapes if shape and shape[0] != UNKNOWN_DIM), None)
+    generated = generate_feeds(graph, teacher_feeds, batch)
+    lod_tensors = {name: given for name, given in feed.items() if hasattr(given, "lod")}
+    return {**generated, **arrays, **lod_tensors}
 
 
 @contextmanager
-def _reproducibly() -> Generator[None]:
-    """Run one operator after the other; put the state of all generators back.
+def _reproducible_runs() -> Generator[None]:
+    """Run operators serially, and restore the state of all random generators afterwards.
 
-    Paddle orders operators that draw random numbers, but not two that hold such ones in their
-    Blocks: run at once, two branches with a dropout each draw in any order.
+    Paddle orders operators that draw random numbers, but not operators with such ones in their
+    Blocks: two branches with a dropout each, run in parallel, would draw in any order.
     """
     paddle = load_paddle()
-    kept = [(generator, generator.get_state()) for generator in generators()]
-    flags = paddle.get_flags([_SERIAL])
-    paddle.set_flags({_SERIAL: True})
+    states = [(generator, generator.get_state()) for generator in generators()]
+    flags = paddle.get_flags([_SERIAL_RUN])
+    paddle.set_flags({_SERIAL_RUN: True})
     try:
         yield
     finally:
         paddle.set_flags(flags)
-        for generator, state in kept:
+        for generator, state in states:
             generator.set_state(state)

@@ -1,4 +1,4 @@
-"""Find out which sublayer makes which Value while a Layer is built into a Program."""
+"""Attribute each Value to the sublayer that makes it while a Layer is built into a Program."""
 
 from __future__ import annotations
 
@@ -12,93 +12,97 @@ from typing import Any, Protocol, TypeAlias, cast
 from graphtool.graph import Graph, Value
 from graphtool.readers._paddle import is_legacy, load_paddle
 
-__all__ = ["Attribution", "flatten", "identity"]
+__all__ = ["Attribution", "flatten", "value_id"]
 
-# Layers, Values and Blocks are Paddle's, which has no types that hold for 2.6 and 3.3 alike.
+# Paddle's Layers, Values and Blocks have no static types that hold for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
 
 _CONTAINERS = ("Sequential", "LayerList", "LayerDict")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Call:
-    """One run of a sublayer's forward; equal only to itself, as a sublayer may run many times."""
+class _LayerCall:
+    """One call of a sublayer's forward; equal only to itself, as a sublayer may run many times."""
 
     path: str
-    container: bool
+    is_container: bool
 
 
 @dataclass
 class Attribution:
-    """Records, in the order of time, which sublayers are running and what they return.
+    """Record which sublayers run when, and what they return.
 
-    Operators are told apart by their id, which grows as they are built; `_marks[i]` is the newest
-    id when the stack of running sublayers became `_stacks[i]`.
+    Ids of operators grow as they are built: `_op_ids[i]` is the newest id when the stack of running
+    sublayers became `_stacks[i]`. `_unresolved` are indices into `_op_ids` whose exact id is not
+    known yet, since the Block was empty.
     """
 
-    _running: list[_Call] = field(default_factory=list[_Call])
-    _marks: list[int] = field(default_factory=lambda: [-1])
-    _stacks: list[tuple[_Call, ...]] = field(default_factory=lambda: [()])
-    _returned: list[tuple[str, int, _Call]] = field(default_factory=list[tuple[str, int, _Call]])
-    _open: list[int] = field(default_factory=list[int])
+    _running: list[_LayerCall] = field(default_factory=list[_LayerCall])
+    _op_ids: list[int] = field(default_factory=lambda: [-1])
+    _stacks: list[tuple[_LayerCall, ...]] = field(default_factory=lambda: [()])
+    _returned: list[tuple[str, int, _LayerCall]] = field(
+        default_factory=list[tuple[str, int, _LayerCall]]
+    )
+    _unresolved: list[int] = field(default_factory=list[int])
 
     @contextmanager
-    def watching(self, layer: _Paddle) -> Generator[None]:
-        """Hook every sublayer, and unhook it afterwards."""
+    def recording(self, layer: _Paddle) -> Generator[None]:
+        """Hook every sublayer, and remove the hooks afterwards."""
         paths = _attribute_paths(layer)
         hooks: list[_Paddle] = []
         for sublayer in layer.sublayers():
-            hooks.append(sublayer.register_forward_pre_hook(self._entering(paths[id(sublayer)])))
-            hooks.append(sublayer.register_forward_post_hook(self._leaving))
+            hooks.append(sublayer.register_forward_pre_hook(self._enter_hook(paths[id(sublayer)])))
+            hooks.append(sublayer.register_forward_post_hook(self._leave))
         try:
             yield
         finally:
             for hook in hooks:
                 hook.remove()
 
-    def _entering(self, paths: list[str]) -> _Paddle:
+    def _enter_hook(self, paths: list[str]) -> _Paddle:
         def enter(sublayer: _Paddle, _inputs: _Paddle) -> None:
             outer = f"{self._running[-1].path}." if self._running else ""
             path = next((path for path in paths if path.startswith(outer)), paths[0])
-            self._running.append(_Call(path, type(sublayer).__name__ in _CONTAINERS))
-            self._tick()
+            self._running.append(_LayerCall(path, type(sublayer).__name__ in _CONTAINERS))
+            self._record()
 
         return enter
 
-    def _leaving(self, _sublayer: _Paddle, _inputs: _Paddle, outputs: _Paddle) -> None:
+    def _leave(self, _sublayer: _Paddle, _inputs: _Paddle, outputs: _Paddle) -> None:
         call = self._running.pop()
-        mark = self._tick()
+        newest = self._record()
         for value in flatten(outputs):
-            self._returned.append((identity(value), mark, call))
+            self._returned.append((value_id(value), newest, call))
 
-    def _tick(self) -> int:
-        block = _building()
-        newest = max(self._marks[-1], block.newest())
-        self._settle(block)
-        if block.empty:
-            self._open.append(len(self._marks))
-        self._marks.append(newest)
+    def _record(self) -> int:
+        """Record the stack of running sublayers; return the newest operator id."""
+        block = _insertion_block()
+        newest = max(self._op_ids[-1], block.newest_id())
+        self._resolve_ids(block)
+        if block.is_empty:
+            self._unresolved.append(len(self._op_ids))
+        self._op_ids.append(newest)
         self._stacks.append(tuple(self._running))
         return newest
 
-    def _settle(self, block: _Building) -> None:
-        """Give the times when the Block was empty their exact mark, now that it has operators."""
-        if block.empty or not self._open:
+    def _resolve_ids(self, block: _InsertionBlock) -> None:
+        """Set the exact ids recorded while the Block was empty, now that it has operators."""
+        if block.is_empty or not self._unresolved:
             return
-        first = block.first_after(self._marks[self._open[0]])
-        for index in self._open:
-            self._marks[index] = max(self._marks[index], first - 1)
-        self._open.clear()
+        first = block.first_id_after(self._op_ids[self._unresolved[0]])
+        for index in self._unresolved:
+            self._op_ids[index] = max(self._op_ids[index], first - 1)
+        self._unresolved.clear()
 
     def annotate(
         self, graph: Graph, ids: Mapping[str, int], names: Mapping[str, list[str]]
     ) -> Graph:
         """Set `layer` and `layer_outputs` of the Graph's Values.
 
-        `ids` maps Operator names to op ids, `names` what identifies a Value while building to the
-        names of the Graph's Values, several where a Variable is written several times.
+        `ids` maps Operator names to operator ids, `names` a `value_id` to names in the Graph:
+        several where a Variable is written several times.
         """
-        returned = self._returned_values(graph, ids, names)
+        returned = self._returning_calls(graph, ids, names)
         values = dict(graph.values)
         for operator in graph.operators.values():
             if operator.type == "builtin.parameter":
@@ -108,36 +112,39 @@ class Attribution:
                 values[name] = _annotated(values[name], stack, returned.get(name, []))
         return replace(graph, values=values)
 
-    def _stack_at(self, op_id: int) -> tuple[_Call, ...]:
-        return self._stacks[bisect_left(self._marks, op_id) - 1]
+    def _stack_at(self, op_id: int) -> tuple[_LayerCall, ...]:
+        return self._stacks[bisect_left(self._op_ids, op_id) - 1]
 
-    def _returned_values(
+    def _returning_calls(
         self, graph: Graph, ids: Mapping[str, int], names: Mapping[str, list[str]]
-    ) -> Mapping[str, list[_Call]]:
-        calls: dict[str, list[_Call]] = defaultdict(list)
-        for key, mark, call in self._returned:
-            written = [name for name in names.get(key, ()) if _born(graph, ids, name) <= mark]
+    ) -> Mapping[str, list[_LayerCall]]:
+        """Map names of Values to the calls that returned them."""
+        calls: dict[str, list[_LayerCall]] = defaultdict(list)
+        for key, newest, call in self._returned:
+            written = [
+                name for name in names.get(key, ()) if _producer_id(graph, ids, name) <= newest
+            ]
             if written:
                 calls[written[-1]].append(call)
         return calls
 
 
-def _born(graph: Graph, ids: Mapping[str, int], name: str) -> int:
+def _producer_id(graph: Graph, ids: Mapping[str, int], name: str) -> int:
     producer = graph.values[name].producer
     return -1 if producer is None else ids[producer]
 
 
-def _annotated(value: Value, stack: tuple[_Call, ...], returned: list[_Call]) -> Value:
+def _annotated(value: Value, stack: tuple[_LayerCall, ...], returned: list[_LayerCall]) -> Value:
     if not stack and not returned:
         return value
-    makers = [call for call in stack if call in returned and not call.container]
+    makers = [call for call in stack if call in returned and not call.is_container]
     path = makers[0].path if makers else stack[-1].path if stack else None
     outputs = tuple(dict.fromkeys(call.path for call in returned))
     return replace(value, layer=path, layer_outputs=outputs)
 
 
 def flatten(outputs: _Paddle) -> Iterator[_Paddle]:
-    """Yield the Values in nested lists, tuples and dicts, in their order."""
+    """Yield the Values in nested lists, tuples and dicts, in order."""
     if hasattr(outputs, "stop_gradient"):
         yield outputs
     elif isinstance(outputs, dict):
@@ -148,78 +155,78 @@ def flatten(outputs: _Paddle) -> Iterator[_Paddle]:
 
 
 def _attribute_paths(layer: _Paddle) -> dict[int, list[str]]:
-    """Map `id(sublayer)` to its attribute paths, several where it is used in several places."""
+    """Map `id(sublayer)` to its attribute paths, several if it is used in several places."""
     paths: dict[int, list[str]] = {}
-    waiting = [(layer, "")]
-    for owner, prefix in waiting:
+    worklist = [(layer, "")]
+    for owner, prefix in worklist:
         for name, sublayer in owner.named_children():
             path = f"{prefix}{name}"
             paths.setdefault(id(sublayer), []).append(path)
-            waiting.append((sublayer, f"{path}."))
+            worklist.append((sublayer, f"{path}."))
     return paths
 
 
-def identity(value: _Paddle) -> str:
-    """Return what tells a Value in the Program being built: its address, or its Variable's name."""
+def value_id(value: _Paddle) -> str:
+    """Return the address of a PIR Value, or the name of a legacy Variable."""
     return str(value.id) if hasattr(value, "get_defining_op") else value.name
 
 
-class _Building(Protocol):
-    """The Block that operators go into at this moment, as far as the ids of its operators go."""
+class _InsertionBlock(Protocol):
+    """The Block that new operators currently go into, and the ids of its operators."""
 
     @property
-    def empty(self) -> bool: ...
+    def is_empty(self) -> bool: ...
 
-    def newest(self) -> int:
-        """Return the id of its last operator, or of the last one around it where it is empty."""
+    def newest_id(self) -> int:
+        """Return the id of its last operator; if empty, that of the nearest enclosing Block."""
         ...
 
-    def first_after(self, mark: int) -> int:
-        """Return the id of its first operator that is newer than a mark."""
+    def first_id_after(self, id: int) -> int:
+        """Return the id of its first operator that is newer than an id."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class _PirBuilding:
+class _PirInsertionBlock:
     block: _Paddle
 
     @property
-    def empty(self) -> bool:
+    def is_empty(self) -> bool:
         return self.block.empty()
 
-    def newest(self) -> int:
+    def newest_id(self) -> int:
         block = self.block
         while block is not None and block.empty():
             block = block.parent_block
         return -1 if block is None else block.back().id()
 
-    def first_after(self, mark: int) -> int:
+    def first_id_after(self, id: int) -> int:
         ids = (op.id() for op in self.block.ops)
-        return next((op_id for op_id in ids if op_id > mark), mark + 1)
+        return next((op_id for op_id in ids if op_id > id), id + 1)
 
 
 @dataclass(frozen=True, slots=True)
-class _LegacyBuilding:
+class _LegacyInsertionBlock:
     program: _Paddle
 
     @property
-    def empty(self) -> bool:
+    def is_empty(self) -> bool:
         return not self.program.current_block().ops
 
-    def newest(self) -> int:
+    def newest_id(self) -> int:
         index = self.program.current_block_idx
         while index >= 0 and not self.program.block(index).ops:
             index = self.program.block(index).parent_idx
         return -1 if index < 0 else self.program.block(index).ops[-1].desc.id()
 
-    def first_after(self, mark: int) -> int:
+    def first_id_after(self, id: int) -> int:
         ids = (op.desc.id() for op in self.program.current_block().ops)
-        return next((op_id for op_id in ids if op_id > mark), mark + 1)
+        return next((op_id for op_id in ids if op_id > id), id + 1)
 
 
-def _building() -> _Building:
+def _insertion_block() -> _InsertionBlock:
     paddle = load_paddle()
     program = paddle.static.default_main_program()
     if is_legacy(program):
-        return _LegacyBuilding(program)
-    return _PirBuilding(paddle.base.libpaddle.pir.get_current_insertion_point().block())
+        return _LegacyInsertionBlock(program)
+    return _PirInsertionBlock(paddle.base.libpaddle.pir.get_current_insertion_point().block())

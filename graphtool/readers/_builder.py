@@ -1,4 +1,4 @@
-"""Build the Program that `module:callable` names: a Layer class, a factory, or a function."""
+"""Build the Program of a `module:callable`: a Layer class, a factory, or a function."""
 
 from __future__ import annotations
 
@@ -16,54 +16,55 @@ from typing import Any, TypeAlias
 from graphtool.diagnostics import ReadError, Report
 from graphtool.readers import problems
 from graphtool.readers._inputs import Input
-from graphtool.readers._messages import Attempt, brief, user_frames
-from graphtool.readers._paddle import load_paddle, one_at_a_time
-from graphtool.readers._spelling import parse_input, parse_spec
+from graphtool.readers._model_spec import parse_input, parse_spec
+from graphtool.readers._paddle import load_paddle, program_lock
+from graphtool.readers._user_code import Attempt, shortened_message, user_frames
 from graphtool.readers.layers import (
     Network,
-    build_made,
-    build_network,
-    handed_over,
+    build_factory,
+    build_layer,
     is_program,
+    live_program_of,
 )
 from graphtool.readers.live import LiveProgram
-from graphtool.selectors import nearest
+from graphtool.selectors import nearest_names
 
 __all__ = ["build"]
 
-# What the user's module holds is not known before it runs; what it returns is Paddle's.
-_Made: TypeAlias = Any
+# The content of the user's module has no static type; what it returns is Paddle's.
+_UserObject: TypeAlias = Any
 _Paddle: TypeAlias = Any
 
 
-@one_at_a_time()
+@program_lock()
 def build(
     spec: str, inputs: Sequence[str] = (), *, train: bool = False, scope: _Paddle | None = None
 ) -> Network | LiveProgram:
     """Import the module, call the callable, and build the Layer that it returns, in eval mode.
 
     `inputs` are spelt as `--input` is: `3,224,224` or `NAME=3,224,224:float32`; a batch of unknown
-    size is put before them. What the module prints goes to stderr. What it loads in static mode,
-    where `set_state_dict` writes to the global Scope before any startup program ran, is in `scope`
-    afterwards, as are the weights of a Network that it returns, and left aside where that is None.
+    size is prepended. The module's stdout goes to stderr. Weights that it loads in static mode,
+    where `set_state_dict` writes to the global Scope before any startup program ran, and those of a
+    Network that it returns, go into `scope`, by default a temporary one.
 
     Raises UsageError: GT036 malformed spec, GT037 malformed input, GT041 missing input, GT042 input
-    for which there is no parameter. Raises ReadError: GT030 no Paddle, GT034 forward fails, GT035
-    callable raises, GT038 module does not import, GT039 no such attribute, GT040 wrong return type.
+    without a parameter. Raises ReadError: GT030 no Paddle, GT034 forward fails, GT035 callable
+    raises, GT038 module does not import, GT039 no such attribute, GT040 wrong return type.
     """
     module, name = parse_spec(spec)
     feeds = [parse_input(text) for text in inputs]
     with _working_directory_first(), redirect_stdout(sys.stderr), warnings.catch_warnings():
         paddle = load_paddle()
-        # Said once for each batch norm that is built in training mode.
+        # Issued for each batch norm that is built in training mode.
         warnings.filterwarnings("ignore", message="When training, we now always track")
         with paddle.static.scope_guard(paddle.static.Scope() if scope is None else scope):
-            made = _attribute(_module(module), name, inputs)
-            return _built(spec, made, feeds, train=train)
+            target = _attribute(_imported(module), name, inputs)
+            return _build(spec, target, feeds, train=train)
 
 
 @contextmanager
 def _working_directory_first() -> Generator[None]:
+    """Put the working directory first in `sys.path`."""
     before = list(sys.path)
     sys.path.insert(0, str(Path.cwd()))
     try:
@@ -72,7 +73,7 @@ def _working_directory_first() -> Generator[None]:
         sys.path[:] = before
 
 
-def _module(name: str) -> ModuleType:
+def _imported(name: str) -> ModuleType:
     attempt = Attempt()
     with attempt:
         return import_module(name)
@@ -81,45 +82,43 @@ def _module(name: str) -> ModuleType:
     frames = user_frames(error)
     if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(error.name):
         frames = ()
-    reason = f"{type(error).__name__}: {brief(str(error))}"
+    reason = f"{type(error).__name__}: {shortened_message(str(error))}"
     raise ReadError(problems.module_not_imported(name, reason, frames))
 
 
-def _attribute(module: ModuleType, name: str, inputs: Sequence[str]) -> _Made:
-    found: _Made = module
+def _attribute(module: ModuleType, name: str, inputs: Sequence[str]) -> _UserObject:
+    target: _UserObject = module
     for part in name.split("."):
-        if not hasattr(found, part):
-            near = nearest(part, list(_callables(found)))
+        if not hasattr(target, part):
+            near = nearest_names(part, list(_callables(target)))
             raise ReadError(problems.no_such_attribute(module.__name__, name, near, inputs))
-        found = getattr(found, part)
-    return found
+        target = getattr(target, part)
+    return target
 
 
-def _callables(owner: _Made) -> Iterator[str]:
-    """Yield the public names of classes and functions; modules that it imports are none."""
+def _callables(owner: _UserObject) -> Iterator[str]:
+    """Yield the public names of the classes and functions of a module or class."""
     for name in dir(owner):
         if not name.startswith("_") and callable(getattr_static(owner, name, None)):
             yield name
 
 
-def _built(
-    spec: str, found: _Made, feeds: Sequence[Input], *, train: bool
+def _build(
+    spec: str, target: _UserObject, feeds: Sequence[Input], *, train: bool
 ) -> Network | LiveProgram:
-    if is_program(found):
-        built = LiveProgram.of(found)
-    elif isinstance(found, Network):
-        built = handed_over(found)
-    elif isinstance(found, load_paddle().nn.Layer):
-        built = build_made(found, feeds, name=spec, train=train)
-    elif callable(found):
-        built = build_network(found, feeds, name=spec, train=train)
+    if is_program(target):
+        built = LiveProgram.of(target)
+    elif isinstance(target, Network):
+        built = live_program_of(target)
+    elif isinstance(target, load_paddle().nn.Layer):
+        built = build_layer(target, feeds, name=spec, train=train)
+    elif callable(target):
+        built = build_factory(target, feeds, name=spec, train=train)
     else:
-        kind: str = type(found).__name__
+        kind: str = type(target).__name__
         raise ReadError(problems.wrong_type(spec, kind))
-    return built if isinstance(built, Network) else _named(spec, built, feeds)
-
-
-def _named(spec: str, live: LiveProgram, feeds: Sequence[Input]) -> LiveProgram:
-    """Name a Program that was built by the user's code, and say so where inputs are left aside."""
+    if isinstance(built, Network):
+        return built
+    # The user's code built the Program: the inputs given are ignored.
     report = Report((problems.inputs_not_used(spec),) if feeds else ())
-    return replace(live, graph=replace(live.graph, source=spec, report=report))
+    return replace(built, graph=replace(built.graph, source=spec, report=report))

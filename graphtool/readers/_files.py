@@ -1,4 +1,4 @@
-"""Find the model that a path means, tell what its file is, and read it; nothing is executed."""
+"""Find the model file of a path, detect its format, and read it without executing anything."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from pathlib import Path
 
 from graphtool.diagnostics import ReadError
 from graphtool.graph import Graph
-from graphtool.paths import saved_model
+from graphtool.paths import resolve_model_prefix
 from graphtool.readers import problems
 from graphtool.readers._json import read_json
-from graphtool.readers._kinds import check_mode
 from graphtool.readers._protobuf import read_protobuf
+from graphtool.readers._regular_file import check_mode_not_special
 from graphtool.staging import finish_exchanges
 
 __all__ = ["read_file"]
 
 _PREFERRED = "inference.json"
-_SNIFFED = 512
+_HEAD_SIZE = 512
 _OBJECT = re.compile(rb'\s*\{\s*["}]')
 _PIR = re.compile(rb'\s*\{\s*"base_code"\s*:\s*\{[^{}]*"magic"\s*:\s*"pir"')
 # A ModelProto starts with its `ir_version` (field 1, a varint); then come fields 2 to 8.
 _ONNX = re.compile(rb"\x08[\x01-\x1f][\x12\x1a\x22\x28\x32\x3a\x42]")
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 # A saved tensor starts with a version (uint32) and a level of detail (uint64), both 0.
-_TENSORS = bytes(12)
-_PARAMETER_ENDINGS = frozenset({".pdiparams", ".pdparams", ".pdopt", ".safetensors"})
+_TENSOR = bytes(12)
+_PARAMETER_SUFFIXES = frozenset({".pdiparams", ".pdparams", ".pdopt", ".safetensors"})
 
 
-class _Kind(Enum):
+class _FileFormat(Enum):
     JSON = "json"
     PROTOBUF = "protobuf"
     PARAMETERS = "parameters"
@@ -39,19 +39,18 @@ class _Kind(Enum):
 
 
 def read_file(path: Path) -> Graph:
-    """Read a saved program: a `.json`, `.pdmodel` or `__model__` file, or a folder that holds one.
+    """Read a saved program: a `.json`, `.pdmodel` or `__model__` file, or a folder with one.
 
-    `path` may lack the ending of the first two, as Paddle's own prefixes do.
+    `path` may lack the suffix of the first two, as Paddle's own prefixes do. An export that was
+    killed while it moved its files is completed first.
 
-    An export that was killed while it moved its files is ended first.
-
-    Raises ReadError with a GT0xx Diagnostic where there is no such program or its file is damaged.
+    Raises ReadError with a GT0xx Diagnostic if there is no such program or its file is damaged.
     """
     try:
         finish_exchanges(path if path.is_dir() else path.parent)
-        path = Path(saved_model(str(path)))
+        path = Path(resolve_model_prefix(str(path)))
         _check_path(path)
-        return _read(_find(path) if path.is_dir() else path)
+        return _read(_model_in(path) if path.is_dir() else path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ReadError(problems.unreadable(error.filename or str(path), reason)) from None
@@ -63,25 +62,24 @@ def _check_path(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: NUL in the name
-        raise ReadError(problems.no_such_path(str(path), _near(path))) from None
-    check_mode(path, mode)
+        raise ReadError(problems.no_such_path(str(path), _similar_paths(path))) from None
+    check_mode_not_special(path, mode)
 
 
-def _near(path: Path) -> list[str]:
-    """List names in the path's folder that resemble it, most like it first."""
+def _similar_paths(path: Path) -> list[str]:
+    """List paths in the same folder with similar names, the most similar first."""
     try:
         names = sorted(entry.name for entry in path.parent.iterdir())
     except OSError:
         return []
-    near = difflib.get_close_matches(path.name, names, n=3)
-    return [str(path.with_name(name)) for name in near]
+    return [str(path.with_name(name)) for name in difflib.get_close_matches(path.name, names, n=3)]
 
 
-def _find(folder: Path) -> Path:
+def _model_in(folder: Path) -> Path:
     if (folder / _PREFERRED).is_file():
         return folder / _PREFERRED
     entries = sorted(folder.iterdir())
-    candidates = list(_candidates(entries))
+    candidates = list(_models(entries))
     if not candidates:
         names = [entry.name for entry in entries]
         raise ReadError(problems.folder_without_model(str(folder), names))
@@ -90,7 +88,7 @@ def _find(folder: Path) -> Path:
     return candidates[0]
 
 
-def _candidates(paths: Iterable[Path]) -> Iterator[Path]:
+def _models(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_file() and _is_model(path):
             yield path
@@ -104,14 +102,14 @@ def _is_model(path: Path) -> bool:
 
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(_SNIFFED)
+        return file.read(_HEAD_SIZE)
 
 
 def _read(path: Path) -> Graph:
     with path.open("rb") as file:
-        head = file.read(_SNIFFED)
+        head = file.read(_HEAD_SIZE)
         read = _reader(path, head)
-        # A pipe can be read once only, so this goes on where the head ends.
+        # A pipe can be read only once, so continue where the head ends.
         data = head + file.read()
     return read(str(path), data)
 
@@ -119,28 +117,29 @@ def _read(path: Path) -> Graph:
 def _reader(path: Path, head: bytes) -> Callable[[str, bytes], Graph]:
     if not head:
         raise ReadError(problems.empty_file(str(path)))
-    kind = _kind(path, head)
-    if kind is _Kind.ONNX:
+    file_format = _detect_format(path, head)
+    if file_format is _FileFormat.ONNX:
         raise ReadError(problems.onnx_file(str(path)))
-    if kind is _Kind.PARAMETERS:
-        raise ReadError(problems.parameters_file(str(path), _beside(path)))
-    return read_json if kind is _Kind.JSON else read_protobuf
+    if file_format is _FileFormat.PARAMETERS:
+        raise ReadError(problems.parameters_file(str(path), _model_of(path)))
+    return read_json if file_format is _FileFormat.JSON else read_protobuf
 
 
-def _kind(path: Path, head: bytes) -> _Kind:
+def _detect_format(path: Path, head: bytes) -> _FileFormat:
     if path.suffix == ".onnx" or _ONNX.match(head):
-        return _Kind.ONNX
-    if path.suffix in _PARAMETER_ENDINGS or head.startswith(_TENSORS) or _PICKLE.match(head):
-        return _Kind.PARAMETERS
+        return _FileFormat.ONNX
+    if path.suffix in _PARAMETER_SUFFIXES or head.startswith(_TENSOR) or _PICKLE.match(head):
+        return _FileFormat.PARAMETERS
     if path.suffix == ".json" or _OBJECT.match(head):
-        return _Kind.JSON
-    return _Kind.PROTOBUF
+        return _FileFormat.JSON
+    return _FileFormat.PROTOBUF
 
 
-def _beside(parameters: Path) -> str | None:
-    """Return the model that a parameter file belongs to: of the same name, or the only other."""
+def _model_of(parameters: Path) -> str | None:
+    """Return the model beside a parameter file: that of the same name, or the only one."""
     others = (path for path in sorted(parameters.parent.iterdir()) if path != parameters)
-    models = list(_candidates(others))
-    named = [model for model in models if model.stem == parameters.stem]
-    found = named or models
-    return str(found[0]) if len(found) == 1 or named else None
+    models = list(_models(others))
+    for model in models:
+        if model.stem == parameters.stem:
+            return str(model)
+    return str(models[0]) if len(models) == 1 else None

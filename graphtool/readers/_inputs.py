@@ -1,4 +1,4 @@
-"""The inputs that a Layer is built with, and the parameters of `forward` that they go to."""
+"""Describe the inputs that a Layer is built with, and match them to parameters of `forward`."""
 
 from __future__ import annotations
 
@@ -12,40 +12,29 @@ from typing import Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
 from graphtool.diagnostics import UsageError
-from graphtool.graph import UNKNOWN
+from graphtool.dtypes import BY_NAME
+from graphtool.graph import UNKNOWN_DIM
 from graphtool.readers import problems
 from graphtool.readers._paddle import load_paddle
 
 __all__ = ["DTYPES", "Input", "arguments_of", "as_inputs", "check_inputs", "named_inputs"]
 
-# Layers and InputSpecs are Paddle's, which has no types for 2.6 and 3.3 alike.
+# Paddle's Layers and InputSpecs have no static types that hold for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
 
+# The dtypes of feeds.
 DTYPES = frozenset(
-    [
-        "bool",
-        "uint8",
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "float16",
-        "bfloat16",
-        "float32",
-        "float64",
-        "complex64",
-        "complex128",
-    ]
+    name for name, dtype in BY_NAME.items() if dtype.json and not name.startswith("float8")
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A feed to be: a shape with the batch, -1 where not known, and a name, None for any.
+    """A future feed: its shape with the batch, -1 where unknown, its dtype and its name, if any.
 
-    The name is that of a parameter of `forward`; where it is `renaming`, as an InputSpec's, it may
-    be any, and the feed goes to the parameter at its place. So may that of the only input of a
-    `forward` with one parameter, unless it is `exact`.
+    The name is that of a parameter of `forward`. If it is `renaming`, as that of an InputSpec, it
+    may be any other, and the feed goes to the parameter at its position. So may the name of the
+    only input of a `forward` with one parameter, unless it is `exact`.
     """
 
     shape: tuple[int, ...]
@@ -55,196 +44,195 @@ class Input:
     exact: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
-        dims = ", ".join("?" if dim == UNKNOWN else str(dim) for dim in self.shape)
+        dims = ", ".join("?" if dim == UNKNOWN_DIM else str(dim) for dim in self.shape)
         return f"{self.name or 'input'}: [{dims}] {self.dtype}"
 
     @property
     def spelling(self) -> str:
-        """The shape and dtype as `--input` takes them, the batch left out: `128:int64`."""
-        dims = ",".join("?" if dim == UNKNOWN else str(dim) for dim in self.shape[1:])
+        """The shape and dtype as `--input` takes them, without the batch: `128:int64`."""
+        dims = ",".join("?" if dim == UNKNOWN_DIM else str(dim) for dim in self.shape[1:])
         return f"{dims or 'scalar'}{'' if self.dtype == 'float32' else f':{self.dtype}'}"
 
 
-# Paddle ends the process where a dim does not fit into 64 bits.
-_LARGEST = 2**63 - 1
+# Paddle aborts the process where a dim does not fit into 64 bits.
+_MAX_DIM = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Forward:
-    """What a Layer's `forward` takes; `star` and `stars` tell whether `*args` and `**kwargs`."""
+class _ForwardSignature:
+    """The signature of a Layer's `forward`."""
 
     parameters: tuple[str, ...]
     positional: tuple[str, ...]
     required: tuple[str, ...]
-    star: bool
-    stars: bool
+    has_var_args: bool
+    has_var_kwargs: bool
 
 
 def as_inputs(specs: object) -> list[Input]:
-    """Take InputSpecs as they are; put a batch before shapes and before `(name, shape, dtype)`.
+    """Convert an `input_spec`: prepend a batch to shapes and `(name, shape, dtype)`.
 
-    Raises UsageError: GT248 for what is no list, GT047 for items that are none of these.
+    InputSpecs have the batch already.
+
+    Raises UsageError: GT248 if `specs` is not a list, GT047 for other items.
     """
-    given = cast("Sequence[object]", specs) if isinstance(specs, list | tuple) else ()
-    only = _only(cast("object", specs))
-    if not isinstance(specs, list | tuple) or (given and all(map(_is_dim, given))):
-        wanted = "a list, with the shape of each input"
-        call = problems.from_layer_call(only)
-        raise UsageError(bad_argument("input_spec", cast("object", specs), wanted, call))
-    inputs = [_as_input(spec) for spec in given]
-    right = [found for found in inputs if found is not None]
-    if len(right) < len(inputs):
-        wrong = [spec for spec, found in zip(given, inputs, strict=True) if found is None]
-        raise UsageError(*(problems.bad_input_spec(spec, only or right) for spec in wrong))
-    return right
-
-
-def _only(specs: _Paddle) -> list[Input]:
-    """Return the input that was given without a list around it, [] where it is none either."""
-    only = _as_input(specs)
-    return [] if only is None else [only]
+    items = cast("Sequence[object]", specs) if isinstance(specs, list | tuple) else ()
+    bare = _as_input(cast("object", specs))
+    unlisted = [] if bare is None else [bare]
+    if not isinstance(specs, list | tuple) or (items and all(map(_is_dim, items))):
+        expected = "a list, with the shape of each input"
+        call = problems.from_layer_call(unlisted)
+        raise UsageError(bad_argument("input_spec", cast("object", specs), expected, call))
+    converted = [_as_input(item) for item in items]
+    inputs = [one for one in converted if one is not None]
+    if len(inputs) < len(converted):
+        invalid = [item for item, one in zip(items, converted, strict=True) if one is None]
+        raise UsageError(*(problems.bad_input_spec(item, unlisted or inputs) for item in invalid))
+    return inputs
 
 
 def _as_input(spec: _Paddle) -> Input | None:
+    """Return an item of `input_spec` as an Input, None if it is invalid."""
     if isinstance(spec, load_paddle().static.InputSpec):
         return _input(spec.name, spec.shape, spec.dtype, renaming=True)
     if not isinstance(spec, list | tuple):
         return None
-    given = cast("Sequence[object]", spec)
-    if not given or not isinstance(given[0], str):
-        return _input(None, given)
-    return _input(*given) if len(given) in (2, 3) else None
+    parts = cast("Sequence[object]", spec)
+    if not parts or not isinstance(parts[0], str):
+        return _input(None, parts)
+    return _input(*parts) if len(parts) in (2, 3) else None
 
 
 def _input(
     name: _Paddle, shape: object, dtype: object = "float32", *, renaming: bool = False
 ) -> Input | None:
-    """Return an Input, None where a dim or the dtype is none; an InputSpec's shape has a batch."""
-    dims, kind = _dims(shape), _dtype(dtype)
-    if dims is None or kind is None:
+    """Return an Input, None if a dim or the dtype is invalid; an InputSpec's shape has a batch."""
+    dims, dtype_name = _dims(shape), _dtype_name(dtype)
+    if dims is None or dtype_name is None:
         return None
-    return Input(dims if renaming else (UNKNOWN, *dims), kind, name, renaming=renaming)
+    return Input(dims if renaming else (UNKNOWN_DIM, *dims), dtype_name, name, renaming=renaming)
 
 
 def _dims(shape: object) -> tuple[int, ...] | None:
     if not isinstance(shape, list | tuple):
         return None
-    given = cast("Sequence[_Paddle]", shape)
-    if not all(_is_dim(dim) for dim in given):
+    dims = cast("Sequence[_Paddle]", shape)
+    if not all(_is_dim(dim) for dim in dims):
         return None
-    return tuple(UNKNOWN if dim is None else int(dim) for dim in given)
+    return tuple(UNKNOWN_DIM if dim is None else int(dim) for dim in dims)
 
 
-def _is_dim(given: object) -> bool:
-    if given is None or isinstance(given, bool):
-        return given is None
-    return isinstance(given, Integral) and UNKNOWN <= int(given) <= _LARGEST
+def _is_dim(value: object) -> bool:
+    if value is None or isinstance(value, bool):
+        return value is None
+    return isinstance(value, Integral) and UNKNOWN_DIM <= int(value) <= _MAX_DIM
 
 
-def _dtype(given: object) -> str | None:
-    """Return the name of a dtype of Paddle's or NumPy's, or a name that is one."""
-    if isinstance(given, str):
-        return given if given in DTYPES else None
+def _dtype_name(dtype: object) -> str | None:
+    """Return the name of a dtype given by name, or as an object of Paddle or NumPy."""
+    if isinstance(dtype, str):
+        return dtype if dtype in DTYPES else None
     try:
-        return str(load_paddle().base.data_feeder.convert_dtype(given))
+        return str(load_paddle().base.data_feeder.convert_dtype(dtype))
     except (TypeError, ValueError):
         return None
 
 
 def check_inputs(name: str, layer: _Paddle, inputs: Sequence[Input]) -> None:
-    """Check that each input has a parameter of `forward`, and each that must be given an input.
+    """Check that inputs and parameters of `forward` match.
 
-    Raises UsageError: GT041 where one is missing, GT042 where an input goes nowhere.
+    Raises UsageError: GT041 for a required parameter without an input, GT042 for an input without a
+    parameter.
     """
-    forward = _forward(layer)
+    signature = _signature(layer)
     if not inputs:
-        raise UsageError(problems.missing_input(name, forward.required or forward.parameters))
-    stray = _stray(forward, inputs)
-    if stray:
-        wanted = _wanted(forward, inputs)
-        raise UsageError(problems.unknown_input(name, stray, forward.parameters, wanted))
+        raise UsageError(problems.missing_input(name, signature.required or signature.parameters))
+    unexpected = _unexpected(signature, inputs)
+    if unexpected:
+        suggested = _suggested(signature, inputs)
+        raise UsageError(problems.unknown_input(name, unexpected, signature.parameters, suggested))
     named = named_inputs(layer, inputs)
-    given = dict(zip(_taken(forward, named), named.values(), strict=False))
-    missing = [parameter for parameter in forward.required if parameter not in given]
+    by_name = named.keys() <= set(signature.parameters)
+    matched = dict(
+        zip(list(named) if by_name else signature.parameters, named.values(), strict=False)
+    )
+    missing = [parameter for parameter in signature.required if parameter not in matched]
     if missing:
-        known = {parameter: feed.spelling for parameter, feed in given.items()}
-        raise UsageError(problems.missing_input(name, missing, known))
+        spelt = {parameter: feed.spelling for parameter, feed in matched.items()}
+        raise UsageError(problems.missing_input(name, missing, spelt))
 
 
-def _wanted(forward: _Forward, inputs: Sequence[Input]) -> dict[str, str]:
-    """Give inputs with wrong names the parameters that are left, so that the help can be typed."""
-    known = {feed.name: feed.spelling for feed in inputs if feed.name in forward.parameters}
-    others = iter([feed.spelling for feed in inputs if feed.name not in forward.parameters])
-    wanted: dict[str, str] = {}
-    for parameter in forward.parameters:
-        shape = known.get(parameter) or next(others, None)
-        if shape is not None or parameter in forward.required:
-            wanted[parameter] = shape or "3,224,224"
-    return wanted
+def _suggested(signature: _ForwardSignature, inputs: Sequence[Input]) -> dict[str, str]:
+    """Assign inputs with unknown names to the remaining parameters, for the help."""
+    known = {feed.name: feed.spelling for feed in inputs if feed.name in signature.parameters}
+    unknown = iter([feed.spelling for feed in inputs if feed.name not in signature.parameters])
+    suggested: dict[str, str] = {}
+    for parameter in signature.parameters:
+        shape = known.get(parameter) or next(unknown, None)
+        if shape is not None or parameter in signature.required:
+            suggested[parameter] = shape or "3,224,224"
+    return suggested
 
 
-def _taken(forward: _Forward, named: Mapping[str, Input]) -> Sequence[str]:
-    """List the parameters that named inputs go to, in the order of the inputs."""
-    return list(named) if named.keys() <= set(forward.parameters) else forward.parameters
-
-
-def _stray(forward: _Forward, inputs: Sequence[Input]) -> list[str]:
-    """List the inputs for which `forward` has no parameter, and those named a second time."""
-    times = Counter(feed.name for feed in inputs if feed.name is not None)
-    again = [name for name, count in times.items() if count > 1]
-    if again or forward.star or forward.stars:
-        return again
-    unknown = [name for name in times if name not in forward.parameters]
-    if unknown and not _by_position(forward, inputs):
+def _unexpected(signature: _ForwardSignature, inputs: Sequence[Input]) -> list[str]:
+    """List duplicate names, else the inputs for which `forward` has no parameter."""
+    counts = Counter(feed.name for feed in inputs if feed.name is not None)
+    duplicates = [name for name, count in counts.items() if count > 1]
+    if duplicates or signature.has_var_args or signature.has_var_kwargs:
+        return duplicates
+    unknown = [name for name in counts if name not in signature.parameters]
+    if unknown and not _by_position(signature, inputs):
         return unknown
-    return [feed.name or feed.spelling for feed in inputs[len(forward.parameters) :]]
+    return [feed.name or feed.spelling for feed in inputs[len(signature.parameters) :]]
 
 
-def _by_position(forward: _Forward, inputs: Sequence[Input]) -> bool:
-    """Tell whether inputs may have names of their own: InputSpecs in order, or the only input."""
-    if len(inputs) == len(forward.parameters) == 1:
+def _by_position(signature: _ForwardSignature, inputs: Sequence[Input]) -> bool:
+    """Return whether inputs may have any names: InputSpecs in order, or the only input."""
+    if len(inputs) == len(signature.parameters) == 1:
         return not inputs[0].exact
-    places = dict(enumerate(forward.parameters))
+    at_index = dict(enumerate(signature.parameters))
     return all(
-        feed.renaming and (feed.name not in forward.parameters or places.get(place) == feed.name)
-        for place, feed in enumerate(inputs)
+        feed.renaming
+        and (feed.name not in signature.parameters or at_index.get(index) == feed.name)
+        for index, feed in enumerate(inputs)
     )
 
 
 def named_inputs(layer: _Paddle, inputs: Sequence[Input]) -> dict[str, Input]:
-    """Name each input: as it says, else as `forward` calls its parameter; in the order of those."""
-    parameters = _forward(layer).parameters
-    spare = iter([name for name in parameters if name not in {feed.name for feed in inputs}])
-    named = {
-        feed.name or next(spare, f"input_{position}"): feed for position, feed in enumerate(inputs)
-    }
+    """Name each input: by its own name, else by its parameter; in the order of the parameters."""
+    parameters = _signature(layer).parameters
+    unused = iter([name for name in parameters if name not in {feed.name for feed in inputs}])
+    named = {feed.name or next(unused, f"input_{index}"): feed for index, feed in enumerate(inputs)}
     if not named.keys() <= set(parameters):
         return named
     return {name: named[name] for name in parameters if name in named}
 
 
 def arguments_of(layer: _Paddle, named: Mapping[str, Input]) -> tuple[list[str], list[str]]:
-    """Return the inputs that `forward` gets by position, and those that it gets by keyword.
+    """Return the names of inputs that `forward` takes by position, and of those by keyword.
 
-    By position where possible: Paddle gives the hooks of a Layer nothing else.
+    By position where possible: Paddle passes keyword arguments to no hook of a Layer.
     """
-    forward = _forward(layer)
-    if not (named.keys() <= set(forward.parameters) or (forward.stars and not forward.star)):
+    signature = _signature(layer)
+    takes_names = named.keys() <= set(signature.parameters) or (
+        signature.has_var_kwargs and not signature.has_var_args
+    )
+    if not takes_names:
         return list(named), []
-    positional = list(takewhile(named.__contains__, forward.positional))
+    positional = list(takewhile(named.__contains__, signature.positional))
     return positional, [name for name in named if name not in positional]
 
 
-def _forward(layer: _Paddle) -> _Forward:
-    """Look at a Layer's `forward`, decorated by `to_static` or not."""
+def _signature(layer: _Paddle) -> _ForwardSignature:
+    """Return the signature of a Layer's `forward`, whether or not `to_static` decorated it."""
     forward = getattr(layer.forward, "dygraph_function", layer.forward)
     parameters = inspect.signature(forward).parameters.values()
     kinds = {parameter.kind for parameter in parameters}
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    return _Forward(
+    return _ForwardSignature(
         parameters=tuple(p.name for p in named),
         positional=tuple(p.name for p in named if p.kind is p.POSITIONAL_OR_KEYWORD),
         required=tuple(p.name for p in named if p.default is p.empty),
-        star=inspect.Parameter.VAR_POSITIONAL in kinds,
-        stars=inspect.Parameter.VAR_KEYWORD in kinds,
+        has_var_args=inspect.Parameter.VAR_POSITIONAL in kinds,
+        has_var_kwargs=inspect.Parameter.VAR_KEYWORD in kinds,
     )

@@ -13,37 +13,22 @@ from operator import itemgetter
 from typing import Any, TypeAlias, TypeGuard
 
 from graphtool.diagnostics import ReadError
+from graphtool.dtypes import BY_JSON_CODE
 from graphtool.garbage import collection_paused
 from graphtool.graph import Attribute, Graph, Operator, Shape
 from graphtool.readers import problems
-from graphtool.readers._assembly import Assembly, ResultType
-from graphtool.readers._bounds import LONGEST_PATH, ImpossibleShapeError, shape_of
 from graphtool.readers._callstack import user_line
+from graphtool.readers._graph_builder import GraphBuilder, ResultType
+from graphtool.readers._limits import MAX_PATH_LENGTH, ImpossibleShapeError, checked_shape
 
 __all__ = ["read_json"]
 
-# JSON text is untyped: what it holds is checked where it is taken out.
+# JSON is untyped: its content is checked where it is used.
 _Json: TypeAlias = Any
 
 _NEWEST_VERSION = 4
 _DIALECTS = {"0": "builtin", "1": "pd_op", "2": "cf", "3": "custom_op"}
-_DTYPES = {
-    "0.t_bool": "bool",
-    "0.t_ui8": "uint8",
-    "0.t_i8": "int8",
-    "0.t_i16": "int16",
-    "0.t_i32": "int32",
-    "0.t_i64": "int64",
-    "0.t_f16": "float16",
-    "0.t_bf16": "bfloat16",
-    "0.t_f32": "float32",
-    "0.t_f64": "float64",
-    "0.t_c64": "complex64",
-    "0.t_c128": "complex128",
-    "0.t_f8e4m3fn": "float8_e4m3fn",
-    "0.t_f8e5m2": "float8_e5m2",
-}
-# The fields that are read. What else a file holds is listed in `Graph.unknown`, unless it is empty.
+# The fields that are read. Other non-empty ones are listed in `Graph.unknown`.
 _FIELDS = {
     "file": frozenset({"base_code", "program"}),
     "base_code": frozenset({"magic", "trainable", "version"}),
@@ -53,16 +38,17 @@ _FIELDS = {
     "operator": frozenset({"#", "A", "I", "O", "OA", "regions"}),
     "result attribute": frozenset({"persistable", "stop_gradient"}),
 }
-_NUMBER = itemgetter("%")
+_VALUE_ID = itemgetter("%")
 _NO_OPERAND = 0
 _SCALARS = frozenset({bool, int, float, str})
-_TEXT, _WHOLE = frozenset({str}), frozenset({int})
-# Lists in lists of an attribute: Paddle writes one list, of plain values.
-_DEEPEST = 16
-# Numbers of Paddle have 64 bits, some no sign. To look at each takes time: only where one is long.
-_DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
+_STR, _INT = frozenset({str}), frozenset({int})
+# Nested lists in an attribute: Paddle writes one list of plain values.
+_MAX_DEPTH = 16
+# Paddle's integers have 64 bits, signed or not. They are checked only if the file has a long one,
+# as checking all takes time.
+_AS_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _LONG = b"0" * 19
-_LONGEST, _NUMBERS = 20, 2**64
+_MAX_DIGITS, _UINT64_LIMIT = 20, 2**64
 _LAYOUT_ERRORS = (KeyError, TypeError, ValueError, IndexError, AttributeError)
 
 
@@ -70,26 +56,26 @@ _LAYOUT_ERRORS = (KeyError, TypeError, ValueError, IndexError, AttributeError)
 def read_json(path: str, data: bytes) -> Graph:
     """Read a PIR program file.
 
-    Raises ReadError where the bytes are not JSON, not a Paddle program, or of a version not known.
+    Raises ReadError if the bytes are not JSON, not a Paddle program, or of an unknown version.
     """
     document = _parse(path, data)
-    return _Walk(path).graph(document, _version(path, document))
+    return _JsonReader(path).graph(document, _version(path, document))
 
 
 def _parse(path: str, data: bytes) -> _Json:
     try:
-        # A regular expression takes half as long as the parse.
-        has_long = _LONG in data.translate(_DIGITS)
-        return json.loads(data, parse_int=_number if has_long else None)
+        # A regular expression would take half as long as the parse.
+        has_long = _LONG in data.translate(_AS_ZEROS)
+        return json.loads(data, parse_int=_checked_int if has_long else None)
     except OverflowError as error:
         raise ReadError(problems.bad_program_json(path, str(error))) from None
     except ValueError as error:
         raise ReadError(problems.not_json(path, str(error))) from None
 
 
-def _number(digits: str) -> int:
-    if len(digits) > _LONGEST or not -_NUMBERS <= 2 * int(digits) < 2 * _NUMBERS:
-        raise OverflowError(f"a number in the file has more than 64 bits: `{digits[:_LONGEST]}`")
+def _checked_int(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS or not -_UINT64_LIMIT <= 2 * int(digits) < 2 * _UINT64_LIMIT:
+        raise OverflowError(f"a number in the file has more than 64 bits: `{digits[:_MAX_DIGITS]}`")
     return int(digits)
 
 
@@ -111,119 +97,116 @@ def _version(path: str, document: _Json) -> str:
 
 
 @dataclass
-class _Walk:
+class _JsonReader:
     path: str
-    assembly: Assembly = field(default_factory=lambda: Assembly(frozenset()))
+    builder: GraphBuilder = field(default_factory=lambda: GraphBuilder(frozenset()))
     unknown: set[str] = field(default_factory=set[str])
     _types: dict[str, str] = field(default_factory=dict[str, str])
-    _reading: _Json = None
+    # The operator being read, for error messages.
+    _current: _Json = None
 
     def graph(self, document: _Json, version: str) -> Graph:
         try:
-            top = self._top(document)
-            self.assembly = Assembly(frozenset(self._user_names(top)))
-            self._reading = None
-            self._block(top, path="", owner=None)
+            top = self._top_block(document)
+            self.builder = GraphBuilder(frozenset(self._user_names(top)))
+            self._current = None
+            self._read_block(top, path="", owner=None)
         except _LAYOUT_ERRORS as error:
-            reason = _layout_problem(document, self._reading, error)
+            reason = _layout_problem(document, self._current, error)
             raise ReadError(problems.bad_program_json(self.path, reason)) from None
-        self._check_numbers()
-        return self.assembly.graph(
+        self._check_ids()
+        return self.builder.graph(
             source=self.path, version=version, unknown=tuple(sorted(self.unknown))
         )
 
-    def _top(self, document: _Json) -> _Json:
+    def _top_block(self, document: _Json) -> _Json:
         program = document["program"]
-        self._note("file", document)
-        self._note("base_code", document["base_code"])
-        self._note("program", program)
+        self._collect_unknown("file", document)
+        self._collect_unknown("base_code", document["base_code"])
+        self._collect_unknown("program", program)
         (region,) = program["regions"]
         (block,) = self._blocks(region)
         return block
 
     def _blocks(self, region: _Json) -> list[_Json]:
-        self._note("region", region)
+        self._collect_unknown("region", region)
         return region["blocks"]
 
-    def _note(self, kind: str, fields: _Json) -> None:
-        """Keep in mind which fields nobody reads, those that are there and empty left out."""
+    def _collect_unknown(self, kind: str, fields: _Json) -> None:
         for name in fields.keys() - _FIELDS[kind]:
             if fields[name]:
                 self.unknown.add(f"{kind} field `{name}`")
 
-    def _block(self, block: _Json, *, path: str, owner: str | None) -> None:
-        self._note("block", block)
+    def _read_block(self, block: _Json, *, path: str, owner: str | None) -> None:
+        self._collect_unknown("block", block)
         arguments = [
-            self.assembly.add_argument(argument["#"], _result_type(argument["TT"]), path, index)
+            self.builder.add_argument(argument["#"], _result_type(argument["TT"]), path, index)
             for index, argument in enumerate(block.get("args", ()))
         ]
         operators = [
-            self._operator(op, path, index if owner is None else None)
+            self._read_operator(op, path, index if owner is None else None)
             for index, op in enumerate(block["ops"])
         ]
-        self.assembly.add_block(path, owner=owner, arguments=arguments, operators=operators)
+        self.builder.add_block(path, owner=owner, arguments=arguments, operators=operators)
 
-    def _operator(self, op: _Json, block: str, index: int | None) -> Operator:
-        self._reading = op
+    def _read_operator(self, op: _Json, block: str, index: int | None) -> Operator:
+        self._current = op
         if not op.keys() <= _FIELDS["operator"]:
-            self._note("operator", op)
+            self._collect_unknown("operator", op)
         if op["#"] == "p":
-            return self._parameter(op, block, index)
+            return self._read_parameter(op, block, index)
         attributes = _attributes(op["A"])
-        said = _attributes(op.get("OA", ()))
-        if not said.keys() <= _FIELDS["result attribute"]:
-            self._note("result attribute", said)
+        result_attributes = _attributes(op.get("OA", ()))
+        if not result_attributes.keys() <= _FIELDS["result attribute"]:
+            self._collect_unknown("result attribute", result_attributes)
         regions = op.get("regions", ())
         inner = [block for region in regions for block in self._blocks(region)] if regions else []
-        operator = self.assembly.add_operator(
+        operator = self.builder.add_operator(
             type=self._type(op["#"]),
             block=block,
             index=index,
             operands=self._operands(op),
             results=[(result["%"], _result_type(result.get("TT"))) for result in op["O"]],
-            stop_gradient=_flags(said.get("stop_gradient")),
-            persistable="persistable" in said and any(_flags(said["persistable"])),
+            stop_gradient=_flags(result_attributes.get("stop_gradient")),
+            persistable="persistable" in result_attributes
+            and any(_flags(result_attributes["persistable"])),
             regions=len(inner),
-            module=_text(attributes.pop("struct_name", None)),
-            role=_whole(attributes.pop("op_role", 0)),
+            module=_str_or_none(attributes.pop("struct_name", None)),
+            role=_int_or_zero(attributes.pop("op_role", 0)),
             source=_source(attributes.pop("op_callstack", None)),
             attributes=attributes,
         )
-        if inner:
-            self._inside(operator, inner)
+        for path, content in zip(operator.blocks, inner, strict=True):
+            if len(path) > MAX_PATH_LENGTH:
+                raise ReadError(problems.nested_too_deeply(self.path))
+            self._read_block(content, path=path, owner=operator.name)
         return operator
 
-    def _inside(self, operator: Operator, blocks: list[_Json]) -> None:
-        for path, content in zip(operator.blocks, blocks, strict=True):
-            if len(path) > LONGEST_PATH:
-                raise ReadError(problems.nested_too_deeply(self.path))
-            self._block(content, path=path, owner=operator.name)
-
     def _operands(self, op: _Json) -> tuple[str | None, ...]:
-        keys = self.assembly.keys
-        numbers = list(map(_NUMBER, op["I"]))
+        keys = self.builder.keys
+        ids = list(map(_VALUE_ID, op["I"]))
         try:
-            return tuple([None if n == _NO_OPERAND else keys[n] for n in numbers])
+            return tuple([None if n == _NO_OPERAND else keys[n] for n in ids])
         except KeyError as error:
             missing = error.args[0]
             raise ReadError(
                 problems.undefined_value(self.path, self._type(op["#"]), missing)
             ) from None
 
-    def _check_numbers(self) -> None:
-        """A number that is given twice leaves a Value that no number leads to."""
-        values = self.assembly.values
-        if len(self.assembly.keys) != len(values):
-            lost = values.keys() - self.assembly.keys.values()
-            first = next(name for name in values if name in lost)
+    def _check_ids(self) -> None:
+        """Check that no id is given twice: the first Value of that id is in no key then."""
+        values = self.builder.values
+        if len(self.builder.keys) != len(values):
+            unreachable = values.keys() - self.builder.keys.values()
+            first = next(name for name in values if name in unreachable)
             raise ReadError(problems.repeated_value(self.path, first))
 
-    def _parameter(self, op: _Json, block: str, index: int | None) -> Operator:
+    def _read_parameter(self, op: _Json, block: str, index: int | None) -> Operator:
         is_distributed, is_parameter, need_clip, name = op["A"]
         persistable, stop_gradient, trainable = op["OA"]
         if not isinstance(name, str):
             raise TypeError(name)
-        return self.assembly.add_operator(
+        return self.builder.add_operator(
             type="builtin.parameter",
             block=block,
             index=index,
@@ -242,7 +225,7 @@ class _Walk:
 
     def _user_names(self, block: _Json) -> Iterator[str]:
         for op in block["ops"]:
-            self._reading = op
+            self._current = op
             if op["#"] == "p":
                 yield op["A"][3]
             elif op["#"] == "1.data":
@@ -252,14 +235,14 @@ class _Walk:
                     yield from self._user_names(inner)
 
     def _type(self, code: str) -> str:
-        known = self._types.get(code)
-        if known is None:
-            known = self._types[code] = _type_name(code)
-        return known
+        name = self._types.get(code)
+        if name is None:
+            name = self._types[code] = _type_name(code)
+        return name
 
 
-def _layout_problem(document: _Json, reading: _Json, error: Exception) -> str:
-    place = _place(document, reading)
+def _layout_problem(document: _Json, current: _Json, error: Exception) -> str:
+    place = _position(document, current)
     if isinstance(error, KeyError):
         return f"{place} lacks `{error.args[0]}`"
     if isinstance(error, ImpossibleShapeError):
@@ -267,28 +250,28 @@ def _layout_problem(document: _Json, reading: _Json, error: Exception) -> str:
     return f"{place} is not laid out as Paddle lays it out"
 
 
-def _place(document: _Json, reading: _Json) -> str:
-    """Say which operator is meant, counted from 0 in the order of the file."""
+def _position(document: _Json, current: _Json) -> str:
+    """Return the index and type of an operator, counted from 0 in the order of the file."""
     for index, op in enumerate(_operators(document.get("program"))):
-        if op is reading:
+        if op is current:
             code = op.get("#") if _is_object(op) else None
-            known = isinstance(code, str)
-            return f"operator {index}, `{_type_name(code)}`," if known else f"operator {index}"
+            has_type = isinstance(code, str)
+            return f"operator {index}, `{_type_name(code)}`," if has_type else f"operator {index}"
     return "the file"
 
 
 def _operators(owner: _Json) -> Iterator[_Json]:
-    """Yield the operators inside a program or operator, in pre-order, whatever is amiss there."""
-    for region in _listed(owner, "regions"):
-        for block in _listed(region, "blocks"):
-            for op in _listed(block, "ops"):
+    """Yield the operators of a program or operator in pre-order, skipping malformed parts."""
+    for region in _list_field(owner, "regions"):
+        for block in _list_field(region, "blocks"):
+            for op in _list_field(block, "ops"):
                 yield op
                 yield from _operators(op)
 
 
-def _listed(holder: _Json, key: str) -> list[_Json]:
-    found = holder.get(key) if _is_object(holder) else None
-    return found if _is_list(found) else []
+def _list_field(owner: _Json, key: str) -> list[_Json]:
+    items = owner.get(key) if _is_object(owner) else None
+    return items if _is_list(items) else []
 
 
 def _type_name(code: str) -> str:
@@ -298,9 +281,9 @@ def _type_name(code: str) -> str:
     return f"{_DIALECTS.get(dialect, f'dialect{dialect}')}.{name}"
 
 
-def _attributes(listed: _Json) -> dict[str, Attribute]:
-    attributes = {attribute["N"]: _attribute(attribute["AT"]) for attribute in listed}
-    if not _TEXT.issuperset(map(type, attributes)):
+def _attributes(entries: _Json) -> dict[str, Attribute]:
+    attributes = {entry["N"]: _attribute(entry["AT"]) for entry in entries}
+    if not _STR.issuperset(map(type, attributes)):
         raise TypeError(attributes)
     return attributes
 
@@ -310,11 +293,11 @@ def _attribute(typed: _Json, depth: int = 0) -> Attribute:
         inner = depth + 1
         return tuple([_attribute(item, inner) for item in typed["D"]])
     data = typed.get("D")
-    return data if type(data) in _SCALARS and depth <= _DEEPEST else _plain(data, depth)
+    return data if type(data) in _SCALARS and depth <= _MAX_DEPTH else _plain(data, depth)
 
 
 def _plain(data: _Json, depth: int) -> Attribute:
-    if depth > _DEEPEST:
+    if depth > _MAX_DEPTH:
         raise RecursionError
     if _is_list(data):
         return tuple([_plain(item, depth + 1) for item in data])
@@ -327,19 +310,20 @@ def _result_type(typed: _Json) -> ResultType:
     if not _is_object(typed):
         return ResultType()
     if typed["#"] == "0.t_vec":
-        members = [_result_type(member) for member in typed["D"]]
-        return ResultType(elements=tuple((member.dtype, member.shape) for member in members))
+        elements = [_result_type(element) for element in typed["D"]]
+        return ResultType(elements=tuple((element.dtype, element.shape) for element in elements))
     data = typed.get("D")
     if not _is_list(data) or len(data) < 2 or not _is_list(dims := data[1]):
         return ResultType()
-    if not _WHOLE.issuperset(map(type, dims)):
+    if not _INT.issuperset(map(type, dims)):
         raise ImpossibleShapeError("a dim that is no whole number")
-    return _tensor(data[0]["#"], tuple(dims))
+    return _tensor_type(data[0]["#"], tuple(dims))
 
 
 @lru_cache(maxsize=4096)
-def _tensor(code: str, dims: Shape) -> ResultType:
-    return ResultType(shape=shape_of(dims), dtype=_DTYPES.get(code) or code)
+def _tensor_type(code: str, dims: Shape) -> ResultType:
+    dtype = BY_JSON_CODE.get(code)
+    return ResultType(shape=checked_shape(dims), dtype=dtype.name if dtype else code)
 
 
 def _is_list(data: _Json) -> TypeGuard[list[_Json]]:
@@ -360,9 +344,9 @@ def _flags(value: Attribute) -> tuple[bool, ...]:
     return tuple(map(bool, value)) if isinstance(value, tuple) else ()
 
 
-def _text(value: Attribute) -> str | None:
+def _str_or_none(value: Attribute) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _whole(value: Attribute) -> int:
+def _int_or_zero(value: Attribute) -> int:
     return value if isinstance(value, int) else 0

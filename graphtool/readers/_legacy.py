@@ -1,4 +1,4 @@
-"""Read a live legacy Program: its ProgramDesc is what a `.pdmodel` holds, one walk serves both."""
+"""Read a live legacy Program through its ProgramDesc, which is what a `.pdmodel` holds."""
 
 from __future__ import annotations
 
@@ -14,40 +14,42 @@ __all__ = ["operator_ids", "read_legacy", "variable_of"]
 # Paddle's Programs, Blocks and OpDescs have no static types.
 _Paddle: TypeAlias = Any
 
-_WRITE = re.compile(r"@\d+$")
+_WRITE_NUMBER = re.compile(r"@\d+$")
 
 
 def read_legacy(program: _Paddle) -> Graph:
-    """Read a live legacy Program, inside OldIrGuard or outside of it; the Graph outlives it."""
+    """Read a live legacy Program, inside or outside of OldIrGuard; the Graph outlives it."""
     graph = read_protobuf("<Program>", program.desc.serialize_to_string())
-    # `parameter.trainable = False` is said to Paddle's Python object alone.
-    frozen = {one.name for one in program.all_parameters() if not one.trainable}
-    values = [graph.values[name] for name in frozen & graph.values.keys()]
-    still = {value.name: replace(value, trainable=False) for value in values if value.trainable}
-    return replace(graph, values={**graph.values, **still}) if still else graph
+    # `parameter.trainable = False` sets only Paddle's Python object, not the ProgramDesc.
+    untrainable = {
+        parameter.name for parameter in program.all_parameters() if not parameter.trainable
+    }
+    values = [graph.values[name] for name in untrainable & graph.values.keys()]
+    changed = {value.name: replace(value, trainable=False) for value in values if value.trainable}
+    return replace(graph, values={**graph.values, **changed}) if changed else graph
 
 
 def variable_of(name: str, graph: Graph) -> str:
-    """Return the Variable of a Value: that of `x@2`, the second write to `x`, is `x`."""
-    first = _WRITE.sub("", name)
-    return first if first in graph.values else name
+    """Return the Variable of a Value: `x` for `x@2`, the second write to `x`."""
+    variable = _WRITE_NUMBER.sub("", name)
+    return variable if variable in graph.values else name
 
 
 def operator_ids(program: _Paddle, graph: Graph) -> dict[str, int]:
-    """Map a legacy Program's Operators to `OpDesc.id()`, which grows as ops are built."""
+    """Map Operators of a legacy Program to `OpDesc.id()`, which grows as operators are built."""
     ids: dict[str, int] = {}
-    waiting = [(0, "")]
-    for index, path in waiting:
+    worklist = [(0, "")]
+    for index, path in worklist:
         block = program.desc.block(index)
         for position, name in enumerate(graph.blocks[path].operators):
             op = block.op(position)
             ids[name] = op.id()
-            waiting += zip(_inner_blocks(op), graph.operators[name].blocks, strict=False)
+            worklist += zip(_inner_blocks(op), graph.operators[name].blocks, strict=False)
     return ids
 
 
 def _inner_blocks(op: _Paddle) -> list[int]:
-    # Only these two private methods tell which Blocks an OpDesc runs.
+    # Only two private methods give the Blocks that an OpDesc runs.
     indices: list[int] = []
     for name in op.attr_names():
         kind = str(op.attr_type(name))

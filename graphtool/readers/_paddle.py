@@ -1,4 +1,4 @@
-"""Import Paddle, or say in a Diagnostic how to get it."""
+"""Import Paddle, and switch its mode and the kind of Programs that it builds."""
 
 from __future__ import annotations
 
@@ -17,54 +17,52 @@ from graphtool.graph import ProgramKind
 from graphtool.readers import problems
 
 __all__ = [
-    "REFUSALS",
+    "PADDLE_ERRORS",
     "in_mode",
     "is_legacy",
     "legacy_mode",
     "load_paddle",
-    "one_at_a_time",
+    "program_lock",
     "static_mode",
 ]
 
-# Paddle's static types neither cover what is used here nor agree between 2.6 and 3.3.
+# Paddle's static types do not cover its whole API, and differ between 2.6 and 3.3.
 _Paddle: TypeAlias = Any
 
 _LOCK = RLock()
-# As what Paddle's errors come out: InvalidArgument, OutOfRange, Unimplemented, Fatal, ..., and
-# those of its JSON parser.
-REFUSALS = (ValueError, RuntimeError, IndexError, MemoryError, TypeError, SystemError)
+# The Python exceptions that Paddle's errors become: InvalidArgument, OutOfRange, Unimplemented,
+# Fatal, ..., and those of its JSON parser.
+PADDLE_ERRORS = (ValueError, RuntimeError, IndexError, MemoryError, TypeError, SystemError)
 
 
 def load_paddle() -> _Paddle:
     """Return the module `paddle`.
 
-    Raises ReadError GT030 where it is not installed or does not import.
+    Raises ReadError GT030 if it is not installed or does not import.
     """
-    # Paddle tells users of PIR what only its developers can mend; read at import, errors stay.
+    # Hides glog messages below errors, which only Paddle's developers can act on; read at import.
     os.environ.setdefault("GLOG_minloglevel", "2")
-    import_module("zlib")  # Paddle 2.6 segfaults where it loads its own zlib first
+    import_module("zlib")  # Paddle 2.6 segfaults if it loads its own zlib first
     try:
-        with _termination_handled(), _without_hints():
+        with _sigterm_handler_kept(), _ccache_warning_ignored():
             import paddle
     except ImportError as error:
-        # Paddle's extension module makes one of whatever ends its initialisation.
+        # Paddle's extension module wraps any error of its initialisation in an ImportError.
         if isinstance(error.__cause__, KeyboardInterrupt):
             raise error.__cause__ from None
         raise ReadError(problems.no_paddle(str(error))) from None
     if getattr(paddle, "__file__", None) is None:
-        # To Python, a folder of that name beside what is run is a package without code.
+        # A folder `paddle` in `sys.path` is imported as a namespace package.
         (folder, *_) = paddle.__path__
         raise ReadError(problems.no_paddle(f"`{folder}` is a folder, and no package"))
     return paddle
 
 
 @contextmanager
-def _without_hints() -> Generator[None]:
-    """Keep Paddle's import from telling of a compiler cache.
-
-    Later nothing is changed: with any change of its filters Python forgets what it said once.
-    """
+def _ccache_warning_ignored() -> Generator[None]:
+    """Ignore the warning about ccache while Paddle is first imported."""
     if "paddle" in sys.modules:
+        # Changing the filters resets which warnings were issued already.
         yield
         return
     with warnings.catch_warnings():
@@ -73,14 +71,14 @@ def _without_hints() -> Generator[None]:
 
 
 @contextmanager
-def _termination_handled() -> Generator[None]:
-    """Keep the caller's handler of SIGTERM: Paddle puts in its place what reports a crash."""
+def _sigterm_handler_kept() -> Generator[None]:
+    """Keep the caller's handler of SIGTERM; Paddle's import installs one that reports a crash."""
     handler = signal.getsignal(signal.SIGTERM)
     is_main = current_thread() is main_thread()
     if "paddle" in sys.modules or not callable(handler) or not is_main:
         yield
         return
-    # One that comes before Paddle's is gone again waits.
+    # Block the signal while Paddle's handler is installed.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     try:
         yield
@@ -90,20 +88,19 @@ def _termination_handled() -> Generator[None]:
 
 
 @contextmanager
-def one_at_a_time() -> Generator[None]:
-    """Hold the lock that a call holds while it works on Programs.
+def program_lock() -> Generator[None]:
+    """Hold the lock for work on Programs.
 
-    Where operators are inserted, the default Programs, the mode, and which kind of Programs Paddle
-    builds are of the whole process: two threads that build at once put operators into one another's
-    Programs, if Paddle does not refuse (`The block obtained before and after calling the static API
-    is inconsistent`).
+    Paddle's insertion point, default Programs, mode and kind of Programs are global to the process.
+    Two threads that build at once insert operators into each other's Programs, or Paddle refuses
+    (`The block obtained before and after calling the static API is inconsistent`).
     """
     with _LOCK:
         yield
 
 
 def is_legacy(program: _Paddle) -> bool:
-    """Tell a legacy Program, which has a ProgramDesc, from a PIR one."""
+    """Return whether a Program is legacy: only such a one has a ProgramDesc."""
     return hasattr(program, "desc")
 
 
@@ -114,13 +111,13 @@ def in_mode(*, static: bool) -> Generator[None]:
     was_static = not paddle.in_dynamic_mode()
     switch = {True: paddle.enable_static, False: paddle.disable_static}
     try:
-        # In here, for Paddle takes itself for switched where it was interrupted half-way.
+        # Inside the `try`: an interrupted switch may have taken effect.
         if was_static != static:
             switch[static]()
-        # A thread begins in the mode of the one that starts it, which alone could switch that off.
-        stays = static and paddle.in_dynamic_mode()
-        guard = paddle.base.framework._dygraph_guard  # noqa: SLF001  # there is no public spelling
-        with guard(None) if stays else nullcontext():
+        # A thread starts in the mode of its parent, and cannot switch dynamic mode off.
+        is_stuck = static and paddle.in_dynamic_mode()
+        guard = paddle.base.framework._dygraph_guard  # noqa: SLF001  # no public equivalent
+        with guard(None) if is_stuck else nullcontext():
             yield
     finally:
         if was_static != static:
@@ -129,9 +126,9 @@ def in_mode(*, static: bool) -> Generator[None]:
 
 @contextmanager
 def legacy_mode() -> Generator[None]:
-    """Be in static mode, and let Paddle 3 work on legacy Programs for a while.
+    """Switch to static mode and legacy Programs, and back afterwards.
 
-    Paddle 2.6 has no other kind, and no such guard.
+    Paddle 2.6 has no other kind of Programs, and no OldIrGuard.
     """
     guard = getattr(load_paddle().pir_utils, "OldIrGuard", nullcontext)
     with in_mode(static=True), guard():
@@ -139,5 +136,5 @@ def legacy_mode() -> Generator[None]:
 
 
 def static_mode(kind: ProgramKind) -> AbstractContextManager[None]:
-    """Be in static mode, and let Paddle work on a kind of Programs for a while."""
+    """Switch to static mode and a kind of Programs, and back afterwards."""
     return legacy_mode() if kind is ProgramKind.LEGACY else in_mode(static=True)

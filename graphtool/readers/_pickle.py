@@ -1,8 +1,8 @@
-"""Read a `.pdparams`, a pickle of arrays and plain data, without running anything.
+"""Read a `.pdparams`, a pickle of arrays and plain data, without executing anything.
 
-The stream is interpreted here. Python's own unpickler, however little it may call, lets a stream
-set the state of NumPy's dtypes, and an array of such a dtype takes bytes for addresses; it can also
-be made to hash a tuple that is nested until the process ends, or to make gigabytes of a few bytes.
+This is an interpreter for pickles. Even a restricted `pickle.Unpickler` lets a stream set the state
+of a NumPy dtype, and an array of such a dtype takes bytes for addresses. It can also be made to
+hash a tuple nested so deeply that the process dies, or to make gigabytes of a few bytes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from graphtool.readers import weight_problems as problems
 
 __all__ = ["unpickled"]
 
-# What a pickle holds is not known before it is read.
+# The content of a pickle has no static type.
 _Object: TypeAlias = Any
 
 
-class _Name(Enum):
-    """What a stream may name: what makes NumPy's arrays and dtypes, and bytes in protocol 2."""
+class _Global(Enum):
+    """The globals that a pickle may name: those of NumPy's arrays and dtypes, and of bytes."""
 
     NDARRAY = auto()
     DTYPE = auto()
@@ -34,52 +34,52 @@ class _Name(Enum):
     BYTES = auto()
 
 
-# NumPy 1 and NumPy 2 spell the modules of two of them differently.
-_NAMES = {
-    "numpy.ndarray": _Name.NDARRAY,
-    "numpy.dtype": _Name.DTYPE,
-    "numpy.core.multiarray._reconstruct": _Name.RECONSTRUCT,
-    "numpy._core.multiarray._reconstruct": _Name.RECONSTRUCT,
-    "numpy.core.numeric._frombuffer": _Name.FROM_BUFFER,
-    "numpy._core.numeric._frombuffer": _Name.FROM_BUFFER,
-    "_codecs.encode": _Name.ENCODE,
-    "__builtin__.bytes": _Name.BYTES,
+# NumPy 1 and 2 have different modules for two of them. Protocol 2 has no bytes and encodes text.
+_GLOBALS = {
+    "numpy.ndarray": _Global.NDARRAY,
+    "numpy.dtype": _Global.DTYPE,
+    "numpy.core.multiarray._reconstruct": _Global.RECONSTRUCT,
+    "numpy._core.multiarray._reconstruct": _Global.RECONSTRUCT,
+    "numpy.core.numeric._frombuffer": _Global.FROM_BUFFER,
+    "numpy._core.numeric._frombuffer": _Global.FROM_BUFFER,
+    "_codecs.encode": _Global.ENCODE,
+    "__builtin__.bytes": _Global.BYTES,
 }
-# By kind of number, how many bytes one may take. Arrays of anything else are left aside.
-_KINDS = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": (8, 16)}
-_SIZES = {f"{kind}{size}": size for kind, sizes in _KINDS.items() for size in sizes}
-# Files of this many steps are read, longer ones where a step has two bytes or more: those of small
-# arrays have, and in bare marks and empty dicts each byte takes 72 of memory.
-_MOST_STEPS, _LEAST_BYTES = 2_000_000, 2
-# NumPy's own.
-_MOST_DIMS, _LONGEST_DIM = 64, 2**63 - 1
-_LONGEST_NAME = 100
+# Bytes per number, by kind; arrays of other dtypes are skipped.
+_ITEM_SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": (8, 16)}
+_SIZES = {f"{kind}{size}": size for kind, sizes in _ITEM_SIZES.items() for size in sizes}
+# Pickles of up to this many opcodes are read, and longer ones whose opcodes take two bytes or more
+# on average, as those of small arrays do. Bare marks and empty dicts take 72 bytes of memory each.
+_MAX_OPCODES, _MIN_BYTES_PER_OPCODE = 2_000_000, 2
+# NumPy's limits.
+_MAX_DIMS, _MAX_DIM = 64, 2**63 - 1
+_MAX_NAME_LENGTH = 100
 
 
 def unpickled(path: str, data: bytes) -> Mapping[str, _Object]:
-    """Return the dict that a `.pdparams` holds; what has no text for a name in it is left out.
+    """Return the dict in a `.pdparams`, without keys that are not strings.
 
-    Raises GraphtoolError: GT502 where the pickle names anything but NumPy's arrays and dtypes and
-    the bytes in them, GT503 where it is damaged or holds no dict. Nothing that the pickle names is
-    called or imported.
+    Raises GraphtoolError: GT502 if the pickle names anything but NumPy's arrays and dtypes and the
+    bytes in them, GT503 if it is damaged or holds no dict. Nothing that the pickle names is called
+    or imported.
     """
     try:
-        held = _Machine(path, len(data)).run(data)
+        root = _Unpickler(path, len(data)).run(data)
     except (ValueError, IndexError, KeyError, OverflowError) as error:
         reason = str(error) if type(error) is ValueError else "its parts do not fit together"
         raise GraphtoolError(problems.not_a_state_dict(path, reason)) from None
-    if not isinstance(held, dict):
-        kind: str = type(held).__name__.strip("_").lower()
+    if not isinstance(root, dict):
+        kind: str = type(root).__name__.strip("_").lower()
         raise GraphtoolError(problems.not_a_state_dict(path, f"it holds a {kind}"))
-    items = cast("dict[str, _Object]", held).items()
-    return {name: one.array if isinstance(one, _Array) else one for name, one in items}
+    items = cast("dict[str, _Object]", root).items()
+    return {name: item.array if isinstance(item, _Array) else item for name, item in items}
 
 
 @dataclass(slots=True)
 class _Dtype:
-    """A dtype as it is spelt, and its order of bytes."""
+    """A NumPy dtype: its code, such as `f4`, and its byte order."""
 
-    spelt: str
+    code: str
     order: str = "="
 
     def build(self, state: tuple[_Object, ...]) -> None:
@@ -91,87 +91,87 @@ class _Dtype:
 
 @dataclass(slots=True, eq=False)
 class _Array:
-    """An array: None as long as it is not filled, and where it holds no numbers."""
+    """An array, None before it is built and for dtypes that are not numeric."""
 
     array: _Object = None
 
     def build(self, state: tuple[_Object, ...]) -> None:
-        _, shape, dtype, by_columns, data = _just(5, state)
-        self.array = _array_of(data, dtype, shape, "F" if by_columns is True else "C").array
+        _, shape, dtype, is_fortran, data = _exactly(5, state)
+        self.array = _array_of(data, dtype, shape, "F" if is_fortran is True else "C").array
 
 
 def _array_of(data: _Object, dtype: _Object, shape: _Object, order: _Object) -> _Array:
-    """Lay bytes out as an array; they are not copied where they are in the machine's order."""
+    """Return bytes as an array; they are copied only if they are not in native byte order."""
     import numpy as np
 
     if not isinstance(dtype, _Dtype):
         raise ValueError("the dtype of an array is none")
-    if dtype.spelt not in _SIZES:
+    if dtype.code not in _SIZES:
         return _Array()
     if not isinstance(data, bytes | bytearray) or not _is_shape(shape):
         raise ValueError("an array has neither shape nor bytes")
-    if prod(shape) * _SIZES[dtype.spelt] != len(data):
+    if prod(shape) * _SIZES[dtype.code] != len(data):
         raise ValueError(f"an array has {len(data)} bytes, which are not those of its shape")
-    numbers: _Object = np.frombuffer(data, f"{dtype.order}{dtype.spelt}")
-    # Paddle takes arrays in the machine's own order of bytes alone.
-    numbers = numbers.astype(dtype.spelt, copy=False)
+    numbers: _Object = np.frombuffer(data, f"{dtype.order}{dtype.code}")
+    # Paddle takes arrays in native byte order only.
+    numbers = numbers.astype(dtype.code, copy=False)
     return _Array(numbers.reshape(shape, order="F" if order == "F" else "C"))
 
 
 def _array_with_axes(
     data: _Object, dtype: _Object, shape: _Object, order: _Object, axes: _Object = None
 ) -> _Array:
-    """Lay out an array of protocol 5, of which NumPy 2.3 writes a transposed one as it lies."""
-    made = _array_of(data, dtype, shape, order)
-    if axes is not None and made.array is not None:
+    """Return an array of protocol 5; NumPy 2.3 writes a transposed one with its axes."""
+    result = _array_of(data, dtype, shape, order)
+    if axes is not None and result.array is not None:
         if not _is_shape(axes):
             raise ValueError("the axes of an array are none")
-        made.array = made.array.transpose(axes)
-    return made
+        result.array = result.array.transpose(axes)
+    return result
 
 
-def _just(count: int, given: tuple[_Object, ...]) -> tuple[_Object, ...]:
-    if len(given) != count:
+def _exactly(count: int, arguments: tuple[_Object, ...]) -> tuple[_Object, ...]:
+    if len(arguments) != count:
         raise ValueError("what makes an array has too much or too little")
-    return given
+    return arguments
 
 
-def _is_shape(given: _Object) -> bool:
-    if not isinstance(given, tuple):
+def _is_shape(value: _Object) -> bool:
+    if not isinstance(value, tuple):
         return False
-    dims = cast("tuple[_Object, ...]", given)
-    return len(dims) <= _MOST_DIMS and all(
-        isinstance(dim, int) and 0 <= dim <= _LONGEST_DIM for dim in dims
+    dims = cast("tuple[_Object, ...]", value)
+    return len(dims) <= _MAX_DIMS and all(
+        isinstance(dim, int) and 0 <= dim <= _MAX_DIM for dim in dims
     )
 
 
-class _Machine:
-    """The stack machine that a pickle is written for, without what calls or imports anything."""
+class _Unpickler:
+    """The pickle stack machine, without opcodes that call or import anything."""
 
     def __init__(self, path: str, size: int) -> None:
         self._path = path
-        self._size = self._text_left = size
+        self._size = self._encodable = size
         self._stack: list[_Object] = []
-        self._outer: list[list[_Object]] = []
+        self._metastack: list[list[_Object]] = []
         self._memo: dict[int, _Object] = {}
 
     def run(self, data: bytes) -> _Object:
-        """Return what the stream leaves on the stack.
+        """Return the object that the pickle leaves on the stack.
 
-        Raises ValueError, IndexError, KeyError and OverflowError where it is damaged.
+        Raises ValueError, IndexError, KeyError and OverflowError if it is damaged.
         """
-        most = max(_MOST_STEPS, self._size // _LEAST_BYTES)
-        for step, (opcode, argument, place) in enumerate(pickletools.genops(data)):
-            if step == most:
-                raise ValueError(f"it goes on after {most:,} steps")
-            act = _ACTIONS.get(opcode.name)
-            if act is None:
-                raise ValueError(f"`{opcode.name}` at byte {place} is no part of one")
-            act(self, argument)
+        limit = max(_MAX_OPCODES, self._size // _MIN_BYTES_PER_OPCODE)
+        for step, (opcode, argument, position) in enumerate(pickletools.genops(data)):
+            if step == limit:
+                raise ValueError(f"it goes on after {limit:,} steps")
+            action = _ACTIONS.get(opcode.name)
+            if action is None:
+                raise ValueError(f"`{opcode.name}` at byte {position} is no part of one")
+            action(self, argument)
         return self._stack[-1]
 
     def ignore(self, _: _Object) -> None:
-        """Pass over the version, and the end."""
+        """Ignore the protocol version and the end."""
 
     def frame(self, length: int) -> None:
         if length > self._size:
@@ -181,12 +181,12 @@ class _Machine:
         self._stack.append(value)
 
     def mark(self, _: _Object) -> None:
-        self._outer.append(self._stack)
+        self._metastack.append(self._stack)
         self._stack = []
 
     def tuple_since_mark(self, _: _Object) -> None:
-        found = tuple(self._since_mark())
-        self.push(found)
+        items = tuple(self._pop_mark())
+        self.push(items)
 
     def tuple_of(self, count: int) -> None:
         start = len(self._stack) - count
@@ -198,44 +198,45 @@ class _Machine:
         self._extend([self._stack.pop()])
 
     def append_since_mark(self, _: _Object) -> None:
-        self._extend(self._since_mark())
+        self._extend(self._pop_mark())
 
     def set_item(self, _: _Object) -> None:
         value, key = self._stack.pop(), self._stack.pop()
         self._update([key, value])
 
     def set_since_mark(self, _: _Object) -> None:
-        self._update(self._since_mark())
+        self._update(self._pop_mark())
 
-    def put(self, place: int) -> None:
-        self._memo[place] = self._stack[-1]
+    def put(self, index: int) -> None:
+        self._memo[index] = self._stack[-1]
 
     def put_next(self, _: _Object) -> None:
         self.put(len(self._memo))
 
-    def get(self, place: int) -> None:
-        self.push(self._memo[place])
+    def get(self, index: int) -> None:
+        self.push(self._memo[index])
 
-    def name(self, spelt: str) -> None:
-        """Take a module and a name in it, a space between them."""
-        full = spelt.replace(" ", ".", 1)
-        if full not in _NAMES:
-            shown = full if len(full) <= _LONGEST_NAME else f"{full[:_LONGEST_NAME]}…"
+    def global_name(self, name: str) -> None:
+        """Push the global of a module and a name in it, separated by a space."""
+        dotted = name.replace(" ", ".", 1)
+        if dotted not in _GLOBALS:
+            is_short = len(dotted) <= _MAX_NAME_LENGTH
+            shown = dotted if is_short else f"{dotted[:_MAX_NAME_LENGTH]}…"
             raise GraphtoolError(problems.unsafe_pickle(self._path, shown))
-        self.push(_NAMES[full])
+        self.push(_GLOBALS[dotted])
 
-    def name_of_two(self, _: _Object) -> None:
+    def stack_global(self, _: _Object) -> None:
         name, module = self._stack.pop(), self._stack.pop()
         if not (isinstance(name, str) and isinstance(module, str)):
             raise ValueError("what it asks for has no name")
-        self.name(f"{module} {name}")
+        self.global_name(f"{module} {name}")
 
     def reduce(self, _: _Object) -> None:
-        """Make what a name stands for out of its arguments."""
-        arguments, name = self._stack.pop(), self._stack.pop()
-        if not (isinstance(name, _Name) and isinstance(arguments, tuple)):
+        """Push the result of calling a global with arguments."""
+        arguments, function = self._stack.pop(), self._stack.pop()
+        if not (isinstance(function, _Global) and isinstance(arguments, tuple)):
             raise ValueError("it calls what is no function")
-        self.push(self._made(name, cast("tuple[_Object, ...]", arguments)))
+        self.push(self._call(function, cast("tuple[_Object, ...]", arguments)))
 
     def build(self, _: _Object) -> None:
         state = self._stack.pop()
@@ -244,31 +245,31 @@ class _Machine:
             raise ValueError("it sets the state of what has none")
         target.build(cast("tuple[_Object, ...]", state))
 
-    def _made(self, name: _Name, arguments: tuple[_Object, ...]) -> _Object:
-        if name is _Name.RECONSTRUCT:
+    def _call(self, function: _Global, arguments: tuple[_Object, ...]) -> _Object:
+        if function is _Global.RECONSTRUCT:
             return _Array()
-        if name is _Name.DTYPE:
+        if function is _Global.DTYPE:
             return _Dtype(arguments[0] if isinstance(arguments[0], str) else "")
-        if name is _Name.FROM_BUFFER:
-            return _array_with_axes(*_just(5, (*arguments, None)[:5]))
-        if name is _Name.ENCODE:
-            return self._encoded(*_just(2, arguments))
-        if name is _Name.BYTES and not arguments:
+        if function is _Global.FROM_BUFFER:
+            return _array_with_axes(*_exactly(5, (*arguments, None)[:5]))
+        if function is _Global.ENCODE:
+            return self._encode(*_exactly(2, arguments))
+        if function is _Global.BYTES and not arguments:
             return b""
         raise ValueError("it calls what is no function")
 
-    def _encoded(self, text: _Object, encoding: _Object) -> bytes:
-        """Give bytes back that protocol 2, which has none, wrote as text, each text once."""
+    def _encode(self, text: _Object, encoding: _Object) -> bytes:
+        """Return the bytes that protocol 2 wrote as text; in sum at most the size of the file."""
         if encoding != "latin1" or not isinstance(text, str):
             raise ValueError("text in another encoding stands where bytes should")
-        self._text_left -= len(text)
-        if self._text_left < 0:
+        self._encodable -= len(text)
+        if self._encodable < 0:
             raise ValueError("it makes more bytes than it holds")
         return text.encode("latin1")
 
-    def _since_mark(self) -> list[_Object]:
-        found, self._stack = self._stack, self._outer.pop()
-        return found
+    def _pop_mark(self) -> list[_Object]:
+        items, self._stack = self._stack, self._metastack.pop()
+        return items
 
     def _extend(self, items: Iterable[_Object]) -> None:
         target = self._stack[-1]
@@ -281,50 +282,52 @@ class _Machine:
         if not isinstance(target, dict) or len(items) % 2:
             raise ValueError("it adds to what is no dict")
         pairs = zip(items[::2], items[1::2], strict=True)
-        # Hashing other keys may take for ever: a tuple is hashed down to its last leaf.
-        named = {key: value for key, value in pairs if isinstance(key, str)}
-        cast("dict[str, _Object]", target).update(named)
+        # Hashing other keys may never end: a nested tuple is hashed down to its last leaf.
+        entries = {key: value for key, value in pairs if isinstance(key, str)}
+        cast("dict[str, _Object]", target).update(entries)
 
 
-_Action: TypeAlias = Callable[[_Machine, _Object], None]
+_Action: TypeAlias = Callable[[_Unpickler, _Object], None]
 
 
-def _pushing(make: Callable[[], _Object]) -> _Action:
+def _push_new(make: Callable[[], _Object]) -> _Action:
     return lambda machine, _: machine.push(make())
 
 
-def _joining(count: int) -> _Action:
+def _make_tuple(count: int) -> _Action:
     return lambda machine, _: machine.tuple_of(count)
 
 
-# What picklers of protocol 2 to 5 write for plain data and arrays. Sets are kept as lists.
+# The opcodes that protocols 2 to 5 use for plain data and arrays. Sets become lists.
 _ACTIONS: Mapping[str, _Action] = {
-    **dict.fromkeys(("PROTO", "STOP"), _Machine.ignore),
-    "FRAME": _Machine.frame,
-    **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"), _Machine.push),
-    **dict.fromkeys(("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"), _Machine.push),
-    **dict.fromkeys(("SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"), _Machine.push),
-    "NONE": _pushing(lambda: None),
-    "NEWTRUE": _pushing(lambda: True),
-    "NEWFALSE": _pushing(lambda: False),
-    "EMPTY_TUPLE": _pushing(tuple),
-    "EMPTY_LIST": _pushing(list),
-    "EMPTY_SET": _pushing(list),
-    "EMPTY_DICT": _pushing(dict),
-    "MARK": _Machine.mark,
-    "TUPLE": _Machine.tuple_since_mark,
-    "FROZENSET": _Machine.tuple_since_mark,
-    **{f"TUPLE{count}": _joining(count) for count in (1, 2, 3)},
-    "APPEND": _Machine.append,
-    "APPENDS": _Machine.append_since_mark,
-    "ADDITEMS": _Machine.append_since_mark,
-    "SETITEM": _Machine.set_item,
-    "SETITEMS": _Machine.set_since_mark,
-    **dict.fromkeys(("BINPUT", "LONG_BINPUT"), _Machine.put),
-    **dict.fromkeys(("BINGET", "LONG_BINGET"), _Machine.get),
-    "MEMOIZE": _Machine.put_next,
-    "GLOBAL": _Machine.name,
-    "STACK_GLOBAL": _Machine.name_of_two,
-    "REDUCE": _Machine.reduce,
-    "BUILD": _Machine.build,
+    **dict.fromkeys(("PROTO", "STOP"), _Unpickler.ignore),
+    "FRAME": _Unpickler.frame,
+    **dict.fromkeys(
+        ("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"), _Unpickler.push
+    ),
+    **dict.fromkeys(("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"), _Unpickler.push),
+    **dict.fromkeys(("SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"), _Unpickler.push),
+    "NONE": _push_new(lambda: None),
+    "NEWTRUE": _push_new(lambda: True),
+    "NEWFALSE": _push_new(lambda: False),
+    "EMPTY_TUPLE": _push_new(tuple),
+    "EMPTY_LIST": _push_new(list),
+    "EMPTY_SET": _push_new(list),
+    "EMPTY_DICT": _push_new(dict),
+    "MARK": _Unpickler.mark,
+    "TUPLE": _Unpickler.tuple_since_mark,
+    "FROZENSET": _Unpickler.tuple_since_mark,
+    **{f"TUPLE{count}": _make_tuple(count) for count in (1, 2, 3)},
+    "APPEND": _Unpickler.append,
+    "APPENDS": _Unpickler.append_since_mark,
+    "ADDITEMS": _Unpickler.append_since_mark,
+    "SETITEM": _Unpickler.set_item,
+    "SETITEMS": _Unpickler.set_since_mark,
+    **dict.fromkeys(("BINPUT", "LONG_BINPUT"), _Unpickler.put),
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), _Unpickler.get),
+    "MEMOIZE": _Unpickler.put_next,
+    "GLOBAL": _Unpickler.global_name,
+    "STACK_GLOBAL": _Unpickler.stack_global,
+    "REDUCE": _Unpickler.reduce,
+    "BUILD": _Unpickler.build,
 }

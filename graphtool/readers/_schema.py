@@ -1,9 +1,8 @@
-"""The fields of a ProgramDesc that graphtool knows, as a protobuf schema of its own.
+"""A protobuf schema of the fields of a ProgramDesc that graphtool reads.
 
-The schema lives in a descriptor pool and a package of its own: a second file that calls itself
-Paddle's in one process would abort it. Every field is optional and enums are plain integers, so
-that no file is refused for what it leaves out or for a number that is newer than this schema. Field
-numbers are those of Paddle 2.6 to 3.3.
+It has its own descriptor pool and package, since registering Paddle's file twice in one process
+would abort it. Every field is optional and enums are plain integers, so that files with missing
+fields or newer enum values are accepted. Field numbers are those of Paddle 2.6 to 3.3.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ __all__ = ["parse_program", "program_message"]
 
 _PACKAGE = "graphtool.framework"
 
-# A trailing `*` marks a repeated field; a capital letter, a message of this schema.
+# A trailing `*` marks a repeated field, an initial capital a message of this schema.
 _MESSAGES = {
     "ProgramDesc": {
         "blocks": (1, "BlockDesc*"),
@@ -45,7 +44,7 @@ _MESSAGES = {
         "is_target": (5, "bool"),
     },
     "Slot": {"parameter": (1, "string"), "arguments": (2, "string*")},
-    # Text is `bytes`: some attributes hold serialised engines, which are no UTF-8.
+    # Strings are `bytes`: some attributes hold serialised engines, which are not UTF-8.
     "Attr": {
         "name": (1, "string"),
         "type": (2, "int32"),
@@ -102,7 +101,7 @@ _MESSAGES = {
 
 @cache
 def program_message() -> type[Message]:
-    """Return the message class of ProgramDesc."""
+    """Return the protobuf message class of ProgramDesc."""
     from google.protobuf import message_factory
     from google.protobuf.descriptor_pool import DescriptorPool
 
@@ -113,32 +112,32 @@ def program_message() -> type[Message]:
 
 
 def parse_program(data: bytes) -> tuple[Any, set[str]]:
-    """Return a ProgramDesc of known fields, and the names of the others: `OpDesc field 9`.
+    """Return a ProgramDesc with its known fields, and the unknown ones, such as `OpDesc field 9`.
 
-    Raises DecodeError where the bytes are none.
+    Raises DecodeError if the bytes are not a ProgramDesc.
     """
     program = program_message()()
     program.ParseFromString(data)
     program.DiscardUnknownFields()
     unknown: set[str] = set()
     if program.ByteSize() != len(data):
-        whole = program_message()()
-        whole.ParseFromString(data)
-        _collect_unknown(whole, unknown)
+        complete = program_message()()
+        complete.ParseFromString(data)
+        _collect_unknown(complete, unknown)
     return program, unknown
 
 
-def _collect_unknown(message: Message, found: set[str]) -> None:
+def _collect_unknown(message: Message, unknown: set[str]) -> None:
     from google.protobuf.message import Message
     from google.protobuf.unknown_fields import UnknownFieldSet
 
     name = message.DESCRIPTOR.name
-    found.update(f"{name} field {field.field_number}" for field in UnknownFieldSet(message))
+    unknown.update(f"{name} field {field.field_number}" for field in UnknownFieldSet(message))
     for field, content in message.ListFields():
         if field.message_type is None:
             continue
         for inner in (content,) if isinstance(content, Message) else content:
-            _collect_unknown(inner, found)
+            _collect_unknown(inner, unknown)
 
 
 def _file() -> FileDescriptorProto:
@@ -146,15 +145,16 @@ def _file() -> FileDescriptorProto:
 
     file = FileDescriptorProto(name="graphtool/framework.proto", package=_PACKAGE, syntax="proto2")
     for message, fields in _MESSAGES.items():
-        described = file.message_type.add(name=message)
-        for name, (number, kind) in fields.items():
-            described.field.add(name=name, number=number, **_field(kind, FieldDescriptorProto))
+        descriptor = file.message_type.add(name=message)
+        for name, (number, field_type) in fields.items():
+            properties = _field(field_type, FieldDescriptorProto)
+            descriptor.field.add(name=name, number=number, **properties)
     return file
 
 
-def _field(kind: str, constants: Any) -> dict[str, Any]:
-    stem = kind.rstrip("*")
-    label = constants.LABEL_REPEATED if kind.endswith("*") else constants.LABEL_OPTIONAL
-    if stem[0].isupper():
-        return {"label": label, "type": constants.TYPE_MESSAGE, "type_name": f".{_PACKAGE}.{stem}"}
-    return {"label": label, "type": getattr(constants, f"TYPE_{stem.upper()}")}
+def _field(type: str, constants: Any) -> dict[str, Any]:
+    name = type.rstrip("*")
+    label = constants.LABEL_REPEATED if type.endswith("*") else constants.LABEL_OPTIONAL
+    if name[0].isupper():
+        return {"label": label, "type": constants.TYPE_MESSAGE, "type_name": f".{_PACKAGE}.{name}"}
+    return {"label": label, "type": getattr(constants, f"TYPE_{name.upper()}")}

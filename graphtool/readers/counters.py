@@ -1,4 +1,4 @@
-"""The counters by which Paddle names new layers and Variables."""
+"""Read and advance the counters by which Paddle names new layers and Variables."""
 
 from __future__ import annotations
 
@@ -10,53 +10,53 @@ from typing import Any, TypeAlias
 from graphtool.graph import Graph, ProgramKind
 from graphtool.readers._paddle import in_mode, load_paddle
 
-__all__ = ["count_past", "keep_counters", "user_names"]
+__all__ = ["advance_counters", "counted_names", "restore_counters_on"]
 
-# Programs and generators of names are Paddle's, without types that hold for 2.6 and 3.3 alike.
+# Paddle's Programs and name generators have no static types that hold for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
 
-# `batch_norm2d_0.w_1` was counted twice: as the first `batch_norm2d`, then as the second `….w`.
-_COUNTED = re.compile(r"_(?P<number>\d+)(?=\.|$)")
+# `batch_norm2d_0.w_1` has two counters: that of `batch_norm2d` and that of `batch_norm2d_0.w`.
+_NUMBERED = re.compile(r"_(?P<number>\d+)(?=\.|$)")
 
 
-def count_past(program: _Paddle, names: Iterable[str]) -> None:
-    """Let Paddle count on from names that a Program has: a new layer gets one that is free.
+def advance_counters(program: _Paddle, names: Iterable[str]) -> None:
+    """Advance Paddle's counters past the names in a Program, so that new layers get unused ones.
 
-    A network may have been built under counters of its own, or read from a file. A layer that is
-    added to it afterwards, an adapter say, would get the name of one that is there, and both would
-    be one tensor, which the startup program then sets anew.
+    A network may have been built under other counters, or read from a file. A layer added later,
+    such as an adapter, could get the name of an existing one: both would be the same tensor, which
+    the startup program then overwrites.
     """
-    generator, *own = _generators(program)
+    shared, *per_program = _generators(program)
     for name in names:
-        _count(name.removeprefix(generator.prefix), generator.ids)
-        for counting in own:
-            _count(name, counting.ids)
+        _advance(name.removeprefix(shared.prefix), shared.ids)
+        for generator in per_program:
+            _advance(name, generator.ids)
 
 
-def keep_counters(program: _Paddle, undo: ExitStack) -> None:
-    """Let `undo` set back how far Paddle has counted by now."""
+def restore_counters_on(program: _Paddle, undo: ExitStack) -> None:
+    """Make `undo` restore the current counters."""
     for generator in _generators(program):
         undo.callback(setattr, generator, "ids", generator.ids.copy())
 
 
 def _generators(program: _Paddle) -> list[_Paddle]:
-    """Return what counts for all Programs, then what does for a legacy one of Paddle 3 alone."""
+    """Return the name generator of all Programs, and that of a legacy Program in Paddle 3."""
     with in_mode(static=True):
-        # Dynamic mode has counters of its own, which Programs are not built with.
-        general = load_paddle().base.unique_name.generator
-    own = getattr(program, "_name_generator", None)
-    return [general] if own is None else [general, own]
+        # Dynamic mode has another generator, which is not used for Programs.
+        shared = load_paddle().base.unique_name.generator
+    of_program = getattr(program, "_name_generator", None)
+    return [shared] if of_program is None else [shared, of_program]
 
 
-def user_names(graph: Graph) -> Iterator[str]:
-    """Yield the names in a Graph that a counter of Paddle's may have given."""
+def counted_names(graph: Graph) -> Iterator[str]:
+    """Yield the names in a Graph that one of Paddle's counters may have given."""
     if graph.kind is ProgramKind.LEGACY:
         yield from graph.values
     else:
         yield from (value.name for value in graph.parameters)
 
 
-def _count(name: str, counters: MutableMapping[str, int]) -> None:
-    for counted in _COUNTED.finditer(name):
-        stem = name[: counted.start()]
-        counters[stem] = max(counters.get(stem, 0), int(counted["number"]) + 1)
+def _advance(name: str, counters: MutableMapping[str, int]) -> None:
+    for match in _NUMBERED.finditer(name):
+        stem = name[: match.start()]
+        counters[stem] = max(counters.get(stem, 0), int(match["number"]) + 1)

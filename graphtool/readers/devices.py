@@ -1,8 +1,8 @@
-"""What the Paddle at hand computes on a device, as plain data for the checks."""
+"""The kernels of the installed Paddle on a device, as plain data for the checks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeAlias
@@ -12,16 +12,16 @@ from graphtool.readers._paddle import load_paddle
 
 __all__ = ["DeviceFacts", "device_facts"]
 
-# Places and kernels are of Paddle's compiled part, which ships no types.
+# Places and kernels belong to Paddle's compiled part, which ships no types.
 _Paddle: TypeAlias = Any
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
-    """The dtypes that a device computes each operator type in: none where it has no kernel.
+    """The dtypes for which a device has kernels, by operator type; empty if there is no kernel.
 
-    `unsure` are types that may have a kernel under another name. What runs without one (loops,
-    branches) is in neither.
+    `unsure` are types that may have a kernel under another name. Types that need no kernel (loops,
+    branches) are in neither.
     """
 
     device: str
@@ -30,32 +30,34 @@ class DeviceFacts:
 
 
 def device_facts(kind: ProgramKind, types: Iterable[str], place: _Paddle) -> DeviceFacts:
-    """Ask Paddle which of these operator types it has kernels for where a Place is.
+    """Return the kernels of these operator types on the device of a Place.
 
-    What has none on another device is computed on the CPU.
+    Operators without a kernel on another device run on the CPU.
     """
     device = _backend(place)
-    asked = sorted(name for name in types if not _runs_by_itself(name))
-    found = {name: _dtypes(kind, name, device) for name in asked}
+    with_kernels = sorted(name for name in types if not _needs_no_kernel(name))
+    dtypes_by_type = {name: _dtypes(kind, name, device) for name in with_kernels}
     return DeviceFacts(
         device=device.lower(),
-        dtypes={name: dtypes for name, dtypes in found.items() if dtypes is not None},
-        unsure=tuple(name for name, dtypes in found.items() if dtypes is None),
+        dtypes={name: dtypes for name, dtypes in dtypes_by_type.items() if dtypes is not None},
+        unsure=tuple(name for name, dtypes in dtypes_by_type.items() if dtypes is None),
     )
 
 
 def _backend(place: _Paddle) -> str:
-    if not hasattr(place, "is_cpu_place"):  # A CPUPlace of Paddle 3.0 does not know what it is.
-        any_place = load_paddle().base.core.Place()
-        any_place.set_place(place)
-        place = any_place
-    kinds = ("cpu", "gpu", "xpu")
-    found = (kind for kind in kinds if getattr(place, f"is_{kind}_place", bool)())
-    return next(found, "custom").upper()
+    """Return the kernel backend of a Place: `CPU`, `GPU`, `XPU` or `CUSTOM`."""
+    if not hasattr(place, "is_cpu_place"):  # As in Paddle 3.0, on a CPUPlace.
+        generic = load_paddle().base.core.Place()
+        generic.set_place(place)
+        place = generic
+    for kind in ("cpu", "gpu", "xpu"):
+        if getattr(place, f"is_{kind}_place", bool)():
+            return kind.upper()
+    return "CUSTOM"
 
 
-# By PIR's name, where that of the kernel is another.
-_KERNELS = {
+# PIR operators whose kernels have another name.
+_KERNEL_NAMES = {
     "assign_out": "assign",
     "det": "determinant",
     "hardshrink": "hard_shrink",
@@ -78,41 +80,43 @@ _WITHOUT_KERNEL = frozenset(
         "while",
     }
 )
-# Kernels that any device may use; those of oneDNN are the CPU's.
-_COMMON = frozenset({"CPU", "ONEDNN", "ALL_BACKEND"})
+# Kernels that any device may use; those of oneDNN run on the CPU.
+_COMMON_BACKENDS = frozenset({"CPU", "ONEDNN", "ALL_BACKEND"})
 
 
-def _runs_by_itself(type: str) -> bool:
+def _needs_no_kernel(type: str) -> bool:
     dialect, _, name = type.rpartition(".")
     return dialect in ("builtin", "cf") or name.rstrip("_") in _WITHOUT_KERNEL
 
 
 def _dtypes(kind: ProgramKind, type: str, device: str) -> frozenset[str] | None:
+    """Return the dtypes of an operator's kernels on a device, None if unsure."""
     dialect, _, name = type.rpartition(".")
     name, kernels = name.rstrip("_"), _kernels()
     legacy_name = load_paddle().base.core._get_phi_kernel_name(name)  # noqa: SLF001
-    for known in (_KERNELS.get(name, name), legacy_name):
-        if known in kernels:
-            return frozenset(_usable(kernels[known], device))
-    # Custom, sparse and many legacy operators have kernels that this list doesn't name.
-    listed = kind is ProgramKind.PIR and dialect == "pd_op" and not name.startswith("sparse_")
-    return frozenset() if listed else None
-
-
-def _usable(keys: Iterable[tuple[str, str]], device: str) -> Iterator[str]:
-    return (dtype for home, dtype in keys if home == device or home in _COMMON)
+    for kernel in (_KERNEL_NAMES.get(name, name), legacy_name):
+        if kernel in kernels:
+            return frozenset(
+                dtype
+                for backend, dtype in kernels[kernel]
+                if backend == device or backend in _COMMON_BACKENDS
+            )
+    # Custom, sparse and many legacy operators have kernels that are not in this list.
+    is_listed = kind is ProgramKind.PIR and dialect == "pd_op" and not name.startswith("sparse_")
+    return frozenset() if is_listed else None
 
 
 @cache
 def _kernels() -> Mapping[str, tuple[tuple[str, str], ...]]:
-    """Map names of kernels to devices and dtypes; a key is `(CPU, Undefined(AnyLayout), bool)`.
+    """Map names of kernels to their backends and dtypes.
 
-    It takes 50 ms, and what a process has loaded does not change but by custom kernels.
+    Cached, as this takes 50 ms. Only loading custom kernels changes the result.
     """
-    listed = load_paddle().base.core._get_registered_phi_kernels("all")  # noqa: SLF001
-    return {name: tuple(map(_key, keys)) for name, keys in listed.items()}
+    registered = load_paddle().base.core._get_registered_phi_kernels("all")  # noqa: SLF001
+    return {name: tuple(map(_parse_key, keys)) for name, keys in registered.items()}
 
 
-def _key(text: str) -> tuple[str, str]:
-    device, _, dtype = text.strip("()").split(", ")
-    return device, dtype
+def _parse_key(text: str) -> tuple[str, str]:
+    """Return backend and dtype of `(CPU, Undefined(AnyLayout), bool)`."""
+    backend, _, dtype = text.strip("()").split(", ")
+    return backend, dtype

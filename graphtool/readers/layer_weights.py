@@ -1,4 +1,4 @@
-"""The weights of a Layer that was made in dynamic mode: it holds them itself."""
+"""The weights of a Layer made in dynamic mode, which are in its own tensors, not in a Scope."""
 
 from __future__ import annotations
 
@@ -15,50 +15,52 @@ from graphtool.readers._paddle import (
     is_legacy,
     legacy_mode,
     load_paddle,
-    one_at_a_time,
+    program_lock,
 )
 from graphtool.readers.tensors import (
     Tensor,
-    copy_of,
-    held_tensors,
+    copy_from_scope,
+    copy_tensor,
+    empty_tensor,
+    initialised_tensors,
     private_scope,
-    scope_tensors,
     share_tensors,
-    without_elements,
     write_tensors,
 )
 
 __all__ = [
     "Initialisation",
     "changed_since_start",
-    "dynamic_layer",
-    "held_names",
-    "hold_layer",
-    "holding_layer",
-    "is_dynamic",
-    "is_part",
-    "is_to_start",
-    "lacking_tensors",
-    "load_layer",
-    "note_loaded",
-    "note_read",
-    "set_through",
-    "unlike_layer",
-    "without_initialisers",
+    "copy_layer_tensors",
+    "differing_tensors",
+    "has_pending_startup",
+    "is_dynamic_parameter",
+    "is_sublayer",
+    "layer_tensor_names",
+    "map_set_parameters",
+    "mark_loaded",
+    "missing_tensors",
+    "record_traced_tensors",
+    "remove_initialisers",
+    "share_layer_tensors",
+    "weights_layer",
+    "weights_layer_unless_in",
 ]
 
-# Layers, their parameters and Scopes are Paddle's, which has no types for 2.6 and 3.3 alike.
+# Paddle's Layers, parameters and Scopes have no static types that hold for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
 _Compute: TypeAlias = Callable[[_Paddle], _Paddle]
 
-_SETTER = "builtin.set_parameter"
+_SET_PARAMETER = "builtin.set_parameter"
 
-# What Layers were seen to read when they were built, by name.
-_READ: weakref.WeakKeyDictionary[_Paddle, dict[str, _Paddle]] = weakref.WeakKeyDictionary()
+# Layer -> the tensors that its Program reads, by name.
+_TRACED_TENSORS: weakref.WeakKeyDictionary[_Paddle, dict[str, _Paddle]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
-class _Network(Protocol):
-    """A Layer built into a Program, of which this module is a part."""
+class _NetworkLike(Protocol):
+    """The attributes of a Network that are used here; `layers`, which has it, imports this."""
 
     @property
     def initialisation(self) -> Initialisation: ...
@@ -67,25 +69,25 @@ class _Network(Protocol):
     def parameters(self) -> Mapping[str, str]: ...
 
 
-def is_dynamic(parameter: _Paddle) -> bool:
-    """Tell a parameter of dynamic mode, which has a tensor, from one of static mode."""
+def is_dynamic_parameter(parameter: _Paddle) -> bool:
+    """Return whether a parameter is one of dynamic mode, which has a tensor."""
     return type(parameter).__name__ == "EagerParamBase"
 
 
-def dynamic_layer(network: object) -> _Paddle | None:
-    """Return the Layer that a Network has its weights in, None once they are in a Scope.
+def weights_layer(network: object) -> _Paddle | None:
+    """Return the Layer with the weights of a Network, None once they are in a Scope.
 
-    None, too, for any other source, and for a Layer without parameters.
+    None also for any other source, and for a Layer without parameters.
     """
     layer: _Paddle = getattr(network, "layer", None)
     initialisation = getattr(network, "initialisation", None)
     if initialisation is None or initialisation.in_scope or not hasattr(layer, "sublayers"):
         return None
-    return layer if any(map(is_dynamic, _held(layer))) else None
+    return layer if any(map(is_dynamic_parameter, _persistables(layer))) else None
 
 
-def is_to_start(network: object) -> bool:
-    """Return whether a Network has a startup program that sets its weights, and was not started."""
+def has_pending_startup(network: object) -> bool:
+    """Return whether a Network has a startup program that sets its weights and was not read yet."""
     initialisation = getattr(network, "initialisation", None)
     return (
         initialisation is not None
@@ -106,135 +108,140 @@ def changed_since_start(network: object) -> tuple[str, ...]:
     return tuple(name for name, one in initialisation.checksums.items() if now.get(name) != one)
 
 
-def holding_layer(network: object, names: Collection[str], scope: _Paddle | None) -> _Paddle | None:
-    """Return the Layer that a Network has its weights in, as `dynamic_layer` does.
+def weights_layer_unless_in(
+    network: object, names: Collection[str], scope: _Paddle | None
+) -> _Paddle | None:
+    """Return the Layer with the weights of a Network, as `dynamic_layer` does.
 
-    None, too, where a Scope was given for them that holds all of these names.
+    None also if a Scope is given in which all these names are initialised.
     """
-    layer = dynamic_layer(network)
+    layer = weights_layer(network)
     if layer is None or scope is None:
         return layer
-    return None if len(held_tensors(scope, names)) == len(names) else layer
+    return None if len(initialised_tensors(scope, names)) == len(names) else layer
 
 
-def note_loaded(network: _Network, scope: _Paddle) -> None:
-    """Note that the parameters of a Network are in a Scope, which gets what no file has.
+def mark_loaded(network: _NetworkLike, scope: _Paddle) -> None:
+    """Note that the parameters of a Network are in a Scope, and add the buffers that no file has.
 
-    A Layer keeps some buffers out of its state dict.
+    Some buffers of a Layer are not in its state dict.
     """
     network.initialisation.checksums = {}
-    layer = dynamic_layer(network)
+    layer = weights_layer(network)
     if layer is None:
         return
-    named = set(network.parameters.values())
-    lacking = lacking_tensors(layer, scope)
-    share_tensors({name: copy_of(one) for name, one in lacking.items() if name not in named}, scope)
+    in_state_dict = set(network.parameters.values())
+    buffers = {
+        name: copy_tensor(tensor)
+        for name, tensor in missing_tensors(layer, scope).items()
+        if name not in in_state_dict
+    }
+    share_tensors(buffers, scope)
     network.initialisation.in_scope = True
 
 
-def note_read(layer: _Paddle, built: _Paddle) -> None:
-    """Note what a Layer reads by its ConcreteProgram: of a tensor in a list it tells nobody."""
-    tensors: Iterable[_Paddle] = built.parameters
-    if not is_legacy(built.main_program):
-        tensors, _values = built.parameters
-    _READ.setdefault(layer, {}).update({tensor.name: tensor for tensor in tensors})
+def record_traced_tensors(layer: _Paddle, concrete: _Paddle) -> None:
+    """Note the tensors that a Layer's ConcreteProgram reads, such as those in plain lists."""
+    tensors: Iterable[_Paddle] = concrete.parameters
+    if not is_legacy(concrete.main_program):
+        tensors, _values = concrete.parameters
+    _TRACED_TENSORS.setdefault(layer, {}).update({tensor.name: tensor for tensor in tensors})
 
 
-def held_names(layer: _Paddle) -> frozenset[str]:
-    """Return the names of all that a Layer holds, what is in no state dict as well."""
-    return frozenset(held.name for held in _held(layer))
+def layer_tensor_names(layer: _Paddle) -> frozenset[str]:
+    """Return the names of a Layer's parameters and buffers, also those not in its state dict."""
+    return frozenset(one.name for one in _persistables(layer))
 
 
-def is_part(layer: _Paddle, whole: _Paddle) -> bool:
-    """Tell a Layer that holds nothing but parameters and buffers of another one, or that itself."""
-    return set(map(id, _held(layer))) <= set(map(id, _held(whole)))
+def is_sublayer(layer: _Paddle, whole: _Paddle) -> bool:
+    """Return whether all parameters and buffers of a Layer are those of another one."""
+    return set(map(id, _persistables(layer))) <= set(map(id, _persistables(whole)))
 
 
 def _tensors_of(layer: _Paddle) -> dict[str, _Paddle]:
     """Return the tensors of a Layer of dynamic mode by the names of its Variables."""
     with in_mode(static=False):
-        return {held.name: _tensor(held) for held in _held(layer)}
+        return {one.name: _tensor_of(one) for one in _persistables(layer)}
 
 
-def _tensor(held: _Paddle) -> _Paddle:
-    if held._is_initialized():  # noqa: SLF001  # there is no public spelling
-        # What shares or copies a buffer takes no account of strides (3.3.1).
-        held = held if held.is_contiguous() else held.contiguous()
-        return held.value().get_tensor()
-    tensor = held.value().get_tensor()
-    # Recurrent networks have a state of dropout without memory, which Paddle refuses to copy. In
+def _tensor_of(variable: _Paddle) -> _Paddle:
+    if variable._is_initialized():  # noqa: SLF001  # no public equivalent
+        # Sharing or copying a buffer ignores strides (3.3.1).
+        variable = variable if variable.is_contiguous() else variable.contiguous()
+        return variable.value().get_tensor()
+    tensor = variable.value().get_tensor()
+    # Recurrent networks have a dropout state without memory, which Paddle refuses to copy. In
     # static mode it is empty.
-    dtype = load_paddle().base.data_feeder.convert_dtype(held.dtype)
-    return without_elements(tensor, dtype, held.shape if 0 in held.shape else (0,))
+    dtype = load_paddle().base.data_feeder.convert_dtype(variable.dtype)
+    return empty_tensor(tensor, dtype, variable.shape if 0 in variable.shape else (0,))
 
 
-def load_layer(layer: _Paddle, scope: _Paddle) -> None:
+def copy_layer_tensors(layer: _Paddle, scope: _Paddle) -> None:
     """Copy the tensors of a Layer of dynamic mode into a Scope: the Layer may go on training."""
-    copies = {name: copy_of(tensor) for name, tensor in _tensors_of(layer).items()}
+    copies = {name: copy_tensor(tensor) for name, tensor in _tensors_of(layer).items()}
     share_tensors(copies, scope)
 
 
-def hold_layer(network: object, scope: _Paddle) -> None:
-    """Give a Scope what it lacks of a Network's Layer of dynamic mode, whose buffers it shares."""
-    layer = dynamic_layer(network)
+def share_layer_tensors(network: object, scope: _Paddle) -> None:
+    """Share the tensors of a Network's Layer with a Scope that lacks them."""
+    layer = weights_layer(network)
     if layer is not None:
-        share_tensors(lacking_tensors(layer, scope), scope)
+        share_tensors(missing_tensors(layer, scope), scope)
 
 
-def lacking_tensors(layer: _Paddle, scope: _Paddle) -> dict[str, _Paddle]:
-    """Return the tensors of a Layer of dynamic mode that a Scope does not hold."""
+def missing_tensors(layer: _Paddle, scope: _Paddle) -> dict[str, _Paddle]:
+    """Return the tensors of a Layer of dynamic mode that are not initialised in a Scope."""
     tensors = _tensors_of(layer)
-    held = held_tensors(scope, tensors)
-    return {name: tensor for name, tensor in tensors.items() if name not in held}
+    initialised = initialised_tensors(scope, tensors)
+    return {name: tensor for name, tensor in tensors.items() if name not in initialised}
 
 
-def unlike_layer(layer: _Paddle, scope: _Paddle) -> tuple[str, ...]:
-    """Return the names under which a Scope holds other numbers than a Layer of dynamic mode."""
-    return tuple(_unlike(_tensors_of(layer), scope))
-
-
-def _unlike(tensors: Mapping[str, _Paddle], scope: _Paddle) -> Iterator[str]:
+def differing_tensors(layer: _Paddle, scope: _Paddle) -> tuple[str, ...]:
+    """Return the names whose tensors in a Scope differ from those of a Layer of dynamic mode."""
     import numpy as np
 
-    for name, held in held_tensors(scope, tensors).items():
-        found, wanted = np.array(held), np.array(tensors[name])
-        if found.tobytes() != wanted.tobytes() or found.shape != wanted.shape:
-            yield name
+    tensors = _tensors_of(layer)
+    differing: list[str] = []
+    for name, tensor in initialised_tensors(scope, tensors).items():
+        in_scope, in_layer = np.array(tensor), np.array(tensors[name])
+        if in_scope.tobytes() != in_layer.tobytes() or in_scope.shape != in_layer.shape:
+            differing.append(name)
+    return tuple(differing)
 
 
-class _Memory:
-    """A file in memory, which goes with the last that refers to it."""
+class _MemoryFile:
+    """A file in memory that is freed with its last reference."""
 
     def __init__(self) -> None:
-        self._file = os.memfd_create("weights")
-        self.path = Path(f"/proc/self/fd/{self._file}")
+        self._descriptor = os.memfd_create("weights")
+        self.path = Path(f"/proc/self/fd/{self._descriptor}")
 
     def __del__(self) -> None:
-        os.close(self._file)
+        os.close(self._descriptor)
 
 
 @dataclass(eq=False)
 class Initialisation:
-    """A startup program, and where the weights are that it is to set.
+    """A startup program, and the Layer with the weights that it sets.
 
-    `layer` is the Layer that has them, None for one that was handed over: its startup program
-    leaves them alone. They are `in_scope` once the startup program was asked for, or parameters
-    were loaded; from then on the Layer's are not taken.
+    `layer` is None for a Layer that was given: its startup program leaves the weights alone. The
+    weights are `in_scope` once the startup program was read or parameters were loaded; then those
+    of the Layer are no longer used.
 
-    A Program cannot hold tensors, so it reads them from a file in memory. They are written there
-    when the startup program is asked for, as most Networks are never started, and again where the
-    Layer has changed since; `checksums` are those of what was written.
+    A Program cannot hold tensors, so it reads them from a file in memory. That file is written when
+    the startup program is read, as most Networks are never started, and again if the Layer has
+    changed since; `checksums` are those of the tensors written.
     """
 
     startup: _Paddle
     layer: _Paddle | None
     in_scope: bool = False
     checksums: Mapping[str, int] = field(default_factory=dict[str, int])
-    _memory: _Memory | None = None
+    _file: _MemoryFile | None = None
 
     def program(self) -> _Paddle:
-        """Return the startup program, which sets all weights as the Layer has them now."""
-        with one_at_a_time():
+        """Return the startup program, which sets all weights to those that the Layer has now."""
+        with program_lock():
             if self.layer is not None:
                 self._write(_tensors_of(self.layer))
                 self.in_scope = True
@@ -244,13 +251,13 @@ class Initialisation:
         checksums = _checksums(tensors)
         if checksums == self.checksums:
             return
-        if self._memory is None:
-            self._memory = _Memory()
-            _append_load(self.startup, tensors, self._memory)
+        if self._file is None:
+            self._file = _MemoryFile()
+            _append_load(self.startup, tensors, self._file)
         else:
             with private_scope() as scope:
                 share_tensors(tensors, scope)
-                write_tensors(self._memory.path, scope_tensors(scope, tensors))
+                write_tensors(self._file.path, copy_from_scope(scope, tensors))
         self.checksums = checksums
 
 
@@ -260,42 +267,42 @@ def _checksums(tensors: Mapping[str, _Paddle]) -> dict[str, int]:
     return {name: crc32(np.ascontiguousarray(tensor).data) for name, tensor in tensors.items()}
 
 
-# Clones of a legacy Program share its operators and none of its attributes.
-_KEPT: list[_Memory] = []
+# The files of legacy Programs, kept for good: a clone has the load operator but not the attribute.
+_LEGACY_FILES: list[_MemoryFile] = []
 
 
-def _append_load(startup: _Paddle, tensors: Mapping[str, _Paddle], memory: _Memory) -> None:
-    """Let a startup program set these tensors, which are written into memory."""
+def _append_load(startup: _Paddle, tensors: Mapping[str, _Paddle], file: _MemoryFile) -> None:
+    """Append operators to a startup program that load tensors from a file, which is written."""
     paddle = load_paddle()
     if is_legacy(startup):
-        _KEPT.append(memory)
+        _LEGACY_FILES.append(file)
     else:
-        startup.graphtool_weights = memory
+        startup.graphtool_weights = file
     outputs: list[_Paddle] = []
     with legacy_mode(), private_scope() as scope:
         loading = startup if is_legacy(startup) else paddle.static.Program()
         block = loading.global_block()
 
         def declared() -> Iterator[Tensor]:
-            for name, found in zip(tensors, scope_tensors(scope, tensors), strict=True):
-                described = {"name": name, "shape": found.shape, "dtype": found.dtype}
-                outputs.append(block.create_var(**described, persistable=True))
-                yield found
+            for name, tensor in zip(tensors, copy_from_scope(scope, tensors), strict=True):
+                properties = {"name": name, "shape": tensor.shape, "dtype": tensor.dtype}
+                outputs.append(block.create_var(**properties, persistable=True))
+                yield tensor
 
         share_tensors(tensors, scope)
-        write_tensors(memory.path, declared())
-        load = {"file_path": str(memory.path)}
+        write_tensors(file.path, declared())
+        load = {"file_path": str(file.path)}
         block.append_op(type="load_combine", outputs={"Out": outputs}, attrs=load)
     if loading is not startup:
         translated = paddle.pir.translate_to_pir(loading.desc)
-        setters = [op for op in translated.global_block().ops if op.name() == _SETTER]
-        # An item of a list is not written to a Variable that is there already: a copy of it is.
-        set_through(translated, setters, paddle.assign)
+        setters = [op for op in translated.global_block().ops if op.name() == _SET_PARAMETER]
+        # `set_parameter` does not write a list item to an existing Variable, but writes its copy.
+        map_set_parameters(translated, setters, paddle.assign)
         translated.copy_to_block(paddle.pir.IrMapping(), startup.global_block())
 
 
-def set_through(program: _Paddle, setters: Iterable[_Paddle], compute: _Compute) -> None:
-    """Let operations that set parameters of a PIR Program set what is computed of their Values."""
+def map_set_parameters(program: _Paddle, setters: Iterable[_Paddle], compute: _Compute) -> None:
+    """Apply a function to the operands of `set_parameter` operations of a PIR Program."""
     paddle = load_paddle()
     with in_mode(static=True), paddle.static.program_guard(program):
         for op in setters:
@@ -306,16 +313,16 @@ def set_through(program: _Paddle, setters: Iterable[_Paddle], compute: _Compute)
         paddle.pir.reset_insertion_point_to_end()
 
 
-def without_initialisers(startup: _Paddle, names: Collection[str]) -> _Paddle:
-    """Take out of a startup program what sets these parameters, and return it.
+def remove_initialisers(startup: _Paddle, names: Collection[str]) -> _Paddle:
+    """Remove the initialisers of these parameters from a startup program, and return it.
 
-    `to_static` lets it set zeros, over whatever a Layer's weights were by then.
+    Those of `to_static` set zeros, which would overwrite the weights of the Layer.
     """
     if is_legacy(startup):
         return startup
     block = startup.global_block()
     for op in list(block.ops):
-        if op.name() == _SETTER and op.attrs()["parameter_name"] in names:
+        if op.name() == _SET_PARAMETER and op.attrs()["parameter_name"] in names:
             initialiser = op.operand_source(0).get_defining_op()
             block.remove_op(op)
             if all(value.use_empty() for value in initialiser.results()):
@@ -323,12 +330,12 @@ def without_initialisers(startup: _Paddle, names: Collection[str]) -> _Paddle:
     return startup
 
 
-def _held(layer: _Paddle) -> Iterator[_Paddle]:
-    """Yield a Layer's parameters and buffers, and what else it reads."""
-    yield from _READ.get(layer, {}).values()
-    # `parameters()` refuses those of the mode that Paddle is not in. A sublayer that a forward made
-    # while it was traced has parameters of static mode.
-    for inner in layer.sublayers(include_self=True):
-        for held in (*inner._parameters.values(), *inner._buffers.values()):  # noqa: SLF001
-            if hasattr(held, "_is_initialized"):
-                yield held
+def _persistables(layer: _Paddle) -> Iterator[_Paddle]:
+    """Yield a Layer's parameters and buffers, and the other tensors that its Program reads."""
+    yield from _TRACED_TENSORS.get(layer, {}).values()
+    # `parameters()` raises for those of the mode that Paddle is not in. A sublayer that a forward
+    # made while it was traced has parameters of static mode.
+    for sublayer in layer.sublayers(include_self=True):
+        for one in (*sublayer._parameters.values(), *sublayer._buffers.values()):  # noqa: SLF001
+            if hasattr(one, "_is_initialized"):
+                yield one

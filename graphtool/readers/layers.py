@@ -1,4 +1,4 @@
-"""Build a Layer of the dynamic graph into a static Program of its own, and read that."""
+"""Build a Layer of dynamic mode into a new static Program, and read that."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from graphtool.arguments import bad_argument
 from graphtool.diagnostics import ReadError, Report, UsageError, warn
 from graphtool.graph import Graph, Operator, Origin, dims_agree
 from graphtool.readers import problems
-from graphtool.readers._attribution import Attribution, flatten, identity
+from graphtool.readers._attribution import Attribution, flatten, value_id
+from graphtool.readers._build_context import (
+    isolated_dynamic_mode,
+    isolated_static_mode,
+    layer_mode,
+)
 from graphtool.readers._inputs import (
     Input,
     arguments_of,
@@ -21,36 +26,35 @@ from graphtool.readers._inputs import (
     named_inputs,
 )
 from graphtool.readers._legacy import operator_ids, read_legacy, variable_of
-from graphtool.readers._messages import TIMEOUT, Attempt, brief, user_frames
-from graphtool.readers._paddle import in_mode, is_legacy, load_paddle, one_at_a_time
-from graphtool.readers._pir import ValueKey, walk_pir
-from graphtool.readers._surroundings import dynamic_room, layer_mode, static_room
-from graphtool.readers.counters import count_past, user_names
+from graphtool.readers._paddle import in_mode, is_legacy, load_paddle, program_lock
+from graphtool.readers._pir import ValueKey, read_pir
+from graphtool.readers._user_code import TIMEOUT, Attempt, shortened_message, user_frames
+from graphtool.readers.counters import advance_counters, counted_names
 from graphtool.readers.layer_weights import (
     Initialisation,
-    held_names,
-    hold_layer,
-    is_dynamic,
-    note_read,
-    without_initialisers,
+    is_dynamic_parameter,
+    layer_tensor_names,
+    record_traced_tensors,
+    remove_initialisers,
+    share_layer_tensors,
 )
 from graphtool.readers.live import LiveProgram
-from graphtool.readers.parameter_attributes import take_from_layer
+from graphtool.readers.parameter_attributes import copy_from_layer
 
 __all__ = [
     "Network",
-    "build_made",
-    "build_network",
+    "build_factory",
+    "build_layer",
+    "evaluation_network",
     "from_layer",
-    "handed_over",
-    "in_evaluation",
     "is_program",
+    "live_program_of",
 ]
 
-# Layers, Programs, Values and InputSpecs are Paddle's, which has no types for 2.6 and 3.3 alike.
+# Paddle's Layers, Programs, Values and InputSpecs have no static types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
 
-# What Paddle says of `paddle.static.data` and its like in dynamic mode (2.6 to 3.3).
+# In Paddle's error about `paddle.static.data` and the like in dynamic mode (2.6 to 3.3).
 _NEEDS_STATIC_MODE = "only supported in static graph mode"
 
 _CONVOLUTIONS = frozenset({"conv2d", "conv3d", "depthwise_conv2d"})
@@ -61,12 +65,11 @@ _TRANSPOSED = frozenset({"conv2d_transpose", "conv3d_transpose", "depthwise_conv
 class Network:
     """A Layer built into a Program: what an Executor needs, and the Graph with attribute paths.
 
-    `layer` is the Layer that was built; `parameters` maps the names of its `state_dict()` to
-    those of the Variables. Of a student from a folder these are known and the Layer is not: None.
-    Where a class or factory made the Layer, `startup` sets the weights that its constructor gave
-    it, or those that the Layer has got since: what it has when `startup` is asked for. Where the
-    Layer was handed over, it leaves them alone. As long as neither that `startup` was asked for nor
-    `load_parameters` called, `merge` brings the weights of the Layer.
+    `layer` is the Layer that was built, None for a student loaded from a folder. `parameters` maps
+    the names of its `state_dict()` to those of the Variables. If a class or factory made the Layer,
+    `startup` sets the weights that the Layer has when `startup` is read, at first those of its
+    constructor; if a Layer was given, `startup` leaves the weights alone. Until `startup` is read
+    or `load_parameters` called, `merge` takes the weights from the Layer.
     """
 
     live: LiveProgram
@@ -99,7 +102,7 @@ class Network:
         return f"Network({self.graph!r})"
 
 
-@one_at_a_time()
+@program_lock()
 def from_layer(
     layer: _Paddle | Callable[[], _Paddle],
     input_spec: Sequence[_Paddle],
@@ -107,53 +110,41 @@ def from_layer(
     train: bool = True,
     timeout: float | None = TIMEOUT,
 ) -> Network:
-    """Build a Layer, or what a class or factory makes, into a static Program of its own.
+    """Build a Layer, or what a class or factory makes, into a new static Program.
 
-    Each item of `input_spec` is a `paddle.static.InputSpec`, which holds the batch, or the shape of
-    one sample, or `(name, shape, dtype)`: a batch of unknown size is put before those. A class or
-    factory is called in dynamic mode. The Program is what `paddle.jit.to_static` makes of the
-    Layer, which is left as it was, with its training flags and Paddle's mode. A constructor or a
-    forward that takes longer than `timeout` seconds is given up; None waits for ever. Inside of a
-    `paddle.amp.auto_cast` that casts nothing it warns: GT055.
+    Each item of `input_spec` is a `paddle.static.InputSpec`, which includes the batch, or the shape
+    of one sample, or `(name, shape, dtype)`: a batch of unknown size is prepended to these. A class
+    or factory is called in dynamic mode. The Program is built by `paddle.jit.to_static`. The Layer,
+    its training flags and Paddle's mode do not change. A constructor or forward that takes longer
+    than `timeout` seconds is aborted; None waits forever. Inside a `paddle.amp.auto_cast` without
+    effect it warns: GT055.
 
-    Raises ReadError: GT033 for a Layer made in static mode, GT034 where its forward fails, GT035
-    where the factory does, GT040 where it makes no Layer; GT034 and GT035 also after `timeout`.
-    Raises UsageError: GT041 where an input is missing, GT042 where `forward` has no place for one,
-    GT047 for what describes no input, GT048 for what makes no Layer, GT248.
+    Raises ReadError: GT033 for a Layer made in static mode, GT034 if its forward fails, GT035 if
+    the factory fails, GT040 if it makes no Layer; GT034 and GT035 also after `timeout`. Raises
+    UsageError: GT041 for a missing input, GT042 for an input without a parameter of `forward`,
+    GT047 for an invalid item of `input_spec`, GT048 if `layer` makes no Layer, GT248.
     """
     paddle = load_paddle()
-    _warn_of_no_effect()
+    _warn_about_auto_cast()
     seconds = cast("object", timeout)
-    numeric = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if seconds is not None and not (numeric and cast("float", seconds) > 0):
-        wanted = "a number of seconds, or None"
-        raise UsageError(bad_argument("timeout", timeout, wanted, problems.FROM_LAYER))
-    inputs, name = as_inputs(input_spec), _name(layer)
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if seconds is not None and not (is_number and cast("float", seconds) > 0):
+        expected = "a number of seconds, or None"
+        raise UsageError(bad_argument("timeout", timeout, expected, problems.FROM_LAYER))
+    inputs, name = as_inputs(input_spec), _layer_name(layer)
     if not callable(layer):
         raise UsageError(problems.not_a_layer(type(layer).__name__, inputs))
     if isinstance(layer, paddle.nn.Layer):
-        network = build_made(layer, inputs, name=name, train=train, timeout=timeout)
+        network = build_layer(layer, inputs, name=name, train=train, timeout=timeout)
     else:
-        network = build_network(layer, inputs, name=name, train=train, timeout=timeout)
+        network = build_factory(layer, inputs, name=name, train=train, timeout=timeout)
     if isinstance(network, LiveProgram):
         raise ReadError(problems.wrong_type(name, "Program", "a `paddle.nn.Layer`"))
-    count_past(network.program, user_names(network.graph))
+    advance_counters(network.program, counted_names(network.graph))
     return network
 
 
-def _warn_of_no_effect() -> None:
-    """Warn inside of a `paddle.amp.auto_cast` that casts nothing, as in dynamic mode on a CPU."""
-    core = load_paddle().base.core
-    if not hasattr(core, "_get_amp_attrs"):  # Paddle 2.6 takes no static Program in it at all.
-        return
-    # `paddle.amp.auto_cast` is the function; its module knows what was asked for.
-    asked = sys.modules["paddle.amp.auto_cast"].amp_state()
-    is_on = core._get_amp_attrs()._amp_level != core.AmpLevel.O0  # noqa: SLF001
-    if asked and asked.get("enable") and asked.get("level") != "O0" and not is_on:
-        warn(problems.auto_cast_without_effect(str(asked.get("dtype"))))
-
-
-def build_made(
+def build_layer(
     layer: _Paddle,
     inputs: Sequence[Input],
     *,
@@ -161,16 +152,16 @@ def build_made(
     train: bool,
     timeout: float | None = TIMEOUT,
 ) -> Network:
-    """Build a Layer that was handed over."""
+    """Build a given Layer; its startup program leaves its weights alone."""
     with in_mode(static=False):
-        return _built(layer, inputs, name=name, train=train, timeout=timeout, starts=False)
+        return _build(layer, inputs, name=name, train=train, timeout=timeout, has_startup=False)
 
 
-def in_evaluation(network: Network) -> Network:
+def evaluation_network(network: Network) -> Network:
     """Build the Layer of a Network again, with no `training` flag set.
 
-    Its `eval()` is not called: one that fuses the weights of its Layer has stale ones there.
-    Raises ReadError: GT034 where its forward fails.
+    Its `eval()` is not called: one that fuses weights would fuse those of the Layer, not the
+    trained ones. Raises ReadError: GT034 if its forward fails.
     """
     values = [network.graph.values[name] for name in network.feeds]
     inputs = [
@@ -178,10 +169,10 @@ def in_evaluation(network: Network) -> Network:
     ]
     name = network.graph.source
     with in_mode(static=False):
-        return _built(network.layer, inputs, name=name, train=None, timeout=None, starts=False)
+        return _build(network.layer, inputs, name=name, train=None, timeout=None, has_startup=False)
 
 
-def build_network(
+def build_factory(
     factory: Callable[[], _Paddle],
     inputs: Sequence[Input],
     *,
@@ -191,24 +182,25 @@ def build_network(
 ) -> Network | LiveProgram:
     """Build the Layer that a factory makes in dynamic mode.
 
-    A factory may return a Network instead, which is read as it is, or a Program; one that needs
-    static mode for that is called again there.
+    A factory may also return a Network or a Program, which is read unchanged. If it needs static
+    mode, it is called again in that.
     """
     attempt, made = Attempt(timeout), None
-    with dynamic_room():
+    with isolated_dynamic_mode():
         with attempt:
             made = factory()
         if attempt.error is None and not isinstance(made, Network) and not is_program(made):
-            return _built(made, inputs, name=name, train=train, timeout=timeout, starts=True)
+            return _build(made, inputs, name=name, train=train, timeout=timeout, has_startup=True)
     if attempt.error is not None and _NEEDS_STATIC_MODE in str(attempt.error):
         attempt = Attempt(timeout)
-        with static_room(), attempt:
+        with isolated_static_mode(), attempt:
             made = factory()
     if attempt.error is not None:
-        reason, frames = _reason(attempt.error), user_frames(attempt.error)
-        raise ReadError(problems.callable_raised(name, reason, frames, _wrapping(name, factory)))
+        reason, frames = _error_summary(attempt.error), user_frames(attempt.error)
+        wrapper = _wrapper_help(name, factory)
+        raise ReadError(problems.callable_raised(name, reason, frames, wrapper))
     if isinstance(made, Network):
-        return handed_over(made)
+        return live_program_of(made)
     if is_program(made):
         return LiveProgram.of(made)
     raise ReadError(
@@ -218,18 +210,18 @@ def build_network(
     )
 
 
-def handed_over(network: Network) -> LiveProgram:
-    """Return what a Network has; the weights of its Layer are in the global Scope then."""
-    hold_layer(network, load_paddle().static.global_scope())
+def live_program_of(network: Network) -> LiveProgram:
+    """Return the Program of a Network, and put the weights of its Layer into the global Scope."""
+    share_layer_tensors(network, load_paddle().static.global_scope())
     return network.live
 
 
-def _wrapping(name: str, factory: Callable[[], _Paddle]) -> str | None:
-    """Return the function to write around what needs arguments, None where it needs none."""
+def _wrapper_help(name: str, factory: Callable[[], _Paddle]) -> str | None:
+    """Return the wrapper to write for a factory that needs arguments, None if it needs none."""
     if not _needs_arguments(factory):
         return None
-    spelt = name.replace(":", ".")
-    made = spelt if spelt.replace(".", "").isidentifier() else "Net"
+    path = name.replace(":", ".")
+    made = path if path.replace(".", "").isidentifier() else "Net"
     return f"write a function without arguments: def net(): return {made}(...)"
 
 
@@ -238,82 +230,52 @@ def _needs_arguments(factory: Callable[..., _Paddle]) -> bool:
         inspect.signature(factory).bind()
     except TypeError:
         return True
-    except ValueError:  # Not all that is written in C has a signature.
+    except ValueError:  # Not every function written in C has a signature.
         return False
     return False
 
 
 def is_program(made: _Paddle) -> bool:
-    """Tell a Program of either kind."""
+    """Return whether an object is a Program of either kind."""
     return hasattr(made, "global_block")
 
 
-def _built(
+def _build(
     layer: _Paddle,
     inputs: Sequence[Input],
     *,
     name: str,
     train: bool | None,
     timeout: float | None,
-    starts: bool,
+    has_startup: bool,
 ) -> Network:
-    """Build a Layer of dynamic mode; where it `starts`, the startup program sets its weights.
+    """Build a Layer of dynamic mode; if `has_startup`, the startup program sets its weights.
 
     Raises as `from_layer` does.
     """
     if not isinstance(layer, load_paddle().nn.Layer):
         raise ReadError(problems.wrong_type(name, type(layer).__name__))
-    if not all(map(is_dynamic, layer.parameters())):
+    if not all(map(is_dynamic_parameter, layer.parameters())):
         raise ReadError(problems.static_layer(type(layer).__name__, inputs))
     check_inputs(name, layer, inputs)
     attempt, network = Attempt(timeout), None
     with attempt:
-        network = _traced(layer, inputs, train=train, starts=starts)
+        network = _trace(layer, inputs, train=train, has_startup=has_startup)
     if network is None or attempt.error is not None:
         assert attempt.error is not None
-        reason, frames = _reason(attempt.error), user_frames(attempt.error)
+        reason, frames = _error_summary(attempt.error), user_frames(attempt.error)
         raise ReadError(problems.forward_failed(name, inputs, reason, frames))
-    wrong = _misfit(network.graph) or (None if network.fetches else "it returns no tensor")
-    if wrong is not None:
-        raise ReadError(problems.forward_failed(name, inputs, wrong))
+    mismatch = _channel_mismatch(network.graph)
+    if mismatch is None and not network.fetches:
+        mismatch = "it returns no tensor"
+    if mismatch is not None:
+        raise ReadError(problems.forward_failed(name, inputs, mismatch))
     graph = replace(network.graph, source=name)
     return replace(network, live=replace(network.live, graph=graph))
 
 
-def _misfit(graph: Graph) -> str | None:
-    """Name the first convolution whose filter is for another number of channels, if any.
-
-    A filter is `[out, in / groups, …]`, that of a transposed convolution `[in, out / groups, …]`.
-    """
-    for operator in graph.operators.values():
-        if operator.kind in _CONVOLUTIONS | _TRANSPOSED:
-            found, wanted = _channels(graph, operator)
-            if not dims_agree(found, wanted):
-                return (
-                    f"{_called(graph, operator)} reads {found} channels; its filter is for {wanted}"
-                )
-    return None
-
-
-def _called(graph: Graph, operator: Operator) -> str:
-    layer = graph.values[operator.results[0]].layer
-    return f"`{operator.name}`" if layer is None else f"`{operator.name}` of `{layer}`"
-
-
-def _channels(graph: Graph, operator: Operator) -> tuple[int, int]:
-    """Return how many channels a convolution reads, and how many its filter is for; -1: unknown."""
-    shapes = [graph.values[name].shape for name in operator.operands[:2] if name is not None]
-    groups = operator.attributes.get("groups", 1)
-    read, weights = shapes if len(shapes) == 2 else (None, None)
-    if not read or not weights or len(read) != len(weights) or not isinstance(groups, int):
-        return -1, -1
-    last = str(operator.attributes.get("data_format")).endswith("C")
-    wanted = weights[0] if operator.kind in _TRANSPOSED else weights[1] * groups
-    return read[-1 if last else 1], wanted
-
-
-def _traced(
-    layer: _Paddle, inputs: Sequence[Input], *, train: bool | None, starts: bool
+def _trace(
+    layer: _Paddle, inputs: Sequence[Input], *, train: bool | None, has_startup: bool
 ) -> Network:
     paddle = load_paddle()
     named = named_inputs(layer, inputs)
@@ -322,10 +284,10 @@ def _traced(
         for name, feed in named.items()
     }
     positional, by_keyword = arguments_of(layer, named)
-    root = _root(layer)
+    root = _root_layer(layer)
     attribution = Attribution()
-    with layer_mode(layer, train=train), attribution.watching(layer):
-        built = paddle.jit.to_static(
+    with layer_mode(layer, train=train), attribution.recording(layer):
+        concrete = paddle.jit.to_static(
             root.forward,
             input_spec=[
                 [specs[name] for name in positional],
@@ -333,33 +295,38 @@ def _traced(
             ],
             full_graph=True,
         ).concrete_program
-    outputs = built.outputs
-    if isinstance(outputs, list) and len(built.outputs) == 1:
-        outputs = built.outputs[0]
-    main, fed = built.main_program, list(flatten(built.inputs[1:]))
-    if is_legacy(main):
-        for variable in fed:  # As `data` does: the Program alone says what it is fed then.
+    outputs = concrete.outputs
+    if isinstance(outputs, list) and len(concrete.outputs) == 1:
+        outputs = concrete.outputs[0]
+    program, inputs_built = concrete.main_program, list(flatten(concrete.inputs[1:]))
+    if is_legacy(program):
+        # `paddle.static.data` does the same: it marks the feeds in the Program itself.
+        for variable in inputs_built:
             variable.desc.set_need_check_feed(True)
-    take_from_layer(main, layer)
-    note_read(layer, built)
-    startup = without_initialisers(built.startup_program, held_names(layer))
-    live, names = _annotated(main, attribution)
-    entering = tuple(names[identity(value)][0] for value in fed)
-    leaving = tuple(names[identity(value)][-1] for value in flatten(outputs))
-    graph = _with_ends(live.graph, entering, leaving)
-    report = _outputs_report(type(layer).__name__, outputs)
+    copy_from_layer(program, layer)
+    record_traced_tensors(layer, concrete)
+    startup = remove_initialisers(concrete.startup_program, layer_tensor_names(layer))
+    live, names = _annotated(program, attribution)
+    feeds = tuple(names[value_id(value)][0] for value in inputs_built)
+    fetches = tuple(names[value_id(value)][-1] for value in flatten(outputs))
+    values = dict(live.graph.values)
+    for name in feeds:
+        values[name] = replace(values[name], origin=Origin.FEED)
+    others = tuple(_non_tensors(outputs))
+    report = Report((problems.outputs_left_out(type(layer).__name__, others),) if others else ())
+    graph = replace(live.graph, values=values, feeds=feeds, fetches=fetches, report=report)
     return Network(
-        live=replace(live, graph=replace(graph, report=report)),
-        initialisation=Initialisation(startup, layer if starts else None),
+        live=replace(live, graph=graph),
+        initialisation=Initialisation(startup, layer if has_startup else None),
         layer=layer,
-        feeds=entering,
-        fetches=leaving,
+        feeds=feeds,
+        fetches=fetches,
         parameters={name: value.name for name, value in layer.state_dict().items()},
     )
 
 
-def _root(layer: _Paddle) -> _Paddle:
-    """Put a Layer around it, for only a Layer that is called is named in module paths."""
+def _root_layer(layer: _Paddle) -> _Paddle:
+    """Wrap a Layer in another: module paths have only Layers that are called."""
     base: _Paddle = load_paddle().nn.Layer
 
     class Root(base):
@@ -373,62 +340,102 @@ def _root(layer: _Paddle) -> _Paddle:
     return Root()
 
 
-def _with_ends(graph: Graph, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Graph:
-    values = dict(graph.values)
-    for name in feeds:
-        values[name] = replace(values[name], origin=Origin.FEED)
-    return replace(graph, values=values, feeds=feeds, fetches=fetches)
+def _non_tensors(outputs: _Paddle, path: str = "") -> Iterator[str]:
+    """Yield the outputs of `forward` that are not tensors, with their paths: `["a"][2]: int`.
 
-
-def _outputs_report(layer: str, outputs: _Paddle) -> Report:
-    others = tuple(_left_out(outputs))
-    return Report((problems.outputs_left_out(layer, others),) if others else ())
-
-
-def _left_out(outputs: _Paddle, path: str = "") -> Iterator[str]:
-    """Name what is neither a tensor nor None nor a list, tuple or dict of such: `["a"][2]: int`."""
+    None, and lists, tuples and dicts of tensors, are skipped.
+    """
     if outputs is None or hasattr(outputs, "stop_gradient"):
         return
     if isinstance(outputs, dict):
-        listed = cast("Mapping[_Paddle, _Paddle]", outputs).items()
+        items = cast("Mapping[_Paddle, _Paddle]", outputs).items()
     elif isinstance(outputs, list | tuple):
-        listed = enumerate(cast("Sequence[_Paddle]", outputs))
+        items = enumerate(cast("Sequence[_Paddle]", outputs))
     else:
         yield f"`{path}`: {type(outputs).__name__}" if path else type(outputs).__name__
         return
-    for key, item in listed:
-        yield from _left_out(item, f"{path}[{key!r}]")
+    for key, item in items:
+        yield from _non_tensors(item, f"{path}[{key!r}]")
 
 
 def _annotated(
     program: _Paddle, attribution: Attribution
 ) -> tuple[LiveProgram, Mapping[str, list[str]]]:
+    """Read a Program with attribute paths; also return names of Values by `value_id`."""
     if is_legacy(program):
         graph = read_legacy(program)
-        ids, names = operator_ids(program, graph), _writes(graph)
+        ids, names = operator_ids(program, graph), _values_by_variable(graph)
         keys: Mapping[str, ValueKey] = {}
     else:
-        walk = walk_pir(program)
+        walk = read_pir(program)
         graph, ids, keys = walk.graph, walk.ids, walk.keys
         names = {address: [name] for address, name in walk.names.items()}
     graph = attribution.annotate(graph, ids, names)
     return LiveProgram(program=program, graph=graph, keys=keys), names
 
 
-def _writes(graph: Graph) -> dict[str, list[str]]:
+def _values_by_variable(graph: Graph) -> dict[str, list[str]]:
     """Map each Variable of a legacy Graph to the Values that it held, in program order."""
-    writes: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for name in graph.values:
-        writes.setdefault(variable_of(name, graph), []).append(name)
-    return writes
+        names.setdefault(variable_of(name, graph), []).append(name)
+    return names
 
 
-def _reason(error: BaseException) -> str:
-    text = brief(str(error))
+def _error_summary(error: BaseException) -> str:
+    text = shortened_message(str(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _name(layer: _Paddle) -> str:
-    # A Layer may answer to any name, with anything.
+def _layer_name(layer: _Paddle) -> str:
+    # A Layer may define `__getattr__` and return anything.
     name = getattr(layer, "__name__", None)
     return name if isinstance(name, str) else type(layer).__name__
+
+
+def _warn_about_auto_cast() -> None:
+    """Warn inside a `paddle.amp.auto_cast` without effect, as in dynamic mode on a CPU."""
+    core = load_paddle().base.core
+    if not hasattr(core, "_get_amp_attrs"):  # In Paddle 2.6 it never affects static Programs.
+        return
+    # `paddle.amp.auto_cast` is the function; its module keeps what was requested.
+    requested = sys.modules["paddle.amp.auto_cast"].amp_state()
+    is_on = core._get_amp_attrs()._amp_level != core.AmpLevel.O0  # noqa: SLF001
+    if requested and requested.get("enable") and requested.get("level") != "O0" and not is_on:
+        warn(problems.auto_cast_without_effect(str(requested.get("dtype"))))
+
+
+def _channel_mismatch(graph: Graph) -> str | None:
+    """Describe the first convolution whose filter does not fit the channels of its input, if any.
+
+    Paddle 3 builds such a convolution, and fails when it runs.
+    """
+    for operator in graph.operators.values():
+        if operator.kind in _CONVOLUTIONS | _TRANSPOSED:
+            actual, expected = _channels(graph, operator)
+            if not dims_agree(actual, expected):
+                layer = graph.values[operator.results[0]].layer
+                of_layer = "" if layer is None else f" of `{layer}`"
+                return (
+                    f"`{operator.name}`{of_layer} reads {actual} channels; "
+                    f"its filter is for {expected}"
+                )
+    return None
+
+
+def _channels(graph: Graph, operator: Operator) -> tuple[int, int]:
+    """Return how many channels a convolution reads and how many its filter is for, -1 if unknown.
+
+    A filter is `[out, in / groups, …]`, that of a transposed convolution `[in, out / groups, …]`.
+    """
+    shapes = [graph.values[name].shape for name in operator.operands[:2] if name is not None]
+    groups = operator.attributes.get("groups", 1)
+    input_shape, filter_shape = shapes if len(shapes) == 2 else (None, None)
+    if not input_shape or not filter_shape or len(input_shape) != len(filter_shape):
+        return -1, -1
+    if not isinstance(groups, int):
+        return -1, -1
+    is_channels_last = str(operator.attributes.get("data_format")).endswith("C")
+    is_transposed = operator.kind in _TRANSPOSED
+    expected = filter_shape[0] if is_transposed else filter_shape[1] * groups
+    return input_shape[-1 if is_channels_last else 1], expected

@@ -1,4 +1,4 @@
-"""Live Programs: a Program together with its Graph, and the way from a name to the Paddle Value."""
+"""Live Programs: a Program with its Graph, and the Paddle Value of each name."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from graphtool.diagnostics import ReadError
-from graphtool.graph import Graph, ProgramKind, Value
+from graphtool.graph import Graph, ProgramKind
 from graphtool.readers import problems
-from graphtool.readers._kinds import check_kind
 from graphtool.readers._legacy import read_legacy, variable_of
-from graphtool.readers._messages import brief, said_by
-from graphtool.readers._paddle import REFUSALS, is_legacy, load_paddle
-from graphtool.readers._pir import PirWalk, ValueKey, walk_pir
+from graphtool.readers._paddle import PADDLE_ERRORS, is_legacy, load_paddle
+from graphtool.readers._pir import PirWalk, ValueKey, read_pir
 from graphtool.readers._protobuf import read_protobuf
-from graphtool.readers.facts import known_operators, operators_not_known, strange_operators
-from graphtool.readers.registry import noted
+from graphtool.readers._regular_file import check_not_special
+from graphtool.readers._user_code import error_text, shortened_message
+from graphtool.readers.facts import known_operators, operators_not_known, unsupported_operators
+from graphtool.readers.registry import merge_records
 from graphtool.selectors import find
 
 __all__ = [
     "LiveProgram",
-    "as_live",
-    "deserialise",
+    "graph_before_merges",
     "is_live",
-    "own_graph",
-    "own_live",
-    "parse",
+    "live_program",
+    "open_legacy",
+    "open_pir",
+    "program_before_merges",
     "program_of",
     "read_program",
     "translate",
@@ -39,21 +39,21 @@ __all__ = [
 _Paddle: TypeAlias = Any
 
 
-# No operation has this id.
-_NOWHERE: ValueKey = (-1, -1, 0)
+# No operation has the id -1.
+_NO_KEY: ValueKey = (-1, -1, 0)
 
 
 def read_program(program: _Paddle) -> Graph:
     """Read a live Program of either kind; the Graph is plain data and outlives it."""
-    return read_legacy(program) if is_legacy(program) else walk_pir(program).graph
+    return read_legacy(program) if is_legacy(program) else read_pir(program).graph
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class LiveProgram:
-    """A Program, kept alive, and its Graph as it was when it was read.
+    """A Program, kept alive, and its Graph at the time of reading.
 
     A Paddle Value dies with its Program, and using it then crashes the process: keep the
-    LiveProgram for as long as you use Values taken from it.
+    LiveProgram while you use its Values.
     """
 
     program: _Paddle
@@ -64,11 +64,11 @@ class LiveProgram:
     def of(
         cls, program: _Paddle, *, aliases: Mapping[str, Iterable[str]] | None = None
     ) -> LiveProgram:
-        """Read a live Program; `aliases` gives Values, by name, further names to be found by."""
+        """Read a live Program; `aliases` maps names of Values to further names for selectors."""
         if is_legacy(program):
             live = cls(program=program, graph=read_legacy(program), keys={})
         else:
-            walk = walk_pir(program)
+            walk = read_pir(program)
             live = cls(program=program, graph=walk.graph, keys=walk.keys)
         return live if aliases is None else replace(live, graph=_with_aliases(live.graph, aliases))
 
@@ -83,22 +83,25 @@ class LiveProgram:
     def value(self, selector: str) -> _Paddle:
         """Return the Paddle Value, or Variable of a legacy Program, that a selector means.
 
-        Raises ReadError: GT101, GT102 as `find` does; GT031 where it has left the Program since.
+        Raises ReadError: GT101, GT102 as `find`; GT031 if it was removed from the Program since.
         """
         name = find(self.graph, selector).name
-        found = self._variable(name) if self.kind is ProgramKind.LEGACY else self._pir_value(name)
-        if found is None:
+        is_legacy_program = self.kind is ProgramKind.LEGACY
+        value = self._variable(name) if is_legacy_program else self._pir_value(name)
+        if value is None:
             raise ReadError(problems.value_gone(self.graph.source, name))
-        return found
+        return value
 
     def _variable(self, name: str) -> _Paddle | None:
         variable = variable_of(name, self.graph)
-        homes = (block for block in self.program.blocks if variable in block.vars)
-        return next((block.vars[variable] for block in homes), None)
+        for block in self.program.blocks:
+            if variable in block.vars:
+                return block.vars[variable]
+        return None
 
     def _pir_value(self, name: str) -> _Paddle | None:
-        # Looked up anew each time: a Value whose operation was removed crashes when touched.
-        op_id, block, position = self.keys.get(name, _NOWHERE)
+        # Looked up each time: a Value whose operation was removed crashes when used.
+        op_id, block, position = self.keys.get(name, _NO_KEY)
         op = _operation(self.program.global_block(), op_id)
         if op is None:
             return None
@@ -106,9 +109,9 @@ class LiveProgram:
 
 
 def program_of(source: _Paddle) -> _Paddle:
-    """Return the Program of what has one (a Network, a Trainable, a Merged), else the same.
+    """Return the Program of an object that has one (a Network, a Trainable, a Merged), else itself.
 
-    Blocks and the like of Paddle's own count as none: they crash where their Program is gone.
+    Paddle's objects, such as Blocks, are returned unexamined: they crash if their Program is gone.
     """
     if type(source).__module__.partition(".")[0] == "paddle":
         return source
@@ -116,45 +119,47 @@ def program_of(source: _Paddle) -> _Paddle:
 
 
 def is_live(source: object) -> bool:
-    """Tell a Program of either kind, or what has one."""
+    """Return whether a source is a Program of either kind, or an object that has one."""
     return not isinstance(source, type) and hasattr(program_of(source), "global_block")
 
 
-def as_live(source: _Paddle) -> LiveProgram:
-    """Read a Program, or that of what has one, as it is now, with the names that it is known by."""
-    known = source if isinstance(source, LiveProgram) else getattr(source, "live", None)
-    now = LiveProgram.of(program_of(source))
-    if not isinstance(known, LiveProgram):
-        return now
-    if now.graph.operators.keys() == known.graph.operators.keys():
-        return known
-    return replace(now, graph=_with_names_of(now.graph, known.graph))
+def live_program(source: _Paddle) -> LiveProgram:
+    """Read the current state of a source's Program, keeping the aliases and paths known for it."""
+    earlier = source if isinstance(source, LiveProgram) else getattr(source, "live", None)
+    current = LiveProgram.of(program_of(source))
+    if not isinstance(earlier, LiveProgram):
+        return current
+    if current.graph.operators.keys() == earlier.graph.operators.keys():
+        return earlier
+    return replace(current, graph=_with_names_of(current.graph, earlier.graph))
 
 
-def own_graph(source: _Paddle) -> Graph:
-    """Return the Graph of a network as it was before the first teacher was merged into it.
+def graph_before_merges(source: _Paddle) -> Graph:
+    """Return the Graph of a network before the first teacher was merged into it.
 
-    One without a teacher is read as it is now.
+    A network without a teacher is read in its current state.
     """
-    merges = noted(program_of(source))
-    return merges[0].before.graph if merges else as_live(source).graph
+    merges = merge_records(program_of(source))
+    return merges[0].before.graph if merges else live_program(source).graph
 
 
-def own_live(source: _Paddle) -> LiveProgram:
-    """Return a network as it was before the first teacher was merged into it: a clone of that time.
+def program_before_merges(source: _Paddle) -> LiveProgram:
+    """Return a clone of a network from before the first teacher was merged into it.
 
-    It shares its Variables with the Program. One without a teacher is read as it is now.
+    It shares its Variables with the Program. A network without a teacher is read in its current
+    state.
     """
-    merges = noted(program_of(source))
+    merges = merge_records(program_of(source))
     if not merges:
-        return as_live(source)
+        return live_program(source)
     first = merges[0]
     return replace(LiveProgram.of(first.originals[1]), graph=first.before.graph)
 
 
-def _with_names_of(graph: Graph, known: Graph) -> Graph:
+def _with_names_of(graph: Graph, earlier: Graph) -> Graph:
+    """Copy aliases, attribute paths, fetches and source from an earlier Graph of the Program."""
     values = dict(graph.values)
-    for name, value in known.values.items():
+    for name, value in earlier.values.items():
         if name in values and (value.aliases or value.layer or value.layer_outputs):
             values[name] = replace(
                 values[name],
@@ -162,29 +167,29 @@ def _with_names_of(graph: Graph, known: Graph) -> Graph:
                 layer=value.layer,
                 layer_outputs=value.layer_outputs,
             )
-    # What a network answers: a loss that came to it since is none of its outputs.
-    fetches = tuple(name for name in known.fetches if name in values) or graph.fetches
-    return replace(graph, source=known.source, values=values, fetches=fetches)
+    # The outputs of the network: a loss that was added since is not one.
+    fetches = tuple(name for name in earlier.fetches if name in values) or graph.fetches
+    return replace(graph, source=earlier.source, values=values, fetches=fetches)
 
 
-def deserialise(path: str, graph: Graph) -> LiveProgram:
-    """Open a saved PIR model, which has been read as a Graph, as a Program.
+def open_pir(path: str, graph: Graph) -> LiveProgram:
+    """Open a saved PIR model as a Program; `graph` is what was read from it.
 
-    Raises ReadError: GT032 where Paddle has no PIR, GT045 for operators that it doesn't know, GT049
-    where it refuses.
+    Raises ReadError: GT032 if Paddle has no PIR, GT045 for operators unknown to Paddle, GT049 if it
+    refuses.
     """
     paddle = load_paddle()
     core = paddle.base.core
     if not hasattr(core, "deserialize_pir_program"):
         reason = f"Paddle {paddle.__version__} reads no models of Paddle 3"
         raise ReadError(problems.not_translated(path, reason))
-    strangers = strange_operators(graph, known_operators(graph.kind) or frozenset())
-    if strangers:
-        # Paddle ends the process.
-        raise ReadError(operators_not_known(path, [found.type for found in strangers]))
+    unknown = unsupported_operators(graph, known_operators(graph.kind) or frozenset())
+    if unknown:
+        # Paddle would abort the process.
+        raise ReadError(operators_not_known(path, [operator.type for operator in unknown]))
     program = paddle.static.Program()
-    with _refusals_said(path):
-        # As bytes, which need not be UTF-8.
+    with _refusals_reported(path):
+        # Bytes, since a path need not be UTF-8.
         core.deserialize_pir_program(os.fsencode(path), program)
     live = LiveProgram.of(program)
     return replace(
@@ -193,89 +198,87 @@ def deserialise(path: str, graph: Graph) -> LiveProgram:
     )
 
 
-def parse(path: str) -> LiveProgram:
-    """Open a saved legacy model, which has been read as a Graph, as a legacy Program.
+def open_legacy(path: str) -> LiveProgram:
+    """Open a saved legacy model as a legacy Program.
 
-    Raises ReadError: GT049 where Paddle refuses.
+    Raises ReadError: GT049 if Paddle refuses.
     """
-    with _refusals_said(path):
+    with _refusals_reported(path):
         program = load_paddle().static.Program.parse_from_string(Path(path).read_bytes())
     return LiveProgram.of(program)
 
 
 @contextmanager
-def _refusals_said(path: str) -> Generator[None]:
+def _refusals_reported(path: str) -> Generator[None]:
+    """Turn an error of Paddle into GT049."""
     try:
         yield
-    except REFUSALS as error:
-        raise ReadError(problems.not_opened(path, said_by(error))) from error
+    except PADDLE_ERRORS as error:
+        raise ReadError(problems.not_opened(path, error_text(error))) from error
 
 
 def translate(source: _Paddle | bytes | str | Path) -> LiveProgram:
-    """Translate a legacy Program to PIR; Values keep their Variables' names as aliases.
+    """Translate a legacy Program to PIR; Values keep the names of their Variables as aliases.
 
     `source` is a legacy Program, the bytes of a ProgramDesc or the path of a `.pdmodel`.
 
-    Raises ReadError: GT032 where Paddle refuses (the gradient of a while loop, Paddle 2.6).
+    Raises ReadError: GT032 if Paddle refuses (the gradient of a while loop, Paddle 2.6).
     """
     paddle = load_paddle()
-    name, data = _description(source)
+    name, data = _program_desc(source)
     if not hasattr(paddle.pir, "translate_to_pir_with_param_map"):
         raise ReadError(problems.not_translated(name, f"Paddle {paddle.__version__} cannot do it"))
     read_protobuf(name, data)
     try:
-        description = paddle.base.core.ProgramDesc(data)
-        program, values = paddle.pir.translate_to_pir_with_param_map(description)
-    except REFUSALS as error:
-        raise ReadError(problems.not_translated(name, brief(str(error)))) from None
-    walk = walk_pir(program)
+        desc = paddle.base.core.ProgramDesc(data)
+        program, values = paddle.pir.translate_to_pir_with_param_map(desc)
+    except PADDLE_ERRORS as error:
+        raise ReadError(problems.not_translated(name, shortened_message(str(error)))) from None
+    walk = read_pir(program)
     graph = replace(_with_aliases(walk.graph, _legacy_names(walk, values)), source=name)
     return LiveProgram(program=program, graph=graph, keys=walk.keys)
 
 
-def _description(source: _Paddle | bytes | str | Path) -> tuple[str, bytes]:
+def _program_desc(source: _Paddle | bytes | str | Path) -> tuple[str, bytes]:
+    """Return the name and the ProgramDesc of a source."""
     if isinstance(source, bytes):
         return "<ProgramDesc>", source
-    if isinstance(source, str | Path):
-        return str(source), _bytes(str(source))
-    return "<Program>", source.desc.serialize_to_string()
-
-
-def _bytes(path: str) -> bytes:
+    if not isinstance(source, str | Path):
+        return "<Program>", source.desc.serialize_to_string()
+    path = str(source)
     try:
-        check_kind(Path(path))
-        return Path(path).read_bytes()
+        check_not_special(Path(path))
+        return path, Path(path).read_bytes()
     except OSError:
         raise ReadError(problems.no_such_path(path)) from None
 
 
 def _legacy_names(walk: PirWalk, values: Mapping[str, list[_Paddle]]) -> dict[str, list[str]]:
+    """Map names of Values to those of the legacy Variables they were translated from."""
     names: dict[str, list[str]] = {}
-    for legacy, listed in values.items():
-        for value in listed:
+    for variable, translated in values.items():
+        for value in translated:
             if value.initialized() and value.id in walk.names:
-                names.setdefault(walk.names[value.id], []).append(legacy)
+                names.setdefault(walk.names[value.id], []).append(variable)
     return names
 
 
 def _with_aliases(graph: Graph, aliases: Mapping[str, Iterable[str]]) -> Graph:
     values = dict(graph.values)
-    for name, further in aliases.items():
-        values[name] = _with_alias(values[name], further)
+    for name, added in aliases.items():
+        value = values[name]
+        merged = sorted({*value.aliases, *added} - {value.name})
+        values[name] = replace(value, aliases=tuple(merged))
     return replace(graph, values=values)
 
 
-def _with_alias(value: Value, further: Iterable[str]) -> Value:
-    new = sorted({*value.aliases, *further} - {value.name})
-    return replace(value, aliases=tuple(new))
-
-
 def _operation(block: _Paddle, id: int) -> _Paddle | None:
+    """Return the operation with an id in a Block or its inner Blocks."""
     for op in block.ops:
         if op.id() == id:
             return op
         for inner in op.blocks() if op.num_regions() else ():
-            found = _operation(inner, id)
-            if found is not None:
-                return found
+            nested = _operation(inner, id)
+            if nested is not None:
+                return nested
     return None

@@ -1,4 +1,4 @@
-"""How each parameter is to be trained, as `ParamAttr` says it: files of Paddle's do not keep it."""
+"""The `ParamAttr` of each parameter, which Paddle's files do not keep."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from graphtool.readers._paddle import load_paddle
 __all__ = [
     "ParameterAttributes",
     "attributes_of",
-    "left_behind",
+    "copy_from_layer",
     "set_attributes",
-    "take_from_layer",
+    "unsaved_attributes",
 ]
 
-# Programs, parameters and regularizers are Paddle's, without types for 2.6 and 3.3 alike.
+# Paddle's Programs, parameters and regularizers have no static types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
 
 _REGULARIZERS = ("L1Decay", "L2Decay")
@@ -24,10 +24,10 @@ _REGULARIZERS = ("L1Decay", "L2Decay")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParameterAttributes:
-    """One parameter's part in training.
+    """The attributes of a parameter that matter in training.
 
-    `regularizer` is `L1Decay` or `L2Decay` with its coefficient, None where there is none. `left`
-    names what is a Python object of the user's: nothing else than that object can stand for it.
+    `regularizer` is `L1Decay` or `L2Decay` with its coefficient, or None. `left` names attributes
+    that are Python objects of the user, which cannot be saved.
     """
 
     trainable: bool = True
@@ -41,64 +41,72 @@ class ParameterAttributes:
 
 def attributes_of(program: _Paddle) -> dict[str, ParameterAttributes]:
     """Read the attributes of all parameters of a Program, by name, in program order."""
-    return {held.name: _attributes(held) for held in program.global_block().all_parameters()}
+    return {
+        parameter.name: _attributes(parameter)
+        for parameter in program.global_block().all_parameters()
+    }
 
 
-def take_from_layer(program: _Paddle, layer: _Paddle) -> None:
-    """Give a Program's parameters what a Layer's say: `to_static` leaves it behind under PIR."""
-    theirs = {held.name: held for held in layer.parameters()}
-    for held in program.global_block().all_parameters():
-        if held.name in theirs:
-            held.optimize_attr = dict(theirs[held.name].optimize_attr)
-            held.regularizer = theirs[held.name].regularizer
-            held.need_clip = theirs[held.name].need_clip
+def copy_from_layer(program: _Paddle, layer: _Paddle) -> None:
+    """Copy attributes of a Layer's parameters to its Program: under PIR, `to_static` drops them."""
+    sources = {parameter.name: parameter for parameter in layer.parameters()}
+    for parameter in program.global_block().all_parameters():
+        if parameter.name in sources:
+            source = sources[parameter.name]
+            parameter.optimize_attr = dict(source.optimize_attr)
+            parameter.regularizer = source.regularizer
+            parameter.need_clip = source.need_clip
 
 
 def set_attributes(program: _Paddle, attributes: Mapping[str, ParameterAttributes]) -> None:
     """Set the attributes of parameters of a Program that was read from a file."""
-    for held in program.global_block().all_parameters():
-        given = attributes.get(held.name)
-        if given is not None:
-            held.trainable = given.trainable
-            held.stop_gradient = given.stop_gradient
-            held.need_clip = given.need_clip
-            held.regularizer = _regularizer(given)
-        if given is not None or held.optimize_attr is None:
-            rate = 1.0 if given is None else given.learning_rate
-            held.optimize_attr = {"learning_rate": rate}
+    for parameter in program.global_block().all_parameters():
+        saved = attributes.get(parameter.name)
+        if saved is not None:
+            parameter.trainable = saved.trainable
+            parameter.stop_gradient = saved.stop_gradient
+            parameter.need_clip = saved.need_clip
+            parameter.regularizer = _regularizer(saved)
+        if saved is not None or parameter.optimize_attr is None:
+            rate = 1.0 if saved is None else saved.learning_rate
+            parameter.optimize_attr = {"learning_rate": rate}
 
 
-def _attributes(held: _Paddle) -> ParameterAttributes:
-    """Read the attributes of a parameter; one that a file was read into lacks some."""
-    options: Mapping[str, _Paddle] = held.optimize_attr or {}
+def _attributes(parameter: _Paddle) -> ParameterAttributes:
+    """Read the attributes of a parameter; in a Program from a file, some are missing."""
+    options: Mapping[str, _Paddle] = parameter.optimize_attr or {}
     rate = options.get("learning_rate", 1.0)
-    numeric = isinstance(rate, int | float)
-    found = ParameterAttributes(
-        trainable=bool(held.trainable),
-        stop_gradient=bool(held.stop_gradient),
-        learning_rate=float(rate) if numeric else 1.0,
-        need_clip=held.need_clip is not False,
-        left=() if numeric else (f"learning rate `{type(rate).__name__}`",),
+    is_number = isinstance(rate, int | float)
+    attributes = ParameterAttributes(
+        trainable=bool(parameter.trainable),
+        stop_gradient=bool(parameter.stop_gradient),
+        learning_rate=float(rate) if is_number else 1.0,
+        need_clip=parameter.need_clip is not False,
+        left=() if is_number else (f"learning rate `{type(rate).__name__}`",),
     )
-    return _with_regularizer(found, held.regularizer)
+    return _with_regularizer(attributes, parameter.regularizer)
 
 
-def _with_regularizer(found: ParameterAttributes, held: _Paddle | None) -> ParameterAttributes:
-    if held is None:
-        return found
+def _with_regularizer(
+    attributes: ParameterAttributes, regularizer: _Paddle | None
+) -> ParameterAttributes:
+    if regularizer is None:
+        return attributes
     for name in _REGULARIZERS:
-        if type(held) is getattr(load_paddle().regularizer, name):
-            return replace(found, regularizer=name, coefficient=float(held._coeff))  # noqa: SLF001
-    return replace(found, left=(*found.left, f"regularizer `{type(held).__name__}`"))
+        if type(regularizer) is getattr(load_paddle().regularizer, name):
+            coefficient = float(regularizer._coeff)  # noqa: SLF001  # no public equivalent
+            return replace(attributes, regularizer=name, coefficient=coefficient)
+    unsaved = f"regularizer `{type(regularizer).__name__}`"
+    return replace(attributes, left=(*attributes.left, unsaved))
 
 
-def _regularizer(given: ParameterAttributes) -> _Paddle | None:
-    if given.regularizer not in _REGULARIZERS:
+def _regularizer(attributes: ParameterAttributes) -> _Paddle | None:
+    if attributes.regularizer not in _REGULARIZERS:
         return None
-    return getattr(load_paddle().regularizer, given.regularizer)(given.coefficient)
+    return getattr(load_paddle().regularizer, attributes.regularizer)(attributes.coefficient)
 
 
-def left_behind(attributes: Mapping[str, ParameterAttributes]) -> Iterator[str]:
-    """Yield what cannot be set again, with the parameter that has it."""
-    for name, given in attributes.items():
-        yield from (f"{what} of `{name}`" for what in given.left)
+def unsaved_attributes(attributes: Mapping[str, ParameterAttributes]) -> Iterator[str]:
+    """Yield the attributes that cannot be saved, each with its parameter."""
+    for name, one in attributes.items():
+        yield from (f"{attribute} of `{name}`" for attribute in one.left)

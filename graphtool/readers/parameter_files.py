@@ -1,4 +1,4 @@
-"""Find the parameters that were saved with a model."""
+"""Find the parameter files of a saved model."""
 
 from __future__ import annotations
 
@@ -6,52 +6,53 @@ from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 
-__all__ = ["file_beside", "file_of_variable", "parameters_beside"]
+__all__ = ["combined_path", "file_of_variable", "find_parameters"]
 
 _OLD_NAMES = ("__params__", "params")
 
 
-def parameters_beside(
+def find_parameters(
     model: str | PathLike[str],
     names: Sequence[str] = (),
     *,
     endings: Sequence[str] = (".pdiparams",),
 ) -> Path | None:
-    """Return the parameters of a saved model: the combined file, else the folder with one for each.
+    """Return the combined parameter file of a saved model, else the folder with one file for each.
 
-    `model` is a file or the folder that holds it. `names` are those of the single files; without
-    them only a combined file is looked for, which has one of the `endings` or an old name. None
-    where nothing of that is beside the model.
+    `model` is a file or its folder. The combined file has one of the `endings` or an old name.
+    `names` are those of the Variables, for separate files; without them only a combined file is
+    looked for. None if there is neither.
     """
     path = Path(model)
     folder = path if path.is_dir() else path.parent
-    combined = next((found for found in _combined(path, endings) if found.is_file()), None)
+    candidates = _combined_candidates(path, endings)
+    combined = next((file for file in candidates if file.is_file()), None)
     if combined is None and names and all(file_of_variable(folder, name) for name in names):
         return folder
     return combined
 
 
-def file_beside(model: Path) -> Path:
-    """Return where the combined file of a saved model belongs, there or not."""
-    old = model.name == "__model__"
-    return model.with_name("__params__") if old else model.with_suffix(".pdiparams")
+def combined_path(model: Path) -> Path:
+    """Return the path of the combined file of a saved model, whether or not it exists."""
+    is_old = model.name == "__model__"
+    return model.with_name("__params__") if is_old else model.with_suffix(".pdiparams")
 
 
 def file_of_variable(folder: Path, name: str) -> Path | None:
-    """Return the file that a Variable has in a folder with one for each, None where it has none.
+    """Return the file of a Variable in a folder with one for each, None if it has none.
 
-    Names come with the model: none leads out of the folder.
+    Names come from the model; those that lead out of the folder are rejected.
     """
     path = folder / name
     try:
-        found = path.is_file() and folder.resolve() in path.resolve().parents
-    except OSError:  # no file can have so long a name
+        is_inside = path.is_file() and folder.resolve() in path.resolve().parents
+    except OSError:  # The name is too long for a file.
         return None
-    return path if found else None
+    return path if is_inside else None
 
 
-def _combined(path: Path, endings: Sequence[str]) -> Iterator[Path]:
-    """Yield where the combined file may be: it shares the model's name, or has an old one."""
+def _combined_candidates(path: Path, endings: Sequence[str]) -> Iterator[Path]:
+    """Yield the paths of a combined file: with the model's name, or an old one."""
     models = [path]
     if path.is_dir():
         saved = sorted([*path.glob("*.json"), *path.glob("*.pdmodel")])

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from graphtool.arguments import shown
+from graphtool.arguments import short_repr
 from graphtool.diagnostics import Diagnostic, Severity, Where, listed, rule
-from graphtool.paths import look_at, look_into
-from graphtool.text import as_path, command, literal, option
+from graphtool.paths import list_command, ls_command
+from graphtool.text import path_argument, shell_command, shell_option, string_literal
 from graphtool.version import UPGRADE
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def no_such_path(path: str, near: Sequence[str] = ()) -> Diagnostic:
     """
     notes = tuple(f"there is `{name}`" for name in near)
     folder = PurePath(path).parent
-    return Diagnostic(message=f"`{path}` does not exist", notes=notes, help=look_into(folder))
+    return Diagnostic(message=f"`{path}` does not exist", notes=notes, help=list_command(folder))
 
 
 @rule("GT002")
@@ -183,7 +183,7 @@ def nested_too_deeply(path: str) -> Diagnostic:
 @rule("GT010")
 def unreadable(path: str, reason: str) -> Diagnostic:
     """The file or folder is there, and the operating system does not let graphtool read it."""
-    return Diagnostic(message=f"`{path}` cannot be read: {reason}", help=look_at(path))
+    return Diagnostic(message=f"`{path}` cannot be read: {reason}", help=ls_command(path))
 
 
 @rule("GT011")
@@ -224,7 +224,7 @@ def onnx_file(path: str) -> Diagnostic:
     return Diagnostic(
         message="the file is an ONNX model, not a Paddle program",
         where=(Where(program=path),),
-        help=command(
+        help=shell_command(
             "x2paddle", "--framework=onnx", f"--model={path}", f"--save_dir={stem}-paddle"
         ),
     )
@@ -279,7 +279,7 @@ def not_a_file(path: str, kind: str) -> Diagnostic:
     Reading such a thing may wait for ever. The shell's `<(command)` is a pipe from which graphtool
     does read models and recipes: whatever writes it is running.
     """
-    return Diagnostic(message=f"`{path}` is {kind}, not a file", help=look_at(path))
+    return Diagnostic(message=f"`{path}` is {kind}, not a file", help=ls_command(path))
 
 
 @rule("GT018")
@@ -419,7 +419,7 @@ def module_not_imported(name: str, reason: str, frames: Sequence[str] = ()) -> D
     return Diagnostic(
         message=f"module `{name}` does not import",
         notes=(reason, *frames),
-        help=command("python", "-c", f"import {name}"),
+        help=shell_command("python", "-c", f"import {name}"),
     )
 
 
@@ -435,7 +435,7 @@ def no_such_attribute(
         message=f"module `{module}` has no `{name}`",
         notes=(f"nearest: {', '.join(f'`{other}`' for other in near)}",) if near else (),
         help=" ".join(
-            (_inspect(f"{module}:{near[0]}"), *(option("--input", text) for text in inputs))
+            (_inspect(f"{module}:{near[0]}"), *(shell_option("--input", text) for text in inputs))
         )
         if near
         else None,
@@ -546,7 +546,7 @@ def bad_input_spec(given: object, wanted: Sequence[Input] = ()) -> Diagnostic:
     None or -1 where they are not known.
     """
     return Diagnostic(
-        message=f"`input_spec` has `{shown(given)}`; wanted a shape, `(name, shape)`, "
+        message=f"`input_spec` has `{short_repr(given)}`; wanted a shape, `(name, shape)`, "
         "`(name, shape, dtype)` or an InputSpec",
         help=from_layer_call(wanted),
     )
@@ -572,7 +572,7 @@ def not_opened(path: str, reason: str) -> Diagnostic:
         message="Paddle does not open the saved model",
         where=(Where(program=path),),
         notes=(reason,),
-        help=command("graphtool", "inspect", as_path(path)),
+        help=shell_command("graphtool", "inspect", path_argument(path)),
     )
 
 
@@ -624,7 +624,7 @@ def _with_inputs(network: str, inputs: Sequence[tuple[str, str]]) -> str:
     if not _is_named(network):
         return _built("layer", inputs)
     texts = (f"{name}={shape}" if name else shape for name, shape in inputs)
-    return " ".join((_inspect(network), *(option("--input", text) for text in texts)))
+    return " ".join((_inspect(network), *(shell_option("--input", text) for text in texts)))
 
 
 def _built(layer: str, inputs: Sequence[tuple[str, str]]) -> str:
@@ -638,9 +638,9 @@ def _item(name: str, shape: str) -> str:
     spelt = f"({', '.join(sizes)}{',' * (len(sizes) == 1)})"
     if not (name or dtype):
         return spelt
-    kind = f", {literal(dtype)}" if dtype else ""
-    return f"({literal(name)}, {spelt}{kind})"
+    kind = f", {string_literal(dtype)}" if dtype else ""
+    return f"({string_literal(name)}, {spelt}{kind})"
 
 
 def _inspect(model: str) -> str:
-    return command("graphtool", "inspect", as_path(model))
+    return shell_command("graphtool", "inspect", path_argument(model))

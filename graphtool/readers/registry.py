@@ -1,4 +1,4 @@
-"""What a Program knows of merges into it, or into the one that it is a clone of."""
+"""Attach merge records to a Program so that its clones keep them."""
 
 from __future__ import annotations
 
@@ -7,47 +7,48 @@ from typing import Any, TypeAlias
 
 from graphtool.readers._paddle import is_legacy
 
-__all__ = ["home_of", "note", "noted"]
+__all__ = ["merge_records", "set_merge_records", "student_scope_of"]
 
-# Programs and their parameters are Paddle's; what is noted is made in layers above.
+# Programs and their parameters are Paddle's; the records, Merged, belong to a higher layer.
 _Paddle: TypeAlias = Any
 _Merges: TypeAlias = "tuple[Any, ...]"
 
 _MERGES = "_graphtool_teachers"
 
 
-def noted(program: _Paddle) -> _Merges:
-    """Return what was noted last, of the Program itself or of one that it was cloned from."""
-    found: _Merges | None = getattr(program, _MERGES, None)
-    if found is not None:
-        return found
-    return max(_carried(program), key=len, default=()) if hasattr(program, "desc") else ()
+def merge_records(program: _Paddle) -> _Merges:
+    """Return the merge records of a Program, or of the one that it was cloned from."""
+    merges: _Merges | None = getattr(program, _MERGES, None)
+    if merges is not None:
+        return merges
+    return max(_of_parameters(program), key=len, default=()) if hasattr(program, "desc") else ()
 
 
-def home_of(program: _Paddle) -> _Paddle | None:
-    """Return the Scope in which a Program learns from a teacher, None where it has no teacher."""
-    merges = noted(program)
+def student_scope_of(program: _Paddle) -> _Paddle | None:
+    """Return the student's Scope of a merged Program, None if it has no teacher."""
+    merges = merge_records(program)
     return merges[0].scopes.student if merges else None
 
 
-def note(program: _Paddle, merges: _Merges, carriers: Iterable[str] = ()) -> None:
-    """Let a Program, and those that are cloned from it, know of merges; none are forgotten.
+def set_merge_records(program: _Paddle, merges: _Merges, carriers: Iterable[str] = ()) -> None:
+    """Attach merge records to a Program and its future clones; empty ones remove the records.
 
-    Paddle's `clone` copies attributes of a PIR Program. Of a legacy one it copies those of
-    Parameters: frozen ones of these names, whose options no optimizer reads, carry the note.
+    Paddle's `clone` copies the attributes of a PIR Program, but only those of the Parameters of a
+    legacy one. There, the frozen Parameters named `carriers`, whose options no optimizer reads,
+    keep the records.
     """
     if merges:
         setattr(program, _MERGES, merges)
     elif hasattr(program, _MERGES):
         delattr(program, _MERGES)
     if is_legacy(program):
-        held = program.global_block().vars
-        for parameter in [held[name] for name in carriers if name in held]:
+        variables = program.global_block().vars
+        for parameter in [variables[name] for name in carriers if name in variables]:
             if hasattr(parameter, "optimize_attr"):
                 parameter.optimize_attr = {**parameter.optimize_attr, _MERGES: merges}
 
 
-def _carried(program: _Paddle) -> Iterator[_Merges]:
+def _of_parameters(program: _Paddle) -> Iterator[_Merges]:
     for parameter in program.global_block().all_parameters():
         if _MERGES in (parameter.optimize_attr or ()):
             yield parameter.optimize_attr[_MERGES]

@@ -1,4 +1,4 @@
-"""Read and write tensors as Paddle keeps them in `.pdiparams`: plain binary, no code in it."""
+"""Read and write the tensors of Scopes and of `.pdiparams` files, which are plain binary."""
 
 from __future__ import annotations
 
@@ -11,59 +11,41 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from graphtool.diagnostics import ReadError
-from graphtool.graph import NOT_KEPT, Shape, Value
+from graphtool.dtypes import BY_NAME
+from graphtool.graph import NON_PERSISTABLE_SUFFIX, Shape, Value
 from graphtool.readers._paddle import load_paddle
 from graphtool.readers.facts import damaged_parameter_file, parameter_file_facts, scope_facts
 
 __all__ = [
     "Tensor",
-    "copy_of",
+    "copy_from_scope",
+    "copy_tensor",
     "digest",
-    "empty_like",
-    "filled",
-    "held_tensors",
-    "is_untouched",
+    "empty_tensor",
+    "full_like",
+    "initialised_tensors",
+    "looks_untrained",
+    "new_like",
     "private_scope",
     "read_tensors",
-    "scope_tensors",
-    "set_empty",
+    "set_dropout_states",
     "set_tensors",
     "share_tensors",
-    "without_elements",
     "write_tensors",
 ]
 
-# Scopes, their tensors and Places are of Paddle's compiled part, which ships no types.
+# Scopes, their tensors and Places belong to Paddle's compiled part, which ships no types.
 _Paddle: TypeAlias = Any
-# A NumPy array: what its elements are is known when the file is read, not before.
+# A NumPy array, whose dtype is known only when a file is read.
 _Array: TypeAlias = Any
 
-_CODES = {
-    "bool": 0,
-    "int16": 1,
-    "int32": 2,
-    "int64": 3,
-    "float16": 4,
-    "float32": 5,
-    "float64": 6,
-    "uint8": 20,
-    "int8": 21,
-    "bfloat16": 22,
-    "complex64": 23,
-    "complex128": 24,
-    "float8_e4m3fn": 32,
-    "float8_e5m2": 33,
-}
-# NumPy has none of these: their bits are kept in whole numbers, as Paddle itself hands them out.
-_CARRIERS = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
-
-# This share of all vectors, each of one number throughout, are as initialisers leave them.
-_UNTOUCHED = 0.9
+# If this share of vectors is constant, initialisers set them and training did not.
+_UNTRAINED_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tensor:
-    """An array and its dtype: bfloat16 lies in an array of uint16, float8 in one of uint8."""
+    """An array and its dtype: bfloat16 is stored as uint16, float8 as uint8."""
 
     array: _Array
     dtype: str
@@ -75,13 +57,13 @@ class Tensor:
 
     @classmethod
     def of(cls, array: _Array) -> Tensor:
-        """Take an array that Paddle handed out, where uint16 stands for bfloat16."""
+        """Wrap an array from Paddle, in which uint16 is bfloat16."""
         name = str(array.dtype)
         return cls(array, "bfloat16" if name == "uint16" else name)
 
 
-def filled(tensor: Tensor, number: float) -> Tensor:
-    """Return a tensor of the same shape and floating-point dtype that holds one number."""
+def full_like(tensor: Tensor, number: float) -> Tensor:
+    """Return a constant tensor of the same shape and floating-point dtype."""
     import numpy as np
 
     if tensor.dtype != "bfloat16":
@@ -91,9 +73,10 @@ def filled(tensor: Tensor, number: float) -> Tensor:
 
 
 def read_tensors(path: Path) -> tuple[Tensor, ...]:
-    """Read all tensors of a file, in file order: it holds no names.
+    """Read all tensors of a combined file, in file order; it has no names.
 
-    Raises ReadError: GT240 where the file is not one whole tensor after another, GT017.
+    Raises ReadError: GT240 if the file is not a sequence of whole tensors, GT017 for a pipe, device
+    or socket.
     """
     facts = parameter_file_facts(path)
     try:
@@ -108,7 +91,7 @@ def _read(file: IO[bytes], shape: Shape, dtype: str) -> Tensor:
     import numpy as np
 
     _skip_header(file)
-    array: _Array = np.fromfile(file, _CARRIERS.get(dtype, dtype), prod(shape))
+    array: _Array = np.fromfile(file, BY_NAME[dtype].storage, prod(shape))
     return Tensor(array.reshape(shape), dtype)
 
 
@@ -121,7 +104,7 @@ def _skip_header(file: IO[bytes]) -> None:
 
 
 def write_tensors(path: Path, tensors: Iterable[Tensor]) -> None:
-    """Write tensors one after another, as `save_inference_model` writes a combined file."""
+    """Write tensors one after another, in the format of `save_inference_model`."""
     with path.open("wb") as file:
         for tensor in tensors:
             file.write(_header(tensor))
@@ -129,47 +112,42 @@ def write_tensors(path: Path, tensors: Iterable[Tensor]) -> None:
 
 
 def _header(tensor: Tensor) -> bytes:
-    """Write a version, no level of detail, a version, and the TensorDesc: dtype, then the dims."""
-    described = b"".join(_varints(tensor))
-    return struct.pack("<IQIi", 0, 0, 0, len(described)) + described
-
-
-def _varints(tensor: Tensor) -> Iterator[bytes]:
-    yield b"\x08" + _varint(_CODES[tensor.dtype])
-    for dim in tensor.shape:
-        yield b"\x10" + _varint(dim)
+    """Return version, no level of detail, version, and the TensorDesc: dtype, then dims."""
+    desc = b"\x08" + _varint(BY_NAME[tensor.dtype].code)
+    desc += b"".join(b"\x10" + _varint(dim) for dim in tensor.shape)
+    return struct.pack("<IQIi", 0, 0, 0, len(desc)) + desc
 
 
 def _varint(number: int) -> bytes:
-    written = bytearray()
+    encoded = bytearray()
     while number > 0x7F:
-        written.append(number & 0x7F | 0x80)
+        encoded.append(number & 0x7F | 0x80)
         number >>= 7
-    written.append(number)
-    return bytes(written)
+    encoded.append(number)
+    return bytes(encoded)
 
 
 def digest(names: Iterable[str], tensors: Iterable[Tensor], *, head: bytes = b"") -> str:
-    """Return a digest of tensors: their names, dtypes, shapes and bytes, in order, after `head`."""
+    """Return a digest of `head` and the names, dtypes, shapes and bytes of tensors, in order."""
     from hashlib import blake2b
 
-    found = blake2b(head, digest_size=16)
+    hasher = blake2b(head, digest_size=16)
     for name, tensor in zip(names, tensors, strict=True):
-        found.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode("utf-8", "surrogatepass"))
-        found.update(tensor.array.tobytes())
-    return found.hexdigest()
+        hasher.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode("utf-8", "surrogatepass"))
+        hasher.update(tensor.array.tobytes())
+    return hasher.hexdigest()
 
 
-def scope_tensors(scope: _Paddle, names: Iterable[str]) -> Iterator[Tensor]:
-    """Copy initialised Variables out of a scope, in order, one at a time."""
+def copy_from_scope(scope: _Paddle, names: Iterable[str]) -> Iterator[Tensor]:
+    """Copy initialised Variables out of a Scope, in order, one at a time."""
     import numpy as np
 
     for name in names:
         yield Tensor.of(np.array(scope.find_var(name).get_tensor()))
 
 
-def held_tensors(scope: _Paddle, names: Iterable[str]) -> dict[str, _Paddle]:
-    """Return what a Scope holds under names; those that are not initialised are left out."""
+def initialised_tensors(scope: _Paddle, names: Iterable[str]) -> dict[str, _Paddle]:
+    """Return the initialised tensors of a Scope under these names."""
     facts = scope_facts(scope, names).variables
     return {
         name: scope.find_var(name).get_tensor() for name, fact in facts.items() if fact.initialised
@@ -177,17 +155,17 @@ def held_tensors(scope: _Paddle, names: Iterable[str]) -> dict[str, _Paddle]:
 
 
 def share_tensors(tensors: Mapping[str, _Paddle], scope: _Paddle) -> None:
-    """Set Variables of a Scope to tensors, whose buffers they share."""
+    """Make Variables of a Scope share the buffers of tensors."""
     for name, tensor in tensors.items():
-        # Paddle has no public way to hand a buffer over.
+        # Paddle has no public way to share a buffer.
         scope.var(name).get_tensor()._share_data_with(tensor)  # noqa: SLF001
 
 
-def is_untouched(scope: _Paddle, known: Mapping[str, Value]) -> bool | None:
-    """Tell whether nearly all vectors that a network keeps are of one number throughout.
+def looks_untrained(scope: _Paddle, known: Mapping[str, Value]) -> bool | None:
+    """Return whether nearly all vectors of a network are constant, as initialisers set them.
 
-    Initialisers set biases and shifts to 0, scales to 1, running means to 0 and variances to 1;
-    training moves each of them. None where it keeps no vectors, so that nothing tells.
+    Biases and shifts are then 0, scales 1, running means 0 and variances 1; training changes each
+    of them. None if it has no vectors.
     """
     import numpy as np
 
@@ -196,45 +174,45 @@ def is_untouched(scope: _Paddle, known: Mapping[str, Value]) -> bool | None:
         for name, value in known.items()
         if len(value.shape or ()) == 1 and value.shape != (1,)
     ]
-    alike = [vector for vector in vectors if vector.size and (vector == vector[0]).all()]
-    return len(alike) >= _UNTOUCHED * len(vectors) if vectors else None
+    constant = [vector for vector in vectors if vector.size and (vector == vector[0]).all()]
+    return len(constant) >= _UNTRAINED_SHARE * len(vectors) if vectors else None
 
 
 def set_tensors(tensors: Mapping[str, Tensor], scope: _Paddle | None = None) -> None:
-    """Set Variables of a scope, the global one unless given; each stays on the device it is on.
+    """Set Variables of a Scope, by default the global one; each stays on its device.
 
-    Each gets a buffer of its own: another Scope may share the one that it has.
+    Each gets a new buffer, since another Scope may share the old one.
     """
     paddle = load_paddle()
-    home = paddle.static.global_scope() if scope is None else scope
-    usual = _place(paddle)
+    target = paddle.static.global_scope() if scope is None else scope
+    default = _default_place(paddle)
     for name, tensor in tensors.items():
-        held = home.var(name).get_tensor()
-        new = empty_like(held)
-        new.set(tensor.array, _place_of(paddle, held) or usual)
-        held._share_data_with(new)  # noqa: SLF001  # Paddle has no public way to hand a buffer over
+        old = target.var(name).get_tensor()
+        new = new_like(old)
+        new.set(tensor.array, _place_of(paddle, old) or default)
+        old._share_data_with(new)  # noqa: SLF001  # Paddle has no public way to share a buffer
 
 
-def set_empty(known: Mapping[str, Value], scope: _Paddle | None = None) -> None:
-    """Give a Scope what no file has: states of dropout, which are empty until a GPU fills them."""
+def set_dropout_states(known: Mapping[str, Value], scope: _Paddle | None = None) -> None:
+    """Set the dropout states that are in no file; they are empty until a GPU fills them."""
     import numpy as np
 
-    home = load_paddle().static.global_scope() if scope is None else scope
-    names = [name for name in known if name.endswith(NOT_KEPT)]
-    held = held_tensors(home, names)
+    target = load_paddle().static.global_scope() if scope is None else scope
+    names = [name for name in known if name.endswith(NON_PERSISTABLE_SUFFIX)]
+    initialised = initialised_tensors(target, names)
     empty = {
         name: Tensor(np.empty([0], known[name].dtype or "uint8"), known[name].dtype or "uint8")
         for name in names
-        if name not in held
+        if name not in initialised
     }
-    set_tensors(empty, home)
+    set_tensors(empty, target)
 
 
 @contextmanager
 def private_scope() -> Generator[_Paddle]:
-    """Hand out a Scope whose tensors are freed afterwards: Paddle frees no Scope before it exits.
+    """Yield a Scope whose tensors are freed afterwards; Paddle frees other Scopes only at exit.
 
-    Neither the Scope nor what was found in it may be used then; what shares its buffers may.
+    The Scope and its tensors must not be used then; tensors that share its buffers may.
     """
     scope = load_paddle().base.core.Scope()
     try:
@@ -243,45 +221,42 @@ def private_scope() -> Generator[_Paddle]:
         scope._remove_from_pool()  # noqa: SLF001  # Paddle has no public way to free a Scope
 
 
-def empty_like(tensor: _Paddle) -> _Paddle:
-    """Return a tensor of the same class, which is called otherwise from release to release."""
+def new_like(tensor: _Paddle) -> _Paddle:
+    """Return a new tensor of the same class, whose name differs between releases."""
     return type(tensor)()
 
 
-def without_elements(tensor: _Paddle, dtype: str, shape: Sequence[int] = (0,)) -> _Paddle:
-    """Return a tensor of the same class that is initialised, and holds nothing."""
+def empty_tensor(tensor: _Paddle, dtype: str, shape: Sequence[int] = (0,)) -> _Paddle:
+    """Return an initialised tensor of the same class without elements."""
     import numpy as np
 
-    empty = empty_like(tensor)
+    empty = new_like(tensor)
     empty.set(np.empty(shape, dtype), load_paddle().CPUPlace())
     return empty
 
 
-def copy_of(tensor: _Paddle, place: _Paddle | None = None) -> _Paddle:
-    """Copy a tensor to a place, its own one where None."""
+def copy_tensor(tensor: _Paddle, place: _Paddle | None = None) -> _Paddle:
+    """Copy a tensor to a place, by default its own."""
     if 0 in tensor.shape():
         return tensor  # Paddle gives the copy of an empty tensor no memory, and then refuses it.
     return tensor._copy(tensor._place() if place is None else place)  # noqa: SLF001
 
 
-def _place(paddle: _Paddle) -> _Paddle:
-    """Return the place that Paddle runs on unless told otherwise."""
+def _default_place(paddle: _Paddle) -> _Paddle:
+    """Return the place that Paddle runs on by default."""
     kind, _, number = paddle.device.get_device().partition(":")
-    return _numbered(paddle, kind, int(number or 0))
+    index = int(number or 0)
+    if kind == "cpu":
+        return paddle.CPUPlace()
+    name = {"gpu": "CUDAPlace", "xpu": "XPUPlace"}.get(kind)
+    return getattr(paddle, name)(index) if name else paddle.CustomPlace(kind, index)
 
 
 def _place_of(paddle: _Paddle, tensor: _Paddle) -> _Paddle | None:
-    """Return where a tensor lies, None where it holds nothing yet."""
-    if not tensor._is_initialized():  # noqa: SLF001  # there is no public spelling
+    """Return the place of a tensor, None if it is not initialised or on another device."""
+    if not tensor._is_initialized():  # noqa: SLF001  # no public equivalent
         return None
     place = tensor._place()  # noqa: SLF001
     if place.is_gpu_place():
         return paddle.CUDAPlace(place.gpu_device_id())
     return paddle.CPUPlace() if place.is_cpu_place() else None
-
-
-def _numbered(paddle: _Paddle, kind: str, number: int) -> _Paddle:
-    if kind == "cpu":
-        return paddle.CPUPlace()
-    named = {"gpu": "CUDAPlace", "xpu": "XPUPlace"}.get(kind)
-    return getattr(paddle, named)(number) if named else paddle.CustomPlace(kind, number)

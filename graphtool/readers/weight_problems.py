@@ -1,11 +1,11 @@
-"""What can be wrong with files of parameters: GT500 to GT504, GT509."""
+"""Diagnostics of parameter files: GT500 to GT504, GT509."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from graphtool.diagnostics import Diagnostic, Where, rule
-from graphtool.paths import look_at
+from graphtool.paths import ls_command
 
 __all__ = [
     "not_a_state_dict",
@@ -26,7 +26,7 @@ def not_parameters(path: str, reason: str) -> Diagnostic:
     """
     return Diagnostic(
         message=f"`{path}` holds no parameters: {reason}",
-        help=look_at(path),
+        help=ls_command(path),
     )
 
 

@@ -1,4 +1,4 @@
-"""Pictures: of a network, or of two with their pairs; as DOT, SVG, PNG or PDF."""
+"""Draw a network, or two with their pairs, as DOT, SVG, PNG, PDF or HTML."""
 
 from graphtool.rendering.board import Level
 from graphtool.rendering.picture import Picture, render

@@ -1,4 +1,4 @@
-"""What stands beside what: cards of two networks in bands, their rows in lines."""
+"""Align two networks: their cards in bands, and the rows of these in lines."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise, zip_longest
 from typing import TypeAlias
 
-from graphtool.rendering.board import Band, Card, Line, Link, Mark, Panel, Spot
+from graphtool.rendering.board import Band, Card, Line, Link, Mark, Panel, RowIndex
 
 __all__ = ["bands_of", "bands_of_one"]
 
-# Two cards that share pairs belong side by side; else those of one title, or of one part.
-_PER_LINK, _PER_TITLE, _PER_PART = 10, 3, 1
-# What stands side by side, by its index in either network.
-_Pair: TypeAlias = "tuple[int | None, int | None]"
+# Scores of aligning two cards: for each pair they share, else for the same title, or same part.
+_LINK_SCORE, _TITLE_SCORE, _PART_SCORE = 10, 3, 1
+# A teacher index and a student index of cards or rows side by side; None is a blank.
+_Aligned: TypeAlias = "tuple[int | None, int | None]"
+# The indices of a Band and of a Line in it.
+_LinePosition: TypeAlias = "tuple[int, int]"
 
 
 def bands_of_one(panel: Panel) -> tuple[Band, ...]:
-    """Put the cards of one network under each other."""
+    """Stack the cards of one network."""
     return tuple(
         Band((index,), tuple(Line((row,)) for row in range(len(card.rows))))
         for index, card in enumerate(panel.cards)
@@ -27,59 +29,73 @@ def bands_of_one(panel: Panel) -> tuple[Band, ...]:
 def bands_of(
     teacher: Panel, student: Panel, links: Sequence[Link], marks: Sequence[Mark] = ()
 ) -> tuple[Band, ...]:
-    """Put two networks beside each other: as many links as can be run straight across."""
-    matched = _best_chain(_gains(teacher.cards, student.cards, links))
-    ends = _ends(links)
+    """Put two networks side by side, with as many links as possible running straight across."""
+    matched = _best_alignment(_card_scores(teacher.cards, student.cards, links))
+    row_pairs: dict[_Aligned, list[tuple[int, int]]] = {}
+    for link in links:
+        cards = link.teacher.card, link.student.card
+        row_pairs.setdefault(cards, []).append((link.teacher.row, link.student.row))
     bands = [
-        _band(teacher, student, cards, ends.get(cards, ()))
-        for cards in _in_order(matched, len(teacher.cards), len(student.cards))
+        _band(teacher, student, cards, row_pairs.get(cards, ()))
+        for cards in _with_unmatched(matched, len(teacher.cards), len(student.cards))
     ]
+    link_lines = _assign_lines(bands, [(link.teacher, link.student) for link in links])
+    mark_lines = _assign_lines(bands, [mark.spots for mark in marks])
     return tuple(
-        _with(
-            bands,
-            _placed(bands, [(link.teacher, link.student) for link in links]),
-            _placed(bands, [mark.spots for mark in marks]),
+        Band(
+            band.cards,
+            tuple(
+                Line(
+                    line.rows,
+                    tuple(link_lines.get((b, index), ())),
+                    tuple(mark_lines.get((b, index), ())),
+                )
+                for index, line in enumerate(band.lines)
+            ),
         )
+        for b, band in enumerate(bands)
     )
 
 
-def _gains(
+def _card_scores(
     teacher: Sequence[Card], student: Sequence[Card], links: Sequence[Link]
 ) -> list[list[int]]:
-    """Return what it gains to put each card of the teacher beside each of the student."""
-    titled: dict[str, list[int]] = {}
+    """Return the score of aligning each card of the teacher with each card of the student."""
+    by_title: dict[str, list[int]] = {}
     for s, card in enumerate(student):
-        titled.setdefault(card.title, []).append(s)
-    alike = {
-        part: [0 if part.has_resolution or part is not card.part else _PER_PART for card in student]
+        by_title.setdefault(card.title, []).append(s)
+    part_scores = {
+        part: [
+            0 if part.has_resolution or part is not card.part else _PART_SCORE for card in student
+        ]
         for part in {card.part for card in teacher}
     }
-    gains = [alike[card.part].copy() for card in teacher]
-    for card, row in zip(teacher, gains, strict=True):
-        for s in titled.get(card.title, ()):
-            row[s] = _PER_TITLE
+    scores = [part_scores[card.part].copy() for card in teacher]
+    for card, row in zip(teacher, scores, strict=True):
+        for s in by_title.get(card.title, ()):
+            row[s] = _TITLE_SCORE
     for link in links:
-        gains[link.teacher.card][link.student.card] += _PER_LINK * len(link.ranks)
-    return gains
+        scores[link.teacher.card][link.student.card] += _LINK_SCORE * len(link.ranks)
+    return scores
 
 
-def _best_chain(gains: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
-    """Return the pairs of indices, rising on both sides, that gain most together."""
-    rows, columns = len(gains), len(gains[0]) if gains else 0
-    # What can be gained from a row and a column on: the last row first, then turned.
+def _best_alignment(scores: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+    """Return the order-preserving pairs of indices with the highest total score."""
+    rows, columns = len(scores), len(scores[0]) if scores else 0
+    # best[t][s] is the highest total from row t and column s on. It is built from the last row.
     best = [[0] * (columns + 1)]
-    for row in reversed(gains):
+    for row in reversed(scores):
         taken = [
-            max(below, gain and gain + behind)
-            for gain, below, behind in zip(row, best[-1], best[-1][1:], strict=False)
+            max(below, score and score + diagonal)
+            for score, below, diagonal in zip(row, best[-1], best[-1][1:], strict=False)
         ]
         best.append([*accumulate(reversed(taken), max, initial=0)][::-1])
     best.reverse()
     chain: list[tuple[int, int]] = []
     t = s = 0
     while t < rows and s < columns and best[t][s]:
-        gain = gains[t][s]
-        if gain and best[t][s] == gain + best[t + 1][s + 1]:
+        score = scores[t][s]
+        if score and best[t][s] == score + best[t + 1][s + 1]:
             chain.append((t, s))
             t, s = t + 1, s + 1
         elif best[t][s] == best[t + 1][s]:
@@ -89,101 +105,78 @@ def _best_chain(gains: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
     return chain
 
 
-def _in_order(matched: Sequence[tuple[int, int]], teachers: int, students: int) -> Iterator[_Pair]:
-    """Yield matched cards, those without a partner between them."""
+def _with_unmatched(
+    matched: Sequence[tuple[int, int]], teacher_count: int, student_count: int
+) -> Iterator[_Aligned]:
+    """Yield the matched cards, with the unmatched ones in order between them."""
     t = s = 0
-    for teacher, student in (*matched, (teachers, students)):
+    for teacher, student in (*matched, (teacher_count, student_count)):
         yield from zip_longest(range(t, teacher), range(s, student))
-        if teacher < teachers:
+        if teacher < teacher_count:
             yield teacher, student
         t, s = teacher + 1, student + 1
 
 
-def _ends(links: Sequence[Link]) -> Mapping[_Pair, Sequence[tuple[int, int]]]:
-    """Return the rows that links join, by the cards that hold them."""
-    found: dict[_Pair, list[tuple[int, int]]] = {}
-    for link in links:
-        cards = link.teacher.card, link.student.card
-        found.setdefault(cards, []).append((link.teacher.row, link.student.row))
-    return found
-
-
-def _band(teacher: Panel, student: Panel, cards: _Pair, ends: Sequence[tuple[int, int]]) -> Band:
+def _band(
+    teacher: Panel, student: Panel, cards: _Aligned, row_pairs: Sequence[tuple[int, int]]
+) -> Band:
     t, s = cards
-    heights = (
-        0 if t is None else len(teacher.cards[t].rows),
-        0 if s is None else len(student.cards[s].rows),
-    )
-    return Band(cards, tuple(map(Line, _lines(ends, *heights))))
+    teacher_rows = 0 if t is None else len(teacher.cards[t].rows)
+    student_rows = 0 if s is None else len(student.cards[s].rows)
+    return Band(cards, tuple(map(Line, _align_rows(row_pairs, teacher_rows, student_rows))))
 
 
-def _lines(ends: Sequence[tuple[int, int]], teachers: int, students: int) -> Iterator[_Pair]:
-    """Split rows at common pairs; blanks come first before the first pair, else last."""
-    gains = [[0] * students for _ in range(teachers)]
-    for t, s in ends:
-        gains[t][s] += 1
-    chain = _best_chain(gains)
-    stops = [(-1, -1), *chain, (teachers, students)]
-    for place, (start, stop) in enumerate(pairwise(stops)):
-        left = list[int | None](range(start[0] + 1, stop[0]))
-        right = list[int | None](range(start[1] + 1, stop[1]))
-        is_first = place == 0 and bool(chain)
-        yield from zip(*_padded(left, right, is_first=is_first), strict=True)
-        if stop[0] < teachers:
+def _align_rows(
+    row_pairs: Sequence[tuple[int, int]], teacher_count: int, student_count: int
+) -> Iterator[_Aligned]:
+    """Align rows at their pairs; blanks come first before the first pair, else last."""
+    scores = [[0] * student_count for _ in range(teacher_count)]
+    for t, s in row_pairs:
+        scores[t][s] += 1
+    chain = _best_alignment(scores)
+    stops = [(-1, -1), *chain, (teacher_count, student_count)]
+    for index, (start, stop) in enumerate(pairwise(stops)):
+        teacher = list[int | None](range(start[0] + 1, stop[0]))
+        student = list[int | None](range(start[1] + 1, stop[1]))
+        blanks_first = index == 0 and bool(chain)
+        height = max(len(teacher), len(student))
+        yield from zip(
+            _padded(teacher, height, blanks_first=blanks_first),
+            _padded(student, height, blanks_first=blanks_first),
+            strict=True,
+        )
+        if stop[0] < teacher_count:
             yield stop
 
 
-def _padded(
-    left: list[int | None], right: list[int | None], *, is_first: bool
-) -> tuple[list[int | None], list[int | None]]:
-    height = max(len(left), len(right))
-    blanks = ([None] * (height - len(rows)) for rows in (left, right))
-    if is_first:
-        return next(blanks) + left, next(blanks) + right
-    return left + next(blanks), right + next(blanks)
+def _padded(rows: list[int | None], height: int, *, blanks_first: bool) -> list[int | None]:
+    blanks: list[int | None] = [None] * (height - len(rows))
+    return blanks + rows if blanks_first else rows + blanks
 
 
-# A Line, by the index of its Band and its own.
-_Place: TypeAlias = "tuple[int, int]"
-
-
-def _with(
-    bands: Sequence[Band],
-    links: Mapping[_Place, Sequence[int]],
-    marks: Mapping[_Place, Sequence[int]],
-) -> Iterator[Band]:
-    for b, band in enumerate(bands):
-        lines = (
-            Line(line.rows, tuple(links.get((b, place), ())), tuple(marks.get((b, place), ())))
-            for place, line in enumerate(band.lines)
-        )
-        yield Band(band.cards, tuple(lines))
-
-
-def _placed(
-    bands: Sequence[Band], spots: Sequence[tuple[Spot | None, ...]]
-) -> Mapping[_Place, Sequence[int]]:
-    """Put each link or mark into a line: its own where it runs straight, else that of an end."""
-    teacher, student = _places(bands, 0), _places(bands, 1)
+def _assign_lines(
+    bands: Sequence[Band], spots: Sequence[tuple[RowIndex | None, ...]]
+) -> Mapping[_LinePosition, Sequence[int]]:
+    """Assign each link or mark to the line of its ends, or to one of their two lines."""
+    positions = _line_positions(bands, 0), _line_positions(bands, 1)
     ends = [
-        [places[spot] for places, spot in zip((teacher, student), held, strict=True) if spot]
-        for held in spots
+        [lines[spot] for lines, spot in zip(positions, item, strict=True) if spot] for item in spots
     ]
-    found: dict[_Place, list[int]] = {}
-    # Straight ones first; of the two lines of a slanted one, the emptier.
+    assigned: dict[_LinePosition, list[int]] = {}
+    # Those with both ends on one line first; the others go to the emptier of their lines.
     for index in sorted(range(len(ends)), key=lambda i: (len(set(ends[i])) > 1, i)):
         if ends[index]:
-            place = min(ends[index], key=lambda end: len(found.get(end, ())))
-            found.setdefault(place, []).append(index)
-    return found
+            position = min(ends[index], key=lambda end: len(assigned.get(end, ())))
+            assigned.setdefault(position, []).append(index)
+    return assigned
 
 
-def _places(bands: Sequence[Band], side: int) -> Mapping[Spot, _Place]:
-    found: dict[Spot, _Place] = {}
+def _line_positions(bands: Sequence[Band], panel: int) -> Mapping[RowIndex, _LinePosition]:
+    positions: dict[RowIndex, _LinePosition] = {}
     for b, band in enumerate(bands):
-        card = band.cards[side]
-        for place, line in enumerate(band.lines):
-            row = line.rows[side]
+        card = band.cards[panel]
+        for index, line in enumerate(band.lines):
+            row = line.rows[panel]
             if card is not None and row is not None:
-                found[Spot(card, row)] = (b, place)
-    return found
+                positions[RowIndex(card, row)] = (b, index)
+    return positions

@@ -1,4 +1,4 @@
-"""DOT text through the `graphviz` package, which has no types: they end here."""
+"""Write DOT with the `graphviz` package; its untyped calls are confined to this module."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["Document"]
 
 
 class Document:
-    """A graph in DOT, or a part of one; the same calls give the same text."""
+    """A DOT graph or subgraph; the same calls give the same text."""
 
-    # The package's Digraph, untyped.
+    # A Digraph of the package.
     _dot: Any
 
     def __init__(self, dot: Any) -> None:
@@ -22,22 +22,22 @@ class Document:
     def new(
         cls, *, graph: Mapping[str, str], node: Mapping[str, str], edge: Mapping[str, str]
     ) -> Document:
-        """Start a graph with its defaults."""
+        """Return an empty graph with default attributes."""
         from graphviz import Digraph
 
         return cls(Digraph("graphtool", graph_attr=graph, node_attr=node, edge_attr=edge))
 
     @property
     def source(self) -> str:
-        """The whole text."""
+        """Return the DOT text."""
         return self._dot.source
 
     def node(self, name: str, label: str) -> None:
         """Add a node with an HTML-like label."""
         self._dot.node(name, label=f"<{label}>")
 
-    def link(self, name: str, color: str) -> None:
-        """Add a node that is a piece of a vertical line; dot ends lines a little before nodes."""
+    def line_segment(self, name: str, color: str) -> None:
+        """Add a node drawn as a short vertical line; dot ends edges a little before nodes."""
         self._dot.node(
             name,
             label="",
@@ -51,12 +51,12 @@ class Document:
         )
 
     def edge(self, tail: str, head: str, **attributes: str) -> None:
-        """Add an edge between nodes, or ports of them: `node:port:side`."""
+        """Add an edge between nodes or their ports, `node:port:side`."""
         self._dot.edge(tail, head, **attributes)
 
     @contextmanager
-    def part(self, name: str | None = None, **attributes: str) -> Generator[Document]:
-        """Add a subgraph; one whose name starts with `cluster` is drawn as a frame."""
+    def subgraph(self, name: str | None = None, **attributes: str) -> Generator[Document]:
+        """Add a subgraph; dot draws a frame around one whose name starts with `cluster`."""
         with self._dot.subgraph(name=name) as inner:
             inner.attr(**attributes)
             yield Document(inner)

@@ -1,62 +1,57 @@
-"""Draw the list of findings below two networks: what each says, the worst first."""
+"""Draw the list of diagnostics below two networks, the worst first."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from graphtool.diagnostics import counted
-from graphtool.rendering._labels import cell, gap, row, table, text
+from graphtool.rendering._html_labels import cell, filled, gap, row, table, text
 from graphtool.rendering._palette import INK, MUTED, PAPER, scheme_of_severity
 from graphtool.rendering.board import Mark
 
 __all__ = ["findings_label"]
 
-_LINE, _DROP, _INDENT, _CODE, _SEVERITY, _SLUG = 20, 3, 10, 46, 56, 150
-_MOST = 12
+# The height of a row, the space above its text, and the widths of its columns, in points.
+_ROW_HEIGHT, _TEXT_DROP = 20, 3
+_INDENT, _CODE, _SEVERITY, _SLUG = 10, 46, 56, 150
+_MAX_SHOWN = 12
 
 
 def findings_label(marks: Sequence[Mark], width: int) -> str:
-    """Draw the first findings of many in a frame of this width, in points."""
-    shown = (_line(mark, width) for mark in marks[:_MOST])
-    return table((*shown, *_more(marks, width)), border=MUTED, fill=PAPER)
+    """Return a table of the first diagnostics and the number of the others; width in points."""
+    rows = (_diagnostic_row(mark, width) for mark in marks[:_MAX_SHOWN])
+    return table((*rows, *_hidden_count(marks, width)), border=MUTED, fill=PAPER)
 
 
-def _line(mark: Mark, width: int) -> str:
+def _diagnostic_row(mark: Mark, width: int) -> str:
     scheme = scheme_of_severity(mark.severity)
-    height = _LINE - _DROP
+    height = _ROW_HEIGHT - _TEXT_DROP
     times = f" (× {mark.count})" if mark.count > 1 else ""
-    room = width - _CODE - 2 * _INDENT - _SEVERITY - _SLUG
-    code = text(mark.code, room=_CODE, color=scheme.on_full, bold=True, align="CENTER")
-    badge = table((gap(_CODE, _DROP), row(cell(_CODE, height, code, align="CENTER"))))
+    message_width = width - _CODE - 2 * _INDENT - _SEVERITY - _SLUG
+    code = text(mark.code, width=_CODE, color=scheme.on_full, bold=True, align="CENTER")
+    code_table = table((gap(_CODE, _TEXT_DROP), row(cell(_CODE, height, code, align="CENTER"))))
+
+    def column(content: str, width: int, color: str, *, bold: bool = False) -> str:
+        return cell(width, height, text(content, width=width - 4, color=color, bold=bold))
+
     cells = (
         cell(_INDENT, height),
-        cell(_SEVERITY, height, _said(mark.severity.value, _SEVERITY, scheme.full, bold=True)),
-        cell(_SLUG, height, _said(mark.slug, _SLUG, INK, bold=True)),
-        cell(room, height, _said(f"{mark.message}{times}", room, INK)),
+        column(mark.severity.value, _SEVERITY, scheme.full, bold=True),
+        column(mark.slug, _SLUG, INK, bold=True),
+        column(f"{mark.message}{times}", message_width, INK),
         cell(_INDENT, height),
     )
     rest = width - _CODE
-    said = table((gap(rest, _DROP), row(f"<TD>{table((row(*cells),))}</TD>")))
-    return row(
-        "<TD>"
-        + table(
-            (
-                row(
-                    cell(_CODE, _LINE, badge, fill=scheme.full),
-                    cell(rest, _LINE, said, fill=scheme.tint),
-                ),
-            )
-        )
-        + "</TD>"
+    rest_table = table((gap(rest, _TEXT_DROP), row(filled(table((row(*cells),))))))
+    both = row(
+        cell(_CODE, _ROW_HEIGHT, code_table, fill=scheme.full),
+        cell(rest, _ROW_HEIGHT, rest_table, fill=scheme.tint),
     )
+    return row(filled(table((both,))))
 
 
-def _said(content: str, room: int, color: str, *, bold: bool = False) -> str:
-    return text(content, room=room - 4, color=color, bold=bold)
-
-
-def _more(marks: Sequence[Mark], width: int) -> Iterator[str]:
-    left = len(marks) - _MOST
-    if left > 0:
-        said = text(f"and {counted(left, 'finding')} more", room=width - _CODE, color=MUTED)
-        yield row(cell(width, _LINE, said, align="CENTER"))
+def _hidden_count(marks: Sequence[Mark], width: int) -> Iterator[str]:
+    hidden = len(marks) - _MAX_SHOWN
+    if hidden > 0:
+        label = text(f"and {counted(hidden, 'finding')} more", width=width - _CODE, color=MUTED)
+        yield row(cell(width, _ROW_HEIGHT, label, align="CENTER"))

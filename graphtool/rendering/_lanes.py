@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from graphtool.rendering._document import Document
-from graphtool.rendering.board import Board, Spot
+from graphtool.rendering.board import Board, RowIndex
 
 __all__ = ["Lane", "draw_lane", "lanes_of", "lanes_on"]
 
@@ -30,8 +30,8 @@ class Lane:
     name: str
     place: int
     outer: str
-    start: Spot
-    ends: tuple[tuple[int, Spot], ...]
+    start: RowIndex
+    ends: tuple[tuple[int, RowIndex], ...]
     between: range
     is_up: bool
 
@@ -44,7 +44,7 @@ def lanes_of(board: Board) -> tuple[Lane, ...]:
 
 def _lanes(board: Board, place: int) -> Iterator[Lane]:
     bands = {band.cards[place]: index for index, band in enumerate(board.bands)}
-    ways: dict[tuple[Spot, Spot | None], list[Spot]] = {}
+    ways: dict[tuple[RowIndex, RowIndex | None], list[RowIndex]] = {}
     for source, target in board.panels[place].jumps:
         is_up = target < source
         upper, lower = (target, source) if is_up else (source, target)
@@ -73,7 +73,7 @@ def _point(lane: Lane, band: int) -> str:
     return f"{lane.name}_{band}"
 
 
-def draw_lane(dot: Document, lane: Lane, node: Callable[[Spot], str]) -> None:
+def draw_lane(dot: Document, lane: Lane, node: Callable[[RowIndex], str]) -> None:
     """Draw a lane through its points, and from them to the rows; `node` says where a row is."""
     start = f"{node(lane.start)}:{lane.outer}"
     points = [_point(lane, band) for band in lane.between]

@@ -1,14 +1,15 @@
-"""Layers: an Operator that does the work, with what only follows it, such as an activation."""
+"""Split steps into layers: a main Operator and those that follow it, such as an activation."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from graphtool.structure import JOINS, POOLS, PRODUCTS, RECURRENT, REDUCTIONS, RESIZES, Step
+from graphtool.ops import JOINS, POOLS, PRODUCTS, RECURRENT, REDUCTIONS, RESIZES
+from graphtool.structure import Step
 
 __all__ = ["layers_of", "starts_layer"]
 
-_ENDINGS = frozenset(
+_LAYER_OPS = frozenset(
     {
         "softmax",
         "log_softmax",
@@ -19,11 +20,11 @@ _ENDINGS = frozenset(
         "rnn",
     }
 )
-_WORK = POOLS | RESIZES | PRODUCTS | RECURRENT | REDUCTIONS | _ENDINGS
+_MAIN_KINDS = POOLS | RESIZES | PRODUCTS | RECURRENT | REDUCTIONS | _LAYER_OPS
 
 
 def layers_of(steps: Iterable[Step]) -> tuple[tuple[Step, ...], ...]:
-    """Split steps in program order where a layer starts; what comes before the first joins it."""
+    """Split steps in program order at the start of each layer; leading steps join the first."""
     layers: list[list[Step]] = []
     started = False
     for step in steps:
@@ -36,8 +37,8 @@ def layers_of(steps: Iterable[Step]) -> tuple[tuple[Step, ...], ...]:
 
 
 def starts_layer(step: Step) -> bool:
-    """Tell a step that does work of its own from one that only dresses what went before."""
-    if step.weighted or step.kind in _WORK or step.operator.blocks:
+    """Return whether a step is a layer's main Operator, not an activation or a reshape after it."""
+    if step.is_weighted or step.kind in _MAIN_KINDS or step.operator.blocks:
         return True
-    # PIR packs what a concat joins with a combine, at which the layer then starts.
+    # PIR packs the operands of a concat in a `combine`, where the layer then starts.
     return step.kind in JOINS and len(step.features) > 1

@@ -1,49 +1,47 @@
-"""Pairs as Links between rows: where they end, and what the pill says."""
+"""Turn pairs into Links: the rows they end at, and the text of their pills."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
-from graphtool.graph import UNKNOWN, Graph, Operator
+from graphtool.both import Both
+from graphtool.graph import UNKNOWN_DIM, Graph, Operator
 from graphtool.matching import End, Kind, Pair, PairSet, Relation
 from graphtool.rendering._panels import Ranks
-from graphtool.rendering._text import dims
-from graphtool.rendering.board import Link, Panel, Spot, Tag
+from graphtool.rendering._text_metrics import dims
+from graphtool.rendering.board import Link, Panel, RowIndex, Tag
 from graphtool.structure import Structure
 
-__all__ = ["Sides", "links_of", "outermost", "ranks_of", "spots_of"]
+__all__ = ["links_of", "outermost", "ranks_of", "spots_of"]
 
-# More than these on the same two rows would make the gutter wider than a card.
-_TAGS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Sides:
-    """The analyses of both networks."""
-
-    teacher: Structure
-    student: Structure
+# More tags between the same two rows would make the pair column wider than a card.
+_MAX_TAGS = 2
+# Symbols between two sizes.
+_SIGNS = {Relation.EQUAL: "=", Relation.UNKNOWN: "?"}
+# Relations whose text has height and width, or the sequence length.
+_SPATIAL = frozenset({Relation.SPATIAL, Relation.CHANNELS_SPATIAL})
+_SEQUENTIAL = frozenset({Relation.SEQUENCE, Relation.TOKENS})
+_ADAPTER_NAMES = {"conv1x1": "conv 1×1"}
 
 
 def ranks_of(graph: Graph, ends: Iterable[tuple[int, End]]) -> Ranks:
-    """Return which pairs end at which Operator of the top-level Block."""
-    found: dict[str, tuple[int, ...]] = {}
+    """Return the ranks of the pairs that end at each Operator of the top-level Block."""
+    ranks: dict[str, tuple[int, ...]] = {}
     for rank, end in ends:
-        operator = _maker(graph, end.name)
+        operator = _top_level_producer(graph, end.name)
         if operator is not None:
-            found[operator] = (*found.get(operator, ()), rank)
-    return found
+            ranks[operator] = (*ranks.get(operator, ()), rank)
+    return ranks
 
 
-def _maker(graph: Graph, value: str) -> str | None:
-    """Return the Operator of the top-level Block that makes a Value, or holds what does."""
+def _top_level_producer(graph: Graph, value: str) -> str | None:
+    """Return the Operator of the top-level Block that produces a Value or contains its producer."""
     producer = graph.producer(value)
     return None if producer is None else outermost(graph, producer).name
 
 
 def outermost(graph: Graph, operator: Operator) -> Operator:
-    """Return the Operator of the top-level Block that an Operator is, or lies in."""
+    """Return the Operator of the top-level Block that an Operator is or lies in."""
     while operator.block:
         owner = graph.blocks[operator.block].owner
         assert owner is not None
@@ -52,46 +50,46 @@ def outermost(graph: Graph, operator: Operator) -> Operator:
 
 
 def links_of(
-    pairs: PairSet, sides: Sides, panels: tuple[Panel, Panel], *, losses: bool
+    pairs: PairSet, structures: Both[Structure], panels: Both[Panel], *, show_losses: bool
 ) -> tuple[Link, ...]:
-    """Return the Links, in order of rank; pairs that end in no row have none.
-
-    With `losses`, pills say by which loss two Values are compared.
-    """
-    spots = spots_of(panels[0]), spots_of(panels[1])
-    joined: dict[tuple[Spot, Spot], list[Pair]] = {}
+    """Return the Links in order of rank; pairs without a row at both ends have none."""
+    spots = panels.map(spots_of)
+    pairs_by_spots: dict[tuple[RowIndex, RowIndex], list[Pair]] = {}
     for pair in pairs:
-        ends = (
-            spots[0].get(_maker(pairs.teacher, pair.teacher.name) or ""),
-            spots[1].get(_maker(pairs.student, pair.student.name) or ""),
+        teacher = spots.teacher.get(_top_level_producer(pairs.teacher, pair.teacher.name) or "")
+        student = spots.student.get(_top_level_producer(pairs.student, pair.student.name) or "")
+        if teacher is not None and student is not None:
+            pairs_by_spots.setdefault((teacher, student), []).append(pair)
+    links = [
+        Link(
+            tags=_tags(group, structures, show_losses=show_losses), teacher=teacher, student=student
         )
-        if ends[0] is not None and ends[1] is not None:
-            joined.setdefault((ends[0], ends[1]), []).append(pair)
-    found = [
-        Link(tags=_tags(held, sides, losses=losses), teacher=ends[0], student=ends[1])
-        for ends, held in joined.items()
+        for (teacher, student), group in pairs_by_spots.items()
     ]
-    return tuple(sorted(found, key=lambda link: link.ranks))
+    return tuple(sorted(links, key=lambda link: link.ranks))
 
 
-def spots_of(panel: Panel) -> Mapping[str, Spot]:
-    """Return the row of each Operator."""
+def spots_of(panel: Panel) -> Mapping[str, RowIndex]:
+    """Return the Spot of each Operator of a Panel."""
     return {
-        name: Spot(c, r)
+        name: RowIndex(c, r)
         for c, card in enumerate(panel.cards)
         for r, row in enumerate(card.rows)
         for name in row.operators
     }
 
 
-def _tags(pairs: Sequence[Pair], sides: Sides, *, losses: bool) -> tuple[Tag, ...]:
-    """Say what there is to say once; where that is too much for a line, how many pairs it is."""
-    alike: dict[tuple[str, str], list[Pair]] = {}
+def _tags(
+    pairs: Sequence[Pair], structures: Both[Structure], *, show_losses: bool
+) -> tuple[Tag, ...]:
+    """Return a tag for each distinct text; if they don't fit on a line, one that counts pairs."""
+    groups: dict[tuple[str, str], list[Pair]] = {}
     for pair in pairs:
-        said = ", ".join(filter(None, (_loss(pair) if losses else "", _adapter(pair))))
-        alike.setdefault((_text(pair, sides), said), []).append(pair)
-    tags = [_tag(held, text, adapter) for (text, adapter), held in alike.items()]
-    if len(tags) > _TAGS:
+        loss = _loss(pair) if show_losses else ""
+        adapter = ", ".join(filter(None, (loss, _adapter(pair))))
+        groups.setdefault((_text(pair, structures), adapter), []).append(pair)
+    tags = [_tag(group, text, adapter) for (text, adapter), group in groups.items()]
+    if len(tags) > _MAX_TAGS:
         return (_tag(pairs, f"{len(pairs)} pairs", ""),)
     return tuple(sorted(tags, key=lambda tag: tag.ranks))
 
@@ -106,43 +104,37 @@ def _tag(pairs: Sequence[Pair], text: str, adapter: str) -> Tag:
     )
 
 
-def _text(pair: Pair, sides: Sides) -> str:
-    """Compare what differs: channels, H × W, lengths, heads; else what both have."""
-    teacher = _size(pair, sides.teacher, pair.teacher)
-    student = _size(pair, sides.student, pair.student)
-    noun = " heads" if pair.kind is Kind.ATTENTION else ""
-    return f"{teacher} {_SIGNS.get(pair.relation, '←')} {student}{noun}"
-
-
-_SIGNS = {Relation.EQUAL: "=", Relation.UNKNOWN: "?"}
-_PLACES = frozenset({Relation.SPATIAL, Relation.CHANNELS_SPATIAL})
-_LENGTHS = frozenset({Relation.SEQUENCE, Relation.TOKENS})
+def _text(pair: Pair, structures: Both[Structure]) -> str:
+    """Compare the sizes that differ: channels, H × W, lengths or heads."""
+    teacher = _size(pair, structures.teacher, pair.teacher)
+    student = _size(pair, structures.student, pair.student)
+    unit = " heads" if pair.kind is Kind.ATTENTION else ""
+    return f"{teacher} {_SIGNS.get(pair.relation, '←')} {student}{unit}"
 
 
 def _size(pair: Pair, structure: Structure, end: End) -> str:
     if pair.kind is Kind.ATTENTION:
-        return _known(end.shape[1] if end.shape is not None and len(end.shape) > 1 else UNKNOWN)
-    channels = _known(structure.channels(end.name))
-    if pair.relation in _LENGTHS and end.shape is not None:
+        return _dim(end.shape[1] if end.shape is not None and len(end.shape) > 1 else UNKNOWN_DIM)
+    channels = _dim(structure.channels(end.name))
+    if pair.relation in _SEQUENTIAL and end.shape is not None:
         return dims(end.shape[1:])
-    if pair.relation not in _PLACES:
+    if pair.relation not in _SPATIAL:
         return channels
-    places = structure.sides(end.name)
-    where = str(structure.scales.get(end.name, "?")) if places is None else dims(places)
-    return where if pair.relation is Relation.SPATIAL else f"{channels}, {where}"
+    height_width = structure.sides(end.name)
+    resolution = (
+        str(structure.scales.get(end.name, "?")) if height_width is None else dims(height_width)
+    )
+    return resolution if pair.relation is Relation.SPATIAL else f"{channels}, {resolution}"
 
 
-def _known(dim: int) -> str:
-    return "?" if dim == UNKNOWN else str(dim)
+def _dim(dim: int) -> str:
+    return "?" if dim == UNKNOWN_DIM else str(dim)
 
 
 def _adapter(pair: Pair) -> str:
-    """Say in short what the student's side needs: `conv 1×1`, `linear`, `resize`."""
+    """Abbreviate the student's adapter: `conv 1×1`, `linear`, `resize`."""
     parts = [part.partition("(")[0] for part in (pair.adapter or "").split("+")]
-    return " + ".join(_ADAPTERS.get(part, part) for part in parts)
-
-
-_ADAPTERS = {"conv1x1": "conv 1×1"}
+    return " + ".join(_ADAPTER_NAMES.get(part, part) for part in parts)
 
 
 def _loss(pair: Pair) -> str:

@@ -1,4 +1,4 @@
-"""Findings of a Report at the Rows that they speak of."""
+"""Locate the diagnostics of a Report at Rows and Operators."""
 
 from __future__ import annotations
 
@@ -9,62 +9,64 @@ from itertools import islice
 from graphtool.diagnostics import Diagnostic, Report, Severity, Where
 from graphtool.graph import Graph, Operator
 from graphtool.rendering._links import outermost, spots_of
-from graphtool.rendering.board import Mark, Panel, Spot
+from graphtool.rendering.board import Mark, Panel, RowIndex
 
-__all__ = ["findings_of", "marked", "marks_of"]
+__all__ = ["diagnostics_by_operator", "marks_of", "with_severities"]
 
 _SEVERITIES = (Severity.ERROR, Severity.WARNING, Severity.NOTE)
 
 
 def marks_of(report: Report, graphs: Sequence[Graph], panels: Sequence[Panel]) -> tuple[Mark, ...]:
-    """Return the findings, the worst first, each with the Row that it speaks of in each Panel.
+    """Return the diagnostics, the worst first, with the Row that each concerns in each Panel.
 
-    Without Panels they have no Rows.
+    Without Panels, they have no Rows.
     """
-    rows = [spots_of(panel) for panel in panels]
+    spots_by_panel = [spots_of(panel) for panel in panels]
     return tuple(
         Mark(
-            code=found.code,
-            slug=found.slug,
-            severity=found.severity,
-            message=found.message,
-            count=found.count,
+            code=diagnostic.code,
+            slug=diagnostic.slug,
+            severity=diagnostic.severity,
+            message=diagnostic.message,
+            count=diagnostic.count,
             spots=tuple(
-                _spot(found, graph, panel.role, spots)
-                for graph, panel, spots in zip(graphs, panels, rows, strict=False)
+                _spot(diagnostic, graph, panel.role, spots)
+                for graph, panel, spots in zip(graphs, panels, spots_by_panel, strict=False)
             ),
         )
-        for found in _worst_first(report)
+        for diagnostic in _worst_first(report)
     )
 
 
 def _worst_first(report: Report) -> list[Diagnostic]:
-    return sorted(report, key=lambda found: _SEVERITIES.index(found.severity))
+    return sorted(report, key=lambda diagnostic: _SEVERITIES.index(diagnostic.severity))
 
 
-def findings_of(report: Report, graph: Graph, role: str) -> Mapping[str, Sequence[Diagnostic]]:
-    """Return the findings at each Operator of a network, by its name, the worst first."""
-    found: dict[str, list[Diagnostic]] = {}
-    for finding in _worst_first(report):
-        for where in finding.where:
-            for operator in islice(_operators(graph, role, where), 1):
-                found.setdefault(operator.name, []).append(finding)
-    return found
+def diagnostics_by_operator(
+    report: Report, graph: Graph, role: str
+) -> Mapping[str, Sequence[Diagnostic]]:
+    """Return the diagnostics at each Operator of a network, by its name, the worst first."""
+    result: dict[str, list[Diagnostic]] = {}
+    for diagnostic in _worst_first(report):
+        for where in diagnostic.where:
+            for operator in islice(_operators_at(graph, role, where), 1):
+                result.setdefault(operator.name, []).append(diagnostic)
+    return result
 
 
 def _spot(
-    found: Diagnostic, graph: Graph, role: str | None, spots: Mapping[str, Spot]
-) -> Spot | None:
-    for where in found.where:
-        for operator in _operators(graph, role, where):
+    diagnostic: Diagnostic, graph: Graph, role: str | None, spots: Mapping[str, RowIndex]
+) -> RowIndex | None:
+    for where in diagnostic.where:
+        for operator in _operators_at(graph, role, where):
             spot = spots.get(outermost(graph, operator).name)
             if spot is not None:
                 return spot
     return None
 
 
-def _operators(graph: Graph, role: str | None, where: Where) -> Iterator[Operator]:
-    """Yield the Operators that a place in this network means: what makes a Value, what reads it."""
+def _operators_at(graph: Graph, role: str | None, where: Where) -> Iterator[Operator]:
+    """Yield the Operators at a location: the one named, or a Value's producer and its readers."""
     if where.value is None or where.role != role:
         return
     if where.value in graph.operators:
@@ -76,18 +78,18 @@ def _operators(graph: Graph, role: str | None, where: Where) -> Iterator[Operato
         yield from graph.consumers.get(where.value, ())
 
 
-def marked(panel: Panel, place: int, marks: Sequence[Mark]) -> Panel:
-    """Note at each Row of a Panel how bad the worst finding there is."""
-    worst: dict[Spot, Severity] = {}
+def with_severities(panel: Panel, index: int, marks: Sequence[Mark]) -> Panel:
+    """Set the severity of each Row to that of its worst diagnostic."""
+    worst: dict[RowIndex, Severity] = {}
     for mark in marks:
-        spot = mark.spots[place]
+        spot = mark.spots[index]
         if spot is not None:
             worst.setdefault(spot, mark.severity)
     cards = (
         replace(
             card,
             rows=tuple(
-                replace(row, severity=worst.get(Spot(c, r))) for r, row in enumerate(card.rows)
+                replace(row, severity=worst.get(RowIndex(c, r))) for r, row in enumerate(card.rows)
             ),
         )
         for c, card in enumerate(panel.cards)

@@ -1,4 +1,4 @@
-"""The model of a picture of Operators, free of DOT: boxes in nested groups, edges with shapes."""
+"""The model of a picture of Operators: boxes in nested groups, edges with shapes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from types import MappingProxyType
 
 from graphtool.diagnostics import Diagnostic, Severity
 from graphtool.graph import Block, Graph, Operator, Origin, Value
-from graphtool.rendering._text import amount, dims
-from graphtool.structure import is_training, kind_of, statistics_of
+from graphtool.ops import is_training, kind_of, statistics_of
+from graphtool.rendering._text_metrics import amount, dims
 
 __all__ = ["Box", "BoxKind", "Diagram", "Edge", "Group", "box_key", "diagram_of", "neighbourhood"]
 
-# What is worth saying of an Operator beside its type: attributes, what to call them, and the value
-# that goes without saying.
-_SAID: tuple[tuple[tuple[str, ...], str, object], ...] = (
+# Attributes that a box shows: their names in Paddle, the label, and the default, which is omitted.
+_SHOWN_ATTRIBUTES: tuple[tuple[tuple[str, ...], str, object], ...] = (
     (("ksize", "kernel_size"), "kernel", None),
     (("strides",), "stride", 1),
     (("paddings",), "pad", 0),
@@ -32,15 +31,19 @@ _SAID: tuple[tuple[tuple[str, ...], str, object], ...] = (
     (("num", "sections"), "into", None),
     (("shape",), "to", None),
 )
-_UNSEEN = frozenset({"feed", "fetch", "yield", "combine", "data", "parameter", "shadow_output"})
-_GIVEN = frozenset({Origin.FEED, Origin.ARGUMENT})
-_LISTED = 4
-# Frames within frames; each takes room.
-_DEEPEST = 12
+_NEVER_DRAWN = frozenset(
+    {"feed", "fetch", "yield", "combine", "data", "parameter", "shadow_output"}
+)
+_INPUT_ORIGINS = frozenset({Origin.FEED, Origin.ARGUMENT})
+_MAX_ATTRIBUTES = 4
+# Deeper Blocks share one frame.
+_MAX_DEPTH = 12
+# Attributes of height and width.
+_SPATIAL_ATTRIBUTES = frozenset({"kernel", "stride", "pad", "dilation"})
 
 
 class BoxKind(Enum):
-    """What a Box is."""
+    """What a Box shows."""
 
     INPUT = "input"
     OPERATOR = "operator"
@@ -51,9 +54,9 @@ class BoxKind(Enum):
 class Box:
     """An Operator, a feed or a Block's argument; `lines` are its key attributes and parameters.
 
-    `values` are its results, the main one first; `codes` are those of findings here, of which the
-    worst has a `severity`; `hidden` counts neighbours that a focus leaves out, and `centre` says
-    that the focus is on it.
+    `values` are its results, the main one first. `codes` are those of its diagnostics, `severity`
+    is that of the worst. `hidden` counts the neighbours that a focus leaves out; `centre` is True
+    if the focus is on this box.
     """
 
     key: str
@@ -70,7 +73,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A Value on its way from one Box to another: its shape, its dtype where not float32."""
+    """A Value between two Boxes; `label` is its shape, and its dtype unless float32."""
 
     source: str
     target: str
@@ -79,7 +82,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """What lies in one Block: `key` is its path, the top level's is empty."""
+    """The boxes of one Block; `key` is its path, empty for the top level."""
 
     key: str
     title: str
@@ -96,7 +99,7 @@ class Diagram:
 
     @property
     def boxes(self) -> Iterator[Box]:
-        """All boxes, in program order within each Group."""
+        """Yield all boxes, in program order within each Group."""
         pending = [self.top]
         while pending:
             group = pending.pop()
@@ -107,47 +110,44 @@ class Diagram:
 def diagram_of(
     graph: Graph,
     ranks: Mapping[str, tuple[int, ...]],
-    findings: Mapping[str, Sequence[Diagnostic]] = MappingProxyType({}),
+    diagnostics: Mapping[str, Sequence[Diagnostic]] = MappingProxyType({}),
 ) -> Diagram:
-    """Draw the forward Operators of a network; `ranks` are those of pairs, by Value name.
+    """Build the Diagram of a network's forward Operators; `ranks` of pairs are by Value name.
 
-    `findings` are by name of the Operator, the worst first. Constants, parameters and what only
-    packs operands are no boxes of their own.
+    `diagnostics` are by Operator name, the worst first. Constants, parameters and Operators that
+    only pack operands get no box.
     """
-    build = _Build(graph, ranks, findings)
-    boxes = Diagram(top=build.group(""), edges=())
+    builder = _DiagramBuilder(graph, ranks, diagnostics)
+    diagram = Diagram(top=builder.group(""), edges=())
     # A legacy program may hold Blocks that no Operator runs: they are not drawn.
-    drawn = {box.key for box in boxes.boxes}
-    edges = (edge for edge in build.edges() if edge.source in drawn and edge.target in drawn)
-    return replace(boxes, edges=tuple(dict.fromkeys(edges)))
+    drawn = {box.key for box in diagram.boxes}
+    edges = (edge for edge in builder.edges() if edge.source in drawn and edge.target in drawn)
+    return replace(diagram, edges=tuple(dict.fromkeys(edges)))
 
 
 @dataclass(frozen=True, slots=True)
-class _Build:
+class _DiagramBuilder:
     graph: Graph
     ranks: Mapping[str, tuple[int, ...]]
-    findings: Mapping[str, Sequence[Diagnostic]]
+    diagnostics: Mapping[str, Sequence[Diagnostic]]
 
     def group(self, path: str, depth: int = 0) -> Group:
-        """Draw a Block, and those of its Operators; the deepest ones in one frame."""
-        inner = self._blocks_in(path)
-        is_deepest = depth == _DEEPEST
-        return Group(
-            key=path,
-            title=_block_title(self.graph, self.graph.blocks[path]),
-            boxes=tuple(self._all_boxes(path) if is_deepest else self._boxes(path)),
-            groups=() if is_deepest else tuple(self.group(block, depth + 1) for block in inner),
-        )
+        """Build the Group of a Block and of its Operators' Blocks."""
+        title = _block_title(self.graph, self.graph.blocks[path])
+        if depth == _MAX_DEPTH:
+            return Group(key=path, title=title, boxes=tuple(self._all_boxes(path)))
+        inner = tuple(self.group(block, depth + 1) for block in self._blocks_in(path))
+        return Group(key=path, title=title, boxes=tuple(self._boxes(path)), groups=inner)
 
-    def _drawn(self, path: str) -> Iterator[Operator]:
+    def _drawn_operators(self, path: str) -> Iterator[Operator]:
         operators = (self.graph.operators[name] for name in self.graph.blocks[path].operators)
         return filter(_is_drawn, operators)
 
     def _blocks_in(self, path: str) -> list[str]:
-        """List what a Block's Operators run, but for what others ran before them."""
+        """Return the Blocks that a Block's Operators own; a Block is drawn with its owner alone."""
         return [
             block
-            for operator in self._drawn(path)
+            for operator in self._drawn_operators(path)
             for block in operator.blocks
             if self.graph.blocks[block].owner == operator.name
         ]
@@ -161,7 +161,7 @@ class _Build:
 
     def _boxes(self, path: str) -> Iterator[Box]:
         yield from map(self._input, self.graph.blocks[path].arguments if path else self.graph.feeds)
-        yield from map(self._box, self._drawn(path))
+        yield from map(self._box, self._drawn_operators(path))
 
     def _input(self, name: str) -> Box:
         value = self.graph.values[name]
@@ -169,7 +169,7 @@ class _Build:
             key=_input_key(name),
             title=name,
             values=(name,),
-            lines=(_typed(value),),
+            lines=(_type_text(value),),
             kind=BoxKind.INPUT,
             ranks=self.ranks.get(name, ()),
         )
@@ -177,16 +177,16 @@ class _Build:
     def _box(self, operator: Operator) -> Box:
         fetched = any(name in self.graph.fetches for name in operator.results)
         ranks = {rank for name in operator.results for rank in self.ranks.get(name, ())}
-        found = self.findings.get(operator.name, ())
+        diagnostics = self.diagnostics.get(operator.name, ())
         return Box(
             key=operator.name,
             title=operator.kind,
             values=operator.results,
-            lines=tuple(_lines(self.graph, operator)),
+            lines=tuple(_box_lines(self.graph, operator)),
             kind=BoxKind.OUTPUT if fetched else BoxKind.OPERATOR,
             ranks=tuple(sorted(ranks)),
-            codes=tuple(dict.fromkeys(one.code for one in found)),
-            severity=found[0].severity if found else None,
+            codes=tuple(dict.fromkeys(diagnostic.code for diagnostic in diagnostics)),
+            severity=diagnostics[0].severity if diagnostics else None,
         )
 
     def edges(self) -> Iterator[Edge]:
@@ -194,38 +194,38 @@ class _Build:
         for operator in self.graph.operators.values():
             if not _is_drawn(operator) or is_training(operator):
                 continue
-            read = [name for name in operator.operands if name is not None]
-            handed = self._handed(operator, read)
-            for argument, name in handed:
-                yield from self._edge(name, _input_key(argument))
-            given = {name for _, name in handed}
+            operands = [name for name in operator.operands if name is not None]
+            block_inputs = self._block_inputs(operator, operands)
+            for argument, name in block_inputs:
+                yield from self._edges_of(name, _input_key(argument))
+            passed = {name for _, name in block_inputs}
             results = [name for path in operator.blocks for name in self.graph.blocks[path].results]
-            for name in (*(name for name in read if name not in given), *results):
-                yield from self._edge(name, operator.name)
+            for name in (*(name for name in operands if name not in passed), *results):
+                yield from self._edges_of(name, operator.name)
 
-    def _handed(self, operator: Operator, read: list[str]) -> list[tuple[str, str]]:
-        """Return which operand each argument of its Blocks is: the last ones, in order."""
+    def _block_inputs(self, operator: Operator, operands: list[str]) -> list[tuple[str, str]]:
+        """Return the arguments of its Blocks with their operands: the last ones, in order."""
         return [
             pair
             for path in operator.blocks
             for pair in zip(
-                reversed(self.graph.blocks[path].arguments), reversed(read), strict=False
+                reversed(self.graph.blocks[path].arguments), reversed(operands), strict=False
             )
         ]
 
-    def _edge(self, name: str, target: str) -> Iterator[Edge]:
+    def _edges_of(self, name: str, target: str) -> Iterator[Edge]:
         value = self.graph.values[name]
         for source in self._sources(name):
             if source != target:
-                yield Edge(source, target, _typed(value))
+                yield Edge(source, target, _type_text(value))
 
     def _sources(self, name: str) -> Iterator[str]:
-        """Yield the boxes that a Value comes from: several where Operators only pack it."""
+        """Yield the keys of the boxes that a Value comes from: several for a packed Value."""
         pending = [name]
         while pending:
             value = self.graph.values[pending.pop()]
             producer = self.graph.producer(value.name)
-            if value.origin in _GIVEN:
+            if value.origin in _INPUT_ORIGINS:
                 yield _input_key(value.name)
             elif producer is not None and _is_drawn(producer):
                 yield producer.name
@@ -234,14 +234,14 @@ class _Build:
 
 
 def _is_drawn(operator: Operator) -> bool:
-    works = bool(operator.blocks) or any(name is not None for name in operator.operands)
-    return works and operator.kind not in _UNSEEN and not is_training(operator)
+    computes = bool(operator.blocks) or any(name is not None for name in operator.operands)
+    return computes and operator.kind not in _NEVER_DRAWN and not is_training(operator)
 
 
 def box_key(graph: Graph, value: str) -> str:
     """Return the key of the box that a Value comes from, whether or not it is drawn."""
     producer = graph.producer(value)
-    if producer is None or graph.values[value].origin in _GIVEN:
+    if producer is None or graph.values[value].origin in _INPUT_ORIGINS:
         return _input_key(value)
     return producer.name
 
@@ -256,25 +256,25 @@ def _block_title(graph: Graph, block: Block) -> str:
     owner = graph.operators[block.owner]
     if kind_of(owner) == "while":
         return f"{owner.name} · body"
-    place = owner.blocks.index(block.path)
-    return f"{owner.name} · {('true', 'false')[place] if len(owner.blocks) == 2 else 'branch'}"
+    index = owner.blocks.index(block.path)
+    return f"{owner.name} · {('true', 'false')[index] if len(owner.blocks) == 2 else 'branch'}"
 
 
-def _typed(value: Value) -> str:
-    """Write a shape, and the dtype where it is not float32."""
+def _type_text(value: Value) -> str:
+    """Write a shape, and the dtype unless it is float32."""
     dtype = "" if value.dtype in ("float32", None) else f" {value.dtype}"
     return f"{dims(value.shape) or 'scalar'}{dtype}"
 
 
-def _lines(graph: Graph, operator: Operator) -> Iterator[str]:
-    """Yield what is worth saying of an Operator: its attributes, and its parameters."""
-    said = [
+def _box_lines(graph: Graph, operator: Operator) -> Iterator[str]:
+    """Yield a line with an Operator's attributes, and one with its parameters."""
+    attributes = [
         text
-        for spellings, word, usual in _SAID
-        if (text := _said(operator, spellings, word, usual))
+        for spellings, label, default in _SHOWN_ATTRIBUTES
+        if (text := _attribute_text(operator, spellings, label, default))
     ]
-    if said:
-        yield ", ".join(said[:_LISTED])
+    if attributes:
+        yield ", ".join(attributes[:_MAX_ATTRIBUTES])
     statistics = set(statistics_of(operator))
     weights = [
         graph.values[name]
@@ -292,25 +292,24 @@ def _lines(graph: Graph, operator: Operator) -> Iterator[str]:
         )
 
 
-def _said(operator: Operator, spellings: tuple[str, ...], word: str, usual: object) -> str:
+def _attribute_text(
+    operator: Operator, spellings: tuple[str, ...], label: str, default: object
+) -> str:
     name = next((name for name in spellings if name in operator.attributes), None)
     value = None if name is None else operator.attributes[name]
-    if value is None or value == () or value == usual or isinstance(value, bytes):
+    if value is None or value == () or value == default or isinstance(value, bytes):
         return ""
     if isinstance(value, tuple):
-        if all(item == usual for item in value):
+        if all(item == default for item in value):
             return ""
-        value = "×".join(map(str, value)) if word in _SIDES else list(value)
-    return word if value is True else f"{word} {value}"
+        value = "×".join(map(str, value)) if label in _SPATIAL_ATTRIBUTES else list(value)
+    return label if value is True else f"{label} {value}"
 
 
-_SIDES = frozenset({"kernel", "stride", "pad", "dilation"})
-
-
-def neighbourhood(diagram: Diagram, centres: AbstractSet[str], radius: int) -> Diagram:
-    """Return what lies within so many edges of the boxes that make some Values, either way."""
-    middle = {box.key for box in diagram.boxes if not centres.isdisjoint(box.values)}
-    near = _near(diagram, middle, radius)
+def neighbourhood(diagram: Diagram, values: AbstractSet[str], radius: int) -> Diagram:
+    """Return the part of a Diagram within `radius` edges of the boxes of some Values."""
+    centres = {box.key for box in diagram.boxes if not values.isdisjoint(box.values)}
+    near = _keys_within(diagram, centres, radius)
     hidden = Counter(
         key
         for edge in diagram.edges
@@ -318,30 +317,30 @@ def neighbourhood(diagram: Diagram, centres: AbstractSet[str], radius: int) -> D
         if other not in near
     )
     edges = (edge for edge in diagram.edges if edge.source in near and edge.target in near)
-    return Diagram(top=_kept(diagram.top, near, hidden, middle), edges=tuple(edges))
+    return Diagram(top=_filtered(diagram.top, near, hidden, centres), edges=tuple(edges))
 
 
-def _near(diagram: Diagram, centres: Collection[str], radius: int) -> frozenset[str]:
-    beside: dict[str, list[str]] = {}
+def _keys_within(diagram: Diagram, centres: Collection[str], radius: int) -> frozenset[str]:
+    neighbours: dict[str, list[str]] = {}
     for edge in diagram.edges:
-        beside.setdefault(edge.source, []).append(edge.target)
-        beside.setdefault(edge.target, []).append(edge.source)
-    near = front = set(centres)
+        neighbours.setdefault(edge.source, []).append(edge.target)
+        neighbours.setdefault(edge.target, []).append(edge.source)
+    near = frontier = set(centres)
     for _ in range(radius):
-        front = {other for key in front for other in beside.get(key, ())} - near
-        near = near | front
+        frontier = {other for key in frontier for other in neighbours.get(key, ())} - near
+        near = near | frontier
     return frozenset(near)
 
 
-def _kept(
-    group: Group, near: Collection[str], hidden: Mapping[str, int], middle: Collection[str]
+def _filtered(
+    group: Group, near: Collection[str], hidden: Mapping[str, int], centres: Collection[str]
 ) -> Group:
     boxes = (
-        replace(box, hidden=hidden[box.key], centre=box.key in middle)
+        replace(box, hidden=hidden[box.key], centre=box.key in centres)
         for box in group.boxes
         if box.key in near
     )
-    groups = (_kept(inner, near, hidden, middle) for inner in group.groups)
+    groups = (_filtered(inner, near, hidden, centres) for inner in group.groups)
     return replace(
         group,
         boxes=tuple(boxes),

@@ -1,4 +1,4 @@
-"""Colours: told apart with deuteranopia and protanopia, contrast at least 4.2, on opaque fills."""
+"""Colours, distinct with deuteranopia and protanopia, of contrast 4.2 or more on opaque fills."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PAPER, INK, MUTED, FLOW = "#FFFFFF", "#1B2430", "#5F6B7A", "#8793A3"
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """The colours of a network, of pairs or findings: full, tinted, and text on the full one."""
+    """A colour, its tint, and the colour of text on the full one."""
 
     full: str
     tint: str
@@ -43,10 +43,10 @@ _SEVERITIES = {
 
 
 def scheme_of_severity(severity: Severity) -> Scheme:
-    """Return the colours of a finding; its code and its severity in words stand beside them."""
+    """Return the colours of a severity; code and severity are always written out as well."""
     return _SEVERITIES[severity]
 
 
 def scheme_of(role: str | None) -> Scheme:
-    """Return the colours of a network by its role."""
+    """Return the colours of a network, by its role."""
     return _STUDENT if role == "student" else _TEACHER

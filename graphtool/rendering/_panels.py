@@ -1,57 +1,111 @@
-"""From the analysis of a network to its Panel: cards, rows and sums."""
+"""Build a network's Panel from its analysis: cards, rows and costs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
-from graphtool.graph import UNKNOWN, Graph, Value
+from graphtool.graph import UNKNOWN_DIM, Graph, Origin, Value
+from graphtool.ops import statistics_of
+from graphtool.rendering._card_rows import (
+    collapsed,
+    combined,
+    condensed,
+    numbered,
+    scale_factors,
+    summary,
+)
+from graphtool.rendering._card_sections import CardBlock, CardSection, card_sections
 from graphtool.rendering._layers import layers_of
-from graphtool.rendering._rows import factors_of, folded, merged, numbered, sum_of, summary
-from graphtool.rendering._sums import Sums
-from graphtool.rendering._text import dims
-from graphtool.rendering._units import Section, Unit, sections_of
-from graphtool.rendering.board import Card, Level, Panel, Part, Row, Spot
+from graphtool.rendering._text_metrics import dims
+from graphtool.rendering.board import BlockRow, Card, CardPart, Level, Panel, RowIndex
 from graphtool.rendering.names import network_name
-from graphtool.structure import Structure, block_names, layer_name
-from graphtool.text import named
+from graphtool.structure import Step, Structure, block_names, layer_name
+from graphtool.text import printed_name
 
 __all__ = ["Ranks", "panel_of"]
 
-# Ranks of the pairs that end at an Operator of the top-level Block, by its name.
+# Ranks of the pairs that end at each Operator of the top-level Block, by its name.
 Ranks = Mapping[str, tuple[int, ...]]
 _INPUTS_SHOWN = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Drawing:
+class _PanelContext:
     structure: Structure
     level: Level
     ranks: Ranks
     names: Mapping[str, str]
-    sums: Sums
+    costs: _CostCounter
+
+
+class _CostCounter:
+    """Sums the cost of blocks; a shared parameter counts for the first block that reads it."""
+
+    def __init__(self, structure: Structure) -> None:
+        self._structure = structure
+        self._counted: set[str] = set()
+
+    def parameters(self, steps: Iterable[Step]) -> int:
+        """Return the number of elements of the parameters that no earlier block reads."""
+        graph = self._structure.graph
+        read = {name for step in steps for name in _parameters_read(graph, step)}
+        new = read - self._counted
+        self._counted |= new
+        return sum(prod(graph.values[name].shape or (0,)) for name in new)
+
+    def multiply_adds(self, steps: Iterable[Step]) -> int:
+        """Return the multiply-adds of steps for one sample."""
+        by_operator = self._structure.costs.by_operator
+        costs = (by_operator.get(step.operator.name) for step in steps)
+        return sum(cost.multiply_adds for cost in costs if cost is not None)
+
+
+def _parameters_read(graph: Graph, step: Step) -> Iterator[str]:
+    """Yield the parameters behind a step's weights, through casts for example."""
+    statistics = set(statistics_of(step.operator))
+    pending = [name for name in step.weights if name not in statistics]
+    seen = set(pending)
+    while pending:
+        name = pending.pop()
+        if graph.values[name].origin is Origin.PARAMETER:
+            yield name
+            continue
+        producer = graph.producer(name)
+        for operand in reversed(producer.operands if producer is not None else ()):
+            if operand is not None and operand not in seen:
+                seen.add(operand)
+                pending.append(operand)
 
 
 def panel_of(structure: Structure, *, role: str | None, level: Level, ranks: Ranks) -> Panel:
-    """Make the Panel of one network."""
+    """Build the Panel of one network."""
     graph = structure.graph
-    sections = sections_of(structure)
-    blocks = {unit.result: unit.steps for section in sections for unit in section.units}
-    drawing = _Drawing(
+    sections = card_sections(structure)
+    steps_by_output = {
+        block.result: block.steps for section in sections for block in section.blocks
+    }
+    context = _PanelContext(
         structure=structure,
         level=level,
         ranks=ranks,
-        names=block_names(graph, blocks),
-        sums=Sums(structure),
+        names=block_names(graph, steps_by_output),
+        costs=_CostCounter(structure),
     )
-    rows = [_rows(drawing, section) for section in sections]
-    titles = _titles(structure, sections)
-    most = max((row.multiply_adds for held in rows for row in held), default=0) or 1
+    rows = [_rows(context, section) for section in sections]
+    titles = _card_titles(structure, sections)
+    largest = max((row.multiply_adds for card_rows in rows for row in card_rows), default=0) or 1
     cards = tuple(
-        _card(structure, section, title, [_with_bar(row, most) for row in held])
-        for section, title, held in zip(sections, titles, rows, strict=True)
+        _card(
+            structure,
+            section,
+            title,
+            [replace(row, bar=row.multiply_adds / largest) for row in card_rows],
+        )
+        for section, title, card_rows in zip(sections, titles, rows, strict=True)
     )
-    reads = _reads(structure, cards)
+    edges = _row_edges(structure, cards)
     return Panel(
         role=role,
         name=network_name(graph),
@@ -60,169 +114,170 @@ def panel_of(structure: Structure, *, role: str | None, level: Level, ranks: Ran
         unit="ch" if structure.stages else "dim",
         parameters=structure.parameters,
         multiply_adds=structure.multiply_adds,
-        exact=structure.exact,
+        exact=structure.is_cost_exact,
         cards=cards,
-        flows=tuple(sorted({(source.card, target.card) for source, target in reads})),
-        jumps=tuple(read for read in reads if read[0].card + 1 != read[1].card),
+        flows=tuple(sorted({(source.card, target.card) for source, target in edges})),
+        jumps=tuple((source, target) for source, target in edges if source.card + 1 != target.card),
     )
 
 
-def _reads(structure: Structure, cards: Sequence[Card]) -> tuple[tuple[Spot, Spot], ...]:
-    """Return which Row reads from which of another Card, in program order of the reader."""
-    homes = {
-        result: Spot(c, r)
+def _row_edges(
+    structure: Structure, cards: Sequence[Card]
+) -> tuple[tuple[RowIndex, RowIndex], ...]:
+    """Return the edges between Rows of different Cards, in program order of the reader."""
+    spots = {
+        result: RowIndex(c, r)
         for c, card in enumerate(cards)
         for r, row in enumerate(card.rows)
         for name in row.operators
         for result in structure.graph.operators[name].results
     }
-    found = (
-        (homes[name], homes[step.result])
+    edges = (
+        (spots[name], spots[step.result])
         for step in structure.flow.steps.values()
         for name in step.data
-        if name in homes and step.result in homes
+        if name in spots and step.result in spots
     )
-    return tuple(dict.fromkeys(reads for reads in found if reads[0].card != reads[1].card))
+    return tuple(dict.fromkeys(edge for edge in edges if edge[0].card != edge[1].card))
 
 
-def _with_bar(row: Row, most: int) -> Row:
-    return replace(row, bar=row.multiply_adds / most)
-
-
-def _card(structure: Structure, section: Section, title: str, rows: Sequence[Row]) -> Card:
-    spent = sum(row.multiply_adds for row in rows)
+def _card(structure: Structure, section: CardSection, title: str, rows: Sequence[BlockRow]) -> Card:
+    multiply_adds = sum(row.multiply_adds for row in rows)
     return Card(
         title=title,
         part=section.part,
         size=rows[-1].size,
         parameters=sum(row.parameters for row in rows),
-        multiply_adds=spent,
-        share=spent / (structure.multiply_adds or 1),
+        multiply_adds=multiply_adds,
+        share=multiply_adds / (structure.multiply_adds or 1),
         rows=tuple(rows),
     )
 
 
-def _rows(drawing: _Drawing, section: Section) -> tuple[Row, ...]:
-    if drawing.level is Level.MODULE:
-        return merged(tuple(_layers(drawing, section)))
-    factors = factors_of(drawing.structure, section.units)
-    is_encoder = section.part is Part.ENCODER
-    blocks = [
+def _rows(context: _PanelContext, section: CardSection) -> tuple[BlockRow, ...]:
+    if context.level is Level.MODULE:
+        return collapsed(tuple(_layer_rows(context, section)))
+    factors = scale_factors(context.structure, section.blocks)
+    is_encoder = section.part is CardPart.ENCODER
+    block_rows = [
         _row(
-            drawing,
-            unit,
-            "Layer" if is_encoder else drawing.names[unit.result],
-            factors[unit.result],
+            context,
+            block,
+            "Layer" if is_encoder else context.names[block.result],
+            factors[block.result],
         )
-        for unit in section.units
+        for block in section.blocks
     ]
-    rows = numbered(merged(blocks)) if is_encoder else folded(merged(blocks))
-    return (summary(rows),) if drawing.level is Level.STAGE else rows
+    rows = numbered(collapsed(block_rows)) if is_encoder else condensed(collapsed(block_rows))
+    return (summary(rows),) if context.level is Level.STAGE else rows
 
 
-def _layers(drawing: _Drawing, section: Section) -> Iterator[Row]:
-    """Yield the layers of each block; those of equal blocks that follow each other once."""
+def _layer_rows(context: _PanelContext, section: CardSection) -> Iterator[BlockRow]:
+    """Yield a row for each layer of each block, collapsing runs of equal blocks."""
     blocks = [
-        tuple(_layer(drawing, Unit(layer, layer[-1].result)) for layer in layers_of(unit.steps))
-        for unit in section.units
+        tuple(
+            _layer_row(context, CardBlock(layer, layer[-1].result))
+            for layer in layers_of(block.steps)
+        )
+        for block in section.blocks
     ]
     start = 0
     while start < len(blocks):
         stop = start + 1
-        while stop < len(blocks) and _continues(blocks[stop - 1], blocks[stop]):
+        while stop < len(blocks) and _collapses(blocks[stop - 1], blocks[stop]):
             stop += 1
-        yield from map(sum_of, zip(*blocks[start:stop], strict=True))
+        yield from map(combined, zip(*blocks[start:stop], strict=True))
         start = stop
 
 
-def _continues(block: Sequence[Row], following: Sequence[Row]) -> bool:
-    """Tell whether a block has the layers of the one before, in which no pair ends."""
-    said, other = (
+def _collapses(block: Sequence[BlockRow], following: Sequence[BlockRow]) -> bool:
+    """Return whether the following block has the same layers, and no pair ends in this one."""
+    layers, following_layers = (
         [(row.name, row.factor, row.size) for row in rows] for rows in (block, following)
     )
-    return said == other and not any(row.ranks for row in block)
+    return layers == following_layers and not any(row.ranks for row in block)
 
 
-def _layer(drawing: _Drawing, unit: Unit) -> Row:
-    factor = factors_of(drawing.structure, (unit,))[unit.result]
-    return _row(drawing, unit, layer_name(drawing.structure.graph, unit.steps), factor)
+def _layer_row(context: _PanelContext, layer: CardBlock) -> BlockRow:
+    factor = scale_factors(context.structure, (layer,))[layer.result]
+    return _row(context, layer, layer_name(context.structure.graph, layer.steps), factor)
 
 
-def _row(drawing: _Drawing, unit: Unit, name: str, factor: str) -> Row:
-    operators = tuple(step.operator.name for step in unit.steps)
-    size = drawing.structure.channels(unit.result)
-    return Row(
+def _row(context: _PanelContext, block: CardBlock, name: str, factor: str) -> BlockRow:
+    operators = tuple(step.operator.name for step in block.steps)
+    size = context.structure.channels(block.result)
+    return BlockRow(
         name=name,
         factor=factor,
         times=1,
-        size=None if size == UNKNOWN else size,
-        parameters=drawing.sums.parameters(unit.steps),
-        multiply_adds=drawing.sums.multiply_adds(unit.steps),
+        size=None if size == UNKNOWN_DIM else size,
+        parameters=context.costs.parameters(block.steps),
+        multiply_adds=context.costs.multiply_adds(block.steps),
         bar=0.0,
         operators=operators,
-        values=(unit.result,),
-        ranks=tuple(sorted(rank for name in operators for rank in drawing.ranks.get(name, ()))),
+        values=(block.result,),
+        ranks=tuple(sorted(rank for name in operators for rank in context.ranks.get(name, ()))),
     )
 
 
-def _titles(structure: Structure, sections: Sequence[Section]) -> list[str]:
-    heads = sum(section.part is Part.HEAD for section in sections)
-    number = 0
+def _card_titles(structure: Structure, sections: Sequence[CardSection]) -> list[str]:
+    head_count = sum(section.part is CardPart.HEAD for section in sections)
+    head_number = 0
     titles: list[str] = []
     for section in sections:
-        number += section.part is Part.HEAD
-        titles.append(_title(structure, section, number if heads > 1 else None))
+        head_number += section.part is CardPart.HEAD
+        titles.append(_card_title(structure, section, head_number if head_count > 1 else None))
     return titles
 
 
-def _title(structure: Structure, section: Section, number: int | None) -> str:
+def _card_title(structure: Structure, section: CardSection, head_number: int | None) -> str:
     match section.part:
-        case Part.STAGE:
-            return _resolution(structure, section.place)
-        case Part.NECK:
-            return " · ".join(filter(None, ("Neck", _resolution(structure, section.place))))
-        case Part.ENCODER:
-            return f"Encoder{_tokens(structure, section.place)}"
-        case Part.HEAD:
-            return "Head" if number is None else f"Head {number}"
-        case Part.EMBEDDINGS:
+        case CardPart.STAGE:
+            return _resolution(structure, section.title_value)
+        case CardPart.NECK:
+            return " · ".join(filter(None, ("Neck", _resolution(structure, section.title_value))))
+        case CardPart.ENCODER:
+            return f"Encoder{_tokens(structure, section.title_value)}"
+        case CardPart.HEAD:
+            return "Head" if head_number is None else f"Head {head_number}"
+        case CardPart.EMBEDDINGS:
             return "Embeddings"
-        case Part.BODY:
+        case CardPart.BODY:
             return "Layers"
 
 
-def _resolution(structure: Structure, place: str | None) -> str:
-    """Write H × W, or how it compares to the input where that is not known."""
-    if place is None:
+def _resolution(structure: Structure, value: str | None) -> str:
+    """Write H × W, or the ratio to the input if H × W is unknown."""
+    if value is None:
         return ""
-    sides = structure.sides(place)
+    sides = structure.sides(value)
     if sides is not None:
         return f"{sides[0]} × {sides[1]}"
-    scale = structure.scales[place]
+    scale = structure.scales[value]
     if scale.height == scale.width and scale.height.numerator == 1:
         return "input" if scale.height == 1 else f"input / {scale.height.denominator}"
     return f"input × {scale}"
 
 
-def _tokens(structure: Structure, place: str | None) -> str:
-    shape = structure.graph.values[place].shape if place is not None else None
-    if shape is None or len(shape) != 3 or shape[1] == UNKNOWN:
+def _tokens(structure: Structure, value: str | None) -> str:
+    shape = structure.graph.values[value].shape if value is not None else None
+    if shape is None or len(shape) != 3 or shape[1] == UNKNOWN_DIM:
         return ""
     return f" · {shape[1]} tokens"
 
 
 def _inputs(graph: Graph) -> str:
-    """Say what a network is fed, the batch left out; feeds that differ are named."""
+    """Describe the feeds without the batch; name them if they differ."""
     feeds = [graph.values[name] for name in graph.feeds]
-    kinds = list(dict.fromkeys(map(_input, feeds)))
+    kinds = list(dict.fromkeys(map(_feed_text, feeds)))
     if len(kinds) < 2:
         return f"input {kinds[0]}" if kinds else ""
-    texts = [f"{named(feed.name)} {_input(feed)}" for feed in feeds]
+    texts = [f"{printed_name(feed.name)} {_feed_text(feed)}" for feed in feeds]
     more = len(texts) - _INPUTS_SHOWN
     return ", ".join(texts[:_INPUTS_SHOWN]) + (f" + {more}" if more > 0 else "")
 
 
-def _input(value: Value) -> str:
+def _feed_text(value: Value) -> str:
     if value.shape is None:
         return "?"
     dtype = value.dtype or "float32"

@@ -1,22 +1,22 @@
-"""The model of a picture of cards, free of DOT: what the DOT, and any other view, is drawn from.
+"""The model of a picture of cards, which DOT and HTML are drawn from.
 
-A Board holds one Panel per network, the teacher first. A Panel holds Cards from input to output; a
-Card is a stage, the embeddings, an encoder, a neck or a head, and holds Rows; a Row is a block, or
-`times` equal ones that follow each other. Rows know the Operators they stand for and the Values
-they hand on, so that a view can open them.
+A Board holds one Panel per network, the teacher first. A Panel holds Cards from input to output. A
+Card is a stage, the embeddings, an encoder, a neck or a head, and holds Rows. A Row is a block, or
+`times` equal consecutive blocks. It lists its Operators and the outputs of its blocks, so that a
+view can expand it.
 
-What is beside what: `bands` go from top to bottom. A Band has at most one Card of each Panel
-(`cards[p]` is an index into `panels[p].cards`, or None), and Lines. A Line has at most one Row of
-each of these Cards (`rows[p]`, an index into `card.rows`, or None for a blank). A Card's title
-stands directly above its first Row, so blanks before that are above the Card, blanks behind its
-last Row below it. The two Rows of a pair stand in one Line wherever the order of pairs allows it.
+Alignment: `bands` run from top to bottom. A Band has at most one Card of each Panel (`cards[p]` is
+an index into `panels[p].cards`, or None) and Lines. A Line has at most one Row of each of these
+Cards (`rows[p]`, an index into `card.rows`, or None for a blank). A Card's title is drawn directly
+above its first Row: blanks before that Row are above the Card, blanks after its last Row below it.
+The two Rows of a pair share a Line wherever the order of pairs allows it.
 
-Pairs are Tags on Links between two Spots; `line.links` are the Links whose pill stands in that
-Line, between the Panels. All pairs that join the same two Rows are on one Link.
+Pairs are Tags on Links between two Spots; `line.links` are the Links whose pill is drawn in that
+Line, between the Panels. All pairs of the same two Rows share one Link.
 
-Findings of a Report are Marks, at the Rows that they speak of; like Links, they stand in a Line.
+Diagnostics of a Report are Marks at the Rows they concern. Like Links, each belongs to a Line.
 
-Everything is frozen, in program order, and the same for the same input.
+Everything is frozen, in program order and deterministic.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from graphtool.matching import Kind, Relation
 
 __all__ = [
     "Band",
+    "BlockRow",
     "Board",
     "Card",
+    "CardPart",
     "Level",
     "Line",
     "Link",
     "Mark",
     "Panel",
-    "Part",
-    "Row",
-    "Spot",
+    "RowIndex",
     "Tag",
 ]
 
 
 class Level(str, Enum):
-    """How much one box stands for, from most to least."""
+    """What one box shows, from coarse to fine."""
 
     STAGE = "stage"
     BLOCK = "block"
@@ -52,8 +52,8 @@ class Level(str, Enum):
     OP = "op"
 
 
-class Part(Enum):
-    """Which part of a network a Card is."""
+class CardPart(Enum):
+    """The part of a network that a Card shows."""
 
     STAGE = "stage"
     EMBEDDINGS = "embeddings"
@@ -64,19 +64,19 @@ class Part(Enum):
 
     @property
     def has_resolution(self) -> bool:
-        """Tell a part that is one of several, at a resolution of its own."""
-        return self in (Part.STAGE, Part.NECK)
+        """Return whether a network has one such part per resolution."""
+        return self in (CardPart.STAGE, CardPart.NECK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """A block, or `times` equal ones that follow each other.
+class BlockRow:
+    """A block, or `times` equal consecutive blocks.
 
-    `factor` says how the resolution changes (`↓2`), empty where it doesn't; `size` is the channels
-    or width of the output, None where unknown. `parameters` are elements, `multiply_adds` are for
-    one sample; `bar` is the latter's share of the largest Row of the Panel. `operators` are names
-    in program order, `values` what each merged block hands on. `ranks` are those of the pairs that
-    end here, `severity` that of the worst finding here.
+    `factor` is the change of resolution (`↓2`), empty if there is none. `size` is the channels or
+    width of the output, None if unknown. `parameters` counts elements, `multiply_adds` is for one
+    sample, and `bar` is its ratio to the largest Row of the Panel. `operators` are names in program
+    order, `values` the output of each block. `ranks` are those of the pairs that end here,
+    `severity` is that of the worst diagnostic here.
     """
 
     name: str
@@ -94,20 +94,20 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """A part of a network with its sums; `share` is that of all the Panel's multiply-adds."""
+    """A part of a network with its totals; `share` is its share of the Panel's multiply-adds."""
 
     title: str
-    part: Part
+    part: CardPart
     size: int | None
     parameters: int
     multiply_adds: int
     share: float
-    rows: tuple[Row, ...]
+    rows: tuple[BlockRow, ...]
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Spot:
-    """A Row of a Panel, by indices."""
+class RowIndex:
+    """A Row of a Panel, by the indices of its Card and of the Row."""
 
     card: int
     row: int
@@ -115,12 +115,12 @@ class Spot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """One network; `role` is teacher or student, None where it stands alone.
+    """One network; `role` is `teacher` or `student`, None if it is drawn alone.
 
-    `inputs` says what it is fed, `state` what merging makes of it, `unit` what `size` counts (`ch`
-    or `dim`). Not `exact` where an unknown dim was given a nominal size, or an Operator could not
-    be counted. `flows` says which Card reads from which: pairs of indices, source first. `jumps`
-    are the Rows between which a branch passes other Cards by, or comes back up.
+    `inputs` describes its feeds, `state` its state after the merge (`frozen`, `trained`), `unit`
+    what `size` counts (`ch` or `dim`). `exact` is False if an unknown dim was given a nominal size,
+    or an Operator could not be counted. `flows` are edges between Cards: pairs of indices, source
+    first. `jumps` are edges between Rows that skip Cards or go back up, source first.
     """
 
     role: str | None
@@ -134,15 +134,15 @@ class Panel:
     cards: tuple[Card, ...]
     state: str = ""
     flows: tuple[tuple[int, int], ...] = ()
-    jumps: tuple[tuple[Spot, Spot], ...] = ()
+    jumps: tuple[tuple[RowIndex, RowIndex], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tag:
-    """What a pill says of one pair, or of several that say the same.
+    """The text of a pill for one pair, or for several with the same text.
 
-    `text` compares the two sizes (`256 ← 24`, `768 = 768`), `adapter` says in short what the
-    student's side needs, empty where nothing; of a merge, first by which loss they are compared.
+    `text` compares the two sizes (`256 ← 24`, `768 = 768`). `adapter` abbreviates the student's
+    adapter, empty if it needs none; for a merge, the loss comes first.
     """
 
     ranks: tuple[int, ...]
@@ -154,33 +154,33 @@ class Tag:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """All pairs that join the same two Rows."""
+    """All pairs of the same two Rows."""
 
     tags: tuple[Tag, ...]
-    teacher: Spot
-    student: Spot
+    teacher: RowIndex
+    student: RowIndex
 
     @property
     def ranks(self) -> tuple[int, ...]:
-        """The ranks of all its pairs, sorted."""
+        """Return the ranks of all its pairs, sorted."""
         return tuple(sorted(rank for tag in self.tags for rank in tag.ranks))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """A finding; `spots` are the Rows that it speaks of, one for each Panel, None for no Row."""
+    """A diagnostic; `spots` has the Row that it concerns in each Panel, or None."""
 
     code: str
     slug: str
     severity: Severity
     message: str
     count: int
-    spots: tuple[Spot | None, ...]
+    spots: tuple[RowIndex | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What stands side by side: a Row of each Panel, or None; and the Links and Marks between."""
+    """A Row of each Panel (or None) side by side, with the Links and Marks drawn between them."""
 
     rows: tuple[int | None, ...]
     links: tuple[int, ...] = ()
@@ -189,7 +189,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Cards of equal height side by side, or one alone, and their Lines."""
+    """Cards side by side, at most one per Panel, and their Lines."""
 
     cards: tuple[int | None, ...]
     lines: tuple[Line, ...]
@@ -199,8 +199,8 @@ class Band:
 class Board:
     """One network, or two with their pairs.
 
-    `headline` says in two lines what joins them, `worst` how bad that is where findings do. `pairs`
-    counts those given; `notes` say what the picture leaves out.
+    `headline` is a summary in two lines; for a Report, `worst` is its highest severity. `pairs`
+    counts the pairs given, drawn or not. `notes` list what the picture leaves out.
     """
 
     level: Level
@@ -215,5 +215,5 @@ class Board:
 
     @property
     def rows(self) -> int:
-        """The number of Rows of all Panels."""
+        """Return the number of Rows of all Panels."""
         return sum(len(card.rows) for panel in self.panels for card in panel.cards)

@@ -1,4 +1,4 @@
-"""Graphviz at work: which engine there is, and one layout within a time limit."""
+"""Find Graphviz and run a layout within a time limit."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["Engine", "LayoutTimeoutError", "check_engine", "find_engine"]
 
 _PURE = "graphviz-pure"
 _PNG_DPI = 144
-_SAID = 300
-# The font whose widths graphviz-pure knows; for a list of fonts it takes those of Times.
-_KNOWN_FONT, _FAMILY_OF_KNOWN = "Helvetica", b"Helvetica,sans-Serif"
+_MAX_STDERR = 300
+# graphviz-pure knows the widths of this font; for a list of fonts, it uses those of Times.
+_PURE_FONT, _PURE_FONT_FAMILY = "Helvetica", b"Helvetica,sans-Serif"
 
 
 class LayoutTimeoutError(Exception):
-    """The engine was stopped because it took too long."""
+    """The engine was killed because it took too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,26 +36,26 @@ class Engine:
 
     @property
     def name(self) -> str:
-        """What the executable is called."""
+        """Return the file name of the executable."""
         return Path(self.path).name
 
     def draw(self, dot: str, format: str, seconds: float) -> bytes:
-        """Return the picture of DOT as `svg`, `png` or `pdf`.
+        """Return the picture of DOT as `svg`, `png` or `pdf`, or its layout as `plain`.
 
-        Raises LayoutTimeoutError, and GraphtoolError: GT403 where the engine fails, GT406 where it
-        doesn't know the format.
+        Raises LayoutTimeoutError, and GraphtoolError: GT403 if the engine fails, GT406 for a format
+        that it doesn't support.
         """
         self.check(format)
         command = [self.path, f"-T{format}"]
         if format == "png":
             command.append(f"-Gdpi={_PNG_DPI}")
         if self.name == _PURE:
-            dot = dot.replace(f'"{FONT}"', _KNOWN_FONT)
-        drawn = self._run(command, dot.encode("utf-8", "replace"), seconds)
-        return drawn.replace(_FAMILY_OF_KNOWN, FONT.encode()) if self.name == _PURE else drawn
+            dot = dot.replace(f'"{FONT}"', _PURE_FONT)
+        picture = self._run(command, dot.encode("utf-8", "replace"), seconds)
+        return picture.replace(_PURE_FONT_FAMILY, FONT.encode()) if self.name == _PURE else picture
 
     def check(self, format: str) -> None:
-        """Refuse what the engine does not draw.
+        """Check that the engine supports a format.
 
         Raises GraphtoolError: GT406.
         """
@@ -75,48 +75,48 @@ class Engine:
             status = error.strerror or str(error)
             raise GraphtoolError(problems.engine_failed(self.name, status, "")) from None
         try:
-            drawn, said = process.communicate(dot, timeout=seconds)
+            output, stderr = process.communicate(dot, timeout=seconds)
         except BaseException as error:
-            _kill(process)
+            _kill_group(process)
             if isinstance(error, subprocess.TimeoutExpired):
                 raise LayoutTimeoutError from None
             raise
-        if process.returncode or not drawn:
-            status = _status(process.returncode)
-            text = said.decode("utf-8", "replace").strip()[:_SAID]
+        if process.returncode or not output:
+            status = _status_text(process.returncode)
+            text = stderr.decode("utf-8", "replace").strip()[:_MAX_STDERR]
             raise GraphtoolError(problems.engine_failed(self.name, status, text))
-        return drawn
+        return output
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End an engine and what it started: a wrapper script's child would hold the pipes open."""
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill an engine and its children: the child of a wrapper script would keep the pipes open."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
 
-def _status(code: int) -> str:
+def _status_text(code: int) -> str:
     if code < 0:
         return f"killed by signal {-code}"
     return f"exit status {code}" if code else "it drew nothing"
 
 
-def check_engine(ending: str) -> None:
-    """Refuse a picture's ending that nothing here draws; `.dot` and `.html` need no engine.
+def check_engine(extension: str) -> None:
+    """Check that an engine supports a file extension; `.dot` and `.html` need none.
 
     Raises GraphtoolError: GT401, GT406.
     """
-    if ending in (".dot", ".html"):
+    if extension in (".dot", ".html"):
         return
     engine = find_engine()
     if engine is None:
-        raise GraphtoolError(problems.no_engine(ending))
-    engine.check(ending[1:])
+        raise GraphtoolError(problems.no_engine(extension))
+    engine.check(extension[1:])
 
 
 def find_engine() -> Engine | None:
     """Return the system's `dot`, else `graphviz-pure`, else None."""
-    # Scripts of an environment that isn't activated are not on the path.
-    beside = str(Path(sysconfig.get_path("scripts")) / _PURE)
-    found = which("dot") or which(_PURE) or which(beside)
-    return None if found is None else Engine(found)
+    # The scripts of an environment that isn't activated are not on PATH.
+    in_environment = str(Path(sysconfig.get_path("scripts")) / _PURE)
+    path = which("dot") or which(_PURE) or which(in_environment)
+    return None if path is None else Engine(path)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from graphtool.arguments import bad_argument
 from graphtool.diagnostics import UsageError
 from graphtool.files import check_writable, write_text
-from graphtool.graph import UNKNOWN, Graph, Operator
+from graphtool.graph import UNKNOWN_DIM, Graph, Operator
 from graphtool.matching.pairs import end_of
 from graphtool.readers import Source, read
 from graphtool.rendering import problems
-from graphtool.structure import Row, Structure, analyse, row_of
-from graphtool.text import visible
+from graphtool.structure import Structure, ValueRow, analyse, value_row
+from graphtool.text import printable
 
 if TYPE_CHECKING:
     import networkx
@@ -99,11 +99,11 @@ def _ending(path: str | PathLike[str]) -> str:
     return PurePath(path).suffix.lower()
 
 
-def _rows(structure: Structure) -> Iterator[Row]:
-    return (row_of(structure, value) for value in structure.graph.values.values())
+def _rows(structure: Structure) -> Iterator[ValueRow]:
+    return (value_row(structure, value) for value in structure.graph.values.values())
 
 
-def row_data(graph: Graph, row: Row) -> dict[str, Any]:
+def row_data(graph: Graph, row: ValueRow) -> dict[str, Any]:
     """Return all that is known of a Value as plain data."""
     return {
         **asdict(end_of(graph, row.value)),
@@ -112,12 +112,12 @@ def row_data(graph: Graph, row: Row) -> dict[str, Any]:
         "stage": row.stage,
         "resolution": row.resolution,
         "depth": row.depth,
-        "multiply_adds_before": row.spent,
+        "multiply_adds_before": row.cost_fraction,
         "main_line": row.main_line,
     }
 
 
-def write_rows(graph: Graph, rows: Iterable[Row], path: str | PathLike[str]) -> None:
+def write_rows(graph: Graph, rows: Iterable[ValueRow], path: str | PathLike[str]) -> None:
     """Write Values as CSV, whole or not at all.
 
     Raises GraphtoolError: GT601.
@@ -145,9 +145,9 @@ def _text(given: Any) -> Any:
     if isinstance(given, tuple):
         several = cast("tuple[object, ...]", given)
         is_shape = all(isinstance(dim, int) for dim in several)
-        texts = ["?" if dim == UNKNOWN else str(dim) for dim in several]
+        texts = ["?" if dim == UNKNOWN_DIM else str(dim) for dim in several]
         given = (" " if is_shape else "; ").join(texts)
-    return visible(given) if isinstance(given, str) else given
+    return printable(given) if isinstance(given, str) else given
 
 
 def _graphml(structure: Structure) -> str:
@@ -164,17 +164,17 @@ def _exported(structure: Structure) -> networkx.DiGraph[str]:
     graph = structure.graph
     exported: networkx.DiGraph[str] = networkx.DiGraph()
     for row in _rows(structure):
-        exported.add_node(visible(row.value.name), **_of_value(graph, row))
-    keys = {name: visible(key) for name, key in graph.operator_keys.items()}
+        exported.add_node(printable(row.value.name), **_of_value(graph, row))
+    keys = {name: printable(key) for name, key in graph.operator_keys.items()}
     for operator in graph.operators.values():
         exported.add_node(keys[operator.name], **_of_operator(operator))
-    exported.add_edges_from((visible(tail), visible(head)) for tail, head in graph.nx.edges)
+    exported.add_edges_from((printable(tail), printable(head)) for tail, head in graph.nx.edges)
     for (tail, head), places in _places(graph, keys).items():
         exported.edges[tail, head]["place"] = " ".join(places)
     return exported
 
 
-def _of_value(graph: Graph, row: Row) -> _Attributes:
+def _of_value(graph: Graph, row: ValueRow) -> _Attributes:
     origin = row.value.origin.value
     return _attributes({"node": "value", "origin": origin, **row_data(graph, row)})
 
@@ -205,7 +205,7 @@ def _places(graph: Graph, keys: Mapping[str, str]) -> Mapping[tuple[str, str], l
         key = keys[operator.name]
         for place, name in enumerate(operator.operands):
             if name is not None:
-                places.setdefault((visible(name), key), []).append(str(place))
+                places.setdefault((printable(name), key), []).append(str(place))
         for place, name in enumerate(operator.results):
-            places.setdefault((key, visible(name)), []).append(str(place))
+            places.setdefault((key, printable(name)), []).append(str(place))
     return places

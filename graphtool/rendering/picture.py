@@ -1,4 +1,4 @@
-"""`render`: a picture of a network, or of two with their pairs, on disk or in a notebook."""
+"""`render`: draw a network, or two with their pairs, to a file or a notebook."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import PurePath
 
 from graphtool.arguments import bad_argument
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError
-from graphtool.files import placed, write_text
+from graphtool.files import atomic_write, write_text
 from graphtool.rendering import problems
-from graphtool.rendering._subject import Drawing, Focus, draw, higher
+from graphtool.rendering._drawing import Drawing, Focus, draw, higher
 from graphtool.rendering.board import Level
 from graphtool.rendering.engine import Engine, LayoutTimeoutError, find_engine
 from graphtool.rendering.html import page_of
 from graphtool.rendering.scenes import Drawable, Subject, subject_of
 
-__all__ = ["Picture", "ending_of", "render"]
+__all__ = ["Picture", "extension_of", "render"]
 
-_ENDINGS = (".dot", ".svg", ".png", ".pdf", ".html")
-_SECONDS = 10.0
-_A_DAY = 86_400
+_EXTENSIONS = (".dot", ".svg", ".png", ".pdf", ".html")
+_DEFAULT_SECONDS = 10.0
+_MAX_SECONDS = 86_400
 _CALL = 'gt.render(pairs, "pairs.svg")'
-# Notebooks keep every output in their file.
-_MOST_IN_A_NOTEBOOK = 2_000_000
+# In characters: a notebook stores every output in its file.
+_MAX_NOTEBOOK_SVG = 2_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,30 +40,31 @@ class Picture:
     report: Report = field(default_factory=Report)
 
     def _repr_svg_(self) -> str | None:
-        """Return the picture for a notebook; None where no engine draws it in time and size."""
+        """Return the SVG at the first level within the limits of time and size, or None."""
         engine = find_engine()
         if engine is None:
             return None
         drawing: Drawing | None = Drawing(self.dot, self.level)
         while drawing is not None:
             try:
-                svg = engine.draw(drawing.dot, "svg", _SECONDS).decode()
+                svg = engine.draw(drawing.dot, "svg", _DEFAULT_SECONDS).decode()
             except LayoutTimeoutError:
                 svg = None
-            if svg is not None and len(svg) <= _MOST_IN_A_NOTEBOOK:
+            if svg is not None and len(svg) <= _MAX_NOTEBOOK_SVG:
                 return svg[svg.index("<svg") :]
-            above = higher(drawing.level)
-            drawing = None if above is None else draw(self.subject, above)
+            level = higher(drawing.level)
+            drawing = None if level is None else draw(self.subject, level)
         return None
 
     def _repr_html_(self) -> str:
-        """Return the picture in a frame of bounded height, or why there is none."""
+        """Return the picture in a scrolling frame, or the reason why there is none."""
         from html import escape
 
         svg = self._repr_svg_()
         if svg is None:
-            why = problems.no_engine(".svg") if find_engine() is None else "too large to show here"
-            return f"<pre>{escape(str(why))}</pre>"
+            no_svg = problems.no_engine(".svg")
+            reason = no_svg if find_engine() is None else "too large to show here"
+            return f"<pre>{escape(str(reason))}</pre>"
         return f'<div style="max-height:80vh;overflow:auto">{svg}</div>'
 
 
@@ -74,7 +75,7 @@ def render(
     level: Level | str | None = None,
     focus: str | None = None,
     radius: int = 2,
-    seconds: float = _SECONDS,
+    seconds: float = _DEFAULT_SECONDS,
 ) -> Picture:
     """Draw a network; or two with their pairs, with what was found, or as they are merged.
 
@@ -94,78 +95,82 @@ def render(
     GT101 or GT102 for a focus, and as `gt.read` does. Raises GraphtoolError: GT401, GT403, GT405
     and GT406 where no engine draws it, GT601 where the file can't be written.
     """
-    found = tuple(_misgiven(path, radius, seconds))
-    if found:
-        raise UsageError(*found)
-    ending = None if path is None else ending_of(path)
-    wanted = _level(level, focus)
-    subject, about = subject_of(x)
-    drawing = draw(subject, wanted, None if focus is None else Focus(focus, radius))
-    if path is None or ending is None:
-        return _picture(subject, drawing, *about)
-    if ending == ".dot":
+    errors = tuple(_argument_errors(path, radius, seconds))
+    if errors:
+        raise UsageError(*errors)
+    extension = None if path is None else extension_of(path)
+    checked_level = _check_level(level, focus)
+    subject, report = subject_of(x)
+    drawing = draw(subject, checked_level, None if focus is None else Focus(focus, radius))
+    if path is None or extension is None:
+        return _picture(subject, drawing, *report)
+    if extension == ".dot":
         write_text(path, drawing.dot)
-        return _picture(subject, drawing, *about)
+        return _picture(subject, drawing, *report)
     engine = find_engine()
-    if ending == ".html":
+    if extension == ".html":
         page = page_of(subject, drawing.board, engine, seconds=seconds, focus=focus)
         write_text(path, page.text)
-        return _picture(subject, drawing, *about, *page.said)
+        return _picture(subject, drawing, *report, *page.diagnostics)
     if engine is None:
-        raise GraphtoolError(problems.no_engine(ending))
-    data, drawing, said = _laid_out(subject, drawing, engine, ending[1:], seconds)
-    with placed(path) as file:
+        raise GraphtoolError(problems.no_engine(extension))
+    data, drawing, raised = _lay_out(subject, drawing, engine, extension[1:], seconds)
+    with atomic_write(path) as file:
         file.write_bytes(data)
-    return _picture(subject, drawing, *about, *said)
+    return _picture(subject, drawing, *report, *raised)
 
 
-def _misgiven(path: object, radius: object, seconds: object) -> Iterator[Diagnostic]:
+def _argument_errors(path: object, radius: object, seconds: object) -> Iterator[Diagnostic]:
     if not (path is None or isinstance(path, str | PathLike)):
         yield bad_argument("path", path, "the path of a file", _CALL)
     if not isinstance(radius, int) or isinstance(radius, bool) or radius < 1:
         yield problems.no_radius(radius)
-    if not isinstance(seconds, int | float) or not 0 < seconds <= _A_DAY:
-        wanted = f"a number above 0, {_A_DAY} at most"
-        yield bad_argument("seconds", seconds, wanted, f"{_CALL[:-1]}, seconds=60)")
+    if not isinstance(seconds, int | float) or not 0 < seconds <= _MAX_SECONDS:
+        expected = f"a number above 0, {_MAX_SECONDS} at most"
+        yield bad_argument("seconds", seconds, expected, f"{_CALL[:-1]}, seconds=60)")
 
 
-def _picture(subject: Subject, drawing: Drawing, *said: Diagnostic) -> Picture:
-    report = Report.of((*said, *map(problems.left_out, drawing.notes)))
+def _picture(subject: Subject, drawing: Drawing, *diagnostics: Diagnostic) -> Picture:
+    report = Report.of((*diagnostics, *map(problems.left_out, drawing.notes)))
     return Picture(subject=subject, dot=drawing.dot, level=drawing.level, report=report)
 
 
-def _laid_out(
+def _lay_out(
     subject: Subject, drawing: Drawing, engine: Engine, format: str, seconds: float
 ) -> tuple[bytes, Drawing, list[Diagnostic]]:
-    """Lay a picture out, at a higher level where it takes too long."""
-    said: list[Diagnostic] = []
+    """Lay a picture out, raising its level as long as that takes too long."""
+    raised: list[Diagnostic] = []
     while True:
         try:
-            return engine.draw(drawing.dot, format, seconds), drawing, said
+            return engine.draw(drawing.dot, format, seconds), drawing, raised
         except LayoutTimeoutError:
-            above = higher(drawing.level)
-            if above is None:
+            level = higher(drawing.level)
+            if level is None:
                 raise GraphtoolError(problems.layout_took_too_long(engine.name, seconds)) from None
-        said.append(problems.level_raised(drawing.level.value, above.value, seconds))
-        drawing = draw(subject, above)
+        raised.append(problems.level_raised(drawing.level.value, level.value, seconds))
+        drawing = draw(subject, level)
 
 
-def ending_of(path: str | PathLike[str]) -> str:
-    """Return the ending of a picture's file, in small letters.
+def extension_of(path: str | PathLike[str]) -> str:
+    """Return the file extension of a picture, in lower case.
 
     Raises UsageError: GT402.
     """
-    ending = PurePath(fspath(path)).suffix.lower()
-    if ending not in _ENDINGS:
-        raise UsageError(problems.unknown_ending(fspath(path), _ENDINGS))
-    return ending
+    extension = PurePath(fspath(path)).suffix.lower()
+    if extension not in _EXTENSIONS:
+        raise UsageError(problems.unknown_ending(fspath(path), _EXTENSIONS))
+    return extension
 
 
-def _level(level: Level | str | None, focus: str | None) -> Level | None:
+def _check_level(level: Level | str | None, focus: str | None) -> Level | None:
+    """Convert a level, and check that it can be drawn with the focus.
+
+    Raises UsageError: GT407, GT408.
+    """
     known = [known.value for known in Level]
     if level is not None and level not in known:
         raise UsageError(problems.unknown_level(str(level), known))
-    wanted = None if level is None else Level(level)
-    if focus is not None and wanted not in (None, Level.OP):
-        raise UsageError(problems.level_without_focus(wanted.value))
-    return wanted
+    converted = None if level is None else Level(level)
+    if focus is not None and converted not in (None, Level.OP):
+        raise UsageError(problems.level_without_focus(converted.value))
+    return converted

@@ -1,4 +1,4 @@
-"""What can be drawn, whatever it comes from: one network, or a teacher and a student."""
+"""Convert the argument of `render` to a network, or to a Scene of teacher and student."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from graphtool.both import Both
 from graphtool.diagnostics import Report, UsageError
 from graphtool.graph import Graph
 from graphtool.matching import PairSet
 from graphtool.rendering import problems
 from graphtool.structure import Structure, analyse
 
-# What merging needs is imported where something is merged: it takes half as long as a picture.
+# Merging is imported only for a merge: its import takes half as long as a picture.
 if TYPE_CHECKING:
     from graphtool.checks import MergePlan
 
@@ -30,15 +31,15 @@ __all__ = [
 ]
 
 _MANIFEST = "manifest.json"
-# What there is a picture of: live Programs, Networks and what merging gives hold what is Paddle's.
+# `Any` is a live Program, a Network or a Merged, which hold objects of Paddle.
 Drawable: TypeAlias = "Graph | PairSet | Report | Scene | str | PathLike[str] | Any"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merge:
-    """What merging makes of two networks; `losses` says that pairs are built into the Program.
+    """How two networks were merged; `losses` is whether the Program computes losses of the pairs.
 
-    `others` are the prefixes of teachers that are in it as well and are not drawn.
+    `others` are the prefixes of further teachers, which are not drawn.
     """
 
     prefix: str
@@ -49,7 +50,7 @@ class Merge:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """Two networks side by side: their pairs, what a Report found, or how they are merged."""
+    """Two networks side by side with their pairs, the diagnostics of a Report, or their merge."""
 
     pairs: PairSet
     report: Report | None = None
@@ -57,55 +58,48 @@ class Scene:
 
     @property
     def graphs(self) -> tuple[Graph, Graph]:
-        """The teacher's and the student's."""
+        """Return the teacher's Graph and the student's."""
         return self.pairs.teacher, self.pairs.student
 
     @cached_property
-    def structures(self) -> tuple[Structure, Structure]:
-        """What was found out about the teacher and the student."""
-        teacher, student = map(analyse, self.graphs)
-        return teacher, student
+    def structures(self) -> Both[Structure]:
+        """Return the analyses of both networks."""
+        return Both(*self.graphs).map(analyse)
 
 
-# A network, or two with what lies between them.
 Subject: TypeAlias = "Graph | Scene"
 
 
 def scene_of_plan(plan: MergePlan, pairs: PairSet | None = None) -> Scene:
-    """Return the networks of a merge with the pairs that are to be distilled."""
+    """Return the Scene of a planned merge, with the pairs of its recipe."""
     return Scene(
         pairs=pairs or PairSet(teacher=plan.teacher, student=plan.student, pairs=()),
-        merge=Merge(prefix=plan.prefix, feed_map=dict((*plan.feed_map, *plan.own_feeds))),
+        merge=Merge(prefix=plan.prefix, feed_map=dict((*plan.feed_map, *plan.unmapped_feeds))),
     )
 
 
 def subject_of(x: Drawable) -> tuple[Subject, Report]:
-    """Return what is to be drawn of a Graph, a PairSet, a Report, a Merged, or what `read` takes.
+    """Return the network or Scene of a Graph, PairSet, Report, Merged, or argument of `read`.
 
-    Of the folder of a merge, the report warns of what has changed since it was saved: GT618, GT637.
+    For the folder of a merge, the report warns of files changed since it was saved: GT618, GT637.
 
-    Raises UsageError: GT411 for a Report that speaks of no two networks; ReadError as `read` does.
+    Raises UsageError: GT411 for a Report that is not about two networks; ReadError as `read` does.
     """
     if isinstance(x, (str, PathLike)):
-        return _of_path(fspath(x))
-    return _of_other(x), Report()
+        path: str = fspath(x)
+        if is_merged_folder(path):
+            return _scene_of_folder(Path(path))
+        from graphtool.readers import read
 
-
-def _of_path(path: str) -> tuple[Subject, Report]:
-    from graphtool.readers import read
-
-    return _of_folder(Path(path)) if is_merged_folder(path) else (read(path), Report())
-
-
-def _of_other(x: Drawable) -> Subject:
+        return read(path), Report()
     if isinstance(x, (Graph, Scene)):
-        return x
+        return x, Report()
     if isinstance(x, PairSet):
-        return Scene(pairs=x)
-    return _of_report(x) if isinstance(x, Report) else _of_live(x)
+        return Scene(pairs=x), Report()
+    return _scene_of_report(x) if isinstance(x, Report) else _subject_of_live(x), Report()
 
 
-def _of_report(report: Report) -> Scene:
+def _scene_of_report(report: Report) -> Scene:
     graphs = [graph for graph in report.about if isinstance(graph, Graph)]
     if len(graphs) != 2:
         raise UsageError(problems.report_of_nothing())
@@ -113,34 +107,34 @@ def _of_report(report: Report) -> Scene:
 
 
 def is_merged_folder(path: str) -> bool:
-    """Tell a folder that `graphtool merge` wrote from one that holds a model."""
+    """Return whether a path is a folder that `graphtool merge` wrote."""
     return Path(path, _MANIFEST).is_file()
 
 
-def _of_folder(folder: Path) -> tuple[Scene, Report]:
-    from graphtool.rendering._built import built_pairs
-    from graphtool.rendering._folder import opened
+def _scene_of_folder(folder: Path) -> tuple[Scene, Report]:
+    from graphtool.rendering._merged_folder import read_merged_folder
+    from graphtool.rendering._pairs_in_losses import pairs_in_losses
 
-    found = opened(folder)
-    built = built_pairs(found.teacher, found.student, found.merged, found.values)
+    saved = read_merged_folder(folder)
+    pairs = pairs_in_losses(saved.teacher, saved.student, saved.merged, saved.values)
     merge = Merge(
-        prefix=found.prefix, feed_map=found.feed_map, losses=bool(built), others=found.others
+        prefix=saved.prefix, feed_map=saved.feed_map, losses=bool(pairs), others=saved.others
     )
-    return Scene(pairs=built if built else found.pairs, merge=merge), found.report
+    return Scene(pairs=pairs if pairs else saved.pairs, merge=merge), saved.report
 
 
-def _of_live(x: Drawable) -> Subject:
+def _subject_of_live(x: Drawable) -> Subject:
     from graphtool.merging import Merged
     from graphtool.readers import read
     from graphtool.readers.live import LiveProgram
-    from graphtool.rendering._built import built_pairs
+    from graphtool.rendering._pairs_in_losses import pairs_in_losses
 
     if not isinstance(x, Merged):
         return read(x)
-    # Before the first of several merges, the student was alone.
+    # The student as it was before the first of several merges.
     teacher, student = x.source.graph, x.teachers[0].before.graph
-    # The Program as it is now, with the losses that were added since.
-    built = built_pairs(teacher, student, LiveProgram.of(x.program).graph, x.values)
-    others = tuple(one.prefix for one in x.teachers if one is not x)
-    merge = Merge(prefix=x.prefix, feed_map=x.feed_map, losses=bool(built), others=others)
-    return Scene(pairs=built, merge=merge)
+    # The current Program, with the losses added since the merge.
+    pairs = pairs_in_losses(teacher, student, LiveProgram.of(x.program).graph, x.values)
+    others = tuple(merged.prefix for merged in x.teachers if merged is not x)
+    merge = Merge(prefix=x.prefix, feed_map=x.feed_map, losses=bool(pairs), others=others)
+    return Scene(pairs=pairs, merge=merge)

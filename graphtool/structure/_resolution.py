@@ -7,17 +7,35 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
 
-from graphtool.graph import UNKNOWN, Graph, Operator
+from graphtool.graph import UNKNOWN_DIM, Graph, Operator
+from graphtool.ops import (
+    CONVOLUTIONS,
+    POOLS,
+    REDUCTIONS,
+    RESIZES,
+    integers,
+    integers_of,
+    is_custom,
+    numbers,
+)
 from graphtool.structure._flow import Flow, Step
-from graphtool.structure._numbers import numbers, numbers_of, whole_numbers
-from graphtool.structure._vocabulary import CONVOLUTIONS, POOLS, REDUCTIONS, RESIZES
 
 __all__ = ["GLOBAL", "Scale", "resolutions", "sides_of"]
+
+# Paddle counts sides in 64 bits.
+_MAX_SIDE = 2**63
+_ONE = Fraction(1)
+# They move pixels into channels or back: the attribute with the factor, whether maps get larger.
+_REARRANGING = {
+    "pixel_shuffle": ("upscale_factor", True),
+    "pixel_unshuffle": ("downscale_factor", False),
+    "space_to_depth": ("blocksize", False),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Height and width as fractions of the input's; zero where the map was pooled to one place."""
+    """Height and width as fractions of the input's; 0 where a map was pooled to one pixel."""
 
     height: Fraction
     width: Fraction
@@ -28,14 +46,14 @@ class Scale:
 
     @property
     def area(self) -> Fraction:
-        """The number of places as a fraction of the input's."""
+        """The number of pixels as a fraction of the input's."""
         return self.height * self.width
 
     @property
     def is_possible(self) -> bool:
-        """Tell a resolution that a map can have from one that only a damaged file gives."""
+        """Return whether a map can have this resolution; a damaged file may give any."""
         parts = (self.height, self.width)
-        return all(max(part.numerator, part.denominator) <= _FINEST for part in parts)
+        return all(max(part.numerator, part.denominator) <= _MAX_SIDE for part in parts)
 
     def __str__(self) -> str:
         if self == GLOBAL:
@@ -44,54 +62,48 @@ class Scale:
         return height if height == width else f"{height} × {width}"
 
 
-# Sides are counted in 64 bits.
-_FINEST = 2**63
-_ONE = Fraction(1)
 _INPUT = Scale(_ONE, _ONE)
 GLOBAL = Scale(Fraction(0), Fraction(0))
 
 
 def resolutions(flow: Flow, channel_axes: Mapping[str, int]) -> Mapping[str, Scale]:
-    """Return the resolution of every Value that the input reaches and whose resolution is known.
+    """Return the resolution of every Value that depends on the input, where it is known.
 
-    Attributes decide. Shapes are looked at only where an Operator has a size and no factor
-    (adaptive pooling, resizing to a size), or is unknown.
+    Attributes decide. Shapes are compared only where an Operator has a size and no factor (adaptive
+    pooling, resizing to a size), or is a custom one.
     """
-    walk = _Walk(flow.graph, channel_axes)
+    rules = _ScaleRules(flow.graph, channel_axes)
     scales: dict[str, Scale] = {
-        name: _INPUT for name in flow.graph.feeds if walk.rank(name) in (4, 5)
+        name: _INPUT for name in flow.graph.feeds if rules.rank(name) in (4, 5)
     }
     for step in flow.steps.values():
-        source = _source(step, scales)
+        read = [name for name in step.data if name in scales]
+        # Where a gate is multiplied with a map, the map decides.
+        source = next((x for x in read if scales[x] != GLOBAL), read[0] if read else None)
         if source is None:
             continue
-        scale = walk.after(step, source, scales[source])
+        scale = rules.after(step, source, scales[source])
         if scale is not None and scale.is_possible:
             scales.update(dict.fromkeys(step.operator.results, scale))
     return scales
 
 
 def sides_of(graph: Graph, name: str, channel_axis: int) -> tuple[int, int] | None:
-    """Return H and W of a map, None where it is none or they are unknown.
+    """Return H and W of a map, None where they are unknown or the Value is not a map.
 
-    A map whose channels lie in front of the samples is none: which axis they are on is lost then.
+    Nor where the channel axis comes before the batch: then it is unknown which axis the batch is.
     """
     shape = graph.values[name].shape
     if shape is None or len(shape) != 4 or channel_axis == 0:
         return None
     height, width = (dim for axis, dim in enumerate(shape) if axis not in (0, channel_axis))
-    return None if UNKNOWN in (height, width) or 0 in (height, width) else (height, width)
-
-
-def _source(step: Step, scales: Mapping[str, Scale]) -> str | None:
-    """Return what gives a step its resolution; where a gate meets a map, the map."""
-    found = [name for name in step.data if name in scales]
-    maps = [name for name in found if scales[name] != GLOBAL]
-    return maps[0] if maps else found[0] if found else None
+    return None if UNKNOWN_DIM in (height, width) or 0 in (height, width) else (height, width)
 
 
 @dataclass(frozen=True, slots=True)
-class _Walk:
+class _ScaleRules:
+    """How each kind of Operator changes the resolution; `axes` are the channel axes."""
+
     graph: Graph
     axes: Mapping[str, int]
 
@@ -99,7 +111,7 @@ class _Walk:
         return self.graph.values[name].rank or 0
 
     def after(self, step: Step, source: str, scale: Scale) -> Scale | None:
-        """Return the resolution after a step, None where it cannot be known."""
+        """Return the resolution after a step, None where it is unknown."""
         operator, kind = step.operator, step.kind
         if self.graph.values[step.result].rank in (0, 1, 2):
             return GLOBAL
@@ -113,16 +125,20 @@ class _Walk:
             return self._after_reduction(operator, source, scale)
         if kind == "strided_slice":
             return self._after_slice(operator, source, scale)
-        if kind in _REARRANGED:
-            return _after_rearrangement(operator, scale, kind)
-        return scale if _is_known(operator) else self._by_shape(operator, source, scale)
+        if kind in _REARRANGING:
+            attribute, enlarges = _REARRANGING[kind]
+            factor = Fraction(max(1, *integers(operator.attributes.get(attribute)), 1))
+            factor = factor if enlarges else 1 / factor
+            return scale.times(factor, factor)
+        # Paddle's other operators preserve the resolution.
+        return self._by_shape(operator, source, scale) if is_custom(operator) else scale
 
     def _after_pool(self, operator: Operator, source: str, scale: Scale) -> Scale:
         if operator.attributes.get("global_pooling"):
             return GLOBAL
         if not operator.attributes.get("adaptive"):
             return scale.times(*_strides(operator, transposed=False))
-        if prod(numbers_of(self.graph, operator, "kernel_size", "ksize") or (0,)) == 1:
+        if prod(integers_of(self.graph, operator, "kernel_size", "ksize") or (0,)) == 1:
             return GLOBAL
         return self._by_shape(operator, source, scale) or scale
 
@@ -134,25 +150,25 @@ class _Walk:
         return scale.times(height, width)
 
     def _after_reduction(self, operator: Operator, source: str, scale: Scale) -> Scale:
-        """A mean over places leaves one; over channels it leaves the map."""
+        """A reduction over H or W is global; one over channels preserves the resolution."""
         rank = self.rank(source)
         if not rank:
             return scale
-        places = set(range(1, rank)) - {self.axes[source]}
-        axes = numbers_of(self.graph, operator, "axis", "dim", "axes")
+        spatial = set(range(1, rank)) - {self.axes[source]}
+        axes = integers_of(self.graph, operator, "axis", "dim", "axes")
         reduced = {axis % rank for axis in axes}
-        return GLOBAL if reduced & places and reduced <= places else scale
+        return GLOBAL if reduced & spatial and reduced <= spatial else scale
 
     def _after_slice(self, operator: Operator, source: str, scale: Scale) -> Scale:
-        strides = numbers_of(self.graph, operator, "strides", operand=3)
-        axes = whole_numbers(operator.attributes.get("axes"))
-        steps = dict(zip(axes, strides, strict=False))
-        places = sorted(set(range(1, self.rank(source))) - {self.axes[source]})
-        factors = [Fraction(1, max(1, abs(steps.get(axis, 1)))) for axis in places]
+        strides = integers_of(self.graph, operator, "strides", operand=3)
+        axes = integers(operator.attributes.get("axes"))
+        stride_by_axis = dict(zip(axes, strides, strict=False))
+        spatial = sorted(set(range(1, self.rank(source))) - {self.axes[source]})
+        factors = [Fraction(1, max(1, abs(stride_by_axis.get(axis, 1)))) for axis in spatial]
         return scale.times(*factors) if len(factors) == 2 else scale
 
     def _by_shape(self, operator: Operator, source: str, scale: Scale) -> Scale | None:
-        """Compare the sides before and after; None where they are unknown."""
+        """Return the resolution by the sides before and after, None where they are unknown."""
         result = operator.results[0]
         before = sides_of(self.graph, source, self.axes[source])
         after = sides_of(self.graph, result, self.axes[result])
@@ -161,28 +177,9 @@ class _Walk:
         return scale.times(Fraction(after[0], before[0]), Fraction(after[1], before[1]))
 
 
-# Operators that trade places for channels: the attribute with the factor, whether places grow.
-_REARRANGED = {
-    "pixel_shuffle": ("upscale_factor", True),
-    "pixel_unshuffle": ("downscale_factor", False),
-    "space_to_depth": ("blocksize", False),
-}
-
-
-def _after_rearrangement(operator: Operator, scale: Scale, kind: str) -> Scale:
-    attribute, grows = _REARRANGED[kind]
-    factor = Fraction(max(1, *whole_numbers(operator.attributes.get(attribute)), 1))
-    factor = factor if grows else 1 / factor
-    return scale.times(factor, factor)
-
-
-def _is_known(operator: Operator) -> bool:
-    """Tell Paddle's own operators from custom ones, which may do anything to a map."""
-    return not operator.type.startswith(("custom_op.", "dialect"))
-
-
 def _strides(operator: Operator, *, transposed: bool) -> tuple[Fraction, Fraction]:
-    strides = whole_numbers(operator.attributes.get("strides"))
+    """Return the factors by which strides change H and W; 1 where strides are invalid."""
+    strides = integers(operator.attributes.get("strides"))
     height, width = strides[-2:] if len(strides) >= 2 else (1, strides[0] if strides else 1)
     if height < 1 or width < 1:
         return _ONE, _ONE

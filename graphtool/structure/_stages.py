@@ -1,4 +1,4 @@
-"""Stages: maximal runs of the main line at one resolution, and the block output that ends each."""
+"""Stages: maximal runs of the main line at one resolution, up to the end of the backbone."""
 
 from __future__ import annotations
 
@@ -7,37 +7,40 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby, takewhile
 
-from graphtool.structure._chain import (
-    ancestors,
-    between,
-    cuts,
-    deepest_map,
-    dependants,
-    is_grouped,
-    kernel_size,
-    resolution_changes,
-)
-from graphtool.structure._dominators import Dominators
-from graphtool.structure._flow import Flow, Step
-from graphtool.structure._resolution import GLOBAL, Scale
-from graphtool.structure._vocabulary import (
+from graphtool.ops import (
     ACTIVATIONS,
     CONVOLUTIONS,
     IDENTITIES,
     JOINS,
     NORMS,
     RESHAPES,
+    RESIZES,
 )
+from graphtool.structure._dominators import (
+    Dominators,
+    ancestors,
+    cut_values,
+    dependant_counts,
+    steps_between,
+)
+from graphtool.structure._flow import Flow, Step
+from graphtool.structure._resolution import GLOBAL, Scale
 
 __all__ = ["Stage", "stages_of"]
+
+# They read elements of their first operand at indices or in regions.
+_INDEXING = frozenset({"gather", "gather_nd", "psroi_pool", "roi_align", "roi_pool"})
+_BETWEEN_SEPARABLE_HALVES = NORMS | ACTIVATIONS | IDENTITIES | {"add", "multiply"}
+_AFTER_JOIN = ACTIVATIONS | RESHAPES | IDENTITIES | {"concat"}
+_AFTER_CONVOLUTION = ACTIVATIONS | NORMS | IDENTITIES | {"multiply"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """A maximal run of the main line at one resolution.
 
-    `values` are the Values that every path passes, `blocks` those of them in which a block ends,
-    both in order.
+    `values` are the Values that every path passes; `blocks` are those of them that end a block.
+    Both are in order.
     """
 
     scale: Scale
@@ -58,20 +61,20 @@ def stages_of(
     classifier: str | None,
     levels: Mapping[Scale, Sequence[str]],
 ) -> tuple[Stage, ...]:
-    """Find the stages from the input to the deepest map; empty for networks without maps.
+    """Find the stages from the input to the deepest map; () for networks without maps.
 
-    `classifier` names the logits where they are one vector: only maps on the way to them count
-    then, since an auxiliary head may pool further. `levels` are the maps that heads compute, by
+    `classifier` are the logits where they are one vector: only maps on the way to them count then,
+    since an auxiliary head may pool further. `levels` are the maps that heads compute, by
     resolution.
     """
-    changes = resolution_changes(flow, scales)
-    target = deepest_map(flow, scales, changes, tree, _backbone(flow, scales, classifier, levels))
+    changes = _resolution_changes(flow, scales)
+    target = _deepest_map(flow, scales, changes, tree, _backbone(flow, scales, classifier, levels))
     if target is None:
         return ()
-    steps = between(flow, flow.graph.feeds, target)
-    line = [name for name in cuts(flow, steps) if scales.get(name, GLOBAL) != GLOBAL]
-    # Where the last weighted step gives a map, it holds class scores.
-    head = None if classifier is None else flow.weighed(classifier)
+    steps = steps_between(flow, flow.graph.feeds, target)
+    line = [name for name in cut_values(flow, steps) if scales.get(name, GLOBAL) != GLOBAL]
+    # Where the last weighted step produces a map, it holds class scores.
+    head = None if classifier is None else flow.last_weighted(classifier)
     found: list[Stage] = []
     for (scale, _), run in groupby(line, key=lambda name: (scales[name], changes[name])):
         body = tuple(takewhile(lambda name: head is None or name != head.result, run))
@@ -87,110 +90,217 @@ def _backbone(
     classifier: str | None,
     levels: Mapping[Scale, Sequence[str]],
 ) -> Collection[str]:
-    """Return what the deepest map is looked for among.
+    """Return the Values that the deepest map is searched among.
 
-    What a detector adds behind its backbone (the P6 and P7 of an FPN) answers for one level alone,
-    while all levels come from the end of the backbone, if that is coarser than the finest of them.
-    What scores of boxes depend on has not what only the boxes come from.
+    What a detector adds after its backbone (P6 and P7 of an FPN) is read by one level alone. All
+    levels depend on the end of the backbone, if that is coarser than the finest of them. Scores of
+    boxes don't depend on what only the coordinates of the boxes come from.
     """
     if classifier is not None:
-        return ancestors(flow, classifier, _SELECTING)
+        return ancestors(flow, classifier, _INDEXING)
     if len(levels) < 2:
         return flow.steps.keys()
-    tips = [tip for held in levels.values() for tip in held]
-    shared = {name for name, count in dependants(flow, tips).items() if count == len(tips)}
+    tips = [tip for level in levels.values() for tip in level]
+    counts = dependant_counts(flow, tips)
+    shared = {name for name, count in counts.items() if count == len(tips)}
     finest = max(scale.area for scale in levels)
-    is_coarser = _least(scales, flow.steps) < _least(scales, shared) < finest
+    is_coarser = _least_area(scales, flow.steps) < _least_area(scales, shared) < finest
     return shared if is_coarser else flow.steps.keys()
 
 
-# These read elements of their first operand at places that the others tell.
-_SELECTING = frozenset({"gather", "gather_nd", "psroi_pool", "roi_align", "roi_pool"})
-
-
-def _least(scales: Mapping[str, Scale], names: Iterable[str]) -> Fraction:
-    """Return the least area of maps."""
+def _least_area(scales: Mapping[str, Scale], names: Iterable[str]) -> Fraction:
     areas = (scales[name].area for name in names if scales.get(name, GLOBAL) != GLOBAL)
     return min(areas, default=GLOBAL.area)
 
 
+def _resolution_changes(flow: Flow, scales: Mapping[str, Scale]) -> Mapping[str, int]:
+    """Count how often the resolution changes on the way to each Value, along maps."""
+    changes: dict[str, int] = {}
+    for step in flow.steps.values():
+        scale = scales.get(step.result)
+        if scale is None or scale == GLOBAL:
+            continue
+        before = [
+            changes.get(name, 0) + (scales[name] != scale)
+            for name in step.data
+            if name in scales and scales[name] != GLOBAL
+        ]
+        changes[step.result] = max(before, default=0)
+        changes.update(dict.fromkeys(step.operator.results, changes[step.result]))
+    return changes
+
+
+def _deepest_map(
+    flow: Flow,
+    scales: Mapping[str, Scale],
+    changes: Mapping[str, int],
+    tree: Dominators,
+    backbone: Collection[str],
+) -> str | None:
+    """Return the last Value of the first run at the lowest resolution of the backbone.
+
+    Only convolutions and joins count as reaching a resolution. A neck that returns to the lowest
+    one after upsampling has more `changes` of resolution, so it isn't chosen. Where the run itself
+    is upsampled, it ends there, before a lateral convolution. Where it is joined with something
+    upsampled (the pooled branch of an ASPP), it ends before the branches.
+    """
+    maps = [
+        step
+        for name, step in flow.steps.items()
+        if name in backbone and _reaches_resolution(flow, scales, step)
+    ]
+    if not maps:
+        return None
+    lowest = min(scales[step.result].area for step in maps)
+    fewest = min(changes[step.result] for step in maps if scales[step.result].area == lowest)
+    run = [
+        name
+        for name, count in changes.items()
+        if count == fewest
+        and name in backbone
+        and scales[name].area == lowest
+        and name in flow.features
+    ]
+    joins = [name for name in run if _joins_upsampled(flow, name)]
+    if joins:
+        join = min(joins, key=lambda name: (flow.depth[name], name))
+        return tree.parent[join] or join
+    upsampled = [name for name in run if _is_upsampled(flow, scales, name)]
+    if upsampled:
+        return _before_lateral(flow, min(upsampled, key=lambda name: (flow.depth[name], name)))
+    return max(run, key=lambda name: (flow.depth[name], name))
+
+
+def _reaches_resolution(flow: Flow, scales: Mapping[str, Scale], step: Step) -> bool:
+    scale = scales.get(step.result)
+    if scale is None or scale == GLOBAL or step.result not in flow.features:
+        return False
+    is_convolution = step.kind in CONVOLUTIONS and step.is_weighted
+    return is_convolution or (step.kind in JOINS and len(step.features) > 1)
+
+
+def _joins_upsampled(flow: Flow, name: str) -> bool:
+    """Return whether a Value is a join of branches, one of which was just upsampled."""
+    step = flow.maker[name]
+    producers = (flow.maker.get(branch) for branch in flow.branches(step))
+    return step.kind in JOINS and any(x is not None and x.kind in RESIZES for x in producers)
+
+
+def _is_upsampled(flow: Flow, scales: Mapping[str, Scale], name: str) -> bool:
+    """Return whether a consumer of a map makes it larger."""
+    area = scales[name].area
+    after = (scales.get(step.result, GLOBAL) for step in flow.consumers.get(name, ()))
+    return any(scale.area > area for scale in after)
+
+
+def _before_lateral(flow: Flow, upsampled: str) -> str:
+    """Return what a neck's lateral convolution reads, if there is one before its upsampling.
+
+    That is a dense 1×1 convolution after which nothing sees neighbours, or any convolution after a
+    residual block. The 1×1 half of a separable convolution belongs to the backbone.
+    """
+    line = cut_values(flow, steps_between(flow, flow.graph.feeds, upsampled))
+    steps = [flow.steps[name] for name in reversed(line)]
+    last = next((step for step in steps if step.kind in CONVOLUTIONS and step.is_weighted), None)
+    if last is None or not last.features:
+        return upsampled
+    before = last.features[0]
+    source = flow.maker.get(before)
+    while (
+        source is not None
+        and source.kind in _BETWEEN_SEPARABLE_HALVES
+        and len(source.features) == 1
+    ):
+        source = flow.maker.get(source.features[0])
+    if _kernel_size(flow, last) > 1:
+        is_residual = source is not None and source.kind == "add" and len(source.features) > 1
+        return before if is_residual else upsampled
+    return upsampled if source is not None and _is_grouped(source) else before
+
+
 def _stage(flow: Flow, axes: Mapping[str, int], scale: Scale, run: tuple[str, ...]) -> Stage | None:
+    """Find the blocks in a run at one resolution; None where there are none."""
     line = [flow.steps[name] for name in run]
-    anchors = [index for index, step in enumerate(line) if _ends_block(flow, step)]
-    found = [
+    anchors = [index for index, step in enumerate(line) if _anchors_block(flow, step)]
+    blocks = [
         (line[anchor], _block_end(flow, axes, line, anchor, is_last=anchor == anchors[-1]))
         for anchor in anchors
     ]
-    joined = any(anchor.kind in JOINS for anchor, _ in found)
-    kept = [end for anchor, end in found if not (joined and _is_transition(flow, anchor, end))]
+    has_joins = any(anchor.kind in JOINS for anchor, _ in blocks)
+    kept = [end for anchor, end in blocks if not (has_joins and _is_transition(flow, anchor, end))]
     ends = tuple(dict.fromkeys(kept))
     return Stage(scale=scale, values=run, blocks=ends) if ends else None
 
 
-def _is_transition(flow: Flow, anchor: Step, end: str) -> bool:
-    """Tell a dense convolution without activation, by which residual blocks change resolution."""
-    if anchor.kind not in CONVOLUTIONS or is_grouped(anchor):
-        return False
-    return flow.steps[end].kind not in ACTIVATIONS
-
-
-def _ends_block(flow: Flow, step: Step) -> bool:
-    """Tell whether a block can end here: at a join, or at a convolution that sees neighbours."""
+def _anchors_block(flow: Flow, step: Step) -> bool:
+    """Return whether a block can end here: at a join, or at a convolution that sees neighbours."""
     if step.kind in JOINS:
         return _joins(flow, step)
-    return step.kind in CONVOLUTIONS and step.weighted and kernel_size(flow, step) > 1
+    return step.kind in CONVOLUTIONS and step.is_weighted and _kernel_size(flow, step) > 1
+
+
+def _is_transition(flow: Flow, anchor: Step, end: str) -> bool:
+    """Return whether a block is a dense convolution without activation between residual blocks."""
+    if anchor.kind not in CONVOLUTIONS or _is_grouped(anchor):
+        return False
+    return flow.steps[end].kind not in ACTIVATIONS
 
 
 def _block_end(
     flow: Flow, axes: Mapping[str, int], line: Sequence[Step], anchor: int, *, is_last: bool
 ) -> str:
-    """Walk on from an anchor over what still belongs to its block.
+    """Extend a block from its anchor over the steps that still belong to it.
 
-    After a join only an activation or a shuffle of channels follows; after a convolution its
-    normalisation and activation and a gate; a grouped one is half of a separable convolution, so
-    that one 1×1 convolution with the same belongs to it. So does the 1×1 convolution that mixes
-    what the last block of a stage has concatenated (CSPNet, VoVNet, DLA), unless it widens it: then
-    it is the convolution before a classifier (ShuffleNetV2).
+    After a join that is an activation or a channel shuffle; after a convolution its normalisation,
+    activation and gate. After a grouped convolution, half of a separable one, a 1×1 convolution
+    with the same follows. So does the 1×1 convolution that mixes what the last block of a stage has
+    concatenated (CSPNet, VoVNet, DLA), unless it widens it: then it is the convolution before a
+    classifier (ShuffleNetV2).
     """
     end = line[anchor]
     concatenates = end.kind == "concat" and is_last
     allowed = _AFTER_JOIN if end.kind in JOINS else _AFTER_CONVOLUTION
-    pointwise = concatenates or (end.kind not in JOINS and is_grouped(end))
-    for place in range(anchor + 1, len(line)):
-        step = line[place]
-        if line[place - 1].kind != "combine" and _joins(flow, step):
+    may_mix = concatenates or (end.kind not in JOINS and _is_grouped(end))
+    for index in range(anchor + 1, len(line)):
+        step = line[index]
+        if line[index - 1].kind != "combine" and _joins(flow, step):
             break
-        if pointwise and _is_pointwise(flow, step) and not (concatenates and _widens(flow, step)):
-            pointwise, allowed = False, _AFTER_CONVOLUTION
-        elif concatenates and pointwise and step.kind == "multiply":
+        is_mixing = may_mix and step.kind in CONVOLUTIONS and _kernel_size(flow, step) == 1
+        if is_mixing and not (concatenates and _widens(flow, step)):
+            may_mix, allowed = False, _AFTER_CONVOLUTION
+        elif concatenates and may_mix and step.kind == "multiply":
             continue
         elif step.kind not in allowed and not (step.kind == "add" and len(step.features) == 1):
             break
         if concatenates and step.kind in ACTIVATIONS:
-            pointwise = False
-        if step.kind not in IDENTITIES and _is_laid_out_alike(flow, axes, step, line[anchor]):
+            may_mix = False
+        if step.kind not in IDENTITIES and _has_same_layout(flow, axes, step, line[anchor]):
             end = step
     return end.result
 
 
-def _is_laid_out_alike(flow: Flow, axes: Mapping[str, int], one: Step, other: Step) -> bool:
-    ranks = (flow.graph.values[step.result].rank for step in (one, other))
-    return axes[one.result] == axes[other.result] and len(set(ranks)) == 1
+def _has_same_layout(flow: Flow, axes: Mapping[str, int], step: Step, anchor: Step) -> bool:
+    ranks = (flow.graph.values[one.result].rank for one in (step, anchor))
+    return axes[step.result] == axes[anchor.result] and len(set(ranks)) == 1
 
 
 def _joins(flow: Flow, step: Step) -> bool:
     return step.kind in JOINS and len(flow.branches(step)) > 1
 
 
-def _is_pointwise(flow: Flow, step: Step) -> bool:
-    return step.kind in CONVOLUTIONS and kernel_size(flow, step) == 1
+def _is_grouped(step: Step) -> bool:
+    """Return whether a convolution has groups, as the depthwise half of a separable one."""
+    groups = step.operator.attributes.get("groups")
+    return isinstance(groups, int) and groups > 1
+
+
+def _kernel_size(flow: Flow, step: Step) -> int:
+    """Return the longest side of a convolution's kernel."""
+    shapes = (flow.graph.values[name].shape for name in step.weights)
+    return max(next((shape for shape in shapes if shape and len(shape) > 2), (1, 1, 1))[2:])
 
 
 def _widens(flow: Flow, step: Step) -> bool:
-    """Tell a convolution that gives more channels than it reads."""
-    given, read = (flow.graph.values[step.weights[0]].shape or (1, 1))[:2]
-    return given > read
-
-
-_AFTER_JOIN = ACTIVATIONS | RESHAPES | IDENTITIES | {"concat"}
-_AFTER_CONVOLUTION = ACTIVATIONS | NORMS | IDENTITIES | {"multiply"}
+    """Return whether a convolution has more output channels than input channels."""
+    outputs, inputs = (flow.graph.values[step.weights[0]].shape or (1, 1))[:2]
+    return outputs > inputs

@@ -1,31 +1,19 @@
-"""One analysis of a Graph, which inspect, matching and the picture read."""
+"""One analysis of a Graph, which inspect, matching and pictures read."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from graphtool.garbage import collection_paused
-from graphtool.graph import UNKNOWN, Graph, Origin, Value
-from graphtool.structure._cost import Costs, costs_of
-from graphtool.structure._dominators import dominators_of
-from graphtool.structure._flow import Flow, flow_of
-from graphtool.structure._layout import channel_axes
-from graphtool.structure._necks import Neck, levels_of, necks_of
-from graphtool.structure._outputs import Head, heads_of
-from graphtool.structure._resolution import GLOBAL, Scale, resolutions, sides_of
-from graphtool.structure._sections import Section, sections_of
-from graphtool.structure._stages import Stage, stages_of
-from graphtool.structure._statistics import statistics_of
-from graphtool.structure._taps import Tap, taps_of
-from graphtool.structure._transformer import Encoder, encoder_of, inside_attention, mixer_of
-from graphtool.structure._vocabulary import (
+from graphtool.graph import UNKNOWN_DIM, Graph, Operator, Origin, Value
+from graphtool.ops import (
     ACTIVATIONS,
     IDENTITIES,
     JOINS,
@@ -33,12 +21,30 @@ from graphtool.structure._vocabulary import (
     POOLS,
     RESHAPES,
     is_training,
+    statistics_of,
+)
+from graphtool.structure._channel_axes import channel_axes
+from graphtool.structure._cost import Costs, costs_of
+from graphtool.structure._dominators import dominators_of
+from graphtool.structure._flow import Flow, flow_of
+from graphtool.structure._heads import Head, heads_of
+from graphtool.structure._necks import Neck, levels_of, necks_of
+from graphtool.structure._resolution import GLOBAL, Scale, resolutions, sides_of
+from graphtool.structure._stages import Stage, stages_of
+from graphtool.structure._taps import Tap, taps_of
+from graphtool.structure._transformer import (
+    Encoder,
+    encoder_of,
+    mixer_of,
+    values_in_reduced_attention,
 )
 
-__all__ = ["Role", "Structure", "analyse"]
+__all__ = ["Role", "Section", "Structure", "ValueRow", "analyse", "split_section", "value_row"]
 
-
-# Of each side; the area of the smallest map of a network for small inputs.
+_LAYERS = "layers"
+# Published networks are paired at four stages at most.
+_MAX_STAGES = 4
+# An eighth of each side; the area of the smallest map of a network for small inputs.
 _EIGHTH = Fraction(1, 64)
 
 
@@ -61,15 +67,44 @@ class Role(Enum):
     OTHER = "other"
 
 
+_ROLE_BY_ORIGIN = {
+    Origin.PARAMETER: Role.PARAMETER,
+    Origin.FEED: Role.FEED,
+    Origin.VARIABLE: Role.VARIABLE,
+    Origin.ARGUMENT: Role.ARGUMENT,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """Consecutive blocks that two networks are aligned by: a stage, or layers of a transformer.
+
+    `what` they are, and their outputs in order.
+    """
+
+    kind: str
+    blocks: tuple[str, ...]
+
+    @property
+    def end(self) -> str:
+        """The output of the last block."""
+        return self.blocks[-1]
+
+    @property
+    def is_layers(self) -> bool:
+        """Return whether these are layers of a transformer, not a stage at one resolution."""
+        return self.kind == _LAYERS
+
+
 @dataclass(frozen=True, kw_only=True)
 class Structure:
-    """What was found out about a Graph.
+    """What a Graph is made of.
 
-    `scales` has the resolution relative to the input by Value name, `stages` are in order, `heads`
-    have the main one first, `encoder` is None where there are no transformer layers. `necks` are
-    what the heads read behind the backbone, the coarsest first; () for classifiers.
-    `channel_axes` says by Value name which axis holds the channels; where operators say it, the
-    name is among `known_axes`, else it is the usual one.
+    `scales` has the resolution relative to the input by Value name. `stages` are in order, `heads`
+    have the main one first, `encoder` is None without transformer layers. `necks` are what the
+    heads read after the backbone, the coarsest first; () for classifiers. `channel_axes` has the
+    axis of the channels by Value name; where no operator determines it, the name is not among
+    `known_axes`, and the axis is the usual one.
     """
 
     graph: Graph
@@ -85,39 +120,39 @@ class Structure:
 
     @cached_property
     def multiply_adds(self) -> int:
-        """Multiply-adds of the whole for one sample."""
+        """Multiply-adds of the whole network for one sample."""
         return sum(cost.multiply_adds for cost in self.costs.by_operator.values())
 
     @property
-    def exact(self) -> bool:
-        """Tell whether `multiply_adds` counts every Operator, and rests on known dims alone."""
-        known = all(cost.exact for cost in self.costs.by_operator.values())
-        return known and not self.costs.uncounted
+    def is_cost_exact(self) -> bool:
+        """Return whether `multiply_adds` counts every Operator, by known dims alone."""
+        is_known = all(cost.exact for cost in self.costs.by_operator.values())
+        return is_known and not self.costs.uncounted
 
     @cached_property
     def parameters(self) -> int:
         """Elements of all parameters, without running statistics."""
-        whole = sum(_elements(value) for value in self.graph.parameters)
-        return whole - self.running_statistics
+        total = sum(_elements(value) for value in self.graph.parameters)
+        return total - self.running_statistics
 
     @cached_property
     def running_statistics(self) -> int:
-        """Elements of the means and variances that normalisations keep."""
+        """Elements of the running means and variances of batch norms."""
         names = {
             name for operator in self.graph.operators.values() for name in statistics_of(operator)
         }
         return sum(_elements(self.graph.values[name]) for name in names)
 
     def depth(self, name: str) -> float:
-        """Return how deep a Value lies: Operators on the longest path, of those to the logits."""
+        """Return the depth of a Value as a fraction of the logits', in Operators on a path."""
         depths = self.flow.depth
-        whole = (
+        total = (
             depths.get(self.heads[0].logits, 0) if self.heads else max(depths.values(), default=0)
         )
-        return min(1.0, depths.get(name, 0) / whole) if whole else 0.0
+        return min(1.0, depths.get(name, 0) / total) if total else 0.0
 
-    def cost_before(self, name: str) -> float:
-        """Return the multiply-adds of all that lies no deeper than a Value, of the whole."""
+    def cost_fraction(self, name: str) -> float:
+        """Return the fraction of the multiply-adds that is no deeper than a Value."""
         return self._cost_by_depth.get(self.flow.depth.get(name, 0), 0.0)
 
     @cached_property
@@ -126,19 +161,19 @@ class Structure:
         for step in self.flow.steps.values():
             cost = self.costs.by_operator.get(step.operator.name)
             costs[self.flow.depth[step.result]] += cost.multiply_adds if cost else 0
-        depths, whole = sorted(costs), self.multiply_adds or 1
-        spent = accumulate(costs[depth] for depth in depths)
-        return {depth: total / whole for depth, total in zip(depths, spent, strict=True)}
+        depths, total = sorted(costs), self.multiply_adds or 1
+        cumulative = accumulate(costs[depth] for depth in depths)
+        return {depth: cost / total for depth, cost in zip(depths, cumulative, strict=True)}
 
     def channels(self, name: str) -> int:
-        """Return the channels of a map, or the width of a sequence or vector, UNKNOWN if so."""
+        """Return the channels of a map, or the width of a sequence or vector; may be UNKNOWN."""
         shape = self.graph.values[name].shape
         if not shape:
-            return UNKNOWN
+            return UNKNOWN_DIM
         return shape[self.channel_axes.get(name, len(shape) - 1)]
 
     def sides(self, name: str) -> tuple[int, int] | None:
-        """Return H and W of a map, None where it is none or they are unknown."""
+        """Return H and W of a map, None where they are unknown or the Value is not a map."""
         return sides_of(self.graph, name, self.channel_axes.get(name, 1))
 
     @cached_property
@@ -149,12 +184,20 @@ class Structure:
             names += [*self.encoder.states, *self.encoder.scores]
         for head in self.heads:
             names += [head.embedding, head.logits]
-        known = dict.fromkeys(name for name in names if name is not None)
-        return tuple(sorted(known, key=lambda name: self.flow.depth[name]))
+        distinct = dict.fromkeys(name for name in names if name is not None)
+        return tuple(sorted(distinct, key=lambda name: self.flow.depth[name]))
+
+    def is_on_main_line(self, name: str) -> bool:
+        """Return whether a block, an encoder layer or a head ends in this Value."""
+        return name in self._main_line_names
+
+    @cached_property
+    def _main_line_names(self) -> frozenset[str]:
+        return frozenset(self.main_line)
 
     @property
     def is_for_small_inputs(self) -> bool:
-        """Tell a network for inputs of some 32 × 32: it begins at full size and keeps an eighth."""
+        """Return whether inputs are about 32 × 32: the stages go from full size to 1/8."""
         if not self.stages:
             return False
         return self.stages[0].scale.area >= 1 and self.stages[-1].scale.area >= _EIGHTH
@@ -162,34 +205,34 @@ class Structure:
     @cached_property
     def sections(self) -> tuple[Section, ...]:
         """What two networks are aligned by: stages, or runs of layers."""
-        return sections_of(self.stages, self.encoder, self.joins)
+        return _sections_of(self.stages, self.encoder, self.is_join)
 
     def taps(self, name: str) -> Mapping[Tap, str]:
-        """Return where else the output of a block can be taken."""
+        """Return the taps of the block that a Value is the output of."""
         return taps_of(self.flow, name)
 
-    def joins(self, name: str) -> bool:
-        """Tell whether a block output comes from a join of branches, not from one convolution."""
+    def is_join(self, name: str) -> bool:
+        """Return whether a block output comes from a join of branches, not from a convolution."""
         before = self.taps(name).get(Tap.BEFORE_ACTIVATION, name)
-        step = self.flow.past(before, RESHAPES | IDENTITIES)
+        step = self.flow.producer(before, skip=RESHAPES | IDENTITIES)
         return step is not None and step.kind in JOINS and len(self.flow.branches(step)) > 1
 
-    def place(self, name: str) -> float:
-        """Return where a Value stands among the stages or layers: 1 in the last, 1/4 in one of 4.
+    def relative_position(self, name: str) -> float:
+        """Return the position of a Value among stages or layers: 1 in the last, 1/4 in one of 4.
 
-        Where there are neither it's the depth.
+        The depth where there are neither.
         """
-        ends = self._layer_depths if self._in_encoder(name) else self._stage_depths
-        if not ends:
+        depths = self._layer_depths if self._is_in_encoder(name) else self._stage_depths
+        if not depths:
             return self.depth(name)
-        return min(1.0, (1 + bisect_left(ends, self.flow.depth.get(name, 0))) / len(ends))
+        return min(1.0, (1 + bisect_left(depths, self.flow.depth.get(name, 0))) / len(depths))
 
-    def _in_encoder(self, name: str) -> bool:
-        """Tell what lies among the layers: all of a ViT or BERT, or what is behind the stages."""
+    def _is_in_encoder(self, name: str) -> bool:
+        """Return whether a Value is in a network of layers alone (ViT, BERT), or after stages."""
         if not self._layer_depths:
             return False
-        whole = len(self.sections) == 1 and self.sections[0].is_layers
-        return whole or self.flow.depth.get(name, 0) > self._stage_depths[-1]
+        has_layers_alone = len(self.sections) == 1 and self.sections[0].is_layers
+        return has_layers_alone or self.flow.depth.get(name, 0) > self._stage_depths[-1]
 
     @cached_property
     def _stage_depths(self) -> tuple[int, ...]:
@@ -199,14 +242,6 @@ class Structure:
     def _layer_depths(self) -> tuple[int, ...]:
         states = () if self.encoder is None else self.encoder.hidden_states
         return tuple(self.flow.depth[name] for name in states)
-
-    def is_on_main_line(self, name: str) -> bool:
-        """Tell whether a block, an encoder layer or a head ends in this Value."""
-        return name in self._main_names
-
-    @cached_property
-    def _main_names(self) -> frozenset[str]:
-        return frozenset(self.main_line)
 
     def head_of(self, name: str) -> Head | None:
         """Return the head whose logits a Value is."""
@@ -218,31 +253,31 @@ class Structure:
 
     @property
     def first_stage(self) -> int:
-        """The number of the first of `stages`: 0 where that is the stem, which nobody pairs, or 1.
+        """The number of the first of `stages`: 0 where that is an unpaired stem, else 1.
 
-        Everything that numbers stages begins here.
+        Everything that numbers stages starts here.
         """
         has_stem = bool(self.stages) and len(self.sections) < len(self.stages)
         return 0 if has_stem else 1
 
-    def behind_blocks(self, stage: Stage) -> tuple[str, ...]:
-        """Return the Values behind the last block of a stage that are still the stage's.
+    def after_blocks(self, stage: Stage) -> tuple[str, ...]:
+        """Return the Values of a stage after its last block.
 
-        Those before a strided convolution are left to the next block, whose first half they are.
+        () before a strided convolution: the next block begins with them.
         """
         following = self.stages[self.stages.index(stage) + 1 :]
         if following and self.flow.steps[following[0].values[0]].kind not in POOLS:
             return ()
         return stage.values[stage.values.index(stage.end) + 1 :]
 
-    def last_weighed(self, stage: Stage) -> str:
-        """Return the Value of a stage that the last weights give: ShuffleNetV2's last convolution.
+    def last_parametric_value(self, stage: Stage) -> str:
+        """Return a stage's last Value with parameters: a weighted step's or a normalisation's.
 
-        That is behind its last block, whose output it is elsewhere.
+        In ShuffleNetV2 a convolution after the last block; mostly the output of that block.
         """
-        steps = (self.flow.steps[name] for name in self.behind_blocks(stage))
-        weighed = [step.result for step in steps if step.weighted or step.kind in NORMS]
-        return weighed[-1] if weighed else stage.end
+        steps = (self.flow.steps[name] for name in self.after_blocks(stage))
+        parametric = [step.result for step in steps if step.is_weighted or step.kind in NORMS]
+        return parametric[-1] if parametric else stage.end
 
     def stage_of(self, name: str) -> int | None:
         """Return the number of the stage that a main-line Value belongs to."""
@@ -271,15 +306,8 @@ class Structure:
         return roles
 
 
-_ROLE_BY_ORIGIN = {
-    Origin.PARAMETER: Role.PARAMETER,
-    Origin.FEED: Role.FEED,
-    Origin.VARIABLE: Role.VARIABLE,
-    Origin.ARGUMENT: Role.ARGUMENT,
-}
-
-
 def _plain_role(structure: Structure, value: Value) -> Role:
+    """Return the role of a Value by its origin and its producer."""
     by_origin = _ROLE_BY_ORIGIN.get(value.origin)
     if by_origin is not None:
         return by_origin
@@ -288,15 +316,21 @@ def _plain_role(structure: Structure, value: Value) -> Role:
     if operator is not None and not operator.operands:
         return Role.CONSTANT
     if step is None:
-        is_gradient = operator is not None and is_training(operator)
-        return Role.TRAINING if is_gradient else Role.OTHER
+        return Role.TRAINING if operator is not None and is_training(operator) else Role.OTHER
     if value.name not in structure.flow.features:
         return Role.OTHER
     return Role.ACTIVATION if step.kind in ACTIVATIONS else Role.FEATURE
 
 
+def _elements(value: Value) -> int:
+    count = 1
+    for dim in value.shape or (0,):
+        count *= max(dim, 0)
+    return count
+
+
 def analyse(graph: Graph) -> Structure:
-    """Find out what a network is made of; a Graph is looked at once."""
+    """Find out what a network is made of; the result is cached in the Graph."""
     return graph.once(_analysis)
 
 
@@ -305,8 +339,8 @@ def _analysis(graph: Graph) -> Structure:
     flow = flow_of(graph)
     axes, known_axes = channel_axes(flow)
     scales = resolutions(flow, axes)
-    inside = inside_attention(flow, scales)
-    scales = {name: scale for name, scale in scales.items() if name not in inside}
+    reduced = values_in_reduced_attention(flow, scales)
+    scales = {name: scale for name, scale in scales.items() if name not in reduced}
     heads = heads_of(flow, scales)
     tree = dominators_of(flow)
     levels = levels_of(flow, scales, heads)
@@ -335,8 +369,71 @@ def _classifier(flow: Flow, scales: Mapping[str, Scale], heads: tuple[Head, ...]
     return logits if rank == 2 or scales.get(logits) == GLOBAL else None
 
 
-def _elements(value: Value) -> int:
-    count = 1
-    for dim in value.shape or (0,):
-        count *= max(dim, 0)
-    return count
+def _sections_of(
+    stages: Sequence[Stage], encoder: Encoder | None, joins: Callable[[str], bool]
+) -> tuple[Section, ...]:
+    """Return the stages without the stem; one made of transformer layers has these as blocks.
+
+    Where layers have no stage, as in networks for text, all are one section. `joins` returns
+    whether a block output joins branches.
+    """
+    layers = () if encoder is None else encoder.hidden_states
+    # Published pairs leave out the stem. With five stages or more, the first is one: a few
+    # convolutions, as in a ResNet-vd. With four, it is one if its only block is a convolution.
+    is_stem = len(stages) > _MAX_STAGES or (
+        len(stages) == _MAX_STAGES and len(stages[0].blocks) == 1 and not joins(stages[0].end)
+    )
+    body = stages[1:] if is_stem else stages
+    if not body:
+        return (Section(kind=_LAYERS, blocks=layers),) if layers else ()
+    sections: list[Section] = []
+    for stage in body:
+        within = frozenset(stage.values)
+        states = tuple(name for name in layers if name in within)
+        sections.append(
+            Section(kind=_LAYERS, blocks=states)
+            if states
+            else Section(kind="stage", blocks=stage.blocks)
+        )
+    return tuple(sections)
+
+
+def split_section(section: Section, count: int) -> tuple[Section, ...]:
+    """Divide a section into equal parts, as a ViT into four, with at least one block in each."""
+    blocks = section.blocks
+    count = min(count, len(blocks))
+    ends = [round(index * len(blocks) / count) for index in range(count + 1)]
+    return tuple(
+        Section(kind=section.kind, blocks=blocks[start:end]) for start, end in pairwise(ends)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValueRow:
+    """What was found out about one Value; `stage` counts from 1, the stem is 0."""
+
+    value: Value
+    operator: Operator | None
+    role: str
+    stage: int | None
+    resolution: str | None
+    depth: float | None
+    cost_fraction: float | None
+    main_line: bool
+
+
+def value_row(structure: Structure, value: Value) -> ValueRow:
+    """Collect what a Structure has on a Value."""
+    name = value.name
+    scale = structure.scales.get(name)
+    is_computed = name in structure.flow.maker
+    return ValueRow(
+        value=value,
+        operator=structure.graph.producer(name),
+        role=structure.role(name).value,
+        stage=structure.stage_of(name),
+        resolution=None if scale is None else str(scale),
+        depth=structure.depth(name) if is_computed else None,
+        cost_fraction=structure.cost_fraction(name) if is_computed else None,
+        main_line=structure.is_on_main_line(name),
+    )

@@ -1,12 +1,11 @@
-"""Taps: the places in one block where a Value can be taken, all for the same block."""
+"""Taps: where in a block a Value can be taken."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from enum import Enum
 
-from graphtool.structure._flow import Flow, Step
-from graphtool.structure._vocabulary import (
+from graphtool.ops import (
     ACTIVATIONS,
     CONVOLUTIONS,
     IDENTITIES,
@@ -17,8 +16,12 @@ from graphtool.structure._vocabulary import (
     RESHAPES,
     ends_in_activation,
 )
+from graphtool.structure._flow import Flow, Step
 
 __all__ = ["Tap", "taps_of"]
+
+_REARRANGING = RESHAPES | IDENTITIES | POOLS | {"split", "split_with_num", "slice"}
+_WITHIN_BLOCK = NORMS | IDENTITIES | RESHAPES | JOINS | {"multiply"}
 
 
 class Tap(str, Enum):
@@ -35,51 +38,50 @@ class Tap(str, Enum):
     LAST_CONVOLUTION = "last-convolution"
 
 
-_WEIGHTED = CONVOLUTIONS | PRODUCTS
-
-
 def taps_of(flow: Flow, end: str) -> Mapping[Tap, str]:
     """Return the Value of each tap that the block of a block output has.
 
-    A block without an activation behind its join has no tap after one, unless the next thing that
-    reads it is a normalisation with an activation, as in pre-activation networks. One that ends in
-    several activations, concatenated, has no tap before them.
+    A block without an activation after its join has no tap after one, unless a normalisation with
+    an activation reads it next, as in pre-activation networks. A block that ends in several
+    concatenated activations has no tap before them.
     """
     found: dict[Tap, str] = {}
-    activated = _is_activated(flow, end)
-    after = end if activated else _activation_behind(flow, end)
+    is_activated = _is_activated(flow, end)
+    after = end if is_activated else _activation_after(flow, end)
     if after is not None:
         found[Tap.AFTER_ACTIVATION] = after
-    before = _before_activation(flow, end) if activated else end
+    before = _before_activation(flow, end) if is_activated else end
     if before is None:
         return found
     found[Tap.BEFORE_ACTIVATION] = before
     for step in _main_branch(flow, before):
         if step.kind in NORMS:
             found.setdefault(Tap.BEFORE_NORM, step.features[0])
-        elif step.kind in CONVOLUTIONS and step.weighted and not ends_in_activation(step.operator):
+        elif (
+            step.kind in CONVOLUTIONS and step.is_weighted and not ends_in_activation(step.operator)
+        ):
             found[Tap.LAST_CONVOLUTION] = step.result
     return found
 
 
 def _is_activated(flow: Flow, name: str) -> bool:
-    """Tell whether all of a Value comes from activations, concatenated or rearranged at most."""
+    """Return whether a Value consists of activations, concatenated or rearranged at most."""
     pending, seen = [name], {name}
     while pending:
-        step = flow.past(pending.pop(), _REARRANGED)
+        step = flow.producer(pending.pop(), skip=_REARRANGING)
         if step is None:
             return False
         if step.kind == "concat":
-            fresh = [branch for branch in flow.branches(step) if branch not in seen]
-            seen.update(fresh)
-            pending += fresh
+            unseen = [branch for branch in flow.branches(step) if branch not in seen]
+            seen.update(unseen)
+            pending += unseen
         elif step.kind not in ACTIVATIONS and not ends_in_activation(step.operator):
             return False
     return True
 
 
-def _activation_behind(flow: Flow, end: str) -> str | None:
-    """Return the activation that reads a block's output, or its normalisation."""
+def _activation_after(flow: Flow, end: str) -> str | None:
+    """Return the activation that reads a block's output, or a normalisation of it."""
     for reader in flow.consumers.get(end, ()):
         step = reader
         if reader.kind in NORMS:
@@ -90,7 +92,7 @@ def _activation_behind(flow: Flow, end: str) -> str | None:
 
 
 def _before_activation(flow: Flow, end: str) -> str | None:
-    """Return what the activation of a block reads; None where it is fused, or one of several."""
+    """Return what the activation of a block reads; None if it is fused or one of several."""
     step = flow.maker[end]
     if step.kind not in ACTIVATIONS or ends_in_activation(step.operator):
         return None
@@ -98,16 +100,11 @@ def _before_activation(flow: Flow, end: str) -> str | None:
 
 
 def _main_branch(flow: Flow, name: str) -> Iterator[Step]:
-    """Yield the steps before a Value, up to what weighs it; at a join along the deeper branch."""
+    """Yield the steps before a Value back to a weighted one, along the deeper branch of a join."""
     step = flow.maker.get(name)
     while step is not None and step.features:
         yield step
-        if step.kind in _WEIGHTED and step.weighted:
-            return
-        if step.kind not in _PASSED:
+        is_weighted = step.kind in CONVOLUTIONS | PRODUCTS and step.is_weighted
+        if is_weighted or step.kind not in _WITHIN_BLOCK:
             return
         step = flow.maker.get(max(step.features, key=lambda name: (flow.depth[name], name)))
-
-
-_REARRANGED = RESHAPES | IDENTITIES | POOLS | {"split", "split_with_num", "slice"}
-_PASSED = NORMS | IDENTITIES | RESHAPES | JOINS | {"multiply"}

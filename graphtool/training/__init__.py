@@ -1,4 +1,4 @@
-"""What a training loop needs: parameters from files, and inference models that train again."""
+"""Train, evaluate, checkpoint and export Programs, and make inference models trainable again."""
 
 from graphtool.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from graphtool.training.evaluation import Evaluation, for_test

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
 from graphtool.graph import Attribute, Graph, Operator, Origin, Value
-from graphtool.training._reach import computed_from
+from graphtool.training._reach import ancestors
 
 __all__ = ["Description", "described"]
 
@@ -97,7 +97,7 @@ class _Part:
 
     @staticmethod
     def of(graph: Graph, loss: str) -> _Part:
-        found, names, counts = computed_from(graph, [loss]), dict[str, str](), Counter[str]()
+        found, names, counts = ancestors(graph, [loss]), dict[str, str](), Counter[str]()
         operators: list[Operator] = []
         for operator in graph.operators.values():
             values = [graph.values[name] for name in operator.results]

@@ -1,4 +1,4 @@
-"""A checkpoint as a file: tensors as Paddle keeps them, the first of which spells a manifest."""
+"""The checkpoint file format: a tensor file whose first tensor is a JSON manifest."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from typing import Annotated, TypeAlias
 import msgspec
 
 from graphtool.diagnostics import ReadError
-from graphtool.files import placed
+from graphtool.files import atomic_write
 from graphtool.readers import problems as reading
-from graphtool.readers._kinds import check_kind
+from graphtool.readers._regular_file import check_not_special
 from graphtool.readers.tensors import Tensor, digest, read_tensors, write_tensors
 from graphtool.training import checkpoint_problems as problems
 
 __all__ = [
     "SCHEMA",
-    "Contents",
+    "CheckpointContents",
+    "GeneratorState",
     "Manifest",
-    "Random",
     "SavedTeacher",
-    "Schedule",
+    "SchedulerState",
     "read_checkpoint",
     "write_checkpoint",
 ]
 
 SCHEMA = 1
-# Others are no numbers of NumPy's or Paddle's.
-_Whole: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+# Larger integers overflow in NumPy and Paddle.
+_Int64: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-_Number: TypeAlias = bool | _Whole | float | str | None
-# What schedules keep are numbers, and the state of a schedule inside another.
-Schedule: TypeAlias = dict[str, _Number | dict[str, _Number]]
+_Scalar: TypeAlias = bool | _Int64 | float | str | None
+# A learning rate scheduler keeps scalars, and the state of a scheduler that it wraps.
+SchedulerState: TypeAlias = dict[str, _Scalar | dict[str, _Scalar]]
 
 
-class Random(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The state of a generator: its device, what seeded it, how far it is, and its engine."""
+class GeneratorState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The state of a random generator. `device` is -1 for the CPU."""
 
     device: int
     seed: int
@@ -47,16 +47,17 @@ class Random(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SavedTeacher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A teacher by reference: what it was called, and a digest of its weights."""
+    """A merged teacher by reference: the name of its source, and a digest of its weights."""
 
     source: str
     digest: str
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that is no tensor. `keys` says what the tensors are; `digest` seals them and this.
+    """Everything in a checkpoint except the tensors.
 
-    `rate` is the learning rate that the optimizer was given, where it was given a number.
+    `keys` names the tensors in file order. `digest` covers the tensors and the rest of the
+    manifest. `rate` is the optimizer's learning rate if it is a number, not a scheduler.
     """
 
     schema: int
@@ -67,16 +68,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     optimizer: str
     schedule: str | None
     rate: float | None
-    rates: Schedule
-    random: tuple[Random, ...]
+    rates: SchedulerState
+    random: tuple[GeneratorState, ...]
     teachers: tuple[SavedTeacher, ...]
     operators: dict[str, _Count]
     digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Contents:
-    """What a file holds: its manifest, and its tensors by key."""
+class CheckpointContents:
+    """A checkpoint's manifest, and its tensors by key."""
 
     manifest: Manifest
     tensors: Mapping[str, Tensor]
@@ -85,32 +86,34 @@ class Contents:
 def write_checkpoint(
     path: Path, manifest: Manifest, tensors: Callable[[], Iterable[Tensor]]
 ) -> None:
-    """Write a checkpoint, whole or not at all; one that is there is replaced in one go.
+    """Write a checkpoint atomically, replacing an existing one.
 
-    `tensors` gives them in the order of the keys, twice: to seal them, and to write them.
+    `tensors` yields them in the order of the keys. It is called twice: for the digest, then to
+    write them.
 
     Raises GraphtoolError: GT601.
     """
     import numpy as np
 
-    sealed = msgspec.structs.replace(manifest, digest=_seal(manifest, tensors()))
-    spelt = np.frombuffer(msgspec.json.encode(sealed), "uint8")
-    with placed(path) as temporary:
-        write_tensors(temporary, chain([Tensor(spelt, "uint8")], tensors()))
+    manifest = msgspec.structs.replace(manifest, digest=_manifest_digest(manifest, tensors()))
+    encoded = np.frombuffer(msgspec.json.encode(manifest), "uint8")
+    with atomic_write(path) as temporary:
+        write_tensors(temporary, chain([Tensor(encoded, "uint8")], tensors()))
 
 
-def _seal(manifest: Manifest, tensors: Iterable[Tensor]) -> str:
-    bare = msgspec.structs.replace(manifest, digest="")
-    return digest(manifest.keys, tensors, head=msgspec.json.encode(bare))
+def _manifest_digest(manifest: Manifest, tensors: Iterable[Tensor]) -> str:
+    """Return the digest of the tensors and of the manifest without its own digest."""
+    undigested = msgspec.structs.replace(manifest, digest="")
+    return digest(manifest.keys, tensors, head=msgspec.json.encode(undigested))
 
 
-def read_checkpoint(path: Path) -> Contents:
-    """Read a checkpoint.
+def read_checkpoint(path: Path) -> CheckpointContents:
+    """Read a checkpoint and verify its digest.
 
     Raises ReadError: GT001, GT017, GT240, GT621, GT622.
     """
     name = str(path)
-    check_kind(path)
+    check_not_special(path)
     if not path.exists():
         raise ReadError(reading.no_such_path(name))
     if path.is_dir():
@@ -118,16 +121,16 @@ def read_checkpoint(path: Path) -> Contents:
     first, *tensors = read_tensors(path) or (None,)
     if first is None or first.dtype != "uint8" or len(first.shape) != 1:
         raise ReadError(problems.not_a_checkpoint(name, "it does not start with a manifest"))
-    manifest = _manifest(name, first.array.tobytes())
+    manifest = _decode_manifest(name, first.array.tobytes())
     if len(manifest.keys) != len(tensors) or len(set(manifest.keys)) != len(tensors):
         reason = f"it holds {len(tensors)} tensors, and its manifest names {len(manifest.keys)}"
         raise ReadError(problems.not_a_checkpoint(name, reason))
-    if _seal(manifest, tensors) != manifest.digest:
+    if _manifest_digest(manifest, tensors) != manifest.digest:
         raise ReadError(problems.not_a_checkpoint(name, "it has changed since it was written"))
-    return Contents(manifest, dict(zip(manifest.keys, tensors, strict=True)))
+    return CheckpointContents(manifest, dict(zip(manifest.keys, tensors, strict=True)))
 
 
-def _manifest(path: str, data: bytes) -> Manifest:
+def _decode_manifest(path: str, data: bytes) -> Manifest:
     try:
         schema = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("schema")
         if schema is not None and bytes(schema) != str(SCHEMA).encode():

@@ -1,4 +1,4 @@
-"""Clip gradients by value under PIR, which Paddle 3.0 to 3.3 leave out."""
+"""Make `ClipGradByValue` work under PIR, which Paddle 3.0 to 3.3 don't support."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from graphtool.readers._paddle import load_paddle
 
 __all__ = ["complete_clip"]
 
-# Optimizers, what clips for them and Values are Paddle's, which has no types for them.
+# Paddle ships no types for optimizers, gradient clipping and Values.
 _Paddle: TypeAlias = Any
 
 
 def complete_clip(optimizer: _Paddle) -> None:
-    """Let an optimizer's `ClipGradByValue` work under PIR, where it raises NotImplementedError."""
+    """Give an optimizer's `ClipGradByValue` a PIR implementation: Paddle has none, and raises."""
     clips = load_paddle().nn.clip
     clip: _Paddle = getattr(optimizer, "_grad_clip", None)
     kind = cast("_Paddle", type(clip))

@@ -18,8 +18,8 @@ from typing import Any, TypeAlias
 
 from graphtool.diagnostics import Diagnostic, GraphtoolError, warn
 from graphtool.readers._paddle import load_paddle
-from graphtool.readers.layer_weights import set_through
-from graphtool.text import shortened, visible
+from graphtool.readers.layer_weights import map_set_parameters
+from graphtool.text import elided, printable
 from graphtool.training import rank_problems as problems
 from graphtool.training._alike import Description
 from graphtool.training._meeting import Meeting, UnreachableError, connected
@@ -81,7 +81,7 @@ def start_alike(startup: _Paddle, names: Collection[str]) -> None:
     """
     broadcast = load_paddle()._C_ops.broadcast  # noqa: SLF001  # there is no other way
     setters = list(_initialisers(startup, names))
-    set_through(startup, setters, lambda own: broadcast(own, _ALL_RANKS, _FIRST))
+    map_set_parameters(startup, setters, lambda own: broadcast(own, _ALL_RANKS, _FIRST))
 
 
 def _initialisers(startup: _Paddle, names: Collection[str]) -> Iterator[_Paddle]:
@@ -247,7 +247,7 @@ def _say_how_it_ends(peers: Peers) -> None:
                 _launch.say(lost or tuple(peers.all.values()))
             peers.leave(f"stops, having lost rank {lost[0].rank}" if lost else "got no answer")
             return
-        first = shortened(visible(str(error).partition("\n")[0]), _ROOM)
+        first = elided(printable(str(error).partition("\n")[0]), _ROOM)
         peers.leave(f"raised `{kind.__name__}`: {first}")
 
     def end() -> None:

@@ -1,47 +1,62 @@
-"""Checkpoints of a training Program: stop, and go on later as if nothing had been."""
+"""Checkpoints of a training Program: training resumes bit for bit where it stopped."""
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-from graphtool.checks import used_names
+from graphtool.checks import persistable_names, used_names
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, UsageError
-from graphtool.graph import Value, keeps_shape
-from graphtool.readers._paddle import load_paddle, one_at_a_time
-from graphtool.readers.tensors import Tensor, filled, held_tensors, scope_tensors, set_tensors
-from graphtool.text import bounded
+from graphtool.graph import Value, fits_shape
+from graphtool.merging import Merged
+from graphtool.readers._paddle import load_paddle, program_lock
+from graphtool.readers.tensors import (
+    Tensor,
+    copy_from_scope,
+    digest,
+    full_like,
+    initialised_tensors,
+    set_tensors,
+)
+from graphtool.text import escaped_bounded
 from graphtool.training import checkpoint_problems as problems
 from graphtool.training._checkpoint_file import (
     SCHEMA,
-    Contents,
+    CheckpointContents,
     Manifest,
     SavedTeacher,
-    Schedule,
+    SchedulerState,
     read_checkpoint,
     write_checkpoint,
 )
-from graphtool.training._random import is_random_state, random_state, set_random_state
+from graphtool.training._program_info import ProgramInfo, check_scope
+from graphtool.training._random_state import can_restore, random_state, set_random_state
 from graphtool.training._ranks import telling
-from graphtool.training._state import RATE, State
-from graphtool.training._subject import check_scope
 from graphtool.version import version
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
 
-# What every schedule counts with; other things may not be known yet.
-_COUNTED = frozenset({"last_epoch", "last_lr"})
+# Where optimizers that wrap another one keep it: mixed precision, LookAhead, fleet.
+_INNER_OPTIMIZER = ("_optimizer", "inner_optimizer", "_inner_opt", "user_defined_optimizer")
+# The key of the learning rate among the Variables.
+_RATE_KEY = ":learning_rate"
+# Counters of `CosineAnnealingWarmRestarts` that its `state_dict` omits.
+_OMITTED_COUNTERS = ("T_cur", "T_i")
+# Every scheduler has these from the start; other fields may be None at first.
+_ALWAYS_SET = frozenset({"last_epoch", "last_lr"})
 
-# Programs, optimizers and Scopes are Paddle's, which has no types for 2.6 and 3.3 alike.
+# Paddle ships no types for Programs, optimizers and Scopes that hold for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """What was loaded: how many steps had been trained, and Variables that were set, by name."""
+    """What was loaded: the step at which it was saved, and the names of the Variables set."""
 
     path: str
     step: int
@@ -49,10 +64,10 @@ class Checkpoint:
     report: Report
 
     def __str__(self) -> str:
-        return f"{bounded(self.path)}: step {self.step}, {len(self.loaded)} Variables"
+        return f"{escaped_bounded(self.path)}: step {self.step}, {len(self.loaded)} Variables"
 
 
-@one_at_a_time()
+@program_lock()
 def save_checkpoint(
     path: str | PathLike[str],
     program: _Paddle,
@@ -61,46 +76,50 @@ def save_checkpoint(
     step: int,
     scope: _Paddle | None = None,
 ) -> None:
-    """Write all that a training Program needs to go on to one file, whole or not at all.
+    """Save everything a training Program needs to resume, in one file, atomically.
 
-    `program` is a Program of either kind or what holds one (a Merged), `optimizer` the one that
-    `gt.minimize` had. The file gets the student, adapters, running statistics, what the optimizer
-    keeps (moments, master weights, powers of beta), its schedule of the learning rate, `step` and
-    the state of Paddle's random generators; of merged teachers it gets a digest alone. It holds
-    plain tensors, in the format of a `.pdiparams`, and nothing that is executed. `scope` is the
-    global one where None. The state of NumPy's generators and the place in the data are the
-    caller's to keep. Of several ranks each saves a file of its own: random state and running
-    statistics differ. Paddle 2.6 hands out no random state, so there its generator is seeded anew.
+    `program` is a Program of either kind or holds one (a Merged); `optimizer` is the one given to
+    `gt.minimize`. Saved are the student, adapters, running statistics, the optimizer's state
+    (moments, master weights, powers of beta), the state of its learning rate scheduler, `step`, and
+    the state of Paddle's random generators; of a merged teacher, only a digest. The file holds
+    plain tensors in the format of a `.pdiparams`; loading it executes nothing. `scope` defaults to
+    the global Scope. Not saved are the state of NumPy's generators and the position in the data. In
+    distributed training each rank saves its own file: random state and running statistics differ.
+    Paddle 2.6 exposes no random state, so its generator is reseeded there.
 
-    Raises GraphtoolError: GT601, GT620 where Variables hold nothing yet. Raises UsageError: GT248,
-    GT625 for another optimizer, GT629.
+    Raises GraphtoolError: GT601, GT620 for uninitialised Variables. Raises UsageError: GT248, GT625
+    for another optimizer, GT629.
     """
-    state = State.of(program, optimizer)
+    state = _TrainingState.of(program, optimizer)
     check_scope(scope)
-    held = load_paddle().static.global_scope() if scope is None else scope
+    scope = load_paddle().static.global_scope() if scope is None else scope
     variables = state.variables()
-    _check_savable(state, variables, held, step)
+    if type(step) is not int or step < 0:
+        raise UsageError(problems.bad_step(repr(step)))
+    if not state.is_minimized:
+        raise UsageError(problems.never_minimized(state.optimizer_name))
+    _require_initialised([*variables.values(), *state.info.teacher_weights], scope)
     manifest = Manifest(
         schema=SCHEMA,
         graphtool=version(),
         paddle=str(load_paddle().__version__),
         step=step,
         keys=tuple(variables),
-        optimizer=state.optimizer,
-        schedule=_class_of(state.schedule),
+        optimizer=state.optimizer_name,
+        schedule=state.scheduler_name,
         rate=state.rate,
-        rates=state.rates(),
+        rates=state.scheduler_state(),
         random=random_state(),
-        teachers=state.teachers(held),
-        operators=dict(state.operators()),
+        teachers=state.teachers(scope),
+        operators=dict(state.operator_counts()),
     )
     with telling(f"saving the checkpoint of step {step}", f"after the checkpoint of step {step}"):
         write_checkpoint(
-            Path(fspath(path)), manifest, lambda: scope_tensors(held, variables.values())
+            Path(fspath(path)), manifest, lambda: copy_from_scope(scope, variables.values())
         )
 
 
-@one_at_a_time()
+@program_lock()
 def load_checkpoint(
     path: str | PathLike[str],
     program: _Paddle,
@@ -108,13 +127,13 @@ def load_checkpoint(
     *,
     scope: _Paddle | None = None,
 ) -> Checkpoint:
-    """Set a training Program, its optimizer and random state to what `save_checkpoint` saw.
+    """Restore a training Program, its optimizer and random state from a checkpoint.
 
-    Build, merge and minimize as then, run the startup program, then load: the losses that follow
-    are, bit for bit, those that followed then. Variables whose names an optimizer counts are found
-    by what they are. `report` warns of what may make a difference: other operators, another release
-    of Paddle, another device, and another learning rate, where the optimizer keeps the one that it
-    has now.
+    Build, merge and minimize as before, run the startup program, then load: the following losses
+    are bit for bit those that followed `save_checkpoint`. The optimizer's Variables are matched by
+    parameter and kind, not by their counted names. `report` warns of possible differences: other
+    operators, another release of Paddle, another device, another learning rate. An optimizer with a
+    number for its learning rate keeps that.
 
     Raises GraphtoolError with all problems and nothing changed: GT620 for a teacher without
     weights, GT623 to GT626. Raises ReadError: GT001, GT017, GT240, GT621, GT622 for the file.
@@ -122,17 +141,17 @@ def load_checkpoint(
     """
     file = Path(fspath(path))
     contents = read_checkpoint(file)
-    state = State.of(program, optimizer)
+    state = _TrainingState.of(program, optimizer)
     check_scope(scope)
-    held = load_paddle().static.global_scope() if scope is None else scope
+    scope = load_paddle().static.global_scope() if scope is None else scope
     variables = state.variables()
-    found = list(_findings(str(file), contents, state, variables, held))
-    errors = [one for one in found if one.severity is Severity.ERROR]
+    found = list(_diagnostics(str(file), contents, state, variables, scope))
+    errors = [each for each in found if each.severity is Severity.ERROR]
     if errors:
         raise GraphtoolError(*errors)
     of_step = f"the checkpoint of step {contents.manifest.step}"
     with telling(f"loading {of_step}", f"after loading {of_step}"):
-        _apply(contents, state, variables, held)
+        _apply(contents, state, variables, scope)
     return Checkpoint(
         path=str(file),
         step=contents.manifest.step,
@@ -141,83 +160,193 @@ def load_checkpoint(
     )
 
 
-def _check_savable(state: State, variables: Mapping[str, str], scope: _Paddle, step: int) -> None:
-    if type(step) is not int or step < 0:
-        raise UsageError(problems.bad_step(repr(step)))
-    if not state.minimized:
-        raise UsageError(problems.never_minimized(state.optimizer))
-    _require_held([*variables.values(), *_weights(state)], scope)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _TrainingState:
+    """A Program, and the optimizers that update its parameters, the outermost first."""
+
+    info: ProgramInfo
+    optimizers: tuple[_Paddle, ...]
+
+    @classmethod
+    def of(cls, program: _Paddle, optimizer: _Paddle) -> _TrainingState:
+        """Read a Program, and unwrap its optimizer.
+
+        Raises UsageError: GT248 for what holds no Program.
+        """
+        return cls(info=ProgramInfo.of(program), optimizers=tuple(_unwrapped(optimizer)))
+
+    @property
+    def optimizer_name(self) -> str:
+        """The classes of the optimizers, the outermost first."""
+        return " of ".join(type(each).__name__ for each in self.optimizers)
+
+    @property
+    def scheduler(self) -> _Paddle | None:
+        """The scheduler of the learning rate, None if the rate is a number."""
+        rates = (getattr(each, "_learning_rate", None) for each in self.optimizers)
+        return next((rate for rate in rates if hasattr(rate, "state_dict")), None)
+
+    @property
+    def scheduler_name(self) -> str | None:
+        return None if self.scheduler is None else type(self.scheduler).__name__
+
+    @property
+    def rate(self) -> float | None:
+        """The learning rate as `get_lr` returns it, None if a scheduler sets it."""
+        if self.scheduler is not None:
+            return None
+        rates = (getattr(each, "_learning_rate", None) for each in self.optimizers)
+        return next((float(rate) for rate in rates if isinstance(rate, int | float)), None)
+
+    @property
+    def is_minimized(self) -> bool:
+        """Return whether an optimizer has state in the Program."""
+        return any(_rate_variable(each, self.info.program) is not None for each in self.optimizers)
+
+    def variables(self) -> dict[str, str]:
+        """Map stable keys to the names of Variables, which may be counted; without teachers.
+
+        A parameter's key is its name; the key of an optimizer's state for it is `name:moment1`.
+        """
+        teacher_names = set(self.info.teacher_weights)
+        state_keys = dict(self._state_keys())
+        names = [name for name in persistable_names(self.info.graph) if name not in teacher_names]
+        return dict(sorted((state_keys.get(name, name), name) for name in names))
+
+    def _state_keys(self) -> Iterator[tuple[str, str]]:
+        """Yield the names of Variables that optimizers made, each with its stable key."""
+        for optimizer in self.optimizers:
+            for kind, by_parameter in getattr(optimizer, "_accumulators", {}).items():
+                for parameter, variable in by_parameter.items():
+                    yield variable.name, f"{parameter}:{kind}"
+            for parameter, variable in getattr(optimizer, "_master_weights", {}).items():
+                yield variable.name, f"{parameter}:master_weight"
+            rate = _rate_variable(optimizer, self.info.program)
+            if rate is not None:
+                yield rate.name, _RATE_KEY
+
+    def teachers(self, scope: _Paddle) -> tuple[SavedTeacher, ...]:
+        """Return the source name and digest of each merged teacher."""
+        return tuple(_saved_teacher(merged, scope) for merged in self.info.merges)
+
+    def scheduler_state(self) -> SchedulerState:
+        if self.scheduler is None:
+            return {}
+        omitted = {name: getattr(self.scheduler, name) for name in self._omitted_counters()}
+        return {**self.scheduler.state_dict(), **omitted}
+
+    def set_scheduler_state(self, saved: SchedulerState) -> None:
+        if self.scheduler is None:
+            return
+        omitted = self._omitted_counters()
+        with warnings.catch_warnings():
+            # A warm-up considers the state of its inner scheduler unused.
+            warnings.filterwarnings("ignore", message="There are some unused values")
+            self.scheduler.set_state_dict(
+                {name: value for name, value in saved.items() if name not in omitted}
+            )
+        for name in omitted:
+            setattr(self.scheduler, name, saved[name])
+
+    def _omitted_counters(self) -> tuple[str, ...]:
+        return tuple(name for name in _OMITTED_COUNTERS if hasattr(self.scheduler, name))
+
+    def operator_counts(self) -> Mapping[str, int]:
+        """Count the operators by type."""
+        counts = Counter(operator.type for operator in self.info.graph.operators.values())
+        return dict(sorted(counts.items()))
 
 
-def _weights(state: State) -> Iterator[str]:
-    return (new for merged in state.subject.merges for _, new in merged.plan.weights)
+def _unwrapped(optimizer: _Paddle) -> Iterator[_Paddle]:
+    """Yield an optimizer, then those that it wraps."""
+    yield optimizer
+    inner = (getattr(optimizer, name, None) for name in _INNER_OPTIMIZER)
+    wrapped = next((each for each in inner if each is not None), None)
+    if wrapped is not None:
+        yield from _unwrapped(wrapped)
 
 
-def _require_held(names: list[str], scope: _Paddle) -> None:
-    held = held_tensors(scope, names)
+def _rate_variable(optimizer: _Paddle, program: _Paddle) -> _Paddle | None:
+    rates: Mapping[_Paddle, _Paddle] = getattr(optimizer, "_learning_rate_map", {})
+    return rates.get(program)
+
+
+def _saved_teacher(merged: Merged, scope: _Paddle) -> SavedTeacher:
+    weights = sorted(merged.plan.weights)
+    source = merged.source.graph.source.replace("\\", "/").rpartition("/")[2]
+    tensors = copy_from_scope(scope, (new for _, new in weights))
+    return SavedTeacher(source, digest((old for old, _ in weights), tensors))
+
+
+def _require_initialised(names: list[str], scope: _Paddle) -> None:
+    held = initialised_tensors(scope, names)
     empty = [name for name in names if name not in held]
     if empty:
         raise GraphtoolError(problems.state_not_there(empty, len(names)))
 
 
-def _class_of(schedule: _Paddle | None) -> str | None:
-    return None if schedule is None else type(schedule).__name__
-
-
-def _findings(
-    path: str, contents: Contents, state: State, variables: Mapping[str, str], scope: _Paddle
+def _diagnostics(
+    path: str,
+    contents: CheckpointContents,
+    state: _TrainingState,
+    variables: Mapping[str, str],
+    scope: _Paddle,
 ) -> Iterator[Diagnostic]:
+    """Compare a checkpoint with the Program and optimizer that it is loaded into."""
     manifest = contents.manifest
-    if not state.minimized:
-        yield problems.never_minimized(state.optimizer)
-    if manifest.optimizer != state.optimizer:
-        was = f"{_made(manifest)}(...)"
-        names = manifest.optimizer, state.optimizer
-        yield problems.other_optimizer(path, "optimizer", *names, was)
-    then, now = manifest.schedule, _class_of(state.schedule)
-    if then != now or not _alike(manifest.rates, state.rates()):
-        yield problems.other_optimizer(
-            path, "schedule of its rate", then, now, _scheduled(manifest)
-        )
-    if state.minimized and manifest.optimizer == state.optimizer:
-        yield from _about_variables(path, contents.tensors, state, variables)
-    yield from _about_teachers(path, manifest, state, scope)
-    yield from _about_surroundings(path, manifest, state)
-    was, now = manifest.rate, state.rate
-    if was is not None and now is not None and was != now:
-        yield problems.other_rate(path, was, now, _scheduled(manifest))
+    if not state.is_minimized:
+        yield problems.never_minimized(state.optimizer_name)
+    if manifest.optimizer != state.optimizer_name:
+        names = manifest.optimizer, state.optimizer_name
+        call = f"{_optimizer_class(manifest)}(...)"
+        yield problems.other_optimizer(path, "optimizer", *names, call)
+    if manifest.schedule != state.scheduler_name or not _have_same_fields(
+        manifest.rates, state.scheduler_state()
+    ):
+        names = manifest.schedule, state.scheduler_name
+        call = _rate_call(manifest)
+        yield problems.other_optimizer(path, "schedule of its rate", *names, call)
+    if state.is_minimized and manifest.optimizer == state.optimizer_name:
+        yield from _variable_diagnostics(path, contents.tensors, state, variables)
+    yield from _teacher_diagnostics(path, manifest, state, scope)
+    yield from _environment_diagnostics(path, manifest, state)
+    if manifest.rate is not None and state.rate is not None and manifest.rate != state.rate:
+        yield problems.other_rate(path, manifest.rate, state.rate, _rate_call(manifest))
 
 
-def _made(manifest: Manifest) -> str:
-    """Spell the class of the optimizer, the inner one where one wraps another."""
+def _optimizer_class(manifest: Manifest) -> str:
+    """Return the class of the innermost optimizer, as code."""
     return f"paddle.optimizer.{manifest.optimizer.rpartition(' ')[2]}"
 
 
-def _scheduled(manifest: Manifest) -> str:
-    """Spell how the learning rate was given."""
+def _rate_call(manifest: Manifest) -> str:
+    """Return the call that set the learning rate, as code."""
     if manifest.schedule is not None:
         return f"paddle.optimizer.lr.{manifest.schedule}(...)"
-    return f"{_made(manifest)}({'...' if manifest.rate is None else f'{manifest.rate:g}'})"
+    rate = "..." if manifest.rate is None else f"{manifest.rate:g}"
+    return f"{_optimizer_class(manifest)}({rate})"
 
 
-def _alike(then: Schedule, now: Schedule) -> bool:
-    """Tell whether schedules keep the same, whatever the numbers are; one may be inside another."""
-    same = then.keys() == now.keys() and all(_of_a_kind(then[name], now[name]) for name in then)
-    return same and all(then[name] is not None for name in _COUNTED & then.keys())
+def _have_same_fields(saved: SchedulerState, current: SchedulerState) -> bool:
+    """Return whether two schedulers, or those that they wrap, have the same fields."""
+    same = saved.keys() == current.keys() and all(
+        _is_same_kind(saved[name], current[name]) for name in saved
+    )
+    return same and all(saved[name] is not None for name in _ALWAYS_SET & saved.keys())
 
 
-def _of_a_kind(then: object, now: object) -> bool:
-    if isinstance(then, dict) and isinstance(now, dict):
-        return _alike(cast("Schedule", then), cast("Schedule", now))
-    if then is None or now is None:
-        return not isinstance(then, dict) and not isinstance(now, dict)
-    return all(isinstance(then, kind) == isinstance(now, kind) for kind in (dict, str))
+def _is_same_kind(saved: object, current: object) -> bool:
+    if isinstance(saved, dict) and isinstance(current, dict):
+        return _have_same_fields(cast("SchedulerState", saved), cast("SchedulerState", current))
+    if saved is None or current is None:
+        return not isinstance(saved, dict) and not isinstance(current, dict)
+    return all(isinstance(saved, kind) == isinstance(current, kind) for kind in (dict, str))
 
 
-def _about_variables(
-    path: str, tensors: Mapping[str, Tensor], state: State, variables: Mapping[str, str]
+def _variable_diagnostics(
+    path: str, tensors: Mapping[str, Tensor], state: _TrainingState, variables: Mapping[str, str]
 ) -> Iterator[Diagnostic]:
-    values = used_names(state.graph)
+    values = used_names(state.info.graph)
     missing = [key for key in variables if key not in tensors]
     unexpected = [key for key in tensors if key not in variables]
     misshapen = [
@@ -232,49 +361,56 @@ def _about_variables(
 
 
 def _fits(tensor: Tensor, value: Value) -> bool:
-    return tensor.dtype == value.dtype and keeps_shape(value, tensor.shape)
+    return tensor.dtype == value.dtype and fits_shape(value, tensor.shape)
 
 
-def _about_teachers(
-    path: str, manifest: Manifest, state: State, scope: _Paddle
+def _teacher_diagnostics(
+    path: str, manifest: Manifest, state: _TrainingState, scope: _Paddle
 ) -> Iterator[Diagnostic]:
-    _require_held(list(_weights(state)), scope)
-    now, then = state.teachers(scope), manifest.teachers
-    if len(now) != len(then):
-        yield problems.other_teacher(path, 1, f"one of {len(then)}", f"one of {len(now)}")
+    _require_initialised(state.info.teacher_weights, scope)
+    saved, current = manifest.teachers, state.teachers(scope)
+    if len(saved) != len(current):
+        yield problems.other_teacher(path, 1, f"one of {len(saved)}", f"one of {len(current)}")
         return
-    for number, (old, new) in enumerate(zip(then, now, strict=True), 1):
+    for number, (old, new) in enumerate(zip(saved, current, strict=True), 1):
         if old.digest != new.digest:
-            yield problems.other_teacher(path, number, _named(old), _named(new))
+            yield problems.other_teacher(path, number, _described(old), _described(new))
 
 
-def _named(teacher: SavedTeacher) -> str:
+def _described(teacher: SavedTeacher) -> str:
     return f"`{teacher.source}` with weights {teacher.digest[:8]}"
 
 
-def _about_surroundings(path: str, manifest: Manifest, state: State) -> Iterator[Diagnostic]:
-    then, now = manifest.operators, state.operators()
+def _environment_diagnostics(
+    path: str, manifest: Manifest, state: _TrainingState
+) -> Iterator[Diagnostic]:
+    saved, current = manifest.operators, state.operator_counts()
     differences = [
-        f"{now.get(kind, 0) - then.get(kind, 0):+} {kind}"
-        for kind in sorted(then.keys() | now.keys())
-        if now.get(kind, 0) != then.get(kind, 0)
+        f"{current.get(kind, 0) - saved.get(kind, 0):+} {kind}"
+        for kind in sorted(saved.keys() | current.keys())
+        if current.get(kind, 0) != saved.get(kind, 0)
     ]
     if differences:
         yield problems.other_operators(path, differences)
     release = str(load_paddle().__version__)
     if manifest.paddle != release:
         yield problems.other_place(path, "Paddle", manifest.paddle, release)
-    if not is_random_state(manifest.random):
+    if not can_restore(manifest.random):
         device = load_paddle().device.get_device()
         yield problems.other_place(path, "random state", "of other generators", device)
 
 
-def _apply(contents: Contents, state: State, variables: Mapping[str, str], scope: _Paddle) -> None:
+def _apply(
+    contents: CheckpointContents,
+    state: _TrainingState,
+    variables: Mapping[str, str],
+    scope: _Paddle,
+) -> None:
     manifest = contents.manifest
     tensors = {name: contents.tensors[key] for key, name in variables.items()}
     if state.rate is not None and state.rate != manifest.rate:
-        tensors[variables[RATE]] = filled(contents.tensors[RATE], state.rate)
+        tensors[variables[_RATE_KEY]] = full_like(contents.tensors[_RATE_KEY], state.rate)
     set_tensors(tensors, scope)
-    state.set_rates(manifest.rates)
-    if is_random_state(manifest.random):
+    state.set_scheduler_state(manifest.rates)
+    if can_restore(manifest.random):
         set_random_state(manifest.random)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from graphtool.checks.places import spelt
+from graphtool.checks.locations import format_shape
 from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
 from graphtool.graph import Graph, Shape, Value
 
@@ -135,9 +135,9 @@ class Misfits:
         if self.strangers:
             yield f"the student has no {listed(self.strangers, _LISTED)}"
         for key, shape, value in self.misshapen[:1]:
-            theirs = f"the student's `{value.name}` {spelt(value.shape)}"
+            theirs = f"the student's `{value.name}` {format_shape(value.shape)}"
             more = f", and {len(self.misshapen) - 1} more" * (len(self.misshapen) > 1)
-            yield f"`{key}` is {spelt(shape)}, {theirs}{more}"
+            yield f"`{key}` is {format_shape(shape)}, {theirs}{more}"
         for one, other in self.tied[:1]:
             yield f"`{one}` and `{other}` are one parameter, and two of the student"
         if self.keyless:

@@ -1,38 +1,54 @@
-"""Add what trains a loss to its Program: on one process, or on all ranks of a launch."""
+"""Add the operators that train a loss to its Program, on one process or on all ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+import gc
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
-from graphtool.diagnostics import Diagnostic, UsageError, counted, listed, warn
-from graphtool.graph import FLOATS, HALVES, Graph
+from graphtool.diagnostics import (
+    Diagnostic,
+    GraphtoolError,
+    UsageError,
+    counted,
+    listed,
+    warn,
+)
+from graphtool.dtypes import FLOAT_DTYPES, HALF_DTYPES
+from graphtool.graph import Graph
 from graphtool.merging import merged_of
-from graphtool.readers._paddle import legacy_mode, load_paddle, one_at_a_time
-from graphtool.readers.layer_weights import is_dynamic
-from graphtool.readers.live import read_program
-from graphtool.structure import is_update
+from graphtool.merging._paddle_errors import convert_paddle_errors
+from graphtool.ops import is_optimizer
+from graphtool.readers._legacy import variable_of
+from graphtool.readers._paddle import is_legacy, legacy_mode, load_paddle, program_lock
+from graphtool.readers._pir import PirWalk, contains_value, read_pir
+from graphtool.readers.layer_weights import is_dynamic_parameter
+from graphtool.readers.live import LiveProgram, read_program
 from graphtool.training import _ranks
 from graphtool.training import minimize_problems as problems
-from graphtool.training._alike import Description, described
+from graphtool.training._alike import described
 from graphtool.training._clipping import complete_clip
-from graphtool.training._half_way import is_marked, whole_or_marked
-from graphtool.training._reach import reached
-from graphtool.training._request import CALL, Request, is_pir_value
+from graphtool.training._reach import reached_by_gradient
 
 __all__ = ["minimize"]
 
-# Optimizers, Programs and Values are Paddle's, which has no types for 2.6 and 3.3 alike.
+# Paddle ships no types for optimizers, Programs and Values that hold for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
 # What Paddle itself returns: operators, and pairs of a parameter and its gradient.
 _Minimized: TypeAlias = tuple[list[_Paddle], list[tuple[_Paddle, _Paddle]]]
 
-_DECORATED = "OptimizerWithMixedPrecision"
-# What does nothing or fails under PIR, and what does there what it was meant to do.
+_CALL = "gt.minimize(optimizer, loss)"
+_CALL_WITH_STARTUP = "gt.minimize(optimizer, loss, startup)"
+# Marks a Program and an optimizer in which Paddle failed half-way, which it cannot undo.
+_INCOMPLETE = "_graphtool_half_way"
+_AMP_WRAPPER = "OptimizerWithMixedPrecision"
+# Optimizers that fail or do nothing under PIR, with the alternative.
 _REFUSED_BY_PIR = {
-    _DECORATED: 'with paddle.amp.auto_cast(dtype="bfloat16"): build the networks in static mode',
+    _AMP_WRAPPER: 'with paddle.amp.auto_cast(dtype="bfloat16"): build the networks in static mode',
     "GradientMergeOptimizer": "gt.minimize(optimizer, loss, accumulate=4)",
     "RecomputeOptimizer": "gt.minimize(optimizer, loss), with a smaller batch and more ranks",
     "PipelineOptimizer": "gt.minimize(optimizer, loss), with the whole network on every rank",
@@ -40,10 +56,8 @@ _REFUSED_BY_PIR = {
     "LBFGS": "gt.minimize(paddle.optimizer.AdamW(...), loss)",
     "Fleet": "gt.minimize(optimizer, loss), with the optimizer that fleet was given",
 }
-# What makes the gradient of an embedding a list of rows, under PIR and in legacy Programs.
+# Attributes for sparse gradients of an embedding, under PIR and in legacy Programs.
 _SPARSE = ("sparse", "is_sparse")
-_NONE: frozenset[str] = frozenset()
-_STARTUP = "gt.minimize(optimizer, loss, startup)"
 
 
 def minimize(
@@ -58,158 +72,354 @@ def minimize(
 ) -> _Minimized:
     """Add the operators that train a loss, as the optimizer's own `minimize` does.
 
-    Arguments and result are those of `paddle.optimizer.Optimizer.minimize`: `loss` is a Value of
-    one element; `startup_program` gets what initialises the optimizer's state, the default one
-    where None; all trainable parameters learn unless `parameters` names some. Run the startup
-    program afterwards. Where the learning rate has a schedule, run under PIR in
-    `paddle.static.scope_guard(scope)`: `executor.run(scope=...)` looks in the global Scope for it.
+    Arguments and result are those of `paddle.optimizer.Optimizer.minimize`: `loss` is a Value with
+    one element; `startup_program`, by default Paddle's default one, gets the initialisers of the
+    optimizer's state; all trainable parameters are updated unless `parameters` lists some. Run the
+    startup program afterwards. With a learning rate scheduler under PIR, run in
+    `paddle.static.scope_guard(scope)`: `executor.run(scope=...)` looks for the rate in the global
+    Scope.
 
-    With `accumulate` the parameters move in every so-many-th run, by the mean of the gradients of
-    the runs since the last move: where each run has as many samples and the loss is a mean, that is
-    the step of a batch so many times as large, up to rounding, with the memory of one. Clipping and
-    weight decay act on that mean. Batch norms normalise by what one run is fed, and their running
-    statistics move in every run; call a scheduler's `step` as often as the parameters move. The
-    sums are Variables of the Program, so checkpoints have them.
+    With `accumulate=n` the parameters are updated in every n-th run, by the mean gradient of the
+    last n runs. If all runs have equally many samples and the loss is a mean, that equals a step
+    with an n times larger batch, up to rounding, in the memory of one run. Clipping and weight
+    decay apply to the mean gradient. Batch norms normalise by the batch of each run and update
+    their running statistics in each run. Call a scheduler's `step` once per update. The sums are
+    Variables of the Program, so checkpoints include them.
 
-    Under `python -m paddle.distributed.launch` the Program learns from all ranks: call
+    Under `python -m paddle.distributed.launch` the gradients are averaged over all ranks. Call
     `paddle.distributed.init_parallel_env()` before `paddle.enable_static()`, and feed each rank its
-    share of the batch. The startup program then leaves rank 0's parameters on every rank, adapters
-    too; load weights after it, the same ones on each rank. A step averages the gradients over the
-    ranks, then clips and decays as on one process: where the shares are equal and the loss is a
-    mean, it is the step of the joint batch, up to rounding. A merged teacher takes no part. Batch
-    norms normalise by the share of their rank, and running statistics are each rank's own: save
-    rank 0's. On GPUs (NCCL) all of this is untested.
+    share of the batch. The startup program then copies rank 0's parameters to every rank, adapters
+    included; load weights after it, the same ones on each rank. Gradients are clipped and weights
+    decay after averaging: if the shares are equal and the loss is a mean, a step equals that of the
+    whole batch, up to rounding. Merged teachers are neither copied nor averaged. Batch norms
+    normalise by the share of their rank, and running statistics differ between ranks: save those of
+    rank 0. None of this is tested on GPUs (NCCL).
 
-    Ranks wait here for one another, `rank_timeout` seconds at most, and see that they are about to
-    train the same loss by the same optimizer: a difference is said by all of them, with nothing
-    added, and where one gives up waiting, all do. From then on a rank whose process ends, however
-    it does, is named on the standard error of the others at once, and no step waits for it. One
-    that runs, but is busy for more than 30 seconds while others wait for it in a step, counts as
-    lost too with gloo (CPU).
+    Ranks wait here for each other, `rank_timeout` seconds at most, and check that all are about to
+    train the same loss with the same optimizer. If they differ, all raise, with nothing added; if
+    one times out, all do. From then on, if the process of a rank ends for any reason, the others
+    name it on standard error at once, and no step waits for it. With gloo (CPU), a rank that keeps
+    others waiting in a step for more than 30 seconds counts as lost too.
 
-    Mixed precision under PIR is what was built in `with paddle.amp.auto_cast():`, which on a CPU
-    takes `dtype="bfloat16"` and static mode. For a legacy Program, optimizers of
-    `paddle.static.amp` and `fleet.distributed_optimizer` do their own work.
+    Mixed precision under PIR is whatever was built in `with paddle.amp.auto_cast():`, which on a
+    CPU takes `dtype="bfloat16"` and static mode. For legacy Programs, the optimizers of
+    `paddle.static.amp` and `fleet.distributed_optimizer` work as usual.
 
-    Ctrl-C waits until the optimizer is added: the Program trains by it then.
+    Ctrl-C takes effect once the optimizer has been added; the Program then trains with it.
 
     Raises UsageError with all problems and the Program unchanged: GT529 to GT537, GT248. Raises
-    ReadError for a name in `no_grad_set`: GT101, GT102; for a loss of another Program's Values:
-    GT050. Raises GraphtoolError for other ranks: GT538, GT545, GT546. Raises GraphtoolError GT547
-    where Paddle fails half-way: the Program and the optimizer hold part of the work then, and have
-    to be built again. Warns with GT539 where mixed precision was asked for and does not act, and
-    with GT548 where ranks can't reach each other but by Paddle: nothing is compared then.
+    ReadError for a name in `no_grad_set`: GT101, GT102; for a Program with Values of another one:
+    GT050. Raises GraphtoolError for other ranks: GT538, GT545, GT546. Raises GraphtoolError: GT547
+    where Paddle fails half-way: the Program and the optimizer are incomplete then, and have to be
+    built again. Warns with GT539 if mixed precision was requested and has no effect, and with GT548
+    if ranks can only reach each other through Paddle: nothing is compared then.
     Source: https://www.paddlepaddle.org.cn/documentation/docs/en/api/paddle/optimizer/Optimizer_en.html
     """
     if load_paddle().in_dynamic_mode():
         raise UsageError(problems.dynamic_mode())
-    _refuse(_about_arguments(optimizer, loss))
-    _refuse(_about_options(startup_program, parameters, no_grad_set))
-    _refuse(_about_runs(accumulate))
-    _refuse(_about_timeout(rank_timeout))
-    legacy = not is_pir_value(loss)
+    _raise_any(_argument_errors(optimizer, loss))
+    _raise_any(_option_errors(startup_program, parameters, no_grad_set))
+    _raise_any(_accumulate_errors(accumulate))
+    _raise_any(_timeout_errors(rank_timeout))
+    legacy = not _is_pir_value(loss)
     if not legacy and _ranks.joined():
         _ranks.meet(rank_timeout)
-    with one_at_a_time(), legacy_mode() if legacy else nullcontext():
-        request = Request(optimizer, loss, startup_program, parameters, accumulate)
-        _refuse(_about_home(request))
-        _refuse(_about_program(request))
-        passed_over = request.passed_over(no_grad_set)
+    with program_lock(), legacy_mode() if legacy else nullcontext():
+        request = _Request(optimizer, loss, startup_program, parameters, accumulate)
+        _raise_any(_default_program_errors(request))
+        _raise_any(_program_errors(request))
+        ignored = request.no_grad_values(no_grad_set)
         if not legacy and _ranks.joined():
-            _ranks.require_alike(_description(request, passed_over or ()), rank_timeout)
+            description = described(
+                request.graph,
+                request.loss_name,
+                optimizer,
+                learning=request.trainable_names,
+                passed_over=request.value_names(ignored or ()),
+                runs=accumulate,
+            )
+            _ranks.require_alike(description, rank_timeout)
         guard = load_paddle().static.program_guard(request.program, request.startup)
-        with whole_or_marked(request.program, optimizer), guard:
+        with _marked_unless_complete(request.program, optimizer), guard:
             complete_clip(optimizer)
-            chosen = None if parameters is None else request.given
+            chosen = None if parameters is None else request.parameter_list
             if legacy and accumulate > 1:
-                merging = load_paddle().incubate.optimizer.GradientMergeOptimizer
-                merged = merging(optimizer, k_steps=accumulate, avg=True)
-                done = merged.minimize(loss, request.startup, chosen, passed_over)
+                wrapper = load_paddle().incubate.optimizer.GradientMergeOptimizer
+                wrapped = wrapper(optimizer, k_steps=accumulate, avg=True)
+                result = wrapped.minimize(loss, request.startup, chosen, ignored)
             elif legacy or _ranks.rank_count() == accumulate == 1:
-                done = optimizer.minimize(loss, request.startup, chosen, passed_over)
+                result = optimizer.minimize(loss, request.startup, chosen, ignored)
             elif _ranks.rank_count() == 1:
-                done = _step_by_step(request, passed_over)
+                result = _minimize_pir(request, ignored)
             else:
                 with _ranks.telling("in `gt.minimize`", "after `gt.minimize`"):
-                    done = _step_by_step(request, passed_over)
-                    names = request.known.keys() - _teachers(request.program)
+                    result = _minimize_pir(request, ignored)
+                    teachers = _teacher_parameters(request.program)
+                    names = request.program_parameters.keys() - teachers
                     _ranks.start_alike(request.startup, names)
-    if legacy and type(optimizer).__name__ == _DECORATED:
-        _warn_if_exact(request.program)
-    return done
+    is_mixed = legacy and type(optimizer).__name__ == _AMP_WRAPPER
+    if is_mixed and not _low_precision_casts(read_program(request.program)):
+        warn(problems.no_low_precision(_AMP_WRAPPER))
+    return result
 
 
-def _refuse(found: Iterable[Diagnostic]) -> None:
-    problems_found = tuple(found)
-    if problems_found:
-        raise UsageError(*problems_found)
+def _is_pir_value(value: _Paddle) -> bool:
+    """Return whether an object is a PIR Value, without reading its attributes."""
+    kind = getattr(load_paddle().pir, "Value", None)
+    return kind is not None and isinstance(value, kind)
 
 
-def _about_arguments(optimizer: _Paddle, loss: _Paddle) -> Iterator[Diagnostic]:
+def _is_incomplete(target: _Paddle) -> bool:
+    """Return whether Paddle failed in `minimize` on a Program, its original, or an optimizer."""
+    return getattr(target, _INCOMPLETE, False)
+
+
+@contextmanager
+def _marked_unless_complete(program: _Paddle, optimizer: _Paddle) -> Generator[None]:
+    """Mark a Program and an optimizer as incomplete on any exception, interrupts included.
+
+    Fleet is not marked: a process has a single one, which could never be used again.
+
+    Raises GraphtoolError: GT547 with Paddle's error.
+    """
+    targets = {"Program": program}
+    if type(optimizer).__name__ != "Fleet":
+        targets["optimizer"] = optimizer
+    with convert_paddle_errors(
+        lambda reason: GraphtoolError(problems.half_way(reason, marked=tuple(targets)))
+    ):
+        for target in targets.values():
+            setattr(target, _INCOMPLETE, True)
+        yield
+        for target in targets.values():
+            delattr(target, _INCOMPLETE)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The arguments of a `minimize` call, resolved lazily, before anything is added."""
+
+    optimizer: _Paddle
+    loss: _Paddle
+    startup_program: _Paddle | None
+    parameters: Sequence[_Paddle | str] | None
+    accumulate: int
+
+    @cached_property
+    def program(self) -> _Paddle:
+        """The loss's Program; under PIR the default one unless a startup program is given."""
+        if not _is_pir_value(self.loss):
+            return self.loss.block.program
+        default = load_paddle().static.default_main_program()
+        if self.startup_program is None or contains_value(default, self.loss):
+            return default
+        return next(
+            (each for each in _living_programs() if contains_value(each, self.loss)), default
+        )
+
+    @property
+    def has_found_program(self) -> bool:
+        """Return whether the loss is in the default Program; with a startup program, in any."""
+        if _is_pir_value(self.loss):
+            return self._walk is not None and self.loss.id in self._walk.names
+        if self.startup_program is not None:
+            return True
+        return load_paddle().static.default_main_program() is self.program
+
+    @cached_property
+    def startup(self) -> _Paddle:
+        given = self.startup_program
+        return load_paddle().static.default_startup_program() if given is None else given
+
+    @cached_property
+    def graph(self) -> Graph:
+        return self._walk.graph if self._walk else read_program(self.program)
+
+    @cached_property
+    def _walk(self) -> PirWalk | None:
+        is_pir = _is_pir_value(self.loss) and not is_legacy(self.program)
+        return read_pir(self.program) if is_pir else None
+
+    @cached_property
+    def loss_name(self) -> str:
+        """The name of the loss in the Graph: the last write to a legacy Variable."""
+        if self._walk:
+            return self._walk.names[self.loss.id]
+        writes = [name for name in self.graph.values if self.variable_name(name) == self.loss.name]
+        return writes[-1]
+
+    def value_names(self, values: Iterable[_Paddle]) -> list[str]:
+        """Return the names of PIR Values in the Graph."""
+        return [self._walk.names[value.id] for value in values] if self._walk else []
+
+    def variable_name(self, name: str) -> str:
+        """Return the name of a Value's Variable, which under PIR is its own name."""
+        return name if self._walk else variable_of(name, self.graph)
+
+    @cached_property
+    def program_parameters(self) -> Mapping[str, _Paddle]:
+        """All parameters of the Program by name, sorted: PIR lists them in no order."""
+        found = {each.name: each for each in self.program.global_block().all_parameters()}
+        return dict(sorted(found.items()))
+
+    def has_parameter(self, parameter: _Paddle) -> bool:
+        """Return whether a parameter is the Program's; only the id of a PIR Value is read."""
+        if not _is_pir_value(parameter):
+            return getattr(parameter, "name", None) in self.program_parameters
+        return parameter.id in {each.id for each in self.program_parameters.values()}
+
+    @cached_property
+    def requested_parameters(self) -> Sequence[_Paddle | str] | None:
+        """The parameters given to the call or to the optimizer, None for all."""
+        return self.parameters or getattr(self.optimizer, "_parameter_list", None) or None
+
+    @property
+    def parameter_list(self) -> list[_Paddle]:
+        """The requested parameters, as Paddle takes them."""
+        known, requested = self.program_parameters, self.requested_parameters
+        if requested is None:
+            return list(known.values())
+        return [known[each] if isinstance(each, str) else each for each in requested]
+
+    def no_grad_values(
+        self, no_grad_set: Collection[_Paddle | str] | None
+    ) -> Collection[_Paddle | str] | None:
+        """Return `no_grad_set` as Paddle takes it, which under PIR means without names.
+
+        Raises UsageError: GT248 for a Value of another Program. Raises ReadError: GT101, GT102,
+        GT031.
+        """
+        if no_grad_set is None or self._walk is None:
+            return no_grad_set
+        for each in no_grad_set:
+            if not isinstance(each, str) and getattr(each, "id", None) not in self._walk.names:
+                wanted = "a Value of the loss's Program, or its name"
+                raise UsageError(bad_argument("no_grad_set", each, wanted, _CALL))
+        live = LiveProgram(program=self.program, graph=self.graph, keys=self._walk.keys)
+        return [live.value(each) if isinstance(each, str) else each for each in no_grad_set]
+
+    @cached_property
+    def trainable_names(self) -> list[str]:
+        """The names of the requested parameters that are not frozen."""
+        return [each.name for each in self.parameter_list if _is_trainable(each)]
+
+    @property
+    def frozen_names(self) -> list[str]:
+        """The names of the requested parameters that are frozen."""
+        return [each.name for each in self.parameter_list if not _is_trainable(each)]
+
+    @property
+    def names_with_foreign_state(self) -> list[str]:
+        """The trainable names for which the optimizer has state in another Program."""
+        accumulators = getattr(self.optimizer, "_accumulators", {})
+        states = [state for by_name in accumulators.values() for state in by_name.items()]
+        foreign = {name for name, variable in states if not self._is_in_program(variable)}
+        return [name for name in self.trainable_names if name in foreign]
+
+    def _is_in_program(self, variable: _Paddle) -> bool:
+        """Return whether a Variable is in this Program; only the id of a PIR Value is read."""
+        if _is_pir_value(variable):
+            return self._walk is not None and variable.id in self._walk.names
+        return variable.block.program is self.program
+
+
+def _living_programs() -> list[_Paddle]:
+    """Return all living PIR Programs.
+
+    A Value can't be asked for its Program: it crashes if that, or its operation, is gone.
+    """
+    kind = load_paddle().pir.Program
+    # Not lazily: CPython fails if anything else refers to a tuple that it is still building.
+    return [each for each in gc.get_objects() if type(each) is kind]
+
+
+def _is_trainable(parameter: _Paddle) -> bool:
+    return not parameter.stop_gradient and bool(getattr(parameter, "trainable", True))
+
+
+def _raise_any(errors: Iterable[Diagnostic]) -> None:
+    found = tuple(errors)
+    if found:
+        raise UsageError(*found)
+
+
+def _argument_errors(optimizer: _Paddle, loss: _Paddle) -> Iterator[Diagnostic]:
     paddle = load_paddle()
     minimizes = callable(getattr(optimizer, "minimize", None))
     if not minimizes or isinstance(optimizer, type | paddle.amp.GradScaler):
         yield problems.not_an_optimizer(type(optimizer).__name__)
-    if not is_pir_value(loss) and not isinstance(loss, paddle.static.Variable):
-        # What `gt.distill_loss` returns is no loss itself.
+    if not _is_pir_value(loss) and not isinstance(loss, paddle.static.Variable):
+        # The result of `gt.distill_loss` is not a loss itself.
         part = "total" if hasattr(loss, "total") else "mean()"
         kind = type(loss).__name__
         yield problems.not_a_loss(kind, None, "a Value of a static Program", part)
 
 
-def _about_options(
+def _option_errors(
     startup: object, parameters: object, no_grad_set: object
 ) -> Iterator[Diagnostic]:
     if startup is not None and not isinstance(startup, load_paddle().static.Program):
-        yield bad_argument("startup_program", startup, "a Program", _STARTUP)
-    listed = isinstance(parameters, list | tuple)
-    if parameters is not None and not (listed and parameters):
+        yield bad_argument("startup_program", startup, "a Program", _CALL_WITH_STARTUP)
+    is_list = isinstance(parameters, list | tuple)
+    if parameters is not None and not (is_list and parameters):
         wanted = "a list of parameters, or of their names, with one at least"
-        yield bad_argument("parameters", cast("object", parameters), wanted, CALL)
+        yield bad_argument("parameters", cast("object", parameters), wanted, _CALL)
     if no_grad_set is not None and not isinstance(no_grad_set, list | tuple | set | frozenset):
         wanted = "a set of Values, or of their names"
-        yield bad_argument("no_grad_set", no_grad_set, wanted, CALL)
+        yield bad_argument("no_grad_set", no_grad_set, wanted, _CALL)
 
 
-def _about_program(request: Request) -> Iterator[Diagnostic]:
-    yield from _about_place(request)
-    yield from _about_optimizer(request)
-    loss, name = request.loss, request.loss_name
-    if tuple(loss.shape) not in ((), (1,)) or request.graph.values[name].dtype not in FLOATS:
-        yield problems.not_a_loss(name, tuple(loss.shape), "one number of floating point")
-    strangers = list(_strangers(request))
-    yield from strangers
-    if not strangers:
-        yield from _about_parameters(request)
+def _accumulate_errors(given: object) -> Iterator[Diagnostic]:
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        call = "gt.minimize(optimizer, loss, accumulate=4)"
+        yield bad_argument("accumulate", given, "a number of runs, 1 or more", call)
 
 
-def _about_home(request: Request) -> Iterator[Diagnostic]:
-    if not request.is_at_home:
+def _timeout_errors(given: object) -> Iterator[Diagnostic]:
+    if (
+        isinstance(given, bool)
+        or not isinstance(given, int | float)
+        or not 0 < given < float("inf")
+    ):
+        call = "gt.minimize(optimizer, loss, rank_timeout=300)"
+        yield bad_argument("rank_timeout", given, "seconds, more than 0", call)
+
+
+def _default_program_errors(request: _Request) -> Iterator[Diagnostic]:
+    if not request.has_found_program:
         yield problems.other_program(gone=request.startup_program is not None)
-    elif is_marked(request.program) or is_marked(request.optimizer):
+    elif _is_incomplete(request.program) or _is_incomplete(request.optimizer):
         yield problems.half_way(None)
 
 
-def _about_place(request: Request) -> Iterator[Diagnostic]:
+def _program_errors(request: _Request) -> Iterator[Diagnostic]:
     if request.startup is request.program:
         wanted = "one that runs once"
-        yield bad_argument("startup_program", "the loss's Program", wanted, _STARTUP)
-    if is_pir_value(request.loss) and _ranks.rank_count() > 1 and not _ranks.joined():
+        yield bad_argument("startup_program", "the loss's Program", wanted, _CALL_WITH_STARTUP)
+    if _is_pir_value(request.loss) and _ranks.rank_count() > 1 and not _ranks.joined():
         yield problems.ranks_not_joined(_ranks.rank_count())
+    yield from _optimizer_errors(request)
+    loss, name = request.loss, request.loss_name
+    if tuple(loss.shape) not in ((), (1,)) or request.graph.values[name].dtype not in FLOAT_DTYPES:
+        yield problems.not_a_loss(name, tuple(loss.shape), "one number of floating point")
+    unknown = list(_unknown_parameters(request))
+    yield from unknown
+    if not unknown:
+        yield from _parameter_errors(request)
 
 
-def _about_optimizer(request: Request) -> Iterator[Diagnostic]:
+def _optimizer_errors(request: _Request) -> Iterator[Diagnostic]:
     ranks, kind = _ranks.rank_count(), cast("_Paddle", type(request.optimizer))
     name: str = kind.__name__
-    if not is_pir_value(request.loss):
+    if not _is_pir_value(request.loss):
         if ranks > 1 and name != "Fleet":
             reason = f"would train each of {ranks} ranks by itself on a legacy Program"
             way = "gt.minimize(fleet.distributed_optimizer(optimizer), loss)"
             yield problems.optimizer_unfit(name, reason, way)
     elif name in _REFUSED_BY_PIR:
-        casts = _casts(request.graph)
+        casts = _low_precision_casts(request.graph)
         note = f"the Program has {counted(casts, 'cast')} to float16 or bfloat16"
-        notes = [note] if name == _DECORATED else []
+        notes = [note] if name == _AMP_WRAPPER else []
         reason = "does not work on a PIR Program"
         yield problems.optimizer_unfit(name, reason, _REFUSED_BY_PIR[name], notes)
     elif ranks > 1 and kind.minimize is not load_paddle().optimizer.Optimizer.minimize:
@@ -217,11 +427,11 @@ def _about_optimizer(request: Request) -> Iterator[Diagnostic]:
         way = "gt.minimize(paddle.optimizer.AdamW(...), loss)"
         yield problems.optimizer_unfit(name, reason, way)
     if request.accumulate > 1:
-        yield from _about_accumulation(request, name)
+        yield from _accumulation_errors(request, name)
 
 
-def _about_accumulation(request: Request, name: str) -> Iterator[Diagnostic]:
-    """Yield what stands against adding gradients up over several runs."""
+def _accumulation_errors(request: _Request, name: str) -> Iterator[Diagnostic]:
+    """Find what prevents the accumulation of gradients."""
     plain, runs = load_paddle().optimizer.Optimizer.minimize, request.accumulate
     if name == "Fleet":
         reason = "has a strategy of its own for gradients of several runs"
@@ -238,148 +448,125 @@ def _about_accumulation(request: Request, name: str) -> Iterator[Diagnostic]:
             yield problems.optimizer_unfit(name, reason, way)
 
 
-def _casts(graph: Graph) -> int:
+def _low_precision_casts(graph: Graph) -> int:
+    """Count the casts to float16 and bfloat16."""
     return sum(
-        operator.kind == "cast" and graph.values[operator.results[0]].dtype in HALVES
+        operator.kind == "cast" and graph.values[operator.results[0]].dtype in HALF_DTYPES
         for operator in graph.operators.values()
     )
 
 
-def _warn_if_exact(program: _Paddle) -> None:
-    if not _casts(read_program(program)):
-        warn(problems.no_low_precision(_DECORATED))
-
-
-def _strangers(request: Request) -> Iterator[Diagnostic]:
-    """Yield what is to learn by the user's word and is no parameter of the Program."""
-    for one in request.asked or ():
-        name = one if isinstance(one, str) else _name(one, request)
-        if is_dynamic(one):
+def _unknown_parameters(request: _Request) -> Iterator[Diagnostic]:
+    """Find requested parameters that the Program does not have."""
+    for each in request.requested_parameters or ():
+        name = each if isinstance(each, str) else _display_name(each, request)
+        if is_dynamic_parameter(each):
             yield problems.strange_parameter(name, "is a parameter of the dynamic graph")
-        elif isinstance(one, dict):
+        elif isinstance(each, dict):
             reason = "is a group of parameters, which only the dynamic graph has"
             yield problems.strange_parameter(name, reason)
-        elif name not in request.known or not (isinstance(one, str) or request.has(one)):
+        elif name not in request.program_parameters or not (
+            isinstance(each, str) or request.has_parameter(each)
+        ):
             yield problems.strange_parameter(name, "is no parameter of the loss's Program")
 
 
-def _name(value: _Paddle, request: Request) -> str:
-    if is_pir_value(value):
-        return value.name if request.has(value) else type(value).__name__
+def _display_name(value: _Paddle, request: _Request) -> str:
+    if _is_pir_value(value):
+        return value.name if request.has_parameter(value) else type(value).__name__
     name = getattr(value, "name", None)
     return name if isinstance(name, str) else type(value).__name__
 
 
-def _about_parameters(request: Request) -> Iterator[Diagnostic]:
-    found = {request.variable(name) for name in reached(request.graph, [request.loss_name])}
-    if found.isdisjoint(request.learning):
-        yield problems.nothing_learns(request.loss_name, request.learning, request.frozen)
+def _parameter_errors(request: _Request) -> Iterator[Diagnostic]:
+    trainable = request.trainable_names
+    reached = {
+        request.variable_name(name)
+        for name in reached_by_gradient(request.graph, [request.loss_name])
+    }
+    if reached.isdisjoint(trainable):
+        yield problems.nothing_learns(request.loss_name, trainable, request.frozen_names)
     updates = dict(_updates(request))
-    again = [name for name in request.learning if name in updates and name in found]
-    if again:
-        yield problems.minimized_before(again, updates[again[0]])
-    elsewhere = request.kept_elsewhere
-    if elsewhere:
+    updated = [name for name in trainable if name in updates and name in reached]
+    if updated:
+        yield problems.minimized_before(updated, updates[updated[0]])
+    foreign = request.names_with_foreign_state
+    if foreign:
         name = type(request.optimizer).__name__
         reason = "keeps its state in another Program, where it was added before"
         way = f"gt.minimize(paddle.optimizer.{name}(...), loss)"
-        yield problems.optimizer_unfit(name, reason, way, [f"state of {listed(elsewhere)}"])
+        yield problems.optimizer_unfit(name, reason, way, [f"state of {listed(foreign)}"])
 
 
-def _updates(request: Request) -> Iterator[tuple[str, str]]:
-    """Yield each parameter that an optimizer moves by now, and the operator by which it does."""
+def _updates(request: _Request) -> Iterator[tuple[str, str]]:
+    """Yield each parameter that an optimizer already updates, and the operator that does."""
     graph = request.graph
-    for operator in filter(is_update, graph.operators.values()):
+    for operator in filter(is_optimizer, graph.operators.values()):
         for name in operator.operands:
-            maker = None if name is None else graph.producer(name)
-            several = maker.operands if maker and maker.kind == "combine" else (name,)
-            for read in several:
-                if read is not None and request.variable(read) in request.known:
-                    yield request.variable(read), operator.name
+            producer = None if name is None else graph.producer(name)
+            is_combine = producer is not None and producer.kind == "combine"
+            operands = producer.operands if producer and is_combine else (name,)
+            variables = [request.variable_name(each) for each in operands if each is not None]
+            yield from (
+                (each, operator.name) for each in variables if each in request.program_parameters
+            )
 
 
-def _about_timeout(given: object) -> Iterator[Diagnostic]:
-    if (
-        isinstance(given, bool)
-        or not isinstance(given, int | float)
-        or not 0 < given < float("inf")
-    ):
-        call = "gt.minimize(optimizer, loss, rank_timeout=300)"
-        yield bad_argument("rank_timeout", given, "seconds, more than 0", call)
-
-
-def _about_runs(given: object) -> Iterator[Diagnostic]:
-    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        call = "gt.minimize(optimizer, loss, accumulate=4)"
-        yield bad_argument("accumulate", given, "a number of runs, 1 or more", call)
-
-
-def _description(request: Request, passed_over: Collection[_Paddle]) -> Description:
-    return described(
-        request.graph,
-        request.loss_name,
-        request.optimizer,
-        learning=request.learning,
-        passed_over=request.pir_names(passed_over),
-        runs=request.accumulate,
-    )
-
-
-def _step_by_step(request: Request, passed_over: Collection[_Paddle | str] | None) -> _Minimized:
-    """Do what `minimize` of a PIR Program does, the gradients averaged over ranks and runs."""
-    chosen = None if request.asked is None else request.given
-    gradients = request.optimizer.backward(request.loss, request.startup, chosen, passed_over)
+def _minimize_pir(request: _Request, ignored: Collection[_Paddle | str] | None) -> _Minimized:
+    """Minimize a loss of a PIR Program, with gradients averaged over ranks and runs."""
+    chosen = None if request.requested_parameters is None else request.parameter_list
+    gradients = request.optimizer.backward(request.loss, request.startup, chosen, ignored)
     if _ranks.rank_count() > 1:
         gradients = _ranks.averaged(gradients)
     if request.accumulate == 1:
         return request.optimizer.apply_gradients(gradients), gradients
-    return _applied_every(request.accumulate, request.optimizer, gradients), gradients
+    return _apply_every(request.accumulate, request.optimizer, gradients), gradients
 
 
-def _applied_every(
+def _apply_every(
     runs: int, optimizer: _Paddle, gradients: Iterable[tuple[_Paddle, _Paddle]]
 ) -> list[_Paddle]:
-    """Add gradients up, and let the optimizer move the parameters by their mean in a branch.
+    """Accumulate gradients, and apply their mean in a branch that every n-th run takes.
 
-    Sums of half precision are kept in float32, as so many small terms would be lost.
+    Gradients of half precision are summed in float32, which does not lose small terms.
     """
     paddle = load_paddle()
-    ops, done = paddle._C_ops, list[_Paddle]()  # noqa: SLF001
+    ops, applied = paddle._C_ops, list[_Paddle]()  # noqa: SLF001
     sums: list[tuple[_Paddle, _Paddle, _Paddle]] = []
     for parameter, gradient in sorted(gradients, key=lambda pair: pair[0].name):
-        is_double = gradient.dtype == paddle.float64
-        kept = _zeros(
-            f"{parameter.name}_accumulated", gradient.shape, "float64" if is_double else "float32"
-        )
-        total = ops.assign_out_(kept + gradient.astype(kept.dtype), kept)
+        dtype = "float64" if gradient.dtype == paddle.float64 else "float32"
+        variable = _persistent_zeros(f"{parameter.name}_accumulated", gradient.shape, dtype)
+        total = ops.assign_out_(variable + gradient.astype(variable.dtype), variable)
         sums.append((parameter, gradient, total))
-    # A name of its own for each Program, which is the same one when it is built again.
-    counter = _zeros(f"{sums[0][0].name}_accumulated_runs", [1], "int64")
+    # Named after a parameter: unique to the Program, and the same one when it is built again.
+    counter = _persistent_zeros(f"{sums[0][0].name}_accumulated_runs", [1], "int64")
     run = ops.assign_out_((counter + 1) % runs, counter)
 
-    def move() -> None:
-        means = [(one, (total / runs).astype(each.dtype)) for one, each, total in sums]
-        done.extend(optimizer.apply_gradients(means) or ())
+    def update() -> None:
+        means = [
+            (parameter, (total / runs).astype(gradient.dtype))
+            for parameter, gradient, total in sums
+        ]
+        applied.extend(optimizer.apply_gradients(means) or ())
         for _, _, total in sums:
             ops.assign_out_(paddle.zeros_like(total), total)
 
-    # An Executor that follows a schedule looks for the rate outside of branches.
+    # An Executor with a scheduler looks for the learning rate outside of branches.
     optimizer._create_global_learning_rate()  # noqa: SLF001
-    paddle.static.nn.cond(run == 0, move, lambda: None)
-    return done
+    paddle.static.nn.cond(run == 0, update, lambda: None)
+    return applied
 
 
-def _zeros(name: str, shape: Sequence[int], dtype: str) -> _Paddle:
-    """Return a Variable that is kept from run to run, and is zero at first."""
+def _persistent_zeros(name: str, shape: Sequence[int], dtype: str) -> _Paddle:
+    """Return a Variable that keeps its number from run to run, and starts as zero."""
     paddle = load_paddle()
     zero = paddle.nn.initializer.Constant(0.0)
     make = paddle.pir.core.create_persistable_value
     return make(dtype=dtype, shape=list(shape), name=name, initializer=zero)
 
 
-def _teachers(program: _Paddle) -> frozenset[str]:
-    """Return the names of merged teachers' parameters: frozen, and loaded alike by every rank."""
+def _teacher_parameters(program: _Paddle) -> frozenset[str]:
+    """Return the names of merged teachers' parameters: frozen, and loaded by every rank."""
     last = merged_of(program)
-    return (
-        frozenset(name for one in last.teachers for name in one.names.values()) if last else _NONE
-    )
+    teachers = last.teachers if last else ()
+    return frozenset(name for merged in teachers for name in merged.names.values())

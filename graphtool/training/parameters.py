@@ -1,4 +1,4 @@
-"""Load the parameters of a program from a file: all that it needs, or nothing."""
+"""Load the parameters of a program from a file, all or none."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from typing import Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError
-from graphtool.graph import NOT_KEPT, Graph, Value, keeps_shape
+from graphtool.graph import NON_PERSISTABLE_SUFFIX, Graph, Value, fits_shape
 from graphtool.readers._legacy import variable_of
-from graphtool.readers._paddle import load_paddle, one_at_a_time
-from graphtool.readers.layer_weights import held_names, is_part, note_loaded
+from graphtool.readers._paddle import load_paddle, program_lock
+from graphtool.readers.layer_weights import is_sublayer, layer_tensor_names, mark_loaded
 from graphtool.readers.layers import Network
-from graphtool.readers.tensors import Tensor, set_empty, set_tensors
-from graphtool.readers.weights import Weights, persistables, read_weights
-from graphtool.text import bounded
+from graphtool.readers.tensors import Tensor, set_dropout_states, set_tensors
+from graphtool.readers.weights import Weights, persistable_values, read_weights
+from graphtool.text import escaped_bounded
 from graphtool.training import problems
-from graphtool.training._forward import training_operators
-from graphtool.training._subject import Subject, check_scope
+from graphtool.training._dataflow import training_operators
+from graphtool.training._program_info import ProgramInfo, check_scope
 
-__all__ = ["Keys", "Loaded", "load_parameters", "variables_of"]
+__all__ = ["Loaded", "StateDictKeys", "load_parameters"]
 
-# Programs, Scopes and Layers are Paddle's, which has no types for 2.6 and 3.3 alike.
+# Paddle ships no types for Programs, Scopes and Layers that hold for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """What was loaded: Variables that were set, Variables without an entry, entries left over."""
+    """The Variables that were set, those missing from the file, and unexpected keys of the file."""
 
     path: str
     loaded: tuple[str, ...]
@@ -41,10 +41,10 @@ class Loaded:
 
     def __str__(self) -> str:
         counts = f"{len(self.loaded)} loaded, {len(self.missing)} missing"
-        return f"{bounded(self.path)}: {counts}, {len(self.unexpected)} unexpected"
+        return f"{escaped_bounded(self.path)}: {counts}, {len(self.unexpected)} unexpected"
 
 
-@one_at_a_time()
+@program_lock()
 def load_parameters(
     program: _Paddle,
     folder_or_file: str | PathLike[str],
@@ -53,16 +53,16 @@ def load_parameters(
     scope: _Paddle | None = None,
     allow_missing: bool = False,
 ) -> Loaded:
-    """Set the parameters of a program in a scope from a file: every one, or nothing.
+    """Set all parameters of a program in a Scope from a file, or none.
 
-    `program` is a Program of either kind, or what holds one (a Network, a Merged). Read are
-    `.pdiparams` and `__params__`, which take their names from the model beside them, else from the
-    program; folders with one file for each Variable; and `.pdparams`, pickles that may hold arrays
-    and nothing else. Names of a Layer (`conv1.weight`) go to Variables as the Network knows that
-    the program came from; of a Program that was never one, through `layer`, the Layer or Network
-    that it was built from, else through the table that the file holds, checked by shape. Parameters
-    of merged teachers and of adapters may be missing. Run the startup program before: it sets what
-    it initialises anew.
+    `program` is a Program of either kind, or holds one (a Network, a Merged). Formats are
+    `.pdiparams` and `__params__`, which take their names from the model beside them, or else from
+    the program; folders with one file per Variable; and `.pdparams`, pickles that may hold arrays
+    and nothing else. Structured names (`conv1.weight`) are mapped to Variables by the Network that
+    the program came from; for a Program that was never one, by `layer`, the Layer or Network that
+    it was built from; otherwise by the table in the file, checked by shape. Parameters of merged
+    teachers and of adapters may be missing. Run the startup program first: it would overwrite what
+    was loaded.
 
     Raises GraphtoolError with all problems and nothing set: GT500 to GT508, GT551; GT505
     not with `allow_missing`. Raises ReadError: GT001, GT010, GT017, GT240. Raises UsageError:
@@ -71,34 +71,35 @@ def load_parameters(
     if not isinstance(cast("object", folder_or_file), str | PathLike):
         call = 'gt.load_parameters(program, "student.pdparams")'
         raise UsageError(bad_argument("folder_or_file", folder_or_file, "a path", call))
-    subject = Subject.of(program)
+    info = ProgramInfo.of(program)
     check_scope(scope)
-    graph = subject.graph
-    known = Keys.of(subject, layer)
+    graph = info.graph
+    known = StateDictKeys.of(info, layer)
     variables: Mapping[str, str] = {} if known is None else known.variables
     weights = read_weights(Path(fspath(folder_or_file)), graph)
-    names = _names(weights, graph, variables)
+    names = _variable_by_key(weights, graph, variables)
     keys = {name: key for key, name in variables.items()}
-    loaded = _judged(weights, graph, names, _wanted(subject), keys, allow_missing=allow_missing)
+    required = _required_names(info)
+    loaded = _compared(weights, graph, names, required, keys, allow_missing=allow_missing)
     if loaded.report.errors:
         raise GraphtoolError(*loaded.report)
     set_tensors({name: weights.tensors[key] for key, name in names.items()}, scope)
-    set_empty({value.name: value for value in graph.parameters}, scope)
-    home = load_paddle().static.global_scope() if scope is None else scope
-    for network in (subject.network, layer):
-        if isinstance(network, Network) and network.program is subject.program:
-            note_loaded(network, home)
+    set_dropout_states({value.name: value for value in graph.parameters}, scope)
+    scope = load_paddle().static.global_scope() if scope is None else scope
+    for network in (info.network, layer):
+        if isinstance(network, Network) and network.program is info.program:
+            mark_loaded(network, scope)
     return loaded
 
 
-def _wanted(subject: Subject) -> Collection[str]:
-    """Return the parameters that must not be missing, in program order.
+def _required_names(info: ProgramInfo) -> Collection[str]:
+    """Return the parameters that must be in the file, in program order.
 
-    Those that the forward pass reads: not the learning rate, nor the buffer that an RNN keeps its
-    weights in. Of a merged Program they are the student's, not the teacher's nor an adapter's. What
-    a Layer keeps out of its state dict is in no file.
+    These are the ones the forward pass reads, which excludes the learning rate, and the buffer that
+    holds an RNN's weights. Of a merged Program they are the student's, without teachers and
+    adapters. What a Layer keeps out of its state dict is in no file.
     """
-    graph = subject.graph
+    graph = info.graph
     training = training_operators(graph)
     read = {
         variable_of(name, graph)
@@ -107,168 +108,170 @@ def _wanted(subject: Subject) -> Collection[str]:
         for name in operator.operands
         if name is not None
     }
-    if subject.merges:
-        read &= persistables(subject.own.graph).keys()
-    network = subject.network
+    if info.merges:
+        read &= persistable_values(info.student.graph).keys()
+    network = info.network
     if network is not None and network.layer is not None:
-        read -= held_names(network.layer) - set(network.parameters.values())
-    return [name for name in _kept(value.name for value in graph.parameters) if name in read]
+        read -= layer_tensor_names(network.layer) - set(network.parameters.values())
+    return [name for name in _saved_names(value.name for value in graph.parameters) if name in read]
 
 
-def _kept(names: Iterable[str]) -> Iterator[str]:
-    return (name for name in names if not name.endswith(NOT_KEPT))
+def _saved_names(names: Iterable[str]) -> Iterator[str]:
+    return (name for name in names if not name.endswith(NON_PERSISTABLE_SUFFIX))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Keys:
-    """What a Layer calls the Variables of a Program; None where only the names are known."""
+class StateDictKeys:
+    """The keys of a Layer's state dict, mapped to Variables.
+
+    `layer` is None for a Network without its Layer.
+    """
 
     layer: _Paddle | None
     variables: Mapping[str, str]
 
     @classmethod
-    def of(cls, subject: Subject, layer: _Paddle | None) -> Keys | None:
+    def of(cls, info: ProgramInfo, layer: _Paddle | None) -> StateDictKeys | None:
         """Return the keys of the Network that a Program came from, else those of a given Layer.
 
-        Names of Variables count on from Layer to Layer, and the same ones may mean others: only of
-        parts of the Network's own Layer do they tell. None where neither is there.
+        Paddle counts names of Variables from Layer to Layer, so those of another Layer may mean
+        other Variables: `layer` only decides if it is part of the Network's own Layer. None without
+        a Network and a Layer.
 
-        Raises UsageError: GT248 for what is neither a Network nor a Layer.
+        Raises UsageError: GT248 for anything else than a Network or a Layer.
         """
-        own = subject.network
-        source = own if layer is None else layer
+        network = info.network
+        source = network if layer is None else layer
         if source is None:
             return None
         given = cls.held_by(source)
-        if own is None or (own.layer is not None and is_part(given.layer, own.layer)):
+        if network is None or (
+            network.layer is not None and is_sublayer(given.layer, network.layer)
+        ):
             return given
-        return cls.held_by(own)
+        return cls.held_by(network)
 
     @classmethod
-    def held_by(cls, source: _Paddle) -> Keys:
-        """Return the keys of a Layer, or of that of a Network.
+    def held_by(cls, source: _Paddle) -> StateDictKeys:
+        """Return the keys of a Layer, or of a Network's Layer.
 
-        Raises UsageError: GT248 for what is neither.
+        Raises UsageError: GT248 for anything else.
         """
-        variables = variables_of(source)
-        return cls(source.layer if isinstance(source, Network) else source, variables)
+        if isinstance(source, Network):
+            layer, found = source.layer, source.parameters
+        elif isinstance(source, load_paddle().nn.Layer):
+            layer = source
+            found = {key: value.name for key, value in source.state_dict().items()}
+        else:
+            wanted = "a Layer or a Network"
+            raise UsageError(bad_argument("layer", source, wanted, "layer=network"))
+        saved = frozenset(_saved_names(found.values()))
+        return cls(layer, {key: name for key, name in found.items() if name in saved})
 
 
-def variables_of(source: _Paddle) -> Mapping[str, str]:
-    """Map structured names to those of Variables.
+def _variable_by_key(
+    weights: Weights, graph: Graph, variables: Mapping[str, str]
+) -> dict[str, str]:
+    """Map keys of the file to Variables: by the Layer, by name, or by the file's table.
 
-    Raises UsageError: GT248 for what is neither a Network nor a Layer.
+    The names in the table were counted with another Layer, so it is the last resort.
     """
-    if isinstance(source, Network):
-        found = source.parameters
-    elif isinstance(source, load_paddle().nn.Layer):
-        found = {key: value.name for key, value in source.state_dict().items()}
-    else:
-        wanted = "a Layer or a Network"
-        raise UsageError(bad_argument("layer", source, wanted, "layer=network"))
-    kept = frozenset(_kept(found.values()))
-    return {key: name for key, name in found.items() if name in kept}
-
-
-def _names(weights: Weights, graph: Graph, variables: Mapping[str, str]) -> dict[str, str]:
-    """Map keys of the file to Variables of the program: by layer, by name, by the file's table.
-
-    The table has names that another Layer counted, as long as nothing better is known.
-    """
-    targets = persistables(graph)
+    targets = persistable_values(graph)
     table: Mapping[str, str] = {} if variables else weights.table
     names: dict[str, str] = {}
     for key in weights.tensors:
-        meant = (variables.get(key), key, table.get(key))
-        name = next((name for name in meant if name in targets), None)
+        candidates = (variables.get(key), key, table.get(key))
+        name = next((name for name in candidates if name in targets), None)
         if name is not None:
             names[key] = name
     return names
 
 
-def _judged(
+def _compared(
     weights: Weights,
     graph: Graph,
     names: Mapping[str, str],
-    wanted: Collection[str],
+    required: Collection[str],
     keys: Mapping[str, str],
     *,
     allow_missing: bool,
 ) -> Loaded:
-    targets = persistables(graph)
+    """Compare a file with what the program needs, before anything is set."""
+    targets = persistable_values(graph)
     given = frozenset(names.values())
-    misfits = {
+    misshapen = {
         name: key for key, name in names.items() if not _fits(targets[name], weights.tensors[key])
     }
-    found = Loaded(
+    loaded = Loaded(
         path=weights.path,
         loaded=tuple(name for name in targets if name in given),
-        missing=tuple(name for name in wanted if name not in given),
+        missing=tuple(name for name in required if name not in given),
         unexpected=tuple(key for key in weights.tensors if key not in names),
-        misshapen=tuple(misfits),
+        misshapen=tuple(misshapen),
         report=Report(),
     )
-    said = _said(found, weights, targets, misfits, keys, allow_missing=allow_missing)
-    return replace(found, report=Report.of((*said, *_contradictions(weights, names))))
+    found = _diagnostics(loaded, weights, targets, misshapen, keys, allow_missing=allow_missing)
+    return replace(loaded, report=Report.of((*found, *_contradictions(weights, names))))
 
 
 def _contradictions(weights: Weights, names: Mapping[str, str]) -> Iterator[Diagnostic]:
-    """Find Variables that two keys mean, as an RNN's and its cell's do, and that differ there."""
-    first: dict[str, str] = {}
+    """Find keys that differ though they mean one Variable, such as an RNN's and its cell's."""
+    first_keys: dict[str, str] = {}
     for key, name in names.items():
-        one, other = (weights.tensors[each] for each in (first.setdefault(name, key), key))
-        if one.dtype != other.dtype or one.array.tobytes() != other.array.tobytes():
-            yield problems.contradicting_keys(weights.path, name, (first[name], key))
+        first_key = first_keys.setdefault(name, key)
+        first, other = weights.tensors[first_key], weights.tensors[key]
+        if first.dtype != other.dtype or first.array.tobytes() != other.array.tobytes():
+            yield problems.contradicting_keys(weights.path, name, (first_key, key))
 
 
-def _said(
-    found: Loaded,
+def _diagnostics(
+    loaded: Loaded,
     weights: Weights,
     targets: Mapping[str, Value],
-    misfits: Mapping[str, str],
+    misshapen: Mapping[str, str],
     keys: Mapping[str, str],
     *,
     allow_missing: bool,
 ) -> Iterator[Diagnostic]:
-    structured = [key for key in found.unexpected if _is_structured(key)]
-    known = [keys[name] for name in found.missing if name in keys]
-    # All else that could be said follows from these.
-    if not found.loaded and structured and not keys:
-        yield problems.structured_names(found.path, structured)
+    structured = [key for key in loaded.unexpected if _is_structured(key)]
+    missing_keys = [keys[name] for name in loaded.missing if name in keys]
+    # The first two explain everything else that could be reported.
+    if not loaded.loaded and structured and not keys:
+        yield problems.structured_names(loaded.path, structured)
         return
-    if not found.loaded and found.missing:
+    if not loaded.loaded and loaded.missing:
         yield problems.missing_parameters(
-            found.path, found.missing, allowed=False, keys=known, others=found.unexpected
+            loaded.path, loaded.missing, allowed=False, keys=missing_keys, others=loaded.unexpected
         )
         return
-    if misfits:
-        name, *others = misfits
-        key = misfits[name]
+    if misshapen:
+        name, *others = misshapen
+        key = misshapen[name]
         tensor = weights.tensors[key]
         yield problems.misshapen_parameter(
-            found.path,
+            loaded.path,
             name,
             wanted=(targets[name].shape, targets[name].dtype),
             found=(tensor.shape, tensor.dtype),
             key=key,
             also=others,
-            alien=bool(found.missing) or 2 * len(misfits) > len(found.loaded),
+            alien=bool(loaded.missing) or 2 * len(misshapen) > len(loaded.loaded),
         )
-    if found.missing:
+    if loaded.missing:
         yield problems.missing_parameters(
-            found.path, found.missing, allowed=allow_missing, keys=known
+            loaded.path, loaded.missing, allowed=allow_missing, keys=missing_keys
         )
-    if found.unexpected:
-        yield problems.unexpected_parameters(found.path, found.unexpected)
+    if loaded.unexpected:
+        yield problems.unexpected_parameters(loaded.path, loaded.unexpected)
 
 
 def _fits(value: Value, tensor: Tensor) -> bool:
-    # Arrays of Paddle's pickles are uint16 where the tensor was bfloat16.
+    # Paddle's pickles store bfloat16 tensors as uint16 arrays.
     same = value.dtype in (None, tensor.dtype, tensor.array.dtype.name)
-    return same and keeps_shape(value, tensor.shape)
+    return same and fits_shape(value, tensor.shape)
 
 
 def _is_structured(key: str) -> bool:
-    """Tell `conv1.weight` and `0._mean` from names that Paddle counts: `conv2d_0.w_0`."""
+    """Return whether a key is structured (`conv1.weight`, `0._mean`), not counted: `fc_0.w_0`."""
     last = key.rpartition(".")[2]
     return "." in key and not last[:1].isdigit() and last[1:2] != "_"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
 from graphtool.graph import Graph, Shape
-from graphtool.paths import look_at
+from graphtool.paths import ls_command
 
 __all__ = [
     "contradicting_keys",
@@ -54,7 +54,7 @@ def missing_parameters(
             message=f"the file has none of the program's {counted(len(names), 'parameter')}",
             where=(Where(program=path),),
             notes=(*in_layer, f"in the file, as of another network: {listed(others)}"),
-            help=look_at(path),
+            help=ls_command(path),
         )
     return Diagnostic(
         message=f"{counted(len(names), 'parameter')} not in the file: {listed(names)}",

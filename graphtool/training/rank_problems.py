@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from graphtool.diagnostics import Diagnostic, Severity, Where, counted, rule
-from graphtool.text import bounded
+from graphtool.text import escaped_bounded
 from graphtool.training._alike import Description
 
 __all__ = ["late_rank", "lost_rank", "unequal_ranks", "unreachable_rank"]
@@ -90,7 +90,9 @@ def unequal_ranks(ranks: Mapping[int, Description]) -> Diagnostic:
     return Diagnostic(
         message=f"rank {sides[0]} and rank {sides[1]} are about to train different things",
         where=tuple(
-            Where(role=f"rank {rank}", value="nothing more" if line is None else bounded(line))
+            Where(
+                role=f"rank {rank}", value="nothing more" if line is None else escaped_bounded(line)
+            )
             for rank, line in zip(sides, lines, strict=True)
         ),
         notes=tuple(notes),

@@ -1,40 +1,50 @@
-"""Make an inference model trainable again, and say what its file can't give back."""
+"""Make an inference model trainable again, and report what its file has lost."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from typing import Any, TypeAlias
 
 from graphtool.arguments import bad_argument
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError
-from graphtool.graph import FLOATS, Graph, Operator, ProgramKind
+from graphtool.dtypes import FLOAT_DTYPES
+from graphtool.graph import Graph, Operator, ProgramKind
+from graphtool.ops import BATCH_NORMS, NORMS, is_training, statistics_of
 from graphtool.readers import read
 from graphtool.readers._legacy import variable_of
-from graphtool.readers._paddle import in_mode, is_legacy, load_paddle, one_at_a_time
-from graphtool.readers.counters import count_past, user_names
-from graphtool.readers.live import LiveProgram, deserialise, is_live, parse, program_of, translate
-from graphtool.readers.weights import persistables
-from graphtool.structure import analyse, is_training, statistics_of
-from graphtool.training import _legacy_mode, _pir_mode, problems
-from graphtool.training._reach import reached
+from graphtool.readers._paddle import in_mode, is_legacy, load_paddle, program_lock
+from graphtool.readers.counters import advance_counters, counted_names
+from graphtool.readers.live import (
+    LiveProgram,
+    is_live,
+    open_legacy,
+    open_pir,
+    program_of,
+    translate,
+)
+from graphtool.readers.weights import persistable_values
+from graphtool.structure import analyse
+from graphtool.training import _legacy_training, _pir_training, problems
+from graphtool.training._reach import reached_by_gradient
 
-__all__ = ["Trainable", "for_training", "opened"]
+__all__ = ["Trainable", "for_training", "open_program"]
 
-# Programs and Values are Paddle's, which has no types for 2.6 and 3.3 alike.
+# Paddle ships no types for Programs and Values that hold for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
 
-_NORMS = frozenset({"batch_norm", "sync_batch_norm"})
-_OTHER_NORMS = frozenset({"layer_norm", "instance_norm", "group_norm", "rms_norm"})
-_COUNTED = re.compile(r"(?:.*\.)?tmp_\d+")
+_COUNTED_NAME = re.compile(r"(?:.*\.)?tmp_\d+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Trainable:
-    """An inference model in training mode: feeds, what it fetched, and what it can't get back."""
+    """An inference model in training mode, with its feeds and the outputs that it fetched.
+
+    `report` has what could not be restored.
+    """
 
     live: LiveProgram
     feeds: tuple[str, ...]
@@ -56,43 +66,46 @@ class Trainable:
         return self.live.value(selector)
 
 
-@one_at_a_time()
+@program_lock()
 def for_training(inference_program: _Paddle | str | PathLike[str]) -> Trainable:
-    """Return a clone of an inference model that trains: give it a label, a loss, and minimize.
+    """Return a trainable clone of an inference model: add a label and a loss, and minimize it.
 
-    Fetch operators are dropped, `is_test` and `use_global_stats` switched off in every Block,
-    dropout works where the file still has it, and parameters learn again: those of a file of
-    Paddle 2 don't say so themselves. `report` notes what can't be restored. `inference_program` is
-    a Program of either kind, a LiveProgram, or a saved model, whose parameters `load_parameters`
-    loads; where new Programs are PIR, a saved legacy model is translated.
+    Fetch operators are dropped, `is_test` and `use_global_stats` are cleared in every Block,
+    dropout works if the file still has it, and parameters are trainable: a file of Paddle 2 does
+    not say which ones were. `report` notes what can't be restored. `inference_program` is a Program
+    of either kind, a LiveProgram, or a saved model, whose parameters `load_parameters` loads. Where
+    new Programs are PIR, a saved legacy model is translated.
 
-    Raises GraphtoolError: GT517 for a program with gradients. Raises ReadError as `gt.read` does
-    and GT032 where Paddle does not translate it. Raises UsageError GT248 for anything else.
+    Raises GraphtoolError: GT517 for a program with gradients. Raises ReadError as `gt.read` does,
+    and GT032 where Paddle can't translate it. Raises UsageError: GT248 for anything else.
     """
-    live = opened(inference_program)
+    live = open_program(inference_program)
     before = live.graph
-    _refuse_gradients(before)
+    for operator in before.operators.values():
+        if is_training(operator):
+            raise GraphtoolError(problems.training_program(before, operator.name))
     plan = _plan(before)
-    mode = _legacy_mode if live.kind is ProgramKind.LEGACY else _pir_mode
+    backend = _legacy_training if live.kind is ProgramKind.LEGACY else _pir_training
     with in_mode(static=True):
-        program = mode.restored(
+        program = backend.training_clone(
             live.program,
             trainable=plan.trainable,
             statistics=plan.statistics,
-            revived=plan.revived,
+            unstopped=plan.unstopped,
         )
     after = LiveProgram.of(program)
-    count_past(program, user_names(after.graph))
+    advance_counters(program, counted_names(after.graph))
+    found = (*_diagnostics(before, after.graph, plan), *_name_collisions(before, program))
     return Trainable(
         live=replace(after, graph=_with_names(after.graph, before)),
         feeds=before.feeds,
         fetches=before.fetches,
-        report=Report.of((*_said(before, after.graph, plan), *_names_taken(before, program))),
+        report=Report.of(found),
     )
 
 
 def _with_names(graph: Graph, before: Graph) -> Graph:
-    """Carry over where the program came from, what it fetched, and the names of translated ones."""
+    """Copy the source, the fetches, and the aliases of translated Values from the original."""
     values = dict(graph.values)
     for name, value in before.values.items():
         if value.aliases and name in values:
@@ -100,10 +113,10 @@ def _with_names(graph: Graph, before: Graph) -> Graph:
     return replace(graph, source=before.source, values=values, fetches=before.fetches)
 
 
-def opened(source: _Paddle | str | PathLike[str]) -> LiveProgram:
+def open_program(source: _Paddle | str | PathLike[str]) -> LiveProgram:
     """Return a Program, or that of a saved model, with its Graph.
 
-    Raises ReadError as `gt.read` does, and GT032 where Paddle does not translate a legacy model.
+    Raises ReadError as `gt.read` does, and GT032 where Paddle can't translate a legacy model.
     """
     if isinstance(source, LiveProgram):
         return source
@@ -115,9 +128,9 @@ def opened(source: _Paddle | str | PathLike[str]) -> LiveProgram:
         return LiveProgram.of(program_of(source))
     graph = read(fspath(source))
     if graph.kind is ProgramKind.PIR:
-        live = deserialise(graph.source, graph)
+        live = open_pir(graph.source, graph)
     elif is_legacy(load_paddle().static.Program()):
-        live = parse(graph.source)
+        live = open_legacy(graph.source)
     else:
         live = translate(graph.source)
     return replace(
@@ -127,33 +140,45 @@ def opened(source: _Paddle | str | PathLike[str]) -> LiveProgram:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """Parameters that learn, running statistics, Values that pass gradients again, the frozen."""
+class _TrainingPlan:
+    """Which parameters to train, which stay frozen, and which Values pass gradients again.
+
+    `statistics` are running statistics; `unstopped` are Values whose `stop_gradient` is cleared.
+    """
 
     trainable: frozenset[str]
     statistics: frozenset[str]
-    revived: frozenset[str]
+    unstopped: frozenset[str]
     frozen: tuple[str, ...]
 
 
-def _plan(graph: Graph) -> _Plan:
-    statistics = frozenset(_statistics(graph))
+def _plan(graph: Graph) -> _TrainingPlan:
+    # Legacy Graphs have a Value for each write; parameters go by the Variables that hold them.
+    is_pir = graph.kind is ProgramKind.PIR
+    statistics = frozenset(
+        name if is_pir else variable_of(name, graph)
+        for operator in graph.operators.values()
+        for name in statistics_of(operator)
+    )
+    read_names = {name if is_pir else variable_of(name, graph) for name in graph.consumers}
     candidates = {
         name: value
-        for name, value in persistables(graph).items()
-        if name not in statistics and value.dtype in FLOATS and name in _read_names(graph)
+        for name, value in persistable_values(graph).items()
+        if name not in statistics and value.dtype in FLOAT_DTYPES and name in read_names
     }
     frozen = tuple(name for name, value in candidates.items() if value.stop_gradient)
     trainable = frozenset(candidates) - set(frozen)
-    return _Plan(trainable, statistics, frozenset(_revived(graph, trainable)), frozen)
+    unstopped = frozenset(_wrongly_stopped(graph, trainable))
+    return _TrainingPlan(trainable, statistics, unstopped, frozen)
 
 
-def _revived(graph: Graph, trainable: frozenset[str]) -> Iterator[str]:
-    """Yield Values that may stop gradients only because translation from Paddle 2 made them.
+def _wrongly_stopped(graph: Graph, trainable: frozenset[str]) -> Iterator[str]:
+    """Yield Values that may stop gradients only because Paddle translated a legacy program.
 
-    Where a legacy operator became several, those in between have no Variable, and Paddle lets them
-    stop the gradient: nothing before a `concat` would learn, nor would any bias of a convolution.
-    Some have no flag at all, which Paddle reads as a stop: all that could be meant are yielded.
+    Where a legacy operator became several, the Values between them have no Variable, and Paddle
+    makes them stop the gradient: nothing before a `concat` would be trained, nor any bias of a
+    convolution. Some have no flag at all, which Paddle reads as `stop_gradient`. All possible ones
+    are yielded.
     """
     translated = any(value.aliases for value in graph.values.values())
     passing = {name for name, value in graph.values.items() if not value.stop_gradient}
@@ -161,98 +186,70 @@ def _revived(graph: Graph, trainable: frozenset[str]) -> Iterator[str]:
     for operator in graph.operators.values() if graph.kind is ProgramKind.PIR else ():
         if passing.isdisjoint(operator.operands):
             continue
-        # A saved translation has no such names left; no network detaches its own parameters.
+        # A saved translation has lost its aliases; no network detaches its own parameters.
         made = operator.type.startswith("builtin.") or not trainable.isdisjoint(operator.operands)
         for value in map(graph.values.__getitem__, operator.results):
-            ours = made or (translated and not value.aliases)
-            if ours and (value.elements or value.dtype in FLOATS):
+            is_translated = made or (translated and not value.aliases)
+            if is_translated and (value.elements or value.dtype in FLOAT_DTYPES):
                 passing.add(value.name)
                 yield value.name
 
 
-def _statistics(graph: Graph) -> Iterator[str]:
-    """Yield running means and variances, in legacy programs by the Variables that hold them."""
-    for operator in graph.operators.values():
-        for name in statistics_of(operator):
-            yield name if graph.kind is ProgramKind.PIR else variable_of(name, graph)
-
-
-def _read_names(graph: Graph) -> set[str]:
-    if graph.kind is ProgramKind.PIR:
-        return set(graph.consumers)
-    return {variable_of(name, graph) for name in graph.consumers}
-
-
-def _refuse_gradients(graph: Graph) -> None:
-    for operator in graph.operators.values():
-        if is_training(operator):
-            raise GraphtoolError(problems.training_program(graph, operator.name))
-
-
-def _said(before: Graph, after: Graph, plan: _Plan) -> Iterator[Diagnostic]:
-    kinds = Counter(operator.kind for operator in before.operators.values())
-    if not before.fetches and not any(map(_in_test_mode, before.operators.values())):
+def _diagnostics(before: Graph, after: Graph, plan: _TrainingPlan) -> Iterator[Diagnostic]:
+    """Report what of the training network the inference model has lost."""
+    operators = before.operators.values()
+    if not before.fetches and not any(operator.attributes.get("is_test") for operator in operators):
         yield problems.nothing_to_restore(before)
         return
     yield problems.outputs_only(before)
-    yield from _probabilities(before)
-    yield from _lost(before, kinds)
-    if norms := sum(map(_was_frozen, before.operators.values())):
+    for head in analyse(before).heads:
+        if head.softmax is not None and head.output in before.fetches:
+            yield problems.probabilities(before, head.output, head.logits)
+    kinds = Counter(operator.kind for operator in operators)
+    convolutions = sum(count for kind, count in kinds.items() if "conv2d" in kind)
+    # `norm` divides by a length and has no statistics that could be folded.
+    if convolutions and not kinds.keys() & (BATCH_NORMS | NORMS - {"norm"}):
+        yield problems.norms_not_found(before, convolutions)
+    if not any("dropout" in kind for kind in kinds):
+        yield problems.dropout_not_found(before)
+    if norms := sum(map(_has_frozen_statistics, operators)):
         yield problems.statistics_learn_again(before, norms)
     if plan.frozen:
         yield problems.still_frozen(before, plan.frozen)
-    for kind, count in _incomplete(after).items():
+    for kind, count in _norms_without_results(after).items():
         yield problems.without_results(before, kind, count)
-    if lost := _cut_off(after, before.fetches, plan.trainable):
+    if lost := _unreached(after, before.fetches, plan.trainable):
         yield problems.cut_off(before, lost)
 
 
-def _in_test_mode(operator: Operator) -> bool:
-    return bool(operator.attributes.get("is_test"))
-
-
-def _was_frozen(operator: Operator) -> bool:
-    return operator.kind in _NORMS and bool(
+def _has_frozen_statistics(operator: Operator) -> bool:
+    return operator.kind in BATCH_NORMS and bool(
         operator.attributes.get("use_global_stats") or operator.attributes.get("is_test")
     )
 
 
-def _probabilities(graph: Graph) -> Iterator[Diagnostic]:
-    for head in analyse(graph).heads:
-        if head.normalised is not None and head.output in graph.fetches:
-            yield problems.probabilities(graph, head.output, head.logits)
-
-
-def _lost(graph: Graph, kinds: Mapping[str, int]) -> Iterator[Diagnostic]:
-    convolutions = sum(count for kind, count in kinds.items() if "conv2d" in kind)
-    if convolutions and not kinds.keys() & (_NORMS | _OTHER_NORMS):
-        yield problems.norms_not_found(graph, convolutions)
-    if not any("dropout" in kind for kind in kinds):
-        yield problems.dropout_not_found(graph)
-
-
-def _incomplete(graph: Graph) -> Counter[str]:
-    """Count normalisations in which translation left a result empty."""
+def _norms_without_results(graph: Graph) -> Counter[str]:
+    """Count batch norms of which translation left a result empty."""
     return Counter(
         operator.kind
         for operator in graph.operators.values()
         if graph.kind is ProgramKind.PIR
-        and operator.kind in _NORMS
+        and operator.kind in BATCH_NORMS
         and any(graph.values[name].dtype is None for name in operator.results)
     )
 
 
-def _names_taken(graph: Graph, program: _Paddle) -> Iterator[Diagnostic]:
-    """Warn where Paddle will give names of a legacy program again."""
-    if graph.kind is ProgramKind.PIR or _legacy_mode.counts_by_program(program):
+def _name_collisions(graph: Graph, program: _Paddle) -> Iterator[Diagnostic]:
+    """Warn if Paddle may generate names again that a legacy program has."""
+    if graph.kind is ProgramKind.PIR or _legacy_training.counts_names_by_program(program):
         return
-    if taken := [name for name in graph.values if _COUNTED.fullmatch(name)]:
+    if taken := [name for name in graph.values if _COUNTED_NAME.fullmatch(name)]:
         yield problems.names_taken(graph, taken)
 
 
-def _cut_off(graph: Graph, fetches: Iterable[str], trainable: frozenset[str]) -> list[str]:
-    """Return parameters that no gradient from the outputs reaches, in program order."""
+def _unreached(graph: Graph, fetches: Iterable[str], trainable: frozenset[str]) -> list[str]:
+    """Return the parameters that no gradient from the outputs reaches, in program order."""
     if graph.kind is ProgramKind.LEGACY:
         return []
-    found = reached(graph, fetches)
-    return [name for name in persistables(graph) if name in trainable - found]
+    reached = reached_by_gradient(graph, fetches)
+    return [name for name in persistable_values(graph) if name in trainable - reached]

@@ -67,13 +67,13 @@ def running() -> Prepare:
 def _gathered(count: int) -> Iterator[_Evidence]:
     import graphtool as gt
     from graphtool.matching.evidence import gather
-    from graphtool.matching.weighing import names_of
+    from graphtool.matching.weighing import names_to_measure
 
     sides = [initialised(name, _SIDE, train=False) for name in (_TEACHER, _STUDENT)]
     teacher, student = (network.program for network, _ in sides)
     scopes = sides[0][1], sides[1][1]
     samples = ({"image": _images()} for _ in range(count))
-    names = names_of(gt.suggest_pairs(teacher, student))
+    names = names_to_measure(gt.suggest_pairs(teacher, student))
     # The weights are drawn at random, which costs the same as any.
     return gather(teacher, student, names, samples, batches=count, scopes=scopes, allow_random=True)
 

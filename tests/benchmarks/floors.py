@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 from graphtool.garbage import collection_paused
-from graphtool.readers.tensors import copy_of
+from graphtool.readers.tensors import copy_tensor
 from tests.benchmarks.programs import static_paddle
 
 __all__ = ["bare_legacy_merge", "bare_pir_merge", "copied", "walked_legacy", "walked_pir"]
@@ -100,4 +100,4 @@ def _describe(old: _Paddle, new: _Paddle) -> None:
 
 def copied(scope: _Paddle, names: Iterable[str]) -> list[_Paddle]:
     """Copy tensors of a Scope."""
-    return [copy_of(scope.find_var(name).get_tensor()) for name in names]
+    return [copy_tensor(scope.find_var(name).get_tensor()) for name in names]

@@ -17,7 +17,7 @@ import networkx as nx
 
 from graphtool.garbage import collection_paused
 from graphtool.graph import Graph
-from graphtool.matching.rank import pairs_of
+from graphtool.matching.suggest import pairs_of
 from graphtool.readers._json import read_json
 from graphtool.readers._protobuf import read_protobuf
 from graphtool.readers._schema import program_message

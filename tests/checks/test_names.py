@@ -6,7 +6,7 @@ import pytest
 from paddle import nn
 
 from graphtool.diagnostics import Severity
-from graphtool.readers.registry import note
+from graphtool.readers.registry import set_merge_records
 from tests.checks.programs import checked, classifier, codes, data, only, program, scope_of
 
 _MAP = {"x": "image"}
@@ -113,7 +113,7 @@ def test_two_teachers_with_one_prefix_are_refused():
     class Earlier:
         prefix = "teacher_"
 
-    note(student[0], (Earlier(),))
+    set_merge_records(student[0], (Earlier(),))
     found = only(checked(teacher, student, _MAP), "GT205")
     assert found.severity is Severity.ERROR
     assert found.help == 'merge(..., name_prefix="teacher_t_")'

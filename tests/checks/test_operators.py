@@ -34,7 +34,7 @@ def test_a_legacy_teacher_of_a_pir_student_is_translated_which_is_a_note():
 def test_the_gradient_of_a_while_loop_cannot_be_translated():
     teacher = read(_FIXTURES / "2.6.2" / "control_training.pdmodel")
     student = read(program(classifier())[0])
-    report = checks.run_rules(checks.plan_of(teacher, student, {}))
+    report = checks.run_rules(checks.plan_without_facts(teacher, student, {}))
     found = only(report, "GT243")
     assert found.severity is Severity.ERROR
     assert found.where[0].value == "while_grad_0"
@@ -76,14 +76,16 @@ def test_an_operator_that_paddle_does_not_know_is_named():
 def test_paddle_knows_every_operator_of_the_files_that_it_wrote(path):
     graph = read(path)
     known = known_operators(graph.kind)
-    plan = replace(checks.plan_of(graph, graph, {}), operators=known, student_operators=known)
+    plan = replace(
+        checks.plan_without_facts(graph, graph, {}), operators=known, student_operators=known
+    )
     report = checks.run_rules(plan)
     assert "GT244" not in codes(report)
 
 
 def test_without_a_list_the_operators_are_not_checked():
     graph = read(program(classifier())[0])
-    found = only(checks.run_rules(checks.plan_of(graph, graph, {})), "GT244")
+    found = only(checks.run_rules(checks.plan_without_facts(graph, graph, {})), "GT244")
     assert (
         found.message
         == "not checked: whether Paddle knows the operators of the teacher and the student"
@@ -179,7 +181,7 @@ def test_a_cpu_computes_every_operator_of_the_files(path):
     facts = device_facts(
         graph.kind, {found.type for found in graph.operators.values()}, paddle.CPUPlace()
     )
-    plan = replace(checks.plan_of(graph, graph, {}), device=facts)
+    plan = replace(checks.plan_without_facts(graph, graph, {}), device=facts)
     found = [found for found in checks.run_rules(plan) if found.code == "GT246"]
     assert all(found.severity is Severity.NOTE for found in found)
     assert bool(found) is ("_grad" in str(facts.unsure))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from inline_snapshot import snapshot
 
-from graphtool.matching import FormName
+from graphtool.matching import PresetName
 from graphtool.structure import Tap
 
 Run = Callable[..., Any]
@@ -348,7 +348,7 @@ def test_options_that_contradict_each_other_are_wrong_usage(
     assert not list(Path().glob("pairs.*"))
 
 
-@pytest.mark.parametrize(("option", "closed"), [("--recipe", FormName), ("--tap", Tap)])
+@pytest.mark.parametrize(("option", "closed"), [("--recipe", PresetName), ("--tap", Tap)])
 @pytest.mark.slow
 def test_an_unknown_form_or_tap_is_answered_with_those_there_are_and_a_command(
     run: Run, cnn: Path, option: str, closed: type[Enum]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from graphtool.files import replacing, write_text
+from graphtool.files import atomic_replace, write_text
 from graphtool.staging import tidy
 from tests.faults.children import ended, run_child, start
 from tests.faults.folders import Contents, contents, is_part, strays
@@ -38,7 +38,7 @@ def write_file(folder: Path) -> None:
 
 
 def write_files(home: Path, text: str, *names: str) -> None:
-    with replacing(home, [home / name for name in NAMES]) as staged:
+    with atomic_replace(home, [home / name for name in NAMES]) as staged:
         for name in names:
             (staged / name).write_text(text)
         (staged / "sub").mkdir()

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from graphtool import read
-from graphtool.files import replacing, write_text
-from graphtool.readers.weights import persistables, read_weights
+from graphtool.files import atomic_replace, write_text
+from graphtool.readers.weights import persistable_values, read_weights
 from graphtool.staging import finish_exchanges, staged, tidy
 from tests.faults.children import ended, start
 from tests.faults.commands import CNN
@@ -154,7 +154,7 @@ def test_files_of_two_writers_never_stand_side_by_side(place: Place, age: int) -
     theirs = ready.with_name(".graphtool-01234567-0123456789ab-0123456789abcdef.ready")
     ready.rename(theirs)
     (folder / "model").write_text("waiting")
-    with replacing(folder, [folder / name for name in names]) as made:
+    with atomic_replace(folder, [folder / name for name in names]) as made:
         (made / "model").write_text("new")
         (made / "seal").write_text("new")
         make_old(theirs, age)
@@ -232,7 +232,7 @@ def test_parameters_whose_export_was_killed_are_read(place: Place, named: str) -
         shutil.copy(model.with_suffix(ending), waiting / f"net{ending}")
 
     found = read_weights(folder / named, read(model))
-    assert found.tensors.keys() == persistables(read(model)).keys()
+    assert found.tensors.keys() == persistable_values(read(model)).keys()
 
 
 def test_files_of_others_with_such_names_are_left_alone(place: Place) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from graphtool.diagnostics import GraphtoolError
-from graphtool.files import check_writable, placed, replacing, write_text
+from graphtool.files import atomic_replace, atomic_write, check_writable, write_text
 from tests.faults.children import run_child
 from tests.faults.commands import CNN
 from tests.faults.folders import contents, strays
@@ -188,7 +188,7 @@ def test_a_failure_in_the_body_is_handed_on_and_leaves_nothing(place: Place) -> 
     home = folder / "one" / "two"
 
     def write() -> None:
-        with replacing(home, [home / "a"]) as made:
+        with atomic_replace(home, [home / "a"]) as made:
             (made / "a").write_text("new")
             raise ZeroDivisionError
 
@@ -198,10 +198,10 @@ def test_a_failure_in_the_body_is_handed_on_and_leaves_nothing(place: Place) -> 
 
 
 def replaced(path: Path) -> AbstractContextManager[Path]:
-    return replacing(path, [path])
+    return atomic_replace(path, [path])
 
 
-@pytest.mark.parametrize("writer", [placed, replaced])
+@pytest.mark.parametrize("writer", [atomic_write, replaced])
 def test_a_missing_input_is_not_blamed_on_the_output(
     writer: Callable[[Path], AbstractContextManager[Path]], place: Place
 ) -> None:

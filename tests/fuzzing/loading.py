@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 
 from graphtool.diagnostics import GraphtoolError
-from graphtool.merging import _seal as folder_seal
+from graphtool.merging import _digests as folder_seal
 from graphtool.merging._manifest import read_manifest
 from graphtool.merging.folder import load_merged, save_merged
 from graphtool.readers.tensors import Tensor, read_tensors, write_tensors
@@ -54,7 +54,7 @@ def _sealed(files: dict[str, bytes]) -> dict[str, bytes]:
     with TemporaryDirectory() as home, suppress(GraphtoolError, ValueError):
         folder = _written(files, Path(home))
         tensors = read_tensors(folder / "merged.pdiparams")
-        manifest = folder_seal.sealed(folder, read_manifest(folder), tensors)
+        manifest = folder_seal.with_digest(folder, read_manifest(folder), tensors)
         return {**files, "manifest.json": msgspec.json.encode(manifest)}
     return files
 
@@ -94,7 +94,7 @@ def _in_manifest(edit: Mutator) -> Mutator:
             spelt = edit(random, first.array.tobytes())
             with suppress(msgspec.DecodeError, ValueError, RecursionError):
                 manifest = msgspec.json.decode(spelt, type=checkpoint_file.Manifest)
-                seal = checkpoint_file._seal(manifest, tensors)
+                seal = checkpoint_file._manifest_digest(manifest, tensors)
                 spelt = msgspec.json.encode(msgspec.structs.replace(manifest, digest=seal))
             write_tensors(path, [Tensor(np.frombuffer(spelt, "uint8"), "uint8"), *tensors])
             return path.read_bytes()

@@ -15,7 +15,7 @@ from rich.console import Console
 
 import graphtool as gt
 from graphtool.cli import main
-from graphtool.text import as_typed
+from graphtool.text import escaped_code
 from tests.hostile.names import NAMES
 from tests.hostile.test_paths import PATHS
 
@@ -46,7 +46,7 @@ def test_every_name_lives_through_a_merge(
     paddle.enable_static()
     model, folder = str(saved(tmp_path, _SAID)), tmp_path / "merged"
     capsys.readouterr()
-    status = main(["merge", model, model, "-o", str(folder), "--shared", as_typed(_SAID[0])])
+    status = main(["merge", model, model, "-o", str(folder), "--shared", escaped_code(_SAID[0])])
     said = capsys.readouterr()
     merged = gt.load_merged(folder)
     names = {parameter.name for parameter in merged.program.global_block().all_parameters()}
@@ -55,12 +55,12 @@ def test_every_name_lives_through_a_merge(
     verified = merged.verify()
 
     assert status == 0
-    assert all(as_typed(line) == line for line in (said.out + said.err).split("\n"))
+    assert all(escaped_code(line) == line for line in (said.out + said.err).split("\n"))
     assert names == {*_SAID, *(f"teacher_{name}" for name in _SAID[1:])}
     assert merged.feed_map == {_FEED: _FEED}
     assert verified.equal
     for text in (shown.getvalue(), repr(merged), str(verified)):
-        assert all(as_typed(line.strip()) == line.strip() for line in text.split("\n"))
+        assert all(escaped_code(line.strip()) == line.strip() for line in text.split("\n"))
 
 
 @pytest.mark.parametrize("key", ["quotes", "new line", "dash", "escape", "bytes"])

@@ -29,7 +29,7 @@ from graphtool.matching.recipe import read_recipe
 from graphtool.readers import read
 from graphtool.rendering import render
 from graphtool.selectors import find
-from graphtool.text import as_typed, named, option, shown_forms, visible
+from graphtool.text import escaped_code, printable, printed_forms, printed_name, shell_option
 from tests.cli.test_conduct import terminal
 from tests.hostile.names import FIXTURES, NAMES, legacy, pir, read_back, variables
 
@@ -88,7 +88,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def is_harmless(text: str) -> bool:
     """Tell text of which a terminal shows every letter, each on its line."""
-    return all(as_typed(line) == line for line in text.split("\n"))
+    return all(escaped_code(line) == line for line in text.split("\n"))
 
 
 FORMS = {
@@ -136,14 +136,14 @@ def test_every_name_is_listed_once_as_it_is_shown_and_reads_back(
     rows = out.split("\nname ")[1].splitlines()[1 : len(graph.values) + 1]
 
     for row, name in zip(rows, graph.values, strict=True):
-        assert row.startswith(f"{named(name)}  ")
-        assert len(name) > 1000 or read_back(named(name)) == name
+        assert row.startswith(f"{printed_name(name)}  ")
+        assert len(name) > 1000 or read_back(printed_name(name)) == name
 
 
 def test_a_value_is_found_by_its_name_and_by_what_is_shown_for_it(graph: Graph) -> None:
     for name in graph.values:
         assert find(graph, name).name == name
-        assert all(find(graph, shown).name == name for shown in shown_forms(name))
+        assert all(find(graph, shown).name == name for shown in printed_forms(name))
 
 
 class Closed(dict[str, Value]):
@@ -193,7 +193,7 @@ def test_what_is_copied_from_a_table_is_taken_by_every_command(
     run: Run, model: Path, graph: Graph, tmp_path: Path
 ) -> None:
     pair = suggest_pairs(graph, graph).pairs[-1].teacher.name
-    shown, feed = named(pair), named(graph.feeds[0])
+    shown, feed = printed_name(pair), printed_name(graph.feeds[0])
     for argv in (
         ("inspect", model, f"--name={shown}"),
         ("suggest-pairs", model, model, f"--for={shown}"),
@@ -277,10 +277,10 @@ def test_svg_is_text_alone_as_a_terminal_has_it(
     assert texts
     assert all(is_harmless(text) for text in texts)
     if networks == 1:
-        short = {visible(name) for name in graph.values if len(visible(name)) < 20}
+        short = {printable(name) for name in graph.values if len(printable(name)) < 20}
         hidden = {"fetch", *graph.feeds, *(name for name in short if "@" in name)}
         computed = {name for op in graph.operators.values() for name in op.results[:1]}
-        assert (short & set(map(visible, computed))) - hidden <= set(texts)
+        assert (short & set(map(printable, computed))) - hidden <= set(texts)
 
 
 @pytest.mark.parametrize(("ending", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF")])
@@ -301,7 +301,7 @@ def test_a_terminal_is_sent_colours_and_nothing_else(model: Path, command: str) 
     text = terminal(120, command, *map(str, arguments), *extra)
     lines = text.replace("\r\n", "\n").split("\n")
 
-    assert all(as_typed(line) == line for line in (SGR.sub("", line) for line in lines))
+    assert all(escaped_code(line) == line for line in (SGR.sub("", line) for line in lines))
     assert "\x1b[1m" in text or command == "check"
 
 
@@ -325,7 +325,7 @@ def test_diagnostics_are_harmless_wherever_they_are_printed() -> None:
         message=f"no Value is called `{name}`",
         where=(Where(role="teacher", program=name, value=name, shape=(1,), source=name),),
         notes=(f"nearest: `{name}`, `{name}`", "Paddle said:\nout of memory"),
-        help=f"graphtool inspect x {option('--name', name)}",
+        help=f"graphtool inspect x {shell_option('--name', name)}",
         code="GT101",
         slug="unknown-name",
     )
@@ -340,7 +340,7 @@ def test_diagnostics_are_harmless_wherever_they_are_printed() -> None:
         "  = help",
     ]
     assert is_harmless("\n".join(lines))
-    assert lines[0] == f"error[GT101] unknown-name: no Value is called `{named(name)}`"
+    assert lines[0] == f"error[GT101] unknown-name: no Value is called `{printed_name(name)}`"
 
 
 def test_names_of_100_kilobytes_cost_no_time(run: Run, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import paddle
 import pytest
 
 from graphtool.diagnostics import MergeError
-from graphtool.merging._failures import paddle_failures
-from graphtool.text import bounded
+from graphtool.merging._paddle_errors import raise_paddle_errors_as
+from graphtool.text import escaped_bounded
 
 pytestmark = pytest.mark.nightly
 
@@ -27,7 +27,7 @@ def of_the_caller(error: Exception) -> None:
 @pytest.mark.parametrize(
     ("act", "kind"),
     [
-        (lambda: bounded(NO_TEXT), TypeError),
+        (lambda: escaped_bounded(NO_TEXT), TypeError),
         (lambda: of_the_caller(ValueError("tau (Temperature) must be positive")), ValueError),
         (lambda: of_the_caller(NotImplementedError("no such file yet")), NotImplementedError),
         (lambda: [1][3], IndexError),
@@ -38,7 +38,7 @@ def of_the_caller(error: Exception) -> None:
 def test_errors_of_graphtools_and_of_the_callers_own_lines_come_through(
     act: Callable[[], object], kind: type[Exception]
 ) -> None:
-    with pytest.raises(kind), paddle_failures(MergeError, "gt.merge"):
+    with pytest.raises(kind), raise_paddle_errors_as(MergeError, "gt.merge"):
         act()
 
 
@@ -56,7 +56,7 @@ def test_errors_that_paddle_raises_are_said_to_be_its_own(
 ) -> None:
     with (
         pytest.raises(MergeError, match="GT258") as raised,
-        paddle_failures(MergeError, "gt.merge"),
+        raise_paddle_errors_as(MergeError, "gt.merge"),
     ):
         act()
 

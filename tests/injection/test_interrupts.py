@@ -18,8 +18,8 @@ import pytest
 import graphtool as gt
 from graphtool.diagnostics import MergeError
 from graphtool.merging import merged_of
-from graphtool.merging._failures import paddle_failures
 from graphtool.merging._interrupts import heed_interrupt
+from graphtool.merging._paddle_errors import raise_paddle_errors_as
 from tests.injection import scenarios
 from tests.injection.injecting import Scenario, sees_calls
 from tests.injection.looking import state
@@ -42,7 +42,7 @@ def test_it_waits_until_paddle_is_done_and_is_no_failure_of_paddles() -> None:
         done.append("what Paddle did")
         paddle.base.core.ProgramDesc(b"abc")
 
-    with pytest.raises(KeyboardInterrupt) as raised, paddle_failures(MergeError, "gt.merge"):
+    with pytest.raises(KeyboardInterrupt) as raised, raise_paddle_errors_as(MergeError, "gt.merge"):
         work()
 
     assert done
@@ -61,7 +61,7 @@ def test_one_that_comes_a_second_later_does_not_wait() -> None:
         ctrl_c()
         done.append("more")
 
-    with pytest.raises(KeyboardInterrupt), paddle_failures(MergeError, "gt.merge"):
+    with pytest.raises(KeyboardInterrupt), raise_paddle_errors_as(MergeError, "gt.merge"):
         work()
 
     assert done == ["pressed twice in a row"]
@@ -80,7 +80,7 @@ def test_those_that_come_while_it_is_undone_do_not_leave_half_of_it() -> None:
             ctrl_c()
             heed_interrupt()
 
-    with pytest.raises(KeyboardInterrupt), paddle_failures(MergeError, "gt.merge"):
+    with pytest.raises(KeyboardInterrupt), raise_paddle_errors_as(MergeError, "gt.merge"):
         work()
 
     assert undone
@@ -90,7 +90,7 @@ def test_a_handler_of_the_callers_is_called_at_once() -> None:
     seen: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
     try:
-        with paddle_failures(MergeError, "gt.merge"):
+        with raise_paddle_errors_as(MergeError, "gt.merge"):
             ctrl_c()
             assert seen == [signal.SIGINT]
     finally:

@@ -23,14 +23,14 @@ import pytest
 from paddle import nn
 
 import graphtool as gt
-from graphtool.checks.fits import misranked
-from graphtool.checks.layouts import takes_axis
-from graphtool.loss_names import named_losses
-from graphtool.losses._building import all_or_nothing
-from graphtool.losses._fitting import fitted
-from graphtool.losses._networks import Networks
+from graphtool.checks.comparability import wrong_rank_indices
+from graphtool.checks.layouts import needs_class_axis
+from graphtool.loss_specs import named_losses
+from graphtool.losses._fitting import align_pair
+from graphtool.losses._networks import MergedNetworks
+from graphtool.losses._transaction import rollback_on_error
 from graphtool.matching.pairs import Kind, Relation, end_of
-from graphtool.merging._failures import paddle_failures
+from graphtool.merging._paddle_errors import raise_paddle_errors_as
 from tests.merging.networks import build
 
 pytestmark = pytest.mark.pir
@@ -105,7 +105,7 @@ class Grid:
 
     merged: gt.Merged
     startup: Any
-    networks: Networks
+    networks: MergedNetworks
     names: tuple[Sequence[str], Sequence[str]]
 
 
@@ -125,7 +125,7 @@ def grid() -> Grid:
     names = tuple(
         tuple(name for name in graph.values if not name.startswith(CONSTANTS)) for graph in graphs
     )
-    return Grid(merged, student.startup, Networks(merged), names)
+    return Grid(merged, student.startup, MergedNetworks(merged), names)
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,8 @@ def drawn(seed: int, count: int) -> Iterator[Case]:
         ranked = [
             name
             for name in made.names[0]
-            if (shape := graph.values[name].shape) is not None and not misranked(takes, [shape])
+            if (shape := graph.values[name].shape) is not None
+            and not wrong_rank_indices(takes, [shape])
         ]
         teacher = draw.choice(ranked if draw.random() < 0.85 else made.names[0])
         alike = teacher in made.names[1] and draw.random() < 0.7
@@ -220,7 +221,10 @@ def is_refused(made: Grid, build: Callable[[], object]) -> bool:
     paddle.enable_static()
     with paddle.static.program_guard(program, made.startup):
         try:
-            with all_or_nothing(program, made.startup), paddle_failures(gt.PairError, "loss"):
+            with (
+                rollback_on_error(program, made.startup),
+                raise_paddle_errors_as(gt.PairError, "loss"),
+            ):
                 build()
                 raise _BuiltError
         except _BuiltError:
@@ -234,7 +238,7 @@ def build_unchecked(made: Grid, case: Case) -> object:
     loss, options = named_losses()[case.loss], dict(case.options)
     axes = [made.networks.axes(pair) for pair in case.pairs]
     ends = [
-        fitted(
+        align_pair(
             pair,
             (made.merged.teacher(pair.teacher.name), made.merged.student(pair.student.name)),
             found,
@@ -243,7 +247,7 @@ def build_unchecked(made: Grid, case: Case) -> object:
         for pair, found in zip(case.pairs, axes, strict=True)
     ]
     teachers, students = zip(*ends, strict=True)
-    if takes_axis(loss) and None not in axes[0]:
+    if needs_class_axis(loss) and None not in axes[0]:
         options["axis"] = -1
     return loss.build(*teachers, *students, **options)
 

@@ -16,7 +16,7 @@ import pytest
 
 import graphtool as gt
 from graphtool import losses
-from graphtool.losses._building import all_or_nothing
+from graphtool.losses._transaction import rollback_on_error
 from graphtool.merging import Merged
 from tests.losses.merges import built, inside, merged_with, sizes
 from tests.merging.networks import Built
@@ -32,7 +32,7 @@ def pair(shared: tuple[Merged, Built]) -> Iterator[tuple[Merged, Built]]:
     """Build in one merged Program; what a test has built is taken out again."""
     paddle.enable_static()
     student = shared[1]
-    with suppress(_Done), inside(student), all_or_nothing(student.program, student.startup):
+    with suppress(_Done), inside(student), rollback_on_error(student.program, student.startup):
         yield shared
         raise _Done
 
@@ -391,7 +391,7 @@ def test_probabilities_are_seen_behind_a_reshape_and_on_the_students_side(pair: 
 
 
 def _name(given: Any) -> str:
-    return gt.losses._values.place_of(given, "student").value
+    return gt.losses._values.where_of(given, "student").value
 
 
 def test_attention_behind_softmax_is_refused(pair: Any) -> None:

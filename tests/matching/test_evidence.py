@@ -17,7 +17,7 @@ from paddle import nn
 from graphtool.diagnostics import GraphtoolError, Severity
 from graphtool.matching import suggest_pairs
 from graphtool.matching.evidence import Evidence, Similarity, gather
-from graphtool.matching.weighing import names_of, weigh
+from graphtool.matching.weighing import names_to_measure, rerank
 from graphtool.readers.layers import Network, from_layer
 from graphtool.selectors import find
 from graphtool.structure import analyse
@@ -401,7 +401,7 @@ def test_a_training_program_runs_in_test_mode_without_its_label_and_stays_as_it_
     held = bytes_of(built.scope)
     pairs = suggest_pairs(built.program, built.program)
     scopes = (built.scope, built.scope)
-    found = gathered(built.program, built.program, names_of(pairs), IMAGES, scopes=scopes)
+    found = gathered(built.program, built.program, names_to_measure(pairs), IMAGES, scopes=scopes)
 
     assert bytes_of(built.scope) == held
     assert [op.name() for op in built.program.global_block().ops] == before
@@ -428,7 +428,7 @@ def test_a_saved_model_has_the_scores_of_the_network_that_it_was_saved_from(
     network.layer.train()
     path = tmp_path / "net.json"
     np.savez(tmp_path / "x.npz", x=IMAGES, label=np.zeros(40))
-    names = names_of(suggest_pairs(path, network))
+    names = names_to_measure(suggest_pairs(path, network))
     found = gathered(path, network, names, tmp_path / "x.npz")
 
     assert found.scores == gathered(network, network, names, {"x": IMAGES}).scores
@@ -438,7 +438,7 @@ def test_a_saved_model_has_the_scores_of_the_network_that_it_was_saved_from(
 
 
 def scored(pairs: Any, score: Callable[[str, str], float]) -> Evidence:
-    ours, theirs = names_of(pairs)
+    ours, theirs = names_to_measure(pairs)
     scores = {(a, b): Similarity(score(a, b)) for a in ours for b in theirs}
     return Evidence(batches=1, samples=32, scores=scores)
 
@@ -453,7 +453,7 @@ def teacher() -> Network:
 def test_evidence_warns_of_another_stage_and_leaves_the_order_as_it_is(teacher: Network) -> None:
     pairs = suggest_pairs(teacher, teacher)
     first, last = blocks(teacher)[0], blocks(teacher)[-1]
-    found = weigh(pairs, scored(pairs, lambda ours, _: 0.9 if ours == first else 0.4))
+    found = rerank(pairs, scored(pairs, lambda ours, _: 0.9 if ours == first else 0.4))
 
     assert [pair.teacher.name for pair in found] == [pair.teacher.name for pair in pairs]
     (warned,) = [pair for pair in found if pair.teacher.name == last]
@@ -478,7 +478,7 @@ def test_the_end_of_its_own_block_does_not_speak_against_the_last_convolution() 
         ({"relu_16": 0.9, "relu_4": 0.8}, "`relu_4` of stage 1: CKA 0.80"),
         ({"relu_16": 0.9, "relu_0": 0.7}, "`relu_0` of the stem: CKA 0.70"),
     ):
-        found = weigh(pairs, scored(pairs, lambda ours, _, known=scores: known.get(ours, 0.4)))
+        found = rerank(pairs, scored(pairs, lambda ours, _, known=scores: known.get(ours, 0.4)))
         assert found[pair.rank - 1].warnings == (f"{said} {what}, 0.40 here",)
 
 
@@ -490,14 +490,14 @@ def test_of_two_pairs_that_fit_as_well_in_one_stage_the_more_alike_comes_first(
     other = replace(last, rank=last.rank + 1, student=pairs.pairs[0].student)
     tied = replace(pairs, pairs=(last, other))
     liked = other.student.name
-    found = weigh(tied, scored(pairs, lambda _, theirs: 0.9 if theirs == liked else 0.8))
+    found = rerank(tied, scored(pairs, lambda _, theirs: 0.9 if theirs == liked else 0.8))
 
     assert [(pair.rank, pair.student.name) for pair in found] == [
         (last.rank, liked),
         (other.rank, last.student.name),
     ]
     apart = replace(pairs, pairs=(last, replace(other, score=last.score - 0.001)))
-    assert [pair.student for pair in weigh(apart, scored(pairs, lambda *_: 0.9))] == [
+    assert [pair.student for pair in rerank(apart, scored(pairs, lambda *_: 0.9))] == [
         last.student,
         other.student,
     ]
@@ -507,7 +507,7 @@ LEGACY = """
 import zlib, contextlib, sys
 import numpy as np, paddle
 from graphtool.matching.evidence import gather
-from graphtool.matching.weighing import names_of
+from graphtool.matching.weighing import names_to_measure
 from graphtool.matching import suggest_pairs
 from tests.matching.evidence_networks import Small
 paddle.enable_static()
@@ -528,7 +528,7 @@ with guard():
 model = sys.argv[1] + ".pdmodel"
 images = np.random.default_rng(0).normal(size=(40, 3, 16, 16)).astype("float32")
 pairs = suggest_pairs(model, program)
-*_, found = gather(model, program, names_of(pairs), images)
+*_, found = gather(model, program, names_to_measure(pairs), images)
 scores = [found.score(pair.teacher.name, pair.student.name) for pair in pairs]
 print(len(scores) > 3, np.allclose(scores, 1.0), len(found.report))
 """

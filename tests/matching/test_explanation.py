@@ -10,7 +10,7 @@ import pytest
 
 from graphtool.diagnostics import PairError, ReadError
 from graphtool.matching import Kind, explain_pair
-from graphtool.matching.score import Comparison
+from graphtool.matching.score import Scorer
 from graphtool.structure import Structure, analyse
 from tests.networks import (
     Encoder,
@@ -53,7 +53,7 @@ def features(structure: Structure) -> list[str]:
 @pytest.mark.slow
 def test_all_pairs_are_counted_as_each_is_scored_and_much_faster(student: str) -> None:
     other = vision(student) if student != "encoder" else built(lambda: Encoder(4), [7, 16])
-    comparison = Comparison(analyse(vision("resnet50")), analyse(other))
+    comparison = Scorer(analyse(vision("resnet50")), analyse(other))
     ours, theirs = features(comparison.teacher), features(comparison.student)
     started = perf_counter()
     fits = [comparison.fit(left, right) for left in ours for right in theirs]

@@ -12,7 +12,7 @@ from paddle import nn
 from graphtool.checks import check_pairs
 from graphtool.diagnostics import PairError, UsageError
 from graphtool.graph import Graph
-from graphtool.matching import FormName, Kind, PairSet, suggest_pairs
+from graphtool.matching import Kind, PairSet, PresetName, suggest_pairs
 from graphtool.structure import Tap
 from tests.networks import Encoder, PlainConvolutions, built, vision
 
@@ -141,9 +141,9 @@ def crossed() -> tuple[tuple[Graph, Graph], ...]:
     return (maps, tokens), (tokens, maps), (of_heads(8), of_heads(4)), (maps, maps)
 
 
-@pytest.mark.parametrize("form", FormName)
+@pytest.mark.parametrize("form", PresetName)
 @pytest.mark.slow
-def test_no_form_suggests_what_its_losses_refuse(form: FormName) -> None:
+def test_no_form_suggests_what_its_losses_refuse(form: PresetName) -> None:
     suggested = list[str]()
     for teacher, student in crossed():
         with suppress(PairError):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from graphtool.graph import Graph
 from graphtool.matching import Kind, Pair
-from graphtool.matching.rank import pairs_of
+from graphtool.matching.suggest import pairs_of
 from graphtool.structure import Structure, analyse
 from tests.matching.families import CASES, Case, graph_of
 from tests.matching.families.cases import Net
@@ -307,7 +307,7 @@ def _lacking(structure: Structure) -> Iterator[Rewritten]:
     graph = structure.graph
     for index, stage in enumerate(structure.stages if structure.encoder is None else ()):
         for before, after in pairwise(stage.blocks):
-            joins = structure.joins(before), structure.joins(after)
+            joins = structure.is_join(before), structure.is_join(after)
             is_whole = after == stage.end or joins[0] == joins[1]
             is_stem = index == 0 and len(stage.blocks) == 2 and not joins[0]
             if graph.values[before].shape == graph.values[after].shape and is_whole and not is_stem:

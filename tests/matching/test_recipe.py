@@ -18,7 +18,7 @@ from paddle.nn import functional as F  # noqa: N812
 from graphtool.checks import check_pairs
 from graphtool.diagnostics import GraphtoolError, PairError, Severity, UsageError
 from graphtool.graph import Graph, Operator, Value
-from graphtool.loss_names import named_losses
+from graphtool.loss_specs import named_losses
 from graphtool.matching import PairSet, suggest_pairs
 from graphtool.matching.fingerprint import Fingerprint, fingerprints, program_fingerprint
 from graphtool.matching.recipe import read_recipe, recipe_text, write_recipe

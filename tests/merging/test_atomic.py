@@ -114,7 +114,7 @@ def _state(built: Built) -> tuple[Any, ...]:
 
 
 @pytest.mark.pir
-@pytest.mark.parametrize("name", ["register", "count_past"])
+@pytest.mark.parametrize("name", ["register", "advance_counters"])
 def test_a_failure_after_the_last_step_changes_nothing(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,8 +20,8 @@ from graphtool.diagnostics import GraphtoolError, PairError, ReadError, Severity
 from graphtool.matching import suggest_pairs
 from graphtool.matching.recipe import read_recipe
 from graphtool.merging import Merged, merge, merged_of
+from graphtool.merging._digests import with_digest
 from graphtool.merging._manifest import read_manifest
-from graphtool.merging._seal import sealed
 from graphtool.merging.folder import load_merged, save_merged
 from graphtool.readers import read
 from graphtool.readers.tensors import read_tensors
@@ -394,7 +394,7 @@ def test_a_manifest_that_does_not_fit_its_programs_is_refused(
 def seal(folder: Path) -> None:
     """Make a folder that was written to be wrong pass for one that was saved so."""
     tensors = read_tensors(folder / "merged.pdiparams")
-    manifest = sealed(folder, read_manifest(folder), tensors)
+    manifest = with_digest(folder, read_manifest(folder), tensors)
     (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
 
 

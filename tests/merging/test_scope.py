@@ -13,7 +13,7 @@ import pytest
 from graphtool.checks import check_merge
 from graphtool.diagnostics import GraphtoolError, MergeError, Severity, UsageError
 from graphtool.merging import Merged, merge
-from graphtool.merging._scope import hand_over
+from graphtool.merging._scope import assign_tensors
 from graphtool.training import load_parameters
 from tests.merging import networks
 from tests.merging.networks import Built, bytes_of, run, samples, small
@@ -195,7 +195,7 @@ def test_what_undoes_a_hand_over_gives_variables_their_bytes_back() -> None:
     scope.var("empty")
     with ExitStack() as undo:
         tensors = {"held": given, "empty": given, "new": given}
-        hand_over(tensors, scope, undo=undo)
+        assign_tensors(tensors, scope, undo=undo)
         assert np.array(held).tolist() == [0] * 5
     empty = scope.find_var("empty").get_tensor()
     assert np.array(held).tolist() == [[3, 3, 3], [3, 3, 3]]

@@ -17,7 +17,7 @@ from rich.console import Console
 
 import graphtool as gt
 from graphtool.diagnostics import Diagnostic, MergeError, Report, Severity, UsageError
-from graphtool.merging import Merged, _pieces, merge
+from graphtool.merging import Merged, _partitioned_run, merge
 from graphtool.merging.folder import load_merged, save_merged
 from tests.merging import cases, networks
 from tests.merging.networks import Built, bytes_of, samples, small
@@ -545,8 +545,10 @@ def test_what_is_cut_into_pieces_computes_as_the_whole_does(
 ) -> None:
     """What is drawn, kept, written over in place, and read by a branch is as in one run."""
     width = 2**10
-    monkeypatch.setattr(_pieces, "_BYTES_OF_A_PIECE", 2 * width * 4)  # Two samples fill a piece.
-    monkeypatch.setattr(_pieces, "_BYTES_OF_A_RUN", 16 * width * 4)
+    monkeypatch.setattr(
+        _partitioned_run, "_BYTES_OF_A_PIECE", 2 * width * 4
+    )  # Two samples fill a piece.
+    monkeypatch.setattr(_partitioned_run, "_BYTES_OF_A_RUN", 16 * width * 4)
 
     def network(x: Any) -> Any:
         normed = paddle.nn.BatchNorm1D(1)(x.reshape([-1, 1, width])).reshape([-1, width])

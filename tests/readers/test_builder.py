@@ -10,11 +10,11 @@ import paddle
 import pytest
 
 from graphtool.diagnostics import GraphtoolError, ReadError, UsageError
-from graphtool.graph import UNKNOWN
+from graphtool.graph import UNKNOWN_DIM
 from graphtool.readers import read
 from graphtool.readers._builder import build
 from graphtool.readers._inputs import Input
-from graphtool.readers._spelling import is_callable_spec, parse_input
+from graphtool.readers._model_spec import is_callable_spec, parse_input
 from graphtool.readers.layers import Network
 from graphtool.readers.live import LiveProgram
 from graphtool.training.models import open_model
@@ -224,10 +224,10 @@ def test_what_the_module_prints_does_not_reach_stdout(nets, capfd):
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("3,224,224", Input((UNKNOWN, 3, 224, 224))),
-        ("x=3,?,-1", Input((UNKNOWN, 3, UNKNOWN, UNKNOWN), name="x")),
-        ("ids=128:int64", Input((UNKNOWN, 128), "int64", "ids")),
-        ("scalar:int32", Input((UNKNOWN,), "int32")),
+        ("3,224,224", Input((UNKNOWN_DIM, 3, 224, 224))),
+        ("x=3,?,-1", Input((UNKNOWN_DIM, 3, UNKNOWN_DIM, UNKNOWN_DIM), name="x")),
+        ("ids=128:int64", Input((UNKNOWN_DIM, 128), "int64", "ids")),
+        ("scalar:int32", Input((UNKNOWN_DIM,), "int32")),
     ],
 )
 def test_an_input_is_read(text, wanted):

@@ -17,7 +17,7 @@ from graphtool.diagnostics import ReadError, UsageError
 from graphtool.graph import Origin, ProgramKind
 from graphtool.merging import merge
 from graphtool.readers import read
-from graphtool.readers.layer_weights import load_layer
+from graphtool.readers.layer_weights import copy_layer_tensors
 from graphtool.readers.layers import from_layer
 from graphtool.selectors import find
 from tests.networks import PlainConvolutions, vision
@@ -634,7 +634,7 @@ def test_hooks_of_the_layer_itself_get_what_its_forward_is_given(register, hook,
     paddle.enable_static()
     try:
         scope = paddle.static.Scope()
-        load_layer(layer, scope)
+        copy_layer_tensors(layer, scope)
         feed, fetch = {"image": image, "mask": mask}, [net.value(net.fetches[0])]
         executor = paddle.static.Executor()
         (found,) = executor.run(net.program, feed=feed, fetch_list=fetch, scope=scope)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from graphtool.readers.parameter_files import parameters_beside
+from graphtool.readers.parameter_files import find_parameters
 
 
 def held(folder: Path, *names: str) -> Path:
@@ -24,21 +24,21 @@ def test_a_combined_file_is_found_from_the_model_and_from_its_folder(
 ) -> None:
     held(tmp_path, model, parameters)
 
-    assert parameters_beside(tmp_path / model) == tmp_path / parameters
-    assert parameters_beside(tmp_path) == tmp_path / parameters
+    assert find_parameters(tmp_path / model) == tmp_path / parameters
+    assert find_parameters(tmp_path) == tmp_path / parameters
 
 
 def test_a_file_for_each_parameter_makes_the_folder_unless_one_is_missing(tmp_path: Path) -> None:
     model = held(tmp_path, "__model__", "fc_0.w_0", "fc_0.b_0") / "__model__"
 
-    assert parameters_beside(model, ["fc_0.w_0", "fc_0.b_0"]) == tmp_path
-    assert parameters_beside(model, ["fc_0.w_0", "fc_1.w_0"]) is None
-    assert parameters_beside(model) is None
+    assert find_parameters(model, ["fc_0.w_0", "fc_0.b_0"]) == tmp_path
+    assert find_parameters(model, ["fc_0.w_0", "fc_1.w_0"]) is None
+    assert find_parameters(model) is None
 
 
 def test_a_state_dict_is_taken_where_it_is_asked_for(tmp_path: Path) -> None:
     model = held(tmp_path, "net.json", "net.pdparams") / "net.json"
 
-    assert parameters_beside(model) is None
-    found = parameters_beside(model, endings=(".pdiparams", ".pdparams"))
+    assert find_parameters(model) is None
+    found = find_parameters(model, endings=(".pdiparams", ".pdparams"))
     assert found == tmp_path / "net.pdparams"

@@ -19,7 +19,7 @@ __all__ = ["ELSEWHERE", "Alias", "types"]
 
 # What Python has, the one word for all of Paddle's, and what any function may have found.
 ELSEWHERE = frozenset(
-    {"Any", "Callable", "Collection", "Found", "Iterable", "Iterator", "Mapping", "None"}
+    {"Any", "Callable", "Collection", "Iterable", "Iterator", "Mapping", "None", "Result"}
     | {"Paddle", "Path", "PathLike", "Sequence"}
 )
 _NAMED = re.compile(r"\b_?[A-Z]\w*")

@@ -11,7 +11,7 @@ import pytest
 from graphtool import suggest_pairs
 from graphtool.graph import Graph
 from graphtool.readers import read
-from graphtool.rendering.board import Board, Card, Level, Part
+from graphtool.rendering.board import Board, Card, CardPart, Level
 from graphtool.rendering.boards import board_of, board_of_scene
 from graphtool.rendering.scenes import Scene
 from graphtool.structure import analyse
@@ -78,7 +78,7 @@ def test_a_transformer_has_embeddings_numbered_layers_and_a_head() -> None:
     parts = [card.part for card in board.panels[0].cards]
     rows = [row.name for card in board.panels[0].cards for row in card.rows]
 
-    assert parts == [Part.EMBEDDINGS, Part.ENCODER, Part.HEAD]
+    assert parts == [CardPart.EMBEDDINGS, CardPart.ENCODER, CardPart.HEAD]
     assert rows[1] == "Layers 0 – 3"
     assert board.panels[0].unit == "dim"
 
@@ -236,9 +236,12 @@ def test_a_convolution_behind_the_last_block_counts_for_its_stage_as_inspect_say
 
     structure = analyse(built(convolved_before_its_classifier, [3, 64, 64]))
     (panel,) = board_of(structure.graph).panels
-    spent = [structure.cost_before(structure.last_weighed(stage)) for stage in structure.stages]
+    spent = [
+        structure.cost_fraction(structure.last_parametric_value(stage))
+        for stage in structure.stages
+    ]
 
-    cards = [card for card in panel.cards if card.part is Part.STAGE]
+    cards = [card for card in panel.cards if card.part is CardPart.STAGE]
     shares = [end - start for start, end in zip([0.0, *spent], spent, strict=False)]
     assert [card.share for card in cards[-2:]] == pytest.approx(shares[-2:])
     assert cards[-1].size == 32

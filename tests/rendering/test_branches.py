@@ -11,7 +11,7 @@ import pytest
 import graphtool as gt
 from graphtool.graph import Graph
 from graphtool.readers import read
-from graphtool.rendering.board import Board, Panel, Spot
+from graphtool.rendering.board import Board, Panel, RowIndex
 from graphtool.rendering.boards import board_of
 from graphtool.structure import analyse
 
@@ -36,7 +36,7 @@ def detector() -> Graph:
 
 
 def jumps(panel: Panel) -> set[tuple[str, str]]:
-    def said(spot: Spot) -> str:
+    def said(spot: RowIndex) -> str:
         card = panel.cards[spot.card]
         return f"{card.title}: {card.rows[spot.row].name}"
 

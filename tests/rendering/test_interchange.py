@@ -15,8 +15,8 @@ import pytest
 import graphtool as gt
 from graphtool.graph import Graph
 from graphtool.rendering.interchange import row_data
-from graphtool.structure import analyse, row_of
-from graphtool.text import visible
+from graphtool.structure import analyse, value_row
+from graphtool.text import printable
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 CNN = FIXTURES / "3.3.1" / "cnn.json"
@@ -111,7 +111,7 @@ def test_a_number_is_a_number_in_graphml(tmp_path: Path) -> None:
     node = networkx.read_graphml(tmp_path / "net.graphml").nodes["relu_0"]
 
     assert (node["stage"], node["main_line"]) == (1, True)
-    assert node["depth"] == pytest.approx(row_of(analyse(gt.read(CNN)), _value("relu_0")).depth)
+    assert node["depth"] == pytest.approx(value_row(analyse(gt.read(CNN)), _value("relu_0")).depth)
     keys = (
         ElementTree.parse(tmp_path / "net.graphml")
         .getroot()
@@ -152,7 +152,7 @@ def test_csv_has_every_value_with_what_inspect_says_of_it(tmp_path: Path) -> Non
     assert [line["name"] for line in lines] == list(graph.values)
     (relu,) = [line for line in lines if line["name"] == "relu_0"]
     assert (relu["op"], relu["shape"], relu["stage"]) == ("pd_op.relu", "? 4 8 8", "1")
-    assert list(relu) == list(row_data(graph, row_of(analyse(graph), graph.values["relu_0"])))
+    assert list(relu) == list(row_data(graph, value_row(analyse(graph), graph.values["relu_0"])))
 
 
 def test_hostile_names_are_written_out_in_xml(tmp_path: Path) -> None:
@@ -160,10 +160,10 @@ def test_hostile_names_are_written_out_in_xml(tmp_path: Path) -> None:
     gt.write_graph(graph, tmp_path / "net.graphml")
     found = networkx.read_graphml(tmp_path / "net.graphml")
 
-    assert set(map(visible, HOSTILE)) <= set(found.nodes)
-    assert list(found.nodes) == list(map(visible, graph.nx.nodes))
-    assert set(found.edges) == {(visible(tail), visible(head)) for tail, head in graph.nx.edges}
-    assert [gt.find(graph, visible(name)).name for name in HOSTILE] == list(HOSTILE)
+    assert set(map(printable, HOSTILE)) <= set(found.nodes)
+    assert list(found.nodes) == list(map(printable, graph.nx.nodes))
+    assert set(found.edges) == {(printable(tail), printable(head)) for tail, head in graph.nx.edges}
+    assert [gt.find(graph, printable(name)).name for name in HOSTILE] == list(HOSTILE)
 
 
 def test_no_spreadsheet_computes_a_name(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_no_spreadsheet_computes_a_name(tmp_path: Path) -> None:
     names = [line["name"] for line in lines_of(tmp_path / "values.csv")][-len(HOSTILE) :]
 
     assert names[:6] == [f"'{name}" for name in HOSTILE[:6]]
-    assert [name.removeprefix("'") for name in names] == [visible(name) for name in HOSTILE]
+    assert [name.removeprefix("'") for name in names] == [printable(name) for name in HOSTILE]
     assert not [name for name in names if name.startswith(("=", "+", "-", "@"))]
 
 

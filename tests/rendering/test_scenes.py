@@ -13,7 +13,7 @@ from graphtool.diagnostics import Report, Severity
 from graphtool.graph import Graph
 from graphtool.matching import PairSet
 from graphtool.readers import read
-from graphtool.rendering.board import Board, Level, Spot
+from graphtool.rendering.board import Board, Level, RowIndex
 from graphtool.rendering.boards import board_of, board_of_scene
 from graphtool.rendering.scenes import Scene, scene_of_plan, subject_of
 
@@ -31,7 +31,7 @@ def scene_of(x: Any) -> Scene:
     return scene
 
 
-def named(board: Board, place: int, spot: Spot | None) -> str | None:
+def named(board: Board, place: int, spot: RowIndex | None) -> str | None:
     return spot and board.panels[place].cards[spot.card].rows[spot.row].name
 
 
@@ -106,9 +106,9 @@ def test_a_report_about_no_networks_is_refused(report: Report) -> None:
 
 
 def test_a_plan_shows_the_prefix_and_which_feeds_become_one(cnn: Graph) -> None:
-    from graphtool.checks import plan_of
+    from graphtool.checks import plan_without_facts
 
-    plan = plan_of(cnn, cnn, {"image": "picture"}, prefix="big_")
+    plan = plan_without_facts(cnn, cnn, {"image": "picture"}, prefix="big_")
     board = board_of_scene(scene_of_plan(plan))
 
     assert board.headline == ("merged", "big_*, image → picture")

@@ -17,8 +17,8 @@ from inline_snapshot import snapshot
 from paddle import nn
 
 from graphtool.merging import merge
+from graphtool.merging._digests import with_digest
 from graphtool.merging._manifest import read_manifest
-from graphtool.merging._seal import sealed
 from graphtool.merging.folder import save_merged
 from graphtool.readers.tensors import read_tensors
 from tests.merging import networks
@@ -82,7 +82,7 @@ def named(folder: Path) -> None:
             noted["layer"] = "../../treasure"
     file.write_text(json.dumps(manifest))
     tensors = read_tensors(folder / "merged.pdiparams")
-    file.write_bytes(msgspec.json.encode(sealed(folder, read_manifest(folder), tensors)))
+    file.write_bytes(msgspec.json.encode(with_digest(folder, read_manifest(folder), tensors)))
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ from graphtool.diagnostics import GraphtoolError, PairError, ReadError
 from graphtool.graph import Graph
 from graphtool.matching._array_files import read_archive, read_array
 from graphtool.matching._samples import check_samples, samples_of
-from graphtool.merging._manifest import inside
+from graphtool.merging._manifest import file_in
 from graphtool.readers._schema import parse_program
-from graphtool.readers.parameter_files import parameters_beside
+from graphtool.readers.parameter_files import find_parameters
 from graphtool.readers.tensors import Tensor, write_tensors
-from graphtool.readers.weights import persistables, read_weights
+from graphtool.readers.weights import persistable_values, read_weights
 from graphtool.training._checkpoint_file import read_checkpoint
 from tests.fuzzing.subjects import saved
 from tests.security.payloads import MARKER, archives, arrays, pickles
@@ -203,7 +203,7 @@ def test_no_name_and_no_link_leads_out_of_a_folder_of_parameters(tmp_path: Path,
     write_tensors(tmp_path / "secret", [bias])
     (folder / "link").symlink_to(tmp_path / "secret")
     graph = with_variable(folder, name.format(outside=tmp_path))
-    for other, value in persistables(graph).items():
+    for other, value in persistable_values(graph).items():
         if other.startswith(("conv", "batch", "linear")):
             write_tensors(
                 folder / other, [Tensor(np.zeros(value.shape or (), "float32"), "float32")]
@@ -211,18 +211,18 @@ def test_no_name_and_no_link_leads_out_of_a_folder_of_parameters(tmp_path: Path,
 
     weights = read_weights(folder, graph)
 
-    assert len(weights.tensors) == len(persistables(graph)) - 1
-    assert parameters_beside(folder / "__model__", list(persistables(graph))) is None
+    assert len(weights.tensors) == len(persistable_values(graph)) - 1
+    assert find_parameters(folder / "__model__", list(persistable_values(graph))) is None
     (folder / "link").unlink()
     write_tensors(folder / BIAS, [bias])
     graph = with_variable(folder, BIAS)
-    assert parameters_beside(folder / "__model__", list(persistables(graph))) == folder
+    assert find_parameters(folder / "__model__", list(persistable_values(graph))) == folder
 
 
 def test_a_name_that_is_too_long_for_a_file_is_the_name_of_none(tmp_path: Path) -> None:
     graph = with_variable(tmp_path, "x" * 5000)
 
-    assert parameters_beside(tmp_path / "__model__", list(persistables(graph))) is None
+    assert find_parameters(tmp_path / "__model__", list(persistable_values(graph))) is None
     assert codes(lambda: read_weights(tmp_path, graph)) == {"GT500"}
 
 
@@ -237,7 +237,7 @@ def test_no_link_leads_out_of_a_merged_folder(tmp_path: Path, file: str) -> None
     (folder / file).symlink_to(secret)
 
     with pytest.raises(ReadError) as raised:
-        inside(folder, Path(file))
+        file_in(folder, Path(file))
 
     (found,) = raised.value.report
     assert (found.code, found.message) == (
@@ -272,7 +272,7 @@ def test_a_linked_folder_of_originals_leads_out_as_well(tmp_path: Path) -> None:
     (outside / "teacher-0.json").write_text("{}")
     (folder / "originals").symlink_to(outside)
 
-    assert codes(lambda: inside(folder, Path("originals/teacher-0.json"))) == {"GT613"}
+    assert codes(lambda: file_in(folder, Path("originals/teacher-0.json"))) == {"GT613"}
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ import pytest
 import graphtool as gt
 from graphtool.cli import main
 from graphtool.diagnostics import ReadError, UsageError
-from graphtool.matching._batches import Reader, batches_of
-from graphtool.readers._spelling import parse_input
+from graphtool.matching._batches import NetworkFeeds, batches_of
+from graphtool.readers._model_spec import parse_input
 from graphtool.readers.tensors import Tensor, write_tensors
 from graphtool.training import _checkpoint_file as files
-from graphtool.training._random import is_random_state, random_state
-from graphtool.training.checkpoints import _alike
+from graphtool.training._random_state import can_restore, random_state
+from graphtool.training.checkpoints import _have_same_fields
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -45,7 +45,7 @@ def test_a_layer_of_such_a_dim_is_refused() -> None:
 
 def test_more_batches_than_can_be_counted_are_all_that_there_are() -> None:
     feed = gt.read(FIXTURES / "3.3.1" / "cnn.json").values["image"]
-    reader = Reader("teacher", "cnn.json", (feed,))
+    reader = NetworkFeeds("teacher", "cnn.json", (feed,))
     images = np.zeros((8, 3, 16, 16), "float32")
 
     found = list(batches_of(images, (reader, reader), batches=10**30, size=4))
@@ -70,7 +70,7 @@ def checkpoint(path: Path, **changes: Any) -> None:
         operators={},
     )
     changed = msgspec.structs.replace(manifest, **changes)
-    sealed = msgspec.structs.replace(changed, digest=files._seal(changed, []))
+    sealed = msgspec.structs.replace(changed, digest=files._manifest_digest(changed, []))
     spelt = json.dumps(msgspec.to_builtins(sealed)).encode()
     write_tensors(path, [Tensor(np.frombuffer(spelt, "uint8"), "uint8")])
 
@@ -110,11 +110,11 @@ def test_a_checkpoint_of_such_a_step_is_refused(
 )
 def test_a_random_state_of_such_numbers_is_not_set(change: dict[str, Any]) -> None:
     (now,) = random_state()
-    assert is_random_state([now])
+    assert can_restore([now])
     words = now.engine.split()
     if "engine" in change:
         change = {"engine": " ".join([change["engine"], *words[1:]])}
-    assert not is_random_state([msgspec.structs.replace(now, **change)])
+    assert not can_restore([msgspec.structs.replace(now, **change)])
 
 
 @pytest.mark.parametrize(
@@ -132,4 +132,4 @@ def test_a_random_state_of_such_numbers_is_not_set(change: dict[str, Any]) -> No
     ],
 )
 def test_a_schedule_takes_back_only_what_it_keeps(then: Any, now: Any, *, alike: bool) -> None:
-    assert _alike(then, now) is alike
+    assert _have_same_fields(then, now) is alike

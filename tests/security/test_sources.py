@@ -17,7 +17,7 @@ PACKAGE = Path(graphtool.__file__).parent
 LOADING = {"load", "loads", "load_state_dict", "Unpickler", "load_inference_model", "load_vars"}
 EVALUATING = {"eval", "exec", "compile", "__import__", "os.system", "os.popen"}
 # Formats of plain data, YAML by PyYAML's base loader (see below), and functions of graphtool's own.
-PLAIN = {"json.loads", "yaml.load", "sides.teacher.load", "load"}
+PLAIN = {"json.loads", "yaml.load", "inputs.teacher.load", "load"}
 # These import what a call or a command line names, or parts of graphtool itself.
 IMPORTING = {"import_module", "resolve_name"}
 IMPORTERS = {
@@ -25,7 +25,7 @@ IMPORTERS = {
     "checks/__init__.py",
     "cli/_explain.py",
     "cli/_running.py",
-    "loss_names.py",
+    "loss_specs.py",
     "losses/__init__.py",
     "matching/_samples.py",
     "readers/_builder.py",

@@ -14,7 +14,7 @@ import paddle
 import pytest
 
 import graphtool as gt
-from graphtool.readers._paddle import one_at_a_time
+from graphtool.readers._paddle import program_lock
 from tests.soak.rounds import IMAGE, Built, mode, network
 
 TIMES = 3
@@ -146,7 +146,7 @@ def test_calls_that_use_programs_or_scopes_wait_for_one_another(tmp_path: Path) 
         lambda: kept.verify({"image": IMAGE}).equal,
     ]
     with ThreadPoolExecutor(len(calls)) as pool:
-        with one_at_a_time():
+        with program_lock():
             waiting = [pool.submit(call) for call in calls]
             assert not wait(waiting, 0.5).done
         for call in waiting:

@@ -56,20 +56,22 @@ def test_what_dominates_two_values_is_the_nearest_that_dominates_both():
     names = [name for name in tree.parent if name is not None]
     assert len(names) > 24
     for one, other in combinations(names, 2):
-        above = {one, *tree.above(one)}
-        nearest = next((name for name in (other, *tree.above(other)) if name in above), None)
-        assert tree.common([one, other]) == nearest
+        above = {one, *tree.strict_dominators(one)}
+        nearest = next(
+            (name for name in (other, *tree.strict_dominators(other)) if name in above), None
+        )
+        assert tree.nearest_common([one, other]) == nearest
 
 
 def test_far_dominators_are_reached_in_few_jumps():
     tree, names = Dominators(), [f"conv2d_{number}" for number in range(1024)]
     for before, name in zip([None, *names], names, strict=False):
-        tree.put(name, before)
+        tree.add(name, before)
     name, jumps = names[-1], 0
     while name is not None:
         name, jumps = tree.jumps[name], jumps + 1
     assert jumps <= 10
-    assert tree.common([names[700], names[1000], names[300]]) == names[300]
+    assert tree.nearest_common([names[700], names[1000], names[300]]) == names[300]
 
 
 @pytest.mark.pir

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from graphtool.readers import read
-from graphtool.structure import Claims, analyse, block_names, blocks_of, module_class
+from graphtool.structure import BlockPartition, analyse, block_names, blocks_of, module_class
 from tests.networks import Pyramid, built, vision
 
 _SEQUENTIAL = re.compile(r"/Sequential(_\d+)?(?=/Bottleneck)")
@@ -66,9 +66,9 @@ def test_blocks_of_all_stages_are_called_alike_where_a_file_does_not_tell_the_st
 def test_what_several_outputs_depend_on_is_counted_for_all_of_them_at_once() -> None:
     structure = analyse(built(Pyramid, [3, 64, 64]))
     outputs = [head.output for head in structure.heads]
-    claims = Claims.of(structure.flow)
-    claims.take(structure.stages[-1].end)
-    apart = Counter(step.result for end in outputs for step in claims.wanted(end))
+    claims = BlockPartition.empty(structure.flow)
+    claims.assign(structure.stages[-1].end)
+    apart = Counter(step.result for end in outputs for step in claims.unassigned(end))
 
-    assert claims.counts(outputs) == apart
+    assert claims.dependant_counts(outputs) == apart
     assert sorted(set(apart.values())) == [1, 2, 3]

@@ -18,7 +18,7 @@ from tests.networks import Pyramid, built, vision
 def necks(graph: Graph) -> list[tuple[str | None, str, tuple[int, ...] | None]]:
     structure = analyse(graph)
     values = structure.graph.values
-    return [(values[x.value].layer, x.what, values[x.value].shape) for x in structure.necks]
+    return [(values[x.value].layer, x.description, values[x.value].shape) for x in structure.necks]
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def test_a_backbone_ends_before_branches_of_which_one_is_pooled_and_enlarged() -
     structure = analyse(built(Pooled, [3, 32, 32]))
 
     assert deepest(structure) == "backbone.2"
-    assert structure.necks[0].what == "what the head reads"
+    assert structure.necks[0].description == "what the head reads"
 
 
 _OPS: Any = paddle.vision.ops

@@ -13,7 +13,8 @@ from paddle.nn import functional as F  # noqa: N812
 
 from graphtool import read, suggest_pairs
 from graphtool.graph import Graph
-from graphtool.structure import analyse, kind_of, label_feeds
+from graphtool.ops import kind_of
+from graphtool.structure import analyse, label_feeds
 from tests.checks.programs import data, program
 
 pytestmark = pytest.mark.pir
@@ -41,7 +42,7 @@ def test_a_detector_answers_the_same_with_its_losses_and_without(mode: str) -> N
     )
     pairs = suggest_pairs(trained, trained)
 
-    assert [head.answer for head in analyse(trained).heads] == [
+    assert [head.prediction for head in analyse(trained).heads] == [
         head.output for head in analyse(plain).heads
     ]
     assert [pair.student.name for pair in pairs] == [
@@ -228,7 +229,7 @@ def test_what_scales_the_output_is_no_label() -> None:
     graph = read(program(build)[0])
 
     assert label_feeds(graph) == frozenset()
-    assert [head.answer for head in analyse(graph).heads] == ["divide_0"]
+    assert [head.prediction for head in analyse(graph).heads] == ["divide_0"]
 
 
 def test_one_number_for_each_sample_is_in_no_pair() -> None:

@@ -43,7 +43,7 @@ def test_where_no_rank_is_known_an_output_is_no_sum_of_losses() -> None:
     graph = without_ranks(built(Residual, [3, 16, 16]))
     (head,) = analyse(replace(graph, fetches=("add_1",))).heads
 
-    assert (head.output, head.answer, head.logits) == ("add_1", "add_1", "add_1")
+    assert (head.output, head.prediction, head.logits) == ("add_1", "add_1", "add_1")
 
 
 @pytest.mark.pir

@@ -14,7 +14,7 @@ import numpy as np
 import paddle
 
 import graphtool as gt
-from graphtool.readers.layer_weights import hold_layer
+from graphtool.readers.layer_weights import share_layer_tensors
 from tests.toolkits.farm import last_line
 from tests.toolkits.networks import Candidate, Input, seed
 
@@ -94,7 +94,7 @@ def compare(
         with paddle.static.scope_guard(scope):
             executor.run(network.startup)
             if way == "Layer":  # its weights are the user's, which `merge` brings
-                hold_layer(network, scope)
+                share_layer_tensors(network, scope)
             if set(network.parameters) != set(weights):
                 raise UnlikeError(f"weights: {sorted(set(weights) ^ set(network.parameters))[:3]}")
             held = {name: scope.find_var(own) for name, own in network.parameters.items()}

@@ -13,7 +13,7 @@ import numpy as np
 import paddle
 import pytest
 from inline_snapshot import snapshot
-from paddle import nn
+from paddle import _C_ops, nn
 from paddle.nn import functional as F  # noqa: N812
 
 import graphtool as gt
@@ -410,6 +410,21 @@ def test_random_operators_without_a_test_mode_are_reported() -> None:
 
     assert (found.code, found.message) == snapshot(
         ("GT544", "random in test mode too: 1 operator: `uniform_0`")
+    )
+
+
+@pytest.mark.pir
+def test_random_operators_that_write_in_place_are_reported_as_well() -> None:
+    paddle.enable_static()
+    program = paddle.static.Program()
+    with paddle.static.program_guard(program, paddle.static.Program()):
+        image = paddle.static.data("image", [2, 3])
+        drawn: Any = _C_ops.uniform_inplace_(image * 2, -1.0, 1.0, 0, 0, 0, 1.0)
+        with pytest.warns(UserWarning, match="GT544"):
+            (found,) = gt.for_test(program, fetch=[drawn]).report
+
+    assert (found.code, found.message) == snapshot(
+        ("GT544", "random in test mode too: 1 operator: `uniform_inplace_0`")
     )
 
 

@@ -18,7 +18,7 @@ from paddle import nn
 from paddle.nn import functional as F  # noqa: N812
 
 import graphtool as gt
-from graphtool.readers.layer_weights import load_layer
+from graphtool.readers.layer_weights import copy_layer_tensors
 from tests.training import legacy_exporting
 from tests.training.test_evaluation import Net
 
@@ -578,7 +578,7 @@ def test_another_layer_gets_what_the_students_own_has_under_its_keys(tmp_path: P
     layer, other = _chain("abc"), _chain("bca")
     assert layer.a.weight.name == other.b.weight.name
     net, scope = gt.from_layer(layer, [(4,)]), paddle.static.Scope()
-    load_layer(layer, scope)
+    copy_layer_tensors(layer, scope)
 
     gt.export_student(net, tmp_path / "student", layer=other, scope=scope)
 
@@ -649,7 +649,7 @@ class Wrapped(nn.Layer):
 def test_a_layer_may_have_a_part_that_is_called_layer(tmp_path: Path) -> None:
     layer, scope = Wrapped(), paddle.static.Scope()
     net = gt.from_layer(layer, [(4,)])
-    load_layer(layer, scope)
+    copy_layer_tensors(layer, scope)
 
     gt.export_student(net, tmp_path / "student", layer=layer, scope=scope)
 
@@ -669,7 +669,7 @@ class Shifted(nn.Layer):
 def test_a_buffer_that_is_in_no_state_dict_needs_no_key(tmp_path: Path) -> None:
     layer, scope = Shifted(), paddle.static.Scope()
     net = gt.from_layer(layer, [(4,)])
-    load_layer(layer, scope)
+    copy_layer_tensors(layer, scope)
 
     gt.export_student(net, tmp_path / "student", layer=layer, scope=scope)
 

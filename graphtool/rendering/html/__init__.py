@@ -1,4 +1,4 @@
-"""The page: one self-contained HTML file in which a picture's blocks open and pairs are chosen."""
+"""A self-contained HTML page in which blocks expand and pairs are chosen."""
 
 from graphtool.rendering.html.page import Page, page_of
 

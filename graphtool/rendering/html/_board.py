@@ -1,25 +1,26 @@
-"""A Board as the plain data of a page: what stands where, and in what words."""
+"""Convert a Board and its pairs to the JSON data of a page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from graphtool.both import Both
 from graphtool.matching import End, Pair, PairSet
-from graphtool.rendering._text import amount, percent
-from graphtool.rendering.board import Board, Card, Link, Mark, Panel, Row
+from graphtool.rendering._text_metrics import amount, percent
+from graphtool.rendering.board import BlockRow, Board, Card, Mark, Panel
 from graphtool.rendering.html._networks import Network
 
 __all__ = ["board_data", "pairs_data"]
 
 
 def board_data(
-    board: Board, networks: Sequence[Network], places: Sequence[Mapping[str, int]]
+    board: Board, networks: Sequence[Network], value_indices: Sequence[Mapping[str, int]]
 ) -> dict[str, object]:
-    """Return what a page draws; `places` are those of each network's Values."""
+    """Return a Board as plain data; `value_indices` are those of each network's Values."""
     return {
         "panels": [
-            _panel(panel, network, place)
-            for panel, network, place in zip(board.panels, networks, places, strict=True)
+            _panel_data(panel, network, indices)
+            for panel, network, indices in zip(board.panels, networks, value_indices, strict=True)
         ],
         "bands": [
             {
@@ -31,15 +32,25 @@ def board_data(
             }
             for band in board.bands
         ],
-        "links": [_link(link) for link in board.links],
-        "marks": [_mark(mark) for mark in board.marks],
+        "links": [
+            {
+                "tags": [
+                    {"ranks": tag.ranks, "text": tag.text, "adapter": tag.adapter}
+                    for tag in link.tags
+                ],
+            }
+            for link in board.links
+        ],
+        "marks": [_mark_data(mark) for mark in board.marks],
         "headline": board.headline,
         "worst": None if board.worst is None else board.worst.value,
         "notes": board.notes,
     }
 
 
-def _panel(panel: Panel, network: Network, places: Mapping[str, int]) -> dict[str, object]:
+def _panel_data(
+    panel: Panel, network: Network, value_indices: Mapping[str, int]
+) -> dict[str, object]:
     return {
         "role": panel.role or "network",
         "name": panel.name,
@@ -50,55 +61,52 @@ def _panel(panel: Panel, network: Network, places: Mapping[str, int]) -> dict[st
         "macs": f"{'' if panel.exact else '≈ '}{amount(panel.multiply_adds)}",
         "flows": panel.flows,
         "cards": [
-            _card(card, blocks, places)
+            _card_data(card, blocks, value_indices)
             for card, blocks in zip(panel.cards, network.blocks, strict=True)
         ],
     }
 
 
-def _card(
-    card: Card, blocks: Sequence[Sequence[int]], places: Mapping[str, int]
+def _card_data(
+    card: Card, blocks: Sequence[Sequence[int]], value_indices: Mapping[str, int]
 ) -> dict[str, object]:
     return {
         "title": card.title,
-        **_sums(card),
+        **_cost_data(card),
         "share": percent(card.share),
-        "rows": [_row(row, held, places) for row, held in zip(card.rows, blocks, strict=True)],
+        "rows": [
+            _row_data(row, flows, value_indices)
+            for row, flows in zip(card.rows, blocks, strict=True)
+        ],
     }
 
 
-def _row(row: Row, flows: Sequence[int], places: Mapping[str, int]) -> dict[str, object]:
+def _row_data(
+    row: BlockRow, flows: Sequence[int], value_indices: Mapping[str, int]
+) -> dict[str, object]:
     return {
         "name": row.name,
         "factor": row.factor,
         "times": row.times,
-        **_sums(row),
+        **_cost_data(row),
         "bar": round(row.bar, 3) if row.multiply_adds else None,
         "blocks": [
-            {"flow": flow, "value": places[name]}
+            {"flow": flow, "value": value_indices[name]}
             for flow, name in zip(flows, row.values, strict=True)
         ],
         "severity": None if row.severity is None else row.severity.value,
     }
 
 
-def _sums(held: Card | Row) -> dict[str, object]:
+def _cost_data(costs: Card | BlockRow) -> dict[str, object]:
     return {
-        "size": "–" if held.size is None else str(held.size),
-        "parameters": amount(held.parameters),
-        "macs": amount(held.multiply_adds),
+        "size": "–" if costs.size is None else str(costs.size),
+        "parameters": amount(costs.parameters),
+        "macs": amount(costs.multiply_adds),
     }
 
 
-def _link(link: Link) -> dict[str, object]:
-    return {
-        "tags": [
-            {"ranks": tag.ranks, "text": tag.text, "adapter": tag.adapter} for tag in link.tags
-        ],
-    }
-
-
-def _mark(mark: Mark) -> dict[str, object]:
+def _mark_data(mark: Mark) -> dict[str, object]:
     return {
         "code": mark.code,
         "slug": mark.slug,
@@ -109,12 +117,12 @@ def _mark(mark: Mark) -> dict[str, object]:
     }
 
 
-def pairs_data(pairs: PairSet, places: Sequence[Mapping[str, int]]) -> list[dict[str, object]]:
-    """Return pairs as a recipe has them; their ends are places of Values."""
-    return [_pair(pair, places) for pair in pairs]
+def pairs_data(pairs: PairSet, value_indices: Both[Mapping[str, int]]) -> list[dict[str, object]]:
+    """Return pairs with the fields of a recipe; their ends are indices of Values."""
+    return [_pair_data(pair, value_indices) for pair in pairs]
 
 
-def _pair(pair: Pair, places: Sequence[Mapping[str, int]]) -> dict[str, object]:
+def _pair_data(pair: Pair, value_indices: Both[Mapping[str, int]]) -> dict[str, object]:
     return {
         "rank": pair.rank,
         "kind": pair.kind.value,
@@ -125,13 +133,13 @@ def _pair(pair: Pair, places: Sequence[Mapping[str, int]]) -> dict[str, object]:
         "score": float(pair.score),
         "why": pair.why,
         "warnings": pair.warnings,
-        "ends": _ends(pair.teacher, pair.student, places),
+        "ends": _ends(pair.teacher, pair.student, value_indices),
         "taps": [
-            {"tap": other.tap.value, "ends": _ends(other.teacher, other.student, places)}
-            for other in pair.alternatives
+            {"tap": tap.tap.value, "ends": _ends(tap.teacher, tap.student, value_indices)}
+            for tap in pair.alternatives
         ],
     }
 
 
-def _ends(teacher: End, student: End, places: Sequence[Mapping[str, int]]) -> list[int]:
-    return [places[0][teacher.name], places[1][student.name]]
+def _ends(teacher: End, student: End, value_indices: Both[Mapping[str, int]]) -> list[int]:
+    return [value_indices.teacher[teacher.name], value_indices.student[student.name]]

@@ -1,4 +1,4 @@
-"""A network as the plain data of a page: its boxes, their Values, and what lies in each block."""
+"""Convert a network to the JSON data of a page: its boxes, Values and flows."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from graphtool.rendering.html._flows import (
 
 __all__ = ["Network", "network_data"]
 
-_LONGEST_ATTRIBUTE = 400
+_MAX_ATTRIBUTE_LENGTH = 400
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network, drawn; `blocks[card][row]` are places in `flows`, one for each block."""
+    """A network with its Diagram; `blocks[card][row]` are indices into `flows`, one per block."""
 
     graph: Graph
     diagram: Diagram
@@ -33,33 +33,34 @@ class Network:
 
     @classmethod
     def of(cls, graph: Graph, panel: Panel) -> Network:
-        """Find out what lies in each block of a Panel."""
+        """Build a Flow for each block of a Panel and for each inner Block."""
         diagram = diagram_of(graph, {})
-        found: list[tuple[str, ...]] = []
-        blocks: list[tuple[tuple[int, ...], ...]] = []
+        all_blocks: list[tuple[str, ...]] = []
+        indices: list[tuple[tuple[int, ...], ...]] = []
         for card in panel.cards:
             rows: list[tuple[int, ...]] = []
             for row in card.rows:
-                held = tuple(blocks_of(graph, row))
-                rows.append(tuple(range(len(found), len(found) + len(held))))
-                found += held
-            blocks.append(tuple(rows))
-        return cls(graph, diagram, tuple(flows_of(graph, diagram, found)), tuple(blocks))
+                row_blocks = tuple(blocks_of(graph, row))
+                rows.append(tuple(range(len(all_blocks), len(all_blocks) + len(row_blocks))))
+                all_blocks += row_blocks
+            indices.append(tuple(rows))
+        return cls(graph, diagram, tuple(flows_of(graph, diagram, all_blocks)), tuple(indices))
 
 
 @dataclass(slots=True)
-class _Table:
-    """Things that are written once, each known by its place."""
+class _IndexedRows:
+    """Rows of data written once per key and referred to by index."""
 
     write: Callable[[str], object]
-    places: dict[str, int] = field(default_factory=dict[str, int])
+    indices: dict[str, int] = field(default_factory=dict[str, int])
     rows: list[object] = field(default_factory=list[object])
 
-    def place(self, key: str) -> int:
-        if key not in self.places:
-            self.places[key] = len(self.rows)
+    def index(self, key: str) -> int:
+        """Return the index of a key's row, writing it at the first call."""
+        if key not in self.indices:
+            self.indices[key] = len(self.rows)
             self.rows.append(self.write(key))
-        return self.places[key]
+        return self.indices[key]
 
 
 def network_data(
@@ -67,71 +68,78 @@ def network_data(
     layouts: Mapping[Outline, int],
     *,
     classes: Mapping[str, int],
-    mark: Callable[[str], str] | None,
-    also: Iterable[str],
+    fingerprint: Callable[[str], str] | None,
+    extra_values: Iterable[str],
 ) -> tuple[dict[str, object], Mapping[str, int]]:
-    """Return a network's data, and the place of each Value in it.
+    """Return a network's data, and the index of each Value in it.
 
-    `classes` are those of feature maps, `mark` writes the fingerprint of a Value that can be in a
-    recipe, `also` are Values wanted besides those that boxes read and write.
+    `classes` are those of feature maps. `fingerprint` returns that of a Value that a recipe may
+    contain. `extra_values` are written besides the Values of boxes.
     """
     graph, boxes = network.graph, list(network.diagram.boxes)
-    places = {box.key: place for place, box in enumerate(boxes)}
-    makers = {name: place for place, box in enumerate(boxes) for name in box.values}
-    wanted = dict.fromkeys(also)
+    box_indices = {box.key: index for index, box in enumerate(boxes)}
+    producers = {name: index for index, box in enumerate(boxes) for name in box.values}
+    extra = dict.fromkeys(extra_values)
 
-    def value(name: str) -> object:
-        held = graph.values[name]
-        data: dict[str, object] = {"n": name, "s": held.shape, "d": held.dtype, "o": held.output}
-        if name in makers:
-            data["b"] = makers[name]
-        if held.origin is Origin.PARAMETER:
+    def value_data(name: str) -> object:
+        value = graph.values[name]
+        data: dict[str, object] = {
+            "n": name,
+            "s": value.shape,
+            "d": value.dtype,
+            "o": value.output,
+        }
+        if name in producers:
+            data["b"] = producers[name]
+        if value.origin is Origin.PARAMETER:
             data["p"] = 1
         if name in classes:
             data["c"] = classes[name]
-        if held.layer is not None:
-            data["l"] = held.layer
-        if mark is not None and (name in classes or name in wanted):
-            data["f"] = mark(name)
+        if value.layer is not None:
+            data["l"] = value.layer
+        if fingerprint is not None and (name in classes or name in extra):
+            data["f"] = fingerprint(name)
         return data
 
-    values, attributes = _Table(value), _Table(lambda text: text.split("\n"))
-    drawn = [_box(graph, box, values, attributes) for box in boxes]
-    for name in wanted:
-        values.place(name)
+    values, attributes = _IndexedRows(value_data), _IndexedRows(lambda text: text.split("\n"))
+    boxes_data = [_box_data(graph, box, values, attributes) for box in boxes]
+    for name in extra:
+        values.index(name)
     titles = {group.key: group.title for group in inner_groups(network.diagram.top)}
-    inner = len(network.flows) - len(titles)
+    first_inner = len(network.flows) - len(titles)
     data: dict[str, object] = {
-        "boxes": drawn,
+        "boxes": boxes_data,
         "attributes": attributes.rows,
-        "flows": [_flow(flow, places, layouts) for flow in network.flows],
+        "flows": [_flow_data(flow, box_indices, layouts) for flow in network.flows],
         "regions": {
-            path: {"flow": inner + index, "title": title}
+            path: {"flow": first_inner + index, "title": title}
             for index, (path, title) in enumerate(titles.items())
         },
         "values": values.rows,
     }
-    return data, values.places
+    return data, values.indices
 
 
-def _flow(flow: Flow, places: Mapping[str, int], layouts: Mapping[Outline, int]) -> object:
-    data: dict[str, object] = {"b": [places[key] for key in flow.boxes]}
+def _flow_data(
+    flow: Flow, box_indices: Mapping[str, int], layouts: Mapping[Outline, int]
+) -> object:
+    data: dict[str, object] = {"b": [box_indices[key] for key in flow.boxes]}
     if flow.inputs:
-        data["i"] = [places[key] for key in flow.inputs]
+        data["i"] = [box_indices[key] for key in flow.inputs]
     outline = outline_of(flow)
     if outline is not None and outline in layouts:
         data["l"] = layouts[outline]
     return data
 
 
-def _box(graph: Graph, box: Box, values: _Table, attributes: _Table) -> object:
-    data: dict[str, object] = {"t": box.title, "o": [values.place(name) for name in box.values]}
+def _box_data(graph: Graph, box: Box, values: _IndexedRows, attributes: _IndexedRows) -> object:
+    data: dict[str, object] = {"t": box.title, "o": [values.index(name) for name in box.values]}
     if box.kind is BoxKind.INPUT:
         return {**data, "input": 1}
     operator = graph.operators[box.key]
     optional = {
         "l": ", ".join(box.lines),
-        "i": [values.place(name) for name in operator.operands if name is not None],
+        "i": [values.index(name) for name in operator.operands if name is not None],
         "m": operator.module,
         "s": operator.source,
         "g": operator.blocks,
@@ -141,20 +149,20 @@ def _box(graph: Graph, box: Box, values: _Table, attributes: _Table) -> object:
         "n": operator.name,
         "k": operator.type,
         "x": operator.index,
-        "a": attributes.place("\n".join(_attributes(operator))),
-        **{key: held for key, held in optional.items() if held},
+        "a": attributes.index("\n".join(_attribute_lines(operator))),
+        **{key: value for key, value in optional.items() if value},
     }
 
 
-def _attributes(operator: Operator) -> Iterator[str]:
+def _attribute_lines(operator: Operator) -> Iterator[str]:
     for name, value in operator.attributes.items():
-        text = f"{name}: {_attribute(value)}".replace("\n", " ")
-        yield text if len(text) <= _LONGEST_ATTRIBUTE else f"{text[:_LONGEST_ATTRIBUTE]}…"
+        text = f"{name}: {_attribute_text(value)}".replace("\n", " ")
+        yield text if len(text) <= _MAX_ATTRIBUTE_LENGTH else f"{text[:_MAX_ATTRIBUTE_LENGTH]}…"
 
 
-def _attribute(value: Attribute) -> str:
+def _attribute_text(value: Attribute) -> str:
     if isinstance(value, tuple):
-        return f"[{', '.join(map(_attribute, value[:_LONGEST_ATTRIBUTE]))}]"
+        return f"[{', '.join(map(_attribute_text, value[:_MAX_ATTRIBUTE_LENGTH]))}]"
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
     return str(value)

@@ -1,4 +1,4 @@
-"""Put a page together: its data as JSON, its style and its scripts in one file."""
+"""Assemble a page: its data as JSON, its style and its scripts in one file."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from hashlib import sha256
 from html import escape
 from importlib.resources import files
 
+from graphtool.both import Both
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError
 from graphtool.graph import Graph
-from graphtool.matching import PairSet
-from graphtool.matching._schema import marked
+from graphtool.matching._schema import fingerprint_text
 from graphtool.matching.fingerprint import fingerprints
 from graphtool.matching.recipe import recipe_text
 from graphtool.rendering import problems
-from graphtool.rendering.board import Board, Level
+from graphtool.rendering.board import Board, Level, Panel
 from graphtool.rendering.boards import board_of, board_of_scene
 from graphtool.rendering.engine import Engine, LayoutTimeoutError
 from graphtool.rendering.html._board import board_data, pairs_data
-from graphtool.rendering.html._choices import Choices
-from graphtool.rendering.html._flows import Layout, Outline, laid_out, outline_of
+from graphtool.rendering.html._flows import Layout, Outline, lay_out, outline_of
 from graphtool.rendering.html._networks import Network, network_data
+from graphtool.rendering.html._pair_table import PairTable
 from graphtool.rendering.scenes import Scene, Subject
 from graphtool.selectors import find
-from graphtool.text import visible
+from graphtool.text import printable
 
 __all__ = ["Page", "page_of"]
 
-_PACKAGE = "graphtool.rendering.html"
+_ASSET_PACKAGE = "graphtool.rendering.html"
 _SCRIPTS = ("model.js", "board.js", "lines.js", "panes.js", "page.js")
-# No name is the window's.
-_SCOPE = '"use strict";\n{{\n{}\n}}\n'
-# What a page may do: run its own scripts, use its own style, and nothing else; ever less than this.
+# A block keeps the scripts' names out of the global scope.
+_SCRIPT_SCOPE = '"use strict";\n{{\n{}\n}}\n'
+# The page may run its own script and use its own style, and nothing else.
 _POLICY = (
     "default-src 'none'; script-src {script}; style-src {style}; base-uri 'none'; "
     "form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -61,10 +61,10 @@ _PAGE = """\
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page as text, and what is to be said about it."""
+    """A page as text, and its diagnostics."""
 
     text: str
-    said: tuple[Diagnostic, ...]
+    diagnostics: tuple[Diagnostic, ...]
 
 
 def page_of(
@@ -75,38 +75,38 @@ def page_of(
     seconds: float,
     focus: str | None = None,
 ) -> Page:
-    """Make the page of a network, or of two; it starts as they were drawn.
+    """Build the page of one network or two; it opens in the state of the drawing.
 
-    Stages are folded blocks; where a Value was in focus, its block is open; where all Operators
-    were drawn, which is no Board, all blocks are. Without an engine, blocks open as lists.
+    At level STAGE, blocks are folded. The block of a Value in focus is open. If Operators were
+    drawn (`drawn` is None), all blocks are open. Without an engine, blocks open as lists.
     """
     graphs = subject.graphs if isinstance(subject, Scene) else (subject,)
     board = _board(subject, drawn)
     networks = [Network.of(graph, panel) for graph, panel in zip(graphs, board.panels, strict=True)]
-    found = (outline_of(flow) for network in networks for flow in network.flows)
-    outlines = [outline for outline in dict.fromkeys(found) if outline is not None]
-    said: list[Diagnostic] = []
+    all_outlines = (outline_of(flow) for network in networks for flow in network.flows)
+    outlines = [outline for outline in dict.fromkeys(all_outlines) if outline is not None]
+    diagnostics: list[Diagnostic] = []
     layouts: tuple[Layout, ...] = ()
     try:
         if engine is None:
-            said.append(problems.blocks_as_lists("no Graphviz was found"))
+            diagnostics.append(problems.blocks_as_lists("no Graphviz was found"))
         else:
-            layouts = laid_out(outlines, engine, seconds)
+            layouts = lay_out(outlines, engine, seconds)
     except LayoutTimeoutError:
-        said.append(problems.blocks_as_lists(f"the layout took over {seconds:g} s"))
+        diagnostics.append(problems.blocks_as_lists(f"the layout took over {seconds:g} s"))
     except GraphtoolError as error:
-        said.append(problems.blocks_as_lists(error.report.diagnostics[0].message))
+        diagnostics.append(problems.blocks_as_lists(error.report.diagnostics[0].message))
     indices = dict(zip(outlines, range(len(layouts)), strict=False))
     data = {
-        **_contents(subject, board, networks, indices),
+        **_page_data(subject, board, networks, indices),
         "start": "open" if drawn is None else drawn.level.value,
-        "focus": None if focus is None else _focus(graphs, focus),
+        "focus": None if focus is None else _focus_data(graphs, focus),
         "layouts": [
-            {"size": layout.size, "at": layout.places, "paths": layout.paths} for layout in layouts
+            {"size": layout.size, "at": layout.corners, "paths": layout.paths} for layout in layouts
         ],
     }
     title = " → ".join(panel.name for panel in board.panels)
-    return Page(_text(title, data), tuple(said))
+    return Page(_html(title, data), tuple(diagnostics))
 
 
 def _board(subject: Subject, drawn: Board | None) -> Board:
@@ -117,89 +117,89 @@ def _board(subject: Subject, drawn: Board | None) -> Board:
     return board_of(subject, Level.BLOCK)
 
 
-def _focus(graphs: Sequence[Graph], focus: str) -> tuple[int, str] | None:
-    """Return which network a selector means a Value of, and its name."""
-    for side, graph in enumerate(graphs):
+def _focus_data(graphs: Sequence[Graph], focus: str) -> tuple[int, str] | None:
+    """Return the index of the network that has the selected Value, and its name."""
+    for index, graph in enumerate(graphs):
         with suppress(ReadError):
-            return side, find(graph, focus).name
+            return index, find(graph, focus).name
     return None
 
 
-def _contents(
+def _page_data(
     subject: Subject,
     board: Board,
     networks: Sequence[Network],
     layouts: Mapping[Outline, int],
 ) -> dict[str, object]:
     if isinstance(subject, Scene):
-        return _both(subject, board, networks, layouts)
-    data, places = network_data(
-        networks[0], layouts, classes={}, mark=None, also=_values_of(board, 0)
+        return _data_of_both(subject, board, networks, layouts)
+    data, indices = network_data(
+        networks[0],
+        layouts,
+        classes={},
+        fingerprint=None,
+        extra_values=_row_outputs(board.panels[0]),
     )
-    return {**board_data(board, networks, [places]), "networks": [data]}
+    return {**board_data(board, networks, [indices]), "networks": [data]}
 
 
-def _both(
+def _data_of_both(
     scene: Scene, board: Board, networks: Sequence[Network], layouts: Mapping[Outline, int]
 ) -> dict[str, object]:
-    pairs, choices = scene.pairs, Choices.of(*scene.structures)
-    classes = choices.teacher, choices.student
-    written = [
-        network_data(
-            network,
-            layouts,
-            classes=classes[side],
-            mark=_marker(network.graph),
-            also=(*_values_of(board, side), *_ends(pairs, side)),
-        )
-        for side, network in enumerate(networks)
-    ]
-    places = [place for _, place in written]
+    pairs, table = scene.pairs, PairTable.of(scene.structures.teacher, scene.structures.student)
+    taps = [tap for pair in pairs for tap in (pair, *pair.alternatives)]
+    teacher_data, teacher_indices = network_data(
+        networks[0],
+        layouts,
+        classes=table.teacher_classes,
+        fingerprint=_fingerprint_function(pairs.teacher),
+        extra_values=(*_row_outputs(board.panels[0]), *(tap.teacher.name for tap in taps)),
+    )
+    student_data, student_indices = network_data(
+        networks[1],
+        layouts,
+        classes=table.student_classes,
+        fingerprint=_fingerprint_function(pairs.student),
+        extra_values=(*_row_outputs(board.panels[1]), *(tap.student.name for tap in taps)),
+    )
+    indices = Both(teacher_indices, student_indices)
     return {
-        **board_data(board, networks, places),
-        "networks": [data for data, _ in written],
-        "pairs": pairs_data(pairs, places),
-        "forms": choices.forms,
-        "table": choices.table,
-        # Pairs follow as tables of their own.
+        **board_data(board, networks, tuple(indices)),
+        "networks": [teacher_data, student_data],
+        "pairs": pairs_data(pairs, indices),
+        "forms": table.forms,
+        "table": table.rows,
+        # The script appends a table for each pair.
         "recipe": recipe_text(replace(pairs, pairs=())).replace("\npairs = []\n", "\n", 1),
     }
 
 
-def _values_of(board: Board, side: int) -> Iterator[str]:
-    for card in board.panels[side].cards:
-        for row in card.rows:
-            yield from row.values
+def _row_outputs(panel: Panel) -> Iterator[str]:
+    return (name for card in panel.cards for row in card.rows for name in row.values)
 
 
-def _ends(pairs: PairSet, side: int) -> Iterator[str]:
-    for pair in pairs:
-        for held in (pair, *pair.alternatives):
-            yield (held.teacher, held.student)[side].name
+def _fingerprint_function(graph: Graph) -> Callable[[str], str]:
+    by_name = fingerprints(graph)
+    return lambda name: fingerprint_text(by_name[name], name)
 
 
-def _marker(graph: Graph) -> Callable[[str], str]:
-    marks = fingerprints(graph)
-    return lambda name: marked(marks[name], name)
-
-
-def _text(title: str, data: Mapping[str, object]) -> str:
+def _html(title: str, data: Mapping[str, object]) -> str:
     style = _asset("page.css")
-    script = _SCOPE.format("\n".join(map(_asset, _SCRIPTS)))
+    script = _SCRIPT_SCOPE.format("\n".join(map(_asset, _SCRIPTS)))
     policy = _POLICY.format(script=_digest(script), style=_digest(style))
-    # ASCII, with `<` escaped: no name can end the block, and lone surrogates stay what they are.
-    block = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    # ASCII with `<` escaped: no name can end the script element, and lone surrogates survive.
+    json_data = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     return _PAGE.format(
         policy=policy,
-        title=escape(visible(title)),
+        title=escape(printable(title)),
         style=style,
         script=script,
-        data=block,
+        data=json_data,
     )
 
 
 def _asset(name: str) -> str:
-    return files(_PACKAGE).joinpath(name).read_text("utf-8")
+    return files(_ASSET_PACKAGE).joinpath(name).read_text("utf-8")
 
 
 def _digest(text: str) -> str:

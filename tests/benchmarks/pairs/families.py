@@ -11,7 +11,7 @@ from functools import cached_property
 from rich.table import Table
 
 from graphtool.matching import PairSet
-from graphtool.matching.rank import pairs_of
+from graphtool.matching.suggest import pairs_of
 from graphtool.structure import Structure, analyse
 from tests.matching.families import CASES, Case, Verdict, graph_of, judge
 from tests.matching.families.cases import Net

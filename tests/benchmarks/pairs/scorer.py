@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from graphtool.graph import Graph
 from graphtool.matching import End, Pair, PairSet
-from graphtool.matching.rank import pairs_of
+from graphtool.matching.suggest import pairs_of
 from graphtool.readers import read
 from graphtool.structure import Structure, analyse
 

@@ -17,9 +17,9 @@ from graphtool.graph import ProgramKind
 from graphtool.matching._samples import check_samples, samples_of
 from graphtool.merging._manifest import Annotation, Manifest, SavedNetwork, SavedTeacher
 from graphtool.readers.tensors import Tensor, read_tensors, write_tensors
-from graphtool.rendering._folder import opened
+from graphtool.rendering._merged_folder import read_merged_folder
+from graphtool.training._checkpoint_file import GeneratorState as RandomState
 from graphtool.training._checkpoint_file import Manifest as CheckpointManifest
-from graphtool.training._checkpoint_file import Random as RandomState
 from graphtool.training._checkpoint_file import SavedTeacher as CheckpointTeacher
 from graphtool.training._checkpoint_file import read_checkpoint, write_checkpoint
 from tests.fuzzing.cases import Mutator, Subject
@@ -70,7 +70,7 @@ def _with_manifest(data: bytes, folder: Path) -> None:
     (merged / "manifest.json").write_bytes(data)
     all_of(
         [
-            lambda: opened(merged),
+            lambda: read_merged_folder(merged),
             lambda: gt.render(merged),
             lambda: command("render", str(merged), "-o", "drawn.html"),
         ]

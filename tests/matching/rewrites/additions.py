@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from graphtool.graph import Graph, Operator
-from graphtool.structure import kind_of
+from graphtool.ops import kind_of
 from tests.matching.rewrites.editing import Editor, edited
 from tests.matching.rewrites.rewritten import Rewritten
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from graphtool.graph import Graph, Operator, Shape
-from graphtool.structure import kind_of
+from graphtool.ops import kind_of
 from tests.matching.rewrites.editing import Editor, edited
 from tests.matching.rewrites.rewritten import Rewritten
 

@@ -6,8 +6,9 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from graphtool.graph import UNKNOWN, Attribute, Graph, Operator, Origin
-from graphtool.structure import analyse, kind_of
+from graphtool.graph import UNKNOWN_DIM, Attribute, Graph, Operator, Origin
+from graphtool.ops import kind_of
+from graphtool.structure import analyse
 from tests.matching.rewrites.rewritten import Rewritten, with_operators
 
 __all__ = ["kind_names", "renamed", "reordered", "with_unknown_sides", "without_modules"]
@@ -121,7 +122,9 @@ def with_unknown_sides(graph: Graph) -> Rewritten:
     for name, value in graph.values.items():
         if value.origin is not Origin.PARAMETER and value.shape and len(value.shape) == 4:
             kept = {0, axes.get(name, 1)}
-            shape = tuple(dim if axis in kept else UNKNOWN for axis, dim in enumerate(value.shape))
+            shape = tuple(
+                dim if axis in kept else UNKNOWN_DIM for axis, dim in enumerate(value.shape)
+            )
             values[name] = replace(value, shape=shape)
     return Rewritten(replace(graph, values=values))
 

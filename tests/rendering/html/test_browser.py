@@ -19,7 +19,7 @@ from graphtool import render, suggest_pairs
 from graphtool.graph import Block, Graph, Operator, Origin, ProgramKind, Value
 from graphtool.matching import PairSet
 from graphtool.readers import read
-from graphtool.text import visible
+from graphtool.text import printable
 from tests.rendering.html.conftest import Browser
 
 FIXTURES = Path(__file__).parent.parent.parent / "fixtures" / "3.3.1"
@@ -586,7 +586,7 @@ def test_hostile_names_are_text_on_the_page_and_in_the_recipe(
     ]
     assert browser.run("return JSON.stringify(document.title)") == title != '"1"'
     assert browser.all("img") == []
-    assert browser.one("#details .name").text == visible(f"{HOSTILE}2")
+    assert browser.one("#details .name").text == printable(f"{HOSTILE}2")
 
 
 @pytest.mark.slow

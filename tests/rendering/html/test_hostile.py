@@ -10,7 +10,7 @@ import pytest
 
 from graphtool import render, suggest_pairs
 from graphtool.readers import read
-from graphtool.text import as_typed, visible
+from graphtool.text import escaped_code, printable
 from tests.hostile.names import NAMES, legacy, variables
 from tests.rendering.html.conftest import Browser
 
@@ -44,8 +44,8 @@ def test_hostile_names_are_shown_as_on_a_terminal_and_do_nothing(
     made = [op.results for op in graph.operators.values() if op.type not in _UNDRAWN]
 
     assert browser.run(f"return document.querySelectorAll({_ADDED!r}).length") == 0
-    assert [text for text in texts if text.strip() and as_typed(text) != text] == []
-    assert [names for names in made if not texts & set(map(visible, names))] == []
+    assert [text for text in texts if text.strip() and escaped_code(text) != text] == []
+    assert [names for names in made if not texts & set(map(printable, names))] == []
 
 
 @pytest.mark.slow
@@ -54,6 +54,6 @@ def test_a_search_takes_a_name_as_it_is_shown(browse: Browse, tmp_path: Path) ->
     graph = read(legacy(tmp_path / "cnn.pdmodel", {"relu_1.tmp_0": name}))
     render(graph, tmp_path / "page.html")
     browser = browse(tmp_path / "page.html")
-    browser.one("#search").send_keys(visible(name))
+    browser.one("#search").send_keys(printable(name))
 
-    assert [text.splitlines()[0] for text in browser.seen("#results button")] == [visible(name)]
+    assert [text.splitlines()[0] for text in browser.seen("#results button")] == [printable(name)]

@@ -1,0 +1,98 @@
+"""The places that Diagnostics about a merge point to, and how they format names and shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from graphtool.checks.plan import MergePlan
+from graphtool.diagnostics import Where, listed
+from graphtool.graph import Graph, Operator, Shape, Value
+from graphtool.text import string_literal
+
+__all__ = [
+    "LISTED",
+    "also",
+    "at_operator",
+    "feed_map_argument",
+    "format_shape",
+    "in_student",
+    "in_teacher",
+    "mapped_feeds",
+    "of_student",
+    "of_teacher",
+]
+
+# The number of names that a Diagnostic lists at most.
+LISTED = 3
+
+
+def in_teacher(plan: MergePlan, value: Value | None, name: str | None = None) -> Where:
+    """Return the place of a Value of the teacher, by its name in the teacher's program."""
+    return _where("teacher", plan.teacher, value, name)
+
+
+def in_student(plan: MergePlan, value: Value | None, name: str | None = None) -> Where:
+    """Return the place of a Value of the student, by its name in the student's program."""
+    return _where("student", plan.student, value, name)
+
+
+def of_teacher(plan: MergePlan) -> Where:
+    """Return the whole teacher as a place."""
+    return Where(role="teacher", program=plan.teacher.source)
+
+
+def of_student(plan: MergePlan) -> Where:
+    """Return the whole student as a place."""
+    return Where(role="student", program=plan.student.source)
+
+
+def at_operator(role: str, graph: Graph, operator: Operator) -> Where:
+    """Return the place of an Operator, with the shape of its first result."""
+    result = graph.values[operator.results[0]] if operator.results else None
+    return Where(
+        role=role,
+        program=graph.source,
+        value=operator.name,
+        shape=result.shape if result else None,
+        source=operator.source,
+    )
+
+
+def _where(role: str, graph: Graph, value: Value | None, name: str | None) -> Where:
+    return Where(
+        role=role,
+        program=graph.source,
+        value=name or (value.name if value else None),
+        shape=value.shape if value else None,
+        source=_source(graph, value) if value else None,
+    )
+
+
+def _source(graph: Graph, value: Value) -> str | None:
+    """Return the user's line that produces a Value, or the first known one that reads it."""
+    operators = [graph.producer(value.name), *graph.consumers.get(value.name, ())]
+    lines = (operator.source for operator in operators if operator and operator.source)
+    return next(lines, None)
+
+
+def mapped_feeds(plan: MergePlan) -> Iterator[tuple[Value, Value]]:
+    """Yield the teacher and student feeds that the feed map joins and that both exist."""
+    for teacher, student in plan.feed_map:
+        if teacher in plan.teacher.feeds and student in plan.student.feeds:
+            yield plan.teacher.values[teacher], plan.student.values[student]
+
+
+def also(names: Sequence[str]) -> tuple[str, ...]:
+    """Return a note that lists all names but the first, which the place shows."""
+    return (f"also {listed(names[1:], LISTED)}",) if len(names) > 1 else ()
+
+
+def feed_map_argument(feed_map: Mapping[str, str]) -> str:
+    """Return the code of a feed map as an argument: `feed_map={"x": "image"}`."""
+    entries = (f"{string_literal(old)}: {string_literal(new)}" for old, new in feed_map.items())
+    return f"feed_map={{{', '.join(entries)}}}"
+
+
+def format_shape(shape: Shape | None) -> str:
+    """Format a shape for diagnostics: `[-1, 3, 224, 224]`, `?` if it is unknown."""
+    return "?" if shape is None else f"[{', '.join(map(str, shape))}]"

@@ -1,0 +1,62 @@
+"""Values that hold probabilities, given to losses over logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from graphtool.checks.pair_problems import holds_probabilities
+from graphtool.diagnostics import Diagnostic, Where
+from graphtool.graph import Graph
+from graphtool.ops import Probabilities, kind_of, logits_of
+
+__all__ = ["ROLES_OF", "source_logits", "undeclared_probabilities"]
+
+
+def source_logits(graph: Graph, name: str) -> Probabilities[str] | None:
+    """Return the logits that a Value holds the probabilities of, None if it holds none."""
+
+    def producer(name: str) -> tuple[str, str] | None:
+        operator = graph.producer(name)
+        operand = operator.operands[0] if operator is not None and operator.operands else None
+        return None if operator is None or operand is None else (kind_of(operator), operand)
+
+    return logits_of(name, producer)
+
+
+# The roles that each value of `from_probs` names.
+ROLES_OF: Mapping[str | None, tuple[str, ...]] = {
+    None: (),
+    "teacher": ("teacher",),
+    "student": ("student",),
+    "both": ("teacher", "student"),
+}
+
+
+def undeclared_probabilities(
+    loss: str,
+    found: Mapping[Where, Probabilities[str]],
+    from_probs: object,
+    call: Callable[[str], str],
+    l2_code: str,
+) -> Iterator[Diagnostic]:
+    """Yield the Values that hold probabilities and that `from_probs` doesn't name.
+
+    `found` are all that hold probabilities; `call` returns the code with another `from_probs`.
+    Scores after a sigmoid are never a distribution over classes: `l2_code` compares their logits.
+    """
+    declared = (
+        ROLES_OF.get(from_probs) if from_probs is None or isinstance(from_probs, str) else None
+    )
+    if declared is None:
+        return  # the loss refuses it
+    undeclared = {
+        where: source
+        for where, source in found.items()
+        if source.function == "sigmoid" or where.role not in declared
+    }
+    several = from_probs or len(undeclared) > 1
+    roles = "both" if several else next((where.role for where in undeclared), None)
+    any_sigmoid = any(source.function == "sigmoid" for source in undeclared.values())
+    for where, source in undeclared.items():
+        code = l2_code if any_sigmoid else call(roles or "both")
+        yield holds_probabilities(loss, where, source, code)

@@ -1,0 +1,94 @@
+"""Turn errors that Paddle raises into Diagnostics that quote them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import TracebackType
+
+from graphtool.diagnostics import Diagnostic, GraphtoolError, rule
+from graphtool.merging._interrupts import interrupts_held
+from graphtool.readers._paddle import PADDLE_ERRORS, program_lock
+from graphtool.readers._user_code import error_text
+
+__all__ = ["convert_paddle_errors", "raise_paddle_errors_as"]
+
+# Also raised by Paddle's functions written in Python.
+_PYTHON_ERRORS = (AssertionError, AttributeError, KeyError)
+_PADDLE_ERRORS = (*PADDLE_ERRORS, OSError, *_PYTHON_ERRORS)
+# Any line of Python may raise these.
+_GENERIC_ERRORS = (*_PYTHON_ERRORS, ValueError, TypeError, IndexError, RecursionError)
+# Messages of Paddle's compiled part. Tracebacks of these end at the Python line that called it.
+_COMPILED_MESSAGE = re.compile(
+    r"\((InvalidArgument|InvalidType|NotFound|OutOfRange|AlreadyExists|ResourceExhausted|Fatal"
+    r"|PreconditionNotMet|PermissionDenied|ExecutionTimeout|Unimplemented|Unavailable|External)\) "
+    r"|Error Message Summary|incompatible (function|constructor) arguments"
+    r"|Unable to (cast|convert)|\(position \d+\) must be|\[json\.exception\.|\bstd::|::(_M_|at\b)"
+)
+
+
+@rule("GT258")
+def paddle_failed(call: str, reason: str) -> Diagnostic:
+    """Paddle raised an error inside of a call that had passed all checks.
+
+    The Programs and Scopes are as they were before. The message has Paddle's own words; what it
+    raised is the cause of the exception (`error.__cause__`). With the flag of the help Paddle adds
+    the stack of its compiled part.
+    """
+    return Diagnostic(
+        message=f"Paddle failed in `{call}`: {reason}",
+        notes=("Programs and Scopes are as they were",),
+        help='paddle.set_flags({"FLAGS_call_stack_level": 2})  # and once again',
+    )
+
+
+@contextmanager
+def raise_paddle_errors_as(kind: type[GraphtoolError], call: str) -> Generator[None]:
+    """Raise errors of Paddle's in a call as GT258, in an error of the given kind.
+
+    Other threads' calls wait until this one is done.
+    """
+    with program_lock(), convert_paddle_errors(lambda reason: kind(paddle_failed(call, reason))):
+        yield
+
+
+@contextmanager
+def convert_paddle_errors(convert: Callable[[str], GraphtoolError]) -> Generator[None]:
+    """Convert the message of an error of Paddle's, and raise the result; defers Ctrl-C."""
+    with interrupts_held():
+        try:
+            yield
+        except _PADDLE_ERRORS as error:
+            message = _paddle_message(error)
+            if message is None:
+                raise
+            raise convert(message) from error
+
+
+def _paddle_message(error: Exception) -> str | None:
+    """Return the message of an error that Paddle raised, None if it did not."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return None
+    package = _raising_package(error)
+    is_from_paddle = (
+        package == "paddle"
+        or _COMPILED_MESSAGE.search(str(error))
+        or (package == "graphtool" and not isinstance(error, _GENERIC_ERRORS))
+    )
+    return error_text(error) if is_from_paddle else None
+
+
+def _raising_package(error: Exception) -> str:
+    """Return the package whose line raised an error, or called the compiled part that did.
+
+    User code that Paddle's Python calls, such as a custom optimizer, counts as Paddle.
+    """
+    trace: TracebackType | None = error.__traceback__
+    package = ""
+    while trace is not None:
+        name = trace.tb_frame.f_globals.get("__name__", "").partition(".")[0]
+        if package != "paddle" or name == "graphtool":
+            package = name
+        trace = trace.tb_next
+    return package

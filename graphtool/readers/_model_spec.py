@@ -1,0 +1,56 @@
+"""Parse `module:callable` and the inputs of `--input`."""
+
+from __future__ import annotations
+
+import re
+
+from graphtool.diagnostics import UsageError
+from graphtool.graph import UNKNOWN_DIM
+from graphtool.readers import problems
+from graphtool.readers._inputs import DTYPES, Input
+
+__all__ = ["is_callable_spec", "parse_input", "parse_spec"]
+
+_SPEC = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_][\w.]*)")
+_INPUT = re.compile(
+    r"(?:(?P<name>[A-Za-z_][\w.]*)=)?"
+    r"(?P<dims>(?:\?|-1|[1-9]\d{0,17})(?:,(?:\?|-1|[1-9]\d{0,17}))*|scalar)"
+    r"(?::(?P<dtype>\w+))?"
+)
+
+
+def is_callable_spec(source: str) -> bool:
+    """Return whether a source is a `module:callable`, not a path."""
+    return _SPEC.fullmatch(source) is not None
+
+
+def parse_spec(spec: str) -> tuple[str, str]:
+    """Return the module and the attribute of a `module:callable`.
+
+    Raises UsageError GT036.
+    """
+    match = _SPEC.fullmatch(spec)
+    if match is None or match["module"].endswith(".py"):
+        guess = spec.removeprefix("./").replace("/", ".").replace(".py:", ":")
+        example = guess if is_callable_spec(guess) else "paddle.vision.models:resnet50"
+        raise UsageError(problems.bad_callable_spec(spec, example))
+    return match["module"], match["name"]
+
+
+def parse_input(text: str) -> Input:
+    """Parse `NAME=3,224,224:float32`; name and dtype are optional, `?` and -1 are unknown dims.
+
+    `scalar` is a sample without dims: its feed is `[batch]`.
+
+    Raises UsageError GT037.
+    """
+    match = _INPUT.fullmatch(text.replace(" ", ""))
+    dtype = match["dtype"] or "float32" if match else ""
+    if match is None or dtype not in DTYPES:
+        raise UsageError(problems.bad_input(text, sorted(DTYPES)))
+    dims = () if match["dims"] == "scalar" else tuple(map(_dim, match["dims"].split(",")))
+    return Input((UNKNOWN_DIM, *dims), dtype, match["name"], exact=True)
+
+
+def _dim(text: str) -> int:
+    return UNKNOWN_DIM if text == "?" else int(text)

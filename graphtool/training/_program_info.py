@@ -1,0 +1,129 @@
+"""Read what a call was given, a Program, a Network or a Merged, and find its merges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from graphtool.arguments import bad_argument
+from graphtool.diagnostics import UsageError
+from graphtool.graph import Graph, ProgramKind
+from graphtool.merging import Merged, merged_of
+from graphtool.merging.merged import inherited_merges, value_of
+from graphtool.readers._paddle import is_legacy
+from graphtool.readers._pir import read_pir
+from graphtool.readers.layers import Network
+from graphtool.readers.live import LiveProgram, is_live, program_of
+from graphtool.training.trainable import Trainable
+
+__all__ = ["ProgramInfo", "check_program", "check_scope"]
+
+# Paddle ships no types for Programs and Values that hold for 2.6 and 3.3 alike.
+_Paddle: TypeAlias = Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ProgramInfo:
+    """A Program as it is now, the merges into it in order, and the student before them.
+
+    Merges into the Program that it is a clone of count as its own.
+
+    `names` maps the ids of PIR Values to their names in the Graph, and is empty for a legacy
+    Program. `student` is the student before the first merge; without a merge, the network as it was
+    built. The fetches of its Graph may be known.
+    """
+
+    live: LiveProgram
+    names: Mapping[str, str]
+    merges: tuple[Merged, ...]
+    student: LiveProgram
+    network: Network | None
+
+    @classmethod
+    def of(cls, source: _Paddle) -> ProgramInfo:
+        """Read a Program, or what holds one.
+
+        Raises UsageError: GT248 for anything else.
+        """
+        check_program(source)
+        program = program_of(source)
+        names: Mapping[str, str] = {}
+        if is_legacy(program):
+            live = LiveProgram.of(program)
+        else:
+            walk = read_pir(program)
+            live, names = LiveProgram(program=program, graph=walk.graph, keys=walk.keys), walk.names
+        last = merged_of(program)
+        merges = last.teachers if last else inherited_merges(live)
+        network = source if isinstance(source, Network) else None
+        return cls(
+            live=live,
+            names=names,
+            merges=merges,
+            student=_student(source, merges) or live,
+            network=network or next((each.network for each in merges if each.network), None),
+        )
+
+    @property
+    def program(self) -> _Paddle:
+        """The Program."""
+        return self.live.program
+
+    @property
+    def graph(self) -> Graph:
+        """The Graph of the Program as it is now."""
+        return self.live.graph
+
+    @property
+    def teacher_weights(self) -> list[str]:
+        """The names of all merged teachers' weights in the Program."""
+        return [new for merged in self.merges for _, new in merged.plan.weights]
+
+    def value(self, selector: str) -> _Paddle:
+        """Return the Paddle Value or Variable that a selector means.
+
+        With a teacher's prefix it is that teacher's, if it has one of that name. Otherwise names
+        from before the merge, or from when the network was built, come before the current ones.
+
+        Raises ReadError: GT101, GT102, GT031.
+        """
+        return value_of(selector, self.merges, self.student.value, self.live.value)
+
+    def name_of(self, value: _Paddle) -> str | None:
+        """Return the name of a Value of this Program in its Graph, None for any other Value.
+
+        Only the id of a PIR Value is read: anything else crashes if its Program is gone.
+        """
+        if self.live.kind is ProgramKind.PIR:
+            return self.names.get(getattr(value, "id", ""))
+        name = getattr(value, "name", None)
+        return name if name in self.graph.values else None
+
+
+def check_program(source: object) -> None:
+    """Reject anything that neither is nor holds a Program.
+
+    Raises UsageError: GT248.
+    """
+    if not is_live(source):
+        wanted = "a Program, a Network or a Merged"
+        raise UsageError(bad_argument("program", source, wanted, "merged.program"))
+
+
+def check_scope(scope: object) -> None:
+    """Reject anything that is neither a Scope nor None.
+
+    Raises UsageError: GT248.
+    """
+    if scope is not None and not hasattr(scope, "find_var"):
+        wanted = "a Scope or None"
+        raise UsageError(bad_argument("scope", scope, wanted, "scope=paddle.static.global_scope()"))
+
+
+def _student(source: _Paddle, merges: tuple[Merged, ...]) -> LiveProgram | None:
+    if merges:
+        return merges[0].before
+    if isinstance(source, Network | Trainable):
+        return source.live
+    return source if isinstance(source, LiveProgram) else None
