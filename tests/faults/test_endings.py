@@ -128,11 +128,11 @@ WHILE_PADDLE_IS_THERE = """
 import os, signal, sys
 from graphtool.cli import main
 from graphtool.readers import _builder
-build = _builder._built
+build = _builder._build
 def interrupted(*arguments, **options):
     os.kill(os.getpid(), signal.SIGTERM)
     return build(*arguments, **options)
-_builder._built = interrupted
+_builder._build = interrupted
 sys.exit(main(["inspect", "paddle.vision.models:LeNet", "--input", "1,28,28"]))
 """
 

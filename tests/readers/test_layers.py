@@ -885,7 +885,7 @@ _LEGACY = """
 import zlib
 import paddle
 from graphtool.readers import read
-from graphtool.readers.layer_weights import load_layer
+from graphtool.readers.layer_weights import copy_layer_tensors
 from graphtool.readers.layers import from_layer
 from graphtool.readers.live import LiveProgram
 
