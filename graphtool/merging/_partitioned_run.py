@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic, MergeError
-from graphtool.graph import UNKNOWN_DIM, Graph, Operator, ProgramKind, Value
+from graphtool.dtypes import BY_NAME
+from graphtool.graph import UNKNOWN_DIM, Graph, ProgramKind, Value
 from graphtool.merging._comparison import array_of
 from graphtool.merging._interrupts import heed_interrupt
 from graphtool.merging._pir import remove_unused
@@ -29,7 +30,7 @@ from graphtool.readers.tensors import copy_tensor, new_like, private_scope, shar
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["compute_values", "generators", "is_in_place"]
+__all__ = ["compute_values", "generators"]
 
 # Programs, Scopes and tensors are Paddle's, which has no types for 2.6 and 3.3 alike.
 _Paddle: TypeAlias = Any
@@ -42,7 +43,7 @@ _SEED = 20260
 _BYTES_OF_A_PIECE = 1 << 25
 _BYTES_OF_A_RUN = 1 << 28
 _OPERATIONS_OF_A_PIECE = 256
-_EIGHT_BYTE_DTYPES = frozenset({"int64", "float64", "complex64", "complex128"})
+_UNKNOWN_SIZE = 4
 # Operations without operands that give the same result in every piece.
 _REPLICATED_OPS = frozenset(
     {"builtin.constant", "builtin.parameter", "pd_op.full", "pd_op.full_int_array", *PIR_FEEDS}
@@ -75,11 +76,6 @@ def generators() -> list[_Paddle]:
     return [core.default_cpu_generator(), *map(core.default_cuda_generator, range(devices))]
 
 
-def is_in_place(operator: Operator) -> bool:
-    """Return whether an operator writes in place, beyond a batch norm's running statistics."""
-    return written_operand(operator) is not None
-
-
 def _byte_sizes(graph: Graph, feed: Mapping[str, _Paddle], names: Sequence[str]) -> dict[str, int]:
     """Estimate Values' sizes in bytes.
 
@@ -102,7 +98,8 @@ def _byte_size(value: Value, batch: int, side: int) -> int:
         dim if dim != UNKNOWN_DIM else side if axis else batch
         for axis, dim in enumerate(value.shape or ())
     ]
-    return prod(dims) * (8 if value.dtype in _EIGHT_BYTE_DTYPES else 4)
+    dtype = BY_NAME.get(value.dtype or "")
+    return prod(dims) * (_UNKNOWN_SIZE if dtype is None else dtype.size)
 
 
 def _run_whole(
@@ -227,7 +224,7 @@ class _Partition:
             operands = {name for name in operator.operands if name in self._definitions}
             self._operands[index] |= operands
             self._last_use.update(dict.fromkeys(operands, index))
-            if operator.kind == "while" or is_in_place(operator):
+            if operator.kind == "while" or written_operand(operator) is not None:
                 overwritten |= {name for name in operands if not graph.values[name].persistable}
         return overwritten
 

@@ -18,10 +18,10 @@ from graphtool.merging._backend import drop_lr_schedule, fetched_value
 from graphtool.merging._comparison import Comparison, Verification, array_of, compare
 from graphtool.merging._generated_inputs import feed_names, generate_feeds, generate_weight
 from graphtool.merging._interrupts import heed_interrupt, interrupts_held
-from graphtool.merging._partitioned_run import compute_values, generators, is_in_place
+from graphtool.merging._partitioned_run import compute_values, generators
 from graphtool.merging._pir import freeze, remove_unused
 from graphtool.merging._provenance import compare_weights
-from graphtool.ops import PIR_FETCHES
+from graphtool.ops import PIR_FETCHES, written_operand
 from graphtool.readers import problems as reading
 from graphtool.readers._legacy import variable_of
 from graphtool.readers._paddle import load_paddle, program_lock, static_mode
@@ -219,7 +219,7 @@ def _overwritten(graph: Graph) -> Iterator[str]:
         operands = [name for name in operator.operands if name is not None]
         if operator.kind == "while" or (operator.block and operator.type.endswith("_")):
             yield from operands
-        if is_in_place(operator):
+        if written_operand(operator) is not None:
             for name in operands:
                 if graph.values[name].persistable:
                     yield from last_results.get(name, ())
