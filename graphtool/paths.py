@@ -80,7 +80,7 @@ def list_command(folder: str | PurePath) -> str:
 def unwritable_help(path: str | PurePath, reason: str) -> str:
     """Return a command for a file that could not be written, by the system's `reason`.
 
-    It shows how full the disk is, or makes the missing folder; else it is that of `look_at`.
+    It shows how full the disk is, or makes the missing folder; else it is that of `ls_command`.
     """
     folder = Path(path).parent
     if reason in _DISK_FULL:

@@ -73,7 +73,7 @@ _HEADER = """\
 # An array of whole numbers, one per line. No string matches: their line breaks are escaped.
 _NUMBERS = re.compile(r"\[\n(?P<items>(?:    -?\d+,\n)+)\]")
 
-# The Python escapes that `as_typed` writes; a doubled backslash starts no other.
+# The Python escapes that `escaped_code` writes; a doubled backslash starts no other.
 _ESCAPE = re.compile(r"\\(?:\\|x(?P<byte>[0-9a-f]{2})|u(?P<lone>d[89a-f][0-9a-f]{2}))")
 
 _WRITE = 'gt.write_recipe(gt.suggest_pairs(teacher, student), "pairs.toml")'

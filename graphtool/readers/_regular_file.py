@@ -32,7 +32,7 @@ def check_not_special(path: Path) -> None:
 
 
 def check_mode_not_special(path: Path, mode: int) -> None:
-    """Reject a path by its mode, as `check_kind` does.
+    """Reject a path by its mode, as `check_not_special` does.
 
     Raises ReadError: GT017.
     """

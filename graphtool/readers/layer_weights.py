@@ -111,7 +111,7 @@ def changed_since_start(network: object) -> tuple[str, ...]:
 def weights_layer_unless_in(
     network: object, names: Collection[str], scope: _Paddle | None
 ) -> _Paddle | None:
-    """Return the Layer with the weights of a Network, as `dynamic_layer` does.
+    """Return the Layer with the weights of a Network, as `weights_layer` does.
 
     None also if a Scope is given in which all these names are initialised.
     """

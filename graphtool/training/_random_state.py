@@ -40,7 +40,7 @@ def can_restore(saved: Sequence[GeneratorState]) -> bool:
 
 
 def set_random_state(saved: Sequence[GeneratorState]) -> None:
-    """Set a state for which `is_random_state` holds."""
+    """Set a state for which `can_restore` holds."""
     for generator, state in zip(_generators(), saved, strict=True):
         generator.set_state(_paddle_state(generator.get_state(), state))
 
