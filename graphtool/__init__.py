@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from graphtool.matching.recipe import Recipe, read_recipe, write_recipe
     from graphtool.merging import Merged, Verification, merge
     from graphtool.merging.folder import load_merged, save_merged
-    from graphtool.readers import read
-    from graphtool.readers.layers import Network, from_layer
     from graphtool.rendering import Picture, render
     from graphtool.rendering.interchange import write_graph
     from graphtool.selectors import find
+    from graphtool.sources import read
+    from graphtool.sources.layers import Network, from_layer
     from graphtool.training import (
         Checkpoint,
         Evaluation,
@@ -141,8 +141,8 @@ _NAMES_BY_MODULE = {
     "matching.recipe": ("Recipe", "read_recipe", "write_recipe"),
     "merging": ("Merged", "Verification", "merge"),
     "merging.folder": ("load_merged", "save_merged"),
-    "readers": ("read",),
-    "readers.layers": ("Network", "from_layer"),
+    "sources": ("read",),
+    "sources.layers": ("Network", "from_layer"),
     "rendering": ("Picture", "render"),
     "rendering.interchange": ("write_graph",),
     "selectors": ("find",),

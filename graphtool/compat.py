@@ -10,15 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeAlias
 
 from graphtool import losses, merging
+from graphtool.backend.live import is_live, live_program, program_of
+from graphtool.backend.paddle import Paddle, load_paddle
+from graphtool.backend.tensors import copy_tensor, initialised_tensors, share_tensors
 from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic, warn
 from graphtool.graph import Graph
-from graphtool.readers._paddle import load_paddle
-from graphtool.readers.live import is_live, live_program, program_of
-from graphtool.readers.tensors import copy_tensor, initialised_tensors, share_tensors
 from graphtool.training import problems
 from graphtool.training._program_info import check_program
 
@@ -35,23 +34,20 @@ __all__ = [
     "soft_label_loss",
 ]
 
-# Paddle's Programs, Values, Scopes and Places have no static types for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
-
 
 def merge(
-    teacher_program: _Paddle,
-    student_program: _Paddle,
+    teacher_program: Paddle,
+    student_program: Paddle,
     data_name_map: Mapping[str, str],
-    place: _Paddle | None = None,
-    scope: _Paddle | None = None,
-    teacher_scope: _Paddle | str | None = None,
+    place: Paddle | None = None,
+    scope: Paddle | None = None,
+    teacher_scope: Paddle | str | None = None,
     name_prefix: str = "teacher_",
     merge_feed: bool = True,  # noqa: FBT001, FBT002  # PaddleSlim's own signature
     *,
     parameters: str | None = None,
     shared: Iterable[str] = (),
-) -> _Paddle:
+) -> Paddle:
     """Merge a teacher into the student's Program, in place, and return that Program.
 
     `graphtool.merge` with PaddleSlim's argument names. The tutorial's older version took
@@ -90,7 +86,7 @@ def merge(
     return program_of(student_program)
 
 
-def _uninitialised_warning(teacher: Graph, scope: _Paddle | None) -> Diagnostic | None:
+def _uninitialised_warning(teacher: Graph, scope: Paddle | None) -> Diagnostic | None:
     """Return a warning if no parameter of a live teacher is initialised."""
     names = persistable_names(teacher)
     home = load_paddle().static.global_scope() if scope is None else scope
@@ -99,7 +95,7 @@ def _uninitialised_warning(teacher: Graph, scope: _Paddle | None) -> Diagnostic 
     return problems.weights_come_later(teacher.source, len(names))
 
 
-def _separate_scope(teacher: Graph, student: _Paddle, scope: _Paddle | None) -> _Paddle | None:
+def _separate_scope(teacher: Graph, student: Paddle, scope: Paddle | None) -> Paddle | None:
     """Return a new Scope with the teacher's weights, where names collide in the student's Scope.
 
     None if no name collides, or if the student's startup program may have run: it has if any
@@ -123,8 +119,8 @@ def _separate_scope(teacher: Graph, student: _Paddle, scope: _Paddle | None) -> 
 
 
 def l2(
-    teacher_var_name: _Paddle | str, student_var_name: _Paddle | str, program: _Paddle | None = None
-) -> _Paddle:
+    teacher_var_name: Paddle | str, student_var_name: Paddle | str, program: Paddle | None = None
+) -> Paddle:
     """Return `graphtool.losses.l2`, built in `program`.
 
     For Values of one shape [N, ...]: PaddleSlim's `l2`, the tutorial's `l2_loss`.
@@ -136,14 +132,14 @@ def l2(
 
 
 def soft_label(
-    teacher_var_name: _Paddle | str,
-    student_var_name: _Paddle | str,
-    program: _Paddle | None = None,
+    teacher_var_name: Paddle | str,
+    student_var_name: Paddle | str,
+    program: Paddle | None = None,
     teacher_temperature: float = 1.0,
     student_temperature: float = 1.0,
     *,
     from_probs: str | None = None,
-) -> _Paddle:
+) -> Paddle:
     """Return `graphtool.losses.soft_label`, built in `program`.
 
     For logits [N, classes]. A teacher that ends in softmax needs `from_probs`: PaddleSlim applied
@@ -162,12 +158,12 @@ def soft_label(
 
 
 def fsp(
-    teacher_var1_name: _Paddle | str,
-    teacher_var2_name: _Paddle | str,
-    student_var1_name: _Paddle | str,
-    student_var2_name: _Paddle | str,
-    program: _Paddle | None = None,
-) -> _Paddle:
+    teacher_var1_name: Paddle | str,
+    teacher_var2_name: Paddle | str,
+    student_var1_name: Paddle | str,
+    student_var2_name: Paddle | str,
+    program: Paddle | None = None,
+) -> Paddle:
     """Return `graphtool.losses.fsp`, built in `program`.
 
     For maps [N, C, H, W], two of each network: PaddleSlim's `fsp`, the tutorial's `fsp_loss`.
@@ -181,15 +177,15 @@ def fsp(
 
 
 def dkd(
-    teacher_var_name: _Paddle | str,
-    student_var_name: _Paddle | str,
-    program: _Paddle | None = None,
+    teacher_var_name: Paddle | str,
+    student_var_name: Paddle | str,
+    program: Paddle | None = None,
     temperature: float = 1.0,
     alpha: float = 1.0,
     beta: float = 1.0,
     *,
     from_probs: str | None = None,
-) -> _Paddle:
+) -> Paddle:
     """Return `graphtool.losses.dkd` for the teacher's predicted class, built in `program`.
 
     For logits [N, classes]. For identical logits this is 0, as in the paper; PaddleSlim's was
@@ -210,13 +206,13 @@ def dkd(
 
 
 def skd(
-    teacher_var_name: _Paddle | str,
-    student_var_name: _Paddle | str,
-    program: _Paddle | None = None,
+    teacher_var_name: Paddle | str,
+    student_var_name: Paddle | str,
+    program: Paddle | None = None,
     multiplier: float | None = None,
     *,
     from_probs: str | None = None,
-) -> _Paddle:
+) -> Paddle:
     """Return `graphtool.losses.skd`, built in `program`.
 
     For logits [N, classes]: PaddleSlim's `skd`. `from_probs` as in `soft_label`.
@@ -230,8 +226,8 @@ def skd(
 
 
 def loss(
-    loss_func: Callable[..., _Paddle], program: _Paddle | None = None, **kwargs: object
-) -> _Paddle:
+    loss_func: Callable[..., Paddle], program: Paddle | None = None, **kwargs: object
+) -> Paddle:
     """Return `graphtool.losses.custom`, built in `program`: the tutorial's `loss`.
 
     Strings in `kwargs` are names of Values, of whatever shapes the function takes.
@@ -249,7 +245,7 @@ fsp_loss = fsp
 
 
 @contextmanager
-def _default_program(program: _Paddle | None) -> Generator[None]:
+def _default_program(program: Paddle | None) -> Generator[None]:
     """Make a Program the default main Program, unless it already is."""
     if program is not None:
         check_program(program)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -33,8 +34,11 @@ __all__ = [
     "module_path",
     "operator_kind",
     "shapes_agree",
+    "variable_of",
 ]
 
+# `x@2` is the second write to the Variable `x`.
+_WRITE_NUMBER = re.compile(r"@\d+$")
 _Result = TypeVar("_Result")
 # Node -> neighbour -> attributes of the edge, always empty.
 _Adjacency: TypeAlias = "dict[str, dict[str, dict[str, Any]]]"
@@ -287,3 +291,9 @@ def module_path(struct_name: str) -> str:
     root, *rest = struct_name.strip("/").split("/")
     stem, _, counter = root.rpartition("_")
     return "/" + "/".join([stem if stem and counter.isdecimal() else root, *rest])
+
+
+def variable_of(name: str, graph: Graph) -> str:
+    """Return the Variable of a Value: `x` for `x@2`, the second write to `x`."""
+    variable = _WRITE_NUMBER.sub("", name)
+    return variable if variable in graph.values else name

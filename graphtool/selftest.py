@@ -12,15 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
+from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.diagnostics import GraphtoolError
-from graphtool.readers._paddle import load_paddle
 
 __all__ = ["PaddleFacts", "ask_paddle", "compare_files", "report_paddle"]
 
-# Paddle ships no types for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
 _MODEL = Path(__file__).with_name("selftest.json")
 _ASK = "import sys; sys.path[:] = sys.argv[1:]; import graphtool.selftest as s; s.report_paddle()"
@@ -54,7 +52,7 @@ def compare_files() -> int:
     Raises ReadError where it cannot be read.
     """
     from graphtool.matching import suggest_pairs
-    from graphtool.readers import read
+    from graphtool.sources import read
 
     graph = read(str(_MODEL))
     return len(suggest_pairs(graph, graph))
@@ -108,10 +106,10 @@ def _say(**facts: object) -> None:
     sys.stdout.flush()
 
 
-def _verified(paddle: _Paddle) -> Any:
+def _verified(paddle: Paddle) -> Any:
     """Merge one tiny network into another and compare what both compute."""
     from graphtool.merging import merge
-    from graphtool.readers.layers import from_layer
+    from graphtool.sources.layers import from_layer
 
     nn = paddle.nn
 

@@ -10,16 +10,16 @@ from typing import Any
 import paddle
 from paddle import nn
 
-import graphtool.readers
+import graphtool.sources
 from graphtool.graph import Graph
-from graphtool.readers.layers import from_layer
+from graphtool.sources.layers import from_layer
 
 
 @functools.cache
 def vision(name: str, side: int = 224) -> Graph:
     """Read one of `paddle.vision.models` at side × side, -1 for unknown."""
     size = f"3,{side},{side}" if side > 0 else "3,?,?"
-    return graphtool.readers.read(f"paddle.vision.models:{name}", inputs=[size])
+    return graphtool.sources.read(f"paddle.vision.models:{name}", inputs=[size])
 
 
 def built(factory: Callable[[], nn.Layer], *shapes: Sequence[int], train: bool = False) -> Graph:

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 COLUMNS = {
-    "reading": ("readers", "structure", "hostile", "fuzzing", "security"),
+    "reading": ("readers", "backend", "sources", "structure", "hostile", "fuzzing", "security"),
     "pairs": ("matching",),
     "checks": ("checks",),
     "merging": ("merging", "injection"),

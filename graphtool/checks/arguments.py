@@ -7,9 +7,9 @@ from os import PathLike
 from typing import TypeGuard, TypeVar, cast
 
 from graphtool.arguments import bad_argument
+from graphtool.backend.live import is_live
 from graphtool.diagnostics import Diagnostic, UsageError
 from graphtool.matching import Pair
-from graphtool.readers.live import is_live
 
 __all__ = [
     "check_arguments",

@@ -8,8 +8,18 @@ from dataclasses import replace
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, TypeAlias, TypeGuard
+from typing import TypeGuard
 
+from graphtool.backend.facts import known_operators
+from graphtool.backend.layer_weights import (
+    changed_since_start,
+    has_pending_startup,
+    weights_layer,
+    weights_layer_unless_in,
+)
+from graphtool.backend.live import program_of
+from graphtool.backend.paddle import Paddle
+from graphtool.backend.registry import merge_records, student_scope_of
 from graphtool.both import Both
 from graphtool.checks.arguments import check_sources
 from graphtool.checks.plan import (
@@ -23,33 +33,23 @@ from graphtool.checks.rules import run_rules
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, Report
 from graphtool.graph import Graph, ProgramKind
 from graphtool.paths import path_exists, resolve_model_prefix
-from graphtool.readers import Source, read, read_without_teachers, weight_problems
-from graphtool.readers.facts import ParameterFileFacts, known_operators, parameter_file_facts
-from graphtool.readers.layer_weights import (
-    changed_since_start,
-    has_pending_startup,
-    weights_layer,
-    weights_layer_unless_in,
-)
-from graphtool.readers.live import program_of
+from graphtool.readers import weight_problems
 from graphtool.readers.parameter_files import find_parameters
-from graphtool.readers.registry import merge_records, student_scope_of
+from graphtool.readers.tensor_files import ParameterFileFacts, parameter_file_facts
 from graphtool.readers.weights import SUFFIXES
+from graphtool.sources import Source, read, read_without_teachers
 
 __all__ = ["check_merge"]
-
-# A Paddle Scope or Place, which has no static type without Paddle.
-_Paddle: TypeAlias = Any
 
 
 def check_merge(
     teacher_program: Source,
     student_program: Source,
     feed_map: Mapping[str, str],
-    scope: _Paddle | None = None,
-    teacher_scope: _Paddle | None = None,
+    scope: Paddle | None = None,
+    teacher_scope: Paddle | None = None,
     *,
-    place: _Paddle | None = None,
+    place: Paddle | None = None,
     name_prefix: str = "teacher_",
     parameters: str = "now",
     shared: Iterable[str] = (),
@@ -163,8 +163,8 @@ def _find_weights(
     graph: Graph,
     found: list[Diagnostic],
     *,
-    student_scope: _Paddle | None,
-    teacher_scope: _Paddle | None,
+    student_scope: Paddle | None,
+    teacher_scope: Paddle | None,
 ) -> TeacherWeights:
     """Find a teacher's weights, in a given Scope or along with the network."""
     registered_scope = student_scope_of(program_of(teacher))

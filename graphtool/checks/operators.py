@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
+from graphtool.backend.facts import unsupported_operators
 from graphtool.checks.locations import (
     LISTED,
     also,
@@ -17,7 +18,6 @@ from graphtool.checks.rules import check, not_checked
 from graphtool.diagnostics import Diagnostic, Severity, counted, listed
 from graphtool.graph import Graph, Operator, ProgramKind, operator_kind
 from graphtool.ops import has_side_effects
-from graphtool.readers.facts import unsupported_operators
 
 __all__ = [
     "device_operators",

@@ -17,8 +17,8 @@ from graphtool.loss_specs import group_flows, named_losses
 from graphtool.matching import Pair
 from graphtool.matching.problems import unknown_loss
 from graphtool.paths import path_exists
-from graphtool.readers import Source, read_without_teachers
 from graphtool.selectors import find
+from graphtool.sources import Source, read_without_teachers
 
 __all__ = ["check_loss", "check_pairs"]
 

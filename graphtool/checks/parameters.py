@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from graphtool.backend.facts import ScopeVariable
 from graphtool.checks.locations import (
     LISTED,
     also,
@@ -19,7 +20,6 @@ from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed
 from graphtool.graph import Graph, Operator, Shape, Value, fits_shape
 from graphtool.ops import is_training
 from graphtool.paths import ls_command
-from graphtool.readers.facts import ScopeVariable
 from graphtool.readers.parameter_files import combined_path
 
 __all__ = [

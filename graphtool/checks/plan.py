@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
+from graphtool.backend.devices import DeviceFacts
+from graphtool.backend.facts import ScopeFacts
 from graphtool.both import NO_NAMES, Both
 from graphtool.graph import (
     NON_PERSISTABLE_SUFFIX,
@@ -18,8 +20,7 @@ from graphtool.graph import (
     fits_shape,
 )
 from graphtool.readers._graph_builder import NAME_ATTRIBUTES
-from graphtool.readers.devices import DeviceFacts
-from graphtool.readers.facts import ParameterFileFacts, ScopeFacts
+from graphtool.readers.tensor_files import ParameterFileFacts
 
 __all__ = [
     "MergePlan",

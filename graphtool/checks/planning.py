@@ -4,30 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
 
 from graphtool.arguments import bad_argument, short_repr
+from graphtool.backend.devices import DeviceFacts, device_facts
+from graphtool.backend.facts import ScopeFacts, is_pir_default, same_variables, scope_facts
+from graphtool.backend.layer_weights import differing_tensors
+from graphtool.backend.paddle import Paddle, load_paddle
+from graphtool.backend.tensors import initialised_tensors
 from graphtool.both import NO_NAMES, Both
 from graphtool.checks.arguments import check_arguments
 from graphtool.checks.plan import MergePlan, ParametersWhen, plan_without_facts
 from graphtool.diagnostics import Diagnostic, UsageError, rule
 from graphtool.graph import Graph, ProgramKind
-from graphtool.readers._paddle import load_paddle
-from graphtool.readers.devices import DeviceFacts, device_facts
-from graphtool.readers.facts import (
-    ParameterFileFacts,
-    ScopeFacts,
-    is_pir_default,
-    same_variables,
-    scope_facts,
-)
-from graphtool.readers.layer_weights import differing_tensors
-from graphtool.readers.tensors import initialised_tensors
+from graphtool.readers.tensor_files import ParameterFileFacts
 
 __all__ = ["MergeOptions", "TeacherWeights", "bad_parameters_argument", "plan_merge"]
-
-# Scopes, Places and Programs are Paddle's, which have no static type without Paddle.
-_Paddle: TypeAlias = Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,12 +36,12 @@ class MergeOptions:
     prefix: str
     parameters: ParametersWhen
     shared: tuple[str, ...] = ()
-    scope: _Paddle | None = None
-    teacher_scope: _Paddle | None = None
-    place: _Paddle | None = None
+    scope: Paddle | None = None
+    teacher_scope: Paddle | None = None
+    place: Paddle | None = None
     one_program: bool = False
     restored: bool = False
-    layer: _Paddle | None = None
+    layer: Paddle | None = None
     startup_pending: bool = False
     changed: Both[tuple[str, ...]] = NO_NAMES
 
@@ -61,8 +52,8 @@ class MergeOptions:
         name_prefix: str,
         parameters: str,
         shared: Iterable[str],
-        place: _Paddle | None = None,
-        **scopes: _Paddle | None,
+        place: Paddle | None = None,
+        **scopes: Paddle | None,
     ) -> MergeOptions:
         """Check and collect the arguments of a call, including `scope` and `teacher_scope`.
 
@@ -87,7 +78,7 @@ class TeacherWeights:
     `file` is the content of its parameter file; if `brought`, the weights are in no Scope yet.
     """
 
-    scope: _Paddle | None = None
+    scope: Paddle | None = None
     file: ParameterFileFacts | None = None
     in_source: bool = False
 
@@ -111,7 +102,7 @@ def _parameters_when(given: object) -> ParametersWhen:
         raise UsageError(bad_parameters_argument(given)) from None
 
 
-def _paddle_place(place: _Paddle | None) -> _Paddle | None:
+def _paddle_place(place: Paddle | None) -> Paddle | None:
     """Return the Place for a Place or its name in Paddle: `cpu`, `gpu:0`."""
     if place is None:
         return None
@@ -130,7 +121,7 @@ def plan_merge(
     weights: TeacherWeights,
     *,
     known: tuple[frozenset[str] | None, frozenset[str] | None] = (None, None),
-    merges: tuple[_Paddle, ...] = (),
+    merges: tuple[Paddle, ...] = (),
 ) -> MergePlan:
     """Return the plan of a merge with all facts about it; nothing is changed.
 
@@ -167,7 +158,7 @@ def plan_merge(
     return _with_scopes(plan, request.scope, None if weights.in_source else weights.scope)
 
 
-def _unlike_layer(request: MergeOptions, merges: tuple[_Paddle, ...]) -> tuple[str, ...] | None:
+def _unlike_layer(request: MergeOptions, merges: tuple[Paddle, ...]) -> tuple[str, ...] | None:
     # An earlier merge set the Layer's weights, which may have been trained since.
     if request.layer is None or any(merged.scopes.student is request.scope for merged in merges):
         return ()
@@ -181,13 +172,13 @@ def _ignored_scope_names(plan: MergePlan, request: MergeOptions) -> tuple[str, .
     return tuple(initialised_tensors(scope, plan.teacher_persistables))
 
 
-def _device(teacher: Graph, place: _Paddle | None) -> DeviceFacts | None:
+def _device(teacher: Graph, place: Paddle | None) -> DeviceFacts | None:
     if place is None:
         return None
     return device_facts(teacher.kind, {found.type for found in teacher.operators.values()}, place)
 
 
-def _with_scopes(plan: MergePlan, student: _Paddle | None, teacher: _Paddle | None) -> MergePlan:
+def _with_scopes(plan: MergePlan, student: Paddle | None, teacher: Paddle | None) -> MergePlan:
     new_names = [name for _, name in plan.renames]
     are_known = student is not None and teacher is not None
     same = (
@@ -203,5 +194,5 @@ def _with_scopes(plan: MergePlan, student: _Paddle | None, teacher: _Paddle | No
     )
 
 
-def _scope_facts(scope: _Paddle | None, names: Iterable[str]) -> ScopeFacts | None:
+def _scope_facts(scope: Paddle | None, names: Iterable[str]) -> ScopeFacts | None:
     return None if scope is None else scope_facts(scope, names)

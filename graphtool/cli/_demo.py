@@ -13,12 +13,12 @@ from pathlib import Path
 from runpy import run_path
 from shutil import which
 
+from graphtool.backend.paddle import load_paddle
 from graphtool.cli._console import progress, results, write_json
 from graphtool.cli._source import stdout_to_stderr
 from graphtool.cli.problems import folder_in_use
 from graphtool.diagnostics import UsageError, counted
 from graphtool.files import os_errors_reported
-from graphtool.readers._paddle import load_paddle
 from graphtool.text import path_argument, printable, shell_command
 
 __all__ = ["run"]

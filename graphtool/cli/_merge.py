@@ -30,8 +30,8 @@ from graphtool.matching.recipe import is_configuration, load_text, read_recipe
 from graphtool.merging import Merged, merge
 from graphtool.merging.folder import check_target, save_merged
 from graphtool.paths import path_exists
-from graphtool.readers import read
 from graphtool.selectors import unescape_name
+from graphtool.sources import read
 from graphtool.text import escaped_bounded, printed_name
 from graphtool.training.models import Model, open_model
 

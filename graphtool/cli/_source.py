@@ -41,7 +41,7 @@ def check_networks(args: Namespace) -> None:
 
 def read_source(model: str, inputs: Sequence[str] | None, *, train: bool = False) -> Graph:
     """Read a MODEL and print the reader's report; `train` builds code in training mode."""
-    from graphtool.readers import read
+    from graphtool.sources import read
 
     with progress(f"reading {model}"), stdout_to_stderr():
         graph = read(model, inputs=inputs or (), train=train)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
 
+from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.diagnostics import UsageError
 from graphtool.losses import problems
 from graphtool.losses._transaction import rollback_on_error
@@ -17,15 +17,11 @@ from graphtool.losses._values import (
     require_in_main_program,
     require_trainable_program,
 )
-from graphtool.readers._paddle import load_paddle
 
 __all__ = ["custom"]
 
-# Values and Variables are Paddle's, which has no types for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
-
-def custom(function: Callable[..., _Paddle], /, **inputs: object) -> _Paddle:
+def custom(function: Callable[..., Paddle], /, **inputs: object) -> Paddle:
     """Return the loss that a function computes from Values: the tutorial's `loss(function, ...)`.
 
     Each string in `inputs` names a Value: a teacher's if it has that teacher's prefix, else the
@@ -51,7 +47,7 @@ def custom(function: Callable[..., _Paddle], /, **inputs: object) -> _Paddle:
     return result
 
 
-def _resolve_input(argument: str, given: object) -> _Paddle:
+def _resolve_input(argument: str, given: object) -> Paddle:
     if isinstance(given, str):
         return find_any(given)
     return require_in_main_program(given, argument) if is_value(given) else given

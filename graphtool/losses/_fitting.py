@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
+from graphtool.backend.paddle import Paddle
 from graphtool.checks.adapters import parse_adapter, teacher_channels
 from graphtool.checks.layouts import (
     Axes,
@@ -19,13 +18,10 @@ from graphtool.matching import Pair
 
 __all__ = ["align_pair"]
 
-# Values are Paddle's, which has no types for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
-
 
 def align_pair(
-    pair: Pair, values: tuple[_Paddle, _Paddle], axes: Axes, *, name: str
-) -> tuple[_Paddle, _Paddle]:
+    pair: Pair, values: tuple[Paddle, Paddle], axes: Axes, *, name: str
+) -> tuple[Paddle, Paddle]:
     """Return both Values in the layout of the pair's loss: channels first, or classes last.
 
     `name` names the parameters of an adapter.
@@ -44,9 +40,7 @@ def align_pair(
     return teacher, student
 
 
-def _apply_adapter(
-    text: str, teacher: _Paddle, student: _Paddle, name: str
-) -> tuple[_Paddle, _Paddle]:
+def _apply_adapter(text: str, teacher: Paddle, student: Paddle, name: str) -> tuple[Paddle, Paddle]:
     adapter = parse_adapter(text)
     if adapter.resizes:
         teacher, student = resize_to_smaller(teacher, student)

@@ -9,16 +9,14 @@ from numbers import Real
 from typing import Any, TypeAlias, cast
 
 from graphtool.arguments import short_repr
+from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.diagnostics import Diagnostic, UsageError
 from graphtool.losses import pair_problems as problems
 from graphtool.losses._parts import LossPart
 from graphtool.losses._values import is_in_main_program, is_value, shape_of
-from graphtool.readers._paddle import load_paddle
 
 __all__ = ["Weight", "resolve_weights", "weighted"]
 
-# Values are Paddle's, which has no types for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 # A number, or a scalar Value of the Program.
 Weight: TypeAlias = Any
 
@@ -131,7 +129,7 @@ def _check_equal(parts: Sequence[LossPart], weights: Sequence[Weight]) -> Iterat
             yield problems.fsp_weights_differ(part.name, first, last)
 
 
-def weighted(loss: _Paddle, weight: Weight) -> _Paddle:
+def weighted(loss: Paddle, weight: Weight) -> Paddle:
     """Return a loss times its weight, in the dtype of the loss."""
     if is_value(weight):
         paddle = load_paddle()

@@ -9,8 +9,10 @@ from functools import partial, wraps
 from inspect import signature
 from math import gcd, isfinite
 from numbers import Real
-from typing import Any, ParamSpec, TypeAlias
+from typing import ParamSpec
 
+from graphtool.backend.errors import raise_paddle_errors_as
+from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.both import Both
 from graphtool.checks.comparability import (
     are_comparable_dtypes,
@@ -48,8 +50,6 @@ from graphtool.losses._values import (
     source_logits,
     where_of,
 )
-from graphtool.merging._paddle_errors import raise_paddle_errors_as
-from graphtool.readers._paddle import is_legacy, load_paddle
 from graphtool.text import string_literal
 
 __all__ = [
@@ -70,8 +70,6 @@ __all__ = [
     "takes_of",
 ]
 
-# Values and Variables are Paddle's, which has no types for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 _P = ParamSpec("_P")
 
 
@@ -79,7 +77,7 @@ _P = ParamSpec("_P")
 class Operand:
     """A Value that a loss compares, with the name of its argument."""
 
-    value: _Paddle
+    value: Paddle
     argument: str
 
     @property
@@ -104,12 +102,12 @@ def _call(loss: str, operands: Iterable[Operand], *options: str) -> str:
     return f"gt.losses.{loss}({arguments})"
 
 
-def atomic(loss: Callable[_P, _Paddle]) -> Callable[_P, _Paddle]:
+def atomic(loss: Callable[_P, Paddle]) -> Callable[_P, Paddle]:
     """Make a loss build all or nothing, and ignore `paddle.amp.auto_cast`."""
     loss_signature = signature(loss)
 
     @wraps(loss)
-    def build(*args: _P.args, **kwargs: _P.kwargs) -> _Paddle:
+    def build(*args: _P.args, **kwargs: _P.kwargs) -> Paddle:
         # Python itself raises for a call that does not match the signature.
         loss_signature.bind(*args, **kwargs)
         static = load_paddle().static
@@ -141,7 +139,7 @@ def loss_operands(
     *,
     takes: OperandSpec | None = None,
     from_probs: str | None = None,
-) -> Both[_Paddle]:
+) -> Both[Paddle]:
     """Return both Values of a loss, checked and prepared; the teacher's is detached.
 
     `takes` is what a loss takes that pairs cannot name.
@@ -157,7 +155,7 @@ def loss_operands(
 
 def class_operands(
     loss: str, teacher: object, student: object, *, axis: object, from_probs: str | None
-) -> Both[_Paddle]:
+) -> Both[Paddle]:
     """Return `loss_operands` of a loss over classes, with the class axis moved to the end.
 
     If `axis` is None it is found from the layers of the networks that the Values belong to.
@@ -174,14 +172,14 @@ def class_operands(
         check_operands(loss, takes_of(loss), *values, from_probs=from_probs, axis=resolved_axis)
     )
 
-    def classes_last(value: _Paddle) -> _Paddle:
+    def classes_last(value: Paddle) -> Paddle:
         rank = len(shape_of(value))
         return ops.transpose(value, moveaxis_order(rank, resolved_axis, rank - 1))
 
     return Both(*prepare(*values)).map(classes_last)
 
 
-def _class_axis(loss: str, axis: object, teacher: _Paddle, student: _Paddle) -> int | None:
+def _class_axis(loss: str, axis: object, teacher: Paddle, student: Paddle) -> int | None:
     """Return the class axis of two Values, None if it would be a guess."""
     shapes = shape_of(teacher), shape_of(student)
     rank = len(shapes[0])
@@ -203,15 +201,13 @@ def _class_axis(loss: str, axis: object, teacher: _Paddle, student: _Paddle) -> 
 
 def resolve(
     loss: str, teacher: Mapping[str, object], student: Mapping[str, object]
-) -> list[_Paddle]:
+) -> list[Paddle]:
     """Find the Values of a loss by argument name, the teacher's first.
 
     Raises what `find_teacher`, `find_student` and `require_trainable_program` do, UsageError GT341.
     """
 
-    def find_operand(
-        find: Callable[[object, str], _Paddle], given: object, argument: str
-    ) -> _Paddle:
+    def find_operand(find: Callable[[object, str], Paddle], given: object, argument: str) -> Paddle:
         return require_in_main_program(find(given, argument), argument)
 
     require_trainable_program(loss)
@@ -230,8 +226,8 @@ def resolve(
 def check_operands(
     loss: str,
     takes: OperandSpec,
-    teacher: _Paddle,
-    student: _Paddle,
+    teacher: Paddle,
+    student: Paddle,
     *,
     from_probs: str | None = None,
     axis: int = -1,
@@ -268,7 +264,7 @@ def _check_probabilities(
     )
 
 
-def check_l2_probabilities(teacher: _Paddle, student: _Paddle) -> Iterator[Diagnostic]:
+def check_l2_probabilities(teacher: Paddle, student: Paddle) -> Iterator[Diagnostic]:
     """Yield a warning if l2 compares class scores of which some went through softmax."""
     operands = Operand(teacher, "teacher"), Operand(student, "student")
     sources = [source_logits(operand.value) for operand in operands]
@@ -284,7 +280,7 @@ def check_l2_probabilities(teacher: _Paddle, student: _Paddle) -> Iterator[Diagn
 
 
 def no_student_gradient(
-    loss: str, teacher: Sequence[_Paddle], student: Sequence[_Paddle]
+    loss: str, teacher: Sequence[Paddle], student: Sequence[Paddle]
 ) -> Diagnostic:
     """Report that the student's side gets no gradient; if the teacher's does, they are swapped."""
     call = None
@@ -362,7 +358,7 @@ def raise_pair_errors(found: Iterable[Diagnostic]) -> None:
         raise PairError(*errors)
 
 
-def prepare(*values: _Paddle) -> list[_Paddle]:
+def prepare(*values: Paddle) -> list[Paddle]:
     """Make checked Values ready to be compared; the first half of them is the teacher's.
 
     The teacher's are detached. Low precision becomes float32, as the sum over a map can overflow
@@ -377,7 +373,7 @@ def prepare(*values: _Paddle) -> list[_Paddle]:
     return ready
 
 
-def in_float32(value: _Paddle) -> _Paddle:
+def in_float32(value: Paddle) -> Paddle:
     """Return a Value of low precision in float32, any other unchanged."""
     return ops.cast(value, "float32") if dtype_of(value) in HALF_DTYPES else value
 

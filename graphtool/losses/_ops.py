@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
 
+from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.checks.adapters import is_pooled
 from graphtool.graph import UNKNOWN_DIM
-from graphtool.readers._paddle import is_legacy, load_paddle
 
 __all__ = [
     "absolute",
@@ -49,8 +48,6 @@ __all__ = [
     "zero_unless_greater",
 ]
 
-# Values and Variables are Paddle's, which has no types for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
 # Norms below this count as zero, as in the authors' code of most papers (`eps=1e-12`).
 _LEAST_NORM = 1e-12
@@ -60,14 +57,12 @@ _LEAST_LOG = -1e4
 _INT64 = 3
 
 
-def mean(value: _Paddle, axis: int | list[int] | None = None, *, keep: bool = False) -> _Paddle:
+def mean(value: Paddle, axis: int | list[int] | None = None, *, keep: bool = False) -> Paddle:
     """Return the mean over axes, over all of them if None."""
     return load_paddle().mean(value, axis=axis, keepdim=keep)
 
 
-def reduce_sum(
-    value: _Paddle, axis: int | list[int] | None = None, *, keep: bool = False
-) -> _Paddle:
+def reduce_sum(value: Paddle, axis: int | list[int] | None = None, *, keep: bool = False) -> Paddle:
     """Return the sum over axes, over all of them if None."""
     if not is_legacy(value):
         return load_paddle().sum(value, axis=axis, keepdim=keep)
@@ -76,41 +71,41 @@ def reduce_sum(
     return _append_op("reduce_sum", {"X": value}, attributes)
 
 
-def exp(value: _Paddle) -> _Paddle:
+def exp(value: Paddle) -> Paddle:
     """Return e to the power of each element."""
     return _elementwise("exp", value)
 
 
-def log(value: _Paddle) -> _Paddle:
+def log(value: Paddle) -> Paddle:
     """Return the natural logarithm of each element."""
     return _elementwise("log", value)
 
 
-def sqrt(value: _Paddle) -> _Paddle:
+def sqrt(value: Paddle) -> Paddle:
     """Return the square root of each element."""
     return _elementwise("sqrt", value)
 
 
-def absolute(value: _Paddle) -> _Paddle:
+def absolute(value: Paddle) -> Paddle:
     """Return the absolute value of each element."""
     return _elementwise("abs", value)
 
 
-def matmul(a: _Paddle, b: _Paddle, *, transpose_b: bool = False) -> _Paddle:
+def matmul(a: Paddle, b: Paddle, *, transpose_b: bool = False) -> Paddle:
     """Return the matrix product over the last two dims."""
     if not is_legacy(a):
         return load_paddle().matmul(a, b, transpose_y=transpose_b)
     return _append_op("matmul_v2", {"X": a, "Y": b}, {"trans_x": False, "trans_y": transpose_b})
 
 
-def upper_triangle(value: _Paddle) -> _Paddle:
+def upper_triangle(value: Paddle) -> Paddle:
     """Return square matrices with zeros on and below the diagonal."""
     if not is_legacy(value):
         return load_paddle().triu(value, diagonal=1)
     return _append_op("tril_triu", {"X": value}, {"diagonal": 1, "lower": False})
 
 
-def argmax(value: _Paddle) -> _Paddle:
+def argmax(value: Paddle) -> Paddle:
     """Return the index of the first maximum along the last dim."""
     paddle = load_paddle()
     if not is_legacy(value):
@@ -119,17 +114,17 @@ def argmax(value: _Paddle) -> _Paddle:
     return _append_op("arg_max", {"X": value}, attributes, dtype="int64")
 
 
-def one_hot(labels: _Paddle, classes: int, like: _Paddle) -> _Paddle:
+def one_hot(labels: Paddle, classes: int, like: Paddle) -> Paddle:
     """Return the one-hot encoding [N, classes] of labels, in the dtype of `like`."""
     return cast(load_paddle().nn.functional.one_hot(labels, classes), like.dtype)
 
 
-def cast(value: _Paddle, dtype: _Paddle) -> _Paddle:
+def cast(value: Paddle, dtype: Paddle) -> Paddle:
     """Return a Value in another dtype."""
     return load_paddle().cast(value, dtype)
 
 
-def full_like(value: _Paddle, number: float) -> _Paddle:
+def full_like(value: Paddle, number: float) -> Paddle:
     """Return a Value of the same shape and dtype, filled with a number."""
     paddle = load_paddle()
     with warnings.catch_warnings():
@@ -138,60 +133,60 @@ def full_like(value: _Paddle, number: float) -> _Paddle:
         return paddle.full_like(value, number)
 
 
-def flatten(value: _Paddle, start: int) -> _Paddle:
+def flatten(value: Paddle, start: int) -> Paddle:
     """Flatten all dims from `start` on into one."""
     return load_paddle().flatten(value, start, -1)
 
 
-def as_vectors(value: _Paddle) -> _Paddle:
+def as_vectors(value: Paddle) -> Paddle:
     """Flatten a pooled map [N, C, 1, 1] to [N, C]; return anything else unchanged."""
     return flatten(value, 1) if is_pooled(tuple(value.shape)) else value
 
 
-def clip_min(value: _Paddle, lowest: float) -> _Paddle:
+def clip_min(value: Paddle, lowest: float) -> Paddle:
     """Raise lower elements to a number; they get no gradient."""
     return load_paddle().clip(value, min=lowest)
 
 
-def clip_max(value: _Paddle, highest: float) -> _Paddle:
+def clip_max(value: Paddle, highest: float) -> Paddle:
     """Lower higher elements to a number; they get no gradient."""
     return load_paddle().clip(value, max=highest)
 
 
-def greater_mask(value: _Paddle, number: float) -> _Paddle:
+def greater_mask(value: Paddle, number: float) -> Paddle:
     """Return 1 where a Value is greater than a number and 0 elsewhere, in its dtype."""
     return cast(value > number, value.dtype)
 
 
-def zero_unless_greater(value: _Paddle, number: float) -> _Paddle:
+def zero_unless_greater(value: Paddle, number: float) -> Paddle:
     """Set elements that are not greater than a number to 0, infinite ones included."""
     return load_paddle().where(value > number, value, full_like(value, 0.0))
 
 
-def unsqueeze(value: _Paddle, axis: int | list[int]) -> _Paddle:
+def unsqueeze(value: Paddle, axis: int | list[int]) -> Paddle:
     """Insert dims of 1 at axes of the result."""
     return load_paddle().unsqueeze(value, axis)
 
 
-def transpose(value: _Paddle, order: Sequence[int] = (1, 0)) -> _Paddle:
+def transpose(value: Paddle, order: Sequence[int] = (1, 0)) -> Paddle:
     """Permute the dims of a Value; an identity permutation builds nothing."""
     is_identity = list(order) == list(range(len(order)))
     return value if is_identity else load_paddle().transpose(value, list(order))
 
 
-def regroup_heads(vectors: _Paddle, heads: int, width: int) -> _Paddle:
+def regroup_heads(vectors: Paddle, heads: int, width: int) -> Paddle:
     """Split the joint width of all heads [N, heads, L, D] into `heads` new heads of `width`."""
     paddle = load_paddle()
     joined = paddle.reshape(paddle.transpose(vectors, [0, 2, 1, 3]), [0, 0, heads, width])
     return paddle.transpose(joined, [0, 2, 1, 3])
 
 
-def pairwise_differences(vectors: _Paddle) -> _Paddle:
+def pairwise_differences(vectors: Paddle) -> Paddle:
     """Return [N, N, D] for [N, D]: entry [i, j] is vector j minus vector i."""
     return unsqueeze(vectors, 0) - unsqueeze(vectors, 1)
 
 
-def detach(value: _Paddle) -> _Paddle:
+def detach(value: Paddle) -> Paddle:
     """Return a copy of a Value that stops the gradient, or the Value if it does so itself."""
     if value.stop_gradient:
         return value
@@ -200,7 +195,7 @@ def detach(value: _Paddle) -> _Paddle:
     return copied
 
 
-def difference(a: _Paddle, b: _Paddle) -> _Paddle:
+def difference(a: Paddle, b: Paddle) -> Paddle:
     """Return `a - b`; the run fails with both shapes if they differ.
 
     Subtraction would silently broadcast a dim of 1. `add_n` requires equal shapes.
@@ -208,12 +203,12 @@ def difference(a: _Paddle, b: _Paddle) -> _Paddle:
     return load_paddle().add_n([a, -b])
 
 
-def require_shape_of(value: _Paddle, other: _Paddle) -> _Paddle:
+def require_shape_of(value: Paddle, other: Paddle) -> Paddle:
     """Return `value`; the run fails if its shape is not that of `other`."""
     return load_paddle().add_n([value, full_like(other, 0.0)])
 
 
-def log_softmax(value: _Paddle) -> _Paddle:
+def log_softmax(value: Paddle) -> Paddle:
     """Return the logarithm of the softmax along the last dim, at least -1e4.
 
     Paddle's own is clipped at -64 on CPUs, which turns a cross entropy of 100 into 64.
@@ -221,7 +216,7 @@ def log_softmax(value: _Paddle) -> _Paddle:
     return clip_min(value - _log_sum_exp(value), _LEAST_LOG)
 
 
-def _log_sum_exp(value: _Paddle) -> _Paddle:
+def _log_sum_exp(value: Paddle) -> Paddle:
     """Return the logarithm of the sum of exponentials along the last dim, which is kept as 1."""
     if not is_legacy(value):
         return load_paddle().logsumexp(value, -1, keepdim=True)
@@ -229,7 +224,7 @@ def _log_sum_exp(value: _Paddle) -> _Paddle:
     return _append_op("logsumexp", {"X": value}, attributes)
 
 
-def kl_divergence(teacher: _Paddle, student: _Paddle) -> _Paddle:
+def kl_divergence(teacher: Paddle, student: Paddle) -> Paddle:
     """Return KL(p ‖ q) along the last dim, with p and q the softmax of teacher and student.
 
     The run fails if the shapes differ.
@@ -238,18 +233,18 @@ def kl_divergence(teacher: _Paddle, student: _Paddle) -> _Paddle:
     return reduce_sum(exp(teacher_logs) * difference(teacher_logs, log_softmax(student)), -1)
 
 
-def entropy(value: _Paddle) -> _Paddle:
+def entropy(value: Paddle) -> Paddle:
     """Return the entropy of the softmax along the last dim."""
     logs = log_softmax(value)
     return -reduce_sum(exp(logs) * logs, -1)
 
 
-def centre(value: _Paddle, axis: int) -> _Paddle:
+def centre(value: Paddle, axis: int) -> Paddle:
     """Subtract the mean along an axis."""
     return value - mean(value, axis, keep=True)
 
 
-def correlation_distance(a: _Paddle, b: _Paddle, axis: int) -> _Paddle:
+def correlation_distance(a: Paddle, b: Paddle, axis: int) -> Paddle:
     """Return 1 - Pearson's correlation along an axis: half the squared distance of unit vectors.
 
     The run fails if the shapes differ.
@@ -258,7 +253,7 @@ def correlation_distance(a: _Paddle, b: _Paddle, axis: int) -> _Paddle:
     return reduce_sum(residual * residual, axis) / 2
 
 
-def l2_normalise(value: _Paddle, axis: int) -> _Paddle:
+def l2_normalise(value: Paddle, axis: int) -> Paddle:
     """Divide vectors along an axis by their norm; zero vectors stay zero and get no gradient.
 
     The gradient of the direction of a zero vector is undefined, and the 1e12 that a bare
@@ -269,7 +264,7 @@ def l2_normalise(value: _Paddle, axis: int) -> _Paddle:
     return value * greater_mask(squares, least) / sqrt(clip_min(squares, least))
 
 
-def with_dynamic_batch(value: _Paddle) -> _Paddle:
+def with_dynamic_batch(value: Paddle) -> Paddle:
     """Return the same Value with a batch that is known at run time only.
 
     A teacher that was exported at one batch runs at any, but its Values still declare the old one.
@@ -280,7 +275,7 @@ def with_dynamic_batch(value: _Paddle) -> _Paddle:
     return paddle.reshape(value, [paddle.shape(value)[0], *rest])
 
 
-def _elementwise(type: str, value: _Paddle) -> _Paddle:
+def _elementwise(type: str, value: Paddle) -> Paddle:
     if not is_legacy(value):
         return getattr(load_paddle(), type)(value)
     return _append_op(type, {"X": value})
@@ -288,10 +283,10 @@ def _elementwise(type: str, value: _Paddle) -> _Paddle:
 
 def _append_op(
     type: str,
-    inputs: Mapping[str, _Paddle],
+    inputs: Mapping[str, Paddle],
     attributes: Mapping[str, bool | int | float | Sequence[int]] | None = None,
     dtype: str | None = None,
-) -> _Paddle:
+) -> Paddle:
     """Append an operator to the current Block of a legacy Program and return its result."""
     helper = load_paddle().base.layer_helper.LayerHelper(f"graphtool_{type}")
     result = helper.create_variable_for_type_inference(dtype or inputs["X"].dtype)

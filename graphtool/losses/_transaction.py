@@ -6,19 +6,16 @@ import re
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from itertools import takewhile
-from typing import Any, TypeAlias
 
+from graphtool.backend.counters import restore_counters_on
+from graphtool.backend.interrupts import heed_interrupt
+from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.merging._backend import BlockSnapshot
-from graphtool.merging._interrupts import heed_interrupt
 from graphtool.merging._legacy import ProgramSnapshot
 from graphtool.merging._pir import remove_unused
-from graphtool.readers._paddle import is_legacy, load_paddle
-from graphtool.readers.counters import restore_counters_on
 
 __all__ = ["SCOPE", "name_scope", "path_component", "rollback_on_error"]
 
-# Programs, Blocks and operations are Paddle's, without types for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
 SCOPE = "graphtool_distill"
 
@@ -29,7 +26,7 @@ def path_component(name: str) -> str:
 
 
 @contextmanager
-def rollback_on_error(*programs: _Paddle) -> Generator[None]:
+def rollback_on_error(*programs: Paddle) -> Generator[None]:
     """Remove what was built into the Programs if building ends in an error."""
     with ExitStack() as rollback:
         for program in programs:
@@ -44,12 +41,12 @@ def rollback_on_error(*programs: _Paddle) -> Generator[None]:
         rollback.pop_all()
 
 
-def _remove_added(program: _Paddle, extent: BlockSnapshot) -> None:
+def _remove_added(program: Paddle, extent: BlockSnapshot) -> None:
     block = program.global_block()
     remove_unused(block, [op for op in block.ops if op.id() not in extent.ids])
 
 
-def _restore_parameters(program: _Paddle, rollback: ExitStack) -> None:
+def _restore_parameters(program: Paddle, rollback: ExitStack) -> None:
     """Have `rollback` reset the parameters that a PIR Program has registered.
 
     It registers their names apart from its operations, and a registered parameter gets no initial
@@ -61,7 +58,7 @@ def _restore_parameters(program: _Paddle, rollback: ExitStack) -> None:
 
 
 @contextmanager
-def name_scope(program: _Paddle, part: str) -> Generator[None]:
+def name_scope(program: Paddle, part: str) -> Generator[None]:
     """Put what is built in this context under `/graphtool_distill/<part>/`.
 
     That is the `op_namescope` of legacy operators, and the module path of PIR operations, for which

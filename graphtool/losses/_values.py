@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
 
+from graphtool.backend.legacy import read_legacy
+from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
+from graphtool.backend.pir import contains_value, read_pir
 from graphtool.checks import comparability
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, UsageError, Where
 from graphtool.graph import Graph
@@ -12,9 +14,6 @@ from graphtool.losses import problems
 from graphtool.merging import Merged, merged_of
 from graphtool.merging.merged import value_of
 from graphtool.ops import Probabilities, is_training_type, kind_of_type, logits_of
-from graphtool.readers._legacy import read_legacy
-from graphtool.readers._paddle import is_legacy, load_paddle
-from graphtool.readers._pir import contains_value, read_pir
 from graphtool.selectors import is_unknown_name
 from graphtool.text import string_literal
 
@@ -36,9 +35,6 @@ __all__ = [
     "where_of",
 ]
 
-# Values, Variables, Blocks and Programs are Paddle's, which has no types for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
-
 
 def require_trainable_program(loss: str) -> None:
     """Refuse to build a loss in dynamic mode, or after the Program was minimized.
@@ -54,7 +50,7 @@ def require_trainable_program(loss: str) -> None:
             raise UsageError(problems.after_minimize(loss, operator.rpartition(".")[2]))
 
 
-def require_in_main_program(value: _Paddle, argument: str) -> _Paddle:
+def require_in_main_program(value: Paddle, argument: str) -> Paddle:
     """Return a Value of the current main Program.
 
     Raises UsageError GT341 for any other.
@@ -65,7 +61,7 @@ def require_in_main_program(value: _Paddle, argument: str) -> _Paddle:
     return value
 
 
-def is_in_main_program(value: _Paddle) -> bool:
+def is_in_main_program(value: Paddle) -> bool:
     """Return whether a Value is at the top level of the current main Program."""
     program = load_paddle().static.default_main_program()
     if is_legacy(value):
@@ -81,9 +77,9 @@ def is_value(given: object) -> bool:
     return isinstance(given, types if value is None else (*types, value))
 
 
-def find_all(finders: Iterable[Callable[[], _Paddle]]) -> list[_Paddle]:
+def find_all(finders: Iterable[Callable[[], Paddle]]) -> list[Paddle]:
     """Find several Values, or raise the problems of all of them at once."""
-    values: list[_Paddle] = []
+    values: list[Paddle] = []
     errors: list[GraphtoolError] = []
     for find in finders:
         try:
@@ -95,7 +91,7 @@ def find_all(finders: Iterable[Callable[[], _Paddle]]) -> list[_Paddle]:
     return values
 
 
-def find_teacher(given: object, argument: str = "teacher") -> _Paddle:
+def find_teacher(given: object, argument: str = "teacher") -> Paddle:
     """Return a Value itself, or a teacher's by its name with or without the prefix.
 
     Raises UsageError: GT340, GT350. Raises ReadError: GT101, GT102, GT031 and GT351.
@@ -105,7 +101,7 @@ def find_teacher(given: object, argument: str = "teacher") -> _Paddle:
     return _require_value(given, argument)
 
 
-def find_student(given: object, argument: str = "student") -> _Paddle:
+def find_student(given: object, argument: str = "student") -> Paddle:
     """Return a Value itself, or the student's by its name.
 
     Raises UsageError: GT340, GT350. Raises ReadError: GT101, GT102, GT031.
@@ -115,7 +111,7 @@ def find_student(given: object, argument: str = "student") -> _Paddle:
     return _require_value(given, argument)
 
 
-def find_any(name: str) -> _Paddle:
+def find_any(name: str) -> Paddle:
     """Return a Value by its name: a teacher's if it has the prefix, else the student's.
 
     Raises what `find_teacher` and `find_student` do.
@@ -124,7 +120,7 @@ def find_any(name: str) -> _Paddle:
     return value_of(name, merges, merges[0].student)
 
 
-def _require_value(given: object, argument: str) -> _Paddle:
+def _require_value(given: object, argument: str) -> Paddle:
     if not is_value(given):
         raise UsageError(problems.no_value(argument, given))
     return given
@@ -137,7 +133,7 @@ def _merges(name: str) -> tuple[Merged, ...]:
     return merged.teachers
 
 
-def _find_in_teachers(name: str, merges: tuple[Merged, ...]) -> _Paddle:
+def _find_in_teachers(name: str, merges: tuple[Merged, ...]) -> Paddle:
     """Select the teacher by the longest matching prefix, else the only one that has the name."""
     if len(merges) == 1:
         return merges[0].teacher(name)
@@ -162,24 +158,24 @@ def _unknown_name_errors(merged: Merged, name: str) -> tuple[Diagnostic, ...]:
     return ()
 
 
-def shape_of(value: _Paddle) -> tuple[int, ...]:
+def shape_of(value: Paddle) -> tuple[int, ...]:
     """Return the shape of a Value, with -1 for unknown dims."""
     return tuple(value.shape)
 
 
-def dtype_of(value: _Paddle) -> str:
+def dtype_of(value: Paddle) -> str:
     """Return the name of the dtype: `float32`."""
     name: str = load_paddle().base.data_feeder.convert_dtype(value.dtype)
     # Paddle stores bfloat16 in numpy's uint16 and has no dtype of that name.
     return "bfloat16" if name == "uint16" else name
 
 
-def where_of(value: _Paddle, role: str) -> Where:
+def where_of(value: Paddle, role: str) -> Where:
     """Return where a Value is, by its name in the current Program."""
     return Where(role=role, value=_name(value), shape=shape_of(value))
 
 
-def expression_for(value: _Paddle, argument: str) -> str:
+def expression_for(value: Paddle, argument: str) -> str:
     """Return code for a Value in a call: the name that finds it, else that of its argument."""
     name = _name(value)
     try:
@@ -190,7 +186,7 @@ def expression_for(value: _Paddle, argument: str) -> str:
     return string_literal(name) if is_same else argument
 
 
-def _name(value: _Paddle) -> str:
+def _name(value: Paddle) -> str:
     """Return a name that finds a Value: the teacher's with its prefix, or the student's."""
     if is_legacy(value):
         return value.name
@@ -204,7 +200,7 @@ def _name(value: _Paddle) -> str:
     return name
 
 
-def origin_of(value: _Paddle) -> tuple[Graph, str] | None:
+def origin_of(value: Paddle) -> tuple[Graph, str] | None:
     """Return the Graph that a Value was merged from and its name there.
 
     For a Value that was built after the merge it is the current Program's Graph; None if nothing
@@ -226,13 +222,13 @@ def origin_of(value: _Paddle) -> tuple[Graph, str] | None:
     return (read_legacy(program) if walk is None else walk.graph), name
 
 
-def source_logits(value: _Paddle) -> Probabilities[str] | None:
+def source_logits(value: Paddle) -> Probabilities[str] | None:
     """Return the logits that a Value holds the probabilities of, None if it holds none."""
     found = logits_of(value, _producer)
     return None if found is None else Probabilities(found.function, _name(found.logits))
 
 
-def _producer(value: _Paddle) -> tuple[str, _Paddle] | None:
+def _producer(value: Paddle) -> tuple[str, Paddle] | None:
     """Return the kind of operator that produces a Value, and its first operand."""
     if is_legacy(value):
         return _variable_producer(value)
@@ -242,7 +238,7 @@ def _producer(value: _Paddle) -> tuple[str, _Paddle] | None:
     return kind_of_type(op.name()), op.operand_source(0)
 
 
-def _variable_producer(variable: _Paddle) -> tuple[str, _Paddle] | None:
+def _variable_producer(variable: Paddle) -> tuple[str, Paddle] | None:
     block = variable.block
     producers = (op for op in reversed(block.ops) if variable.name in op.output_arg_names)
     op = next(producers, None)
@@ -253,7 +249,7 @@ def _variable_producer(variable: _Paddle) -> tuple[str, _Paddle] | None:
     return None if source is None else (kind_of_type(op.type), source)
 
 
-def reaches_parameter(value: _Paddle) -> bool:
+def reaches_parameter(value: Paddle) -> bool:
     """Return whether the gradient of a Value reaches a trainable parameter or a feed.
 
     Paddle marks what stops a gradient, not what is computed from frozen parameters only.
@@ -263,7 +259,7 @@ def reaches_parameter(value: _Paddle) -> bool:
     return comparability.reaches_parameter(value, _gradient_sources, lambda one: one.id)
 
 
-def _gradient_sources(value: _Paddle) -> Sequence[_Paddle] | None:
+def _gradient_sources(value: Paddle) -> Sequence[Paddle] | None:
     """Return the operands that a Value's gradient flows to, None if it is trainable itself."""
     op = value.get_defining_op()
     if value.stop_gradient:
@@ -277,11 +273,11 @@ def _gradient_sources(value: _Paddle) -> Sequence[_Paddle] | None:
     return [source for source in op.operands_source() if source.initialized()]
 
 
-def _variable_gradient_sources(block: _Paddle) -> Callable[[_Paddle], Sequence[_Paddle] | None]:
+def _variable_gradient_sources(block: Paddle) -> Callable[[Paddle], Sequence[Paddle] | None]:
     """Return `_gradient_sources` for the Variables of a Block."""
     producers = {name: op for op in block.ops for name in op.output_arg_names}
 
-    def gradient_sources(variable: _Paddle) -> Sequence[_Paddle] | None:
+    def gradient_sources(variable: Paddle) -> Sequence[Paddle] | None:
         op = producers.get(variable.name)
         if variable.stop_gradient:
             return ()
@@ -295,7 +291,7 @@ def _variable_gradient_sources(block: _Paddle) -> Callable[[_Paddle], Sequence[_
     return gradient_sources
 
 
-def _tensor_dtype(value: _Paddle) -> str | None:
+def _tensor_dtype(value: Paddle) -> str | None:
     """Return the name of a dtype, None for a vector of tensors, which has none."""
     try:
         return dtype_of(value)

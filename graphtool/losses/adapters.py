@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import count
-from typing import Any, TypeAlias, cast
+from typing import cast
 
 from graphtool.arguments import short_repr
+from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.checks.adapters import (
     ADAPTER_INPUTS,
     Adapter,
@@ -34,7 +35,6 @@ from graphtool.losses._values import (
 )
 from graphtool.merging import merged_of
 from graphtool.readers._graph_builder import NAME_ATTRIBUTES
-from graphtool.readers._paddle import is_legacy, load_paddle
 
 __all__ = [
     "Adapter",
@@ -45,8 +45,6 @@ __all__ = [
     "resize_to_smaller",
 ]
 
-# Values, Variables, Programs and Scopes are Paddle's, without types for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
 # PIR operation -> its attribute that holds the name of a Variable; the last two are found in
 # startup programs.
@@ -58,7 +56,7 @@ _NAME_ATTRIBUTES = {
 
 
 @atomic
-def conv1x1(value: _Paddle | str, channels: int, *, name: str = "conv1x1") -> _Paddle:
+def conv1x1(value: Paddle | str, channels: int, *, name: str = "conv1x1") -> Paddle:
     """Bring a student's map [N, C, H, W] to [N, channels, H, W] by a 1 × 1 convolution with bias.
 
     `value` is a Value or a name of the student. Low precision is cast to float32, which is then the
@@ -79,7 +77,7 @@ def conv1x1(value: _Paddle | str, channels: int, *, name: str = "conv1x1") -> _P
 
 
 @atomic
-def linear(value: _Paddle | str, features: int, *, name: str = "linear") -> _Paddle:
+def linear(value: Paddle | str, features: int, *, name: str = "linear") -> Paddle:
     """Bring a student's vectors [N, C] or tokens [N, L, C] to `features` by a layer with bias.
 
     A map [N, C, 1, 1] is flattened to vectors. Everything else is as for `conv1x1`. TinyBERT learns
@@ -96,7 +94,7 @@ def linear(value: _Paddle | str, features: int, *, name: str = "linear") -> _Pad
 
 
 @atomic
-def resize(value: _Paddle | str, like: _Paddle | str | Sequence[int]) -> _Paddle:
+def resize(value: Paddle | str, like: Paddle | str | Sequence[int]) -> Paddle:
     """Bring a map [N, C, H, W] to the H × W of another map, or to `(H, W)`.
 
     A name with a teacher's prefix is that teacher's, any other the student's. A map shrinks by
@@ -117,7 +115,7 @@ def resize(value: _Paddle | str, like: _Paddle | str | Sequence[int]) -> _Paddle
 
 
 @atomic
-def resize_to_smaller(teacher: _Paddle | str, student: _Paddle | str) -> tuple[_Paddle, _Paddle]:
+def resize_to_smaller(teacher: Paddle | str, student: Paddle | str) -> tuple[Paddle, Paddle]:
     """Bring two maps [N, C, H, W] to the smaller H and the smaller W, as `resize` shrinks a map.
 
     The larger map shrinks, on either side, so that no elements are made up, as in the comparison by
@@ -135,12 +133,12 @@ def resize_to_smaller(teacher: _Paddle | str, student: _Paddle | str) -> tuple[_
     return pool(teacher, size), pool(student, size)
 
 
-def _student_value(adapter: str, value: object) -> _Paddle:
+def _student_value(adapter: str, value: object) -> Paddle:
     require_trainable_program(adapter)
     return require_in_main_program(find_student(value, "value"), "value")
 
 
-def _any_value(value: object) -> _Paddle:
+def _any_value(value: object) -> Paddle:
     found = find_any(value) if isinstance(value, str) else find_student(value, "value")
     return require_in_main_program(found, "value")
 
@@ -153,7 +151,7 @@ def _checked_size(given: Sequence[object]) -> Shape:
     return size
 
 
-def _resize_to(value: _Paddle, target: Shape, like: _Paddle | None = None) -> _Paddle:
+def _resize_to(value: Paddle, target: Shape, like: Paddle | None = None) -> Paddle:
     """Resize a map to a target H × W; if it is unknown, it is that of `like` at run time."""
     raise_pair_errors(_check_maps([value]))
     current = _static_size(value)
@@ -166,16 +164,16 @@ def _resize_to(value: _Paddle, target: Shape, like: _Paddle | None = None) -> _P
     return functional.adaptive_avg_pool2d(value, size)
 
 
-def _static_size(value: _Paddle) -> Shape:
+def _static_size(value: Paddle) -> Shape:
     return shape_of(value)[2:]
 
 
-def _runtime_size(value: _Paddle) -> _Paddle:
+def _runtime_size(value: Paddle) -> Paddle:
     """Return H and W as a Value of two integers."""
     return load_paddle().shape(value)[2:]
 
 
-def _check_layer(value: _Paddle, width: int, adapter: str) -> Iterator[Diagnostic]:
+def _check_layer(value: Paddle, width: int, adapter: str) -> Iterator[Diagnostic]:
     if layer_axis(adapter, shape_of(value)) is None:
         yield adapter_misfit(adapter, ADAPTER_INPUTS[adapter], where_of(value, "student"))
     if type(width) is not int or width < 1:
@@ -185,13 +183,13 @@ def _check_layer(value: _Paddle, width: int, adapter: str) -> Iterator[Diagnosti
         yield fixed_value(adapter, where_of(value, "student"))
 
 
-def _check_maps(values: Sequence[_Paddle]) -> Iterator[Diagnostic]:
+def _check_maps(values: Sequence[Paddle]) -> Iterator[Diagnostic]:
     for value in values:
         if not is_map(shape_of(value)):
             yield adapter_misfit("resize", ADAPTER_INPUTS["resize"], where_of(value, "either"))
 
 
-def _minimum(a: _Paddle, b: _Paddle) -> _Paddle:
+def _minimum(a: Paddle, b: Paddle) -> Paddle:
     paddle = load_paddle()
     if not is_legacy(a):
         return paddle.minimum(a, b)
@@ -202,9 +200,7 @@ def _minimum(a: _Paddle, b: _Paddle) -> _Paddle:
     return out
 
 
-def _parameters(
-    value: _Paddle, shape: list[int], features: int, name: str
-) -> tuple[_Paddle, _Paddle]:
+def _parameters(value: Paddle, shape: list[int], features: int, name: str) -> tuple[Paddle, Paddle]:
     """Create a weight and a bias in the current Programs."""
     static, initializer = load_paddle().static, load_paddle().nn.initializer
     weight, bias = _free_names(name)
@@ -235,7 +231,7 @@ def _free_names(name: str) -> tuple[str, str]:
     )
 
 
-def _names(program: _Paddle) -> Iterator[str]:
+def _names(program: Paddle) -> Iterator[str]:
     """Yield the names of the Variables, parameters and feeds of a Program."""
     if is_legacy(program):
         for block in program.blocks:

@@ -8,8 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from os import PathLike
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
+from graphtool.backend.errors import raise_paddle_errors_as
+from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.checks.adapters import parse_adapter
 from graphtool.checks.arguments import is_mapping_of_mappings
 from graphtool.checks.layouts import is_axis, needs_class_axis
@@ -36,17 +38,12 @@ from graphtool.losses._values import require_trainable_program, shape_of
 from graphtool.matching import Pair, PairSet
 from graphtool.matching.recipe import Recipe
 from graphtool.merging import Merged
-from graphtool.merging._paddle_errors import raise_paddle_errors_as
-from graphtool.readers._paddle import load_paddle
 from graphtool.text import escaped_bounded
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = ["DistillLoss", "distill_loss"]
-
-# Programs and Values are Paddle's, which has no types for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -60,8 +57,8 @@ class DistillLoss:
     warnings.
     """
 
-    total: _Paddle
-    parts: Mapping[str, _Paddle]
+    total: Paddle
+    parts: Mapping[str, Paddle]
     weights: Mapping[str, Weight]
     pairs: Mapping[str, tuple[Pair, ...]]
     adapters: Mapping[str, tuple[str, ...]]
@@ -111,7 +108,7 @@ def distill_loss(
     | PathLike[str],
     weights: Sequence[Weight] | Mapping[str | int, Weight] | None = None,
     *,
-    label: _Paddle | str | None = None,
+    label: Paddle | str | None = None,
     options: Mapping[str, Mapping[str, object]] | None = None,
 ) -> DistillLoss:
     """Build the losses of all pairs into the merged Program, and their weighted sum.
@@ -274,7 +271,7 @@ class _LossBuilder:
     networks: MergedNetworks
     parts: Sequence[LossPart]
     weights: Mapping[str, Weight]
-    label: _Paddle | str | None
+    label: Paddle | str | None
     options: Mapping[str, Mapping[str, object]]
 
     def build(self, report: Report) -> DistillLoss:
@@ -295,10 +292,10 @@ class _LossBuilder:
                 merged=self.networks.merged,
             )
 
-    def _build_parts(self) -> tuple[dict[str, _Paddle], dict[str, tuple[str, ...]]]:
+    def _build_parts(self) -> tuple[dict[str, Paddle], dict[str, tuple[str, ...]]]:
         """Build each part; return the losses and the names of the parameters each added."""
         program = self.networks.merged.program
-        losses: dict[str, _Paddle] = {}
+        losses: dict[str, Paddle] = {}
         adapters: dict[str, tuple[str, ...]] = {}
         errors: list[Diagnostic] = []
         for part in self.parts:
@@ -313,11 +310,11 @@ class _LossBuilder:
             raise PairError(*errors)
         return losses, adapters
 
-    def _build_part(self, part: LossPart) -> _Paddle:
+    def _build_part(self, part: LossPart) -> Paddle:
         merged = self.networks.merged
         loss, options = named_losses()[part.loss], options_of(part, self.options)
         axis = options.get("axis")
-        rank, values = 0, list[tuple[_Paddle, _Paddle]]()
+        rank, values = 0, list[tuple[Paddle, Paddle]]()
         for pair in part.pairs:
             teacher, student = merged.teacher(pair.teacher.name), merged.student(pair.student.name)
             axes = self.networks.axes(pair, axis)
@@ -333,7 +330,7 @@ class _LossBuilder:
             warnings.filterwarnings("ignore", r"warning\[GT369\]")
             return loss.build(*teachers, *students, **options)
 
-    def _build_sum(self, losses: Mapping[str, _Paddle]) -> _Paddle:
+    def _build_sum(self, losses: Mapping[str, Paddle]) -> Paddle:
         terms = [weighted(loss, self.weights[name]) for name, loss in losses.items()]
         total = terms[0]
         for term in terms[1:]:
@@ -342,7 +339,7 @@ class _LossBuilder:
         return total
 
 
-def _parameter_names(program: _Paddle) -> frozenset[str]:
+def _parameter_names(program: Paddle) -> frozenset[str]:
     return frozenset(one.name for one in program.global_block().all_parameters())
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, TypeAlias
 
+from graphtool.backend.paddle import Paddle
 from graphtool.both import Both
 from graphtool.checks.softmax_inputs import ROLES_OF
 from graphtool.diagnostics import Diagnostic
@@ -28,8 +28,6 @@ from graphtool.losses._values import dtype_of, shape_of, where_of
 
 __all__ = ["THREE_CLASSES", "as_logits", "dist", "dkd", "kl", "skd", "soft_label"]
 
-# Values and Variables are Paddle's, which has no types for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
 # Subtracted from the target's logit to exclude it, as in the code of DKD's authors.
 _EXCLUDED = 1000.0
@@ -47,10 +45,10 @@ _KNOWN_CLASSES = OperandSpec(
 )
 
 
-def as_logits(values: Both[_Paddle], from_probs: str | None) -> Both[_Paddle]:
+def as_logits(values: Both[Paddle], from_probs: str | None) -> Both[Paddle]:
     """Convert the probabilities that `from_probs` names to logits: their logarithms."""
 
-    def logits(role: str, value: _Paddle) -> _Paddle:
+    def logits(role: str, value: Paddle) -> Paddle:
         if role not in ROLES_OF[from_probs]:
             return value
         return ops.log(ops.clip_min(value, _LEAST_PROBABILITY))
@@ -59,12 +57,12 @@ def as_logits(values: Both[_Paddle], from_probs: str | None) -> Both[_Paddle]:
 
 
 def _logit_operands(
-    loss: str, teacher: _Paddle | str, student: _Paddle | str, from_probs: str | None
-) -> Both[_Paddle]:
+    loss: str, teacher: Paddle | str, student: Paddle | str, from_probs: str | None
+) -> Both[Paddle]:
     return as_logits(loss_operands(loss, teacher, student, from_probs=from_probs), from_probs)
 
 
-def _with_equal_batch(values: Both[_Paddle]) -> Both[_Paddle]:
+def _with_equal_batch(values: Both[Paddle]) -> Both[Paddle]:
     """Make the run fail on different batches, before the teacher's broadcasts the student's."""
     return Both(values.teacher, ops.require_shape_of(values.student, values.teacher))
 
@@ -72,14 +70,14 @@ def _with_equal_batch(values: Both[_Paddle]) -> Both[_Paddle]:
 @register_loss(OperandSpec(ranks=(2, None), logits=True, least=_TWO_CLASSES), of_classes=True)
 @atomic
 def soft_label(
-    teacher: _Paddle | str,
-    student: _Paddle | str,
+    teacher: Paddle | str,
+    student: Paddle | str,
     *,
     teacher_temperature: float = 1.0,
     student_temperature: float = 1.0,
     axis: int | None = None,
     from_probs: str | None = None,
-) -> _Paddle:
+) -> Paddle:
     """Return the cross entropy of the student's predictions with the teacher's as targets.
 
     The mean over samples of -Σ p log q, p = softmax(T / teacher_temperature) and q = softmax(S /
@@ -113,7 +111,7 @@ def soft_label(
     )
 
 
-def _cross_entropy(teacher: _Paddle, student: _Paddle) -> _Paddle:
+def _cross_entropy(teacher: Paddle, student: Paddle) -> Paddle:
     # The entropy is constant. Computed apart, it lets the run compare the shapes.
     return ops.mean(ops.kl_divergence(teacher, student) + ops.entropy(teacher))
 
@@ -121,13 +119,13 @@ def _cross_entropy(teacher: _Paddle, student: _Paddle) -> _Paddle:
 @register_loss(OperandSpec(ranks=(2, None), logits=True, least=_TWO_CLASSES), of_classes=True)
 @atomic
 def kl(
-    teacher: _Paddle | str,
-    student: _Paddle | str,
+    teacher: Paddle | str,
+    student: Paddle | str,
     *,
     temperature: float = 4.0,
     axis: int | None = None,
     from_probs: str | None = None,
-) -> _Paddle:
+) -> Paddle:
     """Return the KL divergence of the student's predictions from the teacher's.
 
     temperature² · the mean over samples of KL(p ‖ q), p and q the softmax of T / temperature and S
@@ -148,15 +146,15 @@ def kl(
 @register_loss(_KNOWN_CLASSES, of_classes=True)
 @atomic
 def dkd(
-    teacher: _Paddle | str,
-    student: _Paddle | str,
+    teacher: Paddle | str,
+    student: Paddle | str,
     *,
-    labels: _Paddle | str | None = None,
+    labels: Paddle | str | None = None,
     alpha: float = 1.0,
     beta: float = 8.0,
     temperature: float = 4.0,
     from_probs: str | None = None,
-) -> _Paddle:
+) -> Paddle:
     """Return the decoupled loss, DKD: the target class and the others are weighed separately.
 
     temperature² · the mean over samples of alpha · KL(b(T) ‖ b(S)) + beta · KL(o(T) ‖ o(S)): b is
@@ -190,7 +188,7 @@ def dkd(
 
 
 def _check_dkd(
-    teacher: _Paddle, student: _Paddle, labels: list[_Paddle], from_probs: str | None
+    teacher: Paddle, student: Paddle, labels: list[Paddle], from_probs: str | None
 ) -> Iterator[Diagnostic]:
     yield from check_operands("dkd", takes_of("dkd"), teacher, student, from_probs=from_probs)
     for value in labels:
@@ -206,11 +204,9 @@ def _labels_match(labels: Shape, logits: Shape) -> bool:
     return is_column and shapes_agree(labels[:1], logits[:1])
 
 
-def _decoupled(
-    teacher: _Paddle, student: _Paddle, mask: _Paddle, alpha: float, beta: float
-) -> _Paddle:
+def _decoupled(teacher: Paddle, student: Paddle, mask: Paddle, alpha: float, beta: float) -> Paddle:
     """Return the weighted sum of target-class and non-target-class divergences."""
-    target: _Paddle = 0.0
+    target: Paddle = 0.0
     for teacher_log, student_log in zip(
         _binary_logs(teacher, mask), _binary_logs(student, mask), strict=True
     ):
@@ -219,7 +215,7 @@ def _decoupled(
     return ops.mean(target * alpha + others * beta)
 
 
-def _binary_logs(logits: _Paddle, mask: _Paddle) -> tuple[_Paddle, _Paddle]:
+def _binary_logs(logits: Paddle, mask: Paddle) -> tuple[Paddle, Paddle]:
     """Return the logarithms of the target's probability and of the sum of all others."""
     logs = ops.log_softmax(logits)
     others = ops.reduce_sum(ops.exp(logs) * (1.0 - mask), -1)
@@ -230,12 +226,12 @@ def _binary_logs(logits: _Paddle, mask: _Paddle) -> tuple[_Paddle, _Paddle]:
 @register_loss(replace(_KNOWN_CLASSES, least=THREE_CLASSES), of_classes=True)
 @atomic
 def skd(
-    teacher: _Paddle | str,
-    student: _Paddle | str,
+    teacher: Paddle | str,
+    student: Paddle | str,
     *,
     multiplier: float | None = None,
     from_probs: str | None = None,
-) -> _Paddle:
+) -> Paddle:
     """Return the spherical loss, SKD: logits are compared at the same norm.
 
     The mean over samples of -Σ p log q, p = softmax(m · n(T)) and q = softmax(m · n(S)), with n(x)
@@ -255,12 +251,12 @@ def skd(
     return _cross_entropy(_standardised(teacher) * scale, _standardised(student) * scale)
 
 
-def _standardised(logits: _Paddle) -> _Paddle:
+def _standardised(logits: Paddle) -> Paddle:
     centred = ops.centre(logits, 1)
     return centred / ops.sqrt(ops.mean(centred * centred, 1, keep=True) + _VARIANCE_EPSILON)
 
 
-def _standard_deviation(logits: _Paddle) -> _Paddle:
+def _standard_deviation(logits: Paddle) -> Paddle:
     centred, classes = ops.centre(logits, 1), shape_of(logits)[1]
     return ops.sqrt(ops.reduce_sum(centred * centred, 1, keep=True) / max(classes - 1, 1))
 
@@ -268,14 +264,14 @@ def _standard_deviation(logits: _Paddle) -> _Paddle:
 @register_loss(OperandSpec(ranks=(2, 2), logits=True, least=_TWO_CLASSES), of_classes=True)
 @atomic
 def dist(
-    teacher: _Paddle | str,
-    student: _Paddle | str,
+    teacher: Paddle | str,
+    student: Paddle | str,
     *,
     beta: float = 1.0,
     gamma: float = 1.0,
     temperature: float = 1.0,
     from_probs: str | None = None,
-) -> _Paddle:
+) -> Paddle:
     """Return DIST: predictions correlate with the teacher's, over classes and over samples.
 
     temperature² · (beta · (1 - the mean over samples of r between rows of p and q) + gamma · (1 -

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeAlias
 
+from graphtool.backend.paddle import Paddle
 from graphtool.checks.layouts import is_map
 from graphtool.diagnostics import Diagnostic, warn
 from graphtool.loss_specs import MinElements, OperandSpec, channel_axis, register_loss
@@ -29,15 +29,13 @@ from graphtool.losses._values import reaches_parameter, shape_of
 
 __all__ = ["attention", "channel_wise", "fsp", "hint", "l2", "match_channels"]
 
-# Values and Variables are Paddle's, which has no types for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
 _TWO_POSITIONS = MinElements(count=2, of=("place", "places"), start=2)
 
 
 @register_loss(OperandSpec())
 @atomic
-def l2(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
+def l2(teacher: Paddle | str, student: Paddle | str) -> Paddle:
     """Return the mean of squared differences over all elements.
 
     mean((S - T)²), for Values of any one shape [N, ...]: the tutorial's `l2_loss`.
@@ -52,14 +50,14 @@ def l2(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     return _mean_square(*prepare(teacher, student))
 
 
-def _mean_square(teacher: _Paddle, student: _Paddle) -> _Paddle:
+def _mean_square(teacher: Paddle, student: Paddle) -> Paddle:
     residual = ops.difference(student, teacher)
     return ops.mean(residual * residual)
 
 
 @register_loss(OperandSpec(ranks=(2, 4), adapts=True))
 @atomic
-def hint(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
+def hint(teacher: Paddle | str, student: Paddle | str) -> Paddle:
     """Return the hint loss of FitNets: l2 to the teacher's map, through a learnt regressor.
 
     mean((r(S) - T)²), for maps [N, C, H, W] of one H × W, tokens [N, L, C] or vectors [N, C]. If
@@ -74,7 +72,7 @@ def hint(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     return _mean_square(teacher, match_channels(teacher, student))
 
 
-def match_channels(teacher: _Paddle, student: _Paddle) -> _Paddle:
+def match_channels(teacher: Paddle, student: Paddle) -> Paddle:
     """Bring the student's channels to the teacher's by a new layer, if they differ."""
     axis = channel_axis(len(shape_of(teacher)))
     channels = shape_of(teacher)[axis]
@@ -86,7 +84,7 @@ def match_channels(teacher: _Paddle, student: _Paddle) -> _Paddle:
 
 @register_loss(OperandSpec(ranks=(3, 5), start=2, least=_TWO_POSITIONS), of_any_channels=True)
 @atomic
-def attention(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
+def attention(teacher: Paddle | str, student: Paddle | str) -> Paddle:
     """Return the attention transfer loss, AT: where a network looks, not what it sees there.
 
     mean((q(S) - q(T))²) with q(F) = v / |v|, v = the mean of F² over channels, flattened to one
@@ -101,15 +99,15 @@ def attention(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     return _mean_square(_attention_map(teacher), _attention_map(student))
 
 
-def _attention_map(value: _Paddle) -> _Paddle:
+def _attention_map(value: Paddle) -> Paddle:
     return ops.l2_normalise(ops.flatten(ops.mean(value * value, 1), 1), 1)
 
 
 @register_loss(OperandSpec(ranks=(3, 5), least=_TWO_POSITIONS))
 @atomic
 def channel_wise(
-    teacher: _Paddle | str, student: _Paddle | str, *, temperature: float = 4.0
-) -> _Paddle:
+    teacher: Paddle | str, student: Paddle | str, *, temperature: float = 4.0
+) -> Paddle:
     """Return the channel-wise loss, CWD: each channel is a distribution over the map's positions.
 
     T² / (N·C) · the sum over samples and channels of KL(p(T) ‖ p(S)), where p is the softmax of a
@@ -130,11 +128,11 @@ def channel_wise(
 @register_loss(OperandSpec(ranks=(4, 4), stop=2, flows=True))
 @atomic
 def fsp(
-    teacher_1: _Paddle | str,
-    teacher_2: _Paddle | str,
-    student_1: _Paddle | str,
-    student_2: _Paddle | str,
-) -> _Paddle:
+    teacher_1: Paddle | str,
+    teacher_2: Paddle | str,
+    student_1: Paddle | str,
+    student_2: Paddle | str,
+) -> Paddle:
     """Return the loss between flows of the solution procedure: how one map leads to another.
 
     mean((G(S₁, S₂) - G(T₁, T₂))²) with G(A, B)[i, j] = the mean over H × W of A[i] · B[j]. All are
@@ -154,7 +152,7 @@ def fsp(
     return _mean_square(_flow(*values[:2]), _flow(*values[2:]))
 
 
-def _check_flows(teacher: list[_Paddle], student: list[_Paddle]) -> Iterator[Diagnostic]:
+def _check_flows(teacher: list[Paddle], student: list[Paddle]) -> Iterator[Diagnostic]:
     takes = takes_of("fsp")
     teachers = [Operand(value, f"teacher_{number}") for number, value in enumerate(teacher, 1)]
     students = [Operand(value, f"student_{number}") for number, value in enumerate(student, 1)]
@@ -167,7 +165,7 @@ def _check_flows(teacher: list[_Paddle], student: list[_Paddle]) -> Iterator[Dia
         yield no_student_gradient("fsp", teacher, student)
 
 
-def _flow(start: _Paddle, end: _Paddle) -> _Paddle:
+def _flow(start: Paddle, end: Paddle) -> Paddle:
     """Return [N, C₁, C₂]: the mean over positions of the products of two maps' channels."""
     ones = ops.require_shape_of(
         ops.full_like(ops.mean(start, 1, keep=True), 1.0), ops.mean(end, 1, keep=True)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
+from graphtool.backend.paddle import Paddle
 from graphtool.loss_specs import OperandSpec, register_loss
 from graphtool.losses import _ops as ops
 from graphtool.losses._operands import atomic, loss_operands, require_valid_options
 
 __all__ = ["relational", "relational_angle", "relational_distance", "similarity"]
 
-# Values and Variables are Paddle's, which has no types for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
 # Smaller squared distances are raised to this: a square root has no gradient at 0.
 _LEAST_SQUARED_DISTANCE = 1e-12
@@ -21,7 +18,7 @@ _ANY_SHAPES = OperandSpec(ranks=(2, None), equal_ranks=False, stop=1)
 
 @register_loss(_ANY_SHAPES, of_any_channels=True)
 @atomic
-def similarity(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
+def similarity(teacher: Paddle | str, student: Paddle | str) -> Paddle:
     """Return the similarity-preserving loss, SP: which samples of a batch activate alike.
 
     mean((G(S) - G(T))²) over the N · N entries of G(A) = A · Aᵀ with normalised rows, where A is
@@ -36,7 +33,7 @@ def similarity(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     return ops.mean(residual * residual)
 
 
-def _similarities(value: _Paddle) -> _Paddle:
+def _similarities(value: Paddle) -> Paddle:
     vectors = ops.flatten(value, 1)
     return ops.l2_normalise(ops.matmul(vectors, vectors, transpose_b=True), 1)
 
@@ -44,12 +41,12 @@ def _similarities(value: _Paddle) -> _Paddle:
 @register_loss(_ANY_SHAPES, of_any_channels=True)
 @atomic
 def relational(
-    teacher: _Paddle | str,
-    student: _Paddle | str,
+    teacher: Paddle | str,
+    student: Paddle | str,
     *,
     distance: float = 25.0,
     angle: float = 50.0,
-) -> _Paddle:
+) -> Paddle:
     """Return the relational loss, RKD: distances and angles among the samples of a batch.
 
     distance · `relational_distance` + angle · `relational_angle`, for embeddings [N, ...] of any
@@ -71,7 +68,7 @@ def relational(
 
 
 @atomic
-def relational_distance(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
+def relational_distance(teacher: Paddle | str, student: Paddle | str) -> Paddle:
     """Return the distance part of RKD.
 
     The mean of h(d(S) - d(T)) over all N · N pairs of samples: d is the Euclidean distance divided
@@ -86,7 +83,7 @@ def relational_distance(teacher: _Paddle | str, student: _Paddle | str) -> _Padd
 
 
 @atomic
-def relational_angle(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
+def relational_angle(teacher: Paddle | str, student: Paddle | str) -> Paddle:
     """Return the angle part of RKD.
 
     The mean of h(a(S) - a(T)) over all N · N · N triples of samples: a is the cosine of the angle
@@ -100,13 +97,13 @@ def relational_angle(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     return _angle_loss(*values.map(lambda value: ops.flatten(value, 1)))
 
 
-def _distance_loss(teacher: _Paddle, student: _Paddle) -> _Paddle:
+def _distance_loss(teacher: Paddle, student: Paddle) -> Paddle:
     # The matrix is symmetric with a zero diagonal: half of it, counted twice.
     losses = _huber(ops.difference(_distances(student), _distances(teacher)))
     return ops.mean(losses) * 2
 
 
-def _distances(vectors: _Paddle) -> _Paddle:
+def _distances(vectors: Paddle) -> Paddle:
     """Return the upper triangle [N, N] of distances divided by their mean."""
     squares = ops.reduce_sum(vectors * vectors, 1, keep=True)
     products = ops.matmul(vectors, vectors, transpose_b=True)
@@ -117,17 +114,17 @@ def _distances(vectors: _Paddle) -> _Paddle:
     return distances / ops.clip_min(average, _LEAST_SQUARED_DISTANCE)
 
 
-def _angle_loss(teacher: _Paddle, student: _Paddle) -> _Paddle:
+def _angle_loss(teacher: Paddle, student: Paddle) -> Paddle:
     return ops.mean(_huber(ops.difference(_angles(student), _angles(teacher))))
 
 
-def _angles(vectors: _Paddle) -> _Paddle:
+def _angles(vectors: Paddle) -> Paddle:
     """Return [N, N, N]: for each sample the cosines between the directions to two others."""
     directions = ops.l2_normalise(ops.pairwise_differences(vectors), 2)
     return ops.matmul(directions, directions, transpose_b=True)
 
 
-def _huber(value: _Paddle) -> _Paddle:
+def _huber(value: Paddle) -> Paddle:
     size = ops.absolute(value)
     small = ops.clip_max(size, 1.0)
     return small * (size - small / 2)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, TypeAlias
 
+from graphtool.backend.paddle import Paddle
 from graphtool.diagnostics import Diagnostic, UsageError
 from graphtool.graph import shapes_agree
 from graphtool.loss_specs import MinElements, OperandSpec, register_loss
@@ -25,8 +25,6 @@ from graphtool.losses.maps import match_channels
 
 __all__ = ["attention_relation", "attention_scores", "hidden_state", "pkd"]
 
-# Values and Variables are Paddle's, which has no types for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
 # Scores up to this are masked ones, as in TinyBERT's code.
 _MASKED_SCORE = -100.0
@@ -47,8 +45,8 @@ _REGROUPED = replace(_RELATIONS, start=2, known=(("teacher", 1), ("student", 1),
 @register_loss(OperandSpec(ranks=(3, 3), adapts=True))
 @atomic
 def hidden_state(
-    teacher: _Paddle | str, student: _Paddle | str, *, mask: _Paddle | str | None = None
-) -> _Paddle:
+    teacher: Paddle | str, student: Paddle | str, *, mask: Paddle | str | None = None
+) -> Paddle:
     """Return the mean of squared differences of hidden states, through a linear layer if needed.
 
     mean((S · W - T)²), for tokens [N, L, D]: W is a new linear layer that is learnt
@@ -70,12 +68,12 @@ def hidden_state(
 @register_loss(OperandSpec(ranks=(4, 4), logits=True, heads=True))
 @atomic
 def attention_scores(
-    teacher: _Paddle | str,
-    student: _Paddle | str,
+    teacher: Paddle | str,
+    student: Paddle | str,
     *,
-    mask: _Paddle | str | None = None,
+    mask: Paddle | str | None = None,
     by: str = "squares",
-) -> _Paddle:
+) -> Paddle:
     """Return the difference of attention scores, before softmax, head by head.
 
     For scores [N, heads, L, L]. `by="squares"`: mean((S - T)²), with masked scores, of -100 and
@@ -113,7 +111,7 @@ def attention_scores(
     return _weighted_mean(ops.mean(residual * residual, 1), _token_pair_weights(weights))
 
 
-def _key_divergence(teacher: _Paddle, student: _Paddle, weights: _Paddle | None) -> _Paddle:
+def _key_divergence(teacher: Paddle, student: Paddle, weights: Paddle | None) -> Paddle:
     """Return the mean over samples, heads and queries of KL(softmax(T) ‖ softmax(S)) over keys."""
     teacher, student = (_mask_keys(scores, weights) for scores in (teacher, student))
     return _weighted_mean(ops.mean(ops.kl_divergence(teacher, student), 1), weights)
@@ -122,12 +120,12 @@ def _key_divergence(teacher: _Paddle, student: _Paddle, weights: _Paddle | None)
 @register_loss(_RELATIONS, otherwise={"heads": _REGROUPED})
 @atomic
 def attention_relation(
-    teacher: _Paddle | str,
-    student: _Paddle | str,
+    teacher: Paddle | str,
+    student: Paddle | str,
     *,
     heads: int | None = None,
-    mask: _Paddle | str | None = None,
-) -> _Paddle:
+    mask: Paddle | str | None = None,
+) -> Paddle:
     """Return the difference of relations between tokens, head by head, as in MiniLMv2.
 
     The mean over samples, heads and queries of KL(softmax(T·Tᵀ/√D) ‖ softmax(S·Sᵀ/√D)) over keys,
@@ -150,14 +148,14 @@ def attention_relation(
     return _key_divergence(teacher, student, _token_weights(masks, student))
 
 
-def _require_heads(heads: object, operands: tuple[_Paddle, _Paddle]) -> None:
+def _require_heads(heads: object, operands: tuple[Paddle, Paddle]) -> None:
     widths = [shape_of(vectors)[1] * shape_of(vectors)[3] for vectors in operands]
     if type(heads) is not int or heads < 1 or any(width % heads for width in widths):
         expected = f"a number that divides the widths, {widths[0]} and {widths[1]}"
         raise UsageError(problems.bad_option("attention_relation", "heads", heads, expected))
 
 
-def _relations(vectors: _Paddle, heads: int | None) -> _Paddle:
+def _relations(vectors: Paddle, heads: int | None) -> Paddle:
     """Return [N, heads, L, L]: the scaled dot products of the tokens' vectors [N, heads, L, D]."""
     width = shape_of(vectors)[3]
     if heads is not None:
@@ -170,7 +168,7 @@ def _relations(vectors: _Paddle, heads: int | None) -> _Paddle:
 
 @register_loss(OperandSpec(ranks=(2, 4)))
 @atomic
-def pkd(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
+def pkd(teacher: Paddle | str, student: Paddle | str) -> Paddle:
     """Return PKD: of the two losses of this name, the one for this kind of Value.
 
     Vectors [N, D] and tokens [N, L, D]: patient distillation, mean((s - t)²) over all elements of
@@ -196,7 +194,7 @@ def pkd(teacher: _Paddle | str, student: _Paddle | str) -> _Paddle:
     return ops.mean(residual * residual) / 2
 
 
-def _standardised_channels(maps: _Paddle) -> _Paddle:
+def _standardised_channels(maps: Paddle) -> Paddle:
     """Subtract each channel's mean and divide by its deviation, over samples and positions."""
     axes = _SAMPLES_AND_POSITIONS
     centred = maps - ops.mean(maps, axes, keep=True)
@@ -211,12 +209,12 @@ def _standardised_channels(maps: _Paddle) -> _Paddle:
 
 def _resolve_with_mask(
     loss: str, teacher: object, student: object, mask: object | None
-) -> list[_Paddle]:
+) -> list[Paddle]:
     masks = {} if mask is None else {"mask": mask}
     return resolve(loss, {"teacher": teacher}, {"student": student, **masks})
 
 
-def _check_masks(masks: list[_Paddle], student: _Paddle, axis: int) -> Iterator[Diagnostic]:
+def _check_masks(masks: list[Paddle], student: Paddle, axis: int) -> Iterator[Diagnostic]:
     """Yield a problem if a mask is not [N, L], L being the length of an axis."""
     shape = shape_of(student)
     expected = (*shape[:1], *shape[axis : axis + 1])
@@ -227,11 +225,11 @@ def _check_masks(masks: list[_Paddle], student: _Paddle, axis: int) -> Iterator[
             yield problems.bad_labels("mask", where_of(mask, "mask"), found, per_token)
 
 
-def _token_weights(masks: list[_Paddle], student: _Paddle) -> _Paddle | None:
+def _token_weights(masks: list[Paddle], student: Paddle) -> Paddle | None:
     return ops.detach(ops.cast(masks[0], student.dtype)) if masks else None
 
 
-def _weighted_mean(value: _Paddle, weights: _Paddle | None) -> _Paddle:
+def _weighted_mean(value: Paddle, weights: Paddle | None) -> Paddle:
     """Return the mean, weighted if there are weights; it is 0 if all weights are."""
     if weights is None:
         return ops.mean(value)
@@ -239,7 +237,7 @@ def _weighted_mean(value: _Paddle, weights: _Paddle | None) -> _Paddle:
     return ops.reduce_sum(value * weights) / ops.clip_min(ops.reduce_sum(weights), _LEAST_WEIGHT)
 
 
-def _token_pair_weights(weights: _Paddle | None) -> _Paddle | None:
+def _token_pair_weights(weights: Paddle | None) -> Paddle | None:
     """Turn the weights of tokens [N, L] into those of pairs of tokens [N, L, L]."""
     if weights is None:
         return None
@@ -247,7 +245,7 @@ def _token_pair_weights(weights: _Paddle | None) -> _Paddle | None:
     return ops.matmul(column, column, transpose_b=True)
 
 
-def _mask_keys(scores: _Paddle, weights: _Paddle | None) -> _Paddle:
+def _mask_keys(scores: Paddle, weights: Paddle | None) -> Paddle:
     if weights is None:
         return scores
     return scores - (1.0 - ops.unsqueeze(weights, [1, 2])) * _MASKED_KEY_PENALTY

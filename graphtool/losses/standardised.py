@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from math import sqrt
-from typing import Any, TypeAlias
 
+from graphtool.backend.paddle import Paddle
 from graphtool.loss_specs import OperandSpec, register_loss
 from graphtool.losses import _ops as ops
 from graphtool.losses._operands import atomic, class_operands, require_valid_options
@@ -13,9 +13,6 @@ from graphtool.losses.logits import THREE_CLASSES, as_logits
 
 __all__ = ["lskd"]
 
-# Values and Variables are Paddle's, which has no types for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
-
 
 @register_loss(
     OperandSpec(ranks=(2, None), known=(("teacher", -1),), logits=True, least=THREE_CLASSES),
@@ -23,13 +20,13 @@ _Paddle: TypeAlias = Any
 )
 @atomic
 def lskd(
-    teacher: _Paddle | str,
-    student: _Paddle | str,
+    teacher: Paddle | str,
+    student: Paddle | str,
     *,
     temperature: float = 2.0,
     axis: int | None = None,
     from_probs: str | None = None,
-) -> _Paddle:
+) -> Paddle:
     """Return the KL divergence of the student's standardised logits from the teacher's, LSKD.
 
     temperature² · the mean over samples of KL(p ‖ q), p and q the softmax of z(T) / temperature and

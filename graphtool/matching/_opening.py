@@ -7,22 +7,10 @@ from dataclasses import dataclass, replace
 from math import prod
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, cast
 
-from graphtool.both import Both
-from graphtool.diagnostics import Diagnostic, PairError, UsageError, Where
-from graphtool.graph import Graph, Origin, ProgramKind, Value, fits_shape
-from graphtool.matching import evidence_problems as problems
-from graphtool.ops import has_side_effects
-from graphtool.paths import path_exists
-from graphtool.readers import Source, read
-from graphtool.readers import problems as reading
-from graphtool.readers._builder import build
-from graphtool.readers._model_spec import is_callable_spec
-from graphtool.readers._paddle import load_paddle, static_mode
-from graphtool.readers.layer_weights import copy_layer_tensors, weights_layer_unless_in
-from graphtool.readers.layers import Network
-from graphtool.readers.live import (
+from graphtool.backend.layer_weights import copy_layer_tensors, weights_layer_unless_in
+from graphtool.backend.live import (
     LiveProgram,
     is_live,
     open_legacy,
@@ -30,17 +18,29 @@ from graphtool.readers.live import (
     program_before_merges,
     program_of,
 )
-from graphtool.readers.parameter_files import combined_path, find_parameters
-from graphtool.readers.registry import student_scope_of
-from graphtool.readers.tensors import (
-    Tensor,
+from graphtool.backend.paddle import Paddle, load_paddle, static_mode
+from graphtool.backend.registry import student_scope_of
+from graphtool.backend.tensors import (
     copy_tensor,
     initialised_tensors,
     looks_untrained,
     set_tensors,
     share_tensors,
 )
+from graphtool.both import Both
+from graphtool.diagnostics import Diagnostic, PairError, UsageError, Where
+from graphtool.graph import Graph, Origin, ProgramKind, Value, fits_shape
+from graphtool.matching import evidence_problems as problems
+from graphtool.ops import has_side_effects
+from graphtool.paths import path_exists
+from graphtool.readers.parameter_files import combined_path, find_parameters
+from graphtool.readers.tensor_files import Tensor
 from graphtool.readers.weights import SUFFIXES, persistable_values, read_weights
+from graphtool.sources import Source, read
+from graphtool.sources._builder import build
+from graphtool.sources._model_spec import is_callable_spec
+from graphtool.sources.layers import Network
+from graphtool.sources.problems import not_a_source
 from graphtool.text import path_argument, shell_command
 
 if TYPE_CHECKING:
@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Opened", "check_apart", "open_network"]
 
-# Programs and Scopes, for which Paddle has no types common to 2.6 and 3.3.
-_Paddle: TypeAlias = Any
 
 _UNTRAINED = "trained: biases, scales and shifts have one number throughout"
 _SEED = 20260
@@ -68,10 +66,10 @@ class Opened:
 
     role: str
     live: LiveProgram
-    fill: Callable[[_Paddle, Sequence[str]], Sequence[str]]
+    fill: Callable[[Paddle, Sequence[str]], Sequence[str]]
     reason: str
     help: str
-    scope: _Paddle | None = None
+    scope: Paddle | None = None
 
     @property
     def graph(self) -> Graph:
@@ -79,7 +77,7 @@ class Opened:
         return self.live.graph
 
     def load_parameters(
-        self, graph: Graph, scope: _Paddle, *, allow_random: bool
+        self, graph: Graph, scope: Paddle, *, allow_random: bool
     ) -> list[Diagnostic]:
         """Load the persistables of a part of the Program into a Scope; return diagnostics.
 
@@ -108,7 +106,7 @@ class Opened:
         set_tensors(_random_tensors({name: known[name] for name in missing}), scope)
         return [diagnostic]
 
-    def _check_finite(self, scope: _Paddle, names: Iterable[str]) -> None:
+    def _check_finite(self, scope: Paddle, names: Iterable[str]) -> None:
         """Refuse NaN and infinities in weights, which a ReLU could hide.
 
         Raises PairError: GT375.
@@ -124,7 +122,7 @@ class Opened:
 
 
 def open_network(
-    source: Source, role: str, *, inputs: Sequence[str] = (), scope: _Paddle | None = None
+    source: Source, role: str, *, inputs: Sequence[str] = (), scope: Paddle | None = None
 ) -> Opened:
     """Open what `read` takes, except a Graph; the parameters of a live Program are in `scope`.
 
@@ -140,7 +138,7 @@ def open_network(
             return _built(name, role, inputs)
         return _saved(name, role)
     if not is_live(source):
-        raise UsageError(reading.not_a_source(type(source).__name__))
+        raise UsageError(not_a_source(type(source).__name__))
     live, home = program_before_merges(source), student_scope_of(program_of(source))
     default = load_paddle().static.global_scope() if home is None else home
     layer = weights_layer_unless_in(source, persistable_values(live.graph), scope)
@@ -194,7 +192,7 @@ def _saved(path: str, role: str) -> Opened:
             live = open_legacy(graph.source)
             live = replace(live, graph=replace(live.graph, source=graph.source))
 
-    def fill(scope: _Paddle, names: Sequence[str]) -> Sequence[str]:
+    def fill(scope: Paddle, names: Sequence[str]) -> Sequence[str]:
         file = find_parameters(graph.source, names, endings=SUFFIXES)
         if file is None:
             return names
@@ -219,8 +217,8 @@ def _built(spec: str, role: str, inputs: Sequence[str]) -> Opened:
     return replace(_of_scope(role, built, scope), reason="the callable does not load them")
 
 
-def _of_layer(role: str, live: LiveProgram, layer: _Paddle) -> Opened:
-    def fill(scope: _Paddle, names: Sequence[str]) -> Sequence[str]:
+def _of_layer(role: str, live: LiveProgram, layer: Paddle) -> Opened:
+    def fill(scope: Paddle, names: Sequence[str]) -> Sequence[str]:
         # All of it: a run also reads Variables that are not persistable.
         copy_layer_tensors(layer, scope)
         loaded = initialised_tensors(scope, names)
@@ -230,8 +228,8 @@ def _of_layer(role: str, live: LiveProgram, layer: _Paddle) -> Opened:
     return Opened(role=role, live=live, fill=fill, reason=reason, help=_SET_STATE)
 
 
-def _of_scope(role: str, live: LiveProgram, held: _Paddle) -> Opened:
-    def fill(scope: _Paddle, names: Sequence[str]) -> Sequence[str]:
+def _of_scope(role: str, live: LiveProgram, held: Paddle) -> Opened:
+    def fill(scope: Paddle, names: Sequence[str]) -> Sequence[str]:
         tensors = initialised_tensors(held, names)
         share_tensors({name: copy_tensor(tensor) for name, tensor in tensors.items()}, scope)
         return [name for name in names if name not in tensors]
@@ -241,7 +239,7 @@ def _of_scope(role: str, live: LiveProgram, held: _Paddle) -> Opened:
     return Opened(role=role, live=live, fill=fill, reason=reason, help=_LOAD, scope=held)
 
 
-def _fits(scope: _Paddle, value: Value, name: str) -> bool:
+def _fits(scope: Paddle, value: Value, name: str) -> bool:
     """Return whether a tensor has the Value's shape, not that of another network."""
     return fits_shape(value, tuple(scope.find_var(name).get_tensor().shape()))
 

@@ -7,16 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from graphtool.backend.errors import PADDLE_ERRORS, shortened_message
+from graphtool.backend.live import LiveProgram
+from graphtool.backend.paddle import Paddle, load_paddle, program_lock, static_mode
 from graphtool.diagnostics import Diagnostic, PairError
 from graphtool.dtypes import FLOAT_DTYPES
-from graphtool.graph import UNKNOWN_DIM, Graph, Origin, ProgramKind, Value
+from graphtool.graph import UNKNOWN_DIM, Graph, Origin, ProgramKind, Value, variable_of
 from graphtool.matching import evidence_problems as problems
 from graphtool.matching._opening import Opened
 from graphtool.ops import LEGACY_PORTS
-from graphtool.readers._legacy import variable_of
-from graphtool.readers._paddle import PADDLE_ERRORS, load_paddle, program_lock, static_mode
-from graphtool.readers._user_code import shortened_message
-from graphtool.readers.live import LiveProgram
 from graphtool.structure import Structure, analyse
 
 if TYPE_CHECKING:
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NOT_BY_SAMPLE", "Runner", "runner_of"]
 
-# Programs, operations and Values, for which Paddle has no types common to 2.6 and 3.3.
-_Paddle: TypeAlias = Any
 _Array: TypeAlias = "np.ndarray[Any, Any]"
 
 # Maps are pooled to a grid of means, four on a side, sequences to the means of 16 parts.
@@ -49,12 +46,12 @@ class Runner:
 
     role: str
     graph: Graph
-    program: _Paddle
+    program: Paddle
     feeds: tuple[Value, ...]
     axes: Mapping[str, int]
-    fetches: tuple[_Paddle, ...]
-    scope: _Paddle
-    executor: _Paddle
+    fetches: tuple[Paddle, ...]
+    scope: Paddle
+    executor: Paddle
     report: tuple[Diagnostic, ...]
 
     @program_lock()
@@ -99,9 +96,7 @@ def _by_sample(array: _Array, count: int) -> _Array | None:
 
 
 @program_lock()
-def runner_of(
-    opened: Opened, names: Iterable[str], scope: _Paddle, *, allow_random: bool
-) -> Runner:
+def runner_of(opened: Opened, names: Iterable[str], scope: Paddle, *, allow_random: bool) -> Runner:
     """Make a Program that computes some Values, and load its parameters into a Scope.
 
     Raises PairError: GT376. Raises GraphtoolError as reading a file of parameters does.
@@ -170,7 +165,7 @@ def _reason_against(structure: Structure, value: Value) -> str | None:
 
 def _pir(
     live: LiveProgram, names: Sequence[str], axes: Mapping[str, int]
-) -> tuple[_Paddle, list[_Paddle]]:
+) -> tuple[Paddle, list[Paddle]]:
     """Clone a Program, pool after each Value's operation, and remove dead operations."""
     program = live.program.clone()
     copy, block = LiveProgram.of(program), program.global_block()
@@ -178,7 +173,7 @@ def _pir(
         _to_test_mode(op)
     for op in block.ops:
         _drop_saves(op)
-    fetches: list[_Paddle] = []
+    fetches: list[Paddle] = []
     for name in names:
         value = copy.value(name)
         with load_paddle().static.program_guard(program):
@@ -193,7 +188,7 @@ def _pir(
     return program, fetches
 
 
-def _operations(block: _Paddle) -> Iterator[_Paddle]:
+def _operations(block: Paddle) -> Iterator[Paddle]:
     for op in block.ops:
         yield op
         if op.num_regions():
@@ -201,14 +196,14 @@ def _operations(block: _Paddle) -> Iterator[_Paddle]:
                 yield from _operations(inner)
 
 
-def _to_test_mode(op: _Paddle) -> None:
+def _to_test_mode(op: Paddle) -> None:
     if op.has_attr("is_test"):
         op.set_bool_attr("is_test", True)  # noqa: FBT003
         if op.has_attr(_TRAINS_ANYWAY):
             op.set_bool_attr(_TRAINS_ANYWAY, False)  # noqa: FBT003
 
 
-def _drop_saves(op: _Paddle) -> None:
+def _drop_saves(op: Paddle) -> None:
     """Remove what branches and loops save for their gradients."""
     for block in op.blocks() if op.num_regions() else ():
         for inner in list(block.ops):
@@ -220,7 +215,7 @@ def _drop_saves(op: _Paddle) -> None:
 
 def _legacy(
     live: LiveProgram, names: Sequence[str], axes: Mapping[str, int]
-) -> tuple[_Paddle, list[_Paddle]]:
+) -> tuple[Paddle, list[Paddle]]:
     paddle, graph = load_paddle(), live.graph
     clone = live.program.clone(for_test=True)
     block = clone.global_block()
@@ -241,7 +236,7 @@ def _legacy(
     return program, [program.global_block().var(variable.name) for variable in pooled]
 
 
-def _pooled(tensor: _Paddle, value: Value, axis: int | None) -> _Paddle:
+def _pooled(tensor: Paddle, value: Value, axis: int | None) -> Paddle:
     """Append a pooling of a map or sequence, in float32, which all kernels support."""
     paddle, shape = load_paddle(), value.shape or ()
     if value.dtype != "float32":

@@ -10,11 +10,12 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from graphtool.backend.errors import shortened_message
 from graphtool.diagnostics import Diagnostic, PairError, UsageError
 from graphtool.matching import evidence_problems as problems
-from graphtool.readers._model_spec import is_callable_spec
 from graphtool.readers._regular_file import check_not_special
-from graphtool.readers._user_code import Attempt, shortened_message, user_frames
+from graphtool.sources._model_spec import is_callable_spec
+from graphtool.sources.user_code import Attempt, user_frames
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphtool.arguments import bad_argument
+from graphtool.backend.paddle import Paddle, load_paddle, program_lock
 from graphtool.diagnostics import Diagnostic, Report, UsageError
 from graphtool.matching import evidence_problems as problems
 from graphtool.matching._samples import RANDOM, check_samples
-from graphtool.readers import Source
-from graphtool.readers._paddle import load_paddle, program_lock
+from graphtool.sources import Source
 
 if TYPE_CHECKING:
     from graphtool.matching._measuring import Measurement
@@ -21,7 +21,6 @@ __all__ = ["BATCHES", "Evidence", "Similarity", "check_samples", "cka_text", "ga
 
 # Samples are whatever the user has; Scopes are Paddle's, which has no types.
 _Given: TypeAlias = Any
-_Paddle: TypeAlias = Any
 
 BATCHES = 4
 # Dominant directions decide a score that changes by this much without them.
@@ -104,7 +103,7 @@ def gather(
     batch_size: int | None = None,
     allow_random: bool = False,
     inputs: tuple[Sequence[str], Sequence[str]] = ((), ()),
-    scopes: tuple[_Paddle, _Paddle] = (None, None),
+    scopes: tuple[Paddle, Paddle] = (None, None),
 ) -> Iterator[Evidence]:
     """Run two networks on the same samples; yield, batch by batch, how similar their maps are.
 
@@ -138,10 +137,10 @@ def gather(
     """
     check_samples(samples)
     load_paddle()
+    from graphtool.backend.tensors import private_scope
     from graphtool.matching._cka import LEAST_SAMPLES
     from graphtool.matching._opening import check_apart, open_network
     from graphtool.matching._running import runner_of
-    from graphtool.readers.tensors import private_scope
 
     _check_count("batches", batches, least=1)
     if batch_size is not None:
@@ -206,7 +205,7 @@ def _check_count(name: str, given: object, *, least: int) -> None:
         raise UsageError(bad_argument(name, given, f"a whole number from {least}", _CALL))
 
 
-def _check_scopes(scopes: tuple[_Paddle, _Paddle]) -> None:
+def _check_scopes(scopes: tuple[Paddle, Paddle]) -> None:
     for name, given in zip(("teacher_scope", "scope"), scopes, strict=True):
         if not (given is None or hasattr(given, "find_var")):
             raise UsageError(bad_argument(name, given, "a Scope or None", _CALL))

@@ -17,8 +17,8 @@ from graphtool.matching.relations import describe_both
 from graphtool.matching.score import ScorePart, Scorer
 from graphtool.matching.suggest import pair_of, pairs_of
 from graphtool.matching.weighing import rerank
-from graphtool.readers import Source, read_without_teachers
 from graphtool.selectors import find, find_for_role
+from graphtool.sources import Source, read_without_teachers
 from graphtool.structure import Role, Structure, analyse
 
 __all__ = ["Explanation", "as_pair_set", "explain_pair", "with_evidence"]

@@ -10,8 +10,8 @@ from graphtool.matching.candidate import Candidate, can_pair, pair_kind
 from graphtool.matching.pairs import PairSet
 from graphtool.matching.score import Scorer
 from graphtool.matching.suggest import check_limit, pair_of, pairs_of
-from graphtool.readers import Source, read_without_teachers
 from graphtool.selectors import find_for_role
+from graphtool.sources import Source, read_without_teachers
 from graphtool.structure import analyse
 
 __all__ = ["partners"]

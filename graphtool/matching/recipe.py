@@ -46,9 +46,9 @@ from graphtool.matching.presets import adapter_for
 from graphtool.matching.score import Scorer
 from graphtool.matching.suggest import pair_of
 from graphtool.ops import kind_of, kind_of_type
-from graphtool.readers import Source, read_without_teachers
 from graphtool.readers._regular_file import check_not_special
 from graphtool.selectors import find
+from graphtool.sources import Source, read_without_teachers
 from graphtool.structure import analyse
 from graphtool.text import escaped_code
 from graphtool.version import version

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from graphtool.graph import Graph, Shape
 from graphtool.matching.pairs import End, end_of
-from graphtool.readers import Source, read_without_teachers
+from graphtool.sources import Source, read_without_teachers
 from graphtool.structure import analyse
 
 __all__ = ["ShapeGroup", "match_shapes"]

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any, TypeAlias, TypeVar
 
 from graphtool.arguments import bad_argument
+from graphtool.backend.paddle import Paddle
 from graphtool.diagnostics import Diagnostic, PairError, Report, UsageError
 from graphtool.matching import problems
 from graphtool.matching.candidate import Candidate
@@ -26,7 +27,7 @@ from graphtool.matching.relations import (
 )
 from graphtool.matching.score import Scorer
 from graphtool.matching.weighing import names_to_measure, rerank
-from graphtool.readers import Source, read_without_teachers
+from graphtool.sources import Source, read_without_teachers
 from graphtool.structure import Structure, Tap, analyse
 
 __all__ = ["check_limit", "pair_of", "pairs_of", "suggest_pairs"]
@@ -41,8 +42,6 @@ _CALL = 'gt.suggest_pairs(teacher, student, limit=4, tap="before-activation", re
 _Choice = TypeVar("_Choice", bound=Enum)
 # Whatever the user has: a path, arrays, a function, a DataLoader.
 _Samples: TypeAlias = Any
-# Scopes are Paddle's, which has no types.
-_Paddle: TypeAlias = Any
 
 
 def suggest_pairs(
@@ -55,8 +54,8 @@ def suggest_pairs(
     evidence: _Samples | None = None,
     batches: int = BATCHES,
     allow_random: bool = False,
-    scope: _Paddle | None = None,
-    teacher_scope: _Paddle | None = None,
+    scope: Paddle | None = None,
+    teacher_scope: Paddle | None = None,
 ) -> PairSet:
     """Suggest which feature maps to pair, in the order in which experts prefer them.
 

@@ -6,8 +6,20 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
-from typing import Any, TypeAlias
 
+from graphtool.backend.counters import advance_counters, counted_names, restore_counters_on
+from graphtool.backend.errors import raise_paddle_errors_as
+from graphtool.backend.facts import known_operators
+from graphtool.backend.interrupts import heed_interrupt
+from graphtool.backend.layer_weights import (
+    changed_since_start,
+    has_pending_startup,
+    missing_tensors,
+    weights_layer,
+)
+from graphtool.backend.live import LiveProgram, graph_before_merges, live_program, program_of
+from graphtool.backend.paddle import Paddle, load_paddle, static_mode
+from graphtool.backend.registry import merge_records, set_merge_records
 from graphtool.both import Both
 from graphtool.checks import (
     MergeOptions,
@@ -23,40 +35,24 @@ from graphtool.garbage import collection_paused
 from graphtool.graph import Graph, ProgramKind
 from graphtool.merging import _legacy, _pir
 from graphtool.merging._backend import Scopes
-from graphtool.merging._interrupts import heed_interrupt
-from graphtool.merging._paddle_errors import raise_paddle_errors_as
 from graphtool.merging._provenance import Provenance, from_file, from_scope, unavailable
 from graphtool.merging._scope import assign_tensors
 from graphtool.merging._teacher import Teacher, open_teacher, program_kind
 from graphtool.merging.merged import Merged, inherited_merges, merged_of, register
 from graphtool.merging.verify import Comparison, Verification
-from graphtool.readers import read
-from graphtool.readers._paddle import load_paddle, static_mode
-from graphtool.readers.counters import advance_counters, counted_names, restore_counters_on
-from graphtool.readers.facts import known_operators
-from graphtool.readers.layer_weights import (
-    changed_since_start,
-    has_pending_startup,
-    missing_tensors,
-    weights_layer,
-)
-from graphtool.readers.layers import Network
-from graphtool.readers.live import LiveProgram, graph_before_merges, live_program, program_of
-from graphtool.readers.registry import merge_records, set_merge_records
+from graphtool.sources import read
+from graphtool.sources.layers import Network
 
 __all__ = ["Comparison", "Merged", "Verification", "merge", "merged_of"]
 
-# Programs, Scopes and Places are Paddle's, which has no types for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
-
 
 def merge(
-    teacher_program: _Paddle,
-    student_program: _Paddle,
+    teacher_program: Paddle,
+    student_program: Paddle,
     feed_map: Mapping[str, str],
-    place: _Paddle | None = None,
-    scope: _Paddle | None = None,
-    teacher_scope: _Paddle | None = None,
+    place: Paddle | None = None,
+    scope: Paddle | None = None,
+    teacher_scope: Paddle | None = None,
     name_prefix: str = "teacher_",
     *,
     parameters: str = "now",
@@ -144,7 +140,7 @@ class _MergeInputs:
 
 
 def _open_networks(
-    teacher: _Paddle, student: _Paddle, teacher_scope: _Paddle | None, options: MergeOptions
+    teacher: Paddle, student: Paddle, teacher_scope: Paddle | None, options: MergeOptions
 ) -> _MergeInputs:
     kind = program_kind(student)
     scope = load_paddle().static.global_scope() if options.scope is None else options.scope
@@ -178,7 +174,7 @@ def _open_networks(
 _CODES_BEFORE_OPENING = frozenset({"GT219", "GT243", "GT244"})
 
 
-def _check_before_opening(teacher: _Paddle, student: LiveProgram, options: MergeOptions) -> None:
+def _check_before_opening(teacher: Paddle, student: LiveProgram, options: MergeOptions) -> None:
     """Check a teacher before Paddle opens or translates it, which can abort the process.
 
     Raises MergeError with all errors.

@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeAlias
 
+from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.checks import MergePlan
 from graphtool.graph import Graph
 from graphtool.ops import LEGACY_PORTS
-from graphtool.readers._paddle import load_paddle
 from graphtool.readers._schema import program_message
 
 __all__ = ["AdaptedDesc", "AttributeReference", "Renaming", "merged_value_names"]
 
-# Programs, their descriptions and protobuf messages have no static types.
-_Paddle: TypeAlias = Any
 _Message: TypeAlias = Any
 
 # Values of Paddle's AttrType.
@@ -44,7 +42,7 @@ class Renaming:
     copied_feeds: tuple[tuple[str, str], ...]
 
     @classmethod
-    def of(cls, plan: MergePlan, teacher: _Paddle, student: _Paddle) -> Renaming:
+    def of(cls, plan: MergePlan, teacher: Paddle, student: Paddle) -> Renaming:
         teacher_overwritten = _overwritten(teacher)
         student_overwritten = _overwritten(student)
         replaced = {
@@ -67,7 +65,7 @@ class Renaming:
         return self.names.get(variable, self.prefix + variable)
 
 
-def _overwritten(program: _Paddle) -> set[str]:
+def _overwritten(program: Paddle) -> set[str]:
     """Return Variables that operators other than feeds write, or that inner Blocks redeclare."""
     written = {
         name
@@ -99,14 +97,14 @@ class AdaptedDesc:
     those that a Variable of the student's replaces.
     """
 
-    description: _Paddle
+    description: Paddle
     message: _Message
     references: tuple[tuple[AttributeReference, ...], ...]
     variables: Mapping[str, str]
     unreplaced: Mapping[str, str]
 
     @classmethod
-    def of(cls, program: _Paddle, renaming: Renaming) -> AdaptedDesc:
+    def of(cls, program: Paddle, renaming: Renaming) -> AdaptedDesc:
         message: _Message = program_message()()
         message.ParseFromString(program.desc.serialize_to_string())
         variables = {

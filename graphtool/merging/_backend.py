@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
 
+from graphtool.backend.live import LiveProgram
+from graphtool.backend.paddle import Paddle, is_legacy
+from graphtool.backend.pir import ValueKey
 from graphtool.graph import Graph
-from graphtool.readers._paddle import is_legacy
-from graphtool.readers._pir import ValueKey
-from graphtool.readers.live import LiveProgram
 
 __all__ = ["BlockSnapshot", "Scopes", "ValueMap", "drop_lr_schedule", "fetched_value"]
 
-# Scopes and Places belong to Paddle's compiled part, which ships no types.
-_Paddle: TypeAlias = Any
 
 _FETCH_KINDS = frozenset({"fetch", "shadow_output"})
 _SCHEDULE_ATTRIBUTES = ("lr_scheduler", "lr_name", "lr_var")
@@ -27,8 +24,8 @@ class Scopes:
     `share`: nothing writes the teacher's tensors any more, so both Scopes may use one buffer.
     """
 
-    teacher: _Paddle
-    student: _Paddle
+    teacher: Paddle
+    student: Paddle
     share: bool = False
 
 
@@ -40,18 +37,18 @@ class BlockSnapshot:
     """
 
     ids: frozenset[int] = frozenset()
-    operators: frozenset[_Paddle] = frozenset()
+    operators: frozenset[Paddle] = frozenset()
     variables: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, program: _Paddle) -> BlockSnapshot:
+    def of(cls, program: Paddle) -> BlockSnapshot:
         """Take a snapshot."""
         block = program.global_block()
         if is_legacy(program):
             return cls(operators=frozenset(block.ops), variables=frozenset(block.vars))
         return cls(ids=frozenset([op.id() for op in block.ops]))
 
-    def contains(self, op: _Paddle) -> bool:
+    def contains(self, op: Paddle) -> bool:
         """Return whether an operation of the global block is in the snapshot."""
         return op in self.operators if hasattr(op, "desc") else op.id() in self.ids
 
@@ -70,7 +67,7 @@ class ValueMap:
     extent: BlockSnapshot
 
 
-def drop_lr_schedule(clone: _Paddle) -> None:
+def drop_lr_schedule(clone: Paddle) -> None:
     """Remove the learning-rate schedule that Paddle copied into a clone.
 
     Otherwise an Executor sets the rate in the global Scope before each run, and fails if the rate

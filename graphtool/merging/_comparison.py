@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from graphtool.backend.paddle import Paddle
 from graphtool.diagnostics import counted
 from graphtool.graph import Shape
 from graphtool.text import escaped_bounded, printed_name
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "Unchecked", "Verification", "array_of", "compare"]
 
-# Tensors belong to Paddle's compiled part, which ships no types.
-_Paddle: TypeAlias = Any
 _Array: TypeAlias = "np.ndarray[Any, Any]"
 _Arrays: TypeAlias = "Mapping[str, _Array]"
 
@@ -113,7 +112,7 @@ def _equal_count(comparisons: tuple[Comparison, ...]) -> str:
     return f"{sum(row.equal for row in comparisons)} of {len(comparisons)}"
 
 
-def array_of(tensor: _Paddle) -> _Array:
+def array_of(tensor: Paddle) -> _Array:
     """Copy a tensor, or anything else that NumPy accepts, to an array."""
     import numpy as np
 

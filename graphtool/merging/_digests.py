@@ -19,7 +19,7 @@ from graphtool.merging._manifest import (
     program_files,
 )
 from graphtool.merging.problems import changed_folder, pairs_gone
-from graphtool.readers.tensors import Tensor, digest, read_tensors
+from graphtool.readers.tensor_files import Tensor, digest, read_tensors
 
 __all__ = ["changed_files", "missing_pairs_warnings", "verified_tensors", "with_digest"]
 

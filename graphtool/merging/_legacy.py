@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from graphtool.backend.live import LiveProgram
+from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.checks import MergePlan, ParametersWhen
 from graphtool.merging._adapted import (
     AdaptedDesc,
@@ -16,14 +18,10 @@ from graphtool.merging._adapted import (
 )
 from graphtool.merging._backend import BlockSnapshot, Scopes, ValueMap
 from graphtool.merging._scope import transfer_weights
-from graphtool.readers._paddle import load_paddle
 from graphtool.readers._schema import program_message
-from graphtool.readers.live import LiveProgram
 
 __all__ = ["ProgramSnapshot", "join"]
 
-# Programs, their descriptions and protobuf messages have no static types.
-_Paddle: TypeAlias = Any
 _Message: TypeAlias = Any
 
 # The kinds of Variables that have a LoD level, and those that have a shape and a dtype.
@@ -36,7 +34,7 @@ def join(
     teacher: LiveProgram,
     student: LiveProgram,
     scopes: Scopes,
-    place: _Paddle | None,
+    place: Paddle | None,
     undo: ExitStack,
 ) -> ValueMap:
     """Merge the teacher into `student.program`, in place; `undo` gets the rollback callbacks."""
@@ -56,7 +54,7 @@ def join(
     return ValueMap(names=names, extent=BlockSnapshot.of(program))
 
 
-def _append(adapted: AdaptedDesc, program: _Paddle) -> None:
+def _append(adapted: AdaptedDesc, program: Paddle) -> None:
     source = adapted.description
     blocks = [program.desc.block(0)]
     for index in range(1, source.num_blocks()):
@@ -72,7 +70,7 @@ def _append(adapted: AdaptedDesc, program: _Paddle) -> None:
     program._sync_with_cpp()  # noqa: SLF001
 
 
-def _append_variables(message: _Message, source: _Paddle, target: _Paddle) -> None:
+def _append_variables(message: _Message, source: Paddle, target: Paddle) -> None:
     for var in message.vars:
         key = var.name.encode()
         # A Variable that the student feeds exists already.
@@ -80,7 +78,7 @@ def _append_variables(message: _Message, source: _Paddle, target: _Paddle) -> No
             _copy_var_desc(var, source.find_var(key), target.var(key))
 
 
-def _copy_var_desc(message: _Message, old: _Paddle, new: _Paddle) -> None:
+def _copy_var_desc(message: _Message, old: Paddle, new: Paddle) -> None:
     """Copy one VarDesc to another, field by field: Paddle has no function for it."""
     new.set_type(old.type())
     if any(map(message.type.HasField, _SHAPED_KINDS)):
@@ -96,10 +94,10 @@ def _copy_var_desc(message: _Message, old: _Paddle, new: _Paddle) -> None:
 
 
 def _append_operators(
-    source: _Paddle,
-    target: _Paddle,
+    source: Paddle,
+    target: Paddle,
     references: Iterable[AttributeReference],
-    blocks: Sequence[_Paddle],
+    blocks: Sequence[Paddle],
 ) -> None:
     offset = target.op_size()
     for index in range(source.op_size()):
@@ -109,7 +107,7 @@ def _append_operators(
 
 
 def _set_reference(
-    op: _Paddle, reference: AttributeReference, block: _Paddle, blocks: Sequence[_Paddle]
+    op: Paddle, reference: AttributeReference, block: Paddle, blocks: Sequence[Paddle]
 ) -> None:
     """Make a copied attribute refer to the merged Program's Blocks or Variables."""
     is_list = reference.is_list
@@ -132,7 +130,7 @@ _PARAMETER_ATTRIBUTES = (
 )
 
 
-def _freeze_variables(variables: Mapping[str, str], teacher: _Paddle, program: _Paddle) -> None:
+def _freeze_variables(variables: Mapping[str, str], teacher: Paddle, program: Paddle) -> None:
     """Freeze the teacher's Parameters, and copy attributes that a ProgramDesc does not hold."""
     teacher_vars, merged_vars = teacher.global_block().vars, program.global_block().vars
     for old, var in teacher_vars.items():
@@ -148,7 +146,7 @@ def _freeze_variables(variables: Mapping[str, str], teacher: _Paddle, program: _
                 setattr(new, attribute, getattr(var, attribute))
 
 
-def _copy_feeds(copied_feeds: Sequence[tuple[str, str]], program: _Paddle) -> None:
+def _copy_feeds(copied_feeds: Sequence[tuple[str, str]], program: Paddle) -> None:
     """Copy feeds for the teacher before the student's first operator can overwrite them."""
     block = program.global_block()
     feeds = [index for index, op in enumerate(block.ops) if op.type == "feed"]
@@ -168,15 +166,15 @@ class ProgramSnapshot:
 
     blocks: int
     variables: frozenset[str]
-    operators: tuple[_Paddle, ...]
+    operators: tuple[Paddle, ...]
 
     @classmethod
-    def of(cls, program: _Paddle) -> ProgramSnapshot:
+    def of(cls, program: Paddle) -> ProgramSnapshot:
         """Take a snapshot."""
         block = program.global_block()
         return cls(len(program.blocks), frozenset(block.vars), tuple(block.ops))
 
-    def restore(self, program: _Paddle) -> None:
+    def restore(self, program: Paddle) -> None:
         """Remove everything added since; earlier Variables and operators stay the same objects."""
         block = program.global_block()
         kept = {id(op.desc) for op in self.operators}
@@ -194,7 +192,7 @@ class ProgramSnapshot:
             _truncate_description(program, self.blocks)
 
 
-def _truncate_description(program: _Paddle, count: int) -> None:
+def _truncate_description(program: Paddle, count: int) -> None:
     """Replace a Program's description by its first Blocks: Paddle cannot remove a Block."""
     message: _Message = program_message()()
     message.ParseFromString(program.desc.serialize_to_string())

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import msgspec
 
+from graphtool.backend.paddle import load_paddle
+from graphtool.backend.parameter_attributes import ParameterAttributes, attributes_of
 from graphtool.diagnostics import Diagnostic, ReadError, Where, rule
 from graphtool.graph import Graph, Origin, ProgramKind, Value
 from graphtool.merging._generated_inputs import feed_names
 from graphtool.merging.merged import Merged
 from graphtool.readers import problems as reading
-from graphtool.readers._paddle import load_paddle
-from graphtool.readers.layers import Network
-from graphtool.readers.parameter_attributes import ParameterAttributes, attributes_of
 from graphtool.readers.weights import persistable_values
+from graphtool.sources.layers import Network
 from graphtool.staging import finish_exchanges
 from graphtool.version import UPGRADE, version
 

@@ -14,26 +14,24 @@ from itertools import accumulate
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from graphtool.backend.errors import PADDLE_ERRORS, shortened_message
+from graphtool.backend.interrupts import heed_interrupt
+from graphtool.backend.live import LiveProgram
+from graphtool.backend.paddle import Paddle, load_paddle
+from graphtool.backend.tensors import copy_tensor, new_like, private_scope, share_tensors
 from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic, MergeError
 from graphtool.dtypes import BY_NAME
 from graphtool.graph import UNKNOWN_DIM, Graph, ProgramKind, Value
 from graphtool.merging._comparison import array_of
-from graphtool.merging._interrupts import heed_interrupt
 from graphtool.merging._pir import remove_unused
 from graphtool.ops import PIR_FEEDS, written_operand
-from graphtool.readers._paddle import PADDLE_ERRORS, load_paddle
-from graphtool.readers._user_code import shortened_message
-from graphtool.readers.live import LiveProgram
-from graphtool.readers.tensors import copy_tensor, new_like, private_scope, share_tensors
 
 if TYPE_CHECKING:
     import numpy as np
 
 __all__ = ["compute_values", "generators"]
 
-# Programs, Scopes and tensors are Paddle's, which has no types for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 _Array: TypeAlias = "np.ndarray[Any, Any]"
 _Failure: TypeAlias = Callable[[str], Diagnostic]
 
@@ -52,8 +50,8 @@ _REPLICATED_OPS = frozenset(
 
 def compute_values(
     live: LiveProgram,
-    feed: Mapping[str, _Paddle],
-    weights: Mapping[str, _Paddle],
+    feed: Mapping[str, Paddle],
+    weights: Mapping[str, Paddle],
     names: Sequence[str],
     failure: _Failure,
 ) -> Iterator[dict[str, _Array]]:
@@ -69,14 +67,14 @@ def compute_values(
     yield from run(live, feed, weights, _byte_sizes(live.graph, feed, names), failure)
 
 
-def generators() -> list[_Paddle]:
+def generators() -> list[Paddle]:
     """Return Paddle's random generators: the CPU's, then one for each GPU."""
     core = load_paddle().base.core
     devices = core.get_cuda_device_count() if core.is_compiled_with_cuda() else 0
     return [core.default_cpu_generator(), *map(core.default_cuda_generator, range(devices))]
 
 
-def _byte_sizes(graph: Graph, feed: Mapping[str, _Paddle], names: Sequence[str]) -> dict[str, int]:
+def _byte_sizes(graph: Graph, feed: Mapping[str, Paddle], names: Sequence[str]) -> dict[str, int]:
     """Estimate Values' sizes in bytes.
 
     For an unknown dim it takes the batch size on the first axis, the largest other fed dim else.
@@ -87,7 +85,7 @@ def _byte_sizes(graph: Graph, feed: Mapping[str, _Paddle], names: Sequence[str])
     return {name: _byte_size(graph.values[name], batch, side) for name in names}
 
 
-def _fed_shape(fed: _Paddle) -> tuple[int, ...]:
+def _fed_shape(fed: Paddle) -> tuple[int, ...]:
     """Return the shape of an array, or of a Paddle tensor."""
     shape: Iterable[int] = fed.shape() if hasattr(fed, "lod") else fed.shape
     return tuple(shape)
@@ -104,8 +102,8 @@ def _byte_size(value: Value, batch: int, side: int) -> int:
 
 def _run_whole(
     live: LiveProgram,
-    feed: Mapping[str, _Paddle],
-    weights: Mapping[str, _Paddle],
+    feed: Mapping[str, Paddle],
+    weights: Mapping[str, Paddle],
     sizes: Mapping[str, int],
     failure: _Failure,
 ) -> Iterator[dict[str, _Array]]:
@@ -135,14 +133,14 @@ def _groups(sizes: Mapping[str, int]) -> Iterator[list[str]]:
 
 def _run_pieces(
     live: LiveProgram,
-    feed: Mapping[str, _Paddle],
-    weights: Mapping[str, _Paddle],
+    feed: Mapping[str, Paddle],
+    weights: Mapping[str, Paddle],
     sizes: Mapping[str, int],
     failure: _Failure,
 ) -> Iterator[dict[str, _Array]]:
     """Run a PIR Program piece by piece, holding tensors until the last piece that reads them."""
     partition = _Partition(live)
-    held: dict[str, _Paddle] = {}
+    held: dict[str, Paddle] = {}
     variables = _copies(live, weights)
     _seed()
     states = [generator.get_state() for generator in generators()]
@@ -267,7 +265,7 @@ class _Partition:
 
     def extract(
         self, start: int, stop: int, names: Sequence[str]
-    ) -> tuple[_Paddle, list[_Paddle], list[str]]:
+    ) -> tuple[Paddle, list[Paddle], list[str]]:
         """Cut a piece out of a clone; return it, its Values of these names, and its feed names."""
         paddle = load_paddle()
         program = self._live.program.clone()
@@ -290,17 +288,17 @@ class _Partition:
         feeds = [op.attrs()["name"] for op in block.ops if op.name() in PIR_FEEDS]
         return program, [self._value(ops, name) for name in names], feeds
 
-    def _value(self, ops: Sequence[_Paddle], name: str) -> _Paddle:
+    def _value(self, ops: Sequence[Paddle], name: str) -> Paddle:
         index, position = self._definitions[name]
         return ops[index].result(position)
 
 
-def _copies(live: LiveProgram, weights: Mapping[str, _Paddle]) -> dict[str, _Paddle]:
+def _copies(live: LiveProgram, weights: Mapping[str, Paddle]) -> dict[str, Paddle]:
     """Copy the Variables that a Program keeps from run to run."""
     return {name: copy_tensor(weights[name]) for name in persistable_names(live.graph)}
 
 
-def _shared(tensor: _Paddle, before: _Paddle) -> _Paddle:
+def _shared(tensor: Paddle, before: Paddle) -> Paddle:
     """Return a tensor with the same buffer, to outlive the Scope; `before` if it has no buffer."""
     if 0 in tensor.shape() or not tensor._is_initialized():  # noqa: SLF001
         return before
@@ -315,12 +313,12 @@ def _seed() -> None:
 
 
 def _run(
-    program: _Paddle,
-    feed: Mapping[str, _Paddle],
-    fetches: Sequence[_Paddle],
-    scope: _Paddle,
+    program: Paddle,
+    feed: Mapping[str, Paddle],
+    fetches: Sequence[Paddle],
+    scope: Paddle,
     failure: _Failure,
-) -> list[_Paddle]:
+) -> list[Paddle]:
     heed_interrupt()
     executor = load_paddle().static.Executor()
     try:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
 
+from graphtool.backend.interrupts import heed_interrupt
+from graphtool.backend.live import LiveProgram
+from graphtool.backend.paddle import Paddle, load_paddle
+from graphtool.backend.pir import ValueKey
 from graphtool.checks.plan import MergePlan, ParametersWhen
 from graphtool.merging._backend import BlockSnapshot, Scopes, ValueMap
-from graphtool.merging._interrupts import heed_interrupt
 from graphtool.merging._scope import transfer_weights
 from graphtool.ops import PIR_FETCHES
 from graphtool.readers._graph_builder import NAME_ATTRIBUTES
-from graphtool.readers._paddle import load_paddle
-from graphtool.readers._pir import ValueKey
-from graphtool.readers.live import LiveProgram
 
 __all__ = [
     "STEPS",
@@ -26,9 +25,6 @@ __all__ = [
     "set_test_mode",
 ]
 
-# Programs, Blocks and operations belong to Paddle's compiled part, which ships no types.
-_Paddle: TypeAlias = Any
-
 
 @dataclass(kw_only=True, eq=False)
 class _PirMerge:
@@ -38,9 +34,9 @@ class _PirMerge:
     teacher: LiveProgram
     student: LiveProgram
     scopes: Scopes
-    place: _Paddle | None
+    place: Paddle | None
     undo: ExitStack
-    copied_ops: Sequence[_Paddle] = ()
+    copied_ops: Sequence[Paddle] = ()
     op_ids: dict[int, int] = field(default_factory=dict[int, int])
     joined: ValueMap | None = None
 
@@ -50,7 +46,7 @@ def join(
     teacher: LiveProgram,
     student: LiveProgram,
     scopes: Scopes,
-    place: _Paddle | None,
+    place: Paddle | None,
     undo: ExitStack,
 ) -> ValueMap:
     """Merge the teacher into `student.program`, in place; `undo` gets the rollback callbacks."""
@@ -64,7 +60,7 @@ def join(
     return merge.joined
 
 
-def operations(block: _Paddle) -> Iterator[_Paddle]:
+def operations(block: Paddle) -> Iterator[Paddle]:
     """Yield a Block's operations in pre-order, nested Blocks included."""
     for op in block.ops:
         yield op
@@ -73,7 +69,7 @@ def operations(block: _Paddle) -> Iterator[_Paddle]:
                 yield from operations(inner)
 
 
-def set_test_mode(op: _Paddle) -> None:
+def set_test_mode(op: Paddle) -> None:
     """Put one operation into test mode, without the operations nested in it."""
     if op.has_attr("is_test"):
         op.set_bool_attr("is_test", True)  # noqa: FBT003
@@ -82,7 +78,7 @@ def set_test_mode(op: _Paddle) -> None:
             op.set_bool_attr("trainable_statistics", False)  # noqa: FBT003
 
 
-def freeze(op: _Paddle) -> None:
+def freeze(op: Paddle) -> None:
     """Put an operation and those nested in it into test mode, and stop their gradients."""
     set_test_mode(op)
     for value in op.results():
@@ -96,7 +92,7 @@ def freeze(op: _Paddle) -> None:
                 freeze(inner)
 
 
-def remove_unused(block: _Paddle, ops: Sequence[_Paddle]) -> None:
+def remove_unused(block: Paddle, ops: Sequence[Paddle]) -> None:
     """Remove operations from a Block, last first, except those whose results are used."""
     for op in reversed(ops):
         # Removing an operation that has users makes Paddle abort the process.
@@ -115,7 +111,7 @@ def _copy(merge: _PirMerge) -> None:
     merge.copied_ops = block.ops[length:]
 
 
-def _truncate(block: _Paddle, length: int) -> None:
+def _truncate(block: Paddle, length: int) -> None:
     remove_unused(block, block.ops[length:])
 
 
@@ -127,7 +123,7 @@ def _map_op_ids(merge: _PirMerge) -> None:
 
 
 def _map_ids(
-    originals: Sequence[tuple[int, _Paddle]], copies: Sequence[_Paddle], op_ids: dict[int, int]
+    originals: Sequence[tuple[int, Paddle]], copies: Sequence[Paddle], op_ids: dict[int, int]
 ) -> None:
     for (op_id, original), copied in zip(originals, copies, strict=True):
         op_ids[op_id] = copied.id()

@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
+from graphtool.backend.facts import same_variables
+from graphtool.backend.live import LiveProgram
+from graphtool.backend.paddle import Paddle
+from graphtool.backend.tensors import initialised_tensors, private_scope
 from graphtool.checks import MergePlan
 from graphtool.diagnostics import GraphtoolError
 from graphtool.graph import is_dropout_state
 from graphtool.merging._comparison import Comparison, Unchecked, array_of, compare
 from graphtool.merging._weights import WeightSource, find_weights
-from graphtool.readers.facts import same_variables
-from graphtool.readers.live import LiveProgram
-from graphtool.readers.tensors import initialised_tensors, private_scope
 
 if TYPE_CHECKING:
     from graphtool.merging.merged import Merged
@@ -29,9 +30,6 @@ __all__ = [
     "unavailable",
 ]
 
-# Scopes and tensors belong to Paddle's compiled part, which ships no types.
-_Paddle: TypeAlias = Any
-
 
 @dataclass(slots=True, eq=False)
 class Provenance:
@@ -41,25 +39,25 @@ class Provenance:
     the source's weights as they are now, or the reason why there are none.
     """
 
-    locate: Callable[[_Paddle], WeightSource | str]
+    locate: Callable[[Paddle], WeightSource | str]
 
 
-def from_scope(scope: _Paddle, names: Mapping[str, str]) -> Provenance:
+def from_scope(scope: Paddle, names: Mapping[str, str]) -> Provenance:
     """Find the weights in a Scope of the user's; `names` maps new names to those in it."""
     return Provenance(lambda _: WeightSource(scope, names))
 
 
-def from_file(load: Callable[[_Paddle], object], names: Mapping[str, str]) -> Provenance:
+def from_file(load: Callable[[Paddle], object], names: Mapping[str, str]) -> Provenance:
     """Find the weights in a file or Layer, as it is now, which `load` puts into a Scope."""
     return Provenance(partial(_loaded, load, names))
 
 
 def from_source(
-    source: _Paddle,
+    source: Paddle,
     found: WeightSource,
     plan: MergePlan,
     teacher: LiveProgram,
-    student_scope: _Paddle,
+    student_scope: Paddle,
 ) -> Provenance:
     """Find the weights in what `find_weights` was given; a mapping is not kept."""
     if found.scope is source:
@@ -73,7 +71,7 @@ def from_source(
 
 
 def _loaded(
-    load: Callable[[_Paddle], object], names: Mapping[str, str], scope: _Paddle
+    load: Callable[[Paddle], object], names: Mapping[str, str], scope: Paddle
 ) -> WeightSource | str:
     try:
         load(scope)

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any, TypeAlias
 
+from graphtool.backend.facts import same_variables
+from graphtool.backend.paddle import Paddle, load_paddle
+from graphtool.backend.tensors import copy_tensor, initialised_tensors, new_like
 from graphtool.checks import MergePlan
 from graphtool.merging._backend import Scopes
-from graphtool.readers._paddle import load_paddle
-from graphtool.readers.facts import same_variables
-from graphtool.readers.tensors import copy_tensor, initialised_tensors, new_like
 
 __all__ = ["assign_tensors", "transfer_weights"]
 
-# Scopes, Variables, tensors and Places belong to Paddle's compiled part, which ships no types.
-_Paddle: TypeAlias = Any
-
 
 def transfer_weights(
-    plan: MergePlan, scopes: Scopes, place: _Paddle | None, undo: ExitStack
+    plan: MergePlan, scopes: Scopes, place: Paddle | None, undo: ExitStack
 ) -> None:
     """Put the teacher's tensors into the student's Scope under their new names.
 
@@ -33,10 +29,10 @@ def transfer_weights(
 
 
 def assign_tensors(
-    tensors: Mapping[str, _Paddle],
-    scope: _Paddle,
+    tensors: Mapping[str, Paddle],
+    scope: Paddle,
     *,
-    place: _Paddle | None = None,
+    place: Paddle | None = None,
     copied: frozenset[str] = frozenset(),
     undo: ExitStack,
 ) -> None:
@@ -51,13 +47,13 @@ def assign_tensors(
         target._share_data_with(_on_place(tensor, place, copy=name in copied))  # noqa: SLF001
 
 
-def _erase_if_new(scope: _Paddle, name: str, before: _Paddle | None) -> None:
+def _erase_if_new(scope: Paddle, name: str, before: Paddle | None) -> None:
     # An inner Scope finds the outer one's Variables too.
     if scope.find_var(name) is not before:
         scope.erase([name])
 
 
-def _restore_on_undo(tensor: _Paddle, undo: ExitStack) -> None:
+def _restore_on_undo(tensor: Paddle, undo: ExitStack) -> None:
     if tensor._is_initialized():  # noqa: SLF001
         backup = new_like(tensor)
         backup._share_data_with(tensor)  # noqa: SLF001
@@ -68,7 +64,7 @@ def _restore_on_undo(tensor: _Paddle, undo: ExitStack) -> None:
 
 
 def _trained_tensors(
-    plan: MergePlan, tensors: Mapping[str, _Paddle], scopes: Scopes
+    plan: MergePlan, tensors: Mapping[str, Paddle], scopes: Scopes
 ) -> frozenset[str]:
     """Return the new names of tensors that training in the student's Scope would change."""
     same = same_variables(scopes.teacher, scopes.student, plan.teacher_persistables)
@@ -82,7 +78,7 @@ def _trained_tensors(
     )
 
 
-def _on_place(tensor: _Paddle, place: _Paddle | None, *, copy: bool) -> _Paddle:
+def _on_place(tensor: Paddle, place: Paddle | None, *, copy: bool) -> Paddle:
     """Return a tensor on a place (its own if None), copied if asked to or if it is elsewhere."""
     if place is None and not copy:
         return tensor
@@ -92,7 +88,7 @@ def _on_place(tensor: _Paddle, place: _Paddle | None, *, copy: bool) -> _Paddle:
     return copy_tensor(tensor, target) if copy else tensor
 
 
-def _as_general_place(place: _Paddle) -> _Paddle:
+def _as_general_place(place: Paddle) -> Paddle:
     """Return a place of any device as the one type that compares with a tensor's."""
     general = load_paddle().base.core.Place()
     general.set_place(place)

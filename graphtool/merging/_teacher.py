@@ -7,16 +7,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, TypeAlias
 
-from graphtool.checks import are_saved_shapes, persistable_names, saved_names, used_names
-from graphtool.diagnostics import ReadError
-from graphtool.graph import Graph, ProgramKind
-from graphtool.readers import read, weight_problems
-from graphtool.readers._paddle import is_legacy, load_paddle, static_mode
-from graphtool.readers.facts import ParameterFileFacts, parameter_file_facts
-from graphtool.readers.layer_weights import copy_layer_tensors, weights_layer_unless_in
-from graphtool.readers.live import (
+from graphtool.backend.layer_weights import copy_layer_tensors, weights_layer_unless_in
+from graphtool.backend.live import (
     LiveProgram,
     open_legacy,
     open_pir,
@@ -24,14 +17,18 @@ from graphtool.readers.live import (
     program_of,
     translate,
 )
+from graphtool.backend.paddle import Paddle, is_legacy, load_paddle, static_mode
+from graphtool.backend.registry import student_scope_of
+from graphtool.backend.tensors import set_dropout_states, set_tensors
+from graphtool.checks import are_saved_shapes, persistable_names, saved_names, used_names
+from graphtool.diagnostics import ReadError
+from graphtool.graph import Graph, ProgramKind
+from graphtool.readers import weight_problems
 from graphtool.readers.parameter_files import find_parameters
-from graphtool.readers.registry import student_scope_of
-from graphtool.readers.tensors import read_tensors, set_dropout_states, set_tensors
+from graphtool.readers.tensor_files import ParameterFileFacts, parameter_file_facts, read_tensors
+from graphtool.sources import read
 
 __all__ = ["Teacher", "open_teacher", "program_kind"]
-
-# Programs, Scopes and tensors are Paddle's, which has no types for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,14 +40,14 @@ class Teacher:
     """
 
     live: LiveProgram
-    scope: _Paddle
-    load: Callable[[_Paddle], None]
+    scope: Paddle
+    load: Callable[[Paddle], None]
     file: ParameterFileFacts | None = None
     has_own_weights: bool = False
 
 
 def open_teacher(
-    source: _Paddle, scope: _Paddle | None, student_scope: _Paddle, kind: ProgramKind
+    source: Paddle, scope: Paddle | None, student_scope: Paddle, kind: ProgramKind
 ) -> Teacher:
     """Open a teacher for a student of the given kind.
 
@@ -79,12 +76,12 @@ def open_teacher(
     return Teacher(live=live, scope=teacher_scope, load=_load_nothing)
 
 
-def program_kind(source: _Paddle) -> ProgramKind:
+def program_kind(source: Paddle) -> ProgramKind:
     """Return the kind of a live Program, or of the Program that a Network has."""
     return ProgramKind.LEGACY if is_legacy(program_of(source)) else ProgramKind.PIR
 
 
-def _open_saved_model(path: Path, scope: _Paddle | None, kind: ProgramKind) -> Teacher:
+def _open_saved_model(path: Path, scope: Paddle | None, kind: ProgramKind) -> Teacher:
     graph = read(path)
     model = Path(graph.source)
     live = _open_program(model, graph, kind)
@@ -108,7 +105,7 @@ def _open_program(model: Path, graph: Graph, kind: ProgramKind) -> LiveProgram:
         return replace(live, graph=replace(live.graph, source=graph.source))
 
 
-def _load_file(path: Path, live: LiveProgram, scope: _Paddle) -> None:
+def _load_file(path: Path, live: LiveProgram, scope: Paddle) -> None:
     """Load a combined parameter file, or a folder with one file per parameter, into a Scope."""
     names = saved_names(live.graph)
     files = [path / name for name in names] if path.is_dir() else [path]
@@ -120,9 +117,9 @@ def _load_file(path: Path, live: LiveProgram, scope: _Paddle) -> None:
     set_dropout_states(used_names(live.graph), scope)
 
 
-def _load_nothing(_: _Paddle) -> None:
+def _load_nothing(_: Paddle) -> None:
     """Load nothing: the weights are in their Scope already."""
 
 
-def _new_scope() -> _Paddle:
+def _new_scope() -> Paddle:
     return load_paddle().base.core.Scope()

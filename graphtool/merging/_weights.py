@@ -6,16 +6,17 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import cast
 
+from graphtool.backend.facts import ScopeFacts, ScopeVariable, same_variables, scope_facts
+from graphtool.backend.live import LiveProgram
+from graphtool.backend.paddle import Paddle, load_paddle
+from graphtool.backend.tensors import set_tensors
 from graphtool.checks import MergePlan
 from graphtool.diagnostics import Diagnostic, MergeError, UsageError
 from graphtool.graph import Value, fits_shape
 from graphtool.merging import problems
-from graphtool.readers._paddle import load_paddle
-from graphtool.readers.facts import ScopeFacts, ScopeVariable, same_variables, scope_facts
-from graphtool.readers.live import LiveProgram
-from graphtool.readers.tensors import Tensor, set_tensors
+from graphtool.readers.tensor_files import Tensor
 from graphtool.readers.weights import read_weights
 
 __all__ = ["WeightSource", "find_weights"]
@@ -23,28 +24,25 @@ __all__ = ["WeightSource", "find_weights"]
 # NumPy's dtype kinds of numbers: bool, integer, floating and complex.
 _NUMBERS = "biufc"
 
-# Scopes and tensors belong to Paddle's compiled part; arrays are anything that NumPy accepts.
-_Paddle: TypeAlias = Any
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WeightSource:
     """A Scope that holds all of the teacher's weights; `names` maps new names to those in it."""
 
-    scope: _Paddle
+    scope: Paddle
     names: Mapping[str, str]
 
-    def tensors(self) -> dict[str, _Paddle]:
+    def tensors(self) -> dict[str, Paddle]:
         """Return the tensors by their new names."""
         return {new: self.scope.find_var(name).get_tensor() for new, name in self.names.items()}
 
 
 def find_weights(
-    source: _Paddle,
+    source: Paddle,
     plan: MergePlan,
     teacher: LiveProgram,
-    student_scope: _Paddle,
-    into: _Paddle | None = None,
+    student_scope: Paddle,
+    into: Paddle | None = None,
 ) -> WeightSource:
     """Find all of the teacher's weights in a Scope, a mapping or a file.
 
@@ -87,8 +85,8 @@ def find_weights(
 
 
 def _open_source(
-    source: _Paddle, plan: MergePlan, teacher: LiveProgram, into: _Paddle | None
-) -> tuple[_Paddle, str]:
+    source: Paddle, plan: MergePlan, teacher: LiveProgram, into: Paddle | None
+) -> tuple[Paddle, str]:
     """Return a Scope with the weights of a source, and what to call the source in a message."""
     if hasattr(source, "find_var"):
         return source, "the Scope"
@@ -99,7 +97,7 @@ def _open_source(
         return scope, f"`{path}`"
     if not isinstance(source, Mapping):
         raise UsageError(problems.no_weights(source))
-    arrays = _select_arrays(cast("Mapping[str, _Paddle]", source), plan)
+    arrays = _select_arrays(cast("Mapping[str, Paddle]", source), plan)
     for old, array in arrays.items():
         scope.var(old).get_tensor().set(array, load_paddle().CPUPlace())
     return scope, "the mapping"
@@ -113,7 +111,7 @@ def _read_file(path: Path, plan: MergePlan, teacher: LiveProgram) -> dict[str, T
     return {old: tensors[name] for old, name in _source_names(tensors, plan).items()}
 
 
-def _select_arrays(source: Mapping[str, _Paddle], plan: MergePlan) -> dict[str, _Paddle]:
+def _select_arrays(source: Mapping[str, Paddle], plan: MergePlan) -> dict[str, Paddle]:
     """Select the teacher's weights from a mapping, by their old names.
 
     Raises MergeError: GT251 for what is not an array of numbers.

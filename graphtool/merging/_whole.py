@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from graphtool.diagnostics import ReadError
-from graphtool.readers.facts import parameter_file_facts
+from graphtool.readers.tensor_files import parameter_file_facts
 
 __all__ = ["check_not_truncated"]
 

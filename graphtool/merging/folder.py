@@ -8,10 +8,16 @@ from contextlib import suppress
 from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import msgspec
 
+from graphtool.backend.counters import advance_counters, counted_names
+from graphtool.backend.layer_weights import Initialisation
+from graphtool.backend.live import LiveProgram, open_legacy, open_pir
+from graphtool.backend.paddle import Paddle, load_paddle, program_lock, static_mode
+from graphtool.backend.parameter_attributes import set_attributes, unsaved_attributes
+from graphtool.backend.problems import value_gone
+from graphtool.backend.tensors import copy_from_scope, initialised_tensors, set_tensors
 from graphtool.checks import MergePlan, persistable_names, plan_without_facts
 from graphtool.diagnostics import (
     Diagnostic,
@@ -55,27 +61,14 @@ from graphtool.merging.merged import Merged, register
 from graphtool.ops import is_training
 from graphtool.paths import numbered_path
 from graphtool.readers import problems as reading
-from graphtool.readers import read
-from graphtool.readers._paddle import load_paddle, program_lock, static_mode
-from graphtool.readers.counters import advance_counters, counted_names
-from graphtool.readers.layer_weights import Initialisation
-from graphtool.readers.layers import Network
-from graphtool.readers.live import LiveProgram, open_legacy, open_pir
-from graphtool.readers.parameter_attributes import set_attributes, unsaved_attributes
-from graphtool.readers.tensors import (
-    Tensor,
-    copy_from_scope,
-    initialised_tensors,
-    set_tensors,
-    write_tensors,
-)
+from graphtool.readers.tensor_files import Tensor, write_tensors
+from graphtool.sources import read
+from graphtool.sources.layers import Network
 from graphtool.staging import is_stage, tidy
 from graphtool.text import shell_option
 
 __all__ = ["check_target", "load_merged", "save_merged"]
 
-# Programs and Scopes are Paddle's, which has no types for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
 _LISTED = 5
 
@@ -116,7 +109,7 @@ def save_merged(
 
 
 @program_lock()
-def load_merged(path: str | PathLike[str], *, scope: _Paddle | None = None) -> Merged:
+def load_merged(path: str | PathLike[str], *, scope: Paddle | None = None) -> Merged:
     """Load a merged Program and its parameters; add a loss to it and train.
 
     Parameters are set in `scope`, the global Scope if None. To read the pairs saved with it, call
@@ -273,7 +266,7 @@ def _check_student_values(current: LiveProgram, merged: Merged) -> None:
         for name in before.graph.values:
             # Under PIR, removing operators renumbers names.
             if name not in current.graph.values or current.keys.get(name) != before.keys.get(name):
-                raise ReadError(reading.value_gone(before.graph.source, name))
+                raise ReadError(value_gone(before.graph.source, name))
 
 
 def _saved_order(graph: Graph) -> list[str]:
@@ -311,7 +304,7 @@ def _write(folder: Path, merged: Merged, graph: Graph, recipe: str | None) -> No
     (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
 
 
-def _save_program(program: _Paddle, path: Path, kind: ProgramKind) -> None:
+def _save_program(program: Paddle, path: Path, kind: ProgramKind) -> None:
     if kind is ProgramKind.LEGACY:
         path.write_bytes(program.desc.serialize_to_string())
         return
@@ -326,7 +319,7 @@ def _save_program(program: _Paddle, path: Path, kind: ProgramKind) -> None:
     check_not_truncated(path)
 
 
-def _load(folder: Path, manifest: Manifest, scope: _Paddle | None) -> Merged:
+def _load(folder: Path, manifest: Manifest, scope: Paddle | None) -> Merged:
     if not manifest.teachers:
         raise ReadError(not_a_merged_folder(str(folder), "its manifest names no teacher"))
     tensors = verified_tensors(folder, manifest)
@@ -360,7 +353,7 @@ def _open_program(folder: Path, file: Path, kind: ProgramKind) -> LiveProgram:
 
 
 def _loaded_merge(
-    folder: Path, manifest: Manifest, number: int, live: LiveProgram, scope: _Paddle
+    folder: Path, manifest: Manifest, number: int, live: LiveProgram, scope: Paddle
 ) -> Merged:
     """Return one of the merges that a manifest records."""
     record = manifest.teachers[number]
@@ -401,7 +394,7 @@ def _network(before: LiveProgram, student: SavedNetwork) -> Network | None:
 def _provenance(folder: Path, weights: Sequence[tuple[str, str]], merged: Graph) -> Provenance:
     path = folder.absolute()
 
-    def load(scope: _Paddle) -> None:
+    def load(scope: Paddle) -> None:
         manifest = read_manifest(path)
         tensors = verified_tensors(path, manifest)
         set_tensors(_parameters(path, manifest, merged, tensors), scope)

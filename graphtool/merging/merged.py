@@ -7,22 +7,22 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
+from graphtool.backend.errors import raise_paddle_errors_as
+from graphtool.backend.interrupts import heed_interrupt
+from graphtool.backend.live import LiveProgram
+from graphtool.backend.paddle import Paddle
+from graphtool.backend.problems import value_gone
+from graphtool.backend.registry import merge_records, set_merge_records
 from graphtool.checks import MergePlan
 from graphtool.diagnostics import MergeError, ReadError, Report
 from graphtool.graph import Graph
 from graphtool.merging import verify
 from graphtool.merging._backend import BlockSnapshot, Scopes, ValueMap, fetched_value
-from graphtool.merging._interrupts import heed_interrupt
-from graphtool.merging._paddle_errors import raise_paddle_errors_as
 from graphtool.merging._provenance import Provenance, from_source
 from graphtool.merging._scope import assign_tensors
 from graphtool.merging._weights import find_weights
-from graphtool.readers import problems as reading
-from graphtool.readers.layers import Network
-from graphtool.readers.live import LiveProgram
-from graphtool.readers.registry import merge_records, set_merge_records
 from graphtool.selectors import (
     check_selector,
     find,
@@ -30,15 +30,13 @@ from graphtool.selectors import (
     with_owning_role,
     with_selector,
 )
+from graphtool.sources.layers import Network
 from graphtool.text import escaped_bounded, printed_name
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = ["Merged", "inherited_merges", "merged_of", "register", "value_of"]
-
-# Programs, Values and Scopes are Paddle's, which has no types for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -55,16 +53,16 @@ class Merged:
     plan: MergePlan
     report: Report
     scopes: Scopes
-    place: _Paddle | None
+    place: Paddle | None
     joined: ValueMap
     before: LiveProgram
     source: LiveProgram
-    originals: tuple[_Paddle, _Paddle]
+    originals: tuple[Paddle, Paddle]
     provenance: Provenance
     network: Network | None = None
 
     @property
-    def program(self) -> _Paddle:
+    def program(self) -> Paddle:
         """The student's Program, with the teacher merged into it."""
         return self.before.program
 
@@ -106,7 +104,7 @@ class Merged:
         """All merges into this Program so far, in order."""
         return _merges_into(self.program)
 
-    def teacher(self, selector: str) -> _Paddle:
+    def teacher(self, selector: str) -> Paddle:
         """Return the teacher's Paddle Value, or Variable, for a selector.
 
         Any selector of the teacher's own Graph is accepted, with or without the prefix.
@@ -127,7 +125,7 @@ class Merged:
         # Keys stay valid when pruning the merged Program renumbers its names.
         return replace(self.source, program=self.program, keys=self.joined.keys)
 
-    def student(self, selector: str) -> _Paddle:
+    def student(self, selector: str) -> Paddle:
         """Return the student's Paddle Value, or Variable, for a selector.
 
         Names from before the merge are tried first, then those added since. A teacher's Value is
@@ -162,7 +160,7 @@ class Merged:
                 return with_owning_role(error, selector, name, having="teacher", help=call)
         return error
 
-    def _find_added(self, selector: str) -> _Paddle | None:
+    def _find_added(self, selector: str) -> Paddle | None:
         """Return a Value that the user has added since the merge, None if there is none."""
         current = LiveProgram.of(self.program)
         try:
@@ -207,10 +205,10 @@ class Merged:
         """
         new = self.values.get(name)
         if new is None:
-            raise ReadError(reading.value_gone(self.source.graph.source, name))
+            raise ReadError(value_gone(self.source.graph.source, name))
         return new
 
-    def load_teacher(self, source: _Paddle | Mapping[str, _Paddle] | str | PathLike[str]) -> None:
+    def load_teacher(self, source: Paddle | Mapping[str, Paddle] | str | PathLike[str]) -> None:
         """Load the teacher's weights under their new names, replacing the current ones.
 
         `source` is a Scope, a mapping from old or new names to arrays, or the path of a combined
@@ -236,7 +234,7 @@ class Merged:
 
     def verify(
         self,
-        feed: Mapping[str, _Paddle] | None = None,
+        feed: Mapping[str, Paddle] | None = None,
         fetch: tuple[str, ...] | None = None,
     ) -> verify.Verification:
         """Run clones of both originals and of the merged Program, and compare their Values.
@@ -296,7 +294,7 @@ class Merged:
         )
 
 
-def merged_of(program: _Paddle) -> Merged | None:
+def merged_of(program: Paddle) -> Merged | None:
     """Return the last merge into a Program, None if there was none."""
     merges = _merges_into(program)
     return merges[-1] if merges else None
@@ -312,7 +310,7 @@ def register(merged: Merged, inherited: tuple[Merged, ...] = ()) -> Merged:
     return merged
 
 
-def value_of(selector: str, merges: Iterable[Merged], *others: Callable[[str], _Paddle]) -> _Paddle:
+def value_of(selector: str, merges: Iterable[Merged], *others: Callable[[str], Paddle]) -> Paddle:
     """Return the Value for a selector, from the teacher whose prefix it has if there is one.
 
     If that teacher does not know the name, the lookups in `others` are tried in order. An empty
@@ -353,7 +351,7 @@ def _for_clone(merged: Merged, clone: LiveProgram) -> Merged:
     )
 
 
-def _merges_into(program: _Paddle) -> tuple[Merged, ...]:
+def _merges_into(program: Paddle) -> tuple[Merged, ...]:
     merges: tuple[Merged, ...] = merge_records(program)
     # Paddle's clone() copies the attribute, whose Values are the original's.
     return tuple(merged for merged in merges if merged.program is program)

@@ -9,24 +9,23 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
+from graphtool.backend.interrupts import heed_interrupt, interrupts_held
+from graphtool.backend.live import LiveProgram
+from graphtool.backend.paddle import Paddle, load_paddle, program_lock, static_mode
+from graphtool.backend.problems import value_gone
+from graphtool.backend.tensors import initialised_tensors, private_scope
 from graphtool.both import Both
 from graphtool.checks import check_names, persistable_names
 from graphtool.diagnostics import MergeError, ReadError, UsageError
-from graphtool.graph import UNKNOWN_DIM, Graph, Origin, ProgramKind
+from graphtool.graph import UNKNOWN_DIM, Graph, Origin, ProgramKind, variable_of
 from graphtool.merging import problems
 from graphtool.merging._backend import drop_lr_schedule, fetched_value
 from graphtool.merging._comparison import Comparison, Verification, array_of, compare
 from graphtool.merging._generated_inputs import feed_names, generate_feeds, generate_weight
-from graphtool.merging._interrupts import heed_interrupt, interrupts_held
 from graphtool.merging._partitioned_run import compute_values, generators
 from graphtool.merging._pir import freeze, remove_unused
 from graphtool.merging._provenance import compare_weights
 from graphtool.ops import PIR_FETCHES, written_operand
-from graphtool.readers import problems as reading
-from graphtool.readers._legacy import variable_of
-from graphtool.readers._paddle import load_paddle, program_lock, static_mode
-from graphtool.readers.live import LiveProgram
-from graphtool.readers.tensors import initialised_tensors, private_scope
 from graphtool.selectors import find
 
 if TYPE_CHECKING:
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "Verification", "verify"]
 
-# Programs, Scopes and tensors are Paddle's, which has no types for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 _Array: TypeAlias = "np.ndarray[Any, Any]"
 _Arrays: TypeAlias = "Mapping[str, _Array]"
 
@@ -48,7 +45,7 @@ _NO_TENSOR_KINDS = frozenset({"feed", "fetch", "shadow_output", "create_array", 
 
 
 def verify(
-    merged: Merged, feed: Mapping[str, _Paddle] | None, fetch: Sequence[str] | None
+    merged: Merged, feed: Mapping[str, Paddle] | None, fetch: Sequence[str] | None
 ) -> Verification:
     """Compare as `Merged.verify` documents."""
     with program_lock(), interrupts_held():
@@ -58,7 +55,7 @@ def verify(
 
 
 def _compare_values(
-    merged: Merged, feed: Mapping[str, _Paddle], fetch: Sequence[str] | None
+    merged: Merged, feed: Mapping[str, Paddle], fetch: Sequence[str] | None
 ) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:
     """Compare the Values of three runs; also return the names of generated feeds."""
     with static_mode(merged.source.kind), _reproducible_runs(), private_scope() as scope:
@@ -143,7 +140,7 @@ def _check_present(graph: Graph, names: Iterable[str]) -> None:
     """Refuse a merged Program that has since lost a Value, to a pass or by pruning."""
     lost = next((name for name in names if name not in graph.values), None)
     if lost is not None:
-        raise ReadError(reading.value_gone(graph.source, lost))
+        raise ReadError(value_gone(graph.source, lost))
 
 
 def _select(merged: Merged, fetch: Sequence[str] | None) -> Both[list[str]]:
@@ -242,7 +239,7 @@ def _student_before(merged: Merged) -> LiveProgram:
     return LiveProgram.of(_clone(program) if legacy else _without_fetches(program))
 
 
-def _without_fetches(program: _Paddle) -> _Paddle:
+def _without_fetches(program: Paddle) -> Paddle:
     """Clone a PIR Program without its fetches, which would share columns with those of a run."""
     clone = _clone(program)
     block = clone.global_block()
@@ -250,7 +247,7 @@ def _without_fetches(program: _Paddle) -> _Paddle:
     return clone
 
 
-def _clone(program: _Paddle, **options: bool) -> _Paddle:
+def _clone(program: Paddle, **options: bool) -> Paddle:
     """Clone a Program without its schedule: a run must not set the user's learning rate."""
     clone = program.clone(**options)
     drop_lr_schedule(clone)
@@ -277,7 +274,7 @@ def _forward_only(merged: Merged) -> LiveProgram:
     return LiveProgram.of(clone)
 
 
-def _weights(graph: Graph, student_scope: _Paddle, scope: _Paddle) -> dict[str, _Paddle]:
+def _weights(graph: Graph, student_scope: Paddle, scope: Paddle) -> dict[str, Paddle]:
     """Return the merged Program's persistable tensors; generate uninitialised ones in `scope`."""
     names = persistable_names(graph)
     tensors = initialised_tensors(student_scope, names)
@@ -307,7 +304,7 @@ def _feed_arrays(feed: object, call: str) -> dict[str, _Array]:
     if not isinstance(feed, Mapping):
         raise UsageError(bad_argument("feed", feed, "a mapping from feed names to arrays", call))
     arrays: dict[str, _Array] = {}
-    for name, given in cast("Mapping[str, _Paddle]", feed).items():
+    for name, given in cast("Mapping[str, Paddle]", feed).items():
         array = _number_array(given)
         if array is None:
             raise UsageError(bad_argument(f"feed[{name!r}]", given, "an array of numbers", call))
@@ -315,7 +312,7 @@ def _feed_arrays(feed: object, call: str) -> dict[str, _Array]:
     return arrays
 
 
-def _number_array(given: _Paddle) -> _Array | None:
+def _number_array(given: Paddle) -> _Array | None:
     """Return an array, None if it is ragged or does not hold numbers."""
     try:
         array = array_of(given)
@@ -325,8 +322,8 @@ def _number_array(given: _Paddle) -> _Array | None:
 
 
 def _inputs(
-    merged: Merged, graph: Graph, feed: Mapping[str, _Paddle], arrays: Mapping[str, _Array]
-) -> dict[str, _Paddle]:
+    merged: Merged, graph: Graph, feed: Mapping[str, Paddle], arrays: Mapping[str, _Array]
+) -> dict[str, Paddle]:
     """Return each feed's input: the array or LoD tensor that was given, or a generated array."""
     known = feed_names(graph)
     unknown = [name for name in arrays if name not in known]

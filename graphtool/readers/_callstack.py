@@ -13,7 +13,7 @@ _FRAME = re.compile(r'\s*File "(?P<path>(?:[^"]*[/\\])?(?P<file>[^"]*))", line (
 # generated code has no file.
 _LIBRARY_PATH = re.compile(
     r"[/\\](site-packages|dist-packages|python)[/\\](paddle[/\\]|decorator(\.py|[/\\]))"
-    r"|[/\\]graphtool[/\\](readers|cli)[/\\]"
+    r"|[/\\]graphtool[/\\](backend|cli|readers|sources)[/\\]"
     r"|[/\\]lib[/\\]python3\.\d+[/\\](?!(site|dist)-packages)"
     r"|^<"
 )

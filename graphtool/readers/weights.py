@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError
-from graphtool.graph import Graph, Origin, ProgramKind, Value
+from graphtool.graph import Graph, Origin, ProgramKind, Value, variable_of
 from graphtool.paths import is_empty_folder
 from graphtool.readers import problems as reading
-from graphtool.readers import read
 from graphtool.readers import weight_problems as problems
-from graphtool.readers._legacy import variable_of
+from graphtool.readers._files import read_file
 from graphtool.readers._pickle import unpickled
 from graphtool.readers._regular_file import check_not_special
 from graphtool.readers.parameter_files import file_of_variable, find_parameters
-from graphtool.readers.tensors import Tensor, read_tensors
+from graphtool.readers.tensor_files import Tensor, read_tensors
 from graphtool.staging import finish_exchanges
 
 __all__ = ["SUFFIXES", "Weights", "persistable_values", "read_weights"]
@@ -163,7 +162,7 @@ def _models_beside(path: Path) -> Iterator[Graph]:
     for model in [*named, path.with_name("__model__")]:
         if model.is_file():
             try:
-                yield read(model)
+                yield read_file(model)
             except ReadError:
                 continue
 

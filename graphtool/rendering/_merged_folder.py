@@ -22,7 +22,7 @@ from graphtool.merging._manifest import (
     with_annotation,
 )
 from graphtool.merging.problems import changed_folder
-from graphtool.readers import read
+from graphtool.sources import read
 
 __all__ = ["MergedFolder", "read_merged_folder"]
 

@@ -14,8 +14,8 @@ from graphtool.diagnostics import UsageError
 from graphtool.files import check_writable, write_text
 from graphtool.graph import UNKNOWN_DIM, Graph, Operator
 from graphtool.matching.pairs import end_of
-from graphtool.readers import Source, read
 from graphtool.rendering import problems
+from graphtool.sources import Source, read
 from graphtool.structure import Structure, ValueRow, analyse, value_row
 from graphtool.text import printable
 

@@ -89,7 +89,7 @@ def subject_of(x: Drawable) -> tuple[Subject, Report]:
         path: str = fspath(x)
         if is_merged_folder(path):
             return _scene_of_folder(Path(path))
-        from graphtool.readers import read
+        from graphtool.sources import read
 
         return read(path), Report()
     if isinstance(x, (Graph, Scene)):
@@ -124,10 +124,10 @@ def _scene_of_folder(folder: Path) -> tuple[Scene, Report]:
 
 
 def _subject_of_live(x: Drawable) -> Subject:
+    from graphtool.backend.live import LiveProgram
     from graphtool.merging import Merged
-    from graphtool.readers import read
-    from graphtool.readers.live import LiveProgram
     from graphtool.rendering._pairs_in_losses import pairs_in_losses
+    from graphtool.sources import read
 
     if not isinstance(x, Merged):
         return read(x)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, cast
+from typing import cast
 
+from graphtool.backend.paddle import Paddle
 from graphtool.graph import Attribute, Graph, Operator, Origin, Value
 from graphtool.training._reach import ancestors
 
 __all__ = ["Description", "described"]
 
-# An optimizer, its schedule, its clipping and its decay are Paddle's.
-_Paddle: TypeAlias = Any
 
 _PLAIN = (bool, int, float, str)
 _PARTS = ("_learning_rate", "_grad_clip", "regularization")
@@ -45,7 +44,7 @@ class Description:
 def described(
     graph: Graph,
     loss: str,
-    optimizer: _Paddle,
+    optimizer: Paddle,
     *,
     learning: Collection[str],
     passed_over: Collection[str],
@@ -70,10 +69,10 @@ def described(
     )
 
 
-def _settings(name: str, thing: _Paddle) -> Iterator[str]:
+def _settings(name: str, thing: Paddle) -> Iterator[str]:
     """Yield what a thing of Paddle's was made with: its class, its numbers, and its parts'."""
     yield f"{name} {type(thing).__name__}"
-    held = cast("dict[str, _Paddle]", vars(thing))
+    held = cast("dict[str, Paddle]", vars(thing))
     for key, value in sorted(held.items()):
         inner = f"{name}.{key.strip('_')}"
         if isinstance(value, _PLAIN) and key.strip("_") not in _OWN | _NAMES:

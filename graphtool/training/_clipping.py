@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, TypeAlias, cast
+from typing import cast
 
-from graphtool.readers._paddle import load_paddle
+from graphtool.backend.paddle import Paddle, load_paddle
 
 __all__ = ["complete_clip"]
 
-# Paddle ships no types for optimizers, gradient clipping and Values.
-_Paddle: TypeAlias = Any
 
-
-def complete_clip(optimizer: _Paddle) -> None:
+def complete_clip(optimizer: Paddle) -> None:
     """Give an optimizer's `ClipGradByValue` a PIR implementation: Paddle has none, and raises."""
     clips = load_paddle().nn.clip
-    clip: _Paddle = getattr(optimizer, "_grad_clip", None)
-    kind = cast("_Paddle", type(clip))
+    clip: Paddle = getattr(optimizer, "_grad_clip", None)
+    kind = cast("Paddle", type(clip))
     if not issubclass(kind, clips.ClipGradByValue):
         return
     if kind._pir_clip is clips.ClipGradBase._pir_clip:  # noqa: SLF001
         clip._pir_clip = partial(_clipped, clip)  # noqa: SLF001  # Paddle looks it up there
 
 
-def _clipped(
-    clip: _Paddle, gradients: list[tuple[_Paddle, _Paddle]]
-) -> list[tuple[_Paddle, _Paddle]]:
+def _clipped(clip: Paddle, gradients: list[tuple[Paddle, Paddle]]) -> list[tuple[Paddle, Paddle]]:
     paddle = load_paddle()
     return [
         (parameter, paddle.clip(gradient, clip.min, clip.max))

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Any, TypeAlias
 
+from graphtool.backend.paddle import Paddle, legacy_mode, load_paddle
 from graphtool.ops import BATCH_NORMS, LEGACY_PORTS, TEST_MODE
-from graphtool.readers._paddle import legacy_mode, load_paddle
 
 __all__ = ["counts_names_by_program", "training_clone"]
-
-# Paddle ships no types for legacy Programs, Blocks and operators that hold for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
 
 # `conv2d_53.tmp_0` was counted twice: as the 53rd `conv2d`, then as the first `conv2d_53.tmp`.
@@ -20,12 +16,12 @@ _COUNTER = re.compile(r"_(?P<number>\d+)(?=\.|$)")
 
 
 def training_clone(
-    program: _Paddle,
+    program: Paddle,
     *,
     trainable: Collection[str],
     statistics: Collection[str],
     unstopped: Collection[str],
-) -> _Paddle:
+) -> Paddle:
     """Return a clone in training mode without feed and fetch operators.
 
     `trainable` names the parameters to train, `statistics` the running statistics. `unstopped` is
@@ -51,7 +47,7 @@ def training_clone(
     return clone
 
 
-def _advance_name_counters(program: _Paddle) -> None:
+def _advance_name_counters(program: Paddle) -> None:
     """Advance the name counters of a Program of Paddle 3 past the names in it."""
     if not counts_names_by_program(program):
         return
@@ -62,12 +58,12 @@ def _advance_name_counters(program: _Paddle) -> None:
             ids[stem] = max(ids[stem], int(counter["number"]) + 1)
 
 
-def counts_names_by_program(program: _Paddle) -> bool:
+def counts_names_by_program(program: Paddle) -> bool:
     """Return whether the Program counts new names itself; Paddle 2.6 counts by process."""
     return hasattr(program, "_name_generator")
 
 
-def _remove_ports(block: _Paddle) -> None:
+def _remove_ports(block: Paddle) -> None:
     for index in reversed(range(len(block.ops))):
         op = block.ops[index]
         if op.type not in LEGACY_PORTS:
@@ -81,7 +77,7 @@ def _remove_ports(block: _Paddle) -> None:
         block._remove_var(name, sync=False)  # noqa: SLF001
 
 
-def _add_reserve(op: _Paddle) -> None:
+def _add_reserve(op: Paddle) -> None:
     """Add the `ReserveSpace` output that a batch norm writes in training; old exports omit it."""
     if "ReserveSpace" in op.output_names and op.output("ReserveSpace"):
         return
@@ -94,7 +90,7 @@ def _add_reserve(op: _Paddle) -> None:
     op.desc.set_output("ReserveSpace", [reserve.name])
 
 
-def _make_parameter(block: _Paddle, name: str) -> None:
+def _make_parameter(block: Paddle, name: str) -> None:
     """Replace a Variable by a Parameter: optimizers only find those."""
     parameter = load_paddle().base.framework.Parameter
     old = block.vars[name]

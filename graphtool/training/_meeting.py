@@ -14,14 +14,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from time import monotonic, sleep
-from typing import Any, TypeAlias
 
+from graphtool.backend.paddle import Paddle
 from graphtool.training._peers import LostRanksError
 
 __all__ = ["Meeting", "UnreachableError", "connected"]
 
-# A store is of Paddle's compiled part.
-_Paddle: TypeAlias = Any
 
 _KEYS = "graphtool/ranks"
 _END, _AGREED, _GAVE_UP = "end", "all have lines", "gave up: "
@@ -41,7 +39,7 @@ class UnreachableError(Exception):
 class Meeting:
     """The n-th time that this rank comes to the others, and when it gives up waiting for them."""
 
-    store: _Paddle
+    store: Paddle
     number: int
     rank: int
     ranks: int

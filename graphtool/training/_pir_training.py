@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, TypeAlias
 
+from graphtool.backend.paddle import Paddle, load_paddle
+from graphtool.backend.pir import read_pir
 from graphtool.merging._pir import operations
 from graphtool.ops import PIR_FETCHES, TEST_MODE
-from graphtool.readers._paddle import load_paddle
-from graphtool.readers._pir import read_pir
 
 __all__ = ["training_clone"]
 
-# PIR's Programs, Blocks, operations and Values ship no types.
-_Paddle: TypeAlias = Any
 
 _BATCH_NORM = (
     "batch_norm_",
@@ -29,12 +26,12 @@ _REBUILT = {
 
 
 def training_clone(
-    program: _Paddle,
+    program: Paddle,
     *,
     trainable: Collection[str],
     statistics: Collection[str],
     unstopped: Collection[str],
-) -> _Paddle:
+) -> Paddle:
     """Return a clone in training mode without fetch operators.
 
     `trainable` names the parameters to train, `statistics` the running statistics, `unstopped` the
@@ -59,7 +56,7 @@ def training_clone(
     return clone
 
 
-def _clear_stop_gradient(program: _Paddle, names: Collection[str]) -> None:
+def _clear_stop_gradient(program: Paddle, names: Collection[str]) -> None:
     if not names:
         return
     name_of = read_pir(program).names
@@ -69,7 +66,7 @@ def _clear_stop_gradient(program: _Paddle, names: Collection[str]) -> None:
                 value.stop_gradient = False
 
 
-def _set_flags(value: _Paddle, trainable: Collection[str], statistics: Collection[str]) -> None:
+def _set_flags(value: Paddle, trainable: Collection[str], statistics: Collection[str]) -> None:
     # Parameters of a translated program have no flags at all, which reads as frozen.
     if value.name in trainable:
         value.is_parameter = True
@@ -80,7 +77,7 @@ def _set_flags(value: _Paddle, trainable: Collection[str], statistics: Collectio
         value.stop_gradient = True
 
 
-def _replace_feed(program: _Paddle, block: _Paddle, op: _Paddle) -> None:
+def _replace_feed(program: Paddle, block: Paddle, op: Paddle) -> None:
     """Replace a `feed` operation by a `data` operation, as `paddle.static.data` makes it."""
     paddle = load_paddle()
     fed, name = op.result(0), op.attrs()["name"]
@@ -94,7 +91,7 @@ def _replace_feed(program: _Paddle, block: _Paddle, op: _Paddle) -> None:
     block.remove_op(op)
 
 
-def _rebuild(program: _Paddle, op: _Paddle) -> None:
+def _rebuild(program: Paddle, op: Paddle) -> None:
     """Replace an operation without its last result by a complete one: Paddle would crash.
 
     Files of Paddle 2 omit the reserve of a batch norm and the mask of a dropout; translation leaves

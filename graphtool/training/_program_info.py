@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 from graphtool.arguments import bad_argument
+from graphtool.backend.live import LiveProgram, is_live, program_of
+from graphtool.backend.paddle import Paddle, is_legacy
+from graphtool.backend.pir import read_pir
 from graphtool.diagnostics import UsageError
 from graphtool.graph import Graph, ProgramKind
 from graphtool.merging import Merged, merged_of
 from graphtool.merging.merged import inherited_merges, value_of
-from graphtool.readers._paddle import is_legacy
-from graphtool.readers._pir import read_pir
-from graphtool.readers.layers import Network
-from graphtool.readers.live import LiveProgram, is_live, program_of
+from graphtool.sources.layers import Network
 from graphtool.training.trainable import Trainable
 
 __all__ = ["ProgramInfo", "check_program", "check_scope"]
-
-# Paddle ships no types for Programs and Values that hold for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,7 +37,7 @@ class ProgramInfo:
     network: Network | None
 
     @classmethod
-    def of(cls, source: _Paddle) -> ProgramInfo:
+    def of(cls, source: Paddle) -> ProgramInfo:
         """Read a Program, or what holds one.
 
         Raises UsageError: GT248 for anything else.
@@ -66,7 +62,7 @@ class ProgramInfo:
         )
 
     @property
-    def program(self) -> _Paddle:
+    def program(self) -> Paddle:
         """The Program."""
         return self.live.program
 
@@ -80,7 +76,7 @@ class ProgramInfo:
         """The names of all merged teachers' weights in the Program."""
         return [new for merged in self.merges for _, new in merged.plan.weights]
 
-    def value(self, selector: str) -> _Paddle:
+    def value(self, selector: str) -> Paddle:
         """Return the Paddle Value or Variable that a selector means.
 
         With a teacher's prefix it is that teacher's, if it has one of that name. Otherwise names
@@ -90,7 +86,7 @@ class ProgramInfo:
         """
         return value_of(selector, self.merges, self.student.value, self.live.value)
 
-    def name_of(self, value: _Paddle) -> str | None:
+    def name_of(self, value: Paddle) -> str | None:
         """Return the name of a Value of this Program in its Graph, None for any other Value.
 
         Only the id of a PIR Value is read: anything else crashes if its Program is gone.
@@ -121,7 +117,7 @@ def check_scope(scope: object) -> None:
         raise UsageError(bad_argument("scope", scope, wanted, "scope=paddle.static.global_scope()"))
 
 
-def _student(source: _Paddle, merges: tuple[Merged, ...]) -> LiveProgram | None:
+def _student(source: Paddle, merges: tuple[Merged, ...]) -> LiveProgram | None:
     if merges:
         return merges[0].before
     if isinstance(source, Network | Trainable):

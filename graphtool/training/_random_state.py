@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias, cast
+from typing import cast
 
-from graphtool.readers._paddle import load_paddle
+from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.training._checkpoint_file import GeneratorState
 
 __all__ = ["can_restore", "random_state", "set_random_state"]
 
-# Paddle ships no types for generators and their states, which are compiled.
-_Paddle: TypeAlias = Any
 
 _MAX_SEED, _UINT64 = 2**31, 2**64
 # Paddle accepts larger seeds, but does not set them.
@@ -45,7 +43,7 @@ def set_random_state(saved: Sequence[GeneratorState]) -> None:
         generator.set_state(_paddle_state(generator.get_state(), state))
 
 
-def _generators() -> Iterator[_Paddle]:
+def _generators() -> Iterator[Paddle]:
     paddle = load_paddle()
     core = paddle.base.core
     yield core.default_cpu_generator()
@@ -53,7 +51,7 @@ def _generators() -> Iterator[_Paddle]:
         yield from map(core.default_cuda_generator, range(core.get_cuda_device_count()))
 
 
-def _state(generator: _Paddle) -> GeneratorState:
+def _state(generator: Paddle) -> GeneratorState:
     device, seed, offset, *engine = generator.get_state().__getstate__()
     return GeneratorState(device, seed, offset, bytes(engine[0]).decode("ascii") if engine else "")
 
@@ -75,11 +73,11 @@ def _is_uint64(text: str) -> bool:
     return small and text.isascii() and text.isdecimal() and int(text) < _UINT64
 
 
-def _paddle_state(current: _Paddle, saved: GeneratorState) -> _Paddle:
+def _paddle_state(current: Paddle, saved: GeneratorState) -> Paddle:
     parts = [current.__getstate__()[0], saved.seed, saved.offset]
     if saved.engine:
         parts.append(list(saved.engine.encode("ascii")))
-    kind = cast("_Paddle", type(current))
-    state: _Paddle = kind.__new__(kind)
+    kind = cast("Paddle", type(current))
+    state: Paddle = kind.__new__(kind)
     state.__setstate__(tuple(parts))
     return state

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from time import monotonic
 from types import FrameType, TracebackType
-from typing import Any, TypeAlias
 
+from graphtool.backend.layer_weights import map_set_parameters
+from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.diagnostics import Diagnostic, GraphtoolError, warn
-from graphtool.readers._paddle import load_paddle
-from graphtool.readers.layer_weights import map_set_parameters
 from graphtool.text import elided, printable
 from graphtool.training import rank_problems as problems
 from graphtool.training._alike import Description
@@ -35,8 +34,6 @@ __all__ = [
     "telling",
 ]
 
-# Programs and Values are PIR's, and what talks to other ranks is of Paddle's compiled part.
-_Paddle: TypeAlias = Any
 
 _ALL_RANKS, _FIRST = 0, 0
 # Gloo's exceptions lose what they say on the way to Python.
@@ -56,7 +53,7 @@ def joined() -> bool:
     return load_paddle().distributed.is_initialized()
 
 
-def averaged(gradients: _Paddle) -> list[tuple[_Paddle, _Paddle]]:
+def averaged(gradients: Paddle) -> list[tuple[Paddle, Paddle]]:
     """Put the mean over all ranks in the place of each gradient.
 
     The order is that of the parameters' names: PIR lists parameters in an order that differs from
@@ -70,11 +67,11 @@ def averaged(gradients: _Paddle) -> list[tuple[_Paddle, _Paddle]]:
     ]
 
 
-def _name(gradient: tuple[_Paddle, _Paddle]) -> str:
+def _name(gradient: tuple[Paddle, Paddle]) -> str:
     return gradient[0].name
 
 
-def start_alike(startup: _Paddle, names: Collection[str]) -> None:
+def start_alike(startup: Paddle, names: Collection[str]) -> None:
     """Let a startup program give every rank what it gives the first one, for Variables named.
 
     A second call for the same Variables changes nothing.
@@ -84,7 +81,7 @@ def start_alike(startup: _Paddle, names: Collection[str]) -> None:
     map_set_parameters(startup, setters, lambda own: broadcast(own, _ALL_RANKS, _FIRST))
 
 
-def _initialisers(startup: _Paddle, names: Collection[str]) -> Iterator[_Paddle]:
+def _initialisers(startup: Paddle, names: Collection[str]) -> Iterator[Paddle]:
     for op in startup.global_block().ops:
         if op.name() != "builtin.set_parameter" or op.str_attr("parameter_name") not in names:
             continue

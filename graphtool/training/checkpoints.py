@@ -8,21 +8,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import cast
 
+from graphtool.backend.paddle import Paddle, load_paddle, program_lock
+from graphtool.backend.tensors import copy_from_scope, full_like, initialised_tensors, set_tensors
 from graphtool.checks import persistable_names, used_names
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, UsageError
 from graphtool.graph import Value, fits_shape
 from graphtool.merging import Merged
-from graphtool.readers._paddle import load_paddle, program_lock
-from graphtool.readers.tensors import (
-    Tensor,
-    copy_from_scope,
-    digest,
-    full_like,
-    initialised_tensors,
-    set_tensors,
-)
+from graphtool.readers.tensor_files import Tensor, digest
 from graphtool.text import escaped_bounded
 from graphtool.training import checkpoint_problems as problems
 from graphtool.training._checkpoint_file import (
@@ -50,9 +44,6 @@ _OMITTED_COUNTERS = ("T_cur", "T_i")
 # Every scheduler has these from the start; other fields may be None at first.
 _ALWAYS_SET = frozenset({"last_epoch", "last_lr"})
 
-# Paddle ships no types for Programs, optimizers and Scopes that hold for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
@@ -70,11 +61,11 @@ class Checkpoint:
 @program_lock()
 def save_checkpoint(
     path: str | PathLike[str],
-    program: _Paddle,
-    optimizer: _Paddle,
+    program: Paddle,
+    optimizer: Paddle,
     *,
     step: int,
-    scope: _Paddle | None = None,
+    scope: Paddle | None = None,
 ) -> None:
     """Save everything a training Program needs to resume, in one file, atomically.
 
@@ -122,10 +113,10 @@ def save_checkpoint(
 @program_lock()
 def load_checkpoint(
     path: str | PathLike[str],
-    program: _Paddle,
-    optimizer: _Paddle,
+    program: Paddle,
+    optimizer: Paddle,
     *,
-    scope: _Paddle | None = None,
+    scope: Paddle | None = None,
 ) -> Checkpoint:
     """Restore a training Program, its optimizer and random state from a checkpoint.
 
@@ -165,10 +156,10 @@ class _TrainingState:
     """A Program, and the optimizers that update its parameters, the outermost first."""
 
     info: ProgramInfo
-    optimizers: tuple[_Paddle, ...]
+    optimizers: tuple[Paddle, ...]
 
     @classmethod
-    def of(cls, program: _Paddle, optimizer: _Paddle) -> _TrainingState:
+    def of(cls, program: Paddle, optimizer: Paddle) -> _TrainingState:
         """Read a Program, and unwrap its optimizer.
 
         Raises UsageError: GT248 for what holds no Program.
@@ -181,7 +172,7 @@ class _TrainingState:
         return " of ".join(type(each).__name__ for each in self.optimizers)
 
     @property
-    def scheduler(self) -> _Paddle | None:
+    def scheduler(self) -> Paddle | None:
         """The scheduler of the learning rate, None if the rate is a number."""
         rates = (getattr(each, "_learning_rate", None) for each in self.optimizers)
         return next((rate for rate in rates if hasattr(rate, "state_dict")), None)
@@ -225,7 +216,7 @@ class _TrainingState:
             if rate is not None:
                 yield rate.name, _RATE_KEY
 
-    def teachers(self, scope: _Paddle) -> tuple[SavedTeacher, ...]:
+    def teachers(self, scope: Paddle) -> tuple[SavedTeacher, ...]:
         """Return the source name and digest of each merged teacher."""
         return tuple(_saved_teacher(merged, scope) for merged in self.info.merges)
 
@@ -257,7 +248,7 @@ class _TrainingState:
         return dict(sorted(counts.items()))
 
 
-def _unwrapped(optimizer: _Paddle) -> Iterator[_Paddle]:
+def _unwrapped(optimizer: Paddle) -> Iterator[Paddle]:
     """Yield an optimizer, then those that it wraps."""
     yield optimizer
     inner = (getattr(optimizer, name, None) for name in _INNER_OPTIMIZER)
@@ -266,19 +257,19 @@ def _unwrapped(optimizer: _Paddle) -> Iterator[_Paddle]:
         yield from _unwrapped(wrapped)
 
 
-def _rate_variable(optimizer: _Paddle, program: _Paddle) -> _Paddle | None:
-    rates: Mapping[_Paddle, _Paddle] = getattr(optimizer, "_learning_rate_map", {})
+def _rate_variable(optimizer: Paddle, program: Paddle) -> Paddle | None:
+    rates: Mapping[Paddle, Paddle] = getattr(optimizer, "_learning_rate_map", {})
     return rates.get(program)
 
 
-def _saved_teacher(merged: Merged, scope: _Paddle) -> SavedTeacher:
+def _saved_teacher(merged: Merged, scope: Paddle) -> SavedTeacher:
     weights = sorted(merged.plan.weights)
     source = merged.source.graph.source.replace("\\", "/").rpartition("/")[2]
     tensors = copy_from_scope(scope, (new for _, new in weights))
     return SavedTeacher(source, digest((old for old, _ in weights), tensors))
 
 
-def _require_initialised(names: list[str], scope: _Paddle) -> None:
+def _require_initialised(names: list[str], scope: Paddle) -> None:
     held = initialised_tensors(scope, names)
     empty = [name for name in names if name not in held]
     if empty:
@@ -290,7 +281,7 @@ def _diagnostics(
     contents: CheckpointContents,
     state: _TrainingState,
     variables: Mapping[str, str],
-    scope: _Paddle,
+    scope: Paddle,
 ) -> Iterator[Diagnostic]:
     """Compare a checkpoint with the Program and optimizer that it is loaded into."""
     manifest = contents.manifest
@@ -365,7 +356,7 @@ def _fits(tensor: Tensor, value: Value) -> bool:
 
 
 def _teacher_diagnostics(
-    path: str, manifest: Manifest, state: _TrainingState, scope: _Paddle
+    path: str, manifest: Manifest, state: _TrainingState, scope: Paddle
 ) -> Iterator[Diagnostic]:
     _require_initialised(state.info.teacher_weights, scope)
     saved, current = manifest.teachers, state.teachers(scope)
@@ -404,7 +395,7 @@ def _apply(
     contents: CheckpointContents,
     state: _TrainingState,
     variables: Mapping[str, str],
-    scope: _Paddle,
+    scope: Paddle,
 ) -> None:
     manifest = contents.manifest
     tensors = {name: contents.tensors[key] for key, name in variables.items()}

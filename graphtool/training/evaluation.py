@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import cast
 
 from graphtool.arguments import bad_argument
+from graphtool.backend.errors import raise_paddle_errors_as
+from graphtool.backend.live import LiveProgram
+from graphtool.backend.paddle import Paddle, static_mode
+from graphtool.backend.registry import set_merge_records
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError, warn
 from graphtool.graph import Graph, ProgramKind
 from graphtool.merging._backend import drop_lr_schedule
-from graphtool.merging._paddle_errors import raise_paddle_errors_as
 from graphtool.merging._pir import operations, set_test_mode
 from graphtool.ops import RANDOM
-from graphtool.readers._paddle import static_mode
-from graphtool.readers.live import LiveProgram
-from graphtool.readers.registry import set_merge_records
 from graphtool.training import evaluation_problems as problems
 from graphtool.training._dataflow import STACK_PUSHES, required_operators, training_operators
 from graphtool.training._program_info import ProgramInfo
 
 __all__ = ["Evaluation", "for_test", "make_evaluation"]
 
-# Paddle ships no types for Programs, Values and operations that hold for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 # With it a batch norm uses batch statistics and updates the running ones in test mode too.
 _TRAINABLE_STATISTICS = "trainable_statistics"
 
@@ -38,11 +36,11 @@ class Evaluation:
 
     live: LiveProgram
     names: tuple[str, ...]
-    fetches: tuple[_Paddle, ...]
+    fetches: tuple[Paddle, ...]
     report: Report
 
     @property
-    def program(self) -> _Paddle:
+    def program(self) -> Paddle:
         """The Program."""
         return self.live.program
 
@@ -55,7 +53,7 @@ class Evaluation:
         # Paddle copies a Value by adding an operator to the current default Program.
         return self
 
-    def __iter__(self) -> Iterator[_Paddle]:
+    def __iter__(self) -> Iterator[Paddle]:
         yield self.program
         yield self.fetches
 
@@ -63,7 +61,7 @@ class Evaluation:
         return f"Evaluation({self.live.graph!r}; {len(self.report)} diagnostics)"
 
 
-def for_test(program: _Paddle, *, fetch: Sequence[_Paddle | str] | None = None) -> Evaluation:
+def for_test(program: Paddle, *, fetch: Sequence[Paddle | str] | None = None) -> Evaluation:
     """Return a clone for evaluation, as `clone(for_test=True)` did before PIR dropped it.
 
     `test, (accuracy,) = gt.for_test(program, fetch=[accuracy])`. `program` is a Program of either
@@ -98,7 +96,7 @@ def make_evaluation(info: ProgramInfo, fetch: object) -> Evaluation:
     if not isinstance(fetch, list | tuple):
         wanted, call = "a list of Values, or of their names", "fetch=[accuracy]"
         raise UsageError(bad_argument("fetch", fetch, wanted, call))
-    names = _fetch_names(info, cast("Sequence[_Paddle | str]", fetch))
+    names = _fetch_names(info, cast("Sequence[Paddle | str]", fetch))
     if not names:
         raise GraphtoolError(problems.nothing_to_fetch(info.graph))
     with static_mode(info.live.kind):
@@ -113,7 +111,7 @@ def make_evaluation(info: ProgramInfo, fetch: object) -> Evaluation:
     return Evaluation(live=live, names=tuple(names), fetches=fetches, report=report)
 
 
-def _fetch_names(info: ProgramInfo, fetch: Iterable[_Paddle | str]) -> list[str]:
+def _fetch_names(info: ProgramInfo, fetch: Iterable[Paddle | str]) -> list[str]:
     """Return the names of the fetches in the Graph.
 
     Raises GraphtoolError: GT541, GT542, GT543, all at once.
@@ -142,7 +140,7 @@ def _fetch_errors(graph: Graph, name: str, training: Collection[str]) -> Iterato
         yield problems.not_fetchable(graph, name)
 
 
-def _pir_clone(info: ProgramInfo, names: Sequence[str]) -> tuple[_Paddle, tuple[_Paddle, ...]]:
+def _pir_clone(info: ProgramInfo, names: Sequence[str]) -> tuple[Paddle, tuple[Paddle, ...]]:
     clone = info.program.clone()
     block = clone.global_block()
     ops = block.ops
@@ -158,7 +156,7 @@ def _pir_clone(info: ProgramInfo, names: Sequence[str]) -> tuple[_Paddle, tuple[
     return clone, tuple(_clone_of(info.graph, name, ops) for name in names)
 
 
-def _remove_pushes(op: _Paddle) -> None:
+def _remove_pushes(op: Paddle) -> None:
     """Remove what branches and loops save for a gradient that is gone."""
     for block in op.blocks():
         for inner in block.ops:
@@ -168,7 +166,7 @@ def _remove_pushes(op: _Paddle) -> None:
                 _remove_pushes(inner)
 
 
-def _clone_of(graph: Graph, name: str, ops: Sequence[_Paddle]) -> _Paddle:
+def _clone_of(graph: Graph, name: str, ops: Sequence[Paddle]) -> Paddle:
     """Return the Value of the clone by the name in the original's Graph."""
     producer = graph.producer(name)
     assert producer is not None
@@ -176,7 +174,7 @@ def _clone_of(graph: Graph, name: str, ops: Sequence[_Paddle]) -> _Paddle:
     return ops[producer.index].result(graph.values[name].output)
 
 
-def _legacy_clone(info: ProgramInfo, names: Sequence[str]) -> tuple[_Paddle, tuple[_Paddle, ...]]:
+def _legacy_clone(info: ProgramInfo, names: Sequence[str]) -> tuple[Paddle, tuple[Paddle, ...]]:
     whole = info.program.clone(for_test=True)
     targets = [whole.global_block().var(name) for name in names]
     clone = whole._prune(targets)  # noqa: SLF001  # as `save_inference_model` does

@@ -9,11 +9,27 @@ from hashlib import blake2b
 from itertools import count
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import cast
 
 import msgspec
 
 from graphtool.arguments import bad_argument
+from graphtool.backend.counters import restore_counters_on
+from graphtool.backend.errors import raise_paddle_errors_as
+from graphtool.backend.layer_weights import (
+    copy_layer_tensors,
+    differing_tensors,
+    layer_tensor_names,
+    weights_layer,
+)
+from graphtool.backend.paddle import Paddle, in_mode, load_paddle, static_mode
+from graphtool.backend.tensors import (
+    copy_from_scope,
+    empty_tensor,
+    initialised_tensors,
+    private_scope,
+    share_tensors,
+)
 from graphtool.checks import persistable_names
 from graphtool.diagnostics import (
     Diagnostic,
@@ -28,25 +44,9 @@ from graphtool.dtypes import FLOAT_DTYPES
 from graphtool.files import atomic_replace
 from graphtool.graph import DROPOUT_STATE_DTYPE, Graph, Shape, Value, is_dropout_state, shapes_agree
 from graphtool.matching.fingerprint import fingerprints
-from graphtool.merging._paddle_errors import raise_paddle_errors_as
 from graphtool.merging._whole import check_not_truncated
-from graphtool.readers._paddle import in_mode, load_paddle, static_mode
-from graphtool.readers.counters import restore_counters_on
-from graphtool.readers.layer_weights import (
-    copy_layer_tensors,
-    differing_tensors,
-    layer_tensor_names,
-    weights_layer,
-)
-from graphtool.readers.layers import evaluation_network
-from graphtool.readers.tensors import (
-    copy_from_scope,
-    empty_tensor,
-    initialised_tensors,
-    private_scope,
-    share_tensors,
-)
 from graphtool.readers.weights import persistable_values
+from graphtool.sources.layers import evaluation_network
 from graphtool.staging import tidy
 from graphtool.structure import Head, analyse
 from graphtool.text import escaped_bounded, printed_name
@@ -58,8 +58,6 @@ from graphtool.training.parameters import StateDictKeys
 
 __all__ = ["Exported", "export_student"]
 
-# Paddle ships no types for Programs, Scopes, Layers and Values that hold for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
 _STATE_DICT = ".pdparams"
 _SUFFIXES = (".json", ".pdmodel", ".pdiparams", _STATE_DICT)
@@ -96,12 +94,12 @@ class Exported:
 
 
 def export_student(
-    student: _Paddle,
+    student: Paddle,
     path: str | PathLike[str],
     *,
-    fetch: Sequence[_Paddle | str] | None = None,
-    layer: _Paddle | None = None,
-    scope: _Paddle | None = None,
+    fetch: Sequence[Paddle | str] | None = None,
+    layer: Paddle | None = None,
+    scope: Paddle | None = None,
     force: bool = False,
 ) -> Exported:
     """Export the student before or after `minimize`: no teacher, no adapter, no loss.
@@ -246,8 +244,8 @@ def _record_checksums(target: Path) -> None:
 
 def _plan(
     info: ProgramInfo,
-    fetch: Sequence[_Paddle | str] | None,
-    layer: _Paddle | None,
+    fetch: Sequence[Paddle | str] | None,
+    layer: Paddle | None,
 ) -> _ExportPlan:
     outputs, diagnostics = _outputs(info.student.graph) if fetch is None else (fetch, ())
     evaluation = _eval_build(info) if fetch is None else None
@@ -311,7 +309,7 @@ def _is_prediction(graph: Graph, head: Head) -> bool:
 
 
 def _state_dict_variables(
-    info: ProgramInfo, exported: Graph, layer: _Paddle | None
+    info: ProgramInfo, exported: Graph, layer: Paddle | None
 ) -> Mapping[str, str]:
     """Map the keys of the state dict to Variables.
 
@@ -382,8 +380,8 @@ def _tied_keys(given: Mapping[str, str], known: Mapping[str, str]) -> Iterator[t
 
 
 def _parameter_scope(
-    plan: _ExportPlan, scope: _Paddle | None, stack: ExitStack
-) -> tuple[_Paddle, tuple[Diagnostic, ...]]:
+    plan: _ExportPlan, scope: Paddle | None, stack: ExitStack
+) -> tuple[Paddle, tuple[Diagnostic, ...]]:
     """Return the Scope to export from, with diagnostics; `stack` closes it if it is temporary.
 
     Raises GraphtoolError: GT633 for uninitialised parameters.
@@ -427,7 +425,7 @@ def _is_dropout_state(graph: Graph, name: str) -> bool:
     return value is not None and is_dropout_state(value)
 
 
-def _write(plan: _ExportPlan, prefix: Path, scope: _Paddle) -> None:
+def _write(plan: _ExportPlan, prefix: Path, scope: Paddle) -> None:
     paddle, live = load_paddle(), plan.evaluation.live
     with ExitStack() as stack:
         stack.enter_context(static_mode(live.kind))
@@ -444,9 +442,9 @@ def _write(plan: _ExportPlan, prefix: Path, scope: _Paddle) -> None:
     _save_state_dict(plan.state, prefix.with_name(prefix.name + _STATE_DICT), scope)
 
 
-def _save_state_dict(variables: Mapping[str, str], file: Path, scope: _Paddle) -> None:
+def _save_state_dict(variables: Mapping[str, str], file: Path, scope: Paddle) -> None:
     """Write the same file as `paddle.save(layer.state_dict(), file)`."""
-    paddle, state = load_paddle(), dict[str, _Paddle]()
+    paddle, state = load_paddle(), dict[str, Paddle]()
     tensors = copy_from_scope(scope, variables.values())
     with in_mode(static=False):
         for (key, name), tensor in zip(variables.items(), tensors, strict=True):

@@ -7,9 +7,14 @@ from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, 
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias, cast
 
 from graphtool.arguments import bad_argument
+from graphtool.backend.errors import convert_paddle_errors
+from graphtool.backend.layer_weights import is_dynamic_parameter
+from graphtool.backend.live import LiveProgram, read_program
+from graphtool.backend.paddle import Paddle, is_legacy, legacy_mode, load_paddle, program_lock
+from graphtool.backend.pir import PirWalk, contains_value, read_pir
 from graphtool.diagnostics import (
     Diagnostic,
     GraphtoolError,
@@ -19,15 +24,9 @@ from graphtool.diagnostics import (
     warn,
 )
 from graphtool.dtypes import FLOAT_DTYPES, HALF_DTYPES
-from graphtool.graph import Graph
+from graphtool.graph import Graph, variable_of
 from graphtool.merging import merged_of
-from graphtool.merging._paddle_errors import convert_paddle_errors
 from graphtool.ops import is_optimizer
-from graphtool.readers._legacy import variable_of
-from graphtool.readers._paddle import is_legacy, legacy_mode, load_paddle, program_lock
-from graphtool.readers._pir import PirWalk, contains_value, read_pir
-from graphtool.readers.layer_weights import is_dynamic_parameter
-from graphtool.readers.live import LiveProgram, read_program
 from graphtool.training import _ranks
 from graphtool.training import minimize_problems as problems
 from graphtool.training._alike import described
@@ -36,10 +35,8 @@ from graphtool.training._reach import reached_by_gradient
 
 __all__ = ["minimize"]
 
-# Paddle ships no types for optimizers, Programs and Values that hold for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 # What Paddle itself returns: operators, and pairs of a parameter and its gradient.
-_Minimized: TypeAlias = tuple[list[_Paddle], list[tuple[_Paddle, _Paddle]]]
+_Minimized: TypeAlias = tuple[list[Paddle], list[tuple[Paddle, Paddle]]]
 
 _CALL = "gt.minimize(optimizer, loss)"
 _CALL_WITH_STARTUP = "gt.minimize(optimizer, loss, startup)"
@@ -61,11 +58,11 @@ _SPARSE = ("sparse", "is_sparse")
 
 
 def minimize(
-    optimizer: _Paddle,
-    loss: _Paddle,
-    startup_program: _Paddle | None = None,
-    parameters: Sequence[_Paddle | str] | None = None,
-    no_grad_set: Collection[_Paddle | str] | None = None,
+    optimizer: Paddle,
+    loss: Paddle,
+    startup_program: Paddle | None = None,
+    parameters: Sequence[Paddle | str] | None = None,
+    no_grad_set: Collection[Paddle | str] | None = None,
     *,
     accumulate: int = 1,
     rank_timeout: float = 300.0,
@@ -163,19 +160,19 @@ def minimize(
     return result
 
 
-def _is_pir_value(value: _Paddle) -> bool:
+def _is_pir_value(value: Paddle) -> bool:
     """Return whether an object is a PIR Value, without reading its attributes."""
     kind = getattr(load_paddle().pir, "Value", None)
     return kind is not None and isinstance(value, kind)
 
 
-def _is_incomplete(target: _Paddle) -> bool:
+def _is_incomplete(target: Paddle) -> bool:
     """Return whether Paddle failed in `minimize` on a Program, its original, or an optimizer."""
     return getattr(target, _INCOMPLETE, False)
 
 
 @contextmanager
-def _marked_unless_complete(program: _Paddle, optimizer: _Paddle) -> Generator[None]:
+def _marked_unless_complete(program: Paddle, optimizer: Paddle) -> Generator[None]:
     """Mark a Program and an optimizer as incomplete on any exception, interrupts included.
 
     Fleet is not marked: a process has a single one, which could never be used again.
@@ -199,14 +196,14 @@ def _marked_unless_complete(program: _Paddle, optimizer: _Paddle) -> Generator[N
 class _Request:
     """The arguments of a `minimize` call, resolved lazily, before anything is added."""
 
-    optimizer: _Paddle
-    loss: _Paddle
-    startup_program: _Paddle | None
-    parameters: Sequence[_Paddle | str] | None
+    optimizer: Paddle
+    loss: Paddle
+    startup_program: Paddle | None
+    parameters: Sequence[Paddle | str] | None
     accumulate: int
 
     @cached_property
-    def program(self) -> _Paddle:
+    def program(self) -> Paddle:
         """The loss's Program; under PIR the default one unless a startup program is given."""
         if not _is_pir_value(self.loss):
             return self.loss.block.program
@@ -227,7 +224,7 @@ class _Request:
         return load_paddle().static.default_main_program() is self.program
 
     @cached_property
-    def startup(self) -> _Paddle:
+    def startup(self) -> Paddle:
         given = self.startup_program
         return load_paddle().static.default_startup_program() if given is None else given
 
@@ -248,7 +245,7 @@ class _Request:
         writes = [name for name in self.graph.values if self.variable_name(name) == self.loss.name]
         return writes[-1]
 
-    def value_names(self, values: Iterable[_Paddle]) -> list[str]:
+    def value_names(self, values: Iterable[Paddle]) -> list[str]:
         """Return the names of PIR Values in the Graph."""
         return [self._walk.names[value.id] for value in values] if self._walk else []
 
@@ -257,24 +254,24 @@ class _Request:
         return name if self._walk else variable_of(name, self.graph)
 
     @cached_property
-    def program_parameters(self) -> Mapping[str, _Paddle]:
+    def program_parameters(self) -> Mapping[str, Paddle]:
         """All parameters of the Program by name, sorted: PIR lists them in no order."""
         found = {each.name: each for each in self.program.global_block().all_parameters()}
         return dict(sorted(found.items()))
 
-    def has_parameter(self, parameter: _Paddle) -> bool:
+    def has_parameter(self, parameter: Paddle) -> bool:
         """Return whether a parameter is the Program's; only the id of a PIR Value is read."""
         if not _is_pir_value(parameter):
             return getattr(parameter, "name", None) in self.program_parameters
         return parameter.id in {each.id for each in self.program_parameters.values()}
 
     @cached_property
-    def requested_parameters(self) -> Sequence[_Paddle | str] | None:
+    def requested_parameters(self) -> Sequence[Paddle | str] | None:
         """The parameters given to the call or to the optimizer, None for all."""
         return self.parameters or getattr(self.optimizer, "_parameter_list", None) or None
 
     @property
-    def parameter_list(self) -> list[_Paddle]:
+    def parameter_list(self) -> list[Paddle]:
         """The requested parameters, as Paddle takes them."""
         known, requested = self.program_parameters, self.requested_parameters
         if requested is None:
@@ -282,8 +279,8 @@ class _Request:
         return [known[each] if isinstance(each, str) else each for each in requested]
 
     def no_grad_values(
-        self, no_grad_set: Collection[_Paddle | str] | None
-    ) -> Collection[_Paddle | str] | None:
+        self, no_grad_set: Collection[Paddle | str] | None
+    ) -> Collection[Paddle | str] | None:
         """Return `no_grad_set` as Paddle takes it, which under PIR means without names.
 
         Raises UsageError: GT248 for a Value of another Program. Raises ReadError: GT101, GT102,
@@ -316,14 +313,14 @@ class _Request:
         foreign = {name for name, variable in states if not self._is_in_program(variable)}
         return [name for name in self.trainable_names if name in foreign]
 
-    def _is_in_program(self, variable: _Paddle) -> bool:
+    def _is_in_program(self, variable: Paddle) -> bool:
         """Return whether a Variable is in this Program; only the id of a PIR Value is read."""
         if _is_pir_value(variable):
             return self._walk is not None and variable.id in self._walk.names
         return variable.block.program is self.program
 
 
-def _living_programs() -> list[_Paddle]:
+def _living_programs() -> list[Paddle]:
     """Return all living PIR Programs.
 
     A Value can't be asked for its Program: it crashes if that, or its operation, is gone.
@@ -333,7 +330,7 @@ def _living_programs() -> list[_Paddle]:
     return [each for each in gc.get_objects() if type(each) is kind]
 
 
-def _is_trainable(parameter: _Paddle) -> bool:
+def _is_trainable(parameter: Paddle) -> bool:
     return not parameter.stop_gradient and bool(getattr(parameter, "trainable", True))
 
 
@@ -343,7 +340,7 @@ def _raise_any(errors: Iterable[Diagnostic]) -> None:
         raise UsageError(*found)
 
 
-def _argument_errors(optimizer: _Paddle, loss: _Paddle) -> Iterator[Diagnostic]:
+def _argument_errors(optimizer: Paddle, loss: Paddle) -> Iterator[Diagnostic]:
     paddle = load_paddle()
     minimizes = callable(getattr(optimizer, "minimize", None))
     if not minimizes or isinstance(optimizer, type | paddle.amp.GradScaler):
@@ -409,7 +406,7 @@ def _program_errors(request: _Request) -> Iterator[Diagnostic]:
 
 
 def _optimizer_errors(request: _Request) -> Iterator[Diagnostic]:
-    ranks, kind = _ranks.rank_count(), cast("_Paddle", type(request.optimizer))
+    ranks, kind = _ranks.rank_count(), cast("Paddle", type(request.optimizer))
     name: str = kind.__name__
     if not _is_pir_value(request.loss):
         if ranks > 1 and name != "Fleet":
@@ -437,7 +434,7 @@ def _accumulation_errors(request: _Request, name: str) -> Iterator[Diagnostic]:
         reason = "has a strategy of its own for gradients of several runs"
         way = f'strategy.gradient_merge_configs = {{"k_steps": {runs}}}, and gradient_merge = True'
         yield problems.optimizer_unfit(name, reason, way)
-    elif cast("_Paddle", type(request.optimizer)).minimize is not plain:
+    elif cast("Paddle", type(request.optimizer)).minimize is not plain:
         reason = f"has a `minimize` of its own, which does not add gradients up over {runs} runs"
         way = f"gt.minimize(paddle.optimizer.AdamW(...), loss, accumulate={runs})"
         yield problems.optimizer_unfit(name, reason, way)
@@ -471,7 +468,7 @@ def _unknown_parameters(request: _Request) -> Iterator[Diagnostic]:
             yield problems.strange_parameter(name, "is no parameter of the loss's Program")
 
 
-def _display_name(value: _Paddle, request: _Request) -> str:
+def _display_name(value: Paddle, request: _Request) -> str:
     if _is_pir_value(value):
         return value.name if request.has_parameter(value) else type(value).__name__
     name = getattr(value, "name", None)
@@ -512,7 +509,7 @@ def _updates(request: _Request) -> Iterator[tuple[str, str]]:
             )
 
 
-def _minimize_pir(request: _Request, ignored: Collection[_Paddle | str] | None) -> _Minimized:
+def _minimize_pir(request: _Request, ignored: Collection[Paddle | str] | None) -> _Minimized:
     """Minimize a loss of a PIR Program, with gradients averaged over ranks and runs."""
     chosen = None if request.requested_parameters is None else request.parameter_list
     gradients = request.optimizer.backward(request.loss, request.startup, chosen, ignored)
@@ -524,15 +521,15 @@ def _minimize_pir(request: _Request, ignored: Collection[_Paddle | str] | None) 
 
 
 def _apply_every(
-    runs: int, optimizer: _Paddle, gradients: Iterable[tuple[_Paddle, _Paddle]]
-) -> list[_Paddle]:
+    runs: int, optimizer: Paddle, gradients: Iterable[tuple[Paddle, Paddle]]
+) -> list[Paddle]:
     """Accumulate gradients, and apply their mean in a branch that every n-th run takes.
 
     Gradients of half precision are summed in float32, which does not lose small terms.
     """
     paddle = load_paddle()
-    ops, applied = paddle._C_ops, list[_Paddle]()  # noqa: SLF001
-    sums: list[tuple[_Paddle, _Paddle, _Paddle]] = []
+    ops, applied = paddle._C_ops, list[Paddle]()  # noqa: SLF001
+    sums: list[tuple[Paddle, Paddle, Paddle]] = []
     for parameter, gradient in sorted(gradients, key=lambda pair: pair[0].name):
         dtype = "float64" if gradient.dtype == paddle.float64 else "float32"
         variable = _persistent_zeros(f"{parameter.name}_accumulated", gradient.shape, dtype)
@@ -557,7 +554,7 @@ def _apply_every(
     return applied
 
 
-def _persistent_zeros(name: str, shape: Sequence[int], dtype: str) -> _Paddle:
+def _persistent_zeros(name: str, shape: Sequence[int], dtype: str) -> Paddle:
     """Return a Variable that keeps its number from run to run, and starts as zero."""
     paddle = load_paddle()
     zero = paddle.nn.initializer.Constant(0.0)
@@ -565,7 +562,7 @@ def _persistent_zeros(name: str, shape: Sequence[int], dtype: str) -> _Paddle:
     return make(dtype=dtype, shape=list(shape), name=name, initializer=zero)
 
 
-def _teacher_parameters(program: _Paddle) -> frozenset[str]:
+def _teacher_parameters(program: Paddle) -> frozenset[str]:
     """Return the names of merged teachers' parameters: frozen, and loaded by every rank."""
     last = merged_of(program)
     teachers = last.teachers if last else ()

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
 
+from graphtool.backend.layer_weights import copy_layer_tensors
+from graphtool.backend.live import LiveProgram
+from graphtool.backend.paddle import Paddle, load_paddle
+from graphtool.backend.tensors import looks_untrained
 from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic, Report
 from graphtool.graph import Graph
 from graphtool.paths import path_exists
 from graphtool.readers import weight_problems
-from graphtool.readers._builder import build
-from graphtool.readers._model_spec import is_callable_spec
-from graphtool.readers._paddle import load_paddle
-from graphtool.readers.layer_weights import copy_layer_tensors
-from graphtool.readers.layers import Network
-from graphtool.readers.live import LiveProgram
 from graphtool.readers.parameter_files import find_parameters
-from graphtool.readers.tensors import looks_untrained
 from graphtool.readers.weights import SUFFIXES, persistable_values
+from graphtool.sources._builder import build
+from graphtool.sources._model_spec import is_callable_spec
+from graphtool.sources.layers import Network
 from graphtool.training import problems
 from graphtool.training.parameters import load_parameters
 from graphtool.training.trainable import for_training, open_program
 
 __all__ = ["Model", "open_model"]
-
-# Paddle ships no types for Programs, Layers and Scopes that hold for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,12 +35,12 @@ class Model:
     """
 
     live: LiveProgram
-    scope: _Paddle
+    scope: Paddle
     report: Report
     network: Network | None = None
 
     @property
-    def program(self) -> _Paddle:
+    def program(self) -> Paddle:
         """The Program."""
         return self.live.program
 
@@ -88,7 +84,7 @@ def open_model(
     return Model(live=built.live, scope=scope, report=report, network=replace(built, layer=None))
 
 
-def _open_saved(source: str, scope: _Paddle, weights: str | None, *, is_student: bool) -> Model:
+def _open_saved(source: str, scope: Paddle, weights: str | None, *, is_student: bool) -> Model:
     if is_student:
         trainable = for_training(source)
         live, found = trainable.live, list(trainable.report)
@@ -103,7 +99,7 @@ def _open_saved(source: str, scope: _Paddle, weights: str | None, *, is_student:
     return Model(live=live, scope=scope, report=Report.of(found))
 
 
-def _weights_report(built: Network, scope: _Paddle, role: str) -> Report:
+def _weights_report(built: Network, scope: Paddle, role: str) -> Report:
     """Warn unless the weights that the callable gave its Layer are clearly trained."""
     random = looks_untrained(scope, persistable_values(built.graph))
     if not built.parameters or random is False:

@@ -6,26 +6,23 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import cast
 
 from graphtool.arguments import bad_argument
+from graphtool.backend.layer_weights import is_sublayer, layer_tensor_names, mark_loaded
+from graphtool.backend.paddle import Paddle, load_paddle, program_lock
+from graphtool.backend.tensors import set_dropout_states, set_tensors
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError
-from graphtool.graph import NON_PERSISTABLE_SUFFIX, Graph, Value, fits_shape
-from graphtool.readers._legacy import variable_of
-from graphtool.readers._paddle import load_paddle, program_lock
-from graphtool.readers.layer_weights import is_sublayer, layer_tensor_names, mark_loaded
-from graphtool.readers.layers import Network
-from graphtool.readers.tensors import Tensor, set_dropout_states, set_tensors
+from graphtool.graph import NON_PERSISTABLE_SUFFIX, Graph, Value, fits_shape, variable_of
+from graphtool.readers.tensor_files import Tensor
 from graphtool.readers.weights import Weights, persistable_values, read_weights
+from graphtool.sources.layers import Network
 from graphtool.text import escaped_bounded
 from graphtool.training import problems
 from graphtool.training._dataflow import training_operators
 from graphtool.training._program_info import ProgramInfo, check_scope
 
 __all__ = ["Loaded", "StateDictKeys", "load_parameters"]
-
-# Paddle ships no types for Programs, Scopes and Layers that hold for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +43,11 @@ class Loaded:
 
 @program_lock()
 def load_parameters(
-    program: _Paddle,
+    program: Paddle,
     folder_or_file: str | PathLike[str],
-    layer: _Paddle | None = None,
+    layer: Paddle | None = None,
     *,
-    scope: _Paddle | None = None,
+    scope: Paddle | None = None,
     allow_missing: bool = False,
 ) -> Loaded:
     """Set all parameters of a program in a Scope from a file, or none.
@@ -127,11 +124,11 @@ class StateDictKeys:
     `layer` is None for a Network without its Layer.
     """
 
-    layer: _Paddle | None
+    layer: Paddle | None
     variables: Mapping[str, str]
 
     @classmethod
-    def of(cls, info: ProgramInfo, layer: _Paddle | None) -> StateDictKeys | None:
+    def of(cls, info: ProgramInfo, layer: Paddle | None) -> StateDictKeys | None:
         """Return the keys of the Network that a Program came from, else those of a given Layer.
 
         Paddle counts names of Variables from Layer to Layer, so those of another Layer may mean
@@ -152,7 +149,7 @@ class StateDictKeys:
         return cls.held_by(network)
 
     @classmethod
-    def held_by(cls, source: _Paddle) -> StateDictKeys:
+    def held_by(cls, source: Paddle) -> StateDictKeys:
         """Return the keys of a Layer, or of a Network's Layer.
 
         Raises UsageError: GT248 for anything else.

@@ -7,18 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
-from typing import Any, TypeAlias
 
 from graphtool.arguments import bad_argument
-from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError
-from graphtool.dtypes import FLOAT_DTYPES
-from graphtool.graph import Graph, Operator, ProgramKind
-from graphtool.ops import BATCH_NORMS, NORMS, is_training, statistics_of
-from graphtool.readers import read
-from graphtool.readers._legacy import variable_of
-from graphtool.readers._paddle import in_mode, is_legacy, load_paddle, program_lock
-from graphtool.readers.counters import advance_counters, counted_names
-from graphtool.readers.live import (
+from graphtool.backend.counters import advance_counters, counted_names
+from graphtool.backend.live import (
     LiveProgram,
     is_live,
     open_legacy,
@@ -26,15 +18,19 @@ from graphtool.readers.live import (
     program_of,
     translate,
 )
+from graphtool.backend.paddle import Paddle, in_mode, is_legacy, load_paddle, program_lock
+from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError
+from graphtool.dtypes import FLOAT_DTYPES
+from graphtool.graph import Graph, Operator, ProgramKind, variable_of
+from graphtool.ops import BATCH_NORMS, NORMS, is_training, statistics_of
 from graphtool.readers.weights import persistable_values
+from graphtool.sources import read
 from graphtool.structure import analyse
 from graphtool.training import _legacy_training, _pir_training, problems
 from graphtool.training._reach import reached_by_gradient
 
 __all__ = ["Trainable", "for_training", "open_program"]
 
-# Paddle ships no types for Programs and Values that hold for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
 _COUNTED_NAME = re.compile(r"(?:.*\.)?tmp_\d+")
 
@@ -52,7 +48,7 @@ class Trainable:
     report: Report
 
     @property
-    def program(self) -> _Paddle:
+    def program(self) -> Paddle:
         """The Program, a clone of the one that was given."""
         return self.live.program
 
@@ -61,13 +57,13 @@ class Trainable:
         """The Graph of the Program."""
         return self.live.graph
 
-    def value(self, selector: str) -> _Paddle:
+    def value(self, selector: str) -> Paddle:
         """Return the Paddle Value or Variable that a selector means, as `LiveProgram.value`."""
         return self.live.value(selector)
 
 
 @program_lock()
-def for_training(inference_program: _Paddle | str | PathLike[str]) -> Trainable:
+def for_training(inference_program: Paddle | str | PathLike[str]) -> Trainable:
     """Return a trainable clone of an inference model: add a label and a loss, and minimize it.
 
     Fetch operators are dropped, `is_test` and `use_global_stats` are cleared in every Block,
@@ -113,7 +109,7 @@ def _with_names(graph: Graph, before: Graph) -> Graph:
     return replace(graph, source=before.source, values=values, fetches=before.fetches)
 
 
-def open_program(source: _Paddle | str | PathLike[str]) -> LiveProgram:
+def open_program(source: Paddle | str | PathLike[str]) -> LiveProgram:
     """Return a Program, or that of a saved model, with its Graph.
 
     Raises ReadError as `gt.read` does, and GT032 where Paddle can't translate a legacy model.
@@ -239,7 +235,7 @@ def _norms_without_results(graph: Graph) -> Counter[str]:
     )
 
 
-def _name_collisions(graph: Graph, program: _Paddle) -> Iterator[Diagnostic]:
+def _name_collisions(graph: Graph, program: Paddle) -> Iterator[Diagnostic]:
     """Warn if Paddle may generate names again that a legacy program has."""
     if graph.kind is ProgramKind.PIR or _legacy_training.counts_names_by_program(program):
         return

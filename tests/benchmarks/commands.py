@@ -41,7 +41,7 @@ def python(code: str, *files: str) -> Prepare:
 
 def dot(model: str) -> Prepare:
     """Lay out all operators of a saved chain as they are."""
-    from graphtool.readers import read
+    from graphtool.sources import read
 
     edges = "".join(f'"{one}" -> "{other}"\n' for one, other in read(saved(model)).nx.edges)
     Path(_BARE).write_text(f"digraph {{\n{edges}}}\n")

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
+from graphtool.backend.tensors import copy_tensor
 from graphtool.garbage import collection_paused
-from graphtool.readers.tensors import copy_tensor
 from tests.benchmarks.programs import static_paddle
 
 __all__ = ["bare_legacy_merge", "bare_pir_merge", "copied", "walked_legacy", "walked_pir"]

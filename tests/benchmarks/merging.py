@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from graphtool.checks import persistable_names
 from graphtool.merging import Merged, merge
-from graphtool.readers import read
+from graphtool.sources import read
 from tests.benchmarks import floors
 from tests.benchmarks.programs import chain, network, of_kind, static_paddle
 from tests.benchmarks.row import Case, Of, Prepare, Python, Quantity, Row, Target, Work

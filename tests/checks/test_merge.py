@@ -10,7 +10,7 @@ import pytest
 from graphtool import checks
 from graphtool.diagnostics import MergeError, Severity, UsageError, docs_of, known_codes
 from graphtool.merging import merge
-from graphtool.readers.layers import from_layer
+from graphtool.sources.layers import from_layer
 from tests.checks.programs import checked, classifier, codes, only, program, scope_of
 
 _ROOT = Path(__file__).parents[2]

@@ -5,8 +5,8 @@ import paddle
 import pytest
 from paddle import nn
 
+from graphtool.backend.registry import set_merge_records
 from graphtool.diagnostics import Severity
-from graphtool.readers.registry import set_merge_records
 from tests.checks.programs import checked, classifier, codes, data, only, program, scope_of
 
 _MAP = {"x": "image"}

@@ -9,10 +9,10 @@ import paddle
 import pytest
 
 from graphtool import checks, read
+from graphtool.backend.devices import device_facts
+from graphtool.backend.facts import known_operators
 from graphtool.diagnostics import Severity
 from graphtool.graph import ProgramKind
-from graphtool.readers.devices import device_facts
-from graphtool.readers.facts import known_operators
 from tests.checks.programs import checked, classifier, codes, data, only, program
 
 _ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from paddle import nn
 from graphtool import checks
 from graphtool.diagnostics import MergeError, Severity, UsageError
 from graphtool.merging import merge
-from graphtool.readers.facts import parameter_file_facts
+from graphtool.readers.tensor_files import parameter_file_facts
 from tests.checks.programs import MODES, checked, classifier, codes, data, only, program, scope_of
 
 _KINDS = pytest.mark.parametrize("mode", ["pir", "legacy"])

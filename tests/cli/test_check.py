@@ -16,8 +16,8 @@ import pytest
 from inline_snapshot import snapshot
 
 from graphtool.checks import persistable_names
-from graphtool.readers import read
-from graphtool.readers.tensors import Tensor, write_tensors
+from graphtool.readers.tensor_files import Tensor, write_tensors
+from graphtool.sources import read
 
 Run = Callable[..., Any]
 Module = Callable[[str, str], None]

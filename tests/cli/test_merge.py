@@ -20,7 +20,7 @@ from paddle import nn
 import graphtool.merging.folder
 from graphtool.matching.recipe import read_recipe
 from graphtool.merging.folder import load_merged
-from graphtool.readers.layers import from_layer
+from graphtool.sources.layers import from_layer
 from graphtool.training import export_student, for_test
 from tests.cli.test_check import status_into_closed_pipe
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-import graphtool.readers.tensors
+import graphtool.readers.tensor_files
 from graphtool.cli._signals import interruptible
 from graphtool.diagnostics import ReadError
-from graphtool.readers.tensors import read_tensors
+from graphtool.readers.tensor_files import read_tensors
 from tests.faults.children import run_child
 from tests.faults.commands import CNN, Command
 from tests.faults.folders import contents, strays
@@ -127,7 +127,7 @@ def test_a_signal_within_a_finaliser_is_not_lost(others: signal.Handlers, place:
 WHILE_PADDLE_IS_THERE = """
 import os, signal, sys
 from graphtool.cli import main
-from graphtool.readers import _builder
+from graphtool.sources import _builder
 build = _builder._build
 def interrupted(*arguments, **options):
     os.kill(os.getpid(), signal.SIGTERM)
@@ -226,13 +226,13 @@ def test_parameters_that_are_cut_short_while_they_are_read_are_a_diagnostic(
 ) -> None:
     file = place() / "control.pdiparams"
     shutil.copy(Path(CNN).with_name("control.pdiparams"), file)
-    facts = graphtool.readers.tensors.parameter_file_facts
+    facts = graphtool.readers.tensor_files.parameter_file_facts
 
     def cut(path: Path) -> Any:
         found = facts(path)
         os.truncate(path, size)
         return found
 
-    monkeypatch.setattr(graphtool.readers.tensors, "parameter_file_facts", cut)
+    monkeypatch.setattr(graphtool.readers.tensor_files, "parameter_file_facts", cut)
     with pytest.raises(ReadError, match=r"GT240.*cut short while it was read"):
         read_tensors(file)

@@ -12,7 +12,7 @@ import pytest
 import graphtool as gt
 from graphtool.diagnostics import GraphtoolError
 from graphtool.readers._schema import program_message
-from graphtool.readers.tensors import read_tensors
+from graphtool.readers.tensor_files import read_tensors
 from tests.fuzzing.exercises import with_model
 
 _Json: TypeAlias = Any

@@ -26,9 +26,9 @@ from graphtool.graph import Graph, Value
 from graphtool.matching import PairSet, suggest_pairs
 from graphtool.matching.configs import export
 from graphtool.matching.recipe import read_recipe
-from graphtool.readers import read
 from graphtool.rendering import render
 from graphtool.selectors import find
+from graphtool.sources import read
 from graphtool.text import escaped_code, printable, printed_forms, printed_name, shell_option
 from tests.cli.test_conduct import terminal
 from tests.hostile.names import FIXTURES, NAMES, legacy, pir, read_back, variables

@@ -13,7 +13,7 @@ import pytest
 from graphtool.cli import main
 from graphtool.matching import suggest_pairs
 from graphtool.matching.recipe import read_recipe
-from graphtool.readers import read
+from graphtool.sources import read
 from tests.hostile.names import FIXTURES
 from tests.hostile.test_names import is_harmless
 

@@ -21,7 +21,7 @@ import graphtool as gt
 _OURS = str(Path(gt.__file__).parent)
 _PADDLES = "paddle.base.libpaddle"
 # Where Programs, Scopes or Paddle's global state change; the rest reads.
-_CHANGING = ("/merging/", "/losses/", "/training/", "/readers/registry", "/readers/counters")
+_CHANGING = ("/merging/", "/losses/", "/training/", "/backend/registry", "/backend/counters")
 
 sees_calls = pytest.mark.skipif(
     sys.version_info[:2] in {(3, 10), (3, 12)},
@@ -33,7 +33,7 @@ _SWITCHES = frozenset({"_switch_tracer"})
 _SWITCHING = "/paddle/pir_utils.py"
 _GUARDS = frozenset({"in_mode", "legacy_mode", "static_mode"})
 # While its lines give the handler of Ctrl-C back, the one that holds it is in place.
-_HOLDING = "/merging/_interrupts"
+_HOLDING = "/backend/interrupts"
 
 
 class InjectedError(RuntimeError):

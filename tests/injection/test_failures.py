@@ -7,8 +7,8 @@ from collections.abc import Callable
 import paddle
 import pytest
 
+from graphtool.backend.errors import raise_paddle_errors_as
 from graphtool.diagnostics import MergeError
-from graphtool.merging._paddle_errors import raise_paddle_errors_as
 from graphtool.text import escaped_bounded
 
 pytestmark = pytest.mark.nightly

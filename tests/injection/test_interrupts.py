@@ -16,10 +16,10 @@ import paddle
 import pytest
 
 import graphtool as gt
+from graphtool.backend.errors import raise_paddle_errors_as
+from graphtool.backend.interrupts import heed_interrupt
 from graphtool.diagnostics import MergeError
 from graphtool.merging import merged_of
-from graphtool.merging._interrupts import heed_interrupt
-from graphtool.merging._paddle_errors import raise_paddle_errors_as
 from tests.injection import scenarios
 from tests.injection.injecting import Scenario, sees_calls
 from tests.injection.looking import state

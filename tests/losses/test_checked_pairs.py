@@ -23,6 +23,7 @@ import pytest
 from paddle import nn
 
 import graphtool as gt
+from graphtool.backend.errors import raise_paddle_errors_as
 from graphtool.checks.comparability import wrong_rank_indices
 from graphtool.checks.layouts import needs_class_axis
 from graphtool.loss_specs import named_losses
@@ -30,7 +31,6 @@ from graphtool.losses._fitting import align_pair
 from graphtool.losses._networks import MergedNetworks
 from graphtool.losses._transaction import rollback_on_error
 from graphtool.matching.pairs import Kind, Relation, end_of
-from graphtool.merging._paddle_errors import raise_paddle_errors_as
 from tests.merging.networks import build
 
 pytestmark = pytest.mark.pir

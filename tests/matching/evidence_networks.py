@@ -197,7 +197,7 @@ def labelled() -> list[list[Array]]:
 
 def loaded() -> Small:
     """Build a network and load what another one has, as users do."""
-    from graphtool.readers._paddle import in_mode
+    from graphtool.backend.paddle import in_mode
 
     with in_mode(static=False):
         paddle.seed(3)

@@ -17,7 +17,7 @@ from graphtool.graph import Graph
 from graphtool.matching import PairSet, suggest_pairs
 from graphtool.matching.configs import export
 from graphtool.matching.recipe import read_recipe
-from graphtool.readers import read
+from graphtool.sources import read
 from tests.networks import built
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

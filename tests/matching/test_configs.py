@@ -15,8 +15,8 @@ from graphtool.matching import Kind, PairSet, Relation, suggest_pairs
 from graphtool.matching.configs import CONFIGS, check_export, export
 from graphtool.matching.pairs import end_of
 from graphtool.matching.recipe import read_recipe, recipe_text
-from graphtool.readers import read
 from graphtool.selectors import find
+from graphtool.sources import read
 from tests.networks import built, vision
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

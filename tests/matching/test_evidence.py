@@ -18,8 +18,8 @@ from graphtool.diagnostics import GraphtoolError, Severity
 from graphtool.matching import suggest_pairs
 from graphtool.matching.evidence import Evidence, Similarity, gather
 from graphtool.matching.weighing import names_to_measure, rerank
-from graphtool.readers.layers import Network, from_layer
 from graphtool.selectors import find
+from graphtool.sources.layers import Network, from_layer
 from graphtool.structure import analyse
 from tests.matching import evidence_networks as networks
 from tests.matching.evidence_networks import Array, Loud, Residual, Small

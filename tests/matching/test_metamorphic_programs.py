@@ -11,8 +11,8 @@ import pytest
 
 from graphtool.graph import Graph, ProgramKind
 from graphtool.matching import Kind, suggest_pairs
-from graphtool.readers import read
-from graphtool.readers.layers import Network, from_layer
+from graphtool.sources import read
+from graphtool.sources.layers import Network, from_layer
 from tests.matching.families import CASES, graph_of
 from tests.matching.families.cases import Net
 from tests.matching.rewrites import kind_names

@@ -11,7 +11,7 @@ from paddle import nn
 
 from graphtool.diagnostics import Diagnostic, GraphtoolError
 from graphtool.matching import suggest_pairs
-from graphtool.readers.layers import Network, from_layer
+from graphtool.sources.layers import Network, from_layer
 from tests.matching.evidence_networks import noise
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 3, 16, 16)).astype("float32")

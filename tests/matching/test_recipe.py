@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from paddle.nn import functional as F  # noqa: N812
 
+from graphtool.backend.live import translate
 from graphtool.checks import check_pairs
 from graphtool.diagnostics import GraphtoolError, PairError, Severity, UsageError
 from graphtool.graph import Graph, Operator, Value
@@ -22,8 +23,7 @@ from graphtool.loss_specs import named_losses
 from graphtool.matching import PairSet, suggest_pairs
 from graphtool.matching.fingerprint import Fingerprint, fingerprints, program_fingerprint
 from graphtool.matching.recipe import read_recipe, recipe_text, write_recipe
-from graphtool.readers import read
-from graphtool.readers.live import translate
+from graphtool.sources import read
 from tests import networks
 from tests.networks import built
 
@@ -629,7 +629,7 @@ def test_a_device_is_written_to_and_not_replaced(pairs: PairSet) -> None:
 @pytest.mark.slow
 def test_fingerprints_are_the_same_in_every_process(teacher: Graph) -> None:
     script = (
-        "import sys; from graphtool.readers import read;"
+        "import sys; from graphtool.sources import read;"
         "from graphtool.matching.fingerprint import fingerprints, program_fingerprint;"
         "g = read(sys.argv[1]); print(program_fingerprint(g, fingerprints(g)))"
     )

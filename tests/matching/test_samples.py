@@ -12,7 +12,7 @@ import pytest
 
 from graphtool.diagnostics import Diagnostic, GraphtoolError
 from graphtool.matching.evidence import gather
-from graphtool.readers.layers import Network, from_layer
+from graphtool.sources.layers import Network, from_layer
 from graphtool.structure import analyse
 from tests.matching.evidence_networks import Array, Small
 

@@ -11,7 +11,7 @@ from paddle import nn
 from graphtool.diagnostics import Severity
 from graphtool.graph import Graph
 from graphtool.matching import Kind, PairSet, Relation, suggest_pairs
-from graphtool.readers import read
+from graphtool.sources import read
 from tests.networks import Encoder, PlainConvolutions, Pyramid, Segmenter, built, vision
 
 _MORE = [

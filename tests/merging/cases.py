@@ -19,8 +19,8 @@ import numpy as np
 import paddle
 from paddle.nn import functional as F  # noqa: N812
 
+from graphtool.backend.live import LiveProgram
 from graphtool.merging import Merged, merge
-from graphtool.readers.live import LiveProgram
 
 Network = Callable[[], Any]
 Feed = Mapping[str, Any]

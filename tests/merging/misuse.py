@@ -20,7 +20,7 @@ import paddle
 from paddle import optimizer
 
 import graphtool as gt
-from graphtool.readers.live import LiveProgram
+from graphtool.backend.live import LiveProgram
 from tests.losses.merges import FEED, built, inside, merged_with
 from tests.merging.networks import Built
 

@@ -15,7 +15,7 @@ from paddle.regularizer import L1Decay, L2Decay
 from graphtool.diagnostics import Severity
 from graphtool.merging import Merged, merge
 from graphtool.merging.folder import load_merged, save_merged
-from graphtool.readers.layers import from_layer
+from graphtool.sources.layers import from_layer
 from tests.merging.networks import run, samples, small
 
 KINDS = ["pir", "legacy"]

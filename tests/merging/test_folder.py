@@ -23,9 +23,9 @@ from graphtool.merging import Merged, merge, merged_of
 from graphtool.merging._digests import with_digest
 from graphtool.merging._manifest import read_manifest
 from graphtool.merging.folder import load_merged, save_merged
-from graphtool.readers import read
-from graphtool.readers.tensors import read_tensors
+from graphtool.readers.tensor_files import read_tensors
 from graphtool.rendering import render
+from graphtool.sources import read
 from tests.merging import networks
 from tests.merging.networks import Built, bytes_of, run, samples, small
 

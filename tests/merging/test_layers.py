@@ -14,7 +14,7 @@ import graphtool.merging
 from graphtool.checks import check_merge
 from graphtool.diagnostics import MergeError, Severity
 from graphtool.merging import Merged, merge
-from graphtool.readers.layers import Network, from_layer
+from graphtool.sources.layers import Network, from_layer
 from graphtool.training import load_parameters
 from tests.merging.cases import legacy
 from tests.merging.networks import run, samples

@@ -11,11 +11,11 @@ import paddle
 import pytest
 from paddle.nn import functional as F  # noqa: N812
 
+from graphtool.backend.live import LiveProgram
 from graphtool.checks import check_merge
 from graphtool.diagnostics import MergeError
 from graphtool.merging import merge
 from graphtool.merging.folder import load_merged, save_merged
-from graphtool.readers.live import LiveProgram
 from tests.merging import cases, networks
 
 _ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from rich.console import Console
 from graphtool.diagnostics import MergeError, ReadError
 from graphtool.merging import Merged, merge, merged_of
 from graphtool.merging.folder import load_merged, save_merged
-from graphtool.readers.layers import from_layer
+from graphtool.sources.layers import from_layer
 from tests.merging import cases, networks
 from tests.merging.networks import run, samples, small
 from tests.networks import PlainConvolutions

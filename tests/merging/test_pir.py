@@ -11,7 +11,7 @@ import paddle
 import pytest
 
 from graphtool.merging import Merged, merge
-from graphtool.readers.layers import from_layer
+from graphtool.sources.layers import from_layer
 from tests.merging import networks
 from tests.merging.networks import Built, build, bytes_of, run, samples, small, steps
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paddle import nn
 
+from graphtool.backend.live import LiveProgram
 from graphtool.graph import Graph
 from graphtool.merging import Merged, merge
-from graphtool.readers.live import LiveProgram
 from tests.merging import cases, networks
 
 CHANNELS, SIDE = 3, 4

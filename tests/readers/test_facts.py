@@ -8,8 +8,9 @@ import numpy as np
 import paddle
 import pytest
 
+from graphtool.backend.facts import ScopeVariable, scope_facts
 from graphtool.diagnostics import ReadError
-from graphtool.readers.facts import ScopeVariable, parameter_file_facts, scope_facts
+from graphtool.readers.tensor_files import parameter_file_facts
 
 _CPU = paddle.CPUPlace()
 
@@ -89,7 +90,7 @@ def test_a_parameter_file_gives_its_tensors_in_order_without_paddle(tmp_path):
     wanted = tuple((array.shape, array.dtype.name) for array in arrays)
     assert parameter_file_facts(path).tensors == wanted
     code = (
-        "import sys; from graphtool.readers.facts import parameter_file_facts as facts;"
+        "import sys; from graphtool.readers.tensor_files import parameter_file_facts as facts;"
         f"print(len(facts({str(path)!r}).tensors), 'paddle' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from graphtool.diagnostics import Diagnostic, ReadError
-from graphtool.readers import read
 from graphtool.readers._files import read_file
 from graphtool.readers._schema import program_message
-from graphtool.readers.facts import parameter_file_facts
-from graphtool.readers.tensors import read_tensors
+from graphtool.readers.tensor_files import parameter_file_facts, read_tensors
 from graphtool.readers.weights import read_weights
+from graphtool.sources import read
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 CNN_JSON = (FIXTURES / "3.3.1" / "cnn.json").read_bytes()

@@ -10,10 +10,10 @@ import pytest
 
 from graphtool import suggest_pairs
 from graphtool.graph import Graph
-from graphtool.readers import read
 from graphtool.rendering.board import Board, Card, CardPart, Level
 from graphtool.rendering.boards import board_of, board_of_scene
 from graphtool.rendering.scenes import Scene
+from graphtool.sources import read
 from graphtool.structure import analyse
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "3.3.1"

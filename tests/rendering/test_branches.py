@@ -10,9 +10,9 @@ import pytest
 
 import graphtool as gt
 from graphtool.graph import Graph
-from graphtool.readers import read
 from graphtool.rendering.board import Board, Panel, RowIndex
 from graphtool.rendering.boards import board_of
+from graphtool.sources import read
 from graphtool.structure import analyse
 
 

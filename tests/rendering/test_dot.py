@@ -15,8 +15,8 @@ import pytest
 from graphtool import check_pairs, render, suggest_pairs
 from graphtool.graph import Block as GraphBlock
 from graphtool.graph import Graph, Operator, Origin, ProgramKind, Value
-from graphtool.readers import read
 from graphtool.rendering.engine import Engine, find_engine
+from graphtool.sources import read
 from tests.rendering.graphs import chain, nested, two_chains
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "3.3.1"
@@ -85,7 +85,7 @@ def empty() -> Graph:
 @pytest.mark.slow
 def test_dot_is_the_same_byte_for_byte_in_another_process() -> None:
     script = (
-        "import sys, graphtool as gt; from graphtool.readers import read; g = read(sys.argv[1]);"
+        "import sys, graphtool as gt; from graphtool.sources import read; g = read(sys.argv[1]);"
         "x = gt.suggest_pairs(g, g), gt.check_merge(g, g, {}, name_prefix='');"
         "[sys.stdout.buffer.write(gt.render(y, level=l).dot.encode())"
         " for l in ('stage', 'block', 'module', 'op') for y in x]"

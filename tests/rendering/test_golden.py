@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import graphtool as gt
-from graphtool.readers import read
+from graphtool.sources import read
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "3.3.1"
 GOLDEN = Path(__file__).parent / "golden"

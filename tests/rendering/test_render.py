@@ -11,9 +11,9 @@ import pytest
 import graphtool as gt
 from graphtool import render, suggest_pairs
 from graphtool.graph import Graph
-from graphtool.readers import read
 from graphtool.rendering.board import Level
 from graphtool.rendering.engine import find_engine
+from graphtool.sources import read
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "3.3.1"
 

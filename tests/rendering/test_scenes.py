@@ -12,10 +12,10 @@ import graphtool as gt
 from graphtool.diagnostics import Report, Severity
 from graphtool.graph import Graph
 from graphtool.matching import PairSet
-from graphtool.readers import read
 from graphtool.rendering.board import Board, Level, RowIndex
 from graphtool.rendering.boards import board_of, board_of_scene
 from graphtool.rendering.scenes import Scene, scene_of_plan, subject_of
+from graphtool.sources import read
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "3.3.1"
 

@@ -22,7 +22,7 @@ from graphtool.matching._samples import check_samples, samples_of
 from graphtool.merging._manifest import file_in
 from graphtool.readers._schema import parse_program
 from graphtool.readers.parameter_files import find_parameters
-from graphtool.readers.tensors import Tensor, write_tensors
+from graphtool.readers.tensor_files import Tensor, write_tensors
 from graphtool.readers.weights import persistable_values, read_weights
 from graphtool.training._checkpoint_file import read_checkpoint
 from tests.fuzzing.subjects import saved

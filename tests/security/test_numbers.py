@@ -14,8 +14,8 @@ import graphtool as gt
 from graphtool.cli import main
 from graphtool.diagnostics import ReadError, UsageError
 from graphtool.matching._batches import NetworkFeeds, batches_of
-from graphtool.readers._model_spec import parse_input
-from graphtool.readers.tensors import Tensor, write_tensors
+from graphtool.readers.tensor_files import Tensor, write_tensors
+from graphtool.sources._model_spec import parse_input
 from graphtool.training import _checkpoint_file as files
 from graphtool.training._random_state import can_restore, random_state
 from graphtool.training.checkpoints import _have_same_fields

@@ -28,8 +28,8 @@ IMPORTERS = {
     "loss_specs.py",
     "losses/__init__.py",
     "matching/_samples.py",
-    "readers/_builder.py",
-    "readers/_paddle.py",
+    "sources/_builder.py",
+    "backend/paddle.py",
 }
 
 

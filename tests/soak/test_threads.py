@@ -14,7 +14,7 @@ import paddle
 import pytest
 
 import graphtool as gt
-from graphtool.readers._paddle import program_lock
+from graphtool.backend.paddle import program_lock
 from tests.soak.rounds import IMAGE, Built, mode, network
 
 TIMES = 3

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from graphtool.readers import read
+from graphtool.sources import read
 from graphtool.structure import BlockPartition, analyse, block_names, blocks_of, module_class
 from tests.networks import Pyramid, built, vision
 

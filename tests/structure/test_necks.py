@@ -10,7 +10,7 @@ from paddle import nn
 
 from graphtool.graph import Graph
 from graphtool.matching import suggest_pairs
-from graphtool.readers.layers import from_layer
+from graphtool.sources.layers import from_layer
 from graphtool.structure import Structure, analyse
 from tests.networks import Pyramid, built, vision
 

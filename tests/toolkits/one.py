@@ -14,7 +14,7 @@ import numpy as np
 import paddle
 
 import graphtool as gt
-from graphtool.readers.layer_weights import share_layer_tensors
+from graphtool.backend.layer_weights import share_layer_tensors
 from tests.toolkits.farm import last_line
 from tests.toolkits.networks import Candidate, Input, seed
 

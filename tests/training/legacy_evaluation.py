@@ -12,7 +12,7 @@ import paddle
 from paddle import nn
 from paddle.nn import functional as F  # noqa: N812
 
-from graphtool.readers.live import LiveProgram
+from graphtool.backend.live import LiveProgram
 from graphtool.training import for_test
 
 guard = getattr(paddle.pir_utils, "OldIrGuard", nullcontext)

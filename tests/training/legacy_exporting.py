@@ -15,8 +15,8 @@ from paddle import nn
 from paddle.nn import functional as F  # noqa: N812
 
 from graphtool.merging import merge
-from graphtool.readers import read
-from graphtool.readers.layers import from_layer
+from graphtool.sources import read
+from graphtool.sources.layers import from_layer
 from graphtool.training import export_student, for_test
 
 guard = getattr(paddle.pir_utils, "OldIrGuard", nullcontext)

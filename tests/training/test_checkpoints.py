@@ -20,7 +20,7 @@ from paddle import nn, optimizer
 from paddle.optimizer import lr
 
 import graphtool as gt
-from graphtool.readers.tensors import Tensor, read_tensors, write_tensors
+from graphtool.readers.tensor_files import Tensor, read_tensors, write_tensors
 from graphtool.training._checkpoint_file import read_checkpoint, write_checkpoint
 from tests.training.resuming import AFTER, BEFORE, CASES, Training, training
 

@@ -18,7 +18,7 @@ from paddle import nn
 from paddle.nn import functional as F  # noqa: N812
 
 import graphtool as gt
-from graphtool.readers.layer_weights import copy_layer_tensors
+from graphtool.backend.layer_weights import copy_layer_tensors
 from tests.training import legacy_exporting
 from tests.training.test_evaluation import Net
 

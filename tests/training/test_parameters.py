@@ -17,7 +17,7 @@ from paddle import nn
 import graphtool.readers._pickle
 from graphtool.diagnostics import GraphtoolError, ReadError, UsageError
 from graphtool.merging import merge
-from graphtool.readers.layers import from_layer
+from graphtool.sources.layers import from_layer
 from graphtool.training import load_parameters
 
 ROOT = Path(__file__).parent.parent.parent
@@ -125,7 +125,7 @@ def test_a_file_that_is_cut_short_sets_nothing(tmp_path: Path) -> None:
 def test_a_folder_with_a_file_for_each_variable_is_loaded(tmp_path: Path) -> None:
     prefix, wanted = saved(tmp_path / "model")
     whole = prefix.with_suffix(".pdiparams")
-    from graphtool.readers.tensors import read_tensors, write_tensors
+    from graphtool.readers.tensor_files import read_tensors, write_tensors
 
     folder = tmp_path / "separate"
     folder.mkdir()
@@ -139,7 +139,7 @@ def test_a_folder_with_a_file_for_each_variable_is_loaded(tmp_path: Path) -> Non
 
 def test_what_is_written_here_is_what_paddle_writes(tmp_path: Path) -> None:
     prefix, _ = saved(tmp_path)
-    from graphtool.readers.tensors import read_tensors, write_tensors
+    from graphtool.readers.tensor_files import read_tensors, write_tensors
 
     theirs = prefix.with_suffix(".pdiparams")
     write_tensors(tmp_path / "ours", read_tensors(theirs))
@@ -550,7 +550,7 @@ import zlib
 import numpy as np
 import paddle
 from paddle import nn
-from graphtool.readers.layers import from_layer
+from graphtool.sources.layers import from_layer
 from graphtool.training import load_parameters
 
 class Net(nn.Layer):

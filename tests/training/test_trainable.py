@@ -15,7 +15,7 @@ import pytest
 from paddle import nn
 
 from graphtool.diagnostics import GraphtoolError
-from graphtool.readers.layers import from_layer
+from graphtool.sources.layers import from_layer
 from graphtool.training import for_training, load_parameters
 from tests.networks import Encoder, PlainConvolutions, Segmenter
 
@@ -352,7 +352,7 @@ import zlib
 import numpy as np
 import paddle
 from paddle import nn
-from graphtool.readers.layers import from_layer
+from graphtool.sources.layers import from_layer
 from graphtool.training import for_training, load_parameters
 
 class Joined(nn.Layer):

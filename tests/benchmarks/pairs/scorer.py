@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from graphtool.graph import Graph
 from graphtool.matching import End, Pair, PairSet
 from graphtool.matching.suggest import pairs_of
-from graphtool.readers import read
+from graphtool.sources import read
 from graphtool.structure import Structure, analyse
 
 __all__ = ["RECALLS", "Job", "Result", "Scorer", "stripped"]

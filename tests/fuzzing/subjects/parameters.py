@@ -16,8 +16,7 @@ import numpy as np
 
 import graphtool as gt
 from graphtool.checks import check_merge
-from graphtool.readers.facts import parameter_file_facts
-from graphtool.readers.tensors import read_tensors
+from graphtool.readers.tensor_files import parameter_file_facts, read_tensors
 from graphtool.readers.weights import read_weights
 from tests.fuzzing.cases import Mutator, Subject
 from tests.fuzzing.exercises import all_of

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from graphtool.graph import Graph, Value
-from graphtool.readers.layers import from_layer
+from graphtool.sources.layers import from_layer
 
 __all__ = ["At", "Case", "Expected", "Net", "Never", "Place", "find_value", "graph_of", "places"]
 

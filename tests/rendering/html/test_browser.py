@@ -18,7 +18,7 @@ import graphtool as gt
 from graphtool import render, suggest_pairs
 from graphtool.graph import Block, Graph, Operator, Origin, ProgramKind, Value
 from graphtool.matching import PairSet
-from graphtool.readers import read
+from graphtool.sources import read
 from graphtool.text import printable
 from tests.rendering.html.conftest import Browser
 

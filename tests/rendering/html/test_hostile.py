@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from graphtool import render, suggest_pairs
-from graphtool.readers import read
+from graphtool.sources import read
 from graphtool.text import escaped_code, printable
 from tests.hostile.names import NAMES, legacy, variables
 from tests.rendering.html.conftest import Browser

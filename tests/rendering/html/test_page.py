@@ -15,7 +15,7 @@ import pytest
 
 from graphtool import render, suggest_pairs
 from graphtool.graph import Graph
-from graphtool.readers import read
+from graphtool.sources import read
 
 FIXTURES = Path(__file__).parent.parent.parent / "fixtures" / "3.3.1"
 

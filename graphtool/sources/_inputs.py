@@ -8,19 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from numbers import Integral
-from typing import Any, TypeAlias, cast
+from typing import cast
 
 from graphtool.arguments import bad_argument
+from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.diagnostics import UsageError
 from graphtool.dtypes import BY_NAME
 from graphtool.graph import UNKNOWN_DIM
-from graphtool.readers import problems
-from graphtool.readers._paddle import load_paddle
+from graphtool.sources import problems
 
 __all__ = ["DTYPES", "Input", "arguments_of", "as_inputs", "check_inputs", "named_inputs"]
 
-# Paddle's Layers and InputSpecs have no static types that hold for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
 # The dtypes of feeds.
 DTYPES = frozenset(
@@ -91,7 +89,7 @@ def as_inputs(specs: object) -> list[Input]:
     return inputs
 
 
-def _as_input(spec: _Paddle) -> Input | None:
+def _as_input(spec: Paddle) -> Input | None:
     """Return an item of `input_spec` as an Input, None if it is invalid."""
     if isinstance(spec, load_paddle().static.InputSpec):
         return _input(spec.name, spec.shape, spec.dtype, renaming=True)
@@ -104,7 +102,7 @@ def _as_input(spec: _Paddle) -> Input | None:
 
 
 def _input(
-    name: _Paddle, shape: object, dtype: object = "float32", *, renaming: bool = False
+    name: Paddle, shape: object, dtype: object = "float32", *, renaming: bool = False
 ) -> Input | None:
     """Return an Input, None if a dim or the dtype is invalid; an InputSpec's shape has a batch."""
     dims, dtype_name = _dims(shape), _dtype_name(dtype)
@@ -116,7 +114,7 @@ def _input(
 def _dims(shape: object) -> tuple[int, ...] | None:
     if not isinstance(shape, list | tuple):
         return None
-    dims = cast("Sequence[_Paddle]", shape)
+    dims = cast("Sequence[Paddle]", shape)
     if not all(_is_dim(dim) for dim in dims):
         return None
     return tuple(UNKNOWN_DIM if dim is None else int(dim) for dim in dims)
@@ -138,7 +136,7 @@ def _dtype_name(dtype: object) -> str | None:
         return None
 
 
-def check_inputs(name: str, layer: _Paddle, inputs: Sequence[Input]) -> None:
+def check_inputs(name: str, layer: Paddle, inputs: Sequence[Input]) -> None:
     """Check that inputs and parameters of `forward` match.
 
     Raises UsageError: GT041 for a required parameter without an input, GT042 for an input without a
@@ -198,7 +196,7 @@ def _by_position(signature: _ForwardSignature, inputs: Sequence[Input]) -> bool:
     )
 
 
-def named_inputs(layer: _Paddle, inputs: Sequence[Input]) -> dict[str, Input]:
+def named_inputs(layer: Paddle, inputs: Sequence[Input]) -> dict[str, Input]:
     """Name each input: by its own name, else by its parameter; in the order of the parameters."""
     parameters = _signature(layer).parameters
     unused = iter([name for name in parameters if name not in {feed.name for feed in inputs}])
@@ -208,7 +206,7 @@ def named_inputs(layer: _Paddle, inputs: Sequence[Input]) -> dict[str, Input]:
     return {name: named[name] for name in parameters if name in named}
 
 
-def arguments_of(layer: _Paddle, named: Mapping[str, Input]) -> tuple[list[str], list[str]]:
+def arguments_of(layer: Paddle, named: Mapping[str, Input]) -> tuple[list[str], list[str]]:
     """Return the names of inputs that `forward` takes by position, and of those by keyword.
 
     By position where possible: Paddle passes keyword arguments to no hook of a Layer.
@@ -223,7 +221,7 @@ def arguments_of(layer: _Paddle, named: Mapping[str, Input]) -> tuple[list[str],
     return positional, [name for name in named if name not in positional]
 
 
-def _signature(layer: _Paddle) -> _ForwardSignature:
+def _signature(layer: Paddle) -> _ForwardSignature:
     """Return the signature of a Layer's `forward`, whether or not `to_static` decorated it."""
     forward = getattr(layer.forward, "dygraph_function", layer.forward)
     parameters = inspect.signature(forward).parameters.values()

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from copy import copy
-from typing import Any, TypeAlias
+from typing import Any
 
-from graphtool.readers._attribution import flatten
-from graphtool.readers._paddle import in_mode, load_paddle
+from graphtool.backend.paddle import Paddle, in_mode, load_paddle
+from graphtool.sources._attribution import flatten
 
 __all__ = ["isolated_dynamic_mode", "isolated_static_mode", "layer_mode"]
-
-# Paddle's Layers, Programs and Variables have no static types that hold for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
 
 @contextmanager
@@ -33,7 +30,7 @@ def isolated_static_mode() -> Generator[None]:
 
 
 @contextmanager
-def layer_mode(layer: _Paddle, *, train: bool | None) -> Generator[None]:
+def layer_mode(layer: Paddle, *, train: bool | None) -> Generator[None]:
     """Put a Layer into train or eval mode, and restore its sublayers afterwards.
 
     None is eval mode as well, by the flags alone: neither `eval()` nor `train()` is called.
@@ -73,7 +70,7 @@ def layer_mode(layer: _Paddle, *, train: bool | None) -> Generator[None]:
 _REGISTERED = frozenset({"_parameters", "_buffers", "_sub_layers"})
 
 
-def _value_removal(layer: _Paddle) -> Callable[[], None]:
+def _value_removal(layer: Paddle) -> Callable[[], None]:
     """Return a function that removes the Values that `forward` assigns to attributes of a Layer.
 
     They belong to the Program that is built: using one after that Program died crashes the process.

@@ -13,13 +13,13 @@ import pytest
 from paddle import nn
 from paddle.static import InputSpec
 
+from graphtool.backend.layer_weights import copy_layer_tensors
 from graphtool.diagnostics import ReadError, UsageError
 from graphtool.graph import Origin, ProgramKind
 from graphtool.merging import merge
-from graphtool.readers import read
-from graphtool.readers.layer_weights import copy_layer_tensors
-from graphtool.readers.layers import from_layer
 from graphtool.selectors import find
+from graphtool.sources import read
+from graphtool.sources.layers import from_layer
 from tests.networks import PlainConvolutions, vision
 
 _ROOT = Path(__file__).parents[2]
@@ -884,10 +884,10 @@ def test_a_name_that_a_network_from_a_function_lacks_is_looked_for_in_python():
 _LEGACY = """
 import zlib
 import paddle
-from graphtool.readers import read
-from graphtool.readers.layer_weights import copy_layer_tensors
-from graphtool.readers.layers import from_layer
-from graphtool.readers.live import LiveProgram
+from graphtool.sources import read
+from graphtool.backend.layer_weights import copy_layer_tensors
+from graphtool.sources.layers import from_layer
+from graphtool.backend.live import LiveProgram
 
 class Branchy(paddle.nn.Layer):
     def __init__(self):

@@ -12,12 +12,12 @@ from importlib import import_module
 from threading import RLock, current_thread, main_thread
 from typing import Any, TypeAlias
 
+from graphtool.backend import problems
 from graphtool.diagnostics import ReadError
 from graphtool.graph import ProgramKind
-from graphtool.readers import problems
 
 __all__ = [
-    "PADDLE_ERRORS",
+    "Paddle",
     "in_mode",
     "is_legacy",
     "legacy_mode",
@@ -26,16 +26,12 @@ __all__ = [
     "static_mode",
 ]
 
-# Paddle's static types do not cover its whole API, and differ between 2.6 and 3.3.
-_Paddle: TypeAlias = Any
-
+# Paddle's objects: its static types do not cover its whole API, and differ between 2.6 and 3.3.
+Paddle: TypeAlias = Any
 _LOCK = RLock()
-# The Python exceptions that Paddle's errors become: InvalidArgument, OutOfRange, Unimplemented,
-# Fatal, ..., and those of its JSON parser.
-PADDLE_ERRORS = (ValueError, RuntimeError, IndexError, MemoryError, TypeError, SystemError)
 
 
-def load_paddle() -> _Paddle:
+def load_paddle() -> Paddle:
     """Return the module `paddle`.
 
     Raises ReadError GT030 if it is not installed or does not import.
@@ -99,7 +95,7 @@ def program_lock() -> Generator[None]:
         yield
 
 
-def is_legacy(program: _Paddle) -> bool:
+def is_legacy(program: Paddle) -> bool:
     """Return whether a Program is legacy: only such a one has a ProgramDesc."""
     return hasattr(program, "desc")
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import ExitStack
-from typing import Any, TypeAlias
 
+from graphtool.backend.paddle import Paddle, in_mode, load_paddle
 from graphtool.graph import Graph, ProgramKind
-from graphtool.readers._paddle import in_mode, load_paddle
 
 __all__ = ["advance_counters", "counted_names", "restore_counters_on"]
 
-# Paddle's Programs and name generators have no static types that hold for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
 # `batch_norm2d_0.w_1` has two counters: that of `batch_norm2d` and that of `batch_norm2d_0.w`.
 _NUMBERED = re.compile(r"_(?P<number>\d+)(?=\.|$)")
 
 
-def advance_counters(program: _Paddle, names: Iterable[str]) -> None:
+def advance_counters(program: Paddle, names: Iterable[str]) -> None:
     """Advance Paddle's counters past the names in a Program, so that new layers get unused ones.
 
     A network may have been built under other counters, or read from a file. A layer added later,
@@ -33,13 +30,13 @@ def advance_counters(program: _Paddle, names: Iterable[str]) -> None:
             _advance(name, generator.ids)
 
 
-def restore_counters_on(program: _Paddle, undo: ExitStack) -> None:
+def restore_counters_on(program: Paddle, undo: ExitStack) -> None:
     """Make `undo` restore the current counters."""
     for generator in _generators(program):
         undo.callback(setattr, generator, "ids", generator.ids.copy())
 
 
-def _generators(program: _Paddle) -> list[_Paddle]:
+def _generators(program: Paddle) -> list[Paddle]:
     """Return the name generator of all Programs, and that of a legacy Program in Paddle 3."""
     with in_mode(static=True):
         # Dynamic mode has another generator, which is not used for Programs.

@@ -7,26 +7,26 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 from zlib import crc32
 
-from graphtool.readers._paddle import (
+from graphtool.backend.paddle import (
+    Paddle,
     in_mode,
     is_legacy,
     legacy_mode,
     load_paddle,
     program_lock,
 )
-from graphtool.readers.tensors import (
-    Tensor,
+from graphtool.backend.tensors import (
     copy_from_scope,
     copy_tensor,
     empty_tensor,
     initialised_tensors,
     private_scope,
     share_tensors,
-    write_tensors,
 )
+from graphtool.readers.tensor_files import Tensor, write_tensors
 
 __all__ = [
     "Initialisation",
@@ -47,16 +47,12 @@ __all__ = [
     "weights_layer_unless_in",
 ]
 
-# Paddle's Layers, parameters and Scopes have no static types that hold for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
-_Compute: TypeAlias = Callable[[_Paddle], _Paddle]
+_Compute: TypeAlias = Callable[[Paddle], Paddle]
 
 _SET_PARAMETER = "builtin.set_parameter"
 
 # Layer -> the tensors that its Program reads, by name.
-_TRACED_TENSORS: weakref.WeakKeyDictionary[_Paddle, dict[str, _Paddle]] = (
-    weakref.WeakKeyDictionary()
-)
+_TRACED_TENSORS: weakref.WeakKeyDictionary[Paddle, dict[str, Paddle]] = weakref.WeakKeyDictionary()
 
 
 class _NetworkLike(Protocol):
@@ -69,17 +65,17 @@ class _NetworkLike(Protocol):
     def parameters(self) -> Mapping[str, str]: ...
 
 
-def is_dynamic_parameter(parameter: _Paddle) -> bool:
+def is_dynamic_parameter(parameter: Paddle) -> bool:
     """Return whether a parameter is one of dynamic mode, which has a tensor."""
     return type(parameter).__name__ == "EagerParamBase"
 
 
-def weights_layer(network: object) -> _Paddle | None:
+def weights_layer(network: object) -> Paddle | None:
     """Return the Layer with the weights of a Network, None once they are in a Scope.
 
     None also for any other source, and for a Layer without parameters.
     """
-    layer: _Paddle = getattr(network, "layer", None)
+    layer: Paddle = getattr(network, "layer", None)
     initialisation = getattr(network, "initialisation", None)
     if initialisation is None or initialisation.in_scope or not hasattr(layer, "sublayers"):
         return None
@@ -109,8 +105,8 @@ def changed_since_start(network: object) -> tuple[str, ...]:
 
 
 def weights_layer_unless_in(
-    network: object, names: Collection[str], scope: _Paddle | None
-) -> _Paddle | None:
+    network: object, names: Collection[str], scope: Paddle | None
+) -> Paddle | None:
     """Return the Layer with the weights of a Network, as `weights_layer` does.
 
     None also if a Scope is given in which all these names are initialised.
@@ -121,7 +117,7 @@ def weights_layer_unless_in(
     return None if len(initialised_tensors(scope, names)) == len(names) else layer
 
 
-def mark_loaded(network: _NetworkLike, scope: _Paddle) -> None:
+def mark_loaded(network: _NetworkLike, scope: Paddle) -> None:
     """Note that the parameters of a Network are in a Scope, and add the buffers that no file has.
 
     Some buffers of a Layer are not in its state dict.
@@ -140,31 +136,31 @@ def mark_loaded(network: _NetworkLike, scope: _Paddle) -> None:
     network.initialisation.in_scope = True
 
 
-def record_traced_tensors(layer: _Paddle, concrete: _Paddle) -> None:
+def record_traced_tensors(layer: Paddle, concrete: Paddle) -> None:
     """Note the tensors that a Layer's ConcreteProgram reads, such as those in plain lists."""
-    tensors: Iterable[_Paddle] = concrete.parameters
+    tensors: Iterable[Paddle] = concrete.parameters
     if not is_legacy(concrete.main_program):
         tensors, _values = concrete.parameters
     _TRACED_TENSORS.setdefault(layer, {}).update({tensor.name: tensor for tensor in tensors})
 
 
-def layer_tensor_names(layer: _Paddle) -> frozenset[str]:
+def layer_tensor_names(layer: Paddle) -> frozenset[str]:
     """Return the names of a Layer's parameters and buffers, also those not in its state dict."""
     return frozenset(one.name for one in _persistables(layer))
 
 
-def is_sublayer(layer: _Paddle, whole: _Paddle) -> bool:
+def is_sublayer(layer: Paddle, whole: Paddle) -> bool:
     """Return whether all parameters and buffers of a Layer are those of another one."""
     return set(map(id, _persistables(layer))) <= set(map(id, _persistables(whole)))
 
 
-def _tensors_of(layer: _Paddle) -> dict[str, _Paddle]:
+def _tensors_of(layer: Paddle) -> dict[str, Paddle]:
     """Return the tensors of a Layer of dynamic mode by the names of its Variables."""
     with in_mode(static=False):
         return {one.name: _tensor_of(one) for one in _persistables(layer)}
 
 
-def _tensor_of(variable: _Paddle) -> _Paddle:
+def _tensor_of(variable: Paddle) -> Paddle:
     if variable._is_initialized():  # noqa: SLF001  # no public equivalent
         # Sharing or copying a buffer ignores strides (3.3.1).
         variable = variable if variable.is_contiguous() else variable.contiguous()
@@ -176,27 +172,27 @@ def _tensor_of(variable: _Paddle) -> _Paddle:
     return empty_tensor(tensor, dtype, variable.shape if 0 in variable.shape else (0,))
 
 
-def copy_layer_tensors(layer: _Paddle, scope: _Paddle) -> None:
+def copy_layer_tensors(layer: Paddle, scope: Paddle) -> None:
     """Copy the tensors of a Layer of dynamic mode into a Scope: the Layer may go on training."""
     copies = {name: copy_tensor(tensor) for name, tensor in _tensors_of(layer).items()}
     share_tensors(copies, scope)
 
 
-def share_layer_tensors(network: object, scope: _Paddle) -> None:
+def share_layer_tensors(network: object, scope: Paddle) -> None:
     """Share the tensors of a Network's Layer with a Scope that lacks them."""
     layer = weights_layer(network)
     if layer is not None:
         share_tensors(missing_tensors(layer, scope), scope)
 
 
-def missing_tensors(layer: _Paddle, scope: _Paddle) -> dict[str, _Paddle]:
+def missing_tensors(layer: Paddle, scope: Paddle) -> dict[str, Paddle]:
     """Return the tensors of a Layer of dynamic mode that are not initialised in a Scope."""
     tensors = _tensors_of(layer)
     initialised = initialised_tensors(scope, tensors)
     return {name: tensor for name, tensor in tensors.items() if name not in initialised}
 
 
-def differing_tensors(layer: _Paddle, scope: _Paddle) -> tuple[str, ...]:
+def differing_tensors(layer: Paddle, scope: Paddle) -> tuple[str, ...]:
     """Return the names whose tensors in a Scope differ from those of a Layer of dynamic mode."""
     import numpy as np
 
@@ -233,13 +229,13 @@ class Initialisation:
     changed since; `checksums` are those of the tensors written.
     """
 
-    startup: _Paddle
-    layer: _Paddle | None
+    startup: Paddle
+    layer: Paddle | None
     in_scope: bool = False
     checksums: Mapping[str, int] = field(default_factory=dict[str, int])
     _file: _MemoryFile | None = None
 
-    def program(self) -> _Paddle:
+    def program(self) -> Paddle:
         """Return the startup program, which sets all weights to those that the Layer has now."""
         with program_lock():
             if self.layer is not None:
@@ -247,7 +243,7 @@ class Initialisation:
                 self.in_scope = True
         return self.startup
 
-    def _write(self, tensors: Mapping[str, _Paddle]) -> None:
+    def _write(self, tensors: Mapping[str, Paddle]) -> None:
         checksums = _checksums(tensors)
         if checksums == self.checksums:
             return
@@ -261,7 +257,7 @@ class Initialisation:
         self.checksums = checksums
 
 
-def _checksums(tensors: Mapping[str, _Paddle]) -> dict[str, int]:
+def _checksums(tensors: Mapping[str, Paddle]) -> dict[str, int]:
     import numpy as np
 
     return {name: crc32(np.ascontiguousarray(tensor).data) for name, tensor in tensors.items()}
@@ -271,14 +267,14 @@ def _checksums(tensors: Mapping[str, _Paddle]) -> dict[str, int]:
 _LEGACY_FILES: list[_MemoryFile] = []
 
 
-def _append_load(startup: _Paddle, tensors: Mapping[str, _Paddle], file: _MemoryFile) -> None:
+def _append_load(startup: Paddle, tensors: Mapping[str, Paddle], file: _MemoryFile) -> None:
     """Append operators to a startup program that load tensors from a file, which is written."""
     paddle = load_paddle()
     if is_legacy(startup):
         _LEGACY_FILES.append(file)
     else:
         startup.graphtool_weights = file
-    outputs: list[_Paddle] = []
+    outputs: list[Paddle] = []
     with legacy_mode(), private_scope() as scope:
         loading = startup if is_legacy(startup) else paddle.static.Program()
         block = loading.global_block()
@@ -301,7 +297,7 @@ def _append_load(startup: _Paddle, tensors: Mapping[str, _Paddle], file: _Memory
         translated.copy_to_block(paddle.pir.IrMapping(), startup.global_block())
 
 
-def map_set_parameters(program: _Paddle, setters: Iterable[_Paddle], compute: _Compute) -> None:
+def map_set_parameters(program: Paddle, setters: Iterable[Paddle], compute: _Compute) -> None:
     """Apply a function to the operands of `set_parameter` operations of a PIR Program."""
     paddle = load_paddle()
     with in_mode(static=True), paddle.static.program_guard(program):
@@ -313,7 +309,7 @@ def map_set_parameters(program: _Paddle, setters: Iterable[_Paddle], compute: _C
         paddle.pir.reset_insertion_point_to_end()
 
 
-def remove_initialisers(startup: _Paddle, names: Collection[str]) -> _Paddle:
+def remove_initialisers(startup: Paddle, names: Collection[str]) -> Paddle:
     """Remove the initialisers of these parameters from a startup program, and return it.
 
     Those of `to_static` set zeros, which would overwrite the weights of the Layer.
@@ -330,7 +326,7 @@ def remove_initialisers(startup: _Paddle, names: Collection[str]) -> _Paddle:
     return startup
 
 
-def _persistables(layer: _Paddle) -> Iterator[_Paddle]:
+def _persistables(layer: Paddle) -> Iterator[Paddle]:
     """Yield a Layer's parameters and buffers, and the other tensors that its Program reads."""
     yield from _TRACED_TENSORS.get(layer, {}).values()
     # `parameters()` raises for those of the mode that Paddle is not in. A sublayer that a forward

@@ -9,10 +9,10 @@ import paddle
 import pytest
 from paddle import nn
 
+from graphtool.backend.live import read_program
 from graphtool.diagnostics import ReadError
 from graphtool.graph import Graph, Origin
 from graphtool.readers._json import read_json
-from graphtool.readers.live import read_program
 from tests import networks
 
 _FAMILIES = [

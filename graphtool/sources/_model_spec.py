@@ -6,8 +6,8 @@ import re
 
 from graphtool.diagnostics import UsageError
 from graphtool.graph import UNKNOWN_DIM
-from graphtool.readers import problems
-from graphtool.readers._inputs import DTYPES, Input
+from graphtool.sources import problems
+from graphtool.sources._inputs import DTYPES, Input
 
 __all__ = ["is_callable_spec", "parse_input", "parse_spec"]
 

@@ -7,15 +7,13 @@ from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Protocol, cast
 
+from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.graph import Graph, Value
-from graphtool.readers._paddle import is_legacy, load_paddle
 
 __all__ = ["Attribution", "flatten", "value_id"]
 
-# Paddle's Layers, Values and Blocks have no static types that hold for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
 _CONTAINERS = ("Sequential", "LayerList", "LayerDict")
 
@@ -46,10 +44,10 @@ class Attribution:
     _unresolved: list[int] = field(default_factory=list[int])
 
     @contextmanager
-    def recording(self, layer: _Paddle) -> Generator[None]:
+    def recording(self, layer: Paddle) -> Generator[None]:
         """Hook every sublayer, and remove the hooks afterwards."""
         paths = _attribute_paths(layer)
-        hooks: list[_Paddle] = []
+        hooks: list[Paddle] = []
         for sublayer in layer.sublayers():
             hooks.append(sublayer.register_forward_pre_hook(self._enter_hook(paths[id(sublayer)])))
             hooks.append(sublayer.register_forward_post_hook(self._leave))
@@ -59,8 +57,8 @@ class Attribution:
             for hook in hooks:
                 hook.remove()
 
-    def _enter_hook(self, paths: list[str]) -> _Paddle:
-        def enter(sublayer: _Paddle, _inputs: _Paddle) -> None:
+    def _enter_hook(self, paths: list[str]) -> Paddle:
+        def enter(sublayer: Paddle, _inputs: Paddle) -> None:
             outer = f"{self._running[-1].path}." if self._running else ""
             path = next((path for path in paths if path.startswith(outer)), paths[0])
             self._running.append(_LayerCall(path, type(sublayer).__name__ in _CONTAINERS))
@@ -68,7 +66,7 @@ class Attribution:
 
         return enter
 
-    def _leave(self, _sublayer: _Paddle, _inputs: _Paddle, outputs: _Paddle) -> None:
+    def _leave(self, _sublayer: Paddle, _inputs: Paddle, outputs: Paddle) -> None:
         call = self._running.pop()
         newest = self._record()
         for value in flatten(outputs):
@@ -143,18 +141,18 @@ def _annotated(value: Value, stack: tuple[_LayerCall, ...], returned: list[_Laye
     return replace(value, layer=path, layer_outputs=outputs)
 
 
-def flatten(outputs: _Paddle) -> Iterator[_Paddle]:
+def flatten(outputs: Paddle) -> Iterator[Paddle]:
     """Yield the Values in nested lists, tuples and dicts, in order."""
     if hasattr(outputs, "stop_gradient"):
         yield outputs
     elif isinstance(outputs, dict):
-        yield from flatten(list(cast("dict[_Paddle, _Paddle]", outputs).values()))
+        yield from flatten(list(cast("dict[Paddle, Paddle]", outputs).values()))
     elif isinstance(outputs, list | tuple):
-        for item in cast("Sequence[_Paddle]", outputs):
+        for item in cast("Sequence[Paddle]", outputs):
             yield from flatten(item)
 
 
-def _attribute_paths(layer: _Paddle) -> dict[int, list[str]]:
+def _attribute_paths(layer: Paddle) -> dict[int, list[str]]:
     """Map `id(sublayer)` to its attribute paths, several if it is used in several places."""
     paths: dict[int, list[str]] = {}
     worklist = [(layer, "")]
@@ -166,7 +164,7 @@ def _attribute_paths(layer: _Paddle) -> dict[int, list[str]]:
     return paths
 
 
-def value_id(value: _Paddle) -> str:
+def value_id(value: Paddle) -> str:
     """Return the address of a PIR Value, or the name of a legacy Variable."""
     return str(value.id) if hasattr(value, "get_defining_op") else value.name
 
@@ -188,7 +186,7 @@ class _InsertionBlock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _PirInsertionBlock:
-    block: _Paddle
+    block: Paddle
 
     @property
     def is_empty(self) -> bool:
@@ -207,7 +205,7 @@ class _PirInsertionBlock:
 
 @dataclass(frozen=True, slots=True)
 class _LegacyInsertionBlock:
-    program: _Paddle
+    program: Paddle
 
     @property
     def is_empty(self) -> bool:

@@ -7,19 +7,19 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
 
+from graphtool.backend import problems
+from graphtool.backend.errors import PADDLE_ERRORS, error_text, shortened_message
+from graphtool.backend.facts import known_operators, operators_not_known, unsupported_operators
+from graphtool.backend.legacy import read_legacy
+from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
+from graphtool.backend.pir import PirWalk, ValueKey, read_pir
+from graphtool.backend.registry import merge_records
 from graphtool.diagnostics import ReadError
-from graphtool.graph import Graph, ProgramKind
-from graphtool.readers import problems
-from graphtool.readers._legacy import read_legacy, variable_of
-from graphtool.readers._paddle import PADDLE_ERRORS, is_legacy, load_paddle
-from graphtool.readers._pir import PirWalk, ValueKey, read_pir
+from graphtool.graph import Graph, ProgramKind, variable_of
 from graphtool.readers._protobuf import read_protobuf
 from graphtool.readers._regular_file import check_not_special
-from graphtool.readers._user_code import error_text, shortened_message
-from graphtool.readers.facts import known_operators, operators_not_known, unsupported_operators
-from graphtool.readers.registry import merge_records
+from graphtool.readers.problems import no_such_path
 from graphtool.selectors import find
 
 __all__ = [
@@ -35,15 +35,12 @@ __all__ = [
     "translate",
 ]
 
-# Paddle's Programs and Values have no static types that hold for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
-
 
 # No operation has the id -1.
 _NO_KEY: ValueKey = (-1, -1, 0)
 
 
-def read_program(program: _Paddle) -> Graph:
+def read_program(program: Paddle) -> Graph:
     """Read a live Program of either kind; the Graph is plain data and outlives it."""
     return read_legacy(program) if is_legacy(program) else read_pir(program).graph
 
@@ -56,13 +53,13 @@ class LiveProgram:
     LiveProgram while you use its Values.
     """
 
-    program: _Paddle
+    program: Paddle
     graph: Graph
     keys: Mapping[str, ValueKey]
 
     @classmethod
     def of(
-        cls, program: _Paddle, *, aliases: Mapping[str, Iterable[str]] | None = None
+        cls, program: Paddle, *, aliases: Mapping[str, Iterable[str]] | None = None
     ) -> LiveProgram:
         """Read a live Program; `aliases` maps names of Values to further names for selectors."""
         if is_legacy(program):
@@ -80,7 +77,7 @@ class LiveProgram:
         """Which of Paddle's two representations the Program has."""
         return self.graph.kind
 
-    def value(self, selector: str) -> _Paddle:
+    def value(self, selector: str) -> Paddle:
         """Return the Paddle Value, or Variable of a legacy Program, that a selector means.
 
         Raises ReadError: GT101, GT102 as `find`; GT031 if it was removed from the Program since.
@@ -92,14 +89,14 @@ class LiveProgram:
             raise ReadError(problems.value_gone(self.graph.source, name))
         return value
 
-    def _variable(self, name: str) -> _Paddle | None:
+    def _variable(self, name: str) -> Paddle | None:
         variable = variable_of(name, self.graph)
         for block in self.program.blocks:
             if variable in block.vars:
                 return block.vars[variable]
         return None
 
-    def _pir_value(self, name: str) -> _Paddle | None:
+    def _pir_value(self, name: str) -> Paddle | None:
         # Looked up each time: a Value whose operation was removed crashes when used.
         op_id, block, position = self.keys.get(name, _NO_KEY)
         op = _operation(self.program.global_block(), op_id)
@@ -108,7 +105,7 @@ class LiveProgram:
         return op.result(position) if block < 0 else list(op.blocks())[block].args()[position]
 
 
-def program_of(source: _Paddle) -> _Paddle:
+def program_of(source: Paddle) -> Paddle:
     """Return the Program of an object that has one (a Network, a Trainable, a Merged), else itself.
 
     Paddle's objects, such as Blocks, are returned unexamined: they crash if their Program is gone.
@@ -123,7 +120,7 @@ def is_live(source: object) -> bool:
     return not isinstance(source, type) and hasattr(program_of(source), "global_block")
 
 
-def live_program(source: _Paddle) -> LiveProgram:
+def live_program(source: Paddle) -> LiveProgram:
     """Read the current state of a source's Program, keeping the aliases and paths known for it."""
     earlier = source if isinstance(source, LiveProgram) else getattr(source, "live", None)
     current = LiveProgram.of(program_of(source))
@@ -134,7 +131,7 @@ def live_program(source: _Paddle) -> LiveProgram:
     return replace(current, graph=_with_names_of(current.graph, earlier.graph))
 
 
-def graph_before_merges(source: _Paddle) -> Graph:
+def graph_before_merges(source: Paddle) -> Graph:
     """Return the Graph of a network before the first teacher was merged into it.
 
     A network without a teacher is read in its current state.
@@ -143,7 +140,7 @@ def graph_before_merges(source: _Paddle) -> Graph:
     return merges[0].before.graph if merges else live_program(source).graph
 
 
-def program_before_merges(source: _Paddle) -> LiveProgram:
+def program_before_merges(source: Paddle) -> LiveProgram:
     """Return a clone of a network from before the first teacher was merged into it.
 
     It shares its Variables with the Program. A network without a teacher is read in its current
@@ -217,7 +214,7 @@ def _refusals_reported(path: str) -> Generator[None]:
         raise ReadError(problems.not_opened(path, error_text(error))) from error
 
 
-def translate(source: _Paddle | bytes | str | Path) -> LiveProgram:
+def translate(source: Paddle | bytes | str | Path) -> LiveProgram:
     """Translate a legacy Program to PIR; Values keep the names of their Variables as aliases.
 
     `source` is a legacy Program, the bytes of a ProgramDesc or the path of a `.pdmodel`.
@@ -239,7 +236,7 @@ def translate(source: _Paddle | bytes | str | Path) -> LiveProgram:
     return LiveProgram(program=program, graph=graph, keys=walk.keys)
 
 
-def _program_desc(source: _Paddle | bytes | str | Path) -> tuple[str, bytes]:
+def _program_desc(source: Paddle | bytes | str | Path) -> tuple[str, bytes]:
     """Return the name and the ProgramDesc of a source."""
     if isinstance(source, bytes):
         return "<ProgramDesc>", source
@@ -250,10 +247,10 @@ def _program_desc(source: _Paddle | bytes | str | Path) -> tuple[str, bytes]:
         check_not_special(Path(path))
         return path, Path(path).read_bytes()
     except OSError:
-        raise ReadError(problems.no_such_path(path)) from None
+        raise ReadError(no_such_path(path)) from None
 
 
-def _legacy_names(walk: PirWalk, values: Mapping[str, list[_Paddle]]) -> dict[str, list[str]]:
+def _legacy_names(walk: PirWalk, values: Mapping[str, list[Paddle]]) -> dict[str, list[str]]:
     """Map names of Values to those of the legacy Variables they were translated from."""
     names: dict[str, list[str]] = {}
     for variable, translated in values.items():
@@ -272,7 +269,7 @@ def _with_aliases(graph: Graph, aliases: Mapping[str, Iterable[str]]) -> Graph:
     return replace(graph, values=values)
 
 
-def _operation(block: _Paddle, id: int) -> _Paddle | None:
+def _operation(block: Paddle, id: int) -> Paddle | None:
     """Return the operation with an id in a Block or its inner Blocks."""
     for op in block.ops:
         if op.id() == id:

@@ -10,9 +10,9 @@ import paddle
 import pytest
 from paddle import nn
 
+from graphtool.backend.live import LiveProgram, read_program
 from graphtool.graph import Origin, ProgramKind
 from graphtool.readers._protobuf import read_protobuf
-from graphtool.readers.live import LiveProgram, read_program
 
 pytestmark = pytest.mark.pir
 
@@ -108,7 +108,7 @@ def test_the_graph_holds_plain_data():
 _NATIVE = """
 import zlib
 import paddle
-from graphtool.readers.live import LiveProgram
+from graphtool.backend.live import LiveProgram
 paddle.enable_static()
 main, startup = paddle.static.Program(), paddle.static.Program()
 with paddle.static.program_guard(main, startup):

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
-from graphtool.readers._paddle import is_legacy
+from graphtool.backend.paddle import Paddle, is_legacy
 
 __all__ = ["merge_records", "set_merge_records", "student_scope_of"]
 
-# Programs and their parameters are Paddle's; the records, Merged, belong to a higher layer.
-_Paddle: TypeAlias = Any
 _Merges: TypeAlias = "tuple[Any, ...]"
 
 _MERGES = "_graphtool_teachers"
 
 
-def merge_records(program: _Paddle) -> _Merges:
+def merge_records(program: Paddle) -> _Merges:
     """Return the merge records of a Program, or of the one that it was cloned from."""
     merges: _Merges | None = getattr(program, _MERGES, None)
     if merges is not None:
@@ -24,13 +22,13 @@ def merge_records(program: _Paddle) -> _Merges:
     return max(_of_parameters(program), key=len, default=()) if hasattr(program, "desc") else ()
 
 
-def student_scope_of(program: _Paddle) -> _Paddle | None:
+def student_scope_of(program: Paddle) -> Paddle | None:
     """Return the student's Scope of a merged Program, None if it has no teacher."""
     merges = merge_records(program)
     return merges[0].scopes.student if merges else None
 
 
-def set_merge_records(program: _Paddle, merges: _Merges, carriers: Iterable[str] = ()) -> None:
+def set_merge_records(program: Paddle, merges: _Merges, carriers: Iterable[str] = ()) -> None:
     """Attach merge records to a Program and its future clones; empty ones remove the records.
 
     Paddle's `clone` copies the attributes of a PIR Program, but only those of the Parameters of a
@@ -48,7 +46,7 @@ def set_merge_records(program: _Paddle, merges: _Merges, carriers: Iterable[str]
                 parameter.optimize_attr = {**parameter.optimize_attr, _MERGES: merges}
 
 
-def _of_parameters(program: _Paddle) -> Iterator[_Merges]:
+def _of_parameters(program: Paddle) -> Iterator[_Merges]:
     for parameter in program.global_block().all_parameters():
         if _MERGES in (parameter.optimize_attr or ()):
             yield parameter.optimize_attr[_MERGES]

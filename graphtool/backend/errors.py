@@ -1,4 +1,4 @@
-"""Turn errors that Paddle raises into Diagnostics that quote them."""
+"""Errors that Paddle raises: shortened, and turned into Diagnostics that quote them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,21 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import TracebackType
 
+from graphtool.backend.interrupts import interrupts_held
+from graphtool.backend.paddle import program_lock
 from graphtool.diagnostics import Diagnostic, GraphtoolError, rule
-from graphtool.merging._interrupts import interrupts_held
-from graphtool.readers._paddle import PADDLE_ERRORS, program_lock
-from graphtool.readers._user_code import error_text
 
-__all__ = ["convert_paddle_errors", "raise_paddle_errors_as"]
+__all__ = [
+    "PADDLE_ERRORS",
+    "convert_paddle_errors",
+    "error_text",
+    "raise_paddle_errors_as",
+    "shortened_message",
+]
 
+# The Python exceptions that Paddle's errors become: InvalidArgument, OutOfRange, Unimplemented,
+# Fatal, ..., and those of its JSON parser.
+PADDLE_ERRORS = (ValueError, RuntimeError, IndexError, MemoryError, TypeError, SystemError)
 # Also raised by Paddle's functions written in Python.
 _PYTHON_ERRORS = (AssertionError, AttributeError, KeyError)
 _PADDLE_ERRORS = (*PADDLE_ERRORS, OSError, *_PYTHON_ERRORS)
@@ -92,3 +100,25 @@ def _raising_package(error: Exception) -> str:
             package = name
         trace = trace.tb_next
     return package
+
+
+_MAX_LINES = 4
+_SUMMARY = re.compile(r".*Error Message Summary:\s*-+\s*", re.DOTALL)
+# Errors of `to_static` and Executors: the frames that built the operator, then the error itself.
+_TRANSFORMED = re.compile(
+    r".*In (?:transformed|user) code:.*\n\s+[\w.]+(?:Error|Exception): ", re.DOTALL
+)
+_PADDLE_LOCATION = re.compile(r"\s*\(at [^()\s]+:\d+\)")
+_RULER = re.compile(r"^[-\s]*$")
+
+
+def shortened_message(message: str) -> str:
+    """Return the first non-empty lines, without Paddle's C++ stack and source locations."""
+    text = _PADDLE_LOCATION.sub("", _SUMMARY.sub("", _TRANSFORMED.sub("", message)))
+    lines = [line.strip() for line in text.splitlines() if not _RULER.match(line)]
+    return "\n".join(lines[:_MAX_LINES])
+
+
+def error_text(error: BaseException) -> str:
+    """Return the message of an error in brief, or its type if it has no message."""
+    return shortened_message(str(error)) or type(error).__name__

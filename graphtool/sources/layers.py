@@ -6,31 +6,12 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, cast
+from typing import cast
 
 from graphtool.arguments import bad_argument
-from graphtool.diagnostics import ReadError, Report, UsageError, warn
-from graphtool.graph import Graph, Operator, Origin, dims_agree
-from graphtool.readers import problems
-from graphtool.readers._attribution import Attribution, flatten, value_id
-from graphtool.readers._build_context import (
-    isolated_dynamic_mode,
-    isolated_static_mode,
-    layer_mode,
-)
-from graphtool.readers._inputs import (
-    Input,
-    arguments_of,
-    as_inputs,
-    check_inputs,
-    named_inputs,
-)
-from graphtool.readers._legacy import operator_ids, read_legacy, variable_of
-from graphtool.readers._paddle import in_mode, is_legacy, load_paddle, program_lock
-from graphtool.readers._pir import ValueKey, read_pir
-from graphtool.readers._user_code import TIMEOUT, Attempt, shortened_message, user_frames
-from graphtool.readers.counters import advance_counters, counted_names
-from graphtool.readers.layer_weights import (
+from graphtool.backend.counters import advance_counters, counted_names
+from graphtool.backend.errors import shortened_message
+from graphtool.backend.layer_weights import (
     Initialisation,
     is_dynamic_parameter,
     layer_tensor_names,
@@ -38,8 +19,18 @@ from graphtool.readers.layer_weights import (
     remove_initialisers,
     share_layer_tensors,
 )
-from graphtool.readers.live import LiveProgram
-from graphtool.readers.parameter_attributes import copy_from_layer
+from graphtool.backend.legacy import operator_ids, read_legacy
+from graphtool.backend.live import LiveProgram
+from graphtool.backend.paddle import Paddle, in_mode, is_legacy, load_paddle, program_lock
+from graphtool.backend.parameter_attributes import copy_from_layer
+from graphtool.backend.pir import ValueKey, read_pir
+from graphtool.diagnostics import ReadError, Report, UsageError, warn
+from graphtool.graph import Graph, Operator, Origin, dims_agree, variable_of
+from graphtool.sources import problems
+from graphtool.sources._attribution import Attribution, flatten, value_id
+from graphtool.sources._build_context import isolated_dynamic_mode, isolated_static_mode, layer_mode
+from graphtool.sources._inputs import Input, arguments_of, as_inputs, check_inputs, named_inputs
+from graphtool.sources.user_code import TIMEOUT, Attempt, user_frames
 
 __all__ = [
     "Network",
@@ -51,8 +42,6 @@ __all__ = [
     "live_program_of",
 ]
 
-# Paddle's Layers, Programs, Values and InputSpecs have no static types for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
 # In Paddle's error about `paddle.static.data` and the like in dynamic mode (2.6 to 3.3).
 _NEEDS_STATIC_MODE = "only supported in static graph mode"
@@ -74,18 +63,18 @@ class Network:
 
     live: LiveProgram
     initialisation: Initialisation
-    layer: _Paddle
+    layer: Paddle
     feeds: tuple[str, ...]
     fetches: tuple[str, ...]
     parameters: Mapping[str, str]
 
     @property
-    def program(self) -> _Paddle:
+    def program(self) -> Paddle:
         """The main Program."""
         return self.live.program
 
     @property
-    def startup(self) -> _Paddle:
+    def startup(self) -> Paddle:
         """The startup program."""
         return self.initialisation.program()
 
@@ -94,7 +83,7 @@ class Network:
         """The Graph of the main Program."""
         return self.live.graph
 
-    def value(self, selector: str) -> _Paddle:
+    def value(self, selector: str) -> Paddle:
         """Return the Paddle Value or Variable that a selector means, as `LiveProgram.value`."""
         return self.live.value(selector)
 
@@ -104,8 +93,8 @@ class Network:
 
 @program_lock()
 def from_layer(
-    layer: _Paddle | Callable[[], _Paddle],
-    input_spec: Sequence[_Paddle],
+    layer: Paddle | Callable[[], Paddle],
+    input_spec: Sequence[Paddle],
     *,
     train: bool = True,
     timeout: float | None = TIMEOUT,
@@ -145,7 +134,7 @@ def from_layer(
 
 
 def build_layer(
-    layer: _Paddle,
+    layer: Paddle,
     inputs: Sequence[Input],
     *,
     name: str,
@@ -173,7 +162,7 @@ def evaluation_network(network: Network) -> Network:
 
 
 def build_factory(
-    factory: Callable[[], _Paddle],
+    factory: Callable[[], Paddle],
     inputs: Sequence[Input],
     *,
     name: str,
@@ -216,7 +205,7 @@ def live_program_of(network: Network) -> LiveProgram:
     return network.live
 
 
-def _wrapper_help(name: str, factory: Callable[[], _Paddle]) -> str | None:
+def _wrapper_help(name: str, factory: Callable[[], Paddle]) -> str | None:
     """Return the wrapper to write for a factory that needs arguments, None if it needs none."""
     if not _needs_arguments(factory):
         return None
@@ -225,7 +214,7 @@ def _wrapper_help(name: str, factory: Callable[[], _Paddle]) -> str | None:
     return f"write a function without arguments: def net(): return {made}(...)"
 
 
-def _needs_arguments(factory: Callable[..., _Paddle]) -> bool:
+def _needs_arguments(factory: Callable[..., Paddle]) -> bool:
     try:
         inspect.signature(factory).bind()
     except TypeError:
@@ -235,13 +224,13 @@ def _needs_arguments(factory: Callable[..., _Paddle]) -> bool:
     return False
 
 
-def is_program(made: _Paddle) -> bool:
+def is_program(made: Paddle) -> bool:
     """Return whether an object is a Program of either kind."""
     return hasattr(made, "global_block")
 
 
 def _build(
-    layer: _Paddle,
+    layer: Paddle,
     inputs: Sequence[Input],
     *,
     name: str,
@@ -275,7 +264,7 @@ def _build(
 
 
 def _trace(
-    layer: _Paddle, inputs: Sequence[Input], *, train: bool | None, has_startup: bool
+    layer: Paddle, inputs: Sequence[Input], *, train: bool | None, has_startup: bool
 ) -> Network:
     paddle = load_paddle()
     named = named_inputs(layer, inputs)
@@ -325,22 +314,22 @@ def _trace(
     )
 
 
-def _root_layer(layer: _Paddle) -> _Paddle:
+def _root_layer(layer: Paddle) -> Paddle:
     """Wrap a Layer in another: module paths have only Layers that are called."""
-    base: _Paddle = load_paddle().nn.Layer
+    base: Paddle = load_paddle().nn.Layer
 
     class Root(base):
         def __init__(self) -> None:
             base.__init__(self)
             self.layer = layer
 
-        def forward(self, positional: _Paddle, by_keyword: _Paddle) -> _Paddle:
+        def forward(self, positional: Paddle, by_keyword: Paddle) -> Paddle:
             return self.layer(*positional, **by_keyword)
 
     return Root()
 
 
-def _non_tensors(outputs: _Paddle, path: str = "") -> Iterator[str]:
+def _non_tensors(outputs: Paddle, path: str = "") -> Iterator[str]:
     """Yield the outputs of `forward` that are not tensors, with their paths: `["a"][2]: int`.
 
     None, and lists, tuples and dicts of tensors, are skipped.
@@ -348,9 +337,9 @@ def _non_tensors(outputs: _Paddle, path: str = "") -> Iterator[str]:
     if outputs is None or hasattr(outputs, "stop_gradient"):
         return
     if isinstance(outputs, dict):
-        items = cast("Mapping[_Paddle, _Paddle]", outputs).items()
+        items = cast("Mapping[Paddle, Paddle]", outputs).items()
     elif isinstance(outputs, list | tuple):
-        items = enumerate(cast("Sequence[_Paddle]", outputs))
+        items = enumerate(cast("Sequence[Paddle]", outputs))
     else:
         yield f"`{path}`: {type(outputs).__name__}" if path else type(outputs).__name__
         return
@@ -359,7 +348,7 @@ def _non_tensors(outputs: _Paddle, path: str = "") -> Iterator[str]:
 
 
 def _annotated(
-    program: _Paddle, attribution: Attribution
+    program: Paddle, attribution: Attribution
 ) -> tuple[LiveProgram, Mapping[str, list[str]]]:
     """Read a Program with attribute paths; also return names of Values by `value_id`."""
     if is_legacy(program):
@@ -387,7 +376,7 @@ def _error_summary(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _layer_name(layer: _Paddle) -> str:
+def _layer_name(layer: Paddle) -> str:
     # A Layer may define `__getattr__` and return anything.
     name = getattr(layer, "__name__", None)
     return name if isinstance(name, str) else type(layer).__name__

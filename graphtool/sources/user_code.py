@@ -1,4 +1,4 @@
-"""Run code of the user with a timeout, and shorten its errors and Paddle's for a Diagnostic."""
+"""Run code of the user with a timeout, and list its frames in an error."""
 
 from __future__ import annotations
 
@@ -15,25 +15,17 @@ from typing import Any, TypeAlias
 from graphtool.diagnostics import GraphtoolError
 from graphtool.readers._callstack import user_line
 
-__all__ = ["TIMEOUT", "Attempt", "error_text", "shortened_message", "user_frames"]
+__all__ = ["TIMEOUT", "Attempt", "user_frames"]
 
 # A signal handler as `signal.signal` returns it: a function, or one of its constants.
 _Handler: TypeAlias = "Callable[[int, FrameType | None], Any] | int | None"
 
+
 # Seconds for a constructor or a forward. In static mode `for x in tensor` never ends, and takes
 # 2 GB a minute.
 TIMEOUT = 120.0
-
-_MAX_LINES = 4
 _MAX_FRAMES = 5
-_SUMMARY = re.compile(r".*Error Message Summary:\s*-+\s*", re.DOTALL)
-# Errors of `to_static` and Executors: the frames that built the operator, then the error itself.
-_TRANSFORMED = re.compile(
-    r".*In (?:transformed|user) code:.*\n\s+[\w.]+(?:Error|Exception): ", re.DOTALL
-)
 _TRANSFORMED_FRAME = re.compile(r'^\s+(File "[^"]*", line \d+), in (\w+)$', re.MULTILINE)
-_PADDLE_LOCATION = re.compile(r"\s*\(at [^()\s]+:\d+\)")
-_RULER = re.compile(r"^[-\s]*$")
 
 
 class _Timeout(Exception):  # noqa: N818  # `Attempt` reports it as a TimeoutError
@@ -118,18 +110,6 @@ def _raise_in(thread: int, error: type[BaseException] | None) -> None:
     """Raise asynchronously in a Python thread; None cancels a pending exception."""
     raised = None if error is None else ctypes.py_object(error)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
-
-
-def shortened_message(message: str) -> str:
-    """Return the first non-empty lines, without Paddle's C++ stack and source locations."""
-    text = _PADDLE_LOCATION.sub("", _SUMMARY.sub("", _TRANSFORMED.sub("", message)))
-    lines = [line.strip() for line in text.splitlines() if not _RULER.match(line)]
-    return "\n".join(lines[:_MAX_LINES])
-
-
-def error_text(error: BaseException) -> str:
-    """Return the message of an error in brief, or its type if it has no message."""
-    return shortened_message(str(error)) or type(error).__name__
 
 
 def user_frames(error: BaseException) -> tuple[str, ...]:

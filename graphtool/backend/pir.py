@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias, cast
 
+from graphtool.backend.errors import PADDLE_ERRORS
+from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
+from graphtool.backend.problems import foreign_operand
 from graphtool.diagnostics import ReadError
 from graphtool.garbage import collection_paused
 from graphtool.graph import Attribute, Graph, Operator, Shape
 from graphtool.readers._callstack import user_line
 from graphtool.readers._graph_builder import NAME_ATTRIBUTES, GraphBuilder, ResultType
-from graphtool.readers._paddle import PADDLE_ERRORS, is_legacy, load_paddle
-from graphtool.readers.problems import foreign_operand
 
 __all__ = ["PirWalk", "ValueKey", "contains_value", "read_pir"]
 
-# Paddle ships no types for its compiled part: Programs, Blocks and operations.
-_Paddle: TypeAlias = Any
 
 # Identifies a Value within the process: the id of the operation (a counter that is never reused,
 # unlike the address in `Value.id`), the index of its Block (-1 for results) and the position.
@@ -43,7 +42,7 @@ class PirWalk:
 
 
 @collection_paused()
-def read_pir(program: _Paddle) -> PirWalk:
+def read_pir(program: Paddle) -> PirWalk:
     """Read a live PIR Program, and keep how names map to its Values.
 
     Raises ReadError: GT050.
@@ -60,7 +59,7 @@ def read_pir(program: _Paddle) -> PirWalk:
     )
 
 
-def contains_value(program: _Paddle, value: _Paddle) -> bool:
+def contains_value(program: Paddle, value: Paddle) -> bool:
     """Return whether a PIR Value is at the top level of a Program.
 
     Only its address is compared: other access crashes if its Program is gone.
@@ -79,7 +78,7 @@ class _PirReader:
     ids: dict[str, int] = field(default_factory=dict[str, int])
     unknown: set[str] = field(default_factory=set[str])
 
-    def read_block(self, block: _Paddle, *, path: str, owner: str | None, number: int = 0) -> None:
+    def read_block(self, block: Paddle, *, path: str, owner: str | None, number: int = 0) -> None:
         arguments: list[str] = []
         for index, value in enumerate(block.args()):
             name = self.builder.add_argument(value.id, _result_type(value), path, index)
@@ -92,7 +91,7 @@ class _PirReader:
         ]
         self.builder.add_block(path, owner=owner, arguments=arguments, operators=operators)
 
-    def _read_operator(self, op: _Paddle, path: str, index: int | None) -> Operator:
+    def _read_operator(self, op: Paddle, path: str, index: int | None) -> Operator:
         attributes = self._attributes(op)
         blocks = list(op.blocks()) if op.num_regions() else []
         callstack = attributes.pop("op_callstack", None)
@@ -126,10 +125,10 @@ class _PirReader:
             self.read_block(inner, path=operator.blocks[number], owner=operator.name, number=number)
         return operator
 
-    def _attributes(self, op: _Paddle) -> dict[str, _Paddle]:
+    def _attributes(self, op: Paddle) -> dict[str, Paddle]:
         # The call takes 6 us, half of it for the callstack, which `source` needs.
         try:
-            attributes: dict[str, _Paddle] = op.attrs()
+            attributes: dict[str, Paddle] = op.attrs()
         except PADDLE_ERRORS:
             self.unknown.add(f"attributes of {op.name()}")
             return {}
@@ -143,7 +142,7 @@ _PARAMETER_FLAGS = ("is_distributed", "is_parameter", "need_clip")
 _USER_NAMED = frozenset({"builtin.parameter", "pd_op.data"})
 
 
-def _user_names(block: _Paddle) -> Iterator[str]:
+def _user_names(block: Paddle) -> Iterator[str]:
     for op in block.ops:
         op_type = op.name()
         if op_type in _USER_NAMED:
@@ -153,7 +152,7 @@ def _user_names(block: _Paddle) -> Iterator[str]:
                 yield from _user_names(inner)
 
 
-def _result_type(value: _Paddle) -> ResultType:
+def _result_type(value: Paddle) -> ResultType:
     if not value.initialized():
         return ResultType()
     if value.is_dense_tensor_type() or value.is_selected_row_type():
@@ -177,7 +176,7 @@ def _tensor_type(dtype: int, shape: Shape) -> ResultType:
 _SCALARS = frozenset({bool, int, float, str, bytes, type(None)})
 
 
-def _plain_attributes(attributes: dict[str, _Paddle]) -> dict[str, Attribute]:
+def _plain_attributes(attributes: dict[str, Paddle]) -> dict[str, Attribute]:
     """Convert attributes to plain data, in place."""
     for name, value in attributes.items():
         if type(value) not in _SCALARS:
@@ -185,11 +184,11 @@ def _plain_attributes(attributes: dict[str, _Paddle]) -> dict[str, Attribute]:
     return attributes
 
 
-def _plain(value: _Paddle) -> Attribute:
+def _plain(value: Paddle) -> Attribute:
     if type(value) in _SCALARS:
         return value
     if isinstance(value, (list, tuple)):
-        items = tuple(cast("Sequence[_Paddle]", value))
+        items = tuple(cast("Sequence[Paddle]", value))
         is_plain = _SCALARS.issuperset(map(type, items))
         return items if is_plain else tuple([_plain(item) for item in items])
     return _dtype_or_place(str(value))
@@ -206,9 +205,9 @@ def _dtype_or_place(text: str) -> Attribute:
     return text
 
 
-def _str_or_none(value: _Paddle) -> str | None:
+def _str_or_none(value: Paddle) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _int_or_zero(value: _Paddle) -> int:
+def _int_or_zero(value: Paddle) -> int:
     return value if isinstance(value, int) else 0

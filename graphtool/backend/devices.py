@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeAlias
 
+from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.graph import ProgramKind
-from graphtool.readers._paddle import load_paddle
 
 __all__ = ["DeviceFacts", "device_facts"]
-
-# Places and kernels belong to Paddle's compiled part, which ships no types.
-_Paddle: TypeAlias = Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +25,7 @@ class DeviceFacts:
     unsure: tuple[str, ...] = ()
 
 
-def device_facts(kind: ProgramKind, types: Iterable[str], place: _Paddle) -> DeviceFacts:
+def device_facts(kind: ProgramKind, types: Iterable[str], place: Paddle) -> DeviceFacts:
     """Return the kernels of these operator types on the device of a Place.
 
     Operators without a kernel on another device run on the CPU.
@@ -44,7 +40,7 @@ def device_facts(kind: ProgramKind, types: Iterable[str], place: _Paddle) -> Dev
     )
 
 
-def _backend(place: _Paddle) -> str:
+def _backend(place: Paddle) -> str:
     """Return the kernel backend of a Place: `CPU`, `GPU`, `XPU` or `CUSTOM`."""
     if not hasattr(place, "is_cpu_place"):  # As in Paddle 3.0, on a CPUPlace.
         generic = load_paddle().base.core.Place()

@@ -11,7 +11,7 @@ from paddle import nn
 
 from graphtool.merging import merge
 from graphtool.merging.folder import load_merged, save_merged
-from graphtool.readers.layers import from_layer
+from graphtool.sources.layers import from_layer
 from graphtool.training import for_training
 from tests.merging import cases, networks
 from tests.merging.networks import small

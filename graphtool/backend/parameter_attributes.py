@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
 
-from graphtool.readers._paddle import load_paddle
+from graphtool.backend.paddle import Paddle, load_paddle
 
 __all__ = [
     "ParameterAttributes",
@@ -16,8 +15,6 @@ __all__ = [
     "unsaved_attributes",
 ]
 
-# Paddle's Programs, parameters and regularizers have no static types for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
 
 _REGULARIZERS = ("L1Decay", "L2Decay")
 
@@ -39,7 +36,7 @@ class ParameterAttributes:
     left: tuple[str, ...] = ()
 
 
-def attributes_of(program: _Paddle) -> dict[str, ParameterAttributes]:
+def attributes_of(program: Paddle) -> dict[str, ParameterAttributes]:
     """Read the attributes of all parameters of a Program, by name, in program order."""
     return {
         parameter.name: _attributes(parameter)
@@ -47,7 +44,7 @@ def attributes_of(program: _Paddle) -> dict[str, ParameterAttributes]:
     }
 
 
-def copy_from_layer(program: _Paddle, layer: _Paddle) -> None:
+def copy_from_layer(program: Paddle, layer: Paddle) -> None:
     """Copy attributes of a Layer's parameters to its Program: under PIR, `to_static` drops them."""
     sources = {parameter.name: parameter for parameter in layer.parameters()}
     for parameter in program.global_block().all_parameters():
@@ -58,7 +55,7 @@ def copy_from_layer(program: _Paddle, layer: _Paddle) -> None:
             parameter.need_clip = source.need_clip
 
 
-def set_attributes(program: _Paddle, attributes: Mapping[str, ParameterAttributes]) -> None:
+def set_attributes(program: Paddle, attributes: Mapping[str, ParameterAttributes]) -> None:
     """Set the attributes of parameters of a Program that was read from a file."""
     for parameter in program.global_block().all_parameters():
         saved = attributes.get(parameter.name)
@@ -72,9 +69,9 @@ def set_attributes(program: _Paddle, attributes: Mapping[str, ParameterAttribute
             parameter.optimize_attr = {"learning_rate": rate}
 
 
-def _attributes(parameter: _Paddle) -> ParameterAttributes:
+def _attributes(parameter: Paddle) -> ParameterAttributes:
     """Read the attributes of a parameter; in a Program from a file, some are missing."""
-    options: Mapping[str, _Paddle] = parameter.optimize_attr or {}
+    options: Mapping[str, Paddle] = parameter.optimize_attr or {}
     rate = options.get("learning_rate", 1.0)
     is_number = isinstance(rate, int | float)
     attributes = ParameterAttributes(
@@ -88,7 +85,7 @@ def _attributes(parameter: _Paddle) -> ParameterAttributes:
 
 
 def _with_regularizer(
-    attributes: ParameterAttributes, regularizer: _Paddle | None
+    attributes: ParameterAttributes, regularizer: Paddle | None
 ) -> ParameterAttributes:
     if regularizer is None:
         return attributes
@@ -100,7 +97,7 @@ def _with_regularizer(
     return replace(attributes, left=(*attributes.left, unsaved))
 
 
-def _regularizer(attributes: ParameterAttributes) -> _Paddle | None:
+def _regularizer(attributes: ParameterAttributes) -> Paddle | None:
     if attributes.regularizer not in _REGULARIZERS:
         return None
     return getattr(load_paddle().regularizer, attributes.regularizer)(attributes.coefficient)

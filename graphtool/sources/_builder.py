@@ -13,32 +13,32 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
+from graphtool.backend.errors import shortened_message
+from graphtool.backend.live import LiveProgram
+from graphtool.backend.paddle import Paddle, load_paddle, program_lock
 from graphtool.diagnostics import ReadError, Report
-from graphtool.readers import problems
-from graphtool.readers._inputs import Input
-from graphtool.readers._model_spec import parse_input, parse_spec
-from graphtool.readers._paddle import load_paddle, program_lock
-from graphtool.readers._user_code import Attempt, shortened_message, user_frames
-from graphtool.readers.layers import (
+from graphtool.selectors import nearest_names
+from graphtool.sources import problems
+from graphtool.sources._inputs import Input
+from graphtool.sources._model_spec import parse_input, parse_spec
+from graphtool.sources.layers import (
     Network,
     build_factory,
     build_layer,
     is_program,
     live_program_of,
 )
-from graphtool.readers.live import LiveProgram
-from graphtool.selectors import nearest_names
+from graphtool.sources.user_code import Attempt, user_frames
 
 __all__ = ["build"]
 
 # The content of the user's module has no static type; what it returns is Paddle's.
 _UserObject: TypeAlias = Any
-_Paddle: TypeAlias = Any
 
 
 @program_lock()
 def build(
-    spec: str, inputs: Sequence[str] = (), *, train: bool = False, scope: _Paddle | None = None
+    spec: str, inputs: Sequence[str] = (), *, train: bool = False, scope: Paddle | None = None
 ) -> Network | LiveProgram:
     """Import the module, call the callable, and build the Layer that it returns, in eval mode.
 

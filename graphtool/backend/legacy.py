@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
-from typing import Any, TypeAlias
 
+from graphtool.backend.paddle import Paddle
 from graphtool.graph import Graph
 from graphtool.readers._protobuf import read_protobuf
 
-__all__ = ["operator_ids", "read_legacy", "variable_of"]
-
-# Paddle's Programs, Blocks and OpDescs have no static types.
-_Paddle: TypeAlias = Any
-
-_WRITE_NUMBER = re.compile(r"@\d+$")
+__all__ = [
+    "operator_ids",
+    "read_legacy",
+]
 
 
-def read_legacy(program: _Paddle) -> Graph:
+def read_legacy(program: Paddle) -> Graph:
     """Read a live legacy Program, inside or outside of OldIrGuard; the Graph outlives it."""
     graph = read_protobuf("<Program>", program.desc.serialize_to_string())
     # `parameter.trainable = False` sets only Paddle's Python object, not the ProgramDesc.
@@ -29,13 +26,7 @@ def read_legacy(program: _Paddle) -> Graph:
     return replace(graph, values={**graph.values, **changed}) if changed else graph
 
 
-def variable_of(name: str, graph: Graph) -> str:
-    """Return the Variable of a Value: `x` for `x@2`, the second write to `x`."""
-    variable = _WRITE_NUMBER.sub("", name)
-    return variable if variable in graph.values else name
-
-
-def operator_ids(program: _Paddle, graph: Graph) -> dict[str, int]:
+def operator_ids(program: Paddle, graph: Graph) -> dict[str, int]:
     """Map Operators of a legacy Program to `OpDesc.id()`, which grows as operators are built."""
     ids: dict[str, int] = {}
     worklist = [(0, "")]
@@ -48,7 +39,7 @@ def operator_ids(program: _Paddle, graph: Graph) -> dict[str, int]:
     return ids
 
 
-def _inner_blocks(op: _Paddle) -> list[int]:
+def _inner_blocks(op: Paddle) -> list[int]:
     # Only two private methods give the Blocks that an OpDesc runs.
     indices: list[int] = []
     for name in op.attr_names():

@@ -9,14 +9,14 @@ import numpy as np
 import paddle
 import pytest
 
+from graphtool.backend.live import LiveProgram
 from graphtool.diagnostics import GraphtoolError, ReadError, UsageError
 from graphtool.graph import UNKNOWN_DIM
-from graphtool.readers import read
-from graphtool.readers._builder import build
-from graphtool.readers._inputs import Input
-from graphtool.readers._model_spec import is_callable_spec, parse_input
-from graphtool.readers.layers import Network
-from graphtool.readers.live import LiveProgram
+from graphtool.sources import read
+from graphtool.sources._builder import build
+from graphtool.sources._inputs import Input
+from graphtool.sources._model_spec import is_callable_spec, parse_input
+from graphtool.sources.layers import Network
 from graphtool.training.models import open_model
 from tests.networks import vision
 
@@ -376,7 +376,7 @@ def test_without_paddle_the_extra_to_install_is_named(tmp_path):
         import sys
         sys.modules["paddle"] = None
         from graphtool.diagnostics import ReadError
-        from graphtool.readers._builder import build
+        from graphtool.sources._builder import build
         try:
             build("json:loads", ["3"])
         except ReadError as error:

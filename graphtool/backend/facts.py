@@ -1,0 +1,168 @@
+"""Facts about Scopes and the installed Paddle, as plain data for the checks."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
+from graphtool.diagnostics import Diagnostic, ReadError, Where, rule
+from graphtool.graph import Graph, Operator, ProgramKind, Shape
+
+__all__ = [
+    "ScopeFacts",
+    "ScopeVariable",
+    "is_pir_default",
+    "known_operators",
+    "operators_not_known",
+    "same_variables",
+    "scope_facts",
+    "unsupported_operators",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeVariable:
+    """A Variable of a Scope; shape and dtype are None if it is not initialised."""
+
+    initialised: bool
+    shape: Shape | None = None
+    dtype: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeFacts:
+    """The Variables of a Scope that a merge would touch, by name."""
+
+    variables: Mapping[str, ScopeVariable]
+
+
+def scope_facts(scope: Paddle, names: Iterable[str]) -> ScopeFacts:
+    """Look names up in a Paddle Scope and its parents, without changing them.
+
+    Names that none of them has are missing from the result.
+    """
+    existing = [name for name in names if scope.find_var(name) is not None]
+    if not existing:
+        return ScopeFacts({})
+    core = load_paddle().base.core
+    return ScopeFacts({name: _variable(core, scope, name) for name in existing})
+
+
+def same_variables(teacher: Paddle, student: Paddle, names: Iterable[str]) -> frozenset[str]:
+    """Return the names that mean the same Variable in two Paddle Scopes.
+
+    A Scope also finds the Variables of its parents. If both are one Scope, all names do, also those
+    of Variables that are created later.
+    """
+    if teacher is student:
+        return frozenset(names)
+    return frozenset(name for name in names if _is_same_variable(teacher, student, name))
+
+
+def _is_same_variable(teacher: Paddle, student: Paddle, name: str) -> bool:
+    variable = teacher.find_var(name)
+    return variable is not None and variable is student.find_var(name)
+
+
+def _variable(core: Paddle, scope: Paddle, name: str) -> ScopeVariable:
+    try:
+        # `Variable.get_tensor` would turn an empty Variable into a tensor; this raises instead.
+        tensor = core.get_variable_tensor(scope, name)
+    except (ValueError, RuntimeError):
+        return ScopeVariable(initialised=False)
+    if not tensor._is_initialized():  # noqa: SLF001  # no public equivalent
+        return ScopeVariable(initialised=False)
+    dtype = _dtype_name(tensor._dtype())  # noqa: SLF001
+    return ScopeVariable(initialised=True, shape=tuple(tensor.shape()), dtype=dtype)
+
+
+# Paddle's two dtype classes have different numbers, hence `typed`.
+@lru_cache(maxsize=64, typed=True)
+def _dtype_name(dtype: Paddle) -> str:
+    name = str(dtype).rpartition(".")[2].lower()
+    return _DTYPES_BY_VARTYPE.get(name, name)
+
+
+# The names of dtypes in Paddle 2.6, in lower case, that other releases spell out.
+_DTYPES_BY_VARTYPE = {"fp16": "float16", "fp32": "float32", "fp64": "float64", "bf16": "bfloat16"}
+# PIR operators of control flow and of inference models that have no builder in `core.pir.ops`.
+_PIR_WITHOUT_BUILDER = frozenset(
+    {"pd_op.while", "pd_op.if", "pd_op.pylayer", "pd_op.feed", "pd_op.has_elements"}
+    | {"pd_op.assert", "pd_op.select_input", "pd_op.increment"}
+)
+
+
+def known_operators(kind: ProgramKind) -> frozenset[str] | None:
+    """List the operator types that the installed Paddle knows, None if it is not installed.
+
+    PIR types have their dialect (`pd_op.relu`). The dialects `builtin` and `cf` are part of PIR
+    itself and are not listed.
+    """
+    try:
+        core = load_paddle().base.core
+    except ReadError:
+        return None
+    legacy = frozenset[str](core.get_all_op_names())
+    if kind is ProgramKind.LEGACY:
+        return legacy
+    with_builder = {name for name in dir(core.pir.ops) if not name.startswith("_")}
+    # Operators without a builder, and custom ones once loaded, are only in the legacy list.
+    custom = {f"custom_op.{name}" for name in legacy}
+    pd_ops = {f"pd_op.{name}" for name in with_builder | legacy}
+    return frozenset(pd_ops | custom) | _PIR_WITHOUT_BUILDER
+
+
+# The dialects that are part of PIR itself.
+_BUILT_IN = ("builtin.", "cf.")
+
+
+def unsupported_operators(graph: Graph, known: frozenset[str]) -> list[Operator]:
+    """Return the Operators whose types are not in `known`, the result of `known_operators`."""
+    return [
+        operator
+        for operator in graph.operators.values()
+        if operator.type not in known and not operator.type.startswith(_BUILT_IN)
+    ]
+
+
+@rule("GT045")
+def operators_not_known(path: str, types: Sequence[str]) -> Diagnostic:
+    """The saved model has operators that the installed Paddle does not know; it was not opened.
+
+    They are custom operators, whose library has to be loaded first, or ones of another release or
+    of an inference engine (fused, quantised). Paddle ends the process where it opens such a file.
+    """
+    listed = ", ".join(f"`{name}`" for name in dict.fromkeys(types))
+    return Diagnostic(
+        message=f"Paddle does not know operators of the saved model: {listed}",
+        where=(Where(program=path),),
+        help='paddle.utils.cpp_extension.load(name="my_ops", sources=[...])  # first',
+    )
+
+
+def is_pir_default() -> bool:
+    """Return whether the installed Paddle makes PIR Programs, without importing it.
+
+    If none is installed, release 3 is assumed.
+    """
+    paddle = sys.modules.get("paddle")
+    if paddle is not None:
+        return not is_legacy(paddle.static.Program())
+    releases = map(_release, ("paddlepaddle", "paddlepaddle-gpu"))
+    release = next((one for one in releases if one is not None), "3")
+    flag = os.environ.get("FLAGS_enable_pir_api", "1")  # noqa: SIM112  # Paddle's spelling
+    is_disabled = flag.lower() in ("0", "false")
+    return not (release.startswith(("1.", "2.")) or is_disabled)
+
+
+def _release(distribution: str) -> str | None:
+    from importlib import metadata
+
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

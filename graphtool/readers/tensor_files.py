@@ -1,0 +1,232 @@
+"""Read and write `.pdiparams` files, which are plain binary, without Paddle."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import prod
+from os import PathLike, fspath
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+from graphtool.diagnostics import Diagnostic, ReadError, Where, rule
+from graphtool.dtypes import BY_CODE, BY_NAME
+from graphtool.graph import Shape
+from graphtool.paths import ls_command
+from graphtool.readers._regular_file import check_not_special
+
+__all__ = [
+    "ParameterFileFacts",
+    "Tensor",
+    "damaged_parameter_file",
+    "digest",
+    "parameter_file_facts",
+    "read_tensors",
+    "write_tensors",
+]
+
+# A NumPy array, whose dtype is known only when a file is read.
+_Array: TypeAlias = Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tensor:
+    """An array and its dtype: bfloat16 is stored as uint16, float8 as uint8."""
+
+    array: _Array
+    dtype: str
+
+    @property
+    def shape(self) -> Shape:
+        """The dims."""
+        return tuple(self.array.shape)
+
+    @classmethod
+    def of(cls, array: _Array) -> Tensor:
+        """Wrap an array from Paddle, in which uint16 is bfloat16."""
+        name = str(array.dtype)
+        return cls(array, "bfloat16" if name == "uint16" else name)
+
+
+def read_tensors(path: Path) -> tuple[Tensor, ...]:
+    """Read all tensors of a combined file, in file order; it has no names.
+
+    Raises ReadError: GT240 if the file is not a sequence of whole tensors, GT017 for a pipe, device
+    or socket.
+    """
+    facts = parameter_file_facts(path)
+    try:
+        with path.open("rb") as file:
+            return tuple([_read(file, shape, dtype) for shape, dtype in facts.tensors])
+    except (struct.error, ValueError):
+        reason = "it was cut short while it was read"
+        raise ReadError(damaged_parameter_file(str(path), 0, reason)) from None
+
+
+def _read(file: IO[bytes], shape: Shape, dtype: str) -> Tensor:
+    import numpy as np
+
+    _skip_header(file)
+    array: _Array = np.fromfile(file, BY_NAME[dtype].storage, prod(shape))
+    return Tensor(array.reshape(shape), dtype)
+
+
+def _skip_header(file: IO[bytes]) -> None:
+    _, levels = struct.unpack("<IQ", file.read(12))
+    for _ in range(levels):
+        file.seek(struct.unpack("<Q", file.read(8))[0], 1)
+    _, length = struct.unpack("<Ii", file.read(8))
+    file.seek(length, 1)
+
+
+def write_tensors(path: Path, tensors: Iterable[Tensor]) -> None:
+    """Write tensors one after another, in the format of `save_inference_model`."""
+    with path.open("wb") as file:
+        for tensor in tensors:
+            file.write(_header(tensor))
+            file.write(tensor.array.tobytes())
+
+
+def _header(tensor: Tensor) -> bytes:
+    """Return version, no level of detail, version, and the TensorDesc: dtype, then dims."""
+    desc = b"\x08" + _encoded_varint(BY_NAME[tensor.dtype].code)
+    desc += b"".join(b"\x10" + _encoded_varint(dim) for dim in tensor.shape)
+    return struct.pack("<IQIi", 0, 0, 0, len(desc)) + desc
+
+
+def _encoded_varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def digest(names: Iterable[str], tensors: Iterable[Tensor], *, head: bytes = b"") -> str:
+    """Return a digest of `head` and the names, dtypes, shapes and bytes of tensors, in order."""
+    from hashlib import blake2b
+
+    hasher = blake2b(head, digest_size=16)
+    for name, tensor in zip(names, tensors, strict=True):
+        hasher.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode("utf-8", "surrogatepass"))
+        hasher.update(tensor.array.tobytes())
+    return hasher.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterFileFacts:
+    """Shape and dtype of each tensor of a combined `.pdiparams`, in file order; it has no names."""
+
+    path: str
+    tensors: tuple[tuple[Shape, str], ...]
+
+
+_MAX_LOD_LEVELS, _MAX_TENSOR_DESC, _MAX_DIMS = 16, 4096, 32
+
+
+@rule("GT240")
+def damaged_parameter_file(path: str, offset: int, reason: str) -> Diagnostic:
+    """A `.pdiparams` does not hold one whole tensor after another.
+
+    The file is cut short, was written by something else (a `.pdparams` is a pickle), or is not
+    there. Save the model again, or fetch the file again.
+    """
+    return Diagnostic(
+        message=f"`{path}` holds no saved tensor at byte {offset}: {reason}",
+        where=(Where(program=path),),
+        help=ls_command(path),
+    )
+
+
+def parameter_file_facts(path: str | PathLike[str]) -> ParameterFileFacts:
+    """Read the shapes and dtypes of a combined `.pdiparams`, or `__params__`, without Paddle.
+
+    The data is skipped. `save_inference_model` writes tensors in the order of their names.
+
+    Raises ReadError: GT240 if it is not such a file, GT017 for a pipe, device or socket.
+    """
+    name = fspath(path)
+    try:
+        check_not_special(Path(name))
+        with Path(name).open("rb") as file:
+            return ParameterFileFacts(name, tuple(_tensors(name, file)))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ReadError(damaged_parameter_file(name, 0, reason)) from None
+
+
+def _tensors(path: str, file: IO[bytes]) -> Iterator[tuple[Shape, str]]:
+    size = file.seek(0, 2)
+    file.seek(0)
+    while file.tell() < size:
+        start = file.tell()
+        try:
+            shape, dtype, data_size = _read_header(file)
+        except (struct.error, ValueError, IndexError) as error:
+            reason = str(error) if type(error) is ValueError else "it ends inside a tensor"
+            raise ReadError(damaged_parameter_file(path, start, reason)) from None
+        if file.tell() + data_size > size:
+            missing = file.tell() + data_size - size
+            reason = f"{missing} bytes of its data are missing"
+            raise ReadError(damaged_parameter_file(path, start, reason))
+        file.seek(data_size, 1)
+        yield shape, dtype
+
+
+def _read_header(file: IO[bytes]) -> tuple[Shape, str, int]:
+    """Read version, levels of detail, version and TensorDesc; return shape, dtype and data size."""
+    version, levels = _unpack(file, "<IQ")
+    if version or levels > _MAX_LOD_LEVELS:
+        raise ValueError("it starts with no version that is known")
+    for _ in range(levels):
+        (length,) = _unpack(file, "<Q")
+        file.seek(length, 1)
+    version, length = _unpack(file, "<Ii")
+    if version or not 0 < length <= _MAX_TENSOR_DESC:
+        raise ValueError("it starts with no version that is known")
+    number, shape = _parse_tensor_desc(file.read(length))
+    dtype = BY_CODE.get(number)
+    if dtype is None or dtype.json is None or len(shape) > _MAX_DIMS:
+        raise ValueError("its dtype or shape is none")
+    # NumPy counts bytes in 64 bits, skipping dims of 0.
+    if dtype.size * prod(filter(None, shape)) > sys.maxsize:
+        raise ValueError("its dtype or shape is none")
+    return shape, dtype.name, dtype.size * prod(shape)
+
+
+def _unpack(file: IO[bytes], format: str) -> tuple[int, ...]:
+    return struct.unpack(format, file.read(struct.calcsize(format)))
+
+
+def _parse_tensor_desc(data: bytes) -> tuple[int, Shape]:
+    """Parse a TensorDesc: field 1 is the dtype, field 2 the dims, packed or one by one."""
+    number, dims, offset = -1, list[int](), 0
+    while offset < len(data):
+        key, offset = _varint(data, offset)
+        value, offset = _varint(data, offset)
+        if key == 0x08:
+            number = value
+        elif key == 0x10:
+            dims.append(value)
+        elif key == 0x12:
+            end = offset + value
+            while offset < end:
+                dim, offset = _varint(data, offset)
+                dims.append(dim)
+        else:
+            raise ValueError("its description has a field that is not known")
+    return number, tuple(dims)
+
+
+def _varint(data: bytes, offset: int) -> tuple[int, int]:
+    """Return the varint at an offset, and the offset behind it."""
+    value = shift = 0
+    while True:
+        byte = data[offset]
+        value |= (byte & 0x7F) << shift
+        offset, shift = offset + 1, shift + 7
+        if byte < 0x80:
+            return value, offset
