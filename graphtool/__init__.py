@@ -8,7 +8,7 @@ from importlib import import_module
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from graphtool import losses
-    from graphtool.checks import check_merge, check_pairs
+    from graphtool.checks import check_pairs
     from graphtool.diagnostics import (
         Diagnostic,
         GraphtoolError,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from graphtool.matching.recipe import Recipe, read_recipe, write_recipe
     from graphtool.merging import Merged, Verification, merge
+    from graphtool.merging.checking import check_merge
     from graphtool.merging.folder import load_merged, save_merged
     from graphtool.rendering import Picture, render
     from graphtool.rendering.interchange import write_graph
@@ -123,7 +124,7 @@ _NAMES_BY_MODULE = {
         "UsageError",
         "Where",
     ),
-    "checks": ("check_merge", "check_pairs"),
+    "checks": ("check_pairs",),
     "graph": ("Block", "Graph", "Operator", "Value"),
     "losses.distill": ("DistillLoss", "distill_loss"),
     "matching": (
@@ -140,6 +141,7 @@ _NAMES_BY_MODULE = {
     ),
     "matching.recipe": ("Recipe", "read_recipe", "write_recipe"),
     "merging": ("Merged", "Verification", "merge"),
+    "merging.checking": ("check_merge",),
     "merging.folder": ("load_merged", "save_merged"),
     "sources": ("read",),
     "sources.layers": ("Network", "from_layer"),

@@ -30,12 +30,14 @@ __all__ = [
     "REDUCTIONS",
     "RESHAPES",
     "RESIZES",
+    "STACK_PUSHES",
     "TEST_MODE",
     "VIEWS",
     "ZERO_GRADIENT",
     "Probabilities",
     "depends_on_mode",
     "ends_in_activation",
+    "fetched_value",
     "has_side_effects",
     "integers",
     "integers_of",
@@ -50,6 +52,7 @@ __all__ = [
     "logits_of",
     "numbers",
     "statistics_of",
+    "unsupported_operators",
     "written_operand",
 ]
 
@@ -229,6 +232,8 @@ ZERO_GRADIENT = frozenset(
 LEGACY_PORTS = frozenset({"feed", "fetch"})
 PIR_FEEDS = frozenset({"pd_op.data", "pd_op.feed"})
 PIR_FETCHES = frozenset({"pd_op.fetch", "builtin.shadow_output"})
+# Branches and loops save with these what their gradients read.
+STACK_PUSHES = frozenset({"cf.tuple_push"})
 # Operators with side effects: they access files, run Python, load an engine or communicate.
 _SIDE_EFFECTS = frozenset(
     {
@@ -418,3 +423,30 @@ def logits_of(
         return None
     kind, logits = made
     return Probabilities(_NORMALISING[kind], logits)
+
+
+_FETCH_KINDS = frozenset({"fetch", "shadow_output"})
+
+
+def fetched_value(graph: Graph, name: str) -> str:
+    """Return the operand of the fetch operator that produces a Value, or the name unchanged.
+
+    A merge drops the teacher's fetches. In a translated legacy Program an output's legacy name is
+    that of the fetch's result.
+    """
+    producer = graph.producer(name)
+    operand = producer.operands[0] if producer and producer.kind in _FETCH_KINDS else None
+    return name if operand is None else operand
+
+
+# The dialects that are part of PIR itself.
+_BUILT_IN = ("builtin.", "cf.")
+
+
+def unsupported_operators(graph: Graph, known: frozenset[str]) -> list[Operator]:
+    """Return the Operators whose types are not in `known`, the result of `known_operators`."""
+    return [
+        operator
+        for operator in graph.operators.values()
+        if operator.type not in known and not operator.type.startswith(_BUILT_IN)
+    ]

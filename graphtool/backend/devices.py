@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 
 from graphtool.backend.paddle import Paddle, load_paddle
+from graphtool.facts import DeviceFacts
 from graphtool.graph import ProgramKind
 
-__all__ = ["DeviceFacts", "device_facts"]
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceFacts:
-    """The dtypes for which a device has kernels, by operator type; empty if there is no kernel.
-
-    `unsure` are types that may have a kernel under another name. Types that need no kernel (loops,
-    branches) are in neither.
-    """
-
-    device: str
-    dtypes: Mapping[str, frozenset[str]]
-    unsure: tuple[str, ...] = ()
+__all__ = ["as_place", "device_facts"]
 
 
 def device_facts(kind: ProgramKind, types: Iterable[str], place: Paddle) -> DeviceFacts:
@@ -38,6 +25,14 @@ def device_facts(kind: ProgramKind, types: Iterable[str], place: Paddle) -> Devi
         dtypes={name: dtypes for name, dtypes in dtypes_by_type.items() if dtypes is not None},
         unsure=tuple(name for name, dtypes in dtypes_by_type.items() if dtypes is None),
     )
+
+
+def as_place(place: Paddle) -> Paddle:
+    """Return the Place for a Place or its name in Paddle: `cpu`, `gpu:0`.
+
+    Raises TypeError, ValueError or AttributeError where it is none.
+    """
+    return load_paddle().base.framework._get_paddle_place(place)  # noqa: SLF001
 
 
 def _backend(place: Paddle) -> str:

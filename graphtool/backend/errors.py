@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import TracebackType
 
 from graphtool.backend.interrupts import interrupts_held
 from graphtool.backend.paddle import program_lock
+from graphtool.backend.private import missing_names
 from graphtool.diagnostics import Diagnostic, GraphtoolError, rule
 
 __all__ = [
@@ -81,10 +83,19 @@ def _paddle_message(error: Exception) -> str | None:
     package = _raising_package(error)
     is_from_paddle = (
         package == "paddle"
+        or _is_missing_name(error)
         or _COMPILED_MESSAGE.search(str(error))
         or (package == "graphtool" and not isinstance(error, _GENERIC_ERRORS))
     )
     return error_text(error) if is_from_paddle else None
+
+
+def _is_missing_name(error: Exception) -> bool:
+    """Return whether an error is that a private name of Paddle is gone in its new release."""
+    if not isinstance(error, AttributeError):
+        return False
+    missing = missing_names(sys.modules["paddle"]).values()
+    return any(name.endswith(f".{error.name}") for names in missing for name in names)
 
 
 def _raising_package(error: Exception) -> str:

@@ -4,40 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.diagnostics import Diagnostic, ReadError, Where, rule
-from graphtool.graph import Graph, Operator, ProgramKind, Shape
+from graphtool.facts import ScopeFacts, ScopeVariable
+from graphtool.graph import ProgramKind
 
 __all__ = [
-    "ScopeFacts",
-    "ScopeVariable",
+    "dtype_name",
     "is_pir_default",
     "known_operators",
     "operators_not_known",
     "same_variables",
     "scope_facts",
-    "unsupported_operators",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class ScopeVariable:
-    """A Variable of a Scope; shape and dtype are None if it is not initialised."""
-
-    initialised: bool
-    shape: Shape | None = None
-    dtype: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ScopeFacts:
-    """The Variables of a Scope that a merge would touch, by name."""
-
-    variables: Mapping[str, ScopeVariable]
 
 
 def scope_facts(scope: Paddle, names: Iterable[str]) -> ScopeFacts:
@@ -80,6 +62,16 @@ def _variable(core: Paddle, scope: Paddle, name: str) -> ScopeVariable:
     return ScopeVariable(initialised=True, shape=tuple(tensor.shape()), dtype=dtype)
 
 
+def dtype_name(dtype: object) -> str:
+    """Return the name of a dtype of Paddle or NumPy: `float32`.
+
+    Raises TypeError or ValueError where it is none.
+    """
+    name = str(load_paddle().base.data_feeder.convert_dtype(dtype))
+    # Paddle stores bfloat16 in NumPy's uint16 and has no dtype of that name.
+    return "bfloat16" if name == "uint16" else name
+
+
 # Paddle's two dtype classes have different numbers, hence `typed`.
 @lru_cache(maxsize=64, typed=True)
 def _dtype_name(dtype: Paddle) -> str:
@@ -114,19 +106,6 @@ def known_operators(kind: ProgramKind) -> frozenset[str] | None:
     custom = {f"custom_op.{name}" for name in legacy}
     pd_ops = {f"pd_op.{name}" for name in with_builder | legacy}
     return frozenset(pd_ops | custom) | _PIR_WITHOUT_BUILDER
-
-
-# The dialects that are part of PIR itself.
-_BUILT_IN = ("builtin.", "cf.")
-
-
-def unsupported_operators(graph: Graph, known: frozenset[str]) -> list[Operator]:
-    """Return the Operators whose types are not in `known`, the result of `known_operators`."""
-    return [
-        operator
-        for operator in graph.operators.values()
-        if operator.type not in known and not operator.type.startswith(_BUILT_IN)
-    ]
 
 
 @rule("GT045")

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from graphtool.backend import problems
 from graphtool.backend.errors import PADDLE_ERRORS, error_text, shortened_message
-from graphtool.backend.facts import known_operators, operators_not_known, unsupported_operators
+from graphtool.backend.facts import known_operators, operators_not_known
 from graphtool.backend.legacy import read_legacy
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.backend.pir import PirWalk, ValueKey, read_pir
 from graphtool.backend.registry import merge_records
 from graphtool.diagnostics import ReadError
 from graphtool.graph import Graph, ProgramKind, variable_of
+from graphtool.ops import unsupported_operators
 from graphtool.readers._protobuf import read_protobuf
 from graphtool.readers._regular_file import check_not_special
 from graphtool.readers.problems import no_such_path
@@ -24,6 +25,7 @@ from graphtool.selectors import find
 
 __all__ = [
     "LiveProgram",
+    "clone_without_schedule",
     "graph_before_merges",
     "is_live",
     "live_program",
@@ -32,6 +34,7 @@ __all__ = [
     "program_before_merges",
     "program_of",
     "read_program",
+    "save_program",
     "translate",
 ]
 
@@ -279,3 +282,34 @@ def _operation(block: Paddle, id: int) -> Paddle | None:
             if nested is not None:
                 return nested
     return None
+
+
+_SCHEDULE_ATTRIBUTES = ("lr_scheduler", "lr_name", "lr_var")
+
+
+def clone_without_schedule(program: Paddle, **options: bool) -> Paddle:
+    """Clone a Program without its learning-rate schedule.
+
+    With it, an Executor sets the rate in the global Scope before each run, and fails if the rate
+    Variable was removed.
+    """
+    clone = program.clone(**options)
+    for attribute in _SCHEDULE_ATTRIBUTES:
+        if hasattr(clone, attribute):
+            delattr(clone, attribute)
+    return clone
+
+
+def save_program(program: Paddle, path: Path) -> None:
+    """Write a Program to a file that `open_pir` or `open_legacy` opens."""
+    if is_legacy(program):
+        path.write_bytes(program.desc.serialize_to_string())
+        return
+    serialise = load_paddle().base.core.serialize_pir_program
+    # As bytes: the path need not be UTF-8.
+    encoded = os.fsencode(path)
+    try:
+        serialise(program, encoded)
+    except TypeError:
+        # Paddle 3.0 requires the version of the format, and knows only one.
+        serialise(program, encoded, pir_version=1)

@@ -8,17 +8,20 @@ import sys
 import warnings
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from importlib import import_module
 from threading import RLock, current_thread, main_thread
 from typing import Any, TypeAlias
 
 from graphtool.backend import problems
-from graphtool.diagnostics import ReadError
+from graphtool.backend.private import is_unseen, missing_names, unseen_paddle
+from graphtool.diagnostics import ReadError, warn
 from graphtool.graph import ProgramKind
 
 __all__ = [
     "Paddle",
     "in_mode",
+    "ineffective_auto_cast",
     "is_legacy",
     "legacy_mode",
     "load_paddle",
@@ -51,7 +54,17 @@ def load_paddle() -> Paddle:
         # A folder `paddle` in `sys.path` is imported as a namespace package.
         (folder, *_) = paddle.__path__
         raise ReadError(problems.no_paddle(f"`{folder}` is a folder, and no package"))
+    _warn_if_names_are_missing()
     return paddle
+
+
+@cache
+def _warn_if_names_are_missing() -> None:
+    """Warn once in a process if this Paddle is new and lacks private names."""
+    paddle = sys.modules["paddle"]
+    release = str(paddle.__version__)
+    if is_unseen(release) and (missing := missing_names(paddle)):
+        warn(unseen_paddle(release, missing))
 
 
 @contextmanager
@@ -134,3 +147,18 @@ def legacy_mode() -> Generator[None]:
 def static_mode(kind: ProgramKind) -> AbstractContextManager[None]:
     """Switch to static mode and a kind of Programs, and back afterwards."""
     return legacy_mode() if kind is ProgramKind.LEGACY else in_mode(static=True)
+
+
+def ineffective_auto_cast() -> str | None:
+    """Return the dtype of a `paddle.amp.auto_cast` around the call that has no effect, if any.
+
+    That is so in dynamic mode on a CPU.
+    """
+    core = load_paddle().base.core
+    if not hasattr(core, "_get_amp_attrs"):  # In Paddle 2.6 it never affects static Programs.
+        return None
+    # `paddle.amp.auto_cast` is the function; its module keeps what was requested.
+    requested = sys.modules["paddle.amp.auto_cast"].amp_state()
+    is_requested = requested and requested.get("enable") and requested.get("level") != "O0"
+    is_on = core._get_amp_attrs()._amp_level != core.AmpLevel.O0  # noqa: SLF001
+    return str(requested.get("dtype")) if is_requested and not is_on else None

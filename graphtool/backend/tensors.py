@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from graphtool.backend.facts import scope_facts
 from graphtool.backend.paddle import Paddle, load_paddle
@@ -11,6 +11,9 @@ from graphtool.graph import NON_PERSISTABLE_SUFFIX, Value
 from graphtool.readers.tensor_files import Tensor
 
 __all__ = [
+    "as_bfloat16",
+    "assign_tensors",
+    "buffer_address",
     "copy_from_scope",
     "copy_tensor",
     "empty_tensor",
@@ -18,10 +21,12 @@ __all__ = [
     "initialised_tensors",
     "looks_untrained",
     "new_like",
+    "new_scope",
     "private_scope",
     "set_dropout_states",
     "set_tensors",
     "share_tensors",
+    "shared_view",
 ]
 
 # If this share of vectors is constant, initialisers set them and training did not.
@@ -34,8 +39,12 @@ def full_like(tensor: Tensor, number: float) -> Tensor:
 
     if tensor.dtype != "bfloat16":
         return Tensor(np.full_like(tensor.array, number), tensor.dtype)
-    convert = load_paddle().base.data_feeder.convert_float_to_uint16
-    return Tensor(convert(np.full(tensor.shape, number, "float32")), tensor.dtype)
+    return Tensor(as_bfloat16(np.full(tensor.shape, number, "float32")), tensor.dtype)
+
+
+def as_bfloat16(array: Paddle) -> Paddle:
+    """Return the bits of float32 numbers in bfloat16, which NumPy lacks, as uint16."""
+    return load_paddle().base.data_feeder.convert_float_to_uint16(array)
 
 
 def copy_from_scope(scope: Paddle, names: Iterable[str]) -> Iterator[Tensor]:
@@ -108,13 +117,18 @@ def set_dropout_states(known: Mapping[str, Value], scope: Paddle | None = None) 
     set_tensors(empty, target)
 
 
+def new_scope() -> Paddle:
+    """Return a new Scope, which is freed with its last reference."""
+    return load_paddle().base.core.Scope()
+
+
 @contextmanager
 def private_scope() -> Generator[Paddle]:
     """Yield a Scope whose tensors are freed afterwards; Paddle frees other Scopes only at exit.
 
     The Scope and its tensors must not be used then; tensors that share its buffers may.
     """
-    scope = load_paddle().base.core.Scope()
+    scope = new_scope()
     try:
         yield scope
     finally:
@@ -140,6 +154,72 @@ def copy_tensor(tensor: Paddle, place: Paddle | None = None) -> Paddle:
     if 0 in tensor.shape():
         return tensor  # Paddle gives the copy of an empty tensor no memory, and then refuses it.
     return tensor._copy(tensor._place() if place is None else place)  # noqa: SLF001
+
+
+def assign_tensors(
+    tensors: Mapping[str, Paddle],
+    scope: Paddle,
+    *,
+    place: Paddle | None = None,
+    copied: frozenset[str] = frozenset(),
+    undo: ExitStack,
+) -> None:
+    """Assign tensors to Variables of a Scope: those in `copied` are copied, the others shared."""
+    for name, tensor in tensors.items():
+        before = scope.find_var(name)
+        undo.callback(_erase_if_new, scope, name, before)
+        variable = scope.var(name)
+        target = variable.get_tensor()
+        if variable is before:
+            _restore_on_undo(target, undo)
+        target._share_data_with(_on_place(tensor, place, copy=name in copied))  # noqa: SLF001
+
+
+def _erase_if_new(scope: Paddle, name: str, before: Paddle | None) -> None:
+    # An inner Scope finds the outer one's Variables too.
+    if scope.find_var(name) is not before:
+        scope.erase([name])
+
+
+def _restore_on_undo(tensor: Paddle, undo: ExitStack) -> None:
+    if tensor._is_initialized():  # noqa: SLF001
+        backup = new_like(tensor)
+        backup._share_data_with(tensor)  # noqa: SLF001
+        undo.callback(tensor._share_data_with, backup)  # noqa: SLF001
+        return
+    undo.callback(tensor._set_dims, tensor.shape())  # noqa: SLF001
+    undo.callback(tensor._clear)  # noqa: SLF001
+
+
+def _on_place(tensor: Paddle, place: Paddle | None, *, copy: bool) -> Paddle:
+    """Return a tensor on a place (its own if None), copied if asked to or if it is elsewhere."""
+    if place is None and not copy:
+        return tensor
+    current = tensor._place()  # noqa: SLF001
+    target = current if place is None else _as_general_place(place)
+    copy = copy or not target._equals(current)  # noqa: SLF001
+    return copy_tensor(tensor, target) if copy else tensor
+
+
+def _as_general_place(place: Paddle) -> Paddle:
+    """Return a place of any device as the one type that compares with a tensor's."""
+    general = load_paddle().base.core.Place()
+    general.set_place(place)
+    return general
+
+
+def buffer_address(tensor: Paddle) -> int:
+    """Return the address of a tensor's buffer, which tensors may share."""
+    return tensor._ptr()  # noqa: SLF001
+
+
+def shared_view(tensor: Paddle) -> Paddle | None:
+    """Return a tensor with the same buffer, which outlives the Scope; None if it has no buffer."""
+    if 0 in tensor.shape() or not tensor._is_initialized():  # noqa: SLF001
+        return None
+    shared = new_like(tensor)
+    shared._share_data_with(tensor)  # noqa: SLF001
+    return shared
 
 
 def _default_place(paddle: Paddle) -> Paddle:

@@ -7,9 +7,8 @@ package registers the rules of all its modules.
 from importlib import import_module
 from pkgutil import iter_modules
 
-from graphtool.checks.arguments import check_names, check_sources
+from graphtool.checks.arguments import check_names
 from graphtool.checks.guess import FeedGuess, guess_feed_map, guess_feeds
-from graphtool.checks.merge import check_merge
 from graphtool.checks.pairs import check_pairs
 from graphtool.checks.plan import (
     MergePlan,
@@ -20,26 +19,20 @@ from graphtool.checks.plan import (
     saved_names,
     used_names,
 )
-from graphtool.checks.planning import MergeOptions, TeacherWeights, plan_merge
 from graphtool.checks.rules import check, not_checked, run_rules
 
 __all__ = [
     "FeedGuess",
-    "MergeOptions",
     "MergePlan",
     "ParametersWhen",
-    "TeacherWeights",
     "are_saved_shapes",
     "check",
-    "check_merge",
     "check_names",
     "check_pairs",
-    "check_sources",
     "guess_feed_map",
     "guess_feeds",
     "not_checked",
     "persistable_names",
-    "plan_merge",
     "plan_without_facts",
     "run_rules",
     "saved_names",

@@ -7,7 +7,6 @@ from os import PathLike
 from typing import TypeGuard, TypeVar, cast
 
 from graphtool.arguments import bad_argument
-from graphtool.backend.live import is_live
 from graphtool.diagnostics import Diagnostic, UsageError
 from graphtool.matching import Pair
 
@@ -15,7 +14,6 @@ __all__ = [
     "check_arguments",
     "check_names",
     "check_pair_arguments",
-    "check_sources",
     "is_mapping_of_mappings",
     "is_name_tuple",
 ]
@@ -101,30 +99,6 @@ def is_mapping_of_mappings(given: object) -> bool:
 def _is_text(given: object) -> bool:
     """Return whether an argument is text without lone surrogates, which UTF-8 cannot encode."""
     return isinstance(given, str) and not any("\ud800" <= letter <= "\udfff" for letter in given)
-
-
-def check_sources(
-    teacher: object,
-    student: object,
-    *,
-    teachers: tuple[type, ...],
-    students: tuple[type, ...] = (),
-) -> None:
-    """Refuse networks that are neither live nor of the other types that a call accepts.
-
-    Raises UsageError: GT248, for both at once.
-    """
-    networks = (("teacher_program", teacher, teachers), ("student_program", student, students))
-    found = [
-        bad_argument(name, given, "a Program, a Network or a path" if types else _LIVE)
-        for name, given, types in networks
-        if not (is_live(given) or isinstance(given, types))
-    ]
-    if found:
-        raise UsageError(*found)
-
-
-_LIVE = "a Program or a Network, as graphtool.for_training(path) gives for a saved model"
 
 
 def _is_name_mapping(given: object) -> bool:

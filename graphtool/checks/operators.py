@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
-from graphtool.backend.facts import unsupported_operators
 from graphtool.checks.locations import (
     LISTED,
     also,
@@ -17,7 +16,7 @@ from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import check, not_checked
 from graphtool.diagnostics import Diagnostic, Severity, counted, listed
 from graphtool.graph import Graph, Operator, ProgramKind, operator_kind
-from graphtool.ops import has_side_effects
+from graphtool.ops import has_side_effects, unsupported_operators
 
 __all__ = [
     "device_operators",

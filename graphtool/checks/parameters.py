@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from graphtool.backend.facts import ScopeVariable
 from graphtool.checks.locations import (
     LISTED,
     also,
@@ -17,6 +16,7 @@ from graphtool.checks.locations import (
 from graphtool.checks.plan import MergePlan, ParametersWhen, saved_names
 from graphtool.checks.rules import check, not_checked
 from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed
+from graphtool.facts import ScopeVariable
 from graphtool.graph import Graph, Operator, Shape, Value, fits_shape
 from graphtool.ops import is_training
 from graphtool.paths import ls_command

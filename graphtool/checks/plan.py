@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
-from graphtool.backend.devices import DeviceFacts
-from graphtool.backend.facts import ScopeFacts
 from graphtool.both import NO_NAMES, Both
+from graphtool.facts import DeviceFacts, ScopeFacts
 from graphtool.graph import (
     NON_PERSISTABLE_SUFFIX,
     Graph,

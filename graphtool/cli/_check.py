@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from graphtool.checks import check_merge, check_pairs, plan_without_facts
+from graphtool.checks import check_pairs, plan_without_facts
 from graphtool.cli._console import progress, results, show_report, write_json
 from graphtool.cli._feeds import feed_map_of
 from graphtool.cli._helps import typed, typed_pairs
@@ -17,6 +17,7 @@ from graphtool.cli._source import check_networks, read_source
 from graphtool.diagnostics import PairError, Report
 from graphtool.graph import Graph
 from graphtool.matching import PairSet
+from graphtool.merging.checking import check_merge
 from graphtool.paths import path_exists
 from graphtool.selectors import unescape_name
 from graphtool.text import escaped_bounded

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphtool.checks import MergePlan, check_merge, check_pairs, plan_without_facts
+from graphtool.checks import MergePlan, check_pairs, plan_without_facts
 from graphtool.cli._console import errors, progress, results, show_report, write_json
 from graphtool.cli._feeds import feed_map_of
 from graphtool.cli._helps import typed, typed_opening, typed_pairs
@@ -28,6 +28,7 @@ from graphtool.graph import Graph
 from graphtool.matching import PairSet
 from graphtool.matching.recipe import is_configuration, load_text, read_recipe
 from graphtool.merging import Merged, merge
+from graphtool.merging.checking import check_merge
 from graphtool.merging.folder import check_target, save_merged
 from graphtool.paths import path_exists
 from graphtool.selectors import unescape_name

@@ -7,8 +7,9 @@ Everything else in the losses calls Paddle directly. In the legacy mode of Paddl
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from graphtool.backend.legacy_editing import append_op
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.checks.adapters import is_pooled
 from graphtool.graph import UNKNOWN_DIM
@@ -68,7 +69,7 @@ def reduce_sum(value: Paddle, axis: int | list[int] | None = None, *, keep: bool
         return load_paddle().sum(value, axis=axis, keepdim=keep)
     axes = [axis] if isinstance(axis, int) else axis
     attributes = {"dim": axes or [0], "keep_dim": keep, "reduce_all": axes is None}
-    return _append_op("reduce_sum", {"X": value}, attributes)
+    return append_op("reduce_sum", {"X": value}, attributes)
 
 
 def exp(value: Paddle) -> Paddle:
@@ -95,14 +96,14 @@ def matmul(a: Paddle, b: Paddle, *, transpose_b: bool = False) -> Paddle:
     """Return the matrix product over the last two dims."""
     if not is_legacy(a):
         return load_paddle().matmul(a, b, transpose_y=transpose_b)
-    return _append_op("matmul_v2", {"X": a, "Y": b}, {"trans_x": False, "trans_y": transpose_b})
+    return append_op("matmul_v2", {"X": a, "Y": b}, {"trans_x": False, "trans_y": transpose_b})
 
 
 def upper_triangle(value: Paddle) -> Paddle:
     """Return square matrices with zeros on and below the diagonal."""
     if not is_legacy(value):
         return load_paddle().triu(value, diagonal=1)
-    return _append_op("tril_triu", {"X": value}, {"diagonal": 1, "lower": False})
+    return append_op("tril_triu", {"X": value}, {"diagonal": 1, "lower": False})
 
 
 def argmax(value: Paddle) -> Paddle:
@@ -111,7 +112,7 @@ def argmax(value: Paddle) -> Paddle:
     if not is_legacy(value):
         return paddle.argmax(value, axis=-1)
     attributes = {"axis": -1, "keepdims": False, "flatten": False, "dtype": _INT64}
-    return _append_op("arg_max", {"X": value}, attributes, dtype="int64")
+    return append_op("arg_max", {"X": value}, attributes, dtype="int64")
 
 
 def one_hot(labels: Paddle, classes: int, like: Paddle) -> Paddle:
@@ -221,7 +222,7 @@ def _log_sum_exp(value: Paddle) -> Paddle:
     if not is_legacy(value):
         return load_paddle().logsumexp(value, -1, keepdim=True)
     attributes = {"axis": [-1], "keepdim": True, "reduce_all": False}
-    return _append_op("logsumexp", {"X": value}, attributes)
+    return append_op("logsumexp", {"X": value}, attributes)
 
 
 def kl_divergence(teacher: Paddle, student: Paddle) -> Paddle:
@@ -278,19 +279,4 @@ def with_dynamic_batch(value: Paddle) -> Paddle:
 def _elementwise(type: str, value: Paddle) -> Paddle:
     if not is_legacy(value):
         return getattr(load_paddle(), type)(value)
-    return _append_op(type, {"X": value})
-
-
-def _append_op(
-    type: str,
-    inputs: Mapping[str, Paddle],
-    attributes: Mapping[str, bool | int | float | Sequence[int]] | None = None,
-    dtype: str | None = None,
-) -> Paddle:
-    """Append an operator to the current Block of a legacy Program and return its result."""
-    helper = load_paddle().base.layer_helper.LayerHelper(f"graphtool_{type}")
-    result = helper.create_variable_for_type_inference(dtype or inputs["X"].dtype)
-    helper.append_op(
-        type=type, inputs=dict(inputs), outputs={"Out": result}, attrs=dict(attributes or {})
-    )
-    return result
+    return append_op(type, {"X": value})

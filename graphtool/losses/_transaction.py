@@ -9,10 +9,10 @@ from itertools import takewhile
 
 from graphtool.backend.counters import restore_counters_on
 from graphtool.backend.interrupts import heed_interrupt
+from graphtool.backend.joining import BlockSnapshot
+from graphtool.backend.legacy_editing import ProgramSnapshot
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
-from graphtool.merging._backend import BlockSnapshot
-from graphtool.merging._legacy import ProgramSnapshot
-from graphtool.merging._pir import remove_unused
+from graphtool.backend.pir_editing import remove_unused
 
 __all__ = ["SCOPE", "name_scope", "path_component", "rollback_on_error"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from graphtool.backend.facts import dtype_name
 from graphtool.backend.legacy import read_legacy
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.backend.pir import contains_value, read_pir
@@ -165,9 +166,7 @@ def shape_of(value: Paddle) -> tuple[int, ...]:
 
 def dtype_of(value: Paddle) -> str:
     """Return the name of the dtype: `float32`."""
-    name: str = load_paddle().base.data_feeder.convert_dtype(value.dtype)
-    # Paddle stores bfloat16 in numpy's uint16 and has no dtype of that name.
-    return "bfloat16" if name == "uint16" else name
+    return dtype_name(value.dtype)
 
 
 def where_of(value: Paddle, role: str) -> Where:

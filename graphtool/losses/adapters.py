@@ -7,6 +7,7 @@ from itertools import count
 from typing import cast
 
 from graphtool.arguments import short_repr
+from graphtool.backend.legacy_editing import append_op
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.checks.adapters import (
     ADAPTER_INPUTS,
@@ -194,10 +195,7 @@ def _minimum(a: Paddle, b: Paddle) -> Paddle:
     if not is_legacy(a):
         return paddle.minimum(a, b)
     # `paddle.minimum` of Paddle 3 accepts no Variables.
-    helper = paddle.base.layer_helper.LayerHelper("graphtool_minimum")
-    out = helper.create_variable_for_type_inference(a.dtype)
-    helper.append_op(type="elementwise_min", inputs={"X": a, "Y": b}, outputs={"Out": out})
-    return out
+    return append_op("elementwise_min", {"X": a, "Y": b})
 
 
 def _parameters(value: Paddle, shape: list[int], features: int, name: str) -> tuple[Paddle, Paddle]:

@@ -21,6 +21,7 @@ from graphtool.backend.live import (
 from graphtool.backend.paddle import Paddle, load_paddle, static_mode
 from graphtool.backend.registry import student_scope_of
 from graphtool.backend.tensors import (
+    as_bfloat16,
     copy_tensor,
     initialised_tensors,
     looks_untrained,
@@ -266,6 +267,5 @@ def _random_tensor(value: Value, random: np.random.Generator) -> Tensor:
         inputs = shape[0] if len(shape) == 2 else prod(shape[1:])
         numbers = random.normal(0.0, (2 / max(inputs, 1)) ** 0.5, shape)
     if dtype == "bfloat16":
-        convert = load_paddle().base.data_feeder.convert_float_to_uint16
-        return Tensor(convert(numbers.astype(np.float32)), dtype)
+        return Tensor(as_bfloat16(numbers.astype(np.float32)), dtype)
     return Tensor(numbers.astype(dtype), dtype)

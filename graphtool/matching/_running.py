@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphtool.backend.errors import PADDLE_ERRORS, shortened_message
+from graphtool.backend.legacy_editing import pruned_for_test, remove_operators
 from graphtool.backend.live import LiveProgram
 from graphtool.backend.paddle import Paddle, load_paddle, program_lock, static_mode
+from graphtool.backend.pir_editing import (
+    inserting_after,
+    operations,
+    remove_stack_pushes,
+    remove_unused,
+    set_test_mode,
+)
 from graphtool.diagnostics import Diagnostic, PairError
 from graphtool.dtypes import FLOAT_DTYPES
 from graphtool.graph import UNKNOWN_DIM, Graph, Origin, ProgramKind, Value, variable_of
@@ -29,9 +37,6 @@ _Array: TypeAlias = "np.ndarray[Any, Any]"
 _SIDE = 4
 _PARTS = 16
 NOT_BY_SAMPLE = "its first axis is not the samples"
-_TRAINS_ANYWAY = "trainable_statistics"
-# Saves what the gradient of a branch or loop will read.
-_SAVE = "cf.tuple_push"
 # The start of Paddle's message, after the frames of the user's code that built the program.
 _SUMMARY = re.compile(r"\b[A-Z]\w*Error: ")
 
@@ -169,48 +174,19 @@ def _pir(
     """Clone a Program, pool after each Value's operation, and remove dead operations."""
     program = live.program.clone()
     copy, block = LiveProgram.of(program), program.global_block()
-    for op in _operations(block):
-        _to_test_mode(op)
+    for op in operations(block):
+        set_test_mode(op)
     for op in block.ops:
-        _drop_saves(op)
+        remove_stack_pushes(op)
     fetches: list[Paddle] = []
     for name in names:
         value = copy.value(name)
-        with load_paddle().static.program_guard(program):
-            # Not at the end: an in-place operator may follow.
-            load_paddle().base.libpaddle.pir.set_insertion_point_after(value.get_defining_op())
+        # Not at the end: an in-place operator may follow.
+        with inserting_after(value.get_defining_op(), program):
             fetches.append(_pooled(value, live.graph.values[name], axes.get(name)))
     kept = {value.get_defining_op().id() for value in fetches}
-    for op in reversed(block.ops):
-        # In reverse: Paddle aborts the process when an operation with uses is removed.
-        if op.id() not in kept and all(value.use_empty() for value in op.results()):
-            block.remove_op(op)
+    remove_unused(block, [op for op in block.ops if op.id() not in kept])
     return program, fetches
-
-
-def _operations(block: Paddle) -> Iterator[Paddle]:
-    for op in block.ops:
-        yield op
-        if op.num_regions():
-            for inner in op.blocks():
-                yield from _operations(inner)
-
-
-def _to_test_mode(op: Paddle) -> None:
-    if op.has_attr("is_test"):
-        op.set_bool_attr("is_test", True)  # noqa: FBT003
-        if op.has_attr(_TRAINS_ANYWAY):
-            op.set_bool_attr(_TRAINS_ANYWAY, False)  # noqa: FBT003
-
-
-def _drop_saves(op: Paddle) -> None:
-    """Remove what branches and loops save for their gradients."""
-    for block in op.blocks() if op.num_regions() else ():
-        for inner in list(block.ops):
-            if inner.name() == _SAVE:
-                block.remove_op(inner)
-            else:
-                _drop_saves(inner)
 
 
 def _legacy(
@@ -219,20 +195,14 @@ def _legacy(
     paddle, graph = load_paddle(), live.graph
     clone = live.program.clone(for_test=True)
     block = clone.global_block()
-    for index in reversed(range(len(block.ops))):
-        # A saved model has them; the Executor adds others, and pruning expects them at the end.
-        if block.ops[index].type in LEGACY_PORTS:
-            block._remove_op(index)  # noqa: SLF001  # there is no public spelling
+    # A saved model has them; the Executor adds others, and pruning expects them at the end.
+    remove_operators(block, [op for op in block.ops if op.type in LEGACY_PORTS])
     with paddle.static.program_guard(clone, paddle.static.Program()):
         pooled = [
             _pooled(block.var(variable_of(name, graph)), graph.values[name], axes.get(name))
             for name in names
         ]
-    program = clone._prune(pooled)  # noqa: SLF001  # what `save_inference_model` calls
-    for inner in program.blocks:
-        for op in inner.ops:
-            if op.has_attr(_TRAINS_ANYWAY):
-                op._set_attr(_TRAINS_ANYWAY, False)  # noqa: SLF001, FBT003
+    program = pruned_for_test(clone, pooled)
     return program, [program.global_block().var(variable.name) for variable in pooled]
 
 

@@ -7,10 +7,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
 
+from graphtool.backend import legacy_joining, pir_joining
 from graphtool.backend.counters import advance_counters, counted_names, restore_counters_on
 from graphtool.backend.errors import raise_paddle_errors_as
 from graphtool.backend.facts import known_operators
 from graphtool.backend.interrupts import heed_interrupt
+from graphtool.backend.joining import NewNames
 from graphtool.backend.layer_weights import (
     changed_since_start,
     has_pending_startup,
@@ -20,25 +22,17 @@ from graphtool.backend.layer_weights import (
 from graphtool.backend.live import LiveProgram, graph_before_merges, live_program, program_of
 from graphtool.backend.paddle import Paddle, load_paddle, static_mode
 from graphtool.backend.registry import merge_records, set_merge_records
+from graphtool.backend.tensors import assign_tensors
 from graphtool.both import Both
-from graphtool.checks import (
-    MergeOptions,
-    MergePlan,
-    ParametersWhen,
-    TeacherWeights,
-    check_sources,
-    plan_merge,
-    run_rules,
-)
+from graphtool.checks import MergePlan, ParametersWhen, run_rules
 from graphtool.diagnostics import MergeError, Report, Severity, warn
 from graphtool.garbage import collection_paused
 from graphtool.graph import Graph, ProgramKind
-from graphtool.merging import _legacy, _pir
-from graphtool.merging._backend import Scopes
 from graphtool.merging._provenance import Provenance, from_file, from_scope, unavailable
-from graphtool.merging._scope import assign_tensors
+from graphtool.merging._scope import Scopes, transfer_weights
 from graphtool.merging._teacher import Teacher, open_teacher, program_kind
 from graphtool.merging.merged import Merged, inherited_merges, merged_of, register
+from graphtool.merging.planning import MergeOptions, TeacherWeights, check_sources, plan_merge
 from graphtool.merging.verify import Comparison, Verification
 from graphtool.sources import read
 from graphtool.sources.layers import Network
@@ -221,13 +215,23 @@ def _merge(
     # Clones: later changes to the teacher's Program must not affect the merge.
     originals = teacher.live.program.clone(), student.program.clone()
     undo.callback(set_merge_records, student.program, merge_records(student.program))
-    join = _pir.join if student.kind is ProgramKind.PIR else _legacy.join
+    joining = pir_joining if student.kind is ProgramKind.PIR else legacy_joining
+    names = NewNames(
+        feed_map=plan.feed_map,
+        replacements=plan.replacements,
+        renames=plan.renames,
+        unmapped_feeds=plan.unmapped_feeds,
+        prefix=plan.prefix,
+    )
+    joined = joining.join(names, teacher.live, student, undo)
+    if plan.parameters is ParametersWhen.NOW:
+        transfer_weights(plan, scopes, options.place, undo)
     merged = Merged(
         plan=plan,
         report=report,
         scopes=scopes,
         place=options.place,
-        joined=join(plan, teacher.live, student, scopes, options.place, undo),
+        joined=joined,
         originals=originals,
         before=student,
         source=teacher.live,

@@ -15,22 +15,23 @@ from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphtool.backend.errors import PADDLE_ERRORS, shortened_message
+from graphtool.backend.generators import generators
 from graphtool.backend.interrupts import heed_interrupt
 from graphtool.backend.live import LiveProgram
 from graphtool.backend.paddle import Paddle, load_paddle
-from graphtool.backend.tensors import copy_tensor, new_like, private_scope, share_tensors
+from graphtool.backend.pir_editing import remove_unused
+from graphtool.backend.tensors import copy_tensor, private_scope, share_tensors, shared_view
 from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic, MergeError
 from graphtool.dtypes import BY_NAME
 from graphtool.graph import UNKNOWN_DIM, Graph, ProgramKind, Value
 from graphtool.merging._comparison import array_of
-from graphtool.merging._pir import remove_unused
 from graphtool.ops import PIR_FEEDS, written_operand
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["compute_values", "generators"]
+__all__ = ["compute_values"]
 
 _Array: TypeAlias = "np.ndarray[Any, Any]"
 _Failure: TypeAlias = Callable[[str], Diagnostic]
@@ -65,13 +66,6 @@ def compute_values(
     heed_interrupt()
     run = _run_whole if live.kind is ProgramKind.LEGACY else _run_pieces
     yield from run(live, feed, weights, _byte_sizes(live.graph, feed, names), failure)
-
-
-def generators() -> list[Paddle]:
-    """Return Paddle's random generators: the CPU's, then one for each GPU."""
-    core = load_paddle().base.core
-    devices = core.get_cuda_device_count() if core.is_compiled_with_cuda() else 0
-    return [core.default_cpu_generator(), *map(core.default_cuda_generator, range(devices))]
 
 
 def _byte_sizes(graph: Graph, feed: Mapping[str, Paddle], names: Sequence[str]) -> dict[str, int]:
@@ -159,7 +153,7 @@ def _run_pieces(
             share_tensors(variables, scope)
             tensors = _run(program, fed, fetches, scope, failure)
             variables = {
-                name: _shared(scope.find_var(name).get_tensor(), tensor)
+                name: shared_view(scope.find_var(name).get_tensor()) or tensor
                 for name, tensor in variables.items()
             }
         states = [generator.get_state() for generator in generators()]
@@ -296,15 +290,6 @@ class _Partition:
 def _copies(live: LiveProgram, weights: Mapping[str, Paddle]) -> dict[str, Paddle]:
     """Copy the Variables that a Program keeps from run to run."""
     return {name: copy_tensor(weights[name]) for name in persistable_names(live.graph)}
-
-
-def _shared(tensor: Paddle, before: Paddle) -> Paddle:
-    """Return a tensor with the same buffer, to outlive the Scope; `before` if it has no buffer."""
-    if 0 in tensor.shape() or not tensor._is_initialized():  # noqa: SLF001
-        return before
-    shared = new_like(tensor)
-    shared._share_data_with(tensor)  # noqa: SLF001  # Paddle has no public way to share a buffer
-    return shared
 
 
 def _seed() -> None:

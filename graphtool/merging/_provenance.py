@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from graphtool.backend.facts import same_variables
 from graphtool.backend.live import LiveProgram
 from graphtool.backend.paddle import Paddle
-from graphtool.backend.tensors import initialised_tensors, private_scope
+from graphtool.backend.tensors import buffer_address, initialised_tensors, private_scope
 from graphtool.checks import MergePlan
 from graphtool.diagnostics import GraphtoolError
 from graphtool.graph import is_dropout_state
@@ -122,6 +122,6 @@ def _compare_weight(
         return "they hold nothing"
     if original is None:
         return "what they came from holds them no more"
-    if original._ptr() == current._ptr() and 0 not in current.shape():  # noqa: SLF001
+    if buffer_address(original) == buffer_address(current) and 0 not in current.shape():
         return "they share the memory of the Scope that they came from"
     return compare("teacher", {old: array_of(original)}, {new: array_of(current)}, {old: new})

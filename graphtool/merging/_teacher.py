@@ -17,9 +17,9 @@ from graphtool.backend.live import (
     program_of,
     translate,
 )
-from graphtool.backend.paddle import Paddle, is_legacy, load_paddle, static_mode
+from graphtool.backend.paddle import Paddle, is_legacy, static_mode
 from graphtool.backend.registry import student_scope_of
-from graphtool.backend.tensors import set_dropout_states, set_tensors
+from graphtool.backend.tensors import new_scope, set_dropout_states, set_tensors
 from graphtool.checks import are_saved_shapes, persistable_names, saved_names, used_names
 from graphtool.diagnostics import ReadError
 from graphtool.graph import Graph, ProgramKind
@@ -71,7 +71,7 @@ def open_teacher(
     layer = weights_layer_unless_in(source, persistable_names(live.graph), scope)
     if layer is not None:
         load = partial(copy_layer_tensors, layer)
-        return Teacher(live=live, scope=_new_scope(), load=load, has_own_weights=True)
+        return Teacher(live=live, scope=new_scope(), load=load, has_own_weights=True)
     teacher_scope = student_scope if scope is None else scope
     return Teacher(live=live, scope=teacher_scope, load=_load_nothing)
 
@@ -88,11 +88,11 @@ def _open_saved_model(path: Path, scope: Paddle | None, kind: ProgramKind) -> Te
     weights = find_parameters(model, persistable_names(live.graph))
     if weights is None:
         # An empty Scope: the student's could hold other tensors under the same names.
-        teacher_scope = _new_scope() if scope is None else scope
+        teacher_scope = new_scope() if scope is None else scope
         return Teacher(live=live, scope=teacher_scope, load=_load_nothing)
     facts = None if weights.is_dir() else parameter_file_facts(weights)
     load = partial(_load_file, weights.absolute(), live)
-    return Teacher(live=live, scope=_new_scope(), load=load, file=facts, has_own_weights=True)
+    return Teacher(live=live, scope=new_scope(), load=load, file=facts, has_own_weights=True)
 
 
 def _open_program(model: Path, graph: Graph, kind: ProgramKind) -> LiveProgram:
@@ -119,7 +119,3 @@ def _load_file(path: Path, live: LiveProgram, scope: Paddle) -> None:
 
 def _load_nothing(_: Paddle) -> None:
     """Load nothing: the weights are in their Scope already."""
-
-
-def _new_scope() -> Paddle:
-    return load_paddle().base.core.Scope()

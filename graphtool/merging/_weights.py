@@ -11,7 +11,7 @@ from typing import cast
 from graphtool.backend.facts import ScopeFacts, ScopeVariable, same_variables, scope_facts
 from graphtool.backend.live import LiveProgram
 from graphtool.backend.paddle import Paddle, load_paddle
-from graphtool.backend.tensors import set_tensors
+from graphtool.backend.tensors import new_scope, set_tensors
 from graphtool.checks import MergePlan
 from graphtool.diagnostics import Diagnostic, MergeError, UsageError
 from graphtool.graph import Value, fits_shape
@@ -90,7 +90,7 @@ def _open_source(
     """Return a Scope with the weights of a source, and what to call the source in a message."""
     if hasattr(source, "find_var"):
         return source, "the Scope"
-    scope = load_paddle().base.core.Scope() if into is None else into
+    scope = new_scope() if into is None else into
     if isinstance(source, str | PathLike):
         path = fspath(cast("str | PathLike[str]", source))
         set_tensors(_read_file(Path(path), plan, teacher), scope)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -12,8 +11,9 @@ from pathlib import Path
 import msgspec
 
 from graphtool.backend.counters import advance_counters, counted_names
+from graphtool.backend.joining import BlockSnapshot, ValueMap
 from graphtool.backend.layer_weights import Initialisation
-from graphtool.backend.live import LiveProgram, open_legacy, open_pir
+from graphtool.backend.live import LiveProgram, open_legacy, open_pir, save_program
 from graphtool.backend.paddle import Paddle, load_paddle, program_lock, static_mode
 from graphtool.backend.parameter_attributes import set_attributes, unsaved_attributes
 from graphtool.backend.problems import value_gone
@@ -34,7 +34,6 @@ from graphtool.files import atomic_replace, os_errors_reported, resolve_links, u
 from graphtool.graph import Graph, Origin, ProgramKind, Value, fits_shape
 from graphtool.matching import PairSet
 from graphtool.matching.recipe import is_configuration, read_recipe, recipe_text
-from graphtool.merging._backend import BlockSnapshot, Scopes, ValueMap
 from graphtool.merging._digests import missing_pairs_warnings, verified_tensors, with_digest
 from graphtool.merging._manifest import (
     MANIFEST_FILE,
@@ -56,6 +55,7 @@ from graphtool.merging._manifest import (
     written_files,
 )
 from graphtool.merging._provenance import Provenance, from_file
+from graphtool.merging._scope import Scopes
 from graphtool.merging._whole import check_not_truncated
 from graphtool.merging.merged import Merged, register
 from graphtool.ops import is_training
@@ -291,10 +291,10 @@ def _recipe(merged: Merged, pairs: PairSet | str | PathLike[str] | None) -> str 
 def _write(folder: Path, merged: Merged, graph: Graph, recipe: str | None) -> None:
     kind = graph.kind
     (folder / ORIGINALS_FOLDER).mkdir()
-    _save_program(merged.program, folder / program_file(kind), kind)
+    _save_program(merged.program, folder / program_file(kind))
     for number, merge in enumerate(merged.teachers):
         for role, program in zip(("teacher", "student"), merge.originals, strict=True):
-            _save_program(program, folder / original_file(role, number, kind), kind)
+            _save_program(program, folder / original_file(role, number, kind))
     names = _saved_order(graph)
     write_tensors(folder / PARAMETERS_FILE, copy_from_scope(merged.scopes.student, names))
     if recipe is not None:
@@ -304,18 +304,8 @@ def _write(folder: Path, merged: Merged, graph: Graph, recipe: str | None) -> No
     (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
 
 
-def _save_program(program: Paddle, path: Path, kind: ProgramKind) -> None:
-    if kind is ProgramKind.LEGACY:
-        path.write_bytes(program.desc.serialize_to_string())
-        return
-    serialise = load_paddle().base.core.serialize_pir_program
-    # As bytes: the path need not be UTF-8.
-    encoded = os.fsencode(path)
-    try:
-        serialise(program, encoded)
-    except TypeError:
-        # Paddle 3.0 requires the version of the format, and knows only one.
-        serialise(program, encoded, pir_version=1)
+def _save_program(program: Paddle, path: Path) -> None:
+    save_program(program, path)
     check_not_truncated(path)
 
 

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING
 
 from graphtool.backend.errors import raise_paddle_errors_as
 from graphtool.backend.interrupts import heed_interrupt
+from graphtool.backend.joining import BlockSnapshot, ValueMap
 from graphtool.backend.live import LiveProgram
 from graphtool.backend.paddle import Paddle
 from graphtool.backend.problems import value_gone
 from graphtool.backend.registry import merge_records, set_merge_records
+from graphtool.backend.tensors import assign_tensors
 from graphtool.checks import MergePlan
 from graphtool.diagnostics import MergeError, ReadError, Report
 from graphtool.graph import Graph
 from graphtool.merging import verify
-from graphtool.merging._backend import BlockSnapshot, Scopes, ValueMap, fetched_value
 from graphtool.merging._provenance import Provenance, from_source
-from graphtool.merging._scope import assign_tensors
+from graphtool.merging._scope import Scopes
 from graphtool.merging._weights import find_weights
+from graphtool.ops import fetched_value
 from graphtool.selectors import (
     check_selector,
     find,

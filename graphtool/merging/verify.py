@@ -9,9 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
+from graphtool.backend.generators import generators
 from graphtool.backend.interrupts import heed_interrupt, interrupts_held
-from graphtool.backend.live import LiveProgram
+from graphtool.backend.legacy_editing import remove_operators, remove_variables
+from graphtool.backend.live import LiveProgram, clone_without_schedule
 from graphtool.backend.paddle import Paddle, load_paddle, program_lock, static_mode
+from graphtool.backend.pir_editing import freeze, remove_unused
 from graphtool.backend.problems import value_gone
 from graphtool.backend.tensors import initialised_tensors, private_scope
 from graphtool.both import Both
@@ -19,13 +22,11 @@ from graphtool.checks import check_names, persistable_names
 from graphtool.diagnostics import MergeError, ReadError, UsageError
 from graphtool.graph import UNKNOWN_DIM, Graph, Origin, ProgramKind, variable_of
 from graphtool.merging import problems
-from graphtool.merging._backend import drop_lr_schedule, fetched_value
 from graphtool.merging._comparison import Comparison, Verification, array_of, compare
 from graphtool.merging._generated_inputs import feed_names, generate_feeds, generate_weight
-from graphtool.merging._partitioned_run import compute_values, generators
-from graphtool.merging._pir import freeze, remove_unused
+from graphtool.merging._partitioned_run import compute_values
 from graphtool.merging._provenance import compare_weights
-from graphtool.ops import PIR_FETCHES, written_operand
+from graphtool.ops import PIR_FETCHES, fetched_value, written_operand
 from graphtool.selectors import find
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ def _overwritten(graph: Graph) -> Iterator[str]:
 def _teacher_in_test_mode(merged: Merged) -> LiveProgram:
     program = merged.originals[0]
     if merged.source.kind is ProgramKind.LEGACY:
-        return LiveProgram.of(_clone(program, for_test=True))
+        return LiveProgram.of(clone_without_schedule(program, for_test=True))
     clone = _without_fetches(program)
     for op in clone.global_block().ops:
         freeze(op)
@@ -236,35 +237,26 @@ def _teacher_in_test_mode(merged: Merged) -> LiveProgram:
 def _student_before(merged: Merged) -> LiveProgram:
     program = merged.originals[1]
     legacy = merged.source.kind is ProgramKind.LEGACY
-    return LiveProgram.of(_clone(program) if legacy else _without_fetches(program))
+    return LiveProgram.of(clone_without_schedule(program) if legacy else _without_fetches(program))
 
 
 def _without_fetches(program: Paddle) -> Paddle:
     """Clone a PIR Program without its fetches, which would share columns with those of a run."""
-    clone = _clone(program)
+    clone = clone_without_schedule(program)
     block = clone.global_block()
     remove_unused(block, [op for op in block.ops if op.name() in PIR_FETCHES])
-    return clone
-
-
-def _clone(program: Paddle, **options: bool) -> Paddle:
-    """Clone a Program without its schedule: a run must not set the user's learning rate."""
-    clone = program.clone(**options)
-    drop_lr_schedule(clone)
     return clone
 
 
 def _forward_only(merged: Merged) -> LiveProgram:
     """Clone the merged Program without later additions: losses, gradients, optimizers."""
     program, extent = merged.program, merged.joined.extent
-    clone = _clone(program)
+    clone = clone_without_schedule(program)
     block = clone.global_block()
     if merged.source.kind is ProgramKind.LEGACY:
-        for index in reversed(range(len(block.ops))):
-            if not extent.contains(program.global_block().ops[index]):
-                block._remove_op(index)  # noqa: SLF001
-        for name in block.vars.keys() - extent.variables:
-            block._remove_var(name)  # noqa: SLF001
+        pairs = zip(program.global_block().ops, block.ops, strict=True)
+        remove_operators(block, [copied for op, copied in pairs if not extent.contains(op)])
+        remove_variables(block, block.vars.keys() - extent.variables)
         return LiveProgram.of(clone)
     pairs = zip(program.global_block().ops, block.ops, strict=True)
     remove_unused(

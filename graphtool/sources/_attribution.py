@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, cast
 
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
+from graphtool.backend.pir_editing import insertion_block
 from graphtool.graph import Graph, Value
 
 __all__ = ["Attribution", "flatten", "value_id"]
@@ -227,4 +228,4 @@ def _insertion_block() -> _InsertionBlock:
     program = paddle.static.default_main_program()
     if is_legacy(program):
         return _LegacyInsertionBlock(program)
-    return _PirInsertionBlock(paddle.base.libpaddle.pir.get_current_insertion_point().block())
+    return _PirInsertionBlock(insertion_block())

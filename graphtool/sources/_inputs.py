@@ -11,6 +11,7 @@ from numbers import Integral
 from typing import cast
 
 from graphtool.arguments import bad_argument
+from graphtool.backend.facts import dtype_name
 from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.diagnostics import UsageError
 from graphtool.dtypes import BY_NAME
@@ -131,7 +132,7 @@ def _dtype_name(dtype: object) -> str | None:
     if isinstance(dtype, str):
         return dtype if dtype in DTYPES else None
     try:
-        return str(load_paddle().base.data_feeder.convert_dtype(dtype))
+        return dtype_name(dtype)
     except (TypeError, ValueError):
         return None
 

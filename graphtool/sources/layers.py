@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -21,7 +20,14 @@ from graphtool.backend.layer_weights import (
 )
 from graphtool.backend.legacy import operator_ids, read_legacy
 from graphtool.backend.live import LiveProgram
-from graphtool.backend.paddle import Paddle, in_mode, is_legacy, load_paddle, program_lock
+from graphtool.backend.paddle import (
+    Paddle,
+    in_mode,
+    ineffective_auto_cast,
+    is_legacy,
+    load_paddle,
+    program_lock,
+)
 from graphtool.backend.parameter_attributes import copy_from_layer
 from graphtool.backend.pir import ValueKey, read_pir
 from graphtool.diagnostics import ReadError, Report, UsageError, warn
@@ -114,7 +120,9 @@ def from_layer(
     GT047 for an invalid item of `input_spec`, GT048 if `layer` makes no Layer, GT248.
     """
     paddle = load_paddle()
-    _warn_about_auto_cast()
+    dtype = ineffective_auto_cast()
+    if dtype is not None:
+        warn(problems.auto_cast_without_effect(dtype))
     seconds = cast("object", timeout)
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if seconds is not None and not (is_number and cast("float", seconds) > 0):
@@ -380,18 +388,6 @@ def _layer_name(layer: Paddle) -> str:
     # A Layer may define `__getattr__` and return anything.
     name = getattr(layer, "__name__", None)
     return name if isinstance(name, str) else type(layer).__name__
-
-
-def _warn_about_auto_cast() -> None:
-    """Warn inside a `paddle.amp.auto_cast` without effect, as in dynamic mode on a CPU."""
-    core = load_paddle().base.core
-    if not hasattr(core, "_get_amp_attrs"):  # In Paddle 2.6 it never affects static Programs.
-        return
-    # `paddle.amp.auto_cast` is the function; its module keeps what was requested.
-    requested = sys.modules["paddle.amp.auto_cast"].amp_state()
-    is_on = core._get_amp_attrs()._amp_level != core.AmpLevel.O0  # noqa: SLF001
-    if requested and requested.get("enable") and requested.get("level") != "O0" and not is_on:
-        warn(problems.auto_cast_without_effect(str(requested.get("dtype"))))
 
 
 def _channel_mismatch(graph: Graph) -> str | None:

@@ -10,6 +10,7 @@ from typing import Annotated, TypeAlias
 
 import msgspec
 
+from graphtool.backend.generators import GeneratorState
 from graphtool.diagnostics import ReadError
 from graphtool.files import atomic_write
 from graphtool.readers import problems as reading
@@ -20,7 +21,6 @@ from graphtool.training import checkpoint_problems as problems
 __all__ = [
     "SCHEMA",
     "CheckpointContents",
-    "GeneratorState",
     "Manifest",
     "SavedTeacher",
     "SchedulerState",
@@ -35,15 +35,6 @@ _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Scalar: TypeAlias = bool | _Int64 | float | str | None
 # A learning rate scheduler keeps scalars, and the state of a scheduler that it wraps.
 SchedulerState: TypeAlias = dict[str, _Scalar | dict[str, _Scalar]]
-
-
-class GeneratorState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The state of a random generator. `device` is -1 for the CPU."""
-
-    device: int
-    seed: int
-    offset: int
-    engine: str
 
 
 class SavedTeacher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from graphtool.graph import Graph, Operator
-from graphtool.ops import is_training, written_operand
+from graphtool.ops import STACK_PUSHES, is_training, written_operand
 
-__all__ = ["STACK_PUSHES", "required_operators", "training_operators"]
-
-# Branches and loops push what their gradient will read; nothing in the forward pass reads it.
-STACK_PUSHES = frozenset({"cf.tuple_push"})
+__all__ = ["required_operators", "training_operators"]
 
 
 def training_operators(graph: Graph) -> frozenset[str]:

@@ -16,6 +16,7 @@ from time import monotonic
 from types import FrameType, TracebackType
 
 from graphtool.backend.layer_weights import map_set_parameters
+from graphtool.backend.optimizers import average_over_ranks, broadcast_from_first, rank_store
 from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.diagnostics import Diagnostic, GraphtoolError, warn
 from graphtool.text import elided, printable
@@ -59,12 +60,8 @@ def averaged(gradients: Paddle) -> list[tuple[Paddle, Paddle]]:
     The order is that of the parameters' names: PIR lists parameters in an order that differs from
     process to process, and ranks that exchange them in different orders wait for each other.
     """
-    paddle = load_paddle()
-    ranks, total = rank_count(), paddle.distributed.ReduceOp.SUM
-    return [
-        (parameter, paddle._C_ops.all_reduce(gradient, _ALL_RANKS, total) / ranks)  # noqa: SLF001
-        for parameter, gradient in sorted(gradients, key=_name)
-    ]
+    ordered = sorted(gradients, key=_name)
+    return [(parameter, average_over_ranks(gradient)) for parameter, gradient in ordered]
 
 
 def _name(gradient: tuple[Paddle, Paddle]) -> str:
@@ -76,9 +73,8 @@ def start_alike(startup: Paddle, names: Collection[str]) -> None:
 
     A second call for the same Variables changes nothing.
     """
-    broadcast = load_paddle()._C_ops.broadcast  # noqa: SLF001  # there is no other way
     setters = list(_initialisers(startup, names))
-    map_set_parameters(startup, setters, lambda own: broadcast(own, _ALL_RANKS, _FIRST))
+    map_set_parameters(startup, setters, broadcast_from_first)
 
 
 def _initialisers(startup: Paddle, names: Collection[str]) -> Iterator[Paddle]:
@@ -140,8 +136,8 @@ def meet(limit: float) -> None:
     """
     if _launch.peers is not None:
         return
-    paddle, (rank, ranks) = load_paddle(), _which()
-    store = paddle.base.core.create_or_get_global_tcp_store()
+    rank, ranks = _which()
+    store = rank_store()
     host = os.environ["PADDLE_CURRENT_ENDPOINT"].rpartition(":")[0]
     _launch.meetings += 1
     meeting = Meeting(

@@ -10,6 +10,14 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import cast
 
+from graphtool.backend.generators import can_restore, random_state, set_random_state
+from graphtool.backend.optimizers import (
+    accumulators,
+    learning_rate,
+    master_weights,
+    rate_variable,
+    unwrapped,
+)
 from graphtool.backend.paddle import Paddle, load_paddle, program_lock
 from graphtool.backend.tensors import copy_from_scope, full_like, initialised_tensors, set_tensors
 from graphtool.checks import persistable_names, used_names
@@ -29,14 +37,12 @@ from graphtool.training._checkpoint_file import (
     write_checkpoint,
 )
 from graphtool.training._program_info import ProgramInfo, check_scope
-from graphtool.training._random_state import can_restore, random_state, set_random_state
 from graphtool.training._ranks import telling
 from graphtool.version import version
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
 
 # Where optimizers that wrap another one keep it: mixed precision, LookAhead, fleet.
-_INNER_OPTIMIZER = ("_optimizer", "inner_optimizer", "_inner_opt", "user_defined_optimizer")
 # The key of the learning rate among the Variables.
 _RATE_KEY = ":learning_rate"
 # Counters of `CosineAnnealingWarmRestarts` that its `state_dict` omits.
@@ -164,7 +170,7 @@ class _TrainingState:
 
         Raises UsageError: GT248 for what holds no Program.
         """
-        return cls(info=ProgramInfo.of(program), optimizers=tuple(_unwrapped(optimizer)))
+        return cls(info=ProgramInfo.of(program), optimizers=tuple(unwrapped(optimizer)))
 
     @property
     def optimizer_name(self) -> str:
@@ -174,7 +180,7 @@ class _TrainingState:
     @property
     def scheduler(self) -> Paddle | None:
         """The scheduler of the learning rate, None if the rate is a number."""
-        rates = (getattr(each, "_learning_rate", None) for each in self.optimizers)
+        rates = map(learning_rate, self.optimizers)
         return next((rate for rate in rates if hasattr(rate, "state_dict")), None)
 
     @property
@@ -186,13 +192,13 @@ class _TrainingState:
         """The learning rate as `get_lr` returns it, None if a scheduler sets it."""
         if self.scheduler is not None:
             return None
-        rates = (getattr(each, "_learning_rate", None) for each in self.optimizers)
+        rates = map(learning_rate, self.optimizers)
         return next((float(rate) for rate in rates if isinstance(rate, int | float)), None)
 
     @property
     def is_minimized(self) -> bool:
         """Return whether an optimizer has state in the Program."""
-        return any(_rate_variable(each, self.info.program) is not None for each in self.optimizers)
+        return any(rate_variable(each, self.info.program) is not None for each in self.optimizers)
 
     def variables(self) -> dict[str, str]:
         """Map stable keys to the names of Variables, which may be counted; without teachers.
@@ -207,12 +213,12 @@ class _TrainingState:
     def _state_keys(self) -> Iterator[tuple[str, str]]:
         """Yield the names of Variables that optimizers made, each with its stable key."""
         for optimizer in self.optimizers:
-            for kind, by_parameter in getattr(optimizer, "_accumulators", {}).items():
+            for kind, by_parameter in accumulators(optimizer).items():
                 for parameter, variable in by_parameter.items():
                     yield variable.name, f"{parameter}:{kind}"
-            for parameter, variable in getattr(optimizer, "_master_weights", {}).items():
+            for parameter, variable in master_weights(optimizer).items():
                 yield variable.name, f"{parameter}:master_weight"
-            rate = _rate_variable(optimizer, self.info.program)
+            rate = rate_variable(optimizer, self.info.program)
             if rate is not None:
                 yield rate.name, _RATE_KEY
 
@@ -246,20 +252,6 @@ class _TrainingState:
         """Count the operators by type."""
         counts = Counter(operator.type for operator in self.info.graph.operators.values())
         return dict(sorted(counts.items()))
-
-
-def _unwrapped(optimizer: Paddle) -> Iterator[Paddle]:
-    """Yield an optimizer, then those that it wraps."""
-    yield optimizer
-    inner = (getattr(optimizer, name, None) for name in _INNER_OPTIMIZER)
-    wrapped = next((each for each in inner if each is not None), None)
-    if wrapped is not None:
-        yield from _unwrapped(wrapped)
-
-
-def _rate_variable(optimizer: Paddle, program: Paddle) -> Paddle | None:
-    rates: Mapping[Paddle, Paddle] = getattr(optimizer, "_learning_rate_map", {})
-    return rates.get(program)
 
 
 def _saved_teacher(merged: Merged, scope: Paddle) -> SavedTeacher:

@@ -8,22 +8,19 @@ from typing import cast
 
 from graphtool.arguments import bad_argument
 from graphtool.backend.errors import raise_paddle_errors_as
-from graphtool.backend.live import LiveProgram
+from graphtool.backend.legacy_editing import pruned_for_test
+from graphtool.backend.live import LiveProgram, clone_without_schedule
 from graphtool.backend.paddle import Paddle, static_mode
+from graphtool.backend.pir_editing import operations, remove_stack_pushes, set_test_mode
 from graphtool.backend.registry import set_merge_records
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError, warn
 from graphtool.graph import Graph, ProgramKind
-from graphtool.merging._backend import drop_lr_schedule
-from graphtool.merging._pir import operations, set_test_mode
 from graphtool.ops import RANDOM
 from graphtool.training import evaluation_problems as problems
-from graphtool.training._dataflow import STACK_PUSHES, required_operators, training_operators
+from graphtool.training._dataflow import required_operators, training_operators
 from graphtool.training._program_info import ProgramInfo
 
 __all__ = ["Evaluation", "for_test", "make_evaluation"]
-
-# With it a batch norm uses batch statistics and updates the running ones in test mode too.
-_TRAINABLE_STATISTICS = "trainable_statistics"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -102,8 +99,7 @@ def make_evaluation(info: ProgramInfo, fetch: object) -> Evaluation:
     with static_mode(info.live.kind):
         clone = _legacy_clone if info.live.kind is ProgramKind.LEGACY else _pir_clone
         program, fetches = clone(info, names)
-    # Paddle copies the learning rate's scheduler and the record of merges to a clone.
-    drop_lr_schedule(program)
+    # Paddle copies the record of merges to a clone.
     set_merge_records(program, (), info.teacher_weights)
     live = LiveProgram.of(program)
     random = [each.name for each in live.graph.operators.values() if each.kind in RANDOM]
@@ -141,7 +137,7 @@ def _fetch_errors(graph: Graph, name: str, training: Collection[str]) -> Iterato
 
 
 def _pir_clone(info: ProgramInfo, names: Sequence[str]) -> tuple[Paddle, tuple[Paddle, ...]]:
-    clone = info.program.clone()
+    clone = clone_without_schedule(info.program)
     block = clone.global_block()
     ops = block.ops
     required = {operator.index for operator in required_operators(info.graph, names)}
@@ -149,21 +145,11 @@ def _pir_clone(info: ProgramInfo, names: Sequence[str]) -> tuple[Paddle, tuple[P
     for index in reversed(range(len(ops))):
         if index not in required:
             block.remove_op(ops[index])
-        elif ops[index].num_regions():
-            _remove_pushes(ops[index])
+        else:
+            remove_stack_pushes(ops[index])
     for op in operations(block):
         set_test_mode(op)
     return clone, tuple(_clone_of(info.graph, name, ops) for name in names)
-
-
-def _remove_pushes(op: Paddle) -> None:
-    """Remove what branches and loops save for a gradient that is gone."""
-    for block in op.blocks():
-        for inner in block.ops:
-            if inner.name() in STACK_PUSHES:
-                block.remove_op(inner)
-            elif inner.num_regions():
-                _remove_pushes(inner)
 
 
 def _clone_of(graph: Graph, name: str, ops: Sequence[Paddle]) -> Paddle:
@@ -175,11 +161,6 @@ def _clone_of(graph: Graph, name: str, ops: Sequence[Paddle]) -> Paddle:
 
 
 def _legacy_clone(info: ProgramInfo, names: Sequence[str]) -> tuple[Paddle, tuple[Paddle, ...]]:
-    whole = info.program.clone(for_test=True)
-    targets = [whole.global_block().var(name) for name in names]
-    clone = whole._prune(targets)  # noqa: SLF001  # as `save_inference_model` does
-    for block in clone.blocks:
-        for op in block.ops:
-            if op.has_attr(_TRAINABLE_STATISTICS):
-                op._set_attr(_TRAINABLE_STATISTICS, False)  # noqa: SLF001, FBT003
+    whole = clone_without_schedule(info.program, for_test=True)
+    clone = pruned_for_test(whole, [whole.global_block().var(name) for name in names])
     return clone, tuple(clone.global_block().var(name) for name in names)

@@ -13,6 +13,14 @@ from graphtool.arguments import bad_argument
 from graphtool.backend.errors import convert_paddle_errors
 from graphtool.backend.layer_weights import is_dynamic_parameter
 from graphtool.backend.live import LiveProgram, read_program
+from graphtool.backend.optimizers import (
+    accumulators,
+    complete_clip,
+    every_n_runs,
+    parameter_list,
+    persistent_zeros,
+    set_variable,
+)
 from graphtool.backend.paddle import Paddle, is_legacy, legacy_mode, load_paddle, program_lock
 from graphtool.backend.pir import PirWalk, contains_value, read_pir
 from graphtool.diagnostics import (
@@ -30,7 +38,6 @@ from graphtool.ops import is_optimizer
 from graphtool.training import _ranks
 from graphtool.training import minimize_problems as problems
 from graphtool.training._alike import described
-from graphtool.training._clipping import complete_clip
 from graphtool.training._reach import reached_by_gradient
 
 __all__ = ["minimize"]
@@ -268,7 +275,7 @@ class _Request:
     @cached_property
     def requested_parameters(self) -> Sequence[Paddle | str] | None:
         """The parameters given to the call or to the optimizer, None for all."""
-        return self.parameters or getattr(self.optimizer, "_parameter_list", None) or None
+        return self.parameters or parameter_list(self.optimizer)
 
     @property
     def parameter_list(self) -> list[Paddle]:
@@ -308,8 +315,8 @@ class _Request:
     @property
     def names_with_foreign_state(self) -> list[str]:
         """The trainable names for which the optimizer has state in another Program."""
-        accumulators = getattr(self.optimizer, "_accumulators", {})
-        states = [state for by_name in accumulators.values() for state in by_name.items()]
+        kinds = accumulators(self.optimizer).values()
+        states = [state for by_name in kinds for state in by_name.items()]
         foreign = {name for name, variable in states if not self._is_in_program(variable)}
         return [name for name in self.trainable_names if name in foreign]
 
@@ -528,16 +535,16 @@ def _apply_every(
     Gradients of half precision are summed in float32, which does not lose small terms.
     """
     paddle = load_paddle()
-    ops, applied = paddle._C_ops, list[Paddle]()  # noqa: SLF001
+    applied = list[Paddle]()
     sums: list[tuple[Paddle, Paddle, Paddle]] = []
     for parameter, gradient in sorted(gradients, key=lambda pair: pair[0].name):
         dtype = "float64" if gradient.dtype == paddle.float64 else "float32"
-        variable = _persistent_zeros(f"{parameter.name}_accumulated", gradient.shape, dtype)
-        total = ops.assign_out_(variable + gradient.astype(variable.dtype), variable)
+        variable = persistent_zeros(f"{parameter.name}_accumulated", gradient.shape, dtype)
+        total = set_variable(variable, variable + gradient.astype(variable.dtype))
         sums.append((parameter, gradient, total))
     # Named after a parameter: unique to the Program, and the same one when it is built again.
-    counter = _persistent_zeros(f"{sums[0][0].name}_accumulated_runs", [1], "int64")
-    run = ops.assign_out_((counter + 1) % runs, counter)
+    counter = persistent_zeros(f"{sums[0][0].name}_accumulated_runs", [1], "int64")
+    run = set_variable(counter, (counter + 1) % runs)
 
     def update() -> None:
         means = [
@@ -546,20 +553,10 @@ def _apply_every(
         ]
         applied.extend(optimizer.apply_gradients(means) or ())
         for _, _, total in sums:
-            ops.assign_out_(paddle.zeros_like(total), total)
+            set_variable(total, paddle.zeros_like(total))
 
-    # An Executor with a scheduler looks for the learning rate outside of branches.
-    optimizer._create_global_learning_rate()  # noqa: SLF001
-    paddle.static.nn.cond(run == 0, update, lambda: None)
+    every_n_runs(optimizer, run == 0, update)
     return applied
-
-
-def _persistent_zeros(name: str, shape: Sequence[int], dtype: str) -> Paddle:
-    """Return a Variable that keeps its number from run to run, and starts as zero."""
-    paddle = load_paddle()
-    zero = paddle.nn.initializer.Constant(0.0)
-    make = paddle.pir.core.create_persistable_value
-    return make(dtype=dtype, shape=list(shape), name=name, initializer=zero)
 
 
 def _teacher_parameters(program: Paddle) -> frozenset[str]:

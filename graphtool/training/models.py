@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from graphtool.backend.layer_weights import copy_layer_tensors
 from graphtool.backend.live import LiveProgram
-from graphtool.backend.paddle import Paddle, load_paddle
-from graphtool.backend.tensors import looks_untrained
+from graphtool.backend.paddle import Paddle
+from graphtool.backend.tensors import looks_untrained, new_scope
 from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic, Report
 from graphtool.graph import Graph
@@ -64,11 +64,11 @@ def open_model(
 
     Raises GraphtoolError as `gt.read`, `for_training` and `load_parameters` do.
     """
-    scope = load_paddle().base.core.Scope()
+    scope = new_scope()
     is_student = role == "student"
     if path_exists(source) or not is_callable_spec(source):
         return _open_saved(source, scope, weights, is_student=is_student)
-    built_scope = load_paddle().base.core.Scope()
+    built_scope = new_scope()
     built = build(source, inputs, train=is_student, scope=built_scope)
     if not isinstance(built, Network):
         if weights is None:

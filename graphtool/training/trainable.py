@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from os import PathLike, fspath
 
 from graphtool.arguments import bad_argument
+from graphtool.backend import legacy_training, pir_training
 from graphtool.backend.counters import advance_counters, counted_names
 from graphtool.backend.live import (
     LiveProgram,
@@ -26,7 +27,7 @@ from graphtool.ops import BATCH_NORMS, NORMS, is_training, statistics_of
 from graphtool.readers.weights import persistable_values
 from graphtool.sources import read
 from graphtool.structure import analyse
-from graphtool.training import _legacy_training, _pir_training, problems
+from graphtool.training import problems
 from graphtool.training._reach import reached_by_gradient
 
 __all__ = ["Trainable", "for_training", "open_program"]
@@ -81,7 +82,7 @@ def for_training(inference_program: Paddle | str | PathLike[str]) -> Trainable:
         if is_training(operator):
             raise GraphtoolError(problems.training_program(before, operator.name))
     plan = _plan(before)
-    backend = _legacy_training if live.kind is ProgramKind.LEGACY else _pir_training
+    backend = legacy_training if live.kind is ProgramKind.LEGACY else pir_training
     with in_mode(static=True):
         program = backend.training_clone(
             live.program,
@@ -237,7 +238,7 @@ def _norms_without_results(graph: Graph) -> Counter[str]:
 
 def _name_collisions(graph: Graph, program: Paddle) -> Iterator[Diagnostic]:
     """Warn if Paddle may generate names again that a legacy program has."""
-    if graph.kind is ProgramKind.PIR or _legacy_training.counts_names_by_program(program):
+    if graph.kind is ProgramKind.PIR or legacy_training.counts_names_by_program(program):
         return
     if taken := [name for name in graph.values if _COUNTED_NAME.fullmatch(name)]:
         yield problems.names_taken(graph, taken)

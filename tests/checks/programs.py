@@ -9,7 +9,7 @@ from typing import Any
 import paddle
 from paddle import nn
 
-from graphtool import checks
+import graphtool as gt
 from graphtool.diagnostics import Diagnostic, Report, Severity
 
 
@@ -73,7 +73,7 @@ def scope_of(startup: Any, mode: str = "pir") -> Any:
 
 def checked(teacher: Any, student: Any, feed_map: dict[str, str], **options: Any) -> Report:
     """Check a merge of built `(main, startup)` pairs, each with the weights in its own Scope."""
-    return checks.check_merge(teacher[0], student[0], feed_map, **options)
+    return gt.check_merge(teacher[0], student[0], feed_map, **options)
 
 
 def only(report: Report, code: str) -> Diagnostic:

@@ -7,7 +7,7 @@ from pathlib import Path
 import paddle
 import pytest
 
-from graphtool import checks
+import graphtool as gt
 from graphtool.diagnostics import MergeError, Severity, UsageError, docs_of, known_codes
 from graphtool.merging import merge
 from graphtool.sources.layers import from_layer
@@ -60,7 +60,7 @@ def _bytes(scope, name):
 def test_an_argument_of_a_wrong_type_is_refused_by_its_name(options):
     teacher, student = program(classifier("x"))[0], program(classifier())[0]
     given = {"feed_map": {"x": "image"}, **options}
-    for call in (checks.check_merge, merge):
+    for call in (gt.check_merge, merge):
         with pytest.raises(UsageError) as raised:
             call(teacher, student, **given)
         (found,) = raised.value.report
@@ -73,11 +73,11 @@ def test_values_in_a_feed_map_are_refused():
     teacher, student = program(classifier("x"))[0], program(classifier())[0]
     value = student.global_block().ops[-1].result(0)
     with pytest.raises(UsageError, match="GT248"):
-        checks.check_merge(teacher, student, {value: value})
+        gt.check_merge(teacher, student, {value: value})
 
 
 def test_what_cannot_be_read_is_in_the_report():
-    report = checks.check_merge("nowhere.json", "nowhere.pdmodel", {})
+    report = gt.check_merge("nowhere.json", "nowhere.pdmodel", {})
     assert codes(report) == ["GT001", "GT001"]
 
 
@@ -85,7 +85,7 @@ def test_what_cannot_be_read_is_in_the_report():
 def test_files_are_checked_without_importing_paddle():
     model = str(_FIXTURES / "3.3.1" / "cnn.json")
     code = (
-        "import sys; from graphtool.checks import check_merge;"
+        "import sys; from graphtool.merging.checking import check_merge;"
         f"report = check_merge({model!r}, {model!r}, {{'image': 'image'}});"
         "print(sorted({found.code for found in report}), 'paddle' in sys.modules)"
     )
@@ -102,7 +102,7 @@ def test_every_pair_of_saved_models_can_be_checked():
     models += _FIXTURES.rglob("*.pdmodel")
     student = program(classifier())[0]
     for model in models:
-        report = checks.check_merge(model, student, {"image": "image"})
+        report = gt.check_merge(model, student, {"image": "image"})
         assert all(found.code and found.message for found in report)
         if "training" in model.name:
             assert "GT222" in codes(report, Severity.ERROR), model
@@ -114,7 +114,7 @@ def test_a_network_of_dynamic_mode_brings_its_weights():
     teacher = from_layer(paddle.nn.Conv2D(3, 4, 3), shape, train=False)
     student = from_layer(paddle.nn.Conv2D(3, 4, 3), shape)
     feed_map = {teacher.feeds[0]: student.feeds[0]}
-    report = checks.check_merge(teacher, student, feed_map, scope=paddle.static.Scope())
+    report = gt.check_merge(teacher, student, feed_map, scope=paddle.static.Scope())
     assert codes(report) == []
 
 
@@ -155,14 +155,14 @@ def test_all_that_has_a_program_is_taken_and_judged_as_merge_does():
     student = from_layer(lambda: paddle.nn.Conv2D(3, 4, 3), shape)
     paddle.enable_static()
     for ours in (student, student.live, student.program):
-        report = checks.check_merge(
+        report = gt.check_merge(
             teacher, ours, {teacher.feeds[0]: student.feeds[0]}, paddle.static.Scope()
         )
         assert codes(report) == []
     scope = scope_of(student.startup)
     merged = merge(teacher, student.live, {teacher.feeds[0]: student.feeds[0]}, scope=scope)
     again = {"teacher_program": teacher, "feed_map": {teacher.feeds[0]: student.feeds[0]}}
-    wanted = checks.check_merge(student_program=merged, scope=scope, **again)
+    wanted = gt.check_merge(student_program=merged, scope=scope, **again)
     with pytest.raises(MergeError) as caught:
         merge(student_program=merged, scope=scope, **again)
     assert codes(caught.value.report) == codes(wanted)
@@ -176,13 +176,13 @@ def test_a_legacy_student_that_is_translated_has_no_names_in_the_way():
     student = program(classifier(train=False), "legacy")[0]
     feeds = {"x": "image"}
     kept = {"parameters": "later", "name_prefix": ""}
-    as_it_is = checks.check_merge(teacher, student, feeds, **kept)
+    as_it_is = gt.check_merge(teacher, student, feeds, **kept)
     assert codes(as_it_is).count("GT201") == 2
-    translated = only(checks.check_merge(teacher, student, feeds, restored=True, **kept), "GT201")
+    translated = only(gt.check_merge(teacher, student, feeds, restored=True, **kept), "GT201")
     assert translated.message.startswith("8 teacher parameters get names that the student has")
 
 
 def test_a_prefix_that_no_file_can_hold_is_refused():
     teacher, student = program(classifier("x"))[0], program(classifier())[0]
     with pytest.raises(UsageError, match=r"GT248.*name_prefix"):
-        checks.check_merge(teacher, student, {"x": "image"}, name_prefix="\ud800")
+        gt.check_merge(teacher, student, {"x": "image"}, name_prefix="\ud800")

@@ -8,6 +8,7 @@ from pathlib import Path
 import paddle
 import pytest
 
+import graphtool as gt
 from graphtool import checks, read
 from graphtool.backend.devices import device_facts
 from graphtool.backend.facts import known_operators
@@ -53,10 +54,10 @@ def test_a_pir_teacher_cannot_join_a_legacy_student():
 @pytest.mark.pir
 def test_a_legacy_student_that_is_made_trainable_is_translated_for_a_pir_teacher():
     teacher, student = program(classifier("x")), program(classifier(train=False), "legacy")
-    report = checks.check_merge(teacher[0], student[0], _MAP, restored=True)
+    report = gt.check_merge(teacher[0], student[0], _MAP, restored=True)
     assert only(report, "GT243").severity is Severity.NOTE
     assert {"GT230"} & set(codes(report)) == set()
-    assert "GT230" in codes(checks.check_merge(teacher[0], student[0], _MAP))
+    assert "GT230" in codes(gt.check_merge(teacher[0], student[0], _MAP))
 
 
 def test_an_operator_that_paddle_does_not_know_is_named():
@@ -158,7 +159,7 @@ def _half(x):
 def test_what_the_place_cannot_compute_is_named():
     teacher = read(program(lambda: _half(data("x", -1, 8)))[0])
     student = program(lambda: data("image", -1, 8).mean())
-    fits = checks.check_merge(teacher, student[0], _MAP, place="cpu")
+    fits = gt.check_merge(teacher, student[0], _MAP, place="cpu")
     assert "GT246" not in codes(fits)
 
     (exp,) = (name for name, found in teacher.operators.items() if found.type == "pd_op.exp")
@@ -168,7 +169,7 @@ def test_what_the_place_cannot_compute_is_named():
         ("custom_op.mine", Severity.NOTE, "not checked: whether the cpu computes `custom_op.mine`"),
     ):
         operators = {**teacher.operators, exp: replace(teacher.operators[exp], type=kind)}
-        report = checks.check_merge(
+        report = gt.check_merge(
             replace(teacher, operators=operators), student[0], _MAP, place=paddle.CPUPlace()
         )
         found = only(report, "GT246")

@@ -5,7 +5,7 @@ import paddle
 import pytest
 from paddle import nn
 
-from graphtool import checks
+import graphtool as gt
 from graphtool.diagnostics import MergeError, Severity, UsageError
 from graphtool.merging import merge
 from graphtool.readers.tensor_files import parameter_file_facts
@@ -132,7 +132,7 @@ def _saved(folder, mode="pir", width=4):
 def test_a_saved_teacher_brings_its_weights_and_they_fit(tmp_path, mode):
     model = _saved(tmp_path, mode)
     student = program(classifier(), mode)
-    report = checks.check_merge(model, student[0], _MAP)
+    report = gt.check_merge(model, student[0], _MAP)
     assert codes(report) == []
     facts = parameter_file_facts(model.with_suffix(".pdiparams"))
     assert facts.tensors[:3] == (((4,), "float32"),) * 3
@@ -149,23 +149,23 @@ def test_a_saved_teacher_with_nothing_beside_it_lacks_its_weights_as_in_merge(tm
     with pytest.raises(MergeError) as raised:
         merge(str(model), student[0], _MAP, scope=scope)
     for source in (model, str(model)):
-        found = only(checks.check_merge(source, student[0], _MAP, scope), "GT235")
+        found = only(gt.check_merge(source, student[0], _MAP, scope), "GT235")
         assert found in raised.value.report.errors
         assert found.message.startswith("all 8 tensors of the teacher are not in its Scope: ")
         lost = model.with_suffix(".pdiparams")
         assert found.notes == (f"there is no `{lost}`, where a saved model has its weights",)
         assert found.help == 'merge(..., parameters="later").load_teacher(FILE)'
-    later = checks.check_merge(model, student[0], _MAP, scope, parameters="later")
+    later = gt.check_merge(model, student[0], _MAP, scope, parameters="later")
     assert only(later, "GT235").severity is Severity.NOTE
     there = scope_of(program(classifier("x", train=False))[1], "pir")
-    assert codes(checks.check_merge(model, student[0], _MAP, scope, there)) == []
+    assert codes(gt.check_merge(model, student[0], _MAP, scope, there)) == []
 
 
 @pytest.mark.pir
 def test_a_parameter_file_of_another_model_is_refused(tmp_path):
     model, other = _saved(tmp_path), _saved(tmp_path, width=6)
     other.with_suffix(".pdiparams").replace(model.with_suffix(".pdiparams"))
-    report = checks.check_merge(str(model), program(classifier())[0], _MAP)
+    report = gt.check_merge(str(model), program(classifier())[0], _MAP)
     found = only(report, "GT239")
     assert found.severity is Severity.ERROR
     assert "holds 8 tensors, of which 1 fit; the teacher has 8 tensors" in found.message
@@ -177,7 +177,7 @@ def test_a_damaged_parameter_file_is_in_the_report(tmp_path):
     model = _saved(tmp_path)
     weights = model.with_suffix(".pdiparams")
     weights.write_bytes(weights.read_bytes()[:-8])
-    report = checks.check_merge(model, program(classifier())[0], _MAP)
+    report = gt.check_merge(model, program(classifier())[0], _MAP)
     found = only(report, "GT240")
     assert found.severity is Severity.ERROR
     assert found.message.endswith("8 bytes of its data are missing")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from paddle import nn
 
-from graphtool import checks
+import graphtool as gt
 from graphtool.diagnostics import MergeError
 from graphtool.merging import merge
 from tests.checks.programs import checked, classifier, codes, data, only, program
@@ -24,7 +24,7 @@ def _writing(x: Any) -> Any:
 @pytest.mark.pir
 def test_a_teacher_that_writes_over_a_shared_feed_is_refused() -> None:
     teacher, student = small(_writing, "image"), small(networks.plain)
-    report = checks.check_merge(teacher.program, student.program, {"image": "data"})
+    report = gt.check_merge(teacher.program, student.program, {"image": "data"})
     found = only(report, "GT233")
     assert found.message.startswith(
         "the teacher writes over its feed `image`, which the student reads as well, in `set_value"

@@ -11,11 +11,12 @@ from zlib import crc32
 import networkx as nx
 
 import graphtool as gt
-from graphtool.checks import check_merge, guess_feed_map
+from graphtool.checks import guess_feed_map
 from graphtool.cli import main
 from graphtool.diagnostics import Diagnostic, GraphtoolError
 from graphtool.graph import Graph
 from graphtool.matching.fingerprint import fingerprints, program_fingerprint
+from graphtool.merging.checking import check_merge
 
 __all__ = ["Step", "all_of", "command", "with_model"]
 

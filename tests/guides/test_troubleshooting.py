@@ -20,6 +20,7 @@ from tests.guides.troubleshooting import (
 
 # What no short program causes on every machine; the section says so in these words.
 _WITHOUT_PROGRAM = {
+    "GT056": "No program causes it: no release of Paddle so far lacks one",
     "GT521": "No program causes it under Paddle 3",
     "GT548": "No short program causes it: it takes two hosts",
 }

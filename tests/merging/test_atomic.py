@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from graphtool import merging
-from graphtool.checks import check_merge
+from graphtool.backend import pir_joining
 from graphtool.diagnostics import MergeError, UsageError
-from graphtool.merging import _pir, merge, merged_of
+from graphtool.merging import merge, merged_of
+from graphtool.merging.checking import check_merge
 from tests.merging import networks
 from tests.merging.networks import Built, run, samples, small
 
@@ -20,7 +21,7 @@ class Stop(BaseException):
     """What no handler of ours could catch by accident."""
 
 
-_ALL = range(len(_pir.STEPS) + 1)
+_ALL = range(len(pir_joining.STEPS) + 1)
 # The first, one in the middle, and after all: the others are undone alike.
 _FAST = {0, len(_ALL) // 2, _ALL[-1]}
 
@@ -39,8 +40,8 @@ def test_a_failure_at_any_step_changes_nothing(
     before = _state(teacher), _state(student)
     wanted = student.run({"data": samples()}, student.output)[0]
     state = _state(student)
-    steps = (*_pir.STEPS[:at], _fail, *_pir.STEPS[at:])
-    monkeypatch.setattr(_pir, "STEPS", steps)
+    steps = (*pir_joining.STEPS[:at], _fail, *pir_joining.STEPS[at:])
+    monkeypatch.setattr(pir_joining, "STEPS", steps)
 
     with pytest.raises(Stop):
         _merge(teacher, student)
@@ -60,7 +61,7 @@ def test_a_failure_half_way_through_the_weights_takes_the_first_ones_away(
 ) -> None:
     teacher, student = small(networks.perceptron, "image"), small(networks.branching)
     # A Variable without a tensor, which the check has no chance to see: it goes after the check.
-    monkeypatch.setattr(_pir, "STEPS", (_emptying(teacher), *_pir.STEPS))
+    monkeypatch.setattr(pir_joining, "STEPS", (_emptying(teacher), *pir_joining.STEPS))
     before = _state(student)
     with pytest.raises(MergeError, match=r"GT258.*Paddle failed in `gt.merge`: ") as caught:
         _merge(teacher, student)
@@ -139,7 +140,7 @@ def test_a_failure_while_registering_keeps_the_merges_before() -> None:
 
 
 @pytest.mark.pir
-@pytest.mark.parametrize("at", range(len(_pir.STEPS)))
+@pytest.mark.parametrize("at", range(len(pir_joining.STEPS)))
 def test_where_undoing_fails_the_rest_is_undone_all_the_same(
     at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,8 +151,8 @@ def test_where_undoing_fails_the_rest_is_undone_all_the_same(
     def spoil(job: Any) -> None:
         job.undo.callback(_stop)
 
-    steps = (*_pir.STEPS[:at], spoil, *_pir.STEPS[at:], _fail)
-    monkeypatch.setattr(_pir, "STEPS", steps)
+    steps = (*pir_joining.STEPS[:at], spoil, *pir_joining.STEPS[at:], _fail)
+    monkeypatch.setattr(pir_joining, "STEPS", steps)
     with pytest.raises(Stop):
         _merge(teacher, student)
     assert _state(student) == before

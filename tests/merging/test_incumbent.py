@@ -10,9 +10,9 @@ import pytest
 from paddle import nn
 
 from graphtool.backend.live import LiveProgram
-from graphtool.checks import check_merge
 from graphtool.diagnostics import MergeError, ReadError, Severity
 from graphtool.merging import Merged, merge
+from graphtool.merging.checking import check_merge
 from tests.merging import cases, networks
 from tests.merging.networks import Built, build, run, samples, small
 

@@ -12,9 +12,9 @@ import pytest
 from paddle.nn import functional as F  # noqa: N812
 
 from graphtool.backend.live import LiveProgram
-from graphtool.checks import check_merge
 from graphtool.diagnostics import MergeError
 from graphtool.merging import merge
+from graphtool.merging.checking import check_merge
 from graphtool.merging.folder import load_merged, save_merged
 from tests.merging import cases, networks
 
@@ -243,7 +243,7 @@ def _calls(work, *, stop=None):
     def watch(frame, *_):
         nonlocal count, armed
         name = frame.f_code.co_name
-        armed = armed or (name == "_append" and frame.f_code.co_filename.endswith("_legacy.py"))
+        armed = armed or (name == "_append" and frame.f_code.co_filename.endswith("joining.py"))
         if name == "pop_all":  # From here on the merge is done.
             sys.setprofile(None)
         elif armed:

@@ -10,10 +10,10 @@ import numpy as np
 import paddle
 import pytest
 
-from graphtool.checks import check_merge
 from graphtool.diagnostics import GraphtoolError, MergeError, Severity, UsageError
 from graphtool.merging import Merged, merge
 from graphtool.merging._scope import assign_tensors
+from graphtool.merging.checking import check_merge
 from graphtool.training import load_parameters
 from tests.merging import networks
 from tests.merging.networks import Built, bytes_of, run, samples, small

@@ -11,9 +11,9 @@ import paddle
 import pytest
 from paddle import nn
 
-from graphtool.checks import check_merge
 from graphtool.diagnostics import MergeError, Severity, UsageError
 from graphtool.merging import Merged, merge
+from graphtool.merging.checking import check_merge
 from graphtool.merging.folder import load_merged, save_merged
 from tests.merging import cases
 from tests.merging.networks import run, samples, small

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import graphtool as gt
+from graphtool.backend.generators import can_restore, random_state
 from graphtool.cli import main
 from graphtool.diagnostics import ReadError, UsageError
 from graphtool.matching._batches import NetworkFeeds, batches_of
 from graphtool.readers.tensor_files import Tensor, write_tensors
 from graphtool.sources._model_spec import parse_input
 from graphtool.training import _checkpoint_file as files
-from graphtool.training._random_state import can_restore, random_state
 from graphtool.training.checkpoints import _have_same_fields
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

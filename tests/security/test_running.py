@@ -10,8 +10,8 @@ import paddle
 import pytest
 
 import graphtool as gt
-from graphtool.checks import check_merge
 from graphtool.diagnostics import PairError, ReadError, Severity
+from graphtool.merging.checking import check_merge
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 CNN = (FIXTURES / "3.3.1" / "cnn.json").read_text()

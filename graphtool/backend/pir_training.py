@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.backend.pir import read_pir
-from graphtool.merging._pir import operations
+from graphtool.backend.pir_editing import inserting_before, operations
 from graphtool.ops import PIR_FETCHES, TEST_MODE
 
 __all__ = ["training_clone"]
@@ -81,11 +81,9 @@ def _replace_feed(program: Paddle, block: Paddle, op: Paddle) -> None:
     """Replace a `feed` operation by a `data` operation, as `paddle.static.data` makes it."""
     paddle = load_paddle()
     fed, name = op.result(0), op.attrs()["name"]
-    with paddle.static.program_guard(program):
-        paddle.pir.set_insertion_point(op)
+    with inserting_before(op, program):
         place = paddle.base.core.Place()
         data = paddle._C_ops.data(name, fed.shape, fed.dtype, place)  # noqa: SLF001
-        paddle.pir.reset_insertion_point_to_end()
     data.stop_gradient = True
     fed.replace_all_uses_with(data)
     block.remove_op(op)
@@ -100,11 +98,9 @@ def _rebuild(program: Paddle, op: Paddle) -> None:
     paddle, attributes = load_paddle(), op.attrs()
     function, names = _REBUILT[op.name()]
     operands = (value if value.initialized() else None for value in op.operands_source())
-    with paddle.static.program_guard(program):
-        paddle.pir.set_insertion_point(op)
+    with inserting_before(op, program):
         make = getattr(paddle._C_ops, function)  # noqa: SLF001
         results = make(*operands, *(attributes[name] for name in names))
-        paddle.pir.reset_insertion_point_to_end()
     rebuilt = paddle.utils.flatten(results)[0].get_defining_op()
     if "struct_name" in attributes:
         rebuilt.set_str_attr("struct_name", attributes["struct_name"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from graphtool.backend.legacy_editing import remove_operators, remove_variables
 from graphtool.backend.paddle import Paddle, legacy_mode, load_paddle
 from graphtool.ops import BATCH_NORMS, LEGACY_PORTS, TEST_MODE
 
@@ -64,17 +65,14 @@ def counts_names_by_program(program: Paddle) -> bool:
 
 
 def _remove_ports(block: Paddle) -> None:
-    for index in reversed(range(len(block.ops))):
-        op = block.ops[index]
-        if op.type not in LEGACY_PORTS:
-            continue
+    ports = [op for op in block.ops if op.type in LEGACY_PORTS]
+    for op in ports:
         if op.type == "feed":
             fed = block.vars[op.output("Out")[0]]
             fed.desc.set_need_check_feed(True)
             fed.stop_gradient = True
-        block._remove_op(index)  # noqa: SLF001
-    for name in LEGACY_PORTS & block.vars.keys():
-        block._remove_var(name, sync=False)  # noqa: SLF001
+    remove_operators(block, ports)
+    remove_variables(block, LEGACY_PORTS & block.vars.keys())
 
 
 def _add_reserve(op: Paddle) -> None:

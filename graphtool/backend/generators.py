@@ -1,14 +1,15 @@
-"""Save and restore the state of Paddle's random generators."""
+"""Paddle's random generators, and their state as plain data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import cast
 
-from graphtool.backend.paddle import Paddle, load_paddle
-from graphtool.training._checkpoint_file import GeneratorState
+import msgspec
 
-__all__ = ["can_restore", "random_state", "set_random_state"]
+from graphtool.backend.paddle import Paddle, load_paddle
+
+__all__ = ["GeneratorState", "can_restore", "generators", "random_state", "set_random_state"]
 
 
 _MAX_SEED, _UINT64 = 2**31, 2**64
@@ -16,13 +17,31 @@ _MAX_SEED, _UINT64 = 2**31, 2**64
 _INT64 = 2**63
 
 
+class GeneratorState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The state of a random generator. `device` is -1 for the CPU."""
+
+    device: int
+    seed: int
+    offset: int
+    engine: str
+
+
+def generators() -> list[Paddle]:
+    """Return Paddle's random generators: the CPU's, and each GPU's if Paddle runs on GPUs."""
+    paddle = load_paddle()
+    core = paddle.base.core
+    is_gpu = paddle.device.get_device().startswith("gpu")
+    devices = core.get_cuda_device_count() if is_gpu else 0
+    return [core.default_cpu_generator(), *map(core.default_cuda_generator, range(devices))]
+
+
 def random_state() -> tuple[GeneratorState, ...]:
-    """Return the state of the CPU's generator, and of each GPU's if Paddle runs on GPUs.
+    """Return the state of all generators.
 
     Paddle 2.6 exposes no engine of the CPU generator, so it is first reseeded from itself there.
     """
     states: list[GeneratorState] = []
-    for generator in _generators():
+    for generator in generators():
         state = _state(generator)
         if state.device < 0 and not state.engine:
             generator.manual_seed(generator.random() % _MAX_SEED)
@@ -33,22 +52,14 @@ def random_state() -> tuple[GeneratorState, ...]:
 
 def can_restore(saved: Sequence[GeneratorState]) -> bool:
     """Return whether a state can be set here: same number of generators, of the same kinds."""
-    current = [_state(generator) for generator in _generators()]
+    current = [_state(generator) for generator in generators()]
     return len(current) == len(saved) and all(map(_is_compatible, current, saved))
 
 
 def set_random_state(saved: Sequence[GeneratorState]) -> None:
     """Set a state for which `can_restore` holds."""
-    for generator, state in zip(_generators(), saved, strict=True):
+    for generator, state in zip(generators(), saved, strict=True):
         generator.set_state(_paddle_state(generator.get_state(), state))
-
-
-def _generators() -> Iterator[Paddle]:
-    paddle = load_paddle()
-    core = paddle.base.core
-    yield core.default_cpu_generator()
-    if paddle.device.get_device().startswith("gpu"):
-        yield from map(core.default_cuda_generator, range(core.get_cuda_device_count()))
 
 
 def _state(generator: Paddle) -> GeneratorState:

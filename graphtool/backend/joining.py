@@ -1,4 +1,4 @@
-"""Data that the PIR and the legacy merge share, and helpers for Programs of either kind."""
+"""What joining two Programs takes and gives, for PIR and legacy alike."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ from dataclasses import dataclass, field
 from graphtool.backend.live import LiveProgram
 from graphtool.backend.paddle import Paddle, is_legacy
 from graphtool.backend.pir import ValueKey
-from graphtool.graph import Graph
 
-__all__ = ["BlockSnapshot", "Scopes", "ValueMap", "drop_lr_schedule", "fetched_value"]
-
-
-_FETCH_KINDS = frozenset({"fetch", "shadow_output"})
-_SCHEDULE_ATTRIBUTES = ("lr_scheduler", "lr_name", "lr_var")
+__all__ = ["BlockSnapshot", "NewNames", "ValueMap"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Scopes:
-    """The Scope that holds the teacher's weights, and the one the student trains in.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewNames:
+    """Old and new names of the teacher, in pairs.
 
-    `share`: nothing writes the teacher's tensors any more, so both Scopes may use one buffer.
+    `replacements` are student Values used instead of the teacher's: those of `feed_map`, and shared
+    parameters. `renames` are persistables (in legacy Programs all Variables), `unmapped_feeds` the
+    feeds that stay the teacher's own. `prefix` names every other legacy Variable.
     """
 
-    teacher: Paddle
-    student: Paddle
-    share: bool = False
+    feed_map: tuple[tuple[str, str], ...]
+    replacements: tuple[tuple[str, str], ...]
+    renames: tuple[tuple[str, str], ...]
+    unmapped_feeds: tuple[tuple[str, str], ...]
+    prefix: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,25 +64,3 @@ class ValueMap:
     names: Mapping[str, str] = field(default_factory=dict[str, str])
     live: LiveProgram | None = None
     extent: BlockSnapshot
-
-
-def drop_lr_schedule(clone: Paddle) -> None:
-    """Remove the learning-rate schedule that Paddle copied into a clone.
-
-    Otherwise an Executor sets the rate in the global Scope before each run, and fails if the rate
-    Variable was removed.
-    """
-    for attribute in _SCHEDULE_ATTRIBUTES:
-        if hasattr(clone, attribute):
-            delattr(clone, attribute)
-
-
-def fetched_value(graph: Graph, name: str) -> str:
-    """Return the operand of the fetch operator that produces a Value, or the name unchanged.
-
-    A merge drops the teacher's fetches. In a translated legacy Program an output's legacy name is
-    that of the fetch's result.
-    """
-    producer = graph.producer(name)
-    operand = producer.operands[0] if producer and producer.kind in _FETCH_KINDS else None
-    return name if operand is None else operand

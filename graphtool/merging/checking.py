@@ -21,17 +21,16 @@ from graphtool.backend.live import program_of
 from graphtool.backend.paddle import Paddle
 from graphtool.backend.registry import merge_records, student_scope_of
 from graphtool.both import Both
-from graphtool.checks.arguments import check_sources
 from graphtool.checks.plan import (
     ParametersWhen,
     are_saved_shapes,
     persistable_names,
     saved_names,
 )
-from graphtool.checks.planning import MergeOptions, TeacherWeights, plan_merge
 from graphtool.checks.rules import run_rules
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, Report
 from graphtool.graph import Graph, ProgramKind
+from graphtool.merging.planning import MergeOptions, TeacherWeights, check_sources, plan_merge
 from graphtool.paths import path_exists, resolve_model_prefix
 from graphtool.readers import weight_problems
 from graphtool.readers.parameter_files import find_parameters

@@ -6,19 +6,27 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from graphtool.arguments import bad_argument, short_repr
-from graphtool.backend.devices import DeviceFacts, device_facts
-from graphtool.backend.facts import ScopeFacts, is_pir_default, same_variables, scope_facts
+from graphtool.backend.devices import as_place, device_facts
+from graphtool.backend.facts import is_pir_default, same_variables, scope_facts
 from graphtool.backend.layer_weights import differing_tensors
-from graphtool.backend.paddle import Paddle, load_paddle
+from graphtool.backend.live import is_live
+from graphtool.backend.paddle import Paddle
 from graphtool.backend.tensors import initialised_tensors
 from graphtool.both import NO_NAMES, Both
 from graphtool.checks.arguments import check_arguments
 from graphtool.checks.plan import MergePlan, ParametersWhen, plan_without_facts
 from graphtool.diagnostics import Diagnostic, UsageError, rule
+from graphtool.facts import DeviceFacts, ScopeFacts
 from graphtool.graph import Graph, ProgramKind
 from graphtool.readers.tensor_files import ParameterFileFacts
 
-__all__ = ["MergeOptions", "TeacherWeights", "bad_parameters_argument", "plan_merge"]
+__all__ = [
+    "MergeOptions",
+    "TeacherWeights",
+    "bad_parameters_argument",
+    "check_sources",
+    "plan_merge",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -109,7 +117,7 @@ def _paddle_place(place: Paddle | None) -> Paddle | None:
     if not (isinstance(place, str) or type(place).__name__.endswith("Place")):
         raise UsageError(bad_argument("place", place, 'a Place, or what Paddle calls it: "cpu"'))
     try:
-        return load_paddle().base.framework._get_paddle_place(place)  # noqa: SLF001
+        return as_place(place)
     except (TypeError, ValueError, AttributeError) as error:
         raise UsageError(bad_argument("place", place, f"a Place: {error}")) from None
 
@@ -196,3 +204,27 @@ def _with_scopes(plan: MergePlan, student: Paddle | None, teacher: Paddle | None
 
 def _scope_facts(scope: Paddle | None, names: Iterable[str]) -> ScopeFacts | None:
     return None if scope is None else scope_facts(scope, names)
+
+
+def check_sources(
+    teacher: object,
+    student: object,
+    *,
+    teachers: tuple[type, ...],
+    students: tuple[type, ...] = (),
+) -> None:
+    """Refuse networks that are neither live nor of the other types that a call accepts.
+
+    Raises UsageError: GT248, for both at once.
+    """
+    networks = (("teacher_program", teacher, teachers), ("student_program", student, students))
+    found = [
+        bad_argument(name, given, "a Program, a Network or a path" if types else _LIVE)
+        for name, given, types in networks
+        if not (is_live(given) or isinstance(given, types))
+    ]
+    if found:
+        raise UsageError(*found)
+
+
+_LIVE = "a Program or a Network, as graphtool.for_training(path) gives for a saved model"
