@@ -1,4 +1,4 @@
-"""Report arguments of the wrong type."""
+"""Report arguments of the wrong type or with impossible values."""
 
 from __future__ import annotations
 
@@ -11,12 +11,29 @@ __all__ = ["bad_argument", "short_repr"]
 _MERGE = 'graphtool.merge(teacher, student, {"image": "image"}, name_prefix="teacher_")'
 
 
-@rule("GT248")
+@rule(
+    "GT248",
+    replaces=(
+        "GT249",
+        "GT254",
+        "GT350",
+        "GT358",
+        "GT407",
+        "GT408",
+        "GT410",
+        "GT411",
+        "GT530",
+        "GT629",
+    ),
+)
 def bad_argument(name: str, value: object, expected: str, call: str = _MERGE) -> Diagnostic:
-    """An argument is of a type that the call does not take; nothing was read or touched.
+    """An argument has a wrong type or an impossible value; nothing was read or changed.
 
-    Feeds, Values and parameters go by their names: a Variable has `.name`, a Value is found with
-    `graphtool.read(program)`.
+    Feeds, Values and parameters go by name: a Variable has `.name`, and `graphtool.read(program)`
+    lists Values. Tensors of dynamic mode and NumPy arrays are not part of a Program: feed them.
+
+    A Report that is drawn comes from `check_merge` or `check_pairs`. Around a focus all operators
+    are drawn, so its only level is `op`.
     """
     return Diagnostic(message=f"`{name}` is `{short_repr(value)}`; wanted {expected}", help=call)
 
@@ -27,6 +44,12 @@ class _ShortRepr(Repr):
     def repr_Value(self, value: object, _: int) -> str:  # noqa: N802  # the name `Repr` looks up
         """Return the name of the type. The repr of a Program is too long."""
         return f"<{type(value).__name__}>"
+
+    def repr_instance(self, x: object, level: int) -> str:
+        """Return the name of the type instead of an address."""
+        if type(x).__repr__ is object.__repr__:
+            return f"<{type(x).__name__}>"
+        return super().repr_instance(x, level)
 
     repr_Operation = repr_Block = repr_OpOperand = repr_Program = repr_Value  # noqa: N815
 

@@ -16,9 +16,9 @@ from graphtool.backend.live import is_live, live_program, program_of
 from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.backend.tensors import copy_tensor, initialised_tensors, share_tensors
 from graphtool.checks import persistable_names
-from graphtool.diagnostics import Diagnostic, warn
+from graphtool.checks.parameters import uninitialised_parameters
+from graphtool.diagnostics import Diagnostic, Severity, Where, counted, warn
 from graphtool.graph import Graph
-from graphtool.training import problems
 from graphtool.training._program_info import check_program
 
 __all__ = [
@@ -53,7 +53,7 @@ def merge(
     `graphtool.merge` with PaddleSlim's argument names. The tutorial's older version took
     `name_prefix` as the sixth argument; a string there is taken as the prefix. `merge_feed` has no
     effect: the teacher's feed operators are never merged. A teacher with no weights in its Scope is
-    merged with a warning, GT550. Both programs may use one name for a tensor in one Scope if the
+    merged with a warning, GT235. Both programs may use one name for a tensor in one Scope if the
     student's startup program has not run yet: the tensor is then the teacher's, and is copied.
     `parameters` and `shared` are those of `graphtool.merge`; `parameters`, if given, alone decides
     whether weights come later. `graphtool.merging.merged_of(program)` returns the Merged.
@@ -92,7 +92,13 @@ def _uninitialised_warning(teacher: Graph, scope: Paddle | None) -> Diagnostic |
     home = load_paddle().static.global_scope() if scope is None else scope
     if not names or initialised_tensors(home, names):
         return None
-    return problems.weights_come_later(teacher.source, len(names))
+    return uninitialised_parameters(
+        f"{counted(len(names), 'parameter')} of the teacher are uninitialised: "
+        "load them after the merge",
+        (Where(role="teacher", program=teacher.source),),
+        severity=Severity.WARNING,
+        help="graphtool.merging.merged_of(student_program).load_teacher(file_or_scope)",
+    )
 
 
 def _separate_scope(teacher: Graph, student: Paddle, scope: Paddle | None) -> Paddle | None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import wraps
 from inspect import cleandoc, currentframe
-from typing import ParamSpec
+from typing import ParamSpec, cast
 
-from graphtool.text import elided, escaped_bounded, escaped_code, printed_name
+from graphtool.text import elided, escaped_bounded, escaped_code, printed_name, string_literal
 
 __all__ = [
+    "Call",
     "Diagnostic",
     "GraphtoolError",
     "MergeError",
@@ -29,6 +30,7 @@ __all__ = [
     "known_codes",
     "listed",
     "register_docs",
+    "replacements",
     "rule",
     "warn",
 ]
@@ -68,6 +70,36 @@ class Where:
             escaped_bounded(part or "") for part in (self.role, self.program, self.source)
         )
         return "  ".join(part for part in (role, program, value, shape, source) if part)
+
+
+class Call(str):
+    """A help that is a call with arguments: text in Python; commands print it as their options.
+
+    Arguments are bools, texts, tuples of texts, or mappings of texts.
+    """
+
+    __slots__ = ("arguments", "comment")
+
+    def __new__(  # noqa: PYI034  # `typing.Self` is new in Python 3.11
+        cls, function: str | None, comment: str = "", **arguments: object
+    ) -> Call:
+        """Write the call of a function, or the arguments alone if it is None."""
+        shown = ", ".join(f"{name}={_literal(value)}" for name, value in arguments.items())
+        call = super().__new__(cls, (f"{function}(..., {shown})" if function else shown) + comment)
+        call.arguments, call.comment = arguments, comment
+        return call
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, str):
+        return string_literal(value)
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, tuple):
+        texts = [_literal(text) for text in cast("tuple[object, ...]", value)]
+        return f"({', '.join(texts)}{',' * (len(texts) == 1)})"
+    pairs = cast("Mapping[str, object]", value).items()
+    return f"{{{', '.join(f'{_literal(name)}: {_literal(text)}' for name, text in pairs)}}}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,16 +207,20 @@ class UsageError(GraphtoolError):
 
 _DOCS: dict[str, str] = {}
 _FINDERS: dict[str, str] = {}
+_REPLACED: dict[str, str] = {}
 
 
-def rule(code: str) -> Callable[[Callable[_P, Diagnostic]], Callable[_P, Diagnostic]]:
+def rule(
+    code: str, *, replaces: Sequence[str] = ()
+) -> Callable[[Callable[_P, Diagnostic]], Callable[_P, Diagnostic]]:
     """Register the function that makes the Diagnostics of a code.
 
     The slug is the function's name, and its docstring is what `graphtool explain CODE` prints.
+    `replaces` are codes of earlier releases that this one covers now.
     """
 
     def register(make: Callable[_P, Diagnostic]) -> Callable[_P, Diagnostic]:
-        slug = register_docs(code, make)
+        slug = register_docs(code, make, replaces)
 
         @wraps(make)
         def stamped(*args: _P.args, **kwargs: _P.kwargs) -> Diagnostic:
@@ -195,19 +231,25 @@ def rule(code: str) -> Callable[[Callable[_P, Diagnostic]], Callable[_P, Diagnos
     return register
 
 
-def register_docs(code: str, finder: Callable[..., object]) -> str:
+def register_docs(code: str, finder: Callable[..., object], replaces: Sequence[str] = ()) -> str:
     """Register a function's docstring for `graphtool explain CODE`, and return its slug."""
     path = f"{finder.__module__}.{finder.__qualname__}"
     # A module whose import was interrupted is imported again.
     assert _FINDERS.setdefault(code, path) == path, f"{code} is taken"
     slug = finder.__name__.replace("_", "-")
     _DOCS[code] = f"{code} {slug}\n\n{cleandoc(finder.__doc__ or '')}"
+    _REPLACED.update(dict.fromkeys(replaces, code))
     return slug
 
 
 def docs_of(code: str) -> str | None:
     """Return the documentation of a code, None if no rule has it."""
     return _DOCS.get(code.upper())
+
+
+def replacements() -> dict[str, str]:
+    """Map codes of earlier releases to those that cover them now, for all rules loaded so far."""
+    return dict(sorted(_REPLACED.items()))
 
 
 def known_codes() -> tuple[str, ...]:

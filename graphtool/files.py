@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from os import PathLike
 from pathlib import Path
 
-from graphtool.diagnostics import Diagnostic, GraphtoolError, rule
+from graphtool.diagnostics import Diagnostic, GraphtoolError, Severity, rule
 from graphtool.paths import unwritable_help
 from graphtool.staging import exchange, reach_disk, staged
 
@@ -19,6 +19,7 @@ __all__ = [
     "atomic_replace",
     "atomic_write",
     "check_writable",
+    "exists_already",
     "os_errors_reported",
     "resolve_links",
     "unwritable_output",
@@ -42,6 +43,20 @@ def unwritable_output(path: str, reason: str) -> Diagnostic:
         message=f"`{path}` cannot be written: {reason}",
         help=unwritable_help(path, reason),
     )
+
+
+@rule("GT604", replaces=("GT605", "GT606", "GT610", "GT616", "GT630", "GT636"))
+def exists_already(message: str, help: str, severity: Severity = Severity.ERROR) -> Diagnostic:
+    """Something else is in the way of a file or folder to write; it is left as it is.
+
+    `--force` (`force=True`) replaces what graphtool wrote earlier: a recipe, which may have been
+    edited, or a merged program. It leaves all other files alone, except for
+    `gt.export_student(force=True)`. An export concludes a training, which an error would lose, so
+    it is written beside the files in its way, or into a folder of its name; an earlier export,
+    known by the checksums in `student.graphtool`, is replaced. `graphtool inspect` replaces what it
+    wrote itself.
+    """
+    return Diagnostic(message=message, help=help, severity=severity)
 
 
 def check_writable(path: str | PathLike[str]) -> None:

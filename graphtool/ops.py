@@ -8,6 +8,7 @@ from functools import lru_cache
 from math import isfinite
 from typing import Generic, TypeVar
 
+from graphtool.diagnostics import Diagnostic, Severity, Where, rule
 from graphtool.graph import Attribute, Graph, Operator
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "logits_of",
     "numbers",
     "statistics_of",
+    "unknown_operators",
     "unsupported_operators",
     "written_operand",
 ]
@@ -450,3 +452,21 @@ def unsupported_operators(graph: Graph, known: frozenset[str]) -> list[Operator]
         for operator in graph.operators.values()
         if operator.type not in known and not operator.type.startswith(_BUILT_IN)
     ]
+
+
+@rule("GT244", replaces=("GT045",))
+def unknown_operators(
+    message: str,
+    *,
+    severity: Severity = Severity.ERROR,
+    where: tuple[Where, ...] = (),
+    notes: tuple[str, ...] = (),
+    help: str = 'paddle.utils.cpp_extension.load(name="my_ops", sources=[...])  # first',
+) -> Diagnostic:
+    """A network has operators that the installed Paddle does not know.
+
+    They are custom operators, whose library must be loaded first, or operators of another release
+    or of an inference engine (fused, quantised). A saved model with such operators is not opened:
+    Paddle would abort the process.
+    """
+    return Diagnostic(message=message, severity=severity, where=where, notes=notes, help=help)

@@ -16,6 +16,7 @@ from graphtool.paths import path_exists
 from graphtool.text import path_argument, printed_forms, printed_name, shell_command, shell_option
 
 __all__ = [
+    "ambiguous_name",
     "check_selector",
     "find",
     "find_for_role",
@@ -24,6 +25,7 @@ __all__ = [
     "listing_help",
     "nearest_names",
     "unescape_name",
+    "unknown_name",
     "with_owning_role",
     "with_selector",
 ]
@@ -55,8 +57,18 @@ def find(graph: Graph, selector: str) -> Value:
             if len(candidates) == 1:
                 return candidates[0]
             if candidates:
-                raise ReadError(ambiguous_name(graph, selector, tuple(candidates)))
-    raise ReadError(unknown_name(graph, selector))
+                places = (
+                    Where(program=graph.source, value=value.name, shape=value.shape)
+                    for value in candidates
+                )
+                raise ReadError(
+                    ambiguous_name(
+                        f"`{selector}` means {len(candidates)} Values",
+                        where=tuple(places),
+                        help=f"use one of their names: `{printed_name(candidates[0].name)}`",
+                    )
+                )
+    raise ReadError(_unknown_selector(graph, selector))
 
 
 def _check_graph(value: object) -> None:
@@ -116,18 +128,31 @@ def find_for_role(role: str, graph: Graph, other: Graph, selector: str) -> Value
         raise error from None
 
 
-@rule("GT101")
-def unknown_name(graph: Graph, selector: str) -> Diagnostic:
-    """No Value of the program has this name, legacy name, attribute path or module path.
+@rule("GT101", replaces=("GT110", "GT111", "GT112", "GT330"))
+def unknown_name(
+    message: str, where: Where, *, notes: tuple[str, ...] = (), help: str | None = None
+) -> Diagnostic:
+    """The network has no such Value, operator or stage.
 
-    `graphtool inspect MODEL --name 'relu_*'` lists names. Pruning a program renumbers derived
-    names such as `relu_48`.
+    A Value is named by its name, legacy name, attribute path or module path; `graphtool inspect
+    MODEL --name 'relu_*'` lists names. Pruning a network renumbers names such as `relu_48`. A pair
+    names the teacher's Value first, with or without the prefix. A loss cannot compare a Value
+    inside a branch or loop, or a vector of tensors: name what the branch or loop returns, or one of
+    the tensors.
+
+    The filters of `inspect` must all match. `--op` takes a type (`pd_op.relu`, `relu`) or a pattern
+    (`'conv*'`), in the spelling of PIR or of legacy programs; `--stage` a number from 1, or `stem`;
+    in `--shape`, `?` and -1 match any size. A network without feature maps has no stages.
     """
+    return Diagnostic(message=message, where=(where,), notes=notes, help=help)
+
+
+def _unknown_selector(graph: Graph, selector: str) -> Diagnostic:
     near = nearest_names(selector, list(_names(graph)))
     is_substring = any(selector in value.name for value in graph.values.values())
-    return Diagnostic(
-        message=_unknown(selector),
-        where=(Where(program=graph.source),),
+    return unknown_name(
+        _unknown(selector),
+        Where(program=graph.source),
         notes=tuple(_notes(graph, selector, near)),
         help=listing_help(
             graph.source, name=f"*{escape(selector)}*" if is_substring and selector else None
@@ -156,24 +181,21 @@ def _notes(graph: Graph, selector: str, near: Sequence[str]) -> Iterator[str]:
     yield from near_notes(selector, near)
     if all(value.layer is None for value in graph.values.values()):
         yield (
-            "the program keeps no attribute paths (`layer4.2`): "
-            "only what `module:callable` or `gt.from_layer` builds has them"
+            "the program has no attribute paths (`layer4.2`): "
+            "only networks built by `module:callable` or `gt.from_layer` have them"
         )
 
 
-@rule("GT102")
-def ambiguous_name(graph: Graph, selector: str, candidates: tuple[Value, ...]) -> Diagnostic:
-    """The selector fits several Values; name one of them.
+@rule("GT102", replaces=("GT351",))
+def ambiguous_name(
+    message: str, *, where: tuple[Where, ...] = (), notes: tuple[str, ...] = (), help: str
+) -> Diagnostic:
+    """Several Values fit the name; use the name of one of them.
 
-    A module that runs more than once, or hands on several Values, is such a case.
+    A path means several Values if its module runs more than once, or returns several. If several
+    teachers have the name, put the prefix that was given to `gt.merge` before it.
     """
-    return Diagnostic(
-        message=f"`{selector}` means {len(candidates)} Values",
-        where=tuple(
-            Where(program=graph.source, value=value.name, shape=value.shape) for value in candidates
-        ),
-        help=f"use one of their names: `{printed_name(candidates[0].name)}`",
-    )
+    return Diagnostic(message=message, where=where, notes=notes, help=help)
 
 
 def _meanings(graph: Graph, selector: str) -> Iterator[list[Value]]:

@@ -15,6 +15,7 @@ __all__ = [
     "elided",
     "escaped_bounded",
     "escaped_code",
+    "inspect_command",
     "path_argument",
     "printable",
     "printed_forms",
@@ -133,6 +134,11 @@ def shell_command(*words: str) -> str:
 def path_argument(path: str) -> str:
     """Return a path that no command mistakes for an option: `./-v`."""
     return f"./{path}" if path.startswith("-") else path
+
+
+def inspect_command(model: str) -> str:
+    """Return the command that inspects a MODEL."""
+    return shell_command("graphtool", "inspect", path_argument(model))
 
 
 def shell_option(name: str, value: str) -> str:

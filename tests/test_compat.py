@@ -170,7 +170,7 @@ def test_identical_logits_give_no_decoupled_loss() -> None:
 def test_a_teacher_that_was_never_started_is_merged_with_a_warning_and_loaded_later() -> None:
     script = Script(start_teacher=False)
 
-    with pytest.warns(UserWarning, match="GT550") as said:
+    with pytest.warns(UserWarning, match="GT235") as said:
         merge(script.teacher, script.student, {"data": "image"}, script.place, script.scope)
 
     assert {one.filename for one in said} == {__file__}
@@ -278,7 +278,7 @@ def test_a_teacher_that_ends_in_softmax_is_refused_unless_that_is_said() -> None
         F.softmax(script.teacher.global_block().ops[-1].result(0))
     merge(script.teacher, script.student, {"data": "image"}, script.place, script.scope)
 
-    with pytest.raises(gt.PairError, match="GT349"):
+    with pytest.raises(gt.PairError, match="GT228"):
         soft_label("teacher_softmax_0", "add_2", script.student)
 
     said = soft_label("teacher_softmax_0", "add_2", script.student, from_probs="teacher")

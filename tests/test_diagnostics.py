@@ -11,9 +11,9 @@ from graphtool.diagnostics import Diagnostic, docs_of, rule
 
 
 def test_a_module_whose_import_was_interrupted_can_be_imported_again() -> None:
-    before = docs_of("GT250")
+    before = docs_of("GT253")
     reload(graphtool.merging.problems)
-    assert docs_of("GT250") == before
+    assert docs_of("GT253") == before
 
 
 def test_a_code_is_not_given_twice() -> None:
@@ -21,5 +21,5 @@ def test_a_code_is_not_given_twice() -> None:
         """Nothing."""
         return Diagnostic(message="")
 
-    with pytest.raises(AssertionError, match="GT250 is taken"):
-        rule("GT250")(other)
+    with pytest.raises(AssertionError, match="GT253 is taken"):
+        rule("GT253")(other)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 
 from graphtool.backend.interrupts import interrupts_held
 from graphtool.backend.paddle import program_lock
 from graphtool.backend.private import missing_names
-from graphtool.diagnostics import Diagnostic, GraphtoolError, rule
+from graphtool.diagnostics import Diagnostic, GraphtoolError, Where, rule
 
 __all__ = [
     "PADDLE_ERRORS",
     "convert_paddle_errors",
     "error_text",
+    "paddle_failed",
     "raise_paddle_errors_as",
     "shortened_message",
 ]
@@ -38,19 +39,26 @@ _COMPILED_MESSAGE = re.compile(
 )
 
 
-@rule("GT258")
-def paddle_failed(call: str, reason: str) -> Diagnostic:
-    """Paddle raised an error inside of a call that had passed all checks.
+@rule("GT258", replaces=("GT257", "GT378"))
+def paddle_failed(
+    message: str,
+    *,
+    where: Sequence[Where] = (),
+    notes: Sequence[str] = (),
+    help: str | None = None,
+) -> Diagnostic:
+    """Paddle raised an error, although all checks had passed.
 
-    The Programs and Scopes are as they were before. The message has Paddle's own words; what it
-    raised is the cause of the exception (`error.__cause__`). With the flag of the help Paddle adds
-    the stack of its compiled part.
+    The message quotes Paddle; its exception is the cause of this one (`error.__cause__`). Programs
+    and Scopes are as they were before. `FLAGS_call_stack_level` adds the stack of Paddle's compiled
+    part.
+
+    If a network does not run in `verify` or for evidence, its input may be unsuitable: ids out of
+    range, or a size that it does not take. `verify` generates whole numbers of 0 and 1, images of
+    32 × 32 pixels and sequences of 8 steps: pass a feed that fits the network. If the merge warned,
+    the cause may be tensors in its Scope that belong to another network.
     """
-    return Diagnostic(
-        message=f"Paddle failed in `{call}`: {reason}",
-        notes=("Programs and Scopes are as they were",),
-        help='paddle.set_flags({"FLAGS_call_stack_level": 2})  # and once again',
-    )
+    return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)
 
 
 @contextmanager
@@ -59,7 +67,17 @@ def raise_paddle_errors_as(kind: type[GraphtoolError], call: str) -> Generator[N
 
     Other threads' calls wait until this one is done.
     """
-    with program_lock(), convert_paddle_errors(lambda reason: kind(paddle_failed(call, reason))):
+
+    def error(reason: str) -> GraphtoolError:
+        return kind(
+            paddle_failed(
+                f"Paddle failed in `{call}`: {reason}",
+                notes=("Programs and Scopes are as they were",),
+                help='paddle.set_flags({"FLAGS_call_stack_level": 2})  # and once again',
+            )
+        )
+
+    with program_lock(), convert_paddle_errors(error):
         yield
 
 

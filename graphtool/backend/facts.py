@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
-from graphtool.diagnostics import Diagnostic, ReadError, Where, rule
+from graphtool.diagnostics import ReadError
 from graphtool.facts import ScopeFacts, ScopeVariable
 from graphtool.graph import ProgramKind
 
@@ -16,7 +16,6 @@ __all__ = [
     "dtype_name",
     "is_pir_default",
     "known_operators",
-    "operators_not_known",
     "same_variables",
     "scope_facts",
 ]
@@ -106,21 +105,6 @@ def known_operators(kind: ProgramKind) -> frozenset[str] | None:
     custom = {f"custom_op.{name}" for name in legacy}
     pd_ops = {f"pd_op.{name}" for name in with_builder | legacy}
     return frozenset(pd_ops | custom) | _PIR_WITHOUT_BUILDER
-
-
-@rule("GT045")
-def operators_not_known(path: str, types: Sequence[str]) -> Diagnostic:
-    """The saved model has operators that the installed Paddle does not know; it was not opened.
-
-    They are custom operators, whose library has to be loaded first, or ones of another release or
-    of an inference engine (fused, quantised). Paddle ends the process where it opens such a file.
-    """
-    listed = ", ".join(f"`{name}`" for name in dict.fromkeys(types))
-    return Diagnostic(
-        message=f"Paddle does not know operators of the saved model: {listed}",
-        where=(Where(program=path),),
-        help='paddle.utils.cpp_extension.load(name="my_ops", sources=[...])  # first',
-    )
 
 
 def is_pir_default() -> bool:

@@ -10,18 +10,19 @@ from pathlib import Path
 
 from graphtool.backend import problems
 from graphtool.backend.errors import PADDLE_ERRORS, error_text, shortened_message
-from graphtool.backend.facts import known_operators, operators_not_known
+from graphtool.backend.facts import known_operators
 from graphtool.backend.legacy import read_legacy
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.backend.pir import PirWalk, ValueKey, read_pir
 from graphtool.backend.registry import merge_records
-from graphtool.diagnostics import ReadError
+from graphtool.diagnostics import ReadError, Where, listed
 from graphtool.graph import Graph, ProgramKind, variable_of
-from graphtool.ops import unsupported_operators
+from graphtool.ops import unknown_operators, unsupported_operators
 from graphtool.readers._protobuf import read_protobuf
 from graphtool.readers._regular_file import check_not_special
 from graphtool.readers.problems import no_such_path
 from graphtool.selectors import find
+from graphtool.text import inspect_command
 
 __all__ = [
     "LiveProgram",
@@ -41,6 +42,7 @@ __all__ = [
 
 # No operation has the id -1.
 _NO_KEY: ValueKey = (-1, -1, 0)
+_NOT_OPENED = "Paddle cannot open the saved model"
 
 
 def read_program(program: Paddle) -> Graph:
@@ -175,18 +177,19 @@ def _with_names_of(graph: Graph, earlier: Graph) -> Graph:
 def open_pir(path: str, graph: Graph) -> LiveProgram:
     """Open a saved PIR model as a Program; `graph` is what was read from it.
 
-    Raises ReadError: GT032 if Paddle has no PIR, GT045 for operators unknown to Paddle, GT049 if it
-    refuses.
+    Raises ReadError: GT032 if Paddle has no PIR or refuses, GT244 for operators unknown to Paddle.
     """
     paddle = load_paddle()
     core = paddle.base.core
     if not hasattr(core, "deserialize_pir_program"):
         reason = f"Paddle {paddle.__version__} reads no models of Paddle 3"
-        raise ReadError(problems.not_translated(path, reason))
+        raise ReadError(problems.not_opened(path, reason, message=_NOT_OPENED))
     unknown = unsupported_operators(graph, known_operators(graph.kind) or frozenset())
     if unknown:
         # Paddle would abort the process.
-        raise ReadError(operators_not_known(path, [operator.type for operator in unknown]))
+        types = list(dict.fromkeys(operator.type for operator in unknown))
+        message = f"Paddle does not know operators of the saved model: {listed(types)}"
+        raise ReadError(unknown_operators(message, where=(Where(program=path),)))
     program = paddle.static.Program()
     with _refusals_reported(path):
         # Bytes, since a path need not be UTF-8.
@@ -201,7 +204,7 @@ def open_pir(path: str, graph: Graph) -> LiveProgram:
 def open_legacy(path: str) -> LiveProgram:
     """Open a saved legacy model as a legacy Program.
 
-    Raises ReadError: GT049 if Paddle refuses.
+    Raises ReadError: GT032 if Paddle refuses.
     """
     with _refusals_reported(path):
         program = load_paddle().static.Program.parse_from_string(Path(path).read_bytes())
@@ -210,11 +213,13 @@ def open_legacy(path: str) -> LiveProgram:
 
 @contextmanager
 def _refusals_reported(path: str) -> Generator[None]:
-    """Turn an error of Paddle into GT049."""
+    """Turn an error of Paddle into GT032."""
     try:
         yield
     except PADDLE_ERRORS as error:
-        raise ReadError(problems.not_opened(path, error_text(error))) from error
+        reason, inspect = error_text(error), inspect_command(path)
+        found = problems.not_opened(path, reason, message=_NOT_OPENED, help=inspect)
+        raise ReadError(found) from error
 
 
 def translate(source: Paddle | bytes | str | Path) -> LiveProgram:
@@ -227,13 +232,13 @@ def translate(source: Paddle | bytes | str | Path) -> LiveProgram:
     paddle = load_paddle()
     name, data = _program_desc(source)
     if not hasattr(paddle.pir, "translate_to_pir_with_param_map"):
-        raise ReadError(problems.not_translated(name, f"Paddle {paddle.__version__} cannot do it"))
+        raise ReadError(problems.not_opened(name, f"Paddle {paddle.__version__} cannot do it"))
     read_protobuf(name, data)
     try:
         desc = paddle.base.core.ProgramDesc(data)
         program, values = paddle.pir.translate_to_pir_with_param_map(desc)
     except PADDLE_ERRORS as error:
-        raise ReadError(problems.not_translated(name, shortened_message(str(error)))) from None
+        raise ReadError(problems.not_opened(name, shortened_message(str(error)))) from None
     walk = read_pir(program)
     graph = replace(_with_aliases(walk.graph, _legacy_names(walk, values)), source=name)
     return LiveProgram(program=program, graph=graph, keys=walk.keys)

@@ -53,7 +53,7 @@ def load_paddle() -> Paddle:
     if getattr(paddle, "__file__", None) is None:
         # A folder `paddle` in `sys.path` is imported as a namespace package.
         (folder, *_) = paddle.__path__
-        raise ReadError(problems.no_paddle(f"`{folder}` is a folder, and no package"))
+        raise ReadError(problems.no_paddle(f"`{folder}` is a folder, not a package"))
     _warn_if_names_are_missing()
     return paddle
 

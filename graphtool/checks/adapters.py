@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from graphtool.checks.layouts import is_map
 from graphtool.checks.locations import format_shape
-from graphtool.diagnostics import Diagnostic, PairError, Where, rule
+from graphtool.diagnostics import Diagnostic, PairError, Severity, Where, rule
 from graphtool.graph import UNKNOWN_DIM, Shape
 from graphtool.loss_specs import channel_axis
 
 __all__ = [
+    "ADAPTER_CALL",
     "ADAPTER_INPUTS",
+    "TRAINABLE_INPUT",
     "Adapter",
     "adapted_shapes",
     "adapter_misfit",
     "check_adapter",
-    "fixed_value",
     "is_pooled",
     "layer_axis",
+    "misapplied",
     "parse_adapter",
     "resized",
     "teacher_channels",
-    "unknown_adapter",
 ]
 
 _STEP = re.compile(
@@ -38,6 +39,8 @@ ADAPTER_INPUTS = {
     "linear": "a Value of rank 2 or more whose last dim is known",
     "resize": "maps of rank 4",
 }
+TRAINABLE_INPUT = "a Value whose gradient reaches a parameter of the student"
+ADAPTER_CALL = 'gt.losses.adapters.conv1x1(merged.student("relu_22"), 512)'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +59,17 @@ class Adapter:
 def parse_adapter(text: str) -> Adapter:
     """Parse the text of `Pair.adapter`: `conv1x1(256->512)+resize`; the numbers are optional.
 
-    Raises PairError: GT355 for any other text.
+    Raises PairError: GT357 for any other text.
     """
     steps = [_STEP.fullmatch(step) for step in text.replace(" ", "").split("+")]
     layers = [step for step in steps if step and step["layer"]]
     sizes = [step for step in steps if step and step["size"]]
     if len(layers) > 1 or len(sizes) > 1 or len(layers) + len(sizes) < len(steps):
-        raise PairError(unknown_adapter(text))
+        known = "known: `conv1x1`, `linear`, `resize`, `conv1x1+resize`"
+        example = 'adapter = "conv1x1"'
+        raise PairError(
+            adapter_misfit(f"there is no adapter `{text}`", notes=(known,), help=example)
+        )
     layer = layers[0] if layers else None
     return Adapter(
         layer=layer["layer"] if layer else None,
@@ -119,7 +126,7 @@ def check_adapter(
     """Yield why an adapter cannot be built for a pair, whose maps have their channels first."""
     no_maps = [place for place, shape in zip(where, shapes, strict=True) if not is_map(shape)]
     if adapter.resizes and no_maps:
-        yield from (adapter_misfit("resize", ADAPTER_INPUTS["resize"], place) for place in no_maps)
+        yield from (misapplied("resize", place, ADAPTER_INPUTS["resize"]) for place in no_maps)
         return
     if adapter.resizes:
         shapes = resized(*shapes)
@@ -134,9 +141,9 @@ def _check_channels(
     teacher_shape, student_shape = shapes
     teacher, axis = teacher_channels(teacher_shape), layer_axis(layer, student_shape)
     if teacher == UNKNOWN_DIM:
-        yield adapter_misfit(layer, "one whose channels are known", where[0])
+        yield misapplied(layer, where[0], "one whose channels are known")
     if axis is None:
-        yield adapter_misfit(layer, ADAPTER_INPUTS[layer], where[1])
+        yield misapplied(layer, where[1], ADAPTER_INPUTS[layer])
     if teacher == UNKNOWN_DIM or axis is None:
         return
     student = student_shape[axis]
@@ -150,66 +157,48 @@ def _check_channels(
             f"{layer}({from_channels}->{to_channels})", f"conv1x1({student_shape[1]}->{teacher})"
         )
         expected = f"a last dim of {from_channels}"
+    fix = f'adapter = "{corrected}"'
     if from_channels != student:
-        yield adapter_misfit(text, expected, where[1], corrected=corrected)
+        yield misapplied(text, where[1], expected, help=fix)
     if to_channels != teacher:
-        actual = f"`{where[0].value}` has {teacher}", where[0]
-        yield adapter_misfit(
-            text, f"{to_channels} channels", where[1], corrected=corrected, teacher=actual
+        message = (
+            f"`{text}` brings `{where[1].value}` to {to_channels} channels, the teacher's "
+            f"`{where[0].value}` has {teacher}"
         )
+        yield adapter_misfit(message, (where[1], where[0]), help=fix)
 
 
-@rule("GT355")
-def unknown_adapter(text: str) -> Diagnostic:
-    """A pair's `adapter` is none that graphtool can build.
-
-    There are `conv1x1` for maps, `linear` for vectors and tokens, and `resize`, which brings the
-    larger of two maps to the size of the smaller; `conv1x1+resize` is both. The numbers of
-    `conv1x1(256->512)` are the channels of the student and of the teacher, and may be left out.
-    """
-    return Diagnostic(
-        message=f"there is no adapter `{text}`",
-        notes=("known: `conv1x1`, `linear`, `resize`, `conv1x1+resize`",),
-        help='adapter = "conv1x1"',
-    )
-
-
-@rule("GT356")
-def fixed_value(adapter: str, where: Where) -> Diagnostic:
-    """An adapter is put on a Value through which no gradient reaches a parameter.
-
-    The adapter alone would learn then, and nothing of the student. An adapter belongs on the
-    student's side: the teacher is frozen. Where it is a Value of the student's, all parameters
-    before it are frozen, or something stops the gradient (`stop_gradient`, `detach`).
-    """
-    return Diagnostic(
-        message=f"`{adapter}` is put on `{where.value}`, whose gradient reaches no parameter",
-        where=(where,),
-        help='gt.losses.adapters.conv1x1(merged.student("relu_22"), 512)',
-    )
-
-
-@rule("GT357")
+@rule("GT357", replaces=("GT355", "GT356", "GT365"))
 def adapter_misfit(
-    adapter: str,
-    expected: str,
-    where: Where,
+    message: str,
+    where: Sequence[Where] = (),
     *,
-    corrected: str | None = None,
-    teacher: tuple[str, Where] | None = None,
+    severity: Severity = Severity.ERROR,
+    notes: Sequence[str] = (),
+    help: str = _SUGGEST,
 ) -> Diagnostic:
-    """An adapter cannot be built for a Value of such a shape, or makes what the teacher has not.
+    """A pair's `adapter` does not exist, does not fit its Value, or is not needed.
 
-    `conv1x1` takes maps of rank 4, `linear` vectors and tokens: both need to know how many channels
-    there are. `resize` takes maps. Where dims are not known, build the network with the size of its
+    `conv1x1` takes maps of rank 4, `linear` vectors and tokens; both must know the number of
+    channels. `resize` takes maps, and brings the larger to the size of the smaller;
+    `conv1x1+resize` is both. The numbers of `conv1x1(256->512)` are the channels of the student and
+    of the teacher, and are optional. If dims are unknown, build the network with the size of its
     input.
+
+    An adapter belongs on the student's side, since the teacher is frozen. If no gradient reaches a
+    parameter of the student, only the adapter would learn: a parameter is frozen, or something
+    stops the gradient (`stop_gradient`, `detach`).
+
+    A loss that compares Values with any number of channels needs no adapter: the adapter would
+    learn in the student's place. If you changed the `loss` in a recipe, delete the `adapter`.
     """
-    wrong_input = (
-        f"`{adapter}` is put on `{where.value}` {format_shape(where.shape)}; wanted {expected}"
-    )
-    wrong_output = f"`{adapter}` brings `{where.value}` to {expected}, "
     return Diagnostic(
-        message=f"{wrong_output}the teacher's {teacher[0]}" if teacher else wrong_input,
-        where=(where,) if teacher is None else (where, teacher[1]),
-        help=f'adapter = "{corrected}"' if corrected else _SUGGEST,
+        message=message, severity=severity, where=tuple(where), notes=tuple(notes), help=help
     )
+
+
+def misapplied(adapter: str, where: Where, wanted: str, *, help: str = _SUGGEST) -> Diagnostic:
+    """Report an adapter that cannot be applied to a Value."""
+    value = f"`{where.value}` {format_shape(where.shape)}"
+    message = f"`{adapter}` is applied to {value}; wanted {wanted}"
+    return adapter_misfit(message, (where,), help=help)

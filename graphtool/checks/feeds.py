@@ -17,7 +17,7 @@ from graphtool.checks.locations import (
 )
 from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import check
-from graphtool.diagnostics import Diagnostic, Severity, listed
+from graphtool.diagnostics import Diagnostic, Severity, Where, listed, rule
 from graphtool.graph import Graph, Value, dims_agree
 from graphtool.lookalikes import alike_notes
 from graphtool.structure import label_feeds
@@ -25,15 +25,11 @@ from graphtool.text import string_literal
 
 __all__ = [
     "feed_dtype",
+    "feed_left_out",
     "feed_lod",
-    "feed_rank",
     "feed_shape",
-    "label_left_out",
-    "not_a_feed",
-    "teacher_feed_left_out",
     "two_feeds_on_one",
-    "unknown_student_feed",
-    "unknown_teacher_feed",
+    "unknown_feed",
 ]
 
 
@@ -42,26 +38,52 @@ def _corrected_argument(plan: MergePlan) -> str:
     return feed_map_argument(corrected_feed_map(plan))
 
 
-@check("GT210")
-def unknown_teacher_feed(plan: MergePlan) -> Iterator[Diagnostic]:
-    """The feed map names a teacher feed that the teacher does not have.
+@rule("GT210", replaces=("GT211", "GT212", "GT252"))
+def unknown_feed(
+    message: str, *, where: Sequence[Where] = (), notes: Sequence[str] = (), help: str
+) -> Diagnostic:
+    """A name in a feed map, or in the feed of `verify`, is not a feed.
 
-    Its keys are teacher feed names, its values student feed names. `graphtool inspect TEACHER`
-    lists the feeds.
+    A feed map maps teacher feeds to student feeds. `graphtool inspect MODEL` lists the feeds of a
+    network. A Value that the student computes is not a feed either: the teacher would read it, and
+    change as the student is trained.
+
+    `merged.verify(feed)` takes the feed names of the merged Program.
     """
+    return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)
+
+
+@check("GT210")
+def _find_unknown_feeds(plan: MergePlan) -> Iterator[Diagnostic]:
     for name, student in plan.feed_map:
-        if name in plan.teacher.feeds:
-            continue
-        yield Diagnostic(
-            message=f"the teacher has no feed `{name}`",
-            where=(of_teacher(plan),),
-            notes=(
-                _feeds_note("teacher", plan.teacher),
-                *alike_notes(name, plan.teacher.feeds),
-                *_swapped_note(plan, name, student),
-            ),
-            help=_corrected_argument(plan),
-        )
+        if name not in plan.teacher.feeds:
+            yield unknown_feed(
+                f"the teacher has no feed `{name}`",
+                where=(of_teacher(plan),),
+                notes=(
+                    _feeds_note("teacher", plan.teacher),
+                    *alike_notes(name, plan.teacher.feeds),
+                    *_swapped_note(plan, name, student),
+                ),
+                help=_corrected_argument(plan),
+            )
+    for teacher, name in plan.feed_map:
+        value = plan.student.values.get(name)
+        feeds = _feeds_note("student", plan.student)
+        if value is None:
+            yield unknown_feed(
+                f"the student has no feed `{name}` for teacher feed `{teacher}`",
+                where=(of_student(plan),),
+                notes=(feeds, *alike_notes(name, plan.student.feeds)),
+                help=_corrected_argument(plan),
+            )
+        elif name not in plan.student.feeds:
+            yield unknown_feed(
+                f"`{name}` is not a feed: the student computes or keeps it",
+                where=(in_student(plan, value),),
+                notes=(feeds,),
+                help=_corrected_argument(plan),
+            )
 
 
 def _feeds_note(role: str, graph: Graph) -> str:
@@ -73,94 +95,54 @@ def _feeds_note(role: str, graph: Graph) -> str:
 def _swapped_note(plan: MergePlan, teacher: str, student: str) -> tuple[str, ...]:
     """Return a note if the feed map goes from student to teacher."""
     if teacher in plan.student.feeds and student in plan.teacher.feeds:
-        return ("a feed map goes from teacher to student; this looks the other way round",)
+        return ("a feed map goes from teacher to student; this one is the other way round",)
     return ()
 
 
-@check("GT211")
-def unknown_student_feed(plan: MergePlan) -> Iterator[Diagnostic]:
-    """The feed map names a student feed, and nothing in the student has that name.
+@rule("GT213", replaces=("GT214", "GT603"))
+def feed_left_out(
+    message: str,
+    *,
+    severity: Severity = Severity.ERROR,
+    where: Sequence[Where] = (),
+    notes: Sequence[str],
+    help: str,
+) -> Diagnostic:
+    """The feed map leaves out a teacher feed, or cannot be guessed.
 
-    Its keys are teacher feed names, its values student feed names. `graphtool inspect STUDENT`
-    lists the feeds.
+    It is an error if a student feed fits. If none does, the merged Program has an additional feed,
+    under the teacher's prefix, which each run has to provide. Map the feed to that name,
+    `{"mask": "teacher_mask"}`, to say that this is meant. Map the label of a teacher with a loss to
+    the student's, or save the teacher without its loss.
+
+    The command line guesses a pair if the names agree, or if only one student feed has the shape
+    and dtype. Otherwise pass `--feed TEACHER_FEED=STUDENT_FEED` for each.
     """
-    for teacher, name in plan.feed_map:
-        if name in plan.student.values:
-            continue
-        yield Diagnostic(
-            message=f"the student has no feed `{name}`, which teacher feed `{teacher}` is to share",
-            where=(of_student(plan),),
-            notes=(
-                _feeds_note("student", plan.student),
-                *alike_notes(name, plan.student.feeds),
-            ),
-            help=_corrected_argument(plan),
-        )
-
-
-@check("GT212")
-def not_a_feed(plan: MergePlan) -> Iterator[Diagnostic]:
-    """The feed map sends a teacher feed to a student Value that is computed, not fed.
-
-    The teacher would read what the student makes, and change as the student is trained.
-    """
-    for _, name in plan.feed_map:
-        value = plan.student.values.get(name)
-        if value is None or name in plan.student.feeds:
-            continue
-        yield Diagnostic(
-            message=f"`{name}` is no feed of the student, but a Value that it computes or keeps",
-            where=(in_student(plan, value),),
-            notes=(_feeds_note("student", plan.student),),
-            help=_corrected_argument(plan),
-        )
+    return Diagnostic(
+        message=message, severity=severity, where=tuple(where), notes=tuple(notes), help=help
+    )
 
 
 @check("GT213")
-def teacher_feed_left_out(plan: MergePlan) -> Iterator[Diagnostic]:
-    """The feed map leaves out a feed of the teacher.
-
-    Where a student feed fits it, it was most likely forgotten: an error. Where none does, the
-    merged Program has one feed more, under the teacher's prefix, and each run has to give it. Map
-    the feed onto that name, `{"mask": "teacher_mask"}`, to say that this is meant.
-    """
-    for old, new in _unmapped_feeds(plan):
-        if old not in label_feeds(plan.teacher):
-            yield _unmapped_feed(plan, old, new, "feed")
-
-
-@check("GT214")
-def label_left_out(plan: MergePlan) -> Iterator[Diagnostic]:
-    """The feed map leaves out a label, which the teacher's own loss reads.
-
-    The teacher still computes its loss: map its label onto the student's, or build the teacher
-    without its loss (save it as an inference model, with its logits as output).
-    """
-    for old, new in _unmapped_feeds(plan):
-        if old in label_feeds(plan.teacher):
-            yield _unmapped_feed(plan, old, new, "label")
-
-
-def _unmapped_feeds(plan: MergePlan) -> Iterator[tuple[str, str]]:
-    """Return old and new names of the feeds that are neither shared nor explicitly separate."""
-    return ((old, new) for old, new in plan.unmapped_feeds if old not in plan.separate_feeds)
-
-
-def _unmapped_feed(plan: MergePlan, old: str, new: str, noun: str) -> Diagnostic:
-    value = plan.teacher.values[old]
-    nearest = _free_student_feed(plan, value, old)
-    if nearest is None:
-        note = f"no student feed fits: the merged Program wants `{new}` fed in each run"
-    else:
-        shape = format_shape(plan.student.values[nearest].shape)
-        note = f"nearest of the student's: `{nearest}` {shape}"
-    return Diagnostic(
-        message=f"the feed map leaves out the teacher's {noun} `{old}`",
-        severity=Severity.WARNING if nearest is None else Severity.ERROR,
-        where=(in_teacher(plan, value, old),),
-        notes=(note,),
-        help=_corrected_argument(plan),
-    )
+def _find_feeds_left_out(plan: MergePlan) -> Iterator[Diagnostic]:
+    for old, new in plan.unmapped_feeds:
+        if old in plan.separate_feeds:
+            continue
+        value = plan.teacher.values[old]
+        nearest = _free_student_feed(plan, value, old)
+        if nearest is None:
+            note = f"no student feed fits: each run of the merged Program has to feed `{new}`"
+        else:
+            shape = format_shape(plan.student.values[nearest].shape)
+            note = f"nearest student feed: `{nearest}` {shape}"
+        noun = "label" if old in label_feeds(plan.teacher) else "feed"
+        yield feed_left_out(
+            f"the feed map leaves out the teacher's {noun} `{old}`",
+            severity=Severity.WARNING if nearest is None else Severity.ERROR,
+            where=(in_teacher(plan, value, old),),
+            notes=(note,),
+            help=_corrected_argument(plan),
+        )
 
 
 def _free_student_feed(plan: MergePlan, value: Value, name: str) -> str | None:
@@ -176,7 +158,7 @@ def _free_student_feed(plan: MergePlan, value: Value, name: str) -> str | None:
 
 @check("GT215")
 def two_feeds_on_one(plan: MergePlan) -> Iterator[Diagnostic]:
-    """The feed map sends two teacher feeds to one student feed: both read the same data."""
+    """The feed map maps two teacher feeds to one student feed: both read the same data."""
     by_student: dict[str, list[str]] = {}
     for teacher, student in plan.feed_map:
         by_student.setdefault(student, []).append(teacher)
@@ -191,43 +173,38 @@ def two_feeds_on_one(plan: MergePlan) -> Iterator[Diagnostic]:
             )
 
 
-@check("GT216")
-def feed_rank(plan: MergePlan) -> Iterator[Diagnostic]:
-    """A teacher feed and the student feed that it shares have different ranks."""
-    for teacher, student in mapped_feeds(plan):
-        if teacher.shape is None or student.shape is None:
-            continue
-        if len(teacher.shape) != len(student.shape):
-            yield Diagnostic(
-                message=f"teacher feed `{teacher.name}` has rank {len(teacher.shape)}, student "
-                f"feed `{student.name}` rank {len(student.shape)}",
-                where=(in_teacher(plan, teacher), in_student(plan, student)),
-                help=_corrected_argument(plan),
-            )
-
-
-@check("GT217")
+@check("GT217", replaces=("GT216",))
 def feed_shape(plan: MergePlan) -> Iterator[Diagnostic]:
-    """A known dim of a teacher feed is not that of the student feed that it shares.
+    """A teacher feed and the student feed mapped to it have different ranks or dims.
 
-    The batch, which is the first dim, has a rule of its own: see GT220. A dim that is not known
-    agrees with any. Two networks for images of two sizes see the same picture only where both are
-    built for one of them.
+    An unknown dim agrees with any other; the first dim, the batch, is not compared here. Build both
+    networks for one image size, or feed the teacher separately.
     """
     for teacher, student in mapped_feeds(plan):
         axes = _differing_axes(teacher, student)
-        if axes:
+        if None not in (teacher.shape, student.shape) and _rank(teacher) != _rank(student):
+            yield Diagnostic(
+                message=f"teacher feed `{teacher.name}` has rank {_rank(teacher)}, student "
+                f"feed `{student.name}` rank {_rank(student)}",
+                where=(in_teacher(plan, teacher), in_student(plan, student)),
+                help=_corrected_argument(plan),
+            )
+        elif axes:
             yield Diagnostic(
                 message=f"teacher feed `{teacher.name}` is {format_shape(teacher.shape)}, "
                 f"student feed `{student.name}` {format_shape(student.shape)}: "
                 f"{_differing_dims(axes)}",
                 where=(in_teacher(plan, teacher), in_student(plan, student)),
-                notes=(_ONE_SIZE,) if len(teacher.shape or ()) > 3 and min(axes) > 1 else (),
+                notes=(_ONE_SIZE,) if _rank(teacher) > 3 and min(axes) > 1 else (),
                 help=_corrected_argument(plan),
             )
 
 
-_ONE_SIZE = "build both networks for one size of image; else the teacher is fed apart"
+_ONE_SIZE = "build both networks for one image size, or feed the teacher separately"
+
+
+def _rank(value: Value) -> int:
+    return len(value.shape or ())
 
 
 def _differing_dims(axes: Sequence[int]) -> str:
@@ -245,10 +222,9 @@ def _differing_axes(teacher: Value, student: Value) -> list[int]:
 
 @check("GT218")
 def feed_dtype(plan: MergePlan) -> Iterator[Diagnostic]:
-    """A teacher feed and the student feed that it shares have different dtypes.
+    """A teacher feed and the student feed mapped to it have different dtypes.
 
-    Paddle does not convert what is fed, nor does it complain: the teacher computes with what its
-    kernels make of the other dtype.
+    Paddle neither converts the fed data nor reports it: the teacher's kernels misread it.
     """
     for teacher, student in mapped_feeds(plan):
         if None not in (teacher.dtype, student.dtype) and teacher.dtype != student.dtype:
@@ -262,9 +238,10 @@ def feed_dtype(plan: MergePlan) -> Iterator[Diagnostic]:
 
 @check("GT219")
 def feed_lod(plan: MergePlan) -> Iterator[Diagnostic]:
-    """A teacher feed has levels of detail (LoD) that the student feed does not have, or other ones.
+    """A teacher feed and the student feed mapped to it have different LoD levels.
 
-    Sequence operators of legacy programs read where each sequence ends from the LoD of what is fed.
+    Sequence operators of legacy programs read from the LoD (levels of detail) where each sequence
+    ends.
     """
     for teacher, student in mapped_feeds(plan):
         if teacher.lod_level != student.lod_level:

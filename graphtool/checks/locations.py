@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from graphtool.checks.plan import MergePlan
-from graphtool.diagnostics import Where, listed
+from graphtool.diagnostics import Call, Where, listed
 from graphtool.graph import Graph, Operator, Shape, Value
-from graphtool.text import string_literal
 
 __all__ = [
     "LISTED",
@@ -87,10 +86,9 @@ def also(names: Sequence[str]) -> tuple[str, ...]:
     return (f"also {listed(names[1:], LISTED)}",) if len(names) > 1 else ()
 
 
-def feed_map_argument(feed_map: Mapping[str, str]) -> str:
-    """Return the code of a feed map as an argument: `feed_map={"x": "image"}`."""
-    entries = (f"{string_literal(old)}: {string_literal(new)}" for old, new in feed_map.items())
-    return f"feed_map={{{', '.join(entries)}}}"
+def feed_map_argument(feed_map: Mapping[str, str], comment: str = "") -> Call:
+    """Return a feed map as the help of a Diagnostic: `feed_map={"x": "image"}`."""
+    return Call(None, comment, feed_map=feed_map)
 
 
 def format_shape(shape: Shape | None) -> str:

@@ -7,20 +7,17 @@ from collections.abc import Iterator, Sequence
 
 from graphtool.checks.locations import also, format_shape, in_student, in_teacher, of_student
 from graphtool.checks.plan import MergePlan, ParametersWhen
-from graphtool.checks.rules import check, not_checked
-from graphtool.diagnostics import Diagnostic, Severity, counted
+from graphtool.checks.rules import check
+from graphtool.diagnostics import Call, Diagnostic, Severity, Where, counted, rule
 from graphtool.graph import Origin, Value
-from graphtool.text import string_literal
 
 __all__ = [
-    "empty_prefix",
+    "ambiguous_prefix",
     "free_prefix",
     "name_collision",
     "names_in_common",
-    "prefix_in_use",
     "scope_collision",
     "scope_overwrite",
-    "two_teachers_one_prefix",
 ]
 
 # Names with Paddle's counters: `conv2d_0.w_0`, `batch_norm2d_3.b_0_moment1_0`, `fc_0.tmp_1`.
@@ -30,12 +27,11 @@ _SUFFIX = "t_"
 
 @check("GT201")
 def name_collision(plan: MergePlan) -> Iterator[Diagnostic]:
-    """After renaming, a name of the teacher is one that the student has.
+    """A teacher name, after renaming, is also a name of the student.
 
-    A name means one tensor in a Program and its Scope, so the teacher would read the student's
-    weights, or overwrite them. Choose a prefix that no student name starts with. This is asked of
-    parameters, of other persistables and of feeds that the feed map leaves out; in legacy programs
-    of every Variable.
+    A name means one tensor in a Program and its Scope, so the teacher would read or overwrite the
+    student's weights. Choose a prefix that no student name starts with. Parameters, other
+    persistables and unmapped feeds are checked, in legacy programs every Variable.
     """
     groups: dict[str, list[tuple[str, str]]] = {}
     for old, new in dict.fromkeys((*plan.renames, *plan.unmapped_feeds)):
@@ -48,16 +44,16 @@ def name_collision(plan: MergePlan) -> Iterator[Diagnostic]:
 def _collision(plan: MergePlan, kind: str, collisions: Sequence[tuple[str, str]]) -> Diagnostic:
     old, new = collisions[0]
     student_value = plan.student_names[new]
-    verb = "gets the name" if len(collisions) == 1 else "get names"
+    verb = "gets a name" if len(collisions) == 1 else "get names"
     return Diagnostic(
         message=f"{counted(len(collisions), f'teacher {kind}')} {verb} that the student has: "
-        f"`{new}` is {_with_article(_kind(student_value))} of it",
+        f"`{new}` is {_with_article(_kind(student_value))} there",
         where=(
             in_teacher(plan, plan.teacher_names.get(old), old),
             in_student(plan, student_value, new),
         ),
         notes=(*also([name for _, name in collisions]), _collision_note(plan, old, new)),
-        help=f'merge(..., name_prefix="{free_prefix(plan)}")',
+        help=Call("merge", name_prefix=free_prefix(plan)),
     )
 
 
@@ -65,14 +61,14 @@ def _collision_note(plan: MergePlan, old: str, new: str) -> str:
     if plan.prefix in plan.prefixes and plan.prefix:
         return f"an earlier teacher was merged under the prefix `{plan.prefix}`"
     if plan.prefix:
-        return f"the student's own naming starts with `{plan.prefix}`, as in `{new}`"
+        return f"the student has names that start with `{plan.prefix}`, such as `{new}`"
     return _same_name_note(old)
 
 
 def _same_name_note(name: str) -> str:
     if _COUNTED_NAME.search(name):
-        return "each program was built with counters from 0 of its own (unique_name.guard())"
-    return f"both programs give the name `{name}` themselves, as ParamAttr(name=...) does"
+        return "both programs count names from 0 (unique_name.guard())"
+    return f"both programs set the name `{name}` explicitly, as ParamAttr(name=...) does"
 
 
 def _kind(value: Value | None) -> str:
@@ -97,31 +93,51 @@ def free_prefix(plan: MergePlan) -> str:
     return prefix
 
 
-@check("GT202")
-def scope_collision(plan: MergePlan) -> Iterator[Diagnostic]:
-    """Both programs keep a tensor of one name, and share the Scope that holds it.
+@rule("GT202", replaces=("GT255",))
+def scope_collision(
+    message: str,
+    *,
+    severity: Severity = Severity.ERROR,
+    where: Sequence[Where] = (),
+    notes: Sequence[str] = (),
+    help: str,
+) -> Diagnostic:
+    """Teacher and student keep a tensor under the same name in the same Scope.
 
-    That is one Scope for both, or the Scope around the other's. The Programs have no name in common
-    after renaming, but there is one tensor where two were meant: the startup program that ran last
-    set it, and the teacher computes with the student's weights. Give the teacher a Scope of its
-    own, or load its weights after the merge. Where both networks are meant to have one tensor, say
-    so with `shared`: see GT209. A warning where the weights are loaded after the merge.
+    There is one tensor where two were meant, so the teacher computes with the student's weights.
+    The Scopes may also be nested. Run the teacher's startup program and load its weights in a
+    separate Scope, or load them after the merge, where this is a warning. If both networks should
+    use one tensor, name it in `shared` (see GT209).
+
+    `load_teacher` refuses a Scope where the name means the student's tensor: nothing was loaded.
     """
+    return Diagnostic(
+        message=message, severity=severity, where=tuple(where), notes=tuple(notes), help=help
+    )
+
+
+@check("GT202")
+def _find_scope_collision(plan: MergePlan) -> Iterator[Diagnostic]:
     if plan.one_program or plan.brings_weights:
         return
     kept = set(plan.student_persistables) - set(plan.shared)
     common = [name for name in plan.teacher_persistables if name in kept]
     later = plan.parameters is ParametersWhen.LATER
     if common and not later and plan.teacher_scope is None and plan.student_scope is None:
-        yield _scopes_unknown(len(common))
+        yield scope_collision(
+            "not checked: whether both programs use one Scope, with "
+            f"{counted(len(common), 'tensor')} of the same name",
+            severity=Severity.NOTE,
+            notes=("no Scope was given",),
+            help="check_merge(..., scope=scope, teacher_scope=teacher_scope)",
+        )
     shared = [name for name in common if name in plan.same_variables]
     if not shared:
         return
     name = shared[0]
-    yield Diagnostic(
+    yield scope_collision(
+        f"teacher and student have {counted(len(shared), 'tensor')} of the same name in one Scope",
         severity=Severity.WARNING if later else Severity.ERROR,
-        message=f"teacher and student share one Scope, in which both keep "
-        f"{counted(len(shared), 'tensor')} under one name",
         where=(
             in_teacher(plan, plan.teacher_names[name], name),
             in_student(plan, plan.student_names[name], name),
@@ -132,36 +148,28 @@ def scope_collision(plan: MergePlan) -> Iterator[Diagnostic]:
     )
 
 
-def _scopes_unknown(count: int) -> Diagnostic:
-    return not_checked(
-        f"whether {counted(count, 'name')} that both programs have share one Scope",
-        "no Scope was given",
-        "check_merge(..., scope=scope, teacher_scope=teacher_scope)",
-    )
+@check("GT204", replaces=("GT203", "GT205"))
+def ambiguous_prefix(plan: MergePlan) -> Iterator[Diagnostic]:
+    """The prefix is empty, belongs to an earlier teacher, or begins names of the student.
 
-
-@check("GT203")
-def empty_prefix(plan: MergePlan) -> Iterator[Diagnostic]:
-    """The teacher keeps its names, as the prefix is empty.
-
-    That works where no name is in both programs. Checkpoints then do not tell teacher from
-    student, and a second teacher may collide.
+    Choose another one. An empty prefix, or one that the student uses, works as long as no names
+    collide, but code that selects the teacher by prefix, in checkpoints too, finds the student's
+    tensors as well. With the prefix of an earlier teacher, the second teacher would replace weights
+    of the first.
     """
     if not plan.prefix:
         yield Diagnostic(
-            message="the prefix is empty: teacher and student cannot be told apart by name",
+            message="the prefix is empty: names do not tell teacher and student apart",
             severity=Severity.WARNING,
-            help='merge(..., name_prefix="teacher_")',
+            help=Call("merge", name_prefix=free_prefix(plan)),
         )
-
-
-@check("GT204")
-def prefix_in_use(plan: MergePlan) -> Iterator[Diagnostic]:
-    """Student names start with the prefix that is to mark the teacher's.
-
-    Nothing collides by that alone, but whatever selects the teacher by its prefix selects these
-    too.
-    """
+    if plan.prefix in plan.prefixes:
+        yield Diagnostic(
+            message=f"an earlier teacher has the prefix `{plan.prefix}`",
+            where=(of_student(plan),),
+            notes=(f"prefixes in use: {', '.join(f'`{name}`' for name in plan.prefixes)}",),
+            help=Call("merge", name_prefix=free_prefix(plan)),
+        )
     if not plan.prefix or plan.prefix in plan.prefixes:
         return
     names = [name for name in plan.student_names if name.startswith(plan.prefix)]
@@ -172,32 +180,17 @@ def prefix_in_use(plan: MergePlan) -> Iterator[Diagnostic]:
             severity=Severity.WARNING,
             where=(in_student(plan, plan.student_names[names[0]], names[0]),),
             notes=also(names),
-            help=f'merge(..., name_prefix="{free_prefix(plan)}")',
-        )
-
-
-@check("GT205")
-def two_teachers_one_prefix(plan: MergePlan) -> Iterator[Diagnostic]:
-    """An earlier teacher was merged into this student under the same prefix.
-
-    Where the two have a name in common, the second would replace the weights of the first.
-    """
-    if plan.prefix in plan.prefixes:
-        yield Diagnostic(
-            message=f"an earlier teacher has the prefix `{plan.prefix}`",
-            where=(of_student(plan),),
-            notes=(f"prefixes in use: {', '.join(f'`{name}`' for name in plan.prefixes)}",),
-            help=f'merge(..., name_prefix="{free_prefix(plan)}")',
+            help=Call("merge", name_prefix=free_prefix(plan)),
         )
 
 
 @check("GT206")
 def scope_overwrite(plan: MergePlan) -> Iterator[Diagnostic]:
-    """The student's Scope has tensors already under the names that the teacher is to get.
+    """The student's Scope already has tensors under the teacher's new names.
 
-    The Programs do not: the tensors are left from an earlier merge, or belong to a third Program
-    that runs in this Scope. They are replaced. One of another shape or dtype is another network's
-    for sure, which is an error.
+    They are left from an earlier merge, or belong to another Program that runs in this Scope. The
+    merge replaces them. A tensor of another shape or dtype certainly belongs to another network,
+    which is an error.
     """
     if plan.student_scope is None or not plan.prefix:
         return
@@ -222,21 +215,21 @@ def _overwritten(
     old, new = pairs[0]
     found = plan.student_scope.variables[new]
     yield Diagnostic(
-        message=f"the student's Scope holds {counted(len(pairs), 'tensor')} already under teacher "
+        message=f"the student's Scope already holds {counted(len(pairs), 'tensor')} under teacher "
         f"names: `{new}` {format_shape(found.shape)} {found.dtype}",
         severity=severity,
         where=(in_teacher(plan, plan.teacher_names[old], old),),
         notes=also([name for _, name in pairs]),
-        help=f'merge(..., name_prefix="{free_prefix(plan)}{_SUFFIX}")',
+        help=Call("merge", name_prefix=free_prefix(plan) + _SUFFIX),
     )
 
 
 @check("GT207")
 def names_in_common(plan: MergePlan) -> Iterator[Diagnostic]:
-    """Both programs give a tensor the same name, shape and dtype, as networks do that share it.
+    """Both programs have a tensor of the same name, shape and dtype.
 
-    The merge keeps the two apart: the teacher's is a tensor of its own under the new name, and
-    stays as it is while the student's is trained. To use one for both, name it in `shared`.
+    The merge keeps the two apart: the teacher's gets a new name and stays fixed while the student's
+    is trained. If one tensor is meant for both, name it in `shared`.
     """
     if plan.one_program or not plan.prefix:
         return
@@ -248,15 +241,15 @@ def names_in_common(plan: MergePlan) -> Iterator[Diagnostic]:
     ]
     if common:
         yield Diagnostic(
-            message=f"both programs name {counted(len(common), 'tensor')} alike, which the merge "
-            f"keeps apart: `{common[0]}`",
+            message=f"{counted(len(common), 'tensor')} with the same name in both programs, kept "
+            f"apart by the merge: `{common[0]}`",
             severity=Severity.NOTE,
             where=(
                 in_teacher(plan, plan.teacher_names[common[0]], common[0]),
                 in_student(plan, plan.student_names[common[0]], common[0]),
             ),
             notes=also(common),
-            help=f"merge(..., shared=({string_literal(common[0])},))  # if one is meant",
+            help=Call("merge", "  # if one is meant", shared=(common[0],)),
         )
 
 

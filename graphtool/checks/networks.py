@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from graphtool.checks.locations import LISTED, also, at_operator, of_student
 from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import check
-from graphtool.diagnostics import Diagnostic, Severity, counted, listed
+from graphtool.checks.softmax_inputs import probabilities
+from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
 from graphtool.graph import Graph, Operator
 from graphtool.ops import (
     METRICS,
@@ -21,16 +22,13 @@ from graphtool.ops import (
 from graphtool.text import string_literal
 
 __all__ = [
-    "fixed_seeds",
+    "already_minimized",
     "modal_operators",
-    "probabilities",
-    "random_state_shared",
+    "random_in_test_mode",
+    "random_seeds",
     "same_program",
     "student_in_test_mode",
-    "student_minimized",
     "teacher_in_training_mode",
-    "teacher_is_random",
-    "teacher_statistics",
     "teacher_trains",
 ]
 
@@ -39,8 +37,8 @@ __all__ = [
 def teacher_trains(plan: MergePlan) -> Iterator[Diagnostic]:
     """The teacher has gradient or optimizer operators: each run would train it.
 
-    Merge the Program as it was before `minimize`, or save the teacher as an inference model and
-    merge that.
+    Merge the Program from before `minimize`, or save the teacher as an inference model and merge
+    that.
     """
     training = [found for found in plan.teacher.operators.values() if is_training(found)]
     if training:
@@ -62,42 +60,32 @@ def _with_source(operators: Sequence[Operator]) -> Operator:
     return next((operator for operator in operators if operator.source), operators[0])
 
 
-@check("GT223")
+@check("GT223", replaces=("GT224",))
 def teacher_in_training_mode(plan: MergePlan) -> Iterator[Diagnostic]:
-    """Teacher operators that act otherwise in training were built for training.
+    """The teacher was built in training mode; `merge` puts it into test mode.
 
-    `merge` puts them into test mode, in nested Blocks too: dropout passes all through. Nothing is
-    to be done; the teacher's own Program stays as it is.
+    There is nothing to do. Nested Blocks are included: dropout passes everything through, and batch
+    norms use their running statistics, which no longer change. The teacher's own Program is not
+    changed.
     """
-    found = [
-        operator for operator in _in_training_mode(plan.teacher) if not _is_batch_norm(operator)
-    ]
-    if found:
-        yield Diagnostic(
-            message=f"{counted(len(found), 'teacher operator')} in training mode, which merge puts "
-            f"into test mode: {listed(_types(found), LISTED)}",
-            severity=Severity.NOTE,
-            where=(at_operator("teacher", plan.teacher, found[0]),),
-            notes=also([operator.name for operator in found]),
-        )
-
-
-@check("GT224")
-def teacher_statistics(plan: MergePlan) -> Iterator[Diagnostic]:
-    """Teacher batch norms would take the statistics of each batch, and move the running ones.
-
-    `merge` puts them into test mode, in nested Blocks too: they use the running statistics, which
-    no longer change. Nothing is to be done, but the teacher answers as it does in evaluation.
-    """
-    found = [operator for operator in _in_training_mode(plan.teacher) if _is_batch_norm(operator)]
-    if found:
-        yield Diagnostic(
-            message=f"{counted(len(found), 'teacher batch norm')} in training mode: merge freezes "
-            "the running statistics",
-            severity=Severity.NOTE,
-            where=(at_operator("teacher", plan.teacher, found[0]),),
-            notes=also([operator.name for operator in found]),
-        )
+    training = list(_in_training_mode(plan.teacher))
+    norms = [operator for operator in training if kind_of(operator) == "batch_norm"]
+    others = [operator for operator in training if kind_of(operator) != "batch_norm"]
+    for found, noun, effect in (
+        (
+            others,
+            "teacher operator",
+            f"which merge puts into test mode: {listed(_types(others), LISTED)}",
+        ),
+        (norms, "teacher batch norm", "whose running statistics merge freezes"),
+    ):
+        if found:
+            yield Diagnostic(
+                message=f"{counted(len(found), noun)} in training mode, {effect}",
+                severity=Severity.NOTE,
+                where=(at_operator("teacher", plan.teacher, found[0]),),
+                notes=also([operator.name for operator in found]),
+            )
 
 
 def modal_operators(graph: Graph) -> list[Operator]:
@@ -115,10 +103,6 @@ def _in_training_mode(graph: Graph) -> Iterator[Operator]:
             yield operator
 
 
-def _is_batch_norm(operator: Operator) -> bool:
-    return kind_of(operator) == "batch_norm"
-
-
 def _random_operators(graph: Graph) -> list[Operator]:
     return graph.once(_find_random_operators)
 
@@ -127,21 +111,38 @@ def _find_random_operators(graph: Graph) -> list[Operator]:
     return [found for found in graph.operators.values() if found.kind in RANDOM]
 
 
-@check("GT226")
-def teacher_is_random(plan: MergePlan) -> Iterator[Diagnostic]:
-    """The teacher draws random numbers, and test mode does not stop that.
+@rule("GT226", replaces=("GT544",))
+def random_in_test_mode(
+    message: str,
+    *,
+    severity: Severity = Severity.WARNING,
+    where: Sequence[Where],
+    notes: Sequence[str] = (),
+    help: str,
+) -> Diagnostic:
+    """Operators draw random numbers in test mode too.
 
-    Its answers differ from run to run, so a student has no fixed target. Test mode stops plain
-    dropout alone: `Dropout2D`, `AlphaDropout` and dropout along an `axis` are made of such
-    operators where they were built for training. With a seed of its own each, which gives the same
-    numbers in each run, it is a warning.
+    Test mode stops plain dropout only. `Dropout2D`, `AlphaDropout`, dropout along an `axis` and
+    stochastic depth use other random operators if they are built in training mode: build the
+    network in eval mode.
+
+    A random teacher is no fixed target for the student. It is a warning if each of its random
+    operators has a fixed seed, which gives the same numbers in each run. `for_test` warns that an
+    evaluation is partly random.
     """
+    return Diagnostic(
+        message=message, severity=severity, where=tuple(where), notes=tuple(notes), help=help
+    )
+
+
+@check("GT226")
+def _find_random_teacher(plan: MergePlan) -> Iterator[Diagnostic]:
     found = _random_operators(plan.teacher)
     if found:
         unseeded = [operator for operator in found if not _has_fixed_seed(operator)]
         shown = unseeded or found
-        yield Diagnostic(
-            message=f"the teacher draws random numbers in {counted(len(shown), 'operator')}",
+        yield random_in_test_mode(
+            f"the teacher draws random numbers in {counted(len(shown), 'operator')}",
             severity=Severity.ERROR if unseeded else Severity.WARNING,
             where=(at_operator("teacher", plan.teacher, shown[0]),),
             notes=also([operator.name for operator in shown]),
@@ -149,13 +150,16 @@ def teacher_is_random(plan: MergePlan) -> Iterator[Diagnostic]:
         )
 
 
-@check("GT227")
-def random_state_shared(plan: MergePlan) -> Iterator[Diagnostic]:
-    """Teacher and student draw from one random generator: the student's numbers become others.
+@check("GT227", replaces=("GT229",))
+def random_seeds(plan: MergePlan) -> Iterator[Diagnostic]:
+    """Teacher and student share a random generator, or operators have fixed seeds.
 
-    An operator without a seed of its own draws from the generator of its device. What the teacher
-    draws is missing for the student, so a run with the same `paddle.seed` has other dropout masks
-    than it had without the teacher.
+    An operator without a seed draws from the generator of its device. If the teacher draws from it
+    too, the student gets other dropout masks than without the teacher, even with the same
+    `paddle.seed`. Give each random operator of the teacher a seed.
+
+    An operator with a fixed seed draws the same numbers in each run: a dropout always drops the
+    same elements. Legacy programs whose `random_seed` is set have such operators.
     """
     teacher = [
         operator for operator in _random_operators(plan.teacher) if _uses_shared_generator(operator)
@@ -167,29 +171,15 @@ def random_state_shared(plan: MergePlan) -> Iterator[Diagnostic]:
     ]
     if teacher and student:
         yield Diagnostic(
-            message="teacher and student draw from one random generator: the student's dropout "
-            "and samples differ from a run without the teacher",
+            message="teacher and student share a random generator: the student's dropout and "
+            "samples differ from a run without the teacher",
             severity=Severity.WARNING,
             where=(
                 at_operator("teacher", plan.teacher, teacher[0]),
                 at_operator("student", plan.student, student[0]),
             ),
-            help="give each random operator of the teacher a seed of its own: seed=1",
+            help="give each random operator of the teacher a seed: seed=1",
         )
-
-
-def _uses_shared_generator(operator: Operator) -> bool:
-    """Return whether an operator draws from the shared generator: its seed is 0 and not fixed."""
-    return operator.attributes.get("seed") == 0 and not operator.attributes.get("fix_seed")
-
-
-@check("GT229")
-def fixed_seeds(plan: MergePlan) -> Iterator[Diagnostic]:
-    """Random operators have a seed of their own, which stays as it is.
-
-    They give the same numbers in each run: a dropout always drops the same elements. A legacy
-    Program whose `random_seed` is set when layers are built has such operators.
-    """
     for role, graph in (("teacher", plan.teacher), ("student", plan.student)):
         found = [
             operator
@@ -205,6 +195,11 @@ def fixed_seeds(plan: MergePlan) -> Iterator[Diagnostic]:
             )
 
 
+def _uses_shared_generator(operator: Operator) -> bool:
+    """Return whether an operator draws from the shared generator: its seed is 0 and not fixed."""
+    return operator.attributes.get("seed") == 0 and not operator.attributes.get("fix_seed")
+
+
 def _has_fixed_seed(operator: Operator) -> bool:
     seed = operator.attributes.get("seed")
     return isinstance(seed, int) and (seed != 0 or bool(operator.attributes.get("fix_seed")))
@@ -217,14 +212,7 @@ _TERMINAL = _TOP_K | {"argmax", "arg_max", "fetch", "shadow_output"}
 
 
 @check("GT228")
-def probabilities(plan: MergePlan) -> Iterator[Diagnostic]:
-    """A network's answer went through softmax or sigmoid already.
-
-    The losses `soft_label`, `dkd` and `skd` take logits and normalise them themselves; given
-    probabilities, they compute something else. Pair the Value before. Scores that a sigmoid judges
-    one by one, as a text map, are compared by `l2`. Probabilities that only an accuracy reads are
-    no answer.
-    """
+def _find_probabilities(plan: MergePlan) -> Iterator[Diagnostic]:
     networks = [("teacher", plan.teacher)]
     if not plan.prefixes:  # otherwise the student has an earlier teacher's outputs too
         networks.append(("student", plan.student))
@@ -241,9 +229,9 @@ def probabilities(plan: MergePlan) -> Iterator[Diagnostic]:
                     if role == "teacher"
                     else f"..., {string_literal(logits)}"
                 )
-                yield Diagnostic(
-                    message=f"the {role} answers with `{operator.results[0]}`, which has gone "
-                    f"through {kind}: losses that take logits want `{logits}`",
+                yield probabilities(
+                    f"the {role}'s output `{operator.results[0]}` holds probabilities, after "
+                    f"{kind}: losses that take logits want `{logits}`",
                     severity=Severity.WARNING,
                     where=(at_operator(role, graph, operator),),
                     help=f"{loss}({ends})",
@@ -283,33 +271,45 @@ def _consumers(graph: Graph, operator: Operator) -> list[Operator]:
 
 @check("GT230")
 def student_in_test_mode(plan: MergePlan) -> Iterator[Diagnostic]:
-    """All operators of the student that act otherwise in training are in test mode.
+    """The student is in test mode, like every saved inference model.
 
-    Every saved inference model is like that. It loads and it minimizes, but its batch norms use
-    statistics that never move, and its dropout does nothing.
+    It can be minimized, but its batch norms keep their statistics and its dropout does nothing.
+    `gt.for_training` puts it into training mode.
     """
     modal = list(modal_operators(plan.student))
     if modal and not plan.restored and not any(_in_training_mode(plan.student)):
         yield Diagnostic(
             message=f"the student is in test mode: {counted(len(modal), 'operator')} of "
-            f"{listed(_types(modal), LISTED)} would never learn or drop",
+            f"{listed(_types(modal), LISTED)}",
             severity=Severity.WARNING,
             where=(at_operator("student", plan.student, modal[0]),),
             help="graphtool.for_training(student_program)",
         )
 
 
-@check("GT231")
-def student_minimized(plan: MergePlan) -> Iterator[Diagnostic]:
-    """The student has gradient or optimizer operators already.
+@rule("GT231", replaces=("GT342", "GT517", "GT536", "GT611"))
+def already_minimized(
+    message: str, *, where: Sequence[Where] = (), notes: Sequence[str] = (), help: str
+) -> Diagnostic:
+    """The Program already has gradient or optimizer operators.
 
-    A loss that is added after them is computed and never trained. Merge first, add the losses, then
-    minimize.
+    A loss that is added now is computed, but never trained. Merge first, build all losses, and
+    minimize their sum once. A second optimizer would update parameters twice per step: with two
+    optimizers, name with `parameters=` what each one updates.
+
+    Also save a merged Program before `minimize`: Paddle ends the process when it saves a PIR
+    program that trains and has control flow. `for_training` takes the Program from before
+    `minimize`, or an inference model.
     """
+    return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)
+
+
+@check("GT231")
+def _find_minimized_student(plan: MergePlan) -> Iterator[Diagnostic]:
     training = [found for found in plan.student.operators.values() if is_training(found)]
     if training:
-        yield Diagnostic(
-            message=f"the student was minimized already: it has "
+        yield already_minimized(
+            "the student is already minimized: it has "
             f"{counted(len(training), 'gradient or optimizer operator')}",
             where=(at_operator("student", plan.student, _with_source(training)),),
             notes=("a loss added now is computed, but never trained", *also(_types(training))),
@@ -319,14 +319,14 @@ def student_minimized(plan: MergePlan) -> Iterator[Diagnostic]:
 
 @check("GT232")
 def same_program(plan: MergePlan) -> Iterator[Diagnostic]:
-    """Teacher and student are one Program object: the network teaches itself.
+    """Teacher and student are the same Program object: the network teaches itself.
 
-    A clone of it is merged in, with the weights as they are now, which stay so.
+    A clone with the current weights, which stay fixed, is merged into it.
     """
     if plan.one_program:
         yield Diagnostic(
-            message=f"teacher and student are one Program: a clone is merged into it, and "
-            f"{counted(len(plan.teacher_persistables), 'tensor')} are kept twice",
+            message=f"teacher and student are one Program: a clone is merged into it, with copies "
+            f"of {counted(len(plan.teacher_persistables), 'tensor')}",
             severity=Severity.NOTE,
             where=(of_student(plan),),
         )

@@ -16,24 +16,24 @@ from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import check, not_checked
 from graphtool.diagnostics import Diagnostic, Severity, counted, listed
 from graphtool.graph import Graph, Operator, ProgramKind, operator_kind
-from graphtool.ops import has_side_effects, unsupported_operators
+from graphtool.ops import has_side_effects, unknown_operators, unsupported_operators
 
 __all__ = [
     "device_operators",
     "mixed_kinds",
-    "outside_operators",
     "quantised_operators",
+    "side_effects",
     "unknown_operators",
 ]
 
 
 @check("GT243")
 def mixed_kinds(plan: MergePlan) -> Iterator[Diagnostic]:
-    """Teacher and student are of two kinds: one is PIR, the other a legacy Program.
+    """One of teacher and student is a PIR Program, the other a legacy Program.
 
-    Paddle 3 translates a legacy teacher to PIR, the gradient of a while loop excepted. A PIR
-    teacher cannot be made legacy: build the student as PIR, or the teacher as legacy. A saved
-    student that `for_training` makes trainable is translated there.
+    Paddle 3 translates a legacy teacher to PIR, except for the gradient of a while loop. It cannot
+    translate PIR to legacy: build the student as PIR, or the teacher as legacy. `for_training`
+    translates a saved legacy student.
     """
     if plan.teacher.kind is plan.student.kind:
         return
@@ -50,7 +50,7 @@ def mixed_kinds(plan: MergePlan) -> Iterator[Diagnostic]:
         )
         return
     yield Diagnostic(
-        message="the teacher is PIR and the student a legacy Program: Paddle has no way back",
+        message="the teacher is PIR and the student legacy: Paddle cannot translate the teacher",
         where=places,
         help="paddle.base.set_flags({'FLAGS_enable_pir_api': True})  # before the student is built",
     )
@@ -74,19 +74,19 @@ def _translated_teacher(plan: MergePlan) -> Diagnostic:
 
 
 @check("GT242")
-def outside_operators(plan: MergePlan) -> Iterator[Diagnostic]:
-    """A network has operators that do more than compute when the merged Program is run.
+def side_effects(plan: MergePlan) -> Iterator[Diagnostic]:
+    """A network has operators with side effects.
 
-    They read or write files whose names the model gives, run Python, load engines or talk to other
-    processes. Merging runs none of them; training would. Of a model from elsewhere, look at what
-    they do before you run it, or leave it.
+    They read or write files that the model names, run Python, load engines or talk to other
+    processes. Merging does not run them, but training does. Do not run a model from an untrusted
+    source before you know what they do.
     """
     for role, graph in (("teacher", plan.teacher), ("student", plan.student)):
         found = [operator for operator in graph.operators.values() if has_side_effects(operator)]
         if found:
             types = list(dict.fromkeys(operator.type for operator in found))
             yield Diagnostic(
-                message=f"the {role} reaches out of itself when it runs: {listed(types, LISTED)}",
+                message=f"operators of the {role} have side effects: {listed(types, LISTED)}",
                 severity=Severity.WARNING,
                 where=(at_operator(role, graph, found[0]),),
                 notes=also([operator.name for operator in found]),
@@ -94,46 +94,38 @@ def outside_operators(plan: MergePlan) -> Iterator[Diagnostic]:
 
 
 @check("GT244")
-def unknown_operators(plan: MergePlan) -> Iterator[Diagnostic]:
-    """A network has operators that the installed Paddle does not know.
-
-    They are custom operators, whose library has to be loaded first, or ones of another release or
-    of an inference engine (fused, quantised).
-    """
+def _find_unknown_operators(plan: MergePlan) -> Iterator[Diagnostic]:
     networks = (
         ("teacher", plan.teacher, plan.operators),
         ("student", plan.student, plan.student_operators),
     )
     not_known = [role for role, _, known in networks if known is None]
     if not_known:
-        yield not_checked(
-            f"whether Paddle knows the operators of the {' and the '.join(not_known)}",
-            "Paddle was not imported, and files are checked without it",
-            "import paddle  # before check_merge",
+        roles = " and the ".join(not_known)
+        yield unknown_operators(
+            f"not checked: whether Paddle knows the operators of the {roles}",
+            severity=Severity.NOTE,
+            notes=("Paddle was not imported, and files are checked without it",),
+            help="import paddle  # before check_merge",
         )
     for role, graph, known in networks:
         unknown = [] if known is None else unsupported_operators(graph, known)
         if unknown:
-            yield _unknown_types(role, graph, unknown)
-
-
-def _unknown_types(role: str, graph: Graph, unknown: list[Operator]) -> Diagnostic:
-    types = list(dict.fromkeys(operator.type for operator in unknown))
-    return Diagnostic(
-        message=f"Paddle does not know {counted(len(types), 'operator type')} of the {role}: "
-        f"{listed(types, LISTED)}",
-        where=(at_operator(role, graph, unknown[0]),),
-        notes=also([operator.name for operator in unknown]),
-        help='paddle.utils.cpp_extension.load(name="my_ops", sources=[...])  # first',
-    )
+            types = list(dict.fromkeys(operator.type for operator in unknown))
+            count = counted(len(types), "operator type")
+            yield unknown_operators(
+                f"Paddle does not know {count} of the {role}: {listed(types, LISTED)}",
+                where=(at_operator(role, graph, unknown[0]),),
+                notes=also([operator.name for operator in unknown]),
+            )
 
 
 @check("GT245")
 def quantised_operators(plan: MergePlan) -> Iterator[Diagnostic]:
-    """A network has operators that round to few bits.
+    """A network has quantisation operators.
 
-    A quantised teacher is merged as it is, with its rounding. A student that quantises in training
-    keeps its observers in training mode.
+    A quantised teacher is merged as it is, with its rounding. Observers of a student that quantises
+    during training stay in training mode.
     """
     for role, graph in (("teacher", plan.teacher), ("student", plan.student)):
         found = [operator for operator in graph.operators.values() if _is_quantised(operator.type)]
@@ -143,7 +135,7 @@ def quantised_operators(plan: MergePlan) -> Iterator[Diagnostic]:
 
 def _quantised_network(role: str, graph: Graph, found: list[Operator]) -> Diagnostic:
     return Diagnostic(
-        message=f"the {role} is quantised: it has {counted(len(found), 'rounding operator')}",
+        message=f"the {role} has {counted(len(found), 'quantisation operator')}",
         severity=Severity.WARNING,
         where=(at_operator(role, graph, found[0]),),
         notes=also([operator.name for operator in found]),
@@ -158,11 +150,11 @@ def _is_quantised(type: str) -> bool:
 
 @check("GT246")
 def device_operators(plan: MergePlan) -> Iterator[Diagnostic]:
-    """The place that was asked for has no kernel for operators of the teacher, or not in a dtype.
+    """The given `place` lacks kernels for operators of the teacher, or for their dtype.
 
-    A run stops there. Fused and quantised operators are made for one kind of device, and no CPU
-    computes float16 throughout. Merge where the device is, or take a teacher that was exported for
-    this one. Asked only where a `place` is given.
+    A run stops there. Fused and quantised operators support one kind of device, and CPUs lack many
+    float16 kernels. Merge on the device that has them, or use a teacher that was exported for this
+    one.
     """
     if plan.device is None:
         return
@@ -170,18 +162,17 @@ def device_operators(plan: MergePlan) -> Iterator[Diagnostic]:
     operators = plan.teacher.operators.values()
     without_kernel = [found for found in operators if dtypes.get(found.type) == frozenset()]
     if without_kernel:
-        yield _missing_kernels(plan, without_kernel, "computes no", Severity.ERROR)
+        yield _missing_kernels(plan, without_kernel, "has no kernel for", Severity.ERROR)
     without_dtype = [
         found for found in operators if dtypes.get(found.type) and _lacks_dtypes(plan, found)
     ]
     if without_dtype:
         names = " or ".join(sorted(_dtypes_of(plan.teacher, without_dtype[0])))
-        yield _missing_kernels(
-            plan, without_dtype, f"does not compute in {names}:", Severity.WARNING
-        )
+        yield _missing_kernels(plan, without_dtype, f"has no {names} kernel for", Severity.WARNING)
     if plan.device.unsure:
         yield not_checked(
-            f"whether the {plan.device.device} computes {listed(plan.device.unsure, LISTED)}",
+            f"whether the {plan.device.device} has kernels for "
+            f"{listed(plan.device.unsure, LISTED)}",
             "Paddle does not list their kernels",
         )
 

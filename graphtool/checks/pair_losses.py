@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 
 from graphtool.checks import pair_problems as problems
 from graphtool.checks.adapters import (
+    ADAPTER_CALL,
+    TRAINABLE_INPUT,
     adapted_shapes,
     check_adapter,
-    fixed_value,
+    misapplied,
     parse_adapter,
     resized,
 )
@@ -33,6 +35,7 @@ from graphtool.checks.layouts import (
 from graphtool.checks.pair_problems import ComparedValues
 from graphtool.checks.softmax_inputs import source_logits, undeclared_probabilities
 from graphtool.diagnostics import Diagnostic, PairError, Where
+from graphtool.dtypes import FLOAT_DTYPES
 from graphtool.graph import UNKNOWN_DIM, Graph, Shape, Value, dims_agree
 from graphtool.loss_specs import LossSpec, OperandSpec, channel_axis
 from graphtool.text import string_literal
@@ -103,7 +106,10 @@ class PairLoss:
         ]
         if known and not are_comparable_dtypes([dtype for _, dtype in known]):
             where, dtypes = zip(*known, strict=True)
-            yield problems.pair_dtype(self.name, where, dtypes)
+            dtype = dtypes[-1] if dtypes[-1] in FLOAT_DTYPES else "float32"
+            name = string_literal(where[0].value or "")
+            cast = f'paddle.cast(merged.teacher({name}), "{dtype}")'
+            yield problems.pair_dtype(self.name, where, dtypes, cast)
 
     def _student_reaches_parameter(self, pair: PairValues) -> bool:
         graph, name = self.networks.graphs[1], pair.values[1].name
@@ -119,7 +125,7 @@ class PairLoss:
             yield from error.report
             return
         if not self._student_reaches_parameter(pair):
-            yield fixed_value(pair.adapter, pair.where[1])
+            yield misapplied(pair.adapter, pair.where[1], TRAINABLE_INPUT, help=ADAPTER_CALL)
         if (shapes := self._channels_first_shapes(pair)) is not None:
             yield from check_adapter(pair.adapter, adapter, shapes, pair.where)
 
@@ -151,7 +157,7 @@ class PairLoss:
             return []
         options = f'{{"{self.name}": {{"axis": {channel_axis(ranks[0])}}}}}'
         call = f"gt.distill_loss(merged, pairs, options={options})"
-        return [problems.which_axis(self.name, pair.where, call)]
+        return [problems.unknown_class_axis(self.name, pair.where, call)]
 
     def _compared(self, pair: PairValues) -> ComparedValues | None:
         """Return both Values with the shapes that the loss compares, None if one is unknown."""
@@ -209,16 +215,21 @@ def _check_shapes(takes: OperandSpec, compared: ComparedValues) -> Iterator[Diag
     teacher, student = compared.shapes
     ranks_differ = takes.equal_ranks and len(teacher) != len(student)
     if wrong_rank_indices(takes, compared.shapes) or ranks_differ:
-        yield problems.pair_rank(compared, takes.ranks_text)
+        ranks = " and ".join(str(len(shape)) for shape in compared.shapes)
+        message = f"{compared.names} have ranks {ranks}; `{compared.loss}` wants {takes.ranks_text}"
+        yield problems.pair_shape(message, compared.where, problems.partners_command(compared))
         return
     count = insufficient_count(takes, compared.shapes)
     if unequal_axes(takes, teacher, student):
         dims = [(teacher[axis], student[axis]) for axis in takes.equal_axes(len(teacher))]
         # Paddle would broadcast one to the other silently.
         if all(1 in pair or dims_agree(*pair) for pair in dims):
-            yield problems.pair_broadcast(compared)
+            message = f"{compared.description}; `{compared.loss}` would broadcast one to the other"
+            yield problems.pair_shape(message, compared.where, problems.partners_command(compared))
         else:
-            yield problems.pair_shape(compared, takes.dims_text(len(teacher)))
+            wanted = takes.dims_text(len(teacher))
+            message = f"{compared.description}; `{compared.loss}` wants {wanted}"
+            yield problems.pair_shape(message, compared.where, problems.shape_fix(compared))
     elif takes.least is not None and count is not None:
         other_loss = _with_other_loss(compared)
         yield problems.constant_loss(compared.loss, compared.where, takes.least, count, other_loss)

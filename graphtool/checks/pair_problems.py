@@ -1,35 +1,31 @@
-"""Diagnostics about the pairs of a loss: GT330 to GT336, GT348, GT349, GT354, GT363."""
+"""Diagnostics about the pairs of a loss: GT101 to GT336, GT348, GT228."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 
 from graphtool.checks.adapters import parse_adapter
 from graphtool.checks.locations import format_shape
 from graphtool.diagnostics import Diagnostic, Where, rule
-from graphtool.dtypes import FLOAT_DTYPES
 from graphtool.graph import UNKNOWN_DIM, Graph, Shape, Value, shapes_agree
 from graphtool.loss_specs import MinElements, channel_axis
-from graphtool.ops import Probabilities
-from graphtool.selectors import is_command_source
+from graphtool.selectors import is_command_source, unknown_name
 from graphtool.text import path_argument, shell_command, shell_option, string_literal
 
 __all__ = [
     "ComparedValues",
     "constant_loss",
     "frozen_student",
-    "fsp_needs_two",
-    "holds_probabilities",
-    "pair_broadcast",
     "pair_dtype",
-    "pair_rank",
     "pair_shape",
+    "partners_command",
+    "shape_fix",
+    "unknown_axis",
+    "unknown_class_axis",
     "unknown_dim",
-    "unknown_pair_name",
     "unusable_pair_name",
-    "which_axis",
 ]
 
 
@@ -54,20 +50,12 @@ class ComparedValues:
         return f"{shapes} behind `{self.adapter}`" if self.adapter else shapes
 
 
-@rule("GT330")
-def unknown_pair_name(role: str, graph: Graph, name: str, found: Diagnostic) -> Diagnostic:
-    """A pair names a Value that a network does not have, or that several fit.
-
-    Nor can one from inside of a branch or loop be compared, or a vector of tensors: name what it
-    hands on, or one of them.
-    `graphtool inspect MODEL` lists the names. Those of the teacher are its own, or those that
-    merging gave them.
-    """
-    return Diagnostic(
+def in_pair(found: Diagnostic, role: str, graph: Graph, name: str) -> Diagnostic:
+    """Return a problem with a name, GT101 or GT102, with the pair's side that has it."""
+    return replace(
+        found,
         message=f"a pair's {role} side: {found.message}",
         where=(Where(role=role, program=graph.source, value=name),),
-        notes=found.notes,
-        help=found.help,
     )
 
 
@@ -75,56 +63,36 @@ def unusable_pair_name(
     role: str, graph: Graph, value: Value, description: str, alternatives: Sequence[str]
 ) -> Diagnostic:
     """Report a Value that no loss can compare, with the first of the alternatives."""
-    found = Diagnostic(
-        message=f"`{value.name}` is {description}",
+    return unknown_name(
+        f"a pair's {role} side: `{value.name}` is {description}",
+        Where(role=role, program=graph.source, value=value.name),
         help=string_literal(alternatives[0]) if alternatives else None,
     )
-    return unknown_pair_name(role, graph, value.name, found)
 
 
-@rule("GT331")
-def pair_rank(compared: ComparedValues, expected: str) -> Diagnostic:
-    """The two Values of a pair have different ranks, or such as the loss is not defined for.
+@rule("GT333", replaces=("GT331", "GT332", "GT343", "GT344"))
+def pair_shape(message: str, where: Sequence[Where], help: str) -> Diagnostic:
+    """A loss cannot compare two Values of these ranks or dims, after the adapter if there is one.
 
-    A map against a vector needs pooling first, tokens against a map a reshape.
+    `help(gt.losses.l2)` and so on say which shapes a loss takes. For equal ranks pool a map to a
+    vector (`paddle.nn.functional.adaptive_avg_pool2d`), or reshape tokens to a map. A 1 × 1
+    convolution or a linear layer on the student's side brings it to the teacher's channels, as
+    `hint` does itself; an interpolation brings a map to another size. `similarity` compares any two
+    shapes of the same batch.
+
+    If a dim is 1 on one side, Paddle would broadcast it, and the loss would have no meaning. The
+    batch is not compared here. Unknown dims are compared at run time.
     """
-    ranks = " and ".join(str(len(shape)) for shape in compared.shapes)
-    return Diagnostic(
-        message=f"{compared.names} have ranks {ranks}: {compared.loss} wants {expected}",
-        where=compared.where,
-        help=_partners_command(compared),
-    )
+    return Diagnostic(message=message, where=tuple(where), help=help)
 
 
-@rule("GT332")
-def pair_broadcast(compared: ComparedValues) -> Diagnostic:
-    """The two Values of a pair differ in a dim that is 1 on one side.
-
-    Paddle stretches it without a word: the loss has a number, and it means nothing. Pair Values of
-    one size, or pool one side.
-    """
-    return Diagnostic(
-        message=f"{compared.description}: {compared.loss} would broadcast one to the other",
-        where=compared.where,
-        help=_partners_command(compared),
-    )
-
-
-@rule("GT333")
-def pair_shape(compared: ComparedValues, expected: str) -> Diagnostic:
-    """The two Values of a pair have shapes that do not go together, behind its adapter too.
-
-    A 1 × 1 convolution, or a linear layer, on the student's side brings it to the teacher's
-    channels, as `hint` does by itself; an interpolation brings a map to its size. `similarity`
-    compares any two shapes of one batch.
-    """
-    return Diagnostic(
-        message=f"{compared.description}: {compared.loss} wants {expected}",
-        where=compared.where,
-        help=_with_heads(compared)
+def shape_fix(compared: ComparedValues) -> str:
+    """Return the code of a pair that can be compared, or the command that lists others."""
+    return (
+        _with_heads(compared)
         or _other_adapter(compared)
         or _other_loss(compared)
-        or _partners_command(compared),
+        or partners_command(compared)
     )
 
 
@@ -162,20 +130,22 @@ def _other_loss(compared: ComparedValues) -> str | None:
     return f'({names}, "{loss}")'
 
 
-@rule("GT334")
-def pair_dtype(loss: str, where: Sequence[Where], dtypes: Sequence[str]) -> Diagnostic:
-    """The Values of a pair have different dtypes, or are no floating-point numbers.
+@rule("GT334", replaces=("GT345",))
+def pair_dtype(
+    loss: str,
+    where: Sequence[Where],
+    dtypes: Sequence[str],
+    help: str = 'paddle.cast(value, "float32")',
+) -> Diagnostic:
+    """The Values of a loss have different dtypes, or are not floating-point.
 
-    Cast one before the loss. What is float16 or bfloat16 is computed in float32, beside float32
-    too.
+    Cast one before the loss. Only float16 and bfloat16 go together with float32: they are computed
+    in float32.
     """
-    names = " and ".join(f"`{place.value}`" for place in where)
-    dtype = dtypes[-1] if dtypes[-1] in FLOAT_DTYPES else "float32"
     return Diagnostic(
-        message=f"{names} are {' and '.join(dtypes)}: {loss} wants floating-point Values of one "
-        "dtype",
+        message=f"`{loss}` wants floating-point Values of one dtype, not {' and '.join(dtypes)}",
         where=tuple(where),
-        help=f'paddle.cast(merged.teacher({string_literal(where[0].value or "")}), "{dtype}")',
+        help=help,
     )
 
 
@@ -183,11 +153,11 @@ def pair_dtype(loss: str, where: Sequence[Where], dtypes: Sequence[str]) -> Diag
 def constant_loss(
     loss: str, where: Sequence[Where], least: MinElements, count: int, help: str
 ) -> Diagnostic:
-    """A loss would be the same number whatever the student does: it compares too few numbers.
+    """A loss is constant, whatever the student does, because it compares too few numbers.
 
-    A softmax over one class is 1, and two classes that are standardised are as far apart as any
-    others. In a map of one place there is nothing to choose where to look. Scores of one class, as
-    text maps and foregrounds have, are compared by `l2`, before their sigmoid.
+    A softmax over one class is always 1, and two standardised classes are always equally far apart.
+    Attention over a map with one position has nothing to choose from. Compare scores of one class,
+    as in text maps and foreground masks, by `l2`, before their sigmoid.
     """
     one, several = least.of
     return Diagnostic(
@@ -198,91 +168,54 @@ def constant_loss(
     )
 
 
-@rule("GT336")
-def which_axis(loss: str, where: Sequence[Where], help: str) -> Diagnostic:
-    """Nothing says which axis of the logits has the classes, and a loss takes its softmax over it.
+@rule("GT336", replaces=("GT354",))
+def unknown_axis(message: str, where: Sequence[Where], help: str) -> Diagnostic:
+    """The class axis of the logits, or the size of a dim that the loss needs, is unknown.
 
-    For [N, classes] it is the last. For other Values it follows from the layers of the merged
-    networks, and from what you compute behind them: a convolution and its `data_format`, a linear
-    layer, a transpose. Nothing follows for inputs, nor where classes are reshaped together with
-    other dims, or a layer mixes another axis than theirs: say `axis=`.
+    For [N, classes] the class axis is the last. For other Values it follows from the layers around
+    them: a convolution and its `data_format`, a linear layer, a transpose. It is unknown for
+    inputs, if classes are reshaped together with other dims, or if a layer mixes another axis:
+    pass `axis=`.
+
+    A loss that is built from the number of classes, channels or the width must know it: give
+    `paddle.static.data` the size, or reshape the Value.
     """
+    return Diagnostic(message=message, where=tuple(where), help=help)
+
+
+def unknown_class_axis(loss: str, where: Sequence[Where], help: str) -> Diagnostic:
+    """Report that the class axis of the logits is unknown."""
     names = " and ".join(f"`{place.value}`" for place in where)
-    return Diagnostic(
-        message=f"`{loss}` cannot tell which axis of {names}, {format_shape(where[0].shape)}, has "
-        "the classes",
-        where=tuple(where),
-        help=help,
-    )
+    shape = format_shape(where[0].shape)
+    return unknown_axis(f"`{loss}`: the class axis of {names}, {shape}, is unknown", where, help)
+
+
+def unknown_dim(loss: str, where: Where, axis: int) -> Diagnostic:
+    """Report a dim that a loss must know when it is built."""
+    rank = len(where.shape or ())
+    sizes = ", ".join("SIZE" if at == axis % rank else "0" for at in range(rank))
+    shape = format_shape(where.shape)
+    message = f"`{loss}` must know dim {axis} of `{where.value}`, which is {shape}"
+    return unknown_axis(message, (where,), f"paddle.reshape(value, [{sizes}])")
 
 
 @rule("GT348")
 def frozen_student(loss: str, where: Where, swapped: str | None) -> Diagnostic:
-    """No gradient passes the student's side of a loss, so the loss would never train anything.
+    """No gradient passes through the student's side of a loss, so the loss trains nothing.
 
-    The teacher comes first, the student second: the two may be swapped. Otherwise the Value depends
-    on no trainable parameter, as in a student that was loaded from an inference model:
-    `gt.for_training` makes one trainable again. Or only numbers that jump lead to one: classes,
-    signs, what was rounded.
+    The two sides may be swapped: the teacher comes first. Otherwise the Value depends on no
+    trainable parameter, as in a student loaded from an inference model: `gt.for_training` makes it
+    trainable again. Or it depends on one only through a step function: class numbers, signs,
+    rounded values.
     """
     return Diagnostic(
-        message=f"the student's side of `{loss}`, `{where.value}`, is fixed: no gradient passes it",
+        message=f"the student's side of `{loss}`, `{where.value}`, gets no gradient",
         where=(where,),
         help=swapped or 'student = gt.for_training("student.json")  # before the merge',
     )
 
 
-@rule("GT349")
-def holds_probabilities(
-    loss: str, where: Where, source: Probabilities[str], help: str
-) -> Diagnostic:
-    """A loss that takes logits was given what went through softmax or sigmoid already.
-
-    A second softmax flattens it: the loss is a number, and teaches next to nothing. Say
-    `from_probs="teacher"` (or `"student"`, or `"both"`), or name the logits. Behind a sigmoid each
-    score stands for itself, and a softmax over them has no meaning: compare what is before it, by
-    `l2`.
-    """
-    return Diagnostic(
-        message=f"`{where.value}` holds probabilities, and `{loss}` takes what is before "
-        f"{source.function}",
-        where=(where,),
-        notes=(f"what went into {source.function} is `{source.logits}`",),
-        help="help(gt.losses.attention_scores)" if loss == "attention_scores" else help,
-    )
-
-
-@rule("GT354")
-def unknown_dim(loss: str, where: Where, axis: int) -> Diagnostic:
-    """A loss must know a dim when it is built, and it is not known: classes, channels or width.
-
-    Give `paddle.static.data` the size, or reshape the Value to it.
-    """
-    rank = len(where.shape or ())
-    shape = ", ".join("SIZE" if at == axis % rank else "0" for at in range(rank))
-    return Diagnostic(
-        message=f"`{loss}` must know dim {axis} of `{where.value}`, which is "
-        f"{format_shape(where.shape)}",
-        where=(where,),
-        help=f"paddle.reshape(value, [{shape}])",
-    )
-
-
-@rule("GT363")
-def fsp_needs_two(left_over: str) -> Diagnostic:
-    """A pair for `fsp` has no partner.
-
-    The flow of a network (Yim et al. 2017) is between two maps, so fsp takes two pairs: the first
-    one with `loss = "fsp"` says where it starts, the next one where it ends, and so on by twos. In
-    both networks the two maps have one size.
-    """
-    return Diagnostic(
-        message=f"`fsp` takes pairs by twos, a start and an end, and `{left_over}` is left over",
-        help='gt.distill_loss(merged, [("t_1", "s_1", "fsp"), ("t_2", "s_2", "fsp")])',
-    )
-
-
-def _partners_command(compared: ComparedValues) -> str:
+def partners_command(compared: ComparedValues) -> str:
     """Return the call, or the command for saved networks, that lists partners of the teacher's."""
     networks = [where.program or "" for where in compared.where]
     name = compared.where[0].value or ""

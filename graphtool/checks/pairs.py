@@ -15,7 +15,7 @@ from graphtool.diagnostics import Diagnostic, ReadError, Report, Where
 from graphtool.graph import Graph, Value
 from graphtool.loss_specs import group_flows, named_losses
 from graphtool.matching import Pair
-from graphtool.matching.problems import unknown_loss
+from graphtool.matching.problems import no_pairs, unknown_loss
 from graphtool.paths import path_exists
 from graphtool.selectors import find
 from graphtool.sources import Source, read_without_teachers
@@ -120,7 +120,10 @@ def check_loss(
     if loss is None:
         yield unknown_loss(f"pairs[{index}].loss", name, tuple(named_losses()))
     elif loss.takes.flows and len(named) == 1:
-        yield problems.fsp_needs_two(named[0].names[1])
+        yield no_pairs(
+            f"`fsp` takes pairs by twos, a start and an end; `{named[0].names[1]}` has no partner",
+            help='gt.distill_loss(merged, [("t_1", "s_1", "fsp"), ("t_2", "s_2", "fsp")])',
+        )
     else:
         values = [pair for pair in found if isinstance(pair, PairValues)]
         if len(values) == len(found):
@@ -148,7 +151,7 @@ def _value(index: int, name: str, networks: ComparedNetworks) -> Value | Diagnos
         value = _find(index, name, networks)
         return _check_usable(role, graph, value) or value
     except ReadError as error:
-        found = problems.unknown_pair_name(role, graph, name, error.report.diagnostics[0])
+        found = problems.in_pair(error.report.diagnostics[0], role, graph, name)
     for candidate in (name, name.removeprefix(networks.prefix)):
         with suppress(ReadError):
             other_name = find(other_graph, candidate).name
@@ -171,10 +174,10 @@ def _check_usable(role: str, graph: Graph, value: Value) -> Diagnostic | None:
     """Return a problem if no loss can compare a Value."""
     if value.elements:
         elements = [one for reader in graph.consumers.get(value.name, ()) for one in reader.results]
-        description = f"a vector of {len(value.elements)} tensors, and losses compare single ones"
+        description = f"a vector of {len(value.elements)} tensors; losses compare single tensors"
         return problems.unusable_pair_name(role, graph, value, description, elements)
     if (owner := _owner(graph, value)) is not None:
-        description = f"inside of `{owner}`, and losses compare what is outside"
+        description = f"inside `{owner}`; losses compare Values outside of branches and loops"
         results = graph.operators[owner].results
         return problems.unusable_pair_name(role, graph, value, description, results)
     return None

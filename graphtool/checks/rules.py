@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import wraps
 from typing import TypeAlias
@@ -17,14 +17,19 @@ Finder: TypeAlias = "Callable[[MergePlan], Iterator[Diagnostic]]"
 _FINDERS: dict[str, Finder] = {}
 
 
-def check(code: str) -> Callable[[Finder], Finder]:
+def check(code: str, *, replaces: Sequence[str] = ()) -> Callable[[Finder], Finder]:
     """Register a generator as the rule of a code.
 
     The slug is the function's name, and its docstring is what `graphtool explain CODE` prints.
+    `replaces` are codes of earlier releases that this one covers now. A generator without a
+    docstring finds the Diagnostics of a rule that other modules use as well.
     """
 
     def register(find: Finder) -> Finder:
-        slug = register_docs(code, find)
+        if not find.__doc__:
+            _FINDERS[code] = find
+            return find
+        slug = register_docs(code, find, replaces)
 
         @wraps(find)
         def coded(plan: MergePlan) -> Iterator[Diagnostic]:

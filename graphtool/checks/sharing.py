@@ -11,17 +11,16 @@ from graphtool.diagnostics import Diagnostic, Severity, counted
 from graphtool.graph import Origin, shapes_agree
 from graphtool.ops import statistics_of
 
-__all__ = ["not_shareable", "teacher_moves_with_student"]
+__all__ = ["not_shareable", "teacher_changes"]
 
 
 @check("GT208")
 def not_shareable(plan: MergePlan) -> Iterator[Diagnostic]:
-    """A name in `shared` is no parameter of both networks, or one that they can't have in common.
+    """A name in `shared` is not a parameter that teacher and student can share.
 
-    `shared` names parameters that teacher and student are to have as one, as where both embed words
-    by one table: they have one name in both programs, one shape and one dtype. What an operator
-    writes while the student trains (the running statistics of a batch norm) can't be shared: the
-    teacher would read numbers of the same run.
+    A shared parameter, such as the table of an embedding, has the same name, shape and dtype in
+    both programs. Running statistics of a batch norm cannot be shared: they change while the
+    student trains.
     """
     for name in plan.shared:
         reason = _why_not_shareable(plan, name)
@@ -51,25 +50,24 @@ def _why_not_shareable(plan: MergePlan, name: str) -> str | None:
         )
     for role, graph, _ in networks:
         if any(name in statistics_of(operator) for operator in graph.operators.values()):
-            return f"it is a running statistic of the {role}, which each run moves"
+            return f"it is a running statistic of the {role}, which each run changes"
     return None
 
 
 @check("GT209")
-def teacher_moves_with_student(plan: MergePlan) -> Iterator[Diagnostic]:
-    """Shared parameters are the student's: they are trained, and the teacher's answers with them.
+def teacher_changes(plan: MergePlan) -> Iterator[Diagnostic]:
+    """Shared parameters are trained with the student, so the teacher changes too.
 
-    No gradient reaches them by way of the teacher, only by the student's own use of them. The
-    teacher's numbers for them, where it has others, are not used. Set `trainable=False` on the
-    parameter of the student to keep the teacher as it is.
+    Gradients reach them only through the student. The teacher's own values for them are not used.
+    Set `trainable=False` on the student's parameter to keep the teacher fixed.
     """
     shared = (plan.student_names.get(name) for name in plan.shared)
     trainable = [value for value in shared if value is not None and value.trainable]
     if trainable:
         names = [value.name for value in trainable]
         yield Diagnostic(
-            message=f"the teacher has {counted(len(trainable), 'parameter')} in common with the "
-            f"student, and changes as the student is trained: `{names[0]}`",
+            message=f"the teacher shares {counted(len(trainable), 'parameter')} with the student, "
+            f"and changes as the student is trained: `{names[0]}`",
             severity=Severity.WARNING,
             where=(in_student(plan, trainable[0]),),
             notes=also(names),
@@ -79,8 +77,8 @@ def teacher_moves_with_student(plan: MergePlan) -> Iterator[Diagnostic]:
     unused = [name for name in in_both if name not in plan.same_variables]
     if unused and (plan.brings_weights or plan.teacher_scope is not None):
         yield Diagnostic(
-            message=f"{counted(len(unused), 'tensor')} of the teacher's own, in place of which the "
-            f"student's is shared, will not be used: `{unused[0]}`",
+            message=f"{counted(len(unused), 'tensor')} of the teacher will not be used, as the "
+            f"student's is shared: `{unused[0]}`",
             severity=Severity.WARNING,
             where=(in_teacher(plan, plan.teacher_names.get(unused[0]), unused[0]),),
             notes=also(unused),

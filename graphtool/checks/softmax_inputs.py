@@ -1,15 +1,39 @@
-"""Values that hold probabilities, given to losses over logits."""
+"""Values that hold probabilities where a loss takes logits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from graphtool.checks.pair_problems import holds_probabilities
-from graphtool.diagnostics import Diagnostic, Where
+from graphtool.diagnostics import Diagnostic, Severity, Where, rule
 from graphtool.graph import Graph
 from graphtool.ops import Probabilities, kind_of, logits_of
 
-__all__ = ["ROLES_OF", "source_logits", "undeclared_probabilities"]
+__all__ = ["ROLES_OF", "probabilities", "source_logits", "undeclared_probabilities"]
+
+
+@rule("GT228", replaces=("GT349", "GT369", "GT513"))
+def probabilities(
+    message: str,
+    *,
+    severity: Severity = Severity.ERROR,
+    where: Sequence[Where],
+    notes: Sequence[str] = (),
+    help: str | None = None,
+) -> Diagnostic:
+    """A Value went through softmax or sigmoid, and losses want the logits before it.
+
+    `soft_label`, `dkd` and others apply softmax themselves. A second softmax flattens the
+    distribution, and the loss teaches next to nothing. Name the logits, or pass
+    `from_probs="teacher"` (or `"student"`, or `"both"`). After a sigmoid each score stands for
+    itself: compare the logits before it with `l2`.
+
+    `l2` of probabilities is a warning: the differences are small, and the gradient vanishes where a
+    network is sure. Compare logits with `kl` or `soft_label` and a temperature. Probabilities that
+    only an accuracy reads are not reported.
+    """
+    return Diagnostic(
+        message=message, severity=severity, where=tuple(where), notes=tuple(notes), help=help
+    )
 
 
 def source_logits(graph: Graph, name: str) -> Probabilities[str] | None:
@@ -59,4 +83,10 @@ def undeclared_probabilities(
     any_sigmoid = any(source.function == "sigmoid" for source in undeclared.values())
     for where, source in undeclared.items():
         code = l2_code if any_sigmoid else call(roles or "both")
-        yield holds_probabilities(loss, where, source, code)
+        yield probabilities(
+            f"`{where.value}` holds probabilities, and `{loss}` takes the logits before "
+            f"{source.function}",
+            where=(where,),
+            notes=(f"the input of {source.function} is `{source.logits}`",),
+            help="help(gt.losses.attention_scores)" if loss == "attention_scores" else code,
+        )

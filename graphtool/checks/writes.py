@@ -12,15 +12,15 @@ from graphtool.diagnostics import Diagnostic
 from graphtool.graph import Graph, Operator, Origin, ProgramKind
 from graphtool.ops import VIEWS, is_training, written_operand
 
-__all__ = ["feed_written_over", "teacher_writes_state"]
+__all__ = ["overwritten_feed", "teacher_writes_state"]
 
 
 @check("GT225")
 def teacher_writes_state(plan: MergePlan) -> Iterator[Diagnostic]:
-    """An operator of the teacher changes what the teacher keeps from run to run.
+    """An operator of the teacher changes its state in each run, such as a counter.
 
-    A counter or a moving average is such a thing. Test mode does not stop it, so the teacher would
-    not stay as it is. Build the teacher without that operator.
+    Test mode does not stop it, so the teacher would not stay fixed. Build the teacher without that
+    operator.
     """
     stopped_by_test_mode = {operator.name for operator in modal_operators(plan.teacher)}
     writers = [
@@ -32,7 +32,7 @@ def teacher_writes_state(plan: MergePlan) -> Iterator[Diagnostic]:
     if writers:
         operator, name = writers[0]
         yield Diagnostic(
-            message=f"`{operator.name}` writes `{name}`, which the teacher keeps from run to run",
+            message=f"`{operator.name}` writes `{name}`, which the teacher keeps between runs",
             where=(
                 at_operator("teacher", plan.teacher, operator),
                 in_teacher(plan, plan.teacher_names.get(name), name),
@@ -60,13 +60,12 @@ def _written_state(plan: MergePlan, operator: Operator) -> Iterator[str]:
 
 
 @check("GT233")
-def feed_written_over(plan: MergePlan) -> Iterator[Diagnostic]:
-    """An operator of one network writes over a feed that the other reads as well.
+def overwritten_feed(plan: MergePlan) -> Iterator[Diagnostic]:
+    """An in-place operator of one network overwrites a feed that the other one reads too.
 
-    `x[:, 0] = 0` on what is fed is such an operator in PIR. The other network, or its gradient,
-    would compute with the new numbers. Feed the two networks apart: map the teacher's feed onto its
-    own name with the prefix, and give that name the same data in each run. Legacy programs are
-    merged with a copy of the feed instead.
+    `x[:, 0] = 0` on a feed is such an operator in PIR. The other network, or its gradient, would
+    read the new values. Map the teacher's feed to its own name with the prefix, and feed the same
+    data to both. Legacy programs are merged with a copy of the feed instead.
     """
     if plan.kind is not ProgramKind.PIR:
         return
@@ -84,8 +83,8 @@ def _overwritten_feed(plan: MergePlan, role: str, feed: str, operator: Operator)
     teacher_feed = feed if role == "teacher" else {new: old for old, new in plan.feed_map}[feed]
     separate = {**dict(plan.feed_map), teacher_feed: plan.prefix + teacher_feed}
     return Diagnostic(
-        message=f"the {role} writes over its feed `{feed}`, which the {other} reads as well, in "
-        f"`{operator.name}`",
+        message=f"`{operator.name}` of the {role} overwrites its feed `{feed}`, which the {other} "
+        "reads too",
         where=(value_in(plan, graph.values[feed], feed), at_operator(role, graph, operator)),
         help=feed_map_argument(separate),
     )

@@ -6,9 +6,10 @@ import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TextIO
 
+from graphtool.cli._report import shell_help
 from graphtool.diagnostics import Diagnostic, Report, Severity
 from graphtool.text import escaped_bounded
 
@@ -140,7 +141,7 @@ def show_report(report: Report) -> None:
 def _show_diagnostic(console: Console, diagnostic: Diagnostic) -> None:
     from rich.text import Text
 
-    heading, *details = diagnostic.parts
+    heading, *details = replace(diagnostic, help=shell_help(diagnostic.help)).parts
     title = Text(heading, style="bold")
     title.stylize(_STYLES[diagnostic.severity], 0, heading.index("]") + 1)
     console.print(title, soft_wrap=True)

@@ -16,9 +16,9 @@ from shutil import which
 from graphtool.backend.paddle import load_paddle
 from graphtool.cli._console import progress, results, write_json
 from graphtool.cli._source import stdout_to_stderr
-from graphtool.cli.problems import folder_in_use
-from graphtool.diagnostics import UsageError, counted
-from graphtool.files import os_errors_reported
+from graphtool.diagnostics import UsageError, counted, listed
+from graphtool.files import exists_already, os_errors_reported
+from graphtool.paths import numbered_path
 from graphtool.text import path_argument, printable, shell_command
 
 __all__ = ["run"]
@@ -35,7 +35,9 @@ def run(args: Namespace) -> int:
         entries = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     if entries:
         again = shell_command(_python(), path_argument(f"{args.folder}/{_SCRIPT}"))
-        raise UsageError(folder_in_use(args.folder, entries, again if _SCRIPT in entries else None))
+        message = f"`{args.folder}` is not empty: it holds {listed(entries, 8)}"
+        other = shell_command("graphtool", "demo", path_argument(numbered_path(args.folder)))
+        raise UsageError(exists_already(message, again if _SCRIPT in entries else other))
     with progress("importing Paddle"):
         load_paddle()
     with os_errors_reported(folder):

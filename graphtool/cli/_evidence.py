@@ -6,21 +6,15 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from graphtool.cli._console import errors
 from graphtool.cli._source import stdout_to_stderr
-from graphtool.diagnostics import Diagnostic, GraphtoolError, Report
 from graphtool.matching import PairSet
-from graphtool.matching.evidence import BATCHES, Evidence, check_samples, gather
+from graphtool.matching.evidence import BATCHES, Evidence, gather
 from graphtool.matching.weighing import names_to_measure
 
-__all__ = ["MeasuredEvidence", "check_evidence", "measure"]
-
-# The options that stand in for arguments in a diagnostic's help.
-_SAMPLES_OPTION = "--evidence samples.npz"
-_OPTIONS = {"GT370": _SAMPLES_OPTION, "GT383": _SAMPLES_OPTION}
-_ALLOW_ARGUMENT, _ALLOW_OPTION = "allow_random=True)", "--allow-random"
+__all__ = ["MeasuredEvidence", "measure"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,35 +25,18 @@ class MeasuredEvidence:
     interrupted: bool = False
 
 
-def check_evidence(source: str | None) -> None:
-    """Check the source of samples before the networks are read.
-
-    Raises GraphtoolError as `check_samples` does, with options in its help.
-    """
-    with _options_in_errors():
-        check_samples(source)
-
-
-@contextmanager
-def _options_in_errors() -> Generator[None]:
-    try:
-        yield
-    except GraphtoolError as error:
-        raise type(error)(*_with_options(error.report)) from None
-
-
 def measure(pairs: PairSet, args: Namespace) -> MeasuredEvidence:
     """Run both networks on the samples of `--evidence`.
 
     An interrupt stops it, with a line on stderr; the evidence of the finished batches is returned.
 
-    Raises GraphtoolError as `gather` does, with options in its help.
+    Raises GraphtoolError as `gather` does.
     """
     if args.evidence is None:
         return MeasuredEvidence()
     evidence, interrupted, batches = None, False, args.batches or BATCHES
     try:
-        with _options_in_errors(), _progress_bar(batches) as advance, stdout_to_stderr():
+        with _progress_bar(batches) as advance, stdout_to_stderr():
             for evidence in gather(
                 args.teacher,
                 args.student,
@@ -76,8 +53,6 @@ def measure(pairs: PairSet, args: Namespace) -> MeasuredEvidence:
     except KeyboardInterrupt:
         interrupted, done = True, 0 if evidence is None else evidence.batches
         errors().print(f"interrupted after {done} of {batches} batches at most", soft_wrap=True)
-    if evidence is not None:
-        evidence = replace(evidence, report=_with_options(evidence.report))
     return MeasuredEvidence(evidence=evidence, interrupted=interrupted)
 
 
@@ -92,13 +67,3 @@ def _progress_bar(batches: int) -> Generator[Callable[[int], None]]:
     with Progress(console=errors(), transient=True) as bar:
         task = bar.add_task("running both networks", total=batches)
         yield lambda done: bar.update(task, completed=done)
-
-
-def _with_options(report: Report) -> Report:
-    return Report.of(replace(diagnostic, help=_option_help(diagnostic)) for diagnostic in report)
-
-
-def _option_help(diagnostic: Diagnostic) -> str | None:
-    if diagnostic.help is not None and diagnostic.help.endswith(_ALLOW_ARGUMENT):
-        return _ALLOW_OPTION
-    return _OPTIONS.get(diagnostic.code, diagnostic.help)

@@ -7,40 +7,16 @@ import re
 from argparse import Namespace
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 
+import graphtool
 from graphtool.cli._console import results, write_json
 from graphtool.cli.problems import unknown_code
-from graphtool.diagnostics import UsageError, docs_of, known_codes
+from graphtool.diagnostics import UsageError, docs_of, known_codes, replacements
 
 __all__ = ["all_docs", "run"]
 
-# Importing a module registers its rules.
-_MODULES_WITH_RULES = (
-    "graphtool.files",
-    "graphtool.selectors",
-    "graphtool.readers.problems",
-    "graphtool.readers.tensor_files",
-    "graphtool.backend.problems",
-    "graphtool.backend.errors",
-    "graphtool.backend.facts",
-    "graphtool.sources.problems",
-    "graphtool.matching.problems",
-    "graphtool.matching.config_problems",
-    "graphtool.matching.evidence_problems",
-    "graphtool.checks",
-    "graphtool.merging.problems",
-    "graphtool.merging.folder",
-    "graphtool.training.evaluation_problems",
-    "graphtool.training.export_problems",
-    "graphtool.losses.pair_problems",
-    "graphtool.losses.problems",
-    "graphtool.training.problems",
-    "graphtool.training.minimize_problems",
-    "graphtool.training.rank_problems",
-    "graphtool.training.checkpoint_problems",
-    "graphtool.rendering.problems",
-    "graphtool.cli.problems",
-)
+_DEFINES_RULES = re.compile(r'^@(rule|check)\(\s*"GT', re.MULTILINE)
 
 # A code or its first digits.
 _CODE_START = re.compile(r"GT\d{1,3}")
@@ -52,15 +28,22 @@ def run(args: Namespace) -> int:
     docs = all_docs()
     if args.code is None:
         _show_list(docs, args.format)
-    else:
-        _show(docs[_find_code(args.code, docs)], args.format)
+        return 0
+    old = args.code.upper()
+    code = replacements().get(old) or _find_code(args.code, docs)
+    if old in replacements() and args.format != "json":
+        results().print(f"{old} is now {code}\n", style="dim")
+    _show(docs[code], args.format)
     return 0
 
 
 def all_docs() -> dict[str, str]:
     """Return the documentation of every code: its title, an empty line, and the text."""
-    for module in _MODULES_WITH_RULES:
-        import_module(module)
+    package = Path(graphtool.__file__).parent
+    for file in sorted(package.rglob("*.py")):
+        if _DEFINES_RULES.search(file.read_text("utf-8")):
+            parts = file.relative_to(package).with_suffix("").parts
+            import_module(".".join((graphtool.__name__, *parts)))
     return {code: docs_of(code) or "" for code in known_codes()}
 
 

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from graphtool.checks import guess_feed_map, guess_feeds
+from graphtool.checks.feeds import feed_left_out
 from graphtool.cli._console import errors
 from graphtool.cli._formatting import feed_text
-from graphtool.cli.problems import feeds_needed, wrong_usage
+from graphtool.cli.problems import wrong_usage
 from graphtool.diagnostics import UsageError
 from graphtool.graph import Graph
 from graphtool.lookalikes import alike_notes
@@ -23,7 +24,7 @@ def feed_map_of(
 ) -> Mapping[str, str]:
     """Return the feed map; if it is guessed, print it on stderr.
 
-    Raises UsageError: GT603 if the guess is ambiguous, GT600 if a teacher feed is given twice.
+    Raises UsageError: GT213 if the guess is ambiguous, GT600 if a teacher feed is given twice.
     """
     if given:
         pairs = [_resolve(pair, teacher, student) for pair in given]
@@ -42,7 +43,16 @@ def feed_map_of(
             for guess in guesses
         ]
         likely = [(guess.teacher, guess.student or f"{prefix}{guess.teacher}") for guess in guesses]
-        raise UsageError(feeds_needed(reasons, likely))
+        raise UsageError(
+            feed_left_out(
+                "the feed map cannot be guessed",
+                notes=reasons or ("one of the programs has no feeds",),
+                help=" ".join(
+                    shell_option("--feed", feed_text(*pair))
+                    for pair in likely or [("TEACHER", "STUDENT")]
+                ),
+            )
+        )
     console = errors()
     for guess in guesses:
         target = "a feed of its own" if guess.student is None else printed_name(guess.student)

@@ -1,15 +1,13 @@
-"""What to type on the command line, where a rule's help is an argument of a call."""
+"""Helps that depend on the command line; those that are a `Call` are printed as options anyway."""
 
 from __future__ import annotations
 
 from argparse import Namespace
-from ast import literal_eval
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import starmap
 
 from graphtool.checks import MergePlan
-from graphtool.checks.names import free_prefix
 from graphtool.cli._formatting import feed_text
 from graphtool.cli._options import PREFIX
 from graphtool.diagnostics import Diagnostic, Report, Severity
@@ -17,8 +15,6 @@ from graphtool.paths import path_exists
 from graphtool.text import path_argument, shell_command, shell_option
 
 __all__ = ["typed", "typed_opening", "typed_pairs"]
-
-_FEED_MAP = "feed_map="
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +33,6 @@ def _typed(case: _Case) -> Diagnostic:
     found = case.found
     if found.help is None:
         return found
-    if found.help.startswith(_FEED_MAP):
-        return replace(found, help=_feeds(found.help))
     spell = (_OF_NOTES if found.severity is Severity.NOTE else _HELPS).get(found.code)
     return found if spell is None else replace(found, help=spell(case))
 
@@ -74,7 +68,10 @@ def _begins(help: str, name: str, model: str) -> bool:
     return f"{help} ".startswith(f"{shell_command('graphtool', name, path_argument(model))} ")
 
 
-def _weights_file(_: Diagnostic, role: str) -> str:
+def _weights_file(found: Diagnostic, role: str) -> str:
+    # Of misfits, only a combined file that does not fit its model has a help.
+    if found.code == "GT237" and found.help:
+        return found.help
     return f"--{role}-weights FILE"
 
 
@@ -86,23 +83,8 @@ def _built_from_code(_: Diagnostic, role: str) -> str:
     return f"MODULE:CALLABLE as the {role}, with --{role}-input"
 
 
-def _prefix(case: _Case) -> str:
-    return shell_option("--prefix", free_prefix(case.plan))
-
-
-def _feeds(help: str) -> str:
-    pairs = literal_eval(help.removeprefix(_FEED_MAP)).items()
-    return " ".join(
-        shell_option("--feed", feed_text(teacher, student)) for teacher, student in pairs
-    )
-
-
 def _weights(case: _Case) -> str:
     return "--teacher-weights FILE" if case.args.command == "merge" else "--parameters later"
-
-
-def _shared(case: _Case) -> str:
-    return f"{shell_option('--shared', case.found.where[0].value or 'NAME')}  # if one is meant"
 
 
 def _unshared(case: _Case) -> str:
@@ -139,13 +121,12 @@ def _repeated(name: str, values: Iterable[str] | None) -> Iterator[str]:
 
 
 _HELPS: dict[str, Callable[[_Case], str]] = {
-    **dict.fromkeys(("GT201", "GT203", "GT204", "GT205"), _prefix),
-    **dict.fromkeys(("GT235", "GT236"), _weights),
+    "GT235": _weights,
     "GT208": _unshared,
 }
 _OF_OPENING: dict[str, Callable[[Diagnostic, str], str]] = {
-    **dict.fromkeys(("GT505", "GT507", "GT551"), _weights_file),
+    **dict.fromkeys(("GT237", "GT250", "GT551"), _weights_file),
     "GT501": _one_of_them,
     "GT508": _built_from_code,
 }
-_OF_NOTES: dict[str, Callable[[_Case], str]] = {"GT207": _shared, "GT244": _dry_run}
+_OF_NOTES: dict[str, Callable[[_Case], str]] = {"GT244": _dry_run}

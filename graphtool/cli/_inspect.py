@@ -23,12 +23,13 @@ from graphtool.cli._formatting import magnitude, percent, shape_text, stage_text
 from graphtool.cli._listing import Query, Selection, select
 from graphtool.cli._picture import has_content, verb_for
 from graphtool.cli._source import check_inputs, read_source
-from graphtool.cli.problems import not_of_inspect, wrong_usage
+from graphtool.cli.problems import wrong_usage
 from graphtool.diagnostics import UsageError, counted
-from graphtool.files import os_errors_reported
+from graphtool.files import exists_already, os_errors_reported
 from graphtool.graph import UNKNOWN_DIM, Graph
+from graphtool.paths import numbered_path
 from graphtool.structure import Head, Stage, Structure, ValueRow, analyse
-from graphtool.text import escaped_bounded, printable, printed_name
+from graphtool.text import escaped_bounded, printable, printed_name, shell_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,7 +69,7 @@ def run(args: Namespace) -> int:
 def _check_output_path(path: str | None, query: Query) -> None:
     """Check that a graph file can be written, and that a file there was written by `inspect`.
 
-    Raises UsageError: GT413, GT600, GT606. Raises GraphtoolError: GT601.
+    Raises UsageError: GT402, GT600, GT604. Raises GraphtoolError: GT601.
     """
     if path is None:
         return
@@ -79,7 +80,8 @@ def _check_output_path(path: str | None, query: Query) -> None:
         with os_errors_reported(Path(path)):
             is_replaceable = is_written_here(path)
         if not is_replaceable:
-            raise UsageError(not_of_inspect(path))
+            message = f"`{path}` is there already, and `graphtool inspect` did not write it"
+            raise UsageError(exists_already(message, shell_option("-o", numbered_path(path))))
     if path.lower().endswith(GRAPHML) and query.narrows:
         message = f"argument --output: a {GRAPHML} has the whole graph, and no part of it"
         raise UsageError(wrong_usage(message, help="-o values.csv"))

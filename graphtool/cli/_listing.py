@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from graphtool.cli import problems
 from graphtool.cli._formatting import shape_text, stage_text
-from graphtool.diagnostics import ReadError
+from graphtool.diagnostics import ReadError, Where
 from graphtool.graph import Operator, Origin, Shape, Value, shapes_agree
+from graphtool.lookalikes import near_notes
 from graphtool.ops import kind_of
-from graphtool.selectors import nearest_names
+from graphtool.selectors import nearest_names, unknown_name
 from graphtool.structure import Role, Structure, ValueRow, value_row
-from graphtool.text import printed_forms
+from graphtool.text import inspect_command, printed_forms, shell_option
 
 __all__ = ["Query", "Selection", "select"]
 
@@ -60,7 +60,7 @@ def select(structure: Structure, query: Query) -> Selection:
     Side results, such as the statistics that a normalisation outputs, are left out if other Values
     match, unless the Query is for everything.
 
-    Raises ReadError: GT110, GT111 and GT112 for a filter that nothing matches.
+    Raises ReadError: GT101 for a filter that nothing matches.
     """
     _check_filters(structure, query)
     graph = structure.graph
@@ -72,7 +72,14 @@ def select(structure: Structure, query: Query) -> Selection:
     if not matching and query.narrows:
         name = (query.name or "").strip("*")
         near = nearest_names(name, list(_all_spellings(structure))) if query.name else ()
-        raise ReadError(problems.no_such_value(graph.source, str(query), name, near))
+        raise ReadError(
+            unknown_name(
+                f"no Value has {query}",
+                Where(program=graph.source),
+                notes=tuple(near_notes(name, near)),
+                help=f"{inspect_command(graph.source)} --all",
+            )
+        )
     main = [value for value in matching if not _is_side_result(structure, value)]
     shown = matching if query.everything or not main else main
     rows = tuple(value_row(structure, value) for value in shown)
@@ -86,18 +93,32 @@ def _is_side_result(structure: Structure, value: Value) -> bool:
 def _check_filters(structure: Structure, query: Query) -> None:
     """Check that the stage and the type of operator exist.
 
-    Raises ReadError: GT110, GT111.
+    Raises ReadError: GT101.
     """
     graph = structure.graph
+    where, inspect = Where(program=graph.source), inspect_command(graph.source)
     known = range(structure.first_stage, structure.first_stage + len(structure.stages))
     if query.stage is not None and query.stage not in known:
-        raise ReadError(problems.no_such_stage(graph.source, query.stage, known))
+        count = len([number for number in known if number])
+        stages = {0: "it has no stages", 1: "its only stage is 1"}
+        wanted = "stem" if query.stage == 0 else f"stage {query.stage}"
+        existing = stages.get(count, f"its stages are 1 to {count}")
+        stem = ", after the stem" if 0 in known else ""
+        message = f"the network has no {wanted}: {existing}{stem}"
+        raise ReadError(unknown_name(message, where, help=inspect))
     if query.op is not None:
         operators = graph.operators.values()
         if not any(_has_type(operator, query.op) for operator in operators):
             types = sorted({operator.kind for operator in operators})
             near = nearest_names(query.op.rpartition(".")[2].strip("*"), types)
-            raise ReadError(problems.no_such_operator(graph.source, query.op, near))
+            raise ReadError(
+                unknown_name(
+                    f"the program has no operator of type `{query.op}`",
+                    where,
+                    notes=tuple(near_notes(query.op, near)),
+                    help=f"{inspect} {shell_option('--op', near[0])}" if near else inspect,
+                )
+            )
 
 
 def _in_scope(structure: Structure, value: Value, query: Query) -> bool:

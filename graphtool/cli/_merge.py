@@ -26,7 +26,12 @@ from graphtool.diagnostics import (
 )
 from graphtool.graph import Graph
 from graphtool.matching import PairSet
-from graphtool.matching.recipe import is_configuration, load_text, read_recipe
+from graphtool.matching.recipe import (
+    is_configuration,
+    is_of_other_program,
+    load_text,
+    read_recipe,
+)
 from graphtool.merging import Merged, merge
 from graphtool.merging.checking import check_merge
 from graphtool.merging.folder import check_target, save_merged
@@ -42,7 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 _MAX_RENAMES = 3
-_DIFFERENT_PROGRAM = "GT318"
 
 
 def run(args: Namespace) -> int:
@@ -129,7 +133,7 @@ def _read_pairs(args: Namespace, recipe: str | Path, teacher: Model, student: Mo
     diagnostics = [
         diagnostic
         for diagnostic in pairs.report
-        if diagnostic.code != _DIFFERENT_PROGRAM or diagnostic in saved_report
+        if not is_of_other_program(diagnostic) or diagnostic in saved_report
     ]
     # Only warnings: they don't prevent the merge, and `distill_loss` has options to make them fit.
     warned = (replace(misfit, severity=Severity.WARNING) for misfit in misfits)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphtool.cli._console import errors, progress, show_report
 from graphtool.cli.problems import wrong_usage
-from graphtool.diagnostics import GraphtoolError, Report, UsageError
+from graphtool.diagnostics import GraphtoolError, UsageError
 from graphtool.files import check_writable
 from graphtool.text import printable
 
@@ -26,34 +25,21 @@ __all__ = [
 ]
 
 _STDOUT = "-"
-# The options that stand in for arguments in a diagnostic's help.
-_OPTIONS = {"GT404": "--focus NAME", "GT405": "--focus NAME"}
 
 
 def draw(x: Drawable, path: str | None, **options: Any) -> Picture:
-    """Call `gt.render`, with options instead of arguments in the help of diagnostics."""
+    """Call `gt.render`, and show that it works."""
     from graphtool.rendering import render
 
-    try:
-        with progress("laying out the picture"):
-            picture = render(x, path, **options)
-    except GraphtoolError as error:
-        raise type(error)(*_with_options(error.report)) from None
-    return replace(picture, report=_with_options(picture.report))
-
-
-def _with_options(report: Report) -> Report:
-    return Report.of(
-        replace(diagnostic, help=_OPTIONS.get(diagnostic.code, diagnostic.help))
-        for diagnostic in report
-    )
+    with progress("laying out the picture"):
+        return render(x, path, **options)
 
 
 def check_picture(path: str | None, *, folder: str | None = None) -> None:
     """Check that a picture can be drawn and written, before the networks are read.
 
     It may be inside `folder`, which need not exist yet. Raises UsageError: GT402, GT600. Raises
-    GraphtoolError: GT401 and GT406 if no engine draws it, GT601 if it can't be written.
+    GraphtoolError: GT401 if no engine draws it, GT601 if it can't be written.
     """
     if path is None:
         return

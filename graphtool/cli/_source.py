@@ -9,13 +9,16 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager, redirect_stdout
 
 from graphtool.cli._console import progress, show_report
-from graphtool.cli.problems import alike_feeds, unknown_fields, wrong_usage
-from graphtool.diagnostics import Report, UsageError
+from graphtool.cli.problems import alike_feeds, wrong_usage
+from graphtool.diagnostics import Report, Severity, UsageError, listed
 from graphtool.graph import Graph
 from graphtool.lookalikes import alike
 from graphtool.paths import path_exists
+from graphtool.readers.problems import unknown_version
 
 __all__ = ["check_inputs", "check_networks", "read_source", "reader_report", "stdout_to_stderr"]
+
+_LISTED = 8
 
 
 def check_inputs(option: str, inputs: Sequence[str] | None, *models: str) -> None:
@@ -66,8 +69,11 @@ def stdout_to_stderr() -> Generator[None]:
 
 def reader_report(graph: Graph) -> Report:
     """Return the diagnostics of reading a program: unknown fields first, lookalike names last."""
-    unknown = (unknown_fields(graph.source, graph.unknown),) if graph.unknown else ()
+    found = list(graph.report)
+    if graph.unknown:
+        message = f"the file has unknown fields: {listed(graph.unknown, _LISTED, quote='')}"
+        found.insert(0, unknown_version(graph.source, message, Severity.WARNING))
     lookalikes = (
         alike_feeds(graph.source, *names) for names in alike((*graph.feeds, *graph.fetches))
     )
-    return Report.of((*unknown, *graph.report, *lookalikes))
+    return Report.of((*found, *lookalikes))

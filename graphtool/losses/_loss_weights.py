@@ -8,14 +8,15 @@ from math import isfinite
 from numbers import Real
 from typing import Any, TypeAlias, cast
 
-from graphtool.arguments import short_repr
+from graphtool.arguments import bad_argument, short_repr
 from graphtool.backend.paddle import Paddle, load_paddle
-from graphtool.diagnostics import Diagnostic, UsageError
-from graphtool.losses import pair_problems as problems
+from graphtool.diagnostics import Diagnostic, UsageError, listed
 from graphtool.losses._parts import LossPart
 from graphtool.losses._values import is_in_main_program, is_value, shape_of
+from graphtool.losses.problems import bad_option
+from graphtool.text import string_literal
 
-__all__ = ["Weight", "resolve_weights", "weighted"]
+__all__ = ["Weight", "resolve_weights", "unknown_part", "weighted"]
 
 # A number, or a scalar Value of the Program.
 Weight: TypeAlias = Any
@@ -41,7 +42,7 @@ def resolve_weights(
     `given` is None, one weight for each pair, or a mapping from the name of a part, the rank or the
     kind of a pair: the more specific key wins. A pair that it leaves out has its default.
 
-    Raises UsageError GT358 for anything else.
+    Raises UsageError GT248 for anything else.
     """
     pairs = _PairWeights(weights=list(defaults))
     for rank, weight in enumerate(defaults, 1):
@@ -52,7 +53,7 @@ def resolve_weights(
         _set_in_order(cast("Sequence[Weight]", given), pairs)
     elif given is not None:
         expected = "one weight for each pair, or a mapping"
-        raise UsageError(problems.wrong_argument("weights", given, expected, _EXAMPLE))
+        raise UsageError(bad_argument("weights", given, expected, _EXAMPLE))
     if pairs.problems:
         return {}, tuple(pairs.problems)
     last = {part.name: pairs.weights[part.indices[-1]] for part in parts}
@@ -60,14 +61,15 @@ def resolve_weights(
     found = list(_check_equal(parts, pairs.weights))
     if not any(is_value(weight) or weight for weight in weights.values()):
         expected = "a weight above 0 for one of them"
-        found.append(problems.bad_weight("every pair", 0.0, expected, _all_ones(len(defaults))))
+        found.append(_bad_weight("every pair", 0.0, expected, _all_ones(len(defaults))))
     return weights, tuple(found)
 
 
 def _set_in_order(given: Sequence[Weight], pairs: _PairWeights) -> None:
     count = len(pairs.weights)
     if len(given) != count:
-        pairs.problems.append(problems.weights_length(len(given), count, _all_ones(count)))
+        message = f"`weights` has length {len(given)}; wanted {count}, one for each pair"
+        pairs.problems.append(bad_option(message, help=_all_ones(count)))
         return
     for index, weight in enumerate(given):
         pairs.problems.extend(_check_weight(f"pair {index + 1}", weight, _all_ones(count)))
@@ -81,9 +83,7 @@ def _set_by_key(
     invalid = [key for key in given if not isinstance(key, str | int)]
     if invalid:
         # They are not compared either: PIR Values crash once their Program is gone.
-        pairs.problems.extend(
-            problems.unknown_part("weights", short_repr(key), known) for key in invalid
-        )
+        pairs.problems.extend(unknown_part("weights", short_repr(key), known) for key in invalid)
         return
     for key, weight in given.items():
         pairs.problems.extend(_check_weight(f"`{key}`", weight, f"weights={{{key!r}: 1.0}}"))
@@ -95,13 +95,26 @@ def _set_by_key(
                 if key in given:
                     used.add(key)
                     pairs.weights[index] = given[key]
-    pairs.problems.extend(
-        problems.unknown_part("weights", key, known) for key in given if key not in used
-    )
+    pairs.problems.extend(unknown_part("weights", key, known) for key in given if key not in used)
 
 
 def _all_ones(count: int) -> str:
     return "weights=[1.0]" if count == 1 else f"weights=[1.0] * {count}"
+
+
+def unknown_part(argument: str, key: object, known: Sequence[str]) -> Diagnostic:
+    """Report a key of `weights` or `options` that belongs to no part of the loss."""
+    value = "1.0" if argument == "weights" else "{}"
+    return bad_option(
+        f"`{argument}` has the key `{key!r}`, which belongs to no part of the loss",
+        notes=(f"known: {listed(known, len(known))}",),
+        help=f"{argument}={{{string_literal(known[0])}: {value}}}" if known else None,
+    )
+
+
+def _bad_weight(of: str, given: object, expected: str, example: str) -> Diagnostic:
+    message = f"the weight of {of} is `{short_repr(given)}`; wanted {expected}"
+    return bad_option(message, help=example)
 
 
 def _check_weight(of: str, weight: Weight, example: str) -> Iterator[Diagnostic]:
@@ -109,15 +122,15 @@ def _check_weight(of: str, weight: Weight, example: str) -> Iterator[Diagnostic]
     if is_value(weight):
         if not is_in_main_program(weight):
             expected = "a Value of the merged Program"
-            yield problems.bad_weight(of, "<Value>", expected, _VALUE_EXAMPLE)
+            yield _bad_weight(of, "<Value>", expected, _VALUE_EXAMPLE)
         elif shape_of(weight) not in _SCALAR_SHAPES:
             given = f"<Value {list(shape_of(weight))}>"
             expected = "a scalar: a Value of shape [] or [1]"
-            yield problems.bad_weight(of, given, expected, _VALUE_EXAMPLE)
+            yield _bad_weight(of, given, expected, _VALUE_EXAMPLE)
     elif isinstance(weight, bool) or not isinstance(weight, Real):
-        yield problems.bad_weight(of, weight, "a number, or a scalar Value", example)
+        yield _bad_weight(of, weight, "a number, or a scalar Value", example)
     elif not isfinite(weight) or weight < 0:
-        yield problems.bad_weight(of, weight, "a finite number that is not negative", example)
+        yield _bad_weight(of, weight, "a finite number of 0 or more", example)
 
 
 def _check_equal(parts: Sequence[LossPart], weights: Sequence[Weight]) -> Iterator[Diagnostic]:
@@ -126,7 +139,9 @@ def _check_equal(parts: Sequence[LossPart], weights: Sequence[Weight]) -> Iterat
         first, last = weights[part.indices[0]], weights[part.indices[-1]]
         is_same = first is last if is_value(first) or is_value(last) else first == last
         if not is_same:
-            yield problems.fsp_weights_differ(part.name, first, last)
+            weigh = f"`{short_repr(first)}` and `{short_repr(last)}`"
+            message = f"the two pairs of `{part.name}` have the weights {weigh}; wanted one weight"
+            yield bad_option(message, help=f"weights={{{string_literal(part.name)}: 1.0}}")
 
 
 def weighted(loss: Paddle, weight: Weight) -> Paddle:

@@ -22,14 +22,17 @@ from graphtool.checks.comparability import (
     wrong_rank_indices,
 )
 from graphtool.checks.layouts import class_axis, complete_class_axes, is_axis, moveaxis_order
+from graphtool.checks.locations import format_shape
 from graphtool.checks.pair_problems import (
     constant_loss,
     frozen_student,
+    pair_dtype,
+    pair_shape,
+    unknown_class_axis,
     unknown_dim,
-    which_axis,
 )
-from graphtool.checks.softmax_inputs import ROLES_OF, undeclared_probabilities
-from graphtool.diagnostics import Diagnostic, PairError, UsageError, Where
+from graphtool.checks.softmax_inputs import ROLES_OF, probabilities, undeclared_probabilities
+from graphtool.diagnostics import Diagnostic, PairError, Severity, UsageError, Where
 from graphtool.dtypes import HALF_DTYPES
 from graphtool.graph import UNKNOWN_DIM, Shape
 from graphtool.loss_specs import OperandSpec, channel_axis, named_losses
@@ -144,8 +147,8 @@ def loss_operands(
 
     `takes` is what a loss takes that pairs cannot name.
 
-    Raises ReadError, UsageError and PairError, with nothing built: GT340 to GT345, GT348 to GT352,
-    GT354.
+    Raises ReadError, UsageError and PairError, with nothing built: GT333, GT334, GT336, GT340 to
+    GT231, GT348 to GT352.
     """
     values = Both(*resolve(loss, {"teacher": teacher}, {"student": student}))
     takes = takes_of(loss) if takes is None else takes
@@ -167,7 +170,7 @@ def class_operands(
     if resolved_axis is None:
         operands = Operand(values.teacher, "teacher"), Operand(values.student, "student")
         call = _call(loss, operands, f"axis={channel_axis(len(shape_of(values.teacher)))}")
-        raise PairError(which_axis(loss, [operand.where for operand in operands], call))
+        raise PairError(unknown_class_axis(loss, [operand.where for operand in operands], call))
     raise_pair_errors(
         check_operands(loss, takes_of(loss), *values, from_probs=from_probs, axis=resolved_axis)
     )
@@ -188,7 +191,7 @@ def _class_axis(loss: str, axis: object, teacher: Paddle, student: Paddle) -> in
     if axis is not None:
         if not is_axis(axis, rank):
             expected = f"the axis of the classes, from 1 to {rank - 1}, or None"
-            raise UsageError(problems.bad_option(loss, "axis", axis, expected))
+            raise UsageError(problems.bad_value(loss, "axis", axis, expected))
         return int(axis) % rank
     if rank == 2:
         return 1
@@ -204,7 +207,7 @@ def resolve(
 ) -> list[Paddle]:
     """Find the Values of a loss by argument name, the teacher's first.
 
-    Raises what `find_teacher`, `find_student` and `require_trainable_program` do, UsageError GT341.
+    Raises what `find_teacher`, `find_student` and `require_trainable_program` do, UsageError GT340.
     """
 
     def find_operand(find: Callable[[object, str], Paddle], given: object, argument: str) -> Paddle:
@@ -276,7 +279,14 @@ def check_l2_probabilities(teacher: Paddle, student: Paddle) -> Iterator[Diagnos
             for operand, softmax in pairs
         ]
         where = [operand.where for operand, softmax in pairs if softmax]
-        yield problems.l2_of_probabilities(where, logits)
+        names = " and ".join(f"`{place.value}`" for place in where)
+        yield probabilities(
+            f"{names} {'hold' if len(where) > 1 else 'holds'} probabilities, and `l2` of them "
+            "teaches next to nothing",
+            severity=Severity.WARNING,
+            where=where,
+            help=f"gt.losses.kl({', '.join(logits)}, temperature=4.0)",
+        )
 
 
 def no_student_gradient(
@@ -299,21 +309,24 @@ def check_shapes(
     `axis` is where they have what `takes` describes as their last dim.
     """
     shapes = operands[0].shape, operands[1].shape
-    if wrong := wrong_rank_indices(takes, shapes):
-        yield problems.loss_rank(loss, takes.ranks, [operands[index].where for index in wrong])
-        return
-    if takes.equal_ranks and len(shapes[0]) != len(shapes[1]):
-        yield problems.loss_rank(loss, None, [operand.where for operand in operands])
+    where = [operand.where for operand in operands]
+    wrong = wrong_rank_indices(takes, shapes)
+    if wrong or (takes.equal_ranks and len(shapes[0]) != len(shapes[1])):
+        found = " and ".join(format_shape(shapes[index]) for index in wrong or (0, 1))
+        places = [where[index] for index in wrong or (0, 1)]
+        message = f"`{loss}` wants {takes.ranks_text}, not {found}"
+        yield pair_shape(message, places, f"help(gt.losses.{loss})")
         return
     if axes := unequal_axes(takes, *shapes):
-        where = operands[0].where, operands[1].where
-        yield problems.loss_shape(loss, where, axes, _suggested_call(loss, takes, operands, axes))
+        dims = f"{'dim' if len(axes) == 1 else 'dims'} {', '.join(map(str, axes))}"
+        found = " and ".join(map(format_shape, shapes))
+        message = f"`{loss}` wants {dims} to be equal, not {found}"
+        yield pair_shape(message, where, _suggested_call(loss, takes, operands, axes))
     orders = [moveaxis_order(len(shape), axis % len(shape), len(shape) - 1) for shape in shapes]
     permuted = [tuple(shape[at] for at in o) for shape, o in zip(shapes, orders, strict=True)]
     count = insufficient_count(takes, permuted)
     if takes.least is not None and count is not None and not axes:
         call = _call("l2" if shapes[0] == shapes[1] else "similarity", operands)
-        where = [operand.where for operand in operands]
         yield constant_loss(loss, where, takes.least, count, call)
     for operand, shape, order in zip(operands, permuted, orders, strict=True):
         for at in unknown_axes(takes, operand.argument, shape):
@@ -349,7 +362,7 @@ def check_dtypes(loss: str, operands: Sequence[Operand]) -> Iterator[Diagnostic]
     """Yield a problem if dtypes differ or are not floating-point."""
     dtypes = [dtype_of(operand.value) for operand in operands]
     if not are_comparable_dtypes(dtypes):
-        yield problems.loss_dtype(loss, [operand.where for operand in operands], dtypes)
+        yield pair_dtype(loss, [operand.where for operand in operands], dtypes)
 
 
 def raise_pair_errors(found: Iterable[Diagnostic]) -> None:
@@ -400,11 +413,11 @@ def require_valid_options(
     ]
     if weights and not found and not any(weights.values()):
         expected = f"a weight above 0 here or for `{list(weights)[-1]}`"
-        found.append(problems.bad_option(loss, next(iter(weights)), 0, expected))
+        found.append(problems.bad_value(loss, next(iter(weights)), 0, expected))
     # Comparing a PIR Value would build an operator.
     if not (from_probs is None or isinstance(from_probs, str)) or from_probs not in ROLES_OF:
         expected = '"teacher", "student", "both" or None'
-        found.append(problems.bad_option(loss, "from_probs", from_probs, expected))
+        found.append(problems.bad_value(loss, "from_probs", from_probs, expected))
     if found:
         raise UsageError(*found)
 
@@ -415,4 +428,4 @@ def _check_numbers(
     for option, given in options.items():
         number = float(given) if not isinstance(given, bool) and isinstance(given, Real) else None
         if number is None or not isfinite(number) or not is_valid(number):
-            yield problems.bad_option(loss, option, given, expected)
+            yield problems.bad_value(loss, option, given, expected)

@@ -8,14 +8,15 @@ from itertools import count
 from os import PathLike
 from typing import cast
 
+from graphtool.arguments import bad_argument
 from graphtool.checks.arguments import is_name_tuple
-from graphtool.diagnostics import Diagnostic, ReadError, UsageError, Where
+from graphtool.diagnostics import Diagnostic, ReadError, Severity, UsageError, Where
 from graphtool.graph import Graph, module_path
 from graphtool.loss_specs import group_flows
-from graphtool.losses import pair_problems as problems
 from graphtool.losses._networks import MergedNetworks
 from graphtool.matching import End, Kind, Pair, PairSet
 from graphtool.matching.pairs import Relation, end_of
+from graphtool.matching.problems import moved_value
 from graphtool.matching.recipe import Recipe, read_recipe, recipe_text
 from graphtool.merging import Merged
 from graphtool.selectors import find
@@ -55,7 +56,7 @@ class LossPart:
 def select_pairs(networks: MergedNetworks, pairs: object) -> PairSelection:
     """Find the Values of pairs in the two merged networks.
 
-    Raises PairError as `read_recipe` does, UsageError GT358 for anything but pairs.
+    Raises PairError as `read_recipe` does, UsageError GT248 for anything but pairs.
     """
     plan = networks.merged.plan
     if isinstance(pairs, str | PathLike):
@@ -66,7 +67,7 @@ def select_pairs(networks: MergedNetworks, pairs: object) -> PairSelection:
     if isinstance(pairs, PairSet):
         return _relocated(networks.merged, pairs)
     if not isinstance(pairs, Iterable):
-        raise UsageError(problems.wrong_argument("pairs", pairs, _EXPECTED, _EXAMPLE))
+        raise UsageError(bad_argument("pairs", pairs, _EXPECTED, _EXAMPLE))
     given = tuple(cast("Iterable[object]", pairs))
     selected = tuple(_pair(one, index, networks) for index, one in enumerate(given))
     diagnostics = tuple(
@@ -109,7 +110,13 @@ def _moved_values(merged: Merged, pair: Pair) -> Iterator[Diagnostic]:
         now = end_of(graph, value)
         if not _is_same_end(end, now):
             where = Where(role=role, program=graph.source, value=end.name, shape=value.shape)
-            yield problems.moved_value(where, _description(end), _description(now))
+            was, now_is = _description(end), _description(now)
+            yield moved_value(
+                f"`{end.name}` was {was} where the pair was made, and is {now_is} here",
+                (where,),
+                severity=Severity.ERROR,
+                help="gt.distill_loss(merged, dataclasses.replace(pairs, pairs=tuple(chosen)))",
+            )
 
 
 def _is_same_end(made: End, now: End) -> bool:
@@ -133,7 +140,7 @@ def _pair(given: object, index: int, networks: MergedNetworks) -> Pair:
         return given
     if not is_name_tuple(given):
         expected = "a Pair, or (teacher name, student name) with or without a loss"
-        raise UsageError(problems.wrong_argument(f"pairs[{index}]", given, expected, _EXAMPLE))
+        raise UsageError(bad_argument(f"pairs[{index}]", given, expected, _EXAMPLE))
     teacher_name, student_name, *loss = given
     merged = networks.merged
     student = _end(merged.plan.student, student_name)

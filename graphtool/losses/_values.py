@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from graphtool.arguments import bad_argument
 from graphtool.backend.facts import dtype_name
 from graphtool.backend.legacy import read_legacy
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.backend.pir import contains_value, read_pir
+from graphtool.backend.problems import not_static
 from graphtool.checks import comparability
-from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, UsageError, Where
+from graphtool.checks.networks import already_minimized
+from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, UsageError, Where, listed
 from graphtool.graph import Graph
-from graphtool.losses import problems
 from graphtool.merging import Merged, merged_of
 from graphtool.merging.merged import value_of
+from graphtool.merging.problems import wrong_program
 from graphtool.ops import Probabilities, is_training_type, kind_of_type, logits_of
-from graphtool.selectors import is_unknown_name
+from graphtool.selectors import ambiguous_name, is_unknown_name
 from graphtool.text import string_literal
 
 __all__ = [
@@ -36,29 +39,41 @@ __all__ = [
     "where_of",
 ]
 
+_EXAMPLE = 'gt.losses.l2("teacher_relu_4", "relu_2")'
+
 
 def require_trainable_program(loss: str) -> None:
     """Refuse to build a loss in dynamic mode, or after the Program was minimized.
 
-    Raises UsageError: GT352, GT342.
+    Raises UsageError: GT352, GT231.
     """
     paddle = load_paddle()
     if paddle.in_dynamic_mode():
-        raise UsageError(problems.not_static(loss))
+        raise UsageError(not_static(loss))
     for op in paddle.static.default_main_program().global_block().ops:
         operator = op.type if is_legacy(op) else op.name()
         if is_training_type(operator):
-            raise UsageError(problems.after_minimize(loss, operator.rpartition(".")[2]))
+            raise UsageError(
+                already_minimized(
+                    f"`{loss}` would never train: the Program already has "
+                    f"`{operator.rpartition('.')[2]}`",
+                    help="gt.minimize(optimizer, task_loss + distillation_loss)",
+                )
+            )
 
 
 def require_in_main_program(value: Paddle, argument: str) -> Paddle:
     """Return a Value of the current main Program.
 
-    Raises UsageError GT341 for any other.
+    Raises UsageError GT340 for any other.
     """
     if not is_in_main_program(value):
-        merged = merged_of(load_paddle().static.default_main_program()) is not None
-        raise UsageError(problems.foreign_value(argument, Where(role=argument), merged=merged))
+        message = f"`{argument}` is not a Value at the top level of the current main Program"
+        where = (Where(role=argument),)
+        side = next((side for side in ("teacher", "student") if argument.startswith(side)), None)
+        if side and merged_of(load_paddle().static.default_main_program()) is not None:
+            raise UsageError(wrong_program(message, where, help=f'merged.{side}("relu_22")'))
+        raise UsageError(wrong_program(message, where))
     return value
 
 
@@ -95,7 +110,7 @@ def find_all(finders: Iterable[Callable[[], Paddle]]) -> list[Paddle]:
 def find_teacher(given: object, argument: str = "teacher") -> Paddle:
     """Return a Value itself, or a teacher's by its name with or without the prefix.
 
-    Raises UsageError: GT340, GT350. Raises ReadError: GT101, GT102, GT031 and GT351.
+    Raises UsageError: GT248, GT340. Raises ReadError: GT101, GT102, GT031 and GT102.
     """
     if isinstance(given, str):
         return _find_in_teachers(given, _merges(given))
@@ -105,7 +120,7 @@ def find_teacher(given: object, argument: str = "teacher") -> Paddle:
 def find_student(given: object, argument: str = "student") -> Paddle:
     """Return a Value itself, or the student's by its name.
 
-    Raises UsageError: GT340, GT350. Raises ReadError: GT101, GT102, GT031.
+    Raises UsageError: GT248, GT340. Raises ReadError: GT101, GT102, GT031.
     """
     if isinstance(given, str):
         return _merges(given)[0].student(given)
@@ -123,14 +138,15 @@ def find_any(name: str) -> Paddle:
 
 def _require_value(given: object, argument: str) -> Paddle:
     if not is_value(given):
-        raise UsageError(problems.no_value(argument, given))
+        raise UsageError(bad_argument(argument, given, "a Value or its name", _EXAMPLE))
     return given
 
 
 def _merges(name: str) -> tuple[Merged, ...]:
     merged = merged_of(load_paddle().static.default_main_program())
     if merged is None:
-        raise UsageError(problems.no_merged_program(name))
+        message = f"`{name}` is a name, and nothing was merged into the current main Program"
+        raise UsageError(wrong_program(message))
     return merged.teachers
 
 
@@ -146,7 +162,14 @@ def _find_in_teachers(name: str, merges: tuple[Merged, ...]) -> Paddle:
     if not having:
         raise ReadError(*(one for found in errors for one in found))
     if len(having) > 1:
-        raise ReadError(problems.which_teacher(name, [merged.prefix for merged in having]))
+        prefixes = [merged.prefix for merged in having]
+        raise ReadError(
+            ambiguous_name(
+                f"`{name}` has no teacher's prefix, and {len(prefixes)} teachers have it",
+                notes=(f"their prefixes are {listed(prefixes, len(prefixes))}",),
+                help=string_literal(f"{prefixes[0]}{name}"),
+            )
+        )
     return having[0].teacher(name)
 
 

@@ -6,22 +6,22 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import cast
 
-from graphtool.arguments import short_repr
+from graphtool.arguments import bad_argument, short_repr
 from graphtool.backend.legacy_editing import append_op
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.checks.adapters import (
+    ADAPTER_CALL,
     ADAPTER_INPUTS,
+    TRAINABLE_INPUT,
     Adapter,
-    adapter_misfit,
-    fixed_value,
     layer_axis,
+    misapplied,
     parse_adapter,
     resized,
 )
 from graphtool.checks.layouts import is_map
 from graphtool.diagnostics import Diagnostic, UsageError
 from graphtool.graph import UNKNOWN_DIM, Shape
-from graphtool.losses import pair_problems as problems
 from graphtool.losses._operands import atomic, in_float32, raise_pair_errors, resolve
 from graphtool.losses._ops import as_vectors
 from graphtool.losses._transaction import path_component
@@ -66,9 +66,9 @@ def conv1x1(value: Paddle | str, channels: int, *, name: str = "conv1x1") -> Pad
     to `name` if these names are taken. This is the regressor of FitNets (Romero et al. 2015, arXiv
     1412.6550). For maps [N, H, W, C] use `linear`.
 
-    Raises PairError, with nothing built: GT356 if no gradient passes through the Value, GT357 if it
-    is not a map with a known number of channels, or `channels` is not a positive integer. Raises
-    UsageError: GT340 to GT342, GT350, GT352. Raises ReadError: GT101, GT102, GT031.
+    Raises PairError, with nothing built: GT357 if no gradient passes through the Value, if it is
+    not a map with a known number of channels, or `channels` is not a positive integer. Raises
+    UsageError: GT340 to GT231, GT248, GT352. Raises ReadError: GT101, GT102, GT031.
     """
     value = _student_value("conv1x1", value)
     raise_pair_errors(_check_layer(value, channels, "conv1x1"))
@@ -103,7 +103,7 @@ def resize(value: Paddle | str, like: Paddle | str | Sequence[int]) -> Paddle:
     1910.10699), and grows by bilinear interpolation. Unknown sizes are read at run time, and are
     taken to shrink the map.
 
-    Raises PairError GT357, with nothing built, if a Value is not a map, UsageError GT358 for
+    Raises PairError GT357, with nothing built, if a Value is not a map, UsageError GT248 for
     another size, otherwise as `conv1x1` does.
     """
     require_trainable_program("resize")
@@ -148,7 +148,7 @@ def _checked_size(given: Sequence[object]) -> Shape:
     size = tuple(side for side in given if isinstance(side, int) and side > 0)
     if len(size) != 2 or len(given) != 2:
         expected, example = "a map, or two positive numbers (H, W)", "resize(student, (7, 7))"
-        raise UsageError(problems.wrong_argument("like", given, expected, example))
+        raise UsageError(bad_argument("like", given, expected, example))
     return size
 
 
@@ -176,18 +176,19 @@ def _runtime_size(value: Paddle) -> Paddle:
 
 def _check_layer(value: Paddle, width: int, adapter: str) -> Iterator[Diagnostic]:
     if layer_axis(adapter, shape_of(value)) is None:
-        yield adapter_misfit(adapter, ADAPTER_INPUTS[adapter], where_of(value, "student"))
+        yield misapplied(adapter, where_of(value, "student"), ADAPTER_INPUTS[adapter])
     if type(width) is not int or width < 1:
-        expected = f"a positive whole number, not {short_repr(width)}"
-        yield adapter_misfit(adapter, expected, where_of(value, "student"))
+        wanted = f"a positive whole number, not {short_repr(width)}"
+        yield misapplied(adapter, where_of(value, "student"), wanted)
     if not reaches_parameter(value):
-        yield fixed_value(adapter, where_of(value, "student"))
+        where = where_of(value, "student")
+        yield misapplied(adapter, where, TRAINABLE_INPUT, help=ADAPTER_CALL)
 
 
 def _check_maps(values: Sequence[Paddle]) -> Iterator[Diagnostic]:
     for value in values:
         if not is_map(shape_of(value)):
-            yield adapter_misfit("resize", ADAPTER_INPUTS["resize"], where_of(value, "either"))
+            yield misapplied("resize", where_of(value, "either"), ADAPTER_INPUTS["resize"])
 
 
 def _minimum(a: Paddle, b: Paddle) -> Paddle:

@@ -10,9 +10,10 @@ from os import PathLike
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from graphtool.arguments import bad_argument
 from graphtool.backend.errors import raise_paddle_errors_as
 from graphtool.backend.paddle import Paddle, load_paddle
-from graphtool.checks.adapters import parse_adapter
+from graphtool.checks.adapters import adapter_misfit, parse_adapter
 from graphtool.checks.arguments import is_mapping_of_mappings
 from graphtool.checks.layouts import is_axis, needs_class_axis
 from graphtool.checks.pair_losses import ComparedNetworks
@@ -23,21 +24,26 @@ from graphtool.diagnostics import (
     PairError,
     ReadError,
     Report,
+    Severity,
     UsageError,
+    Where,
+    listed,
 )
 from graphtool.graph import ProgramKind
 from graphtool.loss_specs import named_losses
-from graphtool.losses import pair_problems as problems
 from graphtool.losses._fitting import align_pair
-from graphtool.losses._loss_weights import Weight, resolve_weights, weighted
+from graphtool.losses._loss_weights import Weight, resolve_weights, unknown_part, weighted
 from graphtool.losses._networks import MergedNetworks
 from graphtool.losses._operands import check_l2_probabilities
 from graphtool.losses._parts import LossPart, options_of, parts_of, select_pairs
 from graphtool.losses._transaction import SCOPE, name_scope, rollback_on_error
 from graphtool.losses._values import require_trainable_program, shape_of
+from graphtool.losses.problems import bad_option
 from graphtool.matching import Pair, PairSet
+from graphtool.matching.problems import no_pairs
 from graphtool.matching.recipe import Recipe
 from graphtool.merging import Merged
+from graphtool.merging.problems import wrong_program
 from graphtool.text import escaped_bounded
 
 if TYPE_CHECKING:
@@ -135,8 +141,8 @@ def distill_loss(
     builds all or nothing. The guard applies to the whole process; for threads see `gt.merge`.
 
     Raises PairError with all problems that `check_pairs`, the losses and the adapters find: GT310
-    to GT318, GT330 to GT349, GT354 to GT357, GT360 to GT368, GT258 if Paddle fails. GT369 is in
-    `report`. Raises UsageError: GT342, GT352, GT358, GT359.
+    to GT317, GT324, GT101 to GT228, GT357, GT367, GT258 if Paddle fails. GT228 is in `report`.
+    Raises UsageError: GT231, GT352, GT248, GT340.
     """
     with raise_paddle_errors_as(PairError, "gt.distill_loss"):
         _require_program(merged)
@@ -144,7 +150,8 @@ def distill_loss(
         networks = MergedNetworks(merged)
         selection = select_pairs(networks, pairs)
         if not selection.pairs:
-            raise PairError(problems.no_pairs())
+            command = "graphtool suggest-pairs TEACHER STUDENT --match shape"
+            raise PairError(no_pairs("there are no pairs to build a loss from", help=command))
         parts = parts_of(selection.pairs)
         compared = ComparedNetworks(
             graphs=(merged.plan.teacher, merged.plan.student), prefix=merged.prefix
@@ -177,25 +184,32 @@ def distill_loss(
 def _require_program(merged: object) -> None:
     if not isinstance(merged, Merged):
         example = "gt.distill_loss(gt.merge(teacher, student, feed_map), pairs)"
-        raise UsageError(problems.wrong_argument("merged", merged, "what `merge` returns", example))
+        raise UsageError(bad_argument("merged", merged, "what `merge` returns", example))
     # Checked before the Program, as dynamic mode has none.
     if load_paddle().in_dynamic_mode():
         require_trainable_program("distill_loss")
     if load_paddle().static.default_main_program() is not merged.program:
-        legacy = merged.before.kind is ProgramKind.LEGACY
-        raise UsageError(problems.outside_program(merged.before.graph.source, legacy=legacy))
+        is_legacy = merged.before.kind is ProgramKind.LEGACY
+        note = "it is a legacy Program: `OldIrGuard` has to be active, too"
+        raise UsageError(
+            wrong_program(
+                "the current main Program is not the merged one",
+                (Where(role="merged", program=merged.before.graph.source),),
+                notes=(note,) if is_legacy else (),
+            )
+        )
     require_trainable_program("distill_loss")
 
 
 def _require_options(given: object) -> None:
     """Refuse options that are not a mapping from names to mappings.
 
-    Raises UsageError GT358.
+    Raises UsageError GT248.
     """
     if given is None or is_mapping_of_mappings(given):
         return
     expected, example = "a mapping to mappings", 'options={"kl": {"temperature": 4.0}}'
-    raise UsageError(problems.wrong_argument("options", given, expected, example))
+    raise UsageError(bad_argument("options", given, expected, example))
 
 
 def _check_parts(merged: Merged, parts: Sequence[LossPart]) -> Iterator[Diagnostic]:
@@ -239,7 +253,11 @@ def _check_adapter(part: LossPart, pair: Pair) -> Iterator[Diagnostic]:
         return
     with suppress(PairError):
         if parse_adapter(pair.adapter).layer is not None:
-            yield problems.adapter_for_nothing(part.name, part.loss, pair.adapter)
+            yield adapter_misfit(
+                f"`{part.name}`: `{part.loss}` does not need the adapter `{pair.adapter}`",
+                severity=Severity.WARNING,
+                help="delete the pair's `adapter`",
+            )
 
 
 def _check_options(
@@ -249,21 +267,25 @@ def _check_options(
     known = dict.fromkeys(name for part in parts for name in (part.loss, part.name))
     for key, given in options.items():
         if key not in known:
-            yield problems.unknown_part("options", key, tuple(known))
+            yield unknown_part("options", key, tuple(known))
             continue
         name = next(part.loss for part in parts if key in (part.loss, part.name))
         loss = named_losses().get(name)
         allowed = () if loss is None else loss.options
         for option in given:
             if option not in allowed:
-                yield problems.unknown_option(name, option, allowed)
+                yield bad_option(
+                    f"`{name}` has no option `{option}`",
+                    notes=(f"its options: {listed(allowed, len(allowed)) or 'none'}",),
+                    help=f"help(gt.losses.{name})",
+                )
 
 
 def _check_label(parts: Sequence[LossPart], label: object) -> Iterator[Diagnostic]:
     """Yield a problem if labels are given and no part takes any."""
     if label is not None and all(part.loss != "dkd" for part in parts):
-        expected = "None, for no pair has the loss `dkd`"
-        yield problems.wrong_argument("label", label, expected, "gt.distill_loss(merged, pairs)")
+        expected = "None, as no pair has the loss `dkd`"
+        yield bad_argument("label", label, expected, "gt.distill_loss(merged, pairs)")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -327,7 +349,7 @@ class _LossBuilder:
             options = {"labels": self.label, **options}
         with warnings.catch_warnings():
             # It is in the report already.
-            warnings.filterwarnings("ignore", r"warning\[GT369\]")
+            warnings.filterwarnings("ignore", r"warning\[GT228\]")
             return loss.build(*teachers, *students, **options)
 
     def _build_sum(self, losses: Mapping[str, Paddle]) -> Paddle:

@@ -92,7 +92,7 @@ def soft_label(
     `from_probs` names the Values that hold probabilities: "teacher", "student" or "both". They are
     converted back to logits, so that temperatures apply as usual.
 
-    Raises what `l2` does, UsageError GT347, and PairError GT349 if a Value comes from a softmax
+    Raises what `l2` does, UsageError GT347, and PairError GT228 if a Value comes from a softmax
     that `from_probs` doesn't name, or from a sigmoid; GT335 for one class; GT336 if the class axis
     cannot be derived.
     """
@@ -165,7 +165,7 @@ def dkd(
     2203.08679); the defaults are those of the authors' code on CIFAR-100. `from_probs` as in
     `soft_label`.
 
-    Raises what `soft_label` does, and PairError GT346 for other labels, GT354 if the number of
+    Raises what `soft_label` does, and PairError GT346 for other labels, GT336 if the number of
     classes is unknown. The run fails on a label that is not a class.
     """
     require_valid_options(
@@ -241,7 +241,7 @@ def skd(
     do not matter. Guo et al. 2020 (arXiv 2010.07485), as PaddleSlim and PaddleClas compute it.
     `from_probs` as in `soft_label`.
 
-    Raises what `soft_label` does, for two classes too, and PairError GT354 if the number of classes
+    Raises what `soft_label` does, for two classes too, and PairError GT336 if the number of classes
     is unknown.
     """
     positive = {} if multiplier is None else {"multiplier": multiplier}

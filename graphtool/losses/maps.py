@@ -40,8 +40,9 @@ def l2(teacher: Paddle | str, student: Paddle | str) -> Paddle:
 
     mean((S - T)²), for Values of any one shape [N, ...]: the tutorial's `l2_loss`.
 
-    Raises UsageError, ReadError or PairError, with nothing built: GT340 to GT345, GT348, GT350 to
-    GT352; GT101 with the nearest names. Warns with GT369 if a Value comes from a softmax.
+    Raises UsageError, ReadError or PairError, with nothing built: GT333, GT334, GT340 to GT231,
+    GT348, GT248 to GT352; GT101 with the nearest names. Warns with GT228 if a Value comes from a
+    softmax.
     """
     teacher, student = resolve("l2", {"teacher": teacher}, {"student": student})
     raise_pair_errors(check_operands("l2", takes_of("l2"), teacher, student))
@@ -66,7 +67,7 @@ def hint(teacher: Paddle | str, student: Paddle | str) -> Paddle:
     squares, which grows with the map; the code that later papers compare with (RepDistiller) takes
     the mean.
 
-    Raises what `l2` does, and PairError GT354 if the channels are unknown.
+    Raises what `l2` does, and PairError GT336 if the channels are unknown.
     """
     teacher, student = loss_operands("hint", teacher, student)
     return _mean_square(teacher, match_channels(teacher, student))

@@ -54,7 +54,7 @@ def hidden_state(
     bool, is a Value or a name of the student: the mean over tokens is weighted by it, which
     excludes padding. Jiao et al. 2020 (TinyBERT, arXiv 1909.10351).
 
-    Raises what `l2` does, and PairError GT346 for another mask, GT354 if the widths are unknown.
+    Raises what `l2` does, and PairError GT346 for another mask, GT336 if the widths are unknown.
     """
     name = "hidden_state"
     teacher, student, *masks = _resolve_with_mask(name, teacher, student, mask)
@@ -82,13 +82,13 @@ def attention_scores(
     et al. 2020, arXiv 2002.10957). `mask` [N, L], numbers or bool, is a Value or a name of the
     student; it excludes padding, as queries and as keys. Either loss is 0 for equal scores.
 
-    Raises what `l2` does, UsageError GT347, and PairError GT346 for another mask, GT349 for scores
+    Raises what `l2` does, UsageError GT347, and PairError GT346 for another mask, GT228 for scores
     after a softmax.
     """
     name = "attention_scores"
     if by not in ("squares", "divergence"):
         expected = '"squares" or "divergence"'
-        raise UsageError(problems.bad_option(name, "by", by, expected))
+        raise UsageError(problems.bad_value(name, "by", by, expected))
     teacher, student, *masks = _resolve_with_mask(name, teacher, student, mask)
     takes = takes_of(name)
     if by == "divergence":
@@ -136,7 +136,7 @@ def attention_relation(
     values of one layer: the last of the student, an upper one of the teacher.
 
     Raises what `l2` does, UsageError GT347 if `heads` doesn't divide a width, and PairError GT346
-    for another mask, GT354 if heads or D are unknown.
+    for another mask, GT336 if heads or D are unknown.
     """
     name = "attention_relation"
     teacher, student, *masks = _resolve_with_mask(name, teacher, student, mask)
@@ -152,7 +152,7 @@ def _require_heads(heads: object, operands: tuple[Paddle, Paddle]) -> None:
     widths = [shape_of(vectors)[1] * shape_of(vectors)[3] for vectors in operands]
     if type(heads) is not int or heads < 1 or any(width % heads for width in widths):
         expected = f"a number that divides the widths, {widths[0]} and {widths[1]}"
-        raise UsageError(problems.bad_option("attention_relation", "heads", heads, expected))
+        raise UsageError(problems.bad_value("attention_relation", "heads", heads, expected))
 
 
 def _relations(vectors: Paddle, heads: int | None) -> Paddle:

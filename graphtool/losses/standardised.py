@@ -36,7 +36,7 @@ def lskd(
     0 and get no gradient. Sun et al. 2024 (arXiv 2403.01427); deviation, factor and temperature are
     those of the authors' code, which weighs it by 9. `from_probs` as in `soft_label`.
 
-    Raises what `soft_label` does, for two classes too, and PairError GT354 if the number of classes
+    Raises what `soft_label` does, for two classes too, and PairError GT336 if the number of classes
     is unknown.
     """
     require_valid_options("lskd", positive={"temperature": temperature}, from_probs=from_probs)

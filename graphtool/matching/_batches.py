@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from graphtool.diagnostics import Diagnostic, PairError, Where
+from graphtool.diagnostics import Diagnostic, PairError, Where, counted, listed
 from graphtool.graph import UNKNOWN_DIM, Shape, Value, shapes_agree
 from graphtool.matching import evidence_problems as problems
 from graphtool.matching._cka import LEAST_SAMPLES
@@ -60,7 +60,7 @@ def batches_of(
 
     Later batches of fewer than four samples are skipped: data sets end in one.
 
-    `source` has passed `check_samples`. Raises PairError: GT371 to GT375, GT377.
+    `source` has passed `check_samples`. Raises PairError: GT370, GT372, GT256.
     """
     name, number, most = name_of(source), 0, min(batches, sys.maxsize)
     for number, given in enumerate(islice(_given(source, readers, size), most), 1):
@@ -72,7 +72,7 @@ def batches_of(
         elif number == 1:
             raise PairError(_too_few(samples, f"batch 1 of `{name}`"))
     if not number:
-        raise PairError(problems.evidence_source_failed(name, "yields no batch"))
+        raise PairError(problems.no_evidence(f"`{name}` yields no batch"))
 
 
 def _given(
@@ -87,7 +87,7 @@ def _given(
 def _fixed_batch_size(readers: tuple[NetworkFeeds, NetworkFeeds]) -> int | None:
     """Return the batch size that a network is fixed to, None where any is possible.
 
-    Raises PairError: GT374 where it is too small.
+    Raises PairError: GT372 if it is too small.
     """
     for reader in readers:
         for feed in reader.feeds:
@@ -103,7 +103,8 @@ def _fixed_batch_size(readers: tuple[NetworkFeeds, NetworkFeeds]) -> int | None:
 def _too_few(
     count: int, where: str, help: str = 'numpy.save("samples.npy", images[:128])'
 ) -> Diagnostic:
-    return problems.too_few_samples(count, LEAST_SAMPLES, where, help)
+    message = f"{where} has {counted(count, 'sample')}: unbiased CKA takes at least {LEAST_SAMPLES}"
+    return problems.unusable_evidence(message, help=help)
 
 
 def _random_samples(readers: tuple[NetworkFeeds, NetworkFeeds], size: int) -> Iterator[Arrays]:
@@ -122,7 +123,7 @@ def _corresponding_feeds(
 ) -> Iterator[tuple[tuple[str, str], Shape, str]]:
     """Yield feeds that correspond by name, or else by position, with a shape that fits both.
 
-    Raises PairError: GT372 where no shape does.
+    Raises PairError: GT372 if no shape does.
     """
     unmatched = {feed.name: feed for feed in student.feeds}
     for feed in teacher.feeds:
@@ -165,16 +166,20 @@ def _random_array(shape: Shape, dtype: str, number: int, place: int) -> _Array:
 def _check_names(given: Arrays, readers: tuple[NetworkFeeds, NetworkFeeds]) -> None:
     """Refuse a batch without an array for each feed; a single feed may have an unnamed array.
 
-    Raises PairError: GT373.
+    Raises PairError: GT256.
     """
     feeds = dict.fromkeys(feed.name for reader in readers for feed in reader.feeds)
     for reader in readers:
         names = [feed.name for feed in reader.feeds]
         missing = [name for name in names if name not in given]
         if missing and not (len(names) == 1 and ONLY in given):
+            known = listed(tuple(given)) if any(given) else "one array without a name"
             raise PairError(
                 problems.feeds_not_given(
-                    reader.role, reader.source, missing, tuple(given), tuple(feeds)
+                    f"no samples for {listed(missing)} of the {reader.role}",
+                    (Where(role=reader.role, program=reader.source),),
+                    help=problems.savez_call(*feeds),
+                    notes=(f"given: {known}",),
                 )
             )
 
@@ -182,7 +187,7 @@ def _check_names(given: Arrays, readers: tuple[NetworkFeeds, NetworkFeeds]) -> N
 def _feed_of(given: Arrays, reader: NetworkFeeds, number: int) -> dict[str, _Array]:
     """Return the feed of a network from a batch, checked.
 
-    Raises PairError: GT372, GT375.
+    Raises PairError: GT372.
     """
     return {
         feed.name: _checked(given[feed.name if feed.name in given else ONLY], feed, reader, number)
@@ -206,7 +211,14 @@ def _checked(array: _Array, feed: Value, reader: NetworkFeeds, number: int) -> _
     if finite is not None and not finite.all():
         sample = int(np.argwhere(~finite)[0][0]) + 1
         place = Where(role=reader.role, program=reader.source, value=feed.name)
-        raise PairError(problems.not_finite(place, batch=number, sample=sample, what="samples"))
+        raise PairError(
+            problems.unusable_evidence(
+                f"the samples have a NaN or an infinity: batch {number}, sample {sample}, both "
+                "from 1",
+                (place,),
+                help="numpy.argwhere(~numpy.isfinite(images))",
+            )
+        )
     return converted
 
 
@@ -228,12 +240,11 @@ def _misfit(
     notes: Sequence[str] = (),
     help: str | None = None,
 ) -> Diagnostic:
-    return problems.evidence_misfit(
-        reader.role,
-        reader.source,
-        feed,
-        expected=problems.shape_text(feed.shape, feed.dtype),
-        given=given,
+    expected = problems.shape_text(feed.shape, feed.dtype)
+    place = Where(role=reader.role, program=reader.source, value=feed.name, shape=feed.shape)
+    return problems.unusable_evidence(
+        f"feed `{feed.name}` of the {reader.role}: wanted {expected}, given {given}",
+        (place,),
         notes=notes,
-        help=help,
+        help=help or problems.savez_call(feed.name),
     )

@@ -12,10 +12,10 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from graphtool.diagnostics import PairError, Severity
+from graphtool.diagnostics import Diagnostic, PairError, Severity
 from graphtool.diagnostics import listed as quoted
 from graphtool.loss_specs import named_losses
-from graphtool.matching import config_problems as problems
+from graphtool.matching import problems
 from graphtool.matching._doubled_keys import doubled_keys
 from graphtool.matching._entry import (
     LONGEST_REASON,
@@ -41,6 +41,7 @@ __all__ = ["entries_of"]
 _LONGEST = 65_536
 _MOST_ENTRIES = 1_000
 _MOST_DOUBLED = 20
+_FOUND_BY = "Loss: Train:", "Loss: loss_config_list:", "Distillation:", "DistillConfig:", "pairs:"
 # Of one pair in the plain list.
 _KEYS = "teacher", "student", "kind", "loss", "weight", "adapter"
 
@@ -48,17 +49,21 @@ _KEYS = "teacher", "student", "kind", "loss", "weight", "adapter"
 def entries_of(text: str) -> list[Read]:
     """Read the entries of a configuration in order.
 
-    Raises PairError: GT323 where the text is no YAML or too much of it, GT324 where it is none of
-    the known forms.
+    Raises PairError: GT324.
     """
     document = _parsed(text)
     for is_of, read in _FORMS:
         if is_of(document):
             found = list(islice(read(document), _MOST_ENTRIES + 1))
             if len(found) > _MOST_ENTRIES:
-                raise PairError(problems.not_yaml(f"it has more than {_MOST_ENTRIES:,} pairs"))
+                raise PairError(_unreadable(f"it has more than {_MOST_ENTRIES:,} pairs"))
             return found
-    raise PairError(problems.unknown_form())
+    message, notes = "the YAML is not a known configuration", (f"looked for: {quoted(_FOUND_BY)}",)
+    raise PairError(problems.bad_configuration(message, notes=notes))
+
+
+def _unreadable(reason: str) -> Diagnostic:
+    return problems.bad_configuration(f"the configuration cannot be read: {reason}")
 
 
 def _parsed(text: str) -> Yaml:
@@ -66,7 +71,7 @@ def _parsed(text: str) -> Yaml:
     from yaml.composer import ComposerError
 
     if len(text) > _LONGEST:
-        raise PairError(problems.not_yaml(f"it has more than {_LONGEST:,} letters"))
+        raise PairError(_unreadable(f"it has more than {_LONGEST:,} letters"))
 
     class Loader(yaml.BaseLoader):
         """Makes dicts, lists and texts alone: no tag in the file means anything."""
@@ -83,7 +88,7 @@ def _parsed(text: str) -> Yaml:
             node = super().get_single_node()
             doubled = list(islice(doubled_keys(node), _MOST_DOUBLED))
             if doubled:
-                raise PairError(*map(problems.not_yaml, doubled))
+                raise PairError(*map(_unreadable, doubled))
             return node
 
     try:
@@ -96,14 +101,14 @@ def _parsed(text: str) -> Yaml:
         reason = str(error).split("\n")[0]
     except RecursionError:
         reason = "it is nested too deeply"
-    raise PairError(problems.not_yaml(reason[:LONGEST_REASON])) from None
+    raise PairError(_unreadable(reason[:LONGEST_REASON])) from None
 
 
 def _plain(document: Yaml) -> Iterator[Read]:
     """Read `pairs:`, as `suggest-pairs --as yaml` writes them."""
     pairs: Yaml = document["pairs"]
     if not isinstance(pairs, list):
-        reason = "a list was wanted, with `- ` before each pair"
+        reason = "wanted a list, with `- ` before each pair"
         yield Unread(place="pairs", reason=reason, severity=Severity.ERROR)
     for index, given in enumerate(listed(pairs)):
         table = table_of(given)
@@ -117,7 +122,7 @@ def _plain_pair(place: str, table: Mapping[str, Yaml]) -> Iterator[Read]:
     strange = [brief(key) for key in table if key not in _KEYS]
     losses = tuple(named_losses())
     if not isinstance(teacher, str) or not isinstance(student, str):
-        yield Unread(place=place, reason="a `teacher` and a `student` were wanted")
+        yield Unread(place=place, reason="wanted a `teacher` and a `student`")
     elif strange:
         yield Unread(place=place, reason=f"there is no key {quoted(strange)}")
     elif loss not in losses:
@@ -125,7 +130,7 @@ def _plain_pair(place: str, table: Mapping[str, Yaml]) -> Iterator[Read]:
     elif kind is not None and kind not in [known.value for known in Kind]:
         yield Unread(place=place, reason=f"there is no kind `{brief(kind)}`")
     elif not isinstance(adapter, str | None):
-        yield Unread(place=place, reason="its `adapter` is no text")
+        yield Unread(place=place, reason="its `adapter` is not text")
     else:
         yield Entry(
             place=place,

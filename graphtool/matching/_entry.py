@@ -156,7 +156,7 @@ def weighed(entries: Iterator[Read], given: Yaml) -> Iterator[Read]:
         if not isinstance(entry, Entry):
             yield entry
         elif weight is None:
-            yield Unread(place=entry.place, reason="its weight is no number of 0 or more")
+            yield Unread(place=entry.place, reason="its weight is not a number of 0 or more")
         else:
             yield replace(entry, weight=weight)
 

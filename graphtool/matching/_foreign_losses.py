@@ -37,18 +37,18 @@ Losses: TypeAlias = Mapping[str, _Foreign]
 
 # Aliases give very many losses very many of them.
 _MOST_STRANGE = 100
-_NONE_OF_OURS = "is none of graphtool's losses"
+_UNKNOWN = "is not a loss of graphtool"
 _ELSE = "computes something else"
 _DISTANCE = {"mode": ("l2", "l2"), "reduction": ("mean", "mean")}
 
 
 def _lacked(*options: str, is_directed: bool = False) -> _Foreign:
-    return _Foreign(unlike=_NONE_OF_OURS, options=options, is_directed=is_directed)
+    return _Foreign(unlike=_UNKNOWN, options=options, is_directed=is_directed)
 
 
 def _mutual(*options: str) -> _Foreign:
     """Take both directions of the divergence, where ours has the teacher's."""
-    return _Foreign(ours="kl", unlike=_NONE_OF_OURS, options=options)
+    return _Foreign(ours="kl", unlike=_UNKNOWN, options=options)
 
 
 def _relational(*options: str) -> _Foreign:
@@ -184,8 +184,8 @@ def _unlike(found: _Foreign, written: str, options: Mapping[str, Yaml]) -> str |
     given |= {key: options[key] for key in found.options if key in options}
     unsaid = [f"{key}: {brief(given[key])}" for key in given if key in (*differ, *found.options)]
     if found.unlike is None:
-        return f"`{written}` has {listed(unsaid)}, which a pair does not say" if unsaid else None
-    also = f" and has {listed(unsaid)}, which a pair does not say" if unsaid else ""
+        return f"`{written}` has {listed(unsaid)}, which is ignored" if unsaid else None
+    also = f" and has {listed(unsaid)}, which is ignored" if unsaid else ""
     return f"`{written}` {found.unlike}{also}"
 
 

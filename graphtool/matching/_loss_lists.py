@@ -107,21 +107,21 @@ def _losses(where: str, entries: Sequence[Yaml], toolkit: _Toolkit) -> Iterator[
             place, table = f"{where}[{index}].{brief(written)}", table_of(options)
             yield from weighed(_loss(place, written, table, toolkit), table.get("weight"))
         if not table_of(given):
-            yield Unread(place=f"{where}[{index}]", reason="a loss with its options was wanted")
+            yield Unread(place=f"{where}[{index}]", reason="wanted a loss with its options")
 
 
 def _loss(place: str, written: str, table: Mapping[str, Yaml], toolkit: _Toolkit) -> Iterator[Read]:
     given = first_of(table, _PAIRED)
     if given is None:
         is_one = "model_names" in table or "model_name_list" in table
-        reason = "compares one network with the labels" if is_one else "names no two networks"
+        reason = "compares one network with the labels" if is_one else "does not name two networks"
         severity = Severity.NOTE if is_one else Severity.WARNING
         yield Unread(place=place, reason=f"it {reason}", severity=severity)
         return
     pairs = network_pairs(given)
     # Each loss says something: aliases make long lists of losses that say nothing.
     if not pairs:
-        yield Unread(place=place, reason="it names no two networks")
+        yield Unread(place=place, reason="it does not name two networks")
         return
     loss = _loss_of(place, written, table, toolkit)
     if not isinstance(loss, Loss):
@@ -148,7 +148,7 @@ def _loss_of(
     """Read the loss itself, and say where its teacher learns as well."""
     name, frame = (table.get(_BASE), (_BASE, *_FRAME)) if written == _PAIR else (written, _FRAME)
     if not isinstance(name, str):
-        return Unread(place=place, reason=f"a `{_BASE}` was wanted")
+        return Unread(place=place, reason=f"wanted a `{_BASE}`")
     loss = read_loss(toolkit.losses, name, table, frame)
     if loss is None:
         return Unknown(place=place, loss=brief(name), known=(*toolkit.losses,), typed="{}")

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from graphtool.diagnostics import Diagnostic, PairError, Where, counted
+from graphtool.diagnostics import Diagnostic, PairError, Severity, Where, counted
 from graphtool.matching import evidence_problems as problems
 from graphtool.matching._batches import Batch
 from graphtool.matching._cka import HsicSums, MapSummary, summarise
@@ -96,7 +96,12 @@ class _MeasuredNetwork:
         graph = self.runner.graph
         shape = graph.values[name].shape
         place = Where(role=self.runner.role, program=graph.source, value=name, shape=shape)
-        return problems.not_finite(place, what="feature maps", batch=number, sample=sample)
+        return problems.unusable_evidence(
+            f"the feature maps have a NaN or an infinity: batch {number}, sample {sample}, both "
+            "from 1",
+            (place,),
+            help="images / numpy.abs(images).max()",
+        )
 
     def diagnostics(self, constant: Iterable[str]) -> Iterator[Diagnostic]:
         """Yield the diagnostics of the network and its maps."""
@@ -109,7 +114,8 @@ class _MeasuredNetwork:
             yield problems.not_measured(role, program, names, reason)
         names = [name for name in constant if name not in self.unmeasured]
         if names:
-            yield problems.constant_maps(role, program, names)
+            reason = "the same for all samples"
+            yield problems.not_measured(role, program, names, reason, Severity.WARNING)
 
     def removed(self, name: str) -> int:
         """Return the number of dominant directions of a map, 0 where it has none."""
@@ -148,7 +154,7 @@ class Measurement:
     def add(self, batch: Batch) -> None:
         """Run both networks on a batch and add the result, by parts where it is large.
 
-        Raises PairError: GT375, GT378.
+        Raises PairError: GT372, GT258.
         """
         number = self.batches + 1
         teacher = self.teacher.measure(batch.teacher, batch.count, number)

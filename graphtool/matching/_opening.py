@@ -29,7 +29,7 @@ from graphtool.backend.tensors import (
     share_tensors,
 )
 from graphtool.both import Both
-from graphtool.diagnostics import Diagnostic, PairError, UsageError, Where
+from graphtool.diagnostics import Call, Diagnostic, PairError, Severity, UsageError, Where
 from graphtool.graph import Graph, Origin, ProgramKind, Value, fits_shape
 from graphtool.matching import evidence_problems as problems
 from graphtool.ops import has_side_effects
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = ["Opened", "check_apart", "open_network"]
 
 
+_ALLOW = Call("gt.suggest_pairs", allow_random=True)
 _UNTRAINED = "trained: biases, scales and shifts have one number throughout"
 _SEED = 20260
 _SET_STATE = 'net.set_state_dict(paddle.load("weights.pdparams"))'
@@ -83,7 +84,7 @@ class Opened:
         """Load the persistables of a part of the Program into a Scope; return diagnostics.
 
         Raises PairError: GT376 where some were never loaded, unless random numbers are allowed;
-        GT375 where some are not finite. Raises GraphtoolError as `read_weights` does.
+        GT372 if some are not finite. Raises GraphtoolError as `read_weights` does.
         """
         known = persistable_values(graph)
         names = list(known)
@@ -95,12 +96,20 @@ class Opened:
             self._check_finite(scope, names)
             if not looks_untrained(scope, known):
                 return []
-        counts = len(missing or names), len(names)
+        count = len(missing or names)
+        number = f"{count}" if count == len(names) else f"{count} of {len(names)}"
         reason = f"loaded: {self.reason}" if missing else _UNTRAINED
+        notes = ["CKA of random weights says how alike two random functions are"]
+        if not allow_random:
+            notes.append("--allow-random (in Python allow_random=True) measures all the same")
         # Untrained parameters were loaded correctly: loading them again does not help.
         hint = self.help if missing else None
-        diagnostic = problems.parameters_not_loaded(
-            self.role, self.graph.source, counts, reason, help=hint, allowed=allow_random
+        diagnostic = problems.random_weights(
+            f"{number} parameters of the {self.role} were never {reason}",
+            (Where(role=self.role, program=self.graph.source),),
+            severity=Severity.WARNING if allow_random else Severity.ERROR,
+            notes=notes,
+            help=hint if hint or allow_random else _ALLOW,
         )
         if not allow_random:
             raise PairError(diagnostic)
@@ -110,7 +119,7 @@ class Opened:
     def _check_finite(self, scope: Paddle, names: Iterable[str]) -> None:
         """Refuse NaN and infinities in weights, which a ReLU could hide.
 
-        Raises PairError: GT375.
+        Raises PairError: GT372.
         """
         import numpy as np
 
@@ -119,7 +128,8 @@ class Opened:
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 shape = tuple(array.shape)
                 place = Where(role=self.role, program=self.graph.source, value=name, shape=shape)
-                raise PairError(problems.not_finite(place, what="parameters", help=self.help))
+                message = "the parameters have a NaN or an infinity"
+                raise PairError(problems.unusable_evidence(message, (place,), help=self.help))
 
 
 def open_network(
@@ -127,19 +137,22 @@ def open_network(
 ) -> Opened:
     """Open what `read` takes, except a Graph; the parameters of a live Program are in `scope`.
 
-    Raises ReadError as `read` does. Raises UsageError: GT046, GT379 for what cannot run. Raises
+    Raises ReadError as `read` does. Raises UsageError: GT036, GT370 for what cannot run. Raises
     PairError: GT385 for a saved model with side effects.
     """
     load_paddle()
     if isinstance(source, Graph):
-        raise UsageError(problems.nothing_to_run(role, source.source))
+        call = 'gt.suggest_pairs("teacher.json", "student.json", evidence="samples.npz")'
+        where = (Where(role=role, program=source.source),)
+        message = f"the {role} is a Graph, which cannot run"
+        raise UsageError(problems.no_evidence(message, where=where, help=call))
     if isinstance(source, str | PathLike):
         name = fspath(cast("str | PathLike[str]", source))
         if is_callable_spec(name) and not path_exists(name):
             return _built(name, role, inputs)
         return _saved(name, role)
     if not is_live(source):
-        raise UsageError(not_a_source(type(source).__name__))
+        raise UsageError(not_a_source(source))
     live, home = program_before_merges(source), student_scope_of(program_of(source))
     default = load_paddle().static.global_scope() if home is None else home
     layer = weights_layer_unless_in(source, persistable_values(live.graph), scope)
@@ -172,7 +185,7 @@ def check_apart(teacher: Opened, student: Opened, *, teacher_scope_given: bool) 
             Where(role=side.role, program=side.graph.source, value=name, shape=held[name].shape)
             for side, held in zip((teacher, student), parameters, strict=True)
         ]
-        raise PairError(problems.one_scope_for_both(places, len(common)))
+        raise PairError(problems.shared_scope(places, len(common)))
 
 
 def _parameters(graph: Graph) -> dict[str, Value]:
@@ -185,7 +198,7 @@ def _saved(path: str, role: str) -> Opened:
     graph = read(path)
     types = [one.type for one in graph.operators.values() if has_side_effects(one)]
     if types:
-        raise PairError(problems.reaching_outside(role, path, list(dict.fromkeys(types))))
+        raise PairError(problems.unsafe_operators(role, path, list(dict.fromkeys(types))))
     if graph.kind is ProgramKind.PIR:
         live = open_pir(graph.source, graph)
     else:

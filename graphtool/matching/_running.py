@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from graphtool.backend.errors import PADDLE_ERRORS, shortened_message
+from graphtool.backend.errors import PADDLE_ERRORS, paddle_failed, shortened_message
 from graphtool.backend.legacy_editing import pruned_for_test, remove_operators
 from graphtool.backend.live import LiveProgram
 from graphtool.backend.paddle import Paddle, load_paddle, program_lock, static_mode
@@ -18,7 +18,7 @@ from graphtool.backend.pir_editing import (
     remove_unused,
     set_test_mode,
 )
-from graphtool.diagnostics import Diagnostic, PairError
+from graphtool.diagnostics import Diagnostic, PairError, Where, listed
 from graphtool.dtypes import FLOAT_DTYPES
 from graphtool.graph import UNKNOWN_DIM, Graph, Origin, ProgramKind, Value, variable_of
 from graphtool.matching import evidence_problems as problems
@@ -63,7 +63,7 @@ class Runner:
     def run(self, feed: Mapping[str, _Array], count: int) -> dict[str, _Array | None]:
         """Return the pooled map of each Value; None where the first axis is not the samples.
 
-        Raises PairError: GT378 where Paddle fails.
+        Raises PairError: GT258 where Paddle fails.
         """
         import numpy as np
 
@@ -81,9 +81,13 @@ class Runner:
             message = str(error)
             start = _SUMMARY.search(message)
             reason = shortened_message(message[start.start() :] if start else message)
-            program = self.graph.source
-            diagnostic = problems.evidence_run_failed(self.role, program, reason, tuple(feed))
-            raise PairError(diagnostic) from error
+            raise PairError(
+                paddle_failed(
+                    f"the {self.role} does not run on the samples: {reason}",
+                    where=(Where(role=self.role, program=self.graph.source),),
+                    notes=(f"fed: {listed(tuple(feed))}",),
+                )
+            ) from error
         arrays = (np.asarray(array) for array in results)
         return {
             name: _by_sample(array, count) for name, array in zip(self.axes, arrays, strict=True)

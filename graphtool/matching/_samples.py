@@ -11,8 +11,9 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphtool.backend.errors import shortened_message
-from graphtool.diagnostics import Diagnostic, PairError, UsageError
+from graphtool.diagnostics import Call, Diagnostic, PairError, UsageError
 from graphtool.matching import evidence_problems as problems
+from graphtool.paths import list_command
 from graphtool.readers._regular_file import check_not_special
 from graphtool.sources._model_spec import is_callable_spec
 from graphtool.sources.user_code import Attempt, user_frames
@@ -35,8 +36,8 @@ _ENDINGS = ".npy", ".npz"
 def check_samples(source: _Given) -> None:
     """Refuse a source that names no samples, before networks are opened; nothing is read or run.
 
-    Raises UsageError: GT370. Raises PairError: GT371 for a file that can't be opened. Raises
-    ReadError: GT017.
+    Raises UsageError: GT370. Raises PairError: GT370 for a file that can't be opened. Raises
+    ReadError: GT010.
     """
     if not isinstance(source, str | PathLike) or source == RANDOM:
         return
@@ -44,7 +45,8 @@ def check_samples(source: _Given) -> None:
     path = Path(name)
     if path.suffix not in _ENDINGS:
         if not is_callable_spec(name):
-            raise UsageError(problems.no_evidence_source(name))
+            message = f"`{name}` is not a .npy, .npz, module:callable or random"
+            raise UsageError(problems.no_evidence(message, help=Call(None, evidence="samples.npz")))
         return
     try:
         check_not_special(path)
@@ -54,13 +56,19 @@ def check_samples(source: _Given) -> None:
 
 
 def _unreadable(path: Path, reason: str) -> Diagnostic:
-    return problems.unreadable_evidence(str(path), reason, exists=path.exists())
+    if not path.exists():
+        typed = list_command(path.parent)
+    elif path.suffix == ".npy":
+        typed = 'numpy.save("samples.npy", images)'
+    else:
+        typed = problems.savez_call("image")
+    return problems.no_evidence(f"`{path}` can't be read as samples: {reason}", help=typed)
 
 
 def samples_of(source: _Given, size: int) -> Iterator[Arrays]:
     """Yield batches of arrays by name; arrays that are not batched yet are cut into `size` samples.
 
-    `source` has passed `check_samples`. Raises PairError: GT371, GT377.
+    `source` has passed `check_samples`. Raises PairError: GT370.
     """
     if isinstance(source, str | PathLike):
         return _from_name(fspath(cast("str | PathLike[str]", source)), size)
@@ -121,7 +129,7 @@ def _failure(source: str, what: str, error: BaseException, place: Sequence[str] 
     # The first frame is this module's.
     trace = error.__traceback__ and error.__traceback__.tb_next
     frames = user_frames(error.with_traceback(trace)) or place
-    return problems.evidence_source_failed(source, f"{what}: {reason}", frames)
+    return problems.no_evidence(f"`{source}` {what}: {reason}", notes=frames)
 
 
 def _from_object(name: str, source: _Given, size: int) -> Iterator[Arrays]:
@@ -195,20 +203,20 @@ def _arrays(given: _Given, source: str, place: Sequence[str]) -> Arrays:
     if hasattr(given, "shape"):
         return {ONLY: np.asarray(given)}
     kind: str = type(given).__name__
-    reason = f"gives `{kind}`, which is neither an array nor a dict of arrays"
-    raise PairError(problems.evidence_source_failed(source, reason, place))
+    message = f"`{source}` gives `{kind}`, which is neither an array nor a dict of arrays"
+    raise PairError(problems.no_evidence(message, notes=place))
 
 
 def count_of(arrays: Arrays, source: str) -> int:
     """Return the number of samples in arrays.
 
-    Raises PairError: GT377 where the arrays have different numbers.
+    Raises PairError: GT370 if the arrays have different numbers.
     """
     counts = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"`{name}` {count}" for name, count in counts.items())
-        reason = f"has arrays with different numbers of samples: {listed}"
-        raise PairError(problems.evidence_source_failed(source, reason))
+        message = f"`{source}` has arrays with different numbers of samples: {listed}"
+        raise PairError(problems.no_evidence(message))
     return next(iter(counts.values()), 0)
 
 

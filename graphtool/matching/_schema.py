@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -17,6 +18,7 @@ from graphtool.matching import problems
 from graphtool.matching.fingerprint import Fingerprint
 from graphtool.matching.pairs import Kind, Relation
 from graphtool.text import string_literal
+from graphtool.version import UPGRADE
 
 __all__ = [
     "SCHEMA",
@@ -144,15 +146,15 @@ class Document:
 def parse(text: str) -> Document:
     """Parse the text of a recipe.
 
-    Raises PairError: GT310 where it isn't TOML, GT311 where its schema is unknown, else GT313,
-    GT314.
+    Raises PairError: GT310, GT314.
     """
     table = _toml(text)
     schema = table.get("schema")
     if isinstance(schema, int) and schema.bit_length() > _MOST_BITS:
-        raise PairError(problems.not_a_recipe(f"its `schema` has {schema.bit_length()} bits"))
+        reason = f"its `schema` has {schema.bit_length()} bits"
+        raise PairError(problems.bad_recipe(f"the recipe cannot be read: {reason}"))
     if type(schema) is not int or schema != SCHEMA:
-        raise PairError(problems.unknown_schema(schema, SCHEMA, empty=not table))
+        raise PairError(_unknown_schema(schema, empty=not table))
     errors: list[Diagnostic] = []
     header = _converted(
         {key: value for key, value in table.items() if key != "pairs"}, _Header, "", errors
@@ -160,7 +162,7 @@ def parse(text: str) -> Document:
     pairs: _Toml = table.get("pairs", [])
     if not isinstance(pairs, list):
         reason = "it must be a list: write [[pairs]] above each pair"
-        errors.append(problems.bad_recipe_key("pairs", reason))
+        errors.append(_bad_key("pairs", reason))
         pairs = []
     records = [
         record
@@ -177,17 +179,31 @@ def parse(text: str) -> Document:
     )
 
 
+def _unknown_schema(found: object, *, empty: bool) -> Diagnostic:
+    has = "no `schema`" if found is None else f"the `schema` {reprlib.repr(found)}"
+    message = f"the recipe has {has}; this graphtool reads {SCHEMA}"
+    if empty:
+        return problems.bad_recipe(message)
+    is_newer = type(found) is int and found > SCHEMA
+    return problems.bad_recipe(message, help=UPGRADE if is_newer else f"schema = {SCHEMA}")
+
+
+def _bad_key(place: str, reason: str) -> Diagnostic:
+    return problems.bad_recipe(f"`{place}`: {reason}", help="graphtool explain GT310")
+
+
 def _toml(text: str) -> Mapping[str, _Toml]:
     has_long_strings = any(quotes in text for quotes in _LONG_QUOTES)
     bare = text if has_long_strings else _STRINGS.sub("", text)
     for number, line in enumerate(bare.split("\n"), 1):
         if line.count(".") > _MOST_PARTS:
             reason = f"a key in line {number} has more than {_MOST_PARTS} parts"
-            raise PairError(problems.not_a_recipe(reason))
+            raise PairError(problems.bad_recipe(f"the recipe is not valid TOML: {reason}"))
     try:
         return msgspec.toml.decode(text)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise PairError(problems.not_a_recipe(_shortened(str(error)))) from None
+        reason = _shortened(str(error))
+        raise PairError(problems.bad_recipe(f"the recipe is not valid TOML: {reason}")) from None
 
 
 def _pair(table: _Toml, place: str, errors: list[Diagnostic]) -> PairRecord | None:
@@ -206,7 +222,7 @@ def _with_end_tables(table: _Toml, place: str, errors: list[Diagnostic]) -> _Tom
         name: _Toml = pair.get(role)
         if isinstance(name, str):
             reason = f"it must be a table: write `{role}.name = {string_literal(_shortened(name))}`"
-            errors.append(problems.bad_recipe_key(f"{place}.{role}", reason))
+            errors.append(_bad_key(f"{place}.{role}", reason))
             pair[role] = {"name": name}
     return pair
 
@@ -217,12 +233,12 @@ def _value_errors(pair: PairRecord, place: str) -> Iterator[Diagnostic]:
     if pair.loss not in losses:
         yield problems.unknown_loss(f"{place}.loss", _shortened(pair.loss), losses)
     if not isfinite(pair.weight) or pair.weight < 0:
-        reason = f"{pair.weight} is no weight: it must be 0 or more, and finite"
-        yield problems.bad_recipe_key(f"{place}.weight", reason)
+        reason = f"{pair.weight} is not a weight: wanted a finite number of 0 or more"
+        yield _bad_key(f"{place}.weight", reason)
     for role, end in (("teacher", pair.teacher), ("student", pair.student)):
         if end.fingerprint is not None and end.parsed_fingerprint is None:
-            reason = "it's no fingerprint: delete it, or put back what graphtool wrote"
-            yield problems.bad_recipe_key(f"{place}.{role}.fingerprint", reason)
+            reason = "not a fingerprint: delete it, or restore what graphtool wrote"
+            yield _bad_key(f"{place}.{role}.fingerprint", reason)
 
 
 def _converted(table: _Toml, type: type[_T], place: str, errors: list[Diagnostic]) -> _T | None:
@@ -237,7 +253,7 @@ def _converted(table: _Toml, type: type[_T], place: str, errors: list[Diagnostic
     match = _PLACE.search(reason)
     path = match["path"] if match else ""
     where = f"{place}{path}".lstrip(".") or "the recipe"
-    errors.append(problems.bad_recipe_key(where, _shortened(_PLACE.sub("", reason))))
+    errors.append(_bad_key(where, _shortened(_PLACE.sub("", reason))))
     return None
 
 

@@ -71,7 +71,7 @@ def _nth(given: Yaml, index: int, default: str) -> Yaml:
 def _slim_group(place: str, group: Yaml, loss: Yaml, table: Mapping[str, Yaml]) -> Iterator[Read]:
     names = texts(group)
     if names is None or not isinstance(loss, str):
-        yield Unread(place=place, reason="names of Values and the name of a loss were wanted")
+        yield Unread(place=place, reason="wanted names of Values and the name of a loss")
         return
     if loss.startswith("fsp"):
         yield Unread(place=place, reason="`fsp` compares four Values, and the list has pairs")
@@ -86,7 +86,7 @@ def _slim_group(place: str, group: Yaml, loss: Yaml, table: Mapping[str, Yaml]) 
     elif len(names) % 2 == 0:
         pairs = list(zip(names[::2], names[1::2], strict=True))
     else:
-        yield Unread(place=place, reason=f"{len(names)} names are no pairs")
+        yield Unread(place=place, reason=f"{len(names)} names are not pairs")
         return
     for teacher, student in pairs:
         bare = _TEACHER_PREFIX.sub("", teacher, count=1)
@@ -122,7 +122,7 @@ def _slim_pair(place: str, options: Mapping[str, Yaml], networks: Yaml) -> Read:
     roles, names = roles_of(networks), texts(options.get("layers_name")) or []
     written = options.get("loss_function")
     if not isinstance(written, str):
-        return Unread(place=place, reason="a `loss_function` was wanted")
+        return Unread(place=place, reason="wanted a `loss_function`")
     loss = read_loss(SLIM, written, options, _LAYER_FRAME)
     if loss is None:
         typed = "loss_function: {}"
@@ -130,7 +130,7 @@ def _slim_pair(place: str, options: Mapping[str, Yaml], networks: Yaml) -> Read:
     if roles is None:
         return Unread(place=place, reason=networks_said(networks))
     if len(names) != 2:
-        return Unread(place=place, reason="`layers_name` with two names was wanted")
+        return Unread(place=place, reason="wanted `layers_name` with two names")
     # PaddleSlim looks at the first letter.
     if any(text.startswith("i") for text in texts(options.get("io")) or []):
         return Unread(place=place, reason="it compares what goes into a layer, not a result")

@@ -6,10 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from graphtool.diagnostics import Diagnostic, PairError, ReadError, Report
+from graphtool.diagnostics import (
+    Diagnostic,
+    PairError,
+    ReadError,
+    Report,
+    Severity,
+    counted,
+    listed,
+)
 from graphtool.graph import Graph
-from graphtool.matching import config_problems, problems
-from graphtool.matching._entry import Entry, Name, Read, Unknown, Unread, Wanted
+from graphtool.matching import problems
+from graphtool.matching._entry import Entry, Loss, Name, Read, Unknown, Unread, Wanted
 from graphtool.matching.candidate import Candidate, common_pair_kind
 from graphtool.matching.candidates import candidates
 from graphtool.matching.pairs import Kind, Pair
@@ -22,6 +30,7 @@ __all__ = ["pairs_of_entries"]
 
 # A name that is missed is compared with all there are, which takes up to 0.05 s.
 _MOST_ERRORS = 20
+_LISTED_REASONS = 8
 
 
 def pairs_of_entries(
@@ -29,11 +38,11 @@ def pairs_of_entries(
 ) -> tuple[list[Pair | None], list[Diagnostic]]:
     """Find the Values of entries, in order: a Pair for each that has both, None for the others.
 
-    Returns what is to be said as well: GT101, GT102 and GT303 for names that mean no feature map,
-    GT314 for losses that are none, GT315 for what stands there twice, GT325 for what means no pair,
-    GT326 for other losses. Stops behind twenty errors.
+    Returns the diagnostics as well: GT101, GT102 and GT303 for names that mean no feature map,
+    GT314 for unknown losses, GT310 for repeated pairs, GT325 for entries that were not read, or
+    with another loss. Stops after twenty errors.
 
-    Raises PairError: GT327 where nothing is read as a pair.
+    Raises PairError: GT324 if nothing is read as a pair.
     """
     job = _Job(Scorer(analyse(teacher), analyse(student)))
     pairs: list[Pair | None] = []
@@ -43,7 +52,15 @@ def pairs_of_entries(
             break
     if not any(pairs) and not any(found.code != "GT325" for found in job.said):
         reasons = [found.message for found in job.said]
-        raise PairError(config_problems.no_entries(teacher, student, reasons))
+        left = len(reasons) - _LISTED_REASONS
+        more = (f"and {counted(left, 'more reason')}",) if left > 0 else ()
+        raise PairError(
+            problems.bad_configuration(
+                "no pair can be read from the configuration",
+                where=problems.both_places(teacher, student),
+                notes=(*reasons[:_LISTED_REASONS], *more),
+            )
+        )
     return pairs, job.said
 
 
@@ -78,12 +95,12 @@ class _Job:
         first = self._first.setdefault((*names, pair.loss), entry)
         if first is entry:
             if loss.unlike is not None or loss.strange:
-                self.said.append(config_problems.other_loss(entry.place, loss, pair.loss))
+                self.said.append(_other_loss(entry.place, loss, pair.loss))
             return True
         if loss.unlike is first.loss.unlike is None:
             self.said.append(problems.duplicate_pair(first.place, entry.place, *names))
         else:
-            reason = f"with a loss of ours it is that of `{first.place}` again"
+            reason = f"with a loss of graphtool it repeats `{first.place}`"
             self._unread(Unread(place=entry.place, reason=reason))
         return False
 
@@ -148,8 +165,21 @@ class _Job:
         return _Unsaid(f"it is not clear which output is meant: the two have {counts}")
 
     def _unread(self, entry: Unread) -> None:
-        said = config_problems.unread_entry(entry.place, entry.reason, entry.severity)
-        self.said.append(said)
+        explain = None if entry.severity is Severity.NOTE else "graphtool explain GT325"
+        message = f"`{entry.place}` is not a pair: {entry.reason}"
+        self.said.append(problems.unread_entry(message, entry.severity, help=explain))
+
+
+def _other_loss(place: str, loss: Loss, read_as: str) -> Diagnostic:
+    """Report an entry that is read with another loss, or that has unknown options."""
+    reasons = [] if loss.unlike is None else [loss.unlike]
+    if loss.strange:
+        reasons.append(f"there is no option {listed(loss.strange)}")
+    return problems.unread_entry(
+        f"`{place}`: {'; '.join(reasons)}; read with `{read_as}`",
+        Severity.WARNING if loss.strange else Severity.NOTE,
+        notes=(f"known options: {listed(loss.takes, len(loss.takes))}",) if loss.strange else (),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
-from graphtool.diagnostics import Diagnostic, PairError, Report, UsageError
+from graphtool.diagnostics import (
+    Diagnostic,
+    PairError,
+    Report,
+    Severity,
+    UsageError,
+    listed,
+)
 from graphtool.graph import Graph
 from graphtool.matching import problems
 from graphtool.matching.pairs import End, Kind, Pair, PairSet
@@ -71,7 +78,7 @@ def export(pairs: PairSet, name: str) -> str:
     `name` is `paddleclas` (`Arch` and `Loss` of a DistillationModel), `paddleocr` (`Architecture`
     and `Loss`) or `yaml`. `check_export` gives the pairs left out as Diagnostics.
 
-    Raises UsageError: GT320 for another name. PairError: GT321 where no pair can be written.
+    Raises UsageError: GT320 for another name. PairError: GT320 if no pair can be written.
     """
     import yaml
 
@@ -81,7 +88,15 @@ def export(pairs: PairSet, name: str) -> str:
         graphs = pairs.teacher, pairs.student
         # Of networks with paths, the plain list refuses least.
         wanted = _PLAIN if all(map(_has_paths, graphs)) else name
-        raise PairError(problems.no_layer_paths(*graphs, tuple(refused), wanted))
+        networks = "MODULE:CALLABLE MODULE:CALLABLE --input SHAPE"
+        raise PairError(
+            problems.not_in_configuration(
+                "no pair can be written in this configuration",
+                where=problems.both_places(*graphs),
+                notes=tuple(refused),
+                help=f"graphtool suggest-pairs {networks} --as {wanted}",
+            )
+        )
     comments = "".join(f"# {printable(found.message)}\n" for found in _left_out(refused))
     document = form.document(pairs, items)
     write = partial(yaml.safe_dump, document, sort_keys=False, default_flow_style=None)
@@ -92,22 +107,27 @@ def export(pairs: PairSet, name: str) -> str:
 
 
 def check_export(pairs: PairSet, name: str) -> Report:
-    """Say which pairs a configuration leaves out, and why.
+    """Report which pairs a configuration leaves out, and why.
 
-    Raises UsageError: GT320 for a name that is no configuration's.
+    Raises UsageError: GT320 for an unknown name.
     """
     _, refused = _sorted_out(pairs, _format(name))
     return Report.of(_left_out(refused))
 
 
 def _left_out(refused: Mapping[str, Sequence[int]]) -> Iterator[Diagnostic]:
-    return (problems.left_out(ranks, reason) for reason, ranks in refused.items())
+    for reason, ranks in refused.items():
+        numbers = ", ".join(map(str, ranks))
+        subject = f"pairs {numbers} are" if len(ranks) > 1 else f"pair {numbers} is"
+        message = f"{subject} left out: {reason}"
+        yield problems.not_in_configuration(message, severity=Severity.WARNING)
 
 
 def _format(name: str) -> _Format:
     form = _FORMATS.get(name)
     if form is None:
-        raise UsageError(problems.unknown_config(name, CONFIGS))
+        message = f"there is no configuration `{name}`; there are {listed(CONFIGS)}"
+        raise UsageError(problems.not_in_configuration(message, help=f"--as {CONFIGS[-1]}"))
     return form
 
 

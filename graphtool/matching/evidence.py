@@ -127,9 +127,9 @@ def gather(
     memory does not grow with the number of batches. Each item is the evidence so far, and there is
     at least one; the last item is the result.
 
-    Raises PairError: GT371 to GT378 for samples that do not fit and for parameters that were never
-    loaded, unless `allow_random`; GT384; GT385. Raises UsageError: GT370, GT379, and GT248 for
-    invalid numbers of batches and for what is no Scope. Raises ReadError as `read` does.
+    Raises PairError: GT370, GT372, GT256 and GT258 for unusable samples; GT376 for parameters that
+    were never loaded, unless `allow_random`; GT384; GT385. Raises UsageError: GT370, and GT248 for
+    invalid numbers of batches and for what is not a Scope. Raises ReadError as `read` does.
 
     Source: Nguyen, Raghu and Kornblith 2021, Do Wide and Deep Networks Learn the Same Things?
     (arXiv 2010.15327), equations 2 and 3; HSIC₁ from Song et al. 2012, Feature Selection via
@@ -196,7 +196,7 @@ def _evidence_of(
     )
     diagnostics = (*measurement.diagnostics(), *_decided_by_outliers(evidence, runners))
     if is_noise:
-        diagnostics = (problems.evidence_of_noise(), *diagnostics)
+        diagnostics = (problems.random_samples(), *diagnostics)
     return replace(evidence, report=Report.of(diagnostics))
 
 
@@ -222,4 +222,4 @@ def _decided_by_outliers(evidence: Evidence, runners: Iterable[Runner]) -> Itera
             if name in decided and (runner.role, name) in evidence.outliers
         }
         if causes:
-            yield problems.outliers_decide(runner.role, runner.graph.source, causes)
+            yield problems.dominant_outliers(runner.role, runner.graph.source, causes)

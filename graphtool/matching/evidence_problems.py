@@ -4,262 +4,145 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from pathlib import PurePath
 
-from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
-from graphtool.graph import UNKNOWN_DIM, Shape, Value
-from graphtool.paths import list_command
+from graphtool.diagnostics import Call, Diagnostic, Severity, Where, counted, listed, rule
+from graphtool.graph import UNKNOWN_DIM, Shape
 from graphtool.text import string_literal
 
 __all__ = [
-    "constant_maps",
-    "evidence_misfit",
-    "evidence_of_noise",
-    "evidence_run_failed",
-    "evidence_source_failed",
     "feeds_not_given",
-    "no_evidence_source",
-    "not_finite",
+    "no_evidence",
     "not_measured",
-    "nothing_to_run",
-    "one_scope_for_both",
-    "outliers_decide",
-    "parameters_not_loaded",
-    "reaching_outside",
+    "random_weights",
     "savez_call",
     "shape_text",
-    "too_few_samples",
-    "unreadable_evidence",
+    "shared_scope",
+    "unsafe_operators",
+    "unusable_evidence",
 ]
 
 _LISTED = 6
-# Code that locates NaN and infinities.
-_CHECKS = {
-    "samples": "numpy.argwhere(~numpy.isfinite(images))",
-    "feature maps": "images / numpy.abs(images).max()",
-}
-_ALLOW = 'gt.suggest_pairs(teacher, student, evidence="random", allow_random=True)'
 
 
-@rule("GT370")
-def no_evidence_source(source: str) -> Diagnostic:
-    """Evidence comes from a `.npy`, a `.npz`, `module:callable` or `random`, and this is none.
-
-    A `.npy` holds samples for networks with one feed. A `.npz` holds an array for each feed, by its
-    name, and is read whole, while of a `.npy` no more than the batches that are run is read.
-    `module:callable` is called and yields batches: arrays, or dicts by feed name. `random` draws
-    numbers, the same ones every time. In Python it may also be an array, a dict of arrays, a
-    function, or anything that yields batches, as a DataLoader does.
-    """
-    return Diagnostic(
-        message=f"`{source}` is no source of evidence: .npy, .npz, module:callable or random",
-        help='evidence="samples.npz"',
-    )
-
-
-@rule("GT371")
-def unreadable_evidence(path: str, reason: str, *, exists: bool) -> Diagnostic:
-    """A file of samples can't be read: it is not there, damaged, or holds Python objects.
-
-    Nothing in it is unpickled. `numpy.save` and `numpy.savez` write what can be read, as long as
-    the arrays are of numbers; texts beside them in a `.npz` are left aside. A `.npz` that becomes
-    gigabytes, and many times its own size, is not unpacked.
-    """
-    single = 'numpy.save("samples.npy", images)'
-    write = single if PurePath(path).suffix == ".npy" else savez_call("image")
-    return Diagnostic(
-        message=f"`{path}` can't be read as samples: {reason}",
-        help=write if exists else list_command(PurePath(path).parent),
-    )
-
-
-@rule("GT372")
-def evidence_misfit(
-    role: str,
-    program: str,
-    feed: Value,
+@rule("GT370", replaces=("GT371", "GT377", "GT379"))
+def no_evidence(
+    message: str,
     *,
-    expected: str,
-    given: str,
+    where: Sequence[Where] = (),
+    notes: Sequence[str] = (),
+    help: str = 'yield {"image": images}',
+) -> Diagnostic:
+    """The samples cannot be found, read or iterated over, or the network cannot run.
+
+    Samples come from a `.npy`, a `.npz`, `module:callable` or `random`, in Python also from an
+    array, a dict of arrays, a function, or anything that yields batches, such as a DataLoader. A
+    `.npy` holds samples for networks with one feed, a `.npz` an array for each feed, by name.
+    `numpy.save` and `numpy.savez` write both. Nothing is unpickled, and a `.npz` that unpacks to
+    many times its size is refused.
+
+    `module:callable` is called without arguments and yields batches: arrays whose first axis counts
+    the samples, or dicts of arrays by feed name. `random` draws the same numbers every time.
+
+    A Graph has no parameters and cannot run: pass what it was read from, a path,
+    `module:callable`, a Program or a Network.
+    """
+    return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)
+
+
+@rule("GT372", replaces=("GT374", "GT375"))
+def unusable_evidence(
+    message: str, where: Sequence[Where] = (), *, notes: Sequence[str] = (), help: str
+) -> Diagnostic:
+    """The samples do not fit a feed, a batch is too small, or a number is NaN or infinite.
+
+    The first axis counts the samples, the others are those of the feed. Integers do not fit a
+    floating-point feed: normalise images that are bytes. Each feed gets the array of its name, so
+    feeds that need different arrays need different names.
+
+    Unbiased CKA takes at least 4 samples per batch, because its estimator divides by n - 3; 32 or
+    more are better. A network that was exported with a fixed batch takes no other.
+
+    A NaN or an infinity is reported at the first place in program order: in the samples, the
+    parameters, or a feature map, where it comes from numbers that are too large.
+    """
+    return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)
+
+
+@rule("GT256", replaces=("GT373",))
+def feeds_not_given(
+    message: str, where: Sequence[Where], help: str, notes: Sequence[str] = ()
+) -> Diagnostic:
+    """Some feeds were not given that the networks need.
+
+    Evidence needs samples for every feed that the feature maps are computed from: a `.npz`, or a
+    batch that is a dict, has an array under the name of each. Leave out what only a loss needs,
+    such as the label. If a network has one feed, an array without a name, as in a `.npy`, will do.
+
+    `verify` generates input, but no sequences of different lengths (LoD): pass them.
+    `paddle.base.create_lod_tensor` makes one from an array and lengths.
+    """
+    return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)
+
+
+@rule("GT376", replaces=("GT520",))
+def random_weights(
+    message: str,
+    where: Sequence[Where],
+    *,
+    severity: Severity,
     notes: Sequence[str] = (),
     help: str | None = None,
 ) -> Diagnostic:
-    """Samples don't fit the feed that they are for; the message says what is wanted and given.
-
-    The first axis counts the samples, the others are as the network's feed has them. Whole numbers
-    don't fit a feed of fractions: images as bytes were not normalised. Each feed gets the array of
-    its name, so networks that read other sizes have feeds of other names, or one `.npz` is not
-    enough.
-    """
-    return Diagnostic(
-        message=f"feed `{feed.name}` of the {role}: wanted {expected}, given {given}",
-        where=(Where(role=role, program=program, value=feed.name, shape=feed.shape),),
-        notes=tuple(notes),
-        help=help or savez_call(feed.name),
-    )
-
-
-@rule("GT373")
-def feeds_not_given(
-    role: str, program: str, missing: Sequence[str], given: Sequence[str], feeds: Sequence[str]
-) -> Diagnostic:
-    """The samples lack feeds that the feature maps are computed from.
-
-    A `.npz`, or a batch that is a dict, has an array under the name of each feed. What only a loss
-    needs, such as the label, may be left out. One array without a name, as in a `.npy`, does for
-    networks with one feed, whatever its name is.
-    """
-    names = listed(given, _LISTED) if any(given) else "one array without a name"
-    return Diagnostic(
-        message=f"no samples for {listed(missing, _LISTED)} of the {role}",
-        where=(Where(role=role, program=program),),
-        notes=(f"given: {names}",),
-        help=savez_call(*feeds),
-    )
-
-
-@rule("GT374")
-def too_few_samples(count: int, least: int, where: str, help: str) -> Diagnostic:
-    """A batch has too few samples: the unbiased estimator of HSIC divides by n - 3.
-
-    With 4 it is defined, and says little; 32 and more are better. A network that was exported with
-    a fixed batch takes no other.
-    """
-    return Diagnostic(
-        message=f"{where} has {counted(count, 'sample')}: unbiased CKA takes at least {least}",
-        help=help,
-    )
-
-
-@rule("GT375")
-def not_finite(
-    place: Where,
-    *,
-    what: str,
-    batch: int | None = None,
-    sample: int | None = None,
-    help: str | None = None,
-) -> Diagnostic:
-    """There is a NaN or an infinity in the samples, the parameters, or a feature map.
-
-    The place is the first one, of feature maps the first of those measured, in program order: there
-    it comes from numbers that are too large on the way to it.
-    """
-    where = "" if batch is None else f": batch {batch}, sample {sample}, both from 1"
-    return Diagnostic(
-        message=f"the {what} have a NaN or an infinity{where}",
-        where=(place,),
-        help=help or _CHECKS[what],
-    )
-
-
-@rule("GT376")
-def parameters_not_loaded(
-    role: str,
-    program: str,
-    counts: tuple[int, int],
-    reason: str,
-    *,
-    help: str | None,
-    allowed: bool,
-) -> Diagnostic:
-    """Parameters are as their initialisers left them: CKA of random weights means nothing.
+    """Parameters are as their initialisers left them: such a network has learnt nothing.
 
     A saved model has its weights in a file beside it, a network from `module:callable` those that
-    the callable loads into it. Where all biases, scales and shifts have one number throughout, as
-    initialisers set them and training never leaves them, the network never learnt. `--allow-random`
-    (in Python `allow_random=True`) measures all the same; what is missing is drawn at random then.
+    the callable loads. If all biases, scales and shifts hold one number throughout, as initialisers
+    leave them and training never does, the network is taken for untrained. A Layer without biases
+    and norms cannot be told from a new one.
+
+    A teacher that knows nothing teaches nothing, and the CKA of random weights means nothing: load
+    the weights. `--allow-random` (in Python `allow_random=True`) measures all the same, and draws
+    missing parameters at random.
     """
-    count, of = counts
-    number = f"{of}" if count == of else f"{count} of {of}"
-    how = () if allowed else ("--allow-random (in Python allow_random=True) measures all the same",)
     return Diagnostic(
-        message=f"{number} parameters of the {role} were never {reason}",
-        severity=Severity.WARNING if allowed else Severity.ERROR,
-        where=(Where(role=role, program=program),),
-        notes=("CKA of random weights says how alike two random functions are", *how),
-        help=help if help or allowed else _ALLOW,
+        message=message, severity=severity, where=tuple(where), notes=tuple(notes), help=help
     )
 
 
-@rule("GT377")
-def evidence_source_failed(source: str, reason: str, frames: Sequence[str] = ()) -> Diagnostic:
-    """What is to yield batches can't be had, raises, or yields nothing, or no batch.
-
-    It is called without arguments and gives something to iterate over. A batch is an array, whose
-    first axis counts the samples, or a dict of arrays by feed name.
-    """
-    return Diagnostic(
-        message=f"`{source}` {reason}",
-        notes=tuple(frames),
-        help='yield {"image": images}',
-    )
-
-
-@rule("GT378")
-def evidence_run_failed(role: str, program: str, reason: str, feeds: Sequence[str]) -> Diagnostic:
-    """Paddle refuses to run a network on the samples; the message has what it says.
-
-    Ids may be out of range, or a dim that the program leaves open may not be one that it takes.
-    """
-    return Diagnostic(
-        message=f"the {role} does not run on the samples: {reason}",
-        where=(Where(role=role, program=program),),
-        notes=(f"fed: {listed(feeds, _LISTED)}",),
-    )
-
-
-@rule("GT379")
-def nothing_to_run(role: str, program: str) -> Diagnostic:
-    """Evidence needs a network that runs, and a Graph is plain data without parameters.
-
-    Hand over what the Graph was read from: the path, `module:callable`, the Program or Network.
-    """
-    return Diagnostic(
-        message=f"the {role} is a Graph, which does not run",
-        where=(Where(role=role, program=program),),
-        help='gt.suggest_pairs("teacher.json", "student.json", evidence="samples.npz")',
-    )
-
-
-@rule("GT380")
-def not_measured(role: str, program: str, names: Sequence[str], reason: str) -> Diagnostic:
+@rule("GT380", replaces=("GT381",))
+def not_measured(
+    role: str,
+    program: str,
+    names: Sequence[str],
+    reason: str,
+    severity: Severity = Severity.NOTE,
+) -> Diagnostic:
     """Some Values have no CKA; the message says why.
 
-    Left out are Values of inner Blocks, whole numbers, single numbers, Variables that are written
-    again later, and maps whose first axis is not the samples, as in recurrent networks.
+    Values of inner Blocks, integers, single numbers, Variables that are written again later, and
+    maps whose first axis is not the samples, as in recurrent networks, are not measured.
+
+    A map that is the same for all samples has no CKA. Either it is dead (the whole input of a ReLU
+    is negative) or the samples are all equal.
     """
     return Diagnostic(
         message=f"no CKA of {listed(names, _LISTED)} of the {role}: {reason}",
-        severity=Severity.NOTE,
-        where=(Where(role=role, program=program),),
-    )
-
-
-@rule("GT381")
-def constant_maps(role: str, program: str, names: Sequence[str]) -> Diagnostic:
-    """A feature map is the same for all samples: its CKA with anything is undefined.
-
-    Either it is dead (all of a ReLU's input is negative), or the samples are all the same.
-    """
-    return Diagnostic(
-        message=f"{listed(names, _LISTED)} of the {role} do not depend on the sample: no CKA",
-        severity=Severity.WARNING,
+        severity=severity,
         where=(Where(role=role, program=program),),
     )
 
 
 @rule("GT382")
-def outliers_decide(role: str, program: str, causes: Mapping[str, str]) -> Diagnostic:
-    """A few directions have most of a feature map's variance, and decide its CKA by themselves.
+def dominant_outliers(role: str, program: str, causes: Mapping[str, str]) -> Diagnostic:
+    """A few directions have most of a feature map's variance and dominate its CKA.
 
-    CKA is known to follow outliers (Nguyen, Raghu and Kornblith 2022, arXiv 2202.07184; Davari et
-    al. 2023, arXiv 2210.16156): one channel, or one sample, may make two maps look alike that are
-    not, or the other way round. Directions count that have half of what is left of the variance, up
-    to three, where a score moves by 0.1 or more without them; each such pair says what is left.
+    CKA is sensitive to outliers (Nguyen, Raghu and Kornblith 2022, arXiv 2202.07184; Davari et al.
+    2023, arXiv 2210.16156): one channel, or one sample, can make different maps look alike, or
+    similar maps look different. Up to three directions are removed, each with half of the remaining
+    variance. If a score changes by 0.1 or more, the pair gives the score without them.
     """
     return Diagnostic(
-        message=f"outliers decide scores of {listed(tuple(causes), _LISTED)} of the {role}",
+        message=f"outliers dominate the scores of {listed(tuple(causes), _LISTED)} of the {role}",
         severity=Severity.WARNING,
         where=(Where(role=role, program=program),),
         notes=tuple(f"`{name}`: {cause}" for name, cause in islice(causes.items(), _LISTED)),
@@ -267,28 +150,28 @@ def outliers_decide(role: str, program: str, causes: Mapping[str, str]) -> Diagn
 
 
 @rule("GT383")
-def evidence_of_noise() -> Diagnostic:
-    """Random samples show how the networks handle noise, not what they make of your data."""
+def random_samples() -> Diagnostic:
+    """Random samples show how similar the networks are on noise, not on your data."""
     return Diagnostic(
-        message="random samples: CKA says how alike the networks handle noise, not your data",
+        message="random samples: CKA compares the networks on noise, not on your data",
         severity=Severity.NOTE,
-        help='evidence="samples.npz"',
+        help=Call(None, evidence="samples.npz"),
     )
 
 
 @rule("GT384")
-def one_scope_for_both(places: Sequence[Where], count: int) -> Diagnostic:
-    """Two networks would read the same parameters: those of one name in the Scope of both.
+def shared_scope(places: Sequence[Where], count: int) -> Diagnostic:
+    """Teacher and student have parameters of the same name in the same Scope.
 
-    Two Programs count their layers from 0 each, so their parameters have the same names. The
-    startup program that ran last set them, and the teacher would run with the student's weights.
-    Run the teacher's startup and load its weights in a Scope of its own, and hand it over as
-    `teacher_scope`. Where both Programs are one network and are meant to share its weights, hand
-    over their Scope as `teacher_scope`.
+    Each Program counts its layers from 0, so parameters of two Programs often have the same names.
+    The startup program that ran last set them, so the teacher would run with the student's weights.
+    Run the teacher's startup program and load its weights in another Scope, and pass that as
+    `teacher_scope`. If both Programs are meant to share the weights, pass their Scope as
+    `teacher_scope`.
     """
-    parameters = f"{counted(count, 'parameter')} of teacher and student"
+    parameters = counted(count, "parameter")
     return Diagnostic(
-        message=f"{parameters} have one name, and come from one Scope",
+        message=f"{parameters} of teacher and student have the same name in the same Scope",
         where=tuple(places),
         notes=("each Program counts its layers from 0",),
         help='gt.suggest_pairs(teacher, student, evidence="samples.npz", '
@@ -297,16 +180,15 @@ def one_scope_for_both(places: Sequence[Where], count: int) -> Diagnostic:
 
 
 @rule("GT385")
-def reaching_outside(role: str, program: str, types: Sequence[str]) -> Diagnostic:
-    """A saved model has operators that do more than compute, and is not run for evidence.
+def unsafe_operators(role: str, program: str, types: Sequence[str]) -> Diagnostic:
+    """A saved model has operators with side effects, so it is not run for evidence.
 
-    They read or write files whose names the model gives, run Python, load engines or talk to other
-    processes: a model from elsewhere could do any harm that way. Without evidence it is read, and
-    nothing of it runs. A network that needs such operators is run where it is built from code that
-    you trust, as `module:callable`.
+    Such operators read or write files that the model names, run Python, load engines or talk to
+    other processes, so an untrusted model could do harm. Without evidence nothing of the model
+    runs. If you trust the code of the network, name it as `module:callable`: then it runs.
     """
     return Diagnostic(
-        message=f"the {role} reaches out of itself when it runs: {listed(types, _LISTED)}",
+        message=f"the {role} has operators with side effects: {listed(types, _LISTED)}",
         where=(Where(role=role, program=program),),
         help="graphtool suggest-pairs TEACHER STUDENT",
     )

@@ -58,7 +58,7 @@ def explain_pair(teacher: Source, student: Source, pair: str | tuple[str, str]) 
     every pair of feature maps of equal rank.
 
     Raises ReadError where a source cannot be read or a name means no Value, or several, and
-    PairError: GT303 where a Value is no feature map, GT304 where the pair cannot be read.
+    PairError: GT303 if a Value is not a feature map, GT304 if the pair cannot be read.
     """
     structures = Both(teacher, student).map(lambda source: analyse(read_without_teachers(source)))
     names = _find_names(structures, pair)

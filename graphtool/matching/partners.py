@@ -25,7 +25,7 @@ def partners(teacher: Source, student: Source, selector: str, *, limit: int | No
     bounds their number; None returns all.
 
     Raises ReadError where a source cannot be read or the selector means no Value, or several,
-    UsageError (GT248) where `limit` is no whole number, and PairError (GT303) where the Value is no
+    UsageError (GT248) where `limit` is no whole number, and PairError (GT303) if the Value is not a
     feature map.
     """
     check_limit(limit, 'gt.partners(teacher, student, "relu_48", limit=8)')

@@ -1,42 +1,35 @@
-"""Diagnostics of pairs and recipes: GT301 to GT322."""
+"""Diagnostics of pairs, recipes and configurations: GT301 to GT325, GT367."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from reprlib import repr as brief
 
 from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
 from graphtool.graph import UNKNOWN_DIM, Graph, Shape
 from graphtool.lookalikes import closest, near_notes
-from graphtool.paths import ls_command
 from graphtool.selectors import listing_help
 from graphtool.structure import Structure
 from graphtool.text import string_literal
-from graphtool.version import UPGRADE
 
 __all__ = [
-    "bad_recipe_key",
+    "bad_configuration",
+    "bad_recipe",
+    "both_places",
     "duplicate_pair",
-    "edited_name",
-    "form_leaves_out",
     "form_without_pairs",
-    "left_out",
     "moved_value",
     "no_feature_map",
-    "no_layer_paths",
+    "no_pairs",
     "no_such_tap",
     "not_a_pair",
-    "not_a_recipe",
+    "not_in_configuration",
     "nothing_in_common",
-    "other_program",
     "stale_recipe",
     "teacher_is_smaller",
-    "unclear_answer",
+    "unclear_prediction",
     "unequal_heads",
-    "unknown_config",
     "unknown_loss",
-    "unknown_schema",
-    "unreadable_recipe",
+    "unread_entry",
 ]
 
 _LISTED = 8
@@ -45,9 +38,11 @@ _NEAREST = 3
 # The least similarity, of 1: `DistilationCELoss` is near `DistillationCELoss`, `mse` near nothing.
 _LEAST_SIMILARITY = 0.6
 _DEFAULT_LOSS = "l2"
+_WRITE = "graphtool suggest-pairs TEACHER STUDENT -o pairs.toml"
 
 
-def _both(teacher: Graph, student: Graph) -> tuple[Where, Where]:
+def both_places(teacher: Graph, student: Graph) -> tuple[Where, Where]:
+    """Return the places that stand for two networks."""
     return (
         Where(role="teacher", program=teacher.source),
         Where(role="student", program=student.source),
@@ -56,94 +51,81 @@ def _both(teacher: Graph, student: Graph) -> tuple[Where, Where]:
 
 @rule("GT301")
 def nothing_in_common(teacher: Graph, student: Graph, count: int) -> Diagnostic:
-    """The two networks have no kind of feature map in common: at most their outputs pair.
+    """The networks have no kind of feature map in common; at most their outputs can be paired.
 
-    Maps pair with maps, layers of a transformer with layers of a transformer.
-    `graphtool inspect MODEL` shows what a network has.
+    Maps pair with maps, transformer layers with transformer layers. `graphtool inspect MODEL` shows
+    what a network has. Train with what is left: the logits, or the vector before the classifier.
     """
-    suggested = "nothing can be suggested" if not count else "only vectors at the end can be paired"
+    left = "there is nothing to pair" if not count else "only the vectors at the end can be paired"
     return Diagnostic(
-        message=f"no kind of feature map is found in both networks: {suggested}",
+        message=f"the networks have no kind of feature map in common: {left}",
         severity=Severity.WARNING,
-        where=_both(teacher, student),
+        where=both_places(teacher, student),
         help=listing_help(student.source),
     )
 
 
 @rule("GT302")
 def unequal_heads(teacher: Graph, student: Graph, heads: tuple[int, int]) -> Diagnostic:
-    """The networks have different numbers of outputs, so some outputs have no partner.
+    """The networks have different numbers of outputs, so some outputs are not paired.
 
-    Outputs are paired where resolution and channels are equal, in order. Look at the list, and
-    choose by hand what was left out.
+    Outputs with equal resolution and channels are paired in order. List the Values and name the
+    other pairs yourself.
     """
     return Diagnostic(
-        message=f"the teacher has {heads[0]} outputs and the student {heads[1]}: not all can pair",
+        message=f"the teacher has {heads[0]} outputs, the student {heads[1]}: some are not paired",
         severity=Severity.WARNING,
-        where=_both(teacher, student),
+        where=both_places(teacher, student),
         help=listing_help(teacher.source),
     )
 
 
 @rule("GT304")
 def not_a_pair(given: str) -> Diagnostic:
-    """A pair is written as the teacher's Value, an equals sign, and the student's Value."""
+    """A pair is written as `TEACHER_VALUE=STUDENT_VALUE`."""
     return Diagnostic(
-        message=f"`{given}` is no pair: two names with `=` between them were wanted",
+        message=f"`{given}` is not a pair; wanted two names with `=` between them",
         help="graphtool suggest-pairs TEACHER STUDENT --explain relu_48=relu_26",
     )
 
 
-@rule("GT305")
+@rule("GT305", replaces=("GT308",))
 def form_without_pairs(
-    form: str, what: str, teacher: Graph, student: Graph, reasons: Sequence[str]
+    message: str,
+    teacher: Graph,
+    student: Graph,
+    reasons: Sequence[str],
+    severity: Severity = Severity.ERROR,
 ) -> Diagnostic:
-    """A published form of distillation needs Values that the two networks don't both have.
+    """The networks lack all or some of the pairs of a published form of distillation.
 
-    `transformer` and `minilm` need encoder layers in both, `attention`, `fitnet`, `features` and
-    `overhaul` stages, `logits` classes. Where both have them, the notes say how they differ too
-    much for the form's loss: without a form, such pairs get a loss that takes any two shapes.
-    """
-    why = "the form's loss cannot compare in these two" if reasons else "the two do not both have"
-    return Diagnostic(
-        message=f"`{form}` pairs {what}, which {why}",
-        where=_both(teacher, student),
-        notes=tuple(reasons),
-        help=listing_help(student.source),
-    )
-
-
-@rule("GT308")
-def form_leaves_out(
-    form: str, count: int, teacher: Graph, student: Graph, reasons: Sequence[str]
-) -> Diagnostic:
-    """A published form was taken without some of its pairs, which its losses can't compare.
-
-    The notes say how their shapes differ. Without a form, such pairs get a loss that takes any two
-    shapes.
+    `transformer` and `minilm` need encoder layers in both networks, `attention`, `fitnet`,
+    `features` and `overhaul` stages, `logits` classes. If both have them, the notes say how their
+    shapes differ. Without a form, such pairs get a loss that takes any two shapes. For different
+    numbers of attention heads use `minilm`: its loss can regroup them.
     """
     return Diagnostic(
-        message=f"`{form}` is taken without {counted(count, 'pair')} that its loss cannot compare",
-        severity=Severity.WARNING,
-        where=_both(teacher, student),
+        message=message,
+        severity=severity,
+        where=both_places(teacher, student),
         notes=tuple(reasons),
+        help=listing_help(student.source) if severity is Severity.ERROR else None,
     )
 
 
 @rule("GT309")
-def unclear_answer(role: str, teacher: Structure, student: Structure) -> Diagnostic:
-    """A network ends in a loss, or a number, that does not say what it answers: that was guessed.
+def unclear_prediction(role: str, teacher: Structure, student: Structure) -> Diagnostic:
+    """A network ends in a loss or another number, so its prediction had to be guessed.
 
-    A loss is followed back to the last Values that no label touches. Here these are several, or
-    there is none but the number itself: the loss compares two towers, say, or needs no label. What
-    was taken is what the last weights make. Where that is not what you mean, name the pair
-    yourself, or give the network without its loss.
+    A loss is followed back to the last Values that do not depend on a label. Here there are several
+    of them, or only the number itself, as in a loss of two towers or one without labels. The guess
+    is what the last weights compute. If it is wrong, name the pair yourself, or give the network
+    without its loss.
     """
     side = teacher if role == "teacher" else student
     graph, logits = side.graph, _vector_logits(side)
     outputs = dict.fromkeys(head.output for head in side.heads if not head.is_clear)
-    which = "which does not say" if len(outputs) == 1 else "which do not say"
-    guess = f"taken was {listed(logits, _LISTED_OUTPUTS)}" if logits else "no logits are paired"
+    guess = f"guessed {listed(logits, _LISTED_OUTPUTS)}" if logits else "no logits are paired"
     places = [
         Where(role=role, program=graph.source, value=name, shape=graph.values[name].shape)
         for name in logits[:_LISTED_OUTPUTS]
@@ -151,7 +133,7 @@ def unclear_answer(role: str, teacher: Structure, student: Structure) -> Diagnos
     pair = [string_literal(name) for one in (teacher, student) for name in _vector_logits(one)[:1]]
     ends = listed([*outputs], _LISTED_OUTPUTS)
     return Diagnostic(
-        message=f"the {role} ends in {ends}, {which} what it answers: {guess}",
+        message=f"the {role} ends in {ends}, so its prediction is unclear: {guess}",
         severity=Severity.WARNING,
         where=tuple(places) or (Where(role=role, program=graph.source),),
         help=f"gt.distill_loss(merged, [({', '.join(pair)})])"
@@ -168,15 +150,16 @@ def _vector_logits(side: Structure) -> list[str]:
 
 @rule("GT306")
 def no_such_tap(tap: str, count: int, teacher: Graph, student: Graph) -> Diagnostic:
-    """Some pairs were left where they are: one of the two blocks has no Value at the tap wanted.
+    """Some pairs were not moved to the tap, because one of the two blocks has no Value there.
 
     A linear bottleneck has nothing after an activation, a block without normalisation nothing
-    before one. `alternatives` in the JSON lists the taps of each pair.
+    before one. `pair.alternatives`, also in the JSON, lists the taps of each pair.
     """
     return Diagnostic(
-        message=f"{counted(count, 'pair')} cannot be taken {tap.replace('-', ' ')}, left as found",
+        message=f"{counted(count, 'pair')} not moved: one of the blocks has no Value "
+        f"{tap.replace('-', ' ')}",
         severity=Severity.NOTE,
-        where=_both(teacher, student),
+        where=both_places(teacher, student),
     )
 
 
@@ -184,88 +167,57 @@ def no_such_tap(tap: str, count: int, teacher: Graph, student: Graph) -> Diagnos
 def teacher_is_smaller(teacher: Graph, student: Graph, sizes: tuple[str, str]) -> Diagnostic:
     """The teacher has fewer parameters and fewer multiply-adds than the student.
 
-    That works (a network can learn from a smaller one), but most often the two were exchanged:
-    name the teacher first.
+    A network can learn from a smaller one, but more often the two were swapped: the teacher comes
+    first.
     """
     return Diagnostic(
         message=f"the teacher is smaller than the student: {sizes[0]} and {sizes[1]} parameters",
         severity=Severity.NOTE,
-        where=_both(teacher, student),
+        where=both_places(teacher, student),
     )
 
 
 @rule("GT303")
 def no_feature_map(structure: Structure, name: str, role: str) -> Diagnostic:
-    """The Value is no feature map, so nothing can be paired with it.
+    """The Value is not a feature map, so it cannot be paired.
 
     A feature map is a floating-point Value of the top-level block that depends on the input and on
-    a weight. Parameters, constants, inputs, gradients and Values inside cond and while are none.
+    a weight. Parameters, constants, inputs, gradients and Values inside cond and while are not.
     """
     graph = structure.graph
     return Diagnostic(
-        message=f"`{name}` is no feature map but a {structure.role(name).value}",
+        message=f"`{name}` is not a feature map but a {structure.role(name).value}",
         where=(Where(role=role, program=graph.source, value=name, shape=graph.values[name].shape),),
         help=listing_help(graph.source),
     )
 
 
-@rule("GT310")
-def not_a_recipe(reason: str) -> Diagnostic:
-    """The text is no TOML, so no recipe can be read from it.
+@rule("GT310", replaces=("GT311", "GT312", "GT313", "GT315"))
+def bad_recipe(message: str, *, where: tuple[Where, ...] = (), help: str = _WRITE) -> Diagnostic:
+    """The recipe cannot be read: the file is missing, or its TOML, schema or a pair is wrong.
 
-    `graphtool suggest-pairs TEACHER STUDENT -o pairs.toml` writes a recipe; after an edit, quotes
-    and brackets are what most often went missing. The message gives line and column.
+    `graphtool suggest-pairs TEACHER STUDENT -o pairs.toml` writes a recipe. In TOML that does not
+    parse, quotes or brackets are missing; each pair begins with `[[pairs]]`. The key `schema` is
+    the version of the layout: a file without it is not a recipe, one with a higher number needs a
+    newer graphtool.
+
+    `pairs[0]` is the first `[[pairs]]` of the file. A pair needs a `kind` (`logits`, `embedding`,
+    `stage`, `feature`, `hidden_state`, `attention` or `head`), a `loss`, and a `teacher` and a
+    `student` that each have a `name`; its `weight` is 1 unless given. Two pairs with the same
+    Values and the same loss would count twice: delete one, and raise the weight of the other.
     """
-    return Diagnostic(
-        message=f"the recipe is no TOML: {reason}",
-        help="graphtool suggest-pairs TEACHER STUDENT -o pairs.toml",
-    )
-
-
-@rule("GT311")
-def unknown_schema(found: object, known: int, *, empty: bool) -> Diagnostic:
-    """The recipe's key `schema` is missing, or is a version that this graphtool doesn't know.
-
-    It says how the file is laid out. A newer graphtool may have written the file, or the file is no
-    recipe at all.
-    """
-    line = f"schema = {known}"
-    if empty:
-        line = "graphtool suggest-pairs TEACHER STUDENT -o pairs.toml"
-    elif type(found) is int and found > known:
-        line = UPGRADE
-    state = "has no `schema`" if found is None else f"has the `schema` {brief(found)}"
-    return Diagnostic(message=f"the recipe {state}; this graphtool reads {known}", help=line)
-
-
-@rule("GT312")
-def unreadable_recipe(path: str, reason: str) -> Diagnostic:
-    """The recipe file is not there, or the operating system does not let graphtool read it."""
-    return Diagnostic(
-        message=f"the recipe `{path}` cannot be read: {reason}",
-        help=ls_command(path),
-    )
-
-
-@rule("GT313")
-def bad_recipe_key(place: str, reason: str) -> Diagnostic:
-    """A key of the recipe is missing, unknown, of the wrong type, or has an impossible value.
-
-    `pairs[0]` is the first `[[pairs]]` of the file. A pair needs `kind`, `loss`, and a `teacher`
-    and a `student` that each have a `name`; its `weight` is 1 unless given.
-    """
-    return Diagnostic(message=f"`{place}`: {reason}", help="graphtool explain GT313")
+    return Diagnostic(message=message, where=where, help=help)
 
 
 @rule("GT314")
 def unknown_loss(
     place: str, loss: str, known: Sequence[str], typed: str = 'loss = "{}"'
 ) -> Diagnostic:
-    """A pair names a loss that does not exist; the notes give the nearest, and all that there are.
+    """A pair names a loss that does not exist; the notes give the nearest and all known losses.
 
-    In a recipe and in a plain list of pairs, those are graphtool's. In a configuration of another
-    toolkit, they are its losses that compare two networks. To have a loss of your own read, give
-    it the name of the one that comes next to it, in a copy of the file.
+    Recipes and plain lists of pairs take the losses of graphtool, the configuration of another
+    toolkit takes its losses that compare two networks. If the configuration has a loss of your own,
+    name the most similar known one in a copy of the file.
     """
     near = closest(loss, known, most=_NEAREST, cutoff=_LEAST_SIMILARITY)
     suggestion = near[0] if near else _DEFAULT_LOSS if _DEFAULT_LOSS in known else known[0]
@@ -276,15 +228,10 @@ def unknown_loss(
     )
 
 
-@rule("GT315")
 def duplicate_pair(first: str, again: str, teacher: str, student: str) -> Diagnostic:
-    """Two pairs of the recipe join the same two Values with the same loss, which counts it twice.
-
-    Take one out, and raise the weight of the other if that is what was meant. One pair may stand
-    twice with two losses.
-    """
-    return Diagnostic(
-        message=f"`{again}` joins the same Values with the same loss as `{first}`",
+    """Report two entries of a file with the same Values and the same loss."""
+    return bad_recipe(
+        f"`{again}` has the same Values and the same loss as `{first}`",
         where=(Where(role="teacher", value=teacher), Where(role="student", value=student)),
         help=f"delete {again}, or give it another loss",
     )
@@ -300,14 +247,13 @@ def stale_recipe(
     type_now: str | None,
     same: Sequence[str],
 ) -> Diagnostic:
-    """A Value of the recipe is not in the program any more: nothing in it computes the same.
+    """A Value of the recipe is no longer in the program: nothing in it computes the same.
 
     Values are found by a fingerprint: their Operator, their shape without the batch, and everything
     that is computed before them. Names, train or eval mode, losses, batch and input size may
     change; layers, channels, strides and activations before the Value may not. Make the recipe
-    again, or, where the Value is meant all the same, delete its `fingerprint` so that its name
-    alone decides. Where several Values compute the same and none has the name, put the right one's
-    name in.
+    again. To use the Value with that name anyway, delete the `fingerprint`. If several Values
+    compute the same and none has the name, write the name of the right one.
     """
     old, new = _operator_text(type_before, before.shape), _operator_text(type_now, now.shape)
     if not now.value:
@@ -328,97 +274,101 @@ def stale_recipe(
     )
 
 
-@rule("GT317")
-def moved_value(place: str, role: str, graph: Graph, before: str, now: str) -> Diagnostic:
-    """A Value of the recipe has another name in this program and was found by its fingerprint.
-
-    Pruning renumbers derived names such as `relu_48`, and legacy programs count on from what was
-    built before.
-    """
-    return Diagnostic(
-        message=f"`{place}`: `{before}` is `{now}` in this program",
-        severity=Severity.NOTE,
-        where=(Where(role=role, program=graph.source, value=now, shape=graph.values[now].shape),),
-    )
-
-
-@rule("GT318")
-def other_program(role: str, before: str, graph: Graph) -> Diagnostic:
-    """The recipe was made from another program; its Values were looked for by their fingerprints.
-
-    That is as it should be where the recipe comes from an inference model and is used for training.
-    """
-    return Diagnostic(
-        message=f"the {role} is not the program that the recipe was made from",
-        severity=Severity.NOTE,
-        where=(
-            Where(role="recipe", program=before or None),
-            Where(role=role, program=graph.source),
-        ),
-    )
-
-
-@rule("GT319")
-def edited_name(place: str, role: str, graph: Graph, name: str) -> Diagnostic:
-    """The name of a recipe's Value was edited: it alone says which Value is meant.
-
-    The `fingerprint` beside it, and the other keys, are of the Value that was there before:
-    `relation`, `adapter`, `score` and `why` of such a pair are found out anew. Look whether `kind`
-    and `loss` go with the new one. To have an adapter of your own, delete the `fingerprint`.
-    """
-    return Diagnostic(
-        message=f"`{place}`: the name was edited to `{name}`, and is taken as it stands",
-        severity=Severity.NOTE,
-        where=(Where(role=role, program=graph.source, value=name),),
-    )
-
-
-@rule("GT320")
-def unknown_config(name: str, known: Sequence[str]) -> Diagnostic:
-    """`--as` names a configuration that graphtool cannot write.
-
-    `paddleclas` and `paddleocr` are fragments for the training configurations of those two; `yaml`
-    is a plain list of pairs.
-    """
-    return Diagnostic(
-        message=f"there is no configuration `{name}`; there are {listed(known)}",
-        help=f"--as {known[-1]}",
-    )
-
-
-@rule("GT321")
-def no_layer_paths(
-    teacher: Graph, student: Graph, reasons: Sequence[str], config: str
+@rule("GT317", replaces=("GT318", "GT319", "GT368"))
+def moved_value(
+    message: str,
+    where: Sequence[Where],
+    *,
+    severity: Severity = Severity.NOTE,
+    help: str | None = None,
 ) -> Diagnostic:
-    """No pair can be written as a configuration, which names the sublayers of a network.
+    """A recipe or Pair was made for another Program, where its names may mean other Values.
 
-    A saved program doesn't keep the attribute paths of sublayers (`layer4.1`). Name both networks
-    as `module:callable`, so that they are built from their code. Where they are, the notes say what
-    else stops each pair; `--as yaml` refuses least.
+    Names such as `relu_48` count operators, so they change when a Program is pruned, exported or
+    built in another way. A recipe and a PairSet find their Values by fingerprints, and note what
+    moved: there is nothing to do. A list of Pairs is taken by its names, so a Pair whose name means
+    another Value is an error: put the Pairs that you want back into a PairSet.
+
+    If you edit a name in a recipe, it alone decides which Value is meant. Its `fingerprint` is
+    ignored, and `relation`, `adapter`, `score` and `why` are computed anew: check that `kind` and
+    `loss` still fit. To keep an adapter of your own, delete the `fingerprint`.
+    """
+    return Diagnostic(message=message, severity=severity, where=tuple(where), help=help)
+
+
+@rule("GT320", replaces=("GT321", "GT322"))
+def not_in_configuration(
+    message: str,
+    *,
+    severity: Severity = Severity.ERROR,
+    where: Sequence[Where] = (),
+    notes: Sequence[str] = (),
+    help: str | None = None,
+) -> Diagnostic:
+    """The configuration that `--as` names does not exist, or cannot hold all or some of the pairs.
+
+    `paddleclas` and `paddleocr` are fragments for the training configurations of those toolkits;
+    `yaml` is a plain list of pairs, and can hold most. Both Values of a pair must be returned by a
+    sublayer, so that a hook can take them. A saved program does not keep the attribute paths of
+    sublayers (`layer4.1`): name both networks as `module:callable`.
+
+    A hook keeps one tensor per sublayer, so a sublayer that runs more than once or returns several
+    tensors cannot be named. The losses of PaddleClas and PaddleOCR compare equal shapes, without an
+    adapter. PaddleOCR returns only the results of `backbone`, `neck` and `head`.
     """
     return Diagnostic(
-        message="no pair can be written in this configuration",
-        where=_both(teacher, student),
-        notes=tuple(reasons),
-        help=f"graphtool suggest-pairs MODULE:CALLABLE MODULE:CALLABLE --input SHAPE --as {config}",
+        message=message, severity=severity, where=tuple(where), notes=tuple(notes), help=help
     )
 
 
-@rule("GT322")
-def left_out(ranks: Sequence[int], reason: str) -> Diagnostic:
-    """Pairs are left out of the configuration, which can't say them; the message gives the reason.
+@rule("GT324", replaces=("GT323", "GT327"))
+def bad_configuration(
+    message: str, *, where: Sequence[Where] = (), notes: Sequence[str] = ()
+) -> Diagnostic:
+    """The YAML is not a distillation configuration, or no pair can be read from it.
 
-    Both ends must be what a sublayer returns, so that a hook can take them. A hook keeps one tensor
-    for each sublayer: one that runs more than once, or returns several tensors, has no name that
-    tells them apart. The losses of PaddleClas and PaddleOCR compare equal shapes: none of them has
-    an adapter. PaddleOCR hands out the results of `backbone`, `neck` and `head` alone.
+    Files that end in `.yml` or `.yaml` are read as configurations, all others as recipes. Known
+    configurations are the `Loss: Train:` of PaddleClas, the `Loss: loss_config_list:` of PaddleOCR,
+    the `Distillation: node:` and `DistillConfig:` of PaddleSlim, and `pairs:`, a plain list with a
+    `teacher` and a `student` for each pair.
+
+    If the YAML does not parse, look at the indentation at the line and column of the message. A key
+    given twice with different values is refused. Tags are ignored: nothing in the file can run.
     """
-    numbers = ", ".join(map(str, ranks))
-    subject = f"pairs {numbers} are" if len(ranks) > 1 else f"pair {numbers} is"
-    return Diagnostic(
-        message=f"{subject} left out: {reason}",
-        severity=Severity.WARNING,
-    )
+    return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=_WRITE)
+
+
+@rule("GT325", replaces=("GT326",))
+def unread_entry(
+    message: str,
+    severity: Severity,
+    *,
+    notes: Sequence[str] = (),
+    help: str | None = None,
+) -> Diagnostic:
+    """A loss of a configuration was not read as a pair, or was read with another loss.
+
+    A loss on labels has no teacher; that is only noted. Other losses compare what has no name in a
+    Program: a key of what the code returns, a part of a Value, one of several heads, two students.
+    To pair such Values, name them in the plain list `pairs:`, where an entry that cannot be read is
+    an error.
+
+    A loss that graphtool lacks is replaced by the most similar one, with default options; the
+    message names the differences. Of the options only the weight is read. An unknown option, such
+    as `wieght`, is a warning.
+    """
+    return Diagnostic(message=message, severity=severity, notes=tuple(notes), help=help)
+
+
+@rule("GT367", replaces=("GT363",))
+def no_pairs(message: str, *, where: Sequence[Where] = (), help: str = _WRITE) -> Diagnostic:
+    """There are no pairs to build a loss from, or `fsp` has an odd number of them.
+
+    `suggest_pairs` found nothing in common, or all pairs were deleted from a recipe. The flow of a
+    network (Yim et al. 2017) is between two maps, so `fsp` takes pairs by twos: the first says
+    where the flow starts, the next where it ends. In each network the two maps have the same size.
+    """
+    return Diagnostic(message=message, where=tuple(where), help=help)
 
 
 def _operator_text(type: str | None, shape: Shape | None) -> str:

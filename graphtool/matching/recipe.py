@@ -39,13 +39,13 @@ from graphtool.matching._schema import (
 )
 from graphtool.matching.candidate import Candidate
 from graphtool.matching.config_files import pairs_of_entries
-from graphtool.matching.config_problems import no_entries, not_yaml
 from graphtool.matching.fingerprint import Fingerprint, fingerprints, program_fingerprint
 from graphtool.matching.pairs import End, Pair, PairSet, end_of
 from graphtool.matching.presets import adapter_for
 from graphtool.matching.score import Scorer
 from graphtool.matching.suggest import pair_of
 from graphtool.ops import kind_of, kind_of_type
+from graphtool.paths import ls_command
 from graphtool.readers._regular_file import check_not_special
 from graphtool.selectors import find
 from graphtool.sources import Source, read_without_teachers
@@ -56,6 +56,7 @@ from graphtool.version import version
 __all__ = [
     "Recipe",
     "is_configuration",
+    "is_of_other_program",
     "load_text",
     "read_recipe",
     "recipe_text",
@@ -79,8 +80,6 @@ _ESCAPE = re.compile(r"\\(?:\\|x(?P<byte>[0-9a-f]{2})|u(?P<lone>d[89a-f][0-9a-f]
 _WRITE = 'gt.write_recipe(gt.suggest_pairs(teacher, student), "pairs.toml")'
 _READ = 'gt.read_recipe("pairs.toml", teacher=teacher, student=student)'
 
-_OTHER_PROGRAM = "GT318"
-_EDITED_NAME = "GT319"
 _CONFIGURATIONS = (".yml", ".yaml")
 # A recipe of 1,000 pairs takes about a million bytes.
 _MOST_BYTES = 2**24
@@ -239,7 +238,7 @@ def read_recipe(path_or_text: str | PathLike[str], *, teacher: Source, student: 
     or PaddleSlim, or what `suggest-pairs --as` writes. The `why` of its pairs gives their place in
     the file; `pairs.report` lists the losses that were ignored or replaced.
 
-    Raises PairError with all problems: GT310 to GT316, GT323, GT324, GT327, GT303, GT101 and GT102.
+    Raises PairError with all problems: GT310, GT314, GT316, GT324, GT367, GT303, GT101 and GT102.
     Raises UsageError: GT248. Raises what `gt.read` does.
     """
     text = load_text(path_or_text)
@@ -252,7 +251,7 @@ def read_recipe(path_or_text: str | PathLike[str], *, teacher: Source, student: 
     report = Report.of(diagnostics)
     if report.errors:
         # First that the recipe is of another network, which explains the rest.
-        other_program = [found for found in report if found.code == _OTHER_PROGRAM]
+        other_program = filter(is_of_other_program, report)
         warnings = [found for found in report if found.severity is Severity.WARNING]
         raise PairError(*other_program, *report.errors, *warnings)
     pair_set = PairSet(
@@ -262,6 +261,11 @@ def read_recipe(path_or_text: str | PathLike[str], *, teacher: Source, student: 
         report=report,
     )
     return Recipe(pairs=pair_set, version=content.version if isinstance(content, Document) else "")
+
+
+def is_of_other_program(found: Diagnostic) -> bool:
+    """Return whether a Diagnostic notes that a recipe was made from another program."""
+    return found.code == "GT317" and found.where[0].role == "recipe"
 
 
 def is_configuration(path_or_text: str | PathLike[str]) -> bool:
@@ -274,7 +278,7 @@ def is_configuration(path_or_text: str | PathLike[str]) -> bool:
 def load_text(path_or_text: object) -> str:
     """Return the text of a recipe or configuration; a string of several lines is the text itself.
 
-    Raises PairError: GT310, GT312, GT323. Raises ReadError: GT017. Raises UsageError: GT248.
+    Raises PairError: GT310, GT324. Raises ReadError: GT010. Raises UsageError: GT248.
     """
     if not isinstance(path_or_text, str | PathLike):
         expected = "the path of a recipe, or its text"
@@ -282,20 +286,26 @@ def load_text(path_or_text: object) -> str:
     given = fspath(cast("str | PathLike[str]", path_or_text))
     if isinstance(path_or_text, str) and "\n" in given:
         return given.removeprefix(_BOM)
-    invalid = not_yaml if is_configuration(Path(given)) else problems.not_a_recipe
     try:
         check_not_special(Path(given))
         with Path(given).open("rb") as file:
             data = file.read(_MOST_BYTES + 1)
         if len(data) > _MOST_BYTES:
-            raise PairError(invalid(f"it has more than {_MOST_BYTES:,} bytes"))
+            raise PairError(_unreadable(given, f"it has more than {_MOST_BYTES:,} bytes"))
         # As `write_text` encodes it: names may hold lone surrogates.
         return data.decode("utf-8", "surrogatepass").removeprefix(_BOM)
     except UnicodeDecodeError as error:
-        raise PairError(invalid(f"it is no UTF-8 text: {error.reason}")) from None
+        raise PairError(_unreadable(given, f"it is not UTF-8: {error.reason}")) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise PairError(problems.unreadable_recipe(given, reason)) from None
+        message = f"`{given}` cannot be read: {reason}"
+        raise PairError(problems.bad_recipe(message, help=ls_command(given))) from None
+
+
+def _unreadable(path: str, reason: str) -> Diagnostic:
+    if is_configuration(Path(path)):
+        return problems.bad_configuration(f"the configuration cannot be read: {reason}")
+    return problems.bad_recipe(f"the recipe cannot be read: {reason}")
 
 
 def _read_document(
@@ -312,7 +322,8 @@ def _read_document(
         for index, record in enumerate(document.pairs)
     ]
     if not document.pairs:
-        diagnostics.append(no_entries(graphs.teacher, graphs.student, (), of_recipe=True))
+        where = problems.both_places(*graphs)
+        diagnostics.append(problems.no_pairs("the recipe has no pairs", where=where))
     return pairs, [*diagnostics, *_duplicates(pairs)]
 
 
@@ -322,9 +333,8 @@ def _find_pair(
     place = f"pairs[{index}]"
     teacher = lookups.teacher.locate(record.teacher, place)
     student = lookups.student.locate(record.student, place)
-    of_ends = (*teacher.diagnostics, *student.diagnostics)
     if teacher.end is None or student.end is None:
-        diagnostics.extend(of_ends)
+        diagnostics.extend((*teacher.diagnostics, *student.diagnostics))
         return None
     recorded = Pair(
         rank=index + 1 if record.rank is None else record.rank,
@@ -343,9 +353,11 @@ def _find_pair(
     if teacher.is_edited or student.is_edited:
         pair = _compared_anew(recorded, lookups)
         notes = _adapter_notes(recorded, pair)
-    for found in of_ends:
-        is_edit = found.code == _EDITED_NAME
-        diagnostics.append(replace(found, notes=(*found.notes, *notes)) if is_edit else found)
+    for located in (teacher, student):
+        added = notes if located.is_edited else ()
+        diagnostics.extend(
+            replace(found, notes=(*found.notes, *added)) for found in located.diagnostics
+        )
     return pair
 
 
@@ -365,7 +377,7 @@ def _adapter_notes(recorded: Pair, compared: Pair) -> tuple[str, ...]:
     before, now = (
         f"`{pair.adapter}`" if pair.adapter else "no adapter" for pair in (recorded, compared)
     )
-    return (f"the file has {before}; {now} is what the two need now",)
+    return (f"the file has {before}; the two need {now} now",)
 
 
 def _duplicates(pairs: Sequence[Pair | None]) -> Iterator[Diagnostic]:
@@ -430,7 +442,13 @@ class _Lookup:
         if recorded is None or is_translated:
             return
         if recorded != program_fingerprint(self.graph, self.by_name):
-            yield problems.other_program(self.role, self.record.source, self.graph)
+            yield problems.moved_value(
+                f"the {self.role} is not the program that the recipe was made from",
+                (
+                    Where(role="recipe", program=self.record.source or None),
+                    Where(role=self.role, program=self.graph.source),
+                ),
+            )
 
     def locate(self, end: EndRecord, place: str) -> _Located:
         """Find an end by its fingerprint, or by its name, which may be any selector.
@@ -445,7 +463,10 @@ class _Lookup:
             located = self._locate_name(EndRecord(name=end.name))
             if located.end is None:
                 return located
-            edited = problems.edited_name(f"{place}.{self.role}", self.role, self.graph, end.name)
+            edited = problems.moved_value(
+                f"`{place}.{self.role}`: the name was edited to `{end.name}`, which is used",
+                [Where(role=self.role, program=self.graph.source, value=end.name)],
+            )
             return replace(located, diagnostics=(edited,), is_edited=True)
         names = self.names.get((fingerprint.kind, fingerprint.ancestors), [])
         if self.same_sizes:
@@ -456,7 +477,11 @@ class _Lookup:
         name = names[0]
         if name == end.name or end.name in self.graph.values[name].aliases:
             return _Located(self._end(name, end))
-        moved = problems.moved_value(f"{place}.{self.role}", self.role, self.graph, end.name, name)
+        shape = self.graph.values[name].shape
+        moved = problems.moved_value(
+            f"`{place}.{self.role}`: `{end.name}` is `{name}` in this program",
+            [Where(role=self.role, program=self.graph.source, value=name, shape=shape)],
+        )
         return _Located(self._end(name, end), (moved,))
 
     def _locate_name(self, end: EndRecord) -> _Located:

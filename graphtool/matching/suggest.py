@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from graphtool.arguments import bad_argument
 from graphtool.backend.paddle import Paddle
-from graphtool.diagnostics import Diagnostic, PairError, Report, UsageError
+from graphtool.diagnostics import Diagnostic, PairError, Report, Severity, UsageError, counted
 from graphtool.matching import problems
 from graphtool.matching.candidate import Candidate
 from graphtool.matching.candidates import attention_projections, candidates, unique
@@ -151,11 +151,14 @@ def pairs_of(
         unfit, pairs = preset.unfit(pairs), preset.choose(pairs)
         reasons_unfit = tuple(dict.fromkeys(pair.warnings[0] for pair in unfit))
         if not pairs:
-            texts = recipe.value, preset.what
-            raise PairError(problems.form_without_pairs(*texts, *graphs, reasons_unfit))
+            why = "its loss cannot compare these" if unfit else "the networks do not both have them"
+            message = f"`{recipe.value}` pairs {preset.what}; {why}"
+            raise PairError(problems.form_without_pairs(message, *graphs, reasons_unfit))
         if unfit:
+            left_out = counted(len(unfit), "pair")
+            message = f"`{recipe.value}` leaves out {left_out} that its loss cannot compare"
             diagnostics.append(
-                problems.form_leaves_out(recipe.value, len(unfit), *graphs, reasons_unfit)
+                problems.form_without_pairs(message, *graphs, reasons_unfit, Severity.WARNING)
             )
     else:
         diagnostics += _network_diagnostics(teacher, student, found)
@@ -253,4 +256,4 @@ def _network_diagnostics(
 def _unclear_outputs(teacher: Structure, student: Structure) -> Iterator[Diagnostic]:
     for role, side in (("teacher", teacher), ("student", student)):
         if any(not head.is_clear for head in side.heads):
-            yield problems.unclear_answer(role, teacher, student)
+            yield problems.unclear_prediction(role, teacher, student)

@@ -82,9 +82,9 @@ def merge(
     Python warnings.
 
     Raises MergeError with all Diagnostics of the checks, or with GT258 if Paddle fails. Raises
-    UsageError: GT249 for another value of `parameters`, GT248 for arguments of a wrong type. Raises
-    ReadError if the teacher cannot be read. On any failure, interrupts included, both Programs and
-    both Scopes are left as they were.
+    UsageError: GT248 for an argument of a wrong type or value. Raises ReadError if the teacher
+    cannot be read. On any failure, interrupts included, both Programs and both Scopes are left as
+    they were.
 
     A Scope made by `scope.new_scope()` is destroyed by `scope.drop_kids()`. Using it afterwards,
     also through a Merged, crashes the process.
@@ -93,7 +93,7 @@ def merge(
     other threads wait. `program_guard`, the mode and the kind of Programs that Paddle builds are
     process-wide. If several threads use them, hold one lock of your own around each guard, each
     graphtool call and each `Executor.run`. A guard that exits while another thread is inside one
-    leaves that thread with the wrong Program. graphtool refuses this if it can detect it (GT359,
+    leaves that thread with the wrong Program. graphtool refuses this if it can detect it (GT340,
     GT258), and Paddle may crash.
     """
     check_sources(teacher_program, student_program, teachers=(str, PathLike))

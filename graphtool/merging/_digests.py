@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
-from graphtool.diagnostics import Diagnostic, ReadError
+from graphtool.diagnostics import Diagnostic, ReadError, Severity
 from graphtool.merging._manifest import (
     MANIFEST_FILE,
     PAIRS_FILE,
     PARAMETERS_FILE,
     Manifest,
     file_in,
-    not_a_merged_folder,
+    incomplete_folder,
     original_file,
     program_files,
 )
-from graphtool.merging.problems import changed_folder, pairs_gone
+from graphtool.merging.problems import changed_folder
 from graphtool.readers.tensor_files import Tensor, digest, read_tensors
+from graphtool.text import path_argument, shell_command
 
 __all__ = ["changed_files", "missing_pairs_warnings", "verified_tensors", "with_digest"]
 
@@ -66,7 +68,12 @@ def missing_pairs_warnings(folder: Path, manifest: Manifest) -> Iterator[Diagnos
             str(original_file("teacher", last, manifest.kind)),
             str(original_file("student", 0, manifest.kind)),
         ]
-        yield pairs_gone(str(folder), PAIRS_FILE, networks)
+        originals = (path_argument(str(folder / network)) for network in networks)
+        recipe = path_argument(str(folder / PAIRS_FILE))
+        suggest = shell_command("graphtool", "suggest-pairs", *originals, "-o", recipe)
+        missing = incomplete_folder(str(folder), "", suggest)
+        message = f"the merged program was saved with pairs, and `{PAIRS_FILE}` is gone"
+        yield replace(missing, message=message, severity=Severity.WARNING)
 
 
 def verified_tensors(folder: Path, manifest: Manifest) -> tuple[Tensor, ...]:
@@ -78,7 +85,7 @@ def verified_tensors(folder: Path, manifest: Manifest) -> tuple[Tensor, ...]:
     names = manifest.parameters
     if len(tensors) != len(names):
         reason = f"it holds {len(tensors)} parameters, and its manifest names {len(names)}"
-        raise ReadError(not_a_merged_folder(str(folder), reason))
+        raise ReadError(incomplete_folder(str(folder), reason))
     files = changed_files(folder, manifest, tensors)
     if files:
         raise ReadError(changed_folder(str(folder), files))

@@ -32,14 +32,13 @@ __all__ = [
     "SavedTeacher",
     "check_manifest",
     "file_in",
+    "incomplete_folder",
     "manifest_of",
-    "not_a_merged_folder",
     "original_file",
     "possible_entries",
     "program_file",
     "program_files",
     "read_manifest",
-    "unknown_manifest",
     "with_annotation",
     "written_files",
 ]
@@ -195,7 +194,7 @@ def possible_entries() -> tuple[str, ...]:
 def read_manifest(folder: Path) -> Manifest:
     """Read a folder's manifest, after completing a save that was killed while it moved files.
 
-    Raises ReadError: GT001, GT613, GT614.
+    Raises ReadError: GT001, GT613.
     """
     finish_exchanges(folder)
     if not folder.exists():
@@ -205,12 +204,13 @@ def read_manifest(folder: Path) -> Manifest:
         data = file.read_bytes()
         schema = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("schema")
         if schema is None:
-            raise ReadError(not_a_merged_folder(str(folder), f"its {MANIFEST_FILE} is another's"))
+            raise ReadError(incomplete_folder(str(folder), f"its {MANIFEST_FILE} is another's"))
         if bytes(schema) != str(_SCHEMA).encode():
-            raise ReadError(unknown_manifest(str(folder), bytes(schema).decode()))
+            reason = f"its `schema` is {bytes(schema).decode()}; this graphtool reads {_SCHEMA}"
+            raise ReadError(incomplete_folder(str(folder), reason, UPGRADE))
         return msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ReadError(not_a_merged_folder(str(folder), f"{MANIFEST_FILE}: {error}")) from None
+        raise ReadError(incomplete_folder(str(folder), f"{MANIFEST_FILE}: {error}")) from None
 
 
 def file_in(folder: Path, file: Path) -> Path:
@@ -220,9 +220,9 @@ def file_in(folder: Path, file: Path) -> Path:
     """
     path = folder / file
     if not path.is_file():
-        raise ReadError(not_a_merged_folder(str(folder), f"it has no `{file}`"))
+        raise ReadError(incomplete_folder(str(folder), f"it has no `{file}`"))
     if folder.resolve() not in path.resolve().parents:
-        raise ReadError(not_a_merged_folder(str(folder), f"`{file}` leads out of it"))
+        raise ReadError(incomplete_folder(str(folder), f"`{file}` leads out of it"))
     return path
 
 
@@ -256,9 +256,9 @@ def check_manifest(
     ]
     if unknown:
         reason = f"its manifest and programs differ in `{min(unknown)}`"
-        raise ReadError(not_a_merged_folder(str(folder), reason))
+        raise ReadError(incomplete_folder(str(folder), reason))
     if teacher.operators and not values:
-        raise ReadError(not_a_merged_folder(str(folder), "its manifest names no Value"))
+        raise ReadError(incomplete_folder(str(folder), "its manifest names no Value"))
 
 
 def _is_feed(graph: Graph, name: str) -> bool:
@@ -277,24 +277,16 @@ def _is_same_operator(teacher: Graph, merged: Graph, old: str, new: str) -> bool
     return getattr(original, "type", None) == getattr(copied, "type", None)
 
 
-@rule("GT613")
-def not_a_merged_folder(path: str, reason: str) -> Diagnostic:
-    """The folder holds no merged program, or one that is damaged.
+@rule("GT613", replaces=("GT614", "GT637"))
+def incomplete_folder(path: str, reason: str, help: str | None = None) -> Diagnostic:
+    """The folder holds no merged program, or one that is damaged or of a newer version.
 
-    `graphtool merge TEACHER STUDENT -o DIR` and `gt.save_merged` write one.
+    `graphtool merge TEACHER STUDENT -o DIR` and `gt.save_merged` write one. If only the file of the
+    pairs is missing, the folder loads, and a picture of it shows no pairs: put the file back, or
+    have pairs suggested again.
     """
     return Diagnostic(
         message=f"the folder holds no merged program: {reason}",
         where=(Where(program=path),),
-        help="graphtool merge TEACHER STUDENT -o DIR",
-    )
-
-
-@rule("GT614")
-def unknown_manifest(path: str, schema: object) -> Diagnostic:
-    """The manifest is of a version that this graphtool does not know."""
-    return Diagnostic(
-        message=f"the manifest's `schema` is {schema}; this graphtool reads {_SCHEMA}",
-        where=(Where(program=path),),
-        help=UPGRADE,
+        help=help or "graphtool merge TEACHER STUDENT -o DIR",
     )

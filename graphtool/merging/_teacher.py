@@ -112,7 +112,9 @@ def _load_file(path: Path, live: LiveProgram, scope: Paddle) -> None:
     tensors = [tensor for file in files for tensor in read_tensors(file)]
     if not are_saved_shapes(live.graph, [tensor.shape for tensor in tensors]):
         source = live.graph.source
-        raise ReadError(weight_problems.other_count(str(path), len(tensors), len(names), source))
+        raise ReadError(
+            weight_problems.wrong_tensor_count(str(path), len(tensors), len(names), source)
+        )
     set_tensors(dict(zip(names, tensors, strict=True)), scope)
     set_dropout_states(used_names(live.graph), scope)
 

@@ -8,21 +8,24 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import cast
 
+from graphtool.arguments import bad_argument
 from graphtool.backend.facts import ScopeFacts, ScopeVariable, same_variables, scope_facts
 from graphtool.backend.live import LiveProgram
 from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.backend.tensors import new_scope, set_tensors
 from graphtool.checks import MergePlan
-from graphtool.diagnostics import Diagnostic, MergeError, UsageError
-from graphtool.graph import Value, fits_shape
-from graphtool.merging import problems
+from graphtool.checks.names import scope_collision
+from graphtool.diagnostics import Diagnostic, MergeError, UsageError, Where
+from graphtool.graph import Shape, Value, fits_shape
 from graphtool.readers.tensor_files import Tensor
+from graphtool.readers.weight_problems import misfit_weights, weights_not_found
 from graphtool.readers.weights import read_weights
 
 __all__ = ["WeightSource", "find_weights"]
 
 # NumPy's dtype kinds of numbers: bool, integer, floating and complex.
 _NUMBERS = "biufc"
+_LISTED = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,9 +51,9 @@ def find_weights(
 
     Weights of a mapping or a file are put into the Scope `into`, a new one if None.
 
-    Raises MergeError: GT250 for missing weights, GT251 for another shape or dtype, GT255 for
-    weights that are the student's. Raises UsageError: GT254. Raises GraphtoolError: GT001, GT010,
-    GT240, GT500 to GT504 for a bad file.
+    Raises MergeError: GT250 for missing weights, GT237 for another shape or dtype, GT202 for
+    weights that are the student's. Raises UsageError: GT248. Raises GraphtoolError: GT001, GT010,
+    GT240, GT240 to GT237 for a bad file.
     """
     scope, description = _open_source(source, plan, teacher, into)
     facts = scope_facts(scope, (name for pair in plan.weights for name in pair))
@@ -73,9 +76,17 @@ def find_weights(
     missing = [old for old, _ in plan.weights if old not in found]
     student_weights = [old for old in missing if old in student_names]
     if student_weights:
-        raise MergeError(problems.weights_are_the_students(student_weights))
+        raise MergeError(
+            scope_collision(
+                f"`{student_weights[0]}` is the student's tensor in the Scope to load from",
+                where=[Where(role="teacher", value=name) for name in student_weights[:5]],
+                help="load the teacher's weights in a separate Scope, or from a file",
+            )
+        )
     if missing:
-        raise MergeError(problems.weights_missing(description, missing, len(old_names)))
+        message = f"{description} lacks {len(missing)} of the teacher's {len(old_names)} parameters"
+        where = tuple(Where(role="teacher", value=name) for name in missing[:_LISTED])
+        raise MergeError(weights_not_found(message, where, help="print(merged.names)"))
     mismatches = [
         _mismatch(plan.teacher_names[old], facts.variables[name]) for old, name in found.items()
     ]
@@ -96,7 +107,14 @@ def _open_source(
         set_tensors(_read_file(Path(path), plan, teacher), scope)
         return scope, f"`{path}`"
     if not isinstance(source, Mapping):
-        raise UsageError(problems.no_weights(source))
+        raise UsageError(
+            bad_argument(
+                "source",
+                source,
+                "a Scope, a mapping of arrays, or a file or folder of weights",
+                'merged.load_teacher("teacher.pdiparams")',
+            )
+        )
     arrays = _select_arrays(cast("Mapping[str, Paddle]", source), plan)
     for old, array in arrays.items():
         scope.var(old).get_tensor().set(array, load_paddle().CPUPlace())
@@ -114,7 +132,7 @@ def _read_file(path: Path, plan: MergePlan, teacher: LiveProgram) -> dict[str, T
 def _select_arrays(source: Mapping[str, Paddle], plan: MergePlan) -> dict[str, Paddle]:
     """Select the teacher's weights from a mapping, by their old names.
 
-    Raises MergeError: GT251 for what is not an array of numbers.
+    Raises MergeError: GT237 for what is not an array of numbers.
     """
     import numpy as np
 
@@ -149,6 +167,13 @@ def _is_initialised(facts: ScopeFacts, name: str) -> bool:
 def _mismatch(value: Value, found: ScopeVariable) -> Diagnostic | None:
     if fits_shape(value, found.shape) and found.dtype == value.dtype:
         return None
-    return problems.weights_misfit(
-        value.name, (found.shape, found.dtype), (value.shape, value.dtype)
+    is_now, wanted = _described(found.shape, found.dtype), _described(value.shape, value.dtype)
+    return misfit_weights(
+        f"`{value.name}` is {is_now}; the teacher wants {wanted}",
+        (Where(role="teacher", value=value.name, shape=value.shape),),
+        help="load the weights that were saved with this teacher",
     )
+
+
+def _described(shape: Shape | None, dtype: str | None) -> str:
+    return f"{dtype or 'of unknown dtype'} {'of unknown shape' if shape is None else list(shape)}"

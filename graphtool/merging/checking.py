@@ -67,8 +67,7 @@ def check_merge(
     `module:callable`. No Program or Scope is changed. Networks that cannot be read are in the
     Report too; a rule without the facts it needs (no Scope was given) gives a `not checked` note.
 
-    Raises UsageError: GT249 if `parameters` is neither `now` nor `later`, GT248 for arguments of
-    the wrong type.
+    Raises UsageError: GT248 for arguments of a wrong type or value.
     """
     types = (str, PathLike, Graph)
     check_sources(teacher_program, student_program, teachers=types, students=types)
@@ -137,7 +136,7 @@ def _check_student_file(student: Graph) -> Iterator[Diagnostic]:
     path = find_parameters(student.source, names, endings=SUFFIXES)
     if path is None:
         if names:
-            yield weight_problems.parameters_not_beside(student.source)
+            yield weight_problems.no_parameters_beside(student.source)
         return
     if path.is_dir() or path.suffix == ".pdparams":
         return
@@ -147,7 +146,9 @@ def _check_student_file(student: Graph) -> Iterator[Diagnostic]:
         yield from error.report
         return
     if not are_saved_shapes(student, [shape for shape, _ in tensors]):
-        yield weight_problems.other_count(str(path), len(tensors), len(names), student.source)
+        yield weight_problems.wrong_tensor_count(
+            str(path), len(tensors), len(names), student.source
+        )
 
 
 class _EmptyScope:

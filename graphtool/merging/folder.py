@@ -19,6 +19,8 @@ from graphtool.backend.parameter_attributes import set_attributes, unsaved_attri
 from graphtool.backend.problems import value_gone
 from graphtool.backend.tensors import copy_from_scope, initialised_tensors, set_tensors
 from graphtool.checks import MergePlan, persistable_names, plan_without_facts
+from graphtool.checks.networks import already_minimized
+from graphtool.checks.parameters import uninitialised_parameters
 from graphtool.diagnostics import (
     Diagnostic,
     GraphtoolError,
@@ -30,7 +32,13 @@ from graphtool.diagnostics import (
     listed,
     rule,
 )
-from graphtool.files import atomic_replace, os_errors_reported, resolve_links, unwritable_output
+from graphtool.files import (
+    atomic_replace,
+    exists_already,
+    os_errors_reported,
+    resolve_links,
+    unwritable_output,
+)
 from graphtool.graph import Graph, Origin, ProgramKind, Value, fits_shape
 from graphtool.matching import PairSet
 from graphtool.matching.recipe import is_configuration, read_recipe, recipe_text
@@ -45,8 +53,8 @@ from graphtool.merging._manifest import (
     SavedTeacher,
     check_manifest,
     file_in,
+    incomplete_folder,
     manifest_of,
-    not_a_merged_folder,
     original_file,
     possible_entries,
     program_file,
@@ -89,10 +97,10 @@ def save_merged(
     `pairs.toml` if `pairs`, a PairSet or a recipe, is given. `force` replaces an earlier merged
     program in the folder and leaves its other files alone.
 
-    Raises GraphtoolError: GT601, GT611 if the Program has gradient or optimizer operators, GT612
+    Raises GraphtoolError: GT601, GT231 if the Program has gradient or optimizer operators, GT235
     for uninitialised parameters. Raises ReadError: GT031 if a Value of the student's was removed
-    from the Program, so that its name would load as another. Raises UsageError: GT610 for a folder
-    that is not empty, GT616 for a folder where files of something else would be replaced. Raises
+    from the Program, so that its name would load as another. Raises UsageError: GT604 for a folder
+    that is not empty, or where files of something else would be replaced. Raises
     PairError for bad pairs.
     """
     folder = resolve_links(path)
@@ -117,11 +125,11 @@ def load_merged(path: str | PathLike[str], *, scope: Paddle | None = None) -> Me
     student=merged.plan.student)`. Nothing in the folder is executed, and nothing outside it is
     read.
 
-    `report` warns if the file of the pairs is gone (GT637), and of what the folder could not keep
+    `report` warns if the file of the pairs is gone (GT613), and of what the folder could not keep
     (GT617). It notes another release of Paddle (GT615).
 
     Raises ReadError: GT001, GT010, GT240, GT613 for a folder without a merged program or with a
-    damaged one, GT614 for one that a newer graphtool wrote, GT618 if any file but the pairs has
+    damaged one, or one that a newer graphtool wrote, GT618 if any file but the pairs has
     changed since it was saved.
     """
     folder = Path(fspath(path))
@@ -134,67 +142,14 @@ def load_merged(path: str | PathLike[str], *, scope: Paddle | None = None) -> Me
         raise ReadError(reading.unreadable(error.filename or str(folder), reason)) from None
 
 
-@rule("GT610")
-def folder_not_empty(path: str, names: list[str]) -> Diagnostic:
-    """The folder to write holds something already; it is left as it is.
+@rule("GT615", replaces=("GT628",))
+def other_release(path: str, message: str, severity: Severity = Severity.NOTE) -> Diagnostic:
+    """A folder or checkpoint was written under another release of Paddle, or on other devices.
 
-    `--force` (`force=True`) replaces an earlier merged program in it and leaves other files alone.
+    It was loaded, and results may differ in their last bits. Random state of other devices cannot
+    be set: dropout goes on from the generator's present state.
     """
-    return Diagnostic(
-        message=f"`{path}` is not empty: it holds {listed(names, _LISTED)}",
-        help=f"--force, or {shell_option('-o', numbered_path(path))}",
-    )
-
-
-@rule("GT616")
-def not_graphtools(path: str, names: list[str]) -> Diagnostic:
-    """Only files of an earlier merged program are replaced, and with `force` alone.
-
-    The folder holds others under names that a merged program's files get. They are left as they
-    are, and nothing was written.
-    """
-    foreign = listed(names, _LISTED)
-    return Diagnostic(
-        message=f"`{path}` holds files that this graphtool has not written: {foreign}",
-        help=shell_option("-o", numbered_path(path)),
-    )
-
-
-@rule("GT611")
-def already_training(operator: str) -> Diagnostic:
-    """The merged Program has gradient or optimizer operators by now, and was not saved.
-
-    Save it before `minimize`: Paddle ends the process where it saves a PIR program that trains and
-    has control flow, and a loss added after loading would never train.
-    """
-    return Diagnostic(
-        message=f"the merged Program trains already: `{operator}`",
-        where=(Where(role="merged", value=operator),),
-        help="gt.save_merged(merged, folder), then minimize",
-    )
-
-
-@rule("GT612")
-def parameters_not_there(names: list[str], total: int) -> Diagnostic:
-    """Parameters hold nothing yet: a startup program has not run, or weights are to come later.
-
-    Run the student's startup program, and load the teacher's weights (`merged.load_teacher`).
-    """
-    return Diagnostic(
-        message=f"{len(names)} of {total} parameters hold nothing yet",
-        where=tuple(Where(role="merged", value=name) for name in names[:_LISTED]),
-        help="executor.run(startup), merged.load_teacher(...)",
-    )
-
-
-@rule("GT615")
-def other_release(path: str, was: str, now: str) -> Diagnostic:
-    """The folder was written under another release of Paddle, which may compute otherwise."""
-    return Diagnostic(
-        message=f"written under Paddle {was}, loaded under {now}",
-        severity=Severity.NOTE,
-        where=(Where(program=path),),
-    )
+    return Diagnostic(message=message, severity=severity, where=(Where(program=path),))
 
 
 @rule("GT617")
@@ -216,8 +171,8 @@ def attribute_left_behind(path: str, what: str) -> Diagnostic:
 def check_target(path: str | PathLike[str], *, force: bool) -> None:
     """Check that a folder can be written to, before anything is computed.
 
-    Raises GraphtoolError: GT601 for a file. Raises UsageError: GT610 for a folder that is not empty
-    without `force`, GT616 for a folder where files of something else would be replaced.
+    Raises GraphtoolError: GT601 for a file. Raises UsageError: GT604 for a folder that is not empty
+    without `force`, or where files of something else would be replaced.
     """
     folder = Path(path)
     names: list[str] = []
@@ -230,9 +185,13 @@ def check_target(path: str | PathLike[str], *, force: bool) -> None:
     # Checked first: `force` does not replace these either.
     foreign = _foreign_files(folder)
     if foreign:
-        raise UsageError(not_graphtools(str(folder), foreign))
+        message = f"`{folder}` holds files that this graphtool has not written: "
+        fix = shell_option("-o", numbered_path(str(folder)))
+        raise UsageError(exists_already(message + listed(foreign, _LISTED), fix))
     if names and not force:
-        raise UsageError(folder_not_empty(str(folder), names))
+        message = f"`{folder}` is not empty: it holds {listed(names, _LISTED)}"
+        fix = f"--force, or {shell_option('-o', numbered_path(str(folder)))}"
+        raise UsageError(exists_already(message, fix))
 
 
 def _foreign_files(folder: Path) -> list[str]:
@@ -252,12 +211,24 @@ def _check_program(graph: Graph, merged: Merged) -> None:
     """Refuse a Program that trains already, or has uninitialised parameters."""
     for operator in graph.operators.values():
         if is_training(operator):
-            raise GraphtoolError(already_training(operator.name))
+            raise GraphtoolError(
+                already_minimized(
+                    f"the merged Program already has gradients: `{operator.name}`",
+                    where=(Where(role="merged", value=operator.name),),
+                    help="gt.save_merged(merged, folder), then minimize",
+                )
+            )
     names = _saved_order(graph)
     initialised = initialised_tensors(merged.scopes.student, names)
     uninitialised = [name for name in names if name not in initialised]
     if uninitialised:
-        raise GraphtoolError(parameters_not_there(uninitialised, len(names)))
+        raise GraphtoolError(
+            uninitialised_parameters(
+                f"{len(uninitialised)} of {len(names)} parameters are uninitialised",
+                [Where(role="merged", value=name) for name in uninitialised[:_LISTED]],
+                help="executor.run(startup), merged.load_teacher(...)",
+            )
+        )
 
 
 def _check_student_values(current: LiveProgram, merged: Merged) -> None:
@@ -311,7 +282,7 @@ def _save_program(program: Paddle, path: Path) -> None:
 
 def _load(folder: Path, manifest: Manifest, scope: Paddle | None) -> Merged:
     if not manifest.teachers:
-        raise ReadError(not_a_merged_folder(str(folder), "its manifest names no teacher"))
+        raise ReadError(incomplete_folder(str(folder), "its manifest names no teacher"))
     tensors = verified_tensors(folder, manifest)
     live = _open_program(folder, program_file(manifest.kind), manifest.kind)
     student_scope = load_paddle().static.global_scope() if scope is None else scope
@@ -398,7 +369,7 @@ def _plan(folder: Path, record: SavedTeacher, teacher: Graph, student: Graph) ->
     )
     if not dict(plan.weights).items() <= record.names.items():
         reason = f"its manifest's prefix `{record.prefix}` is not that of its names"
-        raise ReadError(not_a_merged_folder(str(folder), reason))
+        raise ReadError(incomplete_folder(str(folder), reason))
     return plan
 
 
@@ -438,17 +409,18 @@ def _parameters(
     names = _saved_order(graph)
     if list(manifest.parameters) != names or not manifest.attributes.keys() <= set(names):
         reason = "its manifest lists other parameters than its program has"
-        raise ReadError(not_a_merged_folder(str(folder), reason))
+        raise ReadError(incomplete_folder(str(folder), reason))
     rows = [(graph.values[name], tensor) for name, tensor in zip(names, tensors, strict=True)]
     if not all(fits_shape(x, tensor.shape) and x.dtype == tensor.dtype for x, tensor in rows):
-        raise ReadError(not_a_merged_folder(str(folder), f"`{PARAMETERS_FILE}` doesn't fit it"))
+        raise ReadError(incomplete_folder(str(folder), f"`{PARAMETERS_FILE}` doesn't fit it"))
     return dict(zip(names, tensors, strict=True))
 
 
 def _diagnostics(folder: Path, manifest: Manifest) -> Iterator[Diagnostic]:
     current = str(load_paddle().__version__)
     if manifest.paddle != current:
-        yield other_release(str(folder), manifest.paddle, current)
+        message = f"written under Paddle {manifest.paddle}, loaded under {current}"
+        yield other_release(str(folder), message)
     yield from missing_pairs_warnings(folder, manifest)
     for what in unsaved_attributes(manifest.attributes):
         yield attribute_left_behind(str(folder), what)

@@ -217,10 +217,10 @@ class Merged:
         parameter file, of a folder with one file per parameter, or of a `.pdparams`. Either all
         weights are loaded or none.
 
-        Raises MergeError: GT250 for missing weights, GT251 for another shape or dtype, GT255 if a
+        Raises MergeError: GT250 for missing weights, GT237 for another shape or dtype, GT202 if a
         Scope holds the student's weights under their names, GT258 if Paddle fails. Raises
-        UsageError: GT254 for another `source`. Raises GraphtoolError as `load_parameters` does for
-        a bad file: GT001, GT010, GT240, GT500 to GT504.
+        UsageError: GT248 for another `source`. Raises GraphtoolError as `load_parameters` does for
+        a bad file: GT001, GT010, GT240, GT240 to GT237.
         """
         with raise_paddle_errors_as(MergeError, "load_teacher"), ExitStack() as undo:
             found = find_weights(source, self.plan, self.source, self.scopes.student)
@@ -255,8 +255,8 @@ class Merged:
         Generated integers are 0 and 1. If an operator takes them for lengths or offsets that do
         not fit, Paddle may abort the process: pass a `feed` then.
 
-        Raises MergeError: GT252 for an unknown feed, GT253 for a Value that cannot be fetched,
-        GT256 for sequences (LoD) that were not given, GT257 if Paddle fails to run one of the
+        Raises MergeError: GT210 for an unknown feed, GT253 for a Value that cannot be fetched,
+        GT256 for sequences (LoD) that were not given, GT258 if Paddle fails to run one of the
         three. Raises UsageError: GT248 for a feed that is not an array, or a name that is not a
         string. Raises ReadError: GT101, GT102 and GT031, as `teacher` does.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from graphtool.arguments import bad_argument, short_repr
+from graphtool.arguments import bad_argument
 from graphtool.backend.devices import as_place, device_facts
 from graphtool.backend.facts import is_pir_default, same_variables, scope_facts
 from graphtool.backend.layer_weights import differing_tensors
@@ -15,7 +15,7 @@ from graphtool.backend.tensors import initialised_tensors
 from graphtool.both import NO_NAMES, Both
 from graphtool.checks.arguments import check_arguments
 from graphtool.checks.plan import MergePlan, ParametersWhen, plan_without_facts
-from graphtool.diagnostics import Diagnostic, UsageError, rule
+from graphtool.diagnostics import UsageError
 from graphtool.facts import DeviceFacts, ScopeFacts
 from graphtool.graph import Graph, ProgramKind
 from graphtool.readers.tensor_files import ParameterFileFacts
@@ -23,7 +23,6 @@ from graphtool.readers.tensor_files import ParameterFileFacts
 __all__ = [
     "MergeOptions",
     "TeacherWeights",
-    "bad_parameters_argument",
     "check_sources",
     "plan_merge",
 ]
@@ -65,7 +64,7 @@ class MergeOptions:
     ) -> MergeOptions:
         """Check and collect the arguments of a call, including `scope` and `teacher_scope`.
 
-        Raises UsageError: GT248, GT249.
+        Raises UsageError: GT248.
         """
         check_arguments(feed_map, name_prefix, shared, **scopes)
         return cls(
@@ -91,23 +90,12 @@ class TeacherWeights:
     in_source: bool = False
 
 
-@rule("GT249")
-def bad_parameters_argument(given: object) -> Diagnostic:
-    """`parameters` says when the teacher's weights have to be in their Scope: `now` or `later`."""
-    return Diagnostic(
-        message=f"`parameters` is `{given}`; wanted `now` or `later`",
-        help='merge(..., parameters="later")',
-    )
-
-
 def _parameters_when(given: object) -> ParametersWhen:
-    # Only strings are printed directly: PIR Values crash once their Program is gone.
-    if not isinstance(given, str):
-        raise UsageError(bad_parameters_argument(short_repr(given)))
-    try:
+    # Only strings are compared: PIR Values crash once their Program is gone.
+    if isinstance(given, str) and given in {when.value for when in ParametersWhen}:
         return ParametersWhen(given)
-    except ValueError:
-        raise UsageError(bad_parameters_argument(given)) from None
+    example = 'merge(..., parameters="later")'
+    raise UsageError(bad_argument("parameters", given, "`now` or `later`", example))
 
 
 def _paddle_place(place: Paddle | None) -> Paddle | None:

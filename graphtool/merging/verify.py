@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
+from graphtool.backend.errors import paddle_failed
 from graphtool.backend.generators import generators
 from graphtool.backend.interrupts import heed_interrupt, interrupts_held
 from graphtool.backend.legacy_editing import remove_operators, remove_variables
@@ -19,8 +20,19 @@ from graphtool.backend.problems import value_gone
 from graphtool.backend.tensors import initialised_tensors, private_scope
 from graphtool.both import Both
 from graphtool.checks import check_names, persistable_names
-from graphtool.diagnostics import MergeError, ReadError, UsageError
+from graphtool.checks.feeds import unknown_feed
+from graphtool.diagnostics import (
+    Diagnostic,
+    MergeError,
+    ReadError,
+    Report,
+    Severity,
+    UsageError,
+    Where,
+    listed,
+)
 from graphtool.graph import UNKNOWN_DIM, Graph, Origin, ProgramKind, variable_of
+from graphtool.matching.evidence_problems import feeds_not_given
 from graphtool.merging import problems
 from graphtool.merging._comparison import Comparison, Verification, array_of, compare
 from graphtool.merging._generated_inputs import feed_names, generate_feeds, generate_weight
@@ -42,6 +54,7 @@ _Arrays: TypeAlias = "Mapping[str, _Array]"
 _SERIAL_RUN = "FLAGS_new_executor_serial_run"
 # NumPy's dtype kinds of numbers: bool, integer, floating and complex.
 _NUMBERS = "biufc"
+_LISTED = 5
 _NO_TENSOR_KINDS = frozenset({"feed", "fetch", "shadow_output", "create_array", "array_write"})
 
 
@@ -70,10 +83,7 @@ def _compare_values(
         teacher_variables = (*merged.plan.weights, *((name, name) for name in merged.plan.shared))
         _check_present(merged_live.graph, [*dict(teacher_variables).values(), *merged_names])
         failure = partial(
-            problems.run_failed,
-            feeds=tuple(inputs),
-            given=arrays.keys() >= inputs.keys(),
-            said=merged.report,
+            _run_failure, merged.report, tuple(inputs), given=arrays.keys() >= inputs.keys()
         )
         teacher_run = compute_values(
             _teacher_in_test_mode(merged),
@@ -173,7 +183,11 @@ def _select(merged: Merged, fetch: Sequence[str] | None) -> Both[list[str]]:
 def _check_fetchable(role: str, graph: Graph, names: Iterable[str]) -> None:
     """Refuse what Paddle cannot fetch: Values of inner Blocks, and those that are not tensors."""
     found = [
-        problems.not_fetched(role, graph.values[name])
+        problems.not_fetchable(
+            f"the {role}'s `{name}` cannot be fetched",
+            (Where(role=role, value=name, shape=graph.values[name].shape),),
+            "merged.verify()",
+        )
         for name in names
         if _is_in_block(name, graph) or graph.values[name].shape is None
     ]
@@ -320,10 +334,16 @@ def _inputs(
     known = feed_names(graph)
     unknown = [name for name in arrays if name not in known]
     if unknown:
-        raise MergeError(problems.unknown_feeds(unknown, known))
+        raise MergeError(
+            unknown_feed(
+                f"the merged Program has no feed {', '.join(f'`{name}`' for name in unknown)}",
+                notes=(f"its feeds: {', '.join(f'`{name}`' for name in known)}",),
+                help=problems.verify_call(known),
+            )
+        )
     sequences = [name for name in known if graph.values[name].lod_level and name not in arrays]
     if sequences:
-        raise MergeError(problems.sequences_not_given(sequences))
+        raise MergeError(_missing_sequences(sequences))
     teacher = merged.source.graph
     teacher_feeds = {new: teacher.values[old] for old, new in merged.feed_map.items()}
     shapes = [tuple(array.shape) for array in arrays.values()]
@@ -333,6 +353,30 @@ def _inputs(
     generated = generate_feeds(graph, teacher_feeds, batch)
     lod_tensors = {name: given for name, given in feed.items() if hasattr(given, "lod")}
     return {**generated, **arrays, **lod_tensors}
+
+
+def _missing_sequences(names: Sequence[str]) -> Diagnostic:
+    tensors = ", ".join(
+        f"{name!r}: paddle.base.create_lod_tensor(array, [lengths], place)" for name in names
+    )
+    return feeds_not_given(
+        f"{listed(names)} takes sequences (LoD), which are not generated",
+        [Where(role="merged", value=name) for name in names[:_LISTED]],
+        help=f"merged.verify({{{tensors}}})",
+    )
+
+
+def _run_failure(
+    report: Report, feeds: Sequence[str], what: str, reason: str, *, given: bool
+) -> Diagnostic:
+    """Report that Paddle could not run one of the three programs."""
+    warned = [found for found in report if found.severity is Severity.WARNING]
+    again = "merged.verify()  # on generated input" if given else problems.verify_call(feeds)
+    return paddle_failed(
+        f"{what} does not run: {reason}",
+        notes=[f"the merge warned, {found.code}: {found.message}" for found in warned],
+        help="print(merged.report)" if warned else again,
+    )
 
 
 @contextmanager

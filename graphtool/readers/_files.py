@@ -16,6 +16,7 @@ from graphtool.readers._json import read_json
 from graphtool.readers._protobuf import read_protobuf
 from graphtool.readers._regular_file import check_mode_not_special
 from graphtool.staging import finish_exchanges
+from graphtool.text import inspect_command, shell_command
 
 __all__ = ["read_file"]
 
@@ -55,7 +56,7 @@ def read_file(path: Path) -> Graph:
         reason = error.strerror or str(error)
         raise ReadError(problems.unreadable(error.filename or str(path), reason)) from None
     except RecursionError:
-        raise ReadError(problems.nested_too_deeply(str(path))) from None
+        raise ReadError(problems.damaged_model(str(path), problems.TOO_DEEP)) from None
 
 
 def _check_path(path: Path) -> None:
@@ -80,11 +81,9 @@ def _model_in(folder: Path) -> Path:
         return folder / _PREFERRED
     entries = sorted(folder.iterdir())
     candidates = list(_models(entries))
-    if not candidates:
-        names = [entry.name for entry in entries]
-        raise ReadError(problems.folder_without_model(str(folder), names))
-    if len(candidates) > 1:
-        raise ReadError(problems.several_models(str(folder), [str(path) for path in candidates]))
+    if len(candidates) != 1:
+        models, names = list(map(str, candidates)), [entry.name for entry in entries]
+        raise ReadError(problems.no_single_model(str(folder), models, names))
     return candidates[0]
 
 
@@ -116,12 +115,18 @@ def _read(path: Path) -> Graph:
 
 def _reader(path: Path, head: bytes) -> Callable[[str, bytes], Graph]:
     if not head:
-        raise ReadError(problems.empty_file(str(path)))
+        raise ReadError(problems.damaged_model(str(path), "the file is empty"))
     file_format = _detect_format(path, head)
     if file_format is _FileFormat.ONNX:
-        raise ReadError(problems.onnx_file(str(path)))
+        folder = f"{str(path).removesuffix('.onnx')}-paddle"
+        options = "--framework=onnx", f"--model={path}", f"--save_dir={folder}"
+        convert = shell_command("x2paddle", *options)
+        raise ReadError(problems.not_a_program(str(path), "is an ONNX model", convert))
     if file_format is _FileFormat.PARAMETERS:
-        raise ReadError(problems.parameters_file(str(path), _model_of(path)))
+        model = _model_of(path)
+        notes = () if model is None else (f"the program beside it is `{model}`",)
+        inspect = inspect_command(model or "MODULE:CALLABLE")
+        raise ReadError(problems.not_a_program(str(path), "holds parameters", inspect, notes))
     return read_json if file_format is _FileFormat.JSON else read_protobuf
 
 

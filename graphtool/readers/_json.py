@@ -68,9 +68,9 @@ def _parse(path: str, data: bytes) -> _Json:
         has_long = _LONG in data.translate(_AS_ZEROS)
         return json.loads(data, parse_int=_checked_int if has_long else None)
     except OverflowError as error:
-        raise ReadError(problems.bad_program_json(path, str(error))) from None
+        raise ReadError(problems.damaged_model(path, str(error))) from None
     except ValueError as error:
-        raise ReadError(problems.not_json(path, str(error))) from None
+        raise ReadError(problems.damaged_model(path, f"the text is not JSON: {error}")) from None
 
 
 def _checked_int(digits: str) -> int:
@@ -82,17 +82,16 @@ def _checked_int(digits: str) -> int:
 def _version(path: str, document: _Json) -> str:
     base = document.get("base_code") if _is_object(document) else None
     if not _is_object(base) or base.get("magic") != "pir":
-        raise ReadError(
-            problems.bad_program_json(
-                path, "this JSON is no Paddle program: it has no `base_code` with the magic `pir`"
-            )
-        )
+        reason = "this JSON is not a Paddle program: it has no `base_code` with the magic `pir`"
+        raise ReadError(problems.damaged_model(path, reason, help=None))
     version: _Json = base.get("version")
     if type(version) is not int or version < 0:
         reason = f"the version of the format is `{json.dumps(version)}`; wanted a number from 0"
-        raise ReadError(problems.bad_program_json(path, reason))
+        raise ReadError(problems.damaged_model(path, reason, help=None))
     if version > _NEWEST_VERSION:
-        raise ReadError(problems.unknown_version(path, version, _NEWEST_VERSION))
+        known = f"this graphtool knows 0 to {_NEWEST_VERSION}"
+        message = f"the file is of PIR format version {version}; {known}"
+        raise ReadError(problems.unknown_version(path, message))
     return str(version)
 
 
@@ -113,7 +112,7 @@ class _JsonReader:
             self._read_block(top, path="", owner=None)
         except _LAYOUT_ERRORS as error:
             reason = _layout_problem(document, self._current, error)
-            raise ReadError(problems.bad_program_json(self.path, reason)) from None
+            raise ReadError(problems.damaged_model(self.path, reason)) from None
         self._check_ids()
         return self.builder.graph(
             source=self.path, version=version, unknown=tuple(sorted(self.unknown))
@@ -178,7 +177,7 @@ class _JsonReader:
         )
         for path, content in zip(operator.blocks, inner, strict=True):
             if len(path) > MAX_PATH_LENGTH:
-                raise ReadError(problems.nested_too_deeply(self.path))
+                raise ReadError(problems.damaged_model(self.path, problems.TOO_DEEP))
             self._read_block(content, path=path, owner=operator.name)
         return operator
 
@@ -188,10 +187,9 @@ class _JsonReader:
         try:
             return tuple([None if n == _NO_OPERAND else keys[n] for n in ids])
         except KeyError as error:
-            missing = error.args[0]
-            raise ReadError(
-                problems.undefined_value(self.path, self._type(op["#"]), missing)
-            ) from None
+            operator, missing = self._type(op["#"]), error.args[0]
+            reason = f"operator `{operator}` reads value {missing}, which nothing before it makes"
+            raise ReadError(problems.damaged_model(self.path, reason)) from None
 
     def _check_ids(self) -> None:
         """Check that no id is given twice: the first Value of that id is in no key then."""
@@ -199,7 +197,8 @@ class _JsonReader:
         if len(self.builder.keys) != len(values):
             unreachable = values.keys() - self.builder.keys.values()
             first = next(name for name in values if name in unreachable)
-            raise ReadError(problems.repeated_value(self.path, first))
+            reason = f"the number of value `{first}` is used twice"
+            raise ReadError(problems.damaged_model(self.path, reason))
 
     def _read_parameter(self, op: _Json, block: str, index: int | None) -> Operator:
         is_distributed, is_parameter, need_clip, name = op["A"]
@@ -246,8 +245,8 @@ def _layout_problem(document: _Json, current: _Json, error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"{place} lacks `{error.args[0]}`"
     if isinstance(error, ImpossibleShapeError):
-        return f"{place} makes a tensor that cannot be: it has {error}"
-    return f"{place} is not laid out as Paddle lays it out"
+        return f"{place} makes an impossible tensor: it has {error}"
+    return f"{place} does not have the layout that Paddle writes"
 
 
 def _position(document: _Json, current: _Json) -> str:
@@ -316,7 +315,7 @@ def _result_type(typed: _Json) -> ResultType:
     if not _is_list(data) or len(data) < 2 or not _is_list(dims := data[1]):
         return ResultType()
     if not _INT.issuperset(map(type, dims)):
-        raise ImpossibleShapeError("a dim that is no whole number")
+        raise ImpossibleShapeError("a dim that is not an integer")
     return _tensor_type(data[0]["#"], tuple(dims))
 
 

@@ -14,10 +14,10 @@ from enum import Enum, auto
 from math import prod
 from typing import Any, TypeAlias, cast
 
-from graphtool.diagnostics import GraphtoolError
+from graphtool.diagnostics import Diagnostic, GraphtoolError
 from graphtool.readers import weight_problems as problems
 
-__all__ = ["unpickled"]
+__all__ = ["not_a_state_dict", "unpickled"]
 
 # The content of a pickle has no static type.
 _Object: TypeAlias = Any
@@ -60,19 +60,25 @@ def unpickled(path: str, data: bytes) -> Mapping[str, _Object]:
     """Return the dict in a `.pdparams`, without keys that are not strings.
 
     Raises GraphtoolError: GT502 if the pickle names anything but NumPy's arrays and dtypes and the
-    bytes in them, GT503 if it is damaged or holds no dict. Nothing that the pickle names is called
+    bytes in them, GT240 if it is damaged or holds no dict. Nothing that the pickle names is called
     or imported.
     """
     try:
         root = _Unpickler(path, len(data)).run(data)
     except (ValueError, IndexError, KeyError, OverflowError) as error:
-        reason = str(error) if type(error) is ValueError else "its parts do not fit together"
-        raise GraphtoolError(problems.not_a_state_dict(path, reason)) from None
+        reason = str(error) if type(error) is ValueError else "its opcodes do not fit together"
+        raise GraphtoolError(not_a_state_dict(path, reason)) from None
     if not isinstance(root, dict):
         kind: str = type(root).__name__.strip("_").lower()
-        raise GraphtoolError(problems.not_a_state_dict(path, f"it holds a {kind}"))
+        raise GraphtoolError(not_a_state_dict(path, f"it holds a {kind}"))
     items = cast("dict[str, _Object]", root).items()
     return {name: item.array if isinstance(item, _Array) else item for name, item in items}
+
+
+def not_a_state_dict(path: str, reason: str) -> Diagnostic:
+    """Report a pickle that is not a dict of arrays."""
+    save = "paddle.save(layer.state_dict(), path)"
+    return problems.damaged_weights(path, f"not a state dict: {reason}", help=save)
 
 
 @dataclass(slots=True)
@@ -85,7 +91,7 @@ class _Dtype:
     def build(self, state: tuple[_Object, ...]) -> None:
         order = state[1]
         if order not in ("<", ">", "|", "="):
-            raise ValueError("the state of a dtype is none")
+            raise ValueError("the state of a dtype is invalid")
         self.order = cast("str", order)
 
 
@@ -105,13 +111,13 @@ def _array_of(data: _Object, dtype: _Object, shape: _Object, order: _Object) -> 
     import numpy as np
 
     if not isinstance(dtype, _Dtype):
-        raise ValueError("the dtype of an array is none")
+        raise ValueError("the dtype of an array is invalid")
     if dtype.code not in _SIZES:
         return _Array()
     if not isinstance(data, bytes | bytearray) or not _is_shape(shape):
-        raise ValueError("an array has neither shape nor bytes")
+        raise ValueError("an array lacks its shape or its bytes")
     if prod(shape) * _SIZES[dtype.code] != len(data):
-        raise ValueError(f"an array has {len(data)} bytes, which are not those of its shape")
+        raise ValueError(f"an array has {len(data)} bytes, which do not fit its shape")
     numbers: _Object = np.frombuffer(data, f"{dtype.order}{dtype.code}")
     # Paddle takes arrays in native byte order only.
     numbers = numbers.astype(dtype.code, copy=False)
@@ -125,14 +131,14 @@ def _array_with_axes(
     result = _array_of(data, dtype, shape, order)
     if axes is not None and result.array is not None:
         if not _is_shape(axes):
-            raise ValueError("the axes of an array are none")
+            raise ValueError("the axes of an array are invalid")
         result.array = result.array.transpose(axes)
     return result
 
 
 def _exactly(count: int, arguments: tuple[_Object, ...]) -> tuple[_Object, ...]:
     if len(arguments) != count:
-        raise ValueError("what makes an array has too much or too little")
+        raise ValueError("an array is made with the wrong number of arguments")
     return arguments
 
 
@@ -163,10 +169,10 @@ class _Unpickler:
         limit = max(_MAX_OPCODES, self._size // _MIN_BYTES_PER_OPCODE)
         for step, (opcode, argument, position) in enumerate(pickletools.genops(data)):
             if step == limit:
-                raise ValueError(f"it goes on after {limit:,} steps")
+                raise ValueError(f"it has more than {limit:,} opcodes")
             action = _ACTIONS.get(opcode.name)
             if action is None:
-                raise ValueError(f"`{opcode.name}` at byte {position} is no part of one")
+                raise ValueError(f"opcode `{opcode.name}` at byte {position} is not allowed")
             action(self, argument)
         return self._stack[-1]
 
@@ -228,21 +234,21 @@ class _Unpickler:
     def stack_global(self, _: _Object) -> None:
         name, module = self._stack.pop(), self._stack.pop()
         if not (isinstance(name, str) and isinstance(module, str)):
-            raise ValueError("what it asks for has no name")
+            raise ValueError("a global has no name")
         self.global_name(f"{module} {name}")
 
     def reduce(self, _: _Object) -> None:
         """Push the result of calling a global with arguments."""
         arguments, function = self._stack.pop(), self._stack.pop()
         if not (isinstance(function, _Global) and isinstance(arguments, tuple)):
-            raise ValueError("it calls what is no function")
+            raise ValueError("it calls something that is not a function")
         self.push(self._call(function, cast("tuple[_Object, ...]", arguments)))
 
     def build(self, _: _Object) -> None:
         state = self._stack.pop()
         target = self._stack[-1]
         if not (isinstance(target, _Array | _Dtype) and isinstance(state, tuple)):
-            raise ValueError("it sets the state of what has none")
+            raise ValueError("it sets the state of something that has none")
         target.build(cast("tuple[_Object, ...]", state))
 
     def _call(self, function: _Global, arguments: tuple[_Object, ...]) -> _Object:
@@ -256,15 +262,15 @@ class _Unpickler:
             return self._encode(*_exactly(2, arguments))
         if function is _Global.BYTES and not arguments:
             return b""
-        raise ValueError("it calls what is no function")
+        raise ValueError("it calls something that is not a function")
 
     def _encode(self, text: _Object, encoding: _Object) -> bytes:
         """Return the bytes that protocol 2 wrote as text; in sum at most the size of the file."""
         if encoding != "latin1" or not isinstance(text, str):
-            raise ValueError("text in another encoding stands where bytes should")
+            raise ValueError("bytes are in an unexpected encoding")
         self._encodable -= len(text)
         if self._encodable < 0:
-            raise ValueError("it makes more bytes than it holds")
+            raise ValueError("it would expand to more bytes than it holds")
         return text.encode("latin1")
 
     def _pop_mark(self) -> list[_Object]:
@@ -274,13 +280,13 @@ class _Unpickler:
     def _extend(self, items: Iterable[_Object]) -> None:
         target = self._stack[-1]
         if not isinstance(target, list):
-            raise ValueError("it adds to what is no list")
+            raise ValueError("it appends to something that is not a list")
         cast("list[_Object]", target).extend(items)
 
     def _update(self, items: list[_Object]) -> None:
         target = self._stack[-1]
         if not isinstance(target, dict) or len(items) % 2:
-            raise ValueError("it adds to what is no dict")
+            raise ValueError("it adds items to something that is not a dict")
         pairs = zip(items[::2], items[1::2], strict=True)
         # Hashing other keys may never end: a nested tuple is hashed down to its last leaf.
         entries = {key: value for key, value in pairs if isinstance(key, str)}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from operator import attrgetter
+from pathlib import PurePath
 from typing import Any, TypeAlias
 
 from graphtool.diagnostics import ReadError
@@ -37,6 +38,7 @@ from graphtool.readers._limits import (
 )
 from graphtool.readers._records import new_operator, new_value
 from graphtool.readers._schema import parse_program
+from graphtool.text import inspect_command
 
 __all__ = ["read_protobuf"]
 
@@ -68,10 +70,9 @@ def read_protobuf(path: str, data: bytes) -> Graph:
     try:
         graph = _ProgramDescReader(path, blocks, unknown).graph(_version(program))
     except ImpossibleShapeError as error:
-        reason = f"it declares a tensor that cannot be, with {error}"
-        raise ReadError(problems.not_a_program(path, reason)) from None
+        raise _not_a_program_desc(path, f"it declares an impossible tensor, with {error}") from None
     if not _has_str_names(graph):
-        raise ReadError(problems.not_a_program(path, "a name in it is no text"))
+        raise _not_a_program_desc(path, "a name in it is not text")
     return graph
 
 
@@ -81,10 +82,20 @@ def _parse(path: str, data: bytes) -> tuple[_Message, set[str]]:
     try:
         program, unknown = parse_program(data)
     except (DecodeError, UnicodeDecodeError):
-        raise ReadError(problems.not_a_program(path, "its bytes are no ProgramDesc")) from None
+        raise _not_a_program_desc(path, "its bytes are not a ProgramDesc") from None
     if not program.blocks:
-        raise ReadError(problems.not_a_program(path, "it holds no Block"))
+        raise _not_a_program_desc(path, "it holds no Block")
     return program, unknown
+
+
+def _not_a_program_desc(path: str, reason: str) -> ReadError:
+    message = f"the file is not a Paddle program: {reason}"
+    if not path.endswith(".py"):
+        return ReadError(problems.damaged_model(path, message))
+    parts = PurePath(path).with_suffix("").parts
+    module = ".".join(parts if all(map(str.isidentifier, parts)) else parts[-1:])
+    inspect = f"{inspect_command(f'{module}:CALLABLE')} --input 3,224,224"
+    return ReadError(problems.damaged_model(path, message, inspect))
 
 
 @dataclass(eq=False)
@@ -180,13 +191,15 @@ class _ProgramDescReader:
                 if index >= 0 and index not in seen:
                     seen.add(index)
                     if len(seen) > MAX_ENCLOSING_BLOCKS:
-                        raise ReadError(problems.nested_too_deeply(self.path))
+                        raise ReadError(problems.damaged_model(self.path, problems.TOO_DEEP))
                     worklist.append(self._state(index, inner))
                     yield worklist[-1]
 
     def _state(self, index: int, user: _BlockState) -> _BlockState:
         if not 0 <= index < len(self.states):
-            raise ReadError(problems.no_such_block(self.path, user.index, index, len(self.states)))
+            known = f"the program has blocks 0 to {len(self.states) - 1}"
+            reason = f"block {user.index} refers to block {index}; {known}"
+            raise ReadError(problems.damaged_model(self.path, reason))
         return self.states[index]
 
     def _read_block(self, block: _BlockState, path: str, owner: str | None) -> None:
@@ -250,11 +263,12 @@ class _ProgramDescReader:
         """Return the paths of an Operator's Blocks; an earlier Operator may run them too."""
         for number, block in enumerate(inner):
             if block.is_open:
-                raise ReadError(problems.block_inside_itself(self.path, user.index, block.index))
+                reason = f"block {user.index} runs block {block.index}, which contains it"
+                raise ReadError(problems.damaged_model(self.path, reason))
             if not block.is_done:
                 block.path = f"{owner}/{number}"
                 if len(block.path) > MAX_PATH_LENGTH:
-                    raise ReadError(problems.nested_too_deeply(self.path))
+                    raise ReadError(problems.damaged_model(self.path, problems.TOO_DEEP))
         return tuple([block.path for block in inner])
 
     def _attributes(

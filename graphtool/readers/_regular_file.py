@@ -25,7 +25,7 @@ _SHELL_PIPE = re.compile(r"/dev/stdin|(/dev|/proc/(self|\d+))/fd/\d+")
 def check_not_special(path: Path) -> None:
     """Reject a path that could block reading or never end; a missing path passes.
 
-    Raises ReadError: GT017. Raises OSError if the path cannot be examined.
+    Raises ReadError: GT010. Raises OSError if the path cannot be examined.
     """
     with suppress(FileNotFoundError, NotADirectoryError, ValueError):
         check_mode_not_special(path, path.stat().st_mode)
@@ -34,8 +34,8 @@ def check_not_special(path: Path) -> None:
 def check_mode_not_special(path: Path, mode: int) -> None:
     """Reject a path by its mode, as `check_not_special` does.
 
-    Raises ReadError: GT017.
+    Raises ReadError: GT010.
     """
     kind = _SPECIAL.get(stat.S_IFMT(mode))
     if kind is not None and not (stat.S_ISFIFO(mode) and _SHELL_PIPE.match(str(path))):
-        raise ReadError(problems.not_a_file(str(path), kind))
+        raise ReadError(problems.unreadable(str(path), f"it is {kind}, not a file"))

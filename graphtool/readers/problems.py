@@ -1,169 +1,98 @@
-"""What can be wrong with a model that is to be read: GT0xx."""
+"""What can be wrong with a model that is to be read: GT001 to GT013."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from graphtool.diagnostics import Diagnostic, Where, listed, rule
+from graphtool.diagnostics import Diagnostic, Severity, Where, listed, rule
 from graphtool.paths import list_command, ls_command
-from graphtool.text import path_argument, shell_command
+from graphtool.text import inspect_command
 from graphtool.version import UPGRADE
 
 __all__ = [
-    "bad_program_json",
-    "block_inside_itself",
-    "empty_file",
-    "folder_without_model",
-    "nested_too_deeply",
-    "no_such_block",
+    "TOO_DEEP",
+    "damaged_model",
+    "no_single_model",
     "no_such_path",
-    "not_a_file",
     "not_a_program",
-    "not_json",
-    "onnx_file",
-    "parameters_file",
-    "repeated_value",
-    "several_models",
-    "undefined_value",
     "unknown_version",
     "unreadable",
 ]
 
 
+TOO_DEEP = "the file is nested too deeply"
 _LISTED = 8
 
 
-@rule("GT001")
+@rule("GT001", replaces=("GT018",))
 def no_such_path(path: str, near: Sequence[str] = ()) -> Diagnostic:
-    """MODEL names a file or folder that does not exist.
+    """The file or folder does not exist, or MODEL is empty.
 
-    A MODEL is a path (`.json`, `.pdmodel`, both also without their ending, a folder that holds one,
-    or `__model__`) or `module:callable`.
+    A MODEL is a path (`.json` and `.pdmodel`, with or without the suffix, `__model__`, or a folder
+    that holds one of them) or `module:callable`. An empty MODEL most often comes from a shell
+    variable that is not set; the working directory is `.`.
     """
+    if not path:
+        return Diagnostic(message="MODEL is empty", help="graphtool inspect .")
     notes = tuple(f"there is `{name}`" for name in near)
     folder = PurePath(path).parent
     return Diagnostic(message=f"`{path}` does not exist", notes=notes, help=list_command(folder))
 
 
-@rule("GT002")
-def empty_file(path: str) -> Diagnostic:
-    """The file has no content, as an interrupted copy or save leaves it."""
-    return Diagnostic(
-        message="the file is empty",
-        where=(Where(program=path),),
-        help="save or copy the model again",
-    )
+@rule("GT004", replaces=("GT002", "GT003", "GT006", "GT007", "GT008", "GT009", "GT015", "GT016"))
+def damaged_model(
+    path: str, message: str, help: str | None = "save or copy the model again"
+) -> Diagnostic:
+    """The file is damaged, or is not a program that Paddle saved.
 
+    An interrupted save or copy leaves a file that is empty or cut off, and an edit can leave
+    operators or Blocks that refer to what is not there: save or copy the model again.
 
-@rule("GT003")
-def not_json(path: str, reason: str) -> Diagnostic:
-    """The file ends in `.json` but its text is no JSON, most often since it was cut off."""
-    return Diagnostic(
-        message=f"the text is not JSON: {reason}",
-        where=(Where(program=path),),
-        help="save or copy the model again",
-    )
-
-
-@rule("GT004")
-def bad_program_json(path: str, reason: str) -> Diagnostic:
-    """The JSON is no Paddle program, or is not laid out as Paddle lays one out.
-
-    A program saved by Paddle 3 is an object with `base_code` (magic `pir`) and `program`.
+    Otherwise name the file that Paddle saved. Paddle 3 writes a `.json`, an object with `base_code`
+    (magic `pir`) and `program`; earlier releases write a ProgramDesc (`.pdmodel`, `__model__`). A
+    `config.json` is neither. Name a network in a Python file as `module:callable`.
     """
-    return Diagnostic(message=reason, where=(Where(program=path),))
+    return Diagnostic(message=message, where=(Where(program=path),), help=help)
 
 
-@rule("GT005")
-def unknown_version(path: str, version: object, newest: int) -> Diagnostic:
-    """The file says that it is of a version of the format that this graphtool has never seen.
+@rule("GT005", replaces=("GT103",))
+def unknown_version(path: str, message: str, severity: Severity = Severity.ERROR) -> Diagnostic:
+    """The file has a newer format than this graphtool knows, or fields that it does not know.
 
-    It is not read: a field that changed its meaning would give wrong answers in silence.
+    An unknown version is an error, as a field may have changed its meaning. Unknown fields are a
+    warning: the model is read without them, but they may matter to what the network computes.
+    Upgrade graphtool.
     """
     return Diagnostic(
-        message=f"the file is of PIR format version {version}; this graphtool knows 0 to {newest}",
-        where=(Where(program=path),),
-        help=UPGRADE,
+        message=message, severity=severity, where=(Where(program=path),), help=UPGRADE
     )
 
 
-@rule("GT006")
-def not_a_program(path: str, reason: str) -> Diagnostic:
-    """The file is taken for a ProgramDesc (`.pdmodel`, `__model__`), and its content is none.
-
-    Such a file is the protobuf that Paddle saves a legacy program as. A copy that was cut off looks
-    like this too.
-    """
-    return Diagnostic(
-        message=f"the file is no Paddle program: {reason}",
-        where=(Where(program=path),),
-        help=_of_code(path) if path.endswith(".py") else "save or copy the model again",
-    )
-
-
-def _of_code(path: str) -> str:
-    """Return what to type for a file of Python, which makes a network where it is imported."""
-    parts = PurePath(path).with_suffix("").parts
-    module = ".".join(parts if all(map(str.isidentifier, parts)) else parts[-1:])
-    return f"{_inspect(f'{module}:CALLABLE')} --input 3,224,224"
-
-
-@rule("GT007")
-def no_such_block(path: str, user: int, index: int, count: int) -> Diagnostic:
-    """A Block of the program names another by a number that the program does not have.
-
-    Control flow (`while`, `conditional_block`) refers to the Blocks that it runs by number. The
-    file is damaged, or a tool that took Blocks out left such numbers behind.
-    """
-    return Diagnostic(
-        message=f"block {user} refers to block {index}; the program has blocks 0 to {count - 1}",
-        where=(Where(program=path),),
-        help="save the model again",
-    )
-
-
-@rule("GT008")
-def block_inside_itself(path: str, user: int, index: int) -> Diagnostic:
-    """A Block of the program runs itself, directly or through a Block that it runs.
-
-    Paddle writes no such program: the file is damaged.
-    """
-    return Diagnostic(
-        message=f"block {user} runs block {index}, which it is a part of",
-        where=(Where(program=path),),
-        help="save the model again",
-    )
-
-
-@rule("GT009")
-def nested_too_deeply(path: str) -> Diagnostic:
-    """The file nests objects or Blocks deeper than Python can follow, as no saved network does.
-
-    The file is damaged or made to do harm. Networks nest as deep as their control flow: a few
-    levels.
-    """
-    return Diagnostic(
-        message="the file is nested too deeply to be read",
-        where=(Where(program=path),),
-        help="save the model again",
-    )
-
-
-@rule("GT010")
+@rule("GT010", replaces=("GT017",))
 def unreadable(path: str, reason: str) -> Diagnostic:
-    """The file or folder is there, and the operating system does not let graphtool read it."""
+    """The path exists, but it cannot be read.
+
+    Either the operating system refuses (check permissions and links), or the path is a pipe, a
+    device or a socket, which may block forever. The pipe of the shell's `<(command)` can be read.
+    """
     return Diagnostic(message=f"`{path}` cannot be read: {reason}", help=ls_command(path))
 
 
-@rule("GT011")
-def folder_without_model(folder: str, names: Sequence[str]) -> Diagnostic:
-    """The folder holds no saved program.
+@rule("GT011", replaces=("GT012",))
+def no_single_model(folder: str, models: Sequence[str], names: Sequence[str]) -> Diagnostic:
+    """The folder holds no saved program, or several and none is called `inference.json`.
 
-    Looked for are `inference.json`, any `.json` that Paddle wrote, `.pdmodel` and `__model__`, in
-    the folder itself and not below it. A `config.json`, a tokenizer's files and parameter files
-    (`.pdiparams`, `.pdparams`) hold no program.
+    Only the folder itself is searched: for `inference.json`, any `.json` that Paddle saved,
+    `.pdmodel` and `__model__`. Configurations, tokenizers and parameters (`.pdiparams`,
+    `.pdparams`) are not programs. Name the file instead of the folder.
     """
+    if models:
+        return Diagnostic(
+            message=f"`{folder}` holds {len(models)} saved programs",
+            where=tuple(Where(program=model) for model in models),
+            help=inspect_command(models[0]),
+        )
     return Diagnostic(
         message=f"`{folder}` holds no saved program",
         notes=(f"it holds {listed(names, _LISTED)}" if names else "it is empty",),
@@ -171,86 +100,20 @@ def folder_without_model(folder: str, names: Sequence[str]) -> Diagnostic:
     )
 
 
-@rule("GT012")
-def several_models(folder: str, models: Sequence[str]) -> Diagnostic:
-    """The folder holds several saved programs, and none of them is called `inference.json`.
+@rule("GT013", replaces=("GT014",))
+def not_a_program(path: str, found: str, help: str, notes: tuple[str, ...] = ()) -> Diagnostic:
+    """The file is an ONNX model or holds parameters; graphtool reads Paddle programs.
 
-    Name the one that is meant instead of the folder.
+    X2Paddle (`pip install x2paddle`) converts an ONNX model.
+
+    The program of a `.pdiparams` file is beside it, in a `.json`, `.pdmodel` or `__model__` of the
+    same name. A `.pdparams` or `.pdopt` of a dynamic-graph network has no program: name the network
+    as `module:callable`. Parameter files are never loaded here, as some are pickles, which can run
+    code.
     """
     return Diagnostic(
-        message=f"`{folder}` holds {len(models)} saved programs",
-        where=tuple(Where(program=model) for model in models),
-        help=_inspect(models[0]),
-    )
-
-
-@rule("GT013")
-def onnx_file(path: str) -> Diagnostic:
-    """The file is an ONNX model; graphtool reads Paddle programs.
-
-    X2Paddle (`pip install x2paddle`) converts one into the other.
-    """
-    stem = path.removesuffix(".onnx")
-    return Diagnostic(
-        message="the file is an ONNX model, not a Paddle program",
+        message=f"the file {found}, not a program",
         where=(Where(program=path),),
-        help=shell_command(
-            "x2paddle", "--framework=onnx", f"--model={path}", f"--save_dir={stem}-paddle"
-        ),
+        notes=notes,
+        help=help,
     )
-
-
-@rule("GT014")
-def parameters_file(path: str, model: str | None) -> Diagnostic:
-    """The file holds a network's parameters (`.pdiparams`, `.pdparams`, `.pdopt`), not its program.
-
-    The program lies beside it in a `.json`, `.pdmodel` or `__model__`, under the same name. A
-    `.pdparams` of a dynamic-graph network has none: name the network as `module:callable`.
-    Parameter files are never loaded: some are pickles, and loading a pickle runs code.
-    """
-    return Diagnostic(
-        message="the file holds parameters, not a program",
-        where=(Where(program=path),),
-        notes=() if model is None else (f"the program beside it is `{model}`",),
-        help=_inspect("MODULE:CALLABLE" if model is None else model),
-    )
-
-
-@rule("GT015")
-def undefined_value(path: str, operator: str, key: object) -> Diagnostic:
-    """An operator of the file reads a Value that no operator before it makes.
-
-    Paddle writes operators in the order in which they run, so the file is damaged or was edited.
-    """
-    return Diagnostic(
-        message=f"operator `{operator}` reads value {key}, which nothing before it makes",
-        where=(Where(program=path),),
-        help="save the model again",
-    )
-
-
-@rule("GT016")
-def repeated_value(path: str, name: str) -> Diagnostic:
-    """Two operators of the file give the same number to a Value, so it is not known which is read.
-
-    Paddle numbers every Value once: the file is damaged or was edited.
-    """
-    return Diagnostic(
-        message=f"the number of value `{name}` is given a second time",
-        where=(Where(program=path),),
-        help="save the model again",
-    )
-
-
-@rule("GT017")
-def not_a_file(path: str, kind: str) -> Diagnostic:
-    """The path names a pipe, a device or a socket, where a file or a folder is read.
-
-    Reading such a thing may wait for ever. The shell's `<(command)` is a pipe from which graphtool
-    does read models and recipes: whatever writes it is running.
-    """
-    return Diagnostic(message=f"`{path}` is {kind}, not a file", help=ls_command(path))
-
-
-def _inspect(model: str) -> str:
-    return shell_command("graphtool", "inspect", path_argument(model))

@@ -11,16 +11,15 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
-from graphtool.diagnostics import Diagnostic, ReadError, Where, rule
+from graphtool.diagnostics import Diagnostic, ReadError
 from graphtool.dtypes import BY_CODE, BY_NAME
 from graphtool.graph import Shape
-from graphtool.paths import ls_command
 from graphtool.readers._regular_file import check_not_special
+from graphtool.readers.weight_problems import damaged_weights
 
 __all__ = [
     "ParameterFileFacts",
     "Tensor",
-    "damaged_parameter_file",
     "digest",
     "parameter_file_facts",
     "read_tensors",
@@ -53,7 +52,7 @@ class Tensor:
 def read_tensors(path: Path) -> tuple[Tensor, ...]:
     """Read all tensors of a combined file, in file order; it has no names.
 
-    Raises ReadError: GT240 if the file is not a sequence of whole tensors, GT017 for a pipe, device
+    Raises ReadError: GT240 if the file is not a sequence of whole tensors, GT010 for a pipe, device
     or socket.
     """
     facts = parameter_file_facts(path)
@@ -62,7 +61,7 @@ def read_tensors(path: Path) -> tuple[Tensor, ...]:
             return tuple([_read(file, shape, dtype) for shape, dtype in facts.tensors])
     except (struct.error, ValueError):
         reason = "it was cut short while it was read"
-        raise ReadError(damaged_parameter_file(str(path), 0, reason)) from None
+        raise ReadError(_no_tensor_at(str(path), 0, reason)) from None
 
 
 def _read(file: IO[bytes], shape: Shape, dtype: str) -> Tensor:
@@ -127,18 +126,8 @@ class ParameterFileFacts:
 _MAX_LOD_LEVELS, _MAX_TENSOR_DESC, _MAX_DIMS = 16, 4096, 32
 
 
-@rule("GT240")
-def damaged_parameter_file(path: str, offset: int, reason: str) -> Diagnostic:
-    """A `.pdiparams` does not hold one whole tensor after another.
-
-    The file is cut short, was written by something else (a `.pdparams` is a pickle), or is not
-    there. Save the model again, or fetch the file again.
-    """
-    return Diagnostic(
-        message=f"`{path}` holds no saved tensor at byte {offset}: {reason}",
-        where=(Where(program=path),),
-        help=ls_command(path),
-    )
+def _no_tensor_at(path: str, offset: int, reason: str) -> Diagnostic:
+    return damaged_weights(path, f"no tensor at byte {offset}: {reason}")
 
 
 def parameter_file_facts(path: str | PathLike[str]) -> ParameterFileFacts:
@@ -146,7 +135,7 @@ def parameter_file_facts(path: str | PathLike[str]) -> ParameterFileFacts:
 
     The data is skipped. `save_inference_model` writes tensors in the order of their names.
 
-    Raises ReadError: GT240 if it is not such a file, GT017 for a pipe, device or socket.
+    Raises ReadError: GT240 if it is not such a file, GT010 for a pipe, device or socket.
     """
     name = fspath(path)
     try:
@@ -155,7 +144,7 @@ def parameter_file_facts(path: str | PathLike[str]) -> ParameterFileFacts:
             return ParameterFileFacts(name, tuple(_tensors(name, file)))
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ReadError(damaged_parameter_file(name, 0, reason)) from None
+        raise ReadError(_no_tensor_at(name, 0, reason)) from None
 
 
 def _tensors(path: str, file: IO[bytes]) -> Iterator[tuple[Shape, str]]:
@@ -167,11 +156,11 @@ def _tensors(path: str, file: IO[bytes]) -> Iterator[tuple[Shape, str]]:
             shape, dtype, data_size = _read_header(file)
         except (struct.error, ValueError, IndexError) as error:
             reason = str(error) if type(error) is ValueError else "it ends inside a tensor"
-            raise ReadError(damaged_parameter_file(path, start, reason)) from None
+            raise ReadError(_no_tensor_at(path, start, reason)) from None
         if file.tell() + data_size > size:
             missing = file.tell() + data_size - size
             reason = f"{missing} bytes of its data are missing"
-            raise ReadError(damaged_parameter_file(path, start, reason))
+            raise ReadError(_no_tensor_at(path, start, reason))
         file.seek(data_size, 1)
         yield shape, dtype
 
@@ -180,20 +169,20 @@ def _read_header(file: IO[bytes]) -> tuple[Shape, str, int]:
     """Read version, levels of detail, version and TensorDesc; return shape, dtype and data size."""
     version, levels = _unpack(file, "<IQ")
     if version or levels > _MAX_LOD_LEVELS:
-        raise ValueError("it starts with no version that is known")
+        raise ValueError("its version is unknown")
     for _ in range(levels):
         (length,) = _unpack(file, "<Q")
         file.seek(length, 1)
     version, length = _unpack(file, "<Ii")
     if version or not 0 < length <= _MAX_TENSOR_DESC:
-        raise ValueError("it starts with no version that is known")
+        raise ValueError("its version is unknown")
     number, shape = _parse_tensor_desc(file.read(length))
     dtype = BY_CODE.get(number)
     if dtype is None or dtype.json is None or len(shape) > _MAX_DIMS:
-        raise ValueError("its dtype or shape is none")
+        raise ValueError("its dtype or shape is invalid")
     # NumPy counts bytes in 64 bits, skipping dims of 0.
     if dtype.size * prod(filter(None, shape)) > sys.maxsize:
-        raise ValueError("its dtype or shape is none")
+        raise ValueError("its dtype or shape is invalid")
     return shape, dtype.name, dtype.size * prod(shape)
 
 
@@ -217,7 +206,7 @@ def _parse_tensor_desc(data: bytes) -> tuple[int, Shape]:
                 dim, offset = _varint(data, offset)
                 dims.append(dim)
         else:
-            raise ValueError("its description has a field that is not known")
+            raise ValueError("its description has an unknown field")
     return number, tuple(dims)
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError
+from graphtool.diagnostics import GraphtoolError, ReadError
 from graphtool.graph import Graph, Origin, ProgramKind, Value, variable_of
 from graphtool.paths import is_empty_folder
 from graphtool.readers import problems as reading
 from graphtool.readers import weight_problems as problems
 from graphtool.readers._files import read_file
-from graphtool.readers._pickle import unpickled
+from graphtool.readers._pickle import not_a_state_dict, unpickled
 from graphtool.readers._regular_file import check_not_special
 from graphtool.readers.parameter_files import file_of_variable, find_parameters
 from graphtool.readers.tensor_files import Tensor, read_tensors
@@ -66,7 +66,7 @@ def read_weights(path: Path, graph: Graph) -> Weights:
     loaders, the path may be that of the model, or lack its suffix. An exchange of files that was
     killed is completed first.
 
-    Raises ReadError: GT001, GT010, GT017, GT240. Raises GraphtoolError: GT500 to GT504.
+    Raises ReadError: GT001, GT010, GT240. Raises GraphtoolError: GT240 to GT237.
     """
     try:
         finish_exchanges(path if path.is_dir() else path.parent)
@@ -92,7 +92,7 @@ def _resolve(path: Path) -> Path:
         return beside
     if path.name == "__model__":
         return path.parent
-    raise GraphtoolError(problems.not_parameters(str(path), "none lie beside the model"))
+    raise GraphtoolError(problems.damaged_weights(str(path), "there are none beside the model"))
 
 
 def _read(path: Path, graph: Graph) -> Weights:
@@ -108,7 +108,7 @@ def _read(path: Path, graph: Graph) -> Weights:
         return _read_combined(path, graph)
     if _PICKLE.match(head):
         return _read_pickle(path)
-    raise GraphtoolError(problems.not_parameters(str(path), "its bytes are neither kind of file"))
+    raise GraphtoolError(problems.damaged_weights(str(path), "neither tensors nor a pickle"))
 
 
 def _parameter_files(folder: Path) -> Iterator[Path]:
@@ -124,7 +124,7 @@ def _read_separate(folder: Path, graph: Graph) -> Weights:
     }
     if not files:
         reason = "no file in it has the name of a parameter of the program"
-        raise GraphtoolError(problems.not_parameters(str(folder), reason))
+        raise GraphtoolError(problems.damaged_weights(str(folder), reason))
     others = [file for file in _tensor_files(folder) if file not in files.values()]
     files.update({str(file.relative_to(folder)): file for file in others})
     tensors = {name: tensor for name, file in files.items() for tensor in read_tensors(file)[:1]}
@@ -149,7 +149,7 @@ def _read_combined(path: Path, graph: Graph) -> Weights:
         if shapes == [expected[name].shape for name in names]:
             return Weights(path=str(path), tensors=dict(zip(names, tensors, strict=True)))
     count = len(persistable_values(models[0]))
-    problem = problems.other_count(str(path), len(tensors), count, models[0].source)
+    problem = problems.wrong_tensor_count(str(path), len(tensors), count, models[0].source)
     raise GraphtoolError(problem)
 
 
@@ -174,7 +174,9 @@ def _read_pickle(path: Path) -> Weights:
     # A checkpoint may also hold plain numbers (`epoch`), which are not parameters.
     tensors = {name: Tensor.of(value) for name, value in content.items() if _is_array(value)}
     if not tensors:
-        raise GraphtoolError(_without_arrays(str(path), content))
+        dicts = [name for name, value in content.items() if isinstance(value, dict)]
+        nested = f"; `{dicts[0]}` in it is a dict" if dicts else ""
+        raise GraphtoolError(not_a_state_dict(str(path), f"it holds no array{nested}"))
     return Weights(path=str(path), tensors=tensors, table=_str_values(table))
 
 
@@ -186,7 +188,7 @@ def _join_slices(path: str, content: dict[str, _Object]) -> None:
         joined = _joined(content, entry)
         if joined is None:
             reason = f"the slices of `{name}` do not make an array of its shape"
-            raise GraphtoolError(problems.not_a_state_dict(path, reason))
+            raise GraphtoolError(not_a_state_dict(path, reason))
         content[name] = joined
 
 
@@ -202,12 +204,6 @@ def _joined(content: dict[str, _Object], entry: _Object) -> _Object:
     except (KeyError, TypeError, ValueError):
         pass
     return None
-
-
-def _without_arrays(path: str, content: Mapping[str, _Object]) -> Diagnostic:
-    dicts = [name for name, value in content.items() if isinstance(value, dict)]
-    nested = f"; `{dicts[0]}` in it is a dict of its own" if dicts else ""
-    return problems.not_a_state_dict(path, f"it holds no array{nested}")
 
 
 def _is_array(value: _Object) -> bool:

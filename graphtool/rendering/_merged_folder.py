@@ -15,7 +15,7 @@ from graphtool.merging._manifest import (
     Manifest,
     SavedNetwork,
     file_in,
-    not_a_merged_folder,
+    incomplete_folder,
     original_file,
     program_file,
     read_manifest,
@@ -32,7 +32,7 @@ class MergedFolder:
     """The merge of the last teacher; `values` maps its Values to those of `merged`.
 
     `others` are the prefixes of earlier teachers. `report` warns of files changed since they were
-    saved (GT618) and of missing pairs (GT637).
+    saved (GT618) and of missing pairs (GT613).
     """
 
     teacher: Graph
@@ -49,11 +49,11 @@ class MergedFolder:
 def read_merged_folder(folder: Path) -> MergedFolder:
     """Read the folder of a merged program.
 
-    Raises ReadError: GT613 and GT614 for a damaged folder, and as `read` does.
+    Raises ReadError: GT613 for a damaged folder, and as `read` does.
     """
     manifest = read_manifest(folder)
     if not manifest.teachers:
-        raise ReadError(not_a_merged_folder(str(folder), "its manifest names no teacher"))
+        raise ReadError(incomplete_folder(str(folder), "its manifest names no teacher"))
     last = len(manifest.teachers) - 1
     record = manifest.teachers[last]
     kind = manifest.kind
@@ -85,7 +85,7 @@ def _read_network(folder: Path, file: Path, saved: SavedNetwork) -> Graph:
     unknown = {*saved.feeds, *saved.fetches} - values.keys()
     if unknown:
         reason = f"its manifest and programs differ in `{min(unknown)}`"
-        raise ReadError(not_a_merged_folder(str(folder), reason))
+        raise ReadError(incomplete_folder(str(folder), reason))
     for name in saved.annotations.keys() & values.keys():
         values[name] = with_annotation(values[name], saved.annotations[name])
     return replace(

@@ -42,7 +42,7 @@ class Engine:
     def draw(self, dot: str, format: str, seconds: float) -> bytes:
         """Return the picture of DOT as `svg`, `png` or `pdf`, or its layout as `plain`.
 
-        Raises LayoutTimeoutError, and GraphtoolError: GT403 if the engine fails, GT406 for a format
+        Raises LayoutTimeoutError, and GraphtoolError: GT403 if the engine fails, GT401 for a format
         that it doesn't support.
         """
         self.check(format)
@@ -57,10 +57,10 @@ class Engine:
     def check(self, format: str) -> None:
         """Check that the engine supports a format.
 
-        Raises GraphtoolError: GT406.
+        Raises GraphtoolError: GT401.
         """
         if format == "pdf" and self.name == _PURE:
-            raise GraphtoolError(problems.no_pdf(self.name))
+            raise GraphtoolError(problems.no_engine(f".{format}", self.name))
 
     def _run(self, command: list[str], dot: bytes, seconds: float) -> bytes:
         try:
@@ -73,7 +73,7 @@ class Engine:
             )
         except OSError as error:
             status = error.strerror or str(error)
-            raise GraphtoolError(problems.engine_failed(self.name, status, "")) from None
+            raise GraphtoolError(problems.engine_failed(self.name, status)) from None
         try:
             output, stderr = process.communicate(dot, timeout=seconds)
         except BaseException as error:
@@ -104,7 +104,7 @@ def _status_text(code: int) -> str:
 def check_engine(extension: str) -> None:
     """Check that an engine supports a file extension; `.dot` and `.html` need none.
 
-    Raises GraphtoolError: GT401, GT406.
+    Raises GraphtoolError: GT401.
     """
     if extension in (".dot", ".html"):
         return

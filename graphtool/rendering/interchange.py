@@ -59,7 +59,7 @@ def write_graph(x: Source, path: str | PathLike[str]) -> None:
     `\x1b`, which selectors take. In the CSV, text that a spreadsheet would compute, beginning with
     `=`, `+`, `-` or `@`, or that begins with `'`, has a `'` put before it.
 
-    Raises UsageError: GT413 for another ending, GT248. Raises GraphtoolError: GT601. Raises
+    Raises UsageError: GT402 for another ending, GT248. Raises GraphtoolError: GT601. Raises
     ReadError as `gt.read` does.
     """
     _require_path(path)
@@ -79,10 +79,10 @@ def _require_path(given: object) -> None:
 def check_graph_file(path: str | PathLike[str]) -> None:
     """Refuse a file that can't be written before work is put into what goes there.
 
-    Raises UsageError: GT413 for another ending. Raises GraphtoolError: GT601.
+    Raises UsageError: GT402 for another ending. Raises GraphtoolError: GT601.
     """
     if _ending(path) not in (CSV, GRAPHML):
-        raise UsageError(problems.unknown_graph_ending(fspath(path), (CSV, GRAPHML)))
+        raise UsageError(problems.unknown_ending(fspath(path), (CSV, GRAPHML), "graph"))
     check_writable(path)
 
 

@@ -8,7 +8,7 @@ from os import PathLike, fspath
 from pathlib import PurePath
 
 from graphtool.arguments import bad_argument
-from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError
+from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, UsageError
 from graphtool.files import atomic_write, write_text
 from graphtool.rendering import problems
 from graphtool.rendering._drawing import Drawing, Focus, draw, higher
@@ -90,10 +90,10 @@ def render(
     `radius` edges of it is drawn with all its operators. A layout that takes more than `seconds` is
     tried at the next level, and the report of the Picture says so.
 
-    Raises UsageError: GT402 for another ending, GT407 for another level, GT408, GT410, GT411 for a
+    Raises UsageError: GT402 for another ending, GT248 for another level, GT248, GT248, GT248 for a
     Report that is about no two networks, GT248 for what is no path or number. Raises ReadError:
-    GT101 or GT102 for a focus, and as `gt.read` does. Raises GraphtoolError: GT401, GT403, GT405
-    and GT406 where no engine draws it, GT601 where the file can't be written.
+    GT101 or GT102 for a focus, and as `gt.read` does. Raises GraphtoolError: GT401 and GT403
+    where no engine draws it, GT601 where the file can't be written.
     """
     errors = tuple(_argument_errors(path, radius, seconds))
     if errors:
@@ -124,14 +124,15 @@ def _argument_errors(path: object, radius: object, seconds: object) -> Iterator[
     if not (path is None or isinstance(path, str | PathLike)):
         yield bad_argument("path", path, "the path of a file", _CALL)
     if not isinstance(radius, int) or isinstance(radius, bool) or radius < 1:
-        yield problems.no_radius(radius)
+        yield bad_argument("radius", radius, "a whole number of 1 or more", "radius=2")
     if not isinstance(seconds, int | float) or not 0 < seconds <= _MAX_SECONDS:
         expected = f"a number above 0, {_MAX_SECONDS} at most"
         yield bad_argument("seconds", seconds, expected, f"{_CALL[:-1]}, seconds=60)")
 
 
 def _picture(subject: Subject, drawing: Drawing, *diagnostics: Diagnostic) -> Picture:
-    report = Report.of((*diagnostics, *map(problems.left_out, drawing.notes)))
+    notes = (problems.simplified(note, Severity.NOTE) for note in drawing.notes)
+    report = Report.of((*diagnostics, *notes))
     return Picture(subject=subject, dot=drawing.dot, level=drawing.level, report=report)
 
 
@@ -146,8 +147,10 @@ def _lay_out(
         except LayoutTimeoutError:
             level = higher(drawing.level)
             if level is None:
-                raise GraphtoolError(problems.layout_took_too_long(engine.name, seconds)) from None
-        raised.append(problems.level_raised(drawing.level.value, level.value, seconds))
+                raise GraphtoolError(problems.layout_timeout(engine.name, seconds)) from None
+        slow = f"the layout at level {drawing.level.value} took over {seconds:g} s"
+        message = f"{slow}: drawn at level {level.value}"
+        raised.append(problems.simplified(message, help=problems.FOCUS))
         drawing = draw(subject, level)
 
 
@@ -165,12 +168,13 @@ def extension_of(path: str | PathLike[str]) -> str:
 def _check_level(level: Level | str | None, focus: str | None) -> Level | None:
     """Convert a level, and check that it can be drawn with the focus.
 
-    Raises UsageError: GT407, GT408.
+    Raises UsageError: GT248.
     """
     known = [known.value for known in Level]
     if level is not None and level not in known:
-        raise UsageError(problems.unknown_level(str(level), known))
+        expected = f"one of {', '.join(f'`{name}`' for name in known)}"
+        raise UsageError(bad_argument("level", level, expected, f'level="{known[0]}"'))
     converted = None if level is None else Level(level)
     if focus is not None and converted not in (None, Level.OP):
-        raise UsageError(problems.level_without_focus(converted.value))
+        raise UsageError(bad_argument("level", level, "`op` around a focus", 'level="op"'))
     return converted

@@ -9,11 +9,11 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from graphtool.arguments import bad_argument
 from graphtool.both import Both
 from graphtool.diagnostics import Report, UsageError
 from graphtool.graph import Graph
 from graphtool.matching import PairSet
-from graphtool.rendering import problems
 from graphtool.structure import Structure, analyse
 
 # Merging is imported only for a merge: its import takes half as long as a picture.
@@ -81,9 +81,9 @@ def scene_of_plan(plan: MergePlan, pairs: PairSet | None = None) -> Scene:
 def subject_of(x: Drawable) -> tuple[Subject, Report]:
     """Return the network or Scene of a Graph, PairSet, Report, Merged, or argument of `read`.
 
-    For the folder of a merge, the report warns of files changed since it was saved: GT618, GT637.
+    For the folder of a merge, the report warns of files changed since it was saved: GT613, GT618.
 
-    Raises UsageError: GT411 for a Report that is not about two networks; ReadError as `read` does.
+    Raises UsageError: GT248 for a Report that is not about two networks; ReadError as `read` does.
     """
     if isinstance(x, (str, PathLike)):
         path: str = fspath(x)
@@ -102,7 +102,9 @@ def subject_of(x: Drawable) -> tuple[Subject, Report]:
 def _scene_of_report(report: Report) -> Scene:
     graphs = [graph for graph in report.about if isinstance(graph, Graph)]
     if len(graphs) != 2:
-        raise UsageError(problems.report_of_nothing())
+        expected = "a Report about two networks, from `check_merge` or `check_pairs`"
+        example = "gt.render(gt.check_merge(teacher, student, feed_map), path)"
+        raise UsageError(bad_argument("x", report, expected, example))
     return Scene(pairs=PairSet(teacher=graphs[0], student=graphs[1], pairs=()), report=report)
 
 

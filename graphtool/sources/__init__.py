@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 from graphtool.diagnostics import UsageError
 from graphtool.graph import Graph
 from graphtool.paths import path_exists
-from graphtool.sources import problems
+from graphtool.readers.problems import no_such_path
+from graphtool.sources.problems import not_a_source
 
 __all__ = ["Source", "read", "read_without_teachers"]
 
@@ -36,7 +37,7 @@ def read(source: Source, *, inputs: Sequence[str] = (), train: bool = False) -> 
     Files are read without Paddle and never executed; `module:callable` runs the user's code.
 
     Raises ReadError with a GT0xx Diagnostic if the source cannot be read. Raises UsageError if it
-    is empty or not a source (GT046), or if the inputs do not fit.
+    is empty or not a source (GT036), or if the inputs do not fit.
     """
     if isinstance(source, Graph):
         return source
@@ -45,7 +46,7 @@ def read(source: Source, *, inputs: Sequence[str] = (), train: bool = False) -> 
     from graphtool.backend.live import is_live, live_program
 
     if not is_live(source):
-        raise UsageError(problems.not_a_source(type(source).__name__))
+        raise UsageError(not_a_source(source))
     return live_program(source).graph
 
 
@@ -65,7 +66,7 @@ def read_without_teachers(source: Source) -> Graph:
 
 def _read_path_or_callable(source: str, inputs: Sequence[str], *, train: bool) -> Graph:
     if not source:
-        raise UsageError(problems.nameless_model())
+        raise UsageError(no_such_path(""))
     _, colon, name = source.rpartition(":")
     if colon and "/" not in name and not path_exists(source):
         from graphtool.sources._builder import build

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from graphtool.backend.errors import shortened_message
 from graphtool.backend.live import LiveProgram
 from graphtool.backend.paddle import Paddle, load_paddle, program_lock
-from graphtool.diagnostics import ReadError, Report
+from graphtool.diagnostics import ReadError, Report, Severity, listed
 from graphtool.selectors import nearest_names
 from graphtool.sources import problems
 from graphtool.sources._inputs import Input
@@ -29,6 +29,7 @@ from graphtool.sources.layers import (
     live_program_of,
 )
 from graphtool.sources.user_code import Attempt, user_frames
+from graphtool.text import inspect_command, shell_command, shell_option
 
 __all__ = ["build"]
 
@@ -47,9 +48,8 @@ def build(
     where `set_state_dict` writes to the global Scope before any startup program ran, and those of a
     Network that it returns, go into `scope`, by default a temporary one.
 
-    Raises UsageError: GT036 malformed spec, GT037 malformed input, GT041 missing input, GT042 input
-    without a parameter. Raises ReadError: GT030 no Paddle, GT034 forward fails, GT035 callable
-    raises, GT038 module does not import, GT039 no such attribute, GT040 wrong return type.
+    Raises UsageError: GT036 malformed spec, GT037 malformed, missing or unknown input. Raises
+    ReadError: GT030 no Paddle, GT034 the code fails, GT036 the code makes no network.
     """
     module, name = parse_spec(spec)
     feeds = [parse_input(text) for text in inputs]
@@ -83,7 +83,9 @@ def _imported(name: str) -> ModuleType:
     if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(error.name):
         frames = ()
     reason = f"{type(error).__name__}: {shortened_message(str(error))}"
-    raise ReadError(problems.module_not_imported(name, reason, frames))
+    command = shell_command("python", "-c", f"import {name}")
+    message = f"module `{name}` cannot be imported"
+    raise ReadError(problems.code_failed(message, reason, frames, command))
 
 
 def _attribute(module: ModuleType, name: str, inputs: Sequence[str]) -> _UserObject:
@@ -91,7 +93,16 @@ def _attribute(module: ModuleType, name: str, inputs: Sequence[str]) -> _UserObj
     for part in name.split("."):
         if not hasattr(target, part):
             near = nearest_names(part, list(_callables(target)))
-            raise ReadError(problems.no_such_attribute(module.__name__, name, near, inputs))
+            options = (shell_option("--input", text) for text in inputs)
+            raise ReadError(
+                problems.not_a_network(
+                    f"module `{module.__name__}` has no `{name}`",
+                    notes=(f"nearest: {listed(near)}",) if near else (),
+                    help=" ".join((inspect_command(f"{module.__name__}:{near[0]}"), *options))
+                    if near
+                    else None,
+                )
+            )
         target = getattr(target, part)
     return target
 
@@ -115,10 +126,12 @@ def _build(
     elif callable(target):
         built = build_factory(target, feeds, name=spec, train=train)
     else:
-        kind: str = type(target).__name__
-        raise ReadError(problems.wrong_type(spec, kind))
+        message = f"`{spec}` is of type `{type(target).__name__}`; wanted a Layer or a Program"
+        raise ReadError(problems.not_a_network(message))
     if isinstance(built, Network):
         return built
     # The user's code built the Program: the inputs given are ignored.
-    report = Report((problems.inputs_not_used(spec),) if feeds else ())
+    message = f"`{spec}` makes a Program, which has its own feeds: the inputs are ignored"
+    found = problems.bad_input(message, severity=Severity.NOTE)
+    report = Report((found,) if feeds else ())
     return replace(built, graph=replace(built.graph, source=spec, report=report))

@@ -10,10 +10,10 @@ from itertools import takewhile
 from numbers import Integral
 from typing import cast
 
-from graphtool.arguments import bad_argument
+from graphtool.arguments import bad_argument, short_repr
 from graphtool.backend.facts import dtype_name
 from graphtool.backend.paddle import Paddle, load_paddle
-from graphtool.diagnostics import UsageError
+from graphtool.diagnostics import UsageError, listed
 from graphtool.dtypes import BY_NAME
 from graphtool.graph import UNKNOWN_DIM
 from graphtool.sources import problems
@@ -73,7 +73,7 @@ def as_inputs(specs: object) -> list[Input]:
 
     InputSpecs have the batch already.
 
-    Raises UsageError: GT248 if `specs` is not a list, GT047 for other items.
+    Raises UsageError: GT248 if `specs` is not a list, GT037 for other items.
     """
     items = cast("Sequence[object]", specs) if isinstance(specs, list | tuple) else ()
     bare = _as_input(cast("object", specs))
@@ -86,7 +86,16 @@ def as_inputs(specs: object) -> list[Input]:
     inputs = [one for one in converted if one is not None]
     if len(inputs) < len(converted):
         invalid = [item for item, one in zip(items, converted, strict=True) if one is None]
-        raise UsageError(*(problems.bad_input_spec(item, unlisted or inputs) for item in invalid))
+        expected = "a shape, `(name, shape)`, `(name, shape, dtype)` or an InputSpec"
+        call = problems.from_layer_call(unlisted or inputs)
+        raise UsageError(
+            *(
+                problems.bad_input(
+                    f"`input_spec` has `{short_repr(item)}`; wanted {expected}", help=call
+                )
+                for item in invalid
+            )
+        )
     return inputs
 
 
@@ -140,16 +149,25 @@ def _dtype_name(dtype: object) -> str | None:
 def check_inputs(name: str, layer: Paddle, inputs: Sequence[Input]) -> None:
     """Check that inputs and parameters of `forward` match.
 
-    Raises UsageError: GT041 for a required parameter without an input, GT042 for an input without a
+    Raises UsageError: GT037 for a required parameter without an input, or an input without a
     parameter.
     """
     signature = _signature(layer)
     if not inputs:
-        raise UsageError(problems.missing_input(name, signature.required or signature.parameters))
+        wanted = signature.required or signature.parameters
+        notes = (f"its forward takes {_names(wanted)}",) if wanted else ()
+        items = [(one if len(wanted) > 1 else "", problems.SAMPLE) for one in wanted or ("",)]
+        message = f"`{name}` is a Layer: the shapes of its inputs are needed"
+        command = problems.build_command(name, items)
+        raise UsageError(problems.bad_input(message, notes=notes, help=command))
     unexpected = _unexpected(signature, inputs)
     if unexpected:
-        suggested = _suggested(signature, inputs)
-        raise UsageError(problems.unknown_input(name, unexpected, signature.parameters, suggested))
+        wanted = signature.parameters
+        once = ", each once" if len(wanted) > 1 else ""
+        message = f"`{name}` cannot take the input {_names(unexpected)}"
+        notes = (f"its forward takes {_names(wanted) or 'no inputs'}{once}",)
+        command = problems.build_command(name, list(_suggested(signature, inputs).items()))
+        raise UsageError(problems.bad_input(message, notes=notes, help=command))
     named = named_inputs(layer, inputs)
     by_name = named.keys() <= set(signature.parameters)
     matched = dict(
@@ -157,8 +175,15 @@ def check_inputs(name: str, layer: Paddle, inputs: Sequence[Input]) -> None:
     )
     missing = [parameter for parameter in signature.required if parameter not in matched]
     if missing:
-        spelt = {parameter: feed.spelling for parameter, feed in matched.items()}
-        raise UsageError(problems.missing_input(name, missing, spelt))
+        items = [(parameter, feed.spelling) for parameter, feed in matched.items()]
+        items += [(parameter, problems.SAMPLE) for parameter in missing]
+        message = f"`{name}` also needs the shape of {_names(missing)}"
+        command = problems.build_command(name, items)
+        raise UsageError(problems.bad_input(message, help=command))
+
+
+def _names(names: Sequence[str]) -> str:
+    return listed(names, len(names))
 
 
 def _suggested(signature: _ForwardSignature, inputs: Sequence[Input]) -> dict[str, str]:
@@ -169,7 +194,7 @@ def _suggested(signature: _ForwardSignature, inputs: Sequence[Input]) -> dict[st
     for parameter in signature.parameters:
         shape = known.get(parameter) or next(unknown, None)
         if shape is not None or parameter in signature.required:
-            suggested[parameter] = shape or "3,224,224"
+            suggested[parameter] = shape or problems.SAMPLE
     return suggested
 
 

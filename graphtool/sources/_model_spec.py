@@ -17,6 +17,7 @@ _INPUT = re.compile(
     r"(?P<dims>(?:\?|-1|[1-9]\d{0,17})(?:,(?:\?|-1|[1-9]\d{0,17}))*|scalar)"
     r"(?::(?P<dtype>\w+))?"
 )
+_INPUTS = "--input 3,224,224, or --input NAME=3,224,224:float32 for each input"
 
 
 def is_callable_spec(source: str) -> bool:
@@ -33,7 +34,9 @@ def parse_spec(spec: str) -> tuple[str, str]:
     if match is None or match["module"].endswith(".py"):
         guess = spec.removeprefix("./").replace("/", ".").replace(".py:", ":")
         example = guess if is_callable_spec(guess) else "paddle.vision.models:resnet50"
-        raise UsageError(problems.bad_callable_spec(spec, example))
+        command = problems.build_command(example, [("", problems.SAMPLE)])
+        message = f"`{spec}` is not a `module:callable`"
+        raise UsageError(problems.not_a_network(message, help=command))
     return match["module"], match["name"]
 
 
@@ -47,7 +50,8 @@ def parse_input(text: str) -> Input:
     match = _INPUT.fullmatch(text.replace(" ", ""))
     dtype = match["dtype"] or "float32" if match else ""
     if match is None or dtype not in DTYPES:
-        raise UsageError(problems.bad_input(text, sorted(DTYPES)))
+        notes = (f"dtypes: {', '.join(sorted(DTYPES))}",)
+        raise UsageError(problems.bad_input(f"`{text}` is not an input", notes=notes, help=_INPUTS))
     dims = () if match["dims"] == "scalar" else tuple(map(_dim, match["dims"].split(",")))
     return Input((UNKNOWN_DIM, *dims), dtype, match["name"], exact=True)
 

@@ -114,10 +114,10 @@ def from_layer(
     than `timeout` seconds is aborted; None waits forever. Inside a `paddle.amp.auto_cast` without
     effect it warns: GT055.
 
-    Raises ReadError: GT033 for a Layer made in static mode, GT034 if its forward fails, GT035 if
-    the factory fails, GT040 if it makes no Layer; GT034 and GT035 also after `timeout`. Raises
-    UsageError: GT041 for a missing input, GT042 for an input without a parameter of `forward`,
-    GT047 for an invalid item of `input_spec`, GT048 if `layer` makes no Layer, GT248.
+    Raises ReadError: GT034 if the forward or the factory fails or exceeds `timeout`, GT036 for a
+    Layer made in static mode, or if the factory makes no Layer. Raises UsageError: GT036 if `layer`
+    cannot make a Layer, GT037 for an invalid item of `input_spec`, a missing input, or one without
+    a parameter of `forward`, GT248.
     """
     paddle = load_paddle()
     dtype = ineffective_auto_cast()
@@ -130,13 +130,16 @@ def from_layer(
         raise UsageError(bad_argument("timeout", timeout, expected, problems.FROM_LAYER))
     inputs, name = as_inputs(input_spec), _layer_name(layer)
     if not callable(layer):
-        raise UsageError(problems.not_a_layer(type(layer).__name__, inputs))
+        kind = type(layer).__name__
+        message = f"a `{kind}` is not a Layer, nor a class or function that makes one"
+        raise UsageError(problems.not_a_network(message, help=problems.from_layer_call(inputs)))
     if isinstance(layer, paddle.nn.Layer):
         network = build_layer(layer, inputs, name=name, train=train, timeout=timeout)
     else:
         network = build_factory(layer, inputs, name=name, train=train, timeout=timeout)
     if isinstance(network, LiveProgram):
-        raise ReadError(problems.wrong_type(name, "Program", "a `paddle.nn.Layer`"))
+        message = f"`{name}` returns a `Program`; wanted a `paddle.nn.Layer`"
+        raise ReadError(problems.not_a_network(message))
     advance_counters(network.program, counted_names(network.graph))
     return network
 
@@ -194,17 +197,27 @@ def build_factory(
             made = factory()
     if attempt.error is not None:
         reason, frames = _error_summary(attempt.error), user_frames(attempt.error)
-        wrapper = _wrapper_help(name, factory)
-        raise ReadError(problems.callable_raised(name, reason, frames, wrapper))
+        message, wrapper = f"calling `{name}` failed", _wrapper_help(name, factory)
+        raise ReadError(problems.code_failed(message, reason, frames, wrapper))
     if isinstance(made, Network):
         return live_program_of(made)
     if is_program(made):
         return LiveProgram.of(made)
-    raise ReadError(
-        problems.static_layer(type(made).__name__, inputs)
-        if isinstance(made, load_paddle().nn.Layer)
-        else problems.wrong_type(name, type(made).__name__)
-    )
+    if isinstance(made, load_paddle().nn.Layer):
+        raise _static_layer(made, inputs)
+    raise _wrong_type(name, made)
+
+
+def _static_layer(layer: Paddle, inputs: Sequence[Input]) -> ReadError:
+    kind = type(layer).__name__
+    message = f"the parameters of this `{kind}` belong to another static Program"
+    call = problems.from_layer_call(inputs, f"lambda: {kind}(...)")
+    return ReadError(problems.not_a_network(message, help=call))
+
+
+def _wrong_type(name: str, made: Paddle) -> ReadError:
+    message = f"`{name}` returns a `{type(made).__name__}`"
+    return ReadError(problems.not_a_network(f"{message}; wanted a `paddle.nn.Layer` or a Program"))
 
 
 def live_program_of(network: Network) -> LiveProgram:
@@ -251,9 +264,9 @@ def _build(
     Raises as `from_layer` does.
     """
     if not isinstance(layer, load_paddle().nn.Layer):
-        raise ReadError(problems.wrong_type(name, type(layer).__name__))
+        raise _wrong_type(name, layer)
     if not all(map(is_dynamic_parameter, layer.parameters())):
-        raise ReadError(problems.static_layer(type(layer).__name__, inputs))
+        raise _static_layer(layer, inputs)
     check_inputs(name, layer, inputs)
     attempt, network = Attempt(timeout), None
     with attempt:
@@ -261,14 +274,23 @@ def _build(
     if network is None or attempt.error is not None:
         assert attempt.error is not None
         reason, frames = _error_summary(attempt.error), user_frames(attempt.error)
-        raise ReadError(problems.forward_failed(name, inputs, reason, frames))
+        raise _forward_failed(name, inputs, reason, frames)
     mismatch = _channel_mismatch(network.graph)
     if mismatch is None and not network.fetches:
         mismatch = "it returns no tensor"
     if mismatch is not None:
-        raise ReadError(problems.forward_failed(name, inputs, mismatch))
+        raise _forward_failed(name, inputs, mismatch)
     graph = replace(network.graph, source=name)
     return replace(network, live=replace(network.live, graph=graph))
+
+
+def _forward_failed(
+    name: str, inputs: Sequence[Input], reason: str, frames: Sequence[str] = ()
+) -> ReadError:
+    shown = ", ".join(f"`{feed}`" for feed in inputs)
+    command = problems.build_command(name, [(feed.name or "", feed.spelling) for feed in inputs])
+    message = f"`{name}` cannot be built with the inputs {shown}"
+    return ReadError(problems.code_failed(message, reason, frames, command))
 
 
 def _trace(

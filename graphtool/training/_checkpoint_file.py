@@ -17,6 +17,7 @@ from graphtool.readers import problems as reading
 from graphtool.readers._regular_file import check_not_special
 from graphtool.readers.tensor_files import Tensor, digest, read_tensors, write_tensors
 from graphtool.training import checkpoint_problems as problems
+from graphtool.version import UPGRADE
 
 __all__ = [
     "SCHEMA",
@@ -101,7 +102,7 @@ def _manifest_digest(manifest: Manifest, tensors: Iterable[Tensor]) -> str:
 def read_checkpoint(path: Path) -> CheckpointContents:
     """Read a checkpoint and verify its digest.
 
-    Raises ReadError: GT001, GT017, GT240, GT621, GT622.
+    Raises ReadError: GT001, GT010, GT240, GT621.
     """
     name = str(path)
     check_not_special(path)
@@ -125,7 +126,8 @@ def _decode_manifest(path: str, data: bytes) -> Manifest:
     try:
         schema = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("schema")
         if schema is not None and bytes(schema) != str(SCHEMA).encode():
-            raise ReadError(problems.newer_checkpoint(path, bytes(schema).decode(), SCHEMA))
+            reason = f"its `schema` is {bytes(schema).decode()}; this graphtool reads {SCHEMA}"
+            raise ReadError(problems.not_a_checkpoint(path, reason, UPGRADE))
         return msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ReadError(problems.not_a_checkpoint(path, f"its manifest: {error}")) from None

@@ -15,7 +15,7 @@ from threading import Condition, Thread
 
 __all__ = ["ENDED", "LostRanksError", "Peer", "Peers"]
 
-ENDED = "came to its end"
+ENDED = "finished"
 _ACTIVITY, _REASON, _PAYLOAD, _GAVE_UP = b"a", b"r", b"p", b"g"
 _NUMBER = Struct("!Q")
 

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import zlib
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,7 +18,7 @@ from types import FrameType, TracebackType
 from graphtool.backend.layer_weights import map_set_parameters
 from graphtool.backend.optimizers import average_over_ranks, broadcast_from_first, rank_store
 from graphtool.backend.paddle import Paddle, load_paddle
-from graphtool.diagnostics import Diagnostic, GraphtoolError, warn
+from graphtool.diagnostics import Diagnostic, GraphtoolError, Severity, warn
 from graphtool.text import elided, printable
 from graphtool.training import rank_problems as problems
 from graphtool.training._alike import Description
@@ -111,7 +111,14 @@ class _Launch:
     def loss(self, lost: tuple[Peer, ...]) -> Diagnostic:
         fates = {one.rank: _fate(one) for one in lost}
         heard = {one.rank: one.activity for one in lost}
-        return problems.lost_rank(*_which(), fates, heard)
+        which = ", and ".join(f"rank {rank}, which {fate}" for rank, fate in fates.items())
+        last = [f"rank {rank} last reported {what}" for rank, what in heard.items()]
+        rank, ranks = _which()
+        return problems.lost_rank(
+            f"rank {rank} of {ranks} has lost {which}",
+            notes=[*last, "no further step is possible: it takes the gradients of all ranks"],
+            help=_tail(fates),
+        )
 
 
 _launch = _Launch()
@@ -124,15 +131,31 @@ def _which() -> tuple[int, int]:
 def _fate(peer: Peer) -> str:
     if not peer.gone:
         return "has not answered in time, though it runs"
-    return peer.reason or "is gone without a word"
+    return peer.reason or "ended without a message"
+
+
+def _tail(ranks: Iterable[int]) -> str:
+    return f"tail {' '.join(f'log/workerlog.{rank}' for rank in ranks)}"
+
+
+def _late(late: Sequence[int], waited: str | None) -> GraphtoolError:
+    """Report ranks that did not come to `gt.minimize`, or that gave up waiting (None)."""
+    rank, ranks = _which()
+    others = ", ".join(f"rank {one}" for one in late)
+    what = (
+        f"{waited} for {others} to come to `gt.minimize`"
+        if waited
+        else f"came to `gt.minimize` after {others} had given up waiting for all ranks"
+    )
+    return GraphtoolError(problems.lost_rank(f"rank {rank} of {ranks} {what}", help=_tail(late)))
 
 
 def meet(limit: float) -> None:
     """Wait until every rank has come here; from then on each knows when another is lost.
 
     Where one gives up waiting, all do. Where one has no way to another, all of them go on without
-    lines: nothing is compared, and a loss is noticed by Paddle alone. Raises GraphtoolError: GT545.
-    Warns with GT548.
+    lines: nothing is compared, and a loss is noticed by Paddle alone. Raises GraphtoolError: GT538.
+    Warns with GT538 as well.
     """
     if _launch.peers is not None:
         return
@@ -148,10 +171,15 @@ def meet(limit: float) -> None:
             lines = connected(meeting, host)
     except LostRanksError as lost:
         waited = "waited, until that was gone," if lost.gone else f"waited {limit:g} seconds"
-        late = problems.late_rank(rank, ranks, lost.ranks, None if lost.gave_up else waited)
-        raise GraphtoolError(late) from None
+        raise _late(lost.ranks, None if lost.gave_up else waited) from None
     except UnreachableError as no_way:
-        warn(problems.unreachable_rank(rank, ranks, str(no_way)))
+        warn(
+            problems.lost_rank(
+                f"rank {rank} of {ranks} goes on without a connection to the others: {no_way}",
+                severity=Severity.WARNING,
+                help="open all TCP ports between the hosts of the launch",
+            )
+        )
         _launch.peers = Peers({}, _launch.hear)
         return
     _launch.peers = Peers(lines, _launch.hear)
@@ -169,7 +197,7 @@ def _stopped_while_waiting(rank: int, ranks: int) -> Generator[None, None, None]
         del number, frame
         others = tuple(other for other in range(ranks) if other != rank)
         stopped = "was stopped while it waited"
-        raise GraphtoolError(problems.late_rank(rank, ranks, others, stopped)) from None
+        raise _late(others, stopped) from None
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
@@ -181,7 +209,7 @@ def _stopped_while_waiting(rank: int, ranks: int) -> Generator[None, None, None]
 def require_alike(mine: Description, limit: float) -> None:
     """See that all ranks that this one has a line to train the same.
 
-    Raises GraphtoolError: GT538, GT545, GT546, on every rank.
+    Raises GraphtoolError: GT538, GT546, on every rank.
     """
     peers = _launch.peers
     assert peers is not None
@@ -203,13 +231,13 @@ def _exchanged(peers: Peers, payload: bytes, limit: float) -> dict[int, bytes]:
         found = peers.exchange(payload, limit)
     except LostRanksError as lost:
         if lost.gave_up:
-            raise GraphtoolError(problems.late_rank(*_which(), lost.ranks, None)) from None
+            raise _late(lost.ranks, None) from None
         missing = tuple(peers.all[rank] for rank in lost.ranks)
         if any(peer.gone for peer in missing):
             gone = tuple(peer for peer in missing if peer.gone)
             raise GraphtoolError(_launch.loss(gone)) from None
         waited = f"waited {limit:g} seconds"
-        raise GraphtoolError(problems.late_rank(*_which(), lost.ranks, waited)) from None
+        raise _late(lost.ranks, waited) from None
     _launch.silent = False
     return found
 

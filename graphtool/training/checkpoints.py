@@ -10,6 +10,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import cast
 
+from graphtool.arguments import bad_argument
 from graphtool.backend.generators import can_restore, random_state, set_random_state
 from graphtool.backend.optimizers import (
     accumulators,
@@ -21,9 +22,11 @@ from graphtool.backend.optimizers import (
 from graphtool.backend.paddle import Paddle, load_paddle, program_lock
 from graphtool.backend.tensors import copy_from_scope, full_like, initialised_tensors, set_tensors
 from graphtool.checks import persistable_names, used_names
-from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, UsageError
+from graphtool.checks.parameters import uninitialised_parameters
+from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, UsageError, listed
 from graphtool.graph import Value, fits_shape
 from graphtool.merging import Merged
+from graphtool.merging.folder import other_release
 from graphtool.readers.tensor_files import Tensor, digest
 from graphtool.text import escaped_bounded
 from graphtool.training import checkpoint_problems as problems
@@ -84,15 +87,16 @@ def save_checkpoint(
     distributed training each rank saves its own file: random state and running statistics differ.
     Paddle 2.6 exposes no random state, so its generator is reseeded there.
 
-    Raises GraphtoolError: GT601, GT620 for uninitialised Variables. Raises UsageError: GT248, GT625
-    for another optimizer, GT629.
+    Raises GraphtoolError: GT601, GT235 for uninitialised Variables. Raises UsageError: GT248, GT625
+    for another optimizer.
     """
     state = _TrainingState.of(program, optimizer)
     check_scope(scope)
     scope = load_paddle().static.global_scope() if scope is None else scope
     variables = state.variables()
     if type(step) is not int or step < 0:
-        raise UsageError(problems.bad_step(repr(step)))
+        example = "gt.save_checkpoint(path, merged, optimizer, step=1000)"
+        raise UsageError(bad_argument("step", step, "a whole number of 0 or more", example))
     if not state.is_minimized:
         raise UsageError(problems.never_minimized(state.optimizer_name))
     _require_initialised([*variables.values(), *state.info.teacher_weights], scope)
@@ -132,8 +136,8 @@ def load_checkpoint(
     operators, another release of Paddle, another device, another learning rate. An optimizer with a
     number for its learning rate keeps that.
 
-    Raises GraphtoolError with all problems and nothing changed: GT620 for a teacher without
-    weights, GT623 to GT626. Raises ReadError: GT001, GT017, GT240, GT621, GT622 for the file.
+    Raises GraphtoolError with all problems and nothing changed: GT235 for a teacher without
+    weights, GT623, GT624, GT625. Raises ReadError: GT001, GT010, GT240, GT621 for the file.
     Raises UsageError: GT248.
     """
     file = Path(fspath(path))
@@ -265,7 +269,12 @@ def _require_initialised(names: list[str], scope: Paddle) -> None:
     held = initialised_tensors(scope, names)
     empty = [name for name in names if name not in held]
     if empty:
-        raise GraphtoolError(problems.state_not_there(empty, len(names)))
+        raise GraphtoolError(
+            uninitialised_parameters(
+                f"{len(empty)} of {len(names)} Variables are uninitialised: {listed(empty)}",
+                help="gt.save_checkpoint(path, merged, optimizer, step=step, scope=scope)",
+            )
+        )
 
 
 def _diagnostics(
@@ -280,21 +289,23 @@ def _diagnostics(
     if not state.is_minimized:
         yield problems.never_minimized(state.optimizer_name)
     if manifest.optimizer != state.optimizer_name:
-        names = manifest.optimizer, state.optimizer_name
-        call = f"{_optimizer_class(manifest)}(...)"
-        yield problems.other_optimizer(path, "optimizer", *names, call)
+        message = f"the optimizer was `{manifest.optimizer}` and is `{state.optimizer_name}` now"
+        yield problems.other_optimizer(path, message, f"{_optimizer_class(manifest)}(...)")
     if manifest.schedule != state.scheduler_name or not _have_same_fields(
         manifest.rates, state.scheduler_state()
     ):
-        names = manifest.schedule, state.scheduler_name
-        call = _rate_call(manifest)
-        yield problems.other_optimizer(path, "schedule of its rate", *names, call)
+        schedules = manifest.schedule, state.scheduler_name
+        was, now = (f"`{name}`" if name else "none" for name in schedules)
+        message = f"the schedule of its rate was {was} and is {now} now"
+        yield problems.other_optimizer(path, message, _rate_call(manifest))
     if state.is_minimized and manifest.optimizer == state.optimizer_name:
         yield from _variable_diagnostics(path, contents.tensors, state, variables)
     yield from _teacher_diagnostics(path, manifest, state, scope)
     yield from _environment_diagnostics(path, manifest, state)
     if manifest.rate is not None and state.rate is not None and manifest.rate != state.rate:
-        yield problems.other_rate(path, manifest.rate, state.rate, _rate_call(manifest))
+        now = f"`{state.rate:g}`"
+        message = f"the learning rate was `{manifest.rate:g}` and is {now} now: {now} is used"
+        yield problems.other_optimizer(path, message, _rate_call(manifest), Severity.WARNING)
 
 
 def _optimizer_class(manifest: Manifest) -> str:
@@ -337,9 +348,19 @@ def _variable_diagnostics(
         for key, name in variables.items()
         if key in tensors and not _fits(tensors[key], values[name])
     ]
-    if missing or unexpected or misshapen:
-        yield problems.other_state(
-            path, missing=missing, unexpected=unexpected, misshapen=misshapen
+    found = {
+        "not in the file": missing,
+        "not in the Program": unexpected,
+        "of another shape or dtype": misshapen,
+    }
+    found = {what: keys for what, keys in found.items() if keys}
+    if found:
+        counts = ", ".join(f"{len(keys)} {what}" for what, keys in found.items())
+        yield problems.other_program_state(
+            path,
+            f"the checkpoint does not fit the Program: {counts}",
+            [f"{what}: {listed(keys)}" for what, keys in found.items()],
+            "build the Program by the code that the checkpoint was written by",
         )
 
 
@@ -353,11 +374,17 @@ def _teacher_diagnostics(
     _require_initialised(state.info.teacher_weights, scope)
     saved, current = manifest.teachers, state.teachers(scope)
     if len(saved) != len(current):
-        yield problems.other_teacher(path, 1, f"one of {len(saved)}", f"one of {len(current)}")
+        yield _other_teacher(path, 1, f"one of {len(saved)}", f"one of {len(current)}")
         return
     for number, (old, new) in enumerate(zip(saved, current, strict=True), 1):
         if old.digest != new.digest:
-            yield problems.other_teacher(path, number, _described(old), _described(new))
+            yield _other_teacher(path, number, _described(old), _described(new))
+
+
+def _other_teacher(path: str, number: int, was: str, now: str) -> Diagnostic:
+    message = f"teacher {number} was {was} and is {now} now"
+    fix = "merged.load_teacher(...) with the weights of that time"
+    return problems.other_program_state(path, message, help=fix, role="teacher")
 
 
 def _described(teacher: SavedTeacher) -> str:
@@ -374,13 +401,16 @@ def _environment_diagnostics(
         if current.get(kind, 0) != saved.get(kind, 0)
     ]
     if differences:
-        yield problems.other_operators(path, differences)
+        message = f"the Program has other operators than then: {listed(differences)}"
+        yield problems.other_program_state(path, message, severity=Severity.WARNING)
     release = str(load_paddle().__version__)
     if manifest.paddle != release:
-        yield problems.other_place(path, "Paddle", manifest.paddle, release)
+        message = f"Paddle: `{manifest.paddle}` then, `{release}` now"
+        yield other_release(path, message, Severity.WARNING)
     if not can_restore(manifest.random):
         device = load_paddle().device.get_device()
-        yield problems.other_place(path, "random state", "of other generators", device)
+        message = f"random state: `of other generators` then, `{device}` now"
+        yield other_release(path, message, Severity.WARNING)
 
 
 def _apply(

@@ -13,10 +13,20 @@ from graphtool.backend.live import LiveProgram, clone_without_schedule
 from graphtool.backend.paddle import Paddle, static_mode
 from graphtool.backend.pir_editing import operations, remove_stack_pushes, set_test_mode
 from graphtool.backend.registry import set_merge_records
-from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError, warn
+from graphtool.checks.networks import random_in_test_mode
+from graphtool.diagnostics import (
+    Diagnostic,
+    GraphtoolError,
+    Report,
+    UsageError,
+    Where,
+    counted,
+    listed,
+    warn,
+)
 from graphtool.graph import Graph, ProgramKind
+from graphtool.merging.problems import not_fetchable
 from graphtool.ops import RANDOM
-from graphtool.training import evaluation_problems as problems
 from graphtool.training._dataflow import required_operators, training_operators
 from graphtool.training._program_info import ProgramInfo
 
@@ -70,13 +80,12 @@ def for_test(program: Paddle, *, fetch: Sequence[Paddle | str] | None = None) ->
 
     `fetch` has Values or Variables of `program`, or names. A name with a teacher's prefix is the
     teacher's, any other one the student's from before the merge. Without `fetch`, the outputs of
-    the network are fetched if they are known, as those of a Network or a saved model are. GT544
+    the network are fetched if they are known, as those of a Network or a saved model are. GT226
     warns of operators that stay random in test mode.
 
-    Raises GraphtoolError: GT540 without anything to fetch, GT541 for a Value of another Program,
-    GT542 for a gradient or an update, GT543 for a Value that can't be fetched, GT258 where Paddle
-    fails. Raises UsageError: GT248. Raises ReadError: GT101, GT102, GT031 for a name. `program` is
-    never changed.
+    Raises GraphtoolError: GT253 without anything to fetch, for a Value of another Program, a
+    gradient, an update or a Value that cannot be fetched; GT258 if Paddle fails. Raises
+    UsageError: GT248. Raises ReadError: GT101, GT102, GT031 for a name. `program` is never changed.
 
     Source: https://www.paddlepaddle.org.cn/documentation/docs/en/2.6/api/paddle/static/Program_en.html
     """
@@ -95,7 +104,13 @@ def make_evaluation(info: ProgramInfo, fetch: object) -> Evaluation:
         raise UsageError(bad_argument("fetch", fetch, wanted, call))
     names = _fetch_names(info, cast("Sequence[Paddle | str]", fetch))
     if not names:
-        raise GraphtoolError(problems.nothing_to_fetch(info.graph))
+        raise GraphtoolError(
+            not_fetchable(
+                "there is nothing to fetch",
+                (Where(program=info.graph.source),),
+                "test, (accuracy,) = gt.for_test(program, fetch=[accuracy])",
+            )
+        )
     with static_mode(info.live.kind):
         clone = _legacy_clone if info.live.kind is ProgramKind.LEGACY else _pir_clone
         program, fetches = clone(info, names)
@@ -103,14 +118,19 @@ def make_evaluation(info: ProgramInfo, fetch: object) -> Evaluation:
     set_merge_records(program, (), info.teacher_weights)
     live = LiveProgram.of(program)
     random = [each.name for each in live.graph.operators.values() if each.kind in RANDOM]
-    report = Report.of((problems.random_in_test(live.graph, random),) if random else ())
+    found = random_in_test_mode(
+        f"{counted(len(random), 'operator')} random in test mode: {listed(random)}",
+        where=(Where(program=live.graph.source),),
+        help="gt.from_layer(layer, input_spec, train=False)",
+    )
+    report = Report.of((found,) if random else ())
     return Evaluation(live=live, names=tuple(names), fetches=fetches, report=report)
 
 
 def _fetch_names(info: ProgramInfo, fetch: Iterable[Paddle | str]) -> list[str]:
     """Return the names of the fetches in the Graph.
 
-    Raises GraphtoolError: GT541, GT542, GT543, all at once.
+    Raises GraphtoolError: GT253, all at once.
     """
     graph, names = info.graph, list[str]()
     training = training_operators(graph)
@@ -119,7 +139,13 @@ def _fetch_names(info: ProgramInfo, fetch: Iterable[Paddle | str]) -> list[str]:
         value = info.value(item) if isinstance(item, str) else item
         name = info.name_of(value)
         if name is None:
-            errors.append(problems.foreign_fetch(graph, place, type(item).__name__))
+            errors.append(
+                not_fetchable(
+                    f"`fetch[{place}]`, a `{type(item).__name__}`, is not a Value of the Program",
+                    (Where(program=graph.source),),
+                    "give Values that were built in this Program, or names: fetch=['relu_4']",
+                )
+            )
             continue
         errors += _fetch_errors(graph, name, training)
         names.append(name)
@@ -131,9 +157,17 @@ def _fetch_names(info: ProgramInfo, fetch: Iterable[Paddle | str]) -> list[str]:
 def _fetch_errors(graph: Graph, name: str, training: Collection[str]) -> Iterator[Diagnostic]:
     operator = graph.producer(name)
     if operator is not None and operator.name in training:
-        yield problems.fetches_gradient(graph, name)
+        yield not_fetchable(
+            f"`{name}` is a gradient or an update, which a Program for test does not have",
+            (Where(program=graph.source, value=name, shape=graph.values[name].shape),),
+            "executor.run(program, fetch_list=[...])",
+        )
     elif (operator is not None and operator.block) or graph.values[name].shape is None:
-        yield problems.not_fetchable(graph, name)
+        yield not_fetchable(
+            f"`{name}` cannot be fetched: it is inside a branch or a loop, or not a tensor",
+            (Where(program=graph.source, value=name),),
+            f"gt.for_test(program, fetch=[{name.partition('/')[0]!r}])",
+        )
 
 
 def _pir_clone(info: ProgramInfo, names: Sequence[str]) -> tuple[Paddle, tuple[Paddle, ...]]:

@@ -1,4 +1,4 @@
-"""What can be wrong with exporting a student: GT630 to GT636, GT638."""
+"""What can be wrong with exporting a student."""
 
 from __future__ import annotations
 
@@ -11,48 +11,31 @@ from graphtool.graph import Graph, Shape, Value
 
 __all__ = [
     "Misfits",
-    "exists_already",
-    "layer_and_scope",
     "layer_does_not_fit",
-    "no_answer",
     "outputs_guessed",
-    "path_is_folder",
     "reads_what_is_not_the_students",
-    "student_not_initialised",
 ]
 
 _LISTED = 6
 
 
-@rule("GT630")
-def exists_already(names: Sequence[str], written: str) -> Diagnostic:
-    """Files that graphtool has not exported are in the way; the student was written beside them.
-
-    An earlier export is replaced: the record beside its files, `student.graphtool`, has their
-    checksums. What has none, or has changed since, is somebody else's and stays as it is; an
-    export comes at the end of a training, which an error would lose. `force=True` replaces such
-    files as well: all that an export may write, so that none is left over of another student.
-    """
-    return Diagnostic(
-        message=f"{listed(names, _LISTED)} {'is' if len(names) == 1 else 'are'} not of an earlier "
-        f"export: the student was written as `{written}`",
-        severity=Severity.WARNING,
-        help="gt.export_student(merged, path, force=True)",
-    )
-
-
-@rule("GT631")
+@rule("GT631", replaces=("GT635",))
 def outputs_guessed(graph: Graph, names: Sequence[str], *, is_clear: bool) -> Diagnostic:
-    """The Program does not say what it answers; outputs were found by its structure.
+    """The Program does not name its outputs, so they were inferred from its structure.
 
-    They are what a loss is told of, written out or not: the last Values that no label touches, the
-    logits of each head, the deepest first. Where there are several, some may be no answer at all,
-    as the last state of an RNN that nobody reads, and a loss that compares two towers names none:
-    say those that are wanted. A student that is handed to `gt.merge` as a Network knows its
+    They are what each loss predicts from, or else the logits of each head, the deepest first. If
+    there are several, some may be no prediction, such as an RNN's last state: name those that you
+    want. If none are found, name them too. A student that `gt.merge` got as a Network knows its
     outputs.
     """
+    if not names:
+        return Diagnostic(
+            message="the student's outputs are not known",
+            where=(Where(role="student", program=graph.source),),
+            help="gt.export_student(merged, path, fetch=['relu_4'])",
+        )
     return Diagnostic(
-        message=f"the outputs were found by structure: {listed(names, _LISTED)}",
+        message=f"the outputs were inferred from the structure: {listed(names, _LISTED)}",
         severity=Severity.NOTE if is_clear and len(names) == 1 else Severity.WARNING,
         where=tuple(
             Where(program=graph.source, value=name, shape=graph.values[name].shape)
@@ -74,45 +57,6 @@ def reads_what_is_not_the_students(graph: Graph, names: Sequence[str]) -> Diagno
         where=tuple(Where(role="merged", value=name) for name in names[:_LISTED]),
         notes=(f"the student is `{graph.source}`, as it was before the merge",),
         help="gt.export_student(merged, path)",
-    )
-
-
-@rule("GT633")
-def student_not_initialised(
-    names: Sequence[str], total: int, *, of_layer: bool, scoped: bool
-) -> Diagnostic:
-    """Parameters of the student hold nothing in the Scope: there is nothing to export.
-
-    Run the startup program, or load the parameters; `scope=` says where they are if that is not the
-    Scope of the merge, or the global one. The startup program of a Layer that was made in dynamic
-    mode sets none: `gt.merge` brings them into its Scope, and `gt.load_parameters` into any.
-    """
-    brought = "gt.export_student(merged, path)"
-    loaded = 'gt.load_parameters(merged, "student.pdparams")'
-    return Diagnostic(
-        message=f"{len(names)} of {total} parameters hold nothing: {listed(names, _LISTED)}",
-        where=tuple(Where(role="student", value=name) for name in names[:_LISTED]),
-        help=(brought if scoped else loaded) if of_layer else "executor.run(startup)",
-    )
-
-
-@rule("GT638")
-def layer_and_scope(layer: str, total: int, unlike: int = 0) -> Diagnostic:
-    """The student was never merged, and its Layer has weights of its own beside the Scope's.
-
-    Written are those of a Layer that was made in dynamic mode where the global Scope has none under
-    their names. Where it has others, those are written: the Network may have learnt there, or
-    another one left them, for Paddle counts names from 0 again at times. `scope=` says which Scope
-    is meant; from an empty one around the call, the Layer's are written.
-    """
-    own = f"written are the {counted(total, 'parameter')} that `{layer}` itself holds"
-    others = f"written are the Scope's parameters, {unlike} of them not as `{layer}` holds them"
-    call, empty = "gt.export_student(network, path", "paddle.static.Scope()"
-    apart = f"with paddle.static.scope_guard({empty}): {call})"
-    return Diagnostic(
-        message=others if unlike else own,
-        severity=Severity.WARNING,
-        help=apart if unlike else f"{call}, scope=scope)",
     )
 
 
@@ -156,31 +100,4 @@ def layer_does_not_fit(layer: str, misfits: Misfits, *, of_network: bool) -> Dia
     return Diagnostic(
         message=f"`{layer}` does not fit the student: {'; '.join(misfits)}",
         help=f"gt.export_student(merged, path{'' if of_network else ', layer=network'})",
-    )
-
-
-@rule("GT635")
-def no_answer(graph: Graph) -> Diagnostic:
-    """The student's outputs are not known and cannot be told from its structure.
-
-    Name them.
-    """
-    return Diagnostic(
-        message="what the student answers is not known",
-        where=(Where(role="student", program=graph.source),),
-        help="gt.export_student(merged, path, fetch=['relu_4'])",
-    )
-
-
-@rule("GT636")
-def path_is_folder(path: str, written: str) -> Diagnostic:
-    """The path is a folder, and the student was written into it.
-
-    The path is to be what the files are called, without their endings, as Paddle's own functions
-    take it: `out/student` makes `out/student.pdiparams`.
-    """
-    return Diagnostic(
-        message=f"`{path}` is a folder: written into it, as `{written}`",
-        severity=Severity.WARNING,
-        help=f"gt.export_student(merged, {written!r})",
     )

@@ -31,6 +31,7 @@ from graphtool.backend.tensors import (
     share_tensors,
 )
 from graphtool.checks import persistable_names
+from graphtool.checks.parameters import uninitialised_parameters, unlike_layer
 from graphtool.diagnostics import (
     Diagnostic,
     GraphtoolError,
@@ -38,10 +39,13 @@ from graphtool.diagnostics import (
     Report,
     Severity,
     UsageError,
+    Where,
+    counted,
+    listed,
     warn,
 )
 from graphtool.dtypes import FLOAT_DTYPES
-from graphtool.files import atomic_replace
+from graphtool.files import atomic_replace, exists_already
 from graphtool.graph import DROPOUT_STATE_DTYPE, Graph, Shape, Value, is_dropout_state, shapes_agree
 from graphtool.matching.fingerprint import fingerprints
 from graphtool.merging._whole import check_not_truncated
@@ -120,16 +124,16 @@ def export_student(
     are unclear. The feeds are those that the fetches need. Parameters come from `scope`; by default
     from the Scope of the merge, or from the global Scope without a merge. If the global Scope holds
     none of the parameters of a Network whose Layer was made in dynamic mode, they come from that
-    Layer. GT638 warns then, and if the two differ. Either all files are written or none.
+    Layer. GT247 warns then, and if the two differ. Either all files are written or none.
 
     An earlier export of the same name is replaced, unless its files have been modified. Other files
     in the way are kept, and the export succeeds under another name, so that no training is lost:
-    see `files`, and the warning GT630. If `path` is a folder, the files are written into it
-    (GT636). With `force`, files that graphtool did not write are replaced too.
+    see `files`, and the warning GT604. If `path` is a folder, the files are written into it
+    (GT604 too). With `force`, files that graphtool did not write are replaced too.
 
-    Raises UsageError: GT248. Raises GraphtoolError: GT540 to GT543 for what can't be fetched, GT632
-    for an output that needs the teacher or an adapter, GT633 for uninitialised parameters, GT634
-    for a Layer that does not fit, GT635 if the outputs cannot be inferred, GT258 where Paddle
+    Raises UsageError: GT248. Raises GraphtoolError: GT253 to GT253 for what can't be fetched, GT632
+    for an output that needs the teacher or an adapter, GT235 for uninitialised parameters, GT634
+    for a Layer that does not fit, GT631 if the outputs cannot be inferred, GT258 where Paddle
     fails, GT601. Raises ReadError for a name: GT101, GT102, GT031.
     """
     _check_path(path)
@@ -186,8 +190,10 @@ def _available_path(requested: Path, *, force: bool) -> tuple[Path, tuple[Diagno
     """
     found: list[Diagnostic] = []
     if requested.is_dir() or not requested.name:
-        found.append(problems.path_is_folder(str(requested), str(requested / _DEFAULT_NAME)))
-        requested /= _DEFAULT_NAME
+        folder, requested = requested, requested / _DEFAULT_NAME
+        message = f"`{folder}` is a folder: written into it, as `{requested}`"
+        fix = f"gt.export_student(merged, {str(requested)!r})"
+        found.append(exists_already(message, fix, Severity.WARNING))
     tidy(requested.parent)
     target, names = requested, (f"{requested.name}-{number}" for number in count(2))
     in_the_way = conflicts = list(_conflicts(requested, force=force))
@@ -195,7 +201,10 @@ def _available_path(requested: Path, *, force: bool) -> tuple[Path, tuple[Diagno
         target = requested.with_name(next(names))
         conflicts = list(_conflicts(target, force=force))
     if in_the_way:
-        found.append(problems.exists_already(in_the_way, str(target)))
+        foreign = f"{listed(in_the_way)} {'is' if len(in_the_way) == 1 else 'are'}"
+        message = f"{foreign} not of an earlier export: the student was written as `{target}`"
+        fix = "gt.export_student(merged, path, force=True)"
+        found.append(exists_already(message, fix, Severity.WARNING))
     return target, tuple(found)
 
 
@@ -296,7 +305,7 @@ def _outputs(graph: Graph) -> tuple[Sequence[str], tuple[Diagnostic, ...]]:
     names = [head.output if _is_prediction(graph, head) else head.logits for head in heads]
     names = [name for name in names if graph.values[name].shape]
     if not names:
-        raise GraphtoolError(problems.no_answer(graph))
+        raise GraphtoolError(problems.outputs_guessed(graph, (), is_clear=False))
     is_clear = all(head.is_clear for head in heads)
     return names, (problems.outputs_guessed(graph, names, is_clear=is_clear),)
 
@@ -384,7 +393,7 @@ def _parameter_scope(
 ) -> tuple[Paddle, tuple[Diagnostic, ...]]:
     """Return the Scope to export from, with diagnostics; `stack` closes it if it is temporary.
 
-    Raises GraphtoolError: GT633 for uninitialised parameters.
+    Raises GraphtoolError: GT235 for uninitialised parameters.
     """
     info, graph = plan.info, plan.evaluation.live.graph
     source = scope
@@ -402,15 +411,40 @@ def _parameter_scope(
     if prefers_layer and not held:
         temporary = stack.enter_context(private_scope())
         copy_layer_tensors(layer, temporary)
-        return temporary, (problems.layer_and_scope(type(layer).__name__, len(names)),)
+        return temporary, (
+            unlike_layer(
+                f"exported {counted(len(names), 'parameter')} of `{type(layer).__name__}`: the "
+                "global Scope has none",
+                severity=Severity.WARNING,
+                help="gt.export_student(network, path, scope=scope)",
+            ),
+        )
     if uninitialised:
+        fix = "executor.run(startup)"
+        if layer is not None and scope is not None:
+            fix = "gt.export_student(merged, path)"
+        elif layer is not None:
+            fix = 'gt.load_parameters(merged, "student.pdparams")'
         raise GraphtoolError(
-            problems.student_not_initialised(
-                uninitialised, len(names), of_layer=layer is not None, scoped=scope is not None
+            uninitialised_parameters(
+                f"{len(uninitialised)} of {len(names)} parameters are uninitialised: "
+                f"{listed(uninitialised)}",
+                [Where(role="student", value=name) for name in uninitialised[:6]],
+                help=fix,
             )
         )
     unlike = len(differing_tensors(layer, source)) if prefers_layer else 0
-    found = (problems.layer_and_scope(type(layer).__name__, len(names), unlike),) if unlike else ()
+    found: tuple[Diagnostic, ...] = ()
+    if unlike:
+        found = (
+            unlike_layer(
+                f"exported the Scope's parameters, and {unlike} of them differ from those of "
+                f"`{type(layer).__name__}`",
+                severity=Severity.WARNING,
+                help="with paddle.static.scope_guard(paddle.static.Scope()): "
+                "gt.export_student(network, path)",
+            ),
+        )
     if dropout_states:
         # Paddle saves no uninitialised Variable, and the user's Scope must not change.
         empty_state = empty_tensor(next(iter(held.values())), DROPOUT_STATE_DTYPE)

@@ -23,10 +23,13 @@ from graphtool.backend.optimizers import (
 )
 from graphtool.backend.paddle import Paddle, is_legacy, legacy_mode, load_paddle, program_lock
 from graphtool.backend.pir import PirWalk, contains_value, read_pir
+from graphtool.backend.problems import not_static
+from graphtool.checks.networks import already_minimized
 from graphtool.diagnostics import (
     Diagnostic,
     GraphtoolError,
     UsageError,
+    Where,
     counted,
     listed,
     warn,
@@ -34,6 +37,7 @@ from graphtool.diagnostics import (
 from graphtool.dtypes import FLOAT_DTYPES, HALF_DTYPES
 from graphtool.graph import Graph, variable_of
 from graphtool.merging import merged_of
+from graphtool.merging.problems import wrong_program
 from graphtool.ops import is_optimizer
 from graphtool.training import _ranks
 from graphtool.training import minimize_problems as problems
@@ -111,16 +115,16 @@ def minimize(
 
     Ctrl-C takes effect once the optimizer has been added; the Program then trains with it.
 
-    Raises UsageError with all problems and the Program unchanged: GT529 to GT537, GT248. Raises
-    ReadError for a name in `no_grad_set`: GT101, GT102; for a Program with Values of another one:
-    GT050. Raises GraphtoolError for other ranks: GT538, GT545, GT546. Raises GraphtoolError: GT547
-    where Paddle fails half-way: the Program and the optimizer are incomplete then, and have to be
-    built again. Warns with GT539 if mixed precision was requested and has no effect, and with GT548
+    Raises UsageError with all problems and the Program unchanged: GT231, GT248, GT352 to GT537.
+    Raises ReadError for a name in `no_grad_set`: GT101, GT102; for a Program with Values of another
+    one: GT050. Raises GraphtoolError for other ranks: GT538, GT538, GT546; GT547 where Paddle fails
+    half-way: the Program and the optimizer are incomplete then, and have to be
+    built again. Warns with GT539 if mixed precision was requested and has no effect, and with GT538
     if ranks can only reach each other through Paddle: nothing is compared then.
     Source: https://www.paddlepaddle.org.cn/documentation/docs/en/api/paddle/optimizer/Optimizer_en.html
     """
     if load_paddle().in_dynamic_mode():
-        raise UsageError(problems.dynamic_mode())
+        raise UsageError(not_static("minimize"))
     _raise_any(_argument_errors(optimizer, loss))
     _raise_any(_option_errors(startup_program, parameters, no_grad_set))
     _raise_any(_accumulate_errors(accumulate))
@@ -351,7 +355,8 @@ def _argument_errors(optimizer: Paddle, loss: Paddle) -> Iterator[Diagnostic]:
     paddle = load_paddle()
     minimizes = callable(getattr(optimizer, "minimize", None))
     if not minimizes or isinstance(optimizer, type | paddle.amp.GradScaler):
-        yield problems.not_an_optimizer(type(optimizer).__name__)
+        example = "gt.minimize(paddle.optimizer.AdamW(0.001), loss)"
+        yield bad_argument("optimizer", optimizer, "an optimizer of Paddle", example)
     if not _is_pir_value(loss) and not isinstance(loss, paddle.static.Variable):
         # The result of `gt.distill_loss` is not a loss itself.
         part = "total" if hasattr(loss, "total") else "mean()"
@@ -391,7 +396,12 @@ def _timeout_errors(given: object) -> Iterator[Diagnostic]:
 
 def _default_program_errors(request: _Request) -> Iterator[Diagnostic]:
     if not request.has_found_program:
-        yield problems.other_program(gone=request.startup_program is not None)
+        yield wrong_program(
+            "the loss belongs to another Program than the current main one"
+            if request.startup_program is None
+            else "the loss belongs to no Program that still exists",
+            help=f"with paddle.static.program_guard(merged.program, startup): {_CALL}",
+        )
     elif _is_incomplete(request.program) or _is_incomplete(request.optimizer):
         yield problems.half_way(None)
 
@@ -427,7 +437,7 @@ def _optimizer_errors(request: _Request) -> Iterator[Diagnostic]:
         reason = "does not work on a PIR Program"
         yield problems.optimizer_unfit(name, reason, _REFUSED_BY_PIR[name], notes)
     elif ranks > 1 and kind.minimize is not load_paddle().optimizer.Optimizer.minimize:
-        reason = f"has a `minimize` of its own, which does not average over {ranks} ranks"
+        reason = f"overrides `minimize` and does not average over {ranks} ranks"
         way = "gt.minimize(paddle.optimizer.AdamW(...), loss)"
         yield problems.optimizer_unfit(name, reason, way)
     if request.accumulate > 1:
@@ -438,11 +448,11 @@ def _accumulation_errors(request: _Request, name: str) -> Iterator[Diagnostic]:
     """Find what prevents the accumulation of gradients."""
     plain, runs = load_paddle().optimizer.Optimizer.minimize, request.accumulate
     if name == "Fleet":
-        reason = "has a strategy of its own for gradients of several runs"
+        reason = "has its own strategy for gradients of several runs"
         way = f'strategy.gradient_merge_configs = {{"k_steps": {runs}}}, and gradient_merge = True'
         yield problems.optimizer_unfit(name, reason, way)
     elif cast("Paddle", type(request.optimizer)).minimize is not plain:
-        reason = f"has a `minimize` of its own, which does not add gradients up over {runs} runs"
+        reason = f"overrides `minimize` and does not add up gradients over {runs} runs"
         way = f"gt.minimize(paddle.optimizer.AdamW(...), loss, accumulate={runs})"
         yield problems.optimizer_unfit(name, reason, way)
     for operator in request.graph.operators.values():
@@ -465,14 +475,14 @@ def _unknown_parameters(request: _Request) -> Iterator[Diagnostic]:
     for each in request.requested_parameters or ():
         name = each if isinstance(each, str) else _display_name(each, request)
         if is_dynamic_parameter(each):
-            yield problems.strange_parameter(name, "is a parameter of the dynamic graph")
+            yield problems.unknown_parameter(name, "is a parameter of the dynamic graph")
         elif isinstance(each, dict):
             reason = "is a group of parameters, which only the dynamic graph has"
-            yield problems.strange_parameter(name, reason)
+            yield problems.unknown_parameter(name, reason)
         elif name not in request.program_parameters or not (
             isinstance(each, str) or request.has_parameter(each)
         ):
-            yield problems.strange_parameter(name, "is no parameter of the loss's Program")
+            yield problems.unknown_parameter(name, "is not a parameter of the loss's Program")
 
 
 def _display_name(value: Paddle, request: _Request) -> str:
@@ -493,11 +503,15 @@ def _parameter_errors(request: _Request) -> Iterator[Diagnostic]:
     updates = dict(_updates(request))
     updated = [name for name in trainable if name in updates and name in reached]
     if updated:
-        yield problems.minimized_before(updated, updates[updated[0]])
+        yield already_minimized(
+            f"an optimizer already updates {counted(len(updated), 'parameter')}: {listed(updated)}",
+            where=(Where(role="optimizer", value=updates[updated[0]]),),
+            help="gt.minimize(optimizer, first_loss + second_loss)",
+        )
     foreign = request.names_with_foreign_state
     if foreign:
         name = type(request.optimizer).__name__
-        reason = "keeps its state in another Program, where it was added before"
+        reason = "has its state in another Program, to which it was added before"
         way = f"gt.minimize(paddle.optimizer.{name}(...), loss)"
         yield problems.optimizer_unfit(name, reason, way, [f"state of {listed(foreign)}"])
 

@@ -10,8 +10,9 @@ from graphtool.backend.live import LiveProgram
 from graphtool.backend.paddle import Paddle
 from graphtool.backend.tensors import looks_untrained, new_scope
 from graphtool.checks import persistable_names
-from graphtool.diagnostics import Diagnostic, Report
+from graphtool.diagnostics import Diagnostic, Report, Severity, Where
 from graphtool.graph import Graph
+from graphtool.matching.evidence_problems import random_weights
 from graphtool.paths import path_exists
 from graphtool.readers import weight_problems
 from graphtool.readers.parameter_files import find_parameters
@@ -19,7 +20,6 @@ from graphtool.readers.weights import SUFFIXES, persistable_values
 from graphtool.sources._builder import build
 from graphtool.sources._model_spec import is_callable_spec
 from graphtool.sources.layers import Network
-from graphtool.training import problems
 from graphtool.training.parameters import load_parameters
 from graphtool.training.trainable import for_training, open_program
 
@@ -60,7 +60,7 @@ def open_model(
     `for_training`. A network from code is built in training mode as a student, in test mode as a
     teacher, and keeps the weights that the callable gave it unless `weights` names a file.
 
-    A saved student without parameters is an error in the Model's report: GT509.
+    A saved student without parameters is an error in the Model's report: GT250.
 
     Raises GraphtoolError as `gt.read`, `for_training` and `load_parameters` do.
     """
@@ -95,7 +95,7 @@ def _open_saved(source: str, scope: Paddle, weights: str | None, *, is_student: 
     if file is not None:
         found += load_parameters(live.program, file, scope=scope).report
     elif is_student and names:
-        found.append(weight_problems.parameters_not_beside(live.graph.source))
+        found.append(weight_problems.no_parameters_beside(live.graph.source))
     return Model(live=live, scope=scope, report=Report.of(found))
 
 
@@ -104,4 +104,14 @@ def _weights_report(built: Network, scope: Paddle, role: str) -> Report:
     random = looks_untrained(scope, persistable_values(built.graph))
     if not built.parameters or random is False:
         return Report()
-    return Report((problems.random_parameters(role, built.graph.source, known=random is True),))
+    if random:
+        message = f"the {role}'s parameters are those of a network that was just built"
+    else:
+        message = f"it is unknown whether `{built.graph.source}` loads the weights of the {role}"
+    found = random_weights(
+        message,
+        (Where(role=role, program=built.graph.source),),
+        severity=Severity.WARNING if role == "teacher" else Severity.NOTE,
+        help=f"--{role}-weights FILE",
+    )
+    return Report((found,))

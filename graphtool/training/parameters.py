@@ -12,9 +12,20 @@ from graphtool.arguments import bad_argument
 from graphtool.backend.layer_weights import is_sublayer, layer_tensor_names, mark_loaded
 from graphtool.backend.paddle import Paddle, load_paddle, program_lock
 from graphtool.backend.tensors import set_dropout_states, set_tensors
-from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError
-from graphtool.graph import NON_PERSISTABLE_SUFFIX, Graph, Value, fits_shape, variable_of
+from graphtool.diagnostics import (
+    Diagnostic,
+    GraphtoolError,
+    Report,
+    Severity,
+    UsageError,
+    Where,
+    counted,
+    listed,
+)
+from graphtool.graph import NON_PERSISTABLE_SUFFIX, Graph, Shape, Value, fits_shape, variable_of
+from graphtool.paths import ls_command
 from graphtool.readers.tensor_files import Tensor
+from graphtool.readers.weight_problems import misfit_weights, weights_not_found
 from graphtool.readers.weights import Weights, persistable_values, read_weights
 from graphtool.sources.layers import Network
 from graphtool.text import escaped_bounded
@@ -61,8 +72,8 @@ def load_parameters(
     teachers and of adapters may be missing. Run the startup program first: it would overwrite what
     was loaded.
 
-    Raises GraphtoolError with all problems and nothing set: GT500 to GT508, GT551; GT505
-    not with `allow_missing`. Raises ReadError: GT001, GT010, GT017, GT240. Raises UsageError:
+    Raises GraphtoolError with all problems and nothing set: GT240 to GT508, GT551; GT250
+    not with `allow_missing`. Raises ReadError: GT001, GT010, GT240. Raises UsageError:
     GT248.
     """
     if not isinstance(cast("object", folder_or_file), str | PathLike):
@@ -232,31 +243,47 @@ def _diagnostics(
 ) -> Iterator[Diagnostic]:
     structured = [key for key in loaded.unexpected if _is_structured(key)]
     missing_keys = [keys[name] for name in loaded.missing if name in keys]
+    in_layer = (f"in the Layer: {listed(missing_keys)}",) if missing_keys else ()
+    place = (Where(program=loaded.path),)
     # The first two explain everything else that could be reported.
     if not loaded.loaded and structured and not keys:
         yield problems.structured_names(loaded.path, structured)
         return
     if not loaded.loaded and loaded.missing:
-        yield problems.missing_parameters(
-            loaded.path, loaded.missing, allowed=False, keys=missing_keys, others=loaded.unexpected
+        known = listed(loaded.unexpected)
+        in_file = (f"in the file, as of another network: {known}",) if known else ()
+        yield weights_not_found(
+            f"the file has none of the program's {counted(len(loaded.missing), 'parameter')}",
+            place,
+            notes=(*in_layer, *in_file),
+            help=ls_command(loaded.path),
         )
         return
     if misshapen:
         name, *others = misshapen
         key = misshapen[name]
-        tensor = weights.tensors[key]
-        yield problems.misshapen_parameter(
-            loaded.path,
-            name,
-            wanted=(targets[name].shape, targets[name].dtype),
-            found=(tensor.shape, tensor.dtype),
-            key=key,
-            also=others,
-            alien=bool(loaded.missing) or 2 * len(misshapen) > len(loaded.loaded),
+        value, tensor = targets[name], weights.tensors[key]
+        notes = [f"also {listed(others)}"] if others else []
+        if loaded.missing or 2 * len(misshapen) > len(loaded.loaded):
+            notes.append("the file looks like another network's")
+        yield misfit_weights(
+            f"`{name}` is {_described(value.shape, value.dtype)} in the program and "
+            f"{_described(tensor.shape, tensor.dtype)} in the file",
+            (
+                Where(role="program", value=name, shape=value.shape),
+                Where(role="file", program=loaded.path, value=key, shape=tensor.shape),
+            ),
+            notes=notes,
+            count=len(misshapen),
         )
     if loaded.missing:
-        yield problems.missing_parameters(
-            loaded.path, loaded.missing, allowed=allow_missing, keys=missing_keys
+        count = counted(len(loaded.missing), "parameter")
+        yield weights_not_found(
+            f"{count} not in the file: {listed(loaded.missing)}",
+            place,
+            severity=Severity.WARNING if allow_missing else Severity.ERROR,
+            notes=in_layer,
+            help=None if allow_missing else "gt.load_parameters(program, path, allow_missing=True)",
         )
     if loaded.unexpected:
         yield problems.unexpected_parameters(loaded.path, loaded.unexpected)
@@ -266,6 +293,11 @@ def _fits(value: Value, tensor: Tensor) -> bool:
     # Paddle's pickles store bfloat16 tensors as uint16 arrays.
     same = value.dtype in (None, tensor.dtype, tensor.array.dtype.name)
     return same and fits_shape(value, tensor.shape)
+
+
+def _described(shape: Shape | None, dtype: str | None) -> str:
+    dims = "?" if shape is None else ", ".join(map(str, shape))
+    return f"[{dims}] {dtype or '?'}"
 
 
 def _is_structured(key: str) -> bool:

@@ -20,7 +20,17 @@ from graphtool.backend.live import (
     translate,
 )
 from graphtool.backend.paddle import Paddle, in_mode, is_legacy, load_paddle, program_lock
-from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, UsageError
+from graphtool.checks.networks import already_minimized
+from graphtool.checks.softmax_inputs import probabilities
+from graphtool.diagnostics import (
+    Diagnostic,
+    GraphtoolError,
+    Report,
+    Severity,
+    UsageError,
+    Where,
+    counted,
+)
 from graphtool.dtypes import FLOAT_DTYPES
 from graphtool.graph import Graph, Operator, ProgramKind, variable_of
 from graphtool.ops import BATCH_NORMS, NORMS, is_training, statistics_of
@@ -73,14 +83,20 @@ def for_training(inference_program: Paddle | str | PathLike[str]) -> Trainable:
     of either kind, a LiveProgram, or a saved model, whose parameters `load_parameters` loads. Where
     new Programs are PIR, a saved legacy model is translated.
 
-    Raises GraphtoolError: GT517 for a program with gradients. Raises ReadError as `gt.read` does,
+    Raises GraphtoolError: GT231 for a program with gradients. Raises ReadError as `gt.read` does,
     and GT032 where Paddle can't translate it. Raises UsageError: GT248 for anything else.
     """
     live = open_program(inference_program)
     before = live.graph
     for operator in before.operators.values():
         if is_training(operator):
-            raise GraphtoolError(problems.training_program(before, operator.name))
+            raise GraphtoolError(
+                already_minimized(
+                    f"the program already has gradients: `{operator.name}`",
+                    where=(Where(program=before.source, value=operator.name),),
+                    help="give the program from before `minimize`, or the inference model",
+                )
+            )
     plan = _plan(before)
     backend = legacy_training if live.kind is ProgramKind.LEGACY else pir_training
     with in_mode(static=True):
@@ -201,14 +217,21 @@ def _diagnostics(before: Graph, after: Graph, plan: _TrainingPlan) -> Iterator[D
     yield problems.outputs_only(before)
     for head in analyse(before).heads:
         if head.softmax is not None and head.output in before.fetches:
-            yield problems.probabilities(before, head.output, head.logits)
+            logits = before.values[head.logits]
+            yield probabilities(
+                f"output `{head.output}` holds probabilities; the logits are `{logits.name}`",
+                severity=Severity.NOTE,
+                where=(Where(program=before.source, value=logits.name, shape=logits.shape),),
+            )
     kinds = Counter(operator.kind for operator in operators)
     convolutions = sum(count for kind, count in kinds.items() if "conv2d" in kind)
     # `norm` divides by a length and has no statistics that could be folded.
     if convolutions and not kinds.keys() & (BATCH_NORMS | NORMS - {"norm"}):
-        yield problems.norms_not_found(before, convolutions)
+        count = counted(convolutions, "convolution")
+        yield problems.lost_in_export(before, f"{count}, no batch norm: folded ones are lost")
     if not any("dropout" in kind for kind in kinds):
-        yield problems.dropout_not_found(before)
+        message = "no dropout in the file: if the network had any, it cannot be restored"
+        yield problems.lost_in_export(before, message)
     if norms := sum(map(_has_frozen_statistics, operators)):
         yield problems.statistics_learn_again(before, norms)
     if plan.frozen:

@@ -1,4 +1,4 @@
-"""Every way in which a feed map can be wrong has its own diagnostic, with the map to type."""
+"""Every way in which a feed map can be wrong is reported, with the map to type."""
 
 import pytest
 from paddle import nn
@@ -33,11 +33,14 @@ def _one(name, shape, dtype="float32", mode="pir"):
 def test_all_that_is_wrong_with_a_feed_map_is_reported_at_once(mode):
     teacher, student = _one("x", (-1, 3, 8, 8), mode=mode), program(_feeds(_IMAGE), mode)
     report = checked(teacher, student, {"y": "imag"})
-    assert {"GT210", "GT211", "GT213"} <= set(codes(report, Severity.ERROR))
-    for code in ("GT210", "GT211", "GT213"):
-        assert only(report, code).help == 'feed_map={"x": "image"}'
-    assert only(report, "GT210").message == "the teacher has no feed `y`"
-    assert only(report, "GT210").notes == ("the teacher's feeds: `x`",)
+    assert codes(report, Severity.ERROR) == ["GT210", "GT210", "GT213"]
+    of_teacher, of_student, left_out = report.errors
+    for found in report.errors:
+        assert found.help == 'feed_map={"x": "image"}'
+    assert of_teacher.message == "the teacher has no feed `y`"
+    assert of_teacher.notes == ("the teacher's feeds: `x`",)
+    assert of_student.message == "the student has no feed `imag` for teacher feed `y`"
+    assert left_out.message == "the feed map leaves out the teacher's feed `x`"
 
 
 def test_a_right_feed_map_leaves_nothing_to_say():
@@ -50,12 +53,13 @@ def test_a_student_feed_that_a_mistyped_feed_was_to_share_is_the_nearest_still()
     teacher, student = _one("x", (-1, 3, 8, 8)), program(_feeds(_IMAGE))
     found = only(checked(teacher, student, {"y": "image"}), "GT213")
     assert found.severity is Severity.ERROR
-    assert found.notes == ("nearest of the student's: `image` [-1, 3, 8, 8]",)
+    assert found.notes == ("nearest student feed: `image` [-1, 3, 8, 8]",)
 
 
 def test_a_feed_map_the_wrong_way_round_is_recognised():
     teacher, student = _one("x", (-1, 3, 8, 8)), program(_feeds(_IMAGE))
-    found = only(checked(teacher, student, {"image": "x"}), "GT210")
+    found = checked(teacher, student, {"image": "x"}).errors[0]
+    assert found.message == "the teacher has no feed `image`"
     assert "a feed map goes from teacher to student" in found.notes[-1]
     assert found.help == 'feed_map={"x": "image"}'
 
@@ -66,18 +70,18 @@ def test_a_student_value_that_is_computed_is_no_feed(mode):
     teacher, student = program(classifier("x"), mode), program(classifier(), mode)
     computed = {"pir": "relu_0", "legacy": "relu_0.tmp_0"}[mode]
     report = checked(teacher, student, {"x": computed})
-    found = only(report, "GT212")
+    found = only(report, "GT210")
     assert found.severity is Severity.ERROR
+    assert f"`{computed}` is not a feed" in found.message
     assert found.where[0].shape == (-1, 4, 6, 6)
     assert found.help == 'feed_map={"x": "image"}'
-    assert "GT211" not in codes(report)
 
 
 def test_a_feed_left_out_that_a_student_feed_fits_is_an_error():
     teacher, student = _one("picture", (-1, 3, 8, 8)), program(_feeds(_IMAGE))
     found = only(checked(teacher, student, {}), "GT213")
     assert found.severity is Severity.ERROR
-    assert found.notes == ("nearest of the student's: `image` [-1, 3, 8, 8]",)
+    assert found.notes == ("nearest student feed: `image` [-1, 3, 8, 8]",)
     assert found.help == 'feed_map={"picture": "image"}'
 
 
@@ -91,7 +95,7 @@ def test_a_feed_that_no_student_feed_fits_becomes_one_of_the_merged_program(mode
     assert found.help == 'feed_map={"image": "image", "mask": "teacher_mask"}'
     said = checked(teacher, student, {"image": "image", "mask": "teacher_mask"})
     assert "GT213" not in codes(said)
-    assert not {"GT210", "GT211"} & set(codes(said))
+    assert "GT210" not in codes(said)
 
 
 def test_a_feed_map_can_say_that_a_feed_which_would_fit_is_not_shared():
@@ -117,11 +121,10 @@ def _with_loss(feed, label):
 def test_the_label_of_a_teacher_with_its_loss_is_called_a_label(mode):
     teacher, student = program(_with_loss("x", "y"), mode), program(_with_loss("image", "l"), mode)
     report = checked(teacher, student, {"x": "image"})
-    found = only(report, "GT214")
+    found = only(report, "GT213")
     assert found.severity is Severity.ERROR
     assert found.message == "the feed map leaves out the teacher's label `y`"
     assert found.help == 'feed_map={"x": "image", "y": "l"}'
-    assert "GT213" not in codes(report)
 
 
 def test_two_teacher_feeds_on_one_student_feed_are_a_warning():
@@ -137,7 +140,7 @@ def test_two_teacher_feeds_on_one_student_feed_are_a_warning():
 @pytest.mark.parametrize(
     ("shape", "dtype", "code", "words"),
     [
-        ((-1, 192), "float32", "GT216", "`x` has rank 2, student feed `image` rank 4"),
+        ((-1, 192), "float32", "GT217", "`x` has rank 2, student feed `image` rank 4"),
         ((-1, 1, 9, 8), "float32", "GT217", "dims 1, 2 differ"),
         ((-1, 1, 8, 8), "float32", "GT217", "dim 1 differs"),
         ((-1, 3, 8, 8), "float64", "GT218", "`x` is float64, student feed `image` float32"),
@@ -156,7 +159,7 @@ def test_networks_for_two_sizes_of_image_are_first_to_be_built_for_one(channels,
 
     found = only(checked(teacher, student, {"x": "image"}), "GT217")
 
-    note = "build both networks for one size of image; else the teacher is fed apart"
+    note = "build both networks for one image size, or feed the teacher separately"
     assert found.notes == ((note,) if said else ())
     assert found.help == 'feed_map={"x": "teacher_x"}'
 
@@ -188,10 +191,11 @@ def test_a_fixed_batch_is_a_warning_and_so_is_a_reshape_to_it(mode):
         nn.Linear(192, 5)(x.reshape([2, 192]))
 
     report = checked(program(fixed, mode), program(_feeds(_IMAGE), mode), {"x": "image"})
-    assert not {"GT220", "GT221"} & set(codes(report, Severity.ERROR))
-    assert "fixed batch of 2, student feed `image` any" in only(report, "GT220").message
-    assert only(report, "GT221").message.endswith("to [2, 192]")
-    assert only(report, "GT221").where[0].source.startswith("test_feeds.py:")
+    batch, reshape = (found for found in report if found.code == "GT220")
+    assert batch.severity is reshape.severity is Severity.WARNING
+    assert "fixed batch of 2, student feed `image` any" in batch.message
+    assert reshape.message.endswith("to [2, 192]")
+    assert reshape.where[0].source.startswith("test_feeds.py:")
 
 
 @pytest.mark.pir
@@ -202,5 +206,4 @@ def test_a_reshape_that_keeps_the_batch_is_fine_in_a_teacher_of_fixed_batch(mode
         nn.Linear(192, 5)(x.reshape([-1, 192]))
 
     report = checked(program(fixed, mode), program(_feeds(_IMAGE), mode), {"x": "image"})
-    assert "GT220" in codes(report)
-    assert "GT221" not in codes(report)
+    assert "fixed batch of 2" in only(report, "GT220").message

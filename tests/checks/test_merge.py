@@ -127,8 +127,8 @@ def test_rules_are_reported_in_the_order_of_their_codes():
 
 
 def test_every_rule_is_documented_in_more_than_one_line():
-    merge_codes = [code for code in known_codes() if "GT201" <= code <= "GT249"]
-    assert len(merge_codes) >= 35
+    merge_codes = [code for code in known_codes() if "GT201" <= code <= "GT248"]
+    assert len(merge_codes) >= 25
     for code in merge_codes:
         title, _, text = (docs_of(code) or "").partition("\n\n")
         assert title.startswith(code)
@@ -141,9 +141,9 @@ def test_a_diagnostic_reads_as_a_whole():
     found = only(checked(teacher, student, {}), "GT213")
     line = found.where[0].source
     assert str(found) == (
-        "error[GT213] teacher-feed-left-out: the feed map leaves out the teacher's feed `x`\n"
+        "error[GT213] feed-left-out: the feed map leaves out the teacher's feed `x`\n"
         f"  --> teacher  <Program>  x  [-1, 3, 8, 8]  {line}\n"
-        "  = note: nearest of the student's: `image` [-1, 3, 8, 8]\n"
+        "  = note: nearest student feed: `image` [-1, 3, 8, 8]\n"
         '  = help: feed_map={"x": "image"}'
     )
 
@@ -166,7 +166,7 @@ def test_all_that_has_a_program_is_taken_and_judged_as_merge_does():
     with pytest.raises(MergeError) as caught:
         merge(student_program=merged, scope=scope, **again)
     assert codes(caught.value.report) == codes(wanted)
-    assert {"GT201", "GT205"} <= set(codes(wanted, Severity.ERROR))
+    assert {"GT201", "GT204"} <= set(codes(wanted, Severity.ERROR))
 
 
 @pytest.mark.pir

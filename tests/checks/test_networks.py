@@ -52,12 +52,12 @@ def test_a_student_that_was_minimized_is_refused(mode):
 @_KINDS
 def test_a_teacher_in_training_mode_is_frozen_which_is_worth_a_note(mode):
     report = checked(program(classifier("x"), mode), program(classifier(), mode), _MAP)
-    assert only(report, "GT223").severity is Severity.NOTE
-    assert only(report, "GT223").message.startswith("1 teacher operator in training mode")
-    assert only(report, "GT224").severity is Severity.NOTE
-    assert only(report, "GT224").message.startswith("1 teacher batch norm in training mode")
+    dropout, norm = (found for found in report if found.code == "GT223")
+    assert dropout.severity is norm.severity is Severity.NOTE
+    assert dropout.message.startswith("1 teacher operator in training mode")
+    assert norm.message.startswith("1 teacher batch norm in training mode")
     frozen = checked(_evaluating(mode), program(classifier(), mode), _MAP)
-    assert not {"GT223", "GT224"} & set(codes(frozen))
+    assert "GT223" not in codes(frozen)
 
 
 @pytest.mark.pir
@@ -80,7 +80,7 @@ def test_a_counter_of_the_teacher_is_refused():
 
     found = only(checked(program(counting), program(classifier()), _MAP), "GT225")
     assert found.severity is Severity.ERROR
-    assert found.message == "`increment_0` writes `steps`, which the teacher keeps from run to run"
+    assert found.message == "`increment_0` writes `steps`, which the teacher keeps between runs"
 
 
 @pytest.mark.pir
@@ -96,7 +96,7 @@ def test_a_counter_of_a_legacy_teacher_is_refused():
 
     teacher = program(counting, "legacy")
     found = only(checked(teacher, program(classifier(), "legacy"), _MAP), "GT225")
-    assert found.message == "`increment_0` writes `steps`, which the teacher keeps from run to run"
+    assert found.message == "`increment_0` writes `steps`, which the teacher keeps between runs"
 
 
 @pytest.mark.pir
@@ -172,7 +172,7 @@ def test_an_answer_in_probabilities_names_the_logits_before(answer, mode):
     logits = {"pir": "add_1", "legacy": "linear_0.tmp_1"}[mode]
     loss = "l2" if answer == "sigmoid" else "soft_label"
     assert found.help == f'{loss}("teacher_{logits}", ...)'
-    assert f"gone through {answer}" in found.message
+    assert f"holds probabilities, after {answer}" in found.message
 
 
 def test_softmax_inside_attention_is_no_answer():
@@ -222,7 +222,7 @@ def test_one_program_twice_is_a_note(mode):
     both = program(classifier(), mode)
     found = only(checked(both, both, {"image": "image"}), "GT232")
     assert found.severity is Severity.NOTE
-    assert found.message.endswith("8 tensors are kept twice")
+    assert found.message.endswith("with copies of 8 tensors")
 
 
 @pytest.mark.parametrize(
@@ -251,11 +251,11 @@ def test_a_seed_that_was_fixed_when_the_student_was_built_is_a_note():
         classifier()()
 
     report = checked(_evaluating("legacy"), program(seeded, "legacy"), _MAP)
-    found = only(report, "GT229")
+    found = only(report, "GT227")
     assert found.severity is Severity.NOTE
     assert found.message == "1 random operator of the student with a fixed seed"
     assert found.where[0].value == "dropout_0"
-    assert "GT229" not in codes(checked(_evaluating(), program(classifier()), _MAP))
+    assert "GT227" not in codes(checked(_evaluating(), program(classifier()), _MAP))
 
 
 def test_a_view_of_a_parameter_is_no_write():

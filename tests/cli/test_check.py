@@ -125,19 +125,19 @@ def test_where_no_feed_fits_the_help_gives_the_teachers_a_name_of_its_own(
     encoder, later = fixtures / "3.3.1" / "encoder.json", ("--parameters", "later")
     refused = run("check", cnn, encoder, *later)
 
-    assert "error[GT603]" in refused.err
+    assert "error[GT213]" in refused.err
     assert "  = help: --feed image=teacher_image\n" in refused.err
-    assert "GT216" not in run("check", cnn, encoder, *later, "--feed", "image=teacher_image").err
+    assert "GT217" not in run("check", cnn, encoder, *later, "--feed", "image=teacher_image").err
 
 
 def test_helps_can_be_typed(run: Run, cnn: Path) -> None:
     feeds = run("check", cnn, cnn, "--feed", "image=imag")
     names = run("check", cnn, cnn, "--prefix", "")
 
-    assert "error[GT211]" in feeds.err
+    assert "error[GT210]" in feeds.err
     assert "= help: --feed image=image\n" in feeds.err
     assert "error[GT201]" in names.err
-    assert "warning[GT203]" in names.err
+    assert "warning[GT204]" in names.err
     assert names.err.count("= help: --prefix teacher_\n") == 2
     for text in (feeds.err, names.err):
         assert "name_prefix" not in text
@@ -313,7 +313,7 @@ def test_the_help_of_a_pair_reads_networks_from_code_again(
     shapes = ("--input", "4", "--student-input", "4")
     result = run("check", "layered:net", "layered:net", *shapes, "--pairs", "config.yml")
 
-    assert "error[GT331] pair-rank: `add_0` and `reshape_0` have ranks 2 and 3" in result.err
+    assert "error[GT333] pair-shape: `add_0` and `reshape_0` have ranks 2 and 3" in result.err
     (words,) = helps(result, "suggest-pairs")
     assert words[3:] == ["--for", "add_0", "--input", "4", "--student-input", "4"]
     assert run(*words).status == 0

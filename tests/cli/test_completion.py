@@ -28,7 +28,7 @@ TYPED = {
     "graphtool suggest-pairs tea": ["teacher.json"],
     "graphtool suggest-pairs a.json b.json -o tea": ["teacher.json"],
     "graphtool merge -o mer": ["merged"],
-    "graphtool explain GT00": [f"GT00{number}" for number in range(1, 10)],
+    "graphtool explain GT00": ["GT001", "GT004", "GT005"],
 }
 
 

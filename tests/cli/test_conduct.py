@@ -261,7 +261,7 @@ def test_an_empty_model_is_wrong_usage_and_not_the_working_directory(
     result = run(*(str(cnn) if part == "a.json" else part for part in command), "")
 
     assert (result.status, result.out) == (2, "")
-    assert result.err.startswith("error[GT018] nameless-model: ")
+    assert result.err.startswith("error[GT001] no-such-path: MODEL is empty")
 
 
 def test_inputs_for_files_alone_are_wrong_usage(run: Run, cnn: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_folder_with_other_things_is_left_alone(run: Run, tmp_path: Path) -> N
 
     assert (result.status, result.out) == (2, "")
     assert result.err == (
-        f"error[GT605] folder-in-use: `{tmp_path}` is not empty: it holds `mine`\n"
+        f"error[GT604] exists-already: `{tmp_path}` is not empty: it holds `mine`\n"
         f"  = help: graphtool demo {tmp_path}-2\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
@@ -137,7 +137,7 @@ def test_the_folder_that_it_is_typed_in_is_left_alone(
     monkeypatch.chdir(home)
 
     assert run("demo", folder).err == (
-        f"error[GT605] folder-in-use: `{folder}` is not empty: it holds `inner`\n"
+        f"error[GT604] exists-already: `{folder}` is not empty: it holds `inner`\n"
         f"  = help: graphtool demo {home}-2\n"
     )
 

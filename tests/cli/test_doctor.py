@@ -166,7 +166,7 @@ def test_a_folder_that_is_called_paddle_is_none(
     monkeypatch.setattr(selftest, "_ASK", f"{alone}; {hidden}; s.report_paddle()")
 
     assert selftest.ask_paddle() == PaddleFacts(
-        failure=f"`import paddle` fails: `{tmp_path / 'paddle'}` is a folder, and no package"
+        failure=f"`import paddle` fails: `{tmp_path / 'paddle'}` is a folder, not a package"
     )
 
 

@@ -65,7 +65,7 @@ def test_json_has_it_as_a_number_and_random_numbers_are_said_to_be_that(suggest:
 
     assert [pair["cka"] for pair in result.json["pairs"]] == [1.0] * 5
     assert result.err.splitlines()[1:] == ["  = help: --evidence samples.npz"]
-    assert result.err.startswith("note[GT383] evidence-of-noise: random samples: ")
+    assert result.err.startswith("note[GT383] random-samples: random samples: ")
 
 
 @pytest.mark.pir
@@ -106,7 +106,7 @@ def test_a_model_without_parameters_is_refused_and_the_help_mends_it(
     assert (refused.status, refused.out) == (1, "")
     title, *_, advice = refused.err.splitlines()
     assert title == (
-        "error[GT376] parameters-not-loaded: 10 parameters of the teacher were never loaded: "
+        "error[GT376] random-weights: 10 parameters of the teacher were never loaded: "
         "no file of parameters beside the model has them"
     )
 
@@ -146,7 +146,7 @@ def test_weights_that_were_loaded_and_never_trained_are_not_to_be_copied_again(
 
     title, _, _, note, advice = result.err.splitlines()
     assert title == (
-        "error[GT376] parameters-not-loaded: 2 parameters of the teacher were never trained: "
+        "error[GT376] random-weights: 2 parameters of the teacher were never trained: "
         "biases, scales and shifts have one number throughout"
     )
     assert (note, advice) == (ALLOWED, "  = help: --allow-random")
@@ -181,7 +181,7 @@ def test_pairs_are_drawn_as_well(suggest: Run, tmp_path: Path) -> None:
         ),
         (
             ("--evidence", "random", "--render", "pairs.jpg"),
-            "`pairs.jpg` has no ending of a picture: .dot, .svg, .png, .pdf, .html",
+            "`pairs.jpg` does not end as a picture does: .dot, .svg, .png, .pdf, .html",
         ),
         (
             ("-o", "-"),
@@ -191,7 +191,7 @@ def test_pairs_are_drawn_as_well(suggest: Run, tmp_path: Path) -> None:
         (("--render", "-"), "argument --render: a picture goes to a file, not to stdout"),
         (
             ("--evidence", "samples.csv"),
-            "`samples.csv` is no source of evidence: .npy, .npz, module:callable or random",
+            "`samples.csv` is not a .npy, .npz, module:callable or random",
         ),
     ],
 )
@@ -205,7 +205,7 @@ def test_options_that_mean_nothing_together_are_wrong_usage(
 
 
 @pytest.mark.parametrize(
-    ("source", "error"), [("none.npy", "error[GT371]"), ("samples.csv", "error[GT370]")]
+    ("source", "error"), [("none.npy", "error[GT370]"), ("samples.csv", "error[GT370]")]
 )
 def test_a_source_that_is_none_is_told_before_work_is_put_into_the_networks(
     run: Run, cnn: Path, tmp_path: Path, source: str, error: str

@@ -16,7 +16,7 @@ Run = Callable[..., Any]
 @pytest.mark.parametrize(
     ("typed", "code", "help"),
     [
-        ("nets.py", "GT006", "graphtool inspect nets:CALLABLE --input 3,224,224"),
+        ("nets.py", "GT004", "graphtool inspect nets:CALLABLE --input 3,224,224"),
         ("nets.py:Net", "GT036", "graphtool inspect nets:Net --input 3,224,224"),
     ],
 )
@@ -235,8 +235,8 @@ def test_a_stem_has_no_number(run: Run) -> None:
     assert run(*argv, "--stage", "stem").lines[-1].startswith("relu_0 ")
     assert [stage["stage"] for stage in run(*argv, "--json").json["stages"]] == [0, 1, 2, 3, 4]
     assert run(*argv, "--stage", "5").err.startswith(
-        "error[GT111] no-such-stage: the network has no stage 5: its stages are 1 to 4, "
-        "behind the stem\n"
+        "error[GT101] unknown-name: the network has no stage 5: its stages are 1 to 4, "
+        "after the stem\n"
     )
 
 
@@ -315,7 +315,7 @@ def test_an_operator_type_that_is_not_there_names_the_nearest(run: Run, cnn: Pat
 
     assert (result.status, result.out) == (1, "")
     assert result.err.replace(str(cnn), "cnn.json") == snapshot("""\
-error[GT110] no-such-operator: the program has no operator of type `conf2d`
+error[GT101] unknown-name: the program has no operator of type `conf2d`
   --> cnn.json
   = note: nearest: `conv2d`, `pool2d`, `batch_norm`
   = help: graphtool inspect cnn.json --op conv2d
@@ -327,7 +327,7 @@ def test_a_name_that_fits_nothing_names_the_nearest(run: Run, cnn: Path) -> None
 
     assert (result.status, result.out) == (1, "")
     assert result.err.splitlines()[0] == snapshot(
-        "error[GT112] no-such-value: no Value has the name `rello_2`"
+        "error[GT101] unknown-name: no Value has the name `rello_2`"
     )
     assert "  = note: nearest: `relu_2`" in result.err
 
@@ -361,7 +361,7 @@ def test_a_stage_beyond_the_last_is_an_error(run: Run, cnn: Path) -> None:
 
     assert result.status == 1
     assert result.err.splitlines()[0] == snapshot(
-        "error[GT111] no-such-stage: the network has no stage 3: its stages are 1 to 2"
+        "error[GT101] unknown-name: the network has no stage 3: its stages are 1 to 2"
     )
 
 
@@ -377,7 +377,7 @@ def test_fields_that_the_reader_does_not_know_are_a_warning(
 
     assert result.status == 0
     assert result.err.splitlines()[0] == snapshot(
-        "warning[GT103] unknown-fields: the file has fields that are not known: operator field `XX`"
+        "warning[GT005] unknown-version: the file has unknown fields: operator field `XX`"
     )
 
 
@@ -425,7 +425,7 @@ def test_the_whole_graph_or_nothing_of_it_is_written(run: Run, cnn: Path, tmp_pa
     assert part.status == 2
     assert part.err.startswith("error[GT600] wrong-usage: argument --output: a .graphml has the ")
     other = run("inspect", cnn, "-o", tmp_path / "cnn.gexf")
-    assert other.err.startswith("error[GT413] unknown-graph-ending: ")
+    assert other.err.startswith("error[GT402] unknown-ending: ")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -440,8 +440,8 @@ def test_somebody_elses_file_is_not_written_over(
 
     assert (refused.status, refused.out) == (2, "")
     assert refused.err == (
-        f"error[GT606] not-of-inspect: `{theirs}` is there already, and is nothing that "
-        f"`graphtool inspect` wrote\n  = help: -o {tmp_path}/cnn-2.{ending}\n"
+        f"error[GT604] exists-already: `{theirs}` is there already, and "
+        f"`graphtool inspect` did not write it\n  = help: -o {tmp_path}/cnn-2.{ending}\n"
     )
     assert theirs.read_text() == "name,label\ncat.jpg,1\n"
     theirs.write_text("")

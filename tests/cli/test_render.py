@@ -72,8 +72,8 @@ def test_pairs_come_from_a_recipe(run: Run, cnn: Path, tmp_path: Path) -> None:
         (("--student-input", "3,4,4"), "argument --student-input: one network has no pairs"),
         (("--radius", "3"), "argument --radius: needs argument --focus"),
         (("--focus", "x", "--level", "block"), "argument --focus: not allowed with argument"),
-        (("-o", "picture.gif"), "`picture.gif` has no ending of a picture"),
-        (("-o", ""), "`` has no ending of a picture"),
+        (("-o", "picture.gif"), "`picture.gif` does not end as a picture does"),
+        (("-o", ""), "`` does not end as a picture does"),
     ],
 )
 def test_wrong_usage_is_refused(
@@ -97,7 +97,9 @@ def test_the_folder_of_a_merge_is_drawn_without_paddle(
 
     (folder / "pairs.toml").unlink()
     gone = run("render", folder, "-o", tmp_path / "gone.dot")
-    assert gone.err.startswith("warning[GT637] pairs-gone: the merged program was saved with pairs")
+    assert gone.err.startswith(
+        "warning[GT613] incomplete-folder: the merged program was saved with pairs"
+    )
     assert run(*shlex.split(gone.err.splitlines()[-2].removeprefix("  = help: "))[1:]).status == 0
 
     result = run("render", folder, "-o", tmp_path / "merged.svg")
@@ -125,7 +127,7 @@ def test_check_draws_what_it_found(run: Run, cnn: Path, tmp_path: Path) -> None:
     assert result.status == 1
     assert result.err.endswith(f"wrote {path}: level block\n")
     drawn = text_of(path)
-    for code in ("GT201", "GT203", "GT509"):
+    for code in ("GT201", "GT204", "GT250"):
         assert f"[{code}]" in result.err
         assert f">{code}<" in drawn
 
@@ -162,7 +164,7 @@ def test_a_file_that_is_no_picture_is_refused_before_any_work(
 
 @pytest.mark.parametrize(
     ("engine", "ending", "code"),
-    [(None, ".svg", "GT401"), (None, ".pdf", "GT401"), ("graphviz-pure", ".pdf", "GT406")],
+    [(None, ".svg", "GT401"), (None, ".pdf", "GT401"), ("graphviz-pure", ".pdf", "GT401")],
 )
 def test_a_picture_that_nothing_here_draws_is_refused_before_any_work(
     run: Run,

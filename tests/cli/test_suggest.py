@@ -272,7 +272,7 @@ def test_a_recipe_that_is_there_is_replaced_with_force_alone(
 
     assert (refused.status, refused.out) == (2, "")
     assert refused.err == (
-        f"error[GT604] recipe-exists: `{recipe}` is there already, and may have been edited\n"
+        f"error[GT604] exists-already: `{recipe}` is there already, and may have been edited\n"
         f"  = help: --force, or -o {tmp_path}/pairs-2.toml\n"
     )
     assert recipe.read_text() == "# mine\n"
@@ -321,7 +321,7 @@ def test_a_name_that_is_like_none_still_has_its_nearest_three(run: Run, cnn: Pat
 
     assert result.status == 1
     assert note.count("`") == 6
-    assert "the program keeps no attribute paths (`layer4.2`)" in result.err
+    assert "the program has no attribute paths (`layer4.2`)" in result.err
     assert result.err.endswith(f"= help: graphtool inspect {cnn} --all\n")
 
 

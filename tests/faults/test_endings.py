@@ -217,7 +217,7 @@ def test_a_model_that_vanishes_before_it_is_read_is_a_diagnostic(
         return Command("", ("inspect", "models/cnn.json")).work(folder)
 
     assert run_child(work, said) == 1
-    assert said.read_text()[:12] in ("error[GT010]", "error[GT002]")
+    assert said.read_text()[:12] in ("error[GT010]", "error[GT004]")
 
 
 @pytest.mark.parametrize("size", [0, 10, 40])

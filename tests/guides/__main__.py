@@ -20,10 +20,12 @@ def _main() -> None:
     wanted = [EXAMPLES / f"{name}.md" for name in sys.argv[1:]] or guides()
     for path in wanted:
         print(path.name, flush=True)
-        troubleshooting.renew(path)
-        with tempfile.TemporaryDirectory() as folder:
-            guide = Guide(path)
-            renew(guide, run(guide, Path(folder)), Path(folder))
+        if path == troubleshooting.PAGE:
+            troubleshooting.renew()
+        for script in range(len(Guide(path).scripts)):
+            with tempfile.TemporaryDirectory() as folder:
+                guide = Guide(path)
+                renew(guide, run(guide, Path(folder), script), Path(folder))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Run the blocks of one guide in one process: `python -m tests.guides.interpreter GUIDE`.
+"""Run one script of a guide in one process: `python -m tests.guides.interpreter GUIDE SCRIPT`.
 
 Runs in the working directory and prints, as JSON, what each block is to show: `[line, text]`, line
 being the block's. A `python` block runs in one namespace with those before it, as lines of a file
@@ -24,13 +24,13 @@ from tests.guides.markdown import Block, Guide
 __all__ = ["shown_by"]
 
 
-def shown_by(guide: Guide) -> list[tuple[int, str]]:
-    """Return what the blocks of a guide show, by the line of each."""
+def shown_by(guide: Guide, script: int) -> list[tuple[int, str]]:
+    """Return what the blocks of a script show, by the line of each."""
     names: dict[str, object] = {"__name__": "__main__"}
     source = Path(f"{guide.path.stem}.py")
     shown: list[tuple[int, str]] = []
     printed = None
-    for block in guide.blocks:
+    for block in guide.scripts[script]:
         if block.language == "python" and block.word is None:
             printed = _run(block, source, names)
         elif block.language == "text" and printed is not None:
@@ -99,7 +99,7 @@ def _graphtool(arguments: list[str]) -> str:
 def _main() -> None:
     sys.path.insert(0, str(Path.cwd()))
     out = sys.stdout
-    shown = shown_by(Guide(Path(sys.argv[1])))
+    shown = shown_by(Guide(Path(sys.argv[1])), int(sys.argv[2]))
     json.dump(shown, out)
 
 

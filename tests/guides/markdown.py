@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 __all__ = ["Block", "Guide", "figures_of"]
@@ -13,6 +14,8 @@ _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")
 _LINK = re.compile(r"\]\(([^)]+)\)")
 _HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
+_NEW_SCRIPT = re.compile(r"^<!-- new script -->$", re.MULTILINE)
+_TITLES_ALONE = "<!-- titles alone -->"
 _FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
 
 
@@ -53,9 +56,20 @@ class Guide:
         self.links = [link for link in _LINK.findall(prose) if "://" not in link]
 
     @property
-    def translation(self) -> Path:
-        """Where the Chinese text of this guide is, if it has one."""
-        return self.path.with_suffix(".zh-CN.md")
+    def scripts(self) -> list[list[Block]]:
+        """The blocks of each script; another one begins at `<!-- new script -->`."""
+        starts = [0, *(found.start() for found in _NEW_SCRIPT.finditer(self.text)), len(self.text)]
+        return [
+            [block for block in self.blocks if start <= block.start < end]
+            for start, end in pairwise(starts)
+        ]
+
+    @property
+    def translation(self) -> Path | None:
+        """The Chinese text of this guide, None if there is none or of its titles alone."""
+        path = self.path.with_suffix(".zh-CN.md")
+        is_whole = path.exists() and _TITLES_ALONE not in path.read_text(encoding="utf-8")
+        return path if is_whole else None
 
     @property
     def shared(self) -> tuple[list[tuple[str, str]], set[str], list[str]]:

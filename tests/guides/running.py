@@ -26,13 +26,13 @@ def guides() -> list[Path]:
     return sorted(path for path in EXAMPLES.glob("*.md") if not path.stem.endswith(".zh-CN"))
 
 
-def run(guide: Guide, folder: Path) -> dict[int, str]:
-    """Return what the blocks of a guide show when they run in `folder`, by the line of each.
+def run(guide: Guide, folder: Path, script: int = 0) -> dict[int, str]:
+    """Return what the blocks of a script show when they run in `folder`, by the line of each.
 
     Raises AssertionError, with the end of what was printed, where a block fails.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "tests.guides.interpreter", str(guide.path)],
+        [sys.executable, "-m", "tests.guides.interpreter", str(guide.path), str(script)],
         cwd=folder,
         env={
             **os.environ,
@@ -62,7 +62,7 @@ def renew(guide: Guide, shown: dict[int, str], folder: Path) -> None:
         if block.line in shown and not as_stored(block.text, shown[block.line]):
             text = text[: block.start] + shown[block.line] + text[block.end :]
     guide.path.write_text(text, encoding="utf-8")
-    if guide.translation.exists():
+    if guide.translation is not None:
         _renew_translation(Guide(guide.path), Guide(guide.translation))
     for picture in guide.pictures:
         if (folder / picture).exists():

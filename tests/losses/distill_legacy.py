@@ -55,18 +55,18 @@ def main() -> None:
     theirs, ours = pairs.pairs[0].teacher.name, pairs.pairs[0].student.name
     maps = [(pair.teacher.name, pair.student.name) for pair in pairs if pair.kind.value == "stage"]
     check_resize(executor)
-    refused(merged, startup, pairs, "GT359")
+    refused(merged, startup, pairs, "GT340")
     with paddle.static.program_guard(merged.program, startup):
         weight = paddle.static.data("weight", [1], "float32")
         paddle.static.data("label", [-1, 1], "int64")
         mixed = [*pairs, (maps[0][0], maps[1][1], "channel_wise")]
         refused(merged, startup, mixed, "GT333")
         refused(merged, startup, [maps[0]], "GT333")
-        refused(merged, startup, pairs, "GT361", weights=[1.0])
+        refused(merged, startup, pairs, "GT347", weights=[1.0])
         losses = [*pairs, *((theirs, ours, name) for name in ("dkd", "skd", "kl"))]
         loss = gt.distill_loss(merged, losses, weights={f"dkd_{ours}": weight}, label="label")
         paddle.optimizer.Adam(1e-3).minimize(loss.total)
-        refused(merged, startup, pairs, "GT342")
+        refused(merged, startup, pairs, "GT231")
     executor.run(startup)
     check(merged, loss, executor)
 

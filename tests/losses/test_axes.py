@@ -123,8 +123,8 @@ def test_where_nothing_says_the_axis_a_loss_by_hand_is_refused(loss: str) -> Non
 
         (found,) = refused.value.report
         assert found.code == "GT336"
-        assert f"`{loss}` cannot tell which axis of" in found.message
-        assert found.message.endswith("[-1, 6, 6, 19], has the classes")
+        assert found.message.startswith(f"`{loss}`: the class axis of ")
+        assert found.message.endswith("[-1, 6, 6, 19], is unknown")
         assert found.help is not None
         assert found.help.endswith("axis=1)")
         assert sizes(student) == before

@@ -72,7 +72,7 @@ def test_a_name_that_could_be_of_two_teachers_lists_their_prefixes(two: Any) -> 
         losses.l2("relu_0", "relu_0")
 
     (found,) = caught.value.report
-    assert found.code == "GT351"
+    assert found.code == "GT102"
     assert found.message == "`relu_0` has no teacher's prefix, and 2 teachers have it"
     assert found.notes == ("their prefixes are `t1_`, `t2_`",)
     assert found.help == '"t1_relu_0"'

@@ -113,8 +113,8 @@ def test_what_it_cannot_compare_is_refused_by_name() -> None:
     with inside(student), pytest.raises(PairError) as caught:
         gt.distill_loss(merged, [("mean_0", "relu_0", "lskd")])
 
-    assert [found.code for found in caught.value.report] == ["GT331"]
-    assert "lskd wants the same rank, 2 or more" in str(caught.value)
+    assert [found.code for found in caught.value.report] == ["GT333"]
+    assert "`lskd` wants the same rank, 2 or more" in str(caught.value)
 
 
 def test_the_loss_is_one_file() -> None:

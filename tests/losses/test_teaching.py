@@ -181,13 +181,13 @@ def test_scores_behind_a_sigmoid_are_no_logits_whatever_from_probs_says(loss: st
             losses.BY_NAME[loss]("sigmoid_0", "add_1", from_probs=said)
         (found,) = refused.value.report
 
-        assert told.code == found.code == "GT349"
+        assert told.code == found.code == "GT228"
         assert told.message == (
-            f"`sigmoid_0` holds probabilities, and `{loss}` takes what is before sigmoid"
+            f"`sigmoid_0` holds probabilities, and `{loss}` takes the logits before sigmoid"
         )
-        assert told.notes == ("what went into sigmoid is `add_1`",)
+        assert told.notes == ("the input of sigmoid is `add_1`",)
         assert told.help == '("add_1", "add_1", "l2")'
-        assert found.notes == ("what went into sigmoid is `teacher_add_1`",)
+        assert found.notes == ("the input of sigmoid is `teacher_add_1`",)
         assert found.help == 'gt.losses.l2("teacher_add_1", "add_1")'
     with inside(student):
         assert tuple(eval(found.help, {"gt": gt}).shape) == ()
@@ -209,6 +209,6 @@ def test_what_is_said_of_a_text_detectors_map_is_what_teaches() -> None:
 
     assert codes(scores, "l2") == []
     assert codes(scores, "soft_label") == ["GT335"]
-    assert codes("sigmoid_0.tmp_0", "soft_label") == ["GT335", "GT349"]
+    assert codes("sigmoid_0.tmp_0", "soft_label") == ["GT335", "GT228"]
     (pair,) = gt.suggest_pairs(detector, detector, recipe="logits")
     assert (pair.teacher.name, pair.loss) == (scores, "l2")

@@ -138,7 +138,7 @@ def test_layers_and_module_paths_name_the_ends_too() -> None:
 
 @pytest.mark.parametrize("pair", ["relu_39", "=relu_22", "relu_39=", "="])
 def test_what_is_no_pair_is_refused(pair: str) -> None:
-    with pytest.raises(PairError, match="is no pair"):
+    with pytest.raises(PairError, match="is not a pair"):
         explain_pair(vision("resnet50"), vision("mobilenet_v1"), pair)
 
 
@@ -147,7 +147,7 @@ def test_unknown_names_and_parameters_are_refused() -> None:
     with pytest.raises(ReadError, match="no Value is called `relu_99`"):
         explain_pair(vision("resnet50"), vision("mobilenet_v1"), "relu_99=relu_22")
     for pair, role in (("conv2d_0.w_0=relu_22", "teacher"), ("relu_48=conv2d_0.w_0", "student")):
-        with pytest.raises(PairError, match="is no feature map but a parameter") as raised:
+        with pytest.raises(PairError, match="is not a feature map but a parameter") as raised:
             explain_pair(vision("resnet50"), vision("mobilenet_v1"), pair)
         assert raised.value.report.errors[0].where[0].role == role
 

@@ -96,8 +96,8 @@ def test_what_a_forms_loss_cannot_compare_is_left_out_and_that_is_told() -> None
 
     assert [(pair.rank, pair.loss) for pair in pairs] == [(n, "hidden_state") for n in (1, 2, 3)]
     (found,) = pairs.report
-    assert found.code == "GT308"
-    assert found.message == "`transformer` is taken without 2 pairs that its loss cannot compare"
+    assert found.code == "GT305"
+    assert found.message == "`transformer` leaves out 2 pairs that its loss cannot compare"
     assert found.notes == ("the numbers of heads differ: scores cannot be compared one to one",)
 
 
@@ -127,7 +127,7 @@ class Tokens(nn.Layer):
 @pytest.mark.slow
 def test_forms_for_maps_refuse_tokens(form: str) -> None:
     maps_and_tokens, *_ = crossed()
-    with pytest.raises(PairError, match="the form's loss cannot compare in these two") as raised:
+    with pytest.raises(PairError, match="its loss cannot compare these") as raised:
         suggest_pairs(*maps_and_tokens, recipe=form)
 
     (found,) = raised.value.report

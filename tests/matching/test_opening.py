@@ -73,7 +73,7 @@ def test_two_networks_of_one_naming_do_not_run_with_the_weights_of_one() -> None
 
     assert found.code == "GT384"
     assert found.message == (
-        "6 parameters of teacher and student have one name, and come from one Scope"
+        "6 parameters of teacher and student have the same name in the same Scope"
     )
     assert found.help == (
         'gt.suggest_pairs(teacher, student, evidence="samples.npz", teacher_scope=teacher_scope)'

@@ -51,7 +51,7 @@ def test_what_is_no_number_of_partners_is_refused(limit: Any) -> None:
     ],
 )
 def test_what_is_no_feature_map_has_no_partners(selector: str, what: str) -> None:
-    with pytest.raises(PairError, match=f"is no feature map but a {what}"):
+    with pytest.raises(PairError, match=f"is not a feature map but a {what}"):
         partners(vision("resnet50"), vision("mobilenet_v1"), selector)
 
 

@@ -69,7 +69,7 @@ def test_an_array_of_another_name_than_the_feed_is_not_taken_for_it(
     source = tmp_path / "bad.npz" if given == "file" else lambda: iter([{"foo": IMAGES}])
     found = refused(source, network)
 
-    assert (found.code, found.message) == ("GT373", "no samples for `x` of the teacher")
+    assert (found.code, found.message) == ("GT256", "no samples for `x` of the teacher")
     assert found.notes == ("given: `foo`",)
     assert found.help == 'numpy.savez("samples.npz", x=images)'
 
@@ -192,6 +192,6 @@ def test_what_fails_is_pointed_at_in_the_users_code(
     place, _, where = note.partition(" in ")
     file, _, line = place.partition(":")
 
-    assert (found.code, file) == ("GT377", "test_samples.py")
+    assert (found.code, file) == ("GT370", "test_samples.py")
     assert where.split(":")[0] == source.__name__
     assert first <= int(line) <= last

@@ -100,8 +100,8 @@ def test_where_a_loss_does_not_say_the_answer_a_warning_does(tmp_path: Path) -> 
         exported = export_student(main, tmp_path / "student", scope=scope)
 
     assert str(unclear) == (
-        "warning[GT309] unclear-answer: the student ends in `mean_0`, which does not say what it "
-        "answers: taken was `add_1`, `add_3`\n"
+        "warning[GT309] unclear-prediction: the student ends in `mean_0`, so its prediction is "
+        "unclear: guessed `add_1`, `add_3`\n"
         "  --> student  <Program>  add_1  [-1, 6]\n"
         "  --> student  <Program>  add_3  [-1, 6]\n"
         '  = help: gt.distill_loss(merged, [("add_1", "add_1")])'
@@ -120,7 +120,7 @@ def test_a_loss_on_one_number_for_each_sample_is_said_to_pair_no_logits() -> Non
     found = [x for x in suggest_pairs(main, main).report if x.code == "GT309"]
 
     assert [diagnostic.message for diagnostic in found] == [
-        f"the {role} ends in `mean_0`, which does not say what it answers: no logits are paired"
+        f"the {role} ends in `mean_0`, so its prediction is unclear: no logits are paired"
         for role in ("teacher", "student")
     ]
     assert found[0].help == "print(*gt.read(program).values)"

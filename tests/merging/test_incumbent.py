@@ -127,7 +127,7 @@ def test_default_names_of_legacy_layers_in_one_scope_are_refused() -> None:
 def test_two_teachers_with_the_default_prefix_are_refused() -> None:
     first, second, student = small(networks.plain, "x"), small(networks.plain, "x"), _student()
     _merged(first, student, {"x": "data"})
-    assert _refused(second, student, {"x": "data"})[:2] == ["GT201", "GT205"]
+    assert _refused(second, student, {"x": "data"})[:2] == ["GT201", "GT204"]
 
 
 def _student() -> Built:
@@ -137,7 +137,7 @@ def _student() -> Built:
 @pytest.mark.pir
 def test_a_teacher_input_mapped_onto_an_intermediate_of_the_student_is_refused() -> None:
     teacher, student = small(networks.plain, "x"), _student()
-    assert _refused(teacher, student, {"x": "tanh_0"}) == ["GT212"]
+    assert _refused(teacher, student, {"x": "tanh_0"}) == ["GT210"]
 
 
 def _softmax(x: Any) -> Any:
@@ -180,7 +180,7 @@ def test_a_merge_after_minimize_is_reported() -> None:
     ("feed", "code"),
     [
         (("data", [-1, 9], "float32"), "GT217"),
-        (("data", [-1, 1, 8], "float32"), "GT216"),
+        (("data", [-1, 1, 8], "float32"), "GT217"),
         (("data", [-1, 8], "float64"), "GT218"),
     ],
 )
@@ -199,7 +199,7 @@ def _labelled(x: Any, label: Any) -> Any:
     ("feed_map", "code"),
     [
         ({}, "GT213"),
-        ({"x": "dta"}, "GT211"),
+        ({"x": "dta"}, "GT210"),
         ({"y": "data"}, "GT210"),
     ],
 )
@@ -211,7 +211,7 @@ def test_a_missing_or_misspelt_feed_is_refused(feed_map: dict[str, str], code: s
 def test_a_label_that_nobody_maps_is_named() -> None:
     teacher = build(_labelled, ("x", [-1, 8], "float32"), ("label", [-1, 1], "int64"))
     report = check_merge(teacher.program, _student().program, {"x": "data"})
-    (found,) = [found for found in report if found.code == "GT214"]
+    (found,) = [found for found in report if found.code == "GT213"]
     assert "label" in found.message
 
 
@@ -242,7 +242,7 @@ def test_a_teacher_parameter_called_like_a_feed_is_no_feed() -> None:
 @pytest.mark.pir
 def test_a_teacher_whose_startup_never_ran_is_refused() -> None:
     teacher, student = small(networks.plain, "x", start=False), _student()
-    assert set(_refused(teacher, student, {"x": "data"})) <= {"GT235", "GT236"}
+    assert set(_refused(teacher, student, {"x": "data"})) == {"GT235"}
 
 
 @pytest.mark.pir

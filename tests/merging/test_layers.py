@@ -151,7 +151,7 @@ def test_a_scope_that_holds_a_part_of_a_teacher_is_passed_over_aloud() -> None:
     (found,) = merged.report
     assert found.message == (
         f"`teacher_scope` holds 1 of {len(teacher.parameters)} weights of the teacher, "
-        f"which brings its own: `{name}`"
+        f"which has its own: `{name}`"
     )
     held = scope.find_var(merged.names[name]).get_tensor()
     assert np.array(held).tobytes() == in_layer(teacher.layer)["0.weight"]
@@ -191,7 +191,7 @@ def test_other_weights_in_the_scope_are_an_error_with_nothing_changed(shape: Any
         merged_into(scope, teacher, student)
     (found,) = raised.value.report
     assert (found.code, found.severity) == ("GT247", Severity.ERROR)
-    assert found.message == f"1 tensor in the student's Scope is not that of its Layer: `{name}`"
+    assert found.message == f"1 tensor in the student's Scope differs from its Layer's: `{name}`"
     assert found.help is not None
     assert found.help.startswith("with paddle.static.scope_guard(paddle.static.Scope()):")
     assert checked == raised.value.report
@@ -258,7 +258,7 @@ def test_a_second_teacher_is_merged_into_what_has_learnt_since() -> None:
 @pytest.mark.pir
 def test_what_a_merge_warns_of_is_said_aloud() -> None:
     (teacher, student, _), scope = networks(), paddle.static.Scope()
-    with pytest.warns(UserWarning, match=r"warning\[GT203\]") as said:
+    with pytest.warns(UserWarning, match=r"warning\[GT204\]") as said:
         merge(teacher, student, {"data": "data"}, scope=scope, name_prefix="")
     assert len(said) == 1
     assert said[0].filename == __file__

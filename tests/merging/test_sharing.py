@@ -149,7 +149,8 @@ def test_the_teachers_own_numbers_are_not_used_and_that_is_said(kind: str) -> No
     assert _held(pair.scopes[1], "table").tobytes() == table.tobytes()
     said = [found.message for found in merged.report if found.code == "GT209"]
     assert len(said) == 2
-    assert "will not be used: `table`" in said[1]
+    assert "will not be used" in said[1]
+    assert said[1].endswith("`table`")
     assert merged.verify().equal
 
 
@@ -178,7 +179,7 @@ def test_a_frozen_table_moves_nobody() -> None:
         ("nothing", "the teacher has no parameter of that name"),
         ("own", "the teacher has no parameter of that name"),
         ("wide", "it is [8, 6] float32 in the teacher and [8, 7] float32 in the student"),
-        ("mean", "it is a running statistic of the teacher, which each run moves"),
+        ("mean", "it is a running statistic of the teacher, which each run changes"),
     ],
 )
 @pytest.mark.slow

@@ -99,7 +99,7 @@ def test_programs_stay_as_they_were() -> None:
 def test_given_input_is_used_and_an_unknown_name_is_refused() -> None:
     merged, _, _ = _merged()
     assert merged.verify({"data": samples(3)}).comparisons[-1].shape == (3, 5)
-    with pytest.raises(MergeError, match=r"GT252.*`image`"):
+    with pytest.raises(MergeError, match=r"GT210.*`image`"):
         merged.verify({"image": samples(3)})
 
 
@@ -429,7 +429,7 @@ def test_input_that_a_network_does_not_take_is_a_diagnostic() -> None:
     with pytest.raises(MergeError) as caught:
         merged.verify({"data": np.zeros((3, 7), "float32")})
     (found,) = caught.value.report
-    assert found.code == "GT257"
+    assert found.code == "GT258"
     # Each Paddle has its own words for it.
     assert re.match(r"the teacher alone does not run: .*\b7\b", found.message)
     assert found.help == "merged.verify()  # on generated input"

@@ -74,6 +74,6 @@ def test_a_report_is_what_it_prints() -> None:
     report = gt.check_merge(_MODELS / "cnn.json", _MODELS / "cnn.json", {"nothing": "x"})
     shown = report._repr_html_()
 
-    assert shown.startswith("<pre>error[GT210] unknown-teacher-feed: ")
+    assert shown.startswith("<pre>error[GT210] unknown-feed: ")
     assert shown.count("\n") == str(report).count("\n")
     assert Report()._repr_html_() == "<pre>nothing found</pre>"

@@ -109,10 +109,10 @@ def test_a_file_that_is_cut_short_is_damaged_wherever_it_is_cut(tmp_path, cut):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"\x80\x04\x95" + bytes(40), "no version that is known"),
-        (struct.pack("<IQ", 0, 1 << 60) + bytes(40), "no version that is known"),
-        (struct.pack("<IQIi", 0, 0, 0, 2) + b"\x08\x7f", "its dtype or shape is none"),
-        (struct.pack("<IQIi", 0, 0, 0, 2) + b"\x1a\x00", "a field that is not known"),
+        (b"\x80\x04\x95" + bytes(40), "its version is unknown"),
+        (struct.pack("<IQ", 0, 1 << 60) + bytes(40), "its version is unknown"),
+        (struct.pack("<IQIi", 0, 0, 0, 2) + b"\x08\x7f", "its dtype or shape is invalid"),
+        (struct.pack("<IQIi", 0, 0, 0, 2) + b"\x1a\x00", "an unknown field"),
     ],
     ids=["pickle", "levels", "dtype", "field"],
 )

@@ -27,6 +27,12 @@ def problem(path: Path) -> Diagnostic:
     return found
 
 
+def damage(path: Path) -> str:
+    found = problem(path)
+    assert (found.code, found.slug) == ("GT004", "damaged-model")
+    return found.message
+
+
 def written(folder: Path, name: str, content: bytes) -> Path:
     path = folder / name
     path.write_bytes(content)
@@ -65,7 +71,8 @@ def test_a_program_with_an_unknown_ending_is_read_by_its_content(tmp_path: Path)
 
 def test_several_models_in_a_folder_are_listed() -> None:
     found = problem(FIXTURES / "2.6.2")
-    assert found.code == "GT012"
+    assert found.code == "GT011"
+    assert found.message.endswith("holds 5 saved programs")
     names = [Path(place.program or "").name for place in found.where]
     assert names == [
         f"{name}.pdmodel" for name in ("cnn", "control", "control_training", "encoder", "training")
@@ -76,7 +83,7 @@ def test_a_folder_without_a_model_says_what_it_holds(tmp_path: Path) -> None:
     written(tmp_path, "config.json", b"{}")
     written(tmp_path, "model.pdparams", b"\x80\x02}.")
     found = problem(tmp_path)
-    assert (found.code, found.slug) == ("GT011", "folder-without-model")
+    assert (found.code, found.slug) == ("GT011", "no-single-model")
     assert found.notes == ("it holds `config.json`, `model.pdparams`",)
 
 
@@ -114,31 +121,32 @@ def test_a_name_too_long_for_the_system_is_unreadable(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["m.json", "m.pdmodel", "__model__", "m"])
 def test_an_empty_file_is_said_to_be_empty(tmp_path: Path, name: str) -> None:
-    assert problem(written(tmp_path, name, b"")).code == "GT002"
+    assert damage(written(tmp_path, name, b"")) == "the file is empty"
 
 
 @pytest.mark.parametrize("kept", [1, 100, 8000, len(CNN_JSON) - 1])
 def test_json_that_was_cut_off_is_no_json(tmp_path: Path, kept: int) -> None:
-    found = problem(written(tmp_path, "m.json", CNN_JSON[:kept]))
-    assert (found.code, found.slug) == ("GT003", "not-json")
+    message = damage(written(tmp_path, "m.json", CNN_JSON[:kept]))
+    assert message.startswith("the text is not JSON: ")
 
 
 @pytest.mark.parametrize("kept", [1, 100, 8000, len(CNN_PDMODEL) - 1])
 def test_a_pdmodel_that_was_cut_off_is_no_program(tmp_path: Path, kept: int) -> None:
-    assert problem(written(tmp_path, "m.pdmodel", CNN_PDMODEL[:kept])).code == "GT006"
+    message = damage(written(tmp_path, "m.pdmodel", CNN_PDMODEL[:kept]))
+    assert message.startswith("the file is not a Paddle program: ")
 
 
 @pytest.mark.parametrize(
     "text", ["[]", "1", "null", '{"a": 1}', '{"base_code": {"magic": "pir2"}, "program": {}}']
 )
 def test_json_of_something_else_is_no_program(tmp_path: Path, text: str) -> None:
-    assert problem(written(tmp_path, "m.json", text.encode())).code == "GT004"
+    assert "not a Paddle program" in damage(written(tmp_path, "m.json", text.encode()))
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_random_bytes_as_a_pdmodel_are_no_program(tmp_path: Path, seed: int) -> None:
     data = random.Random(seed).randbytes(seed * seed + 1)
-    assert problem(written(tmp_path, "m.pdmodel", data)).code in ("GT006", "GT013", "GT014")
+    assert problem(written(tmp_path, "m.pdmodel", data)).code in ("GT004", "GT013")
 
 
 @pytest.mark.parametrize("version", [5, 99])
@@ -162,6 +170,7 @@ def test_an_onnx_file_is_named_and_converted_by_the_help(tmp_path: Path) -> None
     model = b"\x08\x08\x12\x07pytorch\x1a\x052.1.0:\x02\x12\x00"
     found = problem(written(tmp_path, "net.pdmodel", model))
     assert found.code == "GT013"
+    assert found.message == "the file is an ONNX model, not a program"
     assert found.help is not None
     assert found.help.startswith("x2paddle --framework=onnx --model=")
     assert problem(written(tmp_path, "net.onnx", b"anything")).code == "GT013"
@@ -172,7 +181,8 @@ def test_a_parameter_file_names_the_model_of_its_name(tmp_path: Path) -> None:
     written(tmp_path, "a.json", CNN_JSON)
     written(tmp_path, "net.pdmodel", CNN_PDMODEL)
     found = problem(written(tmp_path, "net.pdiparams", data))
-    assert found.code == "GT014"
+    assert found.code == "GT013"
+    assert found.message == "the file holds parameters, not a program"
     assert found.notes == (f"the program beside it is `{tmp_path / 'net.pdmodel'}`",)
 
 
@@ -204,10 +214,10 @@ def test_a_pipe_that_the_shell_hands_over_is_read_once_and_whole() -> None:
 def test_a_named_pipe_and_a_device_are_refused_instead_of_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.json")
     found = problem(tmp_path / "fifo.json")
-    assert (found.code, found.slug) == ("GT017", "not-a-file")
-    assert found.message == f"`{tmp_path / 'fifo.json'}` is a pipe, not a file"
+    assert (found.code, found.slug) == ("GT010", "unreadable")
+    assert found.message == f"`{tmp_path / 'fifo.json'}` cannot be read: it is a pipe, not a file"
     assert found.help == f"ls -ld {tmp_path / 'fifo.json'}"
-    assert problem(Path("/dev/zero")).message == "`/dev/zero` is a device, not a file"
+    assert problem(Path("/dev/zero")).message.endswith("it is a device, not a file")
 
 
 def test_parameters_that_are_a_named_pipe_are_refused_instead_of_waited_for(tmp_path: Path) -> None:
@@ -215,7 +225,7 @@ def test_parameters_that_are_a_named_pipe_are_refused_instead_of_waited_for(tmp_
     os.mkfifo(pipe)
     graph = read(FIXTURES / "3.3.1" / "cnn.json")
     for read_them in (parameter_file_facts, read_tensors, lambda at: read_weights(at, graph)):
-        with pytest.raises(ReadError, match=rf"GT017\].*`{pipe}` is a pipe, not a file"):
+        with pytest.raises(ReadError, match=rf"GT010\].*`{pipe}` .* is a pipe, not a file"):
             read_them(pipe)
 
 
@@ -235,7 +245,7 @@ def test_an_empty_folder_does_not_hide_the_model_of_its_name(tmp_path: Path) -> 
 
 def test_parameters_without_an_ending_are_known_by_their_content(tmp_path: Path) -> None:
     data = (FIXTURES / "3.3.1" / "control.pdiparams").read_bytes()
-    assert problem(written(tmp_path, "__params__", data)).code == "GT014"
+    assert problem(written(tmp_path, "__params__", data)).code == "GT013"
 
 
 def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
@@ -254,16 +264,14 @@ def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
     ],
 )
 def test_huge_nesting_ends_in_a_diagnostic(tmp_path: Path, text: bytes) -> None:
-    assert problem(written(tmp_path, "m.json", text)).code == "GT009"
+    assert damage(written(tmp_path, "m.json", text)) == "the file is nested too deeply"
 
 
 def test_deeply_nested_regions_end_in_a_diagnostic(tmp_path: Path) -> None:
     text = b'{"base_code":{"magic":"pir","version":4},"program":{"regions":[{"blocks":['
     inner = b'{"#":"b","args":[],"ops":[{"#":"1.if","A":[],"I":[],"O":[],"regions":[{"blocks":['
     text += inner * 700 + b'{"#":"b","args":[],"ops":[]}' + b"]}]}]}" * 700 + b"]}]}}"
-    with pytest.raises(ReadError) as caught:
-        read_file(written(tmp_path, "m.json", text))
-    assert "GT009" in str(caught.value)
+    assert damage(written(tmp_path, "m.json", text)) == "the file is nested too deeply"
 
 
 def test_deeply_nested_blocks_end_in_a_diagnostic(tmp_path: Path) -> None:
@@ -272,7 +280,8 @@ def test_deeply_nested_blocks_end_in_a_diagnostic(tmp_path: Path) -> None:
         block = program.blocks.add(idx=index, parent_idx=index - 1)
         block.ops.add(type="while").attrs.add(name="sub_block", type=8, block_idx=index + 1)
     program.blocks.add(idx=depth, parent_idx=depth - 1)
-    assert problem(written(tmp_path, "m.pdmodel", program.SerializeToString())).code == "GT009"
+    model = written(tmp_path, "m.pdmodel", program.SerializeToString())
+    assert damage(model) == "the file is nested too deeply"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -296,4 +305,4 @@ def test_a_folder_without_permission_is_unreadable(tmp_path: Path) -> None:
 
 def test_a_tensor_header_is_not_mistaken_for_a_program(tmp_path: Path) -> None:
     header = struct.pack("<IQI", 0, 0, 0) + b"\x08\x05\x10\x01"
-    assert problem(written(tmp_path, "conv2d_0.w_0", header)).code == "GT014"
+    assert problem(written(tmp_path, "conv2d_0.w_0", header)).code == "GT013"

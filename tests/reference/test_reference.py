@@ -124,7 +124,7 @@ def test_a_docstring_that_falls_short_is_seen(
 ) -> None:
     docs = (
         "Return the divergence.\n\nFor logits [N, classes], arXiv 1503.02531; `from_probs` says"
-        " which.\n\nRaises PairError GT349."
+        " which.\n\nRaises PairError GT228."
     )
     found = shortcomings("graphtool.losses.kl", worse(docs), ["teacher", "student", "from_probs"])
 

@@ -24,7 +24,7 @@ All public names, as their docstrings have them; `python -m tests.reference` wri
 Programs, Values, Variables, Scopes and Places; other types that have no name in `graphtool` stand
 at the [end](#types). Shapes are lists of dims, -1 where one is not known before the run: N is the
 batch, C channels, H and W the height and width of a map, L the length of a sequence. A code such as
-GT344 is explained by `graphtool explain GT344`, and in [troubleshooting](troubleshooting.md); words
+GT333 is explained by `graphtool explain GT333`, and in [troubleshooting](troubleshooting.md); words
 are those of the [glossary](glossary.md).
 """
 _WIDTH = 88

@@ -179,7 +179,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_work(tmp_path: Path) ->
     with pytest.raises(gt.UsageError) as error:
         gt.write_graph("no such model", tmp_path / "net.gexf")
     (found,) = error.value.report
-    assert (found.code, found.help) == ("GT413", f"{tmp_path / 'net'}.csv")
+    assert (found.code, found.help) == ("GT402", f"{tmp_path / 'net'}.csv")
     with pytest.raises(gt.GraphtoolError) as raised:
         gt.write_graph("no such model", tmp_path / "missing" / "values.csv")
     assert raised.value.report.errors[0].code == "GT601"

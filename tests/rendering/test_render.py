@@ -137,7 +137,7 @@ def test_an_engine_that_hangs_is_stopped_with_what_it_started(
     with pytest.raises(gt.GraphtoolError) as failed:
         render(cnn, tmp_path / "picture.svg", level="stage", seconds=0.2)
 
-    assert codes(failed) == ["GT405"]
+    assert codes(failed) == ["GT403"]
 
 
 def test_a_focus_draws_a_neighbourhood_and_says_what_it_leaves_out(cnn: Graph) -> None:
@@ -154,11 +154,11 @@ def test_a_focus_draws_a_neighbourhood_and_says_what_it_leaves_out(cnn: Graph) -
 @pytest.mark.parametrize(
     ("options", "code"),
     [
-        ({"level": "blocks"}, "GT407"),
-        ({"level": "block", "focus": "relu_0"}, "GT408"),
-        ({"focus": "relu_0", "radius": 0}, "GT410"),
-        ({"focus": "relu_0", "radius": "far"}, "GT410"),
-        ({"focus": "relu_0", "radius": True}, "GT410"),
+        ({"level": "blocks"}, "GT248"),
+        ({"level": "block", "focus": "relu_0"}, "GT248"),
+        ({"focus": "relu_0", "radius": 0}, "GT248"),
+        ({"focus": "relu_0", "radius": "far"}, "GT248"),
+        ({"focus": "relu_0", "radius": True}, "GT248"),
         ({"focus": 5}, "GT248"),
         ({"path": 5}, "GT248"),
         ({"path": ""}, "GT402"),

@@ -40,7 +40,7 @@ def test_a_layer_of_such_a_dim_is_refused() -> None:
 
     with pytest.raises(UsageError) as raised:
         gt.from_layer(nn.Linear(3, 2), [(3, 2**63)])
-    assert raised.value.report.errors[0].code == "GT047"
+    assert raised.value.report.errors[0].code == "GT037"
 
 
 def test_more_batches_than_can_be_counted_are_all_that_there_are() -> None:

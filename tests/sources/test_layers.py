@@ -421,7 +421,7 @@ def test_a_constructor_that_does_not_return_is_given_up_with_the_line_that_it_wa
     with pytest.raises(ReadError) as raised:
         from_layer(endless, [(4,)], timeout=0.5)
     (found,) = raised.value.report
-    assert found.code == "GT035"
+    assert found.code == "GT034"
     assert found.notes[0] == f"TimeoutError: it did not return within 0.5 s{_WAITS}"
     assert any(note.startswith("test_layers.py:") for note in found.notes[1:])
     assert paddle.in_dynamic_mode()
@@ -508,7 +508,7 @@ def test_input_specs_in_order_may_have_names_of_their_own(names):
 
 def test_input_specs_with_forwards_names_out_of_order_may_not():
     specs = [InputSpec([None, 8], "float32", "mask"), InputSpec([None, 4], "float32", "b")]
-    with pytest.raises(UsageError, match=r"GT042.*has no place for the input `b`"):
+    with pytest.raises(UsageError, match=r"GT037.*cannot take the input `b`"):
         from_layer(_Dict, specs)
 
 
@@ -526,7 +526,8 @@ def test_outputs_that_are_no_tensors_are_told():
         (found,) = from_layer(layer, [(4,)]).graph.report
         assert (found.code, found.severity.value) == ("GT043", "note")
         assert found.message == (
-            "what `_Extras` returns besides tensors is left out: `['a'][2]`: int, `['b']`: str"
+            "`_Extras` returns values that are not tensors, which are left out: "
+            "`['a'][2]`: int, `['b']`: str"
         )
     assert len(from_layer(_Branchy, [(4,)]).graph.report) == 0
 
@@ -720,7 +721,7 @@ def test_a_layer_made_in_static_mode_is_refused():
     paddle.enable_static()
     try:
         layer = nn.Linear(4, 4)
-        with pytest.raises(ReadError, match="GT033") as caught:
+        with pytest.raises(ReadError, match=r"GT036.*belong to another static Program") as caught:
             from_layer(layer, [(4,)])
         assert str(caught.value).endswith("gt.from_layer(lambda: Linear(...), [(4,)])")
     finally:
@@ -735,13 +736,13 @@ def test_a_factory_that_hands_over_a_layer_of_static_mode_is_refused():
         layer = nn.Linear(4, 4)
     gc.collect()
     for factory in (lambda: layer, lambda: nn.Sequential(nn.Linear(4, 4), layer)):
-        with pytest.raises(ReadError, match="GT033"):
+        with pytest.raises(ReadError, match=r"GT036.*belong to another static Program"):
             from_layer(factory, [(4,)])
 
 
 def test_a_factory_that_makes_a_program_or_has_one_is_refused():
     for factory in (paddle.static.Program, lambda: from_layer(nn.ReLU, [(4,)])):
-        with pytest.raises(ReadError, match=r"gives a `Program`; wanted a `paddle.nn.Layer`$"):
+        with pytest.raises(ReadError, match=r"GT036.*returns a `Program`; wanted a `paddle.nn"):
             from_layer(factory, [(4,)])
 
 
@@ -762,10 +763,10 @@ def test_inputs_that_do_not_fit_show_paddles_message_and_the_users_line():
     ("specs", "code"),
     [
         *(("image", "GT248"), (None, "GT248"), ({"x": (4,)}, "GT248")),
-        *((["x"], "GT047"), ([("x",)], "GT047"), ([(3, "a")], "GT047")),
-        *(([("x", 3)], "GT047"), ([(3, -2)], "GT047"), ([(4.5,)], "GT047"), ([(True,)], "GT047")),
-        *(([("x", (4,), "float33")], "GT047"), ([("x", (4,), 1)], "GT047")),
-        ([("x", (4,), "float32", 4)], "GT047"),
+        *((["x"], "GT037"), ([("x",)], "GT037"), ([(3, "a")], "GT037")),
+        *(([("x", 3)], "GT037"), ([(3, -2)], "GT037"), ([(4.5,)], "GT037"), ([(True,)], "GT037")),
+        *(([("x", (4,), "float33")], "GT037"), ([("x", (4,), 1)], "GT037")),
+        ([("x", (4,), "float32", 4)], "GT037"),
     ],
 )
 def test_what_describes_no_input_is_wrong_usage(specs, code):
@@ -778,7 +779,7 @@ def test_what_describes_no_input_is_wrong_usage(specs, code):
 def test_all_items_that_describe_no_input_are_told_at_once():
     with pytest.raises(UsageError) as raised:
         from_layer(nn.Linear, [("x",), (4,), ("y", 3)])
-    assert [found.code for found in raised.value.report] == ["GT047", "GT047"]
+    assert [found.code for found in raised.value.report] == ["GT037", "GT037"]
     assert {found.help for found in raised.value.report} == {"gt.from_layer(layer, [(4,)])"}
 
 
@@ -787,7 +788,7 @@ def test_all_items_that_describe_no_input_are_told_at_once():
     [
         ((3, 224), "GT248", "(3, 224)"),
         ([5], "GT248", "(5,)"),
-        (("x", (4, None), "int64"), "GT047", '("x", (4, None), "int64")'),
+        (("x", (4, None), "int64"), "GT037", '("x", (4, None), "int64")'),
     ],
 )
 def test_an_input_that_is_not_in_a_list_is_shown_in_one(specs, code, wanted):
@@ -844,12 +845,12 @@ def test_a_dtype_may_be_paddles_own():
 
 @pytest.mark.parametrize("made", [None, "Net", 3])
 def test_what_makes_no_layer_is_wrong_usage(made):
-    with pytest.raises(UsageError, match=r"GT048.*is no Layer, nor a class"):
+    with pytest.raises(UsageError, match=r"GT036.*is not a Layer, nor a class"):
         from_layer(made, [(4,)])
 
 
 def test_a_layer_without_inputs_is_wrong_usage():
-    with pytest.raises(UsageError, match="GT041"):
+    with pytest.raises(UsageError, match=r"GT037.*the shapes of its inputs are needed"):
         from_layer(_Dict, [])
 
 
@@ -961,8 +962,8 @@ def test_what_is_no_source_is_refused_with_the_way_to_one():
         with pytest.raises(UsageError) as caught:
             read(given)
         (found,) = caught.value.report
-        assert found.code == "GT046"
-        assert f"a `{type(given).__name__}` cannot be read" in found.message
+        assert found.code == "GT036"
+        assert f"cannot read a `{type(given).__name__}`" in found.message
 
 
 def test_what_paddle_warns_of_for_each_layer_is_said_once():

@@ -52,7 +52,7 @@ def distil(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "student"
         exported = gt.export_student(merged, path)
-        if any(one.code == "GT544" for one in exported.report):
+        if any(one.code == "GT226" for one in exported.report):
             # As its help says: a forward that draws numbers in training has another Program.
             paddle.disable_static()
             evaluated = gt.from_layer(student.make, inputs, train=False)

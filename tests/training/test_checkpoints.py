@@ -238,7 +238,7 @@ def edited(path: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"schema": 2}, "GT622"),
+        ({"schema": 2}, "GT621"),
         ({"step": "three"}, "GT621"),
         ({"keys": ["linear_0.w_0"]}, "GT621"),
         ({"rates": {"last_epoch": 3}}, "GT621"),
@@ -262,7 +262,7 @@ def test_another_release_and_other_generators_are_warned_of(saved: tuple[Trainin
     write_checkpoint(path, was, contents.tensors.values)
     random = held(made)[2]
     loaded = made.load(path)
-    assert [found.code for found in loaded.report] == ["GT628", "GT628"]
+    assert [found.code for found in loaded.report] == ["GT615", "GT615"]
     assert "random state: `of other generators` then, `cpu` now" in str(loaded.report)
     assert (loaded.step, held(made)[2]) == (BEFORE, random)
 
@@ -299,7 +299,9 @@ def test_another_network_is_refused(saved: tuple[Training, Path]) -> None:
     _, path = saved
     other = training(CASES["adam, steps"], width=5)
     said = refusal(other, path)
-    assert said.startswith("error[GT624] other-state: the checkpoint does not fit the Program: ")
+    assert said.startswith(
+        "error[GT624] other-program-state: the checkpoint does not fit the Program: "
+    )
     assert "of another shape or dtype: `batch_norm1d_0.b_0`" in said
 
 
@@ -332,14 +334,16 @@ def test_another_teacher_is_noticed(saved: tuple[Training, Path]) -> None:
     said = refusal(made, path)
     weight.set(before, paddle.CPUPlace())
     assert made.load(path).step == BEFORE
-    assert said.startswith("error[GT626] other-teacher: teacher 1 was `<Program>` with weights ")
+    assert said.startswith(
+        "error[GT624] other-program-state: teacher 1 was `<Program>` with weights "
+    )
 
 
 @pytest.mark.pir
 def test_a_network_without_dropout_is_loaded_with_a_warning(saved: tuple[Training, Path]) -> None:
     _, path = saved
     report = training(CASES["adam, steps"], drop=False).load(path).report
-    assert [found.code for found in report] == ["GT627"]
+    assert [found.code for found in report] == ["GT624"]
     assert "`-1 pd_op.dropout`" in str(report)
 
 
@@ -354,7 +358,7 @@ def test_another_learning_rate_is_used_and_said(kind: str, tmp_path: Path) -> No
     # What Paddle's own `set_lr` does: the Program goes on with 0.1, and is to know.
     resumed.optimizer._learning_rate = 0.0
     (said,) = resumed.load(tmp_path / "checkpoint").report
-    assert (said.code, said.help) == ("GT619", "paddle.optimizer.SGD(0.05)")
+    assert (said.code, said.help) == ("GT623", "paddle.optimizer.SGD(0.05)")
     assert said.message == "the learning rate was `0.05` and is `0` now: `0` is used"
     resumed.run(range(BEFORE, BEFORE + 1))
     assert resumed.optimizer.get_lr() == np.array(rate_of(resumed)) == 0.0
@@ -397,7 +401,7 @@ error[GT625] never-minimized: `Adam` has minimized no loss of the Program
 def test_a_step_is_a_whole_number(saved: tuple[Training, Path], step: Any) -> None:
     made, path = saved
     before = path.read_bytes()
-    with pytest.raises(gt.UsageError, match="GT629"):
+    with pytest.raises(gt.UsageError, match=r"GT248.*`step`"):
         made.save(path, step)
     assert path.read_bytes() == before
 
@@ -408,7 +412,7 @@ def test_what_holds_nothing_is_not_saved(tmp_path: Path) -> None:
     made = optimizer.SGD(0.1)
     with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard():
         gt.minimize(made, nn.Linear(8, 5)(paddle.static.data("x", [-1, 8])).mean())
-    with pytest.raises(gt.GraphtoolError, match="GT620"):
+    with pytest.raises(gt.GraphtoolError, match="GT235"):
         gt.save_checkpoint(tmp_path / "c", main, made, step=0, scope=paddle.static.Scope())
     assert not (tmp_path / "c").exists()
 

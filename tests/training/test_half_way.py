@@ -27,7 +27,7 @@ def test_paddle_is_quoted_and_told_from_what_is_checked(built: tuple[Built, Any]
     assert type(error) is gt.GraphtoolError
     assert str(error) == snapshot("""\
 error[GT547] half-way: `gt.minimize` failed half-way: (ResourceExhausted) Out of memory
-  = note: the Program and the optimizer can't be used any more
+  = note: the Program and the optimizer cannot be used any more
   = help: build the Programs and the optimizer anew, and call gt.minimize(optimizer, loss)\
 """)
     assert isinstance(error.__cause__, RuntimeError)
@@ -71,7 +71,7 @@ def test_fleet_of_which_a_process_has_one_is_not_marked() -> None:
             with pytest.raises(gt.GraphtoolError) as raised:
                 gt.minimize(only, loss)
     (found,) = raised.value.report
-    assert (found.code, found.notes) == ("GT547", ("the Program can't be used any more",))
+    assert (found.code, found.notes) == ("GT547", ("the Program cannot be used any more",))
     assert getattr(main, "_graphtool_half_way", False)
     assert not hasattr(only, "_graphtool_half_way")
 

@@ -128,7 +128,7 @@ def test_an_optimizer_that_would_train_each_rank_by_itself_is_refused(
     refused: list[dict[str, str]],
 ) -> None:
     for rank in refused:
-        assert "GT531] optimizer-unfit: `LookAhead` has a `minimize` of its own" in rank["wrapped"]
+        assert "GT531] optimizer-unfit: `LookAhead` overrides `minimize`" in rank["wrapped"]
         assert "`SGD` would train each of 2 ranks by itself" in rank["legacy"]
         assert "gt.minimize(fleet.distributed_optimizer(optimizer), loss)" in rank["legacy"]
 
@@ -150,7 +150,7 @@ def test_ranks_about_to_train_different_things_all_say_what_differs(
 ) -> None:
     assert refused[0][case] == refused[1][case]
     title, one, other, *_ = refused[0][case].splitlines()
-    assert title.startswith("error[GT546] unequal-ranks: rank 0 and rank 1 are about to train")
+    assert title.startswith("error[GT546] unequal-ranks: rank 0 and rank 1 would train")
     assert one.startswith("  --> rank 0  ")
     assert first in one
     assert other.startswith("  --> rank 1  ")
@@ -165,10 +165,10 @@ def test_what_was_refused_left_the_program_as_it_was(refused: list[dict[str, str
 @pytest.mark.parametrize("case", ["late at first", "late"])
 def test_a_rank_that_comes_too_late_is_named(refused: list[dict[str, str]], case: str) -> None:
     assert refused[0][case].startswith(
-        "error[GT545] late-rank: rank 0 of 2 waited 0.5 seconds for rank 1 to come to `gt.minimize`"
+        "error[GT538] lost-rank: rank 0 of 2 waited 0.5 seconds for rank 1 to come to `gt.minimize`"
     )
     assert refused[1][case].startswith(
-        "error[GT545] late-rank: rank 1 of 2 came to `gt.minimize`, where rank 0 gave up waiting"
+        "error[GT538] lost-rank: rank 1 of 2 came to `gt.minimize` after rank 0 had given up"
     )
 
 
@@ -190,15 +190,15 @@ def test_parameters_that_differ_in_name_alone_are_told_how_to_be_named_alike(
 _LOST = {
     # Paddle waits half a minute for this one, so it goes first.
     "busy": ("has not answered in time, though it runs", "after `gt.minimize`"),
-    "killed": ("is gone without a word", "after `gt.minimize`"),
+    "killed": ("ended without a message", "after `gt.minimize`"),
     # Of its two children one ends by `sys.exit` before, and one lives on.
-    "forked": ("is gone without a word", "after `gt.minimize`"),
-    "killed in minimize": ("is gone without a word", "in `gt.minimize`"),
+    "forked": ("ended without a message", "after `gt.minimize`"),
+    "killed in minimize": ("ended without a message", "in `gt.minimize`"),
     "raised": (
         "raised `GraphtoolError`: error[GT601] unwritable-output: `",
         "saving the checkpoint of step 3",
     ),
-    "ended": ("came to its end", "after the checkpoint of step 3"),
+    "ended": ("finished", "after the checkpoint of step 3"),
 }
 
 
@@ -219,7 +219,7 @@ def _missing(how: str, status: int, said: str) -> str:
     is_right = (
         status != 0
         and f"error[GT538] lost-rank: rank 0 of 2 has lost rank 1, which {fate}" in said
-        and f"note: rank 1 was last heard of {heard}\n" in said
+        and f"note: rank 1 last reported {heard}\n" in said
         and said.count("rank 0 of 2 has lost") == 1
     )
     return "" if is_right else f"status {status}: {said}"
@@ -229,8 +229,8 @@ def test_ranks_without_a_way_to_each_other_train_all_the_same(tmp_path: Path) ->
     status, said = launch(tmp_path, "no way", "sgd")
     assert status == 0, said
     for rank in (0, 1):
-        warning = f"warning[GT548] unreachable-rank: rank {rank} of 2 goes on without hearing"
+        warning = f"warning[GT538] lost-rank: rank {rank} of 2 goes on without a connection"
         assert warning in said
-    assert "hearing the others: rank 0 cannot be reached at 240.0.0.1:" in said
+    assert "connection to the others: rank 0 cannot be reached at 240.0.0.1:" in said
     first, second = (rank["sgd"]["ranks"] for rank in results(tmp_path, 2))
     assert first["end"] == second["end"] != first["start"]

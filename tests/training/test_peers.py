@@ -93,9 +93,9 @@ def test_a_loss_is_said_unless_another_rank_has_ended_well(
     [lost] = launch.peers.lost(5.0)
     launch.hear(lost)
     assert capsys.readouterr().err.startswith(
-        "error[GT538] lost-rank: rank 0 of 1 has lost rank 2, which is gone without a word\n"
-        "  = note: rank 2 was last heard of in `gt.minimize`\n"
-        "  = note: no further step can be taken: it takes the gradients of all ranks\n"
+        "error[GT538] lost-rank: rank 0 of 1 has lost rank 2, which ended without a message\n"
+        "  = note: rank 2 last reported in `gt.minimize`\n"
+        "  = note: no further step is possible: it takes the gradients of all ranks\n"
     )
     launch.silent = False
     Peers({0: one}, nothing).leave(ENDED)

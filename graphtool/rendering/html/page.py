@@ -89,13 +89,13 @@ def page_of(
     layouts: tuple[Layout, ...] = ()
     try:
         if engine is None:
-            diagnostics.append(problems.blocks_as_lists("no Graphviz was found"))
+            diagnostics.append(_blocks_as_lists("no Graphviz was found"))
         else:
             layouts = lay_out(outlines, engine, seconds)
     except LayoutTimeoutError:
-        diagnostics.append(problems.blocks_as_lists(f"the layout took over {seconds:g} s"))
+        diagnostics.append(_blocks_as_lists(f"the layout took over {seconds:g} s"))
     except GraphtoolError as error:
-        diagnostics.append(problems.blocks_as_lists(error.report.diagnostics[0].message))
+        diagnostics.append(_blocks_as_lists(error.report.diagnostics[0].message))
     indices = dict(zip(outlines, range(len(layouts)), strict=False))
     data = {
         **_page_data(subject, board, networks, indices),
@@ -204,3 +204,8 @@ def _asset(name: str) -> str:
 
 def _digest(text: str) -> str:
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+def _blocks_as_lists(reason: str) -> Diagnostic:
+    message = f"blocks open as lists of operators, not as drawings: {reason}"
+    return problems.simplified(message, help=problems.GET_ENGINE)

@@ -105,7 +105,7 @@ def test_where_no_engine_lays_blocks_out_the_page_is_written_and_says_why(
     picture = render(cnn, tmp_path / "page.html", seconds=0.3)
     page = (tmp_path / "page.html").read_text("utf-8")
 
-    assert [found.code for found in picture.report] == ["GT412"]
+    assert [found.code for found in picture.report] == ["GT404"]
     assert picture.report.diagnostics[0].message.endswith(why)
     assert picture.report.diagnostics[0].help == "pip install graphviz-pure"
     assert data_of(page)["layouts"] == []
