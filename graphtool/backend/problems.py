@@ -1,4 +1,4 @@
-"""What can be wrong with Paddle, or with a live Program: GT030 to GT032, GT050."""
+"""What can be wrong with Paddle, or with a live Program."""
 
 from __future__ import annotations
 

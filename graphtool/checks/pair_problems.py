@@ -1,4 +1,4 @@
-"""Diagnostics about the pairs of a loss: GT101 to GT336, GT348, GT228."""
+"""Diagnostics about the pairs of a loss."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ def custom(function: Callable[..., Paddle], /, **inputs: object) -> Paddle:
 
         gt.losses.custom(lambda t, s: paddle.abs(t - s).mean(), t="teacher_relu_4", s="relu_2")
 
-    Raises UsageError, with nothing built: GT231, GT340, GT340, GT352, and GT353 if the function
-    does not return a Value. Raises ReadError: GT101, GT102, GT031, GT102. What the function itself
+    Raises UsageError, with nothing built: GT231, GT340, GT352, and GT353 if the function
+    does not return a Value. Raises ReadError: GT101, GT102, GT031. What the function itself
     raises is passed on, after a rollback of what it had built.
     """
     require_trainable_program("custom")

@@ -147,8 +147,8 @@ def loss_operands(
 
     `takes` is what a loss takes that pairs cannot name.
 
-    Raises ReadError, UsageError and PairError, with nothing built: GT333, GT334, GT336, GT340 to
-    GT231, GT348 to GT352.
+    Raises ReadError, UsageError and PairError, with nothing built: GT101, GT102, GT228,
+    GT231, GT248, GT333, GT334, GT336, GT340, GT348, GT352.
     """
     values = Both(*resolve(loss, {"teacher": teacher}, {"student": student}))
     takes = takes_of(loss) if takes is None else takes

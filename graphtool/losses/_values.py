@@ -110,7 +110,7 @@ def find_all(finders: Iterable[Callable[[], Paddle]]) -> list[Paddle]:
 def find_teacher(given: object, argument: str = "teacher") -> Paddle:
     """Return a Value itself, or a teacher's by its name with or without the prefix.
 
-    Raises UsageError: GT248, GT340. Raises ReadError: GT101, GT102, GT031 and GT102.
+    Raises UsageError: GT248, GT340. Raises ReadError: GT101, GT102, GT031.
     """
     if isinstance(given, str):
         return _find_in_teachers(given, _merges(given))

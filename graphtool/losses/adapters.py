@@ -68,7 +68,7 @@ def conv1x1(value: Paddle | str, channels: int, *, name: str = "conv1x1") -> Pad
 
     Raises PairError, with nothing built: GT357 if no gradient passes through the Value, if it is
     not a map with a known number of channels, or `channels` is not a positive integer. Raises
-    UsageError: GT340 to GT231, GT248, GT352. Raises ReadError: GT101, GT102, GT031.
+    UsageError: GT231, GT248, GT340, GT352. Raises ReadError: GT101, GT102, GT031.
     """
     value = _student_value("conv1x1", value)
     raise_pair_errors(_check_layer(value, channels, "conv1x1"))

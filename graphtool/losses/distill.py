@@ -140,9 +140,9 @@ def distill_loss(
     Call it inside `paddle.static.program_guard(merged.program, startup)`, before `minimize`. It
     builds all or nothing. The guard applies to the whole process; for threads see `gt.merge`.
 
-    Raises PairError with all problems that `check_pairs`, the losses and the adapters find: GT310
-    to GT317, GT324, GT101 to GT228, GT357, GT367, GT258 if Paddle fails. GT228 is in `report`.
-    Raises UsageError: GT231, GT352, GT248, GT340.
+    Raises PairError with all problems that `check_pairs`, the losses and the adapters find, as they
+    do; GT310, GT314, GT316, GT317 for a recipe, GT347, GT367, GT258 if Paddle fails. `report` has
+    GT228. Raises UsageError: GT231, GT248, GT340, GT352.
     """
     with raise_paddle_errors_as(PairError, "gt.distill_loss"):
         _require_program(merged)

@@ -40,9 +40,9 @@ def l2(teacher: Paddle | str, student: Paddle | str) -> Paddle:
 
     mean((S - T)²), for Values of any one shape [N, ...]: the tutorial's `l2_loss`.
 
-    Raises UsageError, ReadError or PairError, with nothing built: GT333, GT334, GT340 to GT231,
-    GT348, GT248 to GT352; GT101 with the nearest names. Warns with GT228 if a Value comes from a
-    softmax.
+    Raises UsageError, ReadError or PairError, with nothing built: GT231, GT248, GT333, GT334,
+    GT340, GT348, GT352; GT101 with the nearest names, GT102. Warns with GT228 if a Value comes
+    from a softmax.
     """
     teacher, student = resolve("l2", {"teacher": teacher}, {"student": student})
     raise_pair_errors(check_operands("l2", takes_of("l2"), teacher, student))

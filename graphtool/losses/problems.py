@@ -1,4 +1,4 @@
-"""Diagnostics about a loss before it is built: GT340 to GT353, GT228."""
+"""Diagnostics about a loss before it is built."""
 
 from __future__ import annotations
 

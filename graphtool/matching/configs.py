@@ -78,7 +78,7 @@ def export(pairs: PairSet, name: str) -> str:
     `name` is `paddleclas` (`Arch` and `Loss` of a DistillationModel), `paddleocr` (`Architecture`
     and `Loss`) or `yaml`. `check_export` gives the pairs left out as Diagnostics.
 
-    Raises UsageError: GT320 for another name. PairError: GT320 if no pair can be written.
+    Raises UsageError: GT320 for another name. Raises PairError: GT320 if no pair can be written.
     """
     import yaml
 

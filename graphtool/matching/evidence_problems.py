@@ -1,4 +1,4 @@
-"""Diagnostics of evidence from data: GT370 to GT385."""
+"""Diagnostics of evidence from data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Diagnostics of pairs, recipes and configurations: GT301 to GT325, GT367."""
+"""Diagnostics of pairs, recipes and configurations."""
 
 from __future__ import annotations
 

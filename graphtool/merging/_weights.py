@@ -53,7 +53,7 @@ def find_weights(
 
     Raises MergeError: GT250 for missing weights, GT237 for another shape or dtype, GT202 for
     weights that are the student's. Raises UsageError: GT248. Raises GraphtoolError: GT001, GT010,
-    GT240, GT240 to GT237 for a bad file.
+    GT237, GT240, GT501, GT502 for a bad file.
     """
     scope, description = _open_source(source, plan, teacher, into)
     facts = scope_facts(scope, (name for pair in plan.weights for name in pair))

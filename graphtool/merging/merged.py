@@ -220,7 +220,7 @@ class Merged:
         Raises MergeError: GT250 for missing weights, GT237 for another shape or dtype, GT202 if a
         Scope holds the student's weights under their names, GT258 if Paddle fails. Raises
         UsageError: GT248 for another `source`. Raises GraphtoolError as `load_parameters` does for
-        a bad file: GT001, GT010, GT240, GT240 to GT237.
+        a bad file: GT001, GT010, GT237, GT240, GT501, GT502.
         """
         with raise_paddle_errors_as(MergeError, "load_teacher"), ExitStack() as undo:
             found = find_weights(source, self.plan, self.source, self.scopes.student)

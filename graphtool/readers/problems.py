@@ -1,4 +1,4 @@
-"""What can be wrong with a model that is to be read: GT001 to GT013."""
+"""What can be wrong with a model that is to be read."""
 
 from __future__ import annotations
 

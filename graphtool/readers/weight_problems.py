@@ -1,4 +1,4 @@
-"""Diagnostics of parameters in files: GT237, GT240, GT250, GT501, GT502."""
+"""Diagnostics of parameters in files."""
 
 from __future__ import annotations
 

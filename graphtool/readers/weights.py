@@ -66,7 +66,8 @@ def read_weights(path: Path, graph: Graph) -> Weights:
     loaders, the path may be that of the model, or lack its suffix. An exchange of files that was
     killed is completed first.
 
-    Raises ReadError: GT001, GT010, GT240. Raises GraphtoolError: GT240 to GT237.
+    Raises ReadError: GT001, GT010, GT240. Raises GraphtoolError: GT237, GT240, GT501,
+    GT502.
     """
     try:
         finish_exchanges(path if path.is_dir() else path.parent)

@@ -90,10 +90,10 @@ def render(
     `radius` edges of it is drawn with all its operators. A layout that takes more than `seconds` is
     tried at the next level, and the report of the Picture says so.
 
-    Raises UsageError: GT402 for another ending, GT248 for another level, GT248, GT248, GT248 for a
-    Report that is about no two networks, GT248 for what is no path or number. Raises ReadError:
-    GT101 or GT102 for a focus, and as `gt.read` does. Raises GraphtoolError: GT401 and GT403
-    where no engine draws it, GT601 where the file can't be written.
+    Raises UsageError: GT402 for another ending, GT248 for another level or radius, a Report that is
+    not about two networks, or what is not a path. Raises ReadError: GT101 or GT102 for a focus, and
+    as `gt.read` does. Raises GraphtoolError: GT401 and GT403 where no engine draws it, GT601 where
+    the file can't be written.
     """
     errors = tuple(_argument_errors(path, radius, seconds))
     if errors:

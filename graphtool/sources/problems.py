@@ -1,4 +1,4 @@
-"""What can be wrong with code that builds a network, or with what is no source: GT034 to GT055."""
+"""What can be wrong with code that builds a network, or with what is no source."""
 
 from __future__ import annotations
 

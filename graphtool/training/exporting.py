@@ -131,7 +131,7 @@ def export_student(
     see `files`, and the warning GT604. If `path` is a folder, the files are written into it
     (GT604 too). With `force`, files that graphtool did not write are replaced too.
 
-    Raises UsageError: GT248. Raises GraphtoolError: GT253 to GT253 for what can't be fetched, GT632
+    Raises UsageError: GT248. Raises GraphtoolError: GT253 for what can't be fetched, GT632
     for an output that needs the teacher or an adapter, GT235 for uninitialised parameters, GT634
     for a Layer that does not fit, GT631 if the outputs cannot be inferred, GT258 where Paddle
     fails, GT601. Raises ReadError for a name: GT101, GT102, GT031.

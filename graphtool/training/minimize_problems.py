@@ -1,4 +1,4 @@
-"""Reasons not to minimize a loss: GT248 to GT537, GT539, GT547."""
+"""Reasons not to minimize a loss."""
 
 from __future__ import annotations
 

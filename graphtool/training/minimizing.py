@@ -115,12 +115,12 @@ def minimize(
 
     Ctrl-C takes effect once the optimizer has been added; the Program then trains with it.
 
-    Raises UsageError with all problems and the Program unchanged: GT231, GT248, GT352 to GT537.
-    Raises ReadError for a name in `no_grad_set`: GT101, GT102; for a Program with Values of another
-    one: GT050. Raises GraphtoolError for other ranks: GT538, GT538, GT546; GT547 where Paddle fails
-    half-way: the Program and the optimizer are incomplete then, and have to be
-    built again. Warns with GT539 if mixed precision was requested and has no effect, and with GT538
-    if ranks can only reach each other through Paddle: nothing is compared then.
+    Raises UsageError with all problems and the Program unchanged: GT231, GT248, GT340, GT352,
+    GT531, GT532, GT534, GT535, GT537. Raises ReadError for a name in `no_grad_set`: GT101, GT102;
+    for a Program with Values of another one: GT050. Raises GraphtoolError for other ranks: GT538,
+    GT546; GT547 where Paddle fails half-way: the Program and the optimizer are incomplete then, and
+    have to be built again. Warns with GT539 if mixed precision was requested and has no effect, and
+    with GT538 if ranks can only reach each other through Paddle: nothing is compared then.
     Source: https://www.paddlepaddle.org.cn/documentation/docs/en/api/paddle/optimizer/Optimizer_en.html
     """
     if load_paddle().in_dynamic_mode():

@@ -72,9 +72,9 @@ def load_parameters(
     teachers and of adapters may be missing. Run the startup program first: it would overwrite what
     was loaded.
 
-    Raises GraphtoolError with all problems and nothing set: GT240 to GT508, GT551; GT250
-    not with `allow_missing`. Raises ReadError: GT001, GT010, GT240. Raises UsageError:
-    GT248.
+    Raises GraphtoolError with all problems and nothing set: GT237, GT240, GT250, GT501, GT502,
+    GT508, GT551; with `allow_missing`, missing parameters are a warning. Raises ReadError: GT001,
+    GT010, GT240. Raises UsageError: GT248.
     """
     if not isinstance(cast("object", folder_or_file), str | PathLike):
         call = 'gt.load_parameters(program, "student.pdparams")'

@@ -1,4 +1,4 @@
-"""What can go wrong between the ranks of a launch: GT538, GT546."""
+"""What can go wrong between the ranks of a launch."""
 
 from __future__ import annotations
 
