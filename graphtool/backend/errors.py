@@ -110,9 +110,10 @@ def _paddle_message(error: Exception) -> str | None:
 
 def _is_missing_name(error: Exception) -> bool:
     """Return whether an error is that a private name of Paddle is gone in its new release."""
-    if not isinstance(error, AttributeError):
+    paddle = sys.modules.get("paddle")
+    if paddle is None or not isinstance(error, AttributeError):
         return False
-    missing = missing_names(sys.modules["paddle"]).values()
+    missing = missing_names(paddle).values()
     return any(name.endswith(f".{error.name}") for names in missing for name in names)
 
 

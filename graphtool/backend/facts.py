@@ -13,6 +13,7 @@ from graphtool.facts import ScopeFacts, ScopeVariable
 from graphtool.graph import ProgramKind
 
 __all__ = [
+    "converted_dtype",
     "dtype_name",
     "is_pir_default",
     "known_operators",
@@ -61,12 +62,17 @@ def _variable(core: Paddle, scope: Paddle, name: str) -> ScopeVariable:
     return ScopeVariable(initialised=True, shape=tuple(tensor.shape()), dtype=dtype)
 
 
-def dtype_name(dtype: object) -> str:
-    """Return the name of a dtype of Paddle or NumPy: `float32`.
+def converted_dtype(dtype: object) -> str:
+    """Return what Paddle calls a dtype of Paddle or NumPy: `float32`.
 
     Raises TypeError or ValueError where it is none.
     """
-    name = str(load_paddle().base.data_feeder.convert_dtype(dtype))
+    return str(load_paddle().base.data_feeder.convert_dtype(dtype))
+
+
+def dtype_name(dtype: object) -> str:
+    """Return the name of the dtype of a Value: `float32`."""
+    name = converted_dtype(dtype)
     # Paddle stores bfloat16 in NumPy's uint16 and has no dtype of that name.
     return "bfloat16" if name == "uint16" else name
 

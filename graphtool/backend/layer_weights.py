@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 from zlib import crc32
 
+from graphtool.backend.facts import converted_dtype
 from graphtool.backend.paddle import (
     Paddle,
     in_mode,
@@ -18,6 +19,7 @@ from graphtool.backend.paddle import (
     load_paddle,
     program_lock,
 )
+from graphtool.backend.pir_editing import inserting_before
 from graphtool.backend.tensors import (
     copy_from_scope,
     copy_tensor,
@@ -168,7 +170,7 @@ def _tensor_of(variable: Paddle) -> Paddle:
     tensor = variable.value().get_tensor()
     # Recurrent networks have a dropout state without memory, which Paddle refuses to copy. In
     # static mode it is empty.
-    dtype = load_paddle().base.data_feeder.convert_dtype(variable.dtype)
+    dtype = converted_dtype(variable.dtype)
     return empty_tensor(tensor, dtype, variable.shape if 0 in variable.shape else (0,))
 
 
@@ -299,14 +301,12 @@ def _append_load(startup: Paddle, tensors: Mapping[str, Paddle], file: _MemoryFi
 
 def map_set_parameters(program: Paddle, setters: Iterable[Paddle], compute: _Compute) -> None:
     """Apply a function to the operands of `set_parameter` operations of a PIR Program."""
-    paddle = load_paddle()
-    with in_mode(static=True), paddle.static.program_guard(program):
+    with in_mode(static=True):
         for op in setters:
-            paddle.pir.set_insertion_point(op)
-            computed = compute(op.operand_source(0))
-            computed.persistable = True
-            op.operand(0).set_source(computed)
-        paddle.pir.reset_insertion_point_to_end()
+            with inserting_before(op, program):
+                computed = compute(op.operand_source(0))
+                computed.persistable = True
+                op.operand(0).set_source(computed)
 
 
 def remove_initialisers(startup: Paddle, names: Collection[str]) -> Paddle:

@@ -64,7 +64,7 @@ def _with_inputs(help: str | None, args: Namespace) -> str | None:
 
 
 def _begins(help: str, name: str, model: str) -> bool:
-    """Tell a help that is this command of graphtool, on this MODEL."""
+    """Return whether a help is this command of graphtool, on this MODEL."""
     return f"{help} ".startswith(f"{shell_command('graphtool', name, path_argument(model))} ")
 
 

@@ -11,7 +11,7 @@ from numbers import Integral
 from typing import cast
 
 from graphtool.arguments import bad_argument, short_repr
-from graphtool.backend.facts import dtype_name
+from graphtool.backend.facts import converted_dtype
 from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.diagnostics import UsageError, listed
 from graphtool.dtypes import BY_NAME
@@ -141,7 +141,7 @@ def _dtype_name(dtype: object) -> str | None:
     if isinstance(dtype, str):
         return dtype if dtype in DTYPES else None
     try:
-        return dtype_name(dtype)
+        return converted_dtype(dtype)
     except (TypeError, ValueError):
         return None
 

@@ -76,3 +76,17 @@ def test_a_new_release_without_a_name_is_reported_once_and_fails_with_a_diagnost
     assert "gt.for_training needs `paddle.base.framework.Block._remove_op`" in done.stderr
     assert "error[GT258] paddle-failed: Paddle failed in `gt.merge`" in done.stdout
     assert "IrMapping" in done.stdout
+
+
+def test_an_error_before_paddle_is_imported_stays_what_it_is() -> None:
+    script = (
+        "from graphtool.backend.errors import convert_paddle_errors\n"
+        "try:\n"
+        "    with convert_paddle_errors(RuntimeError): raise AttributeError('no such thing')\n"
+        "except AttributeError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "no such thing\n"
