@@ -14,9 +14,12 @@ from graphtool.cli._console import results, write_json
 from graphtool.cli.problems import unknown_code
 from graphtool.diagnostics import UsageError, docs_of, known_codes, replacements
 
-__all__ = ["all_docs", "run"]
+__all__ = ["GONE", "all_docs", "run"]
 
 _DEFINES_RULES = re.compile(r'^@(rule|check)\(\s*"GT', re.MULTILINE)
+
+# Codes of what graphtool no longer does, with what to do instead.
+GONE: Mapping[str, str] = {}
 
 # A code or its first digits.
 _CODE_START = re.compile(r"GT\d{1,3}")
@@ -30,6 +33,9 @@ def run(args: Namespace) -> int:
         _show_list(docs, args.format)
         return 0
     old = args.code.upper()
+    if old in GONE:
+        _show(f"{old} gone\n\n{GONE[old]}", args.format)
+        return 0
     code = replacements().get(old) or _find_code(args.code, docs)
     if old in replacements() and args.format != "json":
         results().print(f"{old} is now {code}\n", style="dim")
