@@ -19,7 +19,6 @@ from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import check
 from graphtool.diagnostics import Diagnostic, Severity, Where, listed, rule
 from graphtool.graph import Graph, Value, dims_agree
-from graphtool.lookalikes import alike_notes
 from graphtool.structure import label_feeds
 from graphtool.text import string_literal
 
@@ -62,7 +61,6 @@ def _find_unknown_feeds(plan: MergePlan) -> Iterator[Diagnostic]:
                 where=(of_teacher(plan),),
                 notes=(
                     _feeds_note("teacher", plan.teacher),
-                    *alike_notes(name, plan.teacher.feeds),
                     *_swapped_note(plan, name, student),
                 ),
                 help=_corrected_argument(plan),
@@ -74,7 +72,7 @@ def _find_unknown_feeds(plan: MergePlan) -> Iterator[Diagnostic]:
             yield unknown_feed(
                 f"the student has no feed `{name}` for teacher feed `{teacher}`",
                 where=(of_student(plan),),
-                notes=(feeds, *alike_notes(name, plan.student.feeds)),
+                notes=(feeds,),
                 help=_corrected_argument(plan),
             )
         elif name not in plan.student.feeds:

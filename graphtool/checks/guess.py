@@ -10,7 +10,7 @@ from itertools import chain
 from graphtool.checks.plan import MergePlan
 from graphtool.diagnostics import listed
 from graphtool.graph import Graph, Shape, Value, shapes_agree
-from graphtool.lookalikes import closest
+from graphtool.text import closest
 
 __all__ = [
     "FeedGuess",

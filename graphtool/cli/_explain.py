@@ -19,7 +19,9 @@ __all__ = ["GONE", "all_docs", "run"]
 _DEFINES_RULES = re.compile(r'^@(rule|check)\(\s*"GT', re.MULTILINE)
 
 # Codes of what graphtool no longer does, with what to do instead.
-GONE: Mapping[str, str] = {}
+GONE: Mapping[str, str] = {
+    "GT113": "Names that look alike are no longer looked for; `--format json` escapes all letters.",
+}
 
 # A code or its first digits.
 _CODE_START = re.compile(r"GT\d{1,3}")

@@ -12,7 +12,6 @@ from graphtool.cli._formatting import feed_text
 from graphtool.cli.problems import wrong_usage
 from graphtool.diagnostics import UsageError
 from graphtool.graph import Graph
-from graphtool.lookalikes import alike_notes
 from graphtool.selectors import unescape_name
 from graphtool.text import printable, printed_name, shell_option
 
@@ -56,8 +55,8 @@ def feed_map_of(
     console = errors()
     for guess in guesses:
         target = "a feed of its own" if guess.student is None else printed_name(guess.student)
-        why = "; ".join((guess.why, *alike_notes(guess.teacher, (guess.student or "",))))
-        line = f"feed map, guessed: {printed_name(guess.teacher)} -> {target}: {printable(why)}"
+        feeds = f"{printed_name(guess.teacher)} -> {target}"
+        line = f"feed map, guessed: {feeds}: {printable(guess.why)}"
         console.print(line, soft_wrap=True)
     return guessed
 

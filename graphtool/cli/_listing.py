@@ -9,11 +9,10 @@ from fnmatch import fnmatchcase
 from graphtool.cli._formatting import shape_text, stage_text
 from graphtool.diagnostics import ReadError, Where
 from graphtool.graph import Operator, Origin, Shape, Value, shapes_agree
-from graphtool.lookalikes import near_notes
 from graphtool.ops import kind_of
 from graphtool.selectors import nearest_names, unknown_name
 from graphtool.structure import Role, Structure, ValueRow, value_row
-from graphtool.text import inspect_command, printed_forms, shell_option
+from graphtool.text import inspect_command, near_notes, printed_forms, shell_option
 
 __all__ = ["Query", "Selection", "select"]
 
@@ -76,7 +75,7 @@ def select(structure: Structure, query: Query) -> Selection:
             unknown_name(
                 f"no Value has {query}",
                 Where(program=graph.source),
-                notes=tuple(near_notes(name, near)),
+                notes=tuple(near_notes(near)),
                 help=f"{inspect_command(graph.source)} --all",
             )
         )
@@ -115,7 +114,7 @@ def _check_filters(structure: Structure, query: Query) -> None:
                 unknown_name(
                     f"the program has no operator of type `{query.op}`",
                     where,
-                    notes=tuple(near_notes(query.op, near)),
+                    notes=tuple(near_notes(near)),
                     help=f"{inspect} {shell_option('--op', near[0])}" if near else inspect,
                 )
             )

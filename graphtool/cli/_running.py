@@ -24,7 +24,6 @@ _MODULES = {
     "merge": "_merge",
     "render": "_render",
     "doctor": "_doctor",
-    "demo": "_demo",
     "completion": "_completion",
     "explain": "_explain",
 }

@@ -9,10 +9,9 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager, redirect_stdout
 
 from graphtool.cli._console import progress, show_report
-from graphtool.cli.problems import alike_feeds, wrong_usage
+from graphtool.cli.problems import wrong_usage
 from graphtool.diagnostics import Report, Severity, UsageError, listed
 from graphtool.graph import Graph
-from graphtool.lookalikes import alike
 from graphtool.paths import path_exists
 from graphtool.readers.problems import unknown_version
 
@@ -68,12 +67,9 @@ def stdout_to_stderr() -> Generator[None]:
 
 
 def reader_report(graph: Graph) -> Report:
-    """Return the diagnostics of reading a program: unknown fields first, lookalike names last."""
+    """Return the diagnostics of reading a program, unknown fields first."""
     found = list(graph.report)
     if graph.unknown:
         message = f"the file has unknown fields: {listed(graph.unknown, _LISTED, quote='')}"
         found.insert(0, unknown_version(graph.source, message, Severity.WARNING))
-    lookalikes = (
-        alike_feeds(graph.source, *names) for names in alike((*graph.feeds, *graph.fetches))
-    )
-    return Report.of((*found, *lookalikes))
+    return Report.of(found)

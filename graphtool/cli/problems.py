@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphtool.diagnostics import Diagnostic, Severity, Where, rule
-from graphtool.lookalikes import near_notes, told_apart
-from graphtool.text import inspect_command
+from graphtool.diagnostics import Diagnostic, rule
+from graphtool.text import near_notes
 
 __all__ = [
-    "alike_feeds",
     "unknown_code",
     "wrong_usage",
 ]
@@ -35,22 +33,6 @@ def unknown_code(code: str, near: Sequence[str]) -> Diagnostic:
     """
     return Diagnostic(
         message=f"no diagnostic is called `{code}`",
-        notes=tuple(near_notes(code, near)),
+        notes=tuple(near_notes(near)),
         help=f"graphtool explain {near[0].split()[0]}" if near else "graphtool explain",
-    )
-
-
-@rule("GT113")
-def alike_feeds(program: str, name: str, other: str) -> Diagnostic:
-    """Two feeds or fetches have different names that look the same.
-
-    They differ in a letter of another script, in an invisible character, or as `l` and `1` do.
-    `--format json` escapes every character that is not ASCII. Rename one of them where the network
-    is saved.
-    """
-    return Diagnostic(
-        message=f"two feeds or fetches look the same: {told_apart(name, other)}",
-        severity=Severity.WARNING,
-        where=(Where(program=program),),
-        help=f"{inspect_command(program)} --format json",
     )

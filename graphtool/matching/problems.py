@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
 from graphtool.graph import UNKNOWN_DIM, Graph, Shape
-from graphtool.lookalikes import closest, near_notes
 from graphtool.selectors import listing_help
 from graphtool.structure import Structure
-from graphtool.text import string_literal
+from graphtool.text import closest, near_notes, string_literal
 
 __all__ = [
     "bad_configuration",
@@ -223,7 +222,7 @@ def unknown_loss(
     suggestion = near[0] if near else _DEFAULT_LOSS if _DEFAULT_LOSS in known else known[0]
     return Diagnostic(
         message=f"`{place}`: there is no loss `{loss}`",
-        notes=(*near_notes(loss, near), f"known: {listed(known, len(known))}"),
+        notes=(*near_notes(near), f"known: {listed(known, len(known))}"),
         help=typed.format(suggestion),
     )
 

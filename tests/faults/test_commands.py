@@ -16,8 +16,6 @@ pytestmark = pytest.mark.nightly
 
 # Options that take a file, and read it.
 READING = {"--pairs", "--teacher-weights", "--student-weights"}
-# Its script writes by the calls below, one after another.
-SCRIPTED = {("demo", "folder")}
 
 
 def test_whatever_writes_is_among_those_that_get_signals() -> None:
@@ -34,7 +32,7 @@ def test_whatever_writes_is_among_those_that_get_signals() -> None:
             for line in lines
         )
     }
-    assert unsent == SCRIPTED
+    assert not unsent
     # What `gt.render` draws, the command of that name writes.
     calls = {name for name in gt.__all__ if name.startswith(("export_", "save_", "write_"))}
     assert calls <= {line[0] for line in lines}
