@@ -14,15 +14,13 @@ from functools import partial
 from pathlib import PurePath
 from typing import NoReturn
 
-from graphtool.cli._console import TITLE, WARNING
-from graphtool.cli._formatting import STEM
-from graphtool.cli.problems import wrong_usage
-from graphtool.diagnostics import Diagnostic, UsageError
+from graphtool.cli._console import STEM, TITLE, WARNING
+from graphtool.diagnostics import Diagnostic, UsageError, rule
 from graphtool.graph import UNKNOWN_DIM, Shape
 from graphtool.paths import resolve_model_prefix
 from graphtool.text import closest, near_notes
 
-__all__ = ["PREFIX", "ROWS", "parse", "parsers", "summary"]
+__all__ = ["PREFIX", "ROWS", "parse", "parsers", "summary", "wrong_usage"]
 
 ROWS = 40
 PREFIX = "teacher_"
@@ -88,6 +86,15 @@ _MODEL_IN_SHORT = """\
 MODEL is a path (.json, .pdmodel, __model__, or a folder with one of them),
 never executed; or module:callable, which is (see graphtool inspect --help).
 """
+
+
+@rule("GT600")
+def wrong_usage(message: str, help: str) -> Diagnostic:
+    """The command line asks for something that the command does not take; the exit status is 2.
+
+    `graphtool COMMAND --help` lists what a command takes and shows examples.
+    """
+    return Diagnostic(message=message, help=help)
 
 
 class _Parser(ArgumentParser):

@@ -8,12 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from graphtool.checks import check_pairs, plan_without_facts
-from graphtool.cli._console import progress, results, show_report, write_json
-from graphtool.cli._feeds import feed_map_of
+from graphtool.cli._console import progress, report_data, results, show_report, tally, write_json
 from graphtool.cli._helps import typed, typed_pairs
 from graphtool.cli._picture import check_picture, write_picture
-from graphtool.cli._report import report_data, tally
-from graphtool.cli._source import check_networks, read_source
+from graphtool.cli._source import check_networks, feed_map_of, read_source
 from graphtool.diagnostics import PairError, Report
 from graphtool.graph import Graph
 from graphtool.matching import PairSet

@@ -9,7 +9,7 @@ from itertools import starmap
 
 from graphtool.checks import MergePlan
 from graphtool.cli._arguments import PREFIX
-from graphtool.cli._formatting import feed_text
+from graphtool.cli._console import feed_text
 from graphtool.diagnostics import Diagnostic, Report, Severity
 from graphtool.paths import path_exists
 from graphtool.text import path_argument, shell_command, shell_option

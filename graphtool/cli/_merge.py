@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphtool.checks import MergePlan, check_pairs, plan_without_facts
-from graphtool.cli._console import errors, progress, results, show_report, write_json
-from graphtool.cli._feeds import feed_map_of
+from graphtool.cli._console import (
+    errors,
+    progress,
+    report_data,
+    results,
+    show_report,
+    tally,
+    write_json,
+)
 from graphtool.cli._helps import typed, typed_opening, typed_pairs
 from graphtool.cli._picture import check_picture, write_picture
-from graphtool.cli._report import report_data, tally
-from graphtool.cli._source import check_networks, reader_report, stdout_to_stderr
+from graphtool.cli._source import check_networks, feed_map_of, reader_report, stdout_to_stderr
 from graphtool.diagnostics import (
     GraphtoolError,
     MergeError,

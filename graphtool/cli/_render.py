@@ -6,9 +6,8 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from graphtool.cli._console import progress, show_report, write_json
+from graphtool.cli._console import progress, report_data, show_report, write_json
 from graphtool.cli._picture import check_picture, draw, print_written, verb_for
-from graphtool.cli._report import report_data
 from graphtool.cli._source import check_inputs, check_networks, read_source
 from graphtool.graph import Graph
 from graphtool.matching import PairSet, suggest_pairs

@@ -101,7 +101,7 @@ def _run_command(argv: Sequence[str]) -> int:
 
 
 def _write_report(args: Namespace, report: Report) -> None:
-    from graphtool.cli._report import report_data
+    from graphtool.cli._console import report_data
 
     data: dict[str, object] = {"schema": 1, "teacher": args.teacher, "student": args.student}
     write_json({**data, **_JSON_DEFAULTS[args.command], "diagnostics": report_data(report)})
