@@ -137,6 +137,10 @@ def parse(argv: Sequence[str]) -> Namespace:
     except UsageError as error:
         (diagnostic,) = error.report
         raise UsageError(_with_suggestions(diagnostic, argv, commands)) from None
+    if args.command == "inspect" and args.params and (args.op or args.stage is not None):
+        option = "--op" if args.op else "--stage"
+        message = f"argument --params: not allowed with argument {option}"
+        raise UsageError(wrong_usage(message, help="graphtool inspect --help"))
     if args.command == "suggest-pairs":
         _check_suggest(args)
     if args.command == "render":
@@ -363,7 +367,7 @@ def _check_render(args: Namespace) -> None:
         if value and args.student is None
     ]
     if need_student:
-        message = f"argument {need_student[0]}: one network has no pairs: a STUDENT is needed"
+        message = f"argument {need_student[0]}: needs a TEACHER and a STUDENT"
     elif args.radius and args.focus is None:
         message = "argument --radius: needs argument --focus"
     elif args.focus is not None and args.level not in (None, "op"):
