@@ -13,8 +13,7 @@ from rich.table import Table
 from graphtool.matching import PairSet
 from graphtool.matching.suggest import pairs_of
 from graphtool.structure import Structure, analyse
-from tests.matching.families import CASES, Case, Verdict, graph_of, judge
-from tests.matching.families.cases import Net
+from tests.matching.families import Case, Verdict, cases, graph_of, judge
 
 __all__ = ["Families", "Judged"]
 
@@ -49,16 +48,16 @@ def _ends(pairs: PairSet) -> list[tuple[str, str, str]]:
 class Families:
     """All cases, with the networks analysed when they are first asked for."""
 
-    cases: Sequence[Case] = CASES
+    cases: Sequence[Case] = cases("tuned")
 
     @cached_property
-    def structures(self) -> Mapping[Net, Structure]:
+    def structures(self) -> Mapping[str, Structure]:
         """All networks, analysed with the constants as they are."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return self._analysed()
 
-    def _analysed(self) -> Mapping[Net, Structure]:
+    def _analysed(self) -> Mapping[str, Structure]:
         nets = dict.fromkeys(net for case in self.cases for net in (case.teacher, case.student))
         return {net: analyse(graph_of(net)) for net in nets}
 
