@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 from graphtool.cli._console import errors
 from graphtool.cli._source import stdout_to_stderr
+from graphtool.evidence.suggest import BATCHES, Evidence, names_to_measure
 from graphtool.matching import PairSet
-from graphtool.matching.evidence import BATCHES, Evidence, gather
-from graphtool.matching.weighing import names_to_measure
 
-__all__ = ["MeasuredEvidence", "measure"]
+__all__ = ["MeasuredEvidence", "check_evidence", "measure"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +22,17 @@ class MeasuredEvidence:
 
     evidence: Evidence | None = None
     interrupted: bool = False
+
+
+def check_evidence(args: Namespace) -> None:
+    """Refuse what names no samples, before the networks are read.
+
+    Raises GraphtoolError as `check_samples` does.
+    """
+    if args.evidence is not None:
+        from graphtool.evidence.samples import check_samples
+
+        check_samples(args.evidence)
 
 
 def measure(pairs: PairSet, args: Namespace) -> MeasuredEvidence:
@@ -34,6 +44,8 @@ def measure(pairs: PairSet, args: Namespace) -> MeasuredEvidence:
     """
     if args.evidence is None:
         return MeasuredEvidence()
+    from graphtool.evidence.cka import gather
+
     evidence, interrupted, batches = None, False, args.batches or BATCHES
     try:
         with _progress_bar(batches) as advance, stdout_to_stderr():

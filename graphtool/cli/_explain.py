@@ -19,7 +19,10 @@ __all__ = ["GONE", "all_docs", "run"]
 _DEFINES_RULES = re.compile(r'^@(rule|check)\(\s*"GT', re.MULTILINE)
 
 # Codes of what graphtool no longer does, with what to do instead.
-GONE: Mapping[str, str] = {}
+GONE: Mapping[str, str] = {
+    "GT382": "CKA is no longer measured without outliers. If one sample is many times as large as "
+    "the others, normalise the samples and measure again.",
+}
 
 # A code or its first digits.
 _CODE_START = re.compile(r"GT\d{1,3}")

@@ -20,13 +20,14 @@ from graphtool.cli._console import (
     show_report,
     write_json,
 )
-from graphtool.cli._evidence import measure
+from graphtool.cli._evidence import check_evidence, measure
 from graphtool.cli._explanation import show_explanation
 from graphtool.cli._formatting import magnitude, shape_text
 from graphtool.cli._picture import check_picture, has_content, verb_for, write_picture
 from graphtool.cli._source import check_networks, read_source
 from graphtool.cli.problems import wrong_usage
 from graphtool.diagnostics import UsageError, counted
+from graphtool.evidence.suggest import cka_text, rerank, with_evidence
 from graphtool.files import check_writable, exists_already
 from graphtool.graph import UNKNOWN_DIM, Graph
 from graphtool.matching import (
@@ -39,10 +40,7 @@ from graphtool.matching import (
     partners,
     suggest_pairs,
 )
-from graphtool.matching._samples import check_samples
-from graphtool.matching.evidence import cka_text
-from graphtool.matching.explanation import as_pair_set, with_evidence
-from graphtool.matching.weighing import rerank
+from graphtool.matching.explanation import as_pair_set
 from graphtool.paths import numbered_path
 from graphtool.text import escaped_bounded, printable, printed_name, shell_option
 
@@ -60,7 +58,7 @@ def run(args: Namespace) -> int:
     check_networks(args)
     check_picture(args.render)
     _check_recipe(args)
-    check_samples(args.evidence)
+    check_evidence(args)
     teacher = read_source(args.teacher, args.teacher_input or args.input)
     student = read_source(args.student, args.student_input or args.input)
     if args.match == "shape":
