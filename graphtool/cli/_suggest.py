@@ -20,7 +20,7 @@ from graphtool.cli._console import (
     show_report,
     write_json,
 )
-from graphtool.cli._evidence import check_evidence, measure
+from graphtool.cli._evidence import measure
 from graphtool.cli._explanation import show_explanation
 from graphtool.cli._formatting import magnitude, shape_text
 from graphtool.cli._picture import check_picture, has_content, verb_for, write_picture
@@ -58,7 +58,10 @@ def run(args: Namespace) -> int:
     check_networks(args)
     check_picture(args.render)
     _check_recipe(args)
-    check_evidence(args)
+    if args.evidence is not None:
+        from graphtool.evidence.samples import check_samples
+
+        check_samples(args.evidence)
     teacher = read_source(args.teacher, args.teacher_input or args.input)
     student = read_source(args.student, args.student_input or args.input)
     if args.match == "shape":
@@ -71,11 +74,11 @@ def run(args: Namespace) -> int:
         pairs = _suggested_pairs(teacher, student, args)
     _check_partners(pairs, args)
     _check_config(pairs, args.config)
-    measured = measure(pairs, args)
-    if measured.evidence is not None:
-        pairs = rerank(pairs, measured.evidence)
+    evidence, interrupted = measure(pairs, args)
+    if evidence is not None:
+        pairs = rerank(pairs, evidence)
     show_report(pairs.report)
-    if measured.interrupted:
+    if interrupted:
         _show_pairs(pairs, args.format)
         sys.stdout.flush()
         raise KeyboardInterrupt
@@ -86,12 +89,12 @@ def run(args: Namespace) -> int:
 def _explain(teacher: Graph, student: Graph, args: Namespace) -> int:
     with progress("comparing both networks"):
         explanation = explain_pair(teacher, student, args.explain)
-    measured = measure(as_pair_set(explanation), args)
-    if measured.evidence is not None:
-        show_report(measured.evidence.report)
-        explanation = with_evidence(explanation, measured.evidence)
+    evidence, interrupted = measure(as_pair_set(explanation), args)
+    if evidence is not None:
+        show_report(evidence.report)
+        explanation = with_evidence(explanation, evidence)
     show_explanation(explanation, args.format)
-    if measured.interrupted:
+    if interrupted:
         sys.stdout.flush()
         raise KeyboardInterrupt
     return 0

@@ -84,17 +84,21 @@ def gather(
     for name, scope in zip(("teacher_scope", "scope"), scopes, strict=True):
         if scope is not None and not hasattr(scope, "find_var"):
             raise UsageError(bad_argument(name, scope, "a Scope or None", _CALL))
-    with private_scope() as private_teacher, private_scope() as private_student:
+    with private_scope() as teacher_private, private_scope() as student_private:
         with program_lock():
             teacher_scope = scopes[1] if scopes[0] is None else scopes[0]
             opened = (
-                open_network(teacher, "teacher", inputs=inputs[0], scope=teacher_scope),
-                open_network(student, "student", inputs=inputs[1], scope=scopes[1]),
+                open_network(
+                    teacher, "teacher", teacher_private, inputs=inputs[0], scope=teacher_scope
+                ),
+                open_network(
+                    student, "student", student_private, inputs=inputs[1], scope=scopes[1]
+                ),
             )
         check_apart(*opened, teacher_scope_given=scopes[0] is not None)
         runners = (
-            runner_of(opened[0], names[0], private_teacher, allow_random=allow_random),
-            runner_of(opened[1], names[1], private_student, allow_random=allow_random),
+            runner_of(opened[0], names[0], allow_random=allow_random),
+            runner_of(opened[1], names[1], allow_random=allow_random),
         )
         if not all(runner.names for runner in runners):
             found = (one for runner in runners for one in runner.report)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from os import PathLike, fspath
@@ -83,59 +83,76 @@ _Array: TypeAlias = "np.ndarray[Any, Any]"
 # Maps are pooled to a grid of means, four on a side, sequences to the means of 16 parts.
 _SIDE = 4
 _PARTS = 16
+_SCOPES = {"teacher": "teacher_scope", "student": "scope"}
 NOT_BY_SAMPLE = "its first axis is not the samples"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Opened:
-    """A network, and the function that loads the named parameters into a Scope, if it has them.
+    """A network with its parameters in a private Scope, as far as they were loaded.
 
-    `reason` says why it may not have them, `help` how to load them. `scope` is the user's Scope
-    that they come from, None where they come from elsewhere. The Graph has the names that `read`
-    gives for the same source.
+    `reason` says why they may not have been, `help` how to load them. `users` is the user's Scope
+    that they were copied from, None where they come from elsewhere. The Graph has the names that
+    `read` gives for the same source.
     """
 
     role: str
     live: LiveProgram
-    fill: Callable[[Paddle, Sequence[str]], None]
+    scope: Paddle
     reason: str
     help: str
-    scope: Paddle | None = None
+    users: Paddle | None = None
+
+    @property
+    def graph(self) -> Graph:
+        """The Graph of the Program."""
+        return self.live.graph
 
 
 def open_network(
-    source: Source, role: str, *, inputs: Sequence[str] = (), scope: Paddle | None = None
+    source: Source, role: str, private: Paddle, *, inputs: Sequence[str], scope: Paddle | None
 ) -> Opened:
     """Open what `read` takes, except a Graph; the parameters of a live Program are in `scope`.
 
-    Raises ReadError as `read` does. Raises UsageError: GT036, GT370 for what cannot run. Raises
-    PairError: GT242 for a saved model with side effects.
+    Raises ReadError as `read` does. Raises GraphtoolError as `read_weights` does. Raises
+    UsageError: GT036, GT370 for what cannot run. Raises PairError: GT242 for a saved model with
+    side effects.
     """
     if isinstance(source, Graph):
         call = 'gt.suggest_pairs("teacher.json", "student.json", evidence="samples.npz")'
         where = (Where(role=role, program=source.source),)
         message = f"the {role} is a Graph, which cannot run"
         raise UsageError(problems.no_evidence(message, where=where, help=call))
+    reason = f"the Scope does not hold them, which `{_SCOPES[role]}` may name"
     if isinstance(source, str | PathLike):
         name = fspath(cast("str | PathLike[str]", source))
         if path_exists(name) or not is_callable_spec(name):
-            return _saved(name, role)
-        held = load_paddle().static.Scope()
-        built = build(name, inputs, scope=held)
-        if isinstance(built, Network):
-            return _of_layer(role, built.live, built.layer)
-        return replace(_of_scope(role, built, held), reason="the callable does not load them")
-    if not is_live(source):
+            return _open_saved(name, role, private)
+        users, reason = load_paddle().static.Scope(), "the callable does not load them"
+        built = build(name, inputs, scope=users)
+        layer = built.layer if isinstance(built, Network) else None
+        live = built.live if isinstance(built, Network) else built
+    elif is_live(source):
+        live, home = program_before_merges(source), student_scope_of(program_of(source))
+        layer = weights_layer_unless_in(source, persistable_values(live.graph), scope)
+        if home is not None:
+            layer = None
+        users = scope or home or load_paddle().static.global_scope()
+    else:
         raise UsageError(not_a_source(source))
-    live, home = program_before_merges(source), student_scope_of(program_of(source))
-    layer = weights_layer_unless_in(source, persistable_values(live.graph), scope)
-    if layer is not None and home is None:
-        return _of_layer(role, live, layer)
-    default = load_paddle().static.global_scope() if home is None else home
-    return _of_scope(role, live, default if scope is None else scope)
+    if layer is not None:
+        # All of it: a run also reads Variables that are not persistable.
+        copy_layer_tensors(layer, private)
+        fix = 'net.set_state_dict(paddle.load("weights.pdparams"))'
+        reason = "the Layer does not hold them"
+        return Opened(role=role, live=live, scope=private, reason=reason, help=fix)
+    tensors = initialised_tensors(users, persistable_values(live.graph))
+    share_tensors({name: copy_tensor(tensor) for name, tensor in tensors.items()}, private)
+    fix = 'gt.load_parameters(program, "weights.pdparams")'
+    return Opened(role=role, live=live, scope=private, reason=reason, help=fix, users=users)
 
 
-def _saved(path: str, role: str) -> Opened:
+def _open_saved(path: str, role: str, private: Paddle) -> Opened:
     graph = read(path)
     unsafe = [operator for operator in graph.operators.values() if has_side_effects(operator)]
     if unsafe:
@@ -147,48 +164,19 @@ def _saved(path: str, role: str) -> Opened:
         with static_mode(graph.kind):
             live = open_legacy(graph.source)
             live = replace(live, graph=replace(live.graph, source=graph.source))
-
-    def fill(scope: Paddle, names: Sequence[str]) -> None:
-        file = find_parameters(graph.source, names, endings=SUFFIXES)
-        if file is not None:
-            weights = read_weights(file, graph)
-            held = {weights.table.get(name, name): one for name, one in weights.tensors.items()}
-            set_tensors({name: held[name] for name in names if name in held}, scope)
-
-    file = path_argument(str(combined_path(Path(graph.source))))
+    names = persistable_values(graph)
+    file = find_parameters(graph.source, list(names), endings=SUFFIXES)
+    if file is not None:
+        weights = read_weights(file, graph)
+        held = {weights.table.get(name, name): one for name, one in weights.tensors.items()}
+        set_tensors({name: held[name] for name in names if name in held}, private)
+    beside = path_argument(str(combined_path(Path(graph.source))))
     return Opened(
         role=role,
         live=live,
-        fill=fill,
+        scope=private,
         reason="no file of parameters beside the model has them",
-        help=shell_command("cp", "WEIGHTS.pdiparams", file),
-    )
-
-
-def _of_layer(role: str, live: LiveProgram, layer: Paddle) -> Opened:
-    return Opened(
-        role=role,
-        live=live,
-        # All of it: a run also reads Variables that are not persistable.
-        fill=lambda scope, _: copy_layer_tensors(layer, scope),
-        reason="the Layer does not hold them",
-        help='net.set_state_dict(paddle.load("weights.pdparams"))',
-    )
-
-
-def _of_scope(role: str, live: LiveProgram, held: Paddle) -> Opened:
-    def fill(scope: Paddle, names: Sequence[str]) -> None:
-        tensors = initialised_tensors(held, names)
-        share_tensors({name: copy_tensor(tensor) for name, tensor in tensors.items()}, scope)
-
-    argument = "teacher_scope" if role == "teacher" else "scope"
-    return Opened(
-        role=role,
-        live=live,
-        fill=fill,
-        reason=f"the Scope does not hold them, which `{argument}` may name",
-        help='gt.load_parameters(program, "weights.pdparams")',
-        scope=held,
+        help=shell_command("cp", "WEIGHTS.pdiparams", beside),
     )
 
 
@@ -199,11 +187,10 @@ def check_apart(teacher: Opened, student: Opened, *, teacher_scope_given: bool) 
 
     Raises PairError: GT384.
     """
-    if teacher.scope is None or teacher.scope is not student.scope:
+    is_shared = teacher.users is not None and teacher.users is student.users
+    if not is_shared or teacher.live.program is student.live.program:
         return
-    if teacher.live.program is student.live.program:
-        return
-    parameters = Both(teacher.live.graph, student.live.graph).map(persistable_values)
+    parameters = Both(teacher.graph, student.graph).map(persistable_values)
     common = [
         name
         for name, value in parameters.teacher.items()
@@ -212,13 +199,9 @@ def check_apart(teacher: Opened, student: Opened, *, teacher_scope_given: bool) 
         and not (teacher_scope_given and value.shape == parameters.student[name].shape)
     ]
     if common:
+        name = common[0]
         places = [
-            Where(
-                role=side.role,
-                program=side.live.graph.source,
-                value=common[0],
-                shape=held[common[0]].shape,
-            )
+            Where(role=side.role, program=side.graph.source, value=name, shape=held[name].shape)
             for side, held in zip((teacher, student), parameters, strict=True)
         ]
         raise PairError(problems.shared_scope(places, len(common)))
@@ -260,19 +243,19 @@ class Runner:
 
 
 @program_lock()
-def runner_of(opened: Opened, names: Iterable[str], scope: Paddle, *, allow_random: bool) -> Runner:
-    """Make a Program that computes some Values, and load its parameters into a Scope.
+def runner_of(opened: Opened, names: Iterable[str], *, allow_random: bool) -> Runner:
+    """Make a Program that computes some Values, whose parameters are there.
 
-    Raises PairError: GT376, GT372. Raises GraphtoolError as reading a file of parameters does.
+    Raises PairError: GT376, GT372.
     """
-    graph = opened.live.graph
+    graph = opened.graph
     structure = analyse(graph)
     measurable, diagnostics = _measurable(opened.role, structure, names)
     with static_mode(graph.kind):
         make = _legacy if graph.kind is ProgramKind.LEGACY else _pir
         program, fetches = make(opened.live, measurable, structure.channel_axes)
         part = LiveProgram.of(program).graph
-        found = _load_parameters(opened, part, scope, allow_random=allow_random)
+        found = _check_parameters(opened, persistable_values(part), allow_random=allow_random)
     feeds = (value for value in graph.values.values() if value.origin is Origin.FEED)
     return Runner(
         role=opened.role,
@@ -281,7 +264,7 @@ def runner_of(opened: Opened, names: Iterable[str], scope: Paddle, *, allow_rand
         feeds=tuple(value for value in feeds if value.name in part.consumers),
         names=tuple(measurable),
         fetches=tuple(fetches),
-        scope=scope,
+        scope=opened.scope,
         executor=load_paddle().static.Executor(),
         report=(*found, *diagnostics),
     )
@@ -320,25 +303,22 @@ def _measurable(
     ]
 
 
-def _load_parameters(
-    opened: Opened, part: Graph, scope: Paddle, *, allow_random: bool
+def _check_parameters(
+    opened: Opened, known: Mapping[str, Value], *, allow_random: bool
 ) -> list[Diagnostic]:
-    """Load the persistables of a part of the Program into a Scope; return diagnostics.
+    """Return a diagnostic where parameters were never loaded, and draw those at random.
 
-    Raises PairError: GT376 where some were never loaded, unless random numbers are allowed; GT372
-    if some are not finite. Raises GraphtoolError as `read_weights` does.
+    Raises PairError: GT376 unless random numbers are allowed; GT372 if some are not finite.
     """
     import numpy as np
 
-    known = persistable_values(part)
-    opened.fill(scope, list(known))
-    loaded = initialised_tensors(scope, known)
+    loaded = initialised_tensors(opened.scope, known)
     missing = {
         name: value
         for name, value in known.items()
         if name not in loaded or not fits_shape(value, tuple(loaded[name].shape()))
     }
-    where = Where(role=opened.role, program=opened.live.graph.source)
+    where = Where(role=opened.role, program=opened.graph.source)
     if not missing:
         for name, tensor in loaded.items():
             array = np.array(tensor)
@@ -347,7 +327,7 @@ def _load_parameters(
                 place = replace(where, value=name, shape=tuple(array.shape))
                 message = "the parameters have a NaN or an infinity"
                 raise PairError(problems.unusable_evidence(message, (place,), help=opened.help))
-        if not looks_untrained(scope, known):
+        if not looks_untrained(opened.scope, known):
             return []
     count = len(missing or known)
     number = f"{count}" if count == len(known) else f"{count} of {len(known)}"
@@ -380,7 +360,7 @@ def _load_parameters(
         is_bfloat16 = dtype == "bfloat16"
         array = as_bfloat16(numbers.astype("float32")) if is_bfloat16 else numbers.astype(dtype)
         drawn[name] = Tensor(array, dtype)
-    set_tensors(drawn, scope)
+    set_tensors(drawn, opened.scope)
     return [found]
 
 

@@ -100,18 +100,10 @@ def batches_of(
     `source` has passed `check_samples`. Raises PairError: GT370, GT372, GT256.
     """
     _check_common_feeds(*runners)
-    fixed = next(
-        (
-            feed
-            for runner in runners
-            for feed in runner.feeds
-            if feed.shape and feed.shape[0] != UNKNOWN_DIM
-        ),
-        None,
-    )
-    if fixed is not None and fixed.shape:
-        size = size or fixed.shape[0]
-    size = size or _BATCH_SIZE
+    feeds_of_both = [feed for runner in runners for feed in runner.feeds]
+    fixed = {feed.shape[0]: feed.name for feed in feeds_of_both if feed.shape}
+    fixed.pop(UNKNOWN_DIM, None)
+    size = size or next(iter(fixed), _BATCH_SIZE)
     if isinstance(source, str | PathLike):
         name = fspath(cast("str | PathLike[str]", source))
     elif _is_unbatched(source):
@@ -127,15 +119,12 @@ def batches_of(
         if samples >= LEAST_SAMPLES:
             yield feeds, samples
         elif number == 1:
-            message = f"batch 1 of `{name}` has {counted(samples, 'sample')}"
+            least = f"unbiased CKA takes at least {LEAST_SAMPLES}"
+            message = f"batch 1 of `{name}` has {counted(samples, 'sample')}: {least}"
             more = 'numpy.save("samples.npy", images[:128])'
-            if fixed is not None:
-                more = f"paddle.static.data({string_literal(fixed.name)}, [-1, ...])"
-            raise PairError(
-                problems.unusable_evidence(
-                    f"{message}: unbiased CKA takes at least {LEAST_SAMPLES}", help=more
-                )
-            )
+            for feed in fixed.values():
+                more = f"paddle.static.data({string_literal(feed)}, [-1, ...])"
+            raise PairError(problems.unusable_evidence(message, help=more))
     if not number:
         raise PairError(problems.no_evidence(f"`{name}` yields no batch"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice, pairwise
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -71,79 +71,6 @@ def diagnostic(error: GraphtoolError) -> Diagnostic:
     return found
 
 
-class Block(nn.Layer):
-    """Two convolutions with batch norm and a connection around them."""
-
-    def __init__(self, before: int, after: int, *, wide: int = 1) -> None:
-        super().__init__()
-        stride, inner = 1 if before == after else 2, wide * after
-
-        def convolved(before: int, after: int, kernel: int, stride: int = 1) -> list[nn.Layer]:
-            padding = kernel // 2
-            convolution = nn.Conv2D(before, after, kernel, stride, padding, bias_attr=False)
-            return [convolution, nn.BatchNorm2D(after)]
-
-        self.body = nn.Sequential(
-            *convolved(before, inner, 3, stride), nn.ReLU(), *convolved(inner, after, 3)
-        )
-        around = [] if stride == 1 else convolved(before, after, 1, 2)
-        self.around = nn.Sequential(*around)
-
-    def forward(self, x: Any) -> Any:
-        return nn.functional.relu(self.body(x) + self.around(x))
-
-
-class Residual(nn.Layer):
-    """A stem, blocks of two widths, a classifier of ten digits of 8 × 8 pixels."""
-
-    def __init__(self, blocks: Sequence[int] = (3, 3), *, wide: int = 1) -> None:
-        super().__init__()
-        stem = nn.Conv2D(1, 16, 3, padding=1, bias_attr=False)
-        self.stem = nn.Sequential(stem, nn.BatchNorm2D(16), nn.ReLU())
-        widths = [16, *([16] * blocks[0]), *([32] * blocks[1])]
-        made = [Block(before, after, wide=wide) for before, after in pairwise(widths)]
-        self.blocks = nn.LayerList(made)
-        self.head = nn.Linear(32, 10)
-
-    def forward(self, x: Any) -> Any:
-        x = self.stem(x)
-        for block in self.blocks:
-            x = block(x)
-        return self.head(x.mean([2, 3]))
-
-
-def state_of(network: nn.Layer) -> dict[str, Array]:
-    return {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-
-
-def scattered(network: Residual) -> Residual:
-    """Set all scales, shifts and running statistics to numbers of their own, as training does."""
-    random, state = np.random.default_rng(0), state_of(network)
-    for name, array in state.items():
-        if array.ndim == 1:
-            low, high = (-0.3, 0.3) if name.endswith(("bias", "_mean")) else (0.5, 1.5)
-            state[name] = random.uniform(low, high, array.shape).astype("float32")
-    network.set_state_dict(state)
-    return network
-
-
-def widened(network: Residual, jitter: float) -> Residual:
-    """Copy a network with twice the channels inside each block: the same function, but for noise.
-
-    Source: Net2Net, Chen, Goodfellow and Shlens 2016 (arXiv 1511.05641).
-    """
-    random, wide, state = np.random.default_rng(0), Residual(wide=2), state_of(network)
-    for name, tensor in wide.state_dict().items():
-        if tuple(tensor.shape) == state[name].shape:
-            continue
-        axis = 1 if name.endswith("body.3.weight") else 0
-        half = state[name] / 2 if axis else state[name]
-        other = half + jitter * half.std() * random.normal(size=half.shape).astype("float32")
-        state[name] = np.concatenate([half, other if half.ndim > 1 else half], axis)
-    wide.set_state_dict(state)
-    return wide
-
-
 def batches() -> Iterator[dict[str, Array]]:
     """Yield more than what the network reads, as data sets do."""
     for seed in range(6):
@@ -167,7 +94,7 @@ def loaded() -> Small:
 
     with in_mode(static=False):
         paddle.seed(3)
-        state = state_of(Small())
+        state = {name: tensor.numpy() for name, tensor in Small().state_dict().items()}
     network = Small()
     network.set_state_dict(state)
     return network

@@ -17,13 +17,10 @@ from paddle import nn
 from graphtool.diagnostics import GraphtoolError, Severity
 from graphtool.evidence import suggest_pairs
 from graphtool.evidence.suggest import Evidence, names_to_measure, rerank
-from graphtool.selectors import find
-from graphtool.sources.layers import Network, from_layer
-from tests.evidence import networks
+from graphtool.sources.layers import Network
 from tests.evidence.networks import (
     IMAGES,
     Array,
-    Residual,
     diagnostic,
     gathered,
     main_lines,
@@ -113,30 +110,6 @@ def test_large_batches_are_compared_in_parts_of_128_samples_at_most(network: Net
     assert whole.scores == pytest.approx(parts.scores, abs=1e-6)
 
 
-def blocks(network: Network) -> list[str]:
-    count = len(network.layer.blocks)
-    return [find(network.graph, f"blocks.{place}").name for place in range(count)]
-
-
-def nearest_blocks(teacher: Residual, student: Residual, samples: Array) -> list[int]:
-    """Return the teacher block that each student block is most like."""
-    sides = [from_layer(net, [(1, 8, 8)], train=False) for net in (teacher, student)]
-    names = blocks(sides[0]), blocks(sides[1])
-    scores = gathered(*sides, names, samples).scores
-    found = [max(names[0], key=lambda name, of=of: scores[name, of]) for of in names[1]]
-    return [names[0].index(name) for name in found]
-
-
-@pytest.mark.slow
-def test_a_wider_copy_of_each_block_is_most_like_that_block() -> None:
-    paddle.seed(0)
-    teacher = networks.scattered(Residual())
-    images = np.random.default_rng(1).normal(size=(64, 1, 8, 8)).astype("float32")
-    student = networks.widened(teacher, jitter=0.2)
-
-    assert nearest_blocks(teacher, student, images) == [0, 1, 2, 3, 4, 5]
-
-
 @pytest.mark.slow
 def test_a_map_that_is_the_same_for_all_samples_has_no_score(network: Network) -> None:
     dead = small()
@@ -189,53 +162,39 @@ def scored(pairs: Any, score: Callable[[str, str], float]) -> Evidence:
     return Evidence(batches=1, samples=32, scores=scores)
 
 
-@pytest.fixture(scope="module")
-def teacher() -> Network:
-    paddle.disable_static()
-    return from_layer(Residual((2, 1)), [(1, 8, 8)], train=False)
+@pytest.mark.pir
+@pytest.mark.parametrize(
+    ("pair", "scores", "other"),
+    [
+        ("relu_16", {"relu_16": 0.6}, None),
+        ("relu_16", {"relu_16": 0.4, "relu_4": 0.49}, None),
+        ("relu_16", {"relu_4": 0.9}, "`relu_4` of stage 1: CKA 0.90"),
+        # The end of its own block does not speak against the last convolution.
+        ("conv2d_19", {"relu_16": 0.9}, None),
+        ("conv2d_19", {"relu_16": 0.9, "relu_4": 0.8}, "`relu_4` of stage 1: CKA 0.80"),
+        ("conv2d_19", {"relu_16": 0.9, "relu_0": 0.7}, "`relu_0` of the stem: CKA 0.70"),
+    ],
+)
+def test_a_pair_is_warned_of_where_another_stage_of_the_teacher_is_more_alike(
+    pair: str, scores: dict[str, float], other: str | None
+) -> None:
+    pairs = suggest_pairs(vision("resnet18"), vision("resnet18"))
+    found = rerank(pairs, scored(pairs, lambda teacher, _: scores.get(teacher, 0.4)))
+    (place,) = [place for place, one in enumerate(pairs) if one.teacher.name == pair]
+    said = f"on data the student's Value is more like the teacher's {other}, 0.40 here"
 
-
-@pytest.mark.slow
-def test_a_contradicted_pair_has_a_warning_and_keeps_its_place(teacher: Network) -> None:
-    pairs = suggest_pairs(teacher, teacher)
-    first, last = blocks(teacher)[0], blocks(teacher)[-1]
-    found = rerank(pairs, scored(pairs, lambda of_teacher, _: 0.9 if of_teacher == first else 0.4))
-
-    assert [pair.teacher.name for pair in found] == [pair.teacher.name for pair in pairs]
-    (warned,) = [pair for pair in found if pair.teacher.name == last]
-    assert (warned.cka, warned.why[-1]) == (0.4, "CKA 0.40 on 32 samples")
-    (warning,) = warned.warnings
-    assert f"more like the teacher's `{first}` of stage 1: CKA 0.90, 0.40 here" in warning
+    assert [one.teacher.name for one in found] == [one.teacher.name for one in pairs]
+    assert found[place].cka == scores.get(pair, 0.4)
+    assert found[place].warnings == ((said,) if other else ())
 
 
 @pytest.mark.pir
-@pytest.mark.parametrize(
-    ("scores", "text"),
-    [
-        ({"relu_16": 0.9, "relu_4": 0.8}, "`relu_4` of stage 1: CKA 0.80"),
-        ({"relu_16": 0.9, "relu_0": 0.7}, "`relu_0` of the stem: CKA 0.70"),
-    ],
-)
-def test_the_end_of_its_own_block_does_not_speak_against_the_last_convolution(
-    scores: dict[str, float], text: str
-) -> None:
+def test_of_two_pairs_that_fit_as_well_in_one_stage_the_more_alike_comes_first() -> None:
     pairs = suggest_pairs(vision("resnet18"), vision("resnet18"))
-    (pair,) = [one for one in pairs if one.why[0].startswith("last convolution of stage 4 of 4")]
-    found = rerank(pairs, scored(pairs, lambda of_teacher, _: scores.get(of_teacher, 0.4)))
-
-    assert pair.teacher.layer == "layer4.1.conv2"
-    (warning,) = found[pair.rank - 1].warnings
-    assert warning.endswith(f"more like the teacher's {text}, 0.40 here")
-
-
-def test_of_two_pairs_that_fit_as_well_in_one_stage_the_more_alike_comes_first(
-    teacher: Network,
-) -> None:
-    pairs = suggest_pairs(teacher, teacher)
-    last = next(pair for pair in pairs if pair.teacher.name == blocks(teacher)[-1])
-    other = replace(last, rank=last.rank + 1, student=pairs.pairs[0].student)
+    last = next(pair for pair in pairs if pair.teacher.name == "relu_16")
+    other = replace(last, rank=last.rank + 1, student=pairs[-1].student)
     liked = other.student.name
-    evidence = scored(pairs, lambda _, of_student: 0.9 if of_student == liked else 0.8)
+    evidence = scored(pairs, lambda _, student: 0.9 if student == liked else 0.8)
     tied = rerank(replace(pairs, pairs=(last, other)), evidence)
     apart = rerank(replace(pairs, pairs=(last, replace(other, score=last.score - 0.01))), evidence)
 

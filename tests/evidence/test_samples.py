@@ -12,7 +12,7 @@ import pytest
 from graphtool.diagnostics import Diagnostic, GraphtoolError
 from graphtool.evidence import suggest_pairs
 from graphtool.sources.layers import Network
-from tests.evidence.networks import Array, diagnostic, gathered, measured, small
+from tests.evidence.networks import Array, diagnostic, measured, small
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 3, 16, 16)).astype("float32")
 NHWC = IMAGES.transpose(0, 2, 3, 1)
@@ -188,13 +188,8 @@ def test_a_file_that_is_missing_or_no_array_is_refused(network: Network, tmp_pat
 
 @pytest.mark.parametrize("source", ["none.npy", "x.csv"])
 def test_a_source_that_is_none_is_refused_before_the_networks_are_read(source: str) -> None:
-    for call in (
-        lambda: suggest_pairs("no_network.json", "no_network.json", evidence=source),
-        lambda: gathered("no_network.json", "no_network.json", ([], []), source),
-    ):
-        with pytest.raises(GraphtoolError) as raised:
-            call()
-        assert diagnostic(raised.value).code == "GT370"
+    with pytest.raises(GraphtoolError, match="GT370"):
+        suggest_pairs("no_network.json", "no_network.json", evidence=source)
 
 
 @pytest.mark.parametrize("source", [number, texts, failing, failing_at_once])
