@@ -101,7 +101,7 @@ def gather(
             runner_of(opened[1], names[1], allow_random=allow_random),
         )
         if not all(runner.names for runner in runners):
-            found = (one for runner in runners for one in runner.report)
+            found = (one for runner in runners for one in _diagnostics(runner, ()))
             yield Evidence(batches=0, samples=0, scores={}, report=Report.of(found))
             return
         yield from _measured(runners, samples, batches, batch_size)
@@ -114,7 +114,6 @@ def _measured(
     shape = tuple(len(runner.names) for runner in runners)
     cross = np.zeros(shape)
     norms = np.zeros(shape[0]), np.zeros(shape[1])
-    unmeasured: tuple[dict[str, str], dict[str, str]] = {}, {}
     total = 0
     is_noise = isinstance(samples, str) and samples == RANDOM
     found_batches = batches_of(samples, runners, batches=batches, size=size)
@@ -123,8 +122,7 @@ def _measured(
         bounds = [count * index // pieces for index in range(pieces + 1)]
         parts = list(pairwise(bounds))
         grams = [
-            _grams(runner, feed, parts, number, reasons)
-            for runner, feed, reasons in zip(runners, feeds, unmeasured, strict=True)
+            _grams(runner, feed, parts, number) for runner, feed in zip(runners, feeds, strict=True)
         ]
         for (start, stop), of_teacher, of_student in zip(parts, *grams, strict=True):
             scale = 1 / ((stop - start) * (stop - start - 3))
@@ -138,13 +136,14 @@ def _measured(
             (teacher, student): float(cka[row, column])
             for row, teacher in enumerate(runners[0].names)
             for column, student in enumerate(runners[1].names)
-            if teacher not in unmeasured[0]
-            and student not in unmeasured[1]
+            if teacher not in runners[0].unmeasured
+            and student not in runners[1].unmeasured
             and roots[row, column] > 0
         }
         found = [problems.random_samples()] if is_noise else []
-        for runner, sums, reasons in zip(runners, norms, unmeasured, strict=True):
-            found += _diagnostics(runner, sums, reasons)
+        for runner, sums in zip(runners, norms, strict=True):
+            named = zip(runner.names, sums, strict=True)
+            found += _diagnostics(runner, [name for name, norm in named if norm <= 0])
         yield Evidence(batches=number, samples=total, scores=scores, report=Report.of(found))
 
 
@@ -153,11 +152,10 @@ def _grams(
     feed: Mapping[str, np.ndarray[Any, Any]],
     parts: Sequence[tuple[int, int]],
     number: int,
-    unmeasured: dict[str, str],
 ) -> list[_Array]:
     """Run a batch; return for each part the flattened Gram matrices of all maps.
 
-    Those of maps that cannot be measured are zeros, and `unmeasured` gets the reason.
+    Those of maps that cannot be measured are zeros, and `unmeasured` of the Runner gets the reason.
 
     Raises PairError: GT372, GT258.
     """
@@ -166,7 +164,7 @@ def _grams(
     for row, name in enumerate(runner.names):
         features = maps.pop(name)  # Each map is freed as soon as it is reduced.
         if not features.ndim or not features.shape[0] or features.shape[0] % samples:
-            unmeasured.setdefault(name, NOT_BY_SAMPLE)
+            runner.unmeasured.setdefault(name, NOT_BY_SAMPLE)
             continue
         # Windows may be folded into the batch.
         features = np.reshape(features, (samples, -1))
@@ -186,7 +184,7 @@ def _grams(
                 )
             )
         if np.isinf(features).any():
-            unmeasured.setdefault(name, "it has infinities, as masked scores have")
+            runner.unmeasured.setdefault(name, "it has infinities, as masked scores have")
             continue
         for (start, stop), matrices in zip(parts, grams, strict=True):
             matrices[row] = _u_centred_gram(features[start:stop])
@@ -214,21 +212,15 @@ def _u_centred_gram(features: np.ndarray[Any, Any]) -> _Array:
     return np.ravel(matrix)
 
 
-def _diagnostics(
-    runner: Runner, norms: _Array, unmeasured: Mapping[str, str]
-) -> Iterator[Diagnostic]:
+def _diagnostics(runner: Runner, constant: Sequence[str]) -> Iterator[Diagnostic]:
     """Yield the diagnostics of a network, and of its maps without a score by reason."""
     yield from runner.report
     by_reason: dict[str, list[str]] = {}
-    for name, reason in unmeasured.items():
+    for name, reason in runner.unmeasured.items():
         by_reason.setdefault(reason, []).append(name)
     for reason, names in by_reason.items():
         yield problems.not_measured(runner.role, runner.graph.source, names, reason)
-    constant = [
-        name
-        for name, norm in zip(runner.names, norms, strict=True)
-        if norm <= 0 and name not in unmeasured
-    ]
-    if constant:
+    same = [name for name in constant if name not in runner.unmeasured]
+    if same:
         reason, source = "the same for all samples", runner.graph.source
-        yield problems.not_measured(runner.role, source, constant, reason, Severity.WARNING)
+        yield problems.not_measured(runner.role, source, same, reason, Severity.WARNING)

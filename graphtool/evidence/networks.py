@@ -209,7 +209,10 @@ def check_apart(teacher: Opened, student: Opened, *, teacher_scope_given: bool) 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Runner:
-    """The part of a network to run: its feeds, the Values measured in program order, fetches."""
+    """The part of a network to run: its feeds, the Values measured in program order, fetches.
+
+    `unmeasured` says why others have no CKA; running adds to it.
+    """
 
     role: str
     graph: Graph
@@ -219,6 +222,7 @@ class Runner:
     fetches: tuple[Paddle, ...]
     scope: Paddle
     executor: Paddle
+    unmeasured: dict[str, str]
     report: tuple[Diagnostic, ...]
 
     @program_lock()
@@ -250,7 +254,7 @@ def runner_of(opened: Opened, names: Iterable[str], *, allow_random: bool) -> Ru
     """
     graph = opened.graph
     structure = analyse(graph)
-    measurable, diagnostics = _measurable(opened.role, structure, names)
+    measurable, unmeasured = _measurable(structure, names)
     with static_mode(graph.kind):
         make = _legacy if graph.kind is ProgramKind.LEGACY else _pir
         program, fetches = make(opened.live, measurable, structure.channel_axes)
@@ -266,41 +270,35 @@ def runner_of(opened: Opened, names: Iterable[str], *, allow_random: bool) -> Ru
         fetches=tuple(fetches),
         scope=opened.scope,
         executor=load_paddle().static.Executor(),
-        report=(*found, *diagnostics),
+        unmeasured=unmeasured,
+        report=tuple(found),
     )
 
 
-def _measurable(
-    role: str, structure: Structure, names: Iterable[str]
-) -> tuple[list[str], list[Diagnostic]]:
-    """Return the Values that have one map per sample, in program order, and diagnostics."""
+def _measurable(structure: Structure, names: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+    """Return the Values that have one map per sample, in program order, and why others do not."""
     graph = structure.graph
     feeds = [value for value in graph.values.values() if value.origin is Origin.FEED]
     any_batch = any(feed.shape and feed.shape[0] == UNKNOWN_DIM for feed in feeds)
     order = {name: index for index, name in enumerate(graph.values)}
     last_write = {variable_of(name, graph): name for name in graph.values}
     measurable: list[str] = []
-    by_reason: dict[str, list[str]] = {}
+    unmeasured: dict[str, str] = {}
     for name in sorted(set(names), key=order.__getitem__):
         value = graph.values[name]
         if name not in structure.flow.maker or value.shape is None:
-            reason = "no result of the forward pass, or one inside a branch or loop"
+            unmeasured[name] = "no result of the forward pass, or one inside a branch or loop"
         elif value.dtype not in FLOAT_DTYPES:
-            reason = "no floating-point numbers"
+            unmeasured[name] = "no floating-point numbers"
         elif not value.shape:
-            reason = "a single number"
+            unmeasured[name] = "a single number"
         elif any_batch and value.shape[0] != UNKNOWN_DIM:
-            reason = NOT_BY_SAMPLE
+            unmeasured[name] = NOT_BY_SAMPLE
         elif graph.kind is ProgramKind.LEGACY and last_write[variable_of(name, graph)] != name:
-            reason = "written again later"
+            unmeasured[name] = "written again later"
         else:
             measurable.append(name)
-            continue
-        by_reason.setdefault(reason, []).append(name)
-    return measurable, [
-        problems.not_measured(role, graph.source, unmeasured, reason)
-        for reason, unmeasured in by_reason.items()
-    ]
+    return measurable, unmeasured
 
 
 def _check_parameters(
