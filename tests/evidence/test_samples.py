@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import paddle
 import pytest
 
 from graphtool.diagnostics import Diagnostic, GraphtoolError
 from graphtool.evidence import suggest_pairs
-from graphtool.sources.layers import Network
-from tests.evidence.networks import Array, diagnostic, measured, small
+from graphtool.sources.layers import Network, from_layer
+from tests.evidence.networks import Array, Small, diagnostic, measured, small
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 3, 16, 16)).astype("float32")
 NHWC = IMAGES.transpose(0, 2, 3, 1)
@@ -83,6 +84,18 @@ def test_batches_keep_their_size_and_others_are_cut(network: Network) -> None:
     assert measured(IMAGES, network, batch_size=4).scores == batches.scores
     # The last batch of a data set may be small.
     assert measured([IMAGES[:4], IMAGES[4:], IMAGES[:2]], network).scores == batches.scores
+
+
+def test_samples_are_cut_to_the_batch_that_a_network_is_fixed_to() -> None:
+    paddle.disable_static()
+    four, one = (
+        from_layer(Small(), [paddle.static.InputSpec([size, 3, 16, 16], "float32", "x")])
+        for size in (4, 1)
+    )
+    found = refused(IMAGES, one)
+
+    assert measured(IMAGES, four).batches == 2
+    assert (found.code, found.help) == ("GT372", 'paddle.static.data("x", [-1, ...])')
 
 
 REFUSED: dict[str, tuple[Any, dict[str, Any], str, str]] = {
