@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         UsageError,
         Where,
     )
+    from graphtool.evidence import suggest_pairs
     from graphtool.graph import Block, Graph, Operator, Value
     from graphtool.losses.distill import DistillLoss, distill_loss
     from graphtool.matching import (
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
         explain_pair,
         match_shapes,
         partners,
-        suggest_pairs,
     )
     from graphtool.matching.recipe import Recipe, read_recipe, write_recipe
     from graphtool.merging import Merged, Verification, merge
@@ -125,6 +125,7 @@ _NAMES_BY_MODULE = {
         "Where",
     ),
     "checks": ("check_pairs",),
+    "evidence": ("suggest_pairs",),
     "graph": ("Block", "Graph", "Operator", "Value"),
     "losses.distill": ("DistillLoss", "distill_loss"),
     "matching": (
@@ -137,7 +138,6 @@ _NAMES_BY_MODULE = {
         "explain_pair",
         "match_shapes",
         "partners",
-        "suggest_pairs",
     ),
     "matching.recipe": ("Recipe", "read_recipe", "write_recipe"),
     "merging": ("Merged", "Verification", "merge"),

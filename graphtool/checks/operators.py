@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from graphtool.checks.locations import (
@@ -14,7 +14,7 @@ from graphtool.checks.locations import (
 )
 from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import check, not_checked
-from graphtool.diagnostics import Diagnostic, Severity, counted, listed
+from graphtool.diagnostics import Diagnostic, Severity, counted, listed, rule
 from graphtool.graph import Graph, Operator, ProgramKind, operator_kind
 from graphtool.ops import has_side_effects, unknown_operators, unsupported_operators
 
@@ -73,24 +73,40 @@ def _translated_teacher(plan: MergePlan) -> Diagnostic:
     )
 
 
-@check("GT242")
-def side_effects(plan: MergePlan) -> Iterator[Diagnostic]:
+@rule("GT242", replaces=("GT385",))
+def side_effects(
+    role: str,
+    graph: Graph,
+    found: Sequence[Operator],
+    *,
+    severity: Severity = Severity.WARNING,
+    help: str | None = None,
+) -> Diagnostic:
     """A network has operators with side effects.
 
     They read or write files that the model names, run Python, load engines or talk to other
     processes. Merging does not run them, but training does. Do not run a model from an untrusted
     source before you know what they do.
+
+    Evidence from data runs both networks, so it refuses a saved model that has them. If you trust
+    the code of the network, name it as `module:callable`: then it runs.
     """
+    types = list(dict.fromkeys(operator.type for operator in found))
+    return Diagnostic(
+        message=f"operators of the {role} have side effects: {listed(types, LISTED)}",
+        severity=severity,
+        where=(at_operator(role, graph, found[0]),),
+        notes=also([operator.name for operator in found]),
+        help=help,
+    )
+
+
+@check("GT242")
+def _find_side_effects(plan: MergePlan) -> Iterator[Diagnostic]:
     for role, graph in (("teacher", plan.teacher), ("student", plan.student)):
         found = [operator for operator in graph.operators.values() if has_side_effects(operator)]
         if found:
-            types = list(dict.fromkeys(operator.type for operator in found))
-            yield Diagnostic(
-                message=f"operators of the {role} have side effects: {listed(types, LISTED)}",
-                severity=Severity.WARNING,
-                where=(at_operator(role, graph, found[0]),),
-                notes=also([operator.name for operator in found]),
-            )
+            yield side_effects(role, graph, found)
 
 
 @check("GT244")

@@ -21,6 +21,8 @@ _DEFINES_RULES = re.compile(r'^@(rule|check)\(\s*"GT', re.MULTILINE)
 # Codes of what graphtool no longer does, with what to do instead.
 GONE: Mapping[str, str] = {
     "GT113": "Names that look alike are no longer looked for; `--format json` escapes all letters.",
+    "GT382": "CKA is no longer measured without outliers. If one sample is many times as large as "
+    "the others, normalise the samples and measure again.",
 }
 
 # A code or its first digits.

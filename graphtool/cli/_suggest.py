@@ -27,6 +27,7 @@ from graphtool.cli._evidence import measure
 from graphtool.cli._picture import check_picture, has_content, verb_for, write_picture
 from graphtool.cli._source import check_networks, read_source
 from graphtool.diagnostics import UsageError, counted
+from graphtool.evidence.suggest import cka_text, rerank, with_evidence
 from graphtool.files import check_writable, exists_already
 from graphtool.graph import UNKNOWN_DIM, Graph
 from graphtool.matching import (
@@ -40,10 +41,7 @@ from graphtool.matching import (
     partners,
     suggest_pairs,
 )
-from graphtool.matching._samples import check_samples
-from graphtool.matching.evidence import cka_text
-from graphtool.matching.explanation import as_pair_set, with_evidence
-from graphtool.matching.weighing import rerank
+from graphtool.matching.explanation import as_pair_set
 from graphtool.paths import numbered_path
 from graphtool.text import escaped_bounded, printable, printed_name, shell_option
 
@@ -61,7 +59,10 @@ def run(args: Namespace) -> int:
     check_networks(args)
     check_picture(args.render)
     _check_recipe(args)
-    check_samples(args.evidence)
+    if args.evidence is not None:
+        from graphtool.evidence.samples import check_samples
+
+        check_samples(args.evidence)
     teacher = read_source(args.teacher, args.teacher_input or args.input)
     student = read_source(args.student, args.student_input or args.input)
     if args.match == "shape":
@@ -74,11 +75,11 @@ def run(args: Namespace) -> int:
         pairs = _suggested_pairs(teacher, student, args)
     _check_partners(pairs, args)
     _check_config(pairs, args.config)
-    measured = measure(pairs, args)
-    if measured.evidence is not None:
-        pairs = rerank(pairs, measured.evidence)
+    evidence, interrupted = measure(pairs, args)
+    if evidence is not None:
+        pairs = rerank(pairs, evidence)
     show_report(pairs.report)
-    if measured.interrupted:
+    if interrupted:
         _show_pairs(pairs, args.format)
         sys.stdout.flush()
         raise KeyboardInterrupt
@@ -89,12 +90,12 @@ def run(args: Namespace) -> int:
 def _explain(teacher: Graph, student: Graph, args: Namespace) -> int:
     with progress("comparing both networks"):
         explanation = explain_pair(teacher, student, args.explain)
-    measured = measure(as_pair_set(explanation), args)
-    if measured.evidence is not None:
-        show_report(measured.evidence.report)
-        explanation = with_evidence(explanation, measured.evidence)
+    evidence, interrupted = measure(as_pair_set(explanation), args)
+    if evidence is not None:
+        show_report(evidence.report)
+        explanation = with_evidence(explanation, evidence)
     show_explanation(explanation, args.format)
-    if measured.interrupted:
+    if interrupted:
         sys.stdout.flush()
         raise KeyboardInterrupt
     return 0

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
+from graphtool.arguments import bad_argument
 from graphtool.both import Both
-from graphtool.diagnostics import PairError, ReadError, Report
+from graphtool.diagnostics import PairError, ReadError, Report, UsageError
 from graphtool.graph import Graph
 from graphtool.matching import problems
 from graphtool.matching.candidate import Candidate, can_pair, common_pair_kind, pair_kind
-from graphtool.matching.evidence import Evidence
 from graphtool.matching.pairs import Pair, PairSet
 from graphtool.matching.relations import describe_both
 from graphtool.matching.score import ScorePart, Scorer
 from graphtool.matching.suggest import pair_of, pairs_of
-from graphtool.matching.weighing import rerank
 from graphtool.selectors import find, find_for_role
 from graphtool.sources import Source, read_without_teachers
 from graphtool.structure import Role, Structure, analyse
 
-__all__ = ["Explanation", "as_pair_set", "explain_pair", "with_evidence"]
+__all__ = ["Explanation", "as_pair_set", "explain_pair"]
 
 _ROLES = "teacher", "student"
 _BEHIND_BLOCKS = frozenset({Role.EMBEDDING, Role.LOGITS})
@@ -58,7 +58,8 @@ def explain_pair(teacher: Source, student: Source, pair: str | tuple[str, str]) 
     every pair of feature maps of equal rank.
 
     Raises ReadError where a source cannot be read or a name means no Value, or several, and
-    PairError: GT303 if a Value is not a feature map, GT304 if the pair cannot be read.
+    PairError: GT303 if a Value is not a feature map, GT304 if the pair cannot be read. Raises
+    UsageError: GT248 if it is neither text nor two names.
     """
     structures = Both(teacher, student).map(lambda source: analyse(read_without_teachers(source)))
     names = _find_names(structures, pair)
@@ -90,33 +91,32 @@ def as_pair_set(explanation: Explanation) -> PairSet:
     return replace(explanation.suggested, pairs=(explanation.pair,), report=Report())
 
 
-def with_evidence(explanation: Explanation, evidence: Evidence) -> Explanation:
-    """Add the pair's CKA, and what the evidence says against it."""
-    before = explanation.pair
-    (pair,) = rerank(as_pair_set(explanation), evidence)
-    return replace(
-        explanation,
-        pair=pair,
-        against=(*explanation.against, *pair.warnings[len(before.warnings) :]),
-        nearest=pair if explanation.nearest is before else explanation.nearest,
-    )
-
-
 def _names_of(pair: Pair) -> Both[str]:
     return Both(pair.teacher.name, pair.student.name)
 
 
 def _find_names(structures: Both[Structure], pair: str | tuple[str, str]) -> Both[str]:
-    splits = _splits(pair) if isinstance(pair, str) else (pair,)
-    names = _first_known(structures.map(lambda structure: structure.graph), splits)
+    graphs = structures.map(lambda structure: structure.graph)
+    names = _first_known(graphs, _splits(pair))
     for role, structure, name in zip(_ROLES, structures, names, strict=True):
         if name not in structure.flow.features:
             raise PairError(problems.no_feature_map(structure, name, role))
     return names
 
 
-def _splits(pair: str) -> Sequence[tuple[str, str]]:
-    """Split `TEACHER=STUDENT` at each `=`, since names may hold one."""
+def _splits(pair: Any) -> Sequence[tuple[str, str]]:
+    """Split `TEACHER=STUDENT` at each `=`, since names may hold one; two names are split already.
+
+    Raises PairError: GT304. Raises UsageError: GT248.
+    """
+    match pair:
+        case [str(teacher), str(student)]:
+            return ((teacher, student),)
+        case str():
+            pass
+        case _:
+            call = 'gt.explain_pair(teacher, student, "relu_48=relu_26")'
+            raise UsageError(bad_argument("pair", pair, "`TEACHER=STUDENT`, or two names", call))
     parts = pair.split("=")
     splits = [("=".join(parts[:i]), "=".join(parts[i:])) for i in range(1, len(parts))]
     splits = [split for split in splits if all(split)]

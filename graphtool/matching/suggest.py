@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from enum import Enum
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeVar
 
 from graphtool.arguments import bad_argument
-from graphtool.backend.paddle import Paddle
 from graphtool.diagnostics import Diagnostic, PairError, Report, Severity, UsageError, counted
 from graphtool.matching import problems
 from graphtool.matching.candidate import Candidate
 from graphtool.matching.candidates import attention_projections, candidates, unique
-from graphtool.matching.evidence import BATCHES, check_samples, gather
 from graphtool.matching.pairs import Alternative, Kind, Pair, PairSet, end_of
 from graphtool.matching.presets import PRESETS, PresetName
 from graphtool.matching.relations import (
@@ -26,7 +23,6 @@ from graphtool.matching.relations import (
     warnings,
 )
 from graphtool.matching.score import Scorer
-from graphtool.matching.weighing import names_to_measure, rerank
 from graphtool.sources import Source, read_without_teachers
 from graphtool.structure import Structure, Tap, analyse
 
@@ -40,8 +36,6 @@ _KINDS_WITH_TAPS = frozenset({Kind.STAGE, Kind.FEATURE, Kind.HIDDEN_STATE})
 _CALL = 'gt.suggest_pairs(teacher, student, limit=4, tap="before-activation", recipe="fitnet")'
 
 _Choice = TypeVar("_Choice", bound=Enum)
-# Whatever the user has: a path, arrays, a function, a DataLoader.
-_Samples: TypeAlias = Any
 
 
 def suggest_pairs(
@@ -51,59 +45,18 @@ def suggest_pairs(
     limit: int | None = None,
     tap: Tap | str | None = None,
     recipe: PresetName | str | None = None,
-    evidence: _Samples | None = None,
-    batches: int = BATCHES,
-    allow_random: bool = False,
-    scope: Paddle | None = None,
-    teacher_scope: Paddle | None = None,
 ) -> PairSet:
-    """Suggest which feature maps to pair, in the order in which experts prefer them.
-
-    `teacher` and `student` are anything that `read` takes. The list is a menu: experts train with
-    the logits, or with one to four of the maps. `limit` bounds the number of pairs; without it
-    there are at most eight, or all layers of transformers and all heads of detectors. `tap` says
-    where in its block each map is taken: `after-activation`, `before-activation`, `before-norm` or
-    `last-convolution`. `recipe` selects a published form instead, with its losses and weights:
-    `logits`, which gains most, `features`, `transformer`, `overhaul`, `attention`, `fitnet` or
-    `minilm`. Its weights assume a weight of 1 for the task's own loss, 0.1 with `logits`.
-
-    `evidence` is data that both networks run on, to measure how similar the ends of each pair are:
-    samples as `gather` of `graphtool.matching.evidence` takes them, at most `batches` batches of
-    32. Each pair then has its `cka`. CKA orders pairs of one stage with equal scores, and adds
-    warnings where it contradicts a pair; it changes nothing else. The networks need their weights,
-    so each is a saved model with its parameters beside it, a live Program, a Network, or
-    `module:callable` that loads what it builds; a Graph cannot run. As in `merge`, `scope` holds
-    the parameters of a live student (the global Scope where None), `teacher_scope` those of a live
-    teacher (the student's where None). `allow_random` accepts untrained networks.
+    """Suggest which feature maps to pair, as `graphtool.suggest_pairs` does without evidence.
 
     Raises ReadError where a source cannot be read, UsageError (GT248) for an invalid `limit`, `tap`
-    or `recipe`, PairError (GT305) where the networks lack what a `recipe` pairs, and as `gather`
-    does. The order follows published configurations (Romero et al. 2015, arXiv 1412.6550, for the
-    middle stage; Jiao et al. 2020, arXiv 1909.10351, for transformers).
+    or `recipe`, PairError (GT305) where the networks lack what a `recipe` pairs.
     """
     check_limit(limit, _CALL)
     tap = None if tap is None else _choice(Tap, "tap", tap)
     preset = None if recipe is None else _choice(PresetName, "recipe", recipe)
-    check_samples(evidence)
-    teacher_structure, student_structure = (
-        analyse(read_without_teachers(teacher)),
-        analyse(read_without_teachers(student)),
-    )
-    pairs = pairs_of(teacher_structure, student_structure, limit=limit, tap=tap, recipe=preset)
-    if evidence is None:
-        return pairs
-    names = names_to_measure(pairs)
-    gathered = gather(
-        teacher,
-        student,
-        names,
-        evidence,
-        batches=batches,
-        allow_random=allow_random,
-        scopes=(teacher_scope, scope),
-    )
-    (latest,) = deque(gathered, maxlen=1)
-    return rerank(pairs, latest)
+    teacher_structure = analyse(read_without_teachers(teacher))
+    student_structure = analyse(read_without_teachers(student))
+    return pairs_of(teacher_structure, student_structure, limit=limit, tap=tap, recipe=preset)
 
 
 def check_limit(limit: object, call: str) -> None:

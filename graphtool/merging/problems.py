@@ -8,6 +8,7 @@ from graphtool.diagnostics import Diagnostic, Where, listed, rule
 
 __all__ = [
     "changed_folder",
+    "feeds_not_given",
     "verify_call",
 ]
 
@@ -70,5 +71,21 @@ def wrong_program(
 
     Use the student's startup program in the guard, or a new one for adapters, which leaves loaded
     weights alone: run it before training.
+    """
+    return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)
+
+
+@rule("GT256", replaces=("GT373",))
+def feeds_not_given(
+    message: str, where: Sequence[Where], help: str, notes: Sequence[str] = ()
+) -> Diagnostic:
+    """Some feeds were not given that the networks need.
+
+    Evidence needs samples for every feed that the feature maps are computed from: a `.npz`, or a
+    batch that is a dict, has an array under the name of each. Leave out what only a loss needs,
+    such as the label. If a network has one feed, an array without a name, as in a `.npy`, will do.
+
+    `verify` generates input, but no sequences of different lengths (LoD): pass them.
+    `paddle.base.create_lod_tensor` makes one from an array and lengths.
     """
     return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)

@@ -32,7 +32,6 @@ from graphtool.diagnostics import (
     listed,
 )
 from graphtool.graph import UNKNOWN_DIM, Graph, Origin, ProgramKind, variable_of
-from graphtool.matching.evidence_problems import feeds_not_given
 from graphtool.merging import problems
 from graphtool.merging._comparison import Comparison, Verification, array_of, compare
 from graphtool.merging._generated_inputs import feed_names, generate_feeds, generate_weight
@@ -359,7 +358,7 @@ def _missing_sequences(names: Sequence[str]) -> Diagnostic:
     tensors = ", ".join(
         f"{name!r}: paddle.base.create_lod_tensor(array, [lengths], place)" for name in names
     )
-    return feeds_not_given(
+    return problems.feeds_not_given(
         f"{listed(names)} takes sequences (LoD), which are not generated",
         [Where(role="merged", value=name) for name in names[:_LISTED]],
         help=f"merged.verify({{{tensors}}})",

@@ -11,8 +11,8 @@ from graphtool.backend.paddle import Paddle
 from graphtool.backend.tensors import looks_untrained, new_scope
 from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic, Report, Severity, Where
+from graphtool.evidence.problems import random_weights
 from graphtool.graph import Graph
-from graphtool.matching.evidence_problems import random_weights
 from graphtool.paths import path_exists
 from graphtool.readers import weight_problems
 from graphtool.readers.parameter_files import find_parameters

@@ -143,7 +143,7 @@ def test_a_strangers_folder_runs_nothing_whatever_reads_it(stranger: Path) -> No
             "suggest on objects": "GT370",
             "suggest with a pickle": "GT502",
             "suggest with a link": "GT376",
-            "suggest what writes": "GT385",
+            "suggest what writes": "GT242",
             "check": "GT235",
             "check folders": "GT250 GT235",
             "render": "GT101",

@@ -16,8 +16,8 @@ PACKAGE = Path(graphtool.__file__).parent
 # `paddle.load`, `paddle.jit.load` and `paddle.static.load` unpickle, `numpy.load` may.
 LOADING = {"load", "loads", "load_state_dict", "Unpickler", "load_inference_model", "load_vars"}
 EVALUATING = {"eval", "exec", "compile", "__import__", "os.system", "os.popen"}
-# Formats of plain data, YAML by PyYAML's base loader (see below), and functions of graphtool's own.
-PLAIN = {"json.loads", "yaml.load", "inputs.teacher.load", "load"}
+# Formats of plain data, NumPy's and YAML as tested below, and functions of graphtool's own.
+PLAIN = {"json.loads", "np.load", "yaml.load", "inputs.teacher.load", "load"}
 # These import what a call or a command line names, or parts of graphtool itself.
 IMPORTING = {"import_module", "resolve_name"}
 IMPORTERS = {
@@ -27,7 +27,7 @@ IMPORTERS = {
     "cli/_running.py",
     "loss_specs.py",
     "losses/__init__.py",
-    "matching/_samples.py",
+    "evidence/samples.py",
     "sources/_builder.py",
     "backend/paddle.py",
 }
@@ -54,6 +54,13 @@ def test_nothing_is_unpickled_or_evaluated(calls: list[tuple[str, str]]) -> None
     loading = {one for one in calls if one[1].rpartition(".")[2] in LOADING}
     assert {call for _, call in loading} <= PLAIN
     assert not [one for one in calls if one[1] in EVALUATING]
+
+
+def test_numpy_unpickles_nothing() -> None:
+    texts = [path.read_text("utf-8") for path in PACKAGE.rglob("*.py")]
+    loads = [line for text in texts for line in text.splitlines() if "np.load(" in line]
+    assert loads
+    assert all("allow_pickle=False" in line for line in loads)
 
 
 def test_yaml_makes_plain_data_alone() -> None:

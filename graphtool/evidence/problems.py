@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import islice
+from collections.abc import Sequence
 
 from graphtool.diagnostics import Call, Diagnostic, Severity, Where, counted, listed, rule
 from graphtool.graph import UNKNOWN_DIM, Shape
 from graphtool.text import string_literal
 
 __all__ = [
-    "feeds_not_given",
+    "at",
     "no_evidence",
     "not_measured",
     "random_weights",
     "savez_call",
     "shape_text",
     "shared_scope",
-    "unsafe_operators",
     "unusable_evidence",
 ]
 
@@ -64,22 +62,6 @@ def unusable_evidence(
 
     A NaN or an infinity is reported at the first place in program order: in the samples, the
     parameters, or a feature map, where it comes from numbers that are too large.
-    """
-    return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)
-
-
-@rule("GT256", replaces=("GT373",))
-def feeds_not_given(
-    message: str, where: Sequence[Where], help: str, notes: Sequence[str] = ()
-) -> Diagnostic:
-    """Some feeds were not given that the networks need.
-
-    Evidence needs samples for every feed that the feature maps are computed from: a `.npz`, or a
-    batch that is a dict, has an array under the name of each. Leave out what only a loss needs,
-    such as the label. If a network has one feed, an array without a name, as in a `.npy`, will do.
-
-    `verify` generates input, but no sequences of different lengths (LoD): pass them.
-    `paddle.base.create_lod_tensor` makes one from an array and lengths.
     """
     return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)
 
@@ -132,23 +114,6 @@ def not_measured(
     )
 
 
-@rule("GT382")
-def dominant_outliers(role: str, program: str, causes: Mapping[str, str]) -> Diagnostic:
-    """A few directions have most of a feature map's variance and dominate its CKA.
-
-    CKA is sensitive to outliers (Nguyen, Raghu and Kornblith 2022, arXiv 2202.07184; Davari et al.
-    2023, arXiv 2210.16156): one channel, or one sample, can make different maps look alike, or
-    similar maps look different. Up to three directions are removed, each with half of the remaining
-    variance. If a score changes by 0.1 or more, the pair gives the score without them.
-    """
-    return Diagnostic(
-        message=f"outliers dominate the scores of {listed(tuple(causes), _LISTED)} of the {role}",
-        severity=Severity.WARNING,
-        where=(Where(role=role, program=program),),
-        notes=tuple(f"`{name}`: {cause}" for name, cause in islice(causes.items(), _LISTED)),
-    )
-
-
 @rule("GT383")
 def random_samples() -> Diagnostic:
     """Random samples show how similar the networks are on noise, not on your data."""
@@ -179,19 +144,9 @@ def shared_scope(places: Sequence[Where], count: int) -> Diagnostic:
     )
 
 
-@rule("GT385")
-def unsafe_operators(role: str, program: str, types: Sequence[str]) -> Diagnostic:
-    """A saved model has operators with side effects, so it is not run for evidence.
-
-    Such operators read or write files that the model names, run Python, load engines or talk to
-    other processes, so an untrusted model could do harm. Without evidence nothing of the model
-    runs. If you trust the code of the network, name it as `module:callable`: then it runs.
-    """
-    return Diagnostic(
-        message=f"the {role} has operators with side effects: {listed(types, _LISTED)}",
-        where=(Where(role=role, program=program),),
-        help="graphtool suggest-pairs TEACHER STUDENT",
-    )
+def at(batch: int, sample: int) -> str:
+    """Return where a number is as text: `batch 1, sample 3, both from 1`."""
+    return f"batch {batch}, sample {sample}, both from 1"
 
 
 def savez_call(*feeds: str) -> str:
