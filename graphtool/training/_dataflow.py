@@ -1,4 +1,4 @@
-"""Split a Graph into its forward pass and its training Operators, and slice the forward pass."""
+"""What Values are computed from, and what of a Program is its forward pass."""
 
 from __future__ import annotations
 
@@ -7,7 +7,33 @@ from collections.abc import Iterable, Iterator
 from graphtool.graph import Graph, Operator
 from graphtool.ops import STACK_PUSHES, is_training, written_operand
 
-__all__ = ["required_operators", "training_operators"]
+__all__ = ["ancestors", "reached_by_gradient", "required_operators", "training_operators"]
+
+
+def reached_by_gradient(graph: Graph, outputs: Iterable[str]) -> frozenset[str]:
+    """Return the Values that a gradient from the outputs reaches, outputs included.
+
+    It flows from an Operator's results to its operands, and ends at Values with `stop_gradient`.
+    """
+    return ancestors(graph, outputs, gradient=True)
+
+
+def ancestors(graph: Graph, outputs: Iterable[str], *, gradient: bool = False) -> frozenset[str]:
+    """Return the Values that the outputs are computed from, outputs included.
+
+    With `gradient`, Values that stop it are left out, with all that only they are computed from.
+    """
+    found, pending = set[str](), list(outputs)
+    while pending:
+        name = pending.pop()
+        if name in found or (gradient and graph.values[name].stop_gradient):
+            continue
+        found.add(name)
+        operator = graph.producer(name)
+        if operator is not None:
+            pending += [operand for operand in operator.operands if operand is not None]
+            pending += [result for path in operator.blocks for result in graph.blocks[path].results]
+    return frozenset(found)
 
 
 def training_operators(graph: Graph) -> frozenset[str]:

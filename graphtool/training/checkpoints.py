@@ -40,7 +40,6 @@ from graphtool.training._checkpoint_file import (
     write_checkpoint,
 )
 from graphtool.training._program_info import ProgramInfo, check_scope
-from graphtool.training._ranks import telling
 from graphtool.version import version
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
@@ -114,10 +113,9 @@ def save_checkpoint(
         teachers=state.teachers(scope),
         operators=dict(state.operator_counts()),
     )
-    with telling(f"saving the checkpoint of step {step}", f"after the checkpoint of step {step}"):
-        write_checkpoint(
-            Path(fspath(path)), manifest, lambda: copy_from_scope(scope, variables.values())
-        )
+    write_checkpoint(
+        Path(fspath(path)), manifest, lambda: copy_from_scope(scope, variables.values())
+    )
 
 
 @program_lock()
@@ -150,9 +148,7 @@ def load_checkpoint(
     errors = [each for each in found if each.severity is Severity.ERROR]
     if errors:
         raise GraphtoolError(*errors)
-    of_step = f"the checkpoint of step {contents.manifest.step}"
-    with telling(f"loading {of_step}", f"after loading {of_step}"):
-        _apply(contents, state, variables, scope)
+    _apply(contents, state, variables, scope)
     return Checkpoint(
         path=str(file),
         step=contents.manifest.step,

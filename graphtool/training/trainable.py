@@ -38,7 +38,7 @@ from graphtool.readers.weights import persistable_values
 from graphtool.sources import read
 from graphtool.structure import analyse
 from graphtool.training import problems
-from graphtool.training._reach import reached_by_gradient
+from graphtool.training._dataflow import reached_by_gradient
 
 __all__ = ["Trainable", "for_training", "open_program"]
 

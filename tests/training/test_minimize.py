@@ -29,6 +29,9 @@ class Net:
     hidden: Any
     loss: Any
 
+    def guard(self) -> Any:
+        return paddle.static.program_guard(self.main, self.startup)
+
     def losses(self, steps: int = 4) -> list[bytes]:
         executor, scope = paddle.static.Executor(paddle.CPUPlace()), paddle.static.Scope()
         paddle.seed(3)
@@ -58,7 +61,7 @@ def net() -> Net:
 @pytest.fixture
 def built() -> Iterator[Net]:
     made = net()
-    with paddle.static.program_guard(made.main, made.startup):
+    with made.guard():
         yield made
 
 
@@ -88,9 +91,9 @@ def codes(said: str) -> list[str]:
 )
 def test_one_process_trains_as_the_optimizer_s_own_minimize(make: Any) -> None:
     ours, theirs = net(), net()
-    with paddle.static.program_guard(ours.main, ours.startup):
+    with ours.guard():
         _, gradients = gt.minimize(make(), ours.loss)
-    with paddle.static.program_guard(theirs.main, theirs.startup):
+    with theirs.guard():
         make().minimize(theirs.loss)
     assert sorted(parameter.name for parameter, _ in gradients) == [
         "linear_0.b_0",
@@ -101,15 +104,6 @@ def test_one_process_trains_as_the_optimizer_s_own_minimize(make: Any) -> None:
     losses = ours.losses()
     assert losses == theirs.losses()
     assert len(set(losses)) == 4
-
-
-@pytest.mark.slow
-def test_outside_of_the_guard_the_startup_program_that_is_named_gets_the_state() -> None:
-    inside, outside = net(), net()
-    with paddle.static.program_guard(inside.main, inside.startup):
-        gt.minimize(optimizer.Adam(0.1), inside.loss)
-    gt.minimize(optimizer.Adam(0.1), outside.loss, outside.startup)
-    assert outside.losses() == inside.losses()
 
 
 def test_gradients_are_clipped_by_value(built: Net) -> None:
@@ -186,7 +180,7 @@ error[GT535] nothing-learns: the gradient of the loss, `mean_1`, reaches no para
 def test_a_loss_on_the_teacher_alone_is_refused() -> None:
     teacher, student = net(), net()
     merged = gt.merge(teacher.main, student.main, {"x": "x"}, parameters="later")
-    with paddle.static.program_guard(student.main, student.startup):
+    with student.guard():
         said = refusal(student, optimizer.SGD(0.1), merged.teacher("tanh_0").mean())
         frozen = ["teacher_linear_0.w_0"]
         alone = refusal(student, optimizer.SGD(0.1), student.loss, parameters=frozen)
@@ -226,7 +220,7 @@ def test_the_class_of_an_optimizer_is_no_optimizer(built: Net) -> None:
 def test_of_what_distill_loss_returns_the_total_is_asked_for() -> None:
     teacher, student = net(), net()
     merged = gt.merge(teacher.main, student.main, {"x": "x"}, parameters="later")
-    with paddle.static.program_guard(student.main, student.startup):
+    with student.guard():
         pairs = gt.suggest_pairs(merged.plan.teacher, merged.plan.student)
         made = gt.distill_loss(merged, pairs)
         said = refusal(student, optimizer.SGD(0.1), made)
@@ -296,7 +290,7 @@ def test_an_optimizer_of_the_dynamic_graph_is_refused(built: Net) -> None:
     layer = nn.Linear(8, 5)
     made = optimizer.SGD(0.1, parameters=layer.parameters())
     paddle.enable_static()
-    with paddle.static.program_guard(built.main, built.startup):
+    with built.guard():
         said = refusal(built, made, built.loss)
     assert codes(said) == ["GT534", "GT534"]
     assert "is a parameter of the dynamic graph" in said
@@ -328,14 +322,15 @@ def test_an_optimizer_with_state_in_another_program_is_refused() -> None:
     """Paddle would let this Program read that one's moments, and end the process later."""
     first, second = net(), net()
     adam = optimizer.Adam(0.1)
-    gt.minimize(adam, first.loss, first.startup)
-    said = refusal(second, adam, second.loss, second.startup)
-    assert said == snapshot("""\
+    with first.guard():
+        gt.minimize(adam, first.loss)
+    with second.guard():
+        assert refusal(second, adam, second.loss) == snapshot("""\
 error[GT531] optimizer-unfit: `Adam` has its state in another Program, to which it was added before
   = note: state of `linear_0.b_0`, `linear_0.w_0`, `linear_1.b_0`, `linear_1.w_0`
   = help: gt.minimize(paddle.optimizer.Adam(...), loss)\
 """)
-    gt.minimize(optimizer.Adam(0.1), second.loss, second.startup)
+        gt.minimize(optimizer.Adam(0.1), second.loss)
     assert len(set(second.losses())) == 4
 
 
@@ -344,7 +339,8 @@ error[GT531] optimizer-unfit: `Adam` has its state in another Program, to which 
 def test_an_optimizer_that_keeps_nothing_trains_two_programs() -> None:
     first, second, plain = net(), net(), optimizer.SGD(0.1)
     for made in (first, second):
-        gt.minimize(plain, made.loss, made.startup)
+        with made.guard():
+            gt.minimize(plain, made.loss)
     assert len(set(first.losses())) == 4
     assert first.losses() == second.losses()
 
@@ -383,7 +379,7 @@ def legacy() -> Iterator[Net]:
     paddle.enable_static()
     with paddle.pir_utils.OldIrGuard():
         made = legacy_net()
-        with paddle.static.program_guard(made.main, made.startup):
+        with made.guard():
             yield made
 
 
@@ -400,7 +396,7 @@ def legacy_net() -> Net:
 def test_a_legacy_program_trains_as_by_the_optimizer_s_own_minimize(legacy: Net) -> None:
     theirs = legacy_net()
     _, gradients = gt.minimize(optimizer.Adam(0.1), legacy.loss)
-    with paddle.static.program_guard(theirs.main, theirs.startup):
+    with theirs.guard():
         optimizer.Adam(0.1).minimize(theirs.loss)
     names = [parameter.name for parameter, _ in gradients]
     assert names == ["fc_0.w_0", "fc_0.b_0", "fc_1.w_0", "fc_1.b_0"]
