@@ -1,13 +1,16 @@
-"""Read what a call was given, a Program, a Network or a Merged, and find its merges."""
+"""Read what a call was given: a Program with its merges, a Scope, a path."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import cast
 
 from graphtool.arguments import bad_argument
 from graphtool.backend.live import LiveProgram, is_live, program_of
-from graphtool.backend.paddle import Paddle, is_legacy
+from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.backend.pir import read_pir
 from graphtool.diagnostics import UsageError
 from graphtool.graph import Graph, ProgramKind
@@ -16,7 +19,7 @@ from graphtool.merging.merged import inherited_merges, value_of
 from graphtool.sources.layers import Network
 from graphtool.training.trainable import Trainable
 
-__all__ = ["ProgramInfo", "check_program", "check_scope"]
+__all__ = ["ProgramInfo", "check_program", "path_of", "scope_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,20 +47,25 @@ class ProgramInfo:
         """
         check_program(source)
         program = program_of(source)
-        names: Mapping[str, str] = {}
-        if is_legacy(program):
-            live = LiveProgram.of(program)
-        else:
-            walk = read_pir(program)
-            live, names = LiveProgram(program=program, graph=walk.graph, keys=walk.keys), walk.names
+        walk = None if is_legacy(program) else read_pir(program)
+        live = (
+            LiveProgram.of(program)
+            if walk is None
+            else LiveProgram(program=program, graph=walk.graph, keys=walk.keys)
+        )
         last = merged_of(program)
         merges = last.teachers if last else inherited_merges(live)
         network = source if isinstance(source, Network) else None
+        before = source if isinstance(source, LiveProgram) else None
+        if merges:
+            before = merges[0].before
+        elif isinstance(source, Network | Trainable):
+            before = source.live
         return cls(
             live=live,
-            names=names,
+            names=walk.names if walk else {},
             merges=merges,
-            student=_student(source, merges) or live,
+            student=before or live,
             network=network or next((each.network for each in merges if each.network), None),
         )
 
@@ -107,19 +115,27 @@ def check_program(source: object) -> None:
         raise UsageError(bad_argument("program", source, wanted, "merged.program"))
 
 
-def check_scope(scope: object) -> None:
-    """Reject anything that is neither a Scope nor None.
+def scope_of(scope: Paddle | None) -> Paddle:
+    """Return a Scope, the global one for None.
 
-    Raises UsageError: GT248.
+    Raises UsageError: GT248 for anything else.
     """
-    if scope is not None and not hasattr(scope, "find_var"):
-        wanted = "a Scope or None"
-        raise UsageError(bad_argument("scope", scope, wanted, "scope=paddle.static.global_scope()"))
+    if scope is None:
+        return load_paddle().static.global_scope()
+    if not hasattr(scope, "find_var") or isinstance(scope, type):
+        wanted, call = "a Scope or None", "scope=paddle.static.global_scope()"
+        raise UsageError(bad_argument("scope", scope, wanted, call))
+    return scope
 
 
-def _student(source: Paddle, merges: tuple[Merged, ...]) -> LiveProgram | None:
-    if merges:
-        return merges[0].before
-    if isinstance(source, Network | Trainable):
-        return source.live
-    return source if isinstance(source, LiveProgram) else None
+def path_of(path: object, call: str, argument: str = "path") -> Path:
+    """Return the path that an argument of a call is.
+
+    Raises UsageError: GT248 for anything else, also for an empty one.
+    """
+    given: object = path
+    if isinstance(path, PathLike):
+        given = fspath(cast("PathLike[str]", path))
+    if not isinstance(given, str) or not given:
+        raise UsageError(bad_argument(argument, cast("object", path), "a path", call))
+    return Path(given)

@@ -7,13 +7,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
-from typing import cast
 
 import msgspec
 
-from graphtool.arguments import bad_argument
 from graphtool.backend.counters import restore_counters_on
 from graphtool.backend.errors import raise_paddle_errors_as
 from graphtool.backend.layer_weights import (
@@ -38,7 +36,6 @@ from graphtool.diagnostics import (
     ReadError,
     Report,
     Severity,
-    UsageError,
     Where,
     counted,
     listed,
@@ -56,7 +53,7 @@ from graphtool.structure import Head, analyse
 from graphtool.text import escaped_bounded, printed_name
 from graphtool.training import export_problems as problems
 from graphtool.training._dataflow import training_operators
-from graphtool.training._program_info import ProgramInfo, check_scope
+from graphtool.training._program_info import ProgramInfo, path_of
 from graphtool.training.evaluation import Evaluation, make_evaluation
 from graphtool.training.parameters import StateDictKeys
 
@@ -136,9 +133,7 @@ def export_student(
     for a Layer that does not fit, GT631 if the outputs cannot be inferred, GT258 where Paddle
     fails, GT601. Raises ReadError for a name: GT101, GT102, GT031.
     """
-    _check_path(path)
-    check_scope(scope)
-    requested = Path(fspath(path))
+    requested = path_of(path, 'gt.export_student(merged, "out/student")')
     if requested.suffix in _SUFFIXES:
         requested = requested.with_suffix("")
     target, path_diagnostics = _available_path(requested, force=force)
@@ -175,12 +170,6 @@ class _ExportPlan:
     evaluation: Evaluation
     state: Mapping[str, str]
     diagnostics: tuple[Diagnostic, ...]
-
-
-def _check_path(path: object) -> None:
-    if not (isinstance(path, str | PathLike) and fspath(cast("str | PathLike[str]", path))):
-        wanted, call = "the path of the files", 'gt.export_student(merged, "out/student")'
-        raise UsageError(bad_argument("path", cast("object", path), wanted, call))
 
 
 def _available_path(requested: Path, *, force: bool) -> tuple[Path, tuple[Diagnostic, ...]]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from os import PathLike, fspath
-from pathlib import Path
-from typing import cast
+from os import PathLike
 
 from graphtool.arguments import bad_argument
 from graphtool.backend.layer_weights import is_sublayer, layer_tensor_names, mark_loaded
@@ -31,7 +29,7 @@ from graphtool.sources.layers import Network
 from graphtool.text import escaped_bounded
 from graphtool.training import problems
 from graphtool.training._dataflow import training_operators
-from graphtool.training._program_info import ProgramInfo, check_scope
+from graphtool.training._program_info import ProgramInfo, path_of, scope_of
 
 __all__ = ["Loaded", "StateDictKeys", "load_parameters"]
 
@@ -76,15 +74,13 @@ def load_parameters(
     GT508, GT551; with `allow_missing`, missing parameters are a warning. Raises ReadError: GT001,
     GT010, GT240. Raises UsageError: GT248.
     """
-    if not isinstance(cast("object", folder_or_file), str | PathLike):
-        call = 'gt.load_parameters(program, "student.pdparams")'
-        raise UsageError(bad_argument("folder_or_file", folder_or_file, "a path", call))
-    info = ProgramInfo.of(program)
-    check_scope(scope)
+    call = 'gt.load_parameters(program, "student.pdparams")'
+    path = path_of(folder_or_file, call, "folder_or_file")
+    info, scope = ProgramInfo.of(program), scope_of(scope)
     graph = info.graph
     known = StateDictKeys.of(info, layer)
     variables: Mapping[str, str] = {} if known is None else known.variables
-    weights = read_weights(Path(fspath(folder_or_file)), graph)
+    weights = read_weights(path, graph)
     names = _variable_by_key(weights, graph, variables)
     keys = {name: key for key, name in variables.items()}
     required = _required_names(info)
@@ -93,7 +89,6 @@ def load_parameters(
         raise GraphtoolError(*loaded.report)
     set_tensors({name: weights.tensors[key] for key, name in names.items()}, scope)
     set_dropout_states({value.name: value for value in graph.parameters}, scope)
-    scope = load_paddle().static.global_scope() if scope is None else scope
     for network in (info.network, layer):
         if isinstance(network, Network) and network.program is info.program:
             mark_loaded(network, scope)

@@ -21,7 +21,7 @@ from paddle.optimizer import lr
 
 import graphtool as gt
 from graphtool.readers.tensor_files import Tensor, read_tensors, write_tensors
-from graphtool.training._checkpoint_file import read_checkpoint, write_checkpoint
+from graphtool.training.checkpoints import read_checkpoint, write_checkpoint
 from tests.training.resuming import AFTER, BEFORE, CASES, Training, training
 
 ROOT = Path(__file__).parent.parent.parent
