@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 
@@ -19,6 +19,7 @@ from graphtool.diagnostics import (
     Where,
     counted,
     listed,
+    rule,
 )
 from graphtool.graph import NON_PERSISTABLE_SUFFIX, Graph, Shape, Value, fits_shape, variable_of
 from graphtool.paths import ls_command
@@ -27,11 +28,48 @@ from graphtool.readers.weight_problems import misfit_weights, weights_not_found
 from graphtool.readers.weights import Weights, persistable_values, read_weights
 from graphtool.sources.layers import Network
 from graphtool.text import escaped_bounded
-from graphtool.training import problems
 from graphtool.training._dataflow import training_operators
 from graphtool.training._program_info import ProgramInfo, path_of, scope_of
 
 __all__ = ["Loaded", "StateDictKeys", "load_parameters"]
+
+
+@rule("GT506")
+def unexpected_parameters(path: str, names: Sequence[str]) -> Diagnostic:
+    """The file holds parameters that the program does not have; they are ignored."""
+    return Diagnostic(
+        message=f"ignored, as the program has no such parameters: {listed(names)}",
+        severity=Severity.WARNING,
+        where=(Where(program=path),),
+    )
+
+
+@rule("GT508")
+def structured_names(path: str, names: Sequence[str]) -> Diagnostic:
+    """The file names parameters as a Layer does (`conv1.weight`), the program by Variables.
+
+    Pass the Layer that the program was built from, or the Network that `gt.from_layer` returned: it
+    maps one to the other.
+    """
+    return Diagnostic(
+        message=f"the file names parameters as a Layer does: {listed(names)}",
+        where=(Where(program=path),),
+        help="gt.load_parameters(program, path, layer=network)",
+    )
+
+
+@rule("GT551")
+def contradicting_keys(path: str, name: str, keys: tuple[str, str]) -> Diagnostic:
+    """Two entries of the file are for one parameter, and hold different numbers.
+
+    An RNN and its cell have two names for one parameter, with equal numbers in every file that
+    Paddle writes. Otherwise the table of names in the file is wrong: pass `layer`.
+    """
+    return Diagnostic(
+        message=f"`{keys[0]}` and `{keys[1]}` are both for `{name}` and differ",
+        where=(Where(program=path, value=keys[0]), Where(program=path, value=keys[1])),
+        help="gt.load_parameters(program, path, layer=network)",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +262,7 @@ def _contradictions(weights: Weights, names: Mapping[str, str]) -> Iterator[Diag
         first_key = first_keys.setdefault(name, key)
         first, other = weights.tensors[first_key], weights.tensors[key]
         if first.dtype != other.dtype or first.array.tobytes() != other.array.tobytes():
-            yield problems.contradicting_keys(weights.path, name, (first_key, key))
+            yield contradicting_keys(weights.path, name, (first_key, key))
 
 
 def _diagnostics(
@@ -242,7 +280,7 @@ def _diagnostics(
     place = (Where(program=loaded.path),)
     # The first two explain everything else that could be reported.
     if not loaded.loaded and structured and not keys:
-        yield problems.structured_names(loaded.path, structured)
+        yield structured_names(loaded.path, structured)
         return
     if not loaded.loaded and loaded.missing:
         known = listed(loaded.unexpected)
@@ -281,7 +319,7 @@ def _diagnostics(
             help=None if allow_missing else "gt.load_parameters(program, path, allow_missing=True)",
         )
     if loaded.unexpected:
-        yield problems.unexpected_parameters(loaded.path, loaded.unexpected)
+        yield unexpected_parameters(loaded.path, loaded.unexpected)
 
 
 def _fits(value: Value, tensor: Tensor) -> bool:
