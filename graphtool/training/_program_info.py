@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from os import PathLike, fspath
+from os import PathLike, fsencode, fspath
 from pathlib import Path
 from typing import cast
 
@@ -131,11 +132,14 @@ def scope_of(scope: Paddle | None) -> Paddle:
 def path_of(path: object, call: str, argument: str = "path") -> Path:
     """Return the path that an argument of a call is.
 
-    Raises UsageError: GT248 for anything else, also for an empty one.
+    Raises UsageError: GT248 for anything that the operating system takes for no path.
     """
     given: object = path
     if isinstance(path, PathLike):
         given = fspath(cast("PathLike[str]", path))
-    if not isinstance(given, str) or not given:
-        raise UsageError(bad_argument(argument, cast("object", path), "a path", call))
-    return Path(given)
+    if isinstance(given, str) and given and "\0" not in given:
+        # A lone surrogate has no encoding.
+        with suppress(UnicodeEncodeError):
+            fsencode(given)
+            return Path(given)
+    raise UsageError(bad_argument(argument, cast("object", path), "a path", call))
