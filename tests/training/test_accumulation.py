@@ -231,17 +231,6 @@ def test_a_program_built_again_in_the_same_process_takes_the_checkpoint(tmp_path
 
 
 @pytest.mark.pir
-@pytest.mark.parametrize("given", [0, -1, 2.0, True, "4"])
-def test_what_is_no_number_of_runs_is_said(given: object) -> None:
-    made = net()
-    with (
-        paddle.static.program_guard(made.main, made.startup),
-        pytest.raises(gt.UsageError, match=r"GT248.*accumulate"),
-    ):
-        gt.minimize(optimizer.SGD(0.1), made.loss, accumulate=given)
-
-
-@pytest.mark.pir
 def test_gradients_that_cannot_be_added_up_are_refused_before_anything_is_added() -> None:
     made = net()
     with paddle.static.program_guard(made.main, made.startup):

