@@ -1,8 +1,8 @@
-"""Read what a call was given: a Program with its merges, a Scope, a path."""
+"""Read what a call was given: a Program, with its merges and its dataflow; a Scope, a path."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike, fsencode, fspath
@@ -14,13 +14,22 @@ from graphtool.backend.live import LiveProgram, is_live, program_of
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.backend.pir import read_pir
 from graphtool.diagnostics import UsageError
-from graphtool.graph import Graph, ProgramKind
+from graphtool.graph import Graph, Operator, ProgramKind
 from graphtool.merging import Merged, merged_of
 from graphtool.merging.merged import inherited_merges, value_of
+from graphtool.ops import STACK_PUSHES, is_training, written_operand
 from graphtool.sources.layers import Network
-from graphtool.training.trainable import Trainable
 
-__all__ = ["ProgramInfo", "check_program", "path_of", "scope_of"]
+__all__ = [
+    "ProgramInfo",
+    "ancestors",
+    "check_program",
+    "path_of",
+    "reached_by_gradient",
+    "required_operators",
+    "scope_of",
+    "training_operators",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,16 +66,13 @@ class ProgramInfo:
         last = merged_of(program)
         merges = last.teachers if last else inherited_merges(live)
         network = source if isinstance(source, Network) else None
-        before = source if isinstance(source, LiveProgram) else None
-        if merges:
-            before = merges[0].before
-        elif isinstance(source, Network | Trainable):
-            before = source.live
+        built = source if isinstance(source, LiveProgram) else getattr(source, "live", None)
+        before = merges[0].before if merges else built
         return cls(
             live=live,
             names=walk.names if walk else {},
             merges=merges,
-            student=before or live,
+            student=before if isinstance(before, LiveProgram) else live,
             network=network or next((each.network for each in merges if each.network), None),
         )
 
@@ -143,3 +149,90 @@ def path_of(path: object, call: str, argument: str = "path") -> Path:
             fsencode(given)
             return Path(given)
     raise UsageError(bad_argument(argument, cast("object", path), "a path", call))
+
+
+def reached_by_gradient(graph: Graph, outputs: Iterable[str]) -> frozenset[str]:
+    """Return the Values that a gradient from the outputs reaches, outputs included.
+
+    It flows from an Operator's results to its operands, and ends at Values with `stop_gradient`.
+    """
+    return ancestors(graph, outputs, gradient=True)
+
+
+def ancestors(graph: Graph, outputs: Iterable[str], *, gradient: bool = False) -> frozenset[str]:
+    """Return the Values that the outputs are computed from, outputs included.
+
+    With `gradient`, Values that stop it are left out, with all that only they are computed from.
+    """
+    found, pending = set[str](), list(outputs)
+    while pending:
+        name = pending.pop()
+        if name in found or (gradient and graph.values[name].stop_gradient):
+            continue
+        found.add(name)
+        operator = graph.producer(name)
+        if operator is not None:
+            pending += [operand for operand in operator.operands if operand is not None]
+            pending += [result for path in operator.blocks for result in graph.blocks[path].results]
+    return frozenset(found)
+
+
+def training_operators(graph: Graph) -> frozenset[str]:
+    """Return the names of the top-level Operators of backward passes and updates.
+
+    Under PIR only gradients and updates have a type of that kind. Operators that read their results
+    (clipping, weight decay) count too, and so do branches and loops that contain one.
+    """
+    training: set[str] = set()
+    training_values: set[str] = set()
+    for operator in _top_level(graph):
+        nested = list(_nested_operators(graph, operator))
+        if any(map(is_training, (operator, *nested))) or not training_values.isdisjoint(
+            _reads(operator, nested)
+        ):
+            training.add(operator.name)
+            training_values.update(operator.results)
+    return frozenset(training)
+
+
+def required_operators(graph: Graph, names: Iterable[str]) -> tuple[Operator, ...]:
+    """Return the top-level Operators that compute Values of the forward pass, in program order.
+
+    Operators that write one of those Values in place are included, optimizers are not.
+    """
+    training = training_operators(graph)
+    required_values, required = set(names), list[Operator]()
+    for operator in reversed(list(_top_level(graph))):
+        if operator.name in training:
+            continue
+        nested = list(_nested_operators(graph, operator))
+        if required_values.isdisjoint((*operator.results, *_writes(operator, nested))):
+            continue
+        required.append(operator)
+        required_values.update(_reads(operator, nested))
+    return tuple(reversed(required))
+
+
+def _top_level(graph: Graph) -> Iterator[Operator]:
+    return (graph.operators[name] for name in graph.blocks[""].operators)
+
+
+def _nested_operators(graph: Graph, operator: Operator) -> Iterator[Operator]:
+    """Yield the Operators in an Operator's Blocks, at any depth, in pre-order."""
+    for path in operator.blocks:
+        for name in graph.blocks[path].operators:
+            nested = graph.operators[name]
+            yield nested
+            yield from _nested_operators(graph, nested)
+
+
+def _reads(operator: Operator, nested: Iterable[Operator]) -> Iterator[str]:
+    for reader in (operator, *nested):
+        if reader.type not in STACK_PUSHES:
+            yield from (name for name in reader.operands if name is not None)
+
+
+def _writes(operator: Operator, nested: Iterable[Operator]) -> Iterator[str]:
+    """Return the operands that in-place operators write."""
+    written = map(written_operand, (operator, *nested))
+    return (name for name in written if name is not None)

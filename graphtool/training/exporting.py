@@ -53,8 +53,7 @@ from graphtool.sources.layers import evaluation_network
 from graphtool.staging import tidy
 from graphtool.structure import analyse
 from graphtool.text import escaped_bounded, printed_name
-from graphtool.training._dataflow import training_operators
-from graphtool.training._program_info import ProgramInfo, path_of, scope_of
+from graphtool.training._program_info import ProgramInfo, path_of, scope_of, training_operators
 from graphtool.training.evaluation import Evaluation, make_evaluation
 from graphtool.training.parameters import StateDictKeys
 

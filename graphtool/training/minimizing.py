@@ -10,7 +10,7 @@ from typing import TypeAlias, cast
 from graphtool.arguments import bad_argument
 from graphtool.backend.errors import convert_paddle_errors
 from graphtool.backend.layer_weights import is_dynamic_parameter
-from graphtool.backend.live import LiveProgram, read_program
+from graphtool.backend.live import read_program
 from graphtool.backend.optimizers import (
     accumulators,
     complete_clip,
@@ -20,7 +20,7 @@ from graphtool.backend.optimizers import (
     set_variable,
 )
 from graphtool.backend.paddle import Paddle, is_legacy, legacy_mode, load_paddle, program_lock
-from graphtool.backend.pir import PirWalk, read_pir
+from graphtool.backend.pir import contains_value
 from graphtool.backend.problems import not_static
 from graphtool.checks.networks import already_minimized
 from graphtool.diagnostics import (
@@ -35,12 +35,11 @@ from graphtool.diagnostics import (
     warn,
 )
 from graphtool.dtypes import FLOAT_DTYPES, HALF_DTYPES
-from graphtool.graph import Graph, Shape, variable_of
-from graphtool.merging import merged_of
+from graphtool.graph import Graph, ProgramKind, Shape, variable_of
 from graphtool.merging.problems import wrong_program
 from graphtool.ops import is_optimizer
 from graphtool.training import _ranks as ranks
-from graphtool.training._dataflow import reached_by_gradient
+from graphtool.training._program_info import ProgramInfo, reached_by_gradient
 
 __all__ = ["minimize"]
 
@@ -225,16 +224,16 @@ def minimize(
                 request.loss_name,
                 optimizer,
                 trained=request.names(trainable=True),
-                no_gradient=request.value_names(ignored or ()),
+                no_gradient=[request.info.names[value.id] for value in ignored or ()],
                 runs=accumulate,
             )
             ranks.require_equal(description, rank_timeout)
-        guard = load_paddle().static.program_guard(request.program, request.startup)
-        with _marked_unless_complete(request.program, optimizer), guard:
+        guard = load_paddle().static.program_guard(request.info.program, request.startup)
+        with _marked_unless_complete(request.info.program, optimizer), guard:
             complete_clip(optimizer)
             result = (_minimize_pir if is_pir else _minimize_legacy)(request, ignored)
         is_mixed = not is_pir and type(optimizer).__name__ == _AMP_WRAPPER
-        if is_mixed and not _low_precision_casts(read_program(request.program)):
+        if is_mixed and not _low_precision_casts(read_program(request.info.program)):
             warn(no_low_precision(_AMP_WRAPPER))
     return result
 
@@ -274,16 +273,14 @@ def _marked_unless_complete(program: Paddle, optimizer: Paddle) -> Generator[Non
 class _Request:
     """A loss, its Program as it is now, and what is to train it.
 
-    `walk` is None for a legacy Program. `parameters` are all of the Program's; `requested` are
-    those given to the call or to the optimizer, None for all.
+    `parameters` are all of the Program's; `requested` are those given to the call or to the
+    optimizer, None for all.
     """
 
     optimizer: Paddle
     loss: Paddle
-    program: Paddle
+    info: ProgramInfo
     startup: Paddle
-    graph: Graph
-    walk: PirWalk | None
     parameters: Mapping[str, Paddle]
     requested: Sequence[Paddle | str] | None
     accumulate: int
@@ -302,11 +299,10 @@ class _Request:
         Raises UsageError: GT340, GT547.
         """
         static = load_paddle().static
-        program, walk = static.default_main_program(), None
+        program = static.default_main_program()
         if _is_pir_value(loss):
             # A Value can't be asked for its Program: that crashes if it is gone.
-            walk = None if is_legacy(program) else read_pir(program)
-            is_found = walk is not None and loss.id in walk.names
+            is_found = not is_legacy(program) and contains_value(program, loss)
         else:
             is_found = startup is not None or loss.block.program is program
             program = loss.block.program
@@ -323,10 +319,8 @@ class _Request:
         return cls(
             optimizer=optimizer,
             loss=loss,
-            program=program,
+            info=ProgramInfo.of(program),
             startup=static.default_startup_program() if startup is None else startup,
-            graph=walk.graph if walk else read_program(program),
-            walk=walk,
             # PIR lists them in no order.
             parameters=dict(sorted(found.items())),
             requested=parameters or parameter_list(optimizer),
@@ -334,15 +328,25 @@ class _Request:
         )
 
     @property
+    def is_pir(self) -> bool:
+        """Return whether the Program is of PIR."""
+        return self.info.live.kind is ProgramKind.PIR
+
+    @property
+    def graph(self) -> Graph:
+        """The Graph of the Program."""
+        return self.info.graph
+
+    @property
     def loss_name(self) -> str:
         """The name of the loss in the Graph: the last write to a legacy Variable."""
-        if self.walk:
-            return self.walk.names[self.loss.id]
+        if self.is_pir:
+            return self.info.names[self.loss.id]
         return [one for one in self.graph.values if self.variable_name(one) == self.loss.name][-1]
 
     def variable_name(self, name: str) -> str:
         """Return the name of a Value's Variable, which under PIR is its own name."""
-        return name if self.walk else variable_of(name, self.graph)
+        return name if self.is_pir else variable_of(name, self.graph)
 
     @property
     def chosen(self) -> list[Paddle] | None:
@@ -358,14 +362,10 @@ class _Request:
 
     def contains(self, value: Paddle) -> bool:
         """Return whether a Value is in this Program; only the id of a PIR Value is read."""
-        if self.walk is None or not _is_pir_value(value):
-            block = getattr(value, "block", None)
-            return self.walk is None and block is not None and block.program is self.program
-        return value.id in self.walk.names
-
-    def value_names(self, values: Iterable[Paddle]) -> list[str]:
-        """Return the names of PIR Values in the Graph."""
-        return [self.walk.names[value.id] for value in values] if self.walk else []
+        if self.is_pir:
+            return _is_pir_value(value) and value.id in self.info.names
+        block = getattr(value, "block", None)
+        return block is not None and block.program is self.info.program
 
     def no_grad_values(
         self, no_grad_set: Collection[Paddle | str] | None
@@ -379,9 +379,9 @@ class _Request:
             if not isinstance(each, str) and not self.contains(each):
                 wanted = "a Value of the loss's Program, or its name"
                 raise UsageError(bad_argument("no_grad_set", each, wanted, _CALL))
-        if no_grad_set is None or self.walk is None:
+        if no_grad_set is None or not self.is_pir:
             return no_grad_set
-        live = LiveProgram(program=self.program, graph=self.graph, keys=self.walk.keys)
+        live = self.info.live
         return [live.value(each) if isinstance(each, str) else each for each in no_grad_set]
 
 
@@ -421,11 +421,11 @@ def _option_errors(
 
 
 def _request_errors(request: _Request) -> Iterator[Diagnostic]:
-    if request.startup is request.program:
+    if request.startup is request.info.program:
         wanted = "one that runs once"
         yield bad_argument("startup_program", "the loss's Program", wanted, _CALL_WITH_STARTUP)
     count = ranks.rank_count()
-    if request.walk and count > 1 and not load_paddle().distributed.is_initialized():
+    if request.is_pir and count > 1 and not load_paddle().distributed.is_initialized():
         yield ranks.ranks_not_joined(count)
     yield from _optimizer_errors(request, count)
     loss, name = request.loss, request.loss_name
@@ -440,7 +440,7 @@ def _optimizer_errors(request: _Request, count: int) -> Iterator[Diagnostic]:
     kind, runs = cast("Paddle", type(request.optimizer)), request.accumulate
     name: str = kind.__name__
     overrides = kind.minimize is not load_paddle().optimizer.Optimizer.minimize
-    if request.walk is None:
+    if not request.is_pir:
         if count > 1 and name != "Fleet":
             reason = f"would train each of {count} ranks by itself on a legacy Program"
             way = "gt.minimize(fleet.distributed_optimizer(optimizer), loss)"
@@ -481,22 +481,20 @@ def _low_precision_casts(graph: Graph) -> int:
 def _unknown_parameters(request: _Request) -> Iterator[Diagnostic]:
     """Find requested parameters that the Program does not have."""
     for each in request.requested or ():
-        is_known = each in request.parameters if isinstance(each, str) else request.contains(each)
+        name, reason = type(each).__name__, "is not a parameter of the loss's Program"
         if isinstance(each, str):
             name = each
-        elif _is_pir_value(each) and not is_known:
-            # It may have died with its Program.
-            name = type(each).__name__
-        else:
+        elif not _is_pir_value(each) or request.contains(each):
+            # Any other Value may have died with its Program.
             given = getattr(each, "name", None)
-            name = given if isinstance(given, str) else type(each).__name__
+            name = given if isinstance(given, str) else name
         if is_dynamic_parameter(each):
-            yield unknown_parameter(name, "is a parameter of the dynamic graph")
+            reason = "is a parameter of the dynamic graph"
         elif isinstance(each, dict):
             reason = "is a group of parameters, which only the dynamic graph has"
-            yield unknown_parameter(name, reason)
-        elif not is_known or name not in request.parameters:
-            yield unknown_parameter(name, "is not a parameter of the loss's Program")
+        elif name in request.parameters and (isinstance(each, str) or request.contains(each)):
+            continue
+        yield unknown_parameter(name, reason)
 
 
 def _parameter_errors(request: _Request) -> Iterator[Diagnostic]:
@@ -565,9 +563,7 @@ def _minimize_pir(request: _Request, ignored: Collection[Paddle | str] | None) -
         applied = optimizer.apply_gradients(gradients)
     if count > 1:
         # Every rank loads its own teachers.
-        last = merged_of(request.program)
-        teachers = last.teachers if last else ()
-        frozen = {name for merged in teachers for name in merged.names.values()}
+        frozen = {name for merged in request.info.merges for name in merged.names.values()}
         ranks.broadcast_start(request.startup, request.parameters.keys() - frozen)
     return applied, gradients
 

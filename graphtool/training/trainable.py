@@ -39,13 +39,17 @@ from graphtool.ops import BATCH_NORMS, NORMS, is_training, statistics_of
 from graphtool.readers.weights import persistable_values
 from graphtool.sources import read
 from graphtool.structure import analyse
-from graphtool.training._dataflow import reached_by_gradient
+from graphtool.training._program_info import reached_by_gradient
 
 __all__ = ["Trainable", "for_training", "open_program"]
 
 
 _COUNTED_NAME = re.compile(r"(?:.*\.)?tmp_\d+")
 _LISTED = 6
+
+
+def _of_file(graph: Graph, message: str, severity: Severity = Severity.NOTE) -> Diagnostic:
+    return Diagnostic(message=message, severity=severity, where=(Where(program=graph.source),))
 
 
 @rule("GT510")
@@ -74,7 +78,7 @@ def lost_in_export(graph: Graph, message: str) -> Diagnostic:
     Training without normalisation takes a smaller learning rate. If that matters, build the network
     from its code.
     """
-    return Diagnostic(message=message, severity=Severity.NOTE, where=(Where(program=graph.source),))
+    return _of_file(graph, message)
 
 
 @rule("GT514")
@@ -85,10 +89,10 @@ def without_results(graph: Graph, type: str, count: int) -> Diagnostic:
     a loss that depends on one may fail, or end the process. Build the network from its code, and
     load the parameters of the file into it.
     """
-    return Diagnostic(
-        message=f"{counted(count, 'operator')} `{type}` without a result that its gradient needs",
-        severity=Severity.WARNING,
-        where=(Where(program=graph.source),),
+    return _of_file(
+        graph,
+        f"{counted(count, 'operator')} `{type}` without a result that its gradient needs",
+        Severity.WARNING,
     )
 
 
@@ -98,21 +102,15 @@ def still_frozen(graph: Graph, names: Sequence[str]) -> Diagnostic:
 
     Set `trainable` on those that you want to train.
     """
-    return Diagnostic(
-        message=f"{counted(len(names), 'parameter')} frozen in the file: {listed(names)}",
-        severity=Severity.NOTE,
-        where=(Where(program=graph.source),),
+    return _of_file(
+        graph, f"{counted(len(names), 'parameter')} frozen in the file: {listed(names)}"
     )
 
 
 @rule("GT516")
 def nothing_to_restore(graph: Graph) -> Diagnostic:
     """The program is not an inference model: nothing is in test mode or fetched."""
-    return Diagnostic(
-        message="no operator is in test mode: the program is unchanged",
-        severity=Severity.NOTE,
-        where=(Where(program=graph.source),),
-    )
+    return _of_file(graph, "no operator is in test mode: the program is unchanged")
 
 
 @rule("GT518")
@@ -122,10 +120,8 @@ def statistics_learn_again(graph: Graph, count: int) -> Diagnostic:
     The network may have been trained with frozen statistics (`use_global_stats=True`): in an
     inference model that looks like test mode.
     """
-    return Diagnostic(
-        message=f"{counted(count, 'batch norm')} in training mode, even if trained frozen",
-        severity=Severity.NOTE,
-        where=(Where(program=graph.source),),
+    return _of_file(
+        graph, f"{counted(count, 'batch norm')} in training mode, even if trained frozen"
     )
 
 
@@ -136,11 +132,10 @@ def cut_off(graph: Graph, names: Sequence[str]) -> Diagnostic:
     A Value on the way stops gradients (`stop_gradient`, `detach`), or an operator has no gradient.
     The network may be meant so. A loss on a Value before that place reaches them.
     """
-    return Diagnostic(
-        message=f"no gradient from the outputs reaches {counted(len(names), 'parameter')}: "
-        f"{listed(names)}",
-        severity=Severity.WARNING,
-        where=(Where(program=graph.source),),
+    return _of_file(
+        graph,
+        f"no gradient from the outputs reaches {counted(len(names), 'parameter')}: {listed(names)}",
+        Severity.WARNING,
     )
 
 
