@@ -351,30 +351,6 @@ def test_a_layer_that_the_program_was_built_from_names_the_keys(tmp_path: Path) 
     assert ours.read_bytes() == theirs.read_bytes()
 
 
-class Half(nn.Layer):
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = self.create_parameter([4, 3], dtype="bfloat16")
-
-    def forward(self, x: Any) -> Any:
-        return paddle.matmul(x.cast("bfloat16"), self.weight).cast("float32")
-
-
-def test_bfloat16_comes_through_bit_by_bit(tmp_path: Path) -> None:
-    net, layer = gt.from_layer(Half, [(4,)]), Half()
-    paddle.enable_static()
-    scope = paddle.static.Scope()
-    paddle.static.Executor().run(net.startup, scope=scope)
-
-    gt.export_student(net, tmp_path / "half", scope=scope)
-
-    held = np.array(scope.find_var(net.parameters["weight"]).get_tensor())
-    paddle.disable_static()
-    layer.set_state_dict(paddle.load(str(tmp_path / "half.pdparams")))
-    assert layer.weight.dtype == paddle.bfloat16
-    assert layer.weight.numpy().tobytes() == held.tobytes()
-
-
 def _refused(*arguments: Any, **options: Any) -> gt.Diagnostic:
     with pytest.raises(gt.GraphtoolError) as raised:
         gt.export_student(*arguments, **options)
@@ -597,6 +573,8 @@ def test_a_layer_of_dynamic_mode_that_was_never_merged_gives_its_own_weights(
 
 
 class Wrapped(nn.Layer):
+    """Has a part that is called `layer`."""
+
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(4, 3)
@@ -605,17 +583,9 @@ class Wrapped(nn.Layer):
         return self.layer(x)
 
 
-def test_a_layer_may_have_a_part_that_is_called_layer(tmp_path: Path) -> None:
-    layer, scope = Wrapped(), paddle.static.Scope()
-    net = gt.from_layer(layer, [(4,)])
-    copy_layer_tensors(layer, scope)
-
-    gt.export_student(net, tmp_path / "student", layer=layer, scope=scope)
-
-    assert list(paddle.load(str(tmp_path / "student.pdparams"))) == ["layer.weight", "layer.bias"]
-
-
 class Shifted(nn.Layer):
+    """Has a buffer that is in no state dict."""
+
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Linear(4, 3)
@@ -625,14 +595,37 @@ class Shifted(nn.Layer):
         return self.body(x) + self.shift
 
 
-def test_a_buffer_that_is_in_no_state_dict_needs_no_key(tmp_path: Path) -> None:
-    layer, scope = Shifted(), paddle.static.Scope()
+class Half(nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = self.create_parameter([4, 3], dtype="bfloat16")
+
+    def forward(self, x: Any) -> Any:
+        return paddle.matmul(x.cast("bfloat16"), self.weight).cast("float32")
+
+
+@pytest.mark.parametrize(
+    ("make", "keys"),
+    [
+        (Wrapped, ["layer.weight", "layer.bias"]),
+        (Shifted, ["body.weight", "body.bias"]),
+        (Half, ["weight"]),
+    ],
+)
+def test_the_state_dict_is_that_of_the_layer_bit_by_bit(
+    make: Any, keys: list[str], tmp_path: Path
+) -> None:
+    layer, scope = make(), paddle.static.Scope()
     net = gt.from_layer(layer, [(4,)])
     copy_layer_tensors(layer, scope)
 
     gt.export_student(net, tmp_path / "student", layer=layer, scope=scope)
 
-    assert list(paddle.load(str(tmp_path / "student.pdparams"))) == ["body.weight", "body.bias"]
+    found = paddle.load(str(tmp_path / "student.pdparams"))
+    assert list(found) == keys
+    for key, value in layer.state_dict().items():
+        assert found[key].dtype == value.dtype
+        assert found[key].numpy().tobytes() == value.numpy().tobytes()
 
 
 def test_a_program_without_an_answer_asks_for_it(tmp_path: Path) -> None:
