@@ -21,7 +21,7 @@ from graphtool.diagnostics import (
     listed,
     rule,
 )
-from graphtool.graph import NON_PERSISTABLE_SUFFIX, Graph, Shape, Value, fits_shape, variable_of
+from graphtool.graph import NON_PERSISTABLE_SUFFIX, Shape, Value, fits_shape, variable_of
 from graphtool.paths import ls_command
 from graphtool.readers.tensor_files import Tensor
 from graphtool.readers.weight_problems import misfit_weights, weights_not_found
@@ -114,14 +114,35 @@ def load_parameters(
     call = 'gt.load_parameters(program, "student.pdparams")'
     path = path_of(folder_or_file, call, "folder_or_file")
     info, scope = ProgramInfo.of(program), scope_of(scope)
-    graph = info.graph
+    graph, targets = info.graph, persistable_values(info.graph)
     known = StateDictKeys.of(info, layer)
-    variables: Mapping[str, str] = {} if known is None else known.variables
+    keys: Mapping[str, str] = {} if known is None else known.variables
     weights = read_weights(path, graph)
-    names = _variable_by_key(weights, graph, variables)
-    keys = {name: key for key, name in variables.items()}
-    required = _required_names(info)
-    loaded = _compared(weights, graph, names, required, keys, allow_missing=allow_missing)
+    # The names in the file's table were counted with another Layer: it is the last resort.
+    table: Mapping[str, str] = {} if keys else weights.table
+    names: dict[str, str] = {}
+    for key in weights.tensors:
+        candidates = (keys.get(key), key, table.get(key))
+        name = next((name for name in candidates if name in targets), None)
+        if name is not None:
+            names[key] = name
+    given = frozenset(names.values())
+    misshapen = {
+        name: key for key, name in names.items() if not _fits(targets[name], weights.tensors[key])
+    }
+    loaded = Loaded(
+        path=weights.path,
+        loaded=tuple(name for name in targets if name in given),
+        missing=tuple(name for name in _required_names(info) if name not in given),
+        unexpected=tuple(key for key in weights.tensors if key not in names),
+        misshapen=tuple(misshapen),
+        report=Report(),
+    )
+    found = [
+        *_diagnostics(loaded, weights, misshapen, targets, keys, allow_missing=allow_missing),
+        *_contradictions(weights, names),
+    ]
+    loaded = replace(loaded, report=Report.of(found))
     if loaded.report.errors:
         raise GraphtoolError(*loaded.report)
     set_tensors({name: weights.tensors[key] for key, name in names.items()}, scope)
@@ -209,51 +230,6 @@ class StateDictKeys:
         return cls(layer, {key: name for key, name in found.items() if name in saved})
 
 
-def _variable_by_key(
-    weights: Weights, graph: Graph, variables: Mapping[str, str]
-) -> dict[str, str]:
-    """Map keys of the file to Variables: by the Layer, by name, or by the file's table.
-
-    The names in the table were counted with another Layer, so it is the last resort.
-    """
-    targets = persistable_values(graph)
-    table: Mapping[str, str] = {} if variables else weights.table
-    names: dict[str, str] = {}
-    for key in weights.tensors:
-        candidates = (variables.get(key), key, table.get(key))
-        name = next((name for name in candidates if name in targets), None)
-        if name is not None:
-            names[key] = name
-    return names
-
-
-def _compared(
-    weights: Weights,
-    graph: Graph,
-    names: Mapping[str, str],
-    required: Collection[str],
-    keys: Mapping[str, str],
-    *,
-    allow_missing: bool,
-) -> Loaded:
-    """Compare a file with what the program needs, before anything is set."""
-    targets = persistable_values(graph)
-    given = frozenset(names.values())
-    misshapen = {
-        name: key for key, name in names.items() if not _fits(targets[name], weights.tensors[key])
-    }
-    loaded = Loaded(
-        path=weights.path,
-        loaded=tuple(name for name in targets if name in given),
-        missing=tuple(name for name in required if name not in given),
-        unexpected=tuple(key for key in weights.tensors if key not in names),
-        misshapen=tuple(misshapen),
-        report=Report(),
-    )
-    found = _diagnostics(loaded, weights, targets, misshapen, keys, allow_missing=allow_missing)
-    return replace(loaded, report=Report.of((*found, *_contradictions(weights, names))))
-
-
 def _contradictions(weights: Weights, names: Mapping[str, str]) -> Iterator[Diagnostic]:
     """Find keys that differ though they mean one Variable, such as an RNN's and its cell's."""
     first_keys: dict[str, str] = {}
@@ -267,14 +243,16 @@ def _contradictions(weights: Weights, names: Mapping[str, str]) -> Iterator[Diag
 def _diagnostics(
     loaded: Loaded,
     weights: Weights,
-    targets: Mapping[str, Value],
     misshapen: Mapping[str, str],
+    targets: Mapping[str, Value],
     keys: Mapping[str, str],
     *,
     allow_missing: bool,
 ) -> Iterator[Diagnostic]:
+    """Compare a file with what the program needs; `misshapen` maps Variables to its keys."""
     structured = [key for key in loaded.unexpected if _is_structured(key)]
-    missing_keys = [keys[name] for name in loaded.missing if name in keys]
+    by_name = {name: key for key, name in keys.items()}
+    missing_keys = [by_name[name] for name in loaded.missing if name in by_name]
     in_layer = (f"in the Layer: {listed(missing_keys)}",) if missing_keys else ()
     place = (Where(program=loaded.path),)
     # The first two explain everything else that could be reported.
