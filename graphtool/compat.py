@@ -19,7 +19,7 @@ from graphtool.checks import persistable_names
 from graphtool.checks.parameters import uninitialised_parameters
 from graphtool.diagnostics import Severity, Where, counted, warn
 from graphtool.graph import Graph
-from graphtool.training._program_info import check_program
+from graphtool.training.program_info import check_program, scope_of
 
 __all__ = [
     "dkd",
@@ -69,8 +69,8 @@ def merge(
         if teacher_scope is None:
             teacher_scope = _separate_scope(teacher, student_program, scope)
         held_in = scope if teacher_scope is None else teacher_scope
-        names, home = persistable_names(teacher), _or_global(held_in)
-        later = not parameters and bool(names) and not initialised_tensors(home, names)
+        names, home = persistable_names(teacher), scope_of(held_in)
+        later = parameters is None and bool(names) and not initialised_tensors(home, names)
         if later:
             warn(
                 uninitialised_parameters(
@@ -89,14 +89,10 @@ def merge(
         scope,
         teacher_scope,
         name_prefix,
-        parameters=parameters or ("later" if later else "now"),
+        parameters=("later" if later else "now") if parameters is None else parameters,
         shared=shared,
     )
     return program_of(student_program)
-
-
-def _or_global(scope: Paddle | None) -> Paddle:
-    return load_paddle().static.global_scope() if scope is None else scope
 
 
 def _separate_scope(teacher: Graph, student: Paddle, scope: Paddle | None) -> Paddle | None:
@@ -110,7 +106,7 @@ def _separate_scope(teacher: Graph, student: Paddle, scope: Paddle | None) -> Pa
     teacher_names = set(persistable_names(teacher))
     student_names = set(persistable_names(live_program(student).graph))
     common, student_only = teacher_names & student_names, student_names - teacher_names
-    tensors = initialised_tensors(_or_global(scope), teacher_names | student_only)
+    tensors = initialised_tensors(scope_of(scope), teacher_names | student_only)
     if not common or not student_only:
         return None
     if student_only & tensors.keys() or teacher_names - tensors.keys():

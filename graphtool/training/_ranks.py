@@ -16,7 +16,7 @@ from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Where, counted, rule
 from graphtool.graph import Attribute, Graph, Operator, Origin
 from graphtool.text import escaped_bounded
-from graphtool.training._program_info import ancestors
+from graphtool.training.program_info import ancestors
 
 __all__ = [
     "average_gradients",

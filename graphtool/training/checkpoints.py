@@ -53,7 +53,7 @@ from graphtool.readers import problems as reading
 from graphtool.readers._regular_file import check_not_special
 from graphtool.readers.tensor_files import Tensor, digest, read_tensors, write_tensors
 from graphtool.text import escaped_bounded
-from graphtool.training._program_info import ProgramInfo, path_of, scope_of
+from graphtool.training.program_info import ProgramInfo, path_of, scope_of
 from graphtool.version import UPGRADE, version
 
 __all__ = [

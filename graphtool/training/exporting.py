@@ -53,9 +53,9 @@ from graphtool.sources.layers import evaluation_network
 from graphtool.staging import tidy
 from graphtool.structure import analyse
 from graphtool.text import escaped_bounded, printed_name
-from graphtool.training._program_info import ProgramInfo, path_of, scope_of, training_operators
 from graphtool.training.evaluation import Evaluation, make_evaluation
 from graphtool.training.parameters import StateDictKeys
+from graphtool.training.program_info import ProgramInfo, path_of, scope_of, training_operators
 
 __all__ = ["Exported", "export_student"]
 

@@ -39,7 +39,7 @@ from graphtool.graph import Graph, ProgramKind, Shape, variable_of
 from graphtool.merging.problems import wrong_program
 from graphtool.ops import is_optimizer
 from graphtool.training import _ranks as ranks
-from graphtool.training._program_info import ProgramInfo, reached_by_gradient
+from graphtool.training.program_info import ProgramInfo, reached_by_gradient
 
 __all__ = ["minimize"]
 

@@ -28,7 +28,7 @@ from graphtool.readers.weight_problems import misfit_weights, weights_not_found
 from graphtool.readers.weights import Weights, persistable_values, read_weights
 from graphtool.sources.layers import Network
 from graphtool.text import escaped_bounded
-from graphtool.training._program_info import ProgramInfo, path_of, scope_of, training_operators
+from graphtool.training.program_info import ProgramInfo, path_of, scope_of, training_operators
 
 __all__ = ["Loaded", "StateDictKeys", "load_parameters"]
 

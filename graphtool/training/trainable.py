@@ -39,7 +39,7 @@ from graphtool.ops import BATCH_NORMS, NORMS, is_training, statistics_of
 from graphtool.readers.weights import persistable_values
 from graphtool.sources import read
 from graphtool.structure import analyse
-from graphtool.training._program_info import reached_by_gradient
+from graphtool.training.program_info import reached_by_gradient
 
 __all__ = ["Trainable", "for_training", "open_program"]
 
