@@ -20,55 +20,7 @@ from paddle.nn import functional as F  # noqa: N812
 import graphtool as gt
 from graphtool.backend.layer_weights import copy_layer_tensors
 from tests.training import legacy
-from tests.training.test_evaluation import Net
-
-IMAGE = ("image", (3, 8, 8), "float32")
-FEED = {"image": np.random.RandomState(0).rand(4, 3, 8, 8).astype("float32")}
-
-
-class Teacher(nn.Layer):
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2D(3, 16, 3), nn.BatchNorm2D(16), nn.ReLU())
-        self.head = nn.Linear(16, 5)
-
-    def forward(self, x: Any) -> Any:
-        return self.head(self.body(x).mean([2, 3]))
-
-
-class Distilled:
-    """A student that was taught by a teacher for two steps, an adapter between them."""
-
-    def __init__(self, student: Any, *, scope: Any = None) -> None:
-        teacher = gt.from_layer(Teacher, [IMAGE], train=False)
-        self.student = student
-        paddle.enable_static()
-        self.executor = paddle.static.Executor(paddle.CPUPlace())
-        self.scope, theirs = scope or paddle.static.Scope(), paddle.static.Scope()
-        self.executor.run(teacher.startup, scope=theirs)
-        self.merged = gt.merge(
-            teacher,
-            student,
-            {"image": "image"},
-            scope=self.scope,
-            teacher_scope=theirs,
-            parameters="now",
-        )
-        ours = self.merged.student(self.merged.before.graph.fetches[0])
-        main, startup = self.merged.program, student.startup
-        with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard("new_"):
-            self.adapted = nn.Linear(5, 16)(ours)
-            self.loss = F.mse_loss(self.adapted, self.merged.teacher("mean_0"))
-            paddle.optimizer.Adam(0.01).minimize(self.loss)
-        with paddle.static.scope_guard(self.scope):
-            self.executor.run(student.startup)
-            for _ in range(2):
-                self.executor.run(self.merged.program, feed=FEED, fetch_list=[self.loss])
-
-    def outputs(self) -> Any:
-        """Return what the student answers in test mode, before it was saved."""
-        test, fetches = gt.for_test(self.merged)
-        return self.executor.run(test, feed=FEED, fetch_list=list(fetches), scope=self.scope)[0]
+from tests.training.networks import FEED, IMAGE, Distilled, Net, Teacher
 
 
 def student() -> Any:
