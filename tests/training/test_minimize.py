@@ -188,12 +188,13 @@ def test_a_loss_on_the_teacher_alone_is_refused() -> None:
 
 @pytest.mark.pir
 @pytest.mark.usefixtures("built")
-def test_a_loss_of_another_program_is_refused() -> None:
+def test_a_loss_of_another_program_is_refused_with_its_startup_program_too() -> None:
     other = net()
     assert refusal(other, optimizer.SGD(0.1), other.loss) == snapshot("""\
 error[GT340] wrong-program: the loss belongs to another Program than the current main one
   = help: with paddle.static.program_guard(merged.program, startup): gt.minimize(optimizer, loss)\
 """)
+    assert codes(refusal(other, optimizer.SGD(0.1), other.loss, other.startup)) == ["GT340"]
 
 
 @pytest.mark.pir
