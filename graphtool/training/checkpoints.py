@@ -230,7 +230,7 @@ def save_checkpoint(
     if type(step) is not int or step < 0:
         raise UsageError(bad_argument("step", step, "a whole number of 0 or more", _SAVE))
     if not state.is_minimized:
-        raise UsageError(never_minimized(state.optimizer_name))
+        raise UsageError(never_minimized(state.optimizer))
     names = list(state.variables.values())
     state.require_initialised([*names, *state.info.teacher_weights])
     manifest = state.manifest(step, random_state())
@@ -334,16 +334,19 @@ def read_checkpoint(path: Path) -> CheckpointContents:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Training:
-    """A Program with its Scope, and the optimizers that update its parameters, outermost first.
+    """A Program with its Scope, and what trains it.
 
-    `variables` maps stable keys to the names of Variables, which may be counted; teachers are left
-    out. A parameter's key is its name; that of an optimizer's state for it is `name:moment1`.
+    `optimizer` names the classes of the optimizers, the outermost first. `rate` is the learning
+    rate if it is a number, not a scheduler. `variables` maps stable keys to the names of Variables,
+    which may be counted; teachers are left out. A parameter's key is its name; that of an
+    optimizer's state for it is `name:moment1`.
     """
 
     info: ProgramInfo
     scope: Paddle
-    optimizers: tuple[Paddle, ...]
+    optimizer: str
     scheduler: Paddle | None
+    rate: float | None
     variables: Mapping[str, str]
 
     @classmethod
@@ -359,24 +362,22 @@ class _Training:
             for key, variable in _state_variables(each, info.program)
         }
         names = set(persistable_names(info.graph)).difference(info.teacher_weights)
-        rates = map(learning_rate, optimizers)
+        rates = [learning_rate(each) for each in optimizers]
+        scheduler = next((rate for rate in rates if hasattr(rate, "state_dict")), None)
+        numbers = [] if scheduler else [float(one) for one in rates if isinstance(one, int | float)]
         return cls(
             info=info,
             scope=scope_of(scope),
-            optimizers=optimizers,
-            scheduler=next((rate for rate in rates if hasattr(rate, "state_dict")), None),
+            optimizer=" of ".join(type(each).__name__ for each in optimizers),
+            scheduler=scheduler,
+            rate=numbers[0] if numbers else None,
             variables=dict(sorted((keys.get(name, name), name) for name in names)),
         )
 
     @property
-    def optimizer_name(self) -> str:
-        """The classes of the optimizers, the outermost first."""
-        return " of ".join(type(each).__name__ for each in self.optimizers)
-
-    @property
     def is_minimized(self) -> bool:
         """Return whether an optimizer has state in the Program."""
-        return any(rate_variable(each, self.info.program) is not None for each in self.optimizers)
+        return _RATE_KEY in self.variables
 
     def require_initialised(self, names: Sequence[str]) -> None:
         """Raise GraphtoolError unless the Scope holds all Variables: GT235."""
@@ -392,7 +393,6 @@ class _Training:
 
     def manifest(self, step: int, random: tuple[GeneratorState, ...]) -> Manifest:
         """Describe the state of the training, with a digest of each teacher's weights."""
-        rates: Iterable[object] = () if self.scheduler else map(learning_rate, self.optimizers)
         teachers: list[SavedTeacher] = []
         for merged in self.info.merges:
             weights = sorted(merged.plan.weights)
@@ -406,9 +406,9 @@ class _Training:
             paddle=str(load_paddle().__version__),
             step=step,
             keys=tuple(self.variables),
-            optimizer=self.optimizer_name,
+            optimizer=self.optimizer,
             schedule=type(self.scheduler).__name__ if self.scheduler else None,
-            rate=next((float(rate) for rate in rates if isinstance(rate, int | float)), None),
+            rate=self.rate,
             rates=self._scheduler_state(),
             random=random,
             teachers=tuple(teachers),
