@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -85,3 +86,60 @@ class Distilled:
         """Return what the student answers in test mode, before it was saved."""
         test, fetches = gt.for_test(self.merged)
         return self.executor.run(test, feed=FEED, fetch_list=list(fetches), scope=self.scope)[0]
+
+
+SAMPLES = np.random.default_rng(0).normal(size=(4, 8)).astype("float32")
+
+
+@dataclass
+class Regression:
+    """A small network with a loss, in a Scope of its own."""
+
+    main: Any
+    startup: Any
+    hidden: Any
+    loss: Any
+    scope: Any
+
+    def guard(self) -> Any:
+        return paddle.static.program_guard(self.main, self.startup)
+
+    def run(self, program: Any, x: Any = SAMPLES) -> bytes:
+        """Run a Program; return the loss if it has one."""
+        is_startup = program is self.startup
+        # Under PIR a schedule's rate goes to the global Scope, whatever `run(scope=...)` says.
+        with paddle.static.scope_guard(self.scope):
+            found = paddle.static.Executor(paddle.CPUPlace()).run(
+                program,
+                feed={} if is_startup else {"x": x},
+                fetch_list=[] if is_startup else [self.loss],
+            )
+        return b"" if is_startup else found[0].tobytes()
+
+    def losses(self) -> list[bytes]:
+        paddle.seed(3)
+        self.run(self.startup)
+        return [self.run(self.main) for _ in range(4)]
+
+    def types(self) -> list[str]:
+        return [
+            op.name() for program in (self.main, self.startup) for op in program.global_block().ops
+        ]
+
+    def parameters(self) -> dict[str, Any]:
+        return {
+            one.name: np.array(self.scope.find_var(one.name).get_tensor())
+            for one in self.main.global_block().all_parameters()
+            if not one.stop_gradient  # The learning rate counts as a parameter under PIR.
+        }
+
+
+def regression() -> Regression:
+    paddle.enable_static()
+    main, startup = paddle.static.Program(), paddle.static.Program()
+    with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard():
+        paddle.seed(3)
+        hidden = F.relu(nn.Linear(8, 5)(paddle.static.data("x", [-1, 8])))
+        output = nn.Linear(5, 3)(hidden)
+        loss = (output * output).mean()
+    return Regression(main, startup, hidden, loss, paddle.static.Scope())

@@ -12,14 +12,14 @@ from paddle import optimizer
 from paddle.distributed import fleet
 
 import graphtool as gt
-from tests.merging.networks import Built, plain, small
+from tests.training.networks import Regression, regression
 
 
 @pytest.fixture
-def built() -> Iterator[tuple[Built, Any]]:
-    network = small(plain, start=False)
-    with paddle.static.program_guard(network.program, network.startup):
-        yield network, network.output.mean()
+def built() -> Iterator[Regression]:
+    made = regression()
+    with made.guard():
+        yield made
 
 
 class Failing(optimizer.Adam):
@@ -43,9 +43,9 @@ def codes(given: Any, loss: Any, **options: Any) -> list[str]:
     return [found.code for found in caught.value.report.errors]
 
 
-def test_paddle_is_quoted_and_told_from_what_is_checked(built: tuple[Built, Any]) -> None:
+def test_paddle_is_quoted_and_told_from_what_is_checked(built: Regression) -> None:
     with pytest.raises(gt.GraphtoolError) as caught:
-        gt.minimize(Failing(), built[1])
+        gt.minimize(Failing(), built.loss)
     assert type(caught.value) is gt.GraphtoolError
     assert str(caught.value) == snapshot("""\
 error[GT547] half-way: `gt.minimize` failed half-way: (ResourceExhausted) Out of memory
@@ -57,27 +57,25 @@ error[GT547] half-way: `gt.minimize` failed half-way: (ResourceExhausted) Out of
 
 @pytest.mark.pir
 def test_neither_the_program_nor_its_clone_is_minimized_afterwards(
-    built: tuple[Built, Any],
+    built: Regression,
 ) -> None:
-    network, loss = built
-    assert codes(Failing(), loss) == ["GT547"]
-    clone = network.program.clone()
-    assert codes(optimizer.Adam(0.1), loss) == ["GT547"]
-    with paddle.static.program_guard(clone, network.startup):
+    assert codes(Failing(), built.loss) == ["GT547"]
+    clone = built.main.clone()
+    assert codes(optimizer.Adam(0.1), built.loss) == ["GT547"]
+    with paddle.static.program_guard(clone, built.startup):
         copied = paddle.mean(clone.global_block().ops[3].result(0))
         assert codes(optimizer.Adam(0.1), copied) == ["GT547"]
 
 
 def test_the_optimizer_is_not_used_again_and_a_new_one_on_a_new_program_works(
-    built: tuple[Built, Any],
+    built: Regression,
 ) -> None:
     broken = Failing(RuntimeError())
-    assert codes(broken, built[1]) == ["GT547"]
-    fresh = small(plain, start=False)
-    with paddle.static.program_guard(fresh.program, fresh.startup):
-        loss = fresh.output.mean()
-        assert codes(broken, loss) == ["GT547"]
-        _, gradients = gt.minimize(optimizer.Adam(0.1), loss)
+    assert codes(broken, built.loss) == ["GT547"]
+    fresh = regression()
+    with fresh.guard():
+        assert codes(broken, fresh.loss) == ["GT547"]
+        _, gradients = gt.minimize(optimizer.Adam(0.1), fresh.loss)
     assert len(gradients) == 4
 
 
@@ -99,19 +97,19 @@ def test_fleet_of_which_a_process_has_one_is_not_marked() -> None:
     assert not hasattr(only, "_graphtool_half_way")
 
 
-def test_an_interrupt_leaves_the_mark_as_well(built: tuple[Built, Any]) -> None:
+def test_an_interrupt_leaves_the_mark_as_well(built: Regression) -> None:
     with pytest.raises(KeyboardInterrupt):
-        gt.minimize(Failing(KeyboardInterrupt()), built[1])
-    assert codes(optimizer.Adam(0.1), built[1]) == ["GT547"]
+        gt.minimize(Failing(KeyboardInterrupt()), built.loss)
+    assert codes(optimizer.Adam(0.1), built.loss) == ["GT547"]
 
 
 @pytest.mark.pir
-def test_what_is_refused_beforehand_leaves_no_mark(built: tuple[Built, Any]) -> None:
-    other = small(plain, start=False)
+def test_what_is_refused_beforehand_leaves_no_mark(built: Regression) -> None:
+    other = regression()
     # It has the name of one of the Program's own.
-    parameter = other.program.global_block().all_parameters()[0]
-    assert codes(optimizer.Adam(0.1), built[0].output) == ["GT532"]
-    assert codes(optimizer.SGD(0.1), built[1], parameters=[parameter]) == ["GT534"]
-    assert codes(optimizer.SGD(0.1), built[1], no_grad_set=[other.output]) == ["GT248"]
-    _, gradients = gt.minimize(optimizer.Adam(0.1), built[1])
+    parameter = other.main.global_block().all_parameters()[0]
+    assert codes(optimizer.Adam(0.1), built.hidden) == ["GT532"]
+    assert codes(optimizer.SGD(0.1), built.loss, parameters=[parameter]) == ["GT534"]
+    assert codes(optimizer.SGD(0.1), built.loss, no_grad_set=[other.hidden]) == ["GT248"]
+    _, gradients = gt.minimize(optimizer.Adam(0.1), built.loss)
     assert len(gradients) == 4

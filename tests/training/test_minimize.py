@@ -7,7 +7,6 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,44 +17,9 @@ from paddle import nn, optimizer
 from paddle.incubate import optimizer as incubated
 
 import graphtool as gt
-
-X = np.random.default_rng(0).normal(size=(4, 8)).astype("float32")
-
-
-@dataclass
-class Net:
-    main: Any
-    startup: Any
-    hidden: Any
-    loss: Any
-
-    def guard(self) -> Any:
-        return paddle.static.program_guard(self.main, self.startup)
-
-    def losses(self, steps: int = 4) -> list[bytes]:
-        executor, scope = paddle.static.Executor(paddle.CPUPlace()), paddle.static.Scope()
-        paddle.seed(3)
-        # Under PIR a schedule's rate goes to the global Scope, whatever `run(scope=...)` says.
-        with paddle.static.scope_guard(scope):
-            executor.run(self.startup)
-            runs = [
-                executor.run(self.main, feed={"x": X}, fetch_list=[self.loss]) for _ in range(steps)
-            ]
-        return [loss.tobytes() for (loss,) in runs]
-
-    def types(self) -> list[str]:
-        return [
-            op.name() for program in (self.main, self.startup) for op in program.global_block().ops
-        ]
-
-
-def net() -> Net:
-    paddle.enable_static()
-    main, startup = paddle.static.Program(), paddle.static.Program()
-    with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard():
-        hidden = paddle.tanh(nn.Linear(8, 5)(paddle.static.data("x", [-1, 8])))
-        loss = (nn.Linear(5, 3)(hidden) ** 2).mean()
-    return Net(main, startup, hidden, loss)
+from tests.training.networks import SAMPLES as X
+from tests.training.networks import Regression as Net
+from tests.training.networks import regression as net
 
 
 @pytest.fixture
@@ -155,8 +119,8 @@ error[GT231] already-minimized: an optimizer already updates 1 parameter: `linea
 @pytest.mark.pir
 def test_a_loss_of_several_elements_or_of_whole_numbers_is_refused(built: Net) -> None:
     assert refusal(built, optimizer.SGD(0.1), built.hidden) == snapshot("""\
-error[GT532] not-a-loss: the loss, `tanh_0`, is not one number of floating point
-  --> loss  tanh_0  [-1, 5]
+error[GT532] not-a-loss: the loss, `relu_0`, is not one number of floating point
+  --> loss  relu_0  [-1, 5]
   = help: gt.minimize(optimizer, loss.mean())\
 """)
     assert "GT532" in codes(refusal(built, optimizer.SGD(0.1), built.loss.astype("int64")))
@@ -177,7 +141,7 @@ def test_a_loss_on_the_teacher_alone_is_refused() -> None:
     teacher, student = net(), net()
     merged = gt.merge(teacher.main, student.main, {"x": "x"}, parameters="later")
     with student.guard():
-        said = refusal(student, optimizer.SGD(0.1), merged.teacher("tanh_0").mean())
+        said = refusal(student, optimizer.SGD(0.1), merged.teacher("relu_0").mean())
         frozen = ["teacher_linear_0.w_0"]
         alone = refusal(student, optimizer.SGD(0.1), student.loss, parameters=frozen)
         _, gradients = gt.minimize(optimizer.SGD(0.1), student.loss)
@@ -337,7 +301,7 @@ def legacy_net() -> Net:
     with paddle.static.program_guard(main, startup):
         hidden = paddle.static.nn.fc(paddle.static.data("x", [-1, 8]), 5)
         loss = paddle.mean(paddle.square(paddle.static.nn.fc(hidden, 3)))
-    return Net(main, startup, hidden, loss)
+    return Net(main, startup, hidden, loss, paddle.static.Scope())
 
 
 @pytest.mark.pir
