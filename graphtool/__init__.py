@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from _thread import RLock
 from importlib import import_module
 
 # Importing `typing` takes longer than everything before it; Ctrl-C meanwhile prints a traceback.
@@ -161,6 +162,8 @@ _NAMES_BY_MODULE = {
         "save_checkpoint",
     ),
 }
+# Two threads that import a package and a module of it at once find one of them half imported.
+_IMPORTING = RLock()
 _MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
 
@@ -174,7 +177,8 @@ def __getattr__(name: str) -> object:
         return import_module(f"{__name__}.losses")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    with _IMPORTING:
+        value: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

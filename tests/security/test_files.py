@@ -23,7 +23,7 @@ from graphtool.readers._schema import parse_program
 from graphtool.readers.parameter_files import find_parameters
 from graphtool.readers.tensor_files import Tensor, write_tensors
 from graphtool.readers.weights import persistable_values, read_weights
-from graphtool.training._checkpoint_file import read_checkpoint
+from graphtool.training.checkpoints import read_checkpoint
 from tests.fuzzing.subjects import saved
 from tests.security.payloads import MARKER, archives, arrays, pickles
 

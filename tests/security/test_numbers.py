@@ -16,7 +16,7 @@ from graphtool.cli import main
 from graphtool.diagnostics import ReadError, UsageError
 from graphtool.readers.tensor_files import Tensor, write_tensors
 from graphtool.sources._model_spec import parse_input
-from graphtool.training import _checkpoint_file as files
+from graphtool.training import checkpoints as files
 from graphtool.training.checkpoints import _have_same_fields
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

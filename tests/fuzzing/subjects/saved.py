@@ -19,9 +19,9 @@ from graphtool.graph import ProgramKind
 from graphtool.merging._manifest import Annotation, Manifest, SavedNetwork, SavedTeacher
 from graphtool.readers.tensor_files import Tensor, read_tensors, write_tensors
 from graphtool.rendering._merged_folder import read_merged_folder
-from graphtool.training._checkpoint_file import Manifest as CheckpointManifest
-from graphtool.training._checkpoint_file import SavedTeacher as CheckpointTeacher
-from graphtool.training._checkpoint_file import read_checkpoint, write_checkpoint
+from graphtool.training.checkpoints import Manifest as CheckpointManifest
+from graphtool.training.checkpoints import SavedTeacher as CheckpointTeacher
+from graphtool.training.checkpoints import read_checkpoint, write_checkpoint
 from tests.fuzzing.cases import Mutator, Subject
 from tests.fuzzing.exercises import all_of, command
 from tests.fuzzing.json_spoiling import ANY_JSON
