@@ -59,8 +59,9 @@ def outputs_only(graph: Graph) -> Diagnostic:
     Add a label (`paddle.static.data`) and a loss to the program before `minimize`.
     """
     outputs = graph.fetches
+    has = f"its outputs are {listed(outputs)}" if outputs else "it has no outputs"
     return Diagnostic(
-        message=f"label and loss are not in the file; its outputs are {listed(outputs)}",
+        message=f"label and loss are not in the file; {has}",
         severity=Severity.NOTE,
         where=tuple(
             Where(program=graph.source, value=name, shape=graph.values[name].shape)
