@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from graphtool.checks.layouts import is_map
-from graphtool.checks.locations import format_shape
+from graphtool.checks.rules import format_shape
 from graphtool.diagnostics import Diagnostic, PairError, Severity, Where, rule
 from graphtool.graph import UNKNOWN_DIM, Shape
 from graphtool.loss_specs import channel_axis
@@ -20,6 +19,7 @@ __all__ = [
     "adapted_shapes",
     "adapter_misfit",
     "check_adapter",
+    "is_map",
     "is_pooled",
     "layer_axis",
     "misapplied",
@@ -78,6 +78,11 @@ def parse_adapter(text: str) -> Adapter:
         else None,
         resizes=bool(sizes),
     )
+
+
+def is_map(shape: Shape) -> bool:
+    """Return whether a shape is that of a map [N, C, H, W]."""
+    return len(shape) == 4
 
 
 def is_pooled(shape: Shape) -> bool:

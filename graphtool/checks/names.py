@@ -5,9 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from graphtool.checks.locations import also, format_shape, in_student, in_teacher, of_student
 from graphtool.checks.plan import MergePlan, ParametersWhen
-from graphtool.checks.rules import check
+from graphtool.checks.rules import (
+    also,
+    check,
+    format_shape,
+    in_student,
+    in_teacher,
+    of_student,
+)
 from graphtool.diagnostics import Call, Diagnostic, Severity, Where, counted, rule
 from graphtool.graph import Origin, Value
 

@@ -1,8 +1,5 @@
 """A teacher that was built for one size of inputs, beside a student that takes any."""
 
-import re
-from pathlib import Path
-
 import numpy as np
 import paddle
 import pytest
@@ -12,7 +9,6 @@ import graphtool as gt
 from graphtool.diagnostics import Severity
 from tests.checks.programs import checked, data, only, program, scope_of
 
-_PACKAGE = Path(gt.__file__).parent
 _KINDS = pytest.mark.parametrize("mode", ["pir", "legacy"])
 
 
@@ -71,13 +67,3 @@ def test_without_heeding_it_a_run_of_another_size_stops_and_with_its_help_it_doe
 
     assert told.help.startswith('feed_map={"x": "teacher_x"}')
     executor.run(apart, feed={**size, "teacher_x": np.zeros((2, 3, 8, 8), "float32")}, scope=scope)
-
-
-def test_the_rule_is_one_file():
-    files = list(_PACKAGE.rglob("*.py"))
-    assert [path.name for path in files if {"GT220", "fixed_size"} & _words(path)] == ["sizes.py"]
-    assert "sizes" not in _words(_PACKAGE / "checks" / "__init__.py")
-
-
-def _words(path):
-    return set(re.findall(r"\w+", path.read_text(encoding="utf-8")))

@@ -24,12 +24,13 @@ from paddle import nn
 
 import graphtool as gt
 from graphtool.backend.errors import raise_paddle_errors_as
-from graphtool.checks.comparability import wrong_rank_indices
-from graphtool.checks.layouts import needs_class_axis
+from graphtool.both import Both
+from graphtool.checks.adapters import parse_adapter
+from graphtool.checks.fits import Alignment
+from graphtool.checks.pairs import ComparedNetworks, fit_pairs
 from graphtool.loss_specs import named_losses
-from graphtool.losses._fitting import align_pair
-from graphtool.losses._networks import MergedNetworks
-from graphtool.losses._transaction import rollback_on_error
+from graphtool.losses._building import rollback_on_error
+from graphtool.losses.distill import align_pair
 from graphtool.matching.pairs import Kind, Relation, end_of
 from tests.merging.networks import build
 
@@ -105,7 +106,6 @@ class Grid:
 
     merged: gt.Merged
     startup: Any
-    networks: MergedNetworks
     names: tuple[Sequence[str], Sequence[str]]
 
 
@@ -125,7 +125,7 @@ def grid() -> Grid:
     names = tuple(
         tuple(name for name in graph.values if not name.startswith(CONSTANTS)) for graph in graphs
     )
-    return Grid(merged, student.startup, MergedNetworks(merged), names)
+    return Grid(merged, student.startup, names)
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,7 @@ def drawn(seed: int, count: int) -> Iterator[Case]:
         ranked = [
             name
             for name in made.names[0]
-            if (shape := graph.values[name].shape) is not None
-            and not wrong_rank_indices(takes, [shape])
+            if (shape := graph.values[name].shape) is not None and takes.accepts_rank(len(shape))
         ]
         teacher = draw.choice(ranked if draw.random() < 0.85 else made.names[0])
         alike = teacher in made.names[1] and draw.random() < 0.7
@@ -235,21 +234,22 @@ def is_refused(made: Grid, build: Callable[[], object]) -> bool:
 
 def build_unchecked(made: Grid, case: Case) -> object:
     """Build a loss on its Values as `distill_loss` does, with nothing checked before."""
-    loss, options = named_losses()[case.loss], dict(case.options)
-    axes = [made.networks.axes(pair) for pair in case.pairs]
-    ends = [
-        align_pair(
-            pair,
-            (made.merged.teacher(pair.teacher.name), made.merged.student(pair.student.name)),
-            found,
-            name="adapter",
-        )
-        for pair, found in zip(case.pairs, axes, strict=True)
-    ]
+    options, merged = dict(case.options), made.merged
+    graphs = Both(merged.plan.teacher, merged.plan.student)
+    networks = ComparedNetworks(graphs=graphs, prefix=merged.prefix)
+    alignments = fit_pairs(networks, case.pairs, options, 0).alignments
+    ends = list[Both[Value]]()
+    for index, pair in enumerate(case.pairs):
+        if pair.adapter is not None:
+            parse_adapter(pair.adapter)
+        values = Both(merged.teacher(pair.teacher.name), merged.student(pair.student.name))
+        alignment = alignments[index] if alignments else Alignment(Both(None, None), None)
+        ends.append(align_pair(values, alignment, name="adapter"))
     teachers, students = zip(*ends, strict=True)
-    if needs_class_axis(loss) and None not in axes[0]:
-        options["axis"] = -1
-    return loss.build(*teachers, *students, **options)
+    is_aligned = alignments and None not in tuple(alignments[0].axes)
+    if named_losses()[case.loss].needs_class_axis and is_aligned:
+        options["axis"] = 1 if len(teachers[0].shape) == 4 else -1
+    return gt.losses.BY_NAME[case.loss](*teachers, *students, **options)
 
 
 def disagreements(cases: Iterable[Case]) -> tuple[list[str], Counter[bool]]:
