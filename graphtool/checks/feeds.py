@@ -10,7 +10,7 @@ from itertools import chain
 from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import (
     LISTED,
-    also,
+    about_operators,
     at_operator,
     check,
     feed_map_argument,
@@ -41,11 +41,6 @@ from graphtool.text import string_literal
 __all__ = ["FeedGuess", "feed_left_out", "guess_feed_map", "guess_feeds", "unknown_feed"]
 
 
-def _corrected_argument(plan: MergePlan) -> str:
-    """Return the code of the most likely intended feed map as an argument."""
-    return feed_map_argument(corrected_feed_map(plan))
-
-
 @rule("GT210", replaces=("GT211", "GT212", "GT252"))
 def unknown_feed(
     message: str, *, where: Sequence[Where] = (), notes: Sequence[str] = (), help: str
@@ -65,15 +60,16 @@ def unknown_feed(
 def _find_unknown_feeds(plan: MergePlan) -> Iterator[Diagnostic]:
     for name, student in plan.feed_map:
         if name not in plan.teacher.feeds:
+            notes = [_feeds_note("teacher", plan.teacher), *alike_notes(name, plan.teacher.feeds)]
+            if name in plan.student.feeds and student in plan.teacher.feeds:
+                notes.append(
+                    "a feed map goes from teacher to student; this one is the other way round"
+                )
             yield unknown_feed(
                 f"the teacher has no feed `{name}`",
                 where=(of_teacher(plan),),
-                notes=(
-                    _feeds_note("teacher", plan.teacher),
-                    *alike_notes(name, plan.teacher.feeds),
-                    *_swapped_note(plan, name, student),
-                ),
-                help=_corrected_argument(plan),
+                notes=notes,
+                help=feed_map_argument(corrected_feed_map(plan)),
             )
     for teacher, name in plan.feed_map:
         value = plan.student.values.get(name)
@@ -83,14 +79,14 @@ def _find_unknown_feeds(plan: MergePlan) -> Iterator[Diagnostic]:
                 f"the student has no feed `{name}` for teacher feed `{teacher}`",
                 where=(of_student(plan),),
                 notes=(feeds, *alike_notes(name, plan.student.feeds)),
-                help=_corrected_argument(plan),
+                help=feed_map_argument(corrected_feed_map(plan)),
             )
         elif name not in plan.student.feeds:
             yield unknown_feed(
                 f"`{name}` is not a feed: the student computes or keeps it",
                 where=(in_student(plan, value),),
                 notes=(feeds,),
-                help=_corrected_argument(plan),
+                help=feed_map_argument(corrected_feed_map(plan)),
             )
 
 
@@ -98,13 +94,6 @@ def _feeds_note(role: str, graph: Graph) -> str:
     if not graph.feeds:
         return f"the {role} has no feeds"
     return f"the {role}'s feeds: {', '.join(f'`{name}`' for name in graph.feeds)}"
-
-
-def _swapped_note(plan: MergePlan, teacher: str, student: str) -> tuple[str, ...]:
-    """Return a note if the feed map goes from student to teacher."""
-    if teacher in plan.student.feeds and student in plan.teacher.feeds:
-        return ("a feed map goes from teacher to student; this one is the other way round",)
-    return ()
 
 
 @rule("GT213", replaces=("GT214", "GT603"))
@@ -149,7 +138,7 @@ def _find_feeds_left_out(plan: MergePlan) -> Iterator[Diagnostic]:
             severity=Severity.WARNING if nearest is None else Severity.ERROR,
             where=(in_teacher(plan, value, old),),
             notes=(note,),
-            help=_corrected_argument(plan),
+            help=feed_map_argument(corrected_feed_map(plan)),
         )
 
 
@@ -195,7 +184,7 @@ def feed_shape(plan: MergePlan) -> Iterator[Diagnostic]:
                 message=f"teacher feed `{teacher.name}` has rank {_rank(teacher)}, student "
                 f"feed `{student.name}` rank {_rank(student)}",
                 where=(in_teacher(plan, teacher), in_student(plan, student)),
-                help=_corrected_argument(plan),
+                help=feed_map_argument(corrected_feed_map(plan)),
             )
         elif axes:
             yield Diagnostic(
@@ -204,7 +193,7 @@ def feed_shape(plan: MergePlan) -> Iterator[Diagnostic]:
                 f"{_differing_dims(axes)}",
                 where=(in_teacher(plan, teacher), in_student(plan, student)),
                 notes=(_ONE_SIZE,) if _rank(teacher) > 3 and min(axes) > 1 else (),
-                help=_corrected_argument(plan),
+                help=feed_map_argument(corrected_feed_map(plan)),
             )
 
 
@@ -240,7 +229,7 @@ def feed_dtype(plan: MergePlan) -> Iterator[Diagnostic]:
                 message=f"teacher feed `{teacher.name}` is {teacher.dtype}, student feed "
                 f"`{student.name}` {student.dtype}",
                 where=(in_teacher(plan, teacher), in_student(plan, student)),
-                help=_corrected_argument(plan),
+                help=feed_map_argument(corrected_feed_map(plan)),
             )
 
 
@@ -306,13 +295,13 @@ def fixed_size(plan: MergePlan) -> Iterator[Diagnostic]:
         if kind_of(operator) == "reshape" and _fixes_batch(plan.teacher, operator, batches)
     ]
     if baked:
-        target = _target_shape(plan.teacher, baked[0])
-        yield Diagnostic(
-            message=f"the teacher has {counted(len(baked), 'reshape')} to a fixed batch: "
-            f"`{baked[0].name}` to {format_shape(target)}",
-            severity=Severity.WARNING,
-            where=(at_operator("teacher", plan.teacher, baked[0]),),
-            notes=also([operator.name for operator in baked]),
+        target = format_shape(_target_shape(plan.teacher, baked[0]))
+        yield about_operators(
+            f"the teacher has {counted(len(baked), 'reshape')} to a fixed batch: "
+            f"`{baked[0].name}` to {target}",
+            "teacher",
+            plan.teacher,
+            baked,
             help="x.reshape([-1, ...])  # or [0, ...] to keep the batch, where it is built",
         )
 
@@ -358,7 +347,7 @@ def overwritten_feed(plan: MergePlan) -> Iterator[Diagnostic]:
     if plan.kind is not ProgramKind.PIR:
         return
     fed = {"teacher": dict(plan.feed_map), "student": {new: old for old, new in plan.feed_map}}
-    for role, graph in (("teacher", plan.teacher), ("student", plan.student)):
+    for role, graph in plan.networks:
         for feed, operator in _overwritten_feeds(graph):
             if feed in fed[role]:
                 yield _overwritten_feed(plan, role, feed, operator)

@@ -103,6 +103,7 @@ class Compared:
 
     loss: str
     sides: tuple[Side, Side]
+    axes: Both[int | None]
     adapter: str | None = None
 
     @property
@@ -165,11 +166,13 @@ class LossUse:
 class Alignment:
     """How the Values of a pair become comparable: axes are moved, then an adapter is applied.
 
-    `axes` are those of the channels or classes, None where nothing is moved.
+    `axes` are those of the channels or classes, None where nothing is moved. `unchanged` says which
+    elements, the teacher's and the student's, the adapter leaves as they are.
     """
 
     axes: Both[int | None]
-    adapter: Adapter | None
+    adapter: Adapter | None = None
+    unchanged: tuple[bool, bool] = (True, True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,32 +189,32 @@ def fit(
     """Decide whether a loss can compare pairs of operands; it has two pairs if it takes flows."""
     takes, texts = use.takes, adapters or [None] * len(pairs)
     found = list(_check_dtypes(use, pairs))
-    fitted = [_fit_pair(use, pair, text) for pair, text in zip(pairs, texts, strict=True)]
-    found += [problem for one in fitted for problem in one.problems]
-    all_compared = [one.compared for one in fitted if one.compared is not None]
+    alignments: list[Alignment] = []
+    all_compared: list[Compared] = []
+    for pair, text in zip(pairs, texts, strict=True):
+        alignment, problems, compared = _fit_pair(use, pair, text)
+        alignments.append(alignment)
+        found += problems
+        if compared is not None:
+            all_compared.append(compared)
+            found += _check_shapes(use, takes, compared)
     if takes.flows and len(all_compared) == len(pairs):
         start, end = all_compared
         for sides in zip(start.sides, end.sides, strict=True):
-            within = Compared(loss=use.name, sides=sides)
+            within = Compared(loss=use.name, sides=sides, axes=Both(None, None))
             found += _check_shapes(use, takes.within_network, within)
     if not any(texts) and not any(pair.student.is_trainable for pair in pairs):
         found.append(frozen_student(use.name, pairs[0].student.where, use.fixes.swapped(use.name)))
-    found += [problem for one in fitted for problem in one.probabilities]
-    return Fit(tuple(found), tuple(one.alignment for one in fitted))
+    for pair, alignment in zip(pairs, alignments, strict=True):
+        found += _check_probabilities(use, pair, alignment)
+    return Fit(tuple(found), tuple(alignments))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _FittedPair:
-    """One pair of a loss; nothing is `compared` if a shape is unknown or the adapter is wrong."""
-
-    alignment: Alignment
-    problems: Sequence[Diagnostic]
-    probabilities: Sequence[Diagnostic]
-    compared: Compared | None = None
-
-
-def _fit_pair(use: LossUse, pair: Both[Operand], text: str | None) -> _FittedPair:
-    axes, adapter = _axes(use, pair), None
+def _fit_pair(
+    use: LossUse, pair: Both[Operand], text: str | None
+) -> tuple[Alignment, list[Diagnostic], Compared | None]:
+    """Align a pair; nothing is compared if a shape is unknown or the adapter cannot be built."""
+    axes, adapter, problems = _axes(use, pair), None, list[Diagnostic]()
     orders = (
         channels_first_order(pair.teacher.rank, axes.teacher),
         channels_first_order(pair.student.rank, axes.student),
@@ -219,37 +222,23 @@ def _fit_pair(use: LossUse, pair: Both[Operand], text: str | None) -> _FittedPai
     shapes = None
     if pair.teacher.shape is not None and pair.student.shape is not None:
         shapes = _picked(pair.teacher.shape, orders[0]), _picked(pair.student.shape, orders[1])
-    problems: list[Diagnostic] = []
     if text is not None:
         try:
             adapter = parse_adapter(text)
             problems += _check_adapter(use, pair, text, adapter, shapes)
         except PairError as error:
             problems += error.report
-    alignment = Alignment(axes, adapter)
-    unchanged = _are_unchanged(adapter, shapes)
-    found = list(_check_probabilities(use, pair, unchanged))
-    if shapes is None or any(problem.severity is Severity.ERROR for problem in problems):
-        return _FittedPair(alignment=alignment, problems=problems, probabilities=found)
+    alignment = Alignment(axes, adapter, _are_unchanged(adapter, shapes))
+    if shapes is None or any(one.severity is Severity.ERROR for one in problems):
+        return alignment, problems, None
     if adapter is not None:
         shapes = adapted_shapes(adapter, *shapes)
     last = [_classes_last_order(use, len(shape), axes) for shape in shapes]
-    compared = Compared(
-        loss=use.name,
-        sides=(
-            Side(pair.teacher, _picked(shapes[0], last[0]), _picked(orders[0], last[0])),
-            Side(pair.student, _picked(shapes[1], last[1]), _picked(orders[1], last[1])),
-        ),
-        adapter=text,
+    sides = (
+        Side(pair.teacher, _picked(shapes[0], last[0]), _picked(orders[0], last[0])),
+        Side(pair.student, _picked(shapes[1], last[1]), _picked(orders[1], last[1])),
     )
-    is_axis_missing = use.spec.needs_class_axis and None in (axes.teacher, axes.student)
-    if is_axis_missing and pair.teacher.rank == pair.student.rank:
-        problems.append(_unknown_class_axis(use, compared))
-    else:
-        problems += _check_shapes(use, use.takes, compared)
-    return _FittedPair(
-        alignment=alignment, problems=problems, probabilities=found, compared=compared
-    )
+    return alignment, problems, Compared(loss=use.name, sides=sides, axes=axes, adapter=text)
 
 
 def _check_dtypes(use: LossUse, pairs: Sequence[Both[Operand]]) -> Iterator[Diagnostic]:
@@ -353,6 +342,10 @@ def _check_shapes(use: LossUse, takes: OperandSpec, compared: Compared) -> Itera
         fix = use.fixes.for_shapes(compared, ())
         yield pair_shape(message, compared.where, fix)
         return
+    is_axis_known = None not in (compared.axes.teacher, compared.axes.student)
+    if use.spec.needs_class_axis and not is_axis_known:
+        yield _unknown_class_axis(use, compared)
+        return
     equal_axes = takes.equal_axes(rank) if rank == len(student) else ()
     unequal = [axis for axis in equal_axes if not dims_agree(teacher[axis], student[axis])]
     few = _insufficient_count(takes, compared.shapes)
@@ -392,7 +385,7 @@ def _insufficient_count(takes: OperandSpec, shapes: Iterable[Shape]) -> int | No
 def _are_unchanged(
     adapter: Adapter | None, shapes: tuple[Shape, Shape] | None
 ) -> tuple[bool, bool]:
-    """Return whether an adapter leaves the teacher's Value, and the student's, unchanged."""
+    """Return whether an adapter leaves the elements of either Value as they are."""
     if adapter is None or shapes is None:
         return True, True
     same = [True, True]
@@ -405,14 +398,14 @@ def _are_unchanged(
 
 
 def _check_probabilities(
-    use: LossUse, pair: Both[Operand], unchanged: tuple[bool, bool]
+    use: LossUse, pair: Both[Operand], alignment: Alignment
 ) -> Iterator[Diagnostic]:
     """Yield the operands that hold probabilities, unless an adapter changes them."""
     takes, from_probs = use.takes, use.options.get("from_probs")
     logits = [one.code if one.logits is None else string_literal(one.logits.logits) for one in pair]
     found = [
         (role, one.where, one.logits)
-        for role, one, same in zip(ROLES_OF["both"], pair, unchanged, strict=True)
+        for role, one, same in zip(ROLES_OF["both"], pair, alignment.unchanged, strict=True)
         if same and one.logits is not None
     ]
     if takes.prefers_logits:

@@ -9,6 +9,7 @@ from graphtool.checks.fits import probabilities
 from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import (
     LISTED,
+    about_operators,
     also,
     at_operator,
     check,
@@ -82,12 +83,8 @@ def teacher_in_training_mode(plan: MergePlan) -> Iterator[Diagnostic]:
         (norms, "teacher batch norm", "whose running statistics merge freezes"),
     ):
         if found:
-            yield Diagnostic(
-                message=f"{counted(len(found), noun)} in training mode, {effect}",
-                severity=Severity.NOTE,
-                where=(at_operator("teacher", plan.teacher, found[0]),),
-                notes=also([operator.name for operator in found]),
-            )
+            message = f"{counted(len(found), noun)} in training mode, {effect}"
+            yield about_operators(message, "teacher", plan.teacher, found, severity=Severity.NOTE)
 
 
 def modal_operators(graph: Graph) -> list[Operator]:
@@ -106,10 +103,6 @@ def _in_training_mode(graph: Graph) -> Iterator[Operator]:
 
 
 def _random_operators(graph: Graph) -> list[Operator]:
-    return graph.once(_find_random_operators)
-
-
-def _find_random_operators(graph: Graph) -> list[Operator]:
     return [found for found in graph.operators.values() if found.kind in RANDOM]
 
 
@@ -139,7 +132,7 @@ def random_in_test_mode(
 
 @check("GT226")
 def _find_random_teacher(plan: MergePlan) -> Iterator[Diagnostic]:
-    found = _random_operators(plan.teacher)
+    found = plan.teacher.once(_random_operators)
     if found:
         unseeded = [operator for operator in found if not _has_fixed_seed(operator)]
         shown = unseeded or found
@@ -163,14 +156,10 @@ def random_seeds(plan: MergePlan) -> Iterator[Diagnostic]:
     An operator with a fixed seed draws the same numbers in each run: a dropout always drops the
     same elements. Legacy programs whose `random_seed` is set have such operators.
     """
-    teacher = [
-        operator for operator in _random_operators(plan.teacher) if _uses_shared_generator(operator)
-    ]
-    student = [
-        operator
-        for operator in (*_random_operators(plan.student), *_in_training_mode(plan.student))
-        if _uses_shared_generator(operator)
-    ]
+    drawing = plan.teacher.once(_random_operators)
+    teacher = [operator for operator in drawing if _uses_shared_generator(operator)]
+    drawing = [*plan.student.once(_random_operators), *_in_training_mode(plan.student)]
+    student = [operator for operator in drawing if _uses_shared_generator(operator)]
     if teacher and student:
         yield Diagnostic(
             message="teacher and student share a random generator: the student's dropout and "
@@ -182,19 +171,15 @@ def random_seeds(plan: MergePlan) -> Iterator[Diagnostic]:
             ),
             help="give each random operator of the teacher a seed: seed=1",
         )
-    for role, graph in (("teacher", plan.teacher), ("student", plan.student)):
+    for role, graph in plan.networks:
         found = [
             operator
-            for operator in (*_random_operators(graph), *_in_training_mode(graph))
+            for operator in (*graph.once(_random_operators), *_in_training_mode(graph))
             if _has_fixed_seed(operator)
         ]
         if found:
-            yield Diagnostic(
-                message=f"{counted(len(found), 'random operator')} of the {role} with a fixed seed",
-                severity=Severity.NOTE,
-                where=(at_operator(role, graph, found[0]),),
-                notes=also([operator.name for operator in found]),
-            )
+            message = f"{counted(len(found), 'random operator')} of the {role} with a fixed seed"
+            yield about_operators(message, role, graph, found, severity=Severity.NOTE)
 
 
 def _uses_shared_generator(operator: Operator) -> bool:
@@ -215,10 +200,8 @@ _TERMINAL = _TOP_K | {"argmax", "arg_max", "fetch", "shadow_output"}
 
 @check("GT228")
 def _find_probabilities(plan: MergePlan) -> Iterator[Diagnostic]:
-    networks = [("teacher", plan.teacher)]
-    if not plan.prefixes:  # otherwise the student has an earlier teacher's outputs too
-        networks.append(("student", plan.student))
-    for role, graph in networks:
+    # With an earlier teacher, the student has its outputs too.
+    for role, graph in plan.networks[: 1 if plan.prefixes else 2]:
         for operator in graph.operators.values():
             logits = next(iter(operator.operands), None)
             if logits is None or kind_of(operator) not in PROBABILITIES:
@@ -345,39 +328,37 @@ def mixed_kinds(plan: MergePlan) -> Iterator[Diagnostic]:
     if plan.teacher.kind is plan.student.kind:
         return
     places = (of_teacher(plan), of_student(plan))
-    if plan.teacher.kind is ProgramKind.LEGACY:
-        yield _translated_teacher(plan)
-        return
-    if plan.restored:
+    by_legacy_names = ("its Values are found by their legacy names as well",)
+    while_grads = [found for found in plan.teacher.operators.values() if found.type == "while_grad"]
+    if plan.teacher.kind is ProgramKind.PIR and not plan.restored:
+        yield Diagnostic(
+            message="the teacher is PIR and the student legacy: Paddle cannot translate the "
+            "teacher",
+            where=places,
+            help="paddle.base.set_flags({'FLAGS_enable_pir_api': True})"
+            "  # before the student is built",
+        )
+    elif plan.teacher.kind is ProgramKind.PIR:
         yield Diagnostic(
             message="the teacher is PIR and the student legacy: the student is translated",
             severity=Severity.NOTE,
             where=places,
-            notes=("its Values are found by their legacy names as well",),
+            notes=by_legacy_names,
         )
-        return
-    yield Diagnostic(
-        message="the teacher is PIR and the student legacy: Paddle cannot translate the teacher",
-        where=places,
-        help="paddle.base.set_flags({'FLAGS_enable_pir_api': True})  # before the student is built",
-    )
-
-
-def _translated_teacher(plan: MergePlan) -> Diagnostic:
-    while_grads = [found for found in plan.teacher.operators.values() if found.type == "while_grad"]
-    if while_grads:
-        return Diagnostic(
+    elif while_grads:
+        yield Diagnostic(
             message="the teacher is legacy and cannot be translated to PIR: it has the gradient of "
             "a while loop",
             where=(at_operator("teacher", plan.teacher, while_grads[0]), of_student(plan)),
             help="paddle.static.save_inference_model(path, feeds, [logits], exe)  # then merge it",
         )
-    return Diagnostic(
-        message="the teacher is legacy and the student PIR: the teacher is translated",
-        severity=Severity.NOTE,
-        where=(of_teacher(plan), of_student(plan)),
-        notes=("its Values are found by their legacy names as well",),
-    )
+    else:
+        yield Diagnostic(
+            message="the teacher is legacy and the student PIR: the teacher is translated",
+            severity=Severity.NOTE,
+            where=places,
+            notes=by_legacy_names,
+        )
 
 
 @check("GT242")
@@ -388,16 +369,12 @@ def side_effects(plan: MergePlan) -> Iterator[Diagnostic]:
     processes. Merging does not run them, but training does. Do not run a model from an untrusted
     source before you know what they do.
     """
-    for role, graph in (("teacher", plan.teacher), ("student", plan.student)):
+    for role, graph in plan.networks:
         found = [operator for operator in graph.operators.values() if has_side_effects(operator)]
         if found:
-            types = list(dict.fromkeys(operator.type for operator in found))
-            yield Diagnostic(
-                message=f"operators of the {role} have side effects: {listed(types, LISTED)}",
-                severity=Severity.WARNING,
-                where=(at_operator(role, graph, found[0]),),
-                notes=also([operator.name for operator in found]),
-            )
+            types = listed(_types(found), LISTED)
+            message = f"operators of the {role} have side effects: {types}"
+            yield about_operators(message, role, graph, found)
 
 
 @check("GT244")
@@ -418,7 +395,7 @@ def _find_unknown_operators(plan: MergePlan) -> Iterator[Diagnostic]:
     for role, graph, known in networks:
         unknown = [] if known is None else unsupported_operators(graph, known)
         if unknown:
-            types = list(dict.fromkeys(operator.type for operator in unknown))
+            types = _types(unknown)
             count = counted(len(types), "operator type")
             yield unknown_operators(
                 f"Paddle does not know {count} of the {role}: {listed(types, LISTED)}",
@@ -434,19 +411,11 @@ def quantised_operators(plan: MergePlan) -> Iterator[Diagnostic]:
     A quantised teacher is merged as it is, with its rounding. Observers of a student that quantises
     during training stay in training mode.
     """
-    for role, graph in (("teacher", plan.teacher), ("student", plan.student)):
+    for role, graph in plan.networks:
         found = [operator for operator in graph.operators.values() if _is_quantised(operator.type)]
         if found:
-            yield _quantised_network(role, graph, found)
-
-
-def _quantised_network(role: str, graph: Graph, found: list[Operator]) -> Diagnostic:
-    return Diagnostic(
-        message=f"the {role} has {counted(len(found), 'quantisation operator')}",
-        severity=Severity.WARNING,
-        where=(at_operator(role, graph, found[0]),),
-        notes=also([operator.name for operator in found]),
-    )
+            message = f"the {role} has {counted(len(found), 'quantisation operator')}"
+            yield about_operators(message, role, graph, found)
 
 
 @lru_cache(maxsize=4096)
@@ -465,17 +434,33 @@ def device_operators(plan: MergePlan) -> Iterator[Diagnostic]:
     """
     if plan.device is None:
         return
-    dtypes = plan.device.dtypes
+    device, dtypes = plan.device.device, plan.device.dtypes
     operators = plan.teacher.operators.values()
     without_kernel = [found for found in operators if dtypes.get(found.type) == frozenset()]
-    if without_kernel:
-        yield _missing_kernels(plan, without_kernel, "has no kernel for", Severity.ERROR)
+    # Any of an operator's dtypes may count.
     without_dtype = [
-        found for found in operators if dtypes.get(found.type) and _lacks_dtypes(plan, found)
+        found
+        for found in operators
+        if (known := dtypes.get(found.type))
+        and (used := _dtypes_of(plan.teacher, found))
+        and used.isdisjoint(known)
     ]
-    if without_dtype:
-        names = " or ".join(sorted(_dtypes_of(plan.teacher, without_dtype[0])))
-        yield _missing_kernels(plan, without_dtype, f"has no {names} kernel for", Severity.WARNING)
+    for found, severity in (
+        (without_kernel, Severity.ERROR),
+        (without_dtype, Severity.WARNING),
+    ):
+        if found:
+            names = ""
+            if severity is Severity.WARNING:
+                names = f"{' or '.join(sorted(_dtypes_of(plan.teacher, found[0])))} "
+            yield about_operators(
+                f"the {device} has no {names}kernel for {listed(_types(found), LISTED)}",
+                "teacher",
+                plan.teacher,
+                found,
+                severity=severity,
+                help="merge(..., place=None)  # to merge here and run elsewhere",
+            )
     if plan.device.unsure:
         yield not_checked(
             f"whether the {plan.device.device} has kernels for "
@@ -484,27 +469,6 @@ def device_operators(plan: MergePlan) -> Iterator[Diagnostic]:
         )
 
 
-def _lacks_dtypes(plan: MergePlan, operator: Operator) -> bool:
-    """Return whether the device computes none of an operator's dtypes; any of them may count."""
-    assert plan.device is not None
-    used = _dtypes_of(plan.teacher, operator)
-    return bool(used) and used.isdisjoint(plan.device.dtypes[operator.type])
-
-
 def _dtypes_of(graph: Graph, operator: Operator) -> set[str]:
     names = (name for name in (*operator.operands, *operator.results) if name is not None)
     return {dtype for name in names if (dtype := graph.values[name].dtype) is not None}
-
-
-def _missing_kernels(
-    plan: MergePlan, found: list[Operator], problem: str, severity: Severity
-) -> Diagnostic:
-    assert plan.device is not None
-    types = list(dict.fromkeys(operator.type for operator in found))
-    return Diagnostic(
-        message=f"the {plan.device.device} {problem} {listed(types, LISTED)}",
-        severity=severity,
-        where=(at_operator("teacher", plan.teacher, found[0]),),
-        notes=also([operator.name for operator in found]),
-        help="merge(..., place=None)  # to merge here and run elsewhere",
-    )

@@ -15,6 +15,7 @@ from graphtool.checks.rules import (
     format_shape,
     in_student,
     in_teacher,
+    not_checked,
     of_student,
     of_teacher,
 )
@@ -224,14 +225,7 @@ def ignored_teacher_scope(plan: MergePlan) -> Iterator[Diagnostic]:
 
 
 @rule("GT247", replaces=("GT638",))
-def unlike_layer(
-    message: str,
-    *,
-    severity: Severity = Severity.ERROR,
-    where: Sequence[Where] = (),
-    notes: Sequence[str] = (),
-    help: str,
-) -> Diagnostic:
+def unlike_layer(layer: str, count: int, *, scope_is_empty: bool) -> Diagnostic:
     """The weights in a Scope differ from those of the Layer that the network was built from.
 
     The Scope may hold an earlier student: names are counted from 0 again for each, so a notebook
@@ -245,34 +239,45 @@ def unlike_layer(
     An exported student that was never merged has the weights of the Scope, or those of its Layer if
     the global Scope has none. `scope=` says which Scope is meant.
     """
-    return Diagnostic(
-        message=message, severity=severity, where=tuple(where), notes=tuple(notes), help=help
-    )
+    if scope_is_empty:
+        message = f"exported {counted(count, 'parameter')} of `{layer}`: the global Scope has none"
+        fix = "gt.export_student(network, path, scope=scope)"
+    else:
+        message = (
+            f"exported the Scope's parameters, and {count} of them differ from those of `{layer}`"
+        )
+        fix = (
+            "with paddle.static.scope_guard(paddle.static.Scope()): "
+            "gt.export_student(network, path)"
+        )
+    return Diagnostic(message=message, severity=Severity.WARNING, help=fix)
 
 
 @check("GT247")
 def _find_unlike_layer(plan: MergePlan) -> Iterator[Diagnostic]:
-    for role, names in zip(("teacher", "student"), plan.changed, strict=True):
+    for role, graph, names in (
+        ("teacher", plan.teacher, plan.changed.teacher),
+        ("student", plan.student, plan.changed.student),
+    ):
         if names:
-            yield unlike_layer(
-                f"{counted(len(names), 'tensor')} of the {role}'s Layer changed after its "
+            yield Diagnostic(
+                message=f"{counted(len(names), 'tensor')} of the {role}'s Layer changed after its "
                 f"startup program was read: {listed(names, LISTED)}",
-                where=(Where(role=role, program=getattr(plan, role).source),),
+                where=(Where(role=role, program=graph.source),),
                 notes=(f"to use the Scope's weights, pass `{role}.live`, which has no Layer",),
                 help=f"executor.run({role}.startup)  # sets them again",
             )
     if plan.unlike_layer is None:
-        yield unlike_layer(
-            "not checked: whether the student has its Layer's weights",
-            severity=Severity.NOTE,
-            notes=("the student's Scope is not known",),
+        yield not_checked(
+            "whether the student has its Layer's weights",
+            "the student's Scope is not known",
             help="check_merge(..., scope=paddle.static.global_scope())",
         )
     elif plan.unlike_layer:
         count = len(plan.unlike_layer)
-        verb = "differs" if count == 1 else "differ"
-        yield unlike_layer(
-            f"{counted(count, 'tensor')} in the student's Scope {verb} from its Layer's: "
+        yield Diagnostic(
+            message=f"{counted(count, 'tensor')} in the student's Scope "
+            f"{'differs' if count == 1 else 'differ'} from its Layer's: "
             f"{listed(plan.unlike_layer, LISTED)}",
             severity=Severity.WARNING if plan.startup_pending else Severity.ERROR,
             where=(of_student(plan),),

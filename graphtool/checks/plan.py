@@ -102,7 +102,11 @@ class MergePlan:
         names = used_names(self.student)
         if self.kind is self.student.kind:
             return names
-        return {name: value for name, value in names.items() if _survives_translation(value)}
+        return {
+            name: value
+            for name, value in names.items()
+            if value.persistable or value.origin in (Origin.PARAMETER, Origin.FEED)
+        }
 
     @cached_property
     def teacher_names(self) -> Mapping[str, Value]:
@@ -124,6 +128,11 @@ class MergePlan:
         """The `renames` of persistables."""
         persistables = frozenset(self.teacher_persistables)
         return tuple(pair for pair in self.renames if pair[0] in persistables)
+
+    @property
+    def networks(self) -> tuple[tuple[str, Graph], tuple[str, Graph]]:
+        """Both Graphs with their roles."""
+        return ("teacher", self.teacher), ("student", self.student)
 
     @property
     def unmapped_feeds(self) -> tuple[tuple[str, str], ...]:
@@ -224,10 +233,6 @@ def _kind(teacher: Graph, student: Graph, *, translated: bool) -> ProgramKind:
     # A legacy teacher is translated for a PIR student.
     pir = translated or ProgramKind.PIR in (teacher.kind, student.kind)
     return ProgramKind.PIR if pir else ProgramKind.LEGACY
-
-
-def _survives_translation(value: Value) -> bool:
-    return value.persistable or value.origin in (Origin.PARAMETER, Origin.FEED)
 
 
 _NAMED_ORIGINS = (Origin.PARAMETER, Origin.FEED, Origin.VARIABLE)

@@ -14,6 +14,7 @@ from graphtool.diagnostics import (
     Report,
     Severity,
     Where,
+    docs_of,
     listed,
     register_docs,
 )
@@ -21,6 +22,7 @@ from graphtool.graph import Graph, Operator, Shape, Value
 
 __all__ = [
     "LISTED",
+    "about_operators",
     "also",
     "at_operator",
     "check",
@@ -45,17 +47,16 @@ def check(code: str, *, replaces: Sequence[str] = ()) -> Callable[[_Finder], _Fi
 
     The slug is the function's name, and its docstring is what `graphtool explain CODE` prints.
     `replaces` are codes of earlier releases that this one covers now. A generator without a
-    docstring finds the Diagnostics of a rule that other modules use as well.
+    docstring finds the Diagnostics of a `@rule` that other modules use as well.
     """
 
     def register(find: _Finder) -> _Finder:
-        if not find.__doc__:
-            _FINDERS[code] = find
-            return find
-        slug = register_docs(code, find, replaces)
+        if find.__doc__:
+            register_docs(code, find, replaces)
 
         @wraps(find)
         def coded(plan: MergePlan) -> Iterator[Diagnostic]:
+            slug = (docs_of(code) or "").partition("\n")[0].removeprefix(f"{code} ")
             for found in find(plan):
                 yield replace(found, code=code, slug=slug)
 
@@ -110,6 +111,25 @@ def at_operator(role: str, graph: Graph, operator: Operator) -> Where:
         value=operator.name,
         shape=result.shape if result else None,
         source=operator.source,
+    )
+
+
+def about_operators(
+    message: str,
+    role: str,
+    graph: Graph,
+    operators: Sequence[Operator],
+    *,
+    severity: Severity = Severity.WARNING,
+    help: str | None = None,
+) -> Diagnostic:
+    """Return a Diagnostic about operators, the first of which it points to."""
+    return Diagnostic(
+        message=message,
+        severity=severity,
+        where=(at_operator(role, graph, operators[0]),),
+        notes=also([operator.name for operator in operators]),
+        help=help,
     )
 
 

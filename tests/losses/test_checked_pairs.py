@@ -243,7 +243,7 @@ def build_unchecked(made: Grid, case: Case) -> object:
         if pair.adapter is not None:
             parse_adapter(pair.adapter)
         values = Both(merged.teacher(pair.teacher.name), merged.student(pair.student.name))
-        alignment = alignments[index] if alignments else Alignment(Both(None, None), None)
+        alignment = alignments[index] if alignments else Alignment(Both(None, None))
         ends.append(align_pair(values, alignment, name="adapter"))
     teachers, students = zip(*ends, strict=True)
     is_aligned = alignments and None not in tuple(alignments[0].axes)
