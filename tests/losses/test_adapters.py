@@ -277,18 +277,6 @@ def test_a_value_of_another_program_is_refused(net: Merged) -> None:
     assert codes(error) == ["GT340"]
 
 
-@pytest.mark.pir
-@pytest.mark.slow
-def test_an_adapter_after_minimize_is_refused() -> None:
-    net = convolutions()
-    with net.building():
-        paddle.optimizer.SGD(0.1).minimize(gt.losses.l2("teacher_add_6", "add_6"))
-        with pytest.raises(gt.UsageError) as error:
-            adapters.conv1x1("relu_3", 5)
-
-    assert codes(error) == ["GT231"]
-
-
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [

@@ -14,7 +14,6 @@ import graphtool as gt
 from graphtool import losses
 from tests.losses import reference
 from tests.losses.merges import inside, sizes
-from tests.losses.test_standardised import lskd
 from tests.merging.networks import Built, build
 
 pytestmark = pytest.mark.pir
@@ -23,7 +22,7 @@ IMAGE = {"image": np.random.default_rng(2).normal(size=(2, 3, 6, 6)).astype("flo
 LOSSES = {
     "soft_label": reference.soft_label,
     "kl": lambda t, s: reference.kl(t, s, 4),
-    "lskd": lskd,
+    "lskd": reference.lskd,
 }
 
 

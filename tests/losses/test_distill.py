@@ -706,28 +706,6 @@ def test_what_cannot_be_distilled_is_refused_and_nothing_built(net: Merged, what
 
 
 @pytest.mark.pir
-def test_a_program_in_the_place_of_a_merge_is_named_by_its_type(net: Merged) -> None:
-    with net.building(), pytest.raises(gt.UsageError) as error:
-        gt.distill_loss(net.merged.program, net.pairs)  # pyright: ignore[reportArgumentType]
-
-    (found,) = error.value.report
-    assert found.message == "`merged` is `<Program>`; wanted what `merge` returns"
-
-
-@pytest.mark.pir
-@pytest.mark.slow
-def test_a_map_that_would_be_stretched_is_refused() -> None:
-    net = convolutions(8, 8)
-    name = next(name for name in net.merged.plan.teacher.values if name.startswith("pool2d"))
-    before = net.size()
-    with net.building(), pytest.raises(gt.PairError) as error:
-        gt.distill_loss(net.merged, [(name, "relu_5")])
-
-    assert codes(error) == ["GT333"]
-    assert net.size() == before
-
-
-@pytest.mark.pir
 def test_all_problems_are_told_at_once(net: Merged) -> None:
     pairs = [STAGE, ("relu_99", "relu_3"), ("add_6", "add_6", "l3"), (*STAGE, "fsp")]
     with net.building(), pytest.raises(gt.PairError) as error:
@@ -752,55 +730,11 @@ def test_a_weight_that_cannot_be_is_told_with_one_that_can(net: Merged) -> None:
 
 
 @pytest.mark.pir
-def test_a_teachers_name_on_the_students_side_is_said_to_be_one(net: Merged) -> None:
-    with net.building(), pytest.raises(gt.PairError) as error:
-        gt.distill_loss(net.merged, [("relu_3", "teacher_relu_5")])
-
-    (found,) = error.value.report
-    assert found.code == "GT101"
-    assert found.notes[0] == "it is the teacher's `relu_5`, and a pair names the teacher's first"
-
-
-@pytest.mark.pir
 def test_a_problem_that_a_loss_finds_names_its_pair(net: Merged) -> None:
     with net.building(), pytest.raises(gt.PairError) as error:
         gt.distill_loss(net.merged, [("add_6", "add_6", "dkd")], label="add_6")
 
     assert error.value.report.errors[0].notes[-1] == "in `dkd_add_6`: `add_6` with `add_6`"
-
-
-@pytest.mark.pir
-def test_outside_of_the_merged_program_the_guard_is_named(net: Merged) -> None:
-    paddle.enable_static()
-    with pytest.raises(gt.UsageError) as error:
-        gt.distill_loss(net.merged, net.pairs)
-
-    assert codes(error) == ["GT340"]
-    assert error.value.report.errors[0].help == (
-        "with paddle.static.program_guard(merged.program, startup):"
-    )
-
-
-@pytest.mark.pir
-def test_dynamic_mode_is_refused(net: Merged) -> None:
-    paddle.disable_static()
-    with pytest.raises(gt.UsageError) as error:
-        gt.distill_loss(net.merged, net.pairs)
-
-    assert codes(error) == ["GT352"]
-
-
-@pytest.mark.pir
-@pytest.mark.slow
-def test_after_minimize_it_would_never_train() -> None:
-    net = convolutions()
-    with net.building():
-        loss = gt.distill_loss(net.merged, net.pairs)
-        paddle.optimizer.SGD(0.1).minimize(loss.total)
-        with pytest.raises(gt.UsageError) as error:
-            gt.distill_loss(net.merged, net.pairs)
-
-    assert codes(error) == ["GT231"]
 
 
 @pytest.mark.slow
@@ -812,26 +746,6 @@ def test_a_recipe_for_other_networks_is_refused(net: Merged, tmp_path: Path) -> 
         gt.distill_loss(net.merged, path)
 
     assert set(codes(error)) == {"GT316", "GT317"}
-
-
-@pytest.mark.pir
-def test_an_adapter_of_other_channels_says_whose_they_are(net: Merged) -> None:
-    pair = replace(net.pairs.pairs[2], adapter="conv1x1(8->64)+resize")
-
-    with net.building(), pytest.raises(gt.PairError) as error:
-        gt.distill_loss(net.merged, [pair])
-
-    wanted = 'adapter = "conv1x1(16->32)+resize"'
-    assert [(found.message, found.help) for found in error.value.report] == [
-        (
-            "`conv1x1(8->64)+resize` is applied to `relu_3` [-1, 16, 8, 8]; wanted 8 channels",
-            wanted,
-        ),
-        (
-            "`conv1x1(8->64)+resize` brings `relu_3` to 64 channels, the teacher's `relu_3` has 32",
-            wanted,
-        ),
-    ]
 
 
 @pytest.mark.pir

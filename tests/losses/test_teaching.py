@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from paddle import nn
 
 import graphtool as gt
 from graphtool import losses
-from tests.losses.merges import inside, sizes
+from tests.losses.merges import inside
 from tests.merging.networks import Built, build
 
 pytestmark = pytest.mark.pir
@@ -65,72 +64,6 @@ def test_the_recipe_for_logits_teaches_a_network_of_one_class() -> None:
 
     np.testing.assert_allclose(first, np.square(theirs - ours).mean(), rtol=1e-5)
     assert 0 < float(last) < 0.9 * float(first)
-
-
-@pytest.mark.filterwarnings("ignore:warning.GT228")
-@pytest.mark.parametrize("loss", ["soft_label", "kl", "lskd"])
-def test_a_softmax_over_one_class_is_refused_as_a_pair_and_by_hand(loss: str) -> None:
-    merged, student = merged_of(1)
-    pairs, before = [("add_1", "add_1", loss)], sizes(student)
-    (told,) = gt.check_pairs(pairs, merged.plan.teacher, merged.plan.student).errors
-    with inside(student):
-        with pytest.raises(gt.PairError) as whole:
-            gt.distill_loss(merged, pairs)
-        with pytest.raises(gt.PairError) as single:
-            losses.BY_NAME[loss]("add_1", "add_1")
-
-    needed = 3 if loss == "lskd" else 2
-    for found in (told, *whole.value.report.errors, *single.value.report):
-        assert found.code == "GT335"
-        assert found.message == f"`{loss}` over 1 class is constant: it needs {needed} or more"
-    assert told.help == '("add_1", "add_1", "l2")'
-    (found,) = single.value.report
-    assert found.help == 'gt.losses.l2("teacher_add_1", "add_1")'
-    assert sizes(student) == before
-    with inside(student):
-        assert tuple(eval(found.help, {"gt": gt}).shape) == ()
-
-
-def ends_of(*shape: int) -> tuple[Any, Any]:
-    ends = [paddle.static.data(name, [-1, *shape[1:]]) for name in ("theirs", "ours")]
-    ends[1].stop_gradient = False
-    return ends[0], ends[1]
-
-
-@pytest.mark.parametrize(
-    ("loss", "shape", "said"),
-    [
-        (losses.soft_label, (4, 1), "over 1 class is constant: it needs 2 or more"),
-        (losses.kl, (4, 1), "over 1 class is constant: it needs 2 or more"),
-        (losses.dkd, (4, 1), "over 1 class is constant: it needs 2 or more"),
-        (losses.dist, (4, 1), "over 1 class is constant: it needs 2 or more"),
-        (losses.skd, (4, 2), "over 2 classes is constant: it needs 3 or more"),
-        (losses.lskd, (4, 2), "over 2 classes is constant: it needs 3 or more"),
-        (losses.channel_wise, (4, 3, 1, 1), "over 1 place is constant: it needs 2 or more"),
-        (losses.attention, (4, 3, 1, 1), "over 1 place is constant: it needs 2 or more"),
-        (losses.attention_relation, (4, 2, 1, 8), "over 1 key is constant: it needs 2 or more"),
-        (
-            partial(losses.attention_scores, by="divergence"),
-            (4, 2, 1, 1),
-            "over 1 key is constant: it needs 2 or more",
-        ),
-    ],
-)
-def test_what_is_one_number_whatever_the_student_does_is_refused(
-    loss: Any, shape: tuple[int, ...], said: str
-) -> None:
-    paddle.enable_static()
-    program = paddle.static.Program()
-    with (
-        paddle.static.program_guard(program, paddle.static.Program()),
-        pytest.raises(gt.PairError) as refused,
-    ):
-        loss(*ends_of(*shape))
-
-    (found,) = refused.value.report
-    assert found.code == "GT335"
-    assert said in found.message
-    assert len(program.global_block().ops) == 2
 
 
 @pytest.mark.parametrize(
