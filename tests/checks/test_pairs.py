@@ -222,29 +222,3 @@ def test_a_flow_wants_two_pairs_and_one_size_within_each_network():
     )
     said = "`relu_0` and `mean_0` are [-1, 4, 6, 6] and [-1, 4, 1, 1]; `fsp` would broadcast one to"
     assert [(one.message, one.count) for one in found(*flow)] == [(f"{said} the other", 2)]
-
-
-def _likely(feed):
-    def build():
-        nn.functional.softmax(nn.Linear(6, 5)(data(feed, -1, 6))).reshape([-1, 5])
-
-    return read(program(build)[0])
-
-
-@pytest.mark.parametrize("loss", ["soft_label", "kl", "dkd", "skd", "dist", "lskd"])
-def test_what_went_through_softmax_is_refused_as_the_losses_refuse_it(loss):
-    pair, graphs = ("softmax_0", "reshape_0", loss), (_likely("x"), _likely("y"))
-    teacher, student = checks.check_pairs([pair], *graphs).errors
-    assert (teacher.code, teacher.where[0].role) == ("GT228", "teacher")
-    assert teacher.notes == ("the input of softmax is `add_0`",)
-    assert student.message == (
-        f"`reshape_0` holds probabilities, and `{loss}` takes the logits before softmax"
-    )
-    call = f'gt.distill_loss(merged, pairs, options={{"{loss}": {{"from_probs": "both"}}}})'
-    assert teacher.help == student.help == call
-
-    half = checks.check_pairs([pair], *graphs, options={loss: {"from_probs": "teacher"}})
-    assert [found.where[0].role for found in half] == ["student"]
-    said = checks.check_pairs([pair], *graphs, options={loss: {"from_probs": "both"}})
-    assert codes(said) == []
-    assert codes(checks.check_pairs([("add_0", "add_0", loss)], *graphs)) == []

