@@ -37,6 +37,7 @@ __all__ = [
     "log_softmax",
     "matmul",
     "mean",
+    "minimum",
     "one_hot",
     "reduce_sum",
     "require_shape_of",
@@ -92,6 +93,13 @@ def sqrt(value: Paddle) -> Paddle:
 def absolute(value: Paddle) -> Paddle:
     """Return the absolute value of each element."""
     return _elementwise("abs", value)
+
+
+def minimum(a: Paddle, b: Paddle) -> Paddle:
+    """Return the smaller of each two elements."""
+    if not is_legacy(a):
+        return load_paddle().minimum(a, b)
+    return append_op("elementwise_min", {"X": a, "Y": b})
 
 
 def matmul(a: Paddle, b: Paddle, *, transpose_b: bool = False) -> Paddle:

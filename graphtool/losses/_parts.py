@@ -184,17 +184,12 @@ def parts_of(pairs: tuple[Pair, ...]) -> tuple[LossPart, ...]:
     taken: set[str] = set()
     for indices in group_flows([pair.loss for pair in pairs]):
         members = tuple(pairs[index] for index in indices)
-        name = next(name for name in _possible_names(members[-1]) if name not in taken)
+        stem = f"{members[-1].loss}_{members[-1].student.name}"
+        names = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
+        name = next(name for name in names if name not in taken)
         taken.add(name)
         parts.append(LossPart(name=name, loss=members[0].loss, pairs=members, indices=indices))
     return tuple(parts)
-
-
-def _possible_names(pair: Pair) -> Iterator[str]:
-    """Yield names for a part, best first: `l2_relu_22`, then `l2_relu_22_2`."""
-    stem = f"{pair.loss}_{pair.student.name}"
-    yield stem
-    yield from (f"{stem}_{number}" for number in count(2))
 
 
 _SCALAR_SHAPES = ((), (1,))

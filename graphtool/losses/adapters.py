@@ -7,7 +7,6 @@ from itertools import count
 from typing import cast
 
 from graphtool.arguments import bad_argument, short_repr
-from graphtool.backend.legacy_editing import append_op
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.checks.adapters import (
     ADAPTER_CALL,
@@ -20,11 +19,11 @@ from graphtool.checks.adapters import (
     parse_adapter,
     resized,
 )
-from graphtool.diagnostics import Diagnostic, PairError, UsageError
+from graphtool.diagnostics import PairError, UsageError
 from graphtool.graph import UNKNOWN_DIM, Shape
+from graphtool.losses import _ops as ops
 from graphtool.losses._building import building, path_component
 from graphtool.losses._operands import find_operands, in_float32
-from graphtool.losses._ops import as_vectors
 from graphtool.losses._values import (
     find_any,
     find_student,
@@ -84,7 +83,7 @@ def linear(value: Paddle | str, features: int, *, name: str = "linear") -> Paddl
     Raises as `conv1x1` does; GT357 if the last dim is unknown.
     """
     with building("linear"):
-        vectors = in_float32(as_vectors(_adaptable(value, features, "linear")))
+        vectors = in_float32(ops.as_vectors(_adaptable(value, features, "linear")))
         shape = [shape_of(vectors)[-1], features]
         parameters = _parameters(vectors, shape, features, name)
         return load_paddle().nn.functional.linear(vectors, *parameters)
@@ -112,7 +111,7 @@ def resize(value: Paddle | str, like: Paddle | str | Sequence[int]) -> Paddle:
             return _resize_to(value, sides)
         like = _any_value(like)
         _require_maps(value, like)
-        return _resize_to(value, _static_size(like), like)
+        return _resize_to(value, shape_of(like)[2:], like)
 
 
 def resize_to_smaller(teacher: Paddle | str, student: Paddle | str) -> tuple[Paddle, Paddle]:
@@ -130,7 +129,7 @@ def resize_to_smaller(teacher: Paddle | str, student: Paddle | str) -> tuple[Pad
         smaller = resized(shape_of(teacher), shape_of(student))[0][2:]
         if UNKNOWN_DIM not in smaller:
             return _resize_to(teacher, smaller), _resize_to(student, smaller)
-        size = _minimum(_runtime_size(teacher), _runtime_size(student))
+        size = ops.minimum(_runtime_size(teacher), _runtime_size(student))
         pool = load_paddle().nn.functional.adaptive_avg_pool2d
         return pool(teacher, size), pool(student, size)
 
@@ -139,7 +138,16 @@ def _adaptable(value: object, width: int, adapter: str) -> Paddle:
     """Return the student's Value that a layer of some width can be built on."""
     require_trainable_program(adapter)
     value = require_in_main_program(find_student(value, "value"), "value")
-    if found := tuple(_check_layer(value, width, adapter)):
+    unfit: list[str] = []
+    if layer_axis(adapter, shape_of(value)) is None:
+        unfit.append(ADAPTER_INPUTS[adapter])
+    if type(width) is not int or width < 1:
+        unfit.append(f"a positive whole number, not {short_repr(width)}")
+    found = [misapplied(adapter, where_of(value, "student"), wanted) for wanted in unfit]
+    if not reaches_parameter(value):
+        where = where_of(value, "student")
+        found.append(misapplied(adapter, where, TRAINABLE_INPUT, help=ADAPTER_CALL))
+    if found:
         raise PairError(*found)
     return value
 
@@ -152,7 +160,7 @@ def _any_value(value: object) -> Paddle:
 def _resize_to(value: Paddle, target: Shape, like: Paddle | None = None) -> Paddle:
     """Resize a map to a target H × W; if it is unknown, it is that of `like` at run time."""
     _require_maps(value)
-    current = _static_size(value)
+    current = shape_of(value)[2:]
     if current == target and UNKNOWN_DIM not in target:
         return value
     size = list(target) if UNKNOWN_DIM not in target else _runtime_size(like)
@@ -162,38 +170,15 @@ def _resize_to(value: Paddle, target: Shape, like: Paddle | None = None) -> Padd
     return functional.adaptive_avg_pool2d(value, size)
 
 
-def _static_size(value: Paddle) -> Shape:
-    return shape_of(value)[2:]
-
-
 def _runtime_size(value: Paddle) -> Paddle:
     """Return H and W as a Value of two integers."""
     return load_paddle().shape(value)[2:]
-
-
-def _check_layer(value: Paddle, width: int, adapter: str) -> Iterator[Diagnostic]:
-    if layer_axis(adapter, shape_of(value)) is None:
-        yield misapplied(adapter, where_of(value, "student"), ADAPTER_INPUTS[adapter])
-    if type(width) is not int or width < 1:
-        wanted = f"a positive whole number, not {short_repr(width)}"
-        yield misapplied(adapter, where_of(value, "student"), wanted)
-    if not reaches_parameter(value):
-        where = where_of(value, "student")
-        yield misapplied(adapter, where, TRAINABLE_INPUT, help=ADAPTER_CALL)
 
 
 def _require_maps(*values: Paddle) -> None:
     no_maps = [where_of(value, "either") for value in values if not is_map(shape_of(value))]
     if no_maps:
         raise PairError(*(misapplied("resize", one, ADAPTER_INPUTS["resize"]) for one in no_maps))
-
-
-def _minimum(a: Paddle, b: Paddle) -> Paddle:
-    paddle = load_paddle()
-    if not is_legacy(a):
-        return paddle.minimum(a, b)
-    # `paddle.minimum` of Paddle 3 accepts no Variables.
-    return append_op("elementwise_min", {"X": a, "Y": b})
 
 
 def _parameters(value: Paddle, shape: list[int], features: int, name: str) -> tuple[Paddle, Paddle]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +18,7 @@ import graphtool as gt
 from graphtool.diagnostics import Severity
 from tests.losses import distill_legacy, reference
 from tests.losses.networks import Merged, convolutions, images, merged
-from tests.networks import ChannelsLast, ConvNext, Encoder, PlainConvolutions, Segmenter, built
+from tests.networks import ChannelsLast, ConvNext, Encoder, PlainConvolutions, built
 
 Array = Any
 
@@ -252,21 +251,6 @@ def test_two_fsp_pairs_are_the_start_and_the_end_of_one_flow() -> None:
     np.testing.assert_allclose(parts[0], ((flows[0] - flows[1]) ** 2).mean(), rtol=1e-4)
     assert total == total_of(parts, [2.0, 1.0])
     assert [pair.student.name for pair in loss.pairs["fsp_relu_3"]] == ["relu_2", "relu_3"]
-
-
-@pytest.mark.slow
-def test_class_scores_of_a_map_are_compared_pixel_by_pixel() -> None:
-    net = merged(lambda: Segmenter(16), lambda: Segmenter(8), (3, 32, 32))
-    name = net.pairs.pairs[0].student.name
-    with net.building():
-        loss = gt.distill_loss(net.merged, net.pairs.pairs[:1])
-    part, theirs, ours = net.run(images(), *loss.parts.values(), *(e(name) for e in _ends(net)))
-    exponentials = [np.exp(scores.astype("float64")) for scores in (theirs, ours)]
-    p, q = (e / e.sum(1, keepdims=True) for e in exponentials)
-
-    assert list(loss.parts) == [f"soft_label_{name}"]
-    assert theirs.shape == (4, 4, 16, 16)
-    np.testing.assert_allclose(part, -(p * np.log(q)).sum(1).mean(), rtol=1e-4)
 
 
 @pytest.mark.pir
@@ -546,20 +530,6 @@ def test_the_form_of_minilm_teaches_relations_inside_the_last_attention() -> Non
     wanted = [reference.attention_relation(*runs[0][at : at + 2]) for at in (4, 6, 8)]
     np.testing.assert_allclose(runs[0][1:4], wanted, rtol=1e-4)
     assert runs[-1][0] < 0.7 * runs[0][0]
-
-
-@pytest.mark.slow
-def test_other_heads_are_split_anew_for_relations() -> None:
-    net = merged(lambda: Vit(8), lambda: Vit(4), (3, 32, 32))
-    plan = net.merged.plan
-    pairs = gt.suggest_pairs(plan.teacher, plan.student, recipe="minilm")
-    options = {"attention_relation": {"heads": 4}}
-    with net.building():
-        with pytest.raises(gt.PairError) as error:
-            gt.distill_loss(net.merged, pairs)
-        typed = f"gt.distill_loss(merged, pairs, options={json.dumps(options)})"
-        assert [found.help for found in error.value.report] == [typed] * 3
-        assert len(gt.distill_loss(net.merged, pairs, options=options).parts) == 3
 
 
 @pytest.mark.slow
