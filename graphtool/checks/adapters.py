@@ -133,17 +133,12 @@ def check_adapter(
     if adapter.resizes and no_maps:
         yield from (misapplied("resize", place, ADAPTER_INPUTS["resize"]) for place in no_maps)
         return
+    layer, (teacher_shape, student_shape) = adapter.layer, shapes
+    if layer is None:
+        return
+    # A resize leaves the channels as they are, but not the size, which `linear` may read.
     if adapter.resizes:
-        shapes = resized(*shapes)
-    if adapter.layer is not None:
-        yield from _check_channels(text, adapter, shapes, where)
-
-
-def _check_channels(
-    text: str, adapter: Adapter, shapes: tuple[Shape, Shape], where: tuple[Where, Where]
-) -> Iterator[Diagnostic]:
-    layer = adapter.layer or ""
-    teacher_shape, student_shape = shapes
+        teacher_shape, student_shape = resized(*shapes)
     teacher, axis = teacher_channels(teacher_shape), layer_axis(layer, student_shape)
     if teacher == UNKNOWN_DIM:
         yield misapplied(layer, where[0], "one whose channels are known")

@@ -249,3 +249,30 @@ def test_attention_behind_softmax_is_refused() -> None:
         report = called("attention_scores", weights, weights, {})
 
     assert [(found.code, found.count) for found in report] == [("GT228", 2)]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda x: paddle.cast(x > 0, "float32"),
+        lambda x: paddle.cast(paddle.argmax(x, axis=1, keepdim=True), "float32"),
+        lambda x: paddle.sign(x) * 2,
+        lambda x: paddle.round(x),
+        lambda x: paddle.ones_like(x),
+    ],
+)
+def test_numbers_that_jump_carry_no_gradient_to_the_student(made: Any) -> None:
+    def jumps(name: str) -> Any:
+        return made(nn.Conv2D(3, 4, 3)(value(name, (-1, 3, 8, 8), "float32"))) * 1.0
+
+    paddle.enable_static()
+    program, other = paddle.static.Program(), paddle.static.Program()
+    with paddle.static.program_guard(program, other):
+        jumps("x")
+    network = gt.read(program)
+    name = [name for name in network.values if name.startswith("scale")][-1]
+    with paddle.static.program_guard(paddle.static.Program(), paddle.static.Program()):
+        single = called("l2", jumps("t"), jumps("s"), {})
+
+    for report in (gt.check_pairs([(name, name)], network, network), single):
+        assert [found.code for found in report] == ["GT348"]

@@ -12,8 +12,6 @@ import pytest
 from paddle import nn
 
 import graphtool as gt
-from graphtool import losses
-from tests.losses.merges import inside
 from tests.merging.networks import Built, build
 
 pytestmark = pytest.mark.pir
@@ -64,40 +62,6 @@ def test_the_recipe_for_logits_teaches_a_network_of_one_class() -> None:
 
     np.testing.assert_allclose(first, np.square(theirs - ours).mean(), rtol=1e-5)
     assert 0 < float(last) < 0.9 * float(first)
-
-
-@pytest.mark.parametrize(
-    "made",
-    [
-        lambda x: paddle.cast(x > 0, "float32"),
-        lambda x: paddle.cast(paddle.argmax(x, axis=1, keepdim=True), "float32"),
-        lambda x: paddle.sign(x) * 2,
-        lambda x: paddle.round(x),
-        lambda x: paddle.ones_like(x),
-    ],
-)
-def test_numbers_that_jump_carry_no_gradient_to_the_student(made: Any) -> None:
-    def network(width: int) -> Built:
-        def forward(image: Any) -> Any:
-            return made(nn.Conv2D(3, 4, 3)(nn.Conv2D(3, 3, width)(image))) * 1.0
-
-        return build(forward, ("image", [-1, 3, 8, 8], "float32"))
-
-    teacher, student = network(1), network(1)
-    merged = gt.merge(
-        teacher.program,
-        student.program,
-        {"image": "image"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-    )
-    name = [name for name in merged.plan.student.values if name.startswith("scale")][-1]
-    told = gt.check_pairs([(name, name)], merged.plan.teacher, merged.plan.student).errors
-    with inside(student), pytest.raises(gt.PairError) as refused:
-        losses.l2(name, name)
-
-    assert [found.code for found in told] == ["GT348"]
-    assert [found.code for found in refused.value.report] == ["GT348"]
 
 
 @pytest.mark.slow
