@@ -169,7 +169,7 @@ def _check_options(
             # Comparing a PIR Value would build an operator.
             is_valid = given is None or (isinstance(given, str) and given in ROLES_OF)
         elif kind is Option.BY:
-            is_valid = isinstance(given, str) and f'"{given}"' in kind.value.split(" or ")
+            is_valid = isinstance(given, str) and given in ("squares", "divergence")
         if not is_valid:
             yield bad_value(loss, option, given, kind.value)
     if weights and not any(weights.values()):

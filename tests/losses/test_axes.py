@@ -108,27 +108,6 @@ def test_an_end_of_ones_own_has_the_axis_of_the_other() -> None:
     np.testing.assert_allclose(value, wanted, rtol=2e-5)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_where_nothing_says_the_axis_a_loss_by_hand_is_refused(loss: str) -> None:
-    student = segmenter(4)
-    merged = merged_of(segmenter(8), student)
-    with inside(student):
-        ends = [
-            paddle.reshape(end("add_1"), [-1, 6, 6, 19]) for end in (merged.teacher, merged.student)
-        ]
-        before = sizes(student)
-        with pytest.raises(gt.PairError) as refused:
-            losses.BY_NAME[loss](*ends)
-
-        (found,) = refused.value.report
-        assert found.code == "GT336"
-        assert found.message.startswith(f"`{loss}`: the class axis of ")
-        assert found.message.endswith("[-1, 6, 6, 19], is unknown")
-        assert found.help is not None
-        assert found.help.endswith("axis=1)")
-        assert sizes(student) == before
-
-
 BY_HAND: dict[str, tuple[Any, int]] = {
     "divided": (lambda end: end / 2, 1),
     "cut": (lambda end: end[:, :, :3], 1),
@@ -247,11 +226,19 @@ def test_where_nothing_says_the_axis_a_pair_is_refused_until_it_is_said() -> Non
     name = next(reversed([name for name in merged.plan.student.values if name.startswith("add")]))
     pairs = [(name, name, "kl")]
     (told,) = gt.check_pairs(pairs, merged.plan.teacher, merged.plan.student).errors
-    with inside(student), pytest.raises(gt.PairError) as refused:
-        gt.distill_loss(merged, pairs)
+    with inside(student):
+        before = sizes(student)
+        with pytest.raises(gt.PairError) as refused:
+            gt.distill_loss(merged, pairs)
+        with pytest.raises(gt.PairError) as by_hand:
+            losses.kl(name, name)
+        assert sizes(student) == before
     (found,) = refused.value.report.errors
+    (alone,) = by_hand.value.report
 
-    assert told.code == found.code == "GT336"
+    assert told.code == found.code == alone.code == "GT336"
+    assert alone.message.endswith("[-1, 7, 4], is unknown")
+    assert alone.help == f'gt.losses.kl("teacher_{name}", "{name}", axis=2)'
     assert found.help == 'gt.distill_loss(merged, pairs, options={"kl": {"axis": 2}})'
     for axis in (1, 2, -1):
         options = {"kl": {"axis": axis}}

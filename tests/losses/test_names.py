@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import graphtool as gt
 from graphtool import losses
+from graphtool.loss_specs import named_losses
 from tests.losses import reference
 from tests.losses.merges import FEED, built, inside, merged_with
 
@@ -179,6 +181,14 @@ def test_the_losses_that_pairs_can_name_are_public_here() -> None:
     assert len(losses.__all__) == len(set(losses.__all__))
     assert all(loss is getattr(losses, name) for name, loss in losses.BY_NAME.items())
     assert gt.losses is losses
+
+
+def test_the_table_says_which_options_each_formula_has() -> None:
+    assert list(named_losses()) == list(losses.BY_NAME)
+    for name, spec in named_losses().items():
+        parameters = signature(losses.BY_NAME[name]).parameters.values()
+        options = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
+        assert list(spec.options) == options, name
 
 
 @pytest.mark.pir
