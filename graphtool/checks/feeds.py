@@ -146,11 +146,9 @@ def _free_student_feed(plan: MergePlan, value: Value, name: str) -> str | None:
     """Return the most likely student feed for an unmapped one, unless another is mapped to it."""
     if name in plan.student.feeds and are_shareable(value, plan.student.values[name]):
         return name
-    nearest = nearest_feed(value, name, plan.student)
+    nearest = _nearest_feed(value, name, plan.student)
     taken = {new for old, new in plan.feed_map if old in plan.teacher.feeds}
-    if nearest is None or nearest in taken:
-        return None
-    return nearest if are_shareable(value, plan.student.values[nearest]) else None
+    return None if nearest in taken else nearest
 
 
 @check("GT215")
@@ -433,42 +431,32 @@ def guess_feeds(teacher: Graph, student: Graph) -> tuple[FeedGuess, ...]:
     A matching feed of the same name comes first, then the only matching one, unless it matches
     another teacher feed too. Feeds match if dtype, rank and known dims are equal.
     """
-    student_feeds = {name: student.values[name] for name in student.feeds}
     same_name = {
         name
         for name in teacher.feeds
-        if name in student_feeds and are_shareable(teacher.values[name], student_feeds[name])
+        if name in student.feeds and are_shareable(teacher.values[name], student.values[name])
     }
-    free = [value for name, value in student_feeds.items() if name not in same_name]
-    others = [teacher.values[name] for name in teacher.feeds if name not in same_name]
-    matches_by_type = {
-        _type(feed): [value.name for value in free if are_shareable(feed, value)]
-        for feed in {_type(feed): feed for feed in others}.values()
+    free = [student.values[name] for name in student.feeds if name not in same_name]
+    matches = {
+        name: [value.name for value in free if are_shareable(teacher.values[name], value)]
+        for name in teacher.feeds
+        if name not in same_name
     }
-    matches = {feed.name: matches_by_type[_type(feed)] for feed in others}
     uses = Counter(chain.from_iterable(matches.values()))
-    guesses = {name: _guess(name, matches[name], uses, index) for index, name in enumerate(matches)}
-    why = "has the same name, and fits"
-    return tuple(guesses.get(name) or FeedGuess(name, name, why) for name in teacher.feeds)
-
-
-def _type(feed: Value) -> tuple[str | None, Shape | None]:
-    return feed.dtype, feed.shape
-
-
-def _guess(name: str, matches: Sequence[str], uses: Mapping[str, int], index: int) -> FeedGuess:
-    """Guess for a teacher feed without a match of its name; `index` is its position among those.
-
-    `uses` counts the teacher feeds that each student feed matches.
-    """
-    if not matches:
-        return FeedGuess(name, None, "no student feed fits: it is the teacher's alone")
-    if len(matches) == 1 and uses[matches[0]] == 1:
-        return FeedGuess(name, matches[0], "is the only one whose shape and dtype fit")
-    start = max(0, min(index - _MAX_COMPARED // 2, len(matches) - _MAX_COMPARED))
-    nearest = closest(name, matches[start : start + _MAX_COMPARED], cutoff=0.0)[0]
-    why = f"may be one of {listed(matches, _MAX_LISTED, quote='')}"
-    return FeedGuess(name, nearest, why, is_clear=False)
+    guesses = {name: FeedGuess(name, name, "has the same name, and fits") for name in same_name}
+    for index, (name, fitting) in enumerate(matches.items()):
+        if not fitting:
+            why = "no student feed fits: it is the teacher's alone"
+            guesses[name] = FeedGuess(name, None, why)
+        elif len(fitting) == 1 and uses[fitting[0]] == 1:
+            why = "is the only one whose shape and dtype fit"
+            guesses[name] = FeedGuess(name, fitting[0], why)
+        else:
+            start = max(0, min(index - _MAX_COMPARED // 2, len(fitting) - _MAX_COMPARED))
+            nearest = closest(name, fitting[start : start + _MAX_COMPARED], cutoff=0.0)[0]
+            why = f"may be one of {listed(fitting, _MAX_LISTED, quote='')}"
+            guesses[name] = FeedGuess(name, nearest, why, is_clear=False)
+    return tuple(guesses[name] for name in teacher.feeds)
 
 
 def are_shareable(teacher: Value, student: Value) -> bool:
@@ -481,23 +469,13 @@ def are_shareable(teacher: Value, student: Value) -> bool:
     return same_rank and shapes_agree(teacher.shape[1:], student.shape[1:])
 
 
-def nearest_feed(feed: Value | None, name: str, student: Graph) -> str | None:
-    """Return the most likely student feed: the matching one with the nearest name.
-
-    If it is the only match its name does not count; without a match any similar name will do.
-    """
-    matches = [
-        student_name
-        for student_name in student.feeds
-        if feed is None or are_shareable(feed, student.values[student_name])
-    ]
+def _nearest_feed(feed: Value, name: str, student: Graph) -> str | None:
+    """Return the student feed that fits and has the nearest name, or is the only one that fits."""
+    matches = [other for other in student.feeds if are_shareable(feed, student.values[other])]
     nearest = closest(name, matches, cutoff=_MIN_SIMILARITY)
     if nearest:
         return nearest[0]
-    if len(matches) == 1:
-        return matches[0]
-    similar = closest(name, student.feeds, cutoff=_MIN_SIMILARITY)
-    return similar[0] if similar else None
+    return matches[0] if len(matches) == 1 else None
 
 
 def corrected_feed_map(plan: MergePlan) -> Mapping[str, str]:
@@ -505,26 +483,20 @@ def corrected_feed_map(plan: MergePlan) -> Mapping[str, str]:
 
     A teacher feed that matches no student feed is mapped to its own name with the prefix.
     """
-    given = [name for name, _ in plan.feed_map if name in plan.teacher.feeds]
-    ordered = dict.fromkeys((*given, *plan.teacher.feeds))
-    return {name: _corrected_target(plan, name) for name in ordered}
-
-
-def _corrected_target(plan: MergePlan, name: str) -> str:
-    value, new_name = plan.teacher.values[name], plan.prefix + name
-    if name in plan.separate_feeds:
-        return new_name
-    given = dict(plan.feed_map).get(name) or _misspelt_target(plan, name)
-    if given in plan.student.feeds and are_shareable(value, plan.student.values[given]):
-        return given
-    nearest = nearest_feed(value, given or name, plan.student)
-    if nearest is None or not are_shareable(value, plan.student.values[nearest]):
-        return new_name
-    return nearest
-
-
-def _misspelt_target(plan: MergePlan, name: str) -> str | None:
-    """Return the target of a key that is not a teacher feed, but similar to this one."""
-    unknown = {key: target for key, target in plan.feed_map if key not in plan.teacher.feeds}
-    nearest = closest(name, unknown, cutoff=_MIN_SIMILARITY)
-    return unknown[nearest[0]] if nearest else None
+    given = dict(plan.feed_map)
+    unknown = {key: target for key, target in given.items() if key not in plan.teacher.feeds}
+    corrected: dict[str, str] = {}
+    for name in dict.fromkeys(
+        (*(name for name in given if name not in unknown), *plan.teacher.feeds)
+    ):
+        value, target = plan.teacher.values[name], given.get(name)
+        if target is None and (misspelt := closest(name, unknown, cutoff=_MIN_SIMILARITY)):
+            target = unknown[misspelt[0]]
+        if name in plan.separate_feeds:
+            target = None
+        elif target not in plan.student.feeds or not are_shareable(
+            value, plan.student.values[target]
+        ):
+            target = _nearest_feed(value, target or name, plan.student)
+        corrected[name] = target or plan.prefix + name
+    return corrected

@@ -160,10 +160,19 @@ def _find_in_teachers(name: str, merges: tuple[Merged, ...]) -> Paddle:
     matching = [merged for merged in merges if name.startswith(merged.prefix)]
     if matching:
         return max(matching, key=lambda merged: len(merged.prefix)).teacher(name)
-    errors = [_unknown_name_errors(merged, name) for merged in merges]
-    having = [merged for merged, found in zip(merges, errors, strict=True) if not found]
+    having: list[Merged] = []
+    unknown: list[Diagnostic] = []
+    for merged in merges:
+        try:
+            merged.teacher_name(name)
+            having.append(merged)
+        except ReadError as error:  # noqa: PERF203  # all teachers are asked
+            if is_unknown_name(error):
+                unknown += error.report.errors
+            else:
+                having.append(merged)
     if not having:
-        raise ReadError(*(one for found in errors for one in found))
+        raise ReadError(*unknown)
     if len(having) > 1:
         prefixes = [merged.prefix for merged in having]
         raise ReadError(
@@ -174,15 +183,6 @@ def _find_in_teachers(name: str, merges: tuple[Merged, ...]) -> Paddle:
             )
         )
     return having[0].teacher(name)
-
-
-def _unknown_name_errors(merged: Merged, name: str) -> tuple[Diagnostic, ...]:
-    """Return the errors of a lookup in a teacher that does not know the name at all."""
-    try:
-        merged.teacher_name(name)
-    except ReadError as error:
-        return error.report.errors if is_unknown_name(error) else ()
-    return ()
 
 
 def as_number(given: object) -> float | None:
