@@ -72,33 +72,23 @@ def test_the_teachers_side_may_have_the_name_that_merging_gives_it():
 
 
 @pytest.mark.parametrize(
-    ("pairs", "options", "said"),
+    ("pairs", "options", "named"),
     [
-        ("pairs.toml", {}, ["`pairs` is `'pairs.toml'`; wanted a PairSet, or a list of pairs"]),
-        (None, {}, ["`pairs` is `None`; wanted a PairSet, or a list of pairs"]),
-        (
-            [("relu_0",), _PAIR, (*_PAIR, "l2", 2.0)],
-            {},
-            [
-                f"`pairs[{place}]` is `{given}`; "
-                "wanted a Pair, or (teacher name, student name) with or without a loss"
-                for place, given in (
-                    (0, "('relu_0',)"),
-                    (2, "('relu_0', 'relu_0', 'l2', 2.0)"),
-                )
-            ],
-        ),
-        ([_PAIR], {"kl": 4}, ["`options` is `{'kl': 4}`; wanted a mapping to mappings"]),
+        ("pairs.toml", {}, ["pairs"]),
+        (None, {}, ["pairs"]),
+        ([("relu_0",), _PAIR, (*_PAIR, "l2", 2.0)], {}, ["pairs[0]", "pairs[2]"]),
+        ([_PAIR], {"kl": 4}, ["options"]),
     ],
 )
-def test_what_are_no_pairs_or_options_is_refused_by_type(pairs, options, said):
+def test_what_are_no_pairs_or_options_is_refused_by_type(pairs, options, named):
     graph = _graph("x", 4)
 
     with pytest.raises(UsageError) as raised:
         checks.check_pairs(pairs, graph, graph, options=options)
 
-    assert [found.message for found in raised.value.report] == said
-    assert codes(raised.value.report) == ["GT248"] * len(said)
+    assert codes(raised.value.report) == ["GT248"] * len(named)
+    for found, name in zip(raised.value.report, named):
+        assert found.message.startswith(f"`{name}` is `")
 
 
 def test_all_pairs_are_looked_at():

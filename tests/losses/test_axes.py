@@ -84,16 +84,17 @@ def test_a_loss_by_name_its_pair_and_an_axis_that_is_said_are_one_number(
     assert wanted > 1e-3
 
 
-def test_a_map_in_either_layout_is_a_pair_for_a_softmax() -> None:
+def test_maps_in_two_layouts_are_compared_by_their_classes() -> None:
     student = segmenter(4, last=True)
     merged = merged_of(segmenter(8), student)
     with inside(student):
         total = gt.distill_loss(merged, [("add_1", "add_1", "kl")]).total
+        called = losses.kl("add_1", "add_1")
         ends = merged.teacher("add_1"), merged.student("add_1")
-    value, theirs, ours = student.run(IMAGE, total, *ends)
+    *values, theirs, ours = student.run(IMAGE, total, called, *ends)
 
     wanted = reference.kl(np.moveaxis(theirs, 1, -1), ours, 4)
-    np.testing.assert_allclose(value, wanted, rtol=2e-5)
+    np.testing.assert_allclose(values, [wanted] * 2, rtol=2e-5)
 
 
 def test_an_end_of_ones_own_has_the_axis_of_the_other() -> None:
