@@ -4,7 +4,7 @@ A rule is one generator with one code. It sees only a MergePlan, which is plain 
 package registers the rules.
 """
 
-from graphtool.checks import feeds, names, networks, parameters
+from graphtool.checks import names, parameters
 from graphtool.checks.feeds import FeedGuess, guess_feed_map, guess_feeds
 from graphtool.checks.pairs import check_pairs
 from graphtool.checks.plan import (
@@ -27,11 +27,9 @@ __all__ = [
     "check",
     "check_names",
     "check_pairs",
-    "feeds",
     "guess_feed_map",
     "guess_feeds",
     "names",
-    "networks",
     "not_checked",
     "parameters",
     "persistable_names",
