@@ -38,7 +38,7 @@ from graphtool.backend.tensors import (
     share_tensors,
 )
 from graphtool.both import Both
-from graphtool.checks.operators import side_effects
+from graphtool.checks.networks import side_effects
 from graphtool.diagnostics import (
     Call,
     Diagnostic,

@@ -78,9 +78,9 @@ def find_weights(
     if student_weights:
         raise MergeError(
             scope_collision(
-                f"`{student_weights[0]}` is the student's tensor in the Scope to load from",
-                where=[Where(role="teacher", value=name) for name in student_weights[:5]],
-                help="load the teacher's weights in a separate Scope, or from a file",
+                student_weights,
+                [Where(role="teacher", value=name) for name in student_weights[:5]],
+                loading=True,
             )
         )
     if missing:

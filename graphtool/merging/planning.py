@@ -13,8 +13,7 @@ from graphtool.backend.live import is_live
 from graphtool.backend.paddle import Paddle
 from graphtool.backend.tensors import initialised_tensors
 from graphtool.both import NO_NAMES, Both
-from graphtool.checks.arguments import check_arguments
-from graphtool.checks.plan import MergePlan, ParametersWhen, plan_without_facts
+from graphtool.checks.plan import MergePlan, ParametersWhen, check_arguments, plan_without_facts
 from graphtool.diagnostics import UsageError
 from graphtool.facts import DeviceFacts, ScopeFacts
 from graphtool.graph import Graph, ProgramKind

@@ -20,8 +20,8 @@ from graphtool.backend.live import (
     translate,
 )
 from graphtool.backend.paddle import Paddle, in_mode, is_legacy, load_paddle, program_lock
+from graphtool.checks.fits import probabilities
 from graphtool.checks.networks import already_minimized
-from graphtool.checks.softmax_inputs import probabilities
 from graphtool.diagnostics import (
     Diagnostic,
     GraphtoolError,

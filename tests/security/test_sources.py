@@ -22,11 +22,8 @@ PLAIN = {"json.loads", "np.load", "yaml.load", "inputs.teacher.load", "load"}
 IMPORTING = {"import_module", "resolve_name"}
 IMPORTERS = {
     "__init__.py",
-    "checks/__init__.py",
     "cli/_explain.py",
     "cli/_running.py",
-    "loss_specs.py",
-    "losses/__init__.py",
     "evidence/samples.py",
     "sources/_builder.py",
     "backend/paddle.py",
