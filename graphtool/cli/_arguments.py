@@ -54,7 +54,7 @@ _SHARED_HELP = "a parameter to have in common: the student's"
 _RENDER_HELP = "also draw what is printed, as FILE ends (.svg)"
 _OUTPUT_HELP = "a .svg (default: TEACHER-STUDENT.svg), .png, .pdf, .html or .dot; - prints DOT"
 _GRAPH_HELP = "also write the Values to a .csv, or the graph to a .graphml"
-_PAIRS_HELP = "pairs to check as well: a recipe, or a .yml of PaddleClas, PaddleOCR, PaddleSlim"
+_PAIRS_HELP = "pairs to check as well: a recipe, or a .yml of PaddleClas or PaddleOCR"
 _FEED_HELP = "feed map, teacher=student; guessed if clear"
 
 

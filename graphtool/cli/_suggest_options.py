@@ -17,7 +17,7 @@ _PRESETS = "logits", "features", "transformer", "overhaul", "attention", "fitnet
 _TAPS = "after-activation", "before-activation", "before-norm", "last-convolution"
 _PRESET_HELP = f"a published form: {_PRESETS[0]} (gains most), {', '.join(_PRESETS[1:])}"
 _TAP_HELP = f"{', '.join(_TAPS[:-1])} or {_TAPS[-1]}"
-_CONFIG_HELP = "print a configuration: paddleclas, paddleocr or yaml"
+_CONFIG_HELP = "print a configuration: paddleclas or paddleocr"
 
 # Options, and those that they cannot be combined with.
 _EXCLUDED = {
@@ -64,7 +64,7 @@ def check_suggest(args: Namespace) -> None:
     message, advice = _contradiction(args), "graphtool suggest-pairs --help"
     if message is None and args.output is not None and not _names_recipe(args.output):
         message = f"argument --output: `{args.output}` is no `.toml`, as a recipe is"
-        advice = "-o pairs.toml, or --as yaml > pairs.yaml for a configuration"
+        advice = "-o pairs.toml, or --as paddleclas > clas.yml for a configuration"
     if message is not None:
         raise UsageError(wrong_usage(message, help=advice))
 

@@ -17,10 +17,11 @@ from graphtool.losses._networks import MergedNetworks
 from graphtool.matching import End, Kind, Pair, PairSet
 from graphtool.matching.pairs import Relation, end_of
 from graphtool.matching.problems import moved_value
-from graphtool.matching.recipe import Recipe, read_recipe, recipe_text
+from graphtool.matching.recipe import Recipe, recipe_text
 from graphtool.merging import Merged
 from graphtool.selectors import find
 from graphtool.structure import Role
+from graphtool.toolkits import read_recipe
 
 __all__ = ["LossPart", "PairSelection", "options_of", "parts_of", "select_pairs"]
 

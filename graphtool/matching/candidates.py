@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from graphtool.both import Both
 from graphtool.diagnostics import counted
 from graphtool.graph import dims_agree
-from graphtool.matching.align import align
-from graphtool.matching.candidate import Candidate
 from graphtool.matching.pairs import Kind
 from graphtool.matching.relations import describe_both
 from graphtool.matching.score import Scorer
 from graphtool.structure import (
     Head,
     Neck,
+    Role,
     Section,
     Structure,
     Tap,
@@ -25,13 +25,65 @@ from graphtool.structure import (
     split_section,
 )
 
-__all__ = ["attention_projections", "candidates", "unique"]
+__all__ = [
+    "Candidate",
+    "align",
+    "attention_projections",
+    "can_pair",
+    "candidates",
+    "common_pair_kind",
+    "pair_kind",
+    "unique",
+]
+
+_T = TypeVar("_T")
 
 # A pair of sections must fit better than this to count: five pairs at different resolutions are
 # worth less than four at equal ones.
 _LEAST_FIT = 0.6
 # The rank of one vector per sample.
 _VECTORS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Two Values that may be paired, with the reasons of the rule that found them."""
+
+    kind: Kind
+    teacher: str
+    student: str
+    why: tuple[str, ...]
+
+
+_KIND_BY_ROLE = {
+    Role.LOGITS: Kind.LOGITS,
+    Role.EMBEDDING: Kind.EMBEDDING,
+    Role.STAGE_END: Kind.STAGE,
+    Role.HIDDEN_STATE: Kind.HIDDEN_STATE,
+    Role.ATTENTION: Kind.ATTENTION,
+}
+
+
+def pair_kind(structure: Structure, name: str) -> Kind:
+    """Return the kind of pair that a Value can be in."""
+    kind = _KIND_BY_ROLE.get(structure.role(name))
+    if kind is not None:
+        return kind
+    rank = structure.graph.values[name].rank
+    return Kind.HIDDEN_STATE if rank == 3 and structure.encoder is not None else Kind.FEATURE
+
+
+def common_pair_kind(
+    teacher: Structure, teacher_name: str, student: Structure, student_name: str
+) -> Kind:
+    """Return the kind of two Values where it is the same, else `feature`."""
+    kind = pair_kind(teacher, teacher_name)
+    return kind if kind is pair_kind(student, student_name) else Kind.FEATURE
+
+
+def can_pair(teacher: Kind, student: Kind) -> bool:
+    """Return whether Values of two kinds can form a pair; a stage end is also a feature map."""
+    return teacher is student or {teacher, student} == {Kind.STAGE, Kind.FEATURE}
 
 
 def candidates(comparison: Scorer) -> tuple[Candidate, ...]:
@@ -394,3 +446,41 @@ def _block_counts(section: Section, names: Mapping[str, str]) -> str:
     if len(kinds) > 2:
         return counted(len(section.blocks), "block")
     return " and ".join(f"{count} × {kind[:1].lower()}{kind[1:]}" for kind, count in kinds.items())
+
+
+def align(
+    teacher: Sequence[_T], student: Sequence[_T], gain: Callable[[_T, _T], float]
+) -> list[tuple[_T, _T]]:
+    """Match two sequences in order so that the sum of gains is largest.
+
+    Items without a positive gain stay unmatched. Computes len(teacher) · len(student) gains
+    (Needleman and Wunsch 1970). Among equal sums the later items match, the student's before the
+    teacher's.
+    """
+    gains = [
+        [max(0.0, gain(of_teacher, of_student)) for of_student in student] for of_teacher in teacher
+    ]
+    best = _largest_sums(gains)
+    pairs: list[tuple[_T, _T]] = []
+    row, column = len(teacher), len(student)
+    while row and column:
+        here = gains[row - 1][column - 1]
+        if here and best[row][column] == best[row - 1][column - 1] + here:
+            row, column = row - 1, column - 1
+            pairs.append((teacher[row], student[column]))
+        elif best[row][column] == best[row - 1][column]:
+            row -= 1
+        else:
+            column -= 1
+    return pairs[::-1]
+
+
+def _largest_sums(gains: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Fill the table of largest sums over the first `row` and `column` items."""
+    width = len(gains[0]) if gains else 0
+    table = [[0.0] * (width + 1) for _ in range(len(gains) + 1)]
+    for row, line in enumerate(gains, 1):
+        for column, here in enumerate(line, 1):
+            matched = table[row - 1][column - 1] + here
+            table[row][column] = max(table[row - 1][column], table[row][column - 1], matched)
+    return table

@@ -10,7 +10,7 @@ from graphtool.both import Both
 from graphtool.diagnostics import PairError, ReadError, Report
 from graphtool.graph import Graph
 from graphtool.matching import problems
-from graphtool.matching.candidate import Candidate, can_pair, common_pair_kind, pair_kind
+from graphtool.matching.candidates import Candidate, can_pair, common_pair_kind, pair_kind
 from graphtool.matching.evidence import Evidence
 from graphtool.matching.pairs import Pair, PairSet
 from graphtool.matching.relations import describe_both

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from graphtool.diagnostics import PairError, Report
 from graphtool.matching import problems
-from graphtool.matching.candidate import Candidate, can_pair, pair_kind
+from graphtool.matching.candidates import Candidate, can_pair, pair_kind
 from graphtool.matching.pairs import PairSet
 from graphtool.matching.score import Scorer
 from graphtool.matching.suggest import check_limit, pair_of, pairs_of

@@ -12,8 +12,7 @@ from graphtool.arguments import bad_argument
 from graphtool.backend.paddle import Paddle
 from graphtool.diagnostics import Diagnostic, PairError, Report, Severity, UsageError, counted
 from graphtool.matching import problems
-from graphtool.matching.candidate import Candidate
-from graphtool.matching.candidates import attention_projections, candidates, unique
+from graphtool.matching.candidates import Candidate, attention_projections, candidates, unique
 from graphtool.matching.evidence import BATCHES, check_samples, gather
 from graphtool.matching.pairs import Alternative, Kind, Pair, PairSet, end_of
 from graphtool.matching.presets import PRESETS, PresetName
