@@ -94,10 +94,19 @@ def candidates(comparison: Scorer) -> tuple[Candidate, ...]:
     """
     teacher, student = comparison.teacher, comparison.student
     outputs = tuple(_outputs(teacher, student))
+    has_heads = bool(teacher.heads and student.heads)
+    # The inputs of the classifiers are the next most common choice after the logits.
+    embeddings = [side.heads[0].embedding if has_heads else None for side in (teacher, student)]
     found = (
-        *(pair for pair in outputs if _has_equal_classes(teacher, student, pair)),
+        # Logits compare one to one where there are equally many classes.
+        *(
+            pair
+            for pair in outputs
+            if pair.kind is not Kind.LOGITS
+            or dims_agree(teacher.channels(pair.teacher), student.channels(pair.student))
+        ),
         *_encoder_layers(teacher, student),
-        *_embeddings(teacher, student),
+        *_if_known(Kind.EMBEDDING, *embeddings, why=("the input of the classifier in both",)),
         *_necks(comparison),
         *_sections(comparison),
         *outputs,
@@ -173,13 +182,6 @@ def _outputs(teacher: Structure, student: Structure) -> Iterator[Candidate]:
     yield from _heads(teacher, student)
 
 
-def _has_equal_classes(teacher: Structure, student: Structure, pair: Candidate) -> bool:
-    """Return whether outputs compare one to one: logits need equally many classes."""
-    if pair.kind is not Kind.LOGITS:
-        return True
-    return dims_agree(teacher.channels(pair.teacher), student.channels(pair.student))
-
-
 def _is_detector(structure: Structure) -> bool:
     """Return whether the outputs are several maps or sequences of different things.
 
@@ -206,13 +208,6 @@ def _feature_outputs(teacher: Structure, student: Structure) -> Iterator[Candida
     ranks = teacher.graph.values[names[0]].rank, student.graph.values[names[1]].rank
     if not any(head.classifies for head in main) and ranks[0] == ranks[1]:
         yield Candidate(Kind.FEATURE, *names, ("what both networks end in",))
-
-
-def _embeddings(teacher: Structure, student: Structure) -> Iterator[Candidate]:
-    """Pair the inputs of the classifiers, the next most common choice after the logits."""
-    if teacher.heads and student.heads:
-        ends = teacher.heads[0].embedding, student.heads[0].embedding
-        yield from _if_known(Kind.EMBEDDING, *ends, ("the input of the classifier in both",))
 
 
 def _heads(teacher: Structure, student: Structure) -> Iterator[Candidate]:
@@ -460,7 +455,12 @@ def align(
     gains = [
         [max(0.0, gain(of_teacher, of_student)) for of_student in student] for of_teacher in teacher
     ]
-    best = _largest_sums(gains)
+    # The largest sums of gains over the first `row` and `column` items.
+    best = [[0.0] * (len(student) + 1) for _ in range(len(teacher) + 1)]
+    for row, line in enumerate(gains, 1):
+        for column, here in enumerate(line, 1):
+            matched = best[row - 1][column - 1] + here
+            best[row][column] = max(best[row - 1][column], best[row][column - 1], matched)
     pairs: list[tuple[_T, _T]] = []
     row, column = len(teacher), len(student)
     while row and column:
@@ -473,14 +473,3 @@ def align(
         else:
             column -= 1
     return pairs[::-1]
-
-
-def _largest_sums(gains: Sequence[Sequence[float]]) -> list[list[float]]:
-    """Fill the table of largest sums over the first `row` and `column` items."""
-    width = len(gains[0]) if gains else 0
-    table = [[0.0] * (width + 1) for _ in range(len(gains) + 1)]
-    for row, line in enumerate(gains, 1):
-        for column, here in enumerate(line, 1):
-            matched = table[row - 1][column - 1] + here
-            table[row][column] = max(table[row - 1][column], table[row][column - 1], matched)
-    return table

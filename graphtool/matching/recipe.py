@@ -40,7 +40,7 @@ from graphtool.matching.fingerprint import (
     split_fingerprint,
 )
 from graphtool.matching.pairs import End, Kind, Pair, PairSet, Relation, end_of
-from graphtool.matching.presets import adapter_for
+from graphtool.matching.relations import adapter_for
 from graphtool.matching.score import Scorer
 from graphtool.matching.suggest import pair_of
 from graphtool.ops import kind_of, kind_of_type
