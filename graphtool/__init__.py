@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         match_shapes,
         partners,
     )
-    from graphtool.matching.recipe import Recipe, read_recipe, write_recipe
+    from graphtool.matching.recipe import Recipe, write_recipe
     from graphtool.merging import Merged, Verification, merge
     from graphtool.merging.checking import check_merge
     from graphtool.merging.folder import load_merged, save_merged
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from graphtool.selectors import find
     from graphtool.sources import read
     from graphtool.sources.layers import Network, from_layer
+    from graphtool.toolkits import read_recipe
     from graphtool.training import (
         Checkpoint,
         Evaluation,
@@ -140,7 +141,7 @@ _NAMES_BY_MODULE = {
         "match_shapes",
         "partners",
     ),
-    "matching.recipe": ("Recipe", "read_recipe", "write_recipe"),
+    "matching.recipe": ("Recipe", "write_recipe"),
     "merging": ("Merged", "Verification", "merge"),
     "merging.checking": ("check_merge",),
     "merging.folder": ("load_merged", "save_merged"),
@@ -149,6 +150,7 @@ _NAMES_BY_MODULE = {
     "rendering": ("Picture", "render"),
     "rendering.interchange": ("write_graph",),
     "selectors": ("find",),
+    "toolkits": ("read_recipe",),
     "training": (
         "Checkpoint",
         "Evaluation",

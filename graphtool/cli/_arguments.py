@@ -39,7 +39,7 @@ _SHARED_HELP = "a parameter to have in common: the student's"
 _RENDER_HELP = "also draw what is printed, as FILE ends (.svg)"
 _OUTPUT_HELP = "a .svg (default: TEACHER-STUDENT.svg), .png, .pdf, .html or .dot; - prints DOT"
 _GRAPH_HELP = "also write the Values to a .csv, or the graph to a .graphml"
-_PAIRS_HELP = "pairs to check as well: a recipe, or a .yml of PaddleClas, PaddleOCR, PaddleSlim"
+_PAIRS_HELP = "pairs to check as well: a recipe, or a .yml of PaddleClas or PaddleOCR"
 _FEED_HELP = "feed map, teacher=student; guessed if clear"
 _INPUT_HELP = (
     "shape of a sample for module:callable: 3,224,224 or NAME=3,224,224:float32, NAME as in forward"
@@ -50,7 +50,7 @@ _PRESETS = "logits", "features", "transformer", "overhaul", "attention", "fitnet
 _TAPS = "after-activation", "before-activation", "before-norm", "last-convolution"
 _PRESET_HELP = f"a published form: {_PRESETS[0]} (gains most), {', '.join(_PRESETS[1:])}"
 _TAP_HELP = f"{', '.join(_TAPS[:-1])} or {_TAPS[-1]}"
-_CONFIG_HELP = "print a configuration: paddleclas, paddleocr or yaml"
+_CONFIG_HELP = "print a configuration: paddleclas or paddleocr"
 
 # Options, and those that they cannot be combined with.
 _EXCLUDED = {
@@ -323,7 +323,7 @@ def _check_suggest(args: Namespace) -> None:
     message, advice = _contradiction(args), "graphtool suggest-pairs --help"
     if message is None and args.output is not None and not _names_recipe(args.output):
         message = f"argument --output: `{args.output}` is no `.toml`, as a recipe is"
-        advice = "-o pairs.toml, or --as yaml > pairs.yaml for a configuration"
+        advice = "-o pairs.toml, or --as paddleclas > clas.yml for a configuration"
     if message is not None:
         raise UsageError(wrong_usage(message, help=advice))
 

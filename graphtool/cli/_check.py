@@ -74,7 +74,7 @@ class _CheckResult:
 def _check_pairs(args: Namespace, teacher: Graph, student: Graph) -> tuple[Report, PairSet | None]:
     if args.pairs is None:
         return Report(), None
-    from graphtool.matching.recipe import read_recipe
+    from graphtool.toolkits import read_recipe
 
     try:
         # A Path, as a string of several lines is taken for the text of a recipe.

@@ -61,7 +61,7 @@ def _subject(args: Namespace) -> Subject:
 def _pairs(teacher: Graph, student: Graph, recipe: str | None) -> PairSet:
     if recipe is None:
         return suggest_pairs(teacher, student)
-    from graphtool.matching.recipe import read_recipe
+    from graphtool.toolkits import read_recipe
 
     # A Path, as a string of several lines is taken for the text of a recipe.
     return read_recipe(Path(recipe), teacher=teacher, student=student).pairs

@@ -164,13 +164,13 @@ def _check_config(pairs: PairSet, name: str | None) -> None:
     Raises UsageError: GT320.
     """
     if name is not None:
-        from graphtool.matching.configs import check_export
+        from graphtool.toolkits import check_export
 
         check_export(pairs, name)
 
 
 def _configuration(pairs: PairSet, name: str) -> str:
-    from graphtool.matching.configs import check_export, export
+    from graphtool.toolkits import check_export, export
 
     text = export(pairs, name)
     show_report(check_export(pairs, name))

@@ -14,7 +14,7 @@ from graphtool.backend.paddle import Paddle
 from graphtool.diagnostics import Report, counted
 from graphtool.matching.explanation import Explanation, as_pair_set
 from graphtool.matching.pairs import Pair, PairSet
-from graphtool.matching.presets import PresetName
+from graphtool.matching.suggest import PresetName
 from graphtool.sources import Source
 from graphtool.structure import Structure, Tap, analyse
 

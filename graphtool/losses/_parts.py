@@ -21,11 +21,12 @@ from graphtool.losses._values import as_number, is_in_main_program, is_value, sh
 from graphtool.matching import End, Kind, Pair, PairSet
 from graphtool.matching.pairs import Relation, end_of
 from graphtool.matching.problems import moved_value
-from graphtool.matching.recipe import Recipe, read_recipe, recipe_text
+from graphtool.matching.recipe import Recipe, recipe_text
 from graphtool.merging import Merged
 from graphtool.selectors import find
 from graphtool.structure import Role, analyse
 from graphtool.text import string_literal
+from graphtool.toolkits import read_recipe
 
 __all__ = [
     "LossPart",

@@ -41,7 +41,7 @@ from graphtool.files import (
 )
 from graphtool.graph import Graph, Origin, ProgramKind, Value, fits_shape
 from graphtool.matching import PairSet
-from graphtool.matching.recipe import is_configuration, read_recipe, recipe_text
+from graphtool.matching.recipe import recipe_text
 from graphtool.merging._digests import missing_pairs_warnings, verified_tensors, with_digest
 from graphtool.merging._manifest import (
     MANIFEST_FILE,
@@ -74,6 +74,7 @@ from graphtool.sources import read
 from graphtool.sources.layers import Network
 from graphtool.staging import is_stage, tidy
 from graphtool.text import shell_option
+from graphtool.toolkits import is_configuration, read_recipe
 
 __all__ = ["check_target", "load_merged", "save_merged"]
 

@@ -204,7 +204,10 @@ def test_a_configuration_of_another_toolkit_is_kept_as_a_recipe(
 ) -> None:
     pair = suggest_pairs(merged.plan.teacher, merged.plan.student)[0]
     config = tmp_path / "config.yml"
-    config.write_text(f"pairs: [{{teacher: {pair.teacher.name}, student: {pair.student.name}}}]")
+    keys = f"t_key: {pair.teacher.name}, s_key: {pair.student.name}"
+    config.write_text(
+        f"Loss: {{Train: [DistanceLoss: {{model_name_pairs: [[Student, Teacher]], {keys}}}]}}"
+    )
     save_merged(merged, tmp_path / "out", pairs=config)
 
     (kept,) = read_recipe(

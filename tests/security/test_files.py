@@ -281,7 +281,7 @@ def test_nothing_waits_for_a_pipe_or_reads_a_device_to_its_end(
             'x = """\n"""\ny = {' + "a." * 60_000 + "a = 1}",
             "a key in line 3 has more than 100 parts",
         ),
-        ("schema = 0x" + "f" * 100_000, "its `schema` has 400000 bits"),
+        ("schema = 0x" + "f" * 100_000, "a `schema` of another kind"),
         ("x = " + "[" * 100_000, _TOO_DEEP),
     ],
 )
@@ -293,7 +293,7 @@ def test_a_recipe_takes_no_time_that_grows_with_its_square(
 
     (found,) = raised.value.report
     assert found.code == "GT310"
-    assert found.message.endswith(f": {reason}")
+    assert reason in found.message
 
 
 def test_dots_in_texts_and_comments_are_not_counted(graph: Graph) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from graphtool.matching.candidate import common_pair_kind, pair_kind
+from graphtool.matching.candidates import common_pair_kind, pair_kind
 from graphtool.matching.relations import AnalysedPair, adapter_of, loss_of, relation_of, warnings
 from graphtool.structure import Structure
 

@@ -14,8 +14,7 @@ from importlib.resources import files
 from graphtool.both import Both
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError
 from graphtool.graph import Graph
-from graphtool.matching._schema import fingerprint_text
-from graphtool.matching.fingerprint import fingerprints
+from graphtool.matching.fingerprint import fingerprint_text, fingerprints
 from graphtool.matching.recipe import recipe_text
 from graphtool.rendering import problems
 from graphtool.rendering.board import Board, Level, Panel

@@ -40,8 +40,8 @@ CONSTANTS: Sequence[Constant] = (
     Constant(score.__name__, "_BLOCK_END"),
     Constant(score.__name__, "_INSIDE_A_BLOCK"),
     Constant(f"{_MATCHING}.candidates", "_LEAST_FIT"),
-    Constant(f"{_MATCHING}.rank", "_MOST"),
-    Constant(f"{_STRUCTURE}._sections", "_MOST", analysed=True),
+    Constant(f"{_MATCHING}.suggest", "_MOST"),
+    Constant(f"{_STRUCTURE}._structure", "_MAX_STAGES", analysed=True),
     Constant(f"{_STRUCTURE}._structure", "_EIGHTH", analysed=True),
 )
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,42 +7,18 @@ from typing import Any
 import pytest
 import yaml
 from paddle import nn
-from paddle.nn import functional as F  # noqa: N812
 
 from graphtool.diagnostics import PairError, UsageError
+from graphtool.graph import Graph
 from graphtool.matching import Kind, PairSet, Relation, suggest_pairs
-from graphtool.matching.configs import CONFIGS, check_export, export
 from graphtool.matching.pairs import end_of
 from graphtool.matching.recipe import read_recipe, recipe_text
 from graphtool.selectors import find
 from graphtool.sources import read
+from graphtool.toolkits import CONFIGS, check_export, export
 from tests.networks import built, vision
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-
-
-class Recogniser(nn.Layer):
-    """Backbone, neck and head, as PaddleOCR's networks have them."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.backbone = nn.Sequential(
-            nn.Conv2D(3, width, 3, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Conv2D(width, 32, 3, stride=2, padding=1),
-            nn.BatchNorm2D(32),
-            nn.ReLU(),
-        )
-        self.neck = nn.Conv2D(32, 16, 1)
-        self.head = nn.Linear(16, 7)
-
-    def forward(self, x: Any) -> Any:
-        x = self.neck(self.backbone(x))
-        return self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
-
-
-def recogniser(width: int) -> Callable[[], nn.Layer]:
-    return lambda: Recogniser(width)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +77,7 @@ def test_what_no_sublayer_returns_is_left_out_and_told(resnets: PairSet) -> None
 
 
 @pytest.mark.slow
-def test_a_pair_that_needs_an_adapter_is_left_out_for_paddleclas_and_kept_in_yaml() -> None:
+def test_a_pair_that_needs_an_adapter_is_left_out() -> None:
     pairs = suggest_pairs(vision("resnet34"), vision("mobilenet_v2"))
     losses = parsed(pairs, "paddleclas")["Loss"]["Train"]
     assert [next(iter(loss)) for loss in losses] == [
@@ -117,15 +92,6 @@ def test_a_pair_that_needs_an_adapter_is_left_out_for_paddleclas_and_kept_in_yam
         "pairs 3, 7 are left out: the configuration has no key for the adapter `conv1x1(320->512)`"
         in str(check_export(pairs, "paddleclas"))
     )
-    plain = parsed(pairs, "yaml")["pairs"]
-    assert plain[1] == {
-        "teacher": "layer4.2",
-        "student": "features.17",
-        "kind": "stage",
-        "loss": "l2",
-        "weight": 1.0,
-        "adapter": "conv1x1(320->512)",
-    }
 
 
 class Detector(nn.Layer):
@@ -176,8 +142,9 @@ def test_a_pair_beside_those_of_a_shared_path_is_kept() -> None:
     end = end_of(pairs.teacher, find(pairs.teacher, "first"))
     kept = replace(pairs.pairs[0], rank=3, teacher=end, student=end)
     several = replace(pairs, pairs=(*pairs.pairs, kept))
-    assert [pair["teacher"] for pair in parsed(several, "yaml")["pairs"]] == ["first.1"]
-    (found,) = check_export(several, "yaml")
+    _, tap = parsed(several, "paddleclas")["Loss"]["Train"]
+    assert tap["DistillationPairLoss"]["t_key"] == "first[1]"
+    (found,) = check_export(several, "paddleclas")
     assert found.code == "GT320"
     assert found.message.startswith("pairs 1, 2 are left out: in the teacher, `head` returns")
 
@@ -193,8 +160,10 @@ def test_two_logits_would_go_by_one_name_in_paddleclas() -> None:
 
 
 @pytest.mark.slow
-def test_paddleocr_gets_backbone_and_head_by_its_own_keys() -> None:
-    pairs = suggest_pairs(built(recogniser(24), (3, 32, 32)), built(recogniser(8), (3, 32, 32)))
+def test_paddleocr_gets_backbone_and_head_by_its_own_keys(
+    recognisers: tuple[Graph, Graph],
+) -> None:
+    pairs = suggest_pairs(*recognisers)
     document = parsed(pairs, "paddleocr")
     models = document["Architecture"]["Models"]
     assert document["Architecture"]["name"] == "DistillationModel"
@@ -207,18 +176,7 @@ def test_paddleocr_gets_backbone_and_head_by_its_own_keys() -> None:
     assert keys >= {"head_out", "backbone_out"}
 
 
-def test_the_plain_list_has_each_pair_by_its_paths(resnets: PairSet) -> None:
-    plain = parsed(resnets, "yaml")["pairs"]
-    assert [(pair["teacher"], pair["student"]) for pair in plain] == [
-        ("fc", "fc"),
-        ("layer4.2", "layer4.1"),
-        ("layer3.5", "layer3.1"),
-        ("layer2.3", "layer2.1"),
-        ("layer1.2", "layer1.1"),
-    ]
-
-
-@pytest.mark.parametrize("name", ["paddleclas", "paddleocr", "yaml"])
+@pytest.mark.parametrize("name", CONFIGS)
 def test_pairs_of_files_cannot_be_named(name: str) -> None:
     graph = read(FIXTURES / "3.3.1" / "cnn.json")
     pairs = suggest_pairs(graph, graph)
@@ -241,7 +199,8 @@ def test_paths_in_a_recipe_are_kept_where_the_program_has_none() -> None:
     }
     saved = replace(graph, values=bare)
     recipe = read_recipe(recipe_text(pairs), teacher=saved, student=saved)
-    assert parsed(recipe.pairs, "yaml")["pairs"][1]["teacher"] == "layer4.1"
+    losses = parsed(recipe.pairs, "paddleclas")["Loss"]["Train"]
+    assert losses[2]["DistillationPairLoss"]["t_key"] == "layer4[1]"
 
 
 def test_an_unknown_configuration_is_wrong_usage(resnets: PairSet) -> None:
@@ -250,7 +209,7 @@ def test_an_unknown_configuration_is_wrong_usage(resnets: PairSet) -> None:
     (found,) = error.value.report
     assert found.code == "GT320"
     assert found.message == (
-        "there is no configuration `mmrazor`; there are `paddleclas`, `paddleocr`, `yaml`"
+        "there is no configuration `mmrazor`; there are `paddleclas`, `paddleocr`"
     )
 
 
@@ -262,4 +221,5 @@ def test_hostile_paths_stay_strings(resnets: PairSet) -> None:
     values[value.name] = replace(value, layer=hostile, layer_outputs=(hostile,))
     teacher = replace(resnets.teacher, values=values)
     pairs = replace(resnets, teacher=teacher, pairs=(pair,))
-    assert parsed(pairs, "yaml")["pairs"][0]["teacher"] == hostile
+    (_, tap) = parsed(pairs, "paddleclas")["Loss"]["Train"]
+    assert tap["DistillationPairLoss"]["t_key"] == hostile
