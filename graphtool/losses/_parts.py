@@ -274,10 +274,12 @@ def _set_by_key(
 
 def unknown_part(argument: str, key: object, known: Sequence[str]) -> Diagnostic:
     """Report a key of `weights` or `options` that belongs to no part of the loss."""
-    value = "1.0" if argument == "weights" else "{}"
+    value, more = (
+        ("1.0", ", kinds of pairs, and their ranks") if argument == "weights" else ("{}", "")
+    )
     return bad_option(
         f"`{argument}` has the key `{key!r}`, which belongs to no part of the loss",
-        notes=(f"known: {listed(known, len(known))}",),
+        notes=(f"known: {listed(known, len(known))}{more}",),
         help=f"{argument}={{{string_literal(known[0])}: {value}}}" if known else None,
     )
 
