@@ -25,13 +25,12 @@ from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic, MergeError
 from graphtool.dtypes import BY_NAME
 from graphtool.graph import UNKNOWN_DIM, Graph, ProgramKind, Value
-from graphtool.merging._comparison import array_of
 from graphtool.ops import PIR_FEEDS, written_operand
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["compute_values"]
+__all__ = ["array_of", "compute_values"]
 
 _Array: TypeAlias = "np.ndarray[Any, Any]"
 _Failure: TypeAlias = Callable[[str], Diagnostic]
@@ -47,6 +46,13 @@ _UNKNOWN_SIZE = 4
 _REPLICATED_OPS = frozenset(
     {"builtin.constant", "builtin.parameter", "pd_op.full", "pd_op.full_int_array", *PIR_FEEDS}
 )
+
+
+def array_of(tensor: Paddle) -> _Array:
+    """Copy a tensor, or anything else that NumPy accepts, to an array."""
+    import numpy as np
+
+    return np.array(tensor)
 
 
 def compute_values(

@@ -20,9 +20,8 @@ from graphtool.diagnostics import GraphtoolError, PairError, ReadError, Severity
 from graphtool.matching import suggest_pairs
 from graphtool.matching.recipe import read_recipe
 from graphtool.merging import Merged, merge, merged_of
-from graphtool.merging._digests import with_digest
-from graphtool.merging._manifest import read_manifest
 from graphtool.merging.folder import load_merged, save_merged
+from graphtool.merging.manifest import read_manifest, with_digest
 from graphtool.readers.tensor_files import read_tensors
 from graphtool.rendering import render
 from graphtool.sources import read
@@ -227,6 +226,22 @@ def test_pairs_of_another_network_are_refused_and_nothing_is_written(
     assert [path.name for path in tmp_path.iterdir()] == ["pairs.toml"]
 
 
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda merged: save_merged(None, "out"), "`merged` is `None`"),  # pyright: ignore
+        (lambda merged: save_merged(merged, None), "`path` is `None`"),  # pyright: ignore
+        (lambda _: load_merged(None), "`path` is `None`"),  # pyright: ignore
+        (lambda _: load_merged(3), "`path` is `3`"),  # pyright: ignore
+    ],
+)
+def test_what_is_no_merge_or_no_path_is_refused(call: Any, name: str, merged: Merged) -> None:
+    with pytest.raises(UsageError, match="GT248") as raised:
+        call(merged)
+
+    assert name in str(raised.value)
+
+
 def test_a_folder_that_is_not_empty_is_left_as_it_is(tmp_path: Path, merged: Merged) -> None:
     (tmp_path / "mine.txt").write_text("mine")
 
@@ -253,7 +268,7 @@ def test_force_replaces_an_earlier_save_and_leaves_other_files(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize("step", ["write_tensors", "_save_program", "manifest_of"])
+@pytest.mark.parametrize("step", ["write_tensors", "save_program", "manifest_of"])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_an_interrupted_write_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, error: BaseException, merged: Merged
@@ -263,37 +278,6 @@ def test_an_interrupted_write_leaves_nothing(
     with pytest.raises((GraphtoolError, KeyboardInterrupt)):
         save_merged(merged, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("done", [False, True])
-@pytest.mark.parametrize("failing_move", range(9))
-def test_an_exchange_that_fails_puts_the_earlier_save_back(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    failing_move: int,
-    merged: Merged,
-    *,
-    done: bool,
-) -> None:
-    folder = tmp_path / "out"
-    save_merged(merged, folder, pairs=suggest_pairs(merged.plan.teacher, merged.plan.student))
-    before = contents(folder)
-    move, moves = Path.rename, iter(range(99))
-
-    def interrupted(source: Path, target: Path) -> None:
-        number = next(moves)
-        if number != failing_move or done:
-            move(source, target)
-        if number == failing_move:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Path, "rename", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        save_merged(merged, folder, force=True)
-    monkeypatch.undo()
-
-    assert contents(folder) == before
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_folder_of_other_files_of_such_names_is_not_touched_even_with_force(

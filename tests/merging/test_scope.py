@@ -10,9 +10,9 @@ import numpy as np
 import paddle
 import pytest
 
+from graphtool.backend.tensors import assign_tensors
 from graphtool.diagnostics import GraphtoolError, MergeError, Severity, UsageError
 from graphtool.merging import Merged, merge
-from graphtool.merging._scope import assign_tensors
 from graphtool.merging.checking import check_merge
 from graphtool.training import load_parameters
 from tests.merging import networks

@@ -19,7 +19,7 @@ from graphtool.diagnostics import GraphtoolError, PairError, ReadError
 from graphtool.graph import Graph
 from graphtool.matching._array_files import read_archive, read_array
 from graphtool.matching._samples import check_samples, samples_of
-from graphtool.merging._manifest import file_in
+from graphtool.merging.manifest import file_in
 from graphtool.readers._schema import parse_program
 from graphtool.readers.parameter_files import find_parameters
 from graphtool.readers.tensor_files import Tensor, write_tensors
