@@ -229,7 +229,7 @@ def test_pairs_of_another_network_are_refused_and_nothing_is_written(
 @pytest.mark.parametrize(
     ("call", "name"),
     [
-        (lambda merged: save_merged(None, "out"), "`merged` is `None`"),  # pyright: ignore
+        (lambda _: save_merged(None, "out"), "`merged` is `None`"),  # pyright: ignore
         (lambda merged: save_merged(merged, None), "`path` is `None`"),  # pyright: ignore
         (lambda _: load_merged(None), "`path` is `None`"),  # pyright: ignore
         (lambda _: load_merged(3), "`path` is `3`"),  # pyright: ignore

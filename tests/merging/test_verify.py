@@ -548,7 +548,6 @@ def test_what_is_cut_into_pieces_computes_as_the_whole_does(
     monkeypatch.setattr(
         _partitioned_run, "_BYTES_OF_A_PIECE", 2 * width * 4
     )  # Two samples fill a piece.
-    monkeypatch.setattr(_partitioned_run, "_BYTES_OF_A_RUN", 16 * width * 4)
 
     def network(x: Any) -> Any:
         normed = paddle.nn.BatchNorm1D(1)(x.reshape([-1, 1, width])).reshape([-1, width])
