@@ -26,17 +26,14 @@ from graphtool.readers.tensor_files import read_tensors
 from graphtool.rendering import render
 from graphtool.sources import read
 from tests.merging import networks
-from tests.merging.networks import Built, bytes_of, run, samples, small
+from tests.merging.networks import Built, bytes_of, merge_built, run, samples, small
 
 
 def merged_small(forward: Any = networks.plain, **options: Any) -> tuple[Merged, Built, Built]:
     teacher, student = small(forward, "image"), small(networks.plain)
-    merged = merge(
-        teacher.program,
-        student.program,
-        {"image": "data"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
+    merged = merge_built(
+        teacher,
+        student,
         **options,
     )
     return merged, teacher, student
@@ -133,12 +130,9 @@ def test_a_loaded_merge_is_known_to_its_program_and_to_the_next_teacher(tmp_path
 def test_two_teachers_come_back_both(tmp_path: Path) -> None:
     merged, _, student = merged_small()
     second = small(networks.plain, "image")
-    merge(
-        second.program,
-        student.program,
-        {"image": "data"},
-        scope=student.scope,
-        teacher_scope=second.scope,
+    merge_built(
+        second,
+        student,
         name_prefix="other_",
     )
     save_merged(merged, tmp_path / "out")
@@ -491,13 +485,7 @@ def leads_out(folder: Path, name: str) -> None:
 def test_legacy_programs_come_back_as_legacy_programs(tmp_path: Path) -> None:
     with paddle.pir_utils.OldIrGuard():
         teacher, student = legacy("image"), legacy("data")
-        merged = merge(
-            teacher.program,
-            student.program,
-            {"image": "data"},
-            scope=student.scope,
-            teacher_scope=teacher.scope,
-        )
+        merged = merge_built(teacher, student)
         save_merged(merged, tmp_path / "out")
         scope = paddle.static.Scope()
 
