@@ -183,7 +183,7 @@ def atomic_write(path: str | PathLike[str]) -> Generator[Path]:
         with os_errors_reported(given, target.parent):
             if is_there:
                 target.open("ab").close()
-            with _temporary(target, Path.touch) as temporary:
+            with _temporary(target.parent, target.name, Path.touch) as temporary:
                 yield temporary
                 if target.exists():
                     shutil.copymode(target, temporary)
@@ -207,9 +207,10 @@ def atomic_replace(path: Path, folder: Path, names: Iterable[str] = ()) -> Gener
     linked = {resolve_links(home / name).parent for name in names}
     with os_errors_reported(path):
         above = next(parent for parent in (home, *home.parents) if parent.exists())
-    # What is made beside the others: a file's folder, or the first of those that are missing.
-    top = home / path.name if above == home else above / home.relative_to(above).parts[0]
-    with os_errors_reported(path, above, *linked), _temporary(top, Path.mkdir) as stage:
+    # The first folder that is missing, if one is.
+    top = Path(above, *home.relative_to(above).parts[:1])
+    target = f"{path.name}.*" if above == home else f"{top.name}/"
+    with os_errors_reported(path, above, *linked), _temporary(above, target, Path.mkdir) as stage:
         files = stage / "new" if above == home else stage / home.relative_to(top)
         files.mkdir(parents=True, exist_ok=True)
         yield files
@@ -229,14 +230,15 @@ def atomic_replace(path: Path, folder: Path, names: Iterable[str] = ()) -> Gener
 
 
 @contextmanager
-def _temporary(target: Path, make: Callable[[Path], object]) -> Generator[Path]:
+def _temporary(folder: Path, target: str, make: Callable[[Path], object]) -> Generator[Path]:
     """Make a temporary file or folder for a target, and remove it afterwards if it is there.
 
-    If all went well, those that killed writers of the same target have left go as well.
+    If all went well, those that killed writers of the same target have left go as well. `target`
+    is the name of a file, `NAME/` for a folder, `NAME.*` for files in one.
     """
-    # The target's name may be as long as names can be.
-    prefix = f".graphtool-{zlib.crc32(os.fsencode(target.name)):08x}-"
-    path = target.parent / f"{prefix}{os.urandom(8).hex()}.tmp"
+    # A name may be as long as names can be.
+    prefix = f".graphtool-{zlib.crc32(os.fsencode(target)):08x}-"
+    path = folder / f"{prefix}{os.urandom(8).hex()}.tmp"
     _temporaries.add(path)
     try:
         make(path)
@@ -245,7 +247,7 @@ def _temporary(target: Path, make: Callable[[Path], object]) -> Generator[Path]:
         with _signals_held():
             _remove(path)
             _temporaries.discard(path)
-    for other in target.parent.glob(f"{prefix}*.tmp"):
+    for other in folder.glob(f"{prefix}*.tmp"):
         with suppress(OSError):
             changed = max(entry.lstat().st_mtime for entry in (other, *other.rglob("*")))
             if time.time() - changed > _LEFT_BEHIND:

@@ -234,6 +234,26 @@ def test_what_a_living_writer_or_that_of_another_target_has_stays(place: Place) 
     assert contents(folder) == {"file": b"new"}
 
 
+def test_a_file_of_the_same_name_leaves_what_names_lead_to(place: Place) -> None:
+    """A killed writer's files stay readable until they are written again."""
+    folder = place()
+    one = Writing(partial(write_set, text="new"), partial(write_set, text="old"))
+    for step in count():
+        one.prepare(folder)
+        assert signalled_at(step, signal.SIGKILL, one, folder) == 137
+        if (folder / "set.a").is_symlink():
+            break
+    make_old(folder)
+    write_text(folder / "set", "another")
+    assert {(folder / f"set.{ending}").read_text() for ending in "ab"} <= {"old", "new"}
+
+
+def write_set(folder: Path, text: str) -> None:
+    with atomic_replace(folder / "set", folder, ["set.a", "set.b"]) as made:
+        for ending in "ab":
+            (made / f"set.{ending}").write_text(text)
+
+
 def test_two_processes_that_write_the_same_leave_one_of_both_whole(place: Place) -> None:
     folder = place()
     texts = ("one", "two")
