@@ -9,15 +9,11 @@ from graphtool.diagnostics import Diagnostic, Where, listed, rule
 __all__ = [
     "changed_folder",
     "feeds_not_given",
-    "verify_call",
+    "not_fetchable",
+    "wrong_program",
 ]
 
 _LISTED = 5
-
-
-def verify_call(feeds: Sequence[str]) -> str:
-    """Write the call that verifies on input of one's own."""
-    return f"merged.verify({{{', '.join(f'{name!r}: array' for name in feeds)}}})"
 
 
 @rule("GT253", replaces=("GT540", "GT541", "GT542", "GT543"))

@@ -15,7 +15,6 @@ from graphtool.readers import problems
 from graphtool.readers._json import read_json
 from graphtool.readers._protobuf import read_protobuf
 from graphtool.readers._regular_file import check_mode_not_special
-from graphtool.staging import finish_exchanges
 from graphtool.text import inspect_command, shell_command
 
 __all__ = ["read_file"]
@@ -42,13 +41,11 @@ class _FileFormat(Enum):
 def read_file(path: Path) -> Graph:
     """Read a saved program: a `.json`, `.pdmodel` or `__model__` file, or a folder with one.
 
-    `path` may lack the suffix of the first two, as Paddle's own prefixes do. An export that was
-    killed while it moved its files is completed first.
+    `path` may lack the suffix of the first two, as Paddle's own prefixes do.
 
     Raises ReadError with a GT0xx Diagnostic if there is no such program or its file is damaged.
     """
     try:
-        finish_exchanges(path if path.is_dir() else path.parent)
         path = Path(resolve_model_prefix(str(path)))
         _check_path(path)
         return _read(_model_in(path) if path.is_dir() else path)

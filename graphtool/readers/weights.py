@@ -18,7 +18,6 @@ from graphtool.readers._pickle import not_a_state_dict, unpickled
 from graphtool.readers._regular_file import check_not_special
 from graphtool.readers.parameter_files import file_of_variable, find_parameters
 from graphtool.readers.tensor_files import Tensor, read_tensors
-from graphtool.staging import finish_exchanges
 
 __all__ = ["SUFFIXES", "Weights", "persistable_values", "read_weights"]
 
@@ -63,14 +62,12 @@ def read_weights(path: Path, graph: Graph) -> Weights:
     """Read a parameter file, a folder with one, or a folder with one file for each Variable.
 
     A file without names gets those of the model beside it, else those of `graph`. As in Paddle's
-    loaders, the path may be that of the model, or lack its suffix. An exchange of files that was
-    killed is completed first.
+    loaders, the path may be that of the model, or lack its suffix.
 
     Raises ReadError: GT001, GT010, GT240. Raises GraphtoolError: GT237, GT240, GT501,
     GT502.
     """
     try:
-        finish_exchanges(path if path.is_dir() else path.parent)
         return _read(_resolve(path), graph)
     except OSError as error:
         reason = error.strerror or str(error)

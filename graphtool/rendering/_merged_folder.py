@@ -6,18 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from graphtool.diagnostics import ReadError, Report, Severity
+from graphtool.diagnostics import Report, Severity
 from graphtool.graph import Graph
 from graphtool.matching import PairSet
-from graphtool.merging._digests import changed_files, missing_pairs_warnings
-from graphtool.merging._manifest import (
+from graphtool.merging.manifest import (
     PAIRS_FILE,
+    PROGRAM_FILES,
     Manifest,
     SavedNetwork,
+    changed_files,
     file_in,
-    incomplete_folder,
+    missing_pairs_warnings,
+    no_program,
     original_file,
-    program_file,
     read_manifest,
     with_annotation,
 )
@@ -53,7 +54,7 @@ def read_merged_folder(folder: Path) -> MergedFolder:
     """
     manifest = read_manifest(folder)
     if not manifest.teachers:
-        raise ReadError(incomplete_folder(str(folder), "its manifest names no teacher"))
+        raise no_program(folder, "its manifest names no teacher")
     last = len(manifest.teachers) - 1
     record = manifest.teachers[last]
     kind = manifest.kind
@@ -62,7 +63,7 @@ def read_merged_folder(folder: Path) -> MergedFolder:
     return MergedFolder(
         teacher=teacher,
         student=student,
-        merged=read(file_in(folder, program_file(kind))),
+        merged=read(file_in(folder, PROGRAM_FILES[kind])),
         prefix=record.prefix,
         feed_map=record.feed_map,
         values=record.values,
@@ -78,14 +79,14 @@ def _change_report(folder: Path, manifest: Manifest) -> Report:
     return Report((*((warning,) if files else ()), *missing_pairs_warnings(folder, manifest)))
 
 
-def _read_network(folder: Path, file: Path, saved: SavedNetwork) -> Graph:
+def _read_network(folder: Path, file: str, saved: SavedNetwork) -> Graph:
     """Read a network's program, with the source, feeds, fetches and annotations of the manifest."""
     graph = read(file_in(folder, file))
     values = dict(graph.values)
     unknown = {*saved.feeds, *saved.fetches} - values.keys()
     if unknown:
         reason = f"its manifest and programs differ in `{min(unknown)}`"
-        raise ReadError(incomplete_folder(str(folder), reason))
+        raise no_program(folder, reason)
     for name in saved.annotations.keys() & values.keys():
         values[name] = with_annotation(values[name], saved.annotations[name])
     return replace(
@@ -98,5 +99,5 @@ def _read_pairs(folder: Path, teacher: Graph, student: Graph) -> PairSet:
         return PairSet(teacher=teacher, student=student, pairs=())
     from graphtool.matching.recipe import read_recipe
 
-    recipe = file_in(folder, Path(PAIRS_FILE))
+    recipe = file_in(folder, PAIRS_FILE)
     return read_recipe(recipe, teacher=teacher, student=student).pairs

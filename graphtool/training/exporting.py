@@ -47,10 +47,9 @@ from graphtool.dtypes import FLOAT_DTYPES
 from graphtool.files import atomic_replace, exists_already
 from graphtool.graph import DROPOUT_STATE_DTYPE, Graph, is_dropout_state, shapes_agree
 from graphtool.matching.fingerprint import fingerprints
-from graphtool.merging._whole import check_not_truncated
+from graphtool.merging.folder import check_not_truncated
 from graphtool.readers.weights import persistable_values
 from graphtool.sources.layers import evaluation_network
-from graphtool.staging import tidy
 from graphtool.structure import analyse
 from graphtool.text import escaped_bounded, printed_name
 from graphtool.training.evaluation import Evaluation, make_evaluation
@@ -193,7 +192,8 @@ def export_student(
             source, scope_diagnostics = _parameter_scope(
                 info, evaluation.live.graph, [*state.values()], scope, stack
             )
-        folder = stack.enter_context(atomic_replace(target, targets))
+        names = [file.name for file in targets]
+        folder = stack.enter_context(atomic_replace(target, target.parent, names))
         with raise_paddle_errors_as(GraphtoolError, "gt.export_student"):
             _write(evaluation, state, folder / target.name, source)
         for file in folder.iterdir():
@@ -226,7 +226,6 @@ def _available_path(requested: Path, *, force: bool) -> tuple[Path, tuple[Diagno
         message = f"`{folder}` is a folder: written into it, as `{requested}`"
         fix = f"gt.export_student(merged, {str(requested)!r})"
         found.append(exists_already(message, fix, Severity.WARNING))
-    tidy(requested.parent)
     target, names = requested, (f"{requested.name}-{number}" for number in count(2))
     in_the_way = conflicts = list(_conflicts(requested, force=force))
     while conflicts:

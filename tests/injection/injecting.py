@@ -145,11 +145,6 @@ def _place(frame: FrameType) -> str:
     return f"{name}:{frame.f_lineno} {code.co_name}"
 
 
-def every(places: Sequence[str]) -> Sequence[int]:
-    """Choose all steps."""
-    return range(len(places))
-
-
 def ends(places: Sequence[str]) -> Sequence[int]:
     """Choose the first and the last step at each place in the code."""
     first: dict[str, int] = {}

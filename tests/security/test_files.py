@@ -18,7 +18,7 @@ from graphtool.cli import main
 from graphtool.diagnostics import GraphtoolError, PairError, ReadError
 from graphtool.evidence.samples import check_samples, read_arrays
 from graphtool.graph import Graph
-from graphtool.merging._manifest import file_in
+from graphtool.merging.manifest import file_in
 from graphtool.readers._schema import parse_program
 from graphtool.readers.parameter_files import find_parameters
 from graphtool.readers.tensor_files import Tensor, write_tensors

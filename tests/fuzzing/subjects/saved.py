@@ -16,7 +16,7 @@ import graphtool as gt
 from graphtool.backend.generators import GeneratorState as RandomState
 from graphtool.evidence.samples import check_samples, read_arrays
 from graphtool.graph import ProgramKind
-from graphtool.merging._manifest import Annotation, Manifest, SavedNetwork, SavedTeacher
+from graphtool.merging.manifest import Annotation, Manifest, SavedNetwork, SavedTeacher
 from graphtool.readers.tensor_files import Tensor, read_tensors, write_tensors
 from graphtool.rendering._merged_folder import read_merged_folder
 from graphtool.training.checkpoints import Manifest as CheckpointManifest

@@ -1,9 +1,9 @@
-"""The files in the folder of a merged Program, and its manifest: names, feed maps, versions."""
+"""The folder of a merged Program: its files, and a manifest of names, feed maps and digests."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,14 +11,16 @@ import msgspec
 
 from graphtool.backend.paddle import load_paddle
 from graphtool.backend.parameter_attributes import ParameterAttributes, attributes_of
-from graphtool.diagnostics import Diagnostic, ReadError, Where, rule
+from graphtool.diagnostics import Diagnostic, ReadError, Severity, Where, rule
 from graphtool.graph import Graph, Origin, ProgramKind, Value
-from graphtool.merging._generated_inputs import feed_names
 from graphtool.merging.merged import Merged
+from graphtool.merging.problems import changed_folder
+from graphtool.merging.verify import feed_names
 from graphtool.readers import problems as reading
+from graphtool.readers.tensor_files import Tensor, digest, read_tensors
 from graphtool.readers.weights import persistable_values
 from graphtool.sources.layers import Network
-from graphtool.staging import finish_exchanges
+from graphtool.text import path_argument, shell_command
 from graphtool.version import UPGRADE, version
 
 __all__ = [
@@ -26,20 +28,22 @@ __all__ = [
     "ORIGINALS_FOLDER",
     "PAIRS_FILE",
     "PARAMETERS_FILE",
+    "PROGRAM_FILES",
     "Annotation",
     "Manifest",
     "SavedNetwork",
     "SavedTeacher",
+    "changed_files",
     "check_manifest",
     "file_in",
-    "incomplete_folder",
     "manifest_of",
+    "missing_pairs_warnings",
+    "no_program",
     "original_file",
-    "possible_entries",
-    "program_file",
-    "program_files",
     "read_manifest",
+    "verified_tensors",
     "with_annotation",
+    "with_digest",
     "written_files",
 ]
 
@@ -47,7 +51,8 @@ MANIFEST_FILE = "manifest.json"
 PAIRS_FILE = "pairs.toml"
 PARAMETERS_FILE = "merged.pdiparams"
 ORIGINALS_FOLDER = "originals"
-_PROGRAM_SUFFIXES = {ProgramKind.PIR: ".json", ProgramKind.LEGACY: ".pdmodel"}
+# The merged Program, by its kind.
+PROGRAM_FILES = {ProgramKind.PIR: "merged.json", ProgramKind.LEGACY: "merged.pdmodel"}
 _SCHEMA = 1
 
 
@@ -103,6 +108,7 @@ def manifest_of(merged: Merged, names: list[str], kind: ProgramKind, *, pairs: b
 
     `names` lists its parameters in file order.
     """
+    teacher_names = {new for earlier in merged.teachers for _, new in earlier.plan.weights}
     return Manifest(
         schema=_SCHEMA,
         graphtool=version(),
@@ -111,19 +117,13 @@ def manifest_of(merged: Merged, names: list[str], kind: ProgramKind, *, pairs: b
         parameters=tuple(names),
         pairs=pairs,
         teachers=tuple(map(_saved_teacher, merged.teachers)),
-        attributes=_attributes(merged),
+        attributes={
+            name: attributes
+            for name, attributes in attributes_of(merged.program).items()
+            if name not in teacher_names and attributes != ParameterAttributes()
+        },
         digest="",
     )
-
-
-def _attributes(merged: Merged) -> dict[str, ParameterAttributes]:
-    """Return the training attributes of the student's parameters, except default ones."""
-    teacher_names = {new for earlier in merged.teachers for _, new in earlier.plan.weights}
-    return {
-        name: attributes
-        for name, attributes in attributes_of(merged.program).items()
-        if name not in teacher_names and attributes != ParameterAttributes()
-    }
 
 
 def _saved_teacher(merged: Merged) -> SavedTeacher:
@@ -159,70 +159,119 @@ def _saved_network(graph: Graph, network: Network | None = None) -> SavedNetwork
     )
 
 
-def program_file(kind: ProgramKind) -> Path:
-    """Return the file of the merged Program, relative to the folder."""
-    return Path(f"merged{_PROGRAM_SUFFIXES[kind]}")
-
-
-def original_file(role: str, number: int, kind: ProgramKind) -> Path:
+def original_file(role: str, number: int, kind: ProgramKind) -> str:
     """Return the file of a network before a merge, relative to the folder."""
-    return Path(ORIGINALS_FOLDER, f"{role}-{number}{_PROGRAM_SUFFIXES[kind]}")
+    return f"{ORIGINALS_FOLDER}/{role}-{number}{Path(PROGRAM_FILES[kind]).suffix}"
 
 
-def program_files(manifest: Manifest) -> Iterator[str]:
+def _program_files(manifest: Manifest) -> Iterator[str]:
     """Yield the files of the merged Program and of the networks before each merge."""
-    yield program_file(manifest.kind).as_posix()
+    yield PROGRAM_FILES[manifest.kind]
     for number in range(len(manifest.teachers)):
-        yield original_file("teacher", number, manifest.kind).as_posix()
-        yield original_file("student", number, manifest.kind).as_posix()
+        yield original_file("teacher", number, manifest.kind)
+        yield original_file("student", number, manifest.kind)
 
 
-def written_files(manifest: Manifest) -> Iterator[str]:
-    """Yield all files that were written with a manifest."""
-    yield from (MANIFEST_FILE, PARAMETERS_FILE)
-    if manifest.pairs:
-        yield PAIRS_FILE
-    yield from program_files(manifest)
+def written_files(manifest: Manifest) -> frozenset[str]:
+    """Return all files that were written with a manifest."""
+    pairs = [PAIRS_FILE] if manifest.pairs else []
+    return frozenset((MANIFEST_FILE, PARAMETERS_FILE, *pairs, *_program_files(manifest)))
 
 
-def possible_entries() -> tuple[str, ...]:
-    """List all entries that a folder may have, the manifest last: the folder needs it to load."""
-    programs = (str(program_file(kind)) for kind in _PROGRAM_SUFFIXES)
-    return (*sorted((PAIRS_FILE, PARAMETERS_FILE, ORIGINALS_FOLDER, *programs)), MANIFEST_FILE)
+def with_digest(folder: Path, manifest: Manifest, tensors: Iterable[Tensor]) -> Manifest:
+    """Return a manifest with the digests of itself, of its program files and of its parameters."""
+    return msgspec.structs.replace(manifest, digest=" ".join(_digests(folder, manifest, tensors)))
+
+
+def _digests(folder: Path, manifest: Manifest, tensors: Iterable[Tensor] | None) -> Iterator[str]:
+    """Yield the digests of a manifest, of its program files, and of its parameters if given."""
+    yield digest((), (), head=msgspec.json.encode(msgspec.structs.replace(manifest, digest="")))
+    for file in _program_files(manifest):
+        yield digest((), (), head=file_in(folder, file).read_bytes())
+    if tensors is not None:
+        yield digest(manifest.parameters, tensors)
+
+
+def changed_files(
+    folder: Path, manifest: Manifest, tensors: Sequence[Tensor] | None = None
+) -> list[str]:
+    """List the files that have changed since they were written.
+
+    The parameters file is checked only if its `tensors` are given.
+
+    Raises ReadError: GT613 for a missing file.
+    """
+    files = (MANIFEST_FILE, *_program_files(manifest), PARAMETERS_FILE)
+    saved = manifest.digest.split(" ")
+    if len(saved) != len(files):
+        return [MANIFEST_FILE]
+    rows = zip(files, saved, _digests(folder, manifest, tensors), strict=False)
+    return [file for file, before, now in rows if before != now]
+
+
+def verified_tensors(folder: Path, manifest: Manifest) -> tuple[Tensor, ...]:
+    """Read a folder's parameters, in the order of the manifest, after checking all digests.
+
+    Raises ReadError: GT240, GT613, GT618 if anything in the folder but its pairs has changed.
+    """
+    tensors = read_tensors(file_in(folder, PARAMETERS_FILE))
+    if len(tensors) != len(manifest.parameters):
+        names = len(manifest.parameters)
+        reason = f"it holds {len(tensors)} parameters, and its manifest names {names}"
+        raise no_program(folder, reason)
+    files = changed_files(folder, manifest, tensors)
+    if files:
+        raise ReadError(changed_folder(str(folder), files))
+    return tensors
+
+
+def missing_pairs_warnings(folder: Path, manifest: Manifest) -> Iterator[Diagnostic]:
+    """Yield a warning if pairs were saved with the Program and their file is gone."""
+    if manifest.pairs and not (folder / PAIRS_FILE).is_file():
+        last = len(manifest.teachers) - 1
+        networks = (("teacher", last), ("student", 0))
+        files = [folder / original_file(*network, manifest.kind) for network in networks]
+        originals = (path_argument(str(file)) for file in files)
+        recipe = path_argument(str(folder / PAIRS_FILE))
+        yield incomplete_folder(
+            folder,
+            f"the merged program was saved with pairs, and `{PAIRS_FILE}` is gone",
+            help=shell_command("graphtool", "suggest-pairs", *originals, "-o", recipe),
+            severity=Severity.WARNING,
+        )
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read a folder's manifest, after completing a save that was killed while it moved files.
+    """Read a folder's manifest.
 
     Raises ReadError: GT001, GT613.
     """
-    finish_exchanges(folder)
     if not folder.exists():
         raise ReadError(reading.no_such_path(str(folder)))
-    file = file_in(folder, Path(MANIFEST_FILE))
+    file = file_in(folder, MANIFEST_FILE)
     try:
         data = file.read_bytes()
         schema = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("schema")
         if schema is None:
-            raise ReadError(incomplete_folder(str(folder), f"its {MANIFEST_FILE} is another's"))
+            raise no_program(folder, f"its {MANIFEST_FILE} is another's")
         if bytes(schema) != str(_SCHEMA).encode():
             reason = f"its `schema` is {bytes(schema).decode()}; this graphtool reads {_SCHEMA}"
-            raise ReadError(incomplete_folder(str(folder), reason, UPGRADE))
+            raise no_program(folder, reason, UPGRADE)
         return msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ReadError(incomplete_folder(str(folder), f"{MANIFEST_FILE}: {error}")) from None
+        raise no_program(folder, f"{MANIFEST_FILE}: {error}") from None
 
 
-def file_in(folder: Path, file: Path) -> Path:
+def file_in(folder: Path, file: str) -> Path:
     """Return the path of a file in the folder.
 
     Raises ReadError: GT613 for a missing file, or a link that leads out of the folder.
     """
     path = folder / file
     if not path.is_file():
-        raise ReadError(incomplete_folder(str(folder), f"it has no `{file}`"))
+        raise no_program(folder, f"it has no `{file}`")
     if folder.resolve() not in path.resolve().parents:
-        raise ReadError(incomplete_folder(str(folder), f"`{file}` leads out of it"))
+        raise no_program(folder, f"`{file}` leads out of it")
     return path
 
 
@@ -256,9 +305,9 @@ def check_manifest(
     ]
     if unknown:
         reason = f"its manifest and programs differ in `{min(unknown)}`"
-        raise ReadError(incomplete_folder(str(folder), reason))
+        raise no_program(folder, reason)
     if teacher.operators and not values:
-        raise ReadError(incomplete_folder(str(folder), "its manifest names no Value"))
+        raise no_program(folder, "its manifest names no Value")
 
 
 def _is_feed(graph: Graph, name: str) -> bool:
@@ -278,15 +327,22 @@ def _is_same_operator(teacher: Graph, merged: Graph, old: str, new: str) -> bool
 
 
 @rule("GT613", replaces=("GT614", "GT637"))
-def incomplete_folder(path: str, reason: str, help: str | None = None) -> Diagnostic:
+def incomplete_folder(
+    folder: Path, message: str, help: str, severity: Severity = Severity.ERROR
+) -> Diagnostic:
     """The folder holds no merged program, or one that is damaged or of a newer version.
 
     `graphtool merge TEACHER STUDENT -o DIR` and `gt.save_merged` write one. If only the file of the
     pairs is missing, the folder loads, and a picture of it shows no pairs: put the file back, or
     have pairs suggested again.
     """
-    return Diagnostic(
-        message=f"the folder holds no merged program: {reason}",
-        where=(Where(program=path),),
-        help=help or "graphtool merge TEACHER STUDENT -o DIR",
-    )
+    where = (Where(program=str(folder)),)
+    return Diagnostic(message=message, where=where, help=help, severity=severity)
+
+
+def no_program(
+    folder: Path, reason: str, help: str = "graphtool merge TEACHER STUDENT -o DIR"
+) -> ReadError:
+    """Return the error that a folder holds no merged program, for a reason."""
+    message = f"the folder holds no merged program: {reason}"
+    return ReadError(incomplete_folder(folder, message, help))
