@@ -304,8 +304,10 @@ _OPTIONS: Mapping[str, Callable[[Any], Iterator[str]]] = {
     "allow_random": lambda _: iter(["--allow-random"]),
     "evidence": lambda samples: iter([shell_option("--evidence", samples)]),
     "feed_map": lambda feeds: (shell_option("--feed", feed_text(*pair)) for pair in feeds.items()),
+    "force": lambda _: iter(["--force"]),
     "focus": lambda name: iter([shell_option("--focus", name)]),
     "name_prefix": lambda prefix: iter([shell_option("--prefix", prefix)]),
+    "path": lambda path: iter([shell_option("-o", path)]),
     "shared": lambda names: (shell_option("--shared", name) for name in names),
 }
 

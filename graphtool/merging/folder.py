@@ -26,6 +26,7 @@ from graphtool.checks import persistable_names, plan_without_facts
 from graphtool.checks.networks import already_minimized
 from graphtool.checks.parameters import uninitialised_parameters
 from graphtool.diagnostics import (
+    Call,
     Diagnostic,
     GraphtoolError,
     ReadError,
@@ -75,7 +76,7 @@ from graphtool.readers import problems as reading
 from graphtool.readers.tensor_files import Tensor, parameter_file_facts, write_tensors
 from graphtool.sources import read
 from graphtool.sources.layers import Network
-from graphtool.text import shell_option
+from graphtool.text import printable
 from graphtool.toolkits import is_configuration, read_recipe
 
 __all__ = [
@@ -208,12 +209,13 @@ def check_target(path: str | PathLike[str], *, force: bool) -> None:
     foreign = sorted(set(found) - _earlier_files(folder))
     # Checked first: `force` does not replace these either.
     if foreign:
-        message = f"`{folder}` holds files that this graphtool has not written: "
-        fix = shell_option("-o", numbered_path(str(folder)))
+        message = f"`{folder}` holds files that belong to no merged program: "
+        fix = Call(None, path=numbered_path(str(folder)))
         raise UsageError(exists_already(message + listed(foreign, _LISTED), fix))
     if names and not force:
         message = f"`{folder}` is not empty: it holds {listed(names, _LISTED)}"
-        fix = f"--force, or {shell_option('-o', numbered_path(str(folder)))}"
+        other = printable(numbered_path(str(folder)))
+        fix = Call(None, f"  # or another folder: {other}", force=True)
         raise UsageError(exists_already(message, fix))
 
 

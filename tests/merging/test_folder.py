@@ -246,7 +246,10 @@ def test_a_folder_that_is_not_empty_is_left_as_it_is(tmp_path: Path, merged: Mer
         save_merged(merged, tmp_path)
 
     (found,) = raised.value.report
-    assert (found.code, found.help) == ("GT604", f"--force, or -o {tmp_path}-2")
+    assert (found.code, found.help) == (
+        "GT604",
+        f"force=True  # or another folder: {tmp_path}-2",
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
@@ -300,7 +303,7 @@ def test_a_folder_of_other_files_of_such_names_is_not_touched_even_with_force(
         with pytest.raises(UsageError, match=r"`manifest.json`, `originals/photo.jpg`") as raised:
             save_merged(merged, folder, force=force)
         (found,) = raised.value.report
-        assert (found.code, found.help) == ("GT604", f"-o {tmp_path}/mine-3")
+        assert (found.code, found.help) == ("GT604", f'path="{tmp_path}/mine-3"')
     assert contents(folder) == before
 
     save_merged(merged, tmp_path / "out")
