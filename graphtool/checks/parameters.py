@@ -20,8 +20,8 @@ from graphtool.facts import ScopeVariable
 from graphtool.graph import Graph, Operator, Value, fits_shape
 from graphtool.ops import is_training
 from graphtool.paths import ls_command
-from graphtool.readers.parameter_files import combined_path
-from graphtool.readers.weight_problems import misfit_weights
+from graphtool.readers.files import combined_path
+from graphtool.readers.problems import misfit_weights
 
 __all__ = [
     "ignored_teacher_scope",

@@ -14,7 +14,7 @@ from graphtool.backend.errors import shortened_message
 from graphtool.diagnostics import Call, Diagnostic, PairError, UsageError
 from graphtool.matching import evidence_problems as problems
 from graphtool.paths import list_command
-from graphtool.readers._regular_file import check_not_special
+from graphtool.readers.files import check_not_special
 from graphtool.sources._model_spec import is_callable_spec
 from graphtool.sources.user_code import Attempt, user_frames
 

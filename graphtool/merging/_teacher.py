@@ -23,8 +23,8 @@ from graphtool.backend.tensors import new_scope, set_dropout_states, set_tensors
 from graphtool.checks import are_saved_shapes, persistable_names, saved_names, used_names
 from graphtool.diagnostics import ReadError
 from graphtool.graph import Graph, ProgramKind
-from graphtool.readers import weight_problems
-from graphtool.readers.parameter_files import find_parameters
+from graphtool.readers.files import find_parameters
+from graphtool.readers.problems import wrong_tensor_count
 from graphtool.readers.tensor_files import ParameterFileFacts, parameter_file_facts, read_tensors
 from graphtool.sources import read
 
@@ -112,9 +112,7 @@ def _load_file(path: Path, live: LiveProgram, scope: Paddle) -> None:
     tensors = [tensor for file in files for tensor in read_tensors(file)]
     if not are_saved_shapes(live.graph, [tensor.shape for tensor in tensors]):
         source = live.graph.source
-        raise ReadError(
-            weight_problems.wrong_tensor_count(str(path), len(tensors), len(names), source)
-        )
+        raise ReadError(wrong_tensor_count(str(path), len(tensors), len(names), source))
     set_tensors(dict(zip(names, tensors, strict=True)), scope)
     set_dropout_states(used_names(live.graph), scope)
 

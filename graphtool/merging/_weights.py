@@ -17,8 +17,8 @@ from graphtool.checks import MergePlan
 from graphtool.checks.names import scope_collision
 from graphtool.diagnostics import Diagnostic, MergeError, UsageError, Where
 from graphtool.graph import Shape, Value, fits_shape
+from graphtool.readers.problems import misfit_weights, weights_not_found
 from graphtool.readers.tensor_files import Tensor
-from graphtool.readers.weight_problems import misfit_weights, weights_not_found
 from graphtool.readers.weights import read_weights
 
 __all__ = ["WeightSource", "find_weights"]

@@ -32,8 +32,8 @@ from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, Report
 from graphtool.graph import Graph, ProgramKind
 from graphtool.merging.planning import MergeOptions, TeacherWeights, check_sources, plan_merge
 from graphtool.paths import path_exists, resolve_model_prefix
-from graphtool.readers import weight_problems
-from graphtool.readers.parameter_files import find_parameters
+from graphtool.readers.files import find_parameters
+from graphtool.readers.problems import no_parameters_beside, wrong_tensor_count
 from graphtool.readers.tensor_files import ParameterFileFacts, parameter_file_facts
 from graphtool.readers.weights import SUFFIXES
 from graphtool.sources import Source, read, read_without_teachers
@@ -136,7 +136,7 @@ def _check_student_file(student: Graph) -> Iterator[Diagnostic]:
     path = find_parameters(student.source, names, endings=SUFFIXES)
     if path is None:
         if names:
-            yield weight_problems.no_parameters_beside(student.source)
+            yield no_parameters_beside(student.source)
         return
     if path.is_dir() or path.suffix == ".pdparams":
         return
@@ -146,9 +146,7 @@ def _check_student_file(student: Graph) -> Iterator[Diagnostic]:
         yield from error.report
         return
     if not are_saved_shapes(student, [shape for shape, _ in tensors]):
-        yield weight_problems.wrong_tensor_count(
-            str(path), len(tensors), len(names), student.source
-        )
+        yield wrong_tensor_count(str(path), len(tensors), len(names), student.source)
 
 
 class _EmptyScope:

@@ -14,7 +14,7 @@ from graphtool.backend.generators import GeneratorState
 from graphtool.diagnostics import ReadError
 from graphtool.files import atomic_write
 from graphtool.readers import problems as reading
-from graphtool.readers._regular_file import check_not_special
+from graphtool.readers.files import check_not_special
 from graphtool.readers.tensor_files import Tensor, digest, read_tensors, write_tensors
 from graphtool.training import checkpoint_problems as problems
 from graphtool.version import UPGRADE

@@ -20,8 +20,8 @@ from graphtool.graph import Graph
 from graphtool.matching._array_files import read_archive, read_array
 from graphtool.matching._samples import check_samples, samples_of
 from graphtool.merging._manifest import file_in
-from graphtool.readers._schema import parse_program
-from graphtool.readers.parameter_files import find_parameters
+from graphtool.readers.files import find_parameters
+from graphtool.readers.program_desc import parse_program
 from graphtool.readers.tensor_files import Tensor, write_tensors
 from graphtool.readers.weights import persistable_values, read_weights
 from graphtool.training._checkpoint_file import read_checkpoint

@@ -14,7 +14,7 @@ import pytest
 from inline_snapshot import snapshot
 from paddle import nn
 
-import graphtool.readers._pickle
+import graphtool.readers.pickles
 from graphtool.diagnostics import GraphtoolError, ReadError, UsageError
 from graphtool.merging import merge
 from graphtool.sources.layers import from_layer
@@ -237,7 +237,7 @@ def test_structured_names_without_layer_and_table_ask_for_the_layer(tmp_path: Pa
     (found,) = raised.value.report
     assert (found.code, found.help) == (
         "GT508",
-        "gt.load_parameters(program, path, layer=network)",
+        "load_parameters(program, path, layer=network)",
     )
 
 
@@ -430,7 +430,7 @@ def test_arrays_are_read_from_every_protocol_that_has_bytes(protocol: int) -> No
         "empty": np.zeros((0, 3), "int64"),
         "number": np.array(250, "uint8"),
     }
-    found = graphtool.readers._pickle.unpickled("net.pdparams", pickle.dumps(state, protocol))
+    found = graphtool.readers.pickles.unpickled("net.pdparams", pickle.dumps(state, protocol))
 
     assert {name: value.dtype for name, value in found.items()} == {
         name: value.dtype for name, value in state.items()
@@ -494,7 +494,7 @@ def test_a_planted_payload_is_refused_and_did_not_run(
 @pytest.mark.slow
 def test_a_damaged_or_hostile_pickle_is_a_diagnostic(tmp_path: Path, stream: bytes) -> None:
     with pytest.raises(GraphtoolError) as raised:
-        graphtool.readers._pickle.unpickled("bad.pdparams", stream)
+        graphtool.readers.pickles.unpickled("bad.pdparams", stream)
 
     assert raised.value.report.errors[0].code in ("GT502", "GT240")
     assert list(tmp_path.iterdir()) == []
@@ -566,3 +566,14 @@ load_parameters(net, sys.argv[1], scope=scope)
 for _, name in sorted(net.parameters.items()):
     print(f"{np.array(scope.find_var(name).get_tensor()).astype('float64').sum():.6f}")
 """
+
+
+def test_a_state_dict_within_a_dict_is_to_be_saved_alone(tmp_path: Path) -> None:
+    layer = paddle.nn.Linear(2, 2)
+    paddle.save({"model": layer.state_dict()}, str(tmp_path / "all.pdparams"))
+    with pytest.raises(GraphtoolError) as raised:
+        load_parameters(paddle.static.Program(), tmp_path / "all.pdparams")
+
+    (found,) = raised.value.report
+    assert found.code == "GT502"
+    assert "save the state dict alone" in found.notes[0]
