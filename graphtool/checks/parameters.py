@@ -24,8 +24,8 @@ from graphtool.facts import ScopeVariable
 from graphtool.graph import Graph, Operator, Origin, ProgramKind, Value, fits_shape, shapes_agree
 from graphtool.ops import VIEWS, is_training, statistics_of, written_operand
 from graphtool.paths import ls_command
-from graphtool.readers.parameter_files import combined_path
-from graphtool.readers.weight_problems import misfit_weights
+from graphtool.readers.files import combined_path
+from graphtool.readers.problems import misfit_weights
 
 __all__ = ["uninitialised_parameters", "unlike_layer"]
 

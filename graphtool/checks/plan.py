@@ -21,7 +21,7 @@ from graphtool.graph import (
     Value,
     fits_shape,
 )
-from graphtool.readers._graph_builder import NAME_ATTRIBUTES
+from graphtool.readers.graph_builder import NAME_ATTRIBUTES
 from graphtool.readers.tensor_files import ParameterFileFacts
 
 __all__ = [

@@ -62,7 +62,7 @@ from graphtool.graph import (
 )
 from graphtool.ops import LEGACY_PORTS, has_side_effects
 from graphtool.paths import path_exists
-from graphtool.readers.parameter_files import combined_path, find_parameters
+from graphtool.readers.files import combined_path, find_parameters
 from graphtool.readers.tensor_files import Tensor
 from graphtool.readers.weights import SUFFIXES, persistable_values, read_weights
 from graphtool.sources import Source, read

@@ -34,7 +34,7 @@ from graphtool.losses._values import (
     where_of,
 )
 from graphtool.merging import merged_of
-from graphtool.readers._graph_builder import NAME_ATTRIBUTES
+from graphtool.readers.graph_builder import NAME_ATTRIBUTES
 
 __all__ = [
     "Adapter",

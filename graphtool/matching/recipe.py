@@ -45,7 +45,7 @@ from graphtool.matching.score import Scorer
 from graphtool.matching.suggest import pair_of
 from graphtool.ops import kind_of, kind_of_type
 from graphtool.paths import ls_command
-from graphtool.readers._regular_file import check_not_special
+from graphtool.readers.files import check_not_special
 from graphtool.selectors import find
 from graphtool.sources import Source, read_without_teachers
 from graphtool.structure import analyse

@@ -48,8 +48,8 @@ from graphtool.diagnostics import (
     Where,
 )
 from graphtool.graph import Graph, ProgramKind, Value, fits_shape
-from graphtool.readers import weight_problems
-from graphtool.readers.parameter_files import find_parameters
+from graphtool.readers import problems as reading_problems
+from graphtool.readers.files import find_parameters
 from graphtool.readers.tensor_files import (
     ParameterFileFacts,
     Tensor,
@@ -156,9 +156,8 @@ def _load_file(path: Path, live: LiveProgram, scope: Paddle) -> None:
     tensors = [tensor for file in files for tensor in read_tensors(file)]
     if not are_saved_shapes(live.graph, [tensor.shape for tensor in tensors]):
         source = live.graph.source
-        raise ReadError(
-            weight_problems.wrong_tensor_count(str(path), len(tensors), len(names), source)
-        )
+        counts = len(tensors), len(names)
+        raise ReadError(reading_problems.wrong_tensor_count(str(path), *counts, source))
     set_tensors(dict(zip(names, tensors, strict=True)), scope)
     set_dropout_states(used_names(live.graph), scope)
 
@@ -301,7 +300,7 @@ def find_weights(
     if missing:
         message = f"{description} lacks {len(missing)} of the teacher's {len(old_names)} parameters"
         where = tuple(Where(role="teacher", value=name) for name in missing[:_LISTED])
-        missing_weights = weight_problems.weights_not_found(
+        missing_weights = reading_problems.weights_not_found(
             message, where, help="print(merged.names)"
         )
         raise MergeError(missing_weights)
@@ -385,7 +384,7 @@ def _mismatch(value: Value, found: ScopeVariable) -> Diagnostic | None:
         f"{'of unknown shape' if given.shape is None else list(given.shape)}"
         for given in (found, value)
     )
-    return weight_problems.misfit_weights(
+    return reading_problems.misfit_weights(
         f"`{value.name}` is {is_now}; the teacher wants {wanted}",
         (Where(role="teacher", value=value.name, shape=value.shape),),
         help="load the weights that were saved with this teacher",

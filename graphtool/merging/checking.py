@@ -38,8 +38,8 @@ from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, Report,
 from graphtool.facts import ScopeFacts
 from graphtool.graph import Graph, ProgramKind
 from graphtool.paths import path_exists, resolve_model_prefix
-from graphtool.readers import weight_problems
-from graphtool.readers.parameter_files import find_parameters
+from graphtool.readers.files import find_parameters
+from graphtool.readers.problems import no_parameters_beside, wrong_tensor_count
 from graphtool.readers.tensor_files import ParameterFileFacts, parameter_file_facts
 from graphtool.readers.weights import SUFFIXES
 from graphtool.sources import Source, read, read_without_teachers
@@ -307,16 +307,14 @@ def _check_student_file(student: Graph, found: list[Diagnostic]) -> None:
     path = find_parameters(student.source, names, endings=SUFFIXES)
     if path is None:
         if names:
-            found.append(weight_problems.no_parameters_beside(student.source))
+            found.append(no_parameters_beside(student.source))
         return
     facts = None if path.suffix == ".pdparams" else _parameter_file(path, found)
     if facts is None:
         return
     if not are_saved_shapes(student, [shape for shape, _ in facts.tensors]):
         count = len(facts.tensors)
-        found.append(
-            weight_problems.wrong_tensor_count(str(path), count, len(names), student.source)
-        )
+        found.append(wrong_tensor_count(str(path), count, len(names), student.source))
 
 
 class _EmptyScope:

@@ -50,7 +50,7 @@ from graphtool.files import atomic_write
 from graphtool.graph import fits_shape
 from graphtool.merging.folder import other_release
 from graphtool.readers import problems as reading
-from graphtool.readers._regular_file import check_not_special
+from graphtool.readers.files import check_not_special
 from graphtool.readers.tensor_files import Tensor, digest, read_tensors, write_tensors
 from graphtool.text import escaped_bounded
 from graphtool.training.program_info import ProgramInfo, path_of, scope_of

@@ -23,8 +23,8 @@ from graphtool.diagnostics import (
 )
 from graphtool.graph import NON_PERSISTABLE_SUFFIX, Shape, Value, fits_shape, variable_of
 from graphtool.paths import ls_command
+from graphtool.readers.problems import misfit_weights, weights_not_found
 from graphtool.readers.tensor_files import Tensor
-from graphtool.readers.weight_problems import misfit_weights, weights_not_found
 from graphtool.readers.weights import Weights, persistable_values, read_weights
 from graphtool.sources.layers import Network
 from graphtool.text import escaped_bounded

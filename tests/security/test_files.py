@@ -19,8 +19,8 @@ from graphtool.diagnostics import GraphtoolError, PairError, ReadError
 from graphtool.evidence.samples import check_samples, read_arrays
 from graphtool.graph import Graph
 from graphtool.merging.manifest import file_in
-from graphtool.readers._schema import parse_program
-from graphtool.readers.parameter_files import find_parameters
+from graphtool.readers.files import find_parameters
+from graphtool.readers.program_desc import parse_program
 from graphtool.readers.tensor_files import Tensor, write_tensors
 from graphtool.readers.weights import persistable_values, read_weights
 from graphtool.training.checkpoints import read_checkpoint

@@ -12,7 +12,7 @@ import pytest
 
 import graphtool as gt
 from graphtool.diagnostics import GraphtoolError
-from graphtool.readers._pickle import unpickled
+from graphtool.readers.pickles import unpickled
 from graphtool.readers.weights import Weights, read_weights
 
 MODEL = Path(__file__).parents[1] / "fixtures" / "3.3.1" / "cnn.json"

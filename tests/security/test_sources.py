@@ -49,6 +49,8 @@ def spelt(node: ast.expr) -> str:
 
 def test_nothing_is_unpickled_or_evaluated(calls: list[tuple[str, str]]) -> None:
     loading = {one for one in calls if one[1].rpartition(".")[2] in LOADING}
+    # The unpickler that knows stand-ins alone, see test_pickles.
+    loading.remove(("readers/pickles.py", "?.load"))
     assert {call for _, call in loading} <= PLAIN
     assert not [one for one in calls if one[1] in EVALUATING]
 

@@ -384,3 +384,11 @@ def test_paddle_2_6_loads_the_same_files(tmp_path: Path, on_paddle26: Callable[.
 
     wanted = [value.astype("float64").sum() for _, value in sorted(state(source).items())]
     assert json.loads(said.splitlines()[-1]) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_a_state_dict_within_a_dict_is_to_be_saved_alone(tmp_path: Path) -> None:
+    paddle.save({"model": Net().state_dict()}, str(tmp_path / "all.pdparams"))
+    (found,) = refused(built().program, tmp_path / "all.pdparams")
+
+    assert found.code == "GT502"
+    assert "save the state dict alone" in found.notes[0]

@@ -17,9 +17,14 @@ from graphtool.dtypes import BY_JSON_CODE
 from graphtool.garbage import collection_paused
 from graphtool.graph import Attribute, Graph, Operator, Shape
 from graphtool.readers import problems
-from graphtool.readers._callstack import user_line
-from graphtool.readers._graph_builder import GraphBuilder, ResultType
-from graphtool.readers._limits import MAX_PATH_LENGTH, ImpossibleShapeError, checked_shape
+from graphtool.readers.graph_builder import (
+    MAX_PATH_LENGTH,
+    GraphBuilder,
+    ImpossibleShapeError,
+    ResultType,
+    checked_shape,
+    user_line,
+)
 
 __all__ = ["read_json"]
 

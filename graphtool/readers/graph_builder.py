@@ -1,13 +1,21 @@
-"""Build the Graph of a PIR Program, with the same names for files and live Programs."""
+"""What all readers share: limits, the user's line of an operator, and the builder of PIR Graphs.
+
+The builder names the Values of files and of live Programs in the same way.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, make_dataclass
+from functools import lru_cache
 from itertools import count
+from math import prod
+from typing import Any, TypeVar, cast
 
 from graphtool.graph import (
+    UNKNOWN_DIM,
     Attribute,
     Block,
     Graph,
@@ -20,9 +28,109 @@ from graphtool.graph import (
     operator_kind,
 )
 from graphtool.ops import PIR_FEEDS, PIR_FETCHES
-from graphtool.readers._records import new_operator, new_value
 
-__all__ = ["NAME_ATTRIBUTES", "GraphBuilder", "ResultType"]
+__all__ = [
+    "MAX_ENCLOSING_BLOCKS",
+    "MAX_PATH_LENGTH",
+    "NAME_ATTRIBUTES",
+    "GraphBuilder",
+    "ImpossibleShapeError",
+    "ResultType",
+    "checked_shape",
+    "new_operator",
+    "new_value",
+    "user_line",
+]
+
+# Limits on files, far above those of real models, that bound the cost of malicious ones.
+# Every name inside a Block begins with its path: `while_0/0/if_3/1`.
+MAX_PATH_LENGTH = 4_000
+# Each `else` of `static.nn.case` adds one.
+MAX_ENCLOSING_BLOCKS = 500
+# Paddle's own tensors have at most 9 dims, and count their elements in 64 bits.
+_MAX_DIMS = 32
+_MAX_ELEMENTS = 2**63 - 1
+
+
+class ImpossibleShapeError(ValueError):
+    """No tensor can have this shape; the message says why."""
+
+
+@lru_cache(maxsize=4096)
+def checked_shape(dims: Shape) -> Shape:
+    """Return the dims of a file as a shape, negative ones as unknown.
+
+    Paddle before 2.0 computed with an unknown dim, -1, as if it were a size, so its files contain
+    other negative dims.
+
+    Raises ImpossibleShapeError.
+    """
+    if len(dims) > _MAX_DIMS:
+        raise ImpossibleShapeError(f"{len(dims):,} dims")
+    if prod(dim for dim in dims if dim > 0) > _MAX_ELEMENTS:
+        raise ImpossibleShapeError("more elements than 64 bits count")
+    return tuple(max(dim, UNKNOWN_DIM) for dim in dims)
+
+
+_FRAME = re.compile(r'\s*File "(?P<path>(?:[^"]*[/\\])?(?P<file>[^"]*))", line (?P<line>\d+)')
+# Paddle wraps its functions with the package `decorator` and with the standard library;
+# generated code has no file.
+_LIBRARY_PATH = re.compile(
+    r"[/\\](site-packages|dist-packages|python)[/\\](paddle[/\\]|decorator(\.py|[/\\]))"
+    r"|[/\\]graphtool[/\\](backend|cli|readers|sources)[/\\]"
+    r"|[/\\]lib[/\\]python3\.\d+[/\\](?!(site|dist)-packages)"
+    r"|^<"
+)
+
+
+def user_line(callstack: Sequence[str]) -> str | None:
+    """Return the innermost frame of the user's code as `train.py:11`, None if there is none."""
+    return next(filter(None, map(_user_frame, reversed(callstack))), None)
+
+
+@lru_cache(maxsize=4096)
+def _user_frame(frame: str) -> str | None:
+    match = _FRAME.match(frame)
+    if match is None or _LIBRARY_PATH.search(match["path"]):
+        return None
+    return f"{match['file']}:{match['line']}"
+
+
+_Record = TypeVar("_Record")
+
+
+def _fast_constructor(record: type[_Record]) -> Callable[..., _Record]:
+    """Return a constructor of a frozen, slotted dataclass that takes a third of the time.
+
+    A frozen dataclass sets each field through `object.__setattr__`. This sets them in a mutable
+    class of the same layout, and then changes the class of the instance. Positional arguments, in
+    the order of the fields, take half the time of keyword arguments. With the plain constructors,
+    reading 10,000 operators takes 9 to 15 % longer.
+    """
+
+    def freeze(instance: Any) -> None:
+        instance.__class__ = record
+
+    # In Python 3.10 a type variable cannot be bound to dataclasses.
+    record_fields = fields(cast("Any", record))
+    mutable = make_dataclass(
+        record.__name__,
+        [
+            (one.name, one.type, field(default=one.default, default_factory=one.default_factory))
+            for one in record_fields
+        ],
+        namespace={"__post_init__": freeze, "__doc__": record.__doc__},
+        repr=False,
+        eq=False,
+        match_args=False,
+        slots=True,
+    )
+    return cast("Callable[..., _Record]", mutable)
+
+
+new_value = _fast_constructor(Value)
+new_operator = _fast_constructor(Operator)
+
 
 # From this many `%` on, a prefix is written as a number: `%4%x`.
 _MIN_NUMBERED_PREFIX = 4
