@@ -74,8 +74,7 @@ def exists_already(message: str, help: str, severity: Severity = Severity.ERROR)
     edited, or a merged program. It leaves all other files alone, except for
     `gt.export_student(force=True)`. An export concludes a training, which an error would lose, so
     it is written beside the files in its way, or into a folder of its name; an earlier export,
-    known by the checksums in `student.graphtool`, is replaced. `graphtool inspect` replaces what it
-    wrote itself.
+    known by the checksums in `student.graphtool`, is replaced.
     """
     return Diagnostic(message=message, help=help, severity=severity)
 

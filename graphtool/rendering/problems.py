@@ -39,18 +39,17 @@ def no_engine(ending: str, found: str | None = None) -> Diagnostic:
 
 
 @rule("GT402", replaces=("GT413",))
-def unknown_ending(path: str, known: Sequence[str], what: str = "picture") -> Diagnostic:
-    """The file's ending does not name a kind of picture, or of graph, that graphtool writes.
+def unknown_ending(path: str, known: Sequence[str]) -> Diagnostic:
+    """The file's ending does not name a kind of picture that graphtool writes.
 
-    Pictures: `.dot` is Graphviz' source, `.svg` and `.pdf` scale, `.png` has 144 points to the
-    inch, `.html` is a page in which blocks open and pairs are chosen. Graphs: `.graphml`, for
-    networkx, Gephi or yEd, has every operator and Value; `.csv` is a table of the Values.
+    `.dot` is Graphviz' source, `.svg` and `.pdf` scale, `.png` has 144 points to the inch, `.html`
+    is a page in which blocks open and pairs are chosen.
     """
     is_device = PurePath(path).is_relative_to("/dev")
     stem = "" if is_device else path.rpartition(".")[0] or path
     return Diagnostic(
-        message=f"`{path}` does not end as a {what} does: {', '.join(known)}",
-        help=f"{stem or what}{'.svg' if '.svg' in known else known[0]}",
+        message=f"`{path}` does not end as a picture does: {', '.join(known)}",
+        help=f"{stem or 'picture'}.svg",
     )
 
 

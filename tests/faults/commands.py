@@ -27,7 +27,7 @@ def _import_commands(_: Path) -> None:
     """Import what commands import, once for all children."""
     for module in ("_running", "_suggest", "_check", "_render", "_inspect"):
         import_module(f"graphtool.cli.{module}")
-    for module in ("picture", "html", "_operators_dot", "interchange"):
+    for module in ("picture", "html", "_operators_dot"):
         import_module(f"graphtool.rendering.{module}")
 
 
@@ -139,7 +139,6 @@ def _called(name: str, path: str, load: Callable[[Path], None]) -> Command:
 
 
 _RENDER = "--render=net.svg"
-_LISTED = ("inspect", CNN, "-o")
 _EARLIER = _merged("-o", "out", "--prefix=t_")
 
 COMMANDS: Mapping[str, Command] = {
@@ -150,8 +149,6 @@ COMMANDS: Mapping[str, Command] = {
     "suggest-pairs --render": Command(_pairs(_RENDER), _pairs("--limit=1", _RENDER)),
     **{f"render .{ending}": _drawn(ending) for ending in ("dot", "svg", "png", "pdf", "html")},
     "check --render": Command(("check", CNN, CNN, _RENDER), ("render", CNN, "-o", "net.svg")),
-    "inspect -o .csv": Command((*_LISTED, "net.csv"), (*_LISTED, "net.csv", "--params")),
-    "inspect -o .graphml": Command((*_LISTED, "net.graphml")),
     "merge -o, new": Command(_merged("-o", "out"), None, _build_models),
     "merge -o, in new folders": Command(_merged("-o", "a/b/out"), None, _build_models),
     "merge --force": Command(_merged("-o", "out", "--force", _RENDER), _EARLIER, _build_models),

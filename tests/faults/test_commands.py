@@ -17,7 +17,7 @@ pytestmark = pytest.mark.nightly
 # Options that take a file, and read it.
 READING = {"--pairs", "--teacher-weights", "--student-weights"}
 # They write by one call of `write_text`, as a command does.
-BY_COMMANDS = {"write_graph", "write_recipe"}
+BY_COMMANDS = {"write_recipe"}
 
 
 def test_whatever_writes_is_among_those_that_get_signals() -> None:
