@@ -20,8 +20,7 @@ from graphtool.backend.registry import merge_records, set_merge_records
 from graphtool.backend.tensors import assign_tensors
 from graphtool.checks import MergePlan, ParametersWhen, run_rules
 from graphtool.diagnostics import MergeError, Report, Severity, warn
-from graphtool.garbage import collection_paused
-from graphtool.graph import ProgramKind
+from graphtool.graph import ProgramKind, collection_paused
 from graphtool.merging._teacher import (
     Provenance,
     Scopes,

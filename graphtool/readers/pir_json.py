@@ -14,8 +14,7 @@ from typing import Any, TypeAlias, TypeGuard
 
 from graphtool.diagnostics import ReadError
 from graphtool.dtypes import BY_JSON_CODE
-from graphtool.garbage import collection_paused
-from graphtool.graph import Attribute, Graph, Operator, Shape
+from graphtool.graph import Attribute, Graph, Operator, Shape, collection_paused
 from graphtool.readers import problems
 from graphtool.readers.graph_builder import (
     MAX_PATH_LENGTH,

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphtool.diagnostics import ReadError
 from graphtool.dtypes import BY_CODE
-from graphtool.garbage import collection_paused
 from graphtool.graph import (
     Attribute,
     Block,
@@ -28,6 +27,7 @@ from graphtool.graph import (
     ProgramKind,
     Shape,
     Value,
+    collection_paused,
 )
 from graphtool.readers import problems
 from graphtool.readers.graph_builder import (

@@ -11,8 +11,7 @@ from fractions import Fraction
 from functools import cached_property
 from itertools import accumulate, pairwise
 
-from graphtool.garbage import collection_paused
-from graphtool.graph import UNKNOWN_DIM, Graph, Operator, Origin, Value
+from graphtool.graph import UNKNOWN_DIM, Graph, Operator, Origin, Value, collection_paused
 from graphtool.ops import (
     ACTIVATIONS,
     IDENTITIES,

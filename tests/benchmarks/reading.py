@@ -15,8 +15,7 @@ from typing import Any, TypeAlias, cast
 
 import networkx as nx
 
-from graphtool.garbage import collection_paused
-from graphtool.graph import Graph
+from graphtool.graph import Graph, collection_paused
 from graphtool.matching.suggest import pairs_of
 from graphtool.readers.pir_json import read_json
 from graphtool.readers.program_desc import program_message, read_protobuf
