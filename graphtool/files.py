@@ -1,9 +1,10 @@
 """Write files atomically: whoever reads finds the old version or the new one, whole.
 
 A file is written under a temporary name beside its target, and renamed over it. Files that belong
-together, such as a program and its parameters, are switched at one instant: see `_switch`. So
-whatever ends a writer, a reader never has anything to repair. A writer that is killed may leave
-`.graphtool-*.tmp` beside the target, which a later writer of the same target removes.
+together, such as a program and its parameters, are switched at one instant: see `_switch`.
+Whatever ends a writer, readers find whole versions and repair nothing. A writer that is killed may
+leave `.graphtool-*.tmp` beside the target, which a later writer of the same target removes; if it
+was killed in the middle of a switch, the names are links into it until then.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ _STREAMS = {"stdin": 0, "stdout": 1, "stderr": 2}
 _DESCRIPTOR = re.compile(
     r"/dev/(?P<name>std(?:in|out|err))|(?:/dev|/proc/self)/fd/(?P<number>\d+)", re.ASCII
 )
-# Not what a user calls a folder.
+# The folder of earlier files: a name that no user gives to one.
 _OLD = ".graphtool-old"
 _TEMPORARY = re.compile(r"\.graphtool-[0-9a-f]{8}-.*\.tmp")
 # In seconds: what has not changed for so long was left by a writer that was killed.
 _LEFT_BEHIND = 3600
 # How file systems refuse links.
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
-# Those of this process.
+# The temporary files and folders of this process.
 _temporaries: set[Path] = set()
 
 
@@ -164,6 +165,9 @@ def atomic_write(path: str | PathLike[str]) -> Generator[Path]:
     body about other files propagate.
     """
     given, target = Path(path), resolve_links(path)
+    if any(map(is_temporary, target.parts)):
+        # Links that a killed writer has left are replaced, not followed.
+        target = _followed(resolve_links(given.parent) / given.name)
     with os_errors_reported(given):
         is_there, is_file = given.exists(), given.is_file()
     descriptor = _descriptor(given) if is_there else None
@@ -215,7 +219,7 @@ def atomic_replace(path: Path, folder: Path, names: Iterable[str] = ()) -> Gener
         yield files
         _reach_disk(files)
         if above == home:
-            with _signals_held():
+            with _locked(home), _signals_held():
                 _switch(stage, home, names)
             return
         try:
@@ -250,7 +254,7 @@ def _temporary(folder: Path, target: str, make: Callable[[Path], object]) -> Gen
         with suppress(OSError):
             changed = max(entry.lstat().st_mtime for entry in (other, *other.rglob("*")))
             if time.time() - changed > _LEFT_BEHIND:
-                # No name leads there any more: this writer has replaced them all.
+                # No file name leads there any more: this writer has replaced them all.
                 shutil.rmtree(other) if other.is_dir() else other.unlink()
 
 
@@ -303,10 +307,6 @@ def _switch(stage: Path, home: Path, names: Iterable[str]) -> None:
     again. At any time, all of them lead to old files, or all to new ones.
     """
     new, old, current, turned = (stage / part for part in ("new", _OLD, "current", "turned"))
-    lock = os.open(home, os.O_RDONLY)
-    # Another writer finishes first. Some file systems have no locks.
-    with suppress(OSError):
-        fcntl.flock(lock, fcntl.LOCK_EX)
     # Also names that a killed writer of the same target has turned into links.
     known = {name for one in home.glob(f"{stage.name[:20]}*.tmp/*") for name in _files_in(one)}
     places = {name: _followed(home / name) for name in known.union(names)}
@@ -324,21 +324,17 @@ def _switch(stage: Path, home: Path, names: Iterable[str]) -> None:
         with _links_optional():
             current.symlink_to(old.name)
             turned.symlink_to(new.name)
-        for name, place in places.items():
-            with _links_optional():
+            for name, place in places.items():
                 if name in before:
-                    os.link(os.path.realpath(place), old / name)
+                    _link_or_copy(Path(os.path.realpath(place)), old / name)
                 (stage / "link").symlink_to(os.path.relpath(current / name, place.parent))
                 (stage / "link").replace(place)
-            if name in before and not (old / name).exists():
-                place.rename(old / name)
         version, expected = new, after
         with suppress(FileNotFoundError):
             turned.replace(current)
     finally:
         _settle(version, places, expected)
         shutil.rmtree(old, ignore_errors=True)
-        os.close(lock)
 
 
 @contextmanager
@@ -350,11 +346,39 @@ def _links_optional() -> Generator[None]:
             raise
 
 
+def _link_or_copy(file: Path, other: Path) -> None:
+    try:
+        os.link(file, other)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        shutil.copy2(file, other)
+
+
+@contextmanager
+def _locked(folder: Path) -> Generator[None]:
+    """Let another writer of a folder finish first. Some file systems have no locks."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
 def _settle(version: Path, places: Mapping[str, Path], expected: Collection[str]) -> None:
     """Make each name a file of a version again."""
     for name, place in places.items():
         if (version / name).exists():
-            (version / name).replace(place)
+            # A reader may just have read where the link leads: the file stays there as well.
+            settled = version / name
+            with _links_optional():
+                os.link(version / name, version.parent / "settled")
+                settled = version.parent / "settled"
+            settled.replace(place)
+            # Nothing is moved where both are one file already.
+            settled.unlink(missing_ok=True)
         elif name not in expected and not (place.is_dir() and not place.is_symlink()):
             place.unlink(missing_ok=True)
             if "/" in name:

@@ -36,9 +36,11 @@ _MAX_OPCODES, _MIN_BYTES_PER_OPCODE = 2_000_000, 2
 # NumPy's limits.
 _MAX_DIMS, _MAX_DIM = 64, 2**63 - 1
 _MAX_NAME_LENGTH = 100
+_EXPANDS = "it would expand to more bytes than it holds"
 _DAMAGED = (
     pickle.UnpicklingError,
     struct.error,
+    BufferError,
     *(EOFError, ValueError, IndexError, KeyError, OverflowError, TypeError, AttributeError),
 )
 
@@ -58,8 +60,19 @@ def unpickled(path: str, data: bytes) -> Mapping[str, _Object]:
     if not isinstance(root, dict):
         kind: str = type(root).__name__.strip("_").lower()
         raise GraphtoolError(not_a_state_dict(path, f"it holds a {kind}"))
-    items = cast("dict[str, _Object]", root).items()
-    return {name: item.array if isinstance(item, _Array) else item for name, item in items}
+    content = cast("dict[str, _Object]", root)
+    # Many arrays may name the same bytes: what is copied of them is in the file once.
+    left = len(data)
+    for one in {id(item): item for item in content.values()}.values():
+        if isinstance(one, _Array) and one.array is not None and not one.array.dtype.isnative:
+            left -= one.array.nbytes
+            if left < 0:
+                raise GraphtoolError(not_a_state_dict(path, _EXPANDS))
+            # Paddle takes arrays in native byte order only.
+            one.array = one.array.astype(one.array.dtype.newbyteorder("="))
+    return {
+        name: item.array if isinstance(item, _Array) else item for name, item in content.items()
+    }
 
 
 def not_a_state_dict(path: str, reason: str) -> Diagnostic:
@@ -90,7 +103,7 @@ class _Array:
     def build(
         self, _: _Object, shape: _Object, dtype: _Object, is_fortran: _Object, data: _Object
     ) -> None:
-        """Interpret bytes; they are copied only if they are not in native byte order."""
+        """Interpret bytes, which are not copied."""
         import numpy as np
 
         if not isinstance(dtype, _Dtype):
@@ -103,8 +116,6 @@ class _Array:
         if prod(shape) * size != len(data):
             raise ValueError(f"an array has {len(data)} bytes, which do not fit its shape")
         numbers: _Object = np.frombuffer(data, f"{dtype.order}{dtype.code}")
-        # Paddle takes arrays in native byte order only.
-        numbers = numbers.astype(dtype.code, copy=False)
         self.array = numbers.reshape(shape, order="F" if is_fortran is True else "C")
 
 
@@ -167,7 +178,7 @@ class _Unpickler(_PythonUnpickler):
             raise ValueError("bytes are in an unexpected encoding")
         self._encodable -= len(text)
         if self._encodable < 0:
-            raise ValueError("it would expand to more bytes than it holds")
+            raise ValueError(_EXPANDS)
         return text.encode("latin1")
 
     def load_build(self) -> None:

@@ -151,11 +151,14 @@ def _read_combined(path: Path, graph: Graph) -> Weights:
 
 
 def _read_pickle(path: Path) -> Weights:
-    content = dict(unpickled(str(path), path.read_bytes()))
+    data = path.read_bytes()
+    content = dict(unpickled(str(path), data))
+    left = len(data)
     table = _entries(content.pop(_NAME_TABLE, {}))
     for name, entry in _entries(content.pop(_SLICE_TABLE, {})).items():
-        content[name] = _joined(content, entry)
-        if content[name] is None:
+        content[name] = joined = _joined(content, entry, left)
+        left -= 0 if joined is None else joined.nbytes
+        if joined is None:
             reason = f"the slices of `{name}` do not make an array of its shape"
             raise GraphtoolError(not_a_state_dict(str(path), reason))
     # A checkpoint may also hold plain numbers (`epoch`), which are not parameters.
@@ -172,13 +175,18 @@ def _entries(table: _Object) -> dict[str, _Object]:
     return cast("dict[str, _Object]", table) if isinstance(table, dict) else {}
 
 
-def _joined(content: dict[str, _Object], entry: _Object) -> _Object:
-    """Remove the slices of a large array, and join them as `paddle.load` does, if they fit."""
+def _joined(content: dict[str, _Object], entry: _Object, limit: int) -> _Object:
+    """Remove the slices of a large array, and join them as `paddle.load` does, if they fit.
+
+    They have up to `limit` bytes: slices may be views of the same.
+    """
     import numpy as np
 
     with suppress(KeyError, TypeError, ValueError):
-        slices = [content.pop(name) for name in entry["slices"]]
-        if all(map(_is_array, slices)) and len({one.dtype for one in slices}) == 1:
+        # Hashing another name may never end, as that of a nested tuple.
+        slices = [content.pop(name) for name in entry["slices"] if isinstance(name, str)]
+        is_whole = all(map(_is_array, slices)) and len({one.dtype for one in slices}) == 1
+        if is_whole and sum(one.nbytes for one in slices) <= limit:
             joined: _Object = np.concatenate(slices)
             return joined.reshape(entry["OriginShape"])
     return None
