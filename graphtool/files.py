@@ -207,9 +207,10 @@ def atomic_replace(path: Path, folder: Path, names: Iterable[str] = ()) -> Gener
     the body about other files propagate.
     """
     home, names = resolve_links(folder), set(names)
-    linked = {resolve_links(home / name).parent for name in names}
     with os_errors_reported(path):
         above = next(parent for parent in (home, *home.parents) if parent.exists())
+        with _locked(above):
+            linked = {resolve_links(home / name).parent for name in names}
     # The first folder that is missing, if one is.
     top = Path(above, *home.relative_to(above).parts[:1])
     target = f"{path.name}.*" if above == home else f"{top.name}/"
@@ -308,7 +309,12 @@ def _switch(stage: Path, home: Path, names: Iterable[str]) -> None:
     """
     new, old, current, turned = (stage / part for part in ("new", _OLD, "current", "turned"))
     # Also names that a killed writer of the same target has turned into links.
-    known = {name for one in home.glob(f"{stage.name[:20]}*.tmp/*") for name in _files_in(one)}
+    known = {
+        name
+        for one in home.glob(f"{stage.name[:20]}*.tmp")
+        for part in (new.name, old.name)
+        for name in _files_in(one / part)
+    }
     places = {name: _followed(home / name) for name in known.union(names)}
     before = {name for name, place in places.items() if place.is_file()}
     after = set(_files_in(new))
@@ -395,7 +401,9 @@ def _followed(path: Path) -> Path:
 
 
 def _files_in(folder: Path) -> list[str]:
-    return [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
+    # `os.walk` passes over what another writer removes meanwhile.
+    found = (Path(above, name) for above, _, names in os.walk(folder) for name in names)
+    return [str(file.relative_to(folder)) for file in found if file.is_file()]
 
 
 def _reach_disk(path: Path) -> None:

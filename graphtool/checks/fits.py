@@ -149,7 +149,7 @@ class Fixes(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossUse:
-    """A loss with its options, and how code is spelt that mends a problem."""
+    """A loss with its options, and the code that fixes a problem."""
 
     name: str
     spec: LossSpec
@@ -247,7 +247,8 @@ def _check_dtypes(use: LossUse, pairs: Sequence[Both[Operand]]) -> Iterator[Diag
     if len(computed) > 1 or not FLOAT_DTYPES.issuperset(computed):
         dtypes = [dtype for _, dtype in known]
         to = dtypes[-1] if dtypes[-1] in FLOAT_DTYPES else "float32"
-        first = known[0][0]
+        # The first that is not of this dtype already.
+        first = next((one for one, dtype in known if dtype != to), known[0][0])
         role = "student" if first.where.role == "student" else "teacher"
         value = f"merged.{role}({first.code})" if first.code.startswith('"') else first.code
         yield pair_dtype(use.name, [one.where for one, _ in known], dtypes, value, to)

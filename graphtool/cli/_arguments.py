@@ -6,6 +6,7 @@ The examples in a command's help run in a folder with a `teacher.json` and a `st
 from __future__ import annotations
 
 import os
+import re
 import sys
 from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from graphtool.cli._console import STEM, TITLE, WARNING
 from graphtool.diagnostics import Diagnostic, UsageError, rule
 from graphtool.graph import UNKNOWN_DIM, Shape
 from graphtool.paths import resolve_model_prefix
-from graphtool.text import closest, near_notes
+from graphtool.text import closest, elided, near_notes
 
 __all__ = ["PREFIX", "ROWS", "parse", "parsers", "summary", "wrong_usage"]
 
@@ -26,6 +27,7 @@ ROWS = 40
 PREFIX = "teacher_"
 _HELP_COLUMN = 26
 _SIMILARITY_CUTOFF = 0.6
+_NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 # Instead of rich-argparse's orange, cyan and grey, which are illegible on a light background.
 _STYLES = {
     "argparse.args": TITLE,
@@ -310,7 +312,7 @@ def _add_suggest(parser: ArgumentParser) -> None:
     add("--as", dest="config", metavar="NAME", help=_CONFIG_HELP)
     add("-o", "--output", metavar="FILE", help="also write the pairs to a recipe (.toml)")
     add("--force", action="store_true", help="replace a recipe that is there already")
-    add("--render", metavar="FILE", help="also draw what is printed, as FILE ends (.svg)")
+    add("--render", metavar="FILE", help=_RENDER_HELP)
 
 
 def _check_suggest(args: Namespace) -> None:
@@ -320,7 +322,7 @@ def _check_suggest(args: Namespace) -> None:
     """
     message, advice = _contradiction(args), "graphtool suggest-pairs --help"
     if message is None and args.output is not None and not _names_recipe(args.output):
-        message = f"argument --output: `{args.output}` is no `.toml`, as a recipe is"
+        message = f"argument --output: `{args.output}` is not a `.toml`, as a recipe is"
         advice = "-o pairs.toml, or --as paddleclas > clas.yml for a configuration"
     if message is not None:
         raise UsageError(wrong_usage(message, help=advice))
@@ -390,8 +392,8 @@ def _add_inputs(parser: ArgumentParser) -> None:
 
 
 def _whole_number(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"`{text}` is no whole number from 1")
+    if not _NUMBER.fullmatch(text) or int(text) < 1:
+        raise ArgumentTypeError(f"`{elided(text, 40)}` is not a whole number from 1 to 999999999")
     return int(text)
 
 
@@ -403,7 +405,7 @@ def _stage(text: str) -> int:
 def _feed_pair(text: str) -> tuple[str, str]:
     teacher, sign, student = text.partition("=")
     if not (teacher and sign and student):
-        raise ArgumentTypeError(f"`{text}` is no TEACHER_FEED=STUDENT_FEED")
+        raise ArgumentTypeError(f"`{text}` is not TEACHER_FEED=STUDENT_FEED")
     return teacher, student
 
 
@@ -416,8 +418,9 @@ def _shape(text: str) -> Shape:
 def _dim(dim: str, text: str) -> int:
     if dim in ("?", "-1"):
         return UNKNOWN_DIM
-    if not dim.isdecimal():
-        raise ArgumentTypeError(f"`{text}` is no shape: write dims as in `?,512,7,7`")
+    if not _NUMBER.fullmatch(dim):
+        shown = elided(text, 40)
+        raise ArgumentTypeError(f"`{shown}` is not a shape: write dims as in `?,512,7,7`")
     return int(dim)
 
 

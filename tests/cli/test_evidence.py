@@ -157,14 +157,14 @@ def test_pairs_are_drawn_as_well(suggest: Run, tmp_path: Path) -> None:
         ),
         (
             "--evidence random --batches 0",
-            "argument --batches: `0` is no whole number from 1",
+            "argument --batches: `0` is not a whole number from 1 to 999999999",
         ),
         (
             "--evidence random --render pairs.jpg",
             "`pairs.jpg` does not end as a picture does: .dot, .svg, .png, .pdf, .html",
         ),
-        ("-o -", "argument --output: `-` is no `.toml`, as a recipe is"),
-        ("-o ''", "argument --output: `` is no `.toml`, as a recipe is"),
+        ("-o -", "argument --output: `-` is not a `.toml`, as a recipe is"),
+        ("-o ''", "argument --output: `` is not a `.toml`, as a recipe is"),
         ("--render -", "argument --render: a picture goes to a file, not to stdout"),
         (
             "--evidence samples.csv",
