@@ -83,7 +83,7 @@ def test_a_feed_that_is_misspelt_is_wrong_usage(run: Run, cnn: Path, fixtures: P
     result = run("check", cnn, fixtures / "3.3.1" / "training.json", "--feed", "image")
 
     assert (result.status, result.out) == (2, "")
-    assert result.err.startswith("error[GT600] wrong-usage: argument --feed: `image` is no ")
+    assert result.err.startswith("error[GT600] wrong-usage: argument --feed: `image` is not ")
 
 
 @pytest.mark.slow
