@@ -225,6 +225,7 @@ def answering(feed: str) -> tuple[Any, Any]:
         return program, paddle.tanh(linear(paddle.static.data(feed, [-1, 4])))
 
 
+@pytest.mark.pir
 def test_a_program_for_test_knows_nothing_of_merges_whose_names_have_moved(
     distilled: Distilled,
 ) -> None:
@@ -232,6 +233,7 @@ def test_a_program_for_test_knows_nothing_of_merges_whose_names_have_moved(
     assert code(lambda: gt.for_test(test, fetch=["teacher_relu_3"])) == "GT101"
 
 
+@pytest.mark.pir
 def test_the_student_alone_is_evaluated_without_the_teacher(distilled: Distilled) -> None:
     made = gt.for_test(distilled.merged)
     names = [value.name for value in gt.read(made.program).parameters]
