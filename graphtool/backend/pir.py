@@ -12,7 +12,14 @@ from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.backend.problems import foreign_operand
 from graphtool.diagnostics import ReadError
 from graphtool.graph import Attribute, Graph, Operator, Shape, collection_paused
-from graphtool.readers.graph_builder import NAME_ATTRIBUTES, GraphBuilder, ResultType, user_line
+from graphtool.readers.graph_builder import (
+    NAME_ATTRIBUTES,
+    GraphBuilder,
+    ResultType,
+    int_or_zero,
+    str_or_none,
+    user_line,
+)
 
 __all__ = ["PirWalk", "ValueKey", "contains_value", "read_pir"]
 
@@ -111,8 +118,8 @@ class _PirReader:
             persistable=any(attributes.pop("persistable", ())),
             trainable=any(attributes.pop("trainable", ())),
             regions=len(blocks),
-            module=_str_or_none(attributes.pop("struct_name", None)),
-            role=_int_or_zero(attributes.pop("op_role", 0)),
+            module=str_or_none(attributes.pop("struct_name", None)),
+            role=int_or_zero(attributes.pop("op_role", 0)),
             source=source,
             attributes=_plain_attributes(attributes),
         )
@@ -201,11 +208,3 @@ def _dtype_or_place(text: str) -> Attribute:
         dtype = text.rpartition(".")[2].lower()
         return _UNDEFINED if dtype == "undefined" else dtype
     return text
-
-
-def _str_or_none(value: Paddle) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _int_or_zero(value: Paddle) -> int:
-    return value if isinstance(value, int) else 0

@@ -39,6 +39,7 @@ __all__ = [
     "Fixes",
     "LossUse",
     "Operand",
+    "Side",
     "channels_first_order",
     "fit",
     "is_axis",

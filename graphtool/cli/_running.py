@@ -10,7 +10,7 @@ from dataclasses import replace
 from importlib import import_module
 
 from graphtool.cli._arguments import parse
-from graphtool.cli._console import show_report, tolerate_narrow_encoding, write_json
+from graphtool.cli._console import report_data, show_report, tolerate_narrow_encoding, write_json
 from graphtool.cli._process import stop_writing
 from graphtool.diagnostics import GraphtoolError, Report, UsageError
 from graphtool.files import unwritable_output
@@ -97,7 +97,5 @@ def _run_command(argv: Sequence[str]) -> int:
 
 
 def _write_report(args: Namespace, report: Report) -> None:
-    from graphtool.cli._console import report_data
-
     data: dict[str, object] = {"schema": 1, "teacher": args.teacher, "student": args.student}
     write_json({**data, **_JSON_DEFAULTS[args.command], "diagnostics": report_data(report)})

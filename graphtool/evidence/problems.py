@@ -80,7 +80,7 @@ def random_weights(
     A saved model has its weights in a file beside it, a network from `module:callable` those that
     the callable loads. If all biases, scales and shifts hold one number throughout, as initialisers
     leave them and training never does, the network is taken for untrained. A Layer without biases
-    and norms cannot be told from a new one.
+    and norms cannot be distinguished from a new one.
 
     A teacher that knows nothing teaches nothing, and the CKA of random weights means nothing: load
     the weights. `--allow-random` (in Python `allow_random=True`) measures all the same, and draws

@@ -67,7 +67,7 @@ class LossPart:
 
 
 def select_pairs(merged: Merged, pairs: object) -> tuple[tuple[Pair, ...], tuple[Diagnostic, ...]]:
-    """Find the Values of pairs in the two merged networks; return what is to be said about it too.
+    """Find the Values of pairs in the two merged networks; return what was found as well.
 
     Raises PairError as `read_recipe` does, UsageError GT248 for anything but pairs.
     """

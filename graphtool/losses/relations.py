@@ -20,7 +20,7 @@ def similarity(teacher: Paddle | str, student: Paddle | str) -> Paddle:
     mean((G(S) - G(T))²) over the N · N entries of G(A) = A · Aᵀ with normalised rows, where A is
     [N, ...] with all dims but the batch flattened. Shapes and ranks are free, except for the batch.
     It is 0 for Values that are multiples of each other. Tung and Mori 2019 (arXiv 1907.09682); the
-    factor 1 / N² is theirs.
+    factor 1 / N² is from the paper.
 
     Raises what `l2` does. The run fails on different batches.
     """

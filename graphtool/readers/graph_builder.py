@@ -37,8 +37,10 @@ __all__ = [
     "ImpossibleShapeError",
     "ResultType",
     "checked_shape",
+    "int_or_zero",
     "new_operator",
     "new_value",
+    "str_or_none",
     "user_line",
 ]
 
@@ -89,6 +91,16 @@ def user_line(callstack: Sequence[str]) -> str | None:
 
 
 @lru_cache(maxsize=4096)
+def str_or_none(value: object) -> str | None:
+    """Return an attribute that is a text, as `struct_name` should be."""
+    return value if isinstance(value, str) else None
+
+
+def int_or_zero(value: object) -> int:
+    """Return an attribute that is a number, as `op_role` should be."""
+    return value if isinstance(value, int) else 0
+
+
 def _user_frame(frame: str) -> str | None:
     match = _FRAME.match(frame)
     if match is None or _LIBRARY_PATH.search(match["path"]):

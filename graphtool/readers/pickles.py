@@ -19,6 +19,7 @@ from math import prod
 from typing import Any, TypeAlias, cast
 
 from graphtool.diagnostics import Diagnostic, GraphtoolError
+from graphtool.dtypes import BY_NAME
 from graphtool.readers import problems
 
 __all__ = ["not_a_state_dict", "unpickled"]
@@ -28,8 +29,11 @@ _Object: TypeAlias = Any
 _PythonUnpickler: _Object = vars(pickle)["_Unpickler"]
 
 # Bytes per number, by kind; arrays of other dtypes are skipped.
-_ITEM_SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": (8, 16)}
-_SIZES = {f"{kind}{size}": size for kind, sizes in _ITEM_SIZES.items() for size in sizes}
+_SIZES = {
+    f"{dtype.name[0]}{dtype.size}": dtype.size
+    for dtype in BY_NAME.values()
+    if dtype.storage == dtype.name
+}
 # Pickles of up to this many opcodes are read, and longer ones whose opcodes take two bytes or more
 # on average, as those of small arrays do. Bare marks and empty dicts take 72 bytes of memory each.
 _MAX_OPCODES, _MIN_BYTES_PER_OPCODE = 2_000_000, 2

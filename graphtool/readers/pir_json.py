@@ -22,6 +22,8 @@ from graphtool.readers.graph_builder import (
     ImpossibleShapeError,
     ResultType,
     checked_shape,
+    int_or_zero,
+    str_or_none,
     user_line,
 )
 
@@ -174,8 +176,8 @@ class _JsonReader:
             persistable="persistable" in result_attributes
             and any(_flags(result_attributes["persistable"])),
             regions=len(inner),
-            module=_str_or_none(attributes.pop("struct_name", None)),
-            role=_int_or_zero(attributes.pop("op_role", 0)),
+            module=str_or_none(attributes.pop("struct_name", None)),
+            role=int_or_zero(attributes.pop("op_role", 0)),
             source=_source(attributes.pop("op_callstack", None)),
             attributes=attributes,
         )
@@ -345,11 +347,3 @@ def _source(callstack: Attribute) -> str | None:
 
 def _flags(value: Attribute) -> tuple[bool, ...]:
     return tuple(map(bool, value)) if isinstance(value, tuple) else ()
-
-
-def _str_or_none(value: Attribute) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _int_or_zero(value: Attribute) -> int:
-    return value if isinstance(value, int) else 0
