@@ -12,7 +12,7 @@ from graphtool.backend import problems
 from graphtool.backend.errors import PADDLE_ERRORS, error_text, shortened_message
 from graphtool.backend.facts import known_operators
 from graphtool.backend.legacy import read_legacy
-from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
+from graphtool.backend.paddle import Paddle, is_legacy, load_paddle, static_mode
 from graphtool.backend.pir import PirWalk, ValueKey, read_pir
 from graphtool.backend.registry import merge_records
 from graphtool.diagnostics import ReadError, Where, listed
@@ -32,6 +32,7 @@ __all__ = [
     "live_program",
     "open_legacy",
     "open_pir",
+    "open_saved",
     "program_before_merges",
     "program_of",
     "read_program",
@@ -209,6 +210,22 @@ def open_legacy(path: str) -> LiveProgram:
     with _refusals_reported(path):
         program = load_paddle().static.Program.parse_from_string(Path(path).read_bytes())
     return LiveProgram.of(program)
+
+
+def open_saved(graph: Graph, kind: ProgramKind) -> LiveProgram:
+    """Open the saved model that a Graph was read from; a legacy one may be wanted as PIR.
+
+    Raises ReadError as `open_pir`, `open_legacy` and `translate` do.
+    """
+    if graph.kind is ProgramKind.PIR:
+        return open_pir(graph.source, graph)
+    if kind is ProgramKind.PIR:
+        live = translate(Path(graph.source))
+    else:
+        with static_mode(kind):
+            live = open_legacy(graph.source)
+    read = replace(live.graph, source=graph.source, report=graph.report, unknown=graph.unknown)
+    return replace(live, graph=read)
 
 
 @contextmanager

@@ -15,8 +15,7 @@ from graphtool.backend.legacy_editing import pruned_for_test, remove_operators
 from graphtool.backend.live import (
     LiveProgram,
     is_live,
-    open_legacy,
-    open_pir,
+    open_saved,
     program_before_merges,
     program_of,
 )
@@ -66,9 +65,9 @@ from graphtool.readers.files import combined_path, find_parameters
 from graphtool.readers.tensor_files import Tensor
 from graphtool.readers.weights import SUFFIXES, persistable_values, read_weights
 from graphtool.sources import Source, read
-from graphtool.sources._builder import build
-from graphtool.sources._model_spec import is_callable_spec
+from graphtool.sources.builder import build
 from graphtool.sources.layers import Network
+from graphtool.sources.model_spec import is_callable_spec
 from graphtool.sources.problems import not_a_source
 from graphtool.structure import Structure, analyse
 from graphtool.text import path_argument, shell_command
@@ -158,12 +157,7 @@ def _open_saved(path: str, role: str, private: Paddle) -> Opened:
     if unsafe:
         without = "graphtool suggest-pairs TEACHER STUDENT"
         raise PairError(side_effects(role, graph, unsafe, severity=Severity.ERROR, help=without))
-    if graph.kind is ProgramKind.PIR:
-        live = open_pir(graph.source, graph)
-    else:
-        with static_mode(graph.kind):
-            live = open_legacy(graph.source)
-            live = replace(live, graph=replace(live.graph, source=graph.source))
+    live = open_saved(graph, graph.kind)
     names = persistable_values(graph)
     file = find_parameters(graph.source, list(names), endings=SUFFIXES)
     if file is not None:

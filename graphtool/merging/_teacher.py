@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
@@ -15,13 +15,12 @@ from graphtool.backend.facts import ScopeVariable, same_variables, scope_facts
 from graphtool.backend.layer_weights import copy_layer_tensors, weights_layer_unless_in
 from graphtool.backend.live import (
     LiveProgram,
-    open_legacy,
-    open_pir,
+    open_saved,
     program_before_merges,
     program_of,
     translate,
 )
-from graphtool.backend.paddle import Paddle, is_legacy, load_paddle, static_mode
+from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.backend.registry import student_scope_of
 from graphtool.backend.tensors import (
     assign_tensors,
@@ -47,7 +46,7 @@ from graphtool.diagnostics import (
     UsageError,
     Where,
 )
-from graphtool.graph import Graph, ProgramKind, Value, fits_shape
+from graphtool.graph import ProgramKind, Value, fits_shape
 from graphtool.readers import problems as reading_problems
 from graphtool.readers.files import find_parameters
 from graphtool.readers.tensor_files import (
@@ -128,7 +127,7 @@ def program_kind(source: Paddle) -> ProgramKind:
 def _open_saved_model(path: Path, scope: Paddle | None, kind: ProgramKind) -> Teacher:
     graph = read(path)
     model = Path(graph.source)
-    live = _open_program(model, graph, kind)
+    live = open_saved(graph, kind)
     weights = find_parameters(model, persistable_names(live.graph))
     if weights is None:
         # An empty Scope: the student's could hold other tensors under the same names.
@@ -137,16 +136,6 @@ def _open_saved_model(path: Path, scope: Paddle | None, kind: ProgramKind) -> Te
     facts = None if weights.is_dir() else parameter_file_facts(weights)
     load = partial(_load_file, weights.absolute(), live)
     return Teacher(live=live, scope=new_scope(), load=load, file=facts, has_own_weights=True)
-
-
-def _open_program(model: Path, graph: Graph, kind: ProgramKind) -> LiveProgram:
-    if graph.kind is not ProgramKind.LEGACY:
-        return open_pir(str(model), graph)
-    if kind is ProgramKind.PIR:
-        return translate(model)
-    with static_mode(kind):
-        live = open_legacy(str(model))
-        return replace(live, graph=replace(live.graph, source=graph.source))
 
 
 def _load_file(path: Path, live: LiveProgram, scope: Paddle) -> None:

@@ -69,7 +69,7 @@ def _read_path_or_callable(source: str, inputs: Sequence[str], *, train: bool) -
         raise UsageError(no_such_path(""))
     _, colon, name = source.rpartition(":")
     if colon and "/" not in name and not path_exists(source):
-        from graphtool.sources._builder import build
+        from graphtool.sources.builder import build
 
         return build(source, inputs, train=train).graph
     from graphtool.readers.files import read_file

@@ -21,7 +21,6 @@ from graphtool.diagnostics import ReadError, Report, Severity, UsageError, liste
 from graphtool.selectors import nearest_names
 from graphtool.sources import problems
 from graphtool.sources._inputs import Input
-from graphtool.sources._model_spec import parse_input, parse_spec
 from graphtool.sources.layers import (
     Network,
     build_factory,
@@ -29,6 +28,7 @@ from graphtool.sources.layers import (
     is_program,
     live_program_of,
 )
+from graphtool.sources.model_spec import parse_input, parse_spec
 from graphtool.sources.user_code import Attempt, user_frames
 from graphtool.text import inspect_command, shell_command, shell_option, string_literal
 

@@ -17,9 +17,9 @@ from graphtool.paths import path_exists
 from graphtool.readers.files import find_parameters
 from graphtool.readers.problems import no_parameters_beside
 from graphtool.readers.weights import SUFFIXES, persistable_values
-from graphtool.sources._builder import build
-from graphtool.sources._model_spec import is_callable_spec
+from graphtool.sources.builder import build
 from graphtool.sources.layers import Network
+from graphtool.sources.model_spec import is_callable_spec
 from graphtool.training.parameters import load_parameters
 from graphtool.training.trainable import for_training, open_program
 

@@ -14,10 +14,8 @@ from graphtool.backend.counters import advance_counters, counted_names
 from graphtool.backend.live import (
     LiveProgram,
     is_live,
-    open_legacy,
-    open_pir,
+    open_saved,
     program_of,
-    translate,
 )
 from graphtool.backend.paddle import Paddle, in_mode, is_legacy, load_paddle, program_lock
 from graphtool.checks.fits import probabilities
@@ -86,7 +84,7 @@ def lost_in_export(graph: Graph, message: str) -> Diagnostic:
 def without_results(graph: Graph, type: str, count: int) -> Diagnostic:
     """Operators lack a result that their gradient needs: the export removed it.
 
-    Batch norms and dropout are rebuilt with theirs, a `sync_batch_norm` of GPUs is not. Minimizing
+    Batch norms and dropout get it back, a `sync_batch_norm` of GPUs does not. Minimizing
     a loss that depends on one may fail, or end the process. Build the network from its code, and
     load the parameters of the file into it.
     """
@@ -252,17 +250,9 @@ def open_program(source: Paddle | str | PathLike[str]) -> LiveProgram:
             call = 'gt.for_training("student.json")'
             raise UsageError(bad_argument("inference_program", source, wanted, call))
         return LiveProgram.of(program_of(source))
-    graph = read(fspath(source))
-    if graph.kind is ProgramKind.PIR:
-        live = open_pir(graph.source, graph)
-    elif is_legacy(load_paddle().static.Program()):
-        live = open_legacy(graph.source)
-    else:
-        live = translate(graph.source)
-    return replace(
-        live,
-        graph=replace(live.graph, source=graph.source, report=graph.report, unknown=graph.unknown),
-    )
+    is_legacy_default = is_legacy(load_paddle().static.Program())
+    kind = ProgramKind.LEGACY if is_legacy_default else ProgramKind.PIR
+    return open_saved(read(fspath(source)), kind)
 
 
 @dataclass(frozen=True, slots=True)

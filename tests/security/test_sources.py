@@ -25,7 +25,7 @@ IMPORTERS = {
     "cli/_explain.py",
     "cli/_running.py",
     "evidence/samples.py",
-    "sources/_builder.py",
+    "sources/builder.py",
     "backend/paddle.py",
 }
 

@@ -13,10 +13,10 @@ from graphtool.backend.live import LiveProgram
 from graphtool.diagnostics import GraphtoolError, ReadError, UsageError
 from graphtool.graph import UNKNOWN_DIM
 from graphtool.sources import read
-from graphtool.sources._builder import build
 from graphtool.sources._inputs import Input
-from graphtool.sources._model_spec import is_callable_spec, parse_input
+from graphtool.sources.builder import build
 from graphtool.sources.layers import Network
+from graphtool.sources.model_spec import is_callable_spec, parse_input
 from graphtool.training.models import open_model
 from tests.networks import vision
 
@@ -389,7 +389,7 @@ def test_without_paddle_the_extra_to_install_is_named(tmp_path):
         import sys
         sys.modules["paddle"] = None
         from graphtool.diagnostics import ReadError
-        from graphtool.sources._builder import build
+        from graphtool.sources.builder import build
         try:
             build("json:loads", ["3"])
         except ReadError as error:
