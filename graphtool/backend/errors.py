@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 
-from graphtool.backend.interrupts import interrupts_held
+from graphtool.backend.interrupts import interrupts_deferred
 from graphtool.backend.paddle import program_lock
 from graphtool.backend.private import missing_names
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Where, rule
@@ -84,7 +84,7 @@ def raise_paddle_errors_as(kind: type[GraphtoolError], call: str) -> Generator[N
 @contextmanager
 def convert_paddle_errors(convert: Callable[[str], GraphtoolError]) -> Generator[None]:
     """Convert the message of an error of Paddle's, and raise the result; defers Ctrl-C."""
-    with interrupts_held():
+    with interrupts_deferred():
         try:
             yield
         except _PADDLE_ERRORS as error:

@@ -1,4 +1,4 @@
-"""Let Ctrl-C wait while Paddle works: it makes a failure of its own of one, or crashes."""
+"""Defer SIGINT while Paddle runs: Paddle crashes, or reports it as its own error."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from threading import current_thread, main_thread
 from time import monotonic
 from types import FrameType
 
-__all__ = ["heed_interrupt", "interrupts_held"]
+__all__ = ["interrupts_deferred", "raise_pending_interrupt"]
 
 # Seconds: several presses in a row are one.
 _PATIENCE = 1.0
-# When the one came that waits, or that was raised last: of the main thread, for no other gets any.
+# When the pending interrupt came, or the last one that was raised; only the main thread gets any.
 _since: list[float] = []
 
 
 @contextmanager
-def interrupts_held() -> Generator[None]:
-    """Raise the KeyboardInterrupt of a Ctrl-C afterwards, whatever else was raised meanwhile.
+def interrupts_deferred() -> Generator[None]:
+    """Defer the KeyboardInterrupt of a Ctrl-C to the end, whatever else is raised meanwhile.
 
-    Another one that comes more than a second later does not wait. Where a caller has a handler of
-    its own, that is left to it.
+    Another one that comes more than a second later is not deferred. A caller's own handler is left
+    alone.
     """
     if not _is_main() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
@@ -38,10 +38,10 @@ def interrupts_held() -> Generator[None]:
             raise KeyboardInterrupt from None
 
 
-def heed_interrupt() -> None:
-    """Raise the KeyboardInterrupt that waits, where what was done can still be undone."""
+def raise_pending_interrupt() -> None:
+    """Raise a deferred KeyboardInterrupt at a point where rollback is possible."""
     if _since and _is_main():
-        # Those that come while it is undone wait in their turn.
+        # Those that come during the rollback are deferred in their turn.
         _since[:] = [monotonic()]
         raise KeyboardInterrupt
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from graphtool.backend.interrupts import heed_interrupt
+from graphtool.backend.interrupts import raise_pending_interrupt
 from graphtool.backend.joining import BlockSnapshot, NewNames, ValueMap
 from graphtool.backend.live import LiveProgram
 from graphtool.backend.paddle import Paddle, load_paddle
@@ -35,7 +35,7 @@ def join(names: NewNames, teacher: LiveProgram, student: LiveProgram, undo: Exit
     """Copy the teacher into `student.program`, in place; `undo` gets the rollback callbacks."""
     merge = _PirMerge(names=names, teacher=teacher, student=student, undo=undo)
     for step in STEPS:
-        heed_interrupt()
+        raise_pending_interrupt()
         step(merge)
     assert merge.joined is not None
     return merge.joined

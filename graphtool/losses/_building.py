@@ -10,7 +10,7 @@ from itertools import takewhile
 
 from graphtool.backend.counters import restore_counters_on
 from graphtool.backend.errors import raise_paddle_errors_as
-from graphtool.backend.interrupts import heed_interrupt
+from graphtool.backend.interrupts import raise_pending_interrupt
 from graphtool.backend.joining import BlockSnapshot
 from graphtool.backend.legacy_editing import ProgramSnapshot
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
@@ -69,7 +69,7 @@ def rollback_on_error(*programs: Paddle) -> Generator[None]:
             registered.set_parameters_from(program)
             rollback.callback(program.set_parameters_from, registered)
         yield
-        heed_interrupt()
+        raise_pending_interrupt()
         rollback.pop_all()
 
 
@@ -85,7 +85,7 @@ def name_scope(program: Paddle, part: str) -> Generator[None]:
     That is the `op_namescope` of legacy operators, and the module path of PIR operations, for which
     `paddle.static.name_scope` does nothing.
     """
-    heed_interrupt()
+    raise_pending_interrupt()
     if is_legacy(program):
         with load_paddle().static.name_scope(path_component(part)):
             yield

@@ -11,7 +11,7 @@ from graphtool.backend import legacy_joining, pir_joining
 from graphtool.backend.counters import advance_counters, counted_names, restore_counters_on
 from graphtool.backend.errors import raise_paddle_errors_as
 from graphtool.backend.facts import known_operators
-from graphtool.backend.interrupts import heed_interrupt
+from graphtool.backend.interrupts import raise_pending_interrupt
 from graphtool.backend.joining import NewNames
 from graphtool.backend.layer_weights import missing_tensors, weights_layer
 from graphtool.backend.live import LiveProgram, graph_before_merges, live_program
@@ -194,7 +194,7 @@ def _checked_merge(inputs: _MergeInputs, plan: MergePlan, *, share: bool) -> Mer
     with static_mode(inputs.student.kind), ExitStack() as undo:
         merged = _merge(inputs, plan, report, undo, share=share)
         # Garbage collection has just run, for some milliseconds: check for Ctrl-C once more.
-        heed_interrupt()
+        raise_pending_interrupt()
         undo.pop_all()
     return merged
 

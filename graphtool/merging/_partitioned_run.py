@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphtool.backend.errors import PADDLE_ERRORS, shortened_message
 from graphtool.backend.generators import generators
-from graphtool.backend.interrupts import heed_interrupt
+from graphtool.backend.interrupts import raise_pending_interrupt
 from graphtool.backend.live import LiveProgram
 from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.backend.pir_editing import remove_unused
@@ -66,7 +66,7 @@ def compute_values(
 
     Raises MergeError: if Paddle fails, with the Diagnostic that `failure` makes of the reason.
     """
-    heed_interrupt()
+    raise_pending_interrupt()
     variables = {name: copy_tensor(weights[name]) for name in persistable_names(live.graph)}
     for generator in generators():
         generator.manual_seed(_SEED)
@@ -266,7 +266,7 @@ def _run(
     scope: Paddle,
     failure: _Failure,
 ) -> list[Paddle]:
-    heed_interrupt()
+    raise_pending_interrupt()
     executor = load_paddle().static.Executor()
     try:
         return executor.run(

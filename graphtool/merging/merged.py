@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphtool.backend.errors import raise_paddle_errors_as
-from graphtool.backend.interrupts import heed_interrupt
+from graphtool.backend.interrupts import raise_pending_interrupt
 from graphtool.backend.joining import BlockSnapshot, ValueMap
 from graphtool.backend.live import LiveProgram
 from graphtool.backend.paddle import Paddle
@@ -225,7 +225,7 @@ class Merged:
                     found.names,
                 )
             self.provenance.locate = provenance.locate
-            heed_interrupt()
+            raise_pending_interrupt()
             undo.pop_all()
 
     def verify(

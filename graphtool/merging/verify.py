@@ -13,7 +13,7 @@ from graphtool.arguments import bad_argument
 from graphtool.backend.errors import paddle_failed
 from graphtool.backend.facts import same_variables
 from graphtool.backend.generators import generators
-from graphtool.backend.interrupts import heed_interrupt, interrupts_held
+from graphtool.backend.interrupts import interrupts_deferred, raise_pending_interrupt
 from graphtool.backend.legacy_editing import remove_operators, remove_variables
 from graphtool.backend.live import LiveProgram, clone_without_schedule
 from graphtool.backend.paddle import Paddle, load_paddle, program_lock, static_mode
@@ -160,9 +160,9 @@ def verify(
     merged: Merged, feed: Mapping[str, Paddle] | None, fetch: Sequence[str] | None
 ) -> Verification:
     """Compare as `Merged.verify` documents."""
-    with program_lock(), interrupts_held():
+    with program_lock(), interrupts_deferred():
         comparisons, generated = _compare_values(merged, {} if feed is None else feed, fetch)
-        heed_interrupt()
+        raise_pending_interrupt()
         return Verification(comparisons, generated, *_compare_weights(merged))
 
 

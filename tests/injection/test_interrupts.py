@@ -16,7 +16,7 @@ import paddle
 import pytest
 
 from graphtool.backend.errors import raise_paddle_errors_as
-from graphtool.backend.interrupts import heed_interrupt
+from graphtool.backend.interrupts import raise_pending_interrupt
 from graphtool.diagnostics import MergeError
 from graphtool.merging import merged_of
 from tests.injection import scenarios
@@ -77,7 +77,7 @@ def test_those_that_come_while_it_is_undone_do_not_leave_half_of_it() -> None:
         with ExitStack() as stack:
             stack.callback(undo)
             ctrl_c()
-            heed_interrupt()
+            raise_pending_interrupt()
 
     with pytest.raises(KeyboardInterrupt), raise_paddle_errors_as(MergeError, "gt.merge"):
         work()
