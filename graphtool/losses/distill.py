@@ -304,6 +304,11 @@ class _LossBuilder:
             losses, adapters = self._build_parts()
             with name_scope(program, "total"):
                 total = self._build_sum(losses)
+            for part in self.parts:
+                weight = self.weights[part.name]
+                number = float(weight) if isinstance(weight, int | float) else 1.0
+                recorded = (replace(pair, weight=number) for pair in part.pairs)
+                self.networks.merged.losses.extend(recorded)
             return DistillLoss(
                 total=total,
                 parts=MappingProxyType(losses),

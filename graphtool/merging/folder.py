@@ -40,7 +40,7 @@ from graphtool.files import (
     unwritable_output,
 )
 from graphtool.graph import Graph, Origin, ProgramKind, Value, fits_shape
-from graphtool.matching import PairSet
+from graphtool.matching import Pair, PairSet
 from graphtool.matching.recipe import is_configuration, read_recipe, recipe_text
 from graphtool.merging._digests import missing_pairs_warnings, verified_tensors, with_digest
 from graphtool.merging._manifest import (
@@ -335,7 +335,16 @@ def _loaded_merge(
         before=before,
         source=teacher,
         network=_network(before, record.student),
+        losses=_read_losses(record, plan),
     )
+
+
+def _read_losses(record: SavedTeacher, plan: MergePlan) -> list[Pair]:
+    if not record.losses:
+        return []
+    # A string of several lines is the text of a recipe, not the path of one.
+    recipe = read_recipe(f"\n{record.losses}", teacher=plan.teacher, student=plan.student)
+    return list(recipe.pairs)
 
 
 def _network(before: LiveProgram, student: SavedNetwork) -> Network | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from graphtool.backend.tensors import assign_tensors
 from graphtool.checks import MergePlan
 from graphtool.diagnostics import MergeError, ReadError, Report
 from graphtool.graph import Graph
+from graphtool.matching import Pair
 from graphtool.merging import verify
 from graphtool.merging._provenance import Provenance, from_source
 from graphtool.merging._scope import Scopes
@@ -49,7 +50,8 @@ class Merged:
     names, `report` the Diagnostics of the checks. `before` is the student before the merge,
     `source` the teacher, and `originals` are clones of their Programs (teacher, student) for
     `verify`. `network` is the student if it was given as a Network, whose Layer knows its
-    parameters' names. `provenance` is where the teacher's weights came from.
+    parameters' names. `provenance` is where the teacher's weights came from. `losses` records the
+    pairs that `distill_loss` has built losses from, with their weights.
     """
 
     plan: MergePlan
@@ -62,6 +64,7 @@ class Merged:
     originals: tuple[Paddle, Paddle]
     provenance: Provenance
     network: Network | None = None
+    losses: list[Pair] = field(default_factory=list[Pair])
 
     @property
     def program(self) -> Paddle:
@@ -350,6 +353,7 @@ def _for_clone(merged: Merged, clone: LiveProgram) -> Merged:
         merged,
         before=replace(clone, graph=graph, keys=keys),
         joined=ValueMap(names=names, live=clone, extent=BlockSnapshot.of(clone.program)),
+        losses=[*merged.losses],
     )
 
 
