@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from graphtool.merging.checking import check_merge
     from graphtool.merging.folder import load_merged, save_merged
     from graphtool.rendering import Picture, render
-    from graphtool.rendering.interchange import write_graph
     from graphtool.selectors import find
     from graphtool.sources import read
     from graphtool.sources.layers import Network, from_layer
@@ -108,7 +107,6 @@ __all__ = [
     "save_checkpoint",
     "save_merged",
     "suggest_pairs",
-    "write_graph",
     "write_recipe",
 ]
 
@@ -146,7 +144,6 @@ _NAMES_BY_MODULE = {
     "sources": ("read",),
     "sources.layers": ("Network", "from_layer"),
     "rendering": ("Picture", "render"),
-    "rendering.interchange": ("write_graph",),
     "selectors": ("find",),
     "training": (
         "Checkpoint",

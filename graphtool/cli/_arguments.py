@@ -53,7 +53,6 @@ _DEMO_HELP = f"a folder that is empty, or not there yet ({_DEMO_FOLDER})"
 _SHARED_HELP = "a parameter to have in common: the student's"
 _RENDER_HELP = "also draw what is printed, as FILE ends (.svg)"
 _OUTPUT_HELP = "a .svg (default: TEACHER-STUDENT.svg), .png, .pdf, .html or .dot; - prints DOT"
-_GRAPH_HELP = "also write the Values to a .csv, or the graph to a .graphml"
 _PAIRS_HELP = "pairs to check as well: a recipe, or a .yml of PaddleClas, PaddleOCR, PaddleSlim"
 _FEED_HELP = "feed map, teacher=student; guessed if clear"
 
@@ -185,7 +184,6 @@ def _add_inspect(parser: _Parser) -> None:
     add("--params", action="store_true", help="parameters only")
     add("--all", action="store_true", help="every Value, and as many rows as there are")
     add("--limit", type=whole_number, metavar="N", help=f"show at most N rows ({ROWS})")
-    add("-o", "--output", metavar="FILE", help=_GRAPH_HELP)
 
 
 def _add_merge_options(parser: _Parser) -> None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from graphtool.cli._arguments import ROWS
 from graphtool.cli._console import (
     TITLE,
     Column,
-    errors,
     print_table,
     progress,
     results,
@@ -21,15 +19,12 @@ from graphtool.cli._console import (
 )
 from graphtool.cli._formatting import magnitude, percent, shape_text, stage_text, value_type
 from graphtool.cli._listing import Query, Selection, select
-from graphtool.cli._picture import has_content, verb_for
 from graphtool.cli._source import check_inputs, read_source
-from graphtool.cli.problems import wrong_usage
-from graphtool.diagnostics import UsageError, counted
-from graphtool.files import exists_already, os_errors_reported
+from graphtool.diagnostics import counted
 from graphtool.graph import UNKNOWN_DIM, Graph
-from graphtool.paths import numbered_path
+from graphtool.matching.pairs import end_of
 from graphtool.structure import Head, Stage, Structure, ValueRow, analyse
-from graphtool.text import escaped_bounded, printable, printed_name, shell_option
+from graphtool.text import escaped_bounded, printable, printed_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,13 +39,10 @@ def run(args: Namespace) -> int:
     """Read a model, and print its summary, stages and Values."""
     check_inputs("--input", args.input, args.model)
     query = _query(args)
-    _check_output_path(args.output, query)
     graph = read_source(args.model, args.input)
     with progress("finding stages and heads"):
         structure = analyse(graph)
     selection = select(structure, query)
-    if args.output is not None:
-        _write_output(structure, query, args.output)
     if args.format == "json":
         write_json(_json_data(structure, selection.rows, args.limit))
         return 0
@@ -64,44 +56,6 @@ def run(args: Namespace) -> int:
     for line in _remarks(structure, query, selection, len(shown)):
         console.print(line, style="dim", soft_wrap=True)
     return 0
-
-
-def _check_output_path(path: str | None, query: Query) -> None:
-    """Check that a graph file can be written, and that a file there was written by `inspect`.
-
-    Raises UsageError: GT402, GT600, GT604. Raises GraphtoolError: GT601.
-    """
-    if path is None:
-        return
-    from graphtool.rendering.interchange import GRAPHML, check_graph_file, is_written_here
-
-    check_graph_file(path)
-    if has_content(path):
-        with os_errors_reported(Path(path)):
-            is_replaceable = is_written_here(path)
-        if not is_replaceable:
-            message = f"`{path}` is there already, and `graphtool inspect` did not write it"
-            raise UsageError(exists_already(message, shell_option("-o", numbered_path(path))))
-    if path.lower().endswith(GRAPHML) and query.narrows:
-        message = f"argument --output: a {GRAPHML} has the whole graph, and no part of it"
-        raise UsageError(wrong_usage(message, help="-o values.csv"))
-
-
-def _write_output(structure: Structure, query: Query, path: str) -> None:
-    """Write the whole graph, or the Values that match the query (all without a filter)."""
-    from graphtool.rendering.interchange import GRAPHML, write_graph, write_rows
-
-    graph, verb = structure.graph, verb_for(path)
-    if path.lower().endswith(GRAPHML):
-        write_graph(graph, path)
-        counts = (
-            f"{counted(len(graph.operators), 'operator')}, {counted(len(graph.values), 'Value')}"
-        )
-    else:
-        rows = select(structure, replace(query, everything=True)).rows
-        write_rows(graph, rows, path)
-        counts = counted(len(rows), "Value")
-    errors().print(f"{verb} {printable(path)}: {counts}", soft_wrap=True)
 
 
 def _query(args: Namespace) -> Query:
@@ -294,8 +248,6 @@ def _remarks(structure: Structure, query: Query, selection: Selection, shown: in
 
 
 def _json_data(structure: Structure, rows: Sequence[ValueRow], limit: int | None) -> dict[str, Any]:
-    from graphtool.rendering.interchange import row_data
-
     graph = structure.graph
     return {
         "schema": 1,
@@ -313,7 +265,20 @@ def _json_data(structure: Structure, rows: Sequence[ValueRow], limit: int | None
         "stages": _stage_data(structure),
         "heads": [_head_data(graph, head) for head in structure.heads],
         "encoder": _encoder_data(structure),
-        "values": [row_data(graph, row) for row in rows[:limit]],
+        "values": [_row_data(graph, row) for row in rows[:limit]],
+    }
+
+
+def _row_data(graph: Graph, row: ValueRow) -> dict[str, Any]:
+    return {
+        **asdict(end_of(graph, row.value)),
+        "aliases": row.value.aliases,
+        "role": row.role,
+        "stage": row.stage,
+        "resolution": row.resolution,
+        "depth": row.depth,
+        "multiply_adds_before": row.cost_fraction,
+        "main_line": row.main_line,
     }
 
 

@@ -400,55 +400,6 @@ def test_a_layer_is_read_with_its_attribute_paths(run: Run) -> None:
     assert Path("paddle.vision.models:resnet18").name in result.lines[0]
 
 
-def test_values_are_written_as_they_were_asked_for(run: Run, cnn: Path, tmp_path: Path) -> None:
-    table = tmp_path / "values.csv"
-    whole = run("inspect", cnn, "-o", table)
-    assert (whole.status, whole.err) == (0, f"wrote {table}: 58 Values\n")
-    assert whole.out == run("inspect", cnn).out
-
-    part = run("inspect", cnn, "--op", "relu", "-o", table)
-    assert part.err == f"replaced {table}: 3 Values\n"
-    assert [line.split(",")[0] for line in table.read_text().splitlines()] == [
-        "name",
-        "relu_0",
-        "relu_1",
-        "relu_2",
-    ]
-
-
-def test_the_whole_graph_or_nothing_of_it_is_written(run: Run, cnn: Path, tmp_path: Path) -> None:
-    graph = tmp_path / "cnn.graphml"
-    assert run("inspect", cnn, "-o", graph).err == f"wrote {graph}: 42 operators, 58 Values\n"
-    graph.unlink()
-
-    part = run("inspect", cnn, "--op", "relu", "-o", graph)
-    assert part.status == 2
-    assert part.err.startswith("error[GT600] wrong-usage: argument --output: a .graphml has the ")
-    other = run("inspect", cnn, "-o", tmp_path / "cnn.gexf")
-    assert other.err.startswith("error[GT402] unknown-ending: ")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("ending", ["csv", "graphml"])
-def test_somebody_elses_file_is_not_written_over(
-    run: Run, cnn: Path, tmp_path: Path, ending: str
-) -> None:
-    theirs = tmp_path / f"cnn.{ending}"
-    theirs.write_text("name,label\ncat.jpg,1\n")
-
-    refused = run("inspect", cnn, "-o", theirs)
-
-    assert (refused.status, refused.out) == (2, "")
-    assert refused.err == (
-        f"error[GT604] exists-already: `{theirs}` is there already, and "
-        f"`graphtool inspect` did not write it\n  = help: -o {tmp_path}/cnn-2.{ending}\n"
-    )
-    assert theirs.read_text() == "name,label\ncat.jpg,1\n"
-    theirs.write_text("")
-    assert run("inspect", cnn, "-o", theirs).err.startswith(f"replaced {theirs}: ")
-    assert run("inspect", cnn, "-o", theirs).err.startswith(f"replaced {theirs}: ")
-
-
 @pytest.mark.pir
 @pytest.mark.slow
 def test_a_stage_is_shown_with_what_is_behind_its_last_block(run: Run) -> None:

@@ -30,16 +30,8 @@ def load_commands(_: Path) -> None:
     """Import what commands import, once for all children."""
     for module in ("_running", "_suggest", "_check", "_render", "_inspect"):
         import_module(f"graphtool.cli.{module}")
-    for module in ("picture", "html", "_operators_dot", "interchange"):
-        import_module(f"graphtool.rendering.{module}")
-    CALLS.update(write_graph=_write_graph, write_recipe=_write_recipe)
-
-
-def _write_graph(path: str, which: str) -> int:
-    import graphtool as gt
-
-    gt.write_graph(MODELS[int(which) - 1], path)
-    return 0
+    import_module("graphtool.rendering.picture")
+    CALLS.update(write_recipe=_write_recipe)
 
 
 def _write_recipe(path: str, which: str) -> int:

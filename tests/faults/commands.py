@@ -76,8 +76,6 @@ def _called(name: str, path: str) -> Command:
 
 
 _RENDER = "--render=net.svg"
-_LISTED = ("inspect", CNN, "-o")
-_CALLED = (("write_graph", "net.csv"), ("write_recipe", "p.toml"))
 _ONE = "--limit=1"
 _EARLIER = _merged("-o", "out", "--prefix=t_")
 
@@ -93,9 +91,7 @@ GROUPS: Mapping[Callable[[Path], None], tuple[Command, ...]] = {
         Command("suggest-pairs --render", _pairs(_RENDER), _pairs(_ONE, _RENDER)),
         *map(_drawn, ("dot", "svg", "png", "pdf", "html")),
         Command("check --render", ("check", CNN, CNN, _RENDER), ("render", CNN, "-o", "net.svg")),
-        Command("inspect -o .csv", (*_LISTED, "net.csv"), (*_LISTED, "net.csv", "--params")),
-        Command("inspect -o .graphml", (*_LISTED, "net.graphml")),
-        *(_called(*call) for call in _CALLED),
+        _called("write_recipe", "p.toml"),
     ),
     calls.load_paddle: (
         Command("merge -o, new", _merged("-o", "out")),
