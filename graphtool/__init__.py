@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from _thread import RLock
 from importlib import import_module
 
 # Importing `typing` takes longer than everything before it; Ctrl-C meanwhile prints a traceback.
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         UsageError,
         Where,
     )
+    from graphtool.evidence import suggest_pairs
     from graphtool.graph import Block, Graph, Operator, Value
     from graphtool.losses.distill import DistillLoss, distill_loss
     from graphtool.matching import (
@@ -32,9 +34,8 @@ if TYPE_CHECKING:
         explain_pair,
         match_shapes,
         partners,
-        suggest_pairs,
     )
-    from graphtool.matching.recipe import Recipe, read_recipe, write_recipe
+    from graphtool.matching.recipe import Recipe, write_recipe
     from graphtool.merging import Merged, Verification, merge
     from graphtool.merging.checking import check_merge
     from graphtool.merging.folder import load_merged, save_merged
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from graphtool.selectors import find
     from graphtool.sources import read
     from graphtool.sources.layers import Network, from_layer
+    from graphtool.toolkits import read_recipe
     from graphtool.training import (
         Checkpoint,
         Evaluation,
@@ -123,6 +125,7 @@ _NAMES_BY_MODULE = {
         "Where",
     ),
     "checks": ("check_pairs",),
+    "evidence": ("suggest_pairs",),
     "graph": ("Block", "Graph", "Operator", "Value"),
     "losses.distill": ("DistillLoss", "distill_loss"),
     "matching": (
@@ -135,9 +138,8 @@ _NAMES_BY_MODULE = {
         "explain_pair",
         "match_shapes",
         "partners",
-        "suggest_pairs",
     ),
-    "matching.recipe": ("Recipe", "read_recipe", "write_recipe"),
+    "matching.recipe": ("Recipe", "write_recipe"),
     "merging": ("Merged", "Verification", "merge"),
     "merging.checking": ("check_merge",),
     "merging.folder": ("load_merged", "save_merged"),
@@ -145,6 +147,7 @@ _NAMES_BY_MODULE = {
     "sources.layers": ("Network", "from_layer"),
     "rendering": ("Picture", "render"),
     "selectors": ("find",),
+    "toolkits": ("read_recipe",),
     "training": (
         "Checkpoint",
         "Evaluation",
@@ -158,6 +161,8 @@ _NAMES_BY_MODULE = {
         "save_checkpoint",
     ),
 }
+# Two threads that import a package and a module of it at once find one of them half imported.
+_IMPORTING = RLock()
 _MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
 
@@ -171,7 +176,8 @@ def __getattr__(name: str) -> object:
         return import_module(f"{__name__}.losses")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    with _IMPORTING:
+        value: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

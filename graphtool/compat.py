@@ -8,8 +8,8 @@ replaces `from paddleslim.dist import merge, l2`. Arguments are in the order tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 
 from graphtool import losses, merging
 from graphtool.backend.live import is_live, live_program, program_of
@@ -17,9 +17,9 @@ from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.backend.tensors import copy_tensor, initialised_tensors, share_tensors
 from graphtool.checks import persistable_names
 from graphtool.checks.parameters import uninitialised_parameters
-from graphtool.diagnostics import Diagnostic, Severity, Where, counted, warn
+from graphtool.diagnostics import Severity, Where, counted, warn
 from graphtool.graph import Graph
-from graphtool.training._program_info import check_program
+from graphtool.training.program_info import check_program, scope_of
 
 __all__ = [
     "dkd",
@@ -63,15 +63,24 @@ def merge(
     del merge_feed
     if isinstance(teacher_scope, str):
         teacher_scope, name_prefix = None, teacher_scope
-    teacher = live_program(teacher_program).graph if is_live(teacher_program) else None
-    if teacher is not None and teacher_scope is None:
-        teacher_scope = _separate_scope(teacher, student_program, scope)
-    weights_scope = scope if teacher_scope is None else teacher_scope
-    uninitialised = (
-        None if parameters or teacher is None else _uninitialised_warning(teacher, weights_scope)
-    )
-    if uninitialised is not None:
-        warn(uninitialised)
+    later = False
+    if is_live(teacher_program):
+        teacher = live_program(teacher_program).graph
+        if teacher_scope is None:
+            teacher_scope = _separate_scope(teacher, student_program, scope)
+        held_in = scope if teacher_scope is None else teacher_scope
+        names, home = persistable_names(teacher), scope_of(held_in)
+        later = parameters is None and bool(names) and not initialised_tensors(home, names)
+        if later:
+            warn(
+                uninitialised_parameters(
+                    f"{counted(len(names), 'parameter')} of the teacher are uninitialised: "
+                    "load them after the merge",
+                    (Where(role="teacher", program=teacher.source),),
+                    severity=Severity.WARNING,
+                    help="graphtool.merging.merged_of(student_program).load_teacher(file_or_scope)",
+                )
+            )
     merging.merge(
         teacher_program,
         student_program,
@@ -80,25 +89,10 @@ def merge(
         scope,
         teacher_scope,
         name_prefix,
-        parameters=parameters or ("now" if uninitialised is None else "later"),
+        parameters=("later" if later else "now") if parameters is None else parameters,
         shared=shared,
     )
     return program_of(student_program)
-
-
-def _uninitialised_warning(teacher: Graph, scope: Paddle | None) -> Diagnostic | None:
-    """Return a warning if no parameter of a live teacher is initialised."""
-    names = persistable_names(teacher)
-    home = load_paddle().static.global_scope() if scope is None else scope
-    if not names or initialised_tensors(home, names):
-        return None
-    return uninitialised_parameters(
-        f"{counted(len(names), 'parameter')} of the teacher are uninitialised: "
-        "load them after the merge",
-        (Where(role="teacher", program=teacher.source),),
-        severity=Severity.WARNING,
-        help="graphtool.merging.merged_of(student_program).load_teacher(file_or_scope)",
-    )
 
 
 def _separate_scope(teacher: Graph, student: Paddle, scope: Paddle | None) -> Paddle | None:
@@ -112,8 +106,7 @@ def _separate_scope(teacher: Graph, student: Paddle, scope: Paddle | None) -> Pa
     teacher_names = set(persistable_names(teacher))
     student_names = set(persistable_names(live_program(student).graph))
     common, student_only = teacher_names & student_names, student_names - teacher_names
-    home = load_paddle().static.global_scope() if scope is None else scope
-    tensors = initialised_tensors(home, teacher_names | student_only)
+    tensors = initialised_tensors(scope_of(scope), teacher_names | student_only)
     if not common or not student_only:
         return None
     if student_only & tensors.keys() or teacher_names - tensors.keys():
@@ -133,8 +126,7 @@ def l2(
 
     Raises what that raises, and UsageError GT248 if `program` is not a Program.
     """
-    with _default_program(program):
-        return losses.l2(teacher_var_name, student_var_name)
+    return _build(program, losses.l2, teacher_var_name, student_var_name)
 
 
 def soft_label(
@@ -153,14 +145,12 @@ def soft_label(
 
     Raises what that raises, and what `l2` does.
     """
-    with _default_program(program):
-        return losses.soft_label(
-            teacher_var_name,
-            student_var_name,
-            teacher_temperature=teacher_temperature,
-            student_temperature=student_temperature,
-            from_probs=from_probs,
-        )
+    temperatures = {
+        "teacher_temperature": teacher_temperature,
+        "student_temperature": student_temperature,
+    }
+    values = teacher_var_name, student_var_name
+    return _build(program, losses.soft_label, *values, **temperatures, from_probs=from_probs)
 
 
 def fsp(
@@ -176,10 +166,8 @@ def fsp(
 
     Raises what that raises, and what `l2` does.
     """
-    with _default_program(program):
-        return losses.fsp(
-            teacher_var1_name, teacher_var2_name, student_var1_name, student_var2_name
-        )
+    values = teacher_var1_name, teacher_var2_name, student_var1_name, student_var2_name
+    return _build(program, losses.fsp, *values)
 
 
 def dkd(
@@ -200,15 +188,8 @@ def dkd(
 
     Raises what that raises, and what `l2` does.
     """
-    with _default_program(program):
-        return losses.dkd(
-            teacher_var_name,
-            student_var_name,
-            temperature=temperature,
-            alpha=alpha,
-            beta=beta,
-            from_probs=from_probs,
-        )
+    options = {"temperature": temperature, "alpha": alpha, "beta": beta, "from_probs": from_probs}
+    return _build(program, losses.dkd, teacher_var_name, student_var_name, **options)
 
 
 def skd(
@@ -225,10 +206,8 @@ def skd(
 
     Raises what that raises, and what `l2` does.
     """
-    with _default_program(program):
-        return losses.skd(
-            teacher_var_name, student_var_name, multiplier=multiplier, from_probs=from_probs
-        )
+    options = {"multiplier": multiplier, "from_probs": from_probs}
+    return _build(program, losses.skd, teacher_var_name, student_var_name, **options)
 
 
 def loss(
@@ -240,8 +219,7 @@ def loss(
 
     Raises what that raises, and what `l2` does.
     """
-    with _default_program(program):
-        return losses.custom(loss_func, **kwargs)
+    return _build(program, losses.custom, loss_func, **kwargs)
 
 
 # The tutorial's names.
@@ -250,15 +228,14 @@ soft_label_loss = soft_label
 fsp_loss = fsp
 
 
-@contextmanager
-def _default_program(program: Paddle | None) -> Generator[None]:
-    """Make a Program the default main Program, unless it already is."""
-    if program is not None:
-        check_program(program)
-    static = load_paddle().static
-    target = static.default_main_program() if program is None else program_of(program)
-    if target is static.default_main_program():
-        yield
-        return
-    with static.program_guard(target):
-        yield
+def _build(
+    program: Paddle | None, loss: Callable[..., Paddle], /, *values: object, **options: object
+) -> Paddle:
+    """Build a loss in a Program, by default the current main one."""
+    if program is None:
+        return loss(*values, **options)
+    check_program(program)
+    static, target = load_paddle().static, program_of(program)
+    is_current = target is static.default_main_program()
+    with nullcontext() if is_current else static.program_guard(target):
+        return loss(*values, **options)

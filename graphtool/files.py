@@ -1,26 +1,39 @@
-"""Write files atomically: whole or not at all."""
+"""Write files atomically: whoever reads finds the old version or the new one, whole.
+
+A file is written under a temporary name beside its target, and renamed over it. Files that belong
+together, such as a program and its parameters, are switched at one instant: see `_switch`.
+Whatever ends a writer, readers find whole versions and repair nothing. A writer that is killed may
+leave `.graphtool-*.tmp` beside the target, which a later writer of the same target removes; if it
+was killed in the middle of a switch, the names are links into it until then.
+"""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import shutil
-from collections.abc import Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+import signal
+import time
+import zlib
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
+from types import FrameType
 
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Severity, rule
 from graphtool.paths import unwritable_help
-from graphtool.staging import exchange, reach_disk, staged
 
 __all__ = [
     "atomic_replace",
     "atomic_write",
     "check_writable",
     "exists_already",
+    "is_temporary",
     "os_errors_reported",
+    "remove_temporaries",
     "resolve_links",
     "unwritable_output",
     "write_text",
@@ -30,6 +43,15 @@ _STREAMS = {"stdin": 0, "stdout": 1, "stderr": 2}
 _DESCRIPTOR = re.compile(
     r"/dev/(?P<name>std(?:in|out|err))|(?:/dev|/proc/self)/fd/(?P<number>\d+)", re.ASCII
 )
+# The folder of earlier files: a name that no user gives to one.
+_OLD = ".graphtool-old"
+_TEMPORARY = re.compile(r"\.graphtool-[0-9a-f]{8}-.*\.tmp")
+# In seconds: what has not changed for so long was left by a writer that was killed.
+_LEFT_BEHIND = 3600
+# How file systems refuse links.
+_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
+# The temporary files and folders of this process.
+_temporaries: set[Path] = set()
 
 
 @rule("GT601")
@@ -53,8 +75,7 @@ def exists_already(message: str, help: str, severity: Severity = Severity.ERROR)
     edited, or a merged program. It leaves all other files alone, except for
     `gt.export_student(force=True)`. An export concludes a training, which an error would lose, so
     it is written beside the files in its way, or into a folder of its name; an earlier export,
-    known by the checksums in `student.graphtool`, is replaced. `graphtool inspect` replaces what it
-    wrote itself.
+    known by the checksums in `student.graphtool`, is replaced.
     """
     return Diagnostic(message=message, help=help, severity=severity)
 
@@ -92,57 +113,23 @@ def write_text(path: str | PathLike[str], text: str) -> None:
 
 
 @contextmanager
-def atomic_write(path: str | PathLike[str]) -> Generator[Path]:
-    """Yield a temporary file that replaces `path` when the body returns.
-
-    If the body raises, the old file stays. Pipes and devices are yielded themselves. Where
-    `/dev/stdout` and the like are files, the temporary file is copied to them.
-
-    Raises GraphtoolError: GT601 if `path` can't be written; nothing has changed then. Errors of the
-    body about other files propagate.
-    """
-    given, target = Path(path), resolve_links(path)
-    unrelated: list[OSError] = []
-    with os_errors_reported(given, but=unrelated):
-        if given.exists() and not given.is_file():
-            with _collect_unrelated(unrelated, target.parent):
-                yield given
-            return
-        descriptor = _descriptor(given) if given.exists() else None
-        with (
-            _replacement(target) if descriptor is None else _copied_to(descriptor) as temporary,
-            _collect_unrelated(unrelated, target.parent, temporary.parent),
-        ):
-            yield temporary
-
-
-@contextmanager
-def os_errors_reported(path: Path, *, but: Sequence[OSError] = ()) -> Generator[None]:
+def os_errors_reported(path: Path, *folders: Path) -> Generator[None]:
     """Turn an OSError of the body into GT601 for a path.
 
-    Raises GraphtoolError: GT601. Errors in `but` propagate.
+    If `folders` are given, an error about a file outside of them propagates: it is about an input.
+
+    Raises GraphtoolError: GT601.
     """
-    try:
-        yield
-    except OSError as error:
-        if error in but:
-            raise
-        reason = error.strerror or str(error)
-        raise GraphtoolError(unwritable_output(str(path), reason)) from None
-
-
-@contextmanager
-def _collect_unrelated(unrelated: list[OSError], *folders: Path) -> Generator[None]:
-    """Collect an error about a file outside of the folders, such as a missing input."""
     try:
         yield
     except OSError as error:
         # An error about a full disk names no file.
-        if isinstance(error.filename, str | bytes):
+        if folders and isinstance(error.filename, str | bytes):
             file = Path(os.path.realpath(os.fsdecode(error.filename)))
             if not any(map(file.is_relative_to, folders)):
-                unrelated.append(error)
-        raise
+                raise
+        reason = error.strerror or str(error)
+        raise GraphtoolError(unwritable_output(str(path), reason)) from None
 
 
 def resolve_links(path: str | PathLike[str]) -> Path:
@@ -168,98 +155,266 @@ def _descriptor(path: Path) -> int | None:
 
 
 @contextmanager
-def _copied_to(descriptor: int) -> Generator[Path]:
-    """Yield a temporary file that is copied to an open descriptor, whose file must not be moved."""
-    from tempfile import TemporaryDirectory
+def atomic_write(path: str | PathLike[str]) -> Generator[Path]:
+    """Yield a temporary file that replaces `path` when the body returns, and keeps its mode.
 
-    with TemporaryDirectory() as folder:
-        file = Path(folder, "file")
-        yield file
-        with os.fdopen(descriptor, "wb", closefd=False) as stream:
-            stream.write(file.read_bytes())
+    If the body raises, the old file stays. Pipes and devices are yielded themselves. Where
+    `/dev/stdout` and the like are files, the temporary file is copied to them.
+
+    Raises GraphtoolError: GT601 if `path` can't be written; nothing has changed then. Errors of the
+    body about other files propagate.
+    """
+    given, target = Path(path), resolve_links(path)
+    if any(map(is_temporary, target.parts)):
+        # Links that a killed writer has left are replaced, not followed.
+        target = _followed(resolve_links(given.parent) / given.name)
+    with os_errors_reported(given):
+        is_there, is_file = given.exists(), given.is_file()
+    descriptor = _descriptor(given) if is_there else None
+    if is_there and not is_file:
+        with os_errors_reported(given, target.parent):
+            yield given
+    elif descriptor is not None:
+        from tempfile import TemporaryDirectory
+
+        # Others have it open: it must not be moved.
+        with TemporaryDirectory() as folder, os_errors_reported(given, target.parent, Path(folder)):
+            yield (file := Path(folder, "file"))
+            with os.fdopen(descriptor, "wb", closefd=False) as stream:
+                stream.write(file.read_bytes())
+    else:
+        with os_errors_reported(given, target.parent):
+            if is_there:
+                target.open("ab").close()
+            with _temporary(target.parent, target.name, Path.touch) as temporary:
+                yield temporary
+                if target.exists():
+                    shutil.copymode(target, temporary)
+                _reach_disk(temporary)
+                temporary.replace(target)
 
 
 @contextmanager
-def _replacement(path: Path) -> Generator[Path]:
-    """Yield a temporary file in the folder of `path` that replaces it unless the body raises."""
-    if path.exists():
-        path.open("ab").close()
-    with staged(path.parent, _touch) as temporary:
-        yield temporary
-        if path.exists():
-            shutil.copymode(path, temporary)
-        reach_disk(temporary)
-        temporary.replace(path)
+def atomic_replace(path: Path, folder: Path, names: Iterable[str] = ()) -> Generator[Path]:
+    """Yield a temporary folder whose files replace those of `folder` at one instant, all or none.
 
-
-def _touch(path: Path) -> None:
-    path.touch(exist_ok=False)
-
-
-@contextmanager
-def atomic_replace(path: Path, targets: Sequence[Path]) -> Generator[Path]:
-    """Yield a temporary folder whose files replace the `targets` of the same names, all or none.
-
-    The targets share one folder, which is made if missing. The last target is the last to be moved
-    in and the first to be moved out. A target without a new file is removed. Nothing has changed if
-    the body raises or a file cannot be moved. Files keep the modes of those that they replace;
-    where a target is a link, the file it points to is replaced.
-
-    A process that is killed during the moves leaves its files beside the targets; the next writer
-    completes the exchange or rolls it back. Old and new files are never mixed.
+    `names` are files of `folder` that belong to them: those that get no new file are removed. The
+    folder is made if missing. Nothing has changed if the body raises or a file cannot be replaced.
+    Files keep the modes of those that they replace; where one is a link, the file it points to is
+    replaced. On a file system without links the files are replaced one after another.
 
     Raises GraphtoolError: GT601 for `path`, the path that the caller was asked to write. Errors of
     the body about other files propagate.
     """
-    home = resolve_links(targets[0].parent)
-    folders = {resolve_links(target).parent for target in targets}
-    names = [target.name for target in targets]
-    unrelated: list[OSError] = []
-    with (
-        os_errors_reported(path, but=unrelated),
-        _staging_folder(home, names) as folder,
-        _collect_unrelated(unrelated, folder.parent, *folders),
-    ):
-        yield folder
-
-
-def _staging_folder(home: Path, names: Sequence[str]) -> AbstractContextManager[Path]:
-    missing = [folder for folder in (home, *home.parents) if not folder.exists()]
-    return _new_folder(missing[-1], home, names) if missing else _exchanged(home, names)
-
-
-@contextmanager
-def _exchanged(home: Path, names: Sequence[str]) -> Generator[Path]:
-    """Yield a folder whose files replace those in `home`, which exists."""
-    with staged(home, Path.mkdir) as folder:
-        yield folder
-        _keep_modes(folder, home)
-        reach_disk(folder)
-        exchange(folder, home, names)
-
-
-def _keep_modes(folder: Path, home: Path) -> None:
-    """Give the files of a folder the modes of those that they replace."""
-    for file in folder.rglob("*"):
-        replaced = home / file.relative_to(folder)
-        if file.is_file() and replaced.is_file():
-            shutil.copymode(replaced, file)
-
-
-@contextmanager
-def _new_folder(top: Path, home: Path, names: Sequence[str]) -> Generator[Path]:
-    """Yield a folder that becomes `home` in one move, with its missing parents up to `top`."""
-    with staged(top.parent, Path.mkdir) as stage:
-        folder = stage / home.relative_to(top)
-        folder.mkdir(parents=True, exist_ok=True)
-        yield folder
-        reach_disk(folder)
+    home, names = resolve_links(folder), set(names)
+    with os_errors_reported(path):
+        above = next(parent for parent in (home, *home.parents) if parent.exists())
+        with _locked(above):
+            linked = {resolve_links(home / name).parent for name in names}
+    # The first folder that is missing, if one is.
+    top = Path(above, *home.relative_to(above).parts[:1])
+    target = f"{path.name}.*" if above == home else f"{top.name}/"
+    with os_errors_reported(path, above, *linked), _temporary(above, target, Path.mkdir) as stage:
+        files = stage / "new" if above == home else stage / home.relative_to(top)
+        files.mkdir(parents=True, exist_ok=True)
+        yield files
+        _reach_disk(files)
+        if above == home:
+            with _locked(home), _signals_held():
+                _switch(stage, home, names)
+            return
         try:
             stage.rename(top)
         except OSError as error:
             # Another process may have made `top` meanwhile.
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
-            with _staging_folder(home, names) as staging:
-                for entry in folder.iterdir():
-                    entry.rename(staging / entry.name)
+            with atomic_replace(path, folder, names) as other:
+                shutil.copytree(files, other, dirs_exist_ok=True)
+
+
+@contextmanager
+def _temporary(folder: Path, target: str, make: Callable[[Path], object]) -> Generator[Path]:
+    """Make a temporary file or folder for a target, and remove it afterwards if it is there.
+
+    If all went well, those that killed writers of the same target have left go as well. `target`
+    is the name of a file, `NAME/` for a folder, `NAME.*` for files in one.
+    """
+    # A name may be as long as names can be.
+    prefix = f".graphtool-{zlib.crc32(os.fsencode(target)):08x}-"
+    path = folder / f"{prefix}{os.urandom(8).hex()}.tmp"
+    _temporaries.add(path)
+    try:
+        make(path)
+        yield path
+    finally:
+        with _signals_held():
+            _remove(path)
+            _temporaries.discard(path)
+    for other in folder.glob(f"{prefix}*.tmp"):
+        with suppress(OSError):
+            changed = max(entry.lstat().st_mtime for entry in (other, *other.rglob("*")))
+            if time.time() - changed > _LEFT_BEHIND:
+                # No file name leads there any more: this writer has replaced them all.
+                shutil.rmtree(other) if other.is_dir() else other.unlink()
+
+
+def remove_temporaries() -> None:
+    """Remove the temporary files of this process, which is about to end."""
+    for path in list(_temporaries):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if not path.is_dir():
+            path.unlink(missing_ok=True)
+        # In the middle of a switch, names lead there.
+        elif not (path / _OLD).exists():
+            shutil.rmtree(path)
+
+
+@contextmanager
+def _signals_held() -> Generator[None]:
+    """Call Python's handlers of signals afterwards: the body takes milliseconds."""
+    came: list[int] = []
+    handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
+    # Only the main thread may set handlers.
+    with suppress(ValueError):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            handler = signal.getsignal(number)
+            if callable(handler):
+                signal.signal(number, lambda number, _: came.append(number))
+                handlers[number] = handler
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether a file name is one that a killed writer may have left."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def _switch(stage: Path, home: Path, names: Iterable[str]) -> None:
+    """Put the files of `stage/new` in the place of the files `names` of a folder, at one instant.
+
+    Each name becomes a symbolic link to `stage/current/NAME`. There `current` is a link to `old`,
+    which holds the earlier files, until a rename makes it one to `new`. Then the names become files
+    again. At any time, all of them lead to old files, or all to new ones.
+    """
+    new, old, current, turned = (stage / part for part in ("new", _OLD, "current", "turned"))
+    # Also names that a killed writer of the same target has turned into links.
+    known = {
+        name
+        for one in home.glob(f"{stage.name[:20]}*.tmp")
+        for part in (new.name, old.name)
+        for name in _files_in(one / part)
+    }
+    places = {name: _followed(home / name) for name in known.union(names)}
+    before = {name for name, place in places.items() if place.is_file()}
+    after = set(_files_in(new))
+    version, expected = old, before
+    try:
+        for name, place in places.items():
+            (old / name).parent.mkdir(parents=True, exist_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if place.parent.stat().st_dev != stage.stat().st_dev:
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+            if name in before & after:
+                shutil.copymode(place, new / name)
+        with _links_optional():
+            current.symlink_to(old.name)
+            turned.symlink_to(new.name)
+            for name, place in places.items():
+                if name in before:
+                    _link_or_copy(Path(os.path.realpath(place)), old / name)
+                (stage / "link").symlink_to(os.path.relpath(current / name, place.parent))
+                (stage / "link").replace(place)
+        version, expected = new, after
+        with suppress(FileNotFoundError):
+            turned.replace(current)
+    finally:
+        _settle(version, places, expected)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _links_optional() -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+
+
+def _link_or_copy(file: Path, other: Path) -> None:
+    try:
+        os.link(file, other)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        shutil.copy2(file, other)
+
+
+@contextmanager
+def _locked(folder: Path) -> Generator[None]:
+    """Let another writer of a folder finish first. Some file systems have no locks."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _settle(version: Path, places: Mapping[str, Path], expected: Collection[str]) -> None:
+    """Make each name a file of a version again."""
+    for name, place in places.items():
+        if (version / name).exists():
+            # A reader may just have read where the link leads: the file stays there as well.
+            settled = version / name
+            with _links_optional():
+                os.link(version / name, version.parent / "settled")
+                settled = version.parent / "settled"
+            settled.replace(place)
+            # Nothing is moved where both are one file already.
+            settled.unlink(missing_ok=True)
+        elif name not in expected and not (place.is_dir() and not place.is_symlink()):
+            place.unlink(missing_ok=True)
+            if "/" in name:
+                # A folder for files of this version alone.
+                with suppress(OSError):
+                    place.parent.rmdir()
+
+
+def _followed(path: Path) -> Path:
+    """Follow links of the user's, not those that a killed writer has left."""
+    while path.is_symlink() and not any(map(is_temporary, path.readlink().parts)):
+        path = path.parent / path.readlink()
+    return path
+
+
+def _files_in(folder: Path) -> list[str]:
+    # `os.walk` passes over what another writer removes meanwhile.
+    found = (Path(above, name) for above, _, names in os.walk(folder) for name in names)
+    return [str(file.relative_to(folder)) for file in found if file.is_file()]
+
+
+def _reach_disk(path: Path) -> None:
+    """Wait until a file, or all files of a folder, are on the disk: 6 ms for a small one on ext4.
+
+    A name that is moved onto an earlier file may reach the disk before its bytes do: both would be
+    lost where the power fails, and a checkpoint is what hours of training are.
+    """
+    for file in [path] if path.is_file() else [path / name for name in _files_in(path)]:
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from graphtool.diagnostics import Report
-from graphtool.garbage import collection_paused
 from graphtool.text import escaped_bounded, printed_name
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "ProgramKind",
     "Shape",
     "Value",
+    "collection_paused",
     "dims_agree",
     "fits_shape",
     "is_dropout_state",
@@ -51,6 +53,22 @@ DROPOUT_STATE_DTYPE = "uint8"
 Shape: TypeAlias = tuple[int, ...]
 # The content of an attribute of an Operator.
 Attribute: TypeAlias = "bool | int | float | str | bytes | tuple[Attribute, ...] | None"
+
+
+@contextmanager
+def collection_paused() -> Generator[None, None, None]:
+    """Pause cyclic garbage collection: what is built inside stays alive, so there is none.
+
+    Reading 100,000 operators from a `.json` and building `Graph.nx` takes 3.7 s instead of 7.3 s;
+    the time grows with the exponent 1.07 instead of 1.19.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class ProgramKind(Enum):

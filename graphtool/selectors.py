@@ -11,9 +11,16 @@ from itertools import chain
 from graphtool.arguments import bad_argument
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, UsageError, Where, rule
 from graphtool.graph import Graph, Operator, Value, module_path
-from graphtool.lookalikes import closest, near_notes
 from graphtool.paths import path_exists
-from graphtool.text import path_argument, printed_forms, printed_name, shell_command, shell_option
+from graphtool.text import (
+    closest,
+    near_notes,
+    path_argument,
+    printed_forms,
+    printed_name,
+    shell_command,
+    shell_option,
+)
 
 __all__ = [
     "ambiguous_name",
@@ -153,7 +160,7 @@ def _unknown_selector(graph: Graph, selector: str) -> Diagnostic:
     return unknown_name(
         _unknown(selector),
         Where(program=graph.source),
-        notes=tuple(_notes(graph, selector, near)),
+        notes=tuple(_notes(graph, near)),
         help=listing_help(
             graph.source, name=f"*{escape(selector)}*" if is_substring and selector else None
         ),
@@ -177,8 +184,8 @@ def is_command_source(source: str) -> bool:
     return ":" in source or path_exists(source)
 
 
-def _notes(graph: Graph, selector: str, near: Sequence[str]) -> Iterator[str]:
-    yield from near_notes(selector, near)
+def _notes(graph: Graph, near: Sequence[str]) -> Iterator[str]:
+    yield from near_notes(near)
     if all(value.layer is None for value in graph.values.values()):
         yield (
             "the program has no attribute paths (`layer4.2`): "

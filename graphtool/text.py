@@ -10,12 +10,15 @@ from __future__ import annotations
 import re
 import shlex
 import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = [
+    "closest",
     "elided",
     "escaped_bounded",
     "escaped_code",
     "inspect_command",
+    "near_notes",
     "path_argument",
     "printable",
     "printed_forms",
@@ -36,6 +39,8 @@ _ESCAPING = re.compile(r"\\(?=[\\nrtxuU]|[^ -~])")
 # Scripts that stack combining marks stack two or three; more of them cover the lines around.
 _MAX_MARKS = 3
 _MAX_LENGTH, _DIGEST_LENGTH = 1000, 8
+# The time to compare two names grows with the product of their lengths.
+_MAX_COMPARED = 200
 # PATH_MAX on most systems.
 _MAX_PATH = 4096
 _EMPTY = {"": '""', '""': r"\x22\x22"}
@@ -151,3 +156,20 @@ def string_literal(text: str) -> str:
     import json
 
     return json.dumps(text, ensure_ascii=False)
+
+
+def closest(wanted: str, known: Iterable[str], *, most: int = 1, cutoff: float) -> list[str]:
+    """Return the names that are spelt most like one, the closest first, from `cutoff` of 1 on."""
+    from difflib import get_close_matches
+
+    starts: dict[str, str] = {}
+    for name in known:
+        starts.setdefault(name[:_MAX_COMPARED], name)
+    found = get_close_matches(wanted[:_MAX_COMPARED], starts, n=most, cutoff=cutoff)
+    return [starts[start] for start in found]
+
+
+def near_notes(near: Sequence[str]) -> Iterator[str]:
+    """Yield a note with the names nearest to one that does not exist."""
+    if near:
+        yield f"nearest: {', '.join(f'`{name}`' for name in near)}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["REINSTALL", "UPGRADE", "version"]
+__all__ = ["DISTRIBUTION", "UPGRADE", "version"]
+
+DISTRIBUTION = "paddle-graphtool"
 
 # graphtool is on no package index; it is installed from a clone.
 UPGRADE = "git pull && pip install .  # in your clone of graphtool"
-REINSTALL = "pip install --force-reinstall --no-deps .  # in your clone of graphtool"
 
 
 def version() -> str:
@@ -15,6 +16,6 @@ def version() -> str:
     from importlib.metadata import version as installed
 
     try:
-        return installed("paddle-graphtool")
+        return installed(DISTRIBUTION)
     except PackageNotFoundError:
         return "0+not.installed"

@@ -301,6 +301,8 @@ def test_what_is_no_program_is_said(merged: Script) -> None:
     for call in (
         lambda: l2("teacher_relu_1", "relu_1", "main"),
         lambda: loss(merged.student, F.mse_loss, input="teacher_relu_1", label="relu_1"),
+        lambda: merge(merged.teacher, merged.student, {"data": "image"}, scope="scope"),
+        lambda: merge(merged.teacher, merged.student, {"data": "image"}, teacher_scope=3),
     ):
         with pytest.raises(gt.UsageError) as raised:
             call()

@@ -32,7 +32,10 @@ def interrupts_held() -> Generator[None]:
     try:
         yield
     finally:
-        _end()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if _since:
+            _since.clear()
+            raise KeyboardInterrupt from None
 
 
 def heed_interrupt() -> None:
@@ -50,13 +53,6 @@ def _hold(number: int, frame: FrameType | None) -> None:
     elif now - _since[0] > _PATIENCE:
         _since[:] = [now]
         signal.default_int_handler(number, frame)
-
-
-def _end() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    if _since:
-        _since.clear()
-        raise KeyboardInterrupt from None
 
 
 def _is_main() -> bool:

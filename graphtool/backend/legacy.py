@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from graphtool.backend.paddle import Paddle
 from graphtool.graph import Graph
-from graphtool.readers._protobuf import read_protobuf
+from graphtool.readers.program_desc import read_protobuf
 
 __all__ = [
     "operator_ids",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from graphtool.backend.paddle import Paddle, load_paddle
-from graphtool.readers._schema import program_message
+from graphtool.readers.program_desc import program_message
 
 __all__ = [
     "ProgramSnapshot",

@@ -19,7 +19,7 @@ from graphtool.backend.live import LiveProgram
 from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.graph import Graph
 from graphtool.ops import LEGACY_PORTS
-from graphtool.readers._schema import program_message
+from graphtool.readers.program_desc import program_message
 
 __all__ = ["join"]
 

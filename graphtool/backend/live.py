@@ -18,9 +18,9 @@ from graphtool.backend.registry import merge_records
 from graphtool.diagnostics import ReadError, Where, listed
 from graphtool.graph import Graph, ProgramKind, variable_of
 from graphtool.ops import unknown_operators, unsupported_operators
-from graphtool.readers._protobuf import read_protobuf
-from graphtool.readers._regular_file import check_not_special
+from graphtool.readers.files import check_not_special
 from graphtool.readers.problems import no_such_path
+from graphtool.readers.program_desc import read_protobuf
 from graphtool.selectors import find
 from graphtool.text import inspect_command
 

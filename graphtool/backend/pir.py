@@ -11,10 +11,8 @@ from graphtool.backend.errors import PADDLE_ERRORS
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.backend.problems import foreign_operand
 from graphtool.diagnostics import ReadError
-from graphtool.garbage import collection_paused
-from graphtool.graph import Attribute, Graph, Operator, Shape
-from graphtool.readers._callstack import user_line
-from graphtool.readers._graph_builder import NAME_ATTRIBUTES, GraphBuilder, ResultType
+from graphtool.graph import Attribute, Graph, Operator, Shape, collection_paused
+from graphtool.readers.graph_builder import NAME_ATTRIBUTES, GraphBuilder, ResultType, user_line
 
 __all__ = ["PirWalk", "ValueKey", "contains_value", "read_pir"]
 

@@ -13,7 +13,7 @@ from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.backend.pir import ValueKey
 from graphtool.backend.pir_editing import freeze, remove_unused
 from graphtool.ops import PIR_FETCHES
-from graphtool.readers._graph_builder import NAME_ATTRIBUTES
+from graphtool.readers.graph_builder import NAME_ATTRIBUTES
 
 __all__ = ["STEPS", "join"]
 

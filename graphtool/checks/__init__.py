@@ -1,19 +1,17 @@
 """Rules that find the problems of a merge or of pairs before anything is changed.
 
 A rule is one generator with one code. It sees only a MergePlan, which is plain data. Importing this
-package registers the rules of all its modules.
+package registers the rules.
 """
 
-from importlib import import_module
-from pkgutil import iter_modules
-
-from graphtool.checks.arguments import check_names
-from graphtool.checks.guess import FeedGuess, guess_feed_map, guess_feeds
+from graphtool.checks import names, parameters
+from graphtool.checks.feeds import FeedGuess, guess_feed_map, guess_feeds
 from graphtool.checks.pairs import check_pairs
 from graphtool.checks.plan import (
     MergePlan,
     ParametersWhen,
     are_saved_shapes,
+    check_names,
     persistable_names,
     plan_without_facts,
     saved_names,
@@ -31,13 +29,12 @@ __all__ = [
     "check_pairs",
     "guess_feed_map",
     "guess_feeds",
+    "names",
     "not_checked",
+    "parameters",
     "persistable_names",
     "plan_without_facts",
     "run_rules",
     "saved_names",
     "used_names",
 ]
-
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")

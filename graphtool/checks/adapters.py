@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from graphtool.checks.layouts import is_map
-from graphtool.checks.locations import format_shape
+from graphtool.checks.rules import format_shape
 from graphtool.diagnostics import Diagnostic, PairError, Severity, Where, rule
 from graphtool.graph import UNKNOWN_DIM, Shape
 from graphtool.loss_specs import channel_axis
@@ -20,6 +19,7 @@ __all__ = [
     "adapted_shapes",
     "adapter_misfit",
     "check_adapter",
+    "is_map",
     "is_pooled",
     "layer_axis",
     "misapplied",
@@ -80,6 +80,11 @@ def parse_adapter(text: str) -> Adapter:
     )
 
 
+def is_map(shape: Shape) -> bool:
+    """Return whether a shape is that of a map [N, C, H, W]."""
+    return len(shape) == 4
+
+
 def is_pooled(shape: Shape) -> bool:
     """Return whether a shape is [N, C, 1, 1], which `linear` takes as vectors."""
     return is_map(shape) and shape[2:] == (1, 1)
@@ -128,17 +133,12 @@ def check_adapter(
     if adapter.resizes and no_maps:
         yield from (misapplied("resize", place, ADAPTER_INPUTS["resize"]) for place in no_maps)
         return
+    layer, (teacher_shape, student_shape) = adapter.layer, shapes
+    if layer is None:
+        return
+    # A resize leaves the channels as they are, but not the size, which `linear` may read.
     if adapter.resizes:
-        shapes = resized(*shapes)
-    if adapter.layer is not None:
-        yield from _check_channels(text, adapter, shapes, where)
-
-
-def _check_channels(
-    text: str, adapter: Adapter, shapes: tuple[Shape, Shape], where: tuple[Where, Where]
-) -> Iterator[Diagnostic]:
-    layer = adapter.layer or ""
-    teacher_shape, student_shape = shapes
+        teacher_shape, student_shape = resized(*shapes)
     teacher, axis = teacher_channels(teacher_shape), layer_axis(layer, student_shape)
     if teacher == UNKNOWN_DIM:
         yield misapplied(layer, where[0], "one whose channels are known")

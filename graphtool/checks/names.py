@@ -5,20 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from graphtool.checks.locations import also, format_shape, in_student, in_teacher, of_student
 from graphtool.checks.plan import MergePlan, ParametersWhen
-from graphtool.checks.rules import check
+from graphtool.checks.rules import (
+    also,
+    check,
+    format_shape,
+    in_student,
+    in_teacher,
+    not_checked,
+    of_student,
+)
 from graphtool.diagnostics import Call, Diagnostic, Severity, Where, counted, rule
 from graphtool.graph import Origin, Value
 
-__all__ = [
-    "ambiguous_prefix",
-    "free_prefix",
-    "name_collision",
-    "names_in_common",
-    "scope_collision",
-    "scope_overwrite",
-]
+__all__ = ["scope_collision"]
 
 # Names with Paddle's counters: `conv2d_0.w_0`, `batch_norm2d_3.b_0_moment1_0`, `fc_0.tmp_1`.
 _COUNTED_NAME = re.compile(r"(^|[._])\d+(\.|$)|\.(w|b|tmp)_\d+")
@@ -38,23 +38,21 @@ def name_collision(plan: MergePlan) -> Iterator[Diagnostic]:
         if new in plan.student_names:
             groups.setdefault(_kind(plan.teacher_names.get(old)), []).append((old, new))
     for kind, collisions in groups.items():
-        yield _collision(plan, kind, collisions)
-
-
-def _collision(plan: MergePlan, kind: str, collisions: Sequence[tuple[str, str]]) -> Diagnostic:
-    old, new = collisions[0]
-    student_value = plan.student_names[new]
-    verb = "gets a name" if len(collisions) == 1 else "get names"
-    return Diagnostic(
-        message=f"{counted(len(collisions), f'teacher {kind}')} {verb} that the student has: "
-        f"`{new}` is {_with_article(_kind(student_value))} there",
-        where=(
-            in_teacher(plan, plan.teacher_names.get(old), old),
-            in_student(plan, student_value, new),
-        ),
-        notes=(*also([name for _, name in collisions]), _collision_note(plan, old, new)),
-        help=Call("merge", name_prefix=free_prefix(plan)),
-    )
+        old, new = collisions[0]
+        value = plan.student_names[new]
+        verb = "gets a name" if len(collisions) == 1 else "get names"
+        noun = _kind(value)
+        article = "an" if noun.startswith("a") else "a"
+        yield Diagnostic(
+            message=f"{counted(len(collisions), f'teacher {kind}')} {verb} that the student has: "
+            f"`{new}` is {article} {noun} there",
+            where=(
+                in_teacher(plan, plan.teacher_names.get(old), old),
+                in_student(plan, value, new),
+            ),
+            notes=(*also([name for _, name in collisions]), _collision_note(plan, old, new)),
+            help=Call("merge", name_prefix=free_prefix(plan)),
+        )
 
 
 def _collision_note(plan: MergePlan, old: str, new: str) -> str:
@@ -80,10 +78,6 @@ def _kind(value: Value | None) -> str:
     return "persistable" if value.persistable else "activation"
 
 
-def _with_article(noun: str) -> str:
-    return f"{'an' if noun.startswith('a') else 'a'} {noun}"
-
-
 def free_prefix(plan: MergePlan) -> str:
     """Extend the prefix until no student name starts with it."""
     prefix = plan.prefix or "teacher_"
@@ -95,12 +89,11 @@ def free_prefix(plan: MergePlan) -> str:
 
 @rule("GT202", replaces=("GT255",))
 def scope_collision(
-    message: str,
+    names: Sequence[str],
+    where: Sequence[Where],
     *,
     severity: Severity = Severity.ERROR,
-    where: Sequence[Where] = (),
-    notes: Sequence[str] = (),
-    help: str,
+    loading: bool = False,
 ) -> Diagnostic:
     """Teacher and student keep a tensor under the same name in the same Scope.
 
@@ -111,8 +104,20 @@ def scope_collision(
 
     `load_teacher` refuses a Scope where the name means the student's tensor: nothing was loaded.
     """
+    if loading:
+        return Diagnostic(
+            message=f"`{names[0]}` is the student's tensor in the Scope to load from",
+            where=tuple(where),
+            help="load the teacher's weights in a separate Scope, or from a file",
+        )
     return Diagnostic(
-        message=message, severity=severity, where=tuple(where), notes=tuple(notes), help=help
+        message=f"teacher and student have {counted(len(names), 'tensor')} of the same name in one "
+        "Scope",
+        severity=severity,
+        where=tuple(where),
+        notes=(*also(names), _same_name_note(names[0])),
+        help="teacher_scope = paddle.static.Scope()  # run the teacher's startup and load its "
+        "weights in it, then merge(..., teacher_scope=teacher_scope)",
     )
 
 
@@ -124,28 +129,18 @@ def _find_scope_collision(plan: MergePlan) -> Iterator[Diagnostic]:
     common = [name for name in plan.teacher_persistables if name in kept]
     later = plan.parameters is ParametersWhen.LATER
     if common and not later and plan.teacher_scope is None and plan.student_scope is None:
-        yield scope_collision(
-            "not checked: whether both programs use one Scope, with "
+        yield not_checked(
+            "whether both programs use one Scope, with "
             f"{counted(len(common), 'tensor')} of the same name",
-            severity=Severity.NOTE,
-            notes=("no Scope was given",),
+            "no Scope was given",
             help="check_merge(..., scope=scope, teacher_scope=teacher_scope)",
         )
     shared = [name for name in common if name in plan.same_variables]
-    if not shared:
-        return
-    name = shared[0]
-    yield scope_collision(
-        f"teacher and student have {counted(len(shared), 'tensor')} of the same name in one Scope",
-        severity=Severity.WARNING if later else Severity.ERROR,
-        where=(
-            in_teacher(plan, plan.teacher_names[name], name),
-            in_student(plan, plan.student_names[name], name),
-        ),
-        notes=(*also(shared), _same_name_note(name)),
-        help="teacher_scope = paddle.static.Scope()  # run the teacher's startup and load its "
-        "weights in it, then merge(..., teacher_scope=teacher_scope)",
-    )
+    if shared:
+        teacher, student = plan.teacher_names[shared[0]], plan.student_names[shared[0]]
+        where = in_teacher(plan, teacher, shared[0]), in_student(plan, student, shared[0])
+        severity = Severity.WARNING if later else Severity.ERROR
+        yield scope_collision(shared, where, severity=severity)
 
 
 @check("GT204", replaces=("GT203", "GT205"))
@@ -203,25 +198,18 @@ def scope_overwrite(plan: MergePlan) -> Iterator[Diagnostic]:
             continue
         same = (found.shape, found.dtype) == (value.shape, value.dtype)
         (matching if same else different).append((old, new))
-    yield from _overwritten(plan, matching, Severity.WARNING)
-    yield from _overwritten(plan, different, Severity.ERROR)
-
-
-def _overwritten(
-    plan: MergePlan, pairs: Sequence[tuple[str, str]], severity: Severity
-) -> Iterator[Diagnostic]:
-    if not pairs or plan.student_scope is None:
-        return
-    old, new = pairs[0]
-    found = plan.student_scope.variables[new]
-    yield Diagnostic(
-        message=f"the student's Scope already holds {counted(len(pairs), 'tensor')} under teacher "
-        f"names: `{new}` {format_shape(found.shape)} {found.dtype}",
-        severity=severity,
-        where=(in_teacher(plan, plan.teacher_names[old], old),),
-        notes=also([name for _, name in pairs]),
-        help=Call("merge", name_prefix=free_prefix(plan) + _SUFFIX),
-    )
+    for pairs, severity in ((matching, Severity.WARNING), (different, Severity.ERROR)):
+        if pairs:
+            old, new = pairs[0]
+            found = variables[new]
+            yield Diagnostic(
+                message=f"the student's Scope already holds {counted(len(pairs), 'tensor')} under "
+                f"teacher names: `{new}` {format_shape(found.shape)} {found.dtype}",
+                severity=severity,
+                where=(in_teacher(plan, plan.teacher_names[old], old),),
+                notes=also([name for _, name in pairs]),
+                help=Call("merge", name_prefix=free_prefix(plan) + _SUFFIX),
+            )
 
 
 @check("GT207")
@@ -234,11 +222,12 @@ def names_in_common(plan: MergePlan) -> Iterator[Diagnostic]:
     if plan.one_program or not plan.prefix:
         return
     kept = set(plan.student_persistables) - plan.same_variables - set(plan.shared)
-    common = [
-        name
-        for name in plan.teacher_persistables
-        if name in kept and not _COUNTED_NAME.search(name) and _has_same_type(plan, name)
-    ]
+    common: list[str] = []
+    for name in plan.teacher_persistables:
+        if name in kept and not _COUNTED_NAME.search(name):
+            teacher, student = plan.teacher_names[name], plan.student_names[name]
+            if (teacher.shape, teacher.dtype) == (student.shape, student.dtype):
+                common.append(name)
     if common:
         yield Diagnostic(
             message=f"{counted(len(common), 'tensor')} with the same name in both programs, kept "
@@ -251,8 +240,3 @@ def names_in_common(plan: MergePlan) -> Iterator[Diagnostic]:
             notes=also(common),
             help=Call("merge", "  # if one is meant", shared=(common[0],)),
         )
-
-
-def _has_same_type(plan: MergePlan, name: str) -> bool:
-    teacher, student = plan.teacher_names[name], plan.student_names[name]
-    return (teacher.shape, teacher.dtype) == (student.shape, student.dtype)

@@ -1,36 +1,39 @@
-"""Rules about how the two networks were built: mode, gradients, statistics, randomness, outputs."""
+"""Rules about how the two networks were built, and about operators that Paddle may not support."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
-from graphtool.checks.locations import LISTED, also, at_operator, of_student
+from graphtool.checks.fits import probabilities
 from graphtool.checks.plan import MergePlan
-from graphtool.checks.rules import check
-from graphtool.checks.softmax_inputs import probabilities
+from graphtool.checks.rules import (
+    LISTED,
+    about_operators,
+    also,
+    at_operator,
+    check,
+    not_checked,
+    of_student,
+    of_teacher,
+)
 from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
-from graphtool.graph import Graph, Operator
+from graphtool.graph import Graph, Operator, ProgramKind, operator_kind
 from graphtool.ops import (
     METRICS,
     PROBABILITIES,
     RANDOM,
     depends_on_mode,
+    has_side_effects,
     is_loss_or_metric,
     is_training,
     kind_of,
+    unknown_operators,
+    unsupported_operators,
 )
 from graphtool.text import string_literal
 
-__all__ = [
-    "already_minimized",
-    "modal_operators",
-    "random_in_test_mode",
-    "random_seeds",
-    "same_program",
-    "student_in_test_mode",
-    "teacher_in_training_mode",
-    "teacher_trains",
-]
+__all__ = ["already_minimized", "modal_operators", "random_in_test_mode", "side_effects"]
 
 
 @check("GT222")
@@ -80,12 +83,8 @@ def teacher_in_training_mode(plan: MergePlan) -> Iterator[Diagnostic]:
         (norms, "teacher batch norm", "whose running statistics merge freezes"),
     ):
         if found:
-            yield Diagnostic(
-                message=f"{counted(len(found), noun)} in training mode, {effect}",
-                severity=Severity.NOTE,
-                where=(at_operator("teacher", plan.teacher, found[0]),),
-                notes=also([operator.name for operator in found]),
-            )
+            message = f"{counted(len(found), noun)} in training mode, {effect}"
+            yield about_operators(message, "teacher", plan.teacher, found, severity=Severity.NOTE)
 
 
 def modal_operators(graph: Graph) -> list[Operator]:
@@ -104,10 +103,6 @@ def _in_training_mode(graph: Graph) -> Iterator[Operator]:
 
 
 def _random_operators(graph: Graph) -> list[Operator]:
-    return graph.once(_find_random_operators)
-
-
-def _find_random_operators(graph: Graph) -> list[Operator]:
     return [found for found in graph.operators.values() if found.kind in RANDOM]
 
 
@@ -137,7 +132,7 @@ def random_in_test_mode(
 
 @check("GT226")
 def _find_random_teacher(plan: MergePlan) -> Iterator[Diagnostic]:
-    found = _random_operators(plan.teacher)
+    found = plan.teacher.once(_random_operators)
     if found:
         unseeded = [operator for operator in found if not _has_fixed_seed(operator)]
         shown = unseeded or found
@@ -161,14 +156,10 @@ def random_seeds(plan: MergePlan) -> Iterator[Diagnostic]:
     An operator with a fixed seed draws the same numbers in each run: a dropout always drops the
     same elements. Legacy programs whose `random_seed` is set have such operators.
     """
-    teacher = [
-        operator for operator in _random_operators(plan.teacher) if _uses_shared_generator(operator)
-    ]
-    student = [
-        operator
-        for operator in (*_random_operators(plan.student), *_in_training_mode(plan.student))
-        if _uses_shared_generator(operator)
-    ]
+    drawing = plan.teacher.once(_random_operators)
+    teacher = [operator for operator in drawing if _uses_shared_generator(operator)]
+    drawing = [*plan.student.once(_random_operators), *_in_training_mode(plan.student)]
+    student = [operator for operator in drawing if _uses_shared_generator(operator)]
     if teacher and student:
         yield Diagnostic(
             message="teacher and student share a random generator: the student's dropout and "
@@ -180,19 +171,15 @@ def random_seeds(plan: MergePlan) -> Iterator[Diagnostic]:
             ),
             help="give each random operator of the teacher a seed: seed=1",
         )
-    for role, graph in (("teacher", plan.teacher), ("student", plan.student)):
+    for role, graph in plan.networks:
         found = [
             operator
-            for operator in (*_random_operators(graph), *_in_training_mode(graph))
+            for operator in (*graph.once(_random_operators), *_in_training_mode(graph))
             if _has_fixed_seed(operator)
         ]
         if found:
-            yield Diagnostic(
-                message=f"{counted(len(found), 'random operator')} of the {role} with a fixed seed",
-                severity=Severity.NOTE,
-                where=(at_operator(role, graph, found[0]),),
-                notes=also([operator.name for operator in found]),
-            )
+            message = f"{counted(len(found), 'random operator')} of the {role} with a fixed seed"
+            yield about_operators(message, role, graph, found, severity=Severity.NOTE)
 
 
 def _uses_shared_generator(operator: Operator) -> bool:
@@ -213,10 +200,8 @@ _TERMINAL = _TOP_K | {"argmax", "arg_max", "fetch", "shadow_output"}
 
 @check("GT228")
 def _find_probabilities(plan: MergePlan) -> Iterator[Diagnostic]:
-    networks = [("teacher", plan.teacher)]
-    if not plan.prefixes:  # otherwise the student has an earlier teacher's outputs too
-        networks.append(("student", plan.student))
-    for role, graph in networks:
+    # With an earlier teacher, the student has its outputs too.
+    for role, graph in plan.networks[: 1 if plan.prefixes else 2]:
         for operator in graph.operators.values():
             logits = next(iter(operator.operands), None)
             if logits is None or kind_of(operator) not in PROBABILITIES:
@@ -330,3 +315,175 @@ def same_program(plan: MergePlan) -> Iterator[Diagnostic]:
             severity=Severity.NOTE,
             where=(of_student(plan),),
         )
+
+
+@check("GT243")
+def mixed_kinds(plan: MergePlan) -> Iterator[Diagnostic]:
+    """One of teacher and student is a PIR Program, the other a legacy Program.
+
+    Paddle 3 translates a legacy teacher to PIR, except for the gradient of a while loop. It cannot
+    translate PIR to legacy: build the student as PIR, or the teacher as legacy. `for_training`
+    translates a saved legacy student.
+    """
+    if plan.teacher.kind is plan.student.kind:
+        return
+    places = (of_teacher(plan), of_student(plan))
+    by_legacy_names = ("its Values are found by their legacy names as well",)
+    while_grads = [found for found in plan.teacher.operators.values() if found.type == "while_grad"]
+    if plan.teacher.kind is ProgramKind.PIR and not plan.restored:
+        yield Diagnostic(
+            message="the teacher is PIR and the student legacy: Paddle cannot translate the "
+            "teacher",
+            where=places,
+            help="paddle.base.set_flags({'FLAGS_enable_pir_api': True})"
+            "  # before the student is built",
+        )
+    elif plan.teacher.kind is ProgramKind.PIR:
+        yield Diagnostic(
+            message="the teacher is PIR and the student legacy: the student is translated",
+            severity=Severity.NOTE,
+            where=places,
+            notes=by_legacy_names,
+        )
+    elif while_grads:
+        yield Diagnostic(
+            message="the teacher is legacy and cannot be translated to PIR: it has the gradient of "
+            "a while loop",
+            where=(at_operator("teacher", plan.teacher, while_grads[0]), of_student(plan)),
+            help="paddle.static.save_inference_model(path, feeds, [logits], exe)  # then merge it",
+        )
+    else:
+        yield Diagnostic(
+            message="the teacher is legacy and the student PIR: the teacher is translated",
+            severity=Severity.NOTE,
+            where=places,
+            notes=by_legacy_names,
+        )
+
+
+@rule("GT242", replaces=("GT385",))
+def side_effects(
+    role: str,
+    graph: Graph,
+    operators: Sequence[Operator],
+    *,
+    severity: Severity = Severity.WARNING,
+    help: str | None = None,
+) -> Diagnostic:
+    """A network has operators with side effects.
+
+    They read or write files that the model names, run Python, load engines or talk to other
+    processes. Merging does not run them, but training does. Do not run a model from an untrusted
+    source before you know what they do.
+
+    Evidence from data runs both networks, so it refuses a saved model that has them. If you trust
+    the code of the network, name it as `module:callable`: then it runs.
+    """
+    types = listed(_types(operators), LISTED)
+    message = f"operators of the {role} have side effects: {types}"
+    return about_operators(message, role, graph, operators, severity=severity, help=help)
+
+
+@check("GT242")
+def _find_side_effects(plan: MergePlan) -> Iterator[Diagnostic]:
+    for role, graph in plan.networks:
+        found = [operator for operator in graph.operators.values() if has_side_effects(operator)]
+        if found:
+            yield side_effects(role, graph, found)
+
+
+@check("GT244")
+def _find_unknown_operators(plan: MergePlan) -> Iterator[Diagnostic]:
+    networks = (
+        ("teacher", plan.teacher, plan.operators),
+        ("student", plan.student, plan.student_operators),
+    )
+    not_known = [role for role, _, known in networks if known is None]
+    if not_known:
+        roles = " and the ".join(not_known)
+        yield unknown_operators(
+            f"not checked: whether Paddle knows the operators of the {roles}",
+            severity=Severity.NOTE,
+            notes=("Paddle was not imported, and files are checked without it",),
+            help="import paddle  # before check_merge",
+        )
+    for role, graph, known in networks:
+        unknown = [] if known is None else unsupported_operators(graph, known)
+        if unknown:
+            types = _types(unknown)
+            count = counted(len(types), "operator type")
+            yield unknown_operators(
+                f"Paddle does not know {count} of the {role}: {listed(types, LISTED)}",
+                where=(at_operator(role, graph, unknown[0]),),
+                notes=also([operator.name for operator in unknown]),
+            )
+
+
+@check("GT245")
+def quantised_operators(plan: MergePlan) -> Iterator[Diagnostic]:
+    """A network has quantisation operators.
+
+    A quantised teacher is merged as it is, with its rounding. Observers of a student that quantises
+    during training stay in training mode.
+    """
+    for role, graph in plan.networks:
+        found = [operator for operator in graph.operators.values() if _is_quantised(operator.type)]
+        if found:
+            message = f"the {role} has {counted(len(found), 'quantisation operator')}"
+            yield about_operators(message, role, graph, found)
+
+
+@lru_cache(maxsize=4096)
+def _is_quantised(type: str) -> bool:
+    kind = operator_kind(type)
+    return "quantize" in kind or kind.startswith("weight_only")
+
+
+@check("GT246")
+def device_operators(plan: MergePlan) -> Iterator[Diagnostic]:
+    """The given `place` lacks kernels for operators of the teacher, or for their dtype.
+
+    A run stops there. Fused and quantised operators support one kind of device, and CPUs lack many
+    float16 kernels. Merge on the device that has them, or use a teacher that was exported for this
+    one.
+    """
+    if plan.device is None:
+        return
+    device, dtypes = plan.device.device, plan.device.dtypes
+    operators = plan.teacher.operators.values()
+    without_kernel = [found for found in operators if dtypes.get(found.type) == frozenset()]
+    # Any of an operator's dtypes may count.
+    without_dtype = [
+        found
+        for found in operators
+        if (known := dtypes.get(found.type))
+        and (used := _dtypes_of(plan.teacher, found))
+        and used.isdisjoint(known)
+    ]
+    for found, severity in (
+        (without_kernel, Severity.ERROR),
+        (without_dtype, Severity.WARNING),
+    ):
+        if found:
+            names = ""
+            if severity is Severity.WARNING:
+                names = f"{' or '.join(sorted(_dtypes_of(plan.teacher, found[0])))} "
+            yield about_operators(
+                f"the {device} has no {names}kernel for {listed(_types(found), LISTED)}",
+                "teacher",
+                plan.teacher,
+                found,
+                severity=severity,
+                help="merge(..., place=None)  # to merge here and run elsewhere",
+            )
+    if plan.device.unsure:
+        yield not_checked(
+            f"whether the {plan.device.device} has kernels for "
+            f"{listed(plan.device.unsure, LISTED)}",
+            "Paddle does not list their kernels",
+        )
+
+
+def _dtypes_of(graph: Graph, operator: Operator) -> set[str]:
+    names = (name for name in (*operator.operands, *operator.results) if name is not None)
+    return {dtype for name in names if (dtype := graph.values[name].dtype) is not None}

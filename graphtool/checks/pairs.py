@@ -2,48 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import gcd
 from os import PathLike, fspath
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard, cast
 
-from graphtool.checks import pair_problems as problems
-from graphtool.checks.arguments import check_pair_arguments
-from graphtool.checks.pair_losses import ROLES, ComparedNetworks, PairLoss, PairValues
-from graphtool.diagnostics import Diagnostic, ReadError, Report, Where
-from graphtool.graph import Graph, Value
-from graphtool.loss_specs import group_flows, named_losses
+from graphtool.arguments import bad_argument
+from graphtool.both import Both
+from graphtool.checks.adapters import parse_adapter
+from graphtool.checks.fits import (
+    Compared,
+    Fit,
+    LossUse,
+    Operand,
+    fit,
+    passes_gradient,
+    reaches_parameter,
+)
+from graphtool.diagnostics import Diagnostic, ReadError, Report, UsageError, Where
+from graphtool.dtypes import FLOAT_DTYPES
+from graphtool.graph import UNKNOWN_DIM, Graph, Origin, Value, shapes_agree
+from graphtool.loss_specs import LossSpec, channel_axis, group_flows, named_losses
 from graphtool.matching import Pair
 from graphtool.matching.problems import no_pairs, unknown_loss
+from graphtool.ops import kind_of, logits_of
 from graphtool.paths import path_exists
-from graphtool.selectors import find
+from graphtool.selectors import find, is_command_source, unknown_name
 from graphtool.sources import Source, read_without_teachers
+from graphtool.structure import analyse
+from graphtool.text import path_argument, shell_command, shell_option, string_literal
 
-__all__ = ["check_loss", "check_pairs"]
+__all__ = [
+    "ComparedNetworks",
+    "check_pairs",
+    "class_axis",
+    "fit_pairs",
+    "is_mapping_of_mappings",
+    "is_name_tuple",
+]
 
 # A teacher's name, a student's, and the name of a loss.
 _Names: TypeAlias = "tuple[str, str] | tuple[str, str, str]"
 
 # Paddle's own losses, which `check_pairs` accepts: they compare as `l2` does.
 _LIKE_L2 = frozenset({"l1", "mse", "smooth_l1"})
+_EXAMPLE = "gt.check_pairs(gt.suggest_pairs(teacher, student), teacher, student)"
+# The axes of the channels of a map.
+_CHANNELS_FIRST, _CHANNELS_LAST = 1, 3
 
 
-@dataclass(frozen=True, slots=True)
-class _NamedPair:
-    """A pair by the names of its Values."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedNetworks:
+    """The Graphs of both networks, the prefix, and whether the student is made trainable first."""
 
-    names: tuple[str, str]
-    loss: str
-    adapter: str | None
-    suggested: bool = False
-
-    @classmethod
-    def of(cls, pair: Pair | _Names) -> _NamedPair:
-        if isinstance(pair, Pair):
-            names = pair.teacher.name, pair.student.name
-            return cls(names, pair.loss, pair.adapter, pair.is_suggested)
-        return cls((pair[0], pair[1]), pair[2] if len(pair) == 3 else "l2", None)
+    graphs: Both[Graph]
+    prefix: str
+    restored: bool = False
 
 
 def check_pairs(
@@ -73,114 +89,169 @@ def check_pairs(
 
     Raises ReadError if a network cannot be read, UsageError GT248 for arguments of the wrong type.
     """
-    listed = check_pair_arguments(pairs, name_prefix, options)
+    given = _checked_arguments(pairs, name_prefix, options)
     networks = ComparedNetworks(
-        graphs=(read_without_teachers(teacher), read_without_teachers(student)),
+        graphs=Both(read_without_teachers(teacher), read_without_teachers(student)),
         prefix=name_prefix,
         restored=restored or _is_saved_model(student),
     )
-    losses = [_NamedPair.of(pair).loss for pair in listed]
-    diagnostics = (
+    losses = [_loss_of(pair) for pair in given]
+    diagnostics = [
         found
         for indices in group_flows(losses)
-        for found in check_loss(
+        for found in fit_pairs(
             networks,
-            [listed[index] for index in indices],
+            [given[index] for index in indices],
             (options or {}).get(losses[indices[0]], {}),
             indices[0],
             as_l2=_LIKE_L2,
-        )
-    )
-    return Report.of(diagnostics, about=networks.graphs)
+        ).diagnostics
+    ]
+    return Report.of(diagnostics, about=tuple(networks.graphs))
 
 
 def _is_saved_model(student: Source) -> bool:
     return isinstance(student, str | PathLike) and path_exists(fspath(student))
 
 
-def check_loss(
+def _checked_arguments(
+    pairs: Iterable[Pair | _Names], name_prefix: object, options: object
+) -> tuple[Pair | _Names, ...]:
+    """Return the pairs as a tuple; refuse arguments of the wrong type, all of them at once."""
+    found: list[Diagnostic] = []
+    is_list = _is_listing(pairs)
+    if not is_list:
+        found.append(bad_argument("pairs", pairs, "a PairSet, or a list of pairs", _EXAMPLE))
+    given = tuple(pairs) if is_list else ()
+    expected = "a Pair, or (teacher name, student name) with or without a loss"
+    found += [
+        bad_argument(f"pairs[{index}]", pair, expected, _EXAMPLE)
+        for index, pair in enumerate(given)
+        if not (isinstance(pair, Pair) or is_name_tuple(pair))
+    ]
+    # UTF-8 cannot encode lone surrogates.
+    if not isinstance(name_prefix, str) or any("\ud800" <= one <= "\udfff" for one in name_prefix):
+        found.append(bad_argument("name_prefix", name_prefix, "text", _EXAMPLE))
+    if options is not None and not is_mapping_of_mappings(options):
+        expected, example = "a mapping to mappings", 'options={"kl": {"from_probs": "teacher"}}'
+        found.append(bad_argument("options", options, expected, example))
+    if found:
+        raise UsageError(*found)
+    return given
+
+
+def _is_listing(given: object) -> bool:
+    return isinstance(given, Iterable) and not isinstance(given, str | PathLike)
+
+
+def is_name_tuple(given: object) -> TypeGuard[tuple[str, ...]]:
+    """Return whether an argument is `(teacher name, student name)`, with or without a loss."""
+    if not isinstance(given, tuple):
+        return False
+    names = cast("tuple[object, ...]", given)
+    return len(names) in (2, 3) and all(isinstance(name, str) for name in names)
+
+
+def is_mapping_of_mappings(given: object) -> bool:
+    """Return whether an argument is a mapping to mappings, as the options of losses are."""
+    if not isinstance(given, Mapping):
+        return False
+    tables = cast("Mapping[object, object]", given).values()
+    return all(isinstance(table, Mapping) for table in tables)
+
+
+def _loss_of(pair: Pair | _Names) -> str:
+    if isinstance(pair, Pair):
+        return pair.loss
+    return pair[2] if len(pair) == 3 else "l2"
+
+
+def fit_pairs(
     networks: ComparedNetworks,
     pairs: Sequence[Pair | _Names],
     options: Mapping[str, object],
     index: int,
     *,
     as_l2: Collection[str] = (),
-) -> Iterator[Diagnostic]:
-    """Yield the problems of one loss, which has two pairs if it compares flows.
+) -> Fit:
+    """Decide whether the loss of pairs can be built; it has two pairs if it compares flows.
 
     `index` is that of its first pair. Losses named in `as_l2` are checked like `l2`.
     """
-    named = [_NamedPair.of(pair) for pair in pairs]
-    name = named[0].loss
-    loss = named_losses().get("l2" if name in as_l2 else name)
-    found = [_pair_values(pair, networks) for pair in named]
-    for errors in found:
-        if not isinstance(errors, PairValues):
-            yield from errors
-    if loss is None:
-        yield unknown_loss(f"pairs[{index}].loss", name, tuple(named_losses()))
-    elif loss.takes.flows and len(named) == 1:
-        yield no_pairs(
-            f"`fsp` takes pairs by twos, a start and an end; `{named[0].names[1]}` has no partner",
-            help='gt.distill_loss(merged, [("t_1", "s_1", "fsp"), ("t_2", "s_2", "fsp")])',
+    name = _loss_of(pairs[0])
+    spec = named_losses().get("l2" if name in as_l2 else name)
+    ends: list[Both[Value | Diagnostic]] = []
+    for pair in pairs:
+        selectors = Both(pair.teacher.name, pair.student.name) if isinstance(pair, Pair) else pair
+        teacher, student, *_ = selectors
+        ends.append(Both(_end("teacher", teacher, networks), _end("student", student, networks)))
+    problems = [end for both in ends for end in both if isinstance(end, Diagnostic)]
+    if spec is None:
+        problems.append(unknown_loss(f"pairs[{index}].loss", name, tuple(named_losses())))
+    elif spec.takes.flows and len(pairs) == 1:
+        selector = pairs[0].student.name if isinstance(pairs[0], Pair) else pairs[0][1]
+        problems.append(
+            no_pairs(
+                f"`fsp` takes pairs by twos, a start and an end; `{selector}` has no partner",
+                help='gt.distill_loss(merged, [("t_1", "s_1", "fsp"), ("t_2", "s_2", "fsp")])',
+            )
         )
-    else:
-        values = [pair for pair in found if isinstance(pair, PairValues)]
-        if len(values) == len(found):
-            yield from PairLoss(networks, name, loss, options).check(values)
-
-
-def _pair_values(pair: _NamedPair, networks: ComparedNetworks) -> PairValues | list[Diagnostic]:
-    ends = [_value(index, name, networks) for index, name in enumerate(pair.names)]
-    teacher, student = ends
-    if isinstance(teacher, Value) and isinstance(student, Value):
-        graphs = networks.graphs
-        return PairValues(
-            values=(teacher, student),
-            where=(_where("teacher", graphs[0], teacher), _where("student", graphs[1], student)),
-            adapter=pair.adapter,
-            suggested=pair.suggested,
+    if problems or spec is None:
+        return Fit(tuple(problems))
+    is_suggested = isinstance(pairs[0], Pair) and pairs[0].is_suggested
+    operands = [
+        Both(
+            _operand("teacher", both.teacher, spec, networks, is_suggested=is_suggested),
+            _operand("student", both.student, spec, networks, is_suggested=is_suggested),
         )
-    return [end for end in ends if isinstance(end, Diagnostic)]
+        for both in cast("list[Both[Value]]", ends)
+    ]
+    adapters = [pair.adapter if isinstance(pair, Pair) else None for pair in pairs]
+    use = LossUse(name=name, spec=spec, options=options, fixes=_PairFixes())
+    return fit(use, operands, adapters)
 
 
-def _value(index: int, name: str, networks: ComparedNetworks) -> Value | Diagnostic:
-    """Return the Value that a pair names in a network (0 is the teacher), or what is wrong."""
-    role, graph, other_graph = ROLES[index], networks.graphs[index], networks.graphs[1 - index]
+def _end(role: str, selector: str, networks: ComparedNetworks) -> Value | Diagnostic:
+    """Return the Value that a pair names in a network, or what is wrong."""
+    graphs, plain = networks.graphs, selector.removeprefix(networks.prefix)
+    graph, other_graph = graphs.teacher, graphs.student
+    if role == "student":
+        graph, other_graph = other_graph, graph
     try:
-        value = _find(index, name, networks)
-        return _check_usable(role, graph, value) or value
+        if role == "teacher" and selector != plain and selector not in graph.values:
+            with suppress(ReadError):
+                return _check_usable(role, graph, find(graph, plain))
+        return _check_usable(role, graph, find(graph, selector))
     except ReadError as error:
-        found = problems.in_pair(error.report.diagnostics[0], role, graph, name)
-    for candidate in (name, name.removeprefix(networks.prefix)):
+        found = replace(
+            error.report.diagnostics[0],
+            message=f"a pair's {role} side: {error.report.diagnostics[0].message}",
+            where=(Where(role=role, program=graph.source, value=selector),),
+        )
+    other = "student" if role == "teacher" else "teacher"
+    for candidate in (selector, plain):
         with suppress(ReadError):
-            other_name = find(other_graph, candidate).name
-            other = ROLES[1 - index]
-            note = f"it is the {other}'s `{other_name}`, and a pair names the teacher's first"
+            name = find(other_graph, candidate).name
+            note = f"it is the {other}'s `{name}`, and a pair names the teacher's first"
             return replace(found, notes=(note, *found.notes))
     return found
 
 
-def _find(index: int, name: str, networks: ComparedNetworks) -> Value:
-    """Find the Value that a pair names; the teacher's may have the prefix."""
-    graph, unprefixed = networks.graphs[index], name.removeprefix(networks.prefix)
-    if ROLES[index] == "teacher" and name != unprefixed and name not in graph.values:
-        with suppress(ReadError):
-            return find(graph, unprefixed)
-    return find(graph, name)
-
-
-def _check_usable(role: str, graph: Graph, value: Value) -> Diagnostic | None:
-    """Return a problem if no loss can compare a Value."""
+def _check_usable(role: str, graph: Graph, value: Value) -> Value | Diagnostic:
+    """Return a Value, or a problem if no loss can compare it."""
     if value.elements:
-        elements = [one for reader in graph.consumers.get(value.name, ()) for one in reader.results]
+        instead = [one for reader in graph.consumers.get(value.name, ()) for one in reader.results]
         description = f"a vector of {len(value.elements)} tensors; losses compare single tensors"
-        return problems.unusable_pair_name(role, graph, value, description, elements)
-    if (owner := _owner(graph, value)) is not None:
+    elif (owner := _owner(graph, value)) is not None:
+        instead = graph.operators[owner].results
         description = f"inside `{owner}`; losses compare Values outside of branches and loops"
-        results = graph.operators[owner].results
-        return problems.unusable_pair_name(role, graph, value, description, results)
-    return None
+    else:
+        return value
+    return unknown_name(
+        f"a pair's {role} side: `{value.name}` is {description}",
+        Where(role=role, program=graph.source, value=value.name),
+        help=string_literal(instead[0]) if instead else None,
+    )
 
 
 def _owner(graph: Graph, value: Value) -> str | None:
@@ -195,12 +266,124 @@ def _owner(graph: Graph, value: Value) -> str | None:
     return owner
 
 
-def _where(role: str, graph: Graph, value: Value) -> Where:
-    operator = graph.producer(value.name)
-    return Where(
-        role=role,
-        program=graph.source,
-        value=value.name,
+def _operand(
+    role: str, value: Value, spec: LossSpec, networks: ComparedNetworks, *, is_suggested: bool
+) -> Operand:
+    """Return what a Graph says of one side of a pair; a merged teacher is not trained."""
+    graph = networks.graphs.teacher if role == "teacher" else networks.graphs.student
+    producer, rank = graph.producer(value.name), len(value.shape or ())
+    axis = usual_axis = None
+    if spec.needs_class_axis:
+        axis = class_axis(graph, value.name)
+        if is_suggested:  # the pair is one of logits, whatever its layers say
+            channels = _channel_axis(graph, value.name)
+            usual_axis = rank - 1 if channels is None else channels
+    elif not spec.takes.heads:
+        axis = _channel_axis(graph, value.name)
+    return Operand(
+        where=Where(
+            role=role,
+            program=graph.source,
+            value=value.name,
+            shape=value.shape,
+            source=producer.source if producer else None,
+        ),
+        code=string_literal(value.name),
         shape=value.shape,
-        source=operator.source if operator else None,
+        dtype=value.dtype,
+        axis=axis,
+        usual_axis=usual_axis,
+        is_trainable=role == "student"
+        and _reaches_parameter(graph, value.name, restored=networks.restored),
+        logits=logits_of(value.name, lambda name: _source(graph, name)),
     )
+
+
+def _source(graph: Graph, name: str) -> tuple[str, str] | None:
+    """Return the kind of operator that produces a Value, and its first operand."""
+    operator = graph.producer(name)
+    operand = operator.operands[0] if operator is not None and operator.operands else None
+    return None if operator is None or operand is None else (kind_of(operator), operand)
+
+
+def _reaches_parameter(graph: Graph, name: str, *, restored: bool) -> bool:
+    """Return whether the gradient of a Value of a Graph reaches a trainable parameter or a feed.
+
+    `restored`: `for_training` makes parameters trainable unless they are frozen explicitly, and
+    lets gradients pass where the translation to PIR stopped them.
+    """
+
+    def gradient_sources(name: str) -> Iterable[str] | None:
+        value, operator = graph.values[name], graph.producer(name)
+        if value.stop_gradient and (not restored or value.origin is not Origin.OPERATOR):
+            return ()
+        if value.origin is Origin.PARAMETER:
+            trainable = value.dtype in FLOAT_DTYPES if restored else value.trainable
+            return None if trainable else ()
+        if value.origin is not Origin.OPERATOR or operator is None or operator.blocks:
+            return None
+        if not passes_gradient(kind_of(operator), value.dtype):
+            return ()
+        return [operand for operand in operator.operands if operand is not None]
+
+    return reaches_parameter(name, gradient_sources, lambda name: name)
+
+
+def class_axis(graph: Graph, name: str) -> int | None:
+    """Return the class axis of a Value, None if no operator determines it."""
+    rank, structure = len(graph.values[name].shape or ()), analyse(graph)
+    if rank < 3:
+        return rank - 1 if rank else None
+    return (structure.channel_axes[name] or None) if name in structure.known_axes else None
+
+
+def _channel_axis(graph: Graph, name: str) -> int | None:
+    if len(graph.values[name].shape or ()) != 4:
+        return None
+    axis = analyse(graph).channel_axes.get(name, _CHANNELS_FIRST)
+    return axis if axis in (_CHANNELS_FIRST, _CHANNELS_LAST) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _PairFixes:
+    """Code for pairs: another pair, or options of `distill_loss`."""
+
+    def with_loss(self, loss: str, codes: Iterable[str], /, **_: object) -> str:
+        return f'({", ".join(codes)}, "{loss}")'
+
+    def with_options(self, loss: str, _: Iterable[str], /, **options: object) -> str:
+        texts = (
+            f'"{name}": {string_literal(given) if isinstance(given, str) else given}'
+            for name, given in options.items()
+        )
+        return f'gt.distill_loss(merged, pairs, options={{"{loss}": {{{", ".join(texts)}}}}})'
+
+    def for_shapes(self, compared: Compared, axes: Sequence[int]) -> str:
+        """Return the code of an option, adapter or loss, else what lists partners."""
+        teacher, student = compared.shapes
+        # There is no code for ranks, nor for what Paddle would broadcast.
+        if any(1 not in (teacher[axis], student[axis]) for axis in axes):
+            if compared.loss == "attention_relation" and 2 not in axes:
+                heads = gcd(teacher[1], student[1])
+                return self.with_options(compared.loss, compared.codes, heads=heads)
+            if compared.adapter is None and shapes_agree(teacher[:1], student[:1]):
+                axis = channel_axis(len(teacher))
+                sizes = [(*shape[:axis], *shape[axis + 1 :]) for shape in compared.shapes]
+                is_hint = (
+                    2 <= len(teacher) <= 4
+                    and shapes_agree(*sizes)
+                    and UNKNOWN_DIM not in (teacher[axis], student[axis])
+                )
+                return self.with_loss("hint" if is_hint else "similarity", compared.codes)
+            if compared.adapter is not None and len(teacher) == 4:
+                adapter = parse_adapter(compared.adapter)
+                if not (adapter.resizes and adapter.layer is not None):
+                    return 'adapter = "conv1x1+resize"'
+        sources = [where.program or "" for where in compared.where]
+        name = compared.where[0].value or ""
+        if not all(map(is_command_source, sources)):
+            return f"print(gt.partners(teacher, student, {string_literal(name)}))"
+        suggest = shell_command("graphtool", "suggest-pairs", *map(path_argument, sources))
+        return f"{suggest} {shell_option('--for', name)}"
+
+    def swapped(self, _: str, /) -> None: ...

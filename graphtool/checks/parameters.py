@@ -1,34 +1,33 @@
-"""Rules about the teacher's weights: those in its Scope, those in its file, and tied ones."""
+"""Rules about weights: the teacher's, those that both networks share, and state that changes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from graphtool.checks.locations import (
+from graphtool.checks.networks import modal_operators
+from graphtool.checks.plan import MergePlan, ParametersWhen, saved_names
+from graphtool.checks.rules import (
     LISTED,
     also,
+    at_operator,
+    check,
     format_shape,
+    in_student,
     in_teacher,
+    not_checked,
     of_student,
     of_teacher,
 )
-from graphtool.checks.plan import MergePlan, ParametersWhen, saved_names
-from graphtool.checks.rules import check
 from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
 from graphtool.facts import ScopeVariable
-from graphtool.graph import Graph, Operator, Value, fits_shape
-from graphtool.ops import is_training
+from graphtool.graph import Graph, Operator, Origin, ProgramKind, Value, fits_shape, shapes_agree
+from graphtool.ops import VIEWS, is_training, statistics_of, written_operand
 from graphtool.paths import ls_command
-from graphtool.readers.parameter_files import combined_path
-from graphtool.readers.weight_problems import misfit_weights
+from graphtool.readers.files import combined_path
+from graphtool.readers.problems import misfit_weights
 
-__all__ = [
-    "ignored_teacher_scope",
-    "tied_parameters",
-    "uninitialised_parameters",
-    "unlike_layer",
-]
+__all__ = ["uninitialised_parameters", "unlike_layer"]
 
 _LATER = 'merge(..., parameters="later")  # and load them after the merge'
 _FROM_FILE = 'merge(..., parameters="later").load_teacher(FILE)'
@@ -226,14 +225,7 @@ def ignored_teacher_scope(plan: MergePlan) -> Iterator[Diagnostic]:
 
 
 @rule("GT247", replaces=("GT638",))
-def unlike_layer(
-    message: str,
-    *,
-    severity: Severity = Severity.ERROR,
-    where: Sequence[Where] = (),
-    notes: Sequence[str] = (),
-    help: str,
-) -> Diagnostic:
+def unlike_layer(layer: str, count: int, *, scope_is_empty: bool) -> Diagnostic:
     """The weights in a Scope differ from those of the Layer that the network was built from.
 
     The Scope may hold an earlier student: names are counted from 0 again for each, so a notebook
@@ -247,34 +239,45 @@ def unlike_layer(
     An exported student that was never merged has the weights of the Scope, or those of its Layer if
     the global Scope has none. `scope=` says which Scope is meant.
     """
-    return Diagnostic(
-        message=message, severity=severity, where=tuple(where), notes=tuple(notes), help=help
-    )
+    if scope_is_empty:
+        message = f"exported {counted(count, 'parameter')} of `{layer}`: the global Scope has none"
+        fix = "gt.export_student(network, path, scope=scope)"
+    else:
+        message = (
+            f"exported the Scope's parameters, and {count} of them differ from those of `{layer}`"
+        )
+        fix = (
+            "with paddle.static.scope_guard(paddle.static.Scope()): "
+            "gt.export_student(network, path)"
+        )
+    return Diagnostic(message=message, severity=Severity.WARNING, help=fix)
 
 
 @check("GT247")
 def _find_unlike_layer(plan: MergePlan) -> Iterator[Diagnostic]:
-    for role, names in zip(("teacher", "student"), plan.changed, strict=True):
+    for role, graph, names in (
+        ("teacher", plan.teacher, plan.changed.teacher),
+        ("student", plan.student, plan.changed.student),
+    ):
         if names:
-            yield unlike_layer(
-                f"{counted(len(names), 'tensor')} of the {role}'s Layer changed after its "
+            yield Diagnostic(
+                message=f"{counted(len(names), 'tensor')} of the {role}'s Layer changed after its "
                 f"startup program was read: {listed(names, LISTED)}",
-                where=(Where(role=role, program=getattr(plan, role).source),),
+                where=(Where(role=role, program=graph.source),),
                 notes=(f"to use the Scope's weights, pass `{role}.live`, which has no Layer",),
                 help=f"executor.run({role}.startup)  # sets them again",
             )
     if plan.unlike_layer is None:
-        yield unlike_layer(
-            "not checked: whether the student has its Layer's weights",
-            severity=Severity.NOTE,
-            notes=("the student's Scope is not known",),
+        yield not_checked(
+            "whether the student has its Layer's weights",
+            "the student's Scope is not known",
             help="check_merge(..., scope=paddle.static.global_scope())",
         )
     elif plan.unlike_layer:
         count = len(plan.unlike_layer)
-        verb = "differs" if count == 1 else "differ"
-        yield unlike_layer(
-            f"{counted(count, 'tensor')} in the student's Scope {verb} from its Layer's: "
+        yield Diagnostic(
+            message=f"{counted(count, 'tensor')} in the student's Scope "
+            f"{'differs' if count == 1 else 'differ'} from its Layer's: "
             f"{listed(plan.unlike_layer, LISTED)}",
             severity=Severity.WARNING if plan.startup_pending else Severity.ERROR,
             where=(of_student(plan),),
@@ -286,3 +289,118 @@ def _find_unlike_layer(plan: MergePlan) -> Iterator[Diagnostic]:
             if plan.startup_pending
             else "with paddle.static.scope_guard(paddle.static.Scope()):  # from the merge on",
         )
+
+
+@check("GT208")
+def not_shareable(plan: MergePlan) -> Iterator[Diagnostic]:
+    """A name in `shared` is not a parameter that teacher and student can share.
+
+    A shared parameter, such as the table of an embedding, has the same name, shape and dtype in
+    both programs. Running statistics of a batch norm cannot be shared: they change while the
+    student trains.
+    """
+    for name in plan.shared:
+        reason = _why_not_shareable(plan, name)
+        if reason is not None:
+            yield Diagnostic(
+                message=f"`{name}` cannot be shared: {reason}",
+                where=(
+                    in_teacher(plan, plan.teacher_names.get(name), name),
+                    in_student(plan, plan.student_names.get(name), name),
+                ),
+                help=f"merge(..., shared={tuple(other for other in plan.shared if other != name)})",
+            )
+
+
+def _why_not_shareable(plan: MergePlan, name: str) -> str | None:
+    teacher, student = plan.teacher_names.get(name), plan.student_names.get(name)
+    networks = (("teacher", plan.teacher, teacher), ("student", plan.student, student))
+    for role, _, value in networks:
+        if value is None or value.origin is not Origin.PARAMETER:
+            return f"the {role} has no parameter of that name"
+    assert teacher is not None
+    assert student is not None
+    if teacher.dtype != student.dtype or not shapes_agree(teacher.shape, student.shape):
+        return (
+            f"it is {format_shape(teacher.shape)} {teacher.dtype} in the teacher and "
+            f"{format_shape(student.shape)} {student.dtype} in the student"
+        )
+    for role, graph, _ in networks:
+        if any(name in statistics_of(operator) for operator in graph.operators.values()):
+            return f"it is a running statistic of the {role}, which each run changes"
+    return None
+
+
+@check("GT209")
+def teacher_changes(plan: MergePlan) -> Iterator[Diagnostic]:
+    """Shared parameters are trained with the student, so the teacher changes too.
+
+    Gradients reach them only through the student. The teacher's own values for them are not used.
+    Set `trainable=False` on the student's parameter to keep the teacher fixed.
+    """
+    shared = (plan.student_names.get(name) for name in plan.shared)
+    trainable = [value for value in shared if value is not None and value.trainable]
+    if trainable:
+        names = [value.name for value in trainable]
+        yield Diagnostic(
+            message=f"the teacher shares {counted(len(trainable), 'parameter')} with the student, "
+            f"and changes as the student is trained: `{names[0]}`",
+            severity=Severity.WARNING,
+            where=(in_student(plan, trainable[0]),),
+            notes=also(names),
+            help="paddle.ParamAttr(name=..., trainable=False)  # in the student, to stop that",
+        )
+    in_both = (name for name in plan.shared if name in plan.teacher_names)
+    unused = [name for name in in_both if name not in plan.same_variables]
+    if unused and (plan.brings_weights or plan.teacher_scope is not None):
+        yield Diagnostic(
+            message=f"{counted(len(unused), 'tensor')} of the teacher will not be used, as the "
+            f"student's is shared: `{unused[0]}`",
+            severity=Severity.WARNING,
+            where=(in_teacher(plan, plan.teacher_names.get(unused[0]), unused[0]),),
+            notes=also(unused),
+        )
+
+
+@check("GT225")
+def teacher_writes_state(plan: MergePlan) -> Iterator[Diagnostic]:
+    """An operator of the teacher changes its state in each run, such as a counter.
+
+    Test mode does not stop it, so the teacher would not stay fixed. Build the teacher without that
+    operator.
+    """
+    stopped_by_test_mode = {operator.name for operator in modal_operators(plan.teacher)}
+    writers = [
+        (operator, name)
+        for operator in plan.teacher.operators.values()
+        for name in _written_state(plan, operator)
+        if operator.name not in stopped_by_test_mode and not is_training(operator)
+    ]
+    if writers:
+        operator, name = writers[0]
+        yield Diagnostic(
+            message=f"`{operator.name}` writes `{name}`, which the teacher keeps between runs",
+            where=(
+                at_operator("teacher", plan.teacher, operator),
+                in_teacher(plan, plan.teacher_names.get(name), name),
+            ),
+            notes=also([other.name for other, _ in writers]),
+            help="paddle.static.save_inference_model(path, feeds, [logits], exe)  # then merge it",
+        )
+
+
+def _written_state(plan: MergePlan, operator: Operator) -> Iterator[str]:
+    """Yield the persistable names that an operator updates in place, or sets in PIR."""
+    graph = plan.teacher
+    if graph.kind is ProgramKind.LEGACY:
+        for name in operator.results:
+            variable, _, write = name.rpartition("@")
+            first = graph.values.get(variable) if write.isdecimal() else None
+            if first and first.producer is None and first.persistable:
+                yield first.name
+    elif operator.type == "builtin.set_parameter":
+        yield str(operator.attributes.get("parameter_name", operator.name))
+    elif operator.type.endswith("_") and operator.kind not in VIEWS:
+        written = written_operand(operator)
+        if written is not None and graph.values[written].persistable:
+            yield written

@@ -6,8 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
+from typing import cast
 
+from graphtool.arguments import bad_argument
 from graphtool.both import NO_NAMES, Both
+from graphtool.diagnostics import Diagnostic, UsageError
 from graphtool.facts import DeviceFacts, ScopeFacts
 from graphtool.graph import (
     NON_PERSISTABLE_SUFFIX,
@@ -18,13 +21,15 @@ from graphtool.graph import (
     Value,
     fits_shape,
 )
-from graphtool.readers._graph_builder import NAME_ATTRIBUTES
+from graphtool.readers.graph_builder import NAME_ATTRIBUTES
 from graphtool.readers.tensor_files import ParameterFileFacts
 
 __all__ = [
     "MergePlan",
     "ParametersWhen",
     "are_saved_shapes",
+    "check_arguments",
+    "check_names",
     "persistable_names",
     "plan_without_facts",
     "saved_names",
@@ -97,7 +102,11 @@ class MergePlan:
         names = used_names(self.student)
         if self.kind is self.student.kind:
             return names
-        return {name: value for name, value in names.items() if _survives_translation(value)}
+        return {
+            name: value
+            for name, value in names.items()
+            if value.persistable or value.origin in (Origin.PARAMETER, Origin.FEED)
+        }
 
     @cached_property
     def teacher_names(self) -> Mapping[str, Value]:
@@ -119,6 +128,11 @@ class MergePlan:
         """The `renames` of persistables."""
         persistables = frozenset(self.teacher_persistables)
         return tuple(pair for pair in self.renames if pair[0] in persistables)
+
+    @property
+    def networks(self) -> tuple[tuple[str, Graph], tuple[str, Graph]]:
+        """Both Graphs with their roles."""
+        return ("teacher", self.teacher), ("student", self.student)
 
     @property
     def unmapped_feeds(self) -> tuple[tuple[str, str], ...]:
@@ -221,10 +235,6 @@ def _kind(teacher: Graph, student: Graph, *, translated: bool) -> ProgramKind:
     return ProgramKind.PIR if pir else ProgramKind.LEGACY
 
 
-def _survives_translation(value: Value) -> bool:
-    return value.persistable or value.origin in (Origin.PARAMETER, Origin.FEED)
-
-
 _NAMED_ORIGINS = (Origin.PARAMETER, Origin.FEED, Origin.VARIABLE)
 
 
@@ -269,3 +279,50 @@ def _feed_fetch_variables(graph: Graph) -> set[str]:
         elif operator.type == "fetch":
             containers.update(operator.results)
     return {_legacy_variable_name(graph, name) for name in containers}
+
+
+def check_arguments(
+    feed_map: object, name_prefix: object, shared: object, **scopes: object
+) -> None:
+    """Refuse arguments of `merge` and `check_merge` of the wrong type.
+
+    Raises UsageError: GT248, for all of them at once.
+    """
+    found: list[Diagnostic] = []
+    if not _is_name_mapping(feed_map):
+        expected = "a mapping from teacher feed names to student feed names"
+        found.append(bad_argument("feed_map", feed_map, expected))
+    # UTF-8 cannot encode lone surrogates.
+    if not isinstance(name_prefix, str) or any("\ud800" <= one <= "\udfff" for one in name_prefix):
+        found.append(bad_argument("name_prefix", name_prefix, "text"))
+    if not _are_texts(shared):
+        found.append(bad_argument("shared", shared, "a tuple of names"))
+    found += [
+        bad_argument(name, scope, "a Scope or None")
+        for name, scope in scopes.items()
+        if not (scope is None or hasattr(scope, "find_var"))
+    ]
+    if found:
+        raise UsageError(*found)
+
+
+def _is_name_mapping(given: object) -> bool:
+    if not isinstance(given, Mapping):
+        return False
+    pairs = cast("Mapping[object, object]", given).items()
+    return all(isinstance(name, str) for pair in pairs for name in pair)
+
+
+def check_names(name: str, given: object, call: str) -> None:
+    """Refuse anything but a list or tuple of names, also a single string; `call` is an example.
+
+    Raises UsageError: GT248.
+    """
+    if not _are_texts(given):
+        raise UsageError(bad_argument(name, given, "a tuple of names", call))
+
+
+def _are_texts(given: object) -> bool:
+    if not isinstance(given, list | tuple):
+        return False
+    return all(isinstance(text, str) for text in cast("Sequence[object]", given))

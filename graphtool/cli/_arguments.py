@@ -1,44 +1,33 @@
-"""Parse the command line with argparse; rich is imported only to format help."""
+"""Parse the command line with argparse; rich is imported only to format help.
+
+The examples in a command's help run in a folder with a `teacher.json` and a `student.json`.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
-from argparse import Action, ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import PurePath
 from typing import NoReturn
 
-from graphtool.cli import _manual
-from graphtool.cli._console import TITLE, WARNING
-from graphtool.cli._options import (
-    INPUT_HELP,
-    MODEL,
-    MODEL_IN_SHORT,
-    PREFIX,
-    add_inputs,
-    add_json,
-    add_networks,
-    feed_pair,
-    shape,
-    stage,
-    whole_number,
-)
-from graphtool.cli._suggest_options import (
-    add_suggest,
-    check_suggest,
-)
-from graphtool.cli.problems import wrong_usage
-from graphtool.diagnostics import Diagnostic, UsageError
-from graphtool.lookalikes import closest, near_notes
+from graphtool.cli._console import STEM, TITLE, WARNING
+from graphtool.diagnostics import Diagnostic, UsageError, rule
+from graphtool.graph import UNKNOWN_DIM, Shape
 from graphtool.paths import resolve_model_prefix
+from graphtool.text import closest, elided, near_notes
 
-__all__ = ["ROWS", "parse", "parsers", "summary"]
+__all__ = ["PREFIX", "ROWS", "parse", "parsers", "summary", "wrong_usage"]
 
 ROWS = 40
+PREFIX = "teacher_"
 _HELP_COLUMN = 26
 _SIMILARITY_CUTOFF = 0.6
+_NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 # Instead of rich-argparse's orange, cyan and grey, which are illegible on a light background.
 _STYLES = {
     "argparse.args": TITLE,
@@ -48,13 +37,65 @@ _STYLES = {
 }
 _LEVELS = ("stage", "block", "module", "op")
 _SHELLS = ("bash", "zsh", "fish")
-_DEMO_FOLDER = "graphtool-demo"
-_DEMO_HELP = f"a folder that is empty, or not there yet ({_DEMO_FOLDER})"
 _SHARED_HELP = "a parameter to have in common: the student's"
 _RENDER_HELP = "also draw what is printed, as FILE ends (.svg)"
 _OUTPUT_HELP = "a .svg (default: TEACHER-STUDENT.svg), .png, .pdf, .html or .dot; - prints DOT"
-_PAIRS_HELP = "pairs to check as well: a recipe, or a .yml of PaddleClas, PaddleOCR, PaddleSlim"
+_PAIRS_HELP = "pairs to check as well: a recipe, or a .yml of PaddleClas or PaddleOCR"
 _FEED_HELP = "feed map, teacher=student; guessed if clear"
+_INPUT_HELP = (
+    "shape of a sample for module:callable: 3,224,224 or NAME=3,224,224:float32, NAME as in forward"
+)
+_EVIDENCE_HELP = "weigh by data: .npy, .npz, module:callable or random"
+# Repeated here, as `--help` does not import graphtool.matching.
+_PRESETS = "logits", "features", "transformer", "overhaul", "attention", "fitnet", "minilm"
+_TAPS = "after-activation", "before-activation", "before-norm", "last-convolution"
+_PRESET_HELP = f"a published form: {_PRESETS[0]} (gains most), {', '.join(_PRESETS[1:])}"
+_TAP_HELP = f"{', '.join(_TAPS[:-1])} or {_TAPS[-1]}"
+_CONFIG_HELP = "print a configuration: paddleclas or paddleocr"
+
+# Options, and those that they cannot be combined with.
+_EXCLUDED = {
+    "--match": ("--tap", "--evidence", "--as", "--output", "--render"),
+    "--explain": ("--tap", "--limit", "--as", "--output", "--render"),
+    "--for": ("--tap",),
+}
+_EVIDENCE_OPTIONS = ("--batches", "--allow-random")
+# The `dest` of options that argparse stores under another name.
+_DESTINATIONS = {"--for": "partners_of", "--as": "config"}
+
+_ABOUT = """\
+Find the feature maps worth pairing when one Paddle network teaches another.
+"""
+
+_EXAMPLES = """\
+examples:
+  graphtool suggest-pairs teacher.json student.json
+  graphtool inspect paddle.vision.models:resnet18 --input 3,224,224
+  graphtool explain GT001
+
+exit status: 0 done, 1 an error was found, 2 wrong usage
+"""
+
+_MODEL = """\
+MODEL is a path (.json, .pdmodel, __model__, or a folder with one of them; the
+first two also without their ending), read without Paddle and never executed;
+or module:callable, which runs that code: it returns an nn.Layer (a class does)
+or a Program, and the working directory is on its path.
+"""
+
+_MODEL_IN_SHORT = """\
+MODEL is a path (.json, .pdmodel, __model__, or a folder with one of them),
+never executed; or module:callable, which is (see graphtool inspect --help).
+"""
+
+
+@rule("GT600")
+def wrong_usage(message: str, help: str) -> Diagnostic:
+    """The command line asks for something that the command does not take; the exit status is 2.
+
+    `graphtool COMMAND --help` lists what a command takes and shows examples.
+    """
+    return Diagnostic(message=message, help=help)
 
 
 class _Parser(ArgumentParser):
@@ -97,8 +138,12 @@ def parse(argv: Sequence[str]) -> Namespace:
     except UsageError as error:
         (diagnostic,) = error.report
         raise UsageError(_with_suggestions(diagnostic, argv, commands)) from None
+    if args.command == "inspect" and args.params and (args.op or args.stage is not None):
+        option = "--op" if args.op else "--stage"
+        message = f"argument --params: not allowed with argument {option}"
+        raise UsageError(wrong_usage(message, help="graphtool inspect --help"))
     if args.command == "suggest-pairs":
-        check_suggest(args)
+        _check_suggest(args)
     if args.command == "render":
         _check_render(args)
     return args
@@ -114,7 +159,7 @@ def _with_suggestions(
         return replace(diagnostic, notes=(*_near_options(argv, commands[command]), *notes))
     near = closest(command, commands, cutoff=_SIMILARITY_CUTOFF)
     fix = f"graphtool {near[0]} --help" if near else diagnostic.help
-    return replace(diagnostic, notes=(*near_notes(command, near), *notes), help=fix)
+    return replace(diagnostic, notes=(*near_notes(near), *notes), help=fix)
 
 
 def _near_options(argv: Sequence[str], parser: _Parser) -> Iterator[str]:
@@ -123,7 +168,7 @@ def _near_options(argv: Sequence[str], parser: _Parser) -> Iterator[str]:
     for word in argv:
         option, _, _ = word.partition("=")
         if option.startswith("--") and option not in known:
-            yield from near_notes(option, closest(option, known, cutoff=_SIMILARITY_CUTOFF))
+            yield from near_notes(closest(option, known, cutoff=_SIMILARITY_CUTOFF))
 
 
 def _file_notes(argv: Sequence[str]) -> Iterator[str]:
@@ -145,30 +190,32 @@ def _with_joined_shapes(argv: Sequence[str]) -> list[str]:
 
 def parsers() -> tuple[_Parser, Mapping[str, _Parser]]:
     """Return the parser of the command line, and the parser of each command."""
-    parser = _Parser(
-        prog="graphtool", description=_manual.ABOUT, epilog=_manual.EXAMPLES, allow_abbrev=False
-    )
+    parser = _Parser(prog="graphtool", description=_ABOUT, epilog=_EXAMPLES, allow_abbrev=False)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, prog="graphtool"
     )
     command_parsers: dict[str, _Parser] = {}
-    for name, (summary, about, examples, add_arguments) in _COMMANDS.items():
-        command = commands.add_parser(
-            name, help=summary, description=about, epilog=examples, allow_abbrev=False
+    for command in _COMMANDS:
+        command_parser = commands.add_parser(
+            command.name,
+            help=command.summary,
+            description=command.about,
+            epilog=command.examples,
+            allow_abbrev=False,
         )
-        command.add_argument(
-            "--format", choices=("text", "json"), default="text", help="text (default) or json"
-        )
-        add_json(command)
-        add_arguments(command)
-        command_parsers[name] = command
+        add = command_parser.add_argument
+        add("--format", choices=("text", "json"), default="text", help="text (default) or json")
+        json_help = "short for --format json"
+        add("--json", dest="format", action="store_const", const="json", help=json_help)
+        command.add_arguments(command_parser)
+        command_parsers[command.name] = command_parser
     return parser, command_parsers
 
 
 def summary(command: str) -> str:
     """Return the summary of a command."""
-    return _COMMANDS[command][0]
+    return next(one.summary for one in _COMMANDS if one.name == command)
 
 
 def _add_inspect(parser: _Parser) -> None:
@@ -176,20 +223,20 @@ def _add_inspect(parser: _Parser) -> None:
         "model", type=resolve_model_prefix, metavar="MODEL", help="the model to look at"
     )
     add = parser.add_argument
-    add("--input", action="append", metavar="SHAPE", help=INPUT_HELP)
-    add("--shape", type=shape, metavar="DIMS", help="Values of this shape; ? fits any size")
+    add("--input", action="append", metavar="SHAPE", help=_INPUT_HELP)
+    add("--shape", type=_shape, metavar="DIMS", help="Values of this shape; ? fits any size")
     add("--op", metavar="TYPE", help="results of operators of this type, or pattern")
-    add("--stage", type=stage, metavar="N", help="Values on the main line of a stage, or stem")
+    add("--stage", type=_stage, metavar="N", help="Values on the main line of a stage, or stem")
     add("--name", metavar="GLOB", help="Values of this name, legacy name, layer or module path")
     add("--params", action="store_true", help="parameters only")
     add("--all", action="store_true", help="every Value, and as many rows as there are")
-    add("--limit", type=whole_number, metavar="N", help=f"show at most N rows ({ROWS})")
+    add("--limit", type=_whole_number, metavar="N", help=f"show at most N rows ({ROWS})")
 
 
 def _add_merge_options(parser: _Parser) -> None:
-    add_networks(parser)
+    _add_networks(parser)
     add = parser.add_argument
-    add("--feed", action="append", type=feed_pair, metavar="T=S", help=_FEED_HELP)
+    add("--feed", action="append", type=_feed_pair, metavar="T=S", help=_FEED_HELP)
     add("--prefix", default=PREFIX, metavar="TEXT", help=f"put before teacher names ({PREFIX})")
     add("--shared", action="append", default=[], metavar="NAME", help=_SHARED_HELP)
 
@@ -226,22 +273,12 @@ def _add_render(parser: _Parser) -> None:
     add("teacher", type=resolve_model_prefix, metavar="MODEL", help=teacher_help)
     student_help = "the network that is taught"
     add("student", type=resolve_model_prefix, metavar="STUDENT", nargs="?", help=student_help)
-    add_inputs(parser)
+    _add_inputs(parser)
     add("--pairs", metavar="FILE", help="draw a recipe's pairs, not those suggested")
     add("--level", choices=_LEVELS, help="what a box stands for; chosen by size if left out")
     add("--focus", metavar="NAME", help="draw all operators around one Value")
-    add("--radius", type=whole_number, metavar="N", help="up to N edges away from it (2)")
+    add("--radius", type=_whole_number, metavar="N", help="up to N edges away from it (2)")
     add("-o", "--output", metavar="FILE", help=_OUTPUT_HELP)
-
-
-def _add_doctor(_: _Parser) -> None:
-    """Add nothing: `doctor` has only the common options."""
-
-
-def _add_demo(parser: _Parser) -> None:
-    parser.add_argument(
-        "folder", metavar="FOLDER", nargs="?", default=_DEMO_FOLDER, help=_DEMO_HELP
-    )
 
 
 def _add_completion(parser: _Parser) -> None:
@@ -250,6 +287,69 @@ def _add_completion(parser: _Parser) -> None:
 
 def _add_explain(parser: _Parser) -> None:
     parser.add_argument("code", metavar="CODE", nargs="?", help="a code or a slug")
+
+
+def _add_suggest(parser: ArgumentParser) -> None:
+    parser.usage = "graphtool suggest-pairs TEACHER STUDENT [options]"
+    _add_networks(parser)
+    add = parser.add_argument
+    add("--limit", type=_whole_number, metavar="N", help="show at most N pairs, or shapes")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--for", dest="partners_of", metavar="NAME", help="student partners of one teacher Value"
+    )
+    which.add_argument(
+        "--match", choices=("shape",), help="list all feature maps of equal shape instead"
+    )
+    which.add_argument(
+        "--explain", metavar="T=S", help="say what speaks for and against any one pair"
+    )
+    which.add_argument("--recipe", choices=_PRESETS, metavar="FORM", help=_PRESET_HELP)
+    add("--tap", choices=_TAPS, metavar="TAP", help=_TAP_HELP)
+    add("--evidence", metavar="SOURCE", help=_EVIDENCE_HELP)
+    add("--batches", type=_whole_number, metavar="N", help="run at most N batches of evidence (4)")
+    add("--allow-random", action="store_true", help="run networks that were never trained, too")
+    add("--as", dest="config", metavar="NAME", help=_CONFIG_HELP)
+    add("-o", "--output", metavar="FILE", help="also write the pairs to a recipe (.toml)")
+    add("--force", action="store_true", help="replace a recipe that is there already")
+    add("--render", metavar="FILE", help=_RENDER_HELP)
+
+
+def _check_suggest(args: Namespace) -> None:
+    """Check that options go together, and that a recipe is a `.toml`.
+
+    Raises UsageError: GT600.
+    """
+    message, advice = _contradiction(args), "graphtool suggest-pairs --help"
+    if message is None and args.output is not None and not _names_recipe(args.output):
+        message = f"argument --output: `{args.output}` is not a `.toml`, as a recipe is"
+        advice = "-o pairs.toml, or --as paddleclas > clas.yml for a configuration"
+    if message is not None:
+        raise UsageError(wrong_usage(message, help=advice))
+
+
+def _names_recipe(path: str) -> bool:
+    return path not in ("", "-") and PurePath(path).suffix in ("", ".toml")
+
+
+def _contradiction(args: Namespace) -> str | None:
+    for option, excluded in _EXCLUDED.items():
+        others = [other for other in excluded if _is_given(args, other)]
+        if _is_given(args, option) and others:
+            return f"argument {option}: not allowed with argument {others[0]}"
+    if args.config and args.format == "json":
+        return "argument --as: not allowed with --format json"
+    if args.force and args.output is None:
+        return "argument --force: needs argument --output"
+    alone = [option for option in _EVIDENCE_OPTIONS if _is_given(args, option)]
+    if alone and args.evidence is None:
+        return f"argument {alone[0]}: needs argument --evidence"
+    return None
+
+
+def _is_given(args: Namespace, option: str) -> bool:
+    default = option.removeprefix("--").replace("-", "_")
+    return bool(getattr(args, _DESTINATIONS.get(option, default)))
 
 
 def _check_render(args: Namespace) -> None:
@@ -267,7 +367,7 @@ def _check_render(args: Namespace) -> None:
         if value and args.student is None
     ]
     if need_student:
-        message = f"argument {need_student[0]}: one network has no pairs: a STUDENT is needed"
+        message = f"argument {need_student[0]}: needs a TEACHER and a STUDENT"
     elif args.radius and args.focus is None:
         message = "argument --radius: needs argument --focus"
     elif args.focus is not None and args.level not in (None, "op"):
@@ -277,49 +377,191 @@ def _check_render(args: Namespace) -> None:
     raise UsageError(wrong_usage(message, help="graphtool render --help"))
 
 
-_COMMANDS = {
-    "inspect": (
-        "show a program, its network and its Values",
-        f"{_manual.INSPECT}\n{MODEL}",
-        _manual.INSPECT_EXAMPLES,
-        _add_inspect,
+def _add_networks(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("teacher", type=resolve_model_prefix, metavar="TEACHER", help="the network that teaches")
+    add("student", type=resolve_model_prefix, metavar="STUDENT", help="the network that is taught")
+    _add_inputs(parser)
+
+
+def _add_inputs(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--input", action="append", metavar="SHAPE", help=_INPUT_HELP)
+    add("--teacher-input", action="append", metavar="SHAPE", help="the teacher's, where it differs")
+    add("--student-input", action="append", metavar="SHAPE", help="the student's, where it differs")
+
+
+def _whole_number(text: str) -> int:
+    if not _NUMBER.fullmatch(text) or int(text) < 1:
+        raise ArgumentTypeError(f"`{elided(text, 40)}` is not a whole number from 1 to 999999999")
+    return int(text)
+
+
+def _stage(text: str) -> int:
+    """Parse the number of a stage; `stem` is 0."""
+    return 0 if text == STEM else _whole_number(text)
+
+
+def _feed_pair(text: str) -> tuple[str, str]:
+    teacher, sign, student = text.partition("=")
+    if not (teacher and sign and student):
+        raise ArgumentTypeError(f"`{text}` is not TEACHER_FEED=STUDENT_FEED")
+    return teacher, student
+
+
+def _shape(text: str) -> Shape:
+    """Parse a shape: `?,512,7,7`, or `[?, 512, 7, 7]` as printed."""
+    dims = text.strip().removeprefix("[").removesuffix("]").strip()
+    return tuple(_dim(dim.strip(), text) for dim in dims.split(",")) if dims else ()
+
+
+def _dim(dim: str, text: str) -> int:
+    if dim in ("?", "-1"):
+        return UNKNOWN_DIM
+    if not _NUMBER.fullmatch(dim):
+        shown = elided(text, 40)
+        raise ArgumentTypeError(f"`{shown}` is not a shape: write dims as in `?,512,7,7`")
+    return int(dim)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Command:
+    """A command, the parts of its help, and what adds its arguments to a parser."""
+
+    name: str
+    summary: str
+    about: str
+    examples: str
+    add_arguments: Callable[[_Parser], None] = lambda _: None
+
+
+_COMMANDS = (
+    _Command(
+        name="inspect",
+        summary="show a program, its network and its Values",
+        about=f"""\
+Show what a program is, the stages and heads of its network, and its Values:
+those worth pairing, or those that fit all of --name, --op, --shape and --stage.
+
+{_MODEL}""",
+        examples="""\
+examples:
+  graphtool inspect teacher.json
+  graphtool inspect teacher.json --shape '?,64,4,4'
+  graphtool inspect teacher.json --op relu --stage 3
+  graphtool inspect teacher.json --name 'relu_*'
+  graphtool inspect paddle.vision.models:resnet18 --input 3,224,224
+""",
+        add_arguments=_add_inspect,
     ),
-    "suggest-pairs": (
-        "suggest which feature maps to pair",
-        f"{_manual.SUGGEST}\n{MODEL_IN_SHORT}",
-        _manual.SUGGEST_EXAMPLES,
-        add_suggest,
+    _Command(
+        name="suggest-pairs",
+        summary="suggest which feature maps to pair",
+        about=f"""\
+Suggest which feature maps of a teacher and a student to pair, best first, and
+say why. TEACHER and STUDENT are each a MODEL.
+
+{_MODEL_IN_SHORT}""",
+        examples="""\
+examples:
+  graphtool suggest-pairs teacher.json student.json -o pairs.toml
+  graphtool suggest-pairs teacher.json student.json --evidence samples.npz
+  graphtool suggest-pairs teacher.json student.json --explain relu_7=relu_3
+""",
+        add_arguments=_add_suggest,
     ),
-    "check": (
-        "find what stands against a merge",
-        f"{_manual.CHECK}\n{MODEL}",
-        _manual.CHECK_EXAMPLES,
-        _add_check,
+    _Command(
+        name="check",
+        summary="find what prevents a merge",
+        about=f"""\
+Find everything that prevents merging a teacher into a student, before anything
+is touched. TEACHER and STUDENT are each a MODEL. Files are checked
+without Paddle.
+
+{_MODEL}""",
+        examples="""\
+examples:
+  graphtool check teacher.json student.json
+  graphtool check teacher.json student.json --feed image=image --format json
+  graphtool check teacher.json student.json --prefix big_ --pairs pairs.toml
+""",
+        add_arguments=_add_check,
     ),
-    "merge": (
-        "merge a teacher into a student",
-        f"{_manual.MERGE}\n{MODEL_IN_SHORT}",
-        _manual.MERGE_EXAMPLES,
-        _add_merge,
+    _Command(
+        name="merge",
+        summary="merge a teacher into a student",
+        about=f"""\
+Merge a frozen teacher into a student, which is made trainable again, and save
+the program: gt.load_merged(DIR) gives it back, to add a loss to and train.
+
+{_MODEL_IN_SHORT}""",
+        examples="""\
+examples:
+  graphtool merge teacher.json student.json --pairs pairs.toml -o both
+  graphtool merge teacher.json student.json -o both --dry-run
+""",
+        add_arguments=_add_merge,
     ),
-    "render": (
-        "draw a network, or two with their pairs",
-        f"{_manual.RENDER}\n{MODEL_IN_SHORT}",
-        _manual.RENDER_EXAMPLES,
-        _add_render,
+    _Command(
+        name="render",
+        summary="draw a network, or two with their pairs",
+        about=f"""\
+Draw a network; a teacher and a student side by side with their pairs; or what
+`graphtool merge` wrote.
+
+{_MODEL_IN_SHORT}""",
+        examples="""\
+examples:
+  graphtool render teacher.json -o teacher.svg
+  graphtool render teacher.json student.json --pairs pairs.toml -o pairs.png
+  graphtool render teacher.json --focus relu_7 --radius 3
+  graphtool render teacher.json student.json -o - | dot -Tsvg > both.svg
+  graphtool render merged/ -o merged.svg
+""",
+        add_arguments=_add_render,
     ),
-    "doctor": ("say what works here", _manual.DOCTOR, _manual.DOCTOR_EXAMPLES, _add_doctor),
-    "demo": ("distil a small network", _manual.DEMO, _manual.DEMO_EXAMPLES, _add_demo),
-    "completion": (
-        "print a shell's completion",
-        _manual.COMPLETION,
-        _manual.COMPLETION_EXAMPLES,
-        _add_completion,
+    _Command(
+        name="doctor",
+        summary="print what is installed",
+        about="""\
+Print the versions of what is installed here, and what to type for what is
+missing. The exit status is 1 if a required library is missing.
+""",
+        examples="""\
+examples:
+  graphtool doctor
+  graphtool doctor --json
+""",
     ),
-    "explain": (
-        "say what a diagnostic means",
-        _manual.EXPLAIN,
-        _manual.EXPLAIN_EXAMPLES,
-        _add_explain,
+    _Command(
+        name="completion",
+        summary="print a shell's completion",
+        about="""\
+Print a script that lets a shell complete commands, options, choices and files.
+Where each shell looks for it:
+
+  bash  ~/.local/share/bash-completion/completions/graphtool
+  zsh   a file _graphtool in a folder of $fpath
+  fish  ~/.config/fish/completions/graphtool.fish
+""",
+        examples="""\
+examples:
+  graphtool completion bash > graphtool.bash
+  eval "$(graphtool completion bash)"
+""",
+        add_arguments=_add_completion,
     ),
-}
+    _Command(
+        name="explain",
+        summary="say what a diagnostic means",
+        about="""\
+Say what a diagnostic means and what to do about it; without CODE, list all.
+""",
+        examples="""\
+examples:
+  graphtool explain GT001
+  graphtool explain no-such-path
+""",
+        add_arguments=_add_explain,
+    ),
+)

@@ -8,12 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from graphtool.checks import check_pairs, plan_without_facts
-from graphtool.cli._console import progress, results, show_report, write_json
-from graphtool.cli._feeds import feed_map_of
-from graphtool.cli._helps import typed, typed_pairs
+from graphtool.cli._console import progress, report_data, results, show_report, tally, write_json
+from graphtool.cli._helps import with_merge_helps, with_pair_helps
 from graphtool.cli._picture import check_picture, write_picture
-from graphtool.cli._report import report_data, tally
-from graphtool.cli._source import check_networks, read_source
+from graphtool.cli._source import check_networks, feed_map_of, read_source
 from graphtool.diagnostics import PairError, Report
 from graphtool.graph import Graph
 from graphtool.matching import PairSet
@@ -49,7 +47,7 @@ def run(args: Namespace) -> int:
             built=not teacher_is_saved,
         )
     plan = plan_without_facts(teacher, student, feed_map, prefix=args.prefix, shared=shared)
-    report = replace(typed(report, args, plan), about=(teacher, student))
+    report = replace(with_merge_helps(report, args, plan), about=(teacher, student))
     result = _CheckResult(report, *_check_pairs(args, teacher, student))
     if args.format == "json":
         write_json(_json_data(args, teacher, student, feed_map, result))
@@ -76,13 +74,13 @@ class _CheckResult:
 def _check_pairs(args: Namespace, teacher: Graph, student: Graph) -> tuple[Report, PairSet | None]:
     if args.pairs is None:
         return Report(), None
-    from graphtool.matching.recipe import read_recipe
+    from graphtool.toolkits import read_recipe
 
     try:
         # A Path, as a string of several lines is taken for the text of a recipe.
         pairs = read_recipe(Path(args.pairs), teacher=teacher, student=student).pairs
     except PairError as error:
-        return typed_pairs(error.report, args), None
+        return with_pair_helps(error.report, args), None
     report = check_pairs(
         pairs,
         teacher,
@@ -91,7 +89,7 @@ def _check_pairs(args: Namespace, teacher: Graph, student: Graph) -> tuple[Repor
         # As for the merge: a saved student is made trainable first.
         restored=path_exists(args.student),
     )
-    return typed_pairs(Report.of((*pairs.report, *report)), args), pairs
+    return with_pair_helps(Report.of((*pairs.report, *report)), args), pairs
 
 
 def _json_data(

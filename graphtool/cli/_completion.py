@@ -11,7 +11,7 @@ import shtab
 from graphtool.cli._arguments import parsers, summary
 from graphtool.cli._console import write_json
 from graphtool.cli._explain import all_docs
-from graphtool.matching.configs import CONFIGS
+from graphtool.toolkits import CONFIGS
 
 __all__ = ["run"]
 

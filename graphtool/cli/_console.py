@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TextIO
 
-from graphtool.cli._report import shell_help
-from graphtool.diagnostics import Diagnostic, Report, Severity
-from graphtool.text import escaped_bounded
+from graphtool.diagnostics import Call, Diagnostic, Report, Severity, Where, counted
+from graphtool.graph import UNKNOWN_DIM, Shape, Value
+from graphtool.text import escaped_bounded, printable, shell_option
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, JustifyMethod
@@ -20,15 +20,25 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 __all__ = [
+    "STEM",
     "TITLE",
     "WARNING",
     "Column",
     "errors",
+    "feed_text",
+    "magnitude",
+    "percent",
     "print_table",
     "progress",
+    "report_data",
     "results",
+    "shape_text",
+    "shell_help",
     "show_report",
+    "stage_text",
+    "tally",
     "tolerate_narrow_encoding",
+    "value_type",
     "write_json",
 ]
 
@@ -242,3 +252,106 @@ def _least_width(columns: Sequence[Column]) -> int:
     widths = (column.least_width for column in columns)
     # Rich adds a gap after the last column too, and cuts what doesn't fit beside it.
     return sum(widths) + _GAP * len(columns)
+
+
+# Longer names are shortened.
+_MAX_WHOLE_NAME = 1000
+# The name of stage 0.
+STEM = "stem"
+_SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def feed_text(teacher: str, student: str) -> str:
+    """Write the value of `--feed` for two feeds; very long names are shortened."""
+    return "=".join(
+        escaped_bounded(name) if len(name) > _MAX_WHOLE_NAME else name
+        for name in (teacher, student)
+    )
+
+
+def shape_text(shape: Shape | None) -> str:
+    """Write a shape as `[?, 512, 7, 7]`; unknown dims are `?`."""
+    if shape is None:
+        return "?"
+    return f"[{', '.join('?' if dim == UNKNOWN_DIM else str(dim) for dim in shape)}]"
+
+
+def stage_text(number: int) -> str:
+    """Write the number of a stage as `--stage` takes it."""
+    return str(number) if number else STEM
+
+
+def value_type(value: Value) -> str:
+    """Write shape and dtype: `[?, 512, 7, 7] float32`."""
+    return f"{shape_text(value.shape)} {printable(value.dtype or '?')}"
+
+
+def magnitude(number: int) -> str:
+    """Write a number to three digits: `4.09 G`, `25.6 M`, `812`."""
+    for scale, letter in _SCALES:
+        # A number that rounds to a thousand gets the next letter: 999,999 is 1 M.
+        if number >= scale * 0.9995:
+            return f"{float(f'{number / scale:.3g}'):g} {letter}"
+    return str(number)
+
+
+def percent(fraction: float) -> str:
+    """Write a fraction as a whole percentage; small ones are `<1%`."""
+    return "<1%" if 0 < fraction < 0.005 else f"{fraction:.0%}"
+
+
+_OPTIONS: Mapping[str, Callable[[Any], Iterator[str]]] = {
+    "allow_random": lambda _: iter(["--allow-random"]),
+    "evidence": lambda samples: iter([shell_option("--evidence", samples)]),
+    "feed_map": lambda feeds: (shell_option("--feed", feed_text(*pair)) for pair in feeds.items()),
+    "force": lambda _: iter(["--force"]),
+    "focus": lambda name: iter([shell_option("--focus", name)]),
+    "name_prefix": lambda prefix: iter([shell_option("--prefix", prefix)]),
+    "path": lambda path: iter([shell_option("-o", path)]),
+    "shared": lambda names: (shell_option("--shared", name) for name in names),
+}
+
+
+def report_data(report: Report) -> list[dict[str, Any]]:
+    """Return Diagnostics as plain data, with the fields of the dataclass as keys."""
+    return [_diagnostic_data(diagnostic) for diagnostic in report]
+
+
+def tally(report: Report) -> str:
+    """Count the Diagnostics by severity, without zeros: `1 error, 2 warnings, 3 notes`."""
+    counts = [
+        (severity, sum(diagnostic.severity is severity for diagnostic in report))
+        for severity in Severity
+    ]
+    return ", ".join(counted(count, severity.value) for severity, count in counts if count)
+
+
+def shell_help(help: str | None) -> str | None:
+    """Return the help of a Diagnostic as the command line takes it."""
+    if not isinstance(help, Call) or not help.arguments.keys() <= _OPTIONS.keys():
+        return help
+    options = (text for name, value in help.arguments.items() for text in _OPTIONS[name](value))
+    return " ".join(options) + help.comment
+
+
+def _diagnostic_data(diagnostic: Diagnostic) -> dict[str, Any]:
+    return {
+        "severity": diagnostic.severity.value,
+        "code": diagnostic.code,
+        "slug": diagnostic.slug,
+        "message": diagnostic.message,
+        "where": [_where_data(where) for where in diagnostic.where],
+        "notes": diagnostic.notes,
+        "help": shell_help(diagnostic.help),
+        "count": diagnostic.count,
+    }
+
+
+def _where_data(where: Where) -> dict[str, Any]:
+    return {
+        "role": where.role,
+        "program": where.program,
+        "value": where.value,
+        "shape": where.shape,
+        "source": where.source,
+    }

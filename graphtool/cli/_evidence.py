@@ -6,34 +6,27 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from graphtool.cli._console import errors
 from graphtool.cli._source import stdout_to_stderr
+from graphtool.evidence.suggest import BATCHES, Evidence, names_to_measure
 from graphtool.matching import PairSet
-from graphtool.matching.evidence import BATCHES, Evidence, gather
-from graphtool.matching.weighing import names_to_measure
 
-__all__ = ["MeasuredEvidence", "measure"]
+__all__ = ["measure"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeasuredEvidence:
-    """Evidence, None without `--evidence` or after an interrupt during the first batch."""
+def measure(pairs: PairSet, args: Namespace) -> tuple[Evidence | None, bool]:
+    """Run both networks on the samples of `--evidence`; return what was measured, if anything.
 
-    evidence: Evidence | None = None
-    interrupted: bool = False
-
-
-def measure(pairs: PairSet, args: Namespace) -> MeasuredEvidence:
-    """Run both networks on the samples of `--evidence`.
-
-    An interrupt stops it, with a line on stderr; the evidence of the finished batches is returned.
+    An interrupt stops it, with a line on stderr, and makes the second result True; the evidence is
+    that of the finished batches.
 
     Raises GraphtoolError as `gather` does.
     """
     if args.evidence is None:
-        return MeasuredEvidence()
+        return None, False
+    from graphtool.evidence.cka import gather
+
     evidence, interrupted, batches = None, False, args.batches or BATCHES
     try:
         with _progress_bar(batches) as advance, stdout_to_stderr():
@@ -53,7 +46,7 @@ def measure(pairs: PairSet, args: Namespace) -> MeasuredEvidence:
     except KeyboardInterrupt:
         interrupted, done = True, 0 if evidence is None else evidence.batches
         errors().print(f"interrupted after {done} of {batches} batches at most", soft_wrap=True)
-    return MeasuredEvidence(evidence=evidence, interrupted=interrupted)
+    return evidence, interrupted
 
 
 @contextmanager

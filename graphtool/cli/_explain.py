@@ -5,25 +5,43 @@ from __future__ import annotations
 import difflib
 import re
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
 import graphtool
 from graphtool.cli._console import results, write_json
-from graphtool.cli.problems import unknown_code
-from graphtool.diagnostics import UsageError, docs_of, known_codes, replacements
+from graphtool.diagnostics import Diagnostic, UsageError, docs_of, known_codes, replacements, rule
+from graphtool.text import near_notes
 
 __all__ = ["GONE", "all_docs", "run"]
 
 _DEFINES_RULES = re.compile(r'^@(rule|check)\(\s*"GT', re.MULTILINE)
 
 # Codes of what graphtool no longer does, with what to do instead.
-GONE: Mapping[str, str] = {}
+GONE: Mapping[str, str] = {
+    "GT113": "Names that look alike are no longer looked for; `--format json` escapes all letters.",
+    "GT382": "CKA is no longer measured without outliers. If one sample is many times as large as "
+    "the others, normalise the samples and measure again.",
+}
 
 # A code or its first digits.
 _CODE_START = re.compile(r"GT\d{1,3}")
 _CODE_DIGITS = _MAX_NEAR = 3
+
+
+@rule("GT602")
+def unknown_code(code: str, near: Sequence[str]) -> Diagnostic:
+    """No diagnostic has this code or slug.
+
+    A code is GT and three digits, as in `error[GT001] no-such-path`; `graphtool explain` without a
+    code lists all of them.
+    """
+    return Diagnostic(
+        message=f"no diagnostic is called `{code}`",
+        notes=tuple(near_notes(near)),
+        help=f"graphtool explain {near[0].split()[0]}" if near else "graphtool explain",
+    )
 
 
 def run(args: Namespace) -> int:

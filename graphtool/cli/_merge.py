@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphtool.checks import MergePlan, check_pairs, plan_without_facts
-from graphtool.cli._console import errors, progress, results, show_report, write_json
-from graphtool.cli._feeds import feed_map_of
-from graphtool.cli._helps import typed, typed_opening, typed_pairs
+from graphtool.cli._console import (
+    errors,
+    progress,
+    report_data,
+    results,
+    show_report,
+    tally,
+    write_json,
+)
+from graphtool.cli._helps import with_merge_helps, with_opening_helps, with_pair_helps
 from graphtool.cli._picture import check_picture, write_picture
-from graphtool.cli._report import report_data, tally
-from graphtool.cli._source import check_networks, reader_report, stdout_to_stderr
+from graphtool.cli._source import check_networks, feed_map_of, reader_report, stdout_to_stderr
 from graphtool.diagnostics import (
     GraphtoolError,
     MergeError,
@@ -26,12 +32,7 @@ from graphtool.diagnostics import (
 )
 from graphtool.graph import Graph
 from graphtool.matching import PairSet
-from graphtool.matching.recipe import (
-    is_configuration,
-    is_of_other_program,
-    load_text,
-    read_recipe,
-)
+from graphtool.matching.recipe import is_of_other_program, load_text
 from graphtool.merging import Merged, merge
 from graphtool.merging.checking import check_merge
 from graphtool.merging.folder import check_target, save_merged
@@ -39,6 +40,7 @@ from graphtool.paths import path_exists
 from graphtool.selectors import unescape_name
 from graphtool.sources import read
 from graphtool.text import escaped_bounded, printed_name
+from graphtool.toolkits import is_configuration, read_recipe
 from graphtool.training.models import Model, open_model
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ def run(args: Namespace) -> int:
     else:
         outcome = _merge_and_save(args, teacher, student, feed_map, recipe)
     outcome = replace(outcome, pairs=None if pairs is None else len(pairs))
-    report = Report.of((*opened, *typed(outcome.report, args, outcome.plan)))
+    report = Report.of((*opened, *with_merge_helps(outcome.report, args, outcome.plan)))
     _show(args, outcome, report)
     drawn = args.render is None or write_picture(_scene(outcome.plan, pairs, report), args.render)
     return 0 if drawn and not report.errors else 1
@@ -96,8 +98,8 @@ def _open(
                 source, role=role, inputs=inputs or args.input or (), weights=weights
             )
     except GraphtoolError as error:
-        raise type(error)(*typed_opening(error.report, role)) from None
-    return replace(model, report=typed_opening(model.report, role))
+        raise type(error)(*with_opening_helps(error.report, role)) from None
+    return replace(model, report=with_opening_helps(model.report, role))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +139,7 @@ def _read_pairs(args: Namespace, recipe: str | Path, teacher: Model, student: Mo
     ]
     # Only warnings: they don't prevent the merge, and `distill_loss` has options to make them fit.
     warned = (replace(misfit, severity=Severity.WARNING) for misfit in misfits)
-    return replace(pairs, report=typed_pairs(Report.of((*diagnostics, *warned)), args))
+    return replace(pairs, report=with_pair_helps(Report.of((*diagnostics, *warned)), args))
 
 
 def _saved_graph(source: str, model: Model) -> Graph:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphtool.cli._arguments import wrong_usage
 from graphtool.cli._console import errors, progress, show_report
-from graphtool.cli.problems import wrong_usage
 from graphtool.diagnostics import GraphtoolError, UsageError
 from graphtool.files import check_writable
 from graphtool.text import printable

@@ -6,9 +6,8 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from graphtool.cli._console import progress, show_report, write_json
+from graphtool.cli._console import progress, report_data, show_report, write_json
 from graphtool.cli._picture import check_picture, draw, print_written, verb_for
-from graphtool.cli._report import report_data
 from graphtool.cli._source import check_inputs, check_networks, read_source
 from graphtool.graph import Graph
 from graphtool.matching import PairSet, suggest_pairs
@@ -61,7 +60,7 @@ def _subject(args: Namespace) -> Subject:
 def _pairs(teacher: Graph, student: Graph, recipe: str | None) -> PairSet:
     if recipe is None:
         return suggest_pairs(teacher, student)
-    from graphtool.matching.recipe import read_recipe
+    from graphtool.toolkits import read_recipe
 
     # A Path, as a string of several lines is taken for the text of a recipe.
     return read_recipe(Path(recipe), teacher=teacher, student=student).pairs

@@ -11,7 +11,7 @@ from importlib import import_module
 
 from graphtool.cli._arguments import parse
 from graphtool.cli._console import show_report, tolerate_narrow_encoding, write_json
-from graphtool.cli._streams import stop_writing
+from graphtool.cli._process import stop_writing
 from graphtool.diagnostics import GraphtoolError, Report, UsageError
 from graphtool.files import unwritable_output
 
@@ -24,7 +24,6 @@ _MODULES = {
     "merge": "_merge",
     "render": "_render",
     "doctor": "_doctor",
-    "demo": "_demo",
     "completion": "_completion",
     "explain": "_explain",
 }
@@ -37,15 +36,14 @@ _JSON_DEFAULTS: dict[str, dict[str, object]] = {
 _SIGPIPE_STATUS = 141
 
 
-def run(argv: Sequence[str], interrupts: Sequence[int]) -> int:
+def run(argv: Sequence[str]) -> int:
     """Run the command of a command line, and return the exit status.
 
-    A KeyboardInterrupt passes through. `interrupts` are the statuses of signals so far; an error
-    after a signal is taken for its effect.
+    A KeyboardInterrupt passes through.
     """
     tolerate_narrow_encoding()
     try:
-        return _run_and_flush(argv, interrupts)
+        return _run_and_flush(argv)
     except BrokenPipeError:
         stop_writing()
         return _SIGPIPE_STATUS if _does_more_than_print(argv) else 0
@@ -66,16 +64,13 @@ def _does_more_than_print(argv: Sequence[str]) -> bool:
     return argv[0] in _JSON_DEFAULTS or any(word.startswith("--render") for word in argv)
 
 
-def _run_and_flush(argv: Sequence[str], interrupts: Sequence[int]) -> int:
+def _run_and_flush(argv: Sequence[str]) -> int:
     try:
         status = _run_command(argv)
     except SystemExit:
         sys.stdout.flush()
         raise
     except GraphtoolError as error:
-        if interrupts:
-            # Paddle turns an interrupt during its calls into an error of its own.
-            raise KeyboardInterrupt from None
         _show(error.report)
         status = 2 if isinstance(error, UsageError) else 1
     # Flush here, where an error can be reported; at exit it cannot.
@@ -102,7 +97,7 @@ def _run_command(argv: Sequence[str]) -> int:
 
 
 def _write_report(args: Namespace, report: Report) -> None:
-    from graphtool.cli._report import report_data
+    from graphtool.cli._console import report_data
 
     data: dict[str, object] = {"schema": 1, "teacher": args.teacher, "student": args.student}
     write_json({**data, **_JSON_DEFAULTS[args.command], "diagnostics": report_data(report)})

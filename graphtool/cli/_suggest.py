@@ -9,28 +9,30 @@ from dataclasses import asdict
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from graphtool.cli._arguments import wrong_usage
 from graphtool.cli._console import (
     TITLE,
     WARNING,
     Column,
     errors,
+    magnitude,
     print_table,
     progress,
     results,
+    shape_text,
     show_report,
     write_json,
 )
 from graphtool.cli._evidence import measure
-from graphtool.cli._explanation import show_explanation
-from graphtool.cli._formatting import magnitude, shape_text
 from graphtool.cli._picture import check_picture, has_content, verb_for, write_picture
 from graphtool.cli._source import check_networks, read_source
-from graphtool.cli.problems import wrong_usage
 from graphtool.diagnostics import UsageError, counted
+from graphtool.evidence.suggest import cka_text, rerank, with_evidence
 from graphtool.files import check_writable, exists_already
 from graphtool.graph import UNKNOWN_DIM, Graph
 from graphtool.matching import (
     End,
+    Explanation,
     Pair,
     PairSet,
     ShapeGroup,
@@ -39,17 +41,14 @@ from graphtool.matching import (
     partners,
     suggest_pairs,
 )
-from graphtool.matching._samples import check_samples
-from graphtool.matching.evidence import cka_text
-from graphtool.matching.explanation import as_pair_set, with_evidence
-from graphtool.matching.weighing import rerank
+from graphtool.matching.explanation import as_pair_set
 from graphtool.paths import numbered_path
 from graphtool.text import escaped_bounded, printable, printed_name, shell_option
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["print_pairs", "run"]
+__all__ = ["print_pairs", "run", "show_explanation"]
 
 # On narrower terminals, the reasons are below the table, so that names are not broken.
 _MIN_WIDTH_FOR_REASONS = 130
@@ -60,7 +59,10 @@ def run(args: Namespace) -> int:
     check_networks(args)
     check_picture(args.render)
     _check_recipe(args)
-    check_samples(args.evidence)
+    if args.evidence is not None:
+        from graphtool.evidence.samples import check_samples
+
+        check_samples(args.evidence)
     teacher = read_source(args.teacher, args.teacher_input or args.input)
     student = read_source(args.student, args.student_input or args.input)
     if args.match == "shape":
@@ -73,11 +75,11 @@ def run(args: Namespace) -> int:
         pairs = _suggested_pairs(teacher, student, args)
     _check_partners(pairs, args)
     _check_config(pairs, args.config)
-    measured = measure(pairs, args)
-    if measured.evidence is not None:
-        pairs = rerank(pairs, measured.evidence)
+    evidence, interrupted = measure(pairs, args)
+    if evidence is not None:
+        pairs = rerank(pairs, evidence)
     show_report(pairs.report)
-    if measured.interrupted:
+    if interrupted:
         _show_pairs(pairs, args.format)
         sys.stdout.flush()
         raise KeyboardInterrupt
@@ -88,12 +90,12 @@ def run(args: Namespace) -> int:
 def _explain(teacher: Graph, student: Graph, args: Namespace) -> int:
     with progress("comparing both networks"):
         explanation = explain_pair(teacher, student, args.explain)
-    measured = measure(as_pair_set(explanation), args)
-    if measured.evidence is not None:
-        show_report(measured.evidence.report)
-        explanation = with_evidence(explanation, measured.evidence)
+    evidence, interrupted = measure(as_pair_set(explanation), args)
+    if evidence is not None:
+        show_report(evidence.report)
+        explanation = with_evidence(explanation, evidence)
     show_explanation(explanation, args.format)
-    if measured.interrupted:
+    if interrupted:
         sys.stdout.flush()
         raise KeyboardInterrupt
     return 0
@@ -162,13 +164,13 @@ def _check_config(pairs: PairSet, name: str | None) -> None:
     Raises UsageError: GT320.
     """
     if name is not None:
-        from graphtool.matching.configs import check_export
+        from graphtool.toolkits import check_export
 
         check_export(pairs, name)
 
 
 def _configuration(pairs: PairSet, name: str) -> str:
-    from graphtool.matching.configs import check_export, export
+    from graphtool.toolkits import check_export, export
 
     text = export(pairs, name)
     show_report(check_export(pairs, name))
@@ -352,3 +354,81 @@ def _group_summary(groups: Sequence[ShapeGroup], shown: int) -> str:
     text = f"{counted(len(groups), 'shape')} in both networks, {counted(pairs, 'pair')} in all"
     hidden = len(groups) - shown
     return f"{text}; {hidden} hidden: --limit {len(groups)} shows them" if hidden else text
+
+
+def show_explanation(explanation: Explanation, format: str) -> None:
+    """Print the ends of a pair, the parts of its score, and the reasons for and against it."""
+    if format == "json":
+        write_json({"schema": 1, "explanation": _explanation_data(explanation)})
+        return
+    console = results()
+    _print_ends(console, explanation.pair)
+    console.print()
+    _print_parts(console, explanation)
+    for line in _verdict(explanation):
+        console.print(line, soft_wrap=True)
+
+
+def _explanation_data(explanation: Explanation) -> dict[str, object]:
+    nearest = explanation.nearest
+    return {
+        "pair": asdict(explanation.pair),
+        "parts": list(map(asdict, explanation.parts)),
+        "better": explanation.better,
+        "among": explanation.among,
+        "against": explanation.against,
+        "suggested": explanation.is_suggested,
+        "nearest": None if nearest is None else asdict(nearest),
+    }
+
+
+def _print_ends(console: Console, pair: Pair) -> None:
+    ends = pair.teacher, pair.student
+    columns = (
+        Column(title="", cells=("teacher", "student"), style=TITLE),
+        Column(title="Value", cells=[printed_name(end.name) for end in ends], least=12),
+        Column(title="shape", cells=[shape_text(end.shape) for end in ends]),
+        Column(title="operator", cells=[escaped_bounded(end.op or "-") for end in ends]),
+        Column(title="layer or module", cells=[_module_path(end) or "-" for end in ends], least=12),
+    )
+    print_table(console, columns)
+
+
+def _print_parts(console: Console, explanation: Explanation) -> None:
+    parts = explanation.parts
+    gains = [part.agreement * part.weight for part in parts]
+    rows = [
+        (part.name, part.teacher, part.student, f"{part.agreement:.2f}", f"{part.weight:.2f}")
+        for part in parts
+    ]
+    rows.append(("score", "", "", "", ""))
+    titles = "part", "teacher", "student", "agreement", "weight"
+    columns = [
+        Column(
+            title=title,
+            cells=[printable(row[index]) for row in rows],
+            justify="right" if title in ("agreement", "weight") else "left",
+        )
+        for index, title in enumerate(titles)
+    ]
+    points = [*(f"{gain:.3f}" for gain in gains), f"{explanation.pair.score:.3f}"]
+    columns.append(Column(title="gives", cells=points, justify="right"))
+    print_table(console, columns)
+
+
+def _verdict(explanation: Explanation) -> Iterator[str]:
+    pair, nearest = explanation.pair, explanation.nearest
+    yield ""
+    among = f"{explanation.among:,} pairs of feature maps with as many axes"
+    yield f"{explanation.better:,} of {among} fit better"
+    for reason in pair.why:
+        yield f"for: {printable(reason)}"
+    for reason in explanation.against:
+        yield f"against: {escaped_bounded(reason)}"
+    if explanation.is_suggested:
+        yield f"suggested as pair {pair.rank} of {len(explanation.suggested)}"
+    elif nearest is not None:
+        names = f"{printed_name(nearest.teacher.name)}={printed_name(nearest.student.name)}"
+        yield f"not suggested; the nearest that is: pair {nearest.rank}, {names}, {nearest.score}"
+    else:
+        yield "not suggested, and nothing else is"

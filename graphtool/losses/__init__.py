@@ -9,15 +9,12 @@ precision is computed in float32. `BY_NAME` has the losses that pairs can name.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
-from pkgutil import iter_modules
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from graphtool.loss_specs import named_losses
 from graphtool.losses import adapters
-from graphtool.losses._custom import custom
-from graphtool.losses.logits import dist, dkd, kl, skd, soft_label
+from graphtool.losses._building import custom
+from graphtool.losses.logits import dist, dkd, kl, lskd, skd, soft_label
 from graphtool.losses.maps import attention, channel_wise, fsp, hint, l2
 from graphtool.losses.relations import (
     relational,
@@ -42,6 +39,7 @@ __all__ = [
     "hint",
     "kl",
     "l2",
+    "lskd",
     "pkd",
     "relational",
     "relational_angle",
@@ -51,19 +49,25 @@ __all__ = [
     "soft_label",
 ]
 
-# A loss is one file: each module here is imported, and every loss that pairs can name is public.
-for _module in iter_modules(__path__):
-    if not _module.name.startswith("_"):
-        import_module(f"{__name__}.{_module.name}")
-
 # The losses that a recipe can name. `fsp` takes two Values of each network, all others one.
 BY_NAME: Mapping[str, Callable[..., Any]] = MappingProxyType(
-    {name: loss.build for name, loss in named_losses().items()}
+    {
+        "attention": attention,
+        "attention_relation": attention_relation,
+        "attention_scores": attention_scores,
+        "channel_wise": channel_wise,
+        "dist": dist,
+        "dkd": dkd,
+        "fsp": fsp,
+        "hidden_state": hidden_state,
+        "hint": hint,
+        "kl": kl,
+        "l2": l2,
+        "lskd": lskd,
+        "pkd": pkd,
+        "relational": relational,
+        "similarity": similarity,
+        "skd": skd,
+        "soft_label": soft_label,
+    }
 )
-_unlisted = sorted(BY_NAME.keys() - set(__all__))
-__all__ += _unlisted  # pyright: ignore[reportUnsupportedDunderAll]  # type checkers use `__getattr__`
-globals().update(BY_NAME)
-
-if TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Callable[..., Any]: ...

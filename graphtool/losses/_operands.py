@@ -1,211 +1,134 @@
-"""The operands of a loss, found and checked before anything is built."""
+"""Make losses of formulas: their operands are found, checked and prepared."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial, wraps
 from inspect import signature
-from math import gcd, isfinite
-from numbers import Real
-from typing import ParamSpec
+from math import gcd
+from typing import ParamSpec, cast
 
-from graphtool.backend.errors import raise_paddle_errors_as
-from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
+from graphtool.arguments import short_repr
+from graphtool.backend.paddle import Paddle
 from graphtool.both import Both
-from graphtool.checks.comparability import (
-    are_comparable_dtypes,
-    insufficient_count,
-    unequal_axes,
-    unknown_axes,
-    wrong_rank_indices,
-)
-from graphtool.checks.layouts import class_axis, complete_class_axes, is_axis, moveaxis_order
-from graphtool.checks.locations import format_shape
-from graphtool.checks.pair_problems import (
-    constant_loss,
-    frozen_student,
-    pair_dtype,
-    pair_shape,
-    unknown_class_axis,
-    unknown_dim,
-)
-from graphtool.checks.softmax_inputs import ROLES_OF, probabilities, undeclared_probabilities
-from graphtool.diagnostics import Diagnostic, PairError, Severity, UsageError, Where
+from graphtool.checks.fits import ROLES_OF, Compared, Fit, LossUse, fit, is_axis, moveaxis_order
+from graphtool.diagnostics import Diagnostic, PairError, Severity, UsageError, Where, rule, warn
 from graphtool.dtypes import HALF_DTYPES
-from graphtool.graph import UNKNOWN_DIM, Shape
-from graphtool.loss_specs import OperandSpec, channel_axis, named_losses
+from graphtool.graph import UNKNOWN_DIM, shapes_agree
+from graphtool.loss_specs import LossSpec, Option, spec_of
 from graphtool.losses import _ops as ops
-from graphtool.losses import problems
-from graphtool.losses._transaction import rollback_on_error
+from graphtool.losses._building import building
 from graphtool.losses._values import (
+    as_number,
     dtype_of,
     expression_for,
     find_all,
     find_student,
     find_teacher,
-    origin_of,
+    operand_of,
     reaches_parameter,
     require_in_main_program,
     require_trainable_program,
     shape_of,
-    source_logits,
     where_of,
 )
 from graphtool.text import string_literal
 
-__all__ = [
-    "Operand",
-    "atomic",
-    "check_dtypes",
-    "check_l2_probabilities",
-    "check_operands",
-    "check_shapes",
-    "class_operands",
-    "in_float32",
-    "loss_operands",
-    "no_student_gradient",
-    "prepare",
-    "raise_pair_errors",
-    "require_valid_options",
-    "resolve",
-    "takes_of",
-]
+__all__ = ["bad_option", "bad_value", "find_operands", "in_float32", "loss"]
 
 _P = ParamSpec("_P")
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Operand:
-    """A Value that a loss compares, with the name of its argument."""
-
-    value: Paddle
-    argument: str
-
-    @property
-    def shape(self) -> Shape:
-        """The shape of the Value."""
-        return shape_of(self.value)
-
-    @property
-    def where(self) -> Where:
-        """Where the Value is."""
-        return where_of(self.value, self.argument)
-
-    @property
-    def expression(self) -> str:
-        """Code for the Value in a call."""
-        return expression_for(self.value, self.argument)
+_LABEL_DTYPES = frozenset({"int32", "int64"})
 
 
-def _call(loss: str, operands: Iterable[Operand], *options: str) -> str:
-    """Return the code of a call of a loss."""
-    arguments = ", ".join((*(operand.expression for operand in operands), *options))
-    return f"gt.losses.{loss}({arguments})"
+def loss(formula: Callable[_P, Paddle]) -> Callable[_P, Paddle]:
+    """Make a loss of a formula, which gets Values that it can compare as they are.
 
+    `graphtool.loss_specs` says under the formula's name what it takes. The loss takes names too,
+    checks everything before it builds anything, and builds all or nothing. Teachers are detached,
+    low precision is float32; a loss over classes gets logits, with the classes last.
+    """
+    name, spec, parameters = formula.__name__, spec_of(formula.__name__), signature(formula)
 
-def atomic(loss: Callable[_P, Paddle]) -> Callable[_P, Paddle]:
-    """Make a loss build all or nothing, and ignore `paddle.amp.auto_cast`."""
-    loss_signature = signature(loss)
-
-    @wraps(loss)
+    @wraps(formula)
     def build(*args: _P.args, **kwargs: _P.kwargs) -> Paddle:
         # Python itself raises for a call that does not match the signature.
-        loss_signature.bind(*args, **kwargs)
-        static = load_paddle().static
-        programs = static.default_main_program(), static.default_startup_program()
-        rollback = rollback_on_error(*programs)
-        with raise_paddle_errors_as(PairError, loss.__name__), rollback, _without_auto_cast():
-            return loss(*args, **kwargs)
+        bound = parameters.bind(*args, **kwargs)
+        bound.apply_defaults()
+        with building(name):
+            bound.arguments.update(_prepare(name, spec, bound.arguments))
+            return cast("Callable[..., Paddle]", formula)(*bound.args, **bound.kwargs)
 
     return build
 
 
-def _without_auto_cast() -> AbstractContextManager[None]:
-    paddle = load_paddle()
-    # Legacy Programs are cast later, by `static.amp.decorate`.
-    if is_legacy(paddle.static.default_main_program()):
-        return nullcontext()
-    return paddle.amp.auto_cast(enable=False)
-
-
-def takes_of(loss: str, **options: object) -> OperandSpec:
-    """Return what a loss that pairs can name takes with these options."""
-    return named_losses()[loss].takes_with(options)
-
-
-def loss_operands(
-    loss: str,
-    teacher: object,
-    student: object,
-    *,
-    takes: OperandSpec | None = None,
-    from_probs: str | None = None,
-) -> Both[Paddle]:
-    """Return both Values of a loss, checked and prepared; the teacher's is detached.
-
-    `takes` is what a loss takes that pairs cannot name.
-
-    Raises ReadError, UsageError and PairError, with nothing built: GT101, GT102, GT228,
-    GT231, GT248, GT333, GT334, GT336, GT340, GT348, GT352.
-    """
-    values = Both(*resolve(loss, {"teacher": teacher}, {"student": student}))
-    takes = takes_of(loss) if takes is None else takes
-    raise_pair_errors(check_operands(loss, takes, *values, from_probs=from_probs))
-    return Both(*prepare(*values))
-
-
-def class_operands(
-    loss: str, teacher: object, student: object, *, axis: object, from_probs: str | None
-) -> Both[Paddle]:
-    """Return `loss_operands` of a loss over classes, with the class axis moved to the end.
-
-    If `axis` is None it is found from the layers of the networks that the Values belong to.
-
-    Raises what `loss_operands` does, UsageError GT347, PairError GT336.
-    """
-    values = Both(*resolve(loss, {"teacher": teacher}, {"student": student}))
-    resolved_axis = _class_axis(loss, axis, *values)
-    if resolved_axis is None:
-        operands = Operand(values.teacher, "teacher"), Operand(values.student, "student")
-        call = _call(loss, operands, f"axis={channel_axis(len(shape_of(values.teacher)))}")
-        raise PairError(unknown_class_axis(loss, [operand.where for operand in operands], call))
-    raise_pair_errors(
-        check_operands(loss, takes_of(loss), *values, from_probs=from_probs, axis=resolved_axis)
-    )
-
-    def classes_last(value: Paddle) -> Paddle:
-        rank = len(shape_of(value))
-        return ops.transpose(value, moveaxis_order(rank, resolved_axis, rank - 1))
-
-    return Both(*prepare(*values)).map(classes_last)
-
-
-def _class_axis(loss: str, axis: object, teacher: Paddle, student: Paddle) -> int | None:
-    """Return the class axis of two Values, None if it would be a guess."""
-    shapes = shape_of(teacher), shape_of(student)
-    rank = len(shapes[0])
-    if len(shapes[1]) != rank or rank < 2:
-        return rank - 1  # the rank is refused later
+def _prepare(name: str, spec: LossSpec, given: Mapping[str, object]) -> dict[str, Paddle]:
+    """Return the Values of a loss by argument, or raise all that is wrong with them."""
+    options = {option: given[option] for option in spec.options}
+    if wrong := tuple(_check_options(name, spec, options)):
+        raise UsageError(*wrong)
+    operands = {key: one for key, one in given.items() if key not in options}
+    of_teacher = {key: one for key, one in operands.items() if key.startswith("teacher")}
+    of_student = {key: one for key, one in operands.items() if key not in of_teacher}
+    extra = {
+        option: given[option]
+        for option, kind in spec.options.items()
+        if kind in (Option.LABELS, Option.MASK) and given[option] is not None
+    }
+    values = find_operands(name, of_teacher, {**of_student, **extra})
+    teachers, students = ([values[key] for key in side] for side in (of_teacher, of_student))
+    axis = options.get("axis")
     if axis is not None:
-        if not is_axis(axis, rank):
-            expected = f"the axis of the classes, from 1 to {rank - 1}, or None"
-            raise UsageError(problems.bad_value(loss, "axis", axis, expected))
-        return int(axis) % rank
-    if rank == 2:
-        return 1
-    origins = origin_of(teacher), origin_of(student)
-    axes = complete_class_axes(
-        shapes, [None if one is None else class_axis(*one) for one in origins]
-    )
-    return axes[0] if axes[0] == axes[1] else None
+        _require_axis(name, axis, teachers[0], students[0])
+    use = LossUse(name=name, spec=spec, options=options, fixes=_CallFixes(teachers, students))
+
+    def fitted(*, named: bool) -> Fit:
+        facts = {
+            key: operand_of(values[key], key, spec, has_axis=axis is not None, named=named)
+            for key in (*of_teacher, *of_student)
+        }
+        return fit(
+            use,
+            [
+                Both(facts[teacher], facts[student])
+                for teacher, student in zip(of_teacher, of_student, strict=True)
+            ],
+        )
+
+    found = fitted(named=False)
+    if found.diagnostics:  # to find names takes a walk of the Program
+        found = fitted(named=True)
+    errors = [one for one in found.diagnostics if one.severity is Severity.ERROR]
+    errors += _check_extra(spec, {key: values[key] for key in extra}, students[0])
+    if errors:
+        raise PairError(*errors)
+    for warning in found.diagnostics:
+        warn(warning)
+    ready = [ops.detach(value) for value in teachers] + students
+    ready = [in_float32(value) for value in ready]
+    # A teacher that was exported at another batch is compared at run time.
+    if len({shape_of(value)[0] for value in ready} - {UNKNOWN_DIM}) > 1:
+        ready = [ops.with_dynamic_batch(value) for value in ready]
+    values.update(zip((*of_teacher, *of_student), ready, strict=True))
+    if spec.needs_class_axis:
+        axes = found.alignments[0].axes
+        values.update(teacher=_classes_last(values["teacher"], axes.teacher))
+        values.update(student=_classes_last(values["student"], axes.student))
+    for role in ROLES_OF[cast("str | None", options.get("from_probs"))]:
+        values[role] = ops.log_probability(values[role])
+    return values
 
 
-def resolve(
+def _classes_last(value: Paddle, axis: int | None) -> Paddle:
+    rank = len(shape_of(value))
+    return value if axis is None else ops.transpose(value, moveaxis_order(rank, axis, rank - 1))
+
+
+def find_operands(
     loss: str, teacher: Mapping[str, object], student: Mapping[str, object]
-) -> list[Paddle]:
-    """Find the Values of a loss by argument name, the teacher's first.
+) -> dict[str, Paddle]:
+    """Find the Values of a loss by argument name.
 
     Raises what `find_teacher`, `find_student` and `require_trainable_program` do, UsageError GT340.
     """
@@ -214,218 +137,152 @@ def resolve(
         return require_in_main_program(find(given, argument), argument)
 
     require_trainable_program(loss)
-    return find_all(
-        [
-            partial(find_operand, find_teacher, given, argument)
-            for argument, given in teacher.items()
-        ]
-        + [
-            partial(find_operand, find_student, given, argument)
-            for argument, given in student.items()
-        ]
-    )
-
-
-def check_operands(
-    loss: str,
-    takes: OperandSpec,
-    teacher: Paddle,
-    student: Paddle,
-    *,
-    from_probs: str | None = None,
-    axis: int = -1,
-) -> Iterator[Diagnostic]:
-    """Yield the problems of comparing two Values; `axis` is the class axis."""
-    operands = Operand(teacher, "teacher"), Operand(student, "student")
-    yield from check_shapes(loss, takes, operands, axis)
-    yield from check_dtypes(loss, operands)
-    if not reaches_parameter(student):
-        yield no_student_gradient(loss, [teacher], [student])
-    if takes.logits:
-        yield from _check_probabilities(loss, operands, from_probs)
-
-
-def _check_probabilities(
-    loss: str, operands: tuple[Operand, Operand], from_probs: str | None
-) -> Iterator[Diagnostic]:
-    sources = [source_logits(operand.value) for operand in operands]
-    found = {
-        operand.where: source
-        for operand, source in zip(operands, sources, strict=True)
-        if source is not None
-    }
-    expressions = (
-        operand.expression if source is None else string_literal(source.logits)
-        for operand, source in zip(operands, sources, strict=True)
-    )
-    yield from undeclared_probabilities(
-        loss,
-        found,
-        from_probs,
-        lambda roles: _call(loss, operands, f'from_probs="{roles}"'),
-        f"gt.losses.l2({', '.join(expressions)})",
-    )
-
-
-def check_l2_probabilities(teacher: Paddle, student: Paddle) -> Iterator[Diagnostic]:
-    """Yield a warning if l2 compares class scores of which some went through softmax."""
-    operands = Operand(teacher, "teacher"), Operand(student, "student")
-    sources = [source_logits(operand.value) for operand in operands]
-    softmaxes = [one if one is not None and one.function == "softmax" else None for one in sources]
-    if any(softmaxes):
-        pairs = list(zip(operands, softmaxes, strict=True))
-        logits = [
-            operand.expression if softmax is None else string_literal(softmax.logits)
-            for operand, softmax in pairs
-        ]
-        where = [operand.where for operand, softmax in pairs if softmax]
-        names = " and ".join(f"`{place.value}`" for place in where)
-        yield probabilities(
-            f"{names} {'hold' if len(where) > 1 else 'holds'} probabilities, and `l2` of them "
-            "teaches next to nothing",
-            severity=Severity.WARNING,
-            where=where,
-            help=f"gt.losses.kl({', '.join(logits)}, temperature=4.0)",
-        )
-
-
-def no_student_gradient(
-    loss: str, teacher: Sequence[Paddle], student: Sequence[Paddle]
-) -> Diagnostic:
-    """Report that the student's side gets no gradient; if the teacher's does, they are swapped."""
-    call = None
-    if any(map(reaches_parameter, teacher)):
-        swapped = [Operand(value, "teacher") for value in student]
-        swapped += [Operand(value, "student") for value in teacher]
-        call = _call(loss, swapped)
-    return frozen_student(loss, where_of(student[0], "student"), call)
-
-
-def check_shapes(
-    loss: str, takes: OperandSpec, operands: tuple[Operand, Operand], axis: int = -1
-) -> Iterator[Diagnostic]:
-    """Yield the problems of the shapes of two operands.
-
-    `axis` is where they have what `takes` describes as their last dim.
-    """
-    shapes = operands[0].shape, operands[1].shape
-    where = [operand.where for operand in operands]
-    wrong = wrong_rank_indices(takes, shapes)
-    if wrong or (takes.equal_ranks and len(shapes[0]) != len(shapes[1])):
-        found = " and ".join(format_shape(shapes[index]) for index in wrong or (0, 1))
-        places = [where[index] for index in wrong or (0, 1)]
-        message = f"`{loss}` wants {takes.ranks_text}, not {found}"
-        yield pair_shape(message, places, f"help(gt.losses.{loss})")
-        return
-    if axes := unequal_axes(takes, *shapes):
-        dims = f"{'dim' if len(axes) == 1 else 'dims'} {', '.join(map(str, axes))}"
-        found = " and ".join(map(format_shape, shapes))
-        message = f"`{loss}` wants {dims} to be equal, not {found}"
-        yield pair_shape(message, where, _suggested_call(loss, takes, operands, axes))
-    orders = [moveaxis_order(len(shape), axis % len(shape), len(shape) - 1) for shape in shapes]
-    permuted = [tuple(shape[at] for at in o) for shape, o in zip(shapes, orders, strict=True)]
-    count = insufficient_count(takes, permuted)
-    if takes.least is not None and count is not None and not axes:
-        call = _call("l2" if shapes[0] == shapes[1] else "similarity", operands)
-        yield constant_loss(loss, where, takes.least, count, call)
-    for operand, shape, order in zip(operands, permuted, orders, strict=True):
-        for at in unknown_axes(takes, operand.argument, shape):
-            yield unknown_dim(loss, operand.where, order[at])
-
-
-def _suggested_call(
-    loss: str, takes: OperandSpec, operands: tuple[Operand, Operand], axes: list[int]
-) -> str:
-    """Return the code of a call that can compare such shapes."""
-    shape, student_shape = operands[0].shape, operands[1].shape
-    teacher, student = operands[0].expression, operands[1].expression
-    rank, adapters, call = len(shape), "gt.losses.adapters", f"gt.losses.{loss}"
-    if takes.flows:
-        # Channels are compared between the networks, sizes within each.
-        if axes == [1]:
-            return f"{adapters}.conv1x1({student}, {shape[1]})"
-        return f"{adapters}.resize({teacher}, {student})"
-    if loss == "attention_relation" and axes == [1]:
-        return f"{call}({teacher}, {student}, heads={gcd(shape[1], student_shape[1])})"
-    if takes.logits or takes.heads:
-        return f"gt.losses.similarity({teacher}, {student})"
-    if rank == 4 and axes == [1]:
-        return f"{call}({teacher}, {adapters}.conv1x1({student}, {shape[1]}))"
-    if rank == 4 and 1 not in axes:
-        return f"{call}(*{adapters}.resize_to_smaller({teacher}, {student}))"
-    if rank < 4 and axes == [rank - 1]:
-        return f"{call}({teacher}, {adapters}.linear({student}, {shape[-1]}))"
-    return f"gt.losses.similarity({teacher}, {student})"
-
-
-def check_dtypes(loss: str, operands: Sequence[Operand]) -> Iterator[Diagnostic]:
-    """Yield a problem if dtypes differ or are not floating-point."""
-    dtypes = [dtype_of(operand.value) for operand in operands]
-    if not are_comparable_dtypes(dtypes):
-        yield pair_dtype(loss, [operand.where for operand in operands], dtypes)
-
-
-def raise_pair_errors(found: Iterable[Diagnostic]) -> None:
-    """Raise PairError with all problems, if there are any."""
-    if errors := tuple(found):
-        raise PairError(*errors)
-
-
-def prepare(*values: Paddle) -> list[Paddle]:
-    """Make checked Values ready to be compared; the first half of them is the teacher's.
-
-    The teacher's are detached. Low precision becomes float32, as the sum over a map can overflow
-    float16. If known batches differ, as for a teacher that was exported at another one, they are
-    compared at run time.
-    """
-    half = len(values) // 2
-    ready = [ops.detach(value) for value in values[:half]] + list(values[half:])
-    ready = [in_float32(value) for value in ready]
-    if len({shape_of(value)[0] for value in ready} - {UNKNOWN_DIM}) > 1:
-        ready = [ops.with_dynamic_batch(value) for value in ready]
-    return ready
+    finders = [(find_teacher, name, given) for name, given in teacher.items()]
+    finders += [(find_student, name, given) for name, given in student.items()]
+    found = find_all([partial(find_operand, find, given, name) for find, name, given in finders])
+    return dict(zip((*teacher, *student), found, strict=True))
 
 
 def in_float32(value: Paddle) -> Paddle:
-    """Return a Value of low precision in float32, any other unchanged."""
+    """Return a Value of low precision in float32, any other unchanged.
+
+    The sum over a map can overflow float16.
+    """
     return ops.cast(value, "float32") if dtype_of(value) in HALF_DTYPES else value
 
 
-def require_valid_options(
-    loss: str,
-    *,
-    positive: Mapping[str, object] | None = None,
-    weights: Mapping[str, object] | None = None,
-    from_probs: object = None,
-) -> None:
-    """Refuse options that are meaningless in the formula of a loss, all of them at once.
-
-    `positive` are numbers above 0, `weights` non-negative numbers that are not all 0; all are
-    finite.
-
-    Raises UsageError GT347.
-    """
-    found = [
-        *_check_numbers(loss, positive or {}, "a finite number above 0", lambda given: given > 0),
-        *_check_numbers(
-            loss, weights or {}, "a finite number of 0 or more", lambda given: given >= 0
-        ),
-    ]
-    if weights and not found and not any(weights.values()):
-        expected = f"a weight above 0 here or for `{list(weights)[-1]}`"
-        found.append(problems.bad_value(loss, next(iter(weights)), 0, expected))
-    # Comparing a PIR Value would build an operator.
-    if not (from_probs is None or isinstance(from_probs, str)) or from_probs not in ROLES_OF:
-        expected = '"teacher", "student", "both" or None'
-        found.append(problems.bad_value(loss, "from_probs", from_probs, expected))
-    if found:
-        raise UsageError(*found)
-
-
-def _check_numbers(
-    loss: str, options: Mapping[str, object], expected: str, is_valid: Callable[[float], bool]
+def _check_options(
+    loss: str, spec: LossSpec, options: Mapping[str, object]
 ) -> Iterator[Diagnostic]:
-    for option, given in options.items():
-        number = float(given) if not isinstance(given, bool) and isinstance(given, Real) else None
-        if number is None or not isfinite(number) or not is_valid(number):
-            yield problems.bad_value(loss, option, given, expected)
+    """Yield options that are meaningless in the formula of a loss."""
+    weights: dict[str, float] = {}
+    for option, kind in spec.options.items():
+        given = options[option]
+        number = as_number(given)
+        is_valid = True
+        if kind is Option.POSITIVE or (kind is Option.POSITIVE_OR_NONE and given is not None):
+            is_valid = number is not None and number > 0
+        elif kind is Option.WEIGHT:
+            is_valid = number is not None and number >= 0
+            weights[option] = number or 0.0 if is_valid else 1.0
+        elif kind is Option.FROM_PROBS:
+            # Comparing a PIR Value would build an operator.
+            is_valid = given is None or (isinstance(given, str) and given in ROLES_OF)
+        elif kind is Option.BY:
+            is_valid = isinstance(given, str) and given in ("squares", "divergence")
+        if not is_valid:
+            yield bad_value(loss, option, given, kind.value)
+    if weights and not any(weights.values()):
+        expected = f"a weight above 0 here or for `{list(weights)[-1]}`"
+        yield bad_value(loss, next(iter(weights)), 0, expected)
+
+
+def _require_axis(loss: str, axis: object, teacher: Paddle, student: Paddle) -> None:
+    rank = len(shape_of(teacher))
+    if 2 <= rank == len(shape_of(student)) and not is_axis(axis, rank):
+        expected = f"the axis of the classes, from 1 to {rank - 1}, or None"
+        raise UsageError(bad_value(loss, "axis", axis, expected))
+
+
+def _check_extra(
+    spec: LossSpec, extra: Mapping[str, Paddle], student: Paddle
+) -> Iterator[Diagnostic]:
+    """Yield labels that are not one class number per sample, and masks that are not [N, L]."""
+    batch = shape_of(student)[:1]
+    for name, value in extra.items():
+        shape, dtype = shape_of(value), dtype_of(value)
+        if spec.options[name] is Option.LABELS:
+            is_column = len(shape) in (1, 2) and shape[1:] in ((), (1,))
+            if dtype not in _LABEL_DTYPES or not is_column or not shapes_agree(shape[:1], batch):
+                expected = f"int64 {list(batch)}, a class number per sample"
+                yield bad_labels(name, where_of(value, name), f"{dtype} {list(shape)}", expected)
+            continue
+        for axis in spec.token_axes:
+            tokens = (*batch, *shape_of(student)[axis : axis + 1])
+            if not shapes_agree(shape, tokens):
+                expected = f"{list(tokens)}: a number, or bool, per token"
+                yield bad_labels(name, where_of(value, name), f"{dtype} {list(shape)}", expected)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _CallFixes:
+    """Code for calls of losses and adapters."""
+
+    teachers: Sequence[Paddle]
+    students: Sequence[Paddle]
+
+    def with_loss(self, loss: str, codes: Iterable[str], /, **options: object) -> str:
+        given = (
+            f"{name}={string_literal(value) if isinstance(value, str) else value}"
+            for name, value in options.items()
+        )
+        return f"gt.losses.{loss}({', '.join((*codes, *given))})"
+
+    with_options = with_loss
+
+    def for_shapes(self, compared: Compared, axes: Sequence[int]) -> str:
+        loss, takes, axes = compared.loss, spec_of(compared.loss).takes, list(axes)
+        if not axes:
+            return f"help(gt.losses.{loss})"
+        (teacher, student), (shape, student_shape) = compared.codes, compared.shapes
+        rank, adapters = len(shape), "gt.losses.adapters"
+        if takes.flows:
+            # Channels are compared between the networks, sizes within each.
+            if axes == [1]:
+                return f"{adapters}.conv1x1({student}, {shape[1]})"
+            return f"{adapters}.resize({teacher}, {student})"
+        if loss == "attention_relation" and axes == [1]:
+            return self.with_loss(loss, compared.codes, heads=gcd(shape[1], student_shape[1]))
+        if not (takes.logits or takes.heads):
+            call = f"gt.losses.{loss}"
+            if rank == 4 and axes == [1]:
+                return f"{call}({teacher}, {adapters}.conv1x1({student}, {shape[1]}))"
+            if rank == 4 and 1 not in axes:
+                return f"{call}(*{adapters}.resize_to_smaller({teacher}, {student}))"
+            if rank < 4 and axes == [rank - 1]:
+                return f"{call}({teacher}, {adapters}.linear({student}, {shape[-1]}))"
+        return self.with_loss("similarity", compared.codes)
+
+    def swapped(self, loss: str, /) -> str | None:
+        if not any(map(reaches_parameter, self.teachers)):
+            return None
+        codes = [expression_for(value, "teacher") for value in self.students]
+        codes += [expression_for(value, "student") for value in self.teachers]
+        return self.with_loss(loss, codes)
+
+
+@rule("GT346")
+def bad_labels(argument: str, where: Where, found: str, expected: str) -> Diagnostic:
+    """Labels or a mask do not fit the Values that they belong to.
+
+    Labels are class numbers: int32 or int64, one per sample, [N] or [N, 1]. Convert one-hot labels
+    with `paddle.argmax(labels, axis=-1)`. A mask is [N, L]: one number, or bool, per token.
+    """
+    tokens = where.shape[1] if where.shape and len(where.shape) > 1 else -1
+    return Diagnostic(
+        message=f"`{argument}` is {found}; wanted {expected}",
+        where=(where,),
+        help='gt.losses.dkd(teacher, student, labels=paddle.static.data("label", [-1], "int64"))'
+        if argument == "labels"
+        else f'{argument}=paddle.static.data("mask", [-1, {tokens}])',
+    )
+
+
+@rule("GT347", replaces=("GT360", "GT361", "GT362", "GT364", "GT366"))
+def bad_option(message: str, *, notes: Sequence[str] = (), help: str | None = None) -> Diagnostic:
+    """An option or a weight has a wrong value, or belongs to no part of the loss.
+
+    `options` are keyed by the name of a loss or of a part (`soft_label`); `help(gt.losses.kl)` and
+    so on say which options a loss takes. `weights` is a list with one weight for each pair, or a
+    mapping from the name of a part (`l2_relu_22`), the rank of a pair (3) or its kind (`stage`).
+
+    A weight is a number of 0 or more, not all of them 0, or a scalar Value of the Program, [] or
+    [1], which may change in training. The two pairs of an `fsp` loss have the same weight.
+    """
+    return Diagnostic(message=message, notes=tuple(notes), help=help)
+
+
+def bad_value(loss: str, option: str, given: object, expected: str) -> Diagnostic:
+    """Report the value of an option that the formula of a loss does not allow."""
+    message = f"`{option}` of `{loss}` is `{short_repr(given)}`; wanted {expected}"
+    return bad_option(message, help=f"help(gt.losses.{loss})")

@@ -33,14 +33,15 @@ __all__ = [
     "kl_divergence",
     "l2_normalise",
     "log",
+    "log_probability",
     "log_softmax",
     "matmul",
     "mean",
+    "minimum",
     "one_hot",
-    "pairwise_differences",
     "reduce_sum",
-    "regroup_heads",
     "require_shape_of",
+    "reshape",
     "sqrt",
     "transpose",
     "unsqueeze",
@@ -54,6 +55,8 @@ __all__ = [
 _LEAST_NORM = 1e-12
 # A logit of -inf excludes a class: 0 · (-inf + inf) would make the whole loss NaN.
 _LEAST_LOG = -1e4
+# float32 still holds its logarithm.
+_LEAST_PROBABILITY = 1e-30
 # int64 in the dtype enumeration of ProgramDesc.
 _INT64 = 3
 
@@ -90,6 +93,13 @@ def sqrt(value: Paddle) -> Paddle:
 def absolute(value: Paddle) -> Paddle:
     """Return the absolute value of each element."""
     return _elementwise("abs", value)
+
+
+def minimum(a: Paddle, b: Paddle) -> Paddle:
+    """Return the smaller of each two elements."""
+    if not is_legacy(a):
+        return load_paddle().minimum(a, b)
+    return append_op("elementwise_min", {"X": a, "Y": b})
 
 
 def matmul(a: Paddle, b: Paddle, *, transpose_b: bool = False) -> Paddle:
@@ -139,6 +149,11 @@ def flatten(value: Paddle, start: int) -> Paddle:
     return load_paddle().flatten(value, start, -1)
 
 
+def reshape(value: Paddle, shape: Sequence[int]) -> Paddle:
+    """Return a Value in another shape; 0 keeps a dim."""
+    return load_paddle().reshape(value, list(shape))
+
+
 def as_vectors(value: Paddle) -> Paddle:
     """Flatten a pooled map [N, C, 1, 1] to [N, C]; return anything else unchanged."""
     return flatten(value, 1) if is_pooled(tuple(value.shape)) else value
@@ -175,18 +190,6 @@ def transpose(value: Paddle, order: Sequence[int] = (1, 0)) -> Paddle:
     return value if is_identity else load_paddle().transpose(value, list(order))
 
 
-def regroup_heads(vectors: Paddle, heads: int, width: int) -> Paddle:
-    """Split the joint width of all heads [N, heads, L, D] into `heads` new heads of `width`."""
-    paddle = load_paddle()
-    joined = paddle.reshape(paddle.transpose(vectors, [0, 2, 1, 3]), [0, 0, heads, width])
-    return paddle.transpose(joined, [0, 2, 1, 3])
-
-
-def pairwise_differences(vectors: Paddle) -> Paddle:
-    """Return [N, N, D] for [N, D]: entry [i, j] is vector j minus vector i."""
-    return unsqueeze(vectors, 0) - unsqueeze(vectors, 1)
-
-
 def detach(value: Paddle) -> Paddle:
     """Return a copy of a Value that stops the gradient, or the Value if it does so itself."""
     if value.stop_gradient:
@@ -207,6 +210,11 @@ def difference(a: Paddle, b: Paddle) -> Paddle:
 def require_shape_of(value: Paddle, other: Paddle) -> Paddle:
     """Return `value`; the run fails if its shape is not that of `other`."""
     return load_paddle().add_n([value, full_like(other, 0.0)])
+
+
+def log_probability(value: Paddle) -> Paddle:
+    """Return the logarithm of probabilities, the smallest of which are raised to 1e-30."""
+    return log(clip_min(value, _LEAST_PROBABILITY))
 
 
 def log_softmax(value: Paddle) -> Paddle:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from math import isfinite
+from numbers import Real
 
 from graphtool.arguments import bad_argument
 from graphtool.backend.facts import dtype_name
@@ -10,10 +12,11 @@ from graphtool.backend.legacy import read_legacy
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.backend.pir import contains_value, read_pir
 from graphtool.backend.problems import not_static
-from graphtool.checks import comparability
+from graphtool.checks import fits
 from graphtool.checks.networks import already_minimized
+from graphtool.checks.pairs import class_axis
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, UsageError, Where, listed
-from graphtool.graph import Graph
+from graphtool.loss_specs import LossSpec
 from graphtool.merging import Merged, merged_of
 from graphtool.merging.merged import value_of
 from graphtool.merging.problems import wrong_program
@@ -22,6 +25,7 @@ from graphtool.selectors import ambiguous_name, is_unknown_name
 from graphtool.text import string_literal
 
 __all__ = [
+    "as_number",
     "dtype_of",
     "expression_for",
     "find_all",
@@ -30,12 +34,11 @@ __all__ = [
     "find_teacher",
     "is_in_main_program",
     "is_value",
-    "origin_of",
+    "operand_of",
     "reaches_parameter",
     "require_in_main_program",
     "require_trainable_program",
     "shape_of",
-    "source_logits",
     "where_of",
 ]
 
@@ -157,10 +160,19 @@ def _find_in_teachers(name: str, merges: tuple[Merged, ...]) -> Paddle:
     matching = [merged for merged in merges if name.startswith(merged.prefix)]
     if matching:
         return max(matching, key=lambda merged: len(merged.prefix)).teacher(name)
-    errors = [_unknown_name_errors(merged, name) for merged in merges]
-    having = [merged for merged, found in zip(merges, errors, strict=True) if not found]
+    having: list[Merged] = []
+    unknown: list[Diagnostic] = []
+    for merged in merges:
+        try:
+            merged.teacher_name(name)
+            having.append(merged)
+        except ReadError as error:  # noqa: PERF203  # all teachers are asked
+            if is_unknown_name(error):
+                unknown += error.report.errors
+            else:
+                having.append(merged)
     if not having:
-        raise ReadError(*(one for found in errors for one in found))
+        raise ReadError(*unknown)
     if len(having) > 1:
         prefixes = [merged.prefix for merged in having]
         raise ReadError(
@@ -173,13 +185,15 @@ def _find_in_teachers(name: str, merges: tuple[Merged, ...]) -> Paddle:
     return having[0].teacher(name)
 
 
-def _unknown_name_errors(merged: Merged, name: str) -> tuple[Diagnostic, ...]:
-    """Return the errors of a lookup in a teacher that does not know the name at all."""
+def as_number(given: object) -> float | None:
+    """Return a finite number as a float, None for anything else."""
+    if isinstance(given, bool) or not isinstance(given, Real):
+        return None
     try:
-        merged.teacher_name(name)
-    except ReadError as error:
-        return error.report.errors if is_unknown_name(error) else ()
-    return ()
+        number = float(given)
+    except OverflowError:
+        return None
+    return number if isfinite(number) else None
 
 
 def shape_of(value: Paddle) -> tuple[int, ...]:
@@ -222,11 +236,35 @@ def _name(value: Paddle) -> str:
     return name
 
 
-def origin_of(value: Paddle) -> tuple[Graph, str] | None:
-    """Return the Graph that a Value was merged from and its name there.
+def operand_of(
+    value: Paddle, argument: str, spec: LossSpec, *, has_axis: bool, named: bool
+) -> fits.Operand:
+    """Return what decides whether a loss can compare a Value.
 
-    For a Value that was built after the merge it is the current Program's Graph; None if nothing
-    was merged into the Program.
+    Its name is left out unless `named`, and its class axis if the call `has_axis`.
+    """
+    shape, axis, logits = shape_of(value), None, None
+    if spec.needs_class_axis and not has_axis:
+        axis = 1 if len(shape) == 2 else _class_axis(value)
+    if spec.takes.logits or spec.takes.prefers_logits:
+        found = logits_of(value, _producer)
+        logits = found and Probabilities(found.function, _name(found.logits))
+    return fits.Operand(
+        where=where_of(value, argument) if named else Where(role=argument, shape=shape),
+        code=expression_for(value, argument) if named else argument,
+        shape=shape,
+        dtype=dtype_of(value),
+        axis=axis,
+        is_trainable=reaches_parameter(value),
+        logits=logits,
+    )
+
+
+def _class_axis(value: Paddle) -> int | None:
+    """Return the class axis, as the network says that a Value was merged from.
+
+    For a Value that was built after the merge it is the current Program; None if nothing was merged
+    into it.
     """
     program = load_paddle().static.default_main_program()
     merged = merged_of(program)
@@ -237,17 +275,11 @@ def origin_of(value: Paddle) -> tuple[Graph, str] | None:
     for teacher in merged.teachers:
         for teacher_name, merged_name in teacher.values.items():
             if merged_name == name:
-                return teacher.source.graph, teacher_name
+                return class_axis(teacher.source.graph, teacher_name)
     student = merged.teachers[0].before.graph
     if name in student.values:
-        return student, name
-    return (read_legacy(program) if walk is None else walk.graph), name
-
-
-def source_logits(value: Paddle) -> Probabilities[str] | None:
-    """Return the logits that a Value holds the probabilities of, None if it holds none."""
-    found = logits_of(value, _producer)
-    return None if found is None else Probabilities(found.function, _name(found.logits))
+        return class_axis(student, name)
+    return class_axis(read_legacy(program) if walk is None else walk.graph, name)
 
 
 def _producer(value: Paddle) -> tuple[str, Paddle] | None:
@@ -277,8 +309,8 @@ def reaches_parameter(value: Paddle) -> bool:
     Paddle marks what stops a gradient, not what is computed from frozen parameters only.
     """
     if is_legacy(value):
-        return comparability.reaches_parameter(value, _variable_gradient_sources(value.block), id)
-    return comparability.reaches_parameter(value, _gradient_sources, lambda one: one.id)
+        return fits.reaches_parameter(value, _variable_gradient_sources(value.block), id)
+    return fits.reaches_parameter(value, _gradient_sources, lambda one: one.id)
 
 
 def _gradient_sources(value: Paddle) -> Sequence[Paddle] | None:
@@ -290,7 +322,7 @@ def _gradient_sources(value: Paddle) -> Sequence[Paddle] | None:
         return None
     if op.name() == "builtin.parameter":
         return None if value.trainable else ()
-    if not comparability.passes_gradient(kind_of_type(op.name()), _tensor_dtype(value)):
+    if not fits.passes_gradient(kind_of_type(op.name()), _tensor_dtype(value)):
         return ()
     return [source for source in op.operands_source() if source.initialized()]
 
@@ -305,7 +337,7 @@ def _variable_gradient_sources(block: Paddle) -> Callable[[Paddle], Sequence[Pad
             return ()
         if op is None:
             return None if getattr(variable, "trainable", True) else ()
-        if not comparability.passes_gradient(kind_of_type(op.type), _tensor_dtype(variable)):
+        if not fits.passes_gradient(kind_of_type(op.type), _tensor_dtype(variable)):
             return ()
         operands = (block.vars.get(name) for name in op.input_arg_names)
         return [source for source in operands if source is not None]

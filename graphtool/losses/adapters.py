@@ -7,24 +7,23 @@ from itertools import count
 from typing import cast
 
 from graphtool.arguments import bad_argument, short_repr
-from graphtool.backend.legacy_editing import append_op
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.checks.adapters import (
     ADAPTER_CALL,
     ADAPTER_INPUTS,
     TRAINABLE_INPUT,
     Adapter,
+    is_map,
     layer_axis,
     misapplied,
     parse_adapter,
     resized,
 )
-from graphtool.checks.layouts import is_map
-from graphtool.diagnostics import Diagnostic, UsageError
+from graphtool.diagnostics import PairError, UsageError
 from graphtool.graph import UNKNOWN_DIM, Shape
-from graphtool.losses._operands import atomic, in_float32, raise_pair_errors, resolve
-from graphtool.losses._ops import as_vectors
-from graphtool.losses._transaction import path_component
+from graphtool.losses import _ops as ops
+from graphtool.losses._building import building, path_component
+from graphtool.losses._operands import find_operands, in_float32
 from graphtool.losses._values import (
     find_any,
     find_student,
@@ -35,7 +34,7 @@ from graphtool.losses._values import (
     where_of,
 )
 from graphtool.merging import merged_of
-from graphtool.readers._graph_builder import NAME_ATTRIBUTES
+from graphtool.readers.graph_builder import NAME_ATTRIBUTES
 
 __all__ = [
     "Adapter",
@@ -56,7 +55,6 @@ _NAME_ATTRIBUTES = {
 }
 
 
-@atomic
 def conv1x1(value: Paddle | str, channels: int, *, name: str = "conv1x1") -> Paddle:
     """Bring a student's map [N, C, H, W] to [N, channels, H, W] by a 1 × 1 convolution with bias.
 
@@ -70,14 +68,12 @@ def conv1x1(value: Paddle | str, channels: int, *, name: str = "conv1x1") -> Pad
     not a map with a known number of channels, or `channels` is not a positive integer. Raises
     UsageError: GT231, GT248, GT340, GT352. Raises ReadError: GT101, GT102, GT031.
     """
-    value = _student_value("conv1x1", value)
-    raise_pair_errors(_check_layer(value, channels, "conv1x1"))
-    value = in_float32(value)
-    shape = [channels, shape_of(value)[1], 1, 1]
-    return load_paddle().nn.functional.conv2d(value, *_parameters(value, shape, channels, name))
+    with building("conv1x1"):
+        value = in_float32(_adaptable(value, channels, "conv1x1"))
+        shape = [channels, shape_of(value)[1], 1, 1]
+        return load_paddle().nn.functional.conv2d(value, *_parameters(value, shape, channels, name))
 
 
-@atomic
 def linear(value: Paddle | str, features: int, *, name: str = "linear") -> Paddle:
     """Bring a student's vectors [N, C] or tokens [N, L, C] to `features` by a layer with bias.
 
@@ -86,15 +82,13 @@ def linear(value: Paddle | str, features: int, *, name: str = "linear") -> Paddl
 
     Raises as `conv1x1` does; GT357 if the last dim is unknown.
     """
-    value = _student_value("linear", value)
-    raise_pair_errors(_check_layer(value, features, "linear"))
-    vectors = in_float32(as_vectors(value))
-    shape = [shape_of(vectors)[-1], features]
-    parameters = _parameters(vectors, shape, features, name)
-    return load_paddle().nn.functional.linear(vectors, *parameters)
+    with building("linear"):
+        vectors = in_float32(ops.as_vectors(_adaptable(value, features, "linear")))
+        shape = [shape_of(vectors)[-1], features]
+        parameters = _parameters(vectors, shape, features, name)
+        return load_paddle().nn.functional.linear(vectors, *parameters)
 
 
-@atomic
 def resize(value: Paddle | str, like: Paddle | str | Sequence[int]) -> Paddle:
     """Bring a map [N, C, H, W] to the H × W of another map, or to `(H, W)`.
 
@@ -106,16 +100,20 @@ def resize(value: Paddle | str, like: Paddle | str | Sequence[int]) -> Paddle:
     Raises PairError GT357, with nothing built, if a Value is not a map, UsageError GT248 for
     another size, otherwise as `conv1x1` does.
     """
-    require_trainable_program("resize")
-    value = _any_value(value)
-    if isinstance(like, list | tuple):
-        return _resize_to(value, _checked_size(cast("Sequence[object]", like)))
-    like = _any_value(like)
-    raise_pair_errors(_check_maps([value, like]))
-    return _resize_to(value, _static_size(like), like)
+    with building("resize"):
+        require_trainable_program("resize")
+        value = _any_value(value)
+        if isinstance(like, list | tuple):
+            sides = tuple(cast("Sequence[int]", like))
+            if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+                expected = "a map, or two positive numbers (H, W)"
+                raise UsageError(bad_argument("like", sides, expected, "resize(student, (7, 7))"))
+            return _resize_to(value, sides)
+        like = _any_value(like)
+        _require_maps(value, like)
+        return _resize_to(value, shape_of(like)[2:], like)
 
 
-@atomic
 def resize_to_smaller(teacher: Paddle | str, student: Paddle | str) -> tuple[Paddle, Paddle]:
     """Bring two maps [N, C, H, W] to the smaller H and the smaller W, as `resize` shrinks a map.
 
@@ -124,19 +122,34 @@ def resize_to_smaller(teacher: Paddle | str, student: Paddle | str) -> tuple[Pad
 
     Raises as `resize` does.
     """
-    teacher, student = resolve("resize_to_smaller", {"teacher": teacher}, {"student": student})
-    raise_pair_errors(_check_maps([teacher, student]))
-    smaller = resized(shape_of(teacher), shape_of(student))[0][2:]
-    if UNKNOWN_DIM not in smaller:
-        return _resize_to(teacher, smaller), _resize_to(student, smaller)
-    size = _minimum(_runtime_size(teacher), _runtime_size(student))
-    pool = load_paddle().nn.functional.adaptive_avg_pool2d
-    return pool(teacher, size), pool(student, size)
+    with building("resize_to_smaller"):
+        maps = find_operands("resize_to_smaller", {"teacher": teacher}, {"student": student})
+        teacher, student = maps.values()
+        _require_maps(teacher, student)
+        smaller = resized(shape_of(teacher), shape_of(student))[0][2:]
+        if UNKNOWN_DIM not in smaller:
+            return _resize_to(teacher, smaller), _resize_to(student, smaller)
+        size = ops.minimum(_runtime_size(teacher), _runtime_size(student))
+        pool = load_paddle().nn.functional.adaptive_avg_pool2d
+        return pool(teacher, size), pool(student, size)
 
 
-def _student_value(adapter: str, value: object) -> Paddle:
+def _adaptable(value: object, width: int, adapter: str) -> Paddle:
+    """Return the student's Value that a layer of some width can be built on."""
     require_trainable_program(adapter)
-    return require_in_main_program(find_student(value, "value"), "value")
+    value = require_in_main_program(find_student(value, "value"), "value")
+    unfit: list[str] = []
+    if layer_axis(adapter, shape_of(value)) is None:
+        unfit.append(ADAPTER_INPUTS[adapter])
+    if type(width) is not int or width < 1:
+        unfit.append(f"a positive whole number, not {short_repr(width)}")
+    found = [misapplied(adapter, where_of(value, "student"), wanted) for wanted in unfit]
+    if not reaches_parameter(value):
+        where = where_of(value, "student")
+        found.append(misapplied(adapter, where, TRAINABLE_INPUT, help=ADAPTER_CALL))
+    if found:
+        raise PairError(*found)
+    return value
 
 
 def _any_value(value: object) -> Paddle:
@@ -144,18 +157,10 @@ def _any_value(value: object) -> Paddle:
     return require_in_main_program(found, "value")
 
 
-def _checked_size(given: Sequence[object]) -> Shape:
-    size = tuple(side for side in given if isinstance(side, int) and side > 0)
-    if len(size) != 2 or len(given) != 2:
-        expected, example = "a map, or two positive numbers (H, W)", "resize(student, (7, 7))"
-        raise UsageError(bad_argument("like", given, expected, example))
-    return size
-
-
 def _resize_to(value: Paddle, target: Shape, like: Paddle | None = None) -> Paddle:
     """Resize a map to a target H × W; if it is unknown, it is that of `like` at run time."""
-    raise_pair_errors(_check_maps([value]))
-    current = _static_size(value)
+    _require_maps(value)
+    current = shape_of(value)[2:]
     if current == target and UNKNOWN_DIM not in target:
         return value
     size = list(target) if UNKNOWN_DIM not in target else _runtime_size(like)
@@ -165,38 +170,15 @@ def _resize_to(value: Paddle, target: Shape, like: Paddle | None = None) -> Padd
     return functional.adaptive_avg_pool2d(value, size)
 
 
-def _static_size(value: Paddle) -> Shape:
-    return shape_of(value)[2:]
-
-
 def _runtime_size(value: Paddle) -> Paddle:
     """Return H and W as a Value of two integers."""
     return load_paddle().shape(value)[2:]
 
 
-def _check_layer(value: Paddle, width: int, adapter: str) -> Iterator[Diagnostic]:
-    if layer_axis(adapter, shape_of(value)) is None:
-        yield misapplied(adapter, where_of(value, "student"), ADAPTER_INPUTS[adapter])
-    if type(width) is not int or width < 1:
-        wanted = f"a positive whole number, not {short_repr(width)}"
-        yield misapplied(adapter, where_of(value, "student"), wanted)
-    if not reaches_parameter(value):
-        where = where_of(value, "student")
-        yield misapplied(adapter, where, TRAINABLE_INPUT, help=ADAPTER_CALL)
-
-
-def _check_maps(values: Sequence[Paddle]) -> Iterator[Diagnostic]:
-    for value in values:
-        if not is_map(shape_of(value)):
-            yield misapplied("resize", where_of(value, "either"), ADAPTER_INPUTS["resize"])
-
-
-def _minimum(a: Paddle, b: Paddle) -> Paddle:
-    paddle = load_paddle()
-    if not is_legacy(a):
-        return paddle.minimum(a, b)
-    # `paddle.minimum` of Paddle 3 accepts no Variables.
-    return append_op("elementwise_min", {"X": a, "Y": b})
+def _require_maps(*values: Paddle) -> None:
+    no_maps = [where_of(value, "either") for value in values if not is_map(shape_of(value))]
+    if no_maps:
+        raise PairError(*(misapplied("resize", one, ADAPTER_INPUTS["resize"]) for one in no_maps))
 
 
 def _parameters(value: Paddle, shape: list[int], features: int, name: str) -> tuple[Paddle, Paddle]:

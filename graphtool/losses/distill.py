@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from os import PathLike
 from types import MappingProxyType
@@ -13,32 +12,37 @@ from typing import TYPE_CHECKING
 from graphtool.arguments import bad_argument
 from graphtool.backend.errors import raise_paddle_errors_as
 from graphtool.backend.paddle import Paddle, load_paddle
-from graphtool.checks.adapters import adapter_misfit, parse_adapter
-from graphtool.checks.arguments import is_mapping_of_mappings
-from graphtool.checks.layouts import is_axis, needs_class_axis
-from graphtool.checks.pair_losses import ComparedNetworks
-from graphtool.checks.pairs import check_loss
+from graphtool.both import Both
+from graphtool.checks.adapters import Adapter, teacher_channels
+from graphtool.checks.fits import Alignment, channels_first_order, is_axis
+from graphtool.checks.pairs import ComparedNetworks, fit_pairs, is_mapping_of_mappings
 from graphtool.diagnostics import (
     Diagnostic,
     GraphtoolError,
     PairError,
     ReadError,
     Report,
-    Severity,
     UsageError,
     Where,
     listed,
 )
 from graphtool.graph import ProgramKind
-from graphtool.loss_specs import named_losses
-from graphtool.losses._fitting import align_pair
-from graphtool.losses._loss_weights import Weight, resolve_weights, unknown_part, weighted
-from graphtool.losses._networks import MergedNetworks
-from graphtool.losses._operands import check_l2_probabilities
-from graphtool.losses._parts import LossPart, options_of, parts_of, select_pairs
-from graphtool.losses._transaction import SCOPE, name_scope, rollback_on_error
+from graphtool.loss_specs import named_losses, spec_of
+from graphtool.losses import BY_NAME
+from graphtool.losses._building import SCOPE, name_scope, rollback_on_error
+from graphtool.losses._operands import bad_option
+from graphtool.losses._ops import as_vectors, transpose
+from graphtool.losses._parts import (
+    LossPart,
+    Weight,
+    parts_of,
+    resolve_weights,
+    select_pairs,
+    unknown_part,
+    weighted,
+)
 from graphtool.losses._values import require_trainable_program, shape_of
-from graphtool.losses.problems import bad_option
+from graphtool.losses.adapters import conv1x1, linear, resize_to_smaller
 from graphtool.matching import Pair, PairSet
 from graphtool.matching.problems import no_pairs
 from graphtool.matching.recipe import Recipe
@@ -49,7 +53,7 @@ from graphtool.text import escaped_bounded
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["DistillLoss", "distill_loss"]
+__all__ = ["DistillLoss", "align_pair", "distill_loss"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -146,39 +150,64 @@ def distill_loss(
     """
     with raise_paddle_errors_as(PairError, "gt.distill_loss"):
         _require_program(merged)
-        _require_options(options)
-        networks = MergedNetworks(merged)
-        selection = select_pairs(networks, pairs)
-        if not selection.pairs:
+        if options is not None and not is_mapping_of_mappings(options):
+            expected, example = "a mapping to mappings", 'options={"kl": {"temperature": 4.0}}'
+            raise UsageError(bad_argument("options", options, expected, example))
+        options = options or {}
+        chosen, problems = select_pairs(merged, pairs)
+        if not chosen:
             command = "graphtool suggest-pairs TEACHER STUDENT --match shape"
             raise PairError(no_pairs("there are no pairs to build a loss from", help=command))
-        parts = parts_of(selection.pairs)
-        compared = ComparedNetworks(
-            graphs=(merged.plan.teacher, merged.plan.student), prefix=merged.prefix
+        parts = parts_of(chosen)
+        networks = ComparedNetworks(
+            graphs=Both(merged.plan.teacher, merged.plan.student), prefix=merged.prefix
         )
-        pair_diagnostics = [
-            found
+        fits = [
+            fit_pairs(networks, part.pairs, part.options(options), part.indices[0])
             for part in parts
-            for found in check_loss(
-                compared, part.pairs, options_of(part, options or {}), part.indices[0]
-            )
         ]
-        found = [*selection.diagnostics, *pair_diagnostics, *_check_parts(merged, parts)]
+        found = [*problems, *(problem for fit in fits for problem in fit.diagnostics)]
+        found += [
+            problem for part in parts for pair in part.pairs for problem in _removed(merged, pair)
+        ]
         part_weights, wrong_weights = resolve_weights(
-            parts, [pair.weight for pair in selection.pairs], weights
+            parts, [pair.weight for pair in chosen], weights
         )
-        found += [*wrong_weights, *_check_label(parts, label)]
-        report = Report.of([*found, *_check_options(parts, options or {})])
+        found += wrong_weights
+        if label is not None and all(part.loss != "dkd" for part in parts):
+            expected = "None, as no pair has the loss `dkd`"
+            example = "gt.distill_loss(merged, pairs)"
+            found.append(bad_argument("label", label, expected, example))
+        report = Report.of([*found, *_check_options(parts, options)])
         if report.errors:
             raise PairError(*report.errors)
-        builder = _LossBuilder(
-            networks=networks,
-            parts=parts,
-            weights=part_weights,
-            label=label,
-            options=options or {},
+        static = load_paddle().static
+        startup = static.default_startup_program()
+        with rollback_on_error(merged.program, startup), static.name_scope(SCOPE):
+            losses, adapters = _build_parts(
+                merged, parts, [fit.alignments for fit in fits], options, label
+            )
+            with name_scope(merged.program, "total"):
+                terms = [weighted(loss, part_weights[name]) for name, loss in losses.items()]
+                total = terms[0]
+                for term in terms[1:]:
+                    is_same_dtype = term.dtype == total.dtype
+                    total = total + (
+                        term if is_same_dtype else load_paddle().cast(term, total.dtype)
+                    )
+            for part in parts:
+                weight = part_weights[part.name]
+                number = float(weight) if isinstance(weight, int | float) else 1.0
+                merged.losses.extend(replace(pair, weight=number) for pair in part.pairs)
+        return DistillLoss(
+            total=total,
+            parts=MappingProxyType(losses),
+            weights=MappingProxyType(part_weights),
+            pairs=MappingProxyType({part.name: part.pairs for part in parts}),
+            adapters=MappingProxyType(adapters),
+            report=report,
+            merged=merged,
         )
-        return builder.build(report)
 
 
 def _require_program(merged: object) -> None:
@@ -201,39 +230,8 @@ def _require_program(merged: object) -> None:
     require_trainable_program("distill_loss")
 
 
-def _require_options(given: object) -> None:
-    """Refuse options that are not a mapping from names to mappings.
-
-    Raises UsageError GT248.
-    """
-    if given is None or is_mapping_of_mappings(given):
-        return
-    expected, example = "a mapping to mappings", 'options={"kl": {"temperature": 4.0}}'
-    raise UsageError(bad_argument("options", given, expected, example))
-
-
-def _check_parts(merged: Merged, parts: Sequence[LossPart]) -> Iterator[Diagnostic]:
-    """Yield what `check_pairs` does not find: Values removed since the merge, and warnings."""
-    for part in parts:
-        for pair in part.pairs:
-            removed = tuple(_check_present(merged, pair))
-            yield from removed
-            plan = merged.plan
-            is_known = (
-                pair.teacher.name in plan.teacher.values
-                and pair.student.name in plan.student.values
-            )
-            if removed or not is_known:
-                continue
-            yield from _check_adapter(part, pair)
-            if part.loss == "l2":
-                yield from check_l2_probabilities(
-                    merged.teacher(pair.teacher.name), merged.student(pair.student.name)
-                )
-
-
-def _check_present(merged: Merged, pair: Pair) -> Iterator[Diagnostic]:
-    """Yield Values that left the Program; `check_pairs` reports names that never existed."""
+def _removed(merged: Merged, pair: Pair) -> Iterator[Diagnostic]:
+    """Yield Values that left the Program; `fit_pairs` reports names that never existed."""
     for graph, find, name in (
         (merged.plan.teacher, merged.teacher, pair.teacher.name),
         (merged.plan.student, merged.student, pair.student.name),
@@ -244,20 +242,6 @@ def _check_present(merged: Merged, pair: Pair) -> Iterator[Diagnostic]:
             find(name)
         except ReadError as error:
             yield from error.report
-
-
-def _check_adapter(part: LossPart, pair: Pair) -> Iterator[Diagnostic]:
-    """Yield a warning if the adapter is not needed."""
-    loss = named_losses().get(part.loss)
-    if loss is None or not loss.needs_no_adapter or pair.adapter is None:
-        return
-    with suppress(PairError):
-        if parse_adapter(pair.adapter).layer is not None:
-            yield adapter_misfit(
-                f"`{part.name}`: `{part.loss}` does not need the adapter `{pair.adapter}`",
-                severity=Severity.WARNING,
-                help="delete the pair's `adapter`",
-            )
 
 
 def _check_options(
@@ -271,7 +255,7 @@ def _check_options(
             continue
         name = next(part.loss for part in parts if key in (part.loss, part.name))
         loss = named_losses().get(name)
-        allowed = () if loss is None else loss.options
+        allowed = () if loss is None else tuple(loss.options)
         for option in given:
             if option not in allowed:
                 yield bad_option(
@@ -281,96 +265,77 @@ def _check_options(
                 )
 
 
-def _check_label(parts: Sequence[LossPart], label: object) -> Iterator[Diagnostic]:
-    """Yield a problem if labels are given and no part takes any."""
-    if label is not None and all(part.loss != "dkd" for part in parts):
-        expected = "None, as no pair has the loss `dkd`"
-        yield bad_argument("label", label, expected, "gt.distill_loss(merged, pairs)")
+def _build_parts(
+    merged: Merged,
+    parts: Sequence[LossPart],
+    alignments: Sequence[Sequence[Alignment]],
+    options: Mapping[str, Mapping[str, object]],
+    label: Paddle | str | None,
+) -> tuple[dict[str, Paddle], dict[str, tuple[str, ...]]]:
+    """Build each part; return the losses and the names of the parameters each added."""
+    losses: dict[str, Paddle] = {}
+    adapters: dict[str, tuple[str, ...]] = {}
+    errors: list[Diagnostic] = []
+    for part, aligned in zip(parts, alignments, strict=True):
+        before = _parameter_names(merged.program)
+        try:
+            with name_scope(merged.program, part.name):
+                losses[part.name] = _build_part(merged, part, aligned, part.options(options), label)
+        except GraphtoolError as error:  # the problems of all parts are reported
+            ends = (f"`{pair.teacher.name}` with `{pair.student.name}`" for pair in part.pairs)
+            note = f"in `{part.name}`: {' and '.join(ends)}"
+            errors += [replace(found, notes=(*found.notes, note)) for found in error.report]
+        adapters[part.name] = tuple(sorted(_parameter_names(merged.program) - before))
+    if errors:
+        raise PairError(*errors)
+    return losses, adapters
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _LossBuilder:
-    networks: MergedNetworks
-    parts: Sequence[LossPart]
-    weights: Mapping[str, Weight]
-    label: Paddle | str | None
-    options: Mapping[str, Mapping[str, object]]
+def _build_part(
+    merged: Merged,
+    part: LossPart,
+    alignments: Sequence[Alignment],
+    options: dict[str, object],
+    label: Paddle | str | None,
+) -> Paddle:
+    teachers: list[Paddle] = []
+    students: list[Paddle] = []
+    for pair, alignment in zip(part.pairs, alignments, strict=True):
+        values = Both(merged.teacher(pair.teacher.name), merged.student(pair.student.name))
+        rank, axis = len(shape_of(values.teacher)), options.get("axis")
+        teacher, student = align_pair(values, alignment, name=part.name)
+        teachers.append(teacher)
+        students.append(student)
+        if spec_of(part.loss).needs_class_axis and (axis is None or is_axis(axis, rank)):
+            # The classes were moved where maps have their channels, or to the end.
+            options["axis"] = 1 if len(shape_of(teacher)) == 4 else -1
+    if part.loss == "dkd" and label is not None:
+        options = {"labels": label, **options}
+    with warnings.catch_warnings():
+        # It is in the report already.
+        warnings.filterwarnings("ignore", r"warning\[GT228\]")
+        return BY_NAME[part.loss](*teachers, *students, **options)
 
-    def build(self, report: Report) -> DistillLoss:
-        """Build everything, or roll back and raise all problems at once."""
-        static, program = load_paddle().static, self.networks.merged.program
-        startup = static.default_startup_program()
-        with rollback_on_error(program, startup), static.name_scope(SCOPE):
-            losses, adapters = self._build_parts()
-            with name_scope(program, "total"):
-                total = self._build_sum(losses)
-            for part in self.parts:
-                weight = self.weights[part.name]
-                number = float(weight) if isinstance(weight, int | float) else 1.0
-                recorded = (replace(pair, weight=number) for pair in part.pairs)
-                self.networks.merged.losses.extend(recorded)
-            return DistillLoss(
-                total=total,
-                parts=MappingProxyType(losses),
-                weights=MappingProxyType(dict(self.weights)),
-                pairs=MappingProxyType({part.name: part.pairs for part in self.parts}),
-                adapters=MappingProxyType(adapters),
-                report=report,
-                merged=self.networks.merged,
-            )
 
-    def _build_parts(self) -> tuple[dict[str, Paddle], dict[str, tuple[str, ...]]]:
-        """Build each part; return the losses and the names of the parameters each added."""
-        program = self.networks.merged.program
-        losses: dict[str, Paddle] = {}
-        adapters: dict[str, tuple[str, ...]] = {}
-        errors: list[Diagnostic] = []
-        for part in self.parts:
-            before = _parameter_names(program)
-            try:
-                with name_scope(program, part.name):
-                    losses[part.name] = self._build_part(part)
-            except GraphtoolError as error:  # the problems of all parts are reported
-                errors += [_with_part(found, part) for found in error.report]
-            adapters[part.name] = tuple(sorted(_parameter_names(program) - before))
-        if errors:
-            raise PairError(*errors)
-        return losses, adapters
+def align_pair(values: Both[Paddle], alignment: Alignment, *, name: str) -> Both[Paddle]:
+    """Return both Values with their channels first, through the adapter of their pair.
 
-    def _build_part(self, part: LossPart) -> Paddle:
-        merged = self.networks.merged
-        loss, options = named_losses()[part.loss], options_of(part, self.options)
-        axis = options.get("axis")
-        rank, values = 0, list[tuple[Paddle, Paddle]]()
-        for pair in part.pairs:
-            teacher, student = merged.teacher(pair.teacher.name), merged.student(pair.student.name)
-            axes = self.networks.axes(pair, axis)
-            values.append(align_pair(pair, (teacher, student), axes, name=part.name))
-            rank = len(shape_of(teacher))
-        teachers, students = zip(*values, strict=True)
-        if needs_class_axis(loss) and (axis is None or is_axis(axis, rank)):
-            options["axis"] = -1  # where `fitted` moved it
-        if part.loss == "dkd" and self.label is not None:
-            options = {"labels": self.label, **options}
-        with warnings.catch_warnings():
-            # It is in the report already.
-            warnings.filterwarnings("ignore", r"warning\[GT228\]")
-            return loss.build(*teachers, *students, **options)
-
-    def _build_sum(self, losses: Mapping[str, Paddle]) -> Paddle:
-        terms = [weighted(loss, self.weights[name]) for name, loss in losses.items()]
-        total = terms[0]
-        for term in terms[1:]:
-            is_same_dtype = term.dtype == total.dtype
-            total = total + (term if is_same_dtype else load_paddle().cast(term, total.dtype))
-        return total
+    `name` names the parameters of an adapter.
+    """
+    teacher, student = (
+        transpose(value, channels_first_order(len(shape_of(value)), axis))
+        for value, axis in zip(values, alignment.axes, strict=True)
+    )
+    adapter = alignment.adapter or Adapter(layer=None, channels=None, resizes=False)
+    if adapter.resizes:
+        teacher, student = resize_to_smaller(teacher, student)
+    channels = teacher_channels(shape_of(teacher))
+    if adapter.layer == "conv1x1":
+        student = conv1x1(student, channels, name=name)
+    elif adapter.layer == "linear":
+        teacher, student = as_vectors(teacher), linear(student, channels, name=name)
+    return Both(teacher, student)
 
 
 def _parameter_names(program: Paddle) -> frozenset[str]:
     return frozenset(one.name for one in program.global_block().all_parameters())
-
-
-def _with_part(found: Diagnostic, part: LossPart) -> Diagnostic:
-    """Add a note with the part that a Diagnostic is about."""
-    ends = (f"`{pair.teacher.name}` with `{pair.student.name}`" for pair in part.pairs)
-    return replace(found, notes=(*found.notes, f"in `{part.name}`: {' and '.join(ends)}"))

@@ -1,74 +1,27 @@
-"""Losses between logits: soft_label, kl, dkd, skd, dist."""
+"""Losses between logits: soft_label, kl, dkd, skd, lskd, dist.
+
+Each formula gets logits with the classes last.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from math import sqrt
 
 from graphtool.backend.paddle import Paddle
-from graphtool.both import Both
-from graphtool.checks.softmax_inputs import ROLES_OF
-from graphtool.diagnostics import Diagnostic
-from graphtool.graph import Shape, shapes_agree
-from graphtool.loss_specs import MinElements, OperandSpec, register_loss
 from graphtool.losses import _ops as ops
-from graphtool.losses import problems
-from graphtool.losses._operands import (
-    atomic,
-    check_operands,
-    class_operands,
-    loss_operands,
-    prepare,
-    raise_pair_errors,
-    require_valid_options,
-    resolve,
-    takes_of,
-)
-from graphtool.losses._values import dtype_of, shape_of, where_of
+from graphtool.losses._operands import loss
+from graphtool.losses._values import shape_of
 
-__all__ = ["THREE_CLASSES", "as_logits", "dist", "dkd", "kl", "skd", "soft_label"]
+__all__ = ["dist", "dkd", "kl", "lskd", "skd", "soft_label"]
 
 
 # Subtracted from the target's logit to exclude it, as in the code of DKD's authors.
 _EXCLUDED = 1000.0
-# Smaller probabilities are raised to this, whose logarithm float32 still holds.
-_LEAST_PROBABILITY = 1e-30
 # Added to the variance in skd, as in the authors' code.
 _VARIANCE_EPSILON = 1e-7
-_LABEL_DTYPES = frozenset({"int32", "int64"})
-_CLASSES = ("class", "classes")
-_TWO_CLASSES = MinElements(count=2, of=_CLASSES)
-# Two standardised logits are always +1 and -1.
-THREE_CLASSES = MinElements(count=3, of=_CLASSES)
-_KNOWN_CLASSES = OperandSpec(
-    ranks=(2, 2), known=(("teacher", -1),), logits=True, least=_TWO_CLASSES
-)
 
 
-def as_logits(values: Both[Paddle], from_probs: str | None) -> Both[Paddle]:
-    """Convert the probabilities that `from_probs` names to logits: their logarithms."""
-
-    def logits(role: str, value: Paddle) -> Paddle:
-        if role not in ROLES_OF[from_probs]:
-            return value
-        return ops.log(ops.clip_min(value, _LEAST_PROBABILITY))
-
-    return Both(logits("teacher", values.teacher), logits("student", values.student))
-
-
-def _logit_operands(
-    loss: str, teacher: Paddle | str, student: Paddle | str, from_probs: str | None
-) -> Both[Paddle]:
-    return as_logits(loss_operands(loss, teacher, student, from_probs=from_probs), from_probs)
-
-
-def _with_equal_batch(values: Both[Paddle]) -> Both[Paddle]:
-    """Make the run fail on different batches, before the teacher's broadcasts the student's."""
-    return Both(values.teacher, ops.require_shape_of(values.student, values.teacher))
-
-
-@register_loss(OperandSpec(ranks=(2, None), logits=True, least=_TWO_CLASSES), of_classes=True)
-@atomic
+@loss
 def soft_label(
     teacher: Paddle | str,
     student: Paddle | str,
@@ -96,19 +49,13 @@ def soft_label(
     that `from_probs` doesn't name, or from a sigmoid; GT335 for one class; GT336 if the class axis
     cannot be derived.
     """
-    require_valid_options(
-        "soft_label",
-        positive={
-            "teacher_temperature": teacher_temperature,
-            "student_temperature": student_temperature,
-        },
-        from_probs=from_probs,
-    )
-    values = class_operands("soft_label", teacher, student, axis=axis, from_probs=from_probs)
-    logits = as_logits(values, from_probs)
     return _cross_entropy(
-        logits.teacher / teacher_temperature, logits.student / student_temperature
+        _softened(teacher, teacher_temperature), _softened(student, student_temperature)
     )
+
+
+def _softened(logits: Paddle, temperature: float) -> Paddle:
+    return logits / temperature
 
 
 def _cross_entropy(teacher: Paddle, student: Paddle) -> Paddle:
@@ -116,8 +63,7 @@ def _cross_entropy(teacher: Paddle, student: Paddle) -> Paddle:
     return ops.mean(ops.kl_divergence(teacher, student) + ops.entropy(teacher))
 
 
-@register_loss(OperandSpec(ranks=(2, None), logits=True, least=_TWO_CLASSES), of_classes=True)
-@atomic
+@loss
 def kl(
     teacher: Paddle | str,
     student: Paddle | str,
@@ -137,14 +83,11 @@ def kl(
 
     Raises what `soft_label` does.
     """
-    require_valid_options("kl", positive={"temperature": temperature}, from_probs=from_probs)
-    values = class_operands("kl", teacher, student, axis=axis, from_probs=from_probs)
-    scaled = as_logits(values, from_probs).map(lambda logits: logits / temperature)
-    return ops.mean(ops.kl_divergence(*scaled)) * temperature**2
+    divergence = ops.kl_divergence(_softened(teacher, temperature), _softened(student, temperature))
+    return ops.mean(divergence) * temperature**2
 
 
-@register_loss(_KNOWN_CLASSES, of_classes=True)
-@atomic
+@loss
 def dkd(
     teacher: Paddle | str,
     student: Paddle | str,
@@ -168,40 +111,12 @@ def dkd(
     Raises what `soft_label` does, and PairError GT346 for other labels, GT336 if the number of
     classes is unknown. The run fails on a label that is not a class.
     """
-    require_valid_options(
-        "dkd",
-        positive={"temperature": temperature},
-        weights={"alpha": alpha, "beta": beta},
-        from_probs=from_probs,
-    )
-    of_student = {"student": student} if labels is None else {"student": student, "labels": labels}
-    teacher, student, *given = resolve("dkd", {"teacher": teacher}, of_student)
-    raise_pair_errors(_check_dkd(teacher, student, given, from_probs))
-    values = as_logits(Both(*prepare(teacher, student)), from_probs)
-    logits = _with_equal_batch(values)
-    targets = ops.flatten(given[0], 0) if given else ops.argmax(logits.teacher)
-    one_hot = ops.one_hot(targets, shape_of(logits.teacher)[1], logits.teacher)
-    mask = ops.require_shape_of(one_hot, logits.teacher)
-    scaled = logits.map(lambda value: value / temperature)
-    decoupled = _decoupled(scaled.teacher, scaled.student, mask, alpha, beta)
-    return decoupled * temperature**2
-
-
-def _check_dkd(
-    teacher: Paddle, student: Paddle, labels: list[Paddle], from_probs: str | None
-) -> Iterator[Diagnostic]:
-    yield from check_operands("dkd", takes_of("dkd"), teacher, student, from_probs=from_probs)
-    for value in labels:
-        shape, dtype = shape_of(value), dtype_of(value)
-        if dtype not in _LABEL_DTYPES or not _labels_match(shape, shape_of(student)):
-            found = f"{dtype} {list(shape)}"
-            expected = f"int64 {list(shape_of(student)[:1])}, a class number per sample"
-            yield problems.bad_labels("labels", where_of(value, "labels"), found, expected)
-
-
-def _labels_match(labels: Shape, logits: Shape) -> bool:
-    is_column = len(labels) in (1, 2) and labels[1:] in ((), (1,))
-    return is_column and shapes_agree(labels[:1], logits[:1])
+    student = ops.require_shape_of(student, teacher)
+    targets = ops.argmax(teacher) if labels is None else ops.flatten(labels, 0)
+    one_hot = ops.one_hot(targets, shape_of(teacher)[1], teacher)
+    mask = ops.require_shape_of(one_hot, teacher)
+    teacher, student = _softened(teacher, temperature), _softened(student, temperature)
+    return _decoupled(teacher, student, mask, alpha, beta) * temperature**2
 
 
 def _decoupled(teacher: Paddle, student: Paddle, mask: Paddle, alpha: float, beta: float) -> Paddle:
@@ -220,11 +135,10 @@ def _binary_logs(logits: Paddle, mask: Paddle) -> tuple[Paddle, Paddle]:
     logs = ops.log_softmax(logits)
     others = ops.reduce_sum(ops.exp(logs) * (1.0 - mask), -1)
     target_log = ops.reduce_sum(logs * mask, -1)
-    return target_log, ops.log(ops.clip_min(others, _LEAST_PROBABILITY))
+    return target_log, ops.log_probability(others)
 
 
-@register_loss(replace(_KNOWN_CLASSES, least=THREE_CLASSES), of_classes=True)
-@atomic
+@loss
 def skd(
     teacher: Paddle | str,
     student: Paddle | str,
@@ -244,9 +158,7 @@ def skd(
     Raises what `soft_label` does, for two classes too, and PairError GT336 if the number of classes
     is unknown.
     """
-    positive = {} if multiplier is None else {"multiplier": multiplier}
-    require_valid_options("skd", positive=positive, from_probs=from_probs)
-    teacher, student = _with_equal_batch(_logit_operands("skd", teacher, student, from_probs))
+    student = ops.require_shape_of(student, teacher)
     scale = _standard_deviation(teacher) if multiplier is None else multiplier
     return _cross_entropy(_standardised(teacher) * scale, _standardised(student) * scale)
 
@@ -261,8 +173,37 @@ def _standard_deviation(logits: Paddle) -> Paddle:
     return ops.sqrt(ops.reduce_sum(centred * centred, 1, keep=True) / max(classes - 1, 1))
 
 
-@register_loss(OperandSpec(ranks=(2, 2), logits=True, least=_TWO_CLASSES), of_classes=True)
-@atomic
+@loss
+def lskd(
+    teacher: Paddle | str,
+    student: Paddle | str,
+    *,
+    temperature: float = 2.0,
+    axis: int | None = None,
+    from_probs: str | None = None,
+) -> Paddle:
+    """Return the KL divergence of the student's standardised logits from the teacher's, LSKD.
+
+    temperature² · the mean over samples of KL(p ‖ q), p and q the softmax of z(T) / temperature and
+    z(S) / temperature, z(x) = (x - mean) / the standard deviation (of n - 1) over the classes; for
+    logits [N, classes], and of more dims with `axis` as in `soft_label`. It is 0 if each sample's
+    logits are the teacher's, shifted and times a positive number. Logits that are all equal become
+    0 and get no gradient. Sun et al. 2024 (arXiv 2403.01427); deviation, factor and temperature are
+    those of the authors' code, which weighs it by 9. `from_probs` as in `soft_label`.
+
+    Raises what `soft_label` does, for two classes too, and PairError GT336 if the number of classes
+    is unknown.
+    """
+    # The norm of centred logits is their standard deviation times this.
+    scale = sqrt(shape_of(teacher)[-1] - 1)
+    teacher, student = (
+        ops.l2_normalise(ops.centre(value, -1), -1) * scale / temperature
+        for value in (teacher, student)
+    )
+    return ops.mean(ops.kl_divergence(teacher, student)) * temperature**2
+
+
+@loss
 def dist(
     teacher: Paddle | str,
     student: Paddle | str,
@@ -283,15 +224,8 @@ def dist(
 
     Raises what `soft_label` does.
     """
-    require_valid_options(
-        "dist",
-        positive={"temperature": temperature},
-        weights={"beta": beta, "gamma": gamma},
-        from_probs=from_probs,
-    )
-    values = _logit_operands("dist", teacher, student, from_probs)
-    teacher_probs, student_probs = values.map(
-        lambda logits: ops.exp(ops.log_softmax(logits / temperature))
+    teacher_probs, student_probs = (
+        ops.exp(ops.log_softmax(_softened(value, temperature))) for value in (teacher, student)
     )
     over_classes = ops.mean(ops.correlation_distance(teacher_probs, student_probs, 1)) * beta
     over_samples = ops.mean(ops.correlation_distance(teacher_probs, student_probs, 0)) * gamma

@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from graphtool.backend.paddle import Paddle
-from graphtool.checks.layouts import is_map
-from graphtool.diagnostics import Diagnostic, warn
-from graphtool.loss_specs import MinElements, OperandSpec, channel_axis, register_loss
+from graphtool.checks.adapters import is_map
+from graphtool.loss_specs import channel_axis
 from graphtool.losses import _ops as ops
 from graphtool.losses import adapters
-from graphtool.losses._operands import (
-    Operand,
-    atomic,
-    check_dtypes,
-    check_l2_probabilities,
-    check_operands,
-    check_shapes,
-    loss_operands,
-    no_student_gradient,
-    prepare,
-    raise_pair_errors,
-    require_valid_options,
-    resolve,
-    takes_of,
-)
-from graphtool.losses._values import reaches_parameter, shape_of
+from graphtool.losses._operands import loss
+from graphtool.losses._values import shape_of
 
 __all__ = ["attention", "channel_wise", "fsp", "hint", "l2", "match_channels"]
 
 
-_TWO_POSITIONS = MinElements(count=2, of=("place", "places"), start=2)
-
-
-@register_loss(OperandSpec())
-@atomic
+@loss
 def l2(teacher: Paddle | str, student: Paddle | str) -> Paddle:
     """Return the mean of squared differences over all elements.
 
@@ -44,11 +23,7 @@ def l2(teacher: Paddle | str, student: Paddle | str) -> Paddle:
     GT340, GT348, GT352; GT101 with the nearest names, GT102. Warns with GT228 if a Value comes
     from a softmax.
     """
-    teacher, student = resolve("l2", {"teacher": teacher}, {"student": student})
-    raise_pair_errors(check_operands("l2", takes_of("l2"), teacher, student))
-    for warning in check_l2_probabilities(teacher, student):
-        warn(warning)
-    return _mean_square(*prepare(teacher, student))
+    return _mean_square(teacher, student)
 
 
 def _mean_square(teacher: Paddle, student: Paddle) -> Paddle:
@@ -56,8 +31,7 @@ def _mean_square(teacher: Paddle, student: Paddle) -> Paddle:
     return ops.mean(residual * residual)
 
 
-@register_loss(OperandSpec(ranks=(2, 4), adapts=True))
-@atomic
+@loss
 def hint(teacher: Paddle | str, student: Paddle | str) -> Paddle:
     """Return the hint loss of FitNets: l2 to the teacher's map, through a learnt regressor.
 
@@ -69,7 +43,6 @@ def hint(teacher: Paddle | str, student: Paddle | str) -> Paddle:
 
     Raises what `l2` does, and PairError GT336 if the channels are unknown.
     """
-    teacher, student = loss_operands("hint", teacher, student)
     return _mean_square(teacher, match_channels(teacher, student))
 
 
@@ -83,8 +56,7 @@ def match_channels(teacher: Paddle, student: Paddle) -> Paddle:
     return build(student, channels)
 
 
-@register_loss(OperandSpec(ranks=(3, 5), start=2, least=_TWO_POSITIONS), of_any_channels=True)
-@atomic
+@loss
 def attention(teacher: Paddle | str, student: Paddle | str) -> Paddle:
     """Return the attention transfer loss, AT: where a network looks, not what it sees there.
 
@@ -96,7 +68,6 @@ def attention(teacher: Paddle | str, student: Paddle | str) -> Paddle:
 
     Raises what `l2` does.
     """
-    teacher, student = loss_operands("attention", teacher, student)
     return _mean_square(_attention_map(teacher), _attention_map(student))
 
 
@@ -104,8 +75,7 @@ def _attention_map(value: Paddle) -> Paddle:
     return ops.l2_normalise(ops.flatten(ops.mean(value * value, 1), 1), 1)
 
 
-@register_loss(OperandSpec(ranks=(3, 5), least=_TWO_POSITIONS))
-@atomic
+@loss
 def channel_wise(
     teacher: Paddle | str, student: Paddle | str, *, temperature: float = 4.0
 ) -> Paddle:
@@ -118,16 +88,13 @@ def channel_wise(
 
     Raises what `l2` does, and UsageError GT347.
     """
-    require_valid_options("channel_wise", positive={"temperature": temperature})
-    teacher, student = loss_operands("channel_wise", teacher, student)
     divergence = ops.kl_divergence(
         ops.flatten(teacher, 2) / temperature, ops.flatten(student, 2) / temperature
     )
     return ops.mean(divergence) * temperature**2
 
 
-@register_loss(OperandSpec(ranks=(4, 4), stop=2, flows=True))
-@atomic
+@loss
 def fsp(
     teacher_1: Paddle | str,
     teacher_2: Paddle | str,
@@ -143,27 +110,7 @@ def fsp(
 
     Raises what `l2` does, for any of the four.
     """
-    values = resolve(
-        "fsp",
-        {"teacher_1": teacher_1, "teacher_2": teacher_2},
-        {"student_1": student_1, "student_2": student_2},
-    )
-    raise_pair_errors(_check_flows(values[:2], values[2:]))
-    values = prepare(*values)
-    return _mean_square(_flow(*values[:2]), _flow(*values[2:]))
-
-
-def _check_flows(teacher: list[Paddle], student: list[Paddle]) -> Iterator[Diagnostic]:
-    takes = takes_of("fsp")
-    teachers = [Operand(value, f"teacher_{number}") for number, value in enumerate(teacher, 1)]
-    students = [Operand(value, f"student_{number}") for number, value in enumerate(student, 1)]
-    for operands in zip(teachers, students, strict=True):
-        yield from check_shapes("fsp", takes, operands)
-    for start, end in (teachers, students):
-        yield from check_shapes("fsp", takes.within_network, (start, end))
-    yield from check_dtypes("fsp", (*teachers, *students))
-    if not any(map(reaches_parameter, student)):
-        yield no_student_gradient("fsp", teacher, student)
+    return _mean_square(_flow(teacher_1, teacher_2), _flow(student_1, student_2))
 
 
 def _flow(start: Paddle, end: Paddle) -> Paddle:

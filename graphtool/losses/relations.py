@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from graphtool.backend.paddle import Paddle
-from graphtool.loss_specs import OperandSpec, register_loss
 from graphtool.losses import _ops as ops
-from graphtool.losses._operands import atomic, loss_operands, require_valid_options
+from graphtool.losses._operands import loss
 
 __all__ = ["relational", "relational_angle", "relational_distance", "similarity"]
 
 
 # Smaller squared distances are raised to this: a square root has no gradient at 0.
 _LEAST_SQUARED_DISTANCE = 1e-12
-# No dims are compared. The batch alone is common, and is compared at run time.
-_ANY_SHAPES = OperandSpec(ranks=(2, None), equal_ranks=False, stop=1)
 
 
-@register_loss(_ANY_SHAPES, of_any_channels=True)
-@atomic
+@loss
 def similarity(teacher: Paddle | str, student: Paddle | str) -> Paddle:
     """Return the similarity-preserving loss, SP: which samples of a batch activate alike.
 
@@ -28,7 +24,6 @@ def similarity(teacher: Paddle | str, student: Paddle | str) -> Paddle:
 
     Raises what `l2` does. The run fails on different batches.
     """
-    teacher, student = loss_operands("similarity", teacher, student)
     residual = ops.difference(_similarities(student), _similarities(teacher))
     return ops.mean(residual * residual)
 
@@ -38,8 +33,7 @@ def _similarities(value: Paddle) -> Paddle:
     return ops.l2_normalise(ops.matmul(vectors, vectors, transpose_b=True), 1)
 
 
-@register_loss(_ANY_SHAPES, of_any_channels=True)
-@atomic
+@loss
 def relational(
     teacher: Paddle | str,
     student: Paddle | str,
@@ -55,19 +49,16 @@ def relational(
 
     Raises what `l2` does, and UsageError GT347 for weights that are negative or both 0.
     """
-    require_valid_options("relational", weights={"distance": distance, "angle": angle})
-    values = loss_operands("relational", teacher, student)
-    teacher, student = values.map(lambda value: ops.flatten(value, 1))
-    # A part of weight 0 is not built, as the angles take much memory.
-    losses = [
-        loss(teacher, student) * weight
-        for weight, loss in ((distance, _distance_loss), (angle, _angle_loss))
+    # A term of weight 0 is not built, as the angles take much memory.
+    terms = [
+        term(teacher, student) * weight
+        for weight, term in ((distance, _distance_loss), (angle, _angle_loss))
         if weight
     ]
-    return losses[0] if len(losses) == 1 else losses[0] + losses[1]
+    return terms[0] if len(terms) == 1 else terms[0] + terms[1]
 
 
-@atomic
+@loss
 def relational_distance(teacher: Paddle | str, student: Paddle | str) -> Paddle:
     """Return the distance part of RKD.
 
@@ -78,11 +69,10 @@ def relational_distance(teacher: Paddle | str, student: Paddle | str) -> Paddle:
 
     Raises what `l2` does. The run fails on different batches.
     """
-    values = loss_operands("relational_distance", teacher, student, takes=_ANY_SHAPES)
-    return _distance_loss(*values.map(lambda value: ops.flatten(value, 1)))
+    return _distance_loss(teacher, student)
 
 
-@atomic
+@loss
 def relational_angle(teacher: Paddle | str, student: Paddle | str) -> Paddle:
     """Return the angle part of RKD.
 
@@ -93,8 +83,7 @@ def relational_angle(teacher: Paddle | str, student: Paddle | str) -> Paddle:
 
     Raises what `l2` does. The run fails on different batches.
     """
-    values = loss_operands("relational_angle", teacher, student, takes=_ANY_SHAPES)
-    return _angle_loss(*values.map(lambda value: ops.flatten(value, 1)))
+    return _angle_loss(teacher, student)
 
 
 def _distance_loss(teacher: Paddle, student: Paddle) -> Paddle:
@@ -103,8 +92,9 @@ def _distance_loss(teacher: Paddle, student: Paddle) -> Paddle:
     return ops.mean(losses) * 2
 
 
-def _distances(vectors: Paddle) -> Paddle:
+def _distances(value: Paddle) -> Paddle:
     """Return the upper triangle [N, N] of distances divided by their mean."""
+    vectors = ops.flatten(value, 1)
     squares = ops.reduce_sum(vectors * vectors, 1, keep=True)
     products = ops.matmul(vectors, vectors, transpose_b=True)
     squared = squares + ops.transpose(squares) - products * 2
@@ -118,9 +108,11 @@ def _angle_loss(teacher: Paddle, student: Paddle) -> Paddle:
     return ops.mean(_huber(ops.difference(_angles(student), _angles(teacher))))
 
 
-def _angles(vectors: Paddle) -> Paddle:
+def _angles(value: Paddle) -> Paddle:
     """Return [N, N, N]: for each sample the cosines between the directions to two others."""
-    directions = ops.l2_normalise(ops.pairwise_differences(vectors), 2)
+    vectors = ops.flatten(value, 1)
+    # Entry [i, j] is the direction from sample i to sample j.
+    directions = ops.l2_normalise(ops.unsqueeze(vectors, 0) - ops.unsqueeze(vectors, 1), 2)
     return ops.matmul(directions, directions, transpose_b=True)
 
 

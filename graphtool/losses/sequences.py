@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-
 from graphtool.backend.paddle import Paddle
-from graphtool.diagnostics import Diagnostic, UsageError
-from graphtool.graph import shapes_agree
-from graphtool.loss_specs import MinElements, OperandSpec, register_loss
+from graphtool.diagnostics import UsageError
 from graphtool.losses import _ops as ops
-from graphtool.losses import problems
-from graphtool.losses._operands import (
-    atomic,
-    check_operands,
-    loss_operands,
-    prepare,
-    raise_pair_errors,
-    resolve,
-    takes_of,
-)
-from graphtool.losses._values import dtype_of, shape_of, where_of
+from graphtool.losses._operands import bad_value, loss
+from graphtool.losses._values import shape_of
 from graphtool.losses.maps import match_channels
 
 __all__ = ["attention_relation", "attention_scores", "hidden_state", "pkd"]
@@ -35,15 +21,9 @@ _DEVIATION_EPSILON = 1e-6
 _LEAST_VARIANCE = 1e-18
 _LEAST_WEIGHT = 1e-12
 _SAMPLES_AND_POSITIONS = [0, 2, 3]
-_TWO_KEYS = MinElements(count=2, of=("key", "keys"), start=2, stop=3)
-_WIDTHS = (("teacher", 3), ("student", 3))
-_RELATIONS = OperandSpec(ranks=(4, 4), stop=3, known=_WIDTHS, heads=True, least=_TWO_KEYS)
-# With `heads`, the networks may have different numbers of heads.
-_REGROUPED = replace(_RELATIONS, start=2, known=(("teacher", 1), ("student", 1), *_WIDTHS))
 
 
-@register_loss(OperandSpec(ranks=(3, 3), adapts=True))
-@atomic
+@loss
 def hidden_state(
     teacher: Paddle | str, student: Paddle | str, *, mask: Paddle | str | None = None
 ) -> Paddle:
@@ -56,17 +36,11 @@ def hidden_state(
 
     Raises what `l2` does, and PairError GT346 for another mask, GT336 if the widths are unknown.
     """
-    name = "hidden_state"
-    teacher, student, *masks = _resolve_with_mask(name, teacher, student, mask)
-    found = check_operands(name, takes_of(name), teacher, student)
-    raise_pair_errors((*found, *_check_masks(masks, student, 1)))
-    teacher, student = prepare(teacher, student)
     residual = ops.difference(match_channels(teacher, student), teacher)
-    return _weighted_mean(ops.mean(residual * residual, 2), _token_weights(masks, student))
+    return _weighted_mean(ops.mean(residual * residual, 2), _token_weights(mask, student))
 
 
-@register_loss(OperandSpec(ranks=(4, 4), logits=True, heads=True))
-@atomic
+@loss
 def attention_scores(
     teacher: Paddle | str,
     student: Paddle | str,
@@ -85,23 +59,7 @@ def attention_scores(
     Raises what `l2` does, UsageError GT347, and PairError GT346 for another mask, GT228 for scores
     after a softmax.
     """
-    name = "attention_scores"
-    if by not in ("squares", "divergence"):
-        expected = '"squares" or "divergence"'
-        raise UsageError(problems.bad_value(name, "by", by, expected))
-    teacher, student, *masks = _resolve_with_mask(name, teacher, student, mask)
-    takes = takes_of(name)
-    if by == "divergence":
-        takes = replace(takes, least=replace(_TWO_KEYS, start=3, stop=4))
-    raise_pair_errors(
-        (
-            *check_operands(name, takes, teacher, student),
-            *_check_masks(masks, student, 2),
-            *_check_masks(masks, student, 3),
-        )
-    )
-    teacher, student = prepare(teacher, student)
-    weights = _token_weights(masks, student)
+    weights = _token_weights(mask, student)
     if by == "divergence":
         return _key_divergence(teacher, student, weights)
     residual = ops.difference(
@@ -117,8 +75,7 @@ def _key_divergence(teacher: Paddle, student: Paddle, weights: Paddle | None) ->
     return _weighted_mean(ops.mean(ops.kl_divergence(teacher, student), 1), weights)
 
 
-@register_loss(_RELATIONS, otherwise={"heads": _REGROUPED})
-@atomic
+@loss
 def attention_relation(
     teacher: Paddle | str,
     student: Paddle | str,
@@ -138,21 +95,13 @@ def attention_relation(
     Raises what `l2` does, UsageError GT347 if `heads` doesn't divide a width, and PairError GT346
     for another mask, GT336 if heads or D are unknown.
     """
-    name = "attention_relation"
-    teacher, student, *masks = _resolve_with_mask(name, teacher, student, mask)
-    found = check_operands(name, takes_of(name, heads=heads), teacher, student)
-    raise_pair_errors((*found, *_check_masks(masks, student, 2)))
     if heads is not None:
-        _require_heads(heads, (teacher, student))
-    teacher, student = (_relations(vectors, heads) for vectors in prepare(teacher, student))
-    return _key_divergence(teacher, student, _token_weights(masks, student))
-
-
-def _require_heads(heads: object, operands: tuple[Paddle, Paddle]) -> None:
-    widths = [shape_of(vectors)[1] * shape_of(vectors)[3] for vectors in operands]
-    if type(heads) is not int or heads < 1 or any(width % heads for width in widths):
-        expected = f"a number that divides the widths, {widths[0]} and {widths[1]}"
-        raise UsageError(problems.bad_value("attention_relation", "heads", heads, expected))
+        widths = [shape_of(vectors)[1] * shape_of(vectors)[3] for vectors in (teacher, student)]
+        if type(heads) is not int or heads < 1 or any(width % heads for width in widths):
+            expected = f"a number that divides the widths, {widths[0]} and {widths[1]}"
+            raise UsageError(bad_value("attention_relation", "heads", heads, expected))
+    teacher, student = (_relations(vectors, heads) for vectors in (teacher, student))
+    return _key_divergence(teacher, student, _token_weights(mask, student))
 
 
 def _relations(vectors: Paddle, heads: int | None) -> Paddle:
@@ -160,14 +109,14 @@ def _relations(vectors: Paddle, heads: int | None) -> Paddle:
     width = shape_of(vectors)[3]
     if heads is not None:
         width = shape_of(vectors)[1] * width // heads
-        vectors = ops.regroup_heads(vectors, heads, width)
+        joined = ops.reshape(ops.transpose(vectors, [0, 2, 1, 3]), [0, 0, heads, width])
+        vectors = ops.transpose(joined, [0, 2, 1, 3])
     products = ops.matmul(vectors, vectors, transpose_b=True)
     # Paddle would round a Python number to float32.
     return products / ops.sqrt(ops.full_like(products, width))
 
 
-@register_loss(OperandSpec(ranks=(2, 4)))
-@atomic
+@loss
 def pkd(teacher: Paddle | str, student: Paddle | str) -> Paddle:
     """Return PKD: of the two losses of this name, the one for this kind of Value.
 
@@ -186,7 +135,6 @@ def pkd(teacher: Paddle | str, student: Paddle | str) -> Paddle:
 
     Raises what `l2` does.
     """
-    teacher, student = loss_operands("pkd", teacher, student)
     if len(shape_of(teacher)) < 4:
         residual = ops.difference(ops.l2_normalise(student, -1), ops.l2_normalise(teacher, -1))
         return ops.mean(residual * residual)
@@ -207,26 +155,8 @@ def _standardised_channels(maps: Paddle) -> Paddle:
     return scaled / (ops.sqrt(ops.clip_min(variance, _LEAST_VARIANCE)) + _DEVIATION_EPSILON)
 
 
-def _resolve_with_mask(
-    loss: str, teacher: object, student: object, mask: object | None
-) -> list[Paddle]:
-    masks = {} if mask is None else {"mask": mask}
-    return resolve(loss, {"teacher": teacher}, {"student": student, **masks})
-
-
-def _check_masks(masks: list[Paddle], student: Paddle, axis: int) -> Iterator[Diagnostic]:
-    """Yield a problem if a mask is not [N, L], L being the length of an axis."""
-    shape = shape_of(student)
-    expected = (*shape[:1], *shape[axis : axis + 1])
-    for mask in masks:
-        if not shapes_agree(shape_of(mask), expected):
-            found = f"{dtype_of(mask)} {list(shape_of(mask))}"
-            per_token = f"{list(expected)}: a number, or bool, per token"
-            yield problems.bad_labels("mask", where_of(mask, "mask"), found, per_token)
-
-
-def _token_weights(masks: list[Paddle], student: Paddle) -> Paddle | None:
-    return ops.detach(ops.cast(masks[0], student.dtype)) if masks else None
+def _token_weights(mask: Paddle | None, student: Paddle) -> Paddle | None:
+    return None if mask is None else ops.detach(ops.cast(mask, student.dtype))
 
 
 def _weighted_mean(value: Paddle, weights: Paddle | None) -> Paddle:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from graphtool.both import Both
 from graphtool.diagnostics import counted
 from graphtool.graph import dims_agree
-from graphtool.matching.align import align
-from graphtool.matching.candidate import Candidate
 from graphtool.matching.pairs import Kind
 from graphtool.matching.relations import describe_both
 from graphtool.matching.score import Scorer
 from graphtool.structure import (
     Head,
     Neck,
+    Role,
     Section,
     Structure,
     Tap,
@@ -25,13 +25,65 @@ from graphtool.structure import (
     split_section,
 )
 
-__all__ = ["attention_projections", "candidates", "unique"]
+__all__ = [
+    "Candidate",
+    "align",
+    "attention_projections",
+    "can_pair",
+    "candidates",
+    "common_pair_kind",
+    "pair_kind",
+    "unique",
+]
+
+_T = TypeVar("_T")
 
 # A pair of sections must fit better than this to count: five pairs at different resolutions are
 # worth less than four at equal ones.
 _LEAST_FIT = 0.6
 # The rank of one vector per sample.
 _VECTORS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Two Values that may be paired, with the reasons of the rule that found them."""
+
+    kind: Kind
+    teacher: str
+    student: str
+    why: tuple[str, ...]
+
+
+_KIND_BY_ROLE = {
+    Role.LOGITS: Kind.LOGITS,
+    Role.EMBEDDING: Kind.EMBEDDING,
+    Role.STAGE_END: Kind.STAGE,
+    Role.HIDDEN_STATE: Kind.HIDDEN_STATE,
+    Role.ATTENTION: Kind.ATTENTION,
+}
+
+
+def pair_kind(structure: Structure, name: str) -> Kind:
+    """Return the kind of pair that a Value can be in."""
+    kind = _KIND_BY_ROLE.get(structure.role(name))
+    if kind is not None:
+        return kind
+    rank = structure.graph.values[name].rank
+    return Kind.HIDDEN_STATE if rank == 3 and structure.encoder is not None else Kind.FEATURE
+
+
+def common_pair_kind(
+    teacher: Structure, teacher_name: str, student: Structure, student_name: str
+) -> Kind:
+    """Return the kind of two Values where it is the same, else `feature`."""
+    kind = pair_kind(teacher, teacher_name)
+    return kind if kind is pair_kind(student, student_name) else Kind.FEATURE
+
+
+def can_pair(teacher: Kind, student: Kind) -> bool:
+    """Return whether Values of two kinds can form a pair; a stage end is also a feature map."""
+    return teacher is student or {teacher, student} == {Kind.STAGE, Kind.FEATURE}
 
 
 def candidates(comparison: Scorer) -> tuple[Candidate, ...]:
@@ -42,10 +94,19 @@ def candidates(comparison: Scorer) -> tuple[Candidate, ...]:
     """
     teacher, student = comparison.teacher, comparison.student
     outputs = tuple(_outputs(teacher, student))
+    has_heads = bool(teacher.heads and student.heads)
+    # The inputs of the classifiers are the next most common choice after the logits.
+    embeddings = [side.heads[0].embedding if has_heads else None for side in (teacher, student)]
     found = (
-        *(pair for pair in outputs if _has_equal_classes(teacher, student, pair)),
+        # Logits compare one to one where there are equally many classes.
+        *(
+            pair
+            for pair in outputs
+            if pair.kind is not Kind.LOGITS
+            or dims_agree(teacher.channels(pair.teacher), student.channels(pair.student))
+        ),
         *_encoder_layers(teacher, student),
-        *_embeddings(teacher, student),
+        *_if_known(Kind.EMBEDDING, *embeddings, why=("the input of the classifier in both",)),
         *_necks(comparison),
         *_sections(comparison),
         *outputs,
@@ -121,13 +182,6 @@ def _outputs(teacher: Structure, student: Structure) -> Iterator[Candidate]:
     yield from _heads(teacher, student)
 
 
-def _has_equal_classes(teacher: Structure, student: Structure, pair: Candidate) -> bool:
-    """Return whether outputs compare one to one: logits need equally many classes."""
-    if pair.kind is not Kind.LOGITS:
-        return True
-    return dims_agree(teacher.channels(pair.teacher), student.channels(pair.student))
-
-
 def _is_detector(structure: Structure) -> bool:
     """Return whether the outputs are several maps or sequences of different things.
 
@@ -154,13 +208,6 @@ def _feature_outputs(teacher: Structure, student: Structure) -> Iterator[Candida
     ranks = teacher.graph.values[names[0]].rank, student.graph.values[names[1]].rank
     if not any(head.classifies for head in main) and ranks[0] == ranks[1]:
         yield Candidate(Kind.FEATURE, *names, ("what both networks end in",))
-
-
-def _embeddings(teacher: Structure, student: Structure) -> Iterator[Candidate]:
-    """Pair the inputs of the classifiers, the next most common choice after the logits."""
-    if teacher.heads and student.heads:
-        ends = teacher.heads[0].embedding, student.heads[0].embedding
-        yield from _if_known(Kind.EMBEDDING, *ends, ("the input of the classifier in both",))
 
 
 def _heads(teacher: Structure, student: Structure) -> Iterator[Candidate]:
@@ -394,3 +441,35 @@ def _block_counts(section: Section, names: Mapping[str, str]) -> str:
     if len(kinds) > 2:
         return counted(len(section.blocks), "block")
     return " and ".join(f"{count} × {kind[:1].lower()}{kind[1:]}" for kind, count in kinds.items())
+
+
+def align(
+    teacher: Sequence[_T], student: Sequence[_T], gain: Callable[[_T, _T], float]
+) -> list[tuple[_T, _T]]:
+    """Match two sequences in order so that the sum of gains is largest.
+
+    Items without a positive gain stay unmatched. Computes len(teacher) · len(student) gains
+    (Needleman and Wunsch 1970). Among equal sums the later items match, the student's before the
+    teacher's.
+    """
+    gains = [
+        [max(0.0, gain(of_teacher, of_student)) for of_student in student] for of_teacher in teacher
+    ]
+    # The largest sums of gains over the first `row` and `column` items.
+    best = [[0.0] * (len(student) + 1) for _ in range(len(teacher) + 1)]
+    for row, line in enumerate(gains, 1):
+        for column, here in enumerate(line, 1):
+            matched = best[row - 1][column - 1] + here
+            best[row][column] = max(best[row - 1][column], best[row][column - 1], matched)
+    pairs: list[tuple[_T, _T]] = []
+    row, column = len(teacher), len(student)
+    while row and column:
+        here = gains[row - 1][column - 1]
+        if here and best[row][column] == best[row - 1][column - 1] + here:
+            row, column = row - 1, column - 1
+            pairs.append((teacher[row], student[column]))
+        elif best[row][column] == best[row - 1][column]:
+            row -= 1
+        else:
+            column -= 1
+    return pairs[::-1]

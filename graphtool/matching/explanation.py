@@ -1,27 +1,34 @@
-"""Explain any pair: its score, what speaks against it, and what fits better."""
+"""Look beyond the suggestions: explain any pair, rank partners, group Values by shape."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
+from graphtool.arguments import bad_argument
 from graphtool.both import Both
-from graphtool.diagnostics import PairError, ReadError, Report
-from graphtool.graph import Graph
+from graphtool.diagnostics import PairError, ReadError, Report, UsageError
+from graphtool.graph import Graph, Shape
 from graphtool.matching import problems
-from graphtool.matching.candidate import Candidate, can_pair, common_pair_kind, pair_kind
-from graphtool.matching.evidence import Evidence
-from graphtool.matching.pairs import Pair, PairSet
+from graphtool.matching.candidates import Candidate, can_pair, common_pair_kind, pair_kind
+from graphtool.matching.pairs import End, Pair, PairSet, end_of
 from graphtool.matching.relations import describe_both
 from graphtool.matching.score import ScorePart, Scorer
-from graphtool.matching.suggest import pair_of, pairs_of
-from graphtool.matching.weighing import rerank
+from graphtool.matching.suggest import check_limit, pair_of, pairs_of
 from graphtool.selectors import find, find_for_role
 from graphtool.sources import Source, read_without_teachers
 from graphtool.structure import Role, Structure, analyse
 
-__all__ = ["Explanation", "as_pair_set", "explain_pair", "with_evidence"]
+__all__ = [
+    "Explanation",
+    "ShapeGroup",
+    "as_pair_set",
+    "explain_pair",
+    "match_shapes",
+    "partners",
+]
 
 _ROLES = "teacher", "student"
 _BEHIND_BLOCKS = frozenset({Role.EMBEDDING, Role.LOGITS})
@@ -58,7 +65,8 @@ def explain_pair(teacher: Source, student: Source, pair: str | tuple[str, str]) 
     every pair of feature maps of equal rank.
 
     Raises ReadError where a source cannot be read or a name means no Value, or several, and
-    PairError: GT303 if a Value is not a feature map, GT304 if the pair cannot be read.
+    PairError: GT303 if a Value is not a feature map, GT304 if the pair cannot be read. Raises
+    UsageError: GT248 if it is neither text nor two names.
     """
     structures = Both(teacher, student).map(lambda source: analyse(read_without_teachers(source)))
     names = _find_names(structures, pair)
@@ -90,52 +98,43 @@ def as_pair_set(explanation: Explanation) -> PairSet:
     return replace(explanation.suggested, pairs=(explanation.pair,), report=Report())
 
 
-def with_evidence(explanation: Explanation, evidence: Evidence) -> Explanation:
-    """Add the pair's CKA, and what the evidence says against it."""
-    before = explanation.pair
-    (pair,) = rerank(as_pair_set(explanation), evidence)
-    return replace(
-        explanation,
-        pair=pair,
-        against=(*explanation.against, *pair.warnings[len(before.warnings) :]),
-        nearest=pair if explanation.nearest is before else explanation.nearest,
-    )
-
-
 def _names_of(pair: Pair) -> Both[str]:
     return Both(pair.teacher.name, pair.student.name)
 
 
-def _find_names(structures: Both[Structure], pair: str | tuple[str, str]) -> Both[str]:
-    splits = _splits(pair) if isinstance(pair, str) else (pair,)
-    names = _first_known(structures.map(lambda structure: structure.graph), splits)
+def _find_names(structures: Both[Structure], pair: Any) -> Both[str]:
+    """Return the Value names of the first split at a `=` of which both selectors are known.
+
+    Names may hold `=` as well. Raises PairError: GT304. Raises UsageError: GT248.
+    """
+    match pair:
+        case [str(teacher_name), str(student_name)]:
+            splits = [(teacher_name, student_name)]
+        case str():
+            parts = pair.split("=")
+            both = [("=".join(parts[:i]), "=".join(parts[i:])) for i in range(1, len(parts))]
+            splits = [split for split in both if all(split)]
+            if not splits:
+                raise PairError(problems.not_a_pair(pair))
+        case _:
+            call = 'gt.explain_pair(teacher, student, "relu_48=relu_26")'
+            raise UsageError(bad_argument("pair", pair, "`TEACHER=STUDENT`, or two names", call))
+    teacher, student = structures.map(lambda structure: structure.graph)
+    names: Both[str] | None = None
+    for teacher_selector, student_selector in splits[:-1]:
+        with suppress(ReadError):
+            names = Both(find(teacher, teacher_selector).name, find(student, student_selector).name)
+            break
+    if names is None:
+        last = splits[-1]
+        names = Both(
+            find_for_role("teacher", teacher, student, last[0]).name,
+            find_for_role("student", student, teacher, last[1]).name,
+        )
     for role, structure, name in zip(_ROLES, structures, names, strict=True):
         if name not in structure.flow.features:
             raise PairError(problems.no_feature_map(structure, name, role))
     return names
-
-
-def _splits(pair: str) -> Sequence[tuple[str, str]]:
-    """Split `TEACHER=STUDENT` at each `=`, since names may hold one."""
-    parts = pair.split("=")
-    splits = [("=".join(parts[:i]), "=".join(parts[i:])) for i in range(1, len(parts))]
-    splits = [split for split in splits if all(split)]
-    if not splits:
-        raise PairError(problems.not_a_pair(pair))
-    return splits
-
-
-def _first_known(graphs: Both[Graph], splits: Sequence[tuple[str, str]]) -> Both[str]:
-    """Return the Value names of the first split of which both selectors are known."""
-    teacher, student = graphs
-    *others, last = splits
-    for teacher_selector, student_selector in others:
-        with suppress(ReadError):
-            return Both(find(teacher, teacher_selector).name, find(student, student_selector).name)
-    return Both(
-        find_for_role("teacher", teacher, student, last[0]).name,
-        find_for_role("student", student, teacher, last[1]).name,
-    )
 
 
 def _maps_of_rank(structure: Structure, name: str) -> list[str]:
@@ -157,32 +156,23 @@ def _arguments_against(
         texts = (kind.value.replace("_", " ") for kind in kinds)
         yield "the two are not of a kind: " + describe_both(*texts)
     for role, structure, name in zip(_ROLES, structures, names, strict=True):
-        yield from _probabilities(role, structure, name)
+        step = structure.flow.maker.get(name)
+        for head in structure.heads:
+            if step is not None and step.operator.name == head.softmax:
+                yield f"the {role}'s are probabilities: losses take the logits, `{head.logits}`"
     yield from pair.warnings
-    yield from _crossed_pairs(structures, names, suggested)
-    for role, structure, name in zip(_ROLES, structures, names, strict=True):
-        yield from _off_main_line(role, structure, name)
-
-
-def _probabilities(role: str, structure: Structure, name: str) -> Iterator[str]:
-    step = structure.flow.maker.get(name)
-    for head in structure.heads:
-        if step is not None and step.operator.name == head.softmax:
-            yield f"the {role}'s are probabilities: losses take the logits, `{head.logits}`"
-
-
-def _crossed_pairs(
-    structures: Both[Structure], names: Both[str], suggested: PairSet
-) -> Iterator[str]:
-    """Name the suggested pairs that this one crosses: published pairs never cross."""
+    # Published pairs never cross.
     teacher, student = structures
-    for pair in suggested:
+    for other in suggested:
         offsets = (
-            teacher.depth(names.teacher) - teacher.depth(pair.teacher.name),
-            student.depth(names.student) - student.depth(pair.student.name),
+            teacher.depth(names.teacher) - teacher.depth(other.teacher.name),
+            student.depth(names.student) - student.depth(other.student.name),
         )
         if offsets[0] * offsets[1] < 0:
-            yield f"it crosses pair {pair.rank}, `{pair.teacher.name}` with `{pair.student.name}`"
+            ends = f"`{other.teacher.name}` with `{other.student.name}`"
+            yield f"it crosses pair {other.rank}, {ends}"
+    for role, structure, name in zip(_ROLES, structures, names, strict=True):
+        yield from _off_main_line(role, structure, name)
 
 
 def _off_main_line(role: str, structure: Structure, name: str) -> Iterator[str]:
@@ -210,3 +200,90 @@ def _nearest(structures: Both[Structure], names: Both[str], suggested: PairSet) 
         return pair.kind not in kinds, teacher_gap + student_gap
 
     return min(suggested, key=distance, default=None)
+
+
+def partners(teacher: Source, student: Source, selector: str, *, limit: int | None = 8) -> PairSet:
+    """Rank the student Values that could be paired with one teacher Value.
+
+    `selector` names the teacher Value in any spelling that `find` takes. The partners that
+    `suggest_pairs` gives it come first, then block outputs of the student, best fit first. `limit`
+    bounds their number; None returns all.
+
+    Raises ReadError where a source cannot be read or the selector means no Value, or several,
+    UsageError (GT248) where `limit` is no whole number, and PairError (GT303) if the Value is not a
+    feature map.
+    """
+    check_limit(limit, 'gt.partners(teacher, student, "relu_48", limit=8)')
+    structures = Both(teacher, student).map(lambda source: analyse(read_without_teachers(source)))
+    graphs = structures.map(lambda structure: structure.graph)
+    name = find_for_role("teacher", graphs.teacher, graphs.student, selector).name
+    if name not in structures.teacher.flow.features:
+        raise PairError(problems.no_feature_map(structures.teacher, name, "teacher"))
+    suggested = [pair for pair in pairs_of(*structures) if pair.teacher.name == name]
+    paired = {pair.student.name for pair in suggested}
+    comparison = Scorer(*structures)
+    kind = pair_kind(structures.teacher, name)
+    others = [
+        other
+        for other in structures.student.main_line
+        if other not in paired and can_pair(kind, pair_kind(structures.student, other))
+    ]
+    ranked = sorted(others, key=lambda other: -comparison.fit(name, other))
+    pairs = [replace(pair, rank=rank) for rank, pair in enumerate(suggested, 1)]
+    for rank, other in enumerate(ranked, len(suggested) + 1):
+        why = ("the one that fits best",) if rank == 1 else ()
+        pairs.append(pair_of(rank, Candidate(kind, name, other, why), comparison))
+    diagnostics = () if pairs else (problems.nothing_in_common(graphs.teacher, graphs.student, 0),)
+    return PairSet(
+        teacher=graphs.teacher,
+        student=graphs.student,
+        pairs=tuple(pairs[:limit]),
+        report=Report.of(diagnostics),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShapeGroup:
+    """All feature maps of one shape, without the batch, in program order."""
+
+    shape: Shape
+    teacher: tuple[End, ...]
+    student: tuple[End, ...]
+
+    @property
+    def pairs(self) -> int:
+        """The number of pairs: every teacher Value with every student Value."""
+        return len(self.teacher) * len(self.student)
+
+
+def match_shapes(teacher: Source, student: Source) -> tuple[ShapeGroup, ...]:
+    """Group the feature maps of two networks by equal shape, the deepest shapes last.
+
+    `teacher` and `student` are anything that `read` takes. The batch is ignored; an unknown dim
+    equals only an unknown dim. Equal shape is a weak signal: `suggest_pairs` returns the pairs that
+    an expert would choose.
+
+    Raises ReadError where a source cannot be read.
+    """
+    maps = Both(teacher, student).map(lambda source: _by_shape(read_without_teachers(source)))
+    return tuple(
+        ShapeGroup(shape=shape, teacher=tuple(ends), student=tuple(maps.student[shape]))
+        for shape, ends in maps.teacher.items()
+        if shape in maps.student
+    )
+
+
+def _by_shape(graph: Graph) -> dict[Shape, list[End]]:
+    flow = analyse(graph).flow
+    features = (
+        graph.values[name]
+        for step in flow.steps.values()
+        if step.kind not in ("fetch", "shadow_output")
+        for name in step.operator.results
+        if name in flow.features
+    )
+    groups: dict[Shape, list[End]] = {}
+    for value in features:
+        if value.shape is not None and len(value.shape) > 1:
+            groups.setdefault(value.shape[1:], []).append(end_of(graph, value))
+    return groups

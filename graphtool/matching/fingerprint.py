@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from graphtool.dtypes import FLOAT_DTYPES
 from graphtool.graph import (
@@ -15,13 +15,20 @@ from graphtool.graph import (
     Origin,
     ProgramKind,
     Shape,
-    Value,
     dims_agree,
 )
 from graphtool.ops import kind_of
 
-__all__ = ["Fingerprint", "fingerprints", "program_fingerprint"]
+__all__ = [
+    "Fingerprint",
+    "fingerprint_text",
+    "fingerprints",
+    "name_digest",
+    "program_fingerprint",
+    "split_fingerprint",
+]
 
+_SIGNED = re.compile(r"(?P<text>.*)@(?P<digest>[0-9a-f]{8})", re.DOTALL)
 _TEXT = re.compile(r"(?P<kind>.*):(?P<shape>[0-9?x]*):(?P<ancestors>[0-9a-f]{16})", re.DOTALL)
 
 # Identities in eval mode, or data movement: the result has the fingerprint of the operand.
@@ -164,6 +171,22 @@ class Fingerprint:
         return len(self.shape) == len(other.shape) and all(map(dims_agree, self.shape, other.shape))
 
 
+def fingerprint_text(fingerprint: Fingerprint, name: str) -> str:
+    """Return a fingerprint as text, with a digest of the Value's name."""
+    return f"{fingerprint}@{name_digest(name)}"
+
+
+def split_fingerprint(text: str) -> tuple[Fingerprint | None, str]:
+    """Parse `fingerprint_text`: the fingerprint, None where it is not valid, and the digest."""
+    match = _SIGNED.fullmatch(text)
+    return Fingerprint.parse(match["text"] if match else text), match["digest"] if match else ""
+
+
+def name_digest(name: str) -> str:
+    """Return a digest of a name, by which a recipe notices that the name was edited."""
+    return _hash((name,), size=4)
+
+
 def fingerprints(graph: Graph) -> Mapping[str, Fingerprint]:
     """Return the fingerprint of every Value by name, in one pass over the Graph.
 
@@ -172,18 +195,6 @@ def fingerprints(graph: Graph) -> Mapping[str, Fingerprint]:
     have. Values computed the same way from the same Values have equal fingerprints.
     """
     return graph.once(_fingerprints)
-
-
-def _fingerprints(graph: Graph) -> Mapping[str, Fingerprint]:
-    hasher = _Hasher(graph)
-    hasher.run()
-    found: dict[str, Fingerprint] = {}
-    for name, history in hasher.histories.items():
-        value = graph.values[name]
-        shape = value.shape or ()
-        without_batch = shape if value.origin is Origin.PARAMETER else shape[1:]
-        found[name] = Fingerprint(history.kind, without_batch, history.ancestors)
-    return found
 
 
 def program_fingerprint(graph: Graph, by_name: Mapping[str, Fingerprint]) -> str:
@@ -197,37 +208,49 @@ def program_fingerprint(graph: Graph, by_name: Mapping[str, Fingerprint]) -> str
     return _hash(sorted(ancestors))
 
 
-@dataclass(frozen=True, slots=True)
-class _History:
-    """A Fingerprint without the shape."""
-
-    kind: str
-    ancestors: str
+def _fingerprints(graph: Graph) -> Mapping[str, Fingerprint]:
+    hasher = _Hasher(graph)
+    hasher.run()
+    return hasher.found
 
 
-_NOTHING = _History("", "-")
-
-
-@dataclass
 class _Hasher:
     """Hashes Values in program order; an Operator with Blocks after the results of its Blocks."""
 
-    graph: Graph
-    histories: dict[str, _History] = field(default_factory=dict[str, _History])
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.found: dict[str, Fingerprint] = {}
 
     def run(self) -> None:
+        """Find the fingerprint of every Value."""
         for value in self.graph.values.values():
-            if value.origin not in (Origin.OPERATOR, Origin.ARGUMENT):
-                self.histories[value.name] = _source(value)
+            if value.origin is Origin.FEED:
+                # By its rank, since its size may change.
+                number = "float" if value.dtype in FLOAT_DTYPES else str(value.dtype)
+                rank = str(len(value.shape or ()))
+                self._put(value.name, "feed", _hash(("feed", rank, number)))
+            elif value.origin not in (Origin.OPERATOR, Origin.ARGUMENT):
+                dims = map(str, value.shape or ())
+                self._put(value.name, "parameter", _hash(("parameter", *dims)))
         for operator in self._owners_last():
-            first = self._first_result(operator)
+            kind, ancestors = self._result(operator)
             for output, name in enumerate(operator.results):
-                history = first
-                if output:
-                    history = _History(first.kind, _hash((first.ancestors, str(output))))
-                self.histories.setdefault(name, history)
+                if name not in self.found:
+                    own = _hash((ancestors, str(output))) if output else ancestors
+                    self._put(name, kind, own)
             if operator.results and self._is_transparent(operator):
-                self.histories[operator.results[0]] = self._history(operator.operands[0])
+                self._put(operator.results[0], *self._of(operator.operands[0]))
+
+    def _put(self, name: str, kind: str, ancestors: str) -> None:
+        value = self.graph.values[name]
+        shape = value.shape or ()
+        without_batch = shape if value.origin is Origin.PARAMETER else shape[1:]
+        self.found[name] = Fingerprint(kind, without_batch, ancestors)
+
+    def _of(self, name: str | None) -> tuple[str, str]:
+        """Return the kind and the ancestors of an operand."""
+        found = None if name is None else self.found.get(name)
+        return ("", "-") if found is None else (found.kind, found.ancestors)
 
     def _owners_last(self) -> Iterator[Operator]:
         """Yield Operators in program order, the owner of Blocks after the Operators in them."""
@@ -250,53 +273,42 @@ class _Hasher:
             for path in reversed(operator.blocks):
                 if path not in entered:
                     entered.add(path)
-                    self._hash_arguments(operator, path)
+                    operands = _hash(self._of(name)[1] for name in operator.operands)
+                    for index, argument in enumerate(blocks[path].arguments):
+                        self._put(argument, "argument", _hash(("argument", str(index), operands)))
                     stack.append(iter(blocks[path].operators))
 
-    def _hash_arguments(self, owner: Operator, path: str) -> None:
-        operands = _hash(self._history(name).ancestors for name in owner.operands)
-        for index, name in enumerate(self.graph.blocks[path].arguments):
-            ancestors = _hash(("argument", str(index), operands))
-            self.histories[name] = _History("argument", ancestors)
+    def _result(self, operator: Operator) -> tuple[str, str]:
+        """Return the kind and the ancestors of the first result.
 
-    def _first_result(self, operator: Operator) -> _History:
+        Ancestors are the Operator's kind, its attributes that decide the result, sorted, and those
+        of its operands and of the results of its Blocks. A constant operand that is an attribute in
+        the other kind of program counts as one.
+        """
         kind = _kind(operator)
         if operator.type == "builtin.split" and operator.operands:
-            return self._history(operator.operands[0])
-        block_results = [
-            self._history(name).ancestors
-            for path in operator.blocks
-            for name in self.graph.blocks[path].results
-        ]
-        attributes = sorted(self._attributes(kind, operator))
-        operands = self._operands(kind, operator)
-        return _History(kind, _hash((kind, *attributes, "", *operands, *block_results)))
-
-    def _operands(self, kind: str, operator: Operator) -> list[str]:
-        """Return the hashes of the operands, without constants that are attributes elsewhere."""
-        as_attributes = len(_attribute_operands(operator))
-        ancestors = [
-            self._history(name).ancestors
-            for position, name in enumerate(operator.operands[: _HASHED_OPERANDS.get(kind)])
-            if not 0 < position <= as_attributes or self._constant(name) is None
-        ]
-        if kind in _LIST_OPERATORS and self.graph.kind is ProgramKind.LEGACY:
-            return [_hash(("combine", "", *ancestors))]
-        return ancestors
-
-    def _attributes(self, kind: str, operator: Operator) -> Iterator[str]:
-        ignored = _IGNORED_ATTRIBUTES.get(kind, frozenset[str]())
+            return self._of(operator.operands[0])
+        attributes: list[tuple[str, Attribute]] = []
         for written, value in operator.attributes.items():
             name = "perm" if kind == "transpose" and written == "axis" else written
             name = _ATTRIBUTE_ALIASES.get(name, name)
-            if name in _HASHED_ATTRIBUTES and name not in ignored:
-                yield from _unless_default(name, value)
-        for name, operand in zip(
-            _attribute_operands(operator), operator.operands[1:], strict=False
-        ):
-            constant = self._constant(operand)
-            if constant is not None:
-                yield from _unless_default(name, constant)
+            if name in _HASHED_ATTRIBUTES and name not in _IGNORED_ATTRIBUTES.get(kind, ()):
+                attributes.append((name, value))
+        names = _OPERAND_ATTRIBUTES.get(kind_of(operator), ())
+        constants = [self._constant(operand) for operand in operator.operands[1 : 1 + len(names)]]
+        attributes += [x for x in zip(names, constants, strict=False) if x[1] is not None]
+        texts = [(_text(value), f"{name}={_text(value)}") for name, value in attributes]
+        given = sorted(text for value, text in texts if _DEFAULTS.isdisjoint((value, text)))
+        operands = [
+            self._of(name)[1]
+            for position, name in enumerate(operator.operands[: _HASHED_OPERANDS.get(kind)])
+            if not 0 < position <= len(constants) or constants[position - 1] is None
+        ]
+        if kind in _LIST_OPERATORS and self.graph.kind is ProgramKind.LEGACY:
+            operands = [_hash(("combine", "", *operands))]
+        for path in operator.blocks:
+            operands += [self._of(name)[1] for name in self.graph.blocks[path].results]
+        return kind, _hash((kind, *given, "", *operands))
 
     def _constant(self, name: str | None) -> Attribute:
         """Return the value of a constant, None for any other Value."""
@@ -311,40 +323,16 @@ class _Hasher:
             return False
         kind = _kind(operator)
         if kind == "reshape":
-            return self._history(operator.operands[0]).kind == "parameter"
+            return self._of(operator.operands[0])[0] == "parameter"
         if kind == "cast":
             names = operator.operands[0], operator.results[0]
             return all(self.graph.values[name].dtype in FLOAT_DTYPES for name in names)
         return kind in _TRANSPARENT
 
-    def _history(self, name: str | None) -> _History:
-        return _NOTHING if name is None else self.histories.get(name, _NOTHING)
-
 
 def _kind(operator: Operator) -> str:
     kind = kind_of(operator)
     return _KIND_ALIASES.get(kind, kind)
-
-
-def _attribute_operands(operator: Operator) -> tuple[str, ...]:
-    return _OPERAND_ATTRIBUTES.get(kind_of(operator), ())
-
-
-def _source(value: Value) -> _History:
-    """Hash a feed by its rank, since its size may change, and a parameter by its shape."""
-    if value.origin is Origin.FEED:
-        rank = len(value.shape or ())
-        number = "float" if value.dtype in FLOAT_DTYPES else str(value.dtype)
-        return _History("feed", _hash(("feed", str(rank), number)))
-    return _History("parameter", _hash(("parameter", *map(str, value.shape or ()))))
-
-
-def _unless_default(name: str, value: Attribute) -> Iterator[str]:
-    """Yield an attribute as text, unless it has a default value."""
-    text = _text(value)
-    attribute = f"{name}={text}"
-    if text not in _DEFAULTS and attribute not in _DEFAULTS:
-        yield attribute
 
 
 def _text(value: Attribute) -> str:
@@ -357,8 +345,8 @@ def _text(value: Attribute) -> str:
     return str(value)
 
 
-def _hash(parts: Iterable[str]) -> str:
+def _hash(parts: Iterable[str], size: int = 8) -> str:
     from hashlib import blake2b
 
     text = "\0".join(parts).encode("utf-8", "surrogatepass")
-    return blake2b(text, digest_size=8).hexdigest()
+    return blake2b(text, digest_size=size).hexdigest()

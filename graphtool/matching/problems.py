@@ -6,13 +6,11 @@ from collections.abc import Sequence
 
 from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
 from graphtool.graph import UNKNOWN_DIM, Graph, Shape
-from graphtool.lookalikes import closest, near_notes
 from graphtool.selectors import listing_help
 from graphtool.structure import Structure
-from graphtool.text import string_literal
+from graphtool.text import closest, near_notes, string_literal
 
 __all__ = [
-    "bad_configuration",
     "bad_recipe",
     "both_places",
     "duplicate_pair",
@@ -22,14 +20,12 @@ __all__ = [
     "no_pairs",
     "no_such_tap",
     "not_a_pair",
-    "not_in_configuration",
     "nothing_in_common",
     "stale_recipe",
     "teacher_is_smaller",
     "unclear_prediction",
     "unequal_heads",
     "unknown_loss",
-    "unread_entry",
 ]
 
 _LISTED = 8
@@ -223,7 +219,7 @@ def unknown_loss(
     suggestion = near[0] if near else _DEFAULT_LOSS if _DEFAULT_LOSS in known else known[0]
     return Diagnostic(
         message=f"`{place}`: there is no loss `{loss}`",
-        notes=(*near_notes(loss, near), f"known: {listed(known, len(known))}"),
+        notes=(*near_notes(near), f"known: {listed(known, len(known))}"),
         help=typed.format(suggestion),
     )
 
@@ -294,70 +290,6 @@ def moved_value(
     `loss` still fit. To keep an adapter of your own, delete the `fingerprint`.
     """
     return Diagnostic(message=message, severity=severity, where=tuple(where), help=help)
-
-
-@rule("GT320", replaces=("GT321", "GT322"))
-def not_in_configuration(
-    message: str,
-    *,
-    severity: Severity = Severity.ERROR,
-    where: Sequence[Where] = (),
-    notes: Sequence[str] = (),
-    help: str | None = None,
-) -> Diagnostic:
-    """The configuration that `--as` names does not exist, or cannot hold all or some of the pairs.
-
-    `paddleclas` and `paddleocr` are fragments for the training configurations of those toolkits;
-    `yaml` is a plain list of pairs, and can hold most. Both Values of a pair must be returned by a
-    sublayer, so that a hook can take them. A saved program does not keep the attribute paths of
-    sublayers (`layer4.1`): name both networks as `module:callable`.
-
-    A hook keeps one tensor per sublayer, so a sublayer that runs more than once or returns several
-    tensors cannot be named. The losses of PaddleClas and PaddleOCR compare equal shapes, without an
-    adapter. PaddleOCR returns only the results of `backbone`, `neck` and `head`.
-    """
-    return Diagnostic(
-        message=message, severity=severity, where=tuple(where), notes=tuple(notes), help=help
-    )
-
-
-@rule("GT324", replaces=("GT323", "GT327"))
-def bad_configuration(
-    message: str, *, where: Sequence[Where] = (), notes: Sequence[str] = ()
-) -> Diagnostic:
-    """The YAML is not a distillation configuration, or no pair can be read from it.
-
-    Files that end in `.yml` or `.yaml` are read as configurations, all others as recipes. Known
-    configurations are the `Loss: Train:` of PaddleClas, the `Loss: loss_config_list:` of PaddleOCR,
-    the `Distillation: node:` and `DistillConfig:` of PaddleSlim, and `pairs:`, a plain list with a
-    `teacher` and a `student` for each pair.
-
-    If the YAML does not parse, look at the indentation at the line and column of the message. A key
-    given twice with different values is refused. Tags are ignored: nothing in the file can run.
-    """
-    return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=_WRITE)
-
-
-@rule("GT325", replaces=("GT326",))
-def unread_entry(
-    message: str,
-    severity: Severity,
-    *,
-    notes: Sequence[str] = (),
-    help: str | None = None,
-) -> Diagnostic:
-    """A loss of a configuration was not read as a pair, or was read with another loss.
-
-    A loss on labels has no teacher; that is only noted. Other losses compare what has no name in a
-    Program: a key of what the code returns, a part of a Value, one of several heads, two students.
-    To pair such Values, name them in the plain list `pairs:`, where an entry that cannot be read is
-    an error.
-
-    A loss that graphtool lacks is replaced by the most similar one, with default options; the
-    message names the differences. Of the options only the weight is read. An unknown option, such
-    as `wieght`, is a warning.
-    """
-    return Diagnostic(message=message, severity=severity, notes=tuple(notes), help=help)
 
 
 @rule("GT367", replaces=("GT363",))

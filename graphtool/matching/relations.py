@@ -8,13 +8,15 @@ from math import gcd
 
 from graphtool.both import Both
 from graphtool.graph import UNKNOWN_DIM, Shape, dims_agree
-from graphtool.matching.pairs import Kind, Relation
+from graphtool.loss_specs import named_losses
+from graphtool.matching.pairs import Kind, Pair, Relation
 from graphtool.ops import ends_in_activation
 from graphtool.structure import Role, Scale, Structure
 
 __all__ = [
     "LOSS_OF_SIGMOID_SCORES",
     "AnalysedPair",
+    "adapter_for",
     "adapter_of",
     "can_compare",
     "describe_both",
@@ -169,6 +171,20 @@ def adapter_of(pair: AnalysedPair, relation: Relation) -> str | None:
     return None
 
 
+def adapter_for(pair: Pair, loss: str) -> str | None:
+    """Return the part of a pair's adapter that a loss needs.
+
+    A loss that takes any channels needs no change of channels. One that takes any two shapes needs
+    no adapter, one that takes equal ranks may still need a resize.
+    """
+    if pair.adapter is None:
+        return None
+    known = named_losses()[loss]
+    if not known.needs_no_adapter:
+        return pair.adapter
+    return "resize" if known.takes.equal_ranks and "resize" in pair.adapter else None
+
+
 def loss_of(pair: AnalysedPair, relation: Relation) -> str:
     """Return the loss for the kind of the pair, or one that can compare such shapes at all."""
     if relation in _NOT_ONE_TO_ONE:
@@ -231,7 +247,12 @@ def warnings(pair: AnalysedPair, relation: Relation) -> Iterator[str]:
         yield "the numbers of heads differ: scores cannot be compared one to one"
     if relation in (Relation.SEQUENCE, Relation.TOKENS):
         yield "the lengths differ: Values cannot be compared one to one"
-    yield from _coincidence(pair, relation)
+    scales = pair.scales
+    is_known = pair.sizes.teacher is not None
+    if relation is Relation.EQUAL and is_known and scales.teacher != scales.student:
+        # The inputs have different sizes.
+        where = f"{scales.teacher} of the input in the teacher, {scales.student} in the student"
+        yield f"the shapes are equal by coincidence: {where}"
     for role, (structure, name) in zip(("teacher", "student"), pair.ends, strict=True):
         operator = structure.graph.producer(name)
         if operator is not None and ends_in_activation(operator):
@@ -239,12 +260,3 @@ def warnings(pair: AnalysedPair, relation: Relation) -> Iterator[str]:
             yield f"the {role}'s comes from a fused `{operator.type}`: it has no other taps"
     if relation is Relation.UNKNOWN:
         yield "dims that decide are not known: read the models with the size of their input"
-
-
-def _coincidence(pair: AnalysedPair, relation: Relation) -> Iterator[str]:
-    """Warn where shapes are equal only because the inputs have different sizes."""
-    scales = pair.scales
-    is_known = pair.sizes.teacher is not None
-    if relation is Relation.EQUAL and is_known and scales.teacher != scales.student:
-        where = f"{scales.teacher} of the input in the teacher, {scales.student} in the student"
-        yield f"the shapes are equal by coincidence: {where}"

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import astuple, dataclass
 from functools import cache
-from math import log2, nan
-from typing import TYPE_CHECKING, TypeAlias
+from math import log2
+from typing import Any, TypeAlias
 
 from graphtool.both import Both
 from graphtool.graph import UNKNOWN_DIM
 from graphtool.structure import GLOBAL, Role, Structure
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
 __all__ = ["WEIGHTS", "ScorePart", "Scorer"]
 
-_Array: TypeAlias = "npt.NDArray[np.float64]"
+# A number of one Value, or an array of those of many.
+_Number: TypeAlias = Any
 
 _DIGITS = 3
 # How many teacher Values are compared with all student Values at once.
@@ -63,20 +60,21 @@ _CATEGORIES = {Role.LOGITS: 1, Role.EMBEDDING: 2, Role.ATTENTION: 3}
 
 @dataclass(frozen=True, slots=True)
 class _Descriptor:
-    """The numbers that a Value is compared by.
+    """The numbers that a Value is compared by, or arrays with those of many Values.
 
-    `octaves` says how often H and W were halved, None for a Value that is no map. `place`, `depth`
-    and `cost` are fractions of the network.
+    `octaves` says how often H and W were halved, 0 for a Value that is no map. `place`, `depth` and
+    `cost` are fractions of the network.
     """
 
-    octaves: float | None
-    place: float
-    depth: float
-    cost: float
-    role: float
-    category: int
-    channels: int
-    rank: int
+    is_map: _Number
+    octaves: _Number
+    place: _Number
+    depth: _Number
+    cost: _Number
+    role: _Number
+    category: _Number
+    channels: _Number
+    rank: _Number
 
 
 class Scorer:
@@ -93,54 +91,40 @@ class Scorer:
 
     def fit(self, teacher: str, student: str) -> float:
         """Return how well two Values fit, from 0 to 1."""
-        return round(_weighted_mean(self._agreements(teacher, student)), _DIGITS)
+        fit = _fit(_agreements(self._describe_teacher(teacher), self._describe_student(student)))
+        return round(fit, _DIGITS)
 
     def better(self, least: float, teachers: Iterable[str], students: Iterable[str]) -> int:
         """Count the pairs of these Values that fit better than `least`."""
         import numpy as np
 
-        descriptors = [self._describe_teacher(name) for name in teachers]
-        student, count = _columns([self._describe_student(name) for name in students]), 0
-        for start in range(0, len(descriptors), _ROWS):
-            columns = _columns(descriptors[start : start + _ROWS])
-            teacher = {name: column[:, None] for name, column in columns.items()}
-            count += int((np.round(_fits(teacher, student), _DIGITS) > least).sum())
+        rows: _Number = np.array(
+            [astuple(self._describe_teacher(name)) for name in teachers], float
+        )
+        columns: _Number = np.array([astuple(self._describe_student(x)) for x in students], float)
+        student, count = _Descriptor(*columns.T), 0
+        for start in range(0, len(rows), _ROWS):
+            teacher = _Descriptor(*rows[start : start + _ROWS, :, None].swapaxes(0, 1))
+            fits: np.ndarray[Any, Any] = _fit(_agreements(teacher, student))
+            count += int((np.round(fits, _DIGITS) > least).sum())
         return count
 
     def parts(self, teacher: str, student: str) -> tuple[ScorePart, ...]:
         """Return the parts that make up the fit of two Values."""
-        agreements = self._agreements(teacher, student)
+        agreements = _agreements(self._describe_teacher(teacher), self._describe_student(student))
         texts = Both(_texts(self.teacher, teacher), _texts(self.student, student))
-        whole = sum(WEIGHTS[name] for name in agreements)
+        whole = sum(weight for _, weight in agreements.values())
         return tuple(
             ScorePart(
                 name=name,
                 teacher=texts.teacher[name],
                 student=texts.student[name],
                 agreement=agreement,
-                weight=WEIGHTS[name] / whole,
+                weight=weight / whole,
             )
-            for name, agreement in agreements.items()
+            for name, (agreement, weight) in agreements.items()
+            if weight
         )
-
-    def _agreements(self, teacher_name: str, student_name: str) -> dict[str, float]:
-        """Return how well two Values agree in each part, from 0 to 1."""
-        teacher = self._describe_teacher(teacher_name)
-        student = self._describe_student(student_name)
-        agreements = {
-            "resolution": _resolution_agreement(teacher.octaves, student.octaves),
-            "place": 1 - abs(teacher.place - student.place),
-            "depth": 1 - abs(teacher.depth - student.depth),
-            "cost": 1 - abs(teacher.cost - student.cost),
-            "role": min(teacher.role, student.role)
-            if teacher.category == student.category
-            else 0.0,
-            "channels": float(teacher.channels == student.channels != UNKNOWN_DIM),
-        }
-        if {teacher.rank, student.rank} == {3, 4}:
-            # A sequence has no resolution that a map could agree with.
-            del agreements["resolution"]
-        return agreements
 
 
 def _describer(structure: Structure, *, from_deepest: bool) -> Callable[[str], _Descriptor]:
@@ -160,7 +144,8 @@ def _describer(structure: Structure, *, from_deepest: bool) -> Callable[[str], _
         else:
             role_score = _BLOCK_END if structure.is_on_main_line(name) else _INSIDE_A_BLOCK
         return _Descriptor(
-            octaves=None if octaves is None else octaves - offset,
+            is_map=octaves is not None,
+            octaves=0.0 if octaves is None else octaves - offset,
             place=structure.relative_position(name),
             depth=structure.depth(name),
             cost=structure.cost_fraction(name),
@@ -179,53 +164,32 @@ def _octaves(structure: Structure, name: str) -> float | None:
     return None if scale == GLOBAL else -log2(scale.area) / 2
 
 
-def _resolution_agreement(teacher: float | None, student: float | None) -> float:
-    """Return 1 for equal octaves, half of that for each octave between them."""
-    if teacher is None or student is None:
-        return float(teacher is student)
-    return 0.5 ** abs(teacher - student)
+def _agreements(teacher: _Descriptor, student: _Descriptor) -> dict[str, tuple[_Number, _Number]]:
+    """Return how well two Values agree in each part, from 0 to 1, and the weight of the part.
+
+    Each operation means the same for numbers and for arrays.
+    """
+    # Equal octaves are 1; each octave between them halves it.
+    resolution = 0.5 ** abs(teacher.octaves - student.octaves) * (teacher.is_map == student.is_map)
+    # A sequence has no resolution that a map could agree with.
+    is_tokens = (abs(teacher.rank - student.rank) == 1) * (teacher.rank + student.rank == 7)
+    lower_role = teacher.role * (teacher.role <= student.role)
+    lower_role += student.role * (teacher.role > student.role)
+    same_channels = 1.0 * (teacher.channels == student.channels)
+    return {
+        "resolution": (resolution, WEIGHTS["resolution"] * (1 - is_tokens)),
+        "place": (1 - abs(teacher.place - student.place), WEIGHTS["place"]),
+        "depth": (1 - abs(teacher.depth - student.depth), WEIGHTS["depth"]),
+        "cost": (1 - abs(teacher.cost - student.cost), WEIGHTS["cost"]),
+        "role": (lower_role * (teacher.category == student.category), WEIGHTS["role"]),
+        "channels": (same_channels * (student.channels != UNKNOWN_DIM), WEIGHTS["channels"]),
+    }
 
 
-def _weighted_mean(agreements: Mapping[str, float]) -> float:
-    whole = sum(WEIGHTS[name] for name in agreements)
-    return sum(WEIGHTS[name] * value for name, value in agreements.items()) / whole
-
-
-def _columns(descriptors: Sequence[_Descriptor]) -> dict[str, _Array]:
-    """Return one array per field of the Descriptors; octaves of None are NaN."""
-    import numpy as np
-
-    rows: list[list[float]] = [
-        [nan if one.octaves is None else one.octaves for one in descriptors],
-        *([getattr(one, field.name) for one in descriptors] for field in fields(_Descriptor)[1:]),
-    ]
-    columns = np.array(rows, dtype=float)
-    names = (field.name for field in fields(_Descriptor))
-    return dict(zip(names, columns, strict=True))
-
-
-def _fits(teacher: Mapping[str, _Array], student: Mapping[str, _Array]) -> _Array:
-    """Return the fit of all pairs at once, as `_agreements` and `_weighted_mean` compute it."""
-    import numpy as np
-
-    gap = np.abs(teacher["octaves"] - student["octaves"])
-    neither = np.isnan(teacher["octaves"]) & np.isnan(student["octaves"])
-    lower_rank = np.minimum(teacher["rank"], student["rank"])
-    higher_rank = np.maximum(teacher["rank"], student["rank"])
-    resolution = WEIGHTS["resolution"] * ~((lower_rank == 3) & (higher_rank == 4))
-    same_channels = teacher["channels"] == student["channels"]
-    same_category = teacher["category"] == student["category"]
-    whole = resolution + sum(WEIGHTS[name] for name in WEIGHTS if name != "resolution")
-    parts = (
-        resolution * np.where(np.isnan(gap), neither, 0.5**gap),
-        *(
-            WEIGHTS[name] * (1 - np.abs(teacher[name] - student[name]))
-            for name in ("place", "depth", "cost")
-        ),
-        WEIGHTS["role"] * np.minimum(teacher["role"], student["role"]) * same_category,
-        WEIGHTS["channels"] * (same_channels & (student["channels"] != UNKNOWN_DIM)),
-    )
-    return np.sum(parts, axis=0) / whole
+def _fit(agreements: Mapping[str, tuple[_Number, _Number]]) -> _Number:
+    """Return the weighted mean."""
+    whole = sum(weight for _, weight in agreements.values())
+    return sum(weight * agreement for agreement, weight in agreements.values()) / whole
 
 
 def _texts(structure: Structure, name: str) -> Mapping[str, str]:

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeVar
 
 from graphtool.arguments import bad_argument
-from graphtool.backend.paddle import Paddle
 from graphtool.diagnostics import Diagnostic, PairError, Report, Severity, UsageError, counted
 from graphtool.matching import problems
-from graphtool.matching.candidate import Candidate
-from graphtool.matching.candidates import attention_projections, candidates, unique
-from graphtool.matching.evidence import BATCHES, check_samples, gather
+from graphtool.matching.candidates import Candidate, attention_projections, candidates, unique
 from graphtool.matching.pairs import Alternative, Kind, Pair, PairSet, end_of
-from graphtool.matching.presets import PRESETS, PresetName
 from graphtool.matching.relations import (
+    LOSS_OF_SIGMOID_SCORES,
     AnalysedPair,
+    adapter_for,
     adapter_of,
+    can_compare,
     loss_of,
     reasons,
     relation_of,
     warnings,
 )
 from graphtool.matching.score import Scorer
-from graphtool.matching.weighing import names_to_measure, rerank
 from graphtool.sources import Source, read_without_teachers
 from graphtool.structure import Structure, Tap, analyse
 
-__all__ = ["check_limit", "pair_of", "pairs_of", "suggest_pairs"]
+__all__ = ["PresetName", "check_limit", "pair_of", "pairs_of", "suggest_pairs"]
 
 # Experts publish one to four pairs of maps, with logits and embedding at most 8 in all; and every
 # layer of a transformer, every head and pyramid level of a detector.
@@ -40,8 +37,109 @@ _KINDS_WITH_TAPS = frozenset({Kind.STAGE, Kind.FEATURE, Kind.HIDDEN_STATE})
 _CALL = 'gt.suggest_pairs(teacher, student, limit=4, tap="before-activation", recipe="fitnet")'
 
 _Choice = TypeVar("_Choice", bound=Enum)
-# Whatever the user has: a path, arrays, a function, a DataLoader.
-_Samples: TypeAlias = Any
+
+
+class PresetName(str, Enum):
+    """The published forms, the one that gains most first.
+
+    For one teacher and student (resnet34 and resnet18 on ImageNet, PaddleClas), losses on logits
+    gain 1.8 to 2.0 points of accuracy, losses on feature maps 0.9 to 1.4.
+    """
+
+    LOGITS = "logits"
+    FEATURES = "features"
+    TRANSFORMER = "transformer"
+    OVERHAUL = "overhaul"
+    ATTENTION = "attention"
+    FITNET = "fitnet"
+    MINILM = "minilm"
+
+
+class _Stages(Enum):
+    """Which of the stages a preset takes."""
+
+    ALL = "all"
+    LAST = "last"
+    MIDDLE = "middle"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Preset:
+    """What a published form pairs (`what`, as text): the loss and weight of each kind, and the tap.
+
+    Sigmoid scores keep the loss suggested for them, with weight 1: a softmax over them means
+    nothing, and over a single one is constant.
+    """
+
+    what: str
+    losses: Mapping[Kind, tuple[str, float]]
+    stages: _Stages = _Stages.ALL
+    tap: Tap | None = None
+
+    def choose(self, pairs: Sequence[Pair]) -> tuple[tuple[Pair, ...], list[Pair]]:
+        """Return the pairs of the preset, with its losses and weights, and those without.
+
+        These are of its kinds, but their shapes differ so that its losses cannot compare them.
+        """
+        fitting: list[Pair] = []
+        unfit: list[Pair] = []
+        for pair in pairs:
+            if pair.kind not in self.losses:
+                continue
+            loss, weight = self.losses[pair.kind]
+            if pair.kind is Kind.LOGITS and pair.loss == LOSS_OF_SIGMOID_SCORES:
+                why = f"scores that are judged one by one: `{pair.loss}` in place of `{loss}`"
+                pair = replace(pair, why=(*pair.why, why))
+                loss, weight = pair.loss, 1.0
+            pair = replace(pair, loss=loss, weight=weight, adapter=adapter_for(pair, loss))
+            (fitting if can_compare(loss, pair.relation) else unfit).append(pair)
+        # In program order.
+        stages = sorted(
+            (pair for pair in fitting if pair.kind is Kind.STAGE),
+            key=lambda pair: pair.teacher.op_index or 0,
+        )
+        if stages and self.stages is not _Stages.ALL:
+            stages = [stages[-1 if self.stages is _Stages.LAST else (len(stages) - 1) // 2]]
+        chosen = [pair for pair in fitting if pair.kind is not Kind.STAGE or pair in stages]
+        return tuple(replace(pair, rank=rank) for rank, pair in enumerate(chosen, 1)), unfit
+
+
+_CLASSES, _STAGES = "classes at the end", "stages of feature maps"
+_LAYERS = "layers of a transformer"
+# Weights for a task loss of weight 1, as in a comparison of many methods (Tian et al. 2020, arXiv
+# 1910.10699, and its code). The 0.9 of logits goes with 0.1 for the task: the sum keeps its size,
+# and the learning rate its meaning.
+_PRESETS: Mapping[PresetName, _Preset] = {
+    # Hinton et al. 2015, arXiv 1503.02531; at a temperature of 4, the default of `kl`.
+    PresetName.LOGITS: _Preset(what=_CLASSES, losses={Kind.LOGITS: ("kl", 0.9)}),
+    # Tung and Mori 2019, arXiv 1907.09682: the similarity of samples in the last stage.
+    PresetName.FEATURES: _Preset(
+        what=_STAGES, losses={Kind.STAGE: ("similarity", 3000.0)}, stages=_Stages.LAST
+    ),
+    # TinyBERT (Jiao et al. 2020, arXiv 1909.10351): all parts have equal weights.
+    PresetName.TRANSFORMER: _Preset(
+        what=_LAYERS,
+        losses={
+            Kind.HIDDEN_STATE: ("hidden_state", 1.0),
+            Kind.ATTENTION: ("attention_scores", 1.0),
+        },
+    ),
+    # The taps of Heo et al. 2019 (arXiv 1904.01866); graphtool has no loss with their margin ReLU.
+    # Their code divides sums by 10,000, and by 2 from stage to stage towards the input: for a
+    # ResNet50 at 224 pixels that is the mean times 10 at each stage.
+    PresetName.OVERHAUL: _Preset(
+        what=_STAGES, losses={Kind.STAGE: ("hint", 10.0)}, tap=Tap.BEFORE_ACTIVATION
+    ),
+    # Zagoruyko and Komodakis 2017, arXiv 1612.03928.
+    PresetName.ATTENTION: _Preset(what=_STAGES, losses={Kind.STAGE: ("attention", 1000.0)}),
+    # Romero et al. 2015, arXiv 1412.6550: one hint, in the middle.
+    PresetName.FITNET: _Preset(
+        what=_STAGES, losses={Kind.STAGE: ("hint", 100.0)}, stages=_Stages.MIDDLE
+    ),
+    # Wang et al. 2021, arXiv 2012.15828: relations inside the last layer's attention. Their
+    # `heads`, 48 or 64, divide a width of 768 or 1024, but not any: they are an option of the loss.
+    PresetName.MINILM: _Preset(what=_LAYERS, losses={Kind.ATTENTION: ("attention_relation", 1.0)}),
+}
 
 
 def suggest_pairs(
@@ -51,59 +149,18 @@ def suggest_pairs(
     limit: int | None = None,
     tap: Tap | str | None = None,
     recipe: PresetName | str | None = None,
-    evidence: _Samples | None = None,
-    batches: int = BATCHES,
-    allow_random: bool = False,
-    scope: Paddle | None = None,
-    teacher_scope: Paddle | None = None,
 ) -> PairSet:
-    """Suggest which feature maps to pair, in the order in which experts prefer them.
-
-    `teacher` and `student` are anything that `read` takes. The list is a menu: experts train with
-    the logits, or with one to four of the maps. `limit` bounds the number of pairs; without it
-    there are at most eight, or all layers of transformers and all heads of detectors. `tap` says
-    where in its block each map is taken: `after-activation`, `before-activation`, `before-norm` or
-    `last-convolution`. `recipe` selects a published form instead, with its losses and weights:
-    `logits`, which gains most, `features`, `transformer`, `overhaul`, `attention`, `fitnet` or
-    `minilm`. Its weights assume a weight of 1 for the task's own loss, 0.1 with `logits`.
-
-    `evidence` is data that both networks run on, to measure how similar the ends of each pair are:
-    samples as `gather` of `graphtool.matching.evidence` takes them, at most `batches` batches of
-    32. Each pair then has its `cka`. CKA orders pairs of one stage with equal scores, and adds
-    warnings where it contradicts a pair; it changes nothing else. The networks need their weights,
-    so each is a saved model with its parameters beside it, a live Program, a Network, or
-    `module:callable` that loads what it builds; a Graph cannot run. As in `merge`, `scope` holds
-    the parameters of a live student (the global Scope where None), `teacher_scope` those of a live
-    teacher (the student's where None). `allow_random` accepts untrained networks.
+    """Suggest which feature maps to pair, as `graphtool.suggest_pairs` does without evidence.
 
     Raises ReadError where a source cannot be read, UsageError (GT248) for an invalid `limit`, `tap`
-    or `recipe`, PairError (GT305) where the networks lack what a `recipe` pairs, and as `gather`
-    does. The order follows published configurations (Romero et al. 2015, arXiv 1412.6550, for the
-    middle stage; Jiao et al. 2020, arXiv 1909.10351, for transformers).
+    or `recipe`, PairError (GT305) where the networks lack what a `recipe` pairs.
     """
     check_limit(limit, _CALL)
     tap = None if tap is None else _choice(Tap, "tap", tap)
     preset = None if recipe is None else _choice(PresetName, "recipe", recipe)
-    check_samples(evidence)
-    teacher_structure, student_structure = (
-        analyse(read_without_teachers(teacher)),
-        analyse(read_without_teachers(student)),
-    )
-    pairs = pairs_of(teacher_structure, student_structure, limit=limit, tap=tap, recipe=preset)
-    if evidence is None:
-        return pairs
-    names = names_to_measure(pairs)
-    gathered = gather(
-        teacher,
-        student,
-        names,
-        evidence,
-        batches=batches,
-        allow_random=allow_random,
-        scopes=(teacher_scope, scope),
-    )
-    (latest,) = deque(gathered, maxlen=1)
-    return rerank(pairs, latest)
+    teacher_structure = analyse(read_without_teachers(teacher))
+    student_structure = analyse(read_without_teachers(student))
+    return pairs_of(teacher_structure, student_structure, limit=limit, tap=tap, recipe=preset)
 
 
 def check_limit(limit: object, call: str) -> None:
@@ -134,7 +191,7 @@ def pairs_of(
     recipe: PresetName | None = None,
 ) -> PairSet:
     """Suggest pairs for two networks that are already analysed."""
-    preset = None if recipe is None else PRESETS[recipe]
+    preset = None if recipe is None else _PRESETS[recipe]
     comparison = Scorer(teacher, student)
     find = attention_projections if recipe is PresetName.MINILM else candidates
     found, diagnostics = find(comparison), list[Diagnostic]()
@@ -148,7 +205,7 @@ def pairs_of(
     pairs = tuple(pair_of(rank, candidate, comparison) for rank, candidate in enumerate(chosen, 1))
     if recipe is not None and preset is not None:
         graphs = teacher.graph, student.graph
-        unfit, pairs = preset.unfit(pairs), preset.choose(pairs)
+        pairs, unfit = preset.choose(pairs)
         reasons_unfit = tuple(dict.fromkeys(pair.warnings[0] for pair in unfit))
         if not pairs:
             why = "its loss cannot compare these" if unfit else "the networks do not both have them"
@@ -162,7 +219,11 @@ def pairs_of(
             )
     else:
         diagnostics += _network_diagnostics(teacher, student, found)
-    diagnostics += _unclear_outputs(teacher, student)
+    diagnostics += [
+        problems.unclear_prediction(role, teacher, student)
+        for role, side in (("teacher", teacher), ("student", student))
+        if not all(head.is_clear for head in side.heads)
+    ]
     return PairSet(
         teacher=teacher.graph,
         student=student.graph,
@@ -251,9 +312,3 @@ def _network_diagnostics(
     heads = len(teacher.heads), len(student.heads)
     if heads[0] != heads[1] and min(heads) > 0 and max(heads) > 1:
         yield problems.unequal_heads(teacher.graph, student.graph, heads)
-
-
-def _unclear_outputs(teacher: Structure, student: Structure) -> Iterator[Diagnostic]:
-    for role, side in (("teacher", teacher), ("student", student)):
-        if any(not head.is_clear for head in side.heads):
-            yield problems.unclear_prediction(role, teacher, student)

@@ -13,26 +13,30 @@ from graphtool.backend.errors import raise_paddle_errors_as
 from graphtool.backend.facts import known_operators
 from graphtool.backend.interrupts import heed_interrupt
 from graphtool.backend.joining import NewNames
-from graphtool.backend.layer_weights import (
-    changed_since_start,
-    has_pending_startup,
-    missing_tensors,
-    weights_layer,
-)
-from graphtool.backend.live import LiveProgram, graph_before_merges, live_program, program_of
+from graphtool.backend.layer_weights import missing_tensors, weights_layer
+from graphtool.backend.live import LiveProgram, graph_before_merges, live_program
 from graphtool.backend.paddle import Paddle, load_paddle, static_mode
 from graphtool.backend.registry import merge_records, set_merge_records
 from graphtool.backend.tensors import assign_tensors
-from graphtool.both import Both
 from graphtool.checks import MergePlan, ParametersWhen, run_rules
 from graphtool.diagnostics import MergeError, Report, Severity, warn
-from graphtool.garbage import collection_paused
-from graphtool.graph import Graph, ProgramKind
-from graphtool.merging._provenance import Provenance, from_file, from_scope, unavailable
-from graphtool.merging._scope import Scopes, transfer_weights
-from graphtool.merging._teacher import Teacher, open_teacher, program_kind
+from graphtool.graph import ProgramKind, collection_paused
+from graphtool.merging._teacher import (
+    Provenance,
+    Scopes,
+    Teacher,
+    open_teacher,
+    program_kind,
+    transfer_weights,
+)
+from graphtool.merging.checking import (
+    MergeOptions,
+    TeacherWeights,
+    check_sources,
+    operator_types,
+    plan_merge,
+)
 from graphtool.merging.merged import Merged, inherited_merges, merged_of, register
-from graphtool.merging.planning import MergeOptions, TeacherWeights, check_sources, plan_merge
 from graphtool.merging.verify import Comparison, Verification
 from graphtool.sources import read
 from graphtool.sources.layers import Network
@@ -117,7 +121,7 @@ def merge(
                 TeacherWeights(
                     scope=teacher.scope, file=teacher.file, in_source=teacher.has_own_weights
                 ),
-                known=(_operator_types(teacher.live.graph), _operator_types(student.graph)),
+                known=(operator_types(teacher.live.graph), operator_types(student.graph)),
                 merges=merge_records(student.program),
             )
         return _checked_merge(inputs, plan, share=share)
@@ -138,20 +142,12 @@ def _open_networks(
 ) -> _MergeInputs:
     kind = program_kind(student)
     scope = load_paddle().static.global_scope() if options.scope is None else options.scope
-    one_program = program_of(teacher) is program_of(student)
     student_live = live_program(student)
-    options = replace(
-        options,
-        scope=scope,
-        one_program=one_program,
-        layer=weights_layer(student),
-        startup_pending=has_pending_startup(student),
-        changed=Both(changed_since_start(teacher), changed_since_start(student)),
-    )
+    options = replace(options, scope=scope).with_networks(teacher, student)
     if isinstance(teacher, str | PathLike) or program_kind(teacher) is not kind:
         _check_before_opening(teacher, student_live, options)
     opened = open_teacher(teacher, teacher_scope, scope, kind)
-    if one_program:
+    if options.one_program:
         # Paddle hangs if a Program is copied into its own Block.
         with static_mode(opened.live.kind):
             clone = LiveProgram.of(opened.live.program.clone())
@@ -178,7 +174,7 @@ def _check_before_opening(teacher: Paddle, student: LiveProgram, options: MergeO
         if isinstance(teacher, str | PathLike)
         else graph_before_merges(teacher)
     )
-    known = known_operators(graph.kind), _operator_types(student.graph)
+    known = known_operators(graph.kind), operator_types(student.graph)
     plan = plan_merge(graph, student.graph, options, TeacherWeights(in_source=True), known=known)
     errors = run_rules(plan).errors
     if any(found.code in _CODES_BEFORE_OPENING for found in errors):
@@ -250,13 +246,8 @@ def _merge(
 
 def _provenance(plan: MergePlan, teacher: Teacher) -> Provenance:
     if plan.parameters is ParametersWhen.LATER:
-        return unavailable("they are still to be loaded")
+        return Provenance.unavailable("they are still to be loaded")
     names = {new: old for old, new in plan.weights}
     if teacher.has_own_weights:
-        return from_file(teacher.load, names)
-    return from_scope(teacher.scope, names)
-
-
-def _operator_types(graph: Graph) -> frozenset[str]:
-    # The installed Paddle knows every operator of a live Program.
-    return frozenset([operator.type for operator in graph.operators.values()])
+        return Provenance.of_file(teacher.load, names)
+    return Provenance.of_scope(teacher.scope, names)

@@ -3,13 +3,12 @@
 A PIR Program is cut into pieces that run one after the other: what a later piece reads is fetched
 and fed to it, and random generators keep their state in between. This is also faster than a single
 run, because the time that Paddle's interpreter takes to build grows with the square of the number
-of operations (3.3.1: 0.3 s for 1,000, 38 s for 8,000). A legacy Program runs as a whole, from the
-start, for each group of Values.
+of operations (3.3.1: 0.3 s for 1,000, 38 s for 8,000). A legacy Program runs as a whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -24,29 +23,33 @@ from graphtool.backend.tensors import copy_tensor, private_scope, share_tensors,
 from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic, MergeError
 from graphtool.dtypes import BY_NAME
-from graphtool.graph import UNKNOWN_DIM, Graph, ProgramKind, Value
-from graphtool.merging._comparison import array_of
+from graphtool.graph import UNKNOWN_DIM, Graph, ProgramKind
 from graphtool.ops import PIR_FEEDS, written_operand
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["compute_values"]
+__all__ = ["array_of", "compute_values"]
 
 _Array: TypeAlias = "np.ndarray[Any, Any]"
 _Failure: TypeAlias = Callable[[str], Diagnostic]
 
 _SEED = 20260
-# How many bytes to fetch at once, by the shapes in the Graph. Running a whole Program costs more
-# than running a piece of one.
+# How many bytes to fetch at once, by the shapes in the Graph.
 _BYTES_OF_A_PIECE = 1 << 25
-_BYTES_OF_A_RUN = 1 << 28
 _OPERATIONS_OF_A_PIECE = 256
 _UNKNOWN_SIZE = 4
 # Operations without operands that give the same result in every piece.
 _REPLICATED_OPS = frozenset(
     {"builtin.constant", "builtin.parameter", "pd_op.full", "pd_op.full_int_array", *PIR_FEEDS}
 )
+
+
+def array_of(tensor: Paddle) -> _Array:
+    """Copy a tensor, or anything else that NumPy accepts, to an array."""
+    import numpy as np
+
+    return np.array(tensor)
 
 
 def compute_values(
@@ -64,8 +67,16 @@ def compute_values(
     Raises MergeError: if Paddle fails, with the Diagnostic that `failure` makes of the reason.
     """
     heed_interrupt()
-    run = _run_whole if live.kind is ProgramKind.LEGACY else _run_pieces
-    yield from run(live, feed, weights, _byte_sizes(live.graph, feed, names), failure)
+    variables = {name: copy_tensor(weights[name]) for name in persistable_names(live.graph)}
+    for generator in generators():
+        generator.manual_seed(_SEED)
+    if live.kind is ProgramKind.PIR:
+        yield from _run_pieces(live, feed, variables, _byte_sizes(live.graph, feed, names), failure)
+        return
+    with private_scope() as scope:
+        share_tensors(variables, scope)
+        tensors = _run(live.program, feed, list(map(live.value, names)), scope, failure)
+        yield dict(zip(names, map(array_of, tensors), strict=True))
 
 
 def _byte_sizes(graph: Graph, feed: Mapping[str, Paddle], names: Sequence[str]) -> dict[str, int]:
@@ -73,70 +84,31 @@ def _byte_sizes(graph: Graph, feed: Mapping[str, Paddle], names: Sequence[str]) 
 
     For an unknown dim it takes the batch size on the first axis, the largest other fed dim else.
     """
-    shapes = list(map(_fed_shape, feed.values()))
+    shapes = [tuple(fed.shape() if hasattr(fed, "lod") else fed.shape) for fed in feed.values()]
     batch = max([shape[0] for shape in shapes if shape], default=1)
     side = max([dim for shape in shapes for dim in shape[1:]], default=1)
-    return {name: _byte_size(graph.values[name], batch, side) for name in names}
-
-
-def _fed_shape(fed: Paddle) -> tuple[int, ...]:
-    """Return the shape of an array, or of a Paddle tensor."""
-    shape: Iterable[int] = fed.shape() if hasattr(fed, "lod") else fed.shape
-    return tuple(shape)
-
-
-def _byte_size(value: Value, batch: int, side: int) -> int:
-    dims = [
-        dim if dim != UNKNOWN_DIM else side if axis else batch
-        for axis, dim in enumerate(value.shape or ())
-    ]
-    dtype = BY_NAME.get(value.dtype or "")
-    return prod(dims) * (_UNKNOWN_SIZE if dtype is None else dtype.size)
-
-
-def _run_whole(
-    live: LiveProgram,
-    feed: Mapping[str, Paddle],
-    weights: Mapping[str, Paddle],
-    sizes: Mapping[str, int],
-    failure: _Failure,
-) -> Iterator[dict[str, _Array]]:
-    """Run a whole legacy Program for each group of Values."""
-    for group in _groups(sizes):
-        with private_scope() as scope:
-            share_tensors(_copies(live, weights), scope)
-            _seed()
-            fetches = [live.value(name) for name in group]
-            tensors = _run(live.program, feed, fetches, scope, failure)
-            arrays = dict(zip(group, map(array_of, tensors), strict=True))
-        yield arrays
-
-
-def _groups(sizes: Mapping[str, int]) -> Iterator[list[str]]:
-    """Split names, in order, into groups that are small enough to fetch at once."""
-    group: list[str] = []
-    total = 0
-    for name, size in sizes.items():
-        if group and total + size > _BYTES_OF_A_RUN:
-            yield group
-            group, total = [], 0
-        group.append(name)
-        total += size
-    yield group
+    sizes: dict[str, int] = {}
+    for name in names:
+        value = graph.values[name]
+        dims = [
+            dim if dim != UNKNOWN_DIM else side if axis else batch
+            for axis, dim in enumerate(value.shape or ())
+        ]
+        dtype = BY_NAME.get(value.dtype or "")
+        sizes[name] = prod(dims) * (_UNKNOWN_SIZE if dtype is None else dtype.size)
+    return sizes
 
 
 def _run_pieces(
     live: LiveProgram,
     feed: Mapping[str, Paddle],
-    weights: Mapping[str, Paddle],
+    variables: Mapping[str, Paddle],
     sizes: Mapping[str, int],
     failure: _Failure,
 ) -> Iterator[dict[str, _Array]]:
     """Run a PIR Program piece by piece, holding tensors until the last piece that reads them."""
     partition = _Partition(live)
     held: dict[str, Paddle] = {}
-    variables = _copies(live, weights)
-    _seed()
     states = [generator.get_state() for generator in generators()]
     for start, stop in partition.pieces(sizes):
         live_out = partition.live_out(stop)
@@ -285,16 +257,6 @@ class _Partition:
     def _value(self, ops: Sequence[Paddle], name: str) -> Paddle:
         index, position = self._definitions[name]
         return ops[index].result(position)
-
-
-def _copies(live: LiveProgram, weights: Mapping[str, Paddle]) -> dict[str, Paddle]:
-    """Copy the Variables that a Program keeps from run to run."""
-    return {name: copy_tensor(weights[name]) for name in persistable_names(live.graph)}
-
-
-def _seed() -> None:
-    for generator in generators():
-        generator.manual_seed(_SEED)
 
 
 def _run(

@@ -1,44 +1,237 @@
-"""Check a merge beforehand: report all problems at once and change nothing."""
+"""Plan a merge from the arguments of a call and all known facts, and check it: nothing changes."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TypeGuard
 
-from graphtool.backend.facts import known_operators
+from graphtool.arguments import bad_argument
+from graphtool.backend.devices import as_place, device_facts
+from graphtool.backend.facts import is_pir_default, known_operators, same_variables, scope_facts
 from graphtool.backend.layer_weights import (
     changed_since_start,
+    differing_tensors,
     has_pending_startup,
     weights_layer,
     weights_layer_unless_in,
 )
-from graphtool.backend.live import program_of
+from graphtool.backend.live import is_live, program_of
 from graphtool.backend.paddle import Paddle
 from graphtool.backend.registry import merge_records, student_scope_of
-from graphtool.both import Both
+from graphtool.backend.tensors import initialised_tensors
+from graphtool.both import NO_NAMES, Both
 from graphtool.checks.plan import (
+    MergePlan,
     ParametersWhen,
     are_saved_shapes,
+    check_arguments,
     persistable_names,
+    plan_without_facts,
     saved_names,
 )
 from graphtool.checks.rules import run_rules
-from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, Report
+from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, Report, UsageError
+from graphtool.facts import ScopeFacts
 from graphtool.graph import Graph, ProgramKind
-from graphtool.merging.planning import MergeOptions, TeacherWeights, check_sources, plan_merge
 from graphtool.paths import path_exists, resolve_model_prefix
-from graphtool.readers import weight_problems
-from graphtool.readers.parameter_files import find_parameters
+from graphtool.readers.files import find_parameters
+from graphtool.readers.problems import no_parameters_beside, wrong_tensor_count
 from graphtool.readers.tensor_files import ParameterFileFacts, parameter_file_facts
 from graphtool.readers.weights import SUFFIXES
 from graphtool.sources import Source, read, read_without_teachers
 
-__all__ = ["check_merge"]
+__all__ = [
+    "MergeOptions",
+    "TeacherWeights",
+    "check_merge",
+    "check_sources",
+    "operator_types",
+    "plan_merge",
+]
+
+_LIVE = "a Program or a Network, as graphtool.for_training(path) gives for a saved model"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MergeOptions:
+    """The arguments of a merge; `scope` is the student's, None if it is unknown.
+
+    `teacher_scope` is the one given for the teacher, which may not hold its weights. `one_program`:
+    teacher and student are one Program object. `restored`: the student goes through `for_training`
+    first. `layer` is the Layer that holds the student's weights; `startup_pending`: the startup
+    program that sets them has not run. `changed` are names whose tensors in the Layers of teacher
+    and student changed after their startup programs were read.
+    """
+
+    feed_map: Mapping[str, str]
+    prefix: str
+    parameters: ParametersWhen
+    shared: tuple[str, ...] = ()
+    scope: Paddle | None = None
+    teacher_scope: Paddle | None = None
+    place: Paddle | None = None
+    one_program: bool = False
+    restored: bool = False
+    layer: Paddle | None = None
+    startup_pending: bool = False
+    changed: Both[tuple[str, ...]] = NO_NAMES
+
+    @classmethod
+    def of(
+        cls,
+        feed_map: Mapping[str, str],
+        name_prefix: str,
+        parameters: object,
+        shared: Iterable[str],
+        *,
+        place: Paddle | None,
+        scope: Paddle | None,
+        teacher_scope: Paddle | None,
+    ) -> MergeOptions:
+        """Check and collect the arguments of a call.
+
+        Raises UsageError: GT248.
+        """
+        check_arguments(feed_map, name_prefix, shared, scope=scope, teacher_scope=teacher_scope)
+        # Only strings are compared: PIR Values crash once their Program is gone.
+        known = {when.value for when in ParametersWhen}
+        if not isinstance(parameters, str) or parameters not in known:
+            example = 'merge(..., parameters="later")'
+            raise UsageError(bad_argument("parameters", parameters, "`now` or `later`", example))
+        wanted = 'a Place, or what Paddle calls it: "cpu"'
+        if not (place is None or isinstance(place, str) or type(place).__name__.endswith("Place")):
+            raise UsageError(bad_argument("place", place, wanted))
+        try:
+            place = None if place is None else as_place(place)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise UsageError(bad_argument("place", place, f"a Place: {error}")) from None
+        return cls(
+            feed_map=feed_map,
+            prefix=name_prefix,
+            parameters=ParametersWhen(parameters),
+            shared=tuple(shared),
+            scope=scope,
+            teacher_scope=teacher_scope,
+            place=place,
+        )
+
+    def with_networks(self, teacher: Paddle, student: Paddle) -> MergeOptions:
+        """Add the facts about the Programs and Layers of both networks."""
+        return replace(
+            self,
+            # A path that is given twice is read into two Programs.
+            one_program=is_live(teacher) and program_of(teacher) is program_of(student),
+            layer=weights_layer(student),
+            startup_pending=has_pending_startup(student),
+            changed=Both(changed_since_start(teacher), changed_since_start(student)),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TeacherWeights:
+    """Where the teacher's weights are: in a Scope, None if it is unknown, or along with it.
+
+    `file` is the content of its parameter file; if `in_source`, the weights are in no Scope yet.
+    """
+
+    scope: Paddle | None = None
+    file: ParameterFileFacts | None = None
+    in_source: bool = False
+
+
+def plan_merge(
+    teacher: Graph,
+    student: Graph,
+    request: MergeOptions,
+    weights: TeacherWeights,
+    *,
+    known: tuple[frozenset[str] | None, frozenset[str] | None] = (None, None),
+    merges: tuple[Paddle, ...] = (),
+) -> MergePlan:
+    """Return the plan of a merge with all facts about it; nothing is changed.
+
+    `known` holds the operator types that Paddle knows, for the teacher and for the student;
+    `merges` are earlier merges into the student.
+    """
+    plan = plan_without_facts(
+        teacher,
+        student,
+        request.feed_map,
+        prefix=request.prefix,
+        shared=request.shared,
+        translated=request.restored and student.kind is ProgramKind.LEGACY and is_pir_default(),
+    )
+    teacher_scope = None if weights.in_source else weights.scope
+    same_names: frozenset[str] = frozenset()
+    if request.scope is not None and teacher_scope is not None:
+        same_names = same_variables(teacher_scope, request.scope, plan.teacher_persistables)
+    unlike_layer: tuple[str, ...] | None = ()
+    # An earlier merge set the Layer's weights, which may have been trained since.
+    if request.layer is not None and all(one.scopes.student is not request.scope for one in merges):
+        unlike_layer = None
+        if request.scope is not None:
+            unlike_layer = differing_tensors(request.layer, request.scope)
+    ignored: tuple[str, ...] = ()
+    given = request.teacher_scope
+    if weights.in_source and given is not None and given is not request.scope:
+        ignored = tuple(initialised_tensors(given, plan.teacher_persistables))
+    types = {found.type for found in teacher.operators.values()}
+    place = request.place
+    return replace(
+        plan,
+        parameters=request.parameters,
+        one_program=request.one_program,
+        prefixes=tuple(earlier.prefix for earlier in merges),
+        operators=known[0],
+        student_operators=known[1],
+        device=None if place is None else device_facts(teacher.kind, types, place),
+        parameter_file=weights.file,
+        brings_weights=weights.in_source,
+        restored=request.restored,
+        startup_pending=request.startup_pending,
+        changed=request.changed,
+        unlike_layer=unlike_layer,
+        ignored_scope_names=ignored,
+        same_variables=same_names,
+        teacher_scope=_scope_facts(teacher_scope, plan.teacher_persistables),
+        student_scope=_scope_facts(
+            request.scope, [*plan.student_persistables, *(new for _, new in plan.renames)]
+        ),
+    )
+
+
+def _scope_facts(scope: Paddle | None, names: Iterable[str]) -> ScopeFacts | None:
+    return None if scope is None else scope_facts(scope, names)
+
+
+def operator_types(graph: Graph) -> frozenset[str]:
+    """Return the types of a network's operators: the installed Paddle knows those of a live one."""
+    return frozenset(operator.type for operator in graph.operators.values())
+
+
+def check_sources(
+    teacher: object,
+    student: object,
+    *,
+    teachers: tuple[type, ...],
+    students: tuple[type, ...] = (),
+) -> None:
+    """Refuse networks that are neither live nor of the other types that a call accepts.
+
+    Raises UsageError: GT248, for both at once.
+    """
+    networks = (("teacher_program", teacher, teachers), ("student_program", student, students))
+    found = [
+        bad_argument(name, given, "a Program, a Network or a path" if types else _LIVE)
+        for name, given, types in networks
+        if not (is_live(given) or isinstance(given, types))
+    ]
+    if found:
+        raise UsageError(*found)
 
 
 def check_merge(
@@ -79,29 +272,8 @@ def check_merge(
         place=place,
         scope=scope,
         teacher_scope=teacher_scope,
-    )
-    request = replace(
-        request,
-        one_program=_is_one_program(teacher_program, student_program),
-        restored=restored,
-        layer=weights_layer(student_program),
-        startup_pending=has_pending_startup(student_program),
-        changed=Both(changed_since_start(teacher_program), changed_since_start(student_program)),
-    )
-    find_weights = (
-        _weights_of_built_teacher
-        if built
-        else partial(_find_weights, student_scope=scope, teacher_scope=teacher_scope)
-    )
-    return _report(teacher_program, student_program, request, find_weights)
-
-
-def _report(
-    teacher_program: Source,
-    student_program: Source,
-    request: MergeOptions,
-    find_weights: Callable[[Source, Graph, list[Diagnostic]], TeacherWeights],
-) -> Report:
+    ).with_networks(teacher_program, student_program)
+    request = replace(request, restored=restored)
     found: list[Diagnostic] = []
     teacher, student = (
         _read(teacher_program, found, read_without_teachers),
@@ -110,13 +282,16 @@ def _report(
     if teacher is None or student is None:
         return Report.of(found)
     is_now = request.parameters is ParametersWhen.NOW
-    if is_now and request.restored and _is_saved_model(student_program):
-        found += _check_student_file(student)
+    if is_now and restored and _is_saved_model(student_program):
+        _check_student_file(student, found)
+    weights = TeacherWeights(in_source=True)
+    if not built:
+        weights = _find_weights(teacher_program, teacher, request, found)
     plan = plan_merge(
         teacher,
         student,
         request,
-        find_weights(teacher_program, teacher, found),
+        weights,
         known=(
             _known_operators(teacher_program, teacher),
             _known_operators(student_program, student),
@@ -126,29 +301,20 @@ def _report(
     return Report.of([*found, *run_rules(plan)], about=(teacher, student))
 
 
-def _weights_of_built_teacher(*_: object) -> TeacherWeights:
-    return TeacherWeights(in_source=True)
-
-
-def _check_student_file(student: Graph) -> Iterator[Diagnostic]:
-    """Yield the problems of a saved student's parameter file, which merging loads."""
+def _check_student_file(student: Graph, found: list[Diagnostic]) -> None:
+    """Find the problems of a saved student's parameter file, which merging loads."""
     names = saved_names(student)
     path = find_parameters(student.source, names, endings=SUFFIXES)
     if path is None:
         if names:
-            yield weight_problems.no_parameters_beside(student.source)
+            found.append(no_parameters_beside(student.source))
         return
-    if path.is_dir() or path.suffix == ".pdparams":
+    facts = None if path.suffix == ".pdparams" else _parameter_file(path, found)
+    if facts is None:
         return
-    try:
-        tensors = parameter_file_facts(path).tensors
-    except ReadError as error:
-        yield from error.report
-        return
-    if not are_saved_shapes(student, [shape for shape, _ in tensors]):
-        yield weight_problems.wrong_tensor_count(
-            str(path), len(tensors), len(names), student.source
-        )
+    if not are_saved_shapes(student, [shape for shape, _ in facts.tensors]):
+        count = len(facts.tensors)
+        found.append(wrong_tensor_count(str(path), count, len(names), student.source))
 
 
 class _EmptyScope:
@@ -159,21 +325,17 @@ class _EmptyScope:
 
 
 def _find_weights(
-    teacher: Source,
-    graph: Graph,
-    found: list[Diagnostic],
-    *,
-    student_scope: Paddle | None,
-    teacher_scope: Paddle | None,
+    teacher: Source, graph: Graph, request: MergeOptions, found: list[Diagnostic]
 ) -> TeacherWeights:
     """Find a teacher's weights, in a given Scope or along with the network."""
+    teacher_scope = request.teacher_scope
     registered_scope = student_scope_of(program_of(teacher))
     if registered_scope is not None:
         return TeacherWeights(scope=registered_scope if teacher_scope is None else teacher_scope)
     if weights_layer_unless_in(teacher, persistable_names(graph), teacher_scope) is not None:
         return TeacherWeights(in_source=True)
     if not _is_saved_model(teacher):
-        return TeacherWeights(scope=student_scope if teacher_scope is None else teacher_scope)
+        return TeacherWeights(scope=request.scope if teacher_scope is None else teacher_scope)
     path = find_parameters(graph.source, persistable_names(graph))
     if path is None:
         # Equal names in the student's Scope are a coincidence.
@@ -189,13 +351,6 @@ def _read(
     except GraphtoolError as error:
         found += error.report
         return None
-
-
-def _is_one_program(teacher: Source, student: Source) -> bool:
-    """Return whether both are one live Program; a path given twice is read into two Programs."""
-    if isinstance(teacher, str | PathLike | Graph):
-        return False
-    return program_of(teacher) is program_of(student)
 
 
 def _is_saved_model(source: Source) -> TypeGuard[str | PathLike[str]]:
@@ -220,5 +375,5 @@ def _known_operators(source: Source, graph: Graph) -> frozenset[str] | None:
     Program.
     """
     if not isinstance(source, Graph | str | PathLike) and graph.kind is ProgramKind.PIR:
-        return frozenset(operator.type for operator in graph.operators.values())
+        return operator_types(graph)
     return known_operators(graph.kind) if "paddle" in sys.modules else None

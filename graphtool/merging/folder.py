@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
+from graphtool.arguments import bad_argument
 from graphtool.backend.counters import advance_counters, counted_names
 from graphtool.backend.joining import BlockSnapshot, ValueMap
 from graphtool.backend.layer_weights import Initialisation
@@ -18,10 +22,11 @@ from graphtool.backend.paddle import Paddle, load_paddle, program_lock, static_m
 from graphtool.backend.parameter_attributes import set_attributes, unsaved_attributes
 from graphtool.backend.problems import value_gone
 from graphtool.backend.tensors import copy_from_scope, initialised_tensors, set_tensors
-from graphtool.checks import MergePlan, persistable_names, plan_without_facts
+from graphtool.checks import persistable_names, plan_without_facts
 from graphtool.checks.networks import already_minimized
 from graphtool.checks.parameters import uninitialised_parameters
 from graphtool.diagnostics import (
+    Call,
     Diagnostic,
     GraphtoolError,
     ReadError,
@@ -35,50 +40,57 @@ from graphtool.diagnostics import (
 from graphtool.files import (
     atomic_replace,
     exists_already,
+    is_temporary,
     os_errors_reported,
     resolve_links,
     unwritable_output,
 )
 from graphtool.graph import Graph, Origin, ProgramKind, Value, fits_shape
 from graphtool.matching import Pair, PairSet
-from graphtool.matching.recipe import is_configuration, read_recipe, recipe_text
-from graphtool.merging._digests import missing_pairs_warnings, verified_tensors, with_digest
-from graphtool.merging._manifest import (
+from graphtool.matching.recipe import recipe_text
+from graphtool.merging._teacher import Provenance, Scopes
+from graphtool.merging.manifest import (
     MANIFEST_FILE,
     ORIGINALS_FOLDER,
     PAIRS_FILE,
     PARAMETERS_FILE,
+    PROGRAM_FILES,
     Manifest,
     SavedNetwork,
-    SavedTeacher,
     check_manifest,
     file_in,
-    incomplete_folder,
     manifest_of,
+    missing_pairs_warnings,
+    no_program,
     original_file,
-    possible_entries,
-    program_file,
     read_manifest,
+    verified_tensors,
     with_annotation,
+    with_digest,
     written_files,
 )
-from graphtool.merging._provenance import Provenance, from_file
-from graphtool.merging._scope import Scopes
-from graphtool.merging._whole import check_not_truncated
 from graphtool.merging.merged import Merged, register
 from graphtool.ops import is_training
 from graphtool.paths import numbered_path
 from graphtool.readers import problems as reading
-from graphtool.readers.tensor_files import Tensor, write_tensors
+from graphtool.readers.tensor_files import Tensor, parameter_file_facts, write_tensors
 from graphtool.sources import read
 from graphtool.sources.layers import Network
-from graphtool.staging import is_stage, tidy
-from graphtool.text import shell_option
+from graphtool.text import printable
+from graphtool.toolkits import is_configuration, read_recipe
 
-__all__ = ["check_target", "load_merged", "save_merged"]
-
+__all__ = [
+    "check_not_truncated",
+    "check_target",
+    "load_merged",
+    "other_release",
+    "save_merged",
+]
 
 _LISTED = 5
+_SAVE, _LOAD = 'gt.save_merged(merged, "merged")', 'gt.load_merged("merged")'
+# Those of the originals apart.
+_POSSIBLE_FILES = (MANIFEST_FILE, PAIRS_FILE, PARAMETERS_FILE, *PROGRAM_FILES.values())
 
 
 @program_lock()
@@ -99,19 +111,21 @@ def save_merged(
 
     Raises GraphtoolError: GT601, GT231 if the Program has gradient or optimizer operators, GT235
     for uninitialised parameters. Raises ReadError: GT031 if a Value of the student's was removed
-    from the Program, so that its name would load as another. Raises UsageError: GT604 for a folder
-    that is not empty, or where files of something else would be replaced. Raises
-    PairError for bad pairs.
+    from the Program, so that its name would load as another. Raises UsageError: GT248 for what is
+    not a Merged or a path, GT604 for a folder that is not empty, or where files of something else
+    would be replaced. Raises PairError for bad pairs.
     """
+    if not isinstance(cast("object", merged), Merged):
+        raise UsageError(bad_argument("merged", merged, "what `merge` returns", _SAVE))
+    _check_path(path, _SAVE)
     folder = resolve_links(path)
     check_target(folder, force=force)
     current = LiveProgram.of(merged.program)
-    graph = current.graph
-    _check_program(graph, merged)
-    _check_student_values(current, merged)
+    _check_program(current, merged)
     recipe = _recipe(merged, pairs)
-    with atomic_replace(folder, [folder / name for name in possible_entries()]) as temporary:
-        _write(temporary, merged, graph, recipe)
+    names = {*_POSSIBLE_FILES, *_earlier_files(folder)}
+    with atomic_replace(folder, folder, names) as temporary:
+        _write(temporary, merged, current.graph, recipe)
         # Another process may have written to the folder meanwhile.
         check_target(folder, force=force)
 
@@ -130,8 +144,9 @@ def load_merged(path: str | PathLike[str], *, scope: Paddle | None = None) -> Me
 
     Raises ReadError: GT001, GT010, GT240, GT613 for a folder without a merged program or with a
     damaged one, or one that a newer graphtool wrote, GT618 if any file but the pairs has
-    changed since it was saved.
+    changed since it was saved. Raises UsageError: GT248 for what is not a path.
     """
+    _check_path(path, _LOAD)
     folder = Path(fspath(path))
     try:
         manifest = read_manifest(folder)
@@ -140,6 +155,11 @@ def load_merged(path: str | PathLike[str], *, scope: Paddle | None = None) -> Me
     except OSError as error:
         reason = error.strerror or str(error)
         raise ReadError(reading.unreadable(error.filename or str(folder), reason)) from None
+
+
+def _check_path(path: object, call: str) -> None:
+    if not isinstance(path, str | PathLike):
+        raise UsageError(bad_argument("path", path, "the path of a folder", call))
 
 
 @rule("GT615", replaces=("GT628",))
@@ -180,35 +200,35 @@ def check_target(path: str | PathLike[str], *, force: bool) -> None:
         if folder.exists():
             if not folder.is_dir():
                 raise GraphtoolError(unwritable_output(str(folder), "it is a file"))
-            tidy(folder)
-            names = sorted(entry.name for entry in folder.iterdir() if not is_stage(entry.name))
-    # Checked first: `force` does not replace these either.
-    foreign = _foreign_files(folder)
-    if foreign:
-        message = f"`{folder}` holds files that this graphtool has not written: "
-        fix = shell_option("-o", numbered_path(str(folder)))
-        raise UsageError(exists_already(message + listed(foreign, _LISTED), fix))
-    if names and not force:
-        message = f"`{folder}` is not empty: it holds {listed(names, _LISTED)}"
-        fix = f"--force, or {shell_option('-o', numbered_path(str(folder)))}"
-        raise UsageError(exists_already(message, fix))
-
-
-def _foreign_files(folder: Path) -> list[str]:
-    """List files under names of a merged program's files that were not written as such."""
-    written: frozenset[str] = frozenset()
-    with suppress(ReadError, OSError):
-        written = frozenset(written_files(read_manifest(folder)))
-    found = [name for name in possible_entries() if (folder / name).exists()]
+            names = sorted(file.name for file in folder.iterdir() if not is_temporary(file.name))
+    found = [name for name in (*_POSSIBLE_FILES, ORIGINALS_FOLDER) if (folder / name).exists()]
     originals = folder / ORIGINALS_FOLDER
     if originals.is_dir() and not originals.is_symlink():
         found.remove(ORIGINALS_FOLDER)
         found += [f"{ORIGINALS_FOLDER}/{entry.name}" for entry in originals.iterdir()]
-    return sorted(name for name in found if name not in written)
+    foreign = sorted(set(found) - _earlier_files(folder))
+    # Checked first: `force` does not replace these either.
+    if foreign:
+        message = f"`{folder}` holds files that belong to no merged program: "
+        fix = Call(None, path=numbered_path(str(folder)))
+        raise UsageError(exists_already(message + listed(foreign, _LISTED), fix))
+    if names and not force:
+        message = f"`{folder}` is not empty: it holds {listed(names, _LISTED)}"
+        other = printable(numbered_path(str(folder)))
+        fix = Call(None, f"  # or another folder: {other}", force=True)
+        raise UsageError(exists_already(message, fix))
 
 
-def _check_program(graph: Graph, merged: Merged) -> None:
-    """Refuse a Program that trains already, or has uninitialised parameters."""
+def _earlier_files(folder: Path) -> frozenset[str]:
+    """Return the files of the merged program that a folder holds, if it holds one."""
+    with suppress(ReadError, OSError):
+        return written_files(read_manifest(folder))
+    return frozenset()
+
+
+def _check_program(current: LiveProgram, merged: Merged) -> None:
+    """Refuse a Program that trains, lacks weights, or has lost or renamed Values of the student."""
+    graph = current.graph
     for operator in graph.operators.values():
         if is_training(operator):
             raise GraphtoolError(
@@ -229,14 +249,10 @@ def _check_program(graph: Graph, merged: Merged) -> None:
                 help="executor.run(startup), merged.load_teacher(...)",
             )
         )
-
-
-def _check_student_values(current: LiveProgram, merged: Merged) -> None:
-    """Refuse a Program where a name of the student's is unknown or means another Value."""
     for before in (earlier.before for earlier in merged.teachers):
         for name in before.graph.values:
             # Under PIR, removing operators renumbers names.
-            if name not in current.graph.values or current.keys.get(name) != before.keys.get(name):
+            if name not in graph.values or current.keys.get(name) != before.keys.get(name):
                 raise ReadError(value_gone(before.graph.source, name))
 
 
@@ -261,11 +277,14 @@ def _recipe(merged: Merged, pairs: PairSet | str | PathLike[str] | None) -> str 
 
 def _write(folder: Path, merged: Merged, graph: Graph, recipe: str | None) -> None:
     kind = graph.kind
-    (folder / ORIGINALS_FOLDER).mkdir()
-    _save_program(merged.program, folder / program_file(kind))
+    programs = {PROGRAM_FILES[kind]: merged.program}
     for number, merge in enumerate(merged.teachers):
         for role, program in zip(("teacher", "student"), merge.originals, strict=True):
-            _save_program(program, folder / original_file(role, number, kind))
+            programs[original_file(role, number, kind)] = program
+    (folder / ORIGINALS_FOLDER).mkdir()
+    for file, program in programs.items():
+        save_program(program, folder / file)
+        check_not_truncated(folder / file)
     names = _saved_order(graph)
     write_tensors(folder / PARAMETERS_FILE, copy_from_scope(merged.scopes.student, names))
     if recipe is not None:
@@ -275,19 +294,29 @@ def _write(folder: Path, merged: Merged, graph: Graph, recipe: str | None) -> No
     (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
 
 
-def _save_program(program: Paddle, path: Path) -> None:
-    save_program(program, path)
-    check_not_truncated(path)
+def check_not_truncated(file: Path) -> None:
+    """Check that a PIR program or parameter file is whole: Paddle does not report a full disk.
+
+    Raises OSError.
+    """
+    try:
+        if file.suffix == ".json":
+            json.loads(file.read_bytes())
+        elif file.suffix == ".pdiparams":
+            parameter_file_facts(file)
+    except (ValueError, ReadError):
+        raise OSError(errno.EIO, "Paddle wrote a part of it: the disk may be full") from None
 
 
 def _load(folder: Path, manifest: Manifest, scope: Paddle | None) -> Merged:
     if not manifest.teachers:
-        raise ReadError(incomplete_folder(str(folder), "its manifest names no teacher"))
+        raise no_program(folder, "its manifest names no teacher")
     tensors = verified_tensors(folder, manifest)
-    live = _open_program(folder, program_file(manifest.kind), manifest.kind)
+    live = _open_program(folder, PROGRAM_FILES[manifest.kind], manifest.kind)
     student_scope = load_paddle().static.global_scope() if scope is None else scope
+    report = Report.of(_diagnostics(folder, manifest))
     merges = [
-        _loaded_merge(folder, manifest, number, live, student_scope)
+        _loaded_merge(folder, manifest, number, live, student_scope, report)
         for number in range(len(manifest.teachers))
     ]
     set_tensors(_parameters(folder, manifest, live.graph, tensors), student_scope)
@@ -306,7 +335,7 @@ def _load(folder: Path, manifest: Manifest, scope: Paddle | None) -> Merged:
     return [register(merged) for merged in merges][-1]
 
 
-def _open_program(folder: Path, file: Path, kind: ProgramKind) -> LiveProgram:
+def _open_program(folder: Path, file: str, kind: ProgramKind) -> LiveProgram:
     path = file_in(folder, file)
     # Read as plain data first, which gives a Diagnostic where Paddle would abort the process.
     graph = read(path)
@@ -314,79 +343,67 @@ def _open_program(folder: Path, file: Path, kind: ProgramKind) -> LiveProgram:
 
 
 def _loaded_merge(
-    folder: Path, manifest: Manifest, number: int, live: LiveProgram, scope: Paddle
+    folder: Path,
+    manifest: Manifest,
+    number: int,
+    live: LiveProgram,
+    scope: Paddle,
+    report: Report,
 ) -> Merged:
     """Return one of the merges that a manifest records."""
     record = manifest.teachers[number]
-    teacher = _open_original(folder, manifest, number, "teacher", record.teacher)
-    student = _open_original(folder, manifest, number, "student", record.student)
+    teacher, student = (
+        _open_original(folder, original_file(role, number, manifest.kind), manifest.kind, network)
+        for role, network in (("teacher", record.teacher), ("student", record.student))
+    )
     check_manifest(folder, record, teacher.graph, student.graph, live.graph)
-    before = replace(live, graph=student.graph)
-    prefixes = tuple(earlier.prefix for earlier in manifest.teachers[:number])
-    plan = _plan(folder, record, teacher.graph, student.graph)
+    plan = plan_without_facts(
+        teacher.graph, student.graph, record.feed_map, prefix=record.prefix, shared=record.shared
+    )
+    if not dict(plan.weights).items() <= record.names.items():
+        reason = f"its manifest's prefix `{record.prefix}` is not that of its names"
+        raise no_program(folder, reason)
+    before, path = replace(live, graph=student.graph), folder.absolute()
+
+    def load_weights(into: Paddle) -> None:
+        now = read_manifest(path)
+        set_tensors(_parameters(path, now, live.graph, verified_tensors(path, now)), into)
+
+    network = None
+    if record.student.keys:
+        network = Network(
+            live=before,
+            initialisation=Initialisation(load_paddle().static.Program(), None),
+            layer=None,
+            feeds=record.student.feeds,
+            fetches=record.student.fetches,
+            parameters=record.student.keys,
+        )
+    losses: list[Pair] = []
+    if record.losses:
+        # A string of several lines is the text of a recipe, not the path of one.
+        recipe = read_recipe(f"\n{record.losses}", teacher=plan.teacher, student=plan.student)
+        losses = list(recipe.pairs)
     return Merged(
-        plan=replace(plan, prefixes=prefixes),
-        report=Report.of(_diagnostics(folder, manifest)),
+        plan=replace(plan, prefixes=tuple(one.prefix for one in manifest.teachers[:number])),
+        report=report,
         scopes=Scopes(teacher=scope, student=scope),
         place=None,
         joined=ValueMap(live=live, names=record.values, extent=BlockSnapshot.of(live.program)),
         originals=(teacher.program, student.program),
-        provenance=_provenance(folder, plan.weights, live.graph),
+        provenance=Provenance.of_file(load_weights, {new: new for _, new in plan.weights}),
         before=before,
         source=teacher,
-        network=_network(before, record.student),
-        losses=_read_losses(record, plan),
+        network=network,
+        losses=losses,
     )
-
-
-def _read_losses(record: SavedTeacher, plan: MergePlan) -> list[Pair]:
-    if not record.losses:
-        return []
-    # A string of several lines is the text of a recipe, not the path of one.
-    recipe = read_recipe(f"\n{record.losses}", teacher=plan.teacher, student=plan.student)
-    return list(recipe.pairs)
-
-
-def _network(before: LiveProgram, student: SavedNetwork) -> Network | None:
-    """Return the student as a Network, None if its Layer's parameter names are not known."""
-    if not student.keys:
-        return None
-    return Network(
-        live=before,
-        initialisation=Initialisation(load_paddle().static.Program(), None),
-        layer=None,
-        feeds=student.feeds,
-        fetches=student.fetches,
-        parameters=student.keys,
-    )
-
-
-def _provenance(folder: Path, weights: Sequence[tuple[str, str]], merged: Graph) -> Provenance:
-    path = folder.absolute()
-
-    def load(scope: Paddle) -> None:
-        manifest = read_manifest(path)
-        tensors = verified_tensors(path, manifest)
-        set_tensors(_parameters(path, manifest, merged, tensors), scope)
-
-    return from_file(load, {new: new for _, new in weights})
-
-
-def _plan(folder: Path, record: SavedTeacher, teacher: Graph, student: Graph) -> MergePlan:
-    plan = plan_without_facts(
-        teacher, student, record.feed_map, prefix=record.prefix, shared=record.shared
-    )
-    if not dict(plan.weights).items() <= record.names.items():
-        reason = f"its manifest's prefix `{record.prefix}` is not that of its names"
-        raise ReadError(incomplete_folder(str(folder), reason))
-    return plan
 
 
 def _open_original(
-    folder: Path, manifest: Manifest, number: int, role: str, network: SavedNetwork
+    folder: Path, file: str, kind: ProgramKind, network: SavedNetwork
 ) -> LiveProgram:
     """Open a network as it was before a merge, with everything that its file does not keep."""
-    live = _open_program(folder, original_file(role, number, manifest.kind), manifest.kind)
+    live = _open_program(folder, file, kind)
     graph = replace(
         live.graph,
         source=network.source,
@@ -418,10 +435,10 @@ def _parameters(
     names = _saved_order(graph)
     if list(manifest.parameters) != names or not manifest.attributes.keys() <= set(names):
         reason = "its manifest lists other parameters than its program has"
-        raise ReadError(incomplete_folder(str(folder), reason))
+        raise no_program(folder, reason)
     rows = [(graph.values[name], tensor) for name, tensor in zip(names, tensors, strict=True)]
     if not all(fits_shape(x, tensor.shape) and x.dtype == tensor.dtype for x, tensor in rows):
-        raise ReadError(incomplete_folder(str(folder), f"`{PARAMETERS_FILE}` doesn't fit it"))
+        raise no_program(folder, f"`{PARAMETERS_FILE}` doesn't fit it")
     return dict(zip(names, tensors, strict=True))
 
 

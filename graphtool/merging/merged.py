@@ -7,6 +7,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphtool.backend.errors import raise_paddle_errors_as
@@ -22,9 +23,7 @@ from graphtool.diagnostics import MergeError, ReadError, Report
 from graphtool.graph import Graph
 from graphtool.matching import Pair
 from graphtool.merging import verify
-from graphtool.merging._provenance import Provenance, from_source
-from graphtool.merging._scope import Scopes
-from graphtool.merging._weights import find_weights
+from graphtool.merging._teacher import Provenance, Scopes, find_weights
 from graphtool.ops import fetched_value
 from graphtool.selectors import (
     check_selector,
@@ -120,7 +119,12 @@ class Merged:
         try:
             name = self.teacher_name(selector)
         except ReadError as error:
-            raise self._with_student_hint(error, selector) from None
+            hinted = error
+            with suppress(ReadError):
+                owned = find(self.before.graph, selector).name
+                call = f"merged.student({selector!r})"
+                hinted = with_owning_role(error, selector, owned, having="student", help=call)
+            raise hinted from None
         if self.joined.names:
             return self.live.value(self.merged_name(name))
         return self._teacher_live.value(name)
@@ -143,38 +147,19 @@ class Merged:
         except ReadError as error:
             if not is_unknown_name(error):
                 raise
-            added = self._find_added(selector)
-            if added is None:
-                raise self._with_teacher_hint(error, selector) from None
-            return added
-
-    def _with_student_hint(self, error: ReadError, selector: str) -> ReadError:
-        """Add to an error that a name unknown to the teacher is the student's."""
-        with suppress(ReadError):
-            name = find(self.before.graph, selector).name
-            call = f"merged.student({selector!r})"
-            return with_owning_role(error, selector, name, having="student", help=call)
-        return error
-
-    def _with_teacher_hint(self, error: ReadError, selector: str) -> ReadError:
-        """Add to an error that a name unknown to the student is a teacher's."""
-        for merged in (self, *self.teachers):
+            current = LiveProgram.of(self.program)
+            merges = (self, *self.teachers)
             with suppress(ReadError):
-                name = merged.teacher_name(selector)
-                call = f"merged.teacher({selector!r})"
-                return with_owning_role(error, selector, name, having="teacher", help=call)
-        return error
-
-    def _find_added(self, selector: str) -> Paddle | None:
-        """Return a Value that the user has added since the merge, None if there is none."""
-        current = LiveProgram.of(self.program)
-        try:
-            name = find(current.graph, selector).name
-        except ReadError:
-            return None
-        if any(merged.is_from_teacher(current, name) for merged in (self, *self.teachers)):
-            return None
-        return current.value(name)
+                name = find(current.graph, selector).name
+                if not any(merged.is_from_teacher(current, name) for merged in merges):
+                    return current.value(name)
+            hinted = error
+            for merged in reversed(merges):
+                with suppress(ReadError):
+                    name = merged.teacher_name(selector)
+                    call = f"merged.teacher({selector!r})"
+                    hinted = with_owning_role(error, selector, name, having="teacher", help=call)
+            raise hinted from None
 
     def is_from_teacher(self, current: LiveProgram, name: str) -> bool:
         """Return whether a Value of the current Program belongs to this teacher."""
@@ -232,7 +217,16 @@ class Merged:
             copied = frozenset(tensors if found.scope is source else ())
             assign_tensors(tensors, self.scopes.student, place=self.place, copied=copied, undo=undo)
             undo.callback(setattr, self.provenance, "locate", self.provenance.locate)
-            provenance = from_source(source, found, self.plan, self.source, self.scopes.student)
+            if found.scope is source:
+                provenance = Provenance.of_scope(source, found.names)
+            elif isinstance(source, Mapping):
+                provenance = Provenance.unavailable("the mapping that they came from is not kept")
+            else:
+                path, scope = Path(str(source)).absolute(), self.scopes.student
+                provenance = Provenance.of_file(
+                    lambda into: find_weights(path, self.plan, self.source, scope, into),
+                    found.names,
+                )
             self.provenance.locate = provenance.locate
             heed_interrupt()
             undo.pop_all()
@@ -336,25 +330,21 @@ def value_of(selector: str, merges: Iterable[Merged], *others: Callable[[str], P
     raise unknown[0]
 
 
-def inherited_merges(student: LiveProgram) -> tuple[Merged, ...]:
-    """Return the merges into the Program that a student was cloned from, for the clone."""
-    merges: tuple[Merged, ...] = merge_records(student.program)
-    return tuple(
-        _for_clone(merged, student) for merged in merges if merged.program is not student.program
-    )
+def inherited_merges(clone: LiveProgram) -> tuple[Merged, ...]:
+    """Return the merges into the Program that a student was cloned from, for the clone.
 
-
-def _for_clone(merged: Merged, clone: LiveProgram) -> Merged:
-    """Return a merge with a clone's Values: a clone keeps names, but not operation ids."""
-    graph = merged.before.graph
-    keys = {name: key for name, key in clone.keys.items() if name in graph.values}
-    names = {old: new for old, new in merged.values.items() if new in clone.graph.values}
-    return replace(
-        merged,
-        before=replace(clone, graph=graph, keys=keys),
-        joined=ValueMap(names=names, live=clone, extent=BlockSnapshot.of(clone.program)),
-        losses=[*merged.losses],
-    )
+    A clone keeps names, but not operation ids.
+    """
+    merges: list[Merged] = []
+    for merged in merge_records(clone.program):
+        if merged.program is not clone.program:
+            graph = merged.before.graph
+            keys = {name: key for name, key in clone.keys.items() if name in graph.values}
+            names = {old: new for old, new in merged.values.items() if new in clone.graph.values}
+            joined = ValueMap(names=names, live=clone, extent=BlockSnapshot.of(clone.program))
+            before = replace(clone, graph=graph, keys=keys)
+            merges.append(replace(merged, before=before, joined=joined, losses=[*merged.losses]))
+    return tuple(merges)
 
 
 def _merges_into(program: Paddle) -> tuple[Merged, ...]:

@@ -8,15 +8,12 @@ from graphtool.diagnostics import Diagnostic, Where, listed, rule
 
 __all__ = [
     "changed_folder",
-    "verify_call",
+    "feeds_not_given",
+    "not_fetchable",
+    "wrong_program",
 ]
 
 _LISTED = 5
-
-
-def verify_call(feeds: Sequence[str]) -> str:
-    """Write the call that verifies on input of one's own."""
-    return f"merged.verify({{{', '.join(f'{name!r}: array' for name in feeds)}}})"
 
 
 @rule("GT253", replaces=("GT540", "GT541", "GT542", "GT543"))
@@ -70,5 +67,21 @@ def wrong_program(
 
     Use the student's startup program in the guard, or a new one for adapters, which leaves loaded
     weights alone: run it before training.
+    """
+    return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)
+
+
+@rule("GT256", replaces=("GT373",))
+def feeds_not_given(
+    message: str, where: Sequence[Where], help: str, notes: Sequence[str] = ()
+) -> Diagnostic:
+    """Some feeds were not given that the networks need.
+
+    Evidence needs samples for every feed that the feature maps are computed from: a `.npz`, or a
+    batch that is a dict, has an array under the name of each. Leave out what only a loss needs,
+    such as the label. If a network has one feed, an array without a name, as in a `.npy`, will do.
+
+    `verify` generates input, but no sequences of different lengths (LoD): pass them.
+    `paddle.base.create_lod_tensor` makes one from an array and lengths.
     """
     return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)

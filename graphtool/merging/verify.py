@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
 from graphtool.backend.errors import paddle_failed
+from graphtool.backend.facts import same_variables
 from graphtool.backend.generators import generators
 from graphtool.backend.interrupts import heed_interrupt, interrupts_held
 from graphtool.backend.legacy_editing import remove_operators, remove_variables
@@ -17,7 +19,7 @@ from graphtool.backend.live import LiveProgram, clone_without_schedule
 from graphtool.backend.paddle import Paddle, load_paddle, program_lock, static_mode
 from graphtool.backend.pir_editing import freeze, remove_unused
 from graphtool.backend.problems import value_gone
-from graphtool.backend.tensors import initialised_tensors, private_scope
+from graphtool.backend.tensors import buffer_address, initialised_tensors, private_scope
 from graphtool.both import Both
 from graphtool.checks import check_names, persistable_names
 from graphtool.checks.feeds import unknown_feed
@@ -29,33 +31,129 @@ from graphtool.diagnostics import (
     Severity,
     UsageError,
     Where,
+    counted,
     listed,
 )
-from graphtool.graph import UNKNOWN_DIM, Graph, Origin, ProgramKind, variable_of
-from graphtool.matching.evidence_problems import feeds_not_given
-from graphtool.merging import problems
-from graphtool.merging._comparison import Comparison, Verification, array_of, compare
-from graphtool.merging._generated_inputs import feed_names, generate_feeds, generate_weight
-from graphtool.merging._partitioned_run import compute_values
-from graphtool.merging._provenance import compare_weights
+from graphtool.graph import (
+    UNKNOWN_DIM,
+    Graph,
+    Origin,
+    ProgramKind,
+    Shape,
+    is_dropout_state,
+    variable_of,
+)
+from graphtool.merging._partitioned_run import array_of, compute_values
+from graphtool.merging._teacher import WeightSource
+from graphtool.merging.problems import feeds_not_given, not_fetchable
 from graphtool.ops import PIR_FETCHES, fetched_value, written_operand
 from graphtool.selectors import find
+from graphtool.text import escaped_bounded, printed_name
 
 if TYPE_CHECKING:
     import numpy as np
+    from rich.table import Table
 
     from graphtool.merging.merged import Merged
 
-__all__ = ["Comparison", "Verification", "verify"]
+__all__ = ["Comparison", "Unchecked", "Verification", "feed_names", "verify"]
 
 _Array: TypeAlias = "np.ndarray[Any, Any]"
 _Arrays: TypeAlias = "Mapping[str, _Array]"
 
+# Of generated input. Integers are below `_CLASSES`: ids of any embedding, labels of any classifier.
+_SEED, _BATCH, _SIDE, _LENGTH, _CLASSES = 20260, 2, 32, 8, 2
 _SERIAL_RUN = "FLAGS_new_executor_serial_run"
 # NumPy's dtype kinds of numbers: bool, integer, floating and complex.
 _NUMBERS = "biufc"
 _LISTED = 5
 _NO_TENSOR_KINDS = frozenset({"feed", "fetch", "shadow_output", "create_array", "array_write"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A Value or weight of an original compared with its counterpart in the merged Program.
+
+    `difference` is the largest absolute difference: 0.0 if all bytes are equal, infinite if the
+    shapes differ or either side is NaN.
+    """
+
+    role: str
+    name: str
+    merged: str
+    shape: Shape
+    equal: bool
+    difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unchecked:
+    """A teacher weight, by its old name, that could not be compared, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The result of `Merged.verify`; true if everything was compared and is bit-equal.
+
+    `comparisons` holds Values. `weights` holds the teacher's weights against their source, both as
+    they are now, without the dropout state of recurrent layers. Weights that could not be compared
+    are in `unchecked` and printed as not checked; they make the result false, and `equal` covers
+    the rest. `generated` names the feeds that were generated.
+    """
+
+    comparisons: tuple[Comparison, ...]
+    generated: tuple[str, ...] = ()
+    weights: tuple[Comparison, ...] = ()
+    unchecked: tuple[Unchecked, ...] = ()
+
+    @property
+    def equal(self) -> bool:
+        """Return whether everything that was compared is bit-equal."""
+        return not self.different
+
+    @property
+    def different(self) -> tuple[Comparison, ...]:
+        """Comparisons that are not bit-equal: Values in program order, then weights."""
+        return tuple(row for row in (*self.comparisons, *self.weights) if not row.equal)
+
+    def __bool__(self) -> bool:
+        return self.equal and bool(self.comparisons) and not self.unchecked
+
+    def __str__(self) -> str:
+        lines = [self._summary()]
+        lines += [
+            f"  {row.role}  {printed_name(row.name)}  {list(row.shape)}  "
+            f"differs by up to {row.difference:.6g}"
+            for row in self.different
+        ]
+        return "\n".join(lines)
+
+    def __rich__(self) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table("role", "Value", "in the merged Program", "shape", "bit-equal")
+        table.title = Text(self._summary())
+        for row in (*self.comparisons, *self.weights):
+            verdict = "yes" if row.equal else f"no: {row.difference:.6g}"
+            names = (Text(printed_name(name)) for name in (row.name, row.merged))
+            table.add_row(row.role, *names, Text(str(list(row.shape))), verdict)
+        return table
+
+    def _summary(self) -> str:
+        def count(rows: tuple[Comparison, ...]) -> str:
+            return f"{sum(row.equal for row in rows)} of {len(rows)}"
+
+        weights = f" and {count(self.weights)} weights" if self.weights else ""
+        notes = [f"{count(self.comparisons)} Values{weights} are bit-equal"]
+        if self.generated:
+            notes.append(f"generated: {', '.join(map(printed_name, self.generated))}")
+        for why, number in Counter(row.why for row in self.unchecked).items():
+            notes.append(f"not checked: {counted(number, 'weight')} ({escaped_bounded(why)})")
+        return "; ".join(notes)
 
 
 def verify(
@@ -65,7 +163,47 @@ def verify(
     with program_lock(), interrupts_held():
         comparisons, generated = _compare_values(merged, {} if feed is None else feed, fetch)
         heed_interrupt()
-        return Verification(comparisons, generated, *compare_weights(merged))
+        return Verification(comparisons, generated, *_compare_weights(merged))
+
+
+def _compare_weights(merged: Merged) -> tuple[tuple[Comparison, ...], tuple[Unchecked, ...]]:
+    """Compare the teacher's weights with where they came from; also return those unchecked."""
+    values = merged.source.graph.values
+    comparisons: list[Comparison] = []
+    unchecked: list[Unchecked] = []
+    with private_scope() as scope:
+        source = merged.provenance.locate(scope)
+        for old, new in merged.plan.weights:
+            if old in values and is_dropout_state(values[old]):
+                continue  # On a GPU the first run fills it.
+            result = (
+                source if isinstance(source, str) else _compare_weight(merged, source, old, new)
+            )
+            if isinstance(result, str):
+                unchecked.append(Unchecked(old, result))
+            else:
+                comparisons += result
+    return tuple(comparisons), tuple(unchecked)
+
+
+def _compare_weight(
+    merged: Merged, source: WeightSource, old: str, new: str
+) -> Iterator[Comparison] | str:
+    """Compare one weight, or return the reason why it cannot be compared."""
+    student_scope, name = merged.scopes.student, source.names[new]
+    original = initialised_tensors(source.scope, [name]).get(name)
+    current = initialised_tensors(student_scope, [new]).get(new)
+    if name in merged.plan.student_persistables and same_variables(
+        source.scope, student_scope, [name]
+    ):
+        return "the student trains what they were copied from"
+    if current is None:
+        return "they hold nothing"
+    if original is None:
+        return "what they came from holds them no more"
+    if buffer_address(original) == buffer_address(current) and 0 not in current.shape():
+        return "they share the memory of the Scope that they came from"
+    return _compare("teacher", {old: array_of(original)}, {new: array_of(current)}, {old: new})
 
 
 def _compare_values(
@@ -73,27 +211,25 @@ def _compare_values(
 ) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:
     """Compare the Values of three runs; also return the names of generated feeds."""
     with static_mode(merged.source.kind), _reproducible_runs(), private_scope() as scope:
-        merged_live = _with_feeds(_forward_only(merged), merged)
-        arrays = _feed_arrays(feed, problems.verify_call(feed_names(merged_live.graph)))
-        inputs = _inputs(merged, merged_live.graph, feed, arrays)
+        merged_live = _forward_only(merged)
+        inputs, generated = _inputs(merged, merged_live.graph, feed)
         weights = _weights(merged_live.graph, merged.scopes.student, scope)
         names = _select(merged, fetch)
         new_names = {name: merged.merged_name(name) for name in names.teacher}
         merged_names = [*new_names.values(), *names.student]
         teacher_variables = (*merged.plan.weights, *((name, name) for name in merged.plan.shared))
         _check_present(merged_live.graph, [*dict(teacher_variables).values(), *merged_names])
-        failure = partial(
-            _run_failure, merged.report, tuple(inputs), given=arrays.keys() >= inputs.keys()
-        )
+        again = _call(inputs) if generated else "merged.verify()  # on generated input"
+        failure = partial(_run_failure, merged.report, again)
         teacher_run = compute_values(
-            _teacher_in_test_mode(merged),
+            _original(merged, "teacher"),
             {old: inputs[new] for old, new in merged.feed_map.items()},
             {old: weights[new] for old, new in teacher_variables},
             names.teacher,
             partial(failure, "the teacher alone"),
         )
         student_run = compute_values(
-            _student_before(merged),
+            _original(merged, "student"),
             {name: inputs[name] for name in feed_names(merged.before.graph)},
             weights,
             names.student,
@@ -111,7 +247,7 @@ def _compare_values(
         *(("student", name) for name in names.student),
     ]
     comparisons = tuple(found[key] for key in dict.fromkeys(order) if key in found)
-    return comparisons, tuple(name for name in inputs if name not in arrays)
+    return comparisons, generated
 
 
 def _compare_runs(
@@ -135,7 +271,7 @@ def _compare_runs(
                     if more is None:
                         break
                     merged_arrays.update(more)
-                yield from compare(role, arrays, merged_arrays, names)
+                yield from _compare(role, arrays, merged_arrays, names)
                 for name in names.values():
                     merged_arrays.pop(name, None)
         for _ in merged_run:
@@ -183,21 +319,16 @@ def _select(merged: Merged, fetch: Sequence[str] | None) -> Both[list[str]]:
 def _check_fetchable(role: str, graph: Graph, names: Iterable[str]) -> None:
     """Refuse what Paddle cannot fetch: Values of inner Blocks, and those that are not tensors."""
     found = [
-        problems.not_fetchable(
+        not_fetchable(
             f"the {role}'s `{name}` cannot be fetched",
             (Where(role=role, value=name, shape=graph.values[name].shape),),
             "merged.verify()",
         )
         for name in names
-        if _is_in_block(name, graph) or graph.values[name].shape is None
+        if name.rpartition("/")[0] in graph.blocks.keys() - {""} or graph.values[name].shape is None
     ]
     if found:
         raise MergeError(*found)
-
-
-def _is_in_block(name: str, graph: Graph) -> bool:
-    path = name.rpartition("/")[0]
-    return bool(path) and path in graph.blocks
 
 
 def _comparable(graph: Graph) -> Iterator[str]:
@@ -238,28 +369,19 @@ def _overwritten(graph: Graph) -> Iterator[str]:
                     last_results[name] = operator.results
 
 
-def _teacher_in_test_mode(merged: Merged) -> LiveProgram:
-    program = merged.originals[0]
+def _original(merged: Merged, role: str) -> LiveProgram:
+    """Clone an original; the teacher in test mode."""
+    is_teacher = role == "teacher"
+    program = merged.originals[0 if is_teacher else 1]
     if merged.source.kind is ProgramKind.LEGACY:
-        return LiveProgram.of(clone_without_schedule(program, for_test=True))
-    clone = _without_fetches(program)
-    for op in clone.global_block().ops:
-        freeze(op)
-    return LiveProgram.of(clone)
-
-
-def _student_before(merged: Merged) -> LiveProgram:
-    program = merged.originals[1]
-    legacy = merged.source.kind is ProgramKind.LEGACY
-    return LiveProgram.of(clone_without_schedule(program) if legacy else _without_fetches(program))
-
-
-def _without_fetches(program: Paddle) -> Paddle:
-    """Clone a PIR Program without its fetches, which would share columns with those of a run."""
+        return LiveProgram.of(clone_without_schedule(program, for_test=is_teacher))
     clone = clone_without_schedule(program)
     block = clone.global_block()
+    # They would share columns with the fetches of a run.
     remove_unused(block, [op for op in block.ops if op.name() in PIR_FETCHES])
-    return clone
+    for op in block.ops if is_teacher else ():
+        freeze(op)
+    return LiveProgram.of(clone)
 
 
 def _forward_only(merged: Merged) -> LiveProgram:
@@ -267,32 +389,17 @@ def _forward_only(merged: Merged) -> LiveProgram:
     program, extent = merged.program, merged.joined.extent
     clone = clone_without_schedule(program)
     block = clone.global_block()
+    pairs = zip(program.global_block().ops, block.ops, strict=True)
     if merged.source.kind is ProgramKind.LEGACY:
-        pairs = zip(program.global_block().ops, block.ops, strict=True)
         remove_operators(block, [copied for op, copied in pairs if not extent.contains(op)])
         remove_variables(block, block.vars.keys() - extent.variables)
-        return LiveProgram.of(clone)
-    pairs = zip(program.global_block().ops, block.ops, strict=True)
-    remove_unused(
-        block,
-        [copied for op, copied in pairs if not extent.contains(op) or op.name() in PIR_FETCHES],
-    )
-    return LiveProgram.of(clone)
-
-
-def _weights(graph: Graph, student_scope: Paddle, scope: Paddle) -> dict[str, Paddle]:
-    """Return the merged Program's persistable tensors; generate uninitialised ones in `scope`."""
-    names = persistable_names(graph)
-    tensors = initialised_tensors(student_scope, names)
-    for name in names:
-        if name not in tensors:
-            tensors[name] = scope.var(name).get_tensor()
-            tensors[name].set(generate_weight(graph.values[name]), load_paddle().CPUPlace())
-    return tensors
-
-
-def _with_feeds(live: LiveProgram, merged: Merged) -> LiveProgram:
-    """Mark the feeds in the Graph: a legacy Program made by `to_static` has no feed operators."""
+    else:
+        added = (
+            copied for op, copied in pairs if not extent.contains(op) or op.name() in PIR_FETCHES
+        )
+        remove_unused(block, list(added))
+    live = LiveProgram.of(clone)
+    # A legacy Program made by `to_static` has no feed operators: mark its feeds.
     fed = {new for earlier in merged.teachers for new in earlier.feed_map.values()}
     fed.update(feed_names(merged.before.graph))
     values = {
@@ -302,76 +409,118 @@ def _with_feeds(live: LiveProgram, merged: Merged) -> LiveProgram:
     return replace(live, graph=replace(live.graph, values=values))
 
 
-def _feed_arrays(feed: object, call: str) -> dict[str, _Array]:
-    """Return the given feed as arrays; `call` is an example of a valid call.
-
-    Raises UsageError: GT248 for what is not an array of numbers.
-    """
-    if not isinstance(feed, Mapping):
-        raise UsageError(bad_argument("feed", feed, "a mapping from feed names to arrays", call))
-    arrays: dict[str, _Array] = {}
-    for name, given in cast("Mapping[str, Paddle]", feed).items():
-        array = _number_array(given)
-        if array is None:
-            raise UsageError(bad_argument(f"feed[{name!r}]", given, "an array of numbers", call))
-        arrays[name] = array
-    return arrays
+def _weights(graph: Graph, student_scope: Paddle, scope: Paddle) -> dict[str, Paddle]:
+    """Return the merged Program's persistable tensors; generate uninitialised ones in `scope`."""
+    names = persistable_names(graph)
+    tensors = initialised_tensors(student_scope, names)
+    for name in names:
+        if name not in tensors:
+            tensors[name] = scope.var(name).get_tensor()
+            # Positive, since it may be a running variance.
+            value, random = graph.values[name], _random()
+            array = _uniform(value.shape or (), value.dtype, random, low=0.01)
+            tensors[name].set(array, load_paddle().CPUPlace())
+    return tensors
 
 
-def _number_array(given: Paddle) -> _Array | None:
-    """Return an array, None if it is ragged or does not hold numbers."""
-    try:
-        array = array_of(given)
-    except ValueError:
-        return None
-    return array if array.dtype.kind in _NUMBERS else None
+def feed_names(graph: Graph) -> tuple[str, ...]:
+    """List the names of a Program's feeds, in program order."""
+    return tuple(value.name for value in graph.values.values() if value.origin is Origin.FEED)
+
+
+def _call(feeds: Iterable[str]) -> str:
+    """Write the call that verifies on input of one's own."""
+    return f"merged.verify({{{', '.join(f'{name!r}: array' for name in feeds)}}})"
 
 
 def _inputs(
-    merged: Merged, graph: Graph, feed: Mapping[str, Paddle], arrays: Mapping[str, _Array]
-) -> dict[str, Paddle]:
-    """Return each feed's input: the array or LoD tensor that was given, or a generated array."""
+    merged: Merged, graph: Graph, feed: Mapping[str, Paddle]
+) -> tuple[dict[str, Paddle], tuple[str, ...]]:
+    """Return each feed's input, the array or LoD tensor that was given or a generated array.
+
+    Also return the names of those that were generated.
+
+    Raises UsageError: GT248 for what is not an array of numbers. Raises MergeError: GT210, GT256.
+    """
     known = feed_names(graph)
+    call = _call(known)
+    if not isinstance(cast("object", feed), Mapping):
+        raise UsageError(bad_argument("feed", feed, "a mapping from feed names to arrays", call))
+    arrays: dict[str, _Array] = {}
+    for name, given in feed.items():
+        with suppress(ValueError):  # Ragged.
+            arrays[name] = array_of(given)
+        if name not in arrays or arrays[name].dtype.kind not in _NUMBERS:
+            raise UsageError(bad_argument(f"feed[{name!r}]", given, "an array of numbers", call))
     unknown = [name for name in arrays if name not in known]
     if unknown:
         raise MergeError(
             unknown_feed(
                 f"the merged Program has no feed {', '.join(f'`{name}`' for name in unknown)}",
                 notes=(f"its feeds: {', '.join(f'`{name}`' for name in known)}",),
-                help=problems.verify_call(known),
+                help=call,
             )
         )
-    sequences = [name for name in known if graph.values[name].lod_level and name not in arrays]
+    generated = tuple(name for name in known if name not in arrays)
+    sequences = [name for name in generated if graph.values[name].lod_level]
     if sequences:
-        raise MergeError(_missing_sequences(sequences))
+        tensors = ", ".join(
+            f"{name!r}: paddle.base.create_lod_tensor(array, [lengths], place)"
+            for name in sequences
+        )
+        raise MergeError(
+            feeds_not_given(
+                f"{listed(sequences)} takes sequences (LoD), which are not generated",
+                [Where(role="merged", value=name) for name in sequences[:_LISTED]],
+                help=f"merged.verify({{{tensors}}})",
+            )
+        )
     teacher = merged.source.graph
-    teacher_feeds = {new: teacher.values[old] for old, new in merged.feed_map.items()}
     shapes = [tuple(array.shape) for array in arrays.values()]
     for network in (graph, teacher):
         shapes += [network.values[name].shape or () for name in feed_names(network)]
-    batch = next((shape[0] for shape in shapes if shape and shape[0] != UNKNOWN_DIM), None)
-    generated = generate_feeds(graph, teacher_feeds, batch)
-    lod_tensors = {name: given for name, given in feed.items() if hasattr(given, "lod")}
-    return {**generated, **arrays, **lod_tensors}
+    batch = next((shape[0] for shape in shapes if shape and shape[0] != UNKNOWN_DIM), _BATCH)
+    teacher_shapes = {new: teacher.values[old].shape for old, new in merged.feed_map.items()}
+    random = _random()
+    inputs: dict[str, Paddle] = {}
+    for name in known:
+        shape = graph.values[name].shape or ()
+        # Unknown dims are the teacher's if it knows them.
+        other = teacher_shapes.get(name) or shape
+        other = other if len(other) == len(shape) else shape
+        defaults = (batch, *[_SIDE if len(shape) == 4 else _LENGTH] * len(shape))
+        dims = tuple(
+            next(dim for dim in choice if dim != UNKNOWN_DIM)
+            for choice in zip(shape, other, defaults[: len(shape)], strict=True)
+        )
+        # Drawn for all, so that what is generated does not depend on what is given.
+        inputs[name] = _uniform(dims, graph.values[name].dtype, random, low=-1.0)
+    given = {name: one if hasattr(one, "lod") else arrays[name] for name, one in feed.items()}
+    return inputs | given, generated
 
 
-def _missing_sequences(names: Sequence[str]) -> Diagnostic:
-    tensors = ", ".join(
-        f"{name!r}: paddle.base.create_lod_tensor(array, [lengths], place)" for name in names
-    )
-    return feeds_not_given(
-        f"{listed(names)} takes sequences (LoD), which are not generated",
-        [Where(role="merged", value=name) for name in names[:_LISTED]],
-        help=f"merged.verify({{{tensors}}})",
-    )
+def _random() -> np.random.Generator:
+    import numpy as np
+
+    return np.random.default_rng(_SEED)
 
 
-def _run_failure(
-    report: Report, feeds: Sequence[str], what: str, reason: str, *, given: bool
-) -> Diagnostic:
+def _uniform(shape: Shape, dtype: str | None, random: np.random.Generator, *, low: float) -> _Array:
+    import numpy as np
+
+    if dtype == "bfloat16":  # Paddle takes it as the upper half of a float32.
+        floats = random.uniform(low, 0.1, shape).astype(np.float32)
+        halves: _Array = np.frombuffer(floats.tobytes(), np.uint16)[1::2]
+        return np.reshape(halves, shape)
+    kind = np.dtype(dtype or "float32")
+    if kind.kind in "iub":
+        return random.integers(0, _CLASSES, shape).astype(kind)
+    return random.uniform(low, 0.1 if low > 0 else 1.0, shape).astype(kind)
+
+
+def _run_failure(report: Report, again: str, what: str, reason: str) -> Diagnostic:
     """Report that Paddle could not run one of the three programs."""
     warned = [found for found in report if found.severity is Severity.WARNING]
-    again = "merged.verify()  # on generated input" if given else problems.verify_call(feeds)
     return paddle_failed(
         f"{what} does not run: {reason}",
         notes=[f"the merge warned, {found.code}: {found.message}" for found in warned],
@@ -396,3 +545,37 @@ def _reproducible_runs() -> Generator[None]:
         paddle.set_flags(flags)
         for generator, state in states:
             generator.set_state(state)
+
+
+def _compare(
+    role: str, originals: _Arrays, merged: _Arrays, names: Mapping[str, str]
+) -> Iterator[Comparison]:
+    """Compare arrays by pairs of old and new names; pairs without both arrays are skipped."""
+    import numpy as np
+
+    for name, new in names.items():
+        if name not in originals or new not in merged:
+            continue
+        original, copied = originals[name], merged[new]
+        equal = original.shape == copied.shape and original.tobytes() == copied.tobytes()
+        difference = 0.0 if equal else float("inf")
+        if not equal and original.shape == copied.shape:
+            largest = np.abs(_as_float(original) - _as_float(copied)).max()
+            difference = float("inf") if np.isnan(largest) else float(largest)
+        yield Comparison(
+            role=role,
+            name=name,
+            merged=new,
+            shape=tuple(copied.shape),
+            equal=equal,
+            difference=difference,
+        )
+
+
+def _as_float(array: _Array) -> _Array:
+    import numpy as np
+
+    if array.dtype == np.uint16:  # NumPy holds bfloat16 as the upper half of a float32.
+        data = np.left_shift(array, 16, dtype=np.uint32).tobytes()
+        array = np.reshape(np.frombuffer(data, np.float32), array.shape)
+    return array.astype(np.float64)

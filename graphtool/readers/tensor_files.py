@@ -14,8 +14,8 @@ from typing import IO, Any, TypeAlias
 from graphtool.diagnostics import Diagnostic, ReadError
 from graphtool.dtypes import BY_CODE, BY_NAME
 from graphtool.graph import Shape
-from graphtool.readers._regular_file import check_not_special
-from graphtool.readers.weight_problems import damaged_weights
+from graphtool.readers.files import check_not_special
+from graphtool.readers.problems import damaged_weights
 
 __all__ = [
     "ParameterFileFacts",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -11,14 +11,18 @@ from typing import Any, TypeAlias, cast
 from graphtool.diagnostics import GraphtoolError, ReadError
 from graphtool.graph import Graph, Origin, ProgramKind, Value, variable_of
 from graphtool.paths import is_empty_folder
-from graphtool.readers import problems as reading
-from graphtool.readers import weight_problems as problems
-from graphtool.readers._files import read_file
-from graphtool.readers._pickle import not_a_state_dict, unpickled
-from graphtool.readers._regular_file import check_not_special
-from graphtool.readers.parameter_files import file_of_variable, find_parameters
+from graphtool.readers import problems
+from graphtool.readers.files import (
+    Format,
+    check_not_special,
+    file_of_variable,
+    find_parameters,
+    format_of,
+    head_of,
+    read_file,
+)
+from graphtool.readers.pickles import not_a_state_dict, unpickled
 from graphtool.readers.tensor_files import Tensor, read_tensors
-from graphtool.staging import finish_exchanges
 
 __all__ = ["SUFFIXES", "Weights", "persistable_values", "read_weights"]
 
@@ -31,10 +35,6 @@ _SLICE_TABLE = "UnpackBigParamInfor@@"
 SUFFIXES = (".pdiparams", ".pdparams")
 _COMBINED = ("__params__", "params")
 _MODELS = (".json", ".pdmodel")
-# A saved tensor starts with a version (uint32) and a level of detail (uint64), both 0.
-_TENSOR = bytes(12)
-_PICKLE = re.compile(rb"\x80[\x02-\x05]")
-_NUMERIC_KINDS = "biufc"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,18 +63,16 @@ def read_weights(path: Path, graph: Graph) -> Weights:
     """Read a parameter file, a folder with one, or a folder with one file for each Variable.
 
     A file without names gets those of the model beside it, else those of `graph`. As in Paddle's
-    loaders, the path may be that of the model, or lack its suffix. An exchange of files that was
-    killed is completed first.
+    loaders, the path may be that of the model, or lack its suffix.
 
     Raises ReadError: GT001, GT010, GT240. Raises GraphtoolError: GT237, GT240, GT501,
     GT502.
     """
     try:
-        finish_exchanges(path if path.is_dir() else path.parent)
         return _read(_resolve(path), graph)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ReadError(reading.unreadable(error.filename or str(path), reason)) from None
+        raise ReadError(problems.unreadable(error.filename or str(path), reason)) from None
 
 
 def _resolve(path: Path) -> Path:
@@ -85,7 +83,7 @@ def _resolve(path: Path) -> Path:
             if candidate.is_file():
                 return candidate
         if not path.exists():
-            raise ReadError(reading.no_such_path(str(path)))
+            raise ReadError(problems.no_such_path(str(path)))
     if not path.is_file() or (path.suffix not in _MODELS and path.name != "__model__"):
         return path
     beside = find_parameters(path, endings=SUFFIXES)
@@ -98,24 +96,22 @@ def _resolve(path: Path) -> Path:
 
 def _read(path: Path, graph: Graph) -> Weights:
     if path.is_dir():
-        files = list(_parameter_files(path))
+        files = [
+            file
+            for file in sorted(path.iterdir())
+            if file.is_file() and (file.suffix in SUFFIXES or file.name in _COMBINED)
+        ]
         if len(files) > 1:
             names = [str(file) for file in files]
             raise GraphtoolError(problems.several_parameter_files(str(path), names))
         return _read(files[0], graph) if files else _read_separate(path, graph)
-    with path.open("rb") as file:
-        head = file.read(len(_TENSOR))
-    if head.startswith(_TENSOR) or (path.suffix == ".pdiparams" and not head):
+    head = head_of(path)
+    file_format = format_of(path, head)
+    if file_format is Format.TENSORS or (path.suffix == ".pdiparams" and not head):
         return _read_combined(path, graph)
-    if _PICKLE.match(head):
+    if file_format is Format.PICKLE:
         return _read_pickle(path)
     raise GraphtoolError(problems.damaged_weights(str(path), "neither tensors nor a pickle"))
-
-
-def _parameter_files(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and (path.suffix in SUFFIXES or path.name in _COMBINED):
-            yield path
 
 
 def _read_separate(folder: Path, graph: Graph) -> Weights:
@@ -126,24 +122,24 @@ def _read_separate(folder: Path, graph: Graph) -> Weights:
     if not files:
         reason = "no file in it has the name of a parameter of the program"
         raise GraphtoolError(problems.damaged_weights(str(folder), reason))
-    others = [file for file in _tensor_files(folder) if file not in files.values()]
-    files.update({str(file.relative_to(folder)): file for file in others})
+    for file in sorted(folder.iterdir()):
+        is_regular = file.is_file() and not file.is_symlink() and file not in files.values()
+        if is_regular and format_of(file, head_of(file)) is Format.TENSORS:
+            files[file.name] = file
     tensors = {name: tensor for name, file in files.items() for tensor in read_tensors(file)[:1]}
     return Weights(path=str(folder), tensors=tensors)
-
-
-def _tensor_files(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.is_symlink():
-            with path.open("rb") as file:
-                if file.read(len(_TENSOR)) == _TENSOR:
-                    yield path
 
 
 def _read_combined(path: Path, graph: Graph) -> Weights:
     tensors = read_tensors(path)
     shapes = [tensor.shape for tensor in tensors]
-    models = [*_models_beside(path), graph]
+    models: list[Graph] = []
+    # Those beside the file, of the same name first; models that cannot be read are skipped.
+    for model in [*map(path.with_suffix, _MODELS), path.with_name("__model__")]:
+        if model.is_file():
+            with suppress(ReadError):
+                models.append(read_file(model))
+    models.append(graph)
     for model in models:
         expected = persistable_values(model)
         names = sorted(expected)
@@ -154,65 +150,49 @@ def _read_combined(path: Path, graph: Graph) -> Weights:
     raise GraphtoolError(problem)
 
 
-def _models_beside(path: Path) -> Iterator[Graph]:
-    """Yield the models beside a parameter file, those of the same name first.
-
-    Models that cannot be read are skipped.
-    """
-    named = [path.with_suffix(ending) for ending in _MODELS]
-    for model in [*named, path.with_name("__model__")]:
-        if model.is_file():
-            try:
-                yield read_file(model)
-            except ReadError:
-                continue
-
-
 def _read_pickle(path: Path) -> Weights:
-    content = dict(unpickled(str(path), path.read_bytes()))
-    table = content.pop(_NAME_TABLE, {})
-    _join_slices(str(path), content)
+    data = path.read_bytes()
+    content = dict(unpickled(str(path), data))
+    left = len(data)
+    table = _entries(content.pop(_NAME_TABLE, {}))
+    for name, entry in _entries(content.pop(_SLICE_TABLE, {})).items():
+        content[name] = joined = _joined(content, entry, left)
+        left -= 0 if joined is None else joined.nbytes
+        if joined is None:
+            reason = f"the slices of `{name}` do not make an array of its shape"
+            raise GraphtoolError(not_a_state_dict(str(path), reason))
     # A checkpoint may also hold plain numbers (`epoch`), which are not parameters.
     tensors = {name: Tensor.of(value) for name, value in content.items() if _is_array(value)}
     if not tensors:
         dicts = [name for name, value in content.items() if isinstance(value, dict)]
         nested = f"; `{dicts[0]}` in it is a dict" if dicts else ""
         raise GraphtoolError(not_a_state_dict(str(path), f"it holds no array{nested}"))
-    return Weights(path=str(path), tensors=tensors, table=_str_values(table))
+    names = {key: name for key, name in table.items() if isinstance(name, str)}
+    return Weights(path=str(path), tensors=tensors, table=names)
 
 
-def _join_slices(path: str, content: dict[str, _Object]) -> None:
-    """Join the slices of each large array, as `paddle.load` does; each is used once."""
-    table = content.pop(_SLICE_TABLE, {})
-    entries = cast("dict[str, _Object]", table) if isinstance(table, dict) else {}
-    for name, entry in entries.items():
-        joined = _joined(content, entry)
-        if joined is None:
-            reason = f"the slices of `{name}` do not make an array of its shape"
-            raise GraphtoolError(not_a_state_dict(path, reason))
-        content[name] = joined
+def _entries(table: _Object) -> dict[str, _Object]:
+    return cast("dict[str, _Object]", table) if isinstance(table, dict) else {}
 
 
-def _joined(content: dict[str, _Object], entry: _Object) -> _Object:
-    """Remove the slices of an array and return it joined, None if they do not fit."""
+def _joined(content: dict[str, _Object], entry: _Object, limit: int) -> _Object:
+    """Remove the slices of a large array, and join them as `paddle.load` does, if they fit.
+
+    They have up to `limit` bytes: slices may be views of the same.
+    """
     import numpy as np
 
-    try:
-        slices = [content.pop(name) for name in entry["slices"]]
-        if all(map(_is_array, slices)) and len({one.dtype for one in slices}) == 1:
+    with suppress(KeyError, TypeError, ValueError):
+        # Hashing another name may never end, as that of a nested tuple.
+        slices = [content.pop(name) for name in entry["slices"] if isinstance(name, str)]
+        is_whole = all(map(_is_array, slices)) and len({one.dtype for one in slices}) == 1
+        if is_whole and sum(one.nbytes for one in slices) <= limit:
             joined: _Object = np.concatenate(slices)
             return joined.reshape(entry["OriginShape"])
-    except (KeyError, TypeError, ValueError):
-        pass
     return None
 
 
 def _is_array(value: _Object) -> bool:
     import numpy as np
 
-    return type(value) is np.ndarray and value.dtype.kind in _NUMERIC_KINDS
-
-
-def _str_values(table: _Object) -> dict[str, str]:
-    entries = cast("dict[_Object, _Object]", table) if isinstance(table, dict) else {}
-    return {key: name for key, name in entries.items() if isinstance(name, str)}
+    return isinstance(value, np.ndarray)

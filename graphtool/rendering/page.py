@@ -17,9 +17,8 @@ from typing import Any, TypeAlias, cast
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError
 from graphtool.graph import Attribute, Graph, Origin
 from graphtool.matching import End
-from graphtool.matching._schema import fingerprint_text
-from graphtool.matching.candidate import common_pair_kind, pair_kind
-from graphtool.matching.fingerprint import Fingerprint, fingerprints
+from graphtool.matching.candidates import common_pair_kind, pair_kind
+from graphtool.matching.fingerprint import Fingerprint, fingerprint_text, fingerprints
 from graphtool.matching.recipe import recipe_text
 from graphtool.matching.relations import AnalysedPair, adapter_of, loss_of, relation_of, warnings
 from graphtool.rendering import problems

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphtool.arguments import bad_argument
 from graphtool.both import Both
-from graphtool.diagnostics import ReadError, Report, Severity, UsageError
+from graphtool.diagnostics import Report, Severity, UsageError
 from graphtool.graph import Graph
 from graphtool.matching import Pair, PairSet
 from graphtool.structure import Structure, analyse
@@ -20,7 +20,7 @@ from graphtool.structure import Structure, analyse
 # Merging is imported only for a merge: its import takes half as long as a picture.
 if TYPE_CHECKING:
     from graphtool.checks import MergePlan
-    from graphtool.merging._manifest import SavedNetwork
+    from graphtool.merging.manifest import SavedNetwork
 
 __all__ = [
     "Drawable",
@@ -151,11 +151,12 @@ def _scene_of_folder(folder: Path) -> tuple[Scene, Report]:
     Raises ReadError: GT613 for a damaged folder, and as `read` does.
     """
     from graphtool.matching.recipe import read_recipe
-    from graphtool.merging._digests import changed_files, missing_pairs_warnings
-    from graphtool.merging._manifest import (
+    from graphtool.merging.manifest import (
         PAIRS_FILE,
+        changed_files,
         file_in,
-        incomplete_folder,
+        missing_pairs_warnings,
+        no_program,
         original_file,
         read_manifest,
     )
@@ -163,7 +164,7 @@ def _scene_of_folder(folder: Path) -> tuple[Scene, Report]:
 
     manifest = read_manifest(folder)
     if not manifest.teachers:
-        raise ReadError(incomplete_folder(str(folder), "its manifest names no teacher"))
+        raise no_program(folder, "its manifest names no teacher")
     *others, record = manifest.teachers
     kind = manifest.kind
     teacher = _original(folder, original_file("teacher", len(others), kind), record.teacher)
@@ -173,7 +174,7 @@ def _scene_of_folder(folder: Path) -> tuple[Scene, Report]:
         # A string of several lines is the text of a recipe, not the path of one.
         pairs = read_recipe(f"\n{record.losses}", teacher=teacher, student=student).pairs
     elif (folder / PAIRS_FILE).is_file():
-        recipe = file_in(folder, Path(PAIRS_FILE))
+        recipe = file_in(folder, PAIRS_FILE)
         pairs = read_recipe(recipe, teacher=teacher, student=student).pairs
     merge = Merge(
         prefix=record.prefix,
@@ -187,9 +188,9 @@ def _scene_of_folder(folder: Path) -> tuple[Scene, Report]:
     return Scene(pairs=_numbered(teacher, student, pairs), merge=merge), Report(found)
 
 
-def _original(folder: Path, file: Path, saved: SavedNetwork) -> Graph:
+def _original(folder: Path, file: str, saved: SavedNetwork) -> Graph:
     """Read a network's program, with the source, feeds, fetches and annotations of the manifest."""
-    from graphtool.merging._manifest import file_in, incomplete_folder, with_annotation
+    from graphtool.merging.manifest import file_in, no_program, with_annotation
     from graphtool.sources import read
 
     graph = read(file_in(folder, file))
@@ -197,7 +198,7 @@ def _original(folder: Path, file: Path, saved: SavedNetwork) -> Graph:
     unknown = {*saved.feeds, *saved.fetches} - values.keys()
     if unknown:
         reason = f"its manifest and programs differ in `{min(unknown)}`"
-        raise ReadError(incomplete_folder(str(folder), reason))
+        raise no_program(folder, reason)
     for name in saved.annotations.keys() & values.keys():
         values[name] = with_annotation(values[name], saved.annotations[name])
     return replace(

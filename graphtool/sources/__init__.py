@@ -72,6 +72,6 @@ def _read_path_or_callable(source: str, inputs: Sequence[str], *, train: bool) -
         from graphtool.sources._builder import build
 
         return build(source, inputs, train=train).graph
-    from graphtool.readers._files import read_file
+    from graphtool.readers.files import read_file
 
     return read_file(Path(source))

@@ -11,12 +11,13 @@ from importlib import import_module
 from inspect import getattr_static
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
+from graphtool.arguments import bad_argument
 from graphtool.backend.errors import shortened_message
 from graphtool.backend.live import LiveProgram
 from graphtool.backend.paddle import Paddle, load_paddle, program_lock
-from graphtool.diagnostics import ReadError, Report, Severity, listed
+from graphtool.diagnostics import ReadError, Report, Severity, UsageError, listed
 from graphtool.selectors import nearest_names
 from graphtool.sources import problems
 from graphtool.sources._inputs import Input
@@ -29,7 +30,7 @@ from graphtool.sources.layers import (
     live_program_of,
 )
 from graphtool.sources.user_code import Attempt, user_frames
-from graphtool.text import inspect_command, shell_command, shell_option
+from graphtool.text import inspect_command, shell_command, shell_option, string_literal
 
 __all__ = ["build"]
 
@@ -48,10 +49,15 @@ def build(
     where `set_state_dict` writes to the global Scope before any startup program ran, and those of a
     Network that it returns, go into `scope`, by default a temporary one.
 
-    Raises UsageError: GT036 malformed spec, GT037 malformed, missing or unknown input. Raises
-    ReadError: GT030 no Paddle, GT034 the code fails, GT036 the code makes no network.
+    Raises UsageError: GT036 malformed spec, GT037 malformed, missing or unknown input, GT248
+    `inputs` is not a list of strings. Raises ReadError: GT030 no Paddle, GT034 the code fails,
+    GT036 the code makes no network.
     """
     module, name = parse_spec(spec)
+    given = cast("Sequence[object]", inputs)
+    if type(given) not in (list, tuple) or not all(isinstance(text, str) for text in given):
+        call = f'gt.read({string_literal(spec)}, inputs=["{problems.SAMPLE}"])'
+        raise UsageError(bad_argument("inputs", inputs, "a list of strings", call))
     feeds = [parse_input(text) for text in inputs]
     with _working_directory_first(), redirect_stdout(sys.stderr), warnings.catch_warnings():
         paddle = load_paddle()

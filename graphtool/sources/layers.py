@@ -31,7 +31,7 @@ from graphtool.backend.paddle import (
 from graphtool.backend.parameter_attributes import copy_from_layer
 from graphtool.backend.pir import ValueKey, read_pir
 from graphtool.diagnostics import ReadError, Report, UsageError, warn
-from graphtool.graph import Graph, Operator, Origin, dims_agree, variable_of
+from graphtool.graph import UNKNOWN_DIM, Graph, Operator, Origin, dims_agree, variable_of
 from graphtool.sources import problems
 from graphtool.sources._attribution import Attribution, flatten, value_id
 from graphtool.sources._build_context import isolated_dynamic_mode, isolated_static_mode, layer_mode
@@ -288,9 +288,20 @@ def _forward_failed(
     name: str, inputs: Sequence[Input], reason: str, frames: Sequence[str] = ()
 ) -> ReadError:
     shown = ", ".join(f"`{feed}`" for feed in inputs)
+    if any(_may_have_two_batches(feed) for feed in inputs):
+        # `(None, 3, 8, 8)`, as an InputSpec has it.
+        frames = (*frames, "the batch is added to a shape: leave it out")
+        inputs = [
+            replace(feed, shape=feed.shape[1:]) if _may_have_two_batches(feed) else feed
+            for feed in inputs
+        ]
     command = problems.build_command(name, [(feed.name or "", feed.spelling) for feed in inputs])
     message = f"`{name}` cannot be built with the inputs {shown}"
     return ReadError(problems.code_failed(message, reason, frames, command))
+
+
+def _may_have_two_batches(feed: Input) -> bool:
+    return feed.shape[1:2] == (UNKNOWN_DIM,)
 
 
 def _trace(

@@ -13,7 +13,7 @@ from types import FrameType, TracebackType
 from typing import Any, TypeAlias
 
 from graphtool.diagnostics import GraphtoolError
-from graphtool.readers._callstack import user_line
+from graphtool.readers.graph_builder import user_line
 
 __all__ = ["TIMEOUT", "Attempt", "user_frames"]
 

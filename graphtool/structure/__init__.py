@@ -13,10 +13,10 @@ from graphtool.structure._blocks import (
 )
 from graphtool.structure._flow import Step
 from graphtool.structure._heads import Head
-from graphtool.structure._label_taint import label_feeds
+from graphtool.structure._layouts import GLOBAL, Scale
 from graphtool.structure._necks import Neck
-from graphtool.structure._resolution import GLOBAL, Scale
-from graphtool.structure._stages import Stage
+from graphtool.structure._predictions import label_feeds
+from graphtool.structure._stages import Stage, Tap
 from graphtool.structure._structure import (
     Role,
     Section,
@@ -26,7 +26,6 @@ from graphtool.structure._structure import (
     split_section,
     value_row,
 )
-from graphtool.structure._taps import Tap
 from graphtool.structure._transformer import Encoder
 
 __all__ = [

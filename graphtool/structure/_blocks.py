@@ -194,23 +194,16 @@ def _name_by_convolutions(graph: Graph, steps: Sequence[Step], convolutions: Seq
     is_depthwise = [_is_depthwise(graph, step) for step in convolutions]
     joins = {step.kind for step in steps if step.kind in JOINS and len(step.features) > 1}
     joins |= {step.kind for step in steps if step.kind == "concat"}
-    if any(is_depthwise):
-        return _name_with_depthwise(joins, is_first=is_depthwise[0])
     if "concat" in joins:
-        return "Inception block" if len(convolutions) > 3 else "Branched block"
+        branched = "Inception block" if len(convolutions) > 3 else "Branched block"
+        return "Shuffle unit" if any(is_depthwise) else branched
+    if any(is_depthwise):
+        separable = "Separable residual" if "add" in joins else "Separable conv"
+        return separable if is_depthwise[0] else "Inverted residual"
     if "add" in joins:
         return "Bottleneck" if kernels.count((1, 1)) > 1 else "Basic block"
     distinct = list(dict.fromkeys(map(_times, kernels)))
     return f"Convs {', '.join(distinct)}" if len(distinct) < 3 else "Convolutions"
-
-
-def _name_with_depthwise(joins: set[str], *, is_first: bool) -> str:
-    """Name a block with depthwise convolutions; `is_first`: its first convolution is one."""
-    if "concat" in joins:
-        return "Shuffle unit"
-    if not is_first:
-        return "Inverted residual"
-    return "Separable residual" if "add" in joins else "Separable conv"
 
 
 def layer_name(graph: Graph, steps: Sequence[Step]) -> str:

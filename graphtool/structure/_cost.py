@@ -11,7 +11,7 @@ from math import prod
 from graphtool.graph import UNKNOWN_DIM, Attribute, Graph, Operator, Shape
 from graphtool.ops import CONVOLUTIONS, PRODUCTS, RECURRENT, RESHAPES, is_custom
 from graphtool.structure._flow import Flow, Step, shape_of
-from graphtool.structure._resolution import GLOBAL, Scale
+from graphtool.structure._layouts import GLOBAL, Scale
 
 __all__ = ["Cost", "Costs", "costs_of"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from graphtool.dtypes import FLOAT_DTYPES
 from graphtool.graph import Graph, Operator, Origin, Shape
@@ -127,68 +127,44 @@ def shape_of(graph: Graph, name: str) -> Shape:
 
 def flow_of(graph: Graph) -> Flow:
     """Propagate the input and the weights through the forward Operators of the top-level Block."""
-    values = graph.values.values()
-    builder = _FlowBuilder(
-        graph,
-        from_input={value.name for value in values if value.origin is Origin.FEED},
-        from_weight={value.name for value in graph.parameters},
-    )
+    from_input = {value.name for value in graph.values.values() if value.origin is Origin.FEED}
+    from_weight = {value.name for value in graph.parameters}
+    features, steps, depth = set[str](), dict[str, Step](), dict[str, int]()
+    consumers: dict[str, list[Step]] = {}
     for operator, read in _forward_operators(graph):
-        builder.add(operator, read)
-    steps = builder.steps
+        kind, results = kind_of(operator), operator.results
+        depends_on_weight = kind not in SHAPE_ONLY and any(name in from_weight for name in read)
+        if depends_on_weight:
+            from_weight.update(results)
+        if not any(name in from_input for name in read):
+            continue
+        from_input.update(results)
+        step = Step(
+            operator=operator,
+            kind=kind,
+            features=tuple(name for name in read if name in features),
+            weights=tuple(name for name in read if name in from_weight and name not in from_input),
+            data=tuple(name for name in read if name in from_input),
+        )
+        step = _as_activation(step, steps, depth)
+        level = 1 + max((depth.get(name, 0) for name in read), default=0)
+        depth.update(dict.fromkeys(results, level))
+        steps[step.result] = step
+        if depends_on_weight:
+            # Of several results, mostly the first alone can be a feature map.
+            has_many = operator.kind in _MULTI_RESULT or operator.blocks
+            values = (graph.values[name] for name in (results if has_many else results[:1]))
+            features.update(x.name for x in values if x.elements or x.dtype in FLOAT_DTYPES)
+        for name in step.data:
+            consumers.setdefault(name, []).append(step)
     return Flow(
         graph=graph,
         steps=steps,
         maker={name: step for step in steps.values() for name in step.operator.results},
-        depth=builder.depth,
-        features=frozenset(builder.features),
-        consumers={name: tuple(readers) for name, readers in builder.consumers.items()},
+        depth=depth,
+        features=frozenset(features),
+        consumers={name: tuple(readers) for name, readers in consumers.items()},
     )
-
-
-@dataclass(slots=True)
-class _FlowBuilder:
-    graph: Graph
-    from_input: set[str]
-    from_weight: set[str]
-    features: set[str] = field(default_factory=set[str])
-    steps: dict[str, Step] = field(default_factory=dict[str, Step])
-    depth: dict[str, int] = field(default_factory=dict[str, int])
-    consumers: dict[str, list[Step]] = field(default_factory=dict[str, "list[Step]"])
-
-    def add(self, operator: Operator, read: tuple[str, ...]) -> None:
-        """Record what the results depend on, and a Step where that includes the input."""
-        kind = kind_of(operator)
-        depends_on_weight = kind not in SHAPE_ONLY and any(x in self.from_weight for x in read)
-        if depends_on_weight:
-            self.from_weight.update(operator.results)
-        if not any(name in self.from_input for name in read):
-            return
-        self.from_input.update(operator.results)
-        step = Step(
-            operator=operator,
-            kind=kind,
-            features=tuple(name for name in read if name in self.features),
-            weights=tuple(x for x in read if x in self.from_weight and x not in self.from_input),
-            data=tuple(name for name in read if name in self.from_input),
-        )
-        step = _as_activation(step, self.steps, self.depth)
-        level = 1 + max((self.depth.get(name, 0) for name in read), default=0)
-        self.depth.update(dict.fromkeys(operator.results, level))
-        self.steps[step.result] = step
-        if depends_on_weight:
-            self.features.update(_feature_results(self.graph, operator))
-        for name in step.data:
-            self.consumers.setdefault(name, []).append(step)
-
-
-def _feature_results(graph: Graph, operator: Operator) -> Iterator[str]:
-    """Yield the floating-point results that can be feature maps; mostly the first alone."""
-    has_many = operator.kind in _MULTI_RESULT or operator.blocks
-    for result in operator.results if has_many else operator.results[:1]:
-        value = graph.values[result]
-        if value.elements or value.dtype in FLOAT_DTYPES:
-            yield result
 
 
 def _as_activation(step: Step, steps: Mapping[str, Step], depth: Mapping[str, int]) -> Step:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphtool.ops import (
@@ -18,9 +18,14 @@ from graphtool.ops import (
     REDUCTIONS,
 )
 from graphtool.structure._flow import Flow, Step
-from graphtool.structure._label_taint import has_loss_shape, is_scalar
-from graphtool.structure._predictions import Prediction, is_similarity_matrix, predictions_of
-from graphtool.structure._resolution import GLOBAL, Scale
+from graphtool.structure._layouts import GLOBAL, Scale
+from graphtool.structure._predictions import (
+    Prediction,
+    has_loss_shape,
+    is_scalar,
+    is_similarity_matrix,
+    predictions_of,
+)
 
 __all__ = ["Head", "heads_of"]
 
@@ -128,8 +133,13 @@ def _intermediate_heads(flow: Flow, heads: Sequence[Head]) -> list[Head]:
     features = [
         head for head in heads if head.prediction != head.output and _is_feature(flow, head)
     ]
-    logits = [head.logits for head in heads if head not in features]
-    ancestors = _feature_ancestors(flow, logits) if features else ()
+    pending = [head.logits for head in heads if head not in features] if features else []
+    ancestors = set[str]()
+    while pending:
+        step = flow.maker.get(pending.pop())
+        unseen = [x for x in step.features if x not in ancestors] if step is not None else ()
+        ancestors.update(unseen)
+        pending += unseen
     weighted = [(head, flow.last_weighted(head.logits)) for head in features]
     return [head for head, step in weighted if step is not None and step.result in ancestors]
 
@@ -142,17 +152,6 @@ def _is_feature(flow: Flow, head: Head) -> bool:
             return True
         step = flow.maker.get(step.features[0])
     return False
-
-
-def _feature_ancestors(flow: Flow, names: Sequence[str]) -> Collection[str]:
-    """Return the features that these are computed from."""
-    pending, seen = list(names), set[str]()
-    while pending:
-        step = flow.maker.get(pending.pop())
-        unseen = [name for name in step.features if name not in seen] if step is not None else ()
-        seen.update(unseen)
-        pending += unseen
-    return seen
 
 
 def _head(flow: Flow, scales: Mapping[str, Scale], index: int, prediction: Prediction) -> Head:
@@ -168,6 +167,8 @@ def _head(flow: Flow, scales: Mapping[str, Scale], index: int, prediction: Predi
     is_scalar_only = flow.graph.values[prediction.value].rank == 0 or (
         prediction.value != prediction.output and has_loss_shape(flow, prediction.value)
     )
+    is_concat = step is not None and step.kind == "concat"
+    joined = [flow.maker.get(name) for name in flow.branches(step)] if step and is_concat else []
     return Head(
         index=index,
         output=prediction.output,
@@ -175,17 +176,10 @@ def _head(flow: Flow, scales: Mapping[str, Scale], index: int, prediction: Predi
         logits=logits,
         classifies=_classifies(flow, scales, logits),
         is_clear=not (prediction.origins or is_scalar_only),
-        joins_probabilities=_joins_probabilities(flow, step),
+        joins_probabilities=any(one and one.kind in PROBABILITIES for one in joined),
         embedding=_embedding(flow, scales, logits),
         softmax=normalised,
     )
-
-
-def _joins_probabilities(flow: Flow, step: Step | None) -> bool:
-    if step is None or step.kind != "concat":
-        return False
-    producers = (flow.maker.get(name) for name in flow.branches(step))
-    return any(one is not None and one.kind in PROBABILITIES for one in producers)
 
 
 def _classifies(flow: Flow, scales: Mapping[str, Scale], logits: str) -> bool:

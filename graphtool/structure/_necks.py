@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import accumulate, count
 
 from graphtool.ops import (
@@ -19,7 +18,7 @@ from graphtool.ops import (
 from graphtool.structure._dominators import Dominators, ancestors
 from graphtool.structure._flow import Flow
 from graphtool.structure._heads import Head
-from graphtool.structure._resolution import GLOBAL, Scale
+from graphtool.structure._layouts import GLOBAL, Scale
 
 __all__ = ["Neck", "levels_of", "necks_of"]
 
@@ -78,7 +77,7 @@ def necks_of(
         return ()
     read = [
         name
-        for scale in sorted(levels, key=_area)
+        for scale in sorted(levels, key=lambda scale: scale.area)
         if (name := _read_by_heads(flow, tree, levels[scale])) is not None
         and _is_after(flow, scales, name, deepest)
     ]
@@ -99,10 +98,6 @@ def necks_of(
         *(Neck(name, "what the head reads") for name in read),
         *(Neck(name, "the last join before the head") for name in joins),
     )
-
-
-def _area(scale: Scale) -> Fraction:
-    return scale.area
 
 
 def _is_after(flow: Flow, scales: Mapping[str, Scale], name: str, deepest: str) -> bool:

@@ -1,4 +1,4 @@
-"""Find what each loss predicts from, including losses decomposed into primitive operators.
+"""Which feeds are labels, and what each loss predicts from, also a decomposed one.
 
 Labels taint what is computed from them together with features. Going back from a loss, the network
 ends where a tainted step reads an untainted Value. What follows the network's last weights there
@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
-from graphtool.graph import UNKNOWN_DIM, Shape
+from graphtool.graph import UNKNOWN_DIM, Graph, Origin, Shape
 from graphtool.ops import (
     ACTIVATIONS,
     AFTER_LOGITS,
@@ -26,13 +26,20 @@ from graphtool.ops import (
     RESIZES,
     integers,
     integers_of,
+    is_loss,
     is_loss_or_metric,
 )
-from graphtool.structure._flow import Flow, Step
-from graphtool.structure._label_taint import Taint, has_loss_shape, is_scalar, taint_of
-from graphtool.structure._resolution import GLOBAL, Scale
+from graphtool.structure._flow import SHAPE_ONLY, Flow, Step, flow_of
+from graphtool.structure._layouts import GLOBAL, Scale
 
-__all__ = ["Prediction", "is_similarity_matrix", "predictions_of"]
+__all__ = [
+    "Prediction",
+    "has_loss_shape",
+    "is_scalar",
+    "is_similarity_matrix",
+    "label_feeds",
+    "predictions_of",
+]
 
 # What may follow a loss on the way to the scalar that it is reduced to.
 _AFTER_LOSS = AFTER_LOGITS | REDUCTIONS | {"square", "squeeze"}
@@ -49,6 +56,100 @@ _NETWORK_ENDS = (
 )
 # Ranks of [N, C, H, W], [N, L, D] and [rows, D].
 _MAP, _SEQUENCE, _ROWS = 4, 3, 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Taint:
+    """What feeds reach: `feed_only` is computed from them alone, `tainted` from features as well.
+
+    The result of a loss is always tainted. A parametric step and one with Blocks end the taint:
+    their results belong to the network.
+    """
+
+    feed_only: frozenset[str]
+    tainted: frozenset[str]
+
+
+def _taint_of(flow: Flow, *, labels: bool) -> _Taint:
+    """Propagate taint from the feeds that no weight is multiplied with, or from all feeds.
+
+    The weights that a label looks up, such as the center of its class, are `feed_only` as well.
+    """
+    feed_only = set(_feeds(flow, labels=labels))
+    tainted = set[str]()
+    for step in flow.steps.values():
+        if not step.features:
+            if step.kind not in SHAPE_ONLY and feed_only.issuperset(step.data):
+                feed_only.update(step.operator.results if labels or not step.weights else ())
+        elif is_loss(step.kind) or (
+            not (_is_parametric(step) or step.operator.blocks)
+            and not (feed_only.isdisjoint(step.data) and tainted.isdisjoint(step.data))
+        ):
+            tainted.update(step.operator.results)
+    return _Taint(frozenset(feed_only), frozenset(tainted))
+
+
+def label_feeds(graph: Graph) -> frozenset[str]:
+    """Return the feeds that are labels: no weight is multiplied with what is computed from them.
+
+    And all that is computed from them are losses, metrics and other scalars. The image size by
+    which a detector scales its boxes is not a label.
+    """
+    return graph.once(_label_feeds)
+
+
+def _label_feeds(graph: Graph) -> frozenset[str]:
+    flow = flow_of(graph)
+    unweighted = _feeds(flow, labels=True)
+    return frozenset(name for name in unweighted if _ends_in_scalars(flow, name))
+
+
+def _feeds(flow: Flow, *, labels: bool) -> frozenset[str]:
+    """Return all feeds, or those that no parametric step depends on."""
+    values = flow.graph.values.values()
+    feeds = frozenset(value.name for value in values if value.origin is Origin.FEED)
+    if not labels:
+        return feeds
+    weighted = set[str]()
+    for step in reversed(tuple(flow.steps.values())):
+        if _is_parametric(step) or not weighted.isdisjoint(step.operator.results):
+            weighted.update(step.data)
+    return feeds - weighted
+
+
+def _is_parametric(step: Step) -> bool:
+    """Return whether a step is weighted, or a normalisation or recurrent layer with weights."""
+    return step.is_weighted or (bool(step.weights) and step.kind in RECURRENT | NORMS)
+
+
+def _ends_in_scalars(flow: Flow, feed: str) -> bool:
+    """Return whether a feed is read, and all paths from it end in losses, metrics or scalars."""
+    pending, seen = [feed], {feed}
+    for name in pending:
+        for step in flow.consumers.get(name, ()):
+            if is_loss_or_metric(step.kind):
+                continue
+            results = [x for x in step.operator.results if x == step.result or _is_read(flow, x)]
+            pending += [result for result in results if result not in seen]
+            seen.update(results)
+    return _is_read(flow, feed) and all(
+        _is_read(flow, name) or has_loss_shape(flow, name) for name in pending
+    )
+
+
+def _is_read(flow: Flow, name: str) -> bool:
+    return bool(flow.consumers.get(name))
+
+
+def has_loss_shape(flow: Flow, name: str) -> bool:
+    """Return whether a Value is a scalar, per batch or per sample, as losses are."""
+    rank = flow.graph.values[name].rank
+    return rank is not None and rank < _ROWS
+
+
+def is_scalar(flow: Flow, name: str) -> bool:
+    """Return whether a Value is a scalar for the whole batch, as a reduced loss is."""
+    return flow.graph.values[name].shape in ((), (1,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +170,7 @@ def predictions_of(
     flow: Flow, scales: Mapping[str, Scale], outputs: Sequence[str]
 ) -> tuple[Prediction, ...]:
     """Return what the outputs predict, each Value once."""
-    label_taint, feed_taint = (taint_of(flow, labels=labels) for labels in (True, False))
+    label_taint, feed_taint = (_taint_of(flow, labels=labels) for labels in (True, False))
     has_loss = any(has_loss_shape(flow, x) and x in label_taint.tainted for x in outputs)
     positions = {name: position for position, name in enumerate(flow.maker)}
     arithmetic = _Arithmetic(flow, scales, feed_taint.feed_only, positions)
@@ -104,7 +205,7 @@ def is_similarity_matrix(flow: Flow, name: str) -> bool:
     return is_product and bool(shape) and all(dim == UNKNOWN_DIM for dim in shape)
 
 
-def _is_auxiliary(flow: Flow, taint: Taint, output: str) -> bool:
+def _is_auxiliary(flow: Flow, taint: _Taint, output: str) -> bool:
     """Return whether an output beside a loss is a regularisation term, or errors to monitor."""
     step = flow.maker.get(output)
     if step is not None and is_loss_or_metric(step.kind):
@@ -114,7 +215,7 @@ def _is_auxiliary(flow: Flow, taint: Taint, output: str) -> bool:
     return is_scalar(flow, output)
 
 
-def _loss_inputs(flow: Flow, taint: Taint, output: str) -> Mapping[str, bool]:
+def _loss_inputs(flow: Flow, taint: _Taint, output: str) -> Mapping[str, bool]:
     """Return the Values that a loss is computed from, each with whether the loss is decomposed.
 
     The output itself where it is no loss. Scalars count only where nothing else is found.
@@ -143,7 +244,7 @@ def _loss_inputs(flow: Flow, taint: Taint, output: str) -> Mapping[str, bool]:
 
 
 def _operands(
-    flow: Flow, taint: Taint, name: str, step: Step, *, is_inside: bool
+    flow: Flow, taint: _Taint, name: str, step: Step, *, is_inside: bool
 ) -> tuple[str, ...]:
     """Return the operands that lead from a loss back to its prediction; () where the network ends.
 

@@ -1,9 +1,10 @@
-"""Stages: maximal runs of the main line at one resolution, up to the end of the backbone."""
+"""Stages: maximal runs of the main line at one resolution; and the taps of their blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from fractions import Fraction
 from itertools import groupby, takewhile
 
@@ -13,8 +14,11 @@ from graphtool.ops import (
     IDENTITIES,
     JOINS,
     NORMS,
+    POOLS,
+    PRODUCTS,
     RESHAPES,
     RESIZES,
+    ends_in_activation,
 )
 from graphtool.structure._dominators import (
     Dominators,
@@ -24,15 +28,17 @@ from graphtool.structure._dominators import (
     steps_between,
 )
 from graphtool.structure._flow import Flow, Step
-from graphtool.structure._resolution import GLOBAL, Scale
+from graphtool.structure._layouts import GLOBAL, Scale
 
-__all__ = ["Stage", "stages_of"]
+__all__ = ["Stage", "Tap", "stages_of", "taps_of"]
 
 # They read elements of their first operand at indices or in regions.
 _INDEXING = frozenset({"gather", "gather_nd", "psroi_pool", "roi_align", "roi_pool"})
 _BETWEEN_SEPARABLE_HALVES = NORMS | ACTIVATIONS | IDENTITIES | {"add", "multiply"}
 _AFTER_JOIN = ACTIVATIONS | RESHAPES | IDENTITIES | {"concat"}
 _AFTER_CONVOLUTION = ACTIVATIONS | NORMS | IDENTITIES | {"multiply"}
+_REARRANGING = RESHAPES | IDENTITIES | POOLS | {"split", "split_with_num", "slice"}
+_WITHIN_BLOCK = NORMS | IDENTITIES | RESHAPES | JOINS | {"multiply"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +153,13 @@ def _deepest_map(
     maps = [
         step
         for name, step in flow.steps.items()
-        if name in backbone and _reaches_resolution(flow, scales, step)
+        if name in backbone
+        and name in flow.features
+        and scales.get(name, GLOBAL) != GLOBAL
+        and (
+            (step.kind in CONVOLUTIONS and step.is_weighted)
+            or (step.kind in JOINS and len(step.features) > 1)
+        )
     ]
     if not maps:
         return None
@@ -169,14 +181,6 @@ def _deepest_map(
     if upsampled:
         return _before_lateral(flow, min(upsampled, key=lambda name: (flow.depth[name], name)))
     return max(run, key=lambda name: (flow.depth[name], name))
-
-
-def _reaches_resolution(flow: Flow, scales: Mapping[str, Scale], step: Step) -> bool:
-    scale = scales.get(step.result)
-    if scale is None or scale == GLOBAL or step.result not in flow.features:
-        return False
-    is_convolution = step.kind in CONVOLUTIONS and step.is_weighted
-    return is_convolution or (step.kind in JOINS and len(step.features) > 1)
 
 
 def _joins_upsampled(flow: Flow, name: str) -> bool:
@@ -219,31 +223,28 @@ def _before_lateral(flow: Flow, upsampled: str) -> str:
 
 
 def _stage(flow: Flow, axes: Mapping[str, int], scale: Scale, run: tuple[str, ...]) -> Stage | None:
-    """Find the blocks in a run at one resolution; None where there are none."""
+    """Find the blocks in a run at one resolution; None where there are none.
+
+    A block can end at a join, or at a convolution that sees neighbours. A dense convolution without
+    activation between residual blocks is a transition, not a block.
+    """
     line = [flow.steps[name] for name in run]
-    anchors = [index for index, step in enumerate(line) if _anchors_block(flow, step)]
-    blocks = [
-        (line[anchor], _block_end(flow, axes, line, anchor, is_last=anchor == anchors[-1]))
-        for anchor in anchors
+    anchors = [
+        index
+        for index, step in enumerate(line)
+        if _joins(flow, step)
+        or (step.kind in CONVOLUTIONS and step.is_weighted and _kernel_size(flow, step) > 1)
     ]
-    has_joins = any(anchor.kind in JOINS for anchor, _ in blocks)
-    kept = [end for anchor, end in blocks if not (has_joins and _is_transition(flow, anchor, end))]
-    ends = tuple(dict.fromkeys(kept))
-    return Stage(scale=scale, values=run, blocks=ends) if ends else None
-
-
-def _anchors_block(flow: Flow, step: Step) -> bool:
-    """Return whether a block can end here: at a join, or at a convolution that sees neighbours."""
-    if step.kind in JOINS:
-        return _joins(flow, step)
-    return step.kind in CONVOLUTIONS and step.is_weighted and _kernel_size(flow, step) > 1
-
-
-def _is_transition(flow: Flow, anchor: Step, end: str) -> bool:
-    """Return whether a block is a dense convolution without activation between residual blocks."""
-    if anchor.kind not in CONVOLUTIONS or _is_grouped(anchor):
-        return False
-    return flow.steps[end].kind not in ACTIVATIONS
+    has_joins = any(line[anchor].kind in JOINS for anchor in anchors)
+    ends: list[str] = []
+    for index in anchors:
+        anchor = line[index]
+        end = _block_end(flow, axes, line, index, is_last=index == anchors[-1])
+        is_dense = anchor.kind in CONVOLUTIONS and not _is_grouped(anchor)
+        if not (has_joins and is_dense and flow.steps[end].kind not in ACTIVATIONS):
+            ends.append(end)
+    blocks = tuple(dict.fromkeys(ends))
+    return Stage(scale=scale, values=run, blocks=blocks) if blocks else None
 
 
 def _block_end(
@@ -274,14 +275,12 @@ def _block_end(
             break
         if concatenates and step.kind in ACTIVATIONS:
             may_mix = False
-        if step.kind not in IDENTITIES and _has_same_layout(flow, axes, step, line[anchor]):
+        start, ranks = line[anchor].result, flow.graph.values
+        has_same_axis = axes[step.result] == axes[start]
+        has_same_layout = has_same_axis and ranks[step.result].rank == ranks[start].rank
+        if step.kind not in IDENTITIES and has_same_layout:
             end = step
     return end.result
-
-
-def _has_same_layout(flow: Flow, axes: Mapping[str, int], step: Step, anchor: Step) -> bool:
-    ranks = (flow.graph.values[one.result].rank for one in (step, anchor))
-    return axes[step.result] == axes[anchor.result] and len(set(ranks)) == 1
 
 
 def _joins(flow: Flow, step: Step) -> bool:
@@ -304,3 +303,86 @@ def _widens(flow: Flow, step: Step) -> bool:
     """Return whether a convolution has more output channels than input channels."""
     outputs, inputs = (flow.graph.values[step.weights[0]].shape or (1, 1))[:2]
     return outputs > inputs
+
+
+class Tap(str, Enum):
+    """Where in its block a Value is taken.
+
+    Most published pairs are taken after the activation; overhaul (Heo et al. 2019, arXiv
+    1904.01866) takes them before it, activation boundaries (Heo et al. 2019, arXiv 1811.03233) at
+    the last convolution of a stage.
+    """
+
+    AFTER_ACTIVATION = "after-activation"
+    BEFORE_ACTIVATION = "before-activation"
+    BEFORE_NORM = "before-norm"
+    LAST_CONVOLUTION = "last-convolution"
+
+
+def taps_of(flow: Flow, end: str) -> Mapping[Tap, str]:
+    """Return the Value of each tap that the block of a block output has.
+
+    A block without an activation after its join has no tap after one, unless a normalisation with
+    an activation reads it next, as in pre-activation networks. A block that ends in several
+    concatenated activations has no tap before them.
+    """
+    found: dict[Tap, str] = {}
+    is_activated = _is_activated(flow, end)
+    after = end if is_activated else _activation_after(flow, end)
+    if after is not None:
+        found[Tap.AFTER_ACTIVATION] = after
+    before = end
+    if is_activated:
+        step = flow.maker[end]
+        # None can be taken before a fused activation, or before one of several.
+        is_alone = step.kind in ACTIVATIONS and not ends_in_activation(step.operator)
+        if not is_alone or not step.features:
+            return found
+        before = step.features[0]
+    found[Tap.BEFORE_ACTIVATION] = before
+    for step in _main_branch(flow, before):
+        if step.kind in NORMS:
+            found.setdefault(Tap.BEFORE_NORM, step.features[0])
+        elif (
+            step.kind in CONVOLUTIONS and step.is_weighted and not ends_in_activation(step.operator)
+        ):
+            found[Tap.LAST_CONVOLUTION] = step.result
+    return found
+
+
+def _is_activated(flow: Flow, name: str) -> bool:
+    """Return whether a Value consists of activations, concatenated or rearranged at most."""
+    pending, seen = [name], {name}
+    while pending:
+        step = flow.producer(pending.pop(), skip=_REARRANGING)
+        if step is None:
+            return False
+        if step.kind == "concat":
+            unseen = [branch for branch in flow.branches(step) if branch not in seen]
+            seen.update(unseen)
+            pending += unseen
+        elif step.kind not in ACTIVATIONS and not ends_in_activation(step.operator):
+            return False
+    return True
+
+
+def _activation_after(flow: Flow, end: str) -> str | None:
+    """Return the activation that reads a block's output, or a normalisation of it."""
+    for reader in flow.consumers.get(end, ()):
+        step = reader
+        if reader.kind in NORMS:
+            step = next(iter(flow.consumers.get(reader.result, ())), reader)
+        if step.kind in ACTIVATIONS:
+            return step.result
+    return None
+
+
+def _main_branch(flow: Flow, name: str) -> Iterator[Step]:
+    """Yield the steps before a Value back to a weighted one, along the deeper branch of a join."""
+    step = flow.maker.get(name)
+    while step is not None and step.features:
+        yield step
+        is_weighted = step.kind in CONVOLUTIONS | PRODUCTS and step.is_weighted
+        if is_weighted or step.kind not in _WITHIN_BLOCK:
+            return
+        step = flow.maker.get(max(step.features, key=lambda name: (flow.depth[name], name)))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
 from functools import cached_property
 from itertools import accumulate, pairwise
 
-from graphtool.garbage import collection_paused
-from graphtool.graph import UNKNOWN_DIM, Graph, Operator, Origin, Value
+from graphtool.graph import UNKNOWN_DIM, Graph, Operator, Origin, Value, collection_paused
 from graphtool.ops import (
     ACTIVATIONS,
     IDENTITIES,
@@ -23,15 +22,13 @@ from graphtool.ops import (
     is_training,
     statistics_of,
 )
-from graphtool.structure._channel_axes import channel_axes
 from graphtool.structure._cost import Costs, costs_of
 from graphtool.structure._dominators import dominators_of
 from graphtool.structure._flow import Flow, flow_of
 from graphtool.structure._heads import Head, heads_of
+from graphtool.structure._layouts import GLOBAL, Scale, channel_axes, resolutions, sides_of
 from graphtool.structure._necks import Neck, levels_of, necks_of
-from graphtool.structure._resolution import GLOBAL, Scale, resolutions, sides_of
-from graphtool.structure._stages import Stage, stages_of
-from graphtool.structure._taps import Tap, taps_of
+from graphtool.structure._stages import Stage, Tap, stages_of, taps_of
 from graphtool.structure._transformer import (
     Encoder,
     encoder_of,
@@ -204,8 +201,30 @@ class Structure:
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:
-        """What two networks are aligned by: stages, or runs of layers."""
-        return _sections_of(self.stages, self.encoder, self.is_join)
+        """What two networks are aligned by: the stages without the stem.
+
+        A stage made of transformer layers has these as blocks. Where layers have no stage, as in
+        networks for text, all are one section.
+        """
+        stages = self.stages
+        layers = () if self.encoder is None else self.encoder.hidden_states
+        # Published pairs leave out the stem. With five stages or more, the first is one: a few
+        # convolutions, as in a ResNet-vd. With four, it is one if its only block is a convolution.
+        is_stem = len(stages) > _MAX_STAGES or (
+            len(stages) == _MAX_STAGES
+            and len(stages[0].blocks) == 1
+            and not self.is_join(stages[0].end)
+        )
+        body = stages[1:] if is_stem else stages
+        if not body:
+            return (Section(kind=_LAYERS, blocks=layers),) if layers else ()
+        sections: list[Section] = []
+        for stage in body:
+            within = frozenset(stage.values)
+            states = tuple(name for name in layers if name in within)
+            kind, blocks = (_LAYERS, states) if states else ("stage", stage.blocks)
+            sections.append(Section(kind=kind, blocks=blocks))
+        return tuple(sections)
 
     def taps(self, name: str) -> Mapping[Tap, str]:
         """Return the taps of the block that a Value is the output of."""
@@ -222,17 +241,13 @@ class Structure:
 
         The depth where there are neither.
         """
-        depths = self._layer_depths if self._is_in_encoder(name) else self._stage_depths
+        depth, depths = self.flow.depth.get(name, 0), self._stage_depths
+        has_layers_alone = len(self.sections) == 1 and self.sections[0].is_layers
+        if self._layer_depths and (has_layers_alone or depth > depths[-1]):
+            depths = self._layer_depths
         if not depths:
             return self.depth(name)
-        return min(1.0, (1 + bisect_left(depths, self.flow.depth.get(name, 0))) / len(depths))
-
-    def _is_in_encoder(self, name: str) -> bool:
-        """Return whether a Value is in a network of layers alone (ViT, BERT), or after stages."""
-        if not self._layer_depths:
-            return False
-        has_layers_alone = len(self.sections) == 1 and self.sections[0].is_layers
-        return has_layers_alone or self.flow.depth.get(name, 0) > self._stage_depths[-1]
+        return min(1.0, (1 + bisect_left(depths, depth)) / len(depths))
 
     @cached_property
     def _stage_depths(self) -> tuple[int, ...]:
@@ -290,8 +305,18 @@ class Structure:
 
     def role(self, name: str) -> Role:
         """Return what a Value is to the network."""
-        special = self._special_roles.get(name)
-        return special if special is not None else _plain_role(self, self.graph.values[name])
+        value, operator = self.graph.values[name], self.graph.producer(name)
+        role = self._special_roles.get(name) or _ROLE_BY_ORIGIN.get(value.origin)
+        if role is not None:
+            return role
+        step = self.flow.maker.get(name)
+        if operator is not None and not operator.operands:
+            return Role.CONSTANT
+        if step is None:
+            return Role.TRAINING if operator is not None and is_training(operator) else Role.OTHER
+        if name not in self.flow.features:
+            return Role.OTHER
+        return Role.ACTIVATION if step.kind in ACTIVATIONS else Role.FEATURE
 
     @cached_property
     def _special_roles(self) -> Mapping[str, Role]:
@@ -304,22 +329,6 @@ class Structure:
             if head.embedding is not None:
                 roles[head.embedding] = Role.EMBEDDING
         return roles
-
-
-def _plain_role(structure: Structure, value: Value) -> Role:
-    """Return the role of a Value by its origin and its producer."""
-    by_origin = _ROLE_BY_ORIGIN.get(value.origin)
-    if by_origin is not None:
-        return by_origin
-    operator = structure.graph.producer(value.name)
-    step = structure.flow.maker.get(value.name)
-    if operator is not None and not operator.operands:
-        return Role.CONSTANT
-    if step is None:
-        return Role.TRAINING if operator is not None and is_training(operator) else Role.OTHER
-    if value.name not in structure.flow.features:
-        return Role.OTHER
-    return Role.ACTIVATION if step.kind in ACTIVATIONS else Role.FEATURE
 
 
 def _elements(value: Value) -> int:
@@ -344,8 +353,13 @@ def _analysis(graph: Graph) -> Structure:
     heads = heads_of(flow, scales)
     tree = dominators_of(flow)
     levels = levels_of(flow, scales, heads)
-    stages = stages_of(flow, scales, axes, tree, _classifier(flow, scales, heads), levels)
-    encoder = encoder_of(flow, heads[0].logits) if heads else None
+    logits = heads[0].logits if heads else None
+    # One vector per sample.
+    classifies = logits is not None and (
+        graph.values[logits].rank == 2 or scales.get(logits) == GLOBAL
+    )
+    stages = stages_of(flow, scales, axes, tree, logits if classifies else None, levels)
+    encoder = encoder_of(flow, logits) if logits is not None else None
     return Structure(
         graph=graph,
         flow=flow,
@@ -358,44 +372,6 @@ def _analysis(graph: Graph) -> Structure:
         known_axes=known_axes,
         costs=costs_of(flow, scales),
     )
-
-
-def _classifier(flow: Flow, scales: Mapping[str, Scale], heads: tuple[Head, ...]) -> str | None:
-    """Return the main head's logits where they are one vector per sample."""
-    if not heads:
-        return None
-    logits = heads[0].logits
-    rank = len(flow.graph.values[logits].shape or ())
-    return logits if rank == 2 or scales.get(logits) == GLOBAL else None
-
-
-def _sections_of(
-    stages: Sequence[Stage], encoder: Encoder | None, joins: Callable[[str], bool]
-) -> tuple[Section, ...]:
-    """Return the stages without the stem; one made of transformer layers has these as blocks.
-
-    Where layers have no stage, as in networks for text, all are one section. `joins` returns
-    whether a block output joins branches.
-    """
-    layers = () if encoder is None else encoder.hidden_states
-    # Published pairs leave out the stem. With five stages or more, the first is one: a few
-    # convolutions, as in a ResNet-vd. With four, it is one if its only block is a convolution.
-    is_stem = len(stages) > _MAX_STAGES or (
-        len(stages) == _MAX_STAGES and len(stages[0].blocks) == 1 and not joins(stages[0].end)
-    )
-    body = stages[1:] if is_stem else stages
-    if not body:
-        return (Section(kind=_LAYERS, blocks=layers),) if layers else ()
-    sections: list[Section] = []
-    for stage in body:
-        within = frozenset(stage.values)
-        states = tuple(name for name in layers if name in within)
-        sections.append(
-            Section(kind=_LAYERS, blocks=states)
-            if states
-            else Section(kind="stage", blocks=stage.blocks)
-        )
-    return tuple(sections)
 
 
 def split_section(section: Section, count: int) -> tuple[Section, ...]:

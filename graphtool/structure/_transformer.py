@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from graphtool.ops import IDENTITIES, NORMS, PRODUCTS, RESHAPES
 from graphtool.structure._dominators import cut_values, steps_between
 from graphtool.structure._flow import Flow, Step
-from graphtool.structure._resolution import Scale
+from graphtool.structure._layouts import Scale
 from graphtool.structure._stages import Stage
 
 __all__ = ["Encoder", "encoder_of", "mixer_of", "values_in_reduced_attention"]
@@ -86,27 +86,25 @@ def _hidden_states(flow: Flow, segments: Sequence[Sequence[str]]) -> tuple[str, 
 
     The majority of the layers decides which, without the last one: a norm may follow that anyway.
     """
-    joins = [_last_join(flow, segment) for segment in segments]
-    if not joins or None in joins:
-        return ()
+    joins: list[str] = []
+    for segment in segments:
+        steps = (flow.steps[name] for name in reversed(segment))
+        join = next((x.result for x in steps if x.kind == "add" and len(x.features) > 1), None)
+        if join is None:
+            return ()
+        joins.append(join)
     norms = [
         _norm_after(flow, segment, join) for segment, join in zip(segments, joins, strict=True)
     ]
     is_post_norm = 2 * sum(norm is not None for norm in norms[:-1]) > len(norms) - 1
-    ends = [
+    return tuple(
         norm if is_post_norm and norm else join for norm, join in zip(norms, joins, strict=True)
-    ]
-    return tuple(end for end in ends if end is not None)
+    )
 
 
-def _last_join(flow: Flow, segment: Sequence[str]) -> str | None:
-    steps = (flow.steps[name] for name in reversed(segment))
-    return next((x.result for x in steps if x.kind == "add" and len(x.features) > 1), None)
-
-
-def _norm_after(flow: Flow, segment: Sequence[str], join: str | None) -> str | None:
+def _norm_after(flow: Flow, segment: Sequence[str], join: str) -> str | None:
     """Return the normalisation right after a join, or the scale and bias that replace it."""
-    after = [flow.steps[name] for name in segment[segment.index(join) + 1 :]] if join else []
+    after = [flow.steps[name] for name in segment[segment.index(join) + 1 :]]
     while after and after[0].kind in IDENTITIES:
         after = after[1:]
     if after and after[0].kind in NORMS:

@@ -1,47 +1,121 @@
-"""Ranks of `python -m paddle.distributed.launch`: one start, one mean of gradients, one end."""
+"""Ranks of `python -m paddle.distributed.launch`: one Program, one start, one mean of gradients."""
 
 from __future__ import annotations
 
-import atexit
-import os
-import signal
-import sys
-import threading
+import time
 import zlib
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from hashlib import sha256
-from time import monotonic
-from types import FrameType, TracebackType
+from itertools import count, zip_longest
+from typing import cast
 
 from graphtool.backend.layer_weights import map_set_parameters
 from graphtool.backend.optimizers import average_over_ranks, broadcast_from_first, rank_store
 from graphtool.backend.paddle import Paddle, load_paddle
-from graphtool.diagnostics import Diagnostic, GraphtoolError, Severity, warn
-from graphtool.text import elided, printable
-from graphtool.training import rank_problems as problems
-from graphtool.training._alike import Description
-from graphtool.training._meeting import Meeting, UnreachableError, connected
-from graphtool.training._peers import ENDED, LostRanksError, Peer, Peers
+from graphtool.diagnostics import Diagnostic, GraphtoolError, Where, counted, rule
+from graphtool.graph import Attribute, Graph, Operator, Origin
+from graphtool.text import escaped_bounded
+from graphtool.training.program_info import ancestors
 
 __all__ = [
-    "averaged",
-    "joined",
-    "meet",
+    "average_gradients",
+    "broadcast_start",
+    "describe",
     "rank_count",
-    "require_alike",
-    "start_alike",
-    "telling",
+    "ranks_not_joined",
+    "require_equal",
 ]
 
+_PLAIN = (bool, int, float, str)
+_PARTS = ("_learning_rate", "_grad_clip", "regularization")
+# Each rank may draw random numbers of its own, has a device of its own, and one may print more.
+_OWN = frozenset({"seed", "fix_seed", "place", "verbose"})
+# Names that Paddle generates, and counts on each rank by itself.
+_NAMES = frozenset({"name", "var_name"})
+# Attributes that begin with the batch size where the Program was built for one.
+_SHAPES = frozenset({"shape", "value"})
+# Seconds between two looks into the store, and until all ranks have read each other's texts.
+_PAUSE, _READING = 0.05, 5.0
+# In the place of the digest.
+_GAVE_UP = b"gave up"
+# What Paddle's store raises once the first rank, which holds it, is gone.
+_STORE_GONE = (RuntimeError, ValueError)
+# Each comparison has keys of its own in the store.
+_comparisons = count()
 
-_ALL_RANKS, _FIRST = 0, 0
-# Gloo's exceptions lose what they say on the way to Python.
-_WITHOUT_WORDS = "std::exception"
-# Seconds until the news of a death has come to a rank that gloo told of it.
-_NEWS = 2.0
-_ROOM = 200
+
+@rule("GT537")
+def ranks_not_joined(ranks: int) -> Diagnostic:
+    """The script runs on several ranks that were not connected, so each would train on its own.
+
+    Under PIR, connect them in dynamic mode: call `init_parallel_env`, then `enable_static`.
+    """
+    return Diagnostic(
+        message=f"{ranks} ranks were launched, and `init_parallel_env` was not called",
+        help="paddle.distributed.init_parallel_env(), before paddle.enable_static()",
+    )
+
+
+@rule("GT538", replaces=("GT545", "GT548"))
+def lost_rank(message: str, ranks: Sequence[int]) -> Diagnostic:
+    """Another rank ended, or did not come to `gt.minimize` in time.
+
+    In `gt.minimize` each rank waits for all others, 300 seconds unless `rank_timeout` says
+    otherwise, and compares what they are about to train. If one rank gives up, those that come
+    later do too. The cause is in the log of the rank that is missing (`log/workerlog.N`, or in
+    `--log_dir`).
+
+    If a rank fails, before or after, the launcher stops all others. A rank that ends early without
+    an error is noticed in the next step, by an error of Paddle's: give all ranks the same number of
+    batches. With gloo (CPU), a rank that is busy for 30 seconds counts as lost: long work, such as
+    an evaluation, has to be done on all ranks.
+    """
+    logs = " ".join(f"log/workerlog.{rank}" for rank in ranks)
+    return Diagnostic(message=message, help=f"tail {logs}")
+
+
+@rule("GT546")
+def unequal_ranks(ranks: Mapping[int, Sequence[str]]) -> Diagnostic:
+    """The ranks would train different Programs, so their gradients cannot be averaged.
+
+    `gt.minimize` compares what computes the loss (operators with their operands and attributes),
+    all parameters of the Program with their shapes, which of them are trained, and the optimizer
+    with its settings. Operators are numbered without those that the loss does not need. Initial
+    values, seeds, batch size and data may differ, and so may everything beside the loss. Parameters
+    are compared by name; Paddle numbers names in the order of creation. Nothing was added to any
+    Program.
+    """
+    first, *others = sorted(ranks)
+    unlike = [rank for rank in others if ranks[rank] != ranks[first]]
+    sides = (first, unlike[0])
+    pairs = zip_longest(ranks[sides[0]], ranks[sides[1]], fillvalue="")
+    lines = next(pair for pair in pairs if pair[0] != pair[1])
+    notes = [
+        f"rank {rank} has "
+        + " and ".join(
+            counted(sum(line.startswith(f"{noun} ") for line in ranks[rank]), noun)
+            for noun in ("operator", "parameter")
+        )
+        for rank in sides
+    ]
+    if len(unlike) > 1:
+        notes.append(f"{len(unlike)} of {len(ranks)} ranks differ from rank {first}")
+    # Parameters that are equal but for the name, which stands in backticks.
+    unnamed = [line.split("`")[::2] for line in lines]
+    only_name = lines[0].startswith("parameter ") and unnamed[0] == unnamed[1]
+    network = "paddle.distributed.get_rank() only for its share of the data"
+    return Diagnostic(
+        message=f"rank {sides[0]} and rank {sides[1]} would train different Programs",
+        where=tuple(
+            Where(role=f"rank {rank}", value=escaped_bounded(line) if line else "nothing more")
+            for rank, line in zip(sides, lines, strict=True)
+        ),
+        notes=tuple(notes),
+        help="build within `with paddle.utils.unique_name.guard():` on every rank"
+        if only_name
+        else f"build the same on every rank: use {network}",
+    )
 
 
 def rank_count() -> int:
@@ -49,231 +123,146 @@ def rank_count() -> int:
     return load_paddle().distributed.get_world_size()
 
 
-def joined() -> bool:
-    """Tell whether the ranks have been made a group that PIR's collectives find."""
-    return load_paddle().distributed.is_initialized()
-
-
-def averaged(gradients: Paddle) -> list[tuple[Paddle, Paddle]]:
-    """Put the mean over all ranks in the place of each gradient.
+def average_gradients(gradients: Paddle) -> list[tuple[Paddle, Paddle]]:
+    """Replace each gradient by its mean over all ranks.
 
     The order is that of the parameters' names: PIR lists parameters in an order that differs from
     process to process, and ranks that exchange them in different orders wait for each other.
     """
-    ordered = sorted(gradients, key=_name)
+    ordered = sorted(gradients, key=lambda pair: pair[0].name)
     return [(parameter, average_over_ranks(gradient)) for parameter, gradient in ordered]
 
 
-def _name(gradient: tuple[Paddle, Paddle]) -> str:
-    return gradient[0].name
-
-
-def start_alike(startup: Paddle, names: Collection[str]) -> None:
-    """Let a startup program give every rank what it gives the first one, for Variables named.
+def broadcast_start(startup: Paddle, names: Collection[str]) -> None:
+    """Let a startup program give every rank the first one's values of the named Variables.
 
     A second call for the same Variables changes nothing.
     """
-    setters = list(_initialisers(startup, names))
+    setters = [
+        op
+        for op in startup.global_block().ops
+        if op.name() == "builtin.set_parameter"
+        and op.str_attr("parameter_name") in names
+        and op.operand_source(0).get_defining_op().name() != "pd_op.broadcast"
+    ]
     map_set_parameters(startup, setters, broadcast_from_first)
 
 
-def _initialisers(startup: Paddle, names: Collection[str]) -> Iterator[Paddle]:
-    for op in startup.global_block().ops:
-        if op.name() != "builtin.set_parameter" or op.str_attr("parameter_name") not in names:
+def require_equal(own: Sequence[str], limit: float) -> None:
+    """Wait until all ranks have come here, and compare what they are about to train.
+
+    `own` describes it in lines. The ranks compare digests in the store that Paddle's launch makes,
+    and read each other's lines only if the digests differ.
+
+    Raises GraphtoolError on all ranks: GT546 if they differ. Raises GraphtoolError: GT538 for ranks
+    that have not come within `limit` seconds, or gave up.
+    """
+    rank, ranks = load_paddle().distributed.get_rank(), rank_count()
+    me = f"rank {rank} of {ranks}"
+    text = "\n".join(own).encode()
+    prefix = f"graphtool/minimize/{next(_comparisons)}"
+    everyone = range(ranks)
+    try:
+        store = rank_store()
+        store.set(f"{prefix}/text/{rank}", zlib.compress(text))
+        store.set(f"{prefix}/digest/{rank}", sha256(text).digest())
+        if missing := _wait(store, f"{prefix}/came", rank, ranks, limit):
+            store.set(f"{prefix}/digest/{rank}", _GAVE_UP)
+            others = ", ".join(f"rank {one}" for one in missing)
+            message = f"{me} waited {limit:g} seconds for {others} to come to `gt.minimize`"
+            raise GraphtoolError(lost_rank(message, missing))
+        digests = {one: store.get(f"{prefix}/digest/{one}") for one in everyone}
+        if gave_up := [one for one in everyone if digests[one] == _GAVE_UP]:
+            others = ", ".join(f"rank {one}" for one in gave_up)
+            message = f"{me} came to `gt.minimize` after {others} had given up waiting for it"
+            raise GraphtoolError(lost_rank(message, gave_up))
+        if len(set(digests.values())) == 1:
+            return
+        texts = {one: zlib.decompress(store.get(f"{prefix}/text/{one}")) for one in everyone}
+        # The store ends with the first rank, which may be about to end.
+        _wait(store, f"{prefix}/read", rank, ranks, _READING)
+    except _STORE_GONE:
+        message = f"{me} waited in `gt.minimize` until rank 0 was gone, which holds Paddle's store"
+        raise GraphtoolError(lost_rank(message, [0])) from None
+    raise GraphtoolError(
+        unequal_ranks({one: found.decode().split("\n") for one, found in texts.items()})
+    )
+
+
+def _wait(store: Paddle, key: str, rank: int, ranks: int, limit: float) -> list[int]:
+    """Wait until every rank has come to a point, and return those that are late."""
+    end = time.monotonic() + limit
+    store.add(f"{key}/{rank}", 1)
+    missing = list(range(ranks))
+    # The store's own `get` and `wait` have no limit.
+    while missing := [one for one in missing if not store.add(f"{key}/{one}", 0)]:
+        if time.monotonic() > end:
+            break
+        time.sleep(_PAUSE)
+    return missing
+
+
+def describe(
+    graph: Graph,
+    loss: str,
+    optimizer: Paddle,
+    *,
+    trained: Collection[str],
+    no_gradient: Collection[str],
+    runs: int,
+) -> list[str]:
+    """Describe what computes a loss, all parameters, which are trained, and by which optimizer.
+
+    Each thing has a line, in an order that all ranks have. A rank may compute more than the loss,
+    so Operators are numbered anew, by kind. It may have a batch size of its own: the first dim is
+    left out where the feeds have a fixed one.
+    """
+    lines = list(_settings("optimizer", optimizer))
+    if runs > 1:
+        lines.append(f"gradients of {runs} runs")
+    for value in sorted(graph.parameters, key=lambda value: value.name):
+        shape = "?" if value.shape is None else list(value.shape)
+        use = "learns" if value.name in trained else "frozen"
+        lines.append(f"parameter `{value.name}` {shape} {value.dtype}, {use}")
+    found = ancestors(graph, [loss])
+    names, kinds = {name: name for name in found}, Counter[str]()
+    operators: list[tuple[str, Operator]] = []
+    for operator in graph.operators.values():
+        # PIR lists parameters in no order.
+        origins = {graph.values[name].origin for name in operator.results}
+        if found.isdisjoint(operator.results) or Origin.PARAMETER in origins:
             continue
-        if op.operand_source(0).get_defining_op().name() != "pd_op.broadcast":
-            yield op
-
-
-@dataclass
-class _Launch:
-    """What this rank has to do with the others."""
-
-    peers: Peers | None = None
-    # How often this rank has come to meet the others.
-    meetings: int = 0
-    # Whether a loss needs no more words: it was told, is about to be, or this rank itself ends.
-    silent: bool = False
-
-    def hear(self, lost: Peer) -> None:
-        """Say, in whatever this rank is at, that another one is lost."""
-        if lost.failed and not self.silent and not self._others_ended():
-            self.say((lost,))
-
-    def _others_ended(self) -> bool:
-        """Tell whether the work is done: a rank that ends well has taken all of its steps."""
-        return self.peers is not None and any(p.reason == ENDED for p in self.peers.all.values())
-
-    def say(self, lost: tuple[Peer, ...]) -> None:
-        self.silent = True
-        sys.stderr.write(f"{self.loss(lost)}\n")
-
-    def loss(self, lost: tuple[Peer, ...]) -> Diagnostic:
-        fates = {one.rank: _fate(one) for one in lost}
-        heard = {one.rank: one.activity for one in lost}
-        which = ", and ".join(f"rank {rank}, which {fate}" for rank, fate in fates.items())
-        last = [f"rank {rank} last reported {what}" for rank, what in heard.items()]
-        rank, ranks = _which()
-        return problems.lost_rank(
-            f"rank {rank} of {ranks} has lost {which}",
-            notes=[*last, "no further step is possible: it takes the gradients of all ranks"],
-            help=_tail(fates),
+        name = f"{operator.kind}_{kinds[operator.kind]}"
+        kinds[operator.kind] += 1
+        operators.append((name, operator))
+        names |= {result: result.replace(operator.name, name, 1) for result in operator.results}
+    shapes = (graph.values[name].shape for name in graph.feeds if name in found)
+    fixed_batch = any(shape and shape[0] >= 0 for shape in shapes)
+    for name, operator in operators:
+        operands = ", ".join("-" if one is None else names[one] for one in operator.operands)
+        attributes = (
+            f" {key}={(_without_batch(key, value) if fixed_batch else value)!r}"
+            for key, value in sorted(operator.attributes.items())
+            if key not in _OWN
         )
+        lines.append(f"operator `{name}` ({operands}){''.join(attributes)}")
+    lines.append(f"loss `{names[loss]}`")
+    lines += sorted(f"no gradient for `{names[name]}`" for name in no_gradient if name in names)
+    return lines
 
 
-_launch = _Launch()
+def _settings(name: str, part: Paddle) -> Iterator[str]:
+    """Yield what an optimizer, or a part of one, was made with: class, numbers, parts."""
+    yield f"{name} {type(part).__name__}"
+    for key, value in sorted(cast("dict[str, Paddle]", vars(part)).items()):
+        inner = f"{name}.{key.strip('_')}"
+        if isinstance(value, _PLAIN) and key.strip("_") not in _OWN | _NAMES:
+            yield f"{inner} = {value!r}"
+        elif key in _PARTS and value is not None:
+            yield from _settings(inner, value)
 
 
-def _which() -> tuple[int, int]:
-    return load_paddle().distributed.get_rank(), rank_count()
-
-
-def _fate(peer: Peer) -> str:
-    if not peer.gone:
-        return "has not answered in time, though it runs"
-    return peer.reason or "ended without a message"
-
-
-def _tail(ranks: Iterable[int]) -> str:
-    return f"tail {' '.join(f'log/workerlog.{rank}' for rank in ranks)}"
-
-
-def _late(late: Sequence[int], waited: str | None) -> GraphtoolError:
-    """Report ranks that did not come to `gt.minimize`, or that gave up waiting (None)."""
-    rank, ranks = _which()
-    others = ", ".join(f"rank {one}" for one in late)
-    what = (
-        f"{waited} for {others} to come to `gt.minimize`"
-        if waited
-        else f"came to `gt.minimize` after {others} had given up waiting for all ranks"
-    )
-    return GraphtoolError(problems.lost_rank(f"rank {rank} of {ranks} {what}", help=_tail(late)))
-
-
-def meet(limit: float) -> None:
-    """Wait until every rank has come here; from then on each knows when another is lost.
-
-    Where one gives up waiting, all do. Where one has no way to another, all of them go on without
-    lines: nothing is compared, and a loss is noticed by Paddle alone. Raises GraphtoolError: GT538.
-    Warns with GT538 as well.
-    """
-    if _launch.peers is not None:
-        return
-    rank, ranks = _which()
-    store = rank_store()
-    host = os.environ["PADDLE_CURRENT_ENDPOINT"].rpartition(":")[0]
-    _launch.meetings += 1
-    meeting = Meeting(
-        store=store, number=_launch.meetings, rank=rank, ranks=ranks, end=monotonic() + limit
-    )
-    try:
-        with _stopped_while_waiting(rank, ranks):
-            lines = connected(meeting, host)
-    except LostRanksError as lost:
-        waited = "waited, until that was gone," if lost.gone else f"waited {limit:g} seconds"
-        raise _late(lost.ranks, None if lost.gave_up else waited) from None
-    except UnreachableError as no_way:
-        warn(
-            problems.lost_rank(
-                f"rank {rank} of {ranks} goes on without a connection to the others: {no_way}",
-                severity=Severity.WARNING,
-                help="open all TCP ports between the hosts of the launch",
-            )
-        )
-        _launch.peers = Peers({}, _launch.hear)
-        return
-    _launch.peers = Peers(lines, _launch.hear)
-    _say_how_it_ends(_launch.peers)
-
-
-@contextmanager
-def _stopped_while_waiting(rank: int, ranks: int) -> Generator[None, None, None]:
-    """Say what was waited for where the launcher stops this rank, as it does once one has died."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        others = tuple(other for other in range(ranks) if other != rank)
-        stopped = "was stopped while it waited"
-        raise _late(others, stopped) from None
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-
-
-def require_alike(mine: Description, limit: float) -> None:
-    """See that all ranks that this one has a line to train the same.
-
-    Raises GraphtoolError: GT538, GT546, on every rank.
-    """
-    peers = _launch.peers
-    assert peers is not None
-    text = "\n".join(mine.lines).encode()
-    digest = sha256(text).digest()
-    if set(_exchanged(peers, digest, limit).values()) <= {digest}:
-        return
-    packed = _exchanged(peers, zlib.compress(text), limit)
-    texts = {rank: zlib.decompress(data).decode() for rank, data in packed.items()}
-    all_ranks = {rank: Description(tuple(theirs.split("\n"))) for rank, theirs in texts.items()}
-    all_ranks[_which()[0]] = mine
-    _launch.silent = True
-    raise GraphtoolError(problems.unequal_ranks(all_ranks))
-
-
-def _exchanged(peers: Peers, payload: bytes, limit: float) -> dict[int, bytes]:
-    _launch.silent = True
-    try:
-        found = peers.exchange(payload, limit)
-    except LostRanksError as lost:
-        if lost.gave_up:
-            raise _late(lost.ranks, None) from None
-        missing = tuple(peers.all[rank] for rank in lost.ranks)
-        if any(peer.gone for peer in missing):
-            gone = tuple(peer for peer in missing if peer.gone)
-            raise GraphtoolError(_launch.loss(gone)) from None
-        waited = f"waited {limit:g} seconds"
-        raise _late(lost.ranks, waited) from None
-    _launch.silent = False
-    return found
-
-
-@contextmanager
-def telling(now: str, then: str) -> Generator[None, None, None]:
-    """Let the other ranks know what this one is at, and what it is past afterwards."""
-    if _launch.peers is not None:
-        _launch.peers.tell(now)
-    yield
-    if _launch.peers is not None:
-        _launch.peers.tell(then)
-
-
-def _say_how_it_ends(peers: Peers) -> None:
-    """Tell the others of this rank's end, and of theirs where an error came of it."""
-    before, own = sys.excepthook, os.getpid()
-
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if os.getpid() != own:
-            before(kind, error, trace)
-            return
-        told, _launch.silent = _launch.silent, True
-        before(kind, error, trace)
-        if kind is RuntimeError and str(error) == _WITHOUT_WORDS:
-            lost = peers.lost(_NEWS)
-            if not told:
-                _launch.say(lost or tuple(peers.all.values()))
-            peers.leave(f"stops, having lost rank {lost[0].rank}" if lost else "got no answer")
-            return
-        first = elided(printable(str(error).partition("\n")[0]), _ROOM)
-        peers.leave(f"raised `{kind.__name__}`: {first}")
-
-    def end() -> None:
-        _launch.silent = True
-        peers.leave(ENDED)
-
-    sys.excepthook = hook
-    atexit.register(end)
+def _without_batch(key: str, value: Attribute) -> Attribute:
+    if key in _SHAPES and isinstance(value, tuple) and value:
+        return ("batch", *value[1:])
+    return value

@@ -27,8 +27,7 @@ from graphtool.diagnostics import (
 from graphtool.graph import Graph, ProgramKind
 from graphtool.merging.problems import not_fetchable
 from graphtool.ops import RANDOM
-from graphtool.training._dataflow import required_operators, training_operators
-from graphtool.training._program_info import ProgramInfo
+from graphtool.training.program_info import ProgramInfo, required_operators, training_operators
 
 __all__ = ["Evaluation", "for_test", "make_evaluation"]
 

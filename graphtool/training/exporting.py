@@ -7,13 +7,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
-from typing import cast
 
 import msgspec
 
-from graphtool.arguments import bad_argument
 from graphtool.backend.counters import restore_counters_on
 from graphtool.backend.errors import raise_paddle_errors_as
 from graphtool.backend.layer_weights import (
@@ -32,33 +30,31 @@ from graphtool.backend.tensors import (
 )
 from graphtool.checks import persistable_names
 from graphtool.checks.parameters import uninitialised_parameters, unlike_layer
+from graphtool.checks.rules import format_shape
 from graphtool.diagnostics import (
     Diagnostic,
     GraphtoolError,
     ReadError,
     Report,
     Severity,
-    UsageError,
     Where,
     counted,
     listed,
+    rule,
     warn,
 )
 from graphtool.dtypes import FLOAT_DTYPES
 from graphtool.files import atomic_replace, exists_already
-from graphtool.graph import DROPOUT_STATE_DTYPE, Graph, Shape, Value, is_dropout_state, shapes_agree
+from graphtool.graph import DROPOUT_STATE_DTYPE, Graph, is_dropout_state, shapes_agree
 from graphtool.matching.fingerprint import fingerprints
-from graphtool.merging._whole import check_not_truncated
+from graphtool.merging.folder import check_not_truncated
 from graphtool.readers.weights import persistable_values
 from graphtool.sources.layers import evaluation_network
-from graphtool.staging import tidy
-from graphtool.structure import Head, analyse
+from graphtool.structure import analyse
 from graphtool.text import escaped_bounded, printed_name
-from graphtool.training import export_problems as problems
-from graphtool.training._dataflow import training_operators
-from graphtool.training._program_info import ProgramInfo, check_scope
 from graphtool.training.evaluation import Evaluation, make_evaluation
 from graphtool.training.parameters import StateDictKeys
+from graphtool.training.program_info import ProgramInfo, path_of, scope_of, training_operators
 
 __all__ = ["Exported", "export_student"]
 
@@ -69,6 +65,61 @@ _SUFFIXES = (".json", ".pdmodel", ".pdiparams", _STATE_DICT)
 _RECORD = ".graphtool"
 # The name of an export whose path is a folder.
 _DEFAULT_NAME = "student"
+_LISTED = 6
+
+
+@rule("GT631", replaces=("GT635",))
+def outputs_guessed(graph: Graph, names: Sequence[str], *, is_clear: bool) -> Diagnostic:
+    """The Program does not name its outputs, so they were inferred from its structure.
+
+    They are what each loss predicts from, or else the logits of each head, the deepest first. If
+    there are several, some may be no prediction, such as an RNN's last state: name those that you
+    want. If none are found, name them too. A student that `gt.merge` got as a Network knows its
+    outputs.
+    """
+    if not names:
+        return Diagnostic(
+            message="the student's outputs are not known",
+            where=(Where(role="student", program=graph.source),),
+            help="gt.export_student(merged, path, fetch=['relu_4'])",
+        )
+    return Diagnostic(
+        message=f"the outputs were inferred from the structure: {listed(names, _LISTED)}",
+        severity=Severity.NOTE if is_clear and len(names) == 1 else Severity.WARNING,
+        where=tuple(
+            Where(program=graph.source, value=name, shape=graph.values[name].shape)
+            for name in names[:_LISTED]
+        ),
+        help=f"gt.export_student(merged, path, fetch={list(names[:1])})",
+    )
+
+
+@rule("GT632")
+def reads_what_is_not_the_students(graph: Graph, names: Sequence[str]) -> Diagnostic:
+    """An output needs parameters or feeds that came with the merge or after it.
+
+    A teacher's, or an adapter's: an export holds the student alone. Fetch what the student itself
+    computes.
+    """
+    return Diagnostic(
+        message=f"the outputs need what is not the student's: {listed(names, _LISTED)}",
+        where=tuple(Where(role="merged", value=name) for name in names[:_LISTED]),
+        notes=(f"the student is `{graph.source}`, as it was before the merge",),
+        help="gt.export_student(merged, path)",
+    )
+
+
+@rule("GT634")
+def layer_does_not_fit(layer: str, misfits: Sequence[str], help: str) -> Diagnostic:
+    """The Layer's parameters are not those of the student, or not all of them; nothing is written.
+
+    A student that is a Network of `gt.from_layer` knows its keys, which are written without
+    `layer`; another Layer has to have the same ones, of the same shapes. Of a Program, give the
+    Layer that it was built from: another object of the same class counts its names on
+    (`conv2d_53.w_0`). Without `layer` the keys are the names of Variables then.
+    """
+    message = f"`{layer}` does not fit the student: {'; '.join(misfits)}"
+    return Diagnostic(message=message, help=help)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,17 +135,9 @@ class Exported:
     report: Report
 
     def __str__(self) -> str:
-        sizes = [
-            f"{escaped_bounded(str(file))}: {file.stat().st_size} bytes" for file in self.files
-        ]
-        return "\n".join(
-            [
-                *sizes,
-                " -> ".join(
-                    ", ".join(map(printed_name, names)) for names in (self.feeds, self.fetches)
-                ),
-            ]
-        )
+        lines = [f"{escaped_bounded(str(one))}: {one.stat().st_size} bytes" for one in self.files]
+        ends = (", ".join(map(printed_name, names)) for names in (self.feeds, self.fetches))
+        return "\n".join([*lines, " -> ".join(ends)])
 
 
 def export_student(
@@ -136,51 +179,40 @@ def export_student(
     for a Layer that does not fit, GT631 if the outputs cannot be inferred, GT258 where Paddle
     fails, GT601. Raises ReadError for a name: GT101, GT102, GT031.
     """
-    _check_path(path)
-    check_scope(scope)
-    requested = Path(fspath(path))
+    requested = path_of(path, 'gt.export_student(merged, "out/student")')
     if requested.suffix in _SUFFIXES:
         requested = requested.with_suffix("")
     target, path_diagnostics = _available_path(requested, force=force)
     targets = _files(target)
     with ExitStack() as stack:
         with raise_paddle_errors_as(GraphtoolError, "gt.export_student"):
-            plan = _plan(ProgramInfo.of(student), fetch, layer)
-            source, scope_diagnostics = _parameter_scope(plan, scope, stack)
-        folder = stack.enter_context(atomic_replace(target, targets))
+            info = ProgramInfo.of(student)
+            evaluation, output_diagnostics = _evaluation(info, fetch)
+            state = _state_dict_variables(info, evaluation.live.graph, layer)
+            source, scope_diagnostics = _parameter_scope(
+                info, evaluation.live.graph, [*state.values()], scope, stack
+            )
+        names = [file.name for file in targets]
+        folder = stack.enter_context(atomic_replace(target, target.parent, names))
         with raise_paddle_errors_as(GraphtoolError, "gt.export_student"):
-            _write(plan, folder / target.name, source)
+            _write(evaluation, state, folder / target.name, source)
         for file in folder.iterdir():
             check_not_truncated(file)
-        _record_checksums(folder / target.name)
+        checksums = {file.name: _checksum(file) for file in sorted(folder.iterdir())}
+        record = msgspec.json.format(msgspec.json.encode(checksums)) + b"\n"
+        Path(folder, targets[-1].name).write_bytes(record)
     report = Report.of(
-        (*path_diagnostics, *plan.diagnostics, *plan.evaluation.report, *scope_diagnostics)
+        (*path_diagnostics, *output_diagnostics, *evaluation.report, *scope_diagnostics)
     )
     for diagnostic in report:
         if diagnostic.severity is Severity.WARNING:
             warn(diagnostic)
     return Exported(
         files=tuple(file for file in targets if file.exists() and file.suffix != _RECORD),
-        feeds=plan.evaluation.feeds,
-        fetches=plan.evaluation.names,
+        feeds=evaluation.feeds,
+        fetches=evaluation.names,
         report=report,
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _ExportPlan:
-    """What to export. `state` maps keys of the state dict to Variables."""
-
-    info: ProgramInfo
-    evaluation: Evaluation
-    state: Mapping[str, str]
-    diagnostics: tuple[Diagnostic, ...]
-
-
-def _check_path(path: object) -> None:
-    if not (isinstance(path, str | PathLike) and fspath(cast("str | PathLike[str]", path))):
-        wanted, call = "the path of the files", 'gt.export_student(merged, "out/student")'
-        raise UsageError(bad_argument("path", cast("object", path), wanted, call))
 
 
 def _available_path(requested: Path, *, force: bool) -> tuple[Path, tuple[Diagnostic, ...]]:
@@ -194,7 +226,6 @@ def _available_path(requested: Path, *, force: bool) -> tuple[Path, tuple[Diagno
         message = f"`{folder}` is a folder: written into it, as `{requested}`"
         fix = f"gt.export_student(merged, {str(requested)!r})"
         found.append(exists_already(message, fix, Severity.WARNING))
-    tidy(requested.parent)
     target, names = requested, (f"{requested.name}-{number}" for number in count(2))
     in_the_way = conflicts = list(_conflicts(requested, force=force))
     while conflicts:
@@ -245,33 +276,23 @@ def _checksum(file: Path) -> str:
     return checksum.hexdigest()
 
 
-def _record_checksums(target: Path) -> None:
-    *files, record = _files(target)
-    checksums = {file.name: _checksum(file) for file in files if file.exists()}
-    record.write_bytes(msgspec.json.format(msgspec.json.encode(checksums)) + b"\n")
+def _evaluation(
+    info: ProgramInfo, fetch: Sequence[Paddle | str] | None
+) -> tuple[Evaluation, tuple[Diagnostic, ...]]:
+    """Return the student in test mode; a diagnostic if its outputs are inferred.
 
-
-def _plan(
-    info: ProgramInfo,
-    fetch: Sequence[Paddle | str] | None,
-    layer: Paddle | None,
-) -> _ExportPlan:
-    outputs, diagnostics = _outputs(info.student.graph) if fetch is None else (fetch, ())
+    Raises GraphtoolError: GT631, GT632, and what `make_evaluation` raises.
+    """
+    student = info.student.graph
+    outputs, diagnostics = _outputs(student) if fetch is None else (fetch, ())
     evaluation = _eval_build(info) if fetch is None else None
     evaluation = evaluation or make_evaluation(info, outputs)
-    graph, student = evaluation.live.graph, info.student.graph
-    student_names = {*persistable_names(student), *student.feeds}
-    others = [
-        name for name in (*persistable_names(graph), *graph.feeds) if name not in student_names
-    ]
+    graph = evaluation.live.graph
+    known = {*persistable_names(student), *student.feeds}
+    others = [name for name in (*persistable_names(graph), *graph.feeds) if name not in known]
     if others:
-        raise GraphtoolError(problems.reads_what_is_not_the_students(student, others))
-    return _ExportPlan(
-        info=info,
-        evaluation=evaluation,
-        state=_state_dict_variables(info, graph, layer),
-        diagnostics=diagnostics,
-    )
+        raise GraphtoolError(reads_what_is_not_the_students(student, others))
+    return evaluation, diagnostics
 
 
 def _eval_build(info: ProgramInfo) -> Evaluation | None:
@@ -301,20 +322,22 @@ def _outputs(graph: Graph) -> tuple[Sequence[str], tuple[Diagnostic, ...]]:
     """Return the outputs of a network, the deepest first; a diagnostic if they are inferred."""
     if graph.fetches:
         return graph.fetches, ()
-    heads = analyse(graph).heads
-    names = [head.output if _is_prediction(graph, head) else head.logits for head in heads]
-    names = [name for name in names if graph.values[name].shape]
-    if not names:
-        raise GraphtoolError(problems.outputs_guessed(graph, (), is_clear=False))
+    heads, names = analyse(graph).heads, list[str]()
+    for head in heads:
+        value = graph.values[head.output]
+        # Probabilities or scores, not a loss or a scalar metric.
+        is_prediction = (
+            head.prediction == head.output
+            and value.dtype in FLOAT_DTYPES
+            and len(value.shape or ()) > 1
+        )
+        name = head.output if is_prediction else head.logits
+        names += [name] if graph.values[name].shape else []
     is_clear = all(head.is_clear for head in heads)
-    return names, (problems.outputs_guessed(graph, names, is_clear=is_clear),)
-
-
-def _is_prediction(graph: Graph, head: Head) -> bool:
-    """Return whether a head ends in probabilities or scores, not in a loss or a scalar metric."""
-    value = graph.values[head.output]
-    is_loss = head.prediction != head.output
-    return not is_loss and value.dtype in FLOAT_DTYPES and len(value.shape or ()) > 1
+    found = outputs_guessed(graph, names, is_clear=is_clear)
+    if not names:
+        raise GraphtoolError(found)
+    return names, (found,)
 
 
 def _state_dict_variables(
@@ -330,95 +353,81 @@ def _state_dict_variables(
         names = exported_names if training_operators(student) else persistable_names(student)
         return {name: name for name in names}
     given = known if layer is None else StateDictKeys.held_by(layer)
-    misfits = _misfits(given, known, student, exported_names)
-    if any(misfits):
+    if misfits := list(_misfits(given, known, student, exported_names)):
         name = type(given.layer).__name__
-        raise GraphtoolError(
-            problems.layer_does_not_fit(name, misfits, of_network=info.network is not None)
-        )
+        option = "" if info.network is not None else ", layer=network"
+        fix = f"gt.export_student(merged, path{option})"
+        raise GraphtoolError(layer_does_not_fit(name, misfits, fix))
     return {key: known.variables[key] for key in given.variables}
 
 
 def _misfits(
     given: StateDictKeys, known: StateDictKeys, student: Graph, exported: Sequence[str]
-) -> problems.Misfits:
-    """Compare a Layer with the student: unknown keys, other shapes, ties, parameters without a key.
+) -> Iterator[str]:
+    """Yield how a Layer differs from the student: keys, shapes, ties, parameters without a key.
 
     `known` maps keys to the student's Variables, and may be `given` itself. `exported` names the
     persistables of the exported model.
     """
     values = persistable_values(student)
-    shapes = _shapes(given, values)
-    shared = {key: name for key, name in known.variables.items() if key in shapes}
-    matched = {key: values[name] for key, name in shared.items() if name in values}
+    shared = {key: name for key, name in known.variables.items() if key in given.variables}
+    strangers = [
+        name if given.layer is known.layer else key
+        for key, name in given.variables.items()
+        if shared.get(key) not in values
+    ]
+    if strangers:
+        yield f"the student has no {listed(strangers, _LISTED)}"
+    state: Mapping[str, Paddle] = given.layer.state_dict() if given.layer is not None else {}
+    shapes = {
+        key: (tuple(state[key].shape) if state else values[name].shape, values[name].shape)
+        for key, name in shared.items()
+        if name in values
+    }
+    misshapen = [key for key, (shape, wanted) in shapes.items() if not shapes_agree(shape, wanted)]
+    if misshapen:
+        key, more = misshapen[0], f", and {len(misshapen) - 1} more" * (len(misshapen) > 1)
+        shape, wanted = map(format_shape, shapes[key])
+        yield f"`{key}` is {shape}, the student's `{shared[key]}` {wanted}{more}"
+    first_keys: dict[str, str] = {}
+    ties = ((first_keys.setdefault(given.variables[key], key), key) for key in shared)
+    tied = next((pair for pair in ties if shared[pair[0]] != shared[pair[1]]), None)
+    if tied:
+        yield f"`{tied[0]}` and `{tied[1]}` are one parameter, and two of the student"
     # Non-persistable buffers are in no state dict, as the Layer's author intended.
     held = frozenset(exported) if known.layer is None else layer_tensor_names(known.layer)
     covered = held - set(known.variables.values()) | set(shared.values())
-    return problems.Misfits(
-        strangers=[
-            name if given.layer is known.layer else key
-            for key, name in given.variables.items()
-            if key not in matched
-        ],
-        misshapen=[
-            (key, shapes[key], value)
-            for key, value in matched.items()
-            if not shapes_agree(shapes[key], value.shape)
-        ],
-        tied=list(_tied_keys(given.variables, shared)),
-        keyless=sum(name not in covered for name in exported),
-        total=len(exported),
-    )
-
-
-def _shapes(given: StateDictKeys, values: Mapping[str, Value]) -> dict[str, Shape]:
-    """Return the shapes of a Layer's parameters by key, the student's shapes without a Layer."""
-    if given.layer is None:
-        return {key: values[name].shape or () for key, name in given.variables.items()}
-    state = given.layer.state_dict()
-    return {key: tuple(state[key].shape) for key in given.variables}
-
-
-def _tied_keys(given: Mapping[str, str], known: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield pairs of keys that are one parameter of the given Layer, but two of the student."""
-    first_keys: dict[str, str] = {}
-    for key in known:
-        first_key = first_keys.setdefault(given[key], key)
-        if known[key] != known[first_key]:
-            yield first_key, key
+    if keyless := sum(name not in covered for name in exported):
+        yield f"{keyless} of its {counted(len(exported), 'tensor')} have no key"
 
 
 def _parameter_scope(
-    plan: _ExportPlan, scope: Paddle | None, stack: ExitStack
+    info: ProgramInfo,
+    graph: Graph,
+    saved: Sequence[str],
+    scope: Paddle | None,
+    stack: ExitStack,
 ) -> tuple[Paddle, tuple[Diagnostic, ...]]:
     """Return the Scope to export from, with diagnostics; `stack` closes it if it is temporary.
 
     Raises GraphtoolError: GT235 for uninitialised parameters.
     """
-    info, graph = plan.info, plan.evaluation.live.graph
-    source = scope
-    if source is None and info.merges:
-        source = info.merges[0].scopes.student
-    elif source is None:
-        source = load_paddle().static.global_scope()
-    names = list(dict.fromkeys((*persistable_names(graph), *plan.state.values())))
+    is_merged = scope is None and info.merges
+    source = info.merges[0].scopes.student if is_merged else scope_of(scope)
+    names = list(dict.fromkeys((*persistable_names(graph), *saved)))
     held = initialised_tensors(source, names)
     empty = [name for name in names if name not in held]
-    dropout_states = [name for name in empty if _is_dropout_state(graph, name)]
+    # An RNN without dropout has an empty one.
+    dropout_states = [
+        name for name in empty if name in graph.values and is_dropout_state(graph.values[name])
+    ]
     uninitialised = [name for name in empty if name not in dropout_states]
     layer = weights_layer(info.network)
     prefers_layer = layer is not None and scope is None and not info.merges
     if prefers_layer and not held:
         temporary = stack.enter_context(private_scope())
         copy_layer_tensors(layer, temporary)
-        return temporary, (
-            unlike_layer(
-                f"exported {counted(len(names), 'parameter')} of `{type(layer).__name__}`: the "
-                "global Scope has none",
-                severity=Severity.WARNING,
-                help="gt.export_student(network, path, scope=scope)",
-            ),
-        )
+        return temporary, (unlike_layer(type(layer).__name__, len(names), scope_is_empty=True),)
     if uninitialised:
         fix = "executor.run(startup)"
         if layer is not None and scope is not None:
@@ -436,15 +445,7 @@ def _parameter_scope(
     unlike = len(differing_tensors(layer, source)) if prefers_layer else 0
     found: tuple[Diagnostic, ...] = ()
     if unlike:
-        found = (
-            unlike_layer(
-                f"exported the Scope's parameters, and {unlike} of them differ from those of "
-                f"`{type(layer).__name__}`",
-                severity=Severity.WARNING,
-                help="with paddle.static.scope_guard(paddle.static.Scope()): "
-                "gt.export_student(network, path)",
-            ),
-        )
+        found = (unlike_layer(type(layer).__name__, unlike, scope_is_empty=False),)
     if dropout_states:
         # Paddle saves no uninitialised Variable, and the user's Scope must not change.
         empty_state = empty_tensor(next(iter(held.values())), DROPOUT_STATE_DTYPE)
@@ -453,14 +454,8 @@ def _parameter_scope(
     return source, found
 
 
-def _is_dropout_state(graph: Graph, name: str) -> bool:
-    """Return whether a Variable is an RNN's dropout state, which is empty without dropout."""
-    value = graph.values.get(name)
-    return value is not None and is_dropout_state(value)
-
-
-def _write(plan: _ExportPlan, prefix: Path, scope: Paddle) -> None:
-    paddle, live = load_paddle(), plan.evaluation.live
+def _write(evaluation: Evaluation, state: Mapping[str, str], prefix: Path, scope: Paddle) -> None:
+    paddle, live = load_paddle(), evaluation.live
     with ExitStack() as stack:
         stack.enter_context(static_mode(live.kind))
         stack.enter_context(paddle.static.scope_guard(scope))
@@ -468,20 +463,16 @@ def _write(plan: _ExportPlan, prefix: Path, scope: Paddle) -> None:
         restore_counters_on(live.program, stack)
         paddle.static.save_inference_model(
             str(prefix),
-            [live.value(name) for name in plan.evaluation.feeds],
-            list(plan.evaluation.fetches),
+            [live.value(name) for name in evaluation.feeds],
+            list(evaluation.fetches),
             paddle.static.Executor(),
             program=live.program,
         )
-    _save_state_dict(plan.state, prefix.with_name(prefix.name + _STATE_DICT), scope)
-
-
-def _save_state_dict(variables: Mapping[str, str], file: Path, scope: Paddle) -> None:
-    """Write the same file as `paddle.save(layer.state_dict(), file)`."""
-    paddle, state = load_paddle(), dict[str, Paddle]()
-    tensors = copy_from_scope(scope, variables.values())
+    # The same file as `paddle.save(layer.state_dict(), file)` writes.
+    saved = dict[str, Paddle]()
+    tensors = copy_from_scope(scope, state.values())
     with in_mode(static=False):
-        for (key, name), tensor in zip(variables.items(), tensors, strict=True):
-            state[key] = paddle.to_tensor(tensor.array, place=paddle.CPUPlace())
-            state[key].name = name
-        paddle.save(state, str(file))
+        for (key, name), tensor in zip(state.items(), tensors, strict=True):
+            saved[key] = paddle.to_tensor(tensor.array, place=paddle.CPUPlace())
+            saved[key].name = name
+        paddle.save(saved, str(prefix.with_name(prefix.name + _STATE_DICT)))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TypeAlias, cast
 
 from graphtool.arguments import bad_argument
 from graphtool.backend.errors import convert_paddle_errors
 from graphtool.backend.layer_weights import is_dynamic_parameter
-from graphtool.backend.live import LiveProgram, read_program
+from graphtool.backend.live import read_program
 from graphtool.backend.optimizers import (
     accumulators,
     complete_clip,
@@ -22,27 +20,26 @@ from graphtool.backend.optimizers import (
     set_variable,
 )
 from graphtool.backend.paddle import Paddle, is_legacy, legacy_mode, load_paddle, program_lock
-from graphtool.backend.pir import PirWalk, contains_value, read_pir
+from graphtool.backend.pir import contains_value
 from graphtool.backend.problems import not_static
 from graphtool.checks.networks import already_minimized
 from graphtool.diagnostics import (
     Diagnostic,
     GraphtoolError,
+    Severity,
     UsageError,
     Where,
     counted,
     listed,
+    rule,
     warn,
 )
 from graphtool.dtypes import FLOAT_DTYPES, HALF_DTYPES
-from graphtool.graph import Graph, variable_of
-from graphtool.merging import merged_of
+from graphtool.graph import Graph, ProgramKind, Shape, variable_of
 from graphtool.merging.problems import wrong_program
 from graphtool.ops import is_optimizer
-from graphtool.training import _ranks
-from graphtool.training import minimize_problems as problems
-from graphtool.training._alike import described
-from graphtool.training._reach import reached_by_gradient
+from graphtool.training import _ranks as ranks
+from graphtool.training.program_info import ProgramInfo, reached_by_gradient
 
 __all__ = ["minimize"]
 
@@ -68,6 +65,96 @@ _REFUSED_BY_PIR = {
 _SPARSE = ("sparse", "is_sparse")
 
 
+@rule("GT531")
+def optimizer_unfit(name: str, reason: str, way: str, notes: Sequence[str] = ()) -> Diagnostic:
+    """The optimizer does not work on this kind of Program, on several ranks, or a second time.
+
+    Under PIR, `paddle.static.amp.decorate` inserts no casts, and `fleet.minimize`, gradient merging
+    and recomputation fail inside Paddle. Use `accumulate` to add up the gradients of several runs.
+    Optimizers that override `minimize` can neither do this nor train on several ranks. On legacy
+    Programs all of these work; several ranks need `fleet.distributed_optimizer`.
+
+    An optimizer keeps its state, such as moments, in the first Program that it was added to. Make
+    an optimizer for each Program.
+    """
+    return Diagnostic(message=f"`{name}` {reason}", notes=tuple(notes), help=way)
+
+
+@rule("GT532")
+def not_a_loss(given: str, shape: Shape | None, wanted: str, part: str = "mean()") -> Diagnostic:
+    """A loss must be a floating-point Value with one element, built in a static Program.
+
+    Reduce larger tensors with `mean()`: a sum grows with the batch, and so would the steps. Of what
+    `gt.distill_loss` returns, `total` is the loss.
+    """
+    return Diagnostic(
+        message=f"the loss, `{given}`, is not {wanted}",
+        where=() if shape is None else (Where(role="loss", value=given, shape=shape),),
+        help=f"gt.minimize(optimizer, loss.{part})",
+    )
+
+
+@rule("GT534")
+def unknown_parameter(name: str, reason: str) -> Diagnostic:
+    """A listed parameter is not a parameter of the loss's Program.
+
+    Optimizers of the dynamic graph take `parameters=layer.parameters()`. A static Program needs no
+    such list, and does not contain the parameters of a Layer made in dynamic mode.
+    """
+    return Diagnostic(
+        message=f"`{name}` {reason}",
+        where=(Where(role="parameter", value=name),),
+        help="make the optimizer without `parameters=`",
+    )
+
+
+@rule("GT535")
+def nothing_learns(loss: str, names: Sequence[str], frozen: Sequence[str]) -> Diagnostic:
+    """The gradient of the loss reaches no parameter to train, so nothing would change.
+
+    The loss compares frozen Values only (two Values of the teacher), something stops the gradient
+    (`detach`, `stop_gradient`, an operator without a gradient), or the parameters belong to another
+    part of the network.
+    """
+    note = f"trainable: {listed(names)}" if names else f"frozen: {listed(frozen)}"
+    return Diagnostic(
+        message=f"the gradient of the loss, `{loss}`, reaches no parameter to train",
+        notes=(note,),
+        help="add a loss on a Value of the student: merged.student(name)",
+    )
+
+
+@rule("GT539")
+def no_low_precision(optimizer: str) -> Diagnostic:
+    """Mixed precision was requested, but no operator of the Program computes in it.
+
+    None of the network's operators is on Paddle's list for mixed precision. On a CPU that list is
+    empty, and float32 is used.
+    """
+    return Diagnostic(
+        message=f"`{optimizer}` has inserted no cast to float16 or bfloat16",
+        severity=Severity.WARNING,
+        help="gt.minimize(optimizer, loss), without `paddle.static.amp.decorate`",
+    )
+
+
+@rule("GT547")
+def half_way(reason: str | None, *, marked: Iterable[str] = ("Program", "optimizer")) -> Diagnostic:
+    """`gt.minimize` failed or was interrupted after it had begun to change the Program.
+
+    Some gradients and updates are in the Program and its startup program, and the optimizer holds
+    their state. This cannot be undone, so both are refused from now on. Build the networks, merge
+    them, and make a new optimizer; Scopes are as they were. Fleet is one object for the whole
+    process and not refused: give it a new optimizer with `fleet.distributed_optimizer`.
+    """
+    outcome = "failed half-way before" if reason is None else f"failed half-way: {reason}"
+    return Diagnostic(
+        message=f"`gt.minimize` {outcome}",
+        notes=(f"the {' and the '.join(marked)} cannot be used any more",),
+        help="build the Programs and the optimizer anew, and call gt.minimize(optimizer, loss)",
+    )
+
+
 def minimize(
     optimizer: Paddle,
     loss: Paddle,
@@ -81,11 +168,11 @@ def minimize(
     """Add the operators that train a loss, as the optimizer's own `minimize` does.
 
     Arguments and result are those of `paddle.optimizer.Optimizer.minimize`: `loss` is a Value with
-    one element; `startup_program`, by default Paddle's default one, gets the initialisers of the
-    optimizer's state; all trainable parameters are updated unless `parameters` lists some. Run the
-    startup program afterwards. With a learning rate scheduler under PIR, run in
-    `paddle.static.scope_guard(scope)`: `executor.run(scope=...)` looks for the rate in the global
-    Scope.
+    one element, under PIR of the current main Program; `startup_program`, by default Paddle's
+    default one, gets the initialisers of the optimizer's state; all trainable parameters are
+    updated unless `parameters` lists some. Run the startup program afterwards. With a learning rate
+    scheduler under PIR, run in `paddle.static.scope_guard(scope)`: `executor.run(scope=...)` looks
+    for the rate in the global Scope.
 
     With `accumulate=n` the parameters are updated in every n-th run, by the mean gradient of the
     last n runs. If all runs have equally many samples and the loss is a mean, that equals a step
@@ -105,9 +192,8 @@ def minimize(
 
     Ranks wait here for each other, `rank_timeout` seconds at most, and check that all are about to
     train the same loss with the same optimizer. If they differ, all raise, with nothing added; if
-    one times out, all do. From then on, if the process of a rank ends for any reason, the others
-    name it on standard error at once, and no step waits for it. With gloo (CPU), a rank that keeps
-    others waiting in a step for more than 30 seconds counts as lost too.
+    one times out, all do. If the process of a rank fails, Paddle's launcher stops the others. With
+    gloo (CPU), a rank that keeps others waiting in a step for more than 30 seconds counts as lost.
 
     Mixed precision under PIR is whatever was built in `with paddle.amp.auto_cast():`, which on a
     CPU takes `dtype="bfloat16"` and static mode. For legacy Programs, the optimizers of
@@ -119,55 +205,36 @@ def minimize(
     GT531, GT532, GT534, GT535, GT537. Raises ReadError for a name in `no_grad_set`: GT101, GT102;
     for a Program with Values of another one: GT050. Raises GraphtoolError for other ranks: GT538,
     GT546; GT547 where Paddle fails half-way: the Program and the optimizer are incomplete then, and
-    have to be built again. Warns with GT539 if mixed precision was requested and has no effect, and
-    with GT538 if ranks can only reach each other through Paddle: nothing is compared then.
+    have to be built again. Warns with GT539 if mixed precision was requested and has no effect.
     Source: https://www.paddlepaddle.org.cn/documentation/docs/en/api/paddle/optimizer/Optimizer_en.html
     """
     if load_paddle().in_dynamic_mode():
         raise UsageError(not_static("minimize"))
     _raise_any(_argument_errors(optimizer, loss))
-    _raise_any(_option_errors(startup_program, parameters, no_grad_set))
-    _raise_any(_accumulate_errors(accumulate))
-    _raise_any(_timeout_errors(rank_timeout))
-    legacy = not _is_pir_value(loss)
-    if not legacy and _ranks.joined():
-        _ranks.meet(rank_timeout)
-    with program_lock(), legacy_mode() if legacy else nullcontext():
-        request = _Request(optimizer, loss, startup_program, parameters, accumulate)
-        _raise_any(_default_program_errors(request))
-        _raise_any(_program_errors(request))
+    _raise_any(_option_errors(startup_program, parameters, no_grad_set, accumulate, rank_timeout))
+    is_pir = _is_pir_value(loss)
+    with program_lock(), nullcontext() if is_pir else legacy_mode():
+        # Nothing is added before all checks have passed.
+        request = _Request.of(optimizer, loss, startup_program, parameters, accumulate)
+        _raise_any(_request_errors(request))
         ignored = request.no_grad_values(no_grad_set)
-        if not legacy and _ranks.joined():
-            description = described(
+        if is_pir and ranks.rank_count() > 1:
+            description = ranks.describe(
                 request.graph,
                 request.loss_name,
                 optimizer,
-                learning=request.trainable_names,
-                passed_over=request.value_names(ignored or ()),
+                trained=request.names(trainable=True),
+                no_gradient=[request.info.names[value.id] for value in ignored or ()],
                 runs=accumulate,
             )
-            _ranks.require_alike(description, rank_timeout)
-        guard = load_paddle().static.program_guard(request.program, request.startup)
-        with _marked_unless_complete(request.program, optimizer), guard:
+            ranks.require_equal(description, rank_timeout)
+        guard = load_paddle().static.program_guard(request.info.program, request.startup)
+        with _marked_unless_complete(request.info.program, optimizer), guard:
             complete_clip(optimizer)
-            chosen = None if parameters is None else request.parameter_list
-            if legacy and accumulate > 1:
-                wrapper = load_paddle().incubate.optimizer.GradientMergeOptimizer
-                wrapped = wrapper(optimizer, k_steps=accumulate, avg=True)
-                result = wrapped.minimize(loss, request.startup, chosen, ignored)
-            elif legacy or _ranks.rank_count() == accumulate == 1:
-                result = optimizer.minimize(loss, request.startup, chosen, ignored)
-            elif _ranks.rank_count() == 1:
-                result = _minimize_pir(request, ignored)
-            else:
-                with _ranks.telling("in `gt.minimize`", "after `gt.minimize`"):
-                    result = _minimize_pir(request, ignored)
-                    teachers = _teacher_parameters(request.program)
-                    names = request.program_parameters.keys() - teachers
-                    _ranks.start_alike(request.startup, names)
-    is_mixed = legacy and type(optimizer).__name__ == _AMP_WRAPPER
-    if is_mixed and not _low_precision_casts(read_program(request.program)):
-        warn(problems.no_low_precision(_AMP_WRAPPER))
+            result = (_minimize_pir if is_pir else _minimize_legacy)(request, ignored)
+        is_mixed = not is_pir and type(optimizer).__name__ == _AMP_WRAPPER
+        if is_mixed and not _low_precision_casts(read_program(request.info.program)):
+            warn(no_low_precision(_AMP_WRAPPER))
     return result
 
 
@@ -177,9 +244,10 @@ def _is_pir_value(value: Paddle) -> bool:
     return kind is not None and isinstance(value, kind)
 
 
-def _is_incomplete(target: Paddle) -> bool:
-    """Return whether Paddle failed in `minimize` on a Program, its original, or an optimizer."""
-    return getattr(target, _INCOMPLETE, False)
+def _raise_any(errors: Iterable[Diagnostic]) -> None:
+    found = tuple(errors)
+    if found:
+        raise UsageError(*found)
 
 
 @contextmanager
@@ -193,9 +261,7 @@ def _marked_unless_complete(program: Paddle, optimizer: Paddle) -> Generator[Non
     targets = {"Program": program}
     if type(optimizer).__name__ != "Fleet":
         targets["optimizer"] = optimizer
-    with convert_paddle_errors(
-        lambda reason: GraphtoolError(problems.half_way(reason, marked=tuple(targets)))
-    ):
+    with convert_paddle_errors(lambda reason: GraphtoolError(half_way(reason, marked=targets))):
         for target in targets.values():
             setattr(target, _INCOMPLETE, True)
         yield
@@ -203,152 +269,124 @@ def _marked_unless_complete(program: Paddle, optimizer: Paddle) -> Generator[Non
             delattr(target, _INCOMPLETE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Request:
-    """The arguments of a `minimize` call, resolved lazily, before anything is added."""
+    """A loss, its Program as it is now, and what is to train it.
+
+    `parameters` are all of the Program's; `requested` are those given to the call or to the
+    optimizer, None for all.
+    """
 
     optimizer: Paddle
     loss: Paddle
-    startup_program: Paddle | None
-    parameters: Sequence[Paddle | str] | None
+    info: ProgramInfo
+    startup: Paddle
+    parameters: Mapping[str, Paddle]
+    requested: Sequence[Paddle | str] | None
     accumulate: int
 
-    @cached_property
-    def program(self) -> Paddle:
-        """The loss's Program; under PIR the default one unless a startup program is given."""
-        if not _is_pir_value(self.loss):
-            return self.loss.block.program
-        default = load_paddle().static.default_main_program()
-        if self.startup_program is None or contains_value(default, self.loss):
-            return default
-        return next(
-            (each for each in _living_programs() if contains_value(each, self.loss)), default
+    @classmethod
+    def of(
+        cls,
+        optimizer: Paddle,
+        loss: Paddle,
+        startup: Paddle | None,
+        parameters: Sequence[Paddle | str] | None,
+        accumulate: int,
+    ) -> _Request:
+        """Read the loss's Program, which under PIR is the current main one.
+
+        Raises UsageError: GT340, GT547.
+        """
+        static = load_paddle().static
+        program = static.default_main_program()
+        if _is_pir_value(loss):
+            # A Value can't be asked for its Program: that crashes if it is gone.
+            is_found = not is_legacy(program) and contains_value(program, loss)
+        else:
+            is_found = startup is not None or loss.block.program is program
+            program = loss.block.program
+        if not is_found:
+            raise UsageError(
+                wrong_program(
+                    "the loss belongs to another Program than the current main one",
+                    help=f"with paddle.static.program_guard(merged.program, startup): {_CALL}",
+                )
+            )
+        if getattr(program, _INCOMPLETE, False) or getattr(optimizer, _INCOMPLETE, False):
+            raise UsageError(half_way(None))
+        found = {each.name: each for each in program.global_block().all_parameters()}
+        return cls(
+            optimizer=optimizer,
+            loss=loss,
+            info=ProgramInfo.of(program),
+            startup=static.default_startup_program() if startup is None else startup,
+            # PIR lists them in no order.
+            parameters=dict(sorted(found.items())),
+            requested=parameters or parameter_list(optimizer),
+            accumulate=accumulate,
         )
 
     @property
-    def has_found_program(self) -> bool:
-        """Return whether the loss is in the default Program; with a startup program, in any."""
-        if _is_pir_value(self.loss):
-            return self._walk is not None and self.loss.id in self._walk.names
-        if self.startup_program is not None:
-            return True
-        return load_paddle().static.default_main_program() is self.program
+    def is_pir(self) -> bool:
+        """Return whether the Program is of PIR."""
+        return self.info.live.kind is ProgramKind.PIR
 
-    @cached_property
-    def startup(self) -> Paddle:
-        given = self.startup_program
-        return load_paddle().static.default_startup_program() if given is None else given
-
-    @cached_property
+    @property
     def graph(self) -> Graph:
-        return self._walk.graph if self._walk else read_program(self.program)
+        """The Graph of the Program."""
+        return self.info.graph
 
-    @cached_property
-    def _walk(self) -> PirWalk | None:
-        is_pir = _is_pir_value(self.loss) and not is_legacy(self.program)
-        return read_pir(self.program) if is_pir else None
-
-    @cached_property
+    @property
     def loss_name(self) -> str:
         """The name of the loss in the Graph: the last write to a legacy Variable."""
-        if self._walk:
-            return self._walk.names[self.loss.id]
-        writes = [name for name in self.graph.values if self.variable_name(name) == self.loss.name]
-        return writes[-1]
-
-    def value_names(self, values: Iterable[Paddle]) -> list[str]:
-        """Return the names of PIR Values in the Graph."""
-        return [self._walk.names[value.id] for value in values] if self._walk else []
+        if self.is_pir:
+            return self.info.names[self.loss.id]
+        return [one for one in self.graph.values if self.variable_name(one) == self.loss.name][-1]
 
     def variable_name(self, name: str) -> str:
         """Return the name of a Value's Variable, which under PIR is its own name."""
-        return name if self._walk else variable_of(name, self.graph)
-
-    @cached_property
-    def program_parameters(self) -> Mapping[str, Paddle]:
-        """All parameters of the Program by name, sorted: PIR lists them in no order."""
-        found = {each.name: each for each in self.program.global_block().all_parameters()}
-        return dict(sorted(found.items()))
-
-    def has_parameter(self, parameter: Paddle) -> bool:
-        """Return whether a parameter is the Program's; only the id of a PIR Value is read."""
-        if not _is_pir_value(parameter):
-            return getattr(parameter, "name", None) in self.program_parameters
-        return parameter.id in {each.id for each in self.program_parameters.values()}
-
-    @cached_property
-    def requested_parameters(self) -> Sequence[Paddle | str] | None:
-        """The parameters given to the call or to the optimizer, None for all."""
-        return self.parameters or parameter_list(self.optimizer)
+        return name if self.is_pir else variable_of(name, self.graph)
 
     @property
-    def parameter_list(self) -> list[Paddle]:
-        """The requested parameters, as Paddle takes them."""
-        known, requested = self.program_parameters, self.requested_parameters
-        if requested is None:
-            return list(known.values())
-        return [known[each] if isinstance(each, str) else each for each in requested]
+    def chosen(self) -> list[Paddle] | None:
+        """The requested parameters as Paddle takes them, None for all."""
+        if self.requested is None:
+            return None
+        return [self.parameters[one] if isinstance(one, str) else one for one in self.requested]
+
+    def names(self, *, trainable: bool) -> list[str]:
+        """Return the names of the requested parameters that are trainable, or frozen."""
+        chosen = self.parameters.values() if self.chosen is None else self.chosen
+        return [one.name for one in chosen if _is_trainable(one) is trainable]
+
+    def contains(self, value: Paddle) -> bool:
+        """Return whether a Value is in this Program; only the id of a PIR Value is read."""
+        if self.is_pir:
+            return _is_pir_value(value) and value.id in self.info.names
+        block = getattr(value, "block", None)
+        return block is not None and block.program is self.info.program
 
     def no_grad_values(
         self, no_grad_set: Collection[Paddle | str] | None
-    ) -> Collection[Paddle | str] | None:
+    ) -> Collection[Paddle] | None:
         """Return `no_grad_set` as Paddle takes it, which under PIR means without names.
 
         Raises UsageError: GT248 for a Value of another Program. Raises ReadError: GT101, GT102,
         GT031.
         """
-        if no_grad_set is None or self._walk is None:
-            return no_grad_set
-        for each in no_grad_set:
-            if not isinstance(each, str) and getattr(each, "id", None) not in self._walk.names:
+        for each in no_grad_set or ():
+            if not isinstance(each, str) and not self.contains(each):
                 wanted = "a Value of the loss's Program, or its name"
                 raise UsageError(bad_argument("no_grad_set", each, wanted, _CALL))
-        live = LiveProgram(program=self.program, graph=self.graph, keys=self._walk.keys)
+        if no_grad_set is None or not self.is_pir:
+            return no_grad_set
+        live = self.info.live
         return [live.value(each) if isinstance(each, str) else each for each in no_grad_set]
-
-    @cached_property
-    def trainable_names(self) -> list[str]:
-        """The names of the requested parameters that are not frozen."""
-        return [each.name for each in self.parameter_list if _is_trainable(each)]
-
-    @property
-    def frozen_names(self) -> list[str]:
-        """The names of the requested parameters that are frozen."""
-        return [each.name for each in self.parameter_list if not _is_trainable(each)]
-
-    @property
-    def names_with_foreign_state(self) -> list[str]:
-        """The trainable names for which the optimizer has state in another Program."""
-        kinds = accumulators(self.optimizer).values()
-        states = [state for by_name in kinds for state in by_name.items()]
-        foreign = {name for name, variable in states if not self._is_in_program(variable)}
-        return [name for name in self.trainable_names if name in foreign]
-
-    def _is_in_program(self, variable: Paddle) -> bool:
-        """Return whether a Variable is in this Program; only the id of a PIR Value is read."""
-        if _is_pir_value(variable):
-            return self._walk is not None and variable.id in self._walk.names
-        return variable.block.program is self.program
-
-
-def _living_programs() -> list[Paddle]:
-    """Return all living PIR Programs.
-
-    A Value can't be asked for its Program: it crashes if that, or its operation, is gone.
-    """
-    kind = load_paddle().pir.Program
-    # Not lazily: CPython fails if anything else refers to a tuple that it is still building.
-    return [each for each in gc.get_objects() if type(each) is kind]
 
 
 def _is_trainable(parameter: Paddle) -> bool:
     return not parameter.stop_gradient and bool(getattr(parameter, "trainable", True))
-
-
-def _raise_any(errors: Iterable[Diagnostic]) -> None:
-    found = tuple(errors)
-    if found:
-        raise UsageError(*found)
 
 
 def _argument_errors(optimizer: Paddle, loss: Paddle) -> Iterator[Diagnostic]:
@@ -360,106 +398,76 @@ def _argument_errors(optimizer: Paddle, loss: Paddle) -> Iterator[Diagnostic]:
     if not _is_pir_value(loss) and not isinstance(loss, paddle.static.Variable):
         # The result of `gt.distill_loss` is not a loss itself.
         part = "total" if hasattr(loss, "total") else "mean()"
-        kind = type(loss).__name__
-        yield problems.not_a_loss(kind, None, "a Value of a static Program", part)
+        yield not_a_loss(type(loss).__name__, None, "a Value of a static Program", part)
 
 
 def _option_errors(
-    startup: object, parameters: object, no_grad_set: object
+    startup: object, parameters: object, no_grad_set: object, accumulate: object, timeout: object
 ) -> Iterator[Diagnostic]:
     if startup is not None and not isinstance(startup, load_paddle().static.Program):
         yield bad_argument("startup_program", startup, "a Program", _CALL_WITH_STARTUP)
-    is_list = isinstance(parameters, list | tuple)
-    if parameters is not None and not (is_list and parameters):
+    if parameters is not None and not (isinstance(parameters, list | tuple) and parameters):
         wanted = "a list of parameters, or of their names, with one at least"
         yield bad_argument("parameters", cast("object", parameters), wanted, _CALL)
     if no_grad_set is not None and not isinstance(no_grad_set, list | tuple | set | frozenset):
         wanted = "a set of Values, or of their names"
         yield bad_argument("no_grad_set", no_grad_set, wanted, _CALL)
-
-
-def _accumulate_errors(given: object) -> Iterator[Diagnostic]:
-    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+    if type(accumulate) is not int or accumulate < 1:
         call = "gt.minimize(optimizer, loss, accumulate=4)"
-        yield bad_argument("accumulate", given, "a number of runs, 1 or more", call)
-
-
-def _timeout_errors(given: object) -> Iterator[Diagnostic]:
-    if (
-        isinstance(given, bool)
-        or not isinstance(given, int | float)
-        or not 0 < given < float("inf")
-    ):
+        yield bad_argument("accumulate", accumulate, "a number of runs, 1 or more", call)
+    if type(timeout) not in (int, float) or not 0 < cast("float", timeout) < float("inf"):
         call = "gt.minimize(optimizer, loss, rank_timeout=300)"
-        yield bad_argument("rank_timeout", given, "seconds, more than 0", call)
+        yield bad_argument("rank_timeout", timeout, "seconds, more than 0", call)
 
 
-def _default_program_errors(request: _Request) -> Iterator[Diagnostic]:
-    if not request.has_found_program:
-        yield wrong_program(
-            "the loss belongs to another Program than the current main one"
-            if request.startup_program is None
-            else "the loss belongs to no Program that still exists",
-            help=f"with paddle.static.program_guard(merged.program, startup): {_CALL}",
-        )
-    elif _is_incomplete(request.program) or _is_incomplete(request.optimizer):
-        yield problems.half_way(None)
-
-
-def _program_errors(request: _Request) -> Iterator[Diagnostic]:
-    if request.startup is request.program:
+def _request_errors(request: _Request) -> Iterator[Diagnostic]:
+    if request.startup is request.info.program:
         wanted = "one that runs once"
         yield bad_argument("startup_program", "the loss's Program", wanted, _CALL_WITH_STARTUP)
-    if _is_pir_value(request.loss) and _ranks.rank_count() > 1 and not _ranks.joined():
-        yield problems.ranks_not_joined(_ranks.rank_count())
-    yield from _optimizer_errors(request)
+    count = ranks.rank_count()
+    if request.is_pir and count > 1 and not load_paddle().distributed.is_initialized():
+        yield ranks.ranks_not_joined(count)
+    yield from _optimizer_errors(request, count)
     loss, name = request.loss, request.loss_name
     if tuple(loss.shape) not in ((), (1,)) or request.graph.values[name].dtype not in FLOAT_DTYPES:
-        yield problems.not_a_loss(name, tuple(loss.shape), "one number of floating point")
+        yield not_a_loss(name, tuple(loss.shape), "one number of floating point")
     unknown = list(_unknown_parameters(request))
-    yield from unknown
-    if not unknown:
-        yield from _parameter_errors(request)
+    yield from unknown or _parameter_errors(request)
 
 
-def _optimizer_errors(request: _Request) -> Iterator[Diagnostic]:
-    ranks, kind = _ranks.rank_count(), cast("Paddle", type(request.optimizer))
+def _optimizer_errors(request: _Request, count: int) -> Iterator[Diagnostic]:
+    """Find what the optimizer can't do: PIR, several ranks, or several runs."""
+    kind, runs = cast("Paddle", type(request.optimizer)), request.accumulate
     name: str = kind.__name__
-    if not _is_pir_value(request.loss):
-        if ranks > 1 and name != "Fleet":
-            reason = f"would train each of {ranks} ranks by itself on a legacy Program"
+    overrides = kind.minimize is not load_paddle().optimizer.Optimizer.minimize
+    if not request.is_pir:
+        if count > 1 and name != "Fleet":
+            reason = f"would train each of {count} ranks by itself on a legacy Program"
             way = "gt.minimize(fleet.distributed_optimizer(optimizer), loss)"
-            yield problems.optimizer_unfit(name, reason, way)
+            yield optimizer_unfit(name, reason, way)
     elif name in _REFUSED_BY_PIR:
         casts = _low_precision_casts(request.graph)
         note = f"the Program has {counted(casts, 'cast')} to float16 or bfloat16"
         notes = [note] if name == _AMP_WRAPPER else []
         reason = "does not work on a PIR Program"
-        yield problems.optimizer_unfit(name, reason, _REFUSED_BY_PIR[name], notes)
-    elif ranks > 1 and kind.minimize is not load_paddle().optimizer.Optimizer.minimize:
-        reason = f"overrides `minimize` and does not average over {ranks} ranks"
-        way = "gt.minimize(paddle.optimizer.AdamW(...), loss)"
-        yield problems.optimizer_unfit(name, reason, way)
-    if request.accumulate > 1:
-        yield from _accumulation_errors(request, name)
-
-
-def _accumulation_errors(request: _Request, name: str) -> Iterator[Diagnostic]:
-    """Find what prevents the accumulation of gradients."""
-    plain, runs = load_paddle().optimizer.Optimizer.minimize, request.accumulate
+        yield optimizer_unfit(name, reason, _REFUSED_BY_PIR[name], notes)
+    elif count > 1 and overrides:
+        reason = f"overrides `minimize` and does not average over {count} ranks"
+        yield optimizer_unfit(name, reason, "gt.minimize(paddle.optimizer.AdamW(...), loss)")
+    if runs == 1:
+        return
     if name == "Fleet":
         reason = "has its own strategy for gradients of several runs"
         way = f'strategy.gradient_merge_configs = {{"k_steps": {runs}}}, and gradient_merge = True'
-        yield problems.optimizer_unfit(name, reason, way)
-    elif cast("Paddle", type(request.optimizer)).minimize is not plain:
+        yield optimizer_unfit(name, reason, way)
+    elif overrides:
         reason = f"overrides `minimize` and does not add up gradients over {runs} runs"
         way = f"gt.minimize(paddle.optimizer.AdamW(...), loss, accumulate={runs})"
-        yield problems.optimizer_unfit(name, reason, way)
+        yield optimizer_unfit(name, reason, way)
     for operator in request.graph.operators.values():
         if any(operator.attributes.get(key) is True for key in _SPARSE):
             reason = f"cannot add up the sparse gradients of `{operator.name}`"
-            way = "paddle.nn.Embedding(..., sparse=False)"
-            yield problems.optimizer_unfit(name, reason, way)
+            yield optimizer_unfit(name, reason, "paddle.nn.Embedding(..., sparse=False)")
 
 
 def _low_precision_casts(graph: Graph) -> int:
@@ -472,34 +480,32 @@ def _low_precision_casts(graph: Graph) -> int:
 
 def _unknown_parameters(request: _Request) -> Iterator[Diagnostic]:
     """Find requested parameters that the Program does not have."""
-    for each in request.requested_parameters or ():
-        name = each if isinstance(each, str) else _display_name(each, request)
+    for each in request.requested or ():
+        name, reason = type(each).__name__, "is not a parameter of the loss's Program"
+        if isinstance(each, str):
+            name = each
+        elif not _is_pir_value(each) or request.contains(each):
+            # Any other Value may have died with its Program.
+            given = getattr(each, "name", None)
+            name = given if isinstance(given, str) else name
         if is_dynamic_parameter(each):
-            yield problems.unknown_parameter(name, "is a parameter of the dynamic graph")
+            reason = "is a parameter of the dynamic graph"
         elif isinstance(each, dict):
             reason = "is a group of parameters, which only the dynamic graph has"
-            yield problems.unknown_parameter(name, reason)
-        elif name not in request.program_parameters or not (
-            isinstance(each, str) or request.has_parameter(each)
-        ):
-            yield problems.unknown_parameter(name, "is not a parameter of the loss's Program")
-
-
-def _display_name(value: Paddle, request: _Request) -> str:
-    if _is_pir_value(value):
-        return value.name if request.has_parameter(value) else type(value).__name__
-    name = getattr(value, "name", None)
-    return name if isinstance(name, str) else type(value).__name__
+        elif name in request.parameters and (isinstance(each, str) or request.contains(each)):
+            continue
+        yield unknown_parameter(name, reason)
 
 
 def _parameter_errors(request: _Request) -> Iterator[Diagnostic]:
-    trainable = request.trainable_names
+    """Find out that no parameter would learn, or that one would be updated twice."""
+    trainable = request.names(trainable=True)
     reached = {
         request.variable_name(name)
         for name in reached_by_gradient(request.graph, [request.loss_name])
     }
     if reached.isdisjoint(trainable):
-        yield problems.nothing_learns(request.loss_name, trainable, request.frozen_names)
+        yield nothing_learns(request.loss_name, trainable, request.names(trainable=False))
     updates = dict(_updates(request))
     updated = [name for name in trainable if name in updates and name in reached]
     if updated:
@@ -508,12 +514,18 @@ def _parameter_errors(request: _Request) -> Iterator[Diagnostic]:
             where=(Where(role="optimizer", value=updates[updated[0]]),),
             help="gt.minimize(optimizer, first_loss + second_loss)",
         )
-    foreign = request.names_with_foreign_state
-    if foreign:
+    foreign = {
+        name
+        for by_name in accumulators(request.optimizer).values()
+        for name, variable in by_name.items()
+        if not request.contains(variable)
+    }
+    names = [name for name in trainable if name in foreign]
+    if names:
         name = type(request.optimizer).__name__
         reason = "has its state in another Program, to which it was added before"
         way = f"gt.minimize(paddle.optimizer.{name}(...), loss)"
-        yield problems.optimizer_unfit(name, reason, way, [f"state of {listed(foreign)}"])
+        yield optimizer_unfit(name, reason, way, [f"state of {listed(names)}"])
 
 
 def _updates(request: _Request) -> Iterator[tuple[str, str]]:
@@ -525,20 +537,35 @@ def _updates(request: _Request) -> Iterator[tuple[str, str]]:
             is_combine = producer is not None and producer.kind == "combine"
             operands = producer.operands if producer and is_combine else (name,)
             variables = [request.variable_name(each) for each in operands if each is not None]
-            yield from (
-                (each, operator.name) for each in variables if each in request.program_parameters
-            )
+            yield from ((each, operator.name) for each in variables if each in request.parameters)
+
+
+def _minimize_legacy(request: _Request, ignored: Collection[Paddle | str] | None) -> _Minimized:
+    optimizer = request.optimizer
+    if request.accumulate > 1:
+        merging = load_paddle().incubate.optimizer.GradientMergeOptimizer
+        optimizer = merging(optimizer, k_steps=request.accumulate, avg=True)
+    return optimizer.minimize(request.loss, request.startup, request.chosen, ignored)
 
 
 def _minimize_pir(request: _Request, ignored: Collection[Paddle | str] | None) -> _Minimized:
     """Minimize a loss of a PIR Program, with gradients averaged over ranks and runs."""
-    chosen = None if request.requested_parameters is None else request.parameter_list
-    gradients = request.optimizer.backward(request.loss, request.startup, chosen, ignored)
-    if _ranks.rank_count() > 1:
-        gradients = _ranks.averaged(gradients)
-    if request.accumulate == 1:
-        return request.optimizer.apply_gradients(gradients), gradients
-    return _apply_every(request.accumulate, request.optimizer, gradients), gradients
+    optimizer, count = request.optimizer, ranks.rank_count()
+    arguments = (request.loss, request.startup, request.chosen, ignored)
+    if count == request.accumulate == 1:
+        return optimizer.minimize(*arguments)
+    gradients = optimizer.backward(*arguments)
+    if count > 1:
+        gradients = ranks.average_gradients(gradients)
+    if request.accumulate > 1:
+        applied = _apply_every(request.accumulate, optimizer, gradients)
+    else:
+        applied = optimizer.apply_gradients(gradients)
+    if count > 1:
+        # Every rank loads its own teachers.
+        frozen = {name for merged in request.info.merges for name in merged.names.values()}
+        ranks.broadcast_start(request.startup, request.parameters.keys() - frozen)
+    return applied, gradients
 
 
 def _apply_every(
@@ -571,10 +598,3 @@ def _apply_every(
 
     every_n_runs(optimizer, run == 0, update)
     return applied
-
-
-def _teacher_parameters(program: Paddle) -> frozenset[str]:
-    """Return the names of merged teachers' parameters: frozen, and loaded by every rank."""
-    last = merged_of(program)
-    teachers = last.teachers if last else ()
-    return frozenset(name for merged in teachers for name in merged.names.values())

@@ -11,11 +11,11 @@ from graphtool.backend.paddle import Paddle
 from graphtool.backend.tensors import looks_untrained, new_scope
 from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic, Report, Severity, Where
+from graphtool.evidence.problems import random_weights
 from graphtool.graph import Graph
-from graphtool.matching.evidence_problems import random_weights
 from graphtool.paths import path_exists
-from graphtool.readers import weight_problems
-from graphtool.readers.parameter_files import find_parameters
+from graphtool.readers.files import find_parameters
+from graphtool.readers.problems import no_parameters_beside
 from graphtool.readers.weights import SUFFIXES, persistable_values
 from graphtool.sources._builder import build
 from graphtool.sources._model_spec import is_callable_spec
@@ -95,7 +95,7 @@ def _open_saved(source: str, scope: Paddle, weights: str | None, *, is_student: 
     if file is not None:
         found += load_parameters(live.program, file, scope=scope).report
     elif is_student and names:
-        found.append(weight_problems.no_parameters_beside(live.graph.source))
+        found.append(no_parameters_beside(live.graph.source))
     return Model(live=live, scope=scope, report=Report.of(found))
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from os import PathLike, fspath
-from pathlib import Path
-from typing import cast
+from os import PathLike
 
 from graphtool.arguments import bad_argument
 from graphtool.backend.layer_weights import is_sublayer, layer_tensor_names, mark_loaded
@@ -21,19 +19,56 @@ from graphtool.diagnostics import (
     Where,
     counted,
     listed,
+    rule,
 )
-from graphtool.graph import NON_PERSISTABLE_SUFFIX, Graph, Shape, Value, fits_shape, variable_of
+from graphtool.graph import NON_PERSISTABLE_SUFFIX, Shape, Value, fits_shape, variable_of
 from graphtool.paths import ls_command
+from graphtool.readers.problems import misfit_weights, weights_not_found
 from graphtool.readers.tensor_files import Tensor
-from graphtool.readers.weight_problems import misfit_weights, weights_not_found
 from graphtool.readers.weights import Weights, persistable_values, read_weights
 from graphtool.sources.layers import Network
 from graphtool.text import escaped_bounded
-from graphtool.training import problems
-from graphtool.training._dataflow import training_operators
-from graphtool.training._program_info import ProgramInfo, check_scope
+from graphtool.training.program_info import ProgramInfo, path_of, scope_of, training_operators
 
 __all__ = ["Loaded", "StateDictKeys", "load_parameters"]
+
+
+@rule("GT506")
+def unexpected_parameters(path: str, names: Sequence[str]) -> Diagnostic:
+    """The file holds parameters that the program does not have; they are ignored."""
+    return Diagnostic(
+        message=f"ignored, as the program has no such parameters: {listed(names)}",
+        severity=Severity.WARNING,
+        where=(Where(program=path),),
+    )
+
+
+@rule("GT508")
+def structured_names(path: str, names: Sequence[str]) -> Diagnostic:
+    """The file names parameters as a Layer does (`conv1.weight`), the program by Variables.
+
+    Pass the Layer that the program was built from, or the Network that `gt.from_layer` returned: it
+    maps one to the other.
+    """
+    return Diagnostic(
+        message=f"the file names parameters as a Layer does: {listed(names)}",
+        where=(Where(program=path),),
+        help="gt.load_parameters(program, path, layer=network)",
+    )
+
+
+@rule("GT551")
+def contradicting_keys(path: str, name: str, keys: tuple[str, str]) -> Diagnostic:
+    """Two entries of the file are for one parameter, and hold different numbers.
+
+    An RNN and its cell have two names for one parameter, with equal numbers in every file that
+    Paddle writes. Otherwise the table of names in the file is wrong: pass `layer`.
+    """
+    return Diagnostic(
+        message=f"`{keys[0]}` and `{keys[1]}` are both for `{name}` and differ",
+        where=(Where(program=path, value=keys[0]), Where(program=path, value=keys[1])),
+        help="gt.load_parameters(program, path, layer=network)",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,24 +111,42 @@ def load_parameters(
     GT508, GT551; with `allow_missing`, missing parameters are a warning. Raises ReadError: GT001,
     GT010, GT240. Raises UsageError: GT248.
     """
-    if not isinstance(cast("object", folder_or_file), str | PathLike):
-        call = 'gt.load_parameters(program, "student.pdparams")'
-        raise UsageError(bad_argument("folder_or_file", folder_or_file, "a path", call))
-    info = ProgramInfo.of(program)
-    check_scope(scope)
-    graph = info.graph
+    call = 'gt.load_parameters(program, "student.pdparams")'
+    path = path_of(folder_or_file, call, "folder_or_file")
+    info, scope = ProgramInfo.of(program), scope_of(scope)
+    graph, targets = info.graph, persistable_values(info.graph)
     known = StateDictKeys.of(info, layer)
-    variables: Mapping[str, str] = {} if known is None else known.variables
-    weights = read_weights(Path(fspath(folder_or_file)), graph)
-    names = _variable_by_key(weights, graph, variables)
-    keys = {name: key for key, name in variables.items()}
-    required = _required_names(info)
-    loaded = _compared(weights, graph, names, required, keys, allow_missing=allow_missing)
+    keys: Mapping[str, str] = {} if known is None else known.variables
+    weights = read_weights(path, graph)
+    # The names in the file's table were counted with another Layer: it is the last resort.
+    table: Mapping[str, str] = {} if keys else weights.table
+    names: dict[str, str] = {}
+    for key in weights.tensors:
+        candidates = (keys.get(key), key, table.get(key))
+        name = next((name for name in candidates if name in targets), None)
+        if name is not None:
+            names[key] = name
+    given = frozenset(names.values())
+    misshapen = {
+        name: key for key, name in names.items() if not _fits(targets[name], weights.tensors[key])
+    }
+    loaded = Loaded(
+        path=weights.path,
+        loaded=tuple(name for name in targets if name in given),
+        missing=tuple(name for name in _required_names(info) if name not in given),
+        unexpected=tuple(key for key in weights.tensors if key not in names),
+        misshapen=tuple(misshapen),
+        report=Report(),
+    )
+    found = [
+        *_diagnostics(loaded, weights, misshapen, targets, keys, allow_missing=allow_missing),
+        *_contradictions(weights, names),
+    ]
+    loaded = replace(loaded, report=Report.of(found))
     if loaded.report.errors:
         raise GraphtoolError(*loaded.report)
     set_tensors({name: weights.tensors[key] for key, name in names.items()}, scope)
     set_dropout_states({value.name: value for value in graph.parameters}, scope)
-    scope = load_paddle().static.global_scope() if scope is None else scope
     for network in (info.network, layer):
         if isinstance(network, Network) and network.program is info.program:
             mark_loaded(network, scope)
@@ -177,51 +230,6 @@ class StateDictKeys:
         return cls(layer, {key: name for key, name in found.items() if name in saved})
 
 
-def _variable_by_key(
-    weights: Weights, graph: Graph, variables: Mapping[str, str]
-) -> dict[str, str]:
-    """Map keys of the file to Variables: by the Layer, by name, or by the file's table.
-
-    The names in the table were counted with another Layer, so it is the last resort.
-    """
-    targets = persistable_values(graph)
-    table: Mapping[str, str] = {} if variables else weights.table
-    names: dict[str, str] = {}
-    for key in weights.tensors:
-        candidates = (variables.get(key), key, table.get(key))
-        name = next((name for name in candidates if name in targets), None)
-        if name is not None:
-            names[key] = name
-    return names
-
-
-def _compared(
-    weights: Weights,
-    graph: Graph,
-    names: Mapping[str, str],
-    required: Collection[str],
-    keys: Mapping[str, str],
-    *,
-    allow_missing: bool,
-) -> Loaded:
-    """Compare a file with what the program needs, before anything is set."""
-    targets = persistable_values(graph)
-    given = frozenset(names.values())
-    misshapen = {
-        name: key for key, name in names.items() if not _fits(targets[name], weights.tensors[key])
-    }
-    loaded = Loaded(
-        path=weights.path,
-        loaded=tuple(name for name in targets if name in given),
-        missing=tuple(name for name in required if name not in given),
-        unexpected=tuple(key for key in weights.tensors if key not in names),
-        misshapen=tuple(misshapen),
-        report=Report(),
-    )
-    found = _diagnostics(loaded, weights, targets, misshapen, keys, allow_missing=allow_missing)
-    return replace(loaded, report=Report.of((*found, *_contradictions(weights, names))))
-
-
 def _contradictions(weights: Weights, names: Mapping[str, str]) -> Iterator[Diagnostic]:
     """Find keys that differ though they mean one Variable, such as an RNN's and its cell's."""
     first_keys: dict[str, str] = {}
@@ -229,25 +237,27 @@ def _contradictions(weights: Weights, names: Mapping[str, str]) -> Iterator[Diag
         first_key = first_keys.setdefault(name, key)
         first, other = weights.tensors[first_key], weights.tensors[key]
         if first.dtype != other.dtype or first.array.tobytes() != other.array.tobytes():
-            yield problems.contradicting_keys(weights.path, name, (first_key, key))
+            yield contradicting_keys(weights.path, name, (first_key, key))
 
 
 def _diagnostics(
     loaded: Loaded,
     weights: Weights,
-    targets: Mapping[str, Value],
     misshapen: Mapping[str, str],
+    targets: Mapping[str, Value],
     keys: Mapping[str, str],
     *,
     allow_missing: bool,
 ) -> Iterator[Diagnostic]:
+    """Compare a file with what the program needs; `misshapen` maps Variables to its keys."""
     structured = [key for key in loaded.unexpected if _is_structured(key)]
-    missing_keys = [keys[name] for name in loaded.missing if name in keys]
+    by_name = {name: key for key, name in keys.items()}
+    missing_keys = [by_name[name] for name in loaded.missing if name in by_name]
     in_layer = (f"in the Layer: {listed(missing_keys)}",) if missing_keys else ()
     place = (Where(program=loaded.path),)
     # The first two explain everything else that could be reported.
     if not loaded.loaded and structured and not keys:
-        yield problems.structured_names(loaded.path, structured)
+        yield structured_names(loaded.path, structured)
         return
     if not loaded.loaded and loaded.missing:
         known = listed(loaded.unexpected)
@@ -286,7 +296,7 @@ def _diagnostics(
             help=None if allow_missing else "gt.load_parameters(program, path, allow_missing=True)",
         )
     if loaded.unexpected:
-        yield problems.unexpected_parameters(loaded.path, loaded.unexpected)
+        yield unexpected_parameters(loaded.path, loaded.unexpected)
 
 
 def _fits(value: Value, tensor: Tensor) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
 
@@ -20,8 +20,8 @@ from graphtool.backend.live import (
     translate,
 )
 from graphtool.backend.paddle import Paddle, in_mode, is_legacy, load_paddle, program_lock
+from graphtool.checks.fits import probabilities
 from graphtool.checks.networks import already_minimized
-from graphtool.checks.softmax_inputs import probabilities
 from graphtool.diagnostics import (
     Diagnostic,
     GraphtoolError,
@@ -30,20 +30,130 @@ from graphtool.diagnostics import (
     UsageError,
     Where,
     counted,
+    listed,
+    rule,
 )
 from graphtool.dtypes import FLOAT_DTYPES
-from graphtool.graph import Graph, Operator, ProgramKind, variable_of
+from graphtool.graph import Graph, ProgramKind, variable_of
 from graphtool.ops import BATCH_NORMS, NORMS, is_training, statistics_of
 from graphtool.readers.weights import persistable_values
 from graphtool.sources import read
 from graphtool.structure import analyse
-from graphtool.training import problems
-from graphtool.training._reach import reached_by_gradient
+from graphtool.training.program_info import reached_by_gradient
 
 __all__ = ["Trainable", "for_training", "open_program"]
 
 
 _COUNTED_NAME = re.compile(r"(?:.*\.)?tmp_\d+")
+_LISTED = 6
+
+
+def _of_file(graph: Graph, message: str, severity: Severity = Severity.NOTE) -> Diagnostic:
+    return Diagnostic(message=message, severity=severity, where=(Where(program=graph.source),))
+
+
+@rule("GT510")
+def outputs_only(graph: Graph) -> Diagnostic:
+    """An inference model has no label and no loss: saving it pruned them.
+
+    Add a label (`paddle.static.data`) and a loss to the program before `minimize`.
+    """
+    outputs = graph.fetches
+    has = f"its outputs are {listed(outputs)}" if outputs else "it has no outputs"
+    return Diagnostic(
+        message=f"label and loss are not in the file; {has}",
+        severity=Severity.NOTE,
+        where=tuple(
+            Where(program=graph.source, value=name, shape=graph.values[name].shape)
+            for name in outputs[:_LISTED]
+        ),
+    )
+
+
+@rule("GT511", replaces=("GT512",))
+def lost_in_export(graph: Graph, message: str) -> Diagnostic:
+    """The program has no normalisation or no dropout, and the export may have removed it.
+
+    The file cannot tell. Exports may fold batch norms into convolutions, which cannot be undone,
+    and leave out dropout, which does nothing in test mode. Some networks (VGG) never had them.
+    Training without normalisation takes a smaller learning rate. If that matters, build the network
+    from its code.
+    """
+    return _of_file(graph, message)
+
+
+@rule("GT514")
+def without_results(graph: Graph, type: str, count: int) -> Diagnostic:
+    """Operators lack a result that their gradient needs: the export removed it.
+
+    Batch norms and dropout are rebuilt with theirs, a `sync_batch_norm` of GPUs is not. Minimizing
+    a loss that depends on one may fail, or end the process. Build the network from its code, and
+    load the parameters of the file into it.
+    """
+    return _of_file(
+        graph,
+        f"{counted(count, 'operator')} `{type}` without a result that its gradient needs",
+        Severity.WARNING,
+    )
+
+
+@rule("GT515")
+def still_frozen(graph: Graph, names: Sequence[str]) -> Diagnostic:
+    """These parameters were saved as not trainable, and stay so.
+
+    Set `trainable` on those that you want to train.
+    """
+    return _of_file(
+        graph, f"{counted(len(names), 'parameter')} frozen in the file: {listed(names)}"
+    )
+
+
+@rule("GT516")
+def nothing_to_restore(graph: Graph) -> Diagnostic:
+    """The program is not an inference model: nothing is in test mode or fetched."""
+    return _of_file(graph, "no operator is in test mode: the program is unchanged")
+
+
+@rule("GT518")
+def statistics_learn_again(graph: Graph, count: int) -> Diagnostic:
+    """Batch norms use the statistics of the batch again, and update their running statistics.
+
+    The network may have been trained with frozen statistics (`use_global_stats=True`): in an
+    inference model that looks like test mode.
+    """
+    return _of_file(
+        graph, f"{counted(count, 'batch norm')} in training mode, even if trained frozen"
+    )
+
+
+@rule("GT519")
+def cut_off(graph: Graph, names: Sequence[str]) -> Diagnostic:
+    """No gradient from the outputs reaches these parameters, so they are not trained.
+
+    A Value on the way stops gradients (`stop_gradient`, `detach`), or an operator has no gradient.
+    The network may be meant so. A loss on a Value before that place reaches them.
+    """
+    return _of_file(
+        graph,
+        f"no gradient from the outputs reaches {counted(len(names), 'parameter')}: {listed(names)}",
+        Severity.WARNING,
+    )
+
+
+@rule("GT521")
+def names_taken(graph: Graph, names: Sequence[str]) -> Diagnostic:
+    """The legacy program uses names that Paddle will give to new operators too.
+
+    Paddle counts names (`tmp_0`) from 0 in every process, and an operator silently overwrites a
+    Variable that exists: a loss `tmp_0` and the network's `tmp_0` would be one. Use a prefix for
+    what you add.
+    """
+    return Diagnostic(
+        message=f"Paddle would use these names again: {listed(names)}",
+        severity=Severity.WARNING,
+        where=(Where(program=graph.source),),
+        help='with paddle.utils.unique_name.guard("loss_"): ...',
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,7 +218,10 @@ def for_training(inference_program: Paddle | str | PathLike[str]) -> Trainable:
         )
     after = LiveProgram.of(program)
     advance_counters(program, counted_names(after.graph))
-    found = (*_diagnostics(before, after.graph, plan), *_name_collisions(before, program))
+    found = list(_diagnostics(before, after.graph, plan))
+    if live.kind is ProgramKind.LEGACY and not legacy_training.counts_names_by_program(program):
+        taken = [name for name in before.values if _COUNTED_NAME.fullmatch(name)]
+        found += [names_taken(before, taken)] if taken else []
     return Trainable(
         live=replace(after, graph=_with_names(after.graph, before)),
         feeds=before.feeds,
@@ -212,9 +325,9 @@ def _diagnostics(before: Graph, after: Graph, plan: _TrainingPlan) -> Iterator[D
     """Report what of the training network the inference model has lost."""
     operators = before.operators.values()
     if not before.fetches and not any(operator.attributes.get("is_test") for operator in operators):
-        yield problems.nothing_to_restore(before)
+        yield nothing_to_restore(before)
         return
-    yield problems.outputs_only(before)
+    yield outputs_only(before)
     for head in analyse(before).heads:
         if head.softmax is not None and head.output in before.fetches:
             logits = before.values[head.logits]
@@ -228,48 +341,34 @@ def _diagnostics(before: Graph, after: Graph, plan: _TrainingPlan) -> Iterator[D
     # `norm` divides by a length and has no statistics that could be folded.
     if convolutions and not kinds.keys() & (BATCH_NORMS | NORMS - {"norm"}):
         count = counted(convolutions, "convolution")
-        yield problems.lost_in_export(before, f"{count}, no batch norm: folded ones are lost")
+        yield lost_in_export(before, f"{count}, no batch norm: folded ones are lost")
     if not any("dropout" in kind for kind in kinds):
         message = "no dropout in the file: if the network had any, it cannot be restored"
-        yield problems.lost_in_export(before, message)
-    if norms := sum(map(_has_frozen_statistics, operators)):
-        yield problems.statistics_learn_again(before, norms)
+        yield lost_in_export(before, message)
+    norms = [operator for operator in operators if operator.kind in BATCH_NORMS]
+    flags = ("use_global_stats", "is_test")
+    if count := sum(any(norm.attributes.get(flag) for flag in flags) for norm in norms):
+        yield statistics_learn_again(before, count)
     if plan.frozen:
-        yield problems.still_frozen(before, plan.frozen)
-    for kind, count in _norms_without_results(after).items():
-        yield problems.without_results(before, kind, count)
-    if lost := _unreached(after, before.fetches, plan.trainable):
-        yield problems.cut_off(before, lost)
+        yield still_frozen(before, plan.frozen)
+    if after.kind is ProgramKind.PIR:
+        yield from _gradient_diagnostics(before, after, plan.trainable)
 
 
-def _has_frozen_statistics(operator: Operator) -> bool:
-    return operator.kind in BATCH_NORMS and bool(
-        operator.attributes.get("use_global_stats") or operator.attributes.get("is_test")
-    )
-
-
-def _norms_without_results(graph: Graph) -> Counter[str]:
-    """Count batch norms of which translation left a result empty."""
-    return Counter(
+def _gradient_diagnostics(
+    before: Graph, after: Graph, trainable: frozenset[str]
+) -> Iterator[Diagnostic]:
+    """Report what gradients of a PIR Program cannot be computed from, or do not reach."""
+    # Translation leaves a result empty that the operator did not have.
+    empty = Counter(
         operator.kind
-        for operator in graph.operators.values()
-        if graph.kind is ProgramKind.PIR
-        and operator.kind in BATCH_NORMS
-        and any(graph.values[name].dtype is None for name in operator.results)
+        for operator in after.operators.values()
+        if operator.kind in BATCH_NORMS
+        and any(after.values[name].dtype is None for name in operator.results)
     )
-
-
-def _name_collisions(graph: Graph, program: Paddle) -> Iterator[Diagnostic]:
-    """Warn if Paddle may generate names again that a legacy program has."""
-    if graph.kind is ProgramKind.PIR or legacy_training.counts_names_by_program(program):
-        return
-    if taken := [name for name in graph.values if _COUNTED_NAME.fullmatch(name)]:
-        yield problems.names_taken(graph, taken)
-
-
-def _unreached(graph: Graph, fetches: Iterable[str], trainable: frozenset[str]) -> list[str]:
-    """Return the parameters that no gradient from the outputs reaches, in program order."""
-    if graph.kind is ProgramKind.LEGACY:
-        return []
-    reached = reached_by_gradient(graph, fetches)
-    return [name for name in persistable_values(graph) if name in trainable - reached]
+    for kind, number in empty.items():
+        yield without_results(before, kind, number)
+    reached = reached_by_gradient(after, before.fetches)
+    lost = [name for name in persistable_values(after) if name in trainable - reached]
+    if lost:
+        yield cut_off(before, lost)

@@ -12,7 +12,7 @@ from paddle import nn
 
 from graphtool.backend.live import LiveProgram, read_program
 from graphtool.graph import Origin, ProgramKind
-from graphtool.readers._protobuf import read_protobuf
+from graphtool.readers.program_desc import read_protobuf
 
 pytestmark = pytest.mark.pir
 

@@ -12,7 +12,7 @@ from paddle import nn
 from graphtool.backend.live import read_program
 from graphtool.diagnostics import ReadError
 from graphtool.graph import Graph, Origin
-from graphtool.readers._json import read_json
+from graphtool.readers.pir_json import read_json
 from tests import networks
 
 _FAMILIES = [

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 from graphtool.backend.tensors import copy_tensor
-from graphtool.garbage import collection_paused
+from graphtool.graph import collection_paused
 from tests.benchmarks.programs import static_paddle
 
 __all__ = ["bare_legacy_merge", "bare_pir_merge", "copied", "walked_legacy", "walked_pir"]

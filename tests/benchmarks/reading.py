@@ -15,12 +15,10 @@ from typing import Any, TypeAlias, cast
 
 import networkx as nx
 
-from graphtool.garbage import collection_paused
-from graphtool.graph import Graph
+from graphtool.graph import Graph, collection_paused
 from graphtool.matching.suggest import pairs_of
-from graphtool.readers._json import read_json
-from graphtool.readers._protobuf import read_protobuf
-from graphtool.readers._schema import program_message
+from graphtool.readers.pir_json import read_json
+from graphtool.readers.program_desc import program_message, read_protobuf
 from graphtool.structure import analyse
 from tests.benchmarks.row import Case, Of, Prepare, Quantity, Row, Target, Work
 from tests.benchmarks.written import json_program, protobuf_program

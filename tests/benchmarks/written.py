@@ -6,7 +6,7 @@ import functools
 import json
 from typing import Any, TypeAlias, cast
 
-from graphtool.readers._schema import program_message
+from graphtool.readers.program_desc import program_message
 
 __all__ = ["json_program", "protobuf_program"]
 

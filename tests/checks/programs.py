@@ -76,9 +76,10 @@ def checked(teacher: Any, student: Any, feed_map: dict[str, str], **options: Any
     return gt.check_merge(teacher[0], student[0], feed_map, **options)
 
 
-def only(report: Report, code: str) -> Diagnostic:
-    """Return the one Diagnostic of a code."""
+def only(report: Report, code: str, severity: Severity | None = None) -> Diagnostic:
+    """Return the one Diagnostic of a code, of this severity."""
     (found,) = [found for found in report if found.code == code]
+    assert severity in (None, found.severity)
     return found
 
 

@@ -86,8 +86,7 @@ def test_two_networks_that_own_one_name_in_one_scope_are_refused():
 
 def test_without_scopes_the_names_in_common_are_not_checked():
     teacher, student = program(_named("w", feed="x")), program(_named("w"))
-    found = only(checked(teacher, student, _MAP), "GT202")
-    assert found.severity is Severity.NOTE
+    found = only(checked(teacher, student, _MAP), "GT202", Severity.NOTE)
     assert found.message.startswith("not checked: whether both programs use one Scope")
     assert "1 tensor of the same name" in found.message
 
@@ -101,8 +100,7 @@ def test_one_program_shares_its_scope_with_itself():
 def test_a_student_name_that_starts_with_the_prefix_is_a_warning():
     teacher, student = program(_named("w", feed="x")), program(_named("teacher_other"))
     report = checked(teacher, student, _MAP)
-    found = only(report, "GT204")
-    assert found.severity is Severity.WARNING
+    found = only(report, "GT204", Severity.WARNING)
     assert found.message == "1 student name starts with `teacher_` already"
     assert not report.errors
 
@@ -114,8 +112,7 @@ def test_two_teachers_with_one_prefix_are_refused():
         prefix = "teacher_"
 
     set_merge_records(student[0], (Earlier(),))
-    found = only(checked(teacher, student, _MAP), "GT204")
-    assert found.severity is Severity.ERROR
+    found = only(checked(teacher, student, _MAP), "GT204", Severity.ERROR)
     assert found.message == "an earlier teacher has the prefix `teacher_`"
     assert found.help == 'merge(..., name_prefix="teacher_t_")'
     assert "GT204" not in codes(checked(teacher, student, _MAP, name_prefix="second_"))
@@ -127,17 +124,15 @@ def test_tensors_left_in_the_scope_under_the_new_names_are_found():
     left = scopes["scope"].var("teacher_w").get_tensor()
     assert "GT206" not in codes(checked(teacher, student, _MAP, **scopes))
     left.set(np.zeros([4, 4], "float32"), paddle.CPUPlace())
-    assert only(checked(teacher, student, _MAP, **scopes), "GT206").severity is Severity.WARNING
+    only(checked(teacher, student, _MAP, **scopes), "GT206", Severity.WARNING)
     left.set(np.zeros([2, 4], "float32"), paddle.CPUPlace())
-    found = only(checked(teacher, student, _MAP, **scopes), "GT206")
-    assert found.severity is Severity.ERROR
+    found = only(checked(teacher, student, _MAP, **scopes), "GT206", Severity.ERROR)
     assert "holds 1 tensor under teacher names: `teacher_w` [2, 4] float32" in found.message
 
 
 def test_a_name_that_both_give_an_equal_tensor_is_kept_apart_which_is_a_note():
     teacher, student = program(_named("embedding", feed="x")), program(_named("embedding"))
-    found = only(checked(teacher, student, _MAP), "GT207")
-    assert found.severity is Severity.NOTE
+    found = only(checked(teacher, student, _MAP), "GT207", Severity.NOTE)
     assert "1 tensor with the same name in both programs" in found.message
     assert found.message.endswith("`embedding`")
     counted = program(classifier("x")), program(classifier())

@@ -8,7 +8,7 @@ from paddle import nn, split, static
 
 import graphtool
 from graphtool import checks, read, suggest_pairs
-from graphtool.diagnostics import Severity, UsageError
+from graphtool.diagnostics import UsageError
 from tests.checks.programs import codes, data, only, program
 from tests.networks import PlainConvolutions, built
 
@@ -72,49 +72,29 @@ def test_the_teachers_side_may_have_the_name_that_merging_gives_it():
 
 
 @pytest.mark.parametrize(
-    ("pairs", "options", "said"),
+    ("pairs", "options", "named"),
     [
-        ("pairs.toml", {}, ["`pairs` is `'pairs.toml'`; wanted a PairSet, or a list of pairs"]),
-        (None, {}, ["`pairs` is `None`; wanted a PairSet, or a list of pairs"]),
-        (
-            [("relu_0",), _PAIR, (*_PAIR, "l2", 2.0)],
-            {},
-            [
-                f"`pairs[{place}]` is `{given}`; "
-                "wanted a Pair, or (teacher name, student name) with or without a loss"
-                for place, given in (
-                    (0, "('relu_0',)"),
-                    (2, "('relu_0', 'relu_0', 'l2', 2.0)"),
-                )
-            ],
-        ),
-        ([_PAIR], {"kl": 4}, ["`options` is `{'kl': 4}`; wanted a mapping to mappings"]),
+        ("pairs.toml", {}, ["pairs"]),
+        (None, {}, ["pairs"]),
+        ([("relu_0",), _PAIR, (*_PAIR, "l2", 2.0)], {}, ["pairs[0]", "pairs[2]"]),
+        ([_PAIR], {"kl": 4}, ["options"]),
     ],
 )
-def test_what_are_no_pairs_or_options_is_refused_by_type(pairs, options, said):
+def test_what_are_no_pairs_or_options_is_refused_by_type(pairs, options, named):
     graph = _graph("x", 4)
 
     with pytest.raises(UsageError) as raised:
         checks.check_pairs(pairs, graph, graph, options=options)
 
-    assert [found.message for found in raised.value.report] == said
-    assert codes(raised.value.report) == ["GT248"] * len(said)
+    assert codes(raised.value.report) == ["GT248"] * len(named)
+    for found, name in zip(raised.value.report, named):
+        assert found.message.startswith(f"`{name}` is `")
 
 
 def test_all_pairs_are_looked_at():
     pairs = [("a", "b"), ("mean_1", "relu_0"), ("mean_0", "relu_0")]
     report = checks.check_pairs(pairs, _graph("x", 4), _graph("y", 4))
     assert codes(report) == ["GT101", "GT101", "GT333", "GT333"]
-
-
-def test_a_map_that_would_be_stretched_is_an_error():
-    report = checks.check_pairs([("mean_0", "relu_0")], _graph("x", 4), _graph("y", 4))
-    found = only(report, "GT333")
-    assert found.severity is Severity.ERROR
-    assert found.message == (
-        "`mean_0` and `relu_0` are [-1, 4, 1, 1] and [-1, 4, 6, 6]; `l2` would broadcast one to "
-        "the other"
-    )
 
 
 def test_the_help_lists_partners_of_files_by_a_command_and_of_programs_by_a_call():
@@ -126,33 +106,6 @@ def test_the_help_lists_partners_of_files_by_a_command_and_of_programs_by_a_call
     path = str(Path(__file__).parents[1] / "fixtures" / "3.3.1" / "cnn.json")
     report = checks.check_pairs([("relu_0", "flatten_0")], path, path)
     assert only(report, "GT333").help == f"graphtool suggest-pairs {path} {path} --for relu_0"
-
-
-@pytest.mark.parametrize(
-    ("shapes", "loss"),
-    [
-        (((-1, 8, 6, 6), (-1, 4, 6, 6)), "hint"),
-        (((-1, 8, 6, 6), (-1, 4, 3, 3)), "similarity"),
-        (((-1, 7, 32), (-1, 7, 16)), "hint"),
-        (((-1, 9, 32), (-1, 7, 32)), "similarity"),
-    ],
-)
-def test_shapes_that_differ_are_helped_by_a_loss_that_compares_them(shapes, loss):
-    teacher, student = (_learning(*shape) for shape in shapes)
-
-    found = only(checks.check_pairs([_PAIR], teacher, student), "GT333")
-
-    assert found.help == f'("relu_0", "relu_0", "{loss}")'
-    assert codes(checks.check_pairs([eval(found.help)], teacher, student)) == []
-
-
-def test_a_teacher_of_another_batch_is_fine():
-    def build(batch):
-        x = nn.Conv2D(3, 4, 3, padding=1)(data("x", batch, 3, 6, 6))
-        nn.functional.relu(x)
-
-    one, four = (read(program(lambda batch=batch: build(batch))[0]) for batch in (1, 4))
-    assert codes(checks.check_pairs([_PAIR], one, four)) == []
 
 
 @pytest.mark.slow
@@ -247,52 +200,6 @@ def test_a_value_inside_of_a_branch_and_a_vector_are_helped_by_what_they_hand_on
     assert "`split_with_num_0` is a vector of 2 tensors; " in vector.message
 
 
-@pytest.mark.parametrize(
-    ("loss", "wanted"),
-    [
-        ("l2", "the same rank, 1 or more"),
-        ("kl", "the same rank, 2 or more"),
-        ("hint", "the same rank, 2 to 4"),
-        ("attention", "the same rank, 3 to 5"),
-        ("fsp", "rank 4"),
-        ("hidden_state", "rank 3"),
-    ],
-)
-def test_each_loss_says_which_ranks_it_takes(loss, wanted):
-    pairs = [("relu_0", "mean_1", loss)] * (2 if loss == "fsp" else 1)
-    report = checks.check_pairs(pairs, _graph("x", 4), _graph("y", 4))
-    assert next(one for one in report if one.code == "GT333").message == (
-        f"`relu_0` and `mean_1` have ranks 4 and 2; `{loss}` wants {wanted}"
-    )
-
-
-def test_attention_is_compared_head_by_head_and_relations_token_by_token():
-    teacher = _learning(-1, 8, 6, 6)
-
-    def found(loss, *student, options=None):
-        pairs = [("relu_0", "relu_0", loss)]
-        return checks.check_pairs(pairs, teacher, _learning(-1, *student, 6), options=options)
-
-    def said(report):
-        return [one.message.partition("; ")[2] for one in report]
-
-    assert said(found("attention_scores", 4, 6)) == ["`attention_scores` wants equal shapes"]
-    wanted = "`attention_relation` wants dims 1, 2 to be equal"
-    assert said(found("attention_relation", 4, 5)) == [wanted]
-    heads = found("attention_relation", 4, 6)
-    assert said(heads) == [wanted]
-    options = {"attention_relation": {"heads": 4}}
-    assert heads.errors[0].help == (
-        'gt.distill_loss(merged, pairs, options={"attention_relation": {"heads": 4}})'
-    )
-    assert codes(found("attention_relation", 4, 6, options=options)) == []
-
-
-def test_attention_takes_maps_of_any_channels():
-    report = checks.check_pairs([(*_PAIR, "attention")], _graph("x", 8), _graph("y", 4))
-    assert codes(report) == []
-
-
 def test_a_flow_wants_two_pairs_and_one_size_within_each_network():
     flow = [("relu_0", "relu_0", "fsp"), ("mean_0", "mean_0", "fsp")]
 
@@ -305,41 +212,3 @@ def test_a_flow_wants_two_pairs_and_one_size_within_each_network():
     )
     said = "`relu_0` and `mean_0` are [-1, 4, 6, 6] and [-1, 4, 1, 1]; `fsp` would broadcast one to"
     assert [(one.message, one.count) for one in found(*flow)] == [(f"{said} the other", 2)]
-
-
-def _likely(feed):
-    def build():
-        nn.functional.softmax(nn.Linear(6, 5)(data(feed, -1, 6))).reshape([-1, 5])
-
-    return read(program(build)[0])
-
-
-@pytest.mark.parametrize("loss", ["soft_label", "kl", "dkd", "skd", "dist", "lskd"])
-def test_what_went_through_softmax_is_refused_as_the_losses_refuse_it(loss):
-    pair, graphs = ("softmax_0", "reshape_0", loss), (_likely("x"), _likely("y"))
-    teacher, student = checks.check_pairs([pair], *graphs).errors
-    assert (teacher.code, teacher.where[0].role) == ("GT228", "teacher")
-    assert teacher.notes == ("the input of softmax is `add_0`",)
-    assert student.message == (
-        f"`reshape_0` holds probabilities, and `{loss}` takes the logits before softmax"
-    )
-    call = f'gt.distill_loss(merged, pairs, options={{"{loss}": {{"from_probs": "both"}}}})'
-    assert teacher.help == student.help == call
-
-    half = checks.check_pairs([pair], *graphs, options={loss: {"from_probs": "teacher"}})
-    assert [found.where[0].role for found in half] == ["student"]
-    said = checks.check_pairs([pair], *graphs, options={loss: {"from_probs": "both"}})
-    assert codes(said) == []
-    assert codes(checks.check_pairs([("add_0", "add_0", loss)], *graphs)) == []
-
-
-def test_dtypes_that_no_loss_computes_with_are_an_error():
-    double, single = _graph("x", 4, dtype="float64"), _graph("y", 4)
-    found = only(checks.check_pairs([("mean_1", "mean_1")], double, single), "GT334")
-    assert found.severity is Severity.ERROR
-    assert found.message == (
-        "`l2` wants floating-point Values of one dtype, not float64 and float32"
-    )
-    assert [place.value for place in found.where] == ["mean_1", "mean_1"]
-    low = _learning(-1, 4, dtype="bfloat16")
-    assert codes(checks.check_pairs([_PAIR], low, _learning(-1, 4))) == []

@@ -34,18 +34,16 @@ def test_a_teacher_whose_startup_never_ran_is_refused(mode):
     teacher, student = _pair(mode)
     empty = paddle.static.Scope()
     report = checked(teacher, student, _MAP, teacher_scope=empty)
-    found = only(report, "GT235")
-    assert found.severity is Severity.ERROR
+    found = only(report, "GT235", Severity.ERROR)
     assert found.message.startswith("all 8 tensors of the teacher are missing from its Scope: `")
     later = checked(teacher, student, _MAP, teacher_scope=empty, parameters="later")
-    assert only(later, "GT235").severity is Severity.NOTE
+    only(later, "GT235", Severity.NOTE)
     assert empty.local_var_names() == []
 
 
 def test_a_scope_that_was_not_given_is_not_checked():
     teacher, student = _pair()
-    found = only(checked(teacher, student, _MAP), "GT235")
-    assert found.severity is Severity.NOTE
+    found = only(checked(teacher, student, _MAP), "GT235", Severity.NOTE)
     assert found.message == "not checked: whether the teacher's weights are loaded"
 
 
@@ -84,8 +82,7 @@ def test_weights_of_another_network_are_refused():
     scope = scope_of(teacher[1])
     scope.find_var("linear_0.b_0").get_tensor().set(np.zeros(7, "float32"), _CPU)
     scope.find_var("conv2d_0.b_0").get_tensor().set(np.zeros(4, "float64"), _CPU)
-    found = only(checked(teacher, student, _MAP, teacher_scope=scope), "GT237")
-    assert found.severity is Severity.ERROR
+    found = only(checked(teacher, student, _MAP, teacher_scope=scope), "GT237", Severity.ERROR)
     assert found.message == (
         "2 tensors in the teacher's Scope do not fit the teacher: `linear_0.b_0` is [7] "
         "float32 there"
@@ -98,7 +95,7 @@ def test_tied_weights_are_worth_a_note():
         layer(layer(data("x", -1, 4)))
 
     report = checked(program(tied), program(lambda: data("image", -1, 4).mean()), _MAP)
-    assert only(report, "GT238").severity is Severity.NOTE
+    only(report, "GT238", Severity.NOTE)
     assert "2 teacher parameters with several uses stay tied" in only(report, "GT238").message
 
 
@@ -156,7 +153,7 @@ def test_a_saved_teacher_with_nothing_beside_it_lacks_its_weights_as_in_merge(tm
         assert found.notes == (f"there is no `{lost}`, where a saved model has its weights",)
         assert found.help == 'merge(..., parameters="later").load_teacher(FILE)'
     later = gt.check_merge(model, student[0], _MAP, scope, parameters="later")
-    assert only(later, "GT235").severity is Severity.NOTE
+    only(later, "GT235", Severity.NOTE)
     there = scope_of(program(classifier("x", train=False))[1], "pir")
     assert codes(gt.check_merge(model, student[0], _MAP, scope, there)) == []
 
@@ -166,8 +163,7 @@ def test_a_parameter_file_of_another_model_is_refused(tmp_path):
     model, other = _saved(tmp_path), _saved(tmp_path, width=6)
     other.with_suffix(".pdiparams").replace(model.with_suffix(".pdiparams"))
     report = gt.check_merge(str(model), program(classifier())[0], _MAP)
-    found = only(report, "GT237")
-    assert found.severity is Severity.ERROR
+    found = only(report, "GT237", Severity.ERROR)
     assert "holds 8 tensors, of which 1 fit; the teacher has 8 tensors" in found.message
     assert found.notes == ("the tensor read as `batch_norm2d_0.b_0` is [6] float32",)
 
@@ -178,8 +174,7 @@ def test_a_damaged_parameter_file_is_in_the_report(tmp_path):
     weights = model.with_suffix(".pdiparams")
     weights.write_bytes(weights.read_bytes()[:-8])
     report = gt.check_merge(model, program(classifier())[0], _MAP)
-    found = only(report, "GT240")
-    assert found.severity is Severity.ERROR
+    found = only(report, "GT240", Severity.ERROR)
     assert found.message.endswith("8 bytes of its data are missing")
 
 

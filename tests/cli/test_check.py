@@ -83,7 +83,7 @@ def test_a_feed_that_is_misspelt_is_wrong_usage(run: Run, cnn: Path, fixtures: P
     result = run("check", cnn, fixtures / "3.3.1" / "training.json", "--feed", "image")
 
     assert (result.status, result.out) == (2, "")
-    assert result.err.startswith("error[GT600] wrong-usage: argument --feed: `image` is no ")
+    assert result.err.startswith("error[GT600] wrong-usage: argument --feed: `image` is not ")
 
 
 @pytest.mark.slow
@@ -260,21 +260,25 @@ def status_into_closed_pipe(*argv: str | Path) -> int:
     return done.returncode
 
 
+def configured(students: str, teachers: str) -> str:
+    """Return a configuration of PaddleClas that compares these."""
+    keys = f"s_keys: [{students}], t_keys: [{teachers}]"
+    networks = "model_name_pairs: [[Student, Teacher]]"
+    return f"Loss: {{Train: [DistanceLoss: {{{networks}, {keys}}}]}}\n"
+
+
 def test_pairs_of_a_configuration_are_checked_as_well(
     run: Run, cnn: Path, old_cnn: Path, tmp_path: Path
 ) -> None:
     config = tmp_path / "config.yml"
-    config.write_text(
-        "Distillation:\n  node:\n"
-        "  - [teacher_relu_0, relu_0.tmp_0]\n  - [teacher_relu_0, relu_2.tmp_0]\n"
-    )
+    config.write_text(configured("relu_0.tmp_0, relu_2.tmp_0", "relu_0, relu_0"))
     checked = ("check", cnn, old_cnn, "--parameters", "later", "--pairs", config)
     result = run(*checked)
 
     assert result.status == 1
     assert [[cells[place] for place in (0, 2, 5, -1)] for cells in result.cells[5:7]] == [
-        ["1", "relu_0", "relu_0.tmp_0", "read from `Distillation.node[0]`"],
-        ["2", "relu_0", "relu_2.tmp_0", "read from `Distillation.node[1]`"],
+        ["1", "relu_0", "relu_0.tmp_0", "read from `Loss.Train[0].DistanceLoss`"],
+        ["2", "relu_0", "relu_2.tmp_0", "read from `Loss.Train[0].DistanceLoss`"],
     ]
     assert result.lines[-2].startswith(f"{cnn} can be merged into {old_cnn}")
     assert result.lines[-1] == f"the pairs of {config} do not all fit: 1 error"
@@ -289,13 +293,13 @@ def test_pairs_that_cannot_be_read_stand_beside_what_the_merge_has(
     run: Run, cnn: Path, tmp_path: Path
 ) -> None:
     config = tmp_path / "config.yaml"
-    config.write_text("Distillation: {node: [relu_9]}\n")
+    config.write_text(configured("relu_9", "relu_9"))
     result = run("check", cnn, cnn, "--parameters", "later", "--prefix", "", "--pairs", config)
 
     assert (result.status, len(result.lines)) == (1, 2)
     assert "error[GT201]" in result.err
     assert "error[GT101] unknown-name: no Value is called `relu_9`" in result.err
-    assert "note: named by `Distillation.node` for the student" in result.err
+    assert "note: named by `Loss.Train[0].DistanceLoss` for the student" in result.err
 
 
 @pytest.mark.pir
@@ -309,7 +313,7 @@ def test_the_help_of_a_pair_reads_networks_from_code_again(
         "def net():\n"
         "    return nn.Sequential(nn.Linear(4, 3), nn.Unflatten(1, [3, 1]))\n",
     )
-    (tmp_path / "config.yml").write_text("pairs: [{teacher: '0', student: '1'}]\n")
+    (tmp_path / "config.yml").write_text(configured("'1'", "'0'"))
     shapes = ("--input", "4", "--student-input", "4")
     result = run("check", "layered:net", "layered:net", *shapes, "--pairs", "config.yml")
 
@@ -327,12 +331,10 @@ def test_the_help_of_a_pair_gives_inputs_to_networks_from_code_alone(
 ) -> None:
     module("plain", "from paddle import nn\ndef net():\n    return nn.Linear(4, 3)\n")
     file = str(shutil.copy(cnn, tmp_path / "with a blank.json"))
-    (tmp_path / "config.yml").write_text(
-        "pairs: [{teacher: relu_0, student: add_0}, {teacher: relu_9, student: add_0}]\n"
-    )
+    (tmp_path / "config.yml").write_text(configured("add_0, add_0", "relu_0, relu_9"))
     both = ("check", file, "plain:net", option, "4", "--feed", "image=teacher_image")
     (unknown,) = helps(run(*both, "--pairs", "config.yml"), "inspect")
-    (tmp_path / "config.yml").write_text("pairs: [{teacher: relu_0, student: add_0}]\n")
+    (tmp_path / "config.yml").write_text(configured("add_0", "relu_0"))
     (misfit,) = helps(run(*both, "--pairs", "config.yml"), "suggest-pairs")
 
     assert unknown == ["inspect", file, "--all"]

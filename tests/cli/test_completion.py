@@ -17,7 +17,7 @@ import pytest
 Run = Callable[..., Any]
 
 COMMANDS = ["inspect", "suggest-pairs", "check", "merge", "render"]
-MORE_COMMANDS = ["doctor", "demo", "completion", "explain"]
+MORE_COMMANDS = ["doctor", "completion", "explain"]
 TYPED = {
     "graphtool sug": ["suggest-pairs"],
     "graphtool ": [*COMMANDS, *MORE_COMMANDS],

@@ -22,7 +22,7 @@ Run = Callable[..., Any]
 
 COMMANDS = [
     *("inspect", "suggest-pairs", "check", "merge", "render"),
-    *("doctor", "demo", "completion", "explain"),
+    *("doctor", "completion", "explain"),
 ]
 HOSTILE = "[red]\x1b[31mevil\x07[/red]\nerror[GT999] forged:\u202e\x9b2J"
 SHOWN = r"[red]\x1b[31mevil\x07[/red]\nerror[GT999] forged:\u202e\x9b2J"

@@ -95,9 +95,9 @@ def test_an_unknown_code_names_the_nearest_and_is_wrong_usage(run: Run) -> None:
 @pytest.mark.parametrize(
     ("wanted", "near"),
     [
-        ("GT100", ["GT101 unknown-name", "GT102 ambiguous-name", "GT113 alike-feeds"]),
+        ("GT100", ["GT101 unknown-name", "GT102 ambiguous-name"]),
         ("gt999", []),
-        ("GT11", ["GT113 alike-feeds", "GT102 ambiguous-name", "GT101 unknown-name"]),
+        ("GT11", ["GT102 ambiguous-name", "GT101 unknown-name"]),
     ],
 )
 def test_a_code_that_is_none_names_the_nearest_of_its_hundred(
@@ -110,6 +110,14 @@ def test_a_code_that_is_none_names_the_nearest_of_its_hundred(
     assert result.err == (
         f"error[GT602] unknown-code: no diagnostic is called `{wanted}`\n{note}  = help: {typed}\n"
     )
+
+
+def test_a_code_of_what_is_gone_says_what_to_do_instead(run: Run) -> None:
+    shown, data = run("explain", "GT113"), run("explain", "gt113", "--json").json
+
+    assert shown.lines[0] == "GT113 gone"
+    assert "`--format json` escapes all letters" in " ".join(shown.lines)
+    assert (data["code"], data["slug"], data["docs"]) == ("GT113", "gone", GONE["GT113"])
 
 
 def test_a_code_like_no_other_points_to_the_list(run: Run) -> None:

@@ -246,6 +246,16 @@ def test_wishes_hold_together(run: Run, cnn: Path) -> None:
     assert [line.split()[0] for line in result.lines[1:]] == ["relu_0"]
 
 
+@pytest.mark.parametrize("filter_", [("--op", "conv2d"), ("--stage", "1")])
+def test_parameters_have_no_operator_and_no_stage(
+    run: Run, cnn: Path, filter_: tuple[str, str]
+) -> None:
+    result = run("inspect", cnn, "--params", *filter_)
+
+    assert (result.status, result.out) == (2, "")
+    assert f"argument --params: not allowed with argument {filter_[0]}" in result.err
+
+
 def test_rows_beyond_the_limit_are_counted_and_the_way_to_them_is_said(run: Run, cnn: Path) -> None:
     folded = run("inspect", cnn, "--params", "--limit", "2")
     whole = run("inspect", cnn, "--params", "--limit", "18")

@@ -68,8 +68,8 @@ def test_pairs_come_from_a_recipe(run: Run, cnn: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--pairs", "pairs.toml"), "argument --pairs: one network has no pairs"),
-        (("--student-input", "3,4,4"), "argument --student-input: one network has no pairs"),
+        (("--pairs", "pairs.toml"), "argument --pairs: needs a TEACHER and a STUDENT"),
+        (("--student-input", "3,4,4"), "argument --student-input: needs a TEACHER and a STUDENT"),
         (("--radius", "3"), "argument --radius: needs argument --focus"),
         (("--focus", "x", "--level", "block"), "argument --focus: not allowed with argument"),
         (("-o", "picture.gif"), "`picture.gif` does not end as a picture does"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from graphtool.cli._formatting import magnitude, percent, shape_text
+from graphtool.cli._console import magnitude, percent, shape_text
 from graphtool.diagnostics import counted
 
 

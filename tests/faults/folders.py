@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-__all__ = ["Contents", "are_old_or_new", "contents", "is_part", "strays"]
+__all__ = ["Contents", "are_old_or_new", "contents", "make_old", "strays"]
 
 # What lies in a folder, and below it, by path: bytes of files, None for folders.
 Contents: TypeAlias = Mapping[str, bytes | None]
@@ -15,11 +17,12 @@ _PREFIX = ".graphtool-"
 
 
 def contents(folder: Path) -> Contents:
-    """Return what a folder holds, but for what writers have left."""
+    """Return what a reader finds in a folder under each name; links that lead nowhere are none."""
     return {
         str(path.relative_to(folder)): _read(path) if path.is_file() else None
         for path in sorted(folder.rglob("*"))
-        if not any(part.startswith(_PREFIX) for part in path.relative_to(folder).parts)
+        if path.exists()
+        and not any(part.startswith(_PREFIX) for part in path.relative_to(folder).parts)
     }
 
 
@@ -35,8 +38,16 @@ def strays(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob(f"{_PREFIX}*"))
 
 
+def make_old(folder: Path) -> None:
+    """Let what writers have left be of yesterday."""
+    yesterday = time.time() - 86_400
+    for stray in strays(folder):
+        for path in (folder / stray, *(folder / stray).rglob("*")):
+            os.utime(path, (yesterday, yesterday), follow_symlinks=False)
+
+
 def are_old_or_new(found: Contents, before: Contents, after: Contents) -> bool:
-    """Tell whether each target is as before or as after: a folder, or files of one name."""
+    """Return whether each target is as before or as after: a folder, or files of one name."""
     return all(
         _of_target(found, name) in (_of_target(before, name), _of_target(after, name))
         for name in set(map(_target, (*found, *before, *after)))
@@ -49,8 +60,3 @@ def _target(path: str) -> str:
 
 def _of_target(held: Contents, name: str) -> Contents:
     return {path: data for path, data in held.items() if _target(path) == name}
-
-
-def is_part(found: Contents, whole: Contents) -> bool:
-    """Tell whether all that was found belongs to a whole."""
-    return found.items() <= whole.items()

@@ -188,7 +188,7 @@ def test_a_failure_in_the_body_is_handed_on_and_leaves_nothing(place: Place) -> 
     home = folder / "one" / "two"
 
     def write() -> None:
-        with atomic_replace(home, [home / "a"]) as made:
+        with atomic_replace(home, home, ["a"]) as made:
             (made / "a").write_text("new")
             raise ZeroDivisionError
 
@@ -198,7 +198,7 @@ def test_a_failure_in_the_body_is_handed_on_and_leaves_nothing(place: Place) -> 
 
 
 def replaced(path: Path) -> AbstractContextManager[Path]:
-    return atomic_replace(path, [path])
+    return atomic_replace(path, path.parent, [path.name])
 
 
 @pytest.mark.parametrize("writer", [atomic_write, replaced])

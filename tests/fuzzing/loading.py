@@ -23,11 +23,11 @@ import msgspec
 import numpy as np
 
 from graphtool.diagnostics import GraphtoolError
-from graphtool.merging import _digests as folder_seal
-from graphtool.merging._manifest import read_manifest
+from graphtool.merging import manifest as folder_seal
 from graphtool.merging.folder import load_merged, save_merged
+from graphtool.merging.manifest import read_manifest
 from graphtool.readers.tensor_files import Tensor, read_tensors, write_tensors
-from graphtool.training import _checkpoint_file as checkpoint_file
+from graphtool.training import checkpoints as checkpoint_file
 from graphtool.training.checkpoints import load_checkpoint, save_checkpoint
 from tests.fuzzing.cases import Case, Mutator, Subject, cases_of, named_case
 from tests.fuzzing.json_spoiling import ANY_JSON, PIR_JSON

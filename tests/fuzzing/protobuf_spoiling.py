@@ -8,7 +8,7 @@ from copy import deepcopy
 from random import Random
 from typing import Any, TypeAlias
 
-from graphtool.readers._schema import program_message
+from graphtool.readers.program_desc import program_message
 from tests.fuzzing.cases import Mutator
 from tests.fuzzing.spoiling import number, text
 

@@ -11,7 +11,7 @@ import pytest
 
 import graphtool as gt
 from graphtool.diagnostics import GraphtoolError
-from graphtool.readers._schema import program_message
+from graphtool.readers.program_desc import program_message
 from graphtool.readers.tensor_files import read_tensors
 from tests.fuzzing.exercises import with_model
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from graphtool.readers._schema import program_message
+from graphtool.readers.program_desc import program_message
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 

@@ -11,8 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphtool import lookalikes
-from graphtool.lookalikes import alike, told_apart
 from graphtool.text import (
     escaped_bounded,
     escaped_code,
@@ -97,44 +95,3 @@ def test_values_that_start_with_a_dash_are_no_options() -> None:
 @given(ANY)
 def test_what_is_shown_of_a_literal_means_the_text(text: str) -> None:
     assert ast.literal_eval(escaped_code(string_literal(text))) == text
-
-
-LATIN = "LATIN SMALL LETTER"
-
-
-@pytest.mark.parametrize(
-    ("name", "other", "letters"),
-    [
-        ("d\u0430ta", "data", ("U+0430 CYRILLIC SMALL LETTER A", f"U+0061 {LATIN} A")),
-        ("da\u200bta", "data", ("U+200B ZERO WIDTH SPACE", f"U+0074 {LATIN} T")),
-        ("data\u2060", "data", ("U+2060 WORD JOINER", "nothing more")),
-        (
-            "\u0406nput",
-            "Input",
-            (
-                "U+0406 CYRILLIC CAPITAL LETTER BYELORUSSIAN-UKRAINIAN I",
-                "U+0049 LATIN CAPITAL LETTER I",
-            ),
-        ),
-        ("relu_l", "relu_1", (f"U+006C {LATIN} L", "U+0031 DIGIT ONE")),
-        ("data", "date", None),
-        ("data", "data", None),
-    ],
-)
-def test_names_that_look_the_same_are_told_apart(
-    name: str, other: str, letters: tuple[str, str] | None
-) -> None:
-    said = (
-        None if letters is None else f"`{name}` has {letters[0]} where `{other}` has {letters[1]}"
-    )
-
-    assert told_apart(name, other) == said
-    assert list(alike((name, other, name))) == ([(name, other)] if said else [])
-
-
-def test_each_letter_of_another_script_is_told_from_the_one_that_it_is_drawn_as() -> None:
-    pairs = [(chr(int(pair[:4], 16)), pair[4]) for pair in lookalikes._LOOKS.split()]
-
-    assert len(pairs) > 60
-    for letter, drawn_as in pairs:
-        assert told_apart(f"x{letter}", f"x{drawn_as}") is not None, hex(ord(letter))

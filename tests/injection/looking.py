@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from graphtool.readers._schema import program_message
+from graphtool.readers.program_desc import program_message
 
 # The counter of a network's root grows with every network that the process builds.
 _ROOT = re.compile(r'(struct_name:"/[A-Za-z0-9]+)_\d+/')

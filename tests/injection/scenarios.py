@@ -17,7 +17,7 @@ from tests.injection.looking import state
 from tests.losses.merges import built as convolutions
 from tests.losses.merges import merged_with
 from tests.merging import cases, networks
-from tests.merging.networks import small
+from tests.merging.networks import merge_built, small
 
 # As in `looking`, in a file.
 _ROOT = re.compile(rb'("/[A-Za-z0-9]+)_\d+/')
@@ -31,12 +31,9 @@ def merge() -> Case:
 
 def _merge(teacher: Any, student: Any, **options: Any) -> Case:
     return Case(
-        lambda: gt.merge(
-            teacher.program,
-            student.program,
-            {"image": "data"},
-            scope=student.scope,
-            teacher_scope=teacher.scope,
+        lambda: merge_built(
+            teacher,
+            student,
             **options,
         ),
         lambda: state(

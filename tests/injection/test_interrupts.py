@@ -15,7 +15,6 @@ from typing import Any
 import paddle
 import pytest
 
-import graphtool as gt
 from graphtool.backend.errors import raise_paddle_errors_as
 from graphtool.backend.interrupts import heed_interrupt
 from graphtool.diagnostics import MergeError
@@ -24,7 +23,7 @@ from tests.injection import scenarios
 from tests.injection.injecting import Scenario, sees_calls
 from tests.injection.looking import state
 from tests.merging import networks
-from tests.merging.networks import small
+from tests.merging.networks import merge_built, small
 
 pytestmark = pytest.mark.nightly
 
@@ -125,13 +124,7 @@ def test_one_that_comes_while_garbage_is_collected_after_a_merge_undoes_it() -> 
     gc.callbacks.append(press)
     try:
         with pytest.raises(KeyboardInterrupt):
-            gt.merge(
-                teacher.program,
-                student.program,
-                {"image": "data"},
-                scope=student.scope,
-                teacher_scope=teacher.scope,
-            )
+            merge_built(teacher, student)
     finally:
         gc.callbacks.remove(press)
         gc.set_threshold(*threshold)

@@ -18,10 +18,8 @@ all_ways = pytest.mark.skipif(
 )
 
 
-def findings(text: str) -> dict[str, tuple[str, str]]:
-    return {
-        found["name"]: (found["state"], found["found"]) for found in json.loads(text)["findings"]
-    }
+def facts(text: str) -> dict[str, str]:
+    return {fact["name"]: fact["found"] for fact in json.loads(text)["facts"]}
 
 
 def test_without_paddle_files_are_read_paired_checked_and_drawn(
@@ -46,29 +44,27 @@ def test_without_paddle_doctor_is_content_and_code_is_refused_with_what_to_insta
     there = install(built.wheel)
     doctor = there.run("graphtool", "doctor", "--json")
     live = there.run("graphtool", "inspect", "paddle.vision.models:resnet18", "--input", "3,64,64")
-    demo = there.run("graphtool", "demo")
 
     assert doctor.returncode == 0
-    assert findings(doctor.stdout)["Paddle"][0] == "missing"
-    assert findings(doctor.stdout)["self-test"][1].startswith("5 pairs in a saved model; ")
-    for done in (live, demo):
-        assert done.returncode == 1
-        assert done.stderr.startswith("error[GT030] no-paddle: ")
-        assert done.stderr.endswith("  = help: pip install paddlepaddle\n")
+    assert facts(doctor.stdout)["Paddle"].startswith("not installed: ")
+    assert live.returncode == 1
+    assert live.stderr.startswith("error[GT030] no-paddle: ")
+    assert live.stderr.endswith("  = help: pip install paddlepaddle\n")
     assert list(there.folder.iterdir()) == []
 
 
 def test_a_paddle_of_another_name_will_do_and_none_is_brought_along(
-    built: Built, install: Install, this_paddle: Path, tmp_path: Path
+    built: Built, install: Install, model: Path, this_paddle: Path, tmp_path: Path
 ) -> None:
     there = install(built.wheel, gpu_wheel(tmp_path, this_paddle))
     doctor = there.run("graphtool", "doctor", "--json")
+    merged = there.run("graphtool", "merge", model, model, "-o", "merged", "--dry-run")
 
     assert "paddlepaddle-gpu" in there.distributions()
     assert "paddlepaddle" not in there.distributions()
     assert doctor.returncode == 0, doctor.stdout
-    assert findings(doctor.stdout)["Paddle"][0] == "ok"
-    assert "14 of 14 Values and weights bit-equal" in findings(doctor.stdout)["self-test"][1]
+    assert facts(doctor.stdout)["Paddle"] == "paddlepaddle-gpu 3.3.1"
+    assert "GT030" not in merged.stderr
 
 
 def gpu_wheel(folder: Path, paddle: Path) -> Path:
@@ -88,13 +84,15 @@ def gpu_wheel(folder: Path, paddle: Path) -> Path:
 
 
 @all_ways
-def test_with_the_extra_paddle_the_demonstration_runs(built: Built, install: Install) -> None:
+def test_with_the_extra_paddle_networks_of_paddle_are_paired(
+    built: Built, install: Install
+) -> None:
     there = install(f"{built.wheel}[paddle]")
-    demo = there.run("graphtool", "demo")
+    networks = "paddle.vision.models:resnet18", "paddle.vision.models:mobilenet_v1"
+    done = there.run("graphtool", "suggest-pairs", *networks, "--input", "3,64,64", "--json")
 
-    assert demo.returncode == 0, demo.stderr
-    assert "bit-equal" in demo.stdout
-    assert (there.folder / "graphtool-demo" / "distilled.pdparams").exists()
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["pairs"]) == 8
 
 
 @all_ways

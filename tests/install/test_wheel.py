@@ -32,7 +32,7 @@ def test_the_wheel_has_the_package_and_nothing_beside_it(built: Built) -> None:
 
     assert tops == {"graphtool", f"paddle_graphtool-{version('paddle-graphtool')}.dist-info"}
     assert {name.suffix for name in names(built) if name.parts[0] == "graphtool"} == {
-        *(".py", ".js", ".css", ".json", ".typed")
+        *(".py", ".js", ".css", ".typed")
     }
 
 

@@ -144,6 +144,20 @@ CASES = [
         partial(reference.skd, multiplier=2.5),
         LOGITS,
     ),
+    one("lskd", losses.lskd, reference.lskd, LOGITS),
+    one(
+        "lskd at a temperature of tokens",
+        partial(losses.lskd, temperature=4, axis=2),
+        partial(reference.lskd, temperature=4),
+        TOKENS,
+    ),
+    one(
+        "lskd from probabilities",
+        partial(losses.lskd, from_probs="both"),
+        lambda t, s: reference.lskd(np.log(t), np.log(s)),
+        LOGITS,
+        make=probabilities,
+    ),
     one("dist", losses.dist, reference.dist, LOGITS),
     one(
         "dist with weights",

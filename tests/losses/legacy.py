@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import zlib  # noqa: F401  Paddle 2.6 crashes where it is imported first
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from graphtool.diagnostics import GraphtoolError
 from tests.losses import reference
 from tests.losses.cases import CASES, run
 from tests.losses.merges import FEED, built, inside, merged_with, sizes
-from tests.merging.networks import Built, bytes_of
+from tests.merging.networks import Built
 
 
 @contextmanager
@@ -82,36 +82,6 @@ def refusal(student: Built, call: Callable[[], Any]) -> list[str]:
     return ["nothing was found"]
 
 
-def training() -> Mapping[str, Any]:
-    """Distil through one loss of each family for some steps."""
-    merged, student = merged_with(built(8), width=4)
-    label = {"label": np.array([0, 1, 2, 3])}
-    with inside(student):
-        labels = paddle.static.data("label", [-1], "int64")
-        logits, relu = student.output.name, made_by(student, "relu")
-        parts = [
-            losses.hint(relu, relu),
-            losses.attention(relu, relu),
-            losses.similarity(relu, relu),
-            losses.soft_label(logits, logits, teacher_temperature=2, student_temperature=2),
-            losses.dkd(logits, logits, labels=labels),
-            losses.skd(logits, logits),
-            losses.custom(lambda t, s: paddle.mean((t - s) * (t - s)), t=logits, s=logits),
-        ]
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
-        paddle.optimizer.SGD(0.02).minimize(total)
-    paddle.static.Executor().run(student.startup, scope=student.scope)
-    theirs = sorted(new for _, new in merged.plan.renames if ".w_" in new or ".b_" in new)
-    before = bytes_of(student.scope, theirs)
-    numbers = [float(student.run({**FEED, **label}, total)[0]) for _ in range(6)]
-    return {
-        "falls": numbers == sorted(numbers, reverse=True) and numbers[-1] < numbers[0],
-        "teacher kept": bytes_of(student.scope, theirs) == before and len(theirs) == 6,
-    }
-
-
 def broadcast() -> str:
     """Return how a run ends whose shapes would broadcast."""
     main = paddle.static.Program()
@@ -170,7 +140,6 @@ def main() -> None:
             "version": paddle.__version__,
             "wrong": [case.name for case in CASES if not run(case).agrees()],
             "refusals": refusals(),
-            "training": training(),
             "broadcast": broadcast(),
             "fixed batches": fixed_batches(),
             "classes of maps": classes_of_maps(),

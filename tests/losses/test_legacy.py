@@ -30,7 +30,6 @@ AS_IT_SHOULD_BE = {
         "jumps": ["GT348"],
         "minimized": ["GT231"],
     },
-    "training": {"falls": True, "teacher kept": True},
     "broadcast": "[2, 4, 1, 1], X[1]'s shape = [2, 4, 6, 6]",
     "fixed batches": True,
     "classes of maps": True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,9 @@ import pytest
 
 import graphtool as gt
 from graphtool import losses
+from graphtool.loss_specs import named_losses
 from tests.losses import reference
 from tests.losses.merges import FEED, built, inside, merged_with
-from tests.merging.networks import bytes_of
 
 
 @pytest.mark.pir
@@ -117,31 +118,6 @@ def test_custom_tells_all_wrong_names_at_once() -> None:
     assert [found.code for found in caught.value.report] == ["GT101", "GT101"]
 
 
-@pytest.mark.pir
-@pytest.mark.parametrize("width", [4, 8])
-@pytest.mark.slow
-def test_only_the_student_learns(width: int) -> None:
-    """A hint to a wider teacher brings an adapter, which learns too."""
-    merged, student = merged_with(built(width), width=4)
-    with inside(student):
-        loss = losses.hint("relu_0", "relu_0") + losses.kl("add_2", "add_2", temperature=2)
-        parameters = student.program.global_block().all_parameters()
-        names = [value.name for value in parameters if value.trainable]
-        paddle.optimizer.SGD(0.05).minimize(loss)
-    paddle.static.Executor().run(student.startup, scope=student.scope)
-    theirs = sorted(new for _, new in merged.plan.renames if new.startswith("teacher_"))
-    before = bytes_of(student.scope, theirs), bytes_of(student.scope, names)
-
-    numbers = [float(student.run(FEED, loss)[0]) for _ in range(8)]
-
-    assert bytes_of(student.scope, theirs) == before[0]
-    after = bytes_of(student.scope, names)
-    assert {name for name in names if after[name] != before[1][name]} == set(names)
-    assert len(names) == (6 if width == 4 else 8)
-    assert numbers == sorted(numbers, reverse=True)
-    assert numbers[-1] < 0.95 * numbers[0]
-
-
 def adapter_of(program: Any) -> list[Any]:
     """Return the bias and the weight of the one adapter."""
     parameters = program.global_block().all_parameters()
@@ -205,6 +181,14 @@ def test_the_losses_that_pairs_can_name_are_public_here() -> None:
     assert len(losses.__all__) == len(set(losses.__all__))
     assert all(loss is getattr(losses, name) for name, loss in losses.BY_NAME.items())
     assert gt.losses is losses
+
+
+def test_the_table_says_which_options_each_formula_has() -> None:
+    assert list(named_losses()) == list(losses.BY_NAME)
+    for name, spec in named_losses().items():
+        parameters = signature(losses.BY_NAME[name]).parameters.values()
+        options = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
+        assert list(spec.options) == options, name
 
 
 @pytest.mark.pir

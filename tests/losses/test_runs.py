@@ -154,6 +154,15 @@ def test_labels_for_another_number_of_samples_stop_the_run(count: int) -> None:
         run(losses.dkd, feed, shapes)
 
 
+def test_a_student_whose_classes_are_not_known_is_compared_with_the_teachers() -> None:
+    shapes, feed = {"teacher": [-1, 5], "student": [-1, -1]}, feed_of((4, 5), (4, 5))
+    feed["student"] = feed["student"][::-1].copy()
+
+    wanted = reference.lskd(*feed.values())
+    np.testing.assert_allclose(run(losses.lskd, feed, shapes), wanted, rtol=1e-5)
+    assert wanted > 0.1
+
+
 @pytest.mark.pir
 def test_two_batches_and_sizes_that_are_not_known_go_together() -> None:
     """Paddle's reshape takes but one dim of -1."""

@@ -8,7 +8,7 @@ from typing import Any
 import paddle
 import pytest
 
-from graphtool.diagnostics import PairError, ReadError
+from graphtool.diagnostics import PairError, ReadError, UsageError
 from graphtool.matching import Kind, explain_pair
 from graphtool.matching.score import Scorer
 from graphtool.structure import Structure, analyse
@@ -139,6 +139,12 @@ def test_layers_and_module_paths_name_the_ends_too() -> None:
 @pytest.mark.parametrize("pair", ["relu_39", "=relu_22", "relu_39=", "="])
 def test_what_is_no_pair_is_refused(pair: str) -> None:
     with pytest.raises(PairError, match="is not a pair"):
+        explain_pair(vision("resnet50"), vision("mobilenet_v1"), pair)
+
+
+@pytest.mark.parametrize("pair", [3, None, ("relu_39",), ("relu_39", 3), b"relu_39=relu_22"])
+def test_what_is_neither_text_nor_two_names_is_refused(pair: Any) -> None:
+    with pytest.raises(UsageError, match=r"GT248.*`pair` is"):
         explain_pair(vision("resnet50"), vision("mobilenet_v1"), pair)
 
 

@@ -17,9 +17,7 @@ from graphtool.graph import Graph
 from graphtool.matching import Kind, Pair
 from graphtool.matching.suggest import pairs_of
 from graphtool.structure import Structure, analyse
-from tests.matching.families import CASES, Case, graph_of
-from tests.matching.families.cases import Net
-from tests.matching.families.plain import VGG
+from tests.matching.families import Case, cases, graph_of
 from tests.matching.rewrites import (
     Rewritten,
     renamed,
@@ -40,7 +38,6 @@ Ends: TypeAlias = "tuple[Kind, str | None, str | None]"
 Rewrite: TypeAlias = "Callable[[Graph], Rewritten]"
 
 _CLASSES = 10
-_WIDTHS = (8, 12, 16, 24, 24)
 # Families whose networks have one output, a vector of class scores for an image.
 _ONE_CLASSIFIER = {
     "residual",
@@ -75,7 +72,7 @@ _WITH_RELU = {
 
 
 def _cases(wanted: Callable[[Case], bool] = lambda _: True) -> Iterator[Any]:
-    for case in filter(wanted, CASES):
+    for case in filter(wanted, cases("tuned")):
         yield pytest.param(case, id=case.name.replace(" ", "_").replace("×", "x"))
 
 
@@ -104,12 +101,12 @@ class _Changed:
 
 
 @functools.cache
-def _plain(net: Net) -> _Changed:
+def _plain(net: str) -> _Changed:
     return _Changed.of(Rewritten(graph_of(net)))
 
 
 @functools.cache
-def _suggested(teacher: Net, student: Net) -> tuple[Pair, ...]:
+def _suggested(teacher: str, student: str) -> tuple[Pair, ...]:
     return _pairs(_plain(teacher), _plain(student))
 
 
@@ -155,7 +152,6 @@ _SPELLINGS: Mapping[str, Rewrite] = {
 }
 
 
-@pytest.mark.pir
 @pytest.mark.parametrize("spelling", _SPELLINGS)
 @pytest.mark.parametrize("case", _cases())
 def test_names_and_order_change_nothing_that_is_said(case: Case, spelling: str) -> None:
@@ -182,7 +178,6 @@ def _cases_by_form() -> Iterator[Any]:
             yield pytest.param(*one.values, rewrite, id=f"{one.id}-{form}", marks=one.marks)
 
 
-@pytest.mark.pir
 @pytest.mark.parametrize(("case", "rewrite"), _cases_by_form())
 def test_another_form_of_a_network_has_the_same_pairs(case: Case, rewrite: Rewrite) -> None:
     for teacher, student in _changed(case, rewrite):
@@ -194,7 +189,6 @@ def _fused(graph: Graph) -> Rewritten:
     return with_folded_norms(graph).then(with_fused_activations)
 
 
-@pytest.mark.pir
 @pytest.mark.parametrize("case", _cases(_can_be_fused))
 def test_what_a_fused_network_still_has_is_paired_alike(case: Case) -> None:
     """Raw convolutions are inside fused Operators, so pairs of those cannot be had."""
@@ -205,7 +199,6 @@ def test_what_a_fused_network_still_has_is_paired_alike(case: Case) -> None:
         assert [ends for ends in found if ends in wanted] == wanted
 
 
-@pytest.mark.pir
 @pytest.mark.parametrize("place", [0, 1])
 @pytest.mark.parametrize("case", _cases(_has_one_classifier))
 def test_an_auxiliary_head_in_one_network_changes_no_pair(case: Case, place: int) -> None:
@@ -215,7 +208,6 @@ def test_an_auxiliary_head_in_one_network_changes_no_pair(case: Case, place: int
         assert _ends(_pairs(teacher, student)) == _moved(case, teacher, student)
 
 
-@pytest.mark.pir
 @pytest.mark.parametrize("case", _cases(_has_one_classifier))
 def test_auxiliary_heads_in_both_are_paired_and_the_others_keep_their_order(case: Case) -> None:
     with_one = functools.partial(with_auxiliary_head, classes=_CLASSES)
@@ -230,7 +222,7 @@ def test_auxiliary_heads_in_both_are_paired_and_the_others_keep_their_order(case
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(
-    case=st.sampled_from([case for case in CASES if _has_maps(case)]),
+    case=st.sampled_from([case for case in cases("tuned") if _has_maps(case)]),
     seed=st.integers(0, 2**32),
     count=st.integers(2, 4),
 )
@@ -241,7 +233,7 @@ def test_changes_one_after_another_change_nothing(case: Case, seed: int, count: 
     assert _ends(_pairs(teacher, student)) == _moved(case, teacher, student)
 
 
-def _drawn(net: Net, draw: random.Random, count: int) -> _Changed:
+def _drawn(net: str, draw: random.Random, count: int) -> _Changed:
     order = functools.partial(reordered, seed=draw.randrange(2**32))
     changed = Rewritten(graph_of(net))
     for change in draw.sample((*_CHANGES, order), count):
@@ -275,17 +267,13 @@ def test_exchanging_teacher_and_student_mirrors_the_pairs(case: Case) -> None:
 
 
 def test_exchanging_networks_of_plain_convolutions_mirrors_what_is_inside_their_stages() -> None:
-    deep, shallow = (
-        Net(make=functools.partial(VGG, _WIDTHS, depths, side=64), inputs=((3, 64, 64),))
-        for depths in ((1, 1, 3, 3, 3), (2, 2, 2, 2, 2))
-    )
+    deep, shallow = "vgg-1-1-3-3-3", "vgg-2-2-2-2-2"
     pairs, mirrored = _ends(_suggested(deep, shallow)), _ends(_suggested(shallow, deep))
 
     assert sum(kind is Kind.FEATURE for kind, _, _ in pairs) >= 2
     assert [(kind, ours, theirs) for kind, theirs, ours in mirrored] == pairs
 
 
-@pytest.mark.pir
 @pytest.mark.parametrize("case", _cases())
 def test_a_network_without_a_block_is_paired_with_the_whole_one(case: Case) -> None:
     """The ends of stages are; transformers are left out, whose layers go by their fraction."""

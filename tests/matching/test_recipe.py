@@ -348,19 +348,19 @@ student = { name = "relu_1" }
         ("schema = 1\nx = [\n", "GT310", "the recipe is not valid TOML"),
         ("x = " + "[" * 100_000 + "\n", "GT310", "the recipe is not valid TOML"),
         ("schema = 2\n", "GT310", "the `schema` 2; this graphtool reads 1"),
-        ("schema = true\n", "GT310", "the `schema` True"),
+        ("schema = true\n", "GT310", "a `schema` of another kind"),
         ("pairs = []\n\n", "GT310", "has no `schema`"),
-        ("schema = 1\npairs = 3\n", "GT310", "`pairs`: it must be a list"),
-        ("schema = 1\npairs = [3]\n", "GT310", "`pairs[0]`: Expected `object`, got `int`"),
+        ("schema = 1\npairs = 3\n", "GT310", "`pairs`: Expected `array`, got `int`"),
+        ("schema = 1\npairs = [3]\n", "GT310", "`pairs[0]`: Expected a table, got `int`"),
         (
             GOOD.replace('{ name = "relu_1" }', '"relu_1"', 1),
             "GT310",
-            '`pairs[0].teacher`: it must be a table: write `teacher.name = "relu_1"`',
+            "`pairs[0].teacher`: Expected a table, got `str`",
         ),
         ("schema = 1\nteachers = 1\n", "GT310", "`the recipe`: Object contains unknown field"),
         (GOOD.replace('"l2"', '"l3"'), "GT314", "`pairs[0].loss`: there is no loss `l3`"),
         (GOOD.replace('"stage"', '"stag"'), "GT310", "`pairs[0].kind`: Invalid enum value 'stag'"),
-        (GOOD.replace('"stage"', '"\ud800"'), "GT310", "`pairs[0]`: it has \\ud800, which is half"),
+        (GOOD.replace('"stage"', '"\ud800"'), "GT310", "surrogates not allowed"),
         (
             GOOD.replace('{ name = "relu_1" }', "{}", 1),
             "GT310",
@@ -368,10 +368,14 @@ student = { name = "relu_1" }
         ),
         (GOOD.replace('"relu_1"', "7", 1), "GT310", "`pairs[0].teacher.name`: Expected `str`"),
         (GOOD + "wait = 1\n", "GT310", "`pairs[0]`: Object contains unknown field `wait`"),
-        (GOOD + "weight = nan\n", "GT310", "`pairs[0].weight`: nan is not a weight"),
-        (GOOD + "weight = -1\n", "GT310", "`pairs[0].weight`: -1.0 is not a weight"),
+        (GOOD + "weight = nan\n", "GT310", "`pairs[0]`: `weight` is nan; wanted"),
+        (GOOD + "weight = -1\n", "GT310", "`pairs[0]`: `weight` is -1.0; wanted"),
         (GOOD + "weight = true\n", "GT310", "`pairs[0].weight`: Expected `float`, got `bool`"),
-        (GOOD.replace("}", ', fingerprint = "x" }'), "GT310", "`pairs[0].teacher.fingerprint`"),
+        (
+            GOOD.replace("}", ', fingerprint = "x" }'),
+            "GT310",
+            "`pairs[0].teacher`: `fingerprint` is not",
+        ),
         (GOOD + GOOD.partition("\n")[2], "GT310", "`pairs[1]` has the same Values"),
     ],
 )
@@ -461,12 +465,10 @@ def test_a_recipe_without_pairs_is_refused(pairs: PairSet) -> None:
 
 
 @pytest.mark.pir
-@pytest.mark.parametrize("name", ["pairs.toml", "pairs.yml"])
-def test_a_mark_of_the_byte_order_is_read_over(pairs: PairSet, tmp_path: Path, name: str) -> None:
+def test_a_byte_order_mark_is_skipped(pairs: PairSet, tmp_path: Path) -> None:
     """Editors of Windows put one before what they write."""
-    text = "pairs: [{teacher: relu_1, student: relu_1}]" if name.endswith("yml") else GOOD
-    path = tmp_path / name
-    path.write_text(text, encoding="utf-8-sig")
+    path = tmp_path / "pairs.toml"
+    path.write_text(GOOD, encoding="utf-8-sig")
     networks = {"teacher": pairs.teacher, "student": pairs.student}
     found = read_recipe(path, **networks)
     assert [pair.teacher.name for pair in found.pairs] == ["relu_1"]

@@ -10,6 +10,8 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from graphtool.merging import Merged, merge
+
 Forward = Callable[..., Any]
 Feed = tuple[str, list[int], str]
 
@@ -30,6 +32,12 @@ class Built:
 
 def run(program: Any, scope: Any, feed: dict[str, Any], *fetch: Any) -> list[Any]:
     return steps(1, program, scope, feed, *fetch)[0]
+
+
+def merge_built(teacher: Built, student: Built, **options: Any) -> Merged:
+    """Merge a teacher that is fed `image` into a student that is fed `data`."""
+    scopes = {"scope": student.scope, "teacher_scope": teacher.scope}
+    return merge(teacher.program, student.program, {"image": "data"}, **scopes | options)
 
 
 def steps(

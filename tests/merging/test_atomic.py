@@ -14,7 +14,7 @@ from graphtool.diagnostics import MergeError, UsageError
 from graphtool.merging import merge, merged_of
 from graphtool.merging.checking import check_merge
 from tests.merging import networks
-from tests.merging.networks import Built, run, samples, small
+from tests.merging.networks import Built, merge_built, run, samples, small
 
 
 class Stop(BaseException):
@@ -44,7 +44,7 @@ def test_a_failure_at_any_step_changes_nothing(
     monkeypatch.setattr(pir_joining, "STEPS", steps)
 
     with pytest.raises(Stop):
-        _merge(teacher, student)
+        merge_built(teacher, student)
 
     assert _state(teacher) == before[0]
     assert _state(student) == state
@@ -52,7 +52,7 @@ def test_a_failure_at_any_step_changes_nothing(
     given = run(student.program, student.scope, {"data": samples()}, student.output)[0]
     assert given.shape == wanted.shape
     monkeypatch.undo()
-    assert _merge(teacher, student).verify().equal
+    assert merge_built(teacher, student).verify().equal
 
 
 @pytest.mark.pir
@@ -64,7 +64,7 @@ def test_a_failure_half_way_through_the_weights_takes_the_first_ones_away(
     monkeypatch.setattr(pir_joining, "STEPS", (_emptying(teacher), *pir_joining.STEPS))
     before = _state(student)
     with pytest.raises(MergeError, match=r"GT258.*Paddle failed in `gt.merge`: ") as caught:
-        _merge(teacher, student)
+        merge_built(teacher, student)
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert _state(student) == before
 
@@ -96,16 +96,6 @@ def _emptying(teacher: Built) -> Callable[[Any], None]:
     return lambda _job: tensor._clear()
 
 
-def _merge(teacher: Built, student: Built) -> Any:
-    return merge(
-        teacher.program,
-        student.program,
-        {"image": "data"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-    )
-
-
 def _state(built: Built) -> tuple[Any, ...]:
     scope = built.scope
     names = sorted(scope.local_var_names())
@@ -123,18 +113,18 @@ def test_a_failure_after_the_last_step_changes_nothing(
     before = _state(teacher), _state(student)
     monkeypatch.setattr(merging, name, _stop)
     with pytest.raises(Stop):
-        _merge(teacher, student)
+        merge_built(teacher, student)
     assert (_state(teacher), _state(student)) == before
     assert merged_of(student.program) is None
     monkeypatch.undo()
-    assert _merge(teacher, student).verify().equal
+    assert merge_built(teacher, student).verify().equal
 
 
 def test_a_failure_while_registering_keeps_the_merges_before() -> None:
     teacher, student = small(networks.plain, "image"), small(networks.plain)
-    first = _merge(teacher, student)
+    first = merge_built(teacher, student)
     with pytest.raises(MergeError):
-        _merge(teacher, student)
+        merge_built(teacher, student)
     assert merged_of(student.program) is first
     assert first.teachers == (first,)
 
@@ -154,7 +144,7 @@ def test_where_undoing_fails_the_rest_is_undone_all_the_same(
     steps = (*pir_joining.STEPS[:at], spoil, *pir_joining.STEPS[at:], _fail)
     monkeypatch.setattr(pir_joining, "STEPS", steps)
     with pytest.raises(Stop):
-        _merge(teacher, student)
+        merge_built(teacher, student)
     assert _state(student) == before
     assert merged_of(student.program) is None
 

@@ -13,10 +13,10 @@ from paddle import ParamAttr, nn
 from paddle.regularizer import L1Decay, L2Decay
 
 from graphtool.diagnostics import Severity
-from graphtool.merging import Merged, merge
+from graphtool.merging import Merged
 from graphtool.merging.folder import load_merged, save_merged
 from graphtool.sources.layers import from_layer
-from tests.merging.networks import run, samples, small
+from tests.merging.networks import merge_built, run, samples, small
 
 KINDS = ["pir", "legacy"]
 
@@ -47,13 +47,7 @@ def mode(kind: str) -> Any:
 
 def merged_with(student: Any) -> tuple[Merged, Any]:
     theirs, ours = small(lambda x: nn.Linear(8, 5)(x), "image"), small(student)
-    merged = merge(
-        theirs.program,
-        ours.program,
-        {"image": "data"},
-        scope=ours.scope,
-        teacher_scope=theirs.scope,
-    )
+    merged = merge_built(theirs, ours)
     return merged, ours.scope
 
 

@@ -15,20 +15,14 @@ from graphtool.merging import Merged, merge, merged_of
 from graphtool.merging.folder import load_merged, save_merged
 from graphtool.sources.layers import from_layer
 from tests.merging import cases, networks
-from tests.merging.networks import run, samples, small
+from tests.merging.networks import merge_built, run, samples, small
 from tests.networks import PlainConvolutions
 
 
 @pytest.fixture
 def merged() -> Merged:
     teacher, student = small(networks.looping, "image"), small(networks.perceptron)
-    return merge(
-        teacher.program,
-        student.program,
-        {"image": "data"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-    )
+    return merge_built(teacher, student)
 
 
 @pytest.mark.pir
@@ -181,13 +175,7 @@ def test_a_layer_of_dynamic_mode_brings_its_weights_along() -> None:
 def test_values_outlive_all_names_of_the_programs() -> None:
     def made() -> Any:
         teacher, student = small(networks.looping, "image"), small(networks.perceptron)
-        return merge(
-            teacher.program,
-            student.program,
-            {"image": "data"},
-            scope=student.scope,
-            teacher_scope=teacher.scope,
-        )
+        return merge_built(teacher, student)
 
     merged = made()
     gc.collect()
@@ -226,13 +214,7 @@ def test_a_slip_in_a_students_name_never_means_the_teachers_value(
     tmp_path: Path, *, loaded: bool
 ) -> None:
     teacher, student = small(_twice, "image"), small(networks.perceptron)
-    merged = merge(
-        teacher.program,
-        student.program,
-        {"image": "data"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-    )
+    merged = merge_built(teacher, student)
     if loaded:
         save_merged(merged, tmp_path / "out")
         merged = load_merged(tmp_path / "out", scope=paddle.static.Scope())

@@ -19,7 +19,7 @@ _OUTCOMES = {
     "a dead loss with a startup program": "GT340",
     "a loss whose operator was removed": "GT340",
     "a loss whose operator was removed, with a startup program": "GT340",
-    "a loss of another Program, with a startup program": 6,
+    "a loss of another Program, with a startup program": "GT340",
     "the dead as parameters": ["GT534"] * 3,
     "the dead without gradient": ["GT248"] * 3,
     "a dead Value fetched": "GT253",

@@ -13,7 +13,7 @@ import pytest
 from graphtool.merging import Merged, merge
 from graphtool.sources.layers import from_layer
 from tests.merging import networks
-from tests.merging.networks import Built, build, bytes_of, run, samples, small, steps
+from tests.merging.networks import Built, build, bytes_of, merge_built, run, samples, small, steps
 
 _FIXTURES = Path(__file__).parents[1] / "fixtures"
 _SMALL = [networks.perceptron, networks.looping, networks.half]
@@ -37,7 +37,7 @@ def test_a_teacher_of_any_family_merges_bit_equal_and_the_student_trains(
     forward: Callable[..., Any],
 ) -> None:
     teacher, student = small(forward, "image"), small(networks.perceptron)
-    merged = _merge(teacher, student)
+    merged = merge_built(teacher, student)
 
     assert merged.verify().equal
     _trains(merged, student)
@@ -50,7 +50,7 @@ def test_a_teacher_of_any_family_merges_bit_equal_and_the_student_trains(
 )
 def test_control_flow_in_both_merges_bit_equal(forward: Callable[..., Any]) -> None:
     teacher, student = small(networks.looping, "image"), small(forward)
-    assert _merge(teacher, student).verify().equal
+    assert merge_built(teacher, student).verify().equal
 
 
 @pytest.mark.slow
@@ -102,7 +102,7 @@ def test_a_vision_model_merges_bit_equal_and_the_student_trains(name: str) -> No
 
 def test_a_student_trains_as_without_a_teacher_where_the_loss_ignores_it() -> None:
     alone, student = small(networks.plain), small(networks.plain)
-    merged = _merge(small(networks.perceptron, "image"), student)
+    merged = merge_built(small(networks.perceptron, "image"), student)
     assert merged.program is student.program
     assert _plain_losses(alone) == _plain_losses(student)
 
@@ -123,8 +123,8 @@ def test_a_program_merges_into_itself_and_the_teacher_stays_where_the_student_mo
 def test_two_teachers_under_two_prefixes_keep_their_own_weights() -> None:
     first, second = small(networks.plain, "image"), small(networks.perceptron, "image")
     student = small(networks.perceptron)
-    one = _merge(first, student)
-    two = _merge(second, student, name_prefix="second_")
+    one = merge_built(first, student)
+    two = merge_built(second, student, name_prefix="second_")
 
     assert one.verify().equal
     assert two.verify().equal
@@ -159,7 +159,7 @@ def test_a_feed_that_is_not_shared_is_fed_under_its_new_name() -> None:
 def test_the_teacher_is_frozen_in_regions_too() -> None:
     teacher, student = small(networks.looping, "image"), small(networks.plain)
     before = len(student.program.global_block().ops)
-    _merge(teacher, student)
+    merge_built(teacher, student)
     new = student.program.global_block().ops[before:]
     inner = [op for top in new if top.num_regions() for block in top.blocks() for op in block.ops]
     dropouts = [op for op in inner if op.name() == "pd_op.dropout"]
@@ -171,7 +171,7 @@ def test_the_teacher_is_frozen_in_regions_too() -> None:
 def test_the_teacher_program_itself_stays_as_it_was() -> None:
     teacher, student = small(networks.looping, "image"), small(networks.perceptron)
     before = str(teacher.program)
-    _merge(teacher, student)
+    merge_built(teacher, student)
     assert str(teacher.program) == before
 
 
@@ -228,17 +228,6 @@ def test_a_file_of_any_release_merges_its_feed_shared_or_not(model: str, mapped:
     merged = merge(path, student.program, {"x": mapped}, scope=student.scope, parameters=when)
     assert merged.verify().equal
     assert merged.verify().generated == tuple(dict.fromkeys(["data", mapped]))
-
-
-def _merge(teacher: Built, student: Built, **options: Any) -> Merged:
-    return merge(
-        teacher.program,
-        student.program,
-        {"image": "data"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-        **options,
-    )
 
 
 def _trains(merged: Merged, student: Built) -> None:

@@ -16,6 +16,7 @@ from graphtool.backend.live import LiveProgram
 from graphtool.graph import Graph
 from graphtool.merging import Merged, merge
 from tests.merging import cases, networks
+from tests.merging.networks import merge_built
 
 CHANNELS, SIDE = 3, 4
 Step = tuple[str, int, int]
@@ -108,13 +109,7 @@ def test_many_networks_merge_to_what_both_were(theirs: list[Step], ours: list[St
 def _merge_two(theirs: list[Step], ours: list[Step]) -> None:
     teacher, student = _drawn(theirs, "image"), _drawn(ours, "data")
     graphs = [LiveProgram.of(built.program).graph for built in (teacher, student)]
-    merged = merge(
-        teacher.program,
-        student.program,
-        {"image": "data"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-    )
+    merged = merge_built(teacher, student)
     _names_are_unique(merged)
     _the_student_is_unchanged(graphs[1], merged.graph)
     # One feed stands for two.
@@ -204,12 +199,9 @@ def _merge_three(first: list[Step], second: list[Step], ours: list[Step]) -> Non
     for prefix, steps in (("one_", first), ("two_", second)):
         teacher = _drawn(steps, "image")
         total += len(LiveProgram.of(teacher.program).graph.operators) - 1
-        merged = merge(
-            teacher.program,
-            student.program,
-            {"image": "data"},
-            scope=student.scope,
-            teacher_scope=teacher.scope,
+        merged = merge_built(
+            teacher,
+            student,
             name_prefix=prefix,
         )
         assert merged.verify({"data": _image()}).equal

@@ -10,20 +10,20 @@ import numpy as np
 import paddle
 import pytest
 
+from graphtool.backend.tensors import assign_tensors
 from graphtool.diagnostics import GraphtoolError, MergeError, Severity, UsageError
 from graphtool.merging import Merged, merge
-from graphtool.merging._scope import assign_tensors
 from graphtool.merging.checking import check_merge
 from graphtool.training import load_parameters
 from tests.merging import networks
-from tests.merging.networks import Built, bytes_of, run, samples, small
+from tests.merging.networks import Built, bytes_of, merge_built, run, samples, small
 
 
 @pytest.mark.pir
 @pytest.mark.parametrize("share", [False, True])
 def test_weights_are_shared_between_two_scopes_where_asked_to(*, share: bool) -> None:
     teacher, student = small(networks.plain, "image"), small(networks.plain)
-    merged = _merge(teacher, student, share=share)
+    merged = merge_built(teacher, student, share=share)
     assert len(merged.plan.renames) == 4
     for old, new in merged.plan.renames:
         assert (_address(student.scope, new) == _address(teacher.scope, old)) is share
@@ -37,7 +37,7 @@ def test_a_student_that_began_with_the_teachers_own_buffers_trains_alone(*, shar
     for name in names[:2]:
         held = teacher.scope.find_var(name).get_tensor()
         student.scope.find_var(name).get_tensor()._share_data_with(held)
-    merged = _merge(teacher, student, share=share)
+    merged = merge_built(teacher, student, share=share)
     kept = bytes_of(student.scope, dict(merged.plan.renames).values())
     ours = bytes_of(student.scope, names)
     _step(student)
@@ -54,7 +54,7 @@ def test_a_student_that_began_with_the_teachers_own_buffers_trains_alone(*, shar
 @pytest.mark.parametrize("when", ["now", "later"])
 def test_startup_of_the_teacher_run_again_leaves_the_merged_teacher(when: str) -> None:
     teacher, student = small(networks.plain, "image"), small(networks.plain)
-    merged = _merge(teacher, student, parameters=when)
+    merged = merge_built(teacher, student, parameters=when)
     if when == "later":
         merged.load_teacher(teacher.scope)
     kept = bytes_of(student.scope, dict(merged.plan.renames).values())
@@ -69,7 +69,7 @@ def test_startup_of_the_teacher_run_again_leaves_the_merged_teacher(when: str) -
 @pytest.mark.parametrize("relative", ["the same", "an inner one"])
 def test_the_students_weights_are_not_loaded_as_the_teachers(relative: str) -> None:
     teacher, student = small(networks.plain, "image"), small(networks.plain)
-    merged = _merge(teacher, student, parameters="later")
+    merged = merge_built(teacher, student, parameters="later")
     source = student.scope if relative == "the same" else student.scope.new_scope()
     with pytest.raises(MergeError) as caught:
         merged.load_teacher(source)
@@ -110,9 +110,9 @@ def test_one_name_in_a_scope_and_one_inside_it_is_refused(inner: str) -> None:
     assert [found.code for found in report.errors] == ["GT202"]
     assert "4 tensors of the same name" in report.errors[0].message
     with pytest.raises(MergeError) as caught:
-        _merge(teacher, student)
+        merge_built(teacher, student)
     assert [found.code for found in caught.value.report.errors] == ["GT202"]
-    later = _merge(teacher, student, parameters="later").report
+    later = merge_built(teacher, student, parameters="later").report
     assert [found.code for found in later if found.severity is Severity.WARNING] == ["GT202"]
 
 
@@ -125,7 +125,7 @@ def test_a_name_that_an_inner_scope_has_for_itself_is_no_collision() -> None:
             array = np.array(teacher.scope.find_var(name).get_tensor())
             kid.var(name).get_tensor().set(array + 1, paddle.CPUPlace())
     teacher.scope = kid
-    merged = _merge(teacher, student)
+    merged = merge_built(teacher, student)
     for old, new in merged.plan.renames:
         assert bytes_of(kid, [old])[old] == bytes_of(student.scope, [new])[new]
 
@@ -139,7 +139,7 @@ def test_sharing_takes_no_memory() -> None:
 
     teacher, student = small(wide, "image"), small(networks.plain)
     before = _resident()
-    _merge(teacher, student, share=True)
+    merge_built(teacher, student, share=True)
     assert _resident() - before < 0.05 * 64 * 2**20
 
 
@@ -170,7 +170,7 @@ def test_startup_of_the_student_may_run_before_or_after(first: str) -> None:
     teacher, student = small(networks.plain, "image"), small(networks.perceptron, start=False)
     if first == "startup":
         run(student.startup, student.scope, {})
-    merged = _merge(teacher, student)
+    merged = merge_built(teacher, student)
     run(student.startup, student.scope, {})
     wanted = teacher.run({"image": samples()}, teacher.output)[0]
     given = run(student.program, student.scope, {"data": samples()}, merged.teacher("add_1"))[0]
@@ -210,7 +210,7 @@ def test_what_undoes_a_hand_over_gives_variables_their_bytes_back() -> None:
 def test_weights_can_be_loaded_later(source: str, tmp_path: Any) -> None:
     teacher, student = small(networks.plain, "image"), small(networks.perceptron)
     before = sorted(student.scope.local_var_names())
-    merged = _merge(teacher, student, parameters="later")
+    merged = merge_built(teacher, student, parameters="later")
     assert sorted(student.scope.local_var_names()) == before
 
     merged.load_teacher(_weights(source, merged, teacher, tmp_path))
@@ -226,9 +226,9 @@ def test_a_place_may_be_named_and_a_wrong_one_changes_nothing() -> None:
     before = str(student.program), sorted(student.scope.local_var_names())
     for place in ("nowhere", 3):
         with pytest.raises(UsageError, match=r"GT248.*`place`"):
-            _merge(teacher, student, place=place)
+            merge_built(teacher, student, place=place)
     assert (str(student.program), sorted(student.scope.local_var_names())) == before
-    merged = _merge(teacher, student, place="cpu")
+    merged = merge_built(teacher, student, place="cpu")
     held = bytes_of(student.scope, dict(merged.plan.weights).values())
     assert list(held.values()) == list(bytes_of(teacher.scope, dict(merged.plan.weights)).values())
 
@@ -236,7 +236,7 @@ def test_a_place_may_be_named_and_a_wrong_one_changes_nothing() -> None:
 @pytest.mark.pir
 def test_loading_replaces_shared_weights_without_touching_the_teachers() -> None:
     teacher, student = small(networks.plain, "image"), small(networks.perceptron)
-    merged = _merge(teacher, student, share=True)
+    merged = merge_built(teacher, student, share=True)
     kept = bytes_of(teacher.scope, dict(merged.plan.renames))
     merged.load_teacher({old: np.zeros(_shape(merged, old), "float32") for old in kept})
     assert bytes_of(teacher.scope, kept) == kept
@@ -246,7 +246,7 @@ def test_loading_replaces_shared_weights_without_touching_the_teachers() -> None
 @pytest.mark.pir
 def test_missing_and_misshapen_weights_load_nothing() -> None:
     teacher, student = small(networks.plain, "image"), small(networks.perceptron)
-    merged = _merge(teacher, student, parameters="later")
+    merged = merge_built(teacher, student, parameters="later")
     with pytest.raises(MergeError) as caught:
         merged.load_teacher({"linear_0.w_0": np.zeros((8, 6), "float32")})
     assert [found.code for found in caught.value.report] == ["GT250"]
@@ -267,7 +267,7 @@ def test_a_file_that_holds_no_weights_is_a_diagnostic_and_loads_nothing(
     content: bytes | None, code: str, tmp_path: Any
 ) -> None:
     teacher, student = small(networks.plain, "image"), small(networks.perceptron)
-    merged = _merge(teacher, student, parameters="later")
+    merged = merge_built(teacher, student, parameters="later")
     path = tmp_path / "weights"
     if content is not None:
         path.write_bytes(content)
@@ -276,17 +276,6 @@ def test_a_file_that_holds_no_weights_is_a_diagnostic_and_loads_nothing(
     with pytest.raises(UsageError, match=r"GT248.*`3`"):
         merged.load_teacher(3)
     assert student.scope.find_var("teacher_linear_0.w_0") is None
-
-
-def _merge(teacher: Built, student: Built, **options: Any) -> Merged:
-    return merge(
-        teacher.program,
-        student.program,
-        {"image": "data"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-        **options,
-    )
 
 
 def _step(student: Built) -> None:
@@ -341,7 +330,7 @@ def test_a_checkpoint_of_a_merged_program_gives_the_teachers_weights_not_the_stu
     source: str, tmp_path: Any
 ) -> None:
     teacher, student = small(networks.plain, "image"), small(networks.plain)
-    merged = _merge(teacher, student)
+    merged = merge_built(teacher, student)
     held = {name: index for index, name in enumerate(_all_names(merged))}
     arrays = {
         name: np.full(_shape(merged, name.removeprefix("teacher_")), index, "float32")
@@ -371,7 +360,7 @@ def _given(source: str, arrays: Any, folder: Any) -> Any:
 
 def test_a_checkpoint_of_a_merged_program_that_lacks_a_weight_is_refused() -> None:
     teacher, student = small(networks.plain, "image"), small(networks.plain)
-    merged = _merge(teacher, student)
+    merged = merge_built(teacher, student)
     arrays = {
         name: np.zeros(_shape(merged, name.removeprefix("teacher_")), "float32")
         for name in _all_names(merged)
@@ -383,7 +372,7 @@ def test_a_checkpoint_of_a_merged_program_that_lacks_a_weight_is_refused() -> No
 
 def test_what_is_no_array_of_numbers_is_refused() -> None:
     teacher, student = small(networks.plain, "image"), small(networks.plain)
-    merged = _merge(teacher, student)
+    merged = merge_built(teacher, student)
     arrays: dict[str, Any] = {
         old: np.zeros(_shape(merged, old), "float32") for old, _ in merged.plan.weights
     }
@@ -403,7 +392,7 @@ def test_loading_parameters_leaves_a_scope_that_shares_the_teachers_buffers_alon
     tmp_path: Any,
 ) -> None:
     teacher, student = small(networks.plain, "image"), small(networks.plain)
-    merged = _merge(teacher, student, share=True)
+    merged = merge_built(teacher, student, share=True)
     kept = bytes_of(teacher.scope, dict(merged.plan.weights))
     names = _all_names(merged)
     arrays = {

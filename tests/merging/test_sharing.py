@@ -16,7 +16,7 @@ from graphtool.merging import Merged, merge
 from graphtool.merging.checking import check_merge
 from graphtool.merging.folder import load_merged, save_merged
 from tests.merging import cases
-from tests.merging.networks import run, samples, small
+from tests.merging.networks import merge_built, run, samples, small
 
 _KINDS = pytest.mark.parametrize("kind", ["pir", "legacy"])
 
@@ -198,12 +198,9 @@ def test_what_cannot_be_shared_is_refused(name: str, reason: str) -> None:
     theirs, ours = small(both[0], "image"), small(both[1])
     before = str(ours.program)
     with pytest.raises(MergeError) as caught:
-        merge(
-            theirs.program,
-            ours.program,
-            {"image": "data"},
-            scope=ours.scope,
-            teacher_scope=theirs.scope,
+        merge_built(
+            theirs,
+            ours,
             shared=[name],
         )
     found = next(found for found in caught.value.report.errors if found.code == "GT208")

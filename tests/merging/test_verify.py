@@ -20,7 +20,7 @@ from graphtool.diagnostics import Diagnostic, MergeError, Report, Severity, Usag
 from graphtool.merging import Merged, _partitioned_run, merge
 from graphtool.merging.folder import load_merged, save_merged
 from tests.merging import cases, networks
-from tests.merging.networks import Built, bytes_of, samples, small
+from tests.merging.networks import Built, bytes_of, merge_built, samples, small
 
 _RATES = pytest.mark.parametrize(
     "rate", [lambda: 0.1, lambda: paddle.optimizer.lr.StepDecay(0.1, 2)], ids=["number", "schedule"]
@@ -75,13 +75,7 @@ def test_branches_that_draw_at_once_draw_alike_in_each_run() -> None:
     shape = [-1, 3, 4, 4]
     teacher = networks.build(lambda x: x + 1, ("image", shape, "float32"))
     student = networks.build(_two_branches, ("data", shape, "float32"))
-    merged = merge(
-        teacher.program,
-        student.program,
-        {"image": "data"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-    )
+    merged = merge_built(teacher, student)
     flags = ["FLAGS_new_executor_serial_run"]
     before = paddle.get_flags(flags)
     for _ in range(20):
@@ -136,7 +130,7 @@ def test_a_value_inside_of_a_loop_is_refused() -> None:
 def test_it_works_before_anything_has_weights() -> None:
     teacher = small(networks.lstm, "image", start=False)
     student = small(networks.perceptron, start=False)
-    merged = _merge(teacher, student, parameters="later")
+    merged = merge_built(teacher, student, parameters="later")
     assert merged.verify().equal
 
 
@@ -198,18 +192,7 @@ def test_the_rich_form_is_a_table_of_all_values() -> None:
 
 def _merged() -> tuple[Merged, Built, Built]:
     teacher, student = small(networks.looping, "image"), small(networks.perceptron)
-    return _merge(teacher, student), student, teacher
-
-
-def _merge(teacher: Built, student: Built, **options: Any) -> Merged:
-    return merge(
-        teacher.program,
-        student.program,
-        {"image": "data"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-        **options,
-    )
+    return merge_built(teacher, student), student, teacher
 
 
 def _two_branches(x: Any) -> Any:
@@ -237,12 +220,9 @@ def _dropout_of(student: Built) -> Any:
 @pytest.mark.pir
 def test_a_name_that_the_student_has_is_the_students_though_the_prefix_is_in_it() -> None:
     teacher, student = small(networks.plain, "image"), small(networks.plain)
-    merged = merge(
-        teacher.program,
-        student.program,
-        {"image": "data"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
+    merged = merge_built(
+        teacher,
+        student,
         name_prefix="t",
     )
     rows = merged.verify(fetch=("tanh_0", "ttanh_0")).comparisons
@@ -269,7 +249,7 @@ def test_a_weight_that_is_not_the_teachers_any_more_is_found() -> None:
 @pytest.mark.slow
 def test_weights_that_came_later_are_compared_with_what_they_came_from() -> None:
     teacher, student = small(networks.looping, "image"), small(networks.perceptron)
-    merged = _merge(teacher, student)
+    merged = merge_built(teacher, student)
     arrays = {old: np.ones_like(_held(teacher, old)) for old, _ in merged.plan.weights}
     merged.load_teacher(arrays)
     found = merged.verify()
@@ -319,7 +299,7 @@ def test_weights_of_a_loaded_folder_are_compared_with_its_file(tmp_path: Path) -
 
 def test_shared_memory_is_not_compared_with_itself() -> None:
     teacher, student = small(networks.looping, "image"), small(networks.perceptron)
-    found = _merge(teacher, student, share=True).verify()
+    found = merge_built(teacher, student, share=True).verify()
     assert found.weights == ()
     why = "they share the memory of the Scope that they came from"
     assert str(found).endswith(f"; not checked: 2 weights ({why})")
@@ -375,7 +355,7 @@ def test_what_a_write_to_a_variable_gave_before_the_next_one_is_not_compared() -
         return paddle.nn.Linear(8, 5)(x + kept)
 
     student = networks.build(centred, ("data", [-1, 8], "float32"))
-    merged = _merge(small(networks.plain, "image"), student)
+    merged = merge_built(small(networks.plain, "image"), student)
     found = merged.verify()
     names = [row.name for row in found.comparisons if row.role == "student"]
     assert found
@@ -548,7 +528,6 @@ def test_what_is_cut_into_pieces_computes_as_the_whole_does(
     monkeypatch.setattr(
         _partitioned_run, "_BYTES_OF_A_PIECE", 2 * width * 4
     )  # Two samples fill a piece.
-    monkeypatch.setattr(_partitioned_run, "_BYTES_OF_A_RUN", 16 * width * 4)
 
     def network(x: Any) -> Any:
         normed = paddle.nn.BatchNorm1D(1)(x.reshape([-1, 1, width])).reshape([-1, width])
@@ -562,13 +541,7 @@ def test_what_is_cut_into_pieces_computes_as_the_whole_does(
 
     teacher = networks.build(lambda x: x * 2 + 1, ("image", [-1, width], "float32"))
     student = networks.build(network, ("data", [-1, width], "float32"))
-    merged = merge(
-        teacher.program,
-        student.program,
-        {"image": "data"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-    )
+    merged = merge_built(teacher, student)
     fetched = _Fetched(monkeypatch)
     assert merged.verify(fetch=["dropout_1"])
     assert len(fetched.runs) == 3  # In one piece each, where little is fetched.

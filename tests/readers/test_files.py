@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from graphtool.diagnostics import Diagnostic, ReadError
-from graphtool.readers._files import read_file
-from graphtool.readers._schema import program_message
+from graphtool.readers.files import read_file
+from graphtool.readers.program_desc import program_message
 from graphtool.readers.tensor_files import parameter_file_facts, read_tensors
 from graphtool.readers.weights import read_weights
 from graphtool.sources import read
@@ -199,7 +199,7 @@ def test_a_parameter_file_under_a_models_ending_does_not_name_itself(tmp_path: P
 def test_a_pipe_that_the_shell_hands_over_is_read_once_and_whole() -> None:
     control = FIXTURES / "3.3.1" / "control.json"
     script = (
-        "import sys; from pathlib import Path; from graphtool.readers._files import read_file\n"
+        "import sys; from pathlib import Path; from graphtool.readers.files import read_file\n"
         "print(len(read_file(Path(sys.argv[1])).operators))"
     )
     done = subprocess.run(
@@ -291,9 +291,9 @@ def test_a_folder_without_permission_is_unreadable(tmp_path: Path) -> None:
     script = (
         "import os, sys; from pathlib import Path\n"
         "from graphtool.diagnostics import ReadError\n"
-        "from graphtool.readers import _files, _json, _protobuf, problems\n"
+        "from graphtool.readers import files\n"
         "os.setuid(65534)\n"
-        "try: _files.read_file(Path(sys.argv[1]))\n"
+        "try: files.read_file(Path(sys.argv[1]))\n"
         "except ReadError as error: print(error.report.errors[0].code)\n"
     )
     tmp_path.chmod(0o755)

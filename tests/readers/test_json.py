@@ -9,7 +9,7 @@ import pytest
 
 from graphtool.diagnostics import Diagnostic, ReadError
 from graphtool.graph import Graph, Origin, ProgramKind
-from graphtool.readers._json import read_json
+from graphtool.readers.pir_json import read_json
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 RELEASES = {"3.0.0": "1", "3.1.1": "2", "3.2.2": "3", "3.3.1": "4"}

@@ -9,7 +9,7 @@ from paddle import nn
 
 from graphtool.backend.live import LiveProgram, read_program, translate
 from graphtool.diagnostics import ReadError, UsageError
-from graphtool.readers._json import read_json
+from graphtool.readers.pir_json import read_json
 from graphtool.selectors import find
 from tests import networks
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from graphtool.readers.parameter_files import find_parameters
+from graphtool.readers.files import find_parameters
 
 
 def held(folder: Path, *names: str) -> Path:

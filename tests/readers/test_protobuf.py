@@ -13,9 +13,8 @@ import pytest
 
 from graphtool.diagnostics import Diagnostic, ReadError
 from graphtool.graph import Graph, Origin, ProgramKind
-from graphtool.readers._files import read_file
-from graphtool.readers._protobuf import read_protobuf
-from graphtool.readers._schema import program_message
+from graphtool.readers.files import read_file
+from graphtool.readers.program_desc import program_message, read_protobuf
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 BLOCK = 8
@@ -421,7 +420,7 @@ def test_the_schema_lives_beside_paddles_own_in_one_process() -> None:
         pytest.skip("this Paddle has its schema elsewhere")
     script = (
         "import runpy, sys\n"
-        "from graphtool.readers._protobuf import read_protobuf\n"
+        "from graphtool.readers.program_desc import read_protobuf\n"
         "theirs = runpy.run_path(sys.argv[1])['ProgramDesc']()\n"
         "data = open(sys.argv[2], 'rb').read()\n"
         "theirs.ParseFromString(data)\n"

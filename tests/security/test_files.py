@@ -16,15 +16,14 @@ import pytest
 import graphtool as gt
 from graphtool.cli import main
 from graphtool.diagnostics import GraphtoolError, PairError, ReadError
+from graphtool.evidence.samples import check_samples, read_arrays
 from graphtool.graph import Graph
-from graphtool.matching._array_files import read_archive, read_array
-from graphtool.matching._samples import check_samples, samples_of
-from graphtool.merging._manifest import file_in
-from graphtool.readers._schema import parse_program
-from graphtool.readers.parameter_files import find_parameters
+from graphtool.merging.manifest import file_in
+from graphtool.readers.files import find_parameters
+from graphtool.readers.program_desc import parse_program
 from graphtool.readers.tensor_files import Tensor, write_tensors
 from graphtool.readers.weights import persistable_values, read_weights
-from graphtool.training._checkpoint_file import read_checkpoint
+from graphtool.training.checkpoints import read_checkpoint
 from tests.fuzzing.subjects import saved
 from tests.security.payloads import MARKER, archives, arrays, pickles
 
@@ -101,31 +100,7 @@ def test_no_file_of_samples_runs_or_takes_the_memory_that_it_asks_for(tmp_path: 
     for name, data in files.items():
         path = tmp_path / name
         path.write_bytes(data)
-        assert codes(lambda path=path: list(samples_of(str(path), 4))) == {"GT370"}, name
-
-
-def test_texts_beside_arrays_are_left_aside(tmp_path: Path) -> None:
-    images = np.asfortranarray(np.arange(12, dtype=">i4").reshape(4, 3))
-    np.savez_compressed(tmp_path / "x.npz", images=images, names=np.array(["a", "b"]))
-
-    (batch,) = samples_of(str(tmp_path / "x.npz"), 4)
-
-    assert list(batch) == ["images"]
-    assert batch["images"].tolist() == images.tolist()
-
-
-@pytest.mark.parametrize("dtype", ["b1", "u1", "<i8", ">i2", "f2", "f4", ">f8", "c8", "c16"])
-def test_arrays_of_numbers_are_read_as_numpy_reads_them(tmp_path: Path, dtype: str) -> None:
-    rows = np.arange(24).reshape(4, 3, 2).astype(dtype)
-    for array in (rows, np.asfortranarray(rows), rows[:0], rows[:, :0]):
-        np.save(tmp_path / "x.npy", array)
-        np.savez(tmp_path / "x.npz", a=array, b=array[..., 0])
-        with np.load(tmp_path / "x.npz") as loaded:
-            wanted = [np.load(tmp_path / "x.npy"), loaded["a"], loaded["b"]]
-        archive = read_archive(tmp_path / "x.npz")
-        found = [read_array(tmp_path / "x.npy"), archive["a"], archive["b"]]
-        assert [one.dtype for one in found] == [one.dtype for one in wanted]
-        assert all(np.array_equal(*both) for both in zip(found, wanted, strict=True))
+        assert codes(lambda path=path: read_arrays(path)) == {"GT370"}, name
 
 
 def test_a_checkpoint_is_no_pickle(tmp_path: Path) -> None:
@@ -306,7 +281,7 @@ def test_nothing_waits_for_a_pipe_or_reads_a_device_to_its_end(
             'x = """\n"""\ny = {' + "a." * 60_000 + "a = 1}",
             "a key in line 3 has more than 100 parts",
         ),
-        ("schema = 0x" + "f" * 100_000, "its `schema` has 400000 bits"),
+        ("schema = 0x" + "f" * 100_000, "a `schema` of another kind"),
         ("x = " + "[" * 100_000, _TOO_DEEP),
     ],
 )
@@ -318,7 +293,7 @@ def test_a_recipe_takes_no_time_that_grows_with_its_square(
 
     (found,) = raised.value.report
     assert found.code == "GT310"
-    assert found.message.endswith(f": {reason}")
+    assert reason in found.message
 
 
 def test_dots_in_texts_and_comments_are_not_counted(graph: Graph) -> None:

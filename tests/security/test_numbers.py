@@ -14,10 +14,9 @@ import graphtool as gt
 from graphtool.backend.generators import can_restore, random_state
 from graphtool.cli import main
 from graphtool.diagnostics import ReadError, UsageError
-from graphtool.matching._batches import NetworkFeeds, batches_of
 from graphtool.readers.tensor_files import Tensor, write_tensors
 from graphtool.sources._model_spec import parse_input
-from graphtool.training import _checkpoint_file as files
+from graphtool.training import checkpoints as files
 from graphtool.training.checkpoints import _have_same_fields
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -41,16 +40,6 @@ def test_a_layer_of_such_a_dim_is_refused() -> None:
     with pytest.raises(UsageError) as raised:
         gt.from_layer(nn.Linear(3, 2), [(3, 2**63)])
     assert raised.value.report.errors[0].code == "GT037"
-
-
-def test_more_batches_than_can_be_counted_are_all_that_there_are() -> None:
-    feed = gt.read(FIXTURES / "3.3.1" / "cnn.json").values["image"]
-    reader = NetworkFeeds("teacher", "cnn.json", (feed,))
-    images = np.zeros((8, 3, 16, 16), "float32")
-
-    found = list(batches_of(images, (reader, reader), batches=10**30, size=4))
-
-    assert [batch.count for batch in found] == [4, 4]
 
 
 def checkpoint(path: Path, **changes: Any) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import graphtool as gt
 from graphtool.diagnostics import GraphtoolError
-from graphtool.readers._pickle import unpickled
+from graphtool.readers.pickles import unpickled
 from graphtool.readers.weights import Weights, read_weights
 
 MODEL = Path(__file__).parents[1] / "fixtures" / "3.3.1" / "cnn.json"
@@ -128,3 +128,51 @@ def test_slices_that_make_no_array_are_refused(tmp_path: Path, entry: object) ->
     said = why(lambda: sliced(tmp_path / "net.pdparams", {"w": entry}, **parts))
 
     assert said == "the slices of `w` do not make an array of its shape"
+
+
+def text(word: str) -> bytes:
+    data = word.encode()
+    return b"X" + len(data).to_bytes(4, "little") + data
+
+
+def named(module: str, name: str) -> bytes:
+    return f"c{module}\n{name}\n".encode()
+
+
+def views(count: int, order: str) -> bytes:
+    """Return a dict of arrays of the same kilobyte, without the end."""
+    state = b"(K\x03" + text(order) + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    dtype = named("numpy", "dtype") + b"(" + text("f4") + b"tR" + state
+    shared = text("data") + b"B\x00\x04\x00\x00" + bytes(1024) + b"q\x00" + text("type") + dtype
+    array = named("numpy", "ndarray") + b")R(K\x01M\x00\x01\x85h\x01\x89h\x00tb"
+    each = b"".join(text(f"a{number}") + array for number in range(count))
+    return b"\x80\x04}(" + shared + b"q\x01" + each
+
+
+def joined(slices: bytes, shape: bytes) -> bytes:
+    entry = text("slices") + slices + text("OriginShape") + shape
+    return text("UnpackBigParamInfor@@") + b"}(" + text("big") + b"}(" + entry + b"uu"
+
+
+NAMES = b"(" + b"".join(text(f"a{number}") for number in range(40)) + b"t"
+ENDLESS = b")" + b"\x85" * 100_000
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        views(40, ">") + b"u.",
+        views(40, "<") + joined(NAMES, b"M\x00\x28\x85") + b"u.",
+        b"\x80\x04}(" + joined(ENDLESS + b"\x85", b")") + b"u.",
+        views(1, "<") + joined(text("a0") + b"\x85", ENDLESS) + b"u.",
+        b"\x80\x05}(" + text("d") + b"\x96" + (4).to_bytes(8, "little") + b"abcdq\x00"
+        b"cnumpy\nndarray\n)R(K\x01K\x01\x85" + b"N\x89h\x00tb" + b"u.",
+    ],
+    ids=["swapped", "joined", "endless name", "endless shape", "no dtype"],
+)
+def test_what_takes_more_memory_than_the_file_is_damage(tmp_path: Path, stream: bytes) -> None:
+    (tmp_path / "bad.pdparams").write_bytes(stream)
+    with pytest.raises(GraphtoolError) as error:
+        read_weights(tmp_path / "bad.pdparams", gt.read(MODEL))
+
+    assert [found.code for found in error.value.report] == ["GT240"]

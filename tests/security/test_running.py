@@ -52,9 +52,10 @@ def test_a_model_that_writes_files_is_not_run_for_evidence(tmp_path: Path, role:
         gt.suggest_pairs(sides["teacher"], sides["student"], evidence="random", allow_random=True)
 
     (found,) = raised.value.report
-    assert (found.code, found.message) == (
-        "GT385",
-        f"the {role} has operators with side effects: `pd_op.save_combine`",
+    assert (found.code, found.severity, found.message) == (
+        "GT242",
+        Severity.ERROR,
+        f"operators of the {role} have side effects: `pd_op.save_combine`",
     )
 
 
@@ -84,7 +85,7 @@ def test_merging_a_model_that_writes_files_writes_none(tmp_path: Path) -> None:
     writer(tmp_path / "net.pdmodel", target)
 
     report = check_merge(tmp_path / "net.pdmodel", tmp_path / "net.pdmodel", FEEDS)
-    with pytest.raises(PairError, match="GT385"):
+    with pytest.raises(PairError, match="GT242"):
         gt.suggest_pairs(*[tmp_path / "net.pdmodel"] * 2, evidence="random", allow_random=True)
     gt.render(gt.suggest_pairs(*[tmp_path / "net.pdmodel"] * 2))
 

@@ -75,36 +75,6 @@ def static_layers(x: Any, width: int) -> Any:
     return static.fc(nn.functional.adaptive_avg_pool2d(x, 1), 5)
 
 
-def control(number: int, *, legacy: bool = False) -> None:
-    """Do by Paddle alone what it takes to build, merge, minimize and run such networks."""
-    del number
-    with networks(8, 4, legacy=legacy) as (teacher, student):
-        if not legacy:
-            join(teacher, student)
-        guards = paddle.static.program_guard(student.program, student.startup)
-        with guards, paddle.utils.unique_name.guard("added_"):
-            loss = paddle.mean(student.output)
-            for _ in range(0 if legacy else PAIRS):
-                loss = loss + ((nn.Linear(5, 5)(student.output) - student.output) ** 2).mean()
-            paddle.optimizer.SGD(0.1).minimize(loss, student.startup)
-        step(student, loss)
-
-
-def join(teacher: Built, student: Built) -> None:
-    """Copy a teacher's operators into a student's Program, with parameters of other names."""
-    mapping, block = paddle.pir.IrMapping(), student.program.global_block()
-    ops = teacher.program.global_block().ops
-    fed = [next(op for op in listed if op.name() == "pd_op.data") for listed in (ops, block.ops)]
-    mapping.add(*(op.result(0) for op in fed))
-    for op in ops:
-        if op.name() == "builtin.parameter":
-            name = op.str_attr("parameter_name")
-            found = teacher.scope.find_var(name).get_tensor()
-            student.scope.var(f"t_{name}").get_tensor()._share_data_with(found)
-            op.set_str_attr("parameter_name", f"t_{name}")
-    teacher.program.copy_to_block(mapping, block)
-
-
 def everything(number: int, *, legacy: bool = False) -> None:
     """Suggest pairs, merge, add losses, train a step; verify, draw and export now and then."""
     with networks(8, 4, legacy=legacy) as (teacher, student):

@@ -67,30 +67,18 @@ def test_pairs_and_pictures_of_two_threads_are_those_of_one() -> None:
     assert at_once(draw, draw) == [[alone] * TIMES] * 2
 
 
-def test_two_threads_merge_and_verify_programs_of_either_kind() -> None:
+def test_threads_merge_and_verify_programs_of_either_kind_and_restore_a_saved_one() -> None:
+    """Which kind of Programs Paddle builds is of the process."""
     kinds = [[two(legacy=legacy) for _ in range(TIMES)] for legacy in (True, False)]
 
     def work(waiting: list[tuple[Built, Built]]) -> str:
         return str(merged(*waiting.pop()).verify({"image": IMAGE}))
 
-    legacy, pir = at_once(*(lambda waiting=waiting: work(waiting) for waiting in kinds))
-    assert legacy == ["18 of 18 Values and 12 of 12 weights are bit-equal"] * TIMES
-    assert pir == ["22 of 22 Values and 12 of 12 weights are bit-equal"] * TIMES
-
-
-def test_a_saved_model_is_restored_while_another_thread_works_on_legacy_programs() -> None:
-    """Which kind of Programs Paddle builds is of the process."""
-    waiting = [two(legacy=True) for _ in range(TIMES)]
-
-    def restore() -> str:
-        return gt.for_training(_CNN).graph.kind.value
-
-    def merge() -> str:
-        return str(merged(*waiting.pop()).verify({"image": IMAGE}))
-
-    assert at_once(restore, merge) == [
-        ["PIR"] * TIMES,
+    works = (lambda waiting=waiting: work(waiting) for waiting in kinds)
+    assert at_once(*works, lambda: gt.for_training(_CNN).graph.kind.value) == [
         ["18 of 18 Values and 12 of 12 weights are bit-equal"] * TIMES,
+        ["22 of 22 Values and 12 of 12 weights are bit-equal"] * TIMES,
+        ["PIR"] * TIMES,
     ]
 
 

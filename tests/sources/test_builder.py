@@ -251,6 +251,12 @@ def test_a_path_is_told_from_a_callable():
     assert not is_callable_spec("/a/b:c")
 
 
+@pytest.mark.parametrize("inputs", [3, None, b"3", "3,224,224", [3], {"x": "3"}, np.zeros(2)])
+def test_inputs_that_are_not_a_list_of_strings_are_wrong_usage(inputs):
+    with pytest.raises(UsageError, match=r"GT248.*`inputs`"):
+        read("paddle.vision.models:resnet18", inputs=inputs)
+
+
 def test_a_malformed_spec_is_wrong_usage():
     found = _diagnostic("not a spec")
     assert (found.code, found.help) == (

@@ -995,3 +995,14 @@ def test_a_layer_that_answers_to_any_name_goes_by_its_class():
     with pytest.raises(ReadError) as caught:
         from_layer(Obliging(), [("x", (4,))])
     assert "`Obliging` cannot be built" in caught.value.report.diagnostics[0].message
+
+
+def test_a_shape_that_has_its_batch_already_should_leave_it_out():
+    with pytest.raises(ReadError) as error:
+        from_layer(nn.Conv2D(3, 4, 3), [("x", (None, 3, 8, 8))])
+
+    (found,) = error.value.report
+    assert found.code == "GT034"
+    assert "[?, ?, 3, 8, 8]" in found.message
+    assert "the batch is added to a shape: leave it out" in found.notes
+    assert found.help == 'gt.from_layer(layer, [("x", (3, 8, 8))])'

@@ -15,13 +15,12 @@ import msgspec
 import numpy as np
 import paddle
 import pytest
-from inline_snapshot import snapshot
 from paddle import nn, optimizer
 from paddle.optimizer import lr
 
 import graphtool as gt
 from graphtool.readers.tensor_files import Tensor, read_tensors, write_tensors
-from graphtool.training._checkpoint_file import read_checkpoint, write_checkpoint
+from graphtool.training.checkpoints import read_checkpoint, write_checkpoint
 from tests.training.resuming import AFTER, BEFORE, CASES, Training, training
 
 ROOT = Path(__file__).parent.parent.parent
@@ -132,8 +131,7 @@ def losses(interpreter: str, kind: str, folder: Path, what: str) -> dict[str, li
 
 @pytest.mark.slow
 def test_saving_does_not_change_the_run(tmp_path: Path) -> None:
-    plain, saving = training(CASES["momentum"]), None
-    wanted = plain.run(range(BEFORE + AFTER))
+    wanted = training(CASES["momentum"]).run(range(BEFORE + AFTER))
     saving = training(CASES["momentum"])
     found = saving.run(range(BEFORE))
     saving.save(tmp_path / "checkpoint", BEFORE)
@@ -196,35 +194,20 @@ def test_master_weights_come_back_byte_for_byte(tmp_path: Path) -> None:
 
 
 @pytest.mark.pir
-@pytest.mark.parametrize("length", [0, 5, 100, 4000])
-def test_a_truncated_checkpoint_is_refused(saved: tuple[Training, Path], length: int) -> None:
+def test_a_file_that_is_no_whole_checkpoint_is_refused(
+    saved: tuple[Training, Path], tmp_path: Path
+) -> None:
     made, path = saved
-    path.write_bytes(path.read_bytes()[:length])
-    assert refusal(made, path).startswith(("error[GT240]", "error[GT621]"))
-
-
-@pytest.mark.pir
-def test_a_changed_byte_is_noticed(saved: tuple[Training, Path]) -> None:
-    made, path = saved
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
+    data = path.read_bytes()
+    for length in (0, 5, 100, 4000):
+        path.write_bytes(data[:length])
+        assert refusal(made, path).startswith(("error[GT240]", "error[GT621]"))
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     assert "it has changed since it was written" in refusal(made, path)
-
-
-@pytest.mark.pir
-def test_other_files_are_refused(saved: tuple[Training, Path], tmp_path: Path) -> None:
-    made, _ = saved
+    write_tensors(path, [Tensor(np.zeros(3, "float32"), "float32")])
+    assert "does not start with a manifest" in refusal(made, path)
     assert refusal(made, tmp_path).startswith("error[GT621]")
     assert refusal(made, tmp_path / "nothing").startswith("error[GT001]")
-    parameters = tmp_path / "model.pdiparams"
-    write_tensors(parameters, [Tensor(np.zeros(3, "float32"), "float32")])
-    assert "does not start with a manifest" in refusal(made, parameters)
-
-
-def shown(said: str) -> list[str]:
-    """Leave out the places: they are of this machine, and some notes are long."""
-    return [line[:80] for line in said.splitlines() if not line.startswith("  -->")]
 
 
 def edited(path: Path, **changes: Any) -> None:
@@ -236,22 +219,22 @@ def edited(path: Path, **changes: Any) -> None:
 
 @pytest.mark.pir
 @pytest.mark.parametrize(
-    ("changes", "code"),
+    "changes",
     [
-        ({"schema": 2}, "GT621"),
-        ({"step": "three"}, "GT621"),
-        ({"keys": ["linear_0.w_0"]}, "GT621"),
-        ({"rates": {"last_epoch": 3}}, "GT621"),
-        ({"digest": "0"}, "GT621"),
-        ({"more": 1}, "GT621"),
+        {"schema": 2},
+        {"step": "three"},
+        {"keys": ["linear_0.w_0"]},
+        {"rates": {"last_epoch": 3}},
+        {"digest": "0"},
+        {"more": 1},
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_refused(
-    saved: tuple[Training, Path], changes: dict[str, Any], code: str
+    saved: tuple[Training, Path], changes: dict[str, Any]
 ) -> None:
     made, path = saved
     edited(path, **changes)
-    assert refusal(made, path).startswith(f"error[{code}]")
+    assert refusal(made, path).startswith("error[GT621]")
 
 
 @pytest.mark.pir
@@ -267,62 +250,52 @@ def test_another_release_and_other_generators_are_warned_of(saved: tuple[Trainin
     assert (loaded.step, held(made)[2]) == (BEFORE, random)
 
 
-@pytest.mark.pir
-def test_another_optimizer_and_another_schedule_are_refused(saved: tuple[Training, Path]) -> None:
-    _, path = saved
-    other = training(lambda: optimizer.Momentum(lr.NoamDecay(64, 9)))
-    assert shown(refusal(other, path)) == snapshot(
-        [
-            "error[GT623] other-optimizer: the optimizer was `Adam` and is `Momentum` now",
-            "  = help: paddle.optimizer.Adam(...)",
-            "error[GT623] other-optimizer: the schedule of its rate was `StepDecay` and is `N",
-            "  = help: paddle.optimizer.lr.StepDecay(...)",
-        ]
-    )
+NOAM = lr.NoamDecay(64, 9)
 
 
 @pytest.mark.pir
-def test_a_schedule_where_there_was_none_is_refused(tmp_path: Path) -> None:
-    whole = training(CASES["momentum"])
-    whole.save(tmp_path / "checkpoint", 0)
-    other = training(lambda: optimizer.Momentum(lr.NoamDecay(64, 9), use_nesterov=True))
-    assert shown(refusal(other, tmp_path / "checkpoint")) == snapshot(
-        [
-            "error[GT623] other-optimizer: the schedule of its rate was none and is `NoamDeca",
-            "  = help: paddle.optimizer.Momentum(0.05)",
-        ]
-    )
-
-
-@pytest.mark.pir
-def test_another_network_is_refused(saved: tuple[Training, Path]) -> None:
-    _, path = saved
-    other = training(CASES["adam, steps"], width=5)
-    said = refusal(other, path)
-    assert said.startswith(
-        "error[GT624] other-program-state: the checkpoint does not fit the Program: "
-    )
-    assert "of another shape or dtype: `batch_norm1d_0.b_0`" in said
-
-
-@pytest.mark.pir
-def test_a_network_with_a_layer_less_is_refused(saved: tuple[Training, Path]) -> None:
-    _, path = saved
-    other = training(lambda: optimizer.SGD(lr.StepDecay(0.05, 2)), norm=False)
-    assert shown(refusal(other, path)) == snapshot(
-        [
-            "error[GT623] other-optimizer: the optimizer was `Adam` and is `SGD` now",
-            "  = help: paddle.optimizer.Adam(...)",
-        ]
-    )
-
-
-@pytest.mark.pir
-def test_a_network_with_a_layer_more_is_refused(tmp_path: Path) -> None:
-    small = training(CASES["momentum"], norm=False)
-    small.save(tmp_path / "checkpoint", 0)
-    said = refusal(training(CASES["momentum"]), tmp_path / "checkpoint")
-    assert "does not fit the Program: 6 not in the file\n" in said
+@pytest.mark.parametrize(
+    ("was", "make", "network", "said"),
+    [
+        (
+            CASES["adam, steps"],
+            lambda: optimizer.Momentum(NOAM),
+            {},
+            ["GT623", "`Adam` and is `Momentum`", "GT623", "`StepDecay` and is `NoamDecay`"],
+        ),
+        (
+            CASES["momentum"],
+            lambda: optimizer.Momentum(NOAM, use_nesterov=True),
+            {},
+            ["GT623", "none and is `NoamDecay`", "help: paddle.optimizer.Momentum(0.05)"],
+        ),
+        (
+            CASES["adam, steps"],
+            CASES["adam, steps"],
+            {"width": 5},
+            ["GT624", "of another shape or dtype: `batch_norm1d_0.b_0`"],
+        ),
+        (
+            CASES["adam, steps"],
+            lambda: optimizer.SGD(lr.StepDecay(0.05, 2)),
+            {"norm": False},
+            ["GT623", "`Adam` and is `SGD` now", "help: paddle.optimizer.Adam(...)"],
+        ),
+        (
+            CASES["momentum"],
+            CASES["momentum"],
+            {"norm": False},
+            ["GT624", "does not fit the Program: 6 not in the Program"],
+        ),
+    ],
+)
+def test_another_optimizer_schedule_or_network_is_refused(
+    was: Any, make: Any, network: dict[str, Any], said: list[str], tmp_path: Path
+) -> None:
+    training(was).save(tmp_path / "checkpoint", 0)
+    found = refusal(training(make, **network), tmp_path / "checkpoint")
+    assert found.count("error[") == sum(one.startswith("GT") for one in said)
+    assert all(one in found for one in said)
 
 
 @pytest.mark.pir
@@ -386,24 +359,9 @@ def rate_of(made: Training) -> Any:
 @pytest.mark.pir
 def test_an_optimizer_that_has_not_minimized_is_refused(saved: tuple[Training, Path]) -> None:
     made, path = saved
-    with pytest.raises(gt.UsageError) as raised:
-        gt.save_checkpoint(path, made.merged, optimizer.Adam(0.1), step=1, scope=made.scope)
-    assert str(raised.value) == snapshot("""\
-error[GT625] never-minimized: `Adam` has minimized no loss of the Program
-  = help: gt.minimize(optimizer, loss), then the checkpoint\
-""")
-    with pytest.raises(gt.GraphtoolError, match="GT625"):
-        gt.load_checkpoint(path, made.merged, optimizer.Adam(0.1), scope=made.scope)
-
-
-@pytest.mark.pir
-@pytest.mark.parametrize("step", [-1, 1.5, True, "3"])
-def test_a_step_is_a_whole_number(saved: tuple[Training, Path], step: Any) -> None:
-    made, path = saved
-    before = path.read_bytes()
-    with pytest.raises(gt.UsageError, match=r"GT248.*`step`"):
-        made.save(path, step)
-    assert path.read_bytes() == before
+    for call, options in ((gt.save_checkpoint, {"step": 1}), (gt.load_checkpoint, {})):
+        with pytest.raises(gt.GraphtoolError, match=r"GT625.*`Adam` has minimized no loss"):
+            call(path, made.merged, optimizer.Adam(0.1), scope=made.scope, **options)
 
 
 def test_what_holds_nothing_is_not_saved(tmp_path: Path) -> None:
@@ -422,12 +380,3 @@ def test_a_place_that_cannot_be_written_is_refused(saved: tuple[Training, Path])
     made, path = saved
     with pytest.raises(gt.GraphtoolError, match="GT601"):
         made.save(path / "below", BEFORE)
-
-
-@pytest.mark.pir
-def test_what_is_no_optimizer_and_no_scope_is_said(saved: tuple[Training, Path]) -> None:
-    made, path = saved
-    with pytest.raises(gt.GraphtoolError, match="`NoneType` has minimized no loss"):
-        gt.load_checkpoint(path, made.merged, None, scope=made.scope)
-    with pytest.raises(gt.UsageError, match=r"GT248.*`scope` is `3`"):
-        gt.load_checkpoint(path, made.merged, made.optimizer, scope=3)

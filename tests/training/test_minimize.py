@@ -7,7 +7,6 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,47 +17,15 @@ from paddle import nn, optimizer
 from paddle.incubate import optimizer as incubated
 
 import graphtool as gt
-
-X = np.random.default_rng(0).normal(size=(4, 8)).astype("float32")
-
-
-@dataclass
-class Net:
-    main: Any
-    startup: Any
-    hidden: Any
-    loss: Any
-
-    def losses(self, steps: int = 4) -> list[bytes]:
-        executor, scope = paddle.static.Executor(paddle.CPUPlace()), paddle.static.Scope()
-        paddle.seed(3)
-        # Under PIR a schedule's rate goes to the global Scope, whatever `run(scope=...)` says.
-        with paddle.static.scope_guard(scope):
-            executor.run(self.startup)
-            runs = [
-                executor.run(self.main, feed={"x": X}, fetch_list=[self.loss]) for _ in range(steps)
-            ]
-        return [loss.tobytes() for (loss,) in runs]
-
-    def types(self) -> list[str]:
-        return [
-            op.name() for program in (self.main, self.startup) for op in program.global_block().ops
-        ]
-
-
-def net() -> Net:
-    paddle.enable_static()
-    main, startup = paddle.static.Program(), paddle.static.Program()
-    with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard():
-        hidden = paddle.tanh(nn.Linear(8, 5)(paddle.static.data("x", [-1, 8])))
-        loss = (nn.Linear(5, 3)(hidden) ** 2).mean()
-    return Net(main, startup, hidden, loss)
+from tests.training.networks import SAMPLES as X
+from tests.training.networks import Regression as Net
+from tests.training.networks import regression as net
 
 
 @pytest.fixture
 def built() -> Iterator[Net]:
     made = net()
-    with paddle.static.program_guard(made.main, made.startup):
+    with made.guard():
         yield made
 
 
@@ -88,9 +55,9 @@ def codes(said: str) -> list[str]:
 )
 def test_one_process_trains_as_the_optimizer_s_own_minimize(make: Any) -> None:
     ours, theirs = net(), net()
-    with paddle.static.program_guard(ours.main, ours.startup):
+    with ours.guard():
         _, gradients = gt.minimize(make(), ours.loss)
-    with paddle.static.program_guard(theirs.main, theirs.startup):
+    with theirs.guard():
         make().minimize(theirs.loss)
     assert sorted(parameter.name for parameter, _ in gradients) == [
         "linear_0.b_0",
@@ -101,15 +68,6 @@ def test_one_process_trains_as_the_optimizer_s_own_minimize(make: Any) -> None:
     losses = ours.losses()
     assert losses == theirs.losses()
     assert len(set(losses)) == 4
-
-
-@pytest.mark.slow
-def test_outside_of_the_guard_the_startup_program_that_is_named_gets_the_state() -> None:
-    inside, outside = net(), net()
-    with paddle.static.program_guard(inside.main, inside.startup):
-        gt.minimize(optimizer.Adam(0.1), inside.loss)
-    gt.minimize(optimizer.Adam(0.1), outside.loss, outside.startup)
-    assert outside.losses() == inside.losses()
 
 
 def test_gradients_are_clipped_by_value(built: Net) -> None:
@@ -159,16 +117,12 @@ error[GT231] already-minimized: an optimizer already updates 1 parameter: `linea
 
 
 @pytest.mark.pir
-def test_a_loss_with_several_elements_is_refused(built: Net) -> None:
+def test_a_loss_of_several_elements_or_of_whole_numbers_is_refused(built: Net) -> None:
     assert refusal(built, optimizer.SGD(0.1), built.hidden) == snapshot("""\
-error[GT532] not-a-loss: the loss, `tanh_0`, is not one number of floating point
-  --> loss  tanh_0  [-1, 5]
+error[GT532] not-a-loss: the loss, `relu_0`, is not one number of floating point
+  --> loss  relu_0  [-1, 5]
   = help: gt.minimize(optimizer, loss.mean())\
 """)
-
-
-@pytest.mark.pir
-def test_a_loss_of_whole_numbers_is_refused(built: Net) -> None:
     assert "GT532" in codes(refusal(built, optimizer.SGD(0.1), built.loss.astype("int64")))
 
 
@@ -186,8 +140,8 @@ error[GT535] nothing-learns: the gradient of the loss, `mean_1`, reaches no para
 def test_a_loss_on_the_teacher_alone_is_refused() -> None:
     teacher, student = net(), net()
     merged = gt.merge(teacher.main, student.main, {"x": "x"}, parameters="later")
-    with paddle.static.program_guard(student.main, student.startup):
-        said = refusal(student, optimizer.SGD(0.1), merged.teacher("tanh_0").mean())
+    with student.guard():
+        said = refusal(student, optimizer.SGD(0.1), merged.teacher("relu_0").mean())
         frozen = ["teacher_linear_0.w_0"]
         alone = refusal(student, optimizer.SGD(0.1), student.loss, parameters=frozen)
         _, gradients = gt.minimize(optimizer.SGD(0.1), student.loss)
@@ -198,12 +152,13 @@ def test_a_loss_on_the_teacher_alone_is_refused() -> None:
 
 @pytest.mark.pir
 @pytest.mark.usefixtures("built")
-def test_a_loss_of_another_program_is_refused() -> None:
+def test_a_loss_of_another_program_is_refused_with_its_startup_program_too() -> None:
     other = net()
     assert refusal(other, optimizer.SGD(0.1), other.loss) == snapshot("""\
 error[GT340] wrong-program: the loss belongs to another Program than the current main one
   = help: with paddle.static.program_guard(merged.program, startup): gt.minimize(optimizer, loss)\
 """)
+    assert codes(refusal(other, optimizer.SGD(0.1), other.loss, other.startup)) == ["GT340"]
 
 
 @pytest.mark.pir
@@ -217,62 +172,35 @@ error[GT532] not-a-loss: the loss, `str`, is not a Value of a static Program
 
 
 @pytest.mark.pir
-def test_the_class_of_an_optimizer_is_no_optimizer(built: Net) -> None:
-    assert codes(refusal(built, optimizer.SGD, built.loss)) == ["GT248"]
-
-
-@pytest.mark.pir
 @pytest.mark.slow
 def test_of_what_distill_loss_returns_the_total_is_asked_for() -> None:
     teacher, student = net(), net()
     merged = gt.merge(teacher.main, student.main, {"x": "x"}, parameters="later")
-    with paddle.static.program_guard(student.main, student.startup):
+    with student.guard():
         pairs = gt.suggest_pairs(merged.plan.teacher, merged.plan.student)
         made = gt.distill_loss(merged, pairs)
         said = refusal(student, optimizer.SGD(0.1), made)
         gt.minimize(optimizer.SGD(0.1), made.total)
-    assert said == snapshot("""\
-error[GT532] not-a-loss: the loss, `DistillLoss`, is not a Value of a static Program
-  = help: gt.minimize(optimizer, loss.total)\
-""")
+    assert codes(said) == ["GT532"]
+    assert said.endswith("help: gt.minimize(optimizer, loss.total)")
 
 
 @pytest.mark.pir
 def test_the_program_that_trains_is_no_startup_program(built: Net) -> None:
-    assert refusal(built, optimizer.SGD(0.1), built.loss, built.main) == snapshot("""\
-error[GT248] bad-argument: `startup_program` is `"the loss's Program"`; wanted one that runs once
-  = help: gt.minimize(optimizer, loss, startup)\
-""")
-
-
-@pytest.mark.pir
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"startup_program": "startup"},
-        {"parameters": "linear_1.w_0"},
-        {"parameters": []},
-        {"parameters": (name for name in ["linear_1.w_0"])},
-        {"no_grad_set": "linear_1.w_0"},
-    ],
-)
-def test_what_no_option_may_be_is_said(built: Net, options: Any) -> None:
-    assert codes(refusal(built, optimizer.SGD(0.1), built.loss, **options)) == ["GT248"]
+    said = refusal(built, optimizer.SGD(0.1), built.loss, built.main)
+    assert codes(said) == ["GT248"]
+    assert "`startup_program` is" in said
 
 
 @pytest.mark.pir
 def test_what_gets_no_gradient_may_be_named(built: Net) -> None:
-    names = {"linear_0.w_0", "linear_0.b_0"}
-    _, gradients = gt.minimize(optimizer.SGD(0.1), built.loss, no_grad_set=names)
-    assert sorted(one.name for one, _ in gradients) == ["linear_1.b_0", "linear_1.w_0"]
-
-
-@pytest.mark.pir
-def test_a_name_without_a_value_in_what_gets_no_gradient_is_said(built: Net) -> None:
     before = built.types()
     with pytest.raises(gt.ReadError, match=r"linear_7\.w_0"):
         gt.minimize(optimizer.SGD(0.1), built.loss, no_grad_set={"linear_7.w_0"})
     assert built.types() == before
+    names = {"linear_0.w_0", "linear_0.b_0"}
+    _, gradients = gt.minimize(optimizer.SGD(0.1), built.loss, no_grad_set=names)
+    assert sorted(one.name for one, _ in gradients) == ["linear_1.b_0", "linear_1.w_0"]
 
 
 @pytest.mark.pir
@@ -286,39 +214,19 @@ def test_in_dynamic_mode_the_static_one_is_asked_for(built: Net) -> None:
 
 
 @pytest.mark.pir
-def test_a_scaler_is_no_optimizer(built: Net) -> None:
-    assert codes(refusal(built, paddle.amp.GradScaler(), built.loss)) == ["GT248"]
-
-
-@pytest.mark.pir
-def test_an_optimizer_of_the_dynamic_graph_is_refused(built: Net) -> None:
+def test_parameters_that_the_program_has_not_are_refused(built: Net) -> None:
     paddle.disable_static()
-    layer = nn.Linear(8, 5)
-    made = optimizer.SGD(0.1, parameters=layer.parameters())
+    made = optimizer.SGD(0.1, parameters=nn.Linear(8, 5).parameters())
     paddle.enable_static()
-    with paddle.static.program_guard(built.main, built.startup):
+    with built.guard():
         said = refusal(built, made, built.loss)
-    assert codes(said) == ["GT534", "GT534"]
-    assert "is a parameter of the dynamic graph" in said
-
-
-@pytest.mark.pir
-def test_a_parameter_that_the_program_has_not_is_refused(built: Net) -> None:
-    said = refusal(built, optimizer.SGD(0.1), built.loss, parameters=["linear_7.w_0"])
+        assert codes(said) == ["GT534", "GT534"]
+        assert "is a parameter of the dynamic graph" in said
+        said = refusal(built, optimizer.SGD(0.1), built.loss, parameters=["linear_7.w_0"])
     assert said == snapshot("""\
 error[GT534] unknown-parameter: `linear_7.w_0` is not a parameter of the loss's Program
   --> parameter  linear_7.w_0
   = help: make the optimizer without `parameters=`\
-""")
-
-
-@pytest.mark.pir
-def test_a_decorated_optimizer_is_refused_under_pir(built: Net) -> None:
-    decorated = paddle.static.amp.decorate(optimizer.SGD(0.1))
-    assert refusal(built, decorated, built.loss) == snapshot("""\
-error[GT531] optimizer-unfit: `OptimizerWithMixedPrecision` does not work on a PIR Program
-  = note: the Program has 0 casts to float16 or bfloat16
-  = help: with paddle.amp.auto_cast(dtype="bfloat16"): build the networks in static mode\
 """)
 
 
@@ -328,14 +236,13 @@ def test_an_optimizer_with_state_in_another_program_is_refused() -> None:
     """Paddle would let this Program read that one's moments, and end the process later."""
     first, second = net(), net()
     adam = optimizer.Adam(0.1)
-    gt.minimize(adam, first.loss, first.startup)
-    said = refusal(second, adam, second.loss, second.startup)
-    assert said == snapshot("""\
-error[GT531] optimizer-unfit: `Adam` has its state in another Program, to which it was added before
-  = note: state of `linear_0.b_0`, `linear_0.w_0`, `linear_1.b_0`, `linear_1.w_0`
-  = help: gt.minimize(paddle.optimizer.Adam(...), loss)\
-""")
-    gt.minimize(optimizer.Adam(0.1), second.loss, second.startup)
+    with first.guard():
+        gt.minimize(adam, first.loss)
+    with second.guard():
+        said = refusal(second, adam, second.loss)
+        assert codes(said) == ["GT531"]
+        assert "`Adam` has its state in another Program" in said
+        gt.minimize(optimizer.Adam(0.1), second.loss)
     assert len(set(second.losses())) == 4
 
 
@@ -344,7 +251,8 @@ error[GT531] optimizer-unfit: `Adam` has its state in another Program, to which 
 def test_an_optimizer_that_keeps_nothing_trains_two_programs() -> None:
     first, second, plain = net(), net(), optimizer.SGD(0.1)
     for made in (first, second):
-        gt.minimize(plain, made.loss, made.startup)
+        with made.guard():
+            gt.minimize(plain, made.loss)
     assert len(set(first.losses())) == 4
     assert first.losses() == second.losses()
 
@@ -357,12 +265,13 @@ def test_an_optimizer_that_keeps_nothing_trains_two_programs() -> None:
         lambda: incubated.RecomputeOptimizer(optimizer.SGD(0.1)),
         lambda: incubated.PipelineOptimizer(optimizer.SGD(0.1)),
         lambda: paddle.distributed.fleet.distributed_optimizer(optimizer.SGD(0.1)),
+        lambda: paddle.static.amp.decorate(optimizer.SGD(0.1)),
     ],
 )
 def test_what_paddle_cannot_do_under_pir_is_refused_with_what_works(built: Net, make: Any) -> None:
     said = refusal(built, make(), built.loss)
     assert codes(said) == ["GT531"]
-    assert "help: gt.minimize(optimizer, loss" in said
+    assert "help: gt.minimize(optimizer, loss" in said or "help: with paddle.amp.auto_cast" in said
 
 
 @pytest.mark.pir
@@ -383,7 +292,7 @@ def legacy() -> Iterator[Net]:
     paddle.enable_static()
     with paddle.pir_utils.OldIrGuard():
         made = legacy_net()
-        with paddle.static.program_guard(made.main, made.startup):
+        with made.guard():
             yield made
 
 
@@ -392,7 +301,7 @@ def legacy_net() -> Net:
     with paddle.static.program_guard(main, startup):
         hidden = paddle.static.nn.fc(paddle.static.data("x", [-1, 8]), 5)
         loss = paddle.mean(paddle.square(paddle.static.nn.fc(hidden, 3)))
-    return Net(main, startup, hidden, loss)
+    return Net(main, startup, hidden, loss, paddle.static.Scope())
 
 
 @pytest.mark.pir
@@ -400,7 +309,7 @@ def legacy_net() -> Net:
 def test_a_legacy_program_trains_as_by_the_optimizer_s_own_minimize(legacy: Net) -> None:
     theirs = legacy_net()
     _, gradients = gt.minimize(optimizer.Adam(0.1), legacy.loss)
-    with paddle.static.program_guard(theirs.main, theirs.startup):
+    with theirs.guard():
         optimizer.Adam(0.1).minimize(theirs.loss)
     names = [parameter.name for parameter, _ in gradients]
     assert names == ["fc_0.w_0", "fc_0.b_0", "fc_1.w_0", "fc_1.b_0"]

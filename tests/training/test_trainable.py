@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import json
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,8 +17,8 @@ from graphtool.diagnostics import GraphtoolError
 from graphtool.sources.layers import from_layer
 from graphtool.training import for_training, load_parameters
 from tests.networks import Encoder, PlainConvolutions, Segmenter
+from tests.training.legacy import Joined, X
 
-ROOT = Path(__file__).parent.parent.parent
 STEPS = 4
 
 
@@ -47,20 +46,6 @@ class Branching(nn.Layer):
     def forward(self, x: Any) -> Any:
         y = paddle.static.nn.cond(x.sum() > -1e9, lambda: self.norm(x), lambda: x * 2)
         return self.head(y)
-
-
-class Joined(nn.Layer):
-    """Two branches that come together, and biases that translation reshapes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.left, self.right = nn.Conv2D(3, 4, 3), nn.Conv2D(3, 4, 3)
-        self.norm = nn.BatchNorm2D(8)
-        self.head = nn.Linear(8, 3)
-
-    def forward(self, x: Any) -> Any:
-        both = paddle.concat([self.left(x), self.right(x)], axis=1)
-        return self.head(nn.functional.relu(self.norm(both)).mean([2, 3]))
 
 
 def samples(*shape: int) -> np.ndarray[Any, Any]:
@@ -232,6 +217,8 @@ def legacy_dropout(prefix: Path) -> Path:
 @pytest.mark.pir
 def test_the_program_that_was_given_is_as_it_was(tmp_path: Path) -> None:
     model = exported(PlainConvolutions([4]), tmp_path, 3, 16, 16)
+    assert sum(value.trainable for value in for_training(model).graph.parameters) == 10
+    assert paddle.in_dynamic_mode()
     paddle.enable_static()
     program = paddle.static.Program()
     paddle.base.core.deserialize_pir_program(str(model), program)
@@ -241,18 +228,8 @@ def test_the_program_that_was_given_is_as_it_was(tmp_path: Path) -> None:
 
     assert str(program) == before
     assert trainable.program is not program
-    assert not [op for op in trainable.graph.operators.values() if op.attributes.get("is_test")]
-    assert "pd_op.fetch" not in {op.type for op in trainable.graph.operators.values()}
-
-
-@pytest.mark.pir
-def test_it_works_in_dynamic_mode_too(tmp_path: Path) -> None:
-    model = exported(PlainConvolutions([4]), tmp_path, 3, 16, 16)
-
-    trainable = for_training(model)
-
-    assert paddle.in_dynamic_mode()
-    assert sum(value.trainable for value in trainable.graph.parameters) == 10
+    operators = trainable.graph.operators.values()
+    assert not [op for op in operators if op.attributes.get("is_test") or op.kind == "fetch"]
 
 
 @pytest.mark.pir
@@ -275,17 +252,7 @@ def test_what_cannot_be_restored_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.pir
-def test_a_frozen_parameter_stays_frozen_and_what_it_cuts_off_is_named(tmp_path: Path) -> None:
-    layer = PlainConvolutions([4])
-    layer.head.weight.stop_gradient = True
-    trainable = for_training(exported(layer, tmp_path, 3, 16, 16))
-
-    (found,) = [found for found in trainable.report if found.slug == "still-frozen"]
-    assert found.message == "1 parameter frozen in the file: `linear_0.w_0`"
-
-
-@pytest.mark.pir
-def test_a_parameter_behind_a_detach_is_named(tmp_path: Path) -> None:
+def test_frozen_parameters_and_those_behind_a_detach_are_named(tmp_path: Path) -> None:
     class Detached(nn.Layer):
         def __init__(self) -> None:
             super().__init__()
@@ -294,9 +261,13 @@ def test_a_parameter_behind_a_detach_is_named(tmp_path: Path) -> None:
         def forward(self, x: Any) -> Any:
             return self.second(self.first(x).detach())
 
-    report = for_training(exported(Detached(), tmp_path, 6)).report
-
-    assert [found.message for found in report if found.slug == "cut-off"] != []
+    with paddle.utils.unique_name.guard():
+        layer = Detached()
+    layer.second.weight.stop_gradient = True
+    report = for_training(exported(layer, tmp_path, 6)).report
+    said = {found.slug: found.message for found in report}
+    assert said["still-frozen"] == "1 parameter frozen in the file: `linear_1.w_0`"
+    assert "`linear_0.w_0`" in said["cut-off"]
 
 
 @pytest.mark.pir
@@ -320,21 +291,12 @@ def test_a_program_that_is_no_inference_model_is_said_to_be_as_it_was() -> None:
 
 @pytest.mark.slow
 def test_an_export_of_paddle_2_trains_under_pir_as_it_does_under_2_6(
-    tmp_path: Path, paddle26: str
+    tmp_path: Path, on_paddle26: Callable[..., str]
 ) -> None:
-    script = tmp_path / "export.py"  # Paddle wants to see the source of what it exports
-    script.write_text(_UNDER_2_6)
-    done = subprocess.run(
-        [paddle26, str(script), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    dynamic, legacy = (line.split() for line in done.stdout.splitlines()[-2:])
+    said = on_paddle26("tests.training.legacy", "losses", str(tmp_path))
+    dynamic, legacy = json.loads(said.splitlines()[-1])
 
-    found, _ = static_losses(tmp_path / "inference.pdmodel", tmp_path, samples(4, 3, 8, 8))
+    found, _ = static_losses(tmp_path / "inference.pdmodel", tmp_path, X)
 
     assert [loss.hex() for loss in found] == legacy
     # Its dynamic mode ends in another last bit now and then.
@@ -342,57 +304,6 @@ def test_an_export_of_paddle_2_trains_under_pir_as_it_does_under_2_6(
     assert ours == pytest.approx(theirs, rel=1e-6)
     moved = load_parameters(for_training(tmp_path), tmp_path, scope=paddle.static.Scope())
     assert len(moved.loaded) == 10
-
-
-_UNDER_2_6 = """
-import sys
-import zlib
-import numpy as np
-import paddle
-from paddle import nn
-from graphtool.sources.layers import from_layer
-from graphtool.training import for_training, load_parameters
-
-class Joined(nn.Layer):
-    def __init__(self):
-        super().__init__()
-        self.left, self.right = nn.Conv2D(3, 4, 3), nn.Conv2D(3, 4, 3)
-        self.norm, self.head = nn.BatchNorm2D(8), nn.Linear(8, 3)
-    def forward(self, x):
-        both = paddle.concat([self.left(x), self.right(x)], axis=1)
-        return self.head(nn.functional.relu(self.norm(both)).mean([2, 3]))
-
-x = np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype("float32")
-layer = Joined()
-layer.eval()
-spec = paddle.static.InputSpec([-1, 3, 8, 8], "float32", "x")
-paddle.jit.save(layer, sys.argv[1] + "/inference", input_spec=[spec])
-layer.train()
-optimizer = paddle.optimizer.SGD(0.1, parameters=layer.parameters())
-losses = []
-for _ in range(4):
-    loss = (layer(paddle.to_tensor(x)) ** 2).mean()
-    loss.backward()
-    optimizer.step()
-    optimizer.clear_grad()
-    losses.append(loss.numpy().tobytes().hex())
-paddle.enable_static()
-trainable, scope = for_training(sys.argv[1]), paddle.base.core.Scope()
-startup = paddle.static.Program()
-with paddle.static.program_guard(trainable.program, startup):
-    with paddle.utils.unique_name.guard("loss_"):
-        loss = (trainable.value(trainable.fetches[0]) ** 2).mean()
-        paddle.optimizer.SGD(0.1).minimize(loss)
-executor = paddle.static.Executor(paddle.CPUPlace())
-executor.run(startup, scope=scope)
-load_parameters(trainable.program, sys.argv[1], scope=scope)
-found = [
-    executor.run(trainable.program, feed={"x": x}, fetch_list=[loss], scope=scope)[0]
-    for _ in range(4)
-]
-print(*losses)
-print(*[value.tobytes().hex() for value in found])
-"""
 
 
 @pytest.mark.slow

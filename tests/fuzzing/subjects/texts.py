@@ -175,7 +175,7 @@ _LINES_TYPED: Mapping[str, list[str]] = {
     "inspect built": ["inspect", "net:build", "--input", "image=3,8,8:float32"],
     "suggest": ["suggest-pairs", "net.json", "old.pdmodel", "--limit", "2", "--json"],
     "suggest form": ["suggest-pairs", "net.json", "net.json", "--recipe", "fitnet", "-o", "p.toml"],
-    "suggest as": ["suggest-pairs", "net.json", "net.json", "--as", "yaml", "--tap", "before-norm"],
+    "suggest as": ["suggest-pairs", "net.json", "net.json", "--as", "paddleclas", "--limit", "4"],
     "suggest for": ["suggest-pairs", "net.json", "net.json", "--for", "relu_1", "--limit", "1"],
     "suggest explain": ["suggest-pairs", "net.json", "net.json", "--explain", "relu_1=relu_1"],
     "suggest data": [

@@ -1,0 +1,366 @@
+"""The folder of a merged Program: its files, and a manifest of names, feed maps and digests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from graphtool.backend.paddle import load_paddle
+from graphtool.backend.parameter_attributes import ParameterAttributes, attributes_of
+from graphtool.diagnostics import Diagnostic, ReadError, Severity, Where, rule
+from graphtool.graph import Graph, Origin, ProgramKind, Value
+from graphtool.matching import PairSet
+from graphtool.matching.recipe import recipe_text
+from graphtool.merging.merged import Merged
+from graphtool.merging.problems import changed_folder
+from graphtool.merging.verify import feed_names
+from graphtool.readers import problems as reading
+from graphtool.readers.tensor_files import Tensor, digest, read_tensors
+from graphtool.readers.weights import persistable_values
+from graphtool.sources.layers import Network
+from graphtool.text import path_argument, shell_command
+from graphtool.version import UPGRADE, version
+
+__all__ = [
+    "MANIFEST_FILE",
+    "ORIGINALS_FOLDER",
+    "PAIRS_FILE",
+    "PARAMETERS_FILE",
+    "PROGRAM_FILES",
+    "Annotation",
+    "Manifest",
+    "SavedNetwork",
+    "SavedTeacher",
+    "changed_files",
+    "check_manifest",
+    "file_in",
+    "manifest_of",
+    "missing_pairs_warnings",
+    "no_program",
+    "original_file",
+    "read_manifest",
+    "verified_tensors",
+    "with_annotation",
+    "with_digest",
+    "written_files",
+]
+
+MANIFEST_FILE = "manifest.json"
+PAIRS_FILE = "pairs.toml"
+PARAMETERS_FILE = "merged.pdiparams"
+ORIGINALS_FOLDER = "originals"
+# The merged Program, by its kind.
+PROGRAM_FILES = {ProgramKind.PIR: "merged.json", ProgramKind.LEGACY: "merged.pdmodel"}
+_SCHEMA = 1
+
+
+class Annotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The other names of a Value, which Paddle's file formats do not keep."""
+
+    aliases: tuple[str, ...] = ()
+    layer: str | None = None
+    layer_outputs: tuple[str, ...] = ()
+
+
+class SavedNetwork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A network before it was merged; `keys` maps a Layer's state dict keys to Variables."""
+
+    source: str
+    feeds: tuple[str, ...]
+    fetches: tuple[str, ...]
+    annotations: dict[str, Annotation] = {}
+    keys: dict[str, str] = {}
+
+
+class SavedTeacher(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One merge: the teacher, the student that it was merged into, and the renamed names."""
+
+    prefix: str
+    feed_map: dict[str, str]
+    names: dict[str, str]
+    values: dict[str, str]
+    teacher: SavedNetwork
+    student: SavedNetwork
+    shared: tuple[str, ...] = ()
+    # A recipe of the pairs that losses were built from. Unset, it leaves old digests as they are.
+    losses: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything about a merge that its program files do not hold; it contains no paths.
+
+    `digest` holds the digests of the manifest itself and of the other files.
+    """
+
+    schema: int
+    graphtool: str
+    paddle: str
+    kind: ProgramKind
+    parameters: tuple[str, ...]
+    pairs: bool
+    teachers: tuple[SavedTeacher, ...]
+    attributes: dict[str, ParameterAttributes] = {}
+    digest: str
+
+
+def manifest_of(merged: Merged, names: list[str], kind: ProgramKind, *, pairs: bool) -> Manifest:
+    """Describe all merges into a Program, without the digest.
+
+    `names` lists its parameters in file order.
+    """
+    teacher_names = {new for earlier in merged.teachers for _, new in earlier.plan.weights}
+    return Manifest(
+        schema=_SCHEMA,
+        graphtool=version(),
+        paddle=str(load_paddle().__version__),
+        kind=kind,
+        parameters=tuple(names),
+        pairs=pairs,
+        teachers=tuple(map(_saved_teacher, merged.teachers)),
+        attributes={
+            name: attributes
+            for name, attributes in attributes_of(merged.program).items()
+            if name not in teacher_names and attributes != ParameterAttributes()
+        },
+        digest="",
+    )
+
+
+def _saved_teacher(merged: Merged) -> SavedTeacher:
+    teacher, student = merged.source.graph, merged.teachers[0].before.graph
+    known = tuple(pair for pair in merged.losses if pair.student.name in student.values)
+    losses = PairSet(
+        teacher=replace(teacher, source=_file_name(teacher)),
+        student=replace(student, source=_file_name(student)),
+        pairs=known,
+    )
+    return SavedTeacher(
+        prefix=merged.prefix,
+        feed_map=dict(merged.feed_map),
+        names=dict(merged.names),
+        values=dict(merged.values),
+        teacher=_saved_network(merged.source.graph),
+        student=_saved_network(merged.before.graph, merged.network),
+        shared=merged.plan.shared,
+        losses=recipe_text(losses) if known else msgspec.UNSET,
+    )
+
+
+def _file_name(graph: Graph) -> str:
+    """Return the file name of a network: a path of this machine is of no use on another.
+
+    Bytes that are not text are escaped, because JSON holds text.
+    """
+    return re.split(r"[/\\]", graph.source)[-1].encode("utf-8", "backslashreplace").decode()
+
+
+def _saved_network(graph: Graph, network: Network | None = None) -> SavedNetwork:
+    keys: dict[str, str] = {}
+    if network is not None:
+        # A Layer may have parameters that its Program never reads.
+        known = persistable_values(graph)
+        keys = {key: name for key, name in network.parameters.items() if name in known}
+    return SavedNetwork(
+        source=_file_name(graph),
+        feeds=graph.feeds,
+        fetches=graph.fetches,
+        annotations={
+            name: Annotation(value.aliases, value.layer, value.layer_outputs)
+            for name, value in graph.values.items()
+            if value.aliases or value.layer or value.layer_outputs
+        },
+        keys=keys,
+    )
+
+
+def original_file(role: str, number: int, kind: ProgramKind) -> str:
+    """Return the file of a network before a merge, relative to the folder."""
+    return f"{ORIGINALS_FOLDER}/{role}-{number}{Path(PROGRAM_FILES[kind]).suffix}"
+
+
+def _program_files(manifest: Manifest) -> Iterator[str]:
+    """Yield the files of the merged Program and of the networks before each merge."""
+    yield PROGRAM_FILES[manifest.kind]
+    for number in range(len(manifest.teachers)):
+        yield original_file("teacher", number, manifest.kind)
+        yield original_file("student", number, manifest.kind)
+
+
+def written_files(manifest: Manifest) -> frozenset[str]:
+    """Return all files that were written with a manifest."""
+    pairs = [PAIRS_FILE] if manifest.pairs else []
+    return frozenset((MANIFEST_FILE, PARAMETERS_FILE, *pairs, *_program_files(manifest)))
+
+
+def with_digest(folder: Path, manifest: Manifest, tensors: Iterable[Tensor]) -> Manifest:
+    """Return a manifest with the digests of itself, of its program files and of its parameters."""
+    return msgspec.structs.replace(manifest, digest=" ".join(_digests(folder, manifest, tensors)))
+
+
+def _digests(folder: Path, manifest: Manifest, tensors: Iterable[Tensor] | None) -> Iterator[str]:
+    """Yield the digests of a manifest, of its program files, and of its parameters if given."""
+    yield digest((), (), head=msgspec.json.encode(msgspec.structs.replace(manifest, digest="")))
+    for file in _program_files(manifest):
+        yield digest((), (), head=file_in(folder, file).read_bytes())
+    if tensors is not None:
+        yield digest(manifest.parameters, tensors)
+
+
+def changed_files(
+    folder: Path, manifest: Manifest, tensors: Sequence[Tensor] | None = None
+) -> list[str]:
+    """List the files that have changed since they were written.
+
+    The parameters file is checked only if its `tensors` are given.
+
+    Raises ReadError: GT613 for a missing file.
+    """
+    files = (MANIFEST_FILE, *_program_files(manifest), PARAMETERS_FILE)
+    saved = manifest.digest.split(" ")
+    if len(saved) != len(files):
+        return [MANIFEST_FILE]
+    rows = zip(files, saved, _digests(folder, manifest, tensors), strict=False)
+    return [file for file, before, now in rows if before != now]
+
+
+def verified_tensors(folder: Path, manifest: Manifest) -> tuple[Tensor, ...]:
+    """Read a folder's parameters, in the order of the manifest, after checking all digests.
+
+    Raises ReadError: GT240, GT613, GT618 if anything in the folder but its pairs has changed.
+    """
+    tensors = read_tensors(file_in(folder, PARAMETERS_FILE))
+    if len(tensors) != len(manifest.parameters):
+        names = len(manifest.parameters)
+        reason = f"it holds {len(tensors)} parameters, and its manifest names {names}"
+        raise no_program(folder, reason)
+    files = changed_files(folder, manifest, tensors)
+    if files:
+        raise ReadError(changed_folder(str(folder), files))
+    return tensors
+
+
+def missing_pairs_warnings(folder: Path, manifest: Manifest) -> Iterator[Diagnostic]:
+    """Yield a warning if pairs were saved with the Program and their file is gone."""
+    if manifest.pairs and not (folder / PAIRS_FILE).is_file():
+        last = len(manifest.teachers) - 1
+        networks = (("teacher", last), ("student", 0))
+        files = [folder / original_file(*network, manifest.kind) for network in networks]
+        originals = (path_argument(str(file)) for file in files)
+        recipe = path_argument(str(folder / PAIRS_FILE))
+        yield incomplete_folder(
+            folder,
+            f"the merged program was saved with pairs, and `{PAIRS_FILE}` is gone",
+            help=shell_command("graphtool", "suggest-pairs", *originals, "-o", recipe),
+            severity=Severity.WARNING,
+        )
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a folder's manifest.
+
+    Raises ReadError: GT001, GT613.
+    """
+    if not folder.exists():
+        raise ReadError(reading.no_such_path(str(folder)))
+    file = file_in(folder, MANIFEST_FILE)
+    try:
+        data = file.read_bytes()
+        schema = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("schema")
+        if schema is None:
+            raise no_program(folder, f"its {MANIFEST_FILE} is another's")
+        if bytes(schema) != str(_SCHEMA).encode():
+            reason = f"its `schema` is {bytes(schema).decode()}; this graphtool reads {_SCHEMA}"
+            raise no_program(folder, reason, UPGRADE)
+        return msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise no_program(folder, f"{MANIFEST_FILE}: {error}") from None
+
+
+def file_in(folder: Path, file: str) -> Path:
+    """Return the path of a file in the folder.
+
+    Raises ReadError: GT613 for a missing file, or a link that leads out of the folder.
+    """
+    path = folder / file
+    if not path.is_file():
+        raise no_program(folder, f"it has no `{file}`")
+    if folder.resolve() not in path.resolve().parents:
+        raise no_program(folder, f"`{file}` leads out of it")
+    return path
+
+
+def with_annotation(value: Value, annotation: Annotation) -> Value:
+    """Restore the names of a Value that its file does not keep."""
+    return replace(
+        value,
+        aliases=annotation.aliases,
+        layer=annotation.layer,
+        layer_outputs=annotation.layer_outputs,
+    )
+
+
+def check_manifest(
+    folder: Path, record: SavedTeacher, teacher: Graph, student: Graph, merged: Graph
+) -> None:
+    """Refuse a manifest with names that its programs do not have.
+
+    Raises ReadError: GT613.
+    """
+    # The teacher's feeds were replaced by the student's.
+    values = {old: new for old, new in record.values.items() if old not in record.feed_map}
+    unknown = [
+        *(record.feed_map.keys() ^ feed_names(teacher)),
+        *(name for name in record.feed_map.values() if not _is_feed(merged, name)),
+        *(new for old, new in values.items() if not _is_same_operator(teacher, merged, old, new)),
+        *({*student.values, *record.values.values()} - merged.values.keys()),
+        *({*record.teacher.feeds, *record.teacher.fetches} - teacher.values.keys()),
+        *({*record.student.feeds, *record.student.fetches} - student.values.keys()),
+        *(set(record.student.keys.values()) - persistable_values(student).keys()),
+    ]
+    if unknown:
+        reason = f"its manifest and programs differ in `{min(unknown)}`"
+        raise no_program(folder, reason)
+    if teacher.operators and not values:
+        raise no_program(folder, "its manifest names no Value")
+
+
+def _is_feed(graph: Graph, name: str) -> bool:
+    value = graph.values.get(name)
+    if value is None or value.persistable or value.origin is Origin.PARAMETER:
+        return False
+    operator = graph.producer(name)
+    return operator is None or operator.kind in ("data", "feed")
+
+
+def _is_same_operator(teacher: Graph, merged: Graph, old: str, new: str) -> bool:
+    """Return whether both Values are produced by operators of the same type."""
+    if old not in teacher.values or new not in merged.values:
+        return False
+    original, copied = teacher.producer(old), merged.producer(new)
+    return getattr(original, "type", None) == getattr(copied, "type", None)
+
+
+@rule("GT613", replaces=("GT614", "GT637"))
+def incomplete_folder(
+    folder: Path, message: str, help: str, severity: Severity = Severity.ERROR
+) -> Diagnostic:
+    """The folder holds no merged program, or one that is damaged or of a newer version.
+
+    `graphtool merge TEACHER STUDENT -o DIR` and `gt.save_merged` write one. If only the file of the
+    pairs is missing, the folder loads, and a picture of it shows no pairs: put the file back, or
+    have pairs suggested again.
+    """
+    where = (Where(program=str(folder)),)
+    return Diagnostic(message=message, where=where, help=help, severity=severity)
+
+
+def no_program(
+    folder: Path, reason: str, help: str = "graphtool merge TEACHER STUDENT -o DIR"
+) -> ReadError:
+    """Return the error that a folder holds no merged program, for a reason."""
+    message = f"the folder holds no merged program: {reason}"
+    return ReadError(incomplete_folder(folder, message, help))

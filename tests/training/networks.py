@@ -1,0 +1,145 @@
+"""The networks of these tests, and a student with its teacher, trained for two steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import nn
+from paddle.nn import functional as F  # noqa: N812
+
+import graphtool as gt
+
+IMAGE = ("image", (3, 8, 8), "float32")
+FEED = {"image": np.random.RandomState(0).rand(4, 3, 8, 8).astype("float32")}
+
+
+class Net(nn.Layer):
+    """A batch norm and dropout at the top, in a branch and in a loop, and an LSTM with dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2D(3, 6, 3), nn.BatchNorm2D(6)
+        self.inner, self.looped = nn.BatchNorm2D(6), nn.BatchNorm1D(6)
+        self.recurrent = nn.LSTM(6, 8, num_layers=2, dropout=0.5)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Any) -> Any:
+        x = F.dropout(F.relu(self.norm(self.conv(x))), 0.3, training=self.training)
+        x = paddle.static.nn.cond(
+            x.mean() > -100,
+            lambda: F.dropout(self.inner(x), 0.4, training=self.training),
+            lambda: x * 2,
+        )
+        x = x.mean([2, 3])
+        count = paddle.full([1], 0, "int64")
+        _, x = paddle.static.nn.while_loop(
+            lambda count, _: count < 3,
+            lambda count, x: [count + 1, F.dropout(self.looped(x), training=self.training)],
+            [count, x],
+        )
+        return self.head(self.recurrent(x.unsqueeze(1))[0].squeeze(1))
+
+
+class Teacher(nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2D(3, 16, 3), nn.BatchNorm2D(16), nn.ReLU())
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.body(x).mean([2, 3]))
+
+
+class Distilled:
+    """A student that was taught by a teacher for two steps, an adapter between them."""
+
+    def __init__(self, student: Any, *, scope: Any = None) -> None:
+        teacher = gt.from_layer(Teacher, [IMAGE], train=False)
+        self.student = student
+        paddle.enable_static()
+        self.executor = paddle.static.Executor(paddle.CPUPlace())
+        self.scope, theirs = scope or paddle.static.Scope(), paddle.static.Scope()
+        self.executor.run(teacher.startup, scope=theirs)
+        self.merged = gt.merge(
+            teacher,
+            student,
+            {"image": "image"},
+            scope=self.scope,
+            teacher_scope=theirs,
+            parameters="now",
+        )
+        ours = self.merged.student(self.merged.before.graph.fetches[0])
+        main, startup = self.merged.program, student.startup
+        with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard("new_"):
+            self.adapted = nn.Linear(5, 16)(ours)
+            self.loss = F.mse_loss(self.adapted, self.merged.teacher("mean_0"))
+            paddle.optimizer.Adam(0.01).minimize(self.loss)
+        with paddle.static.scope_guard(self.scope):
+            self.executor.run(student.startup)
+            for _ in range(2):
+                self.executor.run(self.merged.program, feed=FEED, fetch_list=[self.loss])
+
+    def outputs(self) -> Any:
+        """Return what the student answers in test mode, before it was saved."""
+        test, fetches = gt.for_test(self.merged)
+        return self.executor.run(test, feed=FEED, fetch_list=list(fetches), scope=self.scope)[0]
+
+
+SAMPLES = np.random.default_rng(0).normal(size=(4, 8)).astype("float32")
+
+
+@dataclass
+class Regression:
+    """A small network with a loss, in a Scope of its own."""
+
+    main: Any
+    startup: Any
+    hidden: Any
+    loss: Any
+    scope: Any
+
+    def guard(self) -> Any:
+        return paddle.static.program_guard(self.main, self.startup)
+
+    def run(self, program: Any, x: Any = SAMPLES) -> bytes:
+        """Run a Program; return the loss if it has one."""
+        is_startup = program is self.startup
+        # Under PIR a schedule's rate goes to the global Scope, whatever `run(scope=...)` says.
+        with paddle.static.scope_guard(self.scope):
+            found = paddle.static.Executor(paddle.CPUPlace()).run(
+                program,
+                feed={} if is_startup else {"x": x},
+                fetch_list=[] if is_startup else [self.loss],
+            )
+        return b"" if is_startup else found[0].tobytes()
+
+    def losses(self) -> list[bytes]:
+        paddle.seed(3)
+        self.run(self.startup)
+        return [self.run(self.main) for _ in range(4)]
+
+    def types(self) -> list[str]:
+        return [
+            op.name() for program in (self.main, self.startup) for op in program.global_block().ops
+        ]
+
+    def parameters(self) -> dict[str, Any]:
+        return {
+            one.name: np.array(self.scope.find_var(one.name).get_tensor())
+            for one in self.main.global_block().all_parameters()
+            if not one.stop_gradient  # The learning rate counts as a parameter under PIR.
+        }
+
+
+def regression() -> Regression:
+    paddle.enable_static()
+    main, startup = paddle.static.Program(), paddle.static.Program()
+    with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard():
+        paddle.seed(3)
+        hidden = F.relu(nn.Linear(8, 5)(paddle.static.data("x", [-1, 8])))
+        output = nn.Linear(5, 3)(hidden)
+        loss = (output * output).mean()
+    return Regression(main, startup, hidden, loss, paddle.static.Scope())
