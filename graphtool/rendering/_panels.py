@@ -63,7 +63,6 @@ def panel_of(
     return Panel(
         role=role,
         name=network_name(graph),
-        source=graph.source,
         inputs=_inputs(graph),
         unit="ch" if structure.stages else "dim",
         parameters=structure.parameters,

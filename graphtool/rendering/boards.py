@@ -98,7 +98,6 @@ def board_of_scene(scene: Scene, level: Level | None = None) -> Board:
             marks=marks,
             headline=_headline(scene),
             worst=_worst_severity(scene.report),
-            pairs=len(pairs),
             notes=(*_undrawn_pairs(pairs, links), *_undrawn_teachers(merge)),
         )
 
@@ -217,20 +216,13 @@ def _tags(
         adapter = " + ".join(_ADAPTER_NAMES.get(part, part) for part in parts)
         extra = ", ".join(filter(None, (loss if show_losses else "", adapter)))
         groups.setdefault((_text(pair, structures), extra), []).append(pair)
-    tags = [_tag(group, text, extra) for (text, extra), group in groups.items()]
-    if len(tags) > _MAX_TAGS:
-        return (_tag(pairs, f"{len(pairs)} pairs", ""),)
+    if len(groups) > _MAX_TAGS:
+        groups = {(f"{len(pairs)} pairs", ""): list(pairs)}
+    tags = [
+        Tag(ranks=tuple(sorted(pair.rank for pair in group)), text=text, adapter=extra)
+        for (text, extra), group in groups.items()
+    ]
     return tuple(sorted(tags, key=lambda tag: tag.ranks))
-
-
-def _tag(pairs: Sequence[Pair], text: str, adapter: str) -> Tag:
-    return Tag(
-        ranks=tuple(sorted(pair.rank for pair in pairs)),
-        text=text,
-        adapter=adapter,
-        kind=pairs[0].kind,
-        relation=pairs[0].relation,
-    )
 
 
 def _text(pair: Pair, structures: Both[Structure]) -> str:
