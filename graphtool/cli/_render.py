@@ -12,8 +12,7 @@ from graphtool.cli._source import check_inputs, check_networks, read_source
 from graphtool.graph import Graph
 from graphtool.matching import PairSet, suggest_pairs
 from graphtool.rendering import Picture
-from graphtool.rendering.names import network_name
-from graphtool.rendering.scenes import Scene, Subject, is_merged_folder, subject_of
+from graphtool.rendering.scenes import Scene, Subject, is_merged_folder, network_name, subject_of
 
 __all__ = ["run"]
 

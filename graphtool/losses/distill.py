@@ -195,6 +195,10 @@ def distill_loss(
                     total = total + (
                         term if is_same_dtype else load_paddle().cast(term, total.dtype)
                     )
+            for part in parts:
+                weight = part_weights[part.name]
+                number = float(weight) if isinstance(weight, int | float) else 1.0
+                merged.losses.extend(replace(pair, weight=number) for pair in part.pairs)
         return DistillLoss(
             total=total,
             parts=MappingProxyType(losses),

@@ -46,7 +46,7 @@ from graphtool.files import (
     unwritable_output,
 )
 from graphtool.graph import Graph, Origin, ProgramKind, Value, fits_shape
-from graphtool.matching import PairSet
+from graphtool.matching import Pair, PairSet
 from graphtool.matching.recipe import recipe_text
 from graphtool.merging._teacher import Provenance, Scopes
 from graphtool.merging.manifest import (
@@ -379,6 +379,11 @@ def _loaded_merge(
             fetches=record.student.fetches,
             parameters=record.student.keys,
         )
+    losses: list[Pair] = []
+    if record.losses:
+        # A string of several lines is the text of a recipe, not the path of one.
+        recipe = read_recipe(f"\n{record.losses}", teacher=plan.teacher, student=plan.student)
+        losses = list(recipe.pairs)
     return Merged(
         plan=replace(plan, prefixes=tuple(one.prefix for one in manifest.teachers[:number])),
         report=report,
@@ -390,6 +395,7 @@ def _loaded_merge(
         before=before,
         source=teacher,
         network=network,
+        losses=losses,
     )
 
 

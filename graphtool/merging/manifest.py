@@ -13,6 +13,8 @@ from graphtool.backend.paddle import load_paddle
 from graphtool.backend.parameter_attributes import ParameterAttributes, attributes_of
 from graphtool.diagnostics import Diagnostic, ReadError, Severity, Where, rule
 from graphtool.graph import Graph, Origin, ProgramKind, Value
+from graphtool.matching import PairSet
+from graphtool.matching.recipe import recipe_text
 from graphtool.merging.merged import Merged
 from graphtool.merging.problems import changed_folder
 from graphtool.merging.verify import feed_names
@@ -84,6 +86,8 @@ class SavedTeacher(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     teacher: SavedNetwork
     student: SavedNetwork
     shared: tuple[str, ...] = ()
+    # A recipe of the pairs that losses were built from. Unset, it leaves old digests as they are.
+    losses: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -127,6 +131,13 @@ def manifest_of(merged: Merged, names: list[str], kind: ProgramKind, *, pairs: b
 
 
 def _saved_teacher(merged: Merged) -> SavedTeacher:
+    teacher, student = merged.source.graph, merged.teachers[0].before.graph
+    known = tuple(pair for pair in merged.losses if pair.student.name in student.values)
+    losses = PairSet(
+        teacher=replace(teacher, source=_file_name(teacher)),
+        student=replace(student, source=_file_name(student)),
+        pairs=known,
+    )
     return SavedTeacher(
         prefix=merged.prefix,
         feed_map=dict(merged.feed_map),
@@ -135,7 +146,16 @@ def _saved_teacher(merged: Merged) -> SavedTeacher:
         teacher=_saved_network(merged.source.graph),
         student=_saved_network(merged.before.graph, merged.network),
         shared=merged.plan.shared,
+        losses=recipe_text(losses) if known else msgspec.UNSET,
     )
+
+
+def _file_name(graph: Graph) -> str:
+    """Return the file name of a network: a path of this machine is of no use on another.
+
+    Bytes that are not text are escaped, because JSON holds text.
+    """
+    return re.split(r"[/\\]", graph.source)[-1].encode("utf-8", "backslashreplace").decode()
 
 
 def _saved_network(graph: Graph, network: Network | None = None) -> SavedNetwork:
@@ -145,9 +165,7 @@ def _saved_network(graph: Graph, network: Network | None = None) -> SavedNetwork
         known = persistable_values(graph)
         keys = {key: name for key, name in network.parameters.items() if name in known}
     return SavedNetwork(
-        # Only the file name: a path of this machine is of no use on another. Bytes that are not
-        # text are escaped, because JSON holds text.
-        source=re.split(r"[/\\]", graph.source)[-1].encode("utf-8", "backslashreplace").decode(),
+        source=_file_name(graph),
         feeds=graph.feeds,
         fetches=graph.fetches,
         annotations={

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -21,6 +21,7 @@ from graphtool.backend.tensors import assign_tensors
 from graphtool.checks import MergePlan
 from graphtool.diagnostics import MergeError, ReadError, Report
 from graphtool.graph import Graph
+from graphtool.matching import Pair
 from graphtool.merging import verify
 from graphtool.merging._teacher import Provenance, Scopes, find_weights
 from graphtool.ops import fetched_value
@@ -48,7 +49,8 @@ class Merged:
     names, `report` the Diagnostics of the checks. `before` is the student before the merge,
     `source` the teacher, and `originals` are clones of their Programs (teacher, student) for
     `verify`. `network` is the student if it was given as a Network, whose Layer knows its
-    parameters' names. `provenance` is where the teacher's weights came from.
+    parameters' names. `provenance` is where the teacher's weights came from. `losses` records the
+    pairs that `distill_loss` has built losses from, with their weights.
     """
 
     plan: MergePlan
@@ -61,6 +63,7 @@ class Merged:
     originals: tuple[Paddle, Paddle]
     provenance: Provenance
     network: Network | None = None
+    losses: list[Pair] = field(default_factory=list[Pair])
 
     @property
     def program(self) -> Paddle:
@@ -340,7 +343,7 @@ def inherited_merges(clone: LiveProgram) -> tuple[Merged, ...]:
             names = {old: new for old, new in merged.values.items() if new in clone.graph.values}
             joined = ValueMap(names=names, live=clone, extent=BlockSnapshot.of(clone.program))
             before = replace(clone, graph=graph, keys=keys)
-            merges.append(replace(merged, before=before, joined=joined))
+            merges.append(replace(merged, before=before, joined=joined, losses=[*merged.losses]))
     return tuple(merges)
 
 

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 from graphtool.diagnostics import Severity
-from graphtool.matching import Kind, Relation
 
 __all__ = [
     "Band",
@@ -125,7 +124,6 @@ class Panel:
 
     role: str | None
     name: str
-    source: str
     inputs: str
     unit: str
     parameters: int
@@ -148,8 +146,6 @@ class Tag:
     ranks: tuple[int, ...]
     text: str
     adapter: str
-    kind: Kind
-    relation: Relation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,8 +195,8 @@ class Band:
 class Board:
     """One network, or two with their pairs.
 
-    `headline` is a summary in two lines; for a Report, `worst` is its highest severity. `pairs`
-    counts the pairs given, drawn or not. `notes` list what the picture leaves out.
+    `headline` is a summary in two lines; for a Report, `worst` is its highest severity.
+    `notes` list what the picture leaves out.
     """
 
     level: Level
@@ -210,7 +206,6 @@ class Board:
     marks: tuple[Mark, ...] = ()
     headline: tuple[str, str] = ("", "")
     worst: Severity | None = None
-    pairs: int = 0
     notes: tuple[str, ...] = ()
 
     @property

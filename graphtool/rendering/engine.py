@@ -13,7 +13,7 @@ from shutil import which
 
 from graphtool.diagnostics import GraphtoolError
 from graphtool.rendering import problems
-from graphtool.rendering._palette import FONT
+from graphtool.rendering._labels import FONT
 
 __all__ = ["Engine", "LayoutTimeoutError", "check_engine", "find_engine"]
 
@@ -40,7 +40,7 @@ class Engine:
         return Path(self.path).name
 
     def draw(self, dot: str, format: str, seconds: float) -> bytes:
-        """Return the picture of DOT as `svg`, `png` or `pdf`, or its layout as `plain`.
+        """Return the picture of DOT as `svg`, `png` or `pdf`; several graphs give several.
 
         Raises LayoutTimeoutError, and GraphtoolError: GT403 if the engine fails, GT401 for a format
         that it doesn't support.
@@ -102,16 +102,16 @@ def _status_text(code: int) -> str:
 
 
 def check_engine(extension: str) -> None:
-    """Check that an engine supports a file extension; `.dot` and `.html` need none.
+    """Check that an engine supports a file extension; `.dot` needs none.
 
     Raises GraphtoolError: GT401.
     """
-    if extension in (".dot", ".html"):
+    if extension == ".dot":
         return
     engine = find_engine()
     if engine is None:
         raise GraphtoolError(problems.no_engine(extension))
-    engine.check(extension[1:])
+    engine.check("svg" if extension == ".html" else extension[1:])
 
 
 def find_engine() -> Engine | None:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import PurePath
 
 from graphtool.arguments import bad_argument
-from graphtool.diagnostics import Diagnostic, GraphtoolError, Report, Severity, UsageError
+from graphtool.diagnostics import (
+    Diagnostic,
+    GraphtoolError,
+    ReadError,
+    Report,
+    Severity,
+    UsageError,
+)
 from graphtool.files import atomic_write, write_text
+from graphtool.graph import Graph
 from graphtool.rendering import problems
-from graphtool.rendering._drawing import Drawing, Focus, draw, higher
-from graphtool.rendering.board import Level
+from graphtool.rendering._cards import board_dot
+from graphtool.rendering._operators import box_key, diagram_of, diagrams_dot, neighbourhood
+from graphtool.rendering.board import Board, CardPart, Level
+from graphtool.rendering.boards import board_of, board_of_scene, diagnostics_by_operator, marks_of
 from graphtool.rendering.engine import Engine, LayoutTimeoutError, find_engine
-from graphtool.rendering.html import page_of
-from graphtool.rendering.scenes import Drawable, Subject, subject_of
+from graphtool.rendering.page import page_of, with_links
+from graphtool.rendering.scenes import Drawable, Scene, Subject, network_name, subject_of
+from graphtool.selectors import find
 
 __all__ = ["Picture", "extension_of", "render"]
 
@@ -25,6 +36,27 @@ _MAX_SECONDS = 86_400
 _CALL = 'gt.render(pairs, "pairs.svg")'
 # In characters: a notebook stores every output in its file.
 _MAX_NOTEBOOK_SVG = 2_000_000
+_FINE_TO_COARSE = (Level.OP, Level.MODULE, Level.BLOCK, Level.STAGE)
+# A network without stages or an encoder is drawn at level OP up to this many boxes.
+_FEW_BOXES = 28
+
+
+@dataclass(frozen=True, slots=True)
+class _Focus:
+    """A selector of a Value, and the radius in edges of the neighbourhood to draw."""
+
+    name: str
+    radius: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawing:
+    """DOT with its level, notes on what it leaves out, and its Board unless it is at level OP."""
+
+    dot: str
+    level: Level
+    notes: tuple[str, ...] = ()
+    board: Board | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +76,7 @@ class Picture:
         engine = find_engine()
         if engine is None:
             return None
-        drawing: Drawing | None = Drawing(self.dot, self.level)
+        drawing: _Drawing | None = _Drawing(self.dot, self.level)
         while drawing is not None:
             try:
                 svg = engine.draw(drawing.dot, "svg", _DEFAULT_SECONDS).decode()
@@ -52,8 +84,8 @@ class Picture:
                 svg = None
             if svg is not None and len(svg) <= _MAX_NOTEBOOK_SVG:
                 return svg[svg.index("<svg") :]
-            level = higher(drawing.level)
-            drawing = None if level is None else draw(self.subject, level)
+            level = _coarser(drawing.level)
+            drawing = None if level is None else _draw(self.subject, level)
         return None
 
     def _repr_html_(self) -> str:
@@ -80,15 +112,15 @@ def render(
     """Draw a network; or two with their pairs, with what was found, or as they are merged.
 
     `x` is a Graph or what `gt.read` takes; a PairSet; a Report of `check_merge` or `check_pairs`; a
-    Merged, with the losses that are in its Program by now, or the folder of one. With a `path`, the
-    picture is written there, as its ending says: `.dot`, `.svg`, `.png`, `.pdf`, or `.html`, a page
-    in which to search and to choose pairs. `.svg`, `.png` and `.pdf` need Graphviz. Without a path,
-    the Picture shows itself in a notebook.
+    Merged, with the pairs that `distill_loss` has built losses from, or the folder of one. With a
+    `path`, the picture is written there, as its ending says: `.dot`, `.svg`, `.png`, `.pdf`, or
+    `.html`, a page in which to open blocks, to search and to choose pairs. All but `.dot` need
+    Graphviz. Without a path, the Picture shows itself in a notebook.
 
     `level` says what one box stands for: `stage`, `block`, `module` (a layer) or `op`; without it,
     one at which the picture stays readable. `focus` is a selector of a Value: what lies within
-    `radius` edges of it is drawn with all its operators. A layout that takes more than `seconds` is
-    tried at the next level, and the report of the Picture says so.
+    `radius` edges of it is drawn with all its operators; a page opens its block. A layout that
+    takes more than `seconds` is tried at the next level, and the report of the Picture says so.
 
     Raises UsageError: GT402 for another ending, GT248 for another level or radius, a Report that is
     not about two networks, or what is not a path. Raises ReadError: GT101 or GT102 for a focus, and
@@ -101,23 +133,26 @@ def render(
     extension = None if path is None else extension_of(path)
     checked_level = _check_level(level, focus)
     subject, report = subject_of(x)
-    drawing = draw(subject, checked_level, None if focus is None else Focus(focus, radius))
+    drawing = _draw(subject, checked_level, None if focus is None else _Focus(focus, radius))
     if path is None or extension is None:
-        return _picture(subject, drawing, *report)
+        return _picture(subject, drawing, report)
     if extension == ".dot":
         write_text(path, drawing.dot)
-        return _picture(subject, drawing, *report)
+        return _picture(subject, drawing, report)
     engine = find_engine()
-    if extension == ".html":
-        page = page_of(subject, drawing.board, engine, seconds=seconds, focus=focus)
-        write_text(path, page.text)
-        return _picture(subject, drawing, *report, *page.diagnostics)
     if engine is None:
         raise GraphtoolError(problems.no_engine(extension))
+    if extension == ".html":
+        # The focus is checked by now; the page shows the whole network, and goes there.
+        drawing = drawing if focus is None else _draw(subject)
+        data, drawing, raised = _lay_out(subject, drawing, engine, "svg", seconds, links=True)
+        text, found = page_of(subject, drawing.board, data, engine, seconds=seconds, focus=focus)
+        write_text(path, text)
+        return _picture(subject, drawing, (*report, *raised, *found))
     data, drawing, raised = _lay_out(subject, drawing, engine, extension[1:], seconds)
     with atomic_write(path) as file:
         file.write_bytes(data)
-    return _picture(subject, drawing, *report, *raised)
+    return _picture(subject, drawing, (*report, *raised))
 
 
 def _argument_errors(path: object, radius: object, seconds: object) -> Iterator[Diagnostic]:
@@ -128,30 +163,6 @@ def _argument_errors(path: object, radius: object, seconds: object) -> Iterator[
     if not isinstance(seconds, int | float) or not 0 < seconds <= _MAX_SECONDS:
         expected = f"a number above 0, {_MAX_SECONDS} at most"
         yield bad_argument("seconds", seconds, expected, f"{_CALL[:-1]}, seconds=60)")
-
-
-def _picture(subject: Subject, drawing: Drawing, *diagnostics: Diagnostic) -> Picture:
-    notes = (problems.simplified(note, Severity.NOTE) for note in drawing.notes)
-    report = Report.of((*diagnostics, *notes))
-    return Picture(subject=subject, dot=drawing.dot, level=drawing.level, report=report)
-
-
-def _lay_out(
-    subject: Subject, drawing: Drawing, engine: Engine, format: str, seconds: float
-) -> tuple[bytes, Drawing, list[Diagnostic]]:
-    """Lay a picture out, raising its level as long as that takes too long."""
-    raised: list[Diagnostic] = []
-    while True:
-        try:
-            return engine.draw(drawing.dot, format, seconds), drawing, raised
-        except LayoutTimeoutError:
-            level = higher(drawing.level)
-            if level is None:
-                raise GraphtoolError(problems.layout_timeout(engine.name, seconds)) from None
-        slow = f"the layout at level {drawing.level.value} took over {seconds:g} s"
-        message = f"{slow}: drawn at level {level.value}"
-        raised.append(problems.simplified(message, help=problems.FOCUS))
-        drawing = draw(subject, level)
 
 
 def extension_of(path: str | PathLike[str]) -> str:
@@ -178,3 +189,116 @@ def _check_level(level: Level | str | None, focus: str | None) -> Level | None:
     if focus is not None and converted not in (None, Level.OP):
         raise UsageError(bad_argument("level", level, "`op` around a focus", 'level="op"'))
     return converted
+
+
+def _picture(subject: Subject, drawing: _Drawing, diagnostics: Iterable[Diagnostic]) -> Picture:
+    notes = (problems.simplified(note, Severity.NOTE) for note in drawing.notes)
+    report = Report.of((*diagnostics, *notes))
+    return Picture(subject=subject, dot=drawing.dot, level=drawing.level, report=report)
+
+
+def _lay_out(
+    subject: Subject,
+    drawing: _Drawing,
+    engine: Engine,
+    format: str,
+    seconds: float,
+    *,
+    links: bool = False,
+) -> tuple[bytes, _Drawing, list[Diagnostic]]:
+    """Lay a picture out, raising its level as long as that takes too long."""
+    raised: list[Diagnostic] = []
+    while True:
+        try:
+            dot = with_links(drawing.dot) if links else drawing.dot
+            return engine.draw(dot, format, seconds), drawing, raised
+        except LayoutTimeoutError:
+            level = _coarser(drawing.level)
+            if level is None:
+                raise GraphtoolError(problems.layout_timeout(engine.name, seconds)) from None
+        slow = f"the layout at level {drawing.level.value} took over {seconds:g} s"
+        message = f"{slow}: drawn at level {level.value}"
+        raised.append(problems.simplified(message, help=problems.FOCUS))
+        drawing = _draw(subject, level)
+
+
+def _coarser(level: Level) -> Level | None:
+    """Return the next coarser level, or None."""
+    index = _FINE_TO_COARSE.index(level) + 1
+    return _FINE_TO_COARSE[index] if index < len(_FINE_TO_COARSE) else None
+
+
+def _draw(subject: Subject, level: Level | None = None, focus: _Focus | None = None) -> _Drawing:
+    """Draw one network or two; the default level is one that keeps the picture readable.
+
+    Raises ReadError: GT101 or GT102 if the focus selects no Value, or several.
+    """
+    if focus is not None or level is Level.OP:
+        return _draw_operators(subject, focus)
+    if isinstance(subject, Scene):
+        board = board_of_scene(subject, level)
+    else:
+        board = board_of(subject, level)
+        parts = {card.part for panel in board.panels for card in panel.cards}
+        has_few_parts = parts <= {CardPart.BODY, CardPart.HEAD}
+        if level is None and has_few_parts and len(diagram_of(subject).boxes) <= _FEW_BOXES:
+            return _draw_operators(subject, None)
+    return _Drawing(board_dot(board), board.level, board.notes, board)
+
+
+def _draw_operators(subject: Subject, focus: _Focus | None) -> _Drawing:
+    if isinstance(subject, Scene):
+        return _draw_operators_of_both(subject, focus)
+    diagram = diagram_of(subject, None, network_name(subject))
+    if not diagram.boxes:
+        return _draw(subject, Level.BLOCK)
+    if focus is not None:
+        diagram = neighbourhood(diagram, {find(subject, focus.name).name}, focus.radius)
+    return _Drawing(diagrams_dot([diagram]), Level.OP)
+
+
+def _draw_operators_of_both(scene: Scene, focus: _Focus | None) -> _Drawing:
+    pairs, report = scene.pairs, scene.report or Report()
+    teacher, student = (
+        diagram_of(
+            graph,
+            role,
+            network_name(graph),
+            ranks=ranks,
+            diagnostics=diagnostics_by_operator(report, graph, role),
+        )
+        for graph, role, ranks in (
+            (pairs.teacher, "teacher", _ranks({pair.rank: pair.teacher.name for pair in pairs})),
+            (pairs.student, "student", _ranks({pair.rank: pair.student.name for pair in pairs})),
+        )
+    )
+    if focus is not None:
+        # The Values that it selects in each network, and those paired with them.
+        in_teacher, in_student = _selected(pairs.teacher, focus), _selected(pairs.student, focus)
+        if not (in_teacher or in_student):
+            find(pairs.teacher, focus.name)
+        partners = {pair.teacher.name for pair in pairs if pair.student.name in in_student}
+        teacher = neighbourhood(teacher, in_teacher | partners, focus.radius)
+        partners = {pair.student.name for pair in pairs if pair.teacher.name in in_teacher}
+        student = neighbourhood(student, in_student | partners, focus.radius)
+    keys = (
+        (box_key(pairs.teacher, pair.teacher.name), box_key(pairs.student, pair.student.name))
+        for pair in pairs
+    )
+    marks = marks_of(report, scene.graphs)
+    return _Drawing(diagrams_dot([teacher, student], dict.fromkeys(keys), marks), Level.OP)
+
+
+def _ranks(names: Mapping[int, str]) -> Mapping[str, tuple[int, ...]]:
+    """Return the ranks of pairs by the name of their Value."""
+    ranks: dict[str, tuple[int, ...]] = {}
+    for rank, name in names.items():
+        ranks[name] = (*ranks.get(name, ()), rank)
+    return ranks
+
+
+def _selected(graph: Graph, focus: _Focus) -> set[str]:
+    try:
+        return {find(graph, focus.name).name}
+    except ReadError:
+        return set()

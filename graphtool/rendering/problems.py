@@ -27,13 +27,13 @@ def no_engine(ending: str, found: str | None = None) -> Diagnostic:
     """No Graphviz was found that draws this kind of picture.
 
     `dot` comes with the operating system's package graphviz and is looked for on the path. `pip
-    install graphviz-pure` draws `.svg` and `.png`, no `.pdf`; a browser prints an `.svg` as one.
-    A `.dot` file and an `.html` page are written without either.
+    install graphviz-pure` draws `.svg`, `.png` and `.html`, no `.pdf`; a browser prints an `.svg`
+    as one. A `.dot` file is written without either.
     """
     lacking = "no Graphviz was found to draw `{}` with: neither `dot` nor `graphviz-pure`"
     return Diagnostic(
         message=f"`{found}` draws no `{ending}`" if found else lacking.format(ending),
-        notes=("without it, `.dot` and `.html` can be written",),
+        notes=("without it, a `.dot` can be written",),
         help=GET_GRAPHVIZ if ending == ".pdf" else GET_ENGINE,
     )
 
@@ -81,8 +81,8 @@ def simplified(
     """The picture shows less than was asked for, or less than there is.
 
     If the layout takes too long, the picture is drawn at the next level, where a box stands for
-    more. A focus draws the neighbourhood of one Value with all its operators. Without an engine,
-    the blocks of a page open as lists of operators. A picture has room for one teacher beside the
+    more. A focus draws the neighbourhood of one Value with all its operators. Blocks of a page open
+    as lists of operators where their layout fails. A picture has room for one teacher beside the
     student, and for what the input reaches.
     """
     return Diagnostic(message=message, severity=severity, help=help)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
@@ -11,14 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphtool.arguments import bad_argument
 from graphtool.both import Both
-from graphtool.diagnostics import Report, UsageError
+from graphtool.diagnostics import Report, Severity, UsageError
 from graphtool.graph import Graph
-from graphtool.matching import PairSet
+from graphtool.matching import Pair, PairSet
 from graphtool.structure import Structure, analyse
 
 # Merging is imported only for a merge: its import takes half as long as a picture.
 if TYPE_CHECKING:
     from graphtool.checks import MergePlan
+    from graphtool.merging.manifest import SavedNetwork
 
 __all__ = [
     "Drawable",
@@ -26,6 +28,7 @@ __all__ = [
     "Scene",
     "Subject",
     "is_merged_folder",
+    "network_name",
     "scene_of_plan",
     "subject_of",
 ]
@@ -68,6 +71,16 @@ class Scene:
 
 
 Subject: TypeAlias = "Graph | Scene"
+
+
+def network_name(graph: Graph) -> str:
+    """Return a network's file name without extension; for a generic one, its folder's name."""
+    parts = [part for part in re.split(r"[/\\:]", graph.source) if part]
+    if not parts:
+        return "network"
+    stem = re.sub(r"\.(json|pdmodel)$", "", parts[-1])
+    is_generic = stem in {"inference", "model", "__model__", "main", "program", "build"}
+    return parts[-2] if is_generic and len(parts) > 1 else stem
 
 
 def scene_of_plan(plan: MergePlan, pairs: PairSet | None = None) -> Scene:
@@ -113,30 +126,81 @@ def is_merged_folder(path: str) -> bool:
     return Path(path, _MANIFEST).is_file()
 
 
-def _scene_of_folder(folder: Path) -> tuple[Scene, Report]:
-    from graphtool.rendering._merged_folder import read_merged_folder
-    from graphtool.rendering._pairs_in_losses import pairs_in_losses
-
-    saved = read_merged_folder(folder)
-    pairs = pairs_in_losses(saved.teacher, saved.student, saved.merged, saved.values)
-    merge = Merge(
-        prefix=saved.prefix, feed_map=saved.feed_map, losses=bool(pairs), others=saved.others
-    )
-    return Scene(pairs=pairs if pairs else saved.pairs, merge=merge), saved.report
-
-
 def _subject_of_live(x: Drawable) -> Subject:
-    from graphtool.backend.live import LiveProgram
     from graphtool.merging import Merged
-    from graphtool.rendering._pairs_in_losses import pairs_in_losses
     from graphtool.sources import read
 
     if not isinstance(x, Merged):
         return read(x)
     # The student as it was before the first of several merges.
-    teacher, student = x.source.graph, x.teachers[0].before.graph
-    # The current Program, with the losses added since the merge.
-    pairs = pairs_in_losses(teacher, student, LiveProgram.of(x.program).graph, x.values)
+    pairs = _numbered(x.source.graph, x.teachers[0].before.graph, x.losses)
     others = tuple(merged.prefix for merged in x.teachers if merged is not x)
-    merge = Merge(prefix=x.prefix, feed_map=x.feed_map, losses=bool(pairs), others=others)
+    merge = Merge(prefix=x.prefix, feed_map=x.feed_map, losses=bool(x.losses), others=others)
     return Scene(pairs=pairs, merge=merge)
+
+
+def _numbered(teacher: Graph, student: Graph, losses: Iterable[Pair]) -> PairSet:
+    """Return the pairs of losses, which may be of several calls, by ranks in their order."""
+    pairs = (replace(pair, rank=rank) for rank, pair in enumerate(losses, 1))
+    return PairSet(teacher=teacher, student=student, pairs=tuple(pairs))
+
+
+def _scene_of_folder(folder: Path) -> tuple[Scene, Report]:
+    """Read the last merge in a folder, without Paddle.
+
+    Raises ReadError: GT613 for a damaged folder, and as `read` does.
+    """
+    from graphtool.matching.recipe import read_recipe
+    from graphtool.merging.manifest import (
+        PAIRS_FILE,
+        changed_files,
+        file_in,
+        missing_pairs_warnings,
+        no_program,
+        original_file,
+        read_manifest,
+    )
+    from graphtool.merging.problems import changed_folder
+
+    manifest = read_manifest(folder)
+    if not manifest.teachers:
+        raise no_program(folder, "its manifest names no teacher")
+    *others, record = manifest.teachers
+    kind = manifest.kind
+    teacher = _original(folder, original_file("teacher", len(others), kind), record.teacher)
+    student = _original(folder, original_file("student", 0, kind), manifest.teachers[0].student)
+    pairs: Iterable[Pair] = ()
+    if record.losses:
+        # A string of several lines is the text of a recipe, not the path of one.
+        pairs = read_recipe(f"\n{record.losses}", teacher=teacher, student=student).pairs
+    elif (folder / PAIRS_FILE).is_file():
+        recipe = file_in(folder, PAIRS_FILE)
+        pairs = read_recipe(recipe, teacher=teacher, student=student).pairs
+    merge = Merge(
+        prefix=record.prefix,
+        feed_map=record.feed_map,
+        losses=bool(record.losses),
+        others=tuple(earlier.prefix for earlier in others),
+    )
+    files = changed_files(folder, manifest)
+    changed = replace(changed_folder(str(folder), files), severity=Severity.WARNING)
+    found = (*((changed,) if files else ()), *missing_pairs_warnings(folder, manifest))
+    return Scene(pairs=_numbered(teacher, student, pairs), merge=merge), Report(found)
+
+
+def _original(folder: Path, file: str, saved: SavedNetwork) -> Graph:
+    """Read a network's program, with the source, feeds, fetches and annotations of the manifest."""
+    from graphtool.merging.manifest import file_in, no_program, with_annotation
+    from graphtool.sources import read
+
+    graph = read(file_in(folder, file))
+    values = dict(graph.values)
+    unknown = {*saved.feeds, *saved.fetches} - values.keys()
+    if unknown:
+        reason = f"its manifest and programs differ in `{min(unknown)}`"
+        raise no_program(folder, reason)
+    for name in saved.annotations.keys() & values.keys():
+        values[name] = with_annotation(values[name], saved.annotations[name])
+    return replace(
+        graph, source=saved.source, values=values, feeds=saved.feeds, fetches=saved.fetches
+    )

@@ -25,15 +25,16 @@ _OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run")
 _CLICK = """
 const [selector, place, done] = arguments;
 const start = performance.now();
-document.querySelectorAll(selector)[place].click();
+document.querySelectorAll(selector)[place].dispatchEvent(
+  new MouseEvent("click", { bubbles: true, cancelable: true }));
 requestAnimationFrame(() => setTimeout(() => done(performance.now() - start)));
 """
 _LOAD = "const [timing] = performance.getEntriesByType('navigation'); return timing.loadEventEnd"
-# A row of 35 blocks, a block, a Value, a pair, a kind of pairs, and folding all.
+# A row of 35 blocks, the block before, a Value, a pair, a kind of pairs, and the stages.
 _CLICKS = (
-    (".cell.teacher .toggle", 10),
-    (".cell.teacher .block .toggle", 3),
-    (".cell.student .main", 5),
+    ("a.row.teacher", 6),
+    ("#before", 0),
+    ("#block .box", 5),
     (".pill", 2),
     (".toggles button", 1),
     ("#fold", 0),

@@ -27,8 +27,7 @@ def _import_commands(_: Path) -> None:
     """Import what commands import, once for all children."""
     for module in ("_running", "_suggest", "_check", "_render", "_inspect"):
         import_module(f"graphtool.cli.{module}")
-    for module in ("picture", "html", "_operators_dot"):
-        import_module(f"graphtool.rendering.{module}")
+    import_module("graphtool.rendering.picture")
 
 
 @dataclass(frozen=True)

@@ -119,34 +119,40 @@ def test_a_plan_shows_the_prefix_and_which_feeds_become_one(cnn: Graph) -> None:
 
 @pytest.mark.pir
 @pytest.mark.slow
-def test_losses_in_the_program_are_drawn_with_what_they_compare_and_their_adapters() -> None:
+def test_losses_of_distill_loss_are_drawn_with_their_weights_and_adapters() -> None:
     from tests.losses.networks import convolutions
 
     built = convolutions()
     merged = built.merged
     with built.building():
-        gt.losses.attention("teacher_relu_3", "relu_3")
-        gt.distill_loss(merged, built.pairs)
+        gt.distill_loss(merged, built.pairs, weights={"l2_relu_3": 0.5})
+        gt.distill_loss(merged, [("relu_3", "relu_3", "attention")])
 
     scene = scene_of(merged)
-    drawn = {
-        (pair.teacher.name, pair.student.name, pair.loss, pair.adapter) for pair in scene.pairs
-    }
-    wanted = {
-        (pair.teacher.name, pair.student.name, pair.loss, (pair.adapter or "").partition("(")[0])
-        for pair in built.pairs
-    }
-    assert {(*ends, adapter or "") for *ends, adapter in drawn if ends[2] in LOSSES} == wanted
-    assert ("relu_3", "relu_3", "loss", None) in drawn
+    drawn = [(pair.rank, pair.teacher.name, pair.loss, pair.adapter) for pair in scene.pairs]
+    expected = [(pair.rank, pair.teacher.name, pair.loss, pair.adapter) for pair in built.pairs]
+    assert drawn == [*expected, (len(expected) + 1, "relu_3", "attention", None)]
+    weights = {(pair.loss, pair.weight) for pair in scene.pairs}
+    assert ("l2", 0.5) in weights
+    assert ("attention", 1.0) in weights
     assert scene.merge is not None
     assert scene.merge.losses
     board = board_of_scene(scene)
-    assert board.headline == (f"{len(wanted) + 1} pairs in the loss", "teacher_*, image")
+    assert board.headline == (f"{len(drawn)} pairs in the loss", "teacher_*, image")
     texts = {tag.adapter for link in board.links for tag in link.tags}
-    assert "l2, conv 1×1" in texts
+    assert "0.5 × l2, conv 1×1" in texts
 
 
-LOSSES = frozenset({"l2", "soft_label", "kl"})
+@pytest.mark.pir
+@pytest.mark.slow
+def test_losses_that_could_not_be_built_are_not_recorded() -> None:
+    from tests.losses.networks import convolutions
+
+    built = convolutions()
+    with built.building(), pytest.raises(gt.PairError):
+        gt.distill_loss(built.merged, [("relu_3", "relu_3"), ("relu_3", "nothing")])
+
+    assert built.merged.losses == []
 
 
 @pytest.mark.pir
@@ -200,6 +206,9 @@ def test_the_folder_of_a_merge_is_drawn_with_its_pairs_or_the_losses_in_it(tmp_p
     assert board_of_scene(there).headline[0] == f"{len(built.pairs)} pairs in the loss"
     live = [(pair.teacher.name, pair.loss, pair.adapter) for pair in scene_of(built.merged).pairs]
     assert [(pair.teacher.name, pair.loss, pair.adapter) for pair in there.pairs] == live
+    loaded = gt.load_merged(tmp_path / "losses", scope=paddle.static.Scope())
+    assert [(pair.teacher.name, pair.loss, pair.adapter) for pair in loaded.losses] == live
+    assert "losses" not in (tmp_path / "pairs" / "manifest.json").read_text("utf-8")
 
 
 @pytest.mark.pir
@@ -225,7 +234,7 @@ def test_of_two_teachers_the_one_asked_for_is_drawn_and_the_other_is_told(tmp_pa
         name_prefix="big_",
     )
     with first.building():
-        gt.losses.l2("big_add_6", "add_6")
+        gt.distill_loss(second, [("add_6", "add_6")])
 
     for scene in (scene_of(second), scene_of(first.merged)):
         assert "teacher_add_6" not in scene.graphs[1].values
@@ -237,21 +246,6 @@ def test_of_two_teachers_the_one_asked_for_is_drawn_and_the_other_is_told(tmp_pa
     assert len(scene_of(first.merged).pairs) == 0
     gt.save_merged(second, tmp_path / "two")
     assert scene_of(tmp_path / "two").merge == scene_of(second).merge
-
-
-@pytest.mark.pir
-def test_a_loss_against_an_average_of_two_teachers_is_drawn_without_adapters() -> None:
-    from tests.losses.merges import built, inside, merged_with
-
-    last, student = merged_with(built(4), built(4, seed=2))
-    first = last.teachers[0]
-    with inside(student):
-        average = (first.teacher("add_2") + last.teacher("add_2")) / 2
-        gt.losses.kl(average, last.student("add_2"))
-
-    for merged in (first, last):
-        (pair,) = scene_of(merged).pairs
-        assert (pair.teacher.name, pair.student.name, pair.adapter) == ("add_2", "add_2", None)
 
 
 def test_a_damaged_folder_is_told(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from graphtool.evidence.samples import check_samples, read_arrays
 from graphtool.graph import ProgramKind
 from graphtool.merging.manifest import Annotation, Manifest, SavedNetwork, SavedTeacher
 from graphtool.readers.tensor_files import Tensor, read_tensors, write_tensors
-from graphtool.rendering._merged_folder import read_merged_folder
+from graphtool.rendering.scenes import subject_of
 from graphtool.training.checkpoints import Manifest as CheckpointManifest
 from graphtool.training.checkpoints import SavedTeacher as CheckpointTeacher
 from graphtool.training.checkpoints import read_checkpoint, write_checkpoint
@@ -70,7 +70,7 @@ def _with_manifest(data: bytes, folder: Path) -> None:
     (merged / "manifest.json").write_bytes(data)
     all_of(
         [
-            lambda: read_merged_folder(merged),
+            lambda: subject_of(merged),
             lambda: gt.render(merged),
             lambda: command("render", str(merged), "-o", "drawn.html"),
         ]

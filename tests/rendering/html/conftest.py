@@ -50,14 +50,15 @@ class Browser:
     def seen(self, selector: str) -> list[str]:
         return [found.text for found in self.all(selector) if found.is_displayed()]
 
-    def main(self, side: str, *parts: str) -> WebElement:
-        """Return what opens and is picked: the first on a side whose text has all parts."""
-        found = (main for main in self.all(f".cell.{side} .main") if main.is_displayed())
-        return next(main for main in found if all(part in main.text for part in parts))
+    def row(self, side: str, *parts: str) -> WebElement:
+        """Return the first row of a network in the picture whose text has all parts."""
+        rows = self.all(f"#view a.row.{side}")
+        return next(row for row in rows if all(part in row.text for part in parts))
 
-    def toggle(self, main: WebElement) -> None:
-        """Open or close by the triangle before a row."""
-        main.find_element(By.XPATH, "preceding-sibling::*").click()
+    def drawn(self) -> list[list[str]]:
+        """Return kind and name of each operator in the open block, in program order."""
+        boxes = self.all("#block .box")
+        return [box.get_attribute("aria-label").split() for box in boxes]
 
     def click(self, selector: str) -> None:
         self.one(selector).click()

@@ -25,7 +25,8 @@ _TEXTS = """
 const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
 const found = [document.title];
 while (walk.nextNode())
-  if (!walk.currentNode.parentElement.matches("script, style")) found.push(walk.currentNode.data);
+  if (!walk.currentNode.parentElement.matches("script, style"))
+    found.push(...walk.currentNode.data.replaceAll("\\xa0", " ").split("\\n"));
 for (const held of document.querySelectorAll("[title]")) found.push(...held.title.split("\\n"));
 return JSON.stringify(found);
 """

@@ -1,4 +1,4 @@
-"""The page as a file: its policy, its data, and what is said where no engine lays blocks out."""
+"""The page as a file: its policy, its data, its drawings, and engines that fail."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from base64 import b64encode
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
 
+import graphtool as gt
 from graphtool import render, suggest_pairs
 from graphtool.graph import Graph
 from graphtool.sources import read
+from graphtool.text import printable
 
 FIXTURES = Path(__file__).parent.parent.parent / "fixtures" / "3.3.1"
 
@@ -55,7 +58,11 @@ def test_a_page_may_run_its_own_script_and_use_its_own_style_and_nothing_else(
         f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'; {trusted}"
     ]
     assert [len(found) for found in held.values()] == [1, 1]
-    assert re.findall(r"\s(?:src|href|on\w+|style)=", page.replace(held["script"][0], "")) == []
+    markup = page.replace(held["script"][0], "")
+    assert re.findall(r"\s(?:src|on\w+|style)=", markup) == []
+    links = re.findall(r'href="([^"]*)"', markup)
+    assert links
+    assert all(re.fullmatch(r"#(?:teacher|student|pair)-[\d-]+", link) for link in links)
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval", page)
 
 
@@ -70,54 +77,73 @@ def test_no_name_ends_the_data_or_becomes_markup(cnn: Graph, tmp_path: Path) -> 
 
     assert page.count("<script") == 2
     assert "<img" not in page
-    assert [value.get("l") for value in data_of(page)["networks"][0]["values"]][:1] == [name]
+    data = data_of(page)
+    shown = data["networks"][0]["values"][0]["l"]
+    assert shown == printable(name)
+    assert data["raw"][shown] == name
 
 
-def test_blocks_that_are_alike_are_laid_out_once(cnn: Graph, tmp_path: Path) -> None:
-    data = data_of(written(suggest_pairs(cnn, cnn), tmp_path))
-    flows = [flow for network in data["networks"] for flow in network["flows"]]
-    used = {flow["l"] for flow in flows}
+def test_blocks_that_are_alike_share_a_drawing(cnn: Graph, tmp_path: Path) -> None:
+    page = written(suggest_pairs(cnn, cnn), tmp_path)
+    drawings = re.findall(r'<template class="drawing">(.*?)</template>', page)
+    blocks = [block for network in data_of(page)["networks"] for block in network["blocks"]]
 
-    assert used == set(range(len(data["layouts"])))
-    assert (len(data["layouts"]), len(flows)) == (5, 10)
-    for flow in flows:
-        assert len(data["layouts"][flow["l"]]["at"]) == len(flow["b"]) + len(flow.get("i", ()))
+    assert (len(drawings), len(blocks)) == (5, 10)
+    for block in blocks:
+        ids = re.findall(r' id="(\w+)"', drawings[block["d"]])
+        boxes = [f"b{index}" for index in range(len(block["b"]))]
+        assert sorted(ids) == sorted(boxes + [f"i{index}" for index in range(len(block["i"]))])
 
 
+def test_without_an_engine_there_is_no_page(
+    cnn: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
+    with pytest.raises(gt.GraphtoolError) as refused:
+        render(cnn, tmp_path / "page.html")
+
+    (found,) = refused.value.report
+    assert (found.code, found.help) == ("GT401", "pip install graphviz-pure")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("does", "why"),
-    [
-        (None, "no Graphviz was found"),
-        ("exit 3", "`dot` failed: exit status 3"),
-        ("sleep 60", "the layout took over 0.3 s"),
-    ],
+    [("exit 3", "`dot` failed: exit status 3"), ("sleep 60", "the layout took over 1 s")],
 )
-@pytest.mark.slow
-def test_where_no_engine_lays_blocks_out_the_page_is_written_and_says_why(
-    cnn: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str | None, why: str
+def test_blocks_are_listed_where_their_layout_fails(
+    cnn: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, why: str
 ) -> None:
-    engine = tmp_path / "dot"
-    if does is not None:
-        engine.write_text(f"#!/bin/sh\n{does}\n")
-        engine.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}" if does is None else f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
-    picture = render(cnn, tmp_path / "page.html", seconds=0.3)
-    page = (tmp_path / "page.html").read_text("utf-8")
+    real, engine = which("dot"), tmp_path / "dot"
+    # Blocks have an input; the picture has none.
+    engine.write_text(f"#!/bin/sh\ncat > $0.in; ! grep -q id=i0 $0.in || {does}\n{real} $1 $0.in\n")
+    engine.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    picture = render(cnn, tmp_path / "page.html", level="block", seconds=1)
+    data = data_of((tmp_path / "page.html").read_text("utf-8"))
 
-    assert [found.code for found in picture.report] == ["GT404"]
-    assert picture.report.diagnostics[0].message.endswith(why)
-    assert picture.report.diagnostics[0].help == "pip install graphviz-pure"
-    assert data_of(page)["layouts"] == []
+    (found,) = picture.report
+    assert found.code == "GT404"
+    assert found.message.endswith(why)
+    assert [level["level"] for level in data["levels"]] == ["block"]
+    assert {block["d"] for block in data["networks"][0]["blocks"]} == {None}
 
 
 @pytest.mark.slow
 def test_levels_and_a_focus_say_how_a_page_starts(cnn: Graph, tmp_path: Path) -> None:
-    starts = {
-        level: data_of(written(cnn, tmp_path, level=level))["start"]
+    levels = {
+        level: [each["level"] for each in data_of(written(cnn, tmp_path, level=level))["levels"]]
         for level in ("stage", "block", "module", "op")
     }
-    focus = data_of(written(suggest_pairs(cnn, cnn), tmp_path, focus="relu_0"))["focus"]
+    data = data_of(written(suggest_pairs(cnn, cnn), tmp_path, focus="relu_0"))
+    side, value = data["focus"]
 
-    assert starts == {"stage": "stage", "block": "block", "module": "module", "op": "open"}
-    assert focus == [0, "relu_0"]
+    assert levels == {
+        "stage": ["stage", "block"],
+        "block": ["block", "stage"],
+        "module": ["module", "stage"],
+        "op": [],
+    }
+    assert (side, data["networks"][0]["values"][value]["n"]) == (0, "relu_0")

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
-from graphtool.ops import NORMS, POOLS, RESIZES
-from graphtool.rendering._layers import layers_of, starts_layer
+from graphtool.ops import JOINS, NORMS, POOLS, PRODUCTS, RECURRENT, REDUCTIONS, RESIZES
 from graphtool.rendering.board import CardPart
 from graphtool.structure import GLOBAL, BlockPartition, Head, Scale, Stage, Step, Structure
 
-__all__ = ["CardBlock", "CardSection", "card_sections"]
+__all__ = ["CardBlock", "CardSection", "card_sections", "layers_of"]
+
+
+_LAYER_OPS = frozenset(
+    {
+        "softmax",
+        "log_softmax",
+        "cross_entropy_with_softmax",
+        "softmax_with_cross_entropy",
+        "cross_entropy",
+        "flash_attn",
+        "rnn",
+    }
+)
+_MAIN_KINDS = POOLS | RESIZES | PRODUCTS | RECURRENT | REDUCTIONS | _LAYER_OPS
+
+
+# A card with the outputs of its blocks, in order: its part, the Value of its title, the outputs.
+_CardPlan: TypeAlias = "tuple[CardPart, str | None, list[str]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +48,6 @@ class CardSection:
     blocks: tuple[CardBlock, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _CardPlan:
-    """A card by the outputs of its blocks, in order."""
-
-    part: CardPart
-    title_value: str | None
-    outputs: list[str]
-
-
 def card_sections(structure: Structure) -> tuple[CardSection, ...]:
     """Assign each forward Operator that an output depends on to one block of one card.
 
@@ -47,13 +56,16 @@ def card_sections(structure: Structure) -> tuple[CardSection, ...]:
     outputs depend on it, or if it computes maps behind the deepest one.
     """
     partition = BlockPartition.empty(structure.flow)
-    plans = (
+    sections: list[CardSection] = []
+    for part, title_value, outputs in (
         *_stem_plan(structure, partition),
         *_stage_plans(structure),
         *_encoder_plans(structure),
-    )
-    planned = [_planned_section(partition, plan) for plan in plans]
-    sections = [section for section in planned if section.blocks]
+    ):
+        assigned = (CardBlock(partition.assign(output), output) for output in outputs)
+        blocks = tuple(block for block in assigned if block.steps)
+        if blocks:
+            sections.append(CardSection(part, title_value, blocks))
     rest = _remaining_sections(structure, partition, is_whole=not sections)
     return _with_pools_moved(structure, [*sections, *rest])
 
@@ -86,11 +98,6 @@ def _starts_with_pool(structure: Structure, block: CardBlock, *, after: CardBloc
     )
 
 
-def _planned_section(partition: BlockPartition, plan: _CardPlan) -> CardSection:
-    blocks = (CardBlock(partition.assign(output), output) for output in plan.outputs)
-    return CardSection(plan.part, plan.title_value, tuple(block for block in blocks if block.steps))
-
-
 def _stem_plan(structure: Structure, partition: BlockPartition) -> Iterator[_CardPlan]:
     """Plan a card for a chain of layers at a higher resolution, before the first stage."""
     if not structure.stages:
@@ -106,13 +113,13 @@ def _stem_plan(structure: Structure, partition: BlockPartition) -> Iterator[_Car
             break
     if any(step.is_weighted for step in chain):
         outputs = [layer[-1].result for layer in layers_of(chain)]
-        yield _CardPlan(CardPart.STAGE, chain[-1].result, outputs)
+        yield (CardPart.STAGE, chain[-1].result, outputs)
 
 
 def _stage_plans(structure: Structure) -> Iterator[_CardPlan]:
     for stage in structure.stages:
         outputs = [*stage.blocks, *_outputs_behind_blocks(structure, stage)]
-        yield _CardPlan(CardPart.STAGE, stage.end, outputs)
+        yield (CardPart.STAGE, stage.end, outputs)
 
 
 def _outputs_behind_blocks(structure: Structure, stage: Stage) -> Iterator[str]:
@@ -132,8 +139,8 @@ def _encoder_plans(structure: Structure) -> Iterator[_CardPlan]:
     if structure.stages and depth[first] <= depth[structure.stages[-1].end]:
         return
     if encoder.embeddings is not None:
-        yield _CardPlan(CardPart.EMBEDDINGS, None, [encoder.embeddings])
-    yield _CardPlan(CardPart.ENCODER, first, list(encoder.hidden_states))
+        yield (CardPart.EMBEDDINGS, None, [encoder.embeddings])
+    yield (CardPart.ENCODER, first, list(encoder.hidden_states))
 
 
 def _remaining_sections(
@@ -246,7 +253,7 @@ def _neck_blocks(structure: Structure, steps: Sequence[Step]) -> Iterator[CardBl
     for step in steps:
         is_gate = structure.scales.get(step.result, GLOBAL) == GLOBAL
         joins_itself = len(step.features) > 1 and layer_results.issuperset(step.features)
-        if layer and starts_layer(step) and not (is_gate or joins_itself):
+        if layer and _starts_layer(step) and not (is_gate or joins_itself):
             yield CardBlock(tuple(layer), layer[-1].result)
             layer, layer_results = [], set()
         layer.append(step)
@@ -272,3 +279,24 @@ def _head_sections(
     start = last if head.classifies and last > 0 else len(blocks)
     parts = (CardPart.BODY, blocks[:start]), (CardPart.HEAD, blocks[start:])
     yield from (CardSection(part, None, part_blocks) for part, part_blocks in parts if part_blocks)
+
+
+def layers_of(steps: Iterable[Step]) -> tuple[tuple[Step, ...], ...]:
+    """Split steps in program order at the start of each layer; leading steps join the first."""
+    layers: list[list[Step]] = []
+    started = False
+    for step in steps:
+        starts = _starts_layer(step)
+        if not layers or (starts and started):
+            layers.append([])
+        started = started or starts
+        layers[-1].append(step)
+    return tuple(map(tuple, layers))
+
+
+def _starts_layer(step: Step) -> bool:
+    """Return whether a step is a layer's main Operator, not an activation or a reshape after it."""
+    if step.is_weighted or step.kind in _MAIN_KINDS or step.operator.blocks:
+        return True
+    # PIR packs the operands of a concat in a `combine`, where the layer then starts.
+    return step.kind in JOINS and len(step.features) > 1
