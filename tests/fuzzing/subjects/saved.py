@@ -203,21 +203,21 @@ _TENSORS: dict[str, Mutator] = {
 }
 SUBJECTS = (
     Subject(
-        name="manifest",
-        honest={"manifest.json": _manifest()},
-        mutators={**BYTES, **ANY_JSON},
-        exercise=_with_manifest,
+        "manifest",
+        {"manifest.json": _manifest()},
+        {**BYTES, **ANY_JSON},
+        _with_manifest,
     ),
     Subject(
-        name="checkpoint",
-        honest={"checkpoint": _checkpoint()},
-        mutators=_TENSORS,
-        exercise=_with_checkpoint,
+        "checkpoint",
+        {"checkpoint": _checkpoint()},
+        _TENSORS,
+        _with_checkpoint,
     ),
     Subject(
-        name="samples",
-        honest=_arrays(),
-        mutators={**BYTES, "header": _header, "fields": _fields},
-        exercise=_with_samples,
+        "samples",
+        _arrays(),
+        {**BYTES, "header": _header, "fields": _fields},
+        _with_samples,
     ),
 )
