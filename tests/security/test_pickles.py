@@ -171,7 +171,9 @@ ENDLESS = b")" + b"\x85" * 100_000
     ],
     ids=["swapped", "joined", "endless name", "endless shape", "no dtype", "cut inside a length"],
 )
-def test_what_is_cut_or_takes_more_memory_than_the_file_is_damage(tmp_path: Path, stream: bytes) -> None:
+def test_what_is_cut_or_takes_more_memory_than_the_file_is_damage(
+    tmp_path: Path, stream: bytes
+) -> None:
     (tmp_path / "bad.pdparams").write_bytes(stream)
     with pytest.raises(GraphtoolError) as error:
         read_weights(tmp_path / "bad.pdparams", gt.read(MODEL))

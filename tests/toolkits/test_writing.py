@@ -65,15 +65,12 @@ def test_paddleclas_gets_one_loss_for_each_pair(resnets: PairSet) -> None:
     }
 
 
-def test_yaml_has_no_anchors(resnets: PairSet) -> None:
-    assert all("&id" not in export(resnets, name) for name in CONFIGS)
-
-
-def test_what_no_sublayer_returns_is_left_out_and_told(resnets: PairSet) -> None:
+def test_what_no_sublayer_returns_is_left_out_and_yaml_has_no_anchors(resnets: PairSet) -> None:
     (found,) = check_export(resnets, "paddleclas")
     assert found.code == "GT320"
     assert found.message == "pair 2 is left out: in the teacher, no sublayer returns the Value"
     assert f"\n# {found.message}\n" in export(resnets, "paddleclas")
+    assert all("&id" not in export(resnets, name) for name in CONFIGS)
 
 
 @pytest.mark.slow
@@ -85,13 +82,10 @@ def test_a_pair_that_needs_an_adapter_is_left_out() -> None:
         "DistillationKLDivLoss",
     ]
     assert "key" not in losses[1]["DistillationKLDivLoss"]
-    assert "pair 2 is left out: in the teacher, no sublayer returns the Value" in str(
-        check_export(pairs, "paddleclas")
-    )
-    assert (
-        "pairs 3, 7 are left out: the configuration has no key for the adapter `conv1x1(320->512)`"
-        in str(check_export(pairs, "paddleclas"))
-    )
+    messages = [found.message for found in check_export(pairs, "paddleclas")]
+    assert messages[0].startswith("pair 2 is left out: in the teacher, no sublayer returns")
+    assert messages[1].startswith("pairs 3, 7 are left out")
+    assert messages[1].endswith("has no key for the adapter `conv1x1(320->512)`")
 
 
 class Detector(nn.Layer):
