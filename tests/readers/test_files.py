@@ -11,7 +11,6 @@ import pytest
 from graphtool.diagnostics import Diagnostic, ReadError
 from graphtool.readers.files import find_parameters, read_file
 from graphtool.readers.program_desc import program_message
-from graphtool.readers.tensor_files import parameter_file_facts, read_tensors
 from graphtool.readers.weights import read_weights
 from graphtool.sources import read
 
@@ -216,15 +215,6 @@ def test_a_named_pipe_and_a_device_are_refused_instead_of_waited_for(tmp_path: P
     assert problem(Path("/dev/zero")).message.endswith("it is a device, not a file")
 
 
-def test_parameters_that_are_a_named_pipe_are_refused_instead_of_waited_for(tmp_path: Path) -> None:
-    pipe = tmp_path / "net.pdiparams"
-    os.mkfifo(pipe)
-    graph = read(FIXTURES / "3.3.1" / "cnn.json")
-    for read_them in (parameter_file_facts, read_tensors, lambda at: read_weights(at, graph)):
-        with pytest.raises(ReadError, match=rf"GT010\].*`{pipe}` .* is a pipe, not a file"):
-            read_them(pipe)
-
-
 def test_an_empty_folder_does_not_hide_the_model_of_its_name(tmp_path: Path) -> None:
     (tmp_path / "net").mkdir()
     for ending in (".json", ".pdiparams"):
@@ -237,14 +227,6 @@ def test_an_empty_folder_does_not_hide_the_model_of_its_name(tmp_path: Path) -> 
     assert len(read_weights(tmp_path / "net", graph).tensors) == 2
     (tmp_path / "net" / "notes.txt").touch()
     assert problem(tmp_path / "net").code == "GT011"
-
-
-def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
-    mark = tmp_path / "mark"
-    code = f"cos\nsystem\n(S'touch {mark}'\ntR.".encode()
-    for name in ("a.pdparams", "a.pdmodel", "a.json", "a"):
-        problem(written(tmp_path, name, b"\x80\x02" + code))
-    assert not mark.exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")

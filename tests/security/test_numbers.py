@@ -84,7 +84,7 @@ def test_a_checkpoint_of_such_a_step_is_refused(
 
     (found,) = raised.value.report
     assert found.code == "GT621"
-    assert found.message == f"the file is no whole checkpoint: its manifest: {said}"
+    assert said in found.message
 
 
 @pytest.mark.parametrize(
