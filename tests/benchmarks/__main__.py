@@ -23,7 +23,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -52,7 +51,6 @@ _QUICK_LARGEST = 10_000
 _INTERRUPTED = 130
 # Of lines that are not written to a terminal.
 _WIDTH = 160
-_PACKAGES = ("paddle-graphtool", "paddlepaddle", "networkx", "numpy", "protobuf", "msgspec", "rich")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,29 +79,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         interrupted = _measure(rows, run, outcomes, progress)
     failures += ["interrupted: not all was measured"] if interrupted else []
     failures += _failures(outcomes)
-    setting = {
-        "command": shlex.join(["python", "-m", "tests.benchmarks", *(arguments or sys.argv[1:])]),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "seconds": round(time.monotonic() - start),
-        "rounds": run.rounds,
-        "machine": {**_machine(), "load before": load, "load after": os.getloadavg()[0]},
-        "versions": {"python": platform.python_version(), **{x: version(x) for x in _PACKAGES}},
-        "commit": _commit(),
-        "failures": failures,
-    }
     found = list(lines(rows, outcomes))
     console.print(table(found, run.rounds))
-    machine, versions = setting["machine"], setting["versions"]
-    said = (
-        f"{machine['processor']}, {machine['cores']} cores, load {load:.1f} before, "
-        f"{machine['load after']:.1f} after {setting['seconds']} s; Python {versions['python']}, "
-        f"Paddle {versions['paddlepaddle']}; {setting['command']}"
+    command = shlex.join(["python", "-m", "tests.benchmarks", *(arguments or sys.argv[1:])])
+    processor = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    setting = (
+        f"{processor and processor[1]}, {os.cpu_count()} cores, load {load:.1f} before, "
+        f"{os.getloadavg()[0]:.1f} after {time.monotonic() - start:.0f} s; "
+        f"Python {platform.python_version()}, Paddle {version('paddlepaddle')}; {command}"
     )
-    for line in (said, *failures):
+    for line in (setting, *failures):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     args.output.mkdir(parents=True, exist_ok=True)
     written = args.output / "results.json"
-    report = {"schema": 1, **setting, "rows": recorded(rows, found, outcomes)}
+    report = {"setting": setting, "commit": _commit(), "failures": failures}
+    report |= recorded(found, outcomes)
     written.write_text(f"{json.dumps(report, indent=1, ensure_ascii=False)}\n")
     progress.print(f"wrote {written}", highlight=False, soft_wrap=True)
     return _INTERRUPTED if interrupted else int(bool(failures))
@@ -169,15 +159,6 @@ def _failures(outcomes: Mapping[Turn, Outcome]) -> Iterator[str]:
             at = "" if size is None else f" at {size:,}"
             made = f"{case.make.__name__}{case.arguments}"
             yield f"not measured: {case.about}, {made}{at}: {outcome.failure}"
-
-
-def _machine() -> dict[str, Any]:
-    """Describe processor, memory and system."""
-    texts = [Path(file).read_text() for file in ("/proc/cpuinfo", "/proc/meminfo")]
-    found = re.search(r"model name\s*: (.*)", texts[0]), re.search(r"MemTotal:\s*(.*)", texts[1])
-    processor, memory = (match and match[1] for match in found)
-    cores, system = os.cpu_count(), platform.platform()
-    return {"processor": processor, "cores": cores, "memory": memory, "system": system}
 
 
 def _commit() -> str | None:

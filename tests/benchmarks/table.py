@@ -154,38 +154,22 @@ def listing(rows: Sequence[Row]) -> Table:
     return made
 
 
-def recorded(
-    rows: Sequence[Row], several: Sequence[Line], outcomes: Mapping[Turn, Outcome]
-) -> list[dict[str, Any]]:
-    """Return rows as JSON has them: every line, and every sample."""
-    return [
-        {
-            "name": row.name,
-            "about": row.about,
-            "lines": [
-                {
-                    "label": line.label,
-                    "quantity": line.target.quantity.value,
-                    **{side: cell.value for side, cell in line.cells.items()},
-                    "ratio": line.ratio,
-                    "of": line.target.of.value,
-                    "most": line.target.most,
-                    "met": line.met,
-                }
-                for line in several
-                if line.row is row
-            ],
-            "cases": {
-                side: {
-                    "about": case.about,
-                    "runs": [
-                        {"size": size, **asdict(outcomes[case, size])}
-                        for size in row.sizes or (None,)
-                        if (case, size) in outcomes
-                    ],
-                }
-                for side, case in row.sides.items()
-            },
-        }
-        for row in rows
-    ]
+def recorded(several: Sequence[Line], outcomes: Mapping[Turn, Outcome]) -> dict[str, Any]:
+    """Return lines and samples as JSON has them."""
+    return {
+        "lines": [
+            {
+                "label": line.label,
+                **{side: cell.value for side, cell in line.cells.items()},
+                "ratio": line.ratio,
+                "of": line.target.of.value,
+                "most": line.target.most,
+                "met": line.met,
+            }
+            for line in several
+        ],
+        "cases": [
+            {"about": case.about, "arguments": case.arguments, "size": size, **asdict(outcome)}
+            for (case, size), outcome in outcomes.items()
+        ],
+    }
