@@ -17,19 +17,19 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from graphtool.diagnostics import GraphtoolError
 from graphtool.merging import manifest as folder_seal
 from graphtool.merging.folder import load_merged, save_merged
 from graphtool.merging.manifest import read_manifest
-from graphtool.readers.tensor_files import Tensor, read_tensors, write_tensors
+from graphtool.readers.tensor_files import Tensor, read_tensors
 from graphtool.training import checkpoints as checkpoint_file
 from graphtool.training.checkpoints import load_checkpoint, save_checkpoint
 from tests.fuzzing.cases import Mutator, Subject
 from tests.fuzzing.json_spoiling import ANY_JSON, PIR_JSON
 from tests.fuzzing.protobuf_spoiling import PROTOBUF
 from tests.fuzzing.spoiling import BYTES
+from tests.fuzzing.subjects.saved import inner
 from tests.fuzzing.workers import Limits
 
 __all__ = ["LIMITS", "subjects"]
@@ -82,23 +82,12 @@ def _load_folder(data: bytes, home: Path) -> None:
     str(merged.report)
 
 
-def _in_manifest(edit: Mutator) -> Mutator:
-    """Make an edit of a checkpoint's manifest one of the checkpoint, which is sealed anew."""
-
-    def mutate(random: Random, data: bytes) -> bytes:
-        with TemporaryDirectory() as home:
-            path = Path(home) / "checkpoint"
-            path.write_bytes(data)
-            first, *tensors = read_tensors(path)
-            spelt = edit(random, first.array.tobytes())
-            with suppress(msgspec.DecodeError, ValueError, RecursionError):
-                manifest = msgspec.json.decode(spelt, type=checkpoint_file.Manifest)
-                seal = checkpoint_file._manifest_digest(manifest, tensors)
-                spelt = msgspec.json.encode(msgspec.structs.replace(manifest, digest=seal))
-            write_tensors(path, [Tensor(np.frombuffer(spelt, "uint8"), "uint8"), *tensors])
-            return path.read_bytes()
-
-    return mutate
+def _sealed_manifest(spelt: bytes, tensors: list[Tensor]) -> bytes:
+    with suppress(msgspec.DecodeError, ValueError, RecursionError):
+        manifest = msgspec.json.decode(spelt, type=checkpoint_file.Manifest)
+        seal = checkpoint_file._manifest_digest(manifest, tensors)
+        return msgspec.json.encode(msgspec.structs.replace(manifest, digest=seal))
+    return spelt
 
 
 def _training() -> tuple[Any, Any]:
@@ -198,7 +187,7 @@ def subjects() -> list[Subject]:
         mutators = {**manifest, **programs, **tensors}
         found.append(Subject(f"merged-{kind}", {"folder": folders[kind]}, mutators, _load_folder))
     edits = {**ANY_JSON, "flips": BYTES["flips"]}
-    mutators = {name: _in_manifest(edit) for name, edit in edits.items()}
+    mutators = {name: inner(edit, _sealed_manifest) for name, edit in edits.items()}
     return [*found, Subject("checkpoint", {"file": checkpoint}, mutators, _load_checkpoint)]
 
 
