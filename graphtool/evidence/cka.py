@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -12,8 +13,17 @@ import numpy.typing as npt
 from graphtool.arguments import bad_argument
 from graphtool.backend.paddle import Paddle, program_lock
 from graphtool.backend.tensors import private_scope
-from graphtool.diagnostics import Diagnostic, PairError, Report, Severity, UsageError, Where
-from graphtool.evidence import problems
+from graphtool.diagnostics import (
+    Call,
+    Diagnostic,
+    PairError,
+    Report,
+    Severity,
+    UsageError,
+    Where,
+    listed,
+    rule,
+)
 from graphtool.evidence.networks import (
     NOT_BY_SAMPLE,
     Runner,
@@ -21,7 +31,13 @@ from graphtool.evidence.networks import (
     open_network,
     runner_of,
 )
-from graphtool.evidence.samples import LEAST_SAMPLES, RANDOM, batches_of, check_samples
+from graphtool.evidence.samples import (
+    LEAST_SAMPLES,
+    RANDOM,
+    batches_of,
+    check_samples,
+    unusable_evidence,
+)
 from graphtool.evidence.suggest import BATCHES, Evidence
 from graphtool.sources import Source
 
@@ -38,6 +54,32 @@ _MOST_FEATURES = 65_536
 # Variance below this share of the mean square is rounding: float32 has 2⁻²⁴, squared 4e-15.
 _NEGLIGIBLE = 1e-12
 _CALL = 'gt.suggest_pairs(teacher, student, evidence="samples.npz")'
+
+
+@rule("GT380", replaces=("GT381",))
+def not_measured(
+    where: Where, names: Sequence[str], reason: str, severity: Severity = Severity.NOTE
+) -> Diagnostic:
+    """Some Values have no CKA; the message says why.
+
+    Values of inner Blocks, integers, single numbers, Variables that are written again later, and
+    maps whose first axis is not the samples, as in recurrent networks, are not measured.
+
+    A map that is the same for all samples has no CKA. Either it is dead (the whole input of a ReLU
+    is negative) or the samples are all equal.
+    """
+    message = f"no CKA of {listed(names)} of the {where.role}: {reason}"
+    return Diagnostic(message=message, severity=severity, where=(where,))
+
+
+@rule("GT383")
+def random_samples() -> Diagnostic:
+    """Random samples show how similar the networks are on noise, not on your data."""
+    return Diagnostic(
+        message="random samples: CKA compares the networks on noise, not on your data",
+        severity=Severity.NOTE,
+        help=Call(None, evidence="samples.npz"),
+    )
 
 
 def gather(
@@ -75,27 +117,25 @@ def gather(
     Dependence Maximization, equation 5.
     """
     check_samples(samples)
-    counts: dict[str, tuple[object, int]] = {"batches": (batches, 1)}
-    if batch_size is not None:
-        counts["batch_size"] = batch_size, LEAST_SAMPLES
-    for name, (given, least) in counts.items():
+    given: _Given
+    for name, given, least in (
+        ("batches", batches, 1),
+        ("batch_size", LEAST_SAMPLES if batch_size is None else batch_size, LEAST_SAMPLES),
+    ):
         if not isinstance(given, int) or isinstance(given, bool) or given < least:
             raise UsageError(bad_argument(name, given, f"a whole number from {least}", _CALL))
     for name, scope in zip(("teacher_scope", "scope"), scopes, strict=True):
         if scope is not None and not hasattr(scope, "find_var"):
             raise UsageError(bad_argument(name, scope, "a Scope or None", _CALL))
-    with private_scope() as teacher_private, private_scope() as student_private:
+    teacher_scope, student_scope = scopes
+    first = student_scope if teacher_scope is None else teacher_scope
+    with private_scope() as private, private_scope() as other:
         with program_lock():
-            teacher_scope = scopes[1] if scopes[0] is None else scopes[0]
             opened = (
-                open_network(
-                    teacher, "teacher", teacher_private, inputs=inputs[0], scope=teacher_scope
-                ),
-                open_network(
-                    student, "student", student_private, inputs=inputs[1], scope=scopes[1]
-                ),
+                open_network(teacher, "teacher", private, inputs=inputs[0], scope=first),
+                open_network(student, "student", other, inputs=inputs[1], scope=student_scope),
             )
-        check_apart(*opened, teacher_scope_given=scopes[0] is not None)
+        check_apart(*opened, teacher_scope_given=teacher_scope is not None)
         runners = (
             runner_of(opened[0], names[0], allow_random=allow_random),
             runner_of(opened[1], names[1], allow_random=allow_random),
@@ -116,14 +156,13 @@ def _measured(
     norms = np.zeros(shape[0]), np.zeros(shape[1])
     total = 0
     is_noise = isinstance(samples, str) and samples == RANDOM
-    found_batches = batches_of(samples, runners, batches=batches, size=size)
-    for number, (feeds, count) in enumerate(found_batches, 1):
+    taken = batches_of(samples, runners, batches=batches, size=size)
+    for number, (feeds, count) in enumerate(taken, 1):
         pieces = -(-count // _MOST_SAMPLES)
-        bounds = [count * index // pieces for index in range(pieces + 1)]
-        parts = list(pairwise(bounds))
-        grams = [
+        parts = list(pairwise(count * index // pieces for index in range(pieces + 1)))
+        grams = (
             _grams(runner, feed, parts, number) for runner, feed in zip(runners, feeds, strict=True)
-        ]
+        )
         for (start, stop), of_teacher, of_student in zip(parts, *grams, strict=True):
             scale = 1 / ((stop - start) * (stop - start - 3))
             cross += scale * (of_teacher @ np.transpose(of_student))
@@ -131,16 +170,15 @@ def _measured(
                 sums += scale * np.square(matrices).sum(axis=1)
         total += count
         roots = np.sqrt(np.outer(*norms))
-        cka = np.divide(cross, roots, out=np.full_like(cross, np.nan), where=roots > 0)
         scores = {
-            (teacher, student): float(cka[row, column])
+            (teacher, student): float(cross[row, column] / roots[row, column])
             for row, teacher in enumerate(runners[0].names)
             for column, student in enumerate(runners[1].names)
             if teacher not in runners[0].unmeasured
             and student not in runners[1].unmeasured
             and roots[row, column] > 0
         }
-        found = [problems.random_samples()] if is_noise else []
+        found = [random_samples()] if is_noise else []
         for runner, sums in zip(runners, norms, strict=True):
             named = zip(runner.names, sums, strict=True)
             found += _diagnostics(runner, [name for name, norm in named if norm <= 0])
@@ -170,19 +208,13 @@ def _grams(
         features = np.reshape(features, (samples, -1))
         if np.isnan(features).any():
             sample = int(np.argwhere(np.isnan(features))[0][0]) + 1
-            shape = runner.graph.values[name].shape
-            raise PairError(
-                problems.unusable_evidence(
-                    f"the feature maps have a NaN or an infinity: batch {number}, sample {sample}, "
-                    "both from 1",
-                    (
-                        Where(
-                            role=runner.role, program=runner.graph.source, value=name, shape=shape
-                        ),
-                    ),
-                    help="images / numpy.abs(images).max()",
-                )
+            found = unusable_evidence(
+                f"the feature maps have a NaN or an infinity: batch {number}, sample {sample}, "
+                "both from 1",
+                (replace(runner.where, value=name, shape=runner.graph.values[name].shape),),
+                help="images / numpy.abs(images).max()",
             )
+            raise PairError(found)
         if np.isinf(features).any():
             runner.unmeasured.setdefault(name, "it has infinities, as masked scores have")
             continue
@@ -219,8 +251,7 @@ def _diagnostics(runner: Runner, constant: Sequence[str]) -> Iterator[Diagnostic
     for name, reason in runner.unmeasured.items():
         by_reason.setdefault(reason, []).append(name)
     for reason, names in by_reason.items():
-        yield problems.not_measured(runner.role, runner.graph.source, names, reason)
+        yield not_measured(runner.where, names, reason)
     same = [name for name in constant if name not in runner.unmeasured]
     if same:
-        reason, source = "the same for all samples", runner.graph.source
-        yield problems.not_measured(runner.role, source, same, reason, Severity.WARNING)
+        yield not_measured(runner.where, same, "the same for all samples", Severity.WARNING)

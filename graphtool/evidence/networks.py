@@ -36,7 +36,6 @@ from graphtool.backend.tensors import (
     set_tensors,
     share_tensors,
 )
-from graphtool.both import Both
 from graphtool.checks.networks import side_effects
 from graphtool.diagnostics import (
     Call,
@@ -45,11 +44,12 @@ from graphtool.diagnostics import (
     Severity,
     UsageError,
     Where,
+    counted,
     listed,
+    rule,
 )
 from graphtool.dtypes import FLOAT_DTYPES
-from graphtool.evidence import problems
-from graphtool.evidence.samples import SEED
+from graphtool.evidence.samples import SEED, no_evidence, unusable_evidence
 from graphtool.graph import (
     UNKNOWN_DIM,
     Graph,
@@ -75,7 +75,15 @@ from graphtool.text import path_argument, shell_command
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["NOT_BY_SAMPLE", "Opened", "Runner", "check_apart", "open_network", "runner_of"]
+__all__ = [
+    "NOT_BY_SAMPLE",
+    "Opened",
+    "Runner",
+    "check_apart",
+    "open_network",
+    "random_weights",
+    "runner_of",
+]
 
 _Array: TypeAlias = "np.ndarray[Any, Any]"
 
@@ -86,7 +94,52 @@ _SCOPES = {"teacher": "teacher_scope", "student": "scope"}
 NOT_BY_SAMPLE = "its first axis is not the samples"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@rule("GT376", replaces=("GT520",))
+def random_weights(
+    message: str,
+    where: Sequence[Where],
+    *,
+    severity: Severity,
+    notes: Sequence[str] = (),
+    help: str | None = None,
+) -> Diagnostic:
+    """Parameters are as their initialisers left them: such a network has learnt nothing.
+
+    A saved model has its weights in a file beside it, a network from `module:callable` those that
+    the callable loads. If all biases, scales and shifts hold one number throughout, as initialisers
+    leave them and training never does, the network is taken for untrained. A Layer without biases
+    and norms cannot be distinguished from a new one.
+
+    A teacher that knows nothing teaches nothing, and the CKA of random weights means nothing: load
+    the weights. `--allow-random` (in Python `allow_random=True`) measures all the same, and draws
+    missing parameters at random.
+    """
+    return Diagnostic(
+        message=message, severity=severity, where=tuple(where), notes=tuple(notes), help=help
+    )
+
+
+@rule("GT384")
+def shared_scope(places: Sequence[Where], count: int) -> Diagnostic:
+    """Teacher and student have parameters of the same name in the same Scope.
+
+    Each Program counts its layers from 0, so parameters of two Programs often have the same names.
+    The startup program that ran last set them, so the teacher would run with the student's weights.
+    Run the teacher's startup program and load its weights in another Scope, and pass that as
+    `teacher_scope`. If both Programs are meant to share the weights, pass their Scope as
+    `teacher_scope`.
+    """
+    parameters = counted(count, "parameter")
+    return Diagnostic(
+        message=f"{parameters} of teacher and student have the same name in the same Scope",
+        where=tuple(places),
+        notes=("each Program counts its layers from 0",),
+        help='gt.suggest_pairs(teacher, student, evidence="samples.npz", '
+        "teacher_scope=teacher_scope)",
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Opened:
     """A network with its parameters in a private Scope, as far as they were loaded.
 
@@ -102,11 +155,6 @@ class Opened:
     help: str
     users: Paddle | None = None
 
-    @property
-    def graph(self) -> Graph:
-        """The Graph of the Program."""
-        return self.live.graph
-
 
 def open_network(
     source: Source, role: str, private: Paddle, *, inputs: Sequence[str], scope: Paddle | None
@@ -121,7 +169,7 @@ def open_network(
         call = 'gt.suggest_pairs("teacher.json", "student.json", evidence="samples.npz")'
         where = (Where(role=role, program=source.source),)
         message = f"the {role} is a Graph, which cannot run"
-        raise UsageError(problems.no_evidence(message, where=where, help=call))
+        raise UsageError(no_evidence(message, where=where, help=call))
     reason = f"the Scope does not hold them, which `{_SCOPES[role]}` may name"
     if isinstance(source, str | PathLike):
         name = fspath(cast("str | PathLike[str]", source))
@@ -133,9 +181,9 @@ def open_network(
         live = built.live if isinstance(built, Network) else built
     elif is_live(source):
         live, home = program_before_merges(source), student_scope_of(program_of(source))
-        layer = weights_layer_unless_in(source, persistable_values(live.graph), scope)
-        if home is not None:
-            layer = None
+        layer = None
+        if home is None:
+            layer = weights_layer_unless_in(source, persistable_values(live.graph), scope)
         users = scope or home or load_paddle().static.global_scope()
     else:
         raise UsageError(not_a_source(source))
@@ -143,12 +191,11 @@ def open_network(
         # All of it: a run also reads Variables that are not persistable.
         copy_layer_tensors(layer, private)
         fix = 'net.set_state_dict(paddle.load("weights.pdparams"))'
-        reason = "the Layer does not hold them"
-        return Opened(role=role, live=live, scope=private, reason=reason, help=fix)
+        return Opened(role, live, private, "the Layer does not hold them", fix)
     tensors = initialised_tensors(users, persistable_values(live.graph))
     share_tensors({name: copy_tensor(tensor) for name, tensor in tensors.items()}, private)
     fix = 'gt.load_parameters(program, "weights.pdparams")'
-    return Opened(role=role, live=live, scope=private, reason=reason, help=fix, users=users)
+    return Opened(role, live, private, reason, fix, users)
 
 
 def _open_saved(path: str, role: str, private: Paddle) -> Opened:
@@ -165,13 +212,8 @@ def _open_saved(path: str, role: str, private: Paddle) -> Opened:
         held = {weights.table.get(name, name): one for name, one in weights.tensors.items()}
         set_tensors({name: held[name] for name in names if name in held}, private)
     beside = path_argument(str(combined_path(Path(graph.source))))
-    return Opened(
-        role=role,
-        live=live,
-        scope=private,
-        reason="no file of parameters beside the model has them",
-        help=shell_command("cp", "WEIGHTS.pdiparams", beside),
-    )
+    reason = "no file of parameters beside the model has them"
+    return Opened(role, live, private, reason, shell_command("cp", "WEIGHTS.pdiparams", beside))
 
 
 def check_apart(teacher: Opened, student: Opened, *, teacher_scope_given: bool) -> None:
@@ -184,24 +226,32 @@ def check_apart(teacher: Opened, student: Opened, *, teacher_scope_given: bool) 
     is_shared = teacher.users is not None and teacher.users is student.users
     if not is_shared or teacher.live.program is student.live.program:
         return
-    parameters = Both(teacher.graph, student.graph).map(persistable_values)
+    of_teacher, of_student = (
+        {
+            name: value
+            for name, value in persistable_values(side.live.graph).items()
+            if value.origin is Origin.PARAMETER
+        }
+        for side in (teacher, student)
+    )
     common = [
         name
-        for name, value in parameters.teacher.items()
-        if name in parameters.student
-        and value.origin is parameters.student[name].origin is Origin.PARAMETER
-        and not (teacher_scope_given and value.shape == parameters.student[name].shape)
+        for name in of_teacher
+        if name in of_student
+        and not (teacher_scope_given and of_teacher[name].shape == of_student[name].shape)
     ]
     if common:
-        name = common[0]
         places = [
-            Where(role=side.role, program=side.graph.source, value=name, shape=held[name].shape)
-            for side, held in zip((teacher, student), parameters, strict=True)
+            Where(role=role, program=side.live.graph.source, value=common[0], shape=value.shape)
+            for role, side, value in (
+                ("teacher", teacher, of_teacher[common[0]]),
+                ("student", student, of_student[common[0]]),
+            )
         ]
-        raise PairError(problems.shared_scope(places, len(common)))
+        raise PairError(shared_scope(places, len(common)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Runner:
     """The part of a network to run: its feeds, the Values measured in program order, fetches.
 
@@ -210,14 +260,19 @@ class Runner:
 
     role: str
     graph: Graph
+    scope: Paddle
     program: Paddle
     feeds: tuple[Value, ...]
     names: tuple[str, ...]
-    fetches: tuple[Paddle, ...]
-    scope: Paddle
+    fetches: Sequence[Paddle]
     executor: Paddle
     unmeasured: dict[str, str]
-    report: tuple[Diagnostic, ...]
+    report: Sequence[Diagnostic]
+
+    @property
+    def where(self) -> Where:
+        """The place of the network in a Diagnostic."""
+        return Where(role=self.role, program=self.graph.source)
 
     @program_lock()
     def run(self, feed: Mapping[str, _Array]) -> dict[str, _Array]:
@@ -229,9 +284,8 @@ class Runner:
 
         def failed(reason: str) -> PairError:
             message = f"the {self.role} does not run on the samples: {reason}"
-            where = Where(role=self.role, program=self.graph.source)
             fed = f"fed: {listed(tuple(feed))}"
-            return PairError(paddle_failed(message, where=(where,), notes=(fed,)))
+            return PairError(paddle_failed(message, where=(self.where,), notes=(fed,)))
 
         with convert_paddle_errors(failed), static_mode(self.graph.kind):
             results = self.executor.run(
@@ -246,53 +300,50 @@ def runner_of(opened: Opened, names: Iterable[str], *, allow_random: bool) -> Ru
 
     Raises PairError: GT376, GT372.
     """
-    graph = opened.graph
+    graph = opened.live.graph
     structure = analyse(graph)
-    measurable, unmeasured = _measurable(structure, names)
+    unmeasured = _unmeasurable(structure, names)
+    order = {name: place for place, name in enumerate(graph.values)}
+    measured = sorted({*names} - unmeasured.keys(), key=order.__getitem__)
     with static_mode(graph.kind):
         make = _legacy if graph.kind is ProgramKind.LEGACY else _pir
-        program, fetches = make(opened.live, measurable, structure.channel_axes)
+        program, fetches = make(opened.live, measured, structure.channel_axes)
         part = LiveProgram.of(program).graph
-        found = _check_parameters(opened, persistable_values(part), allow_random=allow_random)
-    feeds = (value for value in graph.values.values() if value.origin is Origin.FEED)
+        report = _check_parameters(opened, persistable_values(part), allow_random=allow_random)
     return Runner(
-        role=opened.role,
-        graph=graph,
-        program=program,
-        feeds=tuple(value for value in feeds if value.name in part.consumers),
-        names=tuple(measurable),
-        fetches=tuple(fetches),
-        scope=opened.scope,
+        opened.role,
+        graph,
+        opened.scope,
+        program,
+        feeds=tuple(graph.values[name] for name in graph.feeds if name in part.consumers),
+        names=tuple(measured),
+        fetches=fetches,
         executor=load_paddle().static.Executor(),
         unmeasured=unmeasured,
-        report=tuple(found),
+        report=report,
     )
 
 
-def _measurable(structure: Structure, names: Iterable[str]) -> tuple[list[str], dict[str, str]]:
-    """Return the Values that have one map per sample, in program order, and why others do not."""
+def _unmeasurable(structure: Structure, names: Iterable[str]) -> dict[str, str]:
+    """Return why some Values do not have one map per sample."""
     graph = structure.graph
-    feeds = [value for value in graph.values.values() if value.origin is Origin.FEED]
+    feeds = [graph.values[name] for name in graph.feeds]
     any_batch = any(feed.shape and feed.shape[0] == UNKNOWN_DIM for feed in feeds)
-    order = {name: index for index, name in enumerate(graph.values)}
     last_write = {variable_of(name, graph): name for name in graph.values}
-    measurable: list[str] = []
-    unmeasured: dict[str, str] = {}
-    for name in sorted(set(names), key=order.__getitem__):
+    reasons: dict[str, str] = {}
+    for name in names:
         value = graph.values[name]
         if name not in structure.flow.maker or value.shape is None:
-            unmeasured[name] = "no result of the forward pass, or one inside a branch or loop"
+            reasons[name] = "no result of the forward pass, or one inside a branch or loop"
         elif value.dtype not in FLOAT_DTYPES:
-            unmeasured[name] = "no floating-point numbers"
+            reasons[name] = "no floating-point numbers"
         elif not value.shape:
-            unmeasured[name] = "a single number"
+            reasons[name] = "a single number"
         elif any_batch and value.shape[0] != UNKNOWN_DIM:
-            unmeasured[name] = NOT_BY_SAMPLE
+            reasons[name] = NOT_BY_SAMPLE
         elif graph.kind is ProgramKind.LEGACY and last_write[variable_of(name, graph)] != name:
-            unmeasured[name] = "written again later"
-        else:
-            measurable.append(name)
-    return measurable, unmeasured
+            reasons[name] = "written again later"
+    return reasons
 
 
 def _check_parameters(
@@ -310,28 +361,27 @@ def _check_parameters(
         for name, value in known.items()
         if name not in loaded or not fits_shape(value, tuple(loaded[name].shape()))
     }
-    where = Where(role=opened.role, program=opened.graph.source)
-    if not missing:
-        for name, tensor in loaded.items():
-            array = np.array(tensor)
-            # A ReLU could hide them from the feature maps.
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                place = replace(where, value=name, shape=tuple(array.shape))
-                message = "the parameters have a NaN or an infinity"
-                raise PairError(problems.unusable_evidence(message, (place,), help=opened.help))
-        if not looks_untrained(opened.scope, known):
-            return []
+    where = Where(role=opened.role, program=opened.live.graph.source)
+    for name, tensor in () if missing else loaded.items():
+        array = np.array(tensor)
+        # A ReLU could hide them from the feature maps.
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            place = replace(where, value=name, shape=tuple(array.shape))
+            message = "the parameters have a NaN or an infinity"
+            raise PairError(unusable_evidence(message, (place,), help=opened.help))
+    if not missing and not looks_untrained(opened.scope, known):
+        return []
     count = len(missing or known)
     number = f"{count}" if count == len(known) else f"{count} of {len(known)}"
     untrained = "trained: biases, scales and shifts have one number throughout"
+    reason = f"loaded: {opened.reason}" if missing else untrained
     notes = ["CKA of random weights says how alike two random functions are"]
     if not allow_random:
         notes.append("--allow-random (in Python allow_random=True) measures all the same")
     # Untrained parameters were loaded correctly: loading them again does not help.
     allow = None if allow_random else Call("gt.suggest_pairs", allow_random=True)
-    found = problems.random_weights(
-        f"{number} parameters of the {opened.role} were never "
-        + (f"loaded: {opened.reason}" if missing else untrained),
+    found = random_weights(
+        f"{number} parameters of the {opened.role} were never {reason}",
         (where,),
         severity=Severity.WARNING if allow_random else Severity.ERROR,
         notes=notes,
@@ -343,12 +393,9 @@ def _check_parameters(
     for name, value in missing.items():
         shape, dtype = value.shape or (), value.dtype or "float32"
         # A vector may be a variance. Others are as in He et al. 2015 (arXiv 1502.01852).
-        fan_in = shape[0] if len(shape) == 2 else prod(shape[1:])
-        numbers = (
-            random.uniform(0.5, 1.5, shape)
-            if len(shape) < 2
-            else random.normal(0.0, (2 / max(fan_in, 1)) ** 0.5, shape)
-        )
+        scale = (2 / max(shape[0] if len(shape) == 2 else prod(shape[1:]), 1)) ** 0.5
+        is_vector = len(shape) < 2
+        numbers = random.uniform(0.5, 1.5, shape) if is_vector else random.normal(0, scale, shape)
         is_bfloat16 = dtype == "bfloat16"
         array = as_bfloat16(numbers.astype("float32")) if is_bfloat16 else numbers.astype(dtype)
         drawn[name] = Tensor(array, dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import partial
@@ -14,9 +14,17 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from graphtool.backend.errors import shortened_message
-from graphtool.diagnostics import Call, Diagnostic, PairError, UsageError, Where, counted, listed
-from graphtool.evidence import problems
-from graphtool.graph import UNKNOWN_DIM, Value, shapes_agree
+from graphtool.diagnostics import (
+    Call,
+    Diagnostic,
+    PairError,
+    UsageError,
+    Where,
+    counted,
+    listed,
+    rule,
+)
+from graphtool.graph import UNKNOWN_DIM, Shape, Value, shapes_agree
 from graphtool.merging.problems import feeds_not_given
 from graphtool.paths import list_command
 from graphtool.readers.files import check_not_special
@@ -29,12 +37,22 @@ if TYPE_CHECKING:
 
     from graphtool.evidence.networks import Runner
 
-__all__ = ["LEAST_SAMPLES", "RANDOM", "SEED", "batches_of", "check_samples", "read_arrays"]
+__all__ = [
+    "LEAST_SAMPLES",
+    "RANDOM",
+    "SEED",
+    "batches_of",
+    "check_samples",
+    "no_evidence",
+    "read_arrays",
+    "unusable_evidence",
+]
 
 # What the user's code yields: anything, before it is checked.
 _Given: TypeAlias = Any
 _Array: TypeAlias = "np.ndarray[Any, Any]"
 _Arrays: TypeAlias = "Mapping[str, np.ndarray[Any, Any]]"
+_Refuse: TypeAlias = Callable[..., PairError]
 _T = TypeVar("_T")
 
 RANDOM = "random"
@@ -57,36 +75,89 @@ _IDS = 2
 _KINDS = {"float": "f", "int": "iu", "uint": "iu", "bool": "b"}
 
 
+@rule("GT370", replaces=("GT371", "GT377", "GT379"))
+def no_evidence(
+    message: str, *, where: Sequence[Where] = (), notes: Sequence[str] = (), help: str
+) -> Diagnostic:
+    """The samples cannot be found, read or iterated over, or the network cannot run.
+
+    Samples come from a `.npy`, a `.npz`, `module:callable` or `random`, in Python also from an
+    array, a dict of arrays, a function, or anything that yields batches, such as a DataLoader. A
+    `.npy` holds samples for networks with one feed, a `.npz` an array for each feed, by name.
+    `numpy.save` and `numpy.savez` write both. Nothing is unpickled, and a `.npz` that unpacks to
+    many times its size is refused.
+
+    `module:callable` is called without arguments and yields batches: arrays whose first axis counts
+    the samples, or dicts of arrays by feed name. `random` draws the same numbers every time.
+
+    A Graph has no parameters and cannot run: pass what it was read from, a path,
+    `module:callable`, a Program or a Network.
+    """
+    return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)
+
+
+@rule("GT372", replaces=("GT374", "GT375"))
+def unusable_evidence(
+    message: str, where: Sequence[Where] = (), *, notes: Sequence[str] = (), help: str
+) -> Diagnostic:
+    """The samples do not fit a feed, a batch is too small, or a number is NaN or infinite.
+
+    The first axis counts the samples, the others are those of the feed. Integers do not fit a
+    floating-point feed: normalise images that are bytes. Each feed gets the array of its name, so
+    feeds that need different arrays need different names.
+
+    Unbiased CKA takes at least 4 samples per batch, because its estimator divides by n - 3; 32 or
+    more are better. A network that was exported with a fixed batch takes no other.
+
+    A NaN or an infinity is reported at the first place in program order: in the samples, the
+    parameters, or a feature map, where it comes from numbers that are too large.
+    """
+    return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)
+
+
 def check_samples(source: _Given) -> None:
     """Refuse a source that names no samples, before networks are opened; nothing is read or run.
 
     Raises UsageError: GT370. Raises PairError: GT370 for a file that can't be opened. Raises
     ReadError: GT010.
     """
-    if not isinstance(source, str | PathLike) or source == RANDOM:
+    name = _text_of(source)
+    if name is None or source == RANDOM:
         return
-    name = fspath(cast("str | PathLike[str]", source))
     path = Path(name)
     if path.suffix not in _ENDINGS:
         if not is_callable_spec(name):
             message = f"`{name}` is not a .npy, .npz, module:callable or random"
-            raise UsageError(problems.no_evidence(message, help=Call(None, evidence="samples.npz")))
+            raise UsageError(no_evidence(message, help=Call(None, evidence="samples.npz")))
         return
     try:
         check_not_special(path)
         path.open("rb").close()
     except OSError as error:
-        raise PairError(_unreadable(path, error.strerror or str(error))) from None
+        raise _unreadable(path, error.strerror or str(error)) from None
 
 
-def _unreadable(path: Path, reason: str) -> Diagnostic:
-    if not path.exists():
-        typed = list_command(path.parent)
-    elif path.suffix == ".npy":
-        typed = 'numpy.save("samples.npy", images)'
-    else:
-        typed = problems.savez_call("image")
-    return problems.no_evidence(f"`{path}` can't be read as samples: {reason}", help=typed)
+def _text_of(source: _Given) -> str | None:
+    """Return a path, `module:callable` or `random` as text, None for any other source."""
+    is_text = isinstance(source, str | PathLike)
+    return fspath(cast("str | PathLike[str]", source)) if is_text else None
+
+
+def _unreadable(path: Path, reason: str, feeds: Sequence[str] = ("image",)) -> PairError:
+    fix = _example(path.suffix, feeds) if path.exists() else list_command(path.parent)
+    return PairError(no_evidence(f"`{path}` can't be read as samples: {reason}", help=fix))
+
+
+def _example(suffix: str, feeds: Sequence[str]) -> str:
+    """Return a line that gives samples for some feeds: to a file, or a function's `yield`."""
+    pairs = ", ".join(f"{string_literal(name)}: images" for name in feeds)
+    if suffix == ".npy":
+        return 'numpy.save("samples.npy", images)'
+    if suffix != ".npz":
+        return f"yield {{{pairs}}}"
+    is_plain = all(name.isidentifier() for name in feeds)
+    arrays = ", ".join(f"{name}=images" for name in feeds) if is_plain else f"**{{{pairs}}}"
+    return f'numpy.savez("samples.npz", {arrays})'
 
 
 def batches_of(
@@ -100,33 +171,39 @@ def batches_of(
     `source` has passed `check_samples`. Raises PairError: GT370, GT372, GT256.
     """
     _check_common_feeds(*runners)
-    feeds_of_both = [feed for runner in runners for feed in runner.feeds]
-    fixed = {feed.shape[0]: feed.name for feed in feeds_of_both if feed.shape}
+    all_feeds = [feed for runner in runners for feed in runner.feeds]
+    names = tuple(dict.fromkeys(feed.name for feed in all_feeds))
+    fixed = {feed.shape[0]: feed.name for feed in all_feeds if feed.shape}
     fixed.pop(UNKNOWN_DIM, None)
     size = size or next(iter(fixed), _BATCH_SIZE)
-    if isinstance(source, str | PathLike):
-        name = fspath(cast("str | PathLike[str]", source))
-    elif _is_unbatched(source):
-        name = "samples"
+    text = _text_of(source)
+    path = Path(text or "")
+    name: str = "samples" if _is_unbatched(source) else getattr(source, "__name__", "")
+    name = text or name or type(source).__name__
+
+    def refuse(message: str, *notes: str) -> PairError:
+        return PairError(no_evidence(message, notes=notes, help=_example(path.suffix, names)))
+
+    if path.suffix in _ENDINGS:
+        given = _slices(read_arrays(path, names), size, name, refuse)
     else:
-        name = getattr(source, "__name__", type(source).__name__)
-    is_random = isinstance(source, str) and source == RANDOM
-    given = _random(runners, size) if is_random else _given(source, name, size)
+        is_random = isinstance(source, str) and source == RANDOM
+        given = _random(runners, size) if is_random else _given(source, name, size, refuse)
     number = 0
     for number, arrays in enumerate(islice(given, min(batches, sys.maxsize)), 1):
-        feeds = _feeds(arrays, runners, 0, number), _feeds(arrays, runners, 1, number)
-        samples = _count({**feeds[0], **feeds[1]}, name)
+        feeds = tuple(_feeds(arrays, runner, names, number) for runner in runners)
+        samples = _count({**feeds[0], **feeds[1]}, name, refuse)
         if samples >= LEAST_SAMPLES:
-            yield feeds, samples
+            yield (feeds[0], feeds[1]), samples
         elif number == 1:
             least = f"unbiased CKA takes at least {LEAST_SAMPLES}"
             message = f"batch 1 of `{name}` has {counted(samples, 'sample')}: {least}"
             more = 'numpy.save("samples.npy", images[:128])'
             for feed in fixed.values():
                 more = f"paddle.static.data({string_literal(feed)}, [-1, ...])"
-            raise PairError(problems.unusable_evidence(message, help=more))
+            raise PairError(unusable_evidence(message, help=more))
     if not number:
-        raise PairError(problems.no_evidence(f"`{name}` yields no batch"))
+        raise refuse(f"`{name}` yields no batch")
 
 
 def _check_common_feeds(teacher: Runner, student: Runner) -> None:
@@ -138,10 +215,11 @@ def _check_common_feeds(teacher: Runner, student: Runner) -> None:
     for feed in teacher.feeds:
         other = of_student.get(feed.name, feed)
         if not shapes_agree(feed.shape, other.shape):
-            given = f"{problems.shape_text(feed.shape, feed.dtype)}, as that of the teacher"
+            given = f"{_shape_text(feed.shape, feed.dtype)}, as that of the teacher"
             name, shape = string_literal(f"student_{feed.name}"), list(other.shape or ())
-            typed = f'paddle.static.data({name}, {shape}, "{other.dtype}")'
-            raise PairError(_misfit(student, other, given, (), typed))
+            raise _misfit(
+                student, other, given, help=f'paddle.static.data({name}, {shape}, "{other.dtype}")'
+            )
 
 
 def _random(runners: tuple[Runner, Runner], size: int) -> Iterator[_Arrays]:
@@ -162,36 +240,45 @@ def _random(runners: tuple[Runner, Runner], size: int) -> Iterator[_Arrays]:
             default = _SIDE if len(shape) == 4 else _LENGTH
             dims = [size, *(default if dim == UNKNOWN_DIM else dim for dim in shape[1:])]
             dtype = feed.dtype or "float32"
-            if dtype.startswith(("int", "uint", "bool")):
-                array = random.integers(0, _IDS, dims).astype(dtype)
-            else:
-                array = random.standard_normal(dims).astype(dtype)
-            samples |= {feed.name: array, other.name: array}
+            is_float = not dtype.startswith(("int", "uint", "bool"))
+            draw = random.standard_normal(dims) if is_float else random.integers(0, _IDS, dims)
+            samples[feed.name] = samples[other.name] = draw.astype(dtype)
         yield samples
 
 
-def _given(source: _Given, name: str, size: int) -> Iterator[_Arrays]:
-    """Yield the batches of a file, an array, a dict of arrays, a function, or an iterable."""
-    if isinstance(source, str | PathLike):
-        if Path(name).suffix in _ENDINGS:
-            yield from _slices(read_arrays(Path(name)), size, name)
-            return
-        source = _call_users(lambda: resolve_name(name), f"`{name}` can't be imported")
+def _given(source: _Given, name: str, size: int, refuse: _Refuse) -> Iterator[_Arrays]:
+    """Yield the batches of an array, a dict of arrays, a function, or an iterable."""
+    call = partial(_call_users, refuse=refuse)
+    if _text_of(source) is not None:
+        source = call(lambda: resolve_name(name), f"`{name}` can't be imported", "")
     code: _Given = getattr(source, "__code__", None)
     place = ""
     if code is not None:
         place = f"{Path(code.co_filename).name}:{code.co_firstlineno} in {code.co_name}"
+
+    def arrays(given: _Given) -> _Arrays:
+        import numpy as np
+
+        if isinstance(given, Mapping):
+            by_name = cast("Mapping[_Given, _Given]", given)
+            return {str(name): np.asarray(array) for name, array in by_name.items()}
+        if hasattr(given, "shape"):
+            return {_ONLY: np.asarray(given)}
+        kind = f"`{name}` gives `{type(given).__name__}`"
+        message = f"{kind}, which is neither an array nor a dict of arrays"
+        raise refuse(message, *filter(None, (place,)))
+
     if callable(source):
-        source = _call_users(source, f"`{name}` raises", place)
+        source = call(source, f"`{name}` raises", place)
     if _is_unbatched(source):
-        yield from _slices(_arrays(source, name, place), size, name)
+        yield from _slices(arrays(source), size, name, refuse)
         return
-    batches = _call_users(partial(iter, source), f"`{name}` gives nothing to iterate over", place)
+    batches = call(partial(iter, source), f"`{name}` gives nothing to iterate over", place)
     end: _Given = object()
-    while (given := _call_users(partial(next, batches, end), f"`{name}` raises", place)) is not end:
+    while (given := call(partial(next, batches, end), f"`{name}` raises", place)) is not end:
         # A DataLoader yields lists, some with a single tensor.
         is_single = isinstance(given, list | tuple) and len(cast("list[_Given]", given)) == 1
-        yield _arrays(given[0] if is_single else given, name, place)
+        yield arrays(given[0] if is_single else given)
 
 
 def _is_unbatched(source: _Given) -> bool:
@@ -199,7 +286,7 @@ def _is_unbatched(source: _Given) -> bool:
     return isinstance(source, Mapping) or hasattr(source, "shape")
 
 
-def _call_users(call: Callable[[], _T], failure: str, place: str = "") -> _T:
+def _call_users(call: Callable[[], _T], failure: str, place: str, refuse: _Refuse) -> _T:
     """Call the user's code, with the working directory first in `sys.path`, and no stdout.
 
     Raises PairError: GT370.
@@ -214,30 +301,16 @@ def _call_users(call: Callable[[], _T], failure: str, place: str = "") -> _T:
         sys.path[:] = before
     error = attempt.error
     assert error is not None
-    reason = f"{type(error).__name__}: {shortened_message(str(error))}"
     # The first frame is this function's.
     trace = error.__traceback__ and error.__traceback__.tb_next
     frames = user_frames(error.with_traceback(trace)) or filter(None, (place,))
-    raise PairError(problems.no_evidence(f"{failure}: {reason}", notes=tuple(frames)))
+    raise refuse(f"{failure}: {type(error).__name__}: {shortened_message(str(error))}", *frames)
 
 
-def _arrays(given: _Given, source: str, place: str) -> _Arrays:
-    import numpy as np
-
-    if isinstance(given, Mapping):
-        by_name = cast("Mapping[_Given, _Given]", given)
-        return {str(name): np.asarray(array) for name, array in by_name.items()}
-    if hasattr(given, "shape"):
-        return {_ONLY: np.asarray(given)}
-    kind: str = type(given).__name__
-    message = f"`{source}` gives `{kind}`, which is neither an array nor a dict of arrays"
-    raise PairError(problems.no_evidence(message, notes=(place,) if place else ()))
-
-
-def read_arrays(path: Path) -> _Arrays:
+def read_arrays(path: Path, feeds: Sequence[str] = ("image",)) -> _Arrays:
     """Read the numeric arrays of a `.npz` by name, or the unnamed one of a `.npy`; none is pickled.
 
-    Raises PairError: GT370.
+    `feeds` are those that the help names. Raises PairError: GT370.
     """
     import numpy as np
 
@@ -257,7 +330,7 @@ def read_arrays(path: Path) -> _Arrays:
     except Exception as error:  # noqa: BLE001  # NumPy, zipfile and the decoders raise many types
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         is_pickled = not reason or "pickle" in reason or "\n" in reason
-        raise PairError(_unreadable(path, _NOT_NUMERIC if is_pickled else reason)) from None
+        raise _unreadable(path, _NOT_NUMERIC if is_pickled else reason, feeds) from None
     # NumPy returns the bytes of other members of an archive.
     arrays = {
         name: array
@@ -265,85 +338,80 @@ def read_arrays(path: Path) -> _Arrays:
         if isinstance(array, np.ndarray) and cast("_Given", array).dtype.kind in "biufc"
     }
     if not arrays:
-        raise PairError(_unreadable(path, _NOT_NUMERIC))
+        raise _unreadable(path, _NOT_NUMERIC, feeds)
     return arrays
 
 
-def _count(arrays: _Arrays, source: str) -> int:
+def _count(arrays: _Arrays, source: str, refuse: _Refuse) -> int:
     """Return the number of samples in arrays.
 
     Raises PairError: GT370 if the arrays have different numbers.
     """
     counts = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     if len(set(counts.values())) > 1:
-        listed = ", ".join(f"`{name}` {count}" for name, count in counts.items())
-        message = f"`{source}` has arrays with different numbers of samples: {listed}"
-        raise PairError(problems.no_evidence(message))
+        each = ", ".join(f"`{name}` {count}" for name, count in counts.items())
+        raise refuse(f"`{source}` has arrays with different numbers of samples: {each}")
     return next(iter(counts.values()), 0)
 
 
-def _slices(arrays: _Arrays, size: int, source: str) -> Iterator[_Arrays]:
+def _slices(arrays: _Arrays, size: int, source: str, refuse: _Refuse) -> Iterator[_Arrays]:
     """Yield batches of `size` samples; the rest, too few for a batch, is dropped."""
-    samples = _count(arrays, source)
+    samples = _count(arrays, source, refuse)
     size = min(size, samples) or 1
     for start in range(0, samples - size + 1, size):
         yield {name: array[start : start + size] for name, array in arrays.items()}
 
 
-def _feeds(
-    given: _Arrays, runners: tuple[Runner, Runner], index: int, number: int
-) -> dict[str, _Array]:
+def _feeds(given: _Arrays, runner: Runner, names: Sequence[str], number: int) -> dict[str, _Array]:
     """Return the feed of a network from a batch, checked; a single feed takes an unnamed array.
 
-    Raises PairError: GT256, GT372.
+    `names` are the feeds of both networks. Raises PairError: GT256, GT372.
     """
     import numpy as np
 
-    runner = runners[index]
-    where = Where(role=runner.role, program=runner.graph.source)
-    savez = problems.savez_call(*dict.fromkeys(feed.name for one in runners for feed in one.feeds))
+    savez = _example(".npz", names)
     missing = [feed.name for feed in runner.feeds if feed.name not in given]
     if missing and not (len(runner.feeds) == 1 and _ONLY in given):
         known = listed(tuple(given)) if any(given) else "one array without a name"
         message = f"no samples for {listed(missing)} of the {runner.role}"
-        raise PairError(feeds_not_given(message, (where,), savez, notes=(f"given: {known}",)))
+        raise PairError(feeds_not_given(message, (runner.where,), savez, (f"given: {known}",)))
     feeds: dict[str, _Array] = {}
     for feed in runner.feeds:
         array = given[feed.name if feed.name in given else _ONLY]
         dtype, shape = feed.dtype or str(array.dtype), tuple(array.shape)
         is_same_kind = array.dtype.kind in _KINDS.get(dtype.rstrip("0123456789"), "")
-        if not is_same_kind or not shapes_agree(shape, feed.shape):
-            is_nhwc = (
-                len(shape) == 4
-                and not shapes_agree(shape, feed.shape)
-                and shapes_agree((shape[0], shape[3], *shape[1:3]), feed.shape)
-            )
-            steps = ".transpose(0, 3, 1, 2)" if is_nhwc else ""
-            steps += "" if is_same_kind else f'.astype("{dtype}")'
+        is_same_shape = shapes_agree(shape, feed.shape)
+        if not is_same_kind or not is_same_shape:
+            steps = "" if is_same_kind else f'.astype("{dtype}")'
+            if not is_same_shape and len(shape) == 4:
+                count, height, width, channels = shape
+                if shapes_agree((count, channels, height, width), feed.shape):
+                    steps = f".transpose(0, 3, 1, 2){steps}"
             is_one_sample = feed.shape is not None and len(shape) == len(feed.shape) - 1
-            text = problems.shape_text(shape, str(array.dtype))
             notes = (_ONE_SAMPLE,) if is_one_sample else ()
-            raise PairError(
-                _misfit(runner, feed, text, notes, f"images{steps}" if steps else savez)
-            )
+            text = _shape_text(shape, str(array.dtype))
+            raise _misfit(runner, feed, text, *notes, help=f"images{steps}" if steps else savez)
         feeds[feed.name] = np.ascontiguousarray(array, dtype=dtype)
         if array.dtype.kind == "f" and not (finite := np.isfinite(feeds[feed.name])).all():
             sample = int(np.argwhere(~finite)[0][0]) + 1
-            message = f"the samples have a NaN or an infinity: {problems.at(number, sample)}"
-            found = "numpy.argwhere(~numpy.isfinite(images))"
-            place = replace(where, value=feed.name)
-            raise PairError(problems.unusable_evidence(message, (place,), help=found))
+            place = f"batch {number}, sample {sample}, both from 1"
+            found = unusable_evidence(
+                f"the samples have a NaN or an infinity: {place}",
+                (replace(runner.where, value=feed.name),),
+                help="numpy.argwhere(~numpy.isfinite(images))",
+            )
+            raise PairError(found)
     return feeds
 
 
-def _misfit(
-    runner: Runner, feed: Value, given: str, notes: tuple[str, ...], help: str
-) -> Diagnostic:
-    expected = problems.shape_text(feed.shape, feed.dtype)
-    place = Where(role=runner.role, program=runner.graph.source, value=feed.name, shape=feed.shape)
-    return problems.unusable_evidence(
-        f"feed `{feed.name}` of the {runner.role}: wanted {expected}, given {given}",
-        (place,),
-        notes=notes,
-        help=help,
-    )
+def _misfit(runner: Runner, feed: Value, given: str, *notes: str, help: str) -> PairError:
+    expected = _shape_text(feed.shape, feed.dtype)
+    message = f"feed `{feed.name}` of the {runner.role}: wanted {expected}, given {given}"
+    place = replace(runner.where, value=feed.name, shape=feed.shape)
+    return PairError(unusable_evidence(message, (place,), notes=notes, help=help))
+
+
+def _shape_text(shape: Shape | None, dtype: str | None) -> str:
+    """Return a shape and dtype as text: `[?, 3, 32, 32] float32`."""
+    dims = ", ".join("?" if dim == UNKNOWN_DIM else str(dim) for dim in shape or ())
+    return f"[{dims}] {dtype or '?'}"

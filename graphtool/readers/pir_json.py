@@ -107,22 +107,37 @@ class _JsonReader:
     builder: GraphBuilder = field(default_factory=lambda: GraphBuilder(frozenset()))
     unknown: set[str] = field(default_factory=set[str])
     _types: dict[str, str] = field(default_factory=dict[str, str])
-    # The operator being read, for error messages.
+    # The operator being read, for error messages, and its index in the order of the file.
     _current: _Json = None
+    _index: int = -1
 
     def graph(self, document: _Json, version: str) -> Graph:
         try:
             top = self._top_block(document)
             self.builder = GraphBuilder(frozenset(self._user_names(top)))
-            self._current = None
+            self._current, self._index = None, -1
             self._read_block(top, path="", owner=None)
         except _LAYOUT_ERRORS as error:
-            reason = _layout_problem(document, self._current, error)
+            place = self._position()
+            if isinstance(error, KeyError):
+                reason = f"{place} lacks `{error.args[0]}`"
+            elif isinstance(error, ImpossibleShapeError):
+                reason = f"{place} makes an impossible tensor: it has {error}"
+            else:
+                reason = f"{place} does not have the layout that Paddle writes"
             raise ReadError(problems.damaged_model(self.path, reason)) from None
         self._check_ids()
         return self.builder.graph(
             source=self.path, version=version, unknown=tuple(sorted(self.unknown))
         )
+
+    def _position(self) -> str:
+        """Return the index and type of the operator being read."""
+        if self._index < 0:
+            return "the file"
+        code: _Json = self._current.get("#") if _is_object(self._current) else None
+        named = f", `{_type_name(code)}`," if isinstance(code, str) else ""
+        return f"operator {self._index}{named}"
 
     def _top_block(self, document: _Json) -> _Json:
         program = document["program"]
@@ -155,7 +170,7 @@ class _JsonReader:
         self.builder.add_block(path, owner=owner, arguments=arguments, operators=operators)
 
     def _read_operator(self, op: _Json, block: str, index: int | None) -> Operator:
-        self._current = op
+        self._current, self._index = op, self._index + 1
         if not op.keys() <= _FIELDS["operator"]:
             self._collect_unknown("operator", op)
         if op["#"] == "p":
@@ -230,7 +245,7 @@ class _JsonReader:
 
     def _user_names(self, block: _Json) -> Iterator[str]:
         for op in block["ops"]:
-            self._current = op
+            self._current, self._index = op, self._index + 1
             if op["#"] == "p":
                 yield op["A"][3]
             elif op["#"] == "1.data":
@@ -244,39 +259,6 @@ class _JsonReader:
         if name is None:
             name = self._types[code] = _type_name(code)
         return name
-
-
-def _layout_problem(document: _Json, current: _Json, error: Exception) -> str:
-    place = _position(document, current)
-    if isinstance(error, KeyError):
-        return f"{place} lacks `{error.args[0]}`"
-    if isinstance(error, ImpossibleShapeError):
-        return f"{place} makes an impossible tensor: it has {error}"
-    return f"{place} does not have the layout that Paddle writes"
-
-
-def _position(document: _Json, current: _Json) -> str:
-    """Return the index and type of an operator, counted from 0 in the order of the file."""
-    for index, op in enumerate(_operators(document.get("program"))):
-        if op is current:
-            code = op.get("#") if _is_object(op) else None
-            has_type = isinstance(code, str)
-            return f"operator {index}, `{_type_name(code)}`," if has_type else f"operator {index}"
-    return "the file"
-
-
-def _operators(owner: _Json) -> Iterator[_Json]:
-    """Yield the operators of a program or operator in pre-order, skipping malformed parts."""
-    for region in _list_field(owner, "regions"):
-        for block in _list_field(region, "blocks"):
-            for op in _list_field(block, "ops"):
-                yield op
-                yield from _operators(op)
-
-
-def _list_field(owner: _Json, key: str) -> list[_Json]:
-    items = owner.get(key) if _is_object(owner) else None
-    return items if _is_list(items) else []
 
 
 def _type_name(code: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 from os import PathLike, fspath
@@ -55,29 +55,20 @@ def read_tensors(path: Path) -> tuple[Tensor, ...]:
     Raises ReadError: GT240 if the file is not a sequence of whole tensors, GT010 for a pipe, device
     or socket.
     """
-    facts = parameter_file_facts(path)
-    try:
-        with path.open("rb") as file:
-            return tuple([_read(file, shape, dtype) for shape, dtype in facts.tensors])
-    except (struct.error, ValueError):
-        reason = "it was cut short while it was read"
-        raise ReadError(_no_tensor_at(str(path), 0, reason)) from None
-
-
-def _read(file: IO[bytes], shape: Shape, dtype: str) -> Tensor:
     import numpy as np
 
-    _skip_header(file)
-    array: _Array = np.fromfile(file, BY_NAME[dtype].storage, prod(shape))
-    return Tensor(array.reshape(shape), dtype)
-
-
-def _skip_header(file: IO[bytes]) -> None:
-    _, levels = struct.unpack("<IQ", file.read(12))
-    for _ in range(levels):
-        file.seek(struct.unpack("<Q", file.read(8))[0], 1)
-    _, length = struct.unpack("<Ii", file.read(8))
-    file.seek(length, 1)
+    headers = _headers(str(path))
+    try:
+        with path.open("rb") as file:
+            tensors: list[Tensor] = []
+            for shape, dtype, offset in headers:
+                file.seek(offset)
+                array: _Array = np.fromfile(file, BY_NAME[dtype].storage, prod(shape))
+                tensors.append(Tensor(array.reshape(shape), dtype))
+            return tuple(tensors)
+    except ValueError:
+        reason = "it was cut short while it was read"
+        raise ReadError(_no_tensor_at(str(path), 0, reason)) from None
 
 
 def write_tensors(path: Path, tensors: Iterable[Tensor]) -> None:
@@ -138,31 +129,38 @@ def parameter_file_facts(path: str | PathLike[str]) -> ParameterFileFacts:
     Raises ReadError: GT240 if it is not such a file, GT010 for a pipe, device or socket.
     """
     name = fspath(path)
+    return ParameterFileFacts(name, tuple((shape, dtype) for shape, dtype, _ in _headers(name)))
+
+
+def _headers(path: str) -> list[tuple[Shape, str, int]]:
+    """Return the shape and dtype of each tensor of a file, and where its data begins."""
     try:
-        check_not_special(Path(name))
-        with Path(name).open("rb") as file:
-            return ParameterFileFacts(name, tuple(_tensors(name, file)))
+        check_not_special(Path(path))
+        with Path(path).open("rb") as file:
+            size, headers = file.seek(0, 2), list[tuple[Shape, str, int]]()
+            start = file.seek(0)
+            while start < size:
+                headers.append(_header_at(path, file, start, size))
+                start = file.tell()
+            return headers
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ReadError(_no_tensor_at(name, 0, reason)) from None
+        raise ReadError(_no_tensor_at(path, 0, reason)) from None
 
 
-def _tensors(path: str, file: IO[bytes]) -> Iterator[tuple[Shape, str]]:
-    size = file.seek(0, 2)
-    file.seek(0)
-    while file.tell() < size:
-        start = file.tell()
-        try:
-            shape, dtype, data_size = _read_header(file)
-        except (struct.error, ValueError, IndexError) as error:
-            reason = str(error) if type(error) is ValueError else "it ends inside a tensor"
-            raise ReadError(_no_tensor_at(path, start, reason)) from None
-        if file.tell() + data_size > size:
-            missing = file.tell() + data_size - size
-            reason = f"{missing} bytes of its data are missing"
-            raise ReadError(_no_tensor_at(path, start, reason))
-        file.seek(data_size, 1)
-        yield shape, dtype
+def _header_at(path: str, file: IO[bytes], start: int, size: int) -> tuple[Shape, str, int]:
+    """Read the header of a tensor, and skip its data."""
+    try:
+        shape, dtype, data_size = _read_header(file)
+    except (struct.error, ValueError, IndexError) as error:
+        reason = str(error) if type(error) is ValueError else "it ends inside a tensor"
+        raise ReadError(_no_tensor_at(path, start, reason)) from None
+    offset = file.tell()
+    if offset + data_size > size:
+        reason = f"{offset + data_size - size} bytes of its data are missing"
+        raise ReadError(_no_tensor_at(path, start, reason))
+    file.seek(data_size, 1)
+    return shape, dtype, offset
 
 
 def _read_header(file: IO[bytes]) -> tuple[Shape, str, int]:

@@ -41,7 +41,6 @@ __all__ = ["is_configuration", "read_recipe"]
 _Yaml: TypeAlias = Any
 
 _WRITE = "graphtool suggest-pairs TEACHER STUDENT -o pairs.toml"
-_SECTIONS = "Arch", "Architecture", "Loss"
 # Published files have 5,000 characters; reading takes up to 0.1 s for each thousand.
 _MAX_LENGTH = 65_536
 _MAX_PAIRS = 1_000
@@ -81,8 +80,9 @@ def bad_configuration(
     configurations are the `Loss: Train:` of PaddleClas and the `Loss: loss_config_list:` of
     PaddleOCR.
 
-    If the YAML does not parse, look at the indentation at the line and column of the message. A key
-    given twice with different values is refused. Tags are ignored: nothing in the file can run.
+    If the YAML does not parse, look at the indentation at the line and column of the message. Of a
+    key given twice the last counts, as in the toolkits. Tags are ignored: nothing in the file can
+    run.
     """
     return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=_WRITE)
 
@@ -119,14 +119,13 @@ class _Loss:
 
     nearest: str | None = None
     differs: str | None = None
-    same: Mapping[str, tuple[str | None, str | None]] = field(
-        default_factory=dict[str, tuple[str | None, str | None]]
-    )
+    same: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     is_directed: bool = False
 
 
 _UNKNOWN = "is not a loss of graphtool"
 _ELSE = "computes something else"
+_NONE = _Loss(None, _UNKNOWN)
 _DISTANCE = {"mode": ("l2", "l2"), "reduction": ("mean", "mean")}
 # Both directions of the divergence; `kl` has the teacher's.
 _MUTUAL = _Loss("kl", _UNKNOWN)
@@ -136,30 +135,30 @@ _DKD = {
     "beta": ("1", "8"),
     "use_target_as_gt": ("false", "true"),
 }
-# PaddleClas at d178931, ppcls/loss.
+# PaddleClas at d178931, ppcls/loss, also with `Distillation` before the name.
 _OF_CLAS = {
-    "CE": _Loss("soft_label", same={"epsilon": (None, None)}, is_directed=True),
-    "DIST": _Loss("dist", same={"beta": ("1", "1"), "gamma": ("1", "1")}),
-    "DKD": _Loss("dkd", same=_DKD, is_directed=True),
-    "DML": _MUTUAL,
-    "Distance": _Loss("l2", same={**_DISTANCE, "act": (None, None)}),
-    "KLDiv": _Loss("kl", same={"temperature": ("4", "4")}, is_directed=True),
+    "CELoss": _Loss("soft_label", same={"epsilon": ("", "")}, is_directed=True),
+    "DISTLoss": _Loss("dist", same={"beta": ("1", "1"), "gamma": ("1", "1")}),
+    "DKDLoss": _Loss("dkd", same=_DKD, is_directed=True),
+    "DMLLoss": _MUTUAL,
+    "DistanceLoss": _Loss("l2", same={**_DISTANCE, "act": ("", "")}),
+    "KLDivLoss": _Loss("kl", same={"temperature": ("4", "4")}, is_directed=True),
     # It divides distances by a mean that includes the zeros, and weighs angles as much as them.
-    "RKD": _Loss("relational", _ELSE),
-    "SKD": _Loss("skd", "adds the loss on labels", is_directed=True),
-    "WSL": _Loss(None, _UNKNOWN, is_directed=True),
+    "RKDLoss": _Loss("relational", _ELSE),
+    "SKDLoss": _Loss("skd", "adds the loss on labels", is_directed=True),
+    "WSLLoss": _Loss(None, _UNKNOWN, is_directed=True),
 }
-_CLAS: Mapping[str, _Loss] = {
-    **{f"Distillation{name}Loss": loss for name, loss in _OF_CLAS.items()},
-    **{f"{name}Loss": loss for name, loss in _OF_CLAS.items()},
-    **dict.fromkeys(("AFDLoss", "MGDLoss", "PEFDLoss", _PAIR), _Loss(None, _UNKNOWN)),
+_CLAS = {
+    **{f"Distillation{name}": loss for name, loss in _OF_CLAS.items()},
+    **_OF_CLAS,
+    **dict.fromkeys(("AFDLoss", "MGDLoss", "PEFDLoss", _PAIR), _NONE),
 }
 # PaddleOCR 2.7, ppocr/losses: sums over the steps of a text, and masks, where graphtool has means.
-_OCR: Mapping[str, _Loss] = {
-    "DistillCTCLogits": _Loss(None, _UNKNOWN),
+_OCR = {
+    "DistillCTCLogits": _NONE,
     "DistillationDKDLoss": _Loss("dkd", _ELSE, is_directed=True),
     "DistillationDMLLoss": _MUTUAL,
-    "DistillationDilaDBLoss": _Loss(None, _UNKNOWN),
+    "DistillationDilaDBLoss": _NONE,
     "DistillationDistanceLoss": _Loss("l2", same=_DISTANCE),
     "DistillationKLDivLoss": _Loss("kl", _ELSE, is_directed=True),
     "DistillationNRTRDMLLoss": _MUTUAL,
@@ -208,40 +207,16 @@ def _unreadable(reason: str) -> Diagnostic:
 
 
 def _parsed(text: str) -> _Yaml:
-    """Parse the sections that are read.
+    """Parse YAML as dicts, lists and texts; as in the toolkits, the last of two equal keys counts.
 
     Raises PairError: GT324.
     """
     import yaml
-    from yaml.constructor import ConstructorError
-
-    class Loader(yaml.BaseLoader):
-        """Make dicts, lists and texts alone: no tag in the file means anything."""
-
-        def construct_mapping(self, node: Any, deep: bool = True) -> dict[Any, Any]:  # noqa: FBT001, FBT002
-            found: dict[Any, Any] = {}
-            loader: Any = self
-            for key, value_node in node.value:
-                value = loader.construct_object(value_node, deep=deep)
-                if key.value == "<<":
-                    reason = "`<<` is not read, write out what it stands for"
-                elif not _repeats(found.setdefault(_brief(key.value), value), value):
-                    reason = f"the key `{_brief(key.value)}` is given twice"
-                else:
-                    continue
-                raise ConstructorError(None, None, reason, key.start_mark)
-            return found
 
     if len(text) > _MAX_LENGTH:
         raise PairError(_unreadable(f"it has more than {_MAX_LENGTH:,} letters"))
     try:
-        loader: Any = Loader(text)
-        root = loader.get_single_node()
-        if isinstance(root, yaml.MappingNode):
-            # Elsewhere, a file of PaddleClas has a key twice.
-            root.value = [pair for pair in root.value if pair[0].value in _SECTIONS]
-            return loader.construct_document(root)
-        return {}
+        return yaml.load(text, yaml.BaseLoader)  # it makes no other objects
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"
@@ -251,17 +226,6 @@ def _parsed(text: str) -> _Yaml:
     except RecursionError:
         reason = "it is nested too deeply"
     raise PairError(_unreadable(_brief(reason))) from None
-
-
-def _repeats(before: _Yaml, again: _Yaml) -> bool:
-    """Return whether a key has the same text or list of texts again.
-
-    So has `model_name_pairs` in four of PaddleOCR's files, once in a list of its own.
-    """
-    first, second = (
-        _list(given)[0] if len(_list(given)) == 1 else given for given in (before, again)
-    )
-    return before is again or (_texts(first) is not None and first == second)
 
 
 def _table(given: _Yaml) -> Mapping[str, _Yaml]:
@@ -284,8 +248,8 @@ def _brief(given: _Yaml) -> str:
 
 def _plain(given: _Yaml) -> _Yaml:
     """Return what spellings of one option have in common: `1.0` and `1`, `True` and `true`."""
-    if given is None or given in _ABSENT:
-        return None
+    if given in _ABSENT:
+        return ""
     try:
         return float(given)
     except (TypeError, ValueError):
@@ -315,8 +279,7 @@ class _Reader:
             notes = ("looked for: `Loss: Train:`, `Loss: loss_config_list:`",)
             raise PairError(bad_configuration(message, notes=notes))
         self._place, self._losses = f"Loss.{key}", _list(losses[key])
-        self._known = _OCR if self._is_ocr else _CLAS
-        self._trains_teacher = (_ocr_trains if self._is_ocr else _clas_trains)(document)
+        self._trains_teacher = _trains_teacher(document)
         self._networks = graphs.map(analyse)
         self._comparison = Scorer(*self._networks)
         # The place of each pair, and whether its loss differs.
@@ -328,10 +291,11 @@ class _Reader:
         Raises PairError: GT324 where there are none, or too many; and after twenty errors.
         """
         for index, given in enumerate(self._losses):
+            place = f"{self._place}[{index}]"
             for name, options in _table(given).items():
-                self._read_loss(f"{self._place}[{index}].{name}", name, _table(options))
+                self._read_loss(f"{place}.{name}", name, _table(options))
             if not _table(given):
-                self._unread(f"{self._place}[{index}]", "wanted a loss with its options")
+                self._unread(place, "wanted a loss with its options")
         if not self.pairs and all(found.code == "GT325" for found in self.diagnostics):
             reasons = [found.message for found in self.diagnostics]
             left = len(reasons) - _MAX_LISTED
@@ -365,41 +329,37 @@ class _Reader:
             reason = f"wanted a `{_BASE}`" if networks else "it does not name two networks"
             self._unread(place, reason)
             return
-        loss = self._known.get(base)
-        if loss is None:
-            self._report(problems.unknown_loss(place, _brief(base), (*self._known,), "{}"))
+        known = _OCR if self._is_ocr else _CLAS
+        if base not in known:
+            self._report(problems.unknown_loss(place, _brief(base), (*known,), "{}"))
             return
-        read = {_BASE} if name == _PAIR else ()
-        options = {key: value for key, value in options.items() if key not in read}
-        difference = _difference(base, loss, options)
-        if self._trains_teacher:
-            learns = "the teacher learns as well"
-            difference = f"{difference}; {learns}" if difference else learns
+        loss = known[base]
+        reasons = [_difference(base, loss, options, () if name == base else (_BASE,))]
+        reasons += ["the teacher learns as well"] if self._trains_teacher else []
+        difference = "; ".join(filter(None, reasons))
         for compared in networks:
             try:
                 is_teacher_first = _is_teacher_first(compared)
-                keys = _keys(options)
+                keys, weight = _keys(options), _plain(options.get("weight", "1"))
                 if loss.is_directed and is_teacher_first:
                     raise _NoPairError("it pulls the first of its networks, which is the teacher")
+                if not isinstance(weight, float) or not isfinite(weight) or weight < 0:
+                    raise _NoPairError("its weight is not a number of 0 or more")
             except _NoPairError as error:
                 self._unread(place, error)
                 continue
             for first, second in keys:
                 both = Both(first, second) if is_teacher_first else Both(second, first)
-                self._read_pair(place, both, loss, difference, options.get("weight", "1"))
+                self._read_pair(place, both, loss, difference, weight)
 
     def _read_pair(
-        self, place: str, keys: Both[str], loss: _Loss, difference: str | None, weight: _Yaml
+        self, place: str, keys: Both[str], loss: _Loss, difference: str, weight: float
     ) -> None:
-        unknown = [key for key in keys if self._is_ocr and key not in _OCR_PARTS]
-        number = _plain(weight)
-        if unknown:
-            code = "only the code of the network knows"
-            self._unread(place, f"which Value `{_brief(unknown[0])}` is, {code}")
-            return
-        if not isinstance(number, float) or not isfinite(number) or number < 0:
-            self._unread(place, "its weight is not a number of 0 or more")
-            return
+        for key in keys:
+            if self._is_ocr and key not in _OCR_PARTS:
+                code = "only the code of the network knows"
+                self._unread(place, f"which Value `{_brief(key)}` is, {code}")
+                return
         teacher = self._value(place, "teacher", self._networks.teacher, keys.teacher)
         student = self._value(place, "student", self._networks.student, keys.student)
         if teacher is None or student is None:
@@ -411,22 +371,21 @@ class _Reader:
         pair = replace(
             pair,
             loss=loss.nearest or pair.loss,
-            weight=number,
+            weight=weight,
             # A loss that graphtool lacks may have layers of its own.
             adapter=None if loss.nearest else pair.adapter,
             why=(f"read from `{place}`",),
             alternatives=(),
         )
-        key = teacher, student, pair.loss
-        if key not in self._first:
-            self._first[key] = place, difference is not None
+        before, differs = self._first.setdefault(
+            (teacher, student, pair.loss), (place, bool(difference))
+        )
+        if len(self._first) > len(self.pairs):
             self.pairs.append(pair)
-            if difference is not None:
+            if difference:
                 message = f"`{place}`: {difference}; read with `{pair.loss}`"
                 self._report(unread_entry(message, Severity.NOTE))
-            return
-        before, differs = self._first[key]
-        if differs or difference is not None:
+        elif differs or difference:
             self._unread(place, f"with a loss of graphtool it repeats `{before}`")
         else:
             self._report(problems.duplicate_pair(before, place, teacher, student))
@@ -483,34 +442,32 @@ class _Reader:
         return Both(found[0].teacher, found[0].student) if len(found) == 1 else None
 
 
-def _clas_trains(document: Mapping[str, _Yaml]) -> bool:
-    """Return whether `freeze_params_list` leaves out the teacher, as it does where it is empty."""
+def _trains_teacher(document: Mapping[str, _Yaml]) -> bool:
+    """Return whether the teacher learns as well; without a list PaddleClas freezes none."""
     arch = _table(document.get("Arch"))
     frozen = _list(arch.get("freeze_params_list"))
     for place, model in enumerate(map(_table, _list(arch.get("models")))):
         # A model made of several has a list of its own.
         if "Teacher" in model and "models" not in _table(model["Teacher"]):
             return place >= len(frozen) or frozen[place] in _FALSE
-    return False
-
-
-def _ocr_trains(document: Mapping[str, _Yaml]) -> bool:
     models = _table(_table(document.get("Architecture")).get("Models"))
     return _table(models.get("Teacher")).get("freeze_params", "true") in _FALSE
 
 
-def _difference(name: str, loss: _Loss, options: Mapping[str, _Yaml]) -> str | None:
+def _difference(
+    name: str, loss: _Loss, options: Mapping[str, _Yaml], read: Sequence[str]
+) -> str | None:
     """Return in what a loss with these options differs from the nearest, None where it does not."""
     ignored = [
         f"{key}: {_brief(options.get(key, default))}"
         for key, (default, wanted) in loss.same.items()
         if _plain(options.get(key, default)) != _plain(wanted)
     ]
-    others = [key for key in options if key not in (*_READ, *loss.same)]
+    others = [key for key in options if key not in (*_READ, *read, *loss.same)]
     ignored += [f"{_brief(key)}: {_brief(options[key])}" for key in others]
     has = f"has {listed(ignored)}, which is ignored" if ignored else None
-    reasons = [reason for reason in (loss.differs, has) if reason is not None]
-    return f"`{name}` {' and '.join(reasons)}" if reasons else None
+    reasons = " and ".join(filter(None, (loss.differs, has)))
+    return f"`{name}` {reasons}" if reasons else None
 
 
 def _is_teacher_first(networks: _Yaml) -> bool:

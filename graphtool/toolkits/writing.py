@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -61,56 +60,7 @@ def not_in_configuration(
     )
 
 
-class _NoKeyError(Exception):
-    """A configuration has no key for a Value; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """A pair, and the keys by which a configuration names its ends."""
-
-    pair: Pair
-    keys: Both[str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Network:
-    """A network, and the attribute paths in it that mean several Values."""
-
-    graph: Graph
-    shared: frozenset[str]
-
-    @classmethod
-    def of(cls, graph: Graph) -> _Network:
-        """Count what each sublayer returns, over all of its runs."""
-        times = Counter(path for value in graph.values.values() for path in value.layer_outputs)
-        return cls(graph, frozenset(path for path, count in times.items() if count > 1))
-
-    @property
-    def has_paths(self) -> bool:
-        """Return whether attribute paths are known; in a saved program they are not."""
-        return any(value.layer is not None for value in self.graph.values.values())
-
-    def paths(self, end: End) -> list[str]:
-        """List the sublayers that return a Value: the one that makes it, then the innermost."""
-        value = self.graph.values.get(end.name)
-        if value is None or value.layer is None:
-            # A recipe may have the path where a saved program does not.
-            return [] if end.layer is None else [end.layer]
-        return sorted(value.layer_outputs, key=lambda path: path != value.layer)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Toolkit:
-    """How a configuration names a Value and is laid out.
-
-    `has_common_key`: its losses read one key of both networks.
-    """
-
-    key: Callable[[_Network, End, Kind], str]
-    document: Callable[[PairSet, Sequence[_Item]], dict[str, _Yaml]]
-    header: str
-    has_common_key: bool
+_Keyed: TypeAlias = tuple[Pair, Both[str]]
 
 
 def export(pairs: PairSet, name: str) -> str:
@@ -123,10 +73,9 @@ def export(pairs: PairSet, name: str) -> str:
     """
     import yaml
 
-    toolkit = _toolkit(name)
-    items, refused = _items(pairs, toolkit)
-    if not items:
-        has_paths = all(_Network.of(graph).has_paths for graph in (pairs.teacher, pairs.student))
+    keyed, refused = _keyed(pairs, name)
+    if not keyed:
+        has_paths = _has_paths(pairs.teacher) and _has_paths(pairs.student)
         networks = "MODULE:CALLABLE MODULE:CALLABLE --input SHAPE"
         option = "-o pairs.toml" if has_paths else f"--as {name}"
         raise PairError(
@@ -138,12 +87,12 @@ def export(pairs: PairSet, name: str) -> str:
             )
         )
     comments = "".join(f"# {printable(found.message)}\n" for found in _left_out(refused))
-    document = toolkit.document(pairs, items)
+    document = _DOCUMENTS[name](pairs, keyed)
     write = partial(yaml.safe_dump, document, sort_keys=False, default_flow_style=None)
     body = write(allow_unicode=True)
     # YAML prints some characters that are invisible.
     is_visible = all(escaped_code(line) == line for line in body.split("\n"))
-    return f"{toolkit.header}{comments}{body if is_visible else write(allow_unicode=False)}"
+    return f"{_HEADERS[name]}{comments}{body if is_visible else write(allow_unicode=False)}"
 
 
 def check_export(pairs: PairSet, name: str) -> Report:
@@ -151,8 +100,7 @@ def check_export(pairs: PairSet, name: str) -> Report:
 
     Raises UsageError: GT320 for an unknown name.
     """
-    _, refused = _items(pairs, _toolkit(name))
-    return Report.of(_left_out(refused))
+    return Report.of(_left_out(_keyed(pairs, name)[1]))
 
 
 def _left_out(refused: Mapping[str, Sequence[int]]) -> Iterator[Diagnostic]:
@@ -163,51 +111,55 @@ def _left_out(refused: Mapping[str, Sequence[int]]) -> Iterator[Diagnostic]:
         yield not_in_configuration(message, severity=Severity.WARNING)
 
 
-def _toolkit(name: str) -> _Toolkit:
-    if name not in _TOOLKITS:
+def _keyed(pairs: PairSet, name: str) -> tuple[list[_Keyed], Mapping[str, list[int]]]:
+    """Return the pairs that a configuration can hold with their keys, and why it lacks others.
+
+    Raises UsageError: GT320 for an unknown name.
+    """
+    if name not in CONFIGS:
         message = f"there is no configuration `{name}`; there are {listed(CONFIGS)}"
         raise UsageError(not_in_configuration(message, help=f"--as {CONFIGS[0]}"))
-    return _TOOLKITS[name]
-
-
-def _items(pairs: PairSet, toolkit: _Toolkit) -> tuple[list[_Item], Mapping[str, list[int]]]:
-    """Return the pairs that a configuration can hold, and the ranks of others by the reason."""
-    networks = Both(pairs.teacher, pairs.student).map(_Network.of)
-    named: list[_Item] = []
-    refused: dict[str, list[int]] = {}
+    key_of = _clas_key if name == "paddleclas" else _ocr_key
+    graphs = Both(pairs.teacher, pairs.student)
+    # How many Values each sublayer returns, over all of its runs.
+    counts = graphs.map(
+        lambda graph: Counter(
+            path for value in graph.values.values() for path in value.layer_outputs
+        )
+    )
+    named: list[_Keyed] = []
+    refused: defaultdict[str, list[int]] = defaultdict(list)
     for pair in pairs:
-        keys = _keys(pair, networks, toolkit)
-        if isinstance(keys, Both):
-            named.append(_Item(pair, keys))
+        sides = zip(
+            ("teacher", "student"), graphs, (pair.teacher, pair.student), counts, strict=True
+        )
+        keys: list[str] = []
+        for role, graph, end, times in sides:
+            key, problem = key_of(_paths(graph, end), times, pair.kind)
+            if problem is not None:
+                unknown = f"the {role} has no attribute paths: name it as `module:callable`"
+                has_paths = _has_paths(graph)
+                reason = f"in the {role}, {problem}" if has_paths else f"{unknown}, not as a file"
+                refused[reason].append(pair.rank)
+                break
+            keys.append(key)
         else:
-            refused.setdefault(keys, []).append(pair.rank)
-    items: list[_Item] = []
-    for item in named:
-        reason = _refusal(item, named, toolkit)
+            named.append((pair, Both(*keys)))
+    kept: list[_Keyed] = []
+    for pair, both in named:
+        reason = _refusal(pair, both, named, has_common_key=name == "paddleocr")
         if reason is None:
-            items.append(item)
+            kept.append((pair, both))
         else:
-            refused.setdefault(reason, []).append(item.pair.rank)
-    return items, refused
+            refused[reason].append(pair.rank)
+    return kept, refused
 
 
-def _keys(pair: Pair, networks: Both[_Network], toolkit: _Toolkit) -> Both[str] | str:
-    """Return the keys of both ends, or why there is none."""
-    role, network = "teacher", networks.teacher
-    try:
-        teacher = toolkit.key(network, pair.teacher, pair.kind)
-        role, network = "student", networks.student
-        return Both(teacher, toolkit.key(network, pair.student, pair.kind))
-    except _NoKeyError as error:
-        if network.has_paths:
-            return f"in the {role}, {error}"
-        return f"the {role} has no attribute paths: name it as `module:callable`, not as a file"
-
-
-def _refusal(item: _Item, named: Sequence[_Item], toolkit: _Toolkit) -> str | None:
+def _refusal(
+    pair: Pair, keys: Both[str], named: Sequence[_Keyed], *, has_common_key: bool
+) -> str | None:
     """Return why a pair with keys is left out, None where it is not."""
-    pair, keys = item.pair, item.keys
-    if toolkit.has_common_key and keys.teacher != keys.student:
+    if has_common_key and keys.teacher != keys.student:
         return f"a loss reads one key of both, not `{keys.teacher}` and `{keys.student}`"
     if pair.adapter is not None:
         return f"the configuration has no key for the adapter `{pair.adapter}`"
@@ -215,108 +167,115 @@ def _refusal(item: _Item, named: Sequence[_Item], toolkit: _Toolkit) -> str | No
         return f"shapes differ ({pair.relation.value}) and the losses compare equal ones"
     for role in ("teacher", "student"):
         key, end = getattr(keys, role), getattr(pair, role)
-        for other in named:
-            if getattr(other.keys, role) == key and getattr(other.pair, role).name != end.name:
+        for other, others in named:
+            if getattr(others, role) == key and getattr(other, role).name != end.name:
                 return f"in the {role}, `{key}` would mean several Values"
     return None
 
 
-def _clas_key(network: _Network, end: End, kind: Kind) -> str:
-    """Return `logits`, or the path of the sublayer that a hook is put on: `blocks[2].conv`."""
-    paths = network.paths(end)
+def _has_paths(graph: Graph) -> bool:
+    """Return whether attribute paths are known; in a saved program they are not."""
+    return any(value.layer is not None for value in graph.values.values())
+
+
+def _paths(graph: Graph, end: End) -> list[str]:
+    """List the sublayers that return a Value: the one that makes it, then the innermost."""
+    value = graph.values.get(end.name)
+    if value is None or value.layer is None:
+        # A recipe may have the path where a saved program does not.
+        return [] if end.layer is None else [end.layer]
+    return sorted(value.layer_outputs, key=lambda path: path != value.layer)
+
+
+def _clas_key(paths: Sequence[str], times: Counter[str], kind: Kind) -> tuple[str, str | None]:
+    """Return `logits`, or the path of the sublayer to hook, `blocks[2].conv`; else why not."""
     if not paths:
-        raise _NoKeyError("no sublayer returns the Value")
+        return "", "no sublayer returns the Value"
     if kind is Kind.LOGITS:
-        return "logits"
-    unshared = [path for path in paths if path not in network.shared]
+        return "logits", None
+    unshared = [path for path in paths if times[path] < 2]
     if not unshared:
-        raise _NoKeyError(f"`{paths[0]}` returns several Values")
-    return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", unshared[0])
+        return "", f"`{paths[0]}` returns several Values"
+    return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", unshared[0]), None
 
 
-def _clas_document(pairs: PairSet, items: Sequence[_Item]) -> dict[str, _Yaml]:
-    taps = [item.keys for item in items if item.pair.kind is not Kind.LOGITS]
-    teacher, student = [keys.teacher for keys in taps], [keys.student for keys in taps]
+def _ocr_key(paths: Sequence[str], times: Counter[str], kind: Kind) -> tuple[str, str | None]:
+    part = next((part for part in _OCR_KEYS if part in paths), None)
+    if part is not None:
+        return _OCR_KEYS[part], f"`{part}` returns several Values" if times[part] > 1 else None
+    if paths and kind is Kind.LOGITS:
+        return "head_out", None
+    return "", "the Value isn't what `backbone`, `neck` or `head` returns"
+
+
+def _clas_document(pairs: PairSet, keyed: Sequence[_Keyed]) -> dict[str, _Yaml]:
+    taps = [keys for pair, keys in keyed if pair.kind is not Kind.LOGITS]
     # With `return_patterns` a model returns a dict, without it the logits themselves.
     key = {"key": "logits"} if taps else {}
-    ground_truth = {"DistillationGTCELoss": {"weight": 1.0, "model_names": ["Student"], **key}}
+    losses: list[_Yaml] = [
+        {"DistillationGTCELoss": {"weight": 1.0, "model_names": ["Student"], **key}}
+    ]
+    networks = [["Student", "Teacher"]]
+    for pair, keys in keyed:
+        if pair.kind is Kind.LOGITS:
+            options = {"model_name_pairs": networks, "temperature": _TEMPERATURE, **key}
+            losses.append({"DistillationKLDivLoss": {"weight": 1.0, **options}})
+        else:
+            options = {
+                "weight": 1.0,
+                "base_loss_name": "DistanceLoss",
+                "mode": "l2",
+                "model_name_pairs": [["Student", "Teacher"]],
+                "s_key": keys.student,
+                "t_key": keys.teacher,
+                "name": _loss_key(pair),
+            }
+            losses.append({"DistillationPairLoss": options})
+    models: list[_Yaml] = []
+    for role, graph, paths in (
+        ("Teacher", pairs.teacher, [keys.teacher for keys in taps]),
+        ("Student", pairs.student, [keys.student for keys in taps]),
+    ):
+        patterns = {"return_patterns": list(dict.fromkeys(paths))} if paths else {}
+        options = {"name": _class_name(graph), "pretrained": role == "Teacher", **patterns}
+        models.append({role: options})
     return {
         "Arch": {
             "name": "DistillationModel",
             "freeze_params_list": [True, False],
             "infer_model_name": "Student",
-            "models": [
-                {"Teacher": _clas_model(pairs.teacher, teacher, pretrained=True)},
-                {"Student": _clas_model(pairs.student, student, pretrained=False)},
-            ],
+            "models": models,
         },
-        "Loss": {"Train": [ground_truth, *(_clas_loss(item, key) for item in items)]},
+        "Loss": {"Train": losses},
     }
 
 
-def _clas_model(graph: Graph, paths: Sequence[str], *, pretrained: bool) -> dict[str, _Yaml]:
-    patterns = list(dict.fromkeys(paths))
-    return {
-        "name": _class_name(graph),
-        "pretrained": pretrained,
-        **({"return_patterns": patterns} if patterns else {}),
-    }
-
-
-def _clas_loss(item: _Item, key: Mapping[str, str]) -> dict[str, _Yaml]:
-    networks = [["Student", "Teacher"]]
-    if item.pair.kind is Kind.LOGITS:
-        options = {"model_name_pairs": networks, "temperature": _TEMPERATURE, **key}
-        return {"DistillationKLDivLoss": {"weight": 1.0, **options}}
-    return {
-        "DistillationPairLoss": {
-            "weight": 1.0,
-            "base_loss_name": "DistanceLoss",
-            "mode": "l2",
-            "model_name_pairs": networks,
-            "s_key": item.keys.student,
-            "t_key": item.keys.teacher,
-            "name": _loss_key(item.pair),
+def _ocr_document(pairs: PairSet, keyed: Sequence[_Keyed]) -> dict[str, _Yaml]:
+    losses: list[_Yaml] = []
+    for pair, keys in keyed:
+        shared = {"weight": 1.0, "model_name_pairs": [["Student", "Teacher"]], "key": keys.teacher}
+        if pair.kind is Kind.LOGITS:
+            losses.append({"DistillationDMLLoss": {**shared, "act": "softmax", "use_log": True}})
+        else:
+            options = {**shared, "mode": "l2", "name": _loss_key(pair)}
+            losses.append({"DistillationDistanceLoss": options})
+    models = {
+        role: {
+            "pretrained": None,
+            "freeze_params": role == "Teacher",
+            "return_all_feats": True,
+            "Backbone": {"name": _class_name(graph)},
         }
+        for role, graph in (("Teacher", pairs.teacher), ("Student", pairs.student))
     }
-
-
-def _ocr_key(network: _Network, end: End, kind: Kind) -> str:
-    paths = network.paths(end)
-    part = next((part for part in _OCR_KEYS if part in paths), None)
-    if part in network.shared:
-        raise _NoKeyError(f"`{part}` returns several Values")
-    if part is not None:
-        return _OCR_KEYS[part]
-    if paths and kind is Kind.LOGITS:
-        return "head_out"
-    raise _NoKeyError("the Value isn't what `backbone`, `neck` or `head` returns")
-
-
-def _ocr_document(pairs: PairSet, items: Sequence[_Item]) -> dict[str, _Yaml]:
-    teacher = {"pretrained": None, "freeze_params": True, "return_all_feats": True}
-    student = {"pretrained": None, "freeze_params": False, "return_all_feats": True}
     return {
         "Architecture": {
             "name": "DistillationModel",
             "algorithm": "Distillation",
-            "Models": {
-                "Teacher": {**teacher, "Backbone": {"name": _class_name(pairs.teacher)}},
-                "Student": {**student, "Backbone": {"name": _class_name(pairs.student)}},
-            },
+            "Models": models,
         },
-        "Loss": {
-            "name": "CombinedLoss",
-            "loss_config_list": [_ocr_loss(item) for item in items],
-        },
+        "Loss": {"name": "CombinedLoss", "loss_config_list": losses},
     }
-
-
-def _ocr_loss(item: _Item) -> dict[str, _Yaml]:
-    shared = {"weight": 1.0, "model_name_pairs": [["Student", "Teacher"]], "key": item.keys.teacher}
-    if item.pair.kind is Kind.LOGITS:
-        return {"DistillationDMLLoss": {**shared, "act": "softmax", "use_log": True}}
-    return {"DistillationDistanceLoss": {**shared, "mode": "l2", "name": _loss_key(item.pair)}}
 
 
 def _loss_key(pair: Pair) -> str:
@@ -329,24 +288,15 @@ def _class_name(graph: Graph) -> str:
     return re.split(r"[/\\:]", graph.source)[-1]
 
 
-_TOOLKITS = {
-    "paddleclas": _Toolkit(
-        key=_clas_key,
-        document=_clas_document,
-        header=(
-            "# For a training configuration of PaddleClas. Give each network the `name` that\n"
-            "# it has in ppcls.arch; the paths are those of the networks that were read.\n"
-        ),
-        has_common_key=False,
+_DOCUMENTS = {"paddleclas": _clas_document, "paddleocr": _ocr_document}
+_HEADERS = {
+    "paddleclas": (
+        "# For a training configuration of PaddleClas. Give each network the `name` that\n"
+        "# it has in ppcls.arch; the paths are those of the networks that were read.\n"
     ),
-    "paddleocr": _Toolkit(
-        key=_ocr_key,
-        document=_ocr_document,
-        header=(
-            "# For a training configuration of PaddleOCR. Complete both Models with the\n"
-            "# model_type, algorithm, Neck and Head of the networks, and add the loss on labels.\n"
-        ),
-        has_common_key=True,
+    "paddleocr": (
+        "# For a training configuration of PaddleOCR. Complete both Models with the\n"
+        "# model_type, algorithm, Neck and Head of the networks, and add the loss on labels.\n"
     ),
 }
-CONFIGS = tuple(_TOOLKITS)
+CONFIGS = tuple(_HEADERS)

@@ -11,7 +11,7 @@ from graphtool.backend.paddle import Paddle
 from graphtool.backend.tensors import looks_untrained, new_scope
 from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic, Report, Severity, Where
-from graphtool.evidence.problems import random_weights
+from graphtool.evidence.networks import random_weights
 from graphtool.graph import Graph
 from graphtool.paths import path_exists
 from graphtool.readers.files import find_parameters

@@ -26,39 +26,26 @@ _Paddle: TypeAlias = Any
 _FEEDS = {"image": "data"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Two:
     """A teacher and a student of one kind, and Scopes in which they were initialised."""
 
     kind: str
     teacher: _Paddle
-    student: _Paddle
     teacher_scope: _Paddle
+    student: _Paddle
     student_scope: _Paddle
+    share: bool = False
 
     @classmethod
-    def networks(cls, kind: str, teacher: str, student: str) -> _Two:
-        theirs, their_scope = network(teacher, "image", kind)
-        ours, our_scope = network(student, "data", kind)
-        return cls(
-            kind=kind,
-            teacher=theirs,
-            student=ours,
-            teacher_scope=their_scope,
-            student_scope=our_scope,
-        )
-
-    @classmethod
-    def chains(cls, kind: str, size: int) -> _Two:
-        """A chain for a chain of a tenth of its length."""
-        scope = static_paddle().static.Scope()
-        return cls(
-            kind=kind,
-            teacher=chain(size, "image", kind),
-            student=chain(size // 10, "data", kind),
-            teacher_scope=scope,
-            student_scope=scope,
-        )
+    def of(cls, kind: str, first: str | int, student: str = "", share: bool = False) -> _Two:  # noqa: FBT001, FBT002  crosses a pipe
+        """Two networks by name, or chains: one of a size, and one of a tenth of its length."""
+        if isinstance(first, str):
+            sides = network(first, "image", kind), network(student, "data", kind)
+        else:
+            scope = static_paddle().static.Scope()
+            sides = (chain(first, "image", kind), scope), (chain(first // 10, "data", kind), scope)
+        return cls(kind, *sides[0], *sides[1], share)
 
     def fresh(self) -> _Paddle:
         """Return a student that nothing has been merged into."""
@@ -78,31 +65,18 @@ class _Two:
         return check
 
 
-def joining(kind: str, teacher: str, student: str, share: bool) -> Prepare:  # noqa: FBT001
-    """Merge a network into a network, with its weights shared or copied, checks included."""
-    return _ours(_Two.networks(kind, teacher, student), share=share)
+def joining(kind: str, *given: Any) -> Prepare:
+    """Merge a network or chain into another one, checks included."""
+    two = _Two.of(kind, *given)
 
-
-def joining_chains(kind: str, size: int) -> Prepare:
-    """Merge a chain into a chain of a tenth of its length, checks included."""
-    return _ours(_Two.chains(kind, size), share=False)
-
-
-def _ours(two: _Two, *, share: bool) -> Prepare:
     def prepare() -> Work:
         student, scope = two.fresh(), static_paddle().static.Scope()
-        joined = two.check_of(student)
+        joined, share = two.check_of(student), two.share
 
         def run() -> Merged:
+            scopes = {"scope": scope, "teacher_scope": two.teacher_scope}
             with of_kind(two.kind):
-                return merge(
-                    two.teacher,
-                    student,
-                    _FEEDS,
-                    scope=scope,
-                    teacher_scope=two.teacher_scope,
-                    share=share,
-                )
+                return merge(two.teacher, student, _FEEDS, **scopes, share=share)
 
         def check(merged: object) -> None:
             assert isinstance(merged, Merged)
@@ -115,20 +89,21 @@ def _ours(two: _Two, *, share: bool) -> Prepare:
     return prepare
 
 
-def incumbent(teacher: str, student: str) -> Prepare:
-    """Merge two networks as PaddleSlim does."""
-    return _theirs(_Two.networks("legacy", teacher, student))
+def incumbent(*given: Any) -> Prepare:
+    """Merge as PaddleSlim does, which knows one Scope alone: it gets the tensors of both."""
+    import numpy as np
 
+    two, paddle = _Two.of("legacy", *given), static_paddle()
+    place = paddle.CPUPlace()
 
-def incumbent_chains(size: int) -> Prepare:
-    """Merge two chains as PaddleSlim does."""
-    return _theirs(_Two.chains("legacy", size))
-
-
-def _theirs(two: _Two) -> Prepare:
     def prepare() -> Work:
         slim: _Paddle = importlib.import_module("paddleslim.dist")
-        student, scope, place = two.fresh(), _joint_scope(two), static_paddle().CPUPlace()
+        student, scope = two.fresh(), paddle.static.Scope()
+        for held, program in ((two.student_scope, two.student), (two.teacher_scope, two.teacher)):
+            for var in program.list_vars():
+                if var.persistable:
+                    array = np.asarray(held.find_var(var.name).get_tensor())
+                    scope.var(var.name).get_tensor().set(array, place)
 
         def run() -> None:
             slim.merge(two.teacher, student, _FEEDS, place, scope=scope)
@@ -138,31 +113,10 @@ def _theirs(two: _Two) -> Prepare:
     return prepare
 
 
-def _joint_scope(two: _Two) -> _Paddle:
-    """Return one Scope with the tensors of both, for the incumbent knows one alone."""
-    import numpy as np
-
-    paddle = static_paddle()
-    scope = paddle.static.Scope()
-    for held, program in ((two.student_scope, two.student), (two.teacher_scope, two.teacher)):
-        for var in program.list_vars():
-            if var.persistable:
-                array = np.asarray(held.find_var(var.name).get_tensor())
-                scope.var(var.name).get_tensor().set(array, paddle.CPUPlace())
-    return scope
-
-
-def least(kind: str, teacher: str, student: str, share: bool) -> Prepare:  # noqa: FBT001
+def least(kind: str, *given: Any) -> Prepare:
     """Copy operations, freeze and prefix, walk both Programs once; copy weights if not shared."""
-    return _floor(_Two.networks(kind, teacher, student), copies=not share)
-
-
-def least_chains(kind: str, size: int) -> Prepare:
-    """Do the same with chains."""
-    return _floor(_Two.chains(kind, size), copies=False)
-
-
-def _floor(two: _Two, *, copies: bool) -> Prepare:
+    two = _Two.of(kind, *given)
+    copies = not two.share and isinstance(given[0], str)
     bare = {"pir": floors.bare_pir_merge, "legacy": floors.bare_legacy_merge}[two.kind]
     names = persistable_names(read(two.teacher)) if copies else ()
 
@@ -183,18 +137,17 @@ def copying(name: str) -> Prepare:
     """Copy all weights of a network, and nothing else."""
     program, scope = network(name, "image", "pir")
     names = persistable_names(read(program))
-    return lambda: Work(lambda: floors.copied(scope, names), _check_copies)
 
+    def check(arrays: object) -> None:
+        assert arrays
 
-def _check_copies(arrays: object) -> None:
-    assert isinstance(arrays, list)
-    assert arrays
+    return lambda: Work(lambda: floors.copied(scope, names), check)
 
 
 def _networks(kind: str, teacher: str, student: str, *, share: bool) -> Row:
-    python, floor = Python.HERE, Target(most=1.5, of=Of.FLOOR, quantity=Quantity.CPU)
+    python, floor = Python.HERE, Target(1.5, Of.FLOOR, Quantity.CPU)
     if kind == "legacy":
-        python, floor = Python.PEER, Target(most=None, of=Of.FLOOR)
+        python, floor = Python.PEER, Target(None, Of.FLOOR)
     arguments = kind, teacher, student, share
     weights = "shared" if share else "copied"
     return Row(
@@ -203,7 +156,7 @@ def _networks(kind: str, teacher: str, student: str, *, share: bool) -> Row:
         ours=Case(about="gt.merge", make=joining, arguments=arguments, python=python),
         peer=Case(about=_PEER, make=incumbent, arguments=(teacher, student), python=Python.PEER),
         floor=Case(about=_LEAST, make=least, arguments=arguments, python=python),
-        targets=(Target(most=1 / _FASTER[kind], of=Of.PEER), floor),
+        targets=(Target(1 / _FASTER[kind], Of.PEER), floor),
         quick=teacher == "resnet50" and share,
     )
 
@@ -212,11 +165,11 @@ def _growth(kind: str) -> Row:
     return Row(
         name=f"merge-{kind}-growth",
         about=f"merge a {kind} chain into one of a tenth of its length, checks included",
-        ours=Case(about="gt.merge", make=joining_chains, arguments=(kind,)),
-        floor=Case(about=_LEAST, make=least_chains, arguments=(kind,)),
+        ours=Case(about="gt.merge", make=joining, arguments=(kind,)),
+        floor=Case(about=_LEAST, make=least, arguments=(kind,)),
         targets=(
-            Target(most=1.5 if kind == "pir" else None, of=Of.FLOOR, quantity=Quantity.CPU),
-            Target(most=1.1, of=Of.GROWTH),
+            Target(1.5 if kind == "pir" else None, Of.FLOOR, Quantity.CPU),
+            Target(1.1, Of.GROWTH),
         ),
         sizes=_SIZES,
         quick=kind == "pir",
@@ -245,9 +198,9 @@ GROWTH = (
     Row(
         name="merge-small-growth",
         about="merge small legacy chains on Paddle 2.6.2, where PaddleSlim does it too",
-        ours=Case(about="gt.merge", make=joining_chains, arguments=("legacy",), python=Python.PEER),
-        peer=Case(about=_PEER, make=incumbent_chains, python=Python.PEER),
-        targets=(Target(most=1 / _FASTER["legacy"], of=Of.PEER), Target(most=1.1, of=Of.GROWTH)),
+        ours=Case(about="gt.merge", make=joining, arguments=("legacy",), python=Python.PEER),
+        peer=Case(about=_PEER, make=incumbent, python=Python.PEER),
+        targets=(Target(1 / _FASTER["legacy"], Of.PEER), Target(1.1, Of.GROWTH)),
         sizes=_SMALL_SIZES,
         quick=False,
     ),
@@ -261,7 +214,7 @@ MEMORY = (
         floor=Case(
             about="a copy of the teacher's weights", make=copying, arguments=_HEAVY[:1], fresh=True
         ),
-        targets=(Target(most=0.05, of=Of.FLOOR, quantity=Quantity.PEAK),),
+        targets=(Target(0.05, Of.FLOOR, Quantity.PEAK),),
         quick=False,
     ),
 )

@@ -5,8 +5,6 @@ from __future__ import annotations
 import atexit
 import statistics
 import tempfile
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from shutil import which
 from typing import Any, TypeAlias
@@ -50,21 +48,17 @@ def page(measure: str) -> Prepare:
 
     browser = _chromium()
     gt.render(gt.suggest_pairs(saved("resnet152.json"), saved("resnet50.json")), _PAGE)
-    run = {"open": _opened, "click": _clicked}[measure]
-    return lambda: Work(partial(run, browser))
 
+    def run() -> Sample:
+        browser.get(Path(_PAGE).resolve().as_uri())
+        opened = browser.execute_script(_LOAD)
+        assert opened > 0, "the page was not loaded"
+        if measure == "open":
+            return Sample(opened / 1000)
+        times = [browser.execute_async_script(_CLICK, *click) for click in _CLICKS]
+        return Sample(statistics.median(times) / 1000)
 
-def _opened(browser: _Browser) -> Sample:
-    browser.get(Path(_PAGE).resolve().as_uri())
-    milliseconds = browser.execute_script(_LOAD)
-    assert milliseconds > 0, "the page was not loaded"
-    return Sample(milliseconds / 1000)
-
-
-def _clicked(browser: _Browser) -> Sample:
-    _opened(browser)
-    times = [browser.execute_async_script(_CLICK, *click) for click in _CLICKS]
-    return Sample(statistics.median(times) / 1000)
+    return lambda: Work(run)
 
 
 def _chromium() -> _Browser:
@@ -81,13 +75,10 @@ def _chromium() -> _Browser:
     for option in (*_OPTIONS, f"--user-data-dir={profile.name}", "--window-size=1440,1000"):
         options.add_argument(option)
     opened = webdriver.Chrome(options=options, service=Service(driver))
-    atexit.register(_quit, opened.quit, profile)
+    # The last that is registered is the first that is done.
+    atexit.register(profile.cleanup)
+    atexit.register(opened.quit)
     return opened
-
-
-def _quit(leave: Callable[[], None], profile: tempfile.TemporaryDirectory[str]) -> None:
-    leave()
-    profile.cleanup()
 
 
 def _row(measure: str, about: str) -> Row:
@@ -95,7 +86,7 @@ def _row(measure: str, about: str) -> Row:
         name=f"page-{measure}",
         about=about,
         ours=Case(about=about, make=page, arguments=(measure,)),
-        targets=(Target(most=0.1, of=Of.ABSOLUTE),),
+        targets=(Target(0.1, Of.ABSOLUTE),),
     )
 
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 __all__ = ["SetupError", "paddleslim"]
 
 _LOCK = Path(__file__).with_name("peer.txt")
-_PYTHONS = (3, 12), (3, 11), (3, 10)
+_PYTHONS = "python3.12", "python3.11", "python3.10"
 _USES = "import zlib, paddle; paddle.enable_static(); from paddleslim.dist import merge"
 
 
@@ -29,53 +28,25 @@ def paddleslim(folder: Path) -> str:
 
     Raises SetupError.
     """
-    python, done = folder / "bin" / "python", folder / "installed.txt"
+    python, done = str(folder / "bin" / "python"), folder / "installed.txt"
     if done.is_file() and done.read_text() == _LOCK.read_text():
-        return str(python)
-    shutil.rmtree(folder, ignore_errors=True)
-    for command in _with_uv(folder) if shutil.which("uv") else _with_pip(folder):
-        _run(command)
-    _run((str(python), "-c", _USES))
-    shutil.copyfile(_LOCK, done)
-    return str(python)
-
-
-def _with_uv(folder: Path) -> Sequence[Sequence[str]]:
-    python = str(folder / "bin" / "python")
-    version = sys.executable if sys.version_info[:2] in _PYTHONS else _spelt(_PYTHONS[0])
-    return (
-        ("uv", "venv", "--quiet", "--python", version, str(folder)),
-        ("uv", "pip", "install", "--quiet", "--python", python, "--requirement", str(_LOCK)),
-    )
-
-
-def _with_pip(folder: Path) -> Sequence[Sequence[str]]:
-    pip = str(folder / "bin" / "pip")
-    return (
-        (_fitting_python(), "-m", "venv", str(folder)),
-        (pip, "install", "--quiet", "--requirement", str(_LOCK)),
-    )
-
-
-def _fitting_python() -> str:
-    if sys.version_info[:2] in _PYTHONS:
-        return sys.executable
-    found = (shutil.which(f"python{_spelt(version)}") for version in _PYTHONS)
-    python = next(filter(None, found), None)
-    if python is None:
+        return python
+    base = sys.executable if sys.version_info < (3, 13) else None
+    base = base or next(filter(None, map(shutil.which, _PYTHONS)), None)
+    if base is None:
         raise SetupError("Paddle 2.6.2 needs Python 3.10 to 3.12, and none is on the path")
+    shutil.rmtree(folder, ignore_errors=True)
+    for command in (
+        (base, "-m", "venv", str(folder)),
+        (python, "-m", "pip", "install", "--quiet", "--requirement", str(_LOCK)),
+        (python, "-c", _USES),
+    ):
+        try:
+            ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise SetupError(str(error)) from error
+        if ran.returncode:
+            said = (ran.stderr or ran.stdout).strip().splitlines()
+            raise SetupError(f"{command[0]}: {said[-1] if said else ran.returncode}")
+    shutil.copyfile(_LOCK, done)
     return python
-
-
-def _spelt(version: tuple[int, int]) -> str:
-    return ".".join(map(str, version))
-
-
-def _run(command: Sequence[str]) -> None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise SetupError(str(error)) from error
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise SetupError(f"{command[0]}: {said[-1] if said else done.returncode}")

@@ -30,13 +30,13 @@ _Parsed: TypeAlias = Any
 
 _SIZES = (1_000, 10_000, 100_000)
 _TARGETS = (
-    *(Target(most=2, of=Of.FLOOR, quantity=Quantity.CPU, size=size) for size in _SIZES[:-1]),
-    Target(most=1.5, of=Of.FLOOR, quantity=Quantity.CPU, size=_SIZES[-1]),
-    Target(most=1.5, of=Of.PEER, quantity=Quantity.CPU, size=_SIZES[-1]),
-    Target(most=None, of=Of.FLOOR),
-    Target(most=1.1, of=Of.GROWTH),
+    *(Target(2, Of.FLOOR, Quantity.CPU, size=size) for size in _SIZES[:-1]),
+    Target(1.5, Of.FLOOR, Quantity.CPU, size=_SIZES[-1]),
+    Target(1.5, Of.PEER, Quantity.CPU, size=_SIZES[-1]),
+    Target(None, Of.FLOOR),
+    Target(1.1, Of.GROWTH),
 )
-_GROWTH = (Target(most=None, of=Of.ABSOLUTE), Target(most=1.1, of=Of.GROWTH))
+_GROWTH = (Target(None, Of.ABSOLUTE), Target(1.1, Of.GROWTH))
 _WRITTEN = {"json": json_program, "pdmodel": protobuf_program}
 
 
@@ -175,7 +175,7 @@ def _reading_row(form: str) -> Row:
         ours=Case(about="read", make=reading, arguments=(form,)),
         peer=Case(about=f"{floor}, collector on", make=least, arguments=(form, True)),
         floor=Case(about=f"{floor}, collector paused", make=least, arguments=(form, False)),
-        targets=(*_TARGETS, Target(most=None, of=Of.FLOOR, quantity=Quantity.PEAK, size=100_000)),
+        targets=(*_TARGETS, Target(None, Of.FLOOR, Quantity.PEAK, size=100_000)),
         sizes=_SIZES,
     )
 

@@ -7,19 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, TypeAlias
 
-__all__ = [
-    "Case",
-    "Of",
-    "Prepare",
-    "Python",
-    "Quantity",
-    "Row",
-    "Sample",
-    "Target",
-    "Work",
-    "nothing",
-]
-
+__all__ = ["Case", "Of", "Prepare", "Python", "Quantity", "Row", "Sample", "Target", "Work"]
 
 # What work gives is for its own check alone.
 _Result: TypeAlias = Any
@@ -68,10 +56,6 @@ class Sample:
     cpu: float | None = None
 
 
-def nothing(_: _Result) -> None:
-    """Check nothing, for work that fails by itself where it does not do what it should."""
-
-
 class Work(NamedTuple):
     """What the clock is held to, and what makes sure afterwards that it was done.
 
@@ -79,7 +63,7 @@ class Work(NamedTuple):
     """
 
     run: Callable[[], _Result]
-    check: Callable[[_Result], None] = nothing
+    check: Callable[[_Result], object] = lambda _: None
 
 
 Prepare: TypeAlias = Callable[[], Work]
@@ -89,8 +73,7 @@ Prepare: TypeAlias = Callable[[], Work]
 class Case:
     """A way of doing something, made once by `make(*arguments)` and prepared for each sample.
 
-    `fresh` gives each sample a process of its own, `rounds` is how many samples are taken at most,
-    `largest` the largest size it is run with; a case that is not `quick` is left out of quick runs.
+    `fresh` gives each sample a process of its own, `rounds` is how many samples are taken at most.
     """
 
     about: str
@@ -99,11 +82,9 @@ class Case:
     python: Python = Python.HERE
     fresh: bool = False
     rounds: int | None = None
-    largest: int | None = None
-    quick: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Target:
     """At `most` so many times another side's median, or so much; None reports without a wish.
 
@@ -130,6 +111,7 @@ class Row:
     quick: bool = True
 
     @property
-    def cases(self) -> tuple[Case, ...]:
-        """The cases in the order in which they take turns."""
-        return tuple(case for case in (self.ours, self.peer, self.floor) if case is not None)
+    def sides(self) -> dict[str, Case]:
+        """The cases by the names of their sides, in the order in which they take turns."""
+        cases = {"ours": self.ours, "peer": self.peer, "floor": self.floor}
+        return {side: case for side, case in cases.items() if case is not None}

@@ -36,21 +36,14 @@ class Outcome:
         return [value for value in found if value is not None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Run:
-    """How to measure: how often, which Pythons, and where files may be written."""
+    """How to measure: how often, which Pythons, where files may be written, up to which size."""
 
     rounds: int
     pythons: Mapping[Python, str]
     work: Path
     largest: int | None = None
-    quick: bool = False
-
-    def wants(self, case: Case, size: int | None) -> bool:
-        """Tell whether a case is part of this run at some size."""
-        return (case.quick or not self.quick) and (
-            size is None or size <= min(case.largest or size, self.largest or size)
-        )
 
 
 def turns(rows: Sequence[Row], run: Run) -> list[Turn]:
@@ -59,8 +52,8 @@ def turns(rows: Sequence[Row], run: Run) -> list[Turn]:
         (case, size)
         for row in rows
         for size in row.sizes or (None,)
-        for case in row.cases
-        if run.wants(case, size)
+        for case in row.sides.values()
+        if size is None or size <= (run.largest or size)
     )
     return list(dict.fromkeys(wanted))
 
@@ -74,7 +67,7 @@ def measure(
     """Sample what some rows need in turns; each round goes through all cases once.
 
     What comes first in a worker is done twice, once for nothing. `outcomes` is filled as samples
-    are taken; `advance` is told the case and the round before each of them.
+    are taken; `advance` gets the case and the round before each of them.
     """
     wanted = turns(rows, run)
     outcomes |= {turn: Outcome() for turn in wanted}
@@ -96,16 +89,15 @@ def _take(turn: Turn, outcome: Outcome, run: Run, workers: Mapping[Python, _Work
     if case.python not in workers:
         outcome.failure = f"no Python for {case.about}"
         return
-    worker = workers[case.python]
-    warm = not outcome.samples and not case.fresh and case.rounds is None
     try:
         if case.fresh:
             with closing(_Worker(run.pythons[case.python], run.work)) as alone:
                 outcome.samples.append(alone.sample(turn))
-        else:
-            if warm:
-                worker.sample(turn)
-            outcome.samples.append(worker.sample(turn))
+            return
+        worker = workers[case.python]
+        if not outcome.samples and case.rounds is None:
+            worker.sample(turn)
+        outcome.samples.append(worker.sample(turn))
     except _FailedError as failed:
         outcome.failure = str(failed)
 
@@ -115,7 +107,7 @@ class _FailedError(Exception):
 
 
 class _Worker:
-    """A process that takes samples, started when it is first asked and after each failure."""
+    """A process that takes samples, started when it is first needed and after each failure."""
 
     def __init__(self, python: str, work: Path) -> None:
         self._python, self._work = python, work
@@ -126,7 +118,18 @@ class _Worker:
         """Take one sample; raises _FailedError with the reason that the process gave."""
         case, size = turn
         if self._process is None:
-            self._process = self._started()
+            # What is compiled is kept, as it is where graphtool is installed.
+            environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""}
+            with self._log.open("w") as log:
+                self._process = subprocess.Popen(
+                    [self._python, "-m", "tests.benchmarks.worker"],
+                    cwd=self._work,
+                    env=environment,
+                    text=True,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                )
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
@@ -137,23 +140,11 @@ class _Worker:
         answer = stdout.readline()
         if not answer:
             self.close()
-            raise _FailedError(_reason(self._log.read_text(errors="replace")))
+            # An exception is the last line that is not indented.
+            lines = self._log.read_text(errors="replace").splitlines()
+            reasons = [line for line in lines if line and not line[0].isspace()]
+            raise _FailedError(reasons[-1] if reasons else "it ended without a word")
         return Sample(**json.loads(answer))
-
-    def _started(self) -> subprocess.Popen[str]:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        # What is compiled is kept, as it is where graphtool is installed.
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        with self._log.open("w") as log:
-            return subprocess.Popen(
-                [self._python, "-m", "tests.benchmarks.worker"],
-                cwd=self._work,
-                env=environment,
-                text=True,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-            )
 
     def close(self) -> None:
         """Let the process end, if there is one."""
@@ -164,12 +155,6 @@ class _Worker:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.communicate()
-
-
-def _reason(said: str) -> str:
-    """Return the last line that is not indented: an exception, and not what it adds."""
-    lines = [line for line in said.splitlines() if line and not line[0].isspace()]
-    return lines[-1] if lines else "it ended without a word"
 
 
 def exponent(points: Mapping[int, float]) -> float:

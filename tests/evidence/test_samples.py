@@ -188,15 +188,37 @@ def test_networks_of_other_sizes_have_no_random_samples_in_common(
     assert (found.code, found.help) == ("GT372", help)
 
 
-def test_a_file_that_is_missing_or_no_array_is_refused(network: Network, tmp_path: Path) -> None:
-    text = tmp_path / "text.npy"
-    text.write_text("1, 2, 3\n")
-    missing, no_array = refused(tmp_path / "none.npz", network), refused(text, network)
+@pytest.mark.parametrize(
+    ("name", "content", "help"),
+    [
+        ("text.npy", None, 'numpy.save("samples.npy", images)'),
+        ("text.npz", None, 'numpy.savez("samples.npz", x=images)'),
+        ("empty.npy", IMAGES[:0], 'numpy.save("samples.npy", images)'),
+        ("empty.npz", IMAGES[:0], 'numpy.savez("samples.npz", x=images)'),
+        ("", labelled, 'yield {"x": images}'),
+        ("", empty, 'yield {"x": images}'),
+    ],
+)
+def test_the_help_names_the_feeds_of_the_networks(
+    name: str, content: Any, help: str, network: Network, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if content is None:
+        path.write_text("1, 2, 3\n")
+    elif name == "empty.npy":
+        np.save(path, content)
+    elif name:
+        np.savez(path, x=content)
+    found = refused(path if name else content, network)
+
+    assert (found.code, found.help) == ("GT370", help)
+
+
+def test_a_file_that_is_missing_is_looked_for(network: Network, tmp_path: Path) -> None:
+    missing = refused(tmp_path / "none.npz", network)
 
     assert (missing.code, missing.help) == ("GT370", f"ls {tmp_path}")
     assert missing.message.endswith("can't be read as samples: No such file or directory")
-    assert no_array.message.endswith("it holds no arrays of numbers, as `numpy.save` writes them")
-    assert no_array.help == 'numpy.save("samples.npy", images)'
 
 
 @pytest.mark.parametrize("source", ["none.npy", "x.csv"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -18,7 +18,7 @@ Mutator: TypeAlias = Callable[[Random, bytes], bytes]
 Exercise: TypeAlias = Callable[[bytes, Path], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Subject:
     """One kind of input: `honest` has examples by name, `mutators` the ways to spoil them."""
 
@@ -54,10 +54,6 @@ def cases_of(
     subjects: Sequence[Subject], number: int, *, seed: int = 0, only: str = ""
 ) -> list[Case]:
     """Spread a number of cases evenly over all subjects, mutators and targets that fit `only`."""
-    return list(islice(_all_cases(subjects, seed, only), number))
-
-
-def _all_cases(subjects: Sequence[Subject], seed: int, only: str) -> Iterator[Case]:
     kinds = [
         (subject, mutator, target)
         for subject in subjects
@@ -67,9 +63,8 @@ def _all_cases(subjects: Sequence[Subject], seed: int, only: str) -> Iterator[Ca
     ]
     # So that the first few cases are of all sorts.
     Random(0).shuffle(kinds)
-    for number in count(seed) if kinds else ():
-        for subject, mutator, target in kinds:
-            yield Case(subject, mutator, target, number)
+    every = (Case(*kind, place) for place in count(seed) if kinds for kind in kinds)
+    return list(islice(every, number if kinds else 0))
 
 
 def named_case(subjects: Sequence[Subject], name: str) -> Case:

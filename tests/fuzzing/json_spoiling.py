@@ -25,16 +25,16 @@ _PUT_OFF = (AttributeError, LookupError, TypeError, ValueError)
 
 
 def edited(edit: Callable[[Random, _Json], str | None]) -> Mutator:
-    """Make a mutator of an edit that changes a document in place.
+    """Make a mutator of an edit that changes a document in place, once or a few times.
 
-    What the edit returns is the text to stand where it put `@nested@`.
+    What the edit returns is the text to stand where it put `@nested@`. Where there is nothing to
+    edit, or nothing more, it may raise.
     """
 
     def mutate(random: Random, data: bytes) -> bytes:
         document: _Json = json.loads(data)
-        nested = edit(random, document)
-        for _ in range(random.choice((0, 0, 0, 1, 3))):
-            # Those before it may have left nothing to edit.
+        nested: str | None = None
+        for _ in range(random.choice((1, 1, 1, 2, 4))):
             with suppress(*_PUT_OFF):
                 nested = edit(random, document) or nested
         return _text_of(document, nested or "0")
@@ -82,32 +82,27 @@ def _odd(random: Random) -> _Json:
     return random.choice(odd)
 
 
-def _wrong_type(random: Random, document: _Json) -> None:
-    holder, key = random.choice(list(places(document)))
-    holder[key] = _odd(random)
+def _replaced(
+    fits: Callable[[_Json], bool], new: Callable[[Random, list[_Place]], _Json]
+) -> Mutator:
+    """Make a mutator that puts something else in the place of what fits."""
 
-
-def _wrong_number(random: Random, document: _Json) -> None:
-    found = [place for place in places(document) if type(place[0][place[1]]) is int]
-    if found:
+    def edit(random: Random, document: _Json) -> None:
+        found = [place for place in places(document) if fits(place[0][place[1]])]
         holder, key = random.choice(found)
-        holder[key] = number(random)
+        holder[key] = new(random, found)
+
+    return edited(edit)
 
 
-def _wrong_text(random: Random, document: _Json) -> None:
-    found = [place for place in places(document) if isinstance(place[0][place[1]], str)]
-    if found:
-        holder, key = random.choice(found)
-        others = [other[0][other[1]] for other in random.sample(found, min(4, len(found)))]
-        holder[key] = random.choice((text(random), *others))
+def _other_text(random: Random, found: list[_Place]) -> str:
+    others = [holder[key] for holder, key in random.sample(found, min(4, len(found)))]
+    return random.choice((text(random), *others))
 
 
 def _wrong_key(random: Random, document: _Json) -> None:
     """Take a member out, rename it, or give it twice."""
-    found = [place for place in places(document) if _is_object(place[0])]
-    if not found:
-        return
-    holder, key = random.choice(found)
+    holder, key = random.choice([place for place in places(document) if _is_object(place[0])])
     way = random.randrange(3)
     if way == 0:
         del holder[key]
@@ -120,8 +115,6 @@ def _wrong_key(random: Random, document: _Json) -> None:
 def _wrong_length(random: Random, document: _Json) -> None:
     """Empty, shorten, repeat or reverse a list."""
     found = [place for place in places(document) if _is_list(place[0][place[1]])]
-    if not found:
-        return
     holder, key = random.choice(found)
     items: list[_Json] = holder[key]
     at = random.randrange(len(items) + 1)
@@ -143,9 +136,9 @@ def _deep(random: Random, document: _Json) -> str:
 
 
 ANY_JSON: Mapping[str, Mutator] = {
-    "types": edited(_wrong_type),
-    "numbers": edited(_wrong_number),
-    "texts": edited(_wrong_text),
+    "types": _replaced(lambda _: True, lambda random, _: _odd(random)),
+    "numbers": _replaced(lambda given: type(given) is int, lambda random, _: number(random)),
+    "texts": _replaced(lambda given: isinstance(given, str), _other_text),
     "keys": edited(_wrong_key),
     "lengths": edited(_wrong_length),
     "nesting": edited(_deep),
@@ -191,8 +184,6 @@ def _ids(random: Random, document: _Json) -> None:
     op = random.choice(ops)
     made = [result["%"] for other in ops for result in _results(other)]
     ends = random.choice((_results(op), op.get("I", [])))
-    if not ends or not made:
-        return
     own = [result["%"] for result in _results(op)]
     random.choice(ends)["%"] = random.choice(
         (random.choice(made), number(random), max(made) + 1, *own, 0, "1", 1.0, True, None)
@@ -202,8 +193,6 @@ def _ids(random: Random, document: _Json) -> None:
 def _order(random: Random, document: _Json) -> None:
     """Take Operators out, repeat or exchange them, within Blocks and between them."""
     block, other = (random.choice(_blocks(document))["ops"] for _ in range(2))
-    if not block or not other:
-        return
     a, b = random.randrange(len(block)), random.randrange(len(other))
     way = random.randrange(5)
     if way == 0:
@@ -222,9 +211,7 @@ def _ends(random: Random, document: _Json) -> None:
     """Give Operators fewer or more operands and results, with results of their own number."""
     op = random.choice(_operators(document))
     key = random.choice(("I", "O", "A", "OA"))
-    ends = op.get(key)
-    if not _is_list(ends) or not ends:
-        return
+    ends: list[_Json] = op[key]
     if random.random() < 0.6:
         del ends[random.randrange(len(ends))]
     else:
@@ -236,51 +223,32 @@ def _ends(random: Random, document: _Json) -> None:
 
 def _attributes(random: Random, document: _Json) -> None:
     """Change what attributes say: other numbers, lists of other lengths, other types."""
-    found = [
-        attribute
-        for op in _operators(document)
-        if _is_list(op["A"]) and op["#"] != "p"
-        for attribute in op["A"]
-        if "AT" in attribute
-    ]
-    if not found:
-        return
-    typed = random.choice(found)["AT"]
+    typed = random.choice([holder[key] for holder, key in places(document) if key == "AT"])
     old = typed.get("D")
-    if _is_list(old) and old and random.random() < 0.7:
-        if random.random() < 0.5:
-            inner = random.choice(old)
-            if _is_object(inner):
-                inner["D"] = number(random)
-            else:
-                old[random.randrange(len(old))] = number(random)
+    way = random.randrange(4) if _is_list(old) and old else 3
+    if way == 0:
+        inner = random.choice(old)
+        if _is_object(inner):
+            inner["D"] = number(random)
         else:
-            typed["D"] = random.choice((old[:1], old[1:], old * 2, []))
+            old[random.randrange(len(old))] = number(random)
+    elif way == 1:
+        typed["D"] = random.choice((old[:1], old[1:], old * 2, []))
     else:
         typed["D"] = random.choice((number(random), number(random), text(random), _odd(random)))
 
 
 def _dims(random: Random, document: _Json) -> None:
     """Change shapes: negative and huge dims, none at all, thousands."""
-    found = [
-        result["TT"]["D"]
-        for op in _operators(document)
-        for result in _results(op)
-        if _is_object(result.get("TT"))
-        and _is_list(result["TT"].get("D"))
-        and len(result["TT"]["D"]) > 1
-        and _is_list(result["TT"]["D"][1])
-    ]
-    if not found:
-        return
-    data = random.choice(found)
+    types = [holder[key]["D"] for holder, key in places(document) if key == "TT"]
+    data = random.choice([data for data in types if _is_list(data) and len(data) > 1])
     dims: list[_Json] = data[1]
     way = random.randrange(4)
-    if way == 0 and dims:
+    if way == 0:
         dims[random.randrange(len(dims))] = number(random)
     elif way == 1:
         dims.insert(random.randrange(len(dims) + 1), number(random))
-    elif way == 2 and dims:
+    elif way == 2:
         del dims[random.randrange(len(dims))]
     else:
         data[1] = random.choice(([], [-1] * 5000, [2**62] * 500, [0, 0, 0, 0], [-7] * len(dims)))
@@ -314,22 +282,14 @@ def _regions(random: Random, document: _Json) -> str | None:
 
 def _names(random: Random, document: _Json) -> None:
     """Change what parameters, feeds and modules are called."""
-    holders: list[_Place] = []
+    named = ("name", "struct_name", "parameter_name")
+    holders: list[_Place] = [(op["A"], 3) for op in _operators(document) if op["#"] == "p"]
     for op in _operators(document):
-        if op["#"] == "p" and _is_list(op["A"]) and len(op["A"]) > 3:
-            holders.append((op["A"], 3))
-        elif _is_list(op["A"]):
-            holders += [
-                (attribute["AT"], "D")
-                for attribute in op["A"]
-                if _is_object(attribute)
-                and attribute.get("N") in ("name", "struct_name", "parameter_name")
-                and _is_object(attribute.get("AT"))
-            ]
-    if holders:
-        holder, key = random.choice(holders)
-        others = [other[place] for other, place in random.sample(holders, min(3, len(holders)))]
-        holder[key] = random.choice((text(random), text(random), text(random), *others))
+        if op["#"] != "p":
+            holders += [(one["AT"], "D") for one in op["A"] if one["N"] in named]
+    holder, key = random.choice(holders)
+    others = [other[place] for other, place in random.sample(holders, min(3, len(holders)))]
+    holder[key] = random.choice((text(random), text(random), text(random), *others))
 
 
 PIR_JSON: Mapping[str, Mutator] = {

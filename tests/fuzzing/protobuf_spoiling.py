@@ -24,9 +24,8 @@ def _edited(edit: Callable[[Random, _Message], None]) -> Mutator:
     def mutate(random: Random, data: bytes) -> bytes:
         program = program_message()()
         program.ParseFromString(data)
-        edit(random, program)
-        for _ in range(random.choice((0, 0, 0, 1, 3))):
-            # Those before it may have left nothing to edit.
+        for _ in range(random.choice((1, 1, 1, 2, 4))):
+            # There may be nothing to edit, or nothing more.
             with suppress(LookupError, ValueError):
                 edit(random, program)
         return program.SerializeToString()
@@ -148,8 +147,6 @@ def _slots(random: Random, program: _Message) -> None:
     op = random.choice(_operators(program))
     slots = [slot for slot in (*op.inputs, *op.outputs) if slot.arguments]
     names = [var.name for block in program.blocks for var in block.vars]
-    if not slots or not names:
-        return
     slot = random.choice(slots)
     at = random.randrange(len(slot.arguments))
     own = [name for other in slots for name in other.arguments]
@@ -165,8 +162,6 @@ def _slots(random: Random, program: _Message) -> None:
 def _variables(random: Random, program: _Message) -> None:
     """Change names, flags, types and dims of Variables."""
     declared = [var for block in program.blocks for var in block.vars]
-    if not declared:
-        return
     var = random.choice(declared)
     way = random.randrange(5)
     if way == 0:
@@ -191,11 +186,11 @@ def _variables(random: Random, program: _Message) -> None:
 def _dims(random: Random, dims: _Message) -> None:
     held = [max(-(2**63), min(2**63 - 1, number(random))) for _ in range(3)]
     way = random.randrange(4)
-    if way == 0 and dims:
+    if way == 0:
         dims[random.randrange(len(dims))] = held[0]
     elif way == 1:
         dims.append(held[0])
-    elif way == 2 and dims:
+    elif way == 2:
         del dims[random.randrange(len(dims))]
     else:
         new = random.choice(([], [-1] * 5000, [2**62] * 500, [0] * 4, held))
@@ -205,25 +200,21 @@ def _dims(random: Random, dims: _Message) -> None:
 
 def _attributes(random: Random, program: _Message) -> None:
     """Change the type or content of an Operator's attribute."""
-    op = random.choice(_operators(program))
-    if not op.attrs:
-        return
-    attr = random.choice(op.attrs)
+    attr = random.choice(random.choice(_operators(program)).attrs)
     set_fields = [field for field, _ in attr.ListFields() if field.name not in ("name", "type")]
     if random.random() < 0.3 or not set_fields:
         attr.type = random.choice((*range(20), -1, 2**31 - 1))
         return
     field = random.choice(set_fields)
+    held = getattr(attr, field.name)
     if field.message_type is not None:
         attr.ClearField(field.name)
-    elif field.is_repeated:
-        held = getattr(attr, field.name)
-        if random.random() < 0.5:
-            del held[: random.randrange(len(held)) + 1]
-        else:
-            held[random.randrange(len(held))] = _fitting(field, random)
-    else:
+    elif not field.is_repeated:
         setattr(attr, field.name, _fitting(field, random))
+    elif random.random() < 0.5:
+        del held[: random.randrange(len(held)) + 1]
+    else:
+        held[random.randrange(len(held))] = _fitting(field, random)
 
 
 def _wire(random: Random, data: bytes) -> bytes:

@@ -107,65 +107,50 @@ def _deep_list(depth: int) -> _Json:
     return nested
 
 
-def _chained(blocks: int) -> bytes:
-    return _legacy(blocks=blocks).SerializeToString()
+def _relu(dims: list[Any]) -> bytes:
+    return _pir(_FEED, _op("1.relu", [1], [_tensor(2, dims)]))
 
 
-_DAMAGED = "does not have the layout that Paddle writes"
 _DEEP = "the file is nested too deeply"
-_NO_PROGRAM = "the file is not a Paddle program:"
-_CANNOT_BE = "makes an impossible tensor: it has"
-_REFUSED: dict[str, tuple[bytes, str, str]] = {
+_DAMAGED = "does not have the layout that Paddle writes"
+_NAMELESS = {**_op("1.relu", [1], []), "A": [{"N": None, "AT": {"#": "x", "D": 1}}]}
+_REFUSED: dict[str, tuple[bytes, str]] = {
     "a dim that is no whole number": (
-        _pir(_FEED, _op("1.relu", [1], [_tensor(2, [1.5])])),
-        "GT004",
-        f"operator 1, `pd_op.relu`, {_CANNOT_BE} a dim that is not an integer",
+        _relu([1.5]),
+        "operator 1, `pd_op.relu`, makes an impossible tensor: it has a dim that is not an integer",
     ),
-    "a thousand dims": (
-        _pir(_FEED, _op("1.relu", [1], [_tensor(2, [-1] * 1000)])),
-        "GT004",
-        f"operator 1, `pd_op.relu`, {_CANNOT_BE} 1,000 dims",
-    ),
-    "more elements than can be counted": (
-        _pir(_FEED, _op("1.relu", [1], [_tensor(2, [2**62, 4])])),
-        "GT004",
-        f"operator 1, `pd_op.relu`, {_CANNOT_BE} more elements than 64 bits count",
-    ),
+    "a thousand dims": (_relu([-1] * 1000), "it has 1,000 dims"),
+    "more elements than can be counted": (_relu([2**62, 4]), "more elements than 64 bits count"),
     "a number of 400 digits": (
         _pir(_FEED, _op("1.scale", [1], [_tensor(2, [8])], scale=10**400)),
-        "GT004",
         "a number in the file has more than 64 bits: `10000000000000000000`",
     ),
     "a parameter whose name is a number": (
         _pir(_FEED, _parameter(2, 7)),
-        "GT004",
         f"operator 1, `builtin.parameter`, {_DAMAGED}",
     ),
-    "an attribute without a name": (
-        _pir(_FEED, {**_op("1.relu", [1], []), "A": [{"N": None, "AT": {"#": "x", "D": 1}}]}),
-        "GT004",
-        f"operator 1, `pd_op.relu`, {_DAMAGED}",
-    ),
-    "lists in lists": (_pir(_FEED, _op("1.relu", [1], [], axis=_deep_list(200))), "GT004", _DEEP),
-    "Blocks with long paths": (_nested(40), "GT004", _DEEP),
-    "dims of a Variable that cannot be": (
-        _with_dims(2**62, 4),
-        "GT004",
-        f"{_NO_PROGRAM} it declares an impossible tensor, with more elements than 64 bits count",
-    ),
-    "thousands of Blocks around each other": (_chained(2_000), "GT004", _DEEP),
+    "an attribute without a name": (_pir(_FEED, _NAMELESS), _DAMAGED),
+    "lists in lists": (_pir(_FEED, _op("1.relu", [1], [], axis=_deep_list(200))), _DEEP),
+    "Blocks with long paths": (_nested(40), _DEEP),
+    "dims of a Variable that cannot be": (_with_dims(2**62, 4), "declares an impossible tensor"),
+    "thousands of Blocks around each other": (_legacy(blocks=2_000).SerializeToString(), _DEEP),
 }
+
+
+def _written(folder: Path, data: bytes) -> Path:
+    path = folder / ("model.json" if data.startswith(b"{") else "model.pdmodel")
+    path.write_bytes(data)
+    return path
 
 
 @pytest.mark.parametrize("name", _REFUSED)
 def test_what_cannot_be_is_refused(name: str, tmp_path: Path) -> None:
-    data, code, message = _REFUSED[name]
-    path = tmp_path / ("model.json" if data.startswith(b"{") else "model.pdmodel")
-    path.write_bytes(data)
+    data, words = _REFUSED[name]
     with pytest.raises(GraphtoolError) as caught:
-        gt.read(path)
+        gt.read(_written(tmp_path, data))
     (found,) = caught.value.report
-    assert (found.code, found.message) == (code, message)
+    assert found.code == "GT004"
+    assert words in found.message
 
 
 def _unowned() -> bytes:
@@ -262,9 +247,7 @@ _TAKEN: dict[str, bytes] = {
 @pytest.mark.parametrize("name", _TAKEN)
 @pytest.mark.slow
 def test_what_is_odd_is_read_paired_and_drawn(name: str, tmp_path: Path, monkeypatch: Any) -> None:
-    data = _TAKEN[name]
-    path = tmp_path / ("model.json" if data.startswith(b"{") else "model.pdmodel")
-    path.write_bytes(data)
+    path = _written(tmp_path, _TAKEN[name])
     monkeypatch.chdir(tmp_path)
     with_model(path, gt.read(path))
 
@@ -280,15 +263,13 @@ def test_saved_tensors_that_no_array_can_hold_are_refused(tmp_path: Path) -> Non
 
 
 def test_dims_that_old_paddle_computed_from_unknown_ones_are_unknown(tmp_path: Path) -> None:
-    path = tmp_path / "model.json"
-    path.write_bytes(_pir(_FEED, _op("1.relu", [1], [_tensor(2, [-1, 8, -7])])))
+    path = _written(tmp_path, _relu([-1, 8, -7]))
     assert gt.read(path).values["relu_0"].shape == (-1, 8, -1)
 
 
 @pytest.mark.slow
 def test_many_parameters_of_one_name_get_short_names(tmp_path: Path) -> None:
-    path = tmp_path / "model.json"
-    path.write_bytes(_pir(_FEED, *(_parameter(number, "w") for number in range(2, 3002))))
+    path = _written(tmp_path, _pir(_FEED, *(_parameter(n, "w") for n in range(2, 3002))))
     names = [value.name for value in gt.read(path).parameters]
     assert names[:6] == ["w", "%w", "%%w", "%%%w", "%4%w", "%5%w"]
     assert names[-1] == "%2999%w"
@@ -299,6 +280,4 @@ def test_many_blocks_beside_each_other_are_read(tmp_path: Path) -> None:
     program = _legacy(blocks=2_000)
     for block in list(program.blocks)[1:]:
         block.parent_idx = 0
-    path = tmp_path / "model.pdmodel"
-    path.write_bytes(program.SerializeToString())
-    assert len(gt.read(path).blocks) == 2_000
+    assert len(gt.read(_written(tmp_path, program.SerializeToString())).blocks) == 2_000

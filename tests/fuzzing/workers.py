@@ -86,7 +86,7 @@ def run(exercise: Exercise, data: bytes, limits: Limits) -> Result:
     """Do an exercise in a forked process, under limits of time and memory."""
     folder = Path(tempfile.mkdtemp(prefix="fuzzing-"))
     reading, writing = os.pipe()
-    held = _resident()
+    held = _held(1)
     child = os.fork()
     if child == 0:
         os.close(reading)
@@ -106,9 +106,9 @@ def run(exercise: Exercise, data: bytes, limits: Limits) -> Result:
     return result
 
 
-def _resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
+def _held(field: int) -> int:
+    """Return the bytes that this process has mapped (field 0), or holds (1)."""
+    return int(Path("/proc/self/statm").read_text().split()[field]) * resource.getpagesize()
 
 
 def _hear(reading: int, child: int) -> bytes:
@@ -158,24 +158,23 @@ def _work(exercise: Exercise, data: bytes, folder: Path, limits: Limits, writing
 
 
 def _bound(limits: Limits) -> None:
-    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    most = mapped + limits.memory + _MAPPED
+    most = _held(0) + limits.memory + _MAPPED
     resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
     # For what is stuck in C, where no exception can be raised.
     last = int(limits.seconds * 2) + 2
     resource.setrlimit(resource.RLIMIT_CPU, (last, last + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGPROF, _stop)
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise _OutOfTimeError
+
+    signal.signal(signal.SIGPROF, stop)
     signal.setitimer(signal.ITIMER_PROF, limits.seconds)
 
 
 def _unbound() -> None:
     signal.setitimer(signal.ITIMER_PROF, 0)
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-
-
-def _stop(_number: int, _frame: FrameType | None) -> None:
-    raise _OutOfTimeError
 
 
 def _attempt(exercise: Exercise, data: bytes, folder: Path) -> Result:

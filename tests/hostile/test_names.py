@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from time import process_time
-from typing import Any, NoReturn
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -22,7 +22,7 @@ import yaml
 
 from graphtool.cli import main
 from graphtool.diagnostics import Diagnostic, Report, Where
-from graphtool.graph import Graph, Value
+from graphtool.graph import Graph
 from graphtool.matching import PairSet, suggest_pairs
 from graphtool.matching.recipe import read_recipe
 from graphtool.rendering import render
@@ -45,10 +45,6 @@ Run = Callable[..., tuple[int, str, str]]
 # Of protobuf, all names but those that are no UTF-8; a network has fewer Variables than names.
 _SAID = [name for name in NAMES.values() if not set("\ud800\udcff") & set(name)]
 _HALF = len(_SAID) // 2
-_SHIFTS = (
-    pytest.param(0, id="first half"),
-    pytest.param(_HALF, id="second half"),
-)
 SGR = re.compile("\x1b\\[[0-9;]*m")
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -67,7 +63,7 @@ def renamed(shift: int) -> Mapping[str, str]:
     return dict(zip(variables(), _SAID[shift:] + _SAID[:shift], strict=False))
 
 
-@pytest.fixture(scope="module", params=_SHIFTS)
+@pytest.fixture(scope="module", params=[0, _HALF])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a model whose feature maps, feed, fetch and parameters have hostile names."""
     return legacy(tmp_path_factory.mktemp("hostile") / "cnn.pdmodel", renamed(request.param))
@@ -91,36 +87,35 @@ def is_harmless(text: str) -> bool:
     return all(escaped_code(line) == line for line in text.split("\n"))
 
 
-FORMS = {
-    "inspect": ["inspect", "MODEL", "--all"],
-    "a name": ["inspect", "MODEL", "--name", "\x1b*\u202e"],
-    "an operator": ["inspect", "MODEL", "--op", "\x1b\u202e"],
-    "pairs": ["suggest-pairs", "MODEL", "MODEL"],
-    "a form": ["suggest-pairs", "MODEL", "MODEL", "--recipe", "fitnet"],
-    "partners": ["suggest-pairs", "MODEL", "MODEL", "--for", "\x1b\u202e"],
-    "shapes": ["suggest-pairs", "MODEL", "MODEL", "--match", "shape"],
-    "explanation": ["suggest-pairs", "MODEL", "MODEL", "--explain", "\x1b=\u202e"],
-    "configuration": ["suggest-pairs", "MODEL", "MODEL", "--as", "\x1b\u202e"],
-    "check": ["check", "MODEL", "MODEL", "--prefix", ""],
-    "check of code": ["check", "MODEL", "\x1b\u202e:x"],
-    "no merge": ["merge", "MODEL", "MODEL\x1b\u202e", "-o", "\x1b\u202e"],
-    "a focus": ["render", "MODEL", "-o", "-", "--focus", "\x1b\u202e"],
-    "a picture": ["render", "MODEL", "-o", "\x1b\u202e.txt"],
-    "explain": ["explain", "\x1b\u202e"],
-    "usage": ["inspect", "MODEL", "\x1b\u202e"],
-}
-
-
-@pytest.mark.parametrize(
-    "argv",
-    [pytest.param(argv, id=name) for name, argv in FORMS.items()],
+ODD = "\x1b\u202e"
+FORMS = (
+    "inspect MODEL --all",
+    "inspect MODEL --name ODD*",
+    "inspect MODEL --op ODD",
+    "suggest-pairs MODEL MODEL",
+    "suggest-pairs MODEL MODEL --recipe fitnet",
+    "suggest-pairs MODEL MODEL --for ODD",
+    "suggest-pairs MODEL MODEL --match shape",
+    "suggest-pairs MODEL MODEL --explain ODD=ODD",
+    "suggest-pairs MODEL MODEL --as ODD",
+    "check MODEL MODEL --prefix=",
+    "check MODEL ODD:x",
+    "merge MODEL MODELODD -o ODD",
+    "render MODEL -o - --focus ODD",
+    "render MODEL -o ODD.txt",
+    "explain ODD",
+    "inspect MODEL ODD",
 )
+
+
+@pytest.mark.parametrize("line", FORMS)
 def test_no_command_sends_what_a_name_holds_to_the_terminal(
-    run: Run, mixed: Sequence[Path], argv: list[str]
+    run: Run, mixed: Sequence[Path], line: str
 ) -> None:
     for model in map(str, mixed):
-        status, out, err = run(*(part.replace("MODEL", model) for part in argv))
-        marked = [line[:8] for line in err.splitlines() if line[:1] != " "]
+        words = [part.replace("MODEL", model).replace("ODD", ODD) for part in line.split()]
+        status, out, err = run(*words)
+        marked = [text[:8] for text in err.splitlines() if text[:1] != " "]
 
         assert status in (0, 1, 2)
         assert out or err
@@ -146,18 +141,6 @@ def test_a_value_is_found_by_its_name_and_by_what_is_shown_for_it(graph: Graph) 
         assert all(find(graph, shown).name == name for shown in printed_forms(name))
 
 
-class Closed(dict[str, Value]):
-    """Values that can be looked up, and not gone through."""
-
-    def values(self) -> NoReturn:
-        raise AssertionError
-
-
-def test_a_name_is_found_without_going_through_the_others(graph: Graph) -> None:
-    closed = replace(graph, values=Closed(graph.values))
-    assert [find(closed, name).name for name in graph.values] == list(graph.values)
-
-
 def test_part_of_a_name_leads_to_the_names_that_hold_it(run: Run, tmp_path: Path) -> None:
     model = legacy(tmp_path / "cnn.pdmodel", {"relu_1.tmp_0": "[a-z]*?", "relu_0.tmp_0": "b"})
     _, _, err = run("suggest-pairs", model, model, "--for", "[a-z]*")
@@ -176,17 +159,6 @@ def test_a_feed_without_letters_is_shown_and_found(run: Run, tmp_path: Path) -> 
     assert 'feeds          ""  [?, 3, 16, 16] float32' in out.splitlines()
     assert find(read(model), '""').name == ""
     assert "GT210" not in err
-
-
-def test_an_attribute_without_a_name_names_no_result(tmp_path: Path) -> None:
-    document = json.loads((FIXTURES / "3.3.1" / "cnn.json").read_text("utf-8"))
-    for operator in document["program"]["regions"][0]["blocks"][0]["ops"]:
-        if operator["#"] == "1.relu":
-            operator["A"].append({"AT": {"#": "0.a_str", "D": "evil"}, "N": ""})
-    path = tmp_path / "cnn.json"
-    path.write_text(json.dumps(document))
-
-    assert list(read(path).values) == list(read(FIXTURES / "3.3.1" / "cnn.json").values)
 
 
 def test_what_is_copied_from_a_table_is_taken_by_every_command(
@@ -332,15 +304,9 @@ def test_diagnostics_are_harmless_wherever_they_are_printed() -> None:
         slug="unknown-name",
     )
     lines = str(Report.of((found,))).split("\n")
+    starts = ["error[GT101]", "  --> teacher", "  = note", "  = note", "    out of m", "  = help"]
 
-    assert [line.split(":")[0][:12] for line in lines] == [
-        "error[GT101]",
-        "  --> teache",
-        "  = note",
-        "  = note",
-        "    out of m",
-        "  = help",
-    ]
+    assert all(line.startswith(one) for line, one in zip(lines, starts, strict=True))
     assert is_harmless("\n".join(lines))
     assert lines[0] == f"error[GT101] unknown-name: no Value is called `{printed_name(name)}`"
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from graphtool.diagnostics import Diagnostic, ReadError
-from graphtool.readers.files import read_file
+from graphtool.readers.files import find_parameters, read_file
 from graphtool.readers.program_desc import program_message
-from graphtool.readers.tensor_files import parameter_file_facts, read_tensors
 from graphtool.readers.weights import read_weights
 from graphtool.sources import read
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 CNN_JSON = (FIXTURES / "3.3.1" / "cnn.json").read_bytes()
 CNN_PDMODEL = (FIXTURES / "2.6.2" / "cnn.pdmodel").read_bytes()
+CONTROL_PARAMETERS = (FIXTURES / "3.3.1" / "control.pdiparams").read_bytes()
 
 
 def problem(path: Path) -> Diagnostic:
@@ -25,12 +25,6 @@ def problem(path: Path) -> Diagnostic:
         read_file(path)
     (found,) = caught.value.report
     return found
-
-
-def damage(path: Path) -> str:
-    found = problem(path)
-    assert (found.code, found.slug) == ("GT004", "damaged-model")
-    return found.message
 
 
 def written(folder: Path, name: str, content: bytes) -> Path:
@@ -43,6 +37,54 @@ def with_version(version: object) -> bytes:
     document = json.loads(CNN_JSON)
     document["base_code"]["version"] = version
     return json.dumps(document).encode()
+
+
+def nested_regions(depth: int) -> bytes:
+    inner = b'{"#":"b","args":[],"ops":[{"#":"1.if","A":[],"I":[],"O":[],"regions":[{"blocks":['
+    block = inner * depth + b'{"#":"b","args":[],"ops":[]}' + b"]}]}]}" * depth
+    return _PIR + b'{"regions":[{"blocks":[' + block + b"]}]}}"
+
+
+def nested_blocks(depth: int) -> bytes:
+    program = program_message()()
+    for index in range(depth):
+        block = program.blocks.add(idx=index, parent_idx=index - 1)
+        block.ops.add(type="while").attrs.add(name="sub_block", type=8, block_idx=index + 1)
+    program.blocks.add(idx=depth, parent_idx=depth - 1)
+    return program.SerializeToString()
+
+
+_PIR = b'{"base_code":{"magic":"pir","version":4},"program":'
+_EMPTY, _NO_JSON = "the file is empty", "the text is not JSON: "
+_NO_PROGRAM, _DEEP = "the file is not a Paddle program: ", "the file is nested too deeply"
+_PARAMETERS = "the file holds parameters, not a program"
+_TENSOR = struct.pack("<IQI", 0, 0, 0) + b"\x08\x05\x10\x01"
+_JSON_OF_OTHERS = (b"[]", b"1", b"null", b'{"a": 1}', b'{"base_code": {"magic": "pir2"}}')
+REFUSED = [
+    *((name, b"", "GT004", _EMPTY) for name in ("m.json", "m.pdmodel", "__model__", "m")),
+    *(("m.json", CNN_JSON[:n], "GT004", _NO_JSON) for n in (1, 100, 8000, len(CNN_JSON) - 1)),
+    *(("m.pdmodel", CNN_PDMODEL[:n], "GT004", _NO_PROGRAM) for n in (1, 100, 8000)),
+    ("m.pdmodel", CNN_PDMODEL[:-1], "GT004", _NO_PROGRAM),
+    *(("m.json", text, "GT004", "not a Paddle program") for text in _JSON_OF_OTHERS),
+    *(("m.json", with_version(n), "GT005", f"PIR format version {n}") for n in (5, 99)),
+    *(("m.json", with_version(x), "GT004", f"`{json.dumps(x)}`") for x in (-1, "x", None, True)),
+    ("net.onnx", b"anything", "GT013", "the file is an ONNX model"),
+    ("conv2d_0.w_0", _TENSOR, "GT013", _PARAMETERS),
+    ("__params__", CONTROL_PARAMETERS, "GT013", _PARAMETERS),
+    ("m.json", b"[" * 200_000, "GT004", _DEEP),
+    ("m.json", _PIR + b'{"a":' * 200_000, "GT004", _DEEP),
+    ("m.json", nested_regions(700), "GT004", _DEEP),
+    ("m.pdmodel", nested_blocks(sys.getrecursionlimit()), "GT004", _DEEP),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "code", "words"), REFUSED, ids=range(len(REFUSED)))
+def test_what_is_no_whole_program_is_refused_by_what_it_is(
+    tmp_path: Path, name: str, content: bytes, code: str, words: str
+) -> None:
+    found = problem(written(tmp_path, name, content))
+    assert found.code == code
+    assert words in found.message
 
 
 def test_a_folder_is_read_by_its_inference_json(tmp_path: Path) -> None:
@@ -80,15 +122,12 @@ def test_several_models_in_a_folder_are_listed() -> None:
 
 
 def test_a_folder_without_a_model_says_what_it_holds(tmp_path: Path) -> None:
+    assert problem(tmp_path).notes == ("it is empty",)
     written(tmp_path, "config.json", b"{}")
     written(tmp_path, "model.pdparams", b"\x80\x02}.")
     found = problem(tmp_path)
     assert (found.code, found.slug) == ("GT011", "no-single-model")
     assert found.notes == ("it holds `config.json`, `model.pdparams`",)
-
-
-def test_an_empty_folder_is_said_to_be_empty(tmp_path: Path) -> None:
-    assert problem(tmp_path).notes == ("it is empty",)
 
 
 def test_a_missing_path_names_what_is_like_it(tmp_path: Path) -> None:
@@ -119,51 +158,10 @@ def test_a_name_too_long_for_the_system_is_unreadable(tmp_path: Path) -> None:
     assert problem(tmp_path / ("x" * 5000)).code == "GT010"
 
 
-@pytest.mark.parametrize("name", ["m.json", "m.pdmodel", "__model__", "m"])
-def test_an_empty_file_is_said_to_be_empty(tmp_path: Path, name: str) -> None:
-    assert damage(written(tmp_path, name, b"")) == "the file is empty"
-
-
-@pytest.mark.parametrize("kept", [1, 100, 8000, len(CNN_JSON) - 1])
-def test_json_that_was_cut_off_is_no_json(tmp_path: Path, kept: int) -> None:
-    message = damage(written(tmp_path, "m.json", CNN_JSON[:kept]))
-    assert message.startswith("the text is not JSON: ")
-
-
-@pytest.mark.parametrize("kept", [1, 100, 8000, len(CNN_PDMODEL) - 1])
-def test_a_pdmodel_that_was_cut_off_is_no_program(tmp_path: Path, kept: int) -> None:
-    message = damage(written(tmp_path, "m.pdmodel", CNN_PDMODEL[:kept]))
-    assert message.startswith("the file is not a Paddle program: ")
-
-
-@pytest.mark.parametrize(
-    "text", ["[]", "1", "null", '{"a": 1}', '{"base_code": {"magic": "pir2"}, "program": {}}']
-)
-def test_json_of_something_else_is_no_program(tmp_path: Path, text: str) -> None:
-    assert "not a Paddle program" in damage(written(tmp_path, "m.json", text.encode()))
-
-
 @pytest.mark.parametrize("seed", range(40))
 def test_random_bytes_as_a_pdmodel_are_no_program(tmp_path: Path, seed: int) -> None:
     data = random.Random(seed).randbytes(seed * seed + 1)
     assert problem(written(tmp_path, "m.pdmodel", data)).code in ("GT004", "GT013")
-
-
-@pytest.mark.parametrize("version", [5, 99])
-def test_a_version_never_seen_is_not_read(tmp_path: Path, version: int) -> None:
-    found = problem(written(tmp_path, "m.json", with_version(version)))
-    assert found.code == "GT005"
-    assert str(version) in found.message
-
-
-@pytest.mark.parametrize("version", [-1, "x", None, True])
-def test_a_version_that_is_no_number_is_not_taken_for_a_newer_one(
-    tmp_path: Path, version: object
-) -> None:
-    found = problem(written(tmp_path, "m.json", with_version(version)))
-    assert found.code == "GT004"
-    assert f"`{json.dumps(version)}`" in found.message
-    assert found.help is None
 
 
 def test_an_onnx_file_is_named_and_converted_by_the_help(tmp_path: Path) -> None:
@@ -173,22 +171,19 @@ def test_an_onnx_file_is_named_and_converted_by_the_help(tmp_path: Path) -> None
     assert found.message == "the file is an ONNX model, not a program"
     assert found.help is not None
     assert found.help.startswith("x2paddle --framework=onnx --model=")
-    assert problem(written(tmp_path, "net.onnx", b"anything")).code == "GT013"
 
 
 def test_a_parameter_file_names_the_model_of_its_name(tmp_path: Path) -> None:
-    data = (FIXTURES / "3.3.1" / "control.pdiparams").read_bytes()
     written(tmp_path, "a.json", CNN_JSON)
     written(tmp_path, "net.pdmodel", CNN_PDMODEL)
-    found = problem(written(tmp_path, "net.pdiparams", data))
+    found = problem(written(tmp_path, "net.pdiparams", CONTROL_PARAMETERS))
     assert found.code == "GT013"
     assert found.message == "the file holds parameters, not a program"
     assert found.notes == (f"the program beside it is `{tmp_path / 'net.pdmodel'}`",)
 
 
 def test_a_parameter_file_under_a_models_ending_does_not_name_itself(tmp_path: Path) -> None:
-    data = (FIXTURES / "3.3.1" / "control.pdiparams").read_bytes()
-    parameters = written(tmp_path, "net.pdmodel", data)
+    parameters = written(tmp_path, "net.pdmodel", CONTROL_PARAMETERS)
     assert problem(parameters).notes == ()
     written(tmp_path, "other.json", CNN_JSON)
     assert problem(parameters).notes == (f"the program beside it is `{tmp_path / 'other.json'}`",)
@@ -220,15 +215,6 @@ def test_a_named_pipe_and_a_device_are_refused_instead_of_waited_for(tmp_path: P
     assert problem(Path("/dev/zero")).message.endswith("it is a device, not a file")
 
 
-def test_parameters_that_are_a_named_pipe_are_refused_instead_of_waited_for(tmp_path: Path) -> None:
-    pipe = tmp_path / "net.pdiparams"
-    os.mkfifo(pipe)
-    graph = read(FIXTURES / "3.3.1" / "cnn.json")
-    for read_them in (parameter_file_facts, read_tensors, lambda at: read_weights(at, graph)):
-        with pytest.raises(ReadError, match=rf"GT010\].*`{pipe}` .* is a pipe, not a file"):
-            read_them(pipe)
-
-
 def test_an_empty_folder_does_not_hide_the_model_of_its_name(tmp_path: Path) -> None:
     (tmp_path / "net").mkdir()
     for ending in (".json", ".pdiparams"):
@@ -241,47 +227,6 @@ def test_an_empty_folder_does_not_hide_the_model_of_its_name(tmp_path: Path) -> 
     assert len(read_weights(tmp_path / "net", graph).tensors) == 2
     (tmp_path / "net" / "notes.txt").touch()
     assert problem(tmp_path / "net").code == "GT011"
-
-
-def test_parameters_without_an_ending_are_known_by_their_content(tmp_path: Path) -> None:
-    data = (FIXTURES / "3.3.1" / "control.pdiparams").read_bytes()
-    assert problem(written(tmp_path, "__params__", data)).code == "GT013"
-
-
-def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
-    mark = tmp_path / "mark"
-    code = f"cos\nsystem\n(S'touch {mark}'\ntR.".encode()
-    for name in ("a.pdparams", "a.pdmodel", "a.json", "a"):
-        problem(written(tmp_path, name, b"\x80\x02" + code))
-    assert not mark.exists()
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        b"[" * 200_000,
-        b'{"base_code":{"magic":"pir","version":4},"program":' + b'{"a":' * 200_000,
-    ],
-)
-def test_huge_nesting_ends_in_a_diagnostic(tmp_path: Path, text: bytes) -> None:
-    assert damage(written(tmp_path, "m.json", text)) == "the file is nested too deeply"
-
-
-def test_deeply_nested_regions_end_in_a_diagnostic(tmp_path: Path) -> None:
-    text = b'{"base_code":{"magic":"pir","version":4},"program":{"regions":[{"blocks":['
-    inner = b'{"#":"b","args":[],"ops":[{"#":"1.if","A":[],"I":[],"O":[],"regions":[{"blocks":['
-    text += inner * 700 + b'{"#":"b","args":[],"ops":[]}' + b"]}]}]}" * 700 + b"]}]}}"
-    assert damage(written(tmp_path, "m.json", text)) == "the file is nested too deeply"
-
-
-def test_deeply_nested_blocks_end_in_a_diagnostic(tmp_path: Path) -> None:
-    program, depth = program_message()(), sys.getrecursionlimit()
-    for index in range(depth):
-        block = program.blocks.add(idx=index, parent_idx=index - 1)
-        block.ops.add(type="while").attrs.add(name="sub_block", type=8, block_idx=index + 1)
-    program.blocks.add(idx=depth, parent_idx=depth - 1)
-    model = written(tmp_path, "m.pdmodel", program.SerializeToString())
-    assert damage(model) == "the file is nested too deeply"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -303,6 +248,36 @@ def test_a_folder_without_permission_is_unreadable(tmp_path: Path) -> None:
     assert done.stdout.strip() == "GT010"
 
 
-def test_a_tensor_header_is_not_mistaken_for_a_program(tmp_path: Path) -> None:
-    header = struct.pack("<IQI", 0, 0, 0) + b"\x08\x05\x10\x01"
-    assert problem(written(tmp_path, "conv2d_0.w_0", header)).code == "GT013"
+def held(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [("net.json", "net.pdiparams"), ("net.pdmodel", "__params__"), ("__model__", "params")],
+)
+def test_a_combined_file_is_found_from_the_model_and_from_its_folder(
+    tmp_path: Path, model: str, parameters: str
+) -> None:
+    held(tmp_path, model, parameters)
+
+    assert find_parameters(tmp_path / model) == tmp_path / parameters
+    assert find_parameters(tmp_path) == tmp_path / parameters
+
+
+def test_a_file_for_each_parameter_makes_the_folder_unless_one_is_missing(tmp_path: Path) -> None:
+    model = held(tmp_path, "__model__", "fc_0.w_0", "fc_0.b_0") / "__model__"
+
+    assert find_parameters(model, ["fc_0.w_0", "fc_0.b_0"]) == tmp_path
+    assert find_parameters(model, ["fc_0.w_0", "fc_1.w_0"]) is None
+    assert find_parameters(model) is None
+
+
+def test_a_state_dict_is_taken_where_it_is_asked_for(tmp_path: Path) -> None:
+    model = held(tmp_path, "net.json", "net.pdparams") / "net.json"
+
+    assert find_parameters(model) is None
+    found = find_parameters(model, endings=(".pdiparams", ".pdparams"))
+    assert found == tmp_path / "net.pdparams"

@@ -59,20 +59,14 @@ def test_names_hold_across_clone():
 
 
 @pytest.mark.pir
-def test_names_hold_between_train_and_eval_mode():
-    train, *_ = _build(train=True)
-    test, *_ = _build(train=False)
-    assert _computed(read_program(train)) == _computed(read_program(test))
-
-
-@pytest.mark.pir
-def test_names_hold_across_json_save_and_load(tmp_path):
+def test_names_hold_between_modes_and_across_json_save_and_load(tmp_path):
     main, *_ = _build()
-    path = tmp_path / "program.json"
+    test, *_ = _build(train=False)
+    path, loaded = tmp_path / "program.json", paddle.static.Program()
     networks.save(main, path)
-    loaded = paddle.static.Program()
     paddle.base.core.deserialize_pir_program(str(path), loaded)
     assert list(read_program(loaded).values) == list(read_program(main).values)
+    assert _computed(read_program(main)) == _computed(read_program(test))
 
 
 @pytest.mark.pir

@@ -77,35 +77,18 @@ def run_block(program: Any, user: int, index: int) -> None:
 
 
 @pytest.mark.parametrize(("name", "counts"), counted())
-def test_operators_of_every_block_are_as_many_as_paddle_counts(
-    name: str, counts: dict[str, Any]
-) -> None:
-    found = [sorted(block.items()) for block in operators_by_block(fixture(name))]
-    assert sorted(found) == sorted(sorted(block.items()) for block in counts["blocks"])
-
-
-@pytest.mark.parametrize(("name", "counts"), counted())
-def test_variables_are_as_many_as_paddle_counts(name: str, counts: dict[str, Any]) -> None:
-    assert len(variables(fixture(name))) == sum(counts["variables"])
-
-
-@pytest.mark.parametrize(("name", "counts"), counted())
-def test_feeds_and_fetches_are_those_of_paddle(name: str, counts: dict[str, Any]) -> None:
+def test_a_graph_holds_as_many_of_each_as_paddle_counts(name: str, counts: dict[str, Any]) -> None:
     graph = fixture(name)
     assert graph.kind is ProgramKind.LEGACY
+    found = [sorted(block.items()) for block in operators_by_block(graph)]
+    assert sorted(found) == sorted(sorted(block.items()) for block in counts["blocks"])
+    assert len(variables(graph)) == sum(counts["variables"])
     assert list(graph.feeds) == counts["feeds"]
     assert len(graph.fetches) == counts["fetches"]
     assert all(graph.values[name].origin is Origin.FEED for name in graph.feeds)
-
-
-@pytest.mark.parametrize(("name", "counts"), counted())
-def test_the_graph_has_no_cycle_though_variables_are_written_again(
-    name: str, counts: dict[str, Any]
-) -> None:
-    graph = fixture(name)
+    # Variables are written again, and yet there is no cycle.
     assert networkx.is_directed_acyclic_graph(graph.nx)
     assert graph.nx.number_of_nodes() == len(graph.operators) + len(graph.values)
-    assert len(graph.operators) == sum(sum(block.values()) for block in counts["blocks"])
     assert graph.unknown == ()
 
 
@@ -361,15 +344,10 @@ def test_a_name_that_is_no_text_is_no_program() -> None:
 def test_a_block_number_out_of_range_is_named(index: int) -> None:
     program = blocks(-1, 0)
     run_block(program, 0, index)
-    found = problem(program)
-    assert found.code == "GT004"
-    assert found.message == (f"block 0 refers to block {index}; the program has blocks 0 to 1")
-
-
-def test_a_parent_out_of_range_is_named() -> None:
-    found = problem(blocks(-1, 7))
-    assert found.code == "GT004"
-    assert "refers to block 7" in found.message
+    found, parent = problem(program), problem(blocks(-1, 7))
+    assert found.code == parent.code == "GT004"
+    assert found.message == f"block 0 refers to block {index}; the program has blocks 0 to 1"
+    assert "refers to block 7" in parent.message
 
 
 @pytest.mark.parametrize("chain", [(0, 0), (0, 1, 0), (0, 1, 1), (0, 1, 2, 1)])

@@ -105,27 +105,3 @@ def _is_called(name: str) -> bool:
 def _raises(function: Callable[..., Any]) -> bool:
     code = inspect.getsource(function).replace(function.__doc__ or "", "")
     return re.search(r"^\s+raise ", code, re.MULTILINE) is not None
-
-
-@pytest.mark.parametrize(
-    ("worse", "lack"),
-    [
-        (lambda docs: docs.replace("[N, classes]", "logits"), "shapes"),
-        (lambda docs: docs.replace("arXiv 1503.02531", "a paper"), "a source"),
-        (lambda docs: docs.partition("Raises")[0], "what it raises"),
-        (lambda docs: docs.replace("`from_probs`", "it"), "`from_probs`"),
-        (lambda docs: f"gets {docs}", "a sentence first"),
-        (lambda docs: f"{docs} Raises GT399.", "a code that exists for GT399"),
-        (lambda docs: f"{docs}", None),
-    ],
-)
-def test_a_docstring_that_falls_short_is_seen(
-    worse: Callable[[str], str], lack: str | None
-) -> None:
-    docs = (
-        "Return the divergence.\n\nFor logits [N, classes], arXiv 1503.02531; `from_probs` says"
-        " which.\n\nRaises PairError GT228."
-    )
-    found = shortcomings("graphtool.losses.kl", worse(docs), ["teacher", "student", "from_probs"])
-
-    assert found == ([] if lack is None else [f"graphtool.losses.kl: {lack}"])

@@ -21,7 +21,7 @@ from graphtool.graph import Graph
 from graphtool.merging.manifest import file_in
 from graphtool.readers.files import find_parameters
 from graphtool.readers.program_desc import parse_program
-from graphtool.readers.tensor_files import Tensor, write_tensors
+from graphtool.readers.tensor_files import Tensor, read_tensors, write_tensors
 from graphtool.readers.weights import persistable_values, read_weights
 from graphtool.training.checkpoints import read_checkpoint
 from tests.fuzzing.subjects import saved
@@ -254,6 +254,7 @@ def test_a_linked_folder_of_originals_leads_out_as_well(tmp_path: Path) -> None:
     "act",
     [
         lambda path, graph: read_weights(path, graph),
+        lambda path, _: read_tensors(path),
         lambda path, graph: gt.read_recipe(path, teacher=graph, student=graph),
         lambda path, _: read_checkpoint(path),
         lambda path, _: check_samples(path),

@@ -18,6 +18,7 @@ from graphtool.readers.tensor_files import Tensor, write_tensors
 from graphtool.sources.model_spec import parse_input
 from graphtool.training import checkpoints as files
 from graphtool.training.checkpoints import _have_same_fields
+from tests.fuzzing.subjects.saved import MANIFEST
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -44,21 +45,7 @@ def test_a_layer_of_such_a_dim_is_refused() -> None:
 
 def checkpoint(path: Path, **changes: Any) -> None:
     """Write a checkpoint of nothing but its manifest, with a seal that fits."""
-    manifest = files.Manifest(
-        schema=1,
-        graphtool="0.1.0",
-        paddle="3.3.1",
-        step=3,
-        keys=(),
-        optimizer="Adam",
-        schedule="StepDecay",
-        rate=None,
-        rates={"last_epoch": 3},
-        random=(),
-        teachers=(),
-        operators={},
-    )
-    changed = msgspec.structs.replace(manifest, **changes)
+    changed = msgspec.structs.replace(MANIFEST, **{"keys": (), "teachers": (), **changes})
     sealed = msgspec.structs.replace(changed, digest=files._manifest_digest(changed, []))
     spelt = json.dumps(msgspec.to_builtins(sealed)).encode()
     write_tensors(path, [Tensor(np.frombuffer(spelt, "uint8"), "uint8")])
@@ -84,7 +71,7 @@ def test_a_checkpoint_of_such_a_step_is_refused(
 
     (found,) = raised.value.report
     assert found.code == "GT621"
-    assert found.message == f"the file is no whole checkpoint: its manifest: {said}"
+    assert said in found.message
 
 
 @pytest.mark.parametrize(

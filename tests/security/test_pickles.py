@@ -167,10 +167,13 @@ ENDLESS = b")" + b"\x85" * 100_000
         views(1, "<") + joined(text("a0") + b"\x85", ENDLESS) + b"u.",
         b"\x80\x05}(" + text("d") + b"\x96" + (4).to_bytes(8, "little") + b"abcdq\x00"
         b"cnumpy\nndarray\n)R(K\x01K\x01\x85" + b"N\x89h\x00tb" + b"u.",
+        b"\x80\x02X\x03\x00",
     ],
-    ids=["swapped", "joined", "endless name", "endless shape", "no dtype"],
+    ids=["swapped", "joined", "endless name", "endless shape", "no dtype", "cut inside a length"],
 )
-def test_what_takes_more_memory_than_the_file_is_damage(tmp_path: Path, stream: bytes) -> None:
+def test_what_is_cut_or_takes_more_memory_than_the_file_is_damage(
+    tmp_path: Path, stream: bytes
+) -> None:
     (tmp_path / "bad.pdparams").write_bytes(stream)
     with pytest.raises(GraphtoolError) as error:
         read_weights(tmp_path / "bad.pdparams", gt.read(MODEL))

@@ -55,39 +55,24 @@ def _codes(act: Callable[[], object]) -> str:
     return " ".join(dict.fromkeys(part[:5] for part in err.getvalue().split("error[")[1:]))
 
 
-def _commands() -> dict[str, list[str]]:
-    good = ["good.json", "good.json"]
-    drawn = ["-o", "drawn.svg"]
-    return {
-        "inspect": ["inspect", "net.json", "--all"],
-        "inspect a pickle": ["inspect", "net.pdparams"],
-        "suggest": ["suggest-pairs", "net.json", "net.json"],
-        "suggest on objects": [
-            "suggest-pairs",
-            *good,
-            "--evidence",
-            "samples.npz",
-            "--allow-random",
-        ],
-        "suggest with a pickle": ["suggest-pairs", "net.json", "net.json", "--evidence", "random"],
-        "suggest with a link": ["suggest-pairs", "old", "old", "--evidence", "random"],
-        "suggest what writes": [
-            "suggest-pairs",
-            "writer.json",
-            "writer.json",
-            "--evidence",
-            "random",
-        ],
-        "check": ["check", "net.json", "net.json"],
-        "check folders": ["check", "old", "old"],
-        "render": ["render", "net.json", "net.json", "--pairs", "pairs.toml", *drawn],
-        "render a link": ["render", "linked", *drawn],
-        "render names": ["render", "named", *drawn],
-        "merge a pickle": ["merge", "net.json", "good.json", "-o", "out"],
-        "merge weights": ["merge", *good, "--teacher-weights", "net.pdparams", "-o", "out"],
-        "merge a link": ["merge", "old", "good.json", "--feed", "image=image", "-o", "out"],
-        "merge pairs": ["merge", *good, "--pairs", "pairs.yml", "-o", "out"],
-    }
+_COMMANDS = {
+    "inspect": "inspect net.json --all",
+    "inspect a pickle": "inspect net.pdparams",
+    "suggest": "suggest-pairs net.json net.json",
+    "suggest on objects": "suggest-pairs good.json good.json --evidence samples.npz --allow-random",
+    "suggest with a pickle": "suggest-pairs net.json net.json --evidence random",
+    "suggest with a link": "suggest-pairs old old --evidence random",
+    "suggest what writes": "suggest-pairs writer.json writer.json --evidence random",
+    "check": "check net.json net.json",
+    "check folders": "check old old",
+    "render": "render net.json net.json --pairs pairs.toml -o drawn.svg",
+    "render a link": "render linked -o drawn.svg",
+    "render names": "render named -o drawn.svg",
+    "merge a pickle": "merge net.json good.json -o out",
+    "merge weights": "merge good.json good.json --teacher-weights net.pdparams -o out",
+    "merge a link": "merge old good.json --feed image=image -o out",
+    "merge pairs": "merge good.json good.json --pairs pairs.yml -o out",
+}
 
 
 def _calls() -> dict[str, Callable[[], object]]:
@@ -122,7 +107,7 @@ def _trained() -> tuple[Any, Any]:
 if __name__ == "__main__":
     calls = _calls()
     sys.addaudithook(_note)
-    said = {name: _codes(lambda argv=argv: main(argv)) for name, argv in _commands().items()}
+    said = {name: _codes(lambda line=line: main(line.split())) for name, line in _COMMANDS.items()}
     said |= {f"gt.{name}": _codes(act) for name, act in calls.items()}
     # What is typed runs: the watch works.
     before = list(_asked)

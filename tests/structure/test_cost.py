@@ -98,17 +98,6 @@ def test_attention_costs_two_products_and_four_projections() -> None:
     assert structure.multiply_adds == projections + products + 2 * length * width * inner
 
 
-def test_windows_folded_into_the_batch_are_counted() -> None:
-    structure = analyse(built(Folded, [64, 32]))
-
-    assert structure.multiply_adds == 64 * 32 * 16
-    assert structure.is_cost_exact
-
-
-def test_the_weight_may_be_the_first_operand() -> None:
-    assert analyse(built(WeightFirst, [12, 9])).multiply_adds == 7 * 12 * 9
-
-
 @pytest.mark.parametrize(
     ("slots", "places", "expected"),
     [
@@ -143,19 +132,25 @@ class Added(nn.Layer):
         return paddle.addmm(self.bias, x, self.weight)
 
 
-def test_a_product_that_is_added_to_something_is_counted_by_its_factors() -> None:
-    assert analyse(built(Added, [16])).multiply_adds == 16 * 5
+@pytest.mark.parametrize(
+    ("factory", "shape", "count"),
+    [
+        (Folded, [64, 32], 64 * 32 * 16),
+        (WeightFirst, [12, 9], 7 * 12 * 9),
+        (Added, [16], 16 * 5),
+        (Einsum, [10, 32], 10 * 32 * 16),
+        pytest.param(
+            *(Recurrent, [10, 8], 10 * 3 * (16 * 8 + 16 * 16) + 10 * 16 * 4), marks=pytest.mark.pir
+        ),
+    ],
+)
+def test_products_of_any_form_are_counted_by_their_factors(
+    factory: type[nn.Layer], shape: list[int], count: int
+) -> None:
+    structure = analyse(built(factory, shape))
 
-
-def test_an_einsum_is_counted_by_its_letters() -> None:
-    assert analyse(built(Einsum, [10, 32])).multiply_adds == 10 * 32 * 16
-
-
-@pytest.mark.pir
-def test_a_recurrent_layer_multiplies_all_its_weights_at_each_step() -> None:
-    structure = analyse(built(Recurrent, [10, 8]))
-
-    assert structure.multiply_adds == 10 * 3 * (16 * 8 + 16 * 16) + 10 * 16 * 4
+    assert structure.multiply_adds == count
+    assert structure.is_cost_exact
 
 
 @pytest.mark.pir

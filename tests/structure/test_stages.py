@@ -110,12 +110,28 @@ def test_up_sampling_is_seen_without_shapes() -> None:
     assert structure.graph.values[head.logits].shape == (-1, 4, -1, -1)
 
 
-def test_strides_that_differ_give_two_fractions() -> None:
-    layer = lambda: nn.Conv2D(3, 4, 3, stride=(2, 1), padding=1)  # noqa: E731
-    structure = analyse(built(layer, [3, 32, 100]))
+@pytest.mark.parametrize(
+    ("factory", "shape", "scale"),
+    [
+        (lambda: nn.Conv2D(3, 4, 3, stride=(2, 1), padding=1), [3, 32, 100], "1/2 × 1"),
+        # A strided slice.
+        (Focus, [3, -1, -1], "1/2"),
+        # A pool over the whole map.
+        (
+            lambda: nn.Sequential(
+                nn.Conv2D(3, 8, 3, padding=1), nn.AvgPool2D(8), nn.Flatten(), nn.Linear(8, 5)
+            ),
+            [3, 8, 8],
+            str(GLOBAL),
+        ),
+    ],
+)
+def test_strides_slices_and_pools_give_fractions(
+    factory: Any, shape: list[int], scale: str
+) -> None:
+    structure = analyse(built(factory, shape))
 
-    assert structure.scales[structure.heads[0].logits] == Scale(Fraction(1, 2), Fraction(1))
-    assert str(structure.scales[structure.heads[0].logits]) == "1/2 × 1"
+    assert str(structure.scales[structure.heads[0].logits]) == scale
 
 
 @pytest.mark.slow
@@ -151,12 +167,6 @@ def test_maps_that_end_in_channels_are_read_as_such() -> None:
     assert structure.scales[embedding] == GLOBAL
 
 
-def test_a_strided_slice_halves_the_resolution() -> None:
-    structure = analyse(built(Focus, [3, -1, -1]))
-
-    assert str(structure.scales[structure.heads[0].logits]) == "1/2"
-
-
 @pytest.mark.slow
 def test_a_block_that_normalises_in_another_layout_ends_in_its_join() -> None:
     structure = analyse(built(ConvNext, [3, 32, 32]))
@@ -167,13 +177,6 @@ def test_a_block_that_normalises_in_another_layout_ends_in_its_join() -> None:
         "blocks.1",
         "blocks.2",
     ]
-
-
-def test_pooling_over_the_whole_map_leaves_a_vector_without_resolution() -> None:
-    net = nn.Sequential(nn.Conv2D(3, 8, 3, padding=1), nn.AvgPool2D(8), nn.Flatten())
-    structure = analyse(built(lambda: nn.Sequential(*net, nn.Linear(8, 5)), [3, 8, 8]))
-
-    assert structure.scales[structure.heads[0].logits] == GLOBAL
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import json
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from rich.console import Console
@@ -52,12 +52,14 @@ def examined(
 ) -> dict[str, dict[str, Facts]]:
     """Examine networks, all where none is named; what was found before stays unless `again`."""
 
-    def works(package: str) -> Iterator[tuple[str, Work]]:
-        for name, candidate in networks(package).items():
-            if not names or name in names:
-                yield name, partial(_work, "one", "examine", candidate)
+    def works(package: str) -> dict[str, Work]:
+        return {
+            name: partial(_work, "one", "examine", candidate)
+            for name, candidate in networks(package).items()
+            if not names or name in names
+        }
 
-    return {one: _found(one, dict(works(one)), jobs=jobs, again=again) for one in _ready(packages)}
+    return _found(packages, works, jobs=jobs, again=again)
 
 
 def distilled(
@@ -65,32 +67,34 @@ def distilled(
 ) -> dict[str, dict[str, Facts]]:
     """Go the whole way with all pairs, or those of which the teacher is named."""
 
-    def works(package: str) -> Iterator[tuple[str, Work]]:
-        known = networks(package)
+    def works(package: str) -> dict[str, Work]:
+        known, found = networks(package), dict[str, Work]()
         for pair in TABLE["pairs"]:
             teacher, student = pair["teacher"], pair["student"]
             if pair["package"] == package and (not names or teacher in names):
                 given = known[teacher], known[student], pair.get("sizes", {})
-                yield f"{teacher} to {student}", partial(_work, "pairs", "distil", *given)
+                found[f"{teacher} to {student}"] = partial(_work, "pairs", "distil", *given)
+        return found
 
-    return {one: _found(one, dict(works(one)), jobs=jobs, again=again) for one in _ready(packages)}
+    return _found(packages, works, jobs=jobs, again=again)
 
 
-def _ready(packages: Sequence[str]) -> Sequence[str]:
+def _found(
+    packages: Sequence[str], works_of: Callable[[str], dict[str, Work]], *, jobs: int, again: bool
+) -> dict[str, dict[str, Facts]]:
     prepare()
     warnings.simplefilter("ignore")
-    return packages
-
-
-def _found(package: str, works: dict[str, Work], *, jobs: int, again: bool) -> dict[str, Facts]:
-    file = RESULTS / f"toolkits-{package}.json"
-    known: dict[str, Facts] = json.loads(file.read_text()) if file.exists() else {}
-    todo = {name: work for name, work in works.items() if again or name not in known}
-    for place, (name, facts) in enumerate(run(todo, RESULTS / "toolkits-logs", jobs=jobs), 1):
-        known[name] = facts
-        print(f"{place}/{len(todo)} {name}: {summary(facts)}", file=sys.stderr, flush=True)
-        file.write_text(json.dumps(known, indent=1))
-    return {name: known[name] for name in works if name in known}
+    found: dict[str, dict[str, Facts]] = {}
+    for package in packages:
+        file, works = RESULTS / f"toolkits-{package}.json", works_of(package)
+        known: dict[str, Facts] = json.loads(file.read_text()) if file.exists() else {}
+        todo = {name: work for name, work in works.items() if again or name not in known}
+        for place, (name, facts) in enumerate(run(todo, RESULTS / "toolkits-logs", jobs=jobs), 1):
+            known[name] = facts
+            print(f"{place}/{len(todo)} {name}: {summary(facts)}", file=sys.stderr, flush=True)
+            file.write_text(json.dumps(known, indent=1))
+        found[package] = {name: known[name] for name in works if name in known}
+    return found
 
 
 def _work(module: str, function: str, *given: object) -> None:
@@ -114,13 +118,9 @@ def summary(facts: Facts) -> str:
 
 def bad(facts: Facts) -> bool:
     """Return whether a network is wrong, hangs, takes too much, or ends in a traceback."""
-    if "to_static" in facts:
-        return False
-    return not (facts["ways"] and all(map(_fine, facts["ways"].values())))
-
-
-def _fine(way: Facts) -> bool:
-    return way.get("verdict", "").startswith(("equal", "refused"))
+    verdicts = [way.get("verdict", "") for way in facts["ways"].values()]
+    fine = verdicts and all(verdict.startswith(("equal", "refused")) for verdict in verdicts)
+    return "to_static" not in facts and not fine
 
 
 def table(package: str, results: dict[str, Facts]) -> Table:
@@ -144,22 +144,13 @@ def table(package: str, results: dict[str, Facts]) -> Table:
 
 
 def lines(results: dict[str, Facts]) -> Iterator[str]:
-    """Yield the largest and slowest, and what is not equal."""
-    for unit in ("seconds", "gigabytes"):
-        most = max(
-            (
-                (one.get(unit, 0), name, way)
-                for name, facts in results.items()
-                for way, one in facts["ways"].items()
-            ),
-            default=None,
-        )
-        if most is not None:
-            yield f"most {unit}: {most[0]} for {most[1]} from a {most[2]}"
+    """Yield the slowest, and what is not equal."""
+    ways = [(name, *item) for name, facts in results.items() for item in facts["ways"].items()]
+    for name, way, one in sorted(ways, key=lambda found: -found[2].get("seconds", 0))[:1]:
+        yield f"most seconds: {one.get('seconds')} for {name} from a {way}"
     for name, facts in results.items():
-        if "to_static" in facts or any(
-            one.get("verdict") != "equal" for one in facts["ways"].values()
-        ):
+        verdicts = {one.get("verdict") for one in facts["ways"].values()}
+        if "to_static" in facts or verdicts != {"equal"}:
             yield f"{name}: {summary(facts)}"
 
 

@@ -109,7 +109,7 @@ def _models() -> Iterator[tuple[str, Candidate]]:
     for path, other in table["classes"].items():
         module, _, name = path.rpartition(".")
         made = getattr(importlib.import_module(f"paddlenlp.{module}"), name)
-        takes = tuple(Input(one, *_shaped(*given)) for one, given in other["inputs"].items())
+        takes = tuple(Input(x, tuple(s), *below) for x, (s, *below) in other["inputs"].items())
         yield name, Candidate(partial(made, **other["options"]), [takes])
     for module in map(importlib.import_module, table["modules"]):
         base = module.PretrainedModel
@@ -122,27 +122,19 @@ def _models() -> Iterator[tuple[str, Candidate]]:
             yield name, Candidate(partial(_of_config, made, **choices), [takes])
 
 
-def _of_config(made: Any, **sizes: Any) -> Any:
-    return made(_small(made.config_class, sizes))
-
-
-def _shaped(shape: Sequence[int], *below: int) -> tuple[Any, ...]:
-    return (tuple(shape), *below)
-
-
 def _inputs(name: str, made: Any) -> Iterator[Input]:
     table = TABLE["paddlenlp"]
     known = {**table["inputs"], **table.get(made.config_class.__name__, {}).get("inputs", {})}
     choices = (2,) if name.endswith("ForMultipleChoice") else ()
     for argument in inspect.signature(made.forward).parameters:
         if given := known.get(argument):
-            shape, *below = _shaped(*given)
+            shape, *below = given
             yield Input(argument, (*choices, *shape), *below)
 
 
-def _small(config_class: Any, more: Mapping[str, Any]) -> Any:
-    """Return a config of a small network; `more` has sizes that one of its arguments is called."""
-    table = TABLE["paddlenlp"]
+def _of_config(made: Any, **more: Any) -> Any:
+    """Build a small network of a class from its config; `more` has further sizes."""
+    table, config_class = TABLE["paddlenlp"], made.config_class
     own = table.get(config_class.__name__, {}).get("config", {})
     arguments = inspect.signature(config_class.__init__).parameters
     sizes = {name: size for name, size in table["sizes"].items() if name in arguments}
@@ -150,4 +142,4 @@ def _small(config_class: Any, more: Mapping[str, Any]) -> Any:
     for name, argument in arguments.items():
         if name.endswith("token_id") and isinstance(argument.default, int):
             sizes.setdefault(name, min(argument.default, 1))
-    return config_class(**{**sizes, **own, **more})
+    return made(config_class(**{**sizes, **own, **more}))

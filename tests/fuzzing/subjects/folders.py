@@ -136,4 +136,4 @@ _MUTATORS: dict[str, Mutator] = {
     "contents": _rearranged(_crossed),
     "links": _linked,
 }
-SUBJECTS = (Subject(name="folder", honest=_folders(), mutators=_MUTATORS, exercise=_with_folder),)
+SUBJECTS = (Subject("folder", _folders(), _MUTATORS, _with_folder),)

@@ -225,12 +225,10 @@ _PICKLE_MUTATORS: dict[str, Mutator] = {
 }
 SUBJECTS = (
     Subject(
-        name="pdiparams",
-        honest={
-            name: model.with_suffix(".pdiparams").read_bytes() for name, model in _MODELS.items()
-        },
-        mutators=_TENSOR_MUTATORS,
-        exercise=_combined,
+        "pdiparams",
+        {name: model.with_suffix(".pdiparams").read_bytes() for name, model in _MODELS.items()},
+        _TENSOR_MUTATORS,
+        _combined,
     ),
-    Subject(name="pdparams", honest=_states(), mutators=_PICKLE_MUTATORS, exercise=_pickled),
+    Subject("pdparams", _states(), _PICKLE_MUTATORS, _pickled),
 )

@@ -36,17 +36,15 @@ def _saved(path: Path, data: bytes) -> None:
 
 SUBJECTS = (
     Subject(
-        name="pir",
-        honest=_honest("3.3.1/cnn.json", "3.3.1/control.json", "3.3.1/encoder.json"),
-        mutators={**BYTES, **ANY_JSON, **PIR_JSON},
-        exercise=_pir,
+        "pir",
+        _honest("3.3.1/cnn.json", "3.3.1/control.json", "3.3.1/encoder.json"),
+        {**BYTES, **ANY_JSON, **PIR_JSON},
+        _pir,
     ),
     Subject(
-        name="legacy",
-        honest=_honest(
-            "2.6.2/cnn.pdmodel", "3.3.1-legacy/control.pdmodel", "2.6.2/encoder.pdmodel"
-        ),
-        mutators={**BYTES, **PROTOBUF},
-        exercise=_legacy,
+        "legacy",
+        _honest("2.6.2/cnn.pdmodel", "3.3.1-legacy/control.pdmodel", "2.6.2/encoder.pdmodel"),
+        {**BYTES, **PROTOBUF},
+        _legacy,
     ),
 )

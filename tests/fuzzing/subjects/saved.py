@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -29,7 +30,7 @@ from tests.fuzzing.spoiling import BYTES, number, text
 from tests.fuzzing.subjects.programs import FIXTURES
 from tests.security.payloads import header
 
-__all__ = ["SUBJECTS"]
+__all__ = ["MANIFEST", "SUBJECTS", "inner"]
 
 _PROGRAM = FIXTURES / "3.3.1" / "cnn.json"
 _GRAPH = gt.read(_PROGRAM)
@@ -77,33 +78,31 @@ def _with_manifest(data: bytes, folder: Path) -> None:
     )
 
 
+MANIFEST = CheckpointManifest(
+    schema=1,
+    graphtool="0.1.0",
+    paddle="3.3.1",
+    step=3,
+    keys=("linear_0.w_0", "linear_0.w_0:moment1", ":learning_rate"),
+    optimizer="Adam",
+    schedule="StepDecay",
+    rate=None,
+    rates={"last_epoch": 3, "last_lr": 0.1},
+    random=(RandomState(-1, 1, 2, "1 2 3"),),
+    teachers=(CheckpointTeacher("teacher.json", "0" * 32),),
+    operators={"pd_op.matmul": 2},
+)
+
+
 def _checkpoint() -> bytes:
-    tensors = {
-        "linear_0.w_0": Tensor(np.ones((3, 2), "float32"), "float32"),
-        "linear_0.w_0:moment1": Tensor(np.zeros((3, 2), "float32"), "float32"),
-        ":learning_rate": Tensor(np.array([0.1], "float32"), "float32"),
-    }
-    manifest = CheckpointManifest(
-        schema=1,
-        graphtool="0.1.0",
-        paddle="3.3.1",
-        step=3,
-        keys=tuple(tensors),
-        optimizer="Adam",
-        schedule="StepDecay",
-        rate=None,
-        rates={"last_epoch": 3, "last_lr": 0.1},
-        random=(RandomState(-1, 1, 2, "1 2 3"),),
-        teachers=(CheckpointTeacher("teacher.json", "0" * 32),),
-        operators={"pd_op.matmul": 2},
-    )
+    arrays = np.ones((3, 2), "float32"), np.zeros((3, 2), "float32"), np.array([0.1], "float32")
     with TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint"
-        write_checkpoint(path, manifest, tensors.values)
+        write_checkpoint(path, MANIFEST, lambda: [Tensor(one, "float32") for one in arrays])
         return path.read_bytes()
 
 
-def _inner(edit: Mutator) -> Mutator:
+def inner(edit: Mutator, seal: Callable[[bytes, list[Tensor]], bytes] | None = None) -> Mutator:
     """Make an edit of JSON one of a checkpoint's manifest, which is its first tensor."""
 
     def mutate(random: Random, data: bytes) -> bytes:
@@ -111,8 +110,10 @@ def _inner(edit: Mutator) -> Mutator:
             path = Path(folder) / "checkpoint"
             path.write_bytes(data)
             manifest, *tensors = read_tensors(path)
-            spelt = np.frombuffer(edit(random, manifest.array.tobytes()), "uint8")
-            write_tensors(path, [Tensor(spelt, "uint8"), *tensors])
+            spelt = edit(random, manifest.array.tobytes())
+            if seal is not None:
+                spelt = seal(spelt, tensors)
+            write_tensors(path, [Tensor(np.frombuffer(spelt, "uint8"), "uint8"), *tensors])
             return path.read_bytes()
 
     return mutate
@@ -142,15 +143,8 @@ def _arrays() -> dict[str, bytes]:
 
 
 _DTYPES = (
-    "'<f4'",
-    "'|O'",
-    "'<U9'",
-    "'|V8'",
-    "[('a', '<f4')]",
-    "'f4'",
-    "'<f16'",
-    "'<M8[s]'",
-    "'<f4,<f4'",
+    *("'<f4'", "'|O'", "'<U9'", "'|V8'", "[('a', '<f4')]"),
+    *("'f4'", "'<f16'", "'<M8[s]'", "'<f4,<f4'"),
 )
 
 
@@ -198,26 +192,26 @@ def _with_samples(data: bytes, folder: Path) -> None:
 
 _TENSORS: dict[str, Mutator] = {
     **BYTES,
-    **{name: _inner(edit) for name, edit in ANY_JSON.items()},
-    "manifest": _inner(BYTES["flips"]),
+    **{name: inner(edit) for name, edit in ANY_JSON.items()},
+    "manifest": inner(BYTES["flips"]),
 }
 SUBJECTS = (
     Subject(
-        name="manifest",
-        honest={"manifest.json": _manifest()},
-        mutators={**BYTES, **ANY_JSON},
-        exercise=_with_manifest,
+        "manifest",
+        {"manifest.json": _manifest()},
+        {**BYTES, **ANY_JSON},
+        _with_manifest,
     ),
     Subject(
-        name="checkpoint",
-        honest={"checkpoint": _checkpoint()},
-        mutators=_TENSORS,
-        exercise=_with_checkpoint,
+        "checkpoint",
+        {"checkpoint": _checkpoint()},
+        _TENSORS,
+        _with_checkpoint,
     ),
     Subject(
-        name="samples",
-        honest=_arrays(),
-        mutators={**BYTES, "header": _header, "fields": _fields},
-        exercise=_with_samples,
+        "samples",
+        _arrays(),
+        {**BYTES, "header": _header, "fields": _fields},
+        _with_samples,
     ),
 )

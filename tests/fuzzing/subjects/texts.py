@@ -89,11 +89,8 @@ _LINES: tuple[Callable[[Random], bytes], ...] = (
 
 
 def _recipes() -> dict[str, bytes]:
-    pairs = {
-        "cnn": gt.suggest_pairs(_GRAPHS["cnn"], _GRAPHS["cnn"]),
-        "encoder": gt.suggest_pairs(_GRAPHS["encoder"], _GRAPHS["encoder"]),
-    }
-    return {name: recipe_text(found).encode() for name, found in pairs.items()}
+    graphs = {name: _GRAPHS[name] for name in ("cnn", "encoder")}
+    return {name: recipe_text(gt.suggest_pairs(g, g)).encode() for name, g in graphs.items()}
 
 
 def _with_recipe(data: bytes, folder: Path) -> None:
@@ -169,66 +166,30 @@ def _selector(random: Random, data: bytes) -> bytes:
     return b"".join(random.choice(pieces) for _ in range(count))[:200_000]
 
 
-_LINES_TYPED: Mapping[str, list[str]] = {
-    "inspect": ["inspect", "net.json", "--shape", "?,4,4,4", "--limit", "3"],
-    "inspect all": ["inspect", "net.json", "--name", "relu_*", "--stage", "1", "--format", "json"],
-    "inspect built": ["inspect", "net:build", "--input", "image=3,8,8:float32"],
-    "suggest": ["suggest-pairs", "net.json", "old.pdmodel", "--limit", "2", "--json"],
-    "suggest form": ["suggest-pairs", "net.json", "net.json", "--recipe", "fitnet", "-o", "p.toml"],
-    "suggest as": ["suggest-pairs", "net.json", "net.json", "--as", "paddleclas", "--limit", "4"],
-    "suggest for": ["suggest-pairs", "net.json", "net.json", "--for", "relu_1", "--limit", "1"],
-    "suggest explain": ["suggest-pairs", "net.json", "net.json", "--explain", "relu_1=relu_1"],
-    "suggest data": [
-        "suggest-pairs",
-        "net.json",
-        "net.json",
-        "--evidence",
-        "x.npz",
-        "--batches",
-        "2",
-    ],
-    "check": ["check", "net.json", "net.json", "--feed", "image=image", "--prefix", "t_"],
-    "check shared": [
-        "check",
-        "net.json",
-        "net.json",
-        "--shared",
-        "linear_0.w_0",
-        "--render",
-        "c.svg",
-    ],
-    "merge": ["merge", "net.json", "net.json", "--pairs", "pairs.toml", "--dry-run", "-o", "out"],
-    "render": [
-        "render",
-        "net.json",
-        "--level",
-        "op",
-        "--focus",
-        "relu_1",
-        "--radius",
-        "2",
-        "-o",
-        "-",
-    ],
-    "render two": ["render", "net.json", "net.json", "--pairs", "pairs.toml", "-o", "two.html"],
-    "explain": ["explain", "GT201"],
+_LINES_TYPED: Mapping[str, str] = {
+    "inspect": "inspect net.json --shape ?,4,4,4 --limit 3",
+    "inspect all": "inspect net.json --name relu_* --stage 1 --format json",
+    "inspect built": "inspect net:build --input image=3,8,8:float32",
+    "suggest": "suggest-pairs net.json old.pdmodel --limit 2 --json",
+    "suggest form": "suggest-pairs net.json net.json --recipe fitnet -o p.toml",
+    "suggest as": "suggest-pairs net.json net.json --as paddleclas --limit 4",
+    "suggest for": "suggest-pairs net.json net.json --for relu_1 --limit 1",
+    "suggest explain": "suggest-pairs net.json net.json --explain relu_1=relu_1",
+    "suggest data": "suggest-pairs net.json net.json --evidence x.npz --batches 2",
+    "check": "check net.json net.json --feed image=image --prefix t_",
+    "check shared": "check net.json net.json --shared linear_0.w_0 --render c.svg",
+    "merge": "merge net.json net.json --pairs pairs.toml --dry-run -o out",
+    "render": "render net.json --level op --focus relu_1 --radius 2 -o -",
+    "render two": "render net.json net.json --pairs pairs.toml -o two.html",
+    "explain": "explain GT201",
 }
 # What is typed for a file to write must stay in the folder.
 _TYPED = (
     *(text for text in TEXTS if "/" not in text and ".." not in text and "\0" not in text),
     *("-", "--", "---", "-o", "--help", "--version", "--format", "text", "json", "xml", "--json"),
     *("=", "a=b", "a=", "=b", "a=b=c", "relu_1=relu_1", "nan", "1e9", "0x10", "٣", "9" * 5000),
-    *(
-        "net.json",
-        "old.pdmodel",
-        "pairs.toml",
-        "net",
-        ".",
-        "x.npy",
-        "random",
-        "net:build",
-        "os:getcwd",
-    ),
+    *("net.json", "old.pdmodel", "pairs.toml", "net", ".", "x.npy", "random"),
+    *("net:build", "os:getcwd"),
     *("?,?", "[?,4]", "-1,4", ",", "scalar", "3,8,8", "image=3:float99", "--limit", "--batches"),
 )
 
@@ -277,36 +238,36 @@ def _without_paddle() -> Iterator[None]:
 _RECIPES = _recipes()
 SUBJECTS = (
     Subject(
-        name="recipe",
-        honest=_RECIPES,
-        mutators={
+        "recipe",
+        _RECIPES,
+        {
             **BYTES,
             **{name: _as_toml(edit) for name, edit in ANY_JSON.items()},
             "lines": _line,
         },
-        exercise=_with_recipe,
+        _with_recipe,
     ),
     Subject(
-        name="feeds",
-        honest={"one": b'{"image": "image"}', "two": b'{"image": "image", "label": "label"}'},
-        mutators={**BYTES, **ANY_JSON},
-        exercise=_with_feeds,
+        "feeds",
+        {"one": b'{"image": "image"}', "two": b'{"image": "image", "label": "label"}'},
+        {**BYTES, **ANY_JSON},
+        _with_feeds,
     ),
     Subject(
-        name="selector",
-        honest={
+        "selector",
+        {
             "name": b"relu_1",
             "module": b"/Cnn/Residual_0/",
             "pair": b"relu_1=relu_1",
             "shape": b"?,4,4,4",
         },
-        mutators={**BYTES, "pieces": _selector},
-        exercise=_with_selector,
+        {**BYTES, "pieces": _selector},
+        _with_selector,
     ),
     Subject(
-        name="command",
-        honest={name: json.dumps(argv).encode() for name, argv in _LINES_TYPED.items()},
-        mutators={"arguments": _arguments},
-        exercise=_with_arguments,
+        "command",
+        {name: json.dumps(line.split()).encode() for name, line in _LINES_TYPED.items()},
+        {"arguments": _arguments},
+        _with_arguments,
     ),
 )

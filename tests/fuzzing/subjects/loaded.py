@@ -1,18 +1,15 @@
-"""Fuzz what Paddle has a part in: `python -m tests.fuzzing.loading [--cases N] [--only WORD]`.
+"""Folders of merged programs and checkpoints: spoilt, sealed anew, and loaded by Paddle.
 
-Folders of merged programs and checkpoints are spoilt, sealed anew, and loaded. The seal is no
-secret: whoever writes a file can compute it. Paddle is imported and runs nothing before workers are
-forked.
+The seal is no secret: whoever writes a file can compute it. Paddle is imported and runs nothing
+before workers are forked: `python -m tests.fuzzing.subjects.loaded FOLDER` writes what is spoilt.
 """
 
 from __future__ import annotations
 
-import argparse
 import pickle
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from random import Random
@@ -20,23 +17,25 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from graphtool.diagnostics import GraphtoolError
 from graphtool.merging import manifest as folder_seal
 from graphtool.merging.folder import load_merged, save_merged
 from graphtool.merging.manifest import read_manifest
-from graphtool.readers.tensor_files import Tensor, read_tensors, write_tensors
+from graphtool.readers.tensor_files import Tensor, read_tensors
 from graphtool.training import checkpoints as checkpoint_file
 from graphtool.training.checkpoints import load_checkpoint, save_checkpoint
-from tests.fuzzing.cases import Case, Mutator, Subject, cases_of, named_case
+from tests.fuzzing.cases import Mutator, Subject
 from tests.fuzzing.json_spoiling import ANY_JSON, PIR_JSON
 from tests.fuzzing.protobuf_spoiling import PROTOBUF
 from tests.fuzzing.spoiling import BYTES
-from tests.fuzzing.workers import Limits, Outcome, run
+from tests.fuzzing.subjects.saved import inner
+from tests.fuzzing.workers import Limits
+
+__all__ = ["LIMITS", "subjects"]
 
 # Loading maps Paddle's own pools.
-_LIMITS = Limits(30.0, 1 << 30)
+LIMITS = Limits(30.0, 1 << 30)
 
 
 def _in_file(name: str, edit: Mutator) -> Mutator:
@@ -83,23 +82,12 @@ def _load_folder(data: bytes, home: Path) -> None:
     str(merged.report)
 
 
-def _in_manifest(edit: Mutator) -> Mutator:
-    """Make an edit of a checkpoint's manifest one of the checkpoint, which is sealed anew."""
-
-    def mutate(random: Random, data: bytes) -> bytes:
-        with TemporaryDirectory() as home:
-            path = Path(home) / "checkpoint"
-            path.write_bytes(data)
-            first, *tensors = read_tensors(path)
-            spelt = edit(random, first.array.tobytes())
-            with suppress(msgspec.DecodeError, ValueError, RecursionError):
-                manifest = msgspec.json.decode(spelt, type=checkpoint_file.Manifest)
-                seal = checkpoint_file._manifest_digest(manifest, tensors)
-                spelt = msgspec.json.encode(msgspec.structs.replace(manifest, digest=seal))
-            write_tensors(path, [Tensor(np.frombuffer(spelt, "uint8"), "uint8"), *tensors])
-            return path.read_bytes()
-
-    return mutate
+def _sealed_manifest(spelt: bytes, tensors: list[Tensor]) -> bytes:
+    with suppress(msgspec.DecodeError, ValueError, RecursionError):
+        manifest = msgspec.json.decode(spelt, type=checkpoint_file.Manifest)
+        seal = checkpoint_file._manifest_digest(manifest, tensors)
+        return msgspec.json.encode(msgspec.structs.replace(manifest, digest=seal))
+    return spelt
 
 
 def _training() -> tuple[Any, Any]:
@@ -175,33 +163,32 @@ def _legacy(_: Callable[..., Any], feed: str) -> Any:
     return Built(main, startup, output, scope, (feed,))
 
 
-def _subjects() -> list[Subject]:
+def subjects() -> list[Subject]:
+    """Write what is spoilt in another process, and import Paddle."""
+    import paddle
+
     with TemporaryDirectory() as home:
-        subprocess.run([sys.executable, "-m", __spec__.name, "--write", home], check=True)
+        subprocess.run([sys.executable, "-m", __name__, home], check=True)
         folders = {kind: _packed(Path(home, kind)) for kind in ("pir", "legacy")}
         checkpoint = Path(home, "checkpoint").read_bytes()
-    found = [
-        Subject(
-            name=f"merged-{kind}",
-            honest={"folder": data},
-            mutators=_folder_mutators(ending, edits),
-            exercise=_load_folder,
-        )
-        for (kind, data), ending, edits in zip(
-            folders.items(), ("json", "pdmodel"), ({**ANY_JSON, **PIR_JSON}, PROTOBUF), strict=True
-        )
-    ]
+    paddle.enable_static()
+    manifest = {f"manifest-{name}": _in_file("manifest.json", e) for name, e in ANY_JSON.items()}
+    tensors = {f"tensors-{name}": _in_file("merged.pdiparams", e) for name, e in BYTES.items()}
+    found: list[Subject] = []
+    for kind, ending, edits in (
+        ("pir", "json", {**ANY_JSON, **PIR_JSON}),
+        ("legacy", "pdmodel", PROTOBUF),
+    ):
+        programs = {
+            f"{role}-{name}": _in_file(f"{file}.{ending}", edit)
+            for role, file in (("merged", "merged"), ("teacher", "originals/teacher-0"))
+            for name, edit in edits.items()
+        }
+        mutators = {**manifest, **programs, **tensors}
+        found.append(Subject(f"merged-{kind}", {"folder": folders[kind]}, mutators, _load_folder))
     edits = {**ANY_JSON, "flips": BYTES["flips"]}
-    mutators = {name: _in_manifest(edit) for name, edit in edits.items()}
-    return [
-        *found,
-        Subject(
-            name="checkpoint",
-            honest={"file": checkpoint},
-            mutators=mutators,
-            exercise=_load_checkpoint,
-        ),
-    ]
+    mutators = {name: inner(edit, _sealed_manifest) for name, edit in edits.items()}
+    return [*found, Subject("checkpoint", {"file": checkpoint}, mutators, _load_checkpoint)]
 
 
 def _packed(folder: Path) -> bytes:
@@ -213,54 +200,5 @@ def _packed(folder: Path) -> bytes:
     return pickle.dumps(files)
 
 
-def _folder_mutators(ending: str, edits: Any) -> dict[str, Mutator]:
-    manifest = {f"manifest-{name}": _in_file("manifest.json", e) for name, e in ANY_JSON.items()}
-    files = {"merged": f"merged.{ending}", "teacher": f"originals/teacher-0.{ending}"}
-    programs = {
-        f"{role}-{name}": _in_file(file, edit)
-        for role, file in files.items()
-        for name, edit in edits.items()
-    }
-    tensors = {f"tensors-{name}": _in_file("merged.pdiparams", e) for name, e in BYTES.items()}
-    return {**manifest, **programs, **tensors}
-
-
-def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzzing.loading", description=__doc__)
-    parser.add_argument("--cases", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="")
-    parser.add_argument("--case", default="")
-    parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
-    if args.write:
-        _write(args.write)
-        return 0
-    subjects = _subjects()
-    import paddle
-
-    paddle.enable_static()
-    if args.case:
-        case = named_case(subjects, args.case)
-        print(run(case.subject.exercise, case.data(), _LIMITS))
-        return 0
-    return _tally(cases_of(subjects, args.cases, seed=args.seed, only=args.only))
-
-
-def _tally(cases: Sequence[Case]) -> int:
-    counts: Counter[tuple[str, Outcome]] = Counter()
-    first: dict[object, str] = {}
-    for case in cases:
-        result = run(case.subject.exercise, case.data(), _LIMITS)
-        counts[case.subject.name, result.outcome] += 1
-        if result.outcome.is_finding:
-            first.setdefault(result.signature, f"{case}: {result.what} {result.place}")
-    for (name, outcome), count in sorted(counts.items(), key=str):
-        print(f"{name:16}{outcome.value:16}{count:>8,}")
-    for said in first.values():
-        print(f"finding: {said}")
-    return 1 if first else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    _write(Path(sys.argv[1]))
