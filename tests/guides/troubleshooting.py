@@ -4,13 +4,13 @@
 
     ### GT201 name-collision
 
-    <!-- docs -->
     what `graphtool explain GT201` prints
-    <!-- /docs -->
 
     a program that causes it, what that prints, and the cure
 
-Between `<!-- codes -->` and `<!-- /codes -->` the Chinese page has a sentence for each.
+`<!-- /docs -->` divides the two where the program does not come first. A code that its message
+explains has no program. Between `<!-- codes -->` and `<!-- /codes -->` the Chinese page has a
+sentence for each.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ PAGE = EXAMPLES / "troubleshooting.md"
 _CHINESE = EXAMPLES / "troubleshooting.zh-CN.md"
 
 _SECTION = re.compile(
-    r"^### (?P<code>GT\d{3})(?: (?P<slug>\S+))?\n"
-    r"(?:\n<!-- docs -->\n(?P<docs>.*?)\n<!-- /docs -->\n)?"
+    r"^### (?P<code>GT\d{3})(?: (?P<slug>\S+))?\n\n"
+    r"(?P<docs>.*?)\n(?=\n```|<!-- /docs -->|\n### |\n<!-- new script -->|\Z)"
     r"(?P<rest>.*?)(?=^### |^<!-- new script -->|\Z)",
     re.MULTILINE | re.DOTALL,
 )
@@ -62,7 +62,7 @@ class Section:
 
 
 def renew() -> None:
-    """Write the rules' docstrings into the page."""
+    """Write the rules' docstrings into the page, and leave out the codes that are gone."""
     docs = all_docs()
     text = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(_SECTION.sub(lambda found: _renewed(found, docs), text), "utf-8")
@@ -88,5 +88,7 @@ def listed() -> str:
 
 
 def _renewed(found: re.Match[str], docs: dict[str, str]) -> str:
+    if found["code"] not in docs:
+        return ""
     title, _, body = docs[found["code"]].partition("\n\n")
-    return f"### {title}\n\n<!-- docs -->\n{body}\n<!-- /docs -->\n{found['rest']}"
+    return f"### {title}\n\n{body}\n{found['rest']}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
-from enum import Enum
 from types import ModuleType
 from typing import Any
 
@@ -13,9 +12,21 @@ import graphtool
 from graphtool import compat, losses
 from graphtool.losses import adapters
 
-__all__ = ["MODULES", "Name", "all_names", "attributes", "callables", "docs_of", "members", "names"]
+__all__ = [
+    "INTERNAL",
+    "MODULES",
+    "Name",
+    "all_names",
+    "attributes",
+    "callables",
+    "docs_of",
+    "members",
+    "names",
+]
 
 MODULES = (graphtool, losses, adapters, compat)
+# Types of fields that only graphtool reads.
+INTERNAL = frozenset({"Initialisation", "Provenance", "Scopes", "Subject", "ValueMap"})
 
 
 @dataclass(frozen=True)
@@ -64,11 +75,10 @@ def members(given: type) -> Iterator[tuple[str, Callable[..., Any], bool]]:
 
 
 def attributes(given: type) -> list[tuple[str, str]]:
-    """Return the fields of a dataclass or the members of an Enum, with their types or values."""
-    if issubclass(given, Enum):
-        return [(one.name, repr(one.value)) for one in given]
+    """Return the fields of a dataclass with their types, those left out that are internal."""
     found = fields(given) if is_dataclass(given) else ()
-    return [(one.name, str(one.type)) for one in found if not one.name.startswith("_")]
+    listed = [(one.name, str(one.type)) for one in found if not one.name.startswith("_")]
+    return [(name, of) for name, of in listed if of not in INTERNAL]
 
 
 def callables() -> Iterator[tuple[str, Callable[..., Any]]]:

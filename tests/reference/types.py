@@ -17,10 +17,11 @@ from tests.reference.public import Name, all_names, attributes, members
 
 __all__ = ["ELSEWHERE", "Alias", "types"]
 
-# What Python has, the one word for all of Paddle's, and what any function may have found.
+# What Python has, the one word for all of Paddle's, what any function may have found, and what was
+# planned, of which `Merged` has the parts that are of use.
 ELSEWHERE = frozenset(
-    {"Any", "Callable", "Collection", "Iterable", "Iterator", "Mapping", "None", "Result"}
-    | {"Paddle", "Path", "PathLike", "Sequence"}
+    {"Any", "Callable", "Collection", "Iterable", "Iterator", "Mapping", "MergePlan"}
+    | {"None", "Paddle", "Path", "PathLike", "Result", "Sequence"}
 )
 _NAMED = re.compile(r"\b_?[A-Z]\w*")
 

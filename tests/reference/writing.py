@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from enum import Enum
 from textwrap import indent
 from types import ModuleType
 from typing import Any
 
 from tests.guides.running import EXAMPLES
-from tests.reference.public import MODULES, Name, attributes, docs_of, members, names
+from tests.reference.public import MODULES, attributes, docs_of, members, names
 from tests.reference.types import Alias, types
 
 __all__ = ["REFERENCE", "link_of", "reference"]
@@ -20,15 +21,18 @@ _TITLE = """\
 # Reference
 
 All public names, as their docstrings have them; `python -m tests.reference` writes this file, and
-`help(gt.merge)` shows the same. In signatures `Paddle` is what Paddle has no one type for: its
-Programs, Values, Variables, Scopes and Places; other types that have no name in `graphtool` stand
-at the [end](#types). Shapes are lists of dims, -1 where one is not known before the run: N is the
-batch, C channels, H and W the height and width of a map, L the length of a sequence. A code such as
-GT333 is explained by `graphtool explain GT333`, and in [troubleshooting](troubleshooting.md); words
-are those of the [glossary](glossary.md).
+`help(gt.merge)` shows the same. A signature has the types that no default shows. Paddle's Programs,
+Values, Variables, Scopes and Places have no type in common: an argument that is one of them, or its
+name, has none here, and elsewhere it is `Paddle`. Types that have no name in `graphtool` are at the
+[end](#types). Shapes are lists of dims, -1 where one is not known before the run: N is the batch, C
+channels, H and W the height and width of a map, L the length of a sequence. `graphtool explain
+GT333` explains GT333, as [troubleshooting](troubleshooting.md) does; the [glossary](glossary.md)
+explains words.
 """
-_WIDTH = 88
+_WIDTH = 100
 _CODE = re.compile(r"(`[^`]*`)")
+# The type of an argument that says no more than that it is Paddle's, or the name of it.
+_PADDLES = re.compile(r"_?Paddle( \| (str|None))*")
 
 
 def reference() -> str:
@@ -44,50 +48,53 @@ def link_of(heading: str) -> str:
 
 def _module(module: ModuleType) -> Iterator[str]:
     found = names(module)
+    own = [one for one in found if one.alias_of is None]
     yield f"## {module.__name__}"
     yield _prose(docs_of(module))
-    yield " · ".join(f"[{one.name}]({link_of(one.full)})" for one in found)
-    for one in found:
-        yield from _name(one)
+    yield " · ".join(f"[{one.name}]({link_of(one.full)})" for one in own)
+    for one in own:
+        yield f"### {one.full}"
+        yield from _object(one.name, one.object)
+        if aliases := [f"`{alias.name}`" for alias in found if alias.alias_of == one.name]:
+            yield f"Also called {', '.join(aliases)}."
 
 
 def _types() -> Iterator[str]:
-    found = types()
     yield "## Types"
     yield "What signatures name and no module has in its `__all__`: it is handed over, or read off."
-    yield " · ".join(f"[{name}]({link_of(name)})" for name in found)
+    found = types()
+    yield "\n".join(
+        f"- `{name} = {_readable(one.value)}`: {_item(one.meaning)}"
+        if isinstance(one, Alias)
+        else f"- `{name}`: {_values(one)}. {_item(docs_of(one))}"
+        for name, one in found.items()
+        if isinstance(one, Alias) or issubclass(one, Enum)
+    )
     for name, one in found.items():
-        yield f"### {name}"
-        if isinstance(one, Alias):
-            yield _block(_readable(f"{name} = {one.value}"))
-            yield _prose(one.meaning)
-        else:
-            yield _block(_class(one))
-            yield _prose(docs_of(one))
-            yield from _members(one)
+        if not isinstance(one, Alias) and not issubclass(one, Enum):
+            yield f"### {name}"
+            yield from _object(name, one)
 
 
-def _name(one: Name) -> Iterator[str]:
-    yield f"### {one.full}"
-    if one.alias_of is not None:
-        yield f"Another name of `{one.alias_of}`."
-    elif inspect.isclass(one.object):
-        yield _block(_class(one.object))
-        yield _prose(docs_of(one.object))
-        yield from _members(one.object)
-    elif callable(one.object):
-        yield _block(_signature(one.name, one.object))
-        yield _prose(docs_of(one.object))
+def _object(name: str, given: Any) -> Iterator[str]:
+    """Yield what is said of one object: its signature, its docstring, its members."""
+    if not callable(given):
+        yield f"A mapping from {', '.join(f'`{key}`' for key in given)}."
+    elif not inspect.isclass(given):
+        yield _block(_signature(name, given))
+        yield _prose(docs_of(given))
+    elif issubclass(given, Enum):
+        yield f"{_prose(docs_of(given))} Its values: {_values(given)}."
     else:
-        yield f"A mapping from {', '.join(f'`{key}`' for key in one.object)}."
+        fields = [f"    {name}: {_readable(of)}" for name, of in attributes(given)]
+        if fields:
+            yield _block("\n".join([f"class {given.__name__}:", *fields]))
+        yield _prose(docs_of(given))
+        yield from _members(given)
 
 
-def _class(given: type) -> str:
-    bases = [base.__name__ for base in given.__bases__ if base is not object]
-    head = f"class {given.__name__}" + (f"({', '.join(bases)})" if bases else "")
-    is_enum = hasattr(given, "__members__")
-    lines = [f"{name} = {of}" if is_enum else f"{name}: {of}" for name, of in attributes(given)]
-    return _readable("\n".join([f"{head}:" if lines else head, *(f"    {line}" for line in lines)]))
+def _values(given: type[Enum]) -> str:
+    return ", ".join(f"`{one.value}`" for one in given)
 
 
 def _members(given: type) -> Iterator[str]:
@@ -106,12 +113,15 @@ def _item(docs: str) -> str:
 
 
 def _signature(name: str, function: Callable[..., Any]) -> str:
-    """Return a call with types and defaults, on one line or with one parameter in each."""
+    """Return a call with types and defaults, on as few lines as ruff formats one in."""
     line = _line(name, function)
     if len(line) <= _WIDTH:
         return line
-    listed = "".join(f"    {_readable(one)},\n" for one in _parameters(function))
-    return f"{name}(\n{listed}){_result(function)}"
+    given = [_readable(one) for one in _parameters(function)]
+    indented = f"    {', '.join(given)}\n"
+    if len(indented) > _WIDTH:
+        indented = "".join(f"    {one},\n" for one in given)
+    return f"{name}(\n{indented}){_result(function)}"
 
 
 def _line(name: str, function: Callable[..., Any]) -> str:
@@ -120,7 +130,8 @@ def _line(name: str, function: Callable[..., Any]) -> str:
 
 def _result(function: Callable[..., Any]) -> str:
     result = inspect.signature(function).return_annotation
-    return "" if result is inspect.Signature.empty else _readable(f" -> {result}")
+    is_shown = result is inspect.Signature.empty or _PADDLES.fullmatch(str(result))
+    return "" if is_shown else _readable(f" -> {result}")
 
 
 def _parameters(function: Callable[..., Any]) -> Iterator[str]:
@@ -139,7 +150,8 @@ def _parameters(function: Callable[..., Any]) -> Iterator[str]:
 
 def _parameter(one: inspect.Parameter) -> str:
     stars = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}.get(one.kind, "")
-    typed = "" if one.annotation is one.empty else f": {one.annotation}"
+    is_shown = one.default not in (one.empty, None, ()) or _PADDLES.fullmatch(str(one.annotation))
+    typed = "" if one.annotation is one.empty or is_shown else f": {one.annotation}"
     default = "" if one.default is one.empty else f"{' = ' if typed else '='}{one.default!r}"
     return f"{stars}{one.name}{typed}{default}"
 
