@@ -64,11 +64,11 @@ sys.exit(main())
 @pytest.mark.parametrize(
     ("awaited", "sent", "status"),
     [
-        ("graphtool.cli._process", signal.SIGINT, 130),
+        ("graphtool.cli._running", signal.SIGINT, 130),
         # As the system ends a process that has no handler.
         ("graphtool.files", signal.SIGTERM, -signal.SIGTERM),
         ("graphtool.cli._arguments", signal.SIGINT, 130),
-        ("graphtool.cli._arguments", signal.SIGTERM, 143),
+        ("graphtool.cli._explain", signal.SIGTERM, 143),
     ],
 )
 def test_a_signal_that_comes_while_a_command_is_imported_ends_it_without_a_word(
@@ -95,12 +95,12 @@ def test_a_signal_that_is_ignored_stays_ignored(place: Place) -> None:
 WHILE_PADDLE_IS_THERE = """
 import os, signal, sys
 from graphtool.cli import main
-from graphtool.sources import _builder
-build = _builder._build
+from graphtool.sources import builder
+build = builder._build
 def interrupted(*arguments, **options):
     os.kill(os.getpid(), signal.SIGTERM)
     return build(*arguments, **options)
-_builder._build = interrupted
+builder._build = interrupted
 sys.argv = ["graphtool", "inspect", "paddle.vision.models:LeNet", "--input", "1,28,28"]
 sys.exit(main())
 """
