@@ -78,6 +78,7 @@ class Operand:
     axis: int | None = None
     usual_axis: int | None = None
     is_trainable: bool = True
+    is_feed: bool = False
     logits: Probabilities[str] | None = None
 
     @property
@@ -205,7 +206,7 @@ def fit(
             within = Compared(loss=use.name, sides=sides, axes=Both(None, None))
             found += _check_shapes(use, takes.within_network, within)
     if not any(texts) and not any(pair.student.is_trainable for pair in pairs):
-        found.append(frozen_student(use.name, pairs[0].student.where, use.fixes.swapped(use.name)))
+        found.append(frozen_student(use.name, pairs[0].student, use.fixes.swapped(use.name)))
     for pair, alignment in zip(pairs, alignments, strict=True):
         found += _check_probabilities(use, pair, alignment)
     return Fit(tuple(found), tuple(alignments))
@@ -587,8 +588,12 @@ def _unknown_dim(loss: str, where: Where, axis: int) -> Diagnostic:
     return unknown_axis(message, (where,), f"paddle.reshape(value, [{sizes}])")
 
 
+_RESTORE = 'student = gt.for_training("student.json")  # before the merge'
+_NO_FEED = "graphtool suggest-pairs TEACHER STUDENT  # a feed is computed from no parameter"
+
+
 @rule("GT348")
-def frozen_student(loss: str, where: Where, swapped: str | None) -> Diagnostic:
+def frozen_student(loss: str, student: Operand, swapped: str | None) -> Diagnostic:
     """No gradient passes through the student's side of a loss, so the loss trains nothing.
 
     The two sides may be swapped: the teacher comes first. Otherwise the Value depends on no
@@ -597,7 +602,7 @@ def frozen_student(loss: str, where: Where, swapped: str | None) -> Diagnostic:
     rounded values.
     """
     return Diagnostic(
-        message=f"the student's side of `{loss}`, `{where.value}`, gets no gradient",
-        where=(where,),
-        help=swapped or 'student = gt.for_training("student.json")  # before the merge',
+        message=f"the student's side of `{loss}`, `{student.where.value}`, gets no gradient",
+        where=(student.where,),
+        help=swapped or (_NO_FEED if student.is_feed else _RESTORE),
     )

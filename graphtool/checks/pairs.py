@@ -295,6 +295,7 @@ def _operand(
         usual_axis=usual_axis,
         is_trainable=role == "student"
         and _reaches_parameter(graph, value.name, restored=networks.restored),
+        is_feed=value.origin is Origin.FEED,
         logits=logits_of(value.name, lambda name: _source(graph, name)),
     )
 

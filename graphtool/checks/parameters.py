@@ -19,7 +19,7 @@ from graphtool.checks.rules import (
     of_student,
     of_teacher,
 )
-from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
+from graphtool.diagnostics import Call, Diagnostic, Severity, Where, counted, listed, rule
 from graphtool.facts import ScopeVariable
 from graphtool.graph import Graph, Operator, Origin, ProgramKind, Value, fits_shape, shapes_agree
 from graphtool.ops import VIEWS, is_training, statistics_of, written_operand
@@ -308,7 +308,7 @@ def not_shareable(plan: MergePlan) -> Iterator[Diagnostic]:
                     in_teacher(plan, plan.teacher_names.get(name), name),
                     in_student(plan, plan.student_names.get(name), name),
                 ),
-                help=f"merge(..., shared={tuple(other for other in plan.shared if other != name)})",
+                help=Call("merge", shared=tuple(other for other in plan.shared if other != name)),
             )
 
 

@@ -22,20 +22,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         # Imported here, where an interrupt is handled: it takes longer than most runs.
-        from graphtool.cli import _process
+        from graphtool.cli._running import open_closed_streams, run, signals_raised
 
-        _process.open_closed_streams()
+        open_closed_streams()
         if argv is not None:
-            from graphtool.cli._running import run
-
             return run(argv)
-        with _process.signals_raised():
-            from graphtool.cli._running import run
-
+        with signals_raised():
             return run(sys.argv[1:])
     except KeyboardInterrupt as interrupt:
         if argv is None:
-            from graphtool.cli._process import stop_writing
+            from graphtool.cli._running import stop_writing
 
             # Half a table is worse than none.
             stop_writing()

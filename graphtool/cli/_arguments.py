@@ -9,11 +9,11 @@ import os
 import re
 import sys
 from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import PurePath
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from graphtool.cli._console import STEM, TITLE, WARNING
 from graphtool.diagnostics import Diagnostic, UsageError, rule
@@ -21,7 +21,7 @@ from graphtool.graph import UNKNOWN_DIM, Shape
 from graphtool.paths import resolve_model_prefix
 from graphtool.text import closest, elided, near_notes
 
-__all__ = ["PREFIX", "ROWS", "parse", "parsers", "summary", "wrong_usage"]
+__all__ = ["PREFIX", "ROWS", "parse", "parsers", "wrong_usage"]
 
 ROWS = 40
 PREFIX = "teacher_"
@@ -36,7 +36,6 @@ _STYLES = {
     "argparse.prog": TITLE,
 }
 _LEVELS = ("stage", "block", "module", "op")
-_SHELLS = ("bash", "zsh", "fish")
 _SHARED_HELP = "a parameter to have in common: the student's"
 _RENDER_HELP = "also draw what is printed, as FILE ends (.svg)"
 _OUTPUT_HELP = "a .svg (default: TEACHER-STUDENT.svg), .png, .pdf, .html or .dot; - prints DOT"
@@ -53,13 +52,20 @@ _PRESET_HELP = f"a published form: {_PRESETS[0]} (gains most), {', '.join(_PRESE
 _TAP_HELP = f"{', '.join(_TAPS[:-1])} or {_TAPS[-1]}"
 _CONFIG_HELP = "print a configuration: paddleclas or paddleocr"
 
-# Options, and those that they cannot be combined with.
+# Options, and those that they cannot be combined with; then those that need another one.
 _EXCLUDED = {
     "--match": ("--tap", "--evidence", "--as", "--output", "--render"),
     "--explain": ("--tap", "--limit", "--as", "--output", "--render"),
     "--for": ("--tap",),
+    "--params": ("--op", "--stage"),
 }
-_EVIDENCE_OPTIONS = ("--batches", "--allow-random")
+_NEEDED = {
+    "--force": "--output",
+    "--batches": "--evidence",
+    "--allow-random": "--evidence",
+    "--radius": "--focus",
+}
+_NEED_STUDENT = "--pairs", "--teacher-input", "--student-input"
 # The `dest` of options that argparse stores under another name.
 _DESTINATIONS = {"--for": "partners_of", "--as": "config"}
 
@@ -67,12 +73,12 @@ _ABOUT = """\
 Find the feature maps worth pairing when one Paddle network teaches another.
 """
 
-_EXAMPLES = """\
-examples:
-  graphtool suggest-pairs teacher.json student.json
-  graphtool inspect paddle.vision.models:resnet18 --input 3,224,224
-  graphtool explain GT001
-
+_EXAMPLES = (
+    "graphtool suggest-pairs teacher.json student.json",
+    "graphtool inspect paddle.vision.models:resnet18 --input 3,224,224",
+    "graphtool explain GT001",
+)
+_EXIT_STATUS = """
 exit status: 0 done, 1 an error was found, 2 wrong usage
 """
 
@@ -138,14 +144,7 @@ def parse(argv: Sequence[str]) -> Namespace:
     except UsageError as error:
         (diagnostic,) = error.report
         raise UsageError(_with_suggestions(diagnostic, argv, commands)) from None
-    if args.command == "inspect" and args.params and (args.op or args.stage is not None):
-        option = "--op" if args.op else "--stage"
-        message = f"argument --params: not allowed with argument {option}"
-        raise UsageError(wrong_usage(message, help="graphtool inspect --help"))
-    if args.command == "suggest-pairs":
-        _check_suggest(args)
-    if args.command == "render":
-        _check_render(args)
+    _check_combination(args)
     return args
 
 
@@ -153,28 +152,24 @@ def _with_suggestions(
     diagnostic: Diagnostic, argv: Sequence[str], commands: Mapping[str, _Parser]
 ) -> Diagnostic:
     """Add notes with similar commands or options, and with files taken for options."""
-    notes = tuple(_file_notes(argv))
-    command = next((word for word in argv if not word.startswith("-")), "")
+    notes: list[str] = []
+    fix, command = diagnostic.help, next((word for word in argv if word[:1] != "-"), "")
     if command in commands:
-        return replace(diagnostic, notes=(*_near_options(argv, commands[command]), *notes))
-    near = closest(command, commands, cutoff=_SIMILARITY_CUTOFF)
-    fix = f"graphtool {near[0]} --help" if near else diagnostic.help
-    return replace(diagnostic, notes=(*near_notes(near), *notes), help=fix)
-
-
-def _near_options(argv: Sequence[str], parser: _Parser) -> Iterator[str]:
-    # argparse has no public list of a parser's options.
-    known = parser._option_string_actions  # noqa: SLF001
-    for word in argv:
-        option, _, _ = word.partition("=")
-        if option.startswith("--") and option not in known:
-            yield from near_notes(closest(option, known, cutoff=_SIMILARITY_CUTOFF))
-
-
-def _file_notes(argv: Sequence[str]) -> Iterator[str]:
-    for argument in argv:
-        if argument.startswith("-") and os.path.lexists(argument):
-            yield f"`{argument}` is a file here, and was taken for an option: `./{argument}`"
+        # argparse has no public list of a parser's options.
+        known = commands[command]._option_string_actions  # noqa: SLF001
+        for word in argv:
+            option, _, _ = word.partition("=")
+            if option.startswith("--") and option not in known:
+                notes += near_notes(closest(option, known, cutoff=_SIMILARITY_CUTOFF))
+    elif near := closest(command, commands, cutoff=_SIMILARITY_CUTOFF):
+        notes += near_notes(near)
+        fix = f"graphtool {near[0]} --help"
+    notes += (
+        f"`{argument}` is a file here, and was taken for an option: `./{argument}`"
+        for argument in argv
+        if argument.startswith("-") and os.path.lexists(argument)
+    )
+    return replace(diagnostic, notes=tuple(notes), help=fix)
 
 
 def _with_joined_shapes(argv: Sequence[str]) -> list[str]:
@@ -188,9 +183,10 @@ def _with_joined_shapes(argv: Sequence[str]) -> list[str]:
     return joined
 
 
-def parsers() -> tuple[_Parser, Mapping[str, _Parser]]:
-    """Return the parser of the command line, and the parser of each command."""
-    parser = _Parser(prog="graphtool", description=_ABOUT, epilog=_EXAMPLES, allow_abbrev=False)
+def parsers(*, brief: bool = False) -> tuple[_Parser, Mapping[str, _Parser]]:
+    """Return the parser of the command line and those of each command; `brief` for completion."""
+    epilog = f"{_examples(*_EXAMPLES)}{_EXIT_STATUS}"
+    parser = _Parser(prog="graphtool", description=_ABOUT, epilog=epilog, allow_abbrev=False)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, prog="graphtool"
@@ -200,8 +196,8 @@ def parsers() -> tuple[_Parser, Mapping[str, _Parser]]:
         command_parser = commands.add_parser(
             command.name,
             help=command.summary,
-            description=command.about,
-            epilog=command.examples,
+            description=command.summary if brief else command.about,
+            epilog=_examples(*command.examples),
             allow_abbrev=False,
         )
         add = command_parser.add_argument
@@ -213,9 +209,8 @@ def parsers() -> tuple[_Parser, Mapping[str, _Parser]]:
     return parser, command_parsers
 
 
-def summary(command: str) -> str:
-    """Return the summary of a command."""
-    return next(one.summary for one in _COMMANDS if one.name == command)
+def _examples(*examples: str) -> str:
+    return "examples:\n" + "".join(f"  {example}\n" for example in examples)
 
 
 def _add_inspect(parser: _Parser) -> None:
@@ -282,7 +277,7 @@ def _add_render(parser: _Parser) -> None:
 
 
 def _add_completion(parser: _Parser) -> None:
-    parser.add_argument("shell", choices=_SHELLS, help="the shell to print it for")
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell to print it for")
 
 
 def _add_explain(parser: _Parser) -> None:
@@ -315,66 +310,42 @@ def _add_suggest(parser: ArgumentParser) -> None:
     add("--render", metavar="FILE", help=_RENDER_HELP)
 
 
-def _check_suggest(args: Namespace) -> None:
+def _check_combination(args: Namespace) -> None:
     """Check that options go together, and that a recipe is a `.toml`.
 
     Raises UsageError: GT600.
     """
-    message, advice = _contradiction(args), "graphtool suggest-pairs --help"
-    if message is None and args.output is not None and not _names_recipe(args.output):
-        message = f"argument --output: `{args.output}` is not a `.toml`, as a recipe is"
-        advice = "-o pairs.toml, or --as paddleclas > clas.yml for a configuration"
+    message, advice = _contradiction(args), f"graphtool {args.command} --help"
+    if message is None and args.command == "suggest-pairs" and args.output is not None:
+        is_recipe = args.output not in ("", "-") and PurePath(args.output).suffix in ("", ".toml")
+        if not is_recipe:
+            message = f"argument --output: `{args.output}` is not a `.toml`, as a recipe is"
+            advice = "-o pairs.toml, or --as paddleclas > clas.yml for a configuration"
     if message is not None:
         raise UsageError(wrong_usage(message, help=advice))
 
 
-def _names_recipe(path: str) -> bool:
-    return path not in ("", "-") and PurePath(path).suffix in ("", ".toml")
-
-
 def _contradiction(args: Namespace) -> str | None:
+    def is_given(option: str) -> bool:
+        name = _DESTINATIONS.get(option, option.removeprefix("--").replace("-", "_"))
+        return getattr(args, name, None) not in (None, False)
+
     for option, excluded in _EXCLUDED.items():
-        others = [other for other in excluded if _is_given(args, other)]
-        if _is_given(args, option) and others:
+        others = list(filter(is_given, excluded))
+        if is_given(option) and others:
             return f"argument {option}: not allowed with argument {others[0]}"
-    if args.config and args.format == "json":
+    for option, needed in _NEEDED.items():
+        if is_given(option) and not is_given(needed):
+            return f"argument {option}: needs argument {needed}"
+    if args.command == "render":
+        alone = list(filter(is_given, _NEED_STUDENT))
+        if args.student is None and alone:
+            return f"argument {alone[0]}: needs a TEACHER and a STUDENT"
+        if args.focus is not None and args.level not in (None, "op"):
+            return f"argument --focus: not allowed with argument --level {args.level}"
+    if is_given("--as") and args.format == "json":
         return "argument --as: not allowed with --format json"
-    if args.force and args.output is None:
-        return "argument --force: needs argument --output"
-    alone = [option for option in _EVIDENCE_OPTIONS if _is_given(args, option)]
-    if alone and args.evidence is None:
-        return f"argument {alone[0]}: needs argument --evidence"
     return None
-
-
-def _is_given(args: Namespace, option: str) -> bool:
-    default = option.removeprefix("--").replace("-", "_")
-    return bool(getattr(args, _DESTINATIONS.get(option, default)))
-
-
-def _check_render(args: Namespace) -> None:
-    """Check that options go together.
-
-    Raises UsageError: GT600.
-    """
-    need_student = [
-        option
-        for option, value in (
-            ("--pairs", args.pairs),
-            ("--teacher-input", args.teacher_input),
-            ("--student-input", args.student_input),
-        )
-        if value and args.student is None
-    ]
-    if need_student:
-        message = f"argument {need_student[0]}: needs a TEACHER and a STUDENT"
-    elif args.radius and args.focus is None:
-        message = "argument --radius: needs argument --focus"
-    elif args.focus is not None and args.level not in (None, "op"):
-        message = f"argument --focus: not allowed with argument --level {args.level}"
-    else:
-        return
-    raise UsageError(wrong_usage(message, help="graphtool render --help"))
 
 
 def _add_networks(parser: ArgumentParser) -> None:
@@ -424,119 +395,109 @@ def _dim(dim: str, text: str) -> int:
     return int(dim)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Command:
+class _Command(NamedTuple):
     """A command, the parts of its help, and what adds its arguments to a parser."""
 
     name: str
     summary: str
     about: str
-    examples: str
+    examples: Sequence[str]
     add_arguments: Callable[[_Parser], None] = lambda _: None
 
 
 _COMMANDS = (
     _Command(
-        name="inspect",
-        summary="show a program, its network and its Values",
-        about=f"""\
+        "inspect",
+        "show a program, its network and its Values",
+        f"""\
 Show what a program is, the stages and heads of its network, and its Values:
 those worth pairing, or those that fit all of --name, --op, --shape and --stage.
 
 {_MODEL}""",
-        examples="""\
-examples:
-  graphtool inspect teacher.json
-  graphtool inspect teacher.json --shape '?,64,4,4'
-  graphtool inspect teacher.json --op relu --stage 3
-  graphtool inspect teacher.json --name 'relu_*'
-  graphtool inspect paddle.vision.models:resnet18 --input 3,224,224
-""",
-        add_arguments=_add_inspect,
+        (
+            "graphtool inspect teacher.json",
+            "graphtool inspect teacher.json --shape '?,64,4,4'",
+            "graphtool inspect teacher.json --op relu --stage 3",
+            "graphtool inspect teacher.json --name 'relu_*'",
+            "graphtool inspect paddle.vision.models:resnet18 --input 3,224,224",
+        ),
+        _add_inspect,
     ),
     _Command(
-        name="suggest-pairs",
-        summary="suggest which feature maps to pair",
-        about=f"""\
+        "suggest-pairs",
+        "suggest which feature maps to pair",
+        f"""\
 Suggest which feature maps of a teacher and a student to pair, best first, and
 say why. TEACHER and STUDENT are each a MODEL.
 
 {_MODEL_IN_SHORT}""",
-        examples="""\
-examples:
-  graphtool suggest-pairs teacher.json student.json -o pairs.toml
-  graphtool suggest-pairs teacher.json student.json --evidence samples.npz
-  graphtool suggest-pairs teacher.json student.json --explain relu_7=relu_3
-""",
-        add_arguments=_add_suggest,
+        (
+            "graphtool suggest-pairs teacher.json student.json -o pairs.toml",
+            "graphtool suggest-pairs teacher.json student.json --evidence samples.npz",
+            "graphtool suggest-pairs teacher.json student.json --explain relu_7=relu_3",
+        ),
+        _add_suggest,
     ),
     _Command(
-        name="check",
-        summary="find what prevents a merge",
-        about=f"""\
+        "check",
+        "find what prevents a merge",
+        f"""\
 Find everything that prevents merging a teacher into a student, before anything
 is touched. TEACHER and STUDENT are each a MODEL. Files are checked
 without Paddle.
 
 {_MODEL}""",
-        examples="""\
-examples:
-  graphtool check teacher.json student.json
-  graphtool check teacher.json student.json --feed image=image --format json
-  graphtool check teacher.json student.json --prefix big_ --pairs pairs.toml
-""",
-        add_arguments=_add_check,
+        (
+            "graphtool check teacher.json student.json",
+            "graphtool check teacher.json student.json --feed image=image --format json",
+            "graphtool check teacher.json student.json --prefix big_ --pairs pairs.toml",
+        ),
+        _add_check,
     ),
     _Command(
-        name="merge",
-        summary="merge a teacher into a student",
-        about=f"""\
+        "merge",
+        "merge a teacher into a student",
+        f"""\
 Merge a frozen teacher into a student, which is made trainable again, and save
 the program: gt.load_merged(DIR) gives it back, to add a loss to and train.
 
 {_MODEL_IN_SHORT}""",
-        examples="""\
-examples:
-  graphtool merge teacher.json student.json --pairs pairs.toml -o both
-  graphtool merge teacher.json student.json -o both --dry-run
-""",
-        add_arguments=_add_merge,
+        (
+            "graphtool merge teacher.json student.json --pairs pairs.toml -o both",
+            "graphtool merge teacher.json student.json -o both --dry-run",
+        ),
+        _add_merge,
     ),
     _Command(
-        name="render",
-        summary="draw a network, or two with their pairs",
-        about=f"""\
+        "render",
+        "draw a network, or two with their pairs",
+        f"""\
 Draw a network; a teacher and a student side by side with their pairs; or what
 `graphtool merge` wrote.
 
 {_MODEL_IN_SHORT}""",
-        examples="""\
-examples:
-  graphtool render teacher.json -o teacher.svg
-  graphtool render teacher.json student.json --pairs pairs.toml -o pairs.png
-  graphtool render teacher.json --focus relu_7 --radius 3
-  graphtool render teacher.json student.json -o - | dot -Tsvg > both.svg
-  graphtool render merged/ -o merged.svg
-""",
-        add_arguments=_add_render,
+        (
+            "graphtool render teacher.json -o teacher.svg",
+            "graphtool render teacher.json student.json --pairs pairs.toml -o pairs.png",
+            "graphtool render teacher.json --focus relu_7 --radius 3",
+            "graphtool render teacher.json student.json -o - | dot -Tsvg > both.svg",
+            "graphtool render merged/ -o merged.svg",
+        ),
+        _add_render,
     ),
     _Command(
-        name="doctor",
-        summary="print what is installed",
-        about="""\
+        "doctor",
+        "print what is installed",
+        """\
 Print the versions of what is installed here, and what to type for what is
 missing. The exit status is 1 if a required library is missing.
 """,
-        examples="""\
-examples:
-  graphtool doctor
-  graphtool doctor --json
-""",
+        ("graphtool doctor", "graphtool doctor --json"),
     ),
     _Command(
-        name="completion",
-        summary="print a shell's completion",
-        about="""\
+        "completion",
+        "print a shell's completion",
+        """\
 Print a script that lets a shell complete commands, options, choices and files.
 Where each shell looks for it:
 
@@ -544,24 +505,19 @@ Where each shell looks for it:
   zsh   a file _graphtool in a folder of $fpath
   fish  ~/.config/fish/completions/graphtool.fish
 """,
-        examples="""\
-examples:
-  graphtool completion bash > graphtool.bash
-  eval "$(graphtool completion bash)"
-""",
-        add_arguments=_add_completion,
+        (
+            "graphtool completion bash > graphtool.bash",
+            'eval "$(graphtool completion bash)"',
+        ),
+        _add_completion,
     ),
     _Command(
-        name="explain",
-        summary="say what a diagnostic means",
-        about="""\
+        "explain",
+        "say what a diagnostic means",
+        """\
 Say what a diagnostic means and what to do about it; without CODE, list all.
 """,
-        examples="""\
-examples:
-  graphtool explain GT001
-  graphtool explain no-such-path
-""",
-        add_arguments=_add_explain,
+        ("graphtool explain GT001", "graphtool explain no-such-path"),
+        _add_explain,
     ),
 )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from argparse import Action, Namespace
-from collections.abc import Iterable
+from argparse import Namespace
 
 import shtab
 
-from graphtool.cli._arguments import parsers, summary
+from graphtool.cli._arguments import parsers
 from graphtool.cli._console import write_json
 from graphtool.cli._explain import all_docs
 from graphtool.toolkits import CONFIGS
@@ -17,32 +16,26 @@ __all__ = ["run"]
 
 _COMPLETIONS = {
     **dict.fromkeys(("FILE", "MODEL", "SOURCE", "STUDENT", "TEACHER"), shtab.FILE),
-    **dict.fromkeys(("DIR", "FOLDER"), shtab.DIRECTORY),
+    "DIR": shtab.DIRECTORY,
 }
 
 
 def run(args: Namespace) -> int:
     """Print the completion script of one shell."""
-    parser, commands = parsers()
-    for name, command in commands.items():
-        command.description = summary(name)
+    parser, commands = parsers(brief=True)
+    for command in commands.values():
         # argparse has no public list of actions.
-        _add_completions(command._actions)  # noqa: SLF001
+        for action in command._actions:  # noqa: SLF001
+            if action.metavar in _COMPLETIONS:
+                # The attribute that shtab reads.
+                vars(action)["complete"] = _COMPLETIONS[action.metavar]
+            if action.metavar == "CODE":
+                action.choices = sorted(all_docs())
+            if action.dest == "config":
+                action.choices = CONFIGS
     script = shtab.complete(parser, args.shell)
     if args.format == "json":
         write_json({"schema": 1, "shell": args.shell, "script": script})
     else:
         sys.stdout.write(f"{script.rstrip()}\n")
     return 0
-
-
-def _add_completions(actions: Iterable[Action]) -> None:
-    """Mark arguments as files or folders for shtab, and set choices that argparse doesn't know."""
-    for action in actions:
-        if action.metavar in _COMPLETIONS:
-            # The attribute that shtab reads.
-            vars(action)["complete"] = _COMPLETIONS[action.metavar]
-        if action.metavar == "CODE":
-            action.choices = sorted(all_docs())
-        if action.dest == "config":
-            action.choices = CONFIGS

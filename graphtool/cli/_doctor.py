@@ -6,7 +6,7 @@ import platform
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
@@ -25,22 +25,22 @@ _GET_PADDLE = "pip install paddlepaddle, or paddlepaddle-gpu as its site says"
 
 def run(args: Namespace) -> int:
     """Print the facts; the exit status is 1 if a required library is missing."""
-    facts = [(name, escaped_bounded(found), fix) for name, found, fix in _facts()]
+    required = _required()
+    facts = [(name, escaped_bounded(found), fix) for name, found, fix in _facts(required)]
     if args.format == "json":
         rows = [{"name": name, "found": found, "help": fix} for name, found, fix in facts]
         write_json({"schema": 2, "facts": rows})
     else:
-        cells = [f"{found}\n  = help: {fix}" if fix else found for _, found, fix in facts]
-        names = Column(title="what", cells=[name for name, _, _ in facts], style=TITLE)
-        print_table(results(), (names, Column(title="found", cells=cells, least=30)))
-    return int(any(name in _required() and fix for name, _, fix in facts))
+        rows = [(name, f"{found}\n  = help: {fix}" if fix else found) for name, found, fix in facts]
+        print_table(results(), (Column("what", TITLE), Column("found", least=30)), rows)
+    return int(any(name in required and fix for name, _, fix in facts))
 
 
-def _facts() -> Iterator[tuple[str, str, str | None]]:
+def _facts(required: Sequence[str]) -> Iterator[tuple[str, str, str | None]]:
     """Yield the name of each fact, what was found, and what to type if it is missing."""
     yield "graphtool", f"{own_version()} in {Path(__file__).parents[1]}", None
     yield "Python", f"{platform.python_version()} on {platform.platform()}, {sys.executable}", None
-    for name in _required():
+    for name in required:
         found = _version_of(name)
         yield name, found or "not installed", None if found else f"pip install {name}"
     builds = [f"{name} {found}" for name in _PADDLE_BUILDS if (found := _version_of(name))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 import graphtool
 from graphtool.cli._console import results, write_json
 from graphtool.diagnostics import Diagnostic, UsageError, docs_of, known_codes, replacements, rule
-from graphtool.text import near_notes
+from graphtool.text import closest, near_notes
 
 __all__ = ["GONE", "all_docs", "run"]
 
@@ -28,6 +27,7 @@ GONE: Mapping[str, str] = {
 # A code or its first digits.
 _CODE_START = re.compile(r"GT\d{1,3}")
 _CODE_DIGITS = _MAX_NEAR = 3
+_LINE = "\n"
 
 
 @rule("GT602")
@@ -46,18 +46,32 @@ def unknown_code(code: str, near: Sequence[str]) -> Diagnostic:
 
 def run(args: Namespace) -> int:
     """Print the documentation of one code, or the list of all."""
-    docs = all_docs()
+    docs, console, is_json = all_docs(), results(), args.format == "json"
     if args.code is None:
-        _show_list(docs, args.format)
+        if is_json:
+            write_json(list(map(_docs_data, docs.values())))
+            return 0
+        for text in docs.values():
+            console.print(_title(text), soft_wrap=True)
+        console.print("\ngraphtool explain CODE says what one of them means", style="dim")
         return 0
     old = args.code.upper()
     if old in GONE:
-        _show(f"{old} gone\n\n{GONE[old]}", args.format)
+        text = f"{old} gone\n\n{GONE[old]}"
+    else:
+        code = replacements().get(old) or _find_code(args.code, docs)
+        text = docs[code]
+        if old in replacements() and not is_json:
+            console.print(f"{old} is now {code}\n", style="dim")
+    if is_json:
+        write_json(_docs_data(text))
         return 0
-    code = replacements().get(old) or _find_code(args.code, docs)
-    if old in replacements() and args.format != "json":
-        results().print(f"{old} is now {code}\n", style="dim")
-    _show(docs[code], args.format)
+    title, *paragraphs = text.split("\n\n")
+    console.print(title, style="bold")
+    for paragraph in paragraphs:
+        # The terminal wraps the lines of a paragraph, unless some are indented.
+        is_code = any(line.startswith(" ") for line in paragraph.split(_LINE))
+        console.print(f"\n{paragraph if is_code else paragraph.replace(_LINE, ' ')}")
     return 0
 
 
@@ -71,64 +85,30 @@ def all_docs() -> dict[str, str]:
     return {code: docs_of(code) or "" for code in known_codes()}
 
 
-def _find_code(text: str, docs: dict[str, str]) -> str:
+def _find_code(text: str, docs: Mapping[str, str]) -> str:
     """Return the code for a code or slug, ignoring case.
 
-    Raises UsageError: GT602.
+    Raises UsageError: GT602, with the nearest codes of the same hundred, or the nearest slugs.
     """
     titles = {code: _title(doc) for code, doc in docs.items()}
     for code, title in titles.items():
         if text.upper() == code or text.lower() == title.partition(" ")[2]:
             return code
     if _CODE_START.fullmatch(text.upper()):
-        raise UsageError(unknown_code(text, _near_codes(text.upper(), titles)))
+        number = int(text[2:].ljust(_CODE_DIGITS, "0"))
+        same_range = [code for code in titles if int(code[2:]) // 100 == number // 100]
+        nearest = sorted(same_range, key=lambda code: (abs(int(code[2:]) - number), code))
+        raise UsageError(unknown_code(text, [titles[code] for code in nearest[:_MAX_NEAR]]))
     titles_by_word = {word: title for title in titles.values() for word in title.split()}
-    near = difflib.get_close_matches(text, titles_by_word, n=3, cutoff=0.5)
-    near_titles = tuple(dict.fromkeys(titles_by_word[word] for word in near))
-    raise UsageError(unknown_code(text, near_titles))
-
-
-def _near_codes(text: str, titles: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the titles of the nearest codes with the same first digit."""
-    number = int(text[2:].ljust(_CODE_DIGITS, "0"))
-    same_range = [code for code in titles if int(code[2:]) // 100 == number // 100]
-    nearest = sorted(same_range, key=lambda code: (abs(int(code[2:]) - number), code))
-    return tuple(titles[code] for code in nearest[:_MAX_NEAR])
+    near = closest(text, titles_by_word, most=_MAX_NEAR, cutoff=0.5)
+    raise UsageError(unknown_code(text, list(dict.fromkeys(titles_by_word[one] for one in near))))
 
 
 def _title(text: str) -> str:
     return text.partition("\n")[0]
 
 
-def _show_list(docs: dict[str, str], format: str) -> None:
-    if format == "json":
-        write_json([_docs_data(text) for text in docs.values()])
-        return
-    console = results()
-    for text in docs.values():
-        console.print(_title(text), soft_wrap=True)
-    console.print("\ngraphtool explain CODE says what one of them means", style="dim")
-
-
-def _show(text: str, format: str) -> None:
-    if format == "json":
-        write_json(_docs_data(text))
-        return
-    console = results()
-    title, _, body = text.partition("\n\n")
-    console.print(title, style="bold")
-    for paragraph in body.split("\n\n"):
-        console.print()
-        console.print(_unwrapped(paragraph))
-
-
 def _docs_data(text: str) -> dict[str, str]:
     title, _, body = text.partition("\n\n")
     code, _, slug = title.partition(" ")
     return {"code": code, "slug": slug, "docs": body}
-
-
-def _unwrapped(paragraph: str) -> str:
-    """Join the lines of a paragraph for the terminal to wrap, unless some are indented."""
-    lines = paragraph.split("\n")
-    return paragraph if any(line.startswith(" ") for line in lines) else " ".join(lines)

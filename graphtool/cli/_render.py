@@ -1,45 +1,60 @@
-"""`graphtool render`: a picture of a network, of two with their pairs, or of a merged program."""
+"""`graphtool render`, and the pictures that other commands draw of their results."""
 
 from __future__ import annotations
 
 import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from graphtool.cli._console import progress, report_data, show_report, write_json
-from graphtool.cli._picture import check_picture, draw, print_written, verb_for
-from graphtool.cli._source import check_inputs, check_networks, read_source
-from graphtool.graph import Graph
-from graphtool.matching import PairSet, suggest_pairs
-from graphtool.rendering import Picture
-from graphtool.rendering.scenes import Scene, Subject, is_merged_folder, network_name, subject_of
+from graphtool.cli._arguments import wrong_usage
+from graphtool.cli._console import errors, progress, report_data, show_report, write_json
+from graphtool.cli._source import check_inputs, check_networks, read_networks, read_source
+from graphtool.diagnostics import GraphtoolError, UsageError
+from graphtool.files import check_writable
+from graphtool.text import printable
 
-__all__ = ["run"]
+if TYPE_CHECKING:
+    from graphtool.rendering import Picture
+    from graphtool.rendering.scenes import Drawable, Subject
+
+__all__ = ["check_picture", "run", "verb_for", "write_picture"]
 
 _STDOUT, _RADIUS = "-", 2
 
 
 def run(args: Namespace) -> int:
     """Read the networks, draw them and print the path of the picture."""
+    from graphtool.rendering.scenes import Scene, network_name
+
     if args.output != _STDOUT:
         check_picture(args.output)
     subject = _subject(args)
-    path = _default_path(subject) if args.output is None else args.output
+    path = args.output
+    if path is None:
+        graphs = subject.graphs if isinstance(subject, Scene) else (subject,)
+        path = f"{'-'.join(map(network_name, graphs))}.svg"
     path = None if path == _STDOUT else path
-    radius = args.radius or _RADIUS
-    verb = "" if path is None else verb_for(path)
-    picture = draw(subject, path, level=args.level, focus=args.focus, radius=radius)
-    show_report(picture.report)
+    options = {"level": args.level, "focus": args.focus, "radius": args.radius or _RADIUS}
+    picture = _draw(subject, path, quiet=args.format == "json", **options)
     if args.format == "json":
-        write_json(_data(picture, path))
+        data = {
+            "schema": 1,
+            "written": path,
+            "level": picture.level.value,
+            "diagnostics": report_data(picture.report),
+        }
+        write_json(data if path else data | {"dot": picture.dot})
     elif path is None:
         sys.stdout.write(picture.dot)
-    else:
-        print_written(picture, path, verb)
     return 0
 
 
 def _subject(args: Namespace) -> Subject:
+    """Return the network, merged program or pairs to draw."""
+    from graphtool.matching import suggest_pairs
+    from graphtool.rendering.scenes import Scene, is_merged_folder, subject_of
+
     if args.student is None:
         check_inputs("--input", args.input, args.teacher)
         if is_merged_folder(args.teacher):
@@ -49,34 +64,63 @@ def _subject(args: Namespace) -> Subject:
             return subject
         return read_source(args.teacher, args.input)
     check_networks(args)
-    teacher = read_source(args.teacher, args.teacher_input or args.input)
-    student = read_source(args.student, args.student_input or args.input)
+    teacher, student = read_networks(args)
     with progress("comparing both networks"):
-        pairs = _pairs(teacher, student, args.pairs)
+        if args.pairs is None:
+            pairs = suggest_pairs(teacher, student)
+        else:
+            from graphtool.toolkits import read_recipe
+
+            # A Path, as a string of several lines is taken for the text of a recipe.
+            pairs = read_recipe(Path(args.pairs), teacher=teacher, student=student).pairs
     show_report(pairs.report)
     return Scene(pairs=pairs)
 
 
-def _pairs(teacher: Graph, student: Graph, recipe: str | None) -> PairSet:
-    if recipe is None:
-        return suggest_pairs(teacher, student)
-    from graphtool.toolkits import read_recipe
+def check_picture(path: str | None, *, folder: str | None = None) -> None:
+    """Check that a picture can be drawn and written, before the networks are read.
 
-    # A Path, as a string of several lines is taken for the text of a recipe.
-    return read_recipe(Path(recipe), teacher=teacher, student=student).pairs
+    It may be inside `folder`, which need not exist yet. Raises UsageError: GT402, GT600. Raises
+    GraphtoolError: GT401 if no engine draws it, GT601 if it can't be written.
+    """
+    if path is None:
+        return
+    if path == _STDOUT:
+        message = "argument --render: a picture goes to a file, not to stdout"
+        raise UsageError(wrong_usage(message, help="--render picture.svg"))
+    from graphtool.rendering.engine import check_engine
+    from graphtool.rendering.picture import extension_of
+
+    check_engine(extension_of(path))
+    if folder is None or Path(path).absolute().parent != Path(folder).absolute():
+        check_writable(path)
 
 
-def _default_path(subject: Subject) -> str:
-    """Return a path in the working directory, named after the networks."""
-    graphs = subject.graphs if isinstance(subject, Scene) else (subject,)
-    return f"{'-'.join(map(network_name, graphs))}.svg"
+def write_picture(x: Drawable, path: str | None) -> bool:
+    """Draw the result of a command, if a path is given; return whether nothing failed."""
+    if path is not None:
+        try:
+            _draw(x, path)
+        except GraphtoolError as error:
+            show_report(error.report)
+            return False
+    return True
 
 
-def _data(picture: Picture, path: str | None) -> dict[str, object]:
-    return {
-        "schema": 1,
-        "written": path,
-        "level": picture.level.value,
-        "diagnostics": report_data(picture.report),
-        **({"dot": picture.dot} if path is None else {}),
-    }
+def _draw(x: Drawable, path: str | None, *, quiet: bool = False, **options: Any) -> Picture:
+    """Call `gt.render`, show its report and, unless `quiet`, where the picture is."""
+    from graphtool.rendering import render
+
+    verb = "" if path is None else verb_for(path)
+    with progress("laying out the picture"):
+        picture = render(x, path, **options)
+    show_report(picture.report)
+    if path is not None and not quiet:
+        line = f"{verb} {printable(path)}: level {picture.level.value}"
+        errors().print(line, soft_wrap=True)
+    return picture
+
+
+def verb_for(path: str) -> str:
+    """Return the verb for writing a file: `replaced` if it exists, else `wrote`."""
+    return "replaced" if Path(path).is_file() else "wrote"

@@ -24,6 +24,7 @@ __all__ = [
     "check_inputs",
     "check_networks",
     "feed_map_of",
+    "read_networks",
     "read_source",
     "reader_report",
     "stdout_to_stderr",
@@ -51,6 +52,14 @@ def check_networks(args: Namespace) -> None:
     check_inputs("--input", args.input, args.teacher, args.student)
     check_inputs("--teacher-input", args.teacher_input, args.teacher)
     check_inputs("--student-input", args.student_input, args.student)
+
+
+def read_networks(args: Namespace, *, train: bool = False) -> tuple[Graph, Graph]:
+    """Read the teacher and the student; `train` builds a student's code in training mode."""
+    return (
+        read_source(args.teacher, args.teacher_input or args.input),
+        read_source(args.student, args.student_input or args.input, train=train),
+    )
 
 
 def read_source(model: str, inputs: Sequence[str] | None, *, train: bool = False) -> Graph:

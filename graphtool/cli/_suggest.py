@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from graphtool.cli._arguments import wrong_usage
 from graphtool.cli._console import (
@@ -23,19 +24,23 @@ from graphtool.cli._console import (
     show_report,
     write_json,
 )
-from graphtool.cli._evidence import measure
-from graphtool.cli._picture import check_picture, has_content, verb_for, write_picture
-from graphtool.cli._source import check_networks, read_source
+from graphtool.cli._render import check_picture, verb_for, write_picture
+from graphtool.cli._source import check_networks, read_networks, stdout_to_stderr
 from graphtool.diagnostics import UsageError, counted
-from graphtool.evidence.suggest import cka_text, rerank, with_evidence
+from graphtool.evidence.suggest import (
+    BATCHES,
+    Evidence,
+    cka_text,
+    names_to_measure,
+    rerank,
+    with_evidence,
+)
 from graphtool.files import check_writable, exists_already
 from graphtool.graph import UNKNOWN_DIM, Graph
 from graphtool.matching import (
     End,
     Explanation,
-    Pair,
     PairSet,
-    ShapeGroup,
     explain_pair,
     match_shapes,
     partners,
@@ -48,9 +53,9 @@ from graphtool.text import escaped_bounded, printable, printed_name, shell_optio
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["print_pairs", "run", "show_explanation"]
+__all__ = ["print_pairs", "run"]
 
-# On narrower terminals, the reasons are below the table, so that names are not broken.
+# On a narrower terminal, the reasons are below the table, so that names are not broken.
 _MIN_WIDTH_FOR_REASONS = 130
 
 
@@ -63,19 +68,20 @@ def run(args: Namespace) -> int:
         from graphtool.evidence.samples import check_samples
 
         check_samples(args.evidence)
-    teacher = read_source(args.teacher, args.teacher_input or args.input)
-    student = read_source(args.student, args.student_input or args.input)
+    teacher, student = read_networks(args)
     if args.match == "shape":
-        with progress("comparing shapes"):
-            groups = match_shapes(teacher, student)
-        return _show_groups(groups, args)
+        return _match(teacher, student, args)
     if args.explain is not None:
         return _explain(teacher, student, args)
     with progress("comparing both networks"):
-        pairs = _suggested_pairs(teacher, student, args)
-    _check_partners(pairs, args)
-    _check_config(pairs, args.config)
-    evidence, interrupted = measure(pairs, args)
+        if args.partners_of is None:
+            options = {"limit": args.limit, "tap": args.tap, "recipe": args.recipe}
+            pairs = suggest_pairs(teacher, student, **options)
+        else:
+            options = {} if args.limit is None else {"limit": args.limit}
+            pairs = partners(teacher, student, args.partners_of, **options)
+    _check_written(pairs, args)
+    evidence, interrupted = _measure(pairs, args)
     if evidence is not None:
         pairs = rerank(pairs, evidence)
     show_report(pairs.report)
@@ -83,57 +89,20 @@ def run(args: Namespace) -> int:
         _show_pairs(pairs, args.format)
         sys.stdout.flush()
         raise KeyboardInterrupt
-    succeeded = _output(pairs, args)
-    return 0 if succeeded and not pairs.report.errors else 1
-
-
-def _explain(teacher: Graph, student: Graph, args: Namespace) -> int:
-    with progress("comparing both networks"):
-        explanation = explain_pair(teacher, student, args.explain)
-    evidence, interrupted = measure(as_pair_set(explanation), args)
-    if evidence is not None:
-        show_report(evidence.report)
-        explanation = with_evidence(explanation, evidence)
-    show_explanation(explanation, args.format)
-    if interrupted:
-        sys.stdout.flush()
-        raise KeyboardInterrupt
-    return 0
-
-
-def _output(pairs: PairSet, args: Namespace) -> bool:
-    """Write the recipe, print and draw; return whether the picture was drawn, if requested."""
     # First, so that nothing is written if the configuration can express none of the pairs.
     config = None if args.config is None else _configuration(pairs, args.config)
     if args.output is not None:
-        _write_recipe(pairs, args.output)
+        from graphtool.matching.recipe import write_recipe
+
+        verb = verb_for(args.output)
+        write_recipe(pairs, args.output)
+        line = f"{verb} {printable(args.output)}: {counted(len(pairs), 'pair')}"
+        errors().print(line, soft_wrap=True)
     if config is None:
         _show_pairs(pairs, args.format)
     else:
         sys.stdout.write(config)
-    return args.render is None or write_picture(pairs, args.render)
-
-
-def _suggested_pairs(teacher: Graph, student: Graph, args: Namespace) -> PairSet:
-    if args.partners_of is None:
-        return suggest_pairs(teacher, student, limit=args.limit, tap=args.tap, recipe=args.recipe)
-    if args.limit is None:
-        return partners(teacher, student, args.partners_of)
-    return partners(teacher, student, args.partners_of, limit=args.limit)
-
-
-def _check_partners(pairs: PairSet, args: Namespace) -> None:
-    """Check that alternative partners are not written as pairs, which would pull one map apart.
-
-    Raises UsageError: GT600.
-    """
-    if args.partners_of is None or len(pairs) < 2:
-        return
-    if args.config is None and args.output is None:
-        return
-    option = "--as" if args.config is not None else "--output"
-    message = f"argument --for: {len(pairs)} partners to choose from are not written with {option}"
-    raise UsageError(wrong_usage(message, help="add --limit 1, which keeps the first"))
+    return 0 if write_picture(pairs, args.render) and not pairs.report.errors else 1
 
 
 def _check_recipe(args: Namespace) -> None:
@@ -141,32 +110,31 @@ def _check_recipe(args: Namespace) -> None:
 
     Raises UsageError: GT604. Raises GraphtoolError: GT601 if it can't be written.
     """
-    if args.output is None:
-        return
-    check_writable(args.output)
-    if not args.force and has_content(args.output):
-        message = f"`{args.output}` is there already, and may have been edited"
-        fix = f"--force, or {shell_option('-o', numbered_path(args.output))}"
-        raise UsageError(exists_already(message, fix))
+    if args.output is not None:
+        check_writable(args.output)
+        recipe = Path(args.output)
+        if not args.force and recipe.is_file() and recipe.stat().st_size:
+            message = f"`{args.output}` is there already, and may have been edited"
+            fix = f"--force, or {shell_option('-o', numbered_path(args.output))}"
+            raise UsageError(exists_already(message, fix))
 
 
-def _write_recipe(pairs: PairSet, path: str) -> None:
-    from graphtool.matching.recipe import write_recipe
+def _check_written(pairs: PairSet, args: Namespace) -> None:
+    """Check, before evidence is measured, that the pairs can be written as asked.
 
-    verb = verb_for(path)
-    write_recipe(pairs, path)
-    errors().print(f"{verb} {printable(path)}: {counted(len(pairs), 'pair')}", soft_wrap=True)
-
-
-def _check_config(pairs: PairSet, name: str | None) -> None:
-    """Check the name of a configuration before evidence is measured.
-
-    Raises UsageError: GT320.
+    Alternative partners are not written as pairs, which would pull one map apart. Raises
+    UsageError: GT600, GT320.
     """
-    if name is not None:
+    if args.partners_of is not None and len(pairs) > 1 and (args.config or args.output):
+        option = "--as" if args.config is not None else "--output"
+        message = (
+            f"argument --for: {len(pairs)} partners to choose from are not written with {option}"
+        )
+        raise UsageError(wrong_usage(message, help="add --limit 1, which keeps the first"))
+    if args.config is not None:
         from graphtool.toolkits import check_export
 
-        check_export(pairs, name)
+        check_export(pairs, args.config)
 
 
 def _configuration(pairs: PairSet, name: str) -> str:
@@ -177,126 +145,78 @@ def _configuration(pairs: PairSet, name: str) -> str:
     return text
 
 
+def _measure(pairs: PairSet, args: Namespace) -> tuple[Evidence | None, bool]:
+    """Run both networks on the samples of `--evidence`; return what was measured, if anything.
+
+    An interrupt stops it, with a line on stderr, and makes the second result True; the evidence is
+    that of the finished batches.
+
+    Raises GraphtoolError as `gather` does.
+    """
+    if args.evidence is None:
+        return None, False
+    from graphtool.evidence.cka import gather
+
+    evidence, interrupted, batches = None, False, args.batches or BATCHES
+    shapes = args.input or ()
+    try:
+        with _progress_bar(batches) as advance, stdout_to_stderr():
+            for evidence in gather(
+                args.teacher,
+                args.student,
+                names_to_measure(pairs),
+                args.evidence,
+                batches=batches,
+                allow_random=args.allow_random,
+                inputs=(args.teacher_input or shapes, args.student_input or shapes),
+            ):
+                advance(evidence.batches)
+    except KeyboardInterrupt:
+        interrupted, done = True, 0 if evidence is None else evidence.batches
+        errors().print(f"interrupted after {done} of {batches} batches at most", soft_wrap=True)
+    return evidence, interrupted
+
+
+@contextmanager
+def _progress_bar(batches: int) -> Generator[Callable[[int], None]]:
+    """Show a progress bar on a terminal; yields a function that sets the number of batches run."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=errors(), transient=True) as bar:
+        task = bar.add_task("running both networks", total=batches)
+        yield lambda done: bar.update(task, completed=done)
+
+
 def _show_pairs(pairs: PairSet, format: str) -> None:
     if format == "json":
-        write_json({"schema": 1, "pairs": list(map(asdict, pairs))})
+        write_json({"schema": 1, "pairs": pairs.pairs})
     else:
         print_pairs(results(), pairs)
 
 
 def print_pairs(console: Console, pairs: PairSet) -> None:
     """Print the two networks and their pairs, with reasons and warnings."""
-    _print_header(console, pairs)
+    columns = (
+        Column("", TITLE),
+        Column("network", least=20),
+        Column("parameters", justify="right"),
+        Column("multiply-adds", justify="right"),
+    )
+    networks = (("teacher", pairs.teacher), ("student", pairs.student))
+    print_table(console, columns, [_network_row(*network) for network in networks])
     if not pairs.pairs:
         return
     console.print()
-    if not console.is_terminal:
-        print_table(console, _flat_columns(pairs))
+    # A column in which every cell is empty is not shown.
+    no_cka = "-" if any(pair.cka is not None for pair in pairs) else ""
+    cka = [no_cka if pair.cka is None else cka_text(pair.cka) for pair in pairs]
+    if console.is_terminal:
+        _print_stacked(console, pairs, cka)
     else:
-        wide = console.width >= _MIN_WIDTH_FOR_REASONS
-        columns = (
-            [*_stacked_columns(pairs), _reasons_column(pairs)] if wide else _stacked_columns(pairs)
-        )
-        print_table(console, columns, spaced=True)
-        if not wide:
-            console.print()
-            _print_reasons(console, pairs)
-    _print_warnings(console, pairs)
-
-
-def _print_header(console: Console, pairs: PairSet) -> None:
-    graphs = pairs.teacher, pairs.student
-    costs = [_costs(graph) for graph in graphs]
-    columns = (
-        Column(title="", cells=("teacher", "student"), style=TITLE),
-        Column(
-            title="network", cells=[escaped_bounded(graph.source) for graph in graphs], least=20
-        ),
-        Column(title="parameters", cells=[cost[0] for cost in costs], justify="right"),
-        Column(title="multiply-adds", cells=[cost[1] for cost in costs], justify="right"),
-    )
-    print_table(console, columns)
-
-
-def _costs(graph: Graph) -> tuple[str, str]:
-    """Return the numbers of parameters and of multiply-adds."""
-    from graphtool.structure import analyse
-
-    structure = analyse(graph)
-    about = "" if structure.is_cost_exact else "≈ "
-    return magnitude(structure.parameters), f"{about}{magnitude(structure.multiply_adds)}"
-
-
-def _flat_columns(pairs: PairSet) -> list[Column]:
-    """Return the columns of one line per pair, for programs that read lines."""
-    teachers, students = [pair.teacher for pair in pairs], [pair.student for pair in pairs]
-    return [
-        Column(title="rank", cells=[str(pair.rank) for pair in pairs], justify="right"),
-        Column(title="kind", cells=[pair.kind.value for pair in pairs]),
-        *_flat_end_columns("teacher", teachers),
-        *_flat_end_columns("student", students),
-        Column(title="relation", cells=[pair.relation.value for pair in pairs]),
-        Column(title="adapter", cells=[pair.adapter or "-" for pair in pairs]),
-        Column(title="loss", cells=[pair.loss for pair in pairs]),
-        *_cka_column(pairs),
-        Column(title="why", cells=[printable("; ".join(pair.why)) for pair in pairs]),
-    ]
-
-
-def _flat_end_columns(role: str, ends: Sequence[End]) -> Iterator[Column]:
-    yield Column(title=role, cells=[printed_name(end.name) for end in ends])
-    yield Column(title="shape", cells=[shape_text(end.shape) for end in ends])
-    if any(_module_path(end) for end in ends):
-        yield Column(title="layer or module", cells=[_module_path(end) or "-" for end in ends])
-
-
-def _stacked_columns(pairs: PairSet) -> list[Column]:
-    """Return the columns of several lines per pair, for a terminal."""
-    return [
-        Column(title="#", cells=[str(pair.rank) for pair in pairs], justify="right"),
-        Column(title="kind", cells=[pair.kind.value for pair in pairs], order=1),
-        Column(title="teacher", cells=[_stacked_end(pair.teacher) for pair in pairs], least=12),
-        Column(title="student", cells=[_stacked_end(pair.student) for pair in pairs], least=12),
-        Column(title="relation", cells=[_relation(pair) for pair in pairs], least=12, order=2),
-        *_cka_column(pairs),
-    ]
-
-
-def _cka_column(pairs: PairSet) -> Iterator[Column]:
-    """Yield a column of CKA on samples, if any pair has it."""
-    if any(pair.cka is not None for pair in pairs):
-        cells = ["-" if pair.cka is None else cka_text(pair.cka) for pair in pairs]
-        yield Column(title="CKA", cells=cells, justify="right", order=1)
-
-
-def _stacked_end(end: End) -> str:
-    lines = printed_name(end.name), shape_text(end.shape), _module_path(end)
-    return "\n".join(line for line in lines if line)
-
-
-def _module_path(end: End) -> str:
-    return escaped_bounded(end.layer or end.module or "")
-
-
-def _relation(pair: Pair) -> str:
-    lines = pair.relation.value, pair.adapter, f"loss {pair.loss}"
-    return "\n".join(line for line in lines if line)
-
-
-def _reasons_column(pairs: PairSet) -> Column:
-    cells = ["\n".join(map(printable, pair.why)) for pair in pairs]
-    return Column(title="why", cells=cells, least=30)
-
-
-def _print_reasons(console: Console, pairs: PairSet) -> None:
-    columns = (
-        Column(title="#", cells=[str(pair.rank) for pair in pairs], justify="right"),
-        _reasons_column(pairs),
-    )
-    print_table(console, columns)
-
-
-def _print_warnings(console: Console, pairs: PairSet) -> None:
+        _print_flat(console, pairs, cka)
     from rich.text import Text
 
     ranks: dict[str, list[str]] = {}
@@ -311,124 +231,181 @@ def _print_warnings(console: Console, pairs: PairSet) -> None:
         console.print(line.append(escaped_bounded(warning), style="default"))
 
 
-def _show_groups(groups: Sequence[ShapeGroup], args: Namespace) -> int:
+def _network_row(role: str, graph: Graph) -> tuple[str, ...]:
+    """Return a network's role, source, and numbers of parameters and of multiply-adds."""
+    from graphtool.structure import analyse
+
+    structure = analyse(graph)
+    about = "" if structure.is_cost_exact else "≈ "
+    cost = f"{about}{magnitude(structure.multiply_adds)}"
+    return role, escaped_bounded(graph.source), magnitude(structure.parameters), cost
+
+
+def _print_flat(console: Console, pairs: PairSet, cka: Sequence[str]) -> None:
+    """Print one line per pair, for programs that read lines."""
+    no_teacher = "-" if any(_module_path(pair.teacher) for pair in pairs) else ""
+    no_student = "-" if any(_module_path(pair.student) for pair in pairs) else ""
+    end = ("shape", "layer or module")
+    right = Column("rank", justify="right"), Column("CKA", justify="right")
+    titles = ("teacher", *end, "student", *end, "relation", "adapter", "loss")
+    rows = [
+        (
+            str(pair.rank),
+            pair.kind.value,
+            printed_name(pair.teacher.name),
+            shape_text(pair.teacher.shape),
+            _module_path(pair.teacher) or no_teacher,
+            printed_name(pair.student.name),
+            shape_text(pair.student.shape),
+            _module_path(pair.student) or no_student,
+            pair.relation.value,
+            pair.adapter or "-",
+            pair.loss,
+            similarity,
+            printable("; ".join(pair.why)),
+        )
+        for pair, similarity in zip(pairs, cka, strict=True)
+    ]
+    print_table(console, (right[0], "kind", *titles, right[1], "why"), rows)
+
+
+def _print_stacked(console: Console, pairs: PairSet, cka: Sequence[str]) -> None:
+    """Print several lines per pair on a terminal, with the reasons beside or below them."""
+
+    def stacked(*lines: str | None) -> str:
+        return "\n".join(line for line in lines if line)
+
+    is_wide = console.width >= _MIN_WIDTH_FOR_REASONS
+    rank, why = Column("#", justify="right"), Column("why", least=30)
+    reasons = ["\n".join(map(printable, pair.why)) for pair in pairs]
+    columns = (
+        rank,
+        Column("kind", order=1),
+        Column("teacher", least=12),
+        Column("student", least=12),
+        Column("relation", least=12, order=2),
+        Column("CKA", justify="right", order=1),
+        why,
+    )
+    rows = [
+        (
+            str(pair.rank),
+            pair.kind.value,
+            *(
+                stacked(printed_name(end.name), shape_text(end.shape), _module_path(end))
+                for end in (pair.teacher, pair.student)
+            ),
+            stacked(pair.relation.value, pair.adapter, f"loss {pair.loss}"),
+            similarity,
+            reason if is_wide else "",
+        )
+        for pair, similarity, reason in zip(pairs, cka, reasons, strict=True)
+    ]
+    print_table(console, columns, rows, spaced=True)
+    if not is_wide:
+        console.print()
+        rows = [(str(pair.rank), reason) for pair, reason in zip(pairs, reasons, strict=True)]
+        print_table(console, (rank, why), rows)
+
+
+def _module_path(end: End) -> str:
+    return escaped_bounded(end.layer or end.module or "")
+
+
+def _match(teacher: Graph, student: Graph, args: Namespace) -> int:
+    """Print the feature maps of both networks by shape."""
+    with progress("comparing shapes"):
+        groups = match_shapes(teacher, student)
     shown = groups[: args.limit]
     if args.format == "json":
-        write_json({"schema": 1, "groups": [_group_data(group) for group in shown]})
+        data = [
+            {
+                "shape": [UNKNOWN_DIM, *group.shape],
+                "teacher": group.teacher,
+                "student": group.student,
+            }
+            for group in shown
+        ]
+        write_json({"schema": 1, "groups": data})
         return 0
+    rows: list[tuple[str, str, str]] = []
+    for group in shown:
+        shape = shape_text((UNKNOWN_DIM, *group.shape))
+        for ends in zip_longest(group.teacher, group.student):
+            teacher_text, student_text = (
+                f"{printed_name(end.name)}  {_module_path(end)}".rstrip() if end else ""
+                for end in ends
+            )
+            rows.append((shape, teacher_text, student_text))
+            shape = ""
     console = results()
-    rows = [row for group in shown for row in _group_rows(group)]
-    titles = "shape", "teacher", "student"
-    columns = [
-        Column(title=title, cells=[row[index] for row in rows], least=12)
-        for index, title in enumerate(titles)
-    ]
-    print_table(console, columns)
-    console.print(_group_summary(groups, len(shown)), style="dim", soft_wrap=True)
+    columns = [Column(title, least=12) for title in ("shape", "teacher", "student")]
+    print_table(console, columns, rows)
+    pairs = counted(sum(group.pairs for group in groups), "pair")
+    text = f"{counted(len(groups), 'shape')} in both networks, {pairs} in all"
+    if hidden := len(groups) - len(shown):
+        text += f"; {hidden} hidden: --limit {len(groups)} shows them"
+    console.print(text, style="dim", soft_wrap=True)
     return 0
 
 
-def _group_data(group: ShapeGroup) -> dict[str, Any]:
-    return {
-        "shape": [UNKNOWN_DIM, *group.shape],
-        "teacher": list(map(asdict, group.teacher)),
-        "student": list(map(asdict, group.student)),
-    }
-
-
-def _group_rows(group: ShapeGroup) -> Iterator[tuple[str, str, str]]:
-    shape = shape_text((UNKNOWN_DIM, *group.shape))
-    names = zip_longest(
-        map(_name_and_path, group.teacher), map(_name_and_path, group.student), fillvalue=""
-    )
-    for index, (teacher, student) in enumerate(names):
-        yield shape if index == 0 else "", teacher, student
-
-
-def _name_and_path(end: End) -> str:
-    return f"{printed_name(end.name)}  {_module_path(end)}".rstrip()
-
-
-def _group_summary(groups: Sequence[ShapeGroup], shown: int) -> str:
-    pairs = sum(group.pairs for group in groups)
-    text = f"{counted(len(groups), 'shape')} in both networks, {counted(pairs, 'pair')} in all"
-    hidden = len(groups) - shown
-    return f"{text}; {hidden} hidden: --limit {len(groups)} shows them" if hidden else text
-
-
-def show_explanation(explanation: Explanation, format: str) -> None:
+def _explain(teacher: Graph, student: Graph, args: Namespace) -> int:
     """Print the ends of a pair, the parts of its score, and the reasons for and against it."""
-    if format == "json":
-        write_json({"schema": 1, "explanation": _explanation_data(explanation)})
-        return
-    console = results()
-    _print_ends(console, explanation.pair)
-    console.print()
-    _print_parts(console, explanation)
-    for line in _verdict(explanation):
-        console.print(line, soft_wrap=True)
+    with progress("comparing both networks"):
+        explanation = explain_pair(teacher, student, args.explain)
+    evidence, interrupted = _measure(as_pair_set(explanation), args)
+    if evidence is not None:
+        show_report(evidence.report)
+        explanation = with_evidence(explanation, evidence)
+    if args.format == "json":
+        keys = ("pair", "parts", "better", "among", "against", "suggested", "nearest")
+        data = {key: getattr(explanation, key) for key in keys}
+        write_json({"schema": 1, "explanation": data | {"suggested": explanation.is_suggested}})
+    else:
+        _print_explanation(results(), explanation)
+    if interrupted:
+        sys.stdout.flush()
+        raise KeyboardInterrupt
+    return 0
 
 
-def _explanation_data(explanation: Explanation) -> dict[str, object]:
-    nearest = explanation.nearest
-    return {
-        "pair": asdict(explanation.pair),
-        "parts": list(map(asdict, explanation.parts)),
-        "better": explanation.better,
-        "among": explanation.among,
-        "against": explanation.against,
-        "suggested": explanation.is_suggested,
-        "nearest": None if nearest is None else asdict(nearest),
-    }
-
-
-def _print_ends(console: Console, pair: Pair) -> None:
-    ends = pair.teacher, pair.student
-    columns = (
-        Column(title="", cells=("teacher", "student"), style=TITLE),
-        Column(title="Value", cells=[printed_name(end.name) for end in ends], least=12),
-        Column(title="shape", cells=[shape_text(end.shape) for end in ends]),
-        Column(title="operator", cells=[escaped_bounded(end.op or "-") for end in ends]),
-        Column(title="layer or module", cells=[_module_path(end) or "-" for end in ends], least=12),
-    )
-    print_table(console, columns)
-
-
-def _print_parts(console: Console, explanation: Explanation) -> None:
-    parts = explanation.parts
-    gains = [part.agreement * part.weight for part in parts]
-    rows = [
-        (part.name, part.teacher, part.student, f"{part.agreement:.2f}", f"{part.weight:.2f}")
-        for part in parts
-    ]
-    rows.append(("score", "", "", "", ""))
-    titles = "part", "teacher", "student", "agreement", "weight"
-    columns = [
-        Column(
-            title=title,
-            cells=[printable(row[index]) for row in rows],
-            justify="right" if title in ("agreement", "weight") else "left",
-        )
-        for index, title in enumerate(titles)
-    ]
-    points = [*(f"{gain:.3f}" for gain in gains), f"{explanation.pair.score:.3f}"]
-    columns.append(Column(title="gives", cells=points, justify="right"))
-    print_table(console, columns)
-
-
-def _verdict(explanation: Explanation) -> Iterator[str]:
+def _print_explanation(console: Console, explanation: Explanation) -> None:
     pair, nearest = explanation.pair, explanation.nearest
-    yield ""
+    ends = [
+        (
+            role,
+            printed_name(end.name),
+            shape_text(end.shape),
+            escaped_bounded(end.op or "-"),
+            _module_path(end) or "-",
+        )
+        for role, end in (("teacher", pair.teacher), ("student", pair.student))
+    ]
+    value, path = Column("Value", least=12), Column("layer or module", least=12)
+    print_table(console, (Column("", TITLE), value, "shape", "operator", path), ends)
+    console.print()
+    numbers = [Column(title, justify="right") for title in ("agreement", "weight", "gives")]
+    parts = [
+        (
+            *map(printable, (part.name, part.teacher, part.student)),
+            *(f"{part.agreement:.2f}", f"{part.weight:.2f}"),
+            f"{part.agreement * part.weight:.3f}",
+        )
+        for part in explanation.parts
+    ]
+    score = ("score", "", "", "", "", f"{pair.score:.3f}")
+    print_table(console, ("part", "teacher", "student", *numbers), [*parts, score])
     among = f"{explanation.among:,} pairs of feature maps with as many axes"
-    yield f"{explanation.better:,} of {among} fit better"
-    for reason in pair.why:
-        yield f"for: {printable(reason)}"
-    for reason in explanation.against:
-        yield f"against: {escaped_bounded(reason)}"
+    lines = ["", f"{explanation.better:,} of {among} fit better"]
+    lines += (f"for: {printable(reason)}" for reason in pair.why)
+    lines += (f"against: {escaped_bounded(reason)}" for reason in explanation.against)
     if explanation.is_suggested:
-        yield f"suggested as pair {pair.rank} of {len(explanation.suggested)}"
+        lines.append(f"suggested as pair {pair.rank} of {len(explanation.suggested)}")
     elif nearest is not None:
         names = f"{printed_name(nearest.teacher.name)}={printed_name(nearest.student.name)}"
-        yield f"not suggested; the nearest that is: pair {nearest.rank}, {names}, {nearest.score}"
+        better = f"the nearest that is: pair {nearest.rank}, {names}, {nearest.score}"
+        lines.append(f"not suggested; {better}")
     else:
-        yield "not suggested, and nothing else is"
+        lines.append("not suggested, and nothing else is")
+    for line in lines:
+        console.print(line, soft_wrap=True)

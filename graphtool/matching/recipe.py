@@ -65,8 +65,8 @@ __all__ = [
 _SCHEMA = 1
 _HEADER = """\
 # A recipe of graphtool: Values of a teacher and a student that are paired, with losses and weights.
-# You may edit it: change losses and weights, take pairs out, add your own. An end needs its `name`
-# alone; the other keys say what the Value was, and find it again where names have moved.
+# You may edit it: change losses and weights, take pairs out, add your own. A pair needs `kind`,
+# `loss`, and the `name` of each end; an end's other keys find its Value again under a new name.
 # To pair another Value, change the `name` of an end: it alone counts then.
 
 """

@@ -274,19 +274,27 @@ def _build(
     if network is None or attempt.error is not None:
         assert attempt.error is not None
         reason, frames = _error_summary(attempt.error), user_frames(attempt.error)
-        raise _forward_failed(name, inputs, reason, frames)
+        # Paddle raises a ValueError for shapes that an operator refuses.
+        is_shape = isinstance(attempt.error, ValueError)
+        raise _forward_failed(name, inputs, reason, frames, is_shape=is_shape)
     mismatch = _channel_mismatch(network.graph)
-    if mismatch is None and not network.fetches:
-        mismatch = "it returns no tensor"
     if mismatch is not None:
-        raise _forward_failed(name, inputs, mismatch)
+        raise _forward_failed(name, inputs, mismatch, is_shape=True)
+    if not network.fetches:
+        raise _forward_failed(name, inputs, "it returns no tensor")
     graph = replace(network.graph, source=name)
     return replace(network, live=replace(network.live, graph=graph))
 
 
 def _forward_failed(
-    name: str, inputs: Sequence[Input], reason: str, frames: Sequence[str] = ()
+    name: str,
+    inputs: Sequence[Input],
+    reason: str,
+    frames: Sequence[str] = (),
+    *,
+    is_shape: bool = False,
 ) -> ReadError:
+    """Report a build that failed; if it `is_shape`, the help leaves the shapes to be filled in."""
     shown = ", ".join(f"`{feed}`" for feed in inputs)
     if any(_may_have_two_batches(feed) for feed in inputs):
         # `(None, 3, 8, 8)`, as an InputSpec has it.
@@ -295,7 +303,10 @@ def _forward_failed(
             replace(feed, shape=feed.shape[1:]) if _may_have_two_batches(feed) else feed
             for feed in inputs
         ]
-    command = problems.build_command(name, [(feed.name or "", feed.spelling) for feed in inputs])
+        is_shape = False
+    shapes = ["SHAPE" if is_shape else feed.spelling for feed in inputs]
+    names = [feed.name or "" for feed in inputs]
+    command = problems.build_command(name, list(zip(names, shapes, strict=True)))
     message = f"`{name}` cannot be built with the inputs {shown}"
     return ReadError(problems.code_failed(message, reason, frames, command))
 

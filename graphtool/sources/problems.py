@@ -149,7 +149,7 @@ def _item(name: str, shape: str) -> str:
     """Return an input of `--input` as an item of `input_spec`: `("mask", (128,), "int64")`."""
     dims, _, dtype = shape.partition(":")
     sizes = [] if dims == "scalar" else dims.replace("?", "None").split(",")
-    spelt = f"({', '.join(sizes)}{',' * (len(sizes) == 1)})"
+    spelt = dims if dims == "SHAPE" else f"({', '.join(sizes)}{',' * (len(sizes) == 1)})"
     if not (name or dtype):
         return spelt
     kind = f", {string_literal(dtype)}" if dtype else ""

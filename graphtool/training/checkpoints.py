@@ -312,6 +312,11 @@ def read_checkpoint(path: Path) -> CheckpointContents:
         raise ReadError(reading.no_such_path(name))
     if path.is_dir():
         raise ReadError(not_a_checkpoint(name, "it is a folder"))
+    with path.open("rb") as file:
+        # Files of tensors start with a version, 0; a `.pdparams` is a pickle.
+        if file.read(4).strip(b"\0"):
+            load = f"gt.load_parameters(program, {name!r})"
+            raise ReadError(not_a_checkpoint(name, "it does not start with a manifest", load))
     first, *tensors = read_tensors(path) or (None,)
     if first is None or first.dtype != "uint8" or len(first.shape) != 1:
         raise ReadError(not_a_checkpoint(name, "it does not start with a manifest"))
@@ -353,8 +358,10 @@ class _Training:
     def of(cls, program: Paddle, optimizer: Paddle, scope: Paddle | None) -> _Training:
         """Read a Program, and unwrap its optimizer.
 
-        Raises UsageError: GT248 for what holds no Program, or is no Scope.
+        Raises UsageError: GT248 for what holds no Program, or is no Scope or optimizer.
         """
+        if not hasattr(optimizer, "minimize"):
+            raise UsageError(bad_argument("optimizer", optimizer, "an optimizer", _SAVE))
         info, optimizers = ProgramInfo.of(program), tuple(unwrapped(optimizer))
         keys = {
             variable.name: key

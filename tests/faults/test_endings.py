@@ -64,11 +64,11 @@ sys.exit(main())
 @pytest.mark.parametrize(
     ("awaited", "sent", "status"),
     [
-        ("graphtool.cli._process", signal.SIGINT, 130),
+        ("graphtool.cli._running", signal.SIGINT, 130),
         # As the system ends a process that has no handler.
         ("graphtool.files", signal.SIGTERM, -signal.SIGTERM),
         ("graphtool.cli._arguments", signal.SIGINT, 130),
-        ("graphtool.cli._arguments", signal.SIGTERM, 143),
+        ("graphtool.cli._explain", signal.SIGTERM, 143),
     ],
 )
 def test_a_signal_that_comes_while_a_command_is_imported_ends_it_without_a_word(

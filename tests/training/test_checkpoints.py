@@ -206,6 +206,10 @@ def test_a_file_that_is_no_whole_checkpoint_is_refused(
     assert "it has changed since it was written" in refusal(made, path)
     write_tensors(path, [Tensor(np.zeros(3, "float32"), "float32")])
     assert "does not start with a manifest" in refusal(made, path)
+    paddle.save({"w": np.zeros(3, "float32")}, str(tmp_path / "net.pdparams"))
+    pickled = refusal(made, tmp_path / "net.pdparams")
+    assert pickled.startswith("error[GT621]")
+    assert "help: gt.load_parameters(program, " in pickled
     assert refusal(made, tmp_path).startswith("error[GT621]")
     assert refusal(made, tmp_path / "nothing").startswith("error[GT001]")
 
@@ -362,6 +366,8 @@ def test_an_optimizer_that_has_not_minimized_is_refused(saved: tuple[Training, P
     for call, options in ((gt.save_checkpoint, {"step": 1}), (gt.load_checkpoint, {})):
         with pytest.raises(gt.GraphtoolError, match=r"GT625.*`Adam` has minimized no loss"):
             call(path, made.merged, optimizer.Adam(0.1), scope=made.scope, **options)
+        with pytest.raises(gt.UsageError, match=r"GT248.*`optimizer` is `None`"):
+            call(path, made.merged, None, scope=made.scope, **options)
 
 
 def test_what_holds_nothing_is_not_saved(tmp_path: Path) -> None:
