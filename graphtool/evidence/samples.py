@@ -17,7 +17,7 @@ from graphtool.backend.errors import shortened_message
 from graphtool.diagnostics import Call, Diagnostic, PairError, UsageError, Where, counted, listed
 from graphtool.evidence import problems
 from graphtool.graph import UNKNOWN_DIM, Value, shapes_agree
-from graphtool.merging.problems import feeds_not_given
+from graphtool.merging.verify import feeds_not_given
 from graphtool.paths import list_command
 from graphtool.readers.files import check_not_special
 from graphtool.sources.model_spec import is_callable_spec
