@@ -15,7 +15,7 @@ from graphtool.cli._source import check_networks, feed_map_of, read_source
 from graphtool.diagnostics import PairError, Report
 from graphtool.graph import Graph
 from graphtool.matching import PairSet
-from graphtool.merging.checking import check_merge
+from graphtool.merging import check_merge
 from graphtool.paths import path_exists
 from graphtool.selectors import unescape_name
 from graphtool.text import escaped_bounded
