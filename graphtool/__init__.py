@@ -36,8 +36,7 @@ if TYPE_CHECKING:
         partners,
     )
     from graphtool.matching.recipe import Recipe, write_recipe
-    from graphtool.merging import Merged, Verification, merge
-    from graphtool.merging.checking import check_merge
+    from graphtool.merging import Merged, Verification, check_merge, merge
     from graphtool.merging.folder import load_merged, save_merged
     from graphtool.rendering import Picture, render
     from graphtool.selectors import find
@@ -140,8 +139,7 @@ _NAMES_BY_MODULE = {
         "partners",
     ),
     "matching.recipe": ("Recipe", "write_recipe"),
-    "merging": ("Merged", "Verification", "merge"),
-    "merging.checking": ("check_merge",),
+    "merging": ("Merged", "Verification", "check_merge", "merge"),
     "merging.folder": ("load_merged", "save_merged"),
     "sources": ("read",),
     "sources.layers": ("Network", "from_layer"),

@@ -6,14 +6,14 @@ from importlib import reload
 
 import pytest
 
-import graphtool.merging.problems
+import graphtool.matching.problems
 from graphtool.diagnostics import Diagnostic, docs_of, rule
 
 
 def test_a_module_whose_import_was_interrupted_can_be_imported_again() -> None:
-    before = docs_of("GT253")
-    reload(graphtool.merging.problems)
-    assert docs_of("GT253") == before
+    before = docs_of("GT301")
+    reload(graphtool.matching.problems)
+    assert docs_of("GT301") == before
 
 
 def test_a_code_is_not_given_twice() -> None:
@@ -21,5 +21,5 @@ def test_a_code_is_not_given_twice() -> None:
         """Nothing."""
         return Diagnostic(message="")
 
-    with pytest.raises(AssertionError, match="GT253 is taken"):
-        rule("GT253")(other)
+    with pytest.raises(AssertionError, match="GT301 is taken"):
+        rule("GT301")(other)

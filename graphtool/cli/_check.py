@@ -24,7 +24,7 @@ from graphtool.cli._source import check_networks, feed_map_of, read_networks
 from graphtool.diagnostics import Diagnostic, PairError, Report, Severity
 from graphtool.graph import Graph
 from graphtool.matching import PairSet
-from graphtool.merging.checking import check_merge
+from graphtool.merging import check_merge
 from graphtool.paths import path_exists
 from graphtool.selectors import unescape_name
 from graphtool.text import escaped_bounded, path_argument, shell_command, shell_option

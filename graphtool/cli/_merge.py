@@ -32,15 +32,14 @@ from graphtool.diagnostics import (
 )
 from graphtool.matching import PairSet
 from graphtool.matching.recipe import is_of_other_program, load_text
-from graphtool.merging import merge
-from graphtool.merging.checking import check_merge
+from graphtool.merging import check_merge, merge
 from graphtool.merging.folder import check_target, save_merged
 from graphtool.paths import path_exists
 from graphtool.selectors import unescape_name
 from graphtool.sources import read
 from graphtool.text import escaped_bounded, printed_name, shell_option
 from graphtool.toolkits import is_configuration, read_recipe
-from graphtool.training.models import Model, open_model
+from graphtool.training.trainable import Model, open_model
 
 __all__ = ["run"]
 

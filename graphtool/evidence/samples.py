@@ -25,7 +25,7 @@ from graphtool.diagnostics import (
     rule,
 )
 from graphtool.graph import UNKNOWN_DIM, Shape, Value, shapes_agree
-from graphtool.merging.problems import feeds_not_given
+from graphtool.merging.verify import feeds_not_given
 from graphtool.paths import list_command
 from graphtool.readers.files import check_not_special
 from graphtool.sources.model_spec import is_callable_spec

@@ -18,8 +18,7 @@ from graphtool.checks.pairs import class_axis
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError, UsageError, Where, listed
 from graphtool.loss_specs import LossSpec
 from graphtool.merging import Merged, merged_of
-from graphtool.merging.merged import value_of
-from graphtool.merging.problems import wrong_program
+from graphtool.merging.merged import value_of, wrong_program
 from graphtool.ops import Probabilities, is_training_type, kind_of_type, logits_of
 from graphtool.selectors import ambiguous_name, is_unknown_name
 from graphtool.text import string_literal

@@ -47,7 +47,7 @@ from graphtool.matching import Pair, PairSet
 from graphtool.matching.problems import no_pairs
 from graphtool.matching.recipe import Recipe
 from graphtool.merging import Merged
-from graphtool.merging.problems import wrong_program
+from graphtool.merging.merged import wrong_program
 from graphtool.text import escaped_bounded
 
 if TYPE_CHECKING:

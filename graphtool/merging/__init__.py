@@ -1,47 +1,78 @@
-"""Merge a teacher into a student's Program: checked first, and rolled back on any failure."""
+"""Check a merge, then merge a teacher into a student's Program; any failure rolls back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
+from pathlib import Path
+from typing import TypeGuard
 
+from graphtool.arguments import bad_argument
 from graphtool.backend import legacy_joining, pir_joining
 from graphtool.backend.counters import advance_counters, counted_names, restore_counters_on
+from graphtool.backend.devices import as_place, device_facts
 from graphtool.backend.errors import raise_paddle_errors_as
-from graphtool.backend.facts import known_operators
+from graphtool.backend.facts import is_pir_default, known_operators, same_variables, scope_facts
 from graphtool.backend.interrupts import raise_pending_interrupt
 from graphtool.backend.joining import NewNames
-from graphtool.backend.layer_weights import missing_tensors, weights_layer
-from graphtool.backend.live import LiveProgram, graph_before_merges, live_program
-from graphtool.backend.paddle import Paddle, load_paddle, static_mode
-from graphtool.backend.registry import merge_records, set_merge_records
-from graphtool.backend.tensors import assign_tensors
-from graphtool.checks import MergePlan, ParametersWhen, run_rules
-from graphtool.diagnostics import MergeError, Report, Severity, warn
-from graphtool.graph import ProgramKind, collection_paused
-from graphtool.merging._teacher import (
-    Provenance,
-    Scopes,
-    Teacher,
-    open_teacher,
-    program_kind,
-    transfer_weights,
+from graphtool.backend.layer_weights import (
+    changed_since_start,
+    differing_tensors,
+    has_pending_startup,
+    missing_tensors,
+    weights_layer,
+    weights_layer_unless_in,
 )
-from graphtool.merging.checking import (
-    MergeOptions,
-    TeacherWeights,
-    check_sources,
-    operator_types,
-    plan_merge,
+from graphtool.backend.live import (
+    LiveProgram,
+    graph_before_merges,
+    is_live,
+    live_program,
+    program_of,
 )
+from graphtool.backend.paddle import Paddle, is_legacy, load_paddle, static_mode
+from graphtool.backend.registry import merge_records, set_merge_records, student_scope_of
+from graphtool.backend.tensors import assign_tensors, initialised_tensors
+from graphtool.both import Both
+from graphtool.checks.plan import (
+    MergePlan,
+    ParametersWhen,
+    are_saved_shapes,
+    check_arguments,
+    persistable_names,
+    plan_without_facts,
+    saved_names,
+)
+from graphtool.checks.rules import run_rules
+from graphtool.diagnostics import (
+    Diagnostic,
+    GraphtoolError,
+    MergeError,
+    ReadError,
+    Report,
+    Severity,
+    UsageError,
+    warn,
+)
+from graphtool.facts import ScopeFacts
+from graphtool.graph import Graph, ProgramKind, collection_paused
+from graphtool.merging._teacher import Provenance, Scopes, Teacher, open_teacher, transfer_weights
 from graphtool.merging.merged import Merged, inherited_merges, merged_of, register
 from graphtool.merging.verify import Comparison, Verification
-from graphtool.sources import read
+from graphtool.paths import path_exists, resolve_model_prefix
+from graphtool.readers.files import find_parameters
+from graphtool.readers.problems import no_parameters_beside, wrong_tensor_count
+from graphtool.readers.tensor_files import ParameterFileFacts, parameter_file_facts
+from graphtool.readers.weights import SUFFIXES
+from graphtool.sources import Source, read, read_without_teachers
 from graphtool.sources.layers import Network
 
-__all__ = ["Comparison", "Merged", "Verification", "merge", "merged_of"]
+__all__ = ["Comparison", "Merged", "Verification", "check_merge", "merge", "merged_of"]
+
+_LIVE = "a Program or a Network, as graphtool.for_training(path) gives for a saved model"
 
 
 def merge(
@@ -100,113 +131,171 @@ def merge(
     leaves that thread with the wrong Program. graphtool refuses this if it can detect it (GT340,
     GT258), and Paddle may crash.
     """
-    check_sources(teacher_program, student_program, teachers=(str, PathLike))
-    options = MergeOptions.of(
+    _check_sources(teacher_program, student_program, teachers=(str, PathLike))
+    call = _Call.of(
+        teacher_program,
+        student_program,
         feed_map,
         name_prefix,
         parameters,
         shared,
         place=place,
-        scope=scope,
+        scope=load_paddle().static.global_scope() if scope is None else scope,
         teacher_scope=teacher_scope,
     )
     with raise_paddle_errors_as(MergeError, "gt.merge"):
         with collection_paused():
-            inputs = _open_networks(teacher_program, student_program, teacher_scope, options)
-            teacher, student = inputs.teacher, inputs.student
-            plan = plan_merge(
-                teacher.live.graph,
-                student.graph,
-                inputs.options,
-                TeacherWeights(
-                    scope=teacher.scope, file=teacher.file, in_source=teacher.has_own_weights
-                ),
-                known=(operator_types(teacher.live.graph), operator_types(student.graph)),
-                merges=merge_records(student.program),
+            teacher, student = _open_networks(call)
+            weights = _Weights(
+                scope=teacher.scope, file=teacher.file, in_source=teacher.has_own_weights
             )
-        return _checked_merge(inputs, plan, share=share)
+            known = _operator_types(teacher.live.graph), _operator_types(student.graph)
+            plan = _plan(call, teacher.live.graph, student.graph, weights, known)
+        report = run_rules(plan)
+        if report.errors:
+            raise MergeError(*report)
+        for found in report:
+            if found.severity is Severity.WARNING:
+                warn(found)
+        if plan.parameters is ParametersWhen.NOW:
+            teacher.load(teacher.scope)
+        with static_mode(student.kind), ExitStack() as undo:
+            merged = _merge(call, teacher, student, plan, report, undo, share=share)
+            # Garbage collection has just run, for some milliseconds: check for Ctrl-C once more.
+            raise_pending_interrupt()
+            undo.pop_all()
+        return merged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _MergeInputs:
-    """The opened teacher and student; `network` is the student if it was given as a Network."""
+class _Call:
+    """The networks and arguments of a merge; `scope` is the student's, None if it is unknown.
 
-    teacher: Teacher
-    student: LiveProgram
-    network: Network | None
-    options: MergeOptions
+    `teacher_scope` is the one given for the teacher, which may not hold its weights. `restored`:
+    the student goes through `for_training` first.
+    """
+
+    teacher: Source
+    student: Source
+    feed_map: Mapping[str, str]
+    prefix: str
+    parameters: ParametersWhen
+    shared: tuple[str, ...]
+    scope: Paddle | None
+    teacher_scope: Paddle | None
+    place: Paddle | None
+    restored: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        teacher: Source,
+        student: Source,
+        feed_map: Mapping[str, str],
+        name_prefix: str,
+        parameters: object,
+        shared: Iterable[str],
+        *,
+        place: Paddle | None,
+        scope: Paddle | None,
+        teacher_scope: Paddle | None,
+        restored: bool = False,
+    ) -> _Call:
+        """Check and collect the arguments of a call.
+
+        Raises UsageError: GT248.
+        """
+        check_arguments(feed_map, name_prefix, shared, scope=scope, teacher_scope=teacher_scope)
+        # Only strings are compared: PIR Values crash once their Program is gone.
+        known = {when.value for when in ParametersWhen}
+        if not isinstance(parameters, str) or parameters not in known:
+            example = 'merge(..., parameters="later")'
+            raise UsageError(bad_argument("parameters", parameters, "`now` or `later`", example))
+        wanted = 'a Place, or what Paddle calls it: "cpu"'
+        if not (place is None or isinstance(place, str) or type(place).__name__.endswith("Place")):
+            raise UsageError(bad_argument("place", place, wanted))
+        try:
+            place = None if place is None else as_place(place)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise UsageError(bad_argument("place", place, f"a Place: {error}")) from None
+        return cls(
+            teacher=teacher,
+            student=student,
+            feed_map=feed_map,
+            prefix=name_prefix,
+            parameters=ParametersWhen(parameters),
+            shared=tuple(shared),
+            scope=scope,
+            teacher_scope=teacher_scope,
+            place=place,
+            restored=restored,
+        )
+
+    @property
+    def one_program(self) -> bool:
+        """Return whether both networks are one Program; a path is read anew for each."""
+        return is_live(self.teacher) and program_of(self.teacher) is program_of(self.student)
 
 
-def _open_networks(
-    teacher: Paddle, student: Paddle, teacher_scope: Paddle | None, options: MergeOptions
-) -> _MergeInputs:
-    kind = program_kind(student)
-    scope = load_paddle().static.global_scope() if options.scope is None else options.scope
-    student_live = live_program(student)
-    options = replace(options, scope=scope).with_networks(teacher, student)
-    if isinstance(teacher, str | PathLike) or program_kind(teacher) is not kind:
-        _check_before_opening(teacher, student_live, options)
-    opened = open_teacher(teacher, teacher_scope, scope, kind)
-    if options.one_program:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Weights:
+    """Where the teacher's weights are: in a Scope, None if it is unknown, or along with it.
+
+    `file` is the content of its parameter file; if `in_source`, the weights are in no Scope yet.
+    """
+
+    scope: Paddle | None = None
+    file: ParameterFileFacts | None = None
+    in_source: bool = False
+
+
+def _open_networks(call: _Call) -> tuple[Teacher, LiveProgram]:
+    student = live_program(call.student)
+    teacher, is_pir = call.teacher, student.kind is ProgramKind.PIR
+    if isinstance(teacher, str | PathLike) or is_legacy(program_of(teacher)) is is_pir:
+        _check_before_opening(call, student)
+    opened = open_teacher(teacher, call.teacher_scope, call.scope, student.kind)
+    if call.one_program:
         # Paddle hangs if a Program is copied into its own Block.
         with static_mode(opened.live.kind):
             clone = LiveProgram.of(opened.live.program.clone())
         opened = replace(opened, live=replace(clone, graph=opened.live.graph))
-    return _MergeInputs(
-        teacher=opened,
-        student=student_live,
-        network=student if isinstance(student, Network) else None,
-        options=options,
-    )
+    return opened, student
 
 
 # Checked before Paddle opens the teacher: opening can abort the process, translation hides them.
 _CODES_BEFORE_OPENING = frozenset({"GT219", "GT243", "GT244"})
 
 
-def _check_before_opening(teacher: Paddle, student: LiveProgram, options: MergeOptions) -> None:
+def _check_before_opening(call: _Call, student: LiveProgram) -> None:
     """Check a teacher before Paddle opens or translates it, which can abort the process.
 
     Raises MergeError with all errors.
     """
-    graph = (
-        read(fspath(teacher))
-        if isinstance(teacher, str | PathLike)
-        else graph_before_merges(teacher)
-    )
-    known = known_operators(graph.kind), operator_types(student.graph)
-    plan = plan_merge(graph, student.graph, options, TeacherWeights(in_source=True), known=known)
-    errors = run_rules(plan).errors
+    teacher = call.teacher
+    is_path = isinstance(teacher, str | PathLike)
+    graph = read(fspath(teacher)) if is_path else graph_before_merges(teacher)
+    known = known_operators(graph.kind), _operator_types(student.graph)
+    errors = run_rules(_plan(call, graph, student.graph, _Weights(in_source=True), known)).errors
     if any(found.code in _CODES_BEFORE_OPENING for found in errors):
         raise MergeError(*errors)
 
 
-def _checked_merge(inputs: _MergeInputs, plan: MergePlan, *, share: bool) -> Merged:
-    """Check, then merge; any failure rolls back to the state before."""
-    report = run_rules(plan)
-    if report.errors:
-        raise MergeError(*report)
-    for found in report:
-        if found.severity is Severity.WARNING:
-            warn(found)
-    if plan.parameters is ParametersWhen.NOW:
-        inputs.teacher.load(inputs.teacher.scope)
-    with static_mode(inputs.student.kind), ExitStack() as undo:
-        merged = _merge(inputs, plan, report, undo, share=share)
-        # Garbage collection has just run, for some milliseconds: check for Ctrl-C once more.
-        raise_pending_interrupt()
-        undo.pop_all()
-    return merged
-
-
 @collection_paused()
 def _merge(
-    inputs: _MergeInputs, plan: MergePlan, report: Report, undo: ExitStack, *, share: bool
+    call: _Call,
+    teacher: Teacher,
+    student: LiveProgram,
+    plan: MergePlan,
+    report: Report,
+    undo: ExitStack,
+    *,
+    share: bool,
 ) -> Merged:
-    teacher, student, options = inputs.teacher, inputs.student, inputs.options
     scopes = Scopes(
-        teacher=teacher.scope, student=options.scope, share=share or teacher.has_own_weights
+        teacher=teacher.scope, student=call.scope, share=share or teacher.has_own_weights
     )
+    network = call.student if isinstance(call.student, Network) else None
     inherited = inherited_merges(student)
     # Clones: later changes to the teacher's Program must not affect the merge.
     originals = teacher.live.program.clone(), student.program.clone()
@@ -221,24 +310,24 @@ def _merge(
     )
     joined = joining.join(names, teacher.live, student, undo)
     if plan.parameters is ParametersWhen.NOW:
-        transfer_weights(plan, scopes, options.place, undo)
+        transfer_weights(plan, scopes, call.place, undo)
     merged = Merged(
         plan=plan,
         report=report,
         scopes=scopes,
-        place=options.place,
+        place=call.place,
         joined=joined,
         originals=originals,
         before=student,
         source=teacher.live,
-        network=inputs.network,
+        network=network,
         provenance=_provenance(plan, teacher),
     )
-    layer = weights_layer(inputs.network)
+    layer = weights_layer(network)
     if layer is not None:
         # Copied, because the Layer may be trained further.
-        missing = missing_tensors(layer, options.scope)
-        assign_tensors(missing, options.scope, copied=frozenset(missing), undo=undo)
+        missing = missing_tensors(layer, call.scope)
+        assign_tensors(missing, call.scope, copied=frozenset(missing), undo=undo)
     restore_counters_on(student.program, undo)
     advance_counters(student.program, counted_names(student.graph))
     return register(merged, inherited)
@@ -251,3 +340,227 @@ def _provenance(plan: MergePlan, teacher: Teacher) -> Provenance:
     if teacher.has_own_weights:
         return Provenance.of_file(teacher.load, names)
     return Provenance.of_scope(teacher.scope, names)
+
+
+def _plan(
+    call: _Call,
+    teacher: Graph,
+    student: Graph,
+    weights: _Weights,
+    known: tuple[frozenset[str] | None, frozenset[str] | None],
+) -> MergePlan:
+    """Return the plan of a merge with all facts about it; nothing is changed.
+
+    `known` holds the operator types that Paddle knows, for the teacher and for the student.
+    """
+    plan = plan_without_facts(
+        teacher,
+        student,
+        call.feed_map,
+        prefix=call.prefix,
+        shared=call.shared,
+        translated=call.restored and student.kind is ProgramKind.LEGACY and is_pir_default(),
+    )
+    teacher_scope = None if weights.in_source else weights.scope
+    same_names: frozenset[str] = frozenset()
+    if call.scope is not None and teacher_scope is not None:
+        same_names = same_variables(teacher_scope, call.scope, plan.teacher_persistables)
+    merges: tuple[Merged, ...] = merge_records(program_of(call.student))
+    layer = weights_layer(call.student)
+    unlike_layer: tuple[str, ...] | None = ()
+    # An earlier merge set the Layer's weights, which may have been trained since.
+    if layer is not None and all(one.scopes.student is not call.scope for one in merges):
+        unlike_layer = None if call.scope is None else differing_tensors(layer, call.scope)
+    ignored: tuple[str, ...] = ()
+    given = call.teacher_scope
+    if weights.in_source and given is not None and given is not call.scope:
+        ignored = tuple(initialised_tensors(given, plan.teacher_persistables))
+    place, types = call.place, _operator_types(teacher)
+    return replace(
+        plan,
+        parameters=call.parameters,
+        one_program=call.one_program,
+        prefixes=tuple(earlier.prefix for earlier in merges),
+        operators=known[0],
+        student_operators=known[1],
+        device=None if place is None else device_facts(teacher.kind, types, place),
+        parameter_file=weights.file,
+        brings_weights=weights.in_source,
+        restored=call.restored,
+        startup_pending=has_pending_startup(call.student),
+        changed=Both(changed_since_start(call.teacher), changed_since_start(call.student)),
+        unlike_layer=unlike_layer,
+        ignored_scope_names=ignored,
+        same_variables=same_names,
+        teacher_scope=_scope_facts(teacher_scope, plan.teacher_persistables),
+        student_scope=_scope_facts(
+            call.scope, [*plan.student_persistables, *(new for _, new in plan.renames)]
+        ),
+    )
+
+
+def _scope_facts(scope: Paddle | None, names: Iterable[str]) -> ScopeFacts | None:
+    return None if scope is None else scope_facts(scope, names)
+
+
+def _operator_types(graph: Graph) -> frozenset[str]:
+    """Return the types of a network's operators: the installed Paddle knows those of a live one."""
+    return frozenset(operator.type for operator in graph.operators.values())
+
+
+def _check_sources(
+    teacher: object,
+    student: object,
+    *,
+    teachers: tuple[type, ...],
+    students: tuple[type, ...] = (),
+) -> None:
+    """Refuse networks that are neither live nor of the other types that a call accepts.
+
+    Raises UsageError: GT248, for both at once.
+    """
+    networks = (("teacher_program", teacher, teachers), ("student_program", student, students))
+    found = [
+        bad_argument(name, given, "a Program, a Network or a path" if types else _LIVE)
+        for name, given, types in networks
+        if not (is_live(given) or isinstance(given, types))
+    ]
+    if found:
+        raise UsageError(*found)
+
+
+def check_merge(
+    teacher_program: Source,
+    student_program: Source,
+    feed_map: Mapping[str, str],
+    scope: Paddle | None = None,
+    teacher_scope: Paddle | None = None,
+    *,
+    place: Paddle | None = None,
+    name_prefix: str = "teacher_",
+    parameters: str = "now",
+    shared: Iterable[str] = (),
+    restored: bool = False,
+    built: bool = False,
+) -> Report:
+    """Report all problems of merging a teacher into a student.
+
+    Both are live Programs, Networks, paths of saved models, `module:callable` or Graphs. `feed_map`
+    maps teacher feed names to student feed names. `scope` holds the student's tensors and the
+    teacher's, unless `teacher_scope` is given; a saved teacher has its weights in a file. With a
+    `place`, operators without a kernel for it are reported. `shared` names parameters that the
+    teacher takes from the student, as for `merge`. `restored` says that the student goes through
+    `for_training` before the merge and loads its own parameters, as a saved one does in
+    `graphtool merge`. `built` says that building the teacher also makes its weights, as there for
+    `module:callable`. No Program or Scope is changed. Networks that cannot be read are in the
+    Report too; a rule without the facts it needs (no Scope was given) gives a `not checked` note.
+
+    Raises UsageError: GT248 for arguments of a wrong type or value.
+    """
+    types = (str, PathLike, Graph)
+    _check_sources(teacher_program, student_program, teachers=types, students=types)
+    call = _Call.of(
+        teacher_program,
+        student_program,
+        feed_map,
+        name_prefix,
+        parameters,
+        shared,
+        place=place,
+        scope=scope,
+        teacher_scope=teacher_scope,
+        restored=restored,
+    )
+    found: list[Diagnostic] = []
+    teacher, student = (
+        _read(teacher_program, found, read_without_teachers),
+        _read(student_program, found, read),
+    )
+    if teacher is None or student is None:
+        return Report.of(found)
+    is_now = call.parameters is ParametersWhen.NOW
+    if is_now and restored and _is_saved_model(student_program):
+        _check_student_file(student, found)
+    weights = _Weights(in_source=True) if built else _find_weights(call, teacher, found)
+    known = (
+        _known_operators(teacher_program, teacher),
+        _known_operators(student_program, student),
+    )
+    plan = _plan(call, teacher, student, weights, known)
+    return Report.of([*found, *run_rules(plan)], about=(teacher, student))
+
+
+def _check_student_file(student: Graph, found: list[Diagnostic]) -> None:
+    """Find the problems of a saved student's parameter file, which merging loads."""
+    names = saved_names(student)
+    path = find_parameters(student.source, names, endings=SUFFIXES)
+    if path is None:
+        if names:
+            found.append(no_parameters_beside(student.source))
+        return
+    facts = None if path.suffix == ".pdparams" else _parameter_file(path, found)
+    if facts is None:
+        return
+    if not are_saved_shapes(student, [shape for shape, _ in facts.tensors]):
+        count = len(facts.tensors)
+        found.append(wrong_tensor_count(str(path), count, len(names), student.source))
+
+
+class _EmptyScope:
+    """The Scope of a saved model without a parameter file."""
+
+    def find_var(self, _: str) -> None:
+        return None
+
+
+def _find_weights(call: _Call, graph: Graph, found: list[Diagnostic]) -> _Weights:
+    """Find a teacher's weights, in a given Scope or along with the network."""
+    teacher, teacher_scope = call.teacher, call.teacher_scope
+    registered_scope = student_scope_of(program_of(teacher))
+    if registered_scope is not None:
+        return _Weights(scope=registered_scope if teacher_scope is None else teacher_scope)
+    if weights_layer_unless_in(teacher, persistable_names(graph), teacher_scope) is not None:
+        return _Weights(in_source=True)
+    if not _is_saved_model(teacher):
+        return _Weights(scope=call.scope if teacher_scope is None else teacher_scope)
+    path = find_parameters(graph.source, persistable_names(graph))
+    if path is None:
+        # Equal names in the student's Scope are a coincidence.
+        return _Weights(scope=_EmptyScope() if teacher_scope is None else teacher_scope)
+    return _Weights(file=_parameter_file(path, found), in_source=True)
+
+
+def _read(
+    source: Source, found: list[Diagnostic], reader: Callable[[Source], Graph]
+) -> Graph | None:
+    try:
+        return reader(source)
+    except GraphtoolError as error:
+        found += error.report
+        return None
+
+
+def _is_saved_model(source: Source) -> TypeGuard[str | PathLike[str]]:
+    """Return whether a source is the path of a saved model, not `module:callable`."""
+    return isinstance(source, str | PathLike) and path_exists(resolve_model_prefix(fspath(source)))
+
+
+def _parameter_file(path: Path, found: list[Diagnostic]) -> ParameterFileFacts | None:
+    if path.is_dir():
+        return None
+    try:
+        return parameter_file_facts(path)
+    except ReadError as error:
+        found += error.report
+        return None
+
+
+def _known_operators(source: Source, graph: Graph) -> frozenset[str] | None:
+    """Return the operator types that Paddle knows, None if it is not imported.
+
+    Checking files takes less time than importing Paddle. Paddle knows all types of a live PIR
+    Program.
+    """
+    if not isinstance(source, Graph | str | PathLike) and graph.kind is ProgramKind.PIR:
+        return _operator_types(graph)
+    return known_operators(graph.kind) if "paddle" in sys.modules else None

@@ -20,7 +20,7 @@ from graphtool.backend.live import (
     program_of,
     translate,
 )
-from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
+from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.backend.registry import student_scope_of
 from graphtool.backend.tensors import (
     assign_tensors,
@@ -65,7 +65,6 @@ __all__ = [
     "WeightSource",
     "find_weights",
     "open_teacher",
-    "program_kind",
     "transfer_weights",
 ]
 
@@ -117,11 +116,6 @@ def open_teacher(
         return Teacher(live=live, scope=new_scope(), load=load, has_own_weights=True)
     teacher_scope = student_scope if scope is None else scope
     return Teacher(live=live, scope=teacher_scope, load=_load_nothing)
-
-
-def program_kind(source: Paddle) -> ProgramKind:
-    """Return the kind of a live Program, or of the Program that a Network has."""
-    return ProgramKind.LEGACY if is_legacy(program_of(source)) else ProgramKind.PIR
 
 
 def _open_saved_model(path: Path, scope: Paddle | None, kind: ProgramKind) -> Teacher:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from os import PathLike, fspath
@@ -17,7 +17,7 @@ from graphtool.arguments import bad_argument
 from graphtool.backend.counters import advance_counters, counted_names
 from graphtool.backend.joining import BlockSnapshot, ValueMap
 from graphtool.backend.layer_weights import Initialisation
-from graphtool.backend.live import LiveProgram, open_legacy, open_pir, save_program
+from graphtool.backend.live import LiveProgram, open_saved, save_program
 from graphtool.backend.paddle import Paddle, load_paddle, program_lock, static_mode
 from graphtool.backend.parameter_attributes import set_attributes, unsaved_attributes
 from graphtool.backend.problems import value_gone
@@ -45,7 +45,7 @@ from graphtool.files import (
     resolve_links,
     unwritable_output,
 )
-from graphtool.graph import Graph, Origin, ProgramKind, Value, fits_shape
+from graphtool.graph import Graph, ProgramKind
 from graphtool.matching import Pair, PairSet
 from graphtool.matching.recipe import recipe_text
 from graphtool.merging._teacher import Provenance, Scopes
@@ -56,16 +56,14 @@ from graphtool.merging.manifest import (
     PARAMETERS_FILE,
     PROGRAM_FILES,
     Manifest,
-    SavedNetwork,
-    check_manifest,
     file_in,
     manifest_of,
     missing_pairs_warnings,
     no_program,
     original_file,
     read_manifest,
+    restored_graph,
     verified_tensors,
-    with_annotation,
     with_digest,
     written_files,
 )
@@ -155,6 +153,9 @@ def load_merged(path: str | PathLike[str], *, scope: Paddle | None = None) -> Me
     except OSError as error:
         reason = error.strerror or str(error)
         raise ReadError(reading.unreadable(error.filename or str(folder), reason)) from None
+    except KeyError as error:
+        # Only a manifest whose digests were made anew gets here.
+        raise no_program(folder, f"its manifest and programs differ in {error}") from error
 
 
 def _check_path(path: object, call: str) -> None:
@@ -312,7 +313,7 @@ def _load(folder: Path, manifest: Manifest, scope: Paddle | None) -> Merged:
     if not manifest.teachers:
         raise no_program(folder, "its manifest names no teacher")
     tensors = verified_tensors(folder, manifest)
-    live = _open_program(folder, PROGRAM_FILES[manifest.kind], manifest.kind)
+    live = _open_program(folder, PROGRAM_FILES[manifest.kind], manifest)
     student_scope = load_paddle().static.global_scope() if scope is None else scope
     report = Report.of(_diagnostics(folder, manifest))
     merges = [
@@ -335,11 +336,9 @@ def _load(folder: Path, manifest: Manifest, scope: Paddle | None) -> Merged:
     return [register(merged) for merged in merges][-1]
 
 
-def _open_program(folder: Path, file: str, kind: ProgramKind) -> LiveProgram:
-    path = file_in(folder, file)
+def _open_program(folder: Path, file: str, manifest: Manifest) -> LiveProgram:
     # Read as plain data first, which gives a Diagnostic where Paddle would abort the process.
-    graph = read(path)
-    return open_legacy(str(path)) if kind is ProgramKind.LEGACY else open_pir(str(path), graph)
+    return open_saved(read(file_in(folder, file)), manifest.kind)
 
 
 def _loaded_merge(
@@ -353,16 +352,13 @@ def _loaded_merge(
     """Return one of the merges that a manifest records."""
     record = manifest.teachers[number]
     teacher, student = (
-        _open_original(folder, original_file(role, number, manifest.kind), manifest.kind, network)
+        replace(opened, graph=restored_graph(folder, opened.graph, network))
         for role, network in (("teacher", record.teacher), ("student", record.student))
+        for opened in [_open_program(folder, original_file(role, number, manifest.kind), manifest)]
     )
-    check_manifest(folder, record, teacher.graph, student.graph, live.graph)
     plan = plan_without_facts(
         teacher.graph, student.graph, record.feed_map, prefix=record.prefix, shared=record.shared
     )
-    if not dict(plan.weights).items() <= record.names.items():
-        reason = f"its manifest's prefix `{record.prefix}` is not that of its names"
-        raise no_program(folder, reason)
     before, path = replace(live, graph=student.graph), folder.absolute()
 
     def load_weights(into: Paddle) -> None:
@@ -399,46 +395,16 @@ def _loaded_merge(
     )
 
 
-def _open_original(
-    folder: Path, file: str, kind: ProgramKind, network: SavedNetwork
-) -> LiveProgram:
-    """Open a network as it was before a merge, with everything that its file does not keep."""
-    live = _open_program(folder, file, kind)
-    graph = replace(
-        live.graph,
-        source=network.source,
-        values=dict(_annotated_values(live.graph.values, network)),
-        feeds=network.feeds,
-        fetches=network.fetches,
-    )
-    return replace(live, graph=graph)
-
-
-def _annotated_values(
-    values: Mapping[str, Value], network: SavedNetwork
-) -> Iterator[tuple[str, Value]]:
-    """Yield Values with the saved other names, and marked as feeds where they are fed."""
-    feeds = frozenset(network.feeds)
-    for name, value in values.items():
-        annotation = network.annotations.get(name)
-        known = value if annotation is None else with_annotation(value, annotation)
-        yield name, replace(known, origin=Origin.FEED) if name in feeds else known
-
-
 def _parameters(
     folder: Path, manifest: Manifest, graph: Graph, tensors: Sequence[Tensor]
 ) -> dict[str, Tensor]:
     """Return the tensors of a folder by the parameter names of its Program.
 
-    Raises ReadError: GT613 if they do not fit.
+    Raises ReadError: GT613 for other parameters.
     """
     names = _saved_order(graph)
-    if list(manifest.parameters) != names or not manifest.attributes.keys() <= set(names):
-        reason = "its manifest lists other parameters than its program has"
-        raise no_program(folder, reason)
-    rows = [(graph.values[name], tensor) for name, tensor in zip(names, tensors, strict=True)]
-    if not all(fits_shape(x, tensor.shape) and x.dtype == tensor.dtype for x, tensor in rows):
-        raise no_program(folder, f"`{PARAMETERS_FILE}` doesn't fit it")
+    if list(manifest.parameters) != names:
+        raise no_program(folder, "its manifest lists other parameters than its program has")
     return dict(zip(names, tensors, strict=True))
 
 

@@ -11,13 +11,11 @@ import msgspec
 
 from graphtool.backend.paddle import load_paddle
 from graphtool.backend.parameter_attributes import ParameterAttributes, attributes_of
-from graphtool.diagnostics import Diagnostic, ReadError, Severity, Where, rule
-from graphtool.graph import Graph, Origin, ProgramKind, Value
+from graphtool.diagnostics import Diagnostic, ReadError, Severity, Where, listed, rule
+from graphtool.graph import Graph, Origin, ProgramKind
 from graphtool.matching import PairSet
 from graphtool.matching.recipe import recipe_text
 from graphtool.merging.merged import Merged
-from graphtool.merging.problems import changed_folder
-from graphtool.merging.verify import feed_names
 from graphtool.readers import problems as reading
 from graphtool.readers.tensor_files import Tensor, digest, read_tensors
 from graphtool.readers.weights import persistable_values
@@ -36,15 +34,15 @@ __all__ = [
     "SavedNetwork",
     "SavedTeacher",
     "changed_files",
-    "check_manifest",
+    "changed_folder",
     "file_in",
     "manifest_of",
     "missing_pairs_warnings",
     "no_program",
     "original_file",
     "read_manifest",
+    "restored_graph",
     "verified_tensors",
-    "with_annotation",
     "with_digest",
     "written_files",
 ]
@@ -293,55 +291,42 @@ def file_in(folder: Path, file: str) -> Path:
     return path
 
 
-def with_annotation(value: Value, annotation: Annotation) -> Value:
-    """Restore the names of a Value that its file does not keep."""
+def restored_graph(folder: Path, graph: Graph, network: SavedNetwork) -> Graph:
+    """Restore what the program file of a network does not keep.
+
+    Raises ReadError: GT613 for names that the program does not have.
+    """
+    unknown = {*network.feeds, *network.fetches} - graph.values.keys()
+    if unknown:
+        raise no_program(folder, f"its manifest and programs differ in `{min(unknown)}`")
+    values = dict(graph.values)
+    # A picture is drawn of changed programs too.
+    for name in network.annotations.keys() & values.keys():
+        annotation = msgspec.structs.asdict(network.annotations[name])
+        values[name] = replace(values[name], **annotation)
+    for name in network.feeds:
+        values[name] = replace(values[name], origin=Origin.FEED)
     return replace(
-        value,
-        aliases=annotation.aliases,
-        layer=annotation.layer,
-        layer_outputs=annotation.layer_outputs,
+        graph,
+        source=network.source,
+        values=values,
+        feeds=network.feeds,
+        fetches=network.fetches,
     )
 
 
-def check_manifest(
-    folder: Path, record: SavedTeacher, teacher: Graph, student: Graph, merged: Graph
-) -> None:
-    """Refuse a manifest with names that its programs do not have.
+@rule("GT618")
+def changed_folder(path: str, files: Sequence[str]) -> Diagnostic:
+    """Files of a merged program are not as they were saved: they were edited, damaged or exchanged.
 
-    Raises ReadError: GT613.
+    Such a folder is not loaded; a picture of it is drawn, with a warning. Its `pairs.toml` may be
+    edited. Merge again, or copy the folder again from where it is whole.
     """
-    # The teacher's feeds were replaced by the student's.
-    values = {old: new for old, new in record.values.items() if old not in record.feed_map}
-    unknown = [
-        *(record.feed_map.keys() ^ feed_names(teacher)),
-        *(name for name in record.feed_map.values() if not _is_feed(merged, name)),
-        *(new for old, new in values.items() if not _is_same_operator(teacher, merged, old, new)),
-        *({*student.values, *record.values.values()} - merged.values.keys()),
-        *({*record.teacher.feeds, *record.teacher.fetches} - teacher.values.keys()),
-        *({*record.student.feeds, *record.student.fetches} - student.values.keys()),
-        *(set(record.student.keys.values()) - persistable_values(student).keys()),
-    ]
-    if unknown:
-        reason = f"its manifest and programs differ in `{min(unknown)}`"
-        raise no_program(folder, reason)
-    if teacher.operators and not values:
-        raise no_program(folder, "its manifest names no Value")
-
-
-def _is_feed(graph: Graph, name: str) -> bool:
-    value = graph.values.get(name)
-    if value is None or value.persistable or value.origin is Origin.PARAMETER:
-        return False
-    operator = graph.producer(name)
-    return operator is None or operator.kind in ("data", "feed")
-
-
-def _is_same_operator(teacher: Graph, merged: Graph, old: str, new: str) -> bool:
-    """Return whether both Values are produced by operators of the same type."""
-    if old not in teacher.values or new not in merged.values:
-        return False
-    original, copied = teacher.producer(old), merged.producer(new)
-    return getattr(original, "type", None) == getattr(copied, "type", None)
+    return Diagnostic(
+        message=f"changed since the merged program was saved: {listed(files, 5)}",
+        where=(Where(program=path),),
+        help="graphtool merge TEACHER STUDENT -o DIR",
+    )
 
 
 @rule("GT613", replaces=("GT614", "GT637"))

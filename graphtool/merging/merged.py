@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,7 +19,7 @@ from graphtool.backend.problems import value_gone
 from graphtool.backend.registry import merge_records, set_merge_records
 from graphtool.backend.tensors import assign_tensors
 from graphtool.checks import MergePlan
-from graphtool.diagnostics import MergeError, ReadError, Report
+from graphtool.diagnostics import Diagnostic, MergeError, ReadError, Report, Where, rule
 from graphtool.graph import Graph
 from graphtool.matching import Pair
 from graphtool.merging import verify
@@ -38,7 +38,32 @@ from graphtool.text import escaped_bounded, printed_name
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Merged", "inherited_merges", "merged_of", "register", "value_of"]
+__all__ = ["Merged", "inherited_merges", "merged_of", "register", "value_of", "wrong_program"]
+
+
+@rule("GT340", replaces=("GT341", "GT359", "GT533"))
+def wrong_program(
+    message: str,
+    where: Sequence[Where] = (),
+    *,
+    notes: Sequence[str] = (),
+    help: str = "with paddle.static.program_guard(merged.program, startup):",
+) -> Diagnostic:
+    """A Value, a name or a loss does not belong to the current main Program.
+
+    Build losses and minimize them inside the `program_guard` of the merged Program, on Values that
+    `merged.teacher(name)` and `merged.student(name)` return. Names are found only in a Program with
+    a merged teacher; Values need none. A legacy Program on Paddle 3 also needs
+    `paddle.pir_utils.OldIrGuard()`.
+
+    Under PIR, a loss over a Value of another Program, of a clone, or from inside a branch or loop
+    would be built, and crash or give nothing later. If the Program of a loss was deleted, or the
+    operator of the loss removed, build the loss again.
+
+    Use the student's startup program in the guard, or a new one for adapters, which leaves loaded
+    weights alone: run it before training.
+    """
+    return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -33,6 +33,7 @@ from graphtool.diagnostics import (
     Where,
     counted,
     listed,
+    rule,
 )
 from graphtool.graph import (
     UNKNOWN_DIM,
@@ -45,7 +46,6 @@ from graphtool.graph import (
 )
 from graphtool.merging._partitioned_run import array_of, compute_values
 from graphtool.merging._teacher import WeightSource
-from graphtool.merging.problems import feeds_not_given, not_fetchable
 from graphtool.ops import PIR_FETCHES, fetched_value, written_operand
 from graphtool.selectors import find
 from graphtool.text import escaped_bounded, printed_name
@@ -56,7 +56,15 @@ if TYPE_CHECKING:
 
     from graphtool.merging.merged import Merged
 
-__all__ = ["Comparison", "Unchecked", "Verification", "feed_names", "verify"]
+__all__ = [
+    "Comparison",
+    "Unchecked",
+    "Verification",
+    "feed_names",
+    "feeds_not_given",
+    "not_fetchable",
+    "verify",
+]
 
 _Array: TypeAlias = "np.ndarray[Any, Any]"
 _Arrays: TypeAlias = "Mapping[str, _Array]"
@@ -68,6 +76,38 @@ _SERIAL_RUN = "FLAGS_new_executor_serial_run"
 _NUMBERS = "biufc"
 _LISTED = 5
 _NO_TENSOR_KINDS = frozenset({"feed", "fetch", "shadow_output", "create_array", "array_write"})
+
+
+@rule("GT253", replaces=("GT540", "GT541", "GT542", "GT543"))
+def not_fetchable(message: str, where: Sequence[Where], help: str) -> Diagnostic:
+    """Paddle cannot fetch what was requested, or nothing was requested.
+
+    Paddle fetches tensors at the top level of the Program that it runs. Fetch what a loop or branch
+    returns, not what is inside; and no arrays of tensors. A Value of another Program or of a clone,
+    or one whose operator was removed, would crash Paddle or fetch nothing: use Values that were
+    built in this Program, or names.
+
+    A Program for test has no gradients and no updates: fetch them from the Program that trains. It
+    computes what it is to fetch. graphtool knows the outputs of a Network, of a merged student and
+    of a saved model; for other Programs list them.
+    """
+    return Diagnostic(message=message, where=tuple(where), help=help)
+
+
+@rule("GT256", replaces=("GT373",))
+def feeds_not_given(
+    message: str, where: Sequence[Where], help: str, notes: Sequence[str] = ()
+) -> Diagnostic:
+    """Some feeds were not given that the networks need.
+
+    Evidence needs samples for every feed that the feature maps are computed from: a `.npz`, or a
+    batch that is a dict, has an array under the name of each. Leave out what only a loss needs,
+    such as the label. If a network has one feed, an array without a name, as in a `.npy`, will do.
+
+    `verify` generates input, but no sequences of different lengths (LoD): pass them.
+    `paddle.base.create_lod_tensor` makes one from an array and lengths.
+    """
+    return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

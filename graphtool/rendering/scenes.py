@@ -170,13 +170,13 @@ def _scene_of_folder(folder: Path) -> tuple[Scene, Report]:
     from graphtool.merging.manifest import (
         PAIRS_FILE,
         changed_files,
+        changed_folder,
         file_in,
         missing_pairs_warnings,
         no_program,
         original_file,
         read_manifest,
     )
-    from graphtool.merging.problems import changed_folder
 
     manifest = read_manifest(folder)
     if not manifest.teachers:
@@ -206,17 +206,7 @@ def _scene_of_folder(folder: Path) -> tuple[Scene, Report]:
 
 def _original(folder: Path, file: str, saved: SavedNetwork) -> Graph:
     """Read a network's program, with the source, feeds, fetches and annotations of the manifest."""
-    from graphtool.merging.manifest import file_in, no_program, with_annotation
+    from graphtool.merging.manifest import file_in, restored_graph
     from graphtool.sources import read
 
-    graph = read(file_in(folder, file))
-    values = dict(graph.values)
-    unknown = {*saved.feeds, *saved.fetches} - values.keys()
-    if unknown:
-        reason = f"its manifest and programs differ in `{min(unknown)}`"
-        raise no_program(folder, reason)
-    for name in saved.annotations.keys() & values.keys():
-        values[name] = with_annotation(values[name], saved.annotations[name])
-    return replace(
-        graph, source=saved.source, values=values, feeds=saved.feeds, fetches=saved.fetches
-    )
+    return restored_graph(folder, read(file_in(folder, file)), saved)

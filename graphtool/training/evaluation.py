@@ -25,7 +25,7 @@ from graphtool.diagnostics import (
     warn,
 )
 from graphtool.graph import Graph, ProgramKind
-from graphtool.merging.problems import not_fetchable
+from graphtool.merging.verify import not_fetchable
 from graphtool.ops import RANDOM
 from graphtool.training.program_info import ProgramInfo, required_operators, training_operators
 

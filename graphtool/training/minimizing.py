@@ -36,7 +36,7 @@ from graphtool.diagnostics import (
 )
 from graphtool.dtypes import FLOAT_DTYPES, HALF_DTYPES
 from graphtool.graph import Graph, ProgramKind, Shape, variable_of
-from graphtool.merging.problems import wrong_program
+from graphtool.merging.merged import wrong_program
 from graphtool.ops import is_optimizer
 from graphtool.training import _ranks as ranks
 from graphtool.training.program_info import ProgramInfo, reached_by_gradient

@@ -1,4 +1,4 @@
-"""Make an inference model trainable again, and report what its file has lost."""
+"""Open models with their parameters, and make those saved for inference trainable again."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from os import PathLike, fspath
 from graphtool.arguments import bad_argument
 from graphtool.backend import legacy_training, pir_training
 from graphtool.backend.counters import advance_counters, counted_names
+from graphtool.backend.layer_weights import copy_layer_tensors
 from graphtool.backend.live import (
     LiveProgram,
     is_live,
@@ -18,6 +19,8 @@ from graphtool.backend.live import (
     program_of,
 )
 from graphtool.backend.paddle import Paddle, in_mode, is_legacy, load_paddle, program_lock
+from graphtool.backend.tensors import looks_untrained, new_scope
+from graphtool.checks import persistable_names
 from graphtool.checks.fits import probabilities
 from graphtool.checks.networks import already_minimized
 from graphtool.diagnostics import (
@@ -32,14 +35,22 @@ from graphtool.diagnostics import (
     rule,
 )
 from graphtool.dtypes import FLOAT_DTYPES
+from graphtool.evidence.networks import random_weights
 from graphtool.graph import Graph, ProgramKind, variable_of
 from graphtool.ops import BATCH_NORMS, NORMS, is_training, statistics_of
-from graphtool.readers.weights import persistable_values
+from graphtool.paths import path_exists
+from graphtool.readers.files import find_parameters
+from graphtool.readers.problems import no_parameters_beside
+from graphtool.readers.weights import SUFFIXES, persistable_values
 from graphtool.sources import read
+from graphtool.sources.builder import build
+from graphtool.sources.layers import Network
+from graphtool.sources.model_spec import is_callable_spec
 from graphtool.structure import analyse
+from graphtool.training.parameters import load_parameters
 from graphtool.training.program_info import reached_by_gradient
 
-__all__ = ["Trainable", "for_training", "open_program"]
+__all__ = ["Model", "Trainable", "for_training", "open_model"]
 
 
 _COUNTED_NAME = re.compile(r"(?:.*\.)?tmp_\d+")
@@ -194,7 +205,7 @@ def for_training(inference_program: Paddle | str | PathLike[str]) -> Trainable:
     Raises GraphtoolError: GT231 for a program with gradients. Raises ReadError as `gt.read` does,
     and GT032 where Paddle can't translate it. Raises UsageError: GT248 for anything else.
     """
-    live = open_program(inference_program)
+    live = _open_program(inference_program)
     before = live.graph
     for operator in before.operators.values():
         if is_training(operator):
@@ -237,7 +248,7 @@ def _with_names(graph: Graph, before: Graph) -> Graph:
     return replace(graph, source=before.source, values=values, fetches=before.fetches)
 
 
-def open_program(source: Paddle | str | PathLike[str]) -> LiveProgram:
+def _open_program(source: Paddle | str | PathLike[str]) -> LiveProgram:
     """Return a Program, or that of a saved model, with its Graph.
 
     Raises ReadError as `gt.read` does, and GT032 where Paddle can't translate a legacy model.
@@ -362,3 +373,94 @@ def _gradient_diagnostics(
     lost = [name for name in persistable_values(after) if name in trainable - reached]
     if lost:
         yield cut_off(before, lost)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Model:
+    """A network ready to be merged: its Program, and the Scope that holds its parameters.
+
+    `network` is set for a network built from code. It has the keys of the Layer's state dict, but
+    not the Layer: the weights are in the Scope.
+    """
+
+    live: LiveProgram
+    scope: Paddle
+    report: Report
+    network: Network | None = None
+
+    @property
+    def program(self) -> Paddle:
+        """The Program."""
+        return self.live.program
+
+    @property
+    def graph(self) -> Graph:
+        """The Graph of the Program."""
+        return self.live.graph
+
+
+def open_model(
+    source: str, *, role: str, inputs: Sequence[str] = (), weights: str | None = None
+) -> Model:
+    """Open a model with its parameters in a new Scope; a student is trainable.
+
+    `source` is a saved model, whose parameters lie beside it unless `weights` names others, or
+    `module:callable` with `inputs` as `gt.read` takes them. A saved student goes through
+    `for_training`. A network from code is built in training mode as a student, in test mode as a
+    teacher, and keeps the weights that the callable gave it unless `weights` names a file.
+
+    A saved student without parameters is an error in the Model's report: GT250.
+
+    Raises GraphtoolError as `gt.read`, `for_training` and `load_parameters` do.
+    """
+    scope = new_scope()
+    is_student = role == "student"
+    if path_exists(source) or not is_callable_spec(source):
+        return _open_saved(source, scope, weights, is_student=is_student)
+    built_scope = new_scope()
+    built = build(source, inputs, train=is_student, scope=built_scope)
+    if not isinstance(built, Network):
+        if weights is None:
+            return Model(live=built, scope=built_scope, report=Report())
+        loaded = load_parameters(built, weights, scope=scope)
+        return Model(live=built, scope=scope, report=loaded.report)
+    # This includes the Layer's non-persistable buffers, which are in no file.
+    copy_layer_tensors(built.layer, scope)
+    if weights is None:
+        report = _weights_report(built, scope, role)
+    else:
+        report = load_parameters(built, weights, scope=scope).report
+    return Model(live=built.live, scope=scope, report=report, network=replace(built, layer=None))
+
+
+def _open_saved(source: str, scope: Paddle, weights: str | None, *, is_student: bool) -> Model:
+    if is_student:
+        trainable = for_training(source)
+        live, found = trainable.live, list(trainable.report)
+    else:
+        live, found = _open_program(source), list[Diagnostic]()
+    names = persistable_names(live.graph)
+    file = weights or find_parameters(live.graph.source, names, endings=SUFFIXES)
+    if file is not None:
+        found += load_parameters(live.program, file, scope=scope).report
+    elif is_student and names:
+        found.append(no_parameters_beside(live.graph.source))
+    return Model(live=live, scope=scope, report=Report.of(found))
+
+
+def _weights_report(built: Network, scope: Paddle, role: str) -> Report:
+    """Warn unless the weights that the callable gave its Layer are clearly trained."""
+    random = looks_untrained(scope, persistable_values(built.graph))
+    if not built.parameters or random is False:
+        return Report()
+    if random:
+        message = f"the {role}'s parameters are those of a network that was just built"
+    else:
+        message = f"it is unknown whether `{built.graph.source}` loads the weights of the {role}"
+    found = random_weights(
+        message,
+        (Where(role=role, program=built.graph.source),),
+        severity=Severity.WARNING if role == "teacher" else Severity.NOTE,
+        help=f"--{role}-weights FILE",
+    )
+    return Report((found,))

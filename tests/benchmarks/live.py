@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from graphtool.backend.live import LiveProgram
 from graphtool.diagnostics import Report
-from graphtool.merging.checking import check_merge
+from graphtool.merging import check_merge
 from tests.benchmarks import floors
 from tests.benchmarks.programs import chain, of_kind, static_paddle
 from tests.benchmarks.row import Case, Of, Prepare, Row, Target, Work

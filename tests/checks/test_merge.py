@@ -85,7 +85,7 @@ def test_what_cannot_be_read_is_in_the_report():
 def test_files_are_checked_without_importing_paddle():
     model = str(_FIXTURES / "3.3.1" / "cnn.json")
     code = (
-        "import sys; from graphtool.merging.checking import check_merge;"
+        "import sys; from graphtool.merging import check_merge;"
         f"report = check_merge({model!r}, {model!r}, {{'image': 'image'}});"
         "print(sorted({found.code for found in report}), 'paddle' in sys.modules)"
     )

@@ -86,7 +86,7 @@ def _build_merged(root: Path) -> None:
     import numpy as np
 
     import graphtool as gt
-    from graphtool.training.models import open_model
+    from graphtool.training.trainable import open_model
 
     _build_models(root)
     teacher, student = (

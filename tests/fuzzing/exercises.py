@@ -16,7 +16,7 @@ from graphtool.cli import main
 from graphtool.diagnostics import Diagnostic, GraphtoolError
 from graphtool.graph import Graph
 from graphtool.matching.fingerprint import fingerprints, program_fingerprint
-from graphtool.merging.checking import check_merge
+from graphtool.merging import check_merge
 
 __all__ = ["Step", "all_of", "command", "with_model"]
 

@@ -13,7 +13,7 @@ from paddle import nn
 from paddle.nn import functional as F  # noqa: N812
 
 from graphtool import export_student, suggest_pairs
-from graphtool.merging.checking import check_merge
+from graphtool.merging import check_merge
 from tests.checks.programs import data, program
 from tests.matching import written_losses
 from tests.matching.written_losses import LOSSES, WANTED

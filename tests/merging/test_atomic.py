@@ -11,8 +11,7 @@ import pytest
 from graphtool import merging
 from graphtool.backend import pir_joining
 from graphtool.diagnostics import MergeError, UsageError
-from graphtool.merging import merge, merged_of
-from graphtool.merging.checking import check_merge
+from graphtool.merging import check_merge, merge, merged_of
 from tests.merging import networks
 from tests.merging.networks import Built, merge_built, run, samples, small
 

@@ -15,8 +15,7 @@ from graphtool.backend.paddle import in_mode
 from graphtool.checks import check_pairs
 from graphtool.losses.distill import distill_loss
 from graphtool.matching import partners, suggest_pairs
-from graphtool.merging import Merged, merge
-from graphtool.merging.checking import check_merge
+from graphtool.merging import Merged, check_merge, merge
 from graphtool.merging.folder import load_merged, save_merged
 from graphtool.sources.layers import Network, from_layer
 from graphtool.training import export_student, for_test, minimize

@@ -9,7 +9,6 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import paddle
 import pytest
@@ -21,8 +20,6 @@ from graphtool.matching import suggest_pairs
 from graphtool.matching.recipe import read_recipe
 from graphtool.merging import Merged, merge, merged_of
 from graphtool.merging.folder import load_merged, save_merged
-from graphtool.merging.manifest import read_manifest, with_digest
-from graphtool.readers.tensor_files import read_tensors
 from graphtool.rendering import render
 from graphtool.sources import read
 from tests.merging import networks
@@ -334,44 +331,6 @@ def test_a_program_that_paddle_wrote_a_part_of_is_an_error_and_the_earlier_save_
         signal.signal(signal.SIGXFSZ, handler)
     assert [found.code for found in raised.value.report] == ["GT601"]
     assert contents(folder) == before
-
-
-@pytest.mark.pir
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"prefix": "zz_"},
-        {"feed_map": {"nope": "data"}},
-        {"feed_map": {"image": "nope"}},
-        {"feed_map": {}},
-        {"feed_map": {"image": "linear_0.w_0"}},
-        {"values": {}},
-        {"values": {"matmul_0": "add_0"}},
-        {"names": {"a": "b"}},
-        {"values": {"add_1": "relu_9"}},
-    ],
-    ids=str,
-)
-def test_a_manifest_that_does_not_fit_its_programs_is_refused(
-    tmp_path: Path, change: dict[str, Any], merged: Merged
-) -> None:
-    save_merged(merged, tmp_path / "out")
-    file = tmp_path / "out" / "manifest.json"
-    manifest = json.loads(file.read_text())
-    manifest["teachers"][0].update(change)
-    file.write_text(json.dumps(manifest))
-    # Make what was written to be wrong pass for what was saved so.
-    sealed = with_digest(
-        tmp_path / "out",
-        read_manifest(tmp_path / "out"),
-        read_tensors(tmp_path / "out" / "merged.pdiparams"),
-    )
-    file.write_bytes(msgspec.json.encode(sealed))
-    scope = paddle.static.Scope()
-    with pytest.raises(ReadError, match="GT613") as raised:
-        load_merged(tmp_path / "out", scope=scope)
-    assert "has changed" not in str(raised.value)
-    assert scope.local_var_names() == []
 
 
 @pytest.mark.pir

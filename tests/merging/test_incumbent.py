@@ -11,8 +11,7 @@ from paddle import nn
 
 from graphtool.backend.live import LiveProgram
 from graphtool.diagnostics import MergeError, ReadError, Severity
-from graphtool.merging import Merged, merge
-from graphtool.merging.checking import check_merge
+from graphtool.merging import Merged, check_merge, merge
 from tests.merging import cases, networks
 from tests.merging.networks import Built, build, run, samples, small
 

@@ -12,8 +12,7 @@ from paddle import nn
 
 import graphtool.merging
 from graphtool.diagnostics import MergeError, Severity
-from graphtool.merging import Merged, merge
-from graphtool.merging.checking import check_merge
+from graphtool.merging import Merged, check_merge, merge
 from graphtool.sources.layers import Network, from_layer
 from graphtool.training import load_parameters
 from tests.merging.cases import legacy

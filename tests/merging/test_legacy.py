@@ -13,8 +13,7 @@ from paddle.nn import functional as F  # noqa: N812
 
 from graphtool.backend.live import LiveProgram
 from graphtool.diagnostics import MergeError
-from graphtool.merging import merge
-from graphtool.merging.checking import check_merge
+from graphtool.merging import check_merge, merge
 from graphtool.merging.folder import load_merged, save_merged
 from tests.merging import cases, networks
 

@@ -12,8 +12,7 @@ import pytest
 
 from graphtool.backend.tensors import assign_tensors
 from graphtool.diagnostics import GraphtoolError, MergeError, Severity, UsageError
-from graphtool.merging import Merged, merge
-from graphtool.merging.checking import check_merge
+from graphtool.merging import Merged, check_merge, merge
 from graphtool.training import load_parameters
 from tests.merging import networks
 from tests.merging.networks import Built, bytes_of, merge_built, run, samples, small

@@ -12,8 +12,7 @@ import pytest
 from paddle import nn
 
 from graphtool.diagnostics import MergeError, Severity, UsageError
-from graphtool.merging import Merged, merge
-from graphtool.merging.checking import check_merge
+from graphtool.merging import Merged, check_merge, merge
 from graphtool.merging.folder import load_merged, save_merged
 from tests.merging import cases
 from tests.merging.networks import merge_built, run, samples, small

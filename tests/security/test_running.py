@@ -11,7 +11,7 @@ import pytest
 
 import graphtool as gt
 from graphtool.diagnostics import PairError, ReadError, Severity
-from graphtool.merging.checking import check_merge
+from graphtool.merging import check_merge
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 CNN = (FIXTURES / "3.3.1" / "cnn.json").read_text()

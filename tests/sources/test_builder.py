@@ -17,7 +17,7 @@ from graphtool.sources._inputs import Input
 from graphtool.sources.builder import build
 from graphtool.sources.layers import Network
 from graphtool.sources.model_spec import is_callable_spec, parse_input
-from graphtool.training.models import open_model
+from graphtool.training.trainable import open_model
 from tests.networks import vision
 
 _NETS = """

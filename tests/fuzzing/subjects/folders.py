@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 import graphtool as gt
-from graphtool.merging.checking import check_merge
+from graphtool.merging import check_merge
 from graphtool.readers.weights import read_weights
 from tests.fuzzing.cases import Mutator, Subject
 from tests.fuzzing.exercises import all_of, command

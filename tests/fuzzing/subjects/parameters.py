@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import graphtool as gt
-from graphtool.merging.checking import check_merge
+from graphtool.merging import check_merge
 from graphtool.readers.tensor_files import parameter_file_facts, read_tensors
 from graphtool.readers.weights import read_weights
 from tests.fuzzing.cases import Mutator, Subject

@@ -16,7 +16,7 @@ import tomli_w
 import graphtool as gt
 from graphtool.graph import Graph
 from graphtool.matching.recipe import recipe_text
-from graphtool.merging.checking import check_merge
+from graphtool.merging import check_merge
 from tests.fuzzing.cases import Mutator, Subject
 from tests.fuzzing.exercises import all_of, command
 from tests.fuzzing.json_spoiling import ANY_JSON
