@@ -14,20 +14,17 @@ from graphtool.arguments import bad_argument
 from graphtool.backend.paddle import Paddle, program_lock
 from graphtool.backend.tensors import private_scope
 from graphtool.diagnostics import (
-    Call,
     Diagnostic,
     PairError,
     Report,
     Severity,
     UsageError,
-    Where,
-    listed,
-    rule,
 )
 from graphtool.evidence.networks import (
     NOT_BY_SAMPLE,
     Runner,
     check_apart,
+    not_measured,
     open_network,
     runner_of,
 )
@@ -36,6 +33,7 @@ from graphtool.evidence.samples import (
     RANDOM,
     batches_of,
     check_samples,
+    random_samples,
     unusable_evidence,
 )
 from graphtool.evidence.suggest import BATCHES, Evidence
@@ -54,32 +52,6 @@ _MOST_FEATURES = 65_536
 # Variance below this share of the mean square is rounding: float32 has 2⁻²⁴, squared 4e-15.
 _NEGLIGIBLE = 1e-12
 _CALL = 'gt.suggest_pairs(teacher, student, evidence="samples.npz")'
-
-
-@rule("GT380", replaces=("GT381",))
-def not_measured(
-    where: Where, names: Sequence[str], reason: str, severity: Severity = Severity.NOTE
-) -> Diagnostic:
-    """Some Values have no CKA; the message says why.
-
-    Values of inner Blocks, integers, single numbers, Variables that are written again later, and
-    maps whose first axis is not the samples, as in recurrent networks, are not measured.
-
-    A map that is the same for all samples has no CKA. Either it is dead (the whole input of a ReLU
-    is negative) or the samples are all equal.
-    """
-    message = f"no CKA of {listed(names)} of the {where.role}: {reason}"
-    return Diagnostic(message=message, severity=severity, where=(where,))
-
-
-@rule("GT383")
-def random_samples() -> Diagnostic:
-    """Random samples show how similar the networks are on noise, not on your data."""
-    return Diagnostic(
-        message="random samples: CKA compares the networks on noise, not on your data",
-        severity=Severity.NOTE,
-        help=Call(None, evidence="samples.npz"),
-    )
 
 
 def gather(

@@ -80,6 +80,7 @@ __all__ = [
     "Opened",
     "Runner",
     "check_apart",
+    "not_measured",
     "open_network",
     "random_weights",
     "runner_of",
@@ -137,6 +138,22 @@ def shared_scope(places: Sequence[Where], count: int) -> Diagnostic:
         help='gt.suggest_pairs(teacher, student, evidence="samples.npz", '
         "teacher_scope=teacher_scope)",
     )
+
+
+@rule("GT380", replaces=("GT381",))
+def not_measured(
+    where: Where, names: Sequence[str], reason: str, severity: Severity = Severity.NOTE
+) -> Diagnostic:
+    """Some Values have no CKA; the message says why.
+
+    Values of inner Blocks, integers, single numbers, Variables that are written again later, and
+    maps whose first axis is not the samples, as in recurrent networks, are not measured.
+
+    A map that is the same for all samples has no CKA. Either it is dead (the whole input of a ReLU
+    is negative) or the samples are all equal.
+    """
+    message = f"no CKA of {listed(names)} of the {where.role}: {reason}"
+    return Diagnostic(message=message, severity=severity, where=(where,))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

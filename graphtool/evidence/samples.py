@@ -18,6 +18,7 @@ from graphtool.diagnostics import (
     Call,
     Diagnostic,
     PairError,
+    Severity,
     UsageError,
     Where,
     counted,
@@ -44,6 +45,7 @@ __all__ = [
     "batches_of",
     "check_samples",
     "no_evidence",
+    "random_samples",
     "read_arrays",
     "unusable_evidence",
 ]
@@ -113,6 +115,16 @@ def unusable_evidence(
     parameters, or a feature map, where it comes from numbers that are too large.
     """
     return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)
+
+
+@rule("GT383")
+def random_samples() -> Diagnostic:
+    """Random samples show how similar the networks are on noise, not on your data."""
+    return Diagnostic(
+        message="random samples: CKA compares the networks on noise, not on your data",
+        severity=Severity.NOTE,
+        help=Call(None, evidence="samples.npz"),
+    )
 
 
 def check_samples(source: _Given) -> None:

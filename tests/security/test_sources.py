@@ -17,7 +17,7 @@ PACKAGE = Path(graphtool.__file__).parent
 LOADING = {"load", "loads", "load_state_dict", "Unpickler", "load_inference_model", "load_vars"}
 EVALUATING = {"eval", "exec", "compile", "__import__", "os.system", "os.popen"}
 # Formats of plain data, NumPy's and YAML as tested below, and functions of graphtool's own.
-PLAIN = {"json.loads", "np.load", "yaml.load", "inputs.teacher.load", "load"}
+PLAIN = {"json.loads", "np.load", "yaml.load", "teacher.load", "load"}
 # These import what a call or a command line names, or parts of graphtool itself.
 IMPORTING = {"import_module", "resolve_name"}
 IMPORTERS = {
