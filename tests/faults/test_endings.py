@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-import graphtool.readers.tensor_files
 from graphtool.diagnostics import ReadError
 from graphtool.readers.tensor_files import read_tensors
 from tests.faults.children import run_child
@@ -195,13 +195,12 @@ def test_parameters_that_are_cut_short_while_they_are_read_are_a_diagnostic(
 ) -> None:
     file = place() / "control.pdiparams"
     shutil.copy(Path(CNN).with_name("control.pdiparams"), file)
-    facts = graphtool.readers.tensor_files.parameter_file_facts
+    read = np.fromfile
 
-    def cut(path: Path) -> Any:
-        found = facts(path)
-        os.truncate(path, size)
-        return found
+    def cut(*arguments: Any) -> Any:
+        os.truncate(file, size)
+        return read(*arguments)
 
-    monkeypatch.setattr(graphtool.readers.tensor_files, "parameter_file_facts", cut)
+    monkeypatch.setattr(np, "fromfile", cut)
     with pytest.raises(ReadError, match=r"GT240.*cut short while it was read"):
         read_tensors(file)

@@ -130,7 +130,8 @@ SAID = {
     "GT613": ["render a link", "gt.load_merged", "gt.render"],
     "GT217 GT235": ["merge a link"],
     "GT324": ["merge pairs", "gt.read_recipe"],
-    "GT240": ["gt.load_parameters of a folder", "gt.load_checkpoint"],
+    "GT240": ["gt.load_parameters of a folder"],
+    "GT621": ["gt.load_checkpoint"],
 }
 
 
