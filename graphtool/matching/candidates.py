@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TypeVar
 
 from graphtool.both import Both
@@ -97,17 +98,23 @@ def candidates(comparison: Scorer) -> tuple[Candidate, ...]:
     has_heads = bool(teacher.heads and student.heads)
     # The inputs of the classifiers are the next most common choice after the logits.
     embeddings = [side.heads[0].embedding if has_heads else None for side in (teacher, student)]
+    necks = tuple(_necks(comparison))
+    # Logits compare one to one where there are equally many classes.
+    heads = [
+        pair
+        for pair in outputs
+        if pair.kind is not Kind.LOGITS
+        or dims_agree(teacher.channels(pair.teacher), student.channels(pair.student))
+    ]
+    # One head over the levels of a pyramid is one choice, and its maps are many.
+    pyramid = necks if len(necks) > 1 and teacher.has_pyramid and student.has_pyramid else ()
     found = (
-        # Logits compare one to one where there are equally many classes.
-        *(
-            pair
-            for pair in outputs
-            if pair.kind is not Kind.LOGITS
-            or dims_agree(teacher.channels(pair.teacher), student.channels(pair.student))
-        ),
+        *(pair for pair in heads if not pyramid or pair.kind is not Kind.HEAD),
+        *pyramid,
+        *heads,
         *_encoder_layers(teacher, student),
         *_if_known(Kind.EMBEDDING, *embeddings, why=("the input of the classifier in both",)),
-        *_necks(comparison),
+        *necks,
         *_sections(comparison),
         *outputs,
         *_feature_outputs(teacher, student),
@@ -301,14 +308,21 @@ def _proportional(index: int, counts: Both[int]) -> Both[int]:
 
 
 def _is_hierarchical(structure: Structure) -> bool:
-    """Return whether a transformer has its layers in stages, like Swin, and is paired by those."""
-    return len(structure.sections) > 1 and all(x.is_layers for x in structure.sections)
+    """Return whether the layers have several resolutions, as in Swin and MobileViT.
+
+    Such networks are paired by their stages.
+    """
+    states = () if structure.encoder is None else structure.encoder.hidden_states
+    return len({structure.scales.get(name) for name in states}) > 1
 
 
 def _coarse_to_fine(count: int) -> Sequence[int]:
-    """Order layers so that any first few are spread evenly: the last, the middle, the quarters."""
-    even = (round(count * part) for part in (1, 1 / 2, 3 / 4, 1 / 4))
-    return tuple(dict.fromkeys((*even, *range(count, -1, -1))))
+    """Order layers so that any first few are spread evenly, then from the last to the first.
+
+    That is the last, the middle, the quarters, the thirds, the first; 0 are the embeddings.
+    """
+    even = (round(count * part) for part in (1, 1 / 2, 3 / 4, 1 / 4, 2 / 3, 1 / 3))
+    return tuple(dict.fromkeys((*even, 1, *range(count, -1, -1))))
 
 
 def _layers_text(what: str, layers: Both[int], counts: Both[int]) -> str:
@@ -348,10 +362,13 @@ def _sections(comparison: Scorer) -> Iterator[Candidate]:
     matched = _matched_sections(comparison)[::-1]
     teacher_blocks = block_names(teacher.graph, blocks_of(teacher))
     student_blocks = block_names(student.graph, blocks_of(student))
+    rising = _aligned(comparison, teacher.decoder, student.decoder, "step up")
+    hint_first = comparison.is_small and len(matched) > 2 and not rising
     ordered = list(matched)
-    hint_first = comparison.is_small and len(matched) > 2
     if hint_first:
         ordered.insert(0, ordered.pop(len(ordered) // 2))
+    # From the inside out: experts pair as many stages on the way up as on the way down.
+    ordered = [pair for both in zip_longest(ordered, rising) for pair in both if pair is not None]
     for pair in ordered:
         blocks = describe_both(
             _block_counts(pair.teacher, teacher_blocks), _block_counts(pair.student, student_blocks)
@@ -410,12 +427,17 @@ def _matched_sections(comparison: Scorer) -> list[_SectionPair]:
         teacher = split_section(teacher[0], len(student))
     elif _is_isotropic(student):
         student = split_section(student[0], len(teacher))
+    return _aligned(comparison, teacher, student, "stage")
 
+
+def _aligned(
+    comparison: Scorer, teacher: Sequence[Section], student: Sequence[Section], what: str
+) -> list[_SectionPair]:
     def gain(of_teacher: Section, of_student: Section) -> float:
         return comparison.fit(of_teacher.end, of_student.end) - _LEAST_FIT
 
     def place(sections: Sequence[Section], section: Section) -> str:
-        return f"stage {sections.index(section) + 1} of {len(sections)}"
+        return f"{what} {sections.index(section) + 1} of {len(sections)}"
 
     return [
         _SectionPair(

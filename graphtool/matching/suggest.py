@@ -235,6 +235,8 @@ def pairs_of(
 def _most_preferred(found: Sequence[Candidate], teacher: Structure) -> tuple[Candidate, ...]:
     """Take the first ones, and all logits: those of other classes come behind the maps."""
     most = max(_MOST, sum(pair.kind in _UNLIMITED for pair in found) + len(teacher.necks))
+    if teacher.is_u_shaped:
+        most = max(most, 1 + len(teacher.sections) + len(teacher.decoder))
     cut_logits = [pair for pair in found[most:] if pair.kind is Kind.LOGITS]
     return (*found[: most - len(cut_logits)], *cut_logits)
 

@@ -70,10 +70,13 @@ class Dominators:
         return name
 
 
-def dominators_of(flow: Flow) -> Dominators:
-    """Build the dominator tree of the feature maps."""
-    tree = Dominators()
+def dominators_of(flow: Flow, sources: Iterable[str]) -> Dominators:
+    """Build the dominator tree of the feature maps that depend on any of the sources."""
+    tree, reached = Dominators(), set(sources)
     for step in flow.steps.values():
+        if reached.isdisjoint(step.data):
+            continue
+        reached.update(step.operator.results)
         if step.result in flow.features:
             parent = tree.nearest_common(name for name in step.features if name in tree.parent)
             for name in step.operator.results:
@@ -133,20 +136,26 @@ def steps_between(flow: Flow, sources: Iterable[str], target: str) -> tuple[Step
     return tuple(found)
 
 
-def cut_values(flow: Flow, steps: Sequence[Step], anchors: Collection[str] = ()) -> tuple[str, ...]:
+def cut_values(
+    flow: Flow,
+    steps: Sequence[Step],
+    anchors: Collection[str] = (),
+    skips: Collection[tuple[str, str]] = (),
+) -> tuple[str, ...]:
     """Return the cut vertices of these steps: the Values that every path through them passes.
 
     The steps are in topological order, and each lies on a path from source to target. A Value is
     then on every path exactly when no edge starts before it and ends after it, whatever the order
     of independent steps. An edge across more than one of the `anchors` is ignored: it is a
-    long-range connection, not the residual of one layer.
+    long-range connection, not the residual of one layer. So is the use of a Value in the join that
+    it is named with in `skips`.
     """
     anchors_before = list(accumulate((step.result in anchors for step in steps), initial=0))
     position = {name: i for i, step in enumerate(steps) for name in step.operator.results}
     last_use: dict[int, int] = {}
     for index, step in enumerate(steps):
         for name in step.features:
-            if name not in position:
+            if name not in position or (name, step.result) in skips:
                 continue
             start = position[name]
             if anchors_before[index] - anchors_before[start + 1] <= 1:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
-from itertools import groupby, takewhile
+from itertools import groupby, islice, takewhile
 
 from graphtool.ops import (
     ACTIVATIONS,
@@ -30,7 +30,7 @@ from graphtool.structure._dominators import (
 from graphtool.structure._flow import Flow, Step
 from graphtool.structure._layouts import GLOBAL, Scale
 
-__all__ = ["Stage", "Tap", "stages_of", "taps_of"]
+__all__ = ["Course", "Stage", "Tap", "course_of", "taps_of"]
 
 # They read elements of their first operand at indices or in regions.
 _INDEXING = frozenset({"gather", "gather_nd", "psroi_pool", "roi_align", "roi_pool"})
@@ -38,6 +38,12 @@ _BETWEEN_SEPARABLE_HALVES = NORMS | ACTIVATIONS | IDENTITIES | {"add", "multiply
 _AFTER_JOIN = ACTIVATIONS | RESHAPES | IDENTITIES | {"concat"}
 _AFTER_CONVOLUTION = ACTIVATIONS | NORMS | IDENTITIES | {"multiply"}
 _REARRANGING = RESHAPES | IDENTITIES | POOLS | {"split", "split_with_num", "slice"}
+# The joins of a transformer layer with cross-attention: a sum across more skips several blocks.
+_JOINS_OF_A_LAYER = 3
+# The rank of one vector per sample.
+_VECTORS = 2
+# One stage of a decoder enlarges each side at most four times.
+_LARGEST_STEP = 16
 _WITHIN_BLOCK = NORMS | IDENTITIES | RESHAPES | JOINS | {"multiply"}
 
 
@@ -59,35 +65,163 @@ class Stage:
         return self.blocks[-1]
 
 
-def stages_of(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """The stages of a network in order: down to the deepest map, and from there up to the answer.
+
+    Only decoders that enlarge step by step, as in a U-Net or a generator, have stages `up`.
+    `middle` are the blocks at the deepest resolution after the last skip connection starts.
+    """
+
+    down: tuple[Stage, ...] = ()
+    middle: Stage | None = None
+    up: tuple[Stage, ...] = ()
+
+
+def course_of(
     flow: Flow,
     scales: Mapping[str, Scale],
     axes: Mapping[str, int],
     tree: Dominators,
-    classifier: str | None,
+    images: Sequence[str],
+    logits: str | None,
     levels: Mapping[Scale, Sequence[str]],
-) -> tuple[Stage, ...]:
-    """Find the stages from the input to the deepest map; () for networks without maps.
+) -> Course:
+    """Find the stages of a network; none for networks without maps.
 
-    `classifier` are the logits where they are one vector: only maps on the way to them count then,
-    since an auxiliary head may pool further. `levels` are the maps that heads compute, by
-    resolution.
+    `images` are the feeds that maps are computed from. Where the main `logits` are one vector, only maps on the way to them count, since an auxiliary
+    head may pool further. `levels` are the maps that heads compute, by resolution.
     """
+    is_vector = logits is not None and (
+        flow.graph.values[logits].rank == _VECTORS or scales.get(logits) == GLOBAL
+    )
     changes = _resolution_changes(flow, scales)
-    target = _deepest_map(flow, scales, changes, tree, _backbone(flow, scales, classifier, levels))
+    backbone = _backbone(flow, scales, logits if is_vector else None, levels)
+    target = _deepest_map(flow, scales, changes, tree, backbone)
     if target is None:
-        return ()
-    steps = steps_between(flow, flow.graph.feeds, target)
-    line = [name for name in cut_values(flow, steps) if scales.get(name, GLOBAL) != GLOBAL]
-    # Where the last weighted step produces a map, it holds class scores.
-    head = None if classifier is None else flow.last_weighted(classifier)
-    found: list[Stage] = []
-    for (scale, _), run in groupby(line, key=lambda name: (scales[name], changes[name])):
-        body = tuple(takewhile(lambda name: head is None or name != head.result, run))
-        stage = _stage(flow, axes, scale, body)
-        if stage is not None:
-            found.append(stage)
-    return tuple(found)
+        return Course()
+    head = None if logits is None else flow.last_weighted(logits)
+
+    def stages(sources: Iterable[str], end: str) -> Iterator[Stage]:
+        for (scale, _), run in groupby(
+            _main_line(flow, scales, tree, sources, end), lambda name: (scales[name], changes[name])
+        ):
+            # Where the last weighted step produces a map, it holds class scores.
+            body = tuple(takewhile(lambda name: head is None or name != head.result, run))
+            for part in _split_at_projections(flow, axes, tree, body):
+                stage = _stage(flow, axes, scale, part)
+                if stage is not None:
+                    yield stage
+
+    if is_vector or logits is None or len(levels) > 1:
+        return Course(down=tuple(stages(images, target)))
+    turn = _turn(flow, scales, tree, images, target)
+    if turn is not None:
+        target = turn.target
+    down = tuple(stages(images, target))
+    up = tuple(_rising(stages([target], logits), scales[target]))
+    if turn is None or not up or not down:
+        return Course(down=down, up=up if len(up) > 1 else ())
+    *before, last = down
+    skip = last.values.index(turn.skip) + 1 if turn.skip in last.values else 0
+    outer, inner = (_stage(flow, axes, last.scale, x) for x in (last.values[:skip], last.values[skip:]))
+    if outer is None or inner is None:
+        return Course(down=down, up=up)
+    return Course(down=(*before, outer), middle=inner, up=up)
+def _main_line(
+    flow: Flow, scales: Mapping[str, Scale], tree: Dominators, sources: Iterable[str], target: str
+) -> Sequence[str]:
+    """Return the maps that every path passes, but for connections over several residual blocks."""
+    steps = steps_between(flow, sources, target)
+    skips = {
+        (skip, step.result)
+        for step in steps
+        if step.kind == "add" and (skip := _long_skip(flow, tree, step)) is not None
+    }
+    line = cut_values(flow, steps, skips=skips)
+    return [name for name in line if scales.get(name, GLOBAL) != GLOBAL]
+
+
+def _long_skip(flow: Flow, tree: Dominators, join: Step) -> str | None:
+    """Return the branch of a join that skips several residual blocks on the way to the other.
+
+    A network for super-resolution adds its first map to its last, groups of blocks are residual
+    themselves (RCAN), U-Nets concatenate what was computed on the way down.
+    """
+    branches = [name for name in flow.branches(join) if name in tree.parent]
+    skip = tree.nearest_common(branches) if len(branches) == 2 else None
+    if skip is None or skip not in branches:
+        return None
+    other = branches[branches[0] == skip]
+    between = takewhile(lambda name: name != skip, (other, *tree.strict_dominators(other)))
+    joins = (name for name in between if _joins(flow, flow.maker[name]))
+    least = _JOINS_OF_A_LAYER + 1 if join.kind == "add" else 2
+    return skip if len(tuple(islice(joins, least))) == least else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """Where a network turns up without a change of resolution: `skip` is concatenated there."""
+
+    target: str
+    skip: str
+
+
+def _turn(
+    flow: Flow, scales: Mapping[str, Scale], tree: Dominators, images: Sequence[str], target: str
+) -> _Turn | None:
+    """Return the first concatenation with a long skip at the resolution of the deepest map."""
+    for step in steps_between(flow, images, target):
+        if step.kind != "concat" or scales.get(step.result) != scales[target]:
+            continue
+        branches = flow.branches(step)
+        # Without a middle, the way up begins with the last map twice.
+        packed = flow.producer(step.features[0], skip=()) if step.features else None
+        packed = packed if packed is not None and packed.kind == "combine" else step
+        if packed.operator.operands.count(branches[0]) > 1:
+            return _Turn(branches[0], branches[0])
+        skip = _long_skip(flow, tree, step)
+        if skip is not None:
+            return _Turn(next(name for name in branches if name != skip), skip)
+    return None
+
+
+def _rising(stages: Iterable[Stage], deepest: Scale) -> Iterator[Stage]:
+    """Yield the stages that enlarge step by step, from the resolution of the deepest map."""
+    area, least = deepest.area, deepest.area
+    for index, stage in enumerate(stages):
+        is_step = least <= stage.scale.area <= _LARGEST_STEP * area
+        if not is_step or (index and stage.scale.area <= area):
+            return
+        area = stage.scale.area
+        yield stage
+
+
+def _split_at_projections(
+    flow: Flow, axes: Mapping[str, int], tree: Dominators, run: tuple[str, ...]
+) -> Iterator[tuple[str, ...]]:
+    """Divide a run before each residual block that projects its input to twice the channels.
+
+    Stages of a network with dilation, or with a stride of 1 in the last stage, have one resolution.
+    """
+    start = 0
+    for name in run:
+        step = flow.steps[name]
+        if step.kind != "add" or not _joins(flow, step):
+            continue
+        source = tree.nearest_common(x for x in flow.branches(step) if x in tree.parent)
+        if source in step.features or source not in run[start:]:
+            continue
+        before, after = (_channels(flow, axes, one) for one in (source, name))
+        end = run.index(source) + 1
+        if after >= 2 * before > 0 and any(_joins(flow, flow.steps[one]) for one in run[start:end]):
+            yield run[start:end]
+            start = end
+    yield run[start:]
+
+
+def _channels(flow: Flow, axes: Mapping[str, int], name: str) -> int:
+    return (flow.graph.values[name].shape or ())[axes[name]]
 
 
 def _backbone(
@@ -179,7 +313,7 @@ def _deepest_map(
         return tree.parent[join] or join
     upsampled = [name for name in run if _is_upsampled(flow, scales, name)]
     if upsampled:
-        return _before_lateral(flow, min(upsampled, key=lambda name: (flow.depth[name], name)))
+        return _before_lateral(flow, scales, min(upsampled, key=lambda name: (flow.depth[name], name)))
     return max(run, key=lambda name: (flow.depth[name], name))
 
 
@@ -197,7 +331,7 @@ def _is_upsampled(flow: Flow, scales: Mapping[str, Scale], name: str) -> bool:
     return any(scale.area > area for scale in after)
 
 
-def _before_lateral(flow: Flow, upsampled: str) -> str:
+def _before_lateral(flow: Flow, scales: Mapping[str, Scale], upsampled: str) -> str:
     """Return what a neck's lateral convolution reads, if there is one before its upsampling.
 
     That is a dense 1×1 convolution after which nothing sees neighbours, or any convolution after a
@@ -209,6 +343,8 @@ def _before_lateral(flow: Flow, upsampled: str) -> str:
     if last is None or not last.features:
         return upsampled
     before = last.features[0]
+    if scales.get(before) != scales.get(last.result):
+        return upsampled
     source = flow.maker.get(before)
     while (
         source is not None

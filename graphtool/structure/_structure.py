@@ -28,7 +28,7 @@ from graphtool.structure._flow import Flow, flow_of
 from graphtool.structure._heads import Head, heads_of
 from graphtool.structure._layouts import GLOBAL, Scale, channel_axes, resolutions, sides_of
 from graphtool.structure._necks import Neck, levels_of, necks_of
-from graphtool.structure._stages import Stage, Tap, stages_of, taps_of
+from graphtool.structure._stages import Course, Stage, Tap, course_of, taps_of
 from graphtool.structure._transformer import (
     Encoder,
     encoder_of,
@@ -107,13 +107,18 @@ class Structure:
     graph: Graph
     flow: Flow
     scales: Mapping[str, Scale]
-    stages: tuple[Stage, ...]
+    course: Course
     heads: tuple[Head, ...]
     encoder: Encoder | None
     necks: tuple[Neck, ...]
     channel_axes: Mapping[str, int]
     known_axes: frozenset[str]
     costs: Costs
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages from the input to the deepest map."""
+        return self.course.down
 
     @cached_property
     def multiply_adds(self) -> int:
@@ -176,7 +181,8 @@ class Structure:
     @cached_property
     def main_line(self) -> tuple[str, ...]:
         """What pairs are made of, by depth: block outputs, encoder layers, embedding, logits."""
-        names: list[str | None] = [name for stage in self.stages for name in stage.blocks]
+        sections = (*self.stages, *self.decoder)
+        names: list[str | None] = [name for section in sections for name in section.blocks]
         if self.encoder is not None:
             names += [*self.encoder.states, *self.encoder.scores]
         for head in self.heads:
@@ -199,6 +205,32 @@ class Structure:
             return False
         return self.stages[0].scale.area >= 1 and self.stages[-1].scale.area >= _EIGHTH
 
+    @property
+    def has_pyramid(self) -> bool:
+        """Return whether heads read several levels of a neck."""
+        return len(self.necks) > 1 and len({self.scales[neck.value] for neck in self.necks}) > 1
+
+    @cached_property
+    def is_u_shaped(self) -> bool:
+        """Return whether the way up joins what was computed on the way down, as in a U-Net."""
+        depth = self.flow.depth
+        before = depth[self.stages[-1].end] if self.stages else 0
+        joins = (
+            step
+            for stage in self.course.up
+            for name in stage.values
+            if (step := self.flow.steps[name]).kind in JOINS
+        )
+        return any(depth[name] < before for step in joins for name in self.flow.branches(step))
+
+    @cached_property
+    def decoder(self) -> tuple[Section, ...]:
+        """The stages after the deepest map: the middle of a diffusion network, and those up."""
+        middle = () if self.course.middle is None else (self.course.middle,)
+        return tuple(
+            Section(kind="stage", blocks=stage.blocks) for stage in (*middle, *self.course.up)
+        )
+
     @cached_property
     def sections(self) -> tuple[Section, ...]:
         """What two networks are aligned by: the stages without the stem.
@@ -210,10 +242,13 @@ class Structure:
         layers = () if self.encoder is None else self.encoder.hidden_states
         # Published pairs leave out the stem. With five stages or more, the first is one: a few
         # convolutions, as in a ResNet-vd. With four, it is one if its only block is a convolution.
-        is_stem = len(stages) > _MAX_STAGES or (
-            len(stages) == _MAX_STAGES
-            and len(stages[0].blocks) == 1
-            and not self.is_join(stages[0].end)
+        is_stem = not self.is_u_shaped and (
+            len(stages) > _MAX_STAGES
+            or (
+                len(stages) == _MAX_STAGES
+                and len(stages[0].blocks) == 1
+                and not self.is_join(stages[0].end)
+            )
         )
         body = stages[1:] if is_stem else stages
         if not body:
@@ -320,7 +355,9 @@ class Structure:
 
     @cached_property
     def _special_roles(self) -> Mapping[str, Role]:
-        roles: dict[str, Role] = {stage.end: Role.STAGE_END for stage in self.stages}
+        roles: dict[str, Role] = {
+            stage.end: Role.STAGE_END for stage in (*self.stages, *self.decoder)
+        }
         if self.encoder is not None:
             roles.update(dict.fromkeys(self.encoder.hidden_states, Role.HIDDEN_STATE))
             roles.update((name, Role.ATTENTION) for name in self.encoder.scores if name)
@@ -351,20 +388,19 @@ def _analysis(graph: Graph) -> Structure:
     reduced = values_in_reduced_attention(flow, scales)
     scales = {name: scale for name, scale in scales.items() if name not in reduced}
     heads = heads_of(flow, scales)
-    tree = dominators_of(flow)
+    # What else is fed, such as the time step of a diffusion network, is no path through the maps.
+    images = [name for name in graph.feeds if name in scales] or list(graph.feeds)
+    tree = dominators_of(flow, images)
     levels = levels_of(flow, scales, heads)
     logits = heads[0].logits if heads else None
-    # One vector per sample.
-    classifies = logits is not None and (
-        graph.values[logits].rank == 2 or scales.get(logits) == GLOBAL
-    )
-    stages = stages_of(flow, scales, axes, tree, logits if classifies else None, levels)
+    course = course_of(flow, scales, axes, tree, images, logits, levels)
+    stages = course.down
     encoder = encoder_of(flow, logits) if logits is not None else None
     return Structure(
         graph=graph,
         flow=flow,
         scales=scales,
-        stages=stages,
+        course=course,
         heads=heads,
         encoder=encoder or mixer_of(flow, stages),
         necks=necks_of(flow, scales, tree, levels, stages[-1].end if stages else None),
