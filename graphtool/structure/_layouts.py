@@ -31,6 +31,8 @@ __all__ = ["GLOBAL", "Scale", "channel_axes", "resolutions", "sides_of"]
 # Paddle counts sides in 64 bits.
 _MAX_SIDE = 2**63
 _ONE = Fraction(1)
+# The rank of one vector per sample, or per position.
+_VECTORS = 2
 # They move pixels into channels or back: the attribute with the factor, whether maps get larger.
 _REARRANGING = {
     "pixel_shuffle": ("upscale_factor", True),
@@ -130,7 +132,7 @@ class _ScaleRules:
         """Return the resolution after a step, None where it is unknown."""
         operator, kind = step.operator, step.kind
         if self.graph.values[step.result].rank in (0, 1, 2):
-            return GLOBAL
+            return scale if self._is_per_position(step, source) else GLOBAL
         if kind in CONVOLUTIONS or kind == "unfold":
             return scale.times(*_strides(operator, transposed=kind.endswith("transpose")))
         if kind in POOLS:
@@ -148,6 +150,15 @@ class _ScaleRules:
             return scale.times(factor, factor)
         # Paddle's other operators preserve the resolution.
         return self._by_shape(operator, source, scale) if is_custom(operator) else scale
+
+    def _is_per_position(self, step: Step, source: str) -> bool:
+        """Return whether a vector is that of one position: the others are part of the batch."""
+        before, after = (self.graph.values[name].shape or () for name in (source, step.result))
+        if len(before) == len(after) == _VECTORS:
+            return True
+        is_kept = before[-1:] == after[-1:] and self.axes[source] == len(before) - 1
+        is_flattened = step.kind in ("flatten", "reshape") and len(after) == _VECTORS
+        return is_flattened and is_kept and prod(before[1:-1]) != 1
 
     def _after_pool(self, operator: Operator, source: str, scale: Scale) -> Scale:
         if operator.attributes.get("global_pooling"):

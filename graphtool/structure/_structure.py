@@ -201,7 +201,7 @@ class Structure:
     @property
     def is_for_small_inputs(self) -> bool:
         """Return whether inputs are about 32 × 32: the stages go from full size to 1/8."""
-        if not self.stages:
+        if not self.stages or self.course.up:
             return False
         return self.stages[0].scale.area >= 1 and self.stages[-1].scale.area >= _EIGHTH
 
@@ -253,12 +253,18 @@ class Structure:
         body = stages[1:] if is_stem else stages
         if not body:
             return (Section(kind=_LAYERS, blocks=layers),) if layers else ()
+        # Attention between convolutions is inside a block.
+        if len({self.graph.values[name].rank for name in layers}) > 1:
+            layers = ()
         sections: list[Section] = []
         for stage in body:
             within = frozenset(stage.values)
             states = tuple(name for name in layers if name in within)
+            # What pools or averages the last layer is no layer: the stage ends before it.
+            if states and stage is body[-1] and layers[-1] not in within:
+                states = (*states, stage.end)
             kind, blocks = (_LAYERS, states) if states else ("stage", stage.blocks)
-            sections.append(Section(kind=kind, blocks=blocks))
+            sections.append(Section(kind=kind, blocks=tuple(dict.fromkeys(blocks))))
         return tuple(sections)
 
     def taps(self, name: str) -> Mapping[Tap, str]:
