@@ -85,6 +85,15 @@ class AnalysedPair:
         return self.ends.map(lambda end: end[0].sides(end[1]))
 
     @property
+    def is_signal(self) -> bool:
+        """Return whether both are the maps of 1-D convolutions, [N, C, L]."""
+        shapes = self.shapes
+        return all(
+            len(shape) == 3 and structure.channel_axes.get(name) == 1
+            for shape, (structure, name) in zip(shapes, self.ends, strict=True)
+        )
+
+    @property
     def is_projections(self) -> bool:
         """Return whether the Values are queries, keys or values, not attention scores."""
         role = self.teacher.role(self.teacher_name)
@@ -115,7 +124,8 @@ def relation_of(pair: AnalysedPair) -> Relation:
             return _relation_of_maps(pair)
         if ranks[0] != ranks[1]:
             return Relation.TOKENS if set(ranks) == {3, 4} else Relation.SEQUENCE
-    if ranks == (3, 3) and not dims_agree(teacher[1], student[1]):
+    lengths = [shape[2 if pair.is_signal else 1] for shape in (teacher, student) if len(shape) == 3]
+    if len(lengths) == 2 and not dims_agree(*lengths):
         return Relation.SEQUENCE
     return _relation_of_dims(pair.channels, Relation.CHANNELS)
 
@@ -161,7 +171,7 @@ def adapter_of(pair: AnalysedPair, relation: Relation) -> str | None:
         return None
     teacher, student = pair.channels
     convolution = f"conv1x1({student}->{teacher})"
-    if relation is Relation.CHANNELS:
+    if relation is Relation.CHANNELS and not pair.is_signal:
         is_map = len(pair.shapes.student) == 4 and pair.kind is not Kind.EMBEDDING
         return convolution if is_map else f"linear({student}->{teacher})"
     if relation is Relation.SPATIAL:
@@ -187,7 +197,8 @@ def adapter_for(pair: Pair, loss: str) -> str | None:
 
 def loss_of(pair: AnalysedPair, relation: Relation) -> str:
     """Return the loss for the kind of the pair, or one that can compare such shapes at all."""
-    if relation in _NOT_ONE_TO_ONE:
+    # There is no adapter of channels for [N, C, L].
+    if relation in _NOT_ONE_TO_ONE or (relation is Relation.CHANNELS and pair.is_signal):
         return _LOSS_OF_ANY_SHAPES
     if pair.kind is Kind.LOGITS and _has_sigmoid_scores(pair):
         return LOSS_OF_SIGMOID_SCORES

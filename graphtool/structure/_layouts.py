@@ -6,7 +6,7 @@ operators: H and W may be unknown.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
@@ -24,7 +24,7 @@ from graphtool.ops import (
     is_custom,
     numbers,
 )
-from graphtool.structure._flow import Flow, Step
+from graphtool.structure._flow import SHAPE_ONLY, Flow, Step
 
 __all__ = ["GLOBAL", "Scale", "channel_axes", "resolutions", "sides_of"]
 
@@ -92,18 +92,50 @@ def resolutions(flow: Flow, channel_axes: Mapping[str, int]) -> Mapping[str, Sca
     """
     rules = _ScaleRules(flow.graph, channel_axes)
     scales: dict[str, Scale] = {
-        name: _INPUT for name in flow.graph.feeds if rules.rank(name) in (4, 5)
+        name: _INPUT
+        for name in flow.graph.feeds
+        if rules.rank(name) in (4, 5) or _is_signal(flow, name)
     }
+    is_generator = not scales and any(step.kind in CONVOLUTIONS for step in flow.steps.values())
     for step in flow.steps.values():
         read = [name for name in step.data if name in scales]
         # Where a gate is multiplied with a map, the map decides.
         source = next((x for x in read if scales[x] != GLOBAL), read[0] if read else None)
         if source is None:
+            # A generator makes its first map of a vector.
+            is_first = is_generator and rules.rank(step.data[0]) == _VECTORS
+            if is_first and step.kind == "reshape" and rules.sides(step.result):
+                scales[step.result] = _INPUT
             continue
         scale = rules.after(step, source, scales[source])
+        if scale is None and step.kind in RESIZES:
+            scale = next((scales[x] for x in _sized_like(flow, step) if x in scales), None)
         if scale is not None and scale.is_possible:
             scales.update(dict.fromkeys(step.operator.results, scale))
     return scales
+
+
+def _is_signal(flow: Flow, feed: str) -> bool:
+    """Return whether a feed [N, C, L] is read as a map of one row, as 1-D convolutions do."""
+    readers = flow.consumers.get(feed, ()) if flow.graph.values[feed].rank == 3 else ()
+    after = (
+        reader
+        for step in readers
+        if step.kind == "unsqueeze"
+        for reader in flow.consumers.get(step.result, ())
+    )
+    return any(step.kind in CONVOLUTIONS for step in after)
+
+
+def _sized_like(flow: Flow, resize: Step) -> Iterator[str]:
+    """Yield the Values whose shapes the size of a resized map is computed from at run time."""
+    pending = list(resize.data[1:])
+    while pending:
+        step = flow.maker.get(pending.pop())
+        if step is not None and step.kind in SHAPE_ONLY:
+            yield step.data[0]
+        elif step is not None and step.result not in flow.features:
+            pending += step.data
 
 
 def sides_of(graph: Graph, name: str, channel_axis: int) -> tuple[int, int] | None:
@@ -133,6 +165,8 @@ class _ScaleRules:
         operator, kind = step.operator, step.kind
         if self.graph.values[step.result].rank in (0, 1, 2):
             return scale if self._is_per_position(step, source) else GLOBAL
+        if kind in CONVOLUTIONS and self._covers_map(step, source):
+            return GLOBAL
         if kind in CONVOLUTIONS or kind == "unfold":
             return scale.times(*_strides(operator, transposed=kind.endswith("transpose")))
         if kind in POOLS:
@@ -151,6 +185,16 @@ class _ScaleRules:
         # Paddle's other operators preserve the resolution.
         return self._by_shape(operator, source, scale) if is_custom(operator) else scale
 
+    def sides(self, name: str) -> tuple[int, int] | None:
+        return sides_of(self.graph, name, self.axes.get(name, _CHANNELS_FIRST_AXIS))
+
+    def _covers_map(self, step: Step, source: str) -> bool:
+        """Return whether the kernel of a convolution is as large as the map, and not its stride."""
+        kernel = (self.graph.values[step.weights[0]].shape or ()) if step.weights else ()
+        strides = integers(step.operator.attributes.get("strides"))
+        is_window = len(kernel) == 4 and max(kernel[2:]) > max(1, *strides, 1)
+        return is_window and kernel[2:] == self.sides(source) and self.sides(step.result) == (1, 1)
+
     def _is_per_position(self, step: Step, source: str) -> bool:
         """Return whether a vector is that of one position: the others are part of the batch."""
         before, after = (self.graph.values[name].shape or () for name in (source, step.result))
@@ -164,6 +208,10 @@ class _ScaleRules:
         if operator.attributes.get("global_pooling"):
             return GLOBAL
         if not operator.attributes.get("adaptive"):
+            kernel = integers_of(self.graph, operator, "kernel_size", "ksize")
+            is_average = operator.attributes.get("pooling_type") == "avg"
+            if is_average and tuple(kernel[-2:]) == self.sides(source):
+                return GLOBAL
             return scale.times(*_strides(operator, transposed=False))
         if prod(integers_of(self.graph, operator, "kernel_size", "ksize") or (0,)) == 1:
             return GLOBAL
@@ -197,8 +245,7 @@ class _ScaleRules:
     def _by_shape(self, operator: Operator, source: str, scale: Scale) -> Scale | None:
         """Return the resolution by the sides before and after, None where they are unknown."""
         result = operator.results[0]
-        before = sides_of(self.graph, source, self.axes[source])
-        after = sides_of(self.graph, result, self.axes[result])
+        before, after = self.sides(source), self.sides(result)
         if before is None or after is None:
             return None
         return scale.times(Fraction(after[0], before[0]), Fraction(after[1], before[1]))

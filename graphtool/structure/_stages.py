@@ -28,6 +28,7 @@ from graphtool.structure._dominators import (
     steps_between,
 )
 from graphtool.structure._flow import Flow, Step
+from graphtool.structure._heads import Head
 from graphtool.structure._layouts import GLOBAL, Scale
 
 __all__ = ["Course", "Stage", "Tap", "course_of", "taps_of"]
@@ -84,19 +85,23 @@ def course_of(
     axes: Mapping[str, int],
     tree: Dominators,
     images: Sequence[str],
-    logits: str | None,
+    heads: Sequence[Head],
     levels: Mapping[Scale, Sequence[str]],
 ) -> Course:
     """Find the stages of a network; none for networks without maps.
 
-    `images` are the feeds that maps are computed from. Where the main `logits` are one vector, only maps on the way to them count, since an auxiliary
+    `images` are the feeds that maps are computed from. Where the main logits are one vector, or all
+    heads answer with as many classes, only maps on the way to the main ones count: an auxiliary
     head may pool further. `levels` are the maps that heads compute, by resolution.
     """
+    logits = heads[0].logits if heads else None
     is_vector = logits is not None and (
         flow.graph.values[logits].rank == _VECTORS or scales.get(logits) == GLOBAL
     )
     changes = _resolution_changes(flow, scales)
-    backbone = _backbone(flow, scales, logits if is_vector else None, levels)
+    channels = {(flow.graph.values[x.logits].shape or ())[axes[x.logits]] for x in heads}
+    is_supervised = len(channels) == 1 and len(heads) > 1
+    backbone = _backbone(flow, scales, logits if is_vector or is_supervised else None, levels)
     target = _deepest_map(flow, scales, changes, tree, backbone)
     if target is None:
         return Course()
@@ -368,7 +373,7 @@ def _stage(flow: Flow, axes: Mapping[str, int], scale: Scale, run: tuple[str, ..
     anchors = [
         index
         for index, step in enumerate(line)
-        if _joins(flow, step)
+        if (step.kind != "combine" and _joins(flow, step))
         or (step.kind in CONVOLUTIONS and step.is_weighted and _kernel_size(flow, step) > 1)
     ]
     has_joins = any(line[anchor].kind in JOINS for anchor in anchors)
@@ -402,6 +407,9 @@ def _block_end(
         step = line[index]
         if line[index - 1].kind != "combine" and _joins(flow, step):
             break
+        # 1-D convolutions add a row and take it away.
+        if step.kind in {"squeeze", "unsqueeze"}:
+            continue
         is_mixing = may_mix and step.kind in CONVOLUTIONS and _kernel_size(flow, step) == 1
         if is_mixing and not (concatenates and _widens(flow, step)):
             may_mix, allowed = False, _AFTER_CONVOLUTION
@@ -409,14 +417,20 @@ def _block_end(
             continue
         elif step.kind not in allowed and not (step.kind == "add" and len(step.features) == 1):
             break
-        if concatenates and step.kind in ACTIVATIONS:
-            may_mix = False
-        start, ranks = line[anchor].result, flow.graph.values
+        if step.kind in ACTIVATIONS:
+            allowed = allowed - ACTIVATIONS
+            may_mix = may_mix and not concatenates
+        start = line[anchor].result
         has_same_axis = axes[step.result] == axes[start]
-        has_same_layout = has_same_axis and ranks[step.result].rank == ranks[start].rank
-        if step.kind not in IDENTITIES and has_same_layout:
-            end = step
+        if has_same_axis and _rank_of_map(flow, step.result) == _rank_of_map(flow, start):
+            end = step if step.kind not in IDENTITIES else end
     return end.result
+
+
+def _rank_of_map(flow: Flow, name: str) -> int:
+    """Return the rank without the single row that 1-D convolutions add and take away."""
+    shape = flow.graph.values[name].shape or ()
+    return len(shape) - (len(shape) == 4 and shape[2] == 1)
 
 
 def _joins(flow: Flow, step: Step) -> bool:

@@ -399,7 +399,7 @@ def _analysis(graph: Graph) -> Structure:
     tree = dominators_of(flow, images)
     levels = levels_of(flow, scales, heads)
     logits = heads[0].logits if heads else None
-    course = course_of(flow, scales, axes, tree, images, logits, levels)
+    course = course_of(flow, scales, axes, tree, images, heads, levels)
     stages = course.down
     encoder = encoder_of(flow, logits) if logits is not None else None
     return Structure(
