@@ -177,7 +177,10 @@ def _outputs(teacher: Structure, student: Structure) -> Iterator[Candidate]:
     if not (_is_detector(teacher) and _is_detector(student)) and teacher.heads and student.heads:
         main = Both(teacher.heads[0], student.heads[0])
         logits = main.teacher.logits, main.student.logits
-        if all(head.classifies for head in main):
+        if teacher.answers_image and student.answers_image:
+            answers = main.teacher.prediction, main.student.prediction
+            yield Candidate(Kind.HEAD, *answers, ("the image that both answer",))
+        elif all(head.classifies for head in main):
             why = ("the output of the last weighted operator in both",)
             yield Candidate(Kind.LOGITS, *logits, why)
         elif all(head.joins_probabilities for head in main):
@@ -338,6 +341,9 @@ def _necks(comparison: Scorer) -> Iterator[Candidate]:
     def gain(teacher: Neck, student: Neck) -> float:
         return comparison.fit(teacher.value, student.value) - _LEAST_FIT
 
+    # The last step up is what the head reads.
+    if comparison.teacher.decoder and comparison.student.decoder:
+        return
     for teacher, student in align(comparison.teacher.necks, comparison.student.necks, gain):
         why = (describe_both(teacher.description, student.description),)
         yield Candidate(Kind.FEATURE, teacher.value, student.value, why)
@@ -363,12 +369,14 @@ def _sections(comparison: Scorer) -> Iterator[Candidate]:
     teacher_blocks = block_names(teacher.graph, blocks_of(teacher))
     student_blocks = block_names(student.graph, blocks_of(student))
     rising = _aligned(comparison, teacher.decoder, student.decoder, "step up")
+    if rising:
+        rising.insert(0, rising.pop())
     hint_first = comparison.is_small and len(matched) > 2 and not rising
     ordered = list(matched)
     if hint_first:
         ordered.insert(0, ordered.pop(len(ordered) // 2))
-    # From the inside out: experts pair as many stages on the way up as on the way down.
-    ordered = [pair for both in zip_longest(ordered, rising) for pair in both if pair is not None]
+    # What the head reads, then from the inside out: experts pair as many stages up as down.
+    ordered = [pair for both in zip_longest(rising, ordered) for pair in both if pair is not None]
     for pair in ordered:
         blocks = describe_both(
             _block_counts(pair.teacher, teacher_blocks), _block_counts(pair.student, student_blocks)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, count
+from itertools import accumulate, count, islice
 
 from graphtool.ops import (
     ACTIVATIONS,
     CONVOLUTIONS,
     IDENTITIES,
     NORMS,
+    POOLS,
     RECURRENT,
     RESHAPES,
+    RESIZES,
 )
 from graphtool.structure._dominators import Dominators, ancestors
 from graphtool.structure._flow import Flow
@@ -24,6 +26,7 @@ __all__ = ["Neck", "levels_of", "necks_of"]
 
 # What may follow the map of one level before all levels are concatenated.
 _AFTER_LEVEL = RESHAPES | IDENTITIES | ACTIVATIONS | {"softmax", "slice", "split"}
+_RESIZING = POOLS | RESIZES | {"pad", "pad3d"}
 _AFTER_CONVOLUTION = NORMS | ACTIVATIONS | IDENTITIES | {"add"}
 
 
@@ -75,18 +78,19 @@ def necks_of(
     """
     if deepest is None:
         return ()
-    read = [
-        name
-        for scale in sorted(levels, key=lambda scale: scale.area)
-        if (name := _read_by_heads(flow, tree, levels[scale])) is not None
-        and _is_after(flow, scales, name, deepest)
-    ]
+    read: list[str] = []
+    for scale in sorted(levels, key=lambda scale: scale.area):
+        # Beside an auxiliary head, the first of a level may have a neck of its own.
+        choices = (_read_by_heads(flow, tree, tips) for tips in (levels[scale], levels[scale][:1]))
+        found = (name for name in choices if name and _is_after(flow, scales, name, deepest))
+        read += islice(found, 1)
     if len(levels) > 1:
         counts = Counter(name for step in flow.steps.values() for name in step.weights)
         shared = {name for name, count in counts.items() if count > 1}
         before = [_before_shared(flow, name, shared) for name in read]
         before = [name for name in before if _is_after(flow, scales, name, deepest)]
-        read = _before_heads(flow, tree, before, flow.depth[deepest]) if before else ()
+        read = list(_before_heads(flow, tree, before, flow.depth[deepest]) if before else ())
+        read = list(dict.fromkeys(_before_resizing(flow, name) for name in read))
         words = (f"level {index} of {len(read)} that the heads read" for index in count(1))
         return tuple(map(Neck, read, words))
     joins = [
@@ -98,6 +102,14 @@ def necks_of(
         *(Neck(name, "what the head reads") for name in read),
         *(Neck(name, "the last join before the head") for name in joins),
     )
+
+
+def _before_resizing(flow: Flow, name: str) -> str:
+    """Skip back over what makes a level larger or smaller without weights."""
+    step = flow.maker[name]
+    while step.kind in _RESIZING and step.features and step.features[0] in flow.maker:
+        step = flow.maker[step.features[0]]
+    return step.result
 
 
 def _is_after(flow: Flow, scales: Mapping[str, Scale], name: str, deepest: str) -> bool:

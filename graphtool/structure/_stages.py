@@ -118,21 +118,34 @@ def course_of(
                 if stage is not None:
                     yield stage
 
+    down = tuple(stages(images, target))
     if is_vector or logits is None or len(levels) > 1:
-        return Course(down=tuple(stages(images, target)))
+        return Course(down=down)
+    # What all heads read, or the answer itself.
+    top = tree.nearest_common(tip for tips in levels.values() for tip in tips) or logits
     turn = _turn(flow, scales, tree, images, target)
     if turn is not None:
-        target = turn.target
-    down = tuple(stages(images, target))
-    up = tuple(_rising(stages([target], logits), scales[target]))
-    if turn is None or not up or not down:
-        return Course(down=down, up=up if len(up) > 1 else ())
+        up = tuple(_rising(stages([turn.target], top), scales[target]))
+        if len(up) > 1:
+            return _turned(flow, axes, turn, tuple(stages(images, turn.target)), up)
+    rising = _rising(stages([target], top), scales[target])
+    up = tuple(stage for stage in rising if stage.scale.area > scales[target].area)
+    return Course(down=down, up=up if len(up) > 1 else ())
+
+
+def _turned(
+    flow: Flow, axes: Mapping[str, int], turn: _Turn, down: Sequence[Stage], up: tuple[Stage, ...]
+) -> Course:
+    """Divide the last stage on the way down where the first skip connection starts."""
     *before, last = down
-    skip = last.values.index(turn.skip) + 1 if turn.skip in last.values else 0
-    outer, inner = (_stage(flow, axes, last.scale, x) for x in (last.values[:skip], last.values[skip:]))
-    if outer is None or inner is None:
-        return Course(down=down, up=up)
-    return Course(down=(*before, outer), middle=inner, up=up)
+    end = last.values.index(turn.skip) + 1 if turn.skip in last.values else 0
+    outer = _stage(flow, axes, last.scale, last.values[:end])
+    middle = _stage(flow, axes, last.scale, last.values[end:])
+    if outer is None or middle is None:
+        return Course(down=tuple(down), up=up)
+    return Course(down=(*before, outer), middle=middle, up=up)
+
+
 def _main_line(
     flow: Flow, scales: Mapping[str, Scale], tree: Dominators, sources: Iterable[str], target: str
 ) -> Sequence[str]:

@@ -41,6 +41,7 @@ __all__ = ["Role", "Section", "Structure", "ValueRow", "analyse", "split_section
 _LAYERS = "layers"
 # Published networks are paired at four stages at most.
 _MAX_STAGES = 4
+_MAX_IMAGE_CHANNELS = 4
 # An eighth of each side; the area of the smallest map of a network for small inputs.
 _EIGHTH = Fraction(1, 64)
 
@@ -204,6 +205,24 @@ class Structure:
         if not self.stages or self.course.up:
             return False
         return self.stages[0].scale.area >= 1 and self.stages[-1].scale.area >= _EIGHTH
+
+    @cached_property
+    def answers_image(self) -> bool:
+        """Return whether the main output is an image: larger than the input, or like it.
+
+        Like it is a map of as many channels, up to 4, that no Operator resized or normalised; where
+        there is no input image, one that ends in tanh.
+        """
+        head = self.heads[0] if self.heads else None
+        scale = GLOBAL if head is None else self.scales.get(head.prediction, GLOBAL)
+        if head is None or scale == GLOBAL or head.softmax is not None:
+            return False
+        images = [name for name in self.graph.feeds if name in self.scales]
+        if not images:
+            return self.flow.maker[head.prediction].kind == "tanh"
+        channels = self.channels(head.prediction)
+        is_like = channels == self.channels(images[0]) <= _MAX_IMAGE_CHANNELS
+        return is_like and scale.area >= 1 and head.prediction == head.logits
 
     @property
     def has_pyramid(self) -> bool:
