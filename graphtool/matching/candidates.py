@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -256,20 +256,26 @@ def _heads(teacher: Structure, student: Structure) -> Iterator[Candidate]:
 def _matched_heads(teacher: Structure, student: Structure) -> Sequence[tuple[Head, Head]]:
     """Match each student head with the first unmatched teacher head of its resolution and channels.
 
-    The main heads choose first: an auxiliary one may have the same shape.
+    The main heads choose first: an auxiliary one may have the same shape. Where the networks have
+    several answers of one shape (deep supervision), but not as many, the teacher's best one, its
+    last, teaches all of the student's.
     """
 
-    def main_first(structure: Structure) -> Sequence[Head]:
-        return sorted(structure.heads, key=lambda head: (head != structure.heads[0], head.index))
+    def by_signature(structure: Structure) -> Mapping[tuple[object, ...], Sequence[Head]]:
+        groups: dict[tuple[object, ...], list[Head]] = {}
+        for head in sorted(
+            structure.heads, key=lambda head: (head != structure.heads[0], head.index)
+        ):
+            groups.setdefault(_signature(structure, head), []).append(head)
+        return groups
 
-    unmatched: dict[tuple[object, ...], deque[Head]] = {}
-    for head in main_first(teacher):
-        unmatched.setdefault(_signature(teacher, head), deque()).append(head)
+    teachers = by_signature(teacher)
     matched: list[tuple[Head, Head]] = []
-    for head in main_first(student):
-        queue = unmatched.get(_signature(student, head))
-        if queue:
-            matched.append((queue.popleft(), head))
+    for signature, heads in by_signature(student).items():
+        choices = teachers.get(signature, ())
+        if len(choices) != len(heads):
+            choices = [*choices[:1]] * len(heads)
+        matched += zip(choices, heads, strict=False)
     return sorted(matched, key=lambda pair: pair[1].index)
 
 
@@ -368,7 +374,7 @@ def _sections(comparison: Scorer) -> Iterator[Candidate]:
     matched = _matched_sections(comparison)[::-1]
     teacher_blocks = block_names(teacher.graph, blocks_of(teacher))
     student_blocks = block_names(student.graph, blocks_of(student))
-    rising = _aligned(comparison, teacher.decoder, student.decoder, "step up")
+    rising = _aligned(comparison, teacher.decoder, student.decoder)
     if rising:
         rising.insert(0, rising.pop())
     hint_first = comparison.is_small and len(matched) > 2 and not rising
@@ -435,17 +441,21 @@ def _matched_sections(comparison: Scorer) -> list[_SectionPair]:
         teacher = split_section(teacher[0], len(student))
     elif _is_isotropic(student):
         student = split_section(student[0], len(teacher))
-    return _aligned(comparison, teacher, student, "stage")
+    return _aligned(comparison, teacher, student)
 
 
 def _aligned(
-    comparison: Scorer, teacher: Sequence[Section], student: Sequence[Section], what: str
+    comparison: Scorer, teacher: Sequence[Section], student: Sequence[Section]
 ) -> list[_SectionPair]:
     def gain(of_teacher: Section, of_student: Section) -> float:
         return comparison.fit(of_teacher.end, of_student.end) - _LEAST_FIT
 
     def place(sections: Sequence[Section], section: Section) -> str:
-        return f"{what} {sections.index(section) + 1} of {len(sections)}"
+        if section.kind == "middle":
+            return "the middle"
+        what = "step up" if section.kind == "step up" else "stage"
+        alike = [one for one in sections if one.kind != "middle"]
+        return f"{what} {alike.index(section) + 1} of {len(alike)}"
 
     return [
         _SectionPair(

@@ -75,9 +75,9 @@ _ROLE_BY_ORIGIN = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """Consecutive blocks that two networks are aligned by: a stage, or layers of a transformer.
+    """Consecutive blocks that two networks are aligned by, of a kind, with their outputs in order.
 
-    `what` they are, and their outputs in order.
+    A stage, layers of a transformer, the middle of a U-Net, or a step up.
     """
 
     kind: str
@@ -245,10 +245,9 @@ class Structure:
     @cached_property
     def decoder(self) -> tuple[Section, ...]:
         """The stages after the deepest map: the middle of a diffusion network, and those up."""
-        middle = () if self.course.middle is None else (self.course.middle,)
-        return tuple(
-            Section(kind="stage", blocks=stage.blocks) for stage in (*middle, *self.course.up)
-        )
+        up = [Section(kind="step up", blocks=stage.blocks) for stage in self.course.up]
+        middle = self.course.middle
+        return (*([Section(kind="middle", blocks=middle.blocks)] if middle else ()), *up)
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:
