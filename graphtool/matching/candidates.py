@@ -15,6 +15,7 @@ from graphtool.matching.pairs import Kind
 from graphtool.matching.relations import describe_both
 from graphtool.matching.score import Scorer
 from graphtool.structure import (
+    Encoder,
     Head,
     Neck,
     Role,
@@ -285,30 +286,43 @@ def _signature(structure: Structure, head: Head) -> tuple[object, ...]:
 
 
 def _encoder_layers(teacher: Structure, student: Structure) -> Iterator[Candidate]:
-    """Yield hidden states, then attention scores: layer i of the student with i·k of the teacher.
+    """Yield hidden states, then attention scores; a decoder and its encoder take turns."""
+    if _is_hierarchical(teacher) or _is_hierarchical(student):
+        return
+    if len(teacher.encoders) != len(student.encoders):
+        return
+    stacks = [Both(*pair) for pair in zip(teacher.encoders, student.encoders, strict=True)]
+    for find in (_hidden_states, _attention_scores):
+        rounds = zip_longest(*(find(stack) for stack in stacks))
+        yield from (pair for pairs in rounds for pair in pairs if pair is not None)
+
+
+def _hidden_states(encoders: Both[Encoder]) -> Iterator[Candidate]:
+    """Pair layer i of the student with i·k of the teacher.
 
     k is the ratio of their numbers of layers; state 0 is the embeddings (TinyBERT). Where the
     student has more layers, the roles are exchanged.
     """
-    teacher_encoder, student_encoder = teacher.encoder, student.encoder
-    if teacher_encoder is None or student_encoder is None:
-        return
-    if _is_hierarchical(teacher) or _is_hierarchical(student):
-        return
-    counts = Both(len(teacher_encoder.scores), len(student_encoder.scores))
+    counts = encoders.map(lambda encoder: len(encoder.scores))
     for index in _coarse_to_fine(min(counts)):
         layers = _proportional(index, counts)
-        states = teacher_encoder.states[layers.teacher], student_encoder.states[layers.student]
-        why = (_layers_text("hidden state", layers, counts),)
-        yield from _if_known(Kind.HIDDEN_STATE, *states, why)
-    for index in range(min(counts), 0, -1):
-        layers = _proportional(index, counts)
-        scores = (
-            teacher_encoder.scores[layers.teacher - 1],
-            student_encoder.scores[layers.student - 1],
-        )
-        why = _layers_text("attention scores", layers, counts), "before the softmax"
-        yield from _if_known(Kind.ATTENTION, *scores, why)
+        ends = (x.states[layer] for x, layer in zip(encoders, layers, strict=True))
+        why = (_layers_text("hidden state", encoders.student.what, layers, counts),)
+        yield from _if_known(Kind.HIDDEN_STATE, *ends, why=why)
+
+
+def _attention_scores(encoders: Both[Encoder]) -> Iterator[Candidate]:
+    """Pair the attention scores of the same layers, the last first; then those across."""
+    for what, scores in (
+        ("attention scores", encoders.map(lambda encoder: encoder.scores)),
+        ("cross-attention scores", encoders.map(lambda encoder: encoder.cross_scores)),
+    ):
+        counts = scores.map(len)
+        for index in range(min(counts), 0, -1):
+            layers = _proportional(index, counts)
+            ends = (names[layer - 1] for names, layer in zip(scores, layers, strict=True))
+            text = _layers_text(what, encoders.student.what, layers, counts)
+            yield from _if_known(Kind.ATTENTION, *ends, why=(text, "before the softmax"))
 
 
 def _proportional(index: int, counts: Both[int]) -> Both[int]:
@@ -334,11 +348,11 @@ def _coarse_to_fine(count: int) -> Sequence[int]:
     return tuple(dict.fromkeys((*even, 1, *range(count, -1, -1))))
 
 
-def _layers_text(what: str, layers: Both[int], counts: Both[int]) -> str:
+def _layers_text(what: str, layer: str, layers: Both[int], counts: Both[int]) -> str:
     if layers.student == 0:
-        return "the embeddings, before the first layer in both"
-    teacher = f"layer {layers.teacher} of {counts.teacher}"
-    return f"{what} of {describe_both(teacher, f'layer {layers.student} of {counts.student}')}"
+        return f"the embeddings, before the first {layer} in both"
+    texts = (f"{layer} {one} of {count}" for one, count in zip(layers, counts, strict=True))
+    return f"{what} of {describe_both(*texts)}"
 
 
 def _necks(comparison: Scorer) -> Iterator[Candidate]:

@@ -31,7 +31,7 @@ from graphtool.structure._necks import Neck, levels_of, necks_of
 from graphtool.structure._stages import Course, Stage, Tap, course_of, taps_of
 from graphtool.structure._transformer import (
     Encoder,
-    encoder_of,
+    encoders_of,
     mixer_of,
     values_in_reduced_attention,
 )
@@ -99,7 +99,8 @@ class Structure:
     """What a Graph is made of.
 
     `scales` has the resolution relative to the input by Value name. `stages` are in order, `heads`
-    have the main one first, `encoder` is None without transformer layers. `necks` are what the
+    have the main one first, `encoders` are the
+    stacks of transformer layers, a decoder before the encoder that it attends to. `necks` are what the
     heads read after the backbone, the coarsest first; () for classifiers. `channel_axes` has the
     axis of the channels by Value name; where no operator determines it, the name is not among
     `known_axes`, and the axis is the usual one.
@@ -110,11 +111,16 @@ class Structure:
     scales: Mapping[str, Scale]
     course: Course
     heads: tuple[Head, ...]
-    encoder: Encoder | None
+    encoders: tuple[Encoder, ...]
     necks: tuple[Neck, ...]
     channel_axes: Mapping[str, int]
     known_axes: frozenset[str]
     costs: Costs
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """The transformer layers that lead to the logits; a decoder's, where there is one."""
+        return self.encoders[0] if self.encoders else None
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -184,8 +190,8 @@ class Structure:
         """What pairs are made of, by depth: block outputs, encoder layers, embedding, logits."""
         sections = (*self.stages, *self.decoder)
         names: list[str | None] = [name for section in sections for name in section.blocks]
-        if self.encoder is not None:
-            names += [*self.encoder.states, *self.encoder.scores]
+        for encoder in self.encoders:
+            names += [*encoder.states, *encoder.scores, *encoder.cross_scores]
         for head in self.heads:
             names += [head.embedding, head.logits]
         distinct = dict.fromkeys(name for name in names if name is not None)
@@ -382,9 +388,10 @@ class Structure:
         roles: dict[str, Role] = {
             stage.end: Role.STAGE_END for stage in (*self.stages, *self.decoder)
         }
-        if self.encoder is not None:
-            roles.update(dict.fromkeys(self.encoder.hidden_states, Role.HIDDEN_STATE))
-            roles.update((name, Role.ATTENTION) for name in self.encoder.scores if name)
+        for encoder in self.encoders:
+            roles.update(dict.fromkeys(encoder.hidden_states, Role.HIDDEN_STATE))
+            scores = (*encoder.scores, *encoder.cross_scores)
+            roles.update((name, Role.ATTENTION) for name in scores if name)
         for head in self.heads:
             roles[head.logits] = Role.LOGITS
             if head.embedding is not None:
@@ -419,14 +426,15 @@ def _analysis(graph: Graph) -> Structure:
     logits = heads[0].logits if heads else None
     course = course_of(flow, scales, axes, tree, images, heads, levels)
     stages = course.down
-    encoder = encoder_of(flow, logits) if logits is not None else None
+    encoders = encoders_of(flow, logits) if logits is not None else ()
+    mixer = None if encoders else mixer_of(flow, stages)
     return Structure(
         graph=graph,
         flow=flow,
         scales=scales,
         course=course,
         heads=heads,
-        encoder=encoder or mixer_of(flow, stages),
+        encoders=encoders or ((mixer,) if mixer else ()),
         necks=necks_of(flow, scales, tree, levels, stages[-1].end if stages else None),
         channel_axes=axes,
         known_axes=known_axes,

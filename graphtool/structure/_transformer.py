@@ -5,15 +5,15 @@ from __future__ import annotations
 import operator
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphtool.ops import IDENTITIES, NORMS, PRODUCTS, RESHAPES
-from graphtool.structure._dominators import cut_values, steps_between
+from graphtool.structure._dominators import ancestors, cut_values, steps_between
 from graphtool.structure._flow import Flow, Step
 from graphtool.structure._layouts import Scale
 from graphtool.structure._stages import Stage
 
-__all__ = ["Encoder", "encoder_of", "mixer_of", "values_in_reduced_attention"]
+__all__ = ["Encoder", "encoders_of", "mixer_of", "values_in_reduced_attention"]
 
 _FUSED_ATTENTION = frozenset(
     {"flash_attn", "memory_efficient_attention", "fused_attention", "scaled_dot_product_attention"}
@@ -39,12 +39,15 @@ class Encoder:
     `embeddings` goes into the first layer, `hidden_states[i]` comes out of layer i, `scores[i]` are
     its attention scores before the softmax (None where a fused operator doesn't return them).
     `projections` are those of the last layer, where attention relations are compared.
+    `cross_scores` are those of a decoder's attention to an encoder. `what` they are, for the user.
     """
 
     embeddings: str | None
     hidden_states: tuple[str, ...]
     scores: tuple[str | None, ...]
     projections: Projections | None = None
+    cross_scores: tuple[str, ...] = ()
+    what: str = "layer"
 
     @property
     def states(self) -> tuple[str | None, ...]:
@@ -52,8 +55,11 @@ class Encoder:
         return (self.embeddings, *self.hidden_states)
 
 
-def encoder_of(flow: Flow, target: str) -> Encoder | None:
-    """Find the encoder layers on the way to `target`; None if there are fewer than two."""
+def encoders_of(flow: Flow, target: str) -> tuple[Encoder, ...]:
+    """Find the transformer layers on the way to `target`; () if there are fewer than two.
+
+    A decoder with cross-attention comes first, then the encoder that it attends to.
+    """
     steps = steps_between(flow, flow.graph.feeds, target)
     attentions = [
         step
@@ -61,9 +67,52 @@ def encoder_of(flow: Flow, target: str) -> Encoder | None:
         if step.kind in _FUSED_ATTENTION
         or (step.kind == "softmax" and _query_key_product(flow, step) is not None)
     ]
+    memory = _memory(flow, attentions)
+    if memory is None:
+        encoder = _encoder(flow, steps, attentions)
+        return () if encoder is None else (encoder,)
+    within = ancestors(flow, memory)
+    cross = {x.result: x for x in attentions if _sources(flow, x)[1] == memory}
+    decoder = _encoder(
+        flow,
+        [step for step in steps if step.result not in within],
+        [x for x in attentions if x.result not in within and x.result not in cross],
+    )
+    if decoder is not None:
+        scores = tuple(step.features[0] for step in cross.values())
+        decoder = replace(decoder, what="decoder layer", cross_scores=scores)
+    found = (decoder, *encoders_of(flow, memory)[:1])
+    return tuple(
+        one if one is decoder else replace(one, what="encoder layer") for one in found if one
+    )
+
+
+def _sources(flow: Flow, attention: Step) -> tuple[str | None, str | None]:
+    """Return what the queries and the keys of an attention are projected from."""
+    product = _query_key_product(flow, attention) if attention.kind == "softmax" else None
+    if product is None:
+        return None, None
+    projections = [flow.last_weighted(name) for name in product.features[:2]]
+    queries, keys = (step.features[0] if step and step.features else None for step in projections)
+    return queries, keys
+
+
+def _memory(flow: Flow, attentions: Sequence[Step]) -> str | None:
+    """Return what a decoder attends to: keys computed apart from the queries, and not from them."""
+    for attention in attentions:
+        queries, keys = _sources(flow, attention)
+        if queries is None or keys is None or queries == keys:
+            continue
+        if queries not in ancestors(flow, keys) and keys not in ancestors(flow, queries):
+            return keys
+    return None
+
+
+def _encoder(flow: Flow, steps: Sequence[Step], attentions: Sequence[Step]) -> Encoder | None:
+    """Return the layers that these attentions are in, None if there are fewer than two."""
     if len(attentions) < 2:
         return None
-    attentions.sort(key=lambda step: flow.depth[step.result])
+    attentions = sorted(attentions, key=lambda step: flow.depth[step.result])
     line = cut_values(flow, steps, {step.result for step in attentions})
     # The main line before the first attention, and after each.
     segments: list[list[str]] = [[] for _ in range(len(attentions) + 1)]
