@@ -342,9 +342,9 @@ def _is_hierarchical(structure: Structure) -> bool:
 def _coarse_to_fine(count: int) -> Sequence[int]:
     """Order layers so that any first few are spread evenly, then from the last to the first.
 
-    That is the last, the middle, the quarters, the thirds, the first; 0 are the embeddings.
+    That is the last, the thirds, the middle, the quarters, the first; 0 are the embeddings.
     """
-    even = (round(count * part) for part in (1, 1 / 2, 3 / 4, 1 / 4, 2 / 3, 1 / 3))
+    even = (round(count * part) for part in (1, 2 / 3, 1 / 3, 1 / 2, 3 / 4, 1 / 4))
     return tuple(dict.fromkeys((*even, 1, *range(count, -1, -1))))
 
 
