@@ -83,9 +83,9 @@ class Case:
 
 
 @functools.cache
-def cases(*sets: str) -> tuple[Case, ...]:
-    """Return the cases of some sets, all without an argument."""
-    with (_CASES / "cases.toml").open("rb") as file:
+def cases(*sets: str, table: str = "cases") -> tuple[Case, ...]:
+    """Return the cases of some sets of a table, all of them without an argument."""
+    with (_CASES / f"{table}.toml").open("rb") as file:
         read_cases = tuple(_case(data) for data in tomllib.load(file)["case"])
     return tuple(case for case in read_cases if not sets or case.set in sets)
 
@@ -102,19 +102,20 @@ def _case(data: dict[str, object]) -> Case:
 
 
 @functools.cache
-def _networks() -> Path:
-    """Unpack the networks into a folder that lasts as long as the process."""
+def _networks(archive: str) -> Path:
+    """Unpack an archive of networks into a folder that lasts as long as the process."""
     folder = tempfile.TemporaryDirectory(prefix="families-")
     atexit.register(folder.cleanup)
-    with tarfile.open(_CASES / "networks.tar.xz") as archive:
+    with tarfile.open(_CASES / f"{archive}.tar.xz") as archive:
         archive.extractall(folder.name, filter="data")
     return Path(folder.name)
 
 
 @functools.cache
 def graph_of(network: str) -> Graph:
-    """Read a network, once in a process."""
-    return read(_networks() / f"{network}.json")
+    """Read a network, once in a process; `archive/name` is in another archive than most."""
+    archive, _, name = network.rpartition("/")
+    return read(_networks(archive or "networks") / f"{name}.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +171,7 @@ def judge(case: Case, pairs: PairSet) -> Verdict:
                     rank
                     for rank, pair in enumerate(pairs, 1)
                     if _KINDS.get(pair.kind, "features") == _KINDS.get(wanted.kind, "features")
-                    and _is_pair(case, wanted, pair.teacher.name, pair.student.name)
+                    and is_pair(case, wanted, pair.teacher.name, pair.student.name)
                 ),
                 None,
             )
@@ -180,7 +181,7 @@ def judge(case: Case, pairs: PairSet) -> Verdict:
             (rank, never)
             for never in case.never
             for rank, pair in enumerate(pairs, 1)
-            if _is_pair(case, never, pair.teacher.name, pair.student.name)
+            if is_pair(case, never, pair.teacher.name, pair.student.name)
         ),
         first=str(next((f"{pair.teacher.name} -> {pair.student.name}" for pair in pairs), "none")),
         length=len(pairs),
@@ -193,11 +194,11 @@ def overlaps(case: Case) -> list[tuple[Written, Written]]:
         (wanted, never)
         for wanted in case.expected
         for never in case.never
-        if any(_is_pair(case, never, *ends) for ends in product(wanted.teacher, wanted.student))
+        if any(is_pair(case, never, *ends) for ends in product(wanted.teacher, wanted.student))
     ]
 
 
-def _is_pair(case: Case, written: Written, teacher: str, student: str) -> bool:
+def is_pair(case: Case, written: Written, teacher: str, student: str) -> bool:
     """Return whether two Values are those of a written pair, but for what only taps them."""
     ends = (case.teacher, teacher, written.teacher), (case.student, student, written.student)
     return all(
