@@ -43,6 +43,7 @@ _T = TypeVar("_T")
 # A pair of sections must fit better than this to count: five pairs at different resolutions are
 # worth less than four at equal ones.
 _LEAST_FIT = 0.6
+_LEAST_OF_A_LONG_STAGE = 4
 # The rank of one vector per sample.
 _VECTORS = 2
 
@@ -356,7 +357,7 @@ def _layers_text(what: str, layer: str, layers: Both[int], counts: Both[int]) ->
 
 
 def _necks(comparison: Scorer) -> Iterator[Candidate]:
-    """Pair what the heads read: the levels of a pyramid one to one, from the coarsest up."""
+    """Pair what the heads read: the levels of a pyramid one to one, the finest first."""
 
     def gain(teacher: Neck, student: Neck) -> float:
         return comparison.fit(teacher.value, student.value) - _LEAST_FIT
@@ -405,12 +406,31 @@ def _sections(comparison: Scorer) -> Iterator[Candidate]:
         if hint_first and pair is ordered[0]:
             why.append("the middle, where hint losses look")
         yield Candidate(Kind.STAGE, pair.teacher.end, pair.student.end, tuple(why))
+        if _is_most(teacher, pair.teacher) and _is_most(student, pair.student):
+            yield from _along_stage(teacher, student, pair)
     if matched and not (matched[0].teacher.is_layers or matched[0].student.is_layers):
         yield from _last_convolutions(teacher, student, matched[0])
     for pair in matched:
         # A first stage begins with the stem.
         if pair.teacher != teacher.sections[0] and pair.student != student.sections[0]:
             yield from _inside_stages(teacher, student, pair)
+
+
+def _is_most(structure: Structure, section: Section) -> bool:
+    """Return whether a stage has more blocks than all others, and enough to divide."""
+    others = sum(len(one.blocks) for one in (*structure.sections, *structure.decoder))
+    return len(section.blocks) >= max(_LEAST_OF_A_LONG_STAGE, others - len(section.blocks))
+
+
+def _along_stage(teacher: Structure, student: Structure, pair: _SectionPair) -> Iterator[Candidate]:
+    """Pair blocks inside a long run of them, as networks for super-resolution have."""
+    blocks = Both(
+        [name for name in pair.teacher.blocks if teacher.is_join(name)] or pair.teacher.blocks,
+        [name for name in pair.student.blocks if student.is_join(name)] or pair.student.blocks,
+    )
+    for part, text in ((2 / 3, "two thirds"), (1 / 3, "a third"), (1 / 2, "half")):
+        ends = (names[round(len(names) * part) - 1] for names in blocks)
+        yield Candidate(Kind.FEATURE, *ends, why=(f"{text} of the way through {pair.place}",))
 
 
 def _last_convolutions(

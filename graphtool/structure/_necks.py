@@ -69,7 +69,7 @@ def necks_of(
     levels: Mapping[Scale, Sequence[str]],
     deepest: str | None,
 ) -> tuple[Neck, ...]:
-    """Return what the heads read, the coarsest level first; () where that is the backbone itself.
+    """Return what the heads read, the finest level first; () where that is the backbone itself.
 
     `levels` are the maps that heads compute, by resolution; `deepest` is the last Value of the
     backbone. Where several heads read one level (classes and boxes), the neck is their nearest
@@ -92,7 +92,7 @@ def necks_of(
         read = list(_before_heads(flow, tree, before, flow.depth[deepest]) if before else ())
         read = list(dict.fromkeys(_before_resizing(flow, name) for name in read))
         words = (f"level {index} of {len(read)} that the heads read" for index in count(1))
-        return tuple(map(Neck, read, words))
+        return tuple(map(Neck, reversed(read), words))
     joins = [
         name
         for name in _last_join(flow, tree, levels)

@@ -8,6 +8,7 @@ from enum import Enum
 from fractions import Fraction
 from itertools import groupby, islice, takewhile
 
+from graphtool.graph import UNKNOWN_DIM
 from graphtool.ops import (
     ACTIVATIONS,
     CONVOLUTIONS,
@@ -99,7 +100,7 @@ def course_of(
         flow.graph.values[logits].rank == _VECTORS or scales.get(logits) == GLOBAL
     )
     changes = _resolution_changes(flow, scales)
-    channels = {(flow.graph.values[x.logits].shape or ())[axes[x.logits]] for x in heads}
+    channels = {_channels(flow, axes, head.logits) for head in heads}
     is_supervised = len(channels) == 1 and len(heads) > 1
     backbone = _backbone(flow, scales, logits if is_vector or is_supervised else None, levels)
     target = _deepest_map(flow, scales, changes, tree, backbone)
@@ -239,7 +240,8 @@ def _split_at_projections(
 
 
 def _channels(flow: Flow, axes: Mapping[str, int], name: str) -> int:
-    return (flow.graph.values[name].shape or ())[axes[name]]
+    shape = flow.graph.values[name].shape
+    return shape[axes[name]] if shape else UNKNOWN_DIM
 
 
 def _backbone(
@@ -331,7 +333,9 @@ def _deepest_map(
         return tree.parent[join] or join
     upsampled = [name for name in run if _is_upsampled(flow, scales, name)]
     if upsampled:
-        return _before_lateral(flow, scales, min(upsampled, key=lambda name: (flow.depth[name], name)))
+        return _before_lateral(
+            flow, scales, min(upsampled, key=lambda name: (flow.depth[name], name))
+        )
     return max(run, key=lambda name: (flow.depth[name], name))
 
 

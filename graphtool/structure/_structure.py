@@ -98,12 +98,11 @@ class Section:
 class Structure:
     """What a Graph is made of.
 
-    `scales` has the resolution relative to the input by Value name. `stages` are in order, `heads`
-    have the main one first, `encoders` are the
-    stacks of transformer layers, a decoder before the encoder that it attends to. `necks` are what the
-    heads read after the backbone, the coarsest first; () for classifiers. `channel_axes` has the
-    axis of the channels by Value name; where no operator determines it, the name is not among
-    `known_axes`, and the axis is the usual one.
+    `scales` has the resolution relative to the input by Value name, `course` the stages; `heads`
+    have the main one first. `encoders` are the stacks of transformer layers, a decoder before the
+    encoder that it attends to. `necks` are what the heads read after the backbone, the finest
+    first; () for classifiers. `channel_axes` has the axis of the channels by Value name; where no
+    operator determines it, the name is not among `known_axes`, and the axis is the usual one.
     """
 
     graph: Graph
@@ -285,7 +284,7 @@ class Structure:
             within = frozenset(stage.values)
             states = tuple(name for name in layers if name in within)
             # What pools or averages the last layer is no layer: the stage ends before it.
-            if states and stage is body[-1] and layers[-1] not in within:
+            if states and stage is body[-1] and layers[-1:] != states[-1:]:
                 states = (*states, stage.end)
             kind, blocks = (_LAYERS, states) if states else ("stage", stage.blocks)
             sections.append(Section(kind=kind, blocks=tuple(dict.fromkeys(blocks))))

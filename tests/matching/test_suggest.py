@@ -193,7 +193,7 @@ def test_heads_of_two_detectors_pair_in_order() -> None:
     pairs = suggest_pairs(teacher, student)
 
     heads = [pair for pair in pairs if pair.kind is Kind.HEAD]
-    assert [pair.rank for pair in heads] == [1, 2, 3]
+    assert [pair.rank for pair in heads] == [4, 5, 6]
     assert [pair.student.layer for pair in heads] == ["heads.0", "heads.1", "heads.2"]
     assert [pair.teacher.layer for pair in heads] == ["heads.0", "heads.1", "heads.2"]
 
@@ -317,19 +317,19 @@ def test_logits_per_pixel_of_other_sizes_are_not_equal() -> None:
 
 
 @pytest.mark.slow
-def test_detectors_have_their_heads_then_their_levels_then_their_stages() -> None:
+def test_detectors_have_their_levels_then_their_heads_then_their_stages() -> None:
     pairs = suggest_pairs(
         built(lambda: Pyramid(16), [3, 64, 64]), built(lambda: Pyramid(8), [3, 64, 64])
     )
 
-    kinds = [Kind.HEAD] * 3 + [Kind.FEATURE] * 3 + [Kind.STAGE] * 2
+    kinds = [Kind.FEATURE] * 3 + [Kind.HEAD] * 3 + [Kind.STAGE] * 2
     assert [pair.kind for pair in pairs] == kinds
-    assert [pair.student.shape for pair in pairs][3:6] == [
-        (-1, 8, 8, 8),
-        (-1, 8, 16, 16),
+    assert [pair.student.shape for pair in pairs][:3] == [
         (-1, 8, 32, 32),
+        (-1, 8, 16, 16),
+        (-1, 8, 8, 8),
     ]
-    assert pairs.pairs[3].why[0] == "level 1 of 3 that the heads read in both"
+    assert pairs.pairs[0].why[0] == "level 1 of 3 that the heads read in both"
 
 
 @pytest.mark.slow

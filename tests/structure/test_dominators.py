@@ -52,7 +52,8 @@ def _concatenated() -> Graph:
 
 @pytest.mark.slow
 def test_what_dominates_two_values_is_the_nearest_that_dominates_both():
-    tree = dominators_of(analyse(_concatenated()).flow)
+    graph = _concatenated()
+    tree = dominators_of(analyse(graph).flow, graph.feeds)
     names = [name for name in tree.parent if name is not None]
     assert len(names) > 24
     for one, other in combinations(names, 2):

@@ -183,11 +183,11 @@ def test_a_level_that_only_boxes_come_from_is_no_part_of_the_backbone() -> None:
     structure = analyse(graph)
 
     assert deepest(structure) == "stages.2.2"
+    # The coarsest level is only pooled from the one before.
     assert [(layer, shape) for layer, _, shape in necks(graph)] == [
-        (None, (1, 8, 4, 4)),
-        ("after.2", (1, 8, 8, 8)),
-        ("after.1", (1, 8, 16, 16)),
         ("after.0", (1, 8, 32, 32)),
+        ("after.1", (1, 8, 16, 16)),
+        ("after.2", (1, 8, 8, 8)),
     ]
     found = suggest_pairs(graph, graph)
     assert {pair.teacher.name for pair in found} >= {neck.value for neck in structure.necks}
