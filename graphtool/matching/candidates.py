@@ -46,6 +46,7 @@ _LEAST_FIT = 0.6
 _LEAST_OF_A_LONG_STAGE = 4
 # The rank of one vector per sample.
 _VECTORS = 2
+_MAPS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +115,12 @@ def candidates(comparison: Scorer) -> tuple[Candidate, ...]:
         *(pair for pair in heads if not pyramid or pair.kind is not Kind.HEAD),
         *pyramid,
         *heads,
+        *_feature_outputs(teacher, student),
         *_encoder_layers(teacher, student),
         *_if_known(Kind.EMBEDDING, *embeddings, why=("the input of the classifier in both",)),
         *necks,
         *_sections(comparison),
         *outputs,
-        *_feature_outputs(teacher, student),
     )
     return unique(pair for pair in found if _is_comparable(teacher, student, pair))
 
@@ -218,7 +219,8 @@ def _feature_outputs(teacher: Structure, student: Structure) -> Iterator[Candida
     main = Both(teacher.heads[0], student.heads[0])
     names = main.teacher.logits, main.student.logits
     ranks = teacher.graph.values[names[0]].rank, student.graph.values[names[1]].rank
-    if not any(head.classifies for head in main) and ranks[0] == ranks[1]:
+    is_whole = all(len(side.heads) == 1 for side in (teacher, student))
+    if is_whole and not any(head.classifies for head in main) and ranks[0] == ranks[1] != _VECTORS:
         yield Candidate(Kind.FEATURE, *names, ("what both networks end in",))
 
 
@@ -232,6 +234,9 @@ def _heads(teacher: Structure, student: Structure) -> Iterator[Candidate]:
     counts = heads.map(len)
     if counts == Both(1, 1):
         return
+    returns_features = all(
+        _is_map(side, head) for side in (teacher, student) for head in side.heads
+    )
     teacher_signatures = [_signature(teacher, head) for head in heads.teacher]
     student_signatures = [_signature(student, head) for head in heads.student]
     is_fetched = bool(teacher.graph.fetches and student.graph.fetches)
@@ -241,6 +246,11 @@ def _heads(teacher: Structure, student: Structure) -> Iterator[Candidate]:
         matched = _matched_heads(teacher, student)
     else:
         matched = list(zip(heads.teacher, heads.student, strict=True))
+        # Of the maps that two backbones return, those that need no adapter come first.
+        if returns_features:
+            matched.sort(
+                key=lambda pair: _signature(teacher, pair[0]) != _signature(student, pair[1])
+            )
     for teacher_head, student_head in matched:
         place = f"output {teacher_head.index + 1} of {counts.teacher}"
         if counts.teacher == counts.student and teacher_head.index == student_head.index:
@@ -252,7 +262,15 @@ def _heads(teacher: Structure, student: Structure) -> Iterator[Candidate]:
         ranks = teacher.graph.values[ends[0]].rank, student.graph.values[ends[1]].rank
         # One vector of class scores per sample is logits; a map may be anything.
         kind = Kind.LOGITS if ranks == (_VECTORS, _VECTORS) else Kind.HEAD
+        if returns_features:
+            kind = Kind.FEATURE
         yield Candidate(kind, *ends, (why,))
+
+
+def _is_map(structure: Structure, head: Head) -> bool:
+    """Return whether a head is a feature map that a backbone returns."""
+    is_feature = not (head.classifies or head.softmax or head.joins_probabilities)
+    return is_feature and structure.graph.values[head.logits].rank == _MAPS
 
 
 def _matched_heads(teacher: Structure, student: Structure) -> Sequence[tuple[Head, Head]]:

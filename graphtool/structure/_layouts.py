@@ -6,7 +6,7 @@ operators: H and W may be unknown.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
@@ -99,6 +99,8 @@ def resolutions(flow: Flow, channel_axes: Mapping[str, int]) -> Mapping[str, Sca
     is_generator = not scales and any(step.kind in CONVOLUTIONS for step in flow.steps.values())
     for step in flow.steps.values():
         read = [name for name in step.data if name in scales]
+        if step.kind == "concat" and rules.joins_positions(flow.branches(step), step, scales):
+            continue
         # Where a gate is multiplied with a map, the map decides.
         source = next((x for x in read if scales[x] != GLOBAL), read[0] if read else None)
         if source is None:
@@ -187,6 +189,19 @@ class _ScaleRules:
 
     def sides(self, name: str) -> tuple[int, int] | None:
         return sides_of(self.graph, name, self.axes.get(name, _CHANNELS_FIRST_AXIS))
+
+    def joins_positions(
+        self, branches: Sequence[str], step: Step, scales: Mapping[str, Scale]
+    ) -> bool:
+        """Return whether a step lists the positions of maps at several resolutions: no map."""
+        if len({scales.get(name, GLOBAL) for name in branches} - {GLOBAL}) < 2:
+            return False
+        channels = [
+            shape[self.axes[name]]
+            for name in (*branches, step.result)
+            if (shape := self.graph.values[name].shape)
+        ]
+        return len(set(channels)) == 1 and UNKNOWN_DIM not in channels
 
     def _covers_map(self, step: Step, source: str) -> bool:
         """Return whether the kernel of a convolution is as large as the map, and not its stride."""

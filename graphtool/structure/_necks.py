@@ -26,6 +26,7 @@ __all__ = ["Neck", "levels_of", "necks_of"]
 
 # What may follow the map of one level before all levels are concatenated.
 _AFTER_LEVEL = RESHAPES | IDENTITIES | ACTIVATIONS | {"softmax", "slice", "split"}
+_CROPPING = frozenset({"roi_align", "roi_pool", "psroi_pool"})
 _RESIZING = POOLS | RESIZES | {"pad", "pad3d"}
 _AFTER_CONVOLUTION = NORMS | ACTIVATIONS | IDENTITIES | {"add"}
 
@@ -73,11 +74,22 @@ def necks_of(
 
     `levels` are the maps that heads compute, by resolution; `deepest` is the last Value of the
     backbone. Where several heads read one level (classes and boxes), the neck is their nearest
-    common dominator; where one does, it is what its last weighted Operator reads. Layers that all
+    common dominator; where one does, it is what its last weighted Operator reads. Where regions are
+    cut from several levels, these are the necks. Layers that all
     heads begin with are no neck. A single level also has the last join before the head.
     """
     if deepest is None:
         return ()
+    cropped = dict.fromkeys(
+        step.features[0] for step in flow.steps.values() if step.kind in _CROPPING and step.features
+    )
+    areas = {name: scales[name].area for name in cropped if _is_after(flow, scales, name, deepest)}
+    if len(levels) < 2 and len(set(areas.values())) > 1:
+        found = sorted(areas, key=lambda name: -areas[name])
+        return tuple(
+            Neck(name, f"level {index} of {len(found)} that regions are cut from")
+            for index, name in enumerate(found, 1)
+        )
     read: list[str] = []
     for scale in sorted(levels, key=lambda scale: scale.area):
         # Beside an auxiliary head, the first of a level may have a neck of its own.

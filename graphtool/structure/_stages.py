@@ -102,7 +102,7 @@ def course_of(
     changes = _resolution_changes(flow, scales)
     channels = {_channels(flow, axes, head.logits) for head in heads}
     is_supervised = len(channels) == 1 and len(heads) > 1
-    backbone = _backbone(flow, scales, logits if is_vector or is_supervised else None, levels)
+    backbone = _backbone(flow, scales, heads[:1] if is_vector or is_supervised else heads, levels)
     target = _deepest_map(flow, scales, changes, tree, backbone)
     if target is None:
         return Course()
@@ -247,7 +247,7 @@ def _channels(flow: Flow, axes: Mapping[str, int], name: str) -> int:
 def _backbone(
     flow: Flow,
     scales: Mapping[str, Scale],
-    classifier: str | None,
+    heads: Sequence[Head],
     levels: Mapping[Scale, Sequence[str]],
 ) -> Collection[str]:
     """Return the Values that the deepest map is searched among.
@@ -256,10 +256,9 @@ def _backbone(
     levels depend on the end of the backbone, if that is coarser than the finest of them. Scores of
     boxes don't depend on what only the coordinates of the boxes come from.
     """
-    if classifier is not None:
-        return ancestors(flow, classifier, _INDEXING)
-    if len(levels) < 2:
-        return flow.steps.keys()
+    if len(heads) == 1 or len(levels) < 2:
+        found = (ancestors(flow, head.logits, _INDEXING) for head in heads)
+        return set[str]().union(*found) or flow.steps.keys()
     tips = [tip for level in levels.values() for tip in level]
     counts = dependant_counts(flow, tips)
     shared = {name for name, count in counts.items() if count == len(tips)}

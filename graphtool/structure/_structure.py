@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
@@ -14,6 +14,7 @@ from itertools import accumulate, pairwise
 from graphtool.graph import UNKNOWN_DIM, Graph, Operator, Origin, Value, collection_paused
 from graphtool.ops import (
     ACTIVATIONS,
+    CONVOLUTIONS,
     IDENTITIES,
     JOINS,
     NORMS,
@@ -187,7 +188,7 @@ class Structure:
     @cached_property
     def main_line(self) -> tuple[str, ...]:
         """What pairs are made of, by depth: block outputs, encoder layers, embedding, logits."""
-        sections = (*self.stages, *self.decoder)
+        sections = (*self.stages, *self.sections, *self.decoder)
         names: list[str | None] = [name for section in sections for name in section.blocks]
         for encoder in self.encoders:
             names += [*encoder.states, *encoder.scores, *encoder.cross_scores]
@@ -250,9 +251,32 @@ class Structure:
     @cached_property
     def decoder(self) -> tuple[Section, ...]:
         """The stages after the deepest map: the middle of a diffusion network, and those up."""
-        up = [Section(kind="step up", blocks=stage.blocks) for stage in self.course.up]
+        up = [
+            Section(kind="step up", blocks=self._with_transition(stage, self.course.up))
+            for stage in self.course.up
+        ]
         middle = self.course.middle
         return (*([Section(kind="middle", blocks=middle.blocks)] if middle else ()), *up)
+
+    def _with_transition(self, stage: Stage, stages: Sequence[Stage]) -> tuple[str, ...]:
+        """Return the blocks of a stage of a U-Net, with the convolution that changes its size.
+
+        In diffusion networks a convolution alone, before the residual blocks of the next stage,
+        closes a block: the way up joins its output too.
+        """
+        following = stages[stages.index(stage) + 1 :][:1]
+        if not following or not self.is_join(stage.end):
+            return stage.blocks
+        values = following[0].values
+        first = next((i for i, name in enumerate(values) if self._joins(name)), 0)
+        step = self.flow.producer(values[first - 1], skip={"add"}) if first else None
+        if step is None or step.kind not in CONVOLUTIONS:
+            return stage.blocks
+        return (*stage.blocks, values[first - 1])
+
+    def _joins(self, name: str) -> bool:
+        step = self.flow.steps[name]
+        return step.kind in JOINS and len(self.flow.branches(step)) > 1
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:
@@ -286,7 +310,8 @@ class Structure:
             # What pools or averages the last layer is no layer: the stage ends before it.
             if states and stage is body[-1] and layers[-1:] != states[-1:]:
                 states = (*states, stage.end)
-            kind, blocks = (_LAYERS, states) if states else ("stage", stage.blocks)
+            whole = self._with_transition(stage, stages) if self.is_u_shaped else stage.blocks
+            kind, blocks = (_LAYERS, states) if states else ("stage", whole)
             sections.append(Section(kind=kind, blocks=tuple(dict.fromkeys(blocks))))
         return tuple(sections)
 
@@ -385,7 +410,7 @@ class Structure:
     @cached_property
     def _special_roles(self) -> Mapping[str, Role]:
         roles: dict[str, Role] = {
-            stage.end: Role.STAGE_END for stage in (*self.stages, *self.decoder)
+            one.end: Role.STAGE_END for one in (*self.stages, *self.sections, *self.decoder)
         }
         for encoder in self.encoders:
             roles.update(dict.fromkeys(encoder.hidden_states, Role.HIDDEN_STATE))
