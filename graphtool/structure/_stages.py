@@ -108,14 +108,14 @@ def course_of(
         return Course()
     head = None if logits is None else flow.last_weighted(logits)
 
-    def stages(sources: Iterable[str], end: str) -> Iterator[Stage]:
+    def stages(sources: Sequence[str], end: str) -> Iterator[Stage]:
         for (scale, _), run in groupby(
             _main_line(flow, scales, tree, sources, end), lambda name: (scales[name], changes[name])
         ):
             # Where the last weighted step produces a map, it holds class scores.
             body = tuple(takewhile(lambda name: head is None or name != head.result, run))
             for part in _split_at_projections(flow, axes, tree, body):
-                stage = _stage(flow, axes, scale, part)
+                stage = _stage(flow, axes, scale, part, start=sources[0])
                 if stage is not None:
                     yield stage
 
@@ -379,17 +379,25 @@ def _before_lateral(flow: Flow, scales: Mapping[str, Scale], upsampled: str) -> 
     return upsampled if source is not None and _is_grouped(source) else before
 
 
-def _stage(flow: Flow, axes: Mapping[str, int], scale: Scale, run: tuple[str, ...]) -> Stage | None:
+def _stage(
+    flow: Flow, axes: Mapping[str, int], scale: Scale, run: tuple[str, ...], start: str = ""
+) -> Stage | None:
     """Find the blocks in a run at one resolution; None where there are none.
 
-    A block can end at a join, or at a convolution that sees neighbours. A dense convolution without
-    activation between residual blocks is a transition, not a block.
+    A block can end at a convolution that sees neighbours, or at a join, but not at one with what
+    was computed before `start`, on the way down. A dense convolution without activation between
+    residual blocks is a transition, not a block.
     """
+
+    def skips(step: Step) -> bool:
+        branches = flow.branches(step)
+        return any(flow.depth[name] < flow.depth.get(start, 0) for name in branches)
+
     line = [flow.steps[name] for name in run]
     anchors = [
         index
         for index, step in enumerate(line)
-        if (step.kind != "combine" and _joins(flow, step))
+        if (step.kind != "combine" and _joins(flow, step) and not skips(step))
         or (step.kind in CONVOLUTIONS and step.is_weighted and _kernel_size(flow, step) > 1)
     ]
     has_joins = any(line[anchor].kind in JOINS for anchor in anchors)

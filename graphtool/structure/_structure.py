@@ -11,6 +11,7 @@ from fractions import Fraction
 from functools import cached_property
 from itertools import accumulate, pairwise
 
+from graphtool.diagnostics import counted
 from graphtool.graph import UNKNOWN_DIM, Graph, Operator, Origin, Value, collection_paused
 from graphtool.ops import (
     ACTIVATIONS,
@@ -211,6 +212,32 @@ class Structure:
         if not self.stages or self.course.up:
             return False
         return self.stages[0].scale.area >= 1 and self.stages[-1].scale.area >= _EIGHTH
+
+    @property
+    def description(self) -> str:
+        """What the network is read as, for the user: `U-Net: 3 stages down, the middle, 3 up`."""
+        layers = [len(encoder.hidden_states) for encoder in self.encoders]
+        down, up = len(self.stages), len(self.course.up)
+        if up:
+            name = "U-Net" if self.is_u_shaped else "encoder and decoder"
+            middle = ", the middle" if self.course.middle else ""
+            return f"{name}: {counted(down, 'stage')} down{middle}, {up} up"
+        if len(layers) > 1:
+            return f"transformer: {layers[1]} encoder layers, {layers[0]} decoder layers"
+        if layers and len(self.sections) == 1:
+            return f"transformer: {counted(layers[0], 'layer')}"
+        if not self.stages:
+            return "no stages or layers"
+        parts = [counted(down, "stage")]
+        if down == 1:
+            parts[0] += f" of {counted(len(self.stages[0].blocks), 'block')}"
+        if layers and all(section.is_layers for section in self.sections):
+            parts[0] += f" with {counted(layers[0], 'layer')}"
+        if self.has_pyramid:
+            parts.append(f"a pyramid of {len(self.necks)} levels")
+        parts += [f"{len(self.heads)} heads"] if len(self.heads) > 1 else []
+        kind = "transformer: " if self.sections[-1].is_layers else ""
+        return kind + ", ".join(parts)
 
     @cached_property
     def answers_image(self) -> bool:
