@@ -16,7 +16,11 @@ def test_no_published_pair_leaves_the_first_eight(case: Case) -> None:
     assert result.found >= case.finds, f"\n{result}"
 
 
-@pytest.mark.parametrize("case", cases(table="more-dev"), ids=lambda case: case.name[:4])
+@pytest.mark.parametrize(
+    "case",
+    [*cases(table="more-dev"), *cases(table="more-held")],
+    ids=lambda case: case.name[:4],
+)
 def test_published_ends_are_in_the_networks(case: Case) -> None:
     graphs = graph_of(case.teacher), graph_of(case.student)
     for pair in case.expected:
