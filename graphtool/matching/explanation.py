@@ -233,7 +233,9 @@ def partners(teacher: Source, student: Source, selector: str, *, limit: int | No
     for rank, other in enumerate(ranked, len(suggested) + 1):
         why = ("the one that fits best",) if rank == 1 else ()
         pairs.append(pair_of(rank, Candidate(kind, name, other, why), comparison))
-    diagnostics = () if pairs else (problems.nothing_in_common(graphs.teacher, graphs.student, 0),)
+    diagnostics = (
+        () if pairs else (problems.nothing_in_common(structures.teacher, structures.student, 0),)
+    )
     return PairSet(
         teacher=graphs.teacher,
         student=graphs.student,

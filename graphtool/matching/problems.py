@@ -46,18 +46,24 @@ def both_places(teacher: Graph, student: Graph) -> tuple[Where, Where]:
 
 
 @rule("GT301")
-def nothing_in_common(teacher: Graph, student: Graph, count: int) -> Diagnostic:
+def nothing_in_common(teacher: Structure, student: Structure, count: int) -> Diagnostic:
     """The networks have no kind of feature map in common; at most their outputs can be paired.
 
-    Maps pair with maps, transformer layers with transformer layers. `graphtool inspect MODEL` shows
-    what a network has. Train with what is left: the logits, or the vector before the classifier.
+    Maps pair with maps, transformer layers with transformer layers; the notes say what each network
+    is read as. Train with what is left, the logits or the vector before the classifier, or name
+    pairs yourself: `graphtool inspect MODEL` lists Values, and `graphtool explain-pair` scores any
+    two of them.
     """
     left = "there is nothing to pair" if not count else "only the vectors at the end can be paired"
     return Diagnostic(
         message=f"the networks have no kind of feature map in common: {left}",
         severity=Severity.WARNING,
-        where=both_places(teacher, student),
-        help=listing_help(student.source),
+        where=both_places(teacher.graph, student.graph),
+        notes=(
+            f"the teacher is read as {teacher.description}",
+            f"the student is read as {student.description}",
+        ),
+        help=listing_help(student.graph.source),
     )
 
 

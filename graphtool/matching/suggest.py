@@ -306,7 +306,7 @@ def _network_diagnostics(
     teacher: Structure, student: Structure, found: Sequence[Candidate]
 ) -> Iterator[Diagnostic]:
     if all(pair.kind in (Kind.LOGITS, Kind.EMBEDDING) for pair in found):
-        yield problems.nothing_in_common(teacher.graph, student.graph, len(found))
+        yield problems.nothing_in_common(teacher, student, len(found))
     is_smaller = teacher.parameters < student.parameters
     if is_smaller and teacher.multiply_adds < student.multiply_adds:
         sizes = f"{teacher.parameters:,}", f"{student.parameters:,}"

@@ -120,6 +120,8 @@ def _stage_plans(structure: Structure) -> Iterator[_CardPlan]:
     for stage in structure.stages:
         outputs = [*stage.blocks, *_outputs_behind_blocks(structure, stage)]
         yield (CardPart.STAGE, stage.end, outputs)
+    for step in structure.decoder:
+        yield (CardPart.STAGE, step.end, list(step.blocks))
 
 
 def _outputs_behind_blocks(structure: Structure, stage: Stage) -> Iterator[str]:
