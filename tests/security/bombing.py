@@ -8,7 +8,7 @@ from pathlib import Path
 import graphtool as gt
 from graphtool.evidence.samples import read_arrays
 from graphtool.readers.weights import read_weights
-from tests.fuzzing.workers import Limits, run
+from tests.fuzzing.cases import Limits, run
 from tests.security.payloads import bombs, swollen
 
 _GRAPH = gt.read(Path(__file__).parents[1] / "fixtures" / "3.3.1" / "cnn.json")

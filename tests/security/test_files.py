@@ -24,7 +24,7 @@ from graphtool.readers.program_desc import parse_program
 from graphtool.readers.tensor_files import Tensor, read_tensors, write_tensors
 from graphtool.readers.weights import persistable_values, read_weights
 from graphtool.training.checkpoints import read_checkpoint
-from tests.fuzzing.subjects import saved
+from tests.fuzzing import saved
 from tests.security.payloads import MARKER, archives, arrays, pickles
 
 # What Python's own reader says, and the library's that Python 3.10 reads TOML by.

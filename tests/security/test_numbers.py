@@ -18,7 +18,7 @@ from graphtool.readers.tensor_files import Tensor, write_tensors
 from graphtool.sources.model_spec import parse_input
 from graphtool.training import checkpoints as files
 from graphtool.training.checkpoints import _have_same_fields
-from tests.fuzzing.subjects.saved import MANIFEST
+from tests.fuzzing.saved import MANIFEST
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
