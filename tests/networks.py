@@ -50,6 +50,12 @@ class Encoder(nn.Layer):
         return self.head(self.encoder(self.project(x)).mean(1))
 
 
+@functools.cache
+def encoder(layers: int, width: int = 32, *, length: int = 7, heads: int = 4) -> Graph:
+    """Build an `Encoder` over sequences of a length."""
+    return built(lambda: Encoder(layers, width, heads=heads), [length, 16])
+
+
 class Wrapped(nn.Layer):
     """Encoder layers with one connection around all of them, as necks of recognisers have."""
 
@@ -86,6 +92,12 @@ class Pyramid(nn.Layer):
                 levels[index + 1], scale_factor=2, mode="nearest"
             )
         return [head(level) for head, level in zip(self.heads, levels)]
+
+
+@functools.cache
+def pyramid(width: int = 8) -> Graph:
+    """Build a `Pyramid` for images of 64 pixels."""
+    return built(lambda: Pyramid(width), [3, 64, 64])
 
 
 class Segmenter(nn.Layer):

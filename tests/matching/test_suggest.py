@@ -12,7 +12,15 @@ from graphtool.diagnostics import Severity
 from graphtool.graph import Graph
 from graphtool.matching import Kind, PairSet, Relation, suggest_pairs
 from graphtool.sources import read
-from tests.networks import Encoder, PlainConvolutions, Pyramid, Segmenter, built, vision
+from tests.networks import (
+    PlainConvolutions,
+    Pyramid,
+    Segmenter,
+    built,
+    encoder,
+    pyramid,
+    vision,
+)
 
 _MORE = [
     pytest.param(name, marks=pytest.mark.slow)
@@ -39,16 +47,10 @@ def test_resnet50_teaches_mobilenet_v1_at_logits_embedding_and_four_stages() -> 
         (Kind.FEATURE, "relu_42", "relu_24"),
     ]
     assert [pair.relation for pair in pairs] == [Relation.EQUAL] + [Relation.CHANNELS] * 7
-    assert [pair.teacher.layer for pair in pairs][2:] == [
-        "layer4.2",
-        "layer3.5",
-        "layer2.3",
-        "layer1.2",
-        "layer4.2.conv3",
-        "layer4.0",
-    ]
-    assert pairs.pairs[2].adapter == "conv1x1(1024->2048)"
-    assert pairs.pairs[2].why == (
+    layers = ["layer4.2", "layer3.5", "layer2.3", "layer1.2", "layer4.2.conv3", "layer4.0"]
+    assert [pair.teacher.layer for pair in pairs][2:] == layers
+    assert pairs[2].adapter == "conv1x1(1024->2048)"
+    assert pairs[2].why == (
         "end of stage 4 of 4 in both",
         "output of 3 × bottleneck block in the teacher, 2 × depthwise separable in the student",
         "both 7×7",
@@ -112,9 +114,7 @@ def test_loss_gradients_and_optimizer_leave_the_pairs_as_they_are() -> None:
 
 @pytest.mark.slow
 def test_six_layers_teach_three_at_every_second() -> None:
-    teacher = built(lambda: Encoder(6), [7, 16])
-    student = built(lambda: Encoder(3, width=16), [7, 16])
-    pairs = suggest_pairs(teacher, student)
+    pairs = suggest_pairs(encoder(6), encoder(3, 16))
 
     states = [pair for pair in pairs if pair.kind is Kind.HIDDEN_STATE]
     assert [(pair.teacher.layer, pair.student.layer) for pair in states] == [
@@ -127,6 +127,8 @@ def test_six_layers_teach_three_at_every_second() -> None:
         (Relation.CHANNELS, "linear(16->32)")
     }
     assert sum(pair.kind is Kind.ATTENTION for pair in pairs) == 3
+    said = "hidden state of layer 4 of 6 in the teacher, layer 2 of 3 in the student"
+    assert pairs[2].why[0] == said
 
 
 class _Attention(nn.Layer):
@@ -175,27 +177,20 @@ def test_attention_whose_heads_are_part_of_the_batch_is_not_suggested() -> None:
 
 
 @pytest.mark.slow
-def test_a_reason_names_layers_by_number() -> None:
-    pairs = suggest_pairs(
-        built(lambda: Encoder(6), [7, 16]), built(lambda: Encoder(3, width=16), [7, 16])
-    )
+def test_detectors_have_their_heads_in_order_then_their_levels_then_their_stages() -> None:
+    pairs = suggest_pairs(pyramid(16), pyramid(8))
 
-    assert (
-        pairs.pairs[2].why[0]
-        == "hidden state of layer 4 of 6 in the teacher, layer 2 of 3 in the student"
-    )
-
-
-@pytest.mark.slow
-def test_heads_of_two_detectors_pair_in_order() -> None:
-    teacher = built(lambda: Pyramid(16), [3, 64, 64])
-    student = built(lambda: Pyramid(8), [3, 64, 64])
-    pairs = suggest_pairs(teacher, student)
-
-    heads = [pair for pair in pairs if pair.kind is Kind.HEAD]
-    assert [pair.rank for pair in heads] == [1, 2, 3]
-    assert [pair.student.layer for pair in heads] == ["heads.0", "heads.1", "heads.2"]
-    assert [pair.teacher.layer for pair in heads] == ["heads.0", "heads.1", "heads.2"]
+    kinds = [Kind.HEAD] * 3 + [Kind.FEATURE] * 3 + [Kind.STAGE] * 2
+    assert [pair.kind for pair in pairs] == kinds
+    for end in ("teacher", "student"):
+        layers = [getattr(pair, end).layer for pair in pairs][:3]
+        assert layers == ["heads.0", "heads.1", "heads.2"]
+    assert [pair.student.shape for pair in pairs][3:6] == [
+        (-1, 8, 8, 8),
+        (-1, 8, 16, 16),
+        (-1, 8, 32, 32),
+    ]
+    assert pairs[3].why[0] == "level 1 of 3 that the heads read in both"
 
 
 class Detector(nn.Layer):
@@ -260,13 +255,14 @@ def test_main_and_auxiliary_heads_pair_where_a_training_program_fetches_nothing(
     assert [pair.student.module for pair in heads] == ["/Auxiliary/Linear_1", "/Auxiliary/Linear"]
 
 
-def test_other_numbers_of_classes_are_warned_of() -> None:
-    teacher = built(lambda: Encoder(2), [7, 16])
-    logits = suggest_pairs(vision("resnet18"), teacher).pairs[-1]
+def test_networks_with_nothing_in_common_but_logits_are_told_so_and_of_their_classes() -> None:
+    pairs = suggest_pairs(vision("resnet18"), encoder(2))
 
-    assert logits.relation is Relation.CLASSES
-    assert logits.loss == "similarity"
-    assert logits.warnings == ("1000 against 5 classes: the logits cannot be compared one to one",)
+    assert [pair.kind for pair in pairs] == [Kind.EMBEDDING, Kind.LOGITS]
+    assert [found.code for found in pairs.report] == ["GT301"]
+    assert (pairs[1].relation, pairs[1].loss) == (Relation.CLASSES, "similarity")
+    (warning,) = pairs[1].warnings
+    assert warning == "1000 against 5 classes: the logits cannot be compared one to one"
 
 
 @pytest.mark.slow
@@ -281,13 +277,6 @@ def test_logits_of_other_classes_stay_in_the_list_behind_more_maps_than_fit() ->
     assert [pair.kind for pair in pairs] == kinds
     assert pairs[7].loss == "similarity"
     assert pairs[7].warnings == ("9 against 5 classes: the logits cannot be compared one to one",)
-
-
-def test_networks_with_nothing_in_common_but_logits_are_told_so() -> None:
-    pairs = suggest_pairs(vision("resnet18"), built(lambda: Encoder(2), [7, 16]))
-
-    assert [pair.kind for pair in pairs] == [Kind.EMBEDDING, Kind.LOGITS]
-    assert [found.code for found in pairs.report] == ["GT301"]
 
 
 def test_the_limit_bounds_the_list() -> None:
@@ -317,22 +306,6 @@ def test_logits_per_pixel_of_other_sizes_are_not_equal() -> None:
 
 
 @pytest.mark.slow
-def test_detectors_have_their_heads_then_their_levels_then_their_stages() -> None:
-    pairs = suggest_pairs(
-        built(lambda: Pyramid(16), [3, 64, 64]), built(lambda: Pyramid(8), [3, 64, 64])
-    )
-
-    kinds = [Kind.HEAD] * 3 + [Kind.FEATURE] * 3 + [Kind.STAGE] * 2
-    assert [pair.kind for pair in pairs] == kinds
-    assert [pair.student.shape for pair in pairs][3:6] == [
-        (-1, 8, 8, 8),
-        (-1, 8, 16, 16),
-        (-1, 8, 32, 32),
-    ]
-    assert pairs.pairs[3].why[0] == "level 1 of 3 that the heads read in both"
-
-
-@pytest.mark.slow
 def test_auxiliary_classifiers_pair_as_logits() -> None:
     pairs = suggest_pairs(vision("googlenet"), vision("googlenet"))
 
@@ -345,7 +318,7 @@ def test_other_numbers_of_outputs_are_told_and_paired_by_resolution() -> None:
         def forward(self, x: Any) -> list[Any]:
             return super().forward(x)[1:]
 
-    pairs = suggest_pairs(built(Pyramid, [3, 64, 64]), built(Two, [3, 64, 64]))
+    pairs = suggest_pairs(pyramid(), built(Two, [3, 64, 64]))
     heads = [pair for pair in pairs if pair.kind is Kind.HEAD]
 
     assert [(pair.teacher.layer, pair.student.layer) for pair in heads] == [
@@ -357,7 +330,7 @@ def test_other_numbers_of_outputs_are_told_and_paired_by_resolution() -> None:
 
 @pytest.mark.slow
 def test_sequences_of_other_lengths_are_warned_of() -> None:
-    pairs = suggest_pairs(built(lambda: Encoder(2), [9, 16]), built(lambda: Encoder(2), [7, 16]))
+    pairs = suggest_pairs(encoder(2, length=9), encoder(2))
     states = [pair for pair in pairs if pair.kind is Kind.HIDDEN_STATE]
 
     assert {(pair.relation, pair.loss) for pair in states} == {(Relation.SEQUENCE, "similarity")}

@@ -12,7 +12,7 @@ from paddle import nn
 from graphtool.matching import suggest_pairs
 from graphtool.matching.pairs import Kind
 from graphtool.structure import GLOBAL, Role, Scale, Structure, analyse
-from tests.networks import ChannelsLast, ConvNext, Focus, Pyramid, Segmenter, built, vision
+from tests.networks import ChannelsLast, ConvNext, Focus, Segmenter, built, pyramid, vision
 
 # Stages as their authors cut them: denominator of the resolution, channels at the end, blocks.
 EXPECTED = {
@@ -31,13 +31,8 @@ EXPECTED = {
 
 
 _LARGE = {
-    "vgg11",
-    "resnet50",
-    "inception_v3",
-    "densenet121",
-    "googlenet",
-    "shufflenet_v2_x1_0",
-    "mobilenet_v3_large",
+    *("vgg11", "resnet50", "inception_v3", "densenet121", "googlenet"),
+    *("shufflenet_v2_x1_0", "mobilenet_v3_large"),
 }
 
 
@@ -94,7 +89,7 @@ def test_resolution_from_attributes_agrees_with_the_shapes() -> None:
 
 @pytest.mark.slow
 def test_a_neck_that_comes_back_up_is_no_stage() -> None:
-    structure = analyse(built(Pyramid, [3, 64, 64]))
+    structure = analyse(pyramid())
 
     assert shape_of(structure) == [(2, 8, 2), (4, 16, 2), (8, 32, 2)]
     assert [structure.channels(head.logits) for head in structure.heads] == [6, 6, 6]
@@ -172,11 +167,8 @@ def test_a_block_that_normalises_in_another_layout_ends_in_its_join() -> None:
     structure = analyse(built(ConvNext, [3, 32, 32]))
 
     assert shape_of(structure) == [(2, 8, 1), (4, 16, 1), (8, 24, 1)]
-    assert [structure.graph.values[stage.end].layer for stage in structure.stages] == [
-        "blocks.0",
-        "blocks.1",
-        "blocks.2",
-    ]
+    layers = [structure.graph.values[stage.end].layer for stage in structure.stages]
+    assert layers == ["blocks.0", "blocks.1", "blocks.2"]
 
 
 @pytest.mark.slow
