@@ -14,7 +14,7 @@ from graphtool.diagnostics import PairError, UsageError
 from graphtool.graph import Graph
 from graphtool.matching import Kind, PairSet, PresetName, suggest_pairs
 from graphtool.structure import Tap
-from tests.networks import Encoder, PlainConvolutions, built, encoder, vision
+from tests.networks import Encoder, PlainConvolutions, built, computed, encoder, vision
 from tests.refused import refused
 
 STAGES = (
@@ -99,15 +99,9 @@ def test_minilm_takes_other_numbers_of_heads_and_says_which_option_splits_them()
     )
 
 
-class Tokens(nn.Layer):
+def tokens(x: Any) -> Any:
     """A transformer over the patches of an image, as a ViT."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.patches, self.encoder = nn.Conv2D(3, 16, 8, 8), Encoder(2)
-
-    def forward(self, x: Any) -> Any:
-        return self.encoder(self.patches(x).flatten(2).transpose([0, 2, 1]))
+    return Encoder(2)(nn.Conv2D(3, 16, 8, 8)(x).flatten(2).transpose([0, 2, 1]))
 
 
 @pytest.mark.parametrize("form", ["overhaul", "attention", "fitnet"])
@@ -121,9 +115,9 @@ def test_forms_for_maps_refuse_tokens(form: str) -> None:
 
 @functools.cache
 def crossed() -> tuple[tuple[Graph, Graph], ...]:
-    tokens = built(Tokens, [3, 32, 32])
+    of_tokens = computed(tokens, [3, 32, 32])
     maps = built(lambda: PlainConvolutions([4, 8, 8], classes=5), [3, 32, 32])
-    return (maps, tokens), (tokens, maps), (encoder(2, heads=8), encoder(2)), (maps, maps)
+    return (maps, of_tokens), (of_tokens, maps), (encoder(2, heads=8), encoder(2)), (maps, maps)
 
 
 @pytest.mark.parametrize("form", PresetName)

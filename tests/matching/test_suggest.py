@@ -7,6 +7,7 @@ from typing import Any
 import paddle
 import pytest
 from paddle import nn
+from paddle.nn import functional as F  # noqa: N812
 
 from graphtool.diagnostics import Severity
 from graphtool.graph import Graph
@@ -17,6 +18,7 @@ from tests.networks import (
     Pyramid,
     Segmenter,
     built,
+    computed,
     encoder,
     pyramid,
     vision,
@@ -97,7 +99,7 @@ def trained(name: str) -> Graph:
         image = paddle.static.data("x", [-1, 3, 224, 224], "float32")
         label = paddle.static.data("label", [-1], "int64")
         logits = getattr(paddle.vision.models, name)()(image)
-        loss = paddle.nn.functional.cross_entropy(logits, label)
+        loss = F.cross_entropy(logits, label)
         clip = paddle.nn.ClipGradByGlobalNorm(1.0)
         paddle.optimizer.Adam(1e-3, grad_clip=clip).minimize(loss)
     return read(main)
@@ -131,48 +133,33 @@ def test_six_layers_teach_three_at_every_second() -> None:
     assert pairs[2].why[0] == said
 
 
-class _Attention(nn.Layer):
-    """Heads are part of the batch, [N × heads, L, D], as in Bloom."""
+def merged_heads(layers: int, width: int) -> Graph:
+    """Build an encoder whose heads are part of the batch, [N × heads, L, D], as in Bloom."""
 
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.queries, self.keys, self.values, self.out = (nn.Linear(width, width) for _ in range(4))
+    def heads(x: Any) -> Any:
+        x = nn.Linear(width, width)(x).reshape([0, 7, 2, -1]).transpose([0, 2, 1, 3])
+        return x.reshape([-1, 7, width // 2])
 
-    def _heads(self, x: Any) -> Any:
-        return x.reshape([0, 7, 2, -1]).transpose([0, 2, 1, 3]).reshape([-1, 7, x.shape[-1] // 2])
-
-    def forward(self, x: Any) -> Any:
-        queries, keys, values = map(self._heads, (self.queries(x), self.keys(x), self.values(x)))
+    def attention(x: Any) -> Any:
+        queries, keys, values = (heads(x) for _ in range(3))
         scores = paddle.bmm(queries, keys.transpose([0, 2, 1])) / 8.0
-        mixed = paddle.bmm(nn.functional.softmax(scores), values)
-        mixed = mixed.reshape([-1, 2, 7, x.shape[-1] // 2]).transpose([0, 2, 1, 3])
-        return self.out(mixed.reshape([-1, 7, x.shape[-1]]))
+        mixed = paddle.bmm(F.softmax(scores), values).reshape([-1, 2, 7, width // 2])
+        return nn.Linear(width, width)(mixed.transpose([0, 2, 1, 3]).reshape([-1, 7, width]))
 
+    def forward(x: Any) -> Any:
+        x = nn.Linear(16, width)(x)
+        for _ in range(layers):
+            x = x + attention(F.layer_norm(x, x.shape[-1:]))
+            hidden = nn.Linear(width, 2 * width)(F.layer_norm(x, x.shape[-1:]))
+            x = x + nn.Linear(2 * width, width)(F.gelu(hidden))
+        return nn.Linear(width, 5)(x.mean(1))
 
-class _MergedHeads(nn.Layer):
-    def __init__(self, layers: int, width: int) -> None:
-        super().__init__()
-        self.project, self.head = nn.Linear(16, width), nn.Linear(width, 5)
-        self.attention = nn.LayerList([_Attention(width) for _ in range(layers)])
-        self.feed_forward = nn.LayerList(
-            [
-                nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-                for _ in range(layers)
-            ]
-        )
-
-    def forward(self, x: Any) -> Any:
-        x = self.project(x)
-        for attention, feed_forward in zip(self.attention, self.feed_forward):
-            x = x + attention(nn.functional.layer_norm(x, x.shape[-1:]))
-            x = x + feed_forward(nn.functional.layer_norm(x, x.shape[-1:]))
-        return self.head(x.mean(1))
+    return computed(forward, [7, 16])
 
 
 def test_attention_whose_heads_are_part_of_the_batch_is_not_suggested() -> None:
-    teacher = built(lambda: _MergedHeads(4, 32), [7, 16])
-    student = built(lambda: _MergedHeads(2, 16), [7, 16])
-    kinds = {pair.kind for pair in suggest_pairs(teacher, student)}
+    pairs = suggest_pairs(merged_heads(4, 32), merged_heads(2, 16))
+    kinds = {pair.kind for pair in pairs}
     assert kinds == {Kind.LOGITS, Kind.EMBEDDING, Kind.HIDDEN_STATE}
 
 
@@ -203,7 +190,7 @@ class Detector(nn.Layer):
         self.boxes_first = boxes_first
 
     def forward(self, x: Any) -> Any:
-        features = nn.functional.relu(self.stem(x))
+        features = F.relu(self.stem(x))
         classes, boxes = self.classes(features), self.boxes(features)
         return (boxes, classes) if self.boxes_first else (classes, boxes)
 
@@ -231,9 +218,9 @@ class Auxiliary(nn.Layer):
         self.halfway, self.end = nn.Linear(width, 10), nn.Linear(width, 10)
 
     def forward(self, x: Any) -> Any:
-        first = nn.functional.relu(self.first(x))
+        first = F.relu(self.first(x))
         halfway = self.halfway(first.mean([2, 3]))
-        second = nn.functional.relu(self.second(first))
+        second = F.relu(self.second(first))
         return self.end(second.mean([2, 3])), halfway
 
 
@@ -245,7 +232,7 @@ def test_main_and_auxiliary_heads_pair_where_a_training_program_fetches_nothing(
     with paddle.static.program_guard(program, paddle.static.Program()):
         label = paddle.static.data("label", [None, 1], "int64")
         scores = Auxiliary(8)(paddle.static.data("image", [None, 3, 32, 32]))
-        sum(nn.functional.cross_entropy(each, label) for each in scores)
+        sum(F.cross_entropy(each, label) for each in scores)
     student = read(program)
     paddle.disable_static()
     pairs = suggest_pairs(built(lambda: Auxiliary(16), [3, 32, 32]), student)
@@ -359,24 +346,16 @@ def test_a_teacher_that_is_smaller_than_the_student_is_allowed_and_told() -> Non
     assert [pair.kind for pair in pairs][:2] == [Kind.LOGITS, Kind.EMBEDDING]
 
 
-class Marker(paddle.nn.Layer):
-    """Answers with one score for each place, as detectors of text do."""
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.body = paddle.nn.Conv2D(3, 4, 3, padding=1)
-        self.head = paddle.nn.Conv2D(4, classes, 1)
-
-    def forward(self, x: Any) -> Any:
-        return paddle.nn.functional.sigmoid(self.head(self.body(x)))
-
-
 @pytest.mark.parametrize("classes", [1, 3])
 def test_scores_behind_a_sigmoid_are_not_compared_by_a_softmax(classes: int) -> None:
-    marker = built(lambda: Marker(classes), (3, 8, 8))
+    def marker(x: Any) -> Any:
+        """One score for each place, as detectors of text have."""
+        return F.sigmoid(nn.Conv2D(4, classes, 1)(nn.Conv2D(3, 4, 3, padding=1)(x)))
 
-    assert suggest_pairs(marker, marker).pairs[0].kind is Kind.LOGITS
-    assert suggest_pairs(marker, marker).pairs[0].loss == "l2"
+    graph = computed(marker, [3, 8, 8])
+    first = suggest_pairs(graph, graph)[0]
+
+    assert (first.kind, first.loss) == (Kind.LOGITS, "l2")
 
 
 @pytest.mark.pir
