@@ -1,4 +1,4 @@
-"""The tutorial's script on legacy Programs, of Paddle 3 or 2.6; run by the tests, also alone."""
+"""The tutorial's script, also on legacy Programs of Paddle 3 or 2.6; run by the tests and alone."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import paddle
+from paddle import nn
+from paddle.nn import functional as F  # noqa: N812
 
 from graphtool.compat import fsp_loss, l2_loss, loss, merge, soft_label_loss
 
-guard = getattr(paddle.pir_utils, "OldIrGuard", nullcontext)
 FEED = {"image": np.random.RandomState(0).rand(4, 3, 8, 8).astype("float32")}
 WANTED = {
     "the student's Program": True,
@@ -23,80 +24,75 @@ WANTED = {
 }
 
 
-def _network(feed: str, name: str) -> list[Any]:
-    attribute = paddle.ParamAttr
-    image = paddle.static.data(feed, [-1, 3, 8, 8])
-    first = paddle.static.nn.conv2d(
-        image, 8, 3, act="relu", param_attr=attribute(f"{name}1"), bias_attr=attribute(f"{name}2")
-    )
-    second = paddle.static.nn.conv2d(
-        first, 8, 3, padding=1, param_attr=attribute(f"{name}3"), bias_attr=attribute(f"{name}4")
-    )
-    pooled = paddle.mean(second, axis=[2, 3])
-    logits = paddle.static.nn.fc(
-        pooled, 5, weight_attr=attribute(f"{name}5"), bias_attr=attribute(f"{name}6")
-    )
-    return [first, second, logits]
+class Script:
+    """What stands before `merge` in the tutorial: two programs in one Scope, initialised."""
+
+    def __init__(self, *, start_teacher: bool = True) -> None:
+        paddle.enable_static()
+        self.place = paddle.CPUPlace()
+        self.executor = paddle.static.Executor(self.place)
+        self.scope = paddle.static.Scope()
+        self.teacher, teacher_startup, self.teacher_maps = network("data", 16)
+        self.student, self.startup, self.student_maps = network("image", 16, names="student_")
+        with paddle.static.scope_guard(self.scope):
+            self.executor.run(self.startup)
+            if start_teacher:
+                self.executor.run(teacher_startup)
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """The first arguments of `merge`."""
+        return self.teacher, self.student, {"data": "image"}, self.place, self.scope
+
+    def values(self, *fetch: Any) -> list[Any]:
+        program = self.student
+        return self.executor.run(program, feed=FEED, fetch_list=list(fetch), scope=self.scope)
+
+
+def network(feed: str, width: int, names: str = "") -> tuple[Any, Any, list[Any]]:
+    """Return a Program, its startup Program, and its maps and logits."""
+    main, startup = paddle.static.Program(), paddle.static.Program()
+    with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard(names):
+        image = paddle.static.data(feed, [-1, 3, 8, 8])
+        first = F.relu(nn.Conv2D(3, width, 3)(image))
+        second = F.relu(nn.Conv2D(width, width, 3, padding=1)(first))
+        logits = nn.Linear(width, 5)(second.mean([2, 3]))
+    return main, startup, [first, second, logits]
 
 
 def outcome() -> dict[str, Any]:
-    """Return what `WANTED` has, as it was found."""
-    paddle.enable_static()
-    with guard():
-        return _tutorial()
-
-
-def _tutorial() -> dict[str, Any]:
-    scope, place = paddle.static.Scope(), paddle.CPUPlace()
-    executor = paddle.static.Executor(place)
-    student_program, student_startup = paddle.static.Program(), paddle.static.Program()
-    with paddle.static.program_guard(student_program, student_startup):
-        ours = _network("image", "student")
-    teacher_program, teacher_startup = paddle.static.Program(), paddle.static.Program()
-    own_names = paddle.utils.unique_name.guard()
-    with paddle.static.program_guard(teacher_program, teacher_startup), own_names:
-        theirs = [value.name for value in _network("data", "taught")]
-    names = [value.name for value in ours]
-    with paddle.static.scope_guard(scope):
-        executor.run(teacher_startup)
-        executor.run(student_startup)
-        returned = merge(teacher_program, student_program, {"data": "image"}, place)
-        own_names = paddle.utils.unique_name.guard("loss_")
-        with paddle.static.program_guard(student_program, student_startup), own_names:
+    """Return what `WANTED` has of legacy Programs, as it was found."""
+    with getattr(paddle.pir_utils, "OldIrGuard", nullcontext)():
+        script = Script()
+        returned = merge(*script.ends)
+        teacher = [f"teacher_{value.name}" for value in script.teacher_maps]
+        student = [value.name for value in script.student_maps]
+        guards = paddle.static.program_guard(script.student, script.startup)
+        with guards, paddle.utils.unique_name.guard("loss_"):
             losses = [
-                l2_loss(f"teacher_{theirs[1]}", names[1], student_program),
-                soft_label_loss(f"teacher_{theirs[2]}", names[2], student_program, 2.0, 2.0),
-                fsp_loss(*(f"teacher_{name}" for name in theirs[:2]), *names[:2], student_program),
-                loss(_own, student_program, a=f"teacher_{theirs[0]}", b=names[0]),
+                l2_loss(teacher[1], student[1], script.student),
+                soft_label_loss(teacher[2], student[2], script.student, 2.0, 2.0),
+                fsp_loss(*teacher[:2], *student[:2], script.student),
+                loss(_squared, script.student, a=teacher[0], b=student[0]),
             ]
-            total = losses[0] + losses[1] + losses[2] + losses[3]
+            total = sum(losses[1:], losses[0])
             paddle.optimizer.SGD(0.05).minimize(total)
-        executor.run(student_startup)
-        before = np.array(scope.find_var("teacher_taught1").get_tensor())
-        runs = [
-            _run(executor, student_program, total, *losses, *_ends(theirs, names)) for _ in "12345"
-        ]
-        after = np.array(scope.find_var("teacher_taught1").get_tensor())
-    first, last = runs[0], runs[-1]
-    return {
-        "the student's Program": returned is student_program,
-        "l2": bool(np.isclose(first[1], np.square(first[-2] - first[-1]).mean(), rtol=1e-5)),
-        "finite": all(bool(np.isfinite(array).all()) for array in last),
-        "falls": float(np.ravel(last[0])[0]) < float(np.ravel(first[0])[0]),
-        "the teacher moved": before.tobytes() != after.tobytes(),
-    }
+        script.executor.run(script.startup, scope=script.scope)
+        weight = script.scope.find_var("teacher_conv2d_0.w_0").get_tensor()
+        before = np.array(weight).tobytes()
+        runs = [script.values(total, *losses, teacher[1], student[1]) for _ in range(5)]
+        first, last = runs[0], runs[-1]
+        return {
+            "the student's Program": returned is script.student,
+            "l2": bool(np.isclose(first[1], np.square(first[-2] - first[-1]).mean(), rtol=1e-5)),
+            "finite": all(bool(np.isfinite(array).all()) for array in last),
+            "falls": float(np.ravel(last[0])[0]) < float(np.ravel(first[0])[0]),
+            "the teacher moved": before != np.array(weight).tobytes(),
+        }
 
 
-def _ends(theirs: list[str], names: list[str]) -> tuple[str, str]:
-    return f"teacher_{theirs[1]}", names[1]
-
-
-def _own(a: Any, b: Any) -> Any:
+def _squared(a: Any, b: Any) -> Any:
     return paddle.mean(paddle.square(a - b))
-
-
-def _run(executor: Any, program: Any, *fetch: Any) -> list[Any]:
-    return executor.run(program, feed=FEED, fetch_list=list(fetch))
 
 
 if __name__ == "__main__":

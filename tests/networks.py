@@ -27,6 +27,16 @@ def built(factory: Callable[[], nn.Layer], *shapes: Sequence[int], train: bool =
     return from_layer(factory, [tuple(shape) for shape in shapes], train=train).graph
 
 
+def computed(forward: Callable[..., Any], *shapes: Sequence[int]) -> Graph:
+    """Build what a function computes of its feeds, which makes its layers as it goes."""
+
+    class Computed(nn.Layer):
+        def forward(self, *feeds: Any) -> Any:
+            return forward(*feeds)
+
+    return built(Computed, *shapes)
+
+
 def save(program: Any, path: PathLike[str]) -> None:
     """Write a PIR Program as JSON."""
     # Paddle 3.0 wants the version of the format, of which it knows one.
@@ -48,6 +58,12 @@ class Encoder(nn.Layer):
 
     def forward(self, x: Any) -> Any:
         return self.head(self.encoder(self.project(x)).mean(1))
+
+
+@functools.cache
+def encoder(layers: int, width: int = 32, *, length: int = 7, heads: int = 4) -> Graph:
+    """Build an `Encoder` over sequences of a length."""
+    return built(lambda: Encoder(layers, width, heads=heads), [length, 16])
 
 
 class Wrapped(nn.Layer):
@@ -86,6 +102,12 @@ class Pyramid(nn.Layer):
                 levels[index + 1], scale_factor=2, mode="nearest"
             )
         return [head(level) for head, level in zip(self.heads, levels)]
+
+
+@functools.cache
+def pyramid(width: int = 8) -> Graph:
+    """Build a `Pyramid` for images of 64 pixels."""
+    return built(lambda: Pyramid(width), [3, 64, 64])
 
 
 class Segmenter(nn.Layer):
@@ -132,63 +154,6 @@ class PlainConvolutions(nn.Layer):
         return self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
-class Folded(nn.Layer):
-    """A linear layer over windows that were folded into the batch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(32, 16)
-
-    def forward(self, x: Any) -> Any:
-        return self.linear(x.reshape([-1, 32]))
-
-
-class WeightFirst(nn.Layer):
-    """A product whose weight is the first operand."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = self.create_parameter([7, 12])
-
-    def forward(self, x: Any) -> Any:
-        return paddle.matmul(self.weight, x)
-
-
-class Einsum(nn.Layer):
-    """A product written as an einsum."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = self.create_parameter([32, 16])
-
-    def forward(self, x: Any) -> Any:
-        return paddle.einsum("blc,cd->bld", x, self.weight)
-
-
-class Recurrent(nn.Layer):
-    """A GRU over a sequence and a linear layer behind it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gru = nn.GRU(8, 16)
-        self.head = nn.Linear(16, 4)
-
-    def forward(self, x: Any) -> Any:
-        return self.head(self.gru(x)[0])
-
-
-class Branching(nn.Layer):
-    """A linear layer in each branch of a condition."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.one, self.other = nn.Linear(8, 8), nn.Linear(8, 8)
-
-    def forward(self, x: Any) -> Any:
-        positive = paddle.mean(x) > 0
-        return paddle.static.nn.cond(positive, lambda: self.one(x), lambda: self.other(x))
-
-
 class ChannelsLast(nn.Layer):
     """Two strided convolutions of NHWC maps, a mean over places, a classifier."""
 
@@ -204,17 +169,6 @@ class ChannelsLast(nn.Layer):
 
     def forward(self, x: Any) -> Any:
         return self.head(self.convolutions(x).mean([1, 2]))
-
-
-class Focus(nn.Layer):
-    """Every second place in each direction, then a convolution (the stem of YOLOv5)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2D(3, 8, 3, padding=1)
-
-    def forward(self, x: Any) -> Any:
-        return self.convolution(x[:, :, ::2, ::2])
 
 
 class ConvNext(nn.Layer):

@@ -28,53 +28,14 @@ from graphtool.compat import (
 )
 from graphtool.merging import merged_of
 from tests import legacy_compat
-
-FEED = {"image": np.random.RandomState(0).rand(4, 3, 8, 8).astype("float32")}
-
-
-class Script:
-    """What stands before `merge` in the tutorial: two programs in one Scope, initialised."""
-
-    def __init__(self, *, start_teacher: bool = True) -> None:
-        paddle.enable_static()
-        self.place = paddle.CPUPlace()
-        self.executor = paddle.static.Executor(self.place)
-        self.scope = paddle.static.Scope()
-        self.teacher, teacher_startup = _program("data", 16)
-        self.student, self.startup = _program("image", 16, names="student_")
-        with paddle.static.scope_guard(self.scope):
-            self.executor.run(self.startup)
-            if start_teacher:
-                self.executor.run(teacher_startup)
-
-    def values(self, *fetch: Any) -> list[Any]:
-        program = self.student
-        return self.executor.run(program, feed=FEED, fetch_list=list(fetch), scope=self.scope)
-
-
-def _program(feed: str, width: int, names: str = "") -> tuple[Any, Any]:
-    main, startup = paddle.static.Program(), paddle.static.Program()
-    with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard(names):
-        image = paddle.static.data(feed, [-1, 3, 8, 8])
-        first = F.relu(nn.Conv2D(3, width, 3)(image))
-        second = F.relu(nn.Conv2D(width, width, 3, padding=1)(first))
-        nn.Linear(width, 5)(second.mean([2, 3]))
-    return main, startup
+from tests.legacy_compat import FEED, Script, network
 
 
 def test_merge_returns_the_students_program_and_takes_arguments_in_paddleslims_order() -> None:
     script = Script()
 
-    program = merge(
-        script.teacher,
-        script.student,
-        {"data": "image"},
-        script.place,
-        script.scope,
-        script.scope,
-        "taught_by_",
-        True,  # noqa: FBT003  # as PaddleSlim's scripts write it
-    )
+    # As PaddleSlim's scripts write it.
+    program = merge(*script.ends, script.scope, "taught_by_", True)  # noqa: FBT003
 
     assert program is script.student
     merged = merged_of(program)
@@ -86,7 +47,7 @@ def test_merge_returns_the_students_program_and_takes_arguments_in_paddleslims_o
 def test_the_older_order_with_the_prefix_in_the_sixth_place_is_understood() -> None:
     script = Script()
 
-    merge(script.teacher, script.student, {"data": "image"}, script.place, script.scope, "old_")
+    merge(*script.ends, "old_")
 
     merged = merged_of(script.student)
     assert merged is not None
@@ -96,7 +57,7 @@ def test_the_older_order_with_the_prefix_in_the_sixth_place_is_understood() -> N
 @pytest.fixture
 def merged() -> Script:
     script = Script()
-    merge(script.teacher, script.student, {"data": "image"}, script.place, script.scope)
+    merge(*script.ends)
     return script
 
 
@@ -150,8 +111,8 @@ def test_without_a_program_the_current_one_is_meant_and_another_is_left_alone(
 @pytest.mark.pir
 def test_identical_logits_give_no_decoupled_loss() -> None:
     paddle.enable_static()
-    teacher, startup = _program("data", 4)
-    student, _ = _program("image", 4, names="student_")
+    teacher, startup, _ = network("data", 4)
+    student, *_ = network("image", 4, names="student_")
     scope = paddle.static.Scope()
     paddle.static.Executor().run(startup, scope=scope)
     weights = zip(gt.read(teacher).parameters, gt.read(student).parameters, strict=True)
@@ -171,7 +132,7 @@ def test_a_teacher_that_was_never_started_is_merged_with_a_warning_and_loaded_la
     script = Script(start_teacher=False)
 
     with pytest.warns(UserWarning, match="GT235") as said:
-        merge(script.teacher, script.student, {"data": "image"}, script.place, script.scope)
+        merge(*script.ends)
 
     assert {one.filename for one in said} == {__file__}
     taught = merged_of(script.student)
@@ -187,15 +148,13 @@ def test_a_teacher_that_was_never_started_is_merged_with_a_warning_and_loaded_la
 def test_weights_of_which_some_are_missing_come_later_where_that_is_said() -> None:
     script = Script()
     script.scope.erase(["conv2d_0.b_0"])
-    ends = script.teacher, script.student, {"data": "image"}, script.place, script.scope
-
     with pytest.raises(gt.MergeError, match="GT235") as caught:
-        merge(*ends)
+        merge(*script.ends)
 
     typed = caught.value.report.errors[0].help
     assert typed is not None
     assert typed.startswith('merge(..., parameters="later")')
-    assert merge(*ends, parameters="later") is script.student
+    assert merge(*script.ends, parameters="later") is script.student
 
 
 @pytest.mark.pir
@@ -205,7 +164,7 @@ def test_what_a_warning_of_probabilities_names_is_what_a_loss_takes() -> None:
         F.softmax(script.teacher.global_block().ops[-1].result(0))
 
     with pytest.warns(UserWarning, match="GT228") as told:
-        merge(script.teacher, script.student, {"data": "image"}, script.place, script.scope)
+        merge(*script.ends)
 
     assert 'help: soft_label("teacher_add_2", ...)' in str(told[0].message)
     assert tuple(soft_label("teacher_add_2", "add_2", script.student).shape) == ()
@@ -215,7 +174,7 @@ def test_a_teacher_that_was_started_gives_no_warning() -> None:
     script = Script()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        merge(script.teacher, script.student, {"data": "image"}, script.place, script.scope)
+        merge(*script.ends)
 
 
 def _tutorial(*, start_student: bool) -> dict[str, Any]:
@@ -276,7 +235,7 @@ def test_a_teacher_that_ends_in_softmax_is_refused_unless_that_is_said() -> None
     script = Script()
     with paddle.static.program_guard(script.teacher):
         F.softmax(script.teacher.global_block().ops[-1].result(0))
-    merge(script.teacher, script.student, {"data": "image"}, script.place, script.scope)
+    merge(*script.ends)
 
     with pytest.raises(gt.PairError, match="GT228"):
         soft_label("teacher_softmax_0", "add_2", script.student)

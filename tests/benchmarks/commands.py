@@ -11,49 +11,39 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.benchmarks.programs import saved
-from tests.benchmarks.row import Case, Of, Prepare, Quantity, Row, Sample, Target, Work
-
-__all__ = ["ROWS"]
+from tests.benchmarks.sampling import Case, Row, Sample, Target, Work
 
 _IMPORT = "import paddle; assert paddle.__version__"
 _LAUNCHER = Path(__file__).with_name("launcher.py")
-# How a bare description of a drawn chain is made, and laid out as it stands.
-_BARE = "bare.dot"
-_HUGE = 2_000_000
 # Seconds that `dot` gets for all operators; it would take many minutes.
 _PATIENCE = 120
 
 
-def tool(says: str, writes: str, *arguments: str) -> Prepare:
+def tool(says: str, writes: str, arguments: str) -> Work:
     """Run graphtool; stdout holds what it `says`, and what it `writes` is there, unless empty."""
-    ready = [saved(word) if word.endswith((".json", ".pdmodel")) else word for word in arguments]
-    command = [sys.executable, "-m", "graphtool", *ready]
-
-    def prepare() -> Work:
+    words = arguments.split()
+    ready = [saved(word) if word.endswith((".json", ".pdmodel")) else word for word in words]
+    if writes:
         shutil.rmtree(writes, ignore_errors=True)
-        if writes:
-            Path(writes).unlink(missing_ok=True)
-        return Work(lambda: _run(command, says, writes))
-
-    return prepare
+        Path(writes).unlink(missing_ok=True)
+    yield lambda: _run([sys.executable, "-m", "graphtool", *ready], says, writes)
 
 
-def python(code: str, *files: str) -> Prepare:
+def python(code: str, *files: str) -> Work:
     """Run a line of Python with some files as its arguments."""
     command = [sys.executable, "-c", code, *map(saved, files)]
-    return lambda: Work(lambda: _run(command))
+    yield lambda: _run(command)
 
 
-def dot(model: str) -> Prepare:
+def dot(model: str) -> Work:
     """Lay out all operators of a saved chain as they are."""
     from graphtool.sources import read
 
     edges = "".join(f'"{one}" -> "{other}"\n' for one, other in read(saved(model)).nx.edges)
-    Path(_BARE).write_text(f"digraph {{\n{edges}}}\n")
+    Path("bare.dot").write_text(f"digraph {{\n{edges}}}\n")
     engine = shutil.which("dot")
     assert engine is not None, "Graphviz is not installed: no `dot` on the path"
-    command = [engine, "-Tsvg", "-o", "bare.svg", _BARE]
-    return lambda: Work(lambda: _run(command, limit=_PATIENCE))
+    yield lambda: _run([engine, "-Tsvg", "-o", "bare.svg", "bare.dot"], limit=_PATIENCE)
 
 
 def _run(
@@ -83,86 +73,52 @@ def _run(
     return Sample(seconds, peak, sum(file.stat().st_size for file in files))
 
 
-_IMPORT_PADDLE = Case(about="python -c 'import paddle'", make=python, arguments=(_IMPORT,))
+_IMPORT_PADDLE = Case(python, (_IMPORT,), "python -c 'import paddle'")
 
 
 def _row(
     name: str,
     arguments: str,
-    *targets: Target,
+    targets: Sequence[Target],
     says: str = "",
     writes: str = "",
     peer: Case = _IMPORT_PADDLE,
     floor: Case | None = None,
+    *,
     quick: bool = True,
 ) -> Row:
-    return Row(
-        name=name,
-        about=f"graphtool {arguments}",
-        ours=Case(about="the command", make=tool, arguments=(says, writes, *arguments.split())),
-        peer=peer,
-        floor=floor,
-        targets=targets,
-        quick=quick,
-    )
+    ours = Case(tool, (says, writes, arguments))
+    return Row(name, f"graphtool {arguments}", ours, targets, peer, floor, quick=quick)
 
 
 def _within(times: float | None, peak: float | None = 1) -> tuple[Target, Target]:
-    return Target(times, Of.PEER), Target(peak, Of.PEER, Quantity.PEAK)
+    return Target(times, "peer"), Target(peak, "peer", "peak")
 
 
-_JSON_LOAD = Case(
-    about="json.load of the same file",
-    make=python,
-    arguments=("import json, sys; assert json.load(open(sys.argv[1]))", "deep.json"),
-)
-_DOT = Case(about="dot on all operators", make=dot, arguments=("skipping.json",), rounds=1)
-_FLOOR = Target(None, Of.FLOOR), Target(None, Of.FLOOR, Quantity.PEAK)
+_LOAD = "import json, sys; assert json.load(open(sys.argv[1]))"
+_JSON_LOAD = Case(python, (_LOAD, "deep.json"), "json.load of the same file")
+_DOT = Case(dot, ("skipping.json",), "dot on all operators", rounds=1)
+_FLOOR = Target(None, "floor"), Target(None, "floor", "peak")
 _TWO = "resnet152.json resnet50.json"
 _LEGACY = "resnet152.pdmodel resnet50.pdmodel"
 _VISION = "paddle.vision.models:resnet18 paddle.vision.models:mobilenet_v1"
-_MERGED = f"merge {_VISION} --input 3,64,64 -o merged"
+_MERGE = f"merge {_VISION} --input 3,64,64 -o merged"
 _FITS = "can be merged into resnet50.json"
-_PAGE = Target(_HUGE, Of.ABSOLUTE, Quantity.SIZE)
+_JSON = f"suggest-pairs {_TWO} --json"
+_DRAW = "render skipping.json -o skipping.svg"
+_SMALL_PAGE = *_within(1.5), Target(2_000_000, "absolute", "size")
+_TEN_SECONDS = Target(10, "absolute"), *_within(None, None)
 
 ROWS = (
-    _row("help", "--help", *_within(0.2), says="suggest-pairs"),
-    _row("suggest-pairs", f"suggest-pairs {_TWO}", *_within(0.35), says="logits"),
-    _row("suggest-pairs-pdmodel", f"suggest-pairs {_LEGACY}", *_within(0.35), says="logits"),
-    _row(
-        "suggest-pairs-json",
-        f"suggest-pairs {_TWO} --json",
-        *_within(0.35),
-        says='"kind": "logits"',
-        quick=False,
-    ),
-    _row("inspect", "inspect resnet152.json", *_within(0.35), says="2048"),
-    _row(
-        "inspect-100k",
-        "inspect deep.json",
-        *_FLOOR,
-        says="133,335",
-        floor=_JSON_LOAD,
-        quick=False,
-    ),
-    _row("check", f"check {_TWO} --parameters later", *_within(1), says=_FITS),
-    _row(
-        "merge-command",
-        _MERGED,
-        *_within(None, None),
-        says="wrote merged",
-        writes="merged",
-        quick=False,
-    ),
-    _row("render-svg", f"render {_TWO} -o pairs.svg", *_within(1), writes="pairs.svg"),
-    _row("render-html", f"render {_TWO} -o pairs.html", *_within(1.5), _PAGE, writes="pairs.html"),
-    _row(
-        "render-10k",
-        "render skipping.json -o skipping.svg",
-        Target(10, Of.ABSOLUTE),
-        *_within(None, None),
-        writes="skipping.svg",
-        peer=_DOT,
-        quick=False,
-    ),
+    _row("help", "--help", _within(0.2), "suggest-pairs"),
+    _row("suggest-pairs", f"suggest-pairs {_TWO}", _within(0.35), "logits"),
+    _row("suggest-pairs-pdmodel", f"suggest-pairs {_LEGACY}", _within(0.35), "logits"),
+    _row("suggest-pairs-json", _JSON, _within(0.35), '"kind": "logits"', quick=False),
+    _row("inspect", "inspect resnet152.json", _within(0.35), "2048"),
+    _row("inspect-100k", "inspect deep.json", _FLOOR, "133,335", floor=_JSON_LOAD, quick=False),
+    _row("check", f"check {_TWO} --parameters later", _within(1), _FITS),
+    _row("merge-command", _MERGE, _within(None, None), "wrote merged", "merged", quick=False),
+    _row("render-svg", f"render {_TWO} -o pairs.svg", _within(1), writes="pairs.svg"),
+    _row("render-html", f"render {_TWO} -o pairs.html", _SMALL_PAGE, writes="pairs.html"),
+    _row("render-10k", _DRAW, _TEN_SECONDS, writes="skipping.svg", peer=_DOT, quick=False),
 )

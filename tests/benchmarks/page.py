@@ -5,14 +5,13 @@ from __future__ import annotations
 import atexit
 import statistics
 import tempfile
+from functools import cache
 from pathlib import Path
 from shutil import which
 from typing import Any, TypeAlias
 
 from tests.benchmarks.programs import saved
-from tests.benchmarks.row import Case, Of, Prepare, Row, Sample, Target, Work
-
-__all__ = ["ROWS"]
+from tests.benchmarks.sampling import Case, Row, Sample, Target, Work
 
 # Selenium is imported where it is used, for not all that list rows have it.
 _Browser: TypeAlias = Any
@@ -39,15 +38,12 @@ _CLICKS = (
 )
 
 
-def page(measure: str) -> Prepare:
+def page(measure: str) -> Work:
     """Open the page of resnet152 and resnet50, or click where it reacts; milliseconds are its own.
 
     One sample of clicking is the median of six different clicks.
     """
-    import graphtool as gt
-
     browser = _chromium()
-    gt.render(gt.suggest_pairs(saved("resnet152.json"), saved("resnet50.json")), _PAGE)
 
     def run() -> Sample:
         browser.get(Path(_PAGE).resolve().as_uri())
@@ -58,17 +54,21 @@ def page(measure: str) -> Prepare:
         times = [browser.execute_async_script(_CLICK, *click) for click in _CLICKS]
         return Sample(statistics.median(times) / 1000)
 
-    return lambda: Work(run)
+    yield run
 
 
+@cache
 def _chromium() -> _Browser:
     from selenium import webdriver
     from selenium.webdriver.chrome.options import Options
     from selenium.webdriver.chrome.service import Service
 
+    import graphtool as gt
+
     browser, driver = which("chromium"), which("chromedriver")
     assert browser, "no Chromium: `chromium` is not on the path"
     assert driver, "no Chromium: `chromedriver` is not on the path"
+    gt.render(gt.suggest_pairs(saved("resnet152.json"), saved("resnet50.json")), _PAGE)
     options = Options()
     options.binary_location = browser
     profile = tempfile.TemporaryDirectory()
@@ -81,16 +81,10 @@ def _chromium() -> _Browser:
     return opened
 
 
-def _row(measure: str, about: str) -> Row:
-    return Row(
-        name=f"page-{measure}",
-        about=about,
-        ours=Case(about=about, make=page, arguments=(measure,)),
-        targets=(Target(0.1, Of.ABSOLUTE),),
-    )
-
-
-ROWS = (
-    _row("open", "open the page of resnet152 and resnet50 in Chromium"),
-    _row("click", "click on that page, until what it did is drawn"),
+ROWS = tuple(
+    Row(f"page-{measure}", about, Case(page, (measure,)), (Target(0.1, "absolute"),))
+    for measure, about in {
+        "open": "open the page of resnet152 and resnet50 in Chromium",
+        "click": "click on that page, until what it did is drawn",
+    }.items()
 )

@@ -5,28 +5,16 @@ from __future__ import annotations
 import functools
 import subprocess
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
-
-from tests.benchmarks.written import json_program
 
 if TYPE_CHECKING:
     import graphtool as gt
 
-__all__ = [
-    "DEEP",
-    "SKIPPING",
-    "chain",
-    "initialised",
-    "network",
-    "of_kind",
-    "saved",
-    "static_paddle",
-]
-
 # Paddle has no types that hold for 2.6 and 3.3 alike.
-_Paddle: TypeAlias = Any
+Paddle: TypeAlias = Any
 
 DEEP = 100_000
 # How many operators the chain has that is drawn; 30 % of them skip back.
@@ -67,6 +55,8 @@ def saved(name: str) -> str:
     Vision networks are `.json` and `.pdmodel`; `skipping.json` is a chain, `deep.json` a long one.
     """
     if name == "deep.json" and not Path(name).exists():
+        from tests.benchmarks.reading import json_program
+
         Path(name).write_bytes(json_program(DEEP))
     if not Path(name).exists():
         command = [sys.executable, "-c", _SAVE, str(SKIPPING), *_NETWORKS]
@@ -75,7 +65,7 @@ def saved(name: str) -> str:
 
 
 @functools.cache
-def static_paddle() -> _Paddle:
+def static_paddle() -> Paddle:
     """Import Paddle, in static mode."""
     import zlib
 
@@ -87,14 +77,16 @@ def static_paddle() -> _Paddle:
     return paddle
 
 
-def of_kind(kind: str) -> AbstractContextManager[object]:
+@contextmanager
+def of_kind(kind: str) -> Iterator[None]:
     """Make Programs of a kind, `pir` or `legacy`, for as long as the context lasts."""
-    guard = getattr(static_paddle().pir_utils, "OldIrGuard", None)
-    return guard() if kind == "legacy" and guard is not None else nullcontext()
+    guard = getattr(static_paddle().pir_utils, "OldIrGuard", nullcontext)
+    with guard() if kind == "legacy" else nullcontext():
+        yield
 
 
 @functools.cache
-def network(name: str, feed: str, kind: str) -> tuple[_Paddle, _Paddle]:
+def network(name: str, feed: str, kind: str) -> tuple[Paddle, Paddle]:
     """Return the Program of a vision network and a Scope in which it was initialised."""
     paddle = static_paddle()
     main, startup = paddle.static.Program(), paddle.static.Program()
@@ -108,7 +100,7 @@ def network(name: str, feed: str, kind: str) -> tuple[_Paddle, _Paddle]:
 
 
 @functools.cache
-def chain(count: int, feed: str, kind: str) -> _Paddle:
+def chain(count: int, feed: str, kind: str) -> Paddle:
     """Return a live Program of `count` activations and additions."""
     paddle = static_paddle()
     with of_kind(kind):
@@ -120,7 +112,7 @@ def chain(count: int, feed: str, kind: str) -> _Paddle:
     return main
 
 
-def initialised(name: str, side: int, *, train: bool) -> tuple[gt.Network, _Paddle]:
+def initialised(name: str, side: int, *, train: bool) -> tuple[gt.Network, Paddle]:
     """Return a vision network for images of side × side, and a Scope where it was initialised."""
     import graphtool as gt
 

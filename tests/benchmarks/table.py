@@ -10,12 +10,9 @@ from typing import Any
 
 from rich.table import Table
 
-from tests.benchmarks.row import Of, Quantity, Row, Target
-from tests.benchmarks.timing import Outcome, Turn, exponent
+from tests.benchmarks.sampling import Outcome, Quantity, Row, Target, Turn, exponent
 
-__all__ = ["Cell", "Line", "lines", "listing", "recorded", "table"]
-
-_TIMES = (Quantity.SECONDS, Quantity.CPU)
+_TIMES = ("seconds", "cpu")
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 
@@ -41,7 +38,7 @@ class Line:
     def ratio(self) -> float | None:
         """What the target limits; None where a side is missing."""
         ours, of = self.cells.get("ours"), self.target.of
-        other = Cell(1) if of in (Of.ABSOLUTE, Of.GROWTH) else self.cells.get(of.value)
+        other = Cell(1) if of in ("absolute", "growth") else self.cells.get(of)
         return None if ours is None or other is None else ours.value / other.value
 
     @property
@@ -54,9 +51,8 @@ class Line:
     def label(self) -> str:
         """The row, its size and what is looked at."""
         size = "" if self.size is None else f" {self.size:,}"
-        quantity = self.target.quantity
-        named = "" if quantity is Quantity.SECONDS else f" {quantity.value}"
-        return self.row.name + size + named + (" exponent" * (self.target.of is Of.GROWTH))
+        quantity = "" if self.target.quantity == "seconds" else f" {self.target.quantity}"
+        return self.row.name + size + quantity + " exponent" * (self.target.of == "growth")
 
 
 def lines(rows: Sequence[Row], outcomes: Mapping[Turn, Outcome]) -> Iterator[Line]:
@@ -67,15 +63,15 @@ def lines(rows: Sequence[Row], outcomes: Mapping[Turn, Outcome]) -> Iterator[Lin
             if (row.ours, size) not in outcomes:
                 continue
             for target in row.targets:
-                if target.of is not Of.GROWTH and target.size in (None, size):
+                if target.of != "growth" and target.size in (None, size):
                     yield Line(row, size, target, _cells(row, size, target.quantity, outcomes))
-            for side, cell in _cells(row, size, Quantity.SECONDS, outcomes).items():
+            for side, cell in _cells(row, size, "seconds", outcomes).items():
                 curves[side][size or 0] = cell.value
         fitted = {
             side: Cell(exponent(points)) for side, points in curves.items() if len(points) > 1
         }
         for target in row.targets if fitted else ():
-            if target.of is Of.GROWTH:
+            if target.of == "growth":
                 yield Line(row, None, target, fitted)
 
 
@@ -90,8 +86,7 @@ def _cells(
         if outcome.failure is None and values:
             middle = median(values)
             spread = median(abs(value - middle) for value in values)
-            at_least = any(sample.at_least for sample in outcome.samples)
-            found[side] = Cell(middle, spread, at_least)
+            found[side] = Cell(middle, spread, any(x.at_least for x in outcome.samples))
     return found
 
 
@@ -103,9 +98,9 @@ def table(several: Sequence[Line], rounds: int) -> Table:
         made.add_column(head, justify="left" if head == "row" else "right", no_wrap=True)
     for line in several:
         of, ratio = line.target.of, ""
-        if line.ratio is not None and of in (Of.PEER, Of.FLOOR):
-            less = "< " if line.cells[of.value].at_least else ""
-            ratio = f"{less}{line.ratio:.3g} × {of.value}"
+        if line.ratio is not None and of in ("peer", "floor"):
+            less = "< " if line.cells[of].at_least else ""
+            ratio = f"{less}{line.ratio:.3g} × {of}"
         met = {None: "", True: "[green]yes[/]", False: "[bold red]no[/]"}[line.met]
         cells = [_text(line, line.cells.get(side)) for side in ("ours", "peer", "floor")]
         made.add_row(line.label, *cells, ratio, _wish(line.target), met)
@@ -115,7 +110,7 @@ def table(several: Sequence[Line], rounds: int) -> Table:
 def _text(line: Line, cell: Cell | None) -> str:
     if cell is None:
         return "–"
-    if line.target.of is Of.GROWTH:
+    if line.target.of == "growth":
         return f"{cell.value:.2f}"
     if line.target.quantity not in _TIMES:
         return f"{cell.value / 2**20:.1f} MiB"
@@ -130,9 +125,9 @@ def _text(line: Line, cell: Cell | None) -> str:
 def _wish(target: Target) -> str:
     if target.most is None:
         return ""
-    if target.of in (Of.PEER, Of.FLOOR):
-        return f"≤ {target.most:.3g} × {target.of.value}"
-    if target.of is Of.GROWTH:
+    if target.of in ("peer", "floor"):
+        return f"≤ {target.most:.3g} × {target.of}"
+    if target.of == "growth":
         return f"≤ {target.most:g}"
     is_time = target.quantity in _TIMES
     return f"≤ {target.most:g} s" if is_time else f"≤ {target.most / 2**20:.1f} MiB"
@@ -145,11 +140,11 @@ def listing(rows: Sequence[Row]) -> Table:
         made.add_column(head, overflow="fold")
     for row in rows:
         others = ["" if case is None else case.about for case in (row.peer, row.floor)]
-        wishes = [
-            f"{'exponent' if one.of is Of.GROWTH else one.quantity.value} {_wish(one)}"
+        wishes = (
+            f"{'exponent' if one.of == 'growth' else one.quantity} {_wish(one)}"
             for one in row.targets
             if one.most
-        ]
+        )
         made.add_row(row.name, row.about, *others, "\n".join(dict.fromkeys(wishes)))
     return made
 
@@ -162,14 +157,14 @@ def recorded(several: Sequence[Line], outcomes: Mapping[Turn, Outcome]) -> dict[
                 "label": line.label,
                 **{side: cell.value for side, cell in line.cells.items()},
                 "ratio": line.ratio,
-                "of": line.target.of.value,
+                "of": line.target.of,
                 "most": line.target.most,
                 "met": line.met,
             }
             for line in several
         ],
         "cases": [
-            {"about": case.about, "arguments": case.arguments, "size": size, **asdict(outcome)}
+            {"case": str(case), "about": case.about, "size": size, **asdict(outcome)}
             for (case, size), outcome in outcomes.items()
         ],
     }

@@ -1,9 +1,9 @@
-"""A merged training step beside its parts.
+"""What runs networks: a merged training step beside its parts, and evidence from data.
 
 A resnet50 teaches a mobilenet_v1, batch 8 of 64 × 64 on CPU: cross entropy on labels, an l2 between
 one stage of each (the pair of the distillation tutorial: 512 maps at stride 32) and soft labels,
 with momentum and weight decay. Its parts are the teacher's forward pass alone and the student's
-step alone, which is the same without the two losses.
+step alone, which is the same without the two losses. Evidence is of resnet18 and mobilenet_v1.
 """
 
 from __future__ import annotations
@@ -12,48 +12,47 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tests.benchmarks.programs import initialised, static_paddle
-from tests.benchmarks.row import Case, Of, Prepare, Quantity, Row, Sample, Target, Work
+from tests.benchmarks.programs import Paddle, initialised, static_paddle
+from tests.benchmarks.sampling import SERVE, Case, Row, Sample, Target, Work, question
 
 if TYPE_CHECKING:
     import graphtool as gt
 
-__all__ = ["MEMORY", "ROWS"]
+Step: TypeAlias = Callable[[], Any]
 
-# Scopes and losses are Paddle's, which has no types.
-_Paddle: TypeAlias = Any
-Step: TypeAlias = Callable[[], object]
-
-_BATCH, _SIDE, _STEPS = 8, 64, 3
+_SIDE, _STEPS = 64, 3
+_BATCH, _SAMPLES = 8, 32
+_FEW, _MANY = 8, 32
 
 
-def step(*parts: str) -> Prepare:
+def step(*parts: str) -> Work:
     """Run a step of `teacher`, `student` or `merged`, or of several, one after the other.
 
     Networks are built here; Paddle prepares its kernels in the first step, which nobody times.
     """
-    steps = [_STEP_OF[name]() for name in parts]
-    return lambda: Work(lambda: [one() for one in steps], _check_losses)
+    steps = [_step_of(name) for name in parts]
+    _check_losses((yield lambda: [one() for one in steps]))
 
 
-def _check_losses(found: list[list[_Paddle]]) -> None:
-    assert all(math.isfinite(float(value.sum())) for (value,) in found)
-
-
-def steps(part: str) -> Prepare:
+def steps(part: str) -> Work:
     """Build a part and run its first steps, which is when memory grows."""
 
     def run() -> list[object]:
-        one = _STEP_OF[part]()
+        one = _step_of(part)
         return [one() for _ in range(_STEPS)]
 
-    return lambda: Work(run, _check_losses)
+    _check_losses((yield run))
 
 
-def parts() -> Prepare:
+def _check_losses(found: list[list[Paddle]]) -> None:
+    assert all(math.isfinite(float(value.sum())) for (value,) in found)
+
+
+def parts() -> Work:
     """Take the larger peak of the two parts, each in a process of its own, and add the weights.
 
     The weights are those of the teacher, as bytes.
@@ -64,55 +63,41 @@ def parts() -> Prepare:
         weights = sum(math.prod(value.shape or ()) * 4 for value in graph.parameters)
         return Sample(0.0, max(map(_elsewhere, ("teacher", "student"))) + weights)
 
-    return lambda: Work(run)
+    yield run
 
 
 def _elsewhere(part: str) -> int:
-    asked = json.dumps([f"{__name__}:{steps.__name__}", [part]])
-    command = [sys.executable, "-m", "tests.benchmarks.worker"]
-    done = subprocess.run(
-        command, input=f"{asked}\n", stdout=subprocess.PIPE, text=True, check=True
-    )
+    command = [sys.executable, "-c", SERVE]
+    asked = question(steps, part)
+    done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout)["peak"]
 
 
-def _teacher() -> Step:
-    built, scope = initialised("resnet50", _SIDE, train=False)
-    image = {"image": _feed()["image"]}
-    return _running(built.program, scope, image, built.live.value(built.fetches[0]))
-
-
-def _student() -> Step:
+@cache
+def _step_of(part: str) -> Step:
     import graphtool as gt
 
+    paddle = static_paddle()
+    if part != "student":
+        teacher, teacher_scope = initialised("resnet50", _SIDE, train=False)
+        if part == "teacher":
+            return _forward(teacher, teacher_scope, _BATCH)
     built, scope = initialised("mobilenet_v1", _SIDE, train=True)
-    with static_paddle().static.program_guard(built.program, built.startup):
-        loss = _task_loss(built)
-        gt.minimize(_optimizer(), loss)
-    return _started(built, scope, loss)
-
-
-def _merged() -> Step:
-    import graphtool as gt
-
-    theirs, their_scope = initialised("resnet50", _SIDE, train=False)
-    built, scope = initialised("mobilenet_v1", _SIDE, train=True)
-    joined = gt.merge(
-        theirs, built, {"image": "image"}, scope=scope, teacher_scope=their_scope, share=True
-    )
-    pair = (_stage(theirs), _stage(built), "l2")
-    with static_paddle().static.program_guard(built.program, built.startup):
-        loss = _task_loss(built) + gt.distill_loss(joined, [pair]).total
-        loss = loss + gt.losses.soft_label(theirs.fetches[0], built.fetches[0])
-        gt.minimize(_optimizer(), loss)
-    return _started(built, scope, loss)
-
-
-_STEP_OF: Mapping[str, Callable[[], Step]] = {
-    "teacher": _teacher,
-    "student": _student,
-    "merged": _merged,
-}
+    if part == "merged":
+        scopes = {"scope": scope, "teacher_scope": teacher_scope}
+        joined = gt.merge(teacher, built, {"image": "image"}, **scopes, share=True)
+    with paddle.static.program_guard(built.program, built.startup):
+        label = paddle.static.data("label", [None], "int64")
+        logits = built.live.value(built.fetches[0])
+        loss = paddle.nn.functional.cross_entropy(logits, label)
+        if part == "merged":
+            pair = (_stage(teacher), _stage(built), "l2")
+            loss = loss + gt.distill_loss(joined, [pair]).total
+            loss = loss + gt.losses.soft_label(teacher.fetches[0], built.fetches[0])
+        gt.minimize(paddle.optimizer.Momentum(0.01, 0.9, weight_decay=1e-4), loss)
+    with paddle.static.scope_guard(scope):
+        paddle.static.Executor(paddle.CPUPlace()).run(built.startup)
+    return _running(built.program, scope, _feed(), loss)
 
 
 def _stage(built: gt.Network) -> str:
@@ -122,61 +107,109 @@ def _stage(built: gt.Network) -> str:
     return [name for name in made if graph.values[name].shape == wanted][-1]
 
 
-def _task_loss(built: gt.Network) -> _Paddle:
-    paddle = static_paddle()
-    label = paddle.static.data("label", [None], "int64")
-    return paddle.nn.functional.cross_entropy(built.live.value(built.fetches[0]), label)
-
-
-def _optimizer() -> _Paddle:
-    return static_paddle().optimizer.Momentum(0.01, 0.9, weight_decay=1e-4)
-
-
-def _feed() -> dict[str, Any]:
+def _feed(batch: int = _BATCH) -> dict[str, Any]:
     import numpy as np
 
     generator = np.random.default_rng(0)
-    images = generator.normal(size=(_BATCH, 3, _SIDE, _SIDE)).astype("float32")
-    return {"image": images, "label": generator.integers(0, 1000, _BATCH)}
+    images = generator.normal(size=(batch, 3, _SIDE, _SIDE)).astype("float32")
+    return {"image": images, "label": generator.integers(0, 1000, batch)}
 
 
-def _started(built: gt.Network, scope: _Paddle, loss: _Paddle) -> Step:
-    paddle = static_paddle()
-    with paddle.static.scope_guard(scope):
-        paddle.static.Executor(paddle.CPUPlace()).run(built.startup)
-    return _running(built.program, scope, _feed(), loss)
+def _forward(one: gt.Network, scope: Paddle, batch: int) -> Step:
+    image = {"image": _feed(batch)["image"]}
+    return _running(one.program, scope, image, one.live.value(one.fetches[0]))
 
 
-def _running(program: _Paddle, scope: _Paddle, fed: dict[str, Any], fetched: _Paddle) -> Step:
+def _running(program: Paddle, scope: Paddle, fed: dict[str, Any], fetched: Paddle) -> Step:
     paddle = static_paddle()
     executor = paddle.static.Executor(paddle.CPUPlace())
     return lambda: executor.run(program, feed=fed, fetch_list=[fetched], scope=scope)
 
 
-ROWS = (
+def batch() -> Work:
+    """Take in one batch more; opening both networks is over."""
+    evidence = yield lambda: next(_endless())
+    assert evidence.samples == evidence.batches * _SAMPLES
+    assert evidence.scores
+
+
+@cache
+def _endless() -> Iterator[Any]:
+    return _gathered(1_000_000)
+
+
+def batches(count: int) -> Work:
+    """Take in so many batches, networks opened first."""
+    found = yield lambda: list(_gathered(count))
+    assert found[-1].batches == count
+
+
+def forward() -> Work:
+    """Run both networks on one batch and fetch their logits."""
+    runs = _forwards()
+    _check_losses((yield lambda: [run() for run in runs]))
+
+
+@cache
+def _forwards() -> list[Step]:
+    return [_forward(one, scope, _SAMPLES) for one, scope in _compared()]
+
+
+@cache
+def _compared() -> list[tuple[gt.Network, Paddle]]:
+    return [initialised(name, _SIDE, train=False) for name in ("resnet18", "mobilenet_v1")]
+
+
+def _gathered(count: int) -> Iterator[Any]:
+    import graphtool as gt
+    from graphtool.evidence.cka import gather
+    from graphtool.evidence.suggest import names_to_measure
+
+    (teacher, teacher_scope), (student, scope) = _compared()
+    programs, scopes = (teacher.program, student.program), (teacher_scope, scope)
+    samples = ({"image": _feed(_SAMPLES)["image"]} for _ in range(count))
+    names = names_to_measure(gt.suggest_pairs(*programs))
+    # The weights are drawn at random, which costs the same as any.
+    return gather(*programs, names, samples, batches=count, scopes=scopes, allow_random=True)
+
+
+_PAIR = f"resnet18 and mobilenet_v1, {_SAMPLES} images of {_SIDE} × {_SIDE}"
+_PARTS = "the teacher's forward pass, then the student's step"
+_LARGER = "the larger of teacher and student, and the teacher's weights"
+
+STEP = (
     Row(
-        name="step",
-        about="a training step of mobilenet_v1 merged with resnet50, batch 8 of 64 × 64",
-        ours=Case(about="the merged step", make=step, arguments=("merged",)),
-        floor=Case(
-            about="the teacher's forward pass, then the student's step",
-            make=step,
-            arguments=("teacher", "student"),
-        ),
-        targets=(Target(1.05, Of.FLOOR),),
+        "step",
+        "a training step of mobilenet_v1 merged with resnet50, batch 8 of 64 × 64",
+        Case(step, ("merged",)),
+        (Target(1.05, "floor"),),
+        floor=Case(step, ("teacher", "student"), _PARTS),
+    ),
+)
+EVIDENCE = (
+    Row(
+        "evidence",
+        f"one batch of evidence: {_PAIR}",
+        Case(batch),
+        (Target(None, "floor"),),
+        floor=Case(forward, about="both networks run on it, logits fetched"),
     ),
 )
 MEMORY = (
     Row(
-        name="step-memory",
-        about="growth of the peak over the first three of those steps",
-        ours=Case(about="merged", make=steps, arguments=("merged",), fresh=True),
-        floor=Case(
-            about="the larger of teacher and student, and the teacher's weights",
-            make=parts,
-            fresh=True,
-        ),
-        targets=(Target(1.1, Of.FLOOR, Quantity.PEAK),),
+        "step-memory",
+        "growth of the peak over the first three of those steps",
+        Case(steps, ("merged",), fresh=True),
+        (Target(1.1, "floor", "peak"),),
+        floor=Case(parts, about=_LARGER, fresh=True),
+        quick=False,
+    ),
+    Row(
+        "evidence-memory",
+        f"growth of the peak over {_MANY} batches: {_PAIR}",
+        Case(batches, (_MANY,), fresh=True),
+        (Target(1.1, "floor", "peak"),),
+        floor=Case(batches, (_FEW,), f"{_FEW} batches", fresh=True),
         quick=False,
     ),
 )

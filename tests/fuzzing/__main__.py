@@ -22,9 +22,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from graphtool.diagnostics import GraphtoolError
-from tests.fuzzing.cases import Case, Subject, cases_of, named_case
-from tests.fuzzing.subjects import SUBJECTS
-from tests.fuzzing.workers import Limits, Outcome, Result, limits_for, run
+from tests.fuzzing import models, parameters, saved, texts
+from tests.fuzzing.cases import (
+    Case,
+    Limits,
+    Outcome,
+    Result,
+    Subject,
+    cases_of,
+    limits_for,
+    named_case,
+    run,
+)
+
+# A further kind of input is a `Subject`, which one of these modules names.
+SUBJECTS = models.SUBJECTS + parameters.SUBJECTS + saved.SUBJECTS + texts.SUBJECTS
 
 
 @dataclass
@@ -56,12 +68,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--paddle", action="store_true", help="load what Paddle has a part in")
     args = parser.parse_args(argv)
     if args.paddle:
-        from tests.fuzzing.subjects.loaded import LIMITS, subjects
+        from tests.fuzzing.loaded import LIMITS, subjects
 
         known, bench = subjects(), _Bench(LIMITS)
     else:
         known, bench = SUBJECTS, _Bench(None)
-        _warm([subject for subject in known if args.case or _is_wanted(subject, args.only)])
+        _warm(known)
     if args.case:
         return _show(bench, named_case(known, args.case))
     cases, started = cases_of(known, args.cases, seed=args.seed, only=args.only), time.monotonic()
@@ -75,15 +87,6 @@ def main(argv: Sequence[str]) -> int:
         print(f"\n{result.outcome.value}: {result.what}  ({result.place})\n  {file}")
         print(f"  python -m tests.fuzzing --case {shlex.quote(str(case))}")
     return 1 if findings else 0
-
-
-def _is_wanted(subject: Subject, only: str) -> bool:
-    kinds = (
-        f"{subject.name}/{mutator}/{target}"
-        for mutator in subject.mutators
-        for target in subject.honest
-    )
-    return any(only in kind for kind in kinds)
 
 
 def _warm(subjects: Iterable[Subject]) -> None:

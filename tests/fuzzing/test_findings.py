@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 
@@ -13,82 +12,60 @@ import graphtool as gt
 from graphtool.diagnostics import GraphtoolError
 from graphtool.readers.program_desc import program_message
 from graphtool.readers.tensor_files import read_tensors
-from tests.fuzzing.exercises import with_model
-
-_Json: TypeAlias = Any
-_Message: TypeAlias = Any
-
-_FLOAT = {"#": "0.t_f32"}
-
-
-def _tensor(number: object, dims: object) -> _Json:
-    kind: _Json = [_FLOAT, dims, "NCHW", [], 0]
-    return {"%": number, "TT": {"#": "0.t_dtensor", "D": kind}}
-
-
-def _op(kind: str, reads: list[int], makes: list[_Json], **attributes: object) -> _Json:
-    said = [{"N": name, "AT": {"#": "0.a_x", "D": data}} for name, data in attributes.items()]
-    return {"#": kind, "A": said, "I": [{"%": number} for number in reads], "O": makes}
+from tests.fuzzing.models import with_model
+from tests.refused import refused
+from tests.written import (
+    Json,
+    Message,
+    legacy_op,
+    legacy_variable,
+    pir_file,
+    pir_op,
+    pir_parameter,
+    pir_tensor,
+)
 
 
-def _parameter(number: int, name: object) -> _Json:
-    ends = _tensor(number, [8, 8])
-    return {"#": "p", "A": [0, 1, 1, name], "I": [], "O": ends, "OA": [1, 0, 1]}
+def _op(kind: str, reads: list[int], makes: list[Json], **attributes: Json) -> Json:
+    typed = {name: {"#": "0.a_x", "D": data} for name, data in attributes.items()}
+    return pir_op(kind, reads, makes, **typed)
 
 
-_FEED = _op("1.data", [], [_tensor(1, [-1, 8])], name="x")
+def _parameter(key: int, name: object) -> Json:
+    return pir_parameter(key, name, [8, 8])
 
 
-def _pir(*ops: _Json) -> bytes:
-    block = {"#": "b", "args": [], "ops": list(ops)}
-    program = {"regions": [{"#": "r", "blocks": [block]}]}
-    base = {"magic": "pir", "trainable": True, "version": 1}
-    return json.dumps({"base_code": base, "program": program}).encode()
+_FEED = _op("1.data", [], [pir_tensor(1, [-1, 8])], name="x")
 
 
-def _legacy(*, blocks: int = 1) -> _Message:
+def _pir(*ops: Json) -> bytes:
+    return pir_file(ops)
+
+
+def _legacy(*, blocks: int = 1) -> Message:
     """Return a program that multiplies its feed, with further Blocks that are empty."""
-    program: _Message = program_message()()
+    program: Message = program_message()()
     for index in range(blocks):
-        block = program.blocks.add()
-        block.idx, block.parent_idx = index, max(index - 1, -1)
+        program.blocks.add(idx=index, parent_idx=max(index - 1, -1))
     for name in ("x", "w", "y"):
-        var = program.blocks[0].vars.add()
-        var.name, var.type.type = name, 7
+        var = legacy_variable(program.blocks[0], name, [-1, 8])
         var.need_check_feed, var.is_parameter = name == "x", name == "w"
-        var.type.dense_tensor.tensor.data_type = 5
-        var.type.dense_tensor.tensor.dims.extend([-1, 8])
-    _reading(program, 0, "matmul_v2", ["x", "w"], "y")
+    legacy_op(program.blocks[0], "matmul_v2", {"X": "x", "Y": "w"}, ("Out", "y"))
     return program
 
 
-def _reading(program: _Message, block: int, kind: str, reads: list[str], makes: str) -> _Message:
-    op = program.blocks[block].ops.add()
-    op.type = kind
-    for slot, name in zip("XY", reads, strict=False):
-        given = op.inputs.add()
-        given.parameter = slot
-        given.arguments.append(name)
-    result = op.outputs.add()
-    result.parameter = "Out"
-    result.arguments.append(makes)
-    return op
-
-
-def _running(program: _Message, block: int, *inner: int) -> None:
+def _running(program: Message, block: int, *inner: int) -> None:
     """Let a Block run others, each as often as it is named."""
     for index in inner:
-        attr = _reading(program, block, "while", ["x"], "y").attrs.add()
-        attr.name, attr.type, attr.block_idx = "sub_block", 8, index
+        op = legacy_op(program.blocks[block], "while", {"X": "x"}, ("Out", "y"))
+        op.attrs.add(name="sub_block", type=8, block_idx=index)
 
 
 def _nested(depth: int) -> bytes:
-    op: _Json = _op("1.relu", [1], [])
+    op = _op("1.relu", [1], [])
     for _ in range(depth):
-        op = {
-            **_op("1." + "while" * 40, [], []),
-            "regions": [{"#": "r", "blocks": [{"#": "b", "ops": [op]}]}],
-        }
+        regions = [{"#": "r", "blocks": [{"#": "b", "ops": [op]}]}]
+        op = {**_op("1." + "while" * 40, [], []), "regions": regions}
     return _pir(_FEED, op)
 
 
@@ -100,15 +77,15 @@ def _with_dims(*dims: int) -> bytes:
     return program.SerializeToString()
 
 
-def _deep_list(depth: int) -> _Json:
-    nested: _Json = 1
+def _deep_list(depth: int) -> Json:
+    nested: Json = 1
     for _ in range(depth):
         nested = [nested]
     return nested
 
 
 def _relu(dims: list[Any]) -> bytes:
-    return _pir(_FEED, _op("1.relu", [1], [_tensor(2, dims)]))
+    return _pir(_FEED, _op("1.relu", [1], [pir_tensor(2, dims)]))
 
 
 _DEEP = "the file is nested too deeply"
@@ -122,7 +99,7 @@ _REFUSED: dict[str, tuple[bytes, str]] = {
     "a thousand dims": (_relu([-1] * 1000), "it has 1,000 dims"),
     "more elements than can be counted": (_relu([2**62, 4]), "more elements than 64 bits count"),
     "a number of 400 digits": (
-        _pir(_FEED, _op("1.scale", [1], [_tensor(2, [8])], scale=10**400)),
+        _pir(_FEED, _op("1.scale", [1], [pir_tensor(2, [8])], scale=10**400)),
         "a number in the file has more than 64 bits: `10000000000000000000`",
     ),
     "a parameter whose name is a number": (
@@ -146,9 +123,7 @@ def _written(folder: Path, data: bytes) -> Path:
 @pytest.mark.parametrize("name", _REFUSED)
 def test_what_cannot_be_is_refused(name: str, tmp_path: Path) -> None:
     data, words = _REFUSED[name]
-    with pytest.raises(GraphtoolError) as caught:
-        gt.read(_written(tmp_path, data))
-    (found,) = caught.value.report
+    found = refused(GraphtoolError, gt.read, _written(tmp_path, data))
     assert found.code == "GT004"
     assert words in found.message
 
@@ -156,7 +131,7 @@ def test_what_cannot_be_is_refused(name: str, tmp_path: Path) -> None:
 def _unowned() -> bytes:
     """Return a program with a Block that no Operator runs."""
     program = _legacy(blocks=2)
-    _reading(program, 1, "relu", ["y"], "z")
+    legacy_op(program.blocks[1], "relu", {"X": "y"}, ("Out", "z"))
     return program.SerializeToString()
 
 
@@ -169,13 +144,13 @@ def _shared(levels: int) -> bytes:
 
 
 def _resized() -> bytes:
-    map_of = _tensor(1, [-1, 8, 4, 4])
-    weight = {**_parameter(2, "w"), "O": _tensor(2, [8, 8, 1, 1])}
+    map_of = pir_tensor(1, [-1, 8, 4, 4])
+    weight = {**_parameter(2, "w"), "O": pir_tensor(2, [8, 8, 1, 1])}
     return _pir(
         _op("1.data", [], [map_of], name="x"),
         weight,
-        _op("1.conv2d", [1, 2], [_tensor(3, [-1, 8, 4, 4])]),
-        _op("1.nearest_interp", [3], [_tensor(4, [-1, 8, 8, 8])], scale=[float("inf")] * 2),
+        _op("1.conv2d", [1, 2], [pir_tensor(3, [-1, 8, 4, 4])]),
+        _op("1.nearest_interp", [3], [pir_tensor(4, [-1, 8, 8, 8])], scale=[float("inf")] * 2),
     )
 
 
@@ -183,19 +158,17 @@ def _growing(steps: int) -> bytes:
     """Return a network in which each step makes a map 2³⁰ times as high and wide."""
     shape = [-1, 8, -1, -1]
     convolutions = [
-        _op("1.conv2d_transpose", [last, 2], [_tensor(last + 1, shape)], strides=[2**30] * 2)
+        _op("1.conv2d_transpose", [last, 2], [pir_tensor(last + 1, shape)], strides=[2**30] * 2)
         for last in range(3, 3 + steps)
     ]
-    first = _op("1.relu", [1], [_tensor(3, shape)])
-    weight = {**_parameter(2, "w"), "O": _tensor(2, [8, 8, 1, 1])}
-    return _pir(_op("1.data", [], [_tensor(1, shape)], name="x"), weight, first, *convolutions)
+    first = _op("1.relu", [1], [pir_tensor(3, shape)])
+    weight = {**_parameter(2, "w"), "O": pir_tensor(2, [8, 8, 1, 1])}
+    return _pir(_op("1.data", [], [pir_tensor(1, shape)], name="x"), weight, first, *convolutions)
 
 
 def _reshaping_nothing() -> bytes:
     program = _legacy()
-    said = _reading(program, 0, "reshape2", [], "z").attrs.add()
-    said.name, said.type = "shape", 3
-    said.ints.extend([4, 2])
+    legacy_op(program.blocks[0], "reshape2", {}, ("Out", "z"), shape=[4, 2])
     return program.SerializeToString()
 
 
@@ -212,19 +185,20 @@ def _packed(levels: int) -> bytes:
 
 def _looping() -> bytes:
     """Return a loop that hands two Values to its Block, and is given one."""
-    args = [{"#": number, "TT": _tensor(number, [-1, 8])["TT"]} for number in (-1, -2)]
+    args = [{"#": number, "TT": pir_tensor(number, [-1, 8])["TT"]} for number in (-1, -2)]
     inner = {"#": "b", "args": args, "ops": []}
-    loop = _op("1.while", [1], [_tensor(2, [-1, 8])])
+    loop = _op("1.while", [1], [pir_tensor(2, [-1, 8])])
     return _pir(_FEED, {**loop, "regions": [{"#": "r", "blocks": [inner]}]})
 
 
-_PRODUCT = _op("1.matmul", [1, 2], [_tensor(3, [-1, 8])])
+_PRODUCT = _op("1.matmul", [1, 2], [pir_tensor(3, [-1, 8])])
 _TAKEN: dict[str, bytes] = {
     "a reshape of nothing": _pir(
-        _op("1.data", [], [_tensor(1, [4, 8])], name="x"), _op("1.reshape", [], [_tensor(2, [8])])
+        _op("1.data", [], [pir_tensor(1, [4, 8])], name="x"),
+        _op("1.reshape", [], [pir_tensor(2, [8])]),
     ),
     "a legacy reshape of nothing": _reshaping_nothing(),
-    "a softmax of nothing": _pir(_FEED, _op("1.softmax", [], [_tensor(2, [-1, 8])])),
+    "a softmax of nothing": _pir(_FEED, _op("1.softmax", [], [pir_tensor(2, [-1, 8])])),
     "a softmax that makes nothing": _pir(
         _FEED, _parameter(2, "w"), _PRODUCT, _op("1.softmax", [3], [])
     ),
@@ -235,9 +209,9 @@ _TAKEN: dict[str, bytes] = {
     "a loop that hands in more than it is given": _looping(),
     "maps that grow without end": _growing(300),
     "a product of one operand": _pir(
-        _FEED, _parameter(2, "w"), _op("1.matmul", [1], [_tensor(3, [-1, 8])])
+        _FEED, _parameter(2, "w"), _op("1.matmul", [1], [pir_tensor(3, [-1, 8])])
     ),
-    "a list taken apart that is not there": _pir(_FEED, _op("0.split", [], [_tensor(2, [8])])),
+    "a list taken apart that is not there": _pir(_FEED, _op("0.split", [], [pir_tensor(2, [8])])),
     "a resize by infinity": _resized(),
     "a Block that nothing runs": _unowned(),
     "Blocks that two Operators run": _shared(40),
@@ -257,9 +231,8 @@ def test_saved_tensors_that_no_array_can_hold_are_refused(tmp_path: Path) -> Non
     described = b"\x08\x05" + b"\x10\x00" + b"\x10" + b"\xff" * 8 + b"\x7f"
     path = tmp_path / "model.pdiparams"
     path.write_bytes(struct.pack("<IQIi", 0, 0, 0, len(described)) + described)
-    with pytest.raises(GraphtoolError) as caught:
-        read_tensors(path)
-    assert "no tensor at byte 0: its dtype or shape is invalid" in str(caught.value)
+    found = refused(GraphtoolError, read_tensors, path)
+    assert "no tensor at byte 0: its dtype or shape is invalid" in found.message
 
 
 def test_dims_that_old_paddle_computed_from_unknown_ones_are_unknown(tmp_path: Path) -> None:

@@ -7,21 +7,17 @@ import sys
 
 import pytest
 
+from tests.fuzzing.__main__ import SUBJECTS
 from tests.fuzzing.cases import cases_of
-from tests.fuzzing.subjects import SUBJECTS
 
 pytestmark = pytest.mark.nightly
 
 
-def _fuzz(cases: int, seed: int) -> None:
-    """Fuzz in a process of its own: what Paddle is imported into must not be forked."""
-    command = [sys.executable, "-m", "tests.fuzzing", "--cases", str(cases), "--seed", str(seed)]
+def test_hundreds_of_spoilt_inputs_are_read_or_diagnosed() -> None:
+    """They are in a process of their own: what Paddle is imported into must not be forked."""
+    command = [sys.executable, "-m", "tests.fuzzing", "--cases", "300", "--seed", "8"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_hundreds_of_spoilt_inputs_are_read_or_told() -> None:
-    _fuzz(300, seed=8)
 
 
 def test_a_case_is_the_same_each_time() -> None:
@@ -33,7 +29,7 @@ def test_a_case_is_the_same_each_time() -> None:
 
 _WORKER = """
 from pathlib import Path
-from tests.fuzzing.workers import Limits, run
+from tests.fuzzing.cases import Limits, run
 
 def raises(data, folder): {}["x"]
 def loops(data, folder):

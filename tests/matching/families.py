@@ -18,7 +18,7 @@ import sys
 import tarfile
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -34,13 +34,11 @@ else:
 
 _CASES = Path(__file__).with_name("cases")
 # What does not change which place of a network a Value stands for, as long as the shape stays.
-_TAPS = frozenset(
-    (
-        *("relu", "relu6", "hardswish", "swish", "silu", "gelu", "leaky_relu"),
-        *("dropout", "batch_norm", "layer_norm", "scale", "assign", "cast"),
-    )
-)
-_RESHAPES = frozenset({"flatten", "reshape", "squeeze"})
+_TAPS = {
+    *("relu", "relu6", "hardswish", "swish", "silu", "gelu", "leaky_relu"),
+    *("dropout", "batch_norm", "layer_norm", "scale", "assign", "cast"),
+}
+_RESHAPES = {"flatten", "reshape", "squeeze"}
 # `stage`, `feature`, `hidden_state` and `embedding` differ in name, not in the place.
 _KINDS = {"logits": "outputs", "head": "outputs", "attention": "attention"}
 
@@ -80,6 +78,9 @@ class Case:
     most: int
     lead: int
     finds: int
+
+    def __str__(self) -> str:
+        return self.name.replace(" ", "_").replace("×", "x")
 
 
 @functools.cache
@@ -163,27 +164,20 @@ class Verdict:
 
 def judge(case: Case, pairs: PairSet) -> Verdict:
     """Look up each expected and each wrong pair of a case in a list of suggestions."""
+
+    def ranks(written: Written) -> list[int]:
+        return [
+            rank
+            for rank, pair in enumerate(pairs, 1)
+            if written.kind is None or _KINDS.get(pair.kind) == _KINDS.get(written.kind)
+            if is_pair(case, written, pair.teacher.name, pair.student.name)
+        ]
+
     return Verdict(
         case=case,
-        ranks=tuple(
-            next(
-                (
-                    rank
-                    for rank, pair in enumerate(pairs, 1)
-                    if _KINDS.get(pair.kind, "features") == _KINDS.get(wanted.kind, "features")
-                    and is_pair(case, wanted, pair.teacher.name, pair.student.name)
-                ),
-                None,
-            )
-            for wanted in case.expected
-        ),
-        wrong=tuple(
-            (rank, never)
-            for never in case.never
-            for rank, pair in enumerate(pairs, 1)
-            if is_pair(case, never, pair.teacher.name, pair.student.name)
-        ),
-        first=str(next((f"{pair.teacher.name} -> {pair.student.name}" for pair in pairs), "none")),
+        ranks=tuple(next(iter(ranks(wanted)), None) for wanted in case.expected),
+        wrong=tuple((rank, never) for never in case.never for rank in ranks(never)),
+        first=next((f"{pair.teacher.name} -> {pair.student.name}" for pair in pairs), "none"),
         length=len(pairs),
     )
 
@@ -208,23 +202,17 @@ def is_pair(case: Case, written: Written, teacher: str, student: str) -> bool:
 
 
 @functools.cache
-def _taps(network: str, name: str) -> tuple[str, ...]:
+def _taps(network: str, name: str) -> list[str]:
     """Return a Value and those that it is a tap of, nearest first."""
-
-    def taps(graph: Graph, name: str) -> Iterator[str]:
-        while True:
-            yield name
-            value, operator = graph.values[name], graph.producer(name)
-            if operator is None or value.output or not operator.operands:
-                return
-            before = operator.operands[0]
-            if before is None:
-                return
-            if not _keeps_place(operator.kind, graph.values[before].shape, value.shape):
-                return
-            name = before
-
-    return tuple(taps(graph_of(network), name))
+    graph, found = graph_of(network), [name]
+    while True:
+        value, operator = graph.values[found[-1]], graph.producer(found[-1])
+        before = operator.operands[0] if operator and operator.operands else None
+        if operator is None or before is None or value.output:
+            return found
+        if not _keeps_place(operator.kind, graph.values[before].shape, value.shape):
+            return found
+        found.append(before)
 
 
 def _keeps_place(kind: str, before: Shape | None, after: Shape | None) -> bool:

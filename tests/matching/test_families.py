@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
 
 from graphtool.matching import suggest_pairs
 from tests.matching.families import Case, cases, graph_of, judge, overlaps
 
-
-def parameters(*sets: str) -> Iterator[Any]:
-    for case in cases(*sets):
-        yield pytest.param(case, id=case.name.replace(" ", "_").replace("×", "x"))
+EACH_CASE = pytest.mark.parametrize("case", cases(), ids=str)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", parameters())
+@EACH_CASE
 def test_an_experts_pairs_are_suggested_and_no_wrong_one(case: Case) -> None:
     verdict = judge(case, suggest_pairs(graph_of(case.teacher), graph_of(case.student)))
 
@@ -29,7 +23,7 @@ def test_an_experts_pairs_are_suggested_and_no_wrong_one(case: Case) -> None:
         assert not verdict.faults, f"\n{verdict}"
 
 
-@pytest.mark.parametrize("case", parameters())
+@EACH_CASE
 def test_what_is_written_down_exists_and_does_not_contradict_itself(case: Case) -> None:
     graphs = graph_of(case.teacher), graph_of(case.student)
     for pair in (*case.expected, *case.never):

@@ -14,7 +14,18 @@ from graphtool.diagnostics import PairError, UsageError
 from graphtool.graph import Graph
 from graphtool.matching import Kind, PairSet, PresetName, suggest_pairs
 from graphtool.structure import Tap
-from tests.networks import Encoder, PlainConvolutions, built, vision
+from tests.networks import Encoder, PlainConvolutions, built, computed, encoder, vision
+from tests.refused import refused
+
+STAGES = (
+    *(("relu_48", "relu_26"), ("relu_39", "relu_22")),
+    *(("relu_21", "relu_10"), ("relu_9", "relu_6")),
+)
+# The same ends, before their activations.
+BEFORE = (
+    *(("add_15", "batch_norm_26"), ("add_12", "batch_norm_22")),
+    *(("add_6", "batch_norm_10"), ("add_2", "batch_norm_6")),
+)
 
 
 def parts(pairs: PairSet) -> list[tuple[str, str, str, float]]:
@@ -27,25 +38,9 @@ def parts(pairs: PairSet) -> list[tuple[str, str, str, float]]:
     [
         ("logits", [("add_16", "add_0", "kl", 0.9)]),
         ("features", [("relu_48", "relu_26", "similarity", 3000.0)]),
-        (
-            "attention",
-            [
-                ("relu_48", "relu_26", "attention", 1000.0),
-                ("relu_39", "relu_22", "attention", 1000.0),
-                ("relu_21", "relu_10", "attention", 1000.0),
-                ("relu_9", "relu_6", "attention", 1000.0),
-            ],
-        ),
+        ("attention", [(*ends, "attention", 1000.0) for ends in STAGES]),
         ("fitnet", [("relu_21", "relu_10", "hint", 100.0)]),
-        (
-            "overhaul",
-            [
-                ("add_15", "batch_norm_26", "hint", 10.0),
-                ("add_12", "batch_norm_22", "hint", 10.0),
-                ("add_6", "batch_norm_10", "hint", 10.0),
-                ("add_2", "batch_norm_6", "hint", 10.0),
-            ],
-        ),
+        ("overhaul", [(*ends, "hint", 10.0) for ends in BEFORE]),
     ],
 )
 def test_forms_for_resnet50_and_mobilenet_v1(
@@ -61,9 +56,7 @@ def test_forms_for_resnet50_and_mobilenet_v1(
 
 @pytest.mark.slow
 def test_the_form_for_transformers_takes_all_layers_at_equal_weights() -> None:
-    pairs = suggest_pairs(
-        built(lambda: Encoder(4), [7, 16]), built(lambda: Encoder(2), [7, 16]), recipe="transformer"
-    )
+    pairs = suggest_pairs(encoder(4), encoder(2), recipe="transformer")
 
     assert [pair.kind for pair in pairs] == [Kind.HIDDEN_STATE] * 3 + [Kind.ATTENTION] * 2
     assert {(pair.loss, pair.weight) for pair in pairs} == {
@@ -75,8 +68,7 @@ def test_the_form_for_transformers_takes_all_layers_at_equal_weights() -> None:
 @pytest.mark.pir
 @pytest.mark.slow
 def test_minilm_compares_what_the_last_attention_multiplies() -> None:
-    teacher, student = built(lambda: Encoder(4), [7, 16]), built(lambda: Encoder(2), [7, 16])
-    pairs = suggest_pairs(teacher, student, recipe="minilm")
+    pairs = suggest_pairs(encoder(4), encoder(2), recipe="minilm")
 
     # 4 heads of 8 channels each, for 7 places.
     assert [pair.teacher.shape for pair in pairs] == [(-1, 4, 7, 8)] * 3
@@ -85,14 +77,9 @@ def test_minilm_compares_what_the_last_attention_multiplies() -> None:
     assert all("TransformerEncoderLayer_3" in module for module in layers)
 
 
-@functools.cache
-def of_heads(heads: int) -> Graph:
-    return built(lambda: Encoder(2, heads=heads), [7, 16])
-
-
 @pytest.mark.slow
 def test_what_a_forms_loss_cannot_compare_is_left_out_and_that_is_told() -> None:
-    pairs = suggest_pairs(of_heads(8), of_heads(4), recipe="transformer")
+    pairs = suggest_pairs(encoder(2, heads=8), encoder(2), recipe="transformer")
 
     assert [(pair.rank, pair.loss) for pair in pairs] == [(n, "hidden_state") for n in (1, 2, 3)]
     (found,) = pairs.report
@@ -103,7 +90,7 @@ def test_what_a_forms_loss_cannot_compare_is_left_out_and_that_is_told() -> None
 
 @pytest.mark.slow
 def test_minilm_takes_other_numbers_of_heads_and_says_which_option_splits_them() -> None:
-    pairs = suggest_pairs(of_heads(8), of_heads(4), recipe="minilm")
+    pairs = suggest_pairs(encoder(2, heads=8), encoder(2), recipe="minilm")
 
     assert [pair.loss for pair in pairs] == ["attention_relation"] * 3
     option = 'options={"attention_relation": {"heads": 4}}'
@@ -112,33 +99,25 @@ def test_minilm_takes_other_numbers_of_heads_and_says_which_option_splits_them()
     )
 
 
-class Tokens(nn.Layer):
+def tokens(x: Any) -> Any:
     """A transformer over the patches of an image, as a ViT."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.patches, self.encoder = nn.Conv2D(3, 16, 8, 8), Encoder(2)
-
-    def forward(self, x: Any) -> Any:
-        return self.encoder(self.patches(x).flatten(2).transpose([0, 2, 1]))
+    return Encoder(2)(nn.Conv2D(3, 16, 8, 8)(x).flatten(2).transpose([0, 2, 1]))
 
 
 @pytest.mark.parametrize("form", ["overhaul", "attention", "fitnet"])
 @pytest.mark.slow
 def test_forms_for_maps_refuse_tokens(form: str) -> None:
     maps_and_tokens, *_ = crossed()
-    with pytest.raises(PairError, match="its loss cannot compare these") as raised:
-        suggest_pairs(*maps_and_tokens, recipe=form)
-
-    (found,) = raised.value.report
+    found = refused(PairError, suggest_pairs, *maps_and_tokens, recipe=form)
+    assert "its loss cannot compare these" in found.message
     assert found.notes == ("the lengths differ: Values cannot be compared one to one",)
 
 
 @functools.cache
 def crossed() -> tuple[tuple[Graph, Graph], ...]:
-    tokens = built(Tokens, [3, 32, 32])
+    of_tokens = computed(tokens, [3, 32, 32])
     maps = built(lambda: PlainConvolutions([4, 8, 8], classes=5), [3, 32, 32])
-    return (maps, tokens), (tokens, maps), (of_heads(8), of_heads(4)), (maps, maps)
+    return (maps, of_tokens), (of_tokens, maps), (encoder(2, heads=8), encoder(2)), (maps, maps)
 
 
 @pytest.mark.parametrize("form", PresetName)
@@ -160,10 +139,7 @@ def test_logits_of_other_classes_are_no_pair_of_a_form_and_the_reason_is_theirs(
     teacher, student = (
         built(lambda classes=n: PlainConvolutions([4], classes=classes), [3, 8, 8]) for n in (9, 5)
     )
-    with pytest.raises(PairError) as raised:
-        suggest_pairs(teacher, student, recipe="logits")
-
-    (found,) = raised.value.report
+    found = refused(PairError, suggest_pairs, teacher, student, recipe="logits")
     assert found.code == "GT305"
     assert found.notes == ("9 against 5 classes: the logits cannot be compared one to one",)
 

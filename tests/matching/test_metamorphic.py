@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import pytest
 from hypothesis import given, settings
@@ -40,52 +40,24 @@ Rewrite: TypeAlias = "Callable[[Graph], Rewritten]"
 _CLASSES = 10
 # Families whose networks have one output, a vector of class scores for an image.
 _ONE_CLASSIFIER = {
-    "residual",
-    "inverted residual",
-    "depthwise-separable",
-    "dense, squeeze",
-    "VGG",
-    "ConvNeXt, EfficientNet",
-    "missing stage",
-    "BN neck",
-    "small inputs",
-    "ViT",
-    "ViT to CNN",
-    "Swin",
-    "Swin to CNN",
+    *("residual", "inverted residual", "depthwise-separable", "dense, squeeze", "VGG"),
+    *("ConvNeXt, EfficientNet", "missing stage", "BN neck", "small inputs"),
+    *("ViT", "ViT to CNN", "Swin", "Swin to CNN"),
 }
 # Families whose activations are single Operators by nature.
 _WITH_RELU = {
-    "residual",
-    "inverted residual",
-    "dense, squeeze",
-    "Inception, shuffle",
-    "VGG",
-    "missing stage",
-    "BN neck",
-    "small inputs",
-    "FPN detector",
-    "U-Net",
-    "DeepLab",
-    "CRNN",
+    *("residual", "inverted residual", "dense, squeeze", "Inception, shuffle", "VGG"),
+    *("missing stage", "BN neck", "small inputs", "FPN detector", "U-Net", "DeepLab", "CRNN"),
 }
+_TUNED = cases("tuned")
 
 
-def _cases(wanted: Callable[[Case], bool] = lambda _: True) -> Iterator[Any]:
-    for case in filter(wanted, cases("tuned")):
-        yield pytest.param(case, id=case.name.replace(" ", "_").replace("×", "x"))
+def _each(*found: Case) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("case", found, ids=str)
 
 
-def _has_maps(case: Case) -> bool:
-    return case.family != "BERT"
-
-
-def _can_be_fused(case: Case) -> bool:
-    return case.family not in {"ViT", "Swin", "BERT"}
-
-
-def _has_one_classifier(case: Case) -> bool:
-    return case.family in _ONE_CLASSIFIER
+_each_case = _each(*_TUNED)
+_each_classifier = _each(*(case for case in _TUNED if case.family in _ONE_CLASSIFIER))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,19 +113,15 @@ def _said(pair: Pair) -> tuple[object, ...]:
     return pair.rank, pair.score, pair.relation, pair.adapter, pair.loss, pair.weight, taps
 
 
-def _backwards(graph: Graph) -> Rewritten:
-    return reordered(graph, seed=7)
-
-
 _SPELLINGS: Mapping[str, Rewrite] = {
     "other names": renamed,
     "no modules": without_modules,
-    "another order": _backwards,
+    "another order": functools.partial(reordered, seed=7),
 }
 
 
 @pytest.mark.parametrize("spelling", _SPELLINGS)
-@pytest.mark.parametrize("case", _cases())
+@_each_case
 def test_names_and_order_change_nothing_that_is_said(case: Case, spelling: str) -> None:
     wanted = list(map(_said, _suggested(case.teacher, case.student)))
     for teacher, student in _changed(case, _SPELLINGS[spelling]):
@@ -172,27 +140,28 @@ _FORMS: Mapping[str, tuple[Rewrite, set[str]]] = {
 }
 
 
-def _cases_by_form() -> Iterator[Any]:
-    for form, (rewrite, excepted) in _FORMS.items():
-        for one in _cases(lambda case, excepted=excepted: case.family not in excepted):
-            yield pytest.param(*one.values, rewrite, id=f"{one.id}-{form}", marks=one.marks)
-
-
-@pytest.mark.parametrize(("case", "rewrite"), _cases_by_form())
-def test_another_form_of_a_network_has_the_same_pairs(case: Case, rewrite: Rewrite) -> None:
-    for teacher, student in _changed(case, rewrite):
+@pytest.mark.parametrize(
+    ("case", "form"),
+    [
+        pytest.param(case, form, id=f"{case}-{form}")
+        for form, (_, excepted) in _FORMS.items()
+        for case in _TUNED
+        if case.family not in excepted
+    ],
+)
+def test_another_form_of_a_network_has_the_same_pairs(case: Case, form: str) -> None:
+    for teacher, student in _changed(case, _FORMS[form][0]):
         assert _ends(_pairs(teacher, student)) == _moved(case, teacher, student)
 
 
-def _fused(graph: Graph) -> Rewritten:
-    """Fold and fuse, as an inference pass does."""
-    return with_folded_norms(graph).then(with_fused_activations)
-
-
-@pytest.mark.parametrize("case", _cases(_can_be_fused))
+@_each(*(case for case in _TUNED if case.family not in {"ViT", "Swin", "BERT"}))
 def test_what_a_fused_network_still_has_is_paired_alike(case: Case) -> None:
     """Raw convolutions are inside fused Operators, so pairs of those cannot be had."""
-    for teacher, student in _changed(case, _fused):
+
+    def folded_and_fused(graph: Graph) -> Rewritten:
+        return with_folded_norms(graph).then(with_fused_activations)
+
+    for teacher, student in _changed(case, folded_and_fused):
         wanted = [ends for ends in _moved(case, teacher, student) if None not in ends]
         found = _ends(_pairs(teacher, student))
 
@@ -200,7 +169,7 @@ def test_what_a_fused_network_still_has_is_paired_alike(case: Case) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 1])
-@pytest.mark.parametrize("case", _cases(_has_one_classifier))
+@_each_classifier
 def test_an_auxiliary_head_in_one_network_changes_no_pair(case: Case, place: int) -> None:
     with_one = functools.partial(with_auxiliary_head, classes=_CLASSES, place=place)
     _, *ones = _changed(case, with_one)
@@ -208,7 +177,7 @@ def test_an_auxiliary_head_in_one_network_changes_no_pair(case: Case, place: int
         assert _ends(_pairs(teacher, student)) == _moved(case, teacher, student)
 
 
-@pytest.mark.parametrize("case", _cases(_has_one_classifier))
+@_each_classifier
 def test_auxiliary_heads_in_both_are_paired_and_the_others_keep_their_order(case: Case) -> None:
     with_one = functools.partial(with_auxiliary_head, classes=_CLASSES)
     teacher, student = next(_changed(case, with_one))
@@ -222,7 +191,7 @@ def test_auxiliary_heads_in_both_are_paired_and_the_others_keep_their_order(case
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(
-    case=st.sampled_from([case for case in cases("tuned") if _has_maps(case)]),
+    case=st.sampled_from([case for case in _TUNED if case.family != "BERT"]),
     seed=st.integers(0, 2**32),
     count=st.integers(2, 4),
 )
@@ -235,21 +204,14 @@ def test_changes_one_after_another_change_nothing(case: Case, seed: int, count: 
 
 def _drawn(net: str, draw: random.Random, count: int) -> _Changed:
     order = functools.partial(reordered, seed=draw.randrange(2**32))
+    changes = renamed, without_modules, with_dead_branches, with_folded_norms, order
     changed = Rewritten(graph_of(net))
-    for change in draw.sample((*_CHANGES, order), count):
+    for change in draw.sample(changes, count):
         changed = changed.then(change)
     return _Changed.of(changed)
 
 
-_CHANGES: Sequence[Rewrite] = (
-    renamed,
-    without_modules,
-    with_dead_branches,
-    with_folded_norms,
-)
-
-
-@pytest.mark.parametrize("case", _cases())
+@_each_case
 def test_a_network_is_paired_with_itself_value_by_value(case: Case) -> None:
     for net in (case.teacher, case.student):
         pairs = _ends(_suggested(net, net))
@@ -258,7 +220,7 @@ def test_a_network_is_paired_with_itself_value_by_value(case: Case) -> None:
         assert [theirs for _, _, theirs in pairs] == [ours for _, ours, _ in pairs]
 
 
-@pytest.mark.parametrize("case", _cases())
+@_each_case
 def test_exchanging_teacher_and_student_mirrors_the_pairs(case: Case) -> None:
     pairs = _ends(_suggested(case.teacher, case.student))
     mirrored = _ends(_suggested(case.student, case.teacher))
@@ -274,7 +236,7 @@ def test_exchanging_networks_of_plain_convolutions_mirrors_what_is_inside_their_
     assert [(kind, ours, theirs) for kind, theirs, ours in mirrored] == pairs
 
 
-@pytest.mark.parametrize("case", _cases())
+@_each_case
 def test_a_network_without_a_block_is_paired_with_the_whole_one(case: Case) -> None:
     """The ends of stages are; transformers are left out, whose layers go by their fraction."""
     for net in (case.teacher, case.student):

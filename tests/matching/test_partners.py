@@ -9,6 +9,7 @@ import pytest
 from graphtool.diagnostics import PairError, ReadError, UsageError
 from graphtool.matching import match_shapes, partners
 from tests.networks import vision
+from tests.refused import refused
 
 
 @pytest.mark.pir
@@ -33,10 +34,8 @@ def test_a_value_that_is_not_suggested_has_the_nearest_block_output_first() -> N
 
 @pytest.mark.parametrize("limit", [-1, "x", True])
 def test_what_is_no_number_of_partners_is_refused(limit: Any) -> None:
-    with pytest.raises(UsageError) as raised:
-        partners(vision("resnet50"), vision("mobilenet_v1"), "relu_30", limit=limit)
-
-    (found,) = raised.value.report
+    networks = vision("resnet50"), vision("mobilenet_v1")
+    found = refused(UsageError, partners, *networks, "relu_30", limit=limit)
     assert found.message == f"`limit` is `{limit!r}`; wanted a whole number, or None"
     assert found.help == 'gt.partners(teacher, student, "relu_48", limit=8)'
 
@@ -44,11 +43,7 @@ def test_what_is_no_number_of_partners_is_refused(limit: Any) -> None:
 @pytest.mark.pir
 @pytest.mark.parametrize(
     ("selector", "what"),
-    [
-        ("conv2d_0.w_0", "parameter"),
-        ("x", "feed"),
-        ("full_int_array_0", "constant"),
-    ],
+    [("conv2d_0.w_0", "parameter"), ("x", "feed"), ("full_int_array_0", "constant")],
 )
 def test_what_is_no_feature_map_has_no_partners(selector: str, what: str) -> None:
     with pytest.raises(PairError, match=f"is not a feature map but a {what}"):
@@ -66,9 +61,7 @@ def test_equal_shapes_are_grouped_and_counted() -> None:
 
 @pytest.mark.pir
 def test_a_name_of_the_student_s_is_said_to_be_one() -> None:
-    with pytest.raises(ReadError) as raised:
-        partners(vision("resnet50"), vision("mobilenet_v1"), "conv2_1")
-
-    (found,) = raised.value.report
+    networks = vision("resnet50"), vision("mobilenet_v1")
+    found = refused(ReadError, partners, *networks, "conv2_1")
     assert found.code == "GT101"
     assert found.message.startswith("the teacher has no `conv2_1`: it is the student's `relu_")

@@ -7,12 +7,22 @@ from typing import Any
 import paddle
 import pytest
 from paddle import nn
+from paddle.nn import functional as F  # noqa: N812
 
 from graphtool.diagnostics import Severity
 from graphtool.graph import Graph
 from graphtool.matching import Kind, PairSet, Relation, suggest_pairs
 from graphtool.sources import read
-from tests.networks import Encoder, PlainConvolutions, Pyramid, Segmenter, built, vision
+from tests.networks import (
+    PlainConvolutions,
+    Pyramid,
+    Segmenter,
+    built,
+    computed,
+    encoder,
+    pyramid,
+    vision,
+)
 
 _MORE = [
     pytest.param(name, marks=pytest.mark.slow)
@@ -39,16 +49,10 @@ def test_resnet50_teaches_mobilenet_v1_at_logits_embedding_and_four_stages() -> 
         (Kind.FEATURE, "relu_42", "relu_24"),
     ]
     assert [pair.relation for pair in pairs] == [Relation.EQUAL] + [Relation.CHANNELS] * 7
-    assert [pair.teacher.layer for pair in pairs][2:] == [
-        "layer4.2",
-        "layer3.5",
-        "layer2.3",
-        "layer1.2",
-        "layer4.2.conv3",
-        "layer4.0",
-    ]
-    assert pairs.pairs[2].adapter == "conv1x1(1024->2048)"
-    assert pairs.pairs[2].why == (
+    layers = ["layer4.2", "layer3.5", "layer2.3", "layer1.2", "layer4.2.conv3", "layer4.0"]
+    assert [pair.teacher.layer for pair in pairs][2:] == layers
+    assert pairs[2].adapter == "conv1x1(1024->2048)"
+    assert pairs[2].why == (
         "end of stage 4 of 4 in both",
         "output of 3 × bottleneck block in the teacher, 2 × depthwise separable in the student",
         "both 7×7",
@@ -95,7 +99,7 @@ def trained(name: str) -> Graph:
         image = paddle.static.data("x", [-1, 3, 224, 224], "float32")
         label = paddle.static.data("label", [-1], "int64")
         logits = getattr(paddle.vision.models, name)()(image)
-        loss = paddle.nn.functional.cross_entropy(logits, label)
+        loss = F.cross_entropy(logits, label)
         clip = paddle.nn.ClipGradByGlobalNorm(1.0)
         paddle.optimizer.Adam(1e-3, grad_clip=clip).minimize(loss)
     return read(main)
@@ -112,9 +116,7 @@ def test_loss_gradients_and_optimizer_leave_the_pairs_as_they_are() -> None:
 
 @pytest.mark.slow
 def test_six_layers_teach_three_at_every_second() -> None:
-    teacher = built(lambda: Encoder(6), [7, 16])
-    student = built(lambda: Encoder(3, width=16), [7, 16])
-    pairs = suggest_pairs(teacher, student)
+    pairs = suggest_pairs(encoder(6), encoder(3, 16))
 
     states = [pair for pair in pairs if pair.kind is Kind.HIDDEN_STATE]
     assert [(pair.teacher.layer, pair.student.layer) for pair in states] == [
@@ -127,75 +129,55 @@ def test_six_layers_teach_three_at_every_second() -> None:
         (Relation.CHANNELS, "linear(16->32)")
     }
     assert sum(pair.kind is Kind.ATTENTION for pair in pairs) == 3
+    said = "hidden state of layer 4 of 6 in the teacher, layer 2 of 3 in the student"
+    assert pairs[2].why[0] == said
 
 
-class _Attention(nn.Layer):
-    """Heads are part of the batch, [N × heads, L, D], as in Bloom."""
+def merged_heads(layers: int, width: int) -> Graph:
+    """Build an encoder whose heads are part of the batch, [N × heads, L, D], as in Bloom."""
 
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.queries, self.keys, self.values, self.out = (nn.Linear(width, width) for _ in range(4))
+    def heads(x: Any) -> Any:
+        x = nn.Linear(width, width)(x).reshape([0, 7, 2, -1]).transpose([0, 2, 1, 3])
+        return x.reshape([-1, 7, width // 2])
 
-    def _heads(self, x: Any) -> Any:
-        return x.reshape([0, 7, 2, -1]).transpose([0, 2, 1, 3]).reshape([-1, 7, x.shape[-1] // 2])
-
-    def forward(self, x: Any) -> Any:
-        queries, keys, values = map(self._heads, (self.queries(x), self.keys(x), self.values(x)))
+    def attention(x: Any) -> Any:
+        queries, keys, values = (heads(x) for _ in range(3))
         scores = paddle.bmm(queries, keys.transpose([0, 2, 1])) / 8.0
-        mixed = paddle.bmm(nn.functional.softmax(scores), values)
-        mixed = mixed.reshape([-1, 2, 7, x.shape[-1] // 2]).transpose([0, 2, 1, 3])
-        return self.out(mixed.reshape([-1, 7, x.shape[-1]]))
+        mixed = paddle.bmm(F.softmax(scores), values).reshape([-1, 2, 7, width // 2])
+        return nn.Linear(width, width)(mixed.transpose([0, 2, 1, 3]).reshape([-1, 7, width]))
 
+    def forward(x: Any) -> Any:
+        x = nn.Linear(16, width)(x)
+        for _ in range(layers):
+            x = x + attention(F.layer_norm(x, x.shape[-1:]))
+            hidden = nn.Linear(width, 2 * width)(F.layer_norm(x, x.shape[-1:]))
+            x = x + nn.Linear(2 * width, width)(F.gelu(hidden))
+        return nn.Linear(width, 5)(x.mean(1))
 
-class _MergedHeads(nn.Layer):
-    def __init__(self, layers: int, width: int) -> None:
-        super().__init__()
-        self.project, self.head = nn.Linear(16, width), nn.Linear(width, 5)
-        self.attention = nn.LayerList([_Attention(width) for _ in range(layers)])
-        self.feed_forward = nn.LayerList(
-            [
-                nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-                for _ in range(layers)
-            ]
-        )
-
-    def forward(self, x: Any) -> Any:
-        x = self.project(x)
-        for attention, feed_forward in zip(self.attention, self.feed_forward):
-            x = x + attention(nn.functional.layer_norm(x, x.shape[-1:]))
-            x = x + feed_forward(nn.functional.layer_norm(x, x.shape[-1:]))
-        return self.head(x.mean(1))
+    return computed(forward, [7, 16])
 
 
 def test_attention_whose_heads_are_part_of_the_batch_is_not_suggested() -> None:
-    teacher = built(lambda: _MergedHeads(4, 32), [7, 16])
-    student = built(lambda: _MergedHeads(2, 16), [7, 16])
-    kinds = {pair.kind for pair in suggest_pairs(teacher, student)}
+    pairs = suggest_pairs(merged_heads(4, 32), merged_heads(2, 16))
+    kinds = {pair.kind for pair in pairs}
     assert kinds == {Kind.LOGITS, Kind.EMBEDDING, Kind.HIDDEN_STATE}
 
 
 @pytest.mark.slow
-def test_a_reason_names_layers_by_number() -> None:
-    pairs = suggest_pairs(
-        built(lambda: Encoder(6), [7, 16]), built(lambda: Encoder(3, width=16), [7, 16])
-    )
+def test_detectors_have_their_levels_then_their_heads_in_order_then_their_stages() -> None:
+    pairs = suggest_pairs(pyramid(16), pyramid(8))
 
-    assert (
-        pairs.pairs[2].why[0]
-        == "hidden state of layer 4 of 6 in the teacher, layer 2 of 3 in the student"
-    )
-
-
-@pytest.mark.slow
-def test_heads_of_two_detectors_pair_in_order() -> None:
-    teacher = built(lambda: Pyramid(16), [3, 64, 64])
-    student = built(lambda: Pyramid(8), [3, 64, 64])
-    pairs = suggest_pairs(teacher, student)
-
-    heads = [pair for pair in pairs if pair.kind is Kind.HEAD]
-    assert [pair.rank for pair in heads] == [4, 5, 6]
-    assert [pair.student.layer for pair in heads] == ["heads.0", "heads.1", "heads.2"]
-    assert [pair.teacher.layer for pair in heads] == ["heads.0", "heads.1", "heads.2"]
+    kinds = [Kind.FEATURE] * 3 + [Kind.HEAD] * 3 + [Kind.STAGE] * 2
+    assert [pair.kind for pair in pairs] == kinds
+    for end in ("teacher", "student"):
+        layers = [getattr(pair, end).layer for pair in pairs][3:6]
+        assert layers == ["heads.0", "heads.1", "heads.2"]
+    assert [pair.student.shape for pair in pairs][:3] == [
+        (-1, 8, 32, 32),
+        (-1, 8, 16, 16),
+        (-1, 8, 8, 8),
+    ]
+    assert pairs[0].why[0] == "level 1 of 3 that the heads read in both"
 
 
 class Detector(nn.Layer):
@@ -208,7 +190,7 @@ class Detector(nn.Layer):
         self.boxes_first = boxes_first
 
     def forward(self, x: Any) -> Any:
-        features = nn.functional.relu(self.stem(x))
+        features = F.relu(self.stem(x))
         classes, boxes = self.classes(features), self.boxes(features)
         return (boxes, classes) if self.boxes_first else (classes, boxes)
 
@@ -236,9 +218,9 @@ class Auxiliary(nn.Layer):
         self.halfway, self.end = nn.Linear(width, 10), nn.Linear(width, 10)
 
     def forward(self, x: Any) -> Any:
-        first = nn.functional.relu(self.first(x))
+        first = F.relu(self.first(x))
         halfway = self.halfway(first.mean([2, 3]))
-        second = nn.functional.relu(self.second(first))
+        second = F.relu(self.second(first))
         return self.end(second.mean([2, 3])), halfway
 
 
@@ -250,7 +232,7 @@ def test_main_and_auxiliary_heads_pair_where_a_training_program_fetches_nothing(
     with paddle.static.program_guard(program, paddle.static.Program()):
         label = paddle.static.data("label", [None, 1], "int64")
         scores = Auxiliary(8)(paddle.static.data("image", [None, 3, 32, 32]))
-        sum(nn.functional.cross_entropy(each, label) for each in scores)
+        sum(F.cross_entropy(each, label) for each in scores)
     student = read(program)
     paddle.disable_static()
     pairs = suggest_pairs(built(lambda: Auxiliary(16), [3, 32, 32]), student)
@@ -260,13 +242,14 @@ def test_main_and_auxiliary_heads_pair_where_a_training_program_fetches_nothing(
     assert [pair.student.module for pair in heads] == ["/Auxiliary/Linear_1", "/Auxiliary/Linear"]
 
 
-def test_other_numbers_of_classes_are_warned_of() -> None:
-    teacher = built(lambda: Encoder(2), [7, 16])
-    logits = suggest_pairs(vision("resnet18"), teacher).pairs[-1]
+def test_networks_with_nothing_in_common_but_logits_are_told_so_and_of_their_classes() -> None:
+    pairs = suggest_pairs(vision("resnet18"), encoder(2))
 
-    assert logits.relation is Relation.CLASSES
-    assert logits.loss == "similarity"
-    assert logits.warnings == ("1000 against 5 classes: the logits cannot be compared one to one",)
+    assert [pair.kind for pair in pairs] == [Kind.EMBEDDING, Kind.LOGITS]
+    assert [found.code for found in pairs.report] == ["GT301"]
+    assert (pairs[1].relation, pairs[1].loss) == (Relation.CLASSES, "similarity")
+    (warning,) = pairs[1].warnings
+    assert warning == "1000 against 5 classes: the logits cannot be compared one to one"
 
 
 @pytest.mark.slow
@@ -281,13 +264,6 @@ def test_logits_of_other_classes_stay_in_the_list_behind_more_maps_than_fit() ->
     assert [pair.kind for pair in pairs] == kinds
     assert pairs[7].loss == "similarity"
     assert pairs[7].warnings == ("9 against 5 classes: the logits cannot be compared one to one",)
-
-
-def test_networks_with_nothing_in_common_but_logits_are_told_so() -> None:
-    pairs = suggest_pairs(vision("resnet18"), built(lambda: Encoder(2), [7, 16]))
-
-    assert [pair.kind for pair in pairs] == [Kind.EMBEDDING, Kind.LOGITS]
-    assert [found.code for found in pairs.report] == ["GT301"]
 
 
 def test_the_limit_bounds_the_list() -> None:
@@ -317,22 +293,6 @@ def test_logits_per_pixel_of_other_sizes_are_not_equal() -> None:
 
 
 @pytest.mark.slow
-def test_detectors_have_their_levels_then_their_heads_then_their_stages() -> None:
-    pairs = suggest_pairs(
-        built(lambda: Pyramid(16), [3, 64, 64]), built(lambda: Pyramid(8), [3, 64, 64])
-    )
-
-    kinds = [Kind.FEATURE] * 3 + [Kind.HEAD] * 3 + [Kind.STAGE] * 2
-    assert [pair.kind for pair in pairs] == kinds
-    assert [pair.student.shape for pair in pairs][:3] == [
-        (-1, 8, 32, 32),
-        (-1, 8, 16, 16),
-        (-1, 8, 8, 8),
-    ]
-    assert pairs.pairs[0].why[0] == "level 1 of 3 that the heads read in both"
-
-
-@pytest.mark.slow
 def test_auxiliary_classifiers_pair_as_logits() -> None:
     pairs = suggest_pairs(vision("googlenet"), vision("googlenet"))
 
@@ -345,7 +305,7 @@ def test_other_numbers_of_outputs_are_told_and_paired_by_resolution() -> None:
         def forward(self, x: Any) -> list[Any]:
             return super().forward(x)[1:]
 
-    pairs = suggest_pairs(built(Pyramid, [3, 64, 64]), built(Two, [3, 64, 64]))
+    pairs = suggest_pairs(pyramid(), built(Two, [3, 64, 64]))
     heads = [pair for pair in pairs if pair.kind is Kind.HEAD]
 
     assert [(pair.teacher.layer, pair.student.layer) for pair in heads] == [
@@ -357,7 +317,7 @@ def test_other_numbers_of_outputs_are_told_and_paired_by_resolution() -> None:
 
 @pytest.mark.slow
 def test_sequences_of_other_lengths_are_warned_of() -> None:
-    pairs = suggest_pairs(built(lambda: Encoder(2), [9, 16]), built(lambda: Encoder(2), [7, 16]))
+    pairs = suggest_pairs(encoder(2, length=9), encoder(2))
     states = [pair for pair in pairs if pair.kind is Kind.HIDDEN_STATE]
 
     assert {(pair.relation, pair.loss) for pair in states} == {(Relation.SEQUENCE, "similarity")}
@@ -386,24 +346,16 @@ def test_a_teacher_that_is_smaller_than_the_student_is_allowed_and_told() -> Non
     assert [pair.kind for pair in pairs][:2] == [Kind.LOGITS, Kind.EMBEDDING]
 
 
-class Marker(paddle.nn.Layer):
-    """Answers with one score for each place, as detectors of text do."""
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.body = paddle.nn.Conv2D(3, 4, 3, padding=1)
-        self.head = paddle.nn.Conv2D(4, classes, 1)
-
-    def forward(self, x: Any) -> Any:
-        return paddle.nn.functional.sigmoid(self.head(self.body(x)))
-
-
 @pytest.mark.parametrize("classes", [1, 3])
 def test_scores_behind_a_sigmoid_are_not_compared_by_a_softmax(classes: int) -> None:
-    marker = built(lambda: Marker(classes), (3, 8, 8))
+    def marker(x: Any) -> Any:
+        """One score for each place, as detectors of text have."""
+        return F.sigmoid(nn.Conv2D(4, classes, 1)(nn.Conv2D(3, 4, 3, padding=1)(x)))
 
-    assert suggest_pairs(marker, marker).pairs[0].kind is Kind.LOGITS
-    assert suggest_pairs(marker, marker).pairs[0].loss == "l2"
+    graph = computed(marker, [3, 8, 8])
+    first = suggest_pairs(graph, graph)[0]
+
+    assert (first.kind, first.loss) == (Kind.LOGITS, "l2")
 
 
 @pytest.mark.pir

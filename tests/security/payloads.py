@@ -1,17 +1,20 @@
-"""Files that would run code, lead out of their folder or eat all memory, were they trusted."""
+"""Files that would run code, lead out of their folder or eat all memory, were they trusted.
+
+`python -m tests.security.payloads` loads each bomb in a process of its own, under limits.
+"""
 
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 import struct
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-__all__ = ["MARKER", "Payload", "archives", "arrays", "bombs", "header", "pickles", "swollen"]
 
 # The environment variable that names the folder which a payload makes when it runs.
 MARKER = "GRAPHTOOL_PLANTED"
@@ -58,24 +61,19 @@ def pickles() -> dict[str, bytes]:
 def bombs() -> dict[str, bytes]:
     """Return small pickles that crash Python's own unpickler, hang it, or take all memory."""
     key = b"\x80\x02}(K\x01"
+    text = b"\x80\x02X\x40\x42\x0f\x00"
+    hashes = ((k * (2**61 - 1)).to_bytes(10, "little") for k in range(60_000))
+    equal = (b"\x8a\x0a" + number + b"N" for number in hashes)
     encoded = b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R"
     return {
         "memo": b"\x80\x02}r\xff\xff\xff\x7f.",
         "deep key": key + b"\x85" * 1_000_000 + b"K\x01u.",
         "doubled key": key + b"q\x00h\x00\x86" * 64 + b"K\x01u.",
         "doubled dtype": b"\x80\x02cnumpy\ndtype\nK\x01" + b"q\x00h\x00\x86" * 64 + b"\x85R.",
-        "texts": b"\x80\x02X\x40\x42\x0f\x00"
-        + b"x" * 1_000_000
-        + b"q\x00]("
-        + encoded * 2000
-        + b"e.",
+        "texts": text + b"x" * 1_000_000 + b"q\x00](" + encoded * 2000 + b"e.",
         "long bytes": b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"ab.",
         "long bytearray": b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b"ab.",
-        "equal hashes": b"\x80\x02}("
-        + b"".join(
-            b"\x8a\x0a" + (k * (2**61 - 1)).to_bytes(10, "little") + b"N" for k in range(60_000)
-        )
-        + b"u.",
+        "equal hashes": b"\x80\x02}(" + b"".join(equal) + b"u.",
         "many dicts": b"\x80\x02](" + b"}" * 5_000_000 + b"e.",
         "addresses": _array(b"O8", b"|", 1, b"A" * 8),
         "size of a text": _array(b"U1", b"<", 2**31 - 1, b"A" * 4),
@@ -161,3 +159,27 @@ def swollen() -> bytes:
     """Return a `.npz` of 300 kB that holds 300 MB."""
     data = header("'<f4'", "(4, 6250000)") + bytes(100_000_000)
     return _packed({f"x{number}.npy": data for number in range(3)})
+
+
+def main() -> None:
+    """Load each bomb."""
+    import graphtool as gt
+    from graphtool.evidence.samples import read_arrays
+    from graphtool.readers.weights import read_weights
+    from tests.fuzzing.cases import Limits, run
+
+    graph = gt.read(Path(__file__).parents[1] / "fixtures" / "3.3.1" / "cnn.json")
+    limits = Limits(seconds=20.0, memory=256 << 20)
+
+    def load(data: bytes, folder: Path) -> None:
+        path = folder / ("x.npz" if data.startswith(b"PK") else "net.pdparams")
+        path.write_bytes(data)
+        read_arrays(path) if path.suffix == ".npz" else read_weights(path, graph)
+
+    every = {**bombs(), "archive": swollen()}
+    results = {name: run(load, data, limits) for name, data in every.items()}
+    print(json.dumps({name: f"{x.outcome.value} {x.what}" for name, x in results.items()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,6 @@ import paddle
 import pytest
 from paddle import nn
 
-from graphtool.merging import merge
 from graphtool.merging.folder import save_merged
 from graphtool.merging.manifest import read_manifest, with_digest
 from graphtool.readers.tensor_files import read_tensors
@@ -55,18 +54,6 @@ def spoilt(text: str, treasure: Path) -> str:
             stack = {"#": "0.a_str", "D": f'File "{treasure}", line 1, in {EVIL}'}
             held.append({"N": "op_callstack", "AT": {"#": "0.a_array", "D": [stack]}})
     return json.dumps(document)
-
-
-def merged_folder(folder: Path) -> None:
-    teacher, student = (networks.small(networks.plain, name) for name in ("image", "data"))
-    merged = merge(
-        teacher.program,
-        student.program,
-        {"image": "data"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-    )
-    save_merged(merged, folder)
 
 
 def named(folder: Path) -> None:
@@ -109,7 +96,9 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     treasure.write_bytes(bytes(12))
     (old / "linear_0.b_0").symlink_to(treasure)
     for name in ("linked", "named"):
-        merged_folder(folder / name)
+        plain = networks.plain
+        merged = networks.merge_built(networks.small(plain, "image"), networks.small(plain))
+        save_merged(merged, folder / name)
     named(folder / "named")
     (folder / "linked" / "merged.json").unlink()
     (folder / "linked" / "merged.json").symlink_to(tmp_path / "treasure.json")

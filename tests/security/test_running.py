@@ -12,10 +12,12 @@ import pytest
 import graphtool as gt
 from graphtool.diagnostics import PairError, ReadError, Severity
 from graphtool.merging import check_merge
+from tests.refused import refused
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 CNN = (FIXTURES / "3.3.1" / "cnn.json").read_text()
 FEEDS = {"image": "image"}
+RANDOM: dict[str, Any] = {"evidence": "random", "allow_random": True}
 
 
 @pytest.mark.parametrize(
@@ -48,10 +50,7 @@ def test_a_model_that_writes_files_is_not_run_for_evidence(tmp_path: Path, role:
     writer.write_text(CNN.replace('"1.relu"', '"1.save_combine"', 1))
     sides = {"teacher": honest, "student": honest, role: str(writer)}
 
-    with pytest.raises(PairError) as raised:
-        gt.suggest_pairs(sides["teacher"], sides["student"], evidence="random", allow_random=True)
-
-    (found,) = raised.value.report
+    found = refused(PairError, gt.suggest_pairs, *sides.values(), **RANDOM)
     assert (found.code, found.severity, found.message) == (
         "GT242",
         Severity.ERROR,
@@ -86,7 +85,7 @@ def test_merging_a_model_that_writes_files_writes_none(tmp_path: Path) -> None:
 
     report = check_merge(tmp_path / "net.pdmodel", tmp_path / "net.pdmodel", FEEDS)
     with pytest.raises(PairError, match="GT242"):
-        gt.suggest_pairs(*[tmp_path / "net.pdmodel"] * 2, evidence="random", allow_random=True)
+        gt.suggest_pairs(*[tmp_path / "net.pdmodel"] * 2, **RANDOM)
     gt.render(gt.suggest_pairs(*[tmp_path / "net.pdmodel"] * 2))
 
     assert [found.count for found in report if found.code == "GT242"] == [1, 1]
@@ -102,10 +101,7 @@ def test_a_model_that_paddle_refuses_to_open_is_a_diagnostic(tmp_path: Path) -> 
     model = tmp_path / "net.json"
     model.write_text(json.dumps(document))
 
-    with pytest.raises(ReadError) as raised:
-        gt.for_training(model)
-
-    (found,) = raised.value.report
+    found = refused(ReadError, gt.for_training, model)
     assert (found.code, found.help) == ("GT032", f"graphtool inspect {model}")
     assert found.notes[0].startswith("[json.exception.parse_error.101] parse error at line 1")
     assert gt.read(model).operators
@@ -118,6 +114,6 @@ def test_bytes_that_paddle_refuses_are_a_diagnostic(tmp_path: Path) -> None:
     model.write_bytes(data + b"\x2a\x07\x0a\x05\x0a\x01x\x12\x00")
 
     with pytest.raises(ReadError) as raised:
-        gt.suggest_pairs(model, model, evidence="random", allow_random=True)
+        gt.suggest_pairs(model, model, **RANDOM)
 
     assert {found.code for found in raised.value.report} == {"GT032"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ class Built:
 
     program: Any
     startup: Any
-    output: Any
     scope: Any
 
 
@@ -33,46 +32,32 @@ class Built:
 def networks(*widths: int, legacy: bool) -> Iterator[list[Built]]:
     """Build networks, and free their Scopes afterwards, which Paddle would keep until it exits."""
     with mode(legacy=legacy):
-        built = [network(width, legacy=legacy) for width in widths]
+        built = [network(width) for width in widths]
         yield built
         for one in built:
             one.scope._remove_from_pool()
 
 
-@contextmanager
-def mode(*, legacy: bool) -> Iterator[None]:
+def mode(*, legacy: bool) -> AbstractContextManager[Any]:
     """Work on Programs of one kind."""
-    with paddle.pir_utils.OldIrGuard() if legacy else nullcontext():
-        yield
+    return paddle.pir_utils.OldIrGuard() if legacy else nullcontext()
 
 
-def network(width: int, *, legacy: bool) -> Built:
+def network(width: int) -> Built:
     """Build two convolutions with batch norms, and a classifier."""
     main, startup, scope = paddle.static.Program(), paddle.static.Program(), paddle.static.Scope()
     guards = paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard()
     with guards[0], guards[1]:
         x = paddle.static.data("image", [-1, 3, 8, 8])
-        output = (static_layers if legacy else layers)(x, width)
+        for index in range(2):
+            before, after = x.shape[1], width * 2**index
+            x = nn.Conv2D(before, after, 3, 2, 1, bias_attr=False)(x)
+            x = nn.functional.relu(nn.BatchNorm2D(after)(x))
+        nn.Linear(2 * width, 5)(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
     executor = paddle.static.Executor(paddle.CPUPlace())
     with paddle.static.scope_guard(scope):
         executor.run(startup)
-    return Built(program=main, startup=startup, output=output, scope=scope)
-
-
-def layers(x: Any, width: int) -> Any:
-    for index in range(2):
-        before, after = x.shape[1], width * 2**index
-        x = nn.Conv2D(before, after, 3, 2, 1, bias_attr=False)(x)
-        x = nn.functional.relu(nn.BatchNorm2D(after)(x))
-    return nn.Linear(2 * width, 5)(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
-
-
-def static_layers(x: Any, width: int) -> Any:
-    static = paddle.static.nn
-    for index in range(2):
-        x = static.conv2d(x, width * 2**index, 3, 2, 1, bias_attr=False)
-        x = static.batch_norm(x, act="relu")
-    return static.fc(nn.functional.adaptive_avg_pool2d(x, 1), 5)
+    return Built(program=main, startup=startup, scope=scope)
 
 
 def everything(number: int, *, legacy: bool = False) -> None:
@@ -87,20 +72,13 @@ def everything(number: int, *, legacy: bool = False) -> None:
         with paddle.static.program_guard(merged.program, student.startup):
             loss = gt.distill_loss(merged, pairs).total
             gt.minimize(paddle.optimizer.SGD(0.1), loss)
-        step(student, loss)
+        executor = paddle.static.Executor(paddle.CPUPlace())
+        with paddle.static.scope_guard(student.scope):
+            executor.run(student.startup)
+            executor.run(student.program, feed={"image": IMAGE}, fetch_list=[loss])
         if number % 10 == 5:
             assert "digraph" in gt.render(merged).dot
-            export(merged, student, "pdmodel" if legacy else "json")
-
-
-def step(student: Built, loss: Any) -> None:
-    executor = paddle.static.Executor(paddle.CPUPlace())
-    with paddle.static.scope_guard(student.scope):
-        executor.run(student.startup)
-        executor.run(student.program, feed={"image": IMAGE}, fetch_list=[loss])
-
-
-def export(merged: gt.Merged, student: Built, suffix: str) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        gt.export_student(merged, Path(folder) / "student", scope=student.scope)
-        assert gt.read(f"{folder}/student.{suffix}").feeds == ("image",)
+            with tempfile.TemporaryDirectory() as folder:
+                gt.export_student(merged, Path(folder) / "student", scope=student.scope)
+                saved = f"{folder}/student.{'pdmodel' if legacy else 'json'}"
+                assert gt.read(saved).feeds == ("image",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,16 +11,7 @@ import pytest
 from paddle import nn
 
 from graphtool.structure import analyse
-from tests.networks import (
-    Branching,
-    Einsum,
-    Folded,
-    PlainConvolutions,
-    Recurrent,
-    WeightFirst,
-    built,
-    vision,
-)
+from tests.networks import PlainConvolutions, built, computed, vision
 
 
 def counted_by_hooks(name: str) -> int:
@@ -120,34 +112,30 @@ def test_running_statistics_of_a_legacy_program_are_found_by_slot(
     assert analyse(replace(graph, operators=named)).running_statistics == expected
 
 
-class Added(nn.Layer):
-    """A product with a weight, added to a bias in one operator."""
+def weight(*shape: int) -> Any:
+    return paddle.create_parameter(list(shape), "float32")
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = self.create_parameter([16, 5])
-        self.bias = self.create_parameter([1, 5], is_bias=True)
 
-    def forward(self, x: Any) -> Any:
-        return paddle.addmm(self.bias, x, self.weight)
+def recurrent(x: Any) -> Any:
+    return nn.Linear(16, 4)(nn.GRU(8, 16)(x)[0])
 
 
 @pytest.mark.parametrize(
-    ("factory", "shape", "count"),
+    ("forward", "shape", "count"),
     [
-        (Folded, [64, 32], 64 * 32 * 16),
-        (WeightFirst, [12, 9], 7 * 12 * 9),
-        (Added, [16], 16 * 5),
-        (Einsum, [10, 32], 10 * 32 * 16),
+        (lambda x: nn.Linear(32, 16)(x.reshape([-1, 32])), [64, 32], 64 * 32 * 16),
+        (lambda x: paddle.matmul(weight(7, 12), x), [12, 9], 7 * 12 * 9),
+        (lambda x: paddle.addmm(weight(1, 5), x, weight(16, 5)), [16], 16 * 5),
+        (lambda x: paddle.einsum("blc,cd->bld", x, weight(32, 16)), [10, 32], 10 * 32 * 16),
         pytest.param(
-            *(Recurrent, [10, 8], 10 * 3 * (16 * 8 + 16 * 16) + 10 * 16 * 4), marks=pytest.mark.pir
+            *(recurrent, [10, 8], 10 * 3 * (16 * 8 + 16 * 16) + 10 * 16 * 4), marks=pytest.mark.pir
         ),
     ],
 )
 def test_products_of_any_form_are_counted_by_their_factors(
-    factory: type[nn.Layer], shape: list[int], count: int
+    forward: Callable[[Any], Any], shape: list[int], count: int
 ) -> None:
-    structure = analyse(built(factory, shape))
+    structure = analyse(computed(forward, shape))
 
     assert structure.multiply_adds == count
     assert structure.is_cost_exact
@@ -155,7 +143,11 @@ def test_products_of_any_form_are_counted_by_their_factors(
 
 @pytest.mark.pir
 def test_what_is_not_counted_is_listed_and_makes_the_number_inexact() -> None:
-    structure = analyse(built(Branching, [8]))
+    def branching(x: Any) -> Any:
+        first, second = nn.Linear(8, 8), nn.Linear(8, 8)
+        return paddle.static.nn.cond(paddle.mean(x) > 0, lambda: first(x), lambda: second(x))
+
+    structure = analyse(computed(branching, [8]))
 
     assert structure.costs.uncounted == {"if": 1}
     assert not structure.is_cost_exact

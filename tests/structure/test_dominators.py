@@ -12,42 +12,22 @@ from paddle import Tensor, concat, nn
 from graphtool.graph import Graph
 from graphtool.structure import analyse
 from graphtool.structure._dominators import dominators_of
-from tests.networks import built
+from tests.networks import computed
 
 DOUBLINGS = 60
 
 
-class Concatenated(nn.Layer):
-    """Convolutions in a row, each read by the next and by one concatenation behind all of them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.row = nn.LayerList([nn.Conv2D(4, 4, 3, padding=1) for _ in range(12)])
-
-    def forward(self, image: Tensor) -> Tensor:
-        maps = [image]
-        for conv in self.row:
-            maps.append(conv(maps[-1]))
-        return concat(maps[1:], axis=1)
-
-
-class Doubled(nn.Layer):
-    """Scores added to themselves so often that the ways back to them are beyond counting."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scores = nn.Linear(8, 4)
-
-    def forward(self, row: Tensor) -> Tensor:
-        scores = self.scores(row)
-        for _ in range(DOUBLINGS):
-            scores = scores + scores
-        return scores
-
-
 @cache
 def _concatenated() -> Graph:
-    return built(Concatenated, [4, 8, 8])
+    """Build convolutions in a row, each read by the next and by one concatenation of them all."""
+
+    def forward(image: Tensor) -> Tensor:
+        maps = [image]
+        for _ in range(12):
+            maps.append(nn.Conv2D(4, 4, 3, padding=1)(maps[-1]))
+        return concat(maps[1:], axis=1)
+
+    return computed(forward, [4, 8, 8])
 
 
 @pytest.mark.slow
@@ -66,7 +46,15 @@ def test_what_dominates_two_values_is_the_nearest_that_dominates_both():
 
 @pytest.mark.pir
 def test_sums_of_sums_are_looked_at_once_each():
-    structure = analyse(built(Doubled, [8]))
+    """The ways back to what is added to itself are beyond counting."""
+
+    def doubled(row: Tensor) -> Tensor:
+        scores = nn.Linear(8, 4)(row)
+        for _ in range(DOUBLINGS):
+            scores = scores + scores
+        return scores
+
+    structure = analyse(computed(doubled, [8]))
     (head,) = structure.heads
     assert head.logits == f"add_{DOUBLINGS}"
     assert head.classifies

@@ -11,7 +11,7 @@ import pytest
 
 from graphtool.sources import read
 from graphtool.structure import BlockPartition, analyse, block_names, blocks_of, module_class
-from tests.networks import Pyramid, built, vision
+from tests.networks import pyramid, vision
 
 _SEQUENTIAL = re.compile(r"/Sequential(_\d+)?(?=/Bottleneck)")
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "3.3.1"
@@ -64,7 +64,7 @@ def test_blocks_of_all_stages_are_called_alike_where_a_file_does_not_tell_the_st
 
 @pytest.mark.slow
 def test_what_several_outputs_depend_on_is_counted_for_all_of_them_at_once() -> None:
-    structure = analyse(built(Pyramid, [3, 64, 64]))
+    structure = analyse(pyramid())
     outputs = [head.output for head in structure.heads]
     claims = BlockPartition.empty(structure.flow)
     claims.assign(structure.stages[-1].end)

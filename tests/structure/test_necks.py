@@ -12,7 +12,7 @@ from graphtool.graph import Graph
 from graphtool.matching import suggest_pairs
 from graphtool.sources.layers import from_layer
 from graphtool.structure import Structure, analyse
-from tests.networks import Pyramid, built, vision
+from tests.networks import Pyramid, built, pyramid, vision
 
 
 def necks(graph: Graph) -> list[tuple[str | None, str, tuple[int, ...] | None]]:
@@ -23,7 +23,7 @@ def necks(graph: Graph) -> list[tuple[str | None, str, tuple[int, ...] | None]]:
 
 @pytest.mark.slow
 def test_levels_of_a_pyramid_come_the_coarsest_first() -> None:
-    assert [what for _, what, _ in necks(built(Pyramid, [3, 64, 64]))] == [
+    assert [what for _, what, _ in necks(pyramid())] == [
         "level 1 of 3 that the heads read",
         "level 2 of 3 that the heads read",
         "level 3 of 3 that the heads read",
@@ -40,7 +40,7 @@ class Joined(Pyramid):
 
 @pytest.mark.slow
 def test_levels_are_found_where_one_output_joins_them_all() -> None:
-    levels = necks(built(Pyramid, [3, 64, 64]))
+    levels = necks(pyramid())
 
     assert necks(built(Joined, [3, 64, 64])) == levels
 

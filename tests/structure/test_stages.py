@@ -12,7 +12,7 @@ from paddle import nn
 from graphtool.matching import suggest_pairs
 from graphtool.matching.pairs import Kind
 from graphtool.structure import GLOBAL, Role, Scale, Structure, analyse
-from tests.networks import ChannelsLast, ConvNext, Focus, Pyramid, Segmenter, built, vision
+from tests.networks import ChannelsLast, ConvNext, Segmenter, built, computed, pyramid, vision
 
 # Stages as their authors cut them: denominator of the resolution, channels at the end, blocks.
 EXPECTED = {
@@ -31,13 +31,8 @@ EXPECTED = {
 
 
 _LARGE = {
-    "vgg11",
-    "resnet50",
-    "inception_v3",
-    "densenet121",
-    "googlenet",
-    "shufflenet_v2_x1_0",
-    "mobilenet_v3_large",
+    *("vgg11", "resnet50", "inception_v3", "densenet121", "googlenet"),
+    *("shufflenet_v2_x1_0", "mobilenet_v3_large"),
 }
 
 
@@ -94,7 +89,7 @@ def test_resolution_from_attributes_agrees_with_the_shapes() -> None:
 
 @pytest.mark.slow
 def test_a_neck_that_comes_back_up_is_no_stage() -> None:
-    structure = analyse(built(Pyramid, [3, 64, 64]))
+    structure = analyse(pyramid())
 
     assert shape_of(structure) == [(2, 8, 2), (4, 16, 2), (8, 32, 2)]
     assert [structure.channels(head.logits) for head in structure.heads] == [6, 6, 6]
@@ -110,26 +105,24 @@ def test_up_sampling_is_seen_without_shapes() -> None:
     assert structure.graph.values[head.logits].shape == (-1, 4, -1, -1)
 
 
+def pooled(x: Any) -> Any:
+    return nn.Linear(8, 5)(nn.AvgPool2D(8)(nn.Conv2D(3, 8, 3, padding=1)(x)).flatten(1))
+
+
 @pytest.mark.parametrize(
-    ("factory", "shape", "scale"),
+    ("forward", "shape", "scale"),
     [
-        (lambda: nn.Conv2D(3, 4, 3, stride=(2, 1), padding=1), [3, 32, 100], "1/2 × 1"),
-        # A strided slice.
-        (Focus, [3, -1, -1], "1/2"),
+        (lambda x: nn.Conv2D(3, 4, 3, stride=(2, 1), padding=1)(x), [3, 32, 100], "1/2 × 1"),
+        # A strided slice: the stem of YOLOv5.
+        (lambda x: nn.Conv2D(3, 8, 3, padding=1)(x[:, :, ::2, ::2]), [3, -1, -1], "1/2"),
         # A pool over the whole map.
-        (
-            lambda: nn.Sequential(
-                nn.Conv2D(3, 8, 3, padding=1), nn.AvgPool2D(8), nn.Flatten(), nn.Linear(8, 5)
-            ),
-            [3, 8, 8],
-            str(GLOBAL),
-        ),
+        (pooled, [3, 8, 8], str(GLOBAL)),
     ],
 )
 def test_strides_slices_and_pools_give_fractions(
-    factory: Any, shape: list[int], scale: str
+    forward: Any, shape: list[int], scale: str
 ) -> None:
-    structure = analyse(built(factory, shape))
+    structure = analyse(computed(forward, shape))
 
     assert str(structure.scales[structure.heads[0].logits]) == scale
 
@@ -172,11 +165,8 @@ def test_a_block_that_normalises_in_another_layout_ends_in_its_join() -> None:
     structure = analyse(built(ConvNext, [3, 32, 32]))
 
     assert shape_of(structure) == [(2, 8, 1), (4, 16, 1), (8, 24, 1)]
-    assert [structure.graph.values[stage.end].layer for stage in structure.stages] == [
-        "blocks.0",
-        "blocks.1",
-        "blocks.2",
-    ]
+    layers = [structure.graph.values[stage.end].layer for stage in structure.stages]
+    assert layers == ["blocks.0", "blocks.1", "blocks.2"]
 
 
 @pytest.mark.slow

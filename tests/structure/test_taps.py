@@ -7,9 +7,10 @@ from typing import Any
 import paddle
 import pytest
 from paddle import nn
+from paddle.nn import functional as F  # noqa: N812
 
 from graphtool.structure import Tap, analyse
-from tests.networks import built, vision
+from tests.networks import computed, vision
 
 AFTER, BEFORE = Tap.AFTER_ACTIVATION, Tap.BEFORE_ACTIVATION
 NORM, CONVOLUTION = Tap.BEFORE_NORM, Tap.LAST_CONVOLUTION
@@ -48,28 +49,20 @@ def test_the_main_branch_and_not_the_shortcut_is_followed() -> None:
     assert taken.layer == "layer1.0.conv3"
 
 
-class Shuffled(nn.Layer):
-    """Blocks of which half the channels pass by, as in ShuffleNetV2; `plain` ends in no ReLU."""
-
-    def __init__(self, *, plain: bool) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2D(3, 8, 3, 2, 1), nn.ReLU())
-        self.branch = nn.Sequential(nn.Conv2D(4, 4, 3, 1, 1), *([] if plain else [nn.ReLU()]))
-        self.shuffle = nn.ChannelShuffle(2)
-        self.classify = nn.Linear(8, 5)
-
-    def forward(self, x: Any) -> Any:
-        passed, taken = paddle.split(self.stem(x), 2, axis=1)
-        joined = paddle.concat([passed, self.branch(taken)], axis=1)
-        return self.classify(self.shuffle(joined).mean([2, 3]))
-
-
 @pytest.mark.parametrize(("plain", "expected"), [(False, AFTER), (True, BEFORE)])
 def test_a_block_is_after_activations_where_all_that_it_joins_is(
     plain: bool,  # noqa: FBT001
     expected: Tap,
 ) -> None:
-    structure = analyse(built(lambda: Shuffled(plain=plain), [3, 16, 16]))
+    def shuffled(x: Any) -> Any:
+        """Half the channels pass by, as in ShuffleNetV2; `plain` ends in no ReLU."""
+        stem = F.relu(nn.Conv2D(3, 8, 3, 2, 1)(x))
+        passed, taken = paddle.split(stem, 2, axis=1)
+        branch = nn.Conv2D(4, 4, 3, 1, 1)(taken)
+        joined = paddle.concat([passed, branch if plain else F.relu(branch)], axis=1)
+        return nn.Linear(8, 5)(nn.ChannelShuffle(2)(joined).mean([2, 3]))
+
+    structure = analyse(computed(shuffled, [3, 16, 16]))
     end = structure.stages[-1].end
 
     assert {tap for tap, name in structure.taps(end).items() if name == end} == {expected}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import tomli_w
@@ -18,12 +19,9 @@ from graphtool.graph import Graph
 from graphtool.matching.recipe import recipe_text
 from graphtool.merging import check_merge
 from tests.fuzzing.cases import Mutator, Subject
-from tests.fuzzing.exercises import all_of, command
-from tests.fuzzing.json_spoiling import ANY_JSON
+from tests.fuzzing.json_edits import ANY_JSON
+from tests.fuzzing.models import FIXTURES, all_of, command
 from tests.fuzzing.spoiling import BYTES, TEXTS, number
-from tests.fuzzing.subjects.programs import FIXTURES
-
-__all__ = ["SUBJECTS"]
 
 _FILES = {
     "cnn": FIXTURES / "3.3.1" / "cnn.json",
@@ -88,11 +86,6 @@ _LINES: tuple[Callable[[Random], bytes], ...] = (
 )
 
 
-def _recipes() -> dict[str, bytes]:
-    graphs = {name: _GRAPHS[name] for name in ("cnn", "encoder")}
-    return {name: recipe_text(gt.suggest_pairs(g, g)).encode() for name, g in graphs.items()}
-
-
 def _with_recipe(data: bytes, folder: Path) -> None:
     path = folder / "pairs.toml"
     path.write_bytes(data)
@@ -100,11 +93,9 @@ def _with_recipe(data: bytes, folder: Path) -> None:
     graph = _GRAPHS[name]
     model = str(_FILES[name])
     all_of(
-        [
-            lambda: _use_recipe(path, graph, graph),
-            lambda: _use_recipe(path, graph, _GRAPHS["old"]),
-            lambda: command("render", model, model, "--pairs", str(path), "-o", "-"),
-        ]
+        lambda: _use_recipe(path, graph, graph),
+        lambda: _use_recipe(path, graph, _GRAPHS["old"]),
+        lambda: command("render", model, model, "--pairs", str(path), "-o", "-"),
     )
 
 
@@ -124,11 +115,9 @@ def _with_feeds(data: bytes, _: Path) -> None:
         given = data.decode("latin1")
     graph = _GRAPHS["cnn"]
     all_of(
-        [
-            lambda: str(check_merge(graph, graph, given)),
-            lambda: str(check_merge(graph, _GRAPHS["encoder"], given)),
-            lambda: command("check", str(_FILES["cnn"]), str(_FILES["cnn"]), *_options(given)),
-        ]
+        lambda: str(check_merge(graph, graph, given)),
+        lambda: str(check_merge(graph, _GRAPHS["encoder"], given)),
+        lambda: command("check", str(_FILES["cnn"]), str(_FILES["cnn"]), *_options(given)),
     )
 
 
@@ -143,18 +132,16 @@ def _with_selector(data: bytes, _: Path) -> None:
     teacher, model = _GRAPHS["cnn"], str(_FILES["cnn"])
     typed = text.replace("\0", "")
     all_of(
-        [
-            lambda: gt.find(teacher, text),
-            lambda: gt.find(_GRAPHS["old"], text),
-            lambda: gt.partners(teacher, teacher, text),
-            lambda: gt.explain_pair(teacher, teacher, text),
-            lambda: gt.render(teacher, focus=text),
-            lambda: command("inspect", model, f"--name={typed}"),
-            lambda: command("inspect", model, f"--op={typed}"),
-            lambda: command("inspect", model, f"--shape={typed}"),
-            lambda: command("suggest-pairs", model, model, f"--for={typed}"),
-            lambda: command("explain", typed),
-        ]
+        lambda: gt.find(teacher, text),
+        lambda: gt.find(_GRAPHS["old"], text),
+        lambda: gt.partners(teacher, teacher, text),
+        lambda: gt.explain_pair(teacher, teacher, text),
+        lambda: gt.render(teacher, focus=text),
+        lambda: command("inspect", model, f"--name={typed}"),
+        lambda: command("inspect", model, f"--op={typed}"),
+        lambda: command("inspect", model, f"--shape={typed}"),
+        lambda: command("suggest-pairs", model, model, f"--for={typed}"),
+        lambda: command("explain", typed),
     )
 
 
@@ -219,34 +206,19 @@ def _with_arguments(data: bytes, folder: Path) -> None:
     (folder / "net.json").write_bytes(_FILES["cnn"].read_bytes())
     (folder / "old.pdmodel").write_bytes(_FILES["old"].read_bytes())
     (folder / "pairs.toml").write_bytes(_RECIPES["cnn"])
-    with _without_paddle(), suppress(SystemExit):
+    assert "paddle" not in sys.modules
+    # As where Paddle is not installed: it would take more memory than a worker has.
+    with patch.dict(sys.modules, {"paddle": None}), suppress(SystemExit):
         command(*json.loads(data))
 
 
-@contextmanager
-def _without_paddle() -> Iterator[None]:
-    """Be where Paddle is not installed: it would take more memory than a worker has."""
-    kept = {name for name in sys.modules if name.partition(".")[0] == "paddle"}
-    assert not kept
-    sys.modules["paddle"] = None  # pyright: ignore[reportArgumentType]  # as Python spells it
-    try:
-        yield
-    finally:
-        del sys.modules["paddle"]
-
-
-_RECIPES = _recipes()
+_RECIPES = {
+    name: recipe_text(gt.suggest_pairs(_GRAPHS[name], _GRAPHS[name])).encode()
+    for name in ("cnn", "encoder")
+}
+_TOML = {name: _as_toml(edit) for name, edit in ANY_JSON.items()}
 SUBJECTS = (
-    Subject(
-        "recipe",
-        _RECIPES,
-        {
-            **BYTES,
-            **{name: _as_toml(edit) for name, edit in ANY_JSON.items()},
-            "lines": _line,
-        },
-        _with_recipe,
-    ),
+    Subject("recipe", _RECIPES, {**BYTES, **_TOML, "lines": _line}, _with_recipe),
     Subject(
         "feeds",
         {"one": b'{"image": "image"}', "two": b'{"image": "image", "label": "label"}'},

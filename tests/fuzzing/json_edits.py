@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from random import Random
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, TypeAlias
 
 from tests.fuzzing.cases import Mutator
 from tests.fuzzing.spoiling import number, text
-
-__all__ = ["ANY_JSON", "PIR_JSON", "edited", "places"]
 
 # JSON text is untyped.
 _Json: TypeAlias = Any
@@ -58,19 +56,10 @@ def places(document: _Json) -> Iterator[_Place]:
     """Yield where everything in a document stands."""
     waiting = [document]
     for holder in waiting:
-        keys: _Json = holder.keys() if _is_object(holder) else range(len(holder))
-        for key in list(keys):
+        for key in list(holder) if isinstance(holder, dict) else range(len(holder)):
             yield holder, key
-            if _is_list(holder[key]) or _is_object(holder[key]):
+            if isinstance(holder[key], (list, dict)):
                 waiting.append(holder[key])
-
-
-def _is_list(value: _Json) -> TypeGuard[list[_Json]]:
-    return isinstance(value, list)
-
-
-def _is_object(value: _Json) -> TypeGuard[dict[_Json, _Json]]:
-    return isinstance(value, dict)
 
 
 def _odd(random: Random) -> _Json:
@@ -102,7 +91,7 @@ def _other_text(random: Random, found: list[_Place]) -> str:
 
 def _wrong_key(random: Random, document: _Json) -> None:
     """Take a member out, rename it, or give it twice."""
-    holder, key = random.choice([place for place in places(document) if _is_object(place[0])])
+    holder, key = random.choice([place for place in places(document) if isinstance(place[0], dict)])
     way = random.randrange(3)
     if way == 0:
         del holder[key]
@@ -114,15 +103,13 @@ def _wrong_key(random: Random, document: _Json) -> None:
 
 def _wrong_length(random: Random, document: _Json) -> None:
     """Empty, shorten, repeat or reverse a list."""
-    found = [place for place in places(document) if _is_list(place[0][place[1]])]
+    found = [place for place in places(document) if isinstance(place[0][place[1]], list)]
     holder, key = random.choice(found)
-    items: list[_Json] = holder[key]
+    items = holder[key]
     at = random.randrange(len(items) + 1)
     again = deepcopy(items[:at])
-    longest = items * 300 if len(items) < 8 else items * 2
-    holder[key] = random.choice(
-        ([], items[:at], items[at:], items + again, items[::-1], deepcopy(longest))
-    )
+    longest = deepcopy(items * 300 if len(items) < 8 else items * 2)
+    holder[key] = random.choice(([], items[:at], items[at:], items + again, items[::-1], longest))
 
 
 def _deep(random: Random, document: _Json) -> str:
@@ -147,8 +134,7 @@ ANY_JSON: Mapping[str, Mutator] = {
 
 def _blocks(document: _Json) -> list[_Json]:
     """List the Blocks of a PIR program, the outermost first."""
-    found: list[_Json] = []
-    waiting: list[_Json] = [document["program"]]
+    found, waiting = [], [document["program"]]
     for holder in waiting:
         inner = [block for region in holder.get("regions", ()) for block in region["blocks"]]
         found += inner
@@ -161,12 +147,12 @@ def _operators(document: _Json) -> list[_Json]:
 
 
 def _results(op: _Json) -> list[_Json]:
-    return [op["O"]] if _is_object(op["O"]) else op["O"]
+    return [op["O"]] if isinstance(op["O"], dict) else op["O"]
 
 
 def _anew(random: Random, part: _Json) -> _Json:
     """Copy Operators or Blocks; in most copies they make and read Values of their own."""
-    copy: _Json = deepcopy(part)
+    copy = deepcopy(part)
     if random.random() < 0.2:
         return copy
     ends = [holder for holder, key in places([copy]) if key == "%"]
@@ -211,7 +197,7 @@ def _ends(random: Random, document: _Json) -> None:
     """Give Operators fewer or more operands and results, with results of their own number."""
     op = random.choice(_operators(document))
     key = random.choice(("I", "O", "A", "OA"))
-    ends: list[_Json] = op[key]
+    ends = op[key]
     if random.random() < 0.6:
         del ends[random.randrange(len(ends))]
     else:
@@ -225,10 +211,10 @@ def _attributes(random: Random, document: _Json) -> None:
     """Change what attributes say: other numbers, lists of other lengths, other types."""
     typed = random.choice([holder[key] for holder, key in places(document) if key == "AT"])
     old = typed.get("D")
-    way = random.randrange(4) if _is_list(old) and old else 3
+    way = random.randrange(4) if isinstance(old, list) and old else 3
     if way == 0:
         inner = random.choice(old)
-        if _is_object(inner):
+        if isinstance(inner, dict):
             inner["D"] = number(random)
         else:
             old[random.randrange(len(old))] = number(random)
@@ -241,8 +227,8 @@ def _attributes(random: Random, document: _Json) -> None:
 def _dims(random: Random, document: _Json) -> None:
     """Change shapes: negative and huge dims, none at all, thousands."""
     types = [holder[key]["D"] for holder, key in places(document) if key == "TT"]
-    data = random.choice([data for data in types if _is_list(data) and len(data) > 1])
-    dims: list[_Json] = data[1]
+    data = random.choice([data for data in types if isinstance(data, list) and len(data) > 1])
+    dims = data[1]
     way = random.randrange(4)
     if way == 0:
         dims[random.randrange(len(dims))] = number(random)
@@ -258,11 +244,10 @@ def _regions(random: Random, document: _Json) -> str | None:
     """Put regions into each other, take their Blocks away, or give them where none belong."""
     ops, blocks = _operators(document), _blocks(document)
     op, block = random.choice(ops), random.choice(blocks)
-    region: _Json = {"#": "r", "blocks": [_anew(random, block)]}
+    region = {"#": "r", "blocks": [_anew(random, block)]}
     way = random.randrange(5)
     if way == 0:
-        none: _Json = []
-        op["regions"] = random.choice((none, [{"#": "r", "blocks": none}], [region], [region] * 3))
+        op["regions"] = random.choice(([], [{"#": "r", "blocks": []}], [region], [region] * 3))
     elif way == 1:
         op.setdefault("regions", []).append(region)
     elif way == 2:
@@ -272,11 +257,10 @@ def _regions(random: Random, document: _Json) -> str | None:
     else:
         op["regions"] = [{"#": "r", "blocks": [_NESTED]}]
         holder = json.dumps({key: op[key] for key in ("#", "A") if key in op})[:-1]
-        before = (
-            f'{{"#":"b","args":[],"ops":[{holder},"I":[],"O":[],"regions":[{{"#":"r","blocks":['
-        )
+        block = f'{{"#":"b","args":[],"ops":[{holder},"I":[],"O":[]'
+        before = f'{block},"regions":[{{"#":"r","blocks":['
         depth = random.choice((3, 30, 150, 190, 400))
-        return before * depth + json.dumps(_anew(random, block)) + "]}]}]}" * depth
+        return before * depth + json.dumps(region["blocks"][0]) + "]}]}]}" * depth
     return None
 
 
@@ -292,12 +276,5 @@ def _names(random: Random, document: _Json) -> None:
     holder[key] = random.choice((text(random), text(random), text(random), *others))
 
 
-PIR_JSON: Mapping[str, Mutator] = {
-    "ids": edited(_ids),
-    "order": edited(_order),
-    "ends": edited(_ends),
-    "attributes": edited(_attributes),
-    "dims": edited(_dims),
-    "regions": edited(_regions),
-    "names": edited(_names),
-}
+_EDITS = (_ids, _order, _ends, _attributes, _dims, _regions, _names)
+PIR_JSON: Mapping[str, Mutator] = {edit.__name__[1:]: edited(edit) for edit in _EDITS}

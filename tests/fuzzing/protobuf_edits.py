@@ -12,8 +12,6 @@ from graphtool.readers.program_desc import program_message
 from tests.fuzzing.cases import Mutator
 from tests.fuzzing.spoiling import number, text
 
-__all__ = ["PROTOBUF"]
-
 # Protobuf builds the message classes at run time: their fields have no static types.
 _Message: TypeAlias = Any
 
@@ -41,12 +39,15 @@ def _fitting(field: _Message, random: Random) -> object:
     if kind in (field.TYPE_FLOAT, field.TYPE_DOUBLE):
         return random.choice((0.0, -1.0, 1e30, float("inf"), float("nan")))
     if kind in (field.TYPE_INT32, field.TYPE_INT64):
-        bits = 31 if kind == field.TYPE_INT32 else 63
-        return max(-(2**bits), min(2**bits - 1, number(random)))
+        return _bounded(number(random), 31 if kind == field.TYPE_INT32 else 63)
     spoilt = text(random).encode("utf-8", "replace")
     if kind == field.TYPE_BYTES:
         return random.choice((spoilt, b"\xff\xfe"))
     return spoilt.decode()
+
+
+def _bounded(number: int, bits: int) -> int:
+    return max(-(2**bits), min(2**bits - 1, number))
 
 
 def _messages(message: _Message) -> Iterator[_Message]:
@@ -87,23 +88,12 @@ def _lists(random: Random, program: _Message) -> None:
     ]
     held = random.choice(found)
     a, b = random.randrange(len(held)), random.randrange(len(held))
-    way = random.randrange(4)
-    if way == 0:
-        del held[a]
-    elif way == 1:
-        held.append(held[a])
-    elif way == 2:
-        items = list(held)
-        items[a], items[b] = items[b], items[a]
-        _replace(held, items)
-    else:
-        _replace(held, list(held)[:a])
-
-
-def _replace(held: _Message, items: list[_Message]) -> None:
-    copies: list[_Message] = deepcopy(items)
+    items = deepcopy(list(held))
+    exchanged = [items[{a: b, b: a}.get(place, place)] for place in range(len(items))]
     del held[:]
-    held.extend(copies)
+    held.extend(
+        random.choice((items[:a] + items[a + 1 :], [*items, items[a]], exchanged, items[:a]))
+    )
 
 
 def _operators(program: _Message) -> list[_Message]:
@@ -113,8 +103,7 @@ def _operators(program: _Message) -> list[_Message]:
 def _blocks(random: Random, program: _Message) -> None:
     """Let Blocks be in themselves, in each other, or in none."""
     count = len(program.blocks)
-    index = random.choice((0, 1, count - 1, count, -1, number(random)))
-    index = max(-(2**31), min(2**31 - 1, index))
+    index = _bounded(random.choice((0, 1, count - 1, count, -1, number(random))), 31)
     way = random.randrange(5)
     block = random.choice(program.blocks)
     if way == 0:
@@ -165,13 +154,8 @@ def _variables(random: Random, program: _Message) -> None:
     var = random.choice(declared)
     way = random.randrange(5)
     if way == 0:
-        var.name = random.choice(
-            (
-                random.choice(declared).name,
-                f"{var.name}@2",
-                text(random).encode("utf-8", "replace").decode(),
-            )
-        )
+        odd = text(random).encode("utf-8", "replace").decode()
+        var.name = random.choice((random.choice(declared).name, f"{var.name}@2", odd))
     elif way == 1:
         flag = random.choice(("persistable", "need_check_feed", "is_parameter", "stop_gradient"))
         setattr(var, flag, not getattr(var, flag))
@@ -184,18 +168,12 @@ def _variables(random: Random, program: _Message) -> None:
 
 
 def _dims(random: Random, dims: _Message) -> None:
-    held = [max(-(2**63), min(2**63 - 1, number(random))) for _ in range(3)]
-    way = random.randrange(4)
-    if way == 0:
-        dims[random.randrange(len(dims))] = held[0]
-    elif way == 1:
-        dims.append(held[0])
-    elif way == 2:
-        del dims[random.randrange(len(dims))]
-    else:
-        new = random.choice(([], [-1] * 5000, [2**62] * 500, [0] * 4, held))
-        del dims[:]
-        dims.extend(new)
+    odd = [_bounded(number(random), 63) for _ in range(3)]
+    at, held = random.randrange(len(dims)), list(dims)
+    new = random.choice(([], [-1] * 5000, [2**62] * 500, [0] * 4, odd))
+    one_more, one_less = [*held, odd[0]], held[:at] + held[at + 1 :]
+    del dims[:]
+    dims.extend(random.choice(([*held[:at], odd[0], *held[at + 1 :]], one_more, one_less, new)))
 
 
 def _attributes(random: Random, program: _Message) -> None:
@@ -219,28 +197,23 @@ def _attributes(random: Random, program: _Message) -> None:
 
 def _wire(random: Random, data: bytes) -> bytes:
     """Add fields that nobody knows: of other wire types, nested groups, lengths beyond the end."""
-    piece = random.choice(
-        (
-            b"\xf8\x07\x01",
-            b"\xfa\x07\x02ab",
-            b"\xfa\x07\xff\xff\xff\xff\x0f",
-            b"\xfb\x07" * random.choice((3, 80, 5000)) + b"\xfc\x07",
-            b"\xfb\x07" * 60 + b"\xfc\x07" * 60,
-            b"\x0a\x00" * 2000,
-            b"\x0a\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01",
-            b"\x22\x02\x08\x01",
-            b"\x08" + b"\xff" * 12,
-        )
+    pieces = (
+        b"\xf8\x07\x01",
+        b"\xfa\x07\x02ab",
+        b"\xfa\x07\xff\xff\xff\xff\x0f",
+        b"\xfb\x07" * random.choice((3, 80, 5000)) + b"\xfc\x07",
+        b"\xfb\x07" * 60 + b"\xfc\x07" * 60,
+        b"\x0a\x00" * 2000,
+        b"\x0a\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01",
+        b"\x22\x02\x08\x01",
+        b"\x08" + b"\xff" * 12,
     )
+    piece = random.choice(pieces)
     return random.choice((data + piece, piece + data))
 
 
+_EDITS = (_fields, _lists, _blocks, _slots, _variables, _attributes)
 PROTOBUF: Mapping[str, Mutator] = {
-    "fields": _edited(_fields),
-    "lists": _edited(_lists),
-    "blocks": _edited(_blocks),
-    "slots": _edited(_slots),
-    "variables": _edited(_variables),
-    "attributes": _edited(_attributes),
+    **{edit.__name__[1:]: _edited(edit) for edit in _EDITS},
     "wire": _wire,
 }

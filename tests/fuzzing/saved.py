@@ -24,13 +24,10 @@ from graphtool.training.checkpoints import Manifest as CheckpointManifest
 from graphtool.training.checkpoints import SavedTeacher as CheckpointTeacher
 from graphtool.training.checkpoints import read_checkpoint, write_checkpoint
 from tests.fuzzing.cases import Mutator, Subject
-from tests.fuzzing.exercises import all_of, command
-from tests.fuzzing.json_spoiling import ANY_JSON
+from tests.fuzzing.json_edits import ANY_JSON
+from tests.fuzzing.models import FIXTURES, all_of, command
 from tests.fuzzing.spoiling import BYTES, number, text
-from tests.fuzzing.subjects.programs import FIXTURES
 from tests.security.payloads import header
-
-__all__ = ["MANIFEST", "SUBJECTS", "inner"]
 
 _PROGRAM = FIXTURES / "3.3.1" / "cnn.json"
 _GRAPH = gt.read(_PROGRAM)
@@ -70,11 +67,9 @@ def _with_manifest(data: bytes, folder: Path) -> None:
         (merged / name).write_bytes(program)
     (merged / "manifest.json").write_bytes(data)
     all_of(
-        [
-            lambda: subject_of(merged),
-            lambda: gt.render(merged),
-            lambda: command("render", str(merged), "-o", "drawn.html"),
-        ]
+        lambda: subject_of(merged),
+        lambda: gt.render(merged),
+        lambda: command("render", str(merged), "-o", "drawn.html"),
     )
 
 
@@ -126,20 +121,19 @@ def _with_checkpoint(data: bytes, folder: Path) -> None:
 
 
 def _arrays() -> dict[str, bytes]:
+    def written(save: Callable[..., None], *given: object, **named: object) -> bytes:
+        buffer = io.BytesIO()
+        save(buffer, *given, **named)
+        return buffer.getvalue()
+
     images = np.arange(96, dtype="float32").reshape(8, 3, 2, 2)
-    found: dict[str, bytes] = {}
-    for name, array in {
-        "float": images,
-        "columns": np.asfortranarray(images.astype(">i2")),
-    }.items():
-        buffer = io.BytesIO()
-        np.save(buffer, array)
-        found[f"{name}.npy"] = buffer.getvalue()
-    for name, save in {"plain": np.savez, "packed": np.savez_compressed}.items():
-        buffer = io.BytesIO()
-        save(buffer, image=images, label=np.arange(8), names=np.array(["a"] * 8))
-        found[f"{name}.npz"] = buffer.getvalue()
-    return found
+    several = {"image": images, "label": np.arange(8), "names": np.array(["a"] * 8)}
+    return {
+        "float.npy": written(np.save, images),
+        "columns.npy": written(np.save, np.asfortranarray(images.astype(">i2"))),
+        "plain.npz": written(np.savez, **several),
+        "packed.npz": written(np.savez_compressed, **several),
+    }
 
 
 _DTYPES = (
@@ -157,28 +151,20 @@ def _header(random: Random, data: bytes) -> bytes:
     array = header(random.choice(_DTYPES), shape[:9000], data[:200]) if shape.isascii() else data
     if not data.startswith(b"PK"):
         return array
-    return _archive(
-        {"image.npy": array, random.choice(("label.npy", "image.npy", "x")): data}, random
-    )
-
-
-def _archive(members: dict[str, bytes], random: Random) -> bytes:
     buffer = io.BytesIO()
     way = random.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2))
+    members = {"image.npy": array, random.choice(("label.npy", "image.npy", "x")): data}
     with zipfile.ZipFile(buffer, "w", way) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
+        for name, held in members.items():
+            archive.writestr(name, held)
     return buffer.getvalue()
 
 
 def _fields(random: Random, data: bytes) -> bytes:
     """Overwrite a field of an archive's directory, or of whatever there is."""
-    spoilt = bytearray(data)
     at = data.rfind(random.choice((b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"NUMPY")))
     at = max(at, 0) + random.randrange(4, 46)
-    value = number(random) & (2**32 - 1)
-    spoilt[at : at + 4] = struct.pack("<I", value)
-    return bytes(spoilt)
+    return data[:at] + struct.pack("<I", number(random) & (2**32 - 1)) + data[at + 4 :]
 
 
 def _with_samples(data: bytes, folder: Path) -> None:
@@ -190,28 +176,14 @@ def _with_samples(data: bytes, folder: Path) -> None:
         array.tobytes()
 
 
-_TENSORS: dict[str, Mutator] = {
+_CHECKPOINT: dict[str, Mutator] = {
     **BYTES,
     **{name: inner(edit) for name, edit in ANY_JSON.items()},
     "manifest": inner(BYTES["flips"]),
 }
+_SAMPLES: dict[str, Mutator] = {**BYTES, "header": _header, "fields": _fields}
 SUBJECTS = (
-    Subject(
-        "manifest",
-        {"manifest.json": _manifest()},
-        {**BYTES, **ANY_JSON},
-        _with_manifest,
-    ),
-    Subject(
-        "checkpoint",
-        {"checkpoint": _checkpoint()},
-        _TENSORS,
-        _with_checkpoint,
-    ),
-    Subject(
-        "samples",
-        _arrays(),
-        {**BYTES, "header": _header, "fields": _fields},
-        _with_samples,
-    ),
+    Subject("manifest", {"manifest.json": _manifest()}, {**BYTES, **ANY_JSON}, _with_manifest),
+    Subject("checkpoint", {"checkpoint": _checkpoint()}, _CHECKPOINT, _with_checkpoint),
+    Subject("samples", _arrays(), _SAMPLES, _with_samples),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 import pickletools
 import struct
@@ -18,12 +17,9 @@ import graphtool as gt
 from graphtool.merging import check_merge
 from graphtool.readers.tensor_files import parameter_file_facts, read_tensors
 from graphtool.readers.weights import read_weights
-from tests.fuzzing.cases import Mutator, Subject
-from tests.fuzzing.exercises import all_of
+from tests.fuzzing.cases import Subject
+from tests.fuzzing.models import FIXTURES, all_of
 from tests.fuzzing.spoiling import BYTES, NUMBERS, number
-from tests.fuzzing.subjects.programs import FIXTURES
-
-__all__ = ["SUBJECTS"]
 
 _MODELS = {
     "control.pdiparams": FIXTURES / "3.3.1" / "control.json",
@@ -49,9 +45,7 @@ def _tensor(random: Random) -> bytes:
     packed = b"".join(map(_varint, dims))
     described = b"\x08" + _varint(random.choice((5, 5, 5, 3, 0, 7, 22, 99, number(random))))
     if random.random() < 0.5:
-        described += (
-            b"\x12" + _varint(len(packed) if random.random() < 0.7 else number(random)) + packed
-        )
+        described += b"\x12" + _varint(random.choice((len(packed), number(random)))) + packed
     else:
         described += b"".join(b"\x10" + _varint(dim) for dim in dims)
     levels = random.choice((0, 0, 0, 1, 17, 2**63))
@@ -59,14 +53,10 @@ def _tensor(random: Random) -> bytes:
         struct.pack("<Q", random.choice((0, 8, 2**63, 2**64 - 1))) for _ in range(min(levels, 2))
     )
     length = len(described) if random.random() < 0.8 else random.choice((-1, 0, 4097, 2**31 - 1))
-    version = random.choice((0, 0, 0, 1))
-    return (
-        struct.pack("<IQ", version, levels)
-        + lods
-        + struct.pack("<Ii", random.choice((0, 0, 0, 1)), length)
-        + described
-        + random.randbytes(min(4 * abs(prod(dims)), 64) if random.random() < 0.8 else 3)
-    )
+    versions = random.choices((0, 1), (3, 1), k=2)
+    head = struct.pack("<IQ", versions[0], levels) + lods + struct.pack("<Ii", versions[1], length)
+    content = random.randbytes(min(4 * abs(prod(dims)), 64) if random.random() < 0.8 else 3)
+    return head + described + content
 
 
 def _headers(random: Random, data: bytes) -> bytes:
@@ -87,21 +77,15 @@ def _combined(data: bytes, folder: Path) -> None:
     path = folder / "model.pdiparams"
     path.write_bytes(data)
     (folder / "model.json").write_bytes(_MODEL)
-    _with_parameters(path)
-
-
-def _with_parameters(path: Path) -> None:
-    model = str(path.with_suffix(".json"))
+    model = str(folder / "model.json")
     graph = gt.read(model)
     feeds = {name: name for name in graph.feeds}
     all_of(
-        [
-            lambda: parameter_file_facts(path),
-            lambda: read_tensors(path),
-            lambda: read_weights(path, graph),
-            lambda: check_merge(model, model, feeds),
-            lambda: check_merge(model, model, feeds, restored=True),
-        ]
+        lambda: parameter_file_facts(path),
+        lambda: read_tensors(path),
+        lambda: read_weights(path, graph),
+        lambda: check_merge(model, model, feeds),
+        lambda: check_merge(model, model, feeds, restored=True),
     )
 
 
@@ -109,26 +93,17 @@ def _pickled(data: bytes, folder: Path) -> None:
     path = folder / "model.pdparams"
     path.write_bytes(data)
     (folder / "model.json").write_bytes(_MODEL)
-    graph = gt.read(folder / "model.json")
-    read_weights(path, graph)
+    read_weights(path, gt.read(folder / "model.json"))
 
 
-def _states() -> dict[str, bytes]:
-    """Pickle a state dict in the protocols that Paddle writes, as NumPy 1 and 2 spell it."""
-    arrays = {
-        "conv.weight": np.ones((3, 4), "float32"),
-        "conv.bias": np.zeros(3, "float16"),
-        "empty": np.zeros((0, 2), "int64"),
-        "StructuredToParameterName@@": {"conv.weight": "conv2d_0.w_0"},
-        "epoch": 3,
-    }
-    found: dict[str, bytes] = {}
-    for protocol in (2, 4, 5):
-        data = pickle.dumps(arrays, protocol)
-        found[f"protocol{protocol}"] = data
-    return found
-
-
+# A state dict, pickled in the protocols that Paddle writes.
+_STATE = {
+    "conv.weight": np.ones((3, 4), "float32"),
+    "conv.bias": np.zeros(3, "float16"),
+    "empty": np.zeros((0, 2), "int64"),
+    "StructuredToParameterName@@": {"conv.weight": "conv2d_0.w_0"},
+    "epoch": 3,
+}
 _BOMBS: tuple[Callable[[Random], bytes], ...] = (
     lambda _: b"cos\nsystem\n" + b"(S'true'\ntR",
     lambda random: b"r" + struct.pack("<I", random.choice((2**31 - 1, 2**32 - 1, 10**8, 5000))),
@@ -190,11 +165,7 @@ def _objects(random: Random, _: bytes) -> bytes:
     """Pickle state dicts of other things than arrays."""
     array = np.arange(4, dtype="float32")
     odd: tuple[Any, ...] = (
-        {},
-        [],
-        None,
-        7,
-        {1: array},
+        *({}, [], None, 7, {1: array}),
         {"a": {"b": array}},
         {"a": [array]},
         {"a": np.array(["x"])},
@@ -211,24 +182,20 @@ def _objects(random: Random, _: bytes) -> bytes:
         {"a": array[::2]},
         {"a": np.zeros((0, 2**40))},
     )
-    buffer = io.BytesIO()
-    pickle.Pickler(buffer, random.choice((2, 3, 4, 5))).dump(random.choice(odd))
-    return buffer.getvalue()
+    return pickle.dumps(random.choice(odd), random.choice((2, 3, 4, 5)))
 
 
-_TENSOR_MUTATORS: dict[str, Mutator] = {**BYTES, "headers": _headers, "integers": _integers}
-_PICKLE_MUTATORS: dict[str, Mutator] = {
-    **BYTES,
-    "opcodes": _opcodes,
-    "exchange": _exchanged,
-    "objects": _objects,
-}
 SUBJECTS = (
     Subject(
         "pdiparams",
         {name: model.with_suffix(".pdiparams").read_bytes() for name, model in _MODELS.items()},
-        _TENSOR_MUTATORS,
+        {**BYTES, "headers": _headers, "integers": _integers},
         _combined,
     ),
-    Subject("pdparams", _states(), _PICKLE_MUTATORS, _pickled),
+    Subject(
+        "pdparams",
+        {f"protocol{number}": pickle.dumps(_STATE, number) for number in (2, 4, 5)},
+        {**BYTES, "opcodes": _opcodes, "exchange": _exchanged, "objects": _objects},
+        _pickled,
+    ),
 )

@@ -1,7 +1,7 @@
 """Folders of merged programs and checkpoints: spoilt, sealed anew, and loaded by Paddle.
 
 The seal is no secret: whoever writes a file can compute it. Paddle is imported and runs nothing
-before workers are forked: `python -m tests.fuzzing.subjects.loaded FOLDER` writes what is spoilt.
+before workers are forked: `python -m tests.fuzzing.loaded FOLDER` writes what is spoilt.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from random import Random
@@ -25,14 +24,11 @@ from graphtool.merging.manifest import read_manifest
 from graphtool.readers.tensor_files import Tensor, read_tensors
 from graphtool.training import checkpoints as checkpoint_file
 from graphtool.training.checkpoints import load_checkpoint, save_checkpoint
-from tests.fuzzing.cases import Mutator, Subject
-from tests.fuzzing.json_spoiling import ANY_JSON, PIR_JSON
-from tests.fuzzing.protobuf_spoiling import PROTOBUF
+from tests.fuzzing.cases import Limits, Mutator, Subject
+from tests.fuzzing.json_edits import ANY_JSON, PIR_JSON
+from tests.fuzzing.protobuf_edits import PROTOBUF
+from tests.fuzzing.saved import inner
 from tests.fuzzing.spoiling import BYTES
-from tests.fuzzing.subjects.saved import inner
-from tests.fuzzing.workers import Limits
-
-__all__ = ["LIMITS", "subjects"]
 
 # Loading maps Paddle's own pools.
 LIMITS = Limits(30.0, 1 << 30)
@@ -90,7 +86,7 @@ def _sealed_manifest(spelt: bytes, tensors: list[Tensor]) -> bytes:
     return spelt
 
 
-def _training() -> tuple[Any, Any]:
+def _training() -> tuple[Any, Any, Any]:
     import paddle
     from paddle import nn
 
@@ -101,7 +97,13 @@ def _training() -> tuple[Any, Any]:
         rate = paddle.optimizer.lr.CosineAnnealingDecay(0.1, 10)
         optimizer = paddle.optimizer.Adam(rate)
         optimizer.minimize(loss)
-    return main, (startup, optimizer)
+    return main, startup, optimizer
+
+
+def _random_state() -> str:
+    import paddle
+
+    return str([state.__getstate__() for state in paddle.get_rng_state()])
 
 
 def _load_checkpoint(data: bytes, home: Path) -> None:
@@ -109,14 +111,14 @@ def _load_checkpoint(data: bytes, home: Path) -> None:
 
     path = home / "checkpoint"
     path.write_bytes(data)
-    program, (_, optimizer) = _training()
+    program, _, optimizer = _training()
     scope = paddle.static.Scope()
-    random = str([state.__getstate__() for state in paddle.get_rng_state()])
+    random = _random_state()
     try:
         loaded = load_checkpoint(path, program, optimizer, scope=scope)
     except GraphtoolError:
         assert scope.local_var_names() == []
-        assert random == str([state.__getstate__() for state in paddle.get_rng_state()])
+        assert random == _random_state()
         raise
     assert loaded.step >= 0
     str(loaded.report)
@@ -128,39 +130,19 @@ def _load_checkpoint(data: bytes, home: Path) -> None:
 def _write(home: Path) -> None:
     """Write what is spoilt; Paddle runs here."""
     import paddle
+    from paddle import nn
 
-    import graphtool as gt
-    from tests.merging import networks
+    from tests.merging.networks import merge_built, small
+
+    def two(x: Any) -> Any:
+        return nn.Linear(8, 4)(nn.functional.relu(nn.Linear(8, 8)(x)))
 
     for kind, guard in (("pir", nullcontext()), ("legacy", paddle.pir_utils.OldIrGuard())):
         with guard:
-            build = networks.small if kind == "pir" else _legacy
-            teacher, student = build(networks.plain, "image"), build(networks.plain, "data")
-            merged = gt.merge(
-                teacher.program,
-                student.program,
-                {"image": "data"},
-                scope=student.scope,
-                teacher_scope=teacher.scope,
-            )
-            save_merged(merged, home / kind)
-    program, (startup, optimizer) = _training()
+            save_merged(merge_built(small(two, "image"), small(two)), home / kind)
+    program, startup, optimizer = _training()
     paddle.static.Executor().run(startup)
     save_checkpoint(home / "checkpoint", program, optimizer, step=3)
-
-
-def _legacy(_: Callable[..., Any], feed: str) -> Any:
-    import paddle
-
-    from tests.merging.networks import Built
-
-    paddle.enable_static()
-    main, startup, scope = paddle.static.Program(), paddle.static.Program(), paddle.static.Scope()
-    with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard():
-        data = paddle.static.data(feed, [-1, 8])
-        output = paddle.static.nn.fc(paddle.static.nn.fc(data, 8, activation="relu"), 4)
-    paddle.static.Executor().run(startup, scope=scope)
-    return Built(main, startup, output, scope, (feed,))
 
 
 def subjects() -> list[Subject]:
@@ -169,16 +151,23 @@ def subjects() -> list[Subject]:
 
     with TemporaryDirectory() as home:
         subprocess.run([sys.executable, "-m", __name__, home], check=True)
-        folders = {kind: _packed(Path(home, kind)) for kind in ("pir", "legacy")}
+        folders = {
+            kind: pickle.dumps(
+                {
+                    path.relative_to(Path(home, kind)).as_posix(): path.read_bytes()
+                    for path in sorted(Path(home, kind).rglob("*"))
+                    if path.is_file()
+                }
+            )
+            for kind in ("pir", "legacy")
+        }
         checkpoint = Path(home, "checkpoint").read_bytes()
     paddle.enable_static()
     manifest = {f"manifest-{name}": _in_file("manifest.json", e) for name, e in ANY_JSON.items()}
     tensors = {f"tensors-{name}": _in_file("merged.pdiparams", e) for name, e in BYTES.items()}
     found: list[Subject] = []
-    for kind, ending, edits in (
-        ("pir", "json", {**ANY_JSON, **PIR_JSON}),
-        ("legacy", "pdmodel", PROTOBUF),
-    ):
+    kinds = ("pir", "json", {**ANY_JSON, **PIR_JSON}), ("legacy", "pdmodel", PROTOBUF)
+    for kind, ending, edits in kinds:
         programs = {
             f"{role}-{name}": _in_file(f"{file}.{ending}", edit)
             for role, file in (("merged", "merged"), ("teacher", "originals/teacher-0"))
@@ -189,15 +178,6 @@ def subjects() -> list[Subject]:
     edits = {**ANY_JSON, "flips": BYTES["flips"]}
     mutators = {name: inner(edit, _sealed_manifest) for name, edit in edits.items()}
     return [*found, Subject("checkpoint", {"file": checkpoint}, mutators, _load_checkpoint)]
-
-
-def _packed(folder: Path) -> bytes:
-    files = {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-    return pickle.dumps(files)
 
 
 if __name__ == "__main__":
