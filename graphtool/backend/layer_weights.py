@@ -19,7 +19,7 @@ from graphtool.backend.paddle import (
     load_paddle,
     program_lock,
 )
-from graphtool.backend.pir_editing import inserting_before
+from graphtool.backend.pir import inserting_before
 from graphtool.backend.tensors import (
     copy_from_scope,
     copy_tensor,

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeAlias
 
-from graphtool.backend import problems
 from graphtool.backend.errors import PADDLE_ERRORS, error_text, shortened_message
 from graphtool.backend.facts import known_operators
 from graphtool.backend.legacy import read_legacy
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle, static_mode
 from graphtool.backend.pir import PirWalk, ValueKey, read_pir
-from graphtool.backend.registry import merge_records
-from graphtool.diagnostics import ReadError, Where, listed
+from graphtool.diagnostics import Diagnostic, ReadError, Where, listed, rule
 from graphtool.graph import Graph, ProgramKind, variable_of
 from graphtool.ops import unknown_operators, unsupported_operators
 from graphtool.readers.files import check_not_special
@@ -30,6 +29,7 @@ __all__ = [
     "graph_before_merges",
     "is_live",
     "live_program",
+    "merge_records",
     "open_legacy",
     "open_pir",
     "open_saved",
@@ -37,13 +37,48 @@ __all__ = [
     "program_of",
     "read_program",
     "save_program",
+    "set_merge_records",
+    "student_scope_of",
     "translate",
+    "value_gone",
 ]
-
 
 # No operation has the id -1.
 _NO_KEY: ValueKey = (-1, -1, 0)
 _NOT_OPENED = "Paddle cannot open the saved model"
+
+
+@rule("GT031")
+def value_gone(program: str, name: str) -> Diagnostic:
+    """The Value was removed from the Program after the Program was read.
+
+    Read the Program again to get its current names.
+    """
+    return Diagnostic(
+        message=f"`{name}` was removed from the Program after it was read",
+        where=(Where(program=program, value=name),),
+        help="gt.read(program)",
+    )
+
+
+@rule("GT032", replaces=("GT049",))
+def not_opened(
+    program: str,
+    reason: str,
+    *,
+    message: str = "Paddle cannot translate this Program to PIR",
+    help: str | None = None,
+) -> Diagnostic:
+    """Paddle cannot open this saved model, or cannot translate this legacy Program to PIR.
+
+    The note is Paddle's own message. A model that does not open is damaged, or was written by
+    another release of Paddle; graphtool can still read, check and draw it.
+
+    Paddle cannot translate the gradient of a while loop and operators that PIR lacks; Paddle 2.6
+    translates nothing. Merge the Program into a legacy student, or build it from the network's
+    code.
+    """
+    return Diagnostic(message=message, where=(Where(program=program),), notes=(reason,), help=help)
 
 
 def read_program(program: Paddle) -> Graph:
@@ -92,7 +127,7 @@ class LiveProgram:
         is_legacy_program = self.kind is ProgramKind.LEGACY
         value = self._variable(name) if is_legacy_program else self._pir_value(name)
         if value is None:
-            raise ReadError(problems.value_gone(self.graph.source, name))
+            raise ReadError(value_gone(self.graph.source, name))
         return value
 
     def _variable(self, name: str) -> Paddle | None:
@@ -184,7 +219,7 @@ def open_pir(path: str, graph: Graph) -> LiveProgram:
     core = paddle.base.core
     if not hasattr(core, "deserialize_pir_program"):
         reason = f"Paddle {paddle.__version__} reads no models of Paddle 3"
-        raise ReadError(problems.not_opened(path, reason, message=_NOT_OPENED))
+        raise ReadError(not_opened(path, reason, message=_NOT_OPENED))
     unknown = unsupported_operators(graph, known_operators(graph.kind) or frozenset())
     if unknown:
         # Paddle would abort the process.
@@ -235,7 +270,7 @@ def _refusals_reported(path: str) -> Generator[None]:
         yield
     except PADDLE_ERRORS as error:
         reason, inspect = error_text(error), inspect_command(path)
-        found = problems.not_opened(path, reason, message=_NOT_OPENED, help=inspect)
+        found = not_opened(path, reason, message=_NOT_OPENED, help=inspect)
         raise ReadError(found) from error
 
 
@@ -249,13 +284,13 @@ def translate(source: Paddle | bytes | str | Path) -> LiveProgram:
     paddle = load_paddle()
     name, data = _program_desc(source)
     if not hasattr(paddle.pir, "translate_to_pir_with_param_map"):
-        raise ReadError(problems.not_opened(name, f"Paddle {paddle.__version__} cannot do it"))
+        raise ReadError(not_opened(name, f"Paddle {paddle.__version__} cannot do it"))
     read_protobuf(name, data)
     try:
         desc = paddle.base.core.ProgramDesc(data)
         program, values = paddle.pir.translate_to_pir_with_param_map(desc)
     except PADDLE_ERRORS as error:
-        raise ReadError(problems.not_opened(name, shortened_message(str(error)))) from None
+        raise ReadError(not_opened(name, shortened_message(str(error)))) from None
     walk = read_pir(program)
     graph = replace(_with_aliases(walk.graph, _legacy_names(walk, values)), source=name)
     return LiveProgram(program=program, graph=graph, keys=walk.keys)
@@ -335,3 +370,46 @@ def save_program(program: Paddle, path: Path) -> None:
     except TypeError:
         # Paddle 3.0 requires the version of the format, and knows only one.
         serialise(program, encoded, pir_version=1)
+
+
+_Merges: TypeAlias = "tuple[Any, ...]"
+
+_MERGES = "_graphtool_teachers"
+
+
+def merge_records(program: Paddle) -> _Merges:
+    """Return the merge records of a Program, or of the one that it was cloned from."""
+    merges: _Merges | None = getattr(program, _MERGES, None)
+    if merges is not None:
+        return merges
+    return max(_of_parameters(program), key=len, default=()) if hasattr(program, "desc") else ()
+
+
+def student_scope_of(program: Paddle) -> Paddle | None:
+    """Return the student's Scope of a merged Program, None if it has no teacher."""
+    merges = merge_records(program)
+    return merges[0].scopes.student if merges else None
+
+
+def set_merge_records(program: Paddle, merges: _Merges, carriers: Iterable[str] = ()) -> None:
+    """Attach merge records to a Program and its future clones; empty ones remove the records.
+
+    Paddle's `clone` copies the attributes of a PIR Program, but only those of the Parameters of a
+    legacy one. There, the frozen Parameters named `carriers`, whose options no optimizer reads,
+    keep the records.
+    """
+    if merges:
+        setattr(program, _MERGES, merges)
+    elif hasattr(program, _MERGES):
+        delattr(program, _MERGES)
+    if is_legacy(program):
+        variables = program.global_block().vars
+        for parameter in [variables[name] for name in carriers if name in variables]:
+            if hasattr(parameter, "optimize_attr"):
+                parameter.optimize_attr = {**parameter.optimize_attr, _MERGES: merges}
+
+
+def _of_parameters(program: Paddle) -> Iterator[_Merges]:
+    for parameter in program.global_block().all_parameters():
+        if _MERGES in (parameter.optimize_attr or ()):
+            yield parameter.optimize_attr[_MERGES]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, cast
 
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
-from graphtool.backend.pir_editing import insertion_block
+from graphtool.backend.pir import insertion_block
 from graphtool.graph import Graph, Value
 
 __all__ = ["Attribution", "flatten", "value_id"]

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from graphtool.arguments import bad_argument
-from graphtool.backend.counters import advance_counters, counted_names
 from graphtool.backend.errors import shortened_message
+from graphtool.backend.generators import advance_counters, counted_names
 from graphtool.backend.layer_weights import (
     Initialisation,
     is_dynamic_parameter,
@@ -20,6 +20,7 @@ from graphtool.backend.layer_weights import (
 )
 from graphtool.backend.legacy import operator_ids, read_legacy
 from graphtool.backend.live import LiveProgram
+from graphtool.backend.optimizers import copy_from_layer
 from graphtool.backend.paddle import (
     Paddle,
     in_mode,
@@ -28,7 +29,6 @@ from graphtool.backend.paddle import (
     load_paddle,
     program_lock,
 )
-from graphtool.backend.parameter_attributes import copy_from_layer
 from graphtool.backend.pir import ValueKey, read_pir
 from graphtool.diagnostics import ReadError, Report, UsageError, warn
 from graphtool.graph import UNKNOWN_DIM, Graph, Operator, Origin, dims_agree, variable_of

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from os import PathLike, fspath
 
 from graphtool.arguments import bad_argument
-from graphtool.backend import legacy_training, pir_training
-from graphtool.backend.counters import advance_counters, counted_names
+from graphtool.backend import legacy, pir
+from graphtool.backend.generators import advance_counters, counted_names
 from graphtool.backend.layer_weights import copy_layer_tensors
 from graphtool.backend.live import (
     LiveProgram,
@@ -217,7 +217,7 @@ def for_training(inference_program: Paddle | str | PathLike[str]) -> Trainable:
                 )
             )
     plan = _plan(before)
-    backend = legacy_training if live.kind is ProgramKind.LEGACY else pir_training
+    backend = legacy if live.kind is ProgramKind.LEGACY else pir
     with in_mode(static=True):
         program = backend.training_clone(
             live.program,
@@ -228,7 +228,8 @@ def for_training(inference_program: Paddle | str | PathLike[str]) -> Trainable:
     after = LiveProgram.of(program)
     advance_counters(program, counted_names(after.graph))
     found = list(_diagnostics(before, after.graph, plan))
-    if live.kind is ProgramKind.LEGACY and not legacy_training.counts_names_by_program(program):
+    # Paddle 2.6 counts names by process, later releases by Program.
+    if live.kind is ProgramKind.LEGACY and not hasattr(program, "_name_generator"):
         taken = [name for name in before.values if _COUNTED_NAME.fullmatch(name)]
         found += [names_taken(before, taken)] if taken else []
     return Trainable(
