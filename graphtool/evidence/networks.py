@@ -66,8 +66,8 @@ from graphtool.readers.tensor_files import Tensor
 from graphtool.readers.weights import SUFFIXES, persistable_values, read_weights
 from graphtool.sources import Source, read
 from graphtool.sources.builder import build
+from graphtool.sources.inputs import is_callable_spec
 from graphtool.sources.layers import Network
-from graphtool.sources.model_spec import is_callable_spec
 from graphtool.sources.problems import not_a_source
 from graphtool.structure import Structure, analyse
 from graphtool.text import path_argument, shell_command

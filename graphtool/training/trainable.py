@@ -44,8 +44,8 @@ from graphtool.readers.problems import no_parameters_beside
 from graphtool.readers.weights import SUFFIXES, persistable_values
 from graphtool.sources import read
 from graphtool.sources.builder import build
+from graphtool.sources.inputs import is_callable_spec
 from graphtool.sources.layers import Network
-from graphtool.sources.model_spec import is_callable_spec
 from graphtool.structure import analyse
 from graphtool.training.parameters import load_parameters
 from graphtool.training.program_info import reached_by_gradient

@@ -860,7 +860,7 @@ def test_a_layer_without_inputs_is_wrong_usage():
         ([], 'gt.from_layer(layer, [("image", (3, 224, 224)), ("mask", (3, 224, 224))])'),
         (
             [("mask", (None, 8), "int64")],
-            'gt.from_layer(layer, [("mask", (None, 8), "int64"), ("image", (3, 224, 224))])',
+            'gt.from_layer(layer, [("image", (3, 224, 224)), ("mask", (None, 8), "int64")])',
         ),
         (
             [("img", ()), ("mask", (8,))],
