@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from graphtool.backend.errors import PADDLE_ERRORS, error_text, shortened_messag
 from graphtool.backend.facts import known_operators
 from graphtool.backend.legacy import read_legacy
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle, static_mode
-from graphtool.backend.pir import PirWalk, ValueKey, read_pir
+from graphtool.backend.pir import ValueKey, operations, read_pir
 from graphtool.diagnostics import Diagnostic, ReadError, Where, listed, rule
 from graphtool.graph import Graph, ProgramKind, variable_of
 from graphtool.ops import unknown_operators, unsupported_operators
@@ -30,8 +31,6 @@ __all__ = [
     "is_live",
     "live_program",
     "merge_records",
-    "open_legacy",
-    "open_pir",
     "open_saved",
     "program_before_merges",
     "program_of",
@@ -99,16 +98,12 @@ class LiveProgram:
     keys: Mapping[str, ValueKey]
 
     @classmethod
-    def of(
-        cls, program: Paddle, *, aliases: Mapping[str, Iterable[str]] | None = None
-    ) -> LiveProgram:
-        """Read a live Program; `aliases` maps names of Values to further names for selectors."""
+    def of(cls, program: Paddle) -> LiveProgram:
+        """Read a live Program."""
         if is_legacy(program):
-            live = cls(program=program, graph=read_legacy(program), keys={})
-        else:
-            walk = read_pir(program)
-            live = cls(program=program, graph=walk.graph, keys=walk.keys)
-        return live if aliases is None else replace(live, graph=_with_aliases(live.graph, aliases))
+            return cls(program=program, graph=read_legacy(program), keys={})
+        walk = read_pir(program)
+        return cls(program=program, graph=walk.graph, keys=walk.keys)
 
     def __repr__(self) -> str:
         return f"LiveProgram({self.graph!r})"
@@ -124,26 +119,19 @@ class LiveProgram:
         Raises ReadError: GT101, GT102 as `find`; GT031 if it was removed from the Program since.
         """
         name = find(self.graph, selector).name
-        is_legacy_program = self.kind is ProgramKind.LEGACY
-        value = self._variable(name) if is_legacy_program else self._pir_value(name)
-        if value is None:
-            raise ReadError(value_gone(self.graph.source, name))
-        return value
-
-    def _variable(self, name: str) -> Paddle | None:
-        variable = variable_of(name, self.graph)
-        for block in self.program.blocks:
-            if variable in block.vars:
-                return block.vars[variable]
-        return None
-
-    def _pir_value(self, name: str) -> Paddle | None:
-        # Looked up each time: a Value whose operation was removed crashes when used.
-        op_id, block, position = self.keys.get(name, _NO_KEY)
-        op = _operation(self.program.global_block(), op_id)
-        if op is None:
-            return None
-        return op.result(position) if block < 0 else list(op.blocks())[block].args()[position]
+        if self.kind is ProgramKind.LEGACY:
+            variable = variable_of(name, self.graph)
+            for block in self.program.blocks:
+                if variable in block.vars:
+                    return block.vars[variable]
+        else:
+            # Looked up each time: a Value whose operation was removed crashes when used.
+            op_id, region, position = self.keys.get(name, _NO_KEY)
+            for op in operations(self.program.global_block()):
+                if op.id() == op_id:
+                    inner = list(op.blocks())[region] if region >= 0 else None
+                    return op.result(position) if inner is None else inner.args()[position]
+        raise ReadError(value_gone(self.graph.source, name))
 
 
 def program_of(source: Paddle) -> Paddle:
@@ -210,12 +198,25 @@ def _with_names_of(graph: Graph, earlier: Graph) -> Graph:
     return replace(graph, source=earlier.source, values=values, fetches=fetches)
 
 
-def open_pir(path: str, graph: Graph) -> LiveProgram:
-    """Open a saved PIR model as a Program; `graph` is what was read from it.
+def open_saved(graph: Graph, kind: ProgramKind) -> LiveProgram:
+    """Open the saved model that a Graph was read from; a legacy one may be wanted as PIR.
 
     Raises ReadError: GT032 if Paddle has no PIR or refuses, GT244 for operators unknown to Paddle.
     """
-    paddle = load_paddle()
+    if graph.kind is ProgramKind.PIR:
+        live = _open_pir(graph)
+    elif kind is ProgramKind.PIR:
+        live = translate(Path(graph.source))
+    else:
+        with static_mode(kind), _refusals_reported(graph.source):
+            data = Path(graph.source).read_bytes()
+            live = LiveProgram.of(load_paddle().static.Program.parse_from_string(data))
+    read = replace(live.graph, source=graph.source, report=graph.report, unknown=graph.unknown)
+    return replace(live, graph=read)
+
+
+def _open_pir(graph: Graph) -> LiveProgram:
+    paddle, path = load_paddle(), graph.source
     core = paddle.base.core
     if not hasattr(core, "deserialize_pir_program"):
         reason = f"Paddle {paddle.__version__} reads no models of Paddle 3"
@@ -230,37 +231,7 @@ def open_pir(path: str, graph: Graph) -> LiveProgram:
     with _refusals_reported(path):
         # Bytes, since a path need not be UTF-8.
         core.deserialize_pir_program(os.fsencode(path), program)
-    live = LiveProgram.of(program)
-    return replace(
-        live,
-        graph=replace(live.graph, source=graph.source, report=graph.report, unknown=graph.unknown),
-    )
-
-
-def open_legacy(path: str) -> LiveProgram:
-    """Open a saved legacy model as a legacy Program.
-
-    Raises ReadError: GT032 if Paddle refuses.
-    """
-    with _refusals_reported(path):
-        program = load_paddle().static.Program.parse_from_string(Path(path).read_bytes())
     return LiveProgram.of(program)
-
-
-def open_saved(graph: Graph, kind: ProgramKind) -> LiveProgram:
-    """Open the saved model that a Graph was read from; a legacy one may be wanted as PIR.
-
-    Raises ReadError as `open_pir`, `open_legacy` and `translate` do.
-    """
-    if graph.kind is ProgramKind.PIR:
-        return open_pir(graph.source, graph)
-    if kind is ProgramKind.PIR:
-        live = translate(Path(graph.source))
-    else:
-        with static_mode(kind):
-            live = open_legacy(graph.source)
-    read = replace(live.graph, source=graph.source, report=graph.report, unknown=graph.unknown)
-    return replace(live, graph=read)
 
 
 @contextmanager
@@ -292,7 +263,16 @@ def translate(source: Paddle | bytes | str | Path) -> LiveProgram:
     except PADDLE_ERRORS as error:
         raise ReadError(not_opened(name, shortened_message(str(error)))) from None
     walk = read_pir(program)
-    graph = replace(_with_aliases(walk.graph, _legacy_names(walk, values)), source=name)
+    aliases: defaultdict[str, set[str]] = defaultdict(set)
+    for variable, translated in values.items():
+        for value in translated:
+            if value.initialized() and value.id in walk.names:
+                aliases[walk.names[value.id]].add(variable)
+    named = {
+        name: replace(walk.graph.values[name], aliases=tuple(sorted(variables - {name})))
+        for name, variables in aliases.items()
+    }
+    graph = replace(walk.graph, source=name, values={**walk.graph.values, **named})
     return LiveProgram(program=program, graph=graph, keys=walk.keys)
 
 
@@ -308,37 +288,6 @@ def _program_desc(source: Paddle | bytes | str | Path) -> tuple[str, bytes]:
         return path, Path(path).read_bytes()
     except OSError:
         raise ReadError(no_such_path(path)) from None
-
-
-def _legacy_names(walk: PirWalk, values: Mapping[str, list[Paddle]]) -> dict[str, list[str]]:
-    """Map names of Values to those of the legacy Variables they were translated from."""
-    names: dict[str, list[str]] = {}
-    for variable, translated in values.items():
-        for value in translated:
-            if value.initialized() and value.id in walk.names:
-                names.setdefault(walk.names[value.id], []).append(variable)
-    return names
-
-
-def _with_aliases(graph: Graph, aliases: Mapping[str, Iterable[str]]) -> Graph:
-    values = dict(graph.values)
-    for name, added in aliases.items():
-        value = values[name]
-        merged = sorted({*value.aliases, *added} - {value.name})
-        values[name] = replace(value, aliases=tuple(merged))
-    return replace(graph, values=values)
-
-
-def _operation(block: Paddle, id: int) -> Paddle | None:
-    """Return the operation with an id in a Block or its inner Blocks."""
-    for op in block.ops:
-        if op.id() == id:
-            return op
-        for inner in op.blocks() if op.num_regions() else ():
-            nested = _operation(inner, id)
-            if nested is not None:
-                return nested
-    return None
 
 
 _SCHEDULE_ATTRIBUTES = ("lr_scheduler", "lr_name", "lr_var")
@@ -358,7 +307,7 @@ def clone_without_schedule(program: Paddle, **options: bool) -> Paddle:
 
 
 def save_program(program: Paddle, path: Path) -> None:
-    """Write a Program to a file that `open_pir` or `open_legacy` opens."""
+    """Write a Program to a file that `open_saved` opens."""
     if is_legacy(program):
         path.write_bytes(program.desc.serialize_to_string())
         return

@@ -145,9 +145,10 @@ def _input(
 ) -> Input | None:
     """Return an Input, None if a dim or the dtype is invalid; an InputSpec's shape has a batch."""
     dtype_name = _dtype_name(dtype)
-    if not isinstance(shape, list | tuple) or not all(map(_is_dim, shape)) or dtype_name is None:
+    given = cast("Sequence[Paddle]", shape) if isinstance(shape, list | tuple) else ("none",)
+    if dtype_name is None or not all(map(_is_dim, given)):
         return None
-    dims = (UNKNOWN_DIM if dim is None else int(dim) for dim in cast("Sequence[Paddle]", shape))
+    dims = (UNKNOWN_DIM if dim is None else int(dim) for dim in given)
     batch = () if renaming else (UNKNOWN_DIM,)
     return Input((*batch, *dims), dtype_name, name, renaming=renaming)
 
