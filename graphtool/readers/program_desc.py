@@ -42,6 +42,7 @@ from graphtool.readers.graph_builder import (
 from graphtool.text import inspect_command
 
 if TYPE_CHECKING:
+    from google.protobuf.descriptor_pool import DescriptorPool
     from google.protobuf.message import Message
 
 __all__ = ["parse_program", "program_message", "read_protobuf"]
@@ -134,9 +135,7 @@ _MESSAGES = {
 
 
 @cache
-def program_message() -> type[Message]:
-    """Return the protobuf message class of ProgramDesc."""
-    from google.protobuf import message_factory
+def _pool() -> DescriptorPool:
     from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
     from google.protobuf.descriptor_pool import DescriptorPool
 
@@ -155,21 +154,28 @@ def program_message() -> type[Message]:
                 new.type = getattr(constants, f"TYPE_{kind.upper()}")
     pool = DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
-    descriptor = pool.FindMessageTypeByName(f"{_PACKAGE}.ProgramDesc")
-    return message_factory.GetMessageClass(descriptor)
+    return pool
 
 
-def parse_program(data: bytes) -> tuple[Any, set[str]]:
-    """Return a ProgramDesc with its known fields, and the unknown ones, such as `OpDesc field 9`.
+@cache
+def program_message(name: str = "ProgramDesc") -> type[Message]:
+    """Return the protobuf message class of ProgramDesc, or of a message in it."""
+    from google.protobuf import message_factory
 
-    Raises DecodeError if the bytes are not a ProgramDesc.
+    return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"{_PACKAGE}.{name}"))
+
+
+def parse_program(data: bytes, name: str = "ProgramDesc") -> tuple[Any, set[str]]:
+    """Return a message with its known fields, and the unknown ones, such as `OpDesc field 9`.
+
+    Raises DecodeError if the bytes are not such a message.
     """
-    program = program_message()()
+    program = program_message(name)()
     program.ParseFromString(data)
     program.DiscardUnknownFields()
     unknown: set[str] = set()
     if program.ByteSize() != len(data):
-        complete = program_message()()
+        complete = program_message(name)()
         complete.ParseFromString(data)
         _collect_unknown(complete, unknown)
     return program, unknown
