@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from functools import cache, lru_cache
+from functools import cache
 
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.diagnostics import ReadError
@@ -60,7 +60,7 @@ def _variable(core: Paddle, scope: Paddle, name: str) -> ScopeVariable:
         return ScopeVariable(initialised=False)
     if not tensor._is_initialized():  # noqa: SLF001  # no public equivalent
         return ScopeVariable(initialised=False)
-    dtype = _dtype_name(tensor._dtype())  # noqa: SLF001
+    dtype = dtype_name(tensor._dtype())  # noqa: SLF001
     return ScopeVariable(initialised=True, shape=tuple(tensor.shape()), dtype=dtype)
 
 
@@ -79,15 +79,6 @@ def dtype_name(dtype: object) -> str:
     return "bfloat16" if name == "uint16" else name
 
 
-# Paddle's two dtype classes have different numbers, hence `typed`.
-@lru_cache(maxsize=64, typed=True)
-def _dtype_name(dtype: Paddle) -> str:
-    name = str(dtype).rpartition(".")[2].lower()
-    return _DTYPES_BY_VARTYPE.get(name, name)
-
-
-# The names of dtypes in Paddle 2.6, in lower case, that other releases spell out.
-_DTYPES_BY_VARTYPE = {"fp16": "float16", "fp32": "float32", "fp64": "float64", "bf16": "bfloat16"}
 # PIR operators of control flow and of inference models that have no builder in `core.pir.ops`.
 _PIR_WITHOUT_BUILDER = frozenset(
     {"pd_op.while", "pd_op.if", "pd_op.pylayer", "pd_op.feed", "pd_op.has_elements"}

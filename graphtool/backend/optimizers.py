@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
@@ -188,29 +188,24 @@ def set_attributes(program: Paddle, attributes: Mapping[str, ParameterAttributes
 def _attributes(parameter: Paddle) -> ParameterAttributes:
     """Read the attributes of a parameter; in a Program from a file, some are missing."""
     options: Mapping[str, Paddle] = parameter.optimize_attr or {}
-    rate = options.get("learning_rate", 1.0)
+    rate: Paddle = options.get("learning_rate", 1.0)
+    regularizer: Paddle = parameter.regularizer
     is_number = isinstance(rate, int | float)
-    attributes = ParameterAttributes(
+    left = [] if is_number else [f"learning rate `{type(rate).__name__}`"]
+    classes = load_paddle().regularizer
+    kind = next((k for k in _REGULARIZERS if type(regularizer) is getattr(classes, k)), None)
+    if regularizer is not None and kind is None:
+        left.append(f"regularizer `{type(regularizer).__name__}`")
+    return ParameterAttributes(
         trainable=bool(parameter.trainable),
         stop_gradient=bool(parameter.stop_gradient),
         learning_rate=float(rate) if is_number else 1.0,
         need_clip=parameter.need_clip is not False,
-        left=() if is_number else (f"learning rate `{type(rate).__name__}`",),
+        regularizer=kind,
+        # Paddle has no public way to read it.
+        coefficient=float(getattr(regularizer, "_coeff", 0.0) if kind else 0.0),
+        left=tuple(left),
     )
-    return _with_regularizer(attributes, parameter.regularizer)
-
-
-def _with_regularizer(
-    attributes: ParameterAttributes, regularizer: Paddle | None
-) -> ParameterAttributes:
-    if regularizer is None:
-        return attributes
-    for name in _REGULARIZERS:
-        if type(regularizer) is getattr(load_paddle().regularizer, name):
-            coefficient = float(regularizer._coeff)  # noqa: SLF001  # no public equivalent
-            return replace(attributes, regularizer=name, coefficient=coefficient)
-    unsaved = f"regularizer `{type(regularizer).__name__}`"
-    return replace(attributes, left=(*attributes.left, unsaved))
 
 
 def _regularizer(attributes: ParameterAttributes) -> Paddle | None:
