@@ -174,20 +174,8 @@ _KERNEL_NAMES = {
     "share_var": "share_data",
 }
 _WITHOUT_KERNEL = frozenset(
-    {
-        "assert",
-        "conditional_block",
-        "has_elements",
-        "if",
-        "print",
-        "py_func",
-        "pylayer",
-        "recurrent",
-        "select_input",
-        "select_output",
-        "tensorrt_engine",
-        "while",
-    }
+    {"assert", "conditional_block", "has_elements", "if", "print", "py_func", "pylayer"}
+    | {"recurrent", "select_input", "select_output", "tensorrt_engine", "while"}
 )
 # Kernels that any device may use; those of oneDNN run on the CPU.
 _COMMON_BACKENDS = frozenset({"CPU", "ONEDNN", "ALL_BACKEND"})
