@@ -40,6 +40,7 @@ __all__ = [
     "student_scope_of",
     "translate",
     "value_gone",
+    "with_names_of",
 ]
 
 # No operation has the id -1.
@@ -157,7 +158,7 @@ def live_program(source: Paddle) -> LiveProgram:
         return current
     if current.graph.operators.keys() == earlier.graph.operators.keys():
         return earlier
-    return replace(current, graph=_with_names_of(current.graph, earlier.graph))
+    return replace(current, graph=with_names_of(current.graph, earlier.graph))
 
 
 def graph_before_merges(source: Paddle) -> Graph:
@@ -182,7 +183,7 @@ def program_before_merges(source: Paddle) -> LiveProgram:
     return replace(LiveProgram.of(first.originals[1]), graph=first.before.graph)
 
 
-def _with_names_of(graph: Graph, earlier: Graph) -> Graph:
+def with_names_of(graph: Graph, earlier: Graph) -> Graph:
     """Copy aliases, attribute paths, fetches and source from an earlier Graph of the Program."""
     values = dict(graph.values)
     for name, value in earlier.values.items():

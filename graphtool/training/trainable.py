@@ -17,6 +17,7 @@ from graphtool.backend.live import (
     is_live,
     open_saved,
     program_of,
+    with_names_of,
 )
 from graphtool.backend.paddle import Paddle, in_mode, is_legacy, load_paddle, program_lock
 from graphtool.backend.tensors import looks_untrained, new_scope
@@ -233,20 +234,11 @@ def for_training(inference_program: Paddle | str | PathLike[str]) -> Trainable:
         taken = [name for name in before.values if _COUNTED_NAME.fullmatch(name)]
         found += [names_taken(before, taken)] if taken else []
     return Trainable(
-        live=replace(after, graph=_with_names(after.graph, before)),
+        live=replace(after, graph=with_names_of(after.graph, before)),
         feeds=before.feeds,
         fetches=before.fetches,
         report=Report.of(found),
     )
-
-
-def _with_names(graph: Graph, before: Graph) -> Graph:
-    """Copy the source, the fetches, and the aliases of translated Values from the original."""
-    values = dict(graph.values)
-    for name, value in before.values.items():
-        if value.aliases and name in values:
-            values[name] = replace(values[name], aliases=value.aliases)
-    return replace(graph, source=before.source, values=values, fetches=before.fetches)
 
 
 def _open_program(source: Paddle | str | PathLike[str]) -> LiveProgram:
