@@ -17,13 +17,13 @@ import shutil
 import signal
 import time
 import zlib
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
-from types import FrameType
 
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Severity, rule
+from graphtool.interrupts import signals_deferred
 from graphtool.paths import unwritable_help
 
 __all__ = [
@@ -50,6 +50,7 @@ _TEMPORARY = re.compile(r"\.graphtool-[0-9a-f]{8}-.*\.tmp")
 _LEFT_BEHIND = 3600
 # How file systems refuse links.
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # The temporary files and folders of this process.
 _temporaries: set[Path] = set()
 
@@ -88,15 +89,13 @@ def check_writable(path: str | PathLike[str]) -> None:
     given, target = Path(path), resolve_links(path)
     with os_errors_reported(given):
         if target.is_dir():
-            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+            raise _os_error(errno.EISDIR)
         if target.exists() and (not target.is_file() or _descriptor(given) is not None):
             return
-        target.parent.stat()
-        if not target.parent.is_dir():
-            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        os.stat(f"{target.parent}/.")  # noqa: PTH116  # a Path has no such part
         read_only = target.exists() and not os.access(target, os.W_OK)
         if read_only or not os.access(target.parent, os.W_OK | os.X_OK):
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+            raise _os_error(errno.EACCES)
 
 
 def write_text(path: str | PathLike[str], text: str) -> None:
@@ -113,10 +112,10 @@ def write_text(path: str | PathLike[str], text: str) -> None:
 
 
 @contextmanager
-def os_errors_reported(path: Path, *folders: Path) -> Generator[None]:
+def os_errors_reported(path: Path, folder: Path | None = None) -> Generator[None]:
     """Turn an OSError of the body into GT601 for a path.
 
-    If `folders` are given, an error about a file outside of them propagates: it is about an input.
+    If a `folder` is given, an error about a file outside of it propagates: it is about an input.
 
     Raises GraphtoolError: GT601.
     """
@@ -124,12 +123,16 @@ def os_errors_reported(path: Path, *folders: Path) -> Generator[None]:
         yield
     except OSError as error:
         # An error about a full disk names no file.
-        if folders and isinstance(error.filename, str | bytes):
+        if folder is not None and isinstance(error.filename, str | bytes):
             file = Path(os.path.realpath(os.fsdecode(error.filename)))
-            if not any(map(file.is_relative_to, folders)):
+            if not file.is_relative_to(folder):
                 raise
         reason = error.strerror or str(error)
         raise GraphtoolError(unwritable_output(str(path), reason)) from None
+
+
+def _os_error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
 
 
 def resolve_links(path: str | PathLike[str]) -> Path:
@@ -140,7 +143,7 @@ def resolve_links(path: str | PathLike[str]) -> Path:
     try:
         target = Path(path).resolve()
         if target.is_symlink():
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            raise _os_error(errno.ELOOP)
         return target
     # Until Python 3.13, links in a circle are a RuntimeError.
     except (OSError, ValueError, RuntimeError) as error:
@@ -165,9 +168,6 @@ def atomic_write(path: str | PathLike[str]) -> Generator[Path]:
     body about other files propagate.
     """
     given, target = Path(path), resolve_links(path)
-    if any(map(is_temporary, target.parts)):
-        # Links that a killed writer has left are replaced, not followed.
-        target = _followed(resolve_links(given.parent) / given.name)
     with os_errors_reported(given):
         is_there, is_file = given.exists(), given.is_file()
     descriptor = _descriptor(given) if is_there else None
@@ -178,7 +178,7 @@ def atomic_write(path: str | PathLike[str]) -> Generator[Path]:
         from tempfile import TemporaryDirectory
 
         # Others have it open: it must not be moved.
-        with TemporaryDirectory() as folder, os_errors_reported(given, target.parent, Path(folder)):
+        with TemporaryDirectory() as folder, os_errors_reported(given, Path(folder)):
             yield (file := Path(folder, "file"))
             with os.fdopen(descriptor, "wb", closefd=False) as stream:
                 stream.write(file.read_bytes())
@@ -206,31 +206,30 @@ def atomic_replace(path: Path, folder: Path, names: Iterable[str] = ()) -> Gener
     Raises GraphtoolError: GT601 for `path`, the path that the caller was asked to write. Errors of
     the body about other files propagate.
     """
-    home, names = resolve_links(folder), set(names)
+    home = resolve_links(folder)
     with os_errors_reported(path):
         above = next(parent for parent in (home, *home.parents) if parent.exists())
-        with _locked(above):
-            linked = {resolve_links(home / name).parent for name in names}
     # The first folder that is missing, if one is.
     top = Path(above, *home.relative_to(above).parts[:1])
     target = f"{path.name}.*" if above == home else f"{top.name}/"
-    with os_errors_reported(path, above, *linked), _temporary(above, target, Path.mkdir) as stage:
+    with os_errors_reported(path, above), _temporary(above, target, Path.mkdir) as stage:
         files = stage / "new" if above == home else stage / home.relative_to(top)
         files.mkdir(parents=True, exist_ok=True)
         yield files
-        _reach_disk(files)
-        if above == home:
-            with _locked(home), _signals_held():
-                _switch(stage, home, names)
-            return
-        try:
-            stage.rename(top)
-        except OSError as error:
-            # Another process may have made `top` meanwhile.
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
-            with atomic_replace(path, folder, names) as other:
-                shutil.copytree(files, other, dirs_exist_ok=True)
+        with os_errors_reported(path):
+            _reach_disk(files)
+            if above == home:
+                with _locked(home), signals_deferred(*_SIGNALS):
+                    _switch(stage, home, names)
+                return
+            try:
+                stage.rename(top)
+            except OSError as error:
+                # Another process may have made `top` meanwhile.
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+                with atomic_replace(path, folder, names) as other:
+                    shutil.copytree(files, other, dirs_exist_ok=True)
 
 
 @contextmanager
@@ -248,14 +247,14 @@ def _temporary(folder: Path, target: str, make: Callable[[Path], object]) -> Gen
         make(path)
         yield path
     finally:
-        with _signals_held():
+        with signals_deferred(*_SIGNALS):
             _remove(path)
             _temporaries.discard(path)
     for other in folder.glob(f"{prefix}*.tmp"):
         with suppress(OSError):
             changed = max(entry.lstat().st_mtime for entry in (other, *other.rglob("*")))
             if time.time() - changed > _LEFT_BEHIND:
-                # No file name leads there any more: this writer has replaced them all.
+                # No file name leads there any more: this writer has made files of them all.
                 shutil.rmtree(other) if other.is_dir() else other.unlink()
 
 
@@ -274,27 +273,6 @@ def _remove(path: Path) -> None:
             shutil.rmtree(path)
 
 
-@contextmanager
-def _signals_held() -> Generator[None]:
-    """Call Python's handlers of signals afterwards: the body takes milliseconds."""
-    came: list[int] = []
-    handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
-    # Only the main thread may set handlers.
-    with suppress(ValueError):
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            handler = signal.getsignal(number)
-            if callable(handler):
-                signal.signal(number, lambda number, _: came.append(number))
-                handlers[number] = handler
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for number in came:
-            signal.raise_signal(number)
-
-
 def is_temporary(name: str) -> bool:
     """Return whether a file name is one that a killed writer may have left."""
     return _TEMPORARY.fullmatch(name) is not None
@@ -308,48 +286,66 @@ def _switch(stage: Path, home: Path, names: Iterable[str]) -> None:
     again. At any time, all of them lead to old files, or all to new ones.
     """
     new, old, current, turned = (stage / part for part in ("new", _OLD, "current", "turned"))
-    # Also names that a killed writer of the same target has turned into links.
-    known = {
-        name
-        for one in home.glob(f"{stage.name[:20]}*.tmp")
-        for part in (new.name, old.name)
-        for name in _files_in(one / part)
-    }
-    places = {name: _followed(home / name) for name in known.union(names)}
-    before = {name for name, place in places.items() if place.is_file()}
-    after = set(_files_in(new))
-    version, expected = old, before
+    _settle(_left_places(stage, home), stage)
+    places = {name: _followed(home / name) for name in (*names, *_files_in(new))}
     try:
         for name, place in places.items():
             (old / name).parent.mkdir(parents=True, exist_ok=True)
             place.parent.mkdir(parents=True, exist_ok=True)
             if place.parent.stat().st_dev != stage.stat().st_dev:
-                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-            if name in before & after:
+                raise _os_error(errno.EXDEV)
+            if place.is_file():
+                _link_or_copy(place, old / name)
+            with suppress(FileNotFoundError):
                 shutil.copymode(place, new / name)
-        with _links_optional():
+        try:
             current.symlink_to(old.name)
             turned.symlink_to(new.name)
             for name, place in places.items():
-                if name in before:
-                    _link_or_copy(Path(os.path.realpath(place)), old / name)
                 (stage / "link").symlink_to(os.path.relpath(current / name, place.parent))
                 (stage / "link").replace(place)
-        version, expected = new, after
-        with suppress(FileNotFoundError):
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            _replace_each(new, places)
+        else:
             turned.replace(current)
     finally:
-        _settle(version, places, expected)
+        _settle(places, stage)
         shutil.rmtree(old, ignore_errors=True)
 
 
-@contextmanager
-def _links_optional() -> Generator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
+def _replace_each(new: Path, places: Mapping[str, Path]) -> None:
+    """Replace files one after another: this file system has no links."""
+    for name, place in places.items():
+        if (new / name).exists():
+            (new / name).replace(place)
+        elif place.is_file():
+            place.unlink()
+
+
+def _left_places(stage: Path, home: Path) -> dict[str, Path]:
+    """Return the places that killed writers of the same target may have left as links."""
+    left = home.glob(f"{stage.name[:20]}*.tmp")
+    names = {name for one in left for part in (_OLD, "new") for name in _files_in(one / part)}
+    return {name: _followed(home / name) for name in names}
+
+
+def _settle(places: Mapping[str, Path], stage: Path) -> None:
+    """Make files of names that are links into the folder of a switch."""
+    for name, place in places.items():
+        if place.is_symlink():
+            file, settled = Path(os.path.realpath(place)), stage / "settled"
+            if file.is_file():
+                # A reader may just have read where the link leads: the file stays there as well.
+                _link_or_copy(file, settled)
+                settled.replace(place)
+            else:
+                place.unlink()
+        if "/" in name and not place.exists():
+            # A folder for files of this version alone.
+            with suppress(OSError):
+                place.parent.rmdir()
 
 
 def _link_or_copy(file: Path, other: Path) -> None:
@@ -359,6 +355,13 @@ def _link_or_copy(file: Path, other: Path) -> None:
         if error.errno not in _NO_LINKS:
             raise
         shutil.copy2(file, other)
+
+
+def _followed(path: Path) -> Path:
+    """Follow links of the user's, not those of a switch."""
+    while path.is_symlink() and not any(map(is_temporary, path.readlink().parts)):
+        path = path.parent / path.readlink()
+    return path
 
 
 @contextmanager
@@ -371,33 +374,6 @@ def _locked(folder: Path) -> Generator[None]:
         yield
     finally:
         os.close(lock)
-
-
-def _settle(version: Path, places: Mapping[str, Path], expected: Collection[str]) -> None:
-    """Make each name a file of a version again."""
-    for name, place in places.items():
-        if (version / name).exists():
-            # A reader may just have read where the link leads: the file stays there as well.
-            settled = version / name
-            with _links_optional():
-                os.link(version / name, version.parent / "settled")
-                settled = version.parent / "settled"
-            settled.replace(place)
-            # Nothing is moved where both are one file already.
-            settled.unlink(missing_ok=True)
-        elif name not in expected and not (place.is_dir() and not place.is_symlink()):
-            place.unlink(missing_ok=True)
-            if "/" in name:
-                # A folder for files of this version alone.
-                with suppress(OSError):
-                    place.parent.rmdir()
-
-
-def _followed(path: Path) -> Path:
-    """Follow links of the user's, not those that a killed writer has left."""
-    while path.is_symlink() and not any(map(is_temporary, path.readlink().parts)):
-        path = path.parent / path.readlink()
-    return path
 
 
 def _files_in(folder: Path) -> list[str]:

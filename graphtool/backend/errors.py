@@ -8,15 +8,15 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 
-from graphtool.backend.interrupts import interrupts_deferred
-from graphtool.backend.paddle import program_lock
-from graphtool.backend.private import missing_names
+from graphtool.backend.paddle import missing_names, program_lock
 from graphtool.diagnostics import Diagnostic, GraphtoolError, Where, rule
+from graphtool.interrupts import interrupts_deferred
 
 __all__ = [
     "PADDLE_ERRORS",
     "convert_paddle_errors",
     "error_text",
+    "not_static",
     "paddle_failed",
     "raise_paddle_errors_as",
     "shortened_message",
@@ -59,6 +59,16 @@ def paddle_failed(
     the cause may be tensors in its Scope that belong to another network.
     """
     return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)
+
+
+@rule("GT352", replaces=("GT529",))
+def not_static(call: str) -> Diagnostic:
+    """A call that works on a Program was made in dynamic mode.
+
+    `gt.from_layer` makes a Program of a network of the dynamic graph. To train it where it is, call
+    the optimizer's own `step`.
+    """
+    return Diagnostic(message=f"`{call}` was called in dynamic mode", help="paddle.enable_static()")
 
 
 @contextmanager

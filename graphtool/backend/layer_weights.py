@@ -7,7 +7,6 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeAlias
 from zlib import crc32
 
 from graphtool.backend.facts import converted_dtype
@@ -19,7 +18,7 @@ from graphtool.backend.paddle import (
     load_paddle,
     program_lock,
 )
-from graphtool.backend.pir_editing import inserting_before
+from graphtool.backend.pir import inserting_before
 from graphtool.backend.tensors import (
     copy_from_scope,
     copy_tensor,
@@ -49,27 +48,20 @@ __all__ = [
     "weights_layer_unless_in",
 ]
 
-_Compute: TypeAlias = Callable[[Paddle], Paddle]
-
 _SET_PARAMETER = "builtin.set_parameter"
 
 # Layer -> the tensors that its Program reads, by name.
 _TRACED_TENSORS: weakref.WeakKeyDictionary[Paddle, dict[str, Paddle]] = weakref.WeakKeyDictionary()
 
 
-class _NetworkLike(Protocol):
-    """The attributes of a Network that are used here; `layers`, which has it, imports this."""
-
-    @property
-    def initialisation(self) -> Initialisation: ...
-
-    @property
-    def parameters(self) -> Mapping[str, str]: ...
-
-
 def is_dynamic_parameter(parameter: Paddle) -> bool:
     """Return whether a parameter is one of dynamic mode, which has a tensor."""
     return type(parameter).__name__ == "EagerParamBase"
+
+
+def _initialisation(network: object) -> Initialisation | None:
+    """Return how the weights of a Network come about, None for any other source."""
+    return getattr(network, "initialisation", None)
 
 
 def weights_layer(network: object) -> Paddle | None:
@@ -78,7 +70,7 @@ def weights_layer(network: object) -> Paddle | None:
     None also for any other source, and for a Layer without parameters.
     """
     layer: Paddle = getattr(network, "layer", None)
-    initialisation = getattr(network, "initialisation", None)
+    initialisation = _initialisation(network)
     if initialisation is None or initialisation.in_scope or not hasattr(layer, "sublayers"):
         return None
     return layer if any(map(is_dynamic_parameter, _persistables(layer))) else None
@@ -86,12 +78,10 @@ def weights_layer(network: object) -> Paddle | None:
 
 def has_pending_startup(network: object) -> bool:
     """Return whether a Network has a startup program that sets its weights and was not read yet."""
-    initialisation = getattr(network, "initialisation", None)
-    return (
-        initialisation is not None
-        and initialisation.layer is not None
-        and not initialisation.in_scope
-    )
+    initialisation = _initialisation(network)
+    if initialisation is None or initialisation.layer is None:
+        return False
+    return not initialisation.in_scope
 
 
 def changed_since_start(network: object) -> tuple[str, ...]:
@@ -99,7 +89,7 @@ def changed_since_start(network: object) -> tuple[str, ...]:
 
     Weights were loaded into the Layer after the startup program was asked for.
     """
-    initialisation = getattr(network, "initialisation", None)
+    initialisation = _initialisation(network)
     if initialisation is None or not initialisation.checksums:
         return ()
     now = _checksums(_tensors_of(initialisation.layer))
@@ -119,23 +109,18 @@ def weights_layer_unless_in(
     return None if len(initialised_tensors(scope, names)) == len(names) else layer
 
 
-def mark_loaded(network: _NetworkLike, scope: Paddle) -> None:
+def mark_loaded(network: Paddle, scope: Paddle) -> None:
     """Note that the parameters of a Network are in a Scope, and add the buffers that no file has.
 
     Some buffers of a Layer are not in its state dict.
     """
     network.initialisation.checksums = {}
     layer = weights_layer(network)
-    if layer is None:
-        return
-    in_state_dict = set(network.parameters.values())
-    buffers = {
-        name: copy_tensor(tensor)
-        for name, tensor in missing_tensors(layer, scope).items()
-        if name not in in_state_dict
-    }
-    share_tensors(buffers, scope)
-    network.initialisation.in_scope = True
+    if layer is not None:
+        missing = missing_tensors(layer, scope)
+        names = missing.keys() - set(network.parameters.values())
+        share_tensors({name: copy_tensor(missing[name]) for name in names}, scope)
+        network.initialisation.in_scope = True
 
 
 def record_traced_tensors(layer: Paddle, concrete: Paddle) -> None:
@@ -199,12 +184,13 @@ def differing_tensors(layer: Paddle, scope: Paddle) -> tuple[str, ...]:
     import numpy as np
 
     tensors = _tensors_of(layer)
-    differing: list[str] = []
-    for name, tensor in initialised_tensors(scope, tensors).items():
+
+    def differs(name: str, tensor: Paddle) -> bool:
         in_scope, in_layer = np.array(tensor), np.array(tensors[name])
-        if in_scope.tobytes() != in_layer.tobytes() or in_scope.shape != in_layer.shape:
-            differing.append(name)
-    return tuple(differing)
+        return in_scope.shape != in_layer.shape or in_scope.tobytes() != in_layer.tobytes()
+
+    held = initialised_tensors(scope, tensors)
+    return tuple(name for name, tensor in held.items() if differs(name, tensor))
 
 
 class _MemoryFile:
@@ -299,7 +285,9 @@ def _append_load(startup: Paddle, tensors: Mapping[str, Paddle], file: _MemoryFi
         translated.copy_to_block(paddle.pir.IrMapping(), startup.global_block())
 
 
-def map_set_parameters(program: Paddle, setters: Iterable[Paddle], compute: _Compute) -> None:
+def map_set_parameters(
+    program: Paddle, setters: Iterable[Paddle], compute: Callable[[Paddle], Paddle]
+) -> None:
     """Apply a function to the operands of `set_parameter` operations of a PIR Program."""
     with in_mode(static=True):
         for op in setters:

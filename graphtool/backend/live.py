@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeAlias
 
-from graphtool.backend import problems
 from graphtool.backend.errors import PADDLE_ERRORS, error_text, shortened_message
 from graphtool.backend.facts import known_operators
 from graphtool.backend.legacy import read_legacy
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle, static_mode
-from graphtool.backend.pir import PirWalk, ValueKey, read_pir
-from graphtool.backend.registry import merge_records
-from graphtool.diagnostics import ReadError, Where, listed
+from graphtool.backend.pir import ValueKey, operations, read_pir
+from graphtool.diagnostics import Diagnostic, ReadError, Where, listed, rule
 from graphtool.graph import Graph, ProgramKind, variable_of
 from graphtool.ops import unknown_operators, unsupported_operators
 from graphtool.readers.files import check_not_special
@@ -30,20 +30,55 @@ __all__ = [
     "graph_before_merges",
     "is_live",
     "live_program",
-    "open_legacy",
-    "open_pir",
+    "merge_records",
     "open_saved",
     "program_before_merges",
     "program_of",
     "read_program",
     "save_program",
+    "set_merge_records",
+    "student_scope_of",
     "translate",
+    "value_gone",
+    "with_names_of",
 ]
-
 
 # No operation has the id -1.
 _NO_KEY: ValueKey = (-1, -1, 0)
 _NOT_OPENED = "Paddle cannot open the saved model"
+
+
+@rule("GT031")
+def value_gone(program: str, name: str) -> Diagnostic:
+    """The Value was removed from the Program after the Program was read.
+
+    Read the Program again to get its current names.
+    """
+    return Diagnostic(
+        message=f"`{name}` was removed from the Program after it was read",
+        where=(Where(program=program, value=name),),
+        help="gt.read(program)",
+    )
+
+
+@rule("GT032", replaces=("GT049",))
+def not_opened(
+    program: str,
+    reason: str,
+    *,
+    message: str = "Paddle cannot translate this Program to PIR",
+    help: str | None = None,
+) -> Diagnostic:
+    """Paddle cannot open this saved model, or cannot translate this legacy Program to PIR.
+
+    The note is Paddle's own message. A model that does not open is damaged, or was written by
+    another release of Paddle; graphtool can still read, check and draw it.
+
+    Paddle cannot translate the gradient of a while loop and operators that PIR lacks; Paddle 2.6
+    translates nothing. Merge the Program into a legacy student, or build it from the network's
+    code.
+    """
+    return Diagnostic(message=message, where=(Where(program=program),), notes=(reason,), help=help)
 
 
 def read_program(program: Paddle) -> Graph:
@@ -64,16 +99,12 @@ class LiveProgram:
     keys: Mapping[str, ValueKey]
 
     @classmethod
-    def of(
-        cls, program: Paddle, *, aliases: Mapping[str, Iterable[str]] | None = None
-    ) -> LiveProgram:
-        """Read a live Program; `aliases` maps names of Values to further names for selectors."""
+    def of(cls, program: Paddle) -> LiveProgram:
+        """Read a live Program."""
         if is_legacy(program):
-            live = cls(program=program, graph=read_legacy(program), keys={})
-        else:
-            walk = read_pir(program)
-            live = cls(program=program, graph=walk.graph, keys=walk.keys)
-        return live if aliases is None else replace(live, graph=_with_aliases(live.graph, aliases))
+            return cls(program=program, graph=read_legacy(program), keys={})
+        walk = read_pir(program)
+        return cls(program=program, graph=walk.graph, keys=walk.keys)
 
     def __repr__(self) -> str:
         return f"LiveProgram({self.graph!r})"
@@ -89,26 +120,19 @@ class LiveProgram:
         Raises ReadError: GT101, GT102 as `find`; GT031 if it was removed from the Program since.
         """
         name = find(self.graph, selector).name
-        is_legacy_program = self.kind is ProgramKind.LEGACY
-        value = self._variable(name) if is_legacy_program else self._pir_value(name)
-        if value is None:
-            raise ReadError(problems.value_gone(self.graph.source, name))
-        return value
-
-    def _variable(self, name: str) -> Paddle | None:
-        variable = variable_of(name, self.graph)
-        for block in self.program.blocks:
-            if variable in block.vars:
-                return block.vars[variable]
-        return None
-
-    def _pir_value(self, name: str) -> Paddle | None:
-        # Looked up each time: a Value whose operation was removed crashes when used.
-        op_id, block, position = self.keys.get(name, _NO_KEY)
-        op = _operation(self.program.global_block(), op_id)
-        if op is None:
-            return None
-        return op.result(position) if block < 0 else list(op.blocks())[block].args()[position]
+        if self.kind is ProgramKind.LEGACY:
+            variable = variable_of(name, self.graph)
+            for block in self.program.blocks:
+                if variable in block.vars:
+                    return block.vars[variable]
+        else:
+            # Looked up each time: a Value whose operation was removed crashes when used.
+            op_id, region, position = self.keys.get(name, _NO_KEY)
+            for op in operations(self.program.global_block()):
+                if op.id() == op_id:
+                    inner = list(op.blocks())[region] if region >= 0 else None
+                    return op.result(position) if inner is None else inner.args()[position]
+        raise ReadError(value_gone(self.graph.source, name))
 
 
 def program_of(source: Paddle) -> Paddle:
@@ -134,7 +158,7 @@ def live_program(source: Paddle) -> LiveProgram:
         return current
     if current.graph.operators.keys() == earlier.graph.operators.keys():
         return earlier
-    return replace(current, graph=_with_names_of(current.graph, earlier.graph))
+    return replace(current, graph=with_names_of(current.graph, earlier.graph))
 
 
 def graph_before_merges(source: Paddle) -> Graph:
@@ -159,7 +183,7 @@ def program_before_merges(source: Paddle) -> LiveProgram:
     return replace(LiveProgram.of(first.originals[1]), graph=first.before.graph)
 
 
-def _with_names_of(graph: Graph, earlier: Graph) -> Graph:
+def with_names_of(graph: Graph, earlier: Graph) -> Graph:
     """Copy aliases, attribute paths, fetches and source from an earlier Graph of the Program."""
     values = dict(graph.values)
     for name, value in earlier.values.items():
@@ -175,16 +199,29 @@ def _with_names_of(graph: Graph, earlier: Graph) -> Graph:
     return replace(graph, source=earlier.source, values=values, fetches=fetches)
 
 
-def open_pir(path: str, graph: Graph) -> LiveProgram:
-    """Open a saved PIR model as a Program; `graph` is what was read from it.
+def open_saved(graph: Graph, kind: ProgramKind) -> LiveProgram:
+    """Open the saved model that a Graph was read from; a legacy one may be wanted as PIR.
 
     Raises ReadError: GT032 if Paddle has no PIR or refuses, GT244 for operators unknown to Paddle.
     """
-    paddle = load_paddle()
+    if graph.kind is ProgramKind.PIR:
+        live = _open_pir(graph)
+    elif kind is ProgramKind.PIR:
+        live = translate(Path(graph.source))
+    else:
+        with static_mode(kind), _refusals_reported(graph.source):
+            data = Path(graph.source).read_bytes()
+            live = LiveProgram.of(load_paddle().static.Program.parse_from_string(data))
+    read = replace(live.graph, source=graph.source, report=graph.report, unknown=graph.unknown)
+    return replace(live, graph=read)
+
+
+def _open_pir(graph: Graph) -> LiveProgram:
+    paddle, path = load_paddle(), graph.source
     core = paddle.base.core
     if not hasattr(core, "deserialize_pir_program"):
         reason = f"Paddle {paddle.__version__} reads no models of Paddle 3"
-        raise ReadError(problems.not_opened(path, reason, message=_NOT_OPENED))
+        raise ReadError(not_opened(path, reason, message=_NOT_OPENED))
     unknown = unsupported_operators(graph, known_operators(graph.kind) or frozenset())
     if unknown:
         # Paddle would abort the process.
@@ -195,37 +232,7 @@ def open_pir(path: str, graph: Graph) -> LiveProgram:
     with _refusals_reported(path):
         # Bytes, since a path need not be UTF-8.
         core.deserialize_pir_program(os.fsencode(path), program)
-    live = LiveProgram.of(program)
-    return replace(
-        live,
-        graph=replace(live.graph, source=graph.source, report=graph.report, unknown=graph.unknown),
-    )
-
-
-def open_legacy(path: str) -> LiveProgram:
-    """Open a saved legacy model as a legacy Program.
-
-    Raises ReadError: GT032 if Paddle refuses.
-    """
-    with _refusals_reported(path):
-        program = load_paddle().static.Program.parse_from_string(Path(path).read_bytes())
     return LiveProgram.of(program)
-
-
-def open_saved(graph: Graph, kind: ProgramKind) -> LiveProgram:
-    """Open the saved model that a Graph was read from; a legacy one may be wanted as PIR.
-
-    Raises ReadError as `open_pir`, `open_legacy` and `translate` do.
-    """
-    if graph.kind is ProgramKind.PIR:
-        return open_pir(graph.source, graph)
-    if kind is ProgramKind.PIR:
-        live = translate(Path(graph.source))
-    else:
-        with static_mode(kind):
-            live = open_legacy(graph.source)
-    read = replace(live.graph, source=graph.source, report=graph.report, unknown=graph.unknown)
-    return replace(live, graph=read)
 
 
 @contextmanager
@@ -235,7 +242,7 @@ def _refusals_reported(path: str) -> Generator[None]:
         yield
     except PADDLE_ERRORS as error:
         reason, inspect = error_text(error), inspect_command(path)
-        found = problems.not_opened(path, reason, message=_NOT_OPENED, help=inspect)
+        found = not_opened(path, reason, message=_NOT_OPENED, help=inspect)
         raise ReadError(found) from error
 
 
@@ -249,15 +256,24 @@ def translate(source: Paddle | bytes | str | Path) -> LiveProgram:
     paddle = load_paddle()
     name, data = _program_desc(source)
     if not hasattr(paddle.pir, "translate_to_pir_with_param_map"):
-        raise ReadError(problems.not_opened(name, f"Paddle {paddle.__version__} cannot do it"))
+        raise ReadError(not_opened(name, f"Paddle {paddle.__version__} cannot do it"))
     read_protobuf(name, data)
     try:
         desc = paddle.base.core.ProgramDesc(data)
         program, values = paddle.pir.translate_to_pir_with_param_map(desc)
     except PADDLE_ERRORS as error:
-        raise ReadError(problems.not_opened(name, shortened_message(str(error)))) from None
+        raise ReadError(not_opened(name, shortened_message(str(error)))) from None
     walk = read_pir(program)
-    graph = replace(_with_aliases(walk.graph, _legacy_names(walk, values)), source=name)
+    aliases: defaultdict[str, set[str]] = defaultdict(set)
+    for variable, translated in values.items():
+        for value in translated:
+            if value.initialized() and value.id in walk.names:
+                aliases[walk.names[value.id]].add(variable)
+    named = {
+        name: replace(walk.graph.values[name], aliases=tuple(sorted(variables - {name})))
+        for name, variables in aliases.items()
+    }
+    graph = replace(walk.graph, source=name, values={**walk.graph.values, **named})
     return LiveProgram(program=program, graph=graph, keys=walk.keys)
 
 
@@ -273,37 +289,6 @@ def _program_desc(source: Paddle | bytes | str | Path) -> tuple[str, bytes]:
         return path, Path(path).read_bytes()
     except OSError:
         raise ReadError(no_such_path(path)) from None
-
-
-def _legacy_names(walk: PirWalk, values: Mapping[str, list[Paddle]]) -> dict[str, list[str]]:
-    """Map names of Values to those of the legacy Variables they were translated from."""
-    names: dict[str, list[str]] = {}
-    for variable, translated in values.items():
-        for value in translated:
-            if value.initialized() and value.id in walk.names:
-                names.setdefault(walk.names[value.id], []).append(variable)
-    return names
-
-
-def _with_aliases(graph: Graph, aliases: Mapping[str, Iterable[str]]) -> Graph:
-    values = dict(graph.values)
-    for name, added in aliases.items():
-        value = values[name]
-        merged = sorted({*value.aliases, *added} - {value.name})
-        values[name] = replace(value, aliases=tuple(merged))
-    return replace(graph, values=values)
-
-
-def _operation(block: Paddle, id: int) -> Paddle | None:
-    """Return the operation with an id in a Block or its inner Blocks."""
-    for op in block.ops:
-        if op.id() == id:
-            return op
-        for inner in op.blocks() if op.num_regions() else ():
-            nested = _operation(inner, id)
-            if nested is not None:
-                return nested
-    return None
 
 
 _SCHEDULE_ATTRIBUTES = ("lr_scheduler", "lr_name", "lr_var")
@@ -323,7 +308,7 @@ def clone_without_schedule(program: Paddle, **options: bool) -> Paddle:
 
 
 def save_program(program: Paddle, path: Path) -> None:
-    """Write a Program to a file that `open_pir` or `open_legacy` opens."""
+    """Write a Program to a file that `open_saved` opens."""
     if is_legacy(program):
         path.write_bytes(program.desc.serialize_to_string())
         return
@@ -335,3 +320,46 @@ def save_program(program: Paddle, path: Path) -> None:
     except TypeError:
         # Paddle 3.0 requires the version of the format, and knows only one.
         serialise(program, encoded, pir_version=1)
+
+
+_Merges: TypeAlias = "tuple[Any, ...]"
+
+_MERGES = "_graphtool_teachers"
+
+
+def merge_records(program: Paddle) -> _Merges:
+    """Return the merge records of a Program, or of the one that it was cloned from."""
+    merges: _Merges | None = getattr(program, _MERGES, None)
+    if merges is not None:
+        return merges
+    return max(_of_parameters(program), key=len, default=()) if hasattr(program, "desc") else ()
+
+
+def student_scope_of(program: Paddle) -> Paddle | None:
+    """Return the student's Scope of a merged Program, None if it has no teacher."""
+    merges = merge_records(program)
+    return merges[0].scopes.student if merges else None
+
+
+def set_merge_records(program: Paddle, merges: _Merges, carriers: Iterable[str] = ()) -> None:
+    """Attach merge records to a Program and its future clones; empty ones remove the records.
+
+    Paddle's `clone` copies the attributes of a PIR Program, but only those of the Parameters of a
+    legacy one. There, the frozen Parameters named `carriers`, whose options no optimizer reads,
+    keep the records.
+    """
+    if merges:
+        setattr(program, _MERGES, merges)
+    elif hasattr(program, _MERGES):
+        delattr(program, _MERGES)
+    if is_legacy(program):
+        variables = program.global_block().vars
+        for parameter in [variables[name] for name in carriers if name in variables]:
+            if hasattr(parameter, "optimize_attr"):
+                parameter.optimize_attr = {**parameter.optimize_attr, _MERGES: merges}
+
+
+def _of_parameters(program: Paddle) -> Iterator[_Merges]:
+    for parameter in program.global_block().all_parameters():
+        if _MERGES in (parameter.optimize_attr or ()):
+            yield parameter.optimize_attr[_MERGES]

@@ -1,18 +1,22 @@
-"""Look into Paddle's optimizers, and add to a PIR Program what they lack."""
+"""Paddle's optimizers, and the attributes of parameters that they heed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
 from graphtool.backend.paddle import Paddle, load_paddle
 
 __all__ = [
+    "ParameterAttributes",
     "accumulators",
+    "attributes_of",
     "average_over_ranks",
     "broadcast_from_first",
     "complete_clip",
+    "copy_from_layer",
     "every_n_runs",
     "learning_rate",
     "master_weights",
@@ -20,7 +24,9 @@ __all__ = [
     "persistent_zeros",
     "rank_store",
     "rate_variable",
+    "set_attributes",
     "set_variable",
+    "unsaved_attributes",
     "unwrapped",
 ]
 
@@ -124,3 +130,91 @@ def broadcast_from_first(value: Paddle) -> Paddle:
 def rank_store() -> Paddle:
     """Return the key-value store that all ranks share."""
     return load_paddle().base.core.create_or_get_global_tcp_store()
+
+
+_REGULARIZERS = ("L1Decay", "L2Decay")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterAttributes:
+    """The attributes of a parameter that matter in training.
+
+    `regularizer` is `L1Decay` or `L2Decay` with its coefficient, or None. `left` names attributes
+    that are Python objects of the user, which cannot be saved.
+    """
+
+    trainable: bool = True
+    stop_gradient: bool = False
+    learning_rate: float = 1.0
+    need_clip: bool = True
+    regularizer: str | None = None
+    coefficient: float = 0.0
+    left: tuple[str, ...] = ()
+
+
+def attributes_of(program: Paddle) -> dict[str, ParameterAttributes]:
+    """Read the attributes of all parameters of a Program, by name, in program order."""
+    return {
+        parameter.name: _attributes(parameter)
+        for parameter in program.global_block().all_parameters()
+    }
+
+
+def copy_from_layer(program: Paddle, layer: Paddle) -> None:
+    """Copy attributes of a Layer's parameters to its Program: under PIR, `to_static` drops them."""
+    sources = {parameter.name: parameter for parameter in layer.parameters()}
+    for parameter in program.global_block().all_parameters():
+        if parameter.name in sources:
+            source = sources[parameter.name]
+            parameter.optimize_attr = dict(source.optimize_attr)
+            parameter.regularizer = source.regularizer
+            parameter.need_clip = source.need_clip
+
+
+def set_attributes(program: Paddle, attributes: Mapping[str, ParameterAttributes]) -> None:
+    """Set the attributes of parameters of a Program that was read from a file."""
+    for parameter in program.global_block().all_parameters():
+        saved = attributes.get(parameter.name)
+        if saved is not None:
+            parameter.trainable = saved.trainable
+            parameter.stop_gradient = saved.stop_gradient
+            parameter.need_clip = saved.need_clip
+            parameter.regularizer = _regularizer(saved)
+        if saved is not None or parameter.optimize_attr is None:
+            rate = 1.0 if saved is None else saved.learning_rate
+            parameter.optimize_attr = {"learning_rate": rate}
+
+
+def _attributes(parameter: Paddle) -> ParameterAttributes:
+    """Read the attributes of a parameter; in a Program from a file, some are missing."""
+    options: Mapping[str, Paddle] = parameter.optimize_attr or {}
+    rate: Paddle = options.get("learning_rate", 1.0)
+    regularizer: Paddle = parameter.regularizer
+    is_number = isinstance(rate, int | float)
+    left = [] if is_number else [f"learning rate `{type(rate).__name__}`"]
+    classes = load_paddle().regularizer
+    kind = next((k for k in _REGULARIZERS if type(regularizer) is getattr(classes, k)), None)
+    if regularizer is not None and kind is None:
+        left.append(f"regularizer `{type(regularizer).__name__}`")
+    return ParameterAttributes(
+        trainable=bool(parameter.trainable),
+        stop_gradient=bool(parameter.stop_gradient),
+        learning_rate=float(rate) if is_number else 1.0,
+        need_clip=parameter.need_clip is not False,
+        regularizer=kind,
+        # Paddle has no public way to read it.
+        coefficient=float(getattr(regularizer, "_coeff", 0.0) if kind else 0.0),
+        left=tuple(left),
+    )
+
+
+def _regularizer(attributes: ParameterAttributes) -> Paddle | None:
+    if attributes.regularizer not in _REGULARIZERS:
+        return None
+    return getattr(load_paddle().regularizer, attributes.regularizer)(attributes.coefficient)
+
+
+def unsaved_attributes(attributes: Mapping[str, ParameterAttributes]) -> Iterator[str]:
+    """Yield the attributes that cannot be saved, each with its parameter."""
+    for name, one in attributes.items():
+        yield from (f"{attribute} of `{name}`" for attribute in one.left)

@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphtool.backend.errors import convert_paddle_errors, paddle_failed
 from graphtool.backend.layer_weights import copy_layer_tensors, weights_layer_unless_in
-from graphtool.backend.legacy_editing import pruned_for_test, remove_operators
+from graphtool.backend.legacy import pruned_for_test, remove_operators
 from graphtool.backend.live import (
     LiveProgram,
     is_live,
     open_saved,
     program_before_merges,
     program_of,
+    student_scope_of,
 )
 from graphtool.backend.paddle import Paddle, load_paddle, program_lock, static_mode
-from graphtool.backend.pir_editing import (
+from graphtool.backend.pir import (
     inserting_after,
     operations,
     remove_stack_pushes,
     remove_unused,
     set_test_mode,
 )
-from graphtool.backend.registry import student_scope_of
 from graphtool.backend.tensors import (
     as_bfloat16,
     copy_tensor,
@@ -66,8 +66,8 @@ from graphtool.readers.tensor_files import Tensor
 from graphtool.readers.weights import SUFFIXES, persistable_values, read_weights
 from graphtool.sources import Source, read
 from graphtool.sources.builder import build
+from graphtool.sources.inputs import is_callable_spec
 from graphtool.sources.layers import Network
-from graphtool.sources.model_spec import is_callable_spec
 from graphtool.sources.problems import not_a_source
 from graphtool.structure import Structure, analyse
 from graphtool.text import path_argument, shell_command

@@ -29,7 +29,7 @@ from graphtool.graph import UNKNOWN_DIM, Shape, Value, shapes_agree
 from graphtool.merging.verify import feeds_not_given
 from graphtool.paths import list_command
 from graphtool.readers.files import check_not_special
-from graphtool.sources.model_spec import is_callable_spec
+from graphtool.sources.inputs import is_callable_spec
 from graphtool.sources.user_code import Attempt, user_frames
 from graphtool.text import string_literal
 

@@ -8,14 +8,14 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import takewhile
 
-from graphtool.backend.counters import restore_counters_on
 from graphtool.backend.errors import raise_paddle_errors_as
-from graphtool.backend.interrupts import raise_pending_interrupt
+from graphtool.backend.generators import restore_counters_on
 from graphtool.backend.joining import BlockSnapshot
-from graphtool.backend.legacy_editing import ProgramSnapshot
+from graphtool.backend.legacy import ProgramSnapshot
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
-from graphtool.backend.pir_editing import remove_unused
+from graphtool.backend.pir import remove_unused
 from graphtool.diagnostics import Diagnostic, PairError, UsageError, rule
+from graphtool.interrupts import raise_pending_interrupt
 from graphtool.losses._values import (
     find_all,
     find_any,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
-from graphtool.backend.legacy_editing import append_op
+from graphtool.backend.legacy import append_op
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.checks.adapters import is_pooled
 from graphtool.graph import UNKNOWN_DIM

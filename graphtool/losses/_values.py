@@ -7,11 +7,11 @@ from math import isfinite
 from numbers import Real
 
 from graphtool.arguments import bad_argument
+from graphtool.backend.errors import not_static
 from graphtool.backend.facts import dtype_name
 from graphtool.backend.legacy import read_legacy
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.backend.pir import contains_value, read_pir
-from graphtool.backend.problems import not_static
 from graphtool.checks import fits
 from graphtool.checks.networks import already_minimized
 from graphtool.checks.pairs import class_axis

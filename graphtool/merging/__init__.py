@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import TypeGuard
 
 from graphtool.arguments import bad_argument
-from graphtool.backend import legacy_joining, pir_joining
-from graphtool.backend.counters import advance_counters, counted_names, restore_counters_on
-from graphtool.backend.devices import as_place, device_facts
 from graphtool.backend.errors import raise_paddle_errors_as
-from graphtool.backend.facts import is_pir_default, known_operators, same_variables, scope_facts
-from graphtool.backend.interrupts import raise_pending_interrupt
-from graphtool.backend.joining import NewNames
+from graphtool.backend.facts import (
+    as_place,
+    device_facts,
+    is_pir_default,
+    known_operators,
+    same_variables,
+    scope_facts,
+)
+from graphtool.backend.generators import advance_counters, counted_names, restore_counters_on
+from graphtool.backend.joining import NewNames, join
 from graphtool.backend.layer_weights import (
     changed_since_start,
     differing_tensors,
@@ -31,10 +35,12 @@ from graphtool.backend.live import (
     graph_before_merges,
     is_live,
     live_program,
+    merge_records,
     program_of,
+    set_merge_records,
+    student_scope_of,
 )
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle, static_mode
-from graphtool.backend.registry import merge_records, set_merge_records, student_scope_of
 from graphtool.backend.tensors import assign_tensors, initialised_tensors
 from graphtool.both import Both
 from graphtool.checks.plan import (
@@ -59,6 +65,7 @@ from graphtool.diagnostics import (
 )
 from graphtool.facts import ScopeFacts
 from graphtool.graph import Graph, ProgramKind, collection_paused
+from graphtool.interrupts import raise_pending_interrupt
 from graphtool.merging._teacher import Provenance, Scopes, Teacher, open_teacher, transfer_weights
 from graphtool.merging.merged import Merged, inherited_merges, merged_of, register
 from graphtool.merging.verify import Comparison, Verification
@@ -300,7 +307,6 @@ def _merge(
     # Clones: later changes to the teacher's Program must not affect the merge.
     originals = teacher.live.program.clone(), student.program.clone()
     undo.callback(set_merge_records, student.program, merge_records(student.program))
-    joining = pir_joining if student.kind is ProgramKind.PIR else legacy_joining
     names = NewNames(
         feed_map=plan.feed_map,
         replacements=plan.replacements,
@@ -308,7 +314,7 @@ def _merge(
         unmapped_feeds=plan.unmapped_feeds,
         prefix=plan.prefix,
     )
-    joined = joining.join(names, teacher.live, student, undo)
+    joined = join(names, teacher.live, student, undo)
     if plan.parameters is ParametersWhen.NOW:
         transfer_weights(plan, scopes, call.place, undo)
     merged = Merged(

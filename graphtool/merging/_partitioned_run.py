@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphtool.backend.errors import PADDLE_ERRORS, shortened_message
 from graphtool.backend.generators import generators
-from graphtool.backend.interrupts import raise_pending_interrupt
 from graphtool.backend.live import LiveProgram
 from graphtool.backend.paddle import Paddle, load_paddle
-from graphtool.backend.pir_editing import remove_unused
+from graphtool.backend.pir import remove_unused
 from graphtool.backend.tensors import copy_tensor, private_scope, share_tensors, shared_view
 from graphtool.checks import persistable_names
 from graphtool.diagnostics import Diagnostic, MergeError
 from graphtool.dtypes import BY_NAME
 from graphtool.graph import UNKNOWN_DIM, Graph, ProgramKind
+from graphtool.interrupts import raise_pending_interrupt
 from graphtool.ops import PIR_FEEDS, written_operand
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ from graphtool.backend.live import (
     open_saved,
     program_before_merges,
     program_of,
+    student_scope_of,
     translate,
 )
 from graphtool.backend.paddle import Paddle, load_paddle
-from graphtool.backend.registry import student_scope_of
 from graphtool.backend.tensors import (
     assign_tensors,
     buffer_address,

@@ -14,13 +14,12 @@ from typing import cast
 import msgspec
 
 from graphtool.arguments import bad_argument
-from graphtool.backend.counters import advance_counters, counted_names
+from graphtool.backend.generators import advance_counters, counted_names
 from graphtool.backend.joining import BlockSnapshot, ValueMap
 from graphtool.backend.layer_weights import Initialisation
-from graphtool.backend.live import LiveProgram, open_saved, save_program
+from graphtool.backend.live import LiveProgram, open_saved, save_program, value_gone
+from graphtool.backend.optimizers import set_attributes, unsaved_attributes
 from graphtool.backend.paddle import Paddle, load_paddle, program_lock, static_mode
-from graphtool.backend.parameter_attributes import set_attributes, unsaved_attributes
-from graphtool.backend.problems import value_gone
 from graphtool.backend.tensors import copy_from_scope, initialised_tensors, set_tensors
 from graphtool.checks import persistable_names, plan_without_facts
 from graphtool.checks.networks import already_minimized

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from graphtool.backend.optimizers import ParameterAttributes, attributes_of
 from graphtool.backend.paddle import load_paddle
-from graphtool.backend.parameter_attributes import ParameterAttributes, attributes_of
 from graphtool.diagnostics import Diagnostic, ReadError, Severity, Where, listed, rule
 from graphtool.graph import Graph, Origin, ProgramKind
 from graphtool.matching import PairSet

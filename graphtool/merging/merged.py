@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphtool.backend.errors import raise_paddle_errors_as
-from graphtool.backend.interrupts import raise_pending_interrupt
 from graphtool.backend.joining import BlockSnapshot, ValueMap
-from graphtool.backend.live import LiveProgram
+from graphtool.backend.live import LiveProgram, merge_records, set_merge_records, value_gone
 from graphtool.backend.paddle import Paddle
-from graphtool.backend.problems import value_gone
-from graphtool.backend.registry import merge_records, set_merge_records
 from graphtool.backend.tensors import assign_tensors
 from graphtool.checks import MergePlan
 from graphtool.diagnostics import Diagnostic, MergeError, ReadError, Report, Where, rule
 from graphtool.graph import Graph
+from graphtool.interrupts import raise_pending_interrupt
 from graphtool.matching import Pair
 from graphtool.merging import verify
 from graphtool.merging._teacher import Provenance, Scopes, find_weights

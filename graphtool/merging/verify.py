@@ -13,12 +13,10 @@ from graphtool.arguments import bad_argument
 from graphtool.backend.errors import paddle_failed
 from graphtool.backend.facts import same_variables
 from graphtool.backend.generators import generators
-from graphtool.backend.interrupts import interrupts_deferred, raise_pending_interrupt
-from graphtool.backend.legacy_editing import remove_operators, remove_variables
-from graphtool.backend.live import LiveProgram, clone_without_schedule
+from graphtool.backend.legacy import remove_operators, remove_variables
+from graphtool.backend.live import LiveProgram, clone_without_schedule, value_gone
 from graphtool.backend.paddle import Paddle, load_paddle, program_lock, static_mode
-from graphtool.backend.pir_editing import freeze, remove_unused
-from graphtool.backend.problems import value_gone
+from graphtool.backend.pir import freeze, remove_unused
 from graphtool.backend.tensors import buffer_address, initialised_tensors, private_scope
 from graphtool.both import Both
 from graphtool.checks import check_names, persistable_names
@@ -44,6 +42,7 @@ from graphtool.graph import (
     is_dropout_state,
     variable_of,
 )
+from graphtool.interrupts import interrupts_deferred, raise_pending_interrupt
 from graphtool.merging._partitioned_run import array_of, compute_values
 from graphtool.merging._teacher import WeightSource
 from graphtool.ops import PIR_FETCHES, fetched_value, written_operand

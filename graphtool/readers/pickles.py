@@ -149,6 +149,15 @@ def _is_shape(value: _Object) -> bool:
     )
 
 
+_STAND_INS: Mapping[str, Callable[..., object]] = {
+    "numpy.ndarray": _empty_array,
+    "numpy.core.multiarray._reconstruct": _empty_array,
+    "numpy.dtype": _Dtype,
+    "numpy.core.numeric._frombuffer": _array_of_buffer,
+    "__builtin__.bytes": lambda: b"",
+}
+
+
 class _Unpickler(_PythonUnpickler):
     def __init__(self, path: str, data: bytes) -> None:
         _PythonUnpickler.__init__(self, BytesIO(data))
@@ -158,23 +167,15 @@ class _Unpickler(_PythonUnpickler):
     def find_class(self, module: str, name: str) -> object:
         """Return the stand-in for a global."""
         dotted = f"{module}.{name}"
-        # NumPy 1 and 2 have different modules for two of them. Protocol 2 has no bytes and encodes
-        # text.
-        match dotted.replace("numpy._core.", "numpy.core."):
-            case "numpy.ndarray" | "numpy.core.multiarray._reconstruct":
-                return _empty_array
-            case "numpy.dtype":
-                return _Dtype
-            case "numpy.core.numeric._frombuffer":
-                return _array_of_buffer
-            case "_codecs.encode":
-                return self._encode
-            case "__builtin__.bytes":
-                return lambda: b""
-            case _:
-                is_short = len(dotted) <= _MAX_NAME_LENGTH
-                shown = dotted if is_short else f"{dotted[:_MAX_NAME_LENGTH]}…"
-                raise GraphtoolError(problems.unsafe_pickle(self._path, shown))
+        # NumPy 1 and 2 have different modules for two of them.
+        known = dotted.replace("numpy._core.", "numpy.core.")
+        if known == "_codecs.encode":
+            return self._encode  # Protocol 2 has no bytes and encodes text.
+        if known not in _STAND_INS:
+            is_short = len(dotted) <= _MAX_NAME_LENGTH
+            shown = dotted if is_short else f"{dotted[:_MAX_NAME_LENGTH]}…"
+            raise GraphtoolError(problems.unsafe_pickle(self._path, shown))
+        return _STAND_INS[known]
 
     def _encode(self, text: str, encoding: str) -> bytes:
         """Return the bytes that protocol 2 wrote as text; in sum at most the size of the file."""

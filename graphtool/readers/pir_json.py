@@ -106,7 +106,6 @@ class _JsonReader:
     path: str
     builder: GraphBuilder = field(default_factory=lambda: GraphBuilder(frozenset()))
     unknown: set[str] = field(default_factory=set[str])
-    _types: dict[str, str] = field(default_factory=dict[str, str])
     # The operator being read, for error messages, and its index in the order of the file.
     _current: _Json = None
     _index: int = -1
@@ -182,7 +181,7 @@ class _JsonReader:
         regions = op.get("regions", ())
         inner = [block for region in regions for block in self._blocks(region)] if regions else []
         operator = self.builder.add_operator(
-            type=self._type(op["#"]),
+            type=_type_name(op["#"]),
             block=block,
             index=index,
             operands=self._operands(op),
@@ -208,7 +207,7 @@ class _JsonReader:
         try:
             return tuple([None if n == _NO_OPERAND else keys[n] for n in ids])
         except KeyError as error:
-            operator, missing = self._type(op["#"]), error.args[0]
+            operator, missing = _type_name(op["#"]), error.args[0]
             reason = f"operator `{operator}` reads value {missing}, which nothing before it makes"
             raise ReadError(problems.damaged_model(self.path, reason)) from None
 
@@ -254,13 +253,8 @@ class _JsonReader:
                 for inner in region["blocks"]:
                     yield from self._user_names(inner)
 
-    def _type(self, code: str) -> str:
-        name = self._types.get(code)
-        if name is None:
-            name = self._types[code] = _type_name(code)
-        return name
 
-
+@lru_cache(maxsize=4096)
 def _type_name(code: str) -> str:
     if code == "p":
         return "builtin.parameter"

@@ -7,6 +7,7 @@ Blocks are its results. Its owner, the control flow Operator, writes them again.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ from graphtool.readers.graph_builder import (
 from graphtool.text import inspect_command
 
 if TYPE_CHECKING:
+    from google.protobuf.descriptor_pool import DescriptorPool
     from google.protobuf.message import Message
 
 __all__ = ["parse_program", "program_message", "read_protobuf"]
@@ -52,124 +54,76 @@ __all__ = ["parse_program", "program_message", "read_protobuf"]
 # are accepted. Field numbers are those of Paddle 2.6 to 3.3.
 _PACKAGE = "graphtool.framework"
 
-# A trailing `*` marks a repeated field, an initial capital a message of this schema.
-_MESSAGES = {
-    "ProgramDesc": {
-        "blocks": (1, "BlockDesc*"),
-        "version": (4, "Version"),
-        "ops": (5, "OpVersions"),
-    },
-    "Version": {"version": (1, "int64")},
-    "OpVersions": {"pairs": (1, "OpVersionPair*")},
-    "OpVersionPair": {"name": (1, "string"), "version": (2, "OpVersion")},
-    "OpVersion": {"version": (1, "int32")},
-    "BlockDesc": {
-        "idx": (1, "int32"),
-        "parent_idx": (2, "int32"),
-        "vars": (3, "VarDesc*"),
-        "ops": (4, "OpDesc*"),
-        "forward_block_idx": (5, "int32"),
-    },
-    "OpDesc": {
-        "inputs": (1, "Slot*"),
-        "outputs": (2, "Slot*"),
-        "type": (3, "string"),
-        "attrs": (4, "Attr*"),
-        "is_target": (5, "bool"),
-    },
-    "Slot": {"parameter": (1, "string"), "arguments": (2, "string*")},
-    # Strings are `bytes`: some attributes hold serialised engines, which are not UTF-8.
-    "Attr": {
-        "name": (1, "string"),
-        "type": (2, "int32"),
-        "i": (3, "int32"),
-        "f": (4, "float"),
-        "s": (5, "bytes"),
-        "ints": (6, "int32*"),
-        "floats": (7, "float*"),
-        "strings": (8, "bytes*"),
-        "b": (10, "bool"),
-        "bools": (11, "bool*"),
-        "block_idx": (12, "int32"),
-        "l": (13, "int64"),
-        "blocks_idx": (14, "int32*"),
-        "longs": (15, "int64*"),
-        "float64s": (16, "double*"),
-        "var_name": (17, "string"),
-        "vars_name": (18, "string*"),
-        "float64": (19, "double"),
-        "scalar": (20, "Scalar"),
-        "scalars": (21, "Scalar*"),
-    },
-    "Scalar": {
-        "type": (1, "int32"),
-        "b": (2, "bool"),
-        "i": (3, "int64"),
-        "r": (4, "double"),
-        "c": (5, "Complex"),
-    },
-    "Complex": {"r": (1, "double"), "i": (2, "double")},
-    "VarDesc": {
-        "name": (1, "string"),
-        "type": (2, "VarType"),
-        "persistable": (3, "bool"),
-        "need_check_feed": (4, "bool"),
-        "is_parameter": (5, "bool"),
-        "stop_gradient": (6, "bool"),
-    },
-    "VarType": {
-        "type": (1, "int32"),
-        "selected_rows": (2, "Tensor"),
-        "dense_tensor": (3, "LoDTensor"),
-        "tensor_array": (4, "LoDTensor"),
-        "string": (8, "Tensor"),
-        "strings": (9, "Tensor"),
-        "vocab": (10, "Tensor"),
-        "sparse_coo": (11, "Tensor"),
-        "sparse_csr": (12, "Tensor"),
-    },
-    "LoDTensor": {"tensor": (1, "Tensor"), "lod_level": (2, "int32")},
-    "Tensor": {"data_type": (1, "int32"), "dims": (2, "int64*")},
-}
+# By message; `*` marks a repeated field, an initial capital a message of this schema. Strings in
+# `Attr` are `bytes`: some attributes hold serialised engines, which are not UTF-8.
+_SCHEMA = """
+ProgramDesc: BlockDesc* blocks=1, Version version=4, OpVersions ops=5
+Version: int64 version=1
+OpVersions: OpVersionPair* pairs=1
+OpVersionPair: string name=1, OpVersion version=2
+OpVersion: int32 version=1
+BlockDesc: int32 idx=1, int32 parent_idx=2, VarDesc* vars=3, OpDesc* ops=4,
+    int32 forward_block_idx=5
+OpDesc: Slot* inputs=1, Slot* outputs=2, string type=3, Attr* attrs=4, bool is_target=5
+Slot: string parameter=1, string* arguments=2
+Attr: string name=1, int32 type=2, int32 i=3, float f=4, bytes s=5, int32* ints=6,
+    float* floats=7, bytes* strings=8, bool b=10, bool* bools=11, int32 block_idx=12,
+    int64 l=13, int32* blocks_idx=14, int64* longs=15, double* float64s=16, string var_name=17,
+    string* vars_name=18, double float64=19, Scalar scalar=20, Scalar* scalars=21
+Scalar: int32 type=1, bool b=2, int64 i=3, double r=4, Complex c=5
+Complex: double r=1, double i=2
+VarDesc: string name=1, VarType type=2, bool persistable=3, bool need_check_feed=4,
+    bool is_parameter=5, bool stop_gradient=6
+VarType: int32 type=1, Tensor selected_rows=2, LoDTensor dense_tensor=3,
+    LoDTensor tensor_array=4, Tensor string=8, Tensor strings=9, Tensor vocab=10,
+    Tensor sparse_coo=11, Tensor sparse_csr=12
+LoDTensor: Tensor tensor=1, int32 lod_level=2
+Tensor: int32 data_type=1, int64* dims=2
+"""
+_MESSAGE = re.compile(r"^(\w+):((?:.|\n )*)", re.MULTILINE)
+_FIELD = re.compile(r"(\w+)(\*?) (\w+)=(\d+)")
 
 
 @cache
-def program_message() -> type[Message]:
-    """Return the protobuf message class of ProgramDesc."""
-    from google.protobuf import message_factory
+def _pool() -> DescriptorPool:
     from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
     from google.protobuf.descriptor_pool import DescriptorPool
 
     constants: Any = FieldDescriptorProto
     file = FileDescriptorProto(name="graphtool/framework.proto", package=_PACKAGE, syntax="proto2")
-    for message, fields in _MESSAGES.items():
+    for message, fields in _MESSAGE.findall(_SCHEMA):
         descriptor = file.message_type.add(name=message)
-        for field_name, (number, field_type) in fields.items():
-            kind = field_type.rstrip("*")
-            new = descriptor.field.add(name=field_name, number=number)
-            is_list = field_type.endswith("*")
-            new.label = constants.LABEL_REPEATED if is_list else constants.LABEL_OPTIONAL
-            if kind in _MESSAGES:
+        for kind, repeated, field_name, number in _FIELD.findall(fields):
+            new = descriptor.field.add(name=field_name, number=int(number))
+            new.label = constants.LABEL_REPEATED if repeated else constants.LABEL_OPTIONAL
+            if kind[0].isupper():
                 new.type, new.type_name = constants.TYPE_MESSAGE, f".{_PACKAGE}.{kind}"
             else:
                 new.type = getattr(constants, f"TYPE_{kind.upper()}")
     pool = DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
-    descriptor = pool.FindMessageTypeByName(f"{_PACKAGE}.ProgramDesc")
-    return message_factory.GetMessageClass(descriptor)
+    return pool
 
 
-def parse_program(data: bytes) -> tuple[Any, set[str]]:
-    """Return a ProgramDesc with its known fields, and the unknown ones, such as `OpDesc field 9`.
+@cache
+def program_message(name: str = "ProgramDesc") -> type[Message]:
+    """Return the protobuf message class of ProgramDesc, or of a message in it."""
+    from google.protobuf import message_factory
 
-    Raises DecodeError if the bytes are not a ProgramDesc.
+    return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"{_PACKAGE}.{name}"))
+
+
+def parse_program(data: bytes, name: str = "ProgramDesc") -> tuple[Any, set[str]]:
+    """Return a message with its known fields, and the unknown ones, such as `OpDesc field 9`.
+
+    Raises DecodeError if the bytes are not such a message.
     """
-    program = program_message()()
+    program = program_message(name)()
     program.ParseFromString(data)
     program.DiscardUnknownFields()
     unknown: set[str] = set()
     if program.ByteSize() != len(data):
-        complete = program_message()()
+        complete = program_message(name)()
         complete.ParseFromString(data)
         _collect_unknown(complete, unknown)
     return program, unknown

@@ -16,6 +16,7 @@ from graphtool.dtypes import BY_CODE, BY_NAME
 from graphtool.graph import Shape
 from graphtool.readers.files import check_not_special
 from graphtool.readers.problems import damaged_weights
+from graphtool.readers.program_desc import parse_program, program_message
 
 __all__ = [
     "ParameterFileFacts",
@@ -80,19 +81,10 @@ def write_tensors(path: Path, tensors: Iterable[Tensor]) -> None:
 
 
 def _header(tensor: Tensor) -> bytes:
-    """Return version, no level of detail, version, and the TensorDesc: dtype, then dims."""
-    desc = b"\x08" + _encoded_varint(BY_NAME[tensor.dtype].code)
-    desc += b"".join(b"\x10" + _encoded_varint(dim) for dim in tensor.shape)
+    """Return version, no level of detail, version, and the TensorDesc."""
+    fields: dict[str, Any] = {"data_type": BY_NAME[tensor.dtype].code, "dims": tensor.shape}
+    desc = program_message("Tensor")(**fields).SerializeToString()
     return struct.pack("<IQIi", 0, 0, 0, len(desc)) + desc
-
-
-def _encoded_varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
 
 
 def digest(names: Iterable[str], tensors: Iterable[Tensor], *, head: bytes = b"") -> str:
@@ -150,9 +142,11 @@ def _headers(path: str) -> list[tuple[Shape, str, int]]:
 
 def _header_at(path: str, file: IO[bytes], start: int, size: int) -> tuple[Shape, str, int]:
     """Read the header of a tensor, and skip its data."""
+    from google.protobuf.message import DecodeError
+
     try:
         shape, dtype, data_size = _read_header(file)
-    except (struct.error, ValueError, IndexError) as error:
+    except (struct.error, ValueError, DecodeError) as error:
         reason = str(error) if type(error) is ValueError else "it ends inside a tensor"
         raise ReadError(_no_tensor_at(path, start, reason)) from None
     offset = file.tell()
@@ -174,9 +168,12 @@ def _read_header(file: IO[bytes]) -> tuple[Shape, str, int]:
     version, length = _unpack(file, "<Ii")
     if version or not 0 < length <= _MAX_TENSOR_DESC:
         raise ValueError("its version is unknown")
-    number, shape = _parse_tensor_desc(file.read(length))
-    dtype = BY_CODE.get(number)
-    if dtype is None or dtype.json is None or len(shape) > _MAX_DIMS:
+    desc, unknown = parse_program(file.read(length), "Tensor")
+    if unknown:
+        raise ValueError("its description has an unknown field")
+    shape = tuple(desc.dims)
+    dtype = BY_CODE.get(desc.data_type) if desc.HasField("data_type") else None
+    if dtype is None or dtype.json is None or len(shape) > _MAX_DIMS or min(shape, default=0) < 0:
         raise ValueError("its dtype or shape is invalid")
     # NumPy counts bytes in 64 bits, skipping dims of 0.
     if dtype.size * prod(filter(None, shape)) > sys.maxsize:
@@ -186,34 +183,3 @@ def _read_header(file: IO[bytes]) -> tuple[Shape, str, int]:
 
 def _unpack(file: IO[bytes], format: str) -> tuple[int, ...]:
     return struct.unpack(format, file.read(struct.calcsize(format)))
-
-
-def _parse_tensor_desc(data: bytes) -> tuple[int, Shape]:
-    """Parse a TensorDesc: field 1 is the dtype, field 2 the dims, packed or one by one."""
-    number, dims, offset = -1, list[int](), 0
-    while offset < len(data):
-        key, offset = _varint(data, offset)
-        value, offset = _varint(data, offset)
-        if key == 0x08:
-            number = value
-        elif key == 0x10:
-            dims.append(value)
-        elif key == 0x12:
-            end = offset + value
-            while offset < end:
-                dim, offset = _varint(data, offset)
-                dims.append(dim)
-        else:
-            raise ValueError("its description has an unknown field")
-    return number, tuple(dims)
-
-
-def _varint(data: bytes, offset: int) -> tuple[int, int]:
-    """Return the varint at an offset, and the offset behind it."""
-    value = shift = 0
-    while True:
-        byte = data[offset]
-        value |= (byte & 0x7F) << shift
-        offset, shift = offset + 1, shift + 7
-        if byte < 0x80:
-            return value, offset

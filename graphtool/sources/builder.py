@@ -14,22 +14,14 @@ from types import ModuleType
 from typing import Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
-from graphtool.backend.errors import shortened_message
 from graphtool.backend.live import LiveProgram
 from graphtool.backend.paddle import Paddle, load_paddle, program_lock
 from graphtool.diagnostics import ReadError, Report, Severity, UsageError, listed
 from graphtool.selectors import nearest_names
 from graphtool.sources import problems
-from graphtool.sources._inputs import Input
-from graphtool.sources.layers import (
-    Network,
-    build_factory,
-    build_layer,
-    is_program,
-    live_program_of,
-)
-from graphtool.sources.model_spec import parse_input, parse_spec
-from graphtool.sources.user_code import Attempt, user_frames
+from graphtool.sources.inputs import Input, parse_input, parse_spec
+from graphtool.sources.layers import Network, build_network, is_program, live_program_of
+from graphtool.sources.user_code import Attempt, error_notes
 from graphtool.text import inspect_command, shell_command, shell_option, string_literal
 
 __all__ = ["build"]
@@ -85,13 +77,11 @@ def _imported(name: str) -> ModuleType:
         return import_module(name)
     error = attempt.error
     assert error is not None
-    frames = user_frames(error)
+    notes = error_notes(error)
     if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(error.name):
-        frames = ()
-    reason = f"{type(error).__name__}: {shortened_message(str(error))}"
+        notes = notes[:1]
     command = shell_command("python", "-c", f"import {name}")
-    message = f"module `{name}` cannot be imported"
-    raise ReadError(problems.code_failed(message, reason, frames, command))
+    raise ReadError(problems.code_failed(f"module `{name}` cannot be imported", notes, command))
 
 
 def _attribute(module: ModuleType, name: str, inputs: Sequence[str]) -> _UserObject:
@@ -127,10 +117,8 @@ def _build(
         built = LiveProgram.of(target)
     elif isinstance(target, Network):
         built = live_program_of(target)
-    elif isinstance(target, load_paddle().nn.Layer):
-        built = build_layer(target, feeds, name=spec, train=train)
     elif callable(target):
-        built = build_factory(target, feeds, name=spec, train=train)
+        built = build_network(target, feeds, name=spec, train=train)
     else:
         message = f"`{spec}` is of type `{type(target).__name__}`; wanted a Layer or a Program"
         raise ReadError(problems.not_a_network(message))

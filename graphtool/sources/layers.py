@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
 from graphtool.arguments import bad_argument
-from graphtool.backend.counters import advance_counters, counted_names
-from graphtool.backend.errors import shortened_message
+from graphtool.backend.generators import advance_counters, counted_names
 from graphtool.backend.layer_weights import (
     Initialisation,
     is_dynamic_parameter,
@@ -18,30 +17,25 @@ from graphtool.backend.layer_weights import (
     remove_initialisers,
     share_layer_tensors,
 )
-from graphtool.backend.legacy import operator_ids, read_legacy
 from graphtool.backend.live import LiveProgram
+from graphtool.backend.optimizers import copy_from_layer
 from graphtool.backend.paddle import (
     Paddle,
     in_mode,
     ineffective_auto_cast,
-    is_legacy,
     load_paddle,
     program_lock,
 )
-from graphtool.backend.parameter_attributes import copy_from_layer
-from graphtool.backend.pir import ValueKey, read_pir
-from graphtool.diagnostics import ReadError, Report, UsageError, warn
-from graphtool.graph import UNKNOWN_DIM, Graph, Operator, Origin, dims_agree, variable_of
+from graphtool.diagnostics import ReadError, UsageError, warn
+from graphtool.graph import UNKNOWN_DIM, Graph, dims_agree
 from graphtool.sources import problems
-from graphtool.sources._attribution import Attribution, flatten, value_id
-from graphtool.sources._build_context import isolated_dynamic_mode, isolated_static_mode, layer_mode
-from graphtool.sources._inputs import Input, arguments_of, as_inputs, check_inputs, named_inputs
-from graphtool.sources.user_code import TIMEOUT, Attempt, user_frames
+from graphtool.sources.inputs import Input, as_inputs, matched_inputs
+from graphtool.sources.tracing import isolated_dynamic_mode, isolated_static_mode, trace
+from graphtool.sources.user_code import TIMEOUT, Attempt, error_notes
 
 __all__ = [
     "Network",
-    "build_factory",
-    "build_layer",
+    "build_network",
     "evaluation_network",
     "from_layer",
     "is_program",
@@ -119,7 +113,6 @@ def from_layer(
     cannot make a Layer, GT037 for an invalid item of `input_spec`, a missing input, or one without
     a parameter of `forward`, GT248.
     """
-    paddle = load_paddle()
     dtype = ineffective_auto_cast()
     if dtype is not None:
         warn(problems.auto_cast_without_effect(dtype))
@@ -133,28 +126,12 @@ def from_layer(
         kind = type(layer).__name__
         message = f"a `{kind}` is not a Layer, nor a class or function that makes one"
         raise UsageError(problems.not_a_network(message, help=problems.from_layer_call(inputs)))
-    if isinstance(layer, paddle.nn.Layer):
-        network = build_layer(layer, inputs, name=name, train=train, timeout=timeout)
-    else:
-        network = build_factory(layer, inputs, name=name, train=train, timeout=timeout)
+    network = build_network(layer, inputs, name=name, train=train, timeout=timeout)
     if isinstance(network, LiveProgram):
         message = f"`{name}` returns a `Program`; wanted a `paddle.nn.Layer`"
         raise ReadError(problems.not_a_network(message))
     advance_counters(network.program, counted_names(network.graph))
     return network
-
-
-def build_layer(
-    layer: Paddle,
-    inputs: Sequence[Input],
-    *,
-    name: str,
-    train: bool,
-    timeout: float | None = TIMEOUT,
-) -> Network:
-    """Build a given Layer; its startup program leaves its weights alone."""
-    with in_mode(static=False):
-        return _build(layer, inputs, name=name, train=train, timeout=timeout, has_startup=False)
 
 
 def evaluation_network(network: Network) -> Network:
@@ -169,55 +146,54 @@ def evaluation_network(network: Network) -> Network:
     ]
     name = network.graph.source
     with in_mode(static=False):
-        return _build(network.layer, inputs, name=name, train=None, timeout=None, has_startup=False)
+        return _build(network.layer, inputs, name=name, train=None, timeout=None)
 
 
-def build_factory(
-    factory: Callable[[], Paddle],
+def build_network(
+    source: Paddle,
     inputs: Sequence[Input],
     *,
     name: str,
     train: bool,
     timeout: float | None = TIMEOUT,
 ) -> Network | LiveProgram:
-    """Build the Layer that a factory makes in dynamic mode.
+    """Build a given Layer, whose startup program leaves its weights alone, or what a factory makes.
 
-    A factory may also return a Network or a Program, which is read unchanged. If it needs static
-    mode, it is called again in that.
+    A factory is called in dynamic mode. It may also return a Network or a Program, which is read
+    unchanged. If it needs static mode, it is called again in that.
     """
+    if isinstance(source, load_paddle().nn.Layer):
+        with in_mode(static=False):
+            return _build(source, inputs, name=name, train=train, timeout=timeout)
     attempt, made = Attempt(timeout), None
     with isolated_dynamic_mode():
         with attempt:
-            made = factory()
+            made = source()
         if attempt.error is None and not isinstance(made, Network) and not is_program(made):
-            return _build(made, inputs, name=name, train=train, timeout=timeout, has_startup=True)
+            network = _build(made, inputs, name=name, train=train, timeout=timeout)
+            return replace(network, initialisation=replace(network.initialisation, layer=made))
     if attempt.error is not None and _NEEDS_STATIC_MODE in str(attempt.error):
         attempt = Attempt(timeout)
         with isolated_static_mode(), attempt:
-            made = factory()
+            made = source()
     if attempt.error is not None:
-        reason, frames = _error_summary(attempt.error), user_frames(attempt.error)
-        message, wrapper = f"calling `{name}` failed", _wrapper_help(name, factory)
-        raise ReadError(problems.code_failed(message, reason, frames, wrapper))
+        message, wrapper = f"calling `{name}` failed", _wrapper_help(name, source)
+        raise ReadError(problems.code_failed(message, error_notes(attempt.error), wrapper))
     if isinstance(made, Network):
         return live_program_of(made)
     if is_program(made):
         return LiveProgram.of(made)
-    if isinstance(made, load_paddle().nn.Layer):
-        raise _static_layer(made, inputs)
-    raise _wrong_type(name, made)
+    raise _not_a_layer(name, made, inputs)
 
 
-def _static_layer(layer: Paddle, inputs: Sequence[Input]) -> ReadError:
-    kind = type(layer).__name__
+def _not_a_layer(name: str, made: Paddle, inputs: Sequence[Input]) -> ReadError:
+    kind = type(made).__name__
+    if not isinstance(made, load_paddle().nn.Layer):
+        message = f"`{name}` returns a `{kind}`; wanted a `paddle.nn.Layer` or a Program"
+        return ReadError(problems.not_a_network(message))
     message = f"the parameters of this `{kind}` belong to another static Program"
     call = problems.from_layer_call(inputs, f"lambda: {kind}(...)")
     return ReadError(problems.not_a_network(message, help=call))
-
-
-def _wrong_type(name: str, made: Paddle) -> ReadError:
-    message = f"`{name}` returns a `{type(made).__name__}`"
-    return ReadError(problems.not_a_network(f"{message}; wanted a `paddle.nn.Layer` or a Program"))
 
 
 def live_program_of(network: Network) -> LiveProgram:
@@ -226,23 +202,17 @@ def live_program_of(network: Network) -> LiveProgram:
     return network.live
 
 
-def _wrapper_help(name: str, factory: Callable[[], Paddle]) -> str | None:
+def _wrapper_help(name: str, factory: Callable[..., Paddle]) -> str | None:
     """Return the wrapper to write for a factory that needs arguments, None if it needs none."""
-    if not _needs_arguments(factory):
-        return None
-    path = name.replace(":", ".")
-    made = path if path.replace(".", "").isidentifier() else "Net"
-    return f"write a function without arguments: def net(): return {made}(...)"
-
-
-def _needs_arguments(factory: Callable[..., Paddle]) -> bool:
     try:
         inspect.signature(factory).bind()
     except TypeError:
-        return True
+        path = name.replace(":", ".")
+        made = path if path.replace(".", "").isidentifier() else "Net"
+        return f"write a function without arguments: def net(): return {made}(...)"
     except ValueError:  # Not every function written in C has a signature.
-        return False
-    return False
+        pass
+    return None
 
 
 def is_program(made: Paddle) -> bool:
@@ -251,181 +221,64 @@ def is_program(made: Paddle) -> bool:
 
 
 def _build(
-    layer: Paddle,
-    inputs: Sequence[Input],
-    *,
-    name: str,
-    train: bool | None,
-    timeout: float | None,
-    has_startup: bool,
+    layer: Paddle, inputs: Sequence[Input], *, name: str, train: bool | None, timeout: float | None
 ) -> Network:
-    """Build a Layer of dynamic mode; if `has_startup`, the startup program sets its weights.
+    """Build a Layer of dynamic mode; its startup program leaves the weights alone.
 
     Raises as `from_layer` does.
     """
-    if not isinstance(layer, load_paddle().nn.Layer):
-        raise _wrong_type(name, layer)
-    if not all(map(is_dynamic_parameter, layer.parameters())):
-        raise _static_layer(layer, inputs)
-    check_inputs(name, layer, inputs)
+    is_layer = isinstance(layer, load_paddle().nn.Layer)
+    if not is_layer or not all(map(is_dynamic_parameter, layer.parameters())):
+        raise _not_a_layer(name, layer, inputs)
+    positional, by_keyword = matched_inputs(name, layer, inputs)
     attempt, network = Attempt(timeout), None
     with attempt:
-        network = _trace(layer, inputs, train=train, has_startup=has_startup)
-    if network is None or attempt.error is not None:
-        assert attempt.error is not None
-        reason, frames = _error_summary(attempt.error), user_frames(attempt.error)
+        concrete, live = trace(layer, positional, by_keyword, train=train)
+        copy_from_layer(live.program, layer)
+        record_traced_tensors(layer, concrete)
+        startup = remove_initialisers(concrete.startup_program, layer_tensor_names(layer))
+        network = Network(
+            live=replace(live, graph=replace(live.graph, source=name)),
+            initialisation=Initialisation(startup, None),
+            layer=layer,
+            feeds=live.graph.feeds,
+            fetches=live.graph.fetches,
+            parameters={key: value.name for key, value in layer.state_dict().items()},
+        )
+    if attempt.error is not None:
         # Paddle raises a ValueError for shapes that an operator refuses.
         is_shape = isinstance(attempt.error, ValueError)
-        raise _forward_failed(name, inputs, reason, frames, is_shape=is_shape)
+        raise _forward_failed(name, inputs, *error_notes(attempt.error), is_shape=is_shape)
+    assert network is not None
     mismatch = _channel_mismatch(network.graph)
     if mismatch is not None:
         raise _forward_failed(name, inputs, mismatch, is_shape=True)
     if not network.fetches:
         raise _forward_failed(name, inputs, "it returns no tensor")
-    graph = replace(network.graph, source=name)
-    return replace(network, live=replace(network.live, graph=graph))
+    return network
 
 
 def _forward_failed(
-    name: str,
-    inputs: Sequence[Input],
-    reason: str,
-    frames: Sequence[str] = (),
-    *,
-    is_shape: bool = False,
+    name: str, inputs: Sequence[Input], *notes: str, is_shape: bool = False
 ) -> ReadError:
     """Report a build that failed; if it `is_shape`, the help leaves the shapes to be filled in."""
     shown = ", ".join(f"`{feed}`" for feed in inputs)
     if any(_may_have_two_batches(feed) for feed in inputs):
         # `(None, 3, 8, 8)`, as an InputSpec has it.
-        frames = (*frames, "the batch is added to a shape: leave it out")
+        notes = (*notes, "the batch is added to a shape: leave it out")
         inputs = [
             replace(feed, shape=feed.shape[1:]) if _may_have_two_batches(feed) else feed
             for feed in inputs
         ]
         is_shape = False
-    shapes = ["SHAPE" if is_shape else feed.spelling for feed in inputs]
-    names = [feed.name or "" for feed in inputs]
-    command = problems.build_command(name, list(zip(names, shapes, strict=True)))
+    items = [(feed.name or "", "SHAPE" if is_shape else feed.spelling) for feed in inputs]
+    command = problems.build_command(name, items)
     message = f"`{name}` cannot be built with the inputs {shown}"
-    return ReadError(problems.code_failed(message, reason, frames, command))
+    return ReadError(problems.code_failed(message, notes, command))
 
 
 def _may_have_two_batches(feed: Input) -> bool:
     return feed.shape[1:2] == (UNKNOWN_DIM,)
-
-
-def _trace(
-    layer: Paddle, inputs: Sequence[Input], *, train: bool | None, has_startup: bool
-) -> Network:
-    paddle = load_paddle()
-    named = named_inputs(layer, inputs)
-    specs = {
-        name: paddle.static.InputSpec(list(feed.shape), feed.dtype, name, stop_gradient=True)
-        for name, feed in named.items()
-    }
-    positional, by_keyword = arguments_of(layer, named)
-    root = _root_layer(layer)
-    attribution = Attribution()
-    with layer_mode(layer, train=train), attribution.recording(layer):
-        concrete = paddle.jit.to_static(
-            root.forward,
-            input_spec=[
-                [specs[name] for name in positional],
-                {name: specs[name] for name in by_keyword},
-            ],
-            full_graph=True,
-        ).concrete_program
-    outputs = concrete.outputs
-    if isinstance(outputs, list) and len(concrete.outputs) == 1:
-        outputs = concrete.outputs[0]
-    program, inputs_built = concrete.main_program, list(flatten(concrete.inputs[1:]))
-    if is_legacy(program):
-        # `paddle.static.data` does the same: it marks the feeds in the Program itself.
-        for variable in inputs_built:
-            variable.desc.set_need_check_feed(True)
-    copy_from_layer(program, layer)
-    record_traced_tensors(layer, concrete)
-    startup = remove_initialisers(concrete.startup_program, layer_tensor_names(layer))
-    live, names = _annotated(program, attribution)
-    feeds = tuple(names[value_id(value)][0] for value in inputs_built)
-    fetches = tuple(names[value_id(value)][-1] for value in flatten(outputs))
-    values = dict(live.graph.values)
-    for name in feeds:
-        values[name] = replace(values[name], origin=Origin.FEED)
-    others = tuple(_non_tensors(outputs))
-    report = Report((problems.outputs_left_out(type(layer).__name__, others),) if others else ())
-    graph = replace(live.graph, values=values, feeds=feeds, fetches=fetches, report=report)
-    return Network(
-        live=replace(live, graph=graph),
-        initialisation=Initialisation(startup, layer if has_startup else None),
-        layer=layer,
-        feeds=feeds,
-        fetches=fetches,
-        parameters={name: value.name for name, value in layer.state_dict().items()},
-    )
-
-
-def _root_layer(layer: Paddle) -> Paddle:
-    """Wrap a Layer in another: module paths have only Layers that are called."""
-    base: Paddle = load_paddle().nn.Layer
-
-    class Root(base):
-        def __init__(self) -> None:
-            base.__init__(self)
-            self.layer = layer
-
-        def forward(self, positional: Paddle, by_keyword: Paddle) -> Paddle:
-            return self.layer(*positional, **by_keyword)
-
-    return Root()
-
-
-def _non_tensors(outputs: Paddle, path: str = "") -> Iterator[str]:
-    """Yield the outputs of `forward` that are not tensors, with their paths: `["a"][2]: int`.
-
-    None, and lists, tuples and dicts of tensors, are skipped.
-    """
-    if outputs is None or hasattr(outputs, "stop_gradient"):
-        return
-    if isinstance(outputs, dict):
-        items = cast("Mapping[Paddle, Paddle]", outputs).items()
-    elif isinstance(outputs, list | tuple):
-        items = enumerate(cast("Sequence[Paddle]", outputs))
-    else:
-        yield f"`{path}`: {type(outputs).__name__}" if path else type(outputs).__name__
-        return
-    for key, item in items:
-        yield from _non_tensors(item, f"{path}[{key!r}]")
-
-
-def _annotated(
-    program: Paddle, attribution: Attribution
-) -> tuple[LiveProgram, Mapping[str, list[str]]]:
-    """Read a Program with attribute paths; also return names of Values by `value_id`."""
-    if is_legacy(program):
-        graph = read_legacy(program)
-        ids, names = operator_ids(program, graph), _values_by_variable(graph)
-        keys: Mapping[str, ValueKey] = {}
-    else:
-        walk = read_pir(program)
-        graph, ids, keys = walk.graph, walk.ids, walk.keys
-        names = {address: [name] for address, name in walk.names.items()}
-    graph = attribution.annotate(graph, ids, names)
-    return LiveProgram(program=program, graph=graph, keys=keys), names
-
-
-def _values_by_variable(graph: Graph) -> dict[str, list[str]]:
-    """Map each Variable of a legacy Graph to the Values that it held, in program order."""
-    names: dict[str, list[str]] = {}
-    for name in graph.values:
-        names.setdefault(variable_of(name, graph), []).append(name)
-    return names
-
-
-def _error_summary(error: BaseException) -> str:
-    text = shortened_message(str(error))
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _layer_name(layer: Paddle) -> str:
@@ -437,34 +290,23 @@ def _layer_name(layer: Paddle) -> str:
 def _channel_mismatch(graph: Graph) -> str | None:
     """Describe the first convolution whose filter does not fit the channels of its input, if any.
 
-    Paddle 3 builds such a convolution, and fails when it runs.
+    Paddle 3 builds such a convolution, and fails when it runs. A filter is `[out, in / groups, …]`,
+    that of a transposed convolution `[in, out / groups, …]`.
     """
     for operator in graph.operators.values():
-        if operator.kind in _CONVOLUTIONS | _TRANSPOSED:
-            actual, expected = _channels(graph, operator)
-            if not dims_agree(actual, expected):
-                layer = graph.values[operator.results[0]].layer
-                of_layer = "" if layer is None else f" of `{layer}`"
-                return (
-                    f"`{operator.name}`{of_layer} reads {actual} channels; "
-                    f"its filter is for {expected}"
-                )
+        if operator.kind not in _CONVOLUTIONS | _TRANSPOSED:
+            continue
+        shapes = [graph.values[name].shape for name in operator.operands[:2] if name is not None]
+        groups = operator.attributes.get("groups", 1)
+        read, filters = shapes if len(shapes) == 2 else (None, None)
+        if not read or not filters or len(read) != len(filters) or not isinstance(groups, int):
+            continue
+        is_channels_last = str(operator.attributes.get("data_format")).endswith("C")
+        actual = read[-1 if is_channels_last else 1]
+        expected = filters[0] if operator.kind in _TRANSPOSED else filters[1] * groups
+        if not dims_agree(actual, expected) and UNKNOWN_DIM not in filters:
+            layer = graph.values[operator.results[0]].layer
+            of_layer = "" if layer is None else f" of `{layer}`"
+            reads = f"`{operator.name}`{of_layer} reads {actual} channels"
+            return f"{reads}; its filter is for {expected}"
     return None
-
-
-def _channels(graph: Graph, operator: Operator) -> tuple[int, int]:
-    """Return how many channels a convolution reads and how many its filter is for, -1 if unknown.
-
-    A filter is `[out, in / groups, …]`, that of a transposed convolution `[in, out / groups, …]`.
-    """
-    shapes = [graph.values[name].shape for name in operator.operands[:2] if name is not None]
-    groups = operator.attributes.get("groups", 1)
-    input_shape, filter_shape = shapes if len(shapes) == 2 else (None, None)
-    if not input_shape or not filter_shape or len(input_shape) != len(filter_shape):
-        return -1, -1
-    if not isinstance(groups, int):
-        return -1, -1
-    is_channels_last = str(operator.attributes.get("data_format")).endswith("C")
-    is_transposed = operator.kind in _TRANSPOSED
-    expected = filter_shape[0] if is_transposed else filter_shape[1] * groups
-    return input_shape[-1 if is_channels_last else 1], expected

@@ -9,7 +9,7 @@ from graphtool.diagnostics import Diagnostic, Severity, listed, rule
 from graphtool.text import inspect_command, shell_option, string_literal
 
 if TYPE_CHECKING:
-    from graphtool.sources._inputs import Input
+    from graphtool.sources.inputs import Input
 
 __all__ = [
     "FROM_LAYER",
@@ -31,9 +31,7 @@ _MAX_OUTPUTS = 8
 
 
 @rule("GT034", replaces=("GT035", "GT038"))
-def code_failed(
-    message: str, reason: str, frames: Sequence[str] = (), help: str | None = None
-) -> Diagnostic:
+def code_failed(message: str, notes: Sequence[str], help: str | None = None) -> Diagnostic:
     """The module, the constructor or the `forward` of the network raised, or took too long.
 
     The notes are the error and the lines of your code that were running, outermost first. A module
@@ -45,7 +43,7 @@ def code_failed(
     function marked `@paddle.jit.not_to_static`. A constructor or `forward` that takes more than
     120 s is aborted; `gt.from_layer(..., timeout=None)` waits.
     """
-    return Diagnostic(message=message, notes=(reason, *frames), help=help)
+    return Diagnostic(message=message, notes=tuple(notes), help=help)
 
 
 @rule("GT036", replaces=("GT033", "GT039", "GT040", "GT046", "GT048"))

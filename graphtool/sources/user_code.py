@@ -12,10 +12,11 @@ from threading import TIMEOUT_MAX, Event, Lock, Thread, current_thread, get_iden
 from types import FrameType, TracebackType
 from typing import Any, TypeAlias
 
+from graphtool.backend.errors import shortened_message
 from graphtool.diagnostics import GraphtoolError
 from graphtool.readers.graph_builder import user_line
 
-__all__ = ["TIMEOUT", "Attempt", "user_frames"]
+__all__ = ["TIMEOUT", "Attempt", "error_notes", "user_frames"]
 
 # A signal handler as `signal.signal` returns it: a function, or one of its constants.
 _Handler: TypeAlias = "Callable[[int, FrameType | None], Any] | int | None"
@@ -110,6 +111,11 @@ def _raise_in(thread: int, error: type[BaseException] | None) -> None:
     """Raise asynchronously in a Python thread; None cancels a pending exception."""
     raised = None if error is None else ctypes.py_object(error)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
+
+
+def error_notes(error: BaseException) -> tuple[str, ...]:
+    """Return the error in brief, then the user's frames."""
+    return (f"{type(error).__name__}: {shortened_message(str(error))}", *user_frames(error))
 
 
 def user_frames(error: BaseException) -> tuple[str, ...]:

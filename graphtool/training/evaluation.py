@@ -8,11 +8,10 @@ from typing import cast
 
 from graphtool.arguments import bad_argument
 from graphtool.backend.errors import raise_paddle_errors_as
-from graphtool.backend.legacy_editing import pruned_for_test
-from graphtool.backend.live import LiveProgram, clone_without_schedule
+from graphtool.backend.legacy import pruned_for_test
+from graphtool.backend.live import LiveProgram, clone_without_schedule, set_merge_records
 from graphtool.backend.paddle import Paddle, static_mode
-from graphtool.backend.pir_editing import operations, remove_stack_pushes, set_test_mode
-from graphtool.backend.registry import set_merge_records
+from graphtool.backend.pir import operations, remove_stack_pushes, set_test_mode
 from graphtool.checks.networks import random_in_test_mode
 from graphtool.diagnostics import (
     Diagnostic,

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from graphtool.backend.counters import restore_counters_on
 from graphtool.backend.errors import raise_paddle_errors_as
+from graphtool.backend.generators import restore_counters_on
 from graphtool.backend.layer_weights import (
     copy_layer_tensors,
     differing_tensors,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 from graphtool.arguments import bad_argument
-from graphtool.backend.errors import convert_paddle_errors
+from graphtool.backend.errors import convert_paddle_errors, not_static
 from graphtool.backend.layer_weights import is_dynamic_parameter
 from graphtool.backend.live import read_program
 from graphtool.backend.optimizers import (
@@ -21,7 +21,6 @@ from graphtool.backend.optimizers import (
 )
 from graphtool.backend.paddle import Paddle, is_legacy, legacy_mode, load_paddle, program_lock
 from graphtool.backend.pir import contains_value
-from graphtool.backend.problems import not_static
 from graphtool.checks.networks import already_minimized
 from graphtool.diagnostics import (
     Diagnostic,

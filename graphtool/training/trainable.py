@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 from os import PathLike, fspath
 
 from graphtool.arguments import bad_argument
-from graphtool.backend import legacy_training, pir_training
-from graphtool.backend.counters import advance_counters, counted_names
+from graphtool.backend import legacy, pir
+from graphtool.backend.generators import advance_counters, counted_names
 from graphtool.backend.layer_weights import copy_layer_tensors
 from graphtool.backend.live import (
     LiveProgram,
     is_live,
     open_saved,
     program_of,
+    with_names_of,
 )
 from graphtool.backend.paddle import Paddle, in_mode, is_legacy, load_paddle, program_lock
 from graphtool.backend.tensors import looks_untrained, new_scope
@@ -44,8 +45,8 @@ from graphtool.readers.problems import no_parameters_beside
 from graphtool.readers.weights import SUFFIXES, persistable_values
 from graphtool.sources import read
 from graphtool.sources.builder import build
+from graphtool.sources.inputs import is_callable_spec
 from graphtool.sources.layers import Network
-from graphtool.sources.model_spec import is_callable_spec
 from graphtool.structure import analyse
 from graphtool.training.parameters import load_parameters
 from graphtool.training.program_info import reached_by_gradient
@@ -217,7 +218,7 @@ def for_training(inference_program: Paddle | str | PathLike[str]) -> Trainable:
                 )
             )
     plan = _plan(before)
-    backend = legacy_training if live.kind is ProgramKind.LEGACY else pir_training
+    backend = legacy if live.kind is ProgramKind.LEGACY else pir
     with in_mode(static=True):
         program = backend.training_clone(
             live.program,
@@ -228,24 +229,16 @@ def for_training(inference_program: Paddle | str | PathLike[str]) -> Trainable:
     after = LiveProgram.of(program)
     advance_counters(program, counted_names(after.graph))
     found = list(_diagnostics(before, after.graph, plan))
-    if live.kind is ProgramKind.LEGACY and not legacy_training.counts_names_by_program(program):
+    # Paddle 2.6 counts names by process, later releases by Program.
+    if live.kind is ProgramKind.LEGACY and not hasattr(program, "_name_generator"):
         taken = [name for name in before.values if _COUNTED_NAME.fullmatch(name)]
         found += [names_taken(before, taken)] if taken else []
     return Trainable(
-        live=replace(after, graph=_with_names(after.graph, before)),
+        live=replace(after, graph=with_names_of(after.graph, before)),
         feeds=before.feeds,
         fetches=before.fetches,
         report=Report.of(found),
     )
-
-
-def _with_names(graph: Graph, before: Graph) -> Graph:
-    """Copy the source, the fetches, and the aliases of translated Values from the original."""
-    values = dict(graph.values)
-    for name, value in before.values.items():
-        if value.aliases and name in values:
-            values[name] = replace(values[name], aliases=value.aliases)
-    return replace(graph, source=before.source, values=values, fetches=before.fetches)
 
 
 def _open_program(source: Paddle | str | PathLike[str]) -> LiveProgram:

@@ -14,7 +14,7 @@ from graphtool.merging.folder import load_merged, save_merged
 from graphtool.sources.layers import from_layer
 from graphtool.training import for_training
 from tests.merging import cases, networks
-from tests.merging.networks import small
+from tests.merging.networks import merge_built, small
 
 
 def _added(program: Any) -> tuple[list[str], list[str]]:
@@ -24,10 +24,6 @@ def _added(program: Any) -> tuple[list[str], list[str]]:
         layer = nn.Linear(8, 8)
         layer(paddle.static.data("more", [-1, 8]))
     return before, [layer.weight.name, layer.bias.name]
-
-
-def _network(x: Any) -> Any:
-    return nn.Linear(8, 5)(x)
 
 
 @pytest.fixture(autouse=True)
@@ -40,14 +36,8 @@ def fresh_counters() -> Any:
 
 @pytest.mark.pir
 def test_after_a_merge() -> None:
-    teacher, student = small(networks.plain, "image"), small(networks.plain)
-    merge(
-        teacher.program,
-        student.program,
-        {"image": "data"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-    )
+    student = small(networks.plain)
+    merge_built(small(networks.plain, "image"), student)
     before, new = _added(student.program)
     assert "linear_1.w_0" in before
     assert new == ["linear_2.w_0", "linear_2.b_0"]
@@ -55,32 +45,20 @@ def test_after_a_merge() -> None:
 
 @pytest.mark.pir
 def test_after_a_merge_of_legacy_programs() -> None:
-    built = [
-        cases.build(lambda name=name: _network(paddle.static.data(name, [-1, 8])))
+    teacher, student = (
+        cases.build(lambda name=name: nn.Linear(8, 5)(paddle.static.data(name, [-1, 8])))
         for name in ("image", "data")
-    ]
-    merge(
-        built[0].main,
-        built[1].main,
-        {"image": "data"},
-        scope=built[1].scope,
-        teacher_scope=built[0].scope,
     )
+    scopes = {"scope": student.scope, "teacher_scope": teacher.scope}
+    merge(teacher.main, student.main, {"image": "data"}, **scopes)
     with cases.legacy():
-        before, new = _added(built[1].main)
+        before, new = _added(student.main)
     assert "linear_0.w_0" in before
     assert new[0].startswith("linear_1.w_")
 
 
 def test_after_loading_a_merged_program(tmp_path: Path) -> None:
-    teacher, student = small(networks.plain, "image"), small(networks.plain)
-    merged = merge(
-        teacher.program,
-        student.program,
-        {"image": "data"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-    )
+    merged = merge_built(small(networks.plain, "image"), small(networks.plain))
     save_merged(merged, tmp_path / "out")
     with paddle.utils.unique_name.guard():
         loaded = load_merged(tmp_path / "out", scope=paddle.static.Scope())
@@ -106,12 +84,6 @@ def test_of_a_network_from_a_layer_and_of_one_made_trainable_again() -> None:
 def test_under_a_prefix_of_its_own_a_guard_counts_for_itself() -> None:
     student, teacher = small(networks.plain), small(networks.plain, "image")
     with paddle.utils.unique_name.guard("more_"):
-        merge(
-            teacher.program,
-            student.program,
-            {"image": "data"},
-            scope=student.scope,
-            teacher_scope=teacher.scope,
-        )
+        merge_built(teacher, student)
         before, new = _added(student.program)
     assert not {*before} & {*new}

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import pickle
 import subprocess
 from pathlib import Path
 
@@ -73,16 +72,6 @@ def test_every_variable_of_a_training_program_is_a_value():
     assert graph.feeds == ("image", "label")
 
 
-def test_a_loop_keeps_its_block():
-    graph = read_program(_program(_loop))
-    (loop,) = [operator for operator in graph.operators.values() if operator.type == "while"]
-    assert loop.blocks == ("while_0/0",)
-    assert "elementwise_mul" not in {operator.kind for operator in graph.operators.values()}
-    assert [graph.operators[name].kind for name in graph.blocks["while_0/0"].operators].count(
-        "scale"
-    ) == 2
-
-
 @pytest.mark.call_stacks
 @pytest.mark.slow
 def test_an_operator_knows_the_users_line():
@@ -98,11 +87,6 @@ def test_a_live_program_gives_paddles_own_variable():
     assert live.value("relu_3.tmp_0").name == "relu_3.tmp_0"
     assert live.value("batch_norm2d_0.w_1@2").name == "batch_norm2d_0.w_1"
     assert live.value("image").shape == (-1, 3, 224, 224)
-
-
-def test_the_graph_holds_plain_data():
-    graph = read_program(_program(_loop))
-    assert pickle.loads(pickle.dumps(graph)) == graph
 
 
 _NATIVE = """

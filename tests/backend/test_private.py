@@ -11,7 +11,7 @@ import paddle
 import pytest
 
 import graphtool
-from graphtool.backend.private import is_unseen, missing_names
+from graphtool.backend.paddle import is_unseen, missing_names
 
 _PACKAGE = Path(graphtool.__file__).parent
 # Helps may name functions in `paddle.base` that users call.

@@ -5,7 +5,7 @@ import paddle
 import pytest
 from paddle import nn
 
-from graphtool.backend.registry import set_merge_records
+from graphtool.backend.live import set_merge_records
 from graphtool.diagnostics import Severity
 from tests.checks.programs import checked, classifier, codes, data, only, program, scope_of
 

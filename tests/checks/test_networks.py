@@ -12,8 +12,7 @@ from paddle import nn
 
 import graphtool as gt
 from graphtool import checks, read
-from graphtool.backend.devices import device_facts
-from graphtool.backend.facts import known_operators
+from graphtool.backend.facts import device_facts, known_operators
 from graphtool.diagnostics import Severity
 from graphtool.graph import ProgramKind
 from tests.checks.programs import checked, classifier, codes, data, only, program

@@ -21,7 +21,7 @@ import graphtool as gt
 _OURS = str(Path(gt.__file__).parent)
 _PADDLES = "paddle.base.libpaddle"
 # Where Programs, Scopes or Paddle's global state change; the rest reads.
-_CHANGING = ("/merging/", "/losses/", "/training/", "/backend/registry", "/backend/counters")
+_CHANGING = ("/merging/", "/losses/", "/training/", "/backend/live", "/backend/generators")
 
 sees_calls = pytest.mark.skipif(
     sys.version_info[:2] in {(3, 10), (3, 12)},
@@ -32,8 +32,6 @@ _PATIENCE = 40
 _SWITCHES = frozenset({"_switch_tracer"})
 _SWITCHING = "/paddle/pir_utils.py"
 _GUARDS = frozenset({"in_mode", "legacy_mode", "static_mode"})
-# While its lines give the handler of Ctrl-C back, the one that holds it is in place.
-_HOLDING = "/backend/interrupts"
 
 
 class InjectedError(RuntimeError):
@@ -109,7 +107,7 @@ class Injection:
 
     def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
         file = frame.f_code.co_filename.removeprefix(_OURS)
-        if not file.startswith(_CHANGING) or file.startswith(_HOLDING):
+        if not file.startswith(_CHANGING):
             return None
         if event == "line" and frame.f_code.co_name not in _GUARDS:
             before = self.lines.get(frame, 0)

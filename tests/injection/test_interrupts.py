@@ -16,8 +16,8 @@ import paddle
 import pytest
 
 from graphtool.backend.errors import raise_paddle_errors_as
-from graphtool.backend.interrupts import raise_pending_interrupt
 from graphtool.diagnostics import MergeError
+from graphtool.interrupts import raise_pending_interrupt
 from graphtool.merging import merged_of
 from tests.injection import scenarios
 from tests.injection.injecting import Scenario, sees_calls

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
 import pytest
 
 from graphtool import merging
-from graphtool.backend import pir_joining
+from graphtool.backend import joining
 from graphtool.diagnostics import MergeError, UsageError
 from graphtool.merging import check_merge, merge, merged_of
 from tests.merging import networks
@@ -20,7 +23,8 @@ class Stop(BaseException):
     """What no handler of ours could catch by accident."""
 
 
-_ALL = range(len(pir_joining.STEPS) + 1)
+# Between its steps, a merge looks for an interrupt.
+_ALL = range(6)
 # The first, one in the middle, and after all: the others are undone alike.
 _FAST = {0, len(_ALL) // 2, _ALL[-1]}
 
@@ -39,8 +43,7 @@ def test_a_failure_at_any_step_changes_nothing(
     before = _state(teacher), _state(student)
     wanted = student.run({"data": samples()}, student.output)[0]
     state = _state(student)
-    steps = (*pir_joining.STEPS[:at], _fail, *pir_joining.STEPS[at:])
-    monkeypatch.setattr(pir_joining, "STEPS", steps)
+    monkeypatch.setattr(joining, "raise_pending_interrupt", _at(at, _stop))
 
     with pytest.raises(Stop):
         merge_built(teacher, student)
@@ -60,7 +63,8 @@ def test_a_failure_half_way_through_the_weights_takes_the_first_ones_away(
 ) -> None:
     teacher, student = small(networks.perceptron, "image"), small(networks.branching)
     # A Variable without a tensor, which the check has no chance to see: it goes after the check.
-    monkeypatch.setattr(pir_joining, "STEPS", (_emptying(teacher), *pir_joining.STEPS))
+    tensor = teacher.scope.find_var("linear_1.w_0").get_tensor()
+    monkeypatch.setattr(joining, "raise_pending_interrupt", _at(0, tensor._clear))
     before = _state(student)
     with pytest.raises(MergeError, match=r"GT258.*Paddle failed in `gt.merge`: ") as caught:
         merge_built(teacher, student)
@@ -86,13 +90,10 @@ def test_errors_come_all_at_once_before_anything_changes() -> None:
     assert _state(student) == before
 
 
-def _fail(_job: Any) -> None:
-    raise Stop
-
-
-def _emptying(teacher: Built) -> Callable[[Any], None]:
-    tensor = teacher.scope.find_var("linear_1.w_0").get_tensor()
-    return lambda _job: tensor._clear()
+def _at(step: int, work: Callable[[], object]) -> Callable[[], None]:
+    """Return what does some work when it is called for this step, counted from 0."""
+    steps = count()
+    return lambda: work() if next(steps) == step else None
 
 
 def _state(built: Built) -> tuple[Any, ...]:
@@ -129,7 +130,7 @@ def test_a_failure_while_registering_keeps_the_merges_before() -> None:
 
 
 @pytest.mark.pir
-@pytest.mark.parametrize("at", range(len(pir_joining.STEPS)))
+@pytest.mark.parametrize("at", _ALL)
 def test_where_undoing_fails_the_rest_is_undone_all_the_same(
     at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,11 +138,15 @@ def test_where_undoing_fails_the_rest_is_undone_all_the_same(
     teacher, student = small(networks.plain, "image"), small(networks.branching)
     before = _state(student)
 
-    def spoil(job: Any) -> None:
-        job.undo.callback(_stop)
+    def spoiled(*arguments: Any) -> None:
+        undo: ExitStack = arguments[-1]
+        spoil = partial(undo.callback, _stop)
+        monkeypatch.setattr(joining, "raise_pending_interrupt", _at(at, spoil))
+        join(*arguments)
+        raise Stop
 
-    steps = (*pir_joining.STEPS[:at], spoil, *pir_joining.STEPS[at:], _fail)
-    monkeypatch.setattr(pir_joining, "STEPS", steps)
+    join = merging.join
+    monkeypatch.setattr(merging, "join", spoiled)
     with pytest.raises(Stop):
         merge_built(teacher, student)
     assert _state(student) == before

@@ -15,7 +15,7 @@ from graphtool.backend.generators import can_restore, random_state
 from graphtool.cli import main
 from graphtool.diagnostics import ReadError, UsageError
 from graphtool.readers.tensor_files import Tensor, write_tensors
-from graphtool.sources.model_spec import parse_input
+from graphtool.sources.inputs import parse_input
 from graphtool.training import checkpoints as files
 from graphtool.training.checkpoints import _have_same_fields
 from tests.fuzzing.saved import MANIFEST

@@ -13,10 +13,9 @@ from graphtool.backend.live import LiveProgram
 from graphtool.diagnostics import GraphtoolError, ReadError, UsageError
 from graphtool.graph import UNKNOWN_DIM
 from graphtool.sources import read
-from graphtool.sources._inputs import Input
 from graphtool.sources.builder import build
+from graphtool.sources.inputs import Input, is_callable_spec, parse_input
 from graphtool.sources.layers import Network
-from graphtool.sources.model_spec import is_callable_spec, parse_input
 from graphtool.training.trainable import open_model
 from tests.networks import vision
 
