@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial, wraps
 from inspect import signature
-from math import gcd
 from typing import ParamSpec, cast
 
 from graphtool.arguments import short_repr
 from graphtool.backend.paddle import Paddle
 from graphtool.both import Both
-from graphtool.checks.fits import ROLES_OF, Compared, Fit, LossUse, fit, is_axis, moveaxis_order
-from graphtool.diagnostics import Diagnostic, PairError, Severity, UsageError, Where, rule, warn
+from graphtool.checks.fits import ROLES_OF, Fit, LossUse, fit, is_axis, moveaxis_order
+from graphtool.diagnostics import (
+    Diagnostic,
+    PairError,
+    Severity,
+    UsageError,
+    Where,
+    documented,
+    rule,
+    warn,
+)
 from graphtool.dtypes import HALF_DTYPES
 from graphtool.graph import UNKNOWN_DIM, shapes_agree
 from graphtool.loss_specs import LossSpec, Option, spec_of
@@ -22,18 +29,15 @@ from graphtool.losses._building import building
 from graphtool.losses._values import (
     as_number,
     dtype_of,
-    expression_for,
     find_all,
     find_student,
     find_teacher,
     operand_of,
-    reaches_parameter,
     require_in_main_program,
     require_trainable_program,
     shape_of,
     where_of,
 )
-from graphtool.text import string_literal
 
 __all__ = ["bad_option", "bad_value", "find_operands", "in_float32", "loss"]
 
@@ -81,7 +85,7 @@ def _prepare(name: str, spec: LossSpec, given: Mapping[str, object]) -> dict[str
     axis = options.get("axis")
     if axis is not None:
         _require_axis(name, axis, teachers[0], students[0])
-    use = LossUse(name=name, spec=spec, options=options, fixes=_CallFixes(teachers, students))
+    use = LossUse(name=name, spec=spec, options=options, is_call=True)
 
     def fitted(*, named: bool) -> Fit:
         facts = {
@@ -204,53 +208,6 @@ def _check_extra(
                 yield bad_labels(name, where_of(value, name), f"{dtype} {list(shape)}", expected)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _CallFixes:
-    """Code for calls of losses and adapters."""
-
-    teachers: Sequence[Paddle]
-    students: Sequence[Paddle]
-
-    def with_loss(self, loss: str, codes: Iterable[str], /, **options: object) -> str:
-        given = (
-            f"{name}={string_literal(value) if isinstance(value, str) else value}"
-            for name, value in options.items()
-        )
-        return f"gt.losses.{loss}({', '.join((*codes, *given))})"
-
-    with_options = with_loss
-
-    def for_shapes(self, compared: Compared, axes: Sequence[int]) -> str:
-        loss, takes, axes = compared.loss, spec_of(compared.loss).takes, list(axes)
-        if not axes:
-            return f"help(gt.losses.{loss})"
-        (teacher, student), (shape, student_shape) = compared.codes, compared.shapes
-        rank, adapters = len(shape), "gt.losses.adapters"
-        if takes.flows:
-            # Channels are compared between the networks, sizes within each.
-            if axes == [1]:
-                return f"{adapters}.conv1x1({student}, {shape[1]})"
-            return f"{adapters}.resize({teacher}, {student})"
-        if loss == "attention_relation" and axes == [1]:
-            return self.with_loss(loss, compared.codes, heads=gcd(shape[1], student_shape[1]))
-        if not (takes.logits or takes.heads):
-            call = f"gt.losses.{loss}"
-            if rank == 4 and axes == [1]:
-                return f"{call}({teacher}, {adapters}.conv1x1({student}, {shape[1]}))"
-            if rank == 4 and 1 not in axes:
-                return f"{call}(*{adapters}.resize_to_smaller({teacher}, {student}))"
-            if rank < 4 and axes == [rank - 1]:
-                return f"{call}({teacher}, {adapters}.linear({student}, {shape[-1]}))"
-        return self.with_loss("similarity", compared.codes)
-
-    def swapped(self, loss: str, /) -> str | None:
-        if not any(map(reaches_parameter, self.teachers)):
-            return None
-        codes = [expression_for(value, "teacher") for value in self.students]
-        codes += [expression_for(value, "student") for value in self.teachers]
-        return self.with_loss(loss, codes)
-
-
 @rule("GT346")
 def bad_labels(argument: str, where: Where, found: str, expected: str) -> Diagnostic:
     """Labels or a mask do not fit the Values that they belong to.
@@ -268,8 +225,8 @@ def bad_labels(argument: str, where: Where, found: str, expected: str) -> Diagno
     )
 
 
-@rule("GT347", replaces=("GT360", "GT361", "GT362", "GT364", "GT366"))
-def bad_option(message: str, *, notes: Sequence[str] = (), help: str | None = None) -> Diagnostic:
+@documented("GT347", replaces=("GT360", "GT361", "GT362", "GT364", "GT366"))
+def bad_option() -> None:
     """An option or a weight has a wrong value, or belongs to no part of the loss.
 
     `options` are keyed by the name of a loss or of a part (`soft_label`); `help(gt.losses.kl)` and
@@ -279,7 +236,6 @@ def bad_option(message: str, *, notes: Sequence[str] = (), help: str | None = No
     A weight is a number of 0 or more, not all of them 0, or a scalar Value of the Program, [] or
     [1], which may change in training. The two pairs of an `fsp` loss have the same weight.
     """
-    return Diagnostic(message=message, notes=tuple(notes), help=help)
 
 
 def bad_value(loss: str, option: str, given: object, expected: str) -> Diagnostic:

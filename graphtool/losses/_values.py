@@ -243,6 +243,7 @@ def operand_of(
     Its name is left out unless `named`, and its class axis if the call `has_axis`.
     """
     shape, axis, logits = shape_of(value), None, None
+    other = "student" if argument.startswith("teacher") else "teacher"
     if spec.needs_class_axis and not has_axis:
         axis = 1 if len(shape) == 2 else _class_axis(value)
     if spec.takes.logits or spec.takes.prefers_logits:
@@ -251,6 +252,7 @@ def operand_of(
     return fits.Operand(
         where=where_of(value, argument) if named else Where(role=argument, shape=shape),
         code=expression_for(value, argument) if named else argument,
+        swapped_code=expression_for(value, other) if named else other,
         shape=shape,
         dtype=dtype_of(value),
         axis=axis,

@@ -9,10 +9,9 @@ from typing import cast
 from graphtool.arguments import bad_argument, short_repr
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.checks.adapters import (
-    ADAPTER_CALL,
     ADAPTER_INPUTS,
-    TRAINABLE_INPUT,
     Adapter,
+    frozen_input,
     is_map,
     layer_axis,
     misapplied,
@@ -145,8 +144,7 @@ def _adaptable(value: object, width: int, adapter: str) -> Paddle:
         unfit.append(f"a positive whole number, not {short_repr(width)}")
     found = [misapplied(adapter, where_of(value, "student"), wanted) for wanted in unfit]
     if not reaches_parameter(value):
-        where = where_of(value, "student")
-        found.append(misapplied(adapter, where, TRAINABLE_INPUT, help=ADAPTER_CALL))
+        found.append(frozen_input(adapter, where_of(value, "student")))
     if found:
         raise PairError(*found)
     return value

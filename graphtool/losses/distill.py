@@ -15,7 +15,12 @@ from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.both import Both
 from graphtool.checks.adapters import Adapter, teacher_channels
 from graphtool.checks.fits import Alignment, channels_first_order, is_axis
-from graphtool.checks.pairs import ComparedNetworks, fit_pairs, is_mapping_of_mappings
+from graphtool.checks.pairs import (
+    ComparedNetworks,
+    NamedPair,
+    fit_pairs,
+    is_mapping_of_mappings,
+)
 from graphtool.diagnostics import (
     Diagnostic,
     GraphtoolError,
@@ -163,7 +168,12 @@ def distill_loss(
             graphs=Both(merged.plan.teacher, merged.plan.student), prefix=merged.prefix
         )
         fits = [
-            fit_pairs(networks, part.pairs, part.options(options), part.indices[0])
+            fit_pairs(
+                networks,
+                [NamedPair.of(pair) for pair in part.pairs],
+                part.options(options),
+                part.indices[0],
+            )
             for part in parts
         ]
         found = [*problems, *(problem for fit in fits for problem in fit.diagnostics)]

@@ -21,8 +21,8 @@ from graphtool.backend.pir_editing import freeze, remove_unused
 from graphtool.backend.problems import value_gone
 from graphtool.backend.tensors import buffer_address, initialised_tensors, private_scope
 from graphtool.both import Both
-from graphtool.checks import check_names, persistable_names
 from graphtool.checks.feeds import unknown_feed
+from graphtool.checks.plan import check_names, persistable_names
 from graphtool.diagnostics import (
     Diagnostic,
     MergeError,
