@@ -16,7 +16,7 @@ from graphtool.checks.pairs import is_name_tuple
 from graphtool.diagnostics import Diagnostic, ReadError, Severity, UsageError, Where, listed
 from graphtool.graph import Graph, module_path
 from graphtool.loss_specs import group_flows
-from graphtool.losses._operands import bad_option
+from graphtool.losses._building import bad_option
 from graphtool.losses._values import as_number, is_in_main_program, is_value, shape_of
 from graphtool.matching import End, Kind, Pair, PairSet
 from graphtool.matching.pairs import Relation, end_of

@@ -34,8 +34,7 @@ from graphtool.diagnostics import (
 from graphtool.graph import ProgramKind
 from graphtool.loss_specs import named_losses, spec_of
 from graphtool.losses import BY_NAME
-from graphtool.losses._building import SCOPE, name_scope, rollback_on_error
-from graphtool.losses._operands import bad_option
+from graphtool.losses._building import SCOPE, bad_option, name_scope, rollback_on_error
 from graphtool.losses._ops import as_vectors, transpose
 from graphtool.losses._parts import (
     LossPart,
@@ -46,7 +45,7 @@ from graphtool.losses._parts import (
     unknown_part,
     weighted,
 )
-from graphtool.losses._values import require_trainable_program, shape_of
+from graphtool.losses._values import CurrentProgram, shape_of
 from graphtool.losses.adapters import conv1x1, linear, resize_to_smaller
 from graphtool.matching import Pair, PairSet
 from graphtool.matching.problems import no_pairs
@@ -224,20 +223,16 @@ def _require_program(merged: object) -> None:
     if not isinstance(merged, Merged):
         example = "gt.distill_loss(gt.merge(teacher, student, feed_map), pairs)"
         raise UsageError(bad_argument("merged", merged, "what `merge` returns", example))
-    # Checked before the Program, as dynamic mode has none.
-    if load_paddle().in_dynamic_mode():
-        require_trainable_program("distill_loss")
-    if load_paddle().static.default_main_program() is not merged.program:
-        is_legacy = merged.before.kind is ProgramKind.LEGACY
-        note = "it is a legacy Program: `OldIrGuard` has to be active, too"
-        raise UsageError(
-            wrong_program(
-                "the current main Program is not the merged one",
-                (Where(role="merged", program=merged.before.graph.source),),
-                notes=(note,) if is_legacy else (),
-            )
-        )
-    require_trainable_program("distill_loss")
+    # Dynamic mode has no Program.
+    paddle = load_paddle()
+    if paddle.in_dynamic_mode() or paddle.static.default_main_program() is merged.program:
+        CurrentProgram("distill_loss")
+        return
+    is_legacy = merged.before.kind is ProgramKind.LEGACY
+    note = "it is a legacy Program: `OldIrGuard` has to be active, too"
+    where = Where(role="merged", program=merged.before.graph.source)
+    message = "the current main Program is not the merged one"
+    raise UsageError(wrong_program(message, (where,), notes=(note,) if is_legacy else ()))
 
 
 def _removed(merged: Merged, pair: Pair) -> Iterator[Diagnostic]:
