@@ -118,20 +118,19 @@ def check_pairs(
     return Report.of(chain.from_iterable(found), about=tuple(networks.graphs))
 
 
-def _checked_arguments(
-    pairs: Iterable[Pair | _Names], name_prefix: object, options: object
-) -> list[NamedPair]:
+def _checked_arguments(pairs: object, name_prefix: object, options: object) -> list[NamedPair]:
     """Return the pairs; refuse arguments of the wrong type, all of them at once."""
     found: list[Diagnostic] = []
     given: list[NamedPair] = []
     if not isinstance(pairs, Iterable) or isinstance(pairs, str | PathLike):
         found.append(bad_argument("pairs", pairs, "a PairSet, or a list of pairs", _EXAMPLE))
         pairs = ()
-    for index, pair in enumerate(pairs):
+    for index, pair in enumerate(cast("Iterable[object]", pairs)):
         if isinstance(pair, Pair):
             given.append(NamedPair.of(pair))
         elif is_name_tuple(pair):
-            given.append(NamedPair(*pair))
+            teacher, student, *loss = pair
+            given.append(NamedPair(teacher, student, loss[0] if loss else "l2"))
         else:
             expected = "a Pair, or (teacher name, student name) with or without a loss"
             found.append(bad_argument(f"pairs[{index}]", pair, expected, _EXAMPLE))

@@ -87,8 +87,9 @@ def uninitialised_parameters(plan: MergePlan) -> Iterator[Diagnostic]:
 
 def _scope_weights(plan: MergePlan) -> Iterator[tuple[str, ScopeVariable]]:
     """Yield the teacher's weights that its Scope has a Variable for."""
-    variables = {} if plan.teacher_scope is None else plan.teacher_scope.variables
-    yield from ((name, variables[name]) for name, _ in plan.weights if name in variables)
+    if plan.teacher_scope is not None:
+        variables = plan.teacher_scope.variables
+        yield from ((name, variables[name]) for name, _ in plan.weights if name in variables)
 
 
 @finds("GT237")

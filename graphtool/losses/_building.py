@@ -186,7 +186,7 @@ def _prepare(name: str, spec: LossSpec, given: Mapping[str, object]) -> dict[str
     values |= {key: ops.detach(values[key]) for key in teachers}
     compared = {key: ops.in_float32(values[key]) for key in operands}
     from_probs = cast("str | None", options.get("from_probs"))
-    axes = result.alignments[0].axes if spec.needs_class_axis else Both(None, None)
+    axes = result.alignments[0].axes if spec.needs_class_axis else ()
     return values | _aligned(compared, axes, ROLES_OF[from_probs])
 
 
@@ -198,13 +198,13 @@ def _require_axis(name: str, axis: object, teacher: Shape, student: Shape) -> No
 
 
 def _aligned(
-    values: dict[str, Paddle], axes: Both[int | None], probabilities: Iterable[str]
+    values: dict[str, Paddle], axes: Iterable[int | None], probabilities: Iterable[str]
 ) -> dict[str, Paddle]:
     """Return operands with one batch and with their classes last, as logits."""
     # A teacher that was exported at another batch is compared at run time.
     if len({shape_of(value)[0] for value in values.values()} - {UNKNOWN_DIM}) > 1:
         values = {key: ops.with_dynamic_batch(value) for key, value in values.items()}
-    for role, axis in (("teacher", axes.teacher), ("student", axes.student)):
+    for role, axis in zip(("teacher", "student"), axes, strict=False):
         if axis is not None:
             rank = len(shape_of(values[role]))
             values[role] = ops.transpose(values[role], moveaxis_order(rank, axis, rank - 1))

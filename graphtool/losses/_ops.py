@@ -27,6 +27,7 @@ __all__ = [
     "difference",
     "entropy",
     "exp",
+    "flatten",
     "full_like",
     "greater_mask",
     "in_float32",
@@ -37,8 +38,10 @@ __all__ = [
     "matmul",
     "mean_square",
     "minimum",
+    "one_hot",
     "reduce_sum",
     "require_shape_of",
+    "softened",
     "sqrt",
     "transpose",
     "upper_triangle",
@@ -111,6 +114,17 @@ def full_like(value: Paddle, number: float) -> Paddle:
         return load_paddle().full_like(value, number)
 
 
+def flatten(value: Paddle, start: int) -> Paddle:
+    """Flatten all dims from `start` on into one."""
+    return value.flatten(start)
+
+
+def one_hot(labels: Paddle, classes: int, like: Paddle) -> Paddle:
+    """Return the one-hot encoding [N, classes] of labels, in the shape and dtype of `like`."""
+    one_hot = load_paddle().nn.functional.one_hot(labels, classes)
+    return require_shape_of(one_hot.astype(like.dtype), like)
+
+
 def as_vectors(value: Paddle) -> Paddle:
     """Flatten a pooled map [N, C, 1, 1] to [N, C]; return anything else unchanged."""
     return value.flatten(1) if is_pooled(shape_of(value)) else value
@@ -179,6 +193,11 @@ def log_softmax(value: Paddle) -> Paddle:
         attributes = {"axis": [-1], "keepdim": True, "reduce_all": False}
         sums = append_op("logsumexp", {"X": value}, attributes)
     return (value - sums).clip(min=_LEAST_LOG)
+
+
+def softened(logits: Paddle, temperature: float) -> Paddle:
+    """Divide logits by a temperature."""
+    return logits / temperature
 
 
 def kl_divergence(teacher: Paddle, student: Paddle) -> Paddle:

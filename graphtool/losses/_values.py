@@ -155,7 +155,7 @@ class CurrentProgram:
             dtype=dtype_of(value),
             axis=axis,
             is_trainable=self.reaches_parameter(value),
-            is_feed=value.is_data if is_legacy(value) else op and _type_of(op) in PIR_FEEDS,
+            is_feed=bool(value.is_data if is_legacy(value) else _type_of(op) in PIR_FEEDS),
             logits=logits,
         )
 

@@ -110,7 +110,9 @@ def channel_wise(
 
     Raises what `l2` does, and UsageError GT347.
     """
-    teacher, student = teacher.flatten(2) / temperature, student.flatten(2) / temperature
+    teacher, student = (
+        ops.softened(ops.flatten(value, 2), temperature) for value in (teacher, student)
+    )
     return ops.kl_divergence(teacher, student).mean() * temperature**2
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from math import sqrt
 
-from graphtool.backend.paddle import Paddle, load_paddle
+from graphtool.backend.paddle import Paddle
 from graphtool.losses import _ops as ops
 from graphtool.losses._building import loss
 from graphtool.losses._values import shape_of
@@ -49,7 +49,9 @@ def soft_label(
     that `from_probs` doesn't name, or from a sigmoid; GT335 for one class; GT336 if the class axis
     cannot be derived.
     """
-    return _cross_entropy(teacher / teacher_temperature, student / student_temperature)
+    return _cross_entropy(
+        ops.softened(teacher, teacher_temperature), ops.softened(student, student_temperature)
+    )
 
 
 def _cross_entropy(teacher: Paddle, student: Paddle) -> Paddle:
@@ -77,8 +79,8 @@ def kl(
 
     Raises what `soft_label` does.
     """
-    divergence = ops.kl_divergence(teacher / temperature, student / temperature)
-    return divergence.mean() * temperature**2
+    teacher, student = (ops.softened(value, temperature) for value in (teacher, student))
+    return ops.kl_divergence(teacher, student).mean() * temperature**2
 
 
 @loss
@@ -106,10 +108,9 @@ def dkd(
     classes is unknown. The run fails on a label that is not a class.
     """
     student = ops.require_shape_of(student, teacher)
-    targets = ops.argmax(teacher) if labels is None else labels.flatten(0)
-    one_hot = load_paddle().nn.functional.one_hot(targets, shape_of(teacher)[1])
-    mask = ops.require_shape_of(one_hot.astype(teacher.dtype), teacher)
-    teacher, student = teacher / temperature, student / temperature
+    targets = ops.argmax(teacher) if labels is None else ops.flatten(labels, 0)
+    mask = ops.one_hot(targets, shape_of(teacher)[1], teacher)
+    teacher, student = (ops.softened(value, temperature) for value in (teacher, student))
     target: Paddle = 0.0
     for teacher_log, student_log in zip(
         _binary_logs(teacher, mask), _binary_logs(student, mask), strict=True
@@ -214,7 +215,7 @@ def dist(
     Raises what `soft_label` does.
     """
     teacher_probs, student_probs = (
-        ops.exp(ops.log_softmax(value / temperature)) for value in (teacher, student)
+        ops.exp(ops.log_softmax(ops.softened(value, temperature))) for value in (teacher, student)
     )
     over_classes = ops.correlation_distance(teacher_probs, student_probs, 1).mean() * beta
     over_samples = ops.correlation_distance(teacher_probs, student_probs, 0).mean() * gamma
