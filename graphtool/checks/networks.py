@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 
 from graphtool.checks.fits import probabilities
 from graphtool.checks.plan import MergePlan
@@ -18,7 +17,7 @@ from graphtool.checks.rules import (
     of_teacher,
 )
 from graphtool.diagnostics import Diagnostic, Severity, counted, listed
-from graphtool.graph import Graph, Operator, ProgramKind, operator_kind
+from graphtool.graph import Graph, Operator, ProgramKind
 from graphtool.ops import (
     METRICS,
     PROBABILITIES,
@@ -389,26 +388,6 @@ def _unknown_operators(plan: MergePlan) -> Iterator[Diagnostic]:
                 where=(at_operator(role, graph, unknown[0]),),
                 notes=also([operator.name for operator in unknown]),
             )
-
-
-@check("GT245", Severity.WARNING)
-def quantised_operators(plan: MergePlan) -> Iterator[Diagnostic]:
-    """A network has quantisation operators.
-
-    A quantised teacher is merged as it is, with its rounding. Observers of a student that quantises
-    during training stay in training mode.
-    """
-    for role, graph in plan.networks:
-        found = [operator for operator in graph.operators.values() if _is_quantised(operator.type)]
-        if found:
-            message = f"the {role} has {counted(len(found), 'quantisation operator')}"
-            yield about_operators(quantised_operators, message, role, graph, found)
-
-
-@lru_cache(maxsize=4096)
-def _is_quantised(type: str) -> bool:
-    kind = operator_kind(type)
-    return "quantize" in kind or kind.startswith("weight_only")
 
 
 @check("GT246")

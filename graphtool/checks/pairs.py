@@ -9,7 +9,7 @@ from itertools import chain
 from os import PathLike, fspath
 from typing import NamedTuple, TypeAlias, TypeGuard, cast
 
-from graphtool.arguments import bad_argument
+from graphtool.arguments import are_texts, bad_argument, is_text
 from graphtool.both import Both
 from graphtool.checks.fits import Fit, LossUse, Operand, fit, passes_gradient, reaches_parameter
 from graphtool.diagnostics import Diagnostic, ReadError, Report, UsageError, Where
@@ -28,10 +28,10 @@ from graphtool.text import string_literal
 __all__ = [
     "ComparedNetworks",
     "NamedPair",
+    "check_options",
     "check_pairs",
     "class_axis",
     "fit_pairs",
-    "is_mapping_of_mappings",
     "is_name_tuple",
 ]
 
@@ -134,12 +134,9 @@ def _checked_arguments(pairs: object, name_prefix: object, options: object) -> l
         else:
             expected = "a Pair, or (teacher name, student name) with or without a loss"
             found.append(bad_argument(f"pairs[{index}]", pair, expected, _EXAMPLE))
-    # UTF-8 cannot encode lone surrogates.
-    if not isinstance(name_prefix, str) or any("\ud800" <= one <= "\udfff" for one in name_prefix):
+    if not is_text(name_prefix):
         found.append(bad_argument("name_prefix", name_prefix, "text", _EXAMPLE))
-    if options is not None and not is_mapping_of_mappings(options):
-        expected, example = "a mapping to mappings", 'options={"kl": {"from_probs": "teacher"}}'
-        found.append(bad_argument("options", options, expected, example))
+    found += check_options(options)
     if found:
         raise UsageError(*found)
     return given
@@ -147,18 +144,17 @@ def _checked_arguments(pairs: object, name_prefix: object, options: object) -> l
 
 def is_name_tuple(given: object) -> TypeGuard[tuple[str, ...]]:
     """Return whether an argument is `(teacher name, student name)`, with or without a loss."""
-    if not isinstance(given, tuple):
-        return False
-    names = cast("tuple[object, ...]", given)
-    return len(names) in (2, 3) and all(isinstance(name, str) for name in names)
+    return isinstance(given, tuple) and are_texts(given) and len(given) in (2, 3)
 
 
-def is_mapping_of_mappings(given: object) -> bool:
-    """Return whether an argument is a mapping to mappings, as the options of losses are."""
-    if not isinstance(given, Mapping):
-        return False
-    tables = cast("Mapping[object, object]", given).values()
-    return all(isinstance(table, Mapping) for table in tables)
+def check_options(options: object) -> list[Diagnostic]:
+    """Return what is wrong with the options of losses: they are a mapping to mappings, or None."""
+    is_mapping = isinstance(options, Mapping)
+    tables = cast("Mapping[object, object]", options).values() if is_mapping else ()
+    if options is None or (is_mapping and all(isinstance(one, Mapping) for one in tables)):
+        return []
+    expected, example = "a mapping to mappings", 'options={"kl": {"from_probs": "teacher"}}'
+    return [bad_argument("options", cast("object", options), expected, example)]
 
 
 def fit_pairs(

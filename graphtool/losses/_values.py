@@ -247,11 +247,9 @@ def is_value(given: object) -> bool:
 
 def _find_in_teachers(name: str, merges: tuple[Merged, ...]) -> Paddle:
     """Select the teacher by the longest matching prefix, else the only one that has the name."""
-    if len(merges) == 1:
-        return merges[0].teacher(name)
     matching = [merged for merged in merges if name.startswith(merged.prefix)]
-    if matching:
-        return max(matching, key=lambda merged: len(merged.prefix)).teacher(name)
+    if len(merges) == 1 or matching:
+        return max(matching or merges, key=lambda merged: len(merged.prefix)).teacher(name)
     having: list[Merged] = []
     unknown: list[Diagnostic] = []
     for merged in merges:
@@ -259,22 +257,21 @@ def _find_in_teachers(name: str, merges: tuple[Merged, ...]) -> Paddle:
             merged.teacher_name(name)
             having.append(merged)
         except ReadError as error:  # noqa: PERF203  # all teachers are asked
-            if is_unknown_name(error):
-                unknown += error.report.errors
-            else:
+            if not is_unknown_name(error):
                 having.append(merged)
+            unknown += error.report.errors
     if not having:
         raise ReadError(*unknown)
-    if len(having) > 1:
-        prefixes = [merged.prefix for merged in having]
-        raise ReadError(
-            ambiguous_name(
-                f"`{name}` has no teacher's prefix, and {len(prefixes)} teachers have it",
-                notes=(f"their prefixes are {listed(prefixes, len(prefixes))}",),
-                help=string_literal(f"{prefixes[0]}{name}"),
-            )
+    if len(having) == 1:
+        return having[0].teacher(name)
+    prefixes = [merged.prefix for merged in having]
+    raise ReadError(
+        ambiguous_name(
+            f"`{name}` has no teacher's prefix, and {len(prefixes)} teachers have it",
+            notes=(f"their prefixes are {listed(prefixes, len(prefixes))}",),
+            help=string_literal(f"{prefixes[0]}{name}"),
         )
-    return having[0].teacher(name)
+    )
 
 
 def as_number(given: object) -> float | None:

@@ -167,33 +167,24 @@ def _require_maps(program: CurrentProgram, *values: Paddle) -> None:
 
 
 def _parameters(value: Paddle, shape: list[int], features: int, name: str) -> tuple[Paddle, Paddle]:
-    """Create a weight and a bias in the current Programs."""
+    """Create a weight and a bias, under names that are free in the current Programs and Scopes."""
     static, initializer = load_paddle().static, load_paddle().nn.initializer
-    weight, bias = _free_names(name)
-    create, dtype = static.create_parameter, value.dtype
-    return (
-        create(shape, dtype, weight, default_initializer=initializer.XavierUniform()),
-        create(
-            [features], dtype, bias, is_bias=True, default_initializer=initializer.Constant(0.0)
-        ),
-    )
-
-
-def _free_names(name: str) -> tuple[str, str]:
-    """Return names for a weight and a bias that are free in the current Programs and Scopes."""
-    stem = f"graphtool_adapter_{path_component(name)}"
-    static = load_paddle().static
     programs = static.default_main_program(), static.default_startup_program()
     taken = frozenset(used for program in programs for used in _names(program))
     merged = merged_of(programs[0])
     scopes = [static.global_scope(), *([merged.scopes.student] if merged else ())]
+
+    def is_free(name: str) -> bool:
+        return name not in taken and not any(scope.find_var(name) for scope in scopes)
+
+    stem = f"graphtool_adapter_{path_component(name)}"
     stems = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
-    candidates = ((f"{one}.w", f"{one}.b") for one in stems)
-    return next(
-        names
-        for names in candidates
-        if taken.isdisjoint(names)
-        and not any(scope.find_var(new) for scope in scopes for new in names)
+    stem = next(one for one in stems if is_free(f"{one}.w") and is_free(f"{one}.b"))
+    create, xavier = static.create_parameter, initializer.XavierUniform()
+    zero = initializer.Constant(0.0)
+    return (
+        create(shape, value.dtype, f"{stem}.w", default_initializer=xavier),
+        create([features], value.dtype, f"{stem}.b", is_bias=True, default_initializer=zero),
     )
 
 

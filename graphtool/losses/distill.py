@@ -21,8 +21,8 @@ from graphtool.checks.fits import Alignment, channels_first_order, is_axis
 from graphtool.checks.pairs import (
     ComparedNetworks,
     NamedPair,
+    check_options,
     fit_pairs,
-    is_mapping_of_mappings,
     is_name_tuple,
 )
 from graphtool.diagnostics import (
@@ -165,9 +165,8 @@ def distill_loss(
     """
     with raise_paddle_errors_as(PairError, "gt.distill_loss"):
         _require_program(merged)
-        if options is not None and not is_mapping_of_mappings(options):
-            expected, example = "a mapping to mappings", 'options={"kl": {"temperature": 4.0}}'
-            raise UsageError(bad_argument("options", options, expected, example))
+        if wrong := check_options(options):
+            raise UsageError(*wrong)
         options = options or {}
         chosen, problems = _select_pairs(merged, pairs)
         if not chosen:
