@@ -11,14 +11,11 @@ from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import (
     LISTED,
     about_operators,
+    at,
     at_operator,
     check,
     format_shape,
     in_both,
-    in_student,
-    in_teacher,
-    of_student,
-    of_teacher,
 )
 from graphtool.diagnostics import Call, Diagnostic, Severity, counted, listed
 from graphtool.graph import (
@@ -55,13 +52,13 @@ def unknown_feed(plan: MergePlan) -> Iterator[Diagnostic]:
             notes.append("a feed map goes from teacher to student; this one is the other way round")
         if teacher not in plan.teacher.feeds:
             message = f"the teacher has no feed `{teacher}`"
-            yield unknown_feed(message, of_teacher(plan), notes=notes, help=_corrected(plan))
+            yield unknown_feed(message, at(plan, "teacher"), notes=notes, help=_corrected(plan))
         if student not in plan.student.feeds:
             message = f"the student has no feed `{student}` for teacher feed `{teacher}`"
-            where = of_student(plan)
+            where = at(plan, "student")
             if student in plan.student.values:
                 message = f"`{student}` is not a feed: the student computes or keeps it"
-                where = in_student(plan, student)
+                where = at(plan, "student", student)
             notes = [_feeds_note("student", plan.student)]
             yield unknown_feed(message, where, notes=notes, help=_corrected(plan))
 
@@ -96,7 +93,7 @@ def feed_left_out(plan: MergePlan) -> Iterator[Diagnostic]:
         noun = "label" if old in label_feeds(plan.teacher) else "feed"
         yield feed_left_out(
             f"the feed map leaves out the teacher's {noun} `{old}`",
-            in_teacher(plan, old),
+            at(plan, "teacher", old),
             severity=Severity.WARNING if nearest is None else Severity.ERROR,
             notes=(note,),
             help=_corrected(plan),
@@ -120,7 +117,7 @@ def two_feeds_on_one(plan: MergePlan) -> Iterator[Diagnostic]:
             names = listed([old for old, new in plan.feed_map if new == student], LISTED)
             yield two_feeds_on_one(
                 f"teacher feeds {names} all read student feed `{student}`",
-                in_student(plan, student),
+                at(plan, "student", student),
                 notes=(_feeds_note("student", plan.student),),
             )
 
@@ -287,16 +284,16 @@ def overwritten_feed(plan: MergePlan) -> Iterator[Diagnostic]:
     """
     if plan.kind is not ProgramKind.PIR:
         return
-    for role, other, graph, place, teacher_feeds in (
-        ("teacher", "student", plan.teacher, in_teacher, {old: old for old, _ in plan.feed_map}),
-        ("student", "teacher", plan.student, in_student, {new: old for old, new in plan.feed_map}),
+    for role, other, graph, teacher_feeds in (
+        ("teacher", "student", plan.teacher, {old: old for old, _ in plan.feed_map}),
+        ("student", "teacher", plan.student, {new: old for old, new in plan.feed_map}),
     ):
         for feed, operator in _overwritten_feeds(graph):
             if feed in teacher_feeds:
                 yield overwritten_feed(
                     f"`{operator.name}` of the {role} overwrites its feed `{feed}`, which the "
                     f"{other} reads too",
-                    (place(plan, feed), at_operator(role, graph, operator)),
+                    (at(plan, role, feed), at_operator(role, graph, operator)),
                     help=_separate_feed(plan, teacher_feeds[feed]),
                 )
 

@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from graphtool.checks.plan import MergePlan, ParametersWhen
 from graphtool.checks.rules import (
     also,
+    at,
     check,
     format_shape,
     in_both,
-    in_student,
-    in_teacher,
-    of_student,
 )
 from graphtool.diagnostics import Call, Diagnostic, Severity, counted, listed
 from graphtool.graph import Origin, Value
@@ -131,7 +129,7 @@ def ambiguous_prefix(plan: MergePlan) -> Iterator[Diagnostic]:
     if plan.prefix in plan.prefixes:
         yield ambiguous_prefix(
             f"an earlier teacher has the prefix `{plan.prefix}`",
-            of_student(plan),
+            at(plan, "student"),
             severity=Severity.ERROR,
             notes=(f"prefixes in use: {listed(plan.prefixes, len(plan.prefixes))}",),
             help=_free_prefix(plan),
@@ -142,7 +140,7 @@ def ambiguous_prefix(plan: MergePlan) -> Iterator[Diagnostic]:
             verb = "starts" if len(names) == 1 else "start"
             yield ambiguous_prefix(
                 f"{counted(len(names), 'student name')} {verb} with `{plan.prefix}` already",
-                in_student(plan, names[0]),
+                at(plan, "student", names[0]),
                 notes=also(names),
                 help=_free_prefix(plan),
             )
@@ -172,7 +170,7 @@ def scope_overwrite(plan: MergePlan) -> Iterator[Diagnostic]:
             yield scope_overwrite(
                 f"the student's Scope already holds {counted(len(pairs), 'tensor')} under teacher "
                 f"names: `{new}` {format_shape(found.shape)} {found.dtype}",
-                in_teacher(plan, old),
+                at(plan, "teacher", old),
                 severity=severity,
                 notes=also([name for _, name in pairs]),
                 help=_free_prefix(plan, _SUFFIX),

@@ -10,11 +10,10 @@ from graphtool.checks.rules import (
     LISTED,
     about_operators,
     also,
+    at,
     at_operator,
     check,
     finds,
-    of_student,
-    of_teacher,
 )
 from graphtool.diagnostics import Diagnostic, Severity, counted, listed
 from graphtool.graph import Graph, Operator, ProgramKind
@@ -295,7 +294,7 @@ def same_program(plan: MergePlan) -> Iterator[Diagnostic]:
         yield same_program(
             f"teacher and student are one Program: a clone is merged into it, with copies of "
             f"{counted(len(plan.teacher_persistables), 'tensor')}",
-            of_student(plan),
+            at(plan, "student"),
         )
 
 
@@ -309,7 +308,7 @@ def mixed_kinds(plan: MergePlan) -> Iterator[Diagnostic]:
     """
     if plan.teacher.kind is plan.student.kind:
         return
-    places = of_teacher(plan), of_student(plan)
+    places = at(plan, "teacher"), at(plan, "student")
     is_pir = plan.teacher.kind is ProgramKind.PIR
     while_grads = [found for found in plan.teacher.operators.values() if found.type == "while_grad"]
     if is_pir and not plan.restored:
@@ -323,7 +322,7 @@ def mixed_kinds(plan: MergePlan) -> Iterator[Diagnostic]:
         yield mixed_kinds(
             "the teacher is legacy and cannot be translated to PIR: it has the gradient of a while "
             "loop",
-            (at_operator("teacher", plan.teacher, while_grads[0]), of_student(plan)),
+            (at_operator("teacher", plan.teacher, while_grads[0]), at(plan, "student")),
             help=SAVE_FOR_INFERENCE,
         )
     else:

@@ -144,7 +144,7 @@ def _checked_arguments(pairs: object, name_prefix: object, options: object) -> l
 
 def is_name_tuple(given: object) -> TypeGuard[tuple[str, ...]]:
     """Return whether an argument is `(teacher name, student name)`, with or without a loss."""
-    return isinstance(given, tuple) and are_texts(given) and len(given) in (2, 3)
+    return are_texts(given) and isinstance(given, tuple) and len(given) in (2, 3)
 
 
 def check_options(options: object) -> list[Diagnostic]:

@@ -10,15 +10,12 @@ from graphtool.checks.plan import MergePlan, ParametersWhen, saved_names
 from graphtool.checks.rules import (
     LISTED,
     also,
+    at,
     at_operator,
     check,
     finds,
     format_shape,
     in_both,
-    in_student,
-    in_teacher,
-    of_student,
-    of_teacher,
 )
 from graphtool.diagnostics import Call, Diagnostic, Severity, Where, counted, listed
 from graphtool.facts import ScopeVariable
@@ -78,7 +75,7 @@ def uninitialised_parameters(plan: MergePlan) -> Iterator[Diagnostic]:
         yield uninitialised_parameters(
             f"{'all ' if is_all else ''}{counted(len(names), 'tensor')} of the teacher "
             f"{'is' if len(names) == 1 else 'are'} {state} its Scope: {listed(names, LISTED)}",
-            in_teacher(plan, names[0]),
+            at(plan, "teacher", names[0]),
             severity=Severity.NOTE if later else Severity.ERROR,
             notes=notes,
             help=fix,
@@ -105,7 +102,7 @@ def _misfit_weights(plan: MergePlan) -> Iterator[Diagnostic]:
             f"{counted(len(wrong), 'tensor')} in the teacher's Scope "
             f"{'does' if len(wrong) == 1 else 'do'} not fit the teacher: "
             f"`{name}` is {format_shape(found.shape)} {found.dtype} there",
-            (in_teacher(plan, name),),
+            (at(plan, "teacher", name),),
             notes=also([other for other, _ in wrong]),
             help="teacher_scope = paddle.static.Scope()  # for the teacher alone; load it there",
         )
@@ -123,7 +120,7 @@ def _misfit_weights(plan: MergePlan) -> Iterator[Diagnostic]:
             f"{len(file.tensors) - len(wrong)} fit; the teacher has "
             f"{counted(len(names), 'tensor')}",
             (
-                in_teacher(plan, wrong[0][0]) if wrong else of_teacher(plan),
+                at(plan, "teacher", wrong[0][0]) if wrong else at(plan, "teacher"),
                 Where(program=file.path),
             ),
             notes=[
@@ -153,7 +150,7 @@ def ignored_teacher_scope(plan: MergePlan) -> Iterator[Diagnostic]:
         yield ignored_teacher_scope(
             f"`teacher_scope` holds {count} of {len(plan.teacher_persistables)} weights of the "
             f"teacher, which has its own: {names}",
-            of_teacher(plan),
+            at(plan, "teacher"),
             help="merge(...)  # without teacher_scope",
         )
 
@@ -198,7 +195,7 @@ def unlike_layer(plan: MergePlan) -> Iterator[Diagnostic]:
             f"{counted(count, 'tensor')} in the student's Scope "
             f"{'differs' if count == 1 else 'differ'} from its Layer's: "
             f"{listed(plan.unlike_layer, LISTED)}",
-            of_student(plan),
+            at(plan, "student"),
             severity=Severity.WARNING if plan.startup_pending else Severity.ERROR,
             notes=(
                 "an earlier student may have trained them",
@@ -258,7 +255,7 @@ def teacher_changes(plan: MergePlan) -> Iterator[Diagnostic]:
         yield teacher_changes(
             f"the teacher shares {counted(len(trainable), 'parameter')} with the student, and "
             f"changes as the student is trained: `{trainable[0]}`",
-            in_student(plan, trainable[0]),
+            at(plan, "student", trainable[0]),
             notes=also(trainable),
             help="paddle.ParamAttr(name=..., trainable=False)  # in the student, to stop that",
         )
@@ -268,7 +265,7 @@ def teacher_changes(plan: MergePlan) -> Iterator[Diagnostic]:
         yield teacher_changes(
             f"{counted(len(unused), 'tensor')} of the teacher will not be used, as the student's "
             f"is shared: `{unused[0]}`",
-            in_teacher(plan, unused[0]),
+            at(plan, "teacher", unused[0]),
             notes=also(unused),
         )
 
@@ -291,7 +288,7 @@ def teacher_writes_state(plan: MergePlan) -> Iterator[Diagnostic]:
         operator, name = writers[0]
         yield teacher_writes_state(
             f"`{operator.name}` writes `{name}`, which the teacher keeps between runs",
-            (at_operator("teacher", plan.teacher, operator), in_teacher(plan, name)),
+            (at_operator("teacher", plan.teacher, operator), at(plan, "teacher", name)),
             notes=also([other.name for other, _ in writers]),
             help=SAVE_FOR_INFERENCE,
         )

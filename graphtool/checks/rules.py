@@ -7,21 +7,18 @@ from typing import TypeAlias
 
 from graphtool.checks.plan import MergePlan
 from graphtool.diagnostics import Diagnostic, Report, Rule, Severity, Where, documented, listed
-from graphtool.graph import Graph, Operator, Shape, Value
+from graphtool.graph import Graph, Operator, Shape
 
 __all__ = [
     "LISTED",
     "about_operators",
     "also",
+    "at",
     "at_operator",
     "check",
     "finds",
     "format_shape",
     "in_both",
-    "in_student",
-    "in_teacher",
-    "of_student",
-    "of_teacher",
     "run_rules",
 ]
 
@@ -54,31 +51,27 @@ def run_rules(plan: MergePlan) -> Report:
     return Report.of(found for code in sorted(_FINDERS) for found in _FINDERS[code](plan))
 
 
-def in_teacher(plan: MergePlan, name: str) -> Where:
-    """Return the place of a Value of the teacher, by its name in the teacher's program."""
-    value = plan.teacher_names.get(name) or plan.teacher.values.get(name)
-    return _where("teacher", plan.teacher, value, name)
+def at(plan: MergePlan, role: str, name: str | None = None) -> Where:
+    """Return the place of a Value by its name in the program of a network, or the network's.
 
-
-def in_student(plan: MergePlan, name: str) -> Where:
-    """Return the place of a Value of the student, by its name in the student's program."""
-    value = plan.student_names.get(name) or plan.student.values.get(name)
-    return _where("student", plan.student, value, name)
+    Its source is the user's line that produces the Value, or the first that reads it.
+    """
+    is_teacher = role == "teacher"
+    graph = plan.teacher if is_teacher else plan.student
+    if name is None:
+        return Where(role=role, program=graph.source)
+    names = plan.teacher_names if is_teacher else plan.student_names
+    value, source = names.get(name) or graph.values.get(name), None
+    if value is not None:
+        operators = [graph.producer(value.name), *graph.consumers.get(value.name, ())]
+        source = next((one.source for one in operators if one and one.source), None)
+    shape = value.shape if value else None
+    return Where(role=role, program=graph.source, value=name, shape=shape, source=source)
 
 
 def in_both(plan: MergePlan, teacher: str, student: str) -> tuple[Where, Where]:
     """Return the places of a Value of the teacher and of one of the student."""
-    return in_teacher(plan, teacher), in_student(plan, student)
-
-
-def of_teacher(plan: MergePlan) -> Where:
-    """Return the whole teacher as a place."""
-    return Where(role="teacher", program=plan.teacher.source)
-
-
-def of_student(plan: MergePlan) -> Where:
-    """Return the whole student as a place."""
-    return Where(role="student", program=plan.student.source)
+    return at(plan, "teacher", teacher), at(plan, "student", student)
 
 
 def at_operator(role: str, graph: Graph, operator: Operator) -> Where:
@@ -107,17 +100,6 @@ def about_operators(
     notes = also([operator.name for operator in operators])
     where = at_operator(role, graph, operators[0])
     return rule(message, where, severity=severity, notes=notes, help=help)
-
-
-def _where(role: str, graph: Graph, value: Value | None, name: str) -> Where:
-    """Return a place with the user's line that produces the Value, or the first that reads it."""
-    source = None
-    if value is not None:
-        operators = [graph.producer(value.name), *graph.consumers.get(value.name, ())]
-        lines = (operator.source for operator in operators if operator and operator.source)
-        source = next(lines, None)
-    shape = value.shape if value else None
-    return Where(role=role, program=graph.source, value=name, shape=shape, source=source)
 
 
 def also(names: Sequence[str]) -> tuple[str, ...]:
