@@ -160,18 +160,15 @@ def check_adapter(
 def adapter_misfit() -> None:
     """A pair's `adapter` does not exist, does not fit its Value, or is not needed.
 
-    `conv1x1` takes maps of rank 4, `linear` vectors and tokens; both must know the number of
-    channels. `resize` takes maps, and brings the larger to the size of the smaller;
-    `conv1x1+resize` is both. The numbers of `conv1x1(256->512)` are the channels of the student and
-    of the teacher, and are optional. If dims are unknown, build the network with the size of its
-    input.
+    `conv1x1` takes maps of rank 4, `linear` vectors and tokens, of a known number of channels.
+    `resize` brings the larger of two maps to the size of the smaller; `conv1x1+resize` is both.
+    The numbers of `conv1x1(256->512)` are the channels of the student and of the teacher, and
+    are optional. If dims are unknown, build the network with the size of its input.
 
-    An adapter belongs on the student's side, since the teacher is frozen. If no gradient reaches a
-    parameter of the student, only the adapter would learn: a parameter is frozen, or something
-    stops the gradient (`stop_gradient`, `detach`).
-
-    A loss that compares Values with any number of channels needs no adapter: the adapter would
-    learn in the student's place. If you changed the `loss` in a recipe, delete the `adapter`.
+    An adapter belongs on the student's side. If no gradient reaches a parameter of the student,
+    only the adapter would learn: a parameter is frozen, or something stops the gradient. It
+    would learn in the student's place, too, for a loss that compares any number of channels:
+    delete it.
     """
 
 

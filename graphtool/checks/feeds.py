@@ -40,11 +40,9 @@ __all__ = ["FeedGuess", "feed_left_out", "guess_feed_map", "guess_feeds", "unkno
 def unknown_feed(plan: MergePlan) -> Iterator[Diagnostic]:
     """A name in a feed map, or in the feed of `verify`, is not a feed.
 
-    A feed map maps teacher feeds to student feeds. `graphtool inspect MODEL` lists the feeds of a
-    network. A Value that the student computes is not a feed either: the teacher would read it, and
-    change as the student is trained.
-
-    `merged.verify(feed)` takes the feed names of the merged Program.
+    A feed map maps teacher feeds to student feeds, which `graphtool inspect MODEL` lists. A
+    Value that the student computes is not a feed: the teacher would change as the student is
+    trained. `merged.verify(feed)` takes the feed names of the merged Program.
     """
     for teacher, student in plan.feed_map:
         notes = [_feeds_note("teacher", plan.teacher)]
@@ -73,18 +71,21 @@ def _feeds_note(role: str, graph: Graph) -> str:
 def feed_left_out(plan: MergePlan) -> Iterator[Diagnostic]:
     """The feed map leaves out a teacher feed, or cannot be guessed.
 
-    It is an error if a student feed fits. If none does, the merged Program has an additional feed,
-    under the teacher's prefix, which each run has to provide. Map the feed to that name,
-    `{"mask": "teacher_mask"}`, to say that this is meant. Map the label of a teacher with a loss to
-    the student's, or save the teacher without its loss.
+    It is an error if a student feed fits. If none does, the merged Program has another feed
+    under the teacher's prefix, which each run has to provide: map the feed to that name,
+    `{"mask": "teacher_mask"}`, to say so. Map the label of a teacher with a loss to the
+    student's, or save the teacher without its loss.
 
-    The command line guesses a pair if the names agree, or if only one student feed has the shape
-    and dtype. Otherwise pass `--feed TEACHER_FEED=STUDENT_FEED` for each.
+    The command line guesses feeds of one name, or the only ones of one shape and dtype. For
+    others pass `--feed TEACHER_FEED=STUDENT_FEED`.
     """
+    taken = {new for old, new in plan.feed_map if old in plan.teacher.feeds}
     for old, new in plan.unmapped_feeds:
         if old in plan.separate_feeds:
             continue
-        nearest = _free_student_feed(plan, plan.teacher.values[old], old)
+        nearest = _nearest_feed(plan.teacher.values[old], old, plan.student)
+        if nearest != old and nearest in taken:
+            nearest = None
         if nearest is None:
             note = f"no student feed fits: each run of the merged Program has to feed `{new}`"
         else:
@@ -98,15 +99,6 @@ def feed_left_out(plan: MergePlan) -> Iterator[Diagnostic]:
             notes=(note,),
             help=_corrected(plan),
         )
-
-
-def _free_student_feed(plan: MergePlan, value: Value, name: str) -> str | None:
-    """Return the most likely student feed for an unmapped one, unless another is mapped to it."""
-    if name in plan.student.feeds and are_shareable(value, plan.student.values[name]):
-        return name
-    nearest = _nearest_feed(value, name, plan.student)
-    taken = {new for old, new in plan.feed_map if old in plan.teacher.feeds}
-    return None if nearest in taken else nearest
 
 
 @check("GT215", Severity.WARNING)
@@ -204,11 +196,10 @@ def feed_lod(plan: MergePlan) -> Iterator[Diagnostic]:
 def fixed_size(plan: MergePlan) -> Iterator[Diagnostic]:
     """The teacher was built for one batch size or image size, and the student takes others.
 
-    Most operators take any size, but a reshape to the fixed batch, a linear layer on a flattened
-    map, or position embeddings stop the run or mix samples. Build the teacher with dims of -1, or
-    feed the student that size only. Listed teacher shapes are those of the build.
-
-    To feed the teacher its own image size, map its feed to its name with the prefix.
+    A reshape to the fixed batch, a linear layer on a flattened map, or position embeddings stop
+    the run or mix samples; most operators take any size. Build the teacher with dims of -1,
+    feed the student that size only, or map the teacher's feed to its name with the prefix to
+    feed it its own.
     """
     batches: dict[int, int] = {}
     for teacher, student in _mapped_feeds(plan):
@@ -278,9 +269,8 @@ def _target_shape(graph: Graph, operator: Operator) -> Shape | None:
 def overwritten_feed(plan: MergePlan) -> Iterator[Diagnostic]:
     """An in-place operator of one network overwrites a feed that the other one reads too.
 
-    `x[:, 0] = 0` on a feed is such an operator in PIR. The other network, or its gradient, would
-    read the new values. Map the teacher's feed to its own name with the prefix, and feed the same
-    data to both. Legacy programs are merged with a copy of the feed instead.
+    `x[:, 0] = 0` on a feed is such an operator in PIR; legacy programs are merged with a copy.
+    Map the teacher's feed to its own name with the prefix, and feed the same data to both.
     """
     if plan.kind is not ProgramKind.PIR:
         return

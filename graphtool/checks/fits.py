@@ -527,9 +527,8 @@ def probabilities() -> None:
     `from_probs="teacher"` (or `"student"`, or `"both"`). After a sigmoid each score stands for
     itself: compare the logits before it with `l2`.
 
-    `l2` of probabilities is a warning: the differences are small, and the gradient vanishes where a
-    network is sure. Compare logits with `kl` or `soft_label` and a temperature. Probabilities that
-    only an accuracy reads are not reported.
+    `l2` of probabilities is a warning: its gradient vanishes where a network is sure. Use `kl`
+    or `soft_label` with a temperature.
     """
 
 
@@ -537,14 +536,13 @@ def probabilities() -> None:
 def pair_shape() -> None:
     """A loss cannot compare two Values of these ranks or dims, after the adapter if there is one.
 
-    `help(gt.losses.l2)` and so on say which shapes a loss takes. For equal ranks pool a map to a
-    vector (`paddle.nn.functional.adaptive_avg_pool2d`), or reshape tokens to a map. A 1 × 1
-    convolution or a linear layer on the student's side brings it to the teacher's channels, as
-    `hint` does itself; an interpolation brings a map to another size. `similarity` compares any two
-    shapes of the same batch.
+    `help(gt.losses.l2)` and so on say which shapes a loss takes. For equal ranks pool a map to
+    a vector, or reshape tokens to a map. A 1 × 1 convolution or a linear layer on the student's
+    side brings it to the teacher's channels, as `hint` does itself; an interpolation brings a
+    map to another size. `similarity` compares any shapes of one batch.
 
-    If a dim is 1 on one side, Paddle would broadcast it, and the loss would have no meaning. The
-    batch is not compared here. Unknown dims are compared at run time.
+    A dim of 1 on one side would be broadcast, and the loss would have no meaning. The batch is
+    not compared here, and unknown dims are at run time.
     """
 
 
@@ -561,9 +559,9 @@ def pair_dtype() -> None:
 def constant_loss() -> None:
     """A loss is constant, whatever the student does, because it compares too few numbers.
 
-    A softmax over one class is always 1, and two standardised classes are always equally far apart.
-    Attention over a map with one position has nothing to choose from. Compare scores of one class,
-    as in text maps and foreground masks, by `l2`, before their sigmoid.
+    A softmax over one class is always 1, two standardised classes are always equally far apart,
+    and attention over one position has nothing to choose from. Compare scores of one class, as
+    in text maps and foreground masks, by `l2`, before their sigmoid.
     """
 
 
@@ -571,12 +569,12 @@ def constant_loss() -> None:
 def unknown_axis() -> None:
     """The class axis of the logits, or the size of a dim that the loss needs, is unknown.
 
-    For [N, classes] the class axis is the last. For other Values it follows from the layers around
-    them: a convolution and its `data_format`, a linear layer, a transpose. It is unknown for
-    inputs, if classes are reshaped together with other dims, or if a layer mixes another axis:
-    pass `axis=`.
+    The class axis of [N, classes] is the last. For other Values it follows from the layers
+    around them: a convolution and its `data_format`, a linear layer, a transpose. It is unknown
+    for inputs, for classes that are reshaped together with other dims, or if a layer mixes
+    another axis: pass `axis=`.
 
-    A loss that is built from the number of classes, channels or the width must know it: give
+    A loss that is built from the number of classes or channels must know it: give
     `paddle.static.data` the size, or reshape the Value.
     """
 
@@ -586,7 +584,6 @@ def frozen_student() -> None:
     """No gradient passes through the student's side of a loss, so the loss trains nothing.
 
     The two sides may be swapped: the teacher comes first. Otherwise the Value depends on no
-    trainable parameter, as in a student loaded from an inference model: `gt.for_training` makes it
-    trainable again. Or it depends on one only through a step function: class numbers, signs,
-    rounded values.
+    trainable parameter, as in a student loaded from an inference model, which `gt.for_training`
+    makes trainable, or only through a step function: class numbers, signs, rounded values.
     """

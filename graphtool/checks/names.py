@@ -27,8 +27,8 @@ _SUFFIX = "t_"
 def name_collision(plan: MergePlan) -> Iterator[Diagnostic]:
     """A teacher name, after renaming, is also a name of the student.
 
-    A name means one tensor in a Program and its Scope, so the teacher would read or overwrite the
-    student's weights. Choose a prefix that no student name starts with. Parameters, other
+    A name means one tensor in a Program and its Scope, so the teacher would read or overwrite
+    the student's weights. Choose a prefix that no student name starts with. Parameters, other
     persistables and unmapped feeds are checked, in legacy programs every Variable.
     """
     groups: dict[str, list[tuple[str, str]]] = {}
@@ -79,14 +79,12 @@ def _free_prefix(plan: MergePlan, suffix: str = "") -> Call:
 
 @check("GT202", replaces=("GT255",))
 def scope_collision(plan: MergePlan) -> Iterator[Diagnostic]:
-    """Teacher and student keep a tensor under the same name in the same Scope.
+    """Teacher and student keep a tensor under the same name in the same Scope, or in nested ones.
 
-    There is one tensor where two were meant, so the teacher computes with the student's weights.
-    The Scopes may also be nested. Run the teacher's startup program and load its weights in a
-    separate Scope, or load them after the merge, where this is a warning. If both networks should
-    use one tensor, name it in `shared` (see GT209).
-
-    `load_teacher` refuses a Scope where the name means the student's tensor: nothing was loaded.
+    The teacher computes with the student's weights then. Run the teacher's startup program and
+    load its weights in a separate Scope, or load them after the merge, where this is a warning.
+    To use one tensor for both, name it in `shared` (see GT209). `load_teacher` refuses a Scope
+    where the name means the student's tensor.
     """
     if plan.one_program or plan.brings_weights:
         return
@@ -118,10 +116,10 @@ def scope_collision(plan: MergePlan) -> Iterator[Diagnostic]:
 def ambiguous_prefix(plan: MergePlan) -> Iterator[Diagnostic]:
     """The prefix is empty, belongs to an earlier teacher, or begins names of the student.
 
-    Choose another one. An empty prefix, or one that the student uses, works as long as no names
-    collide, but code that selects the teacher by prefix, in checkpoints too, finds the student's
-    tensors as well. With the prefix of an earlier teacher, the second teacher would replace weights
-    of the first.
+    Choose another one. Without collisions an empty or ambiguous prefix works, but code that
+    selects the teacher by prefix, in checkpoints too, finds the student's tensors as well.
+    Under the prefix of an earlier teacher, the second teacher would replace weights of the
+    first.
     """
     if not plan.prefix:
         message = "the prefix is empty: names do not tell teacher and student apart"
@@ -150,9 +148,8 @@ def ambiguous_prefix(plan: MergePlan) -> Iterator[Diagnostic]:
 def scope_overwrite(plan: MergePlan) -> Iterator[Diagnostic]:
     """The student's Scope already has tensors under the teacher's new names.
 
-    They are left from an earlier merge, or belong to another Program that runs in this Scope. The
-    merge replaces them. A tensor of another shape or dtype certainly belongs to another network,
-    which is an error.
+    They are left from an earlier merge, or belong to another Program that runs in this Scope,
+    as is certain if shape or dtype differ: an error. The merge replaces them.
     """
     if plan.student_scope is None or not plan.prefix:
         return

@@ -120,12 +120,9 @@ def random_in_test_mode(plan: MergePlan) -> Iterator[Diagnostic]:
     """Operators draw random numbers in test mode too.
 
     Test mode stops plain dropout only. `Dropout2D`, `AlphaDropout`, dropout along an `axis` and
-    stochastic depth use other random operators if they are built in training mode: build the
-    network in eval mode.
-
-    A random teacher is no fixed target for the student. It is a warning if each of its random
-    operators has a fixed seed, which gives the same numbers in each run. `for_test` warns that an
-    evaluation is partly random.
+    stochastic depth use other operators unless they are built in eval mode. A random teacher is
+    no fixed target for the student; it is a warning if each random operator has a fixed seed.
+    `for_test` warns that an evaluation is partly random.
     """
     found = plan.teacher.once(_random_operators)
     if found:
@@ -146,12 +143,10 @@ def random_in_test_mode(plan: MergePlan) -> Iterator[Diagnostic]:
 def random_seeds(plan: MergePlan) -> Iterator[Diagnostic]:
     """Teacher and student share a random generator, or operators have fixed seeds.
 
-    An operator without a seed draws from the generator of its device. If the teacher draws from it
-    too, the student gets other dropout masks than without the teacher, even with the same
-    `paddle.seed`. Give each random operator of the teacher a seed.
-
-    An operator with a fixed seed draws the same numbers in each run: a dropout always drops the
-    same elements. Legacy programs whose `random_seed` is set have such operators.
+    An operator without a seed draws from the generator of its device. If the teacher does too,
+    the student gets other dropout masks than without it, even with the same `paddle.seed`. With
+    a fixed seed, as in legacy programs whose `random_seed` is set, a dropout drops the same
+    elements in each run.
     """
     drawing = plan.teacher.once(_random_operators)
     teacher = [operator for operator in drawing if _uses_shared_generator(operator)]
@@ -266,12 +261,12 @@ def already_minimized(plan: MergePlan) -> Iterator[Diagnostic]:
     """The Program already has gradient or optimizer operators.
 
     A loss that is added now is computed, but never trained. Merge first, build all losses, and
-    minimize their sum once. A second optimizer would update parameters twice per step: with two
-    optimizers, name with `parameters=` what each one updates.
+    minimize their sum once. A second optimizer would update parameters twice per step: name
+    with `parameters=` what each one updates.
 
-    Also save a merged Program before `minimize`: Paddle ends the process when it saves a PIR
+    Save a merged Program before `minimize`, too: Paddle ends the process when it saves a PIR
     program that trains and has control flow. `for_training` takes the Program from before
-    `minimize`, or an inference model.
+    `minimize`.
     """
     training = _training_operators(plan.student)
     if training:
@@ -302,9 +297,9 @@ def same_program(plan: MergePlan) -> Iterator[Diagnostic]:
 def mixed_kinds(plan: MergePlan) -> Iterator[Diagnostic]:
     """One of teacher and student is a PIR Program, the other a legacy Program.
 
-    Paddle 3 translates a legacy teacher to PIR, except for the gradient of a while loop. It cannot
-    translate PIR to legacy: build the student as PIR, or the teacher as legacy. `for_training`
-    translates a saved legacy student.
+    Paddle 3 translates a legacy teacher to PIR, except for the gradient of a while loop, and
+    `for_training` a saved legacy student. It cannot translate PIR to legacy: build the student
+    as PIR, or the teacher as legacy.
     """
     if plan.teacher.kind is plan.student.kind:
         return
@@ -340,12 +335,12 @@ def mixed_kinds(plan: MergePlan) -> Iterator[Diagnostic]:
 def side_effects(plan: MergePlan) -> Iterator[Diagnostic]:
     """A network has operators with side effects.
 
-    They read or write files that the model names, run Python, load engines or talk to other
-    processes. Merging does not run them, but training does. Do not run a model from an untrusted
-    source before you know what they do.
+    They access files that the model names, run Python, load engines or talk to other processes,
+    as soon as the Program runs. Do not run a model from an untrusted source before you know
+    what they do.
 
-    Evidence from data runs both networks, so it refuses a saved model that has them. If you trust
-    the code of the network, name it as `module:callable`: then it runs.
+    Evidence from data runs both networks, so it refuses a saved model that has them. If you
+    trust the code of the network, name it as `module:callable`: then it runs.
     """
     for role, graph in plan.networks:
         yield from side_effects_of(role, graph)
@@ -393,9 +388,8 @@ def _unknown_operators(plan: MergePlan) -> Iterator[Diagnostic]:
 def device_operators(plan: MergePlan) -> Iterator[Diagnostic]:
     """The given `place` lacks kernels for operators of the teacher, or for their dtype.
 
-    A run stops there. Fused and quantised operators support one kind of device, and CPUs lack many
-    float16 kernels. Merge on the device that has them, or use a teacher that was exported for this
-    one.
+    A run stops there. Fused and quantised operators support one kind of device, and CPUs lack
+    many float16 kernels. Merge on a device that has them, or export the teacher for this one.
     """
     if plan.device is None:
         return

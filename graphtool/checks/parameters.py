@@ -35,15 +35,15 @@ _MODEL_SUFFIXES = (".json", ".pdmodel", "")
 def uninitialised_parameters(plan: MergePlan) -> Iterator[Diagnostic]:
     """Parameters are uninitialised, or the Scope has no Variable for them.
 
-    Run the startup program in that Scope and load the weights, or pass the Scope that has them. To
-    load the teacher's weights after the merge, pass `parameters="later"`; `graphtool.compat`
-    assumes this with a warning if no parameter of the teacher is initialised.
+    Run the startup program in that Scope and load the weights, or pass the Scope that has them.
+    To load the teacher's weights after the merge, pass `parameters="later"`; `graphtool.compat`
+    assumes it with a warning if none is initialised.
 
-    Before a merged Program is saved or exported, the student's startup program must have run, and
-    the teacher's weights must be loaded (`merged.load_teacher`). Before a checkpoint, run the
-    startup program after `gt.minimize`: it initialises the optimizer's state too. The startup
-    program of a Layer made in dynamic mode sets no parameters: `gt.merge` copies them into its
-    Scope, `gt.load_parameters` into any.
+    To save or export a merged Program, run the student's startup program and load the teacher's
+    weights (`merged.load_teacher`) first. Before a checkpoint, run the startup program after
+    `gt.minimize`, for the optimizer's state. The startup program of a Layer made in dynamic
+    mode sets no parameters: `gt.merge` copies them into its Scope, `gt.load_parameters` into
+    any.
     """
     later = plan.parameters is ParametersWhen.LATER
     if plan.teacher_scope is None:
@@ -141,9 +141,8 @@ def _matches(value: Value, found: ScopeVariable) -> bool:
 def ignored_teacher_scope(plan: MergePlan) -> Iterator[Diagnostic]:
     """`teacher_scope` holds some of the teacher's weights, which are ignored.
 
-    A saved teacher has the weights of its file, and a Network those of its Layer, unless the Scope
-    holds all of them. To merge the Scope's weights, load the rest there, or pass `network.live`,
-    which has no Layer.
+    A saved teacher has the weights of its file, and a Network those of its Layer, unless the
+    Scope holds all of them. Load the rest there, or pass `network.live`, which has no Layer.
     """
     if plan.ignored_scope_names:
         count, names = len(plan.ignored_scope_names), listed(plan.ignored_scope_names, LISTED)
@@ -159,16 +158,14 @@ def ignored_teacher_scope(plan: MergePlan) -> Iterator[Diagnostic]:
 def unlike_layer(plan: MergePlan) -> Iterator[Diagnostic]:
     """The weights in a Scope differ from those of the Layer that the network was built from.
 
-    The Scope may hold an earlier student: names are counted from 0 again for each, so a notebook
-    cell that runs again finds what it trained before. Merge and export each student in its own
-    Scope, or run its startup program. If the Scope's weights are meant, pass `network.live`, which
-    has no Layer, or load them after the merge.
+    The Scope may hold an earlier student: names are counted from 0 again for each, so a
+    notebook cell that runs again finds what it trained before. Merge and export each student in
+    its own Scope, or run its startup program. If the Scope's weights are meant, pass
+    `network.live`, which has no Layer.
 
-    Weights that were loaded into the Layer after its startup program was read are in no Scope: run
-    `network.startup` again.
-
-    An exported student that was never merged has the weights of the Scope, or those of its Layer if
-    the global Scope has none. `scope=` says which Scope is meant.
+    Weights that were loaded into the Layer after its startup program was read are in no Scope:
+    run `network.startup` again. An exported student that was never merged has the weights of
+    the Scope that `scope=` names, or those of its Layer if the global Scope has none.
     """
     for (role, graph), names in zip(plan.networks, plan.changed, strict=True):
         if names:
@@ -210,8 +207,7 @@ def not_shareable(plan: MergePlan) -> Iterator[Diagnostic]:
     """A name in `shared` is not a parameter that teacher and student can share.
 
     A shared parameter, such as the table of an embedding, has the same name, shape and dtype in
-    both programs. Running statistics of a batch norm cannot be shared: they change while the
-    student trains.
+    both programs. Running statistics of a batch norm change while the student trains.
     """
     for name in plan.shared:
         reason = _why_not_shareable(plan, name)

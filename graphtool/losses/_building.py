@@ -316,12 +316,13 @@ def bad_labels() -> None:
 def bad_option() -> None:
     """An option or a weight has a wrong value, or belongs to no part of the loss.
 
-    `options` are keyed by the name of a loss or of a part (`soft_label`); `help(gt.losses.kl)` and
-    so on say which options a loss takes. `weights` is a list with one weight for each pair, or a
-    mapping from the name of a part (`l2_relu_22`), the rank of a pair (3) or its kind (`stage`).
+    `options` are keyed by the name of a loss or of a part (`soft_label`); `help(gt.losses.kl)`
+    and so on say which a loss takes. `weights` is a list with one weight for each pair, or a
+    mapping from the name of a part (`l2_relu_22`), the rank of a pair (3) or its kind
+    (`stage`).
 
-    A weight is a number of 0 or more, not all of them 0, or a scalar Value of the Program, [] or
-    [1], which may change in training. The two pairs of an `fsp` loss have the same weight.
+    A weight is a number of 0 or more, not all of them 0, or a scalar Value of the Program, []
+    or [1], which may change in training. The two pairs of an `fsp` loss have the same weight.
     """
 
 
