@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from reprlib import Repr
+from typing import TypeGuard, cast
 
 from graphtool.diagnostics import Diagnostic, rule
 
-__all__ = ["bad_argument", "short_repr"]
+__all__ = ["are_texts", "bad_argument", "is_text", "short_repr"]
 
 _MERGE = 'graphtool.merge(teacher, student, {"image": "image"}, name_prefix="teacher_")'
 
@@ -36,6 +38,18 @@ def bad_argument(name: str, value: object, expected: str, call: str = _MERGE) ->
     are drawn, so its only level is `op`.
     """
     return Diagnostic(message=f"`{name}` is `{short_repr(value)}`; wanted {expected}", help=call)
+
+
+def is_text(given: object) -> TypeGuard[str]:
+    """Return whether an argument is text that UTF-8 can encode: without lone surrogates."""
+    return isinstance(given, str) and not any("\ud800" <= one <= "\udfff" for one in given)
+
+
+def are_texts(given: object) -> TypeGuard[Sequence[str]]:
+    """Return whether an argument is a list or tuple of texts, and not a single one."""
+    if not isinstance(given, list | tuple):
+        return False
+    return all(isinstance(one, str) for one in cast("Sequence[object]", given))
 
 
 class _ShortRepr(Repr):

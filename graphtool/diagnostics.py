@@ -22,11 +22,13 @@ __all__ = [
     "PairError",
     "ReadError",
     "Report",
+    "Rule",
     "Severity",
     "UsageError",
     "Where",
     "counted",
     "docs_of",
+    "documented",
     "known_codes",
     "listed",
     "register_docs",
@@ -229,6 +231,42 @@ def rule(
         return stamped
 
     return register
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What makes the Diagnostics of one code, by default of one severity."""
+
+    code: str
+    slug: str
+    severity: Severity
+
+    def __call__(
+        self,
+        message: str,
+        where: Where | Iterable[Where] = (),
+        *,
+        severity: Severity | None = None,
+        notes: Iterable[str] = (),
+        help: str | None = None,
+    ) -> Diagnostic:
+        """Make a Diagnostic."""
+        return Diagnostic(
+            message=message,
+            severity=severity or self.severity,
+            where=(where,) if isinstance(where, Where) else tuple(where),
+            notes=tuple(notes),
+            help=help,
+            code=self.code,
+            slug=self.slug,
+        )
+
+
+def documented(
+    code: str, severity: Severity = Severity.ERROR, *, replaces: Sequence[str] = ()
+) -> Callable[[Callable[..., object]], Rule]:
+    """Make the Rule of a code whose slug and documentation are those of a function: see `rule`."""
+    return lambda function: Rule(code, register_docs(code, function, replaces), severity)
 
 
 def register_docs(code: str, finder: Callable[..., object], replaces: Sequence[str] = ()) -> str:

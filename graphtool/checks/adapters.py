@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from graphtool.checks.rules import format_shape
-from graphtool.diagnostics import Diagnostic, PairError, Severity, Where, rule
+from graphtool.diagnostics import Diagnostic, PairError, Where, documented
 from graphtool.graph import UNKNOWN_DIM, Shape
 from graphtool.loss_specs import channel_axis
 
 __all__ = [
-    "ADAPTER_CALL",
     "ADAPTER_INPUTS",
-    "TRAINABLE_INPUT",
     "Adapter",
     "adapted_shapes",
     "adapter_misfit",
     "check_adapter",
+    "frozen_input",
     "is_map",
     "is_pooled",
     "layer_axis",
@@ -39,8 +38,6 @@ ADAPTER_INPUTS = {
     "linear": "a Value of rank 2 or more whose last dim is known",
     "resize": "maps of rank 4",
 }
-TRAINABLE_INPUT = "a Value whose gradient reaches a parameter of the student"
-ADAPTER_CALL = 'gt.losses.adapters.conv1x1(merged.student("relu_22"), 512)'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,18 +63,14 @@ def parse_adapter(text: str) -> Adapter:
     sizes = [step for step in steps if step and step["size"]]
     if len(layers) > 1 or len(sizes) > 1 or len(layers) + len(sizes) < len(steps):
         known = "known: `conv1x1`, `linear`, `resize`, `conv1x1+resize`"
-        example = 'adapter = "conv1x1"'
-        raise PairError(
-            adapter_misfit(f"there is no adapter `{text}`", notes=(known,), help=example)
-        )
-    layer = layers[0] if layers else None
-    return Adapter(
-        layer=layer["layer"] if layer else None,
-        channels=(int(layer["student"]), int(layer["teacher"]))
-        if layer and layer["student"]
-        else None,
-        resizes=bool(sizes),
-    )
+        message, example = f"there is no adapter `{text}`", 'adapter = "conv1x1"'
+        raise PairError(adapter_misfit(message, notes=(known,), help=example))
+    layer, channels = None, None
+    if layers:
+        layer = layers[0]["layer"]
+        if layers[0]["student"]:
+            channels = int(layers[0]["student"]), int(layers[0]["teacher"])
+    return Adapter(layer=layer, channels=channels, resizes=bool(sizes))
 
 
 def is_map(shape: Shape) -> bool:
@@ -133,72 +126,61 @@ def check_adapter(
     if adapter.resizes and no_maps:
         yield from (misapplied("resize", place, ADAPTER_INPUTS["resize"]) for place in no_maps)
         return
-    layer, (teacher_shape, student_shape) = adapter.layer, shapes
+    layer = adapter.layer
     if layer is None:
         return
     # A resize leaves the channels as they are, but not the size, which `linear` may read.
-    if adapter.resizes:
-        teacher_shape, student_shape = resized(*shapes)
+    teacher_shape, student_shape = resized(*shapes) if adapter.resizes else shapes
     teacher, axis = teacher_channels(teacher_shape), layer_axis(layer, student_shape)
     if teacher == UNKNOWN_DIM:
         yield misapplied(layer, where[0], "one whose channels are known")
     if axis is None:
         yield misapplied(layer, where[1], ADAPTER_INPUTS[layer])
-    if teacher == UNKNOWN_DIM or axis is None:
+    if teacher == UNKNOWN_DIM or axis is None or adapter.channels is None:
         return
-    student = student_shape[axis]
-    from_channels, to_channels = adapter.channels or (student, teacher)
-    plain = text.replace(" ", "")
-    corrected = plain.replace(f"{from_channels}->{to_channels}", f"{student}->{teacher}")
-    expected = f"{from_channels} channels"
+    student, expected = student_shape[axis], f"{adapter.channels[0]} channels"
+    corrected = f"{layer}({student}->{teacher})"
     if axis != channel_axis(len(student_shape)) and not is_pooled(student_shape):
         # The last dim of a map is its width.
-        corrected = plain.replace(
-            f"{layer}({from_channels}->{to_channels})", f"conv1x1({student_shape[1]}->{teacher})"
-        )
-        expected = f"a last dim of {from_channels}"
-    fix = f'adapter = "{corrected}"'
-    if from_channels != student:
+        corrected = f"conv1x1({student_shape[1]}->{teacher})"
+        expected = f"a last dim of {adapter.channels[0]}"
+    given = f"{layer}({'->'.join(map(str, adapter.channels))})"
+    fix = f'adapter = "{text.replace(" ", "").replace(given, corrected)}"'
+    if adapter.channels[0] != student:
         yield misapplied(text, where[1], expected, help=fix)
-    if to_channels != teacher:
+    if adapter.channels[1] != teacher:
         message = (
-            f"`{text}` brings `{where[1].value}` to {to_channels} channels, the teacher's "
+            f"`{text}` brings `{where[1].value}` to {adapter.channels[1]} channels, the teacher's "
             f"`{where[0].value}` has {teacher}"
         )
         yield adapter_misfit(message, (where[1], where[0]), help=fix)
 
 
-@rule("GT357", replaces=("GT355", "GT356", "GT365"))
-def adapter_misfit(
-    message: str,
-    where: Sequence[Where] = (),
-    *,
-    severity: Severity = Severity.ERROR,
-    notes: Sequence[str] = (),
-    help: str = _SUGGEST,
-) -> Diagnostic:
+@documented("GT357", replaces=("GT355", "GT356", "GT365"))
+def adapter_misfit() -> None:
     """A pair's `adapter` does not exist, does not fit its Value, or is not needed.
 
-    `conv1x1` takes maps of rank 4, `linear` vectors and tokens; both must know the number of
-    channels. `resize` takes maps, and brings the larger to the size of the smaller;
-    `conv1x1+resize` is both. The numbers of `conv1x1(256->512)` are the channels of the student and
-    of the teacher, and are optional. If dims are unknown, build the network with the size of its
-    input.
+    `conv1x1` takes maps of rank 4, `linear` vectors and tokens, of a known number of channels.
+    `resize` brings the larger of two maps to the size of the smaller; `conv1x1+resize` is both.
+    The numbers of `conv1x1(256->512)` are the channels of the student and of the teacher, and
+    are optional. If dims are unknown, build the network with the size of its input.
 
-    An adapter belongs on the student's side, since the teacher is frozen. If no gradient reaches a
-    parameter of the student, only the adapter would learn: a parameter is frozen, or something
-    stops the gradient (`stop_gradient`, `detach`).
-
-    A loss that compares Values with any number of channels needs no adapter: the adapter would
-    learn in the student's place. If you changed the `loss` in a recipe, delete the `adapter`.
+    An adapter belongs on the student's side. If no gradient reaches a parameter of the student,
+    only the adapter would learn: a parameter is frozen, or something stops the gradient. It
+    would learn in the student's place, too, for a loss that compares any number of channels:
+    delete it.
     """
-    return Diagnostic(
-        message=message, severity=severity, where=tuple(where), notes=tuple(notes), help=help
-    )
 
 
 def misapplied(adapter: str, where: Where, wanted: str, *, help: str = _SUGGEST) -> Diagnostic:
     """Report an adapter that cannot be applied to a Value."""
     value = f"`{where.value}` {format_shape(where.shape)}"
     message = f"`{adapter}` is applied to {value}; wanted {wanted}"
-    return adapter_misfit(message, (where,), help=help)
+    return adapter_misfit(message, where, help=help)
+
+
+def frozen_input(adapter: str, where: Where) -> Diagnostic:
+    """Report an adapter on a Value that is not trained."""
+    wanted = "a Value whose gradient reaches a parameter of the student"
+    example = 'gt.losses.adapters.conv1x1(merged.student("relu_22"), 512)'
+    return misapplied(adapter, where, wanted, help=example)

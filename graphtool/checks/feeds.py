@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
@@ -11,17 +11,13 @@ from graphtool.checks.plan import MergePlan
 from graphtool.checks.rules import (
     LISTED,
     about_operators,
+    at,
     at_operator,
     check,
-    feed_map_argument,
     format_shape,
-    in_student,
-    in_teacher,
-    mapped_feeds,
-    of_student,
-    of_teacher,
+    in_both,
 )
-from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
+from graphtool.diagnostics import Call, Diagnostic, Severity, counted, listed
 from graphtool.graph import (
     UNKNOWN_DIM,
     Graph,
@@ -40,92 +36,56 @@ from graphtool.text import closest, string_literal
 __all__ = ["FeedGuess", "feed_left_out", "guess_feed_map", "guess_feeds", "unknown_feed"]
 
 
-@rule("GT210", replaces=("GT211", "GT212", "GT252"))
-def unknown_feed(
-    message: str, *, where: Sequence[Where] = (), notes: Sequence[str] = (), help: str
-) -> Diagnostic:
+@check("GT210", replaces=("GT211", "GT212", "GT252"))
+def unknown_feed(plan: MergePlan) -> Iterator[Diagnostic]:
     """A name in a feed map, or in the feed of `verify`, is not a feed.
 
-    A feed map maps teacher feeds to student feeds. `graphtool inspect MODEL` lists the feeds of a
-    network. A Value that the student computes is not a feed either: the teacher would read it, and
-    change as the student is trained.
-
-    `merged.verify(feed)` takes the feed names of the merged Program.
+    A feed map maps teacher feeds to student feeds, which `graphtool inspect MODEL` lists. A
+    Value that the student computes is not a feed: the teacher would change as the student is
+    trained. `merged.verify(feed)` takes the feed names of the merged Program.
     """
-    return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)
-
-
-@check("GT210")
-def _find_unknown_feeds(plan: MergePlan) -> Iterator[Diagnostic]:
-    for name, student in plan.feed_map:
-        if name not in plan.teacher.feeds:
-            notes = [_feeds_note("teacher", plan.teacher)]
-            if name in plan.student.feeds and student in plan.teacher.feeds:
-                notes.append(
-                    "a feed map goes from teacher to student; this one is the other way round"
-                )
-            yield unknown_feed(
-                f"the teacher has no feed `{name}`",
-                where=(of_teacher(plan),),
-                notes=notes,
-                help=feed_map_argument(corrected_feed_map(plan)),
-            )
-    for teacher, name in plan.feed_map:
-        value = plan.student.values.get(name)
-        feeds = _feeds_note("student", plan.student)
-        if value is None:
-            yield unknown_feed(
-                f"the student has no feed `{name}` for teacher feed `{teacher}`",
-                where=(of_student(plan),),
-                notes=(feeds,),
-                help=feed_map_argument(corrected_feed_map(plan)),
-            )
-        elif name not in plan.student.feeds:
-            yield unknown_feed(
-                f"`{name}` is not a feed: the student computes or keeps it",
-                where=(in_student(plan, value),),
-                notes=(feeds,),
-                help=feed_map_argument(corrected_feed_map(plan)),
-            )
+    for teacher, student in plan.feed_map:
+        notes = [_feeds_note("teacher", plan.teacher)]
+        if student in plan.teacher.feeds and teacher in plan.student.feeds:
+            notes.append("a feed map goes from teacher to student; this one is the other way round")
+        if teacher not in plan.teacher.feeds:
+            message = f"the teacher has no feed `{teacher}`"
+            yield unknown_feed(message, at(plan, "teacher"), notes=notes, help=_corrected(plan))
+        if student not in plan.student.feeds:
+            message = f"the student has no feed `{student}` for teacher feed `{teacher}`"
+            where = at(plan, "student")
+            if student in plan.student.values:
+                message = f"`{student}` is not a feed: the student computes or keeps it"
+                where = at(plan, "student", student)
+            notes = [_feeds_note("student", plan.student)]
+            yield unknown_feed(message, where, notes=notes, help=_corrected(plan))
 
 
 def _feeds_note(role: str, graph: Graph) -> str:
     if not graph.feeds:
         return f"the {role} has no feeds"
-    return f"the {role}'s feeds: {', '.join(f'`{name}`' for name in graph.feeds)}"
+    return f"the {role}'s feeds: {listed(graph.feeds, len(graph.feeds))}"
 
 
-@rule("GT213", replaces=("GT214", "GT603"))
-def feed_left_out(
-    message: str,
-    *,
-    severity: Severity = Severity.ERROR,
-    where: Sequence[Where] = (),
-    notes: Sequence[str],
-    help: str,
-) -> Diagnostic:
+@check("GT213", replaces=("GT214", "GT603"))
+def feed_left_out(plan: MergePlan) -> Iterator[Diagnostic]:
     """The feed map leaves out a teacher feed, or cannot be guessed.
 
-    It is an error if a student feed fits. If none does, the merged Program has an additional feed,
-    under the teacher's prefix, which each run has to provide. Map the feed to that name,
-    `{"mask": "teacher_mask"}`, to say that this is meant. Map the label of a teacher with a loss to
-    the student's, or save the teacher without its loss.
+    It is an error if a student feed fits. If none does, the merged Program has another feed
+    under the teacher's prefix, which each run has to provide: map the feed to that name,
+    `{"mask": "teacher_mask"}`, to say so. Map the label of a teacher with a loss to the
+    student's, or save the teacher without its loss.
 
-    The command line guesses a pair if the names agree, or if only one student feed has the shape
-    and dtype. Otherwise pass `--feed TEACHER_FEED=STUDENT_FEED` for each.
+    The command line guesses feeds of one name, or the only ones of one shape and dtype. For
+    others pass `--feed TEACHER_FEED=STUDENT_FEED`.
     """
-    return Diagnostic(
-        message=message, severity=severity, where=tuple(where), notes=tuple(notes), help=help
-    )
-
-
-@check("GT213")
-def _find_feeds_left_out(plan: MergePlan) -> Iterator[Diagnostic]:
+    taken = {new for old, new in plan.feed_map if old in plan.teacher.feeds}
     for old, new in plan.unmapped_feeds:
         if old in plan.separate_feeds:
             continue
-        value = plan.teacher.values[old]
-        nearest = _free_student_feed(plan, value, old)
+        nearest = _nearest_feed(plan.teacher.values[old], old, plan.student)
+        if nearest != old and nearest in taken:
+            nearest = None
         if nearest is None:
             note = f"no student feed fits: each run of the merged Program has to feed `{new}`"
         else:
@@ -134,37 +94,31 @@ def _find_feeds_left_out(plan: MergePlan) -> Iterator[Diagnostic]:
         noun = "label" if old in label_feeds(plan.teacher) else "feed"
         yield feed_left_out(
             f"the feed map leaves out the teacher's {noun} `{old}`",
+            at(plan, "teacher", old),
             severity=Severity.WARNING if nearest is None else Severity.ERROR,
-            where=(in_teacher(plan, value, old),),
             notes=(note,),
-            help=feed_map_argument(corrected_feed_map(plan)),
+            help=_corrected(plan),
         )
 
 
-def _free_student_feed(plan: MergePlan, value: Value, name: str) -> str | None:
-    """Return the most likely student feed for an unmapped one, unless another is mapped to it."""
-    if name in plan.student.feeds and are_shareable(value, plan.student.values[name]):
-        return name
-    nearest = _nearest_feed(value, name, plan.student)
-    taken = {new for old, new in plan.feed_map if old in plan.teacher.feeds}
-    return None if nearest in taken else nearest
-
-
-@check("GT215")
+@check("GT215", Severity.WARNING)
 def two_feeds_on_one(plan: MergePlan) -> Iterator[Diagnostic]:
     """The feed map maps two teacher feeds to one student feed: both read the same data."""
-    by_student: dict[str, list[str]] = {}
-    for teacher, student in plan.feed_map:
-        by_student.setdefault(student, []).append(teacher)
-    for student, teachers in by_student.items():
-        if len(teachers) > 1:
-            names = listed(teachers, LISTED)
-            yield Diagnostic(
-                message=f"teacher feeds {names} all read student feed `{student}`",
-                severity=Severity.WARNING,
-                where=(in_student(plan, plan.student.values.get(student), student),),
+    for student, count in Counter(new for _, new in plan.feed_map).items():
+        if count > 1:
+            names = listed([old for old, new in plan.feed_map if new == student], LISTED)
+            yield two_feeds_on_one(
+                f"teacher feeds {names} all read student feed `{student}`",
+                at(plan, "student", student),
                 notes=(_feeds_note("student", plan.student),),
             )
+
+
+def _mapped_feeds(plan: MergePlan) -> Iterator[tuple[Value, Value]]:
+    """Yield the teacher and student feeds that the feed map joins and that both exist."""
+    for teacher, student in plan.feed_map:
+        if teacher in plan.teacher.feeds and student in plan.student.feeds:
+            yield plan.teacher.values[teacher], plan.student.values[student]
 
 
 @check("GT217", replaces=("GT216",))
@@ -174,44 +128,34 @@ def feed_shape(plan: MergePlan) -> Iterator[Diagnostic]:
     An unknown dim agrees with any other; the first dim, the batch, is not compared here. Build both
     networks for one image size, or feed the teacher separately.
     """
-    for teacher, student in mapped_feeds(plan):
-        axes = _differing_axes(teacher, student)
-        if None not in (teacher.shape, student.shape) and _rank(teacher) != _rank(student):
-            yield Diagnostic(
-                message=f"teacher feed `{teacher.name}` has rank {_rank(teacher)}, student "
-                f"feed `{student.name}` rank {_rank(student)}",
-                where=(in_teacher(plan, teacher), in_student(plan, student)),
-                help=feed_map_argument(corrected_feed_map(plan)),
-            )
+    for teacher, student in _mapped_feeds(plan):
+        if teacher.shape is None or student.shape is None:
+            continue
+        rank, student_rank = len(teacher.shape), len(student.shape)
+        dims = enumerate(zip(teacher.shape, student.shape, strict=False))
+        axes = [axis for axis, pair in dims if axis and not dims_agree(*pair)]
+        if rank != student_rank:
+            found = f"has rank {rank}, student feed `{student.name}` rank {student_rank}"
         elif axes:
-            yield Diagnostic(
-                message=f"teacher feed `{teacher.name}` is {format_shape(teacher.shape)}, "
-                f"student feed `{student.name}` {format_shape(student.shape)}: "
-                f"{_differing_dims(axes)}",
-                where=(in_teacher(plan, teacher), in_student(plan, student)),
-                notes=(_ONE_SIZE,) if _rank(teacher) > 3 and min(axes) > 1 else (),
-                help=feed_map_argument(corrected_feed_map(plan)),
-            )
+            differ = f"dim {axes[0]} differs"
+            if len(axes) > 1:
+                differ = f"dims {', '.join(map(str, axes))} differ"
+            found = f"is {_shapes(teacher, student)}: {differ}"
+        else:
+            continue
+        is_size = rank == student_rank > 3 and axes[0] > 1
+        note = "build both networks for one image size, or feed the teacher separately"
+        yield feed_shape(
+            f"teacher feed `{teacher.name}` {found}",
+            in_both(plan, teacher.name, student.name),
+            notes=(note,) if is_size else (),
+            help=_corrected(plan),
+        )
 
 
-_ONE_SIZE = "build both networks for one image size, or feed the teacher separately"
-
-
-def _rank(value: Value) -> int:
-    return len(value.shape or ())
-
-
-def _differing_dims(axes: Sequence[int]) -> str:
-    if len(axes) == 1:
-        return f"dim {axes[0]} differs"
-    return f"dims {', '.join(map(str, axes))} differ"
-
-
-def _differing_axes(teacher: Value, student: Value) -> list[int]:
-    if not teacher.shape or not student.shape or len(teacher.shape) != len(student.shape):
-        return []
-    dims = enumerate(zip(teacher.shape, student.shape, strict=True))
-    return [axis for axis, pair in dims if axis and not dims_agree(*pair)]
+def _shapes(teacher: Value, student: Value) -> str:
+    shapes = format_shape(teacher.shape), format_shape(student.shape)
+    return f"{shapes[0]}, student feed `{student.name}` {shapes[1]}"
 
 
 @check("GT218")
@@ -220,13 +164,13 @@ def feed_dtype(plan: MergePlan) -> Iterator[Diagnostic]:
 
     Paddle neither converts the fed data nor reports it: the teacher's kernels misread it.
     """
-    for teacher, student in mapped_feeds(plan):
+    for teacher, student in _mapped_feeds(plan):
         if None not in (teacher.dtype, student.dtype) and teacher.dtype != student.dtype:
-            yield Diagnostic(
-                message=f"teacher feed `{teacher.name}` is {teacher.dtype}, student feed "
+            yield feed_dtype(
+                f"teacher feed `{teacher.name}` is {teacher.dtype}, student feed "
                 f"`{student.name}` {student.dtype}",
-                where=(in_teacher(plan, teacher), in_student(plan, student)),
-                help=feed_map_argument(corrected_feed_map(plan)),
+                in_both(plan, teacher.name, student.name),
+                help=_corrected(plan),
             )
 
 
@@ -237,82 +181,70 @@ def feed_lod(plan: MergePlan) -> Iterator[Diagnostic]:
     Sequence operators of legacy programs read from the LoD (levels of detail) where each sequence
     ends.
     """
-    for teacher, student in mapped_feeds(plan):
+    for teacher, student in _mapped_feeds(plan):
         if teacher.lod_level != student.lod_level:
-            yield Diagnostic(
-                message=f"teacher feed `{teacher.name}` has lod_level {teacher.lod_level}, student "
-                f"feed `{student.name}` {student.lod_level}",
-                where=(in_teacher(plan, teacher), in_student(plan, student)),
-                help=f"paddle.static.data({string_literal(student.name)}, ..., "
-                f"lod_level={teacher.lod_level})",
+            name, level = string_literal(student.name), teacher.lod_level
+            yield feed_lod(
+                f"teacher feed `{teacher.name}` has lod_level {level}, student feed "
+                f"`{student.name}` {student.lod_level}",
+                in_both(plan, teacher.name, student.name),
+                help=f"paddle.static.data({name}, ..., lod_level={level})",
             )
 
 
-@check("GT220", replaces=("GT221", "GT234"))
+@check("GT220", Severity.WARNING, replaces=("GT221", "GT234"))
 def fixed_size(plan: MergePlan) -> Iterator[Diagnostic]:
     """The teacher was built for one batch size or image size, and the student takes others.
 
-    Most operators take any size, but a reshape to the fixed batch, a linear layer on a flattened
-    map, or position embeddings stop the run or mix samples. Build the teacher with dims of -1, or
-    feed the student that size only. Listed teacher shapes are those of the build.
-
-    To feed the teacher its own image size, map its feed to its name with the prefix.
+    A reshape to the fixed batch, a linear layer on a flattened map, or position embeddings stop
+    the run or mix samples; most operators take any size. Build the teacher with dims of -1,
+    feed the student that size only, or map the teacher's feed to its name with the prefix to
+    feed it its own.
     """
     batches: dict[int, int] = {}
-    for teacher, student in mapped_feeds(plan):
+    for teacher, student in _mapped_feeds(plan):
         if not teacher.shape or not student.shape:
             continue
-        where = (in_teacher(plan, teacher), in_student(plan, student))
+        where = in_both(plan, teacher.name, student.name)
         batch, student_batch = teacher.shape[0], student.shape[0]
         if len(teacher.shape) > 1:
             batches[batch] = student_batch
             if batch not in (UNKNOWN_DIM, student_batch):
-                yield Diagnostic(
-                    message=f"teacher feed `{teacher.name}` has a fixed batch of {batch}, student "
-                    f"feed `{student.name}` "
-                    f"{'any' if student_batch == UNKNOWN_DIM else student_batch}",
-                    severity=Severity.WARNING,
-                    where=where,
-                    help=f"paddle.static.data({string_literal(teacher.name)}, [-1, ...])"
-                    "  # where it is built",
+                size, name = student_batch, string_literal(teacher.name)
+                yield fixed_size(
+                    f"teacher feed `{teacher.name}` has a fixed batch of {batch}, student "
+                    f"feed `{student.name}` {'any' if size == UNKNOWN_DIM else size}",
+                    where,
+                    help=f"paddle.static.data({name}, [-1, ...])  # where it is built",
                 )
-        if _is_fixed(teacher.shape, student.shape):
-            separate = {**dict(plan.feed_map), teacher.name: plan.prefix + teacher.name}
-            yield Diagnostic(
-                message=f"teacher feed `{teacher.name}` is {format_shape(teacher.shape)}, "
-                f"student feed `{student.name}` {format_shape(student.shape)}, which takes any "
+        dims = list(zip(teacher.shape, student.shape, strict=False))
+        is_fixed = any(other == UNKNOWN_DIM != dim for dim, other in dims[1:])
+        if is_fixed and len(teacher.shape) == len(student.shape):
+            yield fixed_size(
+                f"teacher feed `{teacher.name}` is {_shapes(teacher, student)}, which takes any "
                 "size",
-                severity=Severity.WARNING,
-                where=where,
-                help=feed_map_argument(separate, "  # to feed the teacher its own size"),
+                where,
+                help=_separate_feed(plan, teacher.name, "  # to feed the teacher its own size"),
             )
-    baked = [
-        operator
-        for operator in plan.teacher.operators.values()
-        if kind_of(operator) == "reshape" and _fixes_batch(plan.teacher, operator, batches)
-    ]
+    graph = plan.teacher
+    baked = [one for one in graph.operators.values() if _fixes_batch(graph, one, batches)]
     if baked:
-        target = format_shape(_target_shape(plan.teacher, baked[0]))
+        target = format_shape(_target_shape(graph, baked[0]))
         yield about_operators(
+            fixed_size,
             f"the teacher has {counted(len(baked), 'reshape')} to a fixed batch: "
             f"`{baked[0].name}` to {target}",
             "teacher",
-            plan.teacher,
+            graph,
             baked,
             help="x.reshape([-1, ...])  # or [0, ...] to keep the batch, where it is built",
         )
 
 
-def _is_fixed(teacher: Shape, student: Shape) -> bool:
-    """Return whether a dim other than the batch is known in the teacher's feed only."""
-    if len(teacher) != len(student):
-        return False
-    dims = zip(teacher[1:], student[1:], strict=True)
-    return any(student_dim == UNKNOWN_DIM != teacher_dim for teacher_dim, student_dim in dims)
-
-
 def _fixes_batch(graph: Graph, operator: Operator, batches: Mapping[int, int]) -> bool:
-    """Return whether a reshape keeps the fixed batch of its operand as a number."""
+    """Return whether an operator is a reshape that keeps its operand's fixed batch as a number."""
+    if kind_of(operator) != "reshape":
+        return False
     target, source = _target_shape(graph, operator), next(iter(operator.operands), None)
     shape = None if source is None else graph.values[source].shape
     if not target or not shape:
@@ -337,31 +269,28 @@ def _target_shape(graph: Graph, operator: Operator) -> Shape | None:
 def overwritten_feed(plan: MergePlan) -> Iterator[Diagnostic]:
     """An in-place operator of one network overwrites a feed that the other one reads too.
 
-    `x[:, 0] = 0` on a feed is such an operator in PIR. The other network, or its gradient, would
-    read the new values. Map the teacher's feed to its own name with the prefix, and feed the same
-    data to both. Legacy programs are merged with a copy of the feed instead.
+    `x[:, 0] = 0` on a feed is such an operator in PIR; legacy programs are merged with a copy.
+    Map the teacher's feed to its own name with the prefix, and feed the same data to both.
     """
     if plan.kind is not ProgramKind.PIR:
         return
-    fed = {"teacher": dict(plan.feed_map), "student": {new: old for old, new in plan.feed_map}}
-    for role, graph in plan.networks:
+    for role, other, graph, teacher_feeds in (
+        ("teacher", "student", plan.teacher, {old: old for old, _ in plan.feed_map}),
+        ("student", "teacher", plan.student, {new: old for old, new in plan.feed_map}),
+    ):
         for feed, operator in _overwritten_feeds(graph):
-            if feed in fed[role]:
-                yield _overwritten_feed(plan, role, feed, operator)
+            if feed in teacher_feeds:
+                yield overwritten_feed(
+                    f"`{operator.name}` of the {role} overwrites its feed `{feed}`, which the "
+                    f"{other} reads too",
+                    (at(plan, role, feed), at_operator(role, graph, operator)),
+                    help=_separate_feed(plan, teacher_feeds[feed]),
+                )
 
 
-def _overwritten_feed(plan: MergePlan, role: str, feed: str, operator: Operator) -> Diagnostic:
-    graph = plan.teacher if role == "teacher" else plan.student
-    other = "student" if role == "teacher" else "teacher"
-    value_in = in_teacher if role == "teacher" else in_student
-    teacher_feed = feed if role == "teacher" else {new: old for old, new in plan.feed_map}[feed]
-    separate = {**dict(plan.feed_map), teacher_feed: plan.prefix + teacher_feed}
-    return Diagnostic(
-        message=f"`{operator.name}` of the {role} overwrites its feed `{feed}`, which the {other} "
-        "reads too",
-        where=(value_in(plan, graph.values[feed], feed), at_operator(role, graph, operator)),
-        help=feed_map_argument(separate),
-    )
+def _separate_feed(plan: MergePlan, name: str, comment: str = "") -> Call:
+    """Return the feed map by which a teacher feed stays separate."""
+    return Call(None, comment, feed_map={**dict(plan.feed_map), name: plan.prefix + name})
 
 
 def _overwritten_feeds(graph: Graph) -> Iterator[tuple[str, Operator]]:
@@ -477,7 +406,7 @@ def _nearest_feed(feed: Value, name: str, student: Graph) -> str | None:
     return matches[0] if len(matches) == 1 else None
 
 
-def corrected_feed_map(plan: MergePlan) -> Mapping[str, str]:
+def _corrected(plan: MergePlan) -> Call:
     """Return the most likely intended feed map: valid entries are kept, the rest is guessed.
 
     A teacher feed that matches no student feed is mapped to its own name with the prefix.
@@ -498,4 +427,4 @@ def corrected_feed_map(plan: MergePlan) -> Mapping[str, str]:
         ):
             target = _nearest_feed(value, target or name, plan.student)
         corrected[name] = target or plan.prefix + name
-    return corrected
+    return Call(None, feed_map=corrected)

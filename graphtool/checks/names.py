@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from graphtool.checks.plan import MergePlan, ParametersWhen
 from graphtool.checks.rules import (
     also,
+    at,
     check,
     format_shape,
-    in_student,
-    in_teacher,
-    not_checked,
-    of_student,
+    in_both,
 )
-from graphtool.diagnostics import Call, Diagnostic, Severity, Where, counted, rule
+from graphtool.diagnostics import Call, Diagnostic, Severity, counted, listed
 from graphtool.graph import Origin, Value
 
 __all__ = ["scope_collision"]
@@ -29,8 +27,8 @@ _SUFFIX = "t_"
 def name_collision(plan: MergePlan) -> Iterator[Diagnostic]:
     """A teacher name, after renaming, is also a name of the student.
 
-    A name means one tensor in a Program and its Scope, so the teacher would read or overwrite the
-    student's weights. Choose a prefix that no student name starts with. Parameters, other
+    A name means one tensor in a Program and its Scope, so the teacher would read or overwrite
+    the student's weights. Choose a prefix that no student name starts with. Parameters, other
     persistables and unmapped feeds are checked, in legacy programs every Variable.
     """
     groups: dict[str, list[tuple[str, str]]] = {}
@@ -39,28 +37,22 @@ def name_collision(plan: MergePlan) -> Iterator[Diagnostic]:
             groups.setdefault(_kind(plan.teacher_names.get(old)), []).append((old, new))
     for kind, collisions in groups.items():
         old, new = collisions[0]
-        value = plan.student_names[new]
         verb = "gets a name" if len(collisions) == 1 else "get names"
-        noun = _kind(value)
+        noun = _kind(plan.student_names[new])
         article = "an" if noun.startswith("a") else "a"
-        yield Diagnostic(
-            message=f"{counted(len(collisions), f'teacher {kind}')} {verb} that the student has: "
+        if plan.prefix in plan.prefixes and plan.prefix:
+            note = f"an earlier teacher was merged under the prefix `{plan.prefix}`"
+        elif plan.prefix:
+            note = f"the student has names that start with `{plan.prefix}`, such as `{new}`"
+        else:
+            note = _same_name_note(old)
+        yield name_collision(
+            f"{counted(len(collisions), f'teacher {kind}')} {verb} that the student has: "
             f"`{new}` is {article} {noun} there",
-            where=(
-                in_teacher(plan, plan.teacher_names.get(old), old),
-                in_student(plan, value, new),
-            ),
-            notes=(*also([name for _, name in collisions]), _collision_note(plan, old, new)),
-            help=Call("merge", name_prefix=free_prefix(plan)),
+            in_both(plan, old, new),
+            notes=(*also([name for _, name in collisions]), note),
+            help=_free_prefix(plan),
         )
-
-
-def _collision_note(plan: MergePlan, old: str, new: str) -> str:
-    if plan.prefix in plan.prefixes and plan.prefix:
-        return f"an earlier teacher was merged under the prefix `{plan.prefix}`"
-    if plan.prefix:
-        return f"the student has names that start with `{plan.prefix}`, such as `{new}`"
-    return _same_name_note(old)
 
 
 def _same_name_note(name: str) -> str:
@@ -73,146 +65,116 @@ def _kind(value: Value | None) -> str:
     if value is None:
         return "Variable"
     kinds = {Origin.PARAMETER: "parameter", Origin.FEED: "feed"}
-    if value.origin in kinds:
-        return kinds[value.origin]
-    return "persistable" if value.persistable else "activation"
+    return kinds.get(value.origin, "persistable" if value.persistable else "activation")
 
 
-def free_prefix(plan: MergePlan) -> str:
+def _free_prefix(plan: MergePlan, suffix: str = "") -> Call:
     """Extend the prefix until no student name starts with it."""
     prefix = plan.prefix or "teacher_"
     taken = (*plan.student_names, *plan.prefixes)
     while any(name.startswith(prefix) for name in taken):
         prefix += _SUFFIX
-    return prefix
+    return Call("merge", name_prefix=prefix + suffix)
 
 
-@rule("GT202", replaces=("GT255",))
-def scope_collision(
-    names: Sequence[str],
-    where: Sequence[Where],
-    *,
-    severity: Severity = Severity.ERROR,
-    loading: bool = False,
-) -> Diagnostic:
-    """Teacher and student keep a tensor under the same name in the same Scope.
+@check("GT202", replaces=("GT255",))
+def scope_collision(plan: MergePlan) -> Iterator[Diagnostic]:
+    """Teacher and student keep a tensor under the same name in the same Scope, or in nested ones.
 
-    There is one tensor where two were meant, so the teacher computes with the student's weights.
-    The Scopes may also be nested. Run the teacher's startup program and load its weights in a
-    separate Scope, or load them after the merge, where this is a warning. If both networks should
-    use one tensor, name it in `shared` (see GT209).
-
-    `load_teacher` refuses a Scope where the name means the student's tensor: nothing was loaded.
+    The teacher computes with the student's weights then. Run the teacher's startup program and
+    load its weights in a separate Scope, or load them after the merge, where this is a warning.
+    To use one tensor for both, name it in `shared` (see GT209). `load_teacher` refuses a Scope
+    where the name means the student's tensor.
     """
-    if loading:
-        return Diagnostic(
-            message=f"`{names[0]}` is the student's tensor in the Scope to load from",
-            where=tuple(where),
-            help="load the teacher's weights in a separate Scope, or from a file",
-        )
-    return Diagnostic(
-        message=f"teacher and student have {counted(len(names), 'tensor')} of the same name in one "
-        "Scope",
-        severity=severity,
-        where=tuple(where),
-        notes=(*also(names), _same_name_note(names[0])),
-        help="teacher_scope = paddle.static.Scope()  # run the teacher's startup and load its "
-        "weights in it, then merge(..., teacher_scope=teacher_scope)",
-    )
-
-
-@check("GT202")
-def _find_scope_collision(plan: MergePlan) -> Iterator[Diagnostic]:
     if plan.one_program or plan.brings_weights:
         return
     kept = set(plan.student_persistables) - set(plan.shared)
     common = [name for name in plan.teacher_persistables if name in kept]
     later = plan.parameters is ParametersWhen.LATER
     if common and not later and plan.teacher_scope is None and plan.student_scope is None:
-        yield not_checked(
-            "whether both programs use one Scope, with "
+        yield scope_collision(
+            "not checked: whether both programs use one Scope, with "
             f"{counted(len(common), 'tensor')} of the same name",
-            "no Scope was given",
+            severity=Severity.NOTE,
+            notes=("no Scope was given",),
             help="check_merge(..., scope=scope, teacher_scope=teacher_scope)",
         )
     shared = [name for name in common if name in plan.same_variables]
     if shared:
-        teacher, student = plan.teacher_names[shared[0]], plan.student_names[shared[0]]
-        where = in_teacher(plan, teacher, shared[0]), in_student(plan, student, shared[0])
-        severity = Severity.WARNING if later else Severity.ERROR
-        yield scope_collision(shared, where, severity=severity)
+        yield scope_collision(
+            f"teacher and student have {counted(len(shared), 'tensor')} of the same name in one "
+            "Scope",
+            in_both(plan, shared[0], shared[0]),
+            severity=Severity.WARNING if later else Severity.ERROR,
+            notes=(*also(shared), _same_name_note(shared[0])),
+            help="teacher_scope = paddle.static.Scope()  # run the teacher's startup and load its "
+            "weights in it, then merge(..., teacher_scope=teacher_scope)",
+        )
 
 
-@check("GT204", replaces=("GT203", "GT205"))
+@check("GT204", Severity.WARNING, replaces=("GT203", "GT205"))
 def ambiguous_prefix(plan: MergePlan) -> Iterator[Diagnostic]:
     """The prefix is empty, belongs to an earlier teacher, or begins names of the student.
 
-    Choose another one. An empty prefix, or one that the student uses, works as long as no names
-    collide, but code that selects the teacher by prefix, in checkpoints too, finds the student's
-    tensors as well. With the prefix of an earlier teacher, the second teacher would replace weights
-    of the first.
+    Choose another one. Without collisions an empty or ambiguous prefix works, but code that
+    selects the teacher by prefix, in checkpoints too, finds the student's tensors as well.
+    Under the prefix of an earlier teacher, the second teacher would replace weights of the
+    first.
     """
     if not plan.prefix:
-        yield Diagnostic(
-            message="the prefix is empty: names do not tell teacher and student apart",
-            severity=Severity.WARNING,
-            help=Call("merge", name_prefix=free_prefix(plan)),
-        )
+        message = "the prefix is empty: names do not tell teacher and student apart"
+        yield ambiguous_prefix(message, help=_free_prefix(plan))
     if plan.prefix in plan.prefixes:
-        yield Diagnostic(
-            message=f"an earlier teacher has the prefix `{plan.prefix}`",
-            where=(of_student(plan),),
-            notes=(f"prefixes in use: {', '.join(f'`{name}`' for name in plan.prefixes)}",),
-            help=Call("merge", name_prefix=free_prefix(plan)),
+        yield ambiguous_prefix(
+            f"an earlier teacher has the prefix `{plan.prefix}`",
+            at(plan, "student"),
+            severity=Severity.ERROR,
+            notes=(f"prefixes in use: {listed(plan.prefixes, len(plan.prefixes))}",),
+            help=_free_prefix(plan),
         )
-    if not plan.prefix or plan.prefix in plan.prefixes:
-        return
-    names = [name for name in plan.student_names if name.startswith(plan.prefix)]
-    if names:
-        verb = "starts" if len(names) == 1 else "start"
-        yield Diagnostic(
-            message=f"{counted(len(names), 'student name')} {verb} with `{plan.prefix}` already",
-            severity=Severity.WARNING,
-            where=(in_student(plan, plan.student_names[names[0]], names[0]),),
-            notes=also(names),
-            help=Call("merge", name_prefix=free_prefix(plan)),
-        )
+    elif plan.prefix:
+        names = [name for name in plan.student_names if name.startswith(plan.prefix)]
+        if names:
+            verb = "starts" if len(names) == 1 else "start"
+            yield ambiguous_prefix(
+                f"{counted(len(names), 'student name')} {verb} with `{plan.prefix}` already",
+                at(plan, "student", names[0]),
+                notes=also(names),
+                help=_free_prefix(plan),
+            )
 
 
 @check("GT206")
 def scope_overwrite(plan: MergePlan) -> Iterator[Diagnostic]:
     """The student's Scope already has tensors under the teacher's new names.
 
-    They are left from an earlier merge, or belong to another Program that runs in this Scope. The
-    merge replaces them. A tensor of another shape or dtype certainly belongs to another network,
-    which is an error.
+    They are left from an earlier merge, or belong to another Program that runs in this Scope,
+    as is certain if shape or dtype differ: an error. The merge replaces them.
     """
     if plan.student_scope is None or not plan.prefix:
         return
     variables = plan.student_scope.variables
-    matching: list[tuple[str, str]] = []
-    different: list[tuple[str, str]] = []
+    by_severity: dict[Severity, list[tuple[str, str]]] = {Severity.WARNING: [], Severity.ERROR: []}
     for old, new in plan.renames:
         found, value = variables.get(new), plan.teacher_names[old]
-        if found is None or not found.initialised or new in plan.student_names:
-            continue
-        same = (found.shape, found.dtype) == (value.shape, value.dtype)
-        (matching if same else different).append((old, new))
-    for pairs, severity in ((matching, Severity.WARNING), (different, Severity.ERROR)):
+        if found is not None and found.initialised and new not in plan.student_names:
+            is_same = (found.shape, found.dtype) == (value.shape, value.dtype)
+            by_severity[Severity.WARNING if is_same else Severity.ERROR].append((old, new))
+    for severity, pairs in by_severity.items():
         if pairs:
             old, new = pairs[0]
             found = variables[new]
-            yield Diagnostic(
-                message=f"the student's Scope already holds {counted(len(pairs), 'tensor')} under "
-                f"teacher names: `{new}` {format_shape(found.shape)} {found.dtype}",
+            yield scope_overwrite(
+                f"the student's Scope already holds {counted(len(pairs), 'tensor')} under teacher "
+                f"names: `{new}` {format_shape(found.shape)} {found.dtype}",
+                at(plan, "teacher", old),
                 severity=severity,
-                where=(in_teacher(plan, plan.teacher_names[old], old),),
                 notes=also([name for _, name in pairs]),
-                help=Call("merge", name_prefix=free_prefix(plan) + _SUFFIX),
+                help=_free_prefix(plan, _SUFFIX),
             )
 
 
-@check("GT207")
+@check("GT207", Severity.NOTE)
 def names_in_common(plan: MergePlan) -> Iterator[Diagnostic]:
     """Both programs have a tensor of the same name, shape and dtype.
 
@@ -229,14 +191,10 @@ def names_in_common(plan: MergePlan) -> Iterator[Diagnostic]:
             if (teacher.shape, teacher.dtype) == (student.shape, student.dtype):
                 common.append(name)
     if common:
-        yield Diagnostic(
-            message=f"{counted(len(common), 'tensor')} with the same name in both programs, kept "
-            f"apart by the merge: `{common[0]}`",
-            severity=Severity.NOTE,
-            where=(
-                in_teacher(plan, plan.teacher_names[common[0]], common[0]),
-                in_student(plan, plan.student_names[common[0]], common[0]),
-            ),
+        yield names_in_common(
+            f"{counted(len(common), 'tensor')} with the same name in both programs, kept apart by "
+            f"the merge: `{common[0]}`",
+            in_both(plan, common[0], common[0]),
             notes=also(common),
             help=Call("merge", "  # if one is meant", shared=(common[0],)),
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 
 from graphtool.checks.fits import probabilities
 from graphtool.checks.plan import MergePlan
@@ -11,14 +10,13 @@ from graphtool.checks.rules import (
     LISTED,
     about_operators,
     also,
+    at,
     at_operator,
     check,
-    not_checked,
-    of_student,
-    of_teacher,
+    finds,
 )
-from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
-from graphtool.graph import Graph, Operator, ProgramKind, operator_kind
+from graphtool.diagnostics import Diagnostic, Severity, counted, listed
+from graphtool.graph import Graph, Operator, ProgramKind
 from graphtool.ops import (
     METRICS,
     PROBABILITIES,
@@ -33,7 +31,17 @@ from graphtool.ops import (
 )
 from graphtool.text import string_literal
 
-__all__ = ["already_minimized", "modal_operators", "random_in_test_mode", "side_effects"]
+__all__ = [
+    "SAVE_FOR_INFERENCE",
+    "already_minimized",
+    "modal_operators",
+    "random_in_test_mode",
+    "side_effects_of",
+]
+
+SAVE_FOR_INFERENCE = (
+    "paddle.static.save_inference_model(path, feeds, [logits], exe)  # then merge it"
+)
 
 
 @check("GT222")
@@ -43,27 +51,28 @@ def teacher_trains(plan: MergePlan) -> Iterator[Diagnostic]:
     Merge the Program from before `minimize`, or save the teacher as an inference model and merge
     that.
     """
-    training = [found for found in plan.teacher.operators.values() if is_training(found)]
+    training = _training_operators(plan.teacher)
     if training:
-        yield Diagnostic(
-            message=f"the teacher is a training program: it has "
+        yield teacher_trains(
+            f"the teacher is a training program: it has "
             f"{counted(len(training), 'gradient or optimizer operator')}",
-            where=(at_operator("teacher", plan.teacher, _with_source(training)),),
+            at_operator("teacher", plan.teacher, training[0]),
             notes=also(_types(training)),
-            help="paddle.static.save_inference_model(path, feeds, [logits], exe)  # then merge it",
+            help=SAVE_FOR_INFERENCE,
         )
+
+
+def _training_operators(graph: Graph) -> list[Operator]:
+    """Return the gradient and optimizer operators, those with a known line of user code first."""
+    found = [operator for operator in graph.operators.values() if is_training(operator)]
+    return sorted(found, key=lambda operator: operator.source is None)
 
 
 def _types(operators: Sequence[Operator]) -> list[str]:
     return list(dict.fromkeys(operator.type for operator in operators))
 
 
-def _with_source(operators: Sequence[Operator]) -> Operator:
-    """Return the first operator with a known line of user code, else the first."""
-    return next((operator for operator in operators if operator.source), operators[0])
-
-
-@check("GT223", replaces=("GT224",))
+@check("GT223", Severity.NOTE, replaces=("GT224",))
 def teacher_in_training_mode(plan: MergePlan) -> Iterator[Diagnostic]:
     """The teacher was built in training mode; `merge` puts it into test mode.
 
@@ -71,20 +80,18 @@ def teacher_in_training_mode(plan: MergePlan) -> Iterator[Diagnostic]:
     norms use their running statistics, which no longer change. The teacher's own Program is not
     changed.
     """
-    training = list(_in_training_mode(plan.teacher))
+    training = _in_training_mode(plan.teacher)
     norms = [operator for operator in training if kind_of(operator) == "batch_norm"]
     others = [operator for operator in training if kind_of(operator) != "batch_norm"]
+    types = listed(_types(others), LISTED)
     for found, noun, effect in (
-        (
-            others,
-            "teacher operator",
-            f"which merge puts into test mode: {listed(_types(others), LISTED)}",
-        ),
+        (others, "teacher operator", f"which merge puts into test mode: {types}"),
         (norms, "teacher batch norm", "whose running statistics merge freezes"),
     ):
         if found:
             message = f"{counted(len(found), noun)} in training mode, {effect}"
-            yield about_operators(message, "teacher", plan.teacher, found, severity=Severity.NOTE)
+            rule = teacher_in_training_mode
+            yield about_operators(rule, message, "teacher", plan.teacher, found)
 
 
 def modal_operators(graph: Graph) -> list[Operator]:
@@ -96,90 +103,72 @@ def _find_modal_operators(graph: Graph) -> list[Operator]:
     return [found for found in graph.operators.values() if depends_on_mode(found)]
 
 
-def _in_training_mode(graph: Graph) -> Iterator[Operator]:
-    for operator in modal_operators(graph):
-        if not (operator.attributes["is_test"] or operator.attributes.get("use_global_stats")):
-            yield operator
+def _in_training_mode(graph: Graph) -> list[Operator]:
+    return [
+        operator
+        for operator in modal_operators(graph)
+        if not (operator.attributes["is_test"] or operator.attributes.get("use_global_stats"))
+    ]
 
 
 def _random_operators(graph: Graph) -> list[Operator]:
     return [found for found in graph.operators.values() if found.kind in RANDOM]
 
 
-@rule("GT226", replaces=("GT544",))
-def random_in_test_mode(
-    message: str,
-    *,
-    severity: Severity = Severity.WARNING,
-    where: Sequence[Where],
-    notes: Sequence[str] = (),
-    help: str,
-) -> Diagnostic:
+@check("GT226", Severity.WARNING, replaces=("GT544",))
+def random_in_test_mode(plan: MergePlan) -> Iterator[Diagnostic]:
     """Operators draw random numbers in test mode too.
 
     Test mode stops plain dropout only. `Dropout2D`, `AlphaDropout`, dropout along an `axis` and
-    stochastic depth use other random operators if they are built in training mode: build the
-    network in eval mode.
-
-    A random teacher is no fixed target for the student. It is a warning if each of its random
-    operators has a fixed seed, which gives the same numbers in each run. `for_test` warns that an
-    evaluation is partly random.
+    stochastic depth use other operators unless they are built in eval mode. A random teacher is
+    no fixed target for the student; it is a warning if each random operator has a fixed seed.
+    `for_test` warns that an evaluation is partly random.
     """
-    return Diagnostic(
-        message=message, severity=severity, where=tuple(where), notes=tuple(notes), help=help
-    )
-
-
-@check("GT226")
-def _find_random_teacher(plan: MergePlan) -> Iterator[Diagnostic]:
     found = plan.teacher.once(_random_operators)
     if found:
         unseeded = [operator for operator in found if not _has_fixed_seed(operator)]
         shown = unseeded or found
-        yield random_in_test_mode(
+        yield about_operators(
+            random_in_test_mode,
             f"the teacher draws random numbers in {counted(len(shown), 'operator')}",
+            "teacher",
+            plan.teacher,
+            shown,
             severity=Severity.ERROR if unseeded else Severity.WARNING,
-            where=(at_operator("teacher", plan.teacher, shown[0]),),
-            notes=also([operator.name for operator in shown]),
             help="build the teacher in eval mode: layer.eval()",
         )
 
 
-@check("GT227", replaces=("GT229",))
+@check("GT227", Severity.WARNING, replaces=("GT229",))
 def random_seeds(plan: MergePlan) -> Iterator[Diagnostic]:
     """Teacher and student share a random generator, or operators have fixed seeds.
 
-    An operator without a seed draws from the generator of its device. If the teacher draws from it
-    too, the student gets other dropout masks than without the teacher, even with the same
-    `paddle.seed`. Give each random operator of the teacher a seed.
-
-    An operator with a fixed seed draws the same numbers in each run: a dropout always drops the
-    same elements. Legacy programs whose `random_seed` is set have such operators.
+    An operator without a seed draws from the generator of its device. If the teacher does too,
+    the student gets other dropout masks than without it, even with the same `paddle.seed`. With
+    a fixed seed, as in legacy programs whose `random_seed` is set, a dropout drops the same
+    elements in each run.
     """
     drawing = plan.teacher.once(_random_operators)
     teacher = [operator for operator in drawing if _uses_shared_generator(operator)]
     drawing = [*plan.student.once(_random_operators), *_in_training_mode(plan.student)]
     student = [operator for operator in drawing if _uses_shared_generator(operator)]
     if teacher and student:
-        yield Diagnostic(
-            message="teacher and student share a random generator: the student's dropout and "
-            "samples differ from a run without the teacher",
-            severity=Severity.WARNING,
-            where=(
+        yield random_seeds(
+            "teacher and student share a random generator: the student's dropout and samples "
+            "differ from a run without the teacher",
+            (
                 at_operator("teacher", plan.teacher, teacher[0]),
                 at_operator("student", plan.student, student[0]),
             ),
             help="give each random operator of the teacher a seed: seed=1",
         )
     for role, graph in plan.networks:
-        found = [
-            operator
-            for operator in (*graph.once(_random_operators), *_in_training_mode(graph))
-            if _has_fixed_seed(operator)
-        ]
+        drawing = [*graph.once(_random_operators), *_in_training_mode(graph)]
+        found = [operator for operator in drawing if _has_fixed_seed(operator)]
         if found:
             message = f"{counted(len(found), 'random operator')} of the {role} with a fixed seed"
-            yield about_operators(message, role, graph, found, severity=Severity.NOTE)
+            note = Severity.NOTE
+            yield about_operators(random_seeds, message, role, graph, found, severity=note)
 
 
 def _uses_shared_generator(operator: Operator) -> bool:
@@ -198,29 +187,25 @@ _PASS_THROUGH = frozenset({"assign", "cast", "scale"})
 _TERMINAL = _TOP_K | {"argmax", "arg_max", "fetch", "shadow_output"}
 
 
-@check("GT228")
-def _find_probabilities(plan: MergePlan) -> Iterator[Diagnostic]:
+@finds("GT228")
+def _probabilities(plan: MergePlan) -> Iterator[Diagnostic]:
     # With an earlier teacher, the student has its outputs too.
     for role, graph in plan.networks[: 1 if plan.prefixes else 2]:
         for operator in graph.operators.values():
-            logits = next(iter(operator.operands), None)
-            if logits is None or kind_of(operator) not in PROBABILITIES:
+            kind, logits = kind_of(operator), next(iter(operator.operands), None)
+            if logits is None or kind not in PROBABILITIES or not _is_output(graph, operator):
                 continue
-            if _is_output(graph, operator):
-                kind = kind_of(operator)
-                loss = "l2" if kind == "sigmoid" else "soft_label"
-                ends = (
-                    f"{string_literal(plan.prefix + logits)}, ..."
-                    if role == "teacher"
-                    else f"..., {string_literal(logits)}"
-                )
-                yield probabilities(
-                    f"the {role}'s output `{operator.results[0]}` holds probabilities, after "
-                    f"{kind}: losses that take logits want `{logits}`",
-                    severity=Severity.WARNING,
-                    where=(at_operator(role, graph, operator),),
-                    help=f"{loss}({ends})",
-                )
+            loss = "l2" if kind == "sigmoid" else "soft_label"
+            ends = f"..., {string_literal(logits)}"
+            if role == "teacher":
+                ends = f"{string_literal(plan.prefix + logits)}, ..."
+            yield probabilities(
+                f"the {role}'s output `{operator.results[0]}` holds probabilities, after {kind}: "
+                f"losses that take logits want `{logits}`",
+                at_operator(role, graph, operator),
+                severity=Severity.WARNING,
+                help=f"{loss}({ends})",
+            )
 
 
 def _is_output(graph: Graph, operator: Operator) -> bool:
@@ -254,66 +239,57 @@ def _consumers(graph: Graph, operator: Operator) -> list[Operator]:
     return [consumer for result in operator.results for consumer in graph.consumers.get(result, ())]
 
 
-@check("GT230")
+@check("GT230", Severity.WARNING)
 def student_in_test_mode(plan: MergePlan) -> Iterator[Diagnostic]:
     """The student is in test mode, like every saved inference model.
 
     It can be minimized, but its batch norms keep their statistics and its dropout does nothing.
     `gt.for_training` puts it into training mode.
     """
-    modal = list(modal_operators(plan.student))
-    if modal and not plan.restored and not any(_in_training_mode(plan.student)):
-        yield Diagnostic(
-            message=f"the student is in test mode: {counted(len(modal), 'operator')} of "
+    modal = modal_operators(plan.student)
+    if modal and not plan.restored and not _in_training_mode(plan.student):
+        yield student_in_test_mode(
+            f"the student is in test mode: {counted(len(modal), 'operator')} of "
             f"{listed(_types(modal), LISTED)}",
-            severity=Severity.WARNING,
-            where=(at_operator("student", plan.student, modal[0]),),
+            at_operator("student", plan.student, modal[0]),
             help="graphtool.for_training(student_program)",
         )
 
 
-@rule("GT231", replaces=("GT342", "GT517", "GT536", "GT611"))
-def already_minimized(
-    message: str, *, where: Sequence[Where] = (), notes: Sequence[str] = (), help: str
-) -> Diagnostic:
+@check("GT231", replaces=("GT342", "GT517", "GT536", "GT611"))
+def already_minimized(plan: MergePlan) -> Iterator[Diagnostic]:
     """The Program already has gradient or optimizer operators.
 
     A loss that is added now is computed, but never trained. Merge first, build all losses, and
-    minimize their sum once. A second optimizer would update parameters twice per step: with two
-    optimizers, name with `parameters=` what each one updates.
+    minimize their sum once. A second optimizer would update parameters twice per step: name
+    with `parameters=` what each one updates.
 
-    Also save a merged Program before `minimize`: Paddle ends the process when it saves a PIR
+    Save a merged Program before `minimize`, too: Paddle ends the process when it saves a PIR
     program that trains and has control flow. `for_training` takes the Program from before
-    `minimize`, or an inference model.
+    `minimize`.
     """
-    return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)
-
-
-@check("GT231")
-def _find_minimized_student(plan: MergePlan) -> Iterator[Diagnostic]:
-    training = [found for found in plan.student.operators.values() if is_training(found)]
+    training = _training_operators(plan.student)
     if training:
         yield already_minimized(
             "the student is already minimized: it has "
             f"{counted(len(training), 'gradient or optimizer operator')}",
-            where=(at_operator("student", plan.student, _with_source(training)),),
+            at_operator("student", plan.student, training[0]),
             notes=("a loss added now is computed, but never trained", *also(_types(training))),
             help="merge(...)  # before optimizer.minimize(loss)",
         )
 
 
-@check("GT232")
+@check("GT232", Severity.NOTE)
 def same_program(plan: MergePlan) -> Iterator[Diagnostic]:
     """Teacher and student are the same Program object: the network teaches itself.
 
     A clone with the current weights, which stay fixed, is merged into it.
     """
     if plan.one_program:
-        yield Diagnostic(
-            message=f"teacher and student are one Program: a clone is merged into it, with copies "
-            f"of {counted(len(plan.teacher_persistables), 'tensor')}",
-            severity=Severity.NOTE,
-            where=(of_student(plan),),
+        yield same_program(
+            f"teacher and student are one Program: a clone is merged into it, with copies of "
+            f"{counted(len(plan.teacher_persistables), 'tensor')}",
+            at(plan, "student"),
         )
 
 
@@ -321,79 +297,68 @@ def same_program(plan: MergePlan) -> Iterator[Diagnostic]:
 def mixed_kinds(plan: MergePlan) -> Iterator[Diagnostic]:
     """One of teacher and student is a PIR Program, the other a legacy Program.
 
-    Paddle 3 translates a legacy teacher to PIR, except for the gradient of a while loop. It cannot
-    translate PIR to legacy: build the student as PIR, or the teacher as legacy. `for_training`
-    translates a saved legacy student.
+    Paddle 3 translates a legacy teacher to PIR, except for the gradient of a while loop, and
+    `for_training` a saved legacy student. It cannot translate PIR to legacy: build the student
+    as PIR, or the teacher as legacy.
     """
     if plan.teacher.kind is plan.student.kind:
         return
-    places = (of_teacher(plan), of_student(plan))
-    by_legacy_names = ("its Values are found by their legacy names as well",)
+    places = at(plan, "teacher"), at(plan, "student")
+    is_pir = plan.teacher.kind is ProgramKind.PIR
     while_grads = [found for found in plan.teacher.operators.values() if found.type == "while_grad"]
-    if plan.teacher.kind is ProgramKind.PIR and not plan.restored:
-        yield Diagnostic(
-            message="the teacher is PIR and the student legacy: Paddle cannot translate the "
-            "teacher",
-            where=places,
+    if is_pir and not plan.restored:
+        yield mixed_kinds(
+            "the teacher is PIR and the student legacy: Paddle cannot translate the teacher",
+            places,
             help="paddle.base.set_flags({'FLAGS_enable_pir_api': True})"
             "  # before the student is built",
         )
-    elif plan.teacher.kind is ProgramKind.PIR:
-        yield Diagnostic(
-            message="the teacher is PIR and the student legacy: the student is translated",
-            severity=Severity.NOTE,
-            where=places,
-            notes=by_legacy_names,
-        )
-    elif while_grads:
-        yield Diagnostic(
-            message="the teacher is legacy and cannot be translated to PIR: it has the gradient of "
-            "a while loop",
-            where=(at_operator("teacher", plan.teacher, while_grads[0]), of_student(plan)),
-            help="paddle.static.save_inference_model(path, feeds, [logits], exe)  # then merge it",
+    elif while_grads and not is_pir:
+        yield mixed_kinds(
+            "the teacher is legacy and cannot be translated to PIR: it has the gradient of a while "
+            "loop",
+            (at_operator("teacher", plan.teacher, while_grads[0]), at(plan, "student")),
+            help=SAVE_FOR_INFERENCE,
         )
     else:
-        yield Diagnostic(
-            message="the teacher is legacy and the student PIR: the teacher is translated",
+        yield mixed_kinds(
+            "the teacher is PIR and the student legacy: the student is translated"
+            if is_pir
+            else "the teacher is legacy and the student PIR: the teacher is translated",
+            places,
             severity=Severity.NOTE,
-            where=places,
-            notes=by_legacy_names,
+            notes=("its Values are found by their legacy names as well",),
         )
 
 
-@rule("GT242", replaces=("GT385",))
-def side_effects(
-    role: str,
-    graph: Graph,
-    operators: Sequence[Operator],
-    *,
-    severity: Severity = Severity.WARNING,
-    help: str | None = None,
-) -> Diagnostic:
+@check("GT242", Severity.WARNING, replaces=("GT385",))
+def side_effects(plan: MergePlan) -> Iterator[Diagnostic]:
     """A network has operators with side effects.
 
-    They read or write files that the model names, run Python, load engines or talk to other
-    processes. Merging does not run them, but training does. Do not run a model from an untrusted
-    source before you know what they do.
+    They access files that the model names, run Python, load engines or talk to other processes,
+    as soon as the Program runs. Do not run a model from an untrusted source before you know
+    what they do.
 
-    Evidence from data runs both networks, so it refuses a saved model that has them. If you trust
-    the code of the network, name it as `module:callable`: then it runs.
+    Evidence from data runs both networks, so it refuses a saved model that has them. If you
+    trust the code of the network, name it as `module:callable`: then it runs.
     """
-    types = listed(_types(operators), LISTED)
-    message = f"operators of the {role} have side effects: {types}"
-    return about_operators(message, role, graph, operators, severity=severity, help=help)
-
-
-@check("GT242")
-def _find_side_effects(plan: MergePlan) -> Iterator[Diagnostic]:
     for role, graph in plan.networks:
-        found = [operator for operator in graph.operators.values() if has_side_effects(operator)]
-        if found:
-            yield side_effects(role, graph, found)
+        yield from side_effects_of(role, graph)
 
 
-@check("GT244")
-def _find_unknown_operators(plan: MergePlan) -> Iterator[Diagnostic]:
+def side_effects_of(
+    role: str, graph: Graph, *, severity: Severity | None = None, help: str | None = None
+) -> Iterator[Diagnostic]:
+    """Yield the operators of a network that have side effects, as one Diagnostic."""
+    found = [operator for operator in graph.operators.values() if has_side_effects(operator)]
+    if found:
+        message = f"operators of the {role} have side effects: {listed(_types(found), LISTED)}"
+        rule = side_effects
+        yield about_operators(rule, message, role, graph, found, severity=severity, help=help)
+
+
+@finds("GT244")
+def _unknown_operators(plan: MergePlan) -> Iterator[Diagnostic]:
     networks = (
         ("teacher", plan.teacher, plan.operators),
         ("student", plan.student, plan.student_operators),
@@ -419,47 +384,25 @@ def _find_unknown_operators(plan: MergePlan) -> Iterator[Diagnostic]:
             )
 
 
-@check("GT245")
-def quantised_operators(plan: MergePlan) -> Iterator[Diagnostic]:
-    """A network has quantisation operators.
-
-    A quantised teacher is merged as it is, with its rounding. Observers of a student that quantises
-    during training stay in training mode.
-    """
-    for role, graph in plan.networks:
-        found = [operator for operator in graph.operators.values() if _is_quantised(operator.type)]
-        if found:
-            message = f"the {role} has {counted(len(found), 'quantisation operator')}"
-            yield about_operators(message, role, graph, found)
-
-
-@lru_cache(maxsize=4096)
-def _is_quantised(type: str) -> bool:
-    kind = operator_kind(type)
-    return "quantize" in kind or kind.startswith("weight_only")
-
-
 @check("GT246")
 def device_operators(plan: MergePlan) -> Iterator[Diagnostic]:
     """The given `place` lacks kernels for operators of the teacher, or for their dtype.
 
-    A run stops there. Fused and quantised operators support one kind of device, and CPUs lack many
-    float16 kernels. Merge on the device that has them, or use a teacher that was exported for this
-    one.
+    A run stops there. Fused and quantised operators support one kind of device, and CPUs lack
+    many float16 kernels. Merge on a device that has them, or export the teacher for this one.
     """
     if plan.device is None:
         return
-    device, dtypes = plan.device.device, plan.device.dtypes
-    operators = plan.teacher.operators.values()
-    without_kernel = [found for found in operators if dtypes.get(found.type) == frozenset()]
-    # Any of an operator's dtypes may count.
-    without_dtype = [
-        found
-        for found in operators
-        if (known := dtypes.get(found.type))
-        and (used := _dtypes_of(plan.teacher, found))
-        and used.isdisjoint(known)
-    ]
+    device, graph = plan.device.device, plan.teacher
+    without_kernel: list[Operator] = []
+    without_dtype: list[Operator] = []
+    for operator in graph.operators.values():
+        known, used = plan.device.dtypes.get(operator.type), _dtypes_of(graph, operator)
+        if known is not None and not known:
+            without_kernel.append(operator)
+        # Any of an operator's dtypes may count.
+        elif known and used and used.isdisjoint(known):
+            without_dtype.append(operator)
     for found, severity in (
         (without_kernel, Severity.ERROR),
         (without_dtype, Severity.WARNING),
@@ -467,20 +410,22 @@ def device_operators(plan: MergePlan) -> Iterator[Diagnostic]:
         if found:
             names = ""
             if severity is Severity.WARNING:
-                names = f"{' or '.join(sorted(_dtypes_of(plan.teacher, found[0])))} "
+                names = f"{' or '.join(sorted(_dtypes_of(graph, found[0])))} "
             yield about_operators(
+                device_operators,
                 f"the {device} has no {names}kernel for {listed(_types(found), LISTED)}",
                 "teacher",
-                plan.teacher,
+                graph,
                 found,
                 severity=severity,
                 help="merge(..., place=None)  # to merge here and run elsewhere",
             )
     if plan.device.unsure:
-        yield not_checked(
-            f"whether the {plan.device.device} has kernels for "
-            f"{listed(plan.device.unsure, LISTED)}",
-            "Paddle does not list their kernels",
+        types = listed(plan.device.unsure, LISTED)
+        yield device_operators(
+            f"not checked: whether the {device} has kernels for {types}",
+            severity=Severity.NOTE,
+            notes=("Paddle does not list their kernels",),
         )
 
 

@@ -2,52 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from math import gcd
+from itertools import chain
 from os import PathLike, fspath
-from typing import TypeAlias, TypeGuard, cast
+from typing import NamedTuple, TypeAlias, TypeGuard, cast
 
-from graphtool.arguments import bad_argument
+from graphtool.arguments import are_texts, bad_argument, is_text
 from graphtool.both import Both
-from graphtool.checks.adapters import parse_adapter
-from graphtool.checks.fits import (
-    Compared,
-    Fit,
-    LossUse,
-    Operand,
-    fit,
-    passes_gradient,
-    reaches_parameter,
-)
+from graphtool.checks.fits import Fit, LossUse, Operand, fit, passes_gradient, reaches_parameter
 from graphtool.diagnostics import Diagnostic, ReadError, Report, UsageError, Where
 from graphtool.dtypes import FLOAT_DTYPES
-from graphtool.graph import UNKNOWN_DIM, Graph, Origin, Value, shapes_agree
-from graphtool.loss_specs import LossSpec, channel_axis, group_flows, named_losses
+from graphtool.graph import Graph, Origin, Value
+from graphtool.loss_specs import LossSpec, group_flows, named_losses
 from graphtool.matching import Pair
 from graphtool.matching.problems import no_pairs, unknown_loss
 from graphtool.ops import kind_of, logits_of
 from graphtool.paths import path_exists
-from graphtool.selectors import find, is_command_source, unknown_name
+from graphtool.selectors import find, unknown_name
 from graphtool.sources import Source, read_without_teachers
 from graphtool.structure import analyse
-from graphtool.text import path_argument, shell_command, shell_option, string_literal
+from graphtool.text import string_literal
 
 __all__ = [
     "ComparedNetworks",
+    "NamedPair",
+    "check_options",
     "check_pairs",
     "class_axis",
     "fit_pairs",
-    "is_mapping_of_mappings",
     "is_name_tuple",
 ]
 
 # A teacher's name, a student's, and the name of a loss.
 _Names: TypeAlias = "tuple[str, str] | tuple[str, str, str]"
 
-# Paddle's own losses, which `check_pairs` accepts: they compare as `l2` does.
-_LIKE_L2 = frozenset({"l1", "mse", "smooth_l1"})
 _EXAMPLE = "gt.check_pairs(gt.suggest_pairs(teacher, student), teacher, student)"
 # The axes of the channels of a map.
 _CHANNELS_FIRST, _CHANNELS_LAST = 1, 3
@@ -55,11 +45,30 @@ _CHANNELS_FIRST, _CHANNELS_LAST = 1, 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedNetworks:
-    """The Graphs of both networks, the prefix, and whether the student is made trainable first."""
+    """The Graphs of both networks, the prefix, and whether the student is made trainable first.
+
+    The losses named in `like_l2` are unknown to `distill_loss`, and compare as `l2` does.
+    """
 
     graphs: Both[Graph]
     prefix: str
     restored: bool = False
+    like_l2: frozenset[str] = frozenset()
+
+
+class NamedPair(NamedTuple):
+    """What decides whether a pair fits: any selectors of its Values, and how they are compared."""
+
+    teacher: str
+    student: str
+    loss: str = "l2"
+    adapter: str | None = None
+    is_suggested: bool = False
+
+    @classmethod
+    def of(cls, pair: Pair) -> NamedPair:
+        """Return what decides whether a Pair fits."""
+        return cls(pair.teacher.name, pair.student.name, pair.loss, pair.adapter, pair.is_suggested)
 
 
 def check_pairs(
@@ -93,112 +102,90 @@ def check_pairs(
     networks = ComparedNetworks(
         graphs=Both(read_without_teachers(teacher), read_without_teachers(student)),
         prefix=name_prefix,
-        restored=restored or _is_saved_model(student),
+        restored=restored or (isinstance(student, str | PathLike) and path_exists(fspath(student))),
+        like_l2=frozenset({"l1", "mse", "smooth_l1"}),
     )
-    losses = [_loss_of(pair) for pair in given]
-    diagnostics = [
-        found
-        for indices in group_flows(losses)
-        for found in fit_pairs(
+    losses = [pair.loss for pair in given]
+    found = [
+        fit_pairs(
             networks,
             [given[index] for index in indices],
             (options or {}).get(losses[indices[0]], {}),
             indices[0],
-            as_l2=_LIKE_L2,
         ).diagnostics
+        for indices in group_flows(losses)
     ]
-    return Report.of(diagnostics, about=tuple(networks.graphs))
+    return Report.of(chain.from_iterable(found), about=tuple(networks.graphs))
 
 
-def _is_saved_model(student: Source) -> bool:
-    return isinstance(student, str | PathLike) and path_exists(fspath(student))
-
-
-def _checked_arguments(
-    pairs: Iterable[Pair | _Names], name_prefix: object, options: object
-) -> tuple[Pair | _Names, ...]:
-    """Return the pairs as a tuple; refuse arguments of the wrong type, all of them at once."""
+def _checked_arguments(pairs: object, name_prefix: object, options: object) -> list[NamedPair]:
+    """Return the pairs; refuse arguments of the wrong type, all of them at once."""
     found: list[Diagnostic] = []
-    is_list = _is_listing(pairs)
-    if not is_list:
+    given: list[NamedPair] = []
+    if not isinstance(pairs, Iterable) or isinstance(pairs, str | PathLike):
         found.append(bad_argument("pairs", pairs, "a PairSet, or a list of pairs", _EXAMPLE))
-    given = tuple(pairs) if is_list else ()
-    expected = "a Pair, or (teacher name, student name) with or without a loss"
-    found += [
-        bad_argument(f"pairs[{index}]", pair, expected, _EXAMPLE)
-        for index, pair in enumerate(given)
-        if not (isinstance(pair, Pair) or is_name_tuple(pair))
-    ]
-    # UTF-8 cannot encode lone surrogates.
-    if not isinstance(name_prefix, str) or any("\ud800" <= one <= "\udfff" for one in name_prefix):
+        pairs = ()
+    for index, pair in enumerate(cast("Iterable[object]", pairs)):
+        if isinstance(pair, Pair):
+            given.append(NamedPair.of(pair))
+        elif is_name_tuple(pair):
+            teacher, student, *loss = pair
+            given.append(NamedPair(teacher, student, loss[0] if loss else "l2"))
+        else:
+            expected = "a Pair, or (teacher name, student name) with or without a loss"
+            found.append(bad_argument(f"pairs[{index}]", pair, expected, _EXAMPLE))
+    if not is_text(name_prefix):
         found.append(bad_argument("name_prefix", name_prefix, "text", _EXAMPLE))
-    if options is not None and not is_mapping_of_mappings(options):
-        expected, example = "a mapping to mappings", 'options={"kl": {"from_probs": "teacher"}}'
-        found.append(bad_argument("options", options, expected, example))
+    found += check_options(options)
     if found:
         raise UsageError(*found)
     return given
 
 
-def _is_listing(given: object) -> bool:
-    return isinstance(given, Iterable) and not isinstance(given, str | PathLike)
-
-
 def is_name_tuple(given: object) -> TypeGuard[tuple[str, ...]]:
     """Return whether an argument is `(teacher name, student name)`, with or without a loss."""
-    if not isinstance(given, tuple):
-        return False
-    names = cast("tuple[object, ...]", given)
-    return len(names) in (2, 3) and all(isinstance(name, str) for name in names)
+    return are_texts(given) and isinstance(given, tuple) and len(given) in (2, 3)
 
 
-def is_mapping_of_mappings(given: object) -> bool:
-    """Return whether an argument is a mapping to mappings, as the options of losses are."""
-    if not isinstance(given, Mapping):
-        return False
-    tables = cast("Mapping[object, object]", given).values()
-    return all(isinstance(table, Mapping) for table in tables)
-
-
-def _loss_of(pair: Pair | _Names) -> str:
-    if isinstance(pair, Pair):
-        return pair.loss
-    return pair[2] if len(pair) == 3 else "l2"
+def check_options(options: object) -> list[Diagnostic]:
+    """Return what is wrong with the options of losses: they are a mapping to mappings, or None."""
+    is_mapping = isinstance(options, Mapping)
+    tables = cast("Mapping[object, object]", options).values() if is_mapping else ()
+    if options is None or (is_mapping and all(isinstance(one, Mapping) for one in tables)):
+        return []
+    expected, example = "a mapping to mappings", 'options={"kl": {"from_probs": "teacher"}}'
+    return [bad_argument("options", cast("object", options), expected, example)]
 
 
 def fit_pairs(
     networks: ComparedNetworks,
-    pairs: Sequence[Pair | _Names],
+    pairs: Sequence[NamedPair],
     options: Mapping[str, object],
     index: int,
-    *,
-    as_l2: Collection[str] = (),
 ) -> Fit:
     """Decide whether the loss of pairs can be built; it has two pairs if it compares flows.
 
-    `index` is that of its first pair. Losses named in `as_l2` are checked like `l2`.
+    `index` is that of its first pair.
     """
-    name = _loss_of(pairs[0])
-    spec = named_losses().get("l2" if name in as_l2 else name)
-    ends: list[Both[Value | Diagnostic]] = []
-    for pair in pairs:
-        selectors = Both(pair.teacher.name, pair.student.name) if isinstance(pair, Pair) else pair
-        teacher, student, *_ = selectors
-        ends.append(Both(_end("teacher", teacher, networks), _end("student", student, networks)))
+    loss, is_suggested = pairs[0].loss, pairs[0].is_suggested
+    spec = named_losses().get("l2" if loss in networks.like_l2 else loss)
+    ends = [
+        Both(_end("teacher", pair.teacher, networks), _end("student", pair.student, networks))
+        for pair in pairs
+    ]
     problems = [end for both in ends for end in both if isinstance(end, Diagnostic)]
     if spec is None:
-        problems.append(unknown_loss(f"pairs[{index}].loss", name, tuple(named_losses())))
+        problems.append(unknown_loss(f"pairs[{index}].loss", loss, tuple(named_losses())))
     elif spec.takes.flows and len(pairs) == 1:
-        selector = pairs[0].student.name if isinstance(pairs[0], Pair) else pairs[0][1]
+        alone = f"`{pairs[0].student}` has no partner"
         problems.append(
             no_pairs(
-                f"`fsp` takes pairs by twos, a start and an end; `{selector}` has no partner",
+                f"`fsp` takes pairs by twos, a start and an end; {alone}",
                 help='gt.distill_loss(merged, [("t_1", "s_1", "fsp"), ("t_2", "s_2", "fsp")])',
             )
         )
     if problems or spec is None:
         return Fit(tuple(problems))
-    is_suggested = isinstance(pairs[0], Pair) and pairs[0].is_suggested
     operands = [
         Both(
             _operand("teacher", both.teacher, spec, networks, is_suggested=is_suggested),
@@ -206,9 +193,8 @@ def fit_pairs(
         )
         for both in cast("list[Both[Value]]", ends)
     ]
-    adapters = [pair.adapter if isinstance(pair, Pair) else None for pair in pairs]
-    use = LossUse(name=name, spec=spec, options=options, fixes=_PairFixes())
-    return fit(use, operands, adapters)
+    use = LossUse(name=loss, spec=spec, options=options, is_call=False)
+    return fit(use, operands, [pair.adapter for pair in pairs])
 
 
 def _end(role: str, selector: str, networks: ComparedNetworks) -> Value | Diagnostic:
@@ -343,48 +329,3 @@ def _channel_axis(graph: Graph, name: str) -> int | None:
         return None
     axis = analyse(graph).channel_axes.get(name, _CHANNELS_FIRST)
     return axis if axis in (_CHANNELS_FIRST, _CHANNELS_LAST) else None
-
-
-@dataclass(frozen=True, slots=True)
-class _PairFixes:
-    """Code for pairs: another pair, or options of `distill_loss`."""
-
-    def with_loss(self, loss: str, codes: Iterable[str], /, **_: object) -> str:
-        return f'({", ".join(codes)}, "{loss}")'
-
-    def with_options(self, loss: str, _: Iterable[str], /, **options: object) -> str:
-        texts = (
-            f'"{name}": {string_literal(given) if isinstance(given, str) else given}'
-            for name, given in options.items()
-        )
-        return f'gt.distill_loss(merged, pairs, options={{"{loss}": {{{", ".join(texts)}}}}})'
-
-    def for_shapes(self, compared: Compared, axes: Sequence[int]) -> str:
-        """Return the code of an option, adapter or loss, else what lists partners."""
-        teacher, student = compared.shapes
-        # There is no code for ranks, nor for what Paddle would broadcast.
-        if any(1 not in (teacher[axis], student[axis]) for axis in axes):
-            if compared.loss == "attention_relation" and 2 not in axes:
-                heads = gcd(teacher[1], student[1])
-                return self.with_options(compared.loss, compared.codes, heads=heads)
-            if compared.adapter is None and shapes_agree(teacher[:1], student[:1]):
-                axis = channel_axis(len(teacher))
-                sizes = [(*shape[:axis], *shape[axis + 1 :]) for shape in compared.shapes]
-                is_hint = (
-                    2 <= len(teacher) <= 4
-                    and shapes_agree(*sizes)
-                    and UNKNOWN_DIM not in (teacher[axis], student[axis])
-                )
-                return self.with_loss("hint" if is_hint else "similarity", compared.codes)
-            if compared.adapter is not None and len(teacher) == 4:
-                adapter = parse_adapter(compared.adapter)
-                if not (adapter.resizes and adapter.layer is not None):
-                    return 'adapter = "conv1x1+resize"'
-        sources = [where.program or "" for where in compared.where]
-        name = compared.where[0].value or ""
-        if not all(map(is_command_source, sources)):
-            return f"print(gt.partners(teacher, student, {string_literal(name)}))"
-        suggest = shell_command("graphtool", "suggest-pairs", *map(path_argument, sources))
-        return f"{suggest} {shell_option('--for', name)}"
-
-    def swapped(self, _: str, /) -> None: ...

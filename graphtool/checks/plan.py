@@ -8,7 +8,7 @@ from enum import Enum
 from functools import cached_property
 from typing import cast
 
-from graphtool.arguments import bad_argument
+from graphtool.arguments import are_texts, bad_argument, is_text
 from graphtool.both import NO_NAMES, Both
 from graphtool.diagnostics import Diagnostic, UsageError
 from graphtool.facts import DeviceFacts, ScopeFacts
@@ -20,6 +20,7 @@ from graphtool.graph import (
     Shape,
     Value,
     fits_shape,
+    variable_of,
 )
 from graphtool.readers.graph_builder import NAME_ATTRIBUTES
 from graphtool.readers.tensor_files import ParameterFileFacts
@@ -29,7 +30,6 @@ __all__ = [
     "ParametersWhen",
     "are_saved_shapes",
     "check_arguments",
-    "check_names",
     "persistable_names",
     "plan_without_facts",
     "saved_names",
@@ -251,13 +251,9 @@ def _variable_name(graph: Graph, value: Value) -> str | None:
 
 def _legacy_variable_name(graph: Graph, name: str) -> str:
     """Return the Variable `x` of `x@2`, its second write, and of `while_0/0/x` in a Block."""
-    if "@" in name:
-        first, _, write = name.rpartition("@")
-        name = first if write.isdecimal() and first in graph.values else name
-    if "/" in name:
-        path, _, inner = name.rpartition("/")
-        name = inner if path and path in graph.blocks else name
-    return name
+    name = variable_of(name, graph)
+    path, _, inner = name.rpartition("/")
+    return inner if path and path in graph.blocks else name
 
 
 def _names_to_rename(
@@ -289,13 +285,14 @@ def check_arguments(
     Raises UsageError: GT248, for all of them at once.
     """
     found: list[Diagnostic] = []
-    if not _is_name_mapping(feed_map):
+    is_mapping = isinstance(feed_map, Mapping)
+    names = cast("Mapping[object, object]", feed_map).items() if is_mapping else ()
+    if not is_mapping or not all(map(are_texts, names)):
         expected = "a mapping from teacher feed names to student feed names"
-        found.append(bad_argument("feed_map", feed_map, expected))
-    # UTF-8 cannot encode lone surrogates.
-    if not isinstance(name_prefix, str) or any("\ud800" <= one <= "\udfff" for one in name_prefix):
+        found.append(bad_argument("feed_map", cast("object", feed_map), expected))
+    if not is_text(name_prefix):
         found.append(bad_argument("name_prefix", name_prefix, "text"))
-    if not _are_texts(shared):
+    if not are_texts(shared):
         found.append(bad_argument("shared", shared, "a tuple of names"))
     found += [
         bad_argument(name, scope, "a Scope or None")
@@ -304,25 +301,3 @@ def check_arguments(
     ]
     if found:
         raise UsageError(*found)
-
-
-def _is_name_mapping(given: object) -> bool:
-    if not isinstance(given, Mapping):
-        return False
-    pairs = cast("Mapping[object, object]", given).items()
-    return all(isinstance(name, str) for pair in pairs for name in pair)
-
-
-def check_names(name: str, given: object, call: str) -> None:
-    """Refuse anything but a list or tuple of names, also a single string; `call` is an example.
-
-    Raises UsageError: GT248.
-    """
-    if not _are_texts(given):
-        raise UsageError(bad_argument(name, given, "a tuple of names", call))
-
-
-def _are_texts(given: object) -> bool:
-    if not isinstance(given, list | tuple):
-        return False
-    return all(isinstance(text, str) for text in cast("Sequence[object]", given))

@@ -2,66 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import wraps
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from graphtool.checks.plan import MergePlan
-from graphtool.diagnostics import (
-    Call,
-    Diagnostic,
-    Report,
-    Severity,
-    Where,
-    docs_of,
-    listed,
-    register_docs,
-)
-from graphtool.graph import Graph, Operator, Shape, Value
+from graphtool.diagnostics import Diagnostic, Report, Rule, Severity, Where, documented, listed
+from graphtool.graph import Graph, Operator, Shape
 
 __all__ = [
     "LISTED",
     "about_operators",
     "also",
+    "at",
     "at_operator",
     "check",
-    "feed_map_argument",
+    "finds",
     "format_shape",
-    "in_student",
-    "in_teacher",
-    "mapped_feeds",
-    "not_checked",
-    "of_student",
-    "of_teacher",
+    "in_both",
     "run_rules",
 ]
 
 _Finder: TypeAlias = "Callable[[MergePlan], Iterator[Diagnostic]]"
 
 _FINDERS: dict[str, _Finder] = {}
+# The number of names that a Diagnostic lists at most.
+LISTED = 3
 
 
-def check(code: str, *, replaces: Sequence[str] = ()) -> Callable[[_Finder], _Finder]:
-    """Register a generator as the rule of a code.
+def check(
+    code: str, severity: Severity = Severity.ERROR, *, replaces: Sequence[str] = ()
+) -> Callable[[_Finder], Rule]:
+    """Make the Rule of a code from the generator that finds its Diagnostics: see `documented`."""
+    return lambda find: documented(code, severity, replaces=replaces)(finds(code)(find))
 
-    The slug is the function's name, and its docstring is what `graphtool explain CODE` prints.
-    `replaces` are codes of earlier releases that this one covers now. A generator without a
-    docstring finds the Diagnostics of a `@rule` that other modules use as well.
-    """
+
+def finds(code: str) -> Callable[[_Finder], _Finder]:
+    """Register a generator that finds the Diagnostics of a code whose Rule is made elsewhere."""
 
     def register(find: _Finder) -> _Finder:
-        if find.__doc__:
-            register_docs(code, find, replaces)
-
-        @wraps(find)
-        def coded(plan: MergePlan) -> Iterator[Diagnostic]:
-            slug = (docs_of(code) or "").partition("\n")[0].removeprefix(f"{code} ")
-            for found in find(plan):
-                yield replace(found, code=code, slug=slug)
-
-        _FINDERS[code] = coded
-        return coded
+        _FINDERS[code] = find
+        return find
 
     return register
 
@@ -71,35 +51,27 @@ def run_rules(plan: MergePlan) -> Report:
     return Report.of(found for code in sorted(_FINDERS) for found in _FINDERS[code](plan))
 
 
-def not_checked(what: str, why: str, help: str | None = None) -> Diagnostic:
-    """Report that a rule did not have the facts it needs, which is not a pass."""
-    return Diagnostic(
-        message=f"not checked: {what}", severity=Severity.NOTE, notes=(why,), help=help
-    )
+def at(plan: MergePlan, role: str, name: str | None = None) -> Where:
+    """Return the place of a Value by its name in the program of a network, or the network's.
+
+    Its source is the user's line that produces the Value, or the first that reads it.
+    """
+    is_teacher = role == "teacher"
+    graph = plan.teacher if is_teacher else plan.student
+    if name is None:
+        return Where(role=role, program=graph.source)
+    names = plan.teacher_names if is_teacher else plan.student_names
+    value, source = names.get(name) or graph.values.get(name), None
+    if value is not None:
+        operators = [graph.producer(value.name), *graph.consumers.get(value.name, ())]
+        source = next((one.source for one in operators if one and one.source), None)
+    shape = value.shape if value else None
+    return Where(role=role, program=graph.source, value=name, shape=shape, source=source)
 
 
-# The number of names that a Diagnostic lists at most.
-LISTED = 3
-
-
-def in_teacher(plan: MergePlan, value: Value | None, name: str | None = None) -> Where:
-    """Return the place of a Value of the teacher, by its name in the teacher's program."""
-    return _where("teacher", plan.teacher, value, name)
-
-
-def in_student(plan: MergePlan, value: Value | None, name: str | None = None) -> Where:
-    """Return the place of a Value of the student, by its name in the student's program."""
-    return _where("student", plan.student, value, name)
-
-
-def of_teacher(plan: MergePlan) -> Where:
-    """Return the whole teacher as a place."""
-    return Where(role="teacher", program=plan.teacher.source)
-
-
-def of_student(plan: MergePlan) -> Where:
-    """Return the whole student as a place."""
-    return Where(role="student", program=plan.student.source)
+def in_both(plan: MergePlan, teacher: str, student: str) -> tuple[Where, Where]:
+    """Return the places of a Value of the teacher and of one of the student."""
+    return at(plan, "teacher", teacher), at(plan, "student", student)
 
 
 def at_operator(role: str, graph: Graph, operator: Operator) -> Where:
@@ -115,56 +87,24 @@ def at_operator(role: str, graph: Graph, operator: Operator) -> Where:
 
 
 def about_operators(
+    rule: Rule,
     message: str,
     role: str,
     graph: Graph,
     operators: Sequence[Operator],
     *,
-    severity: Severity = Severity.WARNING,
+    severity: Severity | None = None,
     help: str | None = None,
 ) -> Diagnostic:
     """Return a Diagnostic about operators, the first of which it points to."""
-    return Diagnostic(
-        message=message,
-        severity=severity,
-        where=(at_operator(role, graph, operators[0]),),
-        notes=also([operator.name for operator in operators]),
-        help=help,
-    )
-
-
-def _where(role: str, graph: Graph, value: Value | None, name: str | None) -> Where:
-    return Where(
-        role=role,
-        program=graph.source,
-        value=name or (value.name if value else None),
-        shape=value.shape if value else None,
-        source=_source(graph, value) if value else None,
-    )
-
-
-def _source(graph: Graph, value: Value) -> str | None:
-    """Return the user's line that produces a Value, or the first known one that reads it."""
-    operators = [graph.producer(value.name), *graph.consumers.get(value.name, ())]
-    lines = (operator.source for operator in operators if operator and operator.source)
-    return next(lines, None)
-
-
-def mapped_feeds(plan: MergePlan) -> Iterator[tuple[Value, Value]]:
-    """Yield the teacher and student feeds that the feed map joins and that both exist."""
-    for teacher, student in plan.feed_map:
-        if teacher in plan.teacher.feeds and student in plan.student.feeds:
-            yield plan.teacher.values[teacher], plan.student.values[student]
+    notes = also([operator.name for operator in operators])
+    where = at_operator(role, graph, operators[0])
+    return rule(message, where, severity=severity, notes=notes, help=help)
 
 
 def also(names: Sequence[str]) -> tuple[str, ...]:
     """Return a note that lists all names but the first, which the place shows."""
     return (f"also {listed(names[1:], LISTED)}",) if len(names) > 1 else ()
-
-
-def feed_map_argument(feed_map: Mapping[str, str], comment: str = "") -> Call:
-    """Return a feed map as the help of a Diagnostic: `feed_map={"x": "image"}`."""
-    return Call(None, comment, feed_map=feed_map)
 
 
 def format_shape(shape: Shape | None) -> str:

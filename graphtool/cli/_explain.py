@@ -15,11 +15,13 @@ from graphtool.text import closest, near_notes
 
 __all__ = ["GONE", "all_docs", "run"]
 
-_DEFINES_RULES = re.compile(r'^@(rule|check)\(\s*"GT', re.MULTILINE)
+_DEFINES_RULES = re.compile(r'^@(rule|check|documented)\(\s*"GT', re.MULTILINE)
 
 # Codes of what graphtool no longer does, with what to do instead.
 GONE: Mapping[str, str] = {
     "GT113": "Names that look alike are no longer looked for; `--format json` escapes all letters.",
+    "GT238": "Weights that several operators of the teacher read stay tied; nothing notes it.",
+    "GT245": "Quantised networks are merged as they are, with their rounding; nothing warns of it.",
     "GT382": "CKA is no longer measured without outliers. If one sample is many times as large as "
     "the others, normalise the samples and measure again.",
 }

@@ -36,7 +36,7 @@ from graphtool.backend.tensors import (
     set_tensors,
     share_tensors,
 )
-from graphtool.checks.networks import side_effects
+from graphtool.checks.networks import side_effects_of
 from graphtool.diagnostics import (
     Call,
     Diagnostic,
@@ -59,7 +59,7 @@ from graphtool.graph import (
     fits_shape,
     variable_of,
 )
-from graphtool.ops import LEGACY_PORTS, has_side_effects
+from graphtool.ops import LEGACY_PORTS
 from graphtool.paths import path_exists
 from graphtool.readers.files import combined_path, find_parameters
 from graphtool.readers.tensor_files import Tensor
@@ -217,10 +217,10 @@ def open_network(
 
 def _open_saved(path: str, role: str, private: Paddle) -> Opened:
     graph = read(path)
-    unsafe = [operator for operator in graph.operators.values() if has_side_effects(operator)]
+    without = "graphtool suggest-pairs TEACHER STUDENT"
+    unsafe = list(side_effects_of(role, graph, severity=Severity.ERROR, help=without))
     if unsafe:
-        without = "graphtool suggest-pairs TEACHER STUDENT"
-        raise PairError(side_effects(role, graph, unsafe, severity=Severity.ERROR, help=without))
+        raise PairError(*unsafe)
     live = open_saved(graph, graph.kind)
     names = persistable_values(graph)
     file = find_parameters(graph.source, list(names), endings=SUFFIXES)

@@ -12,17 +12,25 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from graphtool.loss_specs import named_losses
 from graphtool.losses import adapters
 from graphtool.losses._building import custom
-from graphtool.losses.logits import dist, dkd, kl, lskd, skd, soft_label
-from graphtool.losses.maps import attention, channel_wise, fsp, hint, l2
-from graphtool.losses.relations import (
+from graphtool.losses.features import (
+    attention,
+    attention_relation,
+    attention_scores,
+    channel_wise,
+    fsp,
+    hidden_state,
+    hint,
+    l2,
+    pkd,
     relational,
     relational_angle,
     relational_distance,
     similarity,
 )
-from graphtool.losses.sequences import attention_relation, attention_scores, hidden_state, pkd
+from graphtool.losses.logits import dist, dkd, kl, lskd, skd, soft_label
 
 __all__ = [
     "BY_NAME",
@@ -51,23 +59,5 @@ __all__ = [
 
 # The losses that a recipe can name. `fsp` takes two Values of each network, all others one.
 BY_NAME: Mapping[str, Callable[..., Any]] = MappingProxyType(
-    {
-        "attention": attention,
-        "attention_relation": attention_relation,
-        "attention_scores": attention_scores,
-        "channel_wise": channel_wise,
-        "dist": dist,
-        "dkd": dkd,
-        "fsp": fsp,
-        "hidden_state": hidden_state,
-        "hint": hint,
-        "kl": kl,
-        "l2": l2,
-        "lskd": lskd,
-        "pkd": pkd,
-        "relational": relational,
-        "similarity": similarity,
-        "skd": skd,
-        "soft_label": soft_label,
-    }
+    {name: globals()[name] for name in named_losses()}
 )

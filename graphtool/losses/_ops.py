@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 
 from graphtool.backend.legacy import append_op
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.checks.adapters import is_pooled
+from graphtool.dtypes import HALF_DTYPES
 from graphtool.graph import UNKNOWN_DIM
+from graphtool.losses._values import dtype_of, shape_of
 
 __all__ = [
     "absolute",
     "argmax",
     "as_vectors",
-    "cast",
     "centre",
-    "clip_max",
-    "clip_min",
     "correlation_distance",
     "detach",
     "difference",
@@ -30,24 +30,22 @@ __all__ = [
     "flatten",
     "full_like",
     "greater_mask",
+    "in_float32",
     "kl_divergence",
     "l2_normalise",
-    "log",
     "log_probability",
     "log_softmax",
     "matmul",
-    "mean",
+    "mean_square",
     "minimum",
     "one_hot",
     "reduce_sum",
     "require_shape_of",
-    "reshape",
+    "softened",
     "sqrt",
     "transpose",
-    "unsqueeze",
     "upper_triangle",
     "with_dynamic_batch",
-    "zero_unless_greater",
 ]
 
 
@@ -61,38 +59,22 @@ _LEAST_PROBABILITY = 1e-30
 _INT64 = 3
 
 
-def mean(value: Paddle, axis: int | list[int] | None = None, *, keep: bool = False) -> Paddle:
-    """Return the mean over axes, over all of them if None."""
-    return load_paddle().mean(value, axis=axis, keepdim=keep)
-
-
 def reduce_sum(value: Paddle, axis: int | list[int] | None = None, *, keep: bool = False) -> Paddle:
     """Return the sum over axes, over all of them if None."""
     if not is_legacy(value):
-        return load_paddle().sum(value, axis=axis, keepdim=keep)
+        return value.sum(axis, keepdim=keep)
     axes = [axis] if isinstance(axis, int) else axis
     attributes = {"dim": axes or [0], "keep_dim": keep, "reduce_all": axes is None}
     return append_op("reduce_sum", {"X": value}, attributes)
 
 
-def exp(value: Paddle) -> Paddle:
-    """Return e to the power of each element."""
-    return _elementwise("exp", value)
+def _elementwise(type: str, value: Paddle) -> Paddle:
+    if not is_legacy(value):
+        return getattr(load_paddle(), type)(value)
+    return append_op(type, {"X": value})
 
 
-def log(value: Paddle) -> Paddle:
-    """Return the natural logarithm of each element."""
-    return _elementwise("log", value)
-
-
-def sqrt(value: Paddle) -> Paddle:
-    """Return the square root of each element."""
-    return _elementwise("sqrt", value)
-
-
-def absolute(value: Paddle) -> Paddle:
-    """Return the absolute value of each element."""
-    return _elementwise("abs", value)
+absolute, exp, sqrt, _log = (partial(_elementwise, op) for op in ("abs", "exp", "sqrt", "log"))
 
 
 def minimum(a: Paddle, b: Paddle) -> Paddle:
@@ -102,11 +84,11 @@ def minimum(a: Paddle, b: Paddle) -> Paddle:
     return append_op("elementwise_min", {"X": a, "Y": b})
 
 
-def matmul(a: Paddle, b: Paddle, *, transpose_b: bool = False) -> Paddle:
-    """Return the matrix product over the last two dims."""
+def matmul(a: Paddle, b: Paddle) -> Paddle:
+    """Return the products of all pairs of vectors along the last dims: a · bᵀ."""
     if not is_legacy(a):
-        return load_paddle().matmul(a, b, transpose_y=transpose_b)
-    return append_op("matmul_v2", {"X": a, "Y": b}, {"trans_x": False, "trans_y": transpose_b})
+        return load_paddle().matmul(a, b, transpose_y=True)
+    return append_op("matmul_v2", {"X": a, "Y": b}, {"trans_x": False, "trans_y": True})
 
 
 def upper_triangle(value: Paddle) -> Paddle:
@@ -118,76 +100,53 @@ def upper_triangle(value: Paddle) -> Paddle:
 
 def argmax(value: Paddle) -> Paddle:
     """Return the index of the first maximum along the last dim."""
-    paddle = load_paddle()
     if not is_legacy(value):
-        return paddle.argmax(value, axis=-1)
+        return load_paddle().argmax(value, axis=-1)
     attributes = {"axis": -1, "keepdims": False, "flatten": False, "dtype": _INT64}
     return append_op("arg_max", {"X": value}, attributes, dtype="int64")
 
 
-def one_hot(labels: Paddle, classes: int, like: Paddle) -> Paddle:
-    """Return the one-hot encoding [N, classes] of labels, in the dtype of `like`."""
-    return cast(load_paddle().nn.functional.one_hot(labels, classes), like.dtype)
-
-
-def cast(value: Paddle, dtype: Paddle) -> Paddle:
-    """Return a Value in another dtype."""
-    return load_paddle().cast(value, dtype)
-
-
 def full_like(value: Paddle, number: float) -> Paddle:
     """Return a Value of the same shape and dtype, filled with a number."""
-    paddle = load_paddle()
     with warnings.catch_warnings():
         # Paddle asks the PIR Value for its place, which it does not have.
         warnings.filterwarnings("ignore", message="(Tensor|Value) do not have 'place'")
-        return paddle.full_like(value, number)
+        return load_paddle().full_like(value, number)
 
 
 def flatten(value: Paddle, start: int) -> Paddle:
     """Flatten all dims from `start` on into one."""
-    return load_paddle().flatten(value, start, -1)
+    return value.flatten(start)
 
 
-def reshape(value: Paddle, shape: Sequence[int]) -> Paddle:
-    """Return a Value in another shape; 0 keeps a dim."""
-    return load_paddle().reshape(value, list(shape))
+def one_hot(labels: Paddle, classes: int, like: Paddle) -> Paddle:
+    """Return the one-hot encoding [N, classes] of labels, in the shape and dtype of `like`."""
+    one_hot = load_paddle().nn.functional.one_hot(labels, classes)
+    return require_shape_of(one_hot.astype(like.dtype), like)
 
 
 def as_vectors(value: Paddle) -> Paddle:
     """Flatten a pooled map [N, C, 1, 1] to [N, C]; return anything else unchanged."""
-    return flatten(value, 1) if is_pooled(tuple(value.shape)) else value
+    return value.flatten(1) if is_pooled(shape_of(value)) else value
 
 
-def clip_min(value: Paddle, lowest: float) -> Paddle:
-    """Raise lower elements to a number; they get no gradient."""
-    return load_paddle().clip(value, min=lowest)
+def in_float32(value: Paddle) -> Paddle:
+    """Return a Value of low precision in float32, any other unchanged.
 
-
-def clip_max(value: Paddle, highest: float) -> Paddle:
-    """Lower higher elements to a number; they get no gradient."""
-    return load_paddle().clip(value, max=highest)
+    The sum over a map can overflow float16.
+    """
+    return value.astype("float32") if dtype_of(value) in HALF_DTYPES else value
 
 
 def greater_mask(value: Paddle, number: float) -> Paddle:
     """Return 1 where a Value is greater than a number and 0 elsewhere, in its dtype."""
-    return cast(value > number, value.dtype)
+    return (value > number).astype(value.dtype)
 
 
-def zero_unless_greater(value: Paddle, number: float) -> Paddle:
-    """Set elements that are not greater than a number to 0, infinite ones included."""
-    return load_paddle().where(value > number, value, full_like(value, 0.0))
-
-
-def unsqueeze(value: Paddle, axis: int | list[int]) -> Paddle:
-    """Insert dims of 1 at axes of the result."""
-    return load_paddle().unsqueeze(value, axis)
-
-
-def transpose(value: Paddle, order: Sequence[int] = (1, 0)) -> Paddle:
+def transpose(value: Paddle, order: Sequence[int]) -> Paddle:
     """Permute the dims of a Value; an identity permutation builds nothing."""
     is_identity = list(order) == list(range(len(order)))
-    return value if is_identity else load_paddle().transpose(value, list(order))
+    return value if is_identity else value.transpose(list(order))
 
 
 def detach(value: Paddle) -> Paddle:
@@ -207,6 +166,12 @@ def difference(a: Paddle, b: Paddle) -> Paddle:
     return load_paddle().add_n([a, -b])
 
 
+def mean_square(teacher: Paddle, student: Paddle, axis: int | None = None) -> Paddle:
+    """Return the mean of squared differences; the run fails with both shapes if they differ."""
+    residual = difference(student, teacher)
+    return (residual * residual).mean(axis)
+
+
 def require_shape_of(value: Paddle, other: Paddle) -> Paddle:
     """Return `value`; the run fails if its shape is not that of `other`."""
     return load_paddle().add_n([value, full_like(other, 0.0)])
@@ -214,7 +179,7 @@ def require_shape_of(value: Paddle, other: Paddle) -> Paddle:
 
 def log_probability(value: Paddle) -> Paddle:
     """Return the logarithm of probabilities, the smallest of which are raised to 1e-30."""
-    return log(clip_min(value, _LEAST_PROBABILITY))
+    return _log(value.clip(min=_LEAST_PROBABILITY))
 
 
 def log_softmax(value: Paddle) -> Paddle:
@@ -222,15 +187,17 @@ def log_softmax(value: Paddle) -> Paddle:
 
     Paddle's own is clipped at -64 on CPUs, which turns a cross entropy of 100 into 64.
     """
-    return clip_min(value - _log_sum_exp(value), _LEAST_LOG)
-
-
-def _log_sum_exp(value: Paddle) -> Paddle:
-    """Return the logarithm of the sum of exponentials along the last dim, which is kept as 1."""
     if not is_legacy(value):
-        return load_paddle().logsumexp(value, -1, keepdim=True)
-    attributes = {"axis": [-1], "keepdim": True, "reduce_all": False}
-    return append_op("logsumexp", {"X": value}, attributes)
+        sums = load_paddle().logsumexp(value, -1, keepdim=True)
+    else:
+        attributes = {"axis": [-1], "keepdim": True, "reduce_all": False}
+        sums = append_op("logsumexp", {"X": value}, attributes)
+    return (value - sums).clip(min=_LEAST_LOG)
+
+
+def softened(logits: Paddle, temperature: float) -> Paddle:
+    """Divide logits by a temperature."""
+    return logits / temperature
 
 
 def kl_divergence(teacher: Paddle, student: Paddle) -> Paddle:
@@ -248,9 +215,9 @@ def entropy(value: Paddle) -> Paddle:
     return -reduce_sum(exp(logs) * logs, -1)
 
 
-def centre(value: Paddle, axis: int) -> Paddle:
-    """Subtract the mean along an axis."""
-    return value - mean(value, axis, keep=True)
+def centre(value: Paddle, axis: int | list[int]) -> Paddle:
+    """Subtract the mean along axes."""
+    return value - value.mean(axis, keepdim=True)
 
 
 def correlation_distance(a: Paddle, b: Paddle, axis: int) -> Paddle:
@@ -270,7 +237,7 @@ def l2_normalise(value: Paddle, axis: int) -> Paddle:
     """
     squares = reduce_sum(value * value, axis, keep=True)
     least = _LEAST_NORM**2
-    return value * greater_mask(squares, least) / sqrt(clip_min(squares, least))
+    return value * greater_mask(squares, least) / sqrt(squares.clip(min=least))
 
 
 def with_dynamic_batch(value: Paddle) -> Paddle:
@@ -278,13 +245,6 @@ def with_dynamic_batch(value: Paddle) -> Paddle:
 
     A teacher that was exported at one batch runs at any, but its Values still declare the old one.
     """
-    paddle = load_paddle()
     # 0 keeps a dim; -1 may stand for a single dim only.
     rest = [0 if dim == UNKNOWN_DIM else dim for dim in value.shape[1:]]
-    return paddle.reshape(value, [paddle.shape(value)[0], *rest])
-
-
-def _elementwise(type: str, value: Paddle) -> Paddle:
-    if not is_legacy(value):
-        return getattr(load_paddle(), type)(value)
-    return append_op(type, {"X": value})
+    return load_paddle().reshape(value, [load_paddle().shape(value)[0], *rest])

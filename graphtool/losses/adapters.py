@@ -9,10 +9,9 @@ from typing import cast
 from graphtool.arguments import bad_argument, short_repr
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle
 from graphtool.checks.adapters import (
-    ADAPTER_CALL,
     ADAPTER_INPUTS,
-    TRAINABLE_INPUT,
     Adapter,
+    frozen_input,
     is_map,
     layer_axis,
     misapplied,
@@ -23,16 +22,7 @@ from graphtool.diagnostics import PairError, UsageError
 from graphtool.graph import UNKNOWN_DIM, Shape
 from graphtool.losses import _ops as ops
 from graphtool.losses._building import building, path_component
-from graphtool.losses._operands import find_operands, in_float32
-from graphtool.losses._values import (
-    find_any,
-    find_student,
-    reaches_parameter,
-    require_in_main_program,
-    require_trainable_program,
-    shape_of,
-    where_of,
-)
+from graphtool.losses._values import CurrentProgram, shape_of
 from graphtool.merging import merged_of
 from graphtool.readers.graph_builder import NAME_ATTRIBUTES
 
@@ -69,7 +59,7 @@ def conv1x1(value: Paddle | str, channels: int, *, name: str = "conv1x1") -> Pad
     UsageError: GT231, GT248, GT340, GT352. Raises ReadError: GT101, GT102, GT031.
     """
     with building("conv1x1"):
-        value = in_float32(_adaptable(value, channels, "conv1x1"))
+        value = ops.in_float32(_adaptable(value, channels, "conv1x1"))
         shape = [channels, shape_of(value)[1], 1, 1]
         return load_paddle().nn.functional.conv2d(value, *_parameters(value, shape, channels, name))
 
@@ -83,7 +73,7 @@ def linear(value: Paddle | str, features: int, *, name: str = "linear") -> Paddl
     Raises as `conv1x1` does; GT357 if the last dim is unknown.
     """
     with building("linear"):
-        vectors = in_float32(ops.as_vectors(_adaptable(value, features, "linear")))
+        vectors = ops.in_float32(ops.as_vectors(_adaptable(value, features, "linear")))
         shape = [shape_of(vectors)[-1], features]
         parameters = _parameters(vectors, shape, features, name)
         return load_paddle().nn.functional.linear(vectors, *parameters)
@@ -101,16 +91,17 @@ def resize(value: Paddle | str, like: Paddle | str | Sequence[int]) -> Paddle:
     another size, otherwise as `conv1x1` does.
     """
     with building("resize"):
-        require_trainable_program("resize")
-        value = _any_value(value)
+        program = CurrentProgram("resize")
+        value = program.find("either", value, "value")
         if isinstance(like, list | tuple):
             sides = tuple(cast("Sequence[int]", like))
             if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
                 expected = "a map, or two positive numbers (H, W)"
                 raise UsageError(bad_argument("like", sides, expected, "resize(student, (7, 7))"))
+            _require_maps(program, value)
             return _resize_to(value, sides)
-        like = _any_value(like)
-        _require_maps(value, like)
+        like = program.find("either", like, "value")
+        _require_maps(program, value, like)
         return _resize_to(value, shape_of(like)[2:], like)
 
 
@@ -123,9 +114,10 @@ def resize_to_smaller(teacher: Paddle | str, student: Paddle | str) -> tuple[Pad
     Raises as `resize` does.
     """
     with building("resize_to_smaller"):
-        maps = find_operands("resize_to_smaller", {"teacher": teacher}, {"student": student})
-        teacher, student = maps.values()
-        _require_maps(teacher, student)
+        program = CurrentProgram("resize_to_smaller")
+        wanted = ("teacher", teacher, "teacher"), ("student", student, "student")
+        teacher, student = program.find_all(wanted)
+        _require_maps(program, teacher, student)
         smaller = resized(shape_of(teacher), shape_of(student))[0][2:]
         if UNKNOWN_DIM not in smaller:
             return _resize_to(teacher, smaller), _resize_to(student, smaller)
@@ -136,30 +128,23 @@ def resize_to_smaller(teacher: Paddle | str, student: Paddle | str) -> tuple[Pad
 
 def _adaptable(value: object, width: int, adapter: str) -> Paddle:
     """Return the student's Value that a layer of some width can be built on."""
-    require_trainable_program(adapter)
-    value = require_in_main_program(find_student(value, "value"), "value")
+    program = CurrentProgram(adapter)
+    value = program.find("student", value, "value")
     unfit: list[str] = []
     if layer_axis(adapter, shape_of(value)) is None:
         unfit.append(ADAPTER_INPUTS[adapter])
     if type(width) is not int or width < 1:
         unfit.append(f"a positive whole number, not {short_repr(width)}")
-    found = [misapplied(adapter, where_of(value, "student"), wanted) for wanted in unfit]
-    if not reaches_parameter(value):
-        where = where_of(value, "student")
-        found.append(misapplied(adapter, where, TRAINABLE_INPUT, help=ADAPTER_CALL))
-    if found:
-        raise PairError(*found)
+    reaches_parameter = program.reaches_parameter(value)
+    if unfit or not reaches_parameter:
+        where = program.where(value, "student")
+        found = [misapplied(adapter, where, wanted) for wanted in unfit]
+        raise PairError(*found, *([] if reaches_parameter else [frozen_input(adapter, where)]))
     return value
-
-
-def _any_value(value: object) -> Paddle:
-    found = find_any(value) if isinstance(value, str) else find_student(value, "value")
-    return require_in_main_program(found, "value")
 
 
 def _resize_to(value: Paddle, target: Shape, like: Paddle | None = None) -> Paddle:
     """Resize a map to a target H × W; if it is unknown, it is that of `like` at run time."""
-    _require_maps(value)
     current = shape_of(value)[2:]
     if current == target and UNKNOWN_DIM not in target:
         return value
@@ -175,40 +160,31 @@ def _runtime_size(value: Paddle) -> Paddle:
     return load_paddle().shape(value)[2:]
 
 
-def _require_maps(*values: Paddle) -> None:
-    no_maps = [where_of(value, "either") for value in values if not is_map(shape_of(value))]
+def _require_maps(program: CurrentProgram, *values: Paddle) -> None:
+    no_maps = [program.where(value, "either") for value in values if not is_map(shape_of(value))]
     if no_maps:
         raise PairError(*(misapplied("resize", one, ADAPTER_INPUTS["resize"]) for one in no_maps))
 
 
 def _parameters(value: Paddle, shape: list[int], features: int, name: str) -> tuple[Paddle, Paddle]:
-    """Create a weight and a bias in the current Programs."""
+    """Create a weight and a bias, under names that are free in the current Programs and Scopes."""
     static, initializer = load_paddle().static, load_paddle().nn.initializer
-    weight, bias = _free_names(name)
-    create, dtype = static.create_parameter, value.dtype
-    return (
-        create(shape, dtype, weight, default_initializer=initializer.XavierUniform()),
-        create(
-            [features], dtype, bias, is_bias=True, default_initializer=initializer.Constant(0.0)
-        ),
-    )
-
-
-def _free_names(name: str) -> tuple[str, str]:
-    """Return names for a weight and a bias that are free in the current Programs and Scopes."""
-    stem = f"graphtool_adapter_{path_component(name)}"
-    static = load_paddle().static
     programs = static.default_main_program(), static.default_startup_program()
     taken = frozenset(used for program in programs for used in _names(program))
     merged = merged_of(programs[0])
     scopes = [static.global_scope(), *([merged.scopes.student] if merged else ())]
+
+    def is_free(name: str) -> bool:
+        return name not in taken and not any(scope.find_var(name) for scope in scopes)
+
+    stem = f"graphtool_adapter_{path_component(name)}"
     stems = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
-    candidates = ((f"{one}.w", f"{one}.b") for one in stems)
-    return next(
-        names
-        for names in candidates
-        if taken.isdisjoint(names)
-        and not any(scope.find_var(new) for scope in scopes for new in names)
+    stem = next(one for one in stems if is_free(f"{one}.w") and is_free(f"{one}.b"))
+    create, xavier = static.create_parameter, initializer.XavierUniform()
+    zero = initializer.Constant(0.0)
+    return (
+        create(shape, value.dtype, f"{stem}.w", default_initializer=xavier),
+        create([features], value.dtype, f"{stem}.b", is_bias=True, default_initializer=zero),
     )
 
 

@@ -9,7 +9,7 @@ from math import sqrt
 
 from graphtool.backend.paddle import Paddle
 from graphtool.losses import _ops as ops
-from graphtool.losses._operands import loss
+from graphtool.losses._building import loss
 from graphtool.losses._values import shape_of
 
 __all__ = ["dist", "dkd", "kl", "lskd", "skd", "soft_label"]
@@ -50,17 +50,13 @@ def soft_label(
     cannot be derived.
     """
     return _cross_entropy(
-        _softened(teacher, teacher_temperature), _softened(student, student_temperature)
+        ops.softened(teacher, teacher_temperature), ops.softened(student, student_temperature)
     )
-
-
-def _softened(logits: Paddle, temperature: float) -> Paddle:
-    return logits / temperature
 
 
 def _cross_entropy(teacher: Paddle, student: Paddle) -> Paddle:
     # The entropy is constant. Computed apart, it lets the run compare the shapes.
-    return ops.mean(ops.kl_divergence(teacher, student) + ops.entropy(teacher))
+    return (ops.kl_divergence(teacher, student) + ops.entropy(teacher)).mean()
 
 
 @loss
@@ -83,8 +79,8 @@ def kl(
 
     Raises what `soft_label` does.
     """
-    divergence = ops.kl_divergence(_softened(teacher, temperature), _softened(student, temperature))
-    return ops.mean(divergence) * temperature**2
+    teacher, student = (ops.softened(value, temperature) for value in (teacher, student))
+    return ops.kl_divergence(teacher, student).mean() * temperature**2
 
 
 @loss
@@ -113,21 +109,15 @@ def dkd(
     """
     student = ops.require_shape_of(student, teacher)
     targets = ops.argmax(teacher) if labels is None else ops.flatten(labels, 0)
-    one_hot = ops.one_hot(targets, shape_of(teacher)[1], teacher)
-    mask = ops.require_shape_of(one_hot, teacher)
-    teacher, student = _softened(teacher, temperature), _softened(student, temperature)
-    return _decoupled(teacher, student, mask, alpha, beta) * temperature**2
-
-
-def _decoupled(teacher: Paddle, student: Paddle, mask: Paddle, alpha: float, beta: float) -> Paddle:
-    """Return the weighted sum of target-class and non-target-class divergences."""
+    mask = ops.one_hot(targets, shape_of(teacher)[1], teacher)
+    teacher, student = (ops.softened(value, temperature) for value in (teacher, student))
     target: Paddle = 0.0
     for teacher_log, student_log in zip(
         _binary_logs(teacher, mask), _binary_logs(student, mask), strict=True
     ):
         target = ops.exp(teacher_log) * (teacher_log - student_log) + target
     others = ops.kl_divergence(teacher - mask * _EXCLUDED, student - mask * _EXCLUDED)
-    return ops.mean(target * alpha + others * beta)
+    return (target * alpha + others * beta).mean() * temperature**2
 
 
 def _binary_logs(logits: Paddle, mask: Paddle) -> tuple[Paddle, Paddle]:
@@ -165,7 +155,7 @@ def skd(
 
 def _standardised(logits: Paddle) -> Paddle:
     centred = ops.centre(logits, 1)
-    return centred / ops.sqrt(ops.mean(centred * centred, 1, keep=True) + _VARIANCE_EPSILON)
+    return centred / ops.sqrt((centred * centred).mean(1, keepdim=True) + _VARIANCE_EPSILON)
 
 
 def _standard_deviation(logits: Paddle) -> Paddle:
@@ -200,7 +190,7 @@ def lskd(
         ops.l2_normalise(ops.centre(value, -1), -1) * scale / temperature
         for value in (teacher, student)
     )
-    return ops.mean(ops.kl_divergence(teacher, student)) * temperature**2
+    return ops.kl_divergence(teacher, student).mean() * temperature**2
 
 
 @loss
@@ -225,8 +215,8 @@ def dist(
     Raises what `soft_label` does.
     """
     teacher_probs, student_probs = (
-        ops.exp(ops.log_softmax(_softened(value, temperature))) for value in (teacher, student)
+        ops.exp(ops.log_softmax(ops.softened(value, temperature))) for value in (teacher, student)
     )
-    over_classes = ops.mean(ops.correlation_distance(teacher_probs, student_probs, 1)) * beta
-    over_samples = ops.mean(ops.correlation_distance(teacher_probs, student_probs, 0)) * gamma
+    over_classes = ops.correlation_distance(teacher_probs, student_probs, 1).mean() * beta
+    over_samples = ops.correlation_distance(teacher_probs, student_probs, 0).mean() * gamma
     return (over_classes + over_samples) * temperature**2

@@ -30,14 +30,14 @@ from graphtool.backend.tensors import (
     set_dropout_states,
     set_tensors,
 )
-from graphtool.checks import (
+from graphtool.checks.names import scope_collision
+from graphtool.checks.plan import (
     MergePlan,
     are_saved_shapes,
     persistable_names,
     saved_names,
     used_names,
 )
-from graphtool.checks.names import scope_collision
 from graphtool.diagnostics import (
     Diagnostic,
     GraphtoolError,
@@ -275,9 +275,9 @@ def find_weights(
     if student_weights:
         raise MergeError(
             scope_collision(
-                student_weights,
+                f"`{student_weights[0]}` is the student's tensor in the Scope to load from",
                 [Where(role="teacher", value=name) for name in student_weights[:5]],
-                loading=True,
+                help="load the teacher's weights in a separate Scope, or from a file",
             )
         )
     if missing:

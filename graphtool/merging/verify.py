@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from graphtool.arguments import bad_argument
+from graphtool.arguments import are_texts, bad_argument
 from graphtool.backend.errors import paddle_failed
 from graphtool.backend.facts import same_variables
 from graphtool.backend.generators import generators
@@ -19,8 +19,8 @@ from graphtool.backend.paddle import Paddle, load_paddle, program_lock, static_m
 from graphtool.backend.pir import freeze, remove_unused
 from graphtool.backend.tensors import buffer_address, initialised_tensors, private_scope
 from graphtool.both import Both
-from graphtool.checks import check_names, persistable_names
 from graphtool.checks.feeds import unknown_feed
+from graphtool.checks.plan import persistable_names
 from graphtool.diagnostics import (
     Diagnostic,
     MergeError,
@@ -338,7 +338,9 @@ def _select(merged: Merged, fetch: Sequence[str] | None) -> Both[list[str]]:
             list(_comparable(student)),
         )
     names = (fetch,) if isinstance(fetch, str) else ()
-    check_names("fetch", fetch, f"merged.verify(fetch={names})" if names else "merged.verify()")
+    if not are_texts(fetch):
+        call = f"merged.verify(fetch={names})" if names else "merged.verify()"
+        raise UsageError(bad_argument("fetch", fetch, "a tuple of names", call))
     prefixed = [
         name for name in fetch if name.startswith(merged.prefix) and name not in student.values
     ]

@@ -427,7 +427,13 @@ def _parameter_scope(
     if prefers_layer and not held:
         temporary = stack.enter_context(private_scope())
         copy_layer_tensors(layer, temporary)
-        return temporary, (unlike_layer(type(layer).__name__, len(names), scope_is_empty=True),)
+        found = unlike_layer(
+            f"exported {counted(len(names), 'parameter')} of `{type(layer).__name__}`: the global "
+            "Scope has none",
+            severity=Severity.WARNING,
+            help="gt.export_student(network, path, scope=scope)",
+        )
+        return temporary, (found,)
     if uninitialised:
         fix = "executor.run(startup)"
         if layer is not None and scope is not None:
@@ -443,15 +449,21 @@ def _parameter_scope(
             )
         )
     unlike = len(differing_tensors(layer, source)) if prefers_layer else 0
-    found: tuple[Diagnostic, ...] = ()
-    if unlike:
-        found = (unlike_layer(type(layer).__name__, unlike, scope_is_empty=False),)
+    differing = (
+        unlike_layer(
+            f"exported the Scope's parameters, and {unlike} of them differ from those of "
+            f"`{type(layer).__name__}`",
+            severity=Severity.WARNING,
+            help="with paddle.static.scope_guard(paddle.static.Scope()): "
+            "gt.export_student(network, path)",
+        ),
+    )
     if dropout_states:
         # Paddle saves no uninitialised Variable, and the user's Scope must not change.
         empty_state = empty_tensor(next(iter(held.values())), DROPOUT_STATE_DTYPE)
         source = stack.enter_context(private_scope())
         share_tensors(held | dict.fromkeys(dropout_states, empty_state), source)
-    return source, found
+    return source, differing if unlike else ()
 
 
 def _write(evaluation: Evaluation, state: Mapping[str, str], prefix: Path, scope: Paddle) -> None:

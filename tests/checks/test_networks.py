@@ -340,18 +340,6 @@ def test_without_a_list_the_operators_are_not_checked():
     assert found.severity is Severity.NOTE
 
 
-@pytest.mark.pir
-def test_quantised_operators_are_a_warning():
-    teacher = read(program(classifier("x", train=False), "legacy")[0])
-    relu = teacher.operators["relu_0"]
-    operators = {**teacher.operators, "relu_0": replace(relu, type="quantize_linear")}
-    graph = replace(teacher, operators=operators)
-    found = only(
-        checked((graph, None), program(classifier(), "legacy"), _MAP), "GT245", Severity.WARNING
-    )
-    assert found.message == "the teacher has 1 quantisation operator"
-
-
 def test_lists_of_known_operators_tell_the_kinds_apart():
     pir, legacy = known_operators(ProgramKind.PIR), known_operators(ProgramKind.LEGACY)
     assert pir is not None

@@ -3,13 +3,12 @@
 import numpy as np
 import paddle
 import pytest
-from paddle import nn
 
 import graphtool as gt
 from graphtool.diagnostics import MergeError, Severity, UsageError
 from graphtool.merging import merge
 from graphtool.readers.tensor_files import parameter_file_facts
-from tests.checks.programs import MODES, checked, classifier, codes, data, only, program, scope_of
+from tests.checks.programs import MODES, checked, classifier, codes, only, program, scope_of
 
 _KINDS = pytest.mark.parametrize("mode", ["pir", "legacy"])
 _MAP = {"x": "image"}
@@ -89,28 +88,8 @@ def test_weights_of_another_network_are_refused():
     )
 
 
-def test_tied_weights_are_worth_a_note():
-    def tied():
-        layer = nn.Linear(4, 4)
-        layer(layer(data("x", -1, 4)))
-
-    report = checked(program(tied), program(lambda: data("image", -1, 4).mean()), _MAP)
-    only(report, "GT238", Severity.NOTE)
-    assert "2 teacher parameters with several uses stay tied" in only(report, "GT238").message
-
-
-@pytest.mark.pir
-@_KINDS
-def test_the_parameters_of_a_recurrence_are_not_tied(mode):
-    teacher = program(lambda: nn.LSTM(4, 3)(data("x", -1, 2, 4)), mode)
-    report = checked(teacher, program(lambda: data("image", -1, 2, 4).mean(), mode), _MAP)
-    assert "GT238" not in codes(report)
-
-
 def _saved(folder, mode="pir", width=4):
     main, startup = program(classifier("x", train=False, width=width), mode)
-    from tests.checks.programs import MODES
-
     with MODES[mode](), paddle.static.scope_guard(scope_of(startup, mode)):
         exe = paddle.static.Executor(_CPU)
         block = main.global_block()

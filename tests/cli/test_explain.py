@@ -21,7 +21,7 @@ SOURCE = Path(graphtool.__file__).parent
 
 
 def codes_in_the_source() -> list[str]:
-    declared = r'^@(?:rule|check)\(\s*"(GT\d{3})"'
+    declared = r'^@(?:rule|check|documented)\(\s*"(GT\d{3})"'
     return sorted(
         {
             code

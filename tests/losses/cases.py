@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib  # noqa: F401  Paddle 2.6 crashes where it is imported first
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,16 +23,25 @@ LABELS = np.array([2, 0, 4, 1])
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A loss of as many teacher's as student's Values; `fixed` are further feeds."""
+    """A loss, which its name begins with, of as many teacher's as student's Values; more feeds."""
 
     name: str
-    build: Callable[..., Value]
-    numpy: Callable[..., float]
     teacher: Sequence[Sequence[int]]
     student: Sequence[Sequence[int]]
-    make: Callable[[Array], Array] = lambda array: array
-    fixed: dict[str, Array] = field(default_factory=dict[str, Array])
+    options: dict[str, Any]
+    fixed: dict[str, Array]
+    make: Callable[[Array], Array]
     unknown: bool = False
+
+    @property
+    def build(self) -> Callable[..., Value]:
+        build = _custom if self.name == "custom" else getattr(losses, self.name.split()[0])
+        return partial(build, **self.options)
+
+    @property
+    def numpy(self) -> Callable[..., float]:
+        numpy = _mean_cube if self.name == "custom" else getattr(reference, self.name.split()[0])
+        return partial(numpy, **self.options, **self.fixed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,22 +61,26 @@ class Outcome:
         )
 
 
-def one(
+def case(
     name: str,
-    build: Callable[..., Value],
-    numpy: Callable[..., float],
-    shape: Sequence[int],
-    student: Sequence[int] | None = None,
-    **more: Any,
+    shape: Any,
+    student: Any = None,
+    *,
+    fixed: dict[str, Array] | None = None,
+    make: Callable[[Array], Array] = lambda array: array,
+    unknown: bool = False,
+    **options: Any,
 ) -> Case:
-    """Make a case of one Value per side."""
+    """Make a case of one shape for each side, or of a list of them; options are the loss's."""
+    ends = [one if isinstance(one[0], list) else [one] for one in (shape, student or shape)]
     return Case(
         name=name,
-        build=build,
-        numpy=numpy,
-        teacher=[shape],
-        student=[student or shape],
-        **more,
+        teacher=ends[0],
+        student=ends[1],
+        options=options,
+        fixed=fixed or {},
+        make=make,
+        unknown=unknown,
     )
 
 
@@ -75,203 +88,88 @@ def probabilities(array: Array) -> Array:
     return reference.softmax(array * 2)
 
 
+def second_key_masked(scores: Array) -> Array:
+    return scores + np.where(np.arange(scores.shape[-1]) == 1, -1e4, 0)
+
+
+def _custom(t: Value, s: Value) -> Value:
+    def cubes(theirs: Value, ours: Value, scale: float) -> Value:
+        apart = theirs - ours
+        return paddle.mean(apart * apart * apart) * scale
+
+    return losses.custom(cubes, theirs=t, ours=s, scale=0.5)
+
+
+def _mean_cube(t: Array, s: Array) -> float:
+    return float(0.5 * ((t - s) ** 3).mean())
+
+
 LOGITS, MAP, TOKENS, SCORES = [4, 5], [3, 4, 3, 2], [2, 3, 5], [2, 2, 3, 3]
+FLOWS = [[2, 3, 4, 2], [2, 5, 4, 2]], [[2, 3, 2, 3], [2, 5, 2, 3]]
+COLUMN = LABELS[:, None].astype("int32")
+BOOLS, FLOATS = {"mask": MASK.astype("bool")}, {"mask": MASK.astype("float32")}
 
 CASES = [
-    one("l2 of maps", losses.l2, reference.l2, MAP),
-    one("l2 of vectors", losses.l2, reference.l2, [3, 7]),
-    one("l2 of unknown sizes", losses.l2, reference.l2, MAP, unknown=True),
-    one("hint of equal channels", losses.hint, reference.l2, MAP),
-    one("soft_label", losses.soft_label, reference.soft_label, LOGITS),
-    one(
-        "soft_label at two temperatures",
-        partial(losses.soft_label, teacher_temperature=3, student_temperature=0.5),
-        partial(reference.soft_label, teacher=3, student=0.5),
-        LOGITS,
-    ),
-    one(
-        "soft_label of tokens",
-        partial(losses.soft_label, axis=-1),
-        reference.soft_label,
-        TOKENS,
-    ),
-    one(
-        "kl of a map of classes",
-        partial(losses.kl, axis=1),
-        lambda t, s: reference.kl(np.moveaxis(t, 1, -1), np.moveaxis(s, 1, -1), 4),
-        MAP,
-    ),
-    one(
+    case("l2 of maps", MAP),
+    case("l2 of vectors", [3, 7]),
+    case("l2 of unknown sizes", MAP, unknown=True),
+    case("hint of equal channels", MAP),
+    case("soft_label", LOGITS),
+    case("soft_label at two temperatures", LOGITS, teacher_temperature=3, student_temperature=0.5),
+    case("soft_label of tokens", TOKENS, axis=-1),
+    case("kl of a map of classes", MAP, axis=1),
+    case(
         "soft_label from the teacher's probabilities",
-        partial(losses.soft_label, from_probs="teacher", teacher_temperature=2),
-        partial(reference.soft_label_of_probabilities, teacher=2),
         LOGITS,
         make=probabilities,
+        from_probs="teacher",
+        teacher_temperature=2,
     ),
-    one("kl", losses.kl, partial(reference.kl, temperature=4), LOGITS),
-    one("kl at a temperature", partial(losses.kl, temperature=1), reference.kl, LOGITS),
-    one(
+    case("kl", LOGITS),
+    case("kl at a temperature", LOGITS, temperature=1),
+    case(
         "kl from probabilities of both",
-        partial(losses.kl, from_probs="both", temperature=1),
-        lambda t, s: float((t * np.log(t / (s / s.sum(1, keepdims=True)))).sum() / len(t)),
         LOGITS,
         make=probabilities,
+        from_probs="both",
+        temperature=1,
     ),
-    one(
-        "dkd with labels",
-        losses.dkd,
-        partial(reference.dkd, labels=LABELS),
-        LOGITS,
-        fixed={"labels": LABELS},
-    ),
-    one(
-        "dkd with labels in a column",
-        partial(losses.dkd, alpha=0.5, beta=2, temperature=2),
-        partial(reference.dkd, labels=LABELS, alpha=0.5, beta=2, temperature=2),
-        LOGITS,
-        fixed={"labels": LABELS[:, None].astype("int32")},
-    ),
-    one(
-        "dkd with the teacher's class",
-        partial(losses.dkd, alpha=1, beta=1, temperature=1),
-        lambda t, s: reference.dkd(t, s, t.argmax(1), 1, 1, 1),
-        LOGITS,
-    ),
-    one("skd", losses.skd, reference.skd, LOGITS),
-    one(
-        "skd with a multiplier",
-        partial(losses.skd, multiplier=2.5),
-        partial(reference.skd, multiplier=2.5),
-        LOGITS,
-    ),
-    one("lskd", losses.lskd, reference.lskd, LOGITS),
-    one(
-        "lskd at a temperature of tokens",
-        partial(losses.lskd, temperature=4, axis=2),
-        partial(reference.lskd, temperature=4),
-        TOKENS,
-    ),
-    one(
-        "lskd from probabilities",
-        partial(losses.lskd, from_probs="both"),
-        lambda t, s: reference.lskd(np.log(t), np.log(s)),
-        LOGITS,
-        make=probabilities,
-    ),
-    one("dist", losses.dist, reference.dist, LOGITS),
-    one(
-        "dist with weights",
-        partial(losses.dist, beta=2, gamma=0.5, temperature=4),
-        partial(reference.dist, beta=2, gamma=0.5, tau=4),
-        LOGITS,
-    ),
-    one("attention", losses.attention, reference.attention, MAP, [3, 2, 3, 2]),
-    one("attention of unknown sizes", losses.attention, reference.attention, MAP, unknown=True),
-    one("channel_wise", losses.channel_wise, reference.channel_wise, MAP),
-    one(
-        "channel_wise of sequences",
-        partial(losses.channel_wise, temperature=1),
-        partial(reference.channel_wise, temperature=1),
-        [2, 3, 6],
-    ),
-    Case(
-        name="fsp",
-        build=losses.fsp,
-        numpy=reference.fsp,
-        teacher=[[2, 3, 4, 2], [2, 5, 4, 2]],
-        student=[[2, 3, 2, 3], [2, 5, 2, 3]],
-    ),
-    Case(
-        name="fsp of unknown sizes",
-        build=losses.fsp,
-        numpy=reference.fsp,
-        teacher=[[2, 3, 4, 2], [2, 5, 4, 2]],
-        student=[[2, 3, 2, 3], [2, 5, 2, 3]],
-        unknown=True,
-    ),
-    one("similarity", losses.similarity, reference.similarity, MAP, [3, 7]),
-    one("relational", losses.relational, reference.relational, [4, 3], [4, 2, 2]),
-    one(
-        "relational with weights",
-        partial(losses.relational, distance=1, angle=0),
-        reference.relational_distance,
-        [4, 6],
-    ),
-    one("relational_distance", losses.relational_distance, reference.relational_distance, [5, 2]),
-    one("relational_angle", losses.relational_angle, reference.relational_angle, [4, 3]),
-    one("pkd of vectors", losses.pkd, reference.patient, [3, 4]),
-    one("pkd of tokens", losses.pkd, reference.patient, TOKENS),
-    one("pkd of maps", losses.pkd, reference.pearson_maps, MAP),
-    one("hidden_state", losses.hidden_state, reference.l2, TOKENS),
-    one(
-        "hidden_state with a mask",
-        losses.hidden_state,
-        partial(reference.hidden_state, mask=MASK),
-        TOKENS,
-        fixed={"mask": MASK},
-    ),
-    one("attention_scores", losses.attention_scores, reference.attention_scores, SCORES),
-    one(
-        "attention_scores with a mask added",
-        losses.attention_scores,
-        reference.attention_scores,
-        SCORES,
-        make=lambda x: x + np.where(np.arange(x.shape[-1]) == 1, -1e4, 0),
-    ),
-    one(
-        "attention_scores with a mask",
-        losses.attention_scores,
-        partial(reference.attention_scores, mask=MASK),
-        SCORES,
-        fixed={"mask": MASK.astype("bool")},
-    ),
-    one(
-        "attention_scores by divergence",
-        partial(losses.attention_scores, by="divergence"),
-        reference.attention_divergence,
-        SCORES,
-    ),
-    one(
-        "attention_scores by divergence with a mask",
-        partial(losses.attention_scores, by="divergence"),
-        partial(reference.attention_divergence, mask=MASK),
-        SCORES,
-        fixed={"mask": MASK.astype("float32")},
-    ),
-    one(
-        "attention_relation",
-        losses.attention_relation,
-        reference.attention_relation,
-        [2, 2, 3, 5],
-        [2, 2, 3, 2],
-    ),
-    one(
-        "attention_relation of heads anew",
-        partial(losses.attention_relation, heads=4),
-        partial(reference.attention_relation, heads=4),
-        [2, 2, 3, 6],
-        [2, 3, 3, 4],
-    ),
-    one(
-        "attention_relation of heads anew with a mask",
-        partial(losses.attention_relation, heads=2),
-        partial(reference.attention_relation, heads=2, mask=MASK),
-        [2, 3, 3, 2],
-        [2, 1, 3, 4],
-        fixed={"mask": MASK.astype("bool")},
-    ),
-    one(
-        "custom",
-        lambda t, s: losses.custom(_cubes, theirs=t, ours=s, scale=0.5),
-        lambda t, s: float(0.5 * ((t - s) ** 3).mean()),
-        [3, 4],
-    ),
+    case("dkd with labels", LOGITS, fixed={"labels": LABELS}),
+    case("dkd in a column", LOGITS, fixed={"labels": COLUMN}, alpha=0.5, beta=2, temperature=2),
+    case("dkd with the teacher's class", LOGITS, alpha=1, beta=1, temperature=1),
+    case("skd", LOGITS),
+    case("skd with a multiplier", LOGITS, multiplier=2.5),
+    case("lskd", LOGITS),
+    case("lskd at a temperature of tokens", TOKENS, temperature=4, axis=2),
+    case("lskd from probabilities", LOGITS, make=probabilities, from_probs="both"),
+    case("dist", LOGITS),
+    case("dist with weights", LOGITS, beta=2, gamma=0.5, temperature=4),
+    case("attention", MAP, [3, 2, 3, 2]),
+    case("attention of unknown sizes", MAP, unknown=True),
+    case("channel_wise", MAP),
+    case("channel_wise of sequences", [2, 3, 6], temperature=1),
+    case("fsp", *FLOWS),
+    case("fsp of unknown sizes", *FLOWS, unknown=True),
+    case("similarity", MAP, [3, 7]),
+    case("relational", [4, 3], [4, 2, 2]),
+    case("relational with weights", [4, 6], distance=1, angle=0),
+    case("relational_distance", [5, 2]),
+    case("relational_angle", [4, 3]),
+    case("pkd of vectors", [3, 4]),
+    case("pkd of tokens", TOKENS),
+    case("pkd of maps", MAP),
+    case("hidden_state", TOKENS),
+    case("hidden_state with a mask", TOKENS, fixed={"mask": MASK}),
+    case("attention_scores", SCORES),
+    case("attention_scores with a mask added", SCORES, make=second_key_masked),
+    case("attention_scores with a mask", SCORES, fixed=BOOLS),
+    case("attention_scores by divergence", SCORES, by="divergence"),
+    case("attention_scores by divergence with a mask", SCORES, fixed=FLOATS, by="divergence"),
+    case("attention_relation", [2, 2, 3, 5], [2, 2, 3, 2]),
+    case("attention_relation of heads anew", [2, 2, 3, 6], [2, 3, 3, 4], heads=4),
+    case("attention_relation with a mask", [2, 3, 3, 2], [2, 1, 3, 4], fixed=BOOLS, heads=2),
+    case("custom", [3, 4]),
 ]
-
-
-def _cubes(theirs: Value, ours: Value, scale: float) -> Value:
-    apart = theirs - ours
-    return paddle.mean(apart * apart * apart) * scale
 
 
 def arrays_of(case: Case, seed: int = 0) -> list[Array]:

@@ -121,7 +121,7 @@ def classes_of_maps() -> bool:
     with inside(student):
         found = [losses.kl(relu, relu), losses.kl(*ends, axis=1)]
     *values, theirs, ours = student.run(FEED, *found, *ends)
-    wanted = reference.kl(*(np.moveaxis(end, 1, -1) for end in (theirs, ours)), 4)
+    wanted = reference.kl(theirs, ours, axis=1)
     return bool(np.allclose(values, wanted, rtol=1e-4) and wanted > 1e-4)
 
 

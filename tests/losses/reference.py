@@ -23,23 +23,49 @@ def l2(t: Array, s: Array) -> float:
     return np.square(s - t).sum() / t.size
 
 
-def soft_label(t: Array, s: Array, teacher: float = 1.0, student: float = 1.0) -> float:
-    p, q = softmax(t / teacher), softmax(s / student)
-    return -(p * np.log(q)).sum() / (t.size / t.shape[-1])
+hint = l2
 
 
-def soft_label_of_probabilities(t: Array, s: Array, teacher: float = 1.0) -> float:
-    p = t ** (1 / teacher)
-    return -(p / p.sum(-1, keepdims=True) * np.log(softmax(s))).sum() / t.shape[0]
+def distributions(
+    t: Array,
+    s: Array,
+    teacher: float = 1.0,
+    student: float = 1.0,
+    axis: int = -1,
+    from_probs: str | None = None,
+) -> tuple[Array, Array]:
+    """Return those of rows along an axis, of logits or of probabilities, at two temperatures."""
+    found = []
+    for x, temperature, role in ((t, teacher, "teacher"), (s, student, "student")):
+        x = np.moveaxis(x, axis, -1)
+        powers = x ** (1 / temperature) if from_probs in (role, "both") else None
+        found.append(
+            softmax(x / temperature) if powers is None else powers / powers.sum(-1, keepdims=True)
+        )
+    return found[0], found[1]
 
 
-def kl(t: Array, s: Array, temperature: float = 1.0) -> float:
-    p, q = softmax(t / temperature), softmax(s / temperature)
-    return temperature**2 * (p * np.log(p / q)).sum() / (t.size / t.shape[-1])
+def soft_label(
+    t: Array,
+    s: Array,
+    teacher_temperature: float = 1.0,
+    student_temperature: float = 1.0,
+    **options: Any,
+) -> float:
+    p, q = distributions(t, s, teacher_temperature, student_temperature, **options)
+    return -(p * np.log(q)).sum() / (p.size / p.shape[-1])
 
 
-def lskd(t: Array, s: Array, temperature: float = 2.0) -> float:
+def kl(t: Array, s: Array, temperature: float = 4.0, **options: Any) -> float:
+    p, q = distributions(t, s, temperature, temperature, **options)
+    return temperature**2 * (p * np.log(p / q)).sum() / (p.size / p.shape[-1])
+
+
+def lskd(
+    t: Array, s: Array, temperature: float = 2.0, axis: int = -1, from_probs: str | None = None
+) -> float:
     """Compute it as the authors' code does, but for the 1e-7 that it adds to a deviation."""
+    t, s = (np.moveaxis(np.log(x) if from_probs else x, axis, -1) for x in (t, s))
     z, y = ((x - x.mean(-1, keepdims=True)) / x.std(-1, ddof=1, keepdims=True) for x in (t, s))
     return kl(z, y, temperature)
 
@@ -47,20 +73,21 @@ def lskd(t: Array, s: Array, temperature: float = 2.0) -> float:
 def dkd(
     t: Array,
     s: Array,
-    labels: Sequence[int],
+    labels: Array | None = None,
     alpha: float = 1.0,
     beta: float = 8.0,
     temperature: float = 4.0,
 ) -> float:
     total = 0.0
-    for x, y, label in zip(t / temperature, s / temperature, labels, strict=True):
+    targets = t.argmax(1) if labels is None else np.ravel(labels)
+    for x, y, label in zip(t / temperature, s / temperature, targets, strict=True):
         p, q = softmax(x), softmax(y)
         b = [p[label], 1 - p[label]], [q[label], 1 - q[label]]
         others = np.arange(len(x)) != label
         o = softmax(x[others]), softmax(y[others])
         total += alpha * sum(u * np.log(u / v) for u, v in zip(*b, strict=True))
         total += beta * (o[0] * np.log(o[0] / o[1])).sum()
-    return temperature**2 * total / len(labels)
+    return temperature**2 * total / len(targets)
 
 
 def skd(t: Array, s: Array, multiplier: float | None = None) -> float:
@@ -72,11 +99,13 @@ def skd(t: Array, s: Array, multiplier: float | None = None) -> float:
     return total / len(t)
 
 
-def dist(t: Array, s: Array, beta: float = 1.0, gamma: float = 1.0, tau: float = 1.0) -> float:
-    p, q = softmax(t / tau), softmax(s / tau)
+def dist(
+    t: Array, s: Array, beta: float = 1.0, gamma: float = 1.0, temperature: float = 1.0
+) -> float:
+    p, q = softmax(t / temperature), softmax(s / temperature)
     rows = np.mean([1 - np.corrcoef(a, b)[0, 1] for a, b in zip(p, q, strict=True)])
     columns = np.mean([1 - np.corrcoef(a, b)[0, 1] for a, b in zip(p.T, q.T, strict=True)])
-    return tau**2 * (beta * rows + gamma * columns)
+    return temperature**2 * (beta * rows + gamma * columns)
 
 
 def attention(t: Array, s: Array) -> float:
@@ -141,12 +170,10 @@ def relational(t: Array, s: Array, distance: float = 25.0, angle: float = 50.0) 
     return distance * relational_distance(t, s) + angle * relational_angle(t, s)
 
 
-def patient(t: Array, s: Array) -> float:
-    u, v = (x / np.sqrt((x**2).sum(-1))[..., None] for x in (t, s))
-    return np.mean((u - v) ** 2)
-
-
-def pearson_maps(t: Array, s: Array) -> float:
+def pkd(t: Array, s: Array) -> float:
+    if t.ndim < 4:
+        u, v = (x / np.sqrt((x**2).sum(-1))[..., None] for x in (t, s))
+        return np.mean((u - v) ** 2)
     channels = []
     for x in (t, s):
         rows = np.moveaxis(x, 1, 0).reshape(x.shape[1], -1)
@@ -154,21 +181,21 @@ def pearson_maps(t: Array, s: Array) -> float:
     return np.mean((np.array(channels[0]) - np.array(channels[1])) ** 2) / 2
 
 
-def hidden_state(t: Array, s: Array, mask: Array) -> float:
-    return np.mean([np.mean((t[at] - s[at]) ** 2) for at in zip(*np.nonzero(mask), strict=True)])
+def hidden_state(t: Array, s: Array, mask: Array | None = None) -> float:
+    kept = np.nonzero(np.ones(t.shape[:2]) if mask is None else mask)
+    return np.mean([np.mean((t[at] - s[at]) ** 2) for at in zip(*kept, strict=True)])
 
 
-def attention_scores(t: Array, s: Array, mask: Array | None = None) -> float:
+def attention_scores(t: Array, s: Array, mask: Array | None = None, by: str = "squares") -> float:
+    if by == "divergence":
+        return attention_divergence(t, s, mask)
     t, s = (np.where(x > -100, x, 0) for x in (t, s))
-    n, heads, length, _ = t.shape
-    mask = np.ones((n, length)) if mask is None else mask
+    mask = np.ones((len(t), t.shape[2])) if mask is None else mask
     kept = [
-        (s[b, h, i, j] - t[b, h, i, j]) ** 2
-        for b in range(n)
-        for h in range(heads)
-        for i in range(length)
-        for j in range(length)
-        if mask[b, i] and mask[b, j]
+        np.square(s - t)[batch, :, query, key]
+        for batch, tokens in enumerate(mask)
+        for query in np.nonzero(tokens)[0]
+        for key in np.nonzero(tokens)[0]
     ]
     return float(np.mean(kept))
 

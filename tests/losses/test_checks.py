@@ -18,6 +18,7 @@ import graphtool as gt
 from graphtool import losses
 from graphtool.losses._building import rollback_on_error
 from graphtool.merging import Merged
+from tests.checks.programs import MODES
 from tests.losses.merges import built, inside, merged_with, sizes
 from tests.merging.networks import Built
 
@@ -133,6 +134,22 @@ def test_a_student_of_frozen_parameters_is_refused(loss: Any, ends: int) -> None
 
 
 @pytest.mark.pir
+@pytest.mark.parametrize("mode", MODES)
+def test_a_student_that_is_a_feed_is_told_that_a_feed_has_no_parameters(mode: str) -> None:
+    """A student made trainable again, which other frozen Values need, would not help."""
+    with MODES[mode](), paddle.static.program_guard(paddle.static.Program()):
+        teacher, student = (paddle.static.data(name, [-1, 4]) for name in ("t", "s"))
+        with pytest.raises(gt.PairError) as error:
+            losses.l2(teacher, student)
+        with pytest.raises(gt.PairError) as computed:
+            losses.l2(teacher, student * 2.0)
+
+    assert codes(error.value) == codes(computed.value) == ["GT348"]
+    assert "a feed is computed from no parameter" in str(error.value.report.errors[0].help)
+    assert "for_training" in str(computed.value.report.errors[0].help)
+
+
+@pytest.mark.pir
 @pytest.mark.parametrize("name", ["teacher_softmax_0", "softmax_0"])
 def test_a_teachers_name_in_the_students_place_is_said_to_be_one(pair: Any, name: str) -> None:
     (found,) = refused(pair[1], lambda: losses.l2("softmax_0", name)).report
@@ -182,7 +199,7 @@ def test_a_loss_that_paddle_fails_to_build_leaves_nothing(
 ) -> None:
     """What raises stands in for an operator that a release of Paddle lacks."""
     before = sizes(pair[1])
-    monkeypatch.setattr(losses.maps.ops, "mean", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(losses.features.ops, "mean_square", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         losses.l2("add_2", "add_2")
     assert sizes(pair[1]) == before

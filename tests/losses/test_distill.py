@@ -614,111 +614,79 @@ def test_what_is_said_of_a_text_detectors_map_is_what_teaches() -> None:
 
 
 STAGE = ("relu_3", "relu_3")
-WRONG: dict[str, tuple[Callable[[Merged], Any], list[str]]] = {
-    "no pairs": (lambda net: gt.distill_loss(net.merged, []), ["GT367"]),
-    "what is no list of pairs": (lambda net: gt.distill_loss(net.merged, 5), ["GT248"]),
-    "what is no pair": (lambda net: gt.distill_loss(net.merged, [("relu_3",)]), ["GT248"]),
-    "a loss of Paddle's own": (
-        lambda net: gt.distill_loss(net.merged, [(*STAGE, "mse")]),
-        ["GT314"],
-    ),
-    "a Value in a pair": (
-        lambda net: gt.distill_loss(net.merged, [(net.merged.teacher("relu_3"), "relu_3")]),
-        ["GT248"],
-    ),
-    "a merge that is none": (lambda net: gt.distill_loss(net.merged.program, net.pairs), ["GT248"]),
-    "options that are none": (
-        lambda net: gt.distill_loss(net.merged, net.pairs, options={"l2": 4}),
-        ["GT248"],
-    ),
-    "unknown names": (
-        lambda net: gt.distill_loss(net.merged, [("relu_99", "relu_3"), ("relu_3", "rellu_3")]),
-        ["GT101", "GT101"],
-    ),
-    "an unknown loss": (lambda net: gt.distill_loss(net.merged, [(*STAGE, "l3")]), ["GT314"]),
-    "channels without an adapter": (lambda net: gt.distill_loss(net.merged, [STAGE]), ["GT333"]),
-    "an unknown adapter": (
-        lambda net: gt.distill_loss(net.merged, [replace(net.pairs.pairs[2], adapter="mlp")]),
-        ["GT357"],
-    ),
-    "an adapter of other channels": (
-        lambda net: gt.distill_loss(
-            net.merged, [replace(net.pairs.pairs[2], adapter="conv1x1(8->64)")]
-        ),
-        ["GT357", "GT357"],
-    ),
-    "an adapter on an input": (
-        lambda net: gt.distill_loss(
-            net.merged, [replace(net.pairs.pairs[2], student=_input(net), adapter="conv1x1")]
-        ),
-        ["GT357"],
-    ),
-    "one fsp": (lambda net: gt.distill_loss(net.merged, [(*STAGE, "fsp")]), ["GT367"]),
-    "fsp of two weights": (
-        lambda net: gt.distill_loss(net.merged, [("relu_1", "relu_3", "fsp")] * 2, [1, 2]),
-        ["GT347"],
-    ),
-    "too few weights": (lambda net: gt.distill_loss(net.merged, net.pairs, [1, 2]), ["GT347"]),
-    "weights that are none": (lambda net: gt.distill_loss(net.merged, net.pairs, 2.0), ["GT248"]),
+ENDS = ("add_6", "add_6")
+
+
+def _changed(**changes: Any) -> Callable[[Merged], list[gt.Pair]]:
+    return lambda net: [replace(net.pairs.pairs[2], **changes)]
+
+
+def _on_an_input(net: Merged) -> list[gt.Pair]:
+    student = replace(net.pairs.pairs[2].student, name="image", shape=(-1, 3, 32, 32))
+    return _changed(student=student, adapter="conv1x1")(net)
+
+
+# Pairs, or what makes them of the networks (None: all suggested ones), arguments and codes.
+WRONG: dict[str, tuple[Any, Any, str]] = {
+    "no pairs": ([], {}, "GT367"),
+    "what is no list of pairs": (5, {}, "GT248"),
+    "what is no pair": ([("relu_3",)], {}, "GT248"),
+    "a loss of Paddle's own": ([(*STAGE, "mse")], {}, "GT314"),
+    "a Value in a pair": (lambda net: [(net.merged.teacher("relu_3"), "relu_3")], {}, "GT248"),
+    "options that are none": (None, {"options": {"l2": 4}}, "GT248"),
+    "unknown names": ([("relu_99", "relu_3"), ("relu_3", "rellu_3")], {}, "GT101 GT101"),
+    "an unknown loss": ([(*STAGE, "l3")], {}, "GT314"),
+    "channels without an adapter": ([STAGE], {}, "GT333"),
+    "an unknown adapter": (_changed(adapter="mlp"), {}, "GT357"),
+    "an adapter of other channels": (_changed(adapter="conv1x1(8->64)"), {}, "GT357 GT357"),
+    "an adapter on an input": (_on_an_input, {}, "GT357"),
+    "one fsp": ([(*STAGE, "fsp")], {}, "GT367"),
+    "fsp of two weights": ([("relu_1", "relu_3", "fsp")] * 2, {"weights": [1, 2]}, "GT347"),
+    "too few weights": (None, {"weights": [1, 2]}, "GT347"),
+    "weights that are none": (None, {"weights": 2.0}, "GT248"),
     "weights that cannot be": (
-        lambda net: gt.distill_loss(net.merged, net.pairs, [-1, float("nan"), "1", True, 10**400]),
-        ["GT347"] * 5,
+        None,
+        {"weights": [-1, float("nan"), "1", True, 10**400]},
+        "GT347 GT347 GT347 GT347 GT347",
     ),
-    "weights that are all 0": (
-        lambda net: gt.distill_loss(net.merged, net.pairs, [0] * 5),
-        ["GT347"],
-    ),
+    "weights that are all 0": (None, {"weights": [0] * 5}, "GT347"),
     "a weight that is no scalar": (
-        lambda net: gt.distill_loss(net.merged, net.pairs, {LOGITS: net.merged.student("relu_3")}),
-        ["GT347"],
+        None,
+        lambda net: {"weights": {LOGITS: net.merged.student("relu_3")}},
+        "GT347",
     ),
     "keys that fit nothing": (
-        lambda net: gt.distill_loss(
-            net.merged, net.pairs, {"l2_relu_9": 1}, options={"l1": {"p": 2}}
-        ),
-        ["GT347", "GT347"],
+        None,
+        {"weights": {"l2_relu_9": 1}, "options": {"l1": {"p": 2}}},
+        "GT347 GT347",
     ),
-    "labels that no loss takes": (
-        lambda net: gt.distill_loss(net.merged, net.pairs, label="image"),
-        ["GT248"],
-    ),
-    "an option that a loss has not": (
-        lambda net: gt.distill_loss(net.merged, net.pairs, options={"l2": {"temperature": 4}}),
-        ["GT347"],
-    ),
-    "a temperature of 0": (
-        lambda net: gt.distill_loss(
-            net.merged, [("add_6", "add_6", "kl")], options={"kl": {"temperature": 0}}
-        ),
-        ["GT347"],
-    ),
-    "labels of another dtype": (
-        lambda net: gt.distill_loss(net.merged, [("add_6", "add_6", "dkd")], label="add_6"),
-        ["GT346"],
-    ),
-    "an unknown label": (
-        lambda net: gt.distill_loss(net.merged, [("add_6", "add_6", "dkd")], label="label"),
-        ["GT101"],
-    ),
-    "a recipe that is not there": (lambda net: gt.distill_loss(net.merged, "no.toml"), ["GT310"]),
+    "labels that no loss takes": (None, {"label": "image"}, "GT248"),
+    "an option that a loss has not": (None, {"options": {"l2": {"temperature": 4}}}, "GT347"),
+    "a temperature of 0": ([(*ENDS, "kl")], {"options": {"kl": {"temperature": 0}}}, "GT347"),
+    "labels of another dtype": ([(*ENDS, "dkd")], {"label": "add_6"}, "GT346"),
+    "an unknown label": ([(*ENDS, "dkd")], {"label": "label"}, "GT101"),
+    "a recipe that is not there": ("no.toml", {}, "GT310"),
 }
-
-
-def _input(net: Merged) -> gt.End:
-    return replace(net.pairs.pairs[2].student, name="image", shape=(-1, 3, 32, 32))
 
 
 @pytest.mark.pir
 @pytest.mark.parametrize("what", WRONG)
 def test_what_cannot_be_distilled_is_refused_and_nothing_built(net: Merged, what: str) -> None:
-    attempt, wanted = WRONG[what]
+    pairs, arguments, wanted = WRONG[what]
     before = net.size()
+    pairs, arguments = (one(net) if callable(one) else one for one in (pairs, arguments))
     with net.building(), pytest.raises(gt.GraphtoolError) as error:
-        attempt(net)
+        gt.distill_loss(net.merged, net.pairs if pairs is None else pairs, **arguments)
 
-    assert codes(error) == wanted
+    assert codes(error) == wanted.split()
     assert net.size() == before
     assert all(found.help for found in error.value.report)
+
+
+@pytest.mark.pir
+def test_a_program_is_no_merge(net: Merged) -> None:
+    with net.building(), pytest.raises(gt.UsageError, match=r"GT248.*wanted what `merge` returns"):
+        gt.distill_loss(net.merged.program, net.pairs)
 
 
 @pytest.mark.pir
