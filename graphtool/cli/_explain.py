@@ -13,7 +13,7 @@ from graphtool.cli._console import results, write_json
 from graphtool.diagnostics import Diagnostic, UsageError, docs_of, known_codes, replacements, rule
 from graphtool.text import closest, near_notes
 
-__all__ = ["GONE", "all_docs", "run"]
+__all__ = ["GONE", "all_docs", "run_explain"]
 
 _DEFINES_RULES = re.compile(r'^@(rule|check)\(\s*"GT', re.MULTILINE)
 
@@ -44,7 +44,7 @@ def unknown_code(code: str, near: Sequence[str]) -> Diagnostic:
     )
 
 
-def run(args: Namespace) -> int:
+def run_explain(args: Namespace) -> int:
     """Print the documentation of one code, or the list of all."""
     docs, console, is_json = all_docs(), results(), args.format == "json"
     if args.code is None:

@@ -90,7 +90,7 @@ def test_an_interrupt_prints_what_is_known_writes_nothing_and_exits_with_130(
 
     assert result.status == 130
     assert {pair["cka"] for pair in result.json["pairs"]} == {cka}
-    assert result.err == f"interrupted after {done} of 4 batches at most\n"
+    assert result.err == f"interrupted after {done} of at most 4 batches\n"
     assert not recipe.exists()
 
 
@@ -163,8 +163,8 @@ def test_pairs_are_drawn_as_well(suggest: Run, tmp_path: Path) -> None:
             "--evidence random --render pairs.jpg",
             "`pairs.jpg` does not end as a picture does: .dot, .svg, .png, .pdf, .html",
         ),
-        ("-o -", "argument --output: `-` is not a `.toml`, as a recipe is"),
-        ("-o ''", "argument --output: `` is not a `.toml`, as a recipe is"),
+        ("-o -", "argument --output: a recipe is a `.toml`, and `-` is not"),
+        ("-o ''", "argument --output: a recipe is a `.toml`, and `` is not"),
         ("--render -", "argument --render: a picture goes to a file, not to stdout"),
         (
             "--evidence samples.csv",

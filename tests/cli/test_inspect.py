@@ -234,10 +234,7 @@ def test_a_stem_has_no_number(run: Run) -> None:
     assert [row[0] for row in run(*argv).cells[11:16]] == ["stem", "1", "2", "3", "4"]
     assert run(*argv, "--stage", "stem").lines[-1].startswith("relu_0 ")
     assert [stage["stage"] for stage in run(*argv, "--json").json["stages"]] == [0, 1, 2, 3, 4]
-    assert run(*argv, "--stage", "5").err.startswith(
-        "error[GT101] unknown-name: the network has no stage 5: its stages are 1 to 4, "
-        "after the stem\n"
-    )
+    assert "  = note: stages: stem, 1, 2, 3, 4\n" in run(*argv, "--stage", "5").err
 
 
 def test_wishes_hold_together(run: Run, cnn: Path) -> None:
@@ -325,7 +322,7 @@ def test_an_operator_type_that_is_not_there_names_the_nearest(run: Run, cnn: Pat
 
     assert (result.status, result.out) == (1, "")
     assert result.err.replace(str(cnn), "cnn.json") == snapshot("""\
-error[GT101] unknown-name: the program has no operator of type `conf2d`
+error[GT101] unknown-name: no Value has an operator of type `conf2d`
   --> cnn.json
   = note: nearest: `conv2d`, `pool2d`, `batch_norm`
   = help: graphtool inspect cnn.json --op conv2d
@@ -371,7 +368,7 @@ def test_a_stage_beyond_the_last_is_an_error(run: Run, cnn: Path) -> None:
 
     assert result.status == 1
     assert result.err.splitlines()[0] == snapshot(
-        "error[GT101] unknown-name: the network has no stage 3: its stages are 1 to 2"
+        "error[GT101] unknown-name: no Value has the stage `3`"
     )
 
 

@@ -68,8 +68,8 @@ def test_pairs_come_from_a_recipe(run: Run, cnn: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--pairs", "pairs.toml"), "argument --pairs: needs a TEACHER and a STUDENT"),
-        (("--student-input", "3,4,4"), "argument --student-input: needs a TEACHER and a STUDENT"),
+        (("--pairs", "pairs.toml"), "argument --pairs: needs argument STUDENT"),
+        (("--student-input", "3,4,4"), "argument --student-input: needs argument STUDENT"),
         (("--radius", "3"), "argument --radius: needs argument --focus"),
         (("--focus", "x", "--level", "block"), "argument --focus: not allowed with argument"),
         (("-o", "picture.gif"), "`picture.gif` does not end as a picture does"),
@@ -222,7 +222,7 @@ def test_a_picture_that_is_there_may_be_drawn_again_and_that_is_said(
     ("place", "reason", "help"),
     [
         ("nowhere/a.svg", "No such file or directory", "mkdir -p nowhere"),
-        ("folder.svg", "Is a directory", "ls -ld ."),
+        ("folder.svg", "Is a directory", "ls -ld folder.svg ."),
         ("file/a.svg", "Not a directory", "ls -ld file"),
     ],
 )

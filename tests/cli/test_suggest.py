@@ -272,7 +272,7 @@ def test_a_recipe_that_is_there_is_replaced_with_force_alone(
 
     assert (refused.status, refused.out) == (2, "")
     assert refused.err == (
-        f"error[GT604] exists-already: `{recipe}` is there already, and may have been edited\n"
+        f"error[GT604] exists-already: `{recipe}` exists, and may have been edited\n"
         f"  = help: --force, or -o {tmp_path}/pairs-2.toml\n"
     )
     assert recipe.read_text() == "# mine\n"
