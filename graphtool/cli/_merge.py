@@ -205,12 +205,18 @@ def run_merge(args: Namespace) -> int:
         else:
             for line in _lines(args, plan, pairs):
                 results().print(line, soft_wrap=True)
+    return 0 if _draw(args.render, plan, pairs, report) and not report.errors else 1
+
+
+def _draw(path: str | None, plan: MergePlan, pairs: PairSet | None, report: Report) -> bool:
+    """Draw the report if it has errors, else the merge; return whether that succeeded."""
+    if path is None:
+        return True
     from graphtool.rendering.scenes import scene_of_plan
 
     if report.errors:
-        write_picture(replace(report, about=(plan.teacher, plan.student)), args.render)
-        return 1
-    return 0 if args.render is None or write_picture(scene_of_plan(plan, pairs), args.render) else 1
+        return write_picture(replace(report, about=(plan.teacher, plan.student)), path)
+    return write_picture(scene_of_plan(plan, pairs), path)
 
 
 def _open(args: Namespace, role: str, inputs: Sequence[str] | None, weights: str | None) -> Model:

@@ -151,10 +151,3 @@ def test_the_script_is_in_json_as_well(run: Run) -> None:
 
     assert (result.json["schema"], result.json["shell"]) == (1, "fish")
     assert result.json["script"].startswith("# AUTOMATICALLY GENERATED")
-
-
-def test_another_shell_is_wrong_usage(run: Run) -> None:
-    result = run("completion", "tcsh")
-
-    assert (result.status, result.out) == (2, "")
-    assert result.err.endswith("  = help: graphtool completion --help\n")

@@ -65,26 +65,6 @@ def test_pairs_come_from_a_recipe(run: Run, cnn: Path, tmp_path: Path) -> None:
     assert ">1 pair<" in result.out
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--pairs", "pairs.toml"), "argument --pairs: needs argument STUDENT"),
-        (("--student-input", "3,4,4"), "argument --student-input: needs argument STUDENT"),
-        (("--radius", "3"), "argument --radius: needs argument --focus"),
-        (("--focus", "x", "--level", "block"), "argument --focus: not allowed with argument"),
-        (("-o", "picture.gif"), "`picture.gif` does not end as a picture does"),
-        (("-o", ""), "`` does not end as a picture does"),
-    ],
-)
-def test_wrong_usage_is_refused(
-    run: Run, cnn: Path, options: tuple[str, ...], message: str
-) -> None:
-    result = run("render", cnn, *options)
-
-    assert result.status == 2
-    assert message in result.err
-
-
 @pytest.mark.pir
 @pytest.mark.slow
 def test_the_folder_of_a_merge_is_drawn_without_paddle(
@@ -147,19 +127,6 @@ def test_merge_draws_what_it_makes_or_what_stands_against_it(
     assert result.status == status
     assert result.json["dry_run"] is True
     assert says in text_of(path)
-
-
-@pytest.mark.parametrize("command", ["check", "merge"])
-def test_a_file_that_is_no_picture_is_refused_before_any_work(
-    run: Run, cnn: Path, tmp_path: Path, command: str
-) -> None:
-    options = ("-o", tmp_path / "merged") if command == "merge" else ()
-    result = run(command, cnn, cnn, *options, "--render", "found.gif")
-
-    assert result.status == 2
-    assert "error[GT402] unknown-ending" in result.err
-    assert result.out == ""
-    assert not (tmp_path / "merged").exists()
 
 
 @pytest.mark.parametrize(
