@@ -292,22 +292,27 @@ def imported_by(*commands: list[str]) -> set[str]:
 class TestOnATerminal:
     """What a person sees."""
 
-    @pytest.mark.slow
-    def test_colours_and_tables_fit_80_columns(self, cnn: Path) -> None:
-        text = terminal(80, "suggest-pairs", cnn, cnn)
+    @pytest.mark.parametrize(
+        "command",
+        [
+            "suggest-pairs CNN CNN",
+            *(pytest.param(x, marks=pytest.mark.slow) for x in ("inspect CNN --name *", "--help")),
+        ],
+    )
+    def test_tables_fit_and_colours_are_those_that_light_and_dark_grounds_show(
+        self, cnn: Path, command: str
+    ) -> None:
+        text = terminal(80, *command.replace("CNN", str(cnn)).split())
+        codes = {part for code in re.findall(r"\x1b\[([\d;]*)m", text) for part in code.split(";")}
+        lines = plain(text)
 
-        assert "\x1b[1m" in text
-        assert max(map(len, plain(text))) <= 80
-        assert any(
-            line.split() == ["1", "logits", "add_2", "add_2", "equal"] for line in plain(text)
-        )
-
-    @pytest.mark.slow
-    def test_columns_that_do_not_fit_are_named(self, cnn: Path) -> None:
-        text = plain(terminal(80, "inspect", cnn, "--name", "*"))
-
-        assert max(map(len, text)) <= 80
-        assert any(line.startswith("too narrow for: operator, dtype") for line in text)
+        # Reset, bold, dim, red, magenta, and the ground's own.
+        assert {"1"} <= codes <= {"0", "1", "2", "31", "35", "39"}
+        assert max(map(len, lines)) <= 80
+        if command.startswith("inspect"):
+            assert any(line.startswith("too narrow for: operator, dtype") for line in lines)
+        elif command.startswith("suggest"):
+            assert ["1", "logits", "add_2", "add_2", "equal"] in map(str.split, lines)
 
     @pytest.mark.parametrize(
         "width", [30, *(pytest.param(x, marks=pytest.mark.slow) for x in (40, 42))]
@@ -325,31 +330,8 @@ class TestOnATerminal:
         assert re.search("too narrow for: [^;]*last +output", stages)
 
     @pytest.mark.slow
-    def test_no_color_is_honoured(self) -> None:
+    def test_no_color_is_honoured_and_a_path_is_folded_between_its_parts(self, cnn: Path) -> None:
         assert "35m" in terminal(100, "inspect", "--help")
         assert "35m" not in terminal(100, "inspect", "--help", NO_COLOR="1")
-
-    @pytest.mark.parametrize(
-        "command",
-        [
-            ["suggest-pairs"],
-            *(pytest.param(x, marks=pytest.mark.slow) for x in (["inspect"], ["--help"])),
-        ],
-    )
-    def test_colours_are_those_that_light_and_dark_grounds_show(
-        self, cnn: Path, command: list[str]
-    ) -> None:
-        models = [cnn] * {"inspect": 1, "suggest-pairs": 2}.get(command[0], 0)
-        legible = {"0", "1", "2", "31", "35", "39"}
-        codes = re.findall(r"\x1b\[([\d;]*)m", terminal(80, *command, *models))
-
-        # Reset, bold, dim, red, magenta, and the ground's own.
-        assert {part for code in codes for part in code.split(";")} <= legible
-        assert codes
-
-    @pytest.mark.slow
-    def test_a_path_is_folded_between_its_parts(self, cnn: Path) -> None:
-        text = plain(terminal(60, "suggest-pairs", cnn, cnn))
-        words = {word for line in text for word in line.split()}
-
-        assert {"/Cnn/", "Residual/"} <= words
+        lines = plain(terminal(60, "suggest-pairs", cnn, cnn))
+        assert {"/Cnn/", "Residual/"} <= {word for line in lines for word in line.split()}

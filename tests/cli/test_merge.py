@@ -17,7 +17,6 @@ import paddle
 import pytest
 from paddle import nn
 
-import graphtool.merging.folder
 from graphtool.matching.recipe import read_recipe
 from graphtool.merging.folder import load_merged
 from graphtool.sources.layers import from_layer
@@ -252,19 +251,6 @@ def test_pairs_that_do_not_fit_are_warned_of_and_go_along(merge: Run, recipe: Pa
     assert "warning[GT357] adapter-misfit: `linear(4->7)` " in result.err
     assert result.err.count("warning[") == 1
     assert Path("out/pairs.toml").read_text() == recipe.read_text()
-
-
-def test_an_interrupted_write_leaves_nothing(
-    merge: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(graphtool.merging.folder, "write_tensors", interrupted)
-    before = sorted(folder.rglob("*"))
-
-    assert merge().status == 130
-    assert sorted(folder.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
