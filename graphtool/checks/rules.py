@@ -14,9 +14,9 @@ from graphtool.diagnostics import (
     Report,
     Severity,
     Where,
-    docs_of,
     listed,
     register_docs,
+    registered_docs,
 )
 from graphtool.graph import Graph, Operator, Shape, Value
 
@@ -56,7 +56,7 @@ def check(code: str, *, replaces: Sequence[str] = ()) -> Callable[[_Finder], _Fi
 
         @wraps(find)
         def coded(plan: MergePlan) -> Iterator[Diagnostic]:
-            slug = (docs_of(code) or "").partition("\n")[0].removeprefix(f"{code} ")
+            slug = registered_docs().get(code, "").partition("\n")[0].removeprefix(f"{code} ")
             for found in find(plan):
                 yield replace(found, code=code, slug=slug)
 

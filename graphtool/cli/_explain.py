@@ -10,7 +10,7 @@ from pathlib import Path
 
 import graphtool
 from graphtool.cli._console import results, write_json
-from graphtool.diagnostics import Diagnostic, UsageError, docs_of, known_codes, replacements, rule
+from graphtool.diagnostics import Diagnostic, UsageError, registered_docs, replacements, rule
 from graphtool.text import closest, near_notes
 
 __all__ = ["GONE", "all_docs", "run_explain"]
@@ -82,7 +82,7 @@ def all_docs() -> dict[str, str]:
         if _DEFINES_RULES.search(file.read_text("utf-8")):
             parts = file.relative_to(package).with_suffix("").parts
             import_module(".".join((graphtool.__name__, *parts)))
-    return {code: docs_of(code) or "" for code in known_codes()}
+    return dict(sorted(registered_docs().items()))
 
 
 def _find_code(text: str, docs: Mapping[str, str]) -> str:
