@@ -13,21 +13,10 @@ __all__ = ["are_texts", "bad_argument", "is_text", "short_repr"]
 _MERGE = 'graphtool.merge(teacher, student, {"image": "image"}, name_prefix="teacher_")'
 
 
-@rule(
-    "GT248",
-    replaces=(
-        "GT249",
-        "GT254",
-        "GT350",
-        "GT358",
-        "GT407",
-        "GT408",
-        "GT410",
-        "GT411",
-        "GT530",
-        "GT629",
-    ),
-)
+_OLD_CODES = "GT249 GT254 GT350 GT358 GT407 GT408 GT410 GT411 GT530 GT629"
+
+
+@rule("GT248", replaces=_OLD_CODES.split())
 def bad_argument(name: str, value: object, expected: str, call: str = _MERGE) -> Diagnostic:
     """An argument has a wrong type or an impossible value; nothing was read or changed.
 

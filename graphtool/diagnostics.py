@@ -27,11 +27,10 @@ __all__ = [
     "UsageError",
     "Where",
     "counted",
-    "docs_of",
     "documented",
-    "known_codes",
     "listed",
     "register_docs",
+    "registered_docs",
     "replacements",
     "rule",
     "warn",
@@ -280,19 +279,14 @@ def register_docs(code: str, finder: Callable[..., object], replaces: Sequence[s
     return slug
 
 
-def docs_of(code: str) -> str | None:
-    """Return the documentation of a code, None if no rule has it."""
-    return _DOCS.get(code.upper())
+def registered_docs() -> Mapping[str, str]:
+    """Map the codes of all rules loaded so far to their documentation."""
+    return _DOCS
 
 
 def replacements() -> dict[str, str]:
     """Map codes of earlier releases to those that cover them now, for all rules loaded so far."""
     return dict(sorted(_REPLACED.items()))
-
-
-def known_codes() -> tuple[str, ...]:
-    """List the codes of all rules loaded so far, sorted."""
-    return tuple(sorted(_DOCS))
 
 
 def warn(diagnostic: Diagnostic) -> None:

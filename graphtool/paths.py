@@ -80,14 +80,16 @@ def list_command(folder: str | PurePath) -> str:
 def unwritable_help(path: str | PurePath, reason: str) -> str:
     """Return a command for a file that could not be written, by the system's `reason`.
 
-    It shows how full the disk is, or makes the missing folder; else it is that of `ls_command`.
+    It shows how full the disk is, or makes the missing folder; else it shows the owner and mode of
+    the file, if there is one, and of the folder.
     """
     folder = Path(path).parent
     if reason in _DISK_FULL:
         return shell_command("df", "-h", path_argument(_nearest_existing(folder)))
     if reason == os.strerror(errno.ENOENT) and not os.path.lexists(folder):
         return shell_command("mkdir", "-p", path_argument(str(folder)))
-    return ls_command(folder)
+    places = [path, folder] if os.path.lexists(path) else [_nearest_existing(folder)]
+    return shell_command("ls", "-ld", *(path_argument(str(place)) for place in places))
 
 
 def _nearest_existing(path: Path) -> str:

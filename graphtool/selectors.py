@@ -39,6 +39,8 @@ __all__ = [
 
 _NEAREST = 3
 _MIN_SIMILARITY = 0.3
+_OTHER_ROLE = {"teacher": "student", "student": "teacher"}
+_UNKNOWN = "no Value is called `{}`"
 _FIND = 'gt.find(gt.read(program), "relu_48")'
 
 
@@ -54,34 +56,47 @@ def find(graph: Graph, selector: str) -> Value:
     Raises ReadError: GT101 with the nearest three names, GT102 with the candidates. Raises
     UsageError: GT248.
     """
-    _check_graph(graph)
-    check_selector(selector)
-    for spelling in chain((selector,), _unescaped(graph, selector)):
-        exact = graph.values.get(spelling)
-        if exact is not None:
-            return exact
-        for candidates in _meanings(graph, spelling):
-            if len(candidates) == 1:
-                return candidates[0]
-            if candidates:
-                places = (
-                    Where(program=graph.source, value=value.name, shape=value.shape)
-                    for value in candidates
-                )
-                raise ReadError(
-                    ambiguous_name(
-                        f"`{selector}` means {len(candidates)} Values",
-                        where=tuple(places),
-                        help=f"use one of their names: `{printed_name(candidates[0].name)}`",
-                    )
-                )
-    raise ReadError(_unknown_selector(graph, selector))
-
-
-def _check_graph(value: object) -> None:
-    if not isinstance(value, Graph):
+    if not isinstance(graph, Graph):  # pyright: ignore[reportUnnecessaryIsInstance]
         expected = "a Graph, which `gt.read` gives, and a Network has as `.graph`"
-        raise UsageError(bad_argument("graph", value, expected, _FIND))
+        raise UsageError(bad_argument("graph", graph, expected, _FIND))
+    check_selector(selector)
+    modules = (operator.module or "" for operator in graph.operators.values())
+    for spelling in chain((selector,), _printed_as(selector, chain(_names(graph), modules))):
+        if spelling in graph.values:
+            return graph.values[spelling]
+        values = graph.values.values()
+        meanings = (
+            [value for value in values if spelling in value.aliases],
+            [value for value in values if spelling in value.layer_outputs],
+            _module_outputs(graph, module_path(spelling)) if spelling.startswith("/") else [],
+        )
+        candidates = next((found for found in meanings if found), meanings[0])
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
+            places = (
+                Where(program=graph.source, value=value.name, shape=value.shape)
+                for value in candidates
+            )
+            raise ReadError(
+                ambiguous_name(
+                    f"`{selector}` means {len(candidates)} Values",
+                    where=tuple(places),
+                    help=f"use one of their names: `{printed_name(candidates[0].name)}`",
+                )
+            )
+    near = nearest_names(selector, list(_names(graph)))
+    notes = list(near_notes(near))
+    if all(value.layer is None for value in graph.values.values()):
+        notes.append(
+            "the program has no attribute paths (`layer4.2`): "
+            "only networks built by `module:callable` or `gt.from_layer` have them"
+        )
+    is_substring = selector and any(selector in name for name in graph.values)
+    listing = listing_help(graph.source, name=f"*{escape(selector)}*" if is_substring else None)
+    message = _UNKNOWN.format(selector)
+    where = Where(program=graph.source)
+    raise ReadError(unknown_name(message, where, notes=tuple(notes), help=listing))
 
 
 def check_selector(value: object) -> None:
@@ -102,11 +117,8 @@ def with_selector(error: ReadError, selector: str) -> ReadError:
     """Return an error about an unknown name with the selector that the user typed."""
     if not is_unknown_name(error):
         return error
-    message = _unknown(selector)
+    message = _UNKNOWN.format(selector)
     return ReadError(*(replace(one, message=message) for one in error.report))
-
-
-_OTHER_ROLE = {"teacher": "student", "student": "teacher"}
 
 
 def with_owning_role(
@@ -154,23 +166,6 @@ def unknown_name(
     return Diagnostic(message=message, where=(where,), notes=notes, help=help)
 
 
-def _unknown_selector(graph: Graph, selector: str) -> Diagnostic:
-    near = nearest_names(selector, list(_names(graph)))
-    is_substring = any(selector in value.name for value in graph.values.values())
-    return unknown_name(
-        _unknown(selector),
-        Where(program=graph.source),
-        notes=tuple(_notes(graph, near)),
-        help=listing_help(
-            graph.source, name=f"*{escape(selector)}*" if is_substring and selector else None
-        ),
-    )
-
-
-def _unknown(selector: str) -> str:
-    return f"no Value is called `{selector}`"
-
-
 def listing_help(source: str, *, name: str | None = None) -> str:
     """Return what to type to list the Values of a program: a command if it can be named in one."""
     if is_command_source(source):
@@ -182,15 +177,6 @@ def listing_help(source: str, *, name: str | None = None) -> str:
 def is_command_source(source: str) -> bool:
     """Return whether a command can name the source of a Graph, a path or `module:callable`."""
     return ":" in source or path_exists(source)
-
-
-def _notes(graph: Graph, near: Sequence[str]) -> Iterator[str]:
-    yield from near_notes(near)
-    if all(value.layer is None for value in graph.values.values()):
-        yield (
-            "the program has no attribute paths (`layer4.2`): "
-            "only networks built by `module:callable` or `gt.from_layer` have them"
-        )
 
 
 @rule("GT102", replaces=("GT351",))
@@ -205,19 +191,6 @@ def ambiguous_name(
     return Diagnostic(message=message, where=where, notes=notes, help=help)
 
 
-def _meanings(graph: Graph, selector: str) -> Iterator[list[Value]]:
-    yield [value for value in graph.values.values() if selector in value.aliases]
-    yield [value for value in graph.values.values() if selector in value.layer_outputs]
-    if selector.startswith("/"):
-        yield list(_module_outputs(graph, module_path(selector)))
-
-
-def _unescaped(graph: Graph, printed: str) -> Iterator[str]:
-    """Yield the names and module paths of a Graph that are printed like this."""
-    modules = (operator.module or "" for operator in graph.operators.values())
-    yield from _printed_as(printed, chain(_names(graph), modules))
-
-
 def _printed_as(printed: str, names: Iterable[str]) -> Iterator[str]:
     """Yield the names that are printed like this, escaped or shortened."""
     for name in dict.fromkeys(names):
@@ -230,20 +203,20 @@ def unescape_name(name: str, known: Collection[str]) -> str:
     return name if name in known else next(_printed_as(name, known), name)
 
 
-def _module_outputs(graph: Graph, path: str) -> Iterator[Value]:
-    """Yield first results of Operators in a module that are unread, or read outside of it."""
+def _module_outputs(graph: Graph, path: str) -> list[Value]:
+    """Return first results of Operators in a module that are unread, or read outside of it."""
+
+    def is_inside(operator: Operator) -> bool:
+        return f"{operator.module}/".startswith(f"{path}/")
+
+    found: list[Value] = []
     for operator in graph.operators.values():
-        if not _is_inside(operator, path) or not operator.results:
-            continue
-        result = operator.results[0]
-        consumers = graph.consumers.get(result, ())
-        if not consumers or any(not _is_inside(consumer, path) for consumer in consumers):
-            yield graph.values[result]
-
-
-def _is_inside(operator: Operator, path: str) -> bool:
-    module = operator.module
-    return module is not None and (module == path or module.startswith(f"{path}/"))
+        if is_inside(operator) and operator.results:
+            result = operator.results[0]
+            consumers = graph.consumers.get(result, ())
+            if not consumers or not all(map(is_inside, consumers)):
+                found.append(graph.values[result])
+    return found
 
 
 def _names(graph: Graph) -> Iterator[str]:

@@ -1,6 +1,6 @@
 r"""Escape untrusted text for terminals, pictures and shells: names and paths may hold anything.
 
-`visible` alone decides which characters are printed as they are. Control characters, invisible
+`escaped_code` alone decides which characters are printed as they are. Control characters, invisible
 ones, and decomposed ones that look like others, are written as Python escapes them: `\x1b`,
 `\u202e`. The script in HTML pages follows the same rules.
 """
@@ -107,7 +107,7 @@ def shell_quoted(text: str) -> str:
     r"""Quote text as one word of a shell: `'a b'`, or `$'\x1b'` where it is not printable.
 
     Text that no command line can hold (NUL, lone surrogates, longer than any path) is escaped as
-    `visible` does.
+    by `printable`.
     """
     if len(text) > _MAX_PATH:
         return shlex.quote(escaped_bounded(text))
@@ -119,16 +119,13 @@ def shell_quoted(text: str) -> str:
         data = b"\0"
     if b"\0" in data:
         return shlex.quote(printable(text))
-    return f"$'{''.join(map(_ansi_c_escaped, text))}'"
 
+    def escaped(byte: int) -> str:
+        # Bytes mean the same in every locale.
+        is_printable = 32 <= byte < 127
+        return ("\\" * (byte in b"\\'") + chr(byte)) if is_printable else f"\\x{byte:02x}"
 
-def _ansi_c_escaped(char: str) -> str:
-    if char in "\\'":
-        return f"\\{char}"
-    if char.isascii() and char.isprintable():
-        return char
-    # Bytes mean the same in every locale.
-    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
+    return f"$'{''.join(map(escaped, data))}'"
 
 
 def shell_command(*words: str) -> str:

@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from graphtool.checks.plan import MergePlan
-from graphtool.diagnostics import Diagnostic, Report, Rule, Severity, Where, documented, listed
+from graphtool.diagnostics import (
+    Diagnostic,
+    Report,
+    Rule,
+    Severity,
+    Where,
+    documented,
+    listed,
+)
 from graphtool.graph import Graph, Operator, Shape
 
 __all__ = [

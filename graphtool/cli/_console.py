@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, cast
@@ -119,15 +119,18 @@ def write_json(data: Any) -> None:
 
 
 @contextmanager
-def progress(text: str) -> Generator[None]:
-    """Show a spinner with a text on a terminal."""
+def progress(text: str, total: int | None = None) -> Generator[Callable[[int], None]]:
+    """Show a text on a terminal, with a bar for a `total`; yields what sets how much is done."""
     if not sys.stderr.isatty():
-        yield
+        yield lambda _: None
         return
-    from rich.text import Text
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-    with errors().status(Text(f"{escaped_bounded(text)} …"), spinner_style=TITLE):
-        yield
+    columns = [SpinnerColumn(style=TITLE), TextColumn("{task.description} …", markup=False)]
+    bar = [] if total is None else [BarColumn()]
+    with Progress(*columns, *bar, console=errors(), transient=True) as shown:
+        task = shown.add_task(escaped_bounded(text), total=total)
+        yield lambda done: shown.update(task, completed=done)
 
 
 def show_report(report: Report) -> None:
@@ -151,8 +154,8 @@ def show_report(report: Report) -> None:
 
 def print_table(
     console: Console,
-    columns: Iterable[Column | str],
-    rows: Iterable[Sequence[str]],
+    columns: Sequence[Column | str],
+    rows: Sequence[Sequence[str]],
     *,
     spaced: bool = False,
 ) -> None:
@@ -160,6 +163,7 @@ def print_table(
 
     A column is its title where nothing else is to say. `spaced` adds a blank line between rows.
     """
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
@@ -174,12 +178,19 @@ def print_table(
             )
             yield from Text(text).__rich_console__(console, options)
 
-    rows = list(rows)
-    filled = [
-        (Column(one) if isinstance(one, str) else one, [row[place] for row in rows])
-        for place, one in enumerate(columns)
-    ]
-    shown = _fitting(filled, console.width)
+    def least_width(column: Column, cells: Sequence[str]) -> int:
+        whole = max(map(cell_len, (column.title, *"\n".join(cells).split("\n"))))
+        return whole if column.least is None else min(column.least, whole)
+
+    cells_of = list(zip(*rows, strict=True)) or [()] * len(columns)
+    all_columns = [Column(one) if isinstance(one, str) else one for one in columns]
+    filled = list(zip(all_columns, cells_of, strict=True))
+    shown = [one for one in filled if one[0].title == "" or any(one[1])]
+    # The first column identifies a row; a column without a title can't be listed as omitted.
+    omissible = sorted((one for one in shown[1:] if one[0].title), key=lambda one: one[0].order)
+    # Rich adds a gap after the last column too, and cuts what doesn't fit beside it.
+    while omissible and sum(least_width(*one) + _GAP for one in shown) > console.width:
+        shown.remove(omissible.pop())
     table = Table(box=None, padding=(0, _GAP, int(spaced), 0), pad_edge=False, header_style="bold")
     for column, cells in shown:
         table.add_column(
@@ -188,7 +199,7 @@ def print_table(
             justify=column.justify,
             overflow="fold",
             no_wrap=column.least is None,
-            min_width=_least_width(column, cells),
+            min_width=least_width(column, cells),
         )
     for row in zip(*(cells for _, cells in shown), strict=True):
         table.add_row(*map(Folded if console.is_terminal else Text, row))
@@ -201,8 +212,7 @@ def print_table(
         console.out("\n".join(line.rstrip() for line in captured.get().splitlines()))
     omitted = [one[0].title for one in filled if any(one[1]) and one not in shown]
     if omitted:
-        listed = ", ".join(omitted)
-        remark = f"too narrow for: {listed}; a wider terminal or --format json has them"
+        remark = f"too narrow for: {', '.join(omitted)}; widen the terminal or use --format json"
         console.print(remark, style="dim")
 
 
@@ -216,27 +226,6 @@ def _folded(word: str, width: int) -> str:
             lines.append("")
         lines[-1] += part
     return "\n".join(lines)
-
-
-def _fitting(
-    filled: Sequence[tuple[Column, Sequence[str]]], width: int
-) -> list[tuple[Column, Sequence[str]]]:
-    """Return the columns that are not empty, as many as fit, with their cells."""
-    shown = [one for one in filled if one[0].title == "" or any(one[1])]
-    # The first column identifies a row; a column without a title can't be listed as omitted.
-    omissible = sorted((one for one in shown[1:] if one[0].title), key=lambda one: one[0].order)
-    # Rich adds a gap after the last column too, and cuts what doesn't fit beside it.
-    while omissible and sum(_least_width(*one) + _GAP for one in shown) > width:
-        shown.remove(omissible.pop())
-    return shown
-
-
-def _least_width(column: Column, cells: Sequence[str]) -> int:
-    from rich.cells import cell_len
-
-    lines = (line for cell in cells for line in cell.split("\n"))
-    whole = max(map(cell_len, (column.title, *lines)))
-    return whole if column.least is None else min(column.least, whole)
 
 
 def feed_text(teacher: str, student: str) -> str:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import graphtool
 from graphtool.cli._console import results, write_json
-from graphtool.diagnostics import Diagnostic, UsageError, docs_of, known_codes, replacements, rule
+from graphtool.diagnostics import Diagnostic, UsageError, registered_docs, replacements, rule
 from graphtool.text import closest, near_notes
 
-__all__ = ["GONE", "all_docs", "run"]
+__all__ = ["GONE", "all_docs", "run_explain"]
 
 _DEFINES_RULES = re.compile(r'^@(rule|check|documented)\(\s*"GT', re.MULTILINE)
 
@@ -46,7 +46,7 @@ def unknown_code(code: str, near: Sequence[str]) -> Diagnostic:
     )
 
 
-def run(args: Namespace) -> int:
+def run_explain(args: Namespace) -> int:
     """Print the documentation of one code, or the list of all."""
     docs, console, is_json = all_docs(), results(), args.format == "json"
     if args.code is None:
@@ -84,7 +84,7 @@ def all_docs() -> dict[str, str]:
         if _DEFINES_RULES.search(file.read_text("utf-8")):
             parts = file.relative_to(package).with_suffix("").parts
             import_module(".".join((graphtool.__name__, *parts)))
-    return {code: docs_of(code) or "" for code in known_codes()}
+    return dict(sorted(registered_docs().items()))
 
 
 def _find_code(text: str, docs: Mapping[str, str]) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from graphtool.cli._arguments import ROWS
@@ -23,7 +25,7 @@ from graphtool.cli._console import (
     write_json,
 )
 from graphtool.cli._source import check_inputs, read_source
-from graphtool.diagnostics import ReadError, Where, counted
+from graphtool.diagnostics import Diagnostic, ReadError, Where, counted
 from graphtool.graph import UNKNOWN_DIM, Graph, Operator, Origin, Value, shapes_agree
 from graphtool.matching.pairs import end_of
 from graphtool.ops import kind_of
@@ -42,25 +44,25 @@ from graphtool.text import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["run"]
+__all__ = ["run_inspect"]
 
 _MAX_TYPES = 8
 _BACKWARD_ROLE = 1
 
 
-def run(args: Namespace) -> int:
+def run_inspect(args: Namespace) -> int:
     """Read a model, and print its summary, stages and Values."""
     check_inputs("--input", args.input, args.model)
     graph = read_source(args.model, args.input)
     with progress("finding stages and heads"):
         structure = analyse(graph)
-    rows, side_results = _select(structure, args)
+    filters = _filters(structure, args)
+    rows, side_results = _select(structure, filters, args)
     if args.format == "json":
         write_json(_json_data(structure, rows[: args.limit]))
         return 0
     console = results()
-    narrows = _narrows(args)
-    if not narrows:
+    if not filters:
         _print_summary(console, structure)
         _print_stages(console, structure)
         console.print()
@@ -72,7 +74,7 @@ def run(args: Namespace) -> int:
         remarks.append(f"{more} hidden: --limit {len(rows)}, or --all, shows them")
     if side_results:
         remarks.append(f"{counted(side_results, 'side result')} left out: --all shows them")
-    if not (narrows or args.all):
+    if not (filters or args.all):
         values = counted(len(graph.values), "Value")
         remarks.append(f"feature maps worth pairing: {len(rows)} of {values}; --all shows all")
     for line in remarks:
@@ -85,10 +87,8 @@ def _print_summary(console: Console, structure: Structure) -> None:
 
     console.print(Text(escaped_bounded(structure.graph.source), style="bold"), soft_wrap=True)
     rows: list[tuple[str, str]] = []
-    last = ""
-    for title, text in _summary(structure):
-        rows.append(("" if title == last else title, text))
-        last = title
+    for title, lines in groupby(_summary(structure), itemgetter(0)):
+        rows += (("" if index else title, text) for index, (_, text) in enumerate(lines))
     print_table(console, (Column("", TITLE), Column("", least=20)), rows)
 
 
@@ -117,12 +117,16 @@ def _summary(structure: Structure) -> Iterator[tuple[str, str]]:
     cost = f"{magnitude(structure.multiply_adds)} for one sample"
     nominal = "(unknown sizes taken as 224 × 224, lengths as 128)"
     yield "multiply-adds", cost if structure.is_cost_exact else f"≈ {cost} {nominal}"
+
+    def named(name: str) -> str:
+        return f"{printed_name(name)} {shape_text(graph.values[name].shape)}"
+
     for head in structure.heads:
-        parts = [f"logits {_name_and_shape(graph, head.logits)}"]
+        parts = [f"logits {named(head.logits)}"]
         if head.softmax is not None:
             parts.append(f"normalised by {printed_name(_probabilities(graph, head.softmax))}")
         if head.embedding is not None:
-            parts.append(f"embedding {_name_and_shape(graph, head.embedding)}")
+            parts.append(f"embedding {named(head.embedding)}")
         yield "head", ", ".join(parts)
     if structure.encoder is not None:
         states = structure.encoder.hidden_states
@@ -132,10 +136,6 @@ def _summary(structure: Structure) -> Iterator[tuple[str, str]]:
 
 def _type_counts(graph: Graph) -> list[tuple[str, int]]:
     return Counter(operator.kind for operator in graph.operators.values()).most_common()
-
-
-def _name_and_shape(graph: Graph, name: str) -> str:
-    return f"{printed_name(name)} {shape_text(graph.values[name].shape)}"
 
 
 def _probabilities(graph: Graph, operator: str) -> str:
@@ -178,55 +178,46 @@ def _print_stages(console: Console, structure: Structure) -> None:
 
 
 def _print_values(console: Console, rows: Sequence[ValueRow]) -> None:
-    columns = (
-        Column("name", least=32),
-        Column("operator", order=4),
-        "shape",
-        Column("dtype", order=5),
-        "role",
-        Column("stage", justify="right", order=1),
-        Column("resolution", order=3),
-        Column("depth", justify="right"),
-        Column("cost so far", justify="right", order=6),
-        Column("layer or module", least=16, order=2),
-    )
-    cells = [
-        (
-            printed_name(row.value.name),
-            "" if row.operator is None else escaped_bounded(row.operator.type),
-            shape_text(row.value.shape),
-            printable(row.value.dtype or "?"),
-            row.role,
-            stage_text(row.stage),
-            row.resolution or "",
-            percent(row.depth),
-            percent(row.cost_fraction),
-            escaped_bounded(row.value.layer or (row.operator and row.operator.module) or ""),
-        )
-        for row in rows
-    ]
-    print_table(console, columns, cells)
+    def operator(row: ValueRow) -> str:
+        return "" if row.operator is None else escaped_bounded(row.operator.type)
+
+    def path(row: ValueRow) -> str:
+        return escaped_bounded(row.value.layer or (row.operator and row.operator.module) or "")
+
+    table: dict[Column, Callable[[ValueRow], str]] = {
+        Column("name", least=32): lambda row: printed_name(row.value.name),
+        Column("operator", order=4): operator,
+        Column("shape"): lambda row: shape_text(row.value.shape),
+        Column("dtype", order=5): lambda row: printable(row.value.dtype or "?"),
+        Column("role"): lambda row: row.role,
+        Column("stage", justify="right", order=1): lambda row: stage_text(row.stage),
+        Column("resolution", order=3): lambda row: row.resolution or "",
+        Column("depth", justify="right"): lambda row: percent(row.depth),
+        Column("cost so far", justify="right", order=6): lambda row: percent(row.cost_fraction),
+        Column("layer or module", least=16, order=2): path,
+    }
+    print_table(console, list(table), [[cell(row) for cell in table.values()] for row in rows])
 
 
 def _json_data(structure: Structure, rows: Sequence[ValueRow]) -> dict[str, Any]:
     graph, encoder = structure.graph, structure.encoder
 
+    def picked(item: object, *names: str) -> dict[str, Any]:
+        return {name: getattr(item, name) for name in names}
+
     def tensors(names: Sequence[str]) -> list[dict[str, Any]]:
-        values = (graph.values[name] for name in names)
-        return [{"name": one.name, "shape": one.shape, "dtype": one.dtype} for one in values]
+        return [picked(graph.values[name], "name", "shape", "dtype") for name in names]
 
     return {
         "schema": 1,
         "source": graph.source,
         "kind": graph.kind.value,
-        "version": graph.version,
-        "unknown": graph.unknown,
+        **picked(graph, "version", "unknown"),
         "feeds": tensors(graph.feeds),
         "fetches": tensors(graph.fetches),
         "operators": dict(_type_counts(graph)),
         "blocks": len(graph.blocks),
-        "parameters": structure.parameters,
-        "running_statistics": structure.running_statistics,
+        **picked(structure, "parameters", "running_statistics"),
         "multiply_adds": {"count": structure.multiply_adds, "exact": structure.is_cost_exact},
         "stages": [
             {
@@ -241,27 +232,21 @@ def _json_data(structure: Structure, rows: Sequence[ValueRow]) -> dict[str, Any]
         ],
         "heads": [
             {
-                "output": head.output,
-                "logits": head.logits,
-                "embedding": head.embedding,
+                **picked(head, "output", "logits", "embedding"),
                 "normalised_by": head.softmax and _probabilities(graph, head.softmax),
             }
             for head in structure.heads
         ],
         "encoder": encoder
         and {
-            "embeddings": encoder.embeddings,
-            "hidden_states": encoder.hidden_states,
+            **picked(encoder, "embeddings", "hidden_states"),
             "attention_scores": encoder.scores,
         },
         "values": [
             {
                 **asdict(end_of(graph, row.value)),
                 "aliases": row.value.aliases,
-                "role": row.role,
-                "stage": row.stage,
-                "resolution": row.resolution,
-                "depth": row.depth,
+                **picked(row, "role", "stage", "resolution", "depth"),
                 "multiply_adds_before": row.cost_fraction,
                 "main_line": row.main_line,
             }
@@ -270,12 +255,32 @@ def _json_data(structure: Structure, rows: Sequence[ValueRow]) -> dict[str, Any]
     }
 
 
-def _narrows(args: Namespace) -> bool:
-    filters = (args.name, args.op, args.shape, args.stage)
-    return args.params or any(value is not None for value in filters)
+def _filters(structure: Structure, args: Namespace) -> dict[str, Callable[[Value], bool]]:
+    """Return what each filter of the command line wants, with the function that tests a Value."""
+    producer = structure.graph.producer
+    filters: dict[str, Callable[[Value], bool]] = {}
+    if args.name is not None:
+        filters[f"the name `{args.name}`"] = lambda value: _matches(
+            _spellings(value, producer(value.name)), args.name
+        )
+    if args.op is not None:
+        filters[f"an operator of type `{args.op}`"] = lambda value: _matches(
+            _types(producer(value.name)), args.op
+        )
+    if args.shape is not None:
+        wanted = f"the shape `{shape_text(args.shape)}`"
+        filters[wanted] = lambda value: shapes_agree(args.shape, value.shape)
+    if args.stage is not None:
+        wanted = f"the stage `{stage_text(args.stage)}`"
+        filters[wanted] = lambda value: structure.stage_of(value.name) == args.stage
+    if args.params:
+        filters["the origin `parameter`"] = lambda value: value.origin is Origin.PARAMETER
+    return filters
 
 
-def _select(structure: Structure, args: Namespace) -> tuple[list[ValueRow], int]:
+def _select(
+    structure: Structure, filters: Mapping[str, Callable[[Value], bool]], args: Namespace
+) -> tuple[list[ValueRow], int]:
     """Return the Values that match all filters; without one, the feature maps worth pairing.
 
     Side results, such as the statistics that a normalisation outputs, are left out if other Values
@@ -283,37 +288,12 @@ def _select(structure: Structure, args: Namespace) -> tuple[list[ValueRow], int]
 
     Raises ReadError: GT101 for a filter that nothing matches.
     """
-    _check_filters(structure, args)
-    graph = structure.graph
-    everything, narrows = args.all or args.format == "json", _narrows(args)
-    if args.params:
-        values = [one for one in graph.values.values() if one.origin is Origin.PARAMETER]
-    elif everything or narrows:
-        values = list(graph.values.values())
-    else:
-        values = [one for one in graph.values.values() if structure.is_on_main_line(one.name)]
-    matching = [value for value in values if _fits(structure, value, args)]
-    if not matching and narrows:
-        filters = {
-            "the name": args.name,
-            "an operator of type": args.op,
-            "the shape": None if args.shape is None else shape_text(args.shape),
-            "the stage": None if args.stage is None else stage_text(args.stage),
-        }
-        texts = [f"{label} `{text}`" for label, text in filters.items() if text is not None]
-        wanted = " and ".join(texts) or "the origin `parameter`"
-        near: Sequence[str] = ()
-        if args.name:
-            known = (_spellings(one, graph.producer(one.name)) for one in graph.values.values())
-            near = nearest_names(args.name.strip("*"), [text for texts in known for text in texts])
-        raise ReadError(
-            unknown_name(
-                f"no Value has {wanted}",
-                Where(program=graph.source),
-                notes=tuple(near_notes(near)),
-                help=f"{inspect_command(graph.source)} --all",
-            )
-        )
+    everything, values = args.all or args.format == "json", structure.graph.values.values()
+    matching = [value for value in values if all(fits(value) for fits in filters.values())]
+    if filters and not matching:
+        raise ReadError(_nothing_matches(structure, " and ".join(filters), args))
+    if not (filters or everything):
+        matching = [value for value in matching if structure.is_on_main_line(value.name)]
     main = [
         value
         for value in matching
@@ -323,63 +303,37 @@ def _select(structure: Structure, args: Namespace) -> tuple[list[ValueRow], int]
     return [value_row(structure, value) for value in shown], len(matching) - len(shown)
 
 
-def _check_filters(structure: Structure, args: Namespace) -> None:
-    """Check that the stage and the type of operator exist.
-
-    Raises ReadError: GT101.
-    """
-    graph = structure.graph
-    where, inspect = Where(program=graph.source), inspect_command(graph.source)
-    known = range(structure.first_stage, structure.first_stage + len(structure.stages))
-    if args.stage is not None and args.stage not in known:
-        count = len([number for number in known if number])
-        stages = {0: "it has no stages", 1: "its only stage is 1"}
-        wanted = f"stage {args.stage}" if args.stage else stage_text(0)
-        existing = stages.get(count, f"its stages are 1 to {count}")
-        stem = ", after the stem" if 0 in known else ""
-        message = f"the network has no {wanted}: {existing}{stem}"
-        raise ReadError(unknown_name(message, where, help=inspect))
-    if args.op is not None:
-        operators = graph.operators.values()
-        if not any(_has_type(operator, args.op) for operator in operators):
-            types = sorted({operator.kind for operator in operators})
-            near = nearest_names(args.op.rpartition(".")[2].strip("*"), types)
-            raise ReadError(
-                unknown_name(
-                    f"the program has no operator of type `{args.op}`",
-                    where,
-                    notes=tuple(near_notes(near)),
-                    help=f"{inspect} {shell_option('--op', near[0])}" if near else inspect,
-                )
-            )
+def _nothing_matches(structure: Structure, wanted: str, args: Namespace) -> Diagnostic:
+    """Report filters that no Value matches, with the nearest names and types, or the stages."""
+    graph, notes = structure.graph, list[str]()
+    fix = f"{inspect_command(graph.source)} --all"
+    if args.name:
+        known = (_spellings(one, graph.producer(one.name)) for one in graph.values.values())
+        notes += near_notes(nearest_names(args.name.strip("*"), list(chain.from_iterable(known))))
+    operators = graph.operators.values()
+    if args.op is not None and not any(_matches(_types(one), args.op) for one in operators):
+        kinds = sorted({one.kind for one in operators})
+        near = nearest_names(args.op.rpartition(".")[2].strip("*"), kinds)
+        notes += near_notes(near)
+        fix = f"{inspect_command(graph.source)} {shell_option('--op', near[0])}" if near else fix
+    if args.stage is not None:
+        count = len(structure.stages)
+        numbers = map(stage_text, range(structure.first_stage, structure.first_stage + count))
+        notes.append(f"stages: {', '.join(numbers)}" if count else "the network has no stages")
+    where = Where(program=graph.source)
+    return unknown_name(f"no Value has {wanted}", where, notes=tuple(notes), help=fix)
 
 
-def _fits(structure: Structure, value: Value, args: Namespace) -> bool:
-    operator = structure.graph.producer(value.name)
-    if args.op is not None and (operator is None or not _has_type(operator, args.op)):
-        return False
-    if args.shape is not None and not shapes_agree(args.shape, value.shape):
-        return False
-    if args.stage is not None and structure.stage_of(value.name) != args.stage:
-        return False
-    spellings = _spellings(value, operator)
-    return args.name is None or any(_matches(spelling, args.name) for spelling in spellings)
-
-
-def _has_type(operator: Operator, pattern: str) -> bool:
-    spellings = operator.type, operator.kind, kind_of(operator)
-    return any(_matches(spelling, pattern) for spelling in spellings)
-
-
-def _matches(spelling: str, pattern: str) -> bool:
-    """Return whether a name, as it is or as printed, equals a pattern or matches it."""
-    forms = {spelling, *printed_forms(spelling)}
+def _matches(spellings: Iterable[str], pattern: str) -> bool:
+    """Return whether a spelling, as it is or as printed, equals a pattern or matches it."""
+    forms = {form for spelling in spellings for form in (spelling, *printed_forms(spelling))}
     return pattern in forms or any(fnmatchcase(form, pattern) for form in forms)
+
+
+def _types(operator: Operator | None) -> tuple[str, ...]:
+    return () if operator is None else (operator.type, operator.kind, kind_of(operator))
 
 
 def _spellings(value: Value, operator: Operator | None) -> Iterator[str]:
     yield from (value.name, *value.aliases, *value.layer_outputs)
-    if value.layer is not None:
-        yield value.layer
-    if operator is not None and operator.module is not None:
-        yield operator.module
+    yield from filter(None, (value.layer, operator and operator.module))

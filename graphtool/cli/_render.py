@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from graphtool.rendering import Picture
     from graphtool.rendering.scenes import Drawable, Subject
 
-__all__ = ["check_picture", "run", "verb_for", "write_picture"]
+__all__ = ["check_picture", "run_render", "verb_for", "write_picture"]
 
 _STDOUT, _RADIUS = "-", 2
 
 
-def run(args: Namespace) -> int:
+def run_render(args: Namespace) -> int:
     """Read the networks, draw them and print the path of the picture."""
     from graphtool.rendering.scenes import Scene, network_name
 

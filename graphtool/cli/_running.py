@@ -19,6 +19,8 @@ from graphtool.files import remove_temporaries, unwritable_output
 
 __all__ = ["open_closed_streams", "run", "signals_raised", "stop_writing"]
 
+# The modules of the commands that have none of their own name.
+_MODULES = {"check": "merge", "completion": "setup", "doctor": "setup"}
 # Commands that print JSON with their diagnostics even if they fail, and the fields to add.
 _JSON_DEFAULTS: dict[str, dict[str, object]] = {
     "check": {"mergeable": False},
@@ -74,9 +76,10 @@ def _show(report: Report) -> None:
 def _run_command(argv: Sequence[str]) -> int:
     args: Namespace = parse(argv)
     # Imported only now: `--help` does without the modules of commands.
-    module = import_module(f"graphtool.cli._{args.command.partition('-')[0]}")
+    name = args.command.partition("-")[0]
+    module = import_module(f"graphtool.cli._{_MODULES.get(name, name)}")
     try:
-        return module.run(args)
+        return getattr(module, f"run_{name}")(args)
     except GraphtoolError as error:
         if args.command in _JSON_DEFAULTS and args.format == "json":
             networks = {"schema": 1, "teacher": args.teacher, "student": args.student}

@@ -13,7 +13,7 @@ from graphtool.checks import guess_feed_map, guess_feeds
 from graphtool.checks.feeds import feed_left_out
 from graphtool.cli._arguments import wrong_usage
 from graphtool.cli._console import errors, feed_text, progress, show_report
-from graphtool.diagnostics import Report, Severity, UsageError, listed
+from graphtool.diagnostics import Call, Report, Severity, UsageError, listed
 from graphtool.graph import Graph
 from graphtool.paths import path_exists
 from graphtool.readers.problems import unknown_version
@@ -39,8 +39,8 @@ def check_inputs(option: str, inputs: Sequence[str] | None, *models: str) -> Non
     Raises UsageError: GT600.
     """
     if inputs and all(model and path_exists(model) for model in models):
-        listed = " and ".join(f"`{model}`" for model in models)
-        message = f"argument {option}: not allowed with files, which have their own feeds: {listed}"
+        files = " and ".join(f"`{model}`" for model in models)
+        message = f"argument {option}: not allowed with files, which have their own feeds: {files}"
         raise UsageError(wrong_usage(message, help=f"leave {option} out"))
 
 
@@ -108,35 +108,25 @@ def feed_map_of(
         twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
         if twice:
             message = f"argument --feed: `{twice[0]}` is given more than once"
-            raise UsageError(
-                wrong_usage(message, help=shell_option("--feed", feed_text(*pairs[0])))
-            )
+            fix = shell_option("--feed", feed_text(*pairs[0]))
+            raise UsageError(wrong_usage(message, help=fix))
         return dict(pairs)
-    guessed = guess_feed_map(teacher, student)
-    guesses = guess_feeds(teacher, student)
-    if guessed is None:
-        reasons = [
-            f"`{guess.teacher}` -> `{'?' if guess.student is None else guess.student}`: {guess.why}"
-            for guess in guesses
-        ]
-        likely = [(guess.teacher, guess.student or f"{prefix}{guess.teacher}") for guess in guesses]
+    feed_map, guesses = guess_feed_map(teacher, student), guess_feeds(teacher, student)
+    if feed_map is None:
+        notes = [f"`{one.teacher}` -> `{one.student or '?'}`: {one.why}" for one in guesses]
+        likely = {one.teacher: one.student or f"{prefix}{one.teacher}" for one in guesses}
         raise UsageError(
             feed_left_out(
                 "the feed map cannot be guessed",
-                notes=reasons or ("one of the programs has no feeds",),
-                help=" ".join(
-                    shell_option("--feed", feed_text(*pair))
-                    for pair in likely or [("TEACHER", "STUDENT")]
-                ),
+                notes=notes or ("one of the programs has no feeds",),
+                help=Call(None, feed_map=likely or {"TEACHER": "STUDENT"}),
             )
         )
-    console = errors()
-    for guess in guesses:
-        target = "a feed of its own" if guess.student is None else printed_name(guess.student)
-        feeds = f"{printed_name(guess.teacher)} -> {target}"
-        line = f"feed map, guessed: {feeds}: {printable(guess.why)}"
-        console.print(line, soft_wrap=True)
-    return guessed
+    for one in guesses:
+        target = "a separate feed" if one.student is None else printed_name(one.student)
+        line = f"feed map, guessed: {printed_name(one.teacher)} -> {target}: {printable(one.why)}"
+        errors().print(line, soft_wrap=True)
+    return feed_map
 
 
 def _resolve(pair: tuple[str, str], teacher: Graph, student: Graph) -> tuple[str, str]:
@@ -149,9 +139,5 @@ def _resolve(pair: tuple[str, str], teacher: Graph, student: Graph) -> tuple[str
         )
         for index in range(1, len(parts))
     ]
-    known = (
-        (teacher_feed, student_feed)
-        for teacher_feed, student_feed in candidates
-        if teacher_feed in teacher.feeds and student_feed in student.feeds
-    )
+    known = (one for one in candidates if one[0] in teacher.feeds and one[1] in student.feeds)
     return next(known, candidates[0])

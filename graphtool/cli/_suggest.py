@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable
 from itertools import zip_longest
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from graphtool.cli._arguments import wrong_usage
@@ -53,17 +52,18 @@ from graphtool.text import escaped_bounded, printable, printed_name, shell_optio
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["print_pairs", "run"]
+__all__ = ["print_pairs", "run_suggest"]
 
 # On a narrower terminal, the reasons are below the table, so that names are not broken.
 _MIN_WIDTH_FOR_REASONS = 130
 
 
-def run(args: Namespace) -> int:
+def run_suggest(args: Namespace) -> int:
     """Read two models, and print their pairs, partners, shapes or one explained pair."""
     check_networks(args)
     check_picture(args.render)
-    _check_recipe(args)
+    if args.output is not None:
+        _check_recipe(args.output, force=args.force)
     if args.evidence is not None:
         from graphtool.evidence.samples import check_samples
 
@@ -71,52 +71,54 @@ def run(args: Namespace) -> int:
     teacher, student = read_networks(args)
     if args.match == "shape":
         return _match(teacher, student, args)
-    if args.explain is not None:
-        return _explain(teacher, student, args)
     with progress("comparing both networks"):
-        if args.partners_of is None:
-            options = {"limit": args.limit, "tap": args.tap, "recipe": args.recipe}
-            pairs = suggest_pairs(teacher, student, **options)
-        else:
-            options = {} if args.limit is None else {"limit": args.limit}
-            pairs = partners(teacher, student, args.partners_of, **options)
+        pairs, explanation = _compare(teacher, student, args)
     _check_written(pairs, args)
     evidence, interrupted = _measure(pairs, args)
     if evidence is not None:
         pairs = rerank(pairs, evidence)
+        explanation = explanation and with_evidence(explanation, evidence)
     show_report(pairs.report)
+    config = None if interrupted else _write(pairs, args)
+    if config is not None:
+        sys.stdout.write(config)
+    elif args.format == "json":
+        write_json({"schema": 1, **_json_data(pairs, explanation)})
+    elif explanation is not None:
+        _print_explanation(results(), explanation)
+    else:
+        print_pairs(results(), pairs)
     if interrupted:
-        _show_pairs(pairs, args.format)
         sys.stdout.flush()
         raise KeyboardInterrupt
-    # First, so that nothing is written if the configuration can express none of the pairs.
-    config = None if args.config is None else _configuration(pairs, args.config)
-    if args.output is not None:
-        from graphtool.matching.recipe import write_recipe
-
-        verb = verb_for(args.output)
-        write_recipe(pairs, args.output)
-        line = f"{verb} {printable(args.output)}: {counted(len(pairs), 'pair')}"
-        errors().print(line, soft_wrap=True)
-    if config is None:
-        _show_pairs(pairs, args.format)
-    else:
-        sys.stdout.write(config)
     return 0 if write_picture(pairs, args.render) and not pairs.report.errors else 1
 
 
-def _check_recipe(args: Namespace) -> None:
-    """Check that no recipe is overwritten, as it may have been edited.
+def _compare(teacher: Graph, student: Graph, args: Namespace) -> tuple[PairSet, Explanation | None]:
+    if args.explain is not None:
+        explanation = explain_pair(teacher, student, args.explain)
+        return as_pair_set(explanation), explanation
+    limit = {} if args.limit is None else {"limit": args.limit}
+    if args.partners_of is not None:
+        return partners(teacher, student, args.partners_of, **limit), None
+    return suggest_pairs(teacher, student, tap=args.tap, recipe=args.recipe, **limit), None
 
-    Raises UsageError: GT604. Raises GraphtoolError: GT601 if it can't be written.
+
+def _check_recipe(path: str, *, force: bool) -> None:
+    """Check that a recipe can be written and none is overwritten, as it may have been edited.
+
+    Raises UsageError: GT600, GT604. Raises GraphtoolError: GT601 if it can't be written.
     """
-    if args.output is not None:
-        check_writable(args.output)
-        recipe = Path(args.output)
-        if not args.force and recipe.is_file() and recipe.stat().st_size:
-            message = f"`{args.output}` is there already, and may have been edited"
-            fix = f"--force, or {shell_option('-o', numbered_path(args.output))}"
-            raise UsageError(exists_already(message, fix))
+    if path in ("", "-") or PurePath(path).suffix not in ("", ".toml"):
+        message = f"argument --output: a recipe is a `.toml`, and `{path}` is not"
+        fix = "-o pairs.toml, or --as paddleclas > clas.yml for a configuration"
+        raise UsageError(wrong_usage(message, help=fix))
+    check_writable(path)
+    recipe = Path(path)
+    if not force and recipe.is_file() and recipe.stat().st_size:
+        message = f"`{path}` exists, and may have been edited"
+        fix = f"--force, or {shell_option('-o', numbered_path(path))}"
+        raise UsageError(exists_already(message, fix))
 
 
 def _check_written(pairs: PairSet, args: Namespace) -> None:
@@ -125,11 +127,9 @@ def _check_written(pairs: PairSet, args: Namespace) -> None:
     Alternative partners are not written as pairs, which would pull one map apart. Raises
     UsageError: GT600, GT320.
     """
+    option = "--as" if args.config is not None else "--output"
     if args.partners_of is not None and len(pairs) > 1 and (args.config or args.output):
-        option = "--as" if args.config is not None else "--output"
-        message = (
-            f"argument --for: {len(pairs)} partners to choose from are not written with {option}"
-        )
+        message = f"argument --for: {option} would write {len(pairs)} partners of one Value"
         raise UsageError(wrong_usage(message, help="add --limit 1, which keeps the first"))
     if args.config is not None:
         from graphtool.toolkits import check_export
@@ -137,12 +137,23 @@ def _check_written(pairs: PairSet, args: Namespace) -> None:
         check_export(pairs, args.config)
 
 
-def _configuration(pairs: PairSet, name: str) -> str:
-    from graphtool.toolkits import check_export, export
+def _write(pairs: PairSet, args: Namespace) -> str | None:
+    """Write the recipe, if one is wanted, and return the text of the configuration, if any."""
+    config = None
+    if args.config is not None:
+        from graphtool.toolkits import check_export, export
 
-    text = export(pairs, name)
-    show_report(check_export(pairs, name))
-    return text
+        # First, so that nothing is written if the configuration can express none of the pairs.
+        config = export(pairs, args.config)
+        show_report(check_export(pairs, args.config))
+    if args.output is not None:
+        from graphtool.matching.recipe import write_recipe
+
+        verb = verb_for(args.output)
+        write_recipe(pairs, args.output)
+        line = f"{verb} {printable(args.output)}: {counted(len(pairs), 'pair')}"
+        errors().print(line, soft_wrap=True)
+    return config
 
 
 def _measure(pairs: PairSet, args: Namespace) -> tuple[Evidence | None, bool]:
@@ -157,10 +168,9 @@ def _measure(pairs: PairSet, args: Namespace) -> tuple[Evidence | None, bool]:
         return None, False
     from graphtool.evidence.cka import gather
 
-    evidence, interrupted, batches = None, False, args.batches or BATCHES
-    shapes = args.input or ()
+    evidence, batches, shapes = None, args.batches or BATCHES, args.input or ()
     try:
-        with _progress_bar(batches) as advance, stdout_to_stderr():
+        with progress("running both networks", total=batches) as advance, stdout_to_stderr():
             for evidence in gather(
                 args.teacher,
                 args.student,
@@ -172,53 +182,32 @@ def _measure(pairs: PairSet, args: Namespace) -> tuple[Evidence | None, bool]:
             ):
                 advance(evidence.batches)
     except KeyboardInterrupt:
-        interrupted, done = True, 0 if evidence is None else evidence.batches
-        errors().print(f"interrupted after {done} of {batches} batches at most", soft_wrap=True)
-    return evidence, interrupted
-
-
-@contextmanager
-def _progress_bar(batches: int) -> Generator[Callable[[int], None]]:
-    """Show a progress bar on a terminal; yields a function that sets the number of batches run."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.progress import Progress
-
-    with Progress(console=errors(), transient=True) as bar:
-        task = bar.add_task("running both networks", total=batches)
-        yield lambda done: bar.update(task, completed=done)
-
-
-def _show_pairs(pairs: PairSet, format: str) -> None:
-    if format == "json":
-        write_json({"schema": 1, "pairs": pairs.pairs})
-    else:
-        print_pairs(results(), pairs)
+        done = 0 if evidence is None else evidence.batches
+        errors().print(f"interrupted after {done} of at most {batches} batches", soft_wrap=True)
+        return evidence, True
+    return evidence, False
 
 
 def print_pairs(console: Console, pairs: PairSet) -> None:
     """Print the two networks and their pairs, with reasons and warnings."""
-    columns = (
-        Column("", TITLE),
-        Column("network", least=20),
-        Column("parameters", justify="right"),
-        Column("multiply-adds", justify="right"),
-    )
-    networks = (("teacher", pairs.teacher), ("student", pairs.student))
-    print_table(console, columns, [_network_row(*network) for network in networks])
+    from rich.text import Text
+
+    from graphtool.structure import analyse
+
+    networks: list[tuple[str, ...]] = []
+    for role, graph in (("teacher", pairs.teacher), ("student", pairs.student)):
+        structure = analyse(graph)
+        cost = "" if structure.is_cost_exact else "≈ "
+        cost += magnitude(structure.multiply_adds)
+        source, parameters = escaped_bounded(graph.source), magnitude(structure.parameters)
+        networks.append((role, source, parameters, cost))
+    numbers = [Column(title, justify="right") for title in ("parameters", "multiply-adds")]
+    print_table(console, (Column("", TITLE), Column("network", least=20), *numbers), networks)
     if not pairs.pairs:
         return
     console.print()
-    # A column in which every cell is empty is not shown.
-    no_cka = "-" if any(pair.cka is not None for pair in pairs) else ""
-    cka = [no_cka if pair.cka is None else cka_text(pair.cka) for pair in pairs]
-    if console.is_terminal:
-        _print_stacked(console, pairs, cka)
-    else:
-        _print_flat(console, pairs, cka)
-    from rich.text import Text
-
+    print_rows = _print_stacked if console.is_terminal else _print_flat
+    print_rows(console, pairs)
     ranks: dict[str, list[str]] = {}
     for pair in pairs:
         for warning in pair.warnings:
@@ -231,53 +220,40 @@ def print_pairs(console: Console, pairs: PairSet) -> None:
         console.print(line.append(escaped_bounded(warning), style="default"))
 
 
-def _network_row(role: str, graph: Graph) -> tuple[str, ...]:
-    """Return a network's role, source, and numbers of parameters and of multiply-adds."""
-    from graphtool.structure import analyse
-
-    structure = analyse(graph)
-    about = "" if structure.is_cost_exact else "≈ "
-    cost = f"{about}{magnitude(structure.multiply_adds)}"
-    return role, escaped_bounded(graph.source), magnitude(structure.parameters), cost
-
-
-def _print_flat(console: Console, pairs: PairSet, cka: Sequence[str]) -> None:
+def _print_flat(console: Console, pairs: PairSet) -> None:
     """Print one line per pair, for programs that read lines."""
-    no_teacher = "-" if any(_module_path(pair.teacher) for pair in pairs) else ""
-    no_student = "-" if any(_module_path(pair.student) for pair in pairs) else ""
+    rank, cka = (Column(title, justify="right") for title in ("rank", "CKA"))
     end = ("shape", "layer or module")
-    right = Column("rank", justify="right"), Column("CKA", justify="right")
-    titles = ("teacher", *end, "student", *end, "relation", "adapter", "loss")
+    titles = ("kind", "teacher", *end, "student", *end, "relation", "adapter", "loss")
     rows = [
         (
             str(pair.rank),
             pair.kind.value,
-            printed_name(pair.teacher.name),
-            shape_text(pair.teacher.shape),
-            _module_path(pair.teacher) or no_teacher,
-            printed_name(pair.student.name),
-            shape_text(pair.student.shape),
-            _module_path(pair.student) or no_student,
+            *_end_lines(pair.teacher),
+            *_end_lines(pair.student),
             pair.relation.value,
             pair.adapter or "-",
             pair.loss,
-            similarity,
+            "" if pair.cka is None else cka_text(pair.cka),
             printable("; ".join(pair.why)),
         )
-        for pair, similarity in zip(pairs, cka, strict=True)
+        for pair in pairs
     ]
-    print_table(console, (right[0], "kind", *titles, right[1], "why"), rows)
+    # No cell is empty, unless its whole column is, which is not shown then.
+    filled = [
+        [cell or "-" for cell in cells] if any(cells) else cells
+        for cells in zip(*rows, strict=True)
+    ]
+    print_table(console, (rank, *titles, cka, "why"), list(zip(*filled, strict=True)))
 
 
-def _print_stacked(console: Console, pairs: PairSet, cka: Sequence[str]) -> None:
+def _print_stacked(console: Console, pairs: PairSet) -> None:
     """Print several lines per pair on a terminal, with the reasons beside or below them."""
 
-    def stacked(*lines: str | None) -> str:
-        return "\n".join(line for line in lines if line)
+    def stacked(lines: Iterable[str | None]) -> str:
+        return "\n".join(filter(None, lines))
 
-    is_wide = console.width >= _MIN_WIDTH_FOR_REASONS
     rank, why = Column("#", justify="right"), Column("why", least=30)
-    reasons = ["\n".join(map(printable, pair.why)) for pair in pairs]
     columns = (
         rank,
         Column("kind", order=1),
@@ -285,27 +261,30 @@ def _print_stacked(console: Console, pairs: PairSet, cka: Sequence[str]) -> None
         Column("student", least=12),
         Column("relation", least=12, order=2),
         Column("CKA", justify="right", order=1),
-        why,
     )
     rows = [
         (
             str(pair.rank),
             pair.kind.value,
-            *(
-                stacked(printed_name(end.name), shape_text(end.shape), _module_path(end))
-                for end in (pair.teacher, pair.student)
-            ),
-            stacked(pair.relation.value, pair.adapter, f"loss {pair.loss}"),
-            similarity,
-            reason if is_wide else "",
+            stacked(_end_lines(pair.teacher)),
+            stacked(_end_lines(pair.student)),
+            stacked((pair.relation.value, pair.adapter, f"loss {pair.loss}")),
+            "" if pair.cka is None else cka_text(pair.cka),
         )
-        for pair, similarity, reason in zip(pairs, cka, reasons, strict=True)
+        for pair in pairs
     ]
-    print_table(console, columns, rows, spaced=True)
-    if not is_wide:
+    reasons = [(str(pair.rank), stacked(map(printable, pair.why))) for pair in pairs]
+    if console.width >= _MIN_WIDTH_FOR_REASONS:
+        whole = [(*row, reason) for row, (_, reason) in zip(rows, reasons, strict=True)]
+        print_table(console, (*columns, why), whole, spaced=True)
+    else:
+        print_table(console, columns, rows, spaced=True)
         console.print()
-        rows = [(str(pair.rank), reason) for pair, reason in zip(pairs, reasons, strict=True)]
-        print_table(console, (rank, why), rows)
+        print_table(console, (rank, why), reasons)
+
+
+def _end_lines(end: End) -> tuple[str, str, str]:
+    return printed_name(end.name), shape_text(end.shape), _module_path(end)
 
 
 def _module_path(end: End) -> str:
@@ -317,30 +296,24 @@ def _match(teacher: Graph, student: Graph, args: Namespace) -> int:
     with progress("comparing shapes"):
         groups = match_shapes(teacher, student)
     shown = groups[: args.limit]
+    shapes = [(UNKNOWN_DIM, *group.shape) for group in shown]
     if args.format == "json":
         data = [
-            {
-                "shape": [UNKNOWN_DIM, *group.shape],
-                "teacher": group.teacher,
-                "student": group.student,
-            }
-            for group in shown
+            {"shape": shape, "teacher": group.teacher, "student": group.student}
+            for shape, group in zip(shapes, shown, strict=True)
         ]
         write_json({"schema": 1, "groups": data})
         return 0
-    rows: list[tuple[str, str, str]] = []
-    for group in shown:
-        shape = shape_text((UNKNOWN_DIM, *group.shape))
-        for ends in zip_longest(group.teacher, group.student):
-            teacher_text, student_text = (
-                f"{printed_name(end.name)}  {_module_path(end)}".rstrip() if end else ""
-                for end in ends
-            )
-            rows.append((shape, teacher_text, student_text))
-            shape = ""
+
+    def end_text(end: End | None) -> str:
+        return f"{printed_name(end.name)}  {_module_path(end)}".rstrip() if end else ""
+
+    rows: list[tuple[str, ...]] = []
+    for shape, group in zip(shapes, shown, strict=True):
+        for index, ends in enumerate(zip_longest(group.teacher, group.student)):
+            rows.append(("" if index else shape_text(shape), *map(end_text, ends)))
     console = results()
-    columns = [Column(title, least=12) for title in ("shape", "teacher", "student")]
-    print_table(console, columns, rows)
+    print_table(console, [Column(one, least=12) for one in ("shape", "teacher", "student")], rows)
     pairs = counted(sum(group.pairs for group in groups), "pair")
     text = f"{counted(len(groups), 'shape')} in both networks, {pairs} in all"
     if hidden := len(groups) - len(shown):
@@ -349,40 +322,23 @@ def _match(teacher: Graph, student: Graph, args: Namespace) -> int:
     return 0
 
 
-def _explain(teacher: Graph, student: Graph, args: Namespace) -> int:
-    """Print the ends of a pair, the parts of its score, and the reasons for and against it."""
-    with progress("comparing both networks"):
-        explanation = explain_pair(teacher, student, args.explain)
-    evidence, interrupted = _measure(as_pair_set(explanation), args)
-    if evidence is not None:
-        show_report(evidence.report)
-        explanation = with_evidence(explanation, evidence)
-    if args.format == "json":
-        keys = ("pair", "parts", "better", "among", "against", "suggested", "nearest")
-        data = {key: getattr(explanation, key) for key in keys}
-        write_json({"schema": 1, "explanation": data | {"suggested": explanation.is_suggested}})
-    else:
-        _print_explanation(results(), explanation)
-    if interrupted:
-        sys.stdout.flush()
-        raise KeyboardInterrupt
-    return 0
+def _json_data(pairs: PairSet, explanation: Explanation | None) -> dict[str, object]:
+    if explanation is None:
+        return {"pairs": pairs.pairs}
+    keys = ("pair", "parts", "better", "among", "against", "suggested", "nearest")
+    data = {key: getattr(explanation, key) for key in keys}
+    return {"explanation": data | {"suggested": explanation.is_suggested}}
 
 
 def _print_explanation(console: Console, explanation: Explanation) -> None:
+    """Print the ends of a pair, the parts of its score, and the reasons for and against it."""
     pair, nearest = explanation.pair, explanation.nearest
-    ends = [
-        (
-            role,
-            printed_name(end.name),
-            shape_text(end.shape),
-            escaped_bounded(end.op or "-"),
-            _module_path(end) or "-",
-        )
-        for role, end in (("teacher", pair.teacher), ("student", pair.student))
-    ]
-    value, path = Column("Value", least=12), Column("layer or module", least=12)
-    print_table(console, (Column("", TITLE), value, "shape", "operator", path), ends)
+    ends: list[tuple[str, ...]] = []
+    for role, end in (("teacher", pair.teacher), ("student", pair.student)):
+        name, shape, path = _end_lines(end)
+        ends.append((role, name, shape, escaped_bounded(end.op or "-"), path or "-"))
+    value, module = Column("Value", least=12), Column("layer or module", least=12)
+    print_table(console, (Column("", TITLE), value, "shape", "operator", module), ends)
     console.print()
     numbers = [Column(title, justify="right") for title in ("agreement", "weight", "gives")]
     parts = [
@@ -403,8 +359,8 @@ def _print_explanation(console: Console, explanation: Explanation) -> None:
         lines.append(f"suggested as pair {pair.rank} of {len(explanation.suggested)}")
     elif nearest is not None:
         names = f"{printed_name(nearest.teacher.name)}={printed_name(nearest.student.name)}"
-        better = f"the nearest that is: pair {nearest.rank}, {names}, {nearest.score}"
-        lines.append(f"not suggested; {better}")
+        closest = f"pair {nearest.rank}, {names}, score {nearest.score}"
+        lines.append(f"not suggested; closest suggestion: {closest}")
     else:
         lines.append("not suggested, and nothing else is")
     for line in lines:

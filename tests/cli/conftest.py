@@ -34,13 +34,30 @@ class Outcome:
         """Return the cells of each line: what two blanks or more keep apart."""
         return [re.split(r"  +", line.strip()) for line in self.lines]
 
+    def table(self, start: int, end: int | None = None) -> str:
+        """Return some lines, with `|` between their cells."""
+        return "\n".join("|".join(row) for row in self.cells[start:end])
+
+    @property
+    def names(self) -> list[str]:
+        """Return the first word of each line but the first, which has titles."""
+        return [line.split()[0] for line in self.lines[1:]]
+
     def row(self, first: str) -> str:
         """Return the line of a table that starts with a cell."""
         return next(line for line in self.lines if line.split()[:1] == [first])
 
+    def assert_refused(self, status: int, *parts: str) -> None:
+        """Check that a command ended with a status, no output, and an error that has parts."""
+        assert (self.status, self.out) == (status, "")
+        assert [part for part in parts if part not in self.err] == [], self.err
+
+
+Run = Callable[..., Outcome]
+
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
     def call(*argv: str | Path) -> Outcome:
         status = main(list(map(str, argv)))
         captured = capsys.readouterr()
@@ -50,12 +67,18 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
 
 
 @pytest.fixture
-def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """Return what writes a module into an empty folder, the working directory."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty folder, the working directory."""
     monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def module(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Return what writes a module into the working directory."""
 
     def write(name: str, text: str) -> None:
-        (tmp_path / f"{name}.py").write_text(text)
+        (folder / f"{name}.py").write_text(text)
         # Another test's of the same name.
         monkeypatch.delitem(sys.modules, name, raising=False)
 

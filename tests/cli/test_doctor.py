@@ -11,7 +11,7 @@ import paddle
 import pytest
 
 import graphtool
-from graphtool.cli import _doctor
+from graphtool.cli import _setup
 
 Run = Callable[..., Any]
 
@@ -33,8 +33,8 @@ def test_it_lists_what_is_installed(run: Run) -> None:
 
 
 def test_what_is_missing_has_something_to_type(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_doctor, "find_engine", lambda: None)
-    monkeypatch.setattr(_doctor, "_version_of", lambda name: None if "paddle" in name else "1.0")
+    monkeypatch.setattr(_setup, "find_engine", lambda: None)
+    monkeypatch.setattr(_setup, "_version_of", lambda name: None if "paddle" in name else "1.0")
     result = run("doctor", "--json")
     found = facts(result)
 
@@ -50,7 +50,7 @@ def test_a_required_library_that_is_missing_is_an_error(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = ["graphviz>=0.20", "no-such-library>=1", "tomli>=2; python_version < '3.11'"]
-    monkeypatch.setattr(_doctor, "requires", lambda _: wanted)
+    monkeypatch.setattr(_setup, "requires", lambda _: wanted)
     result = run("doctor")
 
     assert result.status == 1
@@ -59,7 +59,7 @@ def test_a_required_library_that_is_missing_is_an_error(
 
 
 def test_two_builds_of_paddle_are_one_too_many(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_doctor, "_version_of", lambda _: "3.3.1")
+    monkeypatch.setattr(_setup, "_version_of", lambda _: "3.3.1")
     found, fix = facts(run("doctor", "--json"))["Paddle"]
 
     assert found == "paddlepaddle 3.3.1 and paddlepaddle-gpu 3.3.1, one over the other"

@@ -14,140 +14,59 @@ Run = Callable[..., Any]
 
 
 @pytest.mark.parametrize(
-    ("typed", "code", "help"),
-    [
-        ("nets.py", "GT004", "graphtool inspect nets:CALLABLE --input 3,224,224"),
-        ("nets.py:Net", "GT036", "graphtool inspect nets:Net --input 3,224,224"),
-    ],
+    ("typed", "status", "code", "meant"),
+    [("nets.py", 1, "GT004", "nets:CALLABLE"), ("nets.py:Net", 2, "GT036", "nets:Net")],
 )
 def test_a_file_of_python_is_spelt_as_it_is_imported(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, code: str, help: str
+    run: Run, folder: Path, typed: str, status: int, code: str, meant: str
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "nets.py").write_text("class Net:\n    pass\n")
-    result = run("inspect", typed)
+    (folder / "nets.py").write_text("class Net:\n    pass\n")
+    fix = f"  = help: graphtool inspect {meant} --input 3,224,224\n"
 
-    assert f"error[{code}]" in result.err
-    assert result.err.endswith(f"  = help: {help}\n")
+    run("inspect", typed).assert_refused(status, f"error[{code}]", fix)
 
 
-def test_the_summary_of_a_pir_file_names_kind_feeds_operators_and_costs(
-    run: Run, cnn: Path
-) -> None:
+def test_a_file_has_a_summary_stages_and_the_values_worth_pairing(run: Run, cnn: Path) -> None:
     result = run("inspect", cnn)
 
-    assert result.status == 0
-    assert result.err == ""
-    assert result.lines[0] == str(cnn)
-    assert [result.cells[line] for line in (2, 3, 4, 6, 7)] == snapshot(
-        [
-            ["program", "PIR, format version 4"],
-            ["feeds", "image", "[?, 3, 16, 16] float32"],
-            ["fetches", "add_2", "[?, 5] float32"],
-            ["parameters", "449, and 24 running statistics"],
-            ["multiply-adds", "11.5 k for one sample"],
-        ]
-    )
+    assert (result.status, result.err, result.lines[0]) == (0, "", str(cnn))
+    assert result.table(2, 5) == snapshot("""\
+program|PIR, format version 4
+feeds|image|[?, 3, 16, 16] float32
+fetches|add_2|[?, 5] float32""")
+    assert result.table(6) == snapshot("""\
+parameters|449, and 24 running statistics
+multiply-adds|11.5 k for one sample
+head|logits add_2 [?, 5], embedding flatten_0 [?, 4]
+
+stage|resolution|H × W|blocks|channels|multiply-adds|last output
+1|1/2|8 × 8|1|4|60%|relu_0
+2|1/4|4 × 4|1|4|40%|relu_2
+
+name|operator|shape|dtype|role|stage|resolution|depth|cost so far|layer or module
+relu_0|pd_op.relu|[?, 4, 8, 8]|float32|stage end|1|1/2|24%|60%|/Cnn
+relu_2|pd_op.relu|[?, 4, 4, 4]|float32|stage end|2|1/4|71%|100%|/Cnn/Residual
+flatten_0|pd_op.flatten|[?, 4]|float32|embedding|global|82%|100%|/Cnn
+add_2|pd_op.add|[?, 5]|float32|logits|global|100%|100%|/Cnn/Linear
+feature maps worth pairing: 4 of 58 Values; --all shows all""")
     assert result.row("operators").endswith("2 pool2d, 1 data, and 6 other types")
-    assert result.cells[10:13] == snapshot(
-        [
-            ["stage", "resolution", "H × W", "blocks", "channels", "multiply-adds", "last output"],
-            ["1", "1/2", "8 × 8", "1", "4", "60%", "relu_0"],
-            ["2", "1/4", "4 × 4", "1", "4", "40%", "relu_2"],
-        ]
-    )
 
 
-def test_the_values_shown_first_are_those_worth_pairing(run: Run, cnn: Path) -> None:
-    result = run("inspect", cnn)
-
-    assert result.cells[14:] == snapshot(
-        [
-            [
-                "name",
-                "operator",
-                "shape",
-                "dtype",
-                "role",
-                "stage",
-                "resolution",
-                "depth",
-                "cost so far",
-                "layer or module",
-            ],
-            [
-                "relu_0",
-                "pd_op.relu",
-                "[?, 4, 8, 8]",
-                "float32",
-                "stage end",
-                "1",
-                "1/2",
-                "24%",
-                "60%",
-                "/Cnn",
-            ],
-            [
-                "relu_2",
-                "pd_op.relu",
-                "[?, 4, 4, 4]",
-                "float32",
-                "stage end",
-                "2",
-                "1/4",
-                "71%",
-                "100%",
-                "/Cnn/Residual",
-            ],
-            [
-                "flatten_0",
-                "pd_op.flatten",
-                "[?, 4]",
-                "float32",
-                "embedding",
-                "global",
-                "82%",
-                "100%",
-                "/Cnn",
-            ],
-            [
-                "add_2",
-                "pd_op.add",
-                "[?, 5]",
-                "float32",
-                "logits",
-                "global",
-                "100%",
-                "100%",
-                "/Cnn/Linear",
-            ],
-            ["feature maps worth pairing: 4 of 58 Values; --all shows all"],
-        ]
-    )
-
-
-def test_a_legacy_file_is_summed_up_in_the_same_words(run: Run, old_cnn: Path) -> None:
-    result = run("inspect", old_cnn)
-
-    assert result.row("program") == "program        legacy, format version 2.6.2"
-    assert result.row("parameters") == "parameters     449, and 24 running statistics"
-    assert result.row("relu_2.tmp_0").split()[1:8] == snapshot(
-        ["relu", "[?,", "4,", "4,", "4]", "float32", "stage"]
-    )
-
-
-def test_blocks_of_control_flow_are_counted(run: Run, fixtures: Path) -> None:
-    result = run("inspect", fixtures / "3.3.1" / "control.json")
-
-    assert result.row("operators").startswith("operators      36 in 4 blocks: 9 full, ")
-
-
-def test_a_training_program_says_that_it_is_one(run: Run, fixtures: Path) -> None:
-    pir = run("inspect", fixtures / "3.3.1" / "training.json")
-    legacy = run("inspect", fixtures / "2.6.2" / "training.pdmodel")
-
-    assert "for training: 21 operators compute gradients" in pir.row("program")
-    assert "for training: 23 operators compute gradients" in legacy.row("program")
+@pytest.mark.parametrize(
+    ("file", "title", "said"),
+    [
+        ("2.6.2/cnn.pdmodel", "program", "legacy, format version 2.6.2"),
+        ("2.6.2/cnn.pdmodel", "parameters", "449, and 24 running statistics"),
+        ("2.6.2/cnn.pdmodel", "relu_2.tmp_0", "[?, 4, 4, 4]  float32  stage end"),
+        ("3.3.1/control.json", "operators", "36 in 4 blocks: 9 full, "),
+        ("3.3.1/training.json", "program", "for training: 21 operators compute gradients"),
+        ("2.6.2/training.pdmodel", "program", "for training: 23 operators compute gradients"),
+    ],
+)
+def test_legacy_files_control_flow_and_training_are_summed_up_in_the_same_words(
+    run: Run, fixtures: Path, file: str, title: str, said: str
+) -> None:
+    assert said in run("inspect", fixtures / file).row(title)
 
 
 def test_a_file_of_unknown_size_says_that_its_multiply_adds_are_nominal(
@@ -165,38 +84,36 @@ def test_a_file_of_unknown_size_says_that_its_multiply_adds_are_nominal(
     )
 
 
-def test_shape_matches_with_any_size_for_a_question_mark_and_for_minus_one(
-    run: Run, cnn: Path
+OF_4X4 = "pool2d_0 conv2d_1 batch_norm_1 relu_1 conv2d_2 batch_norm_2 add_1 relu_2"
+ADDED = "add_0 add_1 add_2"
+
+
+@pytest.mark.parametrize(
+    ("filters", "names"),
+    [
+        (("--shape", "?,4,4,4"), OF_4X4),
+        (("--shape", "-1,4,4,4"), OF_4X4),
+        (("--shape", "[?, 4, 4, 4]"), OF_4X4),
+        (("--shape", "[-1, 4, 4, 4]"), OF_4X4),
+        (("--op", "add"), ADDED),
+        (("--op", "pd_op.add"), ADDED),
+        (("--op", "?dd"), ADDED),
+        (("--name", "/Cnn/Residual/Conv2D*"), "conv2d_1 conv2d_2"),
+        (("--stage", "2"), "pool2d_0 add_1 relu_2"),
+        (("--op", "relu", "--shape", "?,4,8,8"), "relu_0"),
+    ],
+)
+def test_values_are_filtered(run: Run, cnn: Path, filters: tuple[str, ...], names: str) -> None:
+    assert run("inspect", cnn, *filters).names == names.split()
+
+
+def test_parameters_go_by_name_and_types_by_their_legacy_spelling(
+    run: Run, cnn: Path, old_cnn: Path
 ) -> None:
-    spellings = ["?,4,4,4", "-1,4,4,4", "[?, 4, 4, 4]", "[-1, 4, 4, 4]"]
-    found = [
-        [line.split()[0] for line in run("inspect", cnn, "--shape", spelling).lines]
-        for spelling in spellings
-    ]
+    by_name = run("inspect", cnn, "--name", "conv2d_0.*")
 
-    assert found == [found[0]] * 4
-    assert found[0] == snapshot(
-        [
-            "name",
-            "pool2d_0",
-            "conv2d_1",
-            "batch_norm_1",
-            "relu_1",
-            "conv2d_2",
-            "batch_norm_2",
-            "add_1",
-            "relu_2",
-        ]
-    )
-
-
-@pytest.mark.parametrize("spelling", ["add", "pd_op.add", "elementwise_add", "?dd"])
-def test_op_takes_either_spelling_of_a_type_and_patterns(
-    run: Run, cnn: Path, old_cnn: Path, spelling: str
-) -> None:
-    model = old_cnn if spelling == "elementwise_add" else cnn
-
-    assert len(run("inspect", model, "--op", spelling).lines) == 1 + 3
+    assert by_name.row("conv2d_0.w_0").split()[1:3] == ["builtin.parameter", "[4,"]
+    assert len(run("inspect", old_cnn, "--op", "elementwise_add").names) == 3
 
 
 @pytest.mark.slow
@@ -204,26 +121,10 @@ def test_side_results_of_a_normalisation_are_left_out_until_all_is_asked_for(
     run: Run, cnn: Path
 ) -> None:
     some = run("inspect", cnn, "--op", "batch_norm")
-    everything = run("inspect", cnn, "--op", "batch_norm", "--all")
 
     assert len(some.lines) == 1 + 3 + 1
     assert some.lines[-1] == "15 side results left out: --all shows them"
-    assert len(everything.lines) == 1 + 18
-
-
-def test_name_matches_parameters_and_module_paths(run: Run, cnn: Path) -> None:
-    by_name = run("inspect", cnn, "--name", "conv2d_0.*")
-    by_module = run("inspect", cnn, "--name", "/Cnn/Residual/Conv2D*")
-
-    assert by_name.row("conv2d_0.w_0").split()[1:3] == ["builtin.parameter", "[4,"]
-    assert [line.split()[0] for line in by_module.lines[1:]] == ["conv2d_1", "conv2d_2"]
-
-
-@pytest.mark.slow
-def test_stage_counts_from_one(run: Run, cnn: Path) -> None:
-    result = run("inspect", cnn, "--stage", "2")
-
-    assert [line.split()[0] for line in result.lines[1:]] == ["pool2d_0", "add_1", "relu_2"]
+    assert len(run("inspect", cnn, "--op", "batch_norm", "--all").names) == 18
 
 
 @pytest.mark.slow
@@ -234,44 +135,40 @@ def test_a_stem_has_no_number(run: Run) -> None:
     assert [row[0] for row in run(*argv).cells[11:16]] == ["stem", "1", "2", "3", "4"]
     assert run(*argv, "--stage", "stem").lines[-1].startswith("relu_0 ")
     assert [stage["stage"] for stage in run(*argv, "--json").json["stages"]] == [0, 1, 2, 3, 4]
-    assert run(*argv, "--stage", "5").err.startswith(
-        "error[GT101] unknown-name: the network has no stage 5: its stages are 1 to 4, "
-        "after the stem\n"
-    )
+    assert "  = note: stages: stem, 1, 2, 3, 4\n" in run(*argv, "--stage", "5").err
 
 
-def test_wishes_hold_together(run: Run, cnn: Path) -> None:
-    result = run("inspect", cnn, "--op", "relu", "--shape", "?,4,8,8")
-
-    assert [line.split()[0] for line in result.lines[1:]] == ["relu_0"]
-
-
-@pytest.mark.parametrize("filter_", [("--op", "conv2d"), ("--stage", "1")])
-def test_parameters_have_no_operator_and_no_stage(
-    run: Run, cnn: Path, filter_: tuple[str, str]
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--op conf2d", "error[GT101] unknown-name: no Value has an operator of type `conf2d`"),
+        ("--op conf2d", "  = note: nearest: `conv2d`, `pool2d`, `batch_norm`\n"),
+        ("--op conf2d", "  = help: graphtool inspect cnn.json --op conv2d\n"),
+        ("--name rello_2", "error[GT101] unknown-name: no Value has the name `rello_2`\n"),
+        ("--name rello_2", "  = note: nearest: `relu_2`"),
+        ("--stage 3", "error[GT101] unknown-name: no Value has the stage `3`\n"),
+        ("--stage 3", "  = note: stages: 1, 2\n  = help: graphtool inspect cnn.json --all\n"),
+        ("--stage 1 --op relu --name add*", " has the name `add*` and an operator of type `re"),
+    ],
+)
+def test_filters_that_nothing_matches_name_what_is_near(
+    run: Run, cnn: Path, monkeypatch: pytest.MonkeyPatch, options: str, message: str
 ) -> None:
-    result = run("inspect", cnn, "--params", *filter_)
+    monkeypatch.chdir(cnn.parent)
 
-    assert (result.status, result.out) == (2, "")
-    assert f"argument --params: not allowed with argument {filter_[0]}" in result.err
-
-
-def test_rows_beyond_the_limit_are_counted_and_the_way_to_them_is_said(run: Run, cnn: Path) -> None:
-    folded = run("inspect", cnn, "--params", "--limit", "2")
-    whole = run("inspect", cnn, "--params", "--limit", "18")
-
-    assert len(folded.lines) == 1 + 2 + 1
-    assert folded.lines[-1] == "16 more rows hidden: --limit 18, or --all, shows them"
-    assert len(whole.lines) == 1 + 18
+    run("inspect", "cnn.json", *options.split()).assert_refused(1, message)
 
 
 @pytest.mark.slow
-def test_all_lists_every_value_beyond_the_usual_limit(run: Run, cnn: Path) -> None:
-    result = run("inspect", cnn, "--name", "*")
-    everything = run("inspect", cnn, "--name", "*", "--all")
+def test_rows_beyond_the_limit_are_counted_and_the_way_to_them_is_said(run: Run, cnn: Path) -> None:
+    few = run("inspect", cnn, "--params", "--limit", "2")
+    usual = run("inspect", cnn, "--name", "*")
 
-    assert len(everything.lines) == 1 + 58
-    assert result.lines[-2] == "2 more rows hidden: --limit 42, or --all, shows them"
+    assert len(few.lines) == 1 + 2 + 1
+    assert few.lines[-1] == "16 more rows hidden: --limit 18, or --all, shows them"
+    assert len(run("inspect", cnn, "--params", "--limit", "18").names) == 18
+    assert usual.lines[-2] == "2 more rows hidden: --limit 42, or --all, shows them"
+    assert len(run("inspect", cnn, "--name", "*", "--all").names) == 58
 
 
 def test_json_has_the_summary_and_every_value(run: Run, cnn: Path) -> None:
@@ -312,34 +209,8 @@ def test_json_has_the_summary_and_every_value(run: Run, cnn: Path) -> None:
             }
         ]
     )
-
-
-def test_json_keeps_to_the_wishes(run: Run, cnn: Path) -> None:
-    data = run("inspect", cnn, "--format", "json", "--op", "relu", "--limit", "2").json
-
-    assert [row["name"] for row in data["values"]] == ["relu_0", "relu_1"]
-
-
-def test_an_operator_type_that_is_not_there_names_the_nearest(run: Run, cnn: Path) -> None:
-    result = run("inspect", cnn, "--op", "conf2d")
-
-    assert (result.status, result.out) == (1, "")
-    assert result.err.replace(str(cnn), "cnn.json") == snapshot("""\
-error[GT101] unknown-name: the program has no operator of type `conf2d`
-  --> cnn.json
-  = note: nearest: `conv2d`, `pool2d`, `batch_norm`
-  = help: graphtool inspect cnn.json --op conv2d
-""")
-
-
-def test_a_name_that_fits_nothing_names_the_nearest(run: Run, cnn: Path) -> None:
-    result = run("inspect", cnn, "--name", "rello_2")
-
-    assert (result.status, result.out) == (1, "")
-    assert result.err.splitlines()[0] == snapshot(
-        "error[GT101] unknown-name: no Value has the name `rello_2`"
-    )
-    assert "  = note: nearest: `relu_2`" in result.err
+    some = run("inspect", cnn, "--format", "json", "--op", "relu", "--limit", "2").json
+    assert [row["name"] for row in some["values"]] == ["relu_0", "relu_1"]
 
 
 @pytest.mark.pir
@@ -358,21 +229,10 @@ def test_probabilities_go_by_the_name_of_their_value(
         "            paddle.nn.functional.softmax(x, name='odds')\n"
         "        return main\n",
     )
-    result = run("inspect", "legacy_softmax:program", "--format", "json")
 
-    (head,) = result.json["heads"]
+    (head,) = run("inspect", "legacy_softmax:program", "--format", "json").json["heads"]
     assert (head["output"], head["normalised_by"]) == ("odds.tmp_0", "odds.tmp_0")
-    shown = run("inspect", "legacy_softmax:program").row("head")
-    assert "normalised by odds.tmp_0" in shown
-
-
-def test_a_stage_beyond_the_last_is_an_error(run: Run, cnn: Path) -> None:
-    result = run("inspect", cnn, "--stage", "3")
-
-    assert result.status == 1
-    assert result.err.splitlines()[0] == snapshot(
-        "error[GT101] unknown-name: the network has no stage 3: its stages are 1 to 2"
-    )
+    assert "normalised by odds.tmp_0" in run("inspect", "legacy_softmax:program").row("head")
 
 
 def test_fields_that_the_reader_does_not_know_are_a_warning(
@@ -386,17 +246,8 @@ def test_fields_that_the_reader_does_not_know_are_a_warning(
     result = run("inspect", model)
 
     assert result.status == 0
-    assert result.err.splitlines()[0] == snapshot(
-        "warning[GT005] unknown-version: the file has unknown fields: operator field `XX`"
-    )
-
-
-def test_a_missing_file_is_an_error_with_exit_status_1(run: Run) -> None:
-    result = run("inspect", "no-such-model.json")
-
-    assert (result.status, result.out) == (1, "")
     assert result.err.splitlines()[0] == (
-        "error[GT001] no-such-path: `no-such-model.json` does not exist"
+        "warning[GT005] unknown-version: the file has unknown fields: operator field `XX`"
     )
 
 
@@ -407,7 +258,7 @@ def test_a_layer_is_read_with_its_attribute_paths(run: Run) -> None:
 
     assert result.row("parameters") == "parameters     11,689,512, and 9,600 running statistics"
     assert result.row("relu_16").split()[-1] == "layer4.1"
-    assert Path("paddle.vision.models:resnet18").name in result.lines[0]
+    assert result.lines[0] == "paddle.vision.models:resnet18"
 
 
 @pytest.mark.pir

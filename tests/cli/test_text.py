@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
-
 from graphtool.cli._console import magnitude, percent, shape_text
 from graphtool.diagnostics import counted
 
 
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [
-        (0, "0"),
-        (812, "812"),
-        (1_000, "1 k"),
-        (999_400, "999 k"),
-        (999_999, "1 M"),
-        (25_557_032, "25.6 M"),
-        (4_089_184_256, "4.09 G"),
-        (3 * 10**12, "3 T"),
-    ],
-)
-def test_numbers_have_three_digits_and_a_letter(number: int, text: str) -> None:
-    assert magnitude(number) == text
+def test_numbers_have_three_digits_and_a_letter() -> None:
+    numbers = [0, 812, 1_000, 999_400, 999_999, 25_557_032, 4_089_184_256, 3 * 10**12]
+
+    assert [*map(magnitude, numbers)] == [
+        *("0", "812", "1 k", "999 k", "1 M", "25.6 M", "4.09 G", "3 T")
+    ]
 
 
 def test_unknown_dims_are_question_marks() -> None:
-    assert shape_text((-1, 512, 7, 7)) == "[?, 512, 7, 7]"
-    assert shape_text(()) == "[]"
-    assert shape_text(None) == "?"
+    assert [*map(shape_text, ((-1, 512, 7, 7), (), None))] == ["[?, 512, 7, 7]", "[]", "?"]
 
 
 def test_small_shares_are_not_written_as_none() -> None:

@@ -78,7 +78,8 @@ def _build_models(root: Path) -> None:
         return 0
 
     assert run_child(save, root / "said") == 0, (root / "said").read_text()
-    import_module("graphtool.cli._merge")
+    for module in ("graphtool.cli._merge", "graphtool.training.trainable"):
+        import_module(module)
 
 
 def _build_merged(root: Path) -> None:

@@ -16,7 +16,7 @@ sentence for each.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from graphtool.cli._explain import all_docs
 from tests.guides.running import EXAMPLES
@@ -35,8 +35,7 @@ _SECTION = re.compile(
 _CODES = re.compile(r"(?<=<!-- codes -->\n).*?(?=<!-- /codes -->)", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
+class Section(NamedTuple):
     """What the page says of one code.
 
     `docs` is the rule's docstring; `rest` has the program, what it prints, and the cure.
@@ -48,17 +47,8 @@ class Section:
     rest: str
 
     @property
-    def first(self) -> str:
-        """The first line of the docs, which is a sentence."""
-        return self.docs.partition("\n")[0]
-
-    @property
     def title(self) -> str:
         return f"{self.code} {self.slug}"
-
-    @property
-    def anchor(self) -> str:
-        return self.title.lower().replace(" ", "-")
 
 
 def renew() -> None:
@@ -70,15 +60,8 @@ def renew() -> None:
 
 def sections() -> list[Section]:
     """Return the sections of the page, in order."""
-    return [
-        Section(
-            code=found["code"],
-            slug=found["slug"] or "",
-            docs=found["docs"] or "",
-            rest=found["rest"],
-        )
-        for found in _SECTION.finditer(PAGE.read_text(encoding="utf-8"))
-    ]
+    text = PAGE.read_text(encoding="utf-8")
+    return [Section(*found.groups("")) for found in _SECTION.finditer(text)]
 
 
 def listed() -> str:

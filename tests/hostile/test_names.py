@@ -30,8 +30,8 @@ from graphtool.selectors import find
 from graphtool.sources import read
 from graphtool.text import escaped_code, printable, printed_forms, printed_name, shell_option
 from graphtool.toolkits import export
-from tests.cli.test_conduct import terminal
 from tests.hostile.names import FIXTURES, NAMES, legacy, pir, read_back, variables
+from tests.terminals import terminal
 
 pytestmark = pytest.mark.nightly
 

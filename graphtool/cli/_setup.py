@@ -1,4 +1,4 @@
-"""`graphtool doctor`: print what is installed here, and what to type for what is missing."""
+"""`graphtool doctor` and `graphtool completion`: what is installed, and a shell's script."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from graphtool.cli._arguments import parsers
 from graphtool.cli._console import TITLE, Column, print_table, results, write_json
+from graphtool.cli._explain import all_docs
 from graphtool.rendering.engine import find_engine
 from graphtool.rendering.problems import GET_ENGINE
 from graphtool.text import escaped_bounded, shell_command
+from graphtool.toolkits import CONFIGS
 from graphtool.version import DISTRIBUTION
 from graphtool.version import version as own_version
 
-__all__ = ["run"]
+__all__ = ["run_completion", "run_doctor"]
 
 _PADDLE_BUILDS = "paddlepaddle", "paddlepaddle-gpu"
 _GET_PADDLE = "pip install paddlepaddle, or paddlepaddle-gpu as its site says"
 
 
-def run(args: Namespace) -> int:
-    """Print the facts; the exit status is 1 if a required library is missing."""
+def run_doctor(args: Namespace) -> int:
+    """Print what is installed; the exit status is 1 if a required library is missing."""
     required = _required()
     facts = [(name, escaped_bounded(found), fix) for name, found, fix in _facts(required)]
     if args.format == "json":
@@ -47,11 +50,9 @@ def _facts(required: Sequence[str]) -> Iterator[tuple[str, str, str | None]]:
     if len(builds) > 1:
         fix = f"{shell_command('pip', 'uninstall', *_PADDLE_BUILDS)}, then install one of them"
         yield "Paddle", f"{' and '.join(builds)}, one over the other", fix
-    elif builds:
-        yield "Paddle", builds[0], None
     else:
         without = "not installed: saved models are read, paired, checked and drawn without it"
-        yield "Paddle", without, _GET_PADDLE
+        yield "Paddle", builds[0] if builds else without, None if builds else _GET_PADDLE
     engine = find_engine()
     yield "Graphviz", engine.path if engine else "not installed", None if engine else GET_ENGINE
 
@@ -70,3 +71,26 @@ def _version_of(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def run_completion(args: Namespace) -> int:
+    """Print the completion script of one shell."""
+    import shtab
+
+    files = dict.fromkeys(("FILE", "MODEL", "SOURCE", "STUDENT", "TEACHER"), shtab.FILE)
+    completed = {**files, "DIR": shtab.DIRECTORY}
+    choices = {"CODE": sorted(all_docs()), "TOOLKIT": CONFIGS}
+    parser, commands = parsers(brief=True)
+    for command in commands.values():
+        # argparse has no public list of actions.
+        for action in command._actions:  # noqa: SLF001
+            if action.metavar in completed:
+                # The attribute that shtab reads.
+                vars(action)["complete"] = completed[action.metavar]
+            action.choices = choices.get(str(action.metavar), action.choices)
+    script = shtab.complete(parser, args.shell)
+    if args.format == "json":
+        write_json({"schema": 1, "shell": args.shell, "script": script})
+    else:
+        sys.stdout.write(f"{script.rstrip()}\n")
+    return 0
