@@ -20,7 +20,6 @@ from graphtool.cli._console import (
     print_table,
     progress,
     results,
-    shape_text,
     show_report,
     write_json,
 )
@@ -36,7 +35,7 @@ from graphtool.evidence.suggest import (
     with_evidence,
 )
 from graphtool.files import check_writable, exists_already
-from graphtool.graph import UNKNOWN_DIM, Graph
+from graphtool.graph import UNKNOWN_DIM, Graph, shape_text
 from graphtool.matching import (
     End,
     Explanation,

@@ -21,7 +21,12 @@ from graphtool.diagnostics import GraphtoolError, PairError, Severity, UsageErro
 from graphtool.graph import Graph, Operator, Value
 from graphtool.loss_specs import named_losses
 from graphtool.matching import PairSet, suggest_pairs
-from graphtool.matching.fingerprint import Fingerprint, fingerprints, program_fingerprint
+from graphtool.matching.fingerprint import (
+    Fingerprint,
+    fingerprints,
+    parse_fingerprint,
+    program_fingerprint,
+)
 from graphtool.matching.recipe import read_recipe, recipe_text, write_recipe
 from graphtool.sources import read
 from tests import networks
@@ -348,7 +353,7 @@ student = { name = "relu_1" }
         ("schema = 1\nx = [\n", "GT310", "the recipe is not valid TOML"),
         ("x = " + "[" * 100_000 + "\n", "GT310", "the recipe is not valid TOML"),
         ("schema = 2\n", "GT310", "the `schema` 2; this graphtool reads 1"),
-        ("schema = true\n", "GT310", "a `schema` of another kind"),
+        ("schema = true\n", "GT310", "the `schema` True; this graphtool reads 1"),
         ("pairs = []\n\n", "GT310", "has no `schema`"),
         ("schema = 1\npairs = 3\n", "GT310", "`pairs`: Expected `array`, got `int`"),
         ("schema = 1\npairs = [3]\n", "GT310", "`pairs[0]`: Expected a table, got `int`"),
@@ -368,8 +373,8 @@ student = { name = "relu_1" }
         ),
         (GOOD.replace('"relu_1"', "7", 1), "GT310", "`pairs[0].teacher.name`: Expected `str`"),
         (GOOD + "wait = 1\n", "GT310", "`pairs[0]`: Object contains unknown field `wait`"),
-        (GOOD + "weight = nan\n", "GT310", "`pairs[0]`: `weight` is nan; wanted"),
-        (GOOD + "weight = -1\n", "GT310", "`pairs[0]`: `weight` is -1.0; wanted"),
+        (GOOD + "weight = nan\n", "GT310", "`pairs[0].weight`: Expected `float` >= 0.0"),
+        (GOOD + "weight = -1\n", "GT310", "`pairs[0].weight`: Expected `float` >= 0.0"),
         (GOOD + "weight = true\n", "GT310", "`pairs[0].weight`: Expected `float`, got `bool`"),
         (
             GOOD.replace("}", ', fingerprint = "x" }'),
@@ -630,8 +635,8 @@ def test_a_device_is_written_to_and_not_replaced(pairs: PairSet) -> None:
 def test_fingerprints_are_the_same_in_every_process(teacher: Graph) -> None:
     script = (
         "import sys; from graphtool.sources import read;"
-        "from graphtool.matching.fingerprint import fingerprints, program_fingerprint;"
-        "g = read(sys.argv[1]); print(program_fingerprint(g, fingerprints(g)))"
+        "from graphtool.matching.fingerprint import program_fingerprint;"
+        "g = read(sys.argv[1]); print(program_fingerprint(g))"
     )
     printed = subprocess.run(
         [sys.executable, "-c", script, teacher.source],
@@ -640,7 +645,7 @@ def test_fingerprints_are_the_same_in_every_process(teacher: Graph) -> None:
         check=True,
         env={**os.environ, "PYTHONHASHSEED": "7"},
     )
-    assert printed.stdout.strip() == program_fingerprint(teacher, fingerprints(teacher))
+    assert printed.stdout.strip() == program_fingerprint(teacher)
 
 
 def shuffled(graph: Graph, seed: int) -> Graph:
@@ -721,7 +726,7 @@ def test_a_value_of_the_same_type_and_shape_is_said_to_be_computed_from_somethin
 
 @pytest.mark.parametrize("text", ["", "relu", "relu:7x7:12", "relu:7xx7:0123456789abcdef"])
 def test_a_text_that_is_no_fingerprint_parses_to_none(text: str) -> None:
-    assert Fingerprint.parse(text) is None
+    assert parse_fingerprint(text) == (None, "")
 
 
 @given(
@@ -734,7 +739,7 @@ def test_a_text_that_is_no_fingerprint_parses_to_none(text: str) -> None:
 )
 @pytest.mark.slow
 def test_a_fingerprint_is_read_from_its_own_text(mark: Fingerprint) -> None:
-    assert Fingerprint.parse(str(mark)) == mark
+    assert parse_fingerprint(str(mark)) == (mark, "")
 
 
 @pytest.mark.slow

@@ -1,11 +1,10 @@
-"""Read pairs from the distillation configurations of PaddleClas and PaddleOCR."""
+"""Distillation configurations of PaddleClas and PaddleOCR: read pairs from them, write pairs."""
 
 from __future__ import annotations
 
 import re
-import reprlib
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isfinite
@@ -13,42 +12,44 @@ from os import PathLike, fspath
 from pathlib import PurePath
 from typing import Any, TypeAlias, cast
 
+from graphtool.arguments import short_repr
 from graphtool.both import Both
 from graphtool.diagnostics import (
     Diagnostic,
     PairError,
     ReadError,
+    Report,
     Severity,
+    UsageError,
     Where,
-    counted,
     listed,
     rule,
 )
 from graphtool.graph import Graph
 from graphtool.matching import problems, recipe
 from graphtool.matching.candidates import Candidate, candidates, common_pair_kind
-from graphtool.matching.pairs import Kind, Pair
+from graphtool.matching.pairs import End, Kind, Pair, PairSet, Relation
 from graphtool.matching.recipe import Recipe
 from graphtool.matching.score import Scorer
 from graphtool.matching.suggest import pair_of
 from graphtool.selectors import find
 from graphtool.sources import Source, read_without_teachers
-from graphtool.structure import Structure, analyse
+from graphtool.structure import analyse
+from graphtool.text import printable
 
-__all__ = ["is_configuration", "read_recipe"]
+__all__ = ["CONFIGS", "check_export", "export", "is_configuration", "read_recipe"]
 
-# YAML is read as dicts, lists and texts, nested at will.
+# YAML is made of plain dicts, lists and scalars, nested at will.
 _Yaml: TypeAlias = Any
 
-_WRITE = "graphtool suggest-pairs TEACHER STUDENT -o pairs.toml"
 # Published files have 5,000 characters; reading takes up to 0.1 s for each thousand.
 _MAX_LENGTH = 65_536
-_MAX_PAIRS = 1_000
-# An unknown name is compared with all others, which takes up to 0.05 s.
-_MAX_ERRORS = 20
-_MAX_LISTED = 8
-_MAX_NAMES = 4
-_LONGEST_TEXT = 200
+# Aliases can make a file say something a million times, and an unknown name takes up to 0.05 s.
+_MAX_PAIRS = 200
+_TEMPERATURE = 4.0
+# What PaddleOCR's BaseModel returns with `return_all_feats`, by the sublayer that returns it.
+_OCR_KEYS = {"backbone": "backbone_out", "neck": "neck_out", "head": "head_out"}
+_SHAPES_DIFFER = (Relation.CLASSES, Relation.HEADS, Relation.TOKENS, Relation.SEQUENCE)
 
 # Keys that say which two things a loss compares.
 _NETWORKS = "model_name_pairs", "model_name_pair"
@@ -57,23 +58,20 @@ _READ = ("weight", *_NETWORKS, "key", "name", *(key for keys in _KEYS for key in
 # Of losses that compare a part of what their `key` means.
 _SLICES = "maps_name", "dis_head", "index"
 _PAIR, _BASE = "DistillationPairLoss", "base_loss_name"
-_ROLES = re.compile(r"(?P<role>teacher|student)(_0)?", re.IGNORECASE)
+_NETWORK = re.compile(r"(?P<role>teacher|student)(_0)?", re.IGNORECASE)
 _INDEX = re.compile(r"\[(\d+)\]")
 _ABSENT = "", "~", "null", "Null", "NULL", "None"
 _FALSE = (*_ABSENT, "false", "False", "FALSE", "no", "off")
 # The keys by which PaddleClas hands out the logits, and PaddleOCR what a sublayer returns.
 _CLAS_OUTPUTS = (*_ABSENT, "logits", "output")
 _OCR_PARTS = {
-    **dict.fromkeys((*_ABSENT, "head_out"), "head"),
-    "backbone_out": "backbone",
-    "neck_out": "neck",
+    **dict.fromkeys(_ABSENT, "head"),
+    **{key: part for part, key in _OCR_KEYS.items()},
 }
 
 
 @rule("GT324", replaces=("GT323", "GT327"))
-def bad_configuration(
-    message: str, *, where: Sequence[Where] = (), notes: Sequence[str] = ()
-) -> Diagnostic:
+def bad_configuration(message: str, where: Sequence[Where] = ()) -> Diagnostic:
     """The YAML is not a distillation configuration, or no pair can be read from it.
 
     Files that end in `.yml` or `.yaml` are read as configurations, all others as recipes. Known
@@ -84,17 +82,11 @@ def bad_configuration(
     key given twice the last counts, as in the toolkits. Tags are ignored: nothing in the file can
     run.
     """
-    return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=_WRITE)
+    return Diagnostic(message=message, where=tuple(where), help=problems.WRITE)
 
 
 @rule("GT325", replaces=("GT326",))
-def unread_entry(
-    message: str,
-    severity: Severity,
-    *,
-    notes: Sequence[str] = (),
-    help: str | None = None,
-) -> Diagnostic:
+def unread_entry(message: str, severity: Severity, help: str | None = None) -> Diagnostic:
     """A loss of a configuration was not read as a pair, or was read with another loss.
 
     A loss on labels has no teacher; that is only noted. Other losses compare what has no name in a
@@ -105,7 +97,36 @@ def unread_entry(
     message names the differences. Of the options only the weight is read, and the message names the
     others.
     """
-    return Diagnostic(message=message, severity=severity, notes=tuple(notes), help=help)
+    return Diagnostic(message=message, severity=severity, help=help)
+
+
+@rule("GT320", replaces=("GT321", "GT322"))
+def not_in_configuration(
+    message: str,
+    *,
+    severity: Severity = Severity.ERROR,
+    where: Sequence[Where] = (),
+    notes: Sequence[str] = (),
+    help: str | None = None,
+) -> Diagnostic:
+    """The configuration that `--as` names does not exist, or cannot hold all or some of the pairs.
+
+    `paddleclas` and `paddleocr` are fragments for the training configurations of those toolkits; a
+    recipe (`-o pairs.toml`) holds any pair. Both Values of a pair must be returned by a sublayer,
+    so that a hook can take them. A saved program does not keep the attribute paths of sublayers
+    (`layer4.1`): name both networks as `module:callable`.
+
+    A hook keeps one tensor per sublayer, so a sublayer that runs more than once or returns several
+    tensors cannot be named. The losses of PaddleClas and PaddleOCR compare equal shapes, without an
+    adapter. PaddleOCR returns only the results of `backbone`, `neck` and `head`.
+    """
+    return Diagnostic(
+        message=message, severity=severity, where=tuple(where), notes=tuple(notes), help=help
+    )
+
+
+class _NoPairError(Exception):
+    """A loss is no pair, or a pair cannot be written; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,14 +217,14 @@ def read_recipe(path_or_text: str | PathLike[str], *, teacher: Source, student: 
     """
     if not is_configuration(path_or_text):
         return recipe.read_recipe(path_or_text, teacher=teacher, student=student)
-    document = _parsed(recipe.load_text(path_or_text, unreadable=_unreadable))
+    document = _parsed(recipe.load_text(path_or_text))
     reader = _Reader(document, Both(teacher, student).map(read_without_teachers))
     reader.read()
     return recipe.checked_recipe(reader.pairs, reader.graphs, reader.diagnostics)
 
 
-def _unreadable(reason: str) -> Diagnostic:
-    return bad_configuration(f"the configuration cannot be read: {reason}")
+def _unreadable(reason: str) -> PairError:
+    return PairError(bad_configuration(f"the configuration cannot be read: {reason}"))
 
 
 def _parsed(text: str) -> _Yaml:
@@ -214,7 +235,7 @@ def _parsed(text: str) -> _Yaml:
     import yaml
 
     if len(text) > _MAX_LENGTH:
-        raise PairError(_unreadable(f"it has more than {_MAX_LENGTH:,} letters"))
+        raise _unreadable(f"it has more than {_MAX_LENGTH:,} letters")
     try:
         return yaml.load(text, yaml.BaseLoader)  # it makes no other objects
     except yaml.MarkedYAMLError as error:
@@ -225,7 +246,7 @@ def _parsed(text: str) -> _Yaml:
         reason = str(error).split("\n")[0]
     except RecursionError:
         reason = "it is nested too deeply"
-    raise PairError(_unreadable(_brief(reason))) from None
+    raise _unreadable(reason) from None
 
 
 def _table(given: _Yaml) -> Mapping[str, _Yaml]:
@@ -236,14 +257,10 @@ def _list(given: _Yaml) -> Sequence[_Yaml]:
     return cast("Sequence[_Yaml]", given) if isinstance(given, list) else ()
 
 
-def _texts(given: _Yaml) -> list[str] | None:
-    """Return a list of texts, one text as a list of its own; None for anything else."""
-    found = cast("list[_Yaml]", given if isinstance(given, list) else [given])
-    return found if found and all(isinstance(text, str) for text in found) else None
-
-
-def _brief(given: _Yaml) -> str:
-    return given[:_LONGEST_TEXT] if isinstance(given, str) else reprlib.repr(given)
+def _texts(given: _Yaml) -> Sequence[str]:
+    """Return a list of texts, one text as a list of its own; an empty list for anything else."""
+    found: Sequence[_Yaml] = (given,) if isinstance(given, str) else _list(given)
+    return found if all(isinstance(text, str) for text in found) else ()
 
 
 def _plain(given: _Yaml) -> _Yaml:
@@ -254,10 +271,6 @@ def _plain(given: _Yaml) -> _Yaml:
         return float(given)
     except (TypeError, ValueError):
         return given.lower() if isinstance(given, str) else given
-
-
-class _NoPairError(Exception):
-    """No pair can be made of a loss; the text says why."""
 
 
 class _Reader:
@@ -275,20 +288,19 @@ class _Reader:
         self._is_ocr = "Train" not in losses
         key = "loss_config_list" if self._is_ocr else "Train"
         if key not in losses:
-            message = "the YAML is not a known configuration"
-            notes = ("looked for: `Loss: Train:`, `Loss: loss_config_list:`",)
-            raise PairError(bad_configuration(message, notes=notes))
+            keys = "neither `Loss: Train:` nor `Loss: loss_config_list:`"
+            message = f"the YAML is not a known configuration: it has {keys}"
+            raise PairError(bad_configuration(message))
         self._place, self._losses = f"Loss.{key}", _list(losses[key])
         self._trains_teacher = _trains_teacher(document)
         self._networks = graphs.map(analyse)
         self._comparison = Scorer(*self._networks)
-        # The place of each pair, and whether its loss differs.
-        self._first: dict[tuple[str, str, str], tuple[str, bool]] = {}
+        self._first: dict[tuple[str, str, str], str] = {}
 
     def read(self) -> None:
         """Make the pairs.
 
-        Raises PairError: GT324 where there are none, or too many; and after twenty errors.
+        Raises PairError: GT324 where there are too many.
         """
         for index, given in enumerate(self._losses):
             place = f"{self._place}[{index}]"
@@ -297,21 +309,13 @@ class _Reader:
             if not _table(given):
                 self._unread(place, "wanted a loss with its options")
         if not self.pairs and all(found.code == "GT325" for found in self.diagnostics):
-            reasons = [found.message for found in self.diagnostics]
-            left = len(reasons) - _MAX_LISTED
-            more = (f"and {counted(left, 'more reason')}",) if left > 0 else ()
             message = "no pair can be read from the configuration"
-            where, notes = problems.both_places(*self.graphs), (*reasons[:_MAX_LISTED], *more)
-            raise PairError(bad_configuration(message, where=where, notes=notes))
+            self._report(bad_configuration(message, problems.both_places(*self.graphs)))
 
     def _report(self, found: Diagnostic) -> None:
-        # Aliases can make a file say nothing a million times.
         self.diagnostics.append(found)
         if len(self.diagnostics) > _MAX_PAIRS:
-            raise PairError(_unreadable(f"it has more than {_MAX_PAIRS:,} pairs"))
-        errors = [one for one in self.diagnostics if one.severity is Severity.ERROR]
-        if len(errors) >= _MAX_ERRORS:
-            raise PairError(*errors)
+            raise _unreadable(f"it has more than {_MAX_PAIRS} pairs")
 
     def _unread(self, place: str, reason: object, severity: Severity = Severity.WARNING) -> None:
         explain = None if severity is Severity.NOTE else "graphtool explain GT325"
@@ -331,7 +335,7 @@ class _Reader:
             return
         known = _OCR if self._is_ocr else _CLAS
         if base not in known:
-            self._report(problems.unknown_loss(place, _brief(base), (*known,), "{}"))
+            self._report(problems.unknown_loss(place, base, (*known,), "{}"))
             return
         loss = known[base]
         reasons = [_difference(base, loss, options, () if name == base else (_BASE,))]
@@ -340,11 +344,12 @@ class _Reader:
         for compared in networks:
             try:
                 is_teacher_first = _is_teacher_first(compared)
-                keys, weight = _keys(options), _plain(options.get("weight", "1"))
                 if loss.is_directed and is_teacher_first:
                     raise _NoPairError("it pulls the first of its networks, which is the teacher")
+                weight = _plain(options.get("weight", "1"))
                 if not isinstance(weight, float) or not isfinite(weight) or weight < 0:
                     raise _NoPairError("its weight is not a number of 0 or more")
+                keys = _keys(options, _OCR_PARTS if self._is_ocr else None)
             except _NoPairError as error:
                 self._unread(place, error)
                 continue
@@ -355,13 +360,8 @@ class _Reader:
     def _read_pair(
         self, place: str, keys: Both[str], loss: _Loss, difference: str, weight: float
     ) -> None:
-        for key in keys:
-            if self._is_ocr and key not in _OCR_PARTS:
-                code = "only the code of the network knows"
-                self._unread(place, f"which Value `{_brief(key)}` is, {code}")
-                return
-        teacher = self._value(place, "teacher", self._networks.teacher, keys.teacher)
-        student = self._value(place, "student", self._networks.student, keys.student)
+        teacher = self._value(place, "teacher", keys.teacher)
+        student = self._value(place, "student", keys.student)
         if teacher is None or student is None:
             return
         structures = self._networks
@@ -377,33 +377,29 @@ class _Reader:
             why=(f"read from `{place}`",),
             alternatives=(),
         )
-        before, differs = self._first.setdefault(
-            (teacher, student, pair.loss), (place, bool(difference))
-        )
-        if len(self._first) > len(self.pairs):
-            self.pairs.append(pair)
-            if difference:
-                message = f"`{place}`: {difference}; read with `{pair.loss}`"
-                self._report(unread_entry(message, Severity.NOTE))
-        elif differs or difference:
+        before = self._first.setdefault((teacher, student, pair.loss), place)
+        if len(self._first) == len(self.pairs):
             self._unread(place, f"with a loss of graphtool it repeats `{before}`")
-        else:
-            self._report(problems.duplicate_pair(before, place, teacher, student))
+            return
+        self.pairs.append(pair)
+        if difference:
+            message = f"`{place}`: {difference}; read with `{pair.loss}`"
+            self._report(unread_entry(message, Severity.NOTE))
 
-    def _value(self, place: str, role: str, structure: Structure, key: str) -> str | None:
-        """Return the name of the Value that a key means; report why there is none."""
+    def _value(self, place: str, role: str, key: str) -> str | None:
+        """Return the name of the feature map that a key means; report why there is none."""
+        structure = getattr(self._networks, role)
         try:
             name = self._find(role, structure.graph, key)
+            if name in structure.flow.features:
+                return name
+            raise ReadError(problems.no_feature_map(structure, name, role))
         except ReadError as error:
             for one in error.report:
                 note = f"named by `{place}` for the {role}"
                 self._report(replace(one, notes=(note, *one.notes)))
         except _NoPairError as error:
             self._unread(place, f"in the {role}, {error}")
-        else:
-            if name in structure.flow.features:
-                return name
-            self._report(problems.no_feature_map(structure, name, role))
         return None
 
     def _find(self, role: str, graph: Graph, key: str) -> str:
@@ -412,16 +408,11 @@ class _Reader:
         PaddleClas has the logits, or a sublayer as `blocks[2].conv`; PaddleOCR has three parts.
         """
         if not self._is_ocr and key not in _CLAS_OUTPUTS:
-            try:
-                return find(graph, key).name
-            except ReadError:
-                with suppress(ReadError):
-                    return find(graph, _INDEX.sub(r".\1", key)).name
-                raise
+            return find(graph, key if key in graph.values else _INDEX.sub(r".\1", key)).name
         part = _OCR_PARTS[key] if self._is_ocr else ""
         is_output = part in ("", "head")
         if is_output and self._outputs is not None:
-            return self._outputs.teacher if role == "teacher" else self._outputs.student
+            return getattr(self._outputs, role)
         returned = [value.name for value in graph.values.values() if part in value.layer_outputs]
         if len(returned) == 1:
             return returned[0]
@@ -458,45 +449,252 @@ def _difference(
     name: str, loss: _Loss, options: Mapping[str, _Yaml], read: Sequence[str]
 ) -> str | None:
     """Return in what a loss with these options differs from the nearest, None where it does not."""
-    ignored = [
-        f"{key}: {_brief(options.get(key, default))}"
-        for key, (default, wanted) in loss.same.items()
-        if _plain(options.get(key, default)) != _plain(wanted)
-    ]
-    others = [key for key in options if key not in (*_READ, *read, *loss.same)]
-    ignored += [f"{_brief(key)}: {_brief(options[key])}" for key in others]
-    has = f"has {listed(ignored)}, which is ignored" if ignored else None
+    given = {key: options.get(key, default) for key, (default, _) in loss.same.items()}
+    ignored = [key for key in given if _plain(given[key]) != _plain(loss.same[key][1])]
+    ignored += [key for key in options if key not in (*_READ, *read, *given)]
+    texts = [f"{key}: {_text({**options, **given}[key])}" for key in ignored]
+    has = f"has {listed(texts)}, which is ignored" if texts else None
     reasons = " and ".join(filter(None, (loss.differs, has)))
     return f"`{name}` {reasons}" if reasons else None
 
 
+def _text(given: _Yaml) -> str:
+    return given if isinstance(given, str) else short_repr(given)
+
+
 def _is_teacher_first(networks: _Yaml) -> bool:
     """Return the order of a student and its teacher; refuse other networks."""
-    names = _texts(networks) or []
-    roles = [match["role"].lower() for match in map(_ROLES.fullmatch, names) if match]
+    names = _texts(networks)
+    roles = [match["role"].lower() for match in map(_NETWORK.fullmatch, names) if match]
     if len(names) == len(roles) == len({*roles}) == 2:
         return roles[0] == "teacher"
-    is_short = 0 < len(names) <= _MAX_NAMES
-    written = " and ".join(f"`{_brief(name)}`" for name in names) if is_short else _brief(networks)
+    written = " and ".join(f"`{name}`" for name in names[:4]) or short_repr(networks)
     raise _NoPairError(f"{written} are not a student and its teacher")
 
 
-def _keys(options: Mapping[str, _Yaml]) -> list[tuple[str, str]]:
-    """Return the keys that a loss compares, in the order of its networks."""
+def _keys(
+    options: Mapping[str, _Yaml], known: Mapping[str, str] | None
+) -> Sequence[tuple[str, str]]:
+    """Return the keys that a loss compares, in the order of its networks; all `known`, if any."""
     for first, second in _KEYS:
         if first in options or second in options:
             of_first, of_second = _texts(options.get(first)), _texts(options.get(second))
-            if of_first is None or of_second is None or len(of_first) != len(of_second):
+            if not of_first or len(of_first) != len(of_second):
                 raise _NoPairError(f"`{first}` and `{second}` are no lists of equal length")
             return list(zip(of_first, of_second, strict=True))
     if "student_keys" in options or "teacher_keys" in options:
         raise _NoPairError("it learns which layers go together, and names none")
-    cut = [f"`{key}: {_brief(options[key])}`" for key in _SLICES if key in options]
+    cut = [f"{key}: {_text(options[key])}" for key in _SLICES if key in options]
     if cut:
-        raise _NoPairError(f"it compares a part of a Value, {', '.join(cut)}")
+        raise _NoPairError(f"it compares a part of a Value, {listed(cut)}")
     if options.get("multi_head", "") not in _FALSE:
         raise _NoPairError("it compares one of several heads")
     key = options.get("key", "")
     if not isinstance(key, str):
         raise _NoPairError("its `key` is no text")
+    if known is not None and key not in known:
+        raise _NoPairError(f"which Value `{key}` is, only the code of the network knows")
     return [(key, key)]
+
+
+_Keyed: TypeAlias = tuple[Pair, Both[str]]
+
+
+def export(pairs: PairSet, name: str) -> str:
+    """Return pairs as a YAML fragment to paste; its comments list the pairs left out.
+
+    `name` is `paddleclas` (`Arch` and `Loss` of a DistillationModel) or `paddleocr` (`Architecture`
+    and `Loss`). `check_export` returns the pairs left out as Diagnostics.
+
+    Raises UsageError: GT320 for another name. Raises PairError: GT320 if no pair can be written.
+    """
+    import yaml
+
+    keyed, refused = _keyed(pairs, name)
+    if not keyed:
+        has_paths = _has_paths(pairs.teacher) and _has_paths(pairs.student)
+        networks = "MODULE:CALLABLE MODULE:CALLABLE --input SHAPE"
+        option = "-o pairs.toml" if has_paths else f"--as {name}"
+        raise PairError(
+            not_in_configuration(
+                "no pair can be written in this configuration",
+                where=problems.both_places(pairs.teacher, pairs.student),
+                notes=tuple(refused),
+                help=f"graphtool suggest-pairs {networks} {option}",
+            )
+        )
+    comments = "".join(f"# {printable(found.message)}\n" for found in _left_out(refused))
+    document = _clas_document if name == "paddleclas" else _ocr_document
+    body = yaml.safe_dump(document(pairs, keyed), sort_keys=False, default_flow_style=None)
+    return f"{_HEADERS[name]}{comments}{body}"
+
+
+def check_export(pairs: PairSet, name: str) -> Report:
+    """Report which pairs a configuration leaves out, and why.
+
+    Raises UsageError: GT320 for an unknown name.
+    """
+    return Report.of(_left_out(_keyed(pairs, name)[1]))
+
+
+def _left_out(refused: Mapping[str, Sequence[int]]) -> Iterator[Diagnostic]:
+    for reason, ranks in refused.items():
+        numbers = ", ".join(map(str, ranks))
+        subject = f"pairs {numbers} are" if len(ranks) > 1 else f"pair {numbers} is"
+        message = f"{subject} left out: {reason}"
+        yield not_in_configuration(message, severity=Severity.WARNING)
+
+
+def _keyed(pairs: PairSet, name: str) -> tuple[list[_Keyed], Mapping[str, list[int]]]:
+    """Return the pairs that a configuration can hold with their keys, and why it lacks others.
+
+    Raises UsageError: GT320 for an unknown name.
+    """
+    if name not in CONFIGS:
+        message = f"there is no configuration `{name}`; there are {listed(CONFIGS)}"
+        raise UsageError(not_in_configuration(message, help=f"--as {CONFIGS[0]}"))
+    is_ocr = name == "paddleocr"
+    logits = {(pair.teacher.name, pair.student.name) for pair in pairs if pair.kind is Kind.LOGITS}
+    kept: list[_Keyed] = []
+    refused: defaultdict[str, list[int]] = defaultdict(list)
+    for pair in pairs:
+        is_unclear = pair.kind is Kind.LOGITS and len(logits) > 1
+        try:
+            keys = Both(
+                _key("teacher", pairs.teacher, pair.teacher, pair.kind, is_ocr=is_ocr),
+                _key("student", pairs.student, pair.student, pair.kind, is_ocr=is_ocr),
+            )
+            if is_unclear:
+                raise _NoPairError(f"`{keys.teacher}` would mean several Values")
+            if is_ocr and keys.teacher != keys.student:
+                both = f"`{keys.teacher}` and `{keys.student}`"
+                raise _NoPairError(f"a loss reads one key of both, not {both}")
+            if pair.adapter is not None:
+                raise _NoPairError(f"the configuration has no key for the adapter `{pair.adapter}`")
+            if pair.relation in _SHAPES_DIFFER:
+                differ = f"shapes differ ({pair.relation.value})"
+                raise _NoPairError(f"{differ} and the losses compare equal ones")
+        except _NoPairError as error:
+            refused[str(error)].append(pair.rank)
+        else:
+            kept.append((pair, keys))
+    return kept, refused
+
+
+def _key(role: str, graph: Graph, end: End, kind: Kind, *, is_ocr: bool) -> str:
+    """Return by which key a Value is handed out: `logits`, `blocks[2].conv`, `neck_out`."""
+    value = graph.values.get(end.name)
+    if value is None or value.layer is None:
+        # A recipe may have the path where a saved program does not.
+        paths = [] if end.layer is None else [end.layer]
+    else:
+        # The sublayer that makes it, then the innermost that return it.
+        paths = sorted(value.layer_outputs, key=lambda path: path != value.layer)
+    candidates = [part for part in _OCR_KEYS if part in paths] if is_ocr else paths
+    if paths and kind is Kind.LOGITS and not (is_ocr and candidates):
+        return "head_out" if is_ocr else "logits"
+    # How many Values each sublayer returns, over all of its runs.
+    counts = Counter(path for value in graph.values.values() for path in value.layer_outputs)
+    path = next((path for path in candidates if counts[path] < 2), None)
+    if path is not None:
+        return _OCR_KEYS[path] if is_ocr else re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", path)
+    if not _has_paths(graph):
+        fix = "name it as `module:callable`, not as a file"
+        raise _NoPairError(f"the {role} has no attribute paths: {fix}")
+    reason = "no sublayer returns the Value"
+    if candidates:
+        reason = f"`{candidates[0]}` returns several Values"
+    elif is_ocr:
+        reason = "the Value isn't what `backbone`, `neck` or `head` returns"
+    raise _NoPairError(f"in the {role}, {reason}")
+
+
+def _has_paths(graph: Graph) -> bool:
+    """Return whether attribute paths are known; in a saved program they are not."""
+    return any(value.layer is not None for value in graph.values.values())
+
+
+def _clas_document(pairs: PairSet, keyed: Sequence[_Keyed]) -> dict[str, _Yaml]:
+    taps = [keys for pair, keys in keyed if pair.kind is not Kind.LOGITS]
+    # With `return_patterns` a model returns a dict, without it the logits themselves.
+    key = {"key": "logits"} if taps else {}
+    losses: list[_Yaml] = [
+        {"DistillationGTCELoss": {"weight": 1.0, "model_names": ["Student"], **key}}
+    ]
+    for pair, keys in keyed:
+        networks = {"model_name_pairs": [["Student", "Teacher"]]}
+        if pair.kind is Kind.LOGITS:
+            options = {"weight": 1.0, **networks, "temperature": _TEMPERATURE, **key}
+            losses.append({"DistillationKLDivLoss": options})
+        else:
+            options = {"weight": 1.0, "base_loss_name": "DistanceLoss", "mode": "l2", **networks}
+            options |= {"s_key": keys.student, "t_key": keys.teacher, "name": _loss_key(pair)}
+            losses.append({"DistillationPairLoss": options})
+    models: list[_Yaml] = []
+    for role, graph, paths in (
+        ("Teacher", pairs.teacher, [keys.teacher for keys in taps]),
+        ("Student", pairs.student, [keys.student for keys in taps]),
+    ):
+        patterns = {"return_patterns": list(dict.fromkeys(paths))} if paths else {}
+        options = {"name": _class_name(graph), "pretrained": role == "Teacher", **patterns}
+        models.append({role: options})
+    return {
+        "Arch": {
+            "name": "DistillationModel",
+            "freeze_params_list": [True, False],
+            "infer_model_name": "Student",
+            "models": models,
+        },
+        "Loss": {"Train": losses},
+    }
+
+
+def _ocr_document(pairs: PairSet, keyed: Sequence[_Keyed]) -> dict[str, _Yaml]:
+    losses: list[_Yaml] = []
+    for pair, keys in keyed:
+        shared = {"weight": 1.0, "model_name_pairs": [["Student", "Teacher"]], "key": keys.teacher}
+        if pair.kind is Kind.LOGITS:
+            losses.append({"DistillationDMLLoss": {**shared, "act": "softmax", "use_log": True}})
+        else:
+            options = {**shared, "mode": "l2", "name": _loss_key(pair)}
+            losses.append({"DistillationDistanceLoss": options})
+    models = {
+        role: {
+            "pretrained": None,
+            "freeze_params": role == "Teacher",
+            "return_all_feats": True,
+            "Backbone": {"name": _class_name(graph)},
+        }
+        for role, graph in (("Teacher", pairs.teacher), ("Student", pairs.student))
+    }
+    return {
+        "Architecture": {
+            "name": "DistillationModel",
+            "algorithm": "Distillation",
+            "Models": models,
+        },
+        "Loss": {"name": "CombinedLoss", "loss_config_list": losses},
+    }
+
+
+def _loss_key(pair: Pair) -> str:
+    """Return the key under which a loss is logged and summed: of two alike, one would be lost."""
+    return f"loss_{pair.kind.value}_{pair.rank}"
+
+
+def _class_name(graph: Graph) -> str:
+    """Return what the source calls the network: `resnet50` of `paddle.vision.models:resnet50`."""
+    return re.split(r"[/\\:]", graph.source)[-1]
+
+
+_HEADERS = {
+    "paddleclas": (
+        "# For a training configuration of PaddleClas. Give each network the `name` that\n"
+        "# it has in ppcls.arch; the paths are those of the networks that were read.\n"
+    ),
+    "paddleocr": (
+        "# For a training configuration of PaddleOCR. Complete both Models with the\n"
+        "# model_type, algorithm, Neck and Head of the networks, and add the loss on labels.\n"
+    ),
+}
+CONFIGS = tuple(_HEADERS)
