@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from graphtool.cli._console import magnitude, percent
-from graphtool.graph import shape_text
 from graphtool.diagnostics import counted
+from graphtool.graph import shape_text
 
 
 @pytest.mark.parametrize(

@@ -355,7 +355,7 @@ def test_where_nothing_is_a_pair_warnings_say_why(
     options: str, reason: str, classifiers: Networks, tmp_path: Path
 ) -> None:
     losses = f"[7, {{A: 3}}, DMLLoss: {{model_name_pairs: [[Student, Teacher]], {options}}}]"
-    with pytest.raises(PairError, match="GT324.* no pair can be read") as error:
+    with pytest.raises(PairError, match=r"GT324.* no pair can be read") as error:
         read_from(tmp_path, f"Loss: {{Train: {losses}}}", classifiers)
     _, *warnings = error.value.report
     assert [found.message.partition(": ")[2] for found in warnings] == [
