@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import re
 import signal
+import sys
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from threading import TIMEOUT_MAX, Event, Lock, Thread, current_thread, get_ident, main_thread
 from types import FrameType, TracebackType
 from typing import Any, TypeAlias
@@ -15,7 +17,7 @@ from typing import Any, TypeAlias
 from graphtool.diagnostics import GraphtoolError
 from graphtool.readers.graph_builder import user_line
 
-__all__ = ["TIMEOUT", "Attempt", "user_frames"]
+__all__ = ["TIMEOUT", "Attempt", "user_frames", "working_directory_first"]
 
 # A signal handler as `signal.signal` returns it: a function, or one of its constants.
 _Handler: TypeAlias = "Callable[[int, FrameType | None], Any] | int | None"
@@ -110,6 +112,17 @@ def _raise_in(thread: int, error: type[BaseException] | None) -> None:
     """Raise asynchronously in a Python thread; None cancels a pending exception."""
     raised = None if error is None else ctypes.py_object(error)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
+
+
+@contextmanager
+def working_directory_first() -> Generator[None]:
+    """Put the working directory first in `sys.path`."""
+    before = list(sys.path)
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 def user_frames(error: BaseException) -> tuple[str, ...]:
