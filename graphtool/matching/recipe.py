@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
 import msgspec
 
-from graphtool.arguments import bad_argument, short_repr
+from graphtool.arguments import bad_argument
 from graphtool.both import Both
 from graphtool.diagnostics import (
     Diagnostic,
@@ -418,7 +418,9 @@ def _parse(text: str) -> _Document:
     if type(schema) is not int or schema != _SCHEMA:
         is_newer = type(schema) is int and schema > _SCHEMA
         fix = UPGRADE if is_newer else f"schema = {_SCHEMA}" if table else problems.WRITE
-        has = "no `schema`" if schema is None else f"the `schema` {short_repr(schema)}"
+        has = "no `schema`" if schema is None else "a `schema` of another kind"
+        if type(schema) is int and schema.bit_length() < 64:
+            has = f"the `schema` {schema}"
         message = f"the recipe has {has}; this graphtool reads {_SCHEMA}"
         raise PairError(problems.bad_recipe(message, help=fix))
     errors: list[Diagnostic] = []

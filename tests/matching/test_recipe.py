@@ -353,7 +353,7 @@ student = { name = "relu_1" }
         ("schema = 1\nx = [\n", "GT310", "the recipe is not valid TOML"),
         ("x = " + "[" * 100_000 + "\n", "GT310", "the recipe is not valid TOML"),
         ("schema = 2\n", "GT310", "the `schema` 2; this graphtool reads 1"),
-        ("schema = true\n", "GT310", "the `schema` True; this graphtool reads 1"),
+        ("schema = true\n", "GT310", "a `schema` of another kind"),
         ("pairs = []\n\n", "GT310", "has no `schema`"),
         ("schema = 1\npairs = 3\n", "GT310", "`pairs`: Expected `array`, got `int`"),
         ("schema = 1\npairs = [3]\n", "GT310", "`pairs[0]`: Expected a table, got `int`"),
