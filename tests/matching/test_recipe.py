@@ -19,7 +19,6 @@ from graphtool.backend.live import translate
 from graphtool.checks import check_pairs
 from graphtool.diagnostics import GraphtoolError, PairError, Severity, UsageError
 from graphtool.graph import Graph, Operator, Value
-from graphtool.loss_specs import named_losses
 from graphtool.matching import PairSet, suggest_pairs
 from graphtool.matching.fingerprint import (
     Fingerprint,
@@ -164,48 +163,23 @@ def messages(error: pytest.ExceptionInfo[Any]) -> list[str]:
 @pytest.mark.pir
 def test_a_recipe_read_back_gives_the_same_pairs(pairs: PairSet) -> None:
     weights = [1.0, 0.5, 0.25, 2.0, *[1.0] * len(pairs)][: len(pairs)]
-    recipe = read_recipe(
-        recipe_text(pairs, weights=weights), teacher=pairs.teacher, student=pairs.student
-    )
+    text = recipe_text(pairs, weights=weights)
+    recipe = read_recipe(text, teacher=pairs.teacher, student=pairs.student)
     weighted = zip(pairs, weights, strict=True)
     assert recipe.pairs.pairs == tuple(replace(one, weight=weight) for one, weight in weighted)
     assert recipe.weights == tuple(weights)
-    assert read_recipe(
-        recipe_text(recipe.pairs), teacher=pairs.teacher, student=pairs.student
-    ).weights == tuple(weights)
+    assert recipe_text(recipe.pairs) == text
     assert len(recipe.pairs.report) == 0
 
 
 @pytest.mark.pir
-def test_the_weights_of_a_form_are_written_and_read(pairs: PairSet, tmp_path: Path) -> None:
-    found = suggest_pairs(pairs.teacher, pairs.student, recipe="attention")
-    assert len(found) > 1
-    write_recipe(found, tmp_path / "pairs.toml")
-    recipe = read_recipe(tmp_path / "pairs.toml", teacher=pairs.teacher, student=pairs.student)
-    assert recipe.weights == (1000.0,) * len(found)
-    assert [(pair.loss, pair.weight) for pair in recipe.pairs] == [("attention", 1000.0)] * len(
-        found
-    )
-    assert recipe_text(recipe.pairs) == recipe_text(found)
-
-
-@pytest.mark.pir
-def test_a_recipe_is_the_same_text_every_time(pairs: PairSet) -> None:
+def test_a_recipe_holds_file_names_and_no_paths_and_a_shape_on_one_line(
+    folder: Path, pairs: PairSet
+) -> None:
     text = recipe_text(pairs)
-    again = read_recipe(text, teacher=pairs.teacher, student=pairs.student)
-    assert recipe_text(again.pairs) == text
-
-
-@pytest.mark.pir
-def test_a_recipe_holds_file_names_and_no_paths(folder: Path, pairs: PairSet) -> None:
-    text = recipe_text(pairs)
+    assert "\nshape = [-1, 3, 32, 32]\n" in text
     assert 'source = "teacher.json"' in text
     assert str(folder) not in text
-
-
-@pytest.mark.pir
-def test_shapes_stand_on_one_line(pairs: PairSet) -> None:
-    assert "\nshape = [-1, 3, 32, 32]\n" in recipe_text(pairs)
 
 
 @pytest.mark.pir
@@ -278,14 +252,6 @@ def test_pruning_renumbers_names_and_the_values_are_found(folder: Path, student:
 
 
 @pytest.mark.pir
-def test_names_that_changed_places_are_told_apart(pairs: PairSet) -> None:
-    swapped = renamed(pairs.student, {"relu_1": "relu_2", "relu_2": "relu_1"})
-    marks, old = fingerprints(swapped), fingerprints(pairs.student)
-    assert marks["relu_1"] == old["relu_2"]
-    assert marks["relu_1"] != old["relu_1"]
-
-
-@pytest.mark.pir
 def test_a_changed_network_is_stale_with_all_its_ends_named(folder: Path, pairs: PairSet) -> None:
     wider = save(folder / "wider.json", lambda: Net(12))
     with pytest.raises(PairError) as error:
@@ -300,14 +266,6 @@ def test_a_changed_network_is_stale_with_all_its_ends_named(folder: Path, pairs:
     )
     assert [place.shape for place in found.where] == [(-1, 16, 8, 8), (-1, 24, 8, 8)]
     assert found.where[0].program == "student.json"
-
-
-@pytest.mark.pir
-def test_both_sides_of_a_stale_recipe_are_told_at_once(folder: Path, pairs: PairSet) -> None:
-    other = save(folder / "other.json", lambda: Net(12))
-    with pytest.raises(PairError) as error:
-        read_recipe(recipe_text(pairs), teacher=other, student=other)
-    assert codes(error) == ["GT317"] * 2 + ["GT316"] * (2 * len(pairs))
 
 
 @pytest.mark.pir
@@ -481,16 +439,6 @@ def test_a_byte_order_mark_is_skipped(pairs: PairSet, tmp_path: Path) -> None:
 
 
 @pytest.mark.pir
-def test_a_name_that_was_edited_to_none_lists_the_nearest(pairs: PairSet) -> None:
-    name = pairs.pairs[0].teacher.name
-    text = recipe_text(pairs).replace(f'name = "{name}"', f'name = "{name}_"', 1)
-    with pytest.raises(PairError) as error:
-        read_recipe(text, teacher=pairs.teacher, student=pairs.student)
-    assert codes(error) == ["GT101"]
-    assert f"`{name}`" in error.value.report.diagnostics[0].notes[0]
-
-
-@pytest.mark.pir
 def test_networks_are_given_as_whatever_can_be_read(folder: Path, pairs: PairSet) -> None:
     text = recipe_text(pairs)
     recipe = read_recipe(
@@ -535,24 +483,15 @@ def test_one_pair_may_have_two_losses(pairs: PairSet) -> None:
 
 
 @pytest.mark.pir
-def test_every_loss_that_is_suggested_can_be_read(pairs: PairSet) -> None:
-    assert {pair.loss for pair in pairs} <= named_losses().keys()
-
-
-@pytest.mark.pir
-def test_a_missing_recipe_file_is_told(pairs: PairSet, tmp_path: Path) -> None:
-    with pytest.raises(PairError) as error:
-        read_recipe(tmp_path / "none.toml", teacher=pairs.teacher, student=pairs.student)
-    assert codes(error) == ["GT310"]
-    assert error.value.report.errors[0].help == f"ls {tmp_path}"
-
-
-@pytest.mark.pir
-def test_a_recipe_file_of_random_bytes_is_told(pairs: PairSet, tmp_path: Path) -> None:
+def test_a_file_that_is_missing_or_holds_random_bytes_is_refused(
+    pairs: PairSet, tmp_path: Path
+) -> None:
     (tmp_path / "bytes.toml").write_bytes(bytes(range(256)))
-    with pytest.raises(PairError) as error:
-        read_recipe(tmp_path / "bytes.toml", teacher=pairs.teacher, student=pairs.student)
-    assert codes(error) == ["GT310"]
+    for name, fix in (("none.toml", f"ls {tmp_path}"), ("bytes.toml", None)):
+        with pytest.raises(PairError) as error:
+            read_recipe(tmp_path / name, teacher=pairs.teacher, student=pairs.student)
+        assert codes(error) == ["GT310"]
+        assert fix in (None, error.value.report.errors[0].help)
 
 
 HOSTILE = st.text(
@@ -589,18 +528,6 @@ def test_what_cannot_be_seen_is_written_by_its_number(pairs: PairSet) -> None:
     assert '"é \\\\x85 \\u0085 \\u202e \\u200b \\U000e0100 \udcff"' in text
     recipe = read_recipe(text, teacher=pairs.teacher, student=pairs.student)
     assert recipe.pairs.pairs[0].why == (why,)
-
-
-@pytest.mark.pir
-@pytest.mark.slow
-def test_a_name_of_100_kilobytes_is_read_back(pairs: PairSet) -> None:
-    pair = pairs.pairs[0]
-    long = '"]\n[pairs]\n' * 10_000
-    teacher = renamed(pairs.teacher, {pair.teacher.name: long})
-    end = replace(pair.teacher, name=long)
-    hostile = replace(pairs, teacher=teacher, pairs=(replace(pair, teacher=end),))
-    recipe = read_recipe(recipe_text(hostile), teacher=teacher, student=pairs.student)
-    assert recipe.pairs.pairs == hostile.pairs
 
 
 @pytest.mark.pir
