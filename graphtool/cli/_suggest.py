@@ -26,7 +26,7 @@ from graphtool.cli._console import (
 from graphtool.cli._render import check_picture, verb_for, write_picture
 from graphtool.cli._source import check_networks, read_networks, stdout_to_stderr
 from graphtool.diagnostics import UsageError, counted
-from graphtool.evidence.suggest import (
+from graphtool.evidence import (
     BATCHES,
     Evidence,
     cka_text,

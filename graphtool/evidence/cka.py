@@ -13,6 +13,7 @@ from graphtool.arguments import bad_argument
 from graphtool.backend.paddle import Paddle, program_lock
 from graphtool.backend.tensors import private_scope
 from graphtool.diagnostics import Diagnostic, Report, Severity, UsageError
+from graphtool.evidence import BATCHES, Evidence
 from graphtool.evidence.networks import (
     NOT_BY_SAMPLE,
     Runner,
@@ -28,7 +29,6 @@ from graphtool.evidence.samples import (
     random_samples,
     refuse_any,
 )
-from graphtool.evidence.suggest import BATCHES, Evidence
 from graphtool.sources import Source
 
 __all__ = ["gather"]
@@ -63,16 +63,13 @@ def gather(
     of the HSIC₁ of two maps, divided by the roots of the means of each map with itself. It is
     between -1 and 1, about 0 for unrelated maps, and independent of the numbers of channels.
 
-    `names` are the teacher's and the student's Values; every pair of them is scored, except for
-    those left out (GT380). `samples`, `batches`, `allow_random` and `scopes`, the teacher's and the
-    student's, are as in `suggest_pairs`; `inputs` are for `module:callable`, as `read` takes them.
+    Every pair of the teacher's and the student's `names` is scored, except for those left out
+    (GT380). The other arguments are as in `suggest_pairs`, and `inputs` as `read` takes them.
 
     Maps are pooled where they are computed, to means over a 4 × 4 grid, sequences to means over 16
     parts, and reduced to n × n Gram matrices. n is at most 128: a larger batch is divided. So
     memory does not grow with the number of batches. Each item is the evidence so far, and there is
-    at least one; the last item is the result.
-
-    Raises as `suggest_pairs` does.
+    at least one; the last item is the result. Raises as `suggest_pairs` does.
 
     Source: Nguyen, Raghu and Kornblith 2021, Do Wide and Deep Networks Learn the Same Things?
     (arXiv 2010.15327), equations 2 and 3; HSIC₁ from Song et al. 2012, Feature Selection via

@@ -65,8 +65,8 @@ def running() -> Prepare:
 
 def _gathered(count: int) -> Iterator[_Evidence]:
     import graphtool as gt
+    from graphtool.evidence import names_to_measure
     from graphtool.evidence.cka import gather
-    from graphtool.evidence.suggest import names_to_measure
 
     sides = [initialised(name, _SIDE, train=False) for name in (_TEACHER, _STUDENT)]
     teacher, student = (network.program for network, _ in sides)

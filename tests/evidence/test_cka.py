@@ -15,8 +15,7 @@ import pytest
 from paddle import nn
 
 from graphtool.diagnostics import GraphtoolError, Severity
-from graphtool.evidence import suggest_pairs
-from graphtool.evidence.suggest import Evidence, names_to_measure, rerank
+from graphtool.evidence import Evidence, names_to_measure, rerank, suggest_pairs
 from graphtool.sources.layers import Network
 from tests.evidence.networks import (
     IMAGES,
