@@ -7,9 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import isfinite
 from os import PathLike, fspath
 from pathlib import PurePath
+from sys import float_info
 from typing import Any, TypeAlias, cast
 
 from graphtool.arguments import short_repr
@@ -60,14 +60,9 @@ _SLICES = "maps_name", "dis_head", "index"
 _PAIR, _BASE = "DistillationPairLoss", "base_loss_name"
 _NETWORK = re.compile(r"(?P<role>teacher|student)(_0)?", re.IGNORECASE)
 _INDEX = re.compile(r"\[(\d+)\]")
-_ABSENT = "", "~", "null", "Null", "NULL", "None"
-_FALSE = (*_ABSENT, "false", "False", "FALSE", "no", "off")
 # The keys by which PaddleClas hands out the logits, and PaddleOCR what a sublayer returns.
-_CLAS_OUTPUTS = (*_ABSENT, "logits", "output")
-_OCR_PARTS = {
-    **dict.fromkeys(_ABSENT, "head"),
-    **{key: part for part, key in _OCR_KEYS.items()},
-}
+_CLAS_OUTPUTS = "", "logits", "output"
+_OCR_PARTS = {"": "head", **{key: part for part, key in _OCR_KEYS.items()}}
 
 
 @rule("GT324", replaces=("GT323", "GT327"))
@@ -79,7 +74,7 @@ def bad_configuration(message: str, where: Sequence[Where] = ()) -> Diagnostic:
     PaddleOCR.
 
     If the YAML does not parse, look at the indentation at the line and column of the message. Of a
-    key given twice the last counts, as in the toolkits. Tags are ignored: nothing in the file can
+    key given twice the last counts, as in the toolkits. Tags are refused: nothing in the file can
     run.
     """
     return Diagnostic(message=message, where=tuple(where), help=problems.WRITE)
@@ -140,7 +135,7 @@ class _Loss:
 
     nearest: str | None = None
     differs: str | None = None
-    same: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    same: Mapping[str, tuple[_Yaml, _Yaml]] = field(default_factory=dict[str, tuple[_Yaml, _Yaml]])
     is_directed: bool = False
 
 
@@ -150,20 +145,15 @@ _NONE = _Loss(None, _UNKNOWN)
 _DISTANCE = {"mode": ("l2", "l2"), "reduction": ("mean", "mean")}
 # Both directions of the divergence; `kl` has the teacher's.
 _MUTUAL = _Loss("kl", _UNKNOWN)
-_DKD = {
-    "temperature": ("1", "4"),
-    "alpha": ("1", "1"),
-    "beta": ("1", "8"),
-    "use_target_as_gt": ("false", "true"),
-}
+_DKD = {"temperature": (1, 4), "alpha": (1, 1), "beta": (1, 8), "use_target_as_gt": (False, True)}
 # PaddleClas at d178931, ppcls/loss, also with `Distillation` before the name.
 _OF_CLAS = {
-    "CELoss": _Loss("soft_label", same={"epsilon": ("", "")}, is_directed=True),
-    "DISTLoss": _Loss("dist", same={"beta": ("1", "1"), "gamma": ("1", "1")}),
+    "CELoss": _Loss("soft_label", same={"epsilon": (None, None)}, is_directed=True),
+    "DISTLoss": _Loss("dist", same={"beta": (1, 1), "gamma": (1, 1)}),
     "DKDLoss": _Loss("dkd", same=_DKD, is_directed=True),
     "DMLLoss": _MUTUAL,
-    "DistanceLoss": _Loss("l2", same={**_DISTANCE, "act": ("", "")}),
-    "KLDivLoss": _Loss("kl", same={"temperature": ("4", "4")}, is_directed=True),
+    "DistanceLoss": _Loss("l2", same={**_DISTANCE, "act": (None, None)}),
+    "KLDivLoss": _Loss("kl", same={"temperature": (4, 4)}, is_directed=True),
     # It divides distances by a mean that includes the zeros, and weighs angles as much as them.
     "RKDLoss": _Loss("relational", _ELSE),
     "SKDLoss": _Loss("skd", "adds the loss on labels", is_directed=True),
@@ -228,7 +218,7 @@ def _unreadable(reason: str) -> PairError:
 
 
 def _parsed(text: str) -> _Yaml:
-    """Parse YAML as dicts, lists and texts; as in the toolkits, the last of two equal keys counts.
+    """Parse YAML as plain data; as in the toolkits, the last of two equal keys counts.
 
     Raises PairError: GT324.
     """
@@ -237,15 +227,13 @@ def _parsed(text: str) -> _Yaml:
     if len(text) > _MAX_LENGTH:
         raise _unreadable(f"it has more than {_MAX_LENGTH:,} letters")
     try:
-        return yaml.load(text, yaml.BaseLoader)  # it makes no other objects
+        return yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"
         reason = f"{error.problem}{where}"
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         reason = str(error).split("\n")[0]
-    except RecursionError:
-        reason = "it is nested too deeply"
     raise _unreadable(reason) from None
 
 
@@ -261,16 +249,6 @@ def _texts(given: _Yaml) -> Sequence[str]:
     """Return a list of texts, one text as a list of its own; an empty list for anything else."""
     found: Sequence[_Yaml] = (given,) if isinstance(given, str) else _list(given)
     return found if all(isinstance(text, str) for text in found) else ()
-
-
-def _plain(given: _Yaml) -> _Yaml:
-    """Return what spellings of one option have in common: `1.0` and `1`, `True` and `true`."""
-    if given in _ABSENT:
-        return ""
-    try:
-        return float(given)
-    except (TypeError, ValueError):
-        return given.lower() if isinstance(given, str) else given
 
 
 class _Reader:
@@ -346,8 +324,8 @@ class _Reader:
                 is_teacher_first = _is_teacher_first(compared)
                 if loss.is_directed and is_teacher_first:
                     raise _NoPairError("it pulls the first of its networks, which is the teacher")
-                weight = _plain(options.get("weight", "1"))
-                if not isinstance(weight, float) or not isfinite(weight) or weight < 0:
+                weight = options.get("weight", 1.0)
+                if not isinstance(weight, float | int) or not 0 <= weight <= float_info.max:
                     raise _NoPairError("its weight is not a number of 0 or more")
                 keys = _keys(options, _OCR_PARTS if self._is_ocr else None)
             except _NoPairError as error:
@@ -355,7 +333,7 @@ class _Reader:
                 continue
             for first, second in keys:
                 both = Both(first, second) if is_teacher_first else Both(second, first)
-                self._read_pair(place, both, loss, difference, weight)
+                self._read_pair(place, both, loss, difference, float(weight))
 
     def _read_pair(
         self, place: str, keys: Both[str], loss: _Loss, difference: str, weight: float
@@ -440,9 +418,9 @@ def _trains_teacher(document: Mapping[str, _Yaml]) -> bool:
     for place, model in enumerate(map(_table, _list(arch.get("models")))):
         # A model made of several has a list of its own.
         if "Teacher" in model and "models" not in _table(model["Teacher"]):
-            return place >= len(frozen) or frozen[place] in _FALSE
+            return place >= len(frozen) or not frozen[place]
     models = _table(_table(document.get("Architecture")).get("Models"))
-    return _table(models.get("Teacher")).get("freeze_params", "true") in _FALSE
+    return not _table(models.get("Teacher")).get("freeze_params", True)
 
 
 def _difference(
@@ -450,15 +428,16 @@ def _difference(
 ) -> str | None:
     """Return in what a loss with these options differs from the nearest, None where it does not."""
     given = {key: options.get(key, default) for key, (default, _) in loss.same.items()}
-    ignored = [key for key in given if _plain(given[key]) != _plain(loss.same[key][1])]
-    ignored += [key for key in options if key not in (*_READ, *read, *given)]
-    texts = [f"{key}: {_text({**options, **given}[key])}" for key in ignored]
-    has = f"has {listed(texts)}, which is ignored" if texts else None
+    ignored = [f"{key}: {_text(given[key])}" for key in given if given[key] != loss.same[key][1]]
+    known = (*_READ, *read, *given)
+    ignored += [f"{key}: {_text(value)}" for key, value in options.items() if key not in known]
+    has = f"has {listed(ignored)}, which is ignored" if ignored else None
     reasons = " and ".join(filter(None, (loss.differs, has)))
     return f"`{name}` {reasons}" if reasons else None
 
 
 def _text(given: _Yaml) -> str:
+    """Return an option as text; aliases can make one that has no end."""
     return given if isinstance(given, str) else short_repr(given)
 
 
@@ -487,9 +466,9 @@ def _keys(
     cut = [f"{key}: {_text(options[key])}" for key in _SLICES if key in options]
     if cut:
         raise _NoPairError(f"it compares a part of a Value, {listed(cut)}")
-    if options.get("multi_head", "") not in _FALSE:
+    if options.get("multi_head"):
         raise _NoPairError("it compares one of several heads")
-    key = options.get("key", "")
+    key = options.get("key") or ""
     if not isinstance(key, str):
         raise _NoPairError("its `key` is no text")
     if known is not None and key not in known:

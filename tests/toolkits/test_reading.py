@@ -129,7 +129,7 @@ def test_each_loss_of_paddleclas_is_a_pair_or_the_report_says_why_not(
     assert_remarks(
         pairs,
         ("[0].DistillationGTCELoss", "with the labels"),
-        ("[1].DistillationDKDLoss", "`temperature: 1`, `beta: 1`, `use_target_as_gt: false`"),
+        ("[1].DistillationDKDLoss", "`temperature: 1`, `beta: 1`, `use_target_as_gt: False`"),
         ("[3].DistillationPairLoss", "`MGDLoss` is not a loss of graphtool; read with `l2`"),
         ("[3].DistillationPairLoss", "it repeats `Loss.Train[2].DistillationDistanceLoss`"),
         ("[4].DistillationRKDLoss", "computes something else; read with `relational`"),
@@ -313,10 +313,10 @@ UNREADABLE = "the configuration cannot be read: "
     ("text", "message"),
     [
         ("a: [1", "expected ',' or ']', but got '<stream end>' in line 1, column 6"),
-        ("[" * 600, f"{UNREADABLE}it is nested too deeply"),
+        ("[" * 600, f"{UNREADABLE}maximum recursion depth exceeded"),
         ("a: \x07", "special characters are not allowed"),
         ("a: &x [1]\nb: *y\n", "found undefined alias 'y' in line 2, column 4"),
-        ("Loss: &x [*x]\n", "found unconstructable recursive node in line 1"),
+        ("Loss: &x [*x]\n", "the YAML is not a known configuration"),
         ("- " * 40_000, "more than 65,536 letters"),
         ("Train: 3", "the YAML is not a known configuration"),
         ("", "the YAML is not a known configuration"),
@@ -385,11 +385,17 @@ def test_a_feed_is_no_feature_map(classifiers: Networks, tmp_path: Path) -> None
 
 def test_tags_make_no_objects(classifiers: Networks, tmp_path: Path) -> None:
     planted = tmp_path / "planted"
-    made = f"!!python/object/apply:os.mkdir ['{planted}']"
-    options = f"key: !!python/name:os.system head, x: {made}"
-    pairs = read_from(tmp_path, loss("DistanceLoss", options), classifiers)
-    assert by_layer(pairs) == [("head", "head", "l2")]
+    options = f"key: head, x: !!python/object/apply:os.mkdir ['{planted}']"
+    (found,) = errors(tmp_path, loss("DistanceLoss", options), classifiers)
+    assert found.code == "GT324"
     assert not planted.exists()
+
+
+def test_options_of_many_aliases_take_no_time(classifiers: Networks, tmp_path: Path) -> None:
+    swelling = "".join(f"&a{i + 1} [{f'*a{i},' * 9}], " for i in range(30))
+    options = f"key: head, x: [&a0 [1], {swelling}]"
+    (pair,) = read_from(tmp_path, loss("DistanceLoss", options), classifiers)
+    assert pair.loss == "l2"
 
 
 @pytest.mark.slow
