@@ -251,17 +251,12 @@ def write_recipe(
 def _argument_errors(pairs: object, path: object, weights: object) -> Iterator[Diagnostic]:
     if not isinstance(pairs, PairSet):
         yield bad_argument("pairs", pairs, "a PairSet, as `suggest_pairs` gives", _WRITE)
-    elif weights is None:
-        expected, call = "a number of 0 or more", "dataclasses.replace(pair, weight=1)"
-        for index, pair in enumerate(pairs):
-            if not _is_weight(pair.weight):
-                yield bad_argument(f"pairs[{index}].weight", pair.weight, expected, call)
     else:
-        is_list = isinstance(weights, Sequence)
-        given = tuple(cast("Sequence[object]", weights)) if is_list else ()
-        if len(given) != len(pairs) or not all(map(_is_weight, given)):
+        given = [pair.weight for pair in pairs] if weights is None else weights
+        numbers = cast("Sequence[object]", given) if isinstance(given, Sequence) else ()
+        if len(numbers) != len(pairs) or not all(map(_is_weight, numbers)):
             expected = f"a list of {counted(len(pairs), 'weight')}, each a number of 0 or more"
-            yield bad_argument("weights", weights, expected, f"weights=[1.0] * {len(pairs)}")
+            yield bad_argument("weights", given, expected, f"weights=[1.0] * {len(pairs)}")
     if not isinstance(path, str | PathLike):
         yield bad_argument("path", path, "the path of a file", _WRITE)
 
